@@ -1,0 +1,196 @@
+//! What a worker is asked to do, and what it answers.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::facts::{ColumnFacts, CursorForm, StepFacts};
+use crate::id::{AttemptNo, ClusterId, DocumentDigest, PipelineName, RunId, StepName, TaskId};
+use crate::range::Slice;
+use crate::spec::{Connection, SourceTable, Strategy, TargetTable, Write};
+use crate::token::{Fence, FencingToken};
+
+/// What a task does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Work {
+    /// Reads both sides' catalogues; changes nothing.
+    Probe,
+    /// Makes ledger and target table, before a step's partitions.
+    Prepare,
+    /// Moves one partition of a step.
+    Partition(Slice),
+    /// Holds a slot; `n` tells one from the other.
+    Noop(u64),
+    /// Fences a cancelled run in a target.
+    Fence,
+}
+
+impl fmt::Display for Work {
+    /// The text that a task id is derived from and that people read.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Probe => f.write_str("probe"),
+            Self::Prepare => f.write_str("prepare"),
+            Self::Partition(slice) => slice.fmt(f),
+            Self::Noop(n) => write!(f, "noop {n}"),
+            Self::Fence => f.write_str("fence"),
+        }
+    }
+}
+
+/// What all tasks of a step have in common. Travels once per step and worker, known by its digest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StepOrder {
+    /// The cluster that commands.
+    pub cluster: ClusterId,
+    /// The run.
+    pub run: RunId,
+    /// Its pipeline.
+    pub pipeline: PipelineName,
+    /// Which plan of the run.
+    pub generation: u32,
+    /// The step.
+    pub step: StepName,
+    /// The digest of the spec that the run executes.
+    pub spec_digest: DocumentDigest,
+    /// The folder that relative paths of the pipeline mean.
+    pub base_dir: String,
+    /// How the step loads.
+    pub strategy: Strategy,
+    /// One attempt's time in milliseconds, when limited.
+    pub attempt_millis_max: Option<u64>,
+    /// The read side, for strategies that have one.
+    pub source: Option<(Connection, SourceTable)>,
+    /// The write side, for strategies that have one.
+    pub target: Option<(Connection, TargetTable)>,
+    /// What planning settled; `None` before it.
+    pub settled: Option<Settled>,
+}
+
+/// What planning settled for a step that moves rows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Settled {
+    /// The stream: `pipeline/step/connection:table-digest/target-table`.
+    pub stream: String,
+    /// The columns to move, in the source's order.
+    pub columns: Vec<ColumnFacts>,
+    /// The columns of the key that a created table gets.
+    pub key: Vec<String>,
+    /// The partition column.
+    pub partition_column: String,
+    /// How its positions are written in the source.
+    pub source_form: CursorForm,
+    /// How its positions are written in the target.
+    pub target_form: CursorForm,
+    /// How rows are written.
+    pub write: Write,
+    /// Which life of which server the target was when it was last reconciled.
+    pub target_fingerprint: String,
+    /// The ranges that this stream's earlier runs had committed when the plan was made.
+    pub reprocess_all: bool,
+}
+
+/// One task for one worker, under one fence.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Assignment {
+    /// The task.
+    pub task: TaskId,
+    /// Which attempt of it.
+    pub attempt: AttemptNo,
+    /// What its claim writes and its guard demands.
+    pub fence: Fence,
+    /// What it does.
+    pub work: Work,
+    /// The digest of its [`StepOrder`].
+    pub order: DocumentDigest,
+}
+
+/// What a committed task did, as its ledger row tells it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Receipt {
+    /// Rows written.
+    pub rows: u64,
+    /// Bytes carried.
+    pub bytes: u64,
+}
+
+/// Why an attempt failed, as far as a decision about the next one needs it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ErrorClass {
+    /// Gone soon, by itself: a broken connection, a deadlock.
+    Transient,
+    /// Something ran out: disk, memory, connections, a lock's time.
+    Resource,
+    /// Will fail again: a missing table, a value that does not fit, a wrong password.
+    Permanent,
+    /// The worker died or fell silent. Given by the coordinator alone.
+    Crash,
+}
+
+impl fmt::Display for ErrorClass {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Transient => "transient",
+            Self::Resource => "resource",
+            Self::Permanent => "permanent",
+            Self::Crash => "crash",
+        })
+    }
+}
+
+/// An attempt's error as it crosses processes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AttemptError {
+    /// What a decision needs.
+    pub class: ErrorClass,
+    /// A short stable name: `unknown_table`, `numeric_overflow`.
+    pub code: String,
+    /// What, where, why and what to do next; at most 1 KiB; never a secret.
+    pub message: String,
+}
+
+impl AttemptError {
+    /// The longest message kept, in bytes.
+    pub const MESSAGE_BYTES_MAX: usize = 1024;
+
+    /// An error whose message is cut to [`AttemptError::MESSAGE_BYTES_MAX`].
+    #[must_use]
+    pub fn new(class: ErrorClass, code: impl Into<String>, message: impl Into<String>) -> Self {
+        let mut message = message.into();
+        if message.len() > Self::MESSAGE_BYTES_MAX {
+            let end = (0..=Self::MESSAGE_BYTES_MAX - 3).rev().find(|at| message.is_char_boundary(*at)).unwrap_or(0);
+            message.truncate(end);
+            message.push('…');
+        }
+        Self { class, code: code.into(), message }
+    }
+}
+
+/// How an attempt ended, as the worker tells it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// The task's rows are in the target, by this attempt or an earlier one.
+    Committed(Receipt),
+    /// A probe's answer.
+    Probed(Box<StepFacts>),
+    /// A step-wide task is done: prepare, noop.
+    Done,
+    /// A fence stands: so many open attempts can no longer commit.
+    Fenced {
+        /// How many ledger rows went from open to fenced.
+        attempts: u64,
+    },
+    /// A claim met a larger token: the store was rewound, or a newer attempt runs.
+    Outrun {
+        /// The token met.
+        newer: FencingToken,
+    },
+    /// The run was cancelled or the task split: nothing is owed.
+    Superseded,
+    /// The attempt failed; nothing of it is in the target.
+    Failed(AttemptError),
+    /// The worker gives the task back untouched, because it drains.
+    Released,
+}

@@ -1,0 +1,176 @@
+//! What a probe learns of a table: the facts that a plan is made of.
+
+use serde::{Deserialize, Serialize};
+
+use crate::cursor::{Cursor, CursorKind};
+use crate::range::CursorRange;
+
+/// The database behind a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Engine {
+    /// PostgreSQL, 13 or later.
+    Postgres,
+    /// SQLite 3.
+    Sqlite,
+}
+
+/// What a column holds, as far as its values must be carried from one engine to another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ColumnKind {
+    /// True or false.
+    Bool,
+    /// A whole number of at most 16 bits.
+    Int16,
+    /// A whole number of at most 32 bits.
+    Int32,
+    /// A whole number of at most 64 bits.
+    Int64,
+    /// IEEE 754 single precision.
+    Float32,
+    /// IEEE 754 double precision.
+    Float64,
+    /// A decimal of any size, NaN and infinities included.
+    Numeric,
+    /// Text.
+    Text,
+    /// Bytes.
+    Bytes,
+    /// A day.
+    Date,
+    /// A time of day, with or without zone.
+    Time,
+    /// A civil time: date and time without a zone.
+    Civil,
+    /// An instant: date and time with a zone.
+    Instant,
+    /// A UUID.
+    Uuid,
+    /// A JSON document, kept as the source's text.
+    Json,
+    /// Anything else that has a text form: arrays, enums, domains, ranges, networks, intervals.
+    Other,
+    /// A SQLite column of no fixed type: each value has its own.
+    Any,
+}
+
+/// One column, as the catalogue tells of it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct ColumnFacts {
+    /// The name, unquoted.
+    pub name: String,
+    /// The type as the server writes it: `numeric(12,2)`, `timestamp with time zone`.
+    pub type_name: String,
+    /// What it holds.
+    pub kind: ColumnKind,
+    /// Whether NULL is allowed.
+    pub nullable: bool,
+    /// Whether a PostgreSQL binary COPY of this type means the same on every server: built-in scalars and arrays of them.
+    pub binary_portable: bool,
+}
+
+/// How a cursor is written so that the server's own order is the cursor's order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CursorForm {
+    /// A value of the server's own type for the cursor's kind.
+    Native,
+    /// Text `2013-01-01`.
+    TextDate,
+    /// Text `2013-01-01 05:00:00` or with a `T`; `separator_t` tells which, `fraction_digits` how many follow the seconds,
+    /// `zulu` whether a `Z` ends it.
+    TextTime {
+        /// `T` between date and time, else a space.
+        separator_t: bool,
+        /// Digits behind the seconds' point; 0 writes no point.
+        fraction_digits: u8,
+        /// Ends in `Z`.
+        zulu: bool,
+    },
+    /// Whole seconds since 1970-01-01T00:00:00Z.
+    EpochSeconds,
+    /// Whole milliseconds since 1970-01-01T00:00:00Z.
+    EpochMillis,
+}
+
+/// What the source says of the partition column.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PartitionFacts {
+    /// The column's name.
+    pub column: String,
+    /// What its positions are.
+    pub kind: CursorKind,
+    /// How positions are written for this server.
+    pub form: CursorForm,
+    /// The smallest position, `None` for a table without one.
+    pub min: Option<Cursor>,
+    /// The largest position, `None` for a table without one.
+    pub max: Option<Cursor>,
+    /// Whether rows without a position can exist: false only when the catalogue says NOT NULL.
+    pub nullable: bool,
+    /// Rows without a position, when counted.
+    pub null_rows: Option<u64>,
+    /// Whether an index leads with the column.
+    pub indexed: bool,
+    /// Bounds that cut the table into parts of equally many rows, ascending; empty when the server keeps none. At most 200.
+    pub histogram: Vec<Cursor>,
+}
+
+/// What a probe learns of a source table. At most 64 KiB as JSON.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TableFacts {
+    /// The database.
+    pub engine: Engine,
+    /// The columns to be read, in the table's order, without the excluded ones.
+    pub columns: Vec<ColumnFacts>,
+    /// The columns of the primary key, or of the first unique key of NOT NULL columns; empty without one.
+    pub key: Vec<String>,
+    /// Rows: exact below a million, else the server's estimate.
+    pub rows: u64,
+    /// Whether `rows` was counted.
+    pub rows_exact: bool,
+    /// Bytes of the table, as the server estimates them.
+    pub bytes: u64,
+    /// The partition column, when the step has one.
+    pub partition: Option<PartitionFacts>,
+}
+
+/// What a probe learns of a target. At most 64 KiB as JSON.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TargetFacts {
+    /// The database.
+    pub engine: Engine,
+    /// Which server, and which life of it, this is.
+    pub fingerprint: String,
+    /// The table as it stands; `None` when it does not exist and will be created.
+    pub table: Option<TargetTableFacts>,
+    /// The ranges of this step's stream that earlier runs committed, merged and in ascending order.
+    pub covered: Vec<CursorRange>,
+    /// Whether the NULL partition of this stream was committed.
+    pub covered_null: bool,
+}
+
+/// A target table that exists.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TargetTableFacts {
+    /// Its columns, in the table's order.
+    pub columns: Vec<ColumnFacts>,
+    /// The columns of its primary key; empty without one.
+    pub key: Vec<String>,
+    /// How positions of the partition column are written for this server, when the step has one.
+    pub partition_form: Option<CursorForm>,
+    /// Whether an index leads with the partition column.
+    pub partition_indexed: bool,
+    /// Whether the table holds at least one row.
+    pub has_rows: bool,
+}
+
+/// What one probe task brings home: both sides of a step.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StepFacts {
+    /// The read side.
+    pub source: TableFacts,
+    /// The write side.
+    pub target: TargetFacts,
+}

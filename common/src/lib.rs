@@ -1,0 +1,14 @@
+//! Highwater's pure core: everything that can be decided without I/O.
+//!
+//! Nothing here reads a clock, a random source, the environment, a file or a socket; what a decision needs comes in as an
+//! argument. So every rule of the product can be tested a million times a minute, and the coordinator and the workers
+//! only carry out what was decided here.
+
+pub mod assignment;
+pub mod commit;
+pub mod cursor;
+pub mod facts;
+pub mod id;
+pub mod range;
+pub mod spec;
+pub mod token;

@@ -1,0 +1,371 @@
+//! The pipeline as a typed model: what [`super::parse`] makes of a file once nothing is wrong with it.
+//!
+//! Its canonical JSON (keys sorted, defaults filled in, parameters put in) is the preimage of the spec digest; the
+//! coordinator reads it back and checks it again.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::cursor::CursorKind;
+use crate::id::{ConnectionName, PipelineName, StepName};
+
+/// A whole pipeline.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Spec {
+    /// Version of the file's form; 1.
+    pub version: u32,
+    /// The name; the pipeline's history hangs on it.
+    pub name: PipelineName,
+    /// The databases by name.
+    pub connections: BTreeMap<ConnectionName, Connection>,
+    /// Limits of a run.
+    pub limits: RunLimits,
+    /// The nodes of the DAG by name.
+    pub steps: BTreeMap<StepName, Step>,
+}
+
+/// How to reach a database. Secrets are references, resolved only by the worker that connects.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Connection {
+    /// A PostgreSQL server.
+    Postgres {
+        /// The URL, with references in it.
+        url: SecretText,
+        /// Connections at once over all workers of a run.
+        max_connections: Option<u32>,
+        /// Refuse to write through this connection.
+        read_only: bool,
+    },
+    /// A SQLite file.
+    Sqlite {
+        /// The file, relative to the pipeline file's folder.
+        path: String,
+        /// Refuse to write through this connection.
+        read_only: bool,
+    },
+}
+
+/// Text that may hold references to secrets, such as `${env:LEGACY_URL}` or `${file:/run/secrets/url}`; kept as written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct SecretText(String);
+
+impl SecretText {
+    /// The text as written. The parser has checked that it holds no literal password.
+    #[must_use]
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// The text with its references unresolved.
+    #[must_use]
+    pub fn as_written(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Limits of a run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunLimits {
+    /// Tasks at once over all steps; `None` leaves it to the workers' slots.
+    pub tasks: Option<u32>,
+}
+
+/// A node of the DAG.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Step {
+    /// Steps that must succeed (or end) before this one starts.
+    pub depends_on: Vec<Dependency>,
+    /// How it loads.
+    pub strategy: Strategy,
+    /// What happens when an attempt fails.
+    pub retries: RetryPolicy,
+    /// Limits of the step.
+    pub limits: StepLimits,
+    /// Tasks that may die before the step fails.
+    pub tolerate_dead: u32,
+}
+
+/// An edge of the DAG.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Dependency {
+    /// The step waited for.
+    pub step: StepName,
+    /// What it must have come to.
+    pub when: When,
+}
+
+/// What a dependency waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum When {
+    /// The step succeeded.
+    Success,
+    /// The step ended, however.
+    Done,
+}
+
+/// How a step loads.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Strategy {
+    /// A range of a table, in parallel, each partition on its own.
+    Backfill(Box<Backfill>),
+    /// Tasks that hold a slot and move nothing: measures the control path.
+    Noop {
+        /// How many.
+        tasks: u64,
+        /// How long each takes.
+        #[serde(with = "millis")]
+        hold: Duration,
+    },
+}
+
+/// A partitioned backfill.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Backfill {
+    /// The read side.
+    pub from: SourceTable,
+    /// The write side.
+    pub to: TargetTable,
+    /// How the table is cut.
+    pub partition: Partition,
+    /// First position wanted; `None`: from the table's first row.
+    pub start: Option<Bound>,
+    /// First position not wanted; `None`: to the table's last row.
+    pub end: Option<Bound>,
+    /// What of an already covered range is loaded again.
+    pub reprocess: Reprocess,
+    /// Which partitions come first.
+    pub order: Order,
+    /// How rows are written.
+    pub write: Write,
+}
+
+/// A bound as the user wrote it: read once the partition column's kind is known.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Bound(pub String);
+
+/// The read side of a step.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SourceTable {
+    /// Which database.
+    pub connection: ConnectionName,
+    /// Which table.
+    pub table: TableName,
+    /// Columns left out.
+    pub exclude: Vec<String>,
+    /// Columns read as another type: name → the server's type name.
+    pub casts: BTreeMap<String, String>,
+}
+
+/// The write side of a step.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TargetTable {
+    /// Which database.
+    pub connection: ConnectionName,
+    /// Which table; created from the source's shape when missing.
+    pub table: TableName,
+}
+
+/// The name of a table, unquoted.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct TableName {
+    /// The schema; `None` leaves it to the server (`public`, `main`).
+    pub schema: Option<String>,
+    /// The table.
+    pub name: String,
+}
+
+impl fmt::Display for TableName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.schema {
+            Some(schema) => write!(f, "{schema}.{}", self.name),
+            None => f.write_str(&self.name),
+        }
+    }
+}
+
+/// How a table is cut into partitions.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Partition {
+    /// The column.
+    pub column: String,
+    /// The rule.
+    pub by: PartitionBy,
+    /// What happens to rows whose column is NULL.
+    pub nulls: Nulls,
+}
+
+/// The rule that cuts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "by", rename_all = "snake_case")]
+pub enum PartitionBy {
+    /// Civil periods.
+    Calendar {
+        /// How long one is.
+        grain: Grain,
+        /// IANA name of the zone whose midnights count; `UTC` when none is named.
+        tz: String,
+    },
+    /// Ranges of a whole number.
+    Integer {
+        /// Values in a range; `None`: even parts of about `max_rows` rows.
+        width: Option<u64>,
+        /// Rows aimed at in a range when no width is given.
+        max_rows: u64,
+    },
+}
+
+/// A civil period.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Grain {
+    /// An hour of the clock.
+    Hour,
+    /// Midnight to midnight.
+    Day,
+    /// Monday to Monday.
+    Week,
+    /// First to first.
+    Month,
+    /// New Year to New Year.
+    Year,
+}
+
+impl Grain {
+    /// The smallest kind of cursor this grain can cut: days cannot be cut into hours.
+    #[must_use]
+    pub const fn fits(self, kind: CursorKind) -> bool {
+        match kind {
+            CursorKind::Integer => false,
+            CursorKind::Date => !matches!(self, Self::Hour),
+            CursorKind::Instant | CursorKind::Civil => true,
+        }
+    }
+}
+
+/// What happens to rows whose partition column is NULL.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Nulls {
+    /// They are a partition of their own.
+    Partition,
+    /// They are left out, counted and reported.
+    Ignore,
+    /// One of them fails the plan.
+    Fail,
+}
+
+/// What of an already covered range is loaded again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reprocess {
+    /// Nothing: only ranges that no run has committed are loaded.
+    Missing,
+    /// Everything, again.
+    All,
+}
+
+/// Which partitions come first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Order {
+    /// Ascending.
+    Oldest,
+    /// Descending.
+    Newest,
+}
+
+/// How rows are written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Write {
+    /// The mode.
+    pub mode: WriteMode,
+    /// The columns that identify a row in the target; empty leaves it to the source's key.
+    pub key: Vec<String>,
+    /// What happens when a range that no run has committed already holds rows.
+    pub resident: Resident,
+}
+
+/// How a partition's rows meet the target's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WriteMode {
+    /// Rows are added.
+    Append,
+    /// The target's rows of the range are deleted, the source's inserted and counted, in one transaction.
+    ReplacePartition,
+}
+
+/// What happens to rows found in a range that no run has committed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Resident {
+    /// The task fails and touches nothing.
+    Fail,
+    /// They are replaced.
+    Replace,
+}
+
+/// What happens when an attempt fails: exponential backoff with full jitter.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RetryPolicy {
+    /// Attempts in all.
+    pub max_attempts: u32,
+    /// The first wait's ceiling.
+    #[serde(with = "millis")]
+    pub initial: Duration,
+    /// Every wait's ceiling.
+    #[serde(with = "millis")]
+    pub max: Duration,
+}
+
+impl Default for RetryPolicy {
+    fn default() -> Self {
+        Self { max_attempts: 5, initial: Duration::from_secs(1), max: Duration::from_secs(300) }
+    }
+}
+
+/// Limits of a step.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct StepLimits {
+    /// Tasks at once.
+    pub tasks: Option<u32>,
+    /// One attempt's time.
+    #[serde(with = "optional_millis")]
+    pub attempt: Option<Duration>,
+}
+
+mod millis {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_u64(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+        u64::deserialize(deserializer).map(Duration::from_millis)
+    }
+}
+
+mod optional_millis {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(duration: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
+        duration.map(|duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)).serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+        Ok(Option::<u64>::deserialize(deserializer)?.map(Duration::from_millis))
+    }
+}

@@ -1,0 +1,3 @@
+//! The coordinator: turns steps into leased tasks and keeps their records.
+
+pub mod store;
