@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::facts::{ColumnFacts, CursorForm, StepFacts};
+use crate::facts::{ColumnFacts, CursorForm};
 use crate::id::{AttemptNo, ClusterId, DocumentDigest, PipelineName, RunId, StepName, TaskId};
 use crate::range::Slice;
 use crate::spec::{Connection, SourceTable, Strategy, TargetTable, Write};
@@ -106,6 +106,9 @@ pub struct Assignment {
     pub order: DocumentDigest,
 }
 
+/// The largest answer of a probe, in bytes of JSON.
+pub const FACTS_BYTES_MAX: usize = 64 * 1024;
+
 /// What a committed task did, as its ledger row tells it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Receipt {
@@ -173,10 +176,13 @@ impl AttemptError {
 pub enum Outcome {
     /// The task's rows are in the target, by this attempt or an earlier one.
     Committed(Receipt),
-    /// A probe's answer.
-    Probed(Box<StepFacts>),
-    /// A step-wide task is done: prepare, noop.
-    Done,
+    /// A probe's answer: `StepFacts` as JSON of at most [`FACTS_BYTES_MAX`]; a failure of its own when it is not.
+    Probed(Vec<u8>),
+    /// A task without rows is done: prepare, noop.
+    Done {
+        /// What a person should know: a missing index, a table that was there already.
+        warnings: Vec<String>,
+    },
     /// A fence stands: so many open attempts can no longer commit.
     Fenced {
         /// How many ledger rows went from open to fenced.

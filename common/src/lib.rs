@@ -10,5 +10,8 @@ pub mod cursor;
 pub mod facts;
 pub mod id;
 pub mod range;
+pub mod record;
 pub mod spec;
+pub mod status;
+pub mod task;
 pub mod token;

@@ -1,1 +1,21 @@
-//! Placeholder.
+//! Highwater's messages: what goes over the wire, what the store holds, and their conversion to domain types.
+//!
+//! Protobuf stops here: everything else speaks the domain types of `highwater_common`. What is stored is not what is sent, so
+//! that each can change alone.
+
+pub mod convert;
+
+/// The generated messages and services of the wire.
+#[allow(missing_docs, clippy::all, clippy::allow_attributes_without_reason, reason = "generated")]
+pub mod v1 {
+    tonic::include_proto!("highwater.v1");
+}
+
+/// The generated messages of the store.
+#[allow(missing_docs, clippy::all, clippy::allow_attributes_without_reason, reason = "generated")]
+pub mod storage {
+    tonic::include_proto!("highwater.storage.v1");
+}
+
+/// Version of the protocol between worker and coordinator; the coordinator refuses a worker that speaks another.
+pub const PROTOCOL_VERSION: u32 = 1;

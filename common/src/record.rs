@@ -1,0 +1,162 @@
+//! What the store holds, as domain types. Their bytes are the business of `highwater_proto`.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::assignment::AttemptError;
+use crate::id::{AttemptNo, ClusterId, DocumentDigest, PipelineName, SessionId, StepName, WorkerId};
+use crate::status::{RunStatus, StepStatus};
+use crate::token::Fence;
+
+/// The largest value of one record, in bytes; segments may be twice as large.
+pub const RECORD_BYTES_MAX: usize = 8 * 1024;
+
+/// `fmt`: whose store this is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FormatRecord {
+    /// The cluster.
+    pub cluster: ClusterId,
+}
+
+/// `leader`: who leads. Every transaction of a term compares its bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeaderRecord {
+    /// 128 random bits, new with each term.
+    pub term: [u8; 16],
+    /// Where the leader listens.
+    pub address: String,
+}
+
+/// What is wanted of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RunWish {
+    /// A plan, and no more.
+    Plan,
+    /// Everything.
+    Run,
+    /// Nothing any more.
+    Cancel,
+}
+
+/// `run/<run>`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunRecord {
+    /// The pipeline.
+    pub pipeline: PipelineName,
+    /// The spec it executes.
+    pub spec_digest: DocumentDigest,
+    /// In how many parts the spec is stored.
+    pub spec_parts: u32,
+    /// The folder that relative paths of the pipeline mean.
+    pub base_dir: String,
+    /// "Now", for everything the run does, in microseconds since 1970.
+    pub reference_time_micros: i64,
+    /// What is wanted.
+    pub wish: RunWish,
+    /// Where it stands.
+    pub status: RunStatus,
+    /// Which plan; 0 while there is none.
+    pub generation: u32,
+    /// In how many parts the plan is stored.
+    pub plan_parts: u32,
+    /// The plan's digest, once there is one.
+    pub plan_digest: Option<DocumentDigest>,
+    /// When it ended, in microseconds since 1970.
+    pub ended_micros: Option<i64>,
+    /// Why it failed or was cancelled.
+    pub reason: String,
+    /// Whether any of its tasks committed rows.
+    pub committed: bool,
+}
+
+/// `step/<run>/<generation>/<step>`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StepRecord {
+    /// Where it stands.
+    pub status: StepStatus,
+    /// Why it failed or was skipped.
+    pub reason: String,
+    /// What its prepare task warned of.
+    pub warnings: Vec<String>,
+}
+
+/// Where a task stands within its run.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TaskAddress {
+    /// The step.
+    pub step: StepName,
+    /// The plan; 0 for what comes before and after one.
+    pub generation: u32,
+    /// The place within step and generation: the segment's number times 1024, and the index in it.
+    pub ordinal: u64,
+}
+
+/// Attempts of a task that were lost without an answer.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct CrashHistory {
+    /// How many.
+    pub crashes: u32,
+    /// On which workers.
+    pub workers: BTreeSet<WorkerId>,
+}
+
+/// `att/<run>/<task>`: a task lease.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeaseRecord {
+    /// Which task.
+    pub address: TaskAddress,
+    /// Which attempt of it.
+    pub attempt: AttemptNo,
+    /// The attempt's fence.
+    pub fence: Fence,
+    /// The worker that has it.
+    pub worker: WorkerId,
+    /// That worker's session.
+    pub session: SessionId,
+    /// What was lost before.
+    pub history: CrashHistory,
+}
+
+/// `retry/<run>/<task>`: what an attempt left behind for the next one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RetryRecord {
+    /// Which task.
+    pub address: TaskAddress,
+    /// Attempts that counted so far.
+    pub attempts: u32,
+    /// What was lost so far.
+    pub history: CrashHistory,
+    /// When the next attempt may begin, in milliseconds since 1970 by the leader's clock: liveness only.
+    pub not_before_millis: i64,
+    /// What the last attempt met.
+    pub error: AttemptError,
+}
+
+/// `dead/<run>/<task>`: why a task was given up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeadRecord {
+    /// Which task.
+    pub address: TaskAddress,
+    /// Attempts that counted.
+    pub attempts: u32,
+    /// What it does, for people.
+    pub work: String,
+    /// What the last attempt met.
+    pub error: AttemptError,
+}
+
+/// `worker/<id>`: a worker and its session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WorkerRecord {
+    /// Its session.
+    pub session: SessionId,
+    /// Tasks at once.
+    pub slots: u32,
+    /// What it says of itself.
+    pub labels: BTreeMap<String, String>,
+    /// Version of its program.
+    pub version: String,
+    /// Whether it holds no-op tasks.
+    pub allow_noop: bool,
+    /// Whether it gets no new tasks.
+    pub cordoned: bool,
+}

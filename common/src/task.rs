@@ -1,0 +1,169 @@
+//! The states of a task, and the only way from one to the next.
+
+use std::fmt;
+
+/// Where a task stands. The number is what segments store and what pages show.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum TaskState {
+    /// Waits for a worker. What a task without a record is.
+    Pending = 0,
+    /// Leased to an attempt: there is a lease record.
+    Open = 1,
+    /// Its completion was counted.
+    Done = 2,
+    /// Failed, and waits for its next attempt: there is a retry record.
+    RetryWait = 3,
+    /// Given up: there is a record of why.
+    Dead = 4,
+    /// Nobody knows whether it was done; a person must say.
+    InDoubt = 5,
+    /// Committed by an earlier run; not part of this one's work.
+    Covered = 6,
+    /// Fenced: cancelled, or replaced by its children.
+    Superseded = 7,
+}
+
+impl TaskState {
+    /// Every state, by number.
+    pub const ALL: [Self; 8] = [
+        Self::Pending,
+        Self::Open,
+        Self::Done,
+        Self::RetryWait,
+        Self::Dead,
+        Self::InDoubt,
+        Self::Covered,
+        Self::Superseded,
+    ];
+
+    /// The state's number.
+    #[must_use]
+    pub const fn code(self) -> u8 {
+        self as u8
+    }
+
+    /// The state of a number, if there is one.
+    #[must_use]
+    pub fn from_code(code: u8) -> Option<Self> {
+        Self::ALL.get(usize::from(code)).copied()
+    }
+
+    /// The word for it, everywhere.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Open => "open",
+            Self::Done => "done",
+            Self::RetryWait => "retry_wait",
+            Self::Dead => "dead",
+            Self::InDoubt => "in_doubt",
+            Self::Covered => "covered",
+            Self::Superseded => "superseded",
+        }
+    }
+
+    /// True when nothing more happens to the task unless a person asks.
+    #[must_use]
+    pub const fn has_ended(self) -> bool {
+        match self {
+            Self::Done | Self::Dead | Self::InDoubt | Self::Covered | Self::Superseded => true,
+            Self::Pending | Self::Open | Self::RetryWait => false,
+        }
+    }
+
+    /// The state after `event`.
+    ///
+    /// # Errors
+    /// [`IllegalTransition`] when the event cannot happen to a task in this state.
+    pub const fn apply(self, event: TaskEvent) -> Result<Self, IllegalTransition> {
+        use {TaskEvent as E, TaskState as S};
+        match (self, event) {
+            (S::Pending, E::Assigned) => Ok(S::Open),  // T1
+            (S::Open, E::Completed) => Ok(S::Done),    // T2
+            (S::Open, E::Delayed) => Ok(S::RetryWait), // T3, T4
+            (S::Open, E::Died) => Ok(S::Dead),         // T3, T4
+            (S::Open, E::Released) => Ok(S::Pending),  // drained, outrun, or lost with its process
+            (S::RetryWait, E::Due) => Ok(S::Pending),
+            (S::Dead | S::RetryWait, E::Retried) => Ok(S::Pending), // a person asked
+            (S::Pending | S::Open | S::RetryWait | S::Dead, E::FoundCommitted) => Ok(S::Done), // reconcile
+            (S::Done, E::FoundLost) => Ok(S::Pending),              // reconcile
+            (S::Pending | S::Open | S::RetryWait, E::Superseded) => Ok(S::Superseded),
+            (
+                S::Pending | S::Open | S::Done | S::RetryWait | S::Dead | S::InDoubt | S::Covered | S::Superseded,
+                event,
+            ) => Err(IllegalTransition { from: self, event }),
+        }
+    }
+}
+
+impl fmt::Display for TaskState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// What happens to a task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum TaskEvent {
+    /// A worker got it.
+    Assigned,
+    /// Its attempt's completion counts.
+    Completed,
+    /// Its attempt failed or was lost; another follows later.
+    Delayed,
+    /// Its attempt failed or was lost; no other follows.
+    Died,
+    /// Its attempt gave it back; nothing is counted.
+    Released,
+    /// Its wait is over.
+    Due,
+    /// A person asked for another try.
+    Retried,
+    /// The target's ledger says that it is committed.
+    FoundCommitted,
+    /// The target's ledger says that it is not committed after all.
+    FoundLost,
+    /// Its run was cancelled, or its children own its range.
+    Superseded,
+}
+
+/// An event that cannot happen to a task in that state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a task that is {from} cannot be {event:?}")]
+pub struct IllegalTransition {
+    /// The state.
+    pub from: TaskState,
+    /// The event.
+    pub event: TaskEvent,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_name_their_states() {
+        for state in TaskState::ALL {
+            assert_eq!(TaskState::from_code(state.code()), Some(state));
+        }
+        assert_eq!(TaskState::from_code(8), None);
+    }
+
+    #[test]
+    fn a_done_task_is_never_assigned_again_unless_the_target_lost_it() {
+        assert!(TaskState::Done.apply(TaskEvent::Assigned).is_err());
+        let reopened = TaskState::Done.apply(TaskEvent::FoundLost).and_then(|state| state.apply(TaskEvent::Assigned));
+        assert_eq!(reopened, Ok(TaskState::Open));
+    }
+
+    #[test]
+    fn ended_tasks_refuse_every_event_of_an_attempt() {
+        for state in TaskState::ALL.into_iter().filter(|state| state.has_ended()) {
+            for event in [TaskEvent::Assigned, TaskEvent::Completed, TaskEvent::Delayed, TaskEvent::Died] {
+                assert_eq!(state.apply(event), Err(IllegalTransition { from: state, event }));
+            }
+        }
+    }
+}

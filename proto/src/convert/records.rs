@@ -1,0 +1,420 @@
+//! Records of the store to and from their bytes.
+
+use highwater_common::assignment::{AttemptError, ErrorClass};
+use highwater_common::id::{AttemptNo, ClusterId, DocumentDigest, SessionId};
+use highwater_common::record::{
+    CrashHistory, DeadRecord, FormatRecord, LeaderRecord, LeaseRecord, RetryRecord, RunRecord, RunWish, StepRecord,
+    TaskAddress, WorkerRecord,
+};
+use highwater_common::status::{RunStatus, StepStatus};
+use highwater_common::token::{Fence, FencingToken};
+use prost::Message;
+
+use super::wire::nonce_from;
+use super::{FieldError, fixed, parsed, required};
+use crate::storage as pb;
+
+/// The form of record that this version writes, and the only one it reads.
+pub const RECORD_FORMAT: u32 = 1;
+
+/// A record that has bytes in the store.
+pub trait Stored: Sized {
+    /// The record's bytes; equal records have equal bytes.
+    fn to_bytes(&self) -> Vec<u8>;
+
+    /// The record of these bytes.
+    ///
+    /// # Errors
+    /// [`FieldError`] when they are of another form, or damaged.
+    fn from_bytes(bytes: &[u8]) -> Result<Self, FieldError>;
+}
+
+fn decode<M: Message + Default>(bytes: &[u8], format: impl Fn(&M) -> u32) -> Result<M, FieldError> {
+    let message = M::decode(bytes).map_err(|error| FieldError::new("record", error.to_string()))?;
+    match format(&message) {
+        RECORD_FORMAT => Ok(message),
+        other => Err(FieldError::new(
+            "format",
+            format!("{other}, but this version reads {RECORD_FORMAT}: upgrade every coordinator first"),
+        )),
+    }
+}
+
+impl Stored for FormatRecord {
+    fn to_bytes(&self) -> Vec<u8> {
+        pb::Format { format: RECORD_FORMAT, cluster: self.cluster.as_bytes().to_vec() }.encode_to_vec()
+    }
+
+    fn from_bytes(bytes: &[u8]) -> Result<Self, FieldError> {
+        let message: pb::Format = decode(bytes, |message: &pb::Format| message.format)?;
+        Ok(Self { cluster: ClusterId::from_bytes(fixed(&message.cluster, "cluster")?) })
+    }
+}
+
+impl Stored for LeaderRecord {
+    fn to_bytes(&self) -> Vec<u8> {
+        pb::Leader { format: RECORD_FORMAT, term: self.term.to_vec(), address: self.address.clone() }.encode_to_vec()
+    }
+
+    fn from_bytes(bytes: &[u8]) -> Result<Self, FieldError> {
+        let message: pb::Leader = decode(bytes, |message: &pb::Leader| message.format)?;
+        Ok(Self { term: fixed(&message.term, "term")?, address: message.address })
+    }
+}
+
+/// The bytes of the `hi` record.
+#[must_use]
+pub fn hi_to_bytes(hi: u64) -> Vec<u8> {
+    pb::TokenHigh { format: RECORD_FORMAT, hi }.encode_to_vec()
+}
+
+/// The `hi` of its record.
+///
+/// # Errors
+/// [`FieldError`] when the bytes are of another form, or damaged.
+pub fn hi_from_bytes(bytes: &[u8]) -> Result<u64, FieldError> {
+    decode(bytes, |message: &pb::TokenHigh| message.format).map(|message| message.hi)
+}
+
+/// A document's parts, each a record.
+#[must_use]
+pub fn document_to_parts(json: &[u8], part_bytes_max: usize) -> Vec<Vec<u8>> {
+    json.chunks(part_bytes_max.max(1))
+        .map(|chunk| pb::Part { format: RECORD_FORMAT, json: chunk.to_vec() }.encode_to_vec())
+        .collect()
+}
+
+/// The bytes that one part of a document holds.
+///
+/// # Errors
+/// [`FieldError`] when the bytes are of another form, or damaged.
+pub fn part_from_bytes(bytes: &[u8]) -> Result<Vec<u8>, FieldError> {
+    decode(bytes, |message: &pb::Part| message.format).map(|message| message.json)
+}
+
+impl Stored for RunRecord {
+    fn to_bytes(&self) -> Vec<u8> {
+        pb::Run {
+            format: RECORD_FORMAT,
+            pipeline: self.pipeline.to_string(),
+            spec_digest: self.spec_digest.as_bytes().to_vec(),
+            spec_parts: self.spec_parts,
+            base_dir: self.base_dir.clone(),
+            reference_time_micros: self.reference_time_micros,
+            wish: wish_to(self.wish) as i32,
+            status: run_status_to(self.status) as i32,
+            generation: self.generation,
+            plan_parts: self.plan_parts,
+            plan_digest: self.plan_digest.map_or_else(Vec::new, |digest| digest.as_bytes().to_vec()),
+            ended_micros: self.ended_micros.unwrap_or(0),
+            reason: self.reason.clone(),
+            committed: self.committed,
+        }
+        .encode_to_vec()
+    }
+
+    fn from_bytes(bytes: &[u8]) -> Result<Self, FieldError> {
+        let message: pb::Run = decode(bytes, |message: &pb::Run| message.format)?;
+        let plan_digest = match message.plan_digest.as_slice() {
+            [] => None,
+            bytes => Some(DocumentDigest::from_bytes(fixed(bytes, "plan_digest")?)),
+        };
+        Ok(Self {
+            pipeline: parsed(&message.pipeline, "pipeline")?,
+            spec_digest: DocumentDigest::from_bytes(fixed(&message.spec_digest, "spec_digest")?),
+            spec_parts: message.spec_parts,
+            reference_time_micros: message.reference_time_micros,
+            wish: wish_from(message.wish()).ok_or_else(|| FieldError::new("wish", "unknown"))?,
+            status: run_status_from(message.status()).ok_or_else(|| FieldError::new("status", "unknown"))?,
+            generation: message.generation,
+            plan_parts: message.plan_parts,
+            plan_digest,
+            ended_micros: (message.ended_micros != 0).then_some(message.ended_micros),
+            committed: message.committed,
+            base_dir: message.base_dir,
+            reason: message.reason,
+        })
+    }
+}
+
+impl Stored for StepRecord {
+    fn to_bytes(&self) -> Vec<u8> {
+        pb::Step {
+            format: RECORD_FORMAT,
+            status: step_status_to(self.status) as i32,
+            reason: self.reason.clone(),
+            warnings: self.warnings.clone(),
+        }
+        .encode_to_vec()
+    }
+
+    fn from_bytes(bytes: &[u8]) -> Result<Self, FieldError> {
+        let message: pb::Step = decode(bytes, |message: &pb::Step| message.format)?;
+        let status = step_status_from(message.status()).ok_or_else(|| FieldError::new("status", "unknown"))?;
+        Ok(Self { status, reason: message.reason, warnings: message.warnings })
+    }
+}
+
+impl Stored for LeaseRecord {
+    fn to_bytes(&self) -> Vec<u8> {
+        pb::Attempt {
+            format: RECORD_FORMAT,
+            token: self.fence.token.raw(),
+            nonce: self.fence.nonce.to_bytes().to_vec(),
+            worker: self.worker.to_string(),
+            session: self.session.as_bytes().to_vec(),
+            attempt: self.attempt.get(),
+            step: self.address.step.to_string(),
+            generation: self.address.generation,
+            ordinal: self.address.ordinal,
+            crashes: self.history.crashes,
+            crashed_workers: workers_to(&self.history),
+        }
+        .encode_to_vec()
+    }
+
+    fn from_bytes(bytes: &[u8]) -> Result<Self, FieldError> {
+        let message: pb::Attempt = decode(bytes, |message: &pb::Attempt| message.format)?;
+        Ok(Self {
+            address: address_from(&message.step, message.generation, message.ordinal)?,
+            attempt: AttemptNo::new(message.attempt),
+            fence: Fence { token: FencingToken::from_raw(message.token), nonce: nonce_from(&message.nonce)? },
+            worker: parsed(&message.worker, "worker")?,
+            session: SessionId::from_bytes(fixed(&message.session, "session")?),
+            history: history_from(message.crashes, &message.crashed_workers)?,
+        })
+    }
+}
+
+impl Stored for RetryRecord {
+    fn to_bytes(&self) -> Vec<u8> {
+        pb::Retry {
+            format: RECORD_FORMAT,
+            step: self.address.step.to_string(),
+            generation: self.address.generation,
+            ordinal: self.address.ordinal,
+            attempts: self.attempts,
+            crashes: self.history.crashes,
+            crashed_workers: workers_to(&self.history),
+            not_before_millis: self.not_before_millis,
+            error: Some(error_to(&self.error)),
+        }
+        .encode_to_vec()
+    }
+
+    fn from_bytes(bytes: &[u8]) -> Result<Self, FieldError> {
+        let message: pb::Retry = decode(bytes, |message: &pb::Retry| message.format)?;
+        Ok(Self {
+            address: address_from(&message.step, message.generation, message.ordinal)?,
+            attempts: message.attempts,
+            history: history_from(message.crashes, &message.crashed_workers)?,
+            not_before_millis: message.not_before_millis,
+            error: error_from(message.error)?,
+        })
+    }
+}
+
+impl Stored for DeadRecord {
+    fn to_bytes(&self) -> Vec<u8> {
+        pb::Dead {
+            format: RECORD_FORMAT,
+            step: self.address.step.to_string(),
+            generation: self.address.generation,
+            ordinal: self.address.ordinal,
+            attempts: self.attempts,
+            work: self.work.clone(),
+            error: Some(error_to(&self.error)),
+        }
+        .encode_to_vec()
+    }
+
+    fn from_bytes(bytes: &[u8]) -> Result<Self, FieldError> {
+        let message: pb::Dead = decode(bytes, |message: &pb::Dead| message.format)?;
+        Ok(Self {
+            address: address_from(&message.step, message.generation, message.ordinal)?,
+            attempts: message.attempts,
+            work: message.work,
+            error: error_from(message.error)?,
+        })
+    }
+}
+
+impl Stored for WorkerRecord {
+    fn to_bytes(&self) -> Vec<u8> {
+        // prost keeps maps in hash order, and equal records must have equal bytes: labels go one by one, in their order.
+        let mut bytes = pb::Worker {
+            format: RECORD_FORMAT,
+            session: self.session.as_bytes().to_vec(),
+            slots: self.slots,
+            labels: Default::default(),
+            version: self.version.clone(),
+            allow_noop: self.allow_noop,
+            cordoned: self.cordoned,
+        }
+        .encode_to_vec();
+        for (key, value) in &self.labels {
+            let one = [(key.clone(), value.clone())].into_iter().collect();
+            bytes.extend(pb::Worker { labels: one, ..Default::default() }.encode_to_vec());
+        }
+        bytes
+    }
+
+    fn from_bytes(bytes: &[u8]) -> Result<Self, FieldError> {
+        let message: pb::Worker = decode(bytes, |message: &pb::Worker| message.format)?;
+        Ok(Self {
+            session: SessionId::from_bytes(fixed(&message.session, "session")?),
+            slots: message.slots,
+            labels: message.labels.into_iter().collect(),
+            version: message.version,
+            allow_noop: message.allow_noop,
+            cordoned: message.cordoned,
+        })
+    }
+}
+
+fn address_from(step: &str, generation: u32, ordinal: u64) -> Result<TaskAddress, FieldError> {
+    Ok(TaskAddress { step: parsed(step, "step")?, generation, ordinal })
+}
+
+fn workers_to(history: &CrashHistory) -> Vec<String> {
+    history.workers.iter().map(ToString::to_string).collect()
+}
+
+fn history_from(crashes: u32, workers: &[String]) -> Result<CrashHistory, FieldError> {
+    let workers = workers.iter().map(|worker| parsed(worker, "crashed_workers")).collect::<Result<_, _>>()?;
+    Ok(CrashHistory { crashes, workers })
+}
+
+fn error_to(error: &AttemptError) -> pb::Error {
+    pb::Error { class: error.class.to_string(), code: error.code.clone(), message: error.message.clone() }
+}
+
+fn error_from(error: Option<pb::Error>) -> Result<AttemptError, FieldError> {
+    let error = required(error, "error")?;
+    let class = match error.class.as_str() {
+        "transient" => ErrorClass::Transient,
+        "resource" => ErrorClass::Resource,
+        "permanent" => ErrorClass::Permanent,
+        "crash" => ErrorClass::Crash,
+        other => return Err(FieldError::new("error.class", format!("`{other}` is unknown"))),
+    };
+    Ok(AttemptError::new(class, error.code, error.message))
+}
+
+fn wish_to(wish: RunWish) -> pb::run::Wish {
+    match wish {
+        RunWish::Plan => pb::run::Wish::Plan,
+        RunWish::Run => pb::run::Wish::Run,
+        RunWish::Cancel => pb::run::Wish::Cancel,
+    }
+}
+
+fn wish_from(wish: pb::run::Wish) -> Option<RunWish> {
+    match wish {
+        pb::run::Wish::Unspecified => None,
+        pb::run::Wish::Plan => Some(RunWish::Plan),
+        pb::run::Wish::Run => Some(RunWish::Run),
+        pb::run::Wish::Cancel => Some(RunWish::Cancel),
+    }
+}
+
+fn run_status_to(status: RunStatus) -> pb::run::Status {
+    match status {
+        RunStatus::Planning => pb::run::Status::Planning,
+        RunStatus::Planned => pb::run::Status::Planned,
+        RunStatus::Running => pb::run::Status::Running,
+        RunStatus::Cancelling => pb::run::Status::Cancelling,
+        RunStatus::Success => pb::run::Status::Success,
+        RunStatus::Failed => pb::run::Status::Failed,
+        RunStatus::Cancelled => pb::run::Status::Cancelled,
+    }
+}
+
+fn run_status_from(status: pb::run::Status) -> Option<RunStatus> {
+    match status {
+        pb::run::Status::Unspecified => None,
+        pb::run::Status::Planning => Some(RunStatus::Planning),
+        pb::run::Status::Planned => Some(RunStatus::Planned),
+        pb::run::Status::Running => Some(RunStatus::Running),
+        pb::run::Status::Cancelling => Some(RunStatus::Cancelling),
+        pb::run::Status::Success => Some(RunStatus::Success),
+        pb::run::Status::Failed => Some(RunStatus::Failed),
+        pb::run::Status::Cancelled => Some(RunStatus::Cancelled),
+    }
+}
+
+fn step_status_to(status: StepStatus) -> pb::step::Status {
+    match status {
+        StepStatus::Pending => pb::step::Status::Pending,
+        StepStatus::Running => pb::step::Status::Running,
+        StepStatus::Success => pb::step::Status::Success,
+        StepStatus::Failed => pb::step::Status::Failed,
+        StepStatus::Skipped => pb::step::Status::Skipped,
+        StepStatus::Cancelled => pb::step::Status::Cancelled,
+    }
+}
+
+fn step_status_from(status: pb::step::Status) -> Option<StepStatus> {
+    match status {
+        pb::step::Status::Unspecified => None,
+        pb::step::Status::Pending => Some(StepStatus::Pending),
+        pb::step::Status::Running => Some(StepStatus::Running),
+        pb::step::Status::Success => Some(StepStatus::Success),
+        pb::step::Status::Failed => Some(StepStatus::Failed),
+        pb::step::Status::Skipped => Some(StepStatus::Skipped),
+        pb::step::Status::Cancelled => Some(StepStatus::Cancelled),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use highwater_common::token::Nonce;
+
+    use super::*;
+
+    fn name<T: std::str::FromStr<Err: std::fmt::Debug>>(text: &str) -> T {
+        text.parse().expect("a legal name")
+    }
+
+    fn lease() -> LeaseRecord {
+        LeaseRecord {
+            address: TaskAddress { step: name("orders"), generation: 1, ordinal: 1025 },
+            attempt: AttemptNo::new(3),
+            fence: Fence { token: FencingToken::from_raw(77), nonce: Nonce::new(9) },
+            worker: name("host-1.4711"),
+            session: SessionId::from_bytes([4; 16]),
+            history: CrashHistory { crashes: 2, workers: [name("a"), name("b")].into() },
+        }
+    }
+
+    #[test]
+    fn records_survive_their_bytes() {
+        let lease = lease();
+        assert_eq!(LeaseRecord::from_bytes(&lease.to_bytes()), Ok(lease.clone()));
+        let retry = RetryRecord {
+            address: lease.address.clone(),
+            attempts: 2,
+            history: lease.history.clone(),
+            not_before_millis: 5,
+            error: AttemptError::new(ErrorClass::Crash, "lost", "worker a fell silent"),
+        };
+        assert_eq!(RetryRecord::from_bytes(&retry.to_bytes()), Ok(retry));
+        let worker = WorkerRecord {
+            session: lease.session,
+            slots: 4,
+            labels: [("zone".to_owned(), "a".to_owned()), ("disk".to_owned(), "fast".to_owned())].into(),
+            version: "0.1.0".to_owned(),
+            allow_noop: true,
+            cordoned: false,
+        };
+        assert_eq!(WorkerRecord::from_bytes(&worker.to_bytes()), Ok(worker));
+    }
+
+    #[test]
+    fn a_record_of_another_form_is_refused() {
+        let bytes = pb::Format { format: 2, cluster: vec![0; 16] }.encode_to_vec();
+        let error = FormatRecord::from_bytes(&bytes).expect_err("format 2");
+        assert!(error.to_string().starts_with("format: 2"), "{error}");
+        assert!(LeaseRecord::from_bytes(&[0xff, 0xff]).is_err());
+    }
+}

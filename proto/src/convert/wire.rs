@@ -1,0 +1,293 @@
+//! Messages of the wire to and from domain types.
+
+use highwater_common::assignment::{Assignment, AttemptError, ErrorClass, Outcome, Receipt, Work};
+use highwater_common::cursor::Cursor;
+use highwater_common::id::{AttemptNo, DocumentDigest, SessionId, TaskId};
+use highwater_common::range::{CursorRange, Slice};
+use highwater_common::token::{Fence, FencingToken, Nonce};
+
+use super::{FieldError, fixed, required};
+use crate::v1 as pb;
+
+/// A session's bytes as they travel.
+#[must_use]
+pub fn session_to(session: &SessionId) -> Vec<u8> {
+    session.as_bytes().to_vec()
+}
+
+/// The session of a request.
+///
+/// # Errors
+/// [`FieldError`] when it is not 16 bytes.
+pub fn session_from(bytes: &[u8]) -> Result<SessionId, FieldError> {
+    fixed(bytes, "session").map(SessionId::from_bytes)
+}
+
+/// The task of a request.
+///
+/// # Errors
+/// [`FieldError`] when it is not 16 bytes.
+pub fn task_from(bytes: &[u8]) -> Result<TaskId, FieldError> {
+    fixed(bytes, "task").map(TaskId::from_bytes)
+}
+
+/// A nonce.
+///
+/// # Errors
+/// [`FieldError`] when it is not 16 bytes.
+pub fn nonce_from(bytes: &[u8]) -> Result<Nonce, FieldError> {
+    fixed(bytes, "nonce").map(Nonce::from_bytes)
+}
+
+/// A digest.
+///
+/// # Errors
+/// [`FieldError`] when it is not 32 bytes.
+pub fn digest_from(bytes: &[u8], path: &str) -> Result<DocumentDigest, FieldError> {
+    fixed(bytes, path).map(DocumentDigest::from_bytes)
+}
+
+impl From<Fence> for pb::Fence {
+    fn from(fence: Fence) -> Self {
+        Self { token: fence.token.raw(), nonce: fence.nonce.to_bytes().to_vec() }
+    }
+}
+
+impl TryFrom<pb::Fence> for Fence {
+    type Error = FieldError;
+
+    fn try_from(fence: pb::Fence) -> Result<Self, FieldError> {
+        Ok(Self { token: FencingToken::from_raw(fence.token), nonce: nonce_from(&fence.nonce)? })
+    }
+}
+
+impl From<Receipt> for pb::Receipt {
+    fn from(receipt: Receipt) -> Self {
+        Self { rows: receipt.rows, bytes: receipt.bytes }
+    }
+}
+
+impl From<pb::Receipt> for Receipt {
+    fn from(receipt: pb::Receipt) -> Self {
+        Self { rows: receipt.rows, bytes: receipt.bytes }
+    }
+}
+
+impl From<Cursor> for pb::Cursor {
+    fn from(cursor: Cursor) -> Self {
+        use pb::cursor::Position;
+        let position = match cursor {
+            Cursor::Integer(value) => Position::Integer(value),
+            Cursor::Instant(micros) => Position::InstantMicros(micros),
+            Cursor::Civil(micros) => Position::CivilMicros(micros),
+            Cursor::Date(days) => Position::DateDays(days),
+        };
+        Self { position: Some(position) }
+    }
+}
+
+impl TryFrom<pb::Cursor> for Cursor {
+    type Error = FieldError;
+
+    fn try_from(cursor: pb::Cursor) -> Result<Self, FieldError> {
+        use pb::cursor::Position;
+        Ok(match required(cursor.position, "position")? {
+            Position::Integer(value) => Self::Integer(value),
+            Position::InstantMicros(micros) => Self::Instant(micros),
+            Position::CivilMicros(micros) => Self::Civil(micros),
+            Position::DateDays(days) => Self::Date(days),
+        })
+    }
+}
+
+impl From<Slice> for pb::Slice {
+    fn from(slice: Slice) -> Self {
+        use pb::slice::Rows;
+        let rows = match slice {
+            Slice::Range(range) => {
+                Rows::Range(pb::CursorRange { start: range.start().map(Into::into), end: range.end().map(Into::into) })
+            }
+            Slice::Null => Rows::Null(pb::NullRows {}),
+        };
+        Self { rows: Some(rows) }
+    }
+}
+
+impl TryFrom<pb::Slice> for Slice {
+    type Error = FieldError;
+
+    fn try_from(slice: pb::Slice) -> Result<Self, FieldError> {
+        use pb::slice::Rows;
+        match required(slice.rows, "rows")? {
+            Rows::Null(pb::NullRows {}) => Ok(Self::Null),
+            Rows::Range(range) => {
+                let side = |cursor: Option<pb::Cursor>, name: &str| {
+                    cursor.map(Cursor::try_from).transpose().map_err(|error| error.under(name))
+                };
+                let (start, end) = (side(range.start, "start")?, side(range.end, "end")?);
+                let range =
+                    CursorRange::new(start, end).map_err(|error| FieldError::new("range", error.to_string()))?;
+                Ok(Self::Range(range))
+            }
+        }
+    }
+}
+
+impl From<Assignment> for pb::Assignment {
+    fn from(assignment: Assignment) -> Self {
+        use pb::assignment::Work as W;
+        let work = match assignment.work {
+            Work::Probe => W::Probe(pb::Probe {}),
+            Work::Prepare => W::Prepare(pb::Prepare {}),
+            Work::Partition(slice) => W::Partition(slice.into()),
+            Work::Noop(n) => W::Noop(n),
+            Work::Fence => W::FenceRun(pb::FenceRun {}),
+        };
+        Self {
+            task: assignment.task.as_bytes().to_vec(),
+            attempt: assignment.attempt.get(),
+            fence: Some(assignment.fence.into()),
+            order: assignment.order.as_bytes().to_vec(),
+            work: Some(work),
+        }
+    }
+}
+
+impl TryFrom<pb::Assignment> for Assignment {
+    type Error = FieldError;
+
+    fn try_from(assignment: pb::Assignment) -> Result<Self, FieldError> {
+        use pb::assignment::Work as W;
+        let work = match required(assignment.work, "work")? {
+            W::Probe(pb::Probe {}) => Work::Probe,
+            W::Prepare(pb::Prepare {}) => Work::Prepare,
+            W::Partition(slice) => {
+                Work::Partition(slice.try_into().map_err(|error: FieldError| error.under("partition"))?)
+            }
+            W::Noop(n) => Work::Noop(n),
+            W::FenceRun(pb::FenceRun {}) => Work::Fence,
+        };
+        Ok(Self {
+            task: task_from(&assignment.task)?,
+            attempt: AttemptNo::new(assignment.attempt),
+            fence: fence_from(assignment.fence)?,
+            work,
+            order: digest_from(&assignment.order, "order")?,
+        })
+    }
+}
+
+/// The fence of a message that must carry one.
+///
+/// # Errors
+/// [`FieldError`] when it is missing or malformed.
+pub fn fence_from(fence: Option<pb::Fence>) -> Result<Fence, FieldError> {
+    required(fence, "fence")?.try_into().map_err(|error: FieldError| error.under("fence"))
+}
+
+/// An outcome as it travels in a completion.
+#[must_use]
+pub fn outcome_to(outcome: Outcome) -> pb::complete_request::Outcome {
+    use pb::complete_request::Outcome as O;
+    match outcome {
+        Outcome::Committed(receipt) => O::Committed(receipt.into()),
+        Outcome::Probed(facts) => O::Probed(facts),
+        Outcome::Done { warnings } => O::Done(pb::Done { warnings }),
+        Outcome::Fenced { attempts } => O::FencedAttempts(attempts),
+        Outcome::Outrun { newer } => O::OutrunBy(newer.raw()),
+        Outcome::Superseded => O::Superseded(pb::Superseded {}),
+        Outcome::Failed(error) => {
+            O::Failed(pb::Failure { class: class_to(error.class) as i32, code: error.code, message: error.message })
+        }
+        Outcome::Released => O::Released(pb::Released {}),
+    }
+}
+
+/// The outcome of a completion.
+///
+/// # Errors
+/// [`FieldError`] when it is missing or malformed.
+pub fn outcome_from(outcome: Option<pb::complete_request::Outcome>) -> Result<Outcome, FieldError> {
+    use pb::complete_request::Outcome as O;
+    Ok(match required(outcome, "outcome")? {
+        O::Committed(receipt) => Outcome::Committed(receipt.into()),
+        O::Probed(facts) => Outcome::Probed(facts),
+        O::Done(done) => Outcome::Done { warnings: done.warnings },
+        O::FencedAttempts(attempts) => Outcome::Fenced { attempts },
+        O::OutrunBy(raw) => Outcome::Outrun { newer: FencingToken::from_raw(raw) },
+        O::Superseded(pb::Superseded {}) => Outcome::Superseded,
+        O::Failed(failure) => {
+            let class = class_from(failure.class()).ok_or_else(|| FieldError::new("failed.class", "unknown class"))?;
+            Outcome::Failed(AttemptError::new(class, failure.code, failure.message))
+        }
+        O::Released(pb::Released {}) => Outcome::Released,
+    })
+}
+
+fn class_to(class: ErrorClass) -> pb::failure::Class {
+    match class {
+        ErrorClass::Transient | ErrorClass::Crash => pb::failure::Class::Transient, // a worker never reports its own crash
+        ErrorClass::Resource => pb::failure::Class::Resource,
+        ErrorClass::Permanent => pb::failure::Class::Permanent,
+    }
+}
+
+fn class_from(class: pb::failure::Class) -> Option<ErrorClass> {
+    match class {
+        pb::failure::Class::Unspecified => None,
+        pb::failure::Class::Transient => Some(ErrorClass::Transient),
+        pb::failure::Class::Resource => Some(ErrorClass::Resource),
+        pb::failure::Class::Permanent => Some(ErrorClass::Permanent),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn cursors() -> impl Strategy<Value = Cursor> {
+        prop_oneof![
+            any::<i64>().prop_map(Cursor::Integer),
+            any::<i64>().prop_map(Cursor::Instant),
+            any::<i64>().prop_map(Cursor::Civil),
+            any::<i32>().prop_map(Cursor::Date),
+        ]
+    }
+
+    fn slices() -> impl Strategy<Value = Slice> {
+        (proptest::option::of(cursors()), proptest::option::of(cursors()))
+            .prop_map(|(start, end)| CursorRange::new(start, end).map_or(Slice::Null, Slice::Range))
+    }
+
+    proptest! {
+        #[test]
+        fn assignments_survive_the_wire(
+            slice in slices(), bits in any::<u128>(), raw in any::<i64>(), attempt in 1..u32::MAX,
+        ) {
+            let assignment = Assignment {
+                task: TaskId::from_bytes(bits.to_be_bytes()),
+                attempt: AttemptNo::new(attempt),
+                fence: Fence { token: FencingToken::from_raw(raw), nonce: Nonce::new(bits) },
+                work: Work::Partition(slice),
+                order: DocumentDigest::of(&bits.to_be_bytes()),
+            };
+            prop_assert_eq!(Assignment::try_from(pb::Assignment::from(assignment.clone())), Ok(assignment));
+        }
+    }
+
+    #[test]
+    fn an_error_names_the_field_it_met() {
+        let mut message = pb::Assignment::from(Assignment {
+            task: TaskId::from_bytes([1; 16]),
+            attempt: AttemptNo::FIRST,
+            fence: Fence { token: FencingToken::from_raw(1), nonce: Nonce::new(1) },
+            work: Work::Probe,
+            order: DocumentDigest::of(b""),
+        });
+        message.fence = Some(pb::Fence { token: 1, nonce: vec![0; 15] });
+        let error = Assignment::try_from(message).expect_err("a nonce of 15 bytes");
+        assert_eq!(error.to_string(), "fence.nonce: 15 bytes, expected 16");
+    }
+}
