@@ -15,3 +15,4 @@ pub mod spec;
 pub mod status;
 pub mod task;
 pub mod token;
+pub mod view;

@@ -1,0 +1,244 @@
+//! The documents that people and programs read: what `-o json` prints and what the control service sends. They only grow.
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::{ClusterId, DocumentDigest, PipelineName, RunId, StepName, TaskId};
+use crate::status::{RunStatus, StepStatus};
+use crate::task::TaskState;
+
+/// How many tasks are in which state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct TaskCounts {
+    /// Wait for a worker.
+    pub pending: u64,
+    /// Are leased to an attempt.
+    pub open: u64,
+    /// Are committed and counted.
+    pub done: u64,
+    /// Failed, and wait for their next attempt.
+    pub retry_wait: u64,
+    /// Were given up.
+    pub dead: u64,
+    /// Wait for a person's word.
+    pub in_doubt: u64,
+    /// Were committed by an earlier run.
+    pub covered: u64,
+    /// Were fenced.
+    pub superseded: u64,
+}
+
+impl TaskCounts {
+    /// The count of a state.
+    pub const fn of_mut(&mut self, state: TaskState) -> &mut u64 {
+        match state {
+            TaskState::Pending => &mut self.pending,
+            TaskState::Open => &mut self.open,
+            TaskState::Done => &mut self.done,
+            TaskState::RetryWait => &mut self.retry_wait,
+            TaskState::Dead => &mut self.dead,
+            TaskState::InDoubt => &mut self.in_doubt,
+            TaskState::Covered => &mut self.covered,
+            TaskState::Superseded => &mut self.superseded,
+        }
+    }
+
+    /// Tasks that are this run's own work: all but the covered ones.
+    #[must_use]
+    pub const fn planned(&self) -> u64 {
+        self.pending + self.open + self.done + self.retry_wait + self.dead + self.in_doubt + self.superseded
+    }
+
+    /// Both counts together.
+    #[must_use]
+    pub const fn plus(self, other: Self) -> Self {
+        Self {
+            pending: self.pending + other.pending,
+            open: self.open + other.open,
+            done: self.done + other.done,
+            retry_wait: self.retry_wait + other.retry_wait,
+            dead: self.dead + other.dead,
+            in_doubt: self.in_doubt + other.in_doubt,
+            covered: self.covered + other.covered,
+            superseded: self.superseded + other.superseded,
+        }
+    }
+}
+
+/// A run as it stands: schema `run/v1`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunDocument {
+    /// `run/v1`.
+    pub schema: String,
+    /// The run.
+    pub run: RunId,
+    /// The form people see and type: a unique prefix, `r-71c`.
+    pub short: String,
+    /// Its pipeline.
+    pub pipeline: PipelineName,
+    /// The digest of the spec it executes.
+    pub spec: DocumentDigest,
+    /// Where it stands.
+    pub status: RunStatus,
+    /// Why it failed or was cancelled; empty otherwise.
+    pub reason: String,
+    /// "Now", for everything the run does: RFC 3339.
+    pub reference_time: String,
+    /// When it ended: RFC 3339.
+    pub ended_at: Option<String>,
+    /// Whether any task committed rows.
+    pub committed: bool,
+    /// Tasks of all steps by state, without probes, prepares and fences.
+    pub tasks: TaskCounts,
+    /// Rows committed and counted.
+    pub rows: u64,
+    /// Bytes carried by them.
+    pub bytes: u64,
+    /// Workers that are connected.
+    pub workers: u32,
+    /// Their slots.
+    pub slots: u32,
+    /// Its steps, in the order of the DAG.
+    pub steps: Vec<StepDocument>,
+}
+
+/// A step as it stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StepDocument {
+    /// The step.
+    pub step: StepName,
+    /// Its strategy: `backfill`, `noop`.
+    pub strategy: String,
+    /// Where it stands.
+    pub status: StepStatus,
+    /// Why it failed or was skipped; empty otherwise.
+    pub reason: String,
+    /// Its tasks by state; all zero before the plan.
+    pub tasks: TaskCounts,
+    /// Rows committed and counted.
+    pub rows: u64,
+    /// Bytes carried by them.
+    pub bytes: u64,
+    /// Below it, every partition is committed: a position, when there is one.
+    pub watermark: Option<String>,
+    /// Why tasks that could run do not: `12 tasks: limit of the step, 4/4 at once`.
+    pub waits: Vec<String>,
+    /// What a person should know.
+    pub warnings: Vec<String>,
+    /// Tasks given up, at most 20.
+    pub dead: Vec<FailedTaskDocument>,
+    /// Tasks that wait for their next attempt, at most 5.
+    pub retrying: Vec<FailedTaskDocument>,
+}
+
+/// A task that failed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FailedTaskDocument {
+    /// The task.
+    pub task: TaskId,
+    /// What it does: its range.
+    pub work: String,
+    /// Attempts that counted.
+    pub attempts: u32,
+    /// The last error's class.
+    pub class: String,
+    /// The last error's code.
+    pub code: String,
+    /// The last error's message.
+    pub message: String,
+}
+
+/// A run's plan: schema `plan/v1`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlanDocument {
+    /// `plan/v1`.
+    pub schema: String,
+    /// The run it was made for.
+    pub run: RunId,
+    /// The form people see and type.
+    pub short: String,
+    /// Its pipeline.
+    pub pipeline: PipelineName,
+    /// The digest of the spec.
+    pub spec: DocumentDigest,
+    /// The plan's own digest: the same spec, parameters, reference time and facts give the same.
+    pub plan: DocumentDigest,
+    /// "Now", for everything the run does: RFC 3339.
+    pub reference_time: String,
+    /// Tasks to run.
+    pub tasks: u64,
+    /// Its steps, in the order of the DAG.
+    pub steps: Vec<PlannedStepDocument>,
+}
+
+/// A step's plan.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlannedStepDocument {
+    /// The step.
+    pub step: StepName,
+    /// Its strategy.
+    pub strategy: String,
+    /// Tasks to run.
+    pub tasks: u64,
+    /// Tasks left out, because an earlier run committed their ranges.
+    pub covered: u64,
+    /// Rows of the source table, exact or estimated.
+    pub rows: u64,
+    /// Whether `rows` was counted.
+    pub rows_exact: bool,
+    /// How it is cut, in words: `by day of time_hour, America/New_York, [2013-01-01, 2013-02-01)`.
+    pub summary: String,
+    /// The first partitions in order, at most three.
+    pub first: Vec<String>,
+    /// What should be mended or known before it runs.
+    pub warnings: Vec<String>,
+    /// What is left out: rows outside the declared bounds, NULLs.
+    pub notes: Vec<String>,
+}
+
+/// Runs, newest first: schema `runs/v1`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunsDocument {
+    /// `runs/v1`.
+    pub schema: String,
+    /// The runs, without their steps.
+    pub runs: Vec<RunDocument>,
+}
+
+/// The cluster: schema `cluster/v1`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClusterDocument {
+    /// `cluster/v1`.
+    pub schema: String,
+    /// Whose targets these are.
+    pub cluster: ClusterId,
+    /// Where the leader listens; empty in one process.
+    pub leader: String,
+    /// The leader's term: a random name, new with each.
+    pub term: String,
+    /// The high part of the tokens it hands out.
+    pub token_hi: u64,
+    /// What the store is called.
+    pub store: String,
+    /// Bytes it takes.
+    pub store_bytes: u64,
+    /// The workers.
+    pub workers: Vec<WorkerDocument>,
+}
+
+/// A worker.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkerDocument {
+    /// What it calls itself.
+    pub worker: String,
+    /// `ready`, `draining` or `cordoned`.
+    pub state: String,
+    /// Version of its program.
+    pub version: String,
+    /// Tasks at once.
+    pub slots: u32,
+    /// Tasks it has.
+    pub busy: u32,
+    /// Milliseconds since its last heartbeat.
+    pub heartbeat_age_millis: u64,
+}
