@@ -1,3 +1,20 @@
-//! The coordinator: turns steps into leased tasks and keeps their records.
+//! The coordinator: turns steps into leased tasks, keeps their records, and hands them to workers.
+//!
+//! A request goes from a service to the one leader, whose view of the cluster changes only together with the store. What
+//! follows from the view is decided by a pure engine. Nothing here knows a database, and only `store/etcd` knows etcd.
 
+mod clock;
+mod coordinator;
+mod engine;
+mod error;
+mod leader;
+mod options;
+mod service;
 pub mod store;
+mod supervisor;
+
+pub use coordinator::{Coordinator, CoordinatorError, CoordinatorHandle};
+pub use error::ServiceError;
+pub use leader::{Fallen, LoadError};
+pub use options::{CoordinatorOptions, SessionOptions};
+pub use service::{ControlApi, WorkerApi, control_service, worker_service};

@@ -1,4 +1,18 @@
 //! The worker: pulls leased tasks, moves rows, commits them exactly once.
+//!
+//! Only `connector` knows a database, and only `secrets` knows a secret. The coordinator decides what is done; a worker
+//! decides only how, and stops by itself when it may no longer be believed.
 
+mod attempt;
 pub mod connector;
+mod coordinator_api;
+mod failpoint;
+mod heartbeat;
+mod secrets;
 pub mod supervisor;
+mod worker;
+
+pub use coordinator_api::{
+    ApiError, AttemptReport, CoordinatorApi, GrpcCoordinator, HeartbeatAnswer, Pulled, Registered,
+};
+pub use worker::{Worker, WorkerError, WorkerOptions};

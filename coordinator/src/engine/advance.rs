@@ -1,0 +1,182 @@
+//! What follows for steps and runs from where their tasks stand.
+
+use highwater_common::assignment::AttemptError;
+use highwater_common::id::{RunId, StepName};
+use highwater_common::record::RunWish;
+use highwater_common::spec::{Strategy, When};
+use highwater_common::status::{RunEvent, RunStatus, StepStatus};
+use highwater_common::task::TaskState;
+
+use super::step::{FENCE_ORDINAL, PREPARE_ORDINAL, PROBE_ORDINAL, Step};
+use super::view::{Cluster, Run};
+
+/// The next thing to be stored about a run. Each is one transaction; after it, [`advance`] is asked again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Advance {
+    /// Every probe is in: make the plan.
+    Plan {
+        /// The run.
+        run: RunId,
+    },
+    /// A step goes on.
+    Step {
+        /// The run.
+        run: RunId,
+        /// The step.
+        step: StepName,
+        /// To where.
+        status: StepStatus,
+        /// Why, when it is not for the better.
+        reason: String,
+    },
+    /// The run goes on.
+    Run {
+        /// The run.
+        run: RunId,
+        /// What happened.
+        event: RunEvent,
+        /// Why, when it is not for the better.
+        reason: String,
+    },
+}
+
+/// The next thing that follows from the view, or `None` when only tasks, people or time can bring something new.
+#[must_use]
+pub fn advance(cluster: &Cluster) -> Option<Advance> {
+    cluster.runs.values().find_map(|run| of_run(cluster, run))
+}
+
+fn of_run(cluster: &Cluster, run: &Run) -> Option<Advance> {
+    let event = |event, reason: String| Some(Advance::Run { run: run.id, event, reason });
+    if run.record.wish == RunWish::Cancel && !run.record.status.has_ended() && run.record.status != RunStatus::Cancelling {
+        return event(RunEvent::CancelWanted, run.record.reason.clone());
+    }
+    match run.record.status {
+        RunStatus::Planning => of_planning(run),
+        RunStatus::Planned if run.record.wish == RunWish::Run && !cluster.is_held_back(run) => {
+            event(RunEvent::Started, String::new())
+        }
+        RunStatus::Running => run.dag.order().iter().find_map(|name| of_step(run, name)).or_else(|| of_ended_steps(run)),
+        RunStatus::Cancelling if is_fenced(run) => event(RunEvent::Fenced, run.record.reason.clone()),
+        RunStatus::Planned
+        | RunStatus::Cancelling
+        | RunStatus::Success
+        | RunStatus::Failed
+        | RunStatus::Cancelled => None,
+    }
+}
+
+fn of_planning(run: &Run) -> Option<Advance> {
+    let probed = |name: &StepName| run.spec.steps.get(name).is_some_and(|step| !needs_probe(&step.strategy));
+    let errors: Vec<String> = run
+        .steps
+        .iter()
+        .filter_map(|(name, step)| {
+            step.wide.dead.get(&PROBE_ORDINAL).map(|dead| format!("{name}: {}", describe(&dead.record.error)))
+        })
+        .collect();
+    let is_over = |name: &StepName, step: &Step| {
+        probed(name) || run.facts.contains_key(name) || step.wide.state(PROBE_ORDINAL) == TaskState::Dead
+    };
+    if !run.steps.iter().all(|(name, step)| is_over(name, step)) {
+        return None;
+    }
+    if errors.is_empty() {
+        return Some(Advance::Plan { run: run.id });
+    }
+    Some(Advance::Run { run: run.id, event: RunEvent::Refused, reason: errors.join("\n") })
+}
+
+fn needs_probe(strategy: &Strategy) -> bool {
+    match strategy {
+        Strategy::Backfill(_) => true,
+        Strategy::Noop { .. } => false,
+    }
+}
+
+/// How an error reads in a reason.
+fn describe(error: &AttemptError) -> String {
+    error.message.clone()
+}
+
+fn of_step(run: &Run, name: &StepName) -> Option<Advance> {
+    let (step, known) = (run.steps.get(name)?, run.spec.steps.get(name)?);
+    let to = |status, reason: String| Some(Advance::Step { run: run.id, step: name.clone(), status, reason });
+    match step.record.status {
+        StepStatus::Pending => {
+            let mut may_start = true;
+            for edge in &known.depends_on {
+                let Some(other) = run.steps.get(&edge.step) else { continue };
+                match (other.record.status, edge.when) {
+                    (StepStatus::Pending | StepStatus::Running, When::Success | When::Done) => may_start = false,
+                    (StepStatus::Success, When::Success | When::Done)
+                    | (StepStatus::Failed | StepStatus::Skipped | StepStatus::Cancelled, When::Done) => {}
+                    (status @ (StepStatus::Failed | StepStatus::Cancelled), When::Success) => {
+                        return to(StepStatus::Skipped, format!("{} {status}", edge.step));
+                    }
+                    // The first ancestor that failed is named all the way down.
+                    (StepStatus::Skipped, When::Success) => return to(StepStatus::Skipped, other.record.reason.clone()),
+                }
+            }
+            if may_start { to(StepStatus::Running, String::new()) } else { None }
+        }
+        StepStatus::Running => of_running_step(run, step, known.tolerate_dead, to),
+        StepStatus::Success | StepStatus::Failed | StepStatus::Skipped | StepStatus::Cancelled => None,
+    }
+}
+
+fn of_running_step(
+    run: &Run,
+    step: &Step,
+    tolerated: u32,
+    to: impl Fn(StepStatus, String) -> Option<Advance>,
+) -> Option<Advance> {
+    let _ = run;
+    let counts = step.counts();
+    if counts.planned() == 0 {
+        return to(StepStatus::Success, String::new()); // nothing to do is a success of 0 tasks
+    }
+    if let Some(dead) = step.work.dead.get(&PREPARE_ORDINAL) {
+        return to(StepStatus::Failed, format!("prepare: {}", dead.record.error.message));
+    }
+    if !step.work.has_ended() {
+        return None;
+    }
+    match counts.dead + counts.in_doubt {
+        failed if failed <= u64::from(tolerated) => to(StepStatus::Success, String::new()),
+        failed => {
+            let first = step.work.dead.values().next().map_or(String::new(), |dead| {
+                format!(": {}: {}", dead.record.work, dead.record.error.message)
+            });
+            let of = counts.planned();
+            to(StepStatus::Failed, format!("{failed} of {of} tasks dead{first}"))
+        }
+    }
+}
+
+fn of_ended_steps(run: &Run) -> Option<Advance> {
+    if !run.steps.values().all(|step| step.record.status.has_ended()) {
+        return None;
+    }
+    let failed: Vec<&str> = run
+        .steps
+        .iter()
+        .filter(|(_, step)| step.record.status != StepStatus::Success)
+        .map(|(name, _)| name.as_str())
+        .collect();
+    let (event, reason) = if failed.is_empty() {
+        (RunEvent::Succeeded, String::new())
+    } else {
+        (RunEvent::Failed, format!("not every step succeeded: {}", failed.join(", ")))
+    };
+    Some(Advance::Run { run: run.id, event, reason })
+}
+
+/// Every target that the run could have touched is fenced. Before its plan it could have touched none.
+fn is_fenced(run: &Run) -> bool {
+    run.record.generation == 0
+        || run.steps.iter().all(|(name, step)| {
+            let moves_rows = run.spec.steps.get(name).is_some_and(|step| needs_probe(&step.strategy));
+            !moves_rows || step.wide.state(FENCE_ORDINAL) == TaskState::Done
+        })
+}

@@ -1,0 +1,302 @@
+//! Chooses which pending tasks the parked pulls receive, and says why others wait.
+//! Never performs I/O, never reads the clock itself, never looks at a paused or ended run.
+//!
+//! Fairness is by run first and by step second: one wide step must not starve a small run.
+
+use std::collections::BTreeMap;
+
+use highwater_common::id::{ConnectionName, RunId, SessionId, StepName};
+use highwater_common::record::TaskAddress;
+use highwater_common::spec::{Connection, ConnectionSide, Strategy};
+use highwater_common::status::{RunStatus, StepStatus};
+use highwater_common::task::TaskState;
+
+use super::step::{FENCE_ORDINAL, PREPARE_ORDINAL, PROBE_ORDINAL, Track};
+use super::view::{Cluster, Run};
+
+/// A parked pull.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Seat {
+    /// Whose.
+    pub session: SessionId,
+    /// Slots without a task.
+    pub free: u32,
+}
+
+/// A task for a session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Grant {
+    /// The run.
+    pub run: RunId,
+    /// The task.
+    pub address: TaskAddress,
+    /// Who gets it.
+    pub session: SessionId,
+}
+
+/// At most `grants_max` tasks for the seats, as of `now_millis` by the leader's wall clock, which only retries wait for.
+#[must_use]
+pub fn assign(cluster: &Cluster, seats: &[Seat], now_millis: i64, grants_max: usize) -> Vec<Grant> {
+    let mut seats: Vec<Seat> = seats.iter().copied().filter(|seat| seat.free > 0).collect();
+    let mut queues: Vec<RunQueue<'_>> =
+        cluster.runs.values().filter_map(|run| RunQueue::of(cluster, run, now_millis)).collect();
+    let mut grants = Vec::new();
+    while grants.len() < grants_max && !seats.is_empty() && !queues.is_empty() {
+        // One task of each run in turn, the run with the fewest open ones first.
+        queues.sort_by_key(|queue| queue.open);
+        queues.retain_mut(|queue| {
+            if grants.len() >= grants_max || seats.is_empty() {
+                return true;
+            }
+            let Some((address, is_noop)) = queue.next() else { return false };
+            let Some(seat) = best_seat(cluster, &mut seats, is_noop) else { return false };
+            grants.push(Grant { run: queue.run.id, address, session: seat });
+            true
+        });
+        seats.retain(|seat| seat.free > 0);
+    }
+    grants
+}
+
+/// The session with the most free slots among those that can do the work; takes one of them.
+fn best_seat(cluster: &Cluster, seats: &mut [Seat], is_noop: bool) -> Option<SessionId> {
+    let able = |seat: &&mut Seat| {
+        seat.free > 0
+            && cluster.sessions.get(&seat.session).is_some_and(|session| {
+                !session.draining && !session.record.cordoned && (!is_noop || session.record.allow_noop)
+            })
+    };
+    let seat = seats.iter_mut().filter(able).max_by_key(|seat| seat.free)?;
+    seat.free -= 1;
+    Some(seat.session)
+}
+
+/// The runnable tasks of one run, step after step in turn, under its limits.
+struct RunQueue<'a> {
+    run: &'a Run,
+    open: u64,
+    open_max: u64,
+    connections: BTreeMap<&'a ConnectionName, (u64, u64)>,
+    steps: Vec<StepQueue<'a>>,
+    turn: usize,
+}
+
+struct StepQueue<'a> {
+    name: &'a StepName,
+    generation: u32,
+    open: u64,
+    open_max: u64,
+    uses: Vec<&'a ConnectionName>,
+    is_noop: bool,
+    due: Box<dyn Iterator<Item = u64> + 'a>,
+}
+
+impl<'a> RunQueue<'a> {
+    fn of(cluster: &Cluster, run: &'a Run, now_millis: i64) -> Option<Self> {
+        if !run.wants_work() || (run.record.status != RunStatus::Cancelling && cluster.is_held_back(run)) {
+            return None;
+        }
+        let steps: Vec<StepQueue<'a>> =
+            run.dag.order().iter().filter_map(|name| StepQueue::of(run, name, now_millis)).collect();
+        (!steps.is_empty()).then(|| Self {
+            run,
+            open: open_of(run),
+            open_max: run.spec.limits.tasks.map_or(u64::MAX, u64::from),
+            connections: connection_use(run),
+            steps,
+            turn: 0,
+        })
+    }
+
+    fn next(&mut self) -> Option<(TaskAddress, bool)> {
+        while self.open < self.open_max && !self.steps.is_empty() {
+            let at = self.turn % self.steps.len();
+            let step = &mut self.steps[at];
+            let full = step.open >= step.open_max
+                || step.uses.iter().any(|name| self.connections.get(name).is_some_and(|(used, max)| used >= max));
+            let Some(ordinal) = (if full { None } else { step.due.next() }) else {
+                self.steps.remove(at);
+                continue;
+            };
+            step.open += 1;
+            self.open += 1;
+            self.turn = at + 1;
+            for name in &step.uses {
+                if let Some((used, _)) = self.connections.get_mut(name) {
+                    *used += 1;
+                }
+            }
+            let address = TaskAddress { step: step.name.clone(), generation: step.generation, ordinal };
+            return Some((address, step.is_noop));
+        }
+        None
+    }
+}
+
+impl<'a> StepQueue<'a> {
+    fn of(run: &'a Run, name: &'a StepName, now_millis: i64) -> Option<Self> {
+        let step = run.steps.get(name)?;
+        let known = run.spec.steps.get(name)?;
+        let moves_rows = matches!(known.strategy, Strategy::Backfill(_));
+        let (generation, due): (u32, Box<dyn Iterator<Item = u64> + 'a>) = match run.record.status {
+            RunStatus::Planning if moves_rows => (0, single(&step.wide, PROBE_ORDINAL, now_millis)),
+            RunStatus::Cancelling if moves_rows && run.record.generation > 0 => {
+                (0, single(&step.wide, FENCE_ORDINAL, now_millis))
+            }
+            RunStatus::Running if step.record.status == StepStatus::Running => {
+                let is_prepared = matches!(step.work.state(PREPARE_ORDINAL), TaskState::Done | TaskState::Covered);
+                let due =
+                    if is_prepared { partitions(&step.work, now_millis) } else { single(&step.work, PREPARE_ORDINAL, now_millis) };
+                (run.record.generation, due)
+            }
+            RunStatus::Planning
+            | RunStatus::Planned
+            | RunStatus::Running
+            | RunStatus::Cancelling
+            | RunStatus::Success
+            | RunStatus::Failed
+            | RunStatus::Cancelled => return None,
+        };
+        Some(Self {
+            name,
+            generation,
+            open: step.work.counts.open,
+            open_max: known.limits.tasks.map_or(u64::MAX, u64::from),
+            uses: uses(&known.strategy),
+            is_noop: !moves_rows,
+            due,
+        })
+    }
+}
+
+fn single<'a>(track: &'a Track, ordinal: u64, now_millis: i64) -> Box<dyn Iterator<Item = u64> + 'a> {
+    let is_due = match track.state(ordinal) {
+        TaskState::Pending => true,
+        TaskState::RetryWait => is_due(track, ordinal, now_millis),
+        TaskState::Open
+        | TaskState::Done
+        | TaskState::Dead
+        | TaskState::InDoubt
+        | TaskState::Covered
+        | TaskState::Superseded => false,
+    };
+    Box::new(is_due.then_some(ordinal).into_iter())
+}
+
+fn partitions<'a>(track: &'a Track, now_millis: i64) -> Box<dyn Iterator<Item = u64> + 'a> {
+    let waiting = track
+        .retries
+        .range(PREPARE_ORDINAL + 1..)
+        .filter(move |(_, retry)| retry.record.not_before_millis <= now_millis)
+        .map(|(ordinal, _)| *ordinal);
+    Box::new(waiting.chain(track.pending_from(PREPARE_ORDINAL + 1)))
+}
+
+fn is_due(track: &Track, ordinal: u64, now_millis: i64) -> bool {
+    track.retries.get(&ordinal).is_some_and(|retry| retry.record.not_before_millis <= now_millis)
+}
+
+fn uses(strategy: &Strategy) -> Vec<&ConnectionName> {
+    match strategy {
+        Strategy::Noop { .. } => Vec::new(),
+        Strategy::Backfill(backfill) => {
+            vec![backfill.connection(ConnectionSide::Source), backfill.connection(ConnectionSide::Target)]
+        }
+    }
+}
+
+fn open_of(run: &Run) -> u64 {
+    run.steps.values().map(|step| step.wide.counts.open + step.work.counts.open).sum()
+}
+
+/// Connections in use and their limits, for those that have one. A task holds one connection of each side.
+fn connection_use(run: &Run) -> BTreeMap<&ConnectionName, (u64, u64)> {
+    let mut used = BTreeMap::new();
+    for (name, connection) in &run.spec.connections {
+        if let Connection::Postgres { max_connections: Some(max), .. } = connection {
+            used.insert(name, (0, u64::from(*max)));
+        }
+    }
+    for (name, step) in &run.steps {
+        let Some(known) = run.spec.steps.get(name) else { continue };
+        for connection in uses(&known.strategy) {
+            if let Some((count, _)) = used.get_mut(connection) {
+                *count += step.wide.counts.open + step.work.counts.open;
+            }
+        }
+    }
+    used
+}
+
+/// Why tasks of a step that could run do not; empty when none waits.
+#[must_use]
+pub fn waits(cluster: &Cluster, run: &Run, name: &StepName, now_millis: i64) -> Vec<String> {
+    let (Some(step), Some(known)) = (run.steps.get(name), run.spec.steps.get(name)) else { return Vec::new() };
+    let mut reasons = Vec::new();
+    if !run.wants_work() {
+        return reasons;
+    }
+    if cluster.is_held_back(run) {
+        reasons.push("an older run of this pipeline has not ended".to_owned());
+        return reasons;
+    }
+    if step.record.status == StepStatus::Pending && run.record.status == RunStatus::Running {
+        let open: Vec<&str> = known
+            .depends_on
+            .iter()
+            .filter(|edge| run.steps.get(&edge.step).is_some_and(|step| !step.record.status.has_ended()))
+            .map(|edge| edge.step.as_str())
+            .collect();
+        if !open.is_empty() {
+            reasons.push(format!("waits for {}", open.join(", ")));
+        }
+    }
+    if step.work.counts.retry_wait + step.wide.counts.retry_wait > 0 {
+        let soonest = step.work.retries.values().chain(step.wide.retries.values());
+        let wait = soonest.map(|retry| retry.record.not_before_millis.saturating_sub(now_millis)).min().unwrap_or(0).max(0);
+        let count = step.work.counts.retry_wait + step.wide.counts.retry_wait;
+        reasons.push(format!("{count} after a failed attempt: the next one in {:.1} s", wait_seconds(wait)));
+    }
+    if step.counts().pending > 0 && step.record.status == StepStatus::Running {
+        reasons.extend(limits_met(cluster, run, step.work.counts.open, known).map(|limit| {
+            format!("{} tasks: {limit}", step.counts().pending)
+        }));
+    }
+    reasons
+}
+
+#[expect(clippy::cast_precision_loss, reason = "milliseconds of a wait, shown with one digit")]
+fn wait_seconds(millis: i64) -> f64 {
+    millis as f64 / 1000.0
+}
+
+fn limits_met(
+    cluster: &Cluster,
+    run: &Run,
+    open: u64,
+    known: &highwater_common::spec::Step,
+) -> Option<String> {
+    if cluster.sessions.is_empty() {
+        return Some("no worker is connected".to_owned());
+    }
+    let is_noop = matches!(known.strategy, Strategy::Noop { .. });
+    if is_noop && !cluster.sessions.values().any(|session| session.record.allow_noop) {
+        return Some("no connected worker holds no-op tasks: start it with --allow-noop".to_owned());
+    }
+    if let Some(max) = known.limits.tasks.filter(|max| open >= u64::from(*max)) {
+        return Some(format!("limit of the step, {open}/{max} at once"));
+    }
+    let of_run = open_of(run);
+    if let Some(max) = run.spec.limits.tasks.filter(|max| of_run >= u64::from(*max)) {
+        return Some(format!("limit of the run, {of_run}/{max} at once"));
+    }
+    let connections = connection_use(run);
+    for name in uses(&known.strategy) {
+        if let Some((used, max)) = connections.get(name).filter(|(used, max)| used >= max) {
+            return Some(format!("connection {name}, {used}/{max} in use"));
+        }
+    }
+    let slots: u64 = cluster.sessions.values().map(|session| u64::from(session.record.slots)).sum();
+    let busy: u64 = cluster.runs.values().map(open_of).sum();
+    (busy >= slots).then(|| format!("every slot is taken, {busy}/{slots}"))
+}

@@ -1,0 +1,52 @@
+//! What a store transaction is to do to single tasks.
+
+use highwater_common::id::{RunId, TaskId};
+use highwater_common::record::{DeadRecord, LeaseRecord, RetryRecord, TaskAddress};
+use highwater_common::segment::TaskResult;
+use highwater_common::task::TaskEvent;
+
+/// One task's way from one state to the next, with the records that come and go.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Change {
+    /// The run.
+    pub run: RunId,
+    /// The task.
+    pub task: TaskId,
+    /// Where it stands.
+    pub address: TaskAddress,
+    /// What happens.
+    pub kind: ChangeKind,
+}
+
+/// What happens to a task.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ChangeKind {
+    /// T1: a lease is put. Out of `retry_wait`, its record goes.
+    Assign(LeaseRecord),
+    /// T2: the lease goes, the result stays.
+    Complete(TaskResult),
+    /// T3, T4: the lease goes, a retry record comes.
+    Delay(RetryRecord),
+    /// T3, T4: the lease goes, a dead record comes.
+    Die(DeadRecord),
+    /// The lease goes, nothing stays.
+    Release,
+    /// A person asked: a dead or waiting task is pending again, with no attempt counted.
+    Revive,
+}
+
+impl ChangeKind {
+    /// The events that lead from the old state to the new one.
+    #[must_use]
+    pub const fn events(&self, waits: bool) -> &'static [TaskEvent] {
+        match self {
+            Self::Assign(_) if waits => &[TaskEvent::Due, TaskEvent::Assigned],
+            Self::Assign(_) => &[TaskEvent::Assigned],
+            Self::Complete(_) => &[TaskEvent::Completed],
+            Self::Delay(_) => &[TaskEvent::Delayed],
+            Self::Die(_) => &[TaskEvent::Died],
+            Self::Release => &[TaskEvent::Released],
+            Self::Revive => &[TaskEvent::Retried],
+        }
+    }
+}

@@ -1,0 +1,208 @@
+//! The view as documents for people and programs.
+
+use std::time::Duration;
+
+use highwater_common::assignment::AttemptError;
+use highwater_common::id::{StepName, TaskId};
+use highwater_common::record::TaskAddress;
+use highwater_common::spec::Strategy;
+use highwater_common::task::TaskState;
+use highwater_common::view::{
+    ClusterDocument, FailedTaskDocument, PlanDocument, PlannedStepDocument, RunDocument, StepDocument, TaskCounts,
+    WorkerDocument,
+};
+
+use super::assign::waits;
+use super::step::Step;
+use super::view::{Cluster, Run};
+
+/// Dead tasks that a document lists at the most.
+const DEAD_MAX: usize = 20;
+/// Waiting tasks that a document lists at the most.
+const RETRYING_MAX: usize = 5;
+/// Partitions that a plan shows at the most.
+const FIRST_MAX: u64 = 3;
+
+/// A run as it stands.
+#[must_use]
+pub fn run_document(cluster: &Cluster, run: &Run, short: String, now_millis: i64) -> RunDocument {
+    let steps: Vec<StepDocument> = run
+        .dag
+        .order()
+        .iter()
+        .filter_map(|name| run.steps.get(name).map(|step| step_document(cluster, run, name, step, now_millis)))
+        .collect();
+    let mut tasks = TaskCounts::default();
+    for step in &steps {
+        tasks = tasks.plus(step.tasks);
+    }
+    RunDocument {
+        schema: "run/v1".to_owned(),
+        run: run.id,
+        short,
+        pipeline: run.record.pipeline.clone(),
+        spec: run.record.spec_digest,
+        status: run.record.status,
+        reason: run.record.reason.clone(),
+        reference_time: rfc3339(run.record.reference_time_micros),
+        ended_at: run.record.ended_micros.map(rfc3339),
+        committed: run.record.committed || tasks.done > 0,
+        tasks,
+        rows: steps.iter().map(|step| step.rows).sum(),
+        bytes: steps.iter().map(|step| step.bytes).sum(),
+        workers: u32::try_from(cluster.sessions.len()).unwrap_or(u32::MAX),
+        slots: cluster.sessions.values().map(|session| session.record.slots).sum(),
+        steps,
+    }
+}
+
+fn step_document(cluster: &Cluster, run: &Run, name: &StepName, step: &Step, now_millis: i64) -> StepDocument {
+    let mut dead: Vec<FailedTaskDocument> = Vec::new();
+    for track in [&step.wide, &step.work] {
+        let listed = track.dead.values().take(DEAD_MAX - dead.len());
+        dead.extend(listed.map(|held| {
+            let record = &held.record;
+            failed_task(run, &record.address, record.attempts, &record.error, Some(record.work.clone()))
+        }));
+    }
+    let waiting = step.wide.retries.values().chain(step.work.retries.values()).take(RETRYING_MAX);
+    let retrying = waiting
+        .map(|held| failed_task(run, &held.record.address, held.record.attempts, &held.record.error, None))
+        .collect();
+    StepDocument {
+        step: name.clone(),
+        strategy: strategy_of(run, name).to_owned(),
+        status: step.record.status,
+        reason: step.record.reason.clone(),
+        tasks: if run.record.generation == 0 { TaskCounts::default() } else { step.counts() },
+        rows: step.work.rows,
+        bytes: step.bytes,
+        watermark: watermark(run, name, step),
+        waits: waits(cluster, run, name, now_millis),
+        warnings: step.record.warnings.clone(),
+        dead,
+        retrying,
+    }
+}
+
+fn failed_task(
+    run: &Run,
+    address: &TaskAddress,
+    attempts: u32,
+    error: &AttemptError,
+    work: Option<String>,
+) -> FailedTaskDocument {
+    let work = work.or_else(|| run.work(address).map(|work| work.to_string())).unwrap_or_default();
+    FailedTaskDocument {
+        task: run.task_id(address).unwrap_or(TaskId::from_bytes([0; 16])),
+        work,
+        attempts,
+        class: error.class.to_string(),
+        code: error.code.clone(),
+        message: error.message.clone(),
+    }
+}
+
+fn strategy_of(run: &Run, name: &StepName) -> &'static str {
+    match run.spec.steps.get(name).map(|step| &step.strategy) {
+        Some(Strategy::Backfill(_)) => "backfill",
+        Some(Strategy::Noop { .. }) => "noop",
+        None => "",
+    }
+}
+
+/// The end of the committed prefix of a step's partitions, oldest first. Shown only, never decided upon.
+fn watermark(run: &Run, name: &StepName, step: &Step) -> Option<String> {
+    let plan = run.plan.as_ref()?.steps.get(name)?;
+    plan.watermark(|partition| {
+        matches!(step.work.state(partition + 1), TaskState::Done | TaskState::Covered)
+    })
+    .map(|cursor| cursor.to_string())
+}
+
+/// A run's plan; `None` before there is one.
+#[must_use]
+pub fn plan_document(run: &Run, short: String) -> Option<PlanDocument> {
+    let plan = run.plan.as_ref()?;
+    let mut steps = Vec::new();
+    for name in run.dag.order() {
+        let Some(planned) = plan.steps.get(name) else { continue };
+        let first = (0..planned.len())
+            .filter(|partition| !planned.skips(*partition))
+            .take(usize::try_from(FIRST_MAX).unwrap_or(3))
+            .filter_map(|partition| {
+                let address =
+                    TaskAddress { step: name.clone(), generation: run.record.generation, ordinal: partition + 1 };
+                run.work(&address).map(|work| work.to_string())
+            });
+        steps.push(PlannedStepDocument {
+            step: name.clone(),
+            strategy: strategy_of(run, name).to_owned(),
+            tasks: planned.tasks_planned(),
+            covered: planned.len() - planned.tasks_planned(),
+            rows: planned.rows,
+            rows_exact: planned.rows_exact,
+            summary: planned.summary.clone(),
+            first: first.collect(),
+            warnings: planned.warnings.clone(),
+            notes: planned.notes.clone(),
+        });
+    }
+    Some(PlanDocument {
+        schema: "plan/v1".to_owned(),
+        run: run.id,
+        short,
+        pipeline: run.record.pipeline.clone(),
+        spec: run.record.spec_digest,
+        plan: plan.digest(),
+        reference_time: rfc3339(run.record.reference_time_micros),
+        tasks: steps.iter().map(|step| step.tasks).sum(),
+        steps,
+    })
+}
+
+/// The cluster as it stands at `now` by the leader's monotonic clock.
+#[must_use]
+pub fn cluster_document(
+    cluster: &Cluster,
+    now: Duration,
+    term: String,
+    token_hi: u64,
+    leader: String,
+    store: String,
+    store_bytes: u64,
+) -> ClusterDocument {
+    let busy = |session: &highwater_common::id::SessionId| {
+        let leases = cluster.runs.values().flat_map(|run| run.steps.values()).flat_map(|step| {
+            step.wide.leases.values().chain(step.work.leases.values())
+        });
+        leases.filter(|held| held.record.session == *session).count()
+    };
+    let workers = cluster.sessions.iter().map(|(id, session)| WorkerDocument {
+        worker: session.worker.to_string(),
+        state: match (session.draining, session.record.cordoned) {
+            (true, _) => "draining",
+            (false, true) => "cordoned",
+            (false, false) => "ready",
+        }
+        .to_owned(),
+        version: session.record.version.clone(),
+        slots: session.record.slots,
+        busy: u32::try_from(busy(id)).unwrap_or(u32::MAX),
+        heartbeat_age_millis: u64::try_from(now.saturating_sub(session.heard).as_millis()).unwrap_or(u64::MAX),
+    });
+    ClusterDocument {
+        schema: "cluster/v1".to_owned(),
+        cluster: cluster.id,
+        leader,
+        term,
+        token_hi,
+        store,
+        store_bytes,
+        workers: workers.collect(),
+    }
+}
+
+fn rfc3339(micros: i64) -> String {
+    highwater_common::cursor::Cursor::Instant(micros).to_string()
+}

@@ -1,0 +1,18 @@
+//! The coordinator's decisions: from a view of the cluster to what should happen next. Pure: no I/O, no clock, no randomness.
+//!
+//! The leader asks `engine` what to do, does it as one store transaction, and puts the answer back into the view. So the same
+//! view always leads to the same actions, and a lost hint costs a delay and never correctness.
+
+mod advance;
+mod assign;
+mod change;
+mod document;
+mod step;
+mod view;
+
+pub use advance::{Advance, advance};
+pub use assign::{Grant, Seat, assign, waits};
+pub use change::{Change, ChangeKind};
+pub use document::{cluster_document, plan_document, run_document};
+pub use step::{FENCE_ORDINAL, Held, PREPARE_ORDINAL, PROBE_ORDINAL, Step, Track, index_of};
+pub use view::{Cluster, Run, Session};

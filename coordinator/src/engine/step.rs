@@ -1,0 +1,249 @@
+//! A step's tasks as the leader sees them: what the store holds, decoded, with the bytes it holds them in.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use highwater_common::plan::StepPlan;
+use highwater_common::record::{DeadRecord, LeaseRecord, RetryRecord, StepRecord};
+use highwater_common::segment::{SEGMENT_TASKS, Segment, TaskResult};
+use highwater_common::spec::Strategy;
+use highwater_common::status::StepStatus;
+use highwater_common::task::TaskState;
+use highwater_common::view::TaskCounts;
+
+/// Generation 0: the probe.
+pub const PROBE_ORDINAL: u64 = 0;
+/// Generation 0: the fence of a cancelled run.
+pub const FENCE_ORDINAL: u64 = 1;
+/// Every later generation: the prepare task. Partition `n` of the plan has ordinal `n + 1`.
+pub const PREPARE_ORDINAL: u64 = 0;
+
+/// A record with the bytes it has in the store, which a transaction compares.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Held<T> {
+    /// The record.
+    pub record: T,
+    /// Its bytes.
+    pub bytes: Vec<u8>,
+}
+
+/// A step of a run.
+#[derive(Debug, Clone)]
+pub struct Step {
+    /// Where it stands.
+    pub record: StepRecord,
+    /// The record's bytes, once it has been stored.
+    pub stored: Option<Vec<u8>>,
+    /// Generation 0: probe and fence.
+    pub wide: Track,
+    /// The current generation: prepare and partitions. Empty before the plan.
+    pub work: Track,
+    /// Bytes carried by completions of this term.
+    pub bytes: u64,
+}
+
+impl Step {
+    /// A step of which nothing is stored yet.
+    #[must_use]
+    pub fn fresh() -> Self {
+        let record = StepRecord { status: StepStatus::Pending, reason: String::new(), warnings: Vec::new() };
+        Self { record, stored: None, wide: Track::wide(), work: Track::default(), bytes: 0 }
+    }
+
+    /// The tasks of a generation.
+    #[must_use]
+    pub const fn track(&self, generation: u32) -> &Track {
+        if generation == 0 { &self.wide } else { &self.work }
+    }
+
+    /// The tasks of a generation.
+    pub const fn track_mut(&mut self, generation: u32) -> &mut Track {
+        if generation == 0 { &mut self.wide } else { &mut self.work }
+    }
+
+    /// Tasks by state, without probe, prepare and fence.
+    #[must_use]
+    pub fn counts(&self) -> TaskCounts {
+        let mut counts = self.work.counts;
+        if self.work.len > 0 {
+            let of_prepare = counts.of_mut(self.work.state(PREPARE_ORDINAL));
+            *of_prepare = of_prepare.saturating_sub(1);
+        }
+        counts
+    }
+}
+
+/// The tasks of one generation of a step. A segment that the store does not hold has every task in its first state, so a
+/// million tasks cost nothing before they run.
+#[derive(Debug, Clone, Default)]
+pub struct Track {
+    /// How many tasks there are.
+    pub len: u64,
+    /// Leases, by ordinal.
+    pub leases: BTreeMap<u64, Held<LeaseRecord>>,
+    /// Tasks that wait for their next attempt.
+    pub retries: BTreeMap<u64, Held<RetryRecord>>,
+    /// Tasks that were given up.
+    pub dead: BTreeMap<u64, Held<DeadRecord>>,
+    /// Tasks by state.
+    pub counts: TaskCounts,
+    /// Rows committed and counted.
+    pub rows: u64,
+    segments: BTreeMap<u64, (Segment, Option<Vec<u8>>)>,
+    /// Pending tasks below `next`.
+    returned: BTreeSet<u64>,
+    /// No task from here on has ever left its first state.
+    next: u64,
+    covered: Covered,
+}
+
+/// Which tasks are covered from the start.
+#[derive(Debug, Clone, Default)]
+enum Covered {
+    /// None.
+    #[default]
+    Nothing,
+    /// The plan's own.
+    Plan(std::sync::Arc<StepPlan>),
+}
+
+impl Track {
+    /// Probe and fence.
+    #[must_use]
+    pub fn wide() -> Self {
+        let counts = TaskCounts { pending: 2, ..TaskCounts::default() };
+        Self { len: 2, counts, ..Self::default() }
+    }
+
+    /// Prepare and partitions of a plan.
+    #[must_use]
+    pub fn planned(plan: std::sync::Arc<StepPlan>, strategy: &Strategy) -> Self {
+        let mut counts = TaskCounts { pending: plan.tasks_planned(), ..TaskCounts::default() };
+        counts.covered = plan.len() - counts.pending;
+        let prepares = match strategy {
+            Strategy::Backfill(_) => TaskState::Pending,
+            Strategy::Noop { .. } => TaskState::Covered,
+        };
+        *counts.of_mut(prepares) += 1;
+        let mut track = Self { len: plan.len() + 1, counts, covered: Covered::Plan(plan), ..Self::default() };
+        if prepares == TaskState::Covered {
+            track.next = 1;
+        }
+        track
+    }
+
+    /// Takes a stored segment in place of the first states; called while loading.
+    pub fn load(&mut self, number: u64, segment: Segment, bytes: Vec<u8>) {
+        let first = number * SEGMENT_TASKS;
+        let end = (first + SEGMENT_TASKS).min(self.len);
+        for ordinal in first..end {
+            let index = usize::try_from(ordinal - first).unwrap_or(usize::MAX);
+            let (was, is) = (self.first_state(ordinal), segment.get(index));
+            if was != is {
+                let from = self.counts.of_mut(was);
+                *from = from.saturating_sub(1);
+                *self.counts.of_mut(is) += 1;
+            }
+            if let Some(result) = segment.result(index) {
+                self.rows += result.rows;
+            }
+        }
+        self.segments.insert(number, (segment, Some(bytes)));
+        self.next = 0;
+    }
+
+    /// Where a task stands.
+    #[must_use]
+    pub fn state(&self, ordinal: u64) -> TaskState {
+        match self.segments.get(&(ordinal / SEGMENT_TASKS)) {
+            Some((segment, _)) => segment.get(index_of(ordinal)),
+            None => self.first_state(ordinal),
+        }
+    }
+
+    /// The segment that holds a task, and the bytes the store has for it.
+    #[must_use]
+    pub fn segment_of(&self, ordinal: u64) -> (Segment, Option<Vec<u8>>) {
+        let number = ordinal / SEGMENT_TASKS;
+        match self.segments.get(&number) {
+            Some((segment, stored)) => (segment.clone(), stored.clone()),
+            None => {
+                let mut segment = Segment::new();
+                let first = number * SEGMENT_TASKS;
+                for ordinal in first..(first + SEGMENT_TASKS).min(self.len) {
+                    segment.set(index_of(ordinal), self.first_state(ordinal));
+                }
+                (segment, None)
+            }
+        }
+    }
+
+    /// Puts back a segment that the store now holds, after `moves` of single tasks within it.
+    pub fn put_segment(
+        &mut self,
+        number: u64,
+        segment: Segment,
+        bytes: Vec<u8>,
+        moves: &[(u64, TaskState, TaskState, Option<TaskResult>)],
+    ) {
+        self.segments.insert(number, (segment, Some(bytes)));
+        for (ordinal, from, to, result) in moves {
+            let count = self.counts.of_mut(*from);
+            *count = count.saturating_sub(1);
+            *self.counts.of_mut(*to) += 1;
+            self.rows += result.as_ref().map_or(0, |result| result.rows);
+            match to {
+                TaskState::Pending if *ordinal < self.next => {
+                    self.returned.insert(*ordinal);
+                }
+                TaskState::Pending
+                | TaskState::Open
+                | TaskState::Done
+                | TaskState::RetryWait
+                | TaskState::Dead
+                | TaskState::InDoubt
+                | TaskState::Covered
+                | TaskState::Superseded => {
+                    self.returned.remove(ordinal);
+                }
+            }
+        }
+        while self.next < self.len && self.state(self.next) != TaskState::Pending {
+            self.next += 1;
+        }
+    }
+
+    /// Pending tasks from `start` on, returned ones first.
+    pub fn pending_from(&self, start: u64) -> impl Iterator<Item = u64> + '_ {
+        let fresh = (self.next.max(start)..self.len).filter(|ordinal| self.state(*ordinal) == TaskState::Pending);
+        self.returned.range(start..).copied().chain(fresh)
+    }
+
+    /// True when no task can change any more unless a person asks.
+    #[must_use]
+    pub const fn has_ended(&self) -> bool {
+        self.counts.pending == 0 && self.counts.open == 0 && self.counts.retry_wait == 0
+    }
+
+    /// What the task at `ordinal` ended with, when it is done.
+    #[must_use]
+    pub fn result(&self, ordinal: u64) -> Option<TaskResult> {
+        self.segments.get(&(ordinal / SEGMENT_TASKS)).and_then(|(segment, _)| segment.result(index_of(ordinal)))
+    }
+
+    fn first_state(&self, ordinal: u64) -> TaskState {
+        match &self.covered {
+            Covered::Nothing => TaskState::Pending,
+            Covered::Plan(plan) => match ordinal.checked_sub(1) {
+                Some(partition) if plan.skips(partition) => TaskState::Covered,
+                None if plan.settled.is_none() => TaskState::Covered,
+                Some(_) | None => TaskState::Pending,
+            },
+        }
+    }
+}
+
+/// Where a task stands in its segment.
+#[must_use]
+pub fn index_of(ordinal: u64) -> usize {
+    usize::try_from(ordinal % SEGMENT_TASKS).unwrap_or(usize::MAX)
+}

@@ -1,0 +1,185 @@
+//! The leader's picture of everything it commands: what the store holds, and who is alive.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use highwater_common::assignment::{StepOrder, Work};
+use highwater_common::dag::Dag;
+use highwater_common::facts::StepFacts;
+use highwater_common::id::{ClusterId, DocumentDigest, RunId, SessionId, StepName, TaskId, WorkerId};
+use highwater_common::plan::Plan;
+use highwater_common::record::{RunRecord, RunWish, TaskAddress, WorkerRecord};
+use highwater_common::spec::{ConnectionSide, Spec, Strategy};
+use highwater_common::status::RunStatus;
+
+use super::step::{FENCE_ORDINAL, PREPARE_ORDINAL, PROBE_ORDINAL, Step};
+
+/// Everything the leader knows. Rebuilt from the store at the start of each term.
+#[derive(Debug, Clone)]
+pub struct Cluster {
+    /// Whose store this is.
+    pub id: ClusterId,
+    /// The runs, ended ones too.
+    pub runs: BTreeMap<RunId, Run>,
+    /// The workers that are connected.
+    pub sessions: BTreeMap<SessionId, Session>,
+}
+
+/// A worker that is connected.
+#[derive(Debug, Clone)]
+pub struct Session {
+    /// What it calls itself.
+    pub worker: WorkerId,
+    /// What the store holds of it.
+    pub record: WorkerRecord,
+    /// When its session ends unless it is heard of, by the leader's monotonic clock.
+    pub deadline: Duration,
+    /// When it was last heard of.
+    pub heard: Duration,
+    /// It takes no more work.
+    pub draining: bool,
+}
+
+/// A run with its plan and its steps.
+#[derive(Debug, Clone)]
+pub struct Run {
+    /// The run.
+    pub id: RunId,
+    /// What the store holds of it.
+    pub record: RunRecord,
+    /// The record's bytes in the store.
+    pub stored: Vec<u8>,
+    /// What it executes.
+    pub spec: Arc<Spec>,
+    /// The order of its steps.
+    pub dag: Arc<Dag>,
+    /// What the probes found.
+    pub facts: BTreeMap<StepName, Arc<StepFacts>>,
+    /// What will be done, once planned.
+    pub plan: Option<Arc<Plan>>,
+    /// Its steps.
+    pub steps: BTreeMap<StepName, Step>,
+    /// What the workers are told of a step, by generation.
+    pub orders: BTreeMap<(StepName, u32), (DocumentDigest, Arc<Vec<u8>>)>,
+}
+
+impl Run {
+    /// True while the run may still commit something, or holds the pipeline.
+    #[must_use]
+    pub fn is_active(&self) -> bool {
+        !self.record.status.has_ended() && self.record.wish != RunWish::Plan
+    }
+
+    /// What the task at `address` does. `None` for an address outside the plan.
+    #[must_use]
+    pub fn work(&self, address: &TaskAddress) -> Option<Work> {
+        if address.generation == 0 {
+            return match address.ordinal {
+                PROBE_ORDINAL => Some(Work::Probe),
+                FENCE_ORDINAL => Some(Work::Fence),
+                _ => None,
+            };
+        }
+        if address.ordinal == PREPARE_ORDINAL {
+            return Some(Work::Prepare);
+        }
+        let partition = address.ordinal - 1;
+        match &self.spec.steps.get(&address.step)?.strategy {
+            Strategy::Noop { .. } => Some(Work::Noop(partition)),
+            Strategy::Backfill(_) => {
+                let plan = self.plan.as_ref()?.steps.get(&address.step)?;
+                (partition < plan.len()).then(|| Work::Partition(plan.slice(partition)))
+            }
+        }
+    }
+
+    /// The id of the task at `address`.
+    #[must_use]
+    pub fn task_id(&self, address: &TaskAddress) -> Option<TaskId> {
+        let work = self.work(address)?;
+        Some(TaskId::derive(&self.id, address.generation, &address.step, &work.to_string()))
+    }
+
+    /// What all tasks of a step and generation have in common. `None` for an unknown step.
+    #[must_use]
+    pub fn order(&self, cluster: ClusterId, step: &StepName, generation: u32) -> Option<StepOrder> {
+        let known = self.spec.steps.get(step)?;
+        let sides = match &known.strategy {
+            Strategy::Noop { .. } => None,
+            Strategy::Backfill(backfill) => {
+                let connection = |side: ConnectionSide| self.spec.connections.get(backfill.connection(side)).cloned();
+                Some((
+                    (connection(ConnectionSide::Source)?, backfill.from.clone()),
+                    (connection(ConnectionSide::Target)?, backfill.to.clone()),
+                ))
+            }
+        };
+        let (source, target) = sides.map_or((None, None), |(source, target)| (Some(source), Some(target)));
+        let settled = match generation {
+            0 => None,
+            _ => self.plan.as_ref().and_then(|plan| plan.steps.get(step)).and_then(|plan| plan.settled.clone()),
+        };
+        Some(StepOrder {
+            cluster,
+            run: self.id,
+            pipeline: self.record.pipeline.clone(),
+            generation,
+            step: step.clone(),
+            spec_digest: self.record.spec_digest,
+            base_dir: self.record.base_dir.clone(),
+            strategy: known.strategy.clone(),
+            attempt_millis_max: known.limits.attempt.map(|limit| u64::try_from(limit.as_millis()).unwrap_or(u64::MAX)),
+            source,
+            target,
+            settled,
+        })
+    }
+
+    /// The order of a step and generation as its workers get it, made once.
+    pub fn order_document(
+        &mut self,
+        cluster: ClusterId,
+        address: &TaskAddress,
+    ) -> Option<(DocumentDigest, Arc<Vec<u8>>)> {
+        let key = (address.step.clone(), address.generation);
+        if let Some((digest, json)) = self.orders.get(&key) {
+            return Some((*digest, Arc::clone(json)));
+        }
+        let order = self.order(cluster, &address.step, address.generation)?;
+        let json = Arc::new(serde_json::to_vec(&order).ok()?);
+        let digest = DocumentDigest::of(&json);
+        self.orders.insert(key, (digest, Arc::clone(&json)));
+        Some((digest, json))
+    }
+
+    /// True while tasks of the run may be handed out at all.
+    #[must_use]
+    pub const fn wants_work(&self) -> bool {
+        match self.record.status {
+            RunStatus::Planning | RunStatus::Running | RunStatus::Cancelling => true,
+            RunStatus::Planned | RunStatus::Success | RunStatus::Failed | RunStatus::Cancelled => false,
+        }
+    }
+}
+
+impl Cluster {
+    /// True when an older run of the same pipeline must end before `run` may begin.
+    #[must_use]
+    pub fn is_held_back(&self, run: &Run) -> bool {
+        self.runs.values().any(|other| {
+            other.id != run.id
+                && other.record.pipeline == run.record.pipeline
+                && other.is_active()
+                && (other.record.reference_time_micros, other.id) < (run.record.reference_time_micros, run.id)
+        })
+    }
+
+    /// The runs, newest first.
+    #[must_use]
+    pub fn newest_first(&self) -> Vec<&Run> {
+        let mut runs: Vec<&Run> = self.runs.values().collect();
+        runs.sort_by_key(|run| std::cmp::Reverse((run.record.reference_time_micros, run.id)));
+        runs
+    }
+}

@@ -1,0 +1,114 @@
+//! Why the coordinator refuses a request, and the one place that picks the gRPC code.
+
+use highwater_common::id::{PipelineName, StepName};
+use highwater_common::status::RunStatus;
+use highwater_proto::PROTOCOL_VERSION;
+use highwater_proto::convert::FieldError;
+use tonic::{Code, Status};
+
+/// Why the coordinator refuses a request. Every message says what, why and what to do next.
+#[derive(Debug, thiserror::Error)]
+pub enum ServiceError {
+    /// This coordinator does not lead.
+    #[error("this coordinator does not lead{}; ask the leader", leader.as_deref().map_or(String::new(), |at| format!(" (the leader is at {at})")))]
+    NotLeader {
+        /// Where the leader listens, when it is known.
+        leader: Option<String>,
+    },
+    /// The coordinator stops, or began a new term with the request unanswered.
+    #[error("the coordinator is between two terms; ask again")]
+    BetweenTerms,
+    /// The session is over.
+    #[error("the session has ended: register again")]
+    SessionEnded,
+    /// The worker speaks another protocol.
+    #[error("the worker speaks protocol {theirs}, this coordinator {PROTOCOL_VERSION}: run the same version of both")]
+    Protocol {
+        /// The worker's.
+        theirs: u32,
+    },
+    /// No such run.
+    #[error("no run `{0}`; `highwater ls` lists them")]
+    UnknownRun(String),
+    /// The prefix fits several runs.
+    #[error("`{prefix}` fits {count} runs: type more of it")]
+    AmbiguousRun {
+        /// What was typed.
+        prefix: String,
+        /// How many it fits.
+        count: usize,
+    },
+    /// No such step.
+    #[error("no step `{0}` in this run")]
+    UnknownStep(StepName),
+    /// The run has ended, or has not yet failed.
+    #[error("run {run} is {status}: there is nothing to do")]
+    RunEnded {
+        /// The run.
+        run: String,
+        /// Where it stands.
+        status: RunStatus,
+    },
+    /// The run failed before it had a plan.
+    #[error("run {run} failed before it had a plan: mend what it says and run the pipeline again")]
+    NeverPlanned {
+        /// The run.
+        run: String,
+    },
+    /// No task of the run is dead.
+    #[error("no task of run {run} is dead: there is nothing to retry")]
+    NothingToRetry {
+        /// The run.
+        run: String,
+    },
+    /// Another version of the spec is being run.
+    #[error(
+        "pipeline {pipeline} changed since its run {run} began ({was} → {is}){}; `--new` cancels that run and begins a new one, \
+         or let the old spec finish first",
+        if *is_cancelling { ", and that run is being cancelled" } else { "" }
+    )]
+    SpecChanged {
+        /// The pipeline.
+        pipeline: PipelineName,
+        /// Its unfinished run.
+        run: String,
+        /// The digest it executes.
+        was: String,
+        /// The digest submitted.
+        is: String,
+        /// Whether a cancel is under way.
+        is_cancelling: bool,
+    },
+    /// The spec is not valid.
+    #[error("the spec is not valid: {0}")]
+    InvalidSpec(String),
+    /// No-op steps are for measuring.
+    #[error("step `{0}` is a no-op, which needs a coordinator started with --allow-noop")]
+    NoopRefused(StepName),
+    /// A field of the request is wrong.
+    #[error("the request is malformed: {0}")]
+    Field(#[from] FieldError),
+}
+
+impl ServiceError {
+    /// The gRPC code. Called by `impl From<ServiceError> for Status` and by nothing else.
+    const fn code(&self) -> Code {
+        match self {
+            Self::NotLeader { .. } | Self::BetweenTerms => Code::Unavailable, // ask the other replica
+            Self::SessionEnded => Code::Aborted,
+            Self::Protocol { .. }
+            | Self::RunEnded { .. }
+            | Self::NeverPlanned { .. }
+            | Self::SpecChanged { .. }
+            | Self::NoopRefused(_) => Code::FailedPrecondition,
+            Self::UnknownRun(_) | Self::UnknownStep(_) | Self::NothingToRetry { .. } => Code::NotFound,
+            Self::AmbiguousRun { .. } | Self::InvalidSpec(_) | Self::Field(_) => Code::InvalidArgument,
+        }
+    }
+}
+
+impl From<ServiceError> for Status {
+    fn from(error: ServiceError) -> Self {
+        Self::new(error.code(), error.to_string())
+    }
+}

@@ -1,0 +1,223 @@
+//! Group commit: many tasks' changes as one store transaction, within its limits.
+//! Never talks to the store itself: it builds the transaction, and brings its effects into the view once it is applied.
+
+use std::collections::BTreeMap;
+
+use highwater_common::id::{RunId, StepName, TaskId};
+use highwater_common::record::TaskAddress;
+use highwater_common::segment::{SEGMENT_TASKS, Segment, TaskResult};
+use highwater_common::task::{IllegalTransition, TaskState};
+use highwater_proto::convert::records::Stored;
+
+use crate::engine::{Change, ChangeKind, Cluster, Held, Track, index_of};
+use crate::store::keys::RecordKey;
+use crate::store::{Expect, Key, Op, StoreTxn, TXN_BYTES_MAX, TXN_OPERATIONS_MAX, Value};
+
+/// Tasks that one transaction changes at the most.
+const TASKS_MAX: usize = 64;
+/// Segments that one transaction changes at the most.
+const SEGMENTS_MAX: usize = 4;
+/// Bytes kept free for the segments that a transaction puts.
+const SEGMENT_BYTES: usize = 20 * 1024;
+
+/// Which segment: run, generation, step, number.
+type SegmentPlace = (RunId, u32, StepName, u64);
+/// A single task's way within its segment.
+type Move = (u64, TaskState, TaskState, Option<TaskResult>);
+
+/// What came of adding a change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Pushed {
+    /// It is part of the transaction.
+    Added,
+    /// The transaction is full: send it, and add the change to the next one.
+    Full,
+    /// The task is no longer where the change takes it from.
+    Stale(IllegalTransition),
+    /// The view does not know the run, the step or the record.
+    Unknown,
+}
+
+/// A transaction in the making, with what it will mean for the view.
+#[derive(Debug, Default)]
+pub(super) struct Batch {
+    expects: Vec<Expect>,
+    ops: Vec<Op>,
+    bytes: usize,
+    tasks: usize,
+    segments: BTreeMap<SegmentPlace, (Segment, Option<Value>, Vec<Move>)>,
+    changes: Vec<(Change, Vec<u8>)>,
+}
+
+impl Batch {
+    /// A batch that also demands `expects` and does `ops`.
+    pub(super) fn with(expects: Vec<Expect>, ops: Vec<Op>) -> Self {
+        let bytes = expects.iter().map(expect_bytes).sum::<usize>() + ops.iter().map(op_bytes).sum::<usize>();
+        Self { expects, ops, bytes, ..Self::default() }
+    }
+
+    /// True when no task changes.
+    pub(super) const fn is_empty(&self) -> bool {
+        self.tasks == 0
+    }
+
+    /// Adds a change, and `extra` records that must become visible with it.
+    pub(super) fn push(&mut self, cluster: &Cluster, change: &Change, extra: &[Op]) -> Pushed {
+        let Some(track) = track_of(cluster, &change.run, &change.address) else { return Pushed::Unknown };
+        let place = place_of(&change.run, &change.address);
+        let index = index_of(change.address.ordinal);
+        let known = self.segments.get(&place);
+        let from = known.map_or_else(|| track.state(change.address.ordinal), |(segment, _, _)| segment.get(index));
+        let to = match walk(from, &change.kind) {
+            Ok(to) => to,
+            Err(illegal) => return Pushed::Stale(illegal),
+        };
+        let Some((expects, mut ops, record)) = records(change, track, from) else { return Pushed::Unknown };
+        ops.extend_from_slice(extra);
+        let bytes = expects.iter().map(expect_bytes).sum::<usize>() + ops.iter().map(op_bytes).sum::<usize>();
+        let segments = self.segments.len() + usize::from(known.is_none());
+        let is_full = self.tasks >= TASKS_MAX
+            || segments > SEGMENTS_MAX
+            || self.expects.len() + expects.len() + segments > TXN_OPERATIONS_MAX
+            || self.ops.len() + ops.len() + segments > TXN_OPERATIONS_MAX
+            || self.bytes + bytes + segments * 2 * SEGMENT_BYTES > TXN_BYTES_MAX;
+        if is_full && self.tasks > 0 {
+            return Pushed::Full;
+        }
+        let (segment, _, moves) = self.segments.entry(place).or_insert_with(|| {
+            let (segment, stored) = track.segment_of(change.address.ordinal);
+            (segment, stored, Vec::new())
+        });
+        let result = match &change.kind {
+            ChangeKind::Complete(result) => Some(*result),
+            ChangeKind::Assign(_)
+            | ChangeKind::Delay(_)
+            | ChangeKind::Die(_)
+            | ChangeKind::Release
+            | ChangeKind::Revive => None,
+        };
+        match result {
+            Some(result) => segment.complete(index, result),
+            None => segment.set(index, to),
+        }
+        moves.push((change.address.ordinal, from, to, result));
+        self.expects.extend(expects);
+        self.ops.extend(ops);
+        self.bytes += bytes;
+        self.tasks += 1;
+        self.changes.push((change.clone(), record));
+        Pushed::Added
+    }
+
+    /// The transaction, given that `leader` is who leads.
+    pub(super) fn txn(&self, leader: &[u8]) -> StoreTxn {
+        let mut txn = StoreTxn { expects: self.expects.clone(), ops: self.ops.clone() };
+        txn.expects.push(Expect::Bytes(RecordKey::Leader.render(), leader.to_vec()));
+        for (place, (segment, stored, _)) in &self.segments {
+            let key = segment_key(place);
+            txn.expects.push(match stored {
+                Some(bytes) => Expect::Bytes(key.clone(), bytes.clone()),
+                None => Expect::Absent(key.clone()),
+            });
+            txn.ops.push(Op::Put(key, segment.to_bytes()));
+        }
+        txn
+    }
+
+    /// Brings what the applied transaction did into the view.
+    pub(super) fn apply(self, cluster: &mut Cluster) {
+        for ((run, generation, step, number), (segment, _, moves)) in self.segments {
+            if let Some(step) = cluster.runs.get_mut(&run).and_then(|run| run.steps.get_mut(&step)) {
+                let bytes = segment.to_bytes();
+                step.track_mut(generation).put_segment(number, segment, bytes, &moves);
+            }
+        }
+        for (change, bytes) in self.changes {
+            let Some(run) = cluster.runs.get_mut(&change.run) else { continue };
+            let Some(step) = run.steps.get_mut(&change.address.step) else { continue };
+            let track = step.track_mut(change.address.generation);
+            let ordinal = change.address.ordinal;
+            match change.kind {
+                ChangeKind::Assign(record) => {
+                    track.retries.remove(&ordinal);
+                    track.leases.insert(ordinal, Held { record, bytes });
+                }
+                ChangeKind::Complete(_) | ChangeKind::Release => {
+                    track.leases.remove(&ordinal);
+                }
+                ChangeKind::Delay(record) => {
+                    track.leases.remove(&ordinal);
+                    track.retries.insert(ordinal, Held { record, bytes });
+                }
+                ChangeKind::Die(record) => {
+                    track.leases.remove(&ordinal);
+                    track.dead.insert(ordinal, Held { record, bytes });
+                }
+                ChangeKind::Revive => {
+                    track.dead.remove(&ordinal);
+                    track.retries.remove(&ordinal);
+                }
+            }
+        }
+    }
+}
+
+fn walk(from: TaskState, kind: &ChangeKind) -> Result<TaskState, IllegalTransition> {
+    kind.events(from == TaskState::RetryWait).iter().try_fold(from, |state, event| state.apply(*event))
+}
+
+fn track_of<'a>(cluster: &'a Cluster, run: &RunId, address: &TaskAddress) -> Option<&'a Track> {
+    Some(cluster.runs.get(run)?.steps.get(&address.step)?.track(address.generation))
+}
+
+fn place_of(run: &RunId, address: &TaskAddress) -> SegmentPlace {
+    (*run, address.generation, address.step.clone(), address.ordinal / SEGMENT_TASKS)
+}
+
+fn segment_key((run, generation, step, number): &SegmentPlace) -> Key {
+    let number = u32::try_from(*number).unwrap_or(u32::MAX);
+    RecordKey::Segment { run: *run, generation: *generation, step: step.clone(), number }.render()
+}
+
+/// The task's own records: what must hold of them, what becomes of them, and the bytes of the new one.
+fn records(change: &Change, track: &Track, from: TaskState) -> Option<(Vec<Expect>, Vec<Op>, Vec<u8>)> {
+    let (run, task, ordinal) = (change.run, change.task, change.address.ordinal);
+    let attempt = RecordKey::Attempt { run, task }.render();
+    let retry = RecordKey::Retry { run, task }.render();
+    let dead = RecordKey::Dead { run, task }.render();
+    let held_lease = || track.leases.get(&ordinal).map(|held| Expect::Bytes(attempt.clone(), held.bytes.clone()));
+    Some(match &change.kind {
+        ChangeKind::Assign(lease) => {
+            let bytes = lease.to_bytes();
+            let mut ops = vec![Op::Put(attempt.clone(), bytes.clone())];
+            if from == TaskState::RetryWait {
+                ops.push(Op::Delete(retry));
+            }
+            (vec![Expect::Absent(attempt)], ops, bytes)
+        }
+        ChangeKind::Complete(_) | ChangeKind::Release => (vec![held_lease()?], vec![Op::Delete(attempt)], Vec::new()),
+        ChangeKind::Delay(record) => {
+            let bytes = record.to_bytes();
+            (vec![held_lease()?], vec![Op::Delete(attempt), Op::Put(retry, bytes.clone())], bytes)
+        }
+        ChangeKind::Die(record) => {
+            let bytes = record.to_bytes();
+            (vec![held_lease()?], vec![Op::Delete(attempt), Op::Put(dead, bytes.clone())], bytes)
+        }
+        ChangeKind::Revive => (Vec::new(), vec![Op::Delete(dead), Op::Delete(retry)], Vec::new()),
+    })
+}
+
+fn expect_bytes(expect: &Expect) -> usize {
+    match expect {
+        Expect::Absent(key) => key.len(),
+        Expect::Bytes(key, value) => key.len() + value.len(),
+    }
+}
+
+fn op_bytes(op: &Op) -> usize {
+    match op {
+        Op::Put(key, value) => key.len() + value.len(),
+        Op::Delete(key) => key.len(),
+    }
+}

@@ -1,0 +1,118 @@
+//! Sends transactions, and finds out what became of those whose answer was lost.
+
+use std::time::Duration;
+
+use crate::store::keys::RecordKey;
+use crate::store::{Expect, Key, Op, StoreError, StoreTxn, TxnOutcome, Value};
+
+use super::Leader;
+use super::batch::Batch;
+
+/// How often a transaction whose answer was lost is asked about.
+const UNKNOWN_ATTEMPTS_MAX: u32 = 6;
+/// How long the first of those waits.
+const UNKNOWN_WAIT: Duration = Duration::from_millis(100);
+
+/// Why a term is over.
+#[derive(Debug, thiserror::Error)]
+pub enum Fallen {
+    /// Somebody else leads, or nobody does.
+    #[error("the leader's record is no longer this one's")]
+    Deposed,
+    /// The store holds something that this leader never wrote: it was rewound, or another leader wrote.
+    #[error("the store's records at {keys} are not the ones this leader knows")]
+    Rewound {
+        /// Which records, at most three.
+        keys: String,
+    },
+    /// The store does not answer, or refuses.
+    #[error("failed to write to the store")]
+    Store(#[source] StoreError),
+    /// The fate of a transaction stayed unknown.
+    #[error("the store did not tell what became of a transaction")]
+    Unresolved,
+}
+
+impl Leader {
+    /// Applies a transaction of this term.
+    ///
+    /// # Errors
+    /// [`Fallen`] when it is not applied: the view may no longer be what the store holds.
+    pub(super) async fn commit(&self, txn: StoreTxn) -> Result<(), Fallen> {
+        let mut wait = UNKNOWN_WAIT;
+        for attempt in 0..UNKNOWN_ATTEMPTS_MAX {
+            match self.store.commit(txn.clone()).await {
+                Ok(TxnOutcome::Applied) => return Ok(()),
+                Ok(TxnOutcome::Refused(values)) => return self.judge_refusal(&txn, attempt > 0, &values),
+                // Each transaction changes a record that it compares, so asking with the same one is asking and not
+                // repeating: at most one of them applies.
+                Ok(TxnOutcome::Unknown) => {}
+                Err(error @ StoreError::Unreachable { .. }) if attempt + 1 < UNKNOWN_ATTEMPTS_MAX => {
+                    tracing::warn!(%error, "the store did not answer");
+                }
+                Err(error) => return Err(Fallen::Store(error)),
+            }
+            tokio::time::sleep(wait).await;
+            wait *= 2;
+        }
+        Err(Fallen::Unresolved)
+    }
+
+    fn judge_refusal(&self, txn: &StoreTxn, was_unknown: bool, values: &[(Key, Option<Value>)]) -> Result<(), Fallen> {
+        if was_unknown && is_applied(txn, values) {
+            return Ok(());
+        }
+        let leader = RecordKey::Leader.render();
+        let leads = values.iter().any(|(key, value)| *key == leader && value.as_deref() == Some(self.term.as_slice()));
+        if !leads {
+            return Err(Fallen::Deposed);
+        }
+        let holds = |expect: &Expect| match expect {
+            Expect::Absent(key) => value_of(values, key).is_none(),
+            Expect::Bytes(key, bytes) => value_of(values, key) == Some(bytes),
+        };
+        let key = |expect: &Expect| match expect {
+            Expect::Absent(key) | Expect::Bytes(key, _) => key.clone(),
+        };
+        let keys: Vec<Key> = txn.expects.iter().filter(|expect| !holds(expect)).take(3).map(key).collect();
+        Err(Fallen::Rewound { keys: keys.join(", ") })
+    }
+
+    /// Applies a batch and brings it into the view.
+    pub(super) async fn commit_batch(&mut self, batch: Batch) -> Result<(), Fallen> {
+        if batch.is_empty() {
+            return Ok(());
+        }
+        self.commit(batch.txn(&self.term)).await?;
+        batch.apply(&mut self.cluster);
+        Ok(())
+    }
+
+    /// Applies single records of this term: `expects`, and that this leader leads.
+    pub(super) async fn commit_records(&self, mut expects: Vec<Expect>, ops: Vec<Op>) -> Result<(), Fallen> {
+        expects.push(Expect::Bytes(RecordKey::Leader.render(), self.term.clone()));
+        self.commit(StoreTxn { expects, ops }).await
+    }
+}
+
+fn value_of<'a>(values: &'a [(Key, Option<Value>)], key: &str) -> Option<&'a Value> {
+    values.iter().find(|(other, _)| other == key).and_then(|(_, value)| value.as_ref())
+}
+
+/// True when every record that the transaction compared and changed is as the transaction leaves it.
+fn is_applied(txn: &StoreTxn, values: &[(Key, Option<Value>)]) -> bool {
+    let mut changed = 0;
+    for op in &txn.ops {
+        let (key, wanted) = match op {
+            Op::Put(key, value) => (key, Some(value)),
+            Op::Delete(key) => (key, None),
+        };
+        if values.iter().any(|(other, _)| other == key) {
+            changed += 1;
+            if value_of(values, key) != wanted {
+                return false;
+            }
+        }
+    }
+    changed > 0
+}

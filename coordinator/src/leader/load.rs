@@ -1,0 +1,210 @@
+//! The barrier read: everything the store holds, as of one instant, made into the view of a new term.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use highwater_common::facts::StepFacts;
+use highwater_common::id::{ClusterId, DocumentDigest, PipelineName, RunId, StepName, WorkerId};
+use highwater_common::plan::{Plan, StepPlan};
+use highwater_common::record::{DeadRecord, FormatRecord, LeaseRecord, RetryRecord, RunRecord, StepRecord, WorkerRecord};
+use highwater_common::segment::Segment;
+use highwater_common::spec::{self, Spec};
+use highwater_proto::convert::FieldError;
+use highwater_proto::convert::records::{Stored, hi_from_bytes, part_from_bytes};
+
+use super::runs::{new_run, set_plan};
+use crate::engine::{Cluster, Held, Run, Session};
+use crate::store::keys::{KeyError, RecordKey};
+use crate::store::{RecordStore, StoreError};
+
+/// Why a store cannot be read as Highwater's.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The store does not answer.
+    #[error("failed to read the store")]
+    Store(#[from] StoreError),
+    /// A record is damaged, or of a form that this version does not know.
+    #[error("the record at {key} cannot be read")]
+    Record {
+        /// Which.
+        key: String,
+        /// What is wrong with it.
+        #[source]
+        source: FieldError,
+    },
+    /// A key is none of ours.
+    #[error("the store holds something that is not Highwater's")]
+    Key(#[from] KeyError),
+    /// A document is damaged, or was written by a version that knew other keys.
+    #[error("the document at {key} cannot be read: {problem}")]
+    Document {
+        /// Which.
+        key: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+}
+
+/// What the store holds, and the high part of its tokens.
+pub(crate) struct Loaded {
+    pub(crate) cluster: Cluster,
+    pub(crate) hi: Option<u64>,
+}
+
+/// Every record, sorted by what it is about.
+#[derive(Default)]
+struct Shelf {
+    format: Option<FormatRecord>,
+    hi: Option<u64>,
+    workers: BTreeMap<WorkerId, WorkerRecord>,
+    specs: BTreeMap<(PipelineName, DocumentDigest), Vec<u8>>,
+    runs: BTreeMap<RunId, (RunRecord, Vec<u8>)>,
+    facts: BTreeMap<(RunId, StepName), Vec<u8>>,
+    plans: BTreeMap<(RunId, u32, StepName), Vec<u8>>,
+    steps: BTreeMap<(RunId, u32, StepName), (StepRecord, Vec<u8>)>,
+    segments: Vec<(RunId, u32, StepName, u64, Vec<u8>)>,
+    leases: Vec<(RunId, Held<LeaseRecord>)>,
+    retries: Vec<(RunId, Held<RetryRecord>)>,
+    dead: Vec<(RunId, Held<DeadRecord>)>,
+}
+
+/// Reads everything. `session_ttl` is what each known session gets anew, from `now`.
+///
+/// # Errors
+/// [`LoadError`] when the store does not answer, or holds what this version cannot read.
+pub(crate) async fn load(
+    store: &dyn RecordStore,
+    fallback: ClusterId,
+    now: Duration,
+    session_ttl: Duration,
+) -> Result<Loaded, LoadError> {
+    let mut shelf = Shelf::default();
+    for (key, value) in store.scan("").await? {
+        shelf.put(&key, value)?;
+    }
+    let mut cluster = Cluster {
+        id: shelf.format.as_ref().map_or(fallback, |format| format.cluster),
+        runs: BTreeMap::new(),
+        sessions: BTreeMap::new(),
+    };
+    for (worker, record) in std::mem::take(&mut shelf.workers) {
+        let session = Session { worker, deadline: now + session_ttl, heard: now, draining: false, record };
+        cluster.sessions.insert(session.record.session, session);
+    }
+    let hi = shelf.hi;
+    for (id, (record, stored)) in std::mem::take(&mut shelf.runs) {
+        cluster.runs.insert(id, shelf.run(id, record, stored)?);
+    }
+    shelf.place_tasks(&mut cluster);
+    Ok(Loaded { cluster, hi })
+}
+
+impl Shelf {
+    fn put(&mut self, key: &str, value: Vec<u8>) -> Result<(), LoadError> {
+        let at = |source| LoadError::Record { key: key.to_owned(), source };
+        match RecordKey::parse(key)? {
+            RecordKey::Format => self.format = Some(FormatRecord::from_bytes(&value).map_err(at)?),
+            RecordKey::High => self.hi = Some(hi_from_bytes(&value).map_err(at)?),
+            RecordKey::Worker(id) => {
+                self.workers.insert(id, WorkerRecord::from_bytes(&value).map_err(at)?);
+            }
+            RecordKey::Pipeline { name, digest, .. } => {
+                let part = part_from_bytes(&value).map_err(at)?;
+                self.specs.entry((name, digest)).or_default().extend(part); // keys come in order, so parts do
+            }
+            RecordKey::Run(id) => {
+                self.runs.insert(id, (RunRecord::from_bytes(&value).map_err(at)?, value));
+            }
+            RecordKey::Facts { run, step, .. } => {
+                self.facts.entry((run, step)).or_default().extend(part_from_bytes(&value).map_err(at)?);
+            }
+            RecordKey::Plan { run, generation, step, .. } => {
+                self.plans.entry((run, generation, step)).or_default().extend(part_from_bytes(&value).map_err(at)?);
+            }
+            RecordKey::Step { run, generation, step } => {
+                self.steps.insert((run, generation, step), (StepRecord::from_bytes(&value).map_err(at)?, value));
+            }
+            RecordKey::Segment { run, generation, step, number } => {
+                self.segments.push((run, generation, step, u64::from(number), value));
+            }
+            RecordKey::Attempt { run, .. } => {
+                self.leases.push((run, Held { record: LeaseRecord::from_bytes(&value).map_err(at)?, bytes: value }));
+            }
+            RecordKey::Retry { run, .. } => {
+                self.retries.push((run, Held { record: RetryRecord::from_bytes(&value).map_err(at)?, bytes: value }));
+            }
+            RecordKey::Dead { run, .. } => {
+                self.dead.push((run, Held { record: DeadRecord::from_bytes(&value).map_err(at)?, bytes: value }));
+            }
+            // The leader's own record was compared when it was put; the others are for people.
+            RecordKey::Leader | RecordKey::Watermark(_) | RecordKey::Audit(_) => {}
+        }
+        Ok(())
+    }
+
+    fn run(&mut self, id: RunId, record: RunRecord, stored: Vec<u8>) -> Result<Run, LoadError> {
+        let damaged = |key: String, problem: String| LoadError::Document { key, problem };
+        let of_spec = (record.pipeline.clone(), record.spec_digest);
+        let canonical = self.specs.get(&of_spec).map(Vec::as_slice).unwrap_or_default();
+        let spec: Spec = spec::from_canonical(canonical)
+            .map_err(|problem| damaged(format!("pipeline/{}/{}", of_spec.0, of_spec.1), problem.to_string()))?;
+        let generation = record.generation;
+        let mut run = new_run(id, record, stored, Arc::new(spec));
+        let names: Vec<StepName> = run.steps.keys().cloned().collect();
+        let mut plans = BTreeMap::new();
+        for name in names {
+            if let Some(json) = self.facts.remove(&(id, name.clone())) {
+                let facts: StepFacts = serde_json::from_slice(&json)
+                    .map_err(|error| damaged(format!("facts/{id}/{name}"), error.to_string()))?;
+                run.facts.insert(name.clone(), Arc::new(facts));
+            }
+            if let Some(json) = self.plans.remove(&(id, generation, name.clone())) {
+                let plan: StepPlan = serde_json::from_slice(&json)
+                    .map_err(|error| damaged(format!("plan/{id}/{generation}/{name}"), error.to_string()))?;
+                plans.insert(name.clone(), plan);
+            }
+            if let Some((record, bytes)) = self.steps.remove(&(id, generation, name.clone()))
+                && let Some(step) = run.steps.get_mut(&name)
+            {
+                step.record = record;
+                step.stored = Some(bytes);
+            }
+        }
+        if generation > 0 {
+            let (digest, time) = (run.record.spec_digest, run.record.reference_time_micros);
+            set_plan(&mut run, Arc::new(Plan::restored(digest, time, plans)));
+        }
+        Ok(run)
+    }
+
+    /// Puts every task where it stands.
+    fn place_tasks(self, cluster: &mut Cluster) {
+        for (run, generation, step, number, bytes) in self.segments {
+            let Some(step) = cluster.runs.get_mut(&run).and_then(|run| run.steps.get_mut(&step)) else { continue };
+            match Segment::from_bytes(&bytes) {
+                Ok(segment) => step.track_mut(generation).load(number, segment, bytes),
+                Err(error) => tracing::error!(%run, number, %error, "a segment is damaged; its tasks are asked anew"),
+            }
+        }
+        for (run, held) in self.leases {
+            if let Some(step) = step_of(cluster, &run, &held.record.address.step) {
+                step.track_mut(held.record.address.generation).leases.insert(held.record.address.ordinal, held);
+            }
+        }
+        for (run, held) in self.retries {
+            if let Some(step) = step_of(cluster, &run, &held.record.address.step) {
+                step.track_mut(held.record.address.generation).retries.insert(held.record.address.ordinal, held);
+            }
+        }
+        for (run, held) in self.dead {
+            if let Some(step) = step_of(cluster, &run, &held.record.address.step) {
+                step.track_mut(held.record.address.generation).dead.insert(held.record.address.ordinal, held);
+            }
+        }
+    }
+}
+
+fn step_of<'a>(cluster: &'a mut Cluster, run: &RunId, step: &StepName) -> Option<&'a mut crate::engine::Step> {
+    cluster.runs.get_mut(run)?.steps.get_mut(step)
+}

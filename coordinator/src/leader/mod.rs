@@ -1,0 +1,182 @@
+//! One leader's term: it owns the view of the cluster, answers every request from it, and changes it only together with the
+//! store. A single loop owns all of it, so there is no lock and no order but one.
+//!
+//! What came while a transaction was under way goes into the next one together: that is the group commit.
+
+mod attempts;
+mod batch;
+mod commit;
+mod load;
+mod request;
+mod runs;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use highwater_common::id::{RunId, TaskId};
+use highwater_common::record::TaskAddress;
+use rand::rngs::StdRng;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+pub use commit::Fallen;
+pub(crate) use load::{LoadError, load};
+pub(crate) use request::{Handed, Request, Submission};
+
+use crate::clock::Clock;
+use crate::engine::Cluster;
+use crate::options::SessionOptions;
+use crate::store::RecordStore;
+use request::Parked;
+
+/// Requests that one turn takes from the inbox at the most.
+const REQUESTS_MAX: usize = 256;
+
+/// The leader of one term.
+pub(crate) struct Leader {
+    store: Arc<dyn RecordStore>,
+    sessions: SessionOptions,
+    clock: Clock,
+    rng: StdRng,
+    /// The bytes of the leader record: every transaction demands them.
+    term: Vec<u8>,
+    hi: u64,
+    lo: u32,
+    cluster: Cluster,
+    /// The leases, by task.
+    open: BTreeMap<TaskId, OpenLease>,
+    /// Tasks that were counted lately, so that a repeated completion is told from a foreign one.
+    done: Recent,
+    parked: Vec<Parked>,
+    version: watch::Sender<u64>,
+}
+
+/// The latest tasks that were counted; bounded.
+#[derive(Debug, Default)]
+struct Recent {
+    known: BTreeSet<TaskId>,
+    order: VecDeque<TaskId>,
+}
+
+impl Recent {
+    const MAX: usize = 4096;
+
+    fn insert(&mut self, task: TaskId) {
+        if self.known.insert(task) {
+            self.order.push_back(task);
+        }
+        if self.order.len() > Self::MAX
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.known.remove(&oldest);
+        }
+    }
+
+    fn contains(&self, task: &TaskId) -> bool {
+        self.known.contains(task)
+    }
+}
+
+/// Where an open task stands, and since when.
+#[derive(Debug, Clone)]
+struct OpenLease {
+    run: RunId,
+    address: TaskAddress,
+    since: Duration,
+}
+
+/// What a term begins with.
+pub(crate) struct Term {
+    /// The bytes of the leader record.
+    pub(crate) record: Vec<u8>,
+    /// The high part of its tokens.
+    pub(crate) hi: u64,
+    /// What the store holds.
+    pub(crate) cluster: Cluster,
+}
+
+impl Leader {
+    pub(crate) fn new(
+        store: Arc<dyn RecordStore>,
+        sessions: SessionOptions,
+        clock: Clock,
+        rng: StdRng,
+        version: watch::Sender<u64>,
+        term: Term,
+    ) -> Self {
+        let since = clock.monotonic();
+        let mut open = BTreeMap::new();
+        for run in term.cluster.runs.values() {
+            for step in run.steps.values() {
+                for lease in step.wide.leases.values().chain(step.work.leases.values()) {
+                    let address = lease.record.address.clone();
+                    if let Some(task) = run.task_id(&address) {
+                        open.insert(task, OpenLease { run: run.id, address, since });
+                    }
+                }
+            }
+        }
+        let Term { record, hi, cluster } = term;
+        let (done, parked) = (Recent::default(), Vec::new());
+        Self { store, sessions, clock, rng, term: record, hi, lo: 0, cluster, open, done, parked, version }
+    }
+
+    /// Leads until `cancel`, or until the office is lost.
+    ///
+    /// # Errors
+    /// [`Fallen`]: the term is over, and a new one must read everything anew.
+    pub(crate) async fn run(
+        mut self,
+        inbox: &mut mpsc::Receiver<Request>,
+        mut lost: watch::Receiver<bool>,
+        cancel: &CancellationToken,
+    ) -> Result<(), Fallen> {
+        self.turn(Vec::new()).await?;
+        loop {
+            let mut requests = Vec::new();
+            let wake_at = self.clock.instant(self.next_deadline());
+            tokio::select! {
+                biased;
+                () = cancel.cancelled() => return Ok(()),
+                _ = lost.wait_for(|lost| *lost) => return Err(Fallen::Deposed),
+                count = inbox.recv_many(&mut requests, REQUESTS_MAX) => if count == 0 { return Ok(()) },
+                () = tokio::time::sleep_until(wake_at) => {}
+            }
+            self.turn(requests).await?;
+        }
+    }
+
+    /// Handles what came, then does everything that follows from it.
+    async fn turn(&mut self, requests: Vec<Request>) -> Result<(), Fallen> {
+        let mut completions = Vec::new();
+        for request in requests {
+            if let Some(completion) = self.handle(request).await? {
+                completions.push(completion);
+            }
+        }
+        self.complete(completions).await?;
+        self.expire().await?;
+        self.advance().await?;
+        self.hand_out().await?;
+        self.parked_timeouts();
+        self.version.send_modify(|version| *version += 1);
+        Ok(())
+    }
+
+    /// When something happens by itself: a session ends, a pull has waited long enough, a retry is due.
+    fn next_deadline(&self) -> Duration {
+        let now = self.clock.monotonic();
+        let sessions = self.cluster.sessions.values().map(|session| session.deadline);
+        let pulls = self.parked.iter().map(|parked| parked.until);
+        let wall = self.clock.wall_millis();
+        let retries = self.cluster.runs.values().filter(|run| run.wants_work()).flat_map(|run| {
+            run.steps.values().flat_map(|step| step.wide.retries.values().chain(step.work.retries.values()))
+        });
+        let retries = retries.map(|retry| {
+            let wait = u64::try_from(retry.record.not_before_millis.saturating_sub(wall)).unwrap_or(0);
+            now + Duration::from_millis(wait.max(1))
+        });
+        sessions.chain(pulls).chain(retries).min().unwrap_or(now + Duration::from_secs(60))
+    }
+}

@@ -1,0 +1,145 @@
+//! What the services ask of the leader, and the answers that need no transaction.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use highwater_common::assignment::{Assignment, Outcome};
+use highwater_common::id::{ClusterId, DocumentDigest, PipelineName, RunId, SessionId, StepName, TaskId, WorkerId};
+use highwater_common::record::WorkerRecord;
+use highwater_common::spec::Spec;
+use highwater_common::token::{Fence, Nonce};
+use tokio::sync::oneshot;
+
+use super::attempts::Completion;
+use super::{Fallen, Leader};
+use crate::engine::Cluster;
+use crate::error::ServiceError;
+
+/// Where an answer goes. A caller that has gone is no error.
+pub(crate) type Reply<T> = oneshot::Sender<Result<T, ServiceError>>;
+
+/// A look at the view, made where the view is.
+pub(crate) type Look = Box<dyn FnOnce(&Leader) + Send>;
+
+/// What the services ask of the leader.
+pub(crate) enum Request {
+    /// A worker begins a session.
+    Register { worker: WorkerId, record: WorkerRecord, reply: Reply<ClusterId> },
+    /// A worker asks for work.
+    Pull { session: SessionId, free: u32, reply: Reply<Vec<Handed>> },
+    /// A worker is alive.
+    Heartbeat { session: SessionId, attempts: Vec<(TaskId, Nonce)>, draining: bool, reply: Reply<Vec<Nonce>> },
+    /// An attempt ended.
+    Complete { session: SessionId, task: TaskId, fence: Fence, outcome: Outcome, millis: u64, reply: Reply<bool> },
+    /// A run is wanted.
+    Submit { submission: Submission, reply: Reply<(RunId, bool)> },
+    /// A run is no longer wanted.
+    Cancel { run: RunId, reason: String, reply: Reply<()> },
+    /// Dead tasks are to be tried again.
+    Retry { run: RunId, step: Option<StepName>, reply: Reply<u64> },
+    /// Somebody wants to know something.
+    Look(Look),
+}
+
+/// A run to begin.
+pub(crate) struct Submission {
+    pub(crate) spec: Arc<Spec>,
+    pub(crate) canonical: Vec<u8>,
+    pub(crate) digest: DocumentDigest,
+    pub(crate) base_dir: String,
+    pub(crate) plan_only: bool,
+    pub(crate) fresh: bool,
+}
+
+impl Submission {
+    pub(crate) fn pipeline(&self) -> &PipelineName {
+        &self.spec.name
+    }
+}
+
+/// A task on its way to a worker, with the order it belongs to.
+#[derive(Debug, Clone)]
+pub(crate) struct Handed {
+    pub(crate) assignment: Assignment,
+    pub(crate) order: Arc<Vec<u8>>,
+}
+
+/// A pull that waits for work.
+pub(crate) struct Parked {
+    pub(crate) session: SessionId,
+    pub(crate) free: u32,
+    pub(crate) until: Duration,
+    pub(crate) reply: Reply<Vec<Handed>>,
+}
+
+impl Leader {
+    /// Answers a request, or does what it asks; a completion is returned, to be counted together with others.
+    pub(super) async fn handle(&mut self, request: Request) -> Result<Option<Completion>, Fallen> {
+        match request {
+            Request::Register { worker, record, reply } => {
+                let answer = self.register(worker, record).await?;
+                let _ = reply.send(answer);
+            }
+            Request::Pull { session, free, reply } => self.park(session, free, reply),
+            Request::Heartbeat { session, attempts, draining, reply } => {
+                let answer = self.heartbeat(session, &attempts, draining).await?;
+                let _ = reply.send(answer);
+            }
+            Request::Complete { session, task, fence, outcome, millis, reply } => {
+                return Ok(Some(Completion { session, task, fence, outcome, millis, reply }));
+            }
+            Request::Submit { submission, reply } => {
+                let answer = self.submit(submission).await?;
+                let _ = reply.send(answer);
+            }
+            Request::Cancel { run, reason, reply } => {
+                let answer = self.cancel(run, &reason).await?;
+                let _ = reply.send(answer);
+            }
+            Request::Retry { run, step, reply } => {
+                let answer = self.retry(run, step.as_ref()).await?;
+                let _ = reply.send(answer);
+            }
+            Request::Look(look) => look(self),
+        }
+        Ok(None)
+    }
+
+    fn park(&mut self, session: SessionId, free: u32, reply: Reply<Vec<Handed>>) {
+        if !self.cluster.sessions.contains_key(&session) {
+            let _ = reply.send(Err(ServiceError::SessionEnded));
+            return;
+        }
+        self.parked.retain(|parked| parked.session != session); // a worker has one pull; the later one counts
+        let until = self.clock.monotonic() + self.sessions.pull_wait;
+        self.parked.push(Parked { session, free, until, reply });
+    }
+
+    /// Answers pulls that waited long enough with nothing, and forgets those whose caller has gone.
+    pub(super) fn parked_timeouts(&mut self) {
+        let now = self.clock.monotonic();
+        let parked = std::mem::take(&mut self.parked);
+        for parked in parked {
+            if parked.until <= now {
+                let _ = parked.reply.send(Ok(Vec::new()));
+            } else if !parked.reply.is_closed() {
+                self.parked.push(parked);
+            }
+        }
+    }
+
+    /// The view, for those who look.
+    pub(crate) const fn cluster(&self) -> &Cluster {
+        &self.cluster
+    }
+
+    /// The time by the leader's clocks: monotonic, and milliseconds since 1970.
+    pub(crate) fn now(&self) -> (Duration, i64) {
+        (self.clock.monotonic(), self.clock.wall_millis())
+    }
+
+    /// The bytes of the leader record, and the high part of the term's tokens.
+    pub(crate) fn term(&self) -> (&[u8], u64) {
+        (&self.term, self.hi)
+    }
+}

@@ -1,0 +1,361 @@
+//! Runs: how one begins, goes on, is tried again and is cancelled.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use highwater_common::dag::Dag;
+use highwater_common::id::{RunId, StepName};
+use highwater_common::plan::Plan;
+use highwater_common::record::{RECORD_BYTES_MAX, RunRecord, RunWish, TaskAddress};
+use highwater_common::status::{RunEvent, RunStatus, StepStatus};
+use highwater_proto::convert::records::{Stored, document_to_parts};
+use rand::RngExt;
+
+use super::{Fallen, Leader, Submission};
+use crate::engine::{Advance, Change, ChangeKind, Run, Step, Track, advance};
+use crate::error::ServiceError;
+use crate::store::keys::RecordKey;
+use crate::store::{Expect, Op, TXN_BYTES_MAX, TXN_OPERATIONS_MAX};
+
+/// The longest reason that a record keeps, in bytes.
+const REASON_BYTES_MAX: usize = 4096;
+/// How long a plan that nobody ran is kept, in microseconds.
+const PLAN_KEPT_MICROS: i64 = 3_600_000_000;
+
+impl Leader {
+    /// Begins a run, or attaches to the unfinished one of the same spec.
+    pub(super) async fn submit(&mut self, submission: Submission) -> Result<Result<(RunId, bool), ServiceError>, Fallen> {
+        if !submission.plan_only {
+            let active = self
+                .cluster
+                .newest_first()
+                .into_iter()
+                .find(|run| run.is_active() && run.record.pipeline == *submission.pipeline())
+                .map(|run| (run.id, run.record.spec_digest, run.record.wish));
+            if let Some((id, digest, wish)) = active {
+                let is_same = digest == submission.digest && wish == RunWish::Run;
+                if is_same && !submission.fresh {
+                    return Ok(Ok((id, true)));
+                }
+                if !submission.fresh {
+                    let run = self.short_of(&id);
+                    return Ok(Err(ServiceError::SpecChanged {
+                        pipeline: submission.pipeline().clone(),
+                        run,
+                        was: digest.short(),
+                        is: submission.digest.short(),
+                        is_cancelling: wish == RunWish::Cancel,
+                    }));
+                }
+                if let Err(refused) = self.cancel(id, "replaced by a newer run").await? {
+                    return Ok(Err(refused));
+                }
+            }
+        }
+        self.drop_stale_plans().await?;
+        self.begin(submission).await.map(|run| Ok((run, false)))
+    }
+
+    async fn begin(&mut self, submission: Submission) -> Result<RunId, Fallen> {
+        let id = RunId::from_bytes(self.rng.random());
+        let parts = document_to_parts(&submission.canonical, RECORD_BYTES_MAX - 64);
+        let name = submission.pipeline().clone();
+        let digest = submission.digest;
+        let spec_parts = u32::try_from(parts.len()).unwrap_or(u32::MAX);
+        let keys = (0..).map(|part| RecordKey::Pipeline { name: name.clone(), digest, part }.render());
+        self.put_parts(keys.zip(parts).collect()).await?;
+        let latest = self.cluster.runs.values().map(|run| run.record.reference_time_micros).max().unwrap_or(0);
+        let record = RunRecord {
+            pipeline: name,
+            spec_digest: digest,
+            spec_parts,
+            base_dir: submission.base_dir,
+            // Strictly after every other run, so that "older" is never a matter of the clock.
+            reference_time_micros: self.clock.wall_micros().max(latest + 1),
+            wish: if submission.plan_only { RunWish::Plan } else { RunWish::Run },
+            status: RunStatus::Planning,
+            generation: 0,
+            plan_parts: 0,
+            plan_digest: None,
+            ended_micros: None,
+            reason: String::new(),
+            committed: false,
+        };
+        let key = RecordKey::Run(id).render();
+        let stored = record.to_bytes();
+        self.commit_records(vec![Expect::Absent(key.clone())], vec![Op::Put(key, stored.clone())]).await?;
+        tracing::info!(run = %id, pipeline = %record.pipeline, "run begun");
+        self.cluster.runs.insert(id, new_run(id, record, stored, submission.spec));
+        Ok(id)
+    }
+
+    /// Puts a document's parts, in as many transactions as they need; its head record comes after.
+    async fn put_parts(&self, parts: Vec<(String, Vec<u8>)>) -> Result<(), Fallen> {
+        let (mut ops, mut bytes) = (Vec::new(), 0);
+        for (key, value) in parts {
+            let more = key.len() + value.len();
+            if bytes + more > TXN_BYTES_MAX - RECORD_BYTES_MAX || ops.len() + 1 >= TXN_OPERATIONS_MAX {
+                self.commit_records(Vec::new(), std::mem::take(&mut ops)).await?;
+                bytes = 0;
+            }
+            bytes += more;
+            ops.push(Op::Put(key, value));
+        }
+        if ops.is_empty() { Ok(()) } else { self.commit_records(Vec::new(), ops).await }
+    }
+
+    /// Notes that a run is no longer wanted; [`Leader::advance`] fences its targets.
+    pub(super) async fn cancel(&mut self, id: RunId, reason: &str) -> Result<Result<(), ServiceError>, Fallen> {
+        let Some(run) = self.cluster.runs.get(&id) else { return Ok(Err(ServiceError::UnknownRun(id.to_string()))) };
+        match run.record.status {
+            RunStatus::Success | RunStatus::Cancelled => {
+                let status = run.record.status;
+                return Ok(Err(ServiceError::RunEnded { run: self.short_of(&id), status }));
+            }
+            RunStatus::Planning | RunStatus::Planned | RunStatus::Running | RunStatus::Cancelling | RunStatus::Failed => {}
+        }
+        let mut record = run.record.clone();
+        record.wish = RunWish::Cancel;
+        record.reason = cut(reason);
+        if record.status == RunStatus::Failed {
+            record.status = RunStatus::Cancelling;
+            record.ended_micros = None;
+        }
+        self.put_run(id, record, Vec::new()).await.map(Ok)
+    }
+
+    /// Takes dead tasks of a failed run, and the steps skipped after them, back to pending.
+    pub(super) async fn retry(
+        &mut self,
+        id: RunId,
+        only: Option<&StepName>,
+    ) -> Result<Result<u64, ServiceError>, Fallen> {
+        let Some(run) = self.cluster.runs.get(&id) else { return Ok(Err(ServiceError::UnknownRun(id.to_string()))) };
+        if let Some(step) = only.filter(|step| !run.steps.contains_key(*step)) {
+            return Ok(Err(ServiceError::UnknownStep(step.clone())));
+        }
+        if run.record.status != RunStatus::Failed && run.record.status != RunStatus::Running {
+            return Ok(Err(ServiceError::RunEnded { run: self.short_of(&id), status: run.record.status }));
+        }
+        if run.record.generation == 0 {
+            return Ok(Err(ServiceError::NeverPlanned { run: self.short_of(&id) }));
+        }
+        let mut changes = Vec::new();
+        let mut reopened = Vec::new();
+        for (name, step) in run.steps.iter().filter(|(name, _)| only.is_none_or(|only| only == *name)) {
+            for ordinal in step.work.dead.keys() {
+                let address = TaskAddress { step: name.clone(), generation: run.record.generation, ordinal: *ordinal };
+                let Some(task) = run.task_id(&address) else { continue };
+                changes.push((Change { run: id, task, address, kind: ChangeKind::Revive }, Vec::new()));
+            }
+            if matches!(step.record.status, StepStatus::Failed) {
+                reopened.push((name.clone(), StepStatus::Running));
+            }
+        }
+        let revived = changes.len() as u64;
+        let skipped = run.steps.iter().filter(|(_, step)| step.record.status == StepStatus::Skipped);
+        reopened.extend(skipped.map(|(name, _)| (name.clone(), StepStatus::Pending)));
+        if revived == 0 {
+            return Ok(Err(ServiceError::NothingToRetry { run: self.short_of(&id) }));
+        }
+        let status = run.record.status;
+        self.apply_changes(changes).await?;
+        for (name, status) in reopened {
+            self.put_step(id, &name, status, String::new()).await?;
+        }
+        if status == RunStatus::Failed {
+            self.move_run(id, RunEvent::Retried, String::new()).await?;
+        }
+        Ok(Ok(revived))
+    }
+
+    /// Does everything that follows from where tasks, steps and runs stand.
+    pub(super) async fn advance(&mut self) -> Result<(), Fallen> {
+        while let Some(next) = advance(&self.cluster) {
+            match next {
+                Advance::Plan { run } => self.plan(run).await?,
+                Advance::Step { run, step, status, reason } => self.put_step(run, &step, status, reason).await?,
+                Advance::Run { run, event, reason } => self.move_run(run, event, reason).await?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the plan from what the probes found, and freezes it.
+    async fn plan(&mut self, id: RunId) -> Result<(), Fallen> {
+        let Some(run) = self.cluster.runs.get(&id) else { return Ok(()) };
+        let facts: BTreeMap<_, _> = run.facts.iter().map(|(name, facts)| (name.clone(), facts.as_ref().clone())).collect();
+        let plan = match Plan::new(&run.spec, run.record.spec_digest, run.record.reference_time_micros, &facts) {
+            Ok(plan) => Arc::new(plan),
+            Err(problems) => {
+                let text: Vec<String> = problems.iter().map(ToString::to_string).collect();
+                return self.move_run(id, RunEvent::Refused, text.join("\n")).await;
+            }
+        };
+        let generation = 1;
+        let mut parts = Vec::new();
+        let mut plan_parts = 0;
+        for (step, plan) in &plan.steps {
+            let json = serde_json::to_vec(plan).unwrap_or_default();
+            for (bytes, part) in document_to_parts(&json, RECORD_BYTES_MAX - 64).into_iter().zip(0..) {
+                parts.push((RecordKey::Plan { run: id, generation, step: step.clone(), part }.render(), bytes));
+                plan_parts += 1;
+            }
+        }
+        self.put_parts(parts).await?;
+        let Some(run) = self.cluster.runs.get(&id) else { return Ok(()) };
+        let mut record = run.record.clone();
+        record.generation = generation;
+        record.plan_parts = plan_parts;
+        record.plan_digest = Some(plan.digest());
+        record.status = match record.status.apply(RunEvent::Planned) {
+            Ok(status) => status,
+            Err(illegal) => {
+                tracing::error!(run = %id, %illegal, "a plan came for a run that needs none");
+                return Ok(());
+            }
+        };
+        self.put_run(id, record, Vec::new()).await?;
+        if let Some(run) = self.cluster.runs.get_mut(&id) {
+            set_plan(run, plan);
+        }
+        Ok(())
+    }
+
+    async fn move_run(&mut self, id: RunId, event: RunEvent, reason: String) -> Result<(), Fallen> {
+        let Some(run) = self.cluster.runs.get(&id) else { return Ok(()) };
+        let mut record = run.record.clone();
+        record.status = match record.status.apply(event) {
+            Ok(status) => status,
+            Err(illegal) => {
+                tracing::error!(run = %id, %illegal, "an event came that cannot be");
+                return Ok(());
+            }
+        };
+        record.reason = cut(&reason);
+        record.committed |= run.steps.values().any(|step| step.counts().done > 0);
+        record.ended_micros = record.status.has_ended().then(|| self.clock.wall_micros());
+        tracing::info!(run = %id, status = %record.status, "run");
+        let orphans = record.status == RunStatus::Cancelled;
+        self.put_run(id, record, Vec::new()).await?;
+        if orphans {
+            self.cancel_steps(id).await?;
+        }
+        Ok(())
+    }
+
+    async fn cancel_steps(&mut self, id: RunId) -> Result<(), Fallen> {
+        let Some(run) = self.cluster.runs.get(&id) else { return Ok(()) };
+        let open = run.steps.iter().filter(|(_, step)| !step.record.status.has_ended());
+        let names: Vec<StepName> = open.map(|(name, _)| name.clone()).collect();
+        for name in names {
+            self.put_step(id, &name, StepStatus::Cancelled, String::new()).await?;
+        }
+        Ok(())
+    }
+
+    async fn put_run(&mut self, id: RunId, record: RunRecord, mut ops: Vec<Op>) -> Result<(), Fallen> {
+        let Some(run) = self.cluster.runs.get(&id) else { return Ok(()) };
+        let (key, bytes) = (RecordKey::Run(id).render(), record.to_bytes());
+        if bytes != run.stored {
+            ops.push(Op::Put(key.clone(), bytes.clone()));
+            self.commit_records(vec![Expect::Bytes(key, run.stored.clone())], ops).await?;
+        }
+        if let Some(run) = self.cluster.runs.get_mut(&id) {
+            run.record = record;
+            run.stored = bytes;
+        }
+        Ok(())
+    }
+
+    async fn put_step(
+        &mut self,
+        id: RunId,
+        name: &StepName,
+        status: StepStatus,
+        reason: String,
+    ) -> Result<(), Fallen> {
+        let Some((generation, step)) =
+            self.cluster.runs.get(&id).and_then(|run| Some((run.record.generation, run.steps.get(name)?)))
+        else {
+            return Ok(());
+        };
+        let mut record = step.record.clone();
+        record.status = status;
+        record.reason = cut(&reason);
+        let key = RecordKey::Step { run: id, generation, step: name.clone() }.render();
+        let bytes = record.to_bytes();
+        let expect = match &step.stored {
+            Some(stored) => Expect::Bytes(key.clone(), stored.clone()),
+            None => Expect::Absent(key.clone()),
+        };
+        self.commit_records(vec![expect], vec![Op::Put(key, bytes.clone())]).await?;
+        tracing::info!(run = %id, step = %name, %status, "step");
+        if let Some(step) = self.cluster.runs.get_mut(&id).and_then(|run| run.steps.get_mut(name)) {
+            step.record = record;
+            step.stored = Some(bytes);
+        }
+        Ok(())
+    }
+
+    /// Forgets plans that nobody ran for an hour.
+    async fn drop_stale_plans(&mut self) -> Result<(), Fallen> {
+        let oldest = self.clock.wall_micros() - PLAN_KEPT_MICROS;
+        let stale: Vec<RunId> = self
+            .cluster
+            .runs
+            .values()
+            .filter(|run| run.record.wish == RunWish::Plan && run.record.reference_time_micros < oldest)
+            .map(|run| run.id)
+            .collect();
+        for id in stale {
+            let Some(run) = self.cluster.runs.remove(&id) else { continue };
+            let key = RecordKey::Run(id).render();
+            let mut ops = vec![Op::Delete(key.clone())];
+            for name in run.steps.keys() {
+                ops.push(Op::Delete(RecordKey::Facts { run: id, step: name.clone(), part: 0 }.render()));
+            }
+            ops.truncate(TXN_OPERATIONS_MAX - 1);
+            self.commit_records(vec![Expect::Bytes(key, run.stored)], ops).await?;
+        }
+        Ok(())
+    }
+
+    /// The form of a run's id that people see: at least three digits, and unique.
+    pub(crate) fn short_of(&self, id: &RunId) -> String {
+        let full = id.to_string();
+        let is_unique =
+            |digits: usize| self.cluster.runs.keys().filter(|other| other.to_string().starts_with(&full[..digits])).count() <= 1;
+        id.short((3..32).find(|digits| is_unique(*digits)).unwrap_or(32))
+    }
+}
+
+/// A run as the view holds it, before anything of it is planned.
+pub(super) fn new_run(
+    id: RunId,
+    record: RunRecord,
+    stored: Vec<u8>,
+    spec: Arc<highwater_common::spec::Spec>,
+) -> Run {
+    let dag = Arc::new(Dag::of(&spec));
+    let steps = spec.steps.keys().map(|name| (name.clone(), Step::fresh())).collect();
+    Run { id, record, stored, spec, dag, facts: BTreeMap::new(), plan: None, steps, orders: BTreeMap::new() }
+}
+
+/// Gives a run its plan, and each step its tasks.
+pub(super) fn set_plan(run: &mut Run, plan: Arc<Plan>) {
+    for (name, step) in &mut run.steps {
+        if let (Some(planned), Some(known)) = (plan.steps.get(name), run.spec.steps.get(name)) {
+            step.work = Track::planned(Arc::new(planned.clone()), &known.strategy);
+        }
+    }
+    run.plan = Some(plan);
+}
+
+fn cut(reason: &str) -> String {
+    if reason.len() <= REASON_BYTES_MAX {
+        return reason.to_owned();
+    }
+    let end = (0..=REASON_BYTES_MAX).rev().find(|at| reason.is_char_boundary(*at)).unwrap_or(0);
+    format!("{}…", &reason[..end])
+}

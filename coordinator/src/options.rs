@@ -1,0 +1,72 @@
+//! What a coordinator is started with.
+
+use std::time::Duration;
+
+/// Times of worker sessions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SessionOptions {
+    /// A session ends when no heartbeat came for so long.
+    pub ttl: Duration,
+    /// How often a worker sends one.
+    pub heartbeat: Duration,
+    /// A worker ends its own attempts so long before `ttl` has passed since its last acknowledged heartbeat was sent.
+    pub stop_margin: Duration,
+    /// How long a pull waits for work.
+    pub pull_wait: Duration,
+}
+
+impl Default for SessionOptions {
+    fn default() -> Self {
+        Self {
+            ttl: Duration::from_secs(15),
+            heartbeat: Duration::from_secs(3),
+            stop_margin: Duration::from_secs(3),
+            pull_wait: Duration::from_secs(20),
+        }
+    }
+}
+
+/// What a coordinator is started with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CoordinatorOptions {
+    /// Where other processes reach it; empty in one process.
+    pub address: String,
+    /// Time to live of the office.
+    pub leader_ttl: Duration,
+    /// Times of worker sessions.
+    pub sessions: SessionOptions,
+    /// Whether steps that move nothing may run.
+    pub allow_noop: bool,
+    /// Whether the store admits one process: then whoever held a lease before this one started is gone for certain.
+    pub is_exclusive: bool,
+}
+
+impl Default for CoordinatorOptions {
+    fn default() -> Self {
+        Self {
+            address: String::new(),
+            leader_ttl: Duration::from_secs(10),
+            sessions: SessionOptions::default(),
+            allow_noop: false,
+            is_exclusive: false,
+        }
+    }
+}
+
+impl CoordinatorOptions {
+    /// What is wrong with the options, all of it.
+    #[must_use]
+    pub fn problems(&self) -> Vec<String> {
+        let SessionOptions { ttl, heartbeat, stop_margin, .. } = self.sessions;
+        let mut problems = Vec::new();
+        if heartbeat * 3 + stop_margin > ttl {
+            problems.push(format!(
+                "session ttl {ttl:?} leaves no room for three heartbeats of {heartbeat:?} and a stop margin of {stop_margin:?}"
+            ));
+        }
+        if heartbeat.is_zero() {
+            problems.push("a heartbeat every 0 s never ends".to_owned());
+        }
+        problems
+    }
+}

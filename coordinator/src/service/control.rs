@@ -1,0 +1,236 @@
+//! The service that the command line speaks to.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::Stream;
+use highwater_common::id::{DocumentDigest, RunId, StepName};
+use highwater_common::spec::{self, Strategy};
+use highwater_common::status::RunStatus;
+use highwater_common::view::{RunDocument, RunsDocument};
+use highwater_proto::v1 as pb;
+use highwater_proto::v1::control_service_server::ControlService;
+use serde::Serialize;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status};
+
+use crate::coordinator::CoordinatorHandle;
+use crate::engine::{cluster_document, plan_document, run_document};
+use crate::error::ServiceError;
+use crate::leader::{Leader, Request as Ask, Submission};
+use crate::supervisor::{SpawnKind, Supervisor};
+
+/// How often a watcher is told of changes at the most.
+const WATCH_EVERY: Duration = Duration::from_millis(250);
+/// Documents that a slow watcher may be behind.
+const WATCH_BUFFER: usize = 4;
+/// Runs that one listing holds at the most.
+const RUNS_MAX: usize = 200;
+
+/// The service that the command line speaks to.
+#[derive(Debug)]
+pub struct ControlApi {
+    handle: CoordinatorHandle,
+    supervisor: Supervisor,
+}
+
+impl ControlApi {
+    pub(super) fn new(handle: CoordinatorHandle) -> Self {
+        Self { handle, supervisor: Supervisor::default() }
+    }
+
+    async fn find(&self, text: String) -> Result<RunId, ServiceError> {
+        self.handle.look(move |leader| find_run(leader, &text)).await
+    }
+
+    async fn document(&self, id: RunId) -> Result<RunDocument, ServiceError> {
+        document_of(&self.handle, id).await
+    }
+}
+
+async fn document_of(handle: &CoordinatorHandle, id: RunId) -> Result<RunDocument, ServiceError> {
+    handle
+        .look(move |leader| {
+            let run = leader.cluster().runs.get(&id).ok_or_else(|| ServiceError::UnknownRun(id.to_string()))?;
+            Ok(run_document(leader.cluster(), run, leader.short_of(&id), leader.now().1))
+        })
+        .await
+}
+
+fn encode<T: Serialize>(schema: &str, document: &T) -> Result<pb::Document, Status> {
+    let json = serde_json::to_vec(document).map_err(|error| Status::internal(format!("{schema}: {error}")))?;
+    Ok(pb::Document { schema: schema.to_owned(), json })
+}
+
+/// The run that `text` means: a prefix of its id, the latest of a pipeline, or the latest of all.
+fn find_run(leader: &Leader, text: &str) -> Result<RunId, ServiceError> {
+    let newest = leader.cluster().newest_first();
+    if text.is_empty() {
+        return newest.first().map(|run| run.id).ok_or_else(|| ServiceError::UnknownRun("of any pipeline".to_owned()));
+    }
+    if let Some(run) = newest.iter().find(|run| run.record.pipeline.as_str() == text) {
+        return Ok(run.id);
+    }
+    let prefix = text.strip_prefix("r-").unwrap_or(text);
+    let fits: Vec<RunId> = newest.iter().map(|run| run.id).filter(|id| id.to_string().starts_with(prefix)).collect();
+    match fits.as_slice() {
+        [one] => Ok(*one),
+        [] => Err(ServiceError::UnknownRun(text.to_owned())),
+        [..] => Err(ServiceError::AmbiguousRun { prefix: text.to_owned(), count: fits.len() }),
+    }
+}
+
+#[tonic::async_trait]
+impl ControlService for ControlApi {
+    type WatchRunStream = Pin<Box<dyn Stream<Item = Result<pb::Document, Status>> + Send>>;
+
+    async fn submit(&self, request: Request<pb::SubmitRequest>) -> Result<Response<pb::SubmitResponse>, Status> {
+        let request = request.into_inner();
+        let spec =
+            spec::from_canonical(&request.spec).map_err(|error| ServiceError::InvalidSpec(error.to_string()))?;
+        if !self.handle.options().allow_noop
+            && let Some((name, _)) = spec.steps.iter().find(|(_, step)| matches!(step.strategy, Strategy::Noop { .. }))
+        {
+            return Err(ServiceError::NoopRefused(name.clone()).into());
+        }
+        let canonical = spec.canonical_json();
+        let submission = Submission {
+            digest: DocumentDigest::of(&canonical),
+            canonical,
+            spec: Arc::new(spec),
+            base_dir: request.base_dir,
+            plan_only: request.plan_only,
+            fresh: request.fresh,
+        };
+        let (run, attached) = self.handle.ask(|reply| Ask::Submit { submission, reply }).await?;
+        Ok(Response::new(pb::SubmitResponse { run: run.as_bytes().to_vec(), attached }))
+    }
+
+    async fn get_run(&self, request: Request<pb::GetRunRequest>) -> Result<Response<pb::Document>, Status> {
+        let id = self.find(request.into_inner().run).await?;
+        encode("run/v1", &self.document(id).await?).map(Response::new)
+    }
+
+    async fn get_plan(&self, request: Request<pb::GetRunRequest>) -> Result<Response<pb::Document>, Status> {
+        let id = self.find(request.into_inner().run).await?;
+        let plan = self
+            .handle
+            .look(move |leader| {
+                let run = leader.cluster().runs.get(&id).ok_or_else(|| ServiceError::UnknownRun(id.to_string()))?;
+                let short = leader.short_of(&id);
+                plan_document(run, short.clone()).ok_or(ServiceError::NeverPlanned { run: short })
+            })
+            .await?;
+        encode("plan/v1", &plan).map(Response::new)
+    }
+
+    async fn watch_run(
+        &self,
+        request: Request<pb::GetRunRequest>,
+    ) -> Result<Response<Self::WatchRunStream>, Status> {
+        let id = self.find(request.into_inner().run).await?;
+        let (documents, stream) = tokio::sync::mpsc::channel(WATCH_BUFFER);
+        self.supervisor.spawn(SpawnKind::Watch, watch(self.handle.clone(), id, documents));
+        Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
+    }
+
+    async fn list_runs(&self, request: Request<pb::ListRunsRequest>) -> Result<Response<pb::Document>, Status> {
+        let request = request.into_inner();
+        let limit = usize::try_from(request.limit).unwrap_or(RUNS_MAX).clamp(1, RUNS_MAX);
+        let runs = self
+            .handle
+            .look(move |leader| {
+                let now = leader.now().1;
+                let wanted = leader.cluster().newest_first().into_iter();
+                let wanted = wanted
+                    .filter(|run| request.pipeline.is_empty() || run.record.pipeline.as_str() == request.pipeline)
+                    .take(limit);
+                let runs = wanted.map(|run| {
+                    let mut document = run_document(leader.cluster(), run, leader.short_of(&run.id), now);
+                    document.steps.clear();
+                    document
+                });
+                Ok(RunsDocument { schema: "runs/v1".to_owned(), runs: runs.collect() })
+            })
+            .await?;
+        encode("runs/v1", &runs).map(Response::new)
+    }
+
+    async fn retry(&self, request: Request<pb::RetryRequest>) -> Result<Response<pb::Document>, Status> {
+        let request = request.into_inner();
+        let run = self.find(request.run).await?;
+        let step: Option<StepName> = match request.step.as_str() {
+            "" => None,
+            name => Some(name.parse().map_err(|error| Status::invalid_argument(format!("step: {error}")))?),
+        };
+        self.handle.ask(|reply| Ask::Retry { run, step, reply }).await?;
+        encode("run/v1", &self.document(run).await?).map(Response::new)
+    }
+
+    async fn cancel(&self, request: Request<pb::CancelRequest>) -> Result<Response<pb::Document>, Status> {
+        let request = request.into_inner();
+        let run = self.find(request.run).await?;
+        let reason = request.reason;
+        let mut version = self.handle.version();
+        self.handle.ask(|reply| Ask::Cancel { run, reason, reply }).await?;
+        loop {
+            let document = self.document(run).await?;
+            if document.status == RunStatus::Cancelled {
+                return encode("run/v1", &document).map(Response::new);
+            }
+            if version.changed().await.is_err() {
+                return Err(ServiceError::BetweenTerms.into());
+            }
+        }
+    }
+
+    async fn get_cluster(&self, _: Request<pb::GetClusterRequest>) -> Result<Response<pb::Document>, Status> {
+        let store = self.handle.store();
+        let bytes = store.size_bytes().await.map_err(|error| Status::unavailable(error.to_string()))?;
+        let (place, address) = (store.place(), self.handle.options().address.clone());
+        let document = self
+            .handle
+            .look(move |leader| {
+                let (now, _) = leader.now();
+                let (term, hi) = leader.term();
+                let term = DocumentDigest::of(term).short();
+                Ok(cluster_document(leader.cluster(), now, term, hi, address, place, bytes))
+            })
+            .await?;
+        encode("cluster/v1", &document).map(Response::new)
+    }
+}
+
+/// Sends the run's document when it changed, until it has ended or nobody listens.
+async fn watch(
+    handle: CoordinatorHandle,
+    id: RunId,
+    documents: tokio::sync::mpsc::Sender<Result<pb::Document, Status>>,
+) {
+    let mut version = handle.version();
+    let mut last: Option<RunDocument> = None;
+    loop {
+        version.mark_unchanged();
+        let document = match document_of(&handle, id).await {
+            Ok(document) => document,
+            Err(error) => {
+                let _ = documents.send(Err(error.into())).await;
+                return;
+            }
+        };
+        if last.as_ref() != Some(&document) {
+            let is_over = document.status.has_ended() || document.status == RunStatus::Planned;
+            if documents.send(encode("run/v1", &document)).await.is_err() || is_over {
+                return;
+            }
+            last = Some(document);
+        }
+        tokio::time::sleep(WATCH_EVERY).await;
+        tokio::select! {
+            biased;
+            () = documents.closed() => return,
+            changed = version.changed() => if changed.is_err() { return },
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! The service that workers speak to.
+
+use std::collections::BTreeMap;
+
+use highwater_common::id::{SessionId, WorkerId};
+use highwater_common::record::WorkerRecord;
+use highwater_proto::PROTOCOL_VERSION;
+use highwater_proto::convert::wire::{
+    digest_from, fence_from, nonce_from, outcome_from, session_from, session_to, task_from,
+};
+use highwater_proto::v1 as pb;
+use highwater_proto::v1::worker_service_server::WorkerService;
+use rand::RngExt;
+use tonic::{Request, Response, Status};
+
+use crate::coordinator::CoordinatorHandle;
+use crate::error::ServiceError;
+use crate::leader::Request as Ask;
+
+/// The service that workers speak to.
+#[derive(Debug)]
+pub struct WorkerApi {
+    handle: CoordinatorHandle,
+}
+
+impl WorkerApi {
+    pub(super) const fn new(handle: CoordinatorHandle) -> Self {
+        Self { handle }
+    }
+}
+
+#[tonic::async_trait]
+impl WorkerService for WorkerApi {
+    async fn register(
+        &self,
+        request: Request<pb::RegisterRequest>,
+    ) -> Result<Response<pb::RegisterResponse>, Status> {
+        let request = request.into_inner();
+        if request.protocol != PROTOCOL_VERSION {
+            return Err(ServiceError::Protocol { theirs: request.protocol }.into());
+        }
+        let worker: WorkerId =
+            request.worker.parse().map_err(|error| Status::invalid_argument(format!("worker: {error}")))?;
+        let session = SessionId::from_bytes(rand::rng().random());
+        let record = WorkerRecord {
+            session,
+            slots: request.slots,
+            labels: request.labels.into_iter().collect(),
+            version: request.version,
+            allow_noop: request.allow_noop,
+            cordoned: false,
+        };
+        let cluster = self.handle.ask(|reply| Ask::Register { worker, record, reply }).await?;
+        let times = self.handle.options().sessions;
+        let millis = |time: std::time::Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        Ok(Response::new(pb::RegisterResponse {
+            session: session_to(&session),
+            ttl_millis: millis(times.ttl),
+            heartbeat_millis: millis(times.heartbeat),
+            stop_margin_millis: millis(times.stop_margin),
+            pull_wait_millis: millis(times.pull_wait),
+            cluster: cluster.as_bytes().to_vec(),
+        }))
+    }
+
+    async fn pull(&self, request: Request<pb::PullRequest>) -> Result<Response<pb::PullResponse>, Status> {
+        let request = request.into_inner();
+        let session = session_from(&request.session).map_err(ServiceError::from)?;
+        let mut known = Vec::new();
+        for digest in &request.known_orders {
+            known.push(digest_from(digest, "known_orders").map_err(ServiceError::from)?);
+        }
+        let handed = self.handle.ask(|reply| Ask::Pull { session, free: request.free_slots, reply }).await?;
+        let mut orders = BTreeMap::new();
+        for one in &handed {
+            if !known.contains(&one.assignment.order) {
+                orders.entry(one.assignment.order).or_insert_with(|| one.order.as_ref().clone());
+            }
+        }
+        let orders =
+            orders.into_iter().map(|(digest, json)| pb::Order { digest: digest.as_bytes().to_vec(), json }).collect();
+        let assignments = handed.into_iter().map(|one| one.assignment.into()).collect();
+        Ok(Response::new(pb::PullResponse { assignments, orders }))
+    }
+
+    async fn heartbeat(
+        &self,
+        request: Request<pb::HeartbeatRequest>,
+    ) -> Result<Response<pb::HeartbeatResponse>, Status> {
+        let request = request.into_inner();
+        let session = session_from(&request.session).map_err(ServiceError::from)?;
+        let mut attempts = Vec::new();
+        for attempt in &request.attempts {
+            let task = task_from(&attempt.task).map_err(ServiceError::from)?;
+            attempts.push((task, nonce_from(&attempt.nonce).map_err(ServiceError::from)?));
+        }
+        let draining = request.draining;
+        let end = self.handle.ask(|reply| Ask::Heartbeat { session, attempts, draining, reply }).await?;
+        let end = end.into_iter().map(|nonce| nonce.to_bytes().to_vec()).collect();
+        Ok(Response::new(pb::HeartbeatResponse { end, drain: false }))
+    }
+
+    async fn complete(
+        &self,
+        request: Request<pb::CompleteRequest>,
+    ) -> Result<Response<pb::CompleteResponse>, Status> {
+        let request = request.into_inner();
+        let session = session_from(&request.session).map_err(ServiceError::from)?;
+        let task = task_from(&request.task).map_err(ServiceError::from)?;
+        let fence = fence_from(request.fence).map_err(ServiceError::from)?;
+        let outcome = outcome_from(request.outcome).map_err(ServiceError::from)?;
+        let millis = request.millis;
+        let counted = self.handle.ask(|reply| Ask::Complete { session, task, fence, outcome, millis, reply }).await?;
+        Ok(Response::new(pb::CompleteResponse { counted }))
+    }
+}

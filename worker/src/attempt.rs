@@ -1,0 +1,348 @@
+//! One attempt of a task: claim, move, guard, commit. The order of these is the whole safety of a load.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use highwater_common::assignment::{
+    Assignment, AttemptError, ErrorClass, Outcome, Settled, StepOrder, Work,
+};
+use highwater_common::commit::{Resume, resume};
+use highwater_common::facts::{ColumnFacts, Engine, StepFacts};
+use highwater_common::range::Slice;
+use highwater_common::spec::{Connection, Strategy};
+use tokio::sync::OnceCell;
+
+use crate::connector::{
+    Claim, ClaimOutcome, Claimed, CommitOutcome, ConnectorError, GuardOutcome, PrepareRequest, ReadRequest, RowBatch,
+    RowFormat, RowStream, Source, SourceProbe, Target, TargetProbe, WriteRequest, open_source, open_target,
+};
+use crate::failpoint;
+use crate::supervisor::Supervisor;
+
+/// How often the ledger is asked what became of a commit whose answer was lost.
+const LEDGER_ATTEMPTS_MAX: u32 = 6;
+/// How long the first of those waits.
+const LEDGER_WAIT: Duration = Duration::from_millis(100);
+
+/// How far an attempt is, for its heartbeats.
+#[derive(Debug, Default)]
+pub(crate) struct Progress {
+    rows: AtomicU64,
+    bytes: AtomicU64,
+}
+
+impl Progress {
+    pub(crate) fn get(&self) -> (u64, u64) {
+        (self.rows.load(Ordering::Relaxed), self.bytes.load(Ordering::Relaxed))
+    }
+}
+
+/// An order with what all its attempts share in this worker.
+pub(crate) struct OrderContext {
+    order: StepOrder,
+    worker: String,
+    supervisor: Supervisor,
+    /// The format that both sides agreed on; asked once.
+    format: OnceCell<RowFormat>,
+}
+
+impl OrderContext {
+    pub(crate) fn new(order: StepOrder, worker: String, supervisor: Supervisor) -> Self {
+        Self { order, worker, supervisor, format: OnceCell::new() }
+    }
+
+    fn source(&self) -> Result<Box<dyn Source>, AttemptError> {
+        let (connection, table) = self.order.source.as_ref().ok_or_else(|| malformed("no source"))?;
+        open_source(connection, &table.connection, &self.base_dir(), &self.worker, &self.supervisor)
+    }
+
+    fn target(&self) -> Result<Box<dyn Target>, AttemptError> {
+        let (connection, table) = self.order.target.as_ref().ok_or_else(|| malformed("no target"))?;
+        open_target(connection, &table.connection, &self.base_dir(), &self.worker, &self.supervisor)
+    }
+
+    fn base_dir(&self) -> PathBuf {
+        PathBuf::from(&self.order.base_dir)
+    }
+
+    fn settled(&self) -> Result<&Settled, AttemptError> {
+        self.order.settled.as_ref().ok_or_else(|| malformed("no plan"))
+    }
+
+    fn source_engine(&self) -> Engine {
+        match self.order.source.as_ref().map(|(connection, _)| connection) {
+            Some(Connection::Sqlite { .. }) => Engine::Sqlite,
+            Some(Connection::Postgres { .. }) | None => Engine::Postgres,
+        }
+    }
+}
+
+fn malformed(what: &str) -> AttemptError {
+    let message = format!("the order has {what}: coordinator and worker are of versions that do not fit");
+    AttemptError::new(ErrorClass::Permanent, "malformed_order", message)
+}
+
+impl From<ConnectorError> for AttemptError {
+    fn from(error: ConnectorError) -> Self {
+        error.report
+    }
+}
+
+/// Runs one attempt to its end.
+pub(crate) async fn run(context: &OrderContext, assignment: &Assignment, progress: &Arc<Progress>) -> Outcome {
+    let work = dispatch(context, assignment, progress);
+    let outcome = match context.order.attempt_millis_max {
+        None => work.await,
+        Some(limit) => match tokio::time::timeout(Duration::from_millis(limit), work).await {
+            Ok(outcome) => outcome,
+            Err(_) => {
+                let message = format!(
+                    "the attempt took longer than {limit} ms, the step's limits.attempt: raise it, or cut smaller partitions"
+                );
+                Err(AttemptError::new(ErrorClass::Resource, "attempt_timeout", message))
+            }
+        },
+    };
+    outcome.unwrap_or_else(Outcome::Failed)
+}
+
+async fn dispatch(
+    context: &OrderContext,
+    assignment: &Assignment,
+    progress: &Arc<Progress>,
+) -> Result<Outcome, AttemptError> {
+    match assignment.work {
+        Work::Probe => probe(context).await,
+        Work::Prepare => prepare(context).await,
+        Work::Partition(slice) => partition(context, assignment, slice, progress).await,
+        Work::Fence => {
+            let report = context.target()?.fence_run(&context.order.cluster, &context.order.run).await?;
+            Ok(Outcome::Fenced { attempts: report.attempts })
+        }
+        Work::Noop(_) => {
+            if let Strategy::Noop { hold, .. } = context.order.strategy {
+                tokio::time::sleep(hold).await;
+            }
+            Ok(Outcome::Done { warnings: Vec::new() })
+        }
+    }
+}
+
+async fn probe(context: &OrderContext) -> Result<Outcome, AttemptError> {
+    let (Strategy::Backfill(backfill), Some((_, from)), Some((_, to))) =
+        (&context.order.strategy, &context.order.source, &context.order.target)
+    else {
+        return Err(malformed("nothing to probe"));
+    };
+    let column = backfill.partition.column.clone();
+    let source = context
+        .source()?
+        .probe(&SourceProbe {
+            table: from.table.clone(),
+            exclude: from.exclude.clone(),
+            partition_column: Some(column.clone()),
+        })
+        .await?;
+    let stream = highwater_common::plan::stream_id(&context.order.pipeline, &context.order.step, from, to);
+    let target = context
+        .target()?
+        .probe(&TargetProbe {
+            cluster: context.order.cluster,
+            table: to.table.clone(),
+            partition: source.partition.as_ref().map(|facts| (column, facts.kind)),
+            stream,
+        })
+        .await?;
+    let json = serde_json::to_vec(&StepFacts { source, target })
+        .map_err(|error| AttemptError::new(ErrorClass::Permanent, "facts", error.to_string()))?;
+    Ok(Outcome::Probed(json))
+}
+
+async fn prepare(context: &OrderContext) -> Result<Outcome, AttemptError> {
+    let settled = context.settled()?;
+    let (_, to) = context.order.target.as_ref().ok_or_else(|| malformed("no target"))?;
+    let request = PrepareRequest {
+        cluster: context.order.cluster,
+        table: to.table.clone(),
+        columns: settled.columns.clone(),
+        source_engine: context.source_engine(),
+        key: settled.key.clone(),
+        partition_column: settled.partition_column.clone(),
+        mode: settled.write.mode,
+    };
+    failpoint::hit("attempt::prepare")?;
+    let warnings = context.target()?.prepare(&request).await?;
+    Ok(Outcome::Done { warnings })
+}
+
+async fn partition(
+    context: &OrderContext,
+    assignment: &Assignment,
+    slice: Slice,
+    progress: &Arc<Progress>,
+) -> Result<Outcome, AttemptError> {
+    let (order, settled) = (&context.order, context.settled()?);
+    let target = context.target()?;
+    let claim = Claim {
+        cluster: order.cluster,
+        run: order.run,
+        task: assignment.task,
+        generation: order.generation,
+        step: order.step.clone(),
+        stream: settled.stream.clone(),
+        slice,
+        attempt: assignment.attempt,
+        fence: assignment.fence,
+        spec_digest: order.spec_digest,
+        fingerprint: settled.target_fingerprint.clone(),
+    };
+    failpoint::hit("attempt::before_claim")?;
+    match target.claim(&claim).await? {
+        ClaimOutcome::Held(claimed) => {
+            failpoint::hit("attempt::after_claim")?;
+            let format = format(context, target.as_ref(), settled).await?;
+            move_rows(context, target.as_ref(), claimed, assignment, slice, format, progress).await
+        }
+        ClaimOutcome::Committed(receipt) => Ok(Outcome::Committed(receipt)),
+        ClaimOutcome::Superseded => Ok(Outcome::Superseded),
+        ClaimOutcome::Fenced { newer } => Ok(Outcome::Outrun { newer }),
+        ClaimOutcome::SpecChanged => Err(spec_changed()),
+    }
+}
+
+fn spec_changed() -> AttemptError {
+    let message = "the target holds this task for another version of the spec: begin a new run with `--new`";
+    AttemptError::new(ErrorClass::Permanent, "spec_changed", message)
+}
+
+async fn format(
+    context: &OrderContext,
+    target: &dyn Target,
+    settled: &Settled,
+) -> Result<RowFormat, AttemptError> {
+    let agreed = context.format.get_or_try_init(async || {
+        let (_, to) = context.order.target.as_ref().ok_or_else(|| malformed("no target"))?;
+        let own: Vec<ColumnFacts> = target.columns(&to.table).await?;
+        let offered = context.source()?.formats(&settled.columns);
+        let taken = target.formats(context.source_engine(), &settled.columns, &own);
+        offered.into_iter().find(|format| taken.contains(format)).ok_or_else(|| malformed("no common row format"))
+    });
+    agreed.await.copied()
+}
+
+async fn move_rows(
+    context: &OrderContext,
+    target: &dyn Target,
+    claimed: Box<dyn Claimed>,
+    assignment: &Assignment,
+    slice: Slice,
+    format: RowFormat,
+    progress: &Arc<Progress>,
+) -> Result<Outcome, AttemptError> {
+    let settled = context.settled()?;
+    let (Some((_, from)), Some((_, to))) = (&context.order.source, &context.order.target) else {
+        return Err(malformed("no tables"));
+    };
+    let read = ReadRequest {
+        table: from.table.clone(),
+        columns: settled.columns.clone(),
+        partition_column: settled.partition_column.clone(),
+        form: settled.source_form,
+        slice,
+        format,
+    };
+    let write = WriteRequest {
+        table: to.table.clone(),
+        columns: settled.columns.clone(),
+        partition_column: settled.partition_column.clone(),
+        form: settled.target_form,
+        slice,
+        mode: settled.write.mode,
+        resident: settled.write.resident,
+        format,
+        stream: settled.stream.clone(),
+    };
+    let tx = claimed.begin().await?;
+    failpoint::hit("attempt::after_begin")?;
+    let inner = context.source()?.read(&read).await?;
+    let mut rows = Metered { inner, progress: Arc::clone(progress) };
+    let (tx, receipt) = tx.write(&write, &mut rows).await?;
+    drop(rows);
+    failpoint::hit("attempt::before_guard")?;
+    match tx.guard(&receipt).await? {
+        GuardOutcome::Lost => ask_ledger(context, target, assignment).await,
+        GuardOutcome::Holds(guarded) => {
+            failpoint::hit("attempt::before_commit")?;
+            let committed = guarded.commit().await;
+            failpoint::hit("attempt::after_commit")?;
+            match committed {
+                CommitOutcome::Committed => Ok(Outcome::Committed(receipt)),
+                CommitOutcome::Unknown(error) => {
+                    tracing::warn!(task = %assignment.task, %error, "a commit's answer was lost: asking the ledger");
+                    ask_ledger(context, target, assignment).await
+                }
+            }
+        }
+    }
+}
+
+/// What the ledger says of an attempt that does not know how it ended.
+async fn ask_ledger(
+    context: &OrderContext,
+    target: &dyn Target,
+    assignment: &Assignment,
+) -> Result<Outcome, AttemptError> {
+    let mut wait = LEDGER_WAIT;
+    let mut last = None;
+    for _ in 0..LEDGER_ATTEMPTS_MAX {
+        match target.ledger_row(&context.order.run, &assignment.task).await {
+            Ok(Some(row)) => match resume(&row, &assignment.fence, &context.order.spec_digest) {
+                Resume::ReportOnly(receipt) => return Ok(Outcome::Committed(receipt)),
+                Resume::Superseded => return Ok(Outcome::Superseded),
+                Resume::SpecChanged => return Err(spec_changed()),
+                Resume::Fenced { newer } => return Ok(Outcome::Outrun { newer }),
+                // Not committed, or not yet: the next claim waits for a commit still in flight, and sees what it did.
+                Resume::Begin | Resume::Probe => return Err(uncertain("the ledger does not hold it as committed")),
+            },
+            Ok(None) => return Err(uncertain("the ledger has no row of it: the target may have lost data")),
+            Err(error) => last = Some(error.report.message),
+        }
+        tokio::time::sleep(wait).await;
+        wait *= 2;
+    }
+    let why = last.unwrap_or_default();
+    Err(uncertain(&format!("the ledger could not be asked: {why}")))
+}
+
+fn uncertain(why: &str) -> AttemptError {
+    let message = format!("the answer to a commit was lost, and {why}; the next attempt finds out");
+    AttemptError::new(ErrorClass::Transient, "commit_unknown", message)
+}
+
+/// Tells the heartbeat how far the rows are.
+struct Metered {
+    inner: Box<dyn RowStream>,
+    progress: Arc<Progress>,
+}
+
+#[async_trait]
+impl RowStream for Metered {
+    async fn next(&mut self) -> Result<Option<RowBatch>, ConnectorError> {
+        let batch = self.inner.next().await?;
+        self.progress.rows.store(self.inner.rows(), Ordering::Relaxed);
+        self.progress.bytes.store(self.inner.bytes(), Ordering::Relaxed);
+        failpoint::hit("attempt::reading").map_err(|report| ConnectorError { report, source: None })?;
+        Ok(batch)
+    }
+
+    fn rows(&self) -> u64 {
+        self.inner.rows()
+    }
+
+    fn bytes(&self) -> u64 {
+        self.inner.bytes()
+    }
+}

@@ -1,0 +1,20 @@
+//! Named places where a test can end the process, make it wait, or make a step fail. Without the feature `failpoints` they
+//! are nothing.
+
+use highwater_common::assignment::{AttemptError, ErrorClass};
+
+/// Does what the environment variable `FAILPOINTS` says of `name`: nothing, end the process (`return(abort)`), wait (`pause`), or fail
+/// (`return`).
+///
+/// # Errors
+/// A transient error that names the place, when the place is told to fail.
+pub(crate) fn hit(name: &str) -> Result<(), AttemptError> {
+    fail::fail_point!(name, |told: Option<String>| {
+        if told.as_deref() == Some("abort") {
+            std::process::abort();
+        }
+        let message = format!("the failpoint {name} was told to fail");
+        Err(AttemptError::new(ErrorClass::Transient, "failpoint", message))
+    });
+    Ok(())
+}

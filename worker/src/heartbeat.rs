@@ -1,0 +1,69 @@
+//! Keeps the session alive, apart from all work: a busy worker never looks dead, and a worker that may have been declared
+//! dead ends its own attempts first.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand::RngExt;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::coordinator_api::{ApiError, CoordinatorApi, Registered};
+use crate::worker::Attempts;
+
+/// The loop of one session.
+pub(crate) struct Heartbeat {
+    pub(crate) api: Arc<dyn CoordinatorApi>,
+    pub(crate) registered: Registered,
+    pub(crate) attempts: Arc<Attempts>,
+    /// Ended here when the session is lost; ends the loop when the worker does.
+    pub(crate) over: CancellationToken,
+    pub(crate) drain: CancellationToken,
+}
+
+impl Heartbeat {
+    /// Beats until the session is over.
+    pub(crate) async fn run(self) {
+        // The coordinator's TTL may have been running since the acknowledged heartbeat was *sent*, so that is what counts.
+        let patience = self.registered.ttl.saturating_sub(self.registered.stop_margin);
+        let mut acked_sent_at = Instant::now();
+        loop {
+            let stop_at = acked_sent_at + patience;
+            tokio::select! {
+                biased;
+                () = self.over.cancelled() => return,
+                () = tokio::time::sleep_until((Instant::now() + self.pause()).min(stop_at)) => {}
+            }
+            let sent_at = Instant::now();
+            let reports = self.attempts.reports();
+            let answer = tokio::select! {
+                biased;
+                () = self.over.cancelled() => return,
+                () = tokio::time::sleep_until(stop_at) => Err(ApiError::Unavailable("no answer in time".to_owned())),
+                answer = self.api.heartbeat(self.registered.session, &reports, self.drain.is_cancelled()) => answer,
+            };
+            match answer {
+                Ok(answer) => {
+                    acked_sent_at = sent_at;
+                    answer.end.into_iter().for_each(|nonce| self.attempts.end(nonce));
+                }
+                Err(ApiError::SessionEnded) => {
+                    tracing::warn!("the session has ended: attempts stop");
+                    break;
+                }
+                Err(error) => tracing::debug!(%error, "a heartbeat was not acknowledged"),
+            }
+            if Instant::now() >= acked_sent_at + patience {
+                tracing::warn!("no heartbeat was acknowledged in time: attempts stop before others begin them");
+                break;
+            }
+        }
+        self.attempts.end_all();
+        self.over.cancel();
+    }
+
+    /// The time between two heartbeats, ± 20 %, so that many workers do not beat as one.
+    fn pause(&self) -> Duration {
+        self.registered.heartbeat.mul_f64(rand::rng().random_range(0.8..1.2))
+    }
+}

@@ -1,0 +1,319 @@
+//! A worker's life: it registers, pulls, runs attempts and tells their outcomes, and begins a new session when it lost one.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use highwater_common::assignment::{Assignment, Outcome};
+use highwater_common::id::{DocumentDigest, WorkerId};
+use highwater_common::token::Nonce;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::attempt::{self, OrderContext, Progress};
+use crate::coordinator_api::{ApiError, AttemptReport, CoordinatorApi, Registered};
+use crate::heartbeat;
+use crate::supervisor::{SpawnKind, Supervisor};
+
+/// Orders that a worker keeps at the most.
+const ORDERS_MAX: usize = 64;
+/// How long a worker waits before it asks an unavailable coordinator again.
+const RETRY_WAIT: Duration = Duration::from_millis(200);
+/// The longest of those waits.
+const RETRY_WAIT_MAX: Duration = Duration::from_secs(5);
+
+/// What a worker is started with.
+#[derive(Debug, Clone)]
+pub struct WorkerOptions {
+    /// What it calls itself.
+    pub id: WorkerId,
+    /// Tasks at once.
+    pub slots: u32,
+    /// What it says of itself.
+    pub labels: BTreeMap<String, String>,
+    /// Whether it holds no-op tasks.
+    pub allow_noop: bool,
+}
+
+/// Why a worker stopped by itself.
+#[derive(Debug, thiserror::Error)]
+pub enum WorkerError {
+    /// The coordinator will not have it.
+    #[error("worker {worker} cannot work")]
+    Refused {
+        /// Which worker.
+        worker: WorkerId,
+        /// What the coordinator said.
+        #[source]
+        source: ApiError,
+    },
+}
+
+/// A worker, not yet running.
+pub struct Worker {
+    options: WorkerOptions,
+    api: Arc<dyn CoordinatorApi>,
+    supervisor: Supervisor,
+    orders: BTreeMap<DocumentDigest, Arc<OrderContext>>,
+}
+
+/// The attempts of one session.
+#[derive(Debug, Default)]
+pub(crate) struct Attempts {
+    running: Mutex<BTreeMap<u128, Running>>,
+}
+
+#[derive(Debug, Clone)]
+struct Running {
+    assignment: Assignment,
+    progress: Arc<Progress>,
+    cancel: CancellationToken,
+}
+
+impl Attempts {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<u128, Running>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What a heartbeat tells of them.
+    pub(crate) fn reports(&self) -> Vec<AttemptReport> {
+        let running = self.lock();
+        running
+            .values()
+            .map(|attempt| {
+                let (rows, bytes) = attempt.progress.get();
+                AttemptReport { task: attempt.assignment.task, nonce: attempt.assignment.fence.nonce, rows, bytes }
+            })
+            .collect()
+    }
+
+    /// Ends one; the coordinator no longer waits for it.
+    pub(crate) fn end(&self, nonce: Nonce) {
+        if let Some(attempt) = self.lock().get(&nonce.bits()) {
+            attempt.cancel.cancel();
+        }
+    }
+
+    /// Ends all.
+    pub(crate) fn end_all(&self) {
+        self.lock().values().for_each(|attempt| attempt.cancel.cancel());
+    }
+}
+
+/// One connected life of the worker.
+struct Session {
+    registered: Registered,
+    attempts: Arc<Attempts>,
+    slots: Arc<Semaphore>,
+    /// Cancelled when the session is lost, or the worker ends.
+    over: CancellationToken,
+}
+
+impl Worker {
+    /// A worker that asks `api` for work.
+    #[must_use]
+    pub fn new(options: WorkerOptions, api: Arc<dyn CoordinatorApi>) -> Self {
+        Self { options, api, supervisor: Supervisor::default(), orders: BTreeMap::new() }
+    }
+
+    /// Works until `drain`, then finishes what it has and ends; `stop` ends it at once, giving its tasks back.
+    ///
+    /// # Errors
+    /// [`WorkerError`] when the coordinator will not have the worker at all.
+    pub async fn run(mut self, drain: CancellationToken, stop: CancellationToken) -> Result<(), WorkerError> {
+        while !drain.is_cancelled() {
+            let registered = tokio::select! {
+                biased;
+                () = drain.cancelled() => break,
+                registered = self.register() => registered?,
+            };
+            let session = Session {
+                registered,
+                attempts: Arc::default(),
+                slots: Arc::new(Semaphore::new(usize::try_from(self.options.slots).unwrap_or(1))),
+                over: stop.child_token(),
+            };
+            self.work(&session, &drain).await;
+        }
+        self.supervisor.wait().await;
+        Ok(())
+    }
+
+    async fn register(&self) -> Result<Registered, WorkerError> {
+        let mut wait = RETRY_WAIT;
+        loop {
+            match self.api.register(&self.options).await {
+                Ok(registered) => return Ok(registered),
+                Err(source @ ApiError::Refused(_)) => {
+                    return Err(WorkerError::Refused { worker: self.options.id.clone(), source });
+                }
+                Err(error) => tracing::warn!(worker = %self.options.id, %error, "not registered yet"),
+            }
+            tokio::time::sleep(wait).await;
+            wait = (wait * 2).min(RETRY_WAIT_MAX);
+        }
+    }
+
+    /// Pulls and runs until the session is over, or the worker drains.
+    async fn work(&mut self, session: &Session, drain: &CancellationToken) {
+        let beat = heartbeat::Heartbeat {
+            api: Arc::clone(&self.api),
+            registered: session.registered.clone(),
+            attempts: Arc::clone(&session.attempts),
+            over: session.over.clone(),
+            drain: drain.clone(),
+        };
+        let beating = self.supervisor.spawn(SpawnKind::Heartbeat, beat.run());
+        let mut wait = RETRY_WAIT;
+        loop {
+            let permit = tokio::select! {
+                biased;
+                () = session.over.cancelled() => break,
+                () = drain.cancelled() => break,
+                permit = Arc::clone(&session.slots).acquire_owned() => permit,
+            };
+            let Ok(first) = permit else { break };
+            let free = 1 + u32::try_from(session.slots.available_permits()).unwrap_or(u32::MAX);
+            let known: Vec<DocumentDigest> = self.orders.keys().copied().collect();
+            let pulled = tokio::select! {
+                biased;
+                () = session.over.cancelled() => break,
+                () = drain.cancelled() => break,
+                pulled = self.api.pull(session.registered.session, free, &known) => pulled,
+            };
+            match pulled {
+                Ok(pulled) => {
+                    wait = RETRY_WAIT;
+                    self.keep_orders(pulled.orders);
+                    self.start(session, pulled.assignments, first, drain);
+                }
+                Err(ApiError::SessionEnded) => {
+                    session.over.cancel();
+                    break;
+                }
+                Err(error) => {
+                    tracing::debug!(%error, "no work for now");
+                    tokio::time::sleep(wait).await;
+                    wait = (wait * 2).min(RETRY_WAIT_MAX);
+                }
+            }
+        }
+        // What runs now ends by itself (drain), by its token (session lost), or with the process.
+        let all = self.options.slots.max(1);
+        let _ = session.slots.acquire_many(all).await;
+        session.over.cancel();
+        let _ = beating.await;
+    }
+
+    fn keep_orders(&mut self, orders: BTreeMap<DocumentDigest, Vec<u8>>) {
+        for (digest, json) in orders {
+            match serde_json::from_slice(&json) {
+                Ok(order) => {
+                    if self.orders.len() >= ORDERS_MAX {
+                        self.orders.pop_first();
+                    }
+                    let worker = self.options.id.to_string();
+                    self.orders.insert(digest, Arc::new(OrderContext::new(order, worker, self.supervisor.clone())));
+                }
+                Err(error) => tracing::error!(%digest, %error, "an order cannot be read"),
+            }
+        }
+    }
+
+    fn start(
+        &self,
+        session: &Session,
+        assignments: Vec<Assignment>,
+        first: OwnedSemaphorePermit,
+        drain: &CancellationToken,
+    ) {
+        let mut permit = Some(first);
+        for assignment in assignments {
+            // More tasks than slots were never asked for; without a slot a task waits for its heartbeat to miss it.
+            let Some(slot) = permit.take().or_else(|| Arc::clone(&session.slots).try_acquire_owned().ok()) else { break };
+            let order = self.orders.get(&assignment.order).cloned();
+            let attempt = RunAttempt {
+                api: Arc::clone(&self.api),
+                registered: session.registered.clone(),
+                attempts: Arc::clone(&session.attempts),
+                cancel: session.over.child_token(),
+                drain: drain.clone(),
+                assignment,
+                order,
+            };
+            self.supervisor.spawn(SpawnKind::Attempt, async move {
+                attempt.run().await;
+                drop(slot);
+            });
+        }
+    }
+}
+
+/// One attempt with everything it needs, on its way into a loop of its own.
+struct RunAttempt {
+    api: Arc<dyn CoordinatorApi>,
+    registered: Registered,
+    attempts: Arc<Attempts>,
+    cancel: CancellationToken,
+    drain: CancellationToken,
+    assignment: Assignment,
+    order: Option<Arc<OrderContext>>,
+}
+
+impl RunAttempt {
+    async fn run(self) {
+        let progress = Arc::new(Progress::default());
+        let running = Running {
+            assignment: self.assignment.clone(),
+            progress: Arc::clone(&progress),
+            cancel: self.cancel.clone(),
+        };
+        let nonce = self.assignment.fence.nonce.bits();
+        self.attempts.lock().insert(nonce, running);
+        let began = Instant::now();
+        let outcome = match &self.order {
+            Some(order) => tokio::select! {
+                biased;
+                () = self.cancel.cancelled() => None,
+                outcome = attempt::run(order, &self.assignment, &progress) => Some(outcome),
+            },
+            // The order was pushed out by newer ones: the task goes back, and comes again with its order.
+            None => Some(Outcome::Released),
+        };
+        if let Some(outcome) = outcome {
+            let millis = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+            self.report(outcome, millis).await;
+        }
+        self.attempts.lock().remove(&nonce);
+    }
+
+    /// Tells the coordinator, until it hears or the session is over. Losing the answer is harmless: the ledger knows.
+    async fn report(&self, outcome: Outcome, millis: u64) {
+        if let Outcome::Failed(error) = &outcome {
+            tracing::warn!(task = %self.assignment.task, class = %error.class, code = error.code, "{}", error.message);
+        }
+        let mut wait = RETRY_WAIT;
+        while !self.cancel.is_cancelled() {
+            let (session, task, fence) = (self.registered.session, self.assignment.task, self.assignment.fence);
+            match self.api.complete(session, task, fence, outcome.clone(), millis).await {
+                Ok(true) => return,
+                Ok(false) => {
+                    tracing::info!(task = %self.assignment.task, "a completion came too late to count");
+                    return;
+                }
+                Err(ApiError::SessionEnded | ApiError::Refused(_)) => return,
+                Err(ApiError::Unavailable(_) | ApiError::Answer(_)) => {}
+            }
+            if self.drain.is_cancelled() && wait > RETRY_WAIT * 8 {
+                return; // nobody listens, and the process wants to end; the ledger has what was committed
+            }
+            tokio::select! {
+                biased;
+                () = self.cancel.cancelled() => return,
+                () = tokio::time::sleep(wait) => {}
+            }
+            wait = (wait * 2).min(RETRY_WAIT_MAX);
+        }
+    }
+}
