@@ -9,6 +9,7 @@ pub mod commit;
 pub mod cursor;
 pub mod facts;
 pub mod id;
+pub mod partition;
 pub mod range;
 pub mod spec;
 pub mod token;
