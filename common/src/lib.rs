@@ -6,10 +6,13 @@
 
 pub mod assignment;
 pub mod commit;
+pub mod coverage;
 pub mod cursor;
 pub mod facts;
 pub mod id;
 pub mod partition;
+pub mod plan;
 pub mod range;
 pub mod spec;
 pub mod token;
+pub mod watermark;
