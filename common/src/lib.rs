@@ -13,6 +13,8 @@ pub mod id;
 pub mod partition;
 pub mod plan;
 pub mod range;
+pub mod retry;
+pub mod segment;
 pub mod spec;
 pub mod token;
 pub mod watermark;
