@@ -6,13 +6,19 @@
 
 pub mod assignment;
 pub mod commit;
+pub mod coverage;
 pub mod cursor;
 pub mod facts;
 pub mod id;
+pub mod partition;
+pub mod plan;
 pub mod range;
 pub mod record;
+pub mod retry;
+pub mod segment;
 pub mod spec;
 pub mod status;
 pub mod task;
 pub mod token;
 pub mod view;
+pub mod watermark;

@@ -1,0 +1,203 @@
+//! Cuts a dataset into partitions: the rule is stored and digested, never the partitions.
+//!
+//! A [`Generator`] gives any partition by its ordinal, so a million of them take no memory and a plan is expanded as the
+//! workers get on. Its partitions are disjoint, adjacent, and cover exactly the declared range, or everything, plus the rows
+//! without a position where the plan says so.
+
+mod bound;
+mod calendar;
+mod estimate;
+mod integer;
+mod period;
+#[cfg(test)]
+mod tests;
+mod zone;
+
+use serde::{Deserialize, Serialize};
+
+pub use self::bound::{BoundError, forms, read_bound};
+pub use self::calendar::{Calendar, CalendarRequest};
+pub use self::estimate::rows_in;
+pub use self::integer::Integer;
+pub(crate) use self::period::DAY_MICROS;
+pub use self::zone::UnknownZone;
+use crate::cursor::{Cursor, CursorKind};
+use crate::range::{CursorRange, Slice};
+use crate::spec::{Grain, Order};
+
+/// The most partitions of a step.
+pub const PARTITIONS_MAX: u64 = 1_000_000;
+
+/// The rule that makes a step's partitions. Ordinals run from 0 and always mean the same partition.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Generator {
+    rule: Rule,
+    order: Order,
+    null: bool,
+}
+
+/// How the positions are cut.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Rule {
+    /// At the starts of civil periods.
+    Calendar(Calendar),
+    /// Into ranges of whole numbers.
+    Integer(Integer),
+}
+
+/// Why a range cannot be cut as asked.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PartitionError {
+    /// More partitions than [`PARTITIONS_MAX`].
+    #[error("{partitions} partitions from {low} to {high} are more than the {PARTITIONS_MAX} that a step may have")]
+    TooMany {
+        /// How many there would be.
+        partitions: u64,
+        /// From where.
+        low: Cursor,
+        /// To where.
+        high: Cursor,
+    },
+    /// The end does not lie behind the start.
+    #[error("the end {end} does not lie behind the start {start}")]
+    Empty {
+        /// The start.
+        start: Cursor,
+        /// The end.
+        end: Cursor,
+    },
+    /// A position of another kind than the column's.
+    #[error("{at} is no position of a column of kind {kind:?}")]
+    Kind {
+        /// The position.
+        at: Cursor,
+        /// The column's kind.
+        kind: CursorKind,
+    },
+    /// The grain cannot cut a column of this kind.
+    #[error("a column of kind {kind:?} cannot be cut by {grain:?}")]
+    Grain {
+        /// The column's kind.
+        kind: CursorKind,
+        /// The grain.
+        grain: Grain,
+    },
+    /// A zone means nothing for positions that are no instants.
+    #[error("a column of kind {kind:?} knows no zone, so it cannot be cut by the clock of {tz}")]
+    ZoneWithoutInstants {
+        /// The column's kind.
+        kind: CursorKind,
+        /// The zone asked for.
+        tz: String,
+    },
+    /// There is no such zone.
+    #[error(transparent)]
+    Zone(#[from] UnknownZone),
+    /// The rules of a zone are no longer those that the partitions were made by.
+    #[error("the rules of the time zone {tz} have changed since the plan was made")]
+    ZoneChanged {
+        /// The zone.
+        tz: String,
+    },
+    /// A stored rule contradicts itself.
+    #[error("a stored partition rule is damaged: {0}")]
+    Stored(&'static str),
+}
+
+impl Generator {
+    /// The generator of a rule's partitions in an order; `null` adds the partition of rows without a position, at the end.
+    #[must_use]
+    pub const fn new(rule: Rule, order: Order, null: bool) -> Self {
+        Self { rule, order, null }
+    }
+
+    /// How many partitions there are; at least one.
+    #[must_use]
+    #[expect(clippy::len_without_is_empty, reason = "a generator is never empty: even an empty table is one partition")]
+    pub fn len(&self) -> u64 {
+        self.ranges() + u64::from(self.null)
+    }
+
+    /// Partition `ordinal`, in the order asked for; `None` beyond the last. Takes O(log of the dropped periods).
+    #[must_use]
+    pub fn partition(&self, ordinal: u64) -> Option<Slice> {
+        match self.place(ordinal)? {
+            Place::Null => Some(Slice::Null),
+            Place::Range(no) => Some(Slice::Range(self.range(no))),
+        }
+    }
+
+    /// What the positions are.
+    #[must_use]
+    pub const fn kind(&self) -> CursorKind {
+        match &self.rule {
+            Rule::Calendar(calendar) => calendar.kind(),
+            Rule::Integer(_) => CursorKind::Integer,
+        }
+    }
+
+    /// Everything that the ranges cover together.
+    #[must_use]
+    pub fn whole(&self) -> CursorRange {
+        match &self.rule {
+            Rule::Calendar(calendar) => calendar.whole(),
+            Rule::Integer(integer) => integer.whole(),
+        }
+    }
+
+    /// Whether the last partition is that of the rows without a position.
+    #[must_use]
+    pub const fn has_null(&self) -> bool {
+        self.null
+    }
+
+    /// The rule.
+    #[must_use]
+    pub const fn rule(&self) -> &Rule {
+        &self.rule
+    }
+
+    /// How many partitions are ranges.
+    pub(crate) fn ranges(&self) -> u64 {
+        match &self.rule {
+            Rule::Calendar(calendar) => calendar.len(),
+            Rule::Integer(integer) => integer.len(),
+        }
+    }
+
+    /// Range `no` in ascending order, whatever the order asked for; for `no < ranges()`.
+    pub(crate) fn range(&self, no: u64) -> CursorRange {
+        match &self.rule {
+            Rule::Calendar(calendar) => calendar.range(no),
+            Rule::Integer(integer) => integer.range(no),
+        }
+    }
+
+    fn place(&self, ordinal: u64) -> Option<Place> {
+        let ranges = self.ranges();
+        if ordinal < ranges {
+            return Some(Place::Range(match self.order {
+                Order::Oldest => ordinal,
+                Order::Newest => ranges - 1 - ordinal,
+            }));
+        }
+        (self.null && ordinal == ranges).then_some(Place::Null)
+    }
+}
+
+/// What an ordinal stands for.
+enum Place {
+    Range(u64),
+    Null,
+}
+
+/// The range between two bounds of which the rules have made sure that they ascend.
+fn ascending_range(start: Option<Cursor>, end: Option<Cursor>) -> CursorRange {
+    CursorRange::new(start, end).expect("a rule's bounds ascend: it was checked when it was made")
+}
+
+/// The position of a day, moved into what a date can be.
+fn to_date_cursor(days: i64) -> Cursor {
+    Cursor::Date(i32::try_from(days).unwrap_or(if days < 0 { i32::MIN } else { i32::MAX }))
+}

@@ -1,0 +1,213 @@
+//! From the declared partitioning and the probe's facts to a generator, or to the reasons why there is none.
+
+use super::problem::Problems;
+use crate::cursor::{Cursor, CursorKind};
+use crate::facts::{CursorForm, Engine, PartitionFacts, StepFacts};
+use crate::partition::{BoundError, Calendar, CalendarRequest, Generator, Integer, PartitionError, Rule, read_bound};
+use crate::spec::{Backfill, Bound, Nulls, PartitionBy};
+
+/// The generator of a step's partitions.
+pub(super) fn settle_generator(
+    step: &Backfill,
+    facts: &StepFacts,
+    column: &PartitionFacts,
+    problems: &mut Problems<'_>,
+) -> Option<Generator> {
+    check_kind(step, column, problems)?;
+    let tz = match &step.partition.by {
+        PartitionBy::Calendar { tz, .. } => tz.as_str(),
+        PartitionBy::Integer { .. } => "UTC",
+    };
+    let mut read = |side: &str, bound: &Option<Bound>| match bound {
+        None => Some(None),
+        Some(bound) => read_side(side, bound, step, column, tz, problems).map(Some),
+    };
+    let (start, end) = (read("start", &step.start), read("end", &step.end));
+    let (start, end) = (start?, end?);
+    let made = match &step.partition.by {
+        PartitionBy::Calendar { grain, tz } => {
+            let (min, max) = (column.min, column.max);
+            let request = CalendarRequest { kind: column.kind, grain: *grain, tz, start, end, min, max };
+            Calendar::new(request).map(Rule::Calendar)
+        }
+        PartitionBy::Integer { width, max_rows } => {
+            let (start, end) = (integer(start), integer(end));
+            match width {
+                Some(width) => Integer::by_width(*width, start, end, column),
+                None => Integer::by_rows(facts.source.rows, *max_rows, start, end, column),
+            }
+            .map(Rule::Integer)
+        }
+    };
+    let null = settle_nulls(step, column, problems);
+    match made {
+        Ok(rule) => Some(Generator::new(rule, step.order, null)),
+        Err(error) => {
+            tell(step, column, &error, problems);
+            None
+        }
+    }
+}
+
+/// How positions are written in a target table: as it holds them already, else as a created table will.
+pub(super) fn target_form(facts: &StepFacts, column: &PartitionFacts) -> CursorForm {
+    let existing = facts.target.table.as_ref().and_then(|table| table.partition_form);
+    match (existing, facts.source.engine, facts.target.engine) {
+        (Some(form), _, _) => form,
+        (None, _, Engine::Postgres) => CursorForm::Native,
+        (None, Engine::Sqlite, Engine::Sqlite) => column.form,
+        (None, Engine::Postgres, Engine::Sqlite) => match column.kind {
+            CursorKind::Integer => CursorForm::Native,
+            CursorKind::Date => CursorForm::TextDate,
+            // Whole seconds without a suffix are a prefix of every text of that second, whatever fraction or zone mark
+            // follows, so they compare rightly with all of them.
+            CursorKind::Instant | CursorKind::Civil => {
+                CursorForm::TextTime { separator_t: false, fraction_digits: 0, zulu: false }
+            }
+        },
+    }
+}
+
+fn check_kind(step: &Backfill, column: &PartitionFacts, problems: &mut Problems<'_>) -> Option<()> {
+    let (table, name, kind) = (&step.from.table, &column.column, kind_name(column.kind));
+    match &step.partition.by {
+        PartitionBy::Integer { .. } if column.kind != CursorKind::Integer => problems.add(
+            "plan::partition_kind",
+            format!("column {name} of {table} holds {kind}, which `by: integer` cannot cut"),
+            "use `by: calendar`, or name a column of whole numbers",
+        ),
+        PartitionBy::Calendar { .. } if column.kind == CursorKind::Integer => problems.add(
+            "plan::partition_kind",
+            format!("column {name} of {table} holds {kind}, which `by: calendar` cannot cut"),
+            "use `by: integer`, or name a column of dates or times",
+        ),
+        PartitionBy::Calendar { grain, .. } if !grain.fits(column.kind) => problems.add(
+            "plan::partition_grain",
+            format!("column {name} of {table} holds {kind}, which cannot be cut into hours"),
+            "use `grain: day` or a longer one",
+        ),
+        PartitionBy::Calendar { tz, .. } if column.kind != CursorKind::Instant && !tz.eq_ignore_ascii_case("utc") => {
+            problems.add(
+                "plan::partition_zone",
+                format!(
+                    "column {name} of {table} holds {kind}, which no zone applies to, so `tz: {tz}` has no meaning"
+                ),
+                "remove `partition.tz`: the periods are then those that the column shows",
+            );
+        }
+        PartitionBy::Integer { .. } | PartitionBy::Calendar { .. } => return Some(()),
+    }
+    None
+}
+
+const fn kind_name(kind: CursorKind) -> &'static str {
+    match kind {
+        CursorKind::Integer => "whole numbers",
+        CursorKind::Instant => "instants",
+        CursorKind::Civil => "civil times without a zone",
+        CursorKind::Date => "dates",
+    }
+}
+
+fn read_side(
+    side: &str,
+    bound: &Bound,
+    step: &Backfill,
+    column: &PartitionFacts,
+    tz: &str,
+    problems: &mut Problems<'_>,
+) -> Option<Cursor> {
+    let at = match read_bound(bound, column.kind, tz) {
+        Ok(at) => at,
+        Err(error @ BoundError::Zone(_)) => {
+            problems.add("plan::unknown_zone", error.to_string(), "name an IANA zone such as Europe/Berlin");
+            return None;
+        }
+        Err(error @ (BoundError::Form { .. } | BoundError::TooFine { .. })) => {
+            let (name, kind) = (&column.column, kind_name(column.kind));
+            problems.add(
+                "plan::bound",
+                format!("`{side}`: {error} (column {name} of {} holds {kind})", step.from.table),
+                format!("write `{side}` in one of these forms"),
+            );
+            return None;
+        }
+    };
+    Some(at)
+}
+
+fn settle_nulls(step: &Backfill, column: &PartitionFacts, problems: &mut Problems<'_>) -> bool {
+    let (table, name) = (&step.from.table, &column.column);
+    let help = "give the rows a value, or say `nulls: partition` or `nulls: ignore`";
+    match (step.partition.nulls, column.nullable, column.null_rows) {
+        (Nulls::Partition, nullable, _) => nullable,
+        (Nulls::Fail, true, Some(1..)) => {
+            let rows = column.null_rows.unwrap_or(0);
+            problems.add("plan::null_rows", format!("{rows} rows of {table} have no {name}"), help);
+            false
+        }
+        (Nulls::Fail, true, None) => {
+            let message = format!("column {name} of {table} may be NULL, and the table is too large to be counted");
+            problems.add("plan::null_rows_unknown", message, help);
+            false
+        }
+        (Nulls::Fail, true, Some(0)) | (Nulls::Fail, false, _) | (Nulls::Ignore, _, _) => false,
+    }
+}
+
+/// Positions that a form cannot write would let rows through on the wrong side.
+pub(super) fn check_form(
+    side: &str,
+    form: CursorForm,
+    generator: &Generator,
+    column: &PartitionFacts,
+    problems: &mut Problems<'_>,
+) {
+    let unit = match form {
+        CursorForm::Native => 1,
+        CursorForm::EpochSeconds => 1_000_000,
+        CursorForm::EpochMillis => 1_000,
+        CursorForm::TextTime { fraction_digits, .. } => 10_i64.pow(6 - u32::from(fraction_digits.min(6))),
+        CursorForm::TextDate => crate::partition::DAY_MICROS,
+    };
+    let is_written = |at: &Cursor| match *at {
+        Cursor::Instant(micros) | Cursor::Civil(micros) => micros % unit == 0,
+        Cursor::Integer(_) | Cursor::Date(_) => true,
+    };
+    let whole = generator.whole();
+    let text_days = form == CursorForm::TextDate && column.kind == CursorKind::Instant;
+    if text_days || ![whole.start(), whole.end()].iter().flatten().all(is_written) {
+        problems.add(
+            "plan::partition_form",
+            format!("column {} of the {side} is written too coarsely for the declared bounds", column.column),
+            "use bounds that the column can hold: whole seconds, or whole days",
+        );
+    }
+}
+
+fn tell(step: &Backfill, column: &PartitionFacts, error: &PartitionError, problems: &mut Problems<'_>) {
+    let (code, help) = match error {
+        PartitionError::TooMany { .. } => (
+            "plan::too_many_partitions",
+            match &step.partition.by {
+                PartitionBy::Calendar { .. } => "use a coarser `grain`, or declare `start` and `end`",
+                PartitionBy::Integer { width: Some(_), .. } => "use a larger `width`, or declare `start` and `end`",
+                PartitionBy::Integer { width: None, .. } => "use a larger `max_rows`, or declare `start` and `end`",
+            },
+        ),
+        PartitionError::Empty { .. } => ("plan::empty_range", "let `end` lie behind `start`"),
+        PartitionError::Zone(_) => ("plan::unknown_zone", "name an IANA zone such as Europe/Berlin"),
+        PartitionError::Kind { .. } | PartitionError::Grain { .. } | PartitionError::ZoneWithoutInstants { .. } => {
+            ("plan::partition_kind", "let `partition` fit the column")
+        }
+        PartitionError::ZoneChanged { .. } | PartitionError::Stored(_) => ("plan::stored_rule", "plan again"),
+    };
+    problems.add(code, format!("column {} of {}: {error}", column.column, step.from.table), help);
+}
+
+fn integer(at: Option<Cursor>) -> Option<i64> {
+    match at? {
+        Cursor::Integer(value) => Some(value),
+        Cursor::Instant(_) | Cursor::Civil(_) | Cursor::Date(_) => None,
+    }
+}

@@ -1,0 +1,321 @@
+//! The plan of a step that moves rows: settled once, expanded by ordinal.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+
+use super::columns::{names, settle_columns, settle_key};
+use super::cut::{check_form, settle_generator, target_form};
+use super::problem::{PlanProblem, Problems};
+use crate::assignment::Settled;
+use crate::coverage::Coverage;
+use crate::cursor::CursorKind;
+use crate::facts::{PartitionFacts, StepFacts};
+use crate::id::{DocumentDigest, PipelineName, StepName};
+use crate::partition::{Generator, rows_in};
+use crate::range::{CursorRange, Slice};
+use crate::spec::{Backfill, Nulls, Reprocess, TableName, WriteMode};
+
+/// The plan of a step that moves rows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LoadPlan {
+    pub(super) settled: Settled,
+    pub(super) generator: Generator,
+    /// What earlier runs committed and this one leaves out; empty when everything is loaded again.
+    covered: Coverage,
+    tasks: u64,
+    pub(super) estimated_rows: u64,
+    pub(super) warnings: Vec<String>,
+    pub(super) notes: Vec<String>,
+    facts: DocumentDigest,
+}
+
+/// The name of a step's stream, `pipeline/step/connection:table/target-table`. Every part of a name that could be taken for
+/// a separator is escaped, so two streams never share a name.
+#[must_use]
+pub fn stream_id(pipeline: &PipelineName, step: &StepName, load: &Backfill) -> String {
+    let (from, to) = (table_id(&load.from.table), table_id(&load.to.table));
+    format!("{pipeline}/{step}/{}:{from}/{to}", load.from.connection)
+}
+
+fn table_id(table: &TableName) -> String {
+    let escape = |part: &str| part.replace('%', "%25").replace('/', "%2F").replace(':', "%3A").replace('.', "%2E");
+    let name = escape(&table.name);
+    table.schema.as_deref().map_or_else(|| name.clone(), |schema| format!("{}.{name}", escape(schema)))
+}
+
+/// Plans a step that moves rows, from what the probe found.
+///
+/// # Errors
+/// Every [`PlanProblem`] of the step at once.
+pub fn plan_load(
+    pipeline: &PipelineName,
+    name: &StepName,
+    step: &Backfill,
+    facts: &StepFacts,
+) -> Result<LoadPlan, Vec<PlanProblem>> {
+    let mut problems = Problems::of(name);
+    let mut warnings = Vec::new();
+    let columns = settle_columns(step, facts, &mut problems, &mut warnings);
+    let key = settle_key(step, facts, &mut problems, &mut warnings);
+    let Some(column) = &facts.source.partition else {
+        // An unread partition column was told of already; a probe without facts of a column that is read is told here.
+        if problems.is_empty() {
+            let (table, column) = (&step.from.table, &step.partition.column);
+            let message = format!("the probe found nothing about {column} of {table}: {}", names(&columns));
+            problems.add("plan::not_probed", message, "plan again");
+        }
+        return Err(problems.into_vec());
+    };
+    let target_form = target_form(facts, column);
+    let Some(generator) = settle_generator(step, facts, column, &mut problems) else { return Err(problems.into_vec()) };
+    check_form("source", column.form, &generator, column, &mut problems);
+    check_form("target", target_form, &generator, column, &mut problems);
+    let found = Coverage::of(&facts.target.covered, facts.target.covered_null);
+    check_coverage(step, &generator, &found, &mut problems, &mut warnings);
+    if !problems.is_empty() {
+        return Err(problems.into_vec());
+    }
+    warn(step, facts, column, &generator, &found, &mut warnings);
+    let covered = match step.reprocess {
+        Reprocess::Missing => found,
+        Reprocess::All => Coverage::default(),
+    };
+    let settled = Settled {
+        stream: stream_id(pipeline, name, step),
+        columns,
+        key,
+        partition_column: column.column.clone(),
+        source_form: column.form,
+        target_form,
+        write: step.write.clone(),
+        target_fingerprint: facts.target.fingerprint.clone(),
+        reprocess_all: step.reprocess == Reprocess::All,
+    };
+    let mut plan = LoadPlan {
+        tasks: 0,
+        estimated_rows: 0,
+        notes: notes(step, column, &generator),
+        settled,
+        generator,
+        covered,
+        warnings,
+        facts: digest(facts),
+    };
+    plan.tasks = plan.count_tasks();
+    plan.estimated_rows = plan.estimate(facts, column);
+    let left_out = plan.generator.len() - plan.tasks;
+    if left_out > 0 {
+        plan.notes.push(format!("{left_out} partitions that earlier runs committed"));
+    }
+    Ok(plan)
+}
+
+impl LoadPlan {
+    /// What all tasks of the step have in common.
+    #[must_use]
+    pub const fn settled(&self) -> &Settled {
+        &self.settled
+    }
+
+    /// The rule behind the ordinals. A partition of it may be committed already, wholly or in part: [`LoadPlan::slice`] is
+    /// what a task moves.
+    #[must_use]
+    pub const fn generator(&self) -> &Generator {
+        &self.generator
+    }
+
+    /// How many ordinals there are, those left out included.
+    #[must_use]
+    pub fn partitions(&self) -> u64 {
+        self.generator.len()
+    }
+
+    /// How many partitions are loaded.
+    #[must_use]
+    pub const fn tasks_planned(&self) -> u64 {
+        self.tasks
+    }
+
+    /// What the task of an ordinal moves: its partition without what earlier runs committed at its edges; `None` when they
+    /// committed all of it, and beyond the last ordinal.
+    #[must_use]
+    pub fn slice(&self, ordinal: u64) -> Option<Slice> {
+        match self.generator.partition(ordinal)? {
+            Slice::Null => (!self.covered.null()).then_some(Slice::Null),
+            Slice::Range(range) if self.covered.is_empty() => Some(Slice::Range(range)),
+            Slice::Range(range) => {
+                let gaps = self.covered.gaps(self.generator.kind(), &range);
+                let (first, last) = (gaps.first()?, gaps.last()?);
+                CursorRange::new(first.start(), last.end()).ok().map(Slice::Range)
+            }
+        }
+    }
+
+    /// True when the partition of an ordinal is left out, because earlier runs committed all of it.
+    #[must_use]
+    pub fn skips(&self, ordinal: u64) -> bool {
+        self.slice(ordinal).is_none()
+    }
+
+    /// Counts by the edges of the covered ranges, not by the partitions.
+    fn count_tasks(&self) -> u64 {
+        let mut tasks = self.generator.ranges();
+        for range in self.covered.ranges(self.generator.kind()) {
+            tasks -= contained(&self.generator, &range);
+        }
+        tasks + u64::from(self.generator.has_null() && !self.covered.null())
+    }
+
+    fn estimate(&self, facts: &StepFacts, column: &PartitionFacts) -> u64 {
+        let nulls = column.null_rows.unwrap_or(0);
+        let placed = facts.source.rows.saturating_sub(nulls);
+        let gaps = self.covered.gaps(self.generator.kind(), &self.generator.whole());
+        let rows = gaps.iter().map(|gap| rows_in(column, placed, gap)).fold(0, u64::saturating_add);
+        let null_rows = if self.generator.has_null() && !self.covered.null() { nulls } else { 0 };
+        rows.min(placed).saturating_add(null_rows)
+    }
+}
+
+/// The first number of `0..count` for which `is_there` holds, if it holds for all after it.
+fn first_where(count: u64, is_there: impl Fn(u64) -> bool) -> u64 {
+    let (mut low, mut high) = (0, count);
+    while low < high {
+        let middle = low + (high - low) / 2;
+        if is_there(middle) { high = middle } else { low = middle + 1 }
+    }
+    low
+}
+
+/// How many partitions lie wholly within `range`.
+fn contained(generator: &Generator, range: &CursorRange) -> u64 {
+    let count = generator.ranges();
+    // `None` is the least start; as an end it is the greatest.
+    let first = first_where(count, |no| generator.range(no).start() >= range.start());
+    let beyond = first_where(count, |no| match (generator.range(no).end(), range.end()) {
+        (_, None) => false,
+        (None, Some(_)) => true,
+        (Some(end), Some(limit)) => end > limit,
+    });
+    beyond.saturating_sub(first)
+}
+
+/// The partitions in which a covered range begins or ends: at most two for each.
+fn cut_by_coverage(generator: &Generator, covered: &Coverage) -> BTreeSet<u64> {
+    let edges = covered.ranges(generator.kind()).flat_map(|range| [range.start(), range.end()]).flatten();
+    edges
+        .filter_map(|edge| {
+            let after = first_where(generator.ranges(), |no| generator.range(no).start().is_some_and(|s| s >= edge));
+            let no = after.checked_sub(1)?;
+            let inside = generator.range(no).split_at(edge).is_some();
+            inside.then_some(no)
+        })
+        .collect()
+}
+
+fn check_coverage(
+    step: &Backfill,
+    generator: &Generator,
+    covered: &Coverage,
+    problems: &mut Problems<'_>,
+    warnings: &mut Vec<String>,
+) {
+    let kind = generator.kind();
+    let to = &step.to.table;
+    let kinds = [CursorKind::Integer, CursorKind::Instant, CursorKind::Civil, CursorKind::Date];
+    let other = kinds.into_iter().find(|other| *other != kind && covered.ranges(*other).next().is_some());
+    if covered.ranges(kind).next().is_none() && other.is_some() {
+        problems.add(
+            "plan::coverage_kind",
+            format!("earlier runs committed ranges into {to} while {} was of another kind", step.partition.column),
+            "give the step another name to begin anew, or restore the column's type",
+        );
+    }
+    let is_append = step.write.mode == WriteMode::Append;
+    match step.reprocess {
+        Reprocess::All if is_append && !covered.is_empty() => problems.add(
+            "plan::append_again",
+            format!("{to} holds what earlier runs appended, and `reprocess: all` would append it a second time"),
+            "use `write.mode: replace_partition`, or `reprocess: missing`",
+        ),
+        Reprocess::All => {}
+        Reprocess::Missing => {
+            let cut = cut_by_coverage(generator, covered);
+            let in_pieces = cut.iter().find(|no| covered.gaps(kind, &generator.range(**no)).len() > 1);
+            if let Some(no) = in_pieces.filter(|_| is_append) {
+                problems.add(
+                    "plan::covered_in_pieces",
+                    format!(
+                        "of the partition {} earlier runs committed parts in the middle, and appending all of it would \
+                         repeat them in {to}",
+                        generator.range(*no)
+                    ),
+                    "use the grain of those runs, or `write.mode: replace_partition`",
+                );
+            }
+            if !cut.is_empty() {
+                let count = cut.len();
+                warnings.push(format!("{count} partitions are committed in part: only their rest is loaded"));
+            }
+        }
+    }
+}
+
+fn warn(
+    step: &Backfill,
+    facts: &StepFacts,
+    column: &PartitionFacts,
+    generator: &Generator,
+    covered: &Coverage,
+    warnings: &mut Vec<String>,
+) {
+    let (from, to, name) = (&step.from.table, &step.to.table, &column.column);
+    if !column.indexed && generator.len() > 1 {
+        warnings.push(format!("no index of {from} leads with {name}: each partition scans the whole table"));
+    }
+    if generator.len() > 1_000 && generator.len() > facts.source.rows {
+        let (partitions, rows) = (generator.len(), facts.source.rows);
+        warnings.push(format!("{partitions} partitions for about {rows} rows of {from}: a coarser rule is faster"));
+    }
+    let Some(target) = &facts.target.table else { return };
+    let replaces = step.write.mode == WriteMode::ReplacePartition;
+    if replaces && !target.partition_indexed && generator.len() > 1 {
+        warnings.push(format!("no index of {to} leads with {name}: each partition scans the whole target table"));
+    }
+    if target.has_rows && covered.is_empty() {
+        warnings.push(if replaces {
+            format!("{to} holds rows that no run has committed: `write.resident` decides about those in the way")
+        } else {
+            format!("{to} holds rows that no run has committed: more are added to them")
+        });
+    }
+}
+
+/// Rows that the table has and the step leaves where they are.
+fn notes(step: &Backfill, column: &PartitionFacts, generator: &Generator) -> Vec<String> {
+    let (from, name, whole) = (&step.from.table, &column.column, generator.whole());
+    let mut notes = Vec::new();
+    if let (Some(start), Some(min)) = (whole.start(), column.min)
+        && min < start
+    {
+        notes.push(format!("rows of {from} whose {name} lies before {start} (the smallest is {min})"));
+    }
+    if let (Some(end), Some(max)) = (whole.end(), column.max)
+        && end <= max
+    {
+        notes.push(format!("rows of {from} whose {name} lies at {end} or after it (the largest is {max})"));
+    }
+    if step.partition.nulls == Nulls::Ignore && column.nullable && column.null_rows != Some(0) {
+        notes.push(match column.null_rows {
+            Some(rows) => format!("{rows} rows of {from} without {name}"),
+            None => format!("rows of {from} without {name}, which were not counted"),
+        });
+    }
+    notes
+}
+
+/// The plan covers its facts by their digest: the facts themselves are stored beside it.
+fn digest(facts: &StepFacts) -> DocumentDigest {
+    let text = serde_json::to_vec(facts).expect("facts are made of names, numbers and lists, which JSON can hold");
+    DocumentDigest::of(&text)
+}

@@ -1,0 +1,42 @@
+//! Why a pipeline cannot be planned: each problem names its step, the fact behind it, and what to do.
+
+use crate::id::StepName;
+
+/// One reason why a run cannot be planned. Permanent: it stays until the pipeline or a table changes.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("step {step}: {message}")]
+pub struct PlanProblem {
+    /// A short stable name: `plan::unknown_column`.
+    pub code: &'static str,
+    /// The step.
+    pub step: StepName,
+    /// What is wrong, with table, column and the fact found.
+    pub message: String,
+    /// What to do about it.
+    pub help: String,
+}
+
+/// Collects the problems of one step, so that all are told at once.
+pub(super) struct Problems<'a> {
+    step: &'a StepName,
+    found: Vec<PlanProblem>,
+}
+
+impl<'a> Problems<'a> {
+    pub(super) const fn of(step: &'a StepName) -> Self {
+        Self { step, found: Vec::new() }
+    }
+
+    pub(super) fn add(&mut self, code: &'static str, message: impl Into<String>, help: impl Into<String>) {
+        let (message, help) = (message.into(), help.into());
+        self.found.push(PlanProblem { code, step: self.step.clone(), message, help });
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.found.is_empty()
+    }
+
+    pub(super) fn into_vec(self) -> Vec<PlanProblem> {
+        self.found
+    }
+}
