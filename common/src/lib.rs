@@ -7,6 +7,7 @@
 pub mod assignment;
 pub mod commit;
 pub mod cursor;
+pub mod dag;
 pub mod facts;
 pub mod id;
 pub mod range;
