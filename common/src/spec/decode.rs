@@ -118,10 +118,10 @@ fn draft_step(name: Sited<String>, node: &Node) -> DraftStep {
     let path = join(&name.path, "depends_on");
     let items = node.get("depends_on").map_or(&[][..], Node::items);
     let depends_on = items.iter().enumerate().filter_map(|(at, item)| {
-        let value = Dependency {
-            step: item.get("step")?.as_text()?.parse().ok()?,
-            when: or(item.get("when"), When::Success, word)?,
-        };
+        let step = item.get("step")?.as_text()?.parse().ok()?;
+        // A word that is none was reported; the step is still looked for.
+        let when = item.get("when").and_then(word).unwrap_or(When::Success);
+        let value = Dependency { step, when };
         Some(Sited { value, path: format!("{path}[{at}]"), place: item.place })
     });
     DraftStep { depends_on: depends_on.collect(), name, from, to }

@@ -16,6 +16,8 @@ mod model;
 mod node;
 mod params;
 mod problem;
+#[cfg(test)]
+mod properties;
 mod rules;
 mod schema;
 mod secret;
@@ -32,6 +34,7 @@ pub use model::*;
 pub use problem::{Place, Problem};
 pub use schema::json_schema;
 pub use secret::{SecretError, SecretPart, masked, secret_parts};
+pub use value::BoundForm;
 
 use node::{Node, Value};
 use problem::Problems;

@@ -1,5 +1,6 @@
 //! What is wrong with a pipeline file, and where. Rendering with a caret is left to whoever shows it.
 
+use std::collections::HashSet;
 use std::fmt;
 
 use serde::Serialize;
@@ -107,9 +108,18 @@ impl Problems {
         self.0.is_empty()
     }
 
-    /// The problems in the order of the file. A value that `defaults` lays under many steps is reported once.
+    /// The problems in the order of the file. A value that `defaults` lays under many steps is reported once, and what stands
+    /// under a key that is itself refused is not reported at all.
     pub(super) fn into_sorted(mut self) -> Vec<Problem> {
-        let mut seen = std::collections::HashSet::new();
+        let is_refusal = |code| matches!(code, "spec::unknown_key" | "spec::not_supported_yet");
+        let refused: HashSet<String> =
+            self.0.iter().filter(|problem| is_refusal(problem.code)).map(|problem| problem.path.clone()).collect();
+        let is_under = |path: &str| {
+            let ends = path.match_indices(['.', '[']).map(|(at, _)| at).chain([path.len()]);
+            ends.into_iter().any(|end| refused.contains(&path[..end]))
+        };
+        self.0.retain(|problem| is_refusal(problem.code) || !is_under(&problem.path));
+        let mut seen = HashSet::new();
         self.0.retain(|problem| seen.insert((problem.code, problem.place, problem.message.clone())));
         self.0.sort_by_key(|problem| problem.place.offset);
         self.0

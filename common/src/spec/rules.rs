@@ -19,6 +19,7 @@ pub(super) fn check_step(step: &Node, path: &str, problems: &mut Problems) {
         rules.write_mode(problems);
         rules.columns(problems);
         rules.bounds(problems);
+        rules.target(problems);
     }
 }
 
@@ -107,11 +108,25 @@ impl Rules<'_> {
         }
     }
 
+    /// A target's name may ask for what the source's does not have.
+    fn target(&self, problems: &mut Problems) {
+        let (Some(from), Some(node)) = (self.node("from", "table"), self.node("to", "table")) else { return };
+        let (Some(Ok(source)), Some(target)) = (from.as_text().map(value::table), node.as_text()) else { return };
+        // Whatever is wrong with the name alone was reported with its shape.
+        if value::target(target, None).is_ok()
+            && let Err(error) = value::target(target, Some(&source))
+        {
+            problems
+                .add("spec::conflict", &self.path("to", "table"), node.place, error.to_string())
+                .hint(format!("the source is `{}`", shortened(&source.to_string())));
+        }
+    }
+
     fn bounds(&self, problems: &mut Problems) {
         let by = self.node("partition", "by").and_then(Node::as_text);
         let read = |key| {
             let node = self.node("strategy", key)?;
-            Some((key, node, value::bound(&bound(node)?.0)?))
+            Some((key, node, bound(node)?.form()?))
         };
         let (start, end) = (read("start"), read("end"));
         for (key, node, form) in start.iter().chain(&end) {
@@ -125,8 +140,7 @@ impl Rules<'_> {
             problems.add("spec::conflict", &self.path("strategy", key), node.place, message);
         }
         if let (Some((_, _, start)), Some((key, node, end))) = (start, end)
-            && std::mem::discriminant(&start) == std::mem::discriminant(&end)
-            && start >= end
+            && start.is_before(end) == Some(false)
         {
             let message = "the end is not behind the start; the range is [start, end)";
             problems.add("spec::empty_range", &self.path("strategy", key), node.place, message);

@@ -81,10 +81,10 @@ fn fields_schema(fields: &'static Fields, is_merged: bool) -> Json {
         Some(tag) if !is_merged => variants.iter().map(|word| object(fields, Some((tag, word)), is_merged)).collect(),
         Some(_) | None => vec![object(fields, None, is_merged)],
     };
-    if let Some(short) = fields.shorthand.and_then(|key| fields.key(key)) {
-        if let Form::Now(shape) = &short.form {
-            forms.insert(0, shape_schema(shape));
-        }
+    if let Some(short) = fields.shorthand.and_then(|key| fields.key(key))
+        && let Form::Now(shape) = &short.form
+    {
+        forms.insert(0, shape_schema(shape));
     }
     match <[Json; 1]>::try_from(forms) {
         Ok([only]) => only,

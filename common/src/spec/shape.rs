@@ -148,15 +148,15 @@ impl Word {
 }
 
 impl Fields {
-    /// The words that its tag may say, in the order of the table.
+    /// The words that its tag may say, in the order of the table. A tag that is a map says the word of its own tag.
     pub(super) fn variants(&self) -> Vec<&'static str> {
-        let mut words: Vec<&'static str> = Vec::new();
-        for word in self.keys.iter().flat_map(|key| key.only) {
-            if !words.contains(word) {
-                words.push(word);
+        match self.tag.and_then(|tag| self.key(tag)).map(|key| &key.form) {
+            Some(Form::Now(Shape::Words(words))) => {
+                words.iter().filter(|word| word.later.is_none()).map(|word| word.text).collect()
             }
+            Some(Form::Now(Shape::Fields(fields))) => fields.variants(),
+            Some(Form::Now(_) | Form::Later) | None => Vec::new(),
         }
-        words
     }
 
     pub(super) fn key(&self, name: &str) -> Option<&'static Key> {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::civil;
 use jiff::tz::TimeZoneDatabase;
 
-use super::model::TableName;
+use super::model::{Bound, TableName};
 
 /// The longest duration that a file may name: 366 days.
 const DURATION_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
@@ -45,18 +45,49 @@ pub(super) fn zone(name: &str) -> Option<String> {
 }
 
 /// What a bound can be read as, as far as its text tells.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd)]
-pub(super) enum BoundForm {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BoundForm {
+    /// A whole number: `42`.
     Whole(i64),
+    /// A day: `2013-01-01`.
     Date(civil::Date),
+    /// A reading of a clock: `2013-01-01T05:00:00`, or with a space.
     Civil(civil::DateTime),
+    /// A point in time: `2013-01-01T05:00:00Z`, or with an offset.
     Instant(jiff::Timestamp),
+}
+
+impl BoundForm {
+    /// Whether this comes before `other`; `None` when the two cannot be compared before a zone is known.
+    #[must_use]
+    pub fn is_before(self, other: Self) -> Option<bool> {
+        match (self, other) {
+            (Self::Whole(a), Self::Whole(b)) => Some(a < b),
+            (Self::Date(a), Self::Date(b)) => Some(a < b),
+            (Self::Civil(a), Self::Civil(b)) => Some(a < b),
+            (Self::Date(a), Self::Civil(b)) => Some(a.at(0, 0, 0, 0) < b),
+            (Self::Civil(a), Self::Date(b)) => Some(a < b.at(0, 0, 0, 0)),
+            (Self::Instant(a), Self::Instant(b)) => Some(a < b),
+            (Self::Whole(_) | Self::Date(_) | Self::Civil(_) | Self::Instant(_), _) => None,
+        }
+    }
+}
+
+impl Bound {
+    /// What the text can be read as. Every bound of a pipeline that was parsed can.
+    #[must_use]
+    pub fn form(&self) -> Option<BoundForm> {
+        bound(&self.0)
+    }
 }
 
 /// Reads a bound: `42`, `2013-01-01`, `2013-01-01T05:00:00` or with an offset behind it.
 pub(super) fn bound(text: &str) -> Option<BoundForm> {
     if let Ok(whole) = text.parse() {
         return Some(BoundForm::Whole(whole));
+    }
+    if text.contains('[') {
+        return None;
     }
     // A date is ten characters; jiff would also read the date out of a longer text and forget the rest.
     if text.len() == 10 {
@@ -66,7 +97,7 @@ pub(super) fn bound(text: &str) -> Option<BoundForm> {
         return Some(BoundForm::Instant(instant));
     }
     let has_time = text.get(10..11).is_some_and(|separator| matches!(separator, "T" | " " | "t"));
-    if has_time && !text.contains('[') { text.parse().ok().map(BoundForm::Civil) } else { None }
+    if has_time { text.parse().ok().map(BoundForm::Civil) } else { None }
 }
 
 /// The type of a parameter.
