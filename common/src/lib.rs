@@ -8,6 +8,7 @@ pub mod assignment;
 pub mod commit;
 pub mod coverage;
 pub mod cursor;
+pub mod dag;
 pub mod facts;
 pub mod id;
 pub mod partition;

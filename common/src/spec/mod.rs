@@ -1,5 +1,93 @@
 //! The pipeline file: its model, how it is read, and what is wrong with it.
+//!
+//! A file goes through five stations, and problems are collected at each of them: the text becomes a tree with places
+//! (`node`), parameters are put in (`params`), shorthands and `defaults` are written out (`lay`), the tree is held to the
+//! table of keys (`check`, `keys`), and what it says becomes the model (`decode`), whose parts are held against each other
+//! (`rules`, `checks`). Nothing here knows a file, an environment or a database.
 
+mod canonical;
+mod check;
+mod checks;
+mod decode;
+mod document;
+mod keys;
+mod lay;
 mod model;
+mod node;
+mod params;
+mod problem;
+#[cfg(test)]
+mod properties;
+mod rules;
+mod schema;
+mod secret;
+mod shape;
+mod suggest;
+#[cfg(test)]
+mod tests;
+mod value;
 
+use std::collections::BTreeMap;
+
+pub use canonical::from_canonical;
 pub use model::*;
+pub use problem::{Place, Problem};
+pub use schema::json_schema;
+pub use secret::{SecretError, SecretPart, masked, secret_parts};
+pub use value::BoundForm;
+
+use node::{Node, Value};
+use problem::Problems;
+use shape::Shape;
+
+/// Reads a pipeline file, with the values that parameters were given.
+///
+/// # Errors
+/// Every [`Problem`] of the file, in its order; never only the first one.
+pub fn parse(text: &str, params: &BTreeMap<String, String>) -> Result<Spec, Vec<Problem>> {
+    let mut problems = Problems::default();
+    match node::read(text, &mut problems) {
+        Some(file) => read_tree(file, params, problems),
+        None => Err(problems.into_sorted()),
+    }
+}
+
+/// Reads the tree of a file.
+fn read_tree(mut file: Node, params: &BTreeMap<String, String>, mut problems: Problems) -> Result<Spec, Vec<Problem>> {
+    params::substitute(&mut file, params, &mut problems);
+    lay::long_form(&mut file);
+    check::check(&file, &Shape::Fields(&keys::FILE), "", check::Extent::Whole, &mut problems);
+    for step in file.get("steps").map_or(&[][..], Node::entries) {
+        rules::check_step(&step.node, &node::join("steps", &step.key), &mut problems);
+    }
+    let draft = decode::draft(&file);
+    checks::check_whole(&draft, &mut problems);
+    match draft.spec {
+        Some(spec) if problems.is_empty() => Ok(spec),
+        Some(_) => Err(problems.into_sorted()),
+        None => {
+            if problems.is_empty() {
+                // A rule of decoding that no check knows. Refusing is safe; a property looks for such files.
+                problems.add("spec::unreadable", "", Place::START, "the file cannot be read, and no rule says why");
+            }
+            Err(problems.into_sorted())
+        }
+    }
+}
+
+impl Connection {
+    /// Whether writing through it is refused.
+    #[must_use]
+    pub const fn is_read_only(&self) -> bool {
+        match self {
+            Self::Postgres { read_only, .. } | Self::Sqlite { read_only, .. } => *read_only,
+        }
+    }
+}
+
+impl Node {
+    /// True for `true`.
+    fn is_true(&self) -> bool {
+        matches!(&self.value, Value::Scalar(node::Scalar { kind: node::ScalarKind::Bool(true), .. }))
+    }
+}

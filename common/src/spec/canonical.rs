@@ -1,0 +1,65 @@
+//! The canonical form of a pipeline, its digest, and the way back.
+
+use serde_json::{Map, Value as Json};
+
+use super::document::tree;
+use super::model::Spec;
+use super::problem::{Place, Problem, Problems};
+use crate::id::DocumentDigest;
+
+impl Spec {
+    /// The canonical JSON: keys sorted by their bytes, no spaces, defaults filled in, parameters put in.
+    #[must_use]
+    pub fn canonical_json(&self) -> Vec<u8> {
+        // A model of names, numbers and text always has a JSON form.
+        let json = serde_json::to_value(self).unwrap_or(Json::Null);
+        sorted(json).to_string().into_bytes()
+    }
+
+    /// The digest of the canonical JSON. Comments, the order of keys and the way a value is written do not change it.
+    #[must_use]
+    pub fn digest(&self) -> DocumentDigest {
+        DocumentDigest::of(&self.canonical_json())
+    }
+}
+
+/// The value with the keys of all its objects sorted.
+fn sorted(json: Json) -> Json {
+    match json {
+        Json::Object(object) => {
+            let mut entries: Vec<(String, Json)> =
+                object.into_iter().map(|(key, value)| (key, sorted(value))).collect();
+            entries.sort_by(|(a, _), (b, _)| a.cmp(b));
+            Json::Object(entries.into_iter().collect::<Map<_, _>>())
+        }
+        Json::Array(items) => Json::Array(items.into_iter().map(sorted).collect()),
+        Json::Null | Json::Bool(_) | Json::Number(_) | Json::String(_) => json,
+    }
+}
+
+/// Reads canonical JSON back and holds it to every rule that a file is held to.
+///
+/// # Errors
+/// Every [`Problem`], all of them placed at the beginning: there is no file to point into.
+pub fn from_canonical(bytes: &[u8]) -> Result<Spec, Vec<Problem>> {
+    let mut problems = Problems::default();
+    let spec: Spec = match serde_json::from_slice(bytes) {
+        Ok(spec) => spec,
+        Err(error) => {
+            problems.add(
+                "spec::not_canonical",
+                "",
+                Place::START,
+                format!("not the canonical form of a pipeline: {error}"),
+            );
+            return Err(problems.into_sorted());
+        }
+    };
+    // Whatever the model would admit beyond what a file can say is found by saying it in a file's words.
+    let again = super::read_tree(tree(&spec.to_document()), &std::collections::BTreeMap::new(), Problems::default())?;
+    if again == spec && spec.canonical_json() == bytes {
+        return Ok(spec);
+    }
+    problems.add("spec::not_canonical", "", Place::START, "not the canonical form of a pipeline");
+    Err(problems.into_sorted())
+}

@@ -1,0 +1,264 @@
+//! Makes the model of a tree that has been checked. What does not fit was reported there; here it is only left out, so that
+//! everything else can still be judged.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::de::DeserializeOwned;
+use serde::de::IntoDeserializer;
+use serde::de::value::{Error as WordError, StrDeserializer};
+
+use super::check::tag_of;
+use super::keys::STEP;
+use super::model::{
+    Backfill, Bound, Connection, Dependency, Nulls, Order, Partition, PartitionBy, Reprocess, Resident, RetryPolicy,
+    RunLimits, SecretText, SourceTable, Spec, Step, StepLimits, Strategy, TableName, TargetTable, When, Write,
+};
+use super::node::{Node, Scalar, ScalarKind, Value, join};
+use super::problem::Place;
+use super::value;
+use crate::id::{ConnectionName, StepName};
+
+/// A part of the file, and where it stands.
+#[derive(Debug, Clone)]
+pub(super) struct Sited<T> {
+    pub(super) value: T,
+    pub(super) path: String,
+    pub(super) place: Place,
+}
+
+/// What could be made of a file.
+#[derive(Debug)]
+pub(super) struct Draft {
+    pub(super) connections: Vec<(Sited<String>, Option<Connection>)>,
+    pub(super) steps: Vec<DraftStep>,
+    /// The whole, when every part could be read.
+    pub(super) spec: Option<Spec>,
+}
+
+/// What could be made of a step.
+#[derive(Debug)]
+pub(super) struct DraftStep {
+    pub(super) name: Sited<String>,
+    pub(super) depends_on: Vec<Sited<Dependency>>,
+    pub(super) from: Option<Side>,
+    pub(super) to: Option<Side>,
+}
+
+/// One side of a step.
+#[derive(Debug)]
+pub(super) struct Side {
+    pub(super) connection: Option<Sited<ConnectionName>>,
+    pub(super) table: Option<Sited<TableName>>,
+}
+
+/// Reads the long form of a file.
+pub(super) fn draft(file: &Node) -> Draft {
+    let named = |key: &str| {
+        let entries = file.get(key).map_or(&[][..], Node::entries);
+        let key = key.to_owned();
+        entries.iter().map(move |entry| {
+            let path = join(&key, &entry.key);
+            (Sited { value: entry.key.clone(), path, place: entry.place }, &entry.node)
+        })
+    };
+    let connections: Vec<_> = named("connections").map(|(name, node)| (name, connection(node))).collect();
+    let mut steps = Vec::new();
+    let mut read = Some(BTreeMap::new());
+    for (name, node) in named("steps") {
+        let draft = draft_step(name.clone(), node);
+        read = read.and_then(|mut map| {
+            map.insert(name.value.parse::<StepName>().ok()?, step(node, &draft)?);
+            Some(map)
+        });
+        steps.push(draft);
+    }
+    let spec = || {
+        let named = connections.iter().map(|(name, connection)| Some((name.value.parse().ok()?, connection.clone()?)));
+        Some(Spec {
+            version: file.get("version").and_then(whole)?,
+            name: file.get("name")?.as_text()?.parse().ok()?,
+            connections: named.collect::<Option<BTreeMap<_, _>>>()?,
+            limits: RunLimits {
+                tasks: or(file.get("limits").and_then(|node| node.get("tasks")), None, |n| whole(n).map(Some))?,
+            },
+            steps: read?,
+        })
+    };
+    let spec = spec();
+    Draft { connections, steps, spec }
+}
+
+fn connection(node: &Node) -> Option<Connection> {
+    let read_only = or(node.get("read_only"), false, boolean)?;
+    match node.get("type")?.as_text()? {
+        "postgres" => Some(Connection::Postgres {
+            url: SecretText::new(node.get("url")?.as_text()?),
+            max_connections: or(node.get("max_connections"), None, |node| whole(node).map(Some))?,
+            read_only,
+        }),
+        "sqlite" => Some(Connection::Sqlite { path: node.get("path")?.as_text()?.to_owned(), read_only }),
+        _ => None,
+    }
+}
+
+fn draft_step(name: Sited<String>, node: &Node) -> DraftStep {
+    let is_backfill = tag_of(&STEP, node) == Some("backfill");
+    let side = |key: &str| node.get(key).filter(|_| is_backfill).map(|side| (join(&name.path, key), side));
+    let from = side("from").map(|(path, side)| Side {
+        connection: sited(side, "connection", &path, |node| node.as_text()?.parse().ok()),
+        table: sited(side, "table", &path, |node| value::table(node.as_text()?).ok()),
+    });
+    let source = from.as_ref().and_then(|from| from.table.as_ref()).map(|table| &table.value);
+    let to = side("to").map(|(path, side)| Side {
+        connection: sited(side, "connection", &path, |node| node.as_text()?.parse().ok()),
+        // Without the source's name a name that holds it is not known.
+        table: sited(side, "table", &path, |node| value::target(node.as_text()?, Some(source?)).ok()),
+    });
+    let path = join(&name.path, "depends_on");
+    let items = node.get("depends_on").map_or(&[][..], Node::items);
+    let depends_on = items.iter().enumerate().filter_map(|(at, item)| {
+        let step = item.get("step")?.as_text()?.parse().ok()?;
+        // A word that is none was reported; the step is still looked for.
+        let when = item.get("when").and_then(word).unwrap_or(When::Success);
+        let value = Dependency { step, when };
+        Some(Sited { value, path: format!("{path}[{at}]"), place: item.place })
+    });
+    DraftStep { depends_on: depends_on.collect(), name, from, to }
+}
+
+fn sited<T>(node: &Node, key: &str, path: &str, read: impl Fn(&Node) -> Option<T>) -> Option<Sited<T>> {
+    let node = node.get(key)?;
+    Some(Sited { value: read(node)?, path: join(path, key), place: node.place })
+}
+
+fn step(node: &Node, draft: &DraftStep) -> Option<Step> {
+    let mut depends_on: Vec<Dependency> = draft.depends_on.iter().map(|dependency| dependency.value.clone()).collect();
+    // The order of the list means nothing, so it must not change the digest.
+    depends_on.sort_by(|a, b| a.step.cmp(&b.step));
+    let retries = node.get("retries");
+    let policy = RetryPolicy::default();
+    let limits = node.get("limits");
+    Some(Step {
+        depends_on,
+        strategy: strategy(node, draft)?,
+        retries: RetryPolicy {
+            max_attempts: or(under(retries, "max_attempts"), policy.max_attempts, whole)?,
+            initial: or(under(retries, "initial"), policy.initial, duration)?,
+            max: or(under(retries, "max"), policy.max, duration)?,
+        },
+        limits: StepLimits {
+            tasks: or(under(limits, "tasks"), None, |node| whole(node).map(Some))?,
+            attempt: or(under(limits, "attempt"), None, |node| duration(node).map(Some))?,
+        },
+        tolerate_dead: or(under(node.get("tolerate"), "dead"), 0, whole)?,
+    })
+}
+
+fn strategy(node: &Node, draft: &DraftStep) -> Option<Strategy> {
+    let strategy = node.get("strategy")?;
+    match strategy.get("type")?.as_text()? {
+        "backfill" => backfill(node, strategy, draft).map(|backfill| Strategy::Backfill(Box::new(backfill))),
+        "noop" => Some(Strategy::Noop {
+            tasks: whole(strategy.get("tasks")?)?,
+            hold: or(strategy.get("hold"), Duration::ZERO, duration)?,
+        }),
+        _ => None,
+    }
+}
+
+fn backfill(node: &Node, strategy: &Node, draft: &DraftStep) -> Option<Backfill> {
+    let side = |side: &Side| Some((side.connection.clone()?.value, side.table.clone()?.value));
+    let (connection, table) = side(draft.from.as_ref()?)?;
+    let from = SourceTable { connection, table, exclude: excluded(node.get("from")?)?, casts: BTreeMap::new() };
+    let (connection, table) = side(draft.to.as_ref()?)?;
+    let write = node.get("write")?;
+    let key = write.get("key").map_or(&[][..], Node::items).iter();
+    Some(Backfill {
+        from,
+        to: TargetTable { connection, table },
+        partition: partition(node.get("partition")?)?,
+        start: or(strategy.get("start"), None, |node| bound(node).map(Some))?,
+        end: or(strategy.get("end"), None, |node| bound(node).map(Some))?,
+        reprocess: or(strategy.get("reprocess"), Reprocess::Missing, word)?,
+        order: or(strategy.get("order"), Order::Oldest, word)?,
+        write: Write {
+            mode: word(write.get("mode")?)?,
+            key: key.map(|node| node.as_text().map(str::to_owned)).collect::<Option<_>>()?,
+            resident: or(write.get("resident"), Resident::Fail, word)?,
+        },
+    })
+}
+
+/// The excluded columns, ascending: the order of a map means nothing.
+fn excluded(from: &Node) -> Option<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in from.get("columns").map_or(&[][..], Node::entries) {
+        if or(entry.node.get("exclude"), false, boolean)? {
+            names.push(entry.key.clone());
+        }
+    }
+    names.sort();
+    Some(names)
+}
+
+fn partition(node: &Node) -> Option<Partition> {
+    let by = match node.get("by")?.as_text()? {
+        "calendar" => PartitionBy::Calendar {
+            grain: word(node.get("grain")?)?,
+            tz: or(node.get("tz"), "UTC".to_owned(), |node| value::zone(node.as_text()?))?,
+        },
+        "integer" => PartitionBy::Integer {
+            width: or(node.get("width"), None, |node| whole(node).map(Some))?,
+            max_rows: or(node.get("max_rows"), 500_000, whole)?,
+        },
+        _ => return None,
+    };
+    Some(Partition {
+        column: node.get("column")?.as_text()?.to_owned(),
+        by,
+        nulls: or(node.get("nulls"), Nulls::Partition, word)?,
+    })
+}
+
+/// A bound as written; a number as its decimal digits.
+pub(super) fn bound(node: &Node) -> Option<Bound> {
+    match &node.value {
+        Value::Scalar(Scalar { kind: ScalarKind::Text, written }) => Some(Bound(written.clone())),
+        Value::Scalar(Scalar { kind: ScalarKind::Whole(value), .. }) => Some(Bound(value.to_string())),
+        Value::Scalar(_) | Value::List(_) | Value::Map(_) => None,
+    }
+}
+
+fn under<'a>(node: Option<&'a Node>, key: &str) -> Option<&'a Node> {
+    node?.get(key)
+}
+
+/// The default of a key that is not there, or what can be made of its value.
+fn or<T>(node: Option<&Node>, default: T, read: impl Fn(&Node) -> Option<T>) -> Option<T> {
+    node.map_or(Some(default), read)
+}
+
+/// A word as the model spells it.
+pub(super) fn word<T: DeserializeOwned>(node: &Node) -> Option<T> {
+    let word: StrDeserializer<'_, WordError> = node.as_text()?.into_deserializer();
+    T::deserialize(word).ok()
+}
+
+fn whole<T: TryFrom<i128>>(node: &Node) -> Option<T> {
+    match &node.value {
+        Value::Scalar(Scalar { kind: ScalarKind::Whole(value), .. }) => T::try_from(*value).ok(),
+        Value::Scalar(_) | Value::List(_) | Value::Map(_) => None,
+    }
+}
+
+fn boolean(node: &Node) -> Option<bool> {
+    match &node.value {
+        Value::Scalar(Scalar { kind: ScalarKind::Bool(value), .. }) => Some(*value),
+        Value::Scalar(_) | Value::List(_) | Value::Map(_) => None,
+    }
+}
+
+pub(super) fn duration(node: &Node) -> Option<Duration> {
+    value::duration(node.as_text()?)
+}

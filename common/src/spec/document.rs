@@ -1,0 +1,118 @@
+//! The model written as a pipeline file again: every default and every parameter put in.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use serde_json::{Map, Value as Json, json};
+
+use super::model::{Backfill, Connection, PartitionBy, RetryPolicy, Spec, Step, StepLimits, Strategy};
+use super::node::{Entry, Node, ScalarKind, Value, scalar};
+use super::problem::Place;
+use super::value::{duration_text, table_text};
+
+impl Spec {
+    /// The file that says all that this pipeline is, with nothing left to defaults. Reading it gives the same pipeline.
+    #[must_use]
+    pub fn to_document(&self) -> Json {
+        let connections = self.connections.iter().map(|(name, of)| (name.to_string(), connection(of)));
+        let steps = self.steps.iter().map(|(name, of)| (name.to_string(), step(of)));
+        let mut document = json!({"version": self.version, "name": self.name});
+        insert(&mut document, "connections", Some(connections.collect::<Map<_, _>>()));
+        insert(&mut document, "limits", self.limits.tasks.map(|tasks| json!({"tasks": tasks})));
+        insert(&mut document, "steps", Some(steps.collect::<Map<_, _>>()));
+        document
+    }
+}
+
+fn connection(connection: &Connection) -> Json {
+    match connection {
+        Connection::Postgres { url, max_connections, read_only } => {
+            let mut document = json!({"type": "postgres", "url": url, "read_only": read_only});
+            insert(&mut document, "max_connections", *max_connections);
+            document
+        }
+        Connection::Sqlite { path, read_only } => json!({"type": "sqlite", "path": path, "read_only": read_only}),
+    }
+}
+
+fn step(step: &Step) -> Json {
+    let RetryPolicy { max_attempts, initial, max } = &step.retries;
+    let StepLimits { tasks, attempt } = &step.limits;
+    let mut limits = json!({});
+    insert(&mut limits, "tasks", *tasks);
+    insert(&mut limits, "attempt", attempt.map(duration_text));
+    let mut document = match &step.strategy {
+        Strategy::Backfill(of) => backfill(of),
+        Strategy::Noop { tasks, hold } => {
+            json!({"strategy": {"type": "noop", "tasks": tasks, "hold": duration_text(*hold)}})
+        }
+    };
+    insert(&mut document, "depends_on", Some(&step.depends_on));
+    let retries = json!({"max_attempts": max_attempts, "initial": duration_text(*initial), "max": duration_text(*max)});
+    insert(&mut document, "retries", Some(retries));
+    insert(&mut document, "limits", Some(limits));
+    insert(&mut document, "tolerate", Some(json!({"dead": step.tolerate_dead})));
+    document
+}
+
+fn backfill(of: &Backfill) -> Json {
+    let mut strategy = json!({"type": "backfill"});
+    insert(&mut strategy, "start", of.start.as_ref());
+    insert(&mut strategy, "end", of.end.as_ref());
+    insert(&mut strategy, "reprocess", Some(of.reprocess));
+    insert(&mut strategy, "order", Some(of.order));
+
+    let mut from = json!({"connection": of.from.connection, "table": table_text(&of.from.table, false)});
+    let mut columns: BTreeMap<&str, Json> =
+        of.from.exclude.iter().map(|column| (column.as_str(), json!({"exclude": true}))).collect();
+    columns.extend(of.from.casts.iter().map(|(column, cast)| (column.as_str(), json!({"cast": cast}))));
+    insert(&mut from, "columns", Some(columns));
+
+    let mut partition = json!({"column": of.partition.column, "nulls": of.partition.nulls});
+    match &of.partition.by {
+        PartitionBy::Calendar { grain, tz } => {
+            insert(&mut partition, "by", Some("calendar"));
+            insert(&mut partition, "grain", Some(grain));
+            insert(&mut partition, "tz", Some(tz));
+        }
+        PartitionBy::Integer { width, max_rows } => {
+            insert(&mut partition, "by", Some("integer"));
+            insert(&mut partition, "width", *width);
+            insert(&mut partition, "max_rows", Some(max_rows));
+        }
+    }
+
+    let mut write = json!({"mode": of.write.mode, "resident": of.write.resident});
+    // No key is no list: the source's key is then taken.
+    insert(&mut write, "key", Some(&of.write.key).filter(|key| !key.is_empty()));
+    let to = json!({"connection": of.to.connection, "table": table_text(&of.to.table, true)});
+    json!({"strategy": strategy, "from": from, "to": to, "partition": partition, "write": write})
+}
+
+/// Puts a value that is there into an object. Everything that comes here has a JSON form.
+fn insert(object: &mut Json, key: &str, value: Option<impl Serialize>) {
+    if let (Some(object), Some(Ok(value))) = (object.as_object_mut(), value.map(serde_json::to_value)) {
+        object.insert(key.to_owned(), value);
+    }
+}
+
+/// The tree of a document that no file holds.
+pub(super) fn tree(document: &Json) -> Node {
+    let place = Place::START;
+    let value = match document {
+        Json::Null => return scalar(ScalarKind::Null, String::new(), place),
+        Json::Bool(value) => return scalar(ScalarKind::Bool(*value), value.to_string(), place),
+        Json::Number(number) => {
+            let kind = number.as_i128().map_or(ScalarKind::Real, ScalarKind::Whole);
+            return scalar(kind, number.to_string(), place);
+        }
+        Json::String(text) => return Node::text(text, place),
+        Json::Array(items) => Value::List(items.iter().map(tree).collect()),
+        Json::Object(entries) => {
+            let entry =
+                |(key, value): (&String, &Json)| Entry { key: key.clone(), place, node: tree(value), is_laid: false };
+            Value::Map(entries.iter().map(entry).collect())
+        }
+    };
+    Node { value, place }
+}

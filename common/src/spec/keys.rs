@@ -1,0 +1,359 @@
+//! The table of every key of a pipeline file: those that work, and those that are known but not built yet.
+
+use super::shape::{Fields, Key, List, Named, Shape, Word};
+
+const BACKFILL: &[&str] = &["backfill"];
+const NOOP: &[&str] = &["noop"];
+const POSTGRES: &[&str] = &["postgres"];
+const SQLITE: &[&str] = &["sqlite"];
+const CALENDAR: &[&str] = &["calendar"];
+const INTEGER: &[&str] = &["integer"];
+const TASKS_MAX: u64 = 100_000;
+const ROWS_MAX: u64 = 1_000_000_000_000;
+const WHOLE_MAX: u64 = i64::MAX as u64;
+
+/// The file.
+pub(super) static FILE: Fields = Fields {
+    what: "the file",
+    tag: None,
+    shorthand: None,
+    is_merged: false,
+    keys: &[
+        Key::new("version", Shape::Whole(1, 1), "Version of the file's form: 1.").required(),
+        Key::new("name", Shape::Name, "The pipeline's name. Its history hangs on it: a new name starts afresh.")
+            .required(),
+        Key::new("params", Shape::Named(&PARAMS), "Values that --param may set, used as ${param:name}."),
+        Key::new("connections", Shape::Named(&CONNECTIONS), "The databases by name."),
+        Key::new("limits", Shape::Fields(&RUN_LIMITS), "Limits of a run."),
+        Key::new(
+            "defaults",
+            Shape::Laid(&STEP),
+            "Laid under every step: maps merge, lists and `strategy` are replaced.",
+        ),
+        Key::new("steps", Shape::Named(&STEPS), "The nodes of the DAG by name; `depends_on` alone orders them.")
+            .required(),
+        Key::later("schedule", "start runs from a scheduler of your own, such as cron"),
+        Key::later("pools", "`limits.tasks` bounds the run and each step"),
+        Key::later("throttle", "`max_connections` of a connection and `limits.tasks` spare a source"),
+        Key::later("environments", "use parameters, or a file for each environment"),
+    ],
+};
+
+static PARAMS: Named = Named {
+    what: "a parameter",
+    placeholder: "<param>",
+    is_any_text: false,
+    entries_min: 0,
+    entries_max: 200,
+    each: Shape::Fields(&PARAM),
+};
+
+static PARAM: Fields = Fields {
+    what: "a parameter",
+    tag: None,
+    shorthand: None,
+    is_merged: false,
+    keys: &[
+        Key::new("type", Shape::Words(&PARAM_TYPES), "What its values are.").required(),
+        Key::new("default", Shape::Written, "Its value when none is given; without one it must be given."),
+    ],
+};
+
+static PARAM_TYPES: [Word; 4] = [Word::new("text"), Word::new("integer"), Word::new("date"), Word::new("timestamp")];
+
+static CONNECTIONS: Named = Named {
+    what: "a connection",
+    placeholder: "<connection>",
+    is_any_text: false,
+    entries_min: 0,
+    entries_max: 200,
+    each: Shape::Fields(&CONNECTION),
+};
+
+static CONNECTION: Fields = Fields {
+    what: "a connection",
+    tag: Some("type"),
+    shorthand: None,
+    is_merged: false,
+    keys: &[
+        Key::new("type", Shape::Words(&CONNECTION_TYPES), "Which kind of database.").required(),
+        Key::new("url", Shape::Url, "The server's URL; a password is a reference: ${env:NAME} or ${file:/path}.")
+            .required()
+            .only(POSTGRES),
+        Key::new("path", Shape::File, "The file, relative to the pipeline file's folder.").required().only(SQLITE),
+        Key::new("max_connections", Shape::Whole(1, 10_000), "Connections at once over all workers of a run.")
+            .only(POSTGRES),
+        Key::new("read_only", Shape::Bool, "Refuse to write through this connection."),
+    ],
+};
+
+static CONNECTION_TYPES: [Word; 5] = [
+    Word::new("postgres"),
+    Word::new("sqlite"),
+    Word::later("mysql", "only `postgres` and `sqlite` can be reached so far"),
+    Word::later("mariadb", "only `postgres` and `sqlite` can be reached so far"),
+    Word::later("files", "only `postgres` and `sqlite` can be reached so far"),
+];
+
+static RUN_LIMITS: Fields = Fields {
+    what: "the limits of a run",
+    tag: None,
+    shorthand: None,
+    is_merged: false,
+    keys: &[Key::new("tasks", Shape::Whole(1, TASKS_MAX), "Tasks at once over all steps.")],
+};
+
+static STEPS: Named = Named {
+    what: "a step",
+    placeholder: "<step>",
+    is_any_text: false,
+    entries_min: 1,
+    entries_max: 200,
+    each: Shape::Fields(&STEP),
+};
+
+/// A step, and what `defaults` lays under one.
+pub(super) static STEP: Fields = Fields {
+    what: "a step",
+    tag: Some("strategy"),
+    shorthand: None,
+    is_merged: true,
+    keys: &[
+        Key::new("strategy", Shape::Fields(&STRATEGY), "How it loads.").required(),
+        Key::new("depends_on", Shape::List(&DEPENDS_ON), "Steps that this one waits for."),
+        Key::new("from", Shape::Fields(&FROM), "The read side.").required().only(BACKFILL),
+        Key::new("to", Shape::Fields(&TO), "The write side.").required().only(BACKFILL),
+        Key::new("partition", Shape::Fields(&PARTITION), "How the table is cut; each part loads on its own.")
+            .required()
+            .only(BACKFILL),
+        Key::new("write", Shape::Fields(&WRITE), "How rows are written.").required().only(BACKFILL),
+        Key::new(
+            "retries",
+            Shape::Fields(&RETRIES),
+            "What happens when an attempt fails: waits double, with full jitter.",
+        ),
+        Key::new("limits", Shape::Fields(&STEP_LIMITS), "Limits of the step."),
+        Key::new("tolerate", Shape::Fields(&TOLERATE), "What may go wrong before the step fails."),
+        Key::later("chunk", "a partition is committed as one chunk: choose a finer grain"),
+        Key::later("checks", "compare the tables after the run"),
+        Key::later("pools", "`limits.tasks` bounds the step"),
+        Key::later("labels", "every worker takes every task"),
+        Key::later("slot_limit", "it belongs to `cdc`"),
+        Key::later("sql", "it belongs to the strategy `sql`"),
+        Key::later("command", "it belongs to the strategy `exec`"),
+        Key::later("env", "it belongs to the strategy `exec`"),
+        Key::later("probe", "it belongs to the strategy `exec`"),
+        Key::later("idempotent", "it belongs to the strategy `exec`"),
+        Key::later("enabled", "leave the step out of the file"),
+    ],
+};
+
+static STRATEGY: Fields = Fields {
+    what: "a strategy",
+    tag: Some("type"),
+    shorthand: Some("type"),
+    is_merged: false,
+    keys: &[
+        Key::new("type", Shape::Words(&STRATEGIES), "Which strategy.").required(),
+        Key::new("start", Shape::Bound, "First position wanted; without it, from the first row.").only(BACKFILL),
+        Key::new("end", Shape::Bound, "First position not wanted; without it, to the last row.").only(BACKFILL),
+        Key::new(
+            "reprocess",
+            Shape::Words(&REPROCESS),
+            "What of an already loaded range is loaded again; missing: nothing.",
+        )
+        .only(BACKFILL),
+        Key::new("order", Shape::Words(&ORDER), "Which partitions come first; oldest.").only(BACKFILL),
+        Key::new("tasks", Shape::Whole(1, 1_000_000), "How many tasks.").required().only(NOOP),
+        Key::new("hold", Shape::Duration, "How long each takes; 0s.").only(NOOP),
+    ],
+};
+
+static STRATEGIES: [Word; 8] = [
+    Word::new("backfill"),
+    Word::new("noop"),
+    Word::later("full_refresh", "`backfill` with `reprocess: all` loads a whole table again"),
+    Word::later("swap", "`backfill` with `write.mode: replace_partition` replaces part by part"),
+    Word::later("incremental", "run a `backfill` again with a later `end`: it loads only what is missing"),
+    Word::later("cdc", "run a `backfill` again with a later `end`: it loads only what is missing"),
+    Word::later("sql", "run the statements after the pipeline"),
+    Word::later("exec", "run the program after the pipeline"),
+];
+
+static REPROCESS: [Word; 3] = [
+    Word::new("missing"),
+    Word::new("all"),
+    Word::later("failed", "`missing` loads what no run has committed, so also what failed"),
+];
+
+static ORDER: [Word; 2] = [Word::new("oldest"), Word::new("newest")];
+
+static DEPENDS_ON: List = List { items_min: 0, items_max: 200, each: Shape::Fields(&DEPENDENCY), later: None };
+
+static DEPENDENCY: Fields = Fields {
+    what: "a dependency",
+    tag: None,
+    shorthand: Some("step"),
+    is_merged: false,
+    keys: &[
+        Key::new("step", Shape::Name, "The step waited for.").required(),
+        Key::new("when", Shape::Words(&WHEN), "What it must have come to; success."),
+    ],
+};
+
+static WHEN: [Word; 2] = [Word::new("success"), Word::new("done")];
+
+static FROM: Fields = Fields {
+    what: "a source",
+    tag: None,
+    shorthand: None,
+    is_merged: true,
+    keys: &[
+        Key::new("connection", Shape::Name, "Which database.").required(),
+        Key::new("table", Shape::Table, "Which table: table or schema.table, parts in double quotes where needed.")
+            .required(),
+        Key::new(
+            "columns",
+            Shape::Named(&COLUMNS),
+            "What is special about some columns; all others are read as they are.",
+        ),
+        Key::later("query", "make a view of it and name that as `table`"),
+    ],
+};
+
+static COLUMNS: Named = Named {
+    what: "a column",
+    placeholder: "<column>",
+    is_any_text: true,
+    entries_min: 0,
+    entries_max: 1600,
+    each: Shape::Fields(&COLUMN),
+};
+
+static COLUMN: Fields = Fields {
+    what: "a column",
+    tag: None,
+    shorthand: None,
+    is_merged: true,
+    keys: &[
+        Key::new("exclude", Shape::Bool, "Leave the column out."),
+        Key::later("cast", "make a view with the cast in it and name that as `table`"),
+    ],
+};
+
+static TO: Fields = Fields {
+    what: "a target",
+    tag: None,
+    shorthand: None,
+    is_merged: true,
+    keys: &[
+        Key::new("connection", Shape::Name, "Which database.").required(),
+        Key::new("table", Shape::Target, "Which table; {source.table} and {source.schema} stand for the source's.")
+            .required(),
+    ],
+};
+
+static PARTITION: Fields = Fields {
+    what: "a partition rule",
+    tag: Some("by"),
+    shorthand: None,
+    is_merged: true,
+    keys: &[
+        Key::new("by", Shape::Words(&PARTITION_BY), "The rule that cuts.").required(),
+        Key::new("column", Shape::Text, "The column that is cut; its values never change.").required(),
+        Key::new("grain", Shape::Words(&GRAINS), "How long a civil period is.").required().only(CALENDAR),
+        Key::new("tz", Shape::Zone, "The zone whose midnights count; UTC.").only(CALENDAR),
+        Key::new("width", Shape::Whole(1, WHOLE_MAX), "Values in a part; without it, parts of about max_rows rows.")
+            .only(INTEGER),
+        Key::new("max_rows", Shape::Whole(1, ROWS_MAX), "Rows aimed at in a part when no width is given; 500000.")
+            .only(INTEGER),
+        Key::new(
+            "nulls",
+            Shape::Words(&NULLS),
+            "What happens to rows whose column is NULL; partition: they are one of their own.",
+        ),
+        Key::later("follow", "it belongs to the strategy `sql`"),
+    ],
+};
+
+static PARTITION_BY: [Word; 4] = [
+    Word::new("calendar"),
+    Word::new("integer"),
+    Word::later("keyset", "cut by a time or by a whole number"),
+    Word::later("hash", "cut by a time or by a whole number"),
+];
+
+static GRAINS: [Word; 5] =
+    [Word::new("hour"), Word::new("day"), Word::new("week"), Word::new("month"), Word::new("year")];
+
+static NULLS: [Word; 3] = [Word::new("partition"), Word::new("ignore"), Word::new("fail")];
+
+static WRITE: Fields = Fields {
+    what: "a write rule",
+    tag: None,
+    shorthand: None,
+    is_merged: true,
+    keys: &[
+        Key::new("mode", Shape::Words(&WRITE_MODES), "How a partition's rows meet the target's.").required(),
+        Key::new("key", Shape::List(&WRITE_KEY), "The columns that identify a row; without them, the source's key."),
+        Key::new("resident", Shape::Words(&RESIDENT), "What happens to rows in a range that no run has loaded; fail."),
+        Key::new(
+            "on_schema_change",
+            Shape::Words(&SCHEMA_CHANGE),
+            "What happens when the target's columns differ; fail.",
+        ),
+        Key::later("deletes", "`replace_partition` deletes what the source no longer has"),
+    ],
+};
+
+static WRITE_MODES: [Word; 3] = [
+    Word::new("append"),
+    Word::new("replace_partition"),
+    Word::later("merge", "`replace_partition` makes a range equal to the source's"),
+];
+
+static WRITE_KEY: List = List {
+    items_min: 1,
+    items_max: 32,
+    each: Shape::Text,
+    later: Some(("auto", "leave `key` out: the source's key is used")),
+};
+
+static RESIDENT: [Word; 2] = [Word::new("fail"), Word::new("replace")];
+
+static SCHEMA_CHANGE: [Word; 2] =
+    [Word::new("fail"), Word::later("add_columns", "add the columns to the target, then run again")];
+
+static RETRIES: Fields = Fields {
+    what: "a retry rule",
+    tag: None,
+    shorthand: None,
+    is_merged: true,
+    keys: &[
+        Key::new("max_attempts", Shape::Whole(1, 100), "Attempts in all; 5."),
+        Key::new("initial", Shape::Duration, "The first wait's ceiling; 1s."),
+        Key::new("max", Shape::Duration, "Every wait's ceiling; 5m."),
+    ],
+};
+
+static STEP_LIMITS: Fields = Fields {
+    what: "the limits of a step",
+    tag: None,
+    shorthand: None,
+    is_merged: true,
+    keys: &[
+        Key::new("tasks", Shape::Whole(1, TASKS_MAX), "Tasks at once."),
+        Key::new("attempt", Shape::Duration, "One attempt's time."),
+    ],
+};
+
+static TOLERATE: Fields = Fields {
+    what: "what is tolerated",
+    tag: None,
+    shorthand: None,
+    is_merged: true,
+    keys: &[
+        Key::new("dead", Shape::Whole(0, 1_000_000), "Tasks that may die before the step fails; 0."),
+        Key::later("stop_above", "`dead` bounds the tasks that may die"),
+    ],
+};

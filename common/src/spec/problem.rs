@@ -1,0 +1,133 @@
+//! What is wrong with a pipeline file, and where. Rendering with a caret is left to whoever shows it.
+
+use std::collections::HashSet;
+use std::fmt;
+
+use serde::Serialize;
+
+use super::secret::masked_message;
+
+/// A place in the text of a pipeline file. Lines and columns count from 1, columns in characters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+pub struct Place {
+    /// The line.
+    pub line: u32,
+    /// The column of the first marked character.
+    pub column: u32,
+    /// The byte at which the marked text begins.
+    pub offset: usize,
+    /// Bytes of the marked text; 0 marks a point.
+    pub length: usize,
+}
+
+impl Place {
+    /// The beginning of the text: where a problem is shown that no part of the file caused.
+    pub const START: Self = Self { line: 1, column: 1, offset: 0, length: 0 };
+}
+
+/// One problem of a pipeline file. No problem ever repeats a password.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Problem {
+    /// What kind of problem: `spec::unknown_key`. Stable, for programs.
+    pub code: &'static str,
+    /// The path of the key or value: `steps.orders.retries.max_attempts`; empty for the file as a whole.
+    pub path: String,
+    /// Where the file says it.
+    #[serde(flatten)]
+    pub place: Place,
+    /// What is wrong, in one sentence without a full stop.
+    pub message: String,
+    /// What to do about it.
+    pub hint: Option<String>,
+}
+
+impl Problem {
+    /// The line, from 1.
+    #[must_use]
+    pub const fn line(&self) -> u32 {
+        self.place.line
+    }
+
+    /// The column in characters, from 1.
+    #[must_use]
+    pub const fn column(&self) -> u32 {
+        self.place.column
+    }
+
+    /// Bytes of the marked text.
+    #[must_use]
+    pub const fn length(&self) -> usize {
+        self.place.length
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}: ", self.place.line, self.place.column)?;
+        if !self.path.is_empty() {
+            write!(f, "{}: ", self.path)?;
+        }
+        f.write_str(&self.message)?;
+        match &self.hint {
+            Some(hint) => write!(f, " ({hint})"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl std::error::Error for Problem {}
+
+/// Collects every problem of one reading.
+#[derive(Debug, Default)]
+pub(super) struct Problems(Vec<Problem>);
+
+impl Problems {
+    /// Adds a problem and returns it for a hint.
+    pub(super) fn add(
+        &mut self,
+        code: &'static str,
+        path: &str,
+        place: Place,
+        message: impl Into<String>,
+    ) -> &mut Problem {
+        let at = self.0.len();
+        // Whatever a problem quotes of the file passes here, so a password in an unexpected place is masked here too.
+        let (path, message) = (masked_message(path), masked_message(&message.into()));
+        self.0.push(Problem { code, path, place, message, hint: None });
+        &mut self.0[at]
+    }
+
+    /// Gives the last problem a hint.
+    pub(super) fn last_hint(&mut self, hint: &str) {
+        if let Some(problem) = self.0.last_mut() {
+            problem.hint(hint);
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The problems in the order of the file. A value that `defaults` lays under many steps is reported once, and what stands
+    /// under a key that is itself refused is not reported at all.
+    pub(super) fn into_sorted(mut self) -> Vec<Problem> {
+        let is_refusal = |code| matches!(code, "spec::unknown_key" | "spec::not_supported_yet");
+        let refused: HashSet<String> =
+            self.0.iter().filter(|problem| is_refusal(problem.code)).map(|problem| problem.path.clone()).collect();
+        let is_under = |path: &str| {
+            let ends = path.match_indices(['.', '[']).map(|(at, _)| at).chain([path.len()]);
+            ends.into_iter().any(|end| refused.contains(&path[..end]))
+        };
+        self.0.retain(|problem| is_refusal(problem.code) || !is_under(&problem.path));
+        let mut seen = HashSet::new();
+        self.0.retain(|problem| seen.insert((problem.code, problem.place, problem.message.clone())));
+        self.0.sort_by_key(|problem| problem.place.offset);
+        self.0
+    }
+}
+
+impl Problem {
+    pub(super) fn hint(&mut self, hint: impl Into<String>) {
+        self.hint = Some(masked_message(&hint.into()));
+    }
+}

@@ -1,0 +1,149 @@
+//! Rules between the keys of one step. Each looks only at what could be read.
+
+use std::collections::BTreeSet;
+
+use super::check::tag_of;
+use super::decode::{bound, duration, word};
+use super::keys::STEP;
+use super::model::{Reprocess, Resident, RetryPolicy, WriteMode};
+use super::node::{Node, join, shortened};
+use super::problem::Problems;
+use super::value::{self, BoundForm};
+
+/// Reports what contradicts itself within the step under `path`.
+pub(super) fn check_step(step: &Node, path: &str, problems: &mut Problems) {
+    let rules = Rules { step, path };
+    rules.retries(problems);
+    rules.attempt(problems);
+    if tag_of(&STEP, step) == Some("backfill") {
+        rules.write_mode(problems);
+        rules.columns(problems);
+        rules.bounds(problems);
+        rules.target(problems);
+    }
+}
+
+struct Rules<'a> {
+    step: &'a Node,
+    path: &'a str,
+}
+
+impl Rules<'_> {
+    fn node(&self, map: &str, key: &str) -> Option<&Node> {
+        self.step.get(map)?.get(key)
+    }
+
+    fn path(&self, map: &str, key: &str) -> String {
+        join(&join(self.path, map), key)
+    }
+
+    fn retries(&self, problems: &mut Problems) {
+        let (initial, max) = (self.node("retries", "initial"), self.node("retries", "max"));
+        let policy = RetryPolicy::default();
+        let read = |node: Option<&Node>, default| node.map_or(Some(default), duration);
+        let (Some(first), Some(last)) = (read(initial, policy.initial), read(max, policy.max)) else { return };
+        if let Some(node) = max.or(initial).filter(|_| first > last) {
+            let message = format!(
+                "the first wait of {} is longer than the longest of {}",
+                value::duration_text(first),
+                value::duration_text(last)
+            );
+            problems.add("spec::conflict", &join(self.path, "retries"), node.place, message);
+        }
+    }
+
+    fn attempt(&self, problems: &mut Problems) {
+        if let Some(node) =
+            self.node("limits", "attempt").filter(|node| duration(node).is_some_and(|time| time.is_zero()))
+        {
+            let path = self.path("limits", "attempt");
+            problems.add("spec::out_of_range", &path, node.place, "no attempt ends in no time");
+        }
+    }
+
+    fn write_mode(&self, problems: &mut Problems) {
+        let Some(WriteMode::Append) = self.node("write", "mode").and_then(word) else { return };
+        if let Some(node) = self.node("strategy", "reprocess")
+            && word(node) == Some(Reprocess::All)
+        {
+            let message = "`reprocess: all` with `mode: append` would add every row a second time";
+            problems
+                .add("spec::conflict", &self.path("strategy", "reprocess"), node.place, message)
+                .hint("use `mode: replace_partition`, or `reprocess: missing`");
+        }
+        if let Some(node) = self.node("write", "resident")
+            && word(node) == Some(Resident::Replace)
+        {
+            problems
+                .add("spec::conflict", &self.path("write", "resident"), node.place, "`mode: append` replaces no rows")
+                .hint("use `mode: replace_partition`, or `resident: fail`");
+        }
+    }
+
+    fn columns(&self, problems: &mut Problems) {
+        let excluded: BTreeSet<&str> = self
+            .node("from", "columns")
+            .map_or(&[][..], Node::entries)
+            .iter()
+            .filter(|entry| entry.node.get("exclude").is_some_and(Node::is_true))
+            .map(|entry| entry.key.as_str())
+            .collect();
+        if let Some(node) = self.node("partition", "column")
+            && let Some(column) = node.as_text().filter(|column| excluded.contains(column))
+        {
+            let message = format!("the table is cut by `{}`, which is excluded", shortened(column));
+            problems.add("spec::conflict", &self.path("partition", "column"), node.place, message);
+        }
+        let mut seen = BTreeSet::new();
+        for (at, node) in self.node("write", "key").map_or(&[][..], Node::items).iter().enumerate() {
+            let Some(column) = node.as_text() else { continue };
+            let path = format!("{}[{at}]", self.path("write", "key"));
+            if excluded.contains(column) {
+                let message = format!("rows are told apart by `{}`, which is excluded", shortened(column));
+                problems.add("spec::conflict", &path, node.place, message);
+            }
+            if !seen.insert(column) {
+                problems.add("spec::repeated", &path, node.place, format!("`{}` is listed twice", shortened(column)));
+            }
+        }
+    }
+
+    /// A target's name may ask for what the source's does not have.
+    fn target(&self, problems: &mut Problems) {
+        let (Some(from), Some(node)) = (self.node("from", "table"), self.node("to", "table")) else { return };
+        let (Some(Ok(source)), Some(target)) = (from.as_text().map(value::table), node.as_text()) else { return };
+        // Whatever is wrong with the name alone was reported with its shape.
+        if value::target(target, None).is_ok()
+            && let Err(error) = value::target(target, Some(&source))
+        {
+            problems
+                .add("spec::conflict", &self.path("to", "table"), node.place, error.to_string())
+                .hint(format!("the source is `{}`", shortened(&source.to_string())));
+        }
+    }
+
+    fn bounds(&self, problems: &mut Problems) {
+        let by = self.node("partition", "by").and_then(Node::as_text);
+        let read = |key| {
+            let node = self.node("strategy", key)?;
+            Some((key, node, bound(node)?.form()?))
+        };
+        let (start, end) = (read("start"), read("end"));
+        for (key, node, form) in start.iter().chain(&end) {
+            let is_whole = matches!(form, BoundForm::Whole(_));
+            let (expected, by) = match by {
+                Some("calendar") if is_whole => ("a date or a time", "calendar"),
+                Some("integer") if !is_whole => ("a whole number", "integer"),
+                Some(_) | None => continue,
+            };
+            let message = format!("a step that is cut `by: {by}` begins and ends at {expected}");
+            problems.add("spec::conflict", &self.path("strategy", key), node.place, message);
+        }
+        if let (Some((_, _, start)), Some((key, node, end))) = (start, end)
+            && start.is_before(end) == Some(false)
+        {
+            let message = "the end is not behind the start; the range is [start, end)";
+            problems.add("spec::empty_range", &self.path("strategy", key), node.place, message);
+        }
+    }
+}

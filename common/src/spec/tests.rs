@@ -1,0 +1,479 @@
+//! Whole files in, models or problems out.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde_json::{Value as Json, json};
+
+use super::*;
+use crate::id::StepName;
+
+pub(super) const FLIGHTS: &str = r#"
+version: 1
+name: flights
+params: {since: {type: date, default: 2013-01-01}}
+connections:
+  source: {type: sqlite, path: flights.db, read_only: true}
+  target: {type: postgres, url: "${env:TARGET_URL}", max_connections: 8}
+steps:
+  flights:
+    strategy: {type: backfill, start: "${param:since}", end: 2013-02-01}
+    from: {connection: source, table: flights}
+    to: {connection: target, table: "analytics.{source.table}"}
+    partition: {by: calendar, column: time_hour, grain: day, tz: America/New_York}
+    write: {mode: replace_partition, key: [time_hour, carrier, flight]}
+"#;
+
+/// Every key that works, none with its default, so that leaving any one out changes the pipeline or breaks it.
+pub(super) const FULL: &str = r#"
+version: 1
+name: full
+params:
+  since: {type: date, default: 2013-01-01}
+connections:
+  source: {type: sqlite, path: a.db, read_only: true}
+  target: {type: postgres, url: "postgres://u:${env:PW}@h/x", max_connections: 8, read_only: false}
+  locked: {type: postgres, url: "${file:/run/url}", read_only: true}
+limits: {tasks: 48}
+defaults:
+  from: {connection: source, columns: {secret: {exclude: true}}}
+  to: {connection: target, table: "analytics.{source.table}"}
+  partition: {by: calendar, column: at, grain: day, tz: Europe/Berlin, nulls: ignore}
+  write: {mode: replace_partition, key: [id], resident: replace, on_schema_change: fail}
+  retries: {max_attempts: 3, initial: 2s, max: 1m}
+  limits: {tasks: 4, attempt: 45m}
+  tolerate: {dead: 2}
+  depends_on: [bench]
+  strategy: {type: backfill}
+steps:
+  bench:
+    strategy: {type: noop, tasks: 10, hold: 50ms}
+    depends_on: []
+  orders:
+    strategy: {type: backfill, start: "${param:since}", end: 2014-01-01, reprocess: all, order: newest}
+    depends_on: [{step: bench, when: done}]
+    from: {connection: source, table: orders, columns: {note: {exclude: true}}}
+    to: {connection: target, table: sales.orders}
+    partition: {by: calendar, column: placed, grain: month, tz: America/New_York, nulls: fail}
+    write: {mode: replace_partition, key: [order_id], resident: replace, on_schema_change: fail}
+    retries: {max_attempts: 7, initial: 3s, max: 10m}
+    limits: {tasks: 32, attempt: 30m}
+    tolerate: {dead: 1}
+  items:
+    strategy: {type: backfill, start: 1, end: 1000}
+    from: {table: items}
+    partition: {by: integer, column: id, width: 100, max_rows: 7}
+    write: {mode: append, resident: fail}
+  shipments:
+    from: {table: shipments}
+"#;
+
+pub(super) fn none() -> BTreeMap<String, String> {
+    BTreeMap::new()
+}
+
+pub(super) fn good(text: &str) -> Spec {
+    parse(text, &none()).unwrap_or_else(|problems| panic!("{}", report(&problems)))
+}
+
+fn bad(text: &str) -> Vec<Problem> {
+    parse(text, &none()).expect_err("the file has a problem")
+}
+
+pub(super) fn report(problems: &[Problem]) -> String {
+    problems.iter().map(|problem| format!("{} {problem}\n", problem.code)).collect()
+}
+
+/// The only problem of the flights pipeline with one text replaced by another.
+fn only(from: &str, to: &str) -> Problem {
+    assert!(FLIGHTS.contains(from), "{from}");
+    let problems = bad(&FLIGHTS.replace(from, to));
+    assert_eq!(problems.len(), 1, "{to}:\n{}", report(&problems));
+    problems.into_iter().next().expect("one")
+}
+
+fn backfill_of<'a>(spec: &'a Spec, step: &str) -> &'a Backfill {
+    match &spec.steps[&step.parse::<StepName>().expect("a legal name")].strategy {
+        Strategy::Backfill(backfill) => backfill,
+        Strategy::Noop { .. } => panic!("{step} is no backfill"),
+    }
+}
+
+#[test]
+fn a_file_becomes_a_pipeline_with_its_defaults_filled_in() {
+    let spec = good(FLIGHTS);
+    let backfill = backfill_of(&spec, "flights");
+    assert_eq!(backfill.start, Some(Bound("2013-01-01".to_owned())));
+    assert_eq!(backfill.to.table.to_string(), "analytics.flights");
+    assert_eq!((backfill.reprocess, backfill.order), (Reprocess::Missing, Order::Oldest));
+    assert_eq!((backfill.partition.nulls, backfill.write.resident), (Nulls::Partition, Resident::Fail));
+    assert_eq!(backfill.partition.by, PartitionBy::Calendar { grain: Grain::Day, tz: "America/New_York".to_owned() });
+    assert_eq!(backfill.write.key, ["time_hour", "carrier", "flight"]);
+    let step = spec.steps.values().next().expect("one step");
+    assert_eq!((step.retries.clone(), step.limits.clone(), step.tolerate_dead), Default::default());
+}
+
+#[test]
+fn defaults_are_laid_under_every_step() {
+    let spec = good(FULL);
+    // GIVEN defaults for all; WHEN a step says little; THEN the rest comes from them
+    let shipments = backfill_of(&spec, "shipments");
+    assert_eq!(shipments.to.table.to_string(), "analytics.shipments");
+    assert_eq!(shipments.from.exclude, ["secret"]);
+    assert_eq!(shipments.write.key, ["id"]);
+    // maps merge key by key, lists and strategies are replaced
+    let orders = backfill_of(&spec, "orders");
+    assert_eq!(orders.from.exclude, ["note", "secret"]);
+    assert_eq!(orders.write.key, ["order_id"]);
+    // and what `defaults` says for another rule means nothing to this one
+    let items = backfill_of(&spec, "items");
+    assert_eq!(items.partition.by, PartitionBy::Integer { width: Some(100), max_rows: 7 });
+    let bench = &spec.steps[&"bench".parse().expect("a legal name")];
+    assert_eq!(bench.strategy, Strategy::Noop { tasks: 10, hold: Duration::from_millis(50) });
+    assert_eq!(bench.limits.attempt, Some(Duration::from_secs(2700)));
+    assert!(bench.depends_on.is_empty());
+}
+
+#[test]
+fn bad_yaml_reports_every_problem_with_its_place() {
+    // GIVEN a file in which much is wrong
+    let text = r#"
+version: 2
+name: Shop
+nmae: shop
+name: again
+1: one
+schedule: {cron: "15 * * * *"}
+params: {since: {type: date, default: soon}}
+connections:
+  src: {type: sqlite, path: 0052, read_only: yes}
+  dst: {type: postgres, url: "postgres://u:hunter2@h/x", max_connections: 0}
+  old: {type: mysql, url: "${env:X}"}
+steps:
+  a:
+    strategy: {type: backfil, start: 1}
+    depends_on: [b, {step: c, when: maybe}]
+  b:
+    strategy: {type: backfill, start: "${param:sinse}", end: now}
+    depends_on: a
+    from: {connection: scr, table: a.b.c, columns: {x: {cast: text}}}
+    to: {connection: dst, table: "{step}"}
+    partition: {by: calendar, column: 7, tz: Mars/Olympus, width: 5}
+    write: {mode: append, key: auto}
+    retries: {max_attempts: many, initial: 5}
+"#;
+    // WHEN it is read
+    let problems = bad(text);
+    // THEN every problem is there, in the order of the file, with its place
+    insta::assert_snapshot!(report(&problems));
+    for problem in &problems {
+        let Place { line, column, offset, length } = problem.place;
+        let before: String = text[..offset].chars().rev().take_while(|c| *c != '\n').collect();
+        assert_eq!(text[..offset].matches('\n').count() + 1, line as usize, "{problem}");
+        assert_eq!(before.chars().count() + 1, column as usize, "{problem}");
+        assert!(text.get(offset..offset + length).is_some(), "{problem}");
+    }
+}
+
+#[test]
+fn broken_yaml_is_a_problem_with_a_place() {
+    for (text, line, column) in [
+        ("a: [1\nb: 2", 2, 2),
+        ("a: b: c", 1, 5),
+        ("ä: *u", 1, 4),
+        ("a: !foo x", 1, 9),
+        ("---\na: 1\n---\nb: 2\n", 4, 1),
+        ("", 1, 1),
+        ("- 1", 1, 1),
+    ] {
+        let problems = bad(text);
+        assert_eq!((problems[0].line(), problems[0].column()), (line, column), "{text:?}: {}", report(&problems));
+    }
+    assert_eq!(bad(&"a".repeat(2 << 20))[0].code, "spec::too_large");
+    assert_eq!(bad(&"[".repeat(100_000))[0].code, "spec::yaml");
+}
+
+#[test]
+fn spec_suggests_legal_key() {
+    let hint = |from: &str, to: &str| {
+        let problem = only(from, to);
+        assert_eq!(problem.code, "spec::unknown_key", "{problem}");
+        problem.hint.expect("a hint")
+    };
+    assert_eq!(hint("name: flights\n", "name: flights\nlimit: {tasks: 1}\n"), "did you mean `limits`?");
+    assert_eq!(hint("read_only: true", "readonly: true"), "did you mean `read_only`?");
+    assert_eq!(hint("grain: day,", "grain: day, collumn: x,"), "did you mean `column`?");
+    // a key of another place is told its place
+    assert_eq!(hint("grain: day,", "grain: day, resident: fail,"), "it is legal under `steps.<step>.write`");
+    assert_eq!(hint("grain: day,", "grain: day, width: 5,"), "it goes with `by: integer`");
+    // anything else is told what is legal
+    assert!(hint("grain: day,", "grain: day, frobnicate: 5,").starts_with("legal here: `by`, `column`, `grain`"));
+    let password = hint("max_connections: 8", "password: \"${env:PW}\", max_connections: 8");
+    assert!(password.contains("${env:NAME}"), "{password}");
+    // and so are words and names
+    assert_eq!(only("grain: day", "grain: dya").hint.as_deref(), Some("did you mean `day`?"));
+    assert_eq!(
+        only("from: {connection: source", "from: {connection: sorce").hint.as_deref(),
+        Some("did you mean `source`?")
+    );
+    let strategy = only("type: backfill", "type: mirror");
+    assert_eq!(strategy.message, "`mirror` is none of `backfill` and `noop`");
+}
+
+#[test]
+fn what_is_not_built_yet_is_refused_and_never_ignored() {
+    for (from, to, path) in [
+        ("name: flights\n", "name: flights\nschedule: {cron: x}\n", "schedule"),
+        (
+            "type: backfill, start: \"${param:since}\", end: 2013-02-01",
+            "type: cdc, slot: x, start: \"${param:since}\"",
+            "steps.flights.strategy.type",
+        ),
+        ("end: 2013-02-01", "end: now", "steps.flights.strategy.end"),
+        ("table: flights}", "table: flights, query: select 1}", "steps.flights.from.query"),
+        ("table: flights}", "table: flights, columns: {x: {cast: text}}}", "steps.flights.from.columns.x.cast"),
+        ("mode: replace_partition", "mode: merge", "steps.flights.write.mode"),
+        ("key: [time_hour, carrier, flight]", "key: auto", "steps.flights.write.key"),
+        ("grain: day", "grain: day, follow: x", "steps.flights.partition.follow"),
+        ("type: sqlite, path: flights.db", "type: mariadb", "connections.source.type"),
+    ] {
+        let problems = bad(&FLIGHTS.replace(from, to));
+        let found = problems.iter().find(|problem| problem.code == "spec::not_supported_yet");
+        let found = found.unwrap_or_else(|| panic!("{to}: {}", report(&problems)));
+        assert_eq!(found.path, path);
+        assert!(found.hint.is_some());
+    }
+}
+
+#[test]
+fn spec_refuses_literal_password() {
+    for url in [
+        "postgres://u:hunter2@h/x",
+        "postgresql://u:hun%74er2@h:5432/x",
+        "postgres://h/x?password=hunter2",
+        "postgres://h/x?sslmode=require&Password=hunter2",
+        "postgres://u:hunter2/@h/x",
+        "postgres://u:hunter2${env:X}@h/x",
+        "host=h user=u password=hunter2",
+    ] {
+        let text = FLIGHTS.replace("${env:TARGET_URL}", url);
+        let problems = bad(&text);
+        assert_eq!(problems.len(), 1, "{url}");
+        assert_eq!((problems[0].code, problems[0].path.as_str()), ("spec::literal_password", "connections.target.url"));
+        assert!(problems[0].is_secret());
+        assert!(!format!("{problems:?}").contains("hunter2"), "{url}");
+        // and the file can be shown beside the problem without it
+        let shown = masked(&text, &problems);
+        assert_eq!(shown.len(), text.len());
+        assert!(!shown.contains("hun"), "{shown}");
+    }
+    // also where no URL belongs, and where a parameter brings it in
+    let text = FLIGHTS.replace("max_connections: 8", "max_connections: \"postgres://u:hunter2@h\"");
+    assert!(!report(&bad(&text)).contains("hunter2"));
+    let text = FLIGHTS.replace("max_connections: 8", "\"postgres://u:hunter2@h\": 8");
+    assert!(!report(&bad(&text)).contains("hunter2"));
+    let text = FLIGHTS
+        .replace("${env:TARGET_URL}", "postgres://u:${param:pw}@h")
+        .replace("params: {", "params: {pw: {type: text, default: hunter2}, ");
+    assert!(!format!("{:?}", bad(&text)).contains("hunter2"));
+}
+
+#[test]
+fn references_stand_only_where_secrets_do() {
+    assert_eq!(only("path: flights.db", "path: \"${env:X}\"").code, "spec::misplaced_secret");
+    assert_eq!(only("table: flights}", "table: \"${file:/x}\"}").code, "spec::misplaced_secret");
+    assert_eq!(only("table: flights}", "table: \"${flights}\"}").code, "spec::bad_reference");
+    assert_eq!(only("${env:TARGET_URL}", "${env:}").code, "spec::bad_reference");
+    assert_eq!(only("${env:TARGET_URL}", "${TARGET_URL}").code, "spec::bad_reference");
+    assert_eq!(only("${env:TARGET_URL}", "${env:TARGET_URL").code, "spec::bad_reference");
+    assert_eq!(only("name: flights\n", "name: \"${param:since}\"\n").code, "spec::bad_reference");
+}
+
+#[test]
+fn parameters_are_checked_against_their_types() {
+    let with = |params: &[(&str, &str)], text: &str| {
+        parse(text, &params.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect())
+    };
+    let code = |params: &[(&str, &str)], text: &str| {
+        let problems = with(params, text).expect_err("a problem");
+        assert_eq!(problems.len(), 1, "{}", report(&problems));
+        problems[0].code
+    };
+    let spec = with(&[("since", "2013-01-15")], FLIGHTS).expect("legal");
+    assert_eq!(backfill_of(&spec, "flights").start, Some(Bound("2013-01-15".to_owned())));
+    assert_eq!(code(&[("since", "soon")], FLIGHTS), "spec::bad_param");
+    assert_eq!(code(&[("sinse", "2013-01-15")], FLIGHTS), "spec::unknown_param");
+    assert_eq!(
+        code(&[("since", "2013-01-15")], &FLIGHTS.replace("\"${param:since}\"", "2013-01-01")),
+        "spec::unused_param"
+    );
+    assert_eq!(code(&[], &FLIGHTS.replace(", default: 2013-01-01", "")), "spec::missing_param");
+    assert_eq!(code(&[], &FLIGHTS.replace("${param:since}", "${param:until}")), "spec::unknown_param");
+    assert_eq!(code(&[], &FLIGHTS.replace("default: 2013-01-01", "default: 7")), "spec::bad_param");
+    // a whole number stays one, and fits where one belongs
+    let text = FLIGHTS.replace("params: {", "params: {n: {type: integer, default: 3}, ");
+    let spec = good(&text.replace("max_connections: 8", "max_connections: \"${param:n}\""));
+    let target = &spec.connections[&"target".parse().expect("a legal name")];
+    assert!(matches!(target, Connection::Postgres { max_connections: Some(3), .. }));
+    let spec = good(&text.replace("table: flights}", "table: \"flights_${param:n}\"}"));
+    assert_eq!(backfill_of(&spec, "flights").to.table.to_string(), "analytics.flights_3");
+}
+
+#[test]
+fn numbers_where_text_belongs_ask_for_quotes() {
+    let problem = only("path: flights.db", "path: 0052");
+    assert_eq!((problem.code, problem.hint.as_deref()), ("spec::quote_it", Some("quote it: \"0052\"")));
+    assert_eq!(only("key: [time_hour", "key: [7").code, "spec::quote_it");
+    assert_eq!(only("read_only: true", "read_only: yes").code, "spec::wrong_type");
+    let quoted = only("max_connections: 8", "max_connections: \"8\"");
+    assert_eq!(quoted.hint.as_deref(), Some("write the number without quotes"));
+}
+
+#[test]
+fn spec_digest_ignores_comments_and_order() {
+    let spec = good(FLIGHTS);
+    // GIVEN the same pipeline in another hand
+    let other = r#"
+steps:
+  flights:
+    write: {key: [time_hour, carrier, flight], mode: replace_partition, resident: fail}   # a comment
+    partition:
+      tz: america/new_york
+      grain: day
+      column: time_hour
+      by: calendar
+    to: {table: '"analytics".flights', connection: target}
+    from: {table: flights, connection: source}
+    strategy: {end: "2013-02-01", start: 2013-01-01, type: backfill}
+    retries: {max: 300s}
+connections:
+  target: {type: postgres, max_connections: 0x8, url: "${env:TARGET_URL}"}
+  source: {read_only: true, type: sqlite, path: flights.db}
+name: flights
+version: 1
+"#;
+    assert_eq!(good(other).digest(), spec.digest());
+    // THEN only what it means changes the digest
+    assert_ne!(good(&FLIGHTS.replace("grain: day", "grain: week")).digest(), spec.digest());
+    let canonical = String::from_utf8(spec.canonical_json()).expect("UTF-8");
+    assert!(
+        canonical.starts_with(r#"{"connections":{"source":{"path":"flights.db","read_only":true,"type":"sqlite"}"#)
+    );
+    insta::assert_snapshot!(canonical);
+}
+
+#[test]
+fn canonical_json_is_read_back_and_checked_again() {
+    for text in [FLIGHTS, FULL] {
+        let spec = good(text);
+        assert_eq!(from_canonical(&spec.canonical_json()), Ok(spec.clone()));
+        // and a file that says the same, with nothing left to defaults, is the same pipeline
+        assert_eq!(parse(&spec.to_document().to_string(), &none()), Ok(spec));
+    }
+    let code = |change: &dyn Fn(&mut Json)| {
+        let mut json: Json = serde_json::from_slice(&good(FLIGHTS).canonical_json()).expect("JSON");
+        change(&mut json);
+        from_canonical(json.to_string().as_bytes()).expect_err("refused")[0].code
+    };
+    assert_eq!(code(&|json| json["version"] = json!(2)), "spec::out_of_range");
+    assert_eq!(code(&|json| json["steps"]["flights"]["to"]["connection"] = json!("source")), "spec::not_canonical");
+    assert_eq!(
+        code(&|json| json["steps"]["flights"]["strategy"]["to"]["connection"] = json!("source")),
+        "spec::read_only"
+    );
+    assert_eq!(
+        code(&|json| json["steps"]["flights"]["strategy"]["from"]["casts"] = json!({"a": "b"})),
+        "spec::not_supported_yet"
+    );
+    assert_eq!(
+        code(&|json| json["connections"]["target"]["url"] = json!("postgres://u:p@h")),
+        "spec::literal_password"
+    );
+    assert_eq!(code(&|json| json["more"] = json!(1)), "spec::not_canonical");
+    assert_eq!(code(&|json| json["steps"] = json!({})), "spec::wrong_count");
+    assert_eq!(from_canonical(b"{").expect_err("refused")[0].code, "spec::not_canonical");
+    assert_eq!(from_canonical(b" {}").expect_err("refused")[0].code, "spec::not_canonical");
+}
+
+#[test]
+fn a_cycle_is_refused_with_its_path() {
+    let step = |on: &str| format!("{{strategy: {{type: noop, tasks: 1}}, depends_on: {on}}}");
+    let text = |a: &str, b: &str, c: &str| {
+        format!("version: 1\nname: x\nsteps:\n  a: {}\n  b: {}\n  c: {}\n", step(a), step(b), step(c))
+    };
+    let problems = bad(&text("[b]", "[{step: a, when: done}]", "[a]"));
+    assert_eq!(problems.len(), 1, "{}", report(&problems));
+    assert_eq!((problems[0].code, problems[0].line()), ("spec::cycle", 4));
+    assert_eq!(problems[0].message, "steps wait for each other: a → b → a");
+    assert_eq!(bad(&text("[a]", "[]", "[]"))[0].message, "steps wait for each other: a → a");
+    let unknown = bad(&text("[]", "[aa]", "[a, a]"));
+    assert_eq!(
+        unknown.iter().map(|problem| problem.code).collect::<Vec<_>>(),
+        ["spec::unknown_step", "spec::repeated"]
+    );
+    assert_eq!(unknown[0].hint.as_deref(), Some("did you mean `a`?"));
+    assert_eq!(good(&text("[c, b]", "[]", "[]")).digest(), good(&text("[b, c]", "[]", "[]")).digest());
+}
+
+#[test]
+fn steps_that_would_overwrite_each_other_are_refused() {
+    let code = |from: &str, to: &str| only(from, to).code;
+    // a second step on the same table, also through another connection to the same database, and under its full name
+    let other = FLIGHTS[FLIGHTS.find("    strategy").expect("there")..]
+        .replace("\"analytics.{source.table}\"", "analytics.flights");
+    let second = bad(&format!("{FLIGHTS}  more:\n{other}"));
+    assert_eq!(
+        (second.len(), second[0].code, second[0].path.as_str()),
+        (1, "spec::two_writers", "steps.more.to.table")
+    );
+    let text = FLIGHTS.replace("  target:", "  again: {type: postgres, url: \"${env:TARGET_URL}\"}\n  target:");
+    let second = bad(&format!("{text}  more:\n{}", other.replace("connection: target", "connection: again")));
+    assert_eq!(second[0].code, "spec::two_writers");
+    // reading and writing one table
+    let same = FLIGHTS
+        .replace("from: {connection: source, table: flights", "from: {connection: target, table: analytics.flights");
+    assert_eq!(bad(&same)[0].code, "spec::same_table");
+    assert_eq!(code("to: {connection: target", "to: {connection: source"), "spec::read_only");
+    let ours = bad(&FLIGHTS.replace("table: flights}", "table: _highwater_task}"));
+    assert_eq!(ours.iter().map(|problem| problem.code).collect::<Vec<_>>(), ["spec::reserved_table"; 2]);
+    assert_eq!(code("analytics.{source.table}", "highwater.{source.table}"), "spec::reserved_table");
+}
+
+#[test]
+fn what_contradicts_itself_is_refused() {
+    let code = |from: &str, to: &str| only(from, to).code;
+    assert_eq!(code("end: 2013-02-01", "end: 2013-01-01"), "spec::empty_range");
+    assert_eq!(code("end: 2013-02-01", "end: 42"), "spec::conflict");
+    assert_eq!(code("mode: replace_partition", "resident: replace, mode: append"), "spec::conflict");
+    assert_eq!(code("key: [time_hour, carrier", "key: [carrier, carrier"), "spec::repeated");
+    assert_eq!(code("table: flights}", "table: flights, columns: {carrier: {exclude: true}}}"), "spec::conflict");
+    assert_eq!(code("    write:", "    retries: {initial: 10m}\n    write:"), "spec::conflict");
+    assert_eq!(code("    write:", "    limits: {attempt: 0s}\n    write:"), "spec::out_of_range");
+    let append =
+        FLIGHTS.replace("mode: replace_partition", "mode: append").replace("end: 2013-02-01", "reprocess: all");
+    assert_eq!(bad(&append)[0].code, "spec::conflict");
+    assert_eq!(code("grain: day, ", ""), "spec::missing_key");
+    // a target's name that asks for a schema which the source's does not have
+    assert_eq!(code("analytics.{source.table}", "{source.schema}.x"), "spec::conflict");
+}
+
+#[test]
+fn every_word_of_the_schema_is_a_word_of_the_model() {
+    // GIVEN each word that the table calls legal; WHEN it replaces another; THEN the file is read or contradicts itself
+    for (from, words) in [
+        ("grain: day", vec!["grain: hour", "grain: week", "grain: month", "grain: year"]),
+        ("grain: day", vec!["grain: day, nulls: partition", "grain: day, nulls: ignore", "grain: day, nulls: fail"]),
+        ("end: 2013-02-01", vec!["reprocess: missing", "reprocess: all", "order: oldest", "order: newest"]),
+        ("mode: replace_partition", vec!["mode: append", "mode: replace_partition, resident: replace"]),
+        ("    write:", vec!["    depends_on: []\n    write:"]),
+    ] {
+        for word in words {
+            good(&FLIGHTS.replace(from, word));
+        }
+    }
+}
+
+#[test]
+fn the_schema_is_a_snapshot() {
+    insta::assert_snapshot!(serde_json::to_string_pretty(&json_schema()).expect("JSON"));
+}
