@@ -6,7 +6,7 @@ use crate::id::StepName;
 use crate::spec::{Dependency, Spec, When};
 
 /// An acyclic graph of steps.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Dag {
     order: Vec<StepName>,
     dependencies: BTreeMap<StepName, Vec<Dependency>>,

@@ -5,6 +5,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::task::TaskState;
+
 /// Tasks of a full segment.
 pub const SEGMENT_TASKS: u16 = 1024;
 /// The most bytes that a segment encodes to.
@@ -15,77 +17,6 @@ const FORMAT: u8 = 1;
 const HEADER_BYTES: usize = 3;
 /// What a result takes at the most: 6 bytes of rows, 4 of milliseconds, 2 of attempts, at 7 bits each.
 const RESULT_BITS: [u32; 3] = [42, 28, 14];
-
-/// The state of a task, as stored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum TaskState {
-    /// Waits for a worker.
-    Pending,
-    /// An attempt holds its lease.
-    Open,
-    /// Committed in the target.
-    Done,
-    /// Failed, and waits to be tried again.
-    RetryWait,
-    /// Failed for good.
-    Dead,
-    /// Nobody but a person can tell whether it took effect.
-    InDoubt,
-    /// Left out: earlier runs committed it.
-    Covered,
-    /// Split, or planned anew: others stand for it.
-    Superseded,
-}
-
-impl TaskState {
-    /// Every state, by its number.
-    pub const ALL: [Self; 8] = [
-        Self::Pending,
-        Self::Open,
-        Self::Done,
-        Self::RetryWait,
-        Self::Dead,
-        Self::InDoubt,
-        Self::Covered,
-        Self::Superseded,
-    ];
-
-    /// The number in the encoding.
-    #[must_use]
-    pub const fn number(self) -> u8 {
-        match self {
-            Self::Pending => 0,
-            Self::Open => 1,
-            Self::Done => 2,
-            Self::RetryWait => 3,
-            Self::Dead => 4,
-            Self::InDoubt => 5,
-            Self::Covered => 6,
-            Self::Superseded => 7,
-        }
-    }
-
-    /// The state of a number.
-    #[must_use]
-    pub fn from_number(number: u8) -> Option<Self> {
-        Self::ALL.get(usize::from(number)).copied()
-    }
-
-    /// The word for people.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Pending => "pending",
-            Self::Open => "open",
-            Self::Done => "done",
-            Self::RetryWait => "retry_wait",
-            Self::Dead => "dead",
-            Self::InDoubt => "in_doubt",
-            Self::Covered => "covered",
-            Self::Superseded => "superseded",
-        }
-    }
-}
 
 /// What a done task did. Kept up to 4.4 trillion rows, 74 hours and 16,383 attempts; more is kept as that.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -157,7 +88,7 @@ impl Segment {
     pub fn new(tasks: u16) -> Self {
         let tasks = tasks.clamp(1, SEGMENT_TASKS);
         let mut counts = [0; 8];
-        counts[usize::from(TaskState::Pending.number())] = tasks;
+        counts[usize::from(TaskState::Pending.code())] = tasks;
         Self { states: vec![TaskState::Pending; usize::from(tasks)], counts, results: BTreeMap::new() }
     }
 
@@ -198,8 +129,8 @@ impl Segment {
     pub fn set(&mut self, index: u16, state: TaskState) -> Option<TaskState> {
         let slot = self.states.get_mut(usize::from(index))?;
         let former = std::mem::replace(slot, state);
-        self.counts[usize::from(former.number())] -= 1;
-        self.counts[usize::from(state.number())] += 1;
+        self.counts[usize::from(former.code())] -= 1;
+        self.counts[usize::from(state.code())] += 1;
         match state {
             TaskState::Done => {
                 self.results.entry(index).or_default();
@@ -227,7 +158,7 @@ impl Segment {
     /// How many tasks are in a state.
     #[must_use]
     pub fn count(&self, state: TaskState) -> u16 {
-        self.counts[usize::from(state.number())]
+        self.counts[usize::from(state.code())]
     }
 
     /// The indices of the tasks in a state, ascending.
@@ -253,7 +184,7 @@ impl Segment {
         bytes.push(FORMAT);
         bytes.extend(self.len().to_be_bytes());
         for pair in self.states.chunks(2) {
-            bytes.push(pair.iter().rev().fold(0, |byte, state| byte << 4 | state.number()));
+            bytes.push(pair.iter().rev().fold(0, |byte, state| byte << 4 | state.code()));
         }
         for result in self.results.values() {
             for value in [result.rows, u64::from(result.millis), u64::from(result.attempts)] {
@@ -280,7 +211,7 @@ impl Segment {
             rest.split_at_checked(usize::from(tasks.div_ceil(2))).ok_or(SegmentError::Truncated)?;
         let mut segment = Self::new(tasks);
         for (index, number) in (0..).zip(packed.iter().flat_map(|byte| [byte & 0xf, byte >> 4])) {
-            let state = TaskState::from_number(number).ok_or(SegmentError::State { index, state: number })?;
+            let state = TaskState::from_code(number).ok_or(SegmentError::State { index, state: number })?;
             // The half byte behind an odd number of tasks belongs to none of them.
             if segment.set(index, state).is_none() && number != 0 {
                 return Err(SegmentError::State { index, state: number });
@@ -337,7 +268,7 @@ mod tests {
         prop::collection::vec(task, 1..=usize::from(SEGMENT_TASKS)).prop_map(|tasks| {
             let mut segment = Segment::new(u16::try_from(tasks.len()).expect("few tasks"));
             for (index, (state, (rows, millis, attempts), shift)) in (0..).zip(tasks) {
-                match TaskState::from_number(state).expect("a state") {
+                match TaskState::from_code(state).expect("a state") {
                     TaskState::Done => {
                         let narrow = |value: u32| value >> (shift / 2);
                         let result =

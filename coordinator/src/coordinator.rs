@@ -79,8 +79,7 @@ impl Coordinator {
         }
         let (requests, inbox) = mpsc::channel(INBOX_MAX);
         let (version, seen) = watch::channel(0);
-        let handle =
-            CoordinatorHandle { requests, version: seen, store: Arc::clone(&store), options: options.clone() };
+        let handle = CoordinatorHandle { requests, version: seen, store: Arc::clone(&store), options: options.clone() };
         let rng = StdRng::from_rng(&mut rand::rng());
         Ok((Self { store, options, clock: Clock::default(), rng, inbox, version }, handle))
     }
@@ -115,7 +114,9 @@ impl Coordinator {
                     }
                     match fallen {
                         Ok(()) => return Ok(()),
-                        Err(fallen @ (Fallen::Deposed | Fallen::Rewound { .. } | Fallen::Store(_) | Fallen::Unresolved)) => {
+                        Err(
+                            fallen @ (Fallen::Deposed | Fallen::Rewound { .. } | Fallen::Store(_) | Fallen::Unresolved),
+                        ) => {
                             tracing::warn!(error = &fallen as &dyn std::error::Error, "the term is over");
                         }
                     }

@@ -6,13 +6,25 @@
 pub mod convert;
 
 /// The generated messages and services of the wire.
-#[allow(missing_docs, clippy::all, clippy::allow_attributes_without_reason, reason = "generated")]
+#[allow(
+    missing_docs,
+    clippy::all,
+    clippy::allow_attributes_without_reason,
+    clippy::clone_on_ref_ptr,
+    reason = "generated"
+)]
 pub mod v1 {
     tonic::include_proto!("highwater.v1");
 }
 
 /// The generated messages of the store.
-#[allow(missing_docs, clippy::all, clippy::allow_attributes_without_reason, reason = "generated")]
+#[allow(
+    missing_docs,
+    clippy::all,
+    clippy::allow_attributes_without_reason,
+    clippy::clone_on_ref_ptr,
+    reason = "generated"
+)]
 pub mod storage {
     tonic::include_proto!("highwater.storage.v1");
 }

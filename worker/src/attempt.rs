@@ -6,9 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use highwater_common::assignment::{
-    Assignment, AttemptError, ErrorClass, Outcome, Settled, StepOrder, Work,
-};
+use highwater_common::assignment::{Assignment, AttemptError, ErrorClass, Outcome, Settled, StepOrder, Work};
 use highwater_common::commit::{Resume, resume};
 use highwater_common::facts::{ColumnFacts, Engine, StepFacts};
 use highwater_common::range::Slice;
@@ -146,7 +144,7 @@ async fn probe(context: &OrderContext) -> Result<Outcome, AttemptError> {
             partition_column: Some(column.clone()),
         })
         .await?;
-    let stream = highwater_common::plan::stream_id(&context.order.pipeline, &context.order.step, from, to);
+    let stream = highwater_common::plan::stream_id(&context.order.pipeline, &context.order.step, backfill);
     let target = context
         .target()?
         .probe(&TargetProbe {
@@ -218,11 +216,7 @@ fn spec_changed() -> AttemptError {
     AttemptError::new(ErrorClass::Permanent, "spec_changed", message)
 }
 
-async fn format(
-    context: &OrderContext,
-    target: &dyn Target,
-    settled: &Settled,
-) -> Result<RowFormat, AttemptError> {
+async fn format(context: &OrderContext, target: &dyn Target, settled: &Settled) -> Result<RowFormat, AttemptError> {
     let agreed = context.format.get_or_try_init(async || {
         let (_, to) = context.order.target.as_ref().ok_or_else(|| malformed("no target"))?;
         let own: Vec<ColumnFacts> = target.columns(&to.table).await?;

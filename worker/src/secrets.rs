@@ -57,7 +57,8 @@ mod tests {
 
     #[test]
     fn a_missing_variable_names_worker_and_reference() {
-        let error = resolve(&SecretText::new("postgres://u:${env:HIGHWATER_NOT_SET}@h/db"), "w-1").expect_err("not set");
+        let error =
+            resolve(&SecretText::new("postgres://u:${env:HIGHWATER_NOT_SET}@h/db"), "w-1").expect_err("not set");
         assert_eq!(error.code, "unset_variable");
         assert!(error.message.contains("HIGHWATER_NOT_SET") && error.message.contains("w-1"), "{}", error.message);
     }

@@ -231,7 +231,9 @@ impl Worker {
         let mut permit = Some(first);
         for assignment in assignments {
             // More tasks than slots were never asked for; without a slot a task waits for its heartbeat to miss it.
-            let Some(slot) = permit.take().or_else(|| Arc::clone(&session.slots).try_acquire_owned().ok()) else { break };
+            let Some(slot) = permit.take().or_else(|| Arc::clone(&session.slots).try_acquire_owned().ok()) else {
+                break;
+            };
             let order = self.orders.get(&assignment.order).cloned();
             let attempt = RunAttempt {
                 api: Arc::clone(&self.api),

@@ -159,7 +159,8 @@ impl Generator {
     }
 
     /// How many partitions are ranges.
-    pub(crate) fn ranges(&self) -> u64 {
+    #[must_use]
+    pub fn ranges(&self) -> u64 {
         match &self.rule {
             Rule::Calendar(calendar) => calendar.len(),
             Rule::Integer(integer) => integer.len(),
@@ -167,10 +168,20 @@ impl Generator {
     }
 
     /// Range `no` in ascending order, whatever the order asked for; for `no < ranges()`.
-    pub(crate) fn range(&self, no: u64) -> CursorRange {
+    #[must_use]
+    pub fn range(&self, no: u64) -> CursorRange {
         match &self.rule {
             Rule::Calendar(calendar) => calendar.range(no),
             Rule::Integer(integer) => integer.range(no),
+        }
+    }
+
+    /// The ordinal of range `no`.
+    #[must_use]
+    pub fn ordinal_of(&self, no: u64) -> u64 {
+        match self.order {
+            Order::Oldest => no,
+            Order::Newest => self.ranges().saturating_sub(no + 1),
         }
     }
 

@@ -239,6 +239,18 @@ pub enum Grain {
 }
 
 impl Grain {
+    /// The word for it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Hour => "hour",
+            Self::Day => "day",
+            Self::Week => "week",
+            Self::Month => "month",
+            Self::Year => "year",
+        }
+    }
+
     /// The smallest kind of cursor this grain can cut: days cannot be cut into hours.
     #[must_use]
     pub const fn fits(self, kind: CursorKind) -> bool {

@@ -48,7 +48,10 @@ pub fn advance(cluster: &Cluster) -> Option<Advance> {
 
 fn of_run(cluster: &Cluster, run: &Run) -> Option<Advance> {
     let event = |event, reason: String| Some(Advance::Run { run: run.id, event, reason });
-    if run.record.wish == RunWish::Cancel && !run.record.status.has_ended() && run.record.status != RunStatus::Cancelling {
+    if run.record.wish == RunWish::Cancel
+        && !run.record.status.has_ended()
+        && run.record.status != RunStatus::Cancelling
+    {
         return event(RunEvent::CancelWanted, run.record.reason.clone());
     }
     match run.record.status {
@@ -56,13 +59,13 @@ fn of_run(cluster: &Cluster, run: &Run) -> Option<Advance> {
         RunStatus::Planned if run.record.wish == RunWish::Run && !cluster.is_held_back(run) => {
             event(RunEvent::Started, String::new())
         }
-        RunStatus::Running => run.dag.order().iter().find_map(|name| of_step(run, name)).or_else(|| of_ended_steps(run)),
+        RunStatus::Running => {
+            run.dag.order().iter().find_map(|name| of_step(run, name)).or_else(|| of_ended_steps(run))
+        }
         RunStatus::Cancelling if is_fenced(run) => event(RunEvent::Fenced, run.record.reason.clone()),
-        RunStatus::Planned
-        | RunStatus::Cancelling
-        | RunStatus::Success
-        | RunStatus::Failed
-        | RunStatus::Cancelled => None,
+        RunStatus::Planned | RunStatus::Cancelling | RunStatus::Success | RunStatus::Failed | RunStatus::Cancelled => {
+            None
+        }
     }
 }
 
@@ -115,7 +118,9 @@ fn of_step(run: &Run, name: &StepName) -> Option<Advance> {
                         return to(StepStatus::Skipped, format!("{} {status}", edge.step));
                     }
                     // The first ancestor that failed is named all the way down.
-                    (StepStatus::Skipped, When::Success) => return to(StepStatus::Skipped, other.record.reason.clone()),
+                    (StepStatus::Skipped, When::Success) => {
+                        return to(StepStatus::Skipped, other.record.reason.clone());
+                    }
                 }
             }
             if may_start { to(StepStatus::Running, String::new()) } else { None }
@@ -145,9 +150,12 @@ fn of_running_step(
     match counts.dead + counts.in_doubt {
         failed if failed <= u64::from(tolerated) => to(StepStatus::Success, String::new()),
         failed => {
-            let first = step.work.dead.values().next().map_or(String::new(), |dead| {
-                format!(": {}: {}", dead.record.work, dead.record.error.message)
-            });
+            let first = step
+                .work
+                .dead
+                .values()
+                .next()
+                .map_or(String::new(), |dead| format!(": {}: {}", dead.record.work, dead.record.error.message));
             let of = counts.planned();
             to(StepStatus::Failed, format!("{failed} of {of} tasks dead{first}"))
         }

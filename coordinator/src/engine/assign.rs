@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use highwater_common::id::{ConnectionName, RunId, SessionId, StepName};
 use highwater_common::record::TaskAddress;
-use highwater_common::spec::{Connection, ConnectionSide, Strategy};
+use highwater_common::spec::{Connection, Strategy};
 use highwater_common::status::{RunStatus, StepStatus};
 use highwater_common::task::TaskState;
 
@@ -145,8 +145,11 @@ impl<'a> StepQueue<'a> {
             }
             RunStatus::Running if step.record.status == StepStatus::Running => {
                 let is_prepared = matches!(step.work.state(PREPARE_ORDINAL), TaskState::Done | TaskState::Covered);
-                let due =
-                    if is_prepared { partitions(&step.work, now_millis) } else { single(&step.work, PREPARE_ORDINAL, now_millis) };
+                let due = if is_prepared {
+                    partitions(&step.work, now_millis)
+                } else {
+                    single(&step.work, PREPARE_ORDINAL, now_millis)
+                };
                 (run.record.generation, due)
             }
             RunStatus::Planning
@@ -200,7 +203,7 @@ fn uses(strategy: &Strategy) -> Vec<&ConnectionName> {
     match strategy {
         Strategy::Noop { .. } => Vec::new(),
         Strategy::Backfill(backfill) => {
-            vec![backfill.connection(ConnectionSide::Source), backfill.connection(ConnectionSide::Target)]
+            vec![&backfill.from.connection, &backfill.to.connection]
         }
     }
 }
@@ -253,14 +256,16 @@ pub fn waits(cluster: &Cluster, run: &Run, name: &StepName, now_millis: i64) -> 
     }
     if step.work.counts.retry_wait + step.wide.counts.retry_wait > 0 {
         let soonest = step.work.retries.values().chain(step.wide.retries.values());
-        let wait = soonest.map(|retry| retry.record.not_before_millis.saturating_sub(now_millis)).min().unwrap_or(0).max(0);
+        let wait =
+            soonest.map(|retry| retry.record.not_before_millis.saturating_sub(now_millis)).min().unwrap_or(0).max(0);
         let count = step.work.counts.retry_wait + step.wide.counts.retry_wait;
         reasons.push(format!("{count} after a failed attempt: the next one in {:.1} s", wait_seconds(wait)));
     }
     if step.counts().pending > 0 && step.record.status == StepStatus::Running {
-        reasons.extend(limits_met(cluster, run, step.work.counts.open, known).map(|limit| {
-            format!("{} tasks: {limit}", step.counts().pending)
-        }));
+        reasons.extend(
+            limits_met(cluster, run, step.work.counts.open, known)
+                .map(|limit| format!("{} tasks: {limit}", step.counts().pending)),
+        );
     }
     reasons
 }
@@ -270,12 +275,7 @@ fn wait_seconds(millis: i64) -> f64 {
     millis as f64 / 1000.0
 }
 
-fn limits_met(
-    cluster: &Cluster,
-    run: &Run,
-    open: u64,
-    known: &highwater_common::spec::Step,
-) -> Option<String> {
+fn limits_met(cluster: &Cluster, run: &Run, open: u64, known: &highwater_common::spec::Step) -> Option<String> {
     if cluster.sessions.is_empty() {
         return Some("no worker is connected".to_owned());
     }

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use highwater_common::assignment::AttemptError;
 use highwater_common::id::{StepName, TaskId};
+use highwater_common::plan::StepPlan;
 use highwater_common::record::TaskAddress;
-use highwater_common::spec::Strategy;
+use highwater_common::spec::{PartitionBy, Strategy};
 use highwater_common::task::TaskState;
 use highwater_common::view::{
     ClusterDocument, FailedTaskDocument, PlanDocument, PlannedStepDocument, RunDocument, StepDocument, TaskCounts,
@@ -21,7 +22,7 @@ const DEAD_MAX: usize = 20;
 /// Waiting tasks that a document lists at the most.
 const RETRYING_MAX: usize = 5;
 /// Partitions that a plan shows at the most.
-const FIRST_MAX: u64 = 3;
+const FIRST_MAX: usize = 3;
 
 /// A run as it stands.
 #[must_use]
@@ -111,13 +112,32 @@ fn strategy_of(run: &Run, name: &StepName) -> &'static str {
     }
 }
 
-/// The end of the committed prefix of a step's partitions, oldest first. Shown only, never decided upon.
+/// How far the committed partitions of a step reach, from its first. Shown only, never decided upon.
 fn watermark(run: &Run, name: &StepName, step: &Step) -> Option<String> {
-    let plan = run.plan.as_ref()?.steps.get(name)?;
-    plan.watermark(|partition| {
-        matches!(step.work.state(partition + 1), TaskState::Done | TaskState::Covered)
-    })
-    .map(|cursor| cursor.to_string())
+    let StepPlan::Load(load) = run.plan.as_ref()?.steps.get(name)? else { return None };
+    let generator = load.generator();
+    let is_committed = |ordinal: u64| matches!(step.work.state(ordinal + 1), TaskState::Done | TaskState::Covered);
+    let ranges = generator.ranges();
+    // Ordinals follow the declared order; ranges follow the cursor.
+    let committed = (0..ranges).take_while(|no| is_committed(generator.ordinal_of(*no))).count();
+    let last = u64::try_from(committed).ok()?.checked_sub(1)?;
+    Some(generator.range(last).end().map_or_else(|| "everything".to_owned(), |cursor| cursor.to_string()))
+}
+
+/// How a step is cut, in words.
+fn summary(run: &Run, name: &StepName, plan: &StepPlan) -> String {
+    let (StepPlan::Load(load), Some(Strategy::Backfill(backfill))) =
+        (plan, run.spec.steps.get(name).map(|step| &step.strategy))
+    else {
+        return "holds slots, moves nothing".to_owned();
+    };
+    let column = &backfill.partition.column;
+    let whole = load.generator().whole();
+    match &backfill.partition.by {
+        PartitionBy::Calendar { grain, tz } => format!("by {} of {column}, {tz}, {whole}", grain.as_str()),
+        PartitionBy::Integer { width: Some(width), .. } => format!("by {width} of {column}, {whole}"),
+        PartitionBy::Integer { width: None, max_rows } => format!("by about {max_rows} rows of {column}, {whole}"),
+    }
 }
 
 /// A run's plan; `None` before there is one.
@@ -127,25 +147,20 @@ pub fn plan_document(run: &Run, short: String) -> Option<PlanDocument> {
     let mut steps = Vec::new();
     for name in run.dag.order() {
         let Some(planned) = plan.steps.get(name) else { continue };
-        let first = (0..planned.len())
-            .filter(|partition| !planned.skips(*partition))
-            .take(usize::try_from(FIRST_MAX).unwrap_or(3))
-            .filter_map(|partition| {
-                let address =
-                    TaskAddress { step: name.clone(), generation: run.record.generation, ordinal: partition + 1 };
-                run.work(&address).map(|work| work.to_string())
-            });
+        let first = (0..planned.partitions()).filter_map(|ordinal| planned.work(ordinal)).take(FIRST_MAX);
+        let facts = run.facts.get(name);
         steps.push(PlannedStepDocument {
             step: name.clone(),
             strategy: strategy_of(run, name).to_owned(),
             tasks: planned.tasks_planned(),
-            covered: planned.len() - planned.tasks_planned(),
-            rows: planned.rows,
-            rows_exact: planned.rows_exact,
-            summary: planned.summary.clone(),
-            first: first.collect(),
-            warnings: planned.warnings.clone(),
-            notes: planned.notes.clone(),
+            covered: planned.partitions() - planned.tasks_planned(),
+            rows: planned.estimated_rows(),
+            rows_exact: facts
+                .is_some_and(|facts| facts.source.rows_exact && planned.estimated_rows() == facts.source.rows),
+            summary: summary(run, name, planned),
+            first: first.map(|work| work.to_string()).collect(),
+            warnings: planned.warnings().to_vec(),
+            notes: planned.not_loaded().to_vec(),
         });
     }
     Some(PlanDocument {
@@ -173,9 +188,11 @@ pub fn cluster_document(
     store_bytes: u64,
 ) -> ClusterDocument {
     let busy = |session: &highwater_common::id::SessionId| {
-        let leases = cluster.runs.values().flat_map(|run| run.steps.values()).flat_map(|step| {
-            step.wide.leases.values().chain(step.work.leases.values())
-        });
+        let leases = cluster
+            .runs
+            .values()
+            .flat_map(|run| run.steps.values())
+            .flat_map(|step| step.wide.leases.values().chain(step.work.leases.values()));
         leases.filter(|held| held.record.session == *session).count()
     };
     let workers = cluster.sessions.iter().map(|(id, session)| WorkerDocument {

@@ -11,8 +11,8 @@ mod step;
 mod view;
 
 pub use advance::{Advance, advance};
-pub use assign::{Grant, Seat, assign, waits};
+pub use assign::{Seat, assign};
 pub use change::{Change, ChangeKind};
 pub use document::{cluster_document, plan_document, run_document};
-pub use step::{FENCE_ORDINAL, Held, PREPARE_ORDINAL, PROBE_ORDINAL, Step, Track, index_of};
+pub use step::{FENCE_ORDINAL, Held, Step, Track};
 pub use view::{Cluster, Run, Session};

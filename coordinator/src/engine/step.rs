@@ -118,13 +118,13 @@ impl Track {
     #[must_use]
     pub fn planned(plan: std::sync::Arc<StepPlan>, strategy: &Strategy) -> Self {
         let mut counts = TaskCounts { pending: plan.tasks_planned(), ..TaskCounts::default() };
-        counts.covered = plan.len() - counts.pending;
+        counts.covered = plan.partitions() - counts.pending;
         let prepares = match strategy {
             Strategy::Backfill(_) => TaskState::Pending,
             Strategy::Noop { .. } => TaskState::Covered,
         };
         *counts.of_mut(prepares) += 1;
-        let mut track = Self { len: plan.len() + 1, counts, covered: Covered::Plan(plan), ..Self::default() };
+        let mut track = Self { len: plan.partitions() + 1, counts, covered: Covered::Plan(plan), ..Self::default() };
         if prepares == TaskState::Covered {
             track.next = 1;
         }
@@ -133,20 +133,16 @@ impl Track {
 
     /// Takes a stored segment in place of the first states; called while loading.
     pub fn load(&mut self, number: u64, segment: Segment, bytes: Vec<u8>) {
-        let first = number * SEGMENT_TASKS;
-        let end = (first + SEGMENT_TASKS).min(self.len);
-        for ordinal in first..end {
-            let index = usize::try_from(ordinal - first).unwrap_or(usize::MAX);
-            let (was, is) = (self.first_state(ordinal), segment.get(index));
+        for index in 0..segment.len() {
+            let ordinal = Segment::ordinal(number, index);
+            let (was, is) = (self.first_state(ordinal), segment.get(index).unwrap_or(TaskState::Pending));
             if was != is {
                 let from = self.counts.of_mut(was);
                 *from = from.saturating_sub(1);
                 *self.counts.of_mut(is) += 1;
             }
-            if let Some(result) = segment.result(index) {
-                self.rows += result.rows;
-            }
         }
+        self.rows += segment.totals().0;
         self.segments.insert(number, (segment, Some(bytes)));
         self.next = 0;
     }
@@ -154,27 +150,24 @@ impl Track {
     /// Where a task stands.
     #[must_use]
     pub fn state(&self, ordinal: u64) -> TaskState {
-        match self.segments.get(&(ordinal / SEGMENT_TASKS)) {
-            Some((segment, _)) => segment.get(index_of(ordinal)),
-            None => self.first_state(ordinal),
-        }
+        let (number, index) = Segment::place(ordinal);
+        let stored = self.segments.get(&number).and_then(|(segment, _)| segment.get(index));
+        stored.unwrap_or_else(|| self.first_state(ordinal))
     }
 
     /// The segment that holds a task, and the bytes the store has for it.
     #[must_use]
     pub fn segment_of(&self, ordinal: u64) -> (Segment, Option<Vec<u8>>) {
-        let number = ordinal / SEGMENT_TASKS;
-        match self.segments.get(&number) {
-            Some((segment, stored)) => (segment.clone(), stored.clone()),
-            None => {
-                let mut segment = Segment::new();
-                let first = number * SEGMENT_TASKS;
-                for ordinal in first..(first + SEGMENT_TASKS).min(self.len) {
-                    segment.set(index_of(ordinal), self.first_state(ordinal));
-                }
-                (segment, None)
-            }
+        let (number, _) = Segment::place(ordinal);
+        if let Some((segment, stored)) = self.segments.get(&number) {
+            return (segment.clone(), stored.clone());
         }
+        let behind = self.len.saturating_sub(Segment::ordinal(number, 0));
+        let mut segment = Segment::new(u16::try_from(behind).unwrap_or(SEGMENT_TASKS));
+        for index in 0..segment.len() {
+            segment.set(index, self.first_state(Segment::ordinal(number, index)));
+        }
+        (segment, None)
     }
 
     /// Puts back a segment that the store now holds, after `moves` of single tasks within it.
@@ -224,26 +217,14 @@ impl Track {
         self.counts.pending == 0 && self.counts.open == 0 && self.counts.retry_wait == 0
     }
 
-    /// What the task at `ordinal` ended with, when it is done.
-    #[must_use]
-    pub fn result(&self, ordinal: u64) -> Option<TaskResult> {
-        self.segments.get(&(ordinal / SEGMENT_TASKS)).and_then(|(segment, _)| segment.result(index_of(ordinal)))
-    }
-
     fn first_state(&self, ordinal: u64) -> TaskState {
         match &self.covered {
             Covered::Nothing => TaskState::Pending,
             Covered::Plan(plan) => match ordinal.checked_sub(1) {
                 Some(partition) if plan.skips(partition) => TaskState::Covered,
-                None if plan.settled.is_none() => TaskState::Covered,
+                None if plan.settled().is_none() => TaskState::Covered,
                 Some(_) | None => TaskState::Pending,
             },
         }
     }
-}
-
-/// Where a task stands in its segment.
-#[must_use]
-pub fn index_of(ordinal: u64) -> usize {
-    usize::try_from(ordinal % SEGMENT_TASKS).unwrap_or(usize::MAX)
 }

@@ -10,7 +10,7 @@ use highwater_common::facts::StepFacts;
 use highwater_common::id::{ClusterId, DocumentDigest, RunId, SessionId, StepName, TaskId, WorkerId};
 use highwater_common::plan::Plan;
 use highwater_common::record::{RunRecord, RunWish, TaskAddress, WorkerRecord};
-use highwater_common::spec::{ConnectionSide, Spec, Strategy};
+use highwater_common::spec::{Spec, Strategy};
 use highwater_common::status::RunStatus;
 
 use super::step::{FENCE_ORDINAL, PREPARE_ORDINAL, PROBE_ORDINAL, Step};
@@ -84,14 +84,7 @@ impl Run {
         if address.ordinal == PREPARE_ORDINAL {
             return Some(Work::Prepare);
         }
-        let partition = address.ordinal - 1;
-        match &self.spec.steps.get(&address.step)?.strategy {
-            Strategy::Noop { .. } => Some(Work::Noop(partition)),
-            Strategy::Backfill(_) => {
-                let plan = self.plan.as_ref()?.steps.get(&address.step)?;
-                (partition < plan.len()).then(|| Work::Partition(plan.slice(partition)))
-            }
-        }
+        self.plan.as_ref()?.steps.get(&address.step)?.work(address.ordinal - 1)
     }
 
     /// The id of the task at `address`.
@@ -108,17 +101,17 @@ impl Run {
         let sides = match &known.strategy {
             Strategy::Noop { .. } => None,
             Strategy::Backfill(backfill) => {
-                let connection = |side: ConnectionSide| self.spec.connections.get(backfill.connection(side)).cloned();
+                let connection = |name| self.spec.connections.get(name).cloned();
                 Some((
-                    (connection(ConnectionSide::Source)?, backfill.from.clone()),
-                    (connection(ConnectionSide::Target)?, backfill.to.clone()),
+                    (connection(&backfill.from.connection)?, backfill.from.clone()),
+                    (connection(&backfill.to.connection)?, backfill.to.clone()),
                 ))
             }
         };
         let (source, target) = sides.map_or((None, None), |(source, target)| (Some(source), Some(target)));
         let settled = match generation {
             0 => None,
-            _ => self.plan.as_ref().and_then(|plan| plan.steps.get(step)).and_then(|plan| plan.settled.clone()),
+            _ => self.plan.as_ref().and_then(|plan| plan.steps.get(step)).and_then(|plan| plan.settled().cloned()),
         };
         Some(StepOrder {
             cluster,

@@ -10,7 +10,7 @@ use highwater_common::id::{AttemptNo, ClusterId, SessionId, TaskId, WorkerId};
 use highwater_common::record::{
     CrashHistory, DeadRecord, LeaseRecord, RECORD_BYTES_MAX, RetryRecord, RunWish, TaskAddress, WorkerRecord,
 };
-use highwater_common::retry::{History, RetryDecision, decide};
+use highwater_common::retry::{QUARANTINE_CODE, RetryDecision, RetryHistory, decide};
 use highwater_common::segment::TaskResult;
 use highwater_common::spec::RetryPolicy;
 use highwater_common::task::TaskState;
@@ -80,7 +80,8 @@ impl Leader {
         known.heard = now;
         known.deadline = now + self.sessions.ttl;
         known.draining = draining;
-        let end = attempts.iter().filter(|(task, nonce)| !self.may_go_on(&session, task, *nonce)).map(|(_, nonce)| *nonce);
+        let end =
+            attempts.iter().filter(|(task, nonce)| !self.may_go_on(&session, task, *nonce)).map(|(_, nonce)| *nonce);
         let end = end.collect();
         self.release_unheard(session, attempts, now).await?;
         Ok(Ok(end))
@@ -183,6 +184,7 @@ impl Leader {
 
     fn completed(&mut self, task: &TaskId, receipt: Receipt, millis: u64, extra: Vec<Op>) -> Option<Planned> {
         let (lease, run) = self.lease(task)?;
+        let millis = u32::try_from(millis).unwrap_or(u32::MAX);
         let result = TaskResult { rows: receipt.rows, millis, attempts: lease.attempt.get() };
         let change =
             Change { run: run.id, task: *task, address: lease.address.clone(), kind: ChangeKind::Complete(result) };
@@ -206,9 +208,10 @@ impl Leader {
         let Some((lease, run)) = self.lease(task) else { return Ok(Vec::new()) };
         let (run, step) = (run.id, lease.address.step.clone());
         let parts = document_to_parts(json, RECORD_BYTES_MAX - 64);
-        let ops = parts.into_iter().zip(0..).map(|(bytes, part)| {
-            Op::Put(RecordKey::Facts { run, step: step.clone(), part }.render(), bytes)
-        });
+        let ops = parts
+            .into_iter()
+            .zip(0..)
+            .map(|(bytes, part)| Op::Put(RecordKey::Facts { run, step: step.clone(), part }.render(), bytes));
         let ops = ops.collect();
         if let Some(run) = self.cluster.runs.get_mut(&run) {
             run.facts.insert(step, Arc::new(facts));
@@ -221,7 +224,8 @@ impl Leader {
             return Vec::new();
         }
         let Some(open) = self.open.get(task).cloned() else { return Vec::new() };
-        let Some(step) = self.cluster.runs.get_mut(&open.run).and_then(|run| run.steps.get_mut(&open.address.step)) else {
+        let Some(step) = self.cluster.runs.get_mut(&open.run).and_then(|run| run.steps.get_mut(&open.address.step))
+        else {
             return Vec::new();
         };
         step.record.warnings.extend(warnings.into_iter().take(8));
@@ -261,7 +265,7 @@ impl Leader {
         let known = run.spec.steps.get(&lease.address.step)?;
         let must_not_die = lease.address.generation == 0 && lease.address.ordinal == FENCE_ORDINAL;
         let attempts = lease.attempt.get();
-        let past = History {
+        let past = RetryHistory {
             attempts,
             crashes: history.crashes,
             crashed_workers: u32::try_from(history.workers.len()).unwrap_or(u32::MAX),
@@ -272,14 +276,18 @@ impl Leader {
             false => (error.class, known.retries.clone()),
         };
         let address = lease.address.clone();
+        let work = run.work(&address)?.to_string();
         let kind = match decide(class, &past, &policy, jitter) {
             RetryDecision::Retry { after } => {
                 let wait = i64::try_from(after.as_millis()).unwrap_or(i64::MAX);
                 let not_before_millis = now.saturating_add(wait);
                 ChangeKind::Delay(RetryRecord { address: address.clone(), attempts, history, not_before_millis, error })
             }
-            RetryDecision::Dead | RetryDecision::Quarantine => {
-                let work = run.work(&address)?.to_string();
+            RetryDecision::Dead => ChangeKind::Die(DeadRecord { address: address.clone(), attempts, work, error }),
+            RetryDecision::Quarantine => {
+                let message =
+                    format!("{} attempts were lost with their workers; the last: {}", past.crashes, error.message);
+                let error = AttemptError::new(ErrorClass::Crash, QUARANTINE_CODE, message);
                 ChangeKind::Die(DeadRecord { address: address.clone(), attempts, work, error })
             }
         };
@@ -289,13 +297,8 @@ impl Leader {
     /// Ends the sessions that were not heard of in time.
     pub(super) async fn expire(&mut self) -> Result<(), Fallen> {
         let now = self.clock.monotonic();
-        let ended: Vec<SessionId> = self
-            .cluster
-            .sessions
-            .iter()
-            .filter(|(_, session)| session.deadline <= now)
-            .map(|(id, _)| *id)
-            .collect();
+        let ended: Vec<SessionId> =
+            self.cluster.sessions.iter().filter(|(_, session)| session.deadline <= now).map(|(id, _)| *id).collect();
         for id in ended {
             self.end_session(&id).await?;
         }

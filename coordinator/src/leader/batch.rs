@@ -1,15 +1,15 @@
 //! Group commit: many tasks' changes as one store transaction, within its limits.
 //! Never talks to the store itself: it builds the transaction, and brings its effects into the view once it is applied.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use highwater_common::id::{RunId, StepName, TaskId};
+use highwater_common::id::{RunId, StepName};
 use highwater_common::record::TaskAddress;
-use highwater_common::segment::{SEGMENT_TASKS, Segment, TaskResult};
+use highwater_common::segment::{Segment, TaskResult};
 use highwater_common::task::{IllegalTransition, TaskState};
 use highwater_proto::convert::records::Stored;
 
-use crate::engine::{Change, ChangeKind, Cluster, Held, Track, index_of};
+use crate::engine::{Change, ChangeKind, Cluster, Held, Track};
 use crate::store::keys::RecordKey;
 use crate::store::{Expect, Key, Op, StoreTxn, TXN_BYTES_MAX, TXN_OPERATIONS_MAX, Value};
 
@@ -47,15 +47,11 @@ pub(super) struct Batch {
     tasks: usize,
     segments: BTreeMap<SegmentPlace, (Segment, Option<Value>, Vec<Move>)>,
     changes: Vec<(Change, Vec<u8>)>,
+    /// Runs whose records the transaction compares: what is handed out must still be wanted.
+    wanted: BTreeSet<RunId>,
 }
 
 impl Batch {
-    /// A batch that also demands `expects` and does `ops`.
-    pub(super) fn with(expects: Vec<Expect>, ops: Vec<Op>) -> Self {
-        let bytes = expects.iter().map(expect_bytes).sum::<usize>() + ops.iter().map(op_bytes).sum::<usize>();
-        Self { expects, ops, bytes, ..Self::default() }
-    }
-
     /// True when no task changes.
     pub(super) const fn is_empty(&self) -> bool {
         self.tasks == 0
@@ -65,14 +61,19 @@ impl Batch {
     pub(super) fn push(&mut self, cluster: &Cluster, change: &Change, extra: &[Op]) -> Pushed {
         let Some(track) = track_of(cluster, &change.run, &change.address) else { return Pushed::Unknown };
         let place = place_of(&change.run, &change.address);
-        let index = index_of(change.address.ordinal);
+        let (_, index) = Segment::place(change.address.ordinal);
         let known = self.segments.get(&place);
-        let from = known.map_or_else(|| track.state(change.address.ordinal), |(segment, _, _)| segment.get(index));
+        let from =
+            known.and_then(|(segment, _, _)| segment.get(index)).unwrap_or_else(|| track.state(change.address.ordinal));
         let to = match walk(from, &change.kind) {
             Ok(to) => to,
             Err(illegal) => return Pushed::Stale(illegal),
         };
-        let Some((expects, mut ops, record)) = records(change, track, from) else { return Pushed::Unknown };
+        let Some((mut expects, mut ops, record)) = records(change, track, from) else { return Pushed::Unknown };
+        let is_first = matches!(change.kind, ChangeKind::Assign(_)) && !self.wanted.contains(&change.run);
+        if let Some(run) = cluster.runs.get(&change.run).filter(|_| is_first) {
+            expects.push(Expect::Bytes(RecordKey::Run(change.run).render(), run.stored.clone()));
+        }
         ops.extend_from_slice(extra);
         let bytes = expects.iter().map(expect_bytes).sum::<usize>() + ops.iter().map(op_bytes).sum::<usize>();
         let segments = self.segments.len() + usize::from(known.is_none());
@@ -96,11 +97,14 @@ impl Batch {
             | ChangeKind::Release
             | ChangeKind::Revive => None,
         };
-        match result {
-            Some(result) => segment.complete(index, result),
+        let _former = match result {
+            Some(result) => segment.set_done(index, result),
             None => segment.set(index, to),
-        }
+        };
         moves.push((change.address.ordinal, from, to, result));
+        if is_first {
+            self.wanted.insert(change.run);
+        }
         self.expects.extend(expects);
         self.ops.extend(ops);
         self.bytes += bytes;
@@ -171,7 +175,7 @@ fn track_of<'a>(cluster: &'a Cluster, run: &RunId, address: &TaskAddress) -> Opt
 }
 
 fn place_of(run: &RunId, address: &TaskAddress) -> SegmentPlace {
-    (*run, address.generation, address.step.clone(), address.ordinal / SEGMENT_TASKS)
+    (*run, address.generation, address.step.clone(), Segment::place(address.ordinal).0)
 }
 
 fn segment_key((run, generation, step, number): &SegmentPlace) -> Key {

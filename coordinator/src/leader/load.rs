@@ -7,7 +7,9 @@ use std::time::Duration;
 use highwater_common::facts::StepFacts;
 use highwater_common::id::{ClusterId, DocumentDigest, PipelineName, RunId, StepName, WorkerId};
 use highwater_common::plan::{Plan, StepPlan};
-use highwater_common::record::{DeadRecord, FormatRecord, LeaseRecord, RetryRecord, RunRecord, StepRecord, WorkerRecord};
+use highwater_common::record::{
+    DeadRecord, FormatRecord, LeaseRecord, RetryRecord, RunRecord, StepRecord, WorkerRecord,
+};
 use highwater_common::segment::Segment;
 use highwater_common::spec::{self, Spec};
 use highwater_proto::convert::FieldError;
@@ -148,7 +150,7 @@ impl Shelf {
         let of_spec = (record.pipeline.clone(), record.spec_digest);
         let canonical = self.specs.get(&of_spec).map(Vec::as_slice).unwrap_or_default();
         let spec: Spec = spec::from_canonical(canonical)
-            .map_err(|problem| damaged(format!("pipeline/{}/{}", of_spec.0, of_spec.1), problem.to_string()))?;
+            .map_err(|problems| damaged(format!("pipeline/{}/{}", of_spec.0, of_spec.1), listed(&problems)))?;
         let generation = record.generation;
         let mut run = new_run(id, record, stored, Arc::new(spec));
         let names: Vec<StepName> = run.steps.keys().cloned().collect();
@@ -173,7 +175,8 @@ impl Shelf {
         }
         if generation > 0 {
             let (digest, time) = (run.record.spec_digest, run.record.reference_time_micros);
-            set_plan(&mut run, Arc::new(Plan::restored(digest, time, plans)));
+            let plan = Plan { spec_digest: digest, reference_time_micros: time, steps: plans };
+            set_plan(&mut run, Arc::new(plan));
         }
         Ok(run)
     }
@@ -203,6 +206,11 @@ impl Shelf {
             }
         }
     }
+}
+
+/// Problems, one after the other.
+pub(crate) fn listed(problems: &[spec::Problem]) -> String {
+    problems.iter().map(|problem| problem.message.clone()).collect::<Vec<_>>().join("; ")
 }
 
 fn step_of<'a>(cluster: &'a mut Cluster, run: &RunId, step: &StepName) -> Option<&'a mut crate::engine::Step> {

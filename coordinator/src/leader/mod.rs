@@ -21,7 +21,8 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 pub use commit::Fallen;
-pub(crate) use load::{LoadError, load};
+pub use load::LoadError;
+pub(crate) use load::{listed, load};
 pub(crate) use request::{Handed, Request, Submission};
 
 use crate::clock::Clock;

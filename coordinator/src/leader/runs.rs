@@ -24,7 +24,10 @@ const PLAN_KEPT_MICROS: i64 = 3_600_000_000;
 
 impl Leader {
     /// Begins a run, or attaches to the unfinished one of the same spec.
-    pub(super) async fn submit(&mut self, submission: Submission) -> Result<Result<(RunId, bool), ServiceError>, Fallen> {
+    pub(super) async fn submit(
+        &mut self,
+        submission: Submission,
+    ) -> Result<Result<(RunId, bool), ServiceError>, Fallen> {
         if !submission.plan_only {
             let active = self
                 .cluster
@@ -112,7 +115,11 @@ impl Leader {
                 let status = run.record.status;
                 return Ok(Err(ServiceError::RunEnded { run: self.short_of(&id), status }));
             }
-            RunStatus::Planning | RunStatus::Planned | RunStatus::Running | RunStatus::Cancelling | RunStatus::Failed => {}
+            RunStatus::Planning
+            | RunStatus::Planned
+            | RunStatus::Running
+            | RunStatus::Cancelling
+            | RunStatus::Failed => {}
         }
         let mut record = run.record.clone();
         record.wish = RunWish::Cancel;
@@ -184,7 +191,8 @@ impl Leader {
     /// Makes the plan from what the probes found, and freezes it.
     async fn plan(&mut self, id: RunId) -> Result<(), Fallen> {
         let Some(run) = self.cluster.runs.get(&id) else { return Ok(()) };
-        let facts: BTreeMap<_, _> = run.facts.iter().map(|(name, facts)| (name.clone(), facts.as_ref().clone())).collect();
+        let facts: BTreeMap<_, _> =
+            run.facts.iter().map(|(name, facts)| (name.clone(), facts.as_ref().clone())).collect();
         let plan = match Plan::new(&run.spec, run.record.spec_digest, run.record.reference_time_micros, &facts) {
             Ok(plan) => Arc::new(plan),
             Err(problems) => {
@@ -268,13 +276,7 @@ impl Leader {
         Ok(())
     }
 
-    async fn put_step(
-        &mut self,
-        id: RunId,
-        name: &StepName,
-        status: StepStatus,
-        reason: String,
-    ) -> Result<(), Fallen> {
+    async fn put_step(&mut self, id: RunId, name: &StepName, status: StepStatus, reason: String) -> Result<(), Fallen> {
         let Some((generation, step)) =
             self.cluster.runs.get(&id).and_then(|run| Some((run.record.generation, run.steps.get(name)?)))
         else {
@@ -324,20 +326,17 @@ impl Leader {
     /// The form of a run's id that people see: at least three digits, and unique.
     pub(crate) fn short_of(&self, id: &RunId) -> String {
         let full = id.to_string();
-        let is_unique =
-            |digits: usize| self.cluster.runs.keys().filter(|other| other.to_string().starts_with(&full[..digits])).count() <= 1;
+        let is_unique = |digits: usize| {
+            self.cluster.runs.keys().filter(|other| other.to_string().starts_with(&full[..digits])).count() <= 1
+        };
         id.short((3..32).find(|digits| is_unique(*digits)).unwrap_or(32))
     }
 }
 
 /// A run as the view holds it, before anything of it is planned.
-pub(super) fn new_run(
-    id: RunId,
-    record: RunRecord,
-    stored: Vec<u8>,
-    spec: Arc<highwater_common::spec::Spec>,
-) -> Run {
-    let dag = Arc::new(Dag::of(&spec));
+pub(super) fn new_run(id: RunId, record: RunRecord, stored: Vec<u8>, spec: Arc<highwater_common::spec::Spec>) -> Run {
+    // A stored spec was checked, so it has an order; one that had none would have no steps to run.
+    let dag = Arc::new(Dag::of(&spec).unwrap_or_default());
     let steps = spec.steps.keys().map(|name| (name.clone(), Step::fresh())).collect();
     Run { id, record, stored, spec, dag, facts: BTreeMap::new(), plan: None, steps, orders: BTreeMap::new() }
 }

@@ -18,7 +18,7 @@ use tonic::{Request, Response, Status};
 use crate::coordinator::CoordinatorHandle;
 use crate::engine::{cluster_document, plan_document, run_document};
 use crate::error::ServiceError;
-use crate::leader::{Leader, Request as Ask, Submission};
+use crate::leader::{Leader, Request as Ask, Submission, listed};
 use crate::supervisor::{SpawnKind, Supervisor};
 
 /// How often a watcher is told of changes at the most.
@@ -88,7 +88,7 @@ impl ControlService for ControlApi {
     async fn submit(&self, request: Request<pb::SubmitRequest>) -> Result<Response<pb::SubmitResponse>, Status> {
         let request = request.into_inner();
         let spec =
-            spec::from_canonical(&request.spec).map_err(|error| ServiceError::InvalidSpec(error.to_string()))?;
+            spec::from_canonical(&request.spec).map_err(|problems| ServiceError::InvalidSpec(listed(&problems)))?;
         if !self.handle.options().allow_noop
             && let Some((name, _)) = spec.steps.iter().find(|(_, step)| matches!(step.strategy, Strategy::Noop { .. }))
         {
@@ -125,10 +125,7 @@ impl ControlService for ControlApi {
         encode("plan/v1", &plan).map(Response::new)
     }
 
-    async fn watch_run(
-        &self,
-        request: Request<pb::GetRunRequest>,
-    ) -> Result<Response<Self::WatchRunStream>, Status> {
+    async fn watch_run(&self, request: Request<pb::GetRunRequest>) -> Result<Response<Self::WatchRunStream>, Status> {
         let id = self.find(request.into_inner().run).await?;
         let (documents, stream) = tokio::sync::mpsc::channel(WATCH_BUFFER);
         self.supervisor.spawn(SpawnKind::Watch, watch(self.handle.clone(), id, documents));

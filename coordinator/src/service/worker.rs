@@ -31,10 +31,7 @@ impl WorkerApi {
 
 #[tonic::async_trait]
 impl WorkerService for WorkerApi {
-    async fn register(
-        &self,
-        request: Request<pb::RegisterRequest>,
-    ) -> Result<Response<pb::RegisterResponse>, Status> {
+    async fn register(&self, request: Request<pb::RegisterRequest>) -> Result<Response<pb::RegisterResponse>, Status> {
         let request = request.into_inner();
         if request.protocol != PROTOCOL_VERSION {
             return Err(ServiceError::Protocol { theirs: request.protocol }.into());
@@ -100,10 +97,7 @@ impl WorkerService for WorkerApi {
         Ok(Response::new(pb::HeartbeatResponse { end, drain: false }))
     }
 
-    async fn complete(
-        &self,
-        request: Request<pb::CompleteRequest>,
-    ) -> Result<Response<pb::CompleteResponse>, Status> {
+    async fn complete(&self, request: Request<pb::CompleteRequest>) -> Result<Response<pb::CompleteResponse>, Status> {
         let request = request.into_inner();
         let session = session_from(&request.session).map_err(ServiceError::from)?;
         let task = task_from(&request.task).map_err(ServiceError::from)?;
