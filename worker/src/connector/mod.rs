@@ -2,6 +2,7 @@
 
 pub mod copy_binary;
 pub mod copy_text;
+pub mod postgres;
 pub mod sql_text;
 pub mod value_text;
 
