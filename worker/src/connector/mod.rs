@@ -1,5 +1,11 @@
 //! The connectors: the only place that knows a database. A read side, a write side, one contract for each.
 
+pub mod copy_binary;
+pub mod copy_text;
+pub mod postgres;
+pub mod sql_text;
+pub mod value_text;
+
 use std::fmt;
 
 use async_trait::async_trait;

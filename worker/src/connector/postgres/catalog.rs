@@ -1,0 +1,236 @@
+//! Reads what the catalogue says of a table: columns, keys, indexes.
+//! Never reads a row of it.
+
+use highwater_common::cursor::CursorKind;
+use highwater_common::facts::{ColumnFacts, ColumnKind};
+use highwater_common::spec::TableName;
+use sqlx::postgres::PgRow;
+use sqlx::{PgConnection, Row};
+
+use super::errors::{classify, permanent};
+use super::ledger;
+use super::session::Endpoint;
+use crate::connector::ConnectorError;
+use crate::connector::sql_text::quoted_table;
+
+/// How many names an error lists.
+const NAMES_MAX: usize = 10;
+
+/// A table of the catalogue.
+#[derive(Debug, Clone)]
+pub(super) struct Table {
+    pub(super) oid: i64,
+    pub(super) columns: Vec<Column>,
+}
+
+/// A column of a table, and what only this server needs to know of it.
+#[derive(Debug, Clone)]
+pub(super) struct Column {
+    pub(super) facts: ColumnFacts,
+    pub(super) position: Option<CursorKind>,
+    pub(super) generated: bool,
+    pub(super) has_default: bool,
+}
+
+impl Table {
+    pub(super) fn column(&self, name: &str) -> Option<&Column> {
+        self.columns.iter().find(|column| column.facts.name == name)
+    }
+
+    /// The columns that can be written and read as rows: all but the generated ones.
+    pub(super) fn facts(&self) -> impl Iterator<Item = &ColumnFacts> {
+        self.columns.iter().filter(|column| !column.generated).map(|column| &column.facts)
+    }
+
+    /// The names, for an error to list.
+    pub(super) fn column_names(&self) -> String {
+        self.columns.iter().map(|column| column.facts.name.as_str()).collect::<Vec<_>>().join(", ")
+    }
+}
+
+/// The table, or `None` when there is none of this name that holds rows.
+pub(super) async fn find_table(conn: &mut PgConnection, table: &TableName) -> Result<Option<Table>, sqlx::Error> {
+    let found = sqlx::query(
+        "select c.oid::int8 as oid from pg_class c where c.oid = to_regclass($1) and c.relkind in ('r', 'p', 'v', 'm', 'f')",
+    )
+    .bind(quoted_table(table))
+    .fetch_optional(&mut *conn)
+    .await?;
+    let Some(found) = found else { return Ok(None) };
+    let oid: i64 = found.try_get("oid")?;
+    Ok(Some(Table { oid, columns: read_columns(conn, oid).await? }))
+}
+
+/// The table of a source, or the error that names what is there instead.
+pub(super) async fn source_table(
+    conn: &mut PgConnection,
+    endpoint: &Endpoint,
+    table: &TableName,
+) -> Result<Table, ConnectorError> {
+    if table.schema.as_deref() == Some(ledger::SCHEMA) || table.name.starts_with("_highwater") {
+        let message = format!("{table} on {endpoint} belongs to Highwater itself and is never a source; name another");
+        return Err(permanent("ledger_as_source", message));
+    }
+    let found = find_table(conn, table).await.map_err(|error| classify(endpoint, "read the catalogue", error))?;
+    match found {
+        Some(table) => Ok(table),
+        None => Err(unknown_table(conn, endpoint, table).await),
+    }
+}
+
+/// The error of a table that is not there: it names what is.
+pub(super) async fn unknown_table(conn: &mut PgConnection, endpoint: &Endpoint, table: &TableName) -> ConnectorError {
+    let found = sqlx::query_scalar::<_, String>(
+        "select c.relname::text from pg_class c join pg_namespace n on n.oid = c.relnamespace \
+         where c.relkind in ('r', 'p', 'v', 'm', 'f') and n.nspname <> 'highwater' \
+           and case when $1::text is null then n.nspname = any (current_schemas(false)) else n.nspname = $1 end \
+         order by 1 limit 1000",
+    )
+    .bind(&table.schema)
+    .fetch_all(&mut *conn)
+    .await;
+    let mut names = match found {
+        Ok(names) => names,
+        Err(error) => return classify(endpoint, "read the catalogue", error),
+    };
+    let place = table.schema.as_ref().map_or_else(|| "the search path".to_owned(), |schema| format!("schema {schema}"));
+    names.sort_by_key(|name| distance(name, &table.name));
+    let there = match (names.len(), names.iter().take(NAMES_MAX).cloned().collect::<Vec<_>>().join(", ")) {
+        (0, _) => format!("{place} holds no table that the user may see"),
+        (1..=NAMES_MAX, names) => format!("{place} holds {names}"),
+        (more, names) => format!("{place} holds {more} tables, such as {names}"),
+    };
+    permanent("unknown_table", format!("there is no table {table} on {endpoint}; {there}"))
+}
+
+/// The error of a column that is not there: it names those that are.
+pub(super) fn unknown_column(endpoint: &Endpoint, name: &TableName, table: &Table, column: &str) -> ConnectorError {
+    let message = format!("table {name} on {endpoint} has no column {column}; it has {}", table.column_names());
+    permanent("unknown_column", message)
+}
+
+/// The columns of the primary key; without one, and where `or_unique`, of the first unique key of NOT NULL columns.
+pub(super) async fn read_key(conn: &mut PgConnection, oid: i64, or_unique: bool) -> Result<Vec<String>, sqlx::Error> {
+    sqlx::query_scalar::<_, String>(
+        "select a.attname::text \
+         from (select i.indexrelid, i.indkey::int2[] as keys, i.indnkeyatts \
+               from pg_index i \
+               where i.indrelid = $1::oid and i.indisvalid and i.indimmediate and i.indpred is null \
+                 and i.indexprs is null and (i.indisprimary or ($2 and i.indisunique)) \
+                 and not exists (select from pg_attribute a where a.attrelid = i.indrelid \
+                                 and a.attnum = any (i.indkey::int2[]) and not a.attnotnull) \
+               order by i.indisprimary desc, i.indexrelid limit 1) i \
+         cross join lateral unnest(i.keys) with ordinality as k(attnum, place) \
+         join pg_attribute a on a.attrelid = $1::oid and a.attnum = k.attnum \
+         where k.place <= i.indnkeyatts order by k.place",
+    )
+    .bind(oid)
+    .bind(or_unique)
+    .fetch_all(&mut *conn)
+    .await
+}
+
+/// Whether a whole, ordered index leads with the column.
+pub(super) async fn is_indexed(conn: &mut PgConnection, oid: i64, column: &str) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar::<_, bool>(
+        "select exists (select from pg_index i join pg_class c on c.oid = i.indexrelid join pg_am m on m.oid = c.relam \
+                        join pg_attribute a on a.attrelid = i.indrelid and a.attnum = (i.indkey::int2[])[0] \
+                        where i.indrelid = $1::oid and i.indisvalid and i.indpred is null and m.amname = 'btree' \
+                          and a.attname = $2)",
+    )
+    .bind(oid)
+    .bind(column)
+    .fetch_one(&mut *conn)
+    .await
+}
+
+async fn read_columns(conn: &mut PgConnection, oid: i64) -> Result<Vec<Column>, sqlx::Error> {
+    let rows = sqlx::query(
+        "select a.attname::text as name, format_type(a.atttypid, a.atttypmod) as type_name, \
+                not (a.attnotnull or (t.typtype = 'd' and t.typnotnull)) as nullable, \
+                a.attgenerated <> '' as generated, a.atthasdef or a.attidentity <> '' as has_default, \
+                case when t.typtype = 'b' and t.oid < 16384 then t.typname::text else '' end as builtin, \
+                t.typtype = 'b' and t.oid < 16384 and t.typsend <> 0 and t.typreceive <> 0 \
+                  and coalesce(e.typtype = 'b', true) and coalesce(e.typname, t.typname) not like 'reg%' \
+                  and coalesce(e.typname, t.typname) not in ('money', 'xml', 'aclitem', 'pg_node_tree', 'refcursor') \
+                  as binary_portable \
+         from pg_attribute a join pg_type t on t.oid = a.atttypid \
+              left join pg_type e on e.oid = t.typelem and t.typcategory = 'A' \
+         where a.attrelid = $1::oid and a.attnum > 0 and not a.attisdropped order by a.attnum",
+    )
+    .bind(oid)
+    .fetch_all(&mut *conn)
+    .await?;
+    rows.iter().map(read_column).collect()
+}
+
+fn read_column(row: &PgRow) -> Result<Column, sqlx::Error> {
+    let builtin: String = row.try_get("builtin")?;
+    let facts = ColumnFacts {
+        name: row.try_get("name")?,
+        type_name: row.try_get("type_name")?,
+        kind: kind_of(&builtin),
+        nullable: row.try_get("nullable")?,
+        binary_portable: row.try_get("binary_portable")?,
+    };
+    let position = position_of(&builtin);
+    Ok(Column { facts, position, generated: row.try_get("generated")?, has_default: row.try_get("has_default")? })
+}
+
+/// What a built-in type holds; anything unknown has a text form, and that is all that is asked of it.
+fn kind_of(builtin: &str) -> ColumnKind {
+    match builtin {
+        "bool" => ColumnKind::Bool,
+        "int2" => ColumnKind::Int16,
+        "int4" => ColumnKind::Int32,
+        "int8" => ColumnKind::Int64,
+        "float4" => ColumnKind::Float32,
+        "float8" => ColumnKind::Float64,
+        "numeric" => ColumnKind::Numeric,
+        "text" | "varchar" | "bpchar" | "name" => ColumnKind::Text,
+        "bytea" => ColumnKind::Bytes,
+        "date" => ColumnKind::Date,
+        "time" | "timetz" => ColumnKind::Time,
+        "timestamp" => ColumnKind::Civil,
+        "timestamptz" => ColumnKind::Instant,
+        "uuid" => ColumnKind::Uuid,
+        "json" | "jsonb" => ColumnKind::Json,
+        _ => ColumnKind::Other,
+    }
+}
+
+fn position_of(builtin: &str) -> Option<CursorKind> {
+    match builtin {
+        "int2" | "int4" | "int8" => Some(CursorKind::Integer),
+        "timestamptz" => Some(CursorKind::Instant),
+        "timestamp" => Some(CursorKind::Civil),
+        "date" => Some(CursorKind::Date),
+        _ => None,
+    }
+}
+
+/// How many letters must change to make one name of the other. Idea: V. Levenshtein (1965).
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (at, letter) in a.chars().enumerate() {
+        let mut diagonal = std::mem::replace(&mut row[0], at + 1);
+        for (column, other) in b.iter().enumerate() {
+            let cost = (diagonal + usize::from(letter != *other)).min(row[column] + 1).min(row[column + 1] + 1);
+            diagonal = std::mem::replace(&mut row[column + 1], cost);
+        }
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_nearest_name_comes_first() {
+        assert_eq!(distance("orders", "orders"), 0);
+        assert_eq!(distance("orders", "oders"), 1);
+        assert!(distance("orders", "oders") < distance("customers", "oders"));
+    }
+}

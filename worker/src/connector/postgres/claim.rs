@@ -1,0 +1,285 @@
+//! The claim: raises the fence of a task, in a short transaction of its own, on the connection that will do the work.
+//! Never waits for ever behind a zombie: the session that held the task before is ended, known by its process and its start.
+
+use highwater_common::assignment::ErrorClass;
+use highwater_common::commit::{Resume, resume};
+use sqlx::{Executor, PgConnection, Row};
+
+use super::data::Held;
+use super::errors::{classify, fault, is_missing_relation, is_state, permanent};
+use super::ledger::{self, FoundRow, SessionMark, check_cluster, check_fingerprint, uuid};
+use super::session::{Endpoint, SessionRole};
+use super::slices::StoredSlice;
+use crate::connector::sql_text::{Dialect, Sql};
+use crate::connector::{Claim, ClaimOutcome, ConnectorError};
+use crate::supervisor::Supervisor;
+
+/// Rounds of one claim. Each one more means that another session changed the row in between, or held it and was ended.
+const ROUNDS_MAX: u32 = 5;
+/// Looks at a session that was told to end, 50 ms apart.
+const GONE_LOOKS_MAX: u32 = 100;
+const LOCK_TIMEOUT: &str = "55P03";
+
+/// What one round of a claim came to.
+enum Round {
+    Over(Decided),
+    Again,
+    /// Another session holds the row's lock.
+    Blocked,
+}
+
+enum Decided {
+    Held { chunk: i32 },
+    Outcome(ClaimOutcome),
+}
+
+struct Claiming<'c> {
+    conn: PgConnection,
+    endpoint: &'c Endpoint,
+    claim: &'c Claim,
+    me: SessionMark,
+    former: Option<SessionMark>,
+}
+
+/// Claims, and hands the connection on when the fence stands.
+pub(super) async fn claim(
+    endpoint: &Endpoint,
+    supervisor: &Supervisor,
+    claim: &Claim,
+) -> Result<ClaimOutcome, ConnectorError> {
+    let mut conn = endpoint.open(SessionRole::Target).await?;
+    check_cluster(&mut conn, endpoint, &claim.cluster).await?;
+    check_fingerprint(&mut conn, endpoint, &claim.fingerprint).await?;
+    let me = own_mark(&mut conn).await.map_err(|error| classify(endpoint, "claim a task", error))?;
+    let mut claiming = Claiming { conn, endpoint, claim, me, former: None };
+    claiming.set_lock_timeout(endpoint.session().claim_lock_timeout).await?;
+    for _ in 0..ROUNDS_MAX {
+        match claiming.round().await? {
+            Round::Again => (),
+            Round::Blocked => claiming.end_former().await?,
+            Round::Over(Decided::Outcome(outcome)) => return Ok(outcome),
+            Round::Over(Decided::Held { chunk }) => {
+                claiming.set_lock_timeout(endpoint.session().lock_timeout).await?;
+                // The fence stands already; the former session could only hold locks that the work would wait for.
+                claiming.end_former().await?;
+                let held = Held::new(claiming.conn, endpoint.clone(), supervisor.clone(), claim, chunk);
+                return Ok(ClaimOutcome::Held(Box::new(held)));
+            }
+        }
+    }
+    let message = format!(
+        "task {} on {endpoint} could not be claimed: another session keeps its ledger row locked; pg_stat_activity shows which",
+        claim.task
+    );
+    Err(fault(ErrorClass::Resource, "claim_blocked", message))
+}
+
+impl Claiming<'_> {
+    async fn round(&mut self) -> Result<Round, ConnectorError> {
+        match self.try_round().await {
+            Ok(round) => Ok(round),
+            Err(error) if is_state(&error, LOCK_TIMEOUT) => {
+                self.run("rollback").await?;
+                Ok(Round::Blocked)
+            }
+            Err(error) if is_missing_relation(&error) => {
+                let message = format!("there is no ledger on {}; was it dropped? Start a new run", self.endpoint);
+                Err(permanent("ledger_missing", message))
+            }
+            Err(error) => Err(classify(self.endpoint, "claim a task", error)),
+        }
+    }
+
+    async fn try_round(&mut self) -> Result<Round, sqlx::Error> {
+        let (run, task) = (uuid(self.claim.run.as_bytes()), uuid(self.claim.task.as_bytes()));
+        self.conn.execute("begin isolation level read committed").await?;
+        let state = sqlx::query_scalar::<_, String>("select state from highwater.run where run_id = $1 for share")
+            .bind(run)
+            .fetch_optional(&mut self.conn)
+            .await?;
+        match state.as_deref() {
+            Some("R") => (),
+            Some(_) => {
+                self.conn.execute("rollback").await?;
+                return Ok(Round::Over(Decided::Outcome(ClaimOutcome::Superseded)));
+            }
+            None => {
+                // In a transaction of its own, then again: one statement for both would not see a fence put in between.
+                self.conn.execute("rollback").await?;
+                sqlx::query("insert into highwater.run (run_id, state) values ($1, 'R') on conflict do nothing")
+                    .bind(run)
+                    .execute(&mut self.conn)
+                    .await?;
+                return Ok(Round::Again);
+            }
+        }
+        // Read before the upsert overwrites it. A later attempt's session is not this one's to end.
+        let former = sqlx::query(
+            "select session_id, (extract(epoch from session_start) * 1000000)::int8 as session_micros \
+             from highwater.task where run_id = $1 and task_id = $2 and token < $3",
+        )
+        .bind(run)
+        .bind(task)
+        .bind(self.claim.fence.token.raw())
+        .fetch_optional(&mut self.conn)
+        .await?;
+        self.former = match former {
+            Some(row) => mark(row.try_get("session_id")?, row.try_get("session_micros")?),
+            None => None,
+        };
+        if let Some(chunk) = self.upsert().await? {
+            self.conn.execute("commit").await?;
+            return Ok(Round::Over(Decided::Held { chunk }));
+        }
+        let found = ledger::read_row(&mut self.conn, &self.claim.run, &self.claim.task).await?;
+        self.conn.execute("commit").await?;
+        match found {
+            // It was not there a moment ago and is not there now: an insert of another session was rolled back.
+            None => Ok(Round::Again),
+            Some(found) => self.decide(&found).await,
+        }
+    }
+
+    async fn upsert(&mut self) -> Result<Option<i32>, sqlx::Error> {
+        let claim = self.claim;
+        let slice = StoredSlice::of(&claim.slice);
+        sqlx::query_scalar::<_, i32>(
+            "insert into highwater.task as task (run_id, task_id, token, nonce, state, spec_digest, session_id, \
+                session_start, generation, step, stream_id, slice_kind, range_start, range_end, attempt) \
+             values ($1, $2, $3, $4, 'O', $5, pg_backend_pid(), \
+                (select backend_start from pg_stat_activity where pid = pg_backend_pid()), \
+                $6, $7, $8, $9, $10, $11, $12) \
+             on conflict (run_id, task_id) do update set token = excluded.token, nonce = excluded.nonce, \
+                session_id = excluded.session_id, session_start = excluded.session_start, attempt = excluded.attempt, \
+                claimed_at = now() \
+             where task.state = 'O' and task.token < excluded.token and task.spec_digest = excluded.spec_digest \
+             returning chunk",
+        )
+        .bind(uuid(claim.run.as_bytes()))
+        .bind(uuid(claim.task.as_bytes()))
+        .bind(claim.fence.token.raw())
+        .bind(uuid(&claim.fence.nonce.to_bytes()))
+        .bind(claim.spec_digest.as_bytes().as_slice())
+        .bind(i32::try_from(claim.generation).unwrap_or(i32::MAX))
+        .bind(claim.step.as_str())
+        .bind(&claim.stream)
+        .bind(slice.kind)
+        .bind(slice.start)
+        .bind(slice.end)
+        .bind(i32::try_from(claim.attempt.get()).unwrap_or(i32::MAX))
+        .fetch_optional(&mut self.conn)
+        .await
+    }
+
+    /// What the row means that the upsert left alone.
+    async fn decide(&mut self, found: &FoundRow) -> Result<Round, sqlx::Error> {
+        let outcome = match resume(&found.row, &self.claim.fence, &self.claim.spec_digest) {
+            Resume::ReportOnly(receipt) => ClaimOutcome::Committed(receipt),
+            Resume::Superseded => ClaimOutcome::Superseded,
+            Resume::SpecChanged => ClaimOutcome::SpecChanged,
+            Resume::Fenced { newer } => ClaimOutcome::Fenced { newer },
+            // Only steps that are not one transaction leave an intent, and no such step claims here.
+            Resume::Probe => ClaimOutcome::Fenced { newer: found.row.fence.token },
+            Resume::Begin => return self.take_own_row(found).await,
+        };
+        Ok(Round::Over(Decided::Outcome(outcome)))
+    }
+
+    /// The row is this very attempt's: a claim of it whose answer was lost. Its session must be gone before this one takes
+    /// its place, or two sessions would pass one guard.
+    async fn take_own_row(&mut self, found: &FoundRow) -> Result<Round, sqlx::Error> {
+        if found.session == Some(self.me) {
+            self.former = None;
+            return Ok(Round::Over(Decided::Held { chunk: found.chunk }));
+        }
+        if let Some(session) = found.session
+            && !self.end_and_see_gone(session).await?
+        {
+            return Ok(Round::Blocked);
+        }
+        let taken = sqlx::query(
+            "update highwater.task set session_id = pg_backend_pid(), \
+                session_start = (select backend_start from pg_stat_activity where pid = pg_backend_pid()) \
+             where run_id = $1 and task_id = $2 and token = $3 and nonce = $4 and state = 'O' \
+                and session_id is not distinct from $5 and chunk = $6",
+        )
+        .bind(uuid(self.claim.run.as_bytes()))
+        .bind(uuid(self.claim.task.as_bytes()))
+        .bind(self.claim.fence.token.raw())
+        .bind(uuid(&self.claim.fence.nonce.to_bytes()))
+        .bind(found.session.map(|session| session.pid))
+        .bind(found.chunk)
+        .execute(&mut self.conn)
+        .await?;
+        self.former = None;
+        Ok(if taken.rows_affected() == 1 { Round::Over(Decided::Held { chunk: found.chunk }) } else { Round::Again })
+    }
+
+    /// Ends the session that claimed before, if it still lives. Lacking the right to do so is not an error yet: it is one
+    /// when the work then has to wait for that session.
+    async fn end_former(&mut self) -> Result<(), ConnectorError> {
+        let Some(former) = self.former.take() else { return Ok(()) };
+        if former == self.me {
+            return Ok(());
+        }
+        let gone = self.end_and_see_gone(former).await;
+        let gone = gone.map_err(|error| classify(self.endpoint, "end a former attempt's session", error))?;
+        if !gone {
+            tracing::warn!(target = %self.endpoint, pid = former.pid, "a former attempt's session could not be ended");
+        }
+        Ok(())
+    }
+
+    async fn end_and_see_gone(&mut self, session: SessionMark) -> Result<bool, sqlx::Error> {
+        end_session(&mut self.conn, session).await
+    }
+
+    async fn set_lock_timeout(&mut self, timeout: std::time::Duration) -> Result<(), ConnectorError> {
+        let millis = i64::try_from(timeout.as_millis()).unwrap_or(i64::from(i32::MAX));
+        let set = Sql::new(Dialect::Postgres, "set lock_timeout = ").integer(millis).into_statement();
+        let done = self.conn.execute(sqlx::raw_sql(set)).await;
+        done.map(drop).map_err(|error| classify(self.endpoint, "claim a task", error))
+    }
+
+    async fn run(&mut self, statement: &'static str) -> Result<(), ConnectorError> {
+        let done = self.conn.execute(statement).await;
+        done.map(drop).map_err(|error| classify(self.endpoint, "claim a task", error))
+    }
+}
+
+/// Tells a session to end and looks until it is gone; false when it lives on, or may not be ended by this user.
+pub(super) async fn end_session(conn: &mut PgConnection, session: SessionMark) -> Result<bool, sqlx::Error> {
+    for _ in 0..GONE_LOOKS_MAX {
+        let lives = sqlx::query_scalar::<_, bool>(
+            "select pg_terminate_backend(pid) from pg_stat_activity \
+             where pid = $1 and (extract(epoch from backend_start) * 1000000)::int8 = $2 and pid <> pg_backend_pid()",
+        )
+        .bind(session.pid)
+        .bind(session.started_micros)
+        .fetch_optional(&mut *conn)
+        .await;
+        match lives {
+            Ok(None) => return Ok(true),
+            Ok(Some(_)) => (),
+            Err(error) if is_state(&error, "42501") => return Ok(false),
+            Err(error) => return Err(error),
+        }
+        // The server sleeps, and not this loop: it is the server whose state is awaited.
+        conn.execute("select pg_sleep(0.05)").await?;
+    }
+    Ok(false)
+}
+
+async fn own_mark(conn: &mut PgConnection) -> Result<SessionMark, sqlx::Error> {
+    let row = sqlx::query(
+        "select pid, (extract(epoch from backend_start) * 1000000)::int8 as started from pg_stat_activity \
+         where pid = pg_backend_pid()",
+    )
+    .fetch_one(&mut *conn)
+    .await?;
+    Ok(SessionMark { pid: row.try_get("pid")?, started_micros: row.try_get("started")? })
+}
+
+fn mark(pid: Option<i32>, started_micros: Option<i64>) -> Option<SessionMark> {
+    pid.zip(started_micros).map(|(pid, started_micros)| SessionMark { pid, started_micros })
+}

@@ -1,0 +1,160 @@
+//! What a PostgreSQL error means for the next attempt, in one table, and how a person is told of it.
+//! Never lets a URL or a password into a message.
+
+use highwater_common::assignment::{AttemptError, ErrorClass};
+use sqlx::postgres::PgDatabaseError;
+
+use super::session::Endpoint;
+use crate::connector::ConnectorError;
+
+/// An error of our own finding: nothing the driver said stands behind it.
+pub(super) fn fault(class: ErrorClass, code: &str, message: impl Into<String>) -> ConnectorError {
+    ConnectorError { report: AttemptError::new(class, code, message), source: None }
+}
+
+/// A permanent error of our own finding.
+pub(super) fn permanent(code: &str, message: impl Into<String>) -> ConnectorError {
+    fault(ErrorClass::Permanent, code, message)
+}
+
+/// True when the server answered with this SQLSTATE.
+pub(super) fn is_state(error: &sqlx::Error, state: &str) -> bool {
+    database_error(error).is_some_and(|error| error.code() == state)
+}
+
+/// The server's refusal of a relation that is not there.
+pub(super) fn is_missing_relation(error: &sqlx::Error) -> bool {
+    is_state(error, "42P01") || is_state(error, "3F000")
+}
+
+/// The error of doing `what` at `endpoint`, such as `copy into orders`.
+pub(super) fn classify(endpoint: &Endpoint, what: &str, error: sqlx::Error) -> ConnectorError {
+    let report = match database_error(&error) {
+        Some(server) => server_report(endpoint, what, server),
+        None => driver_report(endpoint, what, &error),
+    };
+    ConnectorError { report, source: Some(Box::new(error)) }
+}
+
+/// Class, code, and what a person does next, of a SQLSTATE. What is not on the list is permanent, until someone adds it with
+/// a test.
+fn verdict(state: &str) -> (ErrorClass, &'static str, &'static str) {
+    use ErrorClass::{Permanent, Resource, Transient};
+    match state {
+        "40001" => (Transient, "serialization_failure", ""),
+        "40P01" => (Transient, "deadlock", ""),
+        "25006" => (Transient, "read_only", "is the server a standby, or in the middle of a failover?"),
+        "25P03" | "25P04" => (Transient, "session_timed_out", ""),
+        "57P01" | "57P02" | "57P05" => (Transient, "session_ended", ""),
+        "57P03" => (Transient, "server_starting", ""),
+        "57014" => (Resource, "statement_timeout", "raise the timeout, or make the partitions smaller"),
+        "55P03" => (Resource, "lock_timeout", "another session holds the lock; pg_stat_activity shows which"),
+        "53100" => (Resource, "disk_full", "make room on the server"),
+        "53200" => (Resource, "out_of_memory", ""),
+        "53300" => (Resource, "too_many_connections", "lower the connection's max_connections"),
+        "28P01" => (Permanent, "wrong_password", "correct the user or the password of the connection"),
+        "3D000" => (Permanent, "unknown_database", "create the database, or correct the connection"),
+        "42501" => (Permanent, "missing_right", "grant it to the user of the connection"),
+        "42P01" | "3F000" => (Permanent, "unknown_table", "create it, or correct its name"),
+        "42703" => (Permanent, "unknown_column", "correct its name, or plan anew if the table has changed"),
+        "22003" => (Permanent, "numeric_overflow", "give the target's column a wider type"),
+        "22001" => (Permanent, "text_too_long", "give the target's column a wider type"),
+        "22P02" | "22007" | "22008" | "22P03" => {
+            (Permanent, "value_does_not_fit", "correct the value, or the type of the target's column")
+        }
+        "23502" => (Permanent, "not_null_violated", "correct the rows, or allow NULL in the target"),
+        "23505" => (Permanent, "unique_violated", "a row with this key is there already"),
+        "23503" => (Permanent, "foreign_key_violated", "load the referenced table first"),
+        "23514" => (Permanent, "check_violated", "correct the rows, or the check"),
+        _ => match state.get(..2) {
+            Some("08") => (Transient, "connection_lost", ""),
+            Some("53") => (Resource, "resources_exhausted", ""),
+            Some("57") => (Transient, "session_ended", ""),
+            Some("28") => (Permanent, "login_refused", "correct the user or pg_hba.conf"),
+            Some("22") => (Permanent, "value_does_not_fit", "correct the value, or the type of the target's column"),
+            Some("23") => (Permanent, "constraint_violated", "correct the rows, or the constraint"),
+            _ => (Permanent, "refused_by_server", ""),
+        },
+    }
+}
+
+fn server_report(endpoint: &Endpoint, what: &str, error: &PgDatabaseError) -> AttemptError {
+    let (class, code, next) = verdict(error.code());
+    let mut message = format!("cannot {what} on {endpoint}: {}", error.message());
+    if let Some(column) = error.column().map(str::to_owned).or_else(|| error.r#where().and_then(column_of_context)) {
+        message.push_str(&format!(", in column {column}"));
+    }
+    if let Some(constraint) = error.constraint() {
+        message.push_str(&format!(", constraint {constraint}"));
+    }
+    message.push_str(&format!(" (SQLSTATE {})", error.code()));
+    if !next.is_empty() {
+        message.push_str(&format!("; {next}"));
+    }
+    AttemptError::new(class, code, message)
+}
+
+/// The column of a context such as `COPY orders, line 3, column amount: "x"`. The value behind it is left out: it is
+/// somebody's data.
+fn column_of_context(context: &str) -> Option<String> {
+    let line = context.lines().find(|line| line.starts_with("COPY "))?;
+    let (_, column) = line.split_once(", column ")?;
+    Some(column.split(':').next().unwrap_or(column).to_owned())
+}
+
+fn driver_report(endpoint: &Endpoint, what: &str, error: &sqlx::Error) -> AttemptError {
+    let (class, code, why) = match error {
+        sqlx::Error::Io(io) => (ErrorClass::Transient, "connection_lost", format!("the connection broke ({io})")),
+        sqlx::Error::Tls(_) => {
+            (ErrorClass::Permanent, "tls_refused", "TLS was not agreed upon; check sslmode and certificates".to_owned())
+        }
+        sqlx::Error::Protocol(_) | sqlx::Error::WorkerCrashed | sqlx::Error::BeginFailed => {
+            (ErrorClass::Transient, "connection_lost", "the conversation with the server broke off".to_owned())
+        }
+        other => (ErrorClass::Permanent, "driver_failed", format!("the driver failed ({other})")),
+    };
+    AttemptError::new(class, code, format!("cannot {what} on {endpoint}: {why}"))
+}
+
+/// The error of a server that could not be reached or did not let us in.
+pub(super) fn connect_error(endpoint: &Endpoint, error: sqlx::Error) -> ConnectorError {
+    match &error {
+        sqlx::Error::Io(io) => {
+            let message = format!("cannot reach {endpoint}: {io}; is the server up, and is this its address?");
+            ConnectorError {
+                report: AttemptError::new(ErrorClass::Transient, "unreachable", message),
+                source: Some(Box::new(error)),
+            }
+        }
+        _ => classify(endpoint, "connect", error),
+    }
+}
+
+fn database_error(error: &sqlx::Error) -> Option<&PgDatabaseError> {
+    match error {
+        sqlx::Error::Database(error) => error.try_downcast_ref::<PgDatabaseError>(),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_on_the_list_is_permanent() {
+        assert_eq!(verdict("XX000").0, ErrorClass::Permanent);
+        assert_eq!(verdict("40P01").0, ErrorClass::Transient);
+        assert_eq!(verdict("08006").0, ErrorClass::Transient);
+        assert_eq!(verdict("53100").0, ErrorClass::Resource);
+        assert_eq!(verdict("28P01").1, "wrong_password");
+        assert_eq!(verdict("").0, ErrorClass::Permanent);
+    }
+
+    #[test]
+    fn the_context_of_a_copy_gives_the_column_and_not_the_value() {
+        let context = "COPY orders, line 3, column amount: \"4111 1111 1111 1111\"";
+        assert_eq!(column_of_context(context), Some("amount".to_owned()));
+        assert_eq!(column_of_context("COPY orders, line 3"), None);
+    }
+}

@@ -1,0 +1,288 @@
+//! Reads what a plan needs to know of a source table, from the catalogue where it can.
+//! Never takes longer than the probe's time, and never guesses a bound: a bound that cannot be read in time is an error.
+
+use std::time::Duration;
+
+use highwater_common::assignment::ErrorClass;
+use highwater_common::cursor::{Cursor, CursorKind};
+use highwater_common::facts::{CursorForm, Engine, PartitionFacts, TableFacts};
+use sqlx::{Executor, PgConnection, Row};
+use tokio::time::Instant;
+
+use super::catalog::{Column, Table, is_indexed, read_key, source_table, unknown_column};
+use super::errors::{classify, fault, is_state, permanent};
+use super::session::Endpoint;
+use crate::connector::sql_text::{Dialect, Sql};
+use crate::connector::{ConnectorError, SourceProbe};
+
+/// Tables estimated below this are counted.
+const COUNTED_ROWS_MAX: i64 = 1_000_000;
+/// A table never analysed is counted when it is no larger than this.
+const COUNTED_BYTES_MAX: i64 = 512 * 1024 * 1024;
+/// What a row of a table never analysed is taken to need.
+const ROW_BYTES_GUESS: i64 = 100;
+/// The most histogram bounds kept.
+const HISTOGRAM_MAX: usize = 200;
+
+const STATEMENT_TIMEOUT: &str = "57014";
+
+/// One probe's session and the time it has left.
+struct Probe<'p> {
+    conn: &'p mut PgConnection,
+    endpoint: &'p Endpoint,
+    until: Instant,
+}
+
+/// The facts of the table asked for.
+pub(super) async fn probe_source(
+    conn: &mut PgConnection,
+    endpoint: &Endpoint,
+    asked: &SourceProbe,
+) -> Result<TableFacts, ConnectorError> {
+    let mut probe = Probe { conn, endpoint, until: Instant::now() + endpoint.session().probe_timeout };
+    probe.limit_statement().await?;
+    let table = source_table(probe.conn, endpoint, &asked.table).await?;
+    for name in asked.exclude.iter().chain(&asked.partition_column) {
+        if table.column(name).is_none() {
+            return Err(unknown_column(endpoint, &asked.table, &table, name));
+        }
+    }
+    let failed = |error| classify(endpoint, &format!("read the catalogue of {}", asked.table), error);
+    let columns: Vec<_> = table.facts().filter(|column| !asked.exclude.contains(&column.name)).cloned().collect();
+    let mut key = read_key(probe.conn, table.oid, true).await.map_err(failed)?;
+    if !key.iter().all(|name| columns.iter().any(|column| column.name == *name)) {
+        key.clear();
+    }
+    let (estimate, bytes) = probe.size(table.oid).await.map_err(failed)?;
+    let counted = probe.count(asked, estimate, bytes).await?;
+    let rows = counted.or(estimate).unwrap_or(bytes / ROW_BYTES_GUESS);
+    let partition = match &asked.partition_column {
+        Some(column) => Some(probe.partition(asked, &table, column, rows).await?),
+        None => None,
+    };
+    Ok(TableFacts {
+        engine: Engine::Postgres,
+        columns,
+        key,
+        rows: u64::try_from(rows).unwrap_or(0),
+        rows_exact: counted.is_some(),
+        bytes: u64::try_from(bytes).unwrap_or(0),
+        partition,
+    })
+}
+
+impl Probe<'_> {
+    /// Gives the next statement what is left of the probe's time.
+    async fn limit_statement(&mut self) -> Result<(), ConnectorError> {
+        let left = self.until.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
+        let millis = i64::try_from(left.as_millis()).unwrap_or(1);
+        let limit = Sql::new(Dialect::Postgres, "set statement_timeout = ").integer(millis).into_statement();
+        let limited = self.conn.execute(sqlx::raw_sql(limit)).await;
+        limited.map(drop).map_err(|error| classify(self.endpoint, "set up a probe", error))
+    }
+
+    /// The server's estimate of the rows, `None` for a table never analysed, and the bytes, both over all its partitions.
+    async fn size(&mut self, oid: i64) -> Result<(Option<i64>, i64), sqlx::Error> {
+        let row = sqlx::query(
+            "with parts as (select relid as oid from pg_partition_tree($1::oid::regclass) where isleaf \
+                            union select $1::oid) \
+             select sum(greatest(c.reltuples, 0))::int8 as rows, bool_or(c.reltuples < 0) as unknown, \
+                    coalesce(sum(case when c.relkind in ('r', 'm') then pg_total_relation_size(c.oid) end), 0)::int8 as bytes \
+             from parts join pg_class c on c.oid = parts.oid where c.relkind <> 'p'",
+        )
+        .bind(oid)
+        .fetch_one(&mut *self.conn)
+        .await?;
+        let rows: Option<i64> = row.try_get("rows")?;
+        let unknown: Option<bool> = row.try_get("unknown")?;
+        Ok((rows.filter(|_| unknown == Some(false)), row.try_get("bytes")?))
+    }
+
+    /// The exact number of rows, where that is cheap enough to be known in time.
+    async fn count(
+        &mut self,
+        asked: &SourceProbe,
+        estimate: Option<i64>,
+        bytes: i64,
+    ) -> Result<Option<i64>, ConnectorError> {
+        let cheap = estimate.map_or(bytes <= COUNTED_BYTES_MAX, |rows| rows < COUNTED_ROWS_MAX);
+        if !cheap {
+            return Ok(None);
+        }
+        self.optional(Sql::new(Dialect::Postgres, "select count(*) from ").table(&asked.table)).await
+    }
+
+    /// A number that may stay unknown: a statement that runs out of time gives `None`.
+    async fn optional(&mut self, sql: Sql) -> Result<Option<i64>, ConnectorError> {
+        self.limit_statement().await?;
+        let counted =
+            sqlx::query_scalar::<_, i64>(sql.into_statement()).persistent(false).fetch_one(&mut *self.conn).await;
+        match counted {
+            Ok(count) => Ok(Some(count)),
+            Err(error) if is_state(&error, STATEMENT_TIMEOUT) => Ok(None),
+            Err(error) => Err(classify(self.endpoint, "count rows", error)),
+        }
+    }
+
+    async fn partition(
+        &mut self,
+        asked: &SourceProbe,
+        table: &Table,
+        name: &str,
+        rows: i64,
+    ) -> Result<PartitionFacts, ConnectorError> {
+        let Some((column, kind)) = table.column(name).and_then(|column| Some((column, column.position?))) else {
+            return Err(self.not_a_position(asked, table, name));
+        };
+        let failed = |error| classify(self.endpoint, &format!("read the catalogue of {}", asked.table), error);
+        let indexed = is_indexed(self.conn, table.oid, name).await.map_err(failed)?;
+        let (min, max) = (
+            self.bound(asked, column, kind, indexed, End::First).await?,
+            self.bound(asked, column, kind, indexed, End::Last).await?,
+        );
+        let null_rows = match column.facts.nullable {
+            false => Some(0),
+            true if indexed || rows < COUNTED_ROWS_MAX => {
+                let sql = Sql::new(Dialect::Postgres, "select count(*) from ").table(&asked.table);
+                self.optional(sql.text(" where ").name(name).text(" is null")).await?
+            }
+            true => None,
+        };
+        Ok(PartitionFacts {
+            column: name.to_owned(),
+            kind,
+            form: CursorForm::Native,
+            min,
+            max,
+            nullable: column.facts.nullable,
+            null_rows: null_rows.and_then(|count| u64::try_from(count).ok()),
+            indexed,
+            histogram: self.histogram(asked, table, name, kind).await?,
+        })
+    }
+
+    fn not_a_position(&self, asked: &SourceProbe, table: &Table, name: &str) -> ConnectorError {
+        let type_name = table.column(name).map_or("unknown", |column| column.facts.type_name.as_str());
+        let message = format!(
+            "column {name} of {} on {} is {type_name}; a partition column is smallint, integer, bigint, date, timestamp or \
+             timestamptz",
+            asked.table, self.endpoint
+        );
+        permanent("unsupported_partition_column", message)
+    }
+
+    /// The first or the last position. Infinities are left out: they lie in the open ends.
+    async fn bound(
+        &mut self,
+        asked: &SourceProbe,
+        column: &Column,
+        kind: CursorKind,
+        indexed: bool,
+        end: End,
+    ) -> Result<Option<Cursor>, ConnectorError> {
+        self.limit_statement().await?;
+        let name = &column.facts.name;
+        let select = match kind {
+            CursorKind::Integer => Sql::new(Dialect::Postgres, "select v::int8 from (select "),
+            CursorKind::Instant | CursorKind::Civil => {
+                Sql::new(Dialect::Postgres, "select (extract(epoch from v) * 1000000)::int8 from (select ")
+            }
+            CursorKind::Date => Sql::new(Dialect::Postgres, "select (v - date '1970-01-01')::int8 from (select "),
+        };
+        let from = select.name(name).text(" as v from ").table(&asked.table).text(" where ").name(name);
+        let filtered = match (kind, end) {
+            (CursorKind::Integer, _) => from.text(" is not null"),
+            (CursorKind::Instant | CursorKind::Civil | CursorKind::Date, End::First) => from.text(" > '-infinity' "),
+            (CursorKind::Instant | CursorKind::Civil | CursorKind::Date, End::Last) => from.text(" < 'infinity' "),
+        };
+        let ordered = match end {
+            End::First => filtered.text(" order by 1 limit 1) b where v::text <> 'infinity'"),
+            End::Last => filtered.text(" order by 1 desc limit 1) b where v::text <> '-infinity'"),
+        };
+        let read = sqlx::query_scalar::<_, i64>(ordered.into_statement())
+            .persistent(false)
+            .fetch_optional(&mut *self.conn)
+            .await;
+        match read {
+            Ok(raw) => Ok(raw.and_then(|raw| cursor(kind, raw))),
+            Err(error) if is_state(&error, STATEMENT_TIMEOUT) => {
+                let why = if indexed { "the server is too busy" } else { "no index leads with it; create one" };
+                let message = format!(
+                    "the bounds of {name} in {} on {} could not be read within {} s: {why}",
+                    asked.table,
+                    self.endpoint,
+                    self.endpoint.session().probe_timeout.as_secs()
+                );
+                Err(fault(ErrorClass::Resource, "probe_timeout", message))
+            }
+            Err(error) => Err(classify(self.endpoint, &format!("read the bounds of {}", asked.table), error)),
+        }
+    }
+
+    /// Bounds between which equally many rows lie, for whole numbers, as the last ANALYZE saw them.
+    async fn histogram(
+        &mut self,
+        asked: &SourceProbe,
+        table: &Table,
+        name: &str,
+        kind: CursorKind,
+    ) -> Result<Vec<Cursor>, ConnectorError> {
+        match kind {
+            CursorKind::Integer => (),
+            CursorKind::Instant | CursorKind::Civil | CursorKind::Date => return Ok(Vec::new()),
+        }
+        self.limit_statement().await?;
+        let bounds = sqlx::query_scalar::<_, Vec<i64>>(
+            "select s.histogram_bounds::text::int8[] from pg_stats s \
+             join pg_class c on c.oid = $1::oid and c.relname = s.tablename \
+             join pg_namespace n on n.oid = c.relnamespace and n.nspname = s.schemaname \
+             where s.attname = $2 and s.histogram_bounds is not null order by s.inherited desc limit 1",
+        )
+        .bind(table.oid)
+        .bind(name)
+        .fetch_optional(&mut *self.conn)
+        .await
+        .map_err(|error| classify(self.endpoint, &format!("read the statistics of {}", asked.table), error))?;
+        Ok(thinned(&bounds.unwrap_or_default(), HISTOGRAM_MAX).into_iter().map(Cursor::Integer).collect())
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+enum End {
+    First,
+    Last,
+}
+
+/// The position that a ledger or an answer holds as a raw number; `None` for a day out of range.
+pub(super) fn cursor(kind: CursorKind, raw: i64) -> Option<Cursor> {
+    match kind {
+        CursorKind::Integer => Some(Cursor::Integer(raw)),
+        CursorKind::Instant => Some(Cursor::Instant(raw)),
+        CursorKind::Civil => Some(Cursor::Civil(raw)),
+        CursorKind::Date => i32::try_from(raw).ok().map(Cursor::Date),
+    }
+}
+
+/// At most `max` of the bounds, evenly taken, the first and the last among them, none twice.
+fn thinned(bounds: &[i64], max: usize) -> Vec<i64> {
+    let mut taken: Vec<i64> = if bounds.len() <= max {
+        bounds.to_vec()
+    } else {
+        (0..max).map(|at| bounds[at * (bounds.len() - 1) / (max - 1)]).collect()
+    };
+    taken.dedup();
+    taken
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_histogram_keeps_its_ends() {
+        let bounds: Vec<i64> = (0..1_001).collect();
+        let thin = thinned(&bounds, 200);
+        assert_eq!((thin.len(), thin.first(), thin.last()), (200, Some(&0), Some(&1_000)));
+        assert_eq!(thinned(&[1, 1, 2], 200), vec![1, 2]);
+    }
+}

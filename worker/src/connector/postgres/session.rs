@@ -1,0 +1,145 @@
+//! Opens sessions: each operation its own, pinned to one form of every value, closed with it.
+//! Never pools, never lends a connection twice, never shows the URL.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use highwater_common::assignment::ErrorClass;
+use highwater_common::id::ConnectionName;
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{ConnectOptions, Connection, Executor, PgConnection};
+
+use super::errors::{classify, connect_error, fault, permanent};
+use crate::connector::ConnectorError;
+use crate::connector::sql_text::{Dialect, Sql};
+
+const NO_CHECK_INTERVAL_BEFORE: u32 = 140_000;
+
+/// How long a session waits for what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SessionOptions {
+    /// To be let in.
+    pub connect_timeout: Duration,
+    /// For any lock.
+    pub lock_timeout: Duration,
+    /// For the ledger row of a claim, before the session that holds it is ended.
+    pub claim_lock_timeout: Duration,
+    /// For any one statement, a COPY of a whole partition included. An attempt has a limit of its own.
+    pub statement_timeout: Duration,
+    /// For the next statement of an open transaction.
+    pub idle_in_transaction_timeout: Duration,
+    /// For all that a probe asks.
+    pub probe_timeout: Duration,
+}
+
+impl Default for SessionOptions {
+    fn default() -> Self {
+        Self {
+            connect_timeout: Duration::from_secs(10),
+            lock_timeout: Duration::from_secs(30),
+            claim_lock_timeout: Duration::from_secs(5),
+            statement_timeout: Duration::from_hours(6),
+            idle_in_transaction_timeout: Duration::from_mins(1),
+            probe_timeout: Duration::from_secs(5),
+        }
+    }
+}
+
+/// What a session may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum SessionRole {
+    /// Reads; the server refuses a write.
+    Source,
+    /// Writes, and does not believe in a commit before it is on disk.
+    Target,
+}
+
+/// Where sessions are opened. Its text names connection, host and database, never a user's password.
+#[derive(Clone)]
+pub(super) struct Endpoint {
+    connection: ConnectionName,
+    options: PgConnectOptions,
+    session: SessionOptions,
+}
+
+impl Endpoint {
+    pub(super) fn new(url: &str, connection: ConnectionName, session: SessionOptions) -> Result<Self, ConnectorError> {
+        // The driver logs query parameters that it does not know, values and all; nobody listens while it reads the URL.
+        let parsed = tracing::subscriber::with_default(tracing::subscriber::NoSubscriber::default(), || {
+            PgConnectOptions::from_str(url)
+        });
+        // The driver's own error may quote the URL, so it is not kept.
+        let options = parsed.map_err(|_| {
+            permanent(
+                "malformed_url",
+                format!("the URL of connection {connection} is malformed; it reads postgres://user:password@host:5432/database"),
+            )
+        })?;
+        let options = options.application_name("highwater").extra_float_digits(3).disable_statement_logging();
+        Ok(Self { connection, options, session })
+    }
+
+    pub(super) const fn session(&self) -> &SessionOptions {
+        &self.session
+    }
+
+    /// Opens a session of its own.
+    pub(super) async fn open(&self, role: SessionRole) -> Result<PgConnection, ConnectorError> {
+        let connecting = PgConnection::connect_with(&self.options);
+        let mut conn = match tokio::time::timeout(self.session.connect_timeout, connecting).await {
+            Ok(connected) => connected.map_err(|error| connect_error(self, error))?,
+            Err(_) => {
+                let waited = self.session.connect_timeout.as_secs();
+                let message = format!("cannot reach {self}: no answer within {waited} s; is this its address?");
+                return Err(fault(ErrorClass::Transient, "unreachable", message));
+            }
+        };
+        let pins = self.pins(role).into_statement();
+        conn.execute(sqlx::raw_sql(pins)).await.map_err(|error| classify(self, "set up a session", error))?;
+        if conn.server_version_num().is_some_and(|version| version >= NO_CHECK_INTERVAL_BEFORE) {
+            // Not every platform can watch a socket; without it a dead worker's session ends at the next timeout.
+            let watched = conn.execute("set client_connection_check_interval = '2s'").await;
+            watched.inspect_err(|error| tracing::debug!(%error, "sessions are not watched for dead clients")).ok();
+        }
+        Ok(conn)
+    }
+
+    fn pins(&self, role: SessionRole) -> Sql {
+        let millis = |time: Duration| i64::try_from(time.as_millis()).unwrap_or(i64::from(i32::MAX));
+        let pins = Sql::new(
+            Dialect::Postgres,
+            "set timezone = 'UTC'; set datestyle = 'ISO, MDY'; set intervalstyle = 'iso_8601'; \
+             set extra_float_digits = 3; set bytea_output = 'hex'; set standard_conforming_strings = on; \
+             set tcp_keepalives_idle = 30; set tcp_keepalives_interval = 10; set tcp_keepalives_count = 3; \
+             set lock_timeout = ",
+        )
+        .integer(millis(self.session.lock_timeout))
+        .text("; set statement_timeout = ")
+        .integer(millis(self.session.statement_timeout))
+        .text("; set idle_in_transaction_session_timeout = ")
+        .integer(millis(self.session.idle_in_transaction_timeout));
+        match role {
+            SessionRole::Source => pins.text("; set default_transaction_read_only = on"),
+            SessionRole::Target => pins.text("; set synchronous_commit = on; set default_transaction_read_only = off"),
+        }
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let database = self.options.get_database().unwrap_or_else(|| self.options.get_username());
+        match self.options.get_socket() {
+            Some(socket) => write!(f, "{} ({}/{database})", self.connection, socket.display()),
+            None => {
+                write!(f, "{} ({}:{}/{database})", self.connection, self.options.get_host(), self.options.get_port())
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}

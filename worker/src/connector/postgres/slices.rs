@@ -1,0 +1,129 @@
+//! How the ledger holds slices, and what its committed ones cover.
+//! Never orders anything but the raw numbers of one kind of position.
+
+use highwater_common::cursor::{Cursor, CursorKind};
+use highwater_common::range::{CursorRange, Slice};
+
+use super::probe::cursor;
+
+/// A slice as three columns: what kind its positions are, and the raw numbers of its ends, open where there is none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct StoredSlice {
+    pub(super) kind: &'static str,
+    pub(super) start: Option<i64>,
+    pub(super) end: Option<i64>,
+}
+
+/// The kind of the range that has no ends, and so no kind of position.
+pub(super) const ALL: &str = "all";
+/// The kind of the rows without a position.
+pub(super) const NULL: &str = "null";
+
+impl StoredSlice {
+    pub(super) fn of(slice: &Slice) -> Self {
+        match slice {
+            Slice::Null => Self { kind: NULL, start: None, end: None },
+            Slice::Range(range) => Self {
+                kind: range.kind().map_or(ALL, kind_text),
+                start: range.start().map(raw),
+                end: range.end().map(raw),
+            },
+        }
+    }
+}
+
+/// The ledger's word for a kind of position.
+pub(super) const fn kind_text(kind: CursorKind) -> &'static str {
+    match kind {
+        CursorKind::Integer => "integer",
+        CursorKind::Instant => "instant",
+        CursorKind::Civil => "civil",
+        CursorKind::Date => "date",
+    }
+}
+
+fn raw(at: Cursor) -> i64 {
+    match at {
+        Cursor::Integer(raw) | Cursor::Instant(raw) | Cursor::Civil(raw) => raw,
+        Cursor::Date(days) => i64::from(days),
+    }
+}
+
+/// Merges ranges that come in ascending order of their starts, open starts first.
+#[derive(Debug)]
+pub(super) struct RangeMerger {
+    kind: CursorKind,
+    merged: Vec<(Option<i64>, Option<i64>)>,
+}
+
+impl RangeMerger {
+    pub(super) const fn new(kind: CursorKind) -> Self {
+        Self { kind, merged: Vec::new() }
+    }
+
+    /// Takes the next range.
+    pub(super) fn push(&mut self, start: Option<i64>, end: Option<i64>) {
+        let Some((_, last_end)) = self.merged.last_mut() else {
+            self.merged.push((start, end));
+            return;
+        };
+        match (*last_end, start) {
+            // It touches or overlaps the last one, or starts open like it.
+            (None, _) | (_, None) => *last_end = later(*last_end, end),
+            (Some(reached), Some(start)) if start <= reached => *last_end = later(*last_end, end),
+            (Some(_), Some(start)) => self.merged.push((Some(start), end)),
+        }
+    }
+
+    /// How many ranges it has become.
+    pub(super) fn len(&self) -> usize {
+        self.merged.len()
+    }
+
+    /// The ranges, ascending, none touching the next.
+    pub(super) fn finish(self) -> Vec<CursorRange> {
+        let at = |raw: Option<i64>| raw.and_then(|raw| cursor(self.kind, raw));
+        self.merged.iter().filter_map(|(start, end)| CursorRange::new(at(*start), at(*end)).ok()).collect()
+    }
+}
+
+/// The later of two ends, of which an open one is the latest.
+fn later(a: Option<i64>, b: Option<i64>) -> Option<i64> {
+    a.zip(b).map(|(a, b)| a.max(b))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn merge(mut ranges: Vec<(Option<i64>, Option<i64>)>) -> Vec<CursorRange> {
+        ranges.sort();
+        let mut merger = RangeMerger::new(CursorKind::Integer);
+        ranges.into_iter().for_each(|(start, end)| merger.push(start, end));
+        merger.finish()
+    }
+
+    #[test]
+    fn ranges_that_touch_are_one() {
+        let range = |start, end| {
+            CursorRange::new(Option::map(start, Cursor::Integer), Option::map(end, Cursor::Integer)).expect("not empty")
+        };
+        assert_eq!(merge(vec![(Some(5), Some(9)), (Some(1), Some(5))]), vec![range(Some(1), Some(9))]);
+        assert_eq!(merge(vec![(None, Some(3)), (Some(4), None)]), vec![range(None, Some(3)), range(Some(4), None)]);
+        assert_eq!(merge(vec![(None, None), (Some(4), Some(5))]), vec![CursorRange::ALL]);
+    }
+
+    proptest! {
+        #[test]
+        fn merged_ranges_hold_what_the_ranges_held(ranges in vec((-20_i64..20, 1_i64..9), 0..12), at in -25_i64..35) {
+            let ranges: Vec<_> = ranges.iter().map(|(start, width)| (Some(*start), Some(start + width))).collect();
+            let held = ranges.iter().any(|(start, end)| *start <= Some(at) && Some(at) < *end);
+            let merged = merge(ranges);
+            prop_assert_eq!(merged.iter().any(|range| range.contains(Cursor::Integer(at))), held);
+            prop_assert!(merged.windows(2).all(|pair| pair[0].end() < pair[1].start()));
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! The read side of a PostgreSQL connection.
+//! Never writes: its sessions are read-only by the server's own word.
+
+use std::fmt;
+
+use async_trait::async_trait;
+use highwater_common::facts::{ColumnFacts, TableFacts};
+use highwater_common::id::ConnectionName;
+use highwater_common::spec::TableName;
+use sqlx::{Executor, PgConnection};
+
+use super::catalog::{Table, source_table, unknown_column};
+use super::copy_out::{CopyOrder, CopyOut};
+use super::errors::{classify, permanent};
+use super::probe::probe_source;
+use super::session::{Endpoint, SessionOptions, SessionRole};
+use crate::connector::sql_text::{Dialect, Sql};
+use crate::connector::{ConnectorError, ReadRequest, RowFormat, RowStream, Source, SourceProbe};
+use crate::supervisor::Supervisor;
+
+/// Reads tables of a PostgreSQL database, 13 or later.
+pub struct PostgresSource {
+    endpoint: Endpoint,
+}
+
+impl PostgresSource {
+    /// A source at `url`, whose references to secrets are resolved already. Nothing is opened yet. A source spawns nothing:
+    /// what it reads stops with its reader.
+    ///
+    /// # Errors
+    /// Permanent `malformed_url`.
+    pub fn new(url: &str, connection: ConnectionName, _supervisor: Supervisor) -> Result<Self, ConnectorError> {
+        Self::with_options(url, connection, SessionOptions::default())
+    }
+
+    /// Like [`PostgresSource::new`], with other limits.
+    ///
+    /// # Errors
+    /// Permanent `malformed_url`.
+    pub fn with_options(
+        url: &str,
+        connection: ConnectionName,
+        options: SessionOptions,
+    ) -> Result<Self, ConnectorError> {
+        Ok(Self { endpoint: Endpoint::new(url, connection, options)? })
+    }
+}
+
+impl fmt::Debug for PostgresSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PostgresSource").field("endpoint", &self.endpoint).finish()
+    }
+}
+
+#[async_trait]
+impl Source for PostgresSource {
+    async fn probe(&self, probe: &SourceProbe) -> Result<TableFacts, ConnectorError> {
+        let mut conn = self.endpoint.open(SessionRole::Source).await?;
+        probe_source(&mut conn, &self.endpoint, probe).await
+    }
+
+    async fn read(&self, request: &ReadRequest) -> Result<Box<dyn RowStream>, ConnectorError> {
+        let mut conn = self.endpoint.open(SessionRole::Source).await?;
+        self.hold_table(&mut conn, &request.table, &request.columns).await?;
+        let order = CopyOrder {
+            endpoint: self.endpoint.clone(),
+            what: format!("{} of {}", request.slice, request.table),
+            statement: copy_statement(request),
+            format: request.format,
+            columns: request.columns.clone(),
+        };
+        Ok(Box::new(CopyOut::begin(conn, order)))
+    }
+
+    fn formats(&self, columns: &[ColumnFacts]) -> Vec<RowFormat> {
+        let mut formats = vec![RowFormat::CopyText, RowFormat::Values];
+        if columns.iter().all(|column| column.binary_portable) {
+            formats.insert(0, RowFormat::CopyBinary);
+        }
+        formats
+    }
+}
+
+impl PostgresSource {
+    /// Locks the table against being altered until the read has ended, and makes sure that it still is what was planned:
+    /// bytes of another type would otherwise be taken for the planned one's.
+    async fn hold_table(
+        &self,
+        conn: &mut PgConnection,
+        name: &TableName,
+        columns: &[ColumnFacts],
+    ) -> Result<(), ConnectorError> {
+        let failed = |error| classify(&self.endpoint, &format!("read {name}"), error);
+        conn.execute("begin isolation level read committed, read only").await.map_err(failed)?;
+        source_table(conn, &self.endpoint, name).await?;
+        let lock = Sql::new(Dialect::Postgres, "select from ").table(name).text(" limit 0").into_statement();
+        conn.execute(sqlx::raw_sql(lock)).await.map_err(failed)?;
+        // The first look gave the better error for a missing table; only what is read under the lock stays true.
+        let table = source_table(conn, &self.endpoint, name).await?;
+        columns.iter().try_for_each(|column| still_planned(&self.endpoint, name, &table, column))
+    }
+}
+
+fn still_planned(
+    endpoint: &Endpoint,
+    name: &TableName,
+    table: &Table,
+    planned: &ColumnFacts,
+) -> Result<(), ConnectorError> {
+    let Some(found) = table.column(&planned.name) else {
+        return Err(unknown_column(endpoint, name, table, &planned.name));
+    };
+    if found.facts.type_name == planned.type_name {
+        return Ok(());
+    }
+    let message = format!(
+        "column {} of {name} on {endpoint} was {} when the run was planned and is {} now; plan anew with --new",
+        planned.name, planned.type_name, found.facts.type_name
+    );
+    Err(permanent("schema_changed", message))
+}
+
+fn copy_statement(request: &ReadRequest) -> String {
+    let select = Sql::new(Dialect::Postgres, "copy (select ")
+        .names(request.columns.iter().map(|column| column.name.as_str()))
+        .text(" from ")
+        .table(&request.table)
+        .text(" where ")
+        .slice(&request.partition_column, request.form, &request.slice);
+    let copy = match request.format {
+        RowFormat::CopyBinary => select.text(") to stdout (format binary)"),
+        RowFormat::CopyText | RowFormat::Values => select.text(") to stdout (format text)"),
+    };
+    copy.as_str().to_owned()
+}

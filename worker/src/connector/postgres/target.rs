@@ -1,0 +1,288 @@
+//! The write side of a PostgreSQL connection, with its ledger.
+//! Never commits a row but through a claim, a guard and the guard's permit.
+
+use std::fmt;
+
+use async_trait::async_trait;
+use futures_util::TryStreamExt;
+use highwater_common::assignment::ErrorClass;
+use highwater_common::commit::LedgerRow;
+use highwater_common::cursor::CursorKind;
+use highwater_common::facts::{ColumnFacts, CursorForm, Engine, TargetFacts, TargetTableFacts};
+use highwater_common::id::{ClusterId, ConnectionName, RunId, TaskId};
+use highwater_common::range::CursorRange;
+use sqlx::{Connection, Executor, PgConnection, Row};
+
+use super::catalog::{find_table, is_indexed, read_key};
+use super::claim::{claim, end_session};
+use super::errors::{classify, fault, is_missing_relation, is_state, permanent};
+use super::ledger::{self, SessionMark, uuid};
+use super::prepare::prepare;
+use super::session::{Endpoint, SessionOptions, SessionRole};
+use super::slices::{ALL, NULL, RangeMerger, kind_text};
+use crate::connector::sql_text::{Dialect, Sql};
+use crate::connector::{
+    Claim, ClaimOutcome, ConnectorError, FenceReport, PrepareRequest, RowFormat, Target, TargetProbe,
+};
+use crate::supervisor::Supervisor;
+
+/// The most ranges of coverage that a probe brings home.
+const COVERED_MAX: usize = 600;
+/// Rounds of a fence, each of which ends the sessions that hold a task's row.
+const FENCE_ROUNDS_MAX: u32 = 3;
+
+/// Writes tables of a PostgreSQL database, 13 or later.
+pub struct PostgresTarget {
+    endpoint: Endpoint,
+    supervisor: Supervisor,
+}
+
+impl PostgresTarget {
+    /// A target at `url`, whose references to secrets are resolved already. Nothing is opened yet. Begins and commits run in
+    /// loops of `supervisor`, to their end.
+    ///
+    /// # Errors
+    /// Permanent `malformed_url`.
+    pub fn new(url: &str, connection: ConnectionName, supervisor: Supervisor) -> Result<Self, ConnectorError> {
+        Self::with_options(url, connection, supervisor, SessionOptions::default())
+    }
+
+    /// Like [`PostgresTarget::new`], with other limits.
+    ///
+    /// # Errors
+    /// Permanent `malformed_url`.
+    pub fn with_options(
+        url: &str,
+        connection: ConnectionName,
+        supervisor: Supervisor,
+        options: SessionOptions,
+    ) -> Result<Self, ConnectorError> {
+        Ok(Self { endpoint: Endpoint::new(url, connection, options)?, supervisor })
+    }
+
+    fn failed(&self, what: &'static str) -> impl Fn(sqlx::Error) -> ConnectorError + '_ {
+        move |error| classify(&self.endpoint, what, error)
+    }
+}
+
+impl fmt::Debug for PostgresTarget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PostgresTarget").field("endpoint", &self.endpoint).finish()
+    }
+}
+
+#[async_trait]
+impl Target for PostgresTarget {
+    async fn probe(&self, probe: &TargetProbe) -> Result<TargetFacts, ConnectorError> {
+        let mut conn = self.endpoint.open(SessionRole::Target).await?;
+        let failed = self.failed("probe the target");
+        let millis = i64::try_from(self.endpoint.session().probe_timeout.as_millis()).unwrap_or(i64::MAX);
+        let limit = Sql::new(Dialect::Postgres, "set statement_timeout = ").integer(millis).into_statement();
+        conn.execute(sqlx::raw_sql(limit)).await.map_err(&failed)?;
+        conn.execute("set default_transaction_read_only = on").await.map_err(&failed)?;
+        let holder = ledger::read_cluster(&mut conn, &self.endpoint).await?;
+        if let Some(holder) = &holder {
+            ledger::check_holder(&self.endpoint, holder, &probe.cluster)?;
+        }
+        let fingerprint = ledger::read_fingerprint(&mut conn, &self.endpoint).await?;
+        let table = self.table_facts(&mut conn, probe).await.map_err(&failed)?;
+        let (covered, covered_null) = match (&holder, &probe.partition) {
+            (Some(_), Some((_, kind))) => self.covered(&mut conn, &probe.stream, *kind).await?,
+            (None, _) | (_, None) => (Vec::new(), false),
+        };
+        conn.close().await.ok();
+        Ok(TargetFacts { engine: Engine::Postgres, fingerprint, table, covered, covered_null })
+    }
+
+    async fn prepare(&self, request: &PrepareRequest) -> Result<Vec<String>, ConnectorError> {
+        prepare(&self.endpoint, request).await
+    }
+
+    async fn claim(&self, asked: &Claim) -> Result<ClaimOutcome, ConnectorError> {
+        claim(&self.endpoint, &self.supervisor, asked).await
+    }
+
+    async fn ledger_row(&self, run: &RunId, task: &TaskId) -> Result<Option<LedgerRow>, ConnectorError> {
+        let mut conn = self.endpoint.open(SessionRole::Target).await?;
+        let found = match ledger::read_row(&mut conn, run, task).await {
+            Ok(found) => found.map(|found| found.row),
+            Err(error) if is_missing_relation(&error) => None,
+            Err(error) => return Err(classify(&self.endpoint, "read the ledger", error)),
+        };
+        conn.close().await.ok();
+        Ok(found)
+    }
+
+    async fn fence_run(&self, cluster: &ClusterId, run: &RunId) -> Result<FenceReport, ConnectorError> {
+        let mut conn = self.endpoint.open(SessionRole::Target).await?;
+        self.make_ledger(&mut conn, cluster).await?;
+        // First the run: this waits for the claims in flight, and every later one sees it.
+        for round in 0..FENCE_ROUNDS_MAX {
+            let fenced = sqlx::query(
+                "insert into highwater.run as run (run_id, state, fenced_at) values ($1, 'X', now()) \
+                 on conflict (run_id) do update set state = 'X', fenced_at = coalesce(run.fenced_at, excluded.fenced_at)",
+            )
+            .bind(uuid(run.as_bytes()))
+            .execute(&mut conn)
+            .await;
+            if !self.is_blocked(fenced.map(drop), round)? {
+                break;
+            }
+        }
+        // Then, in a statement of its own, its tasks: this waits for the guards in flight, and every later one matches no row.
+        for round in 0..FENCE_ROUNDS_MAX {
+            let fenced = sqlx::query("update highwater.task set state = 'X' where run_id = $1 and state = 'O'")
+                .bind(uuid(run.as_bytes()))
+                .execute(&mut conn)
+                .await;
+            let attempts = fenced.as_ref().map_or(0, sqlx::postgres::PgQueryResult::rows_affected);
+            if !self.is_blocked(fenced.map(drop), round)? {
+                conn.close().await.ok();
+                return Ok(FenceReport { attempts });
+            }
+            self.end_sessions(&mut conn, run).await?;
+        }
+        let message = format!("run {run} could not be fenced on {}: its task rows stay locked", self.endpoint);
+        Err(fault(ErrorClass::Resource, "fence_blocked", message))
+    }
+
+    async fn adopt(&self, cluster: &ClusterId) -> Result<Option<ClusterId>, ConnectorError> {
+        let mut conn = self.endpoint.open(SessionRole::Target).await?;
+        let failed = self.failed("adopt the target");
+        conn.execute("begin isolation level read committed").await.map_err(&failed)?;
+        ledger::lock_making(&mut conn, &self.endpoint).await?;
+        ledger::make_tables(&mut conn, &self.endpoint).await?;
+        let former = ledger::read_cluster(&mut conn, &self.endpoint).await?;
+        match former {
+            None => ledger::make(&mut conn, &self.endpoint, cluster).await?,
+            Some(_) => {
+                sqlx::query("update highwater.meta set cluster_id = $1, incarnation = incarnation + 1")
+                    .bind(uuid(cluster.as_bytes()))
+                    .execute(&mut conn)
+                    .await
+                    .map_err(&failed)?;
+            }
+        }
+        conn.execute("commit").await.map_err(&failed)?;
+        conn.close().await.ok();
+        Ok(former)
+    }
+
+    fn formats(&self, from: Engine, columns: &[ColumnFacts], own: &[ColumnFacts]) -> Vec<RowFormat> {
+        match from {
+            Engine::Sqlite => vec![RowFormat::Values],
+            Engine::Postgres => {
+                let is_same = |column: &ColumnFacts| {
+                    // A table that is still to be made gets the source's own types.
+                    let found = own.iter().find(|own| own.name == column.name);
+                    column.binary_portable && found.map_or(own.is_empty(), |own| own.type_name == column.type_name)
+                };
+                let mut formats = vec![RowFormat::CopyText, RowFormat::Values];
+                if columns.iter().all(is_same) {
+                    formats.insert(0, RowFormat::CopyBinary);
+                }
+                formats
+            }
+        }
+    }
+}
+
+impl PostgresTarget {
+    async fn table_facts(
+        &self,
+        conn: &mut PgConnection,
+        probe: &TargetProbe,
+    ) -> Result<Option<TargetTableFacts>, sqlx::Error> {
+        let Some(table) = find_table(conn, &probe.table).await? else { return Ok(None) };
+        let (mut partition_form, mut partition_indexed) = (None, false);
+        if let Some((name, kind)) = &probe.partition {
+            let is_native = table.column(name).is_some_and(|column| column.position == Some(*kind));
+            partition_form = is_native.then_some(CursorForm::Native);
+            partition_indexed = is_indexed(conn, table.oid, name).await?;
+        }
+        let any = Sql::new(Dialect::Postgres, "select exists (select from ").table(&probe.table).text(")");
+        let has_rows =
+            sqlx::query_scalar::<_, bool>(any.into_statement()).persistent(false).fetch_one(&mut *conn).await?;
+        Ok(Some(TargetTableFacts {
+            columns: table.facts().cloned().collect(),
+            key: read_key(conn, table.oid, false).await?,
+            partition_form,
+            partition_indexed,
+            has_rows,
+        }))
+    }
+
+    /// What the stream's committed tasks cover. Read as it comes, so that a million rows need the memory of their gaps.
+    async fn covered(
+        &self,
+        conn: &mut PgConnection,
+        stream: &str,
+        kind: CursorKind,
+    ) -> Result<(Vec<CursorRange>, bool), ConnectorError> {
+        let failed = self.failed("read the ledger's coverage");
+        let mut merger = RangeMerger::new(kind);
+        let mut covered_null = false;
+        let mut rows = sqlx::query(
+            "select distinct slice_kind, range_start, range_end from highwater.task \
+             where stream_id = $1 and state = 'C' and slice_kind = any ($2) order by range_start nulls first",
+        )
+        .bind(stream)
+        .bind(vec![kind_text(kind), ALL, NULL])
+        .fetch(&mut *conn);
+        while let Some(row) = rows.try_next().await.map_err(&failed)? {
+            let slice_kind: String = row.try_get("slice_kind").map_err(&failed)?;
+            if slice_kind == NULL {
+                covered_null = true;
+                continue;
+            }
+            merger.push(row.try_get("range_start").map_err(&failed)?, row.try_get("range_end").map_err(&failed)?);
+            if merger.len() > COVERED_MAX {
+                // To leave some out would load them twice.
+                let message = format!(
+                    "the ledger on {} holds more than {COVERED_MAX} separate ranges of {stream}; fill the gaps in ascending \
+                     order, or reprocess all",
+                    self.endpoint
+                );
+                return Err(permanent("coverage_too_scattered", message));
+            }
+        }
+        Ok((merger.finish(), covered_null))
+    }
+
+    async fn make_ledger(&self, conn: &mut PgConnection, cluster: &ClusterId) -> Result<(), ConnectorError> {
+        let failed = self.failed("make the ledger");
+        conn.execute("begin isolation level read committed").await.map_err(&failed)?;
+        ledger::lock_making(conn, &self.endpoint).await?;
+        ledger::make(conn, &self.endpoint, cluster).await?;
+        conn.execute("commit").await.map(drop).map_err(&failed)
+    }
+
+    /// Whether a fence has to wait for a lock once more.
+    fn is_blocked(&self, fenced: Result<(), sqlx::Error>, round: u32) -> Result<bool, ConnectorError> {
+        match fenced {
+            Ok(()) => Ok(false),
+            Err(error) if is_state(&error, "55P03") && round + 1 < FENCE_ROUNDS_MAX => Ok(true),
+            Err(error) => Err(classify(&self.endpoint, "fence a run", error)),
+        }
+    }
+
+    /// Ends the sessions of a run's open tasks: one of them holds its row without going on.
+    async fn end_sessions(&self, conn: &mut PgConnection, run: &RunId) -> Result<(), ConnectorError> {
+        let failed = self.failed("end the sessions of a run");
+        let rows = sqlx::query(
+            "select t.session_id, (extract(epoch from t.session_start) * 1000000)::int8 as session_micros \
+             from highwater.task t join pg_stat_activity a on a.pid = t.session_id and a.backend_start = t.session_start \
+             where t.run_id = $1 and t.state = 'O'",
+        )
+        .bind(uuid(run.as_bytes()))
+        .fetch_all(&mut *conn)
+        .await
+        .map_err(&failed)?;
+        for row in rows {
+            let pid = row.try_get("session_id").map_err(&failed)?;
+            let started_micros = row.try_get("session_micros").map_err(&failed)?;
+            end_session(conn, SessionMark { pid, started_micros }).await.map_err(&failed)?;
+        }
+        Ok(())
+    }
+}

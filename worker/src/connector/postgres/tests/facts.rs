@@ -1,0 +1,129 @@
+//! What probes find out and what prepare makes.
+
+use highwater_common::cursor::CursorKind;
+
+use super::*;
+
+#[tokio::test]
+async fn a_probe_reads_rows_bounds_and_keys() {
+    let mut world = World::start().await;
+    // GIVEN a table with infinities, NULLs, an index, and a unique key beside no primary one
+    world
+        .legacy(
+            "create type mood as enum ('good', 'bad'); \
+             create table orders (id integer not null unique, at timestamptz, day date not null, seen timestamp, m mood); \
+             create index on orders (at); \
+             insert into orders select n, timestamptz '2013-01-01 00:00:00.000001Z' + n * interval '1 day', \
+                date '2013-01-01' + n, timestamp '2013-01-01' + n * interval '1 h', 'good' from generate_series(0, 9) n; \
+             insert into orders values (10, 'infinity', '-infinity', null, 'bad'), (11, '-infinity', 'infinity', null, null), \
+                (12, null, '2020-01-01', null, null); \
+             analyze orders",
+        )
+        .await;
+    // WHEN it is probed by each of its kinds of positions THEN the infinities lie in the open ends
+    let at = world.facts("orders", "at").await.expect("probed");
+    assert_eq!((at.rows, at.rows_exact, at.key.as_slice()), (13, true, ["id".to_owned()].as_slice()));
+    assert!(at.bytes > 0);
+    let partition = at.partition.expect("asked for");
+    let start = 1_356_998_400_000_001;
+    assert_eq!(partition.min, Some(Cursor::Instant(start)));
+    assert_eq!(partition.max, Some(Cursor::Instant(start + 9 * 86_400_000_000)));
+    assert_eq!((partition.nullable, partition.null_rows, partition.indexed), (true, Some(1), true));
+    let day = world.facts("orders", "day").await.expect("probed").partition.expect("asked for");
+    assert_eq!((day.min, day.max), (Some(Cursor::Date(15_706)), Some(Cursor::Date(18_262))));
+    assert_eq!((day.nullable, day.null_rows, day.indexed), (false, Some(0), false));
+    let seen = world.facts("orders", "seen").await.expect("probed").partition.expect("asked for");
+    assert_eq!((seen.kind, seen.min), (CursorKind::Civil, Some(Cursor::Civil(1_356_998_400_000_000))));
+    let id = world.facts("orders", "id").await.expect("probed");
+    let partition = id.partition.expect("asked for");
+    assert_eq!((partition.min, partition.max), (Some(Cursor::Integer(0)), Some(Cursor::Integer(12))));
+    assert_eq!(partition.histogram.len(), 13);
+    // AND an enum has no portable binary form
+    let portable: Vec<_> = id.columns.iter().map(|column| column.binary_portable).collect();
+    assert_eq!(portable, [true, true, true, true, false]);
+    assert_eq!(world.source.formats(&id.columns), [RowFormat::CopyText, RowFormat::Values]);
+    // WHEN the table is empty THEN it has no bounds
+    world.legacy("truncate orders").await;
+    let partition = world.facts("orders", "at").await.expect("probed").partition.expect("asked for");
+    assert_eq!((partition.min, partition.max), (None, None));
+}
+
+#[tokio::test]
+async fn two_prepares_at_once_make_one_table_and_a_repeat_is_harmless() {
+    let mut world = World::start().await;
+    world
+        .legacy("create type mood as enum ('good'); create table orders (id bigint not null, m mood, d numeric(9,2))")
+        .await;
+    let mut request = prepare_request(world.columns().await);
+    request.table = table_name("mart.orders");
+    request.key = vec!["d".into()];
+    // WHEN two prepare at once, and then one again
+    let (one, two) = tokio::join!(world.target.prepare(&request), world.target.prepare(&request));
+    assert_eq!((one.expect("prepared"), two.expect("prepared")), (Vec::new(), Vec::new()));
+    request.key.clear();
+    // THEN the repeat finds a table that takes the rows: unknown types as text, an index on the partition column
+    assert_eq!(world.target.prepare(&request).await.expect("prepared"), Vec::<String>::new());
+    let types: Vec<String> = sqlx::query_scalar(
+        "select format_type(atttypid, atttypmod) || case when attnotnull then '!' else '' end from pg_attribute \
+         where attrelid = 'mart.orders'::regclass and attnum > 0 order by attnum",
+    )
+    .fetch_all(&mut world.wh)
+    .await
+    .expect("read");
+    assert_eq!(types, ["bigint!", "text", "numeric(9,2)!"]);
+    assert_eq!(world.count("select incarnation from highwater.meta").await, 1);
+    // GIVEN that index dropped THEN a repeat warns
+    world.wh("drop index mart.orders_id_idx").await;
+    let warnings = world.target.prepare(&request).await.expect("prepared");
+    assert!(warnings.len() == 1 && warnings[0].contains("leads with id"), "{warnings:?}");
+    // GIVEN a table with other columns THEN every difference is listed
+    world.wh("alter table mart.orders drop m, alter d type numeric(9,0), add x int not null").await;
+    let message = refused(world.target.prepare(&request).await, ErrorClass::Permanent, "schema_changed");
+    for difference in ["no column m", "d is numeric(9,0) where the source's is numeric(9,2)", "x is NOT NULL"] {
+        assert!(message.contains(difference), "{message}");
+    }
+}
+
+#[tokio::test]
+async fn a_target_probe_finds_what_the_stream_has_committed() {
+    let mut world = World::start().await;
+    world.legacy("create table orders (id bigint, note text)").await;
+    let probe = TargetProbe {
+        cluster: CLUSTER,
+        table: table_name("orders"),
+        partition: Some(("id".into(), CursorKind::Integer)),
+        stream: STREAM.into(),
+    };
+    // GIVEN nothing at all THEN the probe says so and makes nothing
+    let facts = world.target.probe(&probe).await.expect("probed");
+    assert_eq!((facts.table, facts.covered.len()), (None, 0));
+    assert_eq!(world.target.ledger_row(&RUN, &TASK).await.expect("no ledger, no row"), None);
+    assert_eq!(world.count("select count(*) from pg_namespace where nspname = 'highwater'").await, 0);
+    // GIVEN some committed slices, one of another run, and one that is only claimed
+    let mut request = prepare_request(world.columns().await);
+    request.key.clear();
+    world.target.prepare(&request).await.expect("prepared");
+    let slices = [ids(Some(5), Some(9)), ids(None, Some(5)), ids(Some(20), Some(30)), Slice::Null, ids(Some(40), None)];
+    for (at, slice) in slices.into_iter().enumerate() {
+        let mut claim = world.claim_of(1, slice).await;
+        claim.task = TaskId::from_bytes([u8::try_from(at).expect("small"); 16]);
+        claim.run = RunId::from_bytes([u8::try_from(at % 2).expect("small"); 16]);
+        let tx = world.held_for(&claim).await.begin().await.expect("begun");
+        let GuardOutcome::Holds(guarded) = tx.guard(&Receipt::default()).await.expect("no fault") else {
+            panic!("lost")
+        };
+        if at < 4 {
+            assert!(matches!(guarded.commit().await, CommitOutcome::Committed));
+        }
+    }
+    // THEN the committed ones are told, merged
+    let facts = world.target.probe(&probe).await.expect("probed");
+    let covered: Vec<_> = facts.covered.into_iter().map(Slice::Range).collect();
+    assert_eq!((covered, facts.covered_null), (vec![ids(None, Some(9)), ids(Some(20), Some(30))], true));
+    let table = facts.table.expect("made");
+    assert_eq!((table.partition_form, table.partition_indexed), (Some(CursorForm::Native), true));
+    assert!(!table.has_rows && table.key.is_empty());
+    let columns = world.columns().await;
+    assert_eq!(world.target.formats(Engine::Postgres, &columns, &table.columns)[0], RowFormat::CopyBinary);
+    assert_eq!(world.target.formats(Engine::Sqlite, &columns, &table.columns), [RowFormat::Values]);
+}

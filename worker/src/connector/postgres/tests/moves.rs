@@ -1,0 +1,103 @@
+//! Rows on their way: nothing lost, nothing changed, nothing twice.
+
+use super::*;
+use crate::connector::RowBatch;
+
+const ODD_TABLE: &str = "create table orders (
+    id bigint, small smallint not null, amount numeric(20,4), anything numeric, ratio double precision, single real,
+    note text, code varchar(9), payload bytea, day date, at timestamptz, seen timestamp, open time, span interval,
+    who uuid, doc json, docb jsonb, tags text[], flag boolean, net inet, double_id bigint generated always as (id * 2) stored)";
+
+const ODD_ROWS: &str = r#"insert into orders (id, small, amount, anything, ratio, single, note, code, payload, day, at, seen,
+    open, span, who, doc, docb, tags, flag, net)
+    select n, n % 100, n / 7.0, (array['NaN', 'Infinity', '12345678901234567890123456789012.5'])[1 + n % 3]::numeric,
+    n / 3.0, n / 3.0::real, E'tab\t newline\n return\r back\\slash \\N ' || n || ' ü', case when n % 5 > 0 then 'c' || n % 99 end,
+    decode(md5(n::text), 'hex') || '\x005c0a09', case n % 4 when 0 then 'infinity' else date '2013-01-01' + n end,
+    case n % 4 when 0 then '-infinity' else timestamptz '294276-01-01' - n * interval '1 h' end,
+    timestamp '0044-03-15 12:00:00.000001 BC' + n * interval '1 us', time '23:59:59.999999', interval '1 mon -1 day 0.5 s' * n,
+    md5(n::text)::uuid, '{"a" : 1,  "a":2}', '{"b": [1, null]}', array['x', null, 'with "quote"', E'\\'],
+    n % 2 = 0, '10.0.0.0/8' from generate_series(-2000, 2000) n
+    union all select null, 1, null, null, null, null, null, null, null, null, null, null, null, null, null, null, null, null,
+    null, null from generate_series(1, 3)"#;
+
+async fn digest(conn: &mut PgConnection) -> (i64, String) {
+    sqlx::query_as("select count(*), md5(string_agg(o::text, '|' order by id, o::text)) from orders o")
+        .fetch_one(conn)
+        .await
+        .expect("a digest")
+}
+
+#[tokio::test]
+async fn rows_of_every_type_arrive_as_they_were_in_every_format() {
+    // GIVEN a table of many types, its worst values among them, and rows without a position
+    let mut world = World::start().await;
+    world.legacy(ODD_TABLE).await;
+    world.legacy(ODD_ROWS).await;
+    let columns = world.columns().await;
+    assert!(columns.iter().all(|column| column.name != "double_id"), "a generated column is nobody's to write");
+    let formats = world.source.formats(&columns);
+    assert_eq!(formats, [RowFormat::CopyBinary, RowFormat::CopyText, RowFormat::Values]);
+    let expected: (i64, String) = sqlx::query_as(
+        "select count(*), md5(string_agg(o::text, '|' order by id, o::text)) from (select id, small, amount, anything, \
+         ratio, single, note, code, payload, day, at, seen, open, span, who, doc, docb, tags, flag, net from orders) o",
+    )
+    .fetch_one(&mut world.legacy)
+    .await
+    .expect("a digest");
+    let mut request = prepare_request(columns);
+    request.key.clear();
+    world.target.prepare(&request).await.expect("prepared");
+    for (at, format) in formats.into_iter().enumerate() {
+        world.wh("truncate orders").await;
+        // WHEN it is moved in three slices, each a task of its own
+        for (slot, slice) in [ids(None, Some(-7)), ids(Some(-7), None), Slice::Null].into_iter().enumerate() {
+            let mut claim = world.claim_of(1, slice).await;
+            claim.task = TaskId::from_bytes([u8::try_from(10 * at + slot).expect("small"); 16]);
+            let tx = world.held_for(&claim).await.begin().await.expect("begun");
+            let (tx, receipt) = world.write(tx, &world.write_request(slice, format).await).await.expect("written");
+            let GuardOutcome::Holds(guarded) = tx.guard(&receipt).await.expect("no fault") else { panic!("lost") };
+            assert!(matches!(guarded.commit().await, CommitOutcome::Committed));
+            // THEN the receipt says what was written
+            let row = world.target.ledger_row(&RUN, &claim.task).await.expect("read").expect("there");
+            assert_eq!(row.receipt, receipt);
+            assert_eq!(receipt.rows, [1993, 2008, 3][slot], "{format:?}");
+        }
+        // and every value is what it was
+        assert_eq!(digest(&mut world.wh).await, expected, "{format:?}");
+    }
+}
+
+#[tokio::test]
+async fn batches_are_bounded_and_an_oversized_row_fails_by_name() {
+    // GIVEN rows of about 3 MiB, and one of 17 MiB
+    let mut world = World::start().await;
+    world.legacy("create table orders (id bigint primary key, note text)").await;
+    world.legacy("insert into orders select n, repeat('x', 3000000) from generate_series(1, 3) n").await;
+    world.legacy("insert into orders values (9, repeat('y', 17 * 1024 * 1024))").await;
+    // WHEN the smaller ones are read
+    let mut rows = world.read(ids(None, Some(9)), RowFormat::CopyBinary).await;
+    let mut bytes = 0;
+    while let Some(batch) = rows.next().await.expect("read") {
+        let RowBatch::Copy(batch) = batch else { panic!("bytes") };
+        // THEN no batch is larger than it may be
+        assert!(batch.len() <= 1024 * 1024);
+        bytes += batch.len() as u64;
+    }
+    assert_eq!((rows.rows(), rows.bytes()), (3, bytes));
+    // and the large one is refused by its place
+    let mut rows = world.read(ids(Some(9), None), RowFormat::CopyText).await;
+    let message = refused(rows.next().await, ErrorClass::Permanent, "row_too_large");
+    assert!(message.contains("row 1 of [9, +inf) of orders"), "{message}");
+}
+
+#[tokio::test]
+async fn each_row_can_carry_the_token_of_its_attempt() {
+    // GIVEN a target table that takes the token as a default
+    let mut world = World::with_orders(10).await;
+    world.wh("alter table orders add token bigint default current_setting('highwater.token')::bigint").await;
+    // WHEN an attempt commits
+    assert!(matches!(world.guarded(5).await.commit().await, CommitOutcome::Committed));
+    // THEN each row has it
+    let token = fence(5).token.raw();
+    assert_eq!(world.count(&format!("select count(*) from orders where token = {token}")).await, 10);
+}

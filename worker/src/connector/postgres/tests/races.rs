@@ -1,0 +1,247 @@
+//! Two attempts at one task: at most one of them commits, whoever sleeps, dies or wakes up late.
+
+use std::future::Future;
+use std::pin::pin;
+use std::task::{Context, Waker};
+
+use highwater_common::commit::LedgerState;
+
+use super::*;
+
+/// Makes the target forget the session of the claim, as a target does that may not end it: the zombie lives on.
+async fn forget_session(world: &mut World) {
+    world.wh("update highwater.task set session_id = null, session_start = null").await;
+}
+
+#[tokio::test]
+async fn guard_is_last_and_fences_the_zombie() {
+    // GIVEN an attempt that has written all its rows and then fell asleep, not to be woken by the loss of its session
+    let mut world = World::with_orders(100).await;
+    let (zombie, receipt) = world.written(1).await.expect("written");
+    forget_session(&mut world).await;
+    // WHEN a later attempt claims, which the zombie does not hold up, and the zombie wakes up
+    let later = world.held(2).await;
+    let outcome = zombie.guard(&receipt).await.expect("no fault");
+    // THEN the zombie's guard does not hold, and nothing of it is there
+    assert!(matches!(outcome, GuardOutcome::Lost));
+    assert_eq!(world.orders().await, 0);
+    // and the later attempt commits
+    let tx = later.begin().await.expect("begun");
+    let (tx, receipt) = world.write(tx, &world.write_request(all(), RowFormat::CopyText).await).await.expect("written");
+    let GuardOutcome::Holds(guarded) = tx.guard(&receipt).await.expect("no fault") else { panic!("lost") };
+    assert!(matches!(guarded.commit().await, CommitOutcome::Committed));
+    assert_eq!(world.orders().await, 100);
+}
+
+#[tokio::test]
+async fn of_many_claims_at_once_only_the_largest_token_commits() {
+    // GIVEN eight attempts at one task
+    let mut world = World::with_orders(10).await;
+    let mut claims = Vec::new();
+    for lo in 1..=8 {
+        claims.push(world.claim_of(lo, all()).await);
+    }
+    // WHEN all claim at once
+    let outcomes = futures_util::future::join_all(claims.iter().map(|claim| world.target.claim(claim))).await;
+    // THEN the row holds the largest token, and nobody else's guard can hold
+    let row = world.target.ledger_row(&RUN, &TASK).await.expect("read").expect("there");
+    assert_eq!((row.state, row.fence), (LedgerState::Open, fence(8)));
+    let mut committed = 0;
+    for outcome in outcomes {
+        match outcome.expect("no fault") {
+            ClaimOutcome::Held(held) => {
+                // A session that a later claim has ended can do nothing at all.
+                let Ok(tx) = held.begin().await else { continue };
+                let Ok(GuardOutcome::Holds(guarded)) = tx.guard(&Receipt::default()).await else { continue };
+                assert!(matches!(guarded.commit().await, CommitOutcome::Committed));
+                committed += 1;
+            }
+            ClaimOutcome::Fenced { newer } => assert!(newer <= fence(8).token),
+            other => panic!("unexpected: {other:?}"),
+        }
+    }
+    assert_eq!(committed, 1);
+    assert_eq!(world.count("select count(*) from highwater.task where state = 'C'").await, 1);
+}
+
+#[tokio::test]
+async fn a_former_session_is_ended_after_a_claim() {
+    // GIVEN an attempt asleep in its transaction, its rows' locks held
+    let mut world = World::with_orders(10).await;
+    let (zombie, receipt) = world.written(1).await.expect("written");
+    // WHEN a later attempt claims
+    let later = world.guarded(2).await;
+    // THEN the zombie's session is gone, and the later attempt did not wait for it
+    assert!(zombie.guard(&receipt).await.is_err());
+    assert!(matches!(later.commit().await, CommitOutcome::Committed));
+    assert_eq!(world.orders().await, 10);
+}
+
+#[tokio::test]
+async fn a_zombie_between_guard_and_commit_does_not_block_its_successor() {
+    // GIVEN an attempt asleep between guard and COMMIT: it holds the ledger row itself
+    let mut world = World::with_orders(10).await;
+    let zombie = world.guarded(1).await;
+    // WHEN a later attempt runs to its end
+    assert!(matches!(world.guarded(2).await.commit().await, CommitOutcome::Committed));
+    // THEN the zombie's commit is unknown to it, the ledger has the later one's, and each row is there once
+    assert!(matches!(zombie.commit().await, CommitOutcome::Unknown(_)));
+    let row = world.target.ledger_row(&RUN, &TASK).await.expect("read").expect("there");
+    assert_eq!((row.state, row.fence, row.receipt.rows), (LedgerState::Committed, fence(2), 10));
+    assert_eq!(world.orders().await, 10);
+}
+
+#[tokio::test]
+async fn a_claim_after_a_commit_only_reports_it_and_an_older_one_is_fenced() {
+    let world = World::with_orders(10).await;
+    // GIVEN a later attempt's claim
+    let held = world.held(5).await;
+    // WHEN an older one claims THEN it is fenced, and the later one's session lives
+    let older = world.target.claim(&world.claim_of(4, all()).await).await.expect("no fault");
+    assert!(matches!(older, ClaimOutcome::Fenced { newer } if newer == fence(5).token));
+    // WHEN the very same claim comes again, its answer lost THEN it stands, on the new session alone
+    let again = world.held(5).await;
+    assert!(held.begin().await.is_err());
+    let tx = again.begin().await.expect("begun");
+    let GuardOutcome::Holds(guarded) = tx.guard(&Receipt { rows: 7, bytes: 8 }).await.expect("no fault") else {
+        panic!("lost")
+    };
+    // WHEN it has committed THEN every later claim replays the receipt
+    assert!(matches!(guarded.commit().await, CommitOutcome::Committed));
+    let later = world.target.claim(&world.claim_of(6, all()).await).await.expect("no fault");
+    assert!(matches!(later, ClaimOutcome::Committed(Receipt { rows: 7, bytes: 8 })));
+    // and another version of the spec is told apart while the row is open
+    let mut other = world.claim_of(1, all()).await;
+    other.task = TaskId::from_bytes([9; 16]);
+    drop(world.held_for(&other).await);
+    other.fence = fence(2);
+    other.spec_digest = DocumentDigest::of(b"another");
+    assert!(matches!(world.target.claim(&other).await, Ok(ClaimOutcome::SpecChanged)));
+}
+
+#[tokio::test]
+async fn after_a_fence_no_commit_of_the_run_lands() {
+    // GIVEN an attempt that has written, not guarded yet
+    let mut world = World::with_orders(10).await;
+    let (tx, receipt) = world.written(1).await.expect("written");
+    // WHEN the run is fenced
+    let report = world.target.fence_run(&CLUSTER, &RUN).await.expect("fenced");
+    // THEN its guard does not hold, later claims are refused, and a repeat finds nothing to do
+    assert_eq!(report.attempts, 1);
+    assert!(matches!(tx.guard(&receipt).await, Ok(GuardOutcome::Lost)));
+    let later = world.target.claim(&world.claim_of(2, all()).await).await.expect("no fault");
+    assert!(matches!(later, ClaimOutcome::Superseded));
+    assert_eq!(world.target.fence_run(&CLUSTER, &RUN).await.expect("fenced").attempts, 0);
+    assert_eq!(world.orders().await, 0);
+}
+
+#[tokio::test]
+async fn a_fence_waits_for_the_guard_in_flight() {
+    // GIVEN an attempt between guard and COMMIT
+    let mut world = World::with_orders(10).await;
+    let guarded = world.guarded(1).await;
+    // WHEN the fence and the commit run at once
+    let (outcome, report) = {
+        let mut fence = pin!(world.target.fence_run(&CLUSTER, &RUN));
+        while world.wh_waiters().await == 0 {
+            futures_util::future::select(fence.as_mut(), pin!(tokio::task::yield_now())).await;
+        }
+        tokio::join!(guarded.commit(), fence)
+    };
+    // THEN the commit landed before the fence answered, and was not counted as fenced
+    assert!(matches!(outcome, CommitOutcome::Committed));
+    assert_eq!(report.expect("fenced").attempts, 0);
+    assert_eq!(world.orders().await, 10);
+}
+
+#[tokio::test]
+async fn a_failed_statement_poisons_the_attempt() {
+    // GIVEN a target column that one of the rows does not fit, and rows that were there before
+    let mut world = World::with_orders(10).await;
+    world.wh("alter table orders add check (id <> 7)").await;
+    world.wh("insert into orders values (3, 'resident')").await;
+    let tx = world.held(1).await.begin().await.expect("begun");
+    let mut request = world.write_request(all(), RowFormat::CopyText).await;
+    request.resident = Resident::Replace;
+    // WHEN it writes
+    let message = refused(world.write(tx, &request).await, ErrorClass::Permanent, "check_violated");
+    assert!(message.contains("wh (127.0.0.1:") && message.contains("orders"), "{message}");
+    // THEN nothing is left that could commit, and what was there still is
+    world.no_open_transaction().await;
+    assert_eq!(world.count("select count(*) from orders where note = 'resident'").await, 1);
+    let row = world.target.ledger_row(&RUN, &TASK).await.expect("read").expect("there");
+    assert_eq!(row.state, LedgerState::Open);
+}
+
+/// Polls a future `polls` times, each after the loops beside it have had their turn, and drops it.
+async fn drop_after<F: Future>(future: F, polls: usize) {
+    let mut future = pin!(future);
+    for _ in 0..polls {
+        if future.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready() {
+            return;
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn a_begin_or_commit_dropped_at_any_await_leaves_no_open_transaction() {
+    let mut world = World::with_orders(10).await;
+    for polls in 0..12 {
+        // GIVEN a claim WHEN its begin is dropped after some polls
+        let held = world.held(2 * u32::try_from(polls).expect("small") + 1).await;
+        drop_after(held.begin(), polls).await;
+        // THEN no transaction stays open
+        world.supervisor.wait().await;
+        world.no_open_transaction().await;
+    }
+    for polls in 0..12 {
+        // GIVEN a guarded transaction of a task of its own WHEN its commit is dropped after some polls
+        let mut claim = world.claim_of(1, all()).await;
+        claim.task = TaskId::from_bytes([100 + u8::try_from(polls).expect("small"); 16]);
+        let tx = world.held_for(&claim).await.begin().await.expect("begun");
+        let mut request = world.write_request(all(), RowFormat::CopyText).await;
+        request.resident = Resident::Replace;
+        world.wh("delete from orders").await;
+        let (tx, receipt) = world.write(tx, &request).await.expect("written");
+        let GuardOutcome::Holds(guarded) = tx.guard(&receipt).await.expect("no fault") else { panic!("lost") };
+        drop_after(guarded.commit(), polls).await;
+        // THEN no transaction stays open, and ledger and rows agree: both committed, or neither
+        world.supervisor.wait().await;
+        world.no_open_transaction().await;
+        let row = world.target.ledger_row(&RUN, &claim.task).await.expect("read").expect("there");
+        assert_eq!(world.orders().await, if row.state == LedgerState::Committed { 10 } else { 0 }, "{polls} polls");
+    }
+}
+
+#[tokio::test]
+async fn a_write_dropped_in_the_middle_of_its_copy_leaves_nothing() {
+    // GIVEN an attempt in the middle of a COPY of 200,000 rows
+    let mut world = World::with_orders(200_000).await;
+    let tx = world.held(1).await.begin().await.expect("begun");
+    let request = world.write_request(all(), RowFormat::CopyBinary).await;
+    {
+        let mut write = pin!(world.write(tx, &request));
+        let mut progress = PgConnection::connect(&world.server.url("wh")).await.expect("connected");
+        let copying = async {
+            let busy = "select exists (select from pg_stat_progress_copy where tuples_processed > 1000)";
+            while !sqlx::query_scalar::<_, bool>(busy).fetch_one(&mut progress).await.expect("asked") {}
+        };
+        // WHEN it is dropped there
+        tokio::select! {
+            _ = &mut write => panic!("too fast to be dropped"),
+            () = copying => (),
+        }
+    }
+    // THEN its session ends and not one row is there
+    world.no_open_transaction().await;
+    assert_eq!(world.orders().await, 0);
+}
+
+impl World {
+    /// Sessions that wait for a lock, asked on a connection of its own.
+    async fn wh_waiters(&self) -> i64 {
+        let mut conn = PgConnection::connect(&self.server.url("wh")).await.expect("connected");
+        sqlx::query_scalar("select count(*) from pg_locks where not granted").fetch_one(&mut conn).await.expect("asked")
+    }
+}

@@ -1,0 +1,349 @@
+//! SQL text for every dialect, and the only place that asserts it safe to run.
+//! Never performs I/O, and never takes a name or a value into the text unquoted.
+//!
+//! Text is a `&'static str` of the code, or a name, or a literal: each has its own method, so an unquoted name does not
+//! compile. Bounds are literals and not parameters, because COPY takes none.
+
+use highwater_common::cursor::{Cursor, CursorKind};
+use highwater_common::facts::CursorForm;
+use highwater_common::range::Slice;
+use highwater_common::spec::TableName;
+use sqlx::AssertSqlSafe;
+
+const MICROS_PER_SECOND: i64 = 1_000_000;
+const SECONDS_PER_DAY: i64 = 86_400;
+const MICROS_PER_DAY: i64 = SECONDS_PER_DAY * MICROS_PER_SECOND;
+
+/// Whose rules the text follows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dialect {
+    /// PostgreSQL.
+    Postgres,
+    /// SQLite.
+    Sqlite,
+}
+
+/// A statement being written. `"` quotes names in both dialects, `'` literals, each doubled inside.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sql {
+    dialect: Dialect,
+    text: String,
+}
+
+impl Sql {
+    /// A statement that begins with `text`.
+    #[must_use]
+    pub fn new(dialect: Dialect, text: &'static str) -> Self {
+        Self { dialect, text: text.to_owned() }
+    }
+
+    /// Text of the code.
+    #[must_use]
+    pub fn text(mut self, text: &'static str) -> Self {
+        self.text.push_str(text);
+        self
+    }
+
+    /// A name, quoted.
+    #[must_use]
+    pub fn name(mut self, name: &str) -> Self {
+        quote(&mut self.text, name, '"');
+        self
+    }
+
+    /// Names, quoted, with commas between them.
+    #[must_use]
+    pub fn names<'a>(mut self, names: impl IntoIterator<Item = &'a str>) -> Self {
+        for (at, name) in names.into_iter().enumerate() {
+            if at > 0 {
+                self.text.push_str(", ");
+            }
+            quote(&mut self.text, name, '"');
+        }
+        self
+    }
+
+    /// A table's name, quoted, with its schema where it has one.
+    #[must_use]
+    pub fn table(mut self, table: &TableName) -> Self {
+        self.text.push_str(&quoted_table(table));
+        self
+    }
+
+    /// A text literal. A backslash is itself, since every PostgreSQL of today has `standard_conforming_strings` on.
+    #[must_use]
+    pub fn literal(mut self, value: &str) -> Self {
+        quote(&mut self.text, value, '\'');
+        self
+    }
+
+    /// A whole number.
+    #[must_use]
+    pub fn integer(mut self, value: i64) -> Self {
+        self.text.push_str(&value.to_string());
+        self
+    }
+
+    /// A type's name as a catalogue writes it, such as `numeric(12,2)` or `timestamp with time zone`. What is not made of
+    /// letters, digits, underscores, spaces, commas and brackets becomes `text`, so no catalogue can write SQL of its own.
+    #[must_use]
+    pub fn type_name(mut self, name: &str) -> Self {
+        self.text.push_str(if is_plain_type(name) { name } else { "text" });
+        self
+    }
+
+    /// The condition that a row of `slice` meets.
+    #[must_use]
+    pub fn slice(mut self, column: &str, form: CursorForm, slice: &Slice) -> Self {
+        let range = match slice {
+            Slice::Null => return self.name(column).text(" is null"),
+            Slice::Range(range) => range,
+        };
+        if range.start().is_none() && range.end().is_none() {
+            return self.name(column).text(" is not null");
+        }
+        if let Some(start) = range.start() {
+            self = self.name(column).text(" >= ").cursor(start, form);
+        }
+        if range.start().is_some() && range.end().is_some() {
+            self = self.text(" and ");
+        }
+        if let Some(end) = range.end() {
+            self = self.name(column).text(" < ").cursor(end, form);
+        }
+        self
+    }
+
+    /// A position as a literal that the server orders as the cursor is ordered.
+    #[must_use]
+    pub fn cursor(mut self, cursor: Cursor, form: CursorForm) -> Self {
+        let literal = match (form, self.dialect) {
+            (CursorForm::Native, Dialect::Postgres) => postgres_native(cursor),
+            (CursorForm::Native, Dialect::Sqlite) => match cursor {
+                Cursor::Integer(value) => value.to_string(),
+                Cursor::Instant(_) => return self.cursor(cursor, TIME_WITH_SPACE),
+                Cursor::Civil(_) => return self.cursor(cursor, TIME_WITH_SPACE),
+                Cursor::Date(_) => return self.cursor(cursor, CursorForm::TextDate),
+            },
+            (CursorForm::TextDate, _) => format!("'{}'", date_text(days_of(cursor))),
+            (CursorForm::TextTime { separator_t, fraction_digits, zulu }, _) => {
+                format!("'{}'", time_text(micros_of(cursor), separator_t, fraction_digits, zulu))
+            }
+            (CursorForm::EpochSeconds, _) => {
+                // The first whole second at or behind the position: whole seconds below it are those below the position.
+                div_ceil(micros_of(cursor), MICROS_PER_SECOND).to_string()
+            }
+            (CursorForm::EpochMillis, _) => div_ceil(micros_of(cursor), 1_000).to_string(),
+        };
+        self.text.push_str(&literal);
+        self
+    }
+
+    /// The text so far.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// The statement, ready to run.
+    #[must_use]
+    pub fn into_statement(self) -> AssertSqlSafe<String> {
+        AssertSqlSafe(self.text)
+    }
+}
+
+const TIME_WITH_SPACE: CursorForm = CursorForm::TextTime { separator_t: false, fraction_digits: 0, zulu: false };
+
+/// The table's name, quoted for both dialects, as a server's own name lookup takes it.
+#[must_use]
+pub fn quoted_table(table: &TableName) -> String {
+    let mut text = String::new();
+    if let Some(schema) = &table.schema {
+        quote(&mut text, schema, '"');
+        text.push('.');
+    }
+    quote(&mut text, &table.name, '"');
+    text
+}
+
+/// True for a type's name that needs no quoting.
+#[must_use]
+pub fn is_plain_type(name: &str) -> bool {
+    !name.is_empty()
+        && name
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b' ' | b',' | b'(' | b')' | b'[' | b']'))
+}
+
+/// The server's type for a cursor's kind in PostgreSQL.
+#[must_use]
+pub const fn postgres_type(kind: CursorKind) -> &'static str {
+    match kind {
+        CursorKind::Integer => "bigint",
+        CursorKind::Instant => "timestamptz",
+        CursorKind::Civil => "timestamp",
+        CursorKind::Date => "date",
+    }
+}
+
+fn quote(out: &mut String, text: &str, mark: char) {
+    out.push(mark);
+    for c in text.chars() {
+        if c == mark {
+            out.push(mark);
+        }
+        // Neither server takes a NUL in its text; dropping it turns a truncated statement into an unknown name.
+        if c != '\0' {
+            out.push(c);
+        }
+    }
+    out.push(mark);
+}
+
+fn postgres_native(cursor: Cursor) -> String {
+    let kind = postgres_type(cursor.kind());
+    match cursor {
+        Cursor::Integer(value) => format!("'{value}'::{kind}"),
+        Cursor::Instant(micros) if has_plain_year(micros) => {
+            format!("'{}+00'::{kind}", time_text(micros, false, 6, false))
+        }
+        Cursor::Civil(micros) if has_plain_year(micros) => {
+            format!("'{}'::{kind}", time_text(micros, false, 6, false))
+        }
+        Cursor::Instant(micros) => format!("('1970-01-01 00:00:00+00'::{kind} + {})", postgres_interval(micros)),
+        Cursor::Civil(micros) => format!("('1970-01-01 00:00:00'::{kind} + {})", postgres_interval(micros)),
+        Cursor::Date(days) => format!("('1970-01-01'::{kind} + ({days}))"),
+    }
+}
+
+/// Days and seconds apart: older servers read no more than 32 bits of either.
+fn postgres_interval(micros: i64) -> String {
+    let (days, rest) = (micros.div_euclid(MICROS_PER_DAY), micros.rem_euclid(MICROS_PER_DAY));
+    format!("'{days} days {}.{:06} seconds'::interval", rest / MICROS_PER_SECOND, rest % MICROS_PER_SECOND)
+}
+
+/// True for the years 1 to 9999, which every server reads as four digits.
+fn has_plain_year(micros: i64) -> bool {
+    let (year, _, _) = civil_of(micros.div_euclid(MICROS_PER_DAY));
+    (1..=9999).contains(&year)
+}
+
+fn days_of(cursor: Cursor) -> i64 {
+    match cursor {
+        Cursor::Integer(value) => value,
+        Cursor::Instant(micros) | Cursor::Civil(micros) => micros.div_euclid(MICROS_PER_DAY),
+        Cursor::Date(days) => i64::from(days),
+    }
+}
+
+fn micros_of(cursor: Cursor) -> i64 {
+    match cursor {
+        Cursor::Integer(value) => value,
+        Cursor::Instant(micros) | Cursor::Civil(micros) => micros,
+        Cursor::Date(days) => i64::from(days) * MICROS_PER_DAY,
+    }
+}
+
+fn div_ceil(value: i64, by: i64) -> i64 {
+    value.div_euclid(by) + i64::from(value.rem_euclid(by) != 0)
+}
+
+fn date_text(days: i64) -> String {
+    let (year, month, day) = civil_of(days);
+    format!("{year:04}-{month:02}-{day:02}")
+}
+
+fn time_text(micros: i64, separator_t: bool, fraction_digits: u8, zulu: bool) -> String {
+    let (days, rest) = (micros.div_euclid(MICROS_PER_DAY), micros.rem_euclid(MICROS_PER_DAY));
+    let (seconds, fraction) = (rest / MICROS_PER_SECOND, rest % MICROS_PER_SECOND);
+    let mut text = date_text(days);
+    text.push(if separator_t { 'T' } else { ' ' });
+    text.push_str(&format!("{:02}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60));
+    if fraction_digits > 0 {
+        let digits = format!("{fraction:06}000000");
+        text.push('.');
+        text.push_str(&digits[..usize::from(fraction_digits.min(12))]);
+    }
+    if zulu {
+        text.push('Z');
+    }
+    text
+}
+
+/// Year, month and day of a count of days since 1970-01-01, for any count. Idea: H. Hinnant, "chrono-compatible low-level
+/// date algorithms" (2013); jiff's calendar ends at the year 9999, PostgreSQL's does not.
+fn civil_of(days: i64) -> (i64, i64, i64) {
+    let shifted = days + 719_468;
+    let era = shifted.div_euclid(146_097);
+    let day_of_era = shifted.rem_euclid(146_097);
+    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted_month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
+    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
+    (year_of_era + era * 400 + i64::from(month <= 2), month, day)
+}
+
+#[cfg(test)]
+mod tests {
+    use highwater_common::range::CursorRange;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn literal(cursor: Cursor, form: CursorForm) -> String {
+        Sql::new(Dialect::Postgres, "").cursor(cursor, form).as_str().to_owned()
+    }
+
+    #[test]
+    fn a_name_or_literal_with_a_quote_stays_a_name_or_literal() {
+        let table = TableName { schema: Some("od\"d".into()), name: "t; drop table x".into() };
+        let sql = Sql::new(Dialect::Postgres, "select ").table(&table).text(", ").literal("it's");
+        assert_eq!(sql.as_str(), "select \"od\"\"d\".\"t; drop table x\", 'it''s'");
+    }
+
+    #[test]
+    fn a_type_name_that_is_more_than_a_type_becomes_text() {
+        let typed = |name| Sql::new(Dialect::Postgres, "").type_name(name).as_str().to_owned();
+        assert_eq!(typed("numeric(12,2)"), "numeric(12,2)");
+        assert_eq!(typed("timestamp(3) with time zone"), "timestamp(3) with time zone");
+        assert_eq!(typed("int); drop table x; --"), "text");
+    }
+
+    #[test]
+    fn slices_are_half_open_and_leave_null_to_its_own_slice() {
+        let slice =
+            |slice: Slice| Sql::new(Dialect::Postgres, "").slice("id", CursorForm::Native, &slice).as_str().to_owned();
+        let range = |start, end| Slice::Range(CursorRange::new(start, end).expect("not empty"));
+        let (one, nine) = (Some(Cursor::Integer(1)), Some(Cursor::Integer(9)));
+        assert_eq!(slice(range(one, nine)), "\"id\" >= '1'::bigint and \"id\" < '9'::bigint");
+        assert_eq!(slice(range(None, nine)), "\"id\" < '9'::bigint");
+        assert_eq!(slice(range(one, None)), "\"id\" >= '1'::bigint");
+        assert_eq!(slice(range(None, None)), "\"id\" is not null");
+        assert_eq!(slice(Slice::Null), "\"id\" is null");
+    }
+
+    #[test]
+    fn positions_are_literals_in_every_form() {
+        let at = Cursor::Instant(1_500_000);
+        assert_eq!(literal(at, CursorForm::Native), "'1970-01-01 00:00:01.500000+00'::timestamptz");
+        assert_eq!(literal(at, CursorForm::EpochSeconds), "2");
+        assert_eq!(literal(at, CursorForm::EpochMillis), "1500");
+        let zulu = CursorForm::TextTime { separator_t: true, fraction_digits: 3, zulu: true };
+        assert_eq!(literal(at, zulu), "'1970-01-01T00:00:01.500Z'");
+        assert_eq!(literal(Cursor::Date(-1), CursorForm::TextDate), "'1969-12-31'");
+        assert_eq!(literal(Cursor::Date(-1), CursorForm::Native), "('1970-01-01'::date + (-1))");
+        assert_eq!(literal(Cursor::Integer(i64::MIN), CursorForm::Native), "'-9223372036854775808'::bigint");
+        assert_eq!(
+            literal(Cursor::Civil(i64::MAX), CursorForm::Native),
+            "('1970-01-01 00:00:00'::timestamp + '106751991 days 14454.775807 seconds'::interval)"
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn days_read_as_the_calendar_says(days in -719_000_i32..2_900_000) {
+            prop_assert_eq!(date_text(i64::from(days)), Cursor::Date(days).to_string());
+        }
+    }
+}
