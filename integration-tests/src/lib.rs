@@ -1,1 +1,23 @@
-//! Placeholder.
+//! Starts real servers and real binaries, and looks at what they did.
+//!
+//! Everything is started on free ports of 127.0.0.1 and in folders of its own, and ends with the value that stands for it:
+//! when the value is dropped, and also when the process that holds it is killed ([`Sweeper`]). What this crate says about rows
+//! ([`digest`]) it reads by itself, never through Highwater's own code.
+
+mod binary;
+pub mod digest;
+mod etcd;
+pub mod flights;
+mod folders;
+mod postgres;
+mod process;
+mod wait;
+
+pub use binary::{Binary, Finished, Running};
+pub use digest::Digest;
+pub use etcd::Etcd;
+pub use flights::FlightsFull;
+pub use folders::{repository, target_folder};
+pub use postgres::{Postgres, PostgresOptions};
+pub use process::{Signal, Sweeper};
+pub use wait::until;

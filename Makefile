@@ -1,0 +1,35 @@
+# `make` alone lists the targets. CI calls nothing but `make test`.
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help setup fmt lint test demo bench
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## Install the servers and tools that the tests need (Debian)
+	@scripts/setup
+
+fmt: ## Format the code
+	cargo fmt --all
+
+lint: ## Formatting, clippy, docs, and the invariants of absence
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --quiet -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --quiet
+	scripts/lint
+
+# Doc tests come first: the output has to end with the summary of the suite.
+test: setup lint ## Everything that CI checks: lint, doc tests, and every test against real servers
+	cargo test --workspace --doc --quiet
+	@if cargo nextest --version >/dev/null 2>&1; then \
+	  echo "cargo nextest run --workspace"; cargo nextest run --workspace; \
+	else \
+	  echo "cargo test --workspace"; cargo test --workspace --lib --bins --tests; \
+	fi
+
+demo: ## Copy a month of flights between two SQLite files, and prove that they are equal
+	@scripts/demo
+
+bench: ## Measure; prints what the figures were taken on
+	@if [ -x scripts/bench ]; then scripts/bench; else echo "there are no benchmarks yet" >&2; exit 1; fi

@@ -1,0 +1,232 @@
+//! A single-member etcd of its own for a test: killed, frozen, restarted, and put back to an earlier snapshot.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+use crate::folders::{free_port, scratch_folder};
+use crate::process::{Process, Signal};
+use crate::wait::until;
+
+const START_LIMIT: Duration = Duration::from_secs(60);
+const STOP_LIMIT: Duration = Duration::from_secs(30);
+const ANSWER_LIMIT: Duration = Duration::from_secs(2);
+/// A start fails when another process took one of the ports.
+const START_ATTEMPTS: u32 = 5;
+const MEMBER: &str = "test";
+
+/// A running member. Dropping it kills it and removes its data.
+#[derive(Debug)]
+pub struct Etcd {
+    process: Option<Process>,
+    port: u16,
+    peer_port: u16,
+    /// Counts the data folders: a restored snapshot gets a new one.
+    data: u32,
+    // Dropped after the process.
+    folder: TempDir,
+}
+
+impl Etcd {
+    /// Starts a member without data.
+    ///
+    /// # Errors
+    /// etcd is not installed, or does not start.
+    pub async fn start() -> Result<Self> {
+        let folder = scratch_folder("etcd")?;
+        let mut server = Self { process: None, port: 0, peer_port: 0, data: 0, folder };
+        for _ in 0..START_ATTEMPTS {
+            (server.port, server.peer_port) = (free_port()?, free_port()?);
+            if server.port != server.peer_port && server.launch().await? {
+                return Ok(server);
+            }
+        }
+        bail!("etcd did not start: {}", server.log()?)
+    }
+
+    /// Where clients connect, such as `http://127.0.0.1:2379`; a restart keeps it.
+    #[must_use]
+    pub fn endpoint(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// Ends it in good order; its data stays.
+    ///
+    /// # Errors
+    /// It does not end.
+    pub async fn stop(&mut self) -> Result<()> {
+        let Some(process) = &mut self.process else { return Ok(()) };
+        process.signal(Signal::Cont)?;
+        process.signal(Signal::Term)?;
+        process.wait(STOP_LIMIT).await?;
+        self.process = None;
+        Ok(())
+    }
+
+    /// Kills it; its data stays.
+    ///
+    /// # Errors
+    /// There is no shell to send the signal.
+    pub fn kill(&mut self) -> Result<()> {
+        if let Some(mut process) = self.process.take() {
+            process.kill()?;
+        }
+        Ok(())
+    }
+
+    /// Starts it again on the same data and ports, having stopped it if it runs.
+    ///
+    /// # Errors
+    /// It does not end or does not start.
+    pub async fn restart(&mut self) -> Result<()> {
+        self.stop().await?;
+        ensure!(self.launch().await?, "etcd did not start again: {}", self.log()?);
+        Ok(())
+    }
+
+    /// Freezes it: connections stay open and nothing is answered.
+    ///
+    /// # Errors
+    /// There is no shell to send the signal.
+    pub fn freeze(&mut self) -> Result<()> {
+        self.process.as_mut().map_or(Ok(()), |process| process.signal(Signal::Stop))
+    }
+
+    /// Lets a frozen one go on.
+    ///
+    /// # Errors
+    /// There is no shell to send the signal.
+    pub fn thaw(&mut self) -> Result<()> {
+        self.process.as_mut().map_or(Ok(()), |process| process.signal(Signal::Cont))
+    }
+
+    /// Writes all that it holds to a file.
+    ///
+    /// # Errors
+    /// `etcdctl` says why.
+    pub async fn save_snapshot(&self, file: &Path) -> Result<()> {
+        let mut command = self.etcdctl();
+        command.args(["snapshot", "save"]).arg(file);
+        run(command).await.map(drop)
+    }
+
+    /// Puts it back to a snapshot: what was written since is lost, and revisions are given out anew.
+    ///
+    /// # Errors
+    /// It does not end or does not start, or `etcdctl` refuses the file.
+    pub async fn restore_snapshot(&mut self, file: &Path) -> Result<()> {
+        self.stop().await?;
+        self.data += 1;
+        let mut command = self.etcdctl();
+        command
+            .args(["snapshot", "restore"])
+            .arg(file)
+            .args(["--name", MEMBER])
+            .arg("--data-dir")
+            .arg(self.data_folder());
+        command.args(["--initial-cluster", &self.cluster(), "--initial-advertise-peer-urls", &self.peer()]);
+        run(command).await?;
+        self.restart().await
+    }
+
+    /// Runs `etcdctl` against it and returns what it printed.
+    ///
+    /// # Errors
+    /// `etcdctl` says why.
+    pub async fn ctl(&self, args: &[&str]) -> Result<String> {
+        let mut command = self.etcdctl();
+        command.args(args);
+        run(command).await
+    }
+
+    /// What it has logged so far.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn log(&self) -> Result<String> {
+        std::fs::read_to_string(self.folder.path().join("log")).context("read etcd's log")
+    }
+
+    fn etcdctl(&self) -> Command {
+        let mut command = Command::new("etcdctl");
+        command.env("ETCDCTL_API", "3").env("ETCDCTL_ENDPOINTS", self.endpoint());
+        command
+    }
+
+    fn data_folder(&self) -> PathBuf {
+        self.folder.path().join(format!("data-{}", self.data))
+    }
+
+    fn peer(&self) -> String {
+        format!("http://127.0.0.1:{}", self.peer_port)
+    }
+
+    fn cluster(&self) -> String {
+        format!("{MEMBER}={}", self.peer())
+    }
+
+    /// Starts the process and waits until it serves; `false` when it ended instead.
+    async fn launch(&mut self) -> Result<bool> {
+        let mut process = self.spawn()?;
+        let port = self.port;
+        let ready = until("etcd to serve", START_LIMIT, || {
+            let ended = process.ended();
+            async move {
+                match ended? {
+                    Some(_) => Ok(Some(false)),
+                    None => Ok(is_healthy(port).await.then_some(true)),
+                }
+            }
+        });
+        let ready = ready.await?;
+        if ready {
+            self.process = Some(process);
+        }
+        Ok(ready)
+    }
+
+    fn spawn(&self) -> Result<Process> {
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(self.folder.path().join("log"))
+            .context("open etcd's log")?;
+        let mut command = Command::new("etcd");
+        command.current_dir(self.folder.path()).arg("--data-dir").arg(self.data_folder());
+        let (client, peer) = (self.endpoint(), self.peer());
+        command.args(["--name", MEMBER, "--logger", "zap", "--log-outputs", "stderr"]);
+        command.args(["--listen-client-urls", &client, "--advertise-client-urls", &client]);
+        command.args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer]);
+        command.args(["--initial-cluster", &self.cluster()]);
+        // One member needs no patience to elect itself.
+        command.args(["--heartbeat-interval", "20", "--election-timeout", "200"]);
+        let stdout = log.try_clone().context("open etcd's log twice")?;
+        Process::start(command, stdout, log, Some(self.folder.path()))
+            .context("is etcd installed? `make setup` installs it")
+    }
+}
+
+/// Whether a member at this port has a leader and serves.
+async fn is_healthy(port: u16) -> bool {
+    let ask = async {
+        let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
+        stream.write_all(b"GET /health HTTP/1.0\r\n\r\n").await?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await?;
+        std::io::Result::Ok(answer.contains(r#""health":"true""#))
+    };
+    matches!(tokio::time::timeout(ANSWER_LIMIT, ask).await, Ok(Ok(true)))
+}
+
+async fn run(mut command: Command) -> Result<String> {
+    let output = tokio::task::spawn_blocking(move || command.output()).await.context("wait for etcdctl")?;
+    let output = output.context("run etcdctl")?;
+    ensure!(output.status.success(), "etcdctl failed: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}

@@ -1,0 +1,9 @@
+//! Suites that start real servers and real binaries.
+#![allow(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    reason = "tests own their time, and a panic is their failure"
+)]
+
+mod flights;
+mod harness;
