@@ -1,5 +1,11 @@
 //! The connectors: the only place that knows a database. A read side, a write side, one contract for each.
 
+#[cfg(any(test, feature = "contract"))]
+pub mod contract;
+#[cfg(any(test, feature = "contract"))]
+pub mod faulty;
+pub mod sqlite;
+
 use std::fmt;
 
 use async_trait::async_trait;
