@@ -5,6 +5,11 @@ pub mod copy_text;
 pub mod postgres;
 pub mod sql_text;
 pub mod value_text;
+#[cfg(any(test, feature = "contract"))]
+pub mod contract;
+#[cfg(any(test, feature = "contract"))]
+pub mod faulty;
+pub mod sqlite;
 
 use std::fmt;
 

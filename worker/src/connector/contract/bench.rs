@@ -1,0 +1,253 @@
+//! What the cases have in common: a prepared target, claims on it, and rows to write.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use highwater_common::assignment::{AttemptError, ErrorClass, Receipt};
+use highwater_common::cursor::{Cursor, CursorKind};
+use highwater_common::facts::TargetFacts;
+use highwater_common::id::{AttemptNo, ClusterId, DocumentDigest, RunId, StepName, TaskId};
+use highwater_common::range::{CursorRange, Slice};
+use highwater_common::spec::{Resident, WriteMode};
+use highwater_common::token::{Fence, FencingToken, Nonce};
+
+use super::TargetFixture;
+use crate::connector::{
+    Claim, ClaimOutcome, Claimed, CommitOutcome, ConnectorError, DataTx, GuardOutcome, PrepareRequest, RowBatch,
+    RowFormat, RowStream, Target, TargetProbe, Value, WriteRequest,
+};
+
+/// The stream that the suite loads.
+pub(super) const STREAM: &str = "shop/orders/legacy:items-1/items";
+
+/// A target that is prepared, with one run on it.
+pub(super) struct Bench<F> {
+    pub(super) fixture: F,
+    pub(super) target: Arc<dyn Target>,
+    pub(super) cluster: ClusterId,
+    pub(super) run: RunId,
+    pub(super) fingerprint: String,
+}
+
+impl<F: TargetFixture> Bench<F> {
+    /// A fresh target whose table and ledger exist.
+    pub(super) async fn prepared() -> Self {
+        let bench = Self::fresh().await;
+        let warnings = bench.target.prepare(&bench.prepare_request()).await.expect("a fresh target can be prepared");
+        assert_eq!(warnings, Vec::<String>::new(), "a table of our own making is as it should be");
+        bench
+    }
+
+    /// A fresh target as planning finds it.
+    pub(super) async fn fresh() -> Self {
+        let fixture = F::fresh().await;
+        let target = fixture.target();
+        let (cluster, run) = (ClusterId::from_bytes([1; 16]), RunId::from_bytes([7; 16]));
+        let mut bench = Self { fixture, target, cluster, run, fingerprint: String::new() };
+        bench.fingerprint = bench.probe().await.fingerprint;
+        bench
+    }
+
+    pub(super) async fn probe(&self) -> TargetFacts {
+        self.target.probe(&self.target_probe()).await.expect("the target can be probed")
+    }
+
+    pub(super) fn target_probe(&self) -> TargetProbe {
+        TargetProbe {
+            cluster: self.cluster,
+            table: self.fixture.table(),
+            partition: Some(("pos".to_owned(), CursorKind::Integer)),
+            stream: STREAM.to_owned(),
+        }
+    }
+
+    pub(super) fn prepare_request(&self) -> PrepareRequest {
+        PrepareRequest {
+            cluster: self.cluster,
+            table: self.fixture.table(),
+            columns: self.fixture.columns(),
+            source_engine: self.fixture.source_engine(),
+            key: vec!["id".to_owned()],
+            partition_column: "pos".to_owned(),
+            mode: WriteMode::ReplacePartition,
+        }
+    }
+
+    /// The claim of the `attempt`-th attempt on the task of `slice`; its token grows with its number.
+    pub(super) fn claim(&self, slice: Slice, attempt: u32) -> Claim {
+        let step: StepName = "orders".parse().expect("a legal name");
+        Claim {
+            cluster: self.cluster,
+            run: self.run,
+            task: TaskId::derive(&self.run, 1, &step, &slice.to_string()),
+            generation: 1,
+            step,
+            stream: STREAM.to_owned(),
+            slice,
+            attempt: AttemptNo::new(attempt),
+            fence: fence(attempt, u128::from(attempt)),
+            spec_digest: DocumentDigest::of(b"spec"),
+            fingerprint: self.fingerprint.clone(),
+        }
+    }
+
+    pub(super) fn write_request(&self, slice: Slice) -> WriteRequest {
+        WriteRequest {
+            table: self.fixture.table(),
+            columns: self.fixture.columns(),
+            partition_column: "pos".to_owned(),
+            form: self.fixture.form(),
+            slice,
+            mode: WriteMode::ReplacePartition,
+            resident: Resident::Fail,
+            format: RowFormat::Values,
+            stream: STREAM.to_owned(),
+        }
+    }
+
+    /// A claim that must be granted.
+    pub(super) async fn held(&self, claim: &Claim) -> Box<dyn Claimed> {
+        match self.target.claim(claim).await.expect("a claim on a target that works") {
+            ClaimOutcome::Held(claimed) => claimed,
+            other => panic!("the claim of attempt {} was to be held, not {other:?}", claim.attempt),
+        }
+    }
+
+    /// Claims, writes and commits the rows of `slice`; gives the receipt.
+    pub(super) async fn load(&self, slice: Slice, rows: Given) -> Receipt {
+        self.load_as(&self.claim(slice, 1), &self.write_request(slice), rows).await.expect("the load goes through")
+    }
+
+    /// [`Bench::load`] with everything given, up to the first error.
+    pub(super) async fn load_as(
+        &self,
+        claim: &Claim,
+        request: &WriteRequest,
+        mut rows: Given,
+    ) -> Result<Receipt, ConnectorError> {
+        let tx = self.held(claim).await.begin().await?;
+        let (tx, receipt) = tx.write(request, &mut rows).await?;
+        commit(tx, &receipt).await;
+        Ok(receipt)
+    }
+
+    /// Rows of the table that the condition holds for.
+    pub(super) async fn rows_where(&self, condition: &str) -> i64 {
+        let table = self.fixture.table_sql();
+        self.fixture.number(&format!("select count(*) from {table} where {condition}")).await
+    }
+
+    /// Puts rows into the table as somebody else would.
+    pub(super) async fn insert(&self, ids: std::ops::Range<i64>) {
+        for id in ids {
+            let table = self.fixture.table_sql();
+            self.fixture.execute(&format!("insert into {table} (id, pos, note) values ({id}, {id}, 'old')")).await;
+        }
+    }
+}
+
+/// Guards and commits; both must go through.
+pub(super) async fn commit(tx: Box<dyn DataTx>, receipt: &Receipt) {
+    match tx.guard(receipt).await.expect("the guard can be asked") {
+        GuardOutcome::Holds(guarded) => match guarded.commit().await {
+            CommitOutcome::Committed => {}
+            CommitOutcome::Unknown(error) => panic!("the commit was to be known: {error}"),
+        },
+        GuardOutcome::Lost => panic!("the guard was to hold"),
+    }
+}
+
+/// The guard must be lost.
+pub(super) async fn assert_lost(tx: Box<dyn DataTx>, receipt: &Receipt) {
+    match tx.guard(receipt).await.expect("the guard can be asked") {
+        GuardOutcome::Holds(_) => panic!("a zombie's guard was to be lost"),
+        GuardOutcome::Lost => {}
+    }
+}
+
+/// The report of a call that must fail.
+pub(super) fn failure<T>(answer: Result<T, ConnectorError>) -> AttemptError {
+    match answer {
+        Ok(_) => panic!("the call was to fail"),
+        Err(error) => error.report,
+    }
+}
+
+pub(super) fn fence(lo: u32, nonce: u128) -> Fence {
+    Fence { token: FencingToken::new(3, lo).expect("in range"), nonce: Nonce::new(nonce) }
+}
+
+/// The positions `[start, end)`.
+pub(super) fn range(start: i64, end: i64) -> Slice {
+    let range = CursorRange::new(Some(Cursor::Integer(start)), Some(Cursor::Integer(end)));
+    Slice::Range(range.expect("a range that is not empty"))
+}
+
+/// Rows given by a test, as a source would give them.
+#[derive(Debug, Default)]
+pub struct Given {
+    batches: VecDeque<Vec<Vec<Value>>>,
+    dies: bool,
+    rows: u64,
+    bytes: u64,
+}
+
+impl Given {
+    /// The rows whose `id` and `pos` are those of the range.
+    #[must_use]
+    pub fn rows(ids: std::ops::Range<i64>) -> Self {
+        let all: Vec<_> = ids.map(|id| row(id, Some(id))).collect();
+        Self { batches: all.chunks(100).map(<[_]>::to_vec).collect(), ..Self::default() }
+    }
+
+    /// Rows of the NULL partition.
+    #[must_use]
+    pub fn without_position(ids: std::ops::Range<i64>) -> Self {
+        Self { batches: VecDeque::from([ids.map(|id| row(id, None)).collect()]), ..Self::default() }
+    }
+
+    /// The source breaks once these rows were read.
+    #[must_use]
+    pub fn then_dies(self) -> Self {
+        Self { dies: true, ..self }
+    }
+
+    /// Then the rows of `other`.
+    #[must_use]
+    pub fn and(mut self, other: Self) -> Self {
+        self.batches.extend(other.batches);
+        self
+    }
+}
+
+fn row(id: i64, pos: Option<i64>) -> Vec<Value> {
+    let text = |value: i64| Value::Text(value.to_string());
+    vec![text(id), pos.map_or(Value::Null, text), Value::Text(format!("note {id}"))]
+}
+
+#[async_trait]
+impl RowStream for Given {
+    async fn next(&mut self) -> Result<Option<RowBatch>, ConnectorError> {
+        match self.batches.pop_front() {
+            Some(rows) => {
+                self.rows += rows.len() as u64;
+                self.bytes += rows.len() as u64 * 10;
+                Ok(Some(RowBatch::Rows(rows)))
+            }
+            None if self.dies => {
+                let report = AttemptError::new(ErrorClass::Transient, "source_gone", "the source broke off");
+                Err(ConnectorError { report, source: None })
+            }
+            None => Ok(None),
+        }
+    }
+
+    fn rows(&self) -> u64 {
+        self.rows
+    }
+
+    fn bytes(&self) -> u64 {
+        self.bytes
+    }
+}

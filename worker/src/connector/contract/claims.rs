@@ -1,0 +1,215 @@
+//! Who may commit: claims, fences, and what the ledger says afterwards.
+
+use highwater_common::assignment::{ErrorClass, Receipt};
+use highwater_common::commit::LedgerState;
+use highwater_common::id::{ClusterId, DocumentDigest, RunId};
+
+use super::bench::{Bench, Given, assert_lost, commit, failure, fence, range};
+use super::{TargetFixture, Writers};
+use crate::connector::ClaimOutcome;
+
+/// The later attempt holds the task.
+pub async fn a_growing_token_takes_the_claim_over<F: TargetFixture>() {
+    // GIVEN a task that was claimed
+    let bench = Bench::<F>::prepared().await;
+    let (first, second) = (bench.claim(range(0, 10), 1), bench.claim(range(0, 10), 2));
+    let _former = bench.held(&first).await;
+    // WHEN a larger token claims it
+    let _held = bench.held(&second).await;
+    // THEN the ledger has the newer fence, and the older attempt cannot come back
+    let row = bench.target.ledger_row(&bench.run, &first.task).await.expect("readable").expect("claimed");
+    assert_eq!((row.state, row.fence), (LedgerState::Open, second.fence));
+    assert_eq!((row.spec_digest, row.receipt), (first.spec_digest, Receipt::default()));
+    let answer = bench.target.claim(&first).await.expect("an answer");
+    assert!(matches!(answer, ClaimOutcome::Fenced { newer } if newer == second.fence.token), "{answer:?}");
+}
+
+/// A token that comes twice, after a store was restored, is told apart by its nonce.
+pub async fn an_equal_token_with_another_nonce_is_fenced<F: TargetFixture>() {
+    let bench = Bench::<F>::prepared().await;
+    // GIVEN a claim
+    let first = bench.claim(range(0, 10), 1);
+    let _held = bench.held(&first).await;
+    // WHEN the same token comes with another nonce
+    let mut again = first.clone();
+    again.fence = fence(1, 99);
+    let answer = bench.target.claim(&again).await.expect("an answer");
+    // THEN it is refused, and the ledger keeps the first
+    assert!(matches!(answer, ClaimOutcome::Fenced { newer } if newer == first.fence.token), "{answer:?}");
+    let row = bench.target.ledger_row(&bench.run, &first.task).await.expect("readable").expect("claimed");
+    assert_eq!(row.fence, first.fence);
+}
+
+/// A late attempt meets the newer token and is told it.
+pub async fn a_smaller_token_is_fenced<F: TargetFixture>() {
+    let bench = Bench::<F>::prepared().await;
+    let newer = bench.claim(range(0, 10), 5);
+    drop(bench.held(&newer).await);
+    let answer = bench.target.claim(&bench.claim(range(0, 10), 4)).await.expect("an answer");
+    assert!(matches!(answer, ClaimOutcome::Fenced { newer: met } if met == newer.fence.token), "{answer:?}");
+}
+
+/// A claim whose answer was lost is repeated by its own attempt, and goes on.
+pub async fn the_same_attempt_may_claim_again<F: TargetFixture>() {
+    let bench = Bench::<F>::prepared().await;
+    let claim = bench.claim(range(0, 10), 1);
+    drop(bench.held(&claim).await);
+    let receipt = bench
+        .load_as(&claim, &bench.write_request(claim.slice), Given::rows(0..10))
+        .await
+        .expect("the load goes through");
+    assert_eq!(receipt.rows, 10);
+}
+
+/// A zombie writes what it likes and commits nothing; while it does, it stands in nobody's way.
+pub async fn guard_is_last_and_fences_the_zombie<F: TargetFixture>() {
+    let bench = Bench::<F>::prepared().await;
+    let (slice, request) = (range(0, 10), bench.write_request(range(0, 10)));
+    let (zombie, successor) = (bench.claim(slice, 1), bench.claim(slice, 2));
+    // GIVEN an attempt that fell asleep after its claim; where the target takes several writers, in mid-transaction
+    let claimed = bench.held(&zombie).await;
+    let (mut claimed, mut written) = (Some(claimed), None);
+    if F::WRITERS == Writers::Many {
+        let tx = claimed.take().expect("just claimed").begin().await.expect("begins");
+        let other = bench.write_request(range(1_000, 1_010));
+        written = Some(tx.write(&other, &mut Given::rows(1_000..1_010)).await.expect("writes"));
+    }
+    // WHEN its successor does the whole work, and the zombie wakes up afterwards
+    let receipt = bench.load_as(&successor, &request, Given::rows(0..8)).await.expect("the successor commits");
+    let (tx, zombies) = match (claimed, written) {
+        (Some(claimed), _) => {
+            let tx = claimed.begin().await.expect("begins");
+            tx.write(&request, &mut Given::rows(0..10)).await.expect("writes")
+        }
+        (None, Some(written)) => written,
+        (None, None) => unreachable!("claimed or written"),
+    };
+    assert_lost(tx, &zombies).await;
+    // THEN the rows and the ledger are the successor's
+    assert_eq!(bench.rows_where("1 = 1").await, 8);
+    let row = bench.target.ledger_row(&bench.run, &zombie.task).await.expect("readable").expect("claimed");
+    assert_eq!((row.state, row.fence, row.receipt), (LedgerState::Committed, successor.fence, receipt));
+}
+
+/// An attempt that comes after the commit has only to report it.
+pub async fn a_committed_task_replays_its_receipt<F: TargetFixture>() {
+    let bench = Bench::<F>::prepared().await;
+    let receipt = bench.load(range(0, 10), Given::rows(0..10)).await;
+    assert_eq!(receipt.rows, 10);
+    // WHEN another worker claims the task again, with a larger token
+    let answer = bench.fixture.target().claim(&bench.claim(range(0, 10), 2)).await.expect("an answer");
+    // THEN it is given the receipt
+    assert!(matches!(answer, ClaimOutcome::Committed(replayed) if replayed == receipt), "{answer:?}");
+}
+
+/// Invariant I2: after the fence was answered, nothing of the run commits.
+pub async fn a_fenced_run_commits_nothing_more<F: TargetFixture>() {
+    let bench = Bench::<F>::prepared().await;
+    // GIVEN one committed task, and one whose attempt is under way
+    bench.load(range(10, 20), Given::rows(10..20)).await;
+    let (claim, request) = (bench.claim(range(0, 10), 1), bench.write_request(range(0, 10)));
+    let claimed = bench.held(&claim).await;
+    let (mut claimed, mut written) = (Some(claimed), None);
+    if F::WRITERS == Writers::Many {
+        let tx = claimed.take().expect("just claimed").begin().await.expect("begins");
+        written = Some(tx.write(&request, &mut Given::rows(0..10)).await.expect("writes"));
+    }
+    // WHEN the run is fenced, twice
+    let report = bench.target.fence_run(&bench.cluster, &bench.run).await.expect("fences");
+    assert_eq!(report.attempts, 1);
+    assert_eq!(bench.target.fence_run(&bench.cluster, &bench.run).await.expect("fences").attempts, 0);
+    // THEN the attempt loses its guard, and no claim of the run begins, not even a first one
+    let (tx, receipt) = match (claimed, written) {
+        (Some(claimed), _) => {
+            let tx = claimed.begin().await.expect("begins");
+            tx.write(&request, &mut Given::rows(0..10)).await.expect("writes")
+        }
+        (None, Some(written)) => written,
+        (None, None) => unreachable!("claimed or written"),
+    };
+    assert_lost(tx, &receipt).await;
+    for slice in [range(0, 10), range(20, 30)] {
+        let answer = bench.target.claim(&bench.claim(slice, 2)).await.expect("an answer");
+        assert!(matches!(answer, ClaimOutcome::Superseded), "{answer:?}");
+    }
+    // AND what was committed stays
+    assert_eq!(bench.rows_where("1 = 1").await, 10);
+}
+
+/// A run that never touched the target is fenced all the same: a claim that comes later finds the fence.
+pub async fn a_run_is_fenced_in_a_target_without_a_ledger<F: TargetFixture>() {
+    let bench = Bench::<F>::fresh().await;
+    let report = bench.target.fence_run(&bench.cluster, &bench.run).await.expect("fences");
+    assert_eq!(report.attempts, 0);
+    bench.target.prepare(&bench.prepare_request()).await.expect("prepares");
+    let answer = bench.target.claim(&bench.claim(range(0, 10), 1)).await.expect("an answer");
+    assert!(matches!(answer, ClaimOutcome::Superseded), "{answer:?}");
+    // AND another run is free
+    let mut other = bench.claim(range(0, 10), 1);
+    other.run = RunId::from_bytes([8; 16]);
+    drop(bench.held(&other).await);
+}
+
+/// A task belongs to one version of the spec.
+pub async fn a_changed_spec_is_told_and_claims_nothing<F: TargetFixture>() {
+    let bench = Bench::<F>::prepared().await;
+    let claim = bench.claim(range(0, 10), 1);
+    drop(bench.held(&claim).await);
+    let mut changed = bench.claim(range(0, 10), 2);
+    changed.spec_digest = DocumentDigest::of(b"another spec");
+    let answer = bench.target.claim(&changed).await.expect("an answer");
+    assert!(matches!(answer, ClaimOutcome::SpecChanged), "{answer:?}");
+    let row = bench.target.ledger_row(&bench.run, &claim.task).await.expect("readable").expect("claimed");
+    assert_eq!(row.fence, claim.fence);
+}
+
+/// Two clusters do not share a target by accident.
+pub async fn a_second_cluster_is_refused_until_it_adopts<F: TargetFixture>() {
+    let mut bench = Bench::<F>::prepared().await;
+    bench.load(range(0, 10), Given::rows(0..10)).await;
+    // GIVEN a second cluster
+    let first = bench.cluster;
+    bench.cluster = ClusterId::from_bytes([2; 16]);
+    bench.run = RunId::from_bytes([9; 16]);
+    // WHEN it comes to the target
+    let refusals = [
+        failure(bench.target.probe(&bench.target_probe()).await),
+        failure(bench.target.prepare(&bench.prepare_request()).await),
+        failure(bench.target.claim(&bench.claim(range(10, 20), 1)).await),
+        failure(bench.target.fence_run(&bench.cluster, &bench.run).await),
+    ];
+    // THEN it is refused everywhere, and told what to do
+    for refusal in refusals {
+        assert_eq!((refusal.class, refusal.code.as_str()), (ErrorClass::Permanent, "target_of_another_cluster"));
+        assert!(refusal.message.contains("highwater cluster adopt"), "{}", refusal.message);
+    }
+    // AND once it has adopted the target, it works there and the first does not
+    assert_eq!(bench.target.adopt(&bench.cluster).await.expect("adopts"), Some(first));
+    bench.fingerprint = bench.probe().await.fingerprint;
+    bench.load(range(10, 20), Given::rows(10..20)).await;
+    assert_eq!(bench.rows_where("1 = 1").await, 20);
+    bench.cluster = first;
+    assert_eq!(failure(bench.target.probe(&bench.target_probe()).await).code, "target_of_another_cluster");
+}
+
+/// A plan was made for one server and one life of it.
+pub async fn a_claim_on_another_target_than_planned_is_refused<F: TargetFixture>() {
+    let bench = Bench::<F>::prepared().await;
+    let mut claim = bench.claim(range(0, 10), 1);
+    claim.fingerprint = "another target".to_owned();
+    let refusal = failure(bench.target.claim(&claim).await);
+    assert_eq!(refusal.code, "target_changed", "{}", refusal.message);
+    assert_eq!(bench.target.ledger_row(&bench.run, &claim.task).await.expect("readable"), None);
+}
+
+/// Restarting a worker is no change of the target; nor is work on it.
+pub async fn a_target_keeps_its_fingerprint<F: TargetFixture>() {
+    let bench = Bench::<F>::prepared().await;
+    let before = bench.probe().await.fingerprint;
+    let claim = bench.claim(range(0, 10), 1);
+    let tx = bench.held(&claim).await.begin().await.expect("begins");
+    let (tx, receipt) = tx.write(&bench.write_request(range(0, 10)), &mut Given::rows(0..10)).await.expect("writes");
+    commit(tx, &receipt).await;
+    let after = bench.fixture.target().probe(&bench.target_probe()).await.expect("probes").fingerprint;
+    assert_eq!(before, after);
+}

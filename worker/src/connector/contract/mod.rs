@@ -1,0 +1,156 @@
+//! The contract of sources and targets as a suite of tests: what the traits promise, tried on a real server.
+//!
+//! A connector plugs in with a fixture and a macro, [`target_contract!`](crate::target_contract) or
+//! [`source_contract!`](crate::source_contract); whatever differs between dialects of SQL is the fixture's business.
+
+mod bench;
+pub mod claims;
+pub mod drops;
+pub mod reads;
+pub mod writes;
+
+pub use bench::Given;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use highwater_common::facts::{ColumnFacts, CursorForm, Engine};
+use highwater_common::spec::TableName;
+
+use super::{Source, Target};
+
+/// How many attempts may have an open transaction on a target at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Writers {
+    /// One: the next attempt's claim waits until the transaction before it has ended.
+    One,
+    /// Many: a zombie's transaction may stay open while its successor claims and commits.
+    Many,
+}
+
+/// A target that belongs to one test.
+#[async_trait]
+pub trait TargetFixture: Send + Sync + Sized {
+    /// How many writers the target has at once.
+    const WRITERS: Writers;
+
+    /// An empty target without a ledger.
+    async fn fresh() -> Self;
+
+    /// A connector on the target; every call gives a new one, as another worker would have.
+    fn target(&self) -> Arc<dyn Target>;
+
+    /// The engine whose types [`TargetFixture::columns`] have.
+    fn source_engine(&self) -> Engine;
+
+    /// The name of the table that the suite loads; it does not exist yet.
+    fn table(&self) -> TableName;
+
+    /// `id`, a whole number of 64 bits, NOT NULL; `pos`, one that may be NULL; `note`, text that may be NULL.
+    fn columns(&self) -> Vec<ColumnFacts>;
+
+    /// How positions of `pos` are written.
+    fn form(&self) -> CursorForm {
+        CursorForm::Native
+    }
+
+    /// Runs SQL of this dialect as somebody else would.
+    async fn execute(&self, sql: &str);
+
+    /// The number that a query of one row and one column gives.
+    async fn number(&self, sql: &str) -> i64;
+
+    /// The table's name in SQL.
+    fn table_sql(&self) -> String;
+
+    /// Makes the table swallow the row with this `id` behind the writer's back: inserted, counted, and gone.
+    async fn swallow(&self, id: i64);
+}
+
+/// A source that belongs to one test.
+#[async_trait]
+pub trait SourceFixture: Send + Sync + Sized {
+    /// A source whose table `items` has `rows` rows: `id` 1, 2, …, the primary key; `pos`, indexed, `id * 10`, or NULL for
+    /// every seventh; `note`, the text `note <id>`, or NULL for every fifth.
+    async fn fresh(rows: i64) -> Self;
+
+    /// A connector on the source.
+    fn source(&self) -> Arc<dyn Source>;
+
+    /// The name of the table.
+    fn table(&self) -> TableName {
+        TableName { schema: None, name: "items".to_owned() }
+    }
+}
+
+/// Runs the contract of a [`Target`](crate::connector::Target) on a [`TargetFixture`].
+#[macro_export]
+macro_rules! target_contract {
+    ($name:ident, $fixture:ty) => {
+        mod $name {
+            #[allow(unused_imports, reason = "the fixture may be named by a path")]
+            use super::*;
+
+            $crate::contract_cases! { $fixture;
+                claims::a_growing_token_takes_the_claim_over
+                claims::an_equal_token_with_another_nonce_is_fenced
+                claims::a_smaller_token_is_fenced
+                claims::the_same_attempt_may_claim_again
+                claims::guard_is_last_and_fences_the_zombie
+                claims::a_committed_task_replays_its_receipt
+                claims::a_fenced_run_commits_nothing_more
+                claims::a_run_is_fenced_in_a_target_without_a_ledger
+                claims::a_changed_spec_is_told_and_claims_nothing
+                claims::a_second_cluster_is_refused_until_it_adopts
+                claims::a_claim_on_another_target_than_planned_is_refused
+                claims::a_target_keeps_its_fingerprint
+                writes::prepare_again_changes_nothing
+                writes::a_replaced_range_holds_exactly_the_rows_read
+                writes::a_failed_statement_poisons_the_attempt
+                writes::a_source_that_dies_halfway_leaves_the_old_rows
+                writes::resident_rows_without_receipt_are_not_replaced_unasked
+                writes::resident_rows_are_replaced_when_asked
+                writes::a_replaced_range_that_counts_differently_rolls_back
+                writes::the_null_partition_is_a_slice_of_its_own
+                writes::an_empty_slice_leaves_a_receipt
+                writes::appended_rows_stay_beside_those_that_are_there
+                writes::coverage_merges_ranges_that_touch
+                drops::a_begin_or_commit_dropped_at_any_await_leaves_no_open_transaction
+            }
+        }
+    };
+}
+
+/// Runs the contract of a [`Source`](crate::connector::Source) on a [`SourceFixture`].
+#[macro_export]
+macro_rules! source_contract {
+    ($name:ident, $fixture:ty) => {
+        mod $name {
+            #[allow(unused_imports, reason = "the fixture may be named by a path")]
+            use super::*;
+
+            $crate::contract_cases! { $fixture;
+                reads::a_probe_tells_columns_key_rows_and_bounds
+                reads::an_empty_table_has_no_bounds
+                reads::the_slices_cover_every_row_once_even_null
+                reads::an_unknown_table_is_refused_by_name
+                reads::an_unknown_column_is_refused_by_name
+                reads::a_dropped_stream_lets_the_source_go
+            }
+        }
+    };
+}
+
+/// One test for each case of a suite.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! contract_cases {
+    ($fixture:ty; $($module:ident::$case:ident)*) => {
+        $(
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $case() {
+                $crate::connector::contract::$module::$case::<$fixture>().await;
+            }
+        )*
+    };
+}

@@ -1,0 +1,258 @@
+//! What SQLite's catalogue says of a table.
+
+use highwater_common::facts::{ColumnFacts, ColumnKind};
+use highwater_common::spec::TableName;
+use sqlx::Row;
+use sqlx::sqlite::SqliteConnection;
+
+use super::errors::Place;
+use super::sql;
+use crate::connector::ConnectorError;
+
+/// Tables that begin so are the ledger's: never a source, never a target.
+pub(super) const LEDGER_PREFIX: &str = "_highwater_";
+/// Names listed in a message at most.
+const NAMES_LISTED_MAX: usize = 20;
+
+/// A column as the catalogue has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Column {
+    pub(super) facts: ColumnFacts,
+    pub(super) has_default: bool,
+    /// Computed from other columns: can be read, not written.
+    pub(super) generated: bool,
+}
+
+/// A table as the catalogue has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Table {
+    pub(super) columns: Vec<Column>,
+    /// The primary key's columns.
+    pub(super) primary_key: Vec<String>,
+    /// The columns of each unique index that covers all rows.
+    unique: Vec<Vec<String>>,
+    /// First columns of the indexes that cover all rows, the primary key among them.
+    leading: Vec<String>,
+    /// A table with row ids, whose largest one is an estimate of its size.
+    pub(super) has_rowid: bool,
+}
+
+impl Table {
+    /// The column of this name, as SQLite compares names.
+    pub(super) fn column(&self, name: &str) -> Option<&Column> {
+        self.columns.iter().find(|column| column.facts.name.eq_ignore_ascii_case(name))
+    }
+
+    /// The primary key, or the first unique key of NOT NULL columns.
+    pub(super) fn key(&self) -> Vec<String> {
+        if !self.primary_key.is_empty() {
+            return self.primary_key.clone();
+        }
+        let not_null = |name: &String| self.column(name).is_some_and(|column| !column.facts.nullable);
+        self.unique.iter().find(|key| key.iter().all(not_null)).cloned().unwrap_or_default()
+    }
+
+    /// Whether an index leads with the column.
+    pub(super) fn leads_with(&self, column: &str) -> bool {
+        self.leading.iter().any(|name| name.eq_ignore_ascii_case(column))
+    }
+
+    /// The columns' names for a message.
+    pub(super) fn column_names(&self) -> String {
+        listed(self.columns.iter().map(|column| column.facts.name.as_str()))
+    }
+}
+
+/// How SQLite converts what is stored into a column, by the column's declared type.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Affinity {
+    Integer,
+    Text,
+    /// Stores every value as it comes.
+    Blob,
+    Real,
+    Numeric,
+}
+
+/// The affinity of a declared type, by SQLite's own five rules in their order.
+pub(super) fn affinity(type_name: &str) -> Affinity {
+    let name = type_name.to_ascii_uppercase();
+    let has = |parts: &[&str]| parts.iter().any(|part| name.contains(part));
+    if has(&["INT"]) {
+        Affinity::Integer
+    } else if has(&["CHAR", "CLOB", "TEXT"]) {
+        Affinity::Text
+    } else if name.trim().is_empty() || has(&["BLOB"]) {
+        Affinity::Blob
+    } else if has(&["REAL", "FLOA", "DOUB"]) {
+        Affinity::Real
+    } else {
+        Affinity::Numeric
+    }
+}
+
+/// What a column of a declared type holds, where the type says it.
+pub(super) fn kind_of(type_name: &str) -> ColumnKind {
+    match affinity(type_name) {
+        Affinity::Integer => ColumnKind::Int64,
+        Affinity::Text => ColumnKind::Text,
+        Affinity::Real => ColumnKind::Float64,
+        Affinity::Blob if !type_name.trim().is_empty() => ColumnKind::Bytes,
+        // DATE, DATETIME, BOOLEAN and DECIMAL mean nothing to SQLite: each value is what it was written as.
+        Affinity::Blob | Affinity::Numeric => ColumnKind::Any,
+    }
+}
+
+/// The table, or an error that names what there is instead.
+pub(super) async fn existing(
+    conn: &mut SqliteConnection,
+    place: &Place,
+    name: &TableName,
+) -> Result<Table, ConnectorError> {
+    if let Some(table) = find(conn, place, name).await? {
+        return Ok(table);
+    }
+    let what = "list the tables";
+    let names: Vec<String> = sqlx::query_scalar(
+        "select name from sqlite_schema where type in ('table', 'view') and name not like 'sqlite\\_%' escape '\\'
+         and name not like '\\_highwater\\_%' escape '\\' order by name",
+    )
+    .fetch_all(conn)
+    .await
+    .map_err(place.failed(what))?;
+    let there = if names.is_empty() { "no tables".to_owned() } else { listed(names.iter().map(String::as_str)) };
+    Err(place.permanent("unknown_table", format!("there is no table `{name}`; the file has {there}")))
+}
+
+/// The table, or `None` when there is none of this name.
+pub(super) async fn find(
+    conn: &mut SqliteConnection,
+    place: &Place,
+    name: &TableName,
+) -> Result<Option<Table>, ConnectorError> {
+    if name.name.to_ascii_lowercase().starts_with(LEDGER_PREFIX) {
+        let message = format!("`{name}` belongs to Highwater's ledger and is no table of yours; name another");
+        return Err(place.permanent("ledger_table", message));
+    }
+    let failed = || place.failed(format!("read the catalogue of {name}"));
+    let schema = sql::schema(name);
+    let Some(row) = sqlx::query(
+        "select type, wr from pragma_table_list(?1) where name = ?1 collate nocase and schema = ?2 collate nocase",
+    )
+    .bind(&name.name)
+    .bind(schema)
+    .fetch_optional(&mut *conn)
+    .await
+    .map_err(failed())?
+    else {
+        return Ok(None);
+    };
+    let is_table = row.get::<String, _>(0) == "table";
+    let has_rowid = is_table && row.get::<i64, _>(1) == 0;
+    let (columns, primary_key) = columns_of(conn, name, has_rowid).await.map_err(failed())?;
+    let mut table = Table { columns, primary_key, unique: Vec::new(), leading: Vec::new(), has_rowid };
+    table.leading.extend(table.primary_key.first().cloned());
+    read_indexes(conn, name, &mut table).await.map_err(failed())?;
+    Ok(Some(table))
+}
+
+async fn columns_of(
+    conn: &mut SqliteConnection,
+    name: &TableName,
+    has_rowid: bool,
+) -> Result<(Vec<Column>, Vec<String>), sqlx::Error> {
+    let rows = sqlx::query(
+        "select name, type, \"notnull\", dflt_value is not null, pk, hidden from pragma_table_xinfo(?1, ?2)
+         where hidden <> 1 order by cid",
+    )
+    .bind(&name.name)
+    .bind(sql::schema(name))
+    .fetch_all(conn)
+    .await?;
+    let mut key: Vec<(i64, String)> = Vec::new();
+    for row in &rows {
+        let place_in_key = row.get::<i64, _>(4);
+        if place_in_key > 0 {
+            key.push((place_in_key, row.get(0)));
+        }
+    }
+    key.sort();
+    let single_key = key.len() == 1;
+    let columns = rows
+        .iter()
+        .map(|row| {
+            let type_name: String = row.get(1);
+            let in_key = row.get::<i64, _>(4) > 0;
+            // A primary key of SQLite may hold NULL, except where it is the row id, or stands in for it.
+            let is_rowid = single_key && type_name.eq_ignore_ascii_case("integer");
+            let never_null = row.get::<i64, _>(2) != 0 || (in_key && (!has_rowid || is_rowid));
+            let facts = ColumnFacts {
+                name: row.get(0),
+                kind: kind_of(&type_name),
+                type_name,
+                nullable: !never_null,
+                binary_portable: false,
+            };
+            Column { facts, has_default: row.get::<i64, _>(3) != 0, generated: row.get::<i64, _>(5) > 1 }
+        })
+        .collect();
+    Ok((columns, key.into_iter().map(|(_, name)| name).collect()))
+}
+
+async fn read_indexes(conn: &mut SqliteConnection, name: &TableName, table: &mut Table) -> Result<(), sqlx::Error> {
+    let schema = sql::schema(name);
+    let indexes =
+        sqlx::query("select name, \"unique\" from pragma_index_list(?1, ?2) where partial = 0 order by seq desc")
+            .bind(&name.name)
+            .bind(schema)
+            .fetch_all(&mut *conn)
+            .await?;
+    for index in indexes {
+        // An index on an expression has no name there.
+        let columns: Vec<Option<String>> =
+            sqlx::query_scalar("select name from pragma_index_info(?1, ?2) order by seqno")
+                .bind(index.get::<String, _>(0))
+                .bind(schema)
+                .fetch_all(&mut *conn)
+                .await?;
+        table.leading.extend(columns.first().cloned().flatten());
+        let named: Option<Vec<String>> = columns.into_iter().collect();
+        if let (true, Some(named)) = (index.get::<i64, _>(1) != 0, named) {
+            table.unique.push(named);
+        }
+    }
+    Ok(())
+}
+
+/// Names for a message: at most [`NAMES_LISTED_MAX`] of them.
+pub(super) fn listed<'a>(names: impl Iterator<Item = &'a str>) -> String {
+    let names: Vec<&str> = names.collect();
+    let mut text = names.iter().take(NAMES_LISTED_MAX).map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+    if names.len() > NAMES_LISTED_MAX {
+        text.push_str(&format!(" and {} more", names.len() - NAMES_LISTED_MAX));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn declared_types_have_sqlites_own_affinities() {
+        for (type_name, expected) in [
+            ("BIGINT", Affinity::Integer),
+            ("varchar(20)", Affinity::Text),
+            ("", Affinity::Blob),
+            ("double precision", Affinity::Real),
+            ("decimal(12,2)", Affinity::Numeric),
+            ("timestamp with time zone", Affinity::Numeric),
+            ("CHARINT", Affinity::Integer),
+        ] {
+            assert_eq!(affinity(type_name), expected, "{type_name}");
+        }
+        assert_eq!(kind_of(""), ColumnKind::Any);
+        assert_eq!(kind_of("BLOB"), ColumnKind::Bytes);
+        assert_eq!(kind_of("DATETIME"), ColumnKind::Any);
+    }
+}

@@ -1,0 +1,153 @@
+//! The claim: raises a task's fence in a short transaction of its own.
+
+use highwater_common::assignment::ErrorClass;
+use highwater_common::commit::{LedgerState, Resume, resume};
+
+use super::errors::{Place, is_busy};
+use super::ledger;
+use super::process::{self, Process};
+use super::session::{BUSY_TIMEOUT, Session};
+use crate::connector::{Claim, ConnectorError};
+
+/// Claims on `session`; [`Resume::Begin`] is the only answer under which it may go on. Whatever comes out of it, no transaction is left open on a session that is given back.
+/// Gives the target's fingerprint too, which the attempt's guard compares.
+pub(super) async fn claim(
+    session: &mut Session,
+    place: &Place,
+    claim: &Claim,
+) -> Result<(Resume, String), ConnectorError> {
+    if let Err(error) = sqlx::query("begin immediate").execute(session.conn()).await {
+        return Err(if is_busy(&error) {
+            held_up(session, place, claim, error).await
+        } else {
+            place.driver("begin the claim", error)
+        });
+    }
+    let fingerprint = check_target(session, place, claim).await?;
+    let answer = decide(session, place, claim).await?;
+    let end = match answer {
+        Resume::Begin => "commit",
+        Resume::ReportOnly(_) | Resume::Superseded | Resume::SpecChanged | Resume::Fenced { .. } | Resume::Probe => {
+            "rollback"
+        }
+    };
+    sqlx::query(end).execute(session.conn()).await.map_err(place.failed("end the claim"))?;
+    Ok((answer, fingerprint))
+}
+
+async fn decide(session: &mut Session, place: &Place, claim: &Claim) -> Result<Resume, ConnectorError> {
+    let run = claim.run.to_string();
+    let state: Option<String> = sqlx::query_scalar("select state from _highwater_run where run_id = ?")
+        .bind(&run)
+        .fetch_optional(session.conn())
+        .await
+        .map_err(place.failed("read the run's state"))?;
+    match state.as_deref() {
+        Some("X") => return Ok(Resume::Superseded),
+        Some(_) => {}
+        None => {
+            sqlx::query("insert into _highwater_run (run_id, state) values (?, 'R')")
+                .bind(&run)
+                .execute(session.conn())
+                .await
+                .map_err(place.failed("note the run"))?;
+        }
+    }
+    raise(session, place, claim).await?;
+    match ledger::row(session.conn(), place, &claim.run, &claim.task).await? {
+        Some((row, _)) => Ok(resume(&row, &claim.fence, &claim.spec_digest)),
+        None => Err(place.permanent("ledger_unreadable", "the claim that was just written is not there")),
+    }
+}
+
+async fn check_target(session: &mut Session, place: &Place, claim: &Claim) -> Result<String, ConnectorError> {
+    let Some(meta) = ledger::meta(session.conn(), place).await? else {
+        let message =
+            "the target has no ledger: it was deleted or replaced since the run was prepared. Plan the run anew";
+        return Err(place.permanent("target_changed", message));
+    };
+    ledger::belongs(place, &meta, &claim.cluster)?;
+    let found = ledger::fingerprint(place, Some(&meta)).await?;
+    if ledger::is_same_target(&claim.fingerprint, &found) {
+        return Ok(found);
+    }
+    let message = format!(
+        "the target is another file than the one the run was planned for (it was {}, it is {found}). Plan the run anew",
+        claim.fingerprint
+    );
+    Err(place.permanent("target_changed", message))
+}
+
+/// Writes the fence unless a rule of the ledger forbids it; who won is read afterwards, never guessed from a count.
+async fn raise(session: &mut Session, place: &Place, claim: &Claim) -> Result<(), ConnectorError> {
+    let (slice_kind, start, end) = ledger::slice_columns(&claim.slice);
+    let own = Process::own();
+    sqlx::query(
+        "insert into _highwater_task (run_id, task_id, token, nonce, state, generation, step, stream_id, slice_kind,
+           range_start, range_end, attempt, spec_digest, session_id, session_start, claimed_at)
+         values (?, ?, ?, ?, 'O', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, strftime('%Y-%m-%dT%H:%M:%fZ', 'now'))
+         on conflict (run_id, task_id) do update set token = excluded.token, nonce = excluded.nonce,
+           attempt = excluded.attempt, session_id = excluded.session_id, session_start = excluded.session_start,
+           claimed_at = excluded.claimed_at
+         where _highwater_task.state = 'O' and _highwater_task.token < excluded.token
+           and _highwater_task.spec_digest = excluded.spec_digest",
+    )
+    .bind(claim.run.to_string())
+    .bind(claim.task.to_string())
+    .bind(claim.fence.token.raw())
+    .bind(claim.fence.nonce.to_bytes().to_vec())
+    .bind(i64::from(claim.generation))
+    .bind(claim.step.as_str())
+    .bind(&claim.stream)
+    .bind(slice_kind)
+    .bind(start)
+    .bind(end)
+    .bind(i64::from(claim.attempt.get()))
+    .bind(claim.spec_digest.to_string())
+    .bind(own.pid)
+    .bind(&own.start)
+    .execute(session.conn())
+    .await
+    .map_err(place.failed("raise the fence"))?;
+    Ok(())
+}
+
+/// Another process holds the write lock. If it is this task's former attempt, still writing although its lease is over,
+/// it is ended: it could not commit any more, and it stands in everybody's way.
+async fn held_up(session: &mut Session, place: &Place, claim: &Claim, error: sqlx::Error) -> ConnectorError {
+    let Some(writer) = process::writer_of(place.path()).await else {
+        return place.driver("begin the claim", error);
+    };
+    let waited = BUSY_TIMEOUT.as_secs();
+    if let Some(former) = former_attempt_of(session, place, claim, writer).await
+        && former.end().await
+    {
+        let message = format!(
+            "process {writer}, the task's former attempt, still held the file's write lock after {waited} s and was \
+             ended; the next attempt goes on"
+        );
+        return place.error(ErrorClass::Resource, "former_attempt_ended", message);
+    }
+    let message = format!(
+        "process {writer} has held the file's write lock for more than {waited} s. Wait for it, or end it if it hangs"
+    );
+    place.error(ErrorClass::Resource, "write_lock_held", message)
+}
+
+/// The process of the task's former attempt, if it is the writer and holds no other task's claim.
+async fn former_attempt_of(session: &mut Session, place: &Place, claim: &Claim, writer: i64) -> Option<Process> {
+    let (row, former) = ledger::row(session.conn(), place, &claim.run, &claim.task).await.ok()??;
+    let others: i64 = sqlx::query_scalar(
+        "select count(*) from _highwater_task where state = 'O' and session_id = ? and session_start = ?
+         and not (run_id = ? and task_id = ?)",
+    )
+    .bind(former.pid)
+    .bind(&former.start)
+    .bind(claim.run.to_string())
+    .bind(claim.task.to_string())
+    .fetch_one(session.conn())
+    .await
+    .ok()?;
+    let is_former = row.state == LedgerState::Open && row.fence.token < claim.fence.token;
+    (is_former && others == 0 && former.pid == writer && former != *Process::own()).then_some(former)
+}

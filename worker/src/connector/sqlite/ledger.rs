@@ -1,0 +1,305 @@
+//! The ledger's tables in a file, and the statements on them that need no decision.
+
+use std::os::unix::fs::MetadataExt;
+
+use highwater_common::assignment::Receipt;
+use highwater_common::commit::{LedgerRow, LedgerState};
+use highwater_common::cursor::{Cursor, CursorKind};
+use highwater_common::facts::TargetFacts;
+use highwater_common::id::{ClusterId, DocumentDigest, RunId, TaskId};
+use highwater_common::range::{CursorRange, Slice};
+use highwater_common::token::{Fence, FencingToken, Nonce};
+use sqlx::Row;
+use sqlx::sqlite::{SqliteConnection, SqliteRow};
+
+use super::errors::Place;
+use super::process::Process;
+use crate::connector::ConnectorError;
+
+/// The form of the ledger's tables that this version reads and writes.
+const FORMAT: i64 = 1;
+
+const TABLES: &str = "
+create table if not exists _highwater_meta (
+  one integer not null primary key check (one = 1), cluster_id text not null, incarnation integer not null,
+  format integer not null, file_id text not null, created_at text not null) strict;
+create table if not exists _highwater_run (
+  run_id text not null primary key, state text not null check (state in ('R', 'X')), fenced_at text) strict, without rowid;
+create table if not exists _highwater_task (
+  run_id text not null, task_id text not null, token integer not null, nonce blob not null,
+  state text not null check (state in ('O', 'I', 'C', 'X')), generation integer not null, step text not null,
+  stream_id text not null, slice_kind text not null, range_start integer, range_end integer, attempt integer not null,
+  spec_digest text not null, chunk integer not null default 0, cursor text, session_id integer not null,
+  session_start text not null, rows integer not null default 0, bytes integer not null default 0, row_digest text,
+  source_position text, result text, claimed_at text not null, committed_at text,
+  primary key (run_id, task_id)) strict, without rowid;
+create index if not exists _highwater_task_stream on _highwater_task (stream_id, state);
+create table if not exists _highwater_watermark (
+  stream_id text not null primary key, position text, version integer not null, token integer not null,
+  updated_at text not null) strict, without rowid;
+";
+
+/// Whose target this is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Meta {
+    pub(super) cluster: ClusterId,
+    pub(super) incarnation: i64,
+    /// Random, made with the ledger: a file that was deleted and made anew has another.
+    file_id: String,
+}
+
+/// The mark of the target, or `None` when the file has no ledger.
+pub(super) async fn meta(conn: &mut SqliteConnection, place: &Place) -> Result<Option<Meta>, ConnectorError> {
+    let failed = || place.failed("read the ledger's mark");
+    let there: i64 = sqlx::query_scalar("select count(*) from sqlite_schema where name = '_highwater_meta'")
+        .fetch_one(&mut *conn)
+        .await
+        .map_err(failed())?;
+    if there == 0 {
+        return Ok(None);
+    }
+    let Some(row) = sqlx::query("select cluster_id, incarnation, format, file_id from _highwater_meta")
+        .fetch_optional(conn)
+        .await
+        .map_err(failed())?
+    else {
+        return Ok(None);
+    };
+    let format: i64 = row.get(2);
+    if format != FORMAT {
+        let message =
+            format!("the ledger has format {format}, this version knows {FORMAT}; use a version that knows it");
+        return Err(place.permanent("unknown_ledger_format", message));
+    }
+    let cluster = row.get::<String, _>(0).parse().map_err(|error| unreadable(place, &error))?;
+    Ok(Some(Meta { cluster, incarnation: row.get(1), file_id: row.get(3) }))
+}
+
+/// Fails when the target belongs to another cluster.
+pub(super) fn belongs(place: &Place, meta: &Meta, cluster: &ClusterId) -> Result<(), ConnectorError> {
+    if meta.cluster == *cluster {
+        return Ok(());
+    }
+    let message = format!(
+        "the target belongs to cluster {}, and this is cluster {cluster}. If the other one writes here no more, for \
+         instance because its `.highwater` folder was deleted, take the target over with `highwater cluster adopt`",
+        meta.cluster
+    );
+    Err(place.permanent("target_of_another_cluster", message))
+}
+
+/// Makes the ledger where it is missing, inside the caller's transaction, and gives its mark.
+pub(super) async fn ensure(
+    conn: &mut SqliteConnection,
+    place: &Place,
+    cluster: &ClusterId,
+) -> Result<(Meta, bool), ConnectorError> {
+    if let Some(meta) = meta(conn, place).await? {
+        return Ok((meta, false));
+    }
+    sqlx::raw_sql(TABLES).execute(&mut *conn).await.map_err(place.failed("make the ledger"))?;
+    sqlx::query(
+        "insert into _highwater_meta (one, cluster_id, incarnation, format, file_id, created_at)
+         values (1, ?, 1, ?, lower(hex(randomblob(8))), strftime('%Y-%m-%dT%H:%M:%fZ', 'now'))",
+    )
+    .bind(cluster.to_string())
+    .bind(FORMAT)
+    .execute(&mut *conn)
+    .await
+    .map_err(place.failed("mark the ledger"))?;
+    match meta(conn, place).await? {
+        Some(meta) => Ok((meta, true)),
+        None => Err(place.permanent("ledger_unreadable", "the ledger that was just made is not there")),
+    }
+}
+
+/// Which file this is, and which life of it: the file's identity on this host, and its ledger's. A file that does not
+/// exist yet has none, and a file without a ledger its identity alone.
+pub(super) async fn fingerprint(place: &Place, meta: Option<&Meta>) -> Result<String, ConnectorError> {
+    let file = tokio::fs::metadata(place.path())
+        .await
+        .map_err(|error| place.permanent("unknown_database", format!("cannot look at the database file: {error}")))?;
+    let identity = format!("{}:{}", file.dev(), file.ino());
+    Ok(match meta {
+        Some(meta) => format!("{identity}:{}", meta.file_id),
+        None => identity,
+    })
+}
+
+/// True when a target that was `expected` when it was reconciled is the one that is `found` now. A target that had no
+/// ledger then may have got one since: by the prepare task of the same plan.
+pub(super) fn is_same_target(expected: &str, found: &str) -> bool {
+    found == expected
+        || expected.is_empty()
+        || found.strip_prefix(expected).is_some_and(|rest| rest.starts_with(':')) && expected.matches(':').count() == 1
+}
+
+/// The ledger row of a task.
+pub(super) async fn row(
+    conn: &mut SqliteConnection,
+    place: &Place,
+    run: &RunId,
+    task: &TaskId,
+) -> Result<Option<(LedgerRow, Process)>, ConnectorError> {
+    let found = sqlx::query(
+        "select state, token, nonce, spec_digest, rows, bytes, session_id, session_start
+         from _highwater_task where run_id = ? and task_id = ?",
+    )
+    .bind(run.to_string())
+    .bind(task.to_string())
+    .fetch_optional(conn)
+    .await
+    .map_err(place.failed("read the ledger"))?;
+    found.map(|row| decode(place, &row)).transpose()
+}
+
+fn decode(place: &Place, row: &SqliteRow) -> Result<(LedgerRow, Process), ConnectorError> {
+    let letter: String = row.get(0);
+    let state = LedgerState::from_letter(&letter).ok_or_else(|| unreadable(place, &format!("a state `{letter}`")))?;
+    let nonce: [u8; 16] =
+        row.get::<Vec<u8>, _>(2).try_into().map_err(|_| unreadable(place, &"a nonce that has not 16 bytes"))?;
+    let spec_digest: DocumentDigest = row.get::<String, _>(3).parse().map_err(|error| unreadable(place, &error))?;
+    let count = |at: usize| u64::try_from(row.get::<i64, _>(at)).unwrap_or(0);
+    let fence = Fence { token: FencingToken::from_raw(row.get(1)), nonce: Nonce::from_bytes(nonce) };
+    let receipt = Receipt { rows: count(4), bytes: count(5) };
+    let session = Process { pid: row.get(6), start: row.get(7) };
+    Ok((LedgerRow { state, fence, spec_digest, receipt }, session))
+}
+
+fn unreadable(place: &Place, what: &dyn std::fmt::Display) -> ConnectorError {
+    place.permanent("ledger_unreadable", format!("the ledger holds what no version has written: {what}"))
+}
+
+/// A slice as the ledger's columns have it: kind, first position, first position outside.
+pub(super) fn slice_columns(slice: &Slice) -> (&'static str, Option<i64>, Option<i64>) {
+    let range = match slice {
+        Slice::Null => return ("null", None, None),
+        Slice::Range(range) => range,
+    };
+    let kind = match range.kind() {
+        None => "all",
+        Some(CursorKind::Integer) => "integer",
+        Some(CursorKind::Instant) => "instant",
+        Some(CursorKind::Civil) => "civil",
+        Some(CursorKind::Date) => "date",
+    };
+    (kind, range.start().map(raw), range.end().map(raw))
+}
+
+fn raw(cursor: Cursor) -> i64 {
+    match cursor {
+        Cursor::Integer(value) | Cursor::Instant(value) | Cursor::Civil(value) => value,
+        Cursor::Date(days) => i64::from(days),
+    }
+}
+
+fn cursor(kind: &str, raw: i64) -> Option<Cursor> {
+    match kind {
+        "integer" => Some(Cursor::Integer(raw)),
+        "instant" => Some(Cursor::Instant(raw)),
+        "civil" => Some(Cursor::Civil(raw)),
+        "date" => i32::try_from(raw).ok().map(Cursor::Date),
+        _ => None,
+    }
+}
+
+/// Whether a committed row of the stream has rows of `slice`.
+pub(super) async fn overlaps(
+    conn: &mut SqliteConnection,
+    place: &Place,
+    stream: &str,
+    slice: &Slice,
+) -> Result<bool, ConnectorError> {
+    let (kind, start, end) = slice_columns(slice);
+    let found: i64 = sqlx::query_scalar(
+        "select exists (select 1 from _highwater_task where stream_id = ?1 and state = 'C' and (
+           slice_kind = ?2 and (range_start is null or ?4 is null or range_start < ?4)
+                           and (range_end is null or ?3 is null or range_end > ?3)
+           or ?2 <> 'null' and slice_kind = 'all' or ?2 = 'all' and slice_kind <> 'null'))",
+    )
+    .bind(stream)
+    .bind(kind)
+    .bind(start)
+    .bind(end)
+    .fetch_one(conn)
+    .await
+    .map_err(place.failed("ask the ledger for committed ranges"))?;
+    Ok(found != 0)
+}
+
+/// Fills in what the stream's earlier runs committed: ranges of `kind`, merged and ascending, and the NULL partition.
+pub(super) async fn coverage(
+    conn: &mut SqliteConnection,
+    place: &Place,
+    stream: &str,
+    wanted: CursorKind,
+    facts: &mut TargetFacts,
+) -> Result<(), ConnectorError> {
+    let probe = Cursor::kind;
+    let rows = sqlx::query(
+        "select distinct slice_kind, range_start, range_end from _highwater_task where stream_id = ? and state = 'C'
+         order by range_start nulls first",
+    )
+    .bind(stream)
+    .fetch_all(conn)
+    .await
+    .map_err(place.failed("read the ranges committed so far"))?;
+    let mut ranges = Vec::new();
+    for row in rows {
+        let kind: String = row.get(0);
+        match kind.as_str() {
+            "null" => facts.covered_null = true,
+            "all" => ranges.push((None, None)),
+            _ => {
+                let side = |at: usize| row.get::<Option<i64>, _>(at).and_then(|raw| cursor(&kind, raw));
+                let (start, end) = (side(1), side(2));
+                if start.or(end).map(probe) == Some(wanted) {
+                    ranges.push((start, end));
+                }
+            }
+        }
+    }
+    facts.covered = merged(ranges);
+    Ok(())
+}
+
+/// Ranges that overlap or touch become one. Ascending; `None` is open.
+fn merged(mut ranges: Vec<(Option<Cursor>, Option<Cursor>)>) -> Vec<CursorRange> {
+    ranges.sort();
+    let mut out: Vec<(Option<Cursor>, Option<Cursor>)> = Vec::new();
+    for (start, end) in ranges {
+        match out.last_mut() {
+            Some((_, reached)) if reached.is_none() || start <= *reached => {
+                if reached.is_some() && (end.is_none() || end > *reached) {
+                    *reached = end;
+                }
+            }
+            Some(_) | None => out.push((start, end)),
+        }
+    }
+    out.into_iter().filter_map(|(start, end)| CursorRange::new(start, end).ok()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_that_touch_become_one() {
+        let at = |value| Some(Cursor::Integer(value));
+        let range = |start, end| CursorRange::new(start, end).expect("not empty");
+        let given = vec![(at(10), at(20)), (at(0), at(10)), (at(30), at(40)), (at(12), at(15)), (at(50), None)];
+        assert_eq!(merged(given), [range(at(0), at(20)), range(at(30), at(40)), range(at(50), None)]);
+        assert_eq!(merged(vec![(at(3), at(4)), (None, None)]), [CursorRange::ALL]);
+    }
+
+    #[test]
+    fn a_target_that_got_its_ledger_after_the_plan_is_the_same_and_one_made_anew_is_not() {
+        assert!(is_same_target("", "1:2:ab"));
+        assert!(is_same_target("1:2", "1:2:ab"));
+        assert!(is_same_target("1:2:ab", "1:2:ab"));
+        assert!(!is_same_target("1:2:ab", "1:2:cd"));
+        assert!(!is_same_target("1:2", "1:23:ab"));
+        assert!(!is_same_target("1:2:ab", "1:2"));
+    }
+}

@@ -1,0 +1,26 @@
+//! SQLite: a file on this host, read side and write side.
+//!
+//! A source is opened read-only and never changed, not even into WAL mode. A target has one writer at a time: attempts of
+//! this process queue in the connector instead of meeting SQLite's busy timeout. Every attempt owns its connection, and an
+//! abandoned connection interrupts what it was doing, so that its transaction is rolled back at once.
+
+mod catalogue;
+mod claim;
+mod errors;
+mod insert;
+mod ledger;
+mod position;
+mod prepare;
+mod process;
+mod queue;
+mod rows;
+mod session;
+mod source;
+mod sql;
+mod target;
+#[cfg(test)]
+mod tests;
+mod transaction;
+
+pub use source::SqliteSource;
+pub use target::SqliteTarget;

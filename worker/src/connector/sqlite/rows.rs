@@ -1,0 +1,171 @@
+//! Rows on their way out of SQLite: each value by its own storage class, in bounded batches.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use async_trait::async_trait;
+use futures_util::StreamExt;
+use sqlx::sqlite::{Sqlite, SqliteRow, SqliteValueRef};
+use sqlx::{Decode, Row, TypeInfo, ValueRef};
+use tokio::sync::mpsc;
+
+use super::errors::Place;
+use super::position::Condition;
+use super::session::Session;
+use super::sql;
+use crate::connector::{ConnectorError, ReadRequest, RowBatch, RowStream, Value};
+use crate::supervisor::{SpawnKind, Supervisor};
+
+const BATCH_ROWS_MAX: usize = 1_000;
+const BATCH_BYTES_MAX: u64 = 1 << 20;
+/// Batches that the reading loop may be ahead.
+const BATCHES_AHEAD_MAX: usize = 2;
+
+struct Batch {
+    rows: Vec<Vec<Value>>,
+    bytes: u64,
+}
+
+/// The rows of a slice. The loop that reads owns the connection; dropping this ends both.
+pub(super) struct SqliteRows {
+    batches: mpsc::Receiver<Result<Batch, ConnectorError>>,
+    abandoned: Arc<AtomicBool>,
+    rows: u64,
+    bytes: u64,
+}
+
+impl SqliteRows {
+    /// Begins to read on `session`, which nobody else uses any more.
+    pub(super) fn begin(
+        mut session: Session,
+        place: Place,
+        supervisor: &Supervisor,
+        request: &ReadRequest,
+        condition: Condition,
+    ) -> Self {
+        let (tell, batches) = mpsc::channel(BATCHES_AHEAD_MAX);
+        let abandoned = session.abandon_flag();
+        let names: Vec<String> = request.columns.iter().map(|column| column.name.clone()).collect();
+        let table = request.table.to_string();
+        let text = format!(
+            "select {} from {} where {}",
+            sql::idents(names.iter().map(String::as_str)),
+            sql::table(&request.table),
+            condition.text
+        );
+        supervisor.spawn(SpawnKind::Attempt, async move {
+            let read = Reading { place, table, names };
+            if let Err(error) = read.run(&mut session, text, condition, &tell).await {
+                // A reader that is gone needs no reason.
+                tell.send(Err(error)).await.ok();
+            }
+            session.close().await;
+        });
+        Self { batches, abandoned, rows: 0, bytes: 0 }
+    }
+}
+
+#[async_trait]
+impl RowStream for SqliteRows {
+    async fn next(&mut self) -> Result<Option<RowBatch>, ConnectorError> {
+        match self.batches.recv().await {
+            Some(Ok(batch)) => {
+                self.rows += batch.rows.len() as u64;
+                self.bytes += batch.bytes;
+                Ok(Some(RowBatch::Rows(batch.rows)))
+            }
+            Some(Err(error)) => Err(error),
+            None => Ok(None),
+        }
+    }
+
+    fn rows(&self) -> u64 {
+        self.rows
+    }
+
+    fn bytes(&self) -> u64 {
+        self.bytes
+    }
+}
+
+impl Drop for SqliteRows {
+    fn drop(&mut self) {
+        self.abandoned.store(true, Ordering::Relaxed);
+    }
+}
+
+struct Reading {
+    place: Place,
+    table: String,
+    names: Vec<String>,
+}
+
+impl Reading {
+    async fn run(
+        &self,
+        session: &mut Session,
+        text: String,
+        condition: Condition,
+        tell: &mpsc::Sender<Result<Batch, ConnectorError>>,
+    ) -> Result<(), ConnectorError> {
+        let query = sql::bound(text, &condition);
+        let mut found = query.fetch(session.conn());
+        let mut batch = Batch { rows: Vec::new(), bytes: 0 };
+        while let Some(row) = found.next().await {
+            let row = row.map_err(self.place.failed(format!("read the rows of {}", self.table)))?;
+            let (values, bytes) = self.values(&row)?;
+            batch.rows.push(values);
+            batch.bytes += bytes;
+            if batch.rows.len() >= BATCH_ROWS_MAX || batch.bytes >= BATCH_BYTES_MAX {
+                let full = std::mem::replace(&mut batch, Batch { rows: Vec::new(), bytes: 0 });
+                if tell.send(Ok(full)).await.is_err() {
+                    return Ok(());
+                }
+            }
+        }
+        if !batch.rows.is_empty() {
+            tell.send(Ok(batch)).await.ok();
+        }
+        Ok(())
+    }
+
+    fn values(&self, row: &SqliteRow) -> Result<(Vec<Value>, u64), ConnectorError> {
+        let mut bytes = 0;
+        let mut values = Vec::with_capacity(self.names.len());
+        for (at, name) in self.names.iter().enumerate() {
+            let raw = row.try_get_raw(at).map_err(self.place.failed(format!("read column `{name}`")))?;
+            let value = value_of(raw).map_err(|reason| {
+                let message =
+                    format!("column `{name}` of `{}` holds {reason}; correct it, or exclude the column", self.table);
+                self.place.permanent("value_unreadable", message)
+            })?;
+            bytes += size_of(&value);
+            values.push(value);
+        }
+        Ok((values, bytes))
+    }
+}
+
+/// The value by its own storage class, whatever its column was declared as.
+pub(super) fn value_of(raw: SqliteValueRef<'_>) -> Result<Value, &'static str> {
+    if raw.is_null() {
+        return Ok(Value::Null);
+    }
+    let class = raw.type_info();
+    match class.name() {
+        "INTEGER" => <i64 as Decode<Sqlite>>::decode(raw).map(Value::Integer).map_err(|_| "an unreadable integer"),
+        "REAL" => <f64 as Decode<Sqlite>>::decode(raw).map(Value::Real).map_err(|_| "an unreadable number"),
+        "TEXT" => <String as Decode<Sqlite>>::decode(raw).map(Value::Text).map_err(|_| "text that is not valid UTF-8"),
+        "BLOB" => <Vec<u8> as Decode<Sqlite>>::decode(raw).map(Value::Bytes).map_err(|_| "an unreadable blob"),
+        _ => Err("a value of an unknown storage class"),
+    }
+}
+
+fn size_of(value: &Value) -> u64 {
+    match value {
+        Value::Null => 1,
+        Value::Integer(_) | Value::Real(_) => 8,
+        Value::Text(text) => text.len() as u64,
+        Value::Bytes(bytes) => bytes.len() as u64,
+    }
+}

@@ -1,0 +1,266 @@
+//! The read side: facts of a table, and the rows of a slice.
+
+use std::path::{Path, PathBuf};
+
+use async_trait::async_trait;
+use highwater_common::cursor::{Cursor, CursorKind};
+use highwater_common::facts::{ColumnFacts, ColumnKind, CursorForm, Engine, PartitionFacts, TableFacts};
+use highwater_common::id::ConnectionName;
+use highwater_common::spec::TableName;
+use sqlx::Row;
+use sqlx::sqlite::SqliteConnection;
+
+use super::catalogue::{self, Table};
+use super::errors::Place;
+use super::rows::{SqliteRows, value_of};
+use super::session::{Purpose, Session};
+use super::{position, sql};
+use crate::connector::{ConnectorError, ReadRequest, RowFormat, RowStream, Source, SourceProbe, Value};
+use crate::supervisor::Supervisor;
+
+/// Row ids up to which a table is counted; beyond it the largest one is the estimate.
+const COUNTED_ROWS_MAX: i64 = 3_000_000;
+
+/// A SQLite file to read from. It is opened read-only, per read.
+#[derive(Debug, Clone)]
+pub struct SqliteSource {
+    place: Place,
+    supervisor: Supervisor,
+}
+
+impl SqliteSource {
+    /// The file at `path`, which `connection` names in messages.
+    #[must_use]
+    pub fn new(path: PathBuf, connection: ConnectionName, supervisor: Supervisor) -> Self {
+        Self { place: Place::new(Path::new(&path), connection), supervisor }
+    }
+}
+
+#[async_trait]
+impl Source for SqliteSource {
+    async fn probe(&self, probe: &SourceProbe) -> Result<TableFacts, ConnectorError> {
+        let mut session = Session::open(&self.place, Purpose::Read).await?;
+        let facts = Probing { place: &self.place, probe }.facts(session.conn()).await;
+        session.close().await;
+        facts
+    }
+
+    async fn read(&self, request: &ReadRequest) -> Result<Box<dyn RowStream>, ConnectorError> {
+        match request.format {
+            RowFormat::Values => {}
+            RowFormat::CopyBinary | RowFormat::CopyText => {
+                return Err(self.place.permanent("row_format", "SQLite gives rows as typed values only"));
+            }
+        }
+        let mut session = Session::open(&self.place, Purpose::Read).await?;
+        // Asked before the rows, so that a name that is gone is told by name and not by SQLite's first complaint.
+        let table = catalogue::existing(session.conn(), &self.place, &request.table).await?;
+        for column in request.columns.iter().map(|column| &column.name).chain([&request.partition_column]) {
+            known(&self.place, &table, &request.table, column)?;
+        }
+        let condition = position::condition(&request.partition_column, &request.slice, request.form);
+        Ok(Box::new(SqliteRows::begin(session, self.place.clone(), &self.supervisor, request, condition)))
+    }
+
+    fn formats(&self, _columns: &[ColumnFacts]) -> Vec<RowFormat> {
+        vec![RowFormat::Values]
+    }
+}
+
+fn known(place: &Place, table: &Table, name: &TableName, column: &str) -> Result<(), ConnectorError> {
+    if table.column(column).is_some() {
+        return Ok(());
+    }
+    let message = format!("table `{name}` has no column `{column}`; it has {}", table.column_names());
+    Err(place.permanent("unknown_column", message))
+}
+
+struct Probing<'a> {
+    place: &'a Place,
+    probe: &'a SourceProbe,
+}
+
+impl Probing<'_> {
+    async fn facts(&self, conn: &mut SqliteConnection) -> Result<TableFacts, ConnectorError> {
+        let name = &self.probe.table;
+        let table = catalogue::existing(conn, self.place, name).await?;
+        for column in self.probe.exclude.iter().chain(&self.probe.partition_column) {
+            known(self.place, &table, name, column)?;
+        }
+        let (rows, rows_exact) = self.count(conn, &table).await?;
+        let bytes: i64 = sqlx::query_scalar("select page_count * page_size from pragma_page_count, pragma_page_size")
+            .fetch_one(&mut *conn)
+            .await
+            .map_err(self.place.failed("read the size of the file"))?;
+        let partition = match &self.probe.partition_column {
+            Some(column) => Some(self.partition(conn, &table, column).await?),
+            None => None,
+        };
+        let excluded = |name: &str| self.probe.exclude.iter().any(|excluded| excluded.eq_ignore_ascii_case(name));
+        let columns =
+            table.columns.iter().map(|column| column.facts.clone()).filter(|facts| !excluded(&facts.name)).collect();
+        let key = table.key();
+        Ok(TableFacts {
+            engine: Engine::Sqlite,
+            columns,
+            // A key is one only with all of its columns.
+            key: if key.iter().any(|name| excluded(name)) { Vec::new() } else { key },
+            rows,
+            rows_exact,
+            bytes: u64::try_from(bytes).unwrap_or(0),
+            partition,
+        })
+    }
+
+    async fn count(&self, conn: &mut SqliteConnection, table: &Table) -> Result<(u64, bool), ConnectorError> {
+        if table.has_rowid {
+            let largest: Option<i64> = self.one(conn, "max(rowid)", "").await?;
+            if let Some(largest) = largest.filter(|largest| *largest > COUNTED_ROWS_MAX) {
+                return Ok((u64::try_from(largest).unwrap_or(0), false));
+            }
+        }
+        let rows: i64 = self.one(conn, "count(*)", "").await?;
+        Ok((u64::try_from(rows).unwrap_or(0), true))
+    }
+
+    async fn partition(
+        &self,
+        conn: &mut SqliteConnection,
+        table: &Table,
+        column: &str,
+    ) -> Result<PartitionFacts, ConnectorError> {
+        let name = column_name(table, column);
+        let quoted = sql::ident(&name);
+        let nullable = table.column(column).is_none_or(|column| column.facts.nullable);
+        let null_rows: i64 =
+            if nullable { self.one(conn, "count(*)", &format!("where {quoted} is null")).await? } else { 0 };
+        let (kind, form) = self.form(conn, table, &name).await?;
+        let mut ends = [None, None];
+        for (end, function) in ends.iter_mut().zip(["min", "max"]) {
+            let value = self.value(conn, &format!("{function}({quoted})"), "").await?;
+            *end = self.cursor(&name, &value, kind, form)?;
+        }
+        let [min, max] = ends;
+        Ok(PartitionFacts {
+            indexed: table.leads_with(&name),
+            column: name,
+            kind,
+            form,
+            min,
+            max,
+            nullable,
+            null_rows: Some(u64::try_from(null_rows).unwrap_or(0)),
+            histogram: Vec::new(),
+        })
+    }
+
+    fn cursor(
+        &self,
+        column: &str,
+        value: &Value,
+        kind: CursorKind,
+        form: CursorForm,
+    ) -> Result<Option<Cursor>, ConnectorError> {
+        if *value == Value::Null {
+            return Ok(None);
+        }
+        match position::cursor(value, kind, form) {
+            Some(cursor) => Ok(Some(cursor)),
+            None => Err(self.no_position(column, value, "which is no time of the calendar")),
+        }
+    }
+
+    /// The one form that all values of the column have. A column without values has its declared type's.
+    async fn form(
+        &self,
+        conn: &mut SqliteConnection,
+        table: &Table,
+        column: &str,
+    ) -> Result<(CursorKind, CursorForm), ConnectorError> {
+        let quoted = sql::ident(column);
+        let facts = table.column(column).map(|column| column.facts.clone());
+        let type_name = facts.map(|facts| facts.type_name.to_ascii_uppercase()).unwrap_or_default();
+        let is_time = ["DATE", "TIME", "STAMP"].iter().any(|word| type_name.contains(word));
+        let sample = self.value(conn, &quoted, &format!("where {quoted} is not null limit 1")).await?;
+        if sample == Value::Null {
+            return Ok(form_of_type(&type_name, is_time));
+        }
+        let Some((kind, form)) = position::form_of(&sample) else {
+            return Err(self.no_position(column, &sample, "which is neither an integer nor an ISO 8601 date or time"));
+        };
+        let stray = format!("where {quoted} is not null and not ({}) limit 1", position::has_form(column, form));
+        let stray = self.value(conn, &quoted, &stray).await?;
+        if stray != Value::Null {
+            let reason =
+                format!("while other rows hold {}: a partition column needs one form throughout", shown(&sample));
+            return Err(self.no_position(column, &stray, &reason));
+        }
+        if kind != CursorKind::Integer || !is_time {
+            return Ok((kind, form));
+        }
+        let min: i64 = self.one(conn, &format!("min({quoted})"), "").await?;
+        let max: i64 = self.one(conn, &format!("max({quoted})"), "").await?;
+        match position::epoch_form(min, max) {
+            Some(form) => Ok((CursorKind::Instant, form)),
+            None => {
+                let reason = format!("up to {max}: neither seconds nor milliseconds since 1970 throughout");
+                Err(self.no_position(column, &Value::Integer(min), &reason))
+            }
+        }
+    }
+
+    fn no_position(&self, column: &str, value: &Value, reason: &str) -> ConnectorError {
+        let table = &self.probe.table;
+        let message = format!(
+            "column `{column}` of `{table}` cannot partition it: it holds {}, {reason}. Partition by another column",
+            shown(value)
+        );
+        self.place.permanent("partition_form", message)
+    }
+
+    async fn value(&self, conn: &mut SqliteConnection, what: &str, rest: &str) -> Result<Value, ConnectorError> {
+        let what_for = format!("read column facts of {}", self.probe.table);
+        let text = format!("select {what} from {} {rest}", sql::table(&self.probe.table));
+        let row = sql::once(text).fetch_optional(conn).await.map_err(self.place.failed(&what_for))?;
+        let Some(row) = row else { return Ok(Value::Null) };
+        let raw = row.try_get_raw(0).map_err(self.place.failed(&what_for))?;
+        value_of(raw).map_err(|reason| self.place.permanent("value_unreadable", format!("{what_for}: {reason}")))
+    }
+
+    async fn one<T>(&self, conn: &mut SqliteConnection, what: &str, rest: &str) -> Result<T, ConnectorError>
+    where
+        T: for<'r> sqlx::Decode<'r, sqlx::Sqlite> + sqlx::Type<sqlx::Sqlite> + Send + Unpin,
+    {
+        let text = format!("select {what} from {} {rest}", sql::table(&self.probe.table));
+        let failed = || self.place.failed(format!("count the rows of {}", self.probe.table));
+        let row = sql::once(text).fetch_one(conn).await.map_err(failed())?;
+        row.try_get(0).map_err(failed())
+    }
+}
+
+/// The catalogue's own spelling.
+fn column_name(table: &Table, column: &str) -> String {
+    table.column(column).map_or_else(|| column.to_owned(), |column| column.facts.name.clone())
+}
+
+/// What an empty column would hold, by its declared type alone: any form reads its no rows equally well.
+fn form_of_type(type_name: &str, is_time: bool) -> (CursorKind, CursorForm) {
+    if catalogue::kind_of(type_name) == ColumnKind::Int64 && !is_time {
+        (CursorKind::Integer, CursorForm::Native)
+    } else if type_name == "DATE" {
+        (CursorKind::Date, CursorForm::TextDate)
+    } else {
+        (CursorKind::Civil, CursorForm::TextTime { separator_t: false, fraction_digits: 0, zulu: false })
+    }
+}
+
+/// A value as a message shows it; never more than a few words of it.
+fn shown(value: &Value) -> String {
+    match value {
+        Value::Null => "NULL".to_owned(),
+        Value::Integer(value) => value.to_string(),
+        Value::Real(value) => value.to_string(),
+        Value::Text(text) => format!("'{}'", text.chars().take(40).collect::<String>()),
+        Value::Bytes(bytes) => format!("a blob of {} bytes", bytes.len()),
+    }
+}

@@ -1,0 +1,349 @@
+//! The write side: the ledger, the target table, and the attempts that commit into them.
+
+use std::path::{Path, PathBuf};
+
+use async_trait::async_trait;
+use highwater_common::commit::{LedgerRow, Resume};
+use highwater_common::cursor::CursorKind;
+use highwater_common::facts::{ColumnFacts, CursorForm, Engine, TargetFacts, TargetTableFacts};
+use highwater_common::id::{ClusterId, ConnectionName, RunId, TaskId};
+use sqlx::Row;
+use sqlx::sqlite::SqliteConnection;
+
+use super::catalogue::{self, Table};
+use super::errors::Place;
+use super::ledger::Meta;
+use super::queue::turn;
+use super::rows::value_of;
+use super::session::{Purpose, Session, check_folder};
+use super::transaction::{Attempt, SqliteClaimed};
+use super::{claim, ledger, position, prepare, sql};
+use crate::connector::{
+    Claim, ClaimOutcome, ConnectorError, FenceReport, PrepareRequest, RowFormat, Target, TargetProbe, Value,
+};
+use crate::supervisor::{SpawnKind, Supervisor};
+
+/// A SQLite file to write to, with its ledger.
+#[derive(Debug, Clone)]
+pub struct SqliteTarget {
+    place: Place,
+    supervisor: Supervisor,
+}
+
+impl SqliteTarget {
+    /// The file at `path`, which `connection` names in messages. Prepare creates it where it is missing.
+    #[must_use]
+    pub fn new(path: PathBuf, connection: ConnectionName, supervisor: Supervisor) -> Self {
+        Self { place: Place::new(Path::new(&path), connection), supervisor }
+    }
+
+    /// Runs `change` apart from the caller, to its end, when it is this process's turn to write to the file.
+    async fn change<T, F>(&self, what: &str, change: F) -> Result<T, ConnectorError>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, ConnectorError>> + Send + 'static,
+    {
+        let Some(turn) = turn(self.place.path()).await else { return Err(self.place.lost(what)) };
+        let done = self.supervisor.spawn(SpawnKind::Commit, async move {
+            let done = change.await;
+            drop(turn);
+            done
+        });
+        done.await.unwrap_or_else(|_| Err(self.place.lost(what)))
+    }
+}
+
+/// A transaction that changes the ledger itself, or what stands beside it.
+struct Change {
+    session: Session,
+    place: Place,
+    meta: Meta,
+    /// The ledger was made by this very transaction.
+    made: bool,
+}
+
+impl Change {
+    /// Opens the file and the transaction; makes both, and the ledger, where they are missing.
+    async fn begin(place: Place, cluster: &ClusterId) -> Result<Self, ConnectorError> {
+        let mut session = Session::open(&place, Purpose::Make).await?;
+        let begun = async {
+            let conn = session.conn();
+            sqlx::query("begin immediate").execute(&mut *conn).await.map_err(place.failed("begin on the ledger"))?;
+            ledger::ensure(conn, &place, cluster).await
+        }
+        .await;
+        match begun {
+            Ok((meta, made)) => Ok(Self { session, place, meta, made }),
+            Err(error) => {
+                session.close().await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Commits what is `done`; an error undoes everything.
+    async fn end<T>(mut self, done: Result<T, ConnectorError>) -> Result<T, ConnectorError> {
+        let done = match done {
+            Ok(done) => {
+                let ended = sqlx::query("commit").execute(self.session.conn()).await;
+                ended.map(|_| done).map_err(self.place.failed("commit on the ledger"))
+            }
+            Err(error) => Err(error),
+        };
+        self.session.close().await;
+        done
+    }
+
+    async fn prepare(&mut self, request: &PrepareRequest) -> Result<Vec<String>, ConnectorError> {
+        ledger::belongs(&self.place, &self.meta, &request.cluster)?;
+        prepare::table(self.session.conn(), &self.place, request).await
+    }
+
+    /// The run first, then its open tasks: a claim that comes later sees the run, one that came before is an open task.
+    async fn fence(&mut self, cluster: &ClusterId, run: &RunId) -> Result<FenceReport, ConnectorError> {
+        ledger::belongs(&self.place, &self.meta, cluster)?;
+        let failed = || self.place.failed(format!("fence {}", run.short(8)));
+        let (run_failed, tasks_failed) = (failed(), failed());
+        sqlx::query(
+            "insert into _highwater_run (run_id, state, fenced_at) values (?, 'X', strftime('%Y-%m-%dT%H:%M:%fZ', 'now'))
+             on conflict (run_id) do update set state = 'X', fenced_at = coalesce(fenced_at, excluded.fenced_at)",
+        )
+        .bind(run.to_string())
+        .execute(self.session.conn())
+        .await
+        .map_err(run_failed)?;
+        let fenced = sqlx::query("update _highwater_task set state = 'X' where run_id = ? and state = 'O'")
+            .bind(run.to_string())
+            .execute(self.session.conn())
+            .await
+            .map_err(tasks_failed)?;
+        Ok(FenceReport { attempts: fenced.rows_affected() })
+    }
+
+    /// The mark goes to `cluster`; what another one had open can no longer commit.
+    async fn adopt(&mut self, cluster: &ClusterId) -> Result<Option<ClusterId>, ConnectorError> {
+        if self.made {
+            return Ok(None);
+        }
+        let former = self.meta.cluster;
+        let failed = || self.place.failed("take the target over");
+        let (mark_failed, runs_failed, tasks_failed) = (failed(), failed(), failed());
+        let conn = self.session.conn();
+        sqlx::query("update _highwater_meta set cluster_id = ?, incarnation = incarnation + 1")
+            .bind(cluster.to_string())
+            .execute(&mut *conn)
+            .await
+            .map_err(mark_failed)?;
+        if former != *cluster {
+            sqlx::query(
+                "update _highwater_run set state = 'X', fenced_at = strftime('%Y-%m-%dT%H:%M:%fZ', 'now') where state = 'R'",
+            )
+            .execute(&mut *conn)
+            .await
+            .map_err(runs_failed)?;
+            sqlx::query("update _highwater_task set state = 'X' where state = 'O'")
+                .execute(&mut *conn)
+                .await
+                .map_err(tasks_failed)?;
+        }
+        Ok(Some(former))
+    }
+}
+
+#[async_trait]
+impl Target for SqliteTarget {
+    async fn probe(&self, probe: &TargetProbe) -> Result<TargetFacts, ConnectorError> {
+        let mut facts = TargetFacts {
+            engine: Engine::Sqlite,
+            fingerprint: String::new(),
+            table: None,
+            covered: Vec::new(),
+            covered_null: false,
+        };
+        if !self.place.path().exists() {
+            check_folder(&self.place).await?;
+            return Ok(facts);
+        }
+        let mut session = Session::open(&self.place, Purpose::Write).await?;
+        let probed = Probing { place: &self.place, probe }.fill(session.conn(), &mut facts).await;
+        session.close().await;
+        probed.map(|()| facts)
+    }
+
+    async fn prepare(&self, request: &PrepareRequest) -> Result<Vec<String>, ConnectorError> {
+        let (place, request) = (self.place.clone(), request.clone());
+        self.change("prepare", async move {
+            let mut change = Change::begin(place, &request.cluster).await?;
+            let done = change.prepare(&request).await;
+            change.end(done).await
+        })
+        .await
+    }
+
+    async fn claim(&self, claim: &Claim) -> Result<ClaimOutcome, ConnectorError> {
+        let (place, wanted) = (self.place.clone(), claim.clone());
+        let claimed = self
+            .change("claim", async move {
+                let mut session = Session::open(&place, Purpose::Write).await?;
+                match claim::claim(&mut session, &place, &wanted).await {
+                    Ok((answer, fingerprint)) => Ok((session, answer, fingerprint)),
+                    Err(error) => {
+                        session.close().await;
+                        Err(error)
+                    }
+                }
+            })
+            .await?;
+        let (session, answer, fingerprint) = claimed;
+        let outcome = match answer {
+            Resume::Begin => {
+                let attempt = Attempt {
+                    place: self.place.clone(),
+                    supervisor: self.supervisor.clone(),
+                    run: claim.run,
+                    task: claim.task,
+                    fence: claim.fence,
+                    fingerprint,
+                };
+                return Ok(ClaimOutcome::Held(Box::new(SqliteClaimed { session, attempt })));
+            }
+            Resume::ReportOnly(receipt) => Ok(ClaimOutcome::Committed(receipt)),
+            Resume::Superseded => Ok(ClaimOutcome::Superseded),
+            Resume::SpecChanged => Ok(ClaimOutcome::SpecChanged),
+            Resume::Fenced { newer } => Ok(ClaimOutcome::Fenced { newer }),
+            // Every step that this version runs on SQLite is one transaction.
+            Resume::Probe => Err(self.place.permanent(
+                "in_doubt",
+                "the ledger says that a step which is no single transaction was begun, which this version never does here",
+            )),
+        };
+        session.close().await;
+        outcome
+    }
+
+    async fn ledger_row(&self, run: &RunId, task: &TaskId) -> Result<Option<LedgerRow>, ConnectorError> {
+        if !self.place.path().exists() {
+            return Ok(None);
+        }
+        let mut session = Session::open(&self.place, Purpose::Write).await?;
+        let row = async {
+            match ledger::meta(session.conn(), &self.place).await? {
+                Some(_) => ledger::row(session.conn(), &self.place, run, task).await,
+                None => Ok(None),
+            }
+        }
+        .await;
+        session.close().await;
+        Ok(row?.map(|(row, _)| row))
+    }
+
+    async fn fence_run(&self, cluster: &ClusterId, run: &RunId) -> Result<FenceReport, ConnectorError> {
+        let (place, cluster, run) = (self.place.clone(), *cluster, *run);
+        self.change("fence", async move {
+            let mut change = Change::begin(place, &cluster).await?;
+            let done = change.fence(&cluster, &run).await;
+            change.end(done).await
+        })
+        .await
+    }
+
+    async fn adopt(&self, cluster: &ClusterId) -> Result<Option<ClusterId>, ConnectorError> {
+        let (place, cluster) = (self.place.clone(), *cluster);
+        self.change("adopt", async move {
+            let mut change = Change::begin(place, &cluster).await?;
+            let done = change.adopt(&cluster).await;
+            change.end(done).await
+        })
+        .await
+    }
+
+    fn formats(&self, _from: Engine, _columns: &[ColumnFacts], _own: &[ColumnFacts]) -> Vec<RowFormat> {
+        vec![RowFormat::Values]
+    }
+}
+
+struct Probing<'a> {
+    place: &'a Place,
+    probe: &'a TargetProbe,
+}
+
+impl Probing<'_> {
+    async fn fill(&self, conn: &mut SqliteConnection, facts: &mut TargetFacts) -> Result<(), ConnectorError> {
+        let meta = ledger::meta(conn, self.place).await?;
+        if let Some(meta) = &meta {
+            ledger::belongs(self.place, meta, &self.probe.cluster)?;
+        }
+        facts.fingerprint = ledger::fingerprint(self.place, meta.as_ref()).await?;
+        if let (Some(_), Some((_, kind))) = (&meta, &self.probe.partition) {
+            ledger::coverage(conn, self.place, &self.probe.stream, *kind, facts).await?;
+        }
+        if let Some(table) = catalogue::find(conn, self.place, &self.probe.table).await? {
+            facts.table = Some(self.table(conn, &table).await?);
+        }
+        Ok(())
+    }
+
+    async fn table(&self, conn: &mut SqliteConnection, table: &Table) -> Result<TargetTableFacts, ConnectorError> {
+        let has_rows = self.value(conn, "1", "limit 1").await? != Value::Null;
+        let partition = self.probe.partition.as_ref().filter(|(column, _)| table.column(column).is_some());
+        let partition_form = match partition {
+            Some((column, kind)) => self.form(conn, column, *kind).await?,
+            None => None,
+        };
+        Ok(TargetTableFacts {
+            columns: table.columns.iter().map(|column| column.facts.clone()).collect(),
+            key: table.key(),
+            partition_form,
+            partition_indexed: partition.is_some_and(|(column, _)| table.leads_with(column)),
+            has_rows,
+        })
+    }
+
+    /// The one form that the values there have. `None` without values: then the rows' own form will be the column's.
+    async fn form(
+        &self,
+        conn: &mut SqliteConnection,
+        column: &str,
+        kind: CursorKind,
+    ) -> Result<Option<CursorForm>, ConnectorError> {
+        let quoted = sql::ident(column);
+        let sample = self.value(conn, &quoted, &format!("where {quoted} is not null limit 1")).await?;
+        if sample == Value::Null {
+            return Ok((kind == CursorKind::Integer).then_some(CursorForm::Native));
+        }
+        let strict = match &sample {
+            Value::Integer(value) if kind != CursorKind::Integer => position::epoch_form(*value, *value),
+            other => position::form_of(other).map(|(_, form)| form),
+        };
+        if let Some(form) = strict
+            && self.all(conn, &quoted, &position::has_form(column, form)).await?
+        {
+            return Ok(Some(form));
+        }
+        for separator_t in [false, true] {
+            if self.all(conn, &quoted, &position::has_free_fraction(column, separator_t)).await? {
+                return Ok(Some(CursorForm::TextTime { separator_t, fraction_digits: 0, zulu: false }));
+            }
+        }
+        let message = format!(
+            "column `{column}` of the target table `{}` holds values of several forms, so that its ranges cannot be \
+             replaced. Bring them to one form, or load another table",
+            self.probe.table
+        );
+        Err(self.place.permanent("partition_form", message))
+    }
+
+    async fn all(&self, conn: &mut SqliteConnection, quoted: &str, condition: &str) -> Result<bool, ConnectorError> {
+        let stray = format!("where {quoted} is not null and not ({condition}) limit 1");
+        Ok(self.value(conn, "1", &stray).await? == Value::Null)
+    }
+
+    async fn value(&self, conn: &mut SqliteConnection, what: &str, rest: &str) -> Result<Value, ConnectorError> {
+        let failed = || self.place.failed(format!("look at the rows of {}", self.probe.table));
+        let text = format!("select {what} from {} {rest}", sql::table(&self.probe.table));
+        let row = sql::once(text).fetch_optional(conn).await.map_err(failed())?;
+        let Some(row) = row else { return Ok(Value::Null) };
+        let raw = row.try_get_raw(0).map_err(failed())?;
+        value_of(raw).map_err(|reason| self.place.permanent("value_unreadable", reason))
+    }
+}

@@ -1,0 +1,129 @@
+//! The contract on real files, and what only SQLite does.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use highwater_common::facts::{ColumnFacts, ColumnKind, Engine};
+use highwater_common::spec::TableName;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
+use sqlx::{AssertSqlSafe, ConnectOptions};
+use tempfile::TempDir;
+use tokio_util::sync::CancellationToken;
+
+use super::{SqliteSource, SqliteTarget};
+use crate::connector::contract::{SourceFixture, TargetFixture, Writers};
+use crate::connector::{Source, Target};
+use crate::supervisor::Supervisor;
+use crate::{source_contract, target_contract};
+
+/// A folder with one database in it.
+pub(super) struct File {
+    folder: TempDir,
+}
+
+impl File {
+    pub(super) fn fresh() -> Self {
+        Self { folder: tempfile::tempdir().expect("a folder") }
+    }
+
+    pub(super) fn path(&self) -> std::path::PathBuf {
+        self.folder.path().join("data.db")
+    }
+
+    pub(super) async fn open(&self) -> SqliteConnection {
+        SqliteConnectOptions::new().filename(self.path()).create_if_missing(true).connect().await.expect("opens")
+    }
+
+    pub(super) async fn run(&self, sql: &str) {
+        sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(&mut self.open().await).await.expect("runs");
+    }
+
+    pub(super) async fn number(&self, sql: &str) -> i64 {
+        sqlx::query_scalar(AssertSqlSafe(sql.to_owned())).fetch_one(&mut self.open().await).await.expect("counts")
+    }
+
+    pub(super) fn source(&self) -> SqliteSource {
+        SqliteSource::new(self.path(), "legacy".parse().expect("a legal name"), supervisor())
+    }
+
+    pub(super) fn target(&self) -> SqliteTarget {
+        SqliteTarget::new(self.path(), "wh".parse().expect("a legal name"), supervisor())
+    }
+}
+
+fn supervisor() -> Supervisor {
+    Supervisor::new(CancellationToken::new())
+}
+
+pub(super) fn column(name: &str, type_name: &str, kind: ColumnKind, nullable: bool) -> ColumnFacts {
+    ColumnFacts { name: name.to_owned(), type_name: type_name.to_owned(), kind, nullable, binary_portable: false }
+}
+
+#[async_trait]
+impl TargetFixture for File {
+    const WRITERS: Writers = Writers::One;
+
+    async fn fresh() -> Self {
+        File::fresh()
+    }
+
+    fn target(&self) -> Arc<dyn Target> {
+        Arc::new(File::target(self))
+    }
+
+    fn source_engine(&self) -> Engine {
+        Engine::Sqlite
+    }
+
+    fn table(&self) -> TableName {
+        TableName { schema: None, name: "items".to_owned() }
+    }
+
+    fn columns(&self) -> Vec<ColumnFacts> {
+        vec![
+            column("id", "BIGINT", ColumnKind::Int64, false),
+            column("pos", "INTEGER", ColumnKind::Int64, true),
+            column("note", "TEXT", ColumnKind::Text, true),
+        ]
+    }
+
+    async fn execute(&self, sql: &str) {
+        self.run(sql).await;
+    }
+
+    async fn number(&self, sql: &str) -> i64 {
+        File::number(self, sql).await
+    }
+
+    fn table_sql(&self) -> String {
+        "items".to_owned()
+    }
+
+    async fn swallow(&self, id: i64) {
+        self.run(&format!(
+            "create trigger swallow after insert on items when new.id = {id} begin delete from items where id = {id}; end"
+        ))
+        .await;
+    }
+}
+
+#[async_trait]
+impl SourceFixture for File {
+    async fn fresh(rows: i64) -> Self {
+        let file = File::fresh();
+        file.run(&format!(
+            "create table items (id integer primary key, pos integer, note text); create index by_pos on items (pos);
+             with recursive n (i) as (select 1 where {rows} > 0 union all select i + 1 from n where i < {rows})
+             insert into items select i, iif(i % 7 = 0, null, i * 10), iif(i % 5 = 0, null, 'note ' || i) from n"
+        ))
+        .await;
+        file
+    }
+
+    fn source(&self) -> Arc<dyn Source> {
+        Arc::new(File::source(self))
+    }
+}
+
+target_contract!(target, File);
+source_contract!(source, File);
