@@ -11,7 +11,7 @@ mod leader;
 mod options;
 mod service;
 pub mod store;
-mod supervisor;
+pub mod supervisor;
 
 pub use coordinator::{Coordinator, CoordinatorError, CoordinatorHandle};
 pub use error::ServiceError;

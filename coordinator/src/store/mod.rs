@@ -1,5 +1,20 @@
 //! The record store: what may be attempted, and by whom. Three backends, one contract.
 
+mod check;
+#[cfg(any(test, feature = "contract"))]
+pub mod contract;
+#[cfg(any(test, feature = "contract"))]
+pub mod faulty;
+mod hints;
+pub mod keys;
+mod leases;
+pub mod memory;
+mod prefix;
+pub mod records;
+pub mod sqlite;
+#[cfg(test)]
+mod store_contract;
+
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -136,6 +151,12 @@ pub trait RecordStore: Send + Sync + 'static {
 
     /// Puts `value` at `key` if it is absent, tied to a lease of `ttl` that the reign renews. Does not wait.
     async fn campaign(&self, key: &str, value: Value, ttl: Duration) -> Result<Campaign, StoreError>;
+
+    /// Lets go of the history that the store keeps apart from its records. Records stay as they are. The leader calls it at
+    /// least every minute while it writes fast; a backend without history does nothing.
+    async fn compact(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
 
     /// Bytes that the store takes on disk, for people and metrics.
     async fn size_bytes(&self) -> Result<u64, StoreError>;
