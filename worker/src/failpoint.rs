@@ -1,14 +1,17 @@
 //! Named places where a test can end the process, make it wait, or make a step fail. Without the feature `failpoints` they
 //! are nothing.
 
-use highwater_common::assignment::{AttemptError, ErrorClass};
+use highwater_common::assignment::AttemptError;
 
-/// Does what the environment variable `FAILPOINTS` says of `name`: nothing, end the process (`return(abort)`), wait (`pause`), or fail
-/// (`return`).
+/// Does what the environment variable `FAILPOINTS` says of `name`: nothing, end the process (`return(abort)`), wait
+/// (`pause`), or fail (`return`).
 ///
 /// # Errors
 /// A transient error that names the place, when the place is told to fail.
+#[cfg(feature = "failpoints")]
 pub(crate) fn hit(name: &str) -> Result<(), AttemptError> {
+    use highwater_common::assignment::ErrorClass;
+
     fail::fail_point!(name, |told: Option<String>| {
         if told.as_deref() == Some("abort") {
             std::process::abort();
@@ -16,5 +19,12 @@ pub(crate) fn hit(name: &str) -> Result<(), AttemptError> {
         let message = format!("the failpoint {name} was told to fail");
         Err(AttemptError::new(ErrorClass::Transient, "failpoint", message))
     });
+    Ok(())
+}
+
+/// Nothing.
+#[cfg(not(feature = "failpoints"))]
+#[expect(clippy::unnecessary_wraps, reason = "with the feature it fails when told to")]
+pub(crate) const fn hit(_name: &str) -> Result<(), AttemptError> {
     Ok(())
 }

@@ -10,7 +10,7 @@ use highwater_common::spec::SecretText;
 ///
 /// # Errors
 /// Permanent, naming worker and reference: a variable that is not set, a file that cannot be read.
-pub fn resolve(text: &SecretText, worker: &str) -> Result<String, AttemptError> {
+pub(crate) fn resolve(text: &SecretText, worker: &str) -> Result<String, AttemptError> {
     let refuse = |code: &str, message: String| AttemptError::new(ErrorClass::Permanent, code, message);
     let mut resolved = String::new();
     let mut rest = text.as_written();

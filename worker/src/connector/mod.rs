@@ -1,15 +1,16 @@
 //! The connectors: the only place that knows a database. A read side, a write side, one contract for each.
 
-pub mod copy_binary;
-pub mod copy_text;
-pub mod postgres;
-pub mod sql_text;
-pub mod value_text;
 #[cfg(any(test, feature = "contract"))]
 pub mod contract;
+pub mod copy_binary;
+pub mod copy_text;
 #[cfg(any(test, feature = "contract"))]
 pub mod faulty;
+mod open;
+pub mod postgres;
+pub mod sql_text;
 pub mod sqlite;
+pub mod value_text;
 
 use std::fmt;
 
@@ -23,6 +24,8 @@ use highwater_common::id::{AttemptNo, ClusterId, DocumentDigest, RunId, StepName
 use highwater_common::range::Slice;
 use highwater_common::spec::{Resident, TableName, WriteMode};
 use highwater_common::token::{Fence, FencingToken};
+
+pub use open::{open_source, open_target};
 
 /// What the step's probe asks of a source.
 #[derive(Debug, Clone)]
@@ -300,6 +303,9 @@ pub trait Target: Send + Sync {
 
     /// Takes over the target's mark for `cluster`, whoever held it; its incarnation is raised. Returns the former holder.
     async fn adopt(&self, cluster: &ClusterId) -> Result<Option<ClusterId>, ConnectorError>;
+
+    /// The columns of a table as it stands; empty when there is none.
+    async fn columns(&self, table: &TableName) -> Result<Vec<ColumnFacts>, ConnectorError>;
 
     /// The formats it can take these columns in, given the table's own columns, best first.
     fn formats(

@@ -11,6 +11,7 @@ use highwater_common::cursor::CursorKind;
 use highwater_common::facts::{ColumnFacts, CursorForm, Engine, TargetFacts, TargetTableFacts};
 use highwater_common::id::{ClusterId, ConnectionName, RunId, TaskId};
 use highwater_common::range::CursorRange;
+use highwater_common::spec::TableName;
 use sqlx::{Connection, Executor, PgConnection, Row};
 
 use super::catalog::{find_table, is_indexed, read_key};
@@ -166,6 +167,13 @@ impl Target for PostgresTarget {
         conn.execute("commit").await.map_err(&failed)?;
         conn.close().await.ok();
         Ok(former)
+    }
+
+    async fn columns(&self, table: &TableName) -> Result<Vec<ColumnFacts>, ConnectorError> {
+        let mut conn = self.endpoint.open(SessionRole::Target).await?;
+        let found = find_table(&mut conn, table).await.map_err(self.failed("read the target's columns"))?;
+        conn.close().await.ok();
+        Ok(found.map_or_else(Vec::new, |table| table.facts().cloned().collect()))
     }
 
     fn formats(&self, from: Engine, columns: &[ColumnFacts], own: &[ColumnFacts]) -> Vec<RowFormat> {

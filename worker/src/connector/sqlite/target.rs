@@ -7,6 +7,7 @@ use highwater_common::commit::{LedgerRow, Resume};
 use highwater_common::cursor::CursorKind;
 use highwater_common::facts::{ColumnFacts, CursorForm, Engine, TargetFacts, TargetTableFacts};
 use highwater_common::id::{ClusterId, ConnectionName, RunId, TaskId};
+use highwater_common::spec::TableName;
 use sqlx::Row;
 use sqlx::sqlite::SqliteConnection;
 
@@ -255,6 +256,13 @@ impl Target for SqliteTarget {
             change.end(done).await
         })
         .await
+    }
+
+    async fn columns(&self, table: &TableName) -> Result<Vec<ColumnFacts>, ConnectorError> {
+        let mut session = Session::open(&self.place, Purpose::Write).await?;
+        let found = catalogue::find(session.conn(), &self.place, table).await;
+        session.close().await;
+        Ok(found?.map_or_else(Vec::new, |table| table.columns.into_iter().map(|column| column.facts).collect()))
     }
 
     fn formats(&self, _from: Engine, _columns: &[ColumnFacts], _own: &[ColumnFacts]) -> Vec<RowFormat> {
