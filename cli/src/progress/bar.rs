@@ -46,7 +46,10 @@ impl Bar {
     }
 
     pub(super) fn clear(&mut self) {
-        self.lines.clear();
+        // A line that is merely dropped would stay on the screen.
+        for line in self.lines.drain(..) {
+            line.finish_and_clear();
+        }
         self.screen.clear().ok();
     }
 }

@@ -68,7 +68,10 @@ async fn the_first_ctrl_c_drains_this_process_and_waits_for_its_end() {
     assert!(matches!(followed, Ok(Followed::Left)));
     assert!(!stop.is_cancelled());
     let text = shell.stderr.text();
-    assert!(text.contains("draining, Ctrl-C again stops at once; go on later with: highwater run pipeline.yaml"), "{text}");
+    assert!(
+        text.contains("draining, Ctrl-C again stops at once; go on later with: highwater run pipeline.yaml"),
+        "{text}"
+    );
 }
 
 #[tokio::test]

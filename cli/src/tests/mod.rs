@@ -128,7 +128,8 @@ async fn every_exit_code_is_reachable() {
         Err(error) => error.exit().number(),
     });
     // Refusals, failures and unknown names.
-    for code in [Code::Internal, Code::InvalidArgument, Code::NotFound, Code::Unauthenticated, Code::FailedPrecondition] {
+    for code in [Code::Internal, Code::InvalidArgument, Code::NotFound, Code::Unauthenticated, Code::FailedPrecondition]
+    {
         let url = Scripted::new(Script::refusing(code, "because")).on_port().await;
         seen.push(Shell::new(&format!("highwater status --coordinator {url}")).execute().await);
     }
@@ -146,7 +147,12 @@ async fn an_address_where_nobody_listens_is_unreachable_and_says_so() {
     // THEN the error has a place, a cause and a way on
     assert_eq!(shell.execute().await, 5);
     let text = shell.stderr.text().replace(&port.to_string(), "PORT");
-    insta::assert_snapshot!(text, @"");
+    insta::assert_snapshot!(text, @r"
+    error: cannot reach the coordinator
+      where: cluster http://127.0.0.1:PORT
+      why: Connection refused (os error 111)
+      next: start it, or leave --coordinator and HIGHWATER_COORDINATOR away to run in this process
+    ");
     assert_eq!(shell.stdout.text(), "");
 }
 
@@ -214,7 +220,10 @@ async fn a_plan_is_made_and_shown_and_nothing_runs() {
     assert_eq!(exit, ExitCode::Success);
     assert!(shell.stdout.text().contains("exactly-once effect"), "{}", shell.stdout.text());
     let run = samples::RUN;
-    assert_eq!(scripted.asked(), ["submit plan_only=true fresh=false".to_owned(), format!("watch {run}"), "plan".into()]);
+    assert_eq!(
+        scripted.asked(),
+        ["submit plan_only=true fresh=false".to_owned(), format!("watch {run}"), "plan".into()]
+    );
 }
 
 #[tokio::test]
@@ -223,7 +232,12 @@ async fn a_refused_run_names_the_commands_that_lead_on() {
     let mut shell = Shell::new(&format!("highwater run pipeline.yaml --coordinator {url}"));
     let error = shell.run().await.unwrap_err();
     let text = error.render(&shell.output.talk_look).replace(&url, "URL");
-    insta::assert_snapshot!(text, @"");
+    insta::assert_snapshot!(text, @r"
+    error: cannot start the run
+      where: cluster URL
+      why: run r-71c of shop is active
+      next: highwater --coordinator URL status, or highwater --coordinator URL run pipeline.yaml --new to cancel the unfinished run first
+    ");
 }
 
 #[tokio::test]
