@@ -1,2 +1,42 @@
 //! The `highwater` command.
-fn main() {}
+
+use std::process::ExitCode as ProcessExit;
+use std::time::Duration;
+
+use clap::Parser;
+use highwater_cli::{Cli, Environment, ExitCode, Interrupts, Output, execute};
+
+/// What background work gets to end in once the command is over.
+const SHUTDOWN_MAX: Duration = Duration::from_millis(200);
+
+fn main() -> ProcessExit {
+    // Whoever opens TLS finds a provider; a second installation would be the only failure.
+    rustls::crypto::ring::default_provider().install_default().ok();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            error.print().ok();
+            return if error.use_stderr() { ExitCode::Usage.into() } else { ExitCode::Success.into() };
+        }
+    };
+    highwater_cli::log_to_stderr(cli.global.verbose);
+    let mut output = Output::of_process(&cli.global, Environment::read());
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            output.tell(&format!("error: cannot start\n  why: {error}\n"));
+            return ExitCode::Unexpected.into();
+        }
+    };
+    let exit = runtime.block_on(async {
+        match Interrupts::of_process() {
+            Ok(mut interrupts) => Box::pin(execute(&cli, &mut output, &mut interrupts)).await,
+            Err(error) => {
+                output.tell(&format!("error: cannot listen to signals\n  why: {error}\n"));
+                ExitCode::Unexpected
+            }
+        }
+    });
+    runtime.shutdown_timeout(SHUTDOWN_MAX);
+    exit.into()
+}

@@ -1,0 +1,228 @@
+//! The command line: verbs, flags and their help.
+
+use std::path::PathBuf;
+
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+
+/// The folder of the embedded mode's state when none is named.
+pub(crate) const STATE_DIR: &str = ".highwater";
+
+/// Copies large tables between databases, in parallel and exactly once.
+#[derive(Debug, Parser)]
+#[command(
+    name = "highwater",
+    version,
+    propagate_version = true,
+    disable_help_subcommand = true,
+    after_help = "\
+Examples:
+  highwater validate pipeline.yaml      is the file right?
+  highwater plan pipeline.yaml          what would be done? changes nothing
+  highwater run pipeline.yaml           runs it, or goes on with an unfinished run
+  highwater status                      the latest run, and why it waits
+  highwater retry r-71c                 tries again only what failed
+
+Exit codes:
+  0 success    2 usage, invalid file    3 failed, part committed    4 nothing selected    5 unreachable
+  6 refused    7 failed, nothing committed    8 cancelled    130 interrupted    1 unexpected"
+)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+    /// What holds for every verb.
+    #[command(flatten)]
+    pub global: Global,
+}
+
+/// Flags of every verb.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Everywhere")]
+pub struct Global {
+    /// Form of what goes to stdout
+    #[arg(short, long, global = true, value_enum, default_value_t = OutputForm::Table)]
+    pub output: OutputForm,
+    /// Nothing on stderr but errors
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub quiet: bool,
+    /// Log to stderr; twice: more
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    pub verbose: u8,
+    /// Never ask
+    #[arg(long, global = true)]
+    pub no_input: bool,
+    /// Answer yes to the question whether to go on
+    #[arg(short, long, global = true)]
+    pub yes: bool,
+    /// Colours
+    #[arg(long, global = true, value_enum, default_value_t = ColorWhen::Auto)]
+    pub color: ColorWhen,
+    /// How a run that is followed tells of itself, on stderr
+    #[arg(long, global = true, value_enum, default_value_t = ProgressForm::Auto)]
+    pub progress: ProgressForm,
+    /// Address of a cluster's coordinator; without one, everything happens in this process
+    #[arg(long, global = true, value_name = "URL", env = "HIGHWATER_COORDINATOR", hide_env_values = true)]
+    pub coordinator: Option<String>,
+    /// Folder of the state, when everything happens in this process
+    #[arg(long, global = true, value_name = "DIR", default_value = STATE_DIR)]
+    pub state: PathBuf,
+}
+
+/// The form of what goes to stdout.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum OutputForm {
+    /// For people.
+    Table,
+    /// The document itself; it only grows.
+    Json,
+    /// Names and ids only, one a line.
+    Name,
+}
+
+/// When colours are used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ColorWhen {
+    /// On a terminal, unless `NO_COLOR` or `TERM=dumb`; elsewhere with `CLICOLOR_FORCE`.
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// How progress is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ProgressForm {
+    /// `bar` on a terminal, `lines` elsewhere.
+    Auto,
+    /// A few lines that are drawn again and again.
+    Bar,
+    /// A whole line for each change, and totals every 10 s.
+    Lines,
+    /// A document for each change, one a line.
+    Json,
+    /// Nothing.
+    None,
+}
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Reads a pipeline file and reports everything that is wrong with it; needs no network
+    Validate(FileArgs),
+    /// Probes the sources and shows what a run would do; changes nothing
+    Plan(FileArgs),
+    /// Runs a pipeline, or goes on with its unfinished run, and follows it to its end
+    #[command(after_help = "\
+Examples:
+  highwater run pipeline.yaml --param since=2024-01-01
+  highwater run pipeline.yaml --workers 8
+  highwater run pipeline.yaml --new                      the file has changed: cancel the unfinished run first
+  highwater run pipeline.yaml --coordinator http://127.0.0.1:7070 --detach")]
+    Run(RunArgs),
+    /// Shows a run: counts by state, why tasks wait, what failed
+    Status {
+        /// A run id or a unique prefix of it (`r-71c`), or a pipeline's latest run; the latest of all when left out
+        run: Option<String>,
+    },
+    /// Lists runs, newest first
+    Ls {
+        /// Only runs of this pipeline
+        pipeline: Option<String>,
+        /// At most so many
+        #[arg(long, default_value_t = 20, value_name = "N")]
+        limit: u32,
+    },
+    /// Tries dead tasks of a run again, and the steps skipped after them
+    #[command(after_help = "\
+Examples:
+  highwater retry                       the latest run
+  highwater retry r-71c --step orders   only the dead tasks of one step")]
+    Retry(RetryArgs),
+    /// Cancels a run, and answers once its targets are fenced: nothing of it commits afterwards
+    #[command(after_help = "Example:\n  highwater cancel r-71c --reason 'wrong source' -y")]
+    Cancel(CancelArgs),
+    /// The cluster itself
+    Cluster {
+        /// What to do with it.
+        #[command(subcommand)]
+        command: ClusterCommand,
+    },
+    /// Prints the JSON Schema of the pipeline file
+    Schema,
+    /// Prints the version
+    Version,
+}
+
+/// A pipeline file and its parameters.
+#[derive(Debug, Clone, Args)]
+pub struct FileArgs {
+    /// The pipeline file
+    pub file: PathBuf,
+    /// A parameter's value
+    #[arg(long = "param", value_name = "NAME=VALUE", value_parser = parse_param)]
+    pub params: Vec<(String, String)>,
+}
+
+/// What `run` takes.
+#[derive(Debug, Clone, Args)]
+pub struct RunArgs {
+    /// The file.
+    #[command(flatten)]
+    pub pipeline: FileArgs,
+    /// Tasks at once in this process; a cluster's workers are its own
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=256))]
+    pub workers: u32,
+    /// Cancel an unfinished run of another version of the file, and begin a new one
+    #[arg(long)]
+    pub new: bool,
+    /// Do not follow the run; only with a cluster
+    #[arg(long)]
+    pub detach: bool,
+}
+
+/// What `retry` takes.
+#[derive(Debug, Clone, Args)]
+pub struct RetryArgs {
+    /// A run, a pipeline or a pipeline file; the latest run of all when left out
+    pub run: Option<String>,
+    /// Only this step
+    #[arg(long, value_name = "STEP")]
+    pub step: Option<String>,
+    /// Tasks at once in this process; a cluster's workers are its own
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=256))]
+    pub workers: u32,
+    /// Do not follow the run; only with a cluster
+    #[arg(long)]
+    pub detach: bool,
+}
+
+/// What `cancel` takes.
+#[derive(Debug, Clone, Args)]
+pub struct CancelArgs {
+    /// A run id or a unique prefix of it, or a pipeline
+    pub run: String,
+    /// Why; it is kept with the run
+    #[arg(long, value_name = "TEXT")]
+    pub reason: String,
+}
+
+/// Verbs of `cluster`.
+#[derive(Debug, Clone, Subcommand)]
+pub enum ClusterCommand {
+    /// Leader, term, store and workers
+    Status,
+    /// Takes over the targets of a pipeline that belong to another cluster, or to one whose state was deleted
+    Adopt(FileArgs),
+}
+
+fn parse_param(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        Some(_) | None => Err("expected NAME=VALUE".to_owned()),
+    }
+}
+
+#[cfg(test)]
+#[path = "args_tests.rs"]
+mod tests;

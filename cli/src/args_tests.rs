@@ -1,0 +1,105 @@
+use clap::CommandFactory;
+
+use super::*;
+
+fn parse(line: &str) -> Result<Cli, clap::Error> {
+    Cli::try_parse_from(line.split_whitespace())
+}
+
+#[test]
+fn the_command_line_is_consistent() {
+    Cli::command().debug_assert();
+}
+
+#[test]
+fn flags_of_every_verb_may_stand_anywhere() {
+    for line in ["highwater -o json --state x status r-71c", "highwater status r-71c --state x -o json"] {
+        let cli = parse(line).unwrap();
+        assert_eq!(cli.global.output, OutputForm::Json);
+        assert_eq!(cli.global.state, PathBuf::from("x"));
+        assert!(matches!(cli.command, Command::Status { run: Some(run) } if run == "r-71c"));
+    }
+}
+
+#[test]
+fn run_takes_parameters_in_order() {
+    let cli = parse("highwater run p.yaml --param since=2024-01-01 --param note=a=b --workers 8 --new").unwrap();
+    let Command::Run(args) = cli.command else { panic!("{:?}", cli.command) };
+    let expected = [("since".to_owned(), "2024-01-01".to_owned()), ("note".to_owned(), "a=b".to_owned())];
+    assert_eq!((args.pipeline.params.as_slice(), args.workers, args.new), (expected.as_slice(), 8, true));
+}
+
+#[test]
+fn what_is_not_supported_is_refused() {
+    for line in [
+        "highwater",
+        "highwater run",
+        "highwater status -o yaml",
+        "highwater status -o wide",
+        "highwater run p.yaml --workers 0",
+        "highwater run p.yaml --param since",
+        "highwater run p.yaml --param =x",
+        "highwater cancel r-71c",
+        "highwater cancel --reason x",
+        "highwater ls -q -v",
+        "highwater pause r-71c",
+    ] {
+        let error = parse(line).expect_err(line);
+        assert_eq!(error.exit_code(), 2, "{line}");
+    }
+}
+
+#[test]
+fn help_and_version_are_no_errors() {
+    for line in ["highwater --help", "highwater run --help", "highwater --version", "highwater cluster status -h"] {
+        assert_eq!(parse(line).expect_err(line).exit_code(), 0, "{line}");
+    }
+}
+
+#[test]
+fn help_shows_every_verb_and_the_exit_codes() {
+    let help = Cli::command().render_help().to_string();
+    insta::assert_snapshot!(help, @r"
+    Copies large tables between databases, in parallel and exactly once
+
+    Usage: highwater [OPTIONS] <COMMAND>
+
+    Commands:
+      validate  Reads a pipeline file and reports everything that is wrong with it; needs no network
+      plan      Probes the sources and shows what a run would do; changes nothing
+      run       Runs a pipeline, or goes on with its unfinished run, and follows it to its end
+      status    Shows a run: counts by state, why tasks wait, what failed
+      ls        Lists runs, newest first
+      retry     Tries dead tasks of a run again, and the steps skipped after them
+      cancel    Cancels a run, and answers once its targets are fenced: nothing of it commits afterwards
+      cluster   The cluster itself
+      schema    Prints the JSON Schema of the pipeline file
+      version   Prints the version
+
+    Options:
+      -h, --help     Print help (see more with '--help')
+      -V, --version  Print version
+
+    Everywhere:
+      -o, --output <OUTPUT>      Form of what goes to stdout [default: table] [possible values: table, json, name]
+      -q, --quiet                Nothing on stderr but errors
+      -v, --verbose...           Log to stderr; twice: more
+          --no-input             Never ask
+      -y, --yes                  Answer yes to the question whether to go on
+          --color <COLOR>        Colours [default: auto] [possible values: auto, always, never]
+          --progress <PROGRESS>  How a run that is followed tells of itself, on stderr [default: auto] [possible values: auto, bar, lines, json, none]
+          --coordinator <URL>    Address of a cluster's coordinator; without one, everything happens in this process [env: HIGHWATER_COORDINATOR]
+          --state <DIR>          Folder of the state, when everything happens in this process [default: .highwater]
+
+    Examples:
+      highwater validate pipeline.yaml      is the file right?
+      highwater plan pipeline.yaml          what would be done? changes nothing
+      highwater run pipeline.yaml           runs it, or goes on with an unfinished run
+      highwater status                      the latest run, and why it waits
+      highwater retry r-71c                 tries again only what failed
+
+    Exit codes:
+      0 success    2 usage, invalid file    3 failed, part committed    4 nothing selected    5 unreachable
+      6 refused    7 failed, nothing committed    8 cancelled    130 interrupted    1 unexpected
+    ");
+}

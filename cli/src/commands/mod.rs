@@ -1,0 +1,138 @@
+//! What each verb does.
+
+mod cancel;
+mod cluster;
+mod list;
+pub(crate) mod plan;
+mod retry;
+pub(crate) mod run;
+mod status;
+mod validate;
+mod version;
+
+use std::io::IsTerminal;
+
+use highwater_common::view::RunDocument;
+use serde_json::Value;
+
+use crate::args::{Cli, ClusterCommand, Command, Global, OutputForm};
+use crate::connect::{self, Connection, Fetched, Need, Where};
+use crate::error::CliError;
+use crate::exit::ExitCode;
+use crate::interrupt::Interrupts;
+use crate::output::Output;
+use crate::render;
+
+/// Does what the command line says, and tells of an error.
+pub async fn execute(cli: &Cli, output: &mut Output, interrupts: &mut Interrupts) -> ExitCode {
+    let mut context = Context { global: &cli.global, output, interrupts };
+    match dispatch(&cli.command, &mut context).await {
+        Ok(exit) => exit,
+        Err(error) => {
+            let text = error.render(&context.output.talk_look);
+            context.output.tell(&text);
+            error.exit()
+        }
+    }
+}
+
+async fn dispatch(command: &Command, context: &mut Context<'_>) -> Result<ExitCode, CliError> {
+    match command {
+        Command::Validate(args) => validate::validate(context, args),
+        Command::Plan(args) => plan::plan(context, args).await,
+        Command::Run(args) => run::run(context, args).await,
+        Command::Status { run } => status::status(context, run.as_deref()).await,
+        Command::Ls { pipeline, limit } => list::list(context, pipeline.as_deref(), *limit).await,
+        Command::Retry(args) => retry::retry(context, args).await,
+        Command::Cancel(args) => cancel::cancel(context, args).await,
+        Command::Cluster { command: ClusterCommand::Status } => cluster::status(context).await,
+        Command::Cluster { command: ClusterCommand::Adopt(args) } => cluster::adopt(context, args).await,
+        Command::Schema => validate::schema(context),
+        Command::Version => version::version(context),
+    }
+}
+
+/// What every verb works with.
+pub(crate) struct Context<'a> {
+    pub(crate) global: &'a Global,
+    pub(crate) output: &'a mut Output,
+    pub(crate) interrupts: &'a mut Interrupts,
+}
+
+impl Context<'_> {
+    /// Opens the way to the coordinator and says where it leads.
+    pub(crate) async fn open(&mut self, place: &Where, need: Need) -> Result<Connection, CliError> {
+        let connection = self.unless_interrupted(connect::open(place, need)).await?;
+        self.output.say(connection.banner());
+        Ok(connection)
+    }
+
+    /// Waits for work that may be given up at any time.
+    pub(crate) async fn unless_interrupted<T>(
+        &mut self,
+        work: impl Future<Output = Result<T, CliError>>,
+    ) -> Result<T, CliError> {
+        tokio::select! {
+            biased;
+            () = self.interrupts.next() => Err(CliError::new(ExitCode::Interrupted, "interrupted")),
+            done = work => done,
+        }
+    }
+
+    /// Writes the data of a verb in the form that was asked for. `name` gives one name a line.
+    pub(crate) fn print(
+        &mut self,
+        json: &Value,
+        table: impl FnOnce(&render::Look) -> String,
+        names: impl FnOnce() -> Vec<String>,
+    ) -> Result<(), CliError> {
+        let text = match self.global.output {
+            OutputForm::Table => table(&self.output.data_look),
+            OutputForm::Json => format!("{json:#}\n"),
+            OutputForm::Name => names().into_iter().map(|name| format!("{name}\n")).collect(),
+        };
+        self.output.data(&text)
+    }
+
+    /// Writes how a run ended.
+    pub(crate) fn print_summary(&mut self, run: &Fetched<RunDocument>) -> Result<(), CliError> {
+        let now = jiff::Timestamp::now();
+        self.print(&run.json, |look| render::summary(&run.view, now, look), || vec![run.view.run.to_string()])
+    }
+
+    /// Ends what runs in this process. What was asked for is done by now, so a failure is only told.
+    pub(crate) async fn close(&mut self, connection: Connection) {
+        if let Err(error) = connection.close().await {
+            let text = error.render(&self.output.talk_look);
+            self.output.tell(&text);
+        }
+    }
+
+    /// Asks whether to do what `reach` says.
+    ///
+    /// # Errors
+    /// Code 6 without a yes, and without anybody to ask.
+    pub(crate) async fn confirm(&mut self, reach: &str) -> Result<(), CliError> {
+        self.output.say(reach);
+        if self.global.yes {
+            return Ok(());
+        }
+        let refused = |why: &str| CliError::new(ExitCode::Refused, "not done").why(why).next("the same with -y");
+        if self.global.no_input || !std::io::stdin().is_terminal() {
+            return Err(refused("it needs a yes, and there is nobody to ask"));
+        }
+        self.output.tell("Go on? [y/N] ");
+        let answer = self.unless_interrupted(async { Ok(tokio::task::spawn_blocking(read_line).await) }).await?;
+        match answer.unwrap_or_default().trim() {
+            "y" | "Y" | "yes" => Ok(()),
+            _ => Err(refused("the answer was not yes")),
+        }
+    }
+}
+
+/// A line from stdin; a failure is no yes.
+fn read_line() -> String {
+    let mut line = String::new();
+    std::io::stdin().read_line(&mut line).ok();
+    line
+}

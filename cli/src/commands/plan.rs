@@ -1,0 +1,69 @@
+//! `plan`: what a run would do. Changes nothing.
+
+use highwater_common::status::RunStatus;
+use highwater_common::view::PlanDocument;
+use highwater_proto::v1::GetRunRequest;
+
+use super::Context;
+use super::run::submit;
+use crate::args::FileArgs;
+use crate::connect::{Fetched, Need, Where};
+use crate::error::CliError;
+use crate::exit::ExitCode;
+use crate::follow::{Followed, Follower, Until};
+use crate::pipeline_file;
+use crate::progress::Reporter;
+use crate::render;
+
+/// Workers that probe, when they live in this process.
+const PROBE_WORKERS: u32 = 4;
+
+pub(super) async fn plan(context: &mut Context<'_>, args: &FileArgs) -> Result<ExitCode, CliError> {
+    let pipeline = pipeline_file::read(args)?;
+    plan_file(context, &Where::new(context.global, PROBE_WORKERS), &pipeline).await
+}
+
+pub(crate) async fn plan_file(
+    context: &mut Context<'_>,
+    place: &Where,
+    pipeline: &pipeline_file::PipelineFile,
+) -> Result<ExitCode, CliError> {
+    let mut connection = context.open(place, Need::Act).await?;
+    let program = context.output.talk_look.program.clone();
+    let (run, _) = submit(context, &mut connection, pipeline, false, true).await?;
+    let reporter = Reporter::new(context.global, context.output);
+    let follower = Follower {
+        connection: &mut connection,
+        run: run.to_string(),
+        until: Until::Planned,
+        come_back: format!("{program} plan {}", pipeline.path.display()),
+        output: context.output,
+        interrupts: context.interrupts,
+    };
+    let document = match follower.follow(reporter).await? {
+        Followed::Reached(document) => document,
+        Followed::Left => return Ok(ExitCode::Interrupted),
+    };
+    match document.view.status {
+        RunStatus::Failed | RunStatus::Cancelling | RunStatus::Cancelled => {
+            context.close(connection).await;
+            // There is no plan to print: stdout stays empty.
+            let text = render::summary(&document.view, jiff::Timestamp::now(), &context.output.talk_look);
+            context.output.tell(&text);
+            return Ok(ExitCode::of_run(&document.view));
+        }
+        RunStatus::Planning | RunStatus::Planned | RunStatus::Running | RunStatus::Success => {}
+    }
+    let place = connection.banner().to_owned();
+    let plan: Fetched<PlanDocument> = context
+        .unless_interrupted(async {
+            let answer = connection.client.get_plan(GetRunRequest { run: run.to_string() }).await;
+            let answer = answer.map_err(|status| CliError::from_status("cannot show the plan", &status).at(place))?;
+            Fetched::try_from(answer.into_inner())
+        })
+        .await?;
+    context.close(connection).await;
+    context.print(&plan.json, |look| render::plan(&plan.view, look), || vec![plan.view.run.to_string()])?;
+    context.output.say(&format!("next: {program} run {}", pipeline.path.display()));
+    Ok(ExitCode::Success)
+}

@@ -1,0 +1,144 @@
+//! `run`: begins a run, or goes on with an unfinished one, and follows it.
+
+use highwater_common::id::RunId;
+use highwater_common::view::RunDocument;
+use highwater_proto::v1::{GetRunRequest, SubmitRequest};
+
+use super::Context;
+use crate::args::RunArgs;
+use crate::connect::{Connection, Fetched, Need, Where};
+use crate::error::CliError;
+use crate::exit::ExitCode;
+use crate::follow::{Followed, Follower, Until};
+use crate::pipeline_file::{self, PipelineFile};
+use crate::progress::Reporter;
+
+pub(super) async fn run(context: &mut Context<'_>, args: &RunArgs) -> Result<ExitCode, CliError> {
+    let place = Where::new(context.global, args.workers);
+    may_detach(args.detach, &place)?;
+    let pipeline = pipeline_file::read(&args.pipeline)?;
+    submit_and_follow(context, &place, &pipeline, Submission { fresh: args.new, detach: args.detach }).await
+}
+
+/// How a run begins.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Submission {
+    /// An unfinished run of another spec is cancelled.
+    pub(crate) fresh: bool,
+    /// The run is not followed.
+    pub(crate) detach: bool,
+}
+
+/// A run of this process ends with it, so nobody can leave it behind.
+pub(super) fn may_detach(detach: bool, place: &Where) -> Result<(), CliError> {
+    if detach && place.coordinator.is_none() {
+        return Err(CliError::new(ExitCode::Usage, "--detach needs a cluster")
+            .why("a run of this process ends with it")
+            .next("leave --detach away, or name a cluster with --coordinator"));
+    }
+    Ok(())
+}
+
+pub(crate) async fn submit_and_follow(
+    context: &mut Context<'_>,
+    place: &Where,
+    pipeline: &PipelineFile,
+    submission: Submission,
+) -> Result<ExitCode, CliError> {
+    let mut connection = context.open(place, Need::Own).await?;
+    let program = context.output.talk_look.program.clone();
+    let again = format!("{program} run {}", pipeline.path.display());
+    let (run, attached) =
+        submit(context, &mut connection, pipeline, submission.fresh, false).await.map_err(|error| {
+            let exit = error.exit();
+            error.or_next(|| match exit {
+                ExitCode::Refused => format!("{program} status, or {again} --new to cancel the unfinished run first"),
+                _ => again.clone(),
+            })
+        })?;
+    if attached {
+        context.output.say("an unfinished run of the same file goes on");
+    }
+    if submission.detach {
+        let document = get(context, &mut connection, &run.to_string()).await?;
+        context.print_summary(&document)?;
+        return Ok(ExitCode::Success);
+    }
+    let come_back = if connection.embedded.is_some() { again } else { format!("{program} status {}", run.short(6)) };
+    follow_to_end(context, connection, run.to_string(), come_back).await
+}
+
+/// Asks for a run, or only for its plan; true when it goes on with an unfinished one.
+pub(super) async fn submit(
+    context: &mut Context<'_>,
+    connection: &mut Connection,
+    pipeline: &PipelineFile,
+    fresh: bool,
+    plan_only: bool,
+) -> Result<(RunId, bool), CliError> {
+    let request = SubmitRequest {
+        spec: pipeline.spec.clone(),
+        base_dir: pipeline.base_dir.display().to_string(),
+        plan_only,
+        fresh,
+    };
+    let what = if plan_only { "cannot plan the pipeline" } else { "cannot start the run" };
+    let place = connection.banner().to_owned();
+    let answer = context
+        .unless_interrupted(async {
+            let answer = connection.client.submit(request).await;
+            answer.map_err(|status| CliError::from_status(what, &status).at(&place))
+        })
+        .await?
+        .into_inner();
+    let bytes = <[u8; 16]>::try_from(answer.run.as_slice())
+        .map_err(|_| CliError::new(ExitCode::Unexpected, "the coordinator's run id has not 16 bytes").at(place))?;
+    Ok((RunId::from_bytes(bytes), answer.attached))
+}
+
+/// A run as it stands.
+pub(super) async fn get(
+    context: &mut Context<'_>,
+    connection: &mut Connection,
+    run: &str,
+) -> Result<Fetched<RunDocument>, CliError> {
+    let place = connection.banner().to_owned();
+    let program = context.output.talk_look.program.clone();
+    context
+        .unless_interrupted(async {
+            let answer = connection.client.get_run(GetRunRequest { run: run.to_owned() }).await;
+            let answer = answer.map_err(|status| {
+                let error = CliError::from_status("cannot show the run", &status).at(&place);
+                error.or_next(|| format!("{program} ls"))
+            })?;
+            Fetched::try_from(answer.into_inner())
+        })
+        .await
+}
+
+/// Follows a run to its end, and prints how it ended.
+pub(super) async fn follow_to_end(
+    context: &mut Context<'_>,
+    mut connection: Connection,
+    run: String,
+    come_back: String,
+) -> Result<ExitCode, CliError> {
+    let reporter = Reporter::new(context.global, context.output);
+    let follower = Follower {
+        connection: &mut connection,
+        run,
+        until: Until::Ended,
+        come_back,
+        output: context.output,
+        interrupts: context.interrupts,
+    };
+    match follower.follow(reporter).await? {
+        Followed::Reached(document) => {
+            context.close(connection).await;
+            context.print_summary(&document)?;
+            Ok(ExitCode::of_run(&document.view))
+        }
+        // Whoever left has been told how to come back, and waits for nothing more.
+        Followed::Left => Ok(ExitCode::Interrupted),
+    }
+}

@@ -1,0 +1,59 @@
+//! Reads the environment, once. Nothing else in this program does, but for clap's `HIGHWATER_COORDINATOR`.
+
+use crate::args::ColorWhen;
+
+/// What the environment says about the streams.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Environment {
+    /// `NO_COLOR` is set and not empty.
+    pub no_color: bool,
+    /// `CLICOLOR_FORCE` is set and neither empty nor `0`.
+    pub force_color: bool,
+    /// `TERM` is `dumb`: a terminal that can neither move its cursor nor paint.
+    pub is_dumb: bool,
+}
+
+impl Environment {
+    /// What the process was started with.
+    #[must_use]
+    pub fn read() -> Self {
+        #[expect(clippy::disallowed_methods, reason = "this is the one place that reads it")]
+        let value = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+        Self {
+            no_color: value("NO_COLOR").is_some(),
+            force_color: value("CLICOLOR_FORCE").is_some_and(|value| value != "0"),
+            is_dumb: value("TERM").is_some_and(|value| value == "dumb"),
+        }
+    }
+
+    /// Whether a stream is painted. The flag wins over the environment, `NO_COLOR` over `CLICOLOR_FORCE`.
+    #[must_use]
+    pub const fn paints(self, when: ColorWhen, is_terminal: bool) -> bool {
+        match when {
+            ColorWhen::Always => true,
+            ColorWhen::Never => false,
+            ColorWhen::Auto if self.no_color => false,
+            ColorWhen::Auto => self.force_color || (is_terminal && !self.is_dumb),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_flag_wins_then_no_color_then_force_then_the_terminal() {
+        let plain = Environment::default();
+        assert!(plain.paints(ColorWhen::Auto, true));
+        assert!(!plain.paints(ColorWhen::Auto, false));
+        let forced = Environment { force_color: true, ..plain };
+        assert!(forced.paints(ColorWhen::Auto, false));
+        let both = Environment { no_color: true, ..forced };
+        assert!(!both.paints(ColorWhen::Auto, true));
+        assert!(both.paints(ColorWhen::Always, false));
+        let dumb = Environment { is_dumb: true, ..plain };
+        assert!(!dumb.paints(ColorWhen::Auto, true));
+        assert!(!forced.paints(ColorWhen::Never, true));
+    }
+}

@@ -1,0 +1,236 @@
+//! Finds the coordinator: the one that an address names, the live process behind `.highwater/control.sock`, or one started
+//! in this process.
+
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use highwater_proto::v1::Document;
+use highwater_proto::v1::control_service_client::ControlServiceClient;
+use hyper_util::rt::TokioIo;
+use serde::de::DeserializeOwned;
+use tokio::net::UnixStream;
+use tonic::transport::{Channel, Endpoint, Uri};
+
+use crate::args::Global;
+use crate::embedded::{self, Embedded};
+use crate::error::CliError;
+use crate::exit::ExitCode;
+
+/// The client of the control service.
+pub(crate) type ControlClient = ControlServiceClient<Channel>;
+
+/// The socket of the embedded process, within its folder.
+pub(crate) const CONTROL_SOCKET: &str = "control.sock";
+
+const CONNECT_WAIT_MAX: Duration = Duration::from_secs(5);
+const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(10);
+const KEEP_ALIVE_WAIT_MAX: Duration = Duration::from_secs(5);
+const MESSAGE_BYTES_MAX: usize = 16 << 20;
+
+/// Where a command goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Where {
+    /// The address of a cluster's coordinator.
+    pub coordinator: Option<String>,
+    /// The folder of the embedded mode.
+    pub state: PathBuf,
+    /// Workers to start, if any are.
+    pub workers: u32,
+}
+
+impl Where {
+    /// What the flags say; clap has put `HIGHWATER_COORDINATOR` behind the flag already.
+    #[must_use]
+    pub(crate) fn new(global: &Global, workers: u32) -> Self {
+        let coordinator = global.coordinator.clone().filter(|url| !url.is_empty());
+        Self { coordinator, state: global.state.clone(), workers }
+    }
+}
+
+/// What a command needs of the embedded mode. A cluster gives everything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Need {
+    /// To read: a live process answers, else the store is opened without leading it, and only if there is one.
+    Read,
+    /// To change something: a live process does it, else one is started with workers and without a run of its own.
+    Act,
+    /// To run: a process of its own, which nobody else's may be beside.
+    Own,
+}
+
+/// Where a connection leads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// To this machine: this process or another, over a folder.
+    Embedded {
+        /// The folder.
+        dir: PathBuf,
+    },
+    /// To a cluster.
+    Remote {
+        /// Its address.
+        url: String,
+    },
+}
+
+/// A way to the coordinator.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    /// The client.
+    pub client: ControlClient,
+    /// Where it leads.
+    pub place: Place,
+    /// What runs in this process; `None` when the coordinator is another's.
+    pub embedded: Option<Embedded>,
+    banner: String,
+}
+
+impl Connection {
+    /// The way to a coordinator of this process.
+    #[must_use]
+    pub(crate) fn of_process(embedded: Embedded, place: Place, banner: String) -> Self {
+        Self { client: embedded.client.clone(), place, embedded: Some(embedded), banner }
+    }
+
+    /// Line 1 on stderr: where the command goes.
+    #[must_use]
+    pub(crate) fn banner(&self) -> &str {
+        &self.banner
+    }
+
+    /// Ends what runs in this process, once nothing more is wanted of it.
+    ///
+    /// # Errors
+    /// What ended it, when it was not this.
+    pub(crate) async fn close(self) -> Result<(), CliError> {
+        let Some(embedded) = self.embedded else { return Ok(()) };
+        embedded.drain.cancel();
+        embedded.ended.await.unwrap_or(Ok(()))
+    }
+}
+
+/// Opens the way that `place` names.
+///
+/// # Errors
+/// Code 5 when nobody answers at an address, 6 when another process is in the way, 4 when there is nothing to read.
+pub(crate) async fn open(place: &Where, need: Need) -> Result<Connection, CliError> {
+    if let Some(url) = &place.coordinator {
+        return remote(url).await;
+    }
+    let dir = &place.state;
+    let attached = attach(&dir.join(CONTROL_SOCKET)).await?;
+    match (attached, need) {
+        (Some(client), Need::Read | Need::Act) => Ok(Connection {
+            client,
+            place: Place::Embedded { dir: dir.clone() },
+            embedded: None,
+            banner: format!("embedded {}, through the process that runs there", dir.display()),
+        }),
+        (Some(_), Need::Own) => Err(CliError::new(ExitCode::Refused, "another process works there")
+            .at(format!("embedded {}", dir.display()))
+            .why("one process at a time holds the state")
+            .next(format!("highwater --state {0} status, or another folder by --state", dir.display()))),
+        (None, Need::Read) if !dir.is_dir() => Err(CliError::new(ExitCode::NothingSelected, "there is no run")
+            .at(format!("embedded {}", dir.display()))
+            .why("the folder does not exist")
+            .next("highwater run FILE, or name a cluster with --coordinator, or a folder with --state")),
+        (None, Need::Read | Need::Act | Need::Own) => start(place, need).await,
+    }
+}
+
+async fn start(place: &Where, need: Need) -> Result<Connection, CliError> {
+    let dir = &place.state;
+    let (workers, with) = match (need, place.workers) {
+        (Need::Read, _) => (0, "read only".to_owned()),
+        (Need::Act | Need::Own, 1) => (1, "1 worker".to_owned()),
+        (Need::Act | Need::Own, workers) => (workers, format!("{workers} workers")),
+    };
+    let embedded = embedded::start(dir, workers, need).await?;
+    let banner = format!("embedded {}, {with}", dir.display());
+    Ok(Connection::of_process(embedded, Place::Embedded { dir: dir.clone() }, banner))
+}
+
+async fn remote(url: &str) -> Result<Connection, CliError> {
+    let wrong = |why: String| {
+        CliError::new(ExitCode::Usage, format!("`{url}` is not the address of a coordinator"))
+            .why(why)
+            .next("--coordinator http://HOST:7070")
+    };
+    if url.starts_with("https://") {
+        return Err(wrong("TLS is not supported yet".to_owned()));
+    }
+    let full = if url.contains("://") { url.to_owned() } else { format!("http://{url}") };
+    let endpoint = Endpoint::from_shared(full.clone()).map_err(|error| wrong(error.to_string()))?;
+    let channel = patient(endpoint).connect().await.map_err(|error| {
+        let cause = std::iter::successors(Some(&error as &dyn std::error::Error), |error| error.source()).last();
+        CliError::new(ExitCode::Unreachable, "cannot reach the coordinator")
+            .at(format!("cluster {full}"))
+            .why(cause.map(ToString::to_string).unwrap_or_default())
+            .next("start it, or leave --coordinator and HIGHWATER_COORDINATOR away to run in this process")
+    })?;
+    let banner = format!("cluster {full}");
+    Ok(Connection { client: client(channel), place: Place::Remote { url: full }, embedded: None, banner })
+}
+
+/// The live process behind a socket. A socket that nobody listens on was left by a process that was killed.
+async fn attach(socket: &Path) -> Result<Option<ControlClient>, CliError> {
+    match UnixStream::connect(socket).await {
+        Ok(_) => {}
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => return Ok(None),
+        Err(error) => {
+            return Err(CliError::from_io(ExitCode::Unreachable, "cannot reach the process there", socket, &error));
+        }
+    }
+    let path = socket.to_owned();
+    let connector = tower::service_fn(move |_: Uri| {
+        let path = path.clone();
+        async move { UnixStream::connect(path).await.map(TokioIo::new) }
+    });
+    // The address is never looked up: the connector knows the way.
+    let channel = patient(Endpoint::from_static("http://embedded")).connect_with_connector(connector).await;
+    let channel = channel.map_err(|error| {
+        CliError::new(ExitCode::Unreachable, "the process there does not answer")
+            .at(socket.display().to_string())
+            .why(error.to_string())
+    })?;
+    Ok(Some(client(channel)))
+}
+
+fn patient(endpoint: Endpoint) -> Endpoint {
+    endpoint
+        .connect_timeout(CONNECT_WAIT_MAX)
+        .http2_keep_alive_interval(KEEP_ALIVE_EVERY)
+        .keep_alive_timeout(KEEP_ALIVE_WAIT_MAX)
+        .keep_alive_while_idle(true)
+}
+
+/// A client whose answers may be as large as documents are.
+#[must_use]
+pub(crate) fn client(channel: Channel) -> ControlClient {
+    ControlServiceClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX)
+}
+
+/// A document as it came, and as this version understands it.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Fetched<T> {
+    /// Everything, also what a newer coordinator added.
+    pub json: serde_json::Value,
+    /// What this version knows of it.
+    pub view: T,
+}
+
+impl<T: DeserializeOwned> TryFrom<Document> for Fetched<T> {
+    type Error = CliError;
+
+    fn try_from(document: Document) -> Result<Self, CliError> {
+        let unreadable = |error: serde_json::Error| {
+            CliError::new(ExitCode::Unexpected, format!("cannot read the coordinator's document {}", document.schema))
+                .why(error.to_string())
+                .next("use the version that the coordinator has")
+        };
+        let json: serde_json::Value = serde_json::from_slice(&document.json).map_err(unreadable)?;
+        let view = T::deserialize(&json).map_err(unreadable)?;
+        Ok(Self { json, view })
+    }
+}

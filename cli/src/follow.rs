@@ -1,0 +1,207 @@
+//! Follows a run until it ends or somebody leaves. Never changes the run: leaving a cluster's run lets it go on, leaving a
+//! run of this process drains it.
+
+use std::time::Duration;
+
+use highwater_common::status::RunStatus;
+use highwater_common::view::RunDocument;
+use highwater_proto::v1::{Document, GetRunRequest};
+use tokio::time::{Instant, MissedTickBehavior};
+use tonic::{Status, Streaming};
+
+use crate::connect::{Connection, Fetched, Place};
+use crate::embedded::Embedded;
+use crate::error::CliError;
+use crate::exit::ExitCode;
+use crate::interrupt::Interrupts;
+use crate::output::Output;
+use crate::progress::Reporter;
+
+/// How often the drawing moves, and a lost cluster is asked again.
+const TICK: Duration = Duration::from_secs(1);
+/// How long a cluster may be away: a new leader needs less.
+const AWAY_MAX: Duration = Duration::from_secs(60);
+
+/// How far a run is followed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Until {
+    /// To the end of its planning.
+    Planned,
+    /// To its end.
+    Ended,
+}
+
+impl Until {
+    const fn is_reached(self, status: RunStatus) -> bool {
+        match self {
+            Self::Planned => !matches!(status, RunStatus::Planning),
+            Self::Ended => status.has_ended(),
+        }
+    }
+}
+
+/// How the following ended.
+#[derive(Debug)]
+pub(crate) enum Followed {
+    /// The run came as far as wanted.
+    Reached(Box<Fetched<RunDocument>>),
+    /// Somebody left first.
+    Left,
+}
+
+/// What came.
+enum Wake {
+    Interrupted,
+    Message(Result<Option<Document>, Status>),
+    ProcessEnded(Result<(), CliError>),
+    Tick,
+}
+
+/// A run that is followed.
+pub(crate) struct Follower<'a> {
+    pub(crate) connection: &'a mut Connection,
+    /// The run's id.
+    pub(crate) run: String,
+    pub(crate) until: Until,
+    /// The command that leads back to the run.
+    pub(crate) come_back: String,
+    pub(crate) output: &'a mut Output,
+    pub(crate) interrupts: &'a mut Interrupts,
+}
+
+impl Follower<'_> {
+    /// Follows.
+    ///
+    /// # Errors
+    /// When the coordinator refuses, or is away for longer than a change of leaders takes.
+    pub(crate) async fn follow(mut self, mut reporter: Reporter) -> Result<Followed, CliError> {
+        let followed = self.follow_with(&mut reporter).await;
+        reporter.finish();
+        followed
+    }
+
+    async fn follow_with(&mut self, reporter: &mut Reporter) -> Result<Followed, CliError> {
+        let began = Instant::now();
+        let mut stream = Some(self.watch().await.map_err(|status| self.lost(&status))?);
+        let mut away_since: Option<Instant> = None;
+        let mut is_draining = false;
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        loop {
+            let wake = tokio::select! {
+                biased;
+                () = self.interrupts.next() => Wake::Interrupted,
+                message = next_message(&mut stream) => Wake::Message(message),
+                ended = process_end(self.connection.embedded.as_mut()) => Wake::ProcessEnded(ended),
+                _ = tick.tick() => Wake::Tick,
+            };
+            match wake {
+                Wake::Interrupted => {
+                    if self.leave(is_draining, reporter) {
+                        return Ok(Followed::Left);
+                    }
+                    is_draining = true;
+                }
+                Wake::Message(Ok(Some(document))) => {
+                    away_since = None;
+                    let fetched = Fetched::try_from(document)?;
+                    reporter.document(began.elapsed(), &fetched, self.output);
+                    if self.until.is_reached(fetched.view.status) {
+                        return Ok(Followed::Reached(Box::new(fetched)));
+                    }
+                }
+                Wake::Message(Ok(None)) => {
+                    stream = None;
+                    let status = Status::unavailable("the coordinator ended the stream");
+                    self.endure(&status, is_draining, *away_since.get_or_insert_with(Instant::now))?;
+                }
+                Wake::Message(Err(status)) => {
+                    stream = None;
+                    self.endure(&status, is_draining, *away_since.get_or_insert_with(Instant::now))?;
+                }
+                Wake::ProcessEnded(ended) => {
+                    self.connection.embedded = None;
+                    return self.process_ended(ended, is_draining);
+                }
+                Wake::Tick => {
+                    reporter.tick(began.elapsed(), self.output);
+                    if stream.is_none() && !is_draining {
+                        match self.watch().await {
+                            Ok(again) => stream = Some(again),
+                            Err(status) => {
+                                self.endure(&status, is_draining, *away_since.get_or_insert_with(Instant::now))?;
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    async fn watch(&mut self) -> Result<Streaming<Document>, Status> {
+        let request = GetRunRequest { run: self.run.clone() };
+        self.connection.client.watch_run(request).await.map(tonic::Response::into_inner)
+    }
+
+    /// Answers an interrupt; true when nothing more is to be waited for.
+    fn leave(&mut self, is_draining: bool, reporter: &Reporter) -> bool {
+        let come_back = &self.come_back;
+        match &self.connection.embedded {
+            Some(embedded) if is_draining => {
+                embedded.stop.cancel();
+                reporter.say(&format!("stopped; go on with: {come_back}"), self.output);
+                true
+            }
+            Some(embedded) => {
+                embedded.drain.cancel();
+                let line = format!("draining, Ctrl-C again stops at once; go on later with: {come_back}");
+                reporter.say(&line, self.output);
+                false
+            }
+            None => {
+                reporter.say(&format!("detached, the run goes on; come back with: {come_back}"), self.output);
+                true
+            }
+        }
+    }
+
+    /// Decides whether a broken stream is waited for: while draining it has to break, and a cluster may change its leader.
+    fn endure(&self, status: &Status, is_draining: bool, since: Instant) -> Result<(), CliError> {
+        let may_return = match self.connection.place {
+            Place::Remote { .. } => {
+                ExitCode::of_code(status.code()) == ExitCode::Unreachable && since.elapsed() < AWAY_MAX
+            }
+            Place::Embedded { .. } => is_draining,
+        };
+        if may_return { Ok(()) } else { Err(self.lost(status)) }
+    }
+
+    fn lost(&self, status: &Status) -> CliError {
+        CliError::from_status("cannot follow the run", status).at(self.connection.banner()).next(&self.come_back)
+    }
+
+    fn process_ended(&self, ended: Result<(), CliError>, is_draining: bool) -> Result<Followed, CliError> {
+        match ended {
+            Ok(()) if is_draining => Ok(Followed::Left),
+            Ok(()) => Err(CliError::new(ExitCode::Unexpected, "the coordinator in this process ended before the run")
+                .next(&self.come_back)),
+            Err(error) => Err(error.or_next(|| self.come_back.clone())),
+        }
+    }
+}
+
+/// The next document; nothing, for ever, while there is no stream.
+async fn next_message(stream: &mut Option<Streaming<Document>>) -> Result<Option<Document>, Status> {
+    match stream {
+        Some(stream) => stream.message().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The end of what runs in this process; never, when nothing does.
+async fn process_end(embedded: Option<&mut Embedded>) -> Result<(), CliError> {
+    match embedded {
+        Some(embedded) => (&mut embedded.ended).await.unwrap_or(Ok(())),
+        None => std::future::pending().await,
+    }
+}

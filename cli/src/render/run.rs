@@ -1,0 +1,183 @@
+//! A run as it stands: one line of totals, a line for each step, and below it why it waits and what failed.
+
+use std::time::Duration;
+
+use highwater_common::status::RunStatus;
+use highwater_common::task::TaskState;
+use highwater_common::view::{FailedTaskDocument, RunDocument, StepDocument, TaskCounts};
+use jiff::Timestamp;
+
+use super::look::{Look, tame};
+use super::{bytes, count, duration, next_command, rate};
+use crate::progress::Pace;
+
+/// Cells of a step's bar.
+const BAR_CELLS: u64 = 23;
+
+/// What a document does not say: the time, and how fast it goes.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Moment {
+    /// Now.
+    pub now: Timestamp,
+    /// How fast the run goes; known only to who has followed it for a while.
+    pub pace: Option<Pace>,
+}
+
+/// The run and every step.
+#[must_use]
+pub(crate) fn status(run: &RunDocument, moment: &Moment, look: &Look) -> String {
+    let mut text = header(run, moment, look);
+    text.push('\n');
+    if !run.reason.is_empty() {
+        text.push_str(&format!("  reason  {}\n", tame(&run.reason)));
+    }
+    let width = name_width(run);
+    for step in &run.steps {
+        text.push_str(&step_line(step, width, look));
+        text.push('\n');
+        text.push_str(&details(step, look));
+    }
+    if let Some(next) = next_command(run, look) {
+        text.push_str(&format!("  next    {next}\n"));
+    }
+    text
+}
+
+/// The first line: `r-71c shop running 38 s · 12/31 tasks · …`.
+#[must_use]
+pub(crate) fn header(run: &RunDocument, moment: &Moment, look: &Look) -> String {
+    let tasks = &run.tasks;
+    let verb = match run.status {
+        RunStatus::Success | RunStatus::Failed | RunStatus::Cancelled => " in",
+        RunStatus::Planning | RunStatus::Planned | RunStatus::Running | RunStatus::Cancelling => "",
+    };
+    let took = took(run, moment.now).map(|time| format!("{verb} {}", duration(time))).unwrap_or_default();
+    let mut parts = vec![format!("{} {} {}{took}", run.short, run.pipeline, look.run_status(run.status))];
+    if tasks.planned() > 0 || run.status != RunStatus::Planning {
+        parts.push(format!("{}/{} tasks", count(tasks.done), count(tasks.planned())));
+    }
+    if tasks.covered > 0 {
+        parts.push(format!("{} covered", count(tasks.covered)));
+    }
+    if run.rows > 0 {
+        parts.push(format!("{} rows", count(run.rows)));
+    }
+    if !run.status.has_ended() {
+        if let Some(pace) = moment.pace {
+            parts.push(rate(pace.rows_per_second, pace.bytes_per_second));
+            parts.push(eta(&pace));
+        }
+        parts.push(match run.workers {
+            0 => look.warn("no worker"),
+            workers => format!(
+                "{} worker{}, {}/{} slots",
+                count(workers.into()),
+                if workers == 1 { "" } else { "s" },
+                count(tasks.open),
+                count(run.slots.into())
+            ),
+        });
+    } else if run.bytes > 0 {
+        parts.push(bytes(run.bytes));
+    }
+    parts.join(" · ")
+}
+
+/// The line of a step, its name padded to `width` characters.
+#[must_use]
+pub(crate) fn step_line(step: &StepDocument, width: usize, look: &Look) -> String {
+    let tasks = &step.tasks;
+    let mut parts = vec![format!(
+        "  {:<width$}  {}  {} {}/{}",
+        step.step.as_str(),
+        look.bar(tasks.done, tasks.planned(), BAR_CELLS),
+        look.step_status(step.status),
+        count(tasks.done),
+        count(tasks.planned()),
+    )];
+    parts.extend(state_words(tasks, look));
+    if step.rows > 0 {
+        parts.push(format!("{} rows", count(step.rows)));
+    }
+    if let Some(watermark) = &step.watermark {
+        parts.push(format!("watermark {}", tame(watermark)));
+    }
+    parts.join(" · ")
+}
+
+/// How wide the names of a run's steps are.
+#[must_use]
+pub(crate) fn name_width(run: &RunDocument) -> usize {
+    run.steps.iter().map(|step| step.step.as_str().len()).max().unwrap_or(0).max(6)
+}
+
+/// Counts that are not zero, by the words of the states; `done` and `pending` follow from the fraction.
+fn state_words(tasks: &TaskCounts, look: &Look) -> Vec<String> {
+    let shown = TaskState::ALL.into_iter().filter_map(|state| {
+        let mut tasks = *tasks;
+        let number = *tasks.of_mut(state);
+        let text = format!("{} {state}", count(number));
+        let painted = match state {
+            TaskState::Pending | TaskState::Done => return None,
+            TaskState::Open | TaskState::Covered => text,
+            TaskState::RetryWait | TaskState::Superseded => look.warn(&text),
+            TaskState::Dead | TaskState::InDoubt => look.bad(&text),
+        };
+        (number > 0).then_some(painted)
+    });
+    shown.collect()
+}
+
+fn details(step: &StepDocument, look: &Look) -> String {
+    let mut lines = Vec::new();
+    if !step.reason.is_empty() {
+        lines.push(format!("reason  {}", tame(&step.reason)));
+    }
+    lines.extend(step.waits.iter().map(|why| format!("why     {}", tame(why))));
+    lines.extend(step.warnings.iter().map(|warning| format!("{}    {}", look.warn("warn"), tame(warning))));
+    lines.extend(step.dead.iter().map(|task| format!("{}    {}", look.bad("dead"), failed_task(step, task))));
+    let hidden = step.tasks.dead.saturating_sub(u64::try_from(step.dead.len()).unwrap_or(u64::MAX));
+    if hidden > 0 {
+        lines.push(format!("        and {} more dead", count(hidden)));
+    }
+    lines.extend(step.retrying.iter().map(|task| format!("{}   {}", look.warn("retry"), failed_task(step, task))));
+    lines.into_iter().map(|line| format!("    {line}\n")).collect()
+}
+
+/// A task that failed: `orders[2023-05-07] attempt 1 permanent numeric_overflow: amount`.
+#[must_use]
+pub(crate) fn failed_task(step: &StepDocument, task: &FailedTaskDocument) -> String {
+    let work = tame(&task.work);
+    let range = if work.starts_with(['[', '(']) { work } else { format!("[{work}]") };
+    format!(
+        "{}{range} attempt {} {} {}: {}",
+        step.step,
+        task.attempts,
+        tame(&task.class),
+        tame(&task.code),
+        tame(&task.message)
+    )
+}
+
+/// How long the run has taken, counted from its reference time.
+#[must_use]
+pub(super) fn took(run: &RunDocument, now: Timestamp) -> Option<Duration> {
+    let begun: Timestamp = run.reference_time.parse().ok()?;
+    let ended = match &run.ended_at {
+        Some(ended) => ended.parse().ok()?,
+        None => now,
+    };
+    ended.duration_since(begun).try_into().ok()
+}
+
+/// A range, because the next hour is not the last one; `unknown` at the beginning.
+#[must_use]
+pub(crate) fn eta(pace: &Pace) -> String {
+    match pace.remaining {
+        None => "ETA unknown".to_owned(),
+        Some((soonest, latest)) => {
+            let (soonest, latest) = (duration(soonest), duration(latest));
+            if soonest == latest { format!("ETA {latest}") } else { format!("ETA {soonest} – {latest}") }
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! Documents for tests.
+
+use highwater_common::id::{DocumentDigest, RunId, TaskId};
+use highwater_common::status::{RunStatus, StepStatus};
+use highwater_common::view::{
+    ClusterDocument, FailedTaskDocument, PlanDocument, PlannedStepDocument, RunDocument, RunsDocument, StepDocument,
+    TaskCounts, WorkerDocument,
+};
+
+/// The id of every sample run.
+pub(crate) const RUN: RunId = RunId::from_bytes([0x71, 0xc0, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16]);
+
+/// A run in the middle of its work.
+pub(crate) fn run() -> RunDocument {
+    RunDocument {
+        schema: "run/v1".to_owned(),
+        run: RUN,
+        short: "r-71c".to_owned(),
+        pipeline: "shop".parse().unwrap(),
+        spec: DocumentDigest::of(b"spec"),
+        status: RunStatus::Running,
+        reason: String::new(),
+        reference_time: "2026-03-01T10:00:00Z".to_owned(),
+        ended_at: None,
+        committed: true,
+        tasks: TaskCounts { pending: 14, open: 4, done: 12, retry_wait: 1, dead: 1, ..TaskCounts::default() },
+        rows: 27_004,
+        bytes: 3 << 20,
+        workers: 4,
+        slots: 4,
+        steps: vec![orders(), step("order_kpis", StepStatus::Pending)],
+    }
+}
+
+/// The step that works and fails.
+fn orders() -> StepDocument {
+    StepDocument {
+        tasks: TaskCounts { pending: 13, open: 4, done: 12, retry_wait: 1, dead: 1, ..TaskCounts::default() },
+        rows: 27_004,
+        bytes: 3 << 20,
+        watermark: Some("2013-01-12".to_owned()),
+        waits: vec!["13 tasks: limit of the step, 4/4 at once".to_owned()],
+        warnings: vec!["public.orders has no index on created_at".to_owned()],
+        dead: vec![failed(1, "2013-01-07", 1, "permanent", "numeric_overflow", "amount\n\u{1b}[2Jout of range")],
+        retrying: vec![failed(2, "[2013-01-09, 2013-01-10)", 2, "transient", "connection_lost", "server closed")],
+        ..step("orders", StepStatus::Running)
+    }
+}
+
+/// A step without work.
+pub(crate) fn step(name: &str, status: StepStatus) -> StepDocument {
+    StepDocument {
+        step: name.parse().unwrap(),
+        strategy: "backfill".to_owned(),
+        status,
+        reason: String::new(),
+        tasks: TaskCounts { pending: 1, ..TaskCounts::default() },
+        rows: 0,
+        bytes: 0,
+        watermark: None,
+        waits: Vec::new(),
+        warnings: Vec::new(),
+        dead: Vec::new(),
+        retrying: Vec::new(),
+    }
+}
+
+fn failed(id: u8, work: &str, attempts: u32, class: &str, code: &str, message: &str) -> FailedTaskDocument {
+    FailedTaskDocument {
+        task: TaskId::from_bytes([id; 16]),
+        work: work.to_owned(),
+        attempts,
+        class: class.to_owned(),
+        code: code.to_owned(),
+        message: message.to_owned(),
+    }
+}
+
+/// A run that did everything.
+pub(crate) fn succeeded() -> RunDocument {
+    let tasks = TaskCounts { done: 31, ..TaskCounts::default() };
+    RunDocument {
+        status: RunStatus::Success,
+        ended_at: Some("2026-03-01T10:00:05.29Z".to_owned()),
+        tasks,
+        steps: vec![StepDocument { tasks, rows: 27_004, ..step("orders", StepStatus::Success) }],
+        ..run()
+    }
+}
+
+/// A run of which one task died.
+pub(crate) fn failed_run() -> RunDocument {
+    let tasks = TaskCounts { done: 1_132, dead: 1, pending: 2, ..TaskCounts::default() };
+    let orders = StepDocument {
+        status: StepStatus::Failed,
+        waits: Vec::new(),
+        retrying: Vec::new(),
+        tasks: TaskCounts { done: 1_093, dead: 1, ..TaskCounts::default() },
+        ..orders()
+    };
+    let kpis = StepDocument { reason: "orders failed".to_owned(), ..step("order_kpis", StepStatus::Skipped) };
+    RunDocument {
+        status: RunStatus::Failed,
+        ended_at: Some("2026-03-01T11:07:00Z".to_owned()),
+        tasks,
+        rows: 1_307_911_204,
+        steps: vec![step("customers", StepStatus::Success), orders, kpis],
+        ..run()
+    }
+}
+
+/// A cancelled run.
+pub(crate) fn cancelled() -> RunDocument {
+    RunDocument {
+        status: RunStatus::Cancelled,
+        reason: "wrong source".to_owned(),
+        ended_at: Some("2026-03-01T10:00:12Z".to_owned()),
+        tasks: TaskCounts { done: 12, superseded: 19, ..TaskCounts::default() },
+        steps: vec![step("orders", StepStatus::Cancelled)],
+        ..run()
+    }
+}
+
+/// A plan of two steps.
+pub(crate) fn plan() -> PlanDocument {
+    PlanDocument {
+        schema: "plan/v1".to_owned(),
+        run: RUN,
+        short: "r-71c".to_owned(),
+        pipeline: "shop".parse().unwrap(),
+        spec: DocumentDigest::of(b"spec"),
+        plan: DocumentDigest::of(b"plan"),
+        reference_time: "2026-03-01T10:00:00Z".to_owned(),
+        tasks: 1_099,
+        steps: vec![
+            PlannedStepDocument {
+                step: "orders".parse().unwrap(),
+                strategy: "backfill".to_owned(),
+                tasks: 1_094,
+                covered: 2,
+                rows: 1_310_000_000,
+                rows_exact: false,
+                summary: "by day of created_at, UTC, [2022-01-01, 2025-01-01)".to_owned(),
+                first: vec!["[2022-01-01, 2022-01-02)".to_owned(), "[2022-01-02, 2022-01-03)".to_owned()],
+                warnings: vec!["no index on created_at in the target".to_owned()],
+                notes: vec!["3 rows with NULL in created_at are a partition of their own".to_owned()],
+            },
+            PlannedStepDocument {
+                step: "warm_up".parse().unwrap(),
+                strategy: "noop".to_owned(),
+                tasks: 5,
+                covered: 0,
+                rows: 0,
+                rows_exact: true,
+                summary: "5 tasks of 50 ms".to_owned(),
+                first: Vec::new(),
+                warnings: Vec::new(),
+                notes: Vec::new(),
+            },
+        ],
+    }
+}
+
+/// Three runs.
+pub(crate) fn runs() -> RunsDocument {
+    let without_steps = |run: RunDocument| RunDocument { steps: Vec::new(), ..run };
+    RunsDocument { schema: "runs/v1".to_owned(), runs: [run(), failed_run(), succeeded()].map(without_steps).into() }
+}
+
+/// A cluster of two workers.
+pub(crate) fn cluster() -> ClusterDocument {
+    let worker = |name: &str, busy, age| WorkerDocument {
+        worker: name.to_owned(),
+        state: "ready".to_owned(),
+        version: "0.1.0".to_owned(),
+        slots: 8,
+        busy,
+        heartbeat_age_millis: age,
+    };
+    ClusterDocument {
+        schema: "cluster/v1".to_owned(),
+        cluster: "0102030405060708090a0b0c0d0e0f10".parse().unwrap(),
+        leader: "http://c-1:7070".to_owned(),
+        term: "9c41".to_owned(),
+        token_hi: 3,
+        store: "etcd".to_owned(),
+        store_bytes: 1_258_291,
+        workers: vec![worker("worker-1", 8, 420), worker("worker-10", 0, 2_300)],
+    }
+}
