@@ -115,8 +115,8 @@ mod tests {
 
     #[test]
     fn no_clock_of_the_world_reaches_a_later_time_earlier() {
-        // GIVEN every zone, and every change of its clock in a hundred and forty years
-        let (from, to) = (micros("1890-01-01T00:00:00Z"), micros("2030-01-01T00:00:00Z"));
+        // GIVEN every zone, and every change of its clock in three hundred years
+        let (from, to) = (micros("1800-01-01T00:00:00Z"), micros("2100-01-01T00:00:00Z"));
         for name in TimeZoneDatabase::bundled().available() {
             let zone = Zone::named(name.as_str()).expect("an available zone");
             for change in zone.changes(from, to) {

@@ -2,7 +2,7 @@
 
 use super::problem::Problems;
 use crate::cursor::{Cursor, CursorKind};
-use crate::facts::{CursorForm, Engine, PartitionFacts, StepFacts};
+use crate::facts::{ColumnKind, CursorForm, Engine, PartitionFacts, StepFacts};
 use crate::partition::{BoundError, Calendar, CalendarRequest, Generator, Integer, PartitionError, Rule, read_bound};
 use crate::spec::{Backfill, Bound, Nulls, PartitionBy};
 
@@ -54,8 +54,10 @@ pub(super) fn target_form(facts: &StepFacts, column: &PartitionFacts) -> CursorF
     let existing = facts.target.table.as_ref().and_then(|table| table.partition_form);
     match (existing, facts.source.engine, facts.target.engine) {
         (Some(form), _, _) => form,
-        (None, _, Engine::Postgres) => CursorForm::Native,
-        (None, Engine::Sqlite, Engine::Sqlite) => column.form,
+        (None, Engine::Postgres, Engine::Postgres) => CursorForm::Native,
+        // A created column has the source column's kind: text and numbers that stand for times stay what they are.
+        (None, Engine::Sqlite, Engine::Postgres) if holds_times(facts, column) => CursorForm::Native,
+        (None, Engine::Sqlite, Engine::Postgres | Engine::Sqlite) => column.form,
         (None, Engine::Postgres, Engine::Sqlite) => match column.kind {
             CursorKind::Integer => CursorForm::Native,
             CursorKind::Date => CursorForm::TextDate,
@@ -66,6 +68,13 @@ pub(super) fn target_form(facts: &StepFacts, column: &PartitionFacts) -> CursorF
             }
         },
     }
+}
+
+/// Whether the source declares the partition column as a date or a time.
+fn holds_times(facts: &StepFacts, column: &PartitionFacts) -> bool {
+    let mut columns = facts.source.columns.iter();
+    let declared = columns.find(|other| other.name.eq_ignore_ascii_case(&column.column)).map(|other| other.kind);
+    matches!(declared, Some(ColumnKind::Date | ColumnKind::Civil | ColumnKind::Instant))
 }
 
 fn check_kind(step: &Backfill, column: &PartitionFacts, problems: &mut Problems<'_>) -> Option<()> {
@@ -127,7 +136,7 @@ fn read_side(
             let (name, kind) = (&column.column, kind_name(column.kind));
             problems.add(
                 "plan::bound",
-                format!("`{side}`: {error} (column {name} of {} holds {kind})", step.from.table),
+                format!("{}: {error} (column {name} of {} holds {kind})", problems.path(side), step.from.table),
                 format!("write `{side}` in one of these forms"),
             );
             return None;

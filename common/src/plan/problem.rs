@@ -32,6 +32,11 @@ impl<'a> Problems<'a> {
         self.found.push(PlanProblem { code, step: self.step.clone(), message, help });
     }
 
+    /// Where a key of the step's strategy stands in the file.
+    pub(super) fn path(&self, key: &str) -> String {
+        format!("steps.{}.strategy.{key}", self.step)
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.found.is_empty()
     }

@@ -334,7 +334,9 @@ fn every_refusal_names_its_fact_and_its_remedy() {
     assert_eq!(codes(&fine, &epoch), ["plan::partition_form"]);
     let problem = &refused(&days(Some("soon"), None), &facts())[0];
     assert!(
-        problem.to_string().starts_with("step orders: `start`: `soon` is not a day such as 2013-01-01"),
+        problem
+            .to_string()
+            .starts_with("step orders: steps.orders.strategy.start: `soon` is not a day such as 2013-01-01"),
         "{problem}"
     );
 }
@@ -398,6 +400,18 @@ fn instants_on_their_way_into_sqlite_are_compared_by_whole_seconds() {
     facts.target.engine = Engine::Sqlite;
     let form = CursorForm::TextTime { separator_t: false, fraction_digits: 0, zulu: false };
     assert_eq!(plan(&days(None, None), &facts).settled().target_form, form);
+}
+
+#[test]
+fn times_that_sqlite_keeps_as_text_stay_text_in_a_created_table() {
+    let mut facts = facts();
+    facts.source.engine = Engine::Sqlite;
+    let form = CursorForm::TextTime { separator_t: true, fraction_digits: 0, zulu: true };
+    partition(&mut facts).form = form;
+    facts.source.columns[1].kind = ColumnKind::Text;
+    assert_eq!(plan(&days(None, None), &facts).settled().target_form, form);
+    facts.source.columns[1].kind = ColumnKind::Instant;
+    assert_eq!(plan(&days(None, None), &facts).settled().target_form, CursorForm::Native);
 }
 
 #[test]

@@ -226,24 +226,10 @@ fn into_sqlite(from: &ColumnFacts, to: ColumnKind) -> Carriage {
 /// in silence is refused here.
 fn into_postgres(from: &ColumnFacts, to: &ColumnFacts) -> Carriage {
     use ColumnKind as K;
-    let pg = PgType::parse(&to.type_name);
-    let same_modifiers = PgType::parse(&from.type_name).modifiers == pg.modifiers;
+    if let Some(reason) = changed_in_silence(from, to) {
+        return Carriage::Refused(reason);
+    }
     match (from.kind, to.kind) {
-        (K::Float32 | K::Float64 | K::Any, K::Float32) => Carriage::Refused(ROUNDS),
-        (K::Numeric | K::Text | K::Any | K::Float32 | K::Float64, K::Numeric)
-            if !pg.modifiers.is_empty() && !same_modifiers =>
-        {
-            Carriage::Refused(ROUNDS)
-        }
-        (K::Bytes, K::Text) => Carriage::Refused("bytes are no text"),
-        (_, K::Text) if pg.base == "character" => Carriage::Refused("the target would pad values to another length"),
-        (K::Civil | K::Instant | K::Time | K::Text | K::Any, K::Civil | K::Instant | K::Time)
-            if pg.modifiers.first().is_some_and(|digits| *digits < 6) =>
-        {
-            Carriage::Refused(ROUNDS)
-        }
-        (K::Civil, K::Instant) | (K::Instant, K::Civil) => Carriage::Refused(ZONES),
-        (K::Int16 | K::Int32 | K::Int64, K::Float32 | K::Float64) => Carriage::Refused(ROUNDS),
         (from, to) if from == to => Carriage::Same,
         (_, K::Text) => Carriage::Converted,
         (K::Int16 | K::Int32 | K::Int64 | K::Bool, K::Int16 | K::Int32 | K::Int64 | K::Numeric | K::Bool) => {
@@ -255,7 +241,7 @@ fn into_postgres(from: &ColumnFacts, to: &ColumnFacts) -> Carriage {
             Carriage::Converted
         }
         (K::Date, K::Civil) => Carriage::Converted,
-        // Text and untyped values are read by the target, value by value.
+        // Text and untyped values are read by the target, value by value; a time without a zone is UTC, as in SQLite.
         (
             K::Text | K::Any,
             K::Bool
@@ -266,12 +252,12 @@ fn into_postgres(from: &ColumnFacts, to: &ColumnFacts) -> Carriage {
             | K::Date
             | K::Time
             | K::Civil
+            | K::Instant
             | K::Uuid
             | K::Json
             | K::Other,
         ) => Carriage::Converted,
         (K::Any, K::Float64 | K::Bytes) => Carriage::Converted,
-        (K::Text | K::Any, K::Instant) => Carriage::Refused(ZONES),
         (
             K::Bool
             | K::Int16
@@ -307,6 +293,25 @@ fn into_postgres(from: &ColumnFacts, to: &ColumnFacts) -> Carriage {
             | K::Other
             | K::Any,
         ) => Carriage::Refused(NO_RULE),
+    }
+}
+
+/// Why PostgreSQL would change values of SQLite without an error.
+fn changed_in_silence(from: &ColumnFacts, to: &ColumnFacts) -> Option<&'static str> {
+    use ColumnKind as K;
+    let pg = PgType::parse(&to.type_name);
+    let is_limited = !pg.modifiers.is_empty() && PgType::parse(&from.type_name).modifiers != pg.modifiers;
+    let is_coarse = pg.modifiers.first().is_some_and(|digits| *digits < 6);
+    match (from.kind, to.kind) {
+        (K::Int16 | K::Int32 | K::Int64, K::Float32 | K::Float64) => Some(ROUNDS),
+        (K::Float32 | K::Float64 | K::Any, K::Float32) => Some(ROUNDS),
+        (K::Numeric | K::Text | K::Any | K::Float32 | K::Float64, K::Numeric) if is_limited => Some(ROUNDS),
+        (K::Civil, K::Instant) | (K::Instant, K::Civil) => Some(ZONES),
+        (_, K::Civil | K::Instant | K::Time) if is_coarse => Some(ROUNDS),
+        (K::Bytes, K::Text) => Some("bytes are no text"),
+        (_, K::Text) if pg.base == "character" => Some("the target would pad values to another length"),
+        // What is left is carried whole, or judged by the table above.
+        _ => None,
     }
 }
 
