@@ -1,14 +1,40 @@
-//! Coordinator and workers in this process, over a folder.
+//! Coordinator and workers in this process, over a folder: the same services and the same protocol as on a cluster, on
+//! streams in memory and a store in one file.
 
-use std::path::Path;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use tokio::sync::oneshot;
+use highwater_common::spec::{self, Spec, Strategy};
+use highwater_coordinator::store::sqlite::SqliteStore;
+use highwater_coordinator::store::{RecordStore, StoreError};
+use highwater_coordinator::{
+    Coordinator, CoordinatorError, CoordinatorHandle, CoordinatorOptions, cluster_id, control_service, worker_service,
+};
+use highwater_worker::connector::open_target;
+use highwater_worker::supervisor::Supervisor;
+use highwater_worker::{GrpcCoordinator, Worker, WorkerOptions};
+use hyper_util::rt::TokioIo;
+use tokio::io::DuplexStream;
+use tokio::net::UnixListener;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
+use tokio_stream::StreamExt;
+use tokio_stream::wrappers::{ReceiverStream, UnixListenerStream};
 use tokio_util::sync::CancellationToken;
+use tonic::transport::{Channel, Endpoint, Server, Uri};
 
-use crate::connect::{ControlClient, Need};
+use crate::connect::{self, CONTROL_SOCKET, ControlClient, Need};
 use crate::error::CliError;
 use crate::exit::ExitCode;
 use crate::pipeline_file::PipelineFile;
+
+/// The store, within the folder.
+const STORE: &str = "store.db";
+/// Bytes that a stream in memory holds.
+const STREAM_BYTES: usize = 256 * 1024;
+/// Connections in memory that wait to be accepted.
+const STREAMS_MAX: usize = 16;
 
 /// A coordinator and workers that run in this process.
 #[derive(Debug)]
@@ -27,19 +53,200 @@ pub(crate) struct Embedded {
 ///
 /// # Errors
 /// Code 6 when another process holds the folder.
-#[expect(clippy::unused_async, reason = "starting will wait for the store")]
 pub(crate) async fn start(dir: &Path, workers: u32, need: Need) -> Result<Embedded, CliError> {
-    Err(CliError::new(ExitCode::Unexpected, format!("{need:?} with {workers} workers is not available in this build"))
-        .at(dir.display().to_string())
-        .next("name a cluster with --coordinator"))
+    let store = open_store(dir, need).await?;
+    let options = CoordinatorOptions { is_exclusive: true, ..CoordinatorOptions::default() };
+    let (coordinator, handle) = Coordinator::new(store, options).map_err(|error| from_coordinator(dir, &error))?;
+    let (dialler, incoming) = mpsc::channel(STREAMS_MAX);
+    let client = connect::client(channel(dialler.clone()));
+    let (drain, stop) = (CancellationToken::new(), CancellationToken::new());
+    let (tell, ended) = oneshot::channel();
+    let parts = Parts {
+        dir: dir.to_owned(),
+        coordinator,
+        handle,
+        incoming,
+        workers: (1..=workers).map(|no| worker(no, dialler.clone())).collect::<Result<_, _>>()?,
+        socket: match need {
+            Need::Read => None,
+            Need::Act | Need::Own => Some(listen(dir)?),
+        },
+        is_observer: need == Need::Read,
+        drain: drain.clone(),
+        stop: stop.clone(),
+    };
+    let supervisor = Supervisor::default();
+    supervisor.spawn(highwater_worker::supervisor::SpawnKind::Puller, async move {
+        let _ = tell.send(parts.run().await);
+    });
+    Ok(Embedded { client, drain, stop, ended })
 }
 
 /// Takes over the targets of a pipeline for the cluster of the folder `dir`, and tells what it took, a line each.
 ///
 /// # Errors
 /// When a target cannot be reached, or is held by a live process.
-#[expect(clippy::unused_async, reason = "adopting will wait for the targets")]
 pub(crate) async fn adopt(dir: &Path, pipeline: &PipelineFile) -> Result<Vec<String>, CliError> {
-    Err(CliError::new(ExitCode::Unexpected, format!("adopting the targets of {} is not available", pipeline.name))
-        .at(dir.display().to_string()))
+    let failed = |what: String, why: String| CliError::new(ExitCode::Refused, what).why(why);
+    let store = open_store(dir, Need::Own).await?;
+    let cluster = cluster_id(store.as_ref()).await.map_err(|error| from_coordinator(dir, &error))?;
+    let spec: Spec = spec::from_canonical(&pipeline.spec).map_err(|_| {
+        failed(format!("the spec of {} cannot be read back", pipeline.name), "this is a defect of Highwater".to_owned())
+    })?;
+    let supervisor = Supervisor::default();
+    let mut taken = Vec::new();
+    let mut seen = Vec::new();
+    for step in spec.steps.values() {
+        let Strategy::Backfill(load) = &step.strategy else { continue };
+        let name = &load.to.connection;
+        let Some(connection) = spec.connections.get(name).filter(|_| !seen.contains(name)) else { continue };
+        seen.push(name.clone());
+        let cannot = |why: String| failed(format!("cannot take over the target {name}"), why);
+        let target = open_target(connection, name, &pipeline.base_dir, "of this process", &supervisor)
+            .map_err(|error| cannot(error.message))?;
+        let former = target.adopt(&cluster).await.map_err(|error| cannot(error.report.message))?;
+        taken.push(match former {
+            None => format!("{name}: was nobody's, is this cluster's now ({cluster})"),
+            Some(former) if former == cluster => format!("{name}: was this cluster's already ({cluster})"),
+            Some(former) => format!("{name}: taken over from {former}, is this cluster's now ({cluster})"),
+        });
+    }
+    Ok(taken)
+}
+
+async fn open_store(dir: &Path, need: Need) -> Result<Arc<dyn RecordStore>, CliError> {
+    let path = dir.join(STORE);
+    if need == Need::Read {
+        let store = SqliteStore::open_read_only(&path).await.map_err(|error| from_store(dir, &error))?;
+        return Ok(Arc::new(store));
+    }
+    std::fs::create_dir_all(dir)
+        .map_err(|error| CliError::from_io(ExitCode::Unexpected, "cannot make the folder of the state", dir, &error))?;
+    let store = SqliteStore::open(&path).await.map_err(|error| from_store(dir, &error))?;
+    Ok(Arc::new(store))
+}
+
+/// Everything that runs in this process, before it does.
+struct Parts {
+    dir: PathBuf,
+    coordinator: Coordinator,
+    handle: CoordinatorHandle,
+    incoming: mpsc::Receiver<DuplexStream>,
+    workers: Vec<Worker>,
+    socket: Option<UnixListener>,
+    is_observer: bool,
+    drain: CancellationToken,
+    stop: CancellationToken,
+}
+
+impl Parts {
+    /// Runs until drained or stopped: the workers end first, then who commands them.
+    async fn run(self) -> Result<(), CliError> {
+        let Self { dir, coordinator, handle, incoming, workers, socket, is_observer, drain, stop } = self;
+        let over = CancellationToken::new();
+        let _over = over.clone().drop_guard();
+        let mut servers = JoinSet::new();
+        let in_memory =
+            Server::builder().add_service(worker_service(handle.clone())).add_service(control_service(handle.clone()));
+        let streams = ReceiverStream::new(incoming).map(Ok::<_, io::Error>);
+        let until = over.clone();
+        servers.spawn(async move {
+            tokio::select! {
+                _ = in_memory.serve_with_incoming(streams) => {}
+                () = until.cancelled_owned() => {}
+            }
+        });
+        if let Some(socket) = socket {
+            let control = Server::builder().add_service(control_service(handle));
+            let until = over.clone();
+            servers.spawn(async move {
+                tokio::select! {
+                    _ = control.serve_with_incoming(UnixListenerStream::new(socket)) => {}
+                    () = until.cancelled_owned() => {}
+                }
+            });
+        }
+        let leading = over.clone();
+        let mut commanding = JoinSet::new();
+        commanding.spawn(async move {
+            if is_observer { coordinator.observe(leading).await } else { coordinator.run(leading).await }
+        });
+        let mut working = JoinSet::new();
+        for worker in workers {
+            let (drain, stop) = (drain.clone(), stop.clone());
+            working.spawn(worker.run(drain, stop));
+        }
+        let ended = tokio::select! {
+            biased;
+            () = stop.cancelled() => Ok(()),
+            ended = commanding.join_next() => match ended {
+                Some(Ok(Err(error))) => Err(from_coordinator(&dir, &error)),
+                Some(Ok(Ok(())) | Err(_)) | None => Ok(()),
+            },
+            () = async { drain.cancelled().await; while working.join_next().await.is_some() {} } => Ok(()),
+        };
+        over.cancel();
+        while commanding.join_next().await.is_some() {}
+        std::fs::remove_file(dir.join(CONTROL_SOCKET)).ok(); // the next process replaces what is left of it
+        ended
+    }
+}
+
+/// A channel whose connections are streams in memory.
+fn channel(dialler: mpsc::Sender<DuplexStream>) -> Channel {
+    let connector = tower::service_fn(move |_: Uri| {
+        let dialler = dialler.clone();
+        async move {
+            let (ours, theirs) = tokio::io::duplex(STREAM_BYTES);
+            dialler.send(theirs).await.map_err(|_| io::Error::from(io::ErrorKind::ConnectionRefused))?;
+            Ok::<_, io::Error>(TokioIo::new(ours))
+        }
+    });
+    Endpoint::from_static("http://embedded").connect_with_connector_lazy(connector)
+}
+
+fn worker(no: u32, dialler: mpsc::Sender<DuplexStream>) -> Result<Worker, CliError> {
+    let id = format!("embedded-{no}")
+        .parse()
+        .map_err(|error| CliError::new(ExitCode::Unexpected, "cannot name a worker").why(format!("{error}")))?;
+    let options = WorkerOptions { id, slots: 1, labels: Default::default(), allow_noop: false };
+    Ok(Worker::new(options, Arc::new(GrpcCoordinator::new(channel(dialler)))))
+}
+
+fn listen(dir: &Path) -> Result<UnixListener, CliError> {
+    let path = dir.join(CONTROL_SOCKET);
+    std::fs::remove_file(&path).ok(); // left by a process that was killed: the store's lock says that none is alive
+    UnixListener::bind(&path)
+        .map_err(|error| CliError::from_io(ExitCode::Unexpected, "cannot listen for other commands", &path, &error))
+}
+
+fn from_store(dir: &Path, error: &StoreError) -> CliError {
+    let place = format!("embedded {}", dir.display());
+    match error {
+        StoreError::HeldElsewhere { .. } => CliError::new(ExitCode::Refused, "another process works there")
+            .at(place)
+            .why("one process at a time holds the state")
+            .next(format!("highwater --state {} status, or another folder by --state", dir.display())),
+        StoreError::Unreachable { .. } => CliError::new(ExitCode::NothingSelected, "there is no run")
+            .at(place)
+            .why(chain(error))
+            .next("highwater run FILE, or name a folder with --state"),
+        StoreError::Rejected { .. } | StoreError::Malformed { .. } => {
+            CliError::new(ExitCode::Unexpected, "cannot use the state").at(place).why(chain(error))
+        }
+    }
+}
+
+fn from_coordinator(dir: &Path, error: &CoordinatorError) -> CliError {
+    if let CoordinatorError::Store(error) = error {
+        return from_store(dir, error);
+    }
+    CliError::new(ExitCode::Unexpected, "cannot use the state")
+        .at(format!("embedded {}", dir.display()))
+        .why(chain(error))
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }

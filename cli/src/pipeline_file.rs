@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use highwater_common::id::DocumentDigest;
+use highwater_common::spec;
 
 use crate::args::FileArgs;
 use crate::error::CliError;
@@ -56,11 +57,8 @@ pub(crate) fn read(args: &FileArgs) -> Result<PipelineFile, CliError> {
 }
 
 /// The JSON Schema of the file.
-///
-/// # Errors
-/// None once the parser is here.
-pub(crate) fn json_schema() -> Result<serde_json::Value, CliError> {
-    Err(CliError::new(ExitCode::Unexpected, "the schema is not available in this build"))
+pub(crate) fn json_schema() -> serde_json::Value {
+    spec::json_schema()
 }
 
 fn text_of(path: &Path) -> Result<String, CliError> {
@@ -73,15 +71,29 @@ fn text_of(path: &Path) -> Result<String, CliError> {
     std::fs::read_to_string(path).map_err(unreadable)
 }
 
-/// Stands for the parser until it is here.
-fn parse(_text: &str, _params: &BTreeMap<String, String>) -> Result<Parsed, Vec<Problem>> {
-    Err(vec![Problem {
-        code: "spec::unavailable".to_owned(),
-        path: String::new(),
-        line: 1,
-        column: 1,
-        length: 0,
-        message: "pipeline files cannot be read in this build".to_owned(),
-        hint: None,
-    }])
+fn parse(text: &str, params: &BTreeMap<String, String>) -> Result<Parsed, Vec<Problem>> {
+    let spec =
+        spec::parse(text, params).map_err(|problems| problems.into_iter().map(Problem::from).collect::<Vec<_>>())?;
+    let canonical = spec.canonical_json();
+    Ok(Parsed {
+        name: spec.name.to_string(),
+        steps: spec.steps.len(),
+        digest: DocumentDigest::of(&canonical),
+        spec: canonical,
+    })
+}
+
+impl From<spec::Problem> for Problem {
+    fn from(problem: spec::Problem) -> Self {
+        let narrow = |value: u32| usize::try_from(value).unwrap_or(usize::MAX);
+        Self {
+            code: problem.code.to_owned(),
+            path: problem.path,
+            line: narrow(problem.place.line),
+            column: narrow(problem.place.column),
+            length: problem.place.length,
+            message: problem.message,
+            hint: problem.hint,
+        }
+    }
 }

@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 /// A wall clock for records, and a monotonic one for deadlines.
 #[derive(Debug, Clone, Copy)]
-pub struct Clock {
+pub(crate) struct Clock {
     started: Instant,
 }
 
@@ -19,26 +19,26 @@ impl Default for Clock {
 impl Clock {
     /// Time since the process started; never goes back.
     #[must_use]
-    pub fn monotonic(&self) -> Duration {
+    pub(crate) fn monotonic(&self) -> Duration {
         self.started.elapsed()
     }
 
     /// When [`Clock::monotonic`] will say `at`.
     #[must_use]
-    pub fn instant(&self, at: Duration) -> Instant {
+    pub(crate) fn instant(&self, at: Duration) -> Instant {
         self.started + at
     }
 
     /// Microseconds since 1970, as the host has it.
     #[must_use]
-    pub fn wall_micros(&self) -> i64 {
+    pub(crate) fn wall_micros(&self) -> i64 {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
     }
 
     /// Milliseconds since 1970, as the host has it.
     #[must_use]
-    pub fn wall_millis(&self) -> i64 {
+    pub(crate) fn wall_millis(&self) -> i64 {
         self.wall_micros() / 1000
     }
 }

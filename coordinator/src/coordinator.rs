@@ -131,6 +131,33 @@ impl Coordinator {
         }
     }
 
+    /// Answers those who only look, from what the store holds now, without leading. Whatever would change something stays
+    /// unanswered.
+    ///
+    /// # Errors
+    /// [`CoordinatorError`] when the store cannot be read.
+    pub async fn observe(mut self, cancel: CancellationToken) -> Result<(), CoordinatorError> {
+        let now = self.clock.monotonic();
+        let loaded = load(self.store.as_ref(), ClusterId::from_bytes([0; 16]), now, self.options.sessions.ttl).await?;
+        let mut cluster = loaded.cluster;
+        cluster.sessions.clear(); // nobody here can tell who is alive
+        let term = Term { record: Vec::new(), hi: loaded.hi.unwrap_or(0), cluster };
+        let (store, sessions) = (Arc::clone(&self.store), self.options.sessions);
+        let leader = Leader::new(store, sessions, self.clock, self.rng, self.version.clone(), term);
+        loop {
+            let request = tokio::select! {
+                biased;
+                () = cancel.cancelled() => return Ok(()),
+                request = self.inbox.recv() => request,
+            };
+            match request {
+                Some(Request::Look(look)) => look(&leader),
+                Some(_) => {}
+                None => return Ok(()),
+            }
+        }
+    }
+
     /// T0 and the barrier: wins the office, raises `hi`, reads everything. `None` when somebody else leads.
     async fn campaign(&mut self) -> Result<Option<(Box<dyn crate::store::Reign>, Term)>, CoordinatorError> {
         let record = LeaderRecord { term: self.rng.random(), address: self.options.address.clone() }.to_bytes();
@@ -173,6 +200,27 @@ impl Coordinator {
     /// Refuses what came while somebody else leads.
     fn answer_as_follower(&mut self) {
         while self.inbox.try_recv().is_ok() {} // dropping a request tells its caller to ask again
+    }
+}
+
+/// The id of the cluster whose store this is; a store that has none yet gets one.
+///
+/// # Errors
+/// [`CoordinatorError`] when the store cannot be read, or does not take the id.
+pub async fn cluster_id(store: &dyn RecordStore) -> Result<ClusterId, CoordinatorError> {
+    let key = RecordKey::Format.render();
+    if let Some(bytes) = store.get(&key).await.map_err(CoordinatorError::Store)? {
+        let read = FormatRecord::from_bytes(&bytes);
+        let read = read.map_err(|source| CoordinatorError::Load(LoadError::Record { key: key.clone(), source }))?;
+        return Ok(read.cluster);
+    }
+    let record = FormatRecord { cluster: ClusterId::from_bytes(rand::rng().random()) };
+    let txn = StoreTxn { expects: vec![Expect::Absent(key.clone())], ops: vec![Op::Put(key, record.to_bytes())] };
+    match store.commit(txn).await.map_err(CoordinatorError::Store)? {
+        TxnOutcome::Applied => Ok(record.cluster),
+        TxnOutcome::Refused(_) | TxnOutcome::Unknown => Err(CoordinatorError::Options(
+            "the store was given an id by another process meanwhile; ask again".to_owned(),
+        )),
     }
 }
 

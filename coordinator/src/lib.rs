@@ -13,7 +13,7 @@ mod service;
 pub mod store;
 pub mod supervisor;
 
-pub use coordinator::{Coordinator, CoordinatorError, CoordinatorHandle};
+pub use coordinator::{Coordinator, CoordinatorError, CoordinatorHandle, cluster_id};
 pub use error::ServiceError;
 pub use leader::{Fallen, LoadError};
 pub use options::{CoordinatorOptions, SessionOptions};

@@ -12,7 +12,7 @@ use super::view::{Cluster, Run};
 
 /// The next thing to be stored about a run. Each is one transaction; after it, [`advance`] is asked again.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Advance {
+pub(crate) enum Advance {
     /// Every probe is in: make the plan.
     Plan {
         /// The run.
@@ -42,7 +42,7 @@ pub enum Advance {
 
 /// The next thing that follows from the view, or `None` when only tasks, people or time can bring something new.
 #[must_use]
-pub fn advance(cluster: &Cluster) -> Option<Advance> {
+pub(crate) fn advance(cluster: &Cluster) -> Option<Advance> {
     cluster.runs.values().find_map(|run| of_run(cluster, run))
 }
 

@@ -16,7 +16,7 @@ use super::view::{Cluster, Run};
 
 /// A parked pull.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Seat {
+pub(crate) struct Seat {
     /// Whose.
     pub session: SessionId,
     /// Slots without a task.
@@ -25,7 +25,7 @@ pub struct Seat {
 
 /// A task for a session.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Grant {
+pub(crate) struct Grant {
     /// The run.
     pub run: RunId,
     /// The task.
@@ -36,7 +36,7 @@ pub struct Grant {
 
 /// At most `grants_max` tasks for the seats, as of `now_millis` by the leader's wall clock, which only retries wait for.
 #[must_use]
-pub fn assign(cluster: &Cluster, seats: &[Seat], now_millis: i64, grants_max: usize) -> Vec<Grant> {
+pub(crate) fn assign(cluster: &Cluster, seats: &[Seat], now_millis: i64, grants_max: usize) -> Vec<Grant> {
     let mut seats: Vec<Seat> = seats.iter().copied().filter(|seat| seat.free > 0).collect();
     let mut queues: Vec<RunQueue<'_>> =
         cluster.runs.values().filter_map(|run| RunQueue::of(cluster, run, now_millis)).collect();
@@ -233,7 +233,7 @@ fn connection_use(run: &Run) -> BTreeMap<&ConnectionName, (u64, u64)> {
 
 /// Why tasks of a step that could run do not; empty when none waits.
 #[must_use]
-pub fn waits(cluster: &Cluster, run: &Run, name: &StepName, now_millis: i64) -> Vec<String> {
+pub(super) fn waits(cluster: &Cluster, run: &Run, name: &StepName, now_millis: i64) -> Vec<String> {
     let (Some(step), Some(known)) = (run.steps.get(name), run.spec.steps.get(name)) else { return Vec::new() };
     let mut reasons = Vec::new();
     if !run.wants_work() {

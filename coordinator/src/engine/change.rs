@@ -7,7 +7,7 @@ use highwater_common::task::TaskEvent;
 
 /// One task's way from one state to the next, with the records that come and go.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Change {
+pub(crate) struct Change {
     /// The run.
     pub run: RunId,
     /// The task.
@@ -20,7 +20,7 @@ pub struct Change {
 
 /// What happens to a task.
 #[derive(Debug, Clone, PartialEq)]
-pub enum ChangeKind {
+pub(crate) enum ChangeKind {
     /// T1: a lease is put. Out of `retry_wait`, its record goes.
     Assign(LeaseRecord),
     /// T2: the lease goes, the result stays.
@@ -38,7 +38,7 @@ pub enum ChangeKind {
 impl ChangeKind {
     /// The events that lead from the old state to the new one.
     #[must_use]
-    pub const fn events(&self, waits: bool) -> &'static [TaskEvent] {
+    pub(crate) const fn events(&self, waits: bool) -> &'static [TaskEvent] {
         match self {
             Self::Assign(_) if waits => &[TaskEvent::Due, TaskEvent::Assigned],
             Self::Assign(_) => &[TaskEvent::Assigned],

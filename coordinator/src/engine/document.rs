@@ -26,7 +26,7 @@ const FIRST_MAX: usize = 3;
 
 /// A run as it stands.
 #[must_use]
-pub fn run_document(cluster: &Cluster, run: &Run, short: String, now_millis: i64) -> RunDocument {
+pub(crate) fn run_document(cluster: &Cluster, run: &Run, short: String, now_millis: i64) -> RunDocument {
     let steps: Vec<StepDocument> = run
         .dag
         .order()
@@ -142,7 +142,7 @@ fn summary(run: &Run, name: &StepName, plan: &StepPlan) -> String {
 
 /// A run's plan; `None` before there is one.
 #[must_use]
-pub fn plan_document(run: &Run, short: String) -> Option<PlanDocument> {
+pub(crate) fn plan_document(run: &Run, short: String) -> Option<PlanDocument> {
     let plan = run.plan.as_ref()?;
     let mut steps = Vec::new();
     for name in run.dag.order() {
@@ -178,7 +178,7 @@ pub fn plan_document(run: &Run, short: String) -> Option<PlanDocument> {
 
 /// The cluster as it stands at `now` by the leader's monotonic clock.
 #[must_use]
-pub fn cluster_document(
+pub(crate) fn cluster_document(
     cluster: &Cluster,
     now: Duration,
     term: String,

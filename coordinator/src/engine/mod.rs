@@ -10,9 +10,9 @@ mod document;
 mod step;
 mod view;
 
-pub use advance::{Advance, advance};
-pub use assign::{Seat, assign};
-pub use change::{Change, ChangeKind};
-pub use document::{cluster_document, plan_document, run_document};
-pub use step::{FENCE_ORDINAL, Held, Step, Track};
-pub use view::{Cluster, Run, Session};
+pub(crate) use advance::{Advance, advance};
+pub(crate) use assign::{Seat, assign};
+pub(crate) use change::{Change, ChangeKind};
+pub(crate) use document::{cluster_document, plan_document, run_document};
+pub(crate) use step::{FENCE_ORDINAL, Held, Step, Track};
+pub(crate) use view::{Cluster, Run, Session};

@@ -11,15 +11,15 @@ use highwater_common::task::TaskState;
 use highwater_common::view::TaskCounts;
 
 /// Generation 0: the probe.
-pub const PROBE_ORDINAL: u64 = 0;
+pub(super) const PROBE_ORDINAL: u64 = 0;
 /// Generation 0: the fence of a cancelled run.
-pub const FENCE_ORDINAL: u64 = 1;
+pub(crate) const FENCE_ORDINAL: u64 = 1;
 /// Every later generation: the prepare task. Partition `n` of the plan has ordinal `n + 1`.
-pub const PREPARE_ORDINAL: u64 = 0;
+pub(super) const PREPARE_ORDINAL: u64 = 0;
 
 /// A record with the bytes it has in the store, which a transaction compares.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Held<T> {
+pub(crate) struct Held<T> {
     /// The record.
     pub record: T,
     /// Its bytes.
@@ -28,7 +28,7 @@ pub struct Held<T> {
 
 /// A step of a run.
 #[derive(Debug, Clone)]
-pub struct Step {
+pub(crate) struct Step {
     /// Where it stands.
     pub record: StepRecord,
     /// The record's bytes, once it has been stored.
@@ -44,25 +44,25 @@ pub struct Step {
 impl Step {
     /// A step of which nothing is stored yet.
     #[must_use]
-    pub fn fresh() -> Self {
+    pub(crate) fn fresh() -> Self {
         let record = StepRecord { status: StepStatus::Pending, reason: String::new(), warnings: Vec::new() };
         Self { record, stored: None, wide: Track::wide(), work: Track::default(), bytes: 0 }
     }
 
     /// The tasks of a generation.
     #[must_use]
-    pub const fn track(&self, generation: u32) -> &Track {
+    pub(crate) const fn track(&self, generation: u32) -> &Track {
         if generation == 0 { &self.wide } else { &self.work }
     }
 
     /// The tasks of a generation.
-    pub const fn track_mut(&mut self, generation: u32) -> &mut Track {
+    pub(crate) const fn track_mut(&mut self, generation: u32) -> &mut Track {
         if generation == 0 { &mut self.wide } else { &mut self.work }
     }
 
     /// Tasks by state, without probe, prepare and fence.
     #[must_use]
-    pub fn counts(&self) -> TaskCounts {
+    pub(crate) fn counts(&self) -> TaskCounts {
         let mut counts = self.work.counts;
         if self.work.len > 0 {
             let of_prepare = counts.of_mut(self.work.state(PREPARE_ORDINAL));
@@ -75,7 +75,7 @@ impl Step {
 /// The tasks of one generation of a step. A segment that the store does not hold has every task in its first state, so a
 /// million tasks cost nothing before they run.
 #[derive(Debug, Clone, Default)]
-pub struct Track {
+pub(crate) struct Track {
     /// How many tasks there are.
     pub len: u64,
     /// Leases, by ordinal.
@@ -109,14 +109,14 @@ enum Covered {
 impl Track {
     /// Probe and fence.
     #[must_use]
-    pub fn wide() -> Self {
+    pub(crate) fn wide() -> Self {
         let counts = TaskCounts { pending: 2, ..TaskCounts::default() };
         Self { len: 2, counts, ..Self::default() }
     }
 
     /// Prepare and partitions of a plan.
     #[must_use]
-    pub fn planned(plan: std::sync::Arc<StepPlan>, strategy: &Strategy) -> Self {
+    pub(crate) fn planned(plan: std::sync::Arc<StepPlan>, strategy: &Strategy) -> Self {
         let mut counts = TaskCounts { pending: plan.tasks_planned(), ..TaskCounts::default() };
         counts.covered = plan.partitions() - counts.pending;
         let prepares = match strategy {
@@ -132,7 +132,7 @@ impl Track {
     }
 
     /// Takes a stored segment in place of the first states; called while loading.
-    pub fn load(&mut self, number: u64, segment: Segment, bytes: Vec<u8>) {
+    pub(crate) fn load(&mut self, number: u64, segment: Segment, bytes: Vec<u8>) {
         for index in 0..segment.len() {
             let ordinal = Segment::ordinal(number, index);
             let (was, is) = (self.first_state(ordinal), segment.get(index).unwrap_or(TaskState::Pending));
@@ -149,7 +149,7 @@ impl Track {
 
     /// Where a task stands.
     #[must_use]
-    pub fn state(&self, ordinal: u64) -> TaskState {
+    pub(crate) fn state(&self, ordinal: u64) -> TaskState {
         let (number, index) = Segment::place(ordinal);
         let stored = self.segments.get(&number).and_then(|(segment, _)| segment.get(index));
         stored.unwrap_or_else(|| self.first_state(ordinal))
@@ -157,7 +157,7 @@ impl Track {
 
     /// The segment that holds a task, and the bytes the store has for it.
     #[must_use]
-    pub fn segment_of(&self, ordinal: u64) -> (Segment, Option<Vec<u8>>) {
+    pub(crate) fn segment_of(&self, ordinal: u64) -> (Segment, Option<Vec<u8>>) {
         let (number, _) = Segment::place(ordinal);
         if let Some((segment, stored)) = self.segments.get(&number) {
             return (segment.clone(), stored.clone());
@@ -171,7 +171,7 @@ impl Track {
     }
 
     /// Puts back a segment that the store now holds, after `moves` of single tasks within it.
-    pub fn put_segment(
+    pub(crate) fn put_segment(
         &mut self,
         number: u64,
         segment: Segment,
@@ -206,14 +206,14 @@ impl Track {
     }
 
     /// Pending tasks from `start` on, returned ones first.
-    pub fn pending_from(&self, start: u64) -> impl Iterator<Item = u64> + '_ {
+    pub(crate) fn pending_from(&self, start: u64) -> impl Iterator<Item = u64> + '_ {
         let fresh = (self.next.max(start)..self.len).filter(|ordinal| self.state(*ordinal) == TaskState::Pending);
         self.returned.range(start..).copied().chain(fresh)
     }
 
     /// True when no task can change any more unless a person asks.
     #[must_use]
-    pub const fn has_ended(&self) -> bool {
+    pub(crate) const fn has_ended(&self) -> bool {
         self.counts.pending == 0 && self.counts.open == 0 && self.counts.retry_wait == 0
     }
 

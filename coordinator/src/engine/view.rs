@@ -17,7 +17,7 @@ use super::step::{FENCE_ORDINAL, PREPARE_ORDINAL, PROBE_ORDINAL, Step};
 
 /// Everything the leader knows. Rebuilt from the store at the start of each term.
 #[derive(Debug, Clone)]
-pub struct Cluster {
+pub(crate) struct Cluster {
     /// Whose store this is.
     pub id: ClusterId,
     /// The runs, ended ones too.
@@ -28,7 +28,7 @@ pub struct Cluster {
 
 /// A worker that is connected.
 #[derive(Debug, Clone)]
-pub struct Session {
+pub(crate) struct Session {
     /// What it calls itself.
     pub worker: WorkerId,
     /// What the store holds of it.
@@ -43,7 +43,7 @@ pub struct Session {
 
 /// A run with its plan and its steps.
 #[derive(Debug, Clone)]
-pub struct Run {
+pub(crate) struct Run {
     /// The run.
     pub id: RunId,
     /// What the store holds of it.
@@ -67,13 +67,13 @@ pub struct Run {
 impl Run {
     /// True while the run may still commit something, or holds the pipeline.
     #[must_use]
-    pub fn is_active(&self) -> bool {
+    pub(crate) fn is_active(&self) -> bool {
         !self.record.status.has_ended() && self.record.wish != RunWish::Plan
     }
 
     /// What the task at `address` does. `None` for an address outside the plan.
     #[must_use]
-    pub fn work(&self, address: &TaskAddress) -> Option<Work> {
+    pub(crate) fn work(&self, address: &TaskAddress) -> Option<Work> {
         if address.generation == 0 {
             return match address.ordinal {
                 PROBE_ORDINAL => Some(Work::Probe),
@@ -89,14 +89,14 @@ impl Run {
 
     /// The id of the task at `address`.
     #[must_use]
-    pub fn task_id(&self, address: &TaskAddress) -> Option<TaskId> {
+    pub(crate) fn task_id(&self, address: &TaskAddress) -> Option<TaskId> {
         let work = self.work(address)?;
         Some(TaskId::derive(&self.id, address.generation, &address.step, &work.to_string()))
     }
 
     /// What all tasks of a step and generation have in common. `None` for an unknown step.
     #[must_use]
-    pub fn order(&self, cluster: ClusterId, step: &StepName, generation: u32) -> Option<StepOrder> {
+    pub(crate) fn order(&self, cluster: ClusterId, step: &StepName, generation: u32) -> Option<StepOrder> {
         let known = self.spec.steps.get(step)?;
         let sides = match &known.strategy {
             Strategy::Noop { .. } => None,
@@ -130,7 +130,7 @@ impl Run {
     }
 
     /// The order of a step and generation as its workers get it, made once.
-    pub fn order_document(
+    pub(crate) fn order_document(
         &mut self,
         cluster: ClusterId,
         address: &TaskAddress,
@@ -148,7 +148,7 @@ impl Run {
 
     /// True while tasks of the run may be handed out at all.
     #[must_use]
-    pub const fn wants_work(&self) -> bool {
+    pub(crate) const fn wants_work(&self) -> bool {
         match self.record.status {
             RunStatus::Planning | RunStatus::Running | RunStatus::Cancelling => true,
             RunStatus::Planned | RunStatus::Success | RunStatus::Failed | RunStatus::Cancelled => false,
@@ -159,7 +159,7 @@ impl Run {
 impl Cluster {
     /// True when an older run of the same pipeline must end before `run` may begin.
     #[must_use]
-    pub fn is_held_back(&self, run: &Run) -> bool {
+    pub(crate) fn is_held_back(&self, run: &Run) -> bool {
         self.runs.values().any(|other| {
             other.id != run.id
                 && other.record.pipeline == run.record.pipeline
@@ -170,7 +170,7 @@ impl Cluster {
 
     /// The runs, newest first.
     #[must_use]
-    pub fn newest_first(&self) -> Vec<&Run> {
+    pub(crate) fn newest_first(&self) -> Vec<&Run> {
         let mut runs: Vec<&Run> = self.runs.values().collect();
         runs.sort_by_key(|run| std::cmp::Reverse((run.record.reference_time_micros, run.id)));
         runs
