@@ -3,6 +3,7 @@
 mod check;
 #[cfg(any(test, feature = "contract"))]
 pub mod contract;
+pub mod etcd;
 #[cfg(any(test, feature = "contract"))]
 pub mod faulty;
 mod hints;

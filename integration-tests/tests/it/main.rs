@@ -5,5 +5,8 @@
     reason = "tests own their time, and a panic is their failure"
 )]
 
+mod etcd_server;
 mod flights;
 mod harness;
+mod store_contract;
+mod store_etcd;

@@ -60,7 +60,7 @@ pub async fn a_scan_of_many_pages_is_one_instant_while_others_write(fixture: &im
             round = round.wrapping_add(1);
             let spread = [0, 127, 128, 400, 800, RECORDS - 1];
             let mut ops: Vec<Op> = spread.iter().map(|n| put(&key(*n), &value(round))).collect();
-            let (comes, goes) = if round % 2 == 0 { (300, 900) } else { (900, 300) };
+            let (comes, goes) = if round.is_multiple_of(2) { (300, 900) } else { (900, 300) };
             ops.extend([put(&key(comes), &value(0)), delete(&key(goes))]);
             apply(&*writer, ops).await;
             // A store in memory never waits, and the reader must have its turn.

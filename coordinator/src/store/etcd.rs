@@ -1,0 +1,289 @@
+//! Records in etcd, 3.4 or later: the store of a coordinator that has a second one standing by.
+//!
+//! Only this module knows etcd's client. Compares are on value bytes, or on absence; never on revisions, which a restored
+//! etcd issues again. A transaction is sent to one member, once: if its answer is lost it is unknown, and never repeated.
+
+mod members;
+mod office;
+mod watching;
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use etcd_client::{Compare, CompareOp, GetOptions, GetResponse, Txn, TxnOp, TxnOpResponse};
+use tokio::sync::watch;
+use tokio_util::sync::DropGuard;
+
+use self::members::{AskError, Members, Sent};
+use super::prefix::prefix_end;
+use super::{Campaign, Expect, Key, Op, RecordStore, StoreError, StoreTxn, TxnOutcome, Value};
+use crate::supervisor::{SpawnKind, Supervisor};
+
+/// Records that one page of a scan holds; a page of the largest values still fits into [`REPLY_BYTES_MAX`].
+const PAGE_RECORDS: i64 = 128;
+/// The largest reply that is read: a page of records, each as large as a transaction may be.
+const REPLY_BYTES_MAX: usize = 80 * 1024 * 1024;
+/// How often a scan begins anew because its revision was compacted away.
+const SCAN_ATTEMPTS_MAX: u32 = 5;
+
+/// Where an etcd is, and how to speak to it.
+#[derive(Clone)]
+pub struct EtcdOptions {
+    /// URLs of members: `http://10.0.0.1:2379`. Never with a user or a password in them.
+    pub endpoints: Vec<String>,
+    /// What every key of the cluster begins with; ends in `/`.
+    pub prefix: String,
+    /// A user and password, if etcd asks for them.
+    pub login: Option<EtcdLogin>,
+    /// What `https` endpoints are checked against, and what they check.
+    pub tls: Option<EtcdTls>,
+    /// How long one member has for its answer.
+    pub request_timeout: Duration,
+    /// How often an idle connection is probed, and how long the probe may take: what finds a member that fell silent.
+    pub keep_alive: Duration,
+}
+
+/// A user of etcd.
+#[derive(Clone)]
+pub struct EtcdLogin {
+    /// The user's name.
+    pub user: String,
+    /// The password; never printed.
+    pub password: String,
+}
+
+/// Certificates, in PEM form.
+#[derive(Clone, Default)]
+pub struct EtcdTls {
+    /// The authority that signed the members' certificates.
+    pub authority: Option<Vec<u8>>,
+    /// Our own certificate and its key, where members ask for one.
+    pub identity: Option<(Vec<u8>, Vec<u8>)>,
+    /// The name that the members' certificates are for, when it is not the endpoint's.
+    pub server_name: Option<String>,
+}
+
+impl EtcdOptions {
+    /// Options for the records of `cluster`, with a request timeout of 2 s.
+    #[must_use]
+    pub fn new(endpoints: Vec<String>, cluster: &str) -> Self {
+        Self {
+            endpoints,
+            prefix: format!("/highwater/v1/{cluster}/"),
+            login: None,
+            tls: None,
+            request_timeout: Duration::from_secs(2),
+            keep_alive: Duration::from_secs(2),
+        }
+    }
+}
+
+impl fmt::Debug for EtcdOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut options = f.debug_struct("EtcdOptions");
+        options.field("endpoints", &self.endpoints).field("prefix", &self.prefix);
+        options.field("user", &self.login.as_ref().map(|login| &login.user)).field("tls", &self.tls.is_some());
+        options.field("request_timeout", &self.request_timeout).field("keep_alive", &self.keep_alive).finish()
+    }
+}
+
+/// The records of one cluster in etcd.
+#[derive(Debug)]
+pub struct EtcdStore {
+    members: Arc<Members>,
+    prefix: String,
+    /// The revision that the last call of `compact` saw; 0 before the first.
+    seen_revision: AtomicI64,
+    supervisor: Supervisor,
+    _watches: DropGuard,
+}
+
+impl EtcdStore {
+    /// Finds a member that answers.
+    ///
+    /// # Errors
+    /// [`StoreError::Unreachable`] when none does; [`StoreError::Rejected`] when an endpoint is no URL, or the login is
+    /// refused.
+    pub async fn connect(options: EtcdOptions) -> Result<Self, StoreError> {
+        let members = Arc::new(Members::new(&options)?);
+        let supervisor = Supervisor::default();
+        let watches = supervisor.cancel_token().clone().drop_guard();
+        let prefix = options.prefix;
+        let store = Self { members, prefix, seen_revision: AtomicI64::new(0), supervisor, _watches: watches };
+        store.get("fmt").await?;
+        Ok(store)
+    }
+
+    fn full(&self, key: &str) -> Vec<u8> {
+        [self.prefix.as_bytes(), key.as_bytes()].concat()
+    }
+
+    async fn page(&self, from: &[u8], end: &[u8], revision: i64) -> Result<GetResponse, AskError> {
+        let options = GetOptions::new().with_range(end).with_limit(PAGE_RECORDS).with_revision(revision);
+        let read = |client: etcd_client::Client| {
+            let (from, options) = (from.to_vec(), options.clone());
+            async move { records_client(&client).get(from, Some(options)).await }
+        };
+        self.members.ask(read).await
+    }
+
+    /// Every record below `prefix`, or `None` if the revision of its first page was compacted before its last.
+    async fn scan_once(&self, prefix: &str) -> Result<Option<Vec<(Key, Value)>>, StoreError> {
+        let mut from = self.full(prefix);
+        // To etcd, a range that ends at 0 has no end.
+        let end = prefix_end(&from).unwrap_or_else(|| vec![0]);
+        let mut records = Vec::new();
+        let mut revision = 0;
+        loop {
+            let page = match self.page(&from, &end, revision).await {
+                Ok(page) => page,
+                Err(AskError::Compacted(_)) => return Ok(None),
+                Err(error) => return Err(self.members.store_error(error)),
+            };
+            if revision == 0 {
+                revision = page.header().map(etcd_client::ResponseHeader::revision).unwrap_or_default();
+            }
+            for record in page.kvs() {
+                records.push((self.own_key(record.key())?, record.value().to_vec()));
+            }
+            let Some(last) = page.kvs().last().filter(|_| page.more()) else { return Ok(Some(records)) };
+            if revision == 0 {
+                return Err(self.members.rejected(OddReply("a page without a revision")));
+            }
+            from = [last.key(), &[0]].concat();
+        }
+    }
+
+    fn own_key(&self, key: &[u8]) -> Result<Key, StoreError> {
+        let own = key.strip_prefix(self.prefix.as_bytes()).and_then(|key| std::str::from_utf8(key).ok());
+        own.map(str::to_owned).ok_or_else(|| self.members.rejected(OddReply("a key that is none of ours")))
+    }
+
+    fn etcd_txn(&self, txn: &StoreTxn) -> Txn {
+        let compare = |expect: &Expect| match expect {
+            Expect::Absent(key) => Compare::version(self.full(key), CompareOp::Equal, 0),
+            Expect::Bytes(key, value) => Compare::value(self.full(key), CompareOp::Equal, value.clone()),
+        };
+        let operation = |op: &Op| match op {
+            Op::Put(key, value) => TxnOp::put(self.full(key), value.clone(), None),
+            Op::Delete(key) => TxnOp::delete(self.full(key), None),
+        };
+        let read_back = |expect: &Expect| TxnOp::get(self.full(expect.key()), None);
+        Txn::new()
+            .when(txn.expects.iter().map(compare).collect::<Vec<_>>())
+            .and_then(txn.ops.iter().map(operation).collect::<Vec<_>>())
+            .or_else(txn.expects.iter().map(read_back).collect::<Vec<_>>())
+    }
+}
+
+#[async_trait]
+impl RecordStore for EtcdStore {
+    async fn get(&self, key: &str) -> Result<Option<Value>, StoreError> {
+        let full = self.full(key);
+        let read = |client: etcd_client::Client| {
+            let full = full.clone();
+            async move { records_client(&client).get(full, None).await }
+        };
+        let reply = self.members.ask(read).await.map_err(|error| self.members.store_error(error))?;
+        Ok(reply.kvs().first().map(|record| record.value().to_vec()))
+    }
+
+    async fn scan(&self, prefix: &str) -> Result<Vec<(Key, Value)>, StoreError> {
+        for _ in 0..SCAN_ATTEMPTS_MAX {
+            if let Some(records) = self.scan_once(prefix).await? {
+                return Ok(records);
+            }
+        }
+        Err(self.members.rejected(OutrunByCompaction))
+    }
+
+    async fn commit(&self, txn: StoreTxn) -> Result<TxnOutcome, StoreError> {
+        txn.check()?;
+        let etcd_txn = self.etcd_txn(&txn);
+        let send = |client: etcd_client::Client| {
+            let etcd_txn = etcd_txn.clone();
+            async move { records_client(&client).txn(etcd_txn).await }
+        };
+        let reply = match self.members.send(send).await? {
+            Sent::Unknown(error) => {
+                tracing::warn!(store = %self.members.place(), %error, "the outcome of a transaction is unknown");
+                return Ok(TxnOutcome::Unknown);
+            }
+            Sent::Answered(reply) => reply,
+        };
+        if reply.succeeded() {
+            return Ok(TxnOutcome::Applied);
+        }
+        let values = reply.op_responses().into_iter().map(value_read);
+        let keys = txn.expects.iter().map(|expect| expect.key().to_owned());
+        Ok(TxnOutcome::Refused(keys.zip(values).collect()))
+    }
+
+    async fn hints(&self, prefix: &str) -> Result<watch::Receiver<u64>, StoreError> {
+        let (hints, receiver) = watch::channel(0);
+        let cancel = self.supervisor.cancel_token().clone();
+        let follow = watching::follow(Arc::clone(&self.members), self.full(prefix), hints, cancel);
+        self.supervisor.spawn(SpawnKind::StoreWatch, follow);
+        Ok(receiver)
+    }
+
+    async fn campaign(&self, key: &str, value: Value, ttl: Duration) -> Result<Campaign, StoreError> {
+        office::campaign(&self.members, &self.supervisor, self.full(key), value, ttl).await
+    }
+
+    /// Lets go of what was history when this was called last, so that no scan of normal length is outrun.
+    async fn compact(&self) -> Result<(), StoreError> {
+        let full = self.full("fmt");
+        let look = |client: etcd_client::Client| {
+            let full = full.clone();
+            async move { records_client(&client).get(full, Some(GetOptions::new().with_keys_only())).await }
+        };
+        let reply = self.members.ask(look).await.map_err(|error| self.members.store_error(error))?;
+        let now = reply.header().map(etcd_client::ResponseHeader::revision).unwrap_or_default();
+        let before = self.seen_revision.swap(now, Ordering::Relaxed);
+        // An etcd restored from a backup has gone back, and a quiet one has not moved.
+        if before == 0 || before >= now {
+            return Ok(());
+        }
+        let compact = |client: etcd_client::Client| async move { client.kv_client().compact(before, None).await };
+        match self.members.ask(compact).await {
+            Ok(_) | Err(AskError::Compacted(_)) => Ok(()),
+            Err(error) => Err(self.members.store_error(error)),
+        }
+    }
+
+    async fn size_bytes(&self) -> Result<u64, StoreError> {
+        let look = |client: etcd_client::Client| async move { client.maintenance_client().status().await };
+        let status = self.members.ask(look).await.map_err(|error| self.members.store_error(error))?;
+        Ok(u64::try_from(status.db_size()).unwrap_or_default())
+    }
+
+    fn place(&self) -> String {
+        self.members.place().to_owned()
+    }
+}
+
+fn records_client(client: &etcd_client::Client) -> etcd_client::KvClient {
+    client.kv_client().max_decoding_message_size(REPLY_BYTES_MAX)
+}
+
+/// The value that one read of a refused transaction found. We send no other operations there.
+fn value_read(response: TxnOpResponse) -> Option<Value> {
+    match response {
+        TxnOpResponse::Get(read) => read.kvs().first().map(|record| record.value().to_vec()),
+        TxnOpResponse::Put(_) | TxnOpResponse::Delete(_) | TxnOpResponse::Txn(_) => None,
+    }
+}
+
+/// etcd answered what it should not.
+#[derive(Debug, thiserror::Error)]
+#[error("etcd answered {0}")]
+struct OddReply(&'static str);
+
+/// Somebody compacts faster than we can read.
+#[derive(Debug, thiserror::Error)]
+#[error("its history was compacted during each of {SCAN_ATTEMPTS_MAX} scans")]
+struct OutrunByCompaction;
