@@ -326,7 +326,13 @@ impl Guarded for GuardedTx {
 /// The only COMMIT of data. The permit is used up with it, however it ends.
 async fn commit_permitted(session: &mut Session, _permit: CommitPermit) -> Result<(), ConnectorError> {
     let failed = session.failed("commit");
-    session.conn.execute("commit").await.map(drop).map_err(failed)
+    fail::fail_point!("commit_before");
+    session.conn.execute("commit").await.map(drop).map_err(failed)?;
+    fail::fail_point!("commit_answer_lost", |_| {
+        let message = format!("the answer to a commit on {} was lost, as a test asked for", session.endpoint);
+        Err(fault(ErrorClass::Transient, "commit_unknown", message))
+    });
+    Ok(())
 }
 
 fn slice_of(request: &WriteRequest, sql: Sql) -> Sql {
