@@ -35,6 +35,12 @@ pub enum ValueError {
         /// The column.
         column: String,
     },
+    /// A number where a time is: seconds, milliseconds and `20130101` all look alike.
+    #[error("column {column} holds times, and a row holds a number")]
+    NumberInTime {
+        /// The column.
+        column: String,
+    },
     /// Text that is no text.
     #[error("column {column} holds bytes that are no UTF-8 text")]
     NotUtf8 {
@@ -58,6 +64,7 @@ impl ValueError {
             Self::NotBoolean { .. } => "not_boolean",
             Self::BytesInText { .. } => "bytes_in_text",
             Self::NumberInBytes { .. } => "number_in_bytes",
+            Self::NumberInTime { .. } => "number_in_time",
             Self::NotUtf8 { .. } => "not_utf8",
             Self::NotHex { .. } => "not_hex",
         }
@@ -77,11 +84,17 @@ pub fn encode_value(value: &Value, column: &ColumnFacts, out: &mut Vec<u8>) -> R
             (ColumnKind::Bool, 1) => out.push(b't'),
             (ColumnKind::Bool, _) => return Err(ValueError::NotBoolean { column: name() }),
             (ColumnKind::Bytes, _) => return Err(ValueError::NumberInBytes { column: name() }),
+            (ColumnKind::Date | ColumnKind::Time | ColumnKind::Civil | ColumnKind::Instant, _) => {
+                return Err(ValueError::NumberInTime { column: name() });
+            }
             (_, number) => out.extend_from_slice(number.to_string().as_bytes()),
         },
         Value::Real(number) => match column.kind {
             ColumnKind::Bool => return Err(ValueError::NotBoolean { column: name() }),
             ColumnKind::Bytes => return Err(ValueError::NumberInBytes { column: name() }),
+            ColumnKind::Date | ColumnKind::Time | ColumnKind::Civil | ColumnKind::Instant => {
+                return Err(ValueError::NumberInTime { column: name() });
+            }
             ColumnKind::Text | ColumnKind::Any | ColumnKind::Other | ColumnKind::Json => {
                 out.extend_from_slice(format!("{number:?}").as_bytes());
             }
@@ -91,10 +104,6 @@ pub fn encode_value(value: &Value, column: &ColumnFacts, out: &mut Vec<u8>) -> R
             | ColumnKind::Float32
             | ColumnKind::Float64
             | ColumnKind::Numeric
-            | ColumnKind::Date
-            | ColumnKind::Time
-            | ColumnKind::Civil
-            | ColumnKind::Instant
             | ColumnKind::Uuid => out.extend_from_slice(real_text(*number).as_bytes()),
         },
         Value::Text(text) if column.kind == ColumnKind::Bytes => encode_hex(text.as_bytes(), out),
@@ -192,6 +201,7 @@ mod tests {
             (Value::Text("a\0b".into()), ColumnKind::Text, "nul_in_text"),
             (Value::Bytes(vec![1]), ColumnKind::Text, "bytes_in_text"),
             (Value::Integer(1), ColumnKind::Bytes, "number_in_bytes"),
+            (Value::Integer(20130101), ColumnKind::Date, "number_in_time"),
         ];
         for (value, kind, code) in refused {
             let error = through(&value, kind).expect_err("refused");

@@ -31,6 +31,7 @@ enum Round {
 enum Decided {
     Held { chunk: i32 },
     Outcome(ClaimOutcome),
+    InDoubt,
 }
 
 struct Claiming<'c> {
@@ -58,6 +59,14 @@ pub(super) async fn claim(
             Round::Again => (),
             Round::Blocked => claiming.end_former().await?,
             Round::Over(Decided::Outcome(outcome)) => return Ok(outcome),
+            Round::Over(Decided::InDoubt) => {
+                let message = format!(
+                    "task {} has begun something on {endpoint} that is not one transaction, and nobody knows how it ended; \
+                     look at the target, then close the task by hand",
+                    claim.task
+                );
+                return Err(permanent("in_doubt", message));
+            }
             Round::Over(Decided::Held { chunk }) => {
                 claiming.set_lock_timeout(endpoint.session().lock_timeout).await?;
                 // The fence stands already; the former session could only hold locks that the work would wait for.
@@ -178,8 +187,7 @@ impl Claiming<'_> {
             Resume::Superseded => ClaimOutcome::Superseded,
             Resume::SpecChanged => ClaimOutcome::SpecChanged,
             Resume::Fenced { newer } => ClaimOutcome::Fenced { newer },
-            // Only steps that are not one transaction leave an intent, and no such step claims here.
-            Resume::Probe => ClaimOutcome::Fenced { newer: found.row.fence.token },
+            Resume::Probe => return Ok(Round::Over(Decided::InDoubt)),
             Resume::Begin => return self.take_own_row(found).await,
         };
         Ok(Round::Over(Decided::Outcome(outcome)))

@@ -32,6 +32,7 @@ type Pump = Pin<Box<dyn Future<Output = Result<(), ConnectorError>> + Send>>;
 pub(super) struct CopyOut {
     pump: Option<Pump>,
     batches: mpsc::Receiver<Piece>,
+    first: Option<Piece>,
     rows: u64,
     bytes: u64,
 }
@@ -52,24 +53,21 @@ pub(super) struct CopyOrder {
 }
 
 impl CopyOut {
-    pub(super) fn begin(conn: PgConnection, order: CopyOrder) -> Self {
+    /// Begins to read. The first batch is awaited here: until then the session would be idle in its transaction, and ended
+    /// if the target took its time.
+    pub(super) async fn begin(conn: PgConnection, order: CopyOrder) -> Result<Self, ConnectorError> {
         let (pieces, batches) = mpsc::channel(1);
-        Self { pump: Some(Box::pin(pump(conn, order, pieces))), batches, rows: 0, bytes: 0 }
+        let pump: Pump = Box::pin(pump(conn, order, pieces));
+        let mut reading = Self { pump: Some(pump), batches, first: None, rows: 0, bytes: 0 };
+        reading.first = reading.next_piece().await?;
+        Ok(reading)
     }
 
-    fn note(&mut self, piece: Piece) -> RowBatch {
-        (self.rows, self.bytes) = (piece.rows, piece.bytes);
-        piece.batch
-    }
-}
-
-#[async_trait]
-impl RowStream for CopyOut {
-    async fn next(&mut self) -> Result<Option<RowBatch>, ConnectorError> {
+    async fn next_piece(&mut self) -> Result<Option<Piece>, ConnectorError> {
         if let Some(pump) = &mut self.pump {
             let ended = tokio::select! { biased;
                 piece = self.batches.recv() => match piece {
-                    Some(piece) => return Ok(Some(self.note(piece))),
+                    Some(piece) => return Ok(Some(piece)),
                     // The sender lives in the pump; it is gone only when the pump is about to answer.
                     None => pump.await,
                 },
@@ -78,7 +76,21 @@ impl RowStream for CopyOut {
             self.pump = None;
             ended?;
         }
-        Ok(self.batches.recv().await.map(|piece| self.note(piece)))
+        Ok(self.batches.recv().await)
+    }
+}
+
+#[async_trait]
+impl RowStream for CopyOut {
+    async fn next(&mut self) -> Result<Option<RowBatch>, ConnectorError> {
+        let piece = match self.first.take() {
+            Some(first) => Some(first),
+            None => self.next_piece().await?,
+        };
+        Ok(piece.map(|piece| {
+            (self.rows, self.bytes) = (piece.rows, piece.bytes);
+            piece.batch
+        }))
     }
 
     fn rows(&self) -> u64 {

@@ -69,7 +69,7 @@ impl Source for PostgresSource {
             format: request.format,
             columns: request.columns.clone(),
         };
-        Ok(Box::new(CopyOut::begin(conn, order)))
+        Ok(Box::new(CopyOut::begin(conn, order).await?))
     }
 
     fn formats(&self, columns: &[ColumnFacts]) -> Vec<RowFormat> {

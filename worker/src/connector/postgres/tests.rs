@@ -133,16 +133,19 @@ impl World {
         }
     }
 
-    async fn read(&self, slice: Slice, format: RowFormat) -> Box<dyn RowStream> {
-        let request = ReadRequest {
+    async fn read_request(&self, slice: Slice, format: RowFormat) -> ReadRequest {
+        ReadRequest {
             table: table_name("orders"),
             columns: self.columns().await,
             partition_column: "id".into(),
             form: CursorForm::Native,
             slice,
             format,
-        };
-        self.source.read(&request).await.expect("reading")
+        }
+    }
+
+    async fn read(&self, slice: Slice, format: RowFormat) -> Box<dyn RowStream> {
+        self.source.read(&self.read_request(slice, format).await).await.expect("reading")
     }
 
     async fn write_request(&self, slice: Slice, format: RowFormat) -> WriteRequest {

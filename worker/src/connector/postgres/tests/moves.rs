@@ -1,7 +1,9 @@
 //! Rows on their way: nothing lost, nothing changed, nothing twice.
 
+use highwater_common::facts::ColumnKind;
+
 use super::*;
-use crate::connector::RowBatch;
+use crate::connector::{RowBatch, Value};
 
 const ODD_TABLE: &str = "create table orders (
     id bigint, small smallint not null, amount numeric(20,4), anything numeric, ratio double precision, single real,
@@ -15,8 +17,8 @@ const ODD_ROWS: &str = r#"insert into orders (id, small, amount, anything, ratio
     decode(md5(n::text), 'hex') || '\x005c0a09', case n % 4 when 0 then 'infinity' else date '2013-01-01' + n end,
     case n % 4 when 0 then '-infinity' else timestamptz '294276-01-01' - n * interval '1 h' end,
     timestamp '0044-03-15 12:00:00.000001 BC' + n * interval '1 us', time '23:59:59.999999', interval '1 mon -1 day 0.5 s' * n,
-    md5(n::text)::uuid, '{"a" : 1,  "a":2}', '{"b": [1, null]}', array['x', null, 'with "quote"', E'\\'],
-    n % 2 = 0, '10.0.0.0/8' from generate_series(-2000, 2000) n
+    md5(n::text)::uuid, '{"a" : 1,  "a":2}'::json, '{"b": [1, null]}'::jsonb, array['x', null, 'with "quote"', E'\\'],
+    n % 2 = 0, inet '10.0.0.0/8' from generate_series(-2000, 2000) n
     union all select null, 1, null, null, null, null, null, null, null, null, null, null, null, null, null, null, null, null,
     null, null from generate_series(1, 3)"#;
 
@@ -85,8 +87,8 @@ async fn batches_are_bounded_and_an_oversized_row_fails_by_name() {
     }
     assert_eq!((rows.rows(), rows.bytes()), (3, bytes));
     // and the large one is refused by its place
-    let mut rows = world.read(ids(Some(9), None), RowFormat::CopyText).await;
-    let message = refused(rows.next().await, ErrorClass::Permanent, "row_too_large");
+    let request = world.read_request(ids(Some(9), None), RowFormat::CopyText).await;
+    let message = refused(world.source.read(&request).await.map(drop), ErrorClass::Permanent, "row_too_large");
     assert!(message.contains("row 1 of [9, +inf) of orders"), "{message}");
 }
 
@@ -94,10 +96,87 @@ async fn batches_are_bounded_and_an_oversized_row_fails_by_name() {
 async fn each_row_can_carry_the_token_of_its_attempt() {
     // GIVEN a target table that takes the token as a default
     let mut world = World::with_orders(10).await;
-    world.wh("alter table orders add token bigint default current_setting('highwater.token')::bigint").await;
+    world.wh("alter table orders add token bigint default current_setting('highwater.token', true)::bigint").await;
     // WHEN an attempt commits
     assert!(matches!(world.guarded(5).await.commit().await, CommitOutcome::Committed));
     // THEN each row has it
     let token = fence(5).token.raw();
     assert_eq!(world.count(&format!("select count(*) from orders where token = {token}")).await, 10);
+}
+
+/// Rows of another engine, typed one by one.
+struct TypedRows {
+    rows: Vec<Vec<Value>>,
+    seen: u64,
+}
+
+#[async_trait::async_trait]
+impl RowStream for TypedRows {
+    async fn next(&mut self) -> Result<Option<RowBatch>, ConnectorError> {
+        self.seen += self.rows.len() as u64;
+        let rows = std::mem::take(&mut self.rows);
+        Ok((!rows.is_empty()).then_some(RowBatch::Rows(rows)))
+    }
+
+    fn rows(&self) -> u64 {
+        self.seen
+    }
+
+    fn bytes(&self) -> u64 {
+        self.seen
+    }
+}
+
+#[tokio::test]
+async fn typed_values_of_another_engine_arrive_exactly_or_are_refused() {
+    // GIVEN columns of another engine's kinds, and a table made for them
+    let mut world = World::start().await;
+    let kinds =
+        [("id", ColumnKind::Int64), ("flag", ColumnKind::Bool), ("note", ColumnKind::Any), ("raw", ColumnKind::Bytes)];
+    let columns = kinds.map(|(name, kind)| ColumnFacts {
+        name: name.into(),
+        type_name: "ANYTHING".into(),
+        kind,
+        nullable: true,
+        binary_portable: false,
+    });
+    let mut request = prepare_request(columns.to_vec());
+    (request.source_engine, request.key) = (Engine::Sqlite, Vec::new());
+    world.target.prepare(&request).await.expect("prepared");
+    let mut write = world_write(&columns);
+    let text = |text: &str| Value::Text(text.into());
+    let row = |id, note: Value| vec![Value::Integer(id), Value::Integer(id % 2), note, Value::Bytes(vec![0, 9, 92])];
+    // WHEN typed rows are written THEN each value is what it was
+    let notes = vec![row(1, text("a\tb\\N\n")), row(2, Value::Real(0.1)), row(3, Value::Null), row(4, text("\\N"))];
+    let tx = world.held(1).await.begin().await.expect("begun");
+    let (tx, receipt) = tx.write(&write, &mut TypedRows { rows: notes, seen: 0 }).await.expect("written");
+    let GuardOutcome::Holds(guarded) = tx.guard(&receipt).await.expect("no fault") else { panic!("lost") };
+    assert!(matches!(guarded.commit().await, CommitOutcome::Committed));
+    let exact = r"select count(*) from orders where flag = (id % 2 = 1) and raw = '\x00095c'
+                  and note is not distinct from (array[E'a\tb\\N\n', '0.1', null, '\N'])[id]";
+    assert_eq!(world.count(exact).await, 4);
+    // WHEN one has no exact form THEN the attempt fails by the column's name, and nothing of it is there
+    write.slice = ids(Some(5), None);
+    let mut claim = world.claim_of(1, write.slice).await;
+    claim.task = TaskId::from_bytes([9; 16]);
+    let tx = world.held_for(&claim).await.begin().await.expect("begun");
+    let mut rows = TypedRows { rows: vec![row(5, Value::Null), row(6, text("a\0b"))], seen: 0 };
+    let message = refused(tx.write(&write, &mut rows).await, ErrorClass::Permanent, "nul_in_text");
+    assert!(message.contains("column note"), "{message}");
+    world.no_open_transaction().await;
+    assert_eq!(world.orders().await, 4);
+}
+
+fn world_write(columns: &[ColumnFacts]) -> WriteRequest {
+    WriteRequest {
+        table: table_name("orders"),
+        columns: columns.to_vec(),
+        partition_column: "id".into(),
+        form: CursorForm::Native,
+        slice: all(),
+        mode: WriteMode::ReplacePartition,
+        resident: Resident::Fail,
+        format: RowFormat::Values,
+        stream: STREAM.into(),
+    }
 }

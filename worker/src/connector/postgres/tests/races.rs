@@ -48,16 +48,18 @@ async fn of_many_claims_at_once_only_the_largest_token_commits() {
     assert_eq!((row.state, row.fence), (LedgerState::Open, fence(8)));
     let mut committed = 0;
     for outcome in outcomes {
-        match outcome.expect("no fault") {
-            ClaimOutcome::Held(held) => {
+        match outcome {
+            // A later claim may end an earlier one's session before that one has its answer.
+            Err(error) => assert_eq!(error.report.class, ErrorClass::Transient, "{error}"),
+            Ok(ClaimOutcome::Held(held)) => {
                 // A session that a later claim has ended can do nothing at all.
                 let Ok(tx) = held.begin().await else { continue };
                 let Ok(GuardOutcome::Holds(guarded)) = tx.guard(&Receipt::default()).await else { continue };
                 assert!(matches!(guarded.commit().await, CommitOutcome::Committed));
                 committed += 1;
             }
-            ClaimOutcome::Fenced { newer } => assert!(newer <= fence(8).token),
-            other => panic!("unexpected: {other:?}"),
+            Ok(ClaimOutcome::Fenced { newer }) => assert!(newer <= fence(8).token),
+            Ok(other) => panic!("unexpected: {other:?}"),
         }
     }
     assert_eq!(committed, 1);
@@ -143,8 +145,14 @@ async fn a_fence_waits_for_the_guard_in_flight() {
     // WHEN the fence and the commit run at once
     let (outcome, report) = {
         let mut fence = pin!(world.target.fence_run(&CLUSTER, &RUN));
-        while world.wh_waiters().await == 0 {
-            futures_util::future::select(fence.as_mut(), pin!(tokio::task::yield_now())).await;
+        let mut watcher = PgConnection::connect(&world.server.url("wh")).await.expect("connected");
+        let waits = async {
+            let waiting = "select exists (select from pg_locks where not granted)";
+            while !sqlx::query_scalar::<_, bool>(waiting).fetch_one(&mut watcher).await.expect("asked") {}
+        };
+        tokio::select! {
+            _ = &mut fence => panic!("it did not wait"),
+            () = waits => (),
         }
         tokio::join!(guarded.commit(), fence)
     };
@@ -187,7 +195,7 @@ async fn drop_after<F: Future>(future: F, polls: usize) {
 #[tokio::test]
 async fn a_begin_or_commit_dropped_at_any_await_leaves_no_open_transaction() {
     let mut world = World::with_orders(10).await;
-    for polls in 0..12 {
+    for polls in 0..6 {
         // GIVEN a claim WHEN its begin is dropped after some polls
         let held = world.held(2 * u32::try_from(polls).expect("small") + 1).await;
         drop_after(held.begin(), polls).await;
@@ -195,7 +203,7 @@ async fn a_begin_or_commit_dropped_at_any_await_leaves_no_open_transaction() {
         world.supervisor.wait().await;
         world.no_open_transaction().await;
     }
-    for polls in 0..12 {
+    for polls in 0..6 {
         // GIVEN a guarded transaction of a task of its own WHEN its commit is dropped after some polls
         let mut claim = world.claim_of(1, all()).await;
         claim.task = TaskId::from_bytes([100 + u8::try_from(polls).expect("small"); 16]);
@@ -236,12 +244,4 @@ async fn a_write_dropped_in_the_middle_of_its_copy_leaves_nothing() {
     // THEN its session ends and not one row is there
     world.no_open_transaction().await;
     assert_eq!(world.orders().await, 0);
-}
-
-impl World {
-    /// Sessions that wait for a lock, asked on a connection of its own.
-    async fn wh_waiters(&self) -> i64 {
-        let mut conn = PgConnection::connect(&self.server.url("wh")).await.expect("connected");
-        sqlx::query_scalar("select count(*) from pg_locks where not granted").fetch_one(&mut conn).await.expect("asked")
-    }
 }

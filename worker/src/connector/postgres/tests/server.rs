@@ -16,15 +16,11 @@ pub(super) struct Server {
 impl Server {
     pub(super) fn start() -> Self {
         let home = tempfile::Builder::new().prefix("highwater-pg-").tempdir().expect("a temporary folder");
-        let (data, password_file) = (home.path().join("data"), home.path().join("password"));
-        std::fs::write(&password_file, PASSWORD).expect("written");
+        let data = home.path().join("data");
         if is_root() {
-            run(Command::new("chown").arg("-R").arg("postgres").arg(home.path()));
+            run(Command::new("chown").arg("postgres").arg(home.path()));
         }
-        run(as_postgres("initdb", home.path())
-            .args(["--no-sync", "--username=postgres", "--auth=scram-sha-256", "--encoding=UTF8", "--locale=C"])
-            .arg(format!("--pwfile={}", password_file.display()))
-            .arg(&data));
+        run(Command::new("cp").arg("-a").arg(template()).arg(&data));
         let port = free_port();
         let mut child = as_postgres("postgres", home.path())
             .arg("-D")
@@ -62,6 +58,32 @@ impl Drop for Server {
         run(Command::new("kill").arg("-QUIT").arg(self.child.id().to_string()));
         self.child.wait().ok();
     }
+}
+
+/// A fresh data folder to copy, made once: to make one takes longer than most tests.
+fn template() -> PathBuf {
+    let version = bin_dir().components().rev().nth(1).map(|part| part.as_os_str().to_owned()).expect("a version");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/tmp");
+    let template = folder.join(format!("postgres-{}", version.display()));
+    if template.exists() {
+        return template;
+    }
+    let home = tempfile::Builder::new().prefix("highwater-pg-").tempdir().expect("a temporary folder");
+    let password_file = home.path().join("password");
+    std::fs::write(&password_file, PASSWORD).expect("written");
+    if is_root() {
+        run(Command::new("chown").arg("-R").arg("postgres").arg(home.path()));
+    }
+    run(as_postgres("initdb", home.path())
+        .args(["--no-sync", "--username=postgres", "--auth=scram-sha-256", "--encoding=UTF8", "--locale=C"])
+        .arg(format!("--pwfile={}", password_file.display()))
+        .arg(home.path().join("data")));
+    std::fs::create_dir_all(&folder).expect("a folder for templates");
+    let copy = tempfile::Builder::new().prefix("postgres-").tempdir_in(&folder).expect("a folder for the copy");
+    run(Command::new("cp").arg("-a").arg(home.path().join("data")).arg(copy.path()));
+    // Of tests that make one at once, the first gives it its name; the copies of the others go.
+    std::fs::rename(copy.path().join("data"), &template).ok();
+    template
 }
 
 /// A program of PostgreSQL, as a user that it agrees to run as, ended with the thread that started it.
