@@ -1,1 +1,269 @@
-//! x
+//! A wrapper around a target that plays faults: refuses, applies and loses the answer, holds, or is slow.
+//!
+//! The target behind it is a real one; only the answers, and when they come, are played.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use highwater_common::assignment::{AttemptError, ErrorClass, Receipt};
+use highwater_common::commit::LedgerRow;
+use highwater_common::facts::{ColumnFacts, Engine, TargetFacts};
+use highwater_common::id::{ClusterId, RunId, TaskId};
+use tokio::sync::Semaphore;
+
+use super::{
+    Claim, ClaimOutcome, Claimed, CommitOutcome, ConnectorError, DataTx, FenceReport, GuardOutcome, Guarded,
+    PrepareRequest, RowFormat, RowStream, Target, TargetProbe, WriteRequest,
+};
+
+/// A call on a target, or on what its claims give.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum TargetOp {
+    /// [`Target::probe`].
+    Probe,
+    /// [`Target::prepare`].
+    Prepare,
+    /// [`Target::claim`].
+    Claim,
+    /// [`Claimed::begin`].
+    Begin,
+    /// [`DataTx::write`].
+    Write,
+    /// [`DataTx::guard`].
+    Guard,
+    /// [`Guarded::commit`].
+    Commit,
+    /// [`Target::ledger_row`].
+    LedgerRow,
+    /// [`Target::fence_run`].
+    FenceRun,
+    /// [`Target::adopt`].
+    Adopt,
+}
+
+/// What becomes of one call.
+#[derive(Debug, Clone)]
+pub enum Fault {
+    /// It fails with an error of this class and does nothing.
+    Reject(ErrorClass),
+    /// It does its work, and the caller hears only that the connection is gone.
+    AppliedAnswerLost,
+    /// It waits at the gate before it does anything.
+    Hold(Gate),
+    /// It does its work so much later.
+    Slow(Duration),
+}
+
+/// A gate that a held call stands at until a test opens it.
+#[derive(Debug, Clone)]
+pub struct Gate(Arc<Sides>);
+
+#[derive(Debug)]
+struct Sides {
+    arrived: Semaphore,
+    opened: Semaphore,
+}
+
+impl Default for Gate {
+    fn default() -> Self {
+        Self(Arc::new(Sides { arrived: Semaphore::new(0), opened: Semaphore::new(0) }))
+    }
+}
+
+impl Gate {
+    /// Waits until a call stands at the gate.
+    pub async fn reached(&self) {
+        if let Ok(arrival) = self.0.arrived.acquire().await {
+            arrival.forget();
+        }
+    }
+
+    /// Lets one call through.
+    pub fn open(&self) {
+        self.0.opened.add_permits(1);
+    }
+
+    async fn pass(&self) {
+        self.0.arrived.add_permits(1);
+        if let Ok(pass) = self.0.opened.acquire().await {
+            pass.forget();
+        }
+    }
+}
+
+/// The faults to come, call by call.
+#[derive(Debug, Clone, Default)]
+struct Script(Arc<Mutex<BTreeMap<TargetOp, VecDeque<Fault>>>>);
+
+/// What is left of a fault once the call may begin.
+enum Turn {
+    Work,
+    WorkAndLose,
+}
+
+impl Script {
+    fn add(&self, op: TargetOp, fault: Fault) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(op).or_default().push_back(fault);
+    }
+
+    async fn play(&self, op: TargetOp) -> Result<Turn, ConnectorError> {
+        let fault = self.0.lock().unwrap_or_else(PoisonError::into_inner).get_mut(&op).and_then(VecDeque::pop_front);
+        match fault {
+            None => Ok(Turn::Work),
+            Some(Fault::Reject(class)) => Err(error(class, "fault_rejected", op)),
+            Some(Fault::AppliedAnswerLost) => Ok(Turn::WorkAndLose),
+            Some(Fault::Hold(gate)) => {
+                gate.pass().await;
+                Ok(Turn::Work)
+            }
+            Some(Fault::Slow(delay)) => {
+                tokio::time::sleep(delay).await;
+                Ok(Turn::Work)
+            }
+        }
+    }
+}
+
+impl Turn {
+    /// The answer, or its loss; what a lost answer held is dropped, as a broken connection drops it.
+    fn told<T>(self, op: TargetOp, answer: Result<T, ConnectorError>) -> Result<T, ConnectorError> {
+        match self {
+            Self::Work => answer,
+            Self::WorkAndLose => answer.and_then(|_lost| Err(error(ErrorClass::Transient, "fault_answer_lost", op))),
+        }
+    }
+}
+
+fn error(class: ErrorClass, code: &str, op: TargetOp) -> ConnectorError {
+    ConnectorError { report: AttemptError::new(class, code, format!("{op:?}: a fault was played")), source: None }
+}
+
+/// A target that plays faults.
+#[derive(Clone)]
+pub struct Faulty {
+    inner: Arc<dyn Target>,
+    script: Script,
+}
+
+impl Faulty {
+    /// `inner`, without a fault until [`Faulty::next`] adds one.
+    #[must_use]
+    pub fn around(inner: Arc<dyn Target>) -> Self {
+        Self { inner, script: Script::default() }
+    }
+
+    /// The next call of `op` that has no fault yet gets this one.
+    pub fn next(&self, op: TargetOp, fault: Fault) {
+        self.script.add(op, fault);
+    }
+}
+
+#[async_trait]
+impl Target for Faulty {
+    async fn probe(&self, probe: &TargetProbe) -> Result<TargetFacts, ConnectorError> {
+        let turn = self.script.play(TargetOp::Probe).await?;
+        turn.told(TargetOp::Probe, self.inner.probe(probe).await)
+    }
+
+    async fn prepare(&self, request: &PrepareRequest) -> Result<Vec<String>, ConnectorError> {
+        let turn = self.script.play(TargetOp::Prepare).await?;
+        turn.told(TargetOp::Prepare, self.inner.prepare(request).await)
+    }
+
+    async fn claim(&self, claim: &Claim) -> Result<ClaimOutcome, ConnectorError> {
+        let turn = self.script.play(TargetOp::Claim).await?;
+        let outcome = turn.told(TargetOp::Claim, self.inner.claim(claim).await)?;
+        Ok(match outcome {
+            ClaimOutcome::Held(inner) => {
+                ClaimOutcome::Held(Box::new(FaultyClaimed { inner, script: self.script.clone() }))
+            }
+            ClaimOutcome::Committed(receipt) => ClaimOutcome::Committed(receipt),
+            ClaimOutcome::Superseded => ClaimOutcome::Superseded,
+            ClaimOutcome::Fenced { newer } => ClaimOutcome::Fenced { newer },
+            ClaimOutcome::SpecChanged => ClaimOutcome::SpecChanged,
+        })
+    }
+
+    async fn ledger_row(&self, run: &RunId, task: &TaskId) -> Result<Option<LedgerRow>, ConnectorError> {
+        let turn = self.script.play(TargetOp::LedgerRow).await?;
+        turn.told(TargetOp::LedgerRow, self.inner.ledger_row(run, task).await)
+    }
+
+    async fn fence_run(&self, cluster: &ClusterId, run: &RunId) -> Result<FenceReport, ConnectorError> {
+        let turn = self.script.play(TargetOp::FenceRun).await?;
+        turn.told(TargetOp::FenceRun, self.inner.fence_run(cluster, run).await)
+    }
+
+    async fn adopt(&self, cluster: &ClusterId) -> Result<Option<ClusterId>, ConnectorError> {
+        let turn = self.script.play(TargetOp::Adopt).await?;
+        turn.told(TargetOp::Adopt, self.inner.adopt(cluster).await)
+    }
+
+    fn formats(&self, from: Engine, columns: &[ColumnFacts], own: &[ColumnFacts]) -> Vec<RowFormat> {
+        self.inner.formats(from, columns, own)
+    }
+}
+
+struct FaultyClaimed {
+    inner: Box<dyn Claimed>,
+    script: Script,
+}
+
+#[async_trait]
+impl Claimed for FaultyClaimed {
+    async fn begin(self: Box<Self>) -> Result<Box<dyn DataTx>, ConnectorError> {
+        let turn = self.script.play(TargetOp::Begin).await?;
+        let inner = turn.told(TargetOp::Begin, self.inner.begin().await)?;
+        Ok(Box::new(FaultyTx { inner, script: self.script }))
+    }
+}
+
+struct FaultyTx {
+    inner: Box<dyn DataTx>,
+    script: Script,
+}
+
+#[async_trait]
+impl DataTx for FaultyTx {
+    async fn write(
+        self: Box<Self>,
+        request: &WriteRequest,
+        rows: &mut dyn RowStream,
+    ) -> Result<(Box<dyn DataTx>, Receipt), ConnectorError> {
+        let turn = self.script.play(TargetOp::Write).await?;
+        let (inner, receipt) = turn.told(TargetOp::Write, self.inner.write(request, rows).await)?;
+        Ok((Box::new(Self { inner, script: self.script }), receipt))
+    }
+
+    async fn guard(self: Box<Self>, receipt: &Receipt) -> Result<GuardOutcome, ConnectorError> {
+        let turn = self.script.play(TargetOp::Guard).await?;
+        Ok(match turn.told(TargetOp::Guard, self.inner.guard(receipt).await)? {
+            GuardOutcome::Holds(inner) => GuardOutcome::Holds(Box::new(FaultyGuarded { inner, script: self.script })),
+            GuardOutcome::Lost => GuardOutcome::Lost,
+        })
+    }
+}
+
+struct FaultyGuarded {
+    inner: Box<dyn Guarded>,
+    script: Script,
+}
+
+#[async_trait]
+impl Guarded for FaultyGuarded {
+    async fn commit(self: Box<Self>) -> CommitOutcome {
+        let turn = match self.script.play(TargetOp::Commit).await {
+            Ok(turn) => turn,
+            Err(error) => return CommitOutcome::Unknown(error),
+        };
+        match (turn, self.inner.commit().await) {
+            (Turn::Work, outcome) => outcome,
+            (Turn::WorkAndLose, CommitOutcome::Committed) => {
+                CommitOutcome::Unknown(error(ErrorClass::Transient, "fault_answer_lost", TargetOp::Commit))
+            }
+            (Turn::WorkAndLose, CommitOutcome::Unknown(error)) => CommitOutcome::Unknown(error),
+        }
+    }
+}

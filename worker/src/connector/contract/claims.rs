@@ -213,3 +213,72 @@ pub async fn a_target_keeps_its_fingerprint<F: TargetFixture>() {
     let after = bench.fixture.target().probe(&bench.target_probe()).await.expect("probes").fingerprint;
     assert_eq!(before, after);
 }
+
+/// A commit whose answer was lost is in the ledger, or it is not; the ledger's word is final.
+pub async fn a_commit_whose_answer_was_lost_is_found_in_the_ledger<F: TargetFixture>() {
+    use crate::connector::faulty::{Fault, Faulty, TargetOp};
+    use crate::connector::{CommitOutcome, GuardOutcome};
+
+    let mut bench = Bench::<F>::prepared().await;
+    // GIVEN a target that applies the first commit and loses its answer, and loses the second commit itself
+    let faulty = Faulty::around(bench.fixture.target());
+    faulty.next(TargetOp::Commit, Fault::AppliedAnswerLost);
+    faulty.next(TargetOp::Commit, Fault::Reject(ErrorClass::Transient));
+    bench.target = std::sync::Arc::new(faulty);
+    for (slice, ids, state) in
+        [(range(0, 10), 0..10, LedgerState::Committed), (range(10, 20), 10..20, LedgerState::Open)]
+    {
+        let claim = bench.claim(slice, 1);
+        let tx = bench.held(&claim).await.begin().await.expect("begins");
+        let (tx, receipt) = tx.write(&bench.write_request(slice), &mut Given::rows(ids)).await.expect("writes");
+        let GuardOutcome::Holds(guarded) = tx.guard(&receipt).await.expect("an answer") else {
+            panic!("the guard was to hold")
+        };
+        // WHEN it commits
+        assert!(matches!(guarded.commit().await, CommitOutcome::Unknown(_)));
+        // THEN the ledger, asked anew, says what became of it
+        let row = bench.target.ledger_row(&bench.run, &claim.task).await.expect("readable").expect("claimed");
+        assert_eq!((row.state, row.fence), (state, claim.fence));
+    }
+    assert_eq!(bench.rows_where("1 = 1").await, 10);
+}
+
+/// Many workers, one target: every task is committed once, whatever the order.
+pub async fn attempts_at_the_same_time_all_commit<F: TargetFixture>() {
+    let bench = Bench::<F>::prepared().await;
+    let tasks = (0..8).map(|n| bench.load(range(n * 50, n * 50 + 50), Given::rows(n * 50..n * 50 + 50)));
+    let receipts = futures_util::future::join_all(tasks).await;
+    assert_eq!(receipts.iter().map(|receipt| receipt.rows).sum::<u64>(), 400);
+    assert_eq!(bench.rows_where("1 = 1").await, 400);
+}
+
+/// Of two attempts on one task that run at the same time, the one with the smaller token commits nothing.
+pub async fn two_attempts_at_once_commit_once<F: TargetFixture>() {
+    let bench = Bench::<F>::prepared().await;
+    let slice = range(0, 10);
+    let attempt = |number: u32| {
+        let bench = &bench;
+        async move {
+            let claim = bench.claim(slice, number);
+            let claimed = match bench.fixture.target().claim(&claim).await.expect("an answer") {
+                ClaimOutcome::Held(claimed) => claimed,
+                ClaimOutcome::Committed(_) | ClaimOutcome::Fenced { .. } => return 0,
+                other => panic!("{other:?}"),
+            };
+            let tx = claimed.begin().await.expect("begins");
+            // A fenced attempt may well run into the rows of the one that fenced it.
+            let Ok((tx, receipt)) = tx.write(&bench.write_request(slice), &mut Given::rows(0..10)).await else {
+                return 0;
+            };
+            match tx.guard(&receipt).await.expect("an answer") {
+                crate::connector::GuardOutcome::Holds(guarded) => {
+                    assert!(matches!(guarded.commit().await, crate::connector::CommitOutcome::Committed));
+                    1
+                }
+                crate::connector::GuardOutcome::Lost => 0,
+            }
+        }
+    };
+    let commits: i32 = futures_util::future::join_all((1..=4).map(attempt)).await.into_iter().sum();
+    assert_eq!((commits, bench.rows_where("1 = 1").await), (1, 10));
+}

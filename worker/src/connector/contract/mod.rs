@@ -104,6 +104,9 @@ macro_rules! target_contract {
                 claims::a_second_cluster_is_refused_until_it_adopts
                 claims::a_claim_on_another_target_than_planned_is_refused
                 claims::a_target_keeps_its_fingerprint
+                claims::a_commit_whose_answer_was_lost_is_found_in_the_ledger
+                claims::attempts_at_the_same_time_all_commit
+                claims::two_attempts_at_once_commit_once
                 writes::prepare_again_changes_nothing
                 writes::a_replaced_range_holds_exactly_the_rows_read
                 writes::a_failed_statement_poisons_the_attempt

@@ -4,9 +4,9 @@ use highwater_common::assignment::ErrorClass;
 use highwater_common::commit::{LedgerState, Resume, resume};
 
 use super::errors::{Place, is_busy};
-use super::ledger;
 use super::process::{self, Process};
 use super::session::{BUSY_TIMEOUT, Session};
+use super::{ledger, sql};
 use crate::connector::{Claim, ConnectorError};
 
 /// Claims on `session`; [`Resume::Begin`] is the only answer under which it may go on. Whatever comes out of it, no transaction is left open on a session that is given back.
@@ -16,7 +16,7 @@ pub(super) async fn claim(
     place: &Place,
     claim: &Claim,
 ) -> Result<(Resume, String), ConnectorError> {
-    if let Err(error) = sqlx::query("begin immediate").execute(session.conn()).await {
+    if let Err(error) = sql::run(session.conn(), sqlx::query("begin immediate")).await {
         return Err(if is_busy(&error) {
             held_up(session, place, claim, error).await
         } else {
@@ -31,7 +31,7 @@ pub(super) async fn claim(
             "rollback"
         }
     };
-    sqlx::query(end).execute(session.conn()).await.map_err(place.failed("end the claim"))?;
+    sql::run(session.conn(), sqlx::query(end)).await.map_err(place.failed("end the claim"))?;
     Ok((answer, fingerprint))
 }
 
@@ -46,11 +46,8 @@ async fn decide(session: &mut Session, place: &Place, claim: &Claim) -> Result<R
         Some("X") => return Ok(Resume::Superseded),
         Some(_) => {}
         None => {
-            sqlx::query("insert into _highwater_run (run_id, state) values (?, 'R')")
-                .bind(&run)
-                .execute(session.conn())
-                .await
-                .map_err(place.failed("note the run"))?;
+            let note = sqlx::query("insert into _highwater_run (run_id, state) values (?, 'R')").bind(&run);
+            sql::run(session.conn(), note).await.map_err(place.failed("note the run"))?;
         }
     }
     raise(session, place, claim).await?;
@@ -82,7 +79,7 @@ async fn check_target(session: &mut Session, place: &Place, claim: &Claim) -> Re
 async fn raise(session: &mut Session, place: &Place, claim: &Claim) -> Result<(), ConnectorError> {
     let (slice_kind, start, end) = ledger::slice_columns(&claim.slice);
     let own = Process::own();
-    sqlx::query(
+    let fence = sqlx::query(
         "insert into _highwater_task (run_id, task_id, token, nonce, state, generation, step, stream_id, slice_kind,
            range_start, range_end, attempt, spec_digest, session_id, session_start, claimed_at)
          values (?, ?, ?, ?, 'O', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, strftime('%Y-%m-%dT%H:%M:%fZ', 'now'))
@@ -105,10 +102,8 @@ async fn raise(session: &mut Session, place: &Place, claim: &Claim) -> Result<()
     .bind(i64::from(claim.attempt.get()))
     .bind(claim.spec_digest.to_string())
     .bind(own.pid)
-    .bind(&own.start)
-    .execute(session.conn())
-    .await
-    .map_err(place.failed("raise the fence"))?;
+    .bind(&own.start);
+    sql::run(session.conn(), fence).await.map_err(place.failed("raise the fence"))?;
     Ok(())
 }
 

@@ -110,7 +110,10 @@ fn classify(error: &sqlx::Error) -> (ErrorClass, &'static str, &'static str) {
     }
     match error {
         sqlx::Error::Io(_) => (C::Resource, "io_error", "Check the disk."),
-        sqlx::Error::WorkerCrashed => (C::Transient, "connection_lost", "The connection's thread ended."),
+        // A question that always has an answer got none, or none to its end.
+        sqlx::Error::WorkerCrashed | sqlx::Error::RowNotFound => {
+            (C::Transient, "connection_lost", "The connection's thread ended.")
+        }
         _ => (C::Permanent, "driver_error", ""),
     }
 }

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use highwater_common::facts::{ColumnFacts, ColumnKind};
+use sqlx::query::Query;
 use sqlx::sqlite::{SqliteArguments, SqliteConnection};
-use sqlx::{Arguments, AssertSqlSafe};
+use sqlx::{Arguments, AssertSqlSafe, Sqlite};
 
 use super::catalogue::{Affinity, Table, affinity};
 use super::errors::Place;
@@ -105,8 +106,7 @@ impl<'a> Inserter<'a> {
             let arguments = std::mem::take(&mut self.waiting);
             self.rows_waiting = 0;
             let query = sqlx::query_with(AssertSqlSafe(Arc::clone(&self.full)), arguments);
-            let done = query.execute(conn).await.map_err(self.place.failed(format!("insert into {}", self.table)))?;
-            self.inserted += done.rows_affected();
+            self.inserted += self.run(conn, query).await?;
         }
         Ok(())
     }
@@ -115,11 +115,18 @@ impl<'a> Inserter<'a> {
     pub(super) async fn finish(mut self, conn: &mut SqliteConnection) -> Result<u64, ConnectorError> {
         if self.rows_waiting > 0 {
             let text = statement(&self.head, self.columns.len(), self.rows_waiting);
-            let query = sqlx::query_with(AssertSqlSafe(text), self.waiting).persistent(false);
-            let done = query.execute(conn).await.map_err(self.place.failed(format!("insert into {}", self.table)))?;
-            self.inserted += done.rows_affected();
+            let query = sqlx::query_with(AssertSqlSafe(text), std::mem::take(&mut self.waiting)).persistent(false);
+            self.inserted += self.run(conn, query).await?;
         }
         Ok(self.inserted)
+    }
+
+    async fn run(
+        &self,
+        conn: &mut SqliteConnection,
+        insert: Query<'_, Sqlite, SqliteArguments>,
+    ) -> Result<u64, ConnectorError> {
+        sql::run(conn, insert).await.map_err(self.place.failed(format!("insert into {}", self.table)))
     }
 }
 

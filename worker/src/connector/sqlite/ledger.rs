@@ -14,6 +14,7 @@ use sqlx::sqlite::{SqliteConnection, SqliteRow};
 
 use super::errors::Place;
 use super::process::Process;
+use super::sql;
 use crate::connector::ConnectorError;
 
 /// The form of the ledger's tables that this version reads and writes.
@@ -98,15 +99,13 @@ pub(super) async fn ensure(
         return Ok((meta, false));
     }
     sqlx::raw_sql(TABLES).execute(&mut *conn).await.map_err(place.failed("make the ledger"))?;
-    sqlx::query(
+    let mark = sqlx::query(
         "insert into _highwater_meta (one, cluster_id, incarnation, format, file_id, created_at)
          values (1, ?, 1, ?, lower(hex(randomblob(8))), strftime('%Y-%m-%dT%H:%M:%fZ', 'now'))",
     )
     .bind(cluster.to_string())
-    .bind(FORMAT)
-    .execute(&mut *conn)
-    .await
-    .map_err(place.failed("mark the ledger"))?;
+    .bind(FORMAT);
+    sql::run(conn, mark).await.map_err(place.failed("mark the ledger"))?;
     match meta(conn, place).await? {
         Some(meta) => Ok((meta, true)),
         None => Err(place.permanent("ledger_unreadable", "the ledger that was just made is not there")),

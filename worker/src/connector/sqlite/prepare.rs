@@ -19,8 +19,7 @@ pub(super) async fn table(
         Some(table) => compare(place, request, &table),
         None => {
             for statement in statements(request) {
-                sql::once(statement)
-                    .execute(&mut *conn)
+                sql::run(conn, sql::once(statement))
                     .await
                     .map_err(place.failed(format!("create table {}", request.table)))?;
             }

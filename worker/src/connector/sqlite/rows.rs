@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use async_trait::async_trait;
 use futures_util::StreamExt;
 use sqlx::sqlite::{Sqlite, SqliteRow, SqliteValueRef};
-use sqlx::{Decode, Row, TypeInfo, ValueRef};
+use sqlx::{Decode, Either, Executor, Row, TypeInfo, ValueRef};
 use tokio::sync::mpsc;
 
 use super::errors::Place;
@@ -21,6 +21,9 @@ const BATCH_BYTES_MAX: u64 = 1 << 20;
 /// Batches that the reading loop may be ahead.
 const BATCHES_AHEAD_MAX: usize = 2;
 
+/// What the reading loop tells: rows, then `None` once SQLite said that there are no more.
+type Told = Result<Option<Batch>, ConnectorError>;
+
 struct Batch {
     rows: Vec<Vec<Value>>,
     bytes: u64,
@@ -28,8 +31,10 @@ struct Batch {
 
 /// The rows of a slice. The loop that reads owns the connection; dropping this ends both.
 pub(super) struct SqliteRows {
-    batches: mpsc::Receiver<Result<Batch, ConnectorError>>,
+    batches: mpsc::Receiver<Told>,
     abandoned: Arc<AtomicBool>,
+    place: Place,
+    ended: bool,
     rows: u64,
     bytes: u64,
 }
@@ -53,15 +58,16 @@ impl SqliteRows {
             sql::table(&request.table),
             condition.text
         );
+        let reader = place.clone();
         supervisor.spawn(SpawnKind::Attempt, async move {
-            let read = Reading { place, table, names };
+            let read = Reading { place: reader, table, names };
             if let Err(error) = read.run(&mut session, text, condition, &tell).await {
                 // A reader that is gone needs no reason.
                 tell.send(Err(error)).await.ok();
             }
             session.close().await;
         });
-        Self { batches, abandoned, rows: 0, bytes: 0 }
+        Self { batches, abandoned, place, ended: false, rows: 0, bytes: 0 }
     }
 }
 
@@ -69,13 +75,19 @@ impl SqliteRows {
 impl RowStream for SqliteRows {
     async fn next(&mut self) -> Result<Option<RowBatch>, ConnectorError> {
         match self.batches.recv().await {
-            Some(Ok(batch)) => {
+            Some(Ok(Some(batch))) => {
                 self.rows += batch.rows.len() as u64;
                 self.bytes += batch.bytes;
                 Ok(Some(RowBatch::Rows(batch.rows)))
             }
+            Some(Ok(None)) => {
+                self.ended = true;
+                Ok(None)
+            }
             Some(Err(error)) => Err(error),
-            None => Ok(None),
+            None if self.ended => Ok(None),
+            // The loop went without a word: its rows may not be all.
+            None => Err(self.place.lost("a read")),
         }
     }
 
@@ -106,26 +118,38 @@ impl Reading {
         session: &mut Session,
         text: String,
         condition: Condition,
-        tell: &mpsc::Sender<Result<Batch, ConnectorError>>,
+        tell: &mpsc::Sender<Told>,
     ) -> Result<(), ConnectorError> {
-        let query = sql::bound(text, &condition);
-        let mut found = query.fetch(session.conn());
+        let failed = || self.place.failed(format!("read the rows of {}", self.table));
+        let mut steps = Executor::fetch_many(session.conn(), sql::bound(text, &condition));
         let mut batch = Batch { rows: Vec::new(), bytes: 0 };
-        while let Some(row) = found.next().await {
-            let row = row.map_err(self.place.failed(format!("read the rows of {}", self.table)))?;
+        let mut is_whole = false;
+        while let Some(step) = steps.next().await {
+            let row = match step.map_err(failed())? {
+                Either::Right(row) => row,
+                Either::Left(_done) => {
+                    is_whole = true;
+                    continue;
+                }
+            };
             let (values, bytes) = self.values(&row)?;
             batch.rows.push(values);
             batch.bytes += bytes;
             if batch.rows.len() >= BATCH_ROWS_MAX || batch.bytes >= BATCH_BYTES_MAX {
                 let full = std::mem::replace(&mut batch, Batch { rows: Vec::new(), bytes: 0 });
-                if tell.send(Ok(full)).await.is_err() {
+                if tell.send(Ok(Some(full))).await.is_err() {
                     return Ok(());
                 }
             }
         }
-        if !batch.rows.is_empty() {
-            tell.send(Ok(batch)).await.ok();
+        if !is_whole {
+            // The connection's thread ended; its silence must not pass for the end of the rows.
+            return Err(failed()(sqlx::Error::WorkerCrashed));
         }
+        if !batch.rows.is_empty() {
+            tell.send(Ok(Some(batch))).await.ok();
+        }
+        tell.send(Ok(None)).await.ok();
         Ok(())
     }
 

@@ -2,10 +2,11 @@
 //!
 //! Only identifiers are ever written into a statement, and always quoted; values are bound.
 
+use futures_util::TryStreamExt;
 use highwater_common::spec::TableName;
 use sqlx::query::Query;
-use sqlx::sqlite::SqliteArguments;
-use sqlx::{AssertSqlSafe, Sqlite};
+use sqlx::sqlite::{SqliteArguments, SqliteConnection};
+use sqlx::{AssertSqlSafe, Either, Executor, IntoArguments, Sqlite};
 
 use super::position::{Bound, Condition};
 
@@ -43,6 +44,26 @@ pub(super) fn bound<'q>(text: String, condition: &Condition) -> Query<'q, Sqlite
         Bound::Integer(value) => query.bind(*value),
         Bound::Text(value) => query.bind(value.clone()),
     })
+}
+
+/// Runs one statement and gives the rows it changed.
+///
+/// # Errors
+/// Also when the connection's thread ended before it said that the statement is done: the driver's own `execute` takes the
+/// silence for a statement that changed nothing, and a COMMIT must not be believed on silence.
+pub(super) async fn run<'q, A>(conn: &mut SqliteConnection, query: Query<'q, Sqlite, A>) -> Result<u64, sqlx::Error>
+where
+    A: IntoArguments<Sqlite> + Send + 'q,
+{
+    let mut steps = Executor::fetch_many(conn, query);
+    let mut done = None;
+    while let Some(step) = steps.try_next().await? {
+        match step {
+            Either::Left(result) => done = Some(result.rows_affected()),
+            Either::Right(_row) => {}
+        }
+    }
+    done.ok_or(sqlx::Error::WorkerCrashed)
 }
 
 #[cfg(test)]

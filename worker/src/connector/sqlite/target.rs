@@ -69,7 +69,7 @@ impl Change {
         let mut session = Session::open(&place, Purpose::Make).await?;
         let begun = async {
             let conn = session.conn();
-            sqlx::query("begin immediate").execute(&mut *conn).await.map_err(place.failed("begin on the ledger"))?;
+            sql::run(conn, sqlx::query("begin immediate")).await.map_err(place.failed("begin on the ledger"))?;
             ledger::ensure(conn, &place, cluster).await
         }
         .await;
@@ -86,8 +86,8 @@ impl Change {
     async fn end<T>(mut self, done: Result<T, ConnectorError>) -> Result<T, ConnectorError> {
         let done = match done {
             Ok(done) => {
-                let ended = sqlx::query("commit").execute(self.session.conn()).await;
-                ended.map(|_| done).map_err(self.place.failed("commit on the ledger"))
+                let ended = sql::run(self.session.conn(), sqlx::query("commit")).await;
+                ended.map(|_rows| done).map_err(self.place.failed("commit on the ledger"))
             }
             Err(error) => Err(error),
         };
@@ -103,22 +103,18 @@ impl Change {
     /// The run first, then its open tasks: a claim that comes later sees the run, one that came before is an open task.
     async fn fence(&mut self, cluster: &ClusterId, run: &RunId) -> Result<FenceReport, ConnectorError> {
         ledger::belongs(&self.place, &self.meta, cluster)?;
-        let failed = || self.place.failed(format!("fence {}", run.short(8)));
-        let (run_failed, tasks_failed) = (failed(), failed());
-        sqlx::query(
+        let conn = self.session.conn();
+        let fence_run = sqlx::query(
             "insert into _highwater_run (run_id, state, fenced_at) values (?, 'X', strftime('%Y-%m-%dT%H:%M:%fZ', 'now'))
              on conflict (run_id) do update set state = 'X', fenced_at = coalesce(fenced_at, excluded.fenced_at)",
         )
-        .bind(run.to_string())
-        .execute(self.session.conn())
-        .await
-        .map_err(run_failed)?;
-        let fenced = sqlx::query("update _highwater_task set state = 'X' where run_id = ? and state = 'O'")
-            .bind(run.to_string())
-            .execute(self.session.conn())
+        .bind(run.to_string());
+        let fence_tasks = sqlx::query("update _highwater_task set state = 'X' where run_id = ? and state = 'O'");
+        sql::run(conn, fence_run).await.map_err(self.place.failed("fence the run"))?;
+        let attempts = sql::run(conn, fence_tasks.bind(run.to_string()))
             .await
-            .map_err(tasks_failed)?;
-        Ok(FenceReport { attempts: fenced.rows_affected() })
+            .map_err(self.place.failed("fence the run's open tasks"))?;
+        Ok(FenceReport { attempts })
     }
 
     /// The mark goes to `cluster`; what another one had open can no longer commit.
@@ -127,25 +123,17 @@ impl Change {
             return Ok(None);
         }
         let former = self.meta.cluster;
-        let failed = || self.place.failed("take the target over");
-        let (mark_failed, runs_failed, tasks_failed) = (failed(), failed(), failed());
         let conn = self.session.conn();
-        sqlx::query("update _highwater_meta set cluster_id = ?, incarnation = incarnation + 1")
-            .bind(cluster.to_string())
-            .execute(&mut *conn)
-            .await
-            .map_err(mark_failed)?;
+        let mark = sqlx::query("update _highwater_meta set cluster_id = ?, incarnation = incarnation + 1");
+        let mut statements = vec![mark.bind(cluster.to_string())];
         if former != *cluster {
-            sqlx::query(
+            statements.push(sqlx::query(
                 "update _highwater_run set state = 'X', fenced_at = strftime('%Y-%m-%dT%H:%M:%fZ', 'now') where state = 'R'",
-            )
-            .execute(&mut *conn)
-            .await
-            .map_err(runs_failed)?;
-            sqlx::query("update _highwater_task set state = 'X' where state = 'O'")
-                .execute(&mut *conn)
-                .await
-                .map_err(tasks_failed)?;
+            ));
+            statements.push(sqlx::query("update _highwater_task set state = 'X' where state = 'O'"));
+        }
+        for statement in statements {
+            sql::run(conn, statement).await.map_err(self.place.failed("take the target over"))?;
         }
         Ok(Some(former))
     }

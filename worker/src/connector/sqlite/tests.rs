@@ -51,6 +51,15 @@ impl File {
     }
 }
 
+/// The one value of a query, as text.
+pub(super) async fn text(file: &File, sql: &str) -> String {
+    sqlx::query_scalar(AssertSqlSafe(sql.to_owned())).fetch_one(&mut file.open().await).await.expect("a text")
+}
+
+pub(super) fn table(name: &str) -> TableName {
+    TableName { schema: None, name: name.to_owned() }
+}
+
 fn supervisor() -> Supervisor {
     Supervisor::new(CancellationToken::new())
 }
@@ -76,7 +85,7 @@ impl TargetFixture for File {
     }
 
     fn table(&self) -> TableName {
-        TableName { schema: None, name: "items".to_owned() }
+        table("items")
     }
 
     fn columns(&self) -> Vec<ColumnFacts> {
@@ -124,6 +133,10 @@ impl SourceFixture for File {
         Arc::new(File::source(self))
     }
 }
+
+mod files;
+mod positions;
+mod values;
 
 target_contract!(target, File);
 source_contract!(source, File);

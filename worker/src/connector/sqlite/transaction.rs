@@ -62,7 +62,7 @@ impl Claimed for SqliteClaimed {
         let Some(turn) = turn(place.path()).await else { return Err(place.lost("the wait for the file's turn")) };
         let supervisor = attempt.supervisor.clone();
         let begun = supervisor.spawn(SpawnKind::Commit, async move {
-            match sqlx::query("begin immediate").execute(session.conn()).await {
+            match sql::run(session.conn(), sqlx::query("begin immediate")).await {
                 Ok(_) => Ok(SqliteTx { session, _turn: turn, attempt }),
                 Err(error) => {
                     session.close().await;
@@ -126,9 +126,9 @@ impl Guarded for SqliteGuarded {
 impl SqliteTx {
     async fn commit(mut self: Box<Self>, _permit: CommitPermit) -> Result<(), ConnectorError> {
         let place = self.attempt.place.clone();
-        let ended = sqlx::query("commit").execute(self.session.conn()).await;
+        let ended = sql::run(self.session.conn(), sqlx::query("commit")).await;
         self.session.close().await;
-        ended.map(|_| ()).map_err(place.failed("commit"))
+        ended.map(|_rows| ()).map_err(place.failed("commit"))
     }
 
     /// The number of ledger rows that still are this attempt's, which become committed: the guard.
@@ -145,7 +145,7 @@ impl SqliteTx {
             return Err(place.permanent("target_changed", message));
         }
         let count = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
-        let done = sqlx::query(
+        let guard = sqlx::query(
             "update _highwater_task set state = 'C', rows = ?, bytes = ?, chunk = chunk + 1,
                committed_at = strftime('%Y-%m-%dT%H:%M:%fZ', 'now')
              where run_id = ? and task_id = ? and token = ? and nonce = ? and state = 'O' and chunk = ?",
@@ -156,11 +156,8 @@ impl SqliteTx {
         .bind(task.to_string())
         .bind(fence.token.raw())
         .bind(fence.nonce.to_bytes().to_vec())
-        .bind(FIRST_CHUNK)
-        .execute(self.session.conn())
-        .await
-        .map_err(place.failed("guard the commit"))?;
-        Ok(done.rows_affected())
+        .bind(FIRST_CHUNK);
+        sql::run(self.session.conn(), guard).await.map_err(place.failed("guard the commit"))
     }
 
     async fn replace(&mut self, request: &WriteRequest, rows: &mut dyn RowStream) -> Result<Receipt, ConnectorError> {
@@ -205,8 +202,7 @@ impl SqliteTx {
             }
         }
         let text = format!("delete from {} where {}", sql::table(&request.table), condition.text);
-        sql::bound(text, condition)
-            .execute(self.session.conn())
+        sql::run(self.session.conn(), sql::bound(text, condition))
             .await
             .map_err(place.failed(format!("delete {} of {}", request.slice, request.table)))?;
         Ok(())
