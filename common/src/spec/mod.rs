@@ -31,13 +31,13 @@ use std::collections::BTreeMap;
 
 pub use canonical::from_canonical;
 pub use model::*;
-pub use problem::{Place, Problem};
+pub use problem::Problem;
 pub use schema::json_schema;
 pub use secret::{SecretError, SecretPart, masked, secret_parts};
 pub use value::BoundForm;
 
 use node::{Node, Value};
-use problem::Problems;
+use problem::{Place, Problems};
 use shape::Shape;
 
 /// Reads a pipeline file, with the values that parameters were given.

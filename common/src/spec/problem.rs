@@ -7,22 +7,18 @@ use serde::Serialize;
 
 use super::secret::masked_message;
 
-/// A place in the text of a pipeline file. Lines and columns count from 1, columns in characters.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
-pub struct Place {
-    /// The line.
-    pub line: u32,
-    /// The column of the first marked character.
-    pub column: u32,
-    /// The byte at which the marked text begins.
-    pub offset: usize,
-    /// Bytes of the marked text; 0 marks a point.
-    pub length: usize,
+/// A place in the text of a pipeline file, as [`Problem`] describes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Place {
+    pub(super) line: u32,
+    pub(super) column: u32,
+    pub(super) offset: usize,
+    pub(super) length: usize,
 }
 
 impl Place {
     /// The beginning of the text: where a problem is shown that no part of the file caused.
-    pub const START: Self = Self { line: 1, column: 1, offset: 0, length: 0 };
+    pub(super) const START: Self = Self { line: 1, column: 1, offset: 0, length: 0 };
 }
 
 /// One problem of a pipeline file. No problem ever repeats a password.
@@ -32,9 +28,14 @@ pub struct Problem {
     pub code: &'static str,
     /// The path of the key or value: `steps.orders.retries.max_attempts`; empty for the file as a whole.
     pub path: String,
-    /// Where the file says it.
-    #[serde(flatten)]
-    pub place: Place,
+    /// The line, from 1.
+    pub line: u32,
+    /// The column of the first marked character, in characters from 1.
+    pub column: u32,
+    /// The byte at which the marked text begins, from 0.
+    pub offset: usize,
+    /// Bytes of the marked text; 0 marks a point.
+    pub length: usize,
     /// What is wrong, in one sentence without a full stop.
     pub message: String,
     /// What to do about it.
@@ -42,28 +43,15 @@ pub struct Problem {
 }
 
 impl Problem {
-    /// The line, from 1.
-    #[must_use]
-    pub const fn line(&self) -> u32 {
-        self.place.line
-    }
-
-    /// The column in characters, from 1.
-    #[must_use]
-    pub const fn column(&self) -> u32 {
-        self.place.column
-    }
-
-    /// Bytes of the marked text.
-    #[must_use]
-    pub const fn length(&self) -> usize {
-        self.place.length
+    /// Where the file says it.
+    pub(super) const fn place(&self) -> Place {
+        Place { line: self.line, column: self.column, offset: self.offset, length: self.length }
     }
 }
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}: ", self.place.line, self.place.column)?;
+        write!(f, "{}:{}: ", self.line, self.column)?;
         if !self.path.is_empty() {
             write!(f, "{}: ", self.path)?;
         }
@@ -93,7 +81,8 @@ impl Problems {
         let at = self.0.len();
         // Whatever a problem quotes of the file passes here, so a password in an unexpected place is masked here too.
         let (path, message) = (masked_message(path), masked_message(&message.into()));
-        self.0.push(Problem { code, path, place, message, hint: None });
+        let Place { line, column, offset, length } = place;
+        self.0.push(Problem { code, path, line, column, offset, length, message, hint: None });
         &mut self.0[at]
     }
 
@@ -120,8 +109,8 @@ impl Problems {
         };
         self.0.retain(|problem| is_refusal(problem.code) || !is_under(&problem.path));
         let mut seen = HashSet::new();
-        self.0.retain(|problem| seen.insert((problem.code, problem.place, problem.message.clone())));
-        self.0.sort_by_key(|problem| problem.place.offset);
+        self.0.retain(|problem| seen.insert((problem.code, problem.place(), problem.message.clone())));
+        self.0.sort_by_key(|problem| problem.offset);
         self.0
     }
 }

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use serde_json::{Value as Json, json};
 
 use super::tests::{FLIGHTS, FULL, none, report};
-use super::{Place, Problem, Spec, from_canonical, json_schema, masked, node, parse};
+use super::{Problem, Spec, from_canonical, json_schema, masked, node, parse};
 
 /// Every key of the schema, as (path with names left out, key).
 fn schema_keys(schema: &Json, path: &str, keys: &mut BTreeSet<(String, String)>) {
@@ -147,7 +147,7 @@ fn judge(text: &str) -> Result<(), TestCaseError> {
             prop_assert!(!problems.is_empty());
             for problem in problems {
                 prop_assert_ne!(problem.code, "spec::unreadable", "{}", text);
-                let Place { line, column, offset, length } = problem.place;
+                let Problem { line, column, offset, length, .. } = problem;
                 prop_assert!(line >= 1 && column >= 1 && offset + length <= text.len(), "{:?}", problem);
             }
         }

@@ -142,22 +142,27 @@ fn unescaped(key: &str) -> String {
 /// masked, so that every place still holds.
 #[must_use]
 pub fn masked(text: &str, problems: &[Problem]) -> String {
-    let mut out = String::with_capacity(text.len());
+    let marked = problems.iter().filter(|problem| problem.code == LITERAL_PASSWORD);
+    let mut hidden: Vec<(usize, usize)> =
+        marked.map(|problem| (problem.offset, problem.offset + problem.length)).collect();
     let mut at = 0;
     for line in text.split_inclusive('\n') {
-        let mut hidden = passwords_in(line);
-        let marked = problems.iter().filter(|problem| problem.code == LITERAL_PASSWORD).map(|problem| problem.place);
-        hidden.extend(
-            marked.map(|place| (place.offset.saturating_sub(at), (place.offset + place.length).saturating_sub(at))),
-        );
-        for (offset, c) in line.char_indices() {
-            if c != '\n' && hidden.iter().any(|(start, end)| (*start..*end).contains(&offset)) {
-                out.extend(std::iter::repeat_n('*', c.len_utf8()));
-            } else {
-                out.push(c);
-            }
-        }
+        hidden.extend(passwords_in(line).into_iter().map(|(start, end)| (at + start, at + end)));
         at += line.len();
+    }
+    hidden.sort_unstable();
+    let mut ranges = hidden.into_iter().peekable();
+    let mut hidden_to = 0;
+    let mut out = String::with_capacity(text.len());
+    for (offset, c) in text.char_indices() {
+        while let Some((_, end)) = ranges.next_if(|(start, _)| *start <= offset) {
+            hidden_to = hidden_to.max(end);
+        }
+        if offset < hidden_to && c != '\n' {
+            out.extend(std::iter::repeat_n('*', c.len_utf8()));
+        } else {
+            out.push(c);
+        }
     }
     out
 }
@@ -168,19 +173,32 @@ pub(super) const LITERAL_PASSWORD: &str = "spec::literal_password";
 /// Where passwords seem to stand in a line. Rather too much than too little: it is only shown.
 fn passwords_in(line: &str) -> Vec<(usize, usize)> {
     let mut hidden = Vec::new();
+    let last = line.rfind('@').unwrap_or(0);
+    // What is hidden already is not looked at again, so that no line takes longer than its length allows.
+    let mut hidden_to = 0;
     for (at, _) in line.match_indices("://") {
+        if at < hidden_to {
+            continue;
+        }
         let start = at + "://".len();
-        let Some(end) = line.rfind('@').filter(|end| *end > start) else { continue };
+        let Some(end) = Some(last).filter(|end| *end > start) else { continue };
         let Some(colon) = line[start..end].find(':').map(|colon| start + colon + 1) else { continue };
         if !is_reference(&line[colon..line[colon..].find('@').map_or(end, |first| colon + first)]) {
             hidden.push((colon, end));
+            hidden_to = end;
         }
     }
     // ASCII only, so that offsets stay those of the line.
     let lower = line.to_ascii_lowercase();
     for key in PASSWORD_KEYS {
+        let mut hidden_to = 0;
         for (at, _) in lower.match_indices(key) {
-            hidden.extend(assigned(line, at + key.len()));
+            if at >= hidden_to
+                && let Some((start, end)) = assigned(line, at + key.len())
+            {
+                hidden.push((start, end));
+                hidden_to = end;
+            }
         }
     }
     hidden
@@ -206,6 +224,11 @@ fn assigned(line: &str, from: usize) -> Option<(usize, usize)> {
 }
 
 fn is_reference(text: &str) -> bool {
+    /// Longer than any path of a file.
+    const BYTES_MAX: usize = 5000;
+    if text.len() > BYTES_MAX {
+        return false;
+    }
     let text = text.trim_end_matches(['"', '\'', '&', ' ', ',', '\n']);
     secret_parts(text).is_ok_and(|parts| matches!(parts.as_slice(), [SecretPart::Env(_) | SecretPart::File(_)]))
 }
