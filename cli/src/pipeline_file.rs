@@ -47,7 +47,10 @@ pub(crate) fn read(args: &FileArgs) -> Result<PipelineFile, CliError> {
     let text = text_of(path)?;
     let params: BTreeMap<String, String> = args.params.iter().cloned().collect();
     let parsed = parse(&text, &params).map_err(|problems| {
-        CliError::problems(FileProblems { file: path.display().to_string(), text: text.clone(), problems })
+        // A literal password is a problem, and the excerpt that shows the problem must not show the password.
+        let text = spec::masked(&text, &problems);
+        let problems = problems.into_iter().map(Problem::from).collect();
+        CliError::problems(FileProblems { file: path.display().to_string(), text, problems })
     })?;
     let unreadable = |error| CliError::from_io(ExitCode::Usage, "cannot find the file's folder", path, &error);
     let absolute = path.canonicalize().map_err(unreadable)?;
@@ -71,9 +74,8 @@ fn text_of(path: &Path) -> Result<String, CliError> {
     std::fs::read_to_string(path).map_err(unreadable)
 }
 
-fn parse(text: &str, params: &BTreeMap<String, String>) -> Result<Parsed, Vec<Problem>> {
-    let spec =
-        spec::parse(text, params).map_err(|problems| problems.into_iter().map(Problem::from).collect::<Vec<_>>())?;
+fn parse(text: &str, params: &BTreeMap<String, String>) -> Result<Parsed, Vec<spec::Problem>> {
+    let spec = spec::parse(text, params)?;
     let canonical = spec.canonical_json();
     Ok(Parsed {
         name: spec.name.to_string(),
@@ -89,9 +91,9 @@ impl From<spec::Problem> for Problem {
         Self {
             code: problem.code.to_owned(),
             path: problem.path,
-            line: narrow(problem.place.line),
-            column: narrow(problem.place.column),
-            length: problem.place.length,
+            line: narrow(problem.line),
+            column: narrow(problem.column),
+            length: problem.length,
             message: problem.message,
             hint: problem.hint,
         }

@@ -7,6 +7,7 @@ mod clock;
 mod coordinator;
 mod engine;
 mod error;
+mod failpoint;
 mod leader;
 mod options;
 mod service;

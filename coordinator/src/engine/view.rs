@@ -41,6 +41,9 @@ pub(crate) struct Session {
     pub draining: bool,
 }
 
+/// An order as its workers get it: the digest, and the JSON of a `StepOrder`.
+pub(crate) type OrderText = (DocumentDigest, Arc<Vec<u8>>);
+
 /// A run with its plan and its steps.
 #[derive(Debug, Clone)]
 pub(crate) struct Run {
@@ -61,7 +64,7 @@ pub(crate) struct Run {
     /// Its steps.
     pub steps: BTreeMap<StepName, Step>,
     /// What the workers are told of a step, by generation.
-    pub orders: BTreeMap<(StepName, u32), (DocumentDigest, Arc<Vec<u8>>)>,
+    pub orders: BTreeMap<(StepName, u32), OrderText>,
 }
 
 impl Run {

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use highwater_common::assignment::ErrorClass;
 use highwater_common::id::{RunId, StepName};
 use highwater_common::record::TaskAddress;
 use highwater_common::segment::{Segment, TaskResult};
@@ -55,6 +56,21 @@ impl Batch {
     /// True when no task changes.
     pub(super) const fn is_empty(&self) -> bool {
         self.tasks == 0
+    }
+
+    /// Which of the protocol's transactions the batch is: `t1` assigns, `t2` completes, `t3` and `t4` fail and expire,
+    /// `release` gives back, `revive` tries again.
+    pub(super) fn names(&self) -> BTreeSet<&'static str> {
+        let name = |(change, _): &(Change, Vec<u8>)| match &change.kind {
+            ChangeKind::Assign(_) => "t1",
+            ChangeKind::Complete(_) => "t2",
+            ChangeKind::Delay(record) if record.error.class == ErrorClass::Crash => "t4",
+            ChangeKind::Die(record) if record.error.class == ErrorClass::Crash => "t4",
+            ChangeKind::Delay(_) | ChangeKind::Die(_) => "t3",
+            ChangeKind::Release => "release",
+            ChangeKind::Revive => "revive",
+        };
+        self.changes.iter().map(name).collect()
     }
 
     /// Adds a change, and `extra` records that must become visible with it.

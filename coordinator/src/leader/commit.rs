@@ -7,6 +7,7 @@ use crate::store::{Expect, Key, Op, StoreError, StoreTxn, TxnOutcome, Value};
 
 use super::Leader;
 use super::batch::Batch;
+use crate::failpoint;
 
 /// How often a transaction whose answer was lost is asked about.
 const UNKNOWN_ATTEMPTS_MAX: u32 = 6;
@@ -83,7 +84,14 @@ impl Leader {
         if batch.is_empty() {
             return Ok(());
         }
+        let names = batch.names();
+        for name in &names {
+            failpoint::hit(&format!("{name}::before"))?;
+        }
         self.commit(batch.txn(&self.term)).await?;
+        for name in &names {
+            failpoint::hit(&format!("{name}::after"))?;
+        }
         batch.apply(&mut self.cluster);
         Ok(())
     }

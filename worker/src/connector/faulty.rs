@@ -11,6 +11,7 @@ use highwater_common::assignment::{AttemptError, ErrorClass, Receipt};
 use highwater_common::commit::LedgerRow;
 use highwater_common::facts::{ColumnFacts, Engine, TargetFacts};
 use highwater_common::id::{ClusterId, RunId, TaskId};
+use highwater_common::spec::TableName;
 use tokio::sync::Semaphore;
 
 use super::{
@@ -199,6 +200,10 @@ impl Target for Faulty {
     async fn adopt(&self, cluster: &ClusterId) -> Result<Option<ClusterId>, ConnectorError> {
         let turn = self.script.play(TargetOp::Adopt).await?;
         turn.told(TargetOp::Adopt, self.inner.adopt(cluster).await)
+    }
+
+    async fn columns(&self, table: &TableName) -> Result<Vec<ColumnFacts>, ConnectorError> {
+        self.inner.columns(table).await
     }
 
     fn formats(&self, from: Engine, columns: &[ColumnFacts], own: &[ColumnFacts]) -> Vec<RowFormat> {
