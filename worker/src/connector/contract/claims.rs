@@ -6,7 +6,7 @@ use highwater_common::id::{ClusterId, DocumentDigest, RunId};
 
 use super::bench::{Bench, Given, assert_lost, commit, failure, fence, range};
 use super::{TargetFixture, Writers};
-use crate::connector::ClaimOutcome;
+use crate::connector::{ClaimOutcome, Claimed};
 
 /// The later attempt holds the task.
 pub async fn a_growing_token_takes_the_claim_over<F: TargetFixture>() {
@@ -89,6 +89,48 @@ pub async fn guard_is_last_and_fences_the_zombie<F: TargetFixture>() {
     assert_eq!(bench.rows_where("1 = 1").await, 8);
     let row = bench.target.ledger_row(&bench.run, &zombie.task).await.expect("readable").expect("claimed");
     assert_eq!((row.state, row.fence, row.receipt), (LedgerState::Committed, successor.fence, receipt));
+}
+
+/// The claim alone is the fence: the successor need not have begun, let alone committed.
+pub async fn a_successors_claim_alone_fences_the_zombie<F: TargetFixture>() {
+    let bench = Bench::<F>::prepared().await;
+    // GIVEN two attempts that have claimed, one after the other
+    let slice = range(0, 10);
+    let zombie = bench.held(&bench.claim(slice, 1)).await;
+    let successor = bench.held(&bench.claim(slice, 2)).await;
+    // WHEN the first goes on, THEN it writes in vain and the second does not
+    assert_zombie_and_successor(&bench, zombie, successor).await;
+}
+
+/// Store and target were both rewound: the same token is issued again, and only the nonce tells the attempts apart.
+pub async fn a_token_issued_again_fences_the_zombie_by_its_nonce<F: TargetFixture>() {
+    let bench = Bench::<F>::prepared().await;
+    // GIVEN a claim that the target forgot
+    let slice = range(0, 10);
+    let zombie = bench.held(&bench.claim(slice, 1)).await;
+    bench.fixture.forget_claims().await;
+    // AND another attempt under the same token
+    let mut again = bench.claim(slice, 1);
+    again.fence = fence(1, 99);
+    let successor = bench.held(&again).await;
+    // WHEN the first goes on, THEN it writes in vain and the second does not
+    assert_zombie_and_successor(&bench, zombie, successor).await;
+}
+
+async fn assert_zombie_and_successor<F: TargetFixture>(
+    bench: &Bench<F>,
+    zombie: Box<dyn Claimed>,
+    successor: Box<dyn Claimed>,
+) {
+    let request = bench.write_request(range(0, 10));
+    let tx = zombie.begin().await.expect("begins");
+    let (tx, receipt) = tx.write(&request, &mut Given::rows(0..10)).await.expect("writes");
+    assert_lost(tx, &receipt).await;
+    assert_eq!(bench.rows_where("1 = 1").await, 0);
+    let tx = successor.begin().await.expect("begins");
+    let (tx, receipt) = tx.write(&request, &mut Given::rows(0..7)).await.expect("writes");
+    commit(tx, &receipt).await;
+    assert_eq!(bench.rows_where("1 = 1").await, 7);
 }
 
 /// An attempt that comes after the commit has only to report it.

@@ -65,6 +65,9 @@ pub trait TargetFixture: Send + Sync + Sized {
 
     /// Makes the table swallow the row with this `id` behind the writer's back: inserted, counted, and gone.
     async fn swallow(&self, id: i64);
+
+    /// Deletes the ledger's task rows, as a target does that is restored from a backup.
+    async fn forget_claims(&self);
 }
 
 /// A source that belongs to one test.
@@ -97,6 +100,8 @@ macro_rules! target_contract {
                 claims::a_smaller_token_is_fenced
                 claims::the_same_attempt_may_claim_again
                 claims::guard_is_last_and_fences_the_zombie
+                claims::a_successors_claim_alone_fences_the_zombie
+                claims::a_token_issued_again_fences_the_zombie_by_its_nonce
                 claims::a_committed_task_replays_its_receipt
                 claims::a_fenced_run_commits_nothing_more
                 claims::a_run_is_fenced_in_a_target_without_a_ledger

@@ -3,9 +3,8 @@
 use std::sync::Arc;
 
 use highwater_common::facts::{ColumnFacts, ColumnKind};
-use sqlx::query::Query;
 use sqlx::sqlite::{SqliteArguments, SqliteConnection};
-use sqlx::{Arguments, AssertSqlSafe, Sqlite};
+use sqlx::{Arguments, AssertSqlSafe};
 
 use super::catalogue::{Affinity, Table, affinity};
 use super::errors::Place;
@@ -14,6 +13,8 @@ use crate::connector::{ConnectorError, Value, WriteRequest};
 
 /// Rows that one statement inserts at most.
 const ROWS_PER_STATEMENT_MAX: usize = 200;
+/// Bytes of text and blobs that wait for a statement before it is run with fewer rows.
+const WAITING_BYTES_MAX: usize = 1 << 20;
 
 /// How text becomes a value of a column. Values that SQLite itself gave keep their storage class.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,6 +57,7 @@ pub(super) struct Inserter<'a> {
     rows_per_statement: usize,
     waiting: SqliteArguments,
     rows_waiting: usize,
+    bytes_waiting: usize,
     inserted: u64,
 }
 
@@ -77,6 +79,7 @@ impl<'a> Inserter<'a> {
             rows_per_statement,
             waiting: SqliteArguments::default(),
             rows_waiting: 0,
+            bytes_waiting: 0,
             inserted: 0,
         })
     }
@@ -96,17 +99,20 @@ impl<'a> Inserter<'a> {
                 Stored::Null => self.waiting.add(None::<i64>),
                 Stored::Integer(value) => self.waiting.add(value),
                 Stored::Real(value) => self.waiting.add(value),
-                Stored::Text(value) => self.waiting.add(value),
-                Stored::Bytes(value) => self.waiting.add(value),
+                Stored::Text(value) => {
+                    self.bytes_waiting += value.len();
+                    self.waiting.add(value)
+                }
+                Stored::Bytes(value) => {
+                    self.bytes_waiting += value.len();
+                    self.waiting.add(value)
+                }
             };
             added.map_err(|error| self.place.driver("bind a value", sqlx::Error::Encode(error)))?;
         }
         self.rows_waiting += 1;
-        if self.rows_waiting == self.rows_per_statement {
-            let arguments = std::mem::take(&mut self.waiting);
-            self.rows_waiting = 0;
-            let query = sqlx::query_with(AssertSqlSafe(Arc::clone(&self.full)), arguments);
-            self.inserted += self.run(conn, query).await?;
+        if self.rows_waiting == self.rows_per_statement || self.bytes_waiting >= WAITING_BYTES_MAX {
+            self.flush(conn).await?;
         }
         Ok(())
     }
@@ -114,19 +120,25 @@ impl<'a> Inserter<'a> {
     /// Inserts what still waits, and gives the number of rows that SQLite inserted.
     pub(super) async fn finish(mut self, conn: &mut SqliteConnection) -> Result<u64, ConnectorError> {
         if self.rows_waiting > 0 {
-            let text = statement(&self.head, self.columns.len(), self.rows_waiting);
-            let query = sqlx::query_with(AssertSqlSafe(text), std::mem::take(&mut self.waiting)).persistent(false);
-            self.inserted += self.run(conn, query).await?;
+            self.flush(conn).await?;
         }
         Ok(self.inserted)
     }
 
-    async fn run(
-        &self,
-        conn: &mut SqliteConnection,
-        insert: Query<'_, Sqlite, SqliteArguments>,
-    ) -> Result<u64, ConnectorError> {
-        sql::run(conn, insert).await.map_err(self.place.failed(format!("insert into {}", self.table)))
+    async fn flush(&mut self, conn: &mut SqliteConnection) -> Result<(), ConnectorError> {
+        let arguments = std::mem::take(&mut self.waiting);
+        let rows = std::mem::take(&mut self.rows_waiting);
+        self.bytes_waiting = 0;
+        // Only the full statement comes again and again; it stays prepared.
+        let insert = if rows == self.rows_per_statement {
+            sqlx::query_with(AssertSqlSafe(Arc::clone(&self.full)), arguments)
+        } else {
+            sqlx::query_with(AssertSqlSafe(statement(&self.head, self.columns.len(), rows)), arguments)
+                .persistent(false)
+        };
+        let failed = self.place.failed(format!("insert into {}", self.table));
+        self.inserted += sql::run(conn, insert).await.map_err(failed)?;
+        Ok(())
     }
 }
 

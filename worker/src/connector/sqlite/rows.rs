@@ -18,6 +18,8 @@ use crate::supervisor::{SpawnKind, Supervisor};
 
 const BATCH_ROWS_MAX: usize = 1_000;
 const BATCH_BYTES_MAX: u64 = 1 << 20;
+/// The largest row that is carried.
+const ROW_BYTES_MAX: u64 = 16 << 20;
 /// Batches that the reading loop may be ahead.
 const BATCHES_AHEAD_MAX: usize = 2;
 
@@ -165,6 +167,13 @@ impl Reading {
             })?;
             bytes += size_of(&value);
             values.push(value);
+        }
+        if bytes > ROW_BYTES_MAX {
+            let message = format!(
+                "a row of `{}` has {bytes} bytes, and at most {ROW_BYTES_MAX} are carried; exclude its largest column",
+                self.table
+            );
+            return Err(self.place.permanent("row_too_large", message));
         }
         Ok((values, bytes))
     }

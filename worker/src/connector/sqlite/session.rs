@@ -19,7 +19,7 @@ pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Steps of SQLite's machine between two looks at the flag.
 const STEPS_BETWEEN_LOOKS: i32 = 4_000;
 /// Rows that the connection's thread may be ahead of the reader.
-const ROWS_AHEAD_MAX: usize = 256;
+const ROWS_AHEAD_MAX: usize = 64;
 
 /// What a connection is opened for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

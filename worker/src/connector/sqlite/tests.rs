@@ -114,6 +114,10 @@ impl TargetFixture for File {
         ))
         .await;
     }
+
+    async fn forget_claims(&self) {
+        self.run("delete from _highwater_task").await;
+    }
 }
 
 #[async_trait]

@@ -221,3 +221,47 @@ async fn a_number_that_sqlite_cannot_keep_is_refused_by_column() {
     assert!(refusal.message.contains("`f`") && refusal.message.contains("NaN"), "{}", refusal.message);
     assert_eq!(file.number("select count(*) from t").await, 0);
 }
+
+#[tokio::test]
+async fn wide_rows_travel_in_bounded_pieces_and_a_too_wide_one_is_refused() {
+    // GIVEN ten rows of a megabyte
+    let from = File::fresh();
+    from.run(
+        "create table t (id integer primary key, b blob);
+         with recursive n (i) as (select 1 union all select i + 1 from n where i < 10)
+         insert into t select i, randomblob(1000000) from n",
+    )
+    .await;
+    let columns = [column("id", "INTEGER", ColumnKind::Int64, false), column("b", "BLOB", ColumnKind::Bytes, true)];
+    let request = ReadRequest {
+        table: table("t"),
+        columns: columns.to_vec(),
+        partition_column: "id".to_owned(),
+        form: CursorForm::Native,
+        slice: ALL,
+        format: RowFormat::Values,
+    };
+    // WHEN they are read and copied
+    let mut rows = Source::read(&from.source(), &request).await.expect("reads");
+    while let Some(batch) = rows.next().await.expect("reads") {
+        let RowBatch::Rows(batch) = batch else { panic!("values") };
+        assert!(batch.len() <= 2);
+    }
+    let to = File::fresh();
+    let mut rows = Source::read(&from.source(), &request).await.expect("reads");
+    load(&to, Engine::Sqlite, &columns, (ALL, CursorForm::Native), rows.as_mut()).await.expect("loads");
+    // THEN all bytes arrive
+    let sum = "select cast(count(*) as text) || max(hex(substr(b, -8))) from t";
+    assert_eq!(text(&from, sum).await, text(&to, sum).await);
+    // AND a row past the limit is refused by table
+    from.run("insert into t values (11, zeroblob(17000000))").await;
+    let mut rows = Source::read(&from.source(), &request).await.expect("reads");
+    let refusal = loop {
+        match rows.next().await {
+            Ok(Some(_)) => {}
+            Ok(None) => panic!("refused"),
+            Err(error) => break error.report,
+        }
+    };
+    assert_eq!((refusal.class, refusal.code.as_str()), (ErrorClass::Permanent, "row_too_large"));
+}
