@@ -206,8 +206,17 @@ fn build_highwater() -> Result<PathBuf> {
     }
     let profile = profile_folder()?;
     let mut cargo = Command::new(variable("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.current_dir(repository()).args(["build", "--quiet", "--locked", "-p", "highwater-cli"]);
-    cargo.args(["--features", "failpoints"]).arg("--target-dir").arg(target_folder()?);
+    // The whole workspace, as the tests are built: a single package would have its dependencies built anew, with other features.
+    cargo.current_dir(repository()).args(["build", "--quiet", "--locked", "--workspace", "--bins"]);
+    cargo.args(["--features", "highwater-cli/failpoints"]).arg("--target-dir").arg(target_folder()?);
+    // Cargo tells this test what package it belongs to. Some build scripts ask for the same variables, and would run anew.
+    let about_us = |name: &OsString| {
+        let name = name.to_string_lossy();
+        name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_") || name == "OUT_DIR"
+    };
+    for name in std::env::vars_os().map(|(name, _)| name).filter(about_us) {
+        cargo.env_remove(name);
+    }
     if profile.ends_with("release") {
         cargo.arg("--release");
     }

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use highwater_integration_tests::digest::digest_both_sqlite;
 use highwater_integration_tests::flights::make_source;
 
@@ -21,7 +21,10 @@ async fn main() -> Result<ExitCode> {
         }
         ["compare", source, target] => compare(source, target, "flights").await,
         ["compare", source, target, table] => compare(source, target, table).await,
-        _ => bail!(USAGE),
+        _ => {
+            eprintln!("{USAGE}");
+            Ok(ExitCode::from(2))
+        }
     }
 }
 
