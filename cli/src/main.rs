@@ -12,6 +12,9 @@ const SHUTDOWN_MAX: Duration = Duration::from_millis(200);
 fn main() -> ProcessExit {
     // Whoever opens TLS finds a provider; a second installation would be the only failure.
     rustls::crypto::ring::default_provider().install_default().ok();
+    // Tests name places in the environment where the process is to end, wait or fail.
+    #[cfg(feature = "failpoints")]
+    let _failpoints = fail::FailScenario::setup();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
