@@ -4,6 +4,7 @@
 //! decides only how, and stops by itself when it may no longer be believed.
 
 mod attempt;
+mod cluster;
 pub mod connector;
 mod coordinator_api;
 mod failpoint;
@@ -12,6 +13,7 @@ mod secrets;
 pub mod supervisor;
 mod worker;
 
+pub use cluster::{AddressError, ClusterCoordinator};
 pub use coordinator_api::{
     ApiError, AttemptReport, CoordinatorApi, GrpcCoordinator, HeartbeatAnswer, Pulled, Registered,
 };
