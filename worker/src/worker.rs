@@ -22,6 +22,8 @@ const ORDERS_MAX: usize = 64;
 const RETRY_WAIT: Duration = Duration::from_millis(200);
 /// The longest of those waits.
 const RETRY_WAIT_MAX: Duration = Duration::from_secs(5);
+/// How long a worker that ends at once waits for the coordinator to take a task back.
+const RELEASE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What a worker is started with.
 #[derive(Debug, Clone)]
@@ -108,6 +110,8 @@ struct Session {
     slots: Arc<Semaphore>,
     /// Cancelled when the session is lost, or the worker ends.
     over: CancellationToken,
+    /// Cancelled when the worker ends at once: what runs is given back.
+    stop: CancellationToken,
 }
 
 impl Worker {
@@ -133,6 +137,7 @@ impl Worker {
                 attempts: Arc::default(),
                 slots: Arc::new(Semaphore::new(usize::try_from(self.options.slots).unwrap_or(1))),
                 over: stop.child_token(),
+                stop: stop.clone(),
             };
             self.work(&session, &drain).await;
         }
@@ -241,6 +246,7 @@ impl Worker {
                 attempts: Arc::clone(&session.attempts),
                 cancel: session.over.child_token(),
                 drain: drain.clone(),
+                stop: session.stop.clone(),
                 assignment,
                 order,
             };
@@ -259,6 +265,7 @@ struct RunAttempt {
     attempts: Arc<Attempts>,
     cancel: CancellationToken,
     drain: CancellationToken,
+    stop: CancellationToken,
     assignment: Assignment,
     order: Option<Arc<OrderContext>>,
 }
@@ -283,11 +290,23 @@ impl RunAttempt {
             // The order was pushed out by newer ones: the task goes back, and comes again with its order.
             None => Some(Outcome::Released),
         };
-        if let Some(outcome) = outcome {
-            let millis = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
-            self.report(outcome, millis).await;
+        match outcome {
+            Some(outcome) => {
+                let millis = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+                self.report(outcome, millis).await;
+            }
+            None if self.stop.is_cancelled() => self.give_back().await,
+            None => {} // the coordinator has given the task to somebody else already
         }
         self.attempts.lock().remove(&nonce);
+    }
+
+    /// Gives the task back, so that nobody has to wait for the session to end. One try: the process wants to end, and a
+    /// commit that is still under way is found in the ledger by the next attempt.
+    async fn give_back(&self) {
+        let (session, task, fence) = (self.registered.session, self.assignment.task, self.assignment.fence);
+        let told = self.api.complete(session, task, fence, Outcome::Released, 0);
+        let _ = tokio::time::timeout(RELEASE_TIMEOUT, told).await;
     }
 
     /// Tells the coordinator, until it hears or the session is over. Losing the answer is harmless: the ledger knows.
