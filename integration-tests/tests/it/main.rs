@@ -5,8 +5,14 @@
     reason = "tests own their time, and a panic is their failure"
 )]
 
+mod backfill;
+mod cancel;
+mod crashes;
 mod etcd_server;
 mod flights;
 mod harness;
+mod refusals;
+mod secrets;
+mod site;
 mod store_contract;
 mod store_etcd;
