@@ -2,8 +2,8 @@
 
 use highwater_common::id::{PipelineName, StepName};
 use highwater_common::status::RunStatus;
-use highwater_proto::PROTOCOL_VERSION;
 use highwater_proto::convert::FieldError;
+use highwater_proto::{LEADER_METADATA, PROTOCOL_VERSION};
 use tonic::{Code, Status};
 
 /// Why the coordinator refuses a request. Every message says what, why and what to do next.
@@ -109,6 +109,12 @@ impl ServiceError {
 
 impl From<ServiceError> for Status {
     fn from(error: ServiceError) -> Self {
-        Self::new(error.code(), error.to_string())
+        let mut status = Self::new(error.code(), error.to_string());
+        if let ServiceError::NotLeader { leader: Some(leader) } = &error
+            && let Ok(address) = leader.parse()
+        {
+            status.metadata_mut().insert(LEADER_METADATA, address);
+        }
+        status
     }
 }

@@ -308,7 +308,7 @@ impl RunAttempt {
                     return;
                 }
                 Err(ApiError::SessionEnded | ApiError::Refused(_)) => return,
-                Err(ApiError::Unavailable(_) | ApiError::Answer(_)) => {}
+                Err(ApiError::Unavailable(_) | ApiError::NotLeader { .. } | ApiError::Answer(_)) => {}
             }
             if self.drain.is_cancelled() && wait > RETRY_WAIT * 8 {
                 return; // nobody listens, and the process wants to end; the ledger has what was committed

@@ -21,6 +21,8 @@ use crate::error::ServiceError;
 use crate::leader::{Leader, Request as Ask, Submission, listed};
 use crate::supervisor::{SpawnKind, Supervisor};
 
+use super::relay;
+
 /// How often a watcher is told of changes at the most.
 const WATCH_EVERY: Duration = Duration::from_millis(250);
 /// Documents that a slow watcher may be behind.
@@ -86,6 +88,9 @@ impl ControlService for ControlApi {
     type WatchRunStream = Pin<Box<dyn Stream<Item = Result<pb::Document, Status>> + Send>>;
 
     async fn submit(&self, request: Request<pb::SubmitRequest>) -> Result<Response<pb::SubmitResponse>, Status> {
+        if let Some(mut leader) = relay::leader(&self.handle, request.metadata())? {
+            return leader.submit(relay::passed_on(request)).await;
+        }
         let request = request.into_inner();
         let spec =
             spec::from_canonical(&request.spec).map_err(|problems| ServiceError::InvalidSpec(listed(&problems)))?;
@@ -108,11 +113,17 @@ impl ControlService for ControlApi {
     }
 
     async fn get_run(&self, request: Request<pb::GetRunRequest>) -> Result<Response<pb::Document>, Status> {
+        if let Some(mut leader) = relay::leader(&self.handle, request.metadata())? {
+            return leader.get_run(relay::passed_on(request)).await;
+        }
         let id = self.find(request.into_inner().run).await?;
         encode("run/v1", &self.document(id).await?).map(Response::new)
     }
 
     async fn get_plan(&self, request: Request<pb::GetRunRequest>) -> Result<Response<pb::Document>, Status> {
+        if let Some(mut leader) = relay::leader(&self.handle, request.metadata())? {
+            return leader.get_plan(relay::passed_on(request)).await;
+        }
         let id = self.find(request.into_inner().run).await?;
         let plan = self
             .handle
@@ -126,6 +137,10 @@ impl ControlService for ControlApi {
     }
 
     async fn watch_run(&self, request: Request<pb::GetRunRequest>) -> Result<Response<Self::WatchRunStream>, Status> {
+        if let Some(mut leader) = relay::leader(&self.handle, request.metadata())? {
+            let stream = leader.watch_run(relay::passed_on(request)).await?.into_inner();
+            return Ok(Response::new(Box::pin(stream)));
+        }
         let id = self.find(request.into_inner().run).await?;
         let (documents, stream) = tokio::sync::mpsc::channel(WATCH_BUFFER);
         self.supervisor.spawn(SpawnKind::Watch, watch(self.handle.clone(), id, documents));
@@ -133,6 +148,9 @@ impl ControlService for ControlApi {
     }
 
     async fn list_runs(&self, request: Request<pb::ListRunsRequest>) -> Result<Response<pb::Document>, Status> {
+        if let Some(mut leader) = relay::leader(&self.handle, request.metadata())? {
+            return leader.list_runs(relay::passed_on(request)).await;
+        }
         let request = request.into_inner();
         let limit = usize::try_from(request.limit).unwrap_or(RUNS_MAX).clamp(1, RUNS_MAX);
         let runs = self
@@ -155,6 +173,9 @@ impl ControlService for ControlApi {
     }
 
     async fn retry(&self, request: Request<pb::RetryRequest>) -> Result<Response<pb::Document>, Status> {
+        if let Some(mut leader) = relay::leader(&self.handle, request.metadata())? {
+            return leader.retry(relay::passed_on(request)).await;
+        }
         let request = request.into_inner();
         let run = self.find(request.run).await?;
         let step: Option<StepName> = match request.step.as_str() {
@@ -166,6 +187,9 @@ impl ControlService for ControlApi {
     }
 
     async fn cancel(&self, request: Request<pb::CancelRequest>) -> Result<Response<pb::Document>, Status> {
+        if let Some(mut leader) = relay::leader(&self.handle, request.metadata())? {
+            return leader.cancel(relay::passed_on(request)).await;
+        }
         let request = request.into_inner();
         let run = self.find(request.run).await?;
         let reason = request.reason;
@@ -182,7 +206,10 @@ impl ControlService for ControlApi {
         }
     }
 
-    async fn get_cluster(&self, _: Request<pb::GetClusterRequest>) -> Result<Response<pb::Document>, Status> {
+    async fn get_cluster(&self, request: Request<pb::GetClusterRequest>) -> Result<Response<pb::Document>, Status> {
+        if let Some(mut leader) = relay::leader(&self.handle, request.metadata())? {
+            return leader.get_cluster(relay::passed_on(request)).await;
+        }
         let store = self.handle.store();
         let bytes = store.size_bytes().await.map_err(|error| Status::unavailable(error.to_string()))?;
         let (place, address) = (store.place(), self.handle.options().address.clone());
