@@ -165,13 +165,13 @@ impl Follower<'_> {
         }
     }
 
-    /// Decides whether a broken stream is waited for: while draining it has to break, and a cluster may change its leader.
+    /// Decides whether a broken stream is waited for: a cluster may change its leader, the coordinator of this process may
+    /// begin a new term, and while draining the stream has to break.
     fn endure(&self, status: &Status, is_draining: bool, since: Instant) -> Result<(), CliError> {
+        let is_away = ExitCode::of_code(status.code()) == ExitCode::Unreachable && since.elapsed() < AWAY_MAX;
         let may_return = match self.connection.place {
-            Place::Remote { .. } => {
-                ExitCode::of_code(status.code()) == ExitCode::Unreachable && since.elapsed() < AWAY_MAX
-            }
-            Place::Embedded { .. } => is_draining,
+            Place::Remote { .. } => is_away,
+            Place::Embedded { .. } => is_draining || is_away,
         };
         if may_return { Ok(()) } else { Err(self.lost(status)) }
     }

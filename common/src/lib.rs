@@ -6,6 +6,7 @@
 
 pub mod assignment;
 pub mod commit;
+pub mod config;
 pub mod coverage;
 pub mod cursor;
 pub mod dag;

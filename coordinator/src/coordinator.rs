@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::error::ServiceError;
+use crate::failpoint;
 use crate::leader::{Fallen, Leader, LoadError, Request, Term, load};
 use crate::options::CoordinatorOptions;
 use crate::store::keys::RecordKey;
@@ -47,6 +48,21 @@ pub struct Coordinator {
     rng: StdRng,
     inbox: mpsc::Receiver<Request>,
     version: watch::Sender<u64>,
+    role: watch::Sender<Role>,
+}
+
+/// What a coordinator is at the moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Role {
+    /// Neither: it campaigns, or reads the store for a term to come.
+    BetweenTerms,
+    /// It leads.
+    Leading,
+    /// Another one leads, and listens there.
+    Following {
+        /// The leader's address; empty when it told none.
+        leader: String,
+    },
 }
 
 /// Where the services reach the leader. Cheap to clone.
@@ -54,6 +70,7 @@ pub struct Coordinator {
 pub struct CoordinatorHandle {
     requests: mpsc::Sender<Request>,
     version: watch::Receiver<u64>,
+    role: watch::Receiver<Role>,
     store: Arc<dyn RecordStore>,
     options: CoordinatorOptions,
 }
@@ -79,9 +96,16 @@ impl Coordinator {
         }
         let (requests, inbox) = mpsc::channel(INBOX_MAX);
         let (version, seen) = watch::channel(0);
-        let handle = CoordinatorHandle { requests, version: seen, store: Arc::clone(&store), options: options.clone() };
+        let (role, seen_role) = watch::channel(Role::BetweenTerms);
+        let handle = CoordinatorHandle {
+            requests,
+            version: seen,
+            role: seen_role,
+            store: Arc::clone(&store),
+            options: options.clone(),
+        };
         let rng = StdRng::from_rng(&mut rand::rng());
-        Ok((Self { store, options, clock: Clock::default(), rng, inbox, version }, handle))
+        Ok((Self { store, options, clock: Clock::default(), rng, inbox, version, role }, handle))
     }
 
     /// Leads whenever it can, until `cancel`.
@@ -105,10 +129,12 @@ impl Coordinator {
                         true => leader.release_everything().await,
                         false => Ok(()),
                     };
+                    self.role.send_replace(Role::Leading);
                     let fallen = match fallen {
                         Ok(()) => leader.run(&mut self.inbox, lost, &cancel).await,
                         Err(fallen) => Err(fallen),
                     };
+                    self.role.send_replace(Role::BetweenTerms);
                     if let Err(error) = reign.resign().await {
                         tracing::warn!(%error, "the lead ends by its time to live");
                     }
@@ -144,6 +170,7 @@ impl Coordinator {
         let term = Term { record: Vec::new(), hi: loaded.hi.unwrap_or(0), cluster };
         let (store, sessions) = (Arc::clone(&self.store), self.options.sessions);
         let leader = Leader::new(store, sessions, self.clock, self.rng, self.version.clone(), term);
+        self.role.send_replace(Role::Leading); // as far as those who look can tell
         loop {
             let request = tokio::select! {
                 biased;
@@ -164,7 +191,11 @@ impl Coordinator {
         let key = RecordKey::Leader.render();
         let reign = match self.store.campaign(&key, record.clone(), self.options.leader_ttl).await {
             Ok(Campaign::Won(reign)) => reign,
-            Ok(Campaign::Held(_)) => return Ok(None),
+            Ok(Campaign::Held(holder)) => {
+                let leader = LeaderRecord::from_bytes(&holder).map(|record| record.address).unwrap_or_default();
+                self.role.send_replace(Role::Following { leader });
+                return Ok(None);
+            }
             Err(error @ StoreError::Unreachable { .. }) => {
                 tracing::warn!(error = &error as &dyn std::error::Error, "the store does not answer");
                 return Ok(None);
@@ -182,7 +213,15 @@ impl Coordinator {
             None => Expect::Absent(hi_key.clone()),
         });
         let ops = vec![Op::Put(hi_key, hi_to_bytes(hi)), Op::Put(format_key, format)];
-        match self.store.commit(StoreTxn { expects, ops }).await {
+        let raised = match failpoint::hit("t0::before").await {
+            Ok(()) => self.store.commit(StoreTxn { expects, ops }).await,
+            Err(_told_to_fail) => Ok(TxnOutcome::Unknown),
+        };
+        let raised = match failpoint::hit("t0::after").await {
+            Ok(()) => raised,
+            Err(_told_to_fail) => Ok(TxnOutcome::Unknown),
+        };
+        match raised {
             Ok(TxnOutcome::Applied) => {
                 tracing::info!(hi, cluster = %loaded.cluster.id, "leading");
                 Ok(Some((reign, Term { record, hi, cluster: loaded.cluster })))
@@ -240,11 +279,20 @@ impl CoordinatorHandle {
         &self.store
     }
 
+    /// What the coordinator is at the moment.
+    #[must_use]
+    pub fn role(&self) -> watch::Receiver<Role> {
+        self.role.clone()
+    }
+
     /// Asks the leader, and waits for its answer.
     pub(crate) async fn ask<T>(
         &self,
         request: impl FnOnce(tokio::sync::oneshot::Sender<Result<T, ServiceError>>) -> Request,
     ) -> Result<T, ServiceError> {
+        if let Role::Following { leader } = &*self.role.borrow() {
+            return Err(ServiceError::NotLeader { leader: (!leader.is_empty()).then(|| leader.clone()) });
+        }
         let (reply, answer) = tokio::sync::oneshot::channel();
         self.requests.send(request(reply)).await.map_err(|_| ServiceError::BetweenTerms)?;
         answer.await.map_err(|_| ServiceError::BetweenTerms)?

@@ -2,8 +2,8 @@
 
 use highwater_common::id::{PipelineName, StepName};
 use highwater_common::status::RunStatus;
-use highwater_proto::PROTOCOL_VERSION;
 use highwater_proto::convert::FieldError;
+use highwater_proto::{LEADER_METADATA, PROTOCOL_VERSION};
 use tonic::{Code, Status};
 
 /// Why the coordinator refuses a request. Every message says what, why and what to do next.
@@ -41,6 +41,9 @@ pub enum ServiceError {
     /// No such step.
     #[error("no step `{0}` in this run")]
     UnknownStep(StepName),
+    /// No such worker.
+    #[error("no worker `{0}` is connected; `highwater workers ls` lists them")]
+    UnknownWorker(String),
     /// The run has ended, or has not yet failed.
     #[error("run {run} is {status}: there is nothing to do")]
     RunEnded {
@@ -101,7 +104,9 @@ impl ServiceError {
             | Self::NeverPlanned { .. }
             | Self::SpecChanged { .. }
             | Self::NoopRefused(_) => Code::FailedPrecondition,
-            Self::UnknownRun(_) | Self::UnknownStep(_) | Self::NothingToRetry { .. } => Code::NotFound,
+            Self::UnknownRun(_) | Self::UnknownStep(_) | Self::UnknownWorker(_) | Self::NothingToRetry { .. } => {
+                Code::NotFound
+            }
             Self::AmbiguousRun { .. } | Self::InvalidSpec(_) | Self::Field(_) => Code::InvalidArgument,
         }
     }
@@ -109,6 +114,12 @@ impl ServiceError {
 
 impl From<ServiceError> for Status {
     fn from(error: ServiceError) -> Self {
-        Self::new(error.code(), error.to_string())
+        let mut status = Self::new(error.code(), error.to_string());
+        if let ServiceError::NotLeader { leader: Some(leader) } = &error
+            && let Ok(address) = leader.parse()
+        {
+            status.metadata_mut().insert(LEADER_METADATA, address);
+        }
+        status
     }
 }

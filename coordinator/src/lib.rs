@@ -14,7 +14,7 @@ mod service;
 pub mod store;
 pub mod supervisor;
 
-pub use coordinator::{Coordinator, CoordinatorError, CoordinatorHandle, cluster_id};
+pub use coordinator::{Coordinator, CoordinatorError, CoordinatorHandle, Role, cluster_id};
 pub use error::ServiceError;
 pub use leader::{Fallen, LoadError};
 pub use options::{CoordinatorOptions, SessionOptions};

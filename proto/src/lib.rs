@@ -29,5 +29,14 @@ pub mod storage {
     tonic::include_proto!("highwater.storage.v1");
 }
 
+/// The encoded descriptors of every message and service, for reflection.
+pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/highwater.bin"));
+
 /// Version of the protocol between worker and coordinator; the coordinator refuses a worker that speaks another.
 pub const PROTOCOL_VERSION: u32 = 1;
+
+/// Metadata of a refusal: where the leader listens, when the coordinator asked does not lead but knows who does.
+pub const LEADER_METADATA: &str = "highwater-leader";
+
+/// Metadata of a call that a follower passed on: it is not passed on again.
+pub const RELAYED_METADATA: &str = "highwater-relayed";

@@ -7,11 +7,11 @@ use async_trait::async_trait;
 use highwater_common::assignment::{Assignment, Outcome};
 use highwater_common::id::{ClusterId, DocumentDigest, SessionId, TaskId};
 use highwater_common::token::{Fence, Nonce};
-use highwater_proto::PROTOCOL_VERSION;
 use highwater_proto::convert::FieldError;
 use highwater_proto::convert::wire::{digest_from, nonce_from, outcome_to, session_from, session_to};
 use highwater_proto::v1 as pb;
 use highwater_proto::v1::worker_service_client::WorkerServiceClient;
+use highwater_proto::{LEADER_METADATA, PROTOCOL_VERSION};
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 
@@ -74,6 +74,12 @@ pub enum ApiError {
     /// Nobody answered, or nobody leads: ask again.
     #[error("the coordinator is unavailable: {0}")]
     Unavailable(String),
+    /// This coordinator does not lead, and names who does.
+    #[error("the coordinator does not lead: {leader} does")]
+    NotLeader {
+        /// Where the leader listens.
+        leader: String,
+    },
     /// The coordinator will not: another protocol, a malformed request.
     #[error("the coordinator refused: {0}")]
     Refused(String),
@@ -138,6 +144,9 @@ fn timed<T>(message: T, timeout: Duration) -> tonic::Request<T> {
 
 impl From<Status> for ApiError {
     fn from(status: Status) -> Self {
+        if let Some(leader) = status.metadata().get(LEADER_METADATA).and_then(|leader| leader.to_str().ok()) {
+            return Self::NotLeader { leader: leader.to_owned() };
+        }
         match status.code() {
             Code::Aborted => Self::SessionEnded,
             Code::InvalidArgument

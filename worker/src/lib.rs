@@ -4,14 +4,18 @@
 //! decides only how, and stops by itself when it may no longer be believed.
 
 mod attempt;
+mod cluster;
 pub mod connector;
 mod coordinator_api;
 mod failpoint;
 mod heartbeat;
 mod secrets;
+#[cfg(feature = "failpoints")]
+mod stumbling;
 pub mod supervisor;
 mod worker;
 
+pub use cluster::{AddressError, ClusterCoordinator};
 pub use coordinator_api::{
     ApiError, AttemptReport, CoordinatorApi, GrpcCoordinator, HeartbeatAnswer, Pulled, Registered,
 };

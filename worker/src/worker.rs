@@ -22,6 +22,8 @@ const ORDERS_MAX: usize = 64;
 const RETRY_WAIT: Duration = Duration::from_millis(200);
 /// The longest of those waits.
 const RETRY_WAIT_MAX: Duration = Duration::from_secs(5);
+/// How long a worker that ends at once waits for the coordinator to take a task back.
+const RELEASE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What a worker is started with.
 #[derive(Debug, Clone)]
@@ -108,12 +110,16 @@ struct Session {
     slots: Arc<Semaphore>,
     /// Cancelled when the session is lost, or the worker ends.
     over: CancellationToken,
+    /// Cancelled when the worker ends at once: what runs is given back.
+    stop: CancellationToken,
 }
 
 impl Worker {
     /// A worker that asks `api` for work.
     #[must_use]
     pub fn new(options: WorkerOptions, api: Arc<dyn CoordinatorApi>) -> Self {
+        #[cfg(feature = "failpoints")]
+        let api = crate::stumbling::Stumbling::around(api, options.id.to_string());
         Self { options, api, supervisor: Supervisor::default(), orders: BTreeMap::new() }
     }
 
@@ -133,6 +139,7 @@ impl Worker {
                 attempts: Arc::default(),
                 slots: Arc::new(Semaphore::new(usize::try_from(self.options.slots).unwrap_or(1))),
                 over: stop.child_token(),
+                stop: stop.clone(),
             };
             self.work(&session, &drain).await;
         }
@@ -159,6 +166,7 @@ impl Worker {
     async fn work(&mut self, session: &Session, drain: &CancellationToken) {
         let beat = heartbeat::Heartbeat {
             api: Arc::clone(&self.api),
+            worker: self.options.id.to_string(),
             registered: session.registered.clone(),
             attempts: Arc::clone(&session.attempts),
             over: session.over.clone(),
@@ -241,6 +249,7 @@ impl Worker {
                 attempts: Arc::clone(&session.attempts),
                 cancel: session.over.child_token(),
                 drain: drain.clone(),
+                stop: session.stop.clone(),
                 assignment,
                 order,
             };
@@ -259,6 +268,7 @@ struct RunAttempt {
     attempts: Arc<Attempts>,
     cancel: CancellationToken,
     drain: CancellationToken,
+    stop: CancellationToken,
     assignment: Assignment,
     order: Option<Arc<OrderContext>>,
 }
@@ -283,11 +293,23 @@ impl RunAttempt {
             // The order was pushed out by newer ones: the task goes back, and comes again with its order.
             None => Some(Outcome::Released),
         };
-        if let Some(outcome) = outcome {
-            let millis = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
-            self.report(outcome, millis).await;
+        match outcome {
+            Some(outcome) => {
+                let millis = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+                self.report(outcome, millis).await;
+            }
+            None if self.stop.is_cancelled() => self.give_back().await,
+            None => {} // the coordinator has given the task to somebody else already
         }
         self.attempts.lock().remove(&nonce);
+    }
+
+    /// Gives the task back, so that nobody has to wait for the session to end. One try: the process wants to end, and a
+    /// commit that is still under way is found in the ledger by the next attempt.
+    async fn give_back(&self) {
+        let (session, task, fence) = (self.registered.session, self.assignment.task, self.assignment.fence);
+        let told = self.api.complete(session, task, fence, Outcome::Released, 0);
+        let _ = tokio::time::timeout(RELEASE_TIMEOUT, told).await;
     }
 
     /// Tells the coordinator, until it hears or the session is over. Losing the answer is harmless: the ledger knows.
@@ -305,7 +327,7 @@ impl RunAttempt {
                     return;
                 }
                 Err(ApiError::SessionEnded | ApiError::Refused(_)) => return,
-                Err(ApiError::Unavailable(_) | ApiError::Answer(_)) => {}
+                Err(ApiError::Unavailable(_) | ApiError::NotLeader { .. } | ApiError::Answer(_)) => {}
             }
             if self.drain.is_cancelled() && wait > RETRY_WAIT * 8 {
                 return; // nobody listens, and the process wants to end; the ledger has what was committed

@@ -8,8 +8,9 @@ mod plan;
 mod run;
 mod runs;
 mod summary;
+mod tasks;
 
-pub(crate) use cluster::cluster;
+pub(crate) use cluster::{cluster, workers};
 pub(crate) use look::Look;
 pub(crate) use look::tame;
 pub(crate) use number::to_f64;
@@ -19,6 +20,7 @@ pub(crate) use run::{Moment, header, status, step_line};
 pub(crate) use run::{failed_task, name_width};
 pub(crate) use runs::runs;
 pub(crate) use summary::{next_command, summary};
+pub(crate) use tasks::{events, tasks};
 
 use comfy_table::{Cell, CellAlignment, Table, presets};
 

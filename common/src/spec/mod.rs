@@ -75,6 +75,12 @@ fn read_tree(mut file: Node, params: &BTreeMap<String, String>, mut problems: Pr
     }
 }
 
+/// The duration that a text like `15s`, `45m`, `1h30m` or `50ms` stands for.
+#[must_use]
+pub fn parse_duration(text: &str) -> Option<std::time::Duration> {
+    value::duration(text)
+}
+
 impl Connection {
     /// Whether writing through it is refused.
     #[must_use]

@@ -39,6 +39,8 @@ pub(crate) struct Session {
     pub heard: Duration,
     /// It takes no more work.
     pub draining: bool,
+    /// An operator asked it to finish and end; told with its next heartbeat.
+    pub(crate) told_to_drain: bool,
 }
 
 /// An order as its workers get it: the digest, and the JSON of a `StepOrder`.

@@ -91,7 +91,8 @@ pub(crate) async fn load(
         sessions: BTreeMap::new(),
     };
     for (worker, record) in std::mem::take(&mut shelf.workers) {
-        let session = Session { worker, deadline: now + session_ttl, heard: now, draining: false, record };
+        let session =
+            Session { worker, deadline: now + session_ttl, heard: now, draining: false, told_to_drain: false, record };
         cluster.sessions.insert(session.record.session, session);
     }
     let hi = shelf.hi;

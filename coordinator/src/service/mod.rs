@@ -1,6 +1,7 @@
 //! The gRPC services: decode, ask, encode. No decisions.
 
 mod control;
+mod relay;
 mod worker;
 
 use highwater_proto::v1::control_service_server::ControlServiceServer;

@@ -327,3 +327,10 @@ pub struct ConnectorError {
     #[source]
     pub source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
+
+impl ConnectorError {
+    /// A failure that no driver reported.
+    pub(crate) const fn of_report(report: AttemptError) -> Self {
+        Self { report, source: None }
+    }
+}

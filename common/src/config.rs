@@ -1,0 +1,114 @@
+//! The configuration file of the programs: what it may say, and what is wrong with it. Reading it is the programs' business.
+//!
+//! For every setting a flag beats the environment, the environment beats the file, and the file beats the default.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use crate::spec::parse_duration;
+
+/// `highwater.config.yaml`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct FileConfig {
+    /// Settings of `highwater-coordinator`.
+    pub coordinator: CoordinatorConfig,
+    /// Settings of `highwater-worker`.
+    pub worker: WorkerConfig,
+}
+
+/// Settings of a coordinator; what is missing is left to the environment, the flags and the defaults.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CoordinatorConfig {
+    /// URLs of etcd's members.
+    pub etcd: Option<Vec<String>>,
+    /// Whose records in etcd: several clusters may share one.
+    pub cluster: Option<String>,
+    /// Address and port to listen on.
+    pub listen: Option<String>,
+    /// Address and port that others reach it by.
+    pub advertise: Option<String>,
+    /// Whether it may listen off loopback without TLS.
+    pub insecure: Option<bool>,
+    /// Whether steps that move nothing may run.
+    pub allow_noop: Option<bool>,
+    /// Time to live of the lead.
+    pub leader_ttl: Option<ConfigDuration>,
+    /// Time to live of a worker's session.
+    pub session_ttl: Option<ConfigDuration>,
+    /// How often a worker sends a heartbeat.
+    pub heartbeat: Option<ConfigDuration>,
+    /// How long before the end of its session a worker ends its attempts.
+    pub stop_margin: Option<ConfigDuration>,
+}
+
+/// Settings of a worker.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct WorkerConfig {
+    /// URLs of coordinators.
+    pub coordinator: Option<Vec<String>>,
+    /// What it calls itself.
+    pub id: Option<String>,
+    /// Tasks at once.
+    pub slots: Option<u32>,
+    /// What it says of itself.
+    pub labels: Option<BTreeMap<String, String>>,
+    /// Whether it holds no-op tasks.
+    pub allow_noop: Option<bool>,
+    /// How long a drain waits for what runs.
+    pub drain_timeout: Option<ConfigDuration>,
+}
+
+/// A duration as people write it: `15s`, `1h30m`, `500ms`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct ConfigDuration(pub Duration);
+
+impl TryFrom<String> for ConfigDuration {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl std::str::FromStr for ConfigDuration {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        parse_duration(text)
+            .map(Self)
+            .ok_or_else(|| format!("`{text}` is not a duration: write it as `500ms`, `15s`, `45m` or `1h30m`"))
+    }
+}
+
+/// Reads a configuration file.
+///
+/// # Errors
+/// What is wrong, and where: an unknown key, a value of the wrong kind.
+pub fn parse(text: &str) -> Result<FileConfig, String> {
+    if text.trim().is_empty() {
+        return Ok(FileConfig::default());
+    }
+    serde_saphyr::from_str(text).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_are_read_and_unknown_ones_refused() {
+        let config =
+            parse("coordinator: {etcd: [http://127.0.0.1:2379], session_ttl: 15s}\nworker: {slots: 4}").expect("read");
+        assert_eq!(config.coordinator.session_ttl, Some(ConfigDuration(Duration::from_secs(15))));
+        assert_eq!(config.worker.slots, Some(4));
+        assert_eq!(parse("\n"), Ok(FileConfig::default()));
+        let error = parse("worker: {slot: 4}").expect_err("no such key");
+        assert!(error.contains("slot"), "{error}");
+    }
+}

@@ -1,0 +1,37 @@
+//! Passes calls of the command line on to the leader, one hop at most: a caller need not know who leads.
+
+use highwater_proto::RELAYED_METADATA;
+use highwater_proto::v1::control_service_client::ControlServiceClient;
+use tonic::metadata::{MetadataMap, MetadataValue};
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Request, Status};
+
+use crate::coordinator::{CoordinatorHandle, Role};
+use crate::error::ServiceError;
+
+/// The largest document that is passed on, in bytes.
+const DOCUMENT_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// The leader, when this coordinator follows it and the call was not passed on already.
+///
+/// # Errors
+/// The leader tells no address that can be dialled.
+pub(super) fn leader(
+    handle: &CoordinatorHandle,
+    metadata: &MetadataMap,
+) -> Result<Option<ControlServiceClient<Channel>>, Status> {
+    let Role::Following { leader } = handle.role().borrow().clone() else { return Ok(None) };
+    if leader.is_empty() || metadata.contains_key(RELAYED_METADATA) {
+        return Ok(None); // the question comes to the inbox, and is refused with what is known of the leader
+    }
+    let unknown = |_| Status::from(ServiceError::NotLeader { leader: Some(leader.clone()) });
+    let endpoint = Endpoint::from_shared(format!("http://{leader}")).map_err(unknown)?;
+    let client = ControlServiceClient::new(endpoint.connect_lazy());
+    Ok(Some(client.max_decoding_message_size(DOCUMENT_BYTES_MAX)))
+}
+
+/// The call as it is passed on: with its own metadata and its deadline, and marked.
+pub(super) fn passed_on<T>(mut request: Request<T>) -> Request<T> {
+    request.metadata_mut().insert(RELAYED_METADATA, MetadataValue::from_static("1"));
+    request
+}

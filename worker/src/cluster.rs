@@ -1,0 +1,195 @@
+//! The coordinator of a cluster: several addresses, one leader. Asks the one that led last, goes where a refusal points,
+//! and tries the others when nobody answers.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures_util::future::BoxFuture;
+use highwater_common::assignment::Outcome;
+use highwater_common::id::{DocumentDigest, SessionId, TaskId};
+use highwater_common::token::Fence;
+use tonic::transport::Endpoint;
+
+use crate::coordinator_api::{
+    ApiError, AttemptReport, CoordinatorApi, GrpcCoordinator, HeartbeatAnswer, Pulled, Registered,
+};
+use crate::worker::WorkerOptions;
+
+/// Addresses that are remembered at the most; leaders move among few.
+const KNOWN_MAX: usize = 16;
+/// How long a connection may take to come about.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// How often an idle connection is probed.
+const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(5);
+/// How long the probe may take: what finds a coordinator that fell silent.
+const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// An address that cannot be dialled.
+#[derive(Debug, thiserror::Error)]
+#[error("`{url}` is not the address of a coordinator")]
+pub struct AddressError {
+    url: String,
+}
+
+/// The coordinator of a cluster.
+#[derive(Debug)]
+pub struct ClusterCoordinator {
+    state: Mutex<Known>,
+}
+
+#[derive(Debug)]
+struct Known {
+    clients: Vec<(String, GrpcCoordinator)>,
+    current: usize,
+}
+
+impl ClusterCoordinator {
+    /// A cluster whose coordinators listen at `urls`, with or without `http://`. Nothing is dialled yet.
+    ///
+    /// # Errors
+    /// [`AddressError`] for what is no address; and when there is none at all.
+    pub fn new(urls: &[String]) -> Result<Self, AddressError> {
+        let clients = urls.iter().map(|url| client(url)).collect::<Result<Vec<_>, _>>()?;
+        if clients.is_empty() {
+            return Err(AddressError { url: String::new() });
+        }
+        Ok(Self { state: Mutex::new(Known { clients, current: 0 }) })
+    }
+
+    fn with<T>(&self, act: impl FnOnce(&mut Known) -> T) -> T {
+        act(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn current(&self) -> (usize, GrpcCoordinator) {
+        self.with(|known| (known.current, known.clients[known.current].1.clone()))
+    }
+
+    /// How many may be asked for one call: each once, and the leader that one of them names.
+    fn tries(&self) -> usize {
+        self.with(|known| known.clients.len() + 1)
+    }
+
+    /// Chooses who is asked next, after `asked` did not do it.
+    fn move_on(&self, asked: usize, error: &ApiError) {
+        self.with(|known| {
+            if known.current != asked {
+                return; // another call has moved on already
+            }
+            if let ApiError::NotLeader { leader } = error {
+                let at = known.clients.iter().position(|(address, _)| address == leader);
+                let at = at.or_else(|| {
+                    let client = client(leader).ok().filter(|_| known.clients.len() < KNOWN_MAX)?;
+                    known.clients.push(client);
+                    Some(known.clients.len() - 1)
+                });
+                if let Some(at) = at {
+                    known.current = at;
+                    return;
+                }
+            }
+            known.current = (asked + 1) % known.clients.len();
+        });
+    }
+
+    /// Asks one after the other until one does it, or refuses for good.
+    async fn ask<'a, T>(
+        &self,
+        call: impl Fn(GrpcCoordinator) -> BoxFuture<'a, Result<T, ApiError>>,
+    ) -> Result<T, ApiError> {
+        let mut last = ApiError::Unavailable("nobody was asked".to_owned());
+        for _ in 0..self.tries() {
+            let (asked, client) = self.current();
+            match call(client).await {
+                Err(error @ (ApiError::Unavailable(_) | ApiError::NotLeader { .. })) => {
+                    self.move_on(asked, &error);
+                    last = error;
+                }
+                answered => return answered,
+            }
+        }
+        Err(last)
+    }
+}
+
+/// The address without its scheme, and a client that dials it when it is first used.
+fn client(url: &str) -> Result<(String, GrpcCoordinator), AddressError> {
+    let address = url.trim_start_matches("http://").trim_end_matches('/').to_owned();
+    let refused = || AddressError { url: url.to_owned() };
+    if address.is_empty() || address.contains("://") {
+        return Err(refused());
+    }
+    let endpoint = Endpoint::from_shared(format!("http://{address}")).map_err(|_| refused())?;
+    let channel = endpoint
+        .connect_timeout(CONNECT_TIMEOUT)
+        .http2_keep_alive_interval(KEEP_ALIVE_EVERY)
+        .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
+        .keep_alive_while_idle(true)
+        .connect_lazy();
+    Ok((address, GrpcCoordinator::new(channel)))
+}
+
+#[async_trait]
+impl CoordinatorApi for ClusterCoordinator {
+    async fn register(&self, options: &WorkerOptions) -> Result<Registered, ApiError> {
+        self.ask(|client| Box::pin(async move { client.register(options).await })).await
+    }
+
+    async fn pull(&self, session: SessionId, free: u32, known: &[DocumentDigest]) -> Result<Pulled, ApiError> {
+        self.ask(|client| Box::pin(async move { client.pull(session, free, known).await })).await
+    }
+
+    async fn heartbeat(
+        &self,
+        session: SessionId,
+        attempts: &[AttemptReport],
+        draining: bool,
+    ) -> Result<HeartbeatAnswer, ApiError> {
+        self.ask(|client| Box::pin(async move { client.heartbeat(session, attempts, draining).await })).await
+    }
+
+    async fn complete(
+        &self,
+        session: SessionId,
+        task: TaskId,
+        fence: Fence,
+        outcome: Outcome,
+        millis: u64,
+    ) -> Result<bool, ApiError> {
+        self.ask(|client| {
+            let outcome = outcome.clone();
+            Box::pin(async move { client.complete(session, task, fence, outcome, millis).await })
+        })
+        .await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn current(cluster: &ClusterCoordinator) -> String {
+        cluster.with(|known| known.clients[known.current].0.clone())
+    }
+
+    #[tokio::test]
+    async fn a_refusal_that_names_the_leader_leads_there() {
+        let urls = ["http://127.0.0.1:7070".to_owned(), "127.0.0.1:7071".to_owned()];
+        let cluster = ClusterCoordinator::new(&urls).expect("addresses");
+        // WHEN the first one names a third, THEN that one is asked next
+        cluster.move_on(0, &ApiError::NotLeader { leader: "127.0.0.1:7072".to_owned() });
+        assert_eq!(current(&cluster), "127.0.0.1:7072");
+        // AND a late refusal of the first changes nothing
+        cluster.move_on(0, &ApiError::Unavailable(String::new()));
+        assert_eq!(current(&cluster), "127.0.0.1:7072");
+        // AND when that one falls silent, the next in the circle is asked
+        cluster.move_on(2, &ApiError::Unavailable(String::new()));
+        assert_eq!(current(&cluster), "127.0.0.1:7070");
+    }
+
+    #[test]
+    fn what_is_no_address_is_refused() {
+        assert!(ClusterCoordinator::new(&[]).is_err());
+        assert!(ClusterCoordinator::new(&["postgres://db".to_owned()]).is_err());
+    }
+}
