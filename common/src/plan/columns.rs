@@ -1,7 +1,7 @@
 //! Do the two tables fit together? Settles which columns travel and by which key a created table knows its rows.
 
+use super::carriage::{Carriage, carry};
 use super::problem::Problems;
-use super::types::{Carriage, carry};
 use crate::facts::{ColumnFacts, Engine, StepFacts, TargetTableFacts};
 use crate::spec::Backfill;
 

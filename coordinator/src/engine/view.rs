@@ -65,6 +65,8 @@ pub(crate) struct Run {
     pub plan: Option<Arc<Plan>>,
     /// Its steps.
     pub steps: BTreeMap<StepName, Step>,
+    /// Why the run cannot go on, when what the store holds of it can no longer be carried out.
+    pub(crate) damage: Option<String>,
     /// What the workers are told of a step, by generation.
     pub orders: BTreeMap<(StepName, u32), OrderText>,
 }

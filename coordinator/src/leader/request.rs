@@ -168,7 +168,7 @@ impl Leader {
             WorkerAction::Drain => {}
         }
         let put = Op::Put(RecordKey::Worker(session.worker).render(), record.to_bytes());
-        self.commit_records(Vec::new(), vec![put]).await?;
+        self.commit_records("worker_record", Vec::new(), vec![put]).await?;
         if let Some(session) = self.cluster.sessions.get_mut(&id) {
             session.record = record;
             session.told_to_drain |= action == WorkerAction::Drain;
