@@ -81,7 +81,7 @@ fn match_target(
         problems.add(
             "plan::missing_target_column",
             format!(
-                "the target table {to} lacks {}; {from} has {}; {to} has {}",
+                "the target table {to} lacks {}; the source table {from} has {}; the target has {}",
                 missing.join(", "),
                 names(&source.columns),
                 names(&target.columns)

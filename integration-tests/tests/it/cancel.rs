@@ -4,13 +4,13 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::site::{DAYS, Engine, LIMIT, Side, Site, assert_exit, assert_says};
+use crate::site::{Engine, HOURS, LIMIT, Side, Site, assert_exit, assert_says};
 
 /// How long the target is watched once the cancelled process has ended.
 const WATCH: Duration = Duration::from_millis(500);
 /// Where attempts stand when the cancel comes: while they read, before the guard, and between guard and commit.
 const PLACES: [&str; 3] =
-    ["attempt::reading=sleep(20)", "attempt::before_guard=sleep(120)", "attempt::before_commit=sleep(120)"];
+    ["attempt::reading=sleep(60)", "attempt::before_guard=sleep(100)", "attempt::before_commit=sleep(100)"];
 
 #[tokio::test]
 async fn cancel_acknowledged_means_nothing_commits_after() {
@@ -23,11 +23,12 @@ async fn cancel_acknowledged_means_nothing_commits_after_in_sqlite() {
 }
 
 async fn nothing_commits_after(engine: Engine) {
-    let site = Site::with_events(engine, "{mode: append}").await;
-    for (place, before) in PLACES.into_iter().zip([2, 6, 10]) {
+    let site = Site::with_hours(engine, "{mode: append}").await;
+    for place in PLACES {
         // GIVEN a run with attempts at that place
+        let before = site.tasks('C').await;
         let mut run = site.start(place).await;
-        site.until_committed(before + 1).await;
+        site.until_committed(before + 2).await;
         // WHEN it is cancelled from another process, and the cancel was acknowledged
         let cancelled = site.finish(&["cancel", "events", "--reason", "a test", "-y", "-o", "json"]).await;
         let acknowledged = state(&site).await;
@@ -57,7 +58,7 @@ async fn nothing_commits_after(engine: Engine) {
     assert_says(&finished.stdout, "covered by earlier runs");
     let (source, target) = site.digests().await;
     assert_eq!(source, target);
-    assert_eq!(site.tasks('C').await, DAYS);
+    assert_eq!(site.tasks('C').await, HOURS);
 }
 
 /// Rows, committed tasks and open tasks.

@@ -17,6 +17,8 @@ use tempfile::TempDir;
 pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 /// The tasks of [`Site::BACKFILL`].
 pub(crate) const DAYS: i64 = 20;
+/// The tasks of [`Site::with_hours`].
+pub(crate) const HOURS: i64 = 96;
 /// The rows of `events`.
 pub(crate) const ROWS: i64 = 2_000;
 
@@ -80,6 +82,17 @@ impl Site {
         site
     }
 
+    /// Two databases, `events` of four days, and a pipeline with this write clause that copies it by the hour: so many tasks
+    /// that a process can be met in their midst.
+    pub(crate) async fn with_hours(engine: Engine, write: &str) -> Self {
+        let site = Self::with_events(engine, write).await;
+        site.execute(Side::Source, "delete from events where id > 400").await;
+        let days = std::fs::read_to_string(site.path("pipeline.yaml")).unwrap();
+        let hours = days.replace("grain: day", "grain: hour").replace("end: 2024-03-21", "end: 2024-03-05");
+        std::fs::write(site.path("pipeline.yaml"), hours).unwrap();
+        site
+    }
+
     /// Makes the source's table; `at` stands behind the type of its column `at`.
     pub(crate) async fn make_events(&self, at: &str) {
         self.execute(Side::Source, &self.events_table(at, "")).await;
@@ -90,7 +103,7 @@ impl Site {
             }
             None => {
                 "with recursive n (i) as (select 1 union all select i + 1 from n where i < 2000) insert into events \
-                 select i, strftime('%Y-%m-%dT%H:%M:%SZ', '2024-03-01', '+' || (i - 1) * 864 || ' seconds'), i * 1.5, \
+                 select i, strftime('%Y-%m-%dT%H:%M:%SZ', '2024-03-01', '+' || ((i - 1) * 864) || ' seconds'), i * 1.5, \
                  nullif('note ' || i % 7, 'note 3') from n"
             }
         };
