@@ -5,6 +5,7 @@
     reason = "tests own their time, and a panic is their failure"
 )]
 
+mod crash_matrix;
 mod etcd_server;
 mod flights;
 mod harness;
