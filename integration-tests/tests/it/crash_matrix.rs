@@ -43,6 +43,8 @@ const SILENT_WORKER: &str =
     "attempt::before_guard@embedded-1=1*off->1*return(stall 4000);heartbeat::silent@embedded-1=return(stall 5000)";
 /// An attempt that fails.
 const FAILED_ATTEMPT: &str = "attempt::before_guard=2*off->1*return";
+/// An attempt that lasts for a few heartbeats.
+const LONG_ATTEMPT: &str = "attempt::before_guard=1*off->1*return(stall 1500)";
 /// An assignment that never reaches its worker.
 const LOST_ASSIGNMENT: &str = "pull::after=3*off->1*return";
 
@@ -67,8 +69,8 @@ const CALLS: [Place; 8] = [
     Place::new("register::after", 1),
     Place::new("pull::before", 4),
     Place::new("pull::after", 4),
-    Place::new("heartbeat::before", 0),
-    Place::new("heartbeat::after", 0),
+    Place::with("heartbeat::before", 0, LONG_ATTEMPT),
+    Place::with("heartbeat::after", 0, LONG_ATTEMPT),
     Place::zombies("complete::before", 5),
     Place::zombies("complete::after", 5),
 ];
