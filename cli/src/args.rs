@@ -1,7 +1,6 @@
 //! The command line: verbs, flags and their help.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use highwater_common::config::ConfigDuration;
@@ -69,8 +68,8 @@ pub struct Global {
     #[arg(long, global = true, value_name = "DIR", default_value = STATE_DIR)]
     pub state: PathBuf,
     /// How long a silent worker of this process counts as alive, such as `15s`
-    #[arg(long, global = true, value_name = "TIME", env = "HIGHWATER_SESSION_TTL", hide = true, value_parser = parse_time)]
-    pub session_ttl: Option<Duration>,
+    #[arg(long, global = true, value_name = "TIME", env = "HIGHWATER_SESSION_TTL", hide = true)]
+    pub session_ttl: Option<ConfigDuration>,
 }
 
 /// The form of what goes to stdout.
@@ -294,11 +293,6 @@ pub enum ClusterCommand {
     Status,
     /// Takes over the targets of a pipeline that belong to another cluster, or to one whose state was deleted
     Adopt(FileArgs),
-}
-
-fn parse_time(text: &str) -> Result<Duration, String> {
-    let time: jiff::SignedDuration = text.parse().map_err(|error: jiff::Error| error.to_string())?;
-    Duration::try_from(time).map_err(|error| error.to_string())
 }
 
 fn parse_param(text: &str) -> Result<(String, String), String> {

@@ -46,7 +46,7 @@ impl Where {
     #[must_use]
     pub(crate) fn new(global: &Global, workers: u32) -> Self {
         let coordinator = global.coordinator.clone().filter(|url| !url.is_empty());
-        Self { coordinator, state: global.state.clone(), workers, session_ttl: global.session_ttl }
+        Self { coordinator, state: global.state.clone(), workers, session_ttl: global.session_ttl.map(|ttl| ttl.0) }
     }
 }
 

@@ -7,6 +7,7 @@
 
 mod backfill;
 mod cancel;
+mod crash_matrix;
 mod crashes;
 mod etcd_server;
 mod flights;
