@@ -5,6 +5,12 @@
     reason = "tests own their time, and a panic is their failure"
 )]
 
+mod cluster_flights;
+mod cluster_leaders;
+mod cluster_limits;
+mod cluster_refusals;
+mod cluster_store;
+mod cluster_workers;
 mod etcd_server;
 mod flights;
 mod harness;
