@@ -7,6 +7,12 @@
 
 mod backfill;
 mod cancel;
+mod cluster_flights;
+mod cluster_leaders;
+mod cluster_limits;
+mod cluster_refusals;
+mod cluster_store;
+mod cluster_workers;
 mod crash_matrix;
 mod crashes;
 mod etcd_server;
