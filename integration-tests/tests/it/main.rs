@@ -5,8 +5,10 @@
     reason = "tests own their time, and a panic is their failure"
 )]
 
+mod contracts;
 mod etcd_server;
 mod flights;
 mod harness;
 mod store_contract;
 mod store_etcd;
+mod types;
