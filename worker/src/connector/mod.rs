@@ -7,6 +7,7 @@ pub mod copy_text;
 #[cfg(any(test, feature = "contract"))]
 pub mod faulty;
 mod open;
+mod position;
 pub mod postgres;
 pub mod sql_text;
 pub mod sqlite;

@@ -8,7 +8,7 @@ use futures_util::TryStreamExt;
 use highwater_common::assignment::ErrorClass;
 use highwater_common::commit::LedgerRow;
 use highwater_common::cursor::CursorKind;
-use highwater_common::facts::{ColumnFacts, CursorForm, Engine, TargetFacts, TargetTableFacts};
+use highwater_common::facts::{ColumnFacts, Engine, TargetFacts, TargetTableFacts};
 use highwater_common::id::{ClusterId, ConnectionName, RunId, TaskId};
 use highwater_common::range::CursorRange;
 use highwater_common::spec::TableName;
@@ -17,6 +17,7 @@ use sqlx::{Connection, Executor, PgConnection, Row};
 use super::catalog::{find_table, is_indexed, read_key};
 use super::claim::{claim, end_session};
 use super::errors::{classify, fault, is_missing_relation, is_state, permanent};
+use super::forms::position_form;
 use super::ledger::{self, SessionMark, uuid};
 use super::prepare::prepare;
 use super::session::{Endpoint, SessionOptions, SessionRole};
@@ -86,7 +87,7 @@ impl Target for PostgresTarget {
             ledger::check_holder(&self.endpoint, holder, &probe.cluster)?;
         }
         let fingerprint = ledger::read_fingerprint(&mut conn, &self.endpoint).await?;
-        let table = self.table_facts(&mut conn, probe).await.map_err(&failed)?;
+        let table = self.table_facts(&mut conn, probe).await?;
         let (covered, covered_null) = match (&holder, &probe.partition) {
             (Some(_), Some((_, kind))) => self.covered(&mut conn, &probe.stream, *kind).await?,
             (None, _) | (_, None) => (Vec::new(), false),
@@ -192,20 +193,25 @@ impl PostgresTarget {
         &self,
         conn: &mut PgConnection,
         probe: &TargetProbe,
-    ) -> Result<Option<TargetTableFacts>, sqlx::Error> {
-        let Some(table) = find_table(conn, &probe.table).await? else { return Ok(None) };
+    ) -> Result<Option<TargetTableFacts>, ConnectorError> {
+        let failed = self.failed("probe the target");
+        let Some(table) = find_table(conn, &probe.table).await.map_err(&failed)? else { return Ok(None) };
         let (mut partition_form, mut partition_indexed) = (None, false);
         if let Some((name, kind)) = &probe.partition {
-            let is_native = table.column(name).is_some_and(|column| column.position == Some(*kind));
-            partition_form = is_native.then_some(CursorForm::Native);
-            partition_indexed = is_indexed(conn, table.oid, name).await?;
+            if let Some(column) = table.column(name) {
+                partition_form = position_form(conn, &self.endpoint, &probe.table, column, *kind).await?;
+            }
+            partition_indexed = is_indexed(conn, table.oid, name).await.map_err(&failed)?;
         }
         let any = Sql::new(Dialect::Postgres, "select exists (select from ").table(&probe.table).text(")");
-        let has_rows =
-            sqlx::query_scalar::<_, bool>(any.into_statement()).persistent(false).fetch_one(&mut *conn).await?;
+        let has_rows = sqlx::query_scalar::<_, bool>(any.into_statement())
+            .persistent(false)
+            .fetch_one(&mut *conn)
+            .await
+            .map_err(&failed)?;
         Ok(Some(TargetTableFacts {
             columns: table.facts().cloned().collect(),
-            key: read_key(conn, table.oid, false).await?,
+            key: read_key(conn, table.oid, false).await.map_err(&failed)?,
             partition_form,
             partition_indexed,
             has_rows,

@@ -172,7 +172,7 @@ async fn a_failed_statement_poisons_the_attempt() {
     let mut request = world.write_request(all(), RowFormat::CopyText).await;
     request.resident = Resident::Replace;
     // WHEN it writes
-    let message = refused(world.write(tx, &request).await, ErrorClass::Permanent, "check_violated");
+    let message = refused(world.write(tx, &request).await, ErrorClass::Permanent, "constraint_violation");
     assert!(message.contains("wh (127.0.0.1:") && message.contains("orders"), "{message}");
     // THEN nothing is left that could commit, and what was there still is
     world.no_open_transaction().await;
