@@ -137,6 +137,20 @@ Examples:
         #[arg(long, default_value_t = 20, value_name = "N")]
         limit: u32,
     },
+    /// Lists the tasks of a run
+    #[command(after_help = "Example:\n  highwater tasks r-71c --in-state dead")]
+    Tasks(TasksArgs),
+    /// Shows what happened to a run's tasks lately
+    Logs(LogsArgs),
+    /// Blocks until a run has ended, then ends with the run's own code
+    #[command(after_help = "Example:\n  highwater wait r-71c --timeout 30m")]
+    Wait(WaitArgs),
+    /// The workers of a cluster
+    Workers {
+        /// What to do with them.
+        #[command(subcommand)]
+        command: WorkersCommand,
+    },
     /// Tries dead tasks of a run again, and the steps skipped after them
     #[command(after_help = "\
 Examples:
@@ -209,6 +223,67 @@ pub struct CancelArgs {
     /// Why; it is kept with the run
     #[arg(long, value_name = "TEXT")]
     pub reason: String,
+}
+
+/// What `tasks` takes.
+#[derive(Debug, Clone, Args)]
+pub struct TasksArgs {
+    /// A run id or a unique prefix of it, or a pipeline; the latest run of all when left out
+    pub run: Option<String>,
+    /// Only this step
+    #[arg(long, value_name = "STEP")]
+    pub step: Option<String>,
+    /// Only tasks in this state: pending, open, done, retry_wait, dead, in_doubt, covered, superseded
+    #[arg(long = "in-state", value_name = "STATE")]
+    pub task_state: Option<String>,
+    /// At most so many
+    #[arg(long, default_value_t = 100, value_name = "N")]
+    pub limit: u32,
+}
+
+/// What `logs` takes.
+#[derive(Debug, Clone, Args)]
+pub struct LogsArgs {
+    /// A run id or a unique prefix of it, or a pipeline; the latest run of all when left out
+    pub run: Option<String>,
+    /// Only this step
+    #[arg(long, value_name = "STEP")]
+    pub step: Option<String>,
+    /// Goes on until the run has ended
+    #[arg(short, long)]
+    pub follow: bool,
+}
+
+/// What `wait` takes.
+#[derive(Debug, Clone, Args)]
+pub struct WaitArgs {
+    /// A run id or a unique prefix of it, or a pipeline; the latest run of all when left out
+    pub run: Option<String>,
+    /// Ends with code 124 when the run takes longer: 90s, 30m, 2h
+    #[arg(long, value_name = "DURATION")]
+    pub timeout: Option<ConfigDuration>,
+}
+
+/// Verbs of `workers`.
+#[derive(Debug, Clone, Subcommand)]
+pub enum WorkersCommand {
+    /// Lists them: state, slots, age of the last heartbeat
+    Ls,
+    /// Gives a worker no new tasks
+    Cordon {
+        /// What the worker calls itself
+        worker: String,
+    },
+    /// Gives a cordoned worker tasks again
+    Uncordon {
+        /// What the worker calls itself
+        worker: String,
+    },
+    /// Lets a worker finish what it has, and end
+    Drain {
+        /// What the worker calls itself
+        worker: String,
+    },
 }
 
 /// Verbs of `cluster`.

@@ -7,7 +7,7 @@ use highwater_common::status::RunStatus;
 use highwater_common::view::RunDocument;
 use highwater_proto::v1::{Document, GetRunRequest};
 use tokio::time::{Instant, MissedTickBehavior};
-use tonic::{Status, Streaming};
+use tonic::{Code, Status, Streaming};
 
 use crate::connect::{Connection, Fetched, Place};
 use crate::embedded::Embedded;
@@ -117,6 +117,7 @@ impl Follower<'_> {
                 }
                 Wake::Message(Err(status)) => {
                     stream = None;
+                    let status = broken_off(status);
                     self.endure(&status, is_draining, *away_since.get_or_insert_with(Instant::now))?;
                 }
                 Wake::ProcessEnded(ended) => {
@@ -187,6 +188,27 @@ impl Follower<'_> {
                 .next(&self.come_back)),
             Err(error) => Err(error.or_next(|| self.come_back.clone())),
         }
+    }
+}
+
+/// A stream that breaks off in the middle is a coordinator, or one that relays, that went away: transports have several
+/// words for it.
+fn broken_off(status: Status) -> Status {
+    match status.code() {
+        Code::Unknown | Code::Internal | Code::Cancelled | Code::DataLoss => Status::unavailable(status.message()),
+        Code::Ok
+        | Code::InvalidArgument
+        | Code::DeadlineExceeded
+        | Code::NotFound
+        | Code::AlreadyExists
+        | Code::PermissionDenied
+        | Code::ResourceExhausted
+        | Code::FailedPrecondition
+        | Code::Aborted
+        | Code::OutOfRange
+        | Code::Unimplemented
+        | Code::Unavailable
+        | Code::Unauthenticated => status,
     }
 }
 

@@ -14,6 +14,11 @@ use crate::folders::{kept_folder, lock, profile_folder, repository, scratch_fold
 use crate::process::{Process, Signal};
 use crate::wait::until;
 
+/// What is built, with failpoints compiled in.
+const BINARIES: [&str; 3] = ["highwater", "highwater-coordinator", "highwater-worker"];
+/// What compiles the failpoints in.
+const FEATURES: &str = "highwater-cli/failpoints,highwater-coordinator/failpoints,highwater-worker/failpoints";
+
 /// A program about to be started.
 #[derive(Debug)]
 pub struct Binary {
@@ -44,9 +49,34 @@ impl Binary {
     /// # Errors
     /// It does not build.
     pub async fn highwater() -> Result<Self> {
+        Self::built("highwater").await
+    }
+
+    /// The `highwater-coordinator` daemon, built as [`Binary::highwater`] is.
+    ///
+    /// # Errors
+    /// It does not build.
+    pub async fn coordinator() -> Result<Self> {
+        Self::built("highwater-coordinator").await
+    }
+
+    /// The `highwater-worker` daemon, built as [`Binary::highwater`] is.
+    ///
+    /// # Errors
+    /// It does not build.
+    pub async fn worker() -> Result<Self> {
+        Self::built("highwater-worker").await
+    }
+
+    async fn built(name: &str) -> Result<Self> {
         static BUILT: OnceCell<PathBuf> = OnceCell::const_new();
-        let build = || async { tokio::task::spawn_blocking(build_highwater).await.context("build highwater")? };
-        Ok(Self::at(BUILT.get_or_try_init(build).await?))
+        let build = || async { tokio::task::spawn_blocking(build_binaries).await.context("build highwater")? };
+        Ok(Self::at(BUILT.get_or_try_init(build).await?.join(name)))
+    }
+
+    /// Which program it is.
+    pub(crate) fn program(&self) -> &OsStr {
+        self.command.get_program()
     }
 
     /// Any program.
@@ -192,23 +222,22 @@ fn read(folder: &TempDir, name: &str) -> Result<String> {
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// Builds the command and returns the path of a copy: a later build without failpoints must not replace what the tests run.
-fn build_highwater() -> Result<PathBuf> {
+/// Builds the binaries and returns a folder of copies: a later build without failpoints must not replace what the tests run.
+fn build_binaries() -> Result<PathBuf> {
     let folder = kept_folder("tmp")?;
-    let copy = folder.join("highwater");
     let _lock = lock(&folder.join("highwater.lock"))?;
     // A run of nextest is many processes: one of them builds. Elsewhere cargo itself finds that there is nothing to do.
     let stamp = folder.join("highwater.run");
     let run = variable("NEXTEST_RUN_ID");
     let built = std::fs::read_to_string(&stamp).ok().map(OsString::from);
-    if run.is_some() && run == built && copy.exists() {
-        return Ok(copy);
+    if run.is_some() && run == built && BINARIES.iter().all(|name| folder.join(name).exists()) {
+        return Ok(folder);
     }
     let profile = profile_folder()?;
     let mut cargo = Command::new(variable("CARGO").unwrap_or_else(|| "cargo".into()));
     // The whole workspace, as the tests are built: a single package would have its dependencies built anew, with other features.
     cargo.current_dir(repository()).args(["build", "--quiet", "--locked", "--workspace", "--bins"]);
-    cargo.args(["--features", "highwater-cli/failpoints"]).arg("--target-dir").arg(target_folder()?);
+    cargo.args(["--features", FEATURES]).arg("--target-dir").arg(target_folder()?);
     // Cargo tells this test what package it belongs to. Some build scripts ask for the same variables, and would run anew.
     let about_us = |name: &OsString| {
         let name = name.to_string_lossy();
@@ -222,13 +251,15 @@ fn build_highwater() -> Result<PathBuf> {
     }
     let output = cargo.output().context("run cargo build")?;
     ensure!(output.status.success(), "cargo build failed: {}", String::from_utf8_lossy(&output.stderr));
-    let fresh = folder.join("highwater.new");
-    std::fs::copy(profile.join("highwater"), &fresh).context("copy the binary")?;
-    std::fs::rename(&fresh, &copy).context("put the binary in its place")?;
+    for name in BINARIES {
+        let fresh = folder.join("highwater.new");
+        std::fs::copy(profile.join(name), &fresh).with_context(|| format!("copy {name}"))?;
+        std::fs::rename(&fresh, folder.join(name)).with_context(|| format!("put {name} in its place"))?;
+    }
     if let Some(run) = run.as_ref().and_then(|run| run.to_str()) {
         std::fs::write(&stamp, run).context("note which run has built")?;
     }
-    Ok(copy)
+    Ok(folder)
 }
 
 #[expect(clippy::disallowed_methods, reason = "the harness runs inside cargo, which speaks by variables")]

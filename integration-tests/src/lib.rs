@@ -5,6 +5,7 @@
 //! ([`digest`]) it reads by itself, never through Highwater's own code.
 
 mod binary;
+pub mod cluster;
 pub mod digest;
 mod etcd;
 pub mod flights;
@@ -14,6 +15,7 @@ mod process;
 mod wait;
 
 pub use binary::{Binary, Finished, Running};
+pub use cluster::{Cluster, ClusterOptions, Daemon};
 pub use digest::Digest;
 pub use etcd::Etcd;
 pub use flights::FlightsFull;

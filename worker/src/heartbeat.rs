@@ -51,6 +51,10 @@ impl Heartbeat {
                 Ok(answer) => {
                     acked_sent_at = sent_at;
                     answer.end.into_iter().for_each(|nonce| self.attempts.end(nonce));
+                    if answer.drain && !self.drain.is_cancelled() {
+                        tracing::info!("an operator asked this worker to drain");
+                        self.drain.cancel();
+                    }
                 }
                 Err(ApiError::SessionEnded) => {
                     tracing::warn!("the session has ended: attempts stop");

@@ -22,6 +22,8 @@ const ORDERS_MAX: usize = 64;
 const RETRY_WAIT: Duration = Duration::from_millis(200);
 /// The longest of those waits.
 const RETRY_WAIT_MAX: Duration = Duration::from_secs(5);
+/// How long a worker that ends at once tries to give a task back; without an answer the task waits for the session's end.
+const RELEASE_WAIT: Duration = Duration::from_secs(2);
 
 /// What a worker is started with.
 #[derive(Debug, Clone)]
@@ -108,6 +110,8 @@ struct Session {
     slots: Arc<Semaphore>,
     /// Cancelled when the session is lost, or the worker ends.
     over: CancellationToken,
+    /// Cancelled when the worker ends at once.
+    stop: CancellationToken,
 }
 
 impl Worker {
@@ -135,6 +139,7 @@ impl Worker {
                 attempts: Arc::default(),
                 slots: Arc::new(Semaphore::new(usize::try_from(self.options.slots).unwrap_or(1))),
                 over: stop.child_token(),
+                stop: stop.clone(),
             };
             self.work(&session, &drain).await;
         }
@@ -244,6 +249,7 @@ impl Worker {
                 attempts: Arc::clone(&session.attempts),
                 cancel: session.over.child_token(),
                 drain: drain.clone(),
+                stop: session.stop.clone(),
                 assignment,
                 order,
             };
@@ -262,6 +268,7 @@ struct RunAttempt {
     attempts: Arc<Attempts>,
     cancel: CancellationToken,
     drain: CancellationToken,
+    stop: CancellationToken,
     assignment: Assignment,
     order: Option<Arc<OrderContext>>,
 }
@@ -286,11 +293,25 @@ impl RunAttempt {
             // The order was pushed out by newer ones: the task goes back, and comes again with its order.
             None => Some(Outcome::Released),
         };
-        if let Some(outcome) = outcome {
-            let millis = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
-            self.report(outcome, millis).await;
+        let millis = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        match outcome {
+            Some(outcome) => self.report(outcome, millis).await,
+            None if self.stop.is_cancelled() => self.release(millis).await,
+            None => {} // whoever ended the attempt no longer waits for it
         }
         self.attempts.lock().remove(&nonce);
+    }
+
+    /// Gives the task back, so that it is no attempt of a worker that was lost. Whatever of it is still on its way to the
+    /// target is outrun by the next claim.
+    async fn release(&self, millis: u64) {
+        let (session, task, fence) = (self.registered.session, self.assignment.task, self.assignment.fence);
+        let told = self.api.complete(session, task, fence, Outcome::Released, millis);
+        match tokio::time::timeout(RELEASE_WAIT, told).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => tracing::warn!(%task, %error, "a task was not given back"),
+            Err(_) => tracing::warn!(%task, "a task was not given back: no answer in time"),
+        }
     }
 
     /// Tells the coordinator, until it hears or the session is over. Losing the answer is harmless: the ledger knows.

@@ -211,3 +211,9 @@ fn without_escapes(text: &str) -> String {
     }
     plain
 }
+
+#[test]
+fn tasks_and_what_happened_to_them() {
+    insta::assert_snapshot!(tasks(&samples::tasks(), &Look::plain()), @r"");
+    insta::assert_snapshot!(events(&samples::events(), &Look::plain()), @r"");
+}

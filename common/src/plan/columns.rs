@@ -1,7 +1,7 @@
 //! Do the two tables fit together? Settles which columns travel and by which key a created table knows its rows.
 
+use super::carriage::{Carriage, carry};
 use super::problem::Problems;
-use super::types::{Carriage, carry};
 use crate::facts::{ColumnFacts, Engine, StepFacts, TargetTableFacts};
 use crate::spec::Backfill;
 
@@ -81,7 +81,7 @@ fn match_target(
         problems.add(
             "plan::missing_target_column",
             format!(
-                "the target table {to} lacks {}; {from} has {}; {to} has {}",
+                "the target table {to} lacks {}; the source table {from} has {}; the target has {}",
                 missing.join(", "),
                 names(&source.columns),
                 names(&target.columns)

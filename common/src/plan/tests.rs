@@ -356,8 +356,8 @@ fn tables_that_do_not_fit_are_refused_with_both_sides_columns() {
     assert_eq!(problems.len(), 2);
     assert_eq!(
         problems[0].message,
-        "the target table public.orders_copy lacks total; public.orders has id, created_at, total; public.orders_copy has \
-         id, created_at, loaded_by"
+        "the target table public.orders_copy lacks total; the source table public.orders has id, created_at, total; \
+         the target has id, created_at, loaded_by"
     );
     assert_eq!(
         problems[1].message,

@@ -63,7 +63,14 @@ impl Leader {
         }
         let heard = self.clock.monotonic();
         tracing::info!(%worker, slots = record.slots, "worker registered");
-        let session = Session { worker, deadline: heard + self.sessions.ttl, heard, draining: false, record };
+        let session = Session {
+            worker,
+            deadline: heard + self.sessions.ttl,
+            heard,
+            draining: false,
+            told_to_drain: false,
+            record,
+        };
         self.cluster.sessions.insert(session.record.session, session);
         Ok(Ok(self.cluster.id))
     }

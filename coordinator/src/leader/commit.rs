@@ -92,6 +92,10 @@ impl Leader {
         for name in &names {
             failpoint::hit(&format!("{name}::after")).await?;
         }
+        let now = self.clock.wall_micros();
+        for change in batch.changes() {
+            self.events.note(&self.cluster, change, now);
+        }
         batch.apply(&mut self.cluster);
         Ok(())
     }

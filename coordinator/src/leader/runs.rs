@@ -338,7 +338,18 @@ pub(super) fn new_run(id: RunId, record: RunRecord, stored: Vec<u8>, spec: Arc<h
     // A stored spec was checked, so it has an order; one that had none would have no steps to run.
     let dag = Arc::new(Dag::of(&spec).unwrap_or_default());
     let steps = spec.steps.keys().map(|name| (name.clone(), Step::fresh())).collect();
-    Run { id, record, stored, spec, dag, facts: BTreeMap::new(), plan: None, steps, orders: BTreeMap::new() }
+    Run {
+        id,
+        record,
+        stored,
+        spec,
+        dag,
+        facts: BTreeMap::new(),
+        plan: None,
+        steps,
+        damage: None,
+        orders: BTreeMap::new(),
+    }
 }
 
 /// Gives a run its plan, and each step its tasks.

@@ -126,7 +126,7 @@ pub(super) fn connect_error(endpoint: &Endpoint, error: sqlx::Error) -> Connecto
                 source: Some(Box::new(error)),
             }
         }
-        _ => classify(endpoint, "connect", error),
+        _ => classify(endpoint, "open a session", error),
     }
 }
 

@@ -130,21 +130,9 @@ impl Target for PostgresTarget {
                 break;
             }
         }
-        // Then, in a statement of its own, its tasks: this waits for the guards in flight, and every later one matches no row.
-        for round in 0..FENCE_ROUNDS_MAX {
-            let fenced = sqlx::query("update highwater.task set state = 'X' where run_id = $1 and state = 'O'")
-                .bind(uuid(run.as_bytes()))
-                .execute(&mut conn)
-                .await;
-            let attempts = fenced.as_ref().map_or(0, sqlx::postgres::PgQueryResult::rows_affected);
-            if !self.is_blocked(fenced.map(drop), round)? {
-                conn.close().await.ok();
-                return Ok(FenceReport { attempts });
-            }
-            self.end_sessions(&mut conn, run).await?;
-        }
-        let message = format!("run {run} could not be fenced on {}: its task rows stay locked", self.endpoint);
-        Err(fault(ErrorClass::Resource, "fence_blocked", message))
+        let attempts = self.fence_tasks(&mut conn, Some(run)).await?;
+        conn.close().await.ok();
+        Ok(FenceReport { attempts })
     }
 
     async fn adopt(&self, cluster: &ClusterId) -> Result<Option<ClusterId>, ConnectorError> {
@@ -165,6 +153,10 @@ impl Target for PostgresTarget {
             }
         }
         conn.execute("commit").await.map_err(&failed)?;
+        // From here on every claim of the former cluster is refused; what it had claimed before is fenced.
+        if former.is_some_and(|former| former != *cluster) {
+            self.fence_everything(&mut conn).await?;
+        }
         conn.close().await.ok();
         Ok(former)
     }
@@ -274,15 +266,49 @@ impl PostgresTarget {
         }
     }
 
-    /// Ends the sessions of a run's open tasks: one of them holds its row without going on.
-    async fn end_sessions(&self, conn: &mut PgConnection, run: &RunId) -> Result<(), ConnectorError> {
+    /// Fences every run of a cluster that lost the target, and their open tasks.
+    async fn fence_everything(&self, conn: &mut PgConnection) -> Result<(), ConnectorError> {
+        for round in 0..FENCE_ROUNDS_MAX {
+            let fenced = sqlx::query("update highwater.run set state = 'X', fenced_at = now() where state = 'R'")
+                .execute(&mut *conn)
+                .await;
+            if !self.is_blocked(fenced.map(drop), round)? {
+                break;
+            }
+        }
+        self.fence_tasks(conn, None).await.map(drop)
+    }
+
+    /// Fences the open tasks of a run, or of all, in a statement of its own: this waits for the guards in flight, and every
+    /// later one matches no row.
+    async fn fence_tasks(&self, conn: &mut PgConnection, run: Option<&RunId>) -> Result<u64, ConnectorError> {
+        for round in 0..FENCE_ROUNDS_MAX {
+            let fenced = sqlx::query(
+                "update highwater.task set state = 'X' where ($1::uuid is null or run_id = $1) and state = 'O'",
+            )
+            .bind(run.map(|run| uuid(run.as_bytes())))
+            .execute(&mut *conn)
+            .await;
+            let attempts = fenced.as_ref().map_or(0, sqlx::postgres::PgQueryResult::rows_affected);
+            if !self.is_blocked(fenced.map(drop), round)? {
+                return Ok(attempts);
+            }
+            self.end_sessions(conn, run).await?;
+        }
+        let whose = run.map_or_else(|| "the former cluster".to_owned(), |run| format!("run {run}"));
+        let message = format!("{whose} could not be fenced on {}: its task rows stay locked", self.endpoint);
+        Err(fault(ErrorClass::Resource, "fence_blocked", message))
+    }
+
+    /// Ends the sessions of open tasks, of a run or of all: one of them holds its row without going on.
+    async fn end_sessions(&self, conn: &mut PgConnection, run: Option<&RunId>) -> Result<(), ConnectorError> {
         let failed = self.failed("end the sessions of a run");
         let rows = sqlx::query(
             "select t.session_id, (extract(epoch from t.session_start) * 1000000)::int8 as session_micros \
              from highwater.task t join pg_stat_activity a on a.pid = t.session_id and a.backend_start = t.session_start \
-             where t.run_id = $1 and t.state = 'O'",
+             where ($1::uuid is null or t.run_id = $1) and t.state = 'O'",
         )
-        .bind(uuid(run.as_bytes()))
+        .bind(run.map(|run| uuid(run.as_bytes())))
         .fetch_all(&mut *conn)
         .await
         .map_err(&failed)?;

@@ -1,0 +1,123 @@
+//! Coordinators that are killed, frozen and started again while a cluster copies a table.
+
+use std::time::Duration;
+
+use highwater_integration_tests::cluster::{Cluster, ClusterOptions, Orders};
+use highwater_integration_tests::until;
+
+const LIMIT: Duration = Duration::from_secs(60);
+const SLOW: &str = "attempt::reading=sleep(60)";
+
+/// So many coordinators and two slow workers, in the midst of a run. Sessions last longer than a change of leaders.
+async fn running(coordinators: usize, orders: Orders) -> Cluster {
+    let options = ClusterOptions { coordinators, session_ttl: Duration::from_secs(8), ..ClusterOptions::default() };
+    let mut cluster = Cluster::start(options).await.unwrap();
+    orders.load(&cluster).await.unwrap();
+    cluster.add_worker("w1", 2, SLOW).await.unwrap();
+    cluster.add_worker("w2", 2, SLOW).await.unwrap();
+    cluster.submit(&orders.pipeline("")).await.unwrap();
+    cluster.until_done(6).await.unwrap();
+    cluster
+}
+
+#[tokio::test]
+async fn coordinator_restart_mid_run_resumes() {
+    // GIVEN the only coordinator of a run
+    let orders = Orders { days: 60, rows: 40 };
+    let mut cluster = running(1, orders).await;
+    // WHEN it is killed and started again
+    cluster.coordinator(0).kill().unwrap();
+    cluster.restart_coordinator(0).await.unwrap();
+    // THEN the run goes on where it was, in a new term, and its attempts were not lost
+    let run = cluster.until_ended(LIMIT).await.unwrap();
+    assert_eq!(run["status"], "success", "{run:#}\n{}", cluster.logs());
+    orders.check_copy(&cluster).await.unwrap();
+    let ledger = cluster.ledger().await.unwrap();
+    assert_eq!((ledger.hi, ledger.attempt_max), ((1, 2), 1), "{ledger:?}\n{}", cluster.logs());
+}
+
+#[tokio::test]
+async fn leader_killed_mid_run_hands_over_and_attempts_survive() {
+    // GIVEN two coordinators in the midst of a run
+    let orders = Orders { days: 60, rows: 40 };
+    let mut cluster = running(2, orders).await;
+    let first = cluster.leader().await.unwrap();
+    // WHEN the one that leads is killed
+    cluster.coordinator(first).kill().unwrap();
+    // THEN the other leads, and the run ends without a single second attempt
+    let second = cluster.next_leader(&[first]).await.unwrap();
+    let run = cluster.until_ended(LIMIT).await.unwrap();
+    assert_eq!(run["status"], "success", "{run:#}\n{}", cluster.logs());
+    orders.check_copy(&cluster).await.unwrap();
+    let ledger = cluster.ledger().await.unwrap();
+    assert_eq!((ledger.hi, ledger.attempt_max), ((1, 2), 1), "{ledger:?}\n{}", cluster.logs());
+    assert_eq!(cluster.leader().await.unwrap(), second);
+}
+
+#[tokio::test]
+async fn old_leader_paused_and_woken_changes_nothing() {
+    // GIVEN a leader that is frozen in the midst of a run, and another that has taken over
+    let orders = Orders { days: 60, rows: 40 };
+    let mut cluster = running(2, orders).await;
+    let old = cluster.leader().await.unwrap();
+    cluster.coordinator(old).freeze().unwrap();
+    let new = 1 - old;
+    let leads = until("the other to lead", LIMIT, async || {
+        Ok(cluster.coordinator(new).log().matches(" leading ").next().map(drop))
+    });
+    leads.await.unwrap();
+    let before = cluster.etcd.ctl(&["get", "/highwater/v1/test/leader", "--hex"]).await.unwrap();
+    // WHEN the old one wakes up
+    cluster.coordinator(old).thaw().unwrap();
+    cluster.coordinator(old).until_logged("the term is over", LIMIT).await.unwrap();
+    // THEN it has changed nothing, and follows
+    let after = cluster.etcd.ctl(&["get", "/highwater/v1/test/leader", "--hex"]).await.unwrap();
+    assert_eq!(before, after);
+    assert_eq!(cluster.next_leader(&[old]).await.unwrap(), new);
+    let run = cluster.until_ended(LIMIT).await.unwrap();
+    assert_eq!(run["status"], "success", "{run:#}\n{}", cluster.logs());
+    orders.check_copy(&cluster).await.unwrap();
+    let ledger = cluster.ledger().await.unwrap();
+    assert_eq!(ledger.hi, (1, 2), "{ledger:?}\n{}", cluster.logs());
+}
+
+#[tokio::test]
+async fn cli_follow_survives_a_leader_change() {
+    // GIVEN a command that follows a run through a coordinator that does not lead
+    let options = ClusterOptions { coordinators: 2, session_ttl: Duration::from_secs(8), ..ClusterOptions::default() };
+    let orders = Orders { days: 60, rows: 40 };
+    let mut cluster = Cluster::start(options).await.unwrap();
+    orders.load(&cluster).await.unwrap();
+    cluster.add_worker("w1", 2, SLOW).await.unwrap();
+    let leader = cluster.leader().await.unwrap();
+    let file = cluster.file("orders.yaml", &orders.pipeline("")).unwrap();
+    let command = cluster.command(1 - leader).await.unwrap();
+    let mut followed = command.args(["run"]).args([file]).args(["--output=json"]).start().unwrap();
+    cluster.until_done(4).await.unwrap();
+    // WHEN the leader is killed
+    cluster.coordinator(leader).kill().unwrap();
+    cluster.next_leader(&[leader]).await.unwrap();
+    // THEN the command follows on, to the end of the run
+    let status = followed.wait(LIMIT).await.map_err(|error| error.context(cluster.logs())).unwrap();
+    assert!(status.success(), "{status}: {}\n{}", followed.stderr().unwrap(), cluster.logs());
+    let run: serde_json::Value = serde_json::from_str(&followed.stdout().unwrap()).unwrap();
+    assert_eq!((run["status"].as_str(), run["tasks"]["done"].as_u64()), (Some("success"), Some(60)), "{run:#}");
+    orders.check_copy(&cluster).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_leader_that_is_told_to_end_hands_over_at_once() {
+    // GIVEN two coordinators in the midst of a run
+    let orders = Orders { days: 40, rows: 40 };
+    let mut cluster = running(2, orders).await;
+    let first = cluster.leader().await.unwrap();
+    // WHEN the leader is told to end
+    cluster.coordinator(first).terminate().unwrap();
+    let status = cluster.coordinator(first).ended(LIMIT).await.unwrap();
+    // THEN it ends in good order, and the run goes on under the other
+    assert!(status.success(), "{status}\n{}", cluster.logs());
+    cluster.next_leader(&[first]).await.unwrap();
+    assert_eq!(cluster.until_ended(LIMIT).await.unwrap()["status"], "success");
+    orders.check_copy(&cluster).await.unwrap();
+    assert_eq!(cluster.ledger().await.unwrap().attempt_max, 1, "{}", cluster.logs());
+}

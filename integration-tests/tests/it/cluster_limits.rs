@@ -1,0 +1,83 @@
+//! What is declared about tasks at once holds over all workers, and a task that waits says for what.
+
+use std::time::Duration;
+
+use highwater_integration_tests::cluster::{Cluster, ClusterOptions, Ledger, Orders};
+
+const LIMIT: Duration = Duration::from_secs(60);
+const SLOW: &str = "attempt::reading=sleep(40)";
+
+/// Three workers of four slots each run the pipeline; the target's ledger tells the most tasks at once.
+async fn run_limited(orders: Orders, pipeline: &str) -> (Cluster, Ledger) {
+    let mut cluster = Cluster::start(ClusterOptions::default()).await.unwrap();
+    orders.load(&cluster).await.unwrap();
+    for worker in ["w1", "w2", "w3"] {
+        cluster.add_worker(worker, 4, SLOW).await.unwrap();
+    }
+    cluster.submit(pipeline).await.unwrap();
+    let run = cluster.until_ended(LIMIT).await.unwrap();
+    assert_eq!(run["status"], "success", "{run:#}\n{}", cluster.logs());
+    orders.check_copy(&cluster).await.unwrap();
+    let ledger = cluster.ledger().await.unwrap();
+    (cluster, ledger)
+}
+
+#[tokio::test]
+async fn never_more_than_the_declared_tasks_run_across_workers() {
+    // GIVEN a run of at most three tasks at once; WHEN three workers of four slots each have worked on it
+    let orders = Orders { days: 30, rows: 20 };
+    let (_cluster, ledger) = run_limited(orders, &orders.pipeline("limits: {tasks: 3}")).await;
+    // THEN never more than three were between claim and commit, and three were
+    assert_eq!(ledger.at_once, 3, "{ledger:?}");
+}
+
+#[tokio::test]
+async fn connection_limit_holds_across_workers() {
+    // GIVEN a target that gives two connections; WHEN three workers of four slots each have worked on it
+    let orders = Orders { days: 30, rows: 20 };
+    let limited = orders.pipeline("").replace("TARGET_URL}\"", "TARGET_URL}\", max_connections: 2");
+    let (_cluster, ledger) = run_limited(orders, &limited).await;
+    // THEN never more than two were used
+    assert_eq!(ledger.at_once, 2, "{ledger:?}");
+}
+
+#[tokio::test]
+async fn waiting_task_says_why() {
+    let waits =
+        |reason: &'static str| move |run: &serde_json::Value| run["steps"][0]["waits"].to_string().contains(reason);
+    // GIVEN a run without a worker
+    let orders = Orders { days: 12, rows: 20 };
+    let mut cluster = Cluster::start(ClusterOptions::default()).await.unwrap();
+    orders.load(&cluster).await.unwrap();
+    let run = cluster.submit(&orders.pipeline("limits: {tasks: 1}")).await.unwrap();
+    // THEN it says so
+    cluster.until_run("a run without a worker to say so", LIMIT, waits("no worker is connected")).await.unwrap();
+    // WHEN a worker has come that could do more, THEN the limit is named
+    cluster.add_worker("w1", 4, "attempt::reading=sleep(150)").await.unwrap();
+    cluster.until_run("the limit to be named", LIMIT, waits("limit of the run, 1/1 at once")).await.unwrap();
+    // AND for people too
+    let shown = cluster.highwater(0, ["status", &run], LIMIT).await.unwrap();
+    assert!(shown.stdout.contains("limit of the run"), "{shown:?}");
+    assert_eq!(cluster.until_ended(LIMIT).await.unwrap()["status"], "success");
+}
+
+#[tokio::test]
+async fn a_slot_that_is_taken_and_a_connection_in_use_are_named() {
+    let waits =
+        |reason: &'static str| move |run: &serde_json::Value| run["steps"][0]["waits"].to_string().contains(reason);
+    // GIVEN a worker of one slot; WHEN it works, THEN the others wait for its slot
+    let orders = Orders { days: 4, rows: 20 };
+    let mut cluster = Cluster::start(ClusterOptions::default()).await.unwrap();
+    orders.load(&cluster).await.unwrap();
+    cluster.add_worker("w1", 1, "attempt::reading=sleep(300)").await.unwrap();
+    cluster.submit(&orders.pipeline("")).await.unwrap();
+    cluster.until_run("the slot to be named", LIMIT, waits("every slot is taken, 1/1")).await.unwrap();
+    cluster.until_ended(LIMIT).await.unwrap();
+    // GIVEN a connection that gives one; WHEN two slots are free, THEN the connection is what is waited for
+    cluster.add_worker("w2", 2, "attempt::reading=sleep(300)").await.unwrap();
+    let limited = orders.pipeline("").replace("TARGET_URL}\"", "TARGET_URL}\", max_connections: 1");
+    let limited = limited.replace("type: backfill", "type: backfill, reprocess: all");
+    cluster.submit(&limited).await.unwrap();
+    cluster.until_run("the connection to be named", LIMIT, waits("connection target, 1/1 in use")).await.unwrap();
+    assert_eq!(cluster.until_ended(LIMIT).await.unwrap()["status"], "success");
+}

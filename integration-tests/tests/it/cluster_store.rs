@@ -1,0 +1,99 @@
+//! What an etcd can do to a cluster that copies a table: end and come back, be dead from the start, be put back to a backup.
+
+use std::time::Duration;
+
+use highwater_integration_tests::cluster::{Cluster, ClusterOptions, Orders};
+
+const LIMIT: Duration = Duration::from_secs(60);
+const SLOW: &str = "attempt::reading=sleep(60)";
+
+#[tokio::test]
+async fn etcd_restarted_mid_run_is_survived() {
+    // GIVEN a run under way, under two coordinators
+    let orders = Orders { days: 60, rows: 40 };
+    let options = ClusterOptions { coordinators: 2, session_ttl: Duration::from_secs(8), ..ClusterOptions::default() };
+    let mut cluster = Cluster::start(options).await.unwrap();
+    orders.load(&cluster).await.unwrap();
+    cluster.add_worker("w1", 2, SLOW).await.unwrap();
+    cluster.submit(&orders.pipeline("")).await.unwrap();
+    cluster.until_done(6).await.unwrap();
+    // WHEN etcd is killed, is away for longer than a lead lasts, and comes back
+    cluster.etcd.kill().unwrap();
+    let leader_logs = "the term is over";
+    let lost = highwater_integration_tests::until("the lead to be lost", LIMIT, async || {
+        Ok(cluster.logs().contains(leader_logs).then_some(()))
+    });
+    lost.await.unwrap();
+    cluster.etcd.restart().await.unwrap();
+    // THEN the run ends well, and both coordinators are still there
+    let run = cluster.until_ended(LIMIT).await.unwrap();
+    assert_eq!(run["status"], "success", "{run:#}\n{}", cluster.logs());
+    orders.check_copy(&cluster).await.unwrap();
+    for no in 0..2 {
+        assert!(cluster.coordinator(no).is_running(), "{}", cluster.logs());
+    }
+}
+
+#[tokio::test]
+async fn etcd_endpoint_dead_from_the_start_is_survived() {
+    // GIVEN a coordinator that is given two members, the first of which nobody listens as
+    let orders = Orders { days: 20, rows: 40 };
+    let options = ClusterOptions { dead_endpoint: true, ..ClusterOptions::default() };
+    let mut cluster = Cluster::start(options).await.unwrap();
+    orders.load(&cluster).await.unwrap();
+    cluster.add_worker("w1", 2, "").await.unwrap();
+    // WHEN a pipeline is run, THEN nothing fails
+    cluster.submit(&orders.pipeline("")).await.unwrap();
+    let run = cluster.until_ended(LIMIT).await.unwrap();
+    assert_eq!(run["status"], "success", "{run:#}\n{}", cluster.logs());
+    orders.check_copy(&cluster).await.unwrap();
+    assert_eq!(cluster.ledger().await.unwrap().attempt_max, 1, "{}", cluster.logs());
+}
+
+#[tokio::test]
+async fn etcd_restored_from_a_snapshot_reissues_tokens_safely() {
+    // GIVEN a run under way in the first term, and a snapshot of it
+    let orders = Orders { days: 40, rows: 40 };
+    let mut cluster = Cluster::start(ClusterOptions::default()).await.unwrap();
+    orders.load(&cluster).await.unwrap();
+    cluster.add_worker("w1", 2, SLOW).await.unwrap();
+    cluster.submit(&orders.pipeline("")).await.unwrap();
+    cluster.until_done(4).await.unwrap();
+    let snapshot = cluster.file("snapshot", "").unwrap();
+    std::fs::remove_file(&snapshot).unwrap();
+    cluster.etcd.save_snapshot(&snapshot).await.unwrap();
+    // AND two more terms, in the last of which a worker dies with claims in the target
+    for _ in 0..2 {
+        cluster.coordinator(0).kill().unwrap();
+        cluster.restart_coordinator(0).await.unwrap();
+        cluster.leader().await.unwrap();
+    }
+    cluster
+        .until_number(
+            "claims of the third term",
+            "select count(*) from highwater.task where token >> 24 = 3 and state = 'C'",
+        )
+        .await
+        .unwrap();
+    cluster
+        .until_number("an open claim", "select count(*) from highwater.task where token >> 24 = 3 and state = 'O'")
+        .await
+        .unwrap();
+    cluster.worker("w1").kill().unwrap();
+    let open = "select count(*) from highwater.task where token >> 24 = 3 and state = 'O'";
+    assert!(cluster.number(open).await.unwrap() > 0, "the worker died between two tasks");
+    let committed = cluster.ledger().await.unwrap().committed;
+    // WHEN etcd is put back to the snapshot, and another worker comes
+    cluster.etcd.restore_snapshot(&snapshot).await.unwrap();
+    cluster.leader().await.unwrap();
+    cluster.add_worker("w2", 2, "").await.unwrap();
+    // THEN the run ends well, and what the target held was not done again
+    let run = cluster.until_ended(LIMIT).await.unwrap();
+    assert_eq!(run["status"], "success", "{run:#}\n{}", cluster.logs());
+    orders.check_copy(&cluster).await.unwrap();
+    let kept = cluster.number("select count(*) from orders where worker = 'w1'").await.unwrap();
+    assert_eq!(kept, committed * 40, "{}", cluster.logs());
+    // AND the tasks that were open have tokens above those that the target had seen
+    let ledger = cluster.ledger().await.unwrap();
+    assert!(ledger.hi.1 > 3, "{ledger:?}\n{}", cluster.logs());
+}

@@ -1,0 +1,188 @@
+//! Workers that are killed, frozen, drained and added while a cluster copies a table.
+
+use std::time::{Duration, Instant};
+
+use highwater_integration_tests::cluster::{Cluster, ClusterOptions, Orders};
+use highwater_integration_tests::until;
+
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// A cluster of one coordinator, without workers.
+async fn cluster_with(orders: Orders) -> Cluster {
+    let cluster = Cluster::start(ClusterOptions::default()).await.unwrap();
+    orders.load(&cluster).await.unwrap();
+    cluster
+}
+
+/// Rows that came by this worker.
+async fn rows_by(cluster: &Cluster, worker: &str) -> i64 {
+    cluster.number(&format!("select count(*) from orders where worker = '{worker}'")).await.unwrap()
+}
+
+#[tokio::test]
+async fn killed_worker_mid_backfill_loses_and_doubles_nothing() {
+    // GIVEN two workers in the midst of a backfill
+    let orders = Orders { days: 60, rows: 40 };
+    let mut cluster = cluster_with(orders).await;
+    cluster.add_worker("w1", 2, "attempt::reading=sleep(60)").await.unwrap();
+    cluster.add_worker("w2", 2, "attempt::reading=sleep(60)").await.unwrap();
+    cluster.submit(&orders.pipeline("")).await.unwrap();
+    cluster.until_done(6).await.unwrap();
+    // WHEN one is killed with a task in hand
+    cluster.until_number("w1 to have claimed", CLAIMED_BY_W1).await.unwrap();
+    cluster.worker("w1").kill().unwrap();
+    // THEN the other brings the run to its end, and every row is there once
+    let run = cluster.until_ended(LIMIT).await.unwrap();
+    assert_eq!(run["status"], "success", "{run:#}\n{}", cluster.logs());
+    orders.check_copy(&cluster).await.unwrap();
+    assert!(rows_by(&cluster, "w1").await > 0 && rows_by(&cluster, "w2").await > 0);
+}
+
+/// Sessions of `w1` in the target that are in the midst of a data transaction.
+const CLAIMED_BY_W1: &str = "select count(*) from pg_stat_activity join highwater.task on session_id = pid \
+    where usename = 'w1' and task.state = 'O' and xact_start is not null";
+
+#[tokio::test]
+async fn paused_worker_past_its_lease_cannot_commit() {
+    // GIVEN two workers, one paused before its guard and one between its guard and its commit
+    let orders = Orders { days: 6, rows: 40 };
+    let mut cluster = cluster_with(orders).await;
+    cluster.add_worker("w1", 1, "attempt::before_guard=sleep(4000)").await.unwrap();
+    cluster.add_worker("w2", 1, "attempt::before_commit=sleep(4000)").await.unwrap();
+    cluster.submit(&orders.pipeline("")).await.unwrap();
+    cluster.until_number("both to have claimed", BOTH_CLAIMED).await.unwrap();
+    cluster.worker("w1").freeze().unwrap();
+    cluster.worker("w2").freeze().unwrap();
+    assert_eq!(cluster.ledger().await.unwrap().committed, 0);
+    // WHEN their leases have ended, and a third has done everything
+    cluster.add_worker("w3", 2, "").await.unwrap();
+    let run = cluster.until_ended(LIMIT).await.unwrap();
+    assert_eq!(run["status"], "success", "{run:#}\n{}", cluster.logs());
+    let ledger = cluster.ledger().await.unwrap();
+    assert_eq!(ledger.attempt_max, 2, "{ledger:?}");
+    // AND they wake up
+    for worker in ["w1", "w2"] {
+        cluster.worker(worker).thaw().unwrap();
+        cluster.until_worker(worker, "ready", LIMIT).await.unwrap();
+    }
+    // THEN nothing of theirs lands
+    orders.check_copy(&cluster).await.unwrap();
+    assert_eq!(rows_by(&cluster, "w3").await, 240);
+    assert_eq!(cluster.ledger().await.unwrap(), ledger);
+}
+
+const BOTH_CLAIMED: &str = "select 1::int8 where 2 = (select count(*) from pg_stat_activity join highwater.task \
+    on session_id = pid where usename in ('w1', 'w2') and state = 'idle in transaction' and xact_start is not null)";
+
+#[tokio::test]
+async fn lost_worker_is_noticed_within_its_session_ttl_plus_two_seconds() {
+    // GIVEN a worker with tasks in hand
+    let orders = Orders { days: 6, rows: 40 };
+    let mut cluster = cluster_with(orders).await;
+    cluster.add_worker("w1", 2, "attempt::before_guard=sleep(20000)").await.unwrap();
+    cluster.submit(&orders.pipeline("")).await.unwrap();
+    cluster.until_number("w1 to have claimed", CLAIMED_BY_W1).await.unwrap();
+    // WHEN it is killed
+    cluster.worker("w1").kill().unwrap();
+    let killed = Instant::now();
+    // THEN its tasks return within the limit, their crash counted, and its session is gone
+    let returned = cluster.until_run("the tasks to return", LIMIT, |run| run["tasks"]["open"] == 0).await.unwrap();
+    assert!(
+        killed.elapsed() < ClusterOptions::default().session_ttl + Duration::from_secs(2),
+        "{:?}",
+        killed.elapsed()
+    );
+    assert_eq!(returned["steps"][0]["retrying"][0]["code"], "worker_lost", "{returned:#}");
+    cluster.until_worker("w1", "gone", LIMIT).await.unwrap();
+}
+
+#[tokio::test]
+async fn drained_worker_hands_back_without_an_attempt_counted() {
+    // GIVEN a worker whose tasks take longer than its drain may
+    let orders = Orders { days: 6, rows: 40 };
+    let mut cluster = cluster_with(orders).await;
+    let coordinator = cluster.address(0).to_owned();
+    let worker = cluster.prepare_worker("w1", 2, &coordinator).await.unwrap();
+    worker.args(["--drain-timeout", "300ms"]).env("FAILPOINTS", "attempt::reading=sleep(500)");
+    worker.start().await.unwrap();
+    cluster.submit(&orders.pipeline("")).await.unwrap();
+    cluster.until_number("w1 to have claimed", CLAIMED_BY_W1).await.unwrap();
+    // WHEN it is told to end
+    cluster.worker("w1").terminate().unwrap();
+    let asked = Instant::now();
+    let status = cluster.worker("w1").ended(LIMIT).await.unwrap();
+    // THEN it ends in good order, and its tasks are pending at once, with no attempt counted
+    assert!(status.success(), "{status}\n{}", cluster.logs());
+    let run = cluster.until_run("the tasks to return", LIMIT, |run| run["tasks"]["open"] == 0).await.unwrap();
+    assert!(asked.elapsed() < ClusterOptions::default().session_ttl, "{:?}", asked.elapsed());
+    assert_eq!(run["tasks"]["retry_wait"], 0, "{run:#}\n{}", cluster.logs());
+    // AND another one finishes the run with first attempts
+    cluster.add_worker("w2", 2, "").await.unwrap();
+    assert_eq!(cluster.until_ended(LIMIT).await.unwrap()["status"], "success");
+    orders.check_copy(&cluster).await.unwrap();
+    assert_eq!(cluster.ledger().await.unwrap().attempt_max, 1);
+}
+
+#[tokio::test]
+async fn a_draining_worker_finishes_what_it_has_and_takes_no_more() {
+    // GIVEN a worker with tasks in hand, and time to finish them
+    let orders = Orders { days: 20, rows: 40 };
+    let mut cluster = cluster_with(orders).await;
+    cluster.add_worker("w1", 2, "attempt::reading=sleep(300)").await.unwrap();
+    cluster.submit(&orders.pipeline("")).await.unwrap();
+    cluster.until_number("w1 to have claimed", CLAIMED_BY_W1).await.unwrap();
+    // WHEN it is told to end
+    cluster.worker("w1").terminate().unwrap();
+    let status = cluster.worker("w1").ended(LIMIT).await.unwrap();
+    // THEN what it had claimed is committed and counted, and the rest is left to others
+    assert!(status.success(), "{status}\n{}", cluster.logs());
+    let run = cluster.status().await.unwrap();
+    let ledger = cluster.ledger().await.unwrap();
+    assert!(ledger.committed > 0 && ledger.committed < 20 && ledger.others == 0, "{ledger:?}\n{}", cluster.logs());
+    assert_eq!(run["tasks"]["done"], ledger.committed, "{run:#}\n{}", cluster.logs());
+    assert_eq!(run["tasks"]["open"], 0, "{run:#}\n{}", cluster.logs());
+}
+
+#[tokio::test]
+async fn adding_workers_mid_run_speeds_it_up() {
+    // GIVEN one worker of one slot in the midst of a run
+    let orders = Orders { days: 60, rows: 20 };
+    let slow = "attempt::reading=sleep(100)";
+    let mut cluster = cluster_with(orders).await;
+    cluster.add_worker("w1", 1, slow).await.unwrap();
+    cluster.submit(&orders.pipeline("")).await.unwrap();
+    cluster.until_done(4).await.unwrap();
+    // WHEN three more come
+    for worker in ["w2", "w3", "w4"] {
+        cluster.add_worker(worker, 1, slow).await.unwrap();
+    }
+    let before = rows_by(&cluster, "w1").await;
+    assert_eq!(cluster.until_ended(LIMIT).await.unwrap()["status"], "success");
+    // THEN the four share what was left about equally
+    orders.check_copy(&cluster).await.unwrap();
+    let mut shares = vec![rows_by(&cluster, "w1").await - before];
+    for worker in ["w2", "w3", "w4"] {
+        shares.push(rows_by(&cluster, worker).await);
+    }
+    let (least, most) = (*shares.iter().min().unwrap(), *shares.iter().max().unwrap());
+    assert!(least > 0 && most <= 2 * least + 20, "{shares:?} after {before}");
+}
+
+#[tokio::test]
+async fn a_worker_outlives_coordinators_that_come_late() {
+    // GIVEN a worker that finds nobody at first
+    let orders = Orders { days: 4, rows: 40 };
+    let mut cluster = cluster_with(orders).await;
+    cluster.coordinator(0).kill().unwrap();
+    let coordinator = cluster.address(0).to_owned();
+    let worker = cluster.prepare_worker("w1", 2, &coordinator).await.unwrap();
+    worker.start().await.unwrap();
+    worker.until_logged("not registered yet", LIMIT).await.unwrap();
+    // WHEN the coordinator comes, THEN it works
+    cluster.restart_coordinator(0).await.unwrap();
+    cluster.until_worker("w1", "ready", LIMIT).await.unwrap();
+    let submitted = until("a leader", LIMIT, async || Ok(cluster.submit(&orders.pipeline("")).await.ok()));
+    submitted.await.unwrap();
+    assert_eq!(cluster.until_ended(LIMIT).await.unwrap()["status"], "success");
+    orders.check_copy(&cluster).await.unwrap();
+}
