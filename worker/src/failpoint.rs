@@ -42,8 +42,17 @@ pub(crate) async fn hit_on(name: &str, worker: &str) -> Result<(), AttemptError>
 
 #[cfg(feature = "failpoints")]
 fn told(name: &str) -> Option<String> {
-    fail::fail_point!(name, |told: Option<String>| Some(told.unwrap_or_default()));
-    None
+    use tokio::runtime::{Handle, RuntimeFlavor};
+
+    let ask = || {
+        fail::fail_point!(name, |told: Option<String>| Some(told.unwrap_or_default()));
+        None
+    };
+    // An attempt that sleeps or pauses here must not hold up the heartbeats, which a thread that blocks may do.
+    match Handle::try_current().map(|runtime| runtime.runtime_flavor()) {
+        Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(ask),
+        Ok(_) | Err(_) => ask(),
+    }
 }
 
 /// Nothing.
