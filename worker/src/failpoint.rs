@@ -12,14 +12,23 @@ use highwater_common::assignment::AttemptError;
 pub(crate) fn hit(name: &str) -> Result<(), AttemptError> {
     use highwater_common::assignment::ErrorClass;
 
-    fail::fail_point!(name, |told: Option<String>| {
-        if told.as_deref() == Some("abort") {
-            std::process::abort();
-        }
-        let message = format!("the failpoint {name} was told to fail");
-        Err(AttemptError::new(ErrorClass::Transient, "failpoint", message))
-    });
-    Ok(())
+    use tokio::runtime::{Handle, RuntimeFlavor};
+
+    let ask = || {
+        fail::fail_point!(name, |told: Option<String>| {
+            if told.as_deref() == Some("abort") {
+                std::process::abort();
+            }
+            let message = format!("the failpoint {name} was told to fail");
+            Err(AttemptError::new(ErrorClass::Transient, "failpoint", message))
+        });
+        Ok(())
+    };
+    // An attempt that waits here must not hold up the heartbeats, which a thread that blocks may do.
+    match Handle::try_current().map(|runtime| runtime.runtime_flavor()) {
+        Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(ask),
+        Ok(_) | Err(_) => ask(),
+    }
 }
 
 /// Nothing.
