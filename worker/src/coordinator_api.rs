@@ -124,6 +124,8 @@ pub struct GrpcCoordinator {
 
 /// What a call may take beyond the time it waits by design.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+/// What a heartbeat may take: behind a coordinator that is frozen there is time to find its successor.
+const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(2);
 /// The longest that a pull waits by design.
 const PULL_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -226,7 +228,7 @@ impl CoordinatorApi for GrpcCoordinator {
             bytes: attempt.bytes,
         });
         let request = pb::HeartbeatRequest { session: session_to(&session), attempts: attempts.collect(), draining };
-        let answer = self.client.clone().heartbeat(timed(request, CALL_TIMEOUT)).await?.into_inner();
+        let answer = self.client.clone().heartbeat(timed(request, HEARTBEAT_TIMEOUT)).await?.into_inner();
         let end = answer.end.iter().map(|nonce| nonce_from(nonce)).collect::<Result<_, _>>()?;
         Ok(HeartbeatAnswer { end, drain: answer.drain })
     }
