@@ -202,7 +202,15 @@ impl Coordinator {
             Err(error) => return Err(CoordinatorError::Store(error)),
         };
         let fresh = ClusterId::from_bytes(self.rng.random());
-        let loaded = load(self.store.as_ref(), fresh, self.clock.monotonic(), self.options.sessions.ttl).await?;
+        let loaded = load(self.store.as_ref(), fresh, self.clock.monotonic(), self.options.sessions.ttl).await;
+        let loaded = match loaded {
+            Ok(loaded) => loaded,
+            Err(LoadError::Store(error @ StoreError::Unreachable { .. })) => {
+                tracing::warn!(error = &error as &dyn std::error::Error, "the store fell silent while it was read");
+                return Ok(None); // the lead ends by its time to live
+            }
+            Err(error) => return Err(error.into()),
+        };
         let hi = loaded.hi.map_or(1, |hi| hi + 1);
         let format = FormatRecord { cluster: loaded.cluster.id }.to_bytes();
         let (hi_key, format_key) = (RecordKey::High.render(), RecordKey::Format.render());

@@ -129,9 +129,11 @@ impl Members {
             match self.call(self.request_timeout, &call).await {
                 Ok(answer) => return Ok(Sent::Answered(answer)),
                 Err(CallError::Unknown(source)) => return Ok(Sent::Unknown(source)),
-                Err(CallError::Refused(source) | CallError::Compacted(source) | CallError::LeaseGone(source)) => {
+                Err(CallError::Refused(source) | CallError::Compacted(source)) => {
                     return Err(self.store_error(AskError::Refused(source)));
                 }
+                // We were away for longer than the lease lived, or etcd was: nothing is wrong, and the next try has a new one.
+                Err(CallError::LeaseGone(source)) => return Err(self.store_error(AskError::Unreachable(source))),
                 Err(CallError::NotSent(source)) => failure = Some(source),
             }
         }
