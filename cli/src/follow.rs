@@ -1,6 +1,7 @@
 //! Follows a run until it ends or somebody leaves. Never changes the run: leaving a cluster's run lets it go on, leaving a
 //! run of this process drains it.
 
+use std::error::Error as _;
 use std::time::Duration;
 
 use highwater_common::status::RunStatus;
@@ -168,8 +169,10 @@ impl Follower<'_> {
     /// Decides whether a broken stream is waited for: while draining it has to break, and a cluster may change its leader.
     fn endure(&self, status: &Status, is_draining: bool, since: Instant) -> Result<(), CliError> {
         let may_return = match self.connection.place {
+            // A line that broke has no code of the coordinator's, whatever the code that stands in for it.
             Place::Remote { .. } => {
-                ExitCode::of_code(status.code()) == ExitCode::Unreachable && since.elapsed() < AWAY_MAX
+                let is_away = ExitCode::of_code(status.code()) == ExitCode::Unreachable || status.source().is_some();
+                is_away && since.elapsed() < AWAY_MAX
             }
             Place::Embedded { .. } => is_draining,
         };

@@ -4,7 +4,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::Stream;
+use futures_util::{Stream, StreamExt as _};
 use highwater_common::id::{DocumentDigest, RunId, StepName};
 use highwater_common::spec::{self, Strategy};
 use highwater_common::status::RunStatus;
@@ -89,7 +89,7 @@ impl ControlService for ControlApi {
 
     async fn submit(&self, request: Request<pb::SubmitRequest>) -> Result<Response<pb::SubmitResponse>, Status> {
         if let Some(mut leader) = relay::leader(&self.handle, request.metadata())? {
-            return leader.submit(relay::passed_on(request)).await;
+            return leader.submit(relay::passed_on(request)).await.map_err(relay::passed_back);
         }
         let request = request.into_inner();
         let spec =
@@ -114,7 +114,7 @@ impl ControlService for ControlApi {
 
     async fn get_run(&self, request: Request<pb::GetRunRequest>) -> Result<Response<pb::Document>, Status> {
         if let Some(mut leader) = relay::leader(&self.handle, request.metadata())? {
-            return leader.get_run(relay::passed_on(request)).await;
+            return leader.get_run(relay::passed_on(request)).await.map_err(relay::passed_back);
         }
         let id = self.find(request.into_inner().run).await?;
         encode("run/v1", &self.document(id).await?).map(Response::new)
@@ -122,7 +122,7 @@ impl ControlService for ControlApi {
 
     async fn get_plan(&self, request: Request<pb::GetRunRequest>) -> Result<Response<pb::Document>, Status> {
         if let Some(mut leader) = relay::leader(&self.handle, request.metadata())? {
-            return leader.get_plan(relay::passed_on(request)).await;
+            return leader.get_plan(relay::passed_on(request)).await.map_err(relay::passed_back);
         }
         let id = self.find(request.into_inner().run).await?;
         let plan = self
@@ -138,8 +138,8 @@ impl ControlService for ControlApi {
 
     async fn watch_run(&self, request: Request<pb::GetRunRequest>) -> Result<Response<Self::WatchRunStream>, Status> {
         if let Some(mut leader) = relay::leader(&self.handle, request.metadata())? {
-            let stream = leader.watch_run(relay::passed_on(request)).await?.into_inner();
-            return Ok(Response::new(Box::pin(stream)));
+            let stream = leader.watch_run(relay::passed_on(request)).await.map_err(relay::passed_back)?.into_inner();
+            return Ok(Response::new(Box::pin(stream.map(|document| document.map_err(relay::passed_back)))));
         }
         let id = self.find(request.into_inner().run).await?;
         let (documents, stream) = tokio::sync::mpsc::channel(WATCH_BUFFER);
@@ -149,7 +149,7 @@ impl ControlService for ControlApi {
 
     async fn list_runs(&self, request: Request<pb::ListRunsRequest>) -> Result<Response<pb::Document>, Status> {
         if let Some(mut leader) = relay::leader(&self.handle, request.metadata())? {
-            return leader.list_runs(relay::passed_on(request)).await;
+            return leader.list_runs(relay::passed_on(request)).await.map_err(relay::passed_back);
         }
         let request = request.into_inner();
         let limit = usize::try_from(request.limit).unwrap_or(RUNS_MAX).clamp(1, RUNS_MAX);
@@ -174,7 +174,7 @@ impl ControlService for ControlApi {
 
     async fn retry(&self, request: Request<pb::RetryRequest>) -> Result<Response<pb::Document>, Status> {
         if let Some(mut leader) = relay::leader(&self.handle, request.metadata())? {
-            return leader.retry(relay::passed_on(request)).await;
+            return leader.retry(relay::passed_on(request)).await.map_err(relay::passed_back);
         }
         let request = request.into_inner();
         let run = self.find(request.run).await?;
@@ -188,7 +188,7 @@ impl ControlService for ControlApi {
 
     async fn cancel(&self, request: Request<pb::CancelRequest>) -> Result<Response<pb::Document>, Status> {
         if let Some(mut leader) = relay::leader(&self.handle, request.metadata())? {
-            return leader.cancel(relay::passed_on(request)).await;
+            return leader.cancel(relay::passed_on(request)).await.map_err(relay::passed_back);
         }
         let request = request.into_inner();
         let run = self.find(request.run).await?;
@@ -208,7 +208,7 @@ impl ControlService for ControlApi {
 
     async fn get_cluster(&self, request: Request<pb::GetClusterRequest>) -> Result<Response<pb::Document>, Status> {
         if let Some(mut leader) = relay::leader(&self.handle, request.metadata())? {
-            return leader.get_cluster(relay::passed_on(request)).await;
+            return leader.get_cluster(relay::passed_on(request)).await.map_err(relay::passed_back);
         }
         let store = self.handle.store();
         let bytes = store.size_bytes().await.map_err(|error| Status::unavailable(error.to_string()))?;

@@ -1,5 +1,7 @@
 //! Passes calls of the command line on to the leader, one hop at most: a caller need not know who leads.
 
+use std::error::Error as _;
+
 use highwater_proto::RELAYED_METADATA;
 use highwater_proto::v1::control_service_client::ControlServiceClient;
 use tonic::metadata::{MetadataMap, MetadataValue};
@@ -34,4 +36,13 @@ pub(super) fn leader(
 pub(super) fn passed_on<T>(mut request: Request<T>) -> Request<T> {
     request.metadata_mut().insert(RELAYED_METADATA, MetadataValue::from_static("1"));
     request
+}
+
+/// What the caller hears of a failed call of the leader: a line that broke is no answer of the leader's, and asking again may
+/// find its successor.
+pub(super) fn passed_back(status: Status) -> Status {
+    match status.source() {
+        Some(broken) => Status::unavailable(format!("the line to the leader broke: {broken}")),
+        None => status,
+    }
 }
