@@ -11,7 +11,7 @@ use highwater_common::spec::{Connection, Strategy};
 use highwater_common::status::{RunStatus, StepStatus};
 use highwater_common::task::TaskState;
 
-use super::step::{FENCE_ORDINAL, PREPARE_ORDINAL, PROBE_ORDINAL, Track};
+use super::step::{FENCE_ORDINAL, PREPARE_ORDINAL, PROBE_ORDINAL, Step, Track};
 use super::view::{Cluster, Run};
 
 /// A parked pull.
@@ -243,6 +243,7 @@ pub(super) fn waits(cluster: &Cluster, run: &Run, name: &StepName, now_millis: i
         reasons.push("an older run of this pipeline has not ended".to_owned());
         return reasons;
     }
+    reasons.extend(wide_wait(cluster, run, step, known));
     if step.record.status == StepStatus::Pending && run.record.status == RunStatus::Running {
         let open: Vec<&str> = known
             .depends_on
@@ -268,6 +269,20 @@ pub(super) fn waits(cluster: &Cluster, run: &Run, name: &StepName, now_millis: i
         );
     }
     reasons
+}
+
+/// Why a probe or a fence is not handed out: until it is, the run shows no task at all.
+fn wide_wait(cluster: &Cluster, run: &Run, step: &Step, known: &highwater_common::spec::Step) -> Option<String> {
+    let (ordinal, work) = match run.record.status {
+        RunStatus::Planning => (PROBE_ORDINAL, "probe"),
+        RunStatus::Cancelling => (FENCE_ORDINAL, "fence"),
+        RunStatus::Planned | RunStatus::Running | RunStatus::Success | RunStatus::Failed | RunStatus::Cancelled => {
+            return None;
+        }
+    };
+    let waits = matches!(known.strategy, Strategy::Backfill(_)) && step.wide.state(ordinal) == TaskState::Pending;
+    let limit = if waits { limits_met(cluster, run, step.wide.counts.open, known) } else { None };
+    limit.map(|limit| format!("{work}: {limit}"))
 }
 
 #[expect(clippy::cast_precision_loss, reason = "milliseconds of a wait, shown with one digit")]
