@@ -188,13 +188,15 @@ impl Cluster {
         sqlx::query_scalar(query).fetch_one(&mut conn).await.context("ask the target for a number")
     }
 
-    /// Waits until a query of the target answers with a number that is not 0.
+    /// Waits until a query of the target answers with a number that is not 0; a table may not be there yet.
     ///
     /// # Errors
-    /// It does not within a minute. A query that fails is asked again: a table may not be there yet.
+    /// It does not within a minute, or the target refuses the query.
     pub async fn until_number(&self, what: &str, query: &str) -> Result<i64> {
-        let asked = until(what, Duration::from_secs(60), async || {
-            Ok(self.number(query).await.ok().filter(|number| *number != 0))
+        let asked = until(what, Duration::from_secs(60), async || match self.number(query).await {
+            Ok(number) => Ok(Some(number).filter(|number| *number != 0)),
+            Err(error) if is_missing_table(&error) => Ok(None),
+            Err(error) => Err(error),
         });
         asked.await.map_err(|error| error.context(self.logs()))
     }
@@ -207,4 +209,9 @@ impl Cluster {
         let (source, target) = (self.source.url("postgres"), self.target.url("postgres"));
         tokio::try_join!(digest_postgres_query(&source, query), digest_postgres_query(&target, query))
     }
+}
+
+fn is_missing_table(error: &anyhow::Error) -> bool {
+    let database = error.downcast_ref::<sqlx::Error>().and_then(sqlx::Error::as_database_error);
+    database.is_some_and(|error| matches!(error.code().as_deref(), Some("42P01" | "3F000")))
 }

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use highwater_integration_tests::cluster::{Cluster, ClusterOptions, Orders};
-use highwater_integration_tests::until;
 
 const LIMIT: Duration = Duration::from_secs(60);
 const SLOW: &str = "attempt::reading=sleep(60)";
@@ -62,10 +61,7 @@ async fn old_leader_paused_and_woken_changes_nothing() {
     let old = cluster.leader().await.unwrap();
     cluster.coordinator(old).freeze().unwrap();
     let new = 1 - old;
-    let leads = until("the other to lead", LIMIT, async || {
-        Ok(cluster.coordinator(new).log().matches(" leading ").next().map(drop))
-    });
-    leads.await.unwrap();
+    cluster.coordinator(new).until_logged("leading", LIMIT).await.unwrap();
     let before = cluster.etcd.ctl(&["get", "/highwater/v1/test/leader", "--hex"]).await.unwrap();
     // WHEN the old one wakes up
     cluster.coordinator(old).thaw().unwrap();
@@ -78,12 +74,12 @@ async fn old_leader_paused_and_woken_changes_nothing() {
     assert_eq!(run["status"], "success", "{run:#}\n{}", cluster.logs());
     orders.check_copy(&cluster).await.unwrap();
     let ledger = cluster.ledger().await.unwrap();
-    assert_eq!(ledger.hi, (1, 2), "{ledger:?}\n{}", cluster.logs());
+    assert_eq!((ledger.hi, ledger.attempt_max), ((1, 2), 1), "{ledger:?}\n{}", cluster.logs());
 }
 
 #[tokio::test]
 async fn cli_follow_survives_a_leader_change() {
-    // GIVEN a command that follows a run through a coordinator that does not lead
+    // GIVEN a run that two commands follow, one through the leader and one through the other coordinator
     let options = ClusterOptions { coordinators: 2, session_ttl: Duration::from_secs(8), ..ClusterOptions::default() };
     let orders = Orders { days: 60, rows: 40 };
     let mut cluster = Cluster::start(options).await.unwrap();
@@ -91,17 +87,25 @@ async fn cli_follow_survives_a_leader_change() {
     cluster.add_worker("w1", 2, SLOW).await.unwrap();
     let leader = cluster.leader().await.unwrap();
     let file = cluster.file("orders.yaml", &orders.pipeline("")).unwrap();
-    let command = cluster.command(1 - leader).await.unwrap();
-    let mut followed = command.args(["run"]).args([file]).args(["--output=json"]).start().unwrap();
+    let mut followers = Vec::new();
+    for no in [leader, 1 - leader] {
+        let command = cluster.command(no).await.unwrap();
+        let mut follower = command.args(["run"]).args([&file]).args(["--output=json"]).start().unwrap();
+        follower.until_stderr_holds("tasks", LIMIT).await.unwrap();
+        followers.push(follower);
+    }
     cluster.until_done(4).await.unwrap();
-    // WHEN the leader is killed
+    // WHEN the leader is killed, and comes back as a follower
     cluster.coordinator(leader).kill().unwrap();
     cluster.next_leader(&[leader]).await.unwrap();
-    // THEN the command follows on, to the end of the run
-    let status = followed.wait(LIMIT).await.map_err(|error| error.context(cluster.logs())).unwrap();
-    assert!(status.success(), "{status}: {}\n{}", followed.stderr().unwrap(), cluster.logs());
-    let run: serde_json::Value = serde_json::from_str(&followed.stdout().unwrap()).unwrap();
-    assert_eq!((run["status"].as_str(), run["tasks"]["done"].as_u64()), (Some("success"), Some(60)), "{run:#}");
+    cluster.restart_coordinator(leader).await.unwrap();
+    // THEN both follow on, to the end of the run
+    for mut follower in followers {
+        let status = follower.wait(LIMIT).await.map_err(|error| error.context(cluster.logs())).unwrap();
+        assert!(status.success(), "{status}: {}\n{}", follower.stderr().unwrap(), cluster.logs());
+        let run: serde_json::Value = serde_json::from_str(&follower.stdout().unwrap()).unwrap();
+        assert_eq!((run["status"].as_str(), run["tasks"]["done"].as_u64()), (Some("success"), Some(60)), "{run:#}");
+    }
     orders.check_copy(&cluster).await.unwrap();
 }
 

@@ -111,7 +111,7 @@ async fn two_clusters_on_one_target_are_refused() {
     // THEN the run fails, names the other cluster's claim to the target, and nothing has changed
     assert_eq!(code(&refused), Some(7), "{refused:?}\n{}", cluster.logs());
     let told = format!("{}{}", refused.stdout, refused.stderr);
-    assert!(told.contains("another cluster") && told.contains("adopt"), "{told}");
+    assert!(told.contains("belongs to cluster") && told.contains("highwater cluster adopt"), "{told}");
     assert_eq!(cluster.ledger().await.unwrap(), ledger);
     orders.check_copy(&cluster).await.unwrap();
 }
