@@ -2,10 +2,10 @@
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup fmt lint test demo bench
+.PHONY: help setup fmt lint test crash-matrix demo bench
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## Install the servers and tools that the tests need (Debian)
 	@scripts/setup
@@ -27,6 +27,9 @@ test: setup lint ## Everything that CI checks: lint, doc tests, and every test a
 	else \
 	  echo "cargo test --workspace"; cargo test --workspace --lib --bins --tests; \
 	fi
+
+crash-matrix: ## Strike at every failpoint in every way, on every target, in every write mode (the tests take turns)
+	HIGHWATER_FULL_MATRIX=1 cargo test -p highwater-integration-tests --test it crash_matrix -- --nocapture
 
 demo: ## Copy a month of flights between two SQLite files, and prove that they are equal
 	@scripts/demo

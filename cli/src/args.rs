@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use highwater_common::config::ConfigDuration;
 
 /// The folder of the embedded mode's state when none is named.
 pub(crate) const STATE_DIR: &str = ".highwater";
@@ -66,6 +67,9 @@ pub struct Global {
     /// Folder of the state, when everything happens in this process
     #[arg(long, global = true, value_name = "DIR", default_value = STATE_DIR)]
     pub state: PathBuf,
+    /// How long a silent worker of this process counts as alive, such as `15s`
+    #[arg(long, global = true, value_name = "TIME", env = "HIGHWATER_SESSION_TTL", hide = true)]
+    pub session_ttl: Option<ConfigDuration>,
 }
 
 /// The form of what goes to stdout.
@@ -132,6 +136,20 @@ Examples:
         /// At most so many
         #[arg(long, default_value_t = 20, value_name = "N")]
         limit: u32,
+    },
+    /// Lists the tasks of a run
+    #[command(after_help = "Example:\n  highwater tasks r-71c --in-state dead")]
+    Tasks(TasksArgs),
+    /// Shows what happened to a run's tasks lately
+    Logs(LogsArgs),
+    /// Blocks until a run has ended, then ends with the run's own code
+    #[command(after_help = "Example:\n  highwater wait r-71c --timeout 30m")]
+    Wait(WaitArgs),
+    /// The workers of a cluster
+    Workers {
+        /// What to do with them.
+        #[command(subcommand)]
+        command: WorkersCommand,
     },
     /// Tries dead tasks of a run again, and the steps skipped after them
     #[command(after_help = "\
@@ -205,6 +223,67 @@ pub struct CancelArgs {
     /// Why; it is kept with the run
     #[arg(long, value_name = "TEXT")]
     pub reason: String,
+}
+
+/// What `tasks` takes.
+#[derive(Debug, Clone, Args)]
+pub struct TasksArgs {
+    /// A run id or a unique prefix of it, or a pipeline; the latest run of all when left out
+    pub run: Option<String>,
+    /// Only this step
+    #[arg(long, value_name = "STEP")]
+    pub step: Option<String>,
+    /// Only tasks in this state: pending, open, done, retry_wait, dead, in_doubt, covered, superseded
+    #[arg(long = "in-state", value_name = "STATE")]
+    pub task_state: Option<String>,
+    /// At most so many
+    #[arg(long, default_value_t = 100, value_name = "N")]
+    pub limit: u32,
+}
+
+/// What `logs` takes.
+#[derive(Debug, Clone, Args)]
+pub struct LogsArgs {
+    /// A run id or a unique prefix of it, or a pipeline; the latest run of all when left out
+    pub run: Option<String>,
+    /// Only this step
+    #[arg(long, value_name = "STEP")]
+    pub step: Option<String>,
+    /// Goes on until the run has ended
+    #[arg(short, long)]
+    pub follow: bool,
+}
+
+/// What `wait` takes.
+#[derive(Debug, Clone, Args)]
+pub struct WaitArgs {
+    /// A run id or a unique prefix of it, or a pipeline; the latest run of all when left out
+    pub run: Option<String>,
+    /// Ends with code 124 when the run takes longer: 90s, 30m, 2h
+    #[arg(long, value_name = "DURATION")]
+    pub timeout: Option<ConfigDuration>,
+}
+
+/// Verbs of `workers`.
+#[derive(Debug, Clone, Subcommand)]
+pub enum WorkersCommand {
+    /// Lists them: state, slots, age of the last heartbeat
+    Ls,
+    /// Gives a worker no new tasks
+    Cordon {
+        /// What the worker calls itself
+        worker: String,
+    },
+    /// Gives a cordoned worker tasks again
+    Uncordon {
+        /// What the worker calls itself
+        worker: String,
+    },
+    /// Lets a worker finish what it has, and end
+    Drain {
+        /// What the worker calls itself
+        worker: String,
+    },
 }
 
 /// Verbs of `cluster`.

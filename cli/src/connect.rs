@@ -37,6 +37,8 @@ pub(crate) struct Where {
     pub state: PathBuf,
     /// Workers to start, if any are.
     pub workers: u32,
+    /// How long a silent worker of the embedded mode counts as alive.
+    pub session_ttl: Option<Duration>,
 }
 
 impl Where {
@@ -44,7 +46,7 @@ impl Where {
     #[must_use]
     pub(crate) fn new(global: &Global, workers: u32) -> Self {
         let coordinator = global.coordinator.clone().filter(|url| !url.is_empty());
-        Self { coordinator, state: global.state.clone(), workers }
+        Self { coordinator, state: global.state.clone(), workers, session_ttl: global.session_ttl.map(|ttl| ttl.0) }
     }
 }
 
@@ -146,7 +148,7 @@ async fn start(place: &Where, need: Need) -> Result<Connection, CliError> {
         (Need::Act | Need::Own, 1) => (1, "1 worker".to_owned()),
         (Need::Act | Need::Own, workers) => (workers, format!("{workers} workers")),
     };
-    let embedded = embedded::start(dir, workers, need).await?;
+    let embedded = embedded::start(dir, workers, need, place.session_ttl).await?;
     let banner = format!("embedded {}, {with}", dir.display());
     Ok(Connection::of_process(embedded, Place::Embedded { dir: dir.clone() }, banner))
 }

@@ -4,12 +4,14 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use highwater_common::spec::{self, Spec, Strategy};
 use highwater_coordinator::store::sqlite::SqliteStore;
 use highwater_coordinator::store::{RecordStore, StoreError};
 use highwater_coordinator::{
-    Coordinator, CoordinatorError, CoordinatorHandle, CoordinatorOptions, cluster_id, control_service, worker_service,
+    Coordinator, CoordinatorError, CoordinatorHandle, CoordinatorOptions, SessionOptions, cluster_id, control_service,
+    worker_service,
 };
 use highwater_worker::connector::open_target;
 use highwater_worker::supervisor::Supervisor;
@@ -53,9 +55,15 @@ pub(crate) struct Embedded {
 ///
 /// # Errors
 /// Code 6 when another process holds the folder.
-pub(crate) async fn start(dir: &Path, workers: u32, need: Need) -> Result<Embedded, CliError> {
+pub(crate) async fn start(
+    dir: &Path,
+    workers: u32,
+    need: Need,
+    session_ttl: Option<Duration>,
+) -> Result<Embedded, CliError> {
     let store = open_store(dir, need).await?;
-    let options = CoordinatorOptions { is_exclusive: true, ..CoordinatorOptions::default() };
+    let sessions = session_ttl.map_or_else(SessionOptions::default, SessionOptions::of_ttl);
+    let options = CoordinatorOptions { is_exclusive: true, sessions, ..CoordinatorOptions::default() };
     let (coordinator, handle) = Coordinator::new(store, options).map_err(|error| from_coordinator(dir, &error))?;
     let (dialler, incoming) = mpsc::channel(STREAMS_MAX);
     let client = connect::client(channel(dialler.clone()));

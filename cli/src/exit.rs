@@ -26,13 +26,15 @@ pub enum ExitCode {
     NothingCommitted = 7,
     /// The run was cancelled.
     Cancelled = 8,
+    /// `wait` was given a limit, and the run took longer. It goes on.
+    TimedOut = 124,
     /// Ctrl-C or SIGTERM came first. A run is resumed by running it again.
     Interrupted = 130,
 }
 
 impl ExitCode {
     /// Every code, in the order of the numbers.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Success,
         Self::Unexpected,
         Self::Usage,
@@ -42,6 +44,7 @@ impl ExitCode {
         Self::Refused,
         Self::NothingCommitted,
         Self::Cancelled,
+        Self::TimedOut,
         Self::Interrupted,
     ];
 

@@ -1,14 +1,13 @@
 //! Follows a run until it ends or somebody leaves. Never changes the run: leaving a cluster's run lets it go on, leaving a
 //! run of this process drains it.
 
-use std::error::Error as _;
 use std::time::Duration;
 
 use highwater_common::status::RunStatus;
 use highwater_common::view::RunDocument;
 use highwater_proto::v1::{Document, GetRunRequest};
 use tokio::time::{Instant, MissedTickBehavior};
-use tonic::{Status, Streaming};
+use tonic::{Code, Status, Streaming};
 
 use crate::connect::{Connection, Fetched, Place};
 use crate::embedded::Embedded;
@@ -118,6 +117,7 @@ impl Follower<'_> {
                 }
                 Wake::Message(Err(status)) => {
                     stream = None;
+                    let status = broken_off(status);
                     self.endure(&status, is_draining, *away_since.get_or_insert_with(Instant::now))?;
                 }
                 Wake::ProcessEnded(ended) => {
@@ -130,6 +130,7 @@ impl Follower<'_> {
                         match self.watch().await {
                             Ok(again) => stream = Some(again),
                             Err(status) => {
+                                let status = broken_off(status);
                                 self.endure(&status, is_draining, *away_since.get_or_insert_with(Instant::now))?;
                             }
                         }
@@ -166,15 +167,13 @@ impl Follower<'_> {
         }
     }
 
-    /// Decides whether a broken stream is waited for: while draining it has to break, and a cluster may change its leader.
+    /// Decides whether a broken stream is waited for: a cluster may change its leader, the coordinator of this process may
+    /// begin a new term, and while draining the stream has to break.
     fn endure(&self, status: &Status, is_draining: bool, since: Instant) -> Result<(), CliError> {
+        let is_away = ExitCode::of_code(status.code()) == ExitCode::Unreachable && since.elapsed() < AWAY_MAX;
         let may_return = match self.connection.place {
-            // A line that broke has no code of the coordinator's, whatever the code that stands in for it.
-            Place::Remote { .. } => {
-                let is_away = ExitCode::of_code(status.code()) == ExitCode::Unreachable || status.source().is_some();
-                is_away && since.elapsed() < AWAY_MAX
-            }
-            Place::Embedded { .. } => is_draining,
+            Place::Remote { .. } => is_away,
+            Place::Embedded { .. } => is_draining || is_away,
         };
         if may_return { Ok(()) } else { Err(self.lost(status)) }
     }
@@ -190,6 +189,27 @@ impl Follower<'_> {
                 .next(&self.come_back)),
             Err(error) => Err(error.or_next(|| self.come_back.clone())),
         }
+    }
+}
+
+/// A stream that breaks off in the middle is a coordinator, or one that relays, that went away: transports have several
+/// words for it.
+fn broken_off(status: Status) -> Status {
+    match status.code() {
+        Code::Unknown | Code::Internal | Code::Cancelled | Code::DataLoss => Status::unavailable(status.message()),
+        Code::Ok
+        | Code::InvalidArgument
+        | Code::DeadlineExceeded
+        | Code::NotFound
+        | Code::AlreadyExists
+        | Code::PermissionDenied
+        | Code::ResourceExhausted
+        | Code::FailedPrecondition
+        | Code::Aborted
+        | Code::OutOfRange
+        | Code::Unimplemented
+        | Code::Unavailable
+        | Code::Unauthenticated => status,
     }
 }
 

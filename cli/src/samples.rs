@@ -3,8 +3,8 @@
 use highwater_common::id::{DocumentDigest, RunId, TaskId};
 use highwater_common::status::{RunStatus, StepStatus};
 use highwater_common::view::{
-    ClusterDocument, FailedTaskDocument, PlanDocument, PlannedStepDocument, RunDocument, RunsDocument, StepDocument,
-    TaskCounts, WorkerDocument,
+    ClusterDocument, EventDocument, EventsDocument, FailedTaskDocument, PlanDocument, PlannedStepDocument, RunDocument,
+    RunsDocument, StepDocument, TaskCounts, TaskDocument, TasksDocument, WorkerDocument,
 };
 
 /// The id of every sample run.
@@ -187,4 +187,45 @@ pub(crate) fn cluster() -> ClusterDocument {
         store_bytes: 1_258_291,
         workers: vec![worker("worker-1", 8, 420), worker("worker-10", 0, 2_300)],
     }
+}
+
+/// Two tasks: one done, one dead.
+pub(crate) fn tasks() -> TasksDocument {
+    let task = |work: &str, state: &str, rows, error: &str| TaskDocument {
+        task: TaskId::from_bytes([7; 16]),
+        step: "orders".parse().unwrap(),
+        work: work.to_owned(),
+        state: state.to_owned(),
+        attempts: 1,
+        worker: String::new(),
+        rows,
+        millis: 1_500,
+        error: error.to_owned(),
+    };
+    TasksDocument {
+        schema: "tasks/v1".to_owned(),
+        run: RUN,
+        short: "r-71c".to_owned(),
+        tasks: vec![
+            task("[2023-05-06, 2023-05-07)", "done", 1_204_331, ""),
+            task("[2023-05-07, 2023-05-08)", "dead", 0, "amount: numeric field overflow"),
+        ],
+        more: false,
+    }
+}
+
+/// A task that was assigned and failed.
+pub(crate) fn events() -> EventsDocument {
+    let event = |seq, what: &str, error: &str| EventDocument {
+        seq,
+        at: "2026-03-01T10:00:00Z".to_owned(),
+        step: "orders".parse().unwrap(),
+        work: "[2023-05-07, 2023-05-08)".to_owned(),
+        attempt: 1,
+        worker: "worker-6".to_owned(),
+        what: what.to_owned(),
+        error: error.to_owned(),
+    };
+    let events = vec![event(1, "assigned", ""), event(2, "dead", "amount: numeric field overflow")];
+    EventsDocument { schema: "events/v1".to_owned(), run: RUN, events }
 }

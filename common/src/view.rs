@@ -242,3 +242,73 @@ pub struct WorkerDocument {
     /// Milliseconds since its last heartbeat.
     pub heartbeat_age_millis: u64,
 }
+
+/// Tasks of a run: schema `tasks/v1`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TasksDocument {
+    /// `tasks/v1`.
+    pub schema: String,
+    /// The run.
+    pub run: RunId,
+    /// The form people see and type.
+    pub short: String,
+    /// The tasks, by step and in their order.
+    pub tasks: Vec<TaskDocument>,
+    /// Whether there are more than these.
+    pub more: bool,
+}
+
+/// A task as it stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaskDocument {
+    /// The task.
+    pub task: TaskId,
+    /// Its step.
+    pub step: StepName,
+    /// What it does: its range.
+    pub work: String,
+    /// Where it stands.
+    pub state: String,
+    /// Attempts so far.
+    pub attempts: u32,
+    /// The worker that has it; empty when none does.
+    pub worker: String,
+    /// Rows it committed.
+    pub rows: u64,
+    /// Milliseconds that the attempt which committed took.
+    pub millis: u64,
+    /// What the last attempt met; empty when all went well.
+    pub error: String,
+}
+
+/// What happened to a run's tasks lately: schema `events/v1`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EventsDocument {
+    /// `events/v1`.
+    pub schema: String,
+    /// The run.
+    pub run: RunId,
+    /// The events, oldest first. Their numbers grow within a term of the leader; what came before it is forgotten.
+    pub events: Vec<EventDocument>,
+}
+
+/// Something that happened to a task.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EventDocument {
+    /// Its number within the leader's term.
+    pub seq: u64,
+    /// When: RFC 3339.
+    pub at: String,
+    /// The step.
+    pub step: StepName,
+    /// What the task does.
+    pub work: String,
+    /// Which attempt.
+    pub attempt: u32,
+    /// The worker that had it.
+    pub worker: String,
+    /// `assigned`, `done`, `failed`, `dead`, `released`.
+    pub what: String,
+    /// What the attempt met; empty when all went well.
+    pub error: String,
+}

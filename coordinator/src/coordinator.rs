@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::error::ServiceError;
+use crate::failpoint;
 use crate::leader::{Fallen, Leader, LoadError, Request, Term, load};
 use crate::options::CoordinatorOptions;
 use crate::store::keys::RecordKey;
@@ -220,7 +221,15 @@ impl Coordinator {
             None => Expect::Absent(hi_key.clone()),
         });
         let ops = vec![Op::Put(hi_key, hi_to_bytes(hi)), Op::Put(format_key, format)];
-        match self.store.commit(StoreTxn { expects, ops }).await {
+        let raised = match failpoint::hit("t0::before").await {
+            Ok(()) => self.store.commit(StoreTxn { expects, ops }).await,
+            Err(_told_to_fail) => Ok(TxnOutcome::Unknown),
+        };
+        let raised = match failpoint::hit("t0::after").await {
+            Ok(()) => raised,
+            Err(_told_to_fail) => Ok(TxnOutcome::Unknown),
+        };
+        match raised {
             Ok(TxnOutcome::Applied) => {
                 tracing::info!(hi, cluster = %loaded.cluster.id, "leading");
                 Ok(Some((reign, Term { record, hi, cluster: loaded.cluster })))

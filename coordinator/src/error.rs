@@ -41,6 +41,9 @@ pub enum ServiceError {
     /// No such step.
     #[error("no step `{0}` in this run")]
     UnknownStep(StepName),
+    /// No such worker.
+    #[error("no worker `{0}` is connected; `highwater workers ls` lists them")]
+    UnknownWorker(String),
     /// The run has ended, or has not yet failed.
     #[error("run {run} is {status}: there is nothing to do")]
     RunEnded {
@@ -101,7 +104,9 @@ impl ServiceError {
             | Self::NeverPlanned { .. }
             | Self::SpecChanged { .. }
             | Self::NoopRefused(_) => Code::FailedPrecondition,
-            Self::UnknownRun(_) | Self::UnknownStep(_) | Self::NothingToRetry { .. } => Code::NotFound,
+            Self::UnknownRun(_) | Self::UnknownStep(_) | Self::UnknownWorker(_) | Self::NothingToRetry { .. } => {
+                Code::NotFound
+            }
             Self::AmbiguousRun { .. } | Self::InvalidSpec(_) | Self::Field(_) => Code::InvalidArgument,
         }
     }

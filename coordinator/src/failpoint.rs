@@ -3,25 +3,36 @@
 
 use crate::leader::Fallen;
 
-/// Does what the environment variable `FAILPOINTS` says of `name`: nothing, end the process (`return(abort)`), wait
-/// (`pause`), or end the term (`return`).
+/// Does what the environment variable `FAILPOINTS` says of `name`: nothing, end the process (`return(abort)`), end the term
+/// (`return`), or wait, for ever or for so many milliseconds (`return(stall)`, `return(stall 4000)`). Waiting holds up its
+/// caller alone and not the thread, as fail's own `pause` and `sleep` would. Whatever strikes is told in the log.
 ///
 /// # Errors
 /// [`Fallen::Unresolved`], when the place is told to fail: as if the store's answer had been lost for good.
 #[cfg(feature = "failpoints")]
-pub(crate) fn hit(name: &str) -> Result<(), Fallen> {
-    fail::fail_point!(name, |told: Option<String>| {
-        if told.as_deref() == Some("abort") {
-            std::process::abort();
+pub(crate) async fn hit(name: &str) -> Result<(), Fallen> {
+    let Some(told) = told(name) else { return Ok(()) };
+    tracing::error!("failpoint {name} struck: {told}");
+    match told.split_once(' ').unwrap_or((&told, "")) {
+        ("abort", _) => std::process::abort(),
+        ("stall", "") => std::future::pending().await,
+        ("stall", millis) => {
+            let millis = millis.parse().unwrap_or(u64::MAX);
+            tokio::time::sleep(std::time::Duration::from_millis(millis)).await;
+            Ok(())
         }
-        Err(Fallen::Unresolved)
-    });
-    Ok(())
+        _ => Err(Fallen::Unresolved),
+    }
+}
+
+#[cfg(feature = "failpoints")]
+fn told(name: &str) -> Option<String> {
+    fail::fail_point!(name, |told: Option<String>| Some(told.unwrap_or_default()));
+    None
 }
 
 /// Nothing.
 #[cfg(not(feature = "failpoints"))]
-#[expect(clippy::unnecessary_wraps, reason = "with the feature it fails when told to")]
-pub(crate) const fn hit(_name: &str) -> Result<(), Fallen> {
-    Ok(())
+pub(crate) fn hit(_name: &str) -> std::future::Ready<Result<(), Fallen>> {
+    std::future::ready(Ok(()))
 }

@@ -15,6 +15,14 @@ pub struct SessionOptions {
     pub pull_wait: Duration,
 }
 
+impl SessionOptions {
+    /// Sessions that live for `ttl`, with the other times in the proportion that the defaults have.
+    #[must_use]
+    pub fn of_ttl(ttl: Duration) -> Self {
+        Self { ttl, heartbeat: ttl / 5, stop_margin: ttl / 5, ..Self::default() }
+    }
+}
+
 impl Default for SessionOptions {
     fn default() -> Self {
         Self {

@@ -135,6 +135,7 @@ async fn probe(context: &OrderContext) -> Result<Outcome, AttemptError> {
     else {
         return Err(malformed("nothing to probe"));
     };
+    failpoint::hit_on("attempt::before_probe", &context.worker).await?;
     let column = backfill.partition.column.clone();
     let source = context
         .source()?
@@ -156,6 +157,7 @@ async fn probe(context: &OrderContext) -> Result<Outcome, AttemptError> {
         .await?;
     let json = serde_json::to_vec(&StepFacts { source, target })
         .map_err(|error| AttemptError::new(ErrorClass::Permanent, "facts", error.to_string()))?;
+    failpoint::hit_on("attempt::after_probe", &context.worker).await?;
     Ok(Outcome::Probed(json))
 }
 
@@ -171,8 +173,9 @@ async fn prepare(context: &OrderContext) -> Result<Outcome, AttemptError> {
         partition_column: settled.partition_column.clone(),
         mode: settled.write.mode,
     };
-    failpoint::hit("attempt::prepare")?;
+    failpoint::hit_on("attempt::prepare", &context.worker).await?;
     let warnings = context.target()?.prepare(&request).await?;
+    failpoint::hit_on("attempt::after_prepare", &context.worker).await?;
     Ok(Outcome::Done { warnings })
 }
 
@@ -197,10 +200,10 @@ async fn partition(
         spec_digest: order.spec_digest,
         fingerprint: settled.target_fingerprint.clone(),
     };
-    failpoint::hit("attempt::before_claim")?;
+    failpoint::hit_on("attempt::before_claim", &context.worker).await?;
     match target.claim(&claim).await? {
         ClaimOutcome::Held(claimed) => {
-            failpoint::hit("attempt::after_claim")?;
+            failpoint::hit_on("attempt::after_claim", &context.worker).await?;
             let format = format(context, target.as_ref(), settled).await?;
             move_rows(context, target.as_ref(), claimed, assignment, slice, format, progress).await
         }
@@ -260,18 +263,18 @@ async fn move_rows(
         stream: settled.stream.clone(),
     };
     let tx = claimed.begin().await?;
-    failpoint::hit("attempt::after_begin")?;
+    failpoint::hit_on("attempt::after_begin", &context.worker).await?;
     let inner = context.source()?.read(&read).await?;
-    let mut rows = Metered { inner, progress: Arc::clone(progress) };
+    let mut rows = Metered { inner, progress: Arc::clone(progress), worker: context.worker.clone() };
     let (tx, receipt) = tx.write(&write, &mut rows).await?;
     drop(rows);
-    failpoint::hit("attempt::before_guard")?;
+    failpoint::hit_on("attempt::before_guard", &context.worker).await?;
     match tx.guard(&receipt).await? {
         GuardOutcome::Lost => ask_ledger(context, target, assignment).await,
         GuardOutcome::Holds(guarded) => {
-            failpoint::hit("attempt::before_commit")?;
+            failpoint::hit_on("attempt::before_commit", &context.worker).await?;
             let committed = guarded.commit().await;
-            failpoint::hit("attempt::after_commit")?;
+            failpoint::hit_on("attempt::after_commit", &context.worker).await?;
             match committed {
                 CommitOutcome::Committed => Ok(Outcome::Committed(receipt)),
                 CommitOutcome::Unknown(error) => {
@@ -320,6 +323,7 @@ fn uncertain(why: &str) -> AttemptError {
 struct Metered {
     inner: Box<dyn RowStream>,
     progress: Arc<Progress>,
+    worker: String,
 }
 
 #[async_trait]
@@ -328,7 +332,7 @@ impl RowStream for Metered {
         let batch = self.inner.next().await?;
         self.progress.rows.store(self.inner.rows(), Ordering::Relaxed);
         self.progress.bytes.store(self.inner.bytes(), Ordering::Relaxed);
-        failpoint::hit("attempt::reading").map_err(|report| ConnectorError { report, source: None })?;
+        failpoint::hit_on("attempt::reading", &self.worker).await.map_err(ConnectorError::of_report)?;
         Ok(batch)
     }
 

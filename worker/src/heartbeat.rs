@@ -9,11 +9,14 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::coordinator_api::{ApiError, CoordinatorApi, Registered};
+use crate::failpoint;
 use crate::worker::Attempts;
 
 /// The loop of one session.
 pub(crate) struct Heartbeat {
     pub(crate) api: Arc<dyn CoordinatorApi>,
+    /// Whose session it is.
+    pub(crate) worker: String,
     pub(crate) registered: Registered,
     pub(crate) attempts: Arc<Attempts>,
     /// Ended here when the session is lost; ends the loop when the worker does.
@@ -34,6 +37,8 @@ impl Heartbeat {
                 () = self.over.cancelled() => return,
                 () = tokio::time::sleep_until((Instant::now() + self.pause()).min(stop_at)) => {}
             }
+            // Here a test makes a zombie: a worker that neither beats nor notices that it does not.
+            failpoint::hit_on("heartbeat::silent", &self.worker).await.ok();
             let sent_at = Instant::now();
             let reports = self.attempts.reports();
             let answer = tokio::select! {
@@ -46,6 +51,10 @@ impl Heartbeat {
                 Ok(answer) => {
                     acked_sent_at = sent_at;
                     answer.end.into_iter().for_each(|nonce| self.attempts.end(nonce));
+                    if answer.drain && !self.drain.is_cancelled() {
+                        tracing::info!("an operator asked this worker to drain");
+                        self.drain.cancel();
+                    }
                 }
                 Err(ApiError::SessionEnded) => {
                     tracing::warn!("the session has ended: attempts stop");

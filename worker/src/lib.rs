@@ -10,6 +10,8 @@ mod coordinator_api;
 mod failpoint;
 mod heartbeat;
 mod secrets;
+#[cfg(feature = "failpoints")]
+mod stumbling;
 pub mod supervisor;
 mod worker;
 

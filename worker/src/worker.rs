@@ -118,6 +118,8 @@ impl Worker {
     /// A worker that asks `api` for work.
     #[must_use]
     pub fn new(options: WorkerOptions, api: Arc<dyn CoordinatorApi>) -> Self {
+        #[cfg(feature = "failpoints")]
+        let api = crate::stumbling::Stumbling::around(api, options.id.to_string());
         Self { options, api, supervisor: Supervisor::default(), orders: BTreeMap::new() }
     }
 
@@ -164,6 +166,7 @@ impl Worker {
     async fn work(&mut self, session: &Session, drain: &CancellationToken) {
         let beat = heartbeat::Heartbeat {
             api: Arc::clone(&self.api),
+            worker: self.options.id.to_string(),
             registered: session.registered.clone(),
             attempts: Arc::clone(&session.attempts),
             over: session.over.clone(),

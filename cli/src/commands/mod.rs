@@ -3,12 +3,16 @@
 mod cancel;
 mod cluster;
 mod list;
+mod logs;
 pub(crate) mod plan;
 mod retry;
 pub(crate) mod run;
 mod status;
+mod tasks;
 mod validate;
 mod version;
+mod wait;
+mod workers;
 
 use std::io::IsTerminal;
 
@@ -43,6 +47,10 @@ async fn dispatch(command: &Command, context: &mut Context<'_>) -> Result<ExitCo
         Command::Run(args) => run::run(context, args).await,
         Command::Status { run } => status::status(context, run.as_deref()).await,
         Command::Ls { pipeline, limit } => list::list(context, pipeline.as_deref(), *limit).await,
+        Command::Tasks(args) => tasks::tasks(context, args).await,
+        Command::Logs(args) => logs::logs(context, args).await,
+        Command::Wait(args) => wait::wait(context, args).await,
+        Command::Workers { command } => workers::workers(context, command).await,
         Command::Retry(args) => retry::retry(context, args).await,
         Command::Cancel(args) => cancel::cancel(context, args).await,
         Command::Cluster { command: ClusterCommand::Status } => cluster::status(context).await,

@@ -6,7 +6,7 @@ use highwater_common::id::TaskId;
 use highwater_common::status::StepStatus;
 use highwater_common::view::{FailedTaskDocument, RunDocument, StepDocument};
 
-use crate::render::{Look, count, failed_task, tame};
+use crate::render::{Look, count, failed_task, is_told_by, tame};
 
 /// A line for each step that changed its status, each task that failed, each new warning and each new reason to wait.
 pub(super) fn changes(last: Option<&RunDocument>, next: &RunDocument, look: &Look) -> Vec<String> {
@@ -43,7 +43,7 @@ fn step_changes(before: Option<&StepDocument>, step: &StepDocument, look: &Look)
         if step.rows > 0 {
             line.push_str(&format!(" · {} rows", count(step.rows)));
         }
-        if !step.reason.is_empty() {
+        if !step.reason.is_empty() && !is_told_by(&step.dead, &step.reason) {
             line.push_str(&format!(" · {}", tame(&step.reason)));
         }
         lines.push(line);

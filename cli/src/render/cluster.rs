@@ -29,13 +29,18 @@ pub(crate) fn cluster(document: &ClusterDocument, look: &Look) -> String {
         look.bold("store"),
         tame(&document.store)
     );
-    if document.workers.is_empty() {
-        text.push_str("no worker is connected\n");
-    } else {
-        let rows = document.workers.iter().map(row).collect();
-        text.push_str(&borderless(look, &["worker", "state", "version", "slots", "heartbeat"], &[3, 4], rows));
-    }
+    text.push_str(&workers(document, look));
     text
+}
+
+/// A row for each worker.
+#[must_use]
+pub(crate) fn workers(document: &ClusterDocument, look: &Look) -> String {
+    if document.workers.is_empty() {
+        return "no worker is connected\n".to_owned();
+    }
+    let rows = document.workers.iter().map(row).collect();
+    borderless(look, &["worker", "state", "version", "slots", "heartbeat"], &[3, 4], rows)
 }
 
 fn row(worker: &WorkerDocument) -> Vec<String> {

@@ -8,17 +8,19 @@ mod plan;
 mod run;
 mod runs;
 mod summary;
+mod tasks;
 
-pub(crate) use cluster::cluster;
+pub(crate) use cluster::{cluster, workers};
 pub(crate) use look::Look;
 pub(crate) use look::tame;
 pub(crate) use number::to_f64;
 pub(crate) use number::{bytes, count, duration, rate};
 pub(crate) use plan::plan;
 pub(crate) use run::{Moment, header, status, step_line};
-pub(crate) use run::{failed_task, name_width};
+pub(crate) use run::{failed_task, is_told_by, name_width};
 pub(crate) use runs::runs;
 pub(crate) use summary::{next_command, summary};
+pub(crate) use tasks::{events, tasks};
 
 use comfy_table::{Cell, CellAlignment, Table, presets};
 

@@ -130,7 +130,7 @@ fn state_words(tasks: &TaskCounts, look: &Look) -> Vec<String> {
 
 fn details(step: &StepDocument, look: &Look) -> String {
     let mut lines = Vec::new();
-    if !step.reason.is_empty() {
+    if !step.reason.is_empty() && !is_told_by(&step.dead, &step.reason) {
         lines.push(format!("reason  {}", tame(&step.reason)));
     }
     lines.extend(step.waits.iter().map(|why| format!("why     {}", tame(why))));
@@ -157,6 +157,12 @@ pub(crate) fn failed_task(step: &StepDocument, task: &FailedTaskDocument) -> Str
         tame(&task.code),
         tame(&task.message)
     )
+}
+
+/// Whether a reason only repeats what one of the dead tasks says: a long message need not stand there twice.
+#[must_use]
+pub(crate) fn is_told_by(dead: &[FailedTaskDocument], reason: &str) -> bool {
+    dead.iter().any(|task| !task.message.is_empty() && reason.contains(&task.message))
 }
 
 /// How long the run has taken, counted from its reference time.

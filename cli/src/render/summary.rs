@@ -5,7 +5,7 @@ use highwater_common::view::{RunDocument, StepDocument};
 use jiff::Timestamp;
 
 use super::look::{Look, tame};
-use super::run::{failed_task, took};
+use super::run::{failed_task, is_told_by, took};
 use super::{count, duration};
 
 /// Dead tasks that the summary shows; `status` shows more.
@@ -31,7 +31,9 @@ pub(crate) fn summary(run: &RunDocument, now: Timestamp, look: &Look) -> String 
     if run.status != RunStatus::Success {
         text.push_str(&steps(run));
     }
-    for (step, task) in dead(run).take(DEAD_SHOWN) {
+    // The reason of a run that could not be planned is what its probes died of.
+    let news = dead(run).filter(|(_, task)| !is_told_by(std::slice::from_ref(task), &run.reason));
+    for (step, task) in news.take(DEAD_SHOWN) {
         text.push_str(&format!("  dead {}\n", failed_task(step, task)));
     }
     if let Some(next) = next_command(run, look) {

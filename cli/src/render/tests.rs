@@ -211,3 +211,16 @@ fn without_escapes(text: &str) -> String {
     }
     plain
 }
+
+#[test]
+fn tasks_and_what_happened_to_them() {
+    insta::assert_snapshot!(tasks(&samples::tasks(), &Look::plain()), @r"
+    step    task                      state  attempts  worker       rows   took  error
+    orders  [2023-05-06, 2023-05-07)  done          1          1,204,331  1.5 s
+    orders  [2023-05-07, 2023-05-08)  dead          1                  0  1.5 s  amount: numeric field overflow
+    ");
+    insta::assert_snapshot!(events(&samples::events(), &Look::plain()), @r"
+    2026-03-01T10:00:00Z orders[2023-05-07, 2023-05-08) attempt 1 worker-6 assigned
+    2026-03-01T10:00:00Z orders[2023-05-07, 2023-05-08) attempt 1 worker-6 dead: amount: numeric field overflow
+    ");
+}

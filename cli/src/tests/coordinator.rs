@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use highwater_common::view::RunDocument;
 use highwater_proto::v1::control_service_server::{ControlService, ControlServiceServer};
 use highwater_proto::v1::{
-    CancelRequest, Document, GetClusterRequest, GetRunRequest, ListRunsRequest, RetryRequest, SubmitRequest,
-    SubmitResponse,
+    CancelRequest, Document, GetClusterRequest, GetRunRequest, ListEventsRequest, ListRunsRequest, ListTasksRequest,
+    RetryRequest, SetWorkerRequest, SubmitRequest, SubmitResponse,
 };
 use serde::Serialize;
 use tokio::net::{TcpListener, UnixListener};
@@ -171,5 +171,19 @@ impl ControlService for Scripted {
 
     async fn get_cluster(&self, _: Request<GetClusterRequest>) -> Result<Response<Document>, Status> {
         self.answer("cluster", &samples::cluster())
+    }
+
+    async fn list_tasks(&self, request: Request<ListTasksRequest>) -> Result<Response<Document>, Status> {
+        let request = request.into_inner();
+        self.answer(&format!("tasks {} state={}", request.run, request.state), &samples::tasks())
+    }
+
+    async fn list_events(&self, request: Request<ListEventsRequest>) -> Result<Response<Document>, Status> {
+        self.answer(&format!("events after {}", request.into_inner().after), &samples::events())
+    }
+
+    async fn set_worker(&self, request: Request<SetWorkerRequest>) -> Result<Response<Document>, Status> {
+        let request = request.into_inner();
+        self.answer(&format!("{:?} {}", request.action(), request.worker), &samples::cluster())
     }
 }

@@ -1,8 +1,8 @@
 //! Do the two tables fit together? Settles which columns travel and by which key a created table knows its rows.
 
+use super::carriage::{Carriage, carry};
 use super::problem::Problems;
-use super::types::{Carriage, carry};
-use crate::facts::{ColumnFacts, Engine, StepFacts, TargetTableFacts};
+use crate::facts::{ColumnFacts, ColumnKind, CursorForm, Engine, StepFacts, TargetTableFacts};
 use crate::spec::Backfill;
 
 /// The column of a name, as the engine compares names.
@@ -30,6 +30,7 @@ pub(super) fn settle_columns(
     warnings: &mut Vec<String>,
 ) -> Vec<ColumnFacts> {
     let source = &facts.source;
+    let columns = proven(facts);
     if source.columns.is_empty() {
         problems.add(
             "plan::no_columns",
@@ -57,14 +58,30 @@ pub(super) fn settle_columns(
         );
     }
     if let Some(target) = &facts.target.table {
-        match_target(step, facts, target, problems, warnings);
+        match_target(step, facts, &columns, target, problems, warnings);
     }
-    source.columns.clone()
+    columns
+}
+
+/// The source's columns, the partition column with the kind that its probe has proven: SQLite's declared type promises nothing,
+/// and a created column must hold what is really there.
+fn proven(facts: &StepFacts) -> Vec<ColumnFacts> {
+    let mut columns = facts.source.columns.clone();
+    let (Some(partition), Engine::Sqlite) = (&facts.source.partition, facts.source.engine) else { return columns };
+    let position = columns.iter_mut().find(|column| column.name.eq_ignore_ascii_case(&partition.column));
+    if let Some(column) = position {
+        column.kind = match partition.form {
+            CursorForm::TextDate | CursorForm::TextTime { .. } => ColumnKind::Text,
+            CursorForm::Native | CursorForm::EpochSeconds | CursorForm::EpochMillis => ColumnKind::Int64,
+        };
+    }
+    columns
 }
 
 fn match_target(
     step: &Backfill,
     facts: &StepFacts,
+    columns: &[ColumnFacts],
     target: &TargetTableFacts,
     problems: &mut Problems<'_>,
     warnings: &mut Vec<String>,
@@ -81,7 +98,7 @@ fn match_target(
         problems.add(
             "plan::missing_target_column",
             format!(
-                "the target table {to} lacks {}; {from} has {}; {to} has {}",
+                "the target table {to} lacks {}; the source table {from} has {}; the target has {}",
                 missing.join(", "),
                 names(&source.columns),
                 names(&target.columns)
@@ -89,7 +106,7 @@ fn match_target(
             format!("add the columns to {to}, or leave them out with `from.exclude`"),
         );
     }
-    for column in &source.columns {
+    for column in columns {
         let Some(other) = find(engine, &target.columns, &column.name) else { continue };
         if let Carriage::Refused(reason) = carry(source.engine, column, engine, other) {
             problems.add(

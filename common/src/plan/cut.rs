@@ -2,7 +2,7 @@
 
 use super::problem::Problems;
 use crate::cursor::{Cursor, CursorKind};
-use crate::facts::{ColumnKind, CursorForm, Engine, PartitionFacts, StepFacts};
+use crate::facts::{ColumnFacts, ColumnKind, CursorForm, Engine, PartitionFacts, StepFacts};
 use crate::partition::{BoundError, Calendar, CalendarRequest, Generator, Integer, PartitionError, Rule, read_bound};
 use crate::spec::{Backfill, Bound, Nulls, PartitionBy};
 
@@ -49,16 +49,61 @@ pub(super) fn settle_generator(
     }
 }
 
-/// How positions are written in a target table: as it holds them already, else as a created table will.
-pub(super) fn target_form(facts: &StepFacts, column: &PartitionFacts) -> CursorForm {
-    let existing = facts.target.table.as_ref().and_then(|table| table.partition_form);
-    match (existing, facts.source.engine, facts.target.engine) {
-        (Some(form), _, _) => form,
-        (None, Engine::Postgres, Engine::Postgres) => CursorForm::Native,
-        // A created column has the source column's kind: text and numbers that stand for times stay what they are.
-        (None, Engine::Sqlite, Engine::Postgres) if holds_times(facts, column) => CursorForm::Native,
-        (None, Engine::Sqlite, Engine::Postgres | Engine::Sqlite) => column.form,
-        (None, Engine::Postgres, Engine::Sqlite) => match column.kind {
+/// How positions are written in the target: as its column holds them, or will. A column that would hold them in two forms, or
+/// cannot be compared with them at all, is a problem: its ranges could be neither found nor counted.
+pub(super) fn target_form(
+    step: &Backfill,
+    facts: &StepFacts,
+    column: &PartitionFacts,
+    problems: &mut Problems<'_>,
+) -> Option<CursorForm> {
+    let written = written_form(facts, column);
+    let Some(table) = &facts.target.table else { return Some(written) };
+    let held = table.partition_form;
+    let fits = match (facts.target.engine, held) {
+        (Engine::Postgres, Some(CursorForm::Native)) => !is_finer_than_micros(column.form),
+        (Engine::Postgres, None) => may_hold(&table.columns, &column.column, written),
+        // Its declared type is of no account: a column without values takes those that come.
+        (Engine::Sqlite, None) => true,
+        (Engine::Sqlite, Some(held)) if facts.source.engine == Engine::Postgres => held == written || is_plain(held),
+        (Engine::Postgres | Engine::Sqlite, Some(held)) => held == written,
+    };
+    if fits {
+        return Some(if held == Some(CursorForm::Native) { CursorForm::Native } else { written });
+    }
+    let (from, to, name) = (&step.from.table, &step.to.table, &column.column);
+    let message = match held {
+        Some(CursorForm::Native) => {
+            format!("column {name} of {from} holds fractions of more than six digits, which {to} would round")
+        }
+        Some(held) => {
+            let (held, written) = (form_name(held), form_name(written));
+            format!("column {name} of {to} holds {held}, and would be given {written} from {from}")
+        }
+        None => {
+            let declared = table.columns.iter().find(|other| other.name.eq_ignore_ascii_case(name));
+            let declared = declared.map_or("missing", |other| other.type_name.as_str());
+            let (kind, written) = (kind_name(column.kind), form_name(written));
+            format!(
+                "column {name} of {to} is {declared}, and cannot be compared with {kind} as {from} gives them: {written}"
+            )
+        }
+    };
+    problems.add(
+        "plan::partition_form",
+        message,
+        format!("load another table, or bring {name} of {to} to the form of {from}"),
+    );
+    None
+}
+
+/// The form of the positions in rows that come to a table without any.
+fn written_form(facts: &StepFacts, column: &PartitionFacts) -> CursorForm {
+    match (facts.source.engine, facts.target.engine) {
+        (Engine::Postgres, Engine::Postgres) => CursorForm::Native,
+        // Text and numbers that stand for times stay what they are.
+        (Engine::Sqlite, Engine::Postgres | Engine::Sqlite) => column.form,
+        (Engine::Postgres, Engine::Sqlite) => match column.kind {
             CursorKind::Integer => CursorForm::Native,
             CursorKind::Date => CursorForm::TextDate,
             // Whole seconds without a suffix are a prefix of every text of that second, whatever fraction or zone mark
@@ -70,11 +115,39 @@ pub(super) fn target_form(facts: &StepFacts, column: &PartitionFacts) -> CursorF
     }
 }
 
-/// Whether the source declares the partition column as a date or a time.
-fn holds_times(facts: &StepFacts, column: &PartitionFacts) -> bool {
-    let mut columns = facts.source.columns.iter();
-    let declared = columns.find(|other| other.name.eq_ignore_ascii_case(&column.column)).map(|other| other.kind);
-    matches!(declared, Some(ColumnKind::Date | ColumnKind::Civil | ColumnKind::Instant))
+/// The time as PostgreSQL writes it, with as many digits of a fraction as the rows there happened to need.
+const fn is_plain(form: CursorForm) -> bool {
+    matches!(form, CursorForm::TextTime { separator_t: false, zulu: false, .. })
+}
+
+const fn is_finer_than_micros(form: CursorForm) -> bool {
+    matches!(form, CursorForm::TextTime { fraction_digits: 7.., .. })
+}
+
+/// Whether a column of PostgreSQL that holds no positions yet takes those of a form.
+fn may_hold(columns: &[ColumnFacts], name: &str, form: CursorForm) -> bool {
+    let kind = columns.iter().find(|other| other.name.eq_ignore_ascii_case(name)).map(|other| other.kind);
+    match form {
+        CursorForm::Native => false,
+        CursorForm::TextDate | CursorForm::TextTime { .. } => kind == Some(ColumnKind::Text),
+        CursorForm::EpochSeconds | CursorForm::EpochMillis => kind == Some(ColumnKind::Int64),
+    }
+}
+
+fn form_name(form: CursorForm) -> String {
+    match form {
+        CursorForm::Native => "values of the server's own type".to_owned(),
+        CursorForm::TextDate => "texts like 2013-01-31".to_owned(),
+        CursorForm::TextTime { separator_t, fraction_digits, zulu } => {
+            let separator = if separator_t { 'T' } else { ' ' };
+            let point = if fraction_digits > 0 { "." } else { "" };
+            let fraction = "0".repeat(usize::from(fraction_digits));
+            let end = if zulu { "Z" } else { "" };
+            format!("texts like 2013-01-31{separator}05:00:00{point}{fraction}{end}")
+        }
+        CursorForm::EpochSeconds => "seconds since 1970".to_owned(),
+        CursorForm::EpochMillis => "milliseconds since 1970".to_owned(),
+    }
 }
 
 fn check_kind(step: &Backfill, column: &PartitionFacts, problems: &mut Problems<'_>) -> Option<()> {

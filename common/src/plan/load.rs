@@ -67,8 +67,9 @@ pub fn plan_load(
         }
         return Err(problems.into_vec());
     };
-    let target_form = target_form(facts, column);
-    let Some(generator) = settle_generator(step, facts, column, &mut problems) else { return Err(problems.into_vec()) };
+    let target_form = target_form(step, facts, column, &mut problems);
+    let generator = settle_generator(step, facts, column, &mut problems);
+    let (Some(target_form), Some(generator)) = (target_form, generator) else { return Err(problems.into_vec()) };
     check_form("source", column.form, &generator, column, &mut problems);
     check_form("target", target_form, &generator, column, &mut problems);
     let found = Coverage::of(&facts.target.covered, facts.target.covered_null);

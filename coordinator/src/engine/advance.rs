@@ -59,6 +59,7 @@ fn of_run(cluster: &Cluster, run: &Run) -> Option<Advance> {
         RunStatus::Planned if run.record.wish == RunWish::Run && !cluster.is_held_back(run) => {
             event(RunEvent::Started, String::new())
         }
+        RunStatus::Running if run.damage.is_some() => event(RunEvent::Failed, run.damage.clone().unwrap_or_default()),
         RunStatus::Running => {
             run.dag.order().iter().find_map(|name| of_step(run, name)).or_else(|| of_ended_steps(run))
         }

@@ -262,10 +262,11 @@ pub(super) fn waits(cluster: &Cluster, run: &Run, name: &StepName, now_millis: i
         let count = step.work.counts.retry_wait + step.wide.counts.retry_wait;
         reasons.push(format!("{count} after a failed attempt: the next one in {:.1} s", wait_seconds(wait)));
     }
-    if step.counts().pending > 0 && step.record.status == StepStatus::Running {
+    let pending = step.counts().pending;
+    if pending > 0 && step.record.status == StepStatus::Running {
         reasons.extend(
             limits_met(cluster, run, step.work.counts.open, known)
-                .map(|limit| format!("{} tasks: {limit}", step.counts().pending)),
+                .map(|limit| format!("{pending} task{}: {limit}", if pending == 1 { "" } else { "s" })),
         );
     }
     reasons

@@ -10,7 +10,7 @@ use highwater_common::spec::{PartitionBy, Strategy};
 use highwater_common::task::TaskState;
 use highwater_common::view::{
     ClusterDocument, FailedTaskDocument, PlanDocument, PlannedStepDocument, RunDocument, StepDocument, TaskCounts,
-    WorkerDocument,
+    TaskDocument, TasksDocument, WorkerDocument,
 };
 
 use super::assign::waits;
@@ -176,6 +176,60 @@ pub(crate) fn plan_document(run: &Run, short: String) -> Option<PlanDocument> {
     })
 }
 
+/// Tasks of a run, at most `limit`: of one step or all, in one state or all.
+pub(crate) fn tasks_document(
+    run: &Run,
+    short: String,
+    only: Option<&StepName>,
+    state: Option<TaskState>,
+    limit: usize,
+) -> TasksDocument {
+    let mut tasks = Vec::new();
+    let wanted = run.dag.order().iter().filter(|name| only.is_none_or(|only| only == *name));
+    'all: for name in wanted {
+        let Some(step) = run.steps.get(name) else { continue };
+        for ordinal in 0..step.work.len {
+            if state.is_some_and(|state| step.work.state(ordinal) != state) {
+                continue;
+            }
+            if tasks.len() > limit {
+                break 'all;
+            }
+            tasks.extend(task_document(run, name, step, ordinal));
+        }
+    }
+    let more = tasks.len() > limit;
+    tasks.truncate(limit);
+    TasksDocument { schema: "tasks/v1".to_owned(), run: run.id, short, tasks, more }
+}
+
+/// A task as it stands; `None` for one that an earlier run committed.
+fn task_document(run: &Run, name: &StepName, step: &Step, ordinal: u64) -> Option<TaskDocument> {
+    let address = TaskAddress { step: name.clone(), generation: run.record.generation, ordinal };
+    let work = run.work(&address)?;
+    let result = step.work.result(ordinal).unwrap_or_default();
+    let lease = step.work.leases.get(&ordinal).map(|held| &held.record);
+    let retry = step.work.retries.get(&ordinal).map(|held| &held.record);
+    let dead = step.work.dead.get(&ordinal).map(|held| &held.record);
+    let attempts = lease
+        .map(|lease| lease.attempt.get())
+        .or(retry.map(|retry| retry.attempts))
+        .or(dead.map(|dead| dead.attempts))
+        .unwrap_or(result.attempts);
+    let error = retry.map(|retry| &retry.error).or(dead.map(|dead| &dead.error));
+    Some(TaskDocument {
+        task: run.task_id(&address)?,
+        step: name.clone(),
+        work: work.to_string(),
+        state: step.work.state(ordinal).to_string(),
+        attempts,
+        worker: lease.map_or_else(String::new, |lease| lease.worker.to_string()),
+        rows: result.rows,
+        millis: u64::from(result.millis),
+        error: error.map_or_else(String::new, |error| error.message.clone()),
+    })
+}
+
 /// The cluster as it stands at `now` by the leader's monotonic clock.
 #[must_use]
 pub(crate) fn cluster_document(
@@ -220,6 +274,7 @@ pub(crate) fn cluster_document(
     }
 }
 
-fn rfc3339(micros: i64) -> String {
+/// Microseconds since 1970 as RFC 3339.
+pub(crate) fn rfc3339(micros: i64) -> String {
     highwater_common::cursor::Cursor::Instant(micros).to_string()
 }

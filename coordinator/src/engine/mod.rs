@@ -13,6 +13,6 @@ mod view;
 pub(crate) use advance::{Advance, advance};
 pub(crate) use assign::{Seat, assign};
 pub(crate) use change::{Change, ChangeKind};
-pub(crate) use document::{cluster_document, plan_document, run_document};
+pub(crate) use document::{cluster_document, plan_document, rfc3339, run_document, tasks_document};
 pub(crate) use step::{FENCE_ORDINAL, Held, Step, Track};
 pub(crate) use view::{Cluster, Run, Session};

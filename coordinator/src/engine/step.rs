@@ -155,6 +155,13 @@ impl Track {
         stored.unwrap_or_else(|| self.first_state(ordinal))
     }
 
+    /// What a done task did.
+    #[must_use]
+    pub(crate) fn result(&self, ordinal: u64) -> Option<TaskResult> {
+        let (number, index) = Segment::place(ordinal);
+        self.segments.get(&number).and_then(|(segment, _)| segment.result(index))
+    }
+
     /// The segment that holds a task, and the bytes the store has for it.
     #[must_use]
     pub(crate) fn segment_of(&self, ordinal: u64) -> (Segment, Option<Vec<u8>>) {

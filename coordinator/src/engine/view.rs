@@ -39,6 +39,8 @@ pub(crate) struct Session {
     pub heard: Duration,
     /// It takes no more work.
     pub draining: bool,
+    /// An operator asked it to finish and end; told with its next heartbeat.
+    pub(crate) told_to_drain: bool,
 }
 
 /// An order as its workers get it: the digest, and the JSON of a `StepOrder`.
@@ -63,6 +65,8 @@ pub(crate) struct Run {
     pub plan: Option<Arc<Plan>>,
     /// Its steps.
     pub steps: BTreeMap<StepName, Step>,
+    /// Why the run cannot go on, when what the store holds of it can no longer be carried out.
+    pub(crate) damage: Option<String>,
     /// What the workers are told of a step, by generation.
     pub orders: BTreeMap<(StepName, u32), OrderText>,
 }

@@ -57,13 +57,20 @@ impl Leader {
             record.cordoned = last.record.cordoned;
         }
         let put = Op::Put(RecordKey::Worker(worker.clone()).render(), record.to_bytes());
-        self.commit_records(Vec::new(), vec![put]).await?;
+        self.commit_records("worker_record", Vec::new(), vec![put]).await?;
         for id in earlier {
             self.end_session(&id).await?;
         }
         let heard = self.clock.monotonic();
         tracing::info!(%worker, slots = record.slots, "worker registered");
-        let session = Session { worker, deadline: heard + self.sessions.ttl, heard, draining: false, record };
+        let session = Session {
+            worker,
+            deadline: heard + self.sessions.ttl,
+            heard,
+            draining: false,
+            told_to_drain: false,
+            record,
+        };
         self.cluster.sessions.insert(session.record.session, session);
         Ok(Ok(self.cluster.id))
     }
@@ -353,7 +360,7 @@ impl Leader {
     async fn set_hi(&mut self, hi: u64) -> Result<(), Fallen> {
         let key = RecordKey::High.render();
         let expects = vec![Expect::Bytes(key.clone(), hi_to_bytes(self.hi))];
-        self.commit_records(expects, vec![Op::Put(key, hi_to_bytes(hi))]).await?;
+        self.commit_records("hi", expects, vec![Op::Put(key, hi_to_bytes(hi))]).await?;
         self.hi = hi;
         self.lo = 0;
         Ok(())

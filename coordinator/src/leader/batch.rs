@@ -129,6 +129,11 @@ impl Batch {
         Pushed::Added
     }
 
+    /// What happens to which task.
+    pub(super) fn changes(&self) -> impl Iterator<Item = &Change> {
+        self.changes.iter().map(|(change, _)| change)
+    }
+
     /// The transaction, given that `leader` is who leads.
     pub(super) fn txn(&self, leader: &[u8]) -> StoreTxn {
         let mut txn = StoreTxn { expects: self.expects.clone(), ops: self.ops.clone() };

@@ -86,20 +86,31 @@ impl Leader {
         }
         let names = batch.names();
         for name in &names {
-            failpoint::hit(&format!("{name}::before"))?;
+            failpoint::hit(&format!("{name}::before")).await?;
         }
         self.commit(batch.txn(&self.term)).await?;
         for name in &names {
-            failpoint::hit(&format!("{name}::after"))?;
+            failpoint::hit(&format!("{name}::after")).await?;
+        }
+        let now = self.clock.wall_micros();
+        for change in batch.changes() {
+            self.events.note(&self.cluster, change, now);
         }
         batch.apply(&mut self.cluster);
         Ok(())
     }
 
-    /// Applies single records of this term: `expects`, and that this leader leads.
-    pub(super) async fn commit_records(&self, mut expects: Vec<Expect>, ops: Vec<Op>) -> Result<(), Fallen> {
+    /// Applies single records of this term: `expects`, and that this leader leads. `name` is what tests call the transaction.
+    pub(super) async fn commit_records(
+        &self,
+        name: &str,
+        mut expects: Vec<Expect>,
+        ops: Vec<Op>,
+    ) -> Result<(), Fallen> {
         expects.push(Expect::Bytes(RecordKey::Leader.render(), self.term.clone()));
-        self.commit(StoreTxn { expects, ops }).await
+        failpoint::hit(&format!("{name}::before")).await?;
+        self.commit(StoreTxn { expects, ops }).await?;
+        failpoint::hit(&format!("{name}::after")).await
     }
 }
 

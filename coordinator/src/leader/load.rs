@@ -91,7 +91,8 @@ pub(crate) async fn load(
         sessions: BTreeMap::new(),
     };
     for (worker, record) in std::mem::take(&mut shelf.workers) {
-        let session = Session { worker, deadline: now + session_ttl, heard: now, draining: false, record };
+        let session =
+            Session { worker, deadline: now + session_ttl, heard: now, draining: false, told_to_drain: false, record };
         cluster.sessions.insert(session.record.session, session);
     }
     let hi = shelf.hi;
@@ -162,9 +163,14 @@ impl Shelf {
                 run.facts.insert(name.clone(), Arc::new(facts));
             }
             if let Some(json) = self.plans.remove(&(id, generation, name.clone())) {
-                let plan: StepPlan = serde_json::from_slice(&json)
-                    .map_err(|error| damaged(format!("plan/{id}/{generation}/{name}"), error.to_string()))?;
-                plans.insert(name.clone(), plan);
+                // One plan that cannot be read, for instance because the zone's rules have changed since, ends its own run and
+                // no other.
+                match serde_json::from_slice::<StepPlan>(&json) {
+                    Ok(plan) => {
+                        plans.insert(name.clone(), plan);
+                    }
+                    Err(error) => run.damage = Some(format!("the plan of {name} can no longer be read: {error}")),
+                }
             }
             if let Some((record, bytes)) = self.steps.remove(&(id, generation, name.clone()))
                 && let Some(step) = run.steps.get_mut(&name)

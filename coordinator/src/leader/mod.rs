@@ -6,6 +6,7 @@
 mod attempts;
 mod batch;
 mod commit;
+mod events;
 mod load;
 mod request;
 mod runs;
@@ -23,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 pub use commit::Fallen;
 pub use load::LoadError;
 pub(crate) use load::{listed, load};
-pub(crate) use request::{Handed, Request, Submission};
+pub(crate) use request::{Handed, Request, Submission, WorkerAction};
 
 use crate::clock::Clock;
 use crate::engine::Cluster;
@@ -49,6 +50,7 @@ pub(crate) struct Leader {
     open: BTreeMap<TaskId, OpenLease>,
     /// Tasks that were counted lately, so that a repeated completion is told from a foreign one.
     done: Recent,
+    events: events::Events,
     parked: Vec<Parked>,
     version: watch::Sender<u64>,
 }
@@ -119,8 +121,8 @@ impl Leader {
             }
         }
         let Term { record, hi, cluster } = term;
-        let (done, parked) = (Recent::default(), Vec::new());
-        Self { store, sessions, clock, rng, term: record, hi, lo: 0, cluster, open, done, parked, version }
+        let (done, events, parked) = (Recent::default(), events::Events::default(), Vec::new());
+        Self { store, sessions, clock, rng, term: record, hi, lo: 0, cluster, open, done, events, parked, version }
     }
 
     /// Leads until `cancel`, or until the office is lost.

@@ -8,12 +8,16 @@ use highwater_common::id::{ClusterId, DocumentDigest, PipelineName, RunId, Sessi
 use highwater_common::record::WorkerRecord;
 use highwater_common::spec::Spec;
 use highwater_common::token::{Fence, Nonce};
+use highwater_common::view::EventDocument;
+use highwater_proto::convert::records::Stored;
 use tokio::sync::oneshot;
 
 use super::attempts::Completion;
 use super::{Fallen, Leader};
 use crate::engine::Cluster;
 use crate::error::ServiceError;
+use crate::store::Op;
+use crate::store::keys::RecordKey;
 
 /// Where an answer goes. A caller that has gone is no error.
 pub(crate) type Reply<T> = oneshot::Sender<Result<T, ServiceError>>;
@@ -28,7 +32,7 @@ pub(crate) enum Request {
     /// A worker asks for work.
     Pull { session: SessionId, free: u32, reply: Reply<Vec<Handed>> },
     /// A worker is alive.
-    Heartbeat { session: SessionId, attempts: Vec<(TaskId, Nonce)>, draining: bool, reply: Reply<Vec<Nonce>> },
+    Heartbeat { session: SessionId, attempts: Vec<(TaskId, Nonce)>, draining: bool, reply: Reply<(Vec<Nonce>, bool)> },
     /// An attempt ended.
     Complete { session: SessionId, task: TaskId, fence: Fence, outcome: Outcome, millis: u64, reply: Reply<bool> },
     /// A run is wanted.
@@ -37,8 +41,21 @@ pub(crate) enum Request {
     Cancel { run: RunId, reason: String, reply: Reply<()> },
     /// Dead tasks are to be tried again.
     Retry { run: RunId, step: Option<StepName>, reply: Reply<u64> },
+    /// A worker is to take no more work, to take work again, or to end.
+    SetWorker { worker: String, action: WorkerAction, reply: Reply<()> },
     /// Somebody wants to know something.
     Look(Look),
+}
+
+/// What a worker is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum WorkerAction {
+    /// Take no more work.
+    Cordon,
+    /// Take work again.
+    Uncordon,
+    /// Finish what it has, and end.
+    Drain,
 }
 
 /// A run to begin.
@@ -83,7 +100,8 @@ impl Leader {
             Request::Pull { session, free, reply } => self.park(session, free, reply),
             Request::Heartbeat { session, attempts, draining, reply } => {
                 let answer = self.heartbeat(session, &attempts, draining).await?;
-                let _ = reply.send(answer);
+                let drain = self.cluster.sessions.get(&session).is_some_and(|session| session.told_to_drain);
+                let _ = reply.send(answer.map(|end| (end, drain)));
             }
             Request::Complete { session, task, fence, outcome, millis, reply } => {
                 return Ok(Some(Completion { session, task, fence, outcome, millis, reply }));
@@ -98,6 +116,10 @@ impl Leader {
             }
             Request::Retry { run, step, reply } => {
                 let answer = self.retry(run, step.as_ref()).await?;
+                let _ = reply.send(answer);
+            }
+            Request::SetWorker { worker, action, reply } => {
+                let answer = self.set_worker(&worker, action).await?;
                 let _ = reply.send(answer);
             }
             Request::Look(look) => look(self),
@@ -126,6 +148,33 @@ impl Leader {
                 self.parked.push(parked);
             }
         }
+    }
+
+    /// What happened to a run's tasks lately.
+    pub(crate) fn events(&self, run: &RunId, step: Option<&StepName>, after: u64) -> Vec<EventDocument> {
+        self.events.of(run, step, after)
+    }
+
+    /// Cordons, uncordons or drains a worker. A cordon is stored with the worker; a drain is told with its next heartbeat.
+    async fn set_worker(&mut self, name: &str, action: WorkerAction) -> Result<Result<(), ServiceError>, Fallen> {
+        let found = self.cluster.sessions.iter().find(|(_, session)| session.worker.as_str() == name);
+        let Some((id, session)) = found.map(|(id, session)| (*id, session.clone())) else {
+            return Ok(Err(ServiceError::UnknownWorker(name.to_owned())));
+        };
+        let mut record = session.record;
+        match action {
+            WorkerAction::Cordon => record.cordoned = true,
+            WorkerAction::Uncordon => record.cordoned = false,
+            WorkerAction::Drain => {}
+        }
+        let put = Op::Put(RecordKey::Worker(session.worker).render(), record.to_bytes());
+        self.commit_records("worker_record", Vec::new(), vec![put]).await?;
+        if let Some(session) = self.cluster.sessions.get_mut(&id) {
+            session.record = record;
+            session.told_to_drain |= action == WorkerAction::Drain;
+            session.draining |= action == WorkerAction::Drain;
+        }
+        Ok(Ok(()))
     }
 
     /// The view, for those who look.

@@ -66,7 +66,7 @@ impl Leader {
         let digest = submission.digest;
         let spec_parts = u32::try_from(parts.len()).unwrap_or(u32::MAX);
         let keys = (0..).map(|part| RecordKey::Pipeline { name: name.clone(), digest, part }.render());
-        self.put_parts(keys.zip(parts).collect()).await?;
+        self.put_parts("spec_parts", keys.zip(parts).collect()).await?;
         let latest = self.cluster.runs.values().map(|run| run.record.reference_time_micros).max().unwrap_or(0);
         let record = RunRecord {
             pipeline: name,
@@ -86,25 +86,25 @@ impl Leader {
         };
         let key = RecordKey::Run(id).render();
         let stored = record.to_bytes();
-        self.commit_records(vec![Expect::Absent(key.clone())], vec![Op::Put(key, stored.clone())]).await?;
+        self.commit_records("run_begun", vec![Expect::Absent(key.clone())], vec![Op::Put(key, stored.clone())]).await?;
         tracing::info!(run = %id, pipeline = %record.pipeline, "run begun");
         self.cluster.runs.insert(id, new_run(id, record, stored, submission.spec));
         Ok(id)
     }
 
     /// Puts a document's parts, in as many transactions as they need; its head record comes after.
-    async fn put_parts(&self, parts: Vec<(String, Vec<u8>)>) -> Result<(), Fallen> {
+    async fn put_parts(&self, name: &str, parts: Vec<(String, Vec<u8>)>) -> Result<(), Fallen> {
         let (mut ops, mut bytes) = (Vec::new(), 0);
         for (key, value) in parts {
             let more = key.len() + value.len();
             if bytes + more > TXN_BYTES_MAX - RECORD_BYTES_MAX || ops.len() + 1 >= TXN_OPERATIONS_MAX {
-                self.commit_records(Vec::new(), std::mem::take(&mut ops)).await?;
+                self.commit_records(name, Vec::new(), std::mem::take(&mut ops)).await?;
                 bytes = 0;
             }
             bytes += more;
             ops.push(Op::Put(key, value));
         }
-        if ops.is_empty() { Ok(()) } else { self.commit_records(Vec::new(), ops).await }
+        if ops.is_empty() { Ok(()) } else { self.commit_records(name, Vec::new(), ops).await }
     }
 
     /// Notes that a run is no longer wanted; [`Leader::advance`] fences its targets.
@@ -210,7 +210,7 @@ impl Leader {
                 plan_parts += 1;
             }
         }
-        self.put_parts(parts).await?;
+        self.put_parts("plan_parts", parts).await?;
         let Some(run) = self.cluster.runs.get(&id) else { return Ok(()) };
         let mut record = run.record.clone();
         record.generation = generation;
@@ -267,7 +267,7 @@ impl Leader {
         let (key, bytes) = (RecordKey::Run(id).render(), record.to_bytes());
         if bytes != run.stored {
             ops.push(Op::Put(key.clone(), bytes.clone()));
-            self.commit_records(vec![Expect::Bytes(key, run.stored.clone())], ops).await?;
+            self.commit_records("run_record", vec![Expect::Bytes(key, run.stored.clone())], ops).await?;
         }
         if let Some(run) = self.cluster.runs.get_mut(&id) {
             run.record = record;
@@ -291,7 +291,7 @@ impl Leader {
             Some(stored) => Expect::Bytes(key.clone(), stored.clone()),
             None => Expect::Absent(key.clone()),
         };
-        self.commit_records(vec![expect], vec![Op::Put(key, bytes.clone())]).await?;
+        self.commit_records("step_record", vec![expect], vec![Op::Put(key, bytes.clone())]).await?;
         tracing::info!(run = %id, step = %name, %status, "step");
         if let Some(step) = self.cluster.runs.get_mut(&id).and_then(|run| run.steps.get_mut(name)) {
             step.record = record;
@@ -318,7 +318,7 @@ impl Leader {
                 ops.push(Op::Delete(RecordKey::Facts { run: id, step: name.clone(), part: 0 }.render()));
             }
             ops.truncate(TXN_OPERATIONS_MAX - 1);
-            self.commit_records(vec![Expect::Bytes(key, run.stored)], ops).await?;
+            self.commit_records("plan_dropped", vec![Expect::Bytes(key, run.stored)], ops).await?;
         }
         Ok(())
     }
@@ -338,7 +338,18 @@ pub(super) fn new_run(id: RunId, record: RunRecord, stored: Vec<u8>, spec: Arc<h
     // A stored spec was checked, so it has an order; one that had none would have no steps to run.
     let dag = Arc::new(Dag::of(&spec).unwrap_or_default());
     let steps = spec.steps.keys().map(|name| (name.clone(), Step::fresh())).collect();
-    Run { id, record, stored, spec, dag, facts: BTreeMap::new(), plan: None, steps, orders: BTreeMap::new() }
+    Run {
+        id,
+        record,
+        stored,
+        spec,
+        dag,
+        facts: BTreeMap::new(),
+        plan: None,
+        steps,
+        damage: None,
+        orders: BTreeMap::new(),
+    }
 }
 
 /// Gives a run its plan, and each step its tasks.

@@ -8,7 +8,8 @@ use futures_util::{Stream, StreamExt as _};
 use highwater_common::id::{DocumentDigest, RunId, StepName};
 use highwater_common::spec::{self, Strategy};
 use highwater_common::status::RunStatus;
-use highwater_common::view::{RunDocument, RunsDocument};
+use highwater_common::task::TaskState;
+use highwater_common::view::{EventsDocument, RunDocument, RunsDocument};
 use highwater_proto::v1 as pb;
 use highwater_proto::v1::control_service_server::ControlService;
 use serde::Serialize;
@@ -16,9 +17,9 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
 use crate::coordinator::CoordinatorHandle;
-use crate::engine::{cluster_document, plan_document, run_document};
+use crate::engine::{cluster_document, plan_document, run_document, tasks_document};
 use crate::error::ServiceError;
-use crate::leader::{Leader, Request as Ask, Submission, listed};
+use crate::leader::{Leader, Request as Ask, Submission, WorkerAction, listed};
 use crate::supervisor::{SpawnKind, Supervisor};
 
 use super::relay;
@@ -27,6 +28,8 @@ use super::relay;
 const WATCH_EVERY: Duration = Duration::from_millis(250);
 /// Documents that a slow watcher may be behind.
 const WATCH_BUFFER: usize = 4;
+/// Tasks that one listing holds at the most.
+const TASKS_MAX: usize = 500;
 /// Runs that one listing holds at the most.
 const RUNS_MAX: usize = 200;
 
@@ -178,10 +181,7 @@ impl ControlService for ControlApi {
         }
         let request = request.into_inner();
         let run = self.find(request.run).await?;
-        let step: Option<StepName> = match request.step.as_str() {
-            "" => None,
-            name => Some(name.parse().map_err(|error| Status::invalid_argument(format!("step: {error}")))?),
-        };
+        let step = read_step(&request.step)?;
         self.handle.ask(|reply| Ask::Retry { run, step, reply }).await?;
         encode("run/v1", &self.document(run).await?).map(Response::new)
     }
@@ -223,6 +223,76 @@ impl ControlService for ControlApi {
             })
             .await?;
         encode("cluster/v1", &document).map(Response::new)
+    }
+
+    async fn list_tasks(&self, request: Request<pb::ListTasksRequest>) -> Result<Response<pb::Document>, Status> {
+        if let Some(mut leader) = relay::leader(&self.handle, request.metadata())? {
+            return leader.list_tasks(relay::passed_on(request)).await.map_err(relay::passed_back);
+        }
+        let request = request.into_inner();
+        let id = self.find(request.run).await?;
+        let step = read_step(&request.step)?;
+        let state = match request.state.as_str() {
+            "" => None,
+            word => Some(
+                TaskState::ALL
+                    .into_iter()
+                    .find(|state| state.as_str() == word)
+                    .ok_or_else(|| Status::invalid_argument(format!("`{word}` is no state of a task")))?,
+            ),
+        };
+        let limit = match usize::try_from(request.limit).unwrap_or(TASKS_MAX) {
+            0 => TASKS_MAX,
+            limit => limit.min(TASKS_MAX),
+        };
+        let tasks = self
+            .handle
+            .look(move |leader| {
+                let run = leader.cluster().runs.get(&id).ok_or_else(|| ServiceError::UnknownRun(id.to_string()))?;
+                if let Some(step) = step.as_ref().filter(|step| !run.steps.contains_key(*step)) {
+                    return Err(ServiceError::UnknownStep(step.clone()));
+                }
+                Ok(tasks_document(run, leader.short_of(&id), step.as_ref(), state, limit))
+            })
+            .await?;
+        encode("tasks/v1", &tasks).map(Response::new)
+    }
+
+    async fn list_events(&self, request: Request<pb::ListEventsRequest>) -> Result<Response<pb::Document>, Status> {
+        if let Some(mut leader) = relay::leader(&self.handle, request.metadata())? {
+            return leader.list_events(relay::passed_on(request)).await.map_err(relay::passed_back);
+        }
+        let request = request.into_inner();
+        let run = self.find(request.run).await?;
+        let (step, after) = (read_step(&request.step)?, request.after);
+        let events = self.handle.look(move |leader| Ok(leader.events(&run, step.as_ref(), after))).await?;
+        encode("events/v1", &EventsDocument { schema: "events/v1".to_owned(), run, events }).map(Response::new)
+    }
+
+    async fn set_worker(&self, request: Request<pb::SetWorkerRequest>) -> Result<Response<pb::Document>, Status> {
+        if let Some(mut leader) = relay::leader(&self.handle, request.metadata())? {
+            return leader.set_worker(relay::passed_on(request)).await.map_err(relay::passed_back);
+        }
+        let request = request.into_inner();
+        let action = match request.action() {
+            pb::set_worker_request::Action::Unspecified => {
+                return Err(Status::invalid_argument("action: what is the worker to do?"));
+            }
+            pb::set_worker_request::Action::Cordon => WorkerAction::Cordon,
+            pb::set_worker_request::Action::Uncordon => WorkerAction::Uncordon,
+            pb::set_worker_request::Action::Drain => WorkerAction::Drain,
+        };
+        let worker = request.worker;
+        self.handle.ask(|reply| Ask::SetWorker { worker, action, reply }).await?;
+        self.get_cluster(Request::new(pb::GetClusterRequest {})).await
+    }
+}
+
+/// The step of a request; empty means all.
+fn read_step(name: &str) -> Result<Option<StepName>, Status> {
+    match name {
+        "" => Ok(None),
+        name => name.parse().map(Some).map_err(|error| Status::invalid_argument(format!("step: {error}"))),
     }
 }
 

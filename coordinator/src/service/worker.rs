@@ -92,9 +92,9 @@ impl WorkerService for WorkerApi {
             attempts.push((task, nonce_from(&attempt.nonce).map_err(ServiceError::from)?));
         }
         let draining = request.draining;
-        let end = self.handle.ask(|reply| Ask::Heartbeat { session, attempts, draining, reply }).await?;
+        let (end, drain) = self.handle.ask(|reply| Ask::Heartbeat { session, attempts, draining, reply }).await?;
         let end = end.into_iter().map(|nonce| nonce.to_bytes().to_vec()).collect();
-        Ok(Response::new(pb::HeartbeatResponse { end, drain: false }))
+        Ok(Response::new(pb::HeartbeatResponse { end, drain }))
     }
 
     async fn complete(&self, request: Request<pb::CompleteRequest>) -> Result<Response<pb::CompleteResponse>, Status> {

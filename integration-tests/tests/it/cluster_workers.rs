@@ -24,8 +24,8 @@ async fn killed_worker_mid_backfill_loses_and_doubles_nothing() {
     // GIVEN two workers in the midst of a backfill
     let orders = Orders { days: 60, rows: 40 };
     let mut cluster = cluster_with(orders).await;
-    cluster.add_worker("w1", 2, "attempt::reading=sleep(60)").await.unwrap();
-    cluster.add_worker("w2", 2, "attempt::reading=sleep(60)").await.unwrap();
+    cluster.add_worker("w1", 2, "attempt::reading=return(stall 60)").await.unwrap();
+    cluster.add_worker("w2", 2, "attempt::reading=return(stall 60)").await.unwrap();
     cluster.submit(&orders.pipeline("")).await.unwrap();
     cluster.until_done(6).await.unwrap();
     // WHEN one is killed with a task in hand
@@ -80,7 +80,7 @@ async fn lost_worker_is_noticed_within_its_session_ttl_plus_two_seconds() {
     // GIVEN a worker with tasks in hand
     let orders = Orders { days: 6, rows: 40 };
     let mut cluster = cluster_with(orders).await;
-    cluster.add_worker("w1", 2, "attempt::before_guard=sleep(20000)").await.unwrap();
+    cluster.add_worker("w1", 2, "attempt::before_guard=return(stall 20000)").await.unwrap();
     cluster.submit(&orders.pipeline("")).await.unwrap();
     cluster.until_number("w1 to have claimed", CLAIMED_BY_W1).await.unwrap();
     // WHEN it is killed
@@ -104,7 +104,7 @@ async fn drained_worker_hands_back_without_an_attempt_counted() {
     let mut cluster = cluster_with(orders).await;
     let coordinator = cluster.address(0).to_owned();
     let worker = cluster.prepare_worker("w1", 2, &coordinator).await.unwrap();
-    worker.args(["--drain-timeout", "300ms"]).env("FAILPOINTS", "attempt::reading=sleep(500)");
+    worker.args(["--drain-timeout", "300ms"]).env("FAILPOINTS", "attempt::reading=return(stall 500)");
     worker.start().await.unwrap();
     cluster.submit(&orders.pipeline("")).await.unwrap();
     cluster.until_number("w1 to have claimed", CLAIMED_BY_W1).await.unwrap();
@@ -129,7 +129,7 @@ async fn a_draining_worker_finishes_what_it_has_and_takes_no_more() {
     // GIVEN a worker with tasks in hand, and time to finish them
     let orders = Orders { days: 20, rows: 40 };
     let mut cluster = cluster_with(orders).await;
-    cluster.add_worker("w1", 2, "attempt::reading=sleep(300)").await.unwrap();
+    cluster.add_worker("w1", 2, "attempt::reading=return(stall 300)").await.unwrap();
     cluster.submit(&orders.pipeline("")).await.unwrap();
     cluster.until_number("w1 to have claimed", CLAIMED_BY_W1).await.unwrap();
     // WHEN it is told to end
@@ -148,7 +148,7 @@ async fn a_draining_worker_finishes_what_it_has_and_takes_no_more() {
 async fn adding_workers_mid_run_speeds_it_up() {
     // GIVEN one worker of one slot in the midst of a run
     let orders = Orders { days: 60, rows: 20 };
-    let slow = "attempt::reading=sleep(100)";
+    let slow = "attempt::reading=return(stall 100)";
     let mut cluster = cluster_with(orders).await;
     cluster.add_worker("w1", 1, slow).await.unwrap();
     cluster.submit(&orders.pipeline("")).await.unwrap();

@@ -5,14 +5,23 @@
     reason = "tests own their time, and a panic is their failure"
 )]
 
+mod backfill;
+mod cancel;
 mod cluster_flights;
 mod cluster_leaders;
 mod cluster_limits;
 mod cluster_refusals;
 mod cluster_store;
 mod cluster_workers;
+mod contracts;
+mod crash_matrix;
+mod crashes;
 mod etcd_server;
 mod flights;
 mod harness;
+mod refusals;
+mod secrets;
+mod site;
 mod store_contract;
 mod store_etcd;
+mod types;

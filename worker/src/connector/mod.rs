@@ -7,6 +7,7 @@ pub mod copy_text;
 #[cfg(any(test, feature = "contract"))]
 pub mod faulty;
 mod open;
+mod position;
 pub mod postgres;
 pub mod sql_text;
 pub mod sqlite;
@@ -326,4 +327,11 @@ pub struct ConnectorError {
     /// What the driver said.
     #[source]
     pub source: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+impl ConnectorError {
+    /// A failure that no driver reported.
+    pub(crate) const fn of_report(report: AttemptError) -> Self {
+        Self { report, source: None }
+    }
 }

@@ -10,6 +10,8 @@ use highwater_common::range::Slice;
 use highwater_common::spec::TableName;
 use sqlx::AssertSqlSafe;
 
+use super::position::{Bound, bound};
+
 const MICROS_PER_SECOND: i64 = 1_000_000;
 const SECONDS_PER_DAY: i64 = 86_400;
 const MICROS_PER_DAY: i64 = SECONDS_PER_DAY * MICROS_PER_SECOND;
@@ -103,15 +105,26 @@ impl Sql {
             return self.name(column).text(" is not null");
         }
         if let Some(start) = range.start() {
-            self = self.name(column).text(" >= ").cursor(start, form);
+            self = self.position(column, form).text(" >= ").cursor(start, form);
         }
         if range.start().is_some() && range.end().is_some() {
             self = self.text(" and ");
         }
         if let Some(end) = range.end() {
-            self = self.name(column).text(" < ").cursor(end, form);
+            self = self.position(column, form).text(" < ").cursor(end, form);
         }
         self
+    }
+
+    /// The partition column as it is compared: text by its bytes, since a language's own order may be any.
+    fn position(self, column: &str, form: CursorForm) -> Self {
+        match (form, self.dialect) {
+            (CursorForm::TextDate | CursorForm::TextTime { .. }, Dialect::Postgres) => {
+                self.name(column).text(" collate \"C\"")
+            }
+            (CursorForm::TextDate | CursorForm::TextTime { .. }, Dialect::Sqlite)
+            | (CursorForm::Native | CursorForm::EpochSeconds | CursorForm::EpochMillis, _) => self.name(column),
+        }
     }
 
     /// A position as a literal that the server orders as the cursor is ordered.
@@ -119,21 +132,14 @@ impl Sql {
     pub fn cursor(mut self, cursor: Cursor, form: CursorForm) -> Self {
         let literal = match (form, self.dialect) {
             (CursorForm::Native, Dialect::Postgres) => postgres_native(cursor),
-            (CursorForm::Native, Dialect::Sqlite) => match cursor {
-                Cursor::Integer(value) => value.to_string(),
-                Cursor::Instant(_) => return self.cursor(cursor, TIME_WITH_SPACE),
-                Cursor::Civil(_) => return self.cursor(cursor, TIME_WITH_SPACE),
-                Cursor::Date(_) => return self.cursor(cursor, CursorForm::TextDate),
+            (CursorForm::Native, Dialect::Sqlite)
+            | (
+                CursorForm::TextDate | CursorForm::TextTime { .. } | CursorForm::EpochSeconds | CursorForm::EpochMillis,
+                _,
+            ) => match bound(cursor, form) {
+                Bound::Integer(value) => value.to_string(),
+                Bound::Text(text) => return self.literal(&text),
             },
-            (CursorForm::TextDate, _) => format!("'{}'", date_text(days_of(cursor))),
-            (CursorForm::TextTime { separator_t, fraction_digits, zulu }, _) => {
-                format!("'{}'", time_text(micros_of(cursor), separator_t, fraction_digits, zulu))
-            }
-            (CursorForm::EpochSeconds, _) => {
-                // The first whole second at or behind the position: whole seconds below it are those below the position.
-                div_ceil(micros_of(cursor), MICROS_PER_SECOND).to_string()
-            }
-            (CursorForm::EpochMillis, _) => div_ceil(micros_of(cursor), 1_000).to_string(),
         };
         self.text.push_str(&literal);
         self
@@ -151,8 +157,6 @@ impl Sql {
         AssertSqlSafe(self.text)
     }
 }
-
-const TIME_WITH_SPACE: CursorForm = CursorForm::TextTime { separator_t: false, fraction_digits: 0, zulu: false };
 
 /// The table's name, quoted for both dialects, as a server's own name lookup takes it.
 #[must_use]
@@ -205,10 +209,10 @@ fn postgres_native(cursor: Cursor) -> String {
     match cursor {
         Cursor::Integer(value) => format!("'{value}'::{kind}"),
         Cursor::Instant(micros) if has_plain_year(micros) => {
-            format!("'{}+00'::{kind}", time_text(micros, false, 6, false))
+            format!("'{}+00'::{kind}", time_text(micros))
         }
         Cursor::Civil(micros) if has_plain_year(micros) => {
-            format!("'{}'::{kind}", time_text(micros, false, 6, false))
+            format!("'{}'::{kind}", time_text(micros))
         }
         Cursor::Instant(micros) => format!("('1970-01-01 00:00:00+00'::{kind} + {})", postgres_interval(micros)),
         Cursor::Civil(micros) => format!("('1970-01-01 00:00:00'::{kind} + {})", postgres_interval(micros)),
@@ -228,46 +232,13 @@ fn has_plain_year(micros: i64) -> bool {
     (1..=9999).contains(&year)
 }
 
-fn days_of(cursor: Cursor) -> i64 {
-    match cursor {
-        Cursor::Integer(value) => value,
-        Cursor::Instant(micros) | Cursor::Civil(micros) => micros.div_euclid(MICROS_PER_DAY),
-        Cursor::Date(days) => i64::from(days),
-    }
-}
-
-fn micros_of(cursor: Cursor) -> i64 {
-    match cursor {
-        Cursor::Integer(value) => value,
-        Cursor::Instant(micros) | Cursor::Civil(micros) => micros,
-        Cursor::Date(days) => i64::from(days) * MICROS_PER_DAY,
-    }
-}
-
-fn div_ceil(value: i64, by: i64) -> i64 {
-    value.div_euclid(by) + i64::from(value.rem_euclid(by) != 0)
-}
-
-fn date_text(days: i64) -> String {
-    let (year, month, day) = civil_of(days);
-    format!("{year:04}-{month:02}-{day:02}")
-}
-
-fn time_text(micros: i64, separator_t: bool, fraction_digits: u8, zulu: bool) -> String {
+/// `2013-01-01 05:00:00.000000`.
+fn time_text(micros: i64) -> String {
     let (days, rest) = (micros.div_euclid(MICROS_PER_DAY), micros.rem_euclid(MICROS_PER_DAY));
     let (seconds, fraction) = (rest / MICROS_PER_SECOND, rest % MICROS_PER_SECOND);
-    let mut text = date_text(days);
-    text.push(if separator_t { 'T' } else { ' ' });
-    text.push_str(&format!("{:02}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60));
-    if fraction_digits > 0 {
-        let digits = format!("{fraction:06}000000");
-        text.push('.');
-        text.push_str(&digits[..usize::from(fraction_digits.min(12))]);
-    }
-    if zulu {
-        text.push('Z');
-    }
-    text
+    let (year, month, day) = civil_of(days);
+    let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+    format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}.{fraction:06}")
 }
 
 /// Year, month and day of a count of days since 1970-01-01, for any count. Idea: H. Hinnant, "chrono-compatible low-level
@@ -324,6 +295,13 @@ mod tests {
     }
 
     #[test]
+    fn text_is_compared_by_its_bytes() {
+        let range = CursorRange::new(Some(Cursor::Date(0)), Some(Cursor::Date(1))).expect("not empty");
+        let sql = Sql::new(Dialect::Postgres, "").slice("at", CursorForm::TextDate, &Slice::Range(range));
+        assert_eq!(sql.as_str(), r#""at" collate "C" >= '1970-01-01' and "at" collate "C" < '1970-01-02'"#);
+    }
+
+    #[test]
     fn positions_are_literals_in_every_form() {
         let at = Cursor::Instant(1_500_000);
         assert_eq!(literal(at, CursorForm::Native), "'1970-01-01 00:00:01.500000+00'::timestamptz");
@@ -343,7 +321,8 @@ mod tests {
     proptest! {
         #[test]
         fn days_read_as_the_calendar_says(days in -719_000_i32..2_900_000) {
-            prop_assert_eq!(date_text(i64::from(days)), Cursor::Date(days).to_string());
+            let (year, month, day) = civil_of(i64::from(days));
+            prop_assert_eq!(format!("{year:04}-{month:02}-{day:02}"), Cursor::Date(days).to_string());
         }
     }
 }

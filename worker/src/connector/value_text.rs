@@ -41,6 +41,32 @@ pub enum ValueError {
         /// The column.
         column: String,
     },
+    /// A value that a column of whole numbers could only take changed.
+    #[error("column {column} is of type {type_name}, and a row holds something else than a whole number")]
+    NotWhole {
+        /// The column.
+        column: String,
+        /// Its type.
+        type_name: String,
+    },
+    /// A value that a column of doubles could only take rounded, or not at all.
+    #[error("column {column} is of type {type_name}, and a row holds text, or a number that it would round")]
+    NotReal {
+        /// The column.
+        column: String,
+        /// Its type.
+        type_name: String,
+    },
+    /// Text that the server would read as a time after its own fashion: `now`, a zone dropped, digits rounded.
+    #[error(
+        "column {column} is of type {type_name}, and a row holds a text that is not a time of that type in ISO 8601"
+    )]
+    NotTime {
+        /// The column.
+        column: String,
+        /// Its type.
+        type_name: String,
+    },
     /// Text that is no text.
     #[error("column {column} holds bytes that are no UTF-8 text")]
     NotUtf8 {
@@ -65,6 +91,9 @@ impl ValueError {
             Self::BytesInText { .. } => "bytes_in_text",
             Self::NumberInBytes { .. } => "number_in_bytes",
             Self::NumberInTime { .. } => "number_in_time",
+            Self::NotWhole { .. } => "not_whole",
+            Self::NotReal { .. } => "not_real",
+            Self::NotTime { .. } => "not_time",
             Self::NotUtf8 { .. } => "not_utf8",
             Self::NotHex { .. } => "not_hex",
         }
@@ -79,42 +108,153 @@ pub fn encode_value(value: &Value, column: &ColumnFacts, out: &mut Vec<u8>) -> R
     let name = || column.name.clone();
     match value {
         Value::Null => encode_null(out),
-        Value::Integer(number) => match (column.kind, number) {
-            (ColumnKind::Bool, 0) => out.push(b'f'),
-            (ColumnKind::Bool, 1) => out.push(b't'),
-            (ColumnKind::Bool, _) => return Err(ValueError::NotBoolean { column: name() }),
-            (ColumnKind::Bytes, _) => return Err(ValueError::NumberInBytes { column: name() }),
-            (ColumnKind::Date | ColumnKind::Time | ColumnKind::Civil | ColumnKind::Instant, _) => {
-                return Err(ValueError::NumberInTime { column: name() });
-            }
-            (_, number) => out.extend_from_slice(number.to_string().as_bytes()),
-        },
-        Value::Real(number) => match column.kind {
-            ColumnKind::Bool => return Err(ValueError::NotBoolean { column: name() }),
-            ColumnKind::Bytes => return Err(ValueError::NumberInBytes { column: name() }),
-            ColumnKind::Date | ColumnKind::Time | ColumnKind::Civil | ColumnKind::Instant => {
-                return Err(ValueError::NumberInTime { column: name() });
-            }
-            ColumnKind::Text | ColumnKind::Any | ColumnKind::Other | ColumnKind::Json => {
-                out.extend_from_slice(format!("{number:?}").as_bytes());
-            }
-            ColumnKind::Int16
-            | ColumnKind::Int32
-            | ColumnKind::Int64
-            | ColumnKind::Float32
-            | ColumnKind::Float64
-            | ColumnKind::Numeric
-            | ColumnKind::Uuid => out.extend_from_slice(real_text(*number).as_bytes()),
-        },
+        Value::Integer(number) => encode_integer(*number, column, out)?,
+        Value::Real(number) => encode_real(*number, column, out)?,
         Value::Text(text) if column.kind == ColumnKind::Bytes => encode_hex(text.as_bytes(), out),
         Value::Text(text) if text.contains('\0') => return Err(ValueError::NulInText { column: name() }),
-        Value::Text(text) => encode_field(text.as_bytes(), out),
+        Value::Text(text) => {
+            check_text(text, column)?;
+            encode_field(text.as_bytes(), out);
+        }
         Value::Bytes(bytes) if column.kind == ColumnKind::Bytes => encode_hex(bytes, out),
         Value::Bytes(_) => {
             return Err(ValueError::BytesInText { column: name(), type_name: column.type_name.clone() });
         }
     }
     Ok(())
+}
+
+fn encode_integer(number: i64, column: &ColumnFacts, out: &mut Vec<u8>) -> Result<(), ValueError> {
+    let name = || column.name.clone();
+    match column.kind {
+        ColumnKind::Bool => out.push(match number {
+            0 => b'f',
+            1 => b't',
+            _ => return Err(ValueError::NotBoolean { column: name() }),
+        }),
+        ColumnKind::Bytes => return Err(ValueError::NumberInBytes { column: name() }),
+        ColumnKind::Date | ColumnKind::Time | ColumnKind::Civil | ColumnKind::Instant => {
+            return Err(ValueError::NumberInTime { column: name() });
+        }
+        // Beyond 53 bits a double keeps some whole numbers and rounds the others.
+        ColumnKind::Float32 | ColumnKind::Float64 if number.unsigned_abs() > 1 << 53 => {
+            return Err(ValueError::NotReal { column: name(), type_name: column.type_name.clone() });
+        }
+        ColumnKind::Int16
+        | ColumnKind::Int32
+        | ColumnKind::Int64
+        | ColumnKind::Float32
+        | ColumnKind::Float64
+        | ColumnKind::Numeric
+        | ColumnKind::Text
+        | ColumnKind::Uuid
+        | ColumnKind::Json
+        | ColumnKind::Other
+        | ColumnKind::Any => out.extend_from_slice(number.to_string().as_bytes()),
+    }
+    Ok(())
+}
+
+fn encode_real(number: f64, column: &ColumnFacts, out: &mut Vec<u8>) -> Result<(), ValueError> {
+    let name = || column.name.clone();
+    match column.kind {
+        ColumnKind::Bool => return Err(ValueError::NotBoolean { column: name() }),
+        ColumnKind::Bytes => return Err(ValueError::NumberInBytes { column: name() }),
+        ColumnKind::Date | ColumnKind::Time | ColumnKind::Civil | ColumnKind::Instant => {
+            return Err(ValueError::NumberInTime { column: name() });
+        }
+        ColumnKind::Int16 | ColumnKind::Int32 | ColumnKind::Int64 => {
+            return Err(ValueError::NotWhole { column: name(), type_name: column.type_name.clone() });
+        }
+        ColumnKind::Text | ColumnKind::Any | ColumnKind::Other | ColumnKind::Json => {
+            out.extend_from_slice(format!("{number:?}").as_bytes());
+        }
+        ColumnKind::Float32 | ColumnKind::Float64 | ColumnKind::Numeric | ColumnKind::Uuid => {
+            out.extend_from_slice(real_text(number).as_bytes());
+        }
+    }
+    Ok(())
+}
+
+/// Refuses texts that the server would take and change: what it refuses itself is left to it.
+fn check_text(text: &str, column: &ColumnFacts) -> Result<(), ValueError> {
+    let (name, type_name) = (|| column.name.clone(), || column.type_name.clone());
+    let is_zoned = column.type_name.ends_with("with time zone") || column.type_name.ends_with("tz");
+    match column.kind {
+        ColumnKind::Int16 | ColumnKind::Int32 | ColumnKind::Int64 => {
+            let digits = text.strip_prefix('-').unwrap_or(text);
+            if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+                return Err(ValueError::NotWhole { column: name(), type_name: type_name() });
+            }
+        }
+        ColumnKind::Float32 | ColumnKind::Float64 => {
+            return Err(ValueError::NotReal { column: name(), type_name: type_name() });
+        }
+        ColumnKind::Date | ColumnKind::Civil | ColumnKind::Instant | ColumnKind::Time => {
+            let is_it = iso_shape(text).is_some_and(|shape| match column.kind {
+                ColumnKind::Date => shape == Shape { date: true, time: false, zone: false },
+                ColumnKind::Time => !shape.date && shape.zone == is_zoned,
+                ColumnKind::Instant => shape.date,
+                _ => shape.date && !shape.zone,
+            });
+            if !is_it && !matches!(text, "infinity" | "-infinity") {
+                return Err(ValueError::NotTime { column: name(), type_name: type_name() });
+            }
+        }
+        ColumnKind::Bool
+        | ColumnKind::Numeric
+        | ColumnKind::Text
+        | ColumnKind::Bytes
+        | ColumnKind::Uuid
+        | ColumnKind::Json
+        | ColumnKind::Other
+        | ColumnKind::Any => {}
+    }
+    Ok(())
+}
+
+/// What a text in ISO 8601 says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Shape {
+    date: bool,
+    time: bool,
+    zone: bool,
+}
+
+/// The shape of `[year-month-day][ |T][hour:minute[:second[.at most six digits]]][Z|+hour[:minute]][ BC]`, as PostgreSQL writes
+/// it itself. Whether the day exists is the server's to say.
+fn iso_shape(text: &str) -> Option<Shape> {
+    if let Some(text) = text.strip_suffix(" BC") {
+        return iso_shape(text).filter(|shape| shape.date);
+    }
+    let is_digits = |text: &str, min: usize, max: usize| {
+        (min..=max).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit())
+    };
+    let is_date = |text: &str| {
+        let parts: Vec<&str> = text.split('-').collect();
+        matches!(parts[..], [year, month, day] if is_digits(year, 4, 7) && is_digits(month, 2, 2) && is_digits(day, 2, 2))
+    };
+    let (date, rest) = match text.find([' ', 'T']) {
+        Some(at) if is_date(&text[..at]) => (true, &text[at + 1..]),
+        None if is_date(text) => return Some(Shape { date: true, time: false, zone: false }),
+        None => (false, text),
+        Some(_) => return None,
+    };
+    let (clock, zone) = match rest.find(['Z', '+', '-']) {
+        None => (rest, false),
+        Some(at) if &rest[at..] == "Z" => (&rest[..at], true),
+        Some(at) => {
+            let mut parts = rest[at + 1..].split(':');
+            let is_zone =
+                parts.clone().count() <= 2 && parts.all(|part| is_digits(part, 2, 2) || is_digits(part, 4, 4));
+            (is_zone.then_some(&rest[..at])?, true)
+        }
+    };
+    let (clock, fraction) = clock.split_once('.').map_or((clock, None), |(clock, fraction)| (clock, Some(fraction)));
+    let parts: Vec<&str> = clock.split(':').collect();
+    let is_clock = (2..=3).contains(&parts.len()) && parts.iter().all(|part| is_digits(part, 2, 2));
+    let is_fraction = fraction.is_none_or(|digits| parts.len() == 3 && is_digits(digits, 1, 6));
+    (is_clock && is_fraction).then_some(Shape { date, time: true, zone })
 }
 
 /// The value of a field of a text COPY line. Bytes are decoded; everything else stays the server's own text.
@@ -202,11 +342,33 @@ mod tests {
             (Value::Bytes(vec![1]), ColumnKind::Text, "bytes_in_text"),
             (Value::Integer(1), ColumnKind::Bytes, "number_in_bytes"),
             (Value::Integer(20130101), ColumnKind::Date, "number_in_time"),
+            (Value::Text("0x10".into()), ColumnKind::Int64, "not_whole"),
+            (Value::Text("-".into()), ColumnKind::Int64, "not_whole"),
+            (Value::Real(2.5), ColumnKind::Int32, "not_whole"),
+            (Value::Text("0.1".into()), ColumnKind::Float64, "not_real"),
+            (Value::Integer((1 << 53) + 1), ColumnKind::Float64, "not_real"),
+            (Value::Text("now".into()), ColumnKind::Instant, "not_time"),
+            (Value::Text("2013-01-01 10:00:00".into()), ColumnKind::Date, "not_time"),
+            (Value::Text("2013-01-01 10:00:00+02".into()), ColumnKind::Civil, "not_time"),
+            (Value::Text("2013-01-01 10:00:00.1234567".into()), ColumnKind::Civil, "not_time"),
+            (Value::Text("10:00:00 BC".into()), ColumnKind::Time, "not_time"),
         ];
         for (value, kind, code) in refused {
             let error = through(&value, kind).expect_err("refused");
             assert_eq!(error.code(), code);
             assert!(error.to_string().contains("column c"));
+        }
+        for (text, kind) in [
+            ("-12", ColumnKind::Int64),
+            ("2013-01-01", ColumnKind::Date),
+            ("2013-01-01T10:00:00.123456Z", ColumnKind::Instant),
+            ("2013-01-01 10:00:00+05:30", ColumnKind::Instant),
+            ("2013-01-01 10:00", ColumnKind::Civil),
+            ("0044-03-15 12:00:00 BC", ColumnKind::Civil),
+            ("infinity", ColumnKind::Civil),
+            ("23:59:59.5", ColumnKind::Time),
+        ] {
+            assert_eq!(through(&Value::Text(text.into()), kind), Ok(Value::Text(text.into())));
         }
     }
 }

@@ -160,9 +160,25 @@ pub(super) async fn commit(tx: Box<dyn DataTx>, receipt: &Receipt) {
 
 /// The guard must be lost.
 pub(super) async fn assert_lost(tx: Box<dyn DataTx>, receipt: &Receipt) {
-    match tx.guard(receipt).await.expect("the guard can be asked") {
-        GuardOutcome::Holds(_) => panic!("a zombie's guard was to be lost"),
-        GuardOutcome::Lost => {}
+    let guarded = tx.guard(receipt).await;
+    assert_fenced(guarded);
+}
+
+/// A zombie goes on with its claim: it writes these rows and comes to its guard, in vain.
+pub(super) async fn assert_writes_in_vain(claimed: Box<dyn Claimed>, request: &WriteRequest, mut rows: Given) {
+    let guarded = async {
+        let (tx, receipt) = claimed.begin().await?.write(request, &mut rows).await?;
+        tx.guard(&receipt).await
+    };
+    assert_fenced(guarded.await);
+}
+
+/// The guard is lost, or is never reached: a target may end the session of an attempt that a newer one has fenced.
+fn assert_fenced(guarded: Result<GuardOutcome, ConnectorError>) {
+    match guarded {
+        Ok(GuardOutcome::Lost) => {}
+        Ok(GuardOutcome::Holds(_)) => panic!("a zombie's guard was to be lost"),
+        Err(ended) => assert_eq!(ended.report.class, ErrorClass::Transient, "{}", ended.report.message),
     }
 }
 

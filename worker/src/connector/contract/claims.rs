@@ -4,7 +4,7 @@ use highwater_common::assignment::{ErrorClass, Receipt};
 use highwater_common::commit::LedgerState;
 use highwater_common::id::{ClusterId, DocumentDigest, RunId};
 
-use super::bench::{Bench, Given, assert_lost, commit, failure, fence, range};
+use super::bench::{Bench, Given, assert_lost, assert_writes_in_vain, commit, failure, fence, range};
 use super::{TargetFixture, Writers};
 use crate::connector::{ClaimOutcome, Claimed};
 
@@ -76,15 +76,11 @@ pub async fn guard_is_last_and_fences_the_zombie<F: TargetFixture>() {
     }
     // WHEN its successor does the whole work, and the zombie wakes up afterwards
     let receipt = bench.load_as(&successor, &request, Given::rows(0..8)).await.expect("the successor commits");
-    let (tx, zombies) = match (claimed, written) {
-        (Some(claimed), _) => {
-            let tx = claimed.begin().await.expect("begins");
-            tx.write(&request, &mut Given::rows(0..10)).await.expect("writes")
-        }
-        (None, Some(written)) => written,
+    match (claimed, written) {
+        (Some(claimed), _) => assert_writes_in_vain(claimed, &request, Given::rows(0..10)).await,
+        (None, Some((tx, receipt))) => assert_lost(tx, &receipt).await,
         (None, None) => unreachable!("claimed or written"),
-    };
-    assert_lost(tx, &zombies).await;
+    }
     // THEN the rows and the ledger are the successor's
     assert_eq!(bench.rows_where("1 = 1").await, 8);
     let row = bench.target.ledger_row(&bench.run, &zombie.task).await.expect("readable").expect("claimed");
@@ -123,9 +119,7 @@ async fn assert_zombie_and_successor<F: TargetFixture>(
     successor: Box<dyn Claimed>,
 ) {
     let request = bench.write_request(range(0, 10));
-    let tx = zombie.begin().await.expect("begins");
-    let (tx, receipt) = tx.write(&request, &mut Given::rows(0..10)).await.expect("writes");
-    assert_lost(tx, &receipt).await;
+    assert_writes_in_vain(zombie, &request, Given::rows(0..10)).await;
     assert_eq!(bench.rows_where("1 = 1").await, 0);
     let tx = successor.begin().await.expect("begins");
     let (tx, receipt) = tx.write(&request, &mut Given::rows(0..7)).await.expect("writes");

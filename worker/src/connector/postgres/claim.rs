@@ -3,7 +3,9 @@
 
 use highwater_common::assignment::ErrorClass;
 use highwater_common::commit::{Resume, resume};
+use highwater_common::id::ClusterId;
 use sqlx::{Executor, PgConnection, Row};
+use uuid::Uuid;
 
 use super::data::Held;
 use super::errors::{classify, fault, is_missing_relation, is_state, permanent};
@@ -29,7 +31,11 @@ enum Round {
 }
 
 enum Decided {
-    Held { chunk: i32 },
+    /// The target was adopted by another cluster since this connection looked.
+    Adopted(ClusterId),
+    Held {
+        chunk: i32,
+    },
     Outcome(ClaimOutcome),
     InDoubt,
 }
@@ -59,6 +65,9 @@ pub(super) async fn claim(
             Round::Again => (),
             Round::Blocked => claiming.end_former().await?,
             Round::Over(Decided::Outcome(outcome)) => return Ok(outcome),
+            Round::Over(Decided::Adopted(holder)) => {
+                ledger::check_holder(endpoint, &holder, &claim.cluster)?;
+            }
             Round::Over(Decided::InDoubt) => {
                 let message = format!(
                     "task {} has begun something on {endpoint} that is not one transaction, and nobody knows how it ended; \
@@ -102,6 +111,15 @@ impl Claiming<'_> {
     async fn try_round(&mut self) -> Result<Round, sqlx::Error> {
         let (run, task) = (uuid(self.claim.run.as_bytes()), uuid(self.claim.task.as_bytes()));
         self.conn.execute("begin isolation level read committed").await?;
+        // Held until the claim commits: whoever adopts the target waits for it, and then fences what it claimed.
+        let holder = sqlx::query_scalar::<_, Uuid>("select cluster_id from highwater.meta for share")
+            .fetch_optional(&mut self.conn)
+            .await?
+            .map(|holder| ClusterId::from_bytes(holder.into_bytes()));
+        if let Some(holder) = holder.filter(|holder| *holder != self.claim.cluster) {
+            self.conn.execute("rollback").await?;
+            return Ok(Round::Over(Decided::Adopted(holder)));
+        }
         let state = sqlx::query_scalar::<_, String>("select state from highwater.run where run_id = $1 for share")
             .bind(run)
             .fetch_optional(&mut self.conn)

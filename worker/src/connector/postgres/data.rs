@@ -23,6 +23,7 @@ use crate::connector::{
     Claim, Claimed, CommitOutcome, ConnectorError, DataTx, GuardOutcome, Guarded, RowBatch, RowFormat, RowStream,
     Value, WriteRequest,
 };
+use crate::failpoint;
 use crate::supervisor::{SpawnKind, Supervisor};
 
 /// Encoded rows are sent in frames of about this size.
@@ -326,12 +327,9 @@ impl Guarded for GuardedTx {
 /// The only COMMIT of data. The permit is used up with it, however it ends.
 async fn commit_permitted(session: &mut Session, _permit: CommitPermit) -> Result<(), ConnectorError> {
     let failed = session.failed("commit");
-    fail::fail_point!("commit_before");
+    failpoint::hit("commit_before").await.map_err(ConnectorError::of_report)?;
     session.conn.execute("commit").await.map(drop).map_err(failed)?;
-    fail::fail_point!("commit_answer_lost", |_| {
-        let message = format!("the answer to a commit on {} was lost, as a test asked for", session.endpoint);
-        Err(fault(ErrorClass::Transient, "commit_unknown", message))
-    });
+    failpoint::hit("commit_answer_lost").await.map_err(ConnectorError::of_report)?;
     Ok(())
 }
 

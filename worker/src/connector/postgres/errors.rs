@@ -62,17 +62,17 @@ fn verdict(state: &str) -> (ErrorClass, &'static str, &'static str) {
         "22P02" | "22007" | "22008" | "22P03" => {
             (Permanent, "value_does_not_fit", "correct the value, or the type of the target's column")
         }
-        "23502" => (Permanent, "not_null_violated", "correct the rows, or allow NULL in the target"),
-        "23505" => (Permanent, "unique_violated", "a row with this key is there already"),
-        "23503" => (Permanent, "foreign_key_violated", "load the referenced table first"),
-        "23514" => (Permanent, "check_violated", "correct the rows, or the check"),
+        "23502" => (Permanent, "constraint_violation", "correct the rows, or allow NULL in the target"),
+        "23505" => (Permanent, "constraint_violation", "a row with this key is there already"),
+        "23503" => (Permanent, "constraint_violation", "load the referenced table first"),
+        "23514" => (Permanent, "constraint_violation", "correct the rows, or the check"),
         _ => match state.get(..2) {
             Some("08") => (Transient, "connection_lost", ""),
             Some("53") => (Resource, "resources_exhausted", ""),
             Some("57") => (Transient, "session_ended", ""),
             Some("28") => (Permanent, "login_refused", "correct the user or pg_hba.conf"),
             Some("22") => (Permanent, "value_does_not_fit", "correct the value, or the type of the target's column"),
-            Some("23") => (Permanent, "constraint_violated", "correct the rows, or the constraint"),
+            Some("23") => (Permanent, "constraint_violation", "correct the rows, or the constraint"),
             _ => (Permanent, "refused_by_server", ""),
         },
     }
@@ -126,7 +126,7 @@ pub(super) fn connect_error(endpoint: &Endpoint, error: sqlx::Error) -> Connecto
                 source: Some(Box::new(error)),
             }
         }
-        _ => classify(endpoint, "connect", error),
+        _ => classify(endpoint, "open a session", error),
     }
 }
 

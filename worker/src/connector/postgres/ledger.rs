@@ -162,7 +162,7 @@ pub(super) fn check_holder(endpoint: &Endpoint, holder: &ClusterId, cluster: &Cl
         return Ok(());
     }
     let message = format!(
-        "the target {endpoint} belongs to cluster {holder}, and this is cluster {cluster}; two clusters on one target would \
+        "{endpoint} belongs to cluster {holder}, and this is cluster {cluster}; two clusters on one target would \
          not see each other's claims. If the other one is gone, take the target over with `highwater cluster adopt`"
     );
     Err(permanent("target_of_another_cluster", message))
@@ -195,7 +195,7 @@ pub(super) async fn check_fingerprint(
         return Ok(());
     }
     let message = format!(
-        "the target {endpoint} is {found} now and was {expected} when its ledger was last compared; a failover or a restore \
+        "{endpoint} is {found} now and was {expected} when its ledger was last compared; a failover or a restore \
          may have lost commits, so nothing is written before it has been compared again"
     );
     Err(fault(ErrorClass::Transient, "target_changed", message))

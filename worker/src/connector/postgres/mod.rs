@@ -8,6 +8,7 @@ mod claim;
 mod copy_out;
 mod data;
 mod errors;
+mod forms;
 mod ledger;
 mod prepare;
 mod probe;

@@ -53,6 +53,11 @@ async fn create_table(
         let type_name = created_type(conn, request.source_engine, column).await.map_err(failed)?;
         create = if at > 0 { create.text(", ") } else { create };
         create = create.name(&column.name).text(" ").type_name(&type_name);
+        // Positions that another engine keeps as text are compared by their bytes, there and here, and found by an index so.
+        let is_text_position = request.source_engine == Engine::Sqlite
+            && type_name == "text"
+            && column.name.eq_ignore_ascii_case(&request.partition_column);
+        create = if is_text_position { create.text(" collate \"C\"") } else { create };
         create = if column.nullable { create } else { create.text(" not null") };
     }
     if !request.key.is_empty() {
@@ -173,11 +178,12 @@ fn is_lossless(engine: Engine, from: &ColumnFacts, to: &ColumnFacts) -> bool {
         Engine::Sqlite => {
             return match to.kind {
                 K::Float32 => from.kind == K::Float32,
-                K::Date => from.kind == K::Date,
                 K::Numeric => is_unbounded(to),
-                K::Civil => matches!(from.kind, K::Civil | K::Date | K::Text),
-                K::Bool | K::Int16 | K::Int32 | K::Int64 | K::Float64 | K::Text | K::Bytes | K::Time => true,
-                K::Instant | K::Uuid | K::Json | K::Other | K::Any => true,
+                K::Bool | K::Int16 | K::Int32 | K::Int64 | K::Float64 | K::Bytes => true,
+                // The server would cut or pad what is too long, but only blanks, and only in silence where the type says so.
+                K::Text => !to.type_name.starts_with("character("),
+                K::Date | K::Time | K::Civil | K::Instant => is_unbounded(to),
+                K::Uuid | K::Json | K::Other | K::Any => true,
             };
         }
     }

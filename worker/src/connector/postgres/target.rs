@@ -8,7 +8,7 @@ use futures_util::TryStreamExt;
 use highwater_common::assignment::ErrorClass;
 use highwater_common::commit::LedgerRow;
 use highwater_common::cursor::CursorKind;
-use highwater_common::facts::{ColumnFacts, CursorForm, Engine, TargetFacts, TargetTableFacts};
+use highwater_common::facts::{ColumnFacts, Engine, TargetFacts, TargetTableFacts};
 use highwater_common::id::{ClusterId, ConnectionName, RunId, TaskId};
 use highwater_common::range::CursorRange;
 use highwater_common::spec::TableName;
@@ -17,6 +17,7 @@ use sqlx::{Connection, Executor, PgConnection, Row};
 use super::catalog::{find_table, is_indexed, read_key};
 use super::claim::{claim, end_session};
 use super::errors::{classify, fault, is_missing_relation, is_state, permanent};
+use super::forms::position_form;
 use super::ledger::{self, SessionMark, uuid};
 use super::prepare::prepare;
 use super::session::{Endpoint, SessionOptions, SessionRole};
@@ -86,7 +87,7 @@ impl Target for PostgresTarget {
             ledger::check_holder(&self.endpoint, holder, &probe.cluster)?;
         }
         let fingerprint = ledger::read_fingerprint(&mut conn, &self.endpoint).await?;
-        let table = self.table_facts(&mut conn, probe).await.map_err(&failed)?;
+        let table = self.table_facts(&mut conn, probe).await?;
         let (covered, covered_null) = match (&holder, &probe.partition) {
             (Some(_), Some((_, kind))) => self.covered(&mut conn, &probe.stream, *kind).await?,
             (None, _) | (_, None) => (Vec::new(), false),
@@ -130,21 +131,9 @@ impl Target for PostgresTarget {
                 break;
             }
         }
-        // Then, in a statement of its own, its tasks: this waits for the guards in flight, and every later one matches no row.
-        for round in 0..FENCE_ROUNDS_MAX {
-            let fenced = sqlx::query("update highwater.task set state = 'X' where run_id = $1 and state = 'O'")
-                .bind(uuid(run.as_bytes()))
-                .execute(&mut conn)
-                .await;
-            let attempts = fenced.as_ref().map_or(0, sqlx::postgres::PgQueryResult::rows_affected);
-            if !self.is_blocked(fenced.map(drop), round)? {
-                conn.close().await.ok();
-                return Ok(FenceReport { attempts });
-            }
-            self.end_sessions(&mut conn, run).await?;
-        }
-        let message = format!("run {run} could not be fenced on {}: its task rows stay locked", self.endpoint);
-        Err(fault(ErrorClass::Resource, "fence_blocked", message))
+        let attempts = self.fence_tasks(&mut conn, Some(run)).await?;
+        conn.close().await.ok();
+        Ok(FenceReport { attempts })
     }
 
     async fn adopt(&self, cluster: &ClusterId) -> Result<Option<ClusterId>, ConnectorError> {
@@ -165,6 +154,10 @@ impl Target for PostgresTarget {
             }
         }
         conn.execute("commit").await.map_err(&failed)?;
+        // From here on every claim of the former cluster is refused; what it had claimed before is fenced.
+        if former.is_some_and(|former| former != *cluster) {
+            self.fence_everything(&mut conn).await?;
+        }
         conn.close().await.ok();
         Ok(former)
     }
@@ -200,20 +193,25 @@ impl PostgresTarget {
         &self,
         conn: &mut PgConnection,
         probe: &TargetProbe,
-    ) -> Result<Option<TargetTableFacts>, sqlx::Error> {
-        let Some(table) = find_table(conn, &probe.table).await? else { return Ok(None) };
+    ) -> Result<Option<TargetTableFacts>, ConnectorError> {
+        let failed = self.failed("probe the target");
+        let Some(table) = find_table(conn, &probe.table).await.map_err(&failed)? else { return Ok(None) };
         let (mut partition_form, mut partition_indexed) = (None, false);
         if let Some((name, kind)) = &probe.partition {
-            let is_native = table.column(name).is_some_and(|column| column.position == Some(*kind));
-            partition_form = is_native.then_some(CursorForm::Native);
-            partition_indexed = is_indexed(conn, table.oid, name).await?;
+            if let Some(column) = table.column(name) {
+                partition_form = position_form(conn, &self.endpoint, &probe.table, column, *kind).await?;
+            }
+            partition_indexed = is_indexed(conn, table.oid, name).await.map_err(&failed)?;
         }
         let any = Sql::new(Dialect::Postgres, "select exists (select from ").table(&probe.table).text(")");
-        let has_rows =
-            sqlx::query_scalar::<_, bool>(any.into_statement()).persistent(false).fetch_one(&mut *conn).await?;
+        let has_rows = sqlx::query_scalar::<_, bool>(any.into_statement())
+            .persistent(false)
+            .fetch_one(&mut *conn)
+            .await
+            .map_err(&failed)?;
         Ok(Some(TargetTableFacts {
             columns: table.facts().cloned().collect(),
-            key: read_key(conn, table.oid, false).await?,
+            key: read_key(conn, table.oid, false).await.map_err(&failed)?,
             partition_form,
             partition_indexed,
             has_rows,
@@ -274,15 +272,49 @@ impl PostgresTarget {
         }
     }
 
-    /// Ends the sessions of a run's open tasks: one of them holds its row without going on.
-    async fn end_sessions(&self, conn: &mut PgConnection, run: &RunId) -> Result<(), ConnectorError> {
+    /// Fences every run of a cluster that lost the target, and their open tasks.
+    async fn fence_everything(&self, conn: &mut PgConnection) -> Result<(), ConnectorError> {
+        for round in 0..FENCE_ROUNDS_MAX {
+            let fenced = sqlx::query("update highwater.run set state = 'X', fenced_at = now() where state = 'R'")
+                .execute(&mut *conn)
+                .await;
+            if !self.is_blocked(fenced.map(drop), round)? {
+                break;
+            }
+        }
+        self.fence_tasks(conn, None).await.map(drop)
+    }
+
+    /// Fences the open tasks of a run, or of all, in a statement of its own: this waits for the guards in flight, and every
+    /// later one matches no row.
+    async fn fence_tasks(&self, conn: &mut PgConnection, run: Option<&RunId>) -> Result<u64, ConnectorError> {
+        for round in 0..FENCE_ROUNDS_MAX {
+            let fenced = sqlx::query(
+                "update highwater.task set state = 'X' where ($1::uuid is null or run_id = $1) and state = 'O'",
+            )
+            .bind(run.map(|run| uuid(run.as_bytes())))
+            .execute(&mut *conn)
+            .await;
+            let attempts = fenced.as_ref().map_or(0, sqlx::postgres::PgQueryResult::rows_affected);
+            if !self.is_blocked(fenced.map(drop), round)? {
+                return Ok(attempts);
+            }
+            self.end_sessions(conn, run).await?;
+        }
+        let whose = run.map_or_else(|| "the former cluster".to_owned(), |run| format!("run {run}"));
+        let message = format!("{whose} could not be fenced on {}: its task rows stay locked", self.endpoint);
+        Err(fault(ErrorClass::Resource, "fence_blocked", message))
+    }
+
+    /// Ends the sessions of open tasks, of a run or of all: one of them holds its row without going on.
+    async fn end_sessions(&self, conn: &mut PgConnection, run: Option<&RunId>) -> Result<(), ConnectorError> {
         let failed = self.failed("end the sessions of a run");
         let rows = sqlx::query(
             "select t.session_id, (extract(epoch from t.session_start) * 1000000)::int8 as session_micros \
              from highwater.task t join pg_stat_activity a on a.pid = t.session_id and a.backend_start = t.session_start \
-             where t.run_id = $1 and t.state = 'O'",
+             where ($1::uuid is null or t.run_id = $1) and t.state = 'O'",
         )
-        .bind(uuid(run.as_bytes()))
+        .bind(run.map(|run| uuid(run.as_bytes())))
         .fetch_all(&mut *conn)
         .await
         .map_err(&failed)?;

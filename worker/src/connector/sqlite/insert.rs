@@ -235,6 +235,10 @@ fn real(text: &str) -> Result<Option<f64>, Problem> {
             let text = "SQLite would store NaN as NULL; exclude the column, or cast it in the source".to_owned();
             Err(Problem { code: "value_does_not_fit", text })
         }
+        "-0" => {
+            let text = "SQLite would store -0 as 0; exclude the column, or add 0 to it in the source".to_owned();
+            Err(Problem { code: "value_does_not_fit", text })
+        }
         "Infinity" => Ok(Some(f64::INFINITY)),
         "-Infinity" => Ok(Some(f64::NEG_INFINITY)),
         _ if text.starts_with(|c: char| c.is_ascii_digit() || matches!(c, '-' | '+' | '.')) => {

@@ -97,8 +97,9 @@ impl Probing<'_> {
             None => None,
         };
         let excluded = |name: &str| self.probe.exclude.iter().any(|excluded| excluded.eq_ignore_ascii_case(name));
-        let columns =
-            table.columns.iter().map(|column| column.facts.clone()).filter(|facts| !excluded(&facts.name)).collect();
+        // What a table computes is its own business: the target computes it too, or has no such column.
+        let columns = table.columns.iter().filter(|column| !column.generated).map(|column| column.facts.clone());
+        let columns = columns.filter(|facts| !excluded(&facts.name)).collect();
         let key = table.key();
         Ok(TableFacts {
             engine: Engine::Sqlite,
@@ -137,7 +138,9 @@ impl Probing<'_> {
         let (kind, form) = self.form(conn, table, &name).await?;
         let mut ends = [None, None];
         for (end, function) in ends.iter_mut().zip(["min", "max"]) {
-            let value = self.value(conn, &format!("{function}({quoted})"), "").await?;
+            // Infinities lie in the open ends, and are no bounds.
+            let finite = format!("where {quoted} not in {}", position::INFINITIES);
+            let value = self.value(conn, &format!("{function}({quoted})"), &finite).await?;
             *end = self.cursor(&name, &value, kind, form)?;
         }
         let [min, max] = ends;
@@ -181,20 +184,41 @@ impl Probing<'_> {
         let facts = table.column(column).map(|column| column.facts.clone());
         let type_name = facts.map(|facts| facts.type_name.to_ascii_uppercase()).unwrap_or_default();
         let is_time = ["DATE", "TIME", "STAMP"].iter().any(|word| type_name.contains(word));
-        let sample = self.value(conn, &quoted, &format!("where {quoted} is not null limit 1")).await?;
+        let finite = format!("{quoted} not in {}", position::INFINITIES);
+        let sample = self.value(conn, &quoted, &format!("where {finite} limit 1")).await?;
         if sample == Value::Null {
             return Ok(form_of_type(&type_name, is_time));
         }
-        let Some((kind, form)) = position::form_of(&sample) else {
-            return Err(self.no_position(column, &sample, "which is neither an integer nor an ISO 8601 date or time"));
-        };
-        let stray = format!("where {quoted} is not null and not ({}) limit 1", position::has_form(column, form));
-        let stray = self.value(conn, &quoted, &stray).await?;
-        if stray != Value::Null {
-            let reason =
-                format!("while other rows hold {}: a partition column needs one form throughout", shown(&sample));
-            return Err(self.no_position(column, &stray, &reason));
+        let free = position::free_form_of(&sample);
+        if let Some((kind, form)) = position::form_of(&sample).or(free) {
+            let is_strict = position::has_form(column, form);
+            let mut stray = self.value(conn, &quoted, &format!("where {finite} and not ({is_strict}) limit 1")).await?;
+            if let (true, Some((kind, form))) = (stray != Value::Null, free) {
+                let is_free = position::has_free_fraction(column, false, Some(kind));
+                stray = self.value(conn, &quoted, &format!("where {finite} and not ({is_free}) limit 1")).await?;
+                if stray == Value::Null {
+                    return Ok((kind, form));
+                }
+            }
+            if stray != Value::Null {
+                let reason =
+                    format!("while other rows hold {}: a partition column needs one form throughout", shown(&sample));
+                return Err(self.no_position(column, &stray, &reason));
+            }
+            return self.unit(conn, column, (kind, form), is_time).await;
         }
+        Err(self.no_position(column, &sample, "which is neither an integer nor an ISO 8601 date or time"))
+    }
+
+    /// The form, once it is known whether whole numbers stand for times.
+    async fn unit(
+        &self,
+        conn: &mut SqliteConnection,
+        column: &str,
+        (kind, form): (CursorKind, CursorForm),
+        is_time: bool,
+    ) -> Result<(CursorKind, CursorForm), ConnectorError> {
+        let quoted = sql::ident(column);
         if kind != CursorKind::Integer || !is_time {
             return Ok((kind, form));
         }

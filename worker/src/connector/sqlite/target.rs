@@ -303,21 +303,31 @@ impl Probing<'_> {
         kind: CursorKind,
     ) -> Result<Option<CursorForm>, ConnectorError> {
         let quoted = sql::ident(column);
-        let sample = self.value(conn, &quoted, &format!("where {quoted} is not null limit 1")).await?;
+        let finite = format!("where {quoted} not in {}", position::INFINITIES);
+        let sample = self.value(conn, &quoted, &format!("{finite} limit 1")).await?;
         if sample == Value::Null {
             return Ok((kind == CursorKind::Integer).then_some(CursorForm::Native));
         }
         let strict = match &sample {
-            Value::Integer(value) if kind != CursorKind::Integer => position::epoch_form(*value, *value),
+            Value::Integer(_) if kind != CursorKind::Integer => {
+                let ends = [
+                    self.value(conn, &format!("min({quoted})"), &finite).await?,
+                    self.value(conn, &format!("max({quoted})"), &finite).await?,
+                ];
+                match ends {
+                    [Value::Integer(min), Value::Integer(max)] => position::epoch_form(min, max),
+                    _ => None,
+                }
+            }
             other => position::form_of(other).map(|(_, form)| form),
         };
         if let Some(form) = strict
-            && self.all(conn, &quoted, &position::has_form(column, form)).await?
+            && self.all(conn, &finite, &position::has_form(column, form)).await?
         {
             return Ok(Some(form));
         }
         for separator_t in [false, true] {
-            if self.all(conn, &quoted, &position::has_free_fraction(column, separator_t)).await? {
+            if self.all(conn, &finite, &position::has_free_fraction(column, separator_t, None)).await? {
                 return Ok(Some(CursorForm::TextTime { separator_t, fraction_digits: 0, zulu: false }));
             }
         }
@@ -329,8 +339,8 @@ impl Probing<'_> {
         Err(self.place.permanent("partition_form", message))
     }
 
-    async fn all(&self, conn: &mut SqliteConnection, quoted: &str, condition: &str) -> Result<bool, ConnectorError> {
-        let stray = format!("where {quoted} is not null and not ({condition}) limit 1");
+    async fn all(&self, conn: &mut SqliteConnection, finite: &str, condition: &str) -> Result<bool, ConnectorError> {
+        let stray = format!("{finite} and not ({condition}) limit 1");
         Ok(self.value(conn, "1", &stray).await? == Value::Null)
     }
 

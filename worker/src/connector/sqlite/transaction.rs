@@ -19,6 +19,7 @@ use super::sql;
 use crate::connector::{
     Claimed, CommitOutcome, ConnectorError, DataTx, GuardOutcome, Guarded, RowBatch, RowStream, WriteRequest,
 };
+use crate::failpoint;
 use crate::supervisor::{SpawnKind, Supervisor};
 
 /// The chunk that an attempt commits: the first version makes one chunk of each partition.
@@ -126,9 +127,12 @@ impl Guarded for SqliteGuarded {
 impl SqliteTx {
     async fn commit(mut self: Box<Self>, _permit: CommitPermit) -> Result<(), ConnectorError> {
         let place = self.attempt.place.clone();
+        failpoint::hit("commit_before").await.map_err(ConnectorError::of_report)?;
         let ended = sql::run(self.session.conn(), sqlx::query("commit")).await;
         self.session.close().await;
-        ended.map(|_rows| ()).map_err(place.failed("commit"))
+        ended.map(|_rows| ()).map_err(place.failed("commit"))?;
+        failpoint::hit("commit_answer_lost").await.map_err(ConnectorError::of_report)?;
+        Ok(())
     }
 
     /// The number of ledger rows that still are this attempt's, which become committed: the guard.

@@ -172,7 +172,7 @@ async fn a_failed_statement_poisons_the_attempt() {
     let mut request = world.write_request(all(), RowFormat::CopyText).await;
     request.resident = Resident::Replace;
     // WHEN it writes
-    let message = refused(world.write(tx, &request).await, ErrorClass::Permanent, "check_violated");
+    let message = refused(world.write(tx, &request).await, ErrorClass::Permanent, "constraint_violation");
     assert!(message.contains("wh (127.0.0.1:") && message.contains("orders"), "{message}");
     // THEN nothing is left that could commit, and what was there still is
     world.no_open_transaction().await;
@@ -244,4 +244,20 @@ async fn a_write_dropped_in_the_middle_of_its_copy_leaves_nothing() {
     // THEN its session ends and not one row is there
     world.no_open_transaction().await;
     assert_eq!(world.orders().await, 0);
+}
+
+#[tokio::test]
+async fn a_cluster_that_lost_the_target_commits_nothing_more() {
+    // GIVEN an attempt that has written all its rows
+    let mut world = World::with_orders(50).await;
+    let (open, receipt) = world.written(1).await.expect("written");
+    let claim = world.claim_of(2, all()).await;
+    // WHEN another cluster adopts the target
+    let other = highwater_common::id::ClusterId::from_bytes([7; 16]);
+    assert_eq!(world.target.adopt(&other).await.expect("adopted"), Some(CLUSTER));
+    // THEN the attempt's guard does not hold, nothing of it is there, and the former cluster claims nothing
+    assert!(matches!(open.guard(&receipt).await, Ok(GuardOutcome::Lost)));
+    assert_eq!(world.orders().await, 0);
+    let refused = world.target.claim(&claim).await.expect_err("another cluster's");
+    assert_eq!(refused.report.code, "target_of_another_cluster");
 }

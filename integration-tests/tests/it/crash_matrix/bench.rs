@@ -1,0 +1,89 @@
+//! What the cells of a test share: one server, the sources, and a few cells at once.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result};
+use highwater_integration_tests::{Binary, Postgres};
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{Connection as _, SqliteConnection};
+use tempfile::TempDir;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+use super::cell::Cell;
+
+/// Cells at once. Most of them wait most of the time.
+const CELLS_AT_ONCE: usize = 3;
+/// Rows of the source.
+pub(super) const ROWS: i64 = 620;
+/// Partitions: 12 of 50 rows, and one of the 20 rows whose place is NULL.
+pub(super) const PARTITIONS: i64 = 13;
+
+/// A server and two sources with the same rows.
+pub(super) struct Bench {
+    pub(super) server: Postgres,
+    /// The source of PostgreSQL targets.
+    pub(super) postgres_source: String,
+    /// The source of SQLite targets.
+    pub(super) sqlite_source: PathBuf,
+    folder: TempDir,
+}
+
+impl Bench {
+    pub(super) async fn start() -> Result<Self> {
+        Binary::highwater().await?; // built before any cell's time begins
+        let server = Postgres::start().await?;
+        let folder = tempfile::tempdir().context("make a folder")?;
+        let postgres_source = server.create_database("source").await?;
+        let mut conn = server.connect("source").await?;
+        let rows = "create table parts (id bigint primary key, place bigint, note text); \
+            insert into parts select n, case when n <= 600 then n - 1 end, 'part ' || n from generate_series(1, 620) n; \
+            create index on parts (place); analyze parts";
+        sqlx::raw_sql(rows).execute(&mut conn).await.context("make the source")?;
+        conn.close().await.context("close the connection that made the source")?;
+        let sqlite_source = folder.path().join("source.db");
+        let rows = "create table parts (id integer primary key, place integer, note text); \
+            with recursive numbers (n) as (select 1 union all select n + 1 from numbers where n < 620) \
+            insert into parts select n, case when n <= 600 then n - 1 end, 'part ' || n from numbers; \
+            create index parts_place on parts (place)";
+        make_sqlite(&sqlite_source, rows).await?;
+        Ok(Self { server, postgres_source, sqlite_source, folder })
+    }
+
+    /// The folder of a cell of its own.
+    pub(super) fn folder(&self, name: &str) -> Result<PathBuf> {
+        let folder = self.folder.path().join(name);
+        std::fs::create_dir(&folder).with_context(|| format!("make {}", folder.display()))?;
+        Ok(folder)
+    }
+
+    /// Runs the cells, and panics with all that failed.
+    pub(super) async fn run(self, cells: Vec<Cell>) {
+        let bench = Arc::new(self);
+        let seats = Arc::new(Semaphore::new(CELLS_AT_ONCE));
+        let count = cells.len();
+        let mut running = JoinSet::new();
+        for (no, cell) in cells.into_iter().enumerate() {
+            let (bench, seats) = (Arc::clone(&bench), Arc::clone(&seats));
+            running.spawn(async move {
+                let _seat = seats.acquire_owned().await;
+                let began = std::time::Instant::now();
+                let outcome = cell.run(&bench, no).await;
+                eprintln!("{cell}: {} in {:.1?}", if outcome.is_ok() { "exact" } else { "FAILED" }, began.elapsed());
+                outcome.with_context(|| cell.to_string())
+            });
+        }
+        let outcomes = running.join_all().await;
+        let failed: Vec<String> =
+            outcomes.into_iter().filter_map(Result::err).map(|error| format!("{error:#}")).collect();
+        assert!(failed.is_empty(), "{} of {count} cells failed:\n{}", failed.len(), failed.join("\n\n"));
+    }
+}
+
+pub(super) async fn make_sqlite(file: &Path, statements: &'static str) -> Result<()> {
+    let options = SqliteConnectOptions::new().filename(file).create_if_missing(true);
+    let mut conn = SqliteConnection::connect_with(&options).await?;
+    sqlx::raw_sql(statements).execute(&mut conn).await.with_context(|| format!("make {}", file.display()))?;
+    conn.close().await.with_context(|| format!("close {}", file.display()))
+}

@@ -1,0 +1,112 @@
+//! The contract of sources and targets, on a server of each case's own.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use highwater_common::facts::ColumnKind;
+
+use super::*;
+use crate::connector::contract::{SourceFixture, TargetFixture, Writers};
+use crate::{source_contract, target_contract};
+
+/// A server; what it holds is in its first database.
+struct Fixture {
+    server: Server,
+}
+
+impl Fixture {
+    fn url(&self) -> String {
+        self.server.url("postgres")
+    }
+
+    async fn connect(&self) -> PgConnection {
+        PgConnection::connect(&self.url()).await.expect("the server is up")
+    }
+}
+
+fn supervisor() -> Supervisor {
+    Supervisor::new(CancellationToken::new())
+}
+
+#[async_trait]
+impl TargetFixture for Fixture {
+    const WRITERS: Writers = Writers::Many;
+
+    async fn fresh() -> Self {
+        Self { server: Server::start() }
+    }
+
+    fn target(&self) -> Arc<dyn Target> {
+        Arc::new(PostgresTarget::new(&self.url(), "wh".parse().expect("a name"), supervisor()).expect("a good url"))
+    }
+
+    fn source_engine(&self) -> Engine {
+        Engine::Postgres
+    }
+
+    fn table(&self) -> TableName {
+        table_name("items")
+    }
+
+    fn columns(&self) -> Vec<ColumnFacts> {
+        let column = |name: &str, type_name: &str, kind, nullable| ColumnFacts {
+            name: name.into(),
+            type_name: type_name.into(),
+            kind,
+            nullable,
+            binary_portable: true,
+        };
+        vec![
+            column("id", "bigint", ColumnKind::Int64, false),
+            column("pos", "bigint", ColumnKind::Int64, true),
+            column("note", "text", ColumnKind::Text, true),
+        ]
+    }
+
+    async fn execute(&self, sql: &str) {
+        self.connect().await.execute(sqlx::raw_sql(AssertSqlSafe(sql.to_owned()))).await.expect("runs");
+    }
+
+    async fn number(&self, sql: &str) -> i64 {
+        sqlx::query_scalar(AssertSqlSafe(sql.to_owned())).fetch_one(&mut self.connect().await).await.expect("counts")
+    }
+
+    fn table_sql(&self) -> String {
+        "items".to_owned()
+    }
+
+    async fn swallow(&self, id: i64) {
+        self.execute(&format!(
+            "create function swallow() returns trigger language plpgsql as \
+               $$ begin delete from items where id = {id}; return null; end $$; \
+             create trigger swallow after insert on items for each row when (new.id = {id}) execute function swallow()"
+        ))
+        .await;
+    }
+
+    async fn forget_claims(&self) {
+        self.execute("delete from highwater.task").await;
+    }
+}
+
+#[async_trait]
+impl SourceFixture for Fixture {
+    async fn fresh(rows: i64) -> Self {
+        let fixture = Self { server: Server::start() };
+        fixture
+            .execute(&format!(
+                "create table items (id bigint primary key, pos bigint, note text); create index on items (pos); \
+                 insert into items select i, case when i % 7 > 0 then i * 10 end, case when i % 5 > 0 then 'note ' || i end \
+                 from generate_series(1, {rows}) i"
+            ))
+            .await;
+        fixture
+    }
+
+    fn source(&self) -> Arc<dyn Source> {
+        Arc::new(PostgresSource::new(&self.url(), "legacy".parse().expect("a name"), supervisor()).expect("a good url"))
+    }
+}
+
+target_contract!(target, Fixture);
+source_contract!(source, Fixture);
