@@ -130,6 +130,7 @@ impl Follower<'_> {
                         match self.watch().await {
                             Ok(again) => stream = Some(again),
                             Err(status) => {
+                                let status = broken_off(status);
                                 self.endure(&status, is_draining, *away_since.get_or_insert_with(Instant::now))?;
                             }
                         }

@@ -227,7 +227,7 @@ impl ControlService for ControlApi {
 
     async fn list_tasks(&self, request: Request<pb::ListTasksRequest>) -> Result<Response<pb::Document>, Status> {
         if let Some(mut leader) = relay::leader(&self.handle, request.metadata())? {
-            return leader.list_tasks(relay::passed_on(request)).await;
+            return leader.list_tasks(relay::passed_on(request)).await.map_err(relay::passed_back);
         }
         let request = request.into_inner();
         let id = self.find(request.run).await?;
@@ -260,7 +260,7 @@ impl ControlService for ControlApi {
 
     async fn list_events(&self, request: Request<pb::ListEventsRequest>) -> Result<Response<pb::Document>, Status> {
         if let Some(mut leader) = relay::leader(&self.handle, request.metadata())? {
-            return leader.list_events(relay::passed_on(request)).await;
+            return leader.list_events(relay::passed_on(request)).await.map_err(relay::passed_back);
         }
         let request = request.into_inner();
         let run = self.find(request.run).await?;
@@ -271,7 +271,7 @@ impl ControlService for ControlApi {
 
     async fn set_worker(&self, request: Request<pb::SetWorkerRequest>) -> Result<Response<pb::Document>, Status> {
         if let Some(mut leader) = relay::leader(&self.handle, request.metadata())? {
-            return leader.set_worker(relay::passed_on(request)).await;
+            return leader.set_worker(relay::passed_on(request)).await.map_err(relay::passed_back);
         }
         let request = request.into_inner();
         let action = match request.action() {

@@ -7,7 +7,7 @@ use highwater_integration_tests::cluster::{Cluster, ClusterOptions};
 use highwater_integration_tests::flights::KEY;
 
 const LIMIT: Duration = Duration::from_secs(240);
-const SLOW: &str = "attempt::reading=sleep(20)";
+const SLOW: &str = "attempt::reading=return(stall 20)";
 const PIPELINE: &str = r#"
 version: 1
 name: flights

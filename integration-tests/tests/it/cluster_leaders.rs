@@ -5,7 +5,7 @@ use std::time::Duration;
 use highwater_integration_tests::cluster::{Cluster, ClusterOptions, Orders};
 
 const LIMIT: Duration = Duration::from_secs(60);
-const SLOW: &str = "attempt::reading=sleep(60)";
+const SLOW: &str = "attempt::reading=return(stall 60)";
 
 /// So many coordinators and two slow workers, in the midst of a run. Sessions last longer than a change of leaders.
 async fn running(coordinators: usize, orders: Orders) -> Cluster {

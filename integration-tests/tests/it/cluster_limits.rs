@@ -5,7 +5,7 @@ use std::time::Duration;
 use highwater_integration_tests::cluster::{Cluster, ClusterOptions, Ledger, Orders};
 
 const LIMIT: Duration = Duration::from_secs(60);
-const SLOW: &str = "attempt::reading=sleep(40)";
+const SLOW: &str = "attempt::reading=return(stall 40)";
 
 /// Three workers of four slots each run the pipeline; the target's ledger tells the most tasks at once.
 async fn run_limited(orders: Orders, pipeline: &str) -> (Cluster, Ledger) {
@@ -53,7 +53,7 @@ async fn waiting_task_says_why() {
     // THEN it says so
     cluster.until_run("a run without a worker to say so", LIMIT, waits("no worker is connected")).await.unwrap();
     // WHEN a worker has come that could do more, THEN the limit is named
-    cluster.add_worker("w1", 4, "attempt::reading=sleep(150)").await.unwrap();
+    cluster.add_worker("w1", 4, "attempt::reading=return(stall 150)").await.unwrap();
     cluster.until_run("the limit to be named", LIMIT, waits("limit of the run, 1/1 at once")).await.unwrap();
     // AND for people too
     let shown = cluster.highwater(0, ["status", &run], LIMIT).await.unwrap();
@@ -69,12 +69,12 @@ async fn a_slot_that_is_taken_and_a_connection_in_use_are_named() {
     let orders = Orders { days: 4, rows: 20 };
     let mut cluster = Cluster::start(ClusterOptions::default()).await.unwrap();
     orders.load(&cluster).await.unwrap();
-    cluster.add_worker("w1", 1, "attempt::reading=sleep(300)").await.unwrap();
+    cluster.add_worker("w1", 1, "attempt::reading=return(stall 300)").await.unwrap();
     cluster.submit(&orders.pipeline("")).await.unwrap();
     cluster.until_run("the slot to be named", LIMIT, waits("every slot is taken, 1/1")).await.unwrap();
     cluster.until_ended(LIMIT).await.unwrap();
     // GIVEN a connection that gives one; WHEN two slots are free, THEN the connection is what is waited for
-    cluster.add_worker("w2", 2, "attempt::reading=sleep(300)").await.unwrap();
+    cluster.add_worker("w2", 2, "attempt::reading=return(stall 300)").await.unwrap();
     let limited = orders.pipeline("").replace("TARGET_URL}\"", "TARGET_URL}\", max_connections: 1");
     let limited = limited.replace("type: backfill", "type: backfill, reprocess: all");
     cluster.submit(&limited).await.unwrap();

@@ -76,7 +76,7 @@ async fn a_cancelled_run_ends_its_follower_with_8_and_commits_nothing_more() {
     let orders = Orders { days: 40, rows: 20 };
     let mut cluster = Cluster::start(ClusterOptions::default()).await.unwrap();
     orders.load(&cluster).await.unwrap();
-    cluster.add_worker("w1", 2, "attempt::reading=sleep(200)").await.unwrap();
+    cluster.add_worker("w1", 2, "attempt::reading=return(stall 200)").await.unwrap();
     let file = cluster.file("orders.yaml", &orders.pipeline("")).unwrap();
     let mut follower = cluster.command(0).await.unwrap().args(["run"]).args([file]).start().unwrap();
     cluster.until_done(2).await.unwrap();

@@ -5,7 +5,7 @@ use std::time::Duration;
 use highwater_integration_tests::cluster::{Cluster, ClusterOptions, Orders};
 
 const LIMIT: Duration = Duration::from_secs(60);
-const SLOW: &str = "attempt::reading=sleep(60)";
+const SLOW: &str = "attempt::reading=return(stall 60)";
 
 #[tokio::test]
 async fn etcd_restarted_mid_run_is_survived() {

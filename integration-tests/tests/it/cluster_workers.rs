@@ -24,8 +24,8 @@ async fn killed_worker_mid_backfill_loses_and_doubles_nothing() {
     // GIVEN two workers in the midst of a backfill
     let orders = Orders { days: 60, rows: 40 };
     let mut cluster = cluster_with(orders).await;
-    cluster.add_worker("w1", 2, "attempt::reading=sleep(60)").await.unwrap();
-    cluster.add_worker("w2", 2, "attempt::reading=sleep(60)").await.unwrap();
+    cluster.add_worker("w1", 2, "attempt::reading=return(stall 60)").await.unwrap();
+    cluster.add_worker("w2", 2, "attempt::reading=return(stall 60)").await.unwrap();
     cluster.submit(&orders.pipeline("")).await.unwrap();
     cluster.until_done(6).await.unwrap();
     // WHEN one is killed with a task in hand
@@ -47,8 +47,8 @@ async fn paused_worker_past_its_lease_cannot_commit() {
     // GIVEN two workers, one paused before its guard and one between its guard and its commit
     let orders = Orders { days: 6, rows: 40 };
     let mut cluster = cluster_with(orders).await;
-    cluster.add_worker("w1", 1, "attempt::before_guard=sleep(4000)").await.unwrap();
-    cluster.add_worker("w2", 1, "attempt::before_commit=sleep(4000)").await.unwrap();
+    cluster.add_worker("w1", 1, "attempt::before_guard=sleep(8000)").await.unwrap();
+    cluster.add_worker("w2", 1, "attempt::before_commit=sleep(8000)").await.unwrap();
     cluster.submit(&orders.pipeline("")).await.unwrap();
     cluster.until_number("both to have claimed", BOTH_CLAIMED).await.unwrap();
     cluster.worker("w1").freeze().unwrap();
@@ -79,7 +79,7 @@ async fn lost_worker_is_noticed_within_its_session_ttl_plus_two_seconds() {
     // GIVEN a worker with tasks in hand
     let orders = Orders { days: 6, rows: 40 };
     let mut cluster = cluster_with(orders).await;
-    cluster.add_worker("w1", 2, "attempt::before_guard=sleep(20000)").await.unwrap();
+    cluster.add_worker("w1", 2, "attempt::before_guard=return(stall 20000)").await.unwrap();
     cluster.submit(&orders.pipeline("")).await.unwrap();
     cluster.until_number("w1 to have claimed", CLAIMED_BY_W1).await.unwrap();
     // WHEN it is killed
@@ -103,7 +103,7 @@ async fn drained_worker_hands_back_without_an_attempt_counted() {
     let mut cluster = cluster_with(orders).await;
     let coordinator = cluster.address(0).to_owned();
     let worker = cluster.prepare_worker("w1", 2, &coordinator).await.unwrap();
-    worker.args(["--drain-timeout", "300ms"]).env("FAILPOINTS", "attempt::reading=sleep(500)");
+    worker.args(["--drain-timeout", "300ms"]).env("FAILPOINTS", "attempt::reading=return(stall 500)");
     worker.start().await.unwrap();
     cluster.submit(&orders.pipeline("")).await.unwrap();
     cluster.until_number("w1 to have claimed", CLAIMED_BY_W1).await.unwrap();
@@ -128,7 +128,7 @@ async fn a_draining_worker_finishes_what_it_has_and_takes_no_more() {
     // GIVEN a worker with tasks in hand, and time to finish them
     let orders = Orders { days: 20, rows: 40 };
     let mut cluster = cluster_with(orders).await;
-    cluster.add_worker("w1", 2, "attempt::reading=sleep(300)").await.unwrap();
+    cluster.add_worker("w1", 2, "attempt::reading=return(stall 300)").await.unwrap();
     cluster.submit(&orders.pipeline("")).await.unwrap();
     cluster.until_number("w1 to have claimed", CLAIMED_BY_W1).await.unwrap();
     // WHEN it is told to end
@@ -147,7 +147,7 @@ async fn a_draining_worker_finishes_what_it_has_and_takes_no_more() {
 async fn adding_workers_mid_run_speeds_it_up() {
     // GIVEN one worker of one slot in the midst of a run
     let orders = Orders { days: 60, rows: 20 };
-    let slow = "attempt::reading=sleep(100)";
+    let slow = "attempt::reading=return(stall 100)";
     let mut cluster = cluster_with(orders).await;
     cluster.add_worker("w1", 1, slow).await.unwrap();
     cluster.submit(&orders.pipeline("")).await.unwrap();
