@@ -8,16 +8,38 @@ use tokio::time::Instant;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Clock {
     started: Instant,
+    wall: Wall,
 }
+
+/// Where the wall clock's time comes from.
+#[derive(Debug, Clone, Copy)]
+enum Wall {
+    /// The host.
+    Host,
+    /// The monotonic clock: a simulation holds both at once.
+    #[cfg(test)]
+    Simulated,
+}
+
+/// When simulated time begins, in microseconds since 1970.
+#[cfg(test)]
+const SIMULATED_START_MICROS: u64 = 1_700_000_000_000_000;
 
 impl Default for Clock {
     fn default() -> Self {
-        Self { started: Instant::now() }
+        Self { started: Instant::now(), wall: Wall::Host }
     }
 }
 
 impl Clock {
-    /// Time since the process started; never goes back.
+    /// A clock whose times all follow tokio's, which a test can hold.
+    #[cfg(test)]
+    #[must_use]
+    pub(crate) fn simulated() -> Self {
+        Self { started: Instant::now(), wall: Wall::Simulated }
+    }
+
+    /// Time since the clock was made; never goes back.
     #[must_use]
     pub(crate) fn monotonic(&self) -> Duration {
         self.started.elapsed()
@@ -29,14 +51,18 @@ impl Clock {
         self.started + at
     }
 
-    /// Microseconds since 1970, as the host has it.
+    /// Microseconds since 1970.
     #[must_use]
     pub(crate) fn wall_micros(&self) -> i64 {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let since = match self.wall {
+            Wall::Host => SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default(),
+            #[cfg(test)]
+            Wall::Simulated => Duration::from_micros(SIMULATED_START_MICROS) + self.monotonic(),
+        };
         i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
     }
 
-    /// Milliseconds since 1970, as the host has it.
+    /// Milliseconds since 1970.
     #[must_use]
     pub(crate) fn wall_millis(&self) -> i64 {
         self.wall_micros() / 1000

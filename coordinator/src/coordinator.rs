@@ -19,12 +19,14 @@ use crate::failpoint;
 use crate::leader::{Fallen, Leader, LoadError, Request, Term, load};
 use crate::options::CoordinatorOptions;
 use crate::store::keys::RecordKey;
-use crate::store::{Campaign, Expect, Op, RecordStore, StoreError, StoreTxn, TxnOutcome};
+use crate::store::{Campaign, Expect, Op, RecordStore, Reign, StoreError, StoreTxn, TxnOutcome};
 
 /// Requests that wait for the leader at the most.
 const INBOX_MAX: usize = 1024;
 /// How long a failed campaign waits before the next.
 const CAMPAIGN_WAIT: Duration = Duration::from_millis(500);
+/// How long requests wait for a campaign that is under way.
+const CAMPAIGN_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Why a coordinator stopped by itself.
 #[derive(Debug, thiserror::Error)]
@@ -42,13 +44,18 @@ pub enum CoordinatorError {
 
 /// A coordinator, not yet running.
 pub struct Coordinator {
+    campaigner: Campaigner,
+    inbox: mpsc::Receiver<Request>,
+    version: watch::Sender<u64>,
+    role: watch::Sender<Role>,
+}
+
+/// What wins the office: everything of a coordinator but its requests.
+struct Campaigner {
     store: Arc<dyn RecordStore>,
     options: CoordinatorOptions,
     clock: Clock,
     rng: StdRng,
-    inbox: mpsc::Receiver<Request>,
-    version: watch::Sender<u64>,
-    role: watch::Sender<Role>,
 }
 
 /// What a coordinator is at the moment.
@@ -63,6 +70,16 @@ pub enum Role {
         /// The leader's address; empty when it told none.
         leader: String,
     },
+}
+
+/// What came of a campaign.
+enum Campaigned {
+    /// The office is won, and the store is read.
+    Won(Box<dyn Reign>, Box<Term>),
+    /// Somebody else leads, there if it is known.
+    Held(Option<String>),
+    /// The store did not answer, or did not say what became of the barrier.
+    Failed,
 }
 
 /// Where the services reach the leader. Cheap to clone.
@@ -94,6 +111,26 @@ impl Coordinator {
         if !problems.is_empty() {
             return Err(CoordinatorError::Options(problems.join("; ")));
         }
+        Ok(Self::assembled(store, options, Clock::default(), StdRng::from_rng(&mut rand::rng())))
+    }
+
+    /// A coordinator whose time and randomness a test holds.
+    #[cfg(test)]
+    pub(crate) fn simulated(
+        store: Arc<dyn RecordStore>,
+        options: CoordinatorOptions,
+        clock: Clock,
+        seed: u64,
+    ) -> (Self, CoordinatorHandle) {
+        Self::assembled(store, options, clock, StdRng::seed_from_u64(seed))
+    }
+
+    fn assembled(
+        store: Arc<dyn RecordStore>,
+        options: CoordinatorOptions,
+        clock: Clock,
+        rng: StdRng,
+    ) -> (Self, CoordinatorHandle) {
         let (requests, inbox) = mpsc::channel(INBOX_MAX);
         let (version, seen) = watch::channel(0);
         let (role, seen_role) = watch::channel(Role::BetweenTerms);
@@ -104,8 +141,7 @@ impl Coordinator {
             store: Arc::clone(&store),
             options: options.clone(),
         };
-        let rng = StdRng::from_rng(&mut rand::rng());
-        Ok((Self { store, options, clock: Clock::default(), rng, inbox, version, role }, handle))
+        (Self { campaigner: Campaigner { store, options, clock, rng }, inbox, version, role }, handle)
     }
 
     /// Leads whenever it can, until `cancel`.
@@ -113,46 +149,128 @@ impl Coordinator {
     /// # Errors
     /// [`CoordinatorError`] when the store can never be led: it is held, refuses, or cannot be read.
     pub async fn run(mut self, cancel: CancellationToken) -> Result<(), CoordinatorError> {
+        let mut is_first_term = true;
+        let mut hints = self.campaigner.hints().await;
         loop {
-            let outcome = tokio::select! {
-                biased;
-                () = cancel.cancelled() => return Ok(()),
-                outcome = self.campaign() => outcome?,
-            };
-            match outcome {
-                Some((reign, term)) => {
-                    let lost = reign.lost();
-                    let rng = StdRng::from_rng(&mut self.rng);
-                    let (store, sessions) = (Arc::clone(&self.store), self.options.sessions);
-                    let mut leader = Leader::new(store, sessions, self.clock, rng, self.version.clone(), term);
-                    let fallen = match self.options.is_exclusive {
-                        true => leader.release_everything().await,
-                        false => Ok(()),
-                    };
-                    self.role.send_replace(Role::Leading);
-                    let fallen = match fallen {
-                        Ok(()) => leader.run(&mut self.inbox, lost, &cancel).await,
-                        Err(fallen) => Err(fallen),
-                    };
-                    self.role.send_replace(Role::BetweenTerms);
-                    if let Err(error) = reign.resign().await {
-                        tracing::warn!(%error, "the lead ends by its time to live");
+            if let Some(hints) = &mut hints {
+                hints.mark_unchanged(); // what comes from here on was not seen by the campaign
+            }
+            let Some(campaigned) = self.campaign(&cancel).await? else { return Ok(()) };
+            match campaigned {
+                Campaigned::Won(reign, term) => {
+                    let is_over = self.lead(reign, *term, is_first_term, &cancel).await;
+                    is_first_term = false;
+                    self.version.send_modify(|version| *version += 1); // whoever waits for a change asks again, and hears
+                    if is_over {
+                        return Ok(());
                     }
-                    match fallen {
-                        Ok(()) => return Ok(()),
-                        Err(
-                            fallen @ (Fallen::Deposed | Fallen::Rewound { .. } | Fallen::Store(_) | Fallen::Unresolved),
-                        ) => {
-                            tracing::warn!(error = &fallen as &dyn std::error::Error, "the term is over");
-                        }
+                    // Requests wait meanwhile: the next term begins at once, unless the store is in trouble.
+                    tokio::select! {
+                        biased;
+                        () = cancel.cancelled() => return Ok(()),
+                        () = tokio::time::sleep(CAMPAIGN_WAIT) => {}
                     }
                 }
-                None => self.answer_as_follower(),
+                Campaigned::Held(leader) => {
+                    self.role.send_replace(Role::Following { leader: leader.clone().unwrap_or_default() });
+                    let wait = self.campaigner.options.leader_ttl / 2;
+                    let refusal = || ServiceError::NotLeader { leader: leader.clone() };
+                    if self.stand_by(refusal, wait, hints.as_mut(), &cancel).await {
+                        return Ok(());
+                    }
+                }
+                Campaigned::Failed => {
+                    self.role.send_replace(Role::BetweenTerms);
+                    if self.stand_by(|| ServiceError::BetweenTerms, CAMPAIGN_WAIT, None, &cancel).await {
+                        return Ok(());
+                    }
+                }
             }
+        }
+    }
+
+    /// Campaigns; `None` when cancelled. Requests wait for the outcome, but not for a store that hangs.
+    async fn campaign(&mut self, cancel: &CancellationToken) -> Result<Option<Campaigned>, CoordinatorError> {
+        let campaign = self.campaigner.campaign();
+        tokio::pin!(campaign);
+        let patience = tokio::time::sleep(CAMPAIGN_PATIENCE);
+        tokio::pin!(patience);
+        let mut is_late = false;
+        loop {
             tokio::select! {
                 biased;
-                () = cancel.cancelled() => return Ok(()),
-                () = tokio::time::sleep(CAMPAIGN_WAIT) => {}
+                () = cancel.cancelled() => return Ok(None),
+                campaigned = &mut campaign => return campaigned.map(Some),
+                () = &mut patience, if !is_late => is_late = true,
+                Some(request) = self.inbox.recv(), if is_late => request.refuse(ServiceError::BetweenTerms),
+            }
+        }
+    }
+
+    /// Leads for one term. True when the coordinator is to end.
+    async fn lead(
+        &mut self,
+        reign: Box<dyn Reign>,
+        term: Term,
+        is_first_term: bool,
+        cancel: &CancellationToken,
+    ) -> bool {
+        let lost = reign.lost();
+        let Campaigner { store, options, clock, rng } = &mut self.campaigner;
+        let rng = StdRng::from_rng(rng);
+        let mut leader = Leader::new(Arc::clone(store), options.sessions, *clock, rng, self.version.clone(), term);
+        // Only what was leased before this process began is gone for certain: workers outlive a term.
+        let fallen = match options.is_exclusive && is_first_term {
+            true => leader.release_everything().await,
+            false => Ok(()),
+        };
+        self.role.send_replace(Role::Leading);
+        let fallen = match fallen {
+            Ok(()) => leader.run(&mut self.inbox, lost, cancel).await,
+            Err(fallen) => Err(fallen),
+        };
+        self.role.send_replace(Role::BetweenTerms);
+        if let Err(error) = reign.resign().await {
+            tracing::warn!(%error, "the lead ends by its time to live");
+        }
+        match fallen {
+            Ok(()) => true,
+            Err(fallen @ (Fallen::Deposed | Fallen::Rewound { .. } | Fallen::Store(_) | Fallen::Unresolved)) => {
+                tracing::warn!(error = &fallen as &dyn std::error::Error, "the term is over");
+                false
+            }
+        }
+    }
+
+    /// Refuses what comes, until `wait` has passed or the office may have become free. True when the coordinator is to end.
+    async fn stand_by(
+        &mut self,
+        refusal: impl Fn() -> ServiceError,
+        wait: Duration,
+        mut hints: Option<&mut watch::Receiver<u64>>,
+        cancel: &CancellationToken,
+    ) -> bool {
+        let waited = tokio::time::sleep(wait);
+        tokio::pin!(waited);
+        loop {
+            let hinted = async {
+                let has_changed = match &mut hints {
+                    Some(hints) => hints.changed().await.is_ok(),
+                    None => false,
+                };
+                if !has_changed {
+                    std::future::pending::<()>().await; // nobody hints any more: the wait alone ends this
+                }
+            };
+            tokio::select! {
+                biased;
+                () = cancel.cancelled() => return true,
+                request = self.inbox.recv() => match request {
+                    Some(request) => request.refuse(refusal()),
+                    None => return true,
+                },
+                () = hinted => return false,
+                () = &mut waited => return false,
             }
         }
     }
@@ -163,13 +281,13 @@ impl Coordinator {
     /// # Errors
     /// [`CoordinatorError`] when the store cannot be read.
     pub async fn observe(mut self, cancel: CancellationToken) -> Result<(), CoordinatorError> {
-        let now = self.clock.monotonic();
-        let loaded = load(self.store.as_ref(), ClusterId::from_bytes([0; 16]), now, self.options.sessions.ttl).await?;
+        let Campaigner { store, options, clock, rng } = self.campaigner;
+        let now = clock.monotonic();
+        let loaded = load(store.as_ref(), ClusterId::from_bytes([0; 16]), now, options.sessions.ttl).await?;
         let mut cluster = loaded.cluster;
         cluster.sessions.clear(); // nobody here can tell who is alive
-        let term = Term { record: Vec::new(), hi: loaded.hi.unwrap_or(0), cluster };
-        let (store, sessions) = (Arc::clone(&self.store), self.options.sessions);
-        let leader = Leader::new(store, sessions, self.clock, self.rng, self.version.clone(), term);
+        let term = Term { record: Vec::new(), hi: loaded.hi.unwrap_or(0), cluster, orphans: Vec::new() };
+        let leader = Leader::new(store, options.sessions, clock, rng, self.version.clone(), term);
         self.role.send_replace(Role::Leading); // as far as those who look can tell
         loop {
             let request = tokio::select! {
@@ -178,75 +296,87 @@ impl Coordinator {
                 request = self.inbox.recv() => request,
             };
             match request {
-                Some(Request::Look(look)) => look(&leader),
-                Some(_) => {}
+                Some(Request::Look(look)) => look(Ok(&leader)),
+                Some(request) => request.refuse(ServiceError::BetweenTerms),
                 None => return Ok(()),
             }
         }
     }
+}
 
-    /// T0 and the barrier: wins the office, raises `hi`, reads everything. `None` when somebody else leads.
-    async fn campaign(&mut self) -> Result<Option<(Box<dyn crate::store::Reign>, Term)>, CoordinatorError> {
+impl Campaigner {
+    /// Tells when the office may have changed hands, if the store can; else it is asked now and then.
+    async fn hints(&self) -> Option<watch::Receiver<u64>> {
+        let hints = self.store.hints(&RecordKey::Leader.render()).await;
+        hints.inspect_err(|error| tracing::warn!(%error, "the store gives no hints")).ok()
+    }
+
+    /// T0 and the barrier: wins the office, reads everything, raises `hi`.
+    async fn campaign(&mut self) -> Result<Campaigned, CoordinatorError> {
         let record = LeaderRecord { term: self.rng.random(), address: self.options.address.clone() }.to_bytes();
         let key = RecordKey::Leader.render();
         let reign = match self.store.campaign(&key, record.clone(), self.options.leader_ttl).await {
             Ok(Campaign::Won(reign)) => reign,
-            Ok(Campaign::Held(holder)) => {
-                let leader = LeaderRecord::from_bytes(&holder).map(|record| record.address).unwrap_or_default();
-                self.role.send_replace(Role::Following { leader });
-                return Ok(None);
+            Ok(Campaign::Held(leader)) => {
+                let address = LeaderRecord::from_bytes(&leader).ok().map(|leader| leader.address);
+                return Ok(Campaigned::Held(address.filter(|address| !address.is_empty())));
             }
             Err(error @ StoreError::Unreachable { .. }) => {
                 tracing::warn!(error = &error as &dyn std::error::Error, "the store does not answer");
-                return Ok(None);
+                return Ok(Campaigned::Failed);
             }
             Err(error) => return Err(CoordinatorError::Store(error)),
         };
-        let fresh = ClusterId::from_bytes(self.rng.random());
-        let loaded = load(self.store.as_ref(), fresh, self.clock.monotonic(), self.options.sessions.ttl).await;
-        let loaded = match loaded {
-            Ok(loaded) => loaded,
-            Err(LoadError::Store(error @ StoreError::Unreachable { .. })) => {
-                tracing::warn!(error = &error as &dyn std::error::Error, "the store fell silent while it was read");
-                return Ok(None); // the lead ends by its time to live
+        match self.barrier(record).await {
+            Ok(Some(term)) => return Ok(Campaigned::Won(reign, Box::new(term))),
+            Ok(None) => {}
+            Err(LoadError::Store(error)) => {
+                tracing::warn!(error = &error as &dyn std::error::Error, "the store could not be read");
             }
-            Err(error) => return Err(error.into()),
-        };
+            Err(error @ (LoadError::Record { .. } | LoadError::Key(_) | LoadError::Document { .. })) => {
+                resign(reign).await;
+                return Err(error.into());
+            }
+        }
+        resign(reign).await;
+        Ok(Campaigned::Failed)
+    }
+
+    /// Reads everything, and raises `hi` from what was read. `None` when it did not apply for certain: a raised `hi` costs
+    /// nothing, so the campaign begins anew.
+    async fn barrier(&mut self, record: Vec<u8>) -> Result<Option<Term>, LoadError> {
+        let fresh = ClusterId::from_bytes(self.rng.random());
+        let loaded = load(self.store.as_ref(), fresh, self.clock.monotonic(), self.options.sessions.ttl).await?;
         let hi = loaded.hi.map_or(1, |hi| hi + 1);
         let format = FormatRecord { cluster: loaded.cluster.id }.to_bytes();
         let (hi_key, format_key) = (RecordKey::High.render(), RecordKey::Format.render());
-        let mut expects = vec![Expect::Bytes(key, record.clone())];
-        expects.push(match loaded.hi {
+        let seen = match loaded.hi {
             Some(hi) => Expect::Bytes(hi_key.clone(), hi_to_bytes(hi)),
             None => Expect::Absent(hi_key.clone()),
-        });
+        };
+        let expects = vec![Expect::Bytes(RecordKey::Leader.render(), record.clone()), seen];
         let ops = vec![Op::Put(hi_key, hi_to_bytes(hi)), Op::Put(format_key, format)];
         let raised = match failpoint::hit("t0::before").await {
-            Ok(()) => self.store.commit(StoreTxn { expects, ops }).await,
-            Err(_told_to_fail) => Ok(TxnOutcome::Unknown),
+            Ok(()) => self.store.commit(StoreTxn { expects, ops }).await?,
+            Err(_told_to_fail) => TxnOutcome::Unknown,
         };
         let raised = match failpoint::hit("t0::after").await {
             Ok(()) => raised,
-            Err(_told_to_fail) => Ok(TxnOutcome::Unknown),
+            Err(_told_to_fail) => TxnOutcome::Unknown,
         };
         match raised {
-            Ok(TxnOutcome::Applied) => {
+            TxnOutcome::Applied => {
                 tracing::info!(hi, cluster = %loaded.cluster.id, "leading");
-                Ok(Some((reign, Term { record, hi, cluster: loaded.cluster })))
+                Ok(Some(Term { record, hi, cluster: loaded.cluster, orphans: loaded.orphans }))
             }
-            // Another was faster, or the answer was lost: a raised `hi` costs nothing, so the campaign begins anew.
-            Ok(TxnOutcome::Refused(_) | TxnOutcome::Unknown) | Err(_) => {
-                if let Err(error) = reign.resign().await {
-                    tracing::warn!(%error, "an unused lead ends by its time to live");
-                }
-                Ok(None)
-            }
+            TxnOutcome::Refused(_) | TxnOutcome::Unknown => Ok(None),
         }
     }
+}
 
-    /// Refuses what came while somebody else leads.
-    fn answer_as_follower(&mut self) {
-        while self.inbox.try_recv().is_ok() {} // dropping a request tells its caller to ask again
+async fn resign(reign: Box<dyn Reign>) {
+    if let Err(error) = reign.resign().await {
+        tracing::warn!(%error, "an unused lead ends by its time to live");
     }
 }
 
@@ -313,7 +443,7 @@ impl CoordinatorHandle {
     ) -> Result<T, ServiceError> {
         self.ask(|reply| {
             Request::Look(Box::new(move |leader| {
-                let _ = reply.send(look(leader));
+                let _ = reply.send(leader.and_then(look));
             }))
         })
         .await

@@ -64,6 +64,16 @@ pub enum ServiceError {
         /// The run.
         run: String,
     },
+    /// A run of the pipeline is under way, and there is one at a time.
+    #[error(
+        "run {run} cannot be tried again while run {other} of its pipeline is under way: wait for that one, or cancel it"
+    )]
+    OtherRunActive {
+        /// The run to retry.
+        run: String,
+        /// The one under way.
+        other: String,
+    },
     /// Another version of the spec is being run.
     #[error(
         "pipeline {pipeline} changed since its run {run} began ({was} → {is}){}; `--new` cancels that run and begins a new one, \
@@ -103,6 +113,7 @@ impl ServiceError {
             | Self::RunEnded { .. }
             | Self::NeverPlanned { .. }
             | Self::SpecChanged { .. }
+            | Self::OtherRunActive { .. }
             | Self::NoopRefused(_) => Code::FailedPrecondition,
             Self::UnknownRun(_) | Self::UnknownStep(_) | Self::UnknownWorker(_) | Self::NothingToRetry { .. } => {
                 Code::NotFound

@@ -8,9 +8,13 @@ mod coordinator;
 mod engine;
 mod error;
 mod failpoint;
+#[cfg(test)]
+mod fixtures;
 mod leader;
 mod options;
 mod service;
+#[cfg(test)]
+mod simulation;
 pub mod store;
 pub mod supervisor;
 

@@ -126,18 +126,12 @@ fn of_step(run: &Run, name: &StepName) -> Option<Advance> {
             }
             if may_start { to(StepStatus::Running, String::new()) } else { None }
         }
-        StepStatus::Running => of_running_step(run, step, known.tolerate_dead, to),
+        StepStatus::Running => of_running_step(step, known.tolerate_dead, to),
         StepStatus::Success | StepStatus::Failed | StepStatus::Skipped | StepStatus::Cancelled => None,
     }
 }
 
-fn of_running_step(
-    run: &Run,
-    step: &Step,
-    tolerated: u32,
-    to: impl Fn(StepStatus, String) -> Option<Advance>,
-) -> Option<Advance> {
-    let _ = run;
+fn of_running_step(step: &Step, tolerated: u32, to: impl Fn(StepStatus, String) -> Option<Advance>) -> Option<Advance> {
     let counts = step.counts();
     if counts.planned() == 0 {
         return to(StepStatus::Success, String::new()); // nothing to do is a success of 0 tasks
@@ -189,3 +183,6 @@ fn is_fenced(run: &Run) -> bool {
             !moves_rows || step.wide.state(FENCE_ORDINAL) == TaskState::Done
         })
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,13 +6,13 @@
 use std::collections::BTreeMap;
 
 use highwater_common::id::{ConnectionName, RunId, SessionId, StepName};
-use highwater_common::record::TaskAddress;
+use highwater_common::record::{RunWish, TaskAddress};
 use highwater_common::spec::{Connection, Strategy};
 use highwater_common::status::{RunStatus, StepStatus};
 use highwater_common::task::TaskState;
 
 use super::step::{FENCE_ORDINAL, PREPARE_ORDINAL, PROBE_ORDINAL, Step, Track};
-use super::view::{Cluster, Run};
+use super::view::{Cluster, Run, Session};
 
 /// A parked pull.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,48 +37,54 @@ pub(crate) struct Grant {
 /// At most `grants_max` tasks for the seats, as of `now_millis` by the leader's wall clock, which only retries wait for.
 #[must_use]
 pub(crate) fn assign(cluster: &Cluster, seats: &[Seat], now_millis: i64, grants_max: usize) -> Vec<Grant> {
-    let mut seats: Vec<Seat> = seats.iter().copied().filter(|seat| seat.free > 0).collect();
+    let mut seats: Vec<Seat> = seats.iter().copied().filter(|seat| takes(cluster, seat, false)).collect();
     let mut queues: Vec<RunQueue<'_>> =
         cluster.runs.values().filter_map(|run| RunQueue::of(cluster, run, now_millis)).collect();
     let mut grants = Vec::new();
-    while grants.len() < grants_max && !seats.is_empty() && !queues.is_empty() {
-        // One task of each run in turn, the run with the fewest open ones first.
-        queues.sort_by_key(|queue| queue.open);
-        queues.retain_mut(|queue| {
-            if grants.len() >= grants_max || seats.is_empty() {
-                return true;
-            }
-            let Some((address, is_noop)) = queue.next() else { return false };
-            let Some(seat) = best_seat(cluster, &mut seats, is_noop) else { return false };
-            grants.push(Grant { run: queue.run.id, address, session: seat });
-            true
-        });
-        seats.retain(|seat| seat.free > 0);
+    let mut turn = 0;
+    while grants.len() < grants_max && seats.iter().any(|seat| seat.free > 0) {
+        let holds_noop = seats.iter().any(|seat| takes(cluster, seat, true));
+        let next = queues.iter().enumerate().min_by_key(|(_, queue)| (queue.open, queue.served));
+        let Some(at) = next.map(|(at, _)| at) else { break };
+        turn += 1;
+        let Some((address, is_noop)) = queues[at].next(holds_noop, turn) else {
+            queues.remove(at);
+            continue;
+        };
+        let Some(session) = best_seat(cluster, &mut seats, is_noop) else { break };
+        grants.push(Grant { run: queues[at].run.id, address, session });
     }
     grants
 }
 
+/// Whether a seat can have a task now.
+fn takes(cluster: &Cluster, seat: &Seat, is_noop: bool) -> bool {
+    seat.free > 0
+        && cluster
+            .sessions
+            .get(&seat.session)
+            .is_some_and(|session| session.takes_work() && (!is_noop || session.record.allow_noop))
+}
+
 /// The session with the most free slots among those that can do the work; takes one of them.
 fn best_seat(cluster: &Cluster, seats: &mut [Seat], is_noop: bool) -> Option<SessionId> {
-    let able = |seat: &&mut Seat| {
-        seat.free > 0
-            && cluster.sessions.get(&seat.session).is_some_and(|session| {
-                !session.draining && !session.record.cordoned && (!is_noop || session.record.allow_noop)
-            })
-    };
-    let seat = seats.iter_mut().filter(able).max_by_key(|seat| seat.free)?;
+    let seat = seats.iter_mut().filter(|seat| takes(cluster, seat, is_noop)).max_by_key(|seat| seat.free)?;
     seat.free -= 1;
     Some(seat.session)
 }
 
-/// The runnable tasks of one run, step after step in turn, under its limits.
+/// When somebody was last served: the turn of this round, 0 before, and the token of the latest task of earlier rounds.
+/// Among those that have equally many open tasks, whoever was served longest ago comes first.
+type Served = (u64, i64);
+
+/// The runnable tasks of one run under its limits, fairly from each of its steps.
 struct RunQueue<'a> {
     run: &'a Run,
     open: u64,
     open_max: u64,
+    served: Served,
     connections: BTreeMap<&'a ConnectionName, (u64, u64)>,
     steps: Vec<StepQueue<'a>>,
-    turn: usize,
 }
 
 struct StepQueue<'a> {
@@ -86,44 +92,50 @@ struct StepQueue<'a> {
     generation: u32,
     open: u64,
     open_max: u64,
-    uses: Vec<&'a ConnectionName>,
+    served: Served,
+    uses: BTreeMap<&'a ConnectionName, u64>,
     is_noop: bool,
     due: Box<dyn Iterator<Item = u64> + 'a>,
 }
 
 impl<'a> RunQueue<'a> {
     fn of(cluster: &Cluster, run: &'a Run, now_millis: i64) -> Option<Self> {
-        if !run.wants_work() || (run.record.status != RunStatus::Cancelling && cluster.is_held_back(run)) {
+        let is_cancelling = run.record.status == RunStatus::Cancelling;
+        if !run.wants_work() || (!is_cancelling && cluster.is_held_back(run)) {
             return None;
         }
         let steps: Vec<StepQueue<'a>> =
             run.dag.order().iter().filter_map(|name| StepQueue::of(run, name, now_millis)).collect();
+        let served = (0, run.steps.values().map(|step| step.last_token).max().unwrap_or(0));
+        // A fence waits for no limit: it is what ends the attempts that use it up.
+        let open_max = if is_cancelling { None } else { run.spec.limits.tasks };
+        let connections = if is_cancelling { BTreeMap::new() } else { connection_use(run) };
         (!steps.is_empty()).then(|| Self {
             run,
             open: open_of(run),
-            open_max: run.spec.limits.tasks.map_or(u64::MAX, u64::from),
-            connections: connection_use(run),
+            open_max: open_max.map_or(u64::MAX, u64::from),
+            served,
+            connections,
             steps,
-            turn: 0,
         })
     }
 
-    fn next(&mut self) -> Option<(TaskAddress, bool)> {
-        while self.open < self.open_max && !self.steps.is_empty() {
-            let at = self.turn % self.steps.len();
+    fn next(&mut self, holds_noop: bool, turn: u64) -> Option<(TaskAddress, bool)> {
+        while self.open < self.open_max {
+            let able = self.steps.iter().enumerate().filter(|(_, step)| holds_noop || !step.is_noop);
+            let at = able.min_by_key(|(_, step)| (step.open, step.served)).map(|(at, _)| at)?;
             let step = &mut self.steps[at];
-            let full = step.open >= step.open_max
-                || step.uses.iter().any(|name| self.connections.get(name).is_some_and(|(used, max)| used >= max));
+            let full = step.open >= step.open_max || is_full(&self.connections, &step.uses).is_some();
             let Some(ordinal) = (if full { None } else { step.due.next() }) else {
                 self.steps.remove(at);
                 continue;
             };
             step.open += 1;
             self.open += 1;
-            self.turn = at + 1;
-            for name in &step.uses {
+            (step.served, self.served) = ((turn, 0), (turn, 0));
+            for (name, count) in &step.uses {
                 if let Some((used, _)) = self.connections.get_mut(name) {
-                    *used += 1;
+                    *used += count;
                 }
             }
             let address = TaskAddress { step: step.name.clone(), generation: step.generation, ordinal };
@@ -133,11 +145,25 @@ impl<'a> RunQueue<'a> {
     }
 }
 
+/// The connection that has no room for one more task. A task that alone needs more than there is gets all of it.
+fn is_full<'a>(
+    connections: &BTreeMap<&'a ConnectionName, (u64, u64)>,
+    uses: &BTreeMap<&'a ConnectionName, u64>,
+) -> Option<(&'a ConnectionName, u64, u64)> {
+    uses.iter().find_map(|(name, count)| {
+        let (used, max) = *connections.get(name)?;
+        (used > 0 && used + count > max).then_some((*name, used, max))
+    })
+}
+
 impl<'a> StepQueue<'a> {
     fn of(run: &'a Run, name: &'a StepName, now_millis: i64) -> Option<Self> {
         let step = run.steps.get(name)?;
         let known = run.spec.steps.get(name)?;
         let moves_rows = matches!(known.strategy, Strategy::Backfill(_));
+        if run.record.wish == RunWish::Cancel && run.record.status != RunStatus::Cancelling {
+            return None; // what is no longer wanted is not begun, whatever its status still says
+        }
         let (generation, due): (u32, Box<dyn Iterator<Item = u64> + 'a>) = match run.record.status {
             RunStatus::Planning if moves_rows => (0, single(&step.wide, PROBE_ORDINAL, now_millis)),
             RunStatus::Cancelling if moves_rows && run.record.generation > 0 => {
@@ -163,8 +189,10 @@ impl<'a> StepQueue<'a> {
         Some(Self {
             name,
             generation,
-            open: step.work.counts.open,
-            open_max: known.limits.tasks.map_or(u64::MAX, u64::from),
+            open: step.work.counts.open + step.wide.counts.open,
+            open_max: if run.record.status == RunStatus::Cancelling { None } else { known.limits.tasks }
+                .map_or(u64::MAX, u64::from),
+            served: (0, step.last_token),
             uses: uses(&known.strategy),
             is_noop: !moves_rows,
             due,
@@ -199,13 +227,18 @@ fn is_due(track: &Track, ordinal: u64, now_millis: i64) -> bool {
     track.retries.get(&ordinal).is_some_and(|retry| retry.record.not_before_millis <= now_millis)
 }
 
-fn uses(strategy: &Strategy) -> Vec<&ConnectionName> {
+/// The connections that one task of the step holds at once, and how many of each.
+fn uses(strategy: &Strategy) -> BTreeMap<&ConnectionName, u64> {
+    let mut uses = BTreeMap::new();
     match strategy {
-        Strategy::Noop { .. } => Vec::new(),
+        Strategy::Noop { .. } => {}
         Strategy::Backfill(backfill) => {
-            vec![&backfill.from.connection, &backfill.to.connection]
+            for name in [&backfill.from.connection, &backfill.to.connection] {
+                *uses.entry(name).or_default() += 1;
+            }
         }
     }
+    uses
 }
 
 fn open_of(run: &Run) -> u64 {
@@ -222,9 +255,9 @@ fn connection_use(run: &Run) -> BTreeMap<&ConnectionName, (u64, u64)> {
     }
     for (name, step) in &run.steps {
         let Some(known) = run.spec.steps.get(name) else { continue };
-        for connection in uses(&known.strategy) {
+        for (connection, each) in uses(&known.strategy) {
             if let Some((count, _)) = used.get_mut(connection) {
-                *count += step.wide.counts.open + step.work.counts.open;
+                *count += each * (step.wide.counts.open + step.work.counts.open);
             }
         }
     }
@@ -306,13 +339,16 @@ fn limits_met(cluster: &Cluster, run: &Run, open: u64, known: &highwater_common:
     if let Some(max) = run.spec.limits.tasks.filter(|max| of_run >= u64::from(*max)) {
         return Some(format!("limit of the run, {of_run}/{max} at once"));
     }
-    let connections = connection_use(run);
-    for name in uses(&known.strategy) {
-        if let Some((used, max)) = connections.get(name).filter(|(used, max)| used >= max) {
-            return Some(format!("connection {name}, {used}/{max} in use"));
-        }
+    if let Some((name, used, max)) = is_full(&connection_use(run), &uses(&known.strategy)) {
+        return Some(format!("connection {name}, {used}/{max} in use"));
+    }
+    if !cluster.sessions.values().any(Session::takes_work) {
+        return Some("every worker drains or is cordoned".to_owned());
     }
     let slots: u64 = cluster.sessions.values().map(|session| u64::from(session.record.slots)).sum();
     let busy: u64 = cluster.runs.values().map(open_of).sum();
     (busy >= slots).then(|| format!("every slot is taken, {busy}/{slots}"))
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,6 +7,9 @@ mod advance;
 mod assign;
 mod change;
 mod document;
+#[cfg(test)]
+mod fixtures;
+mod prune;
 mod step;
 mod view;
 
@@ -14,5 +17,6 @@ pub(crate) use advance::{Advance, advance};
 pub(crate) use assign::{Seat, assign};
 pub(crate) use change::{Change, ChangeKind};
 pub(crate) use document::{cluster_document, plan_document, rfc3339, run_document, tasks_document};
+pub(crate) use prune::prunable;
 pub(crate) use step::{FENCE_ORDINAL, Held, Step, Track};
 pub(crate) use view::{Cluster, Run, Session};

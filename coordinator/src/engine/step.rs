@@ -39,6 +39,8 @@ pub(crate) struct Step {
     pub work: Track,
     /// Bytes carried by completions of this term.
     pub bytes: u64,
+    /// The token of the task that was handed out last in this term: who was served longest ago comes first.
+    pub last_token: i64,
 }
 
 impl Step {
@@ -46,7 +48,7 @@ impl Step {
     #[must_use]
     pub(crate) fn fresh() -> Self {
         let record = StepRecord { status: StepStatus::Pending, reason: String::new(), warnings: Vec::new() };
-        Self { record, stored: None, wide: Track::wide(), work: Track::default(), bytes: 0 }
+        Self { record, stored: None, wide: Track::wide(), work: Track::default(), bytes: 0, last_token: 0 }
     }
 
     /// The tasks of a generation.
@@ -235,3 +237,6 @@ impl Track {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

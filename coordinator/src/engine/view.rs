@@ -43,6 +43,14 @@ pub(crate) struct Session {
     pub(crate) told_to_drain: bool,
 }
 
+impl Session {
+    /// Whether it may be given new tasks.
+    #[must_use]
+    pub(crate) const fn takes_work(&self) -> bool {
+        !self.draining && !self.record.cordoned
+    }
+}
+
 /// An order as its workers get it: the digest, and the JSON of a `StepOrder`.
 pub(crate) type OrderText = (DocumentDigest, Arc<Vec<u8>>);
 
@@ -164,15 +172,17 @@ impl Run {
 }
 
 impl Cluster {
-    /// True when an older run of the same pipeline must end before `run` may begin.
+    /// True when an older run of the same pipeline must end before `run` may begin. A plan alone touches nothing and waits
+    /// for nobody.
     #[must_use]
     pub(crate) fn is_held_back(&self, run: &Run) -> bool {
-        self.runs.values().any(|other| {
-            other.id != run.id
-                && other.record.pipeline == run.record.pipeline
-                && other.is_active()
-                && (other.record.reference_time_micros, other.id) < (run.record.reference_time_micros, run.id)
-        })
+        run.record.wish != RunWish::Plan
+            && self.runs.values().any(|other| {
+                other.id != run.id
+                    && other.record.pipeline == run.record.pipeline
+                    && other.is_active()
+                    && (other.record.reference_time_micros, other.id) < (run.record.reference_time_micros, run.id)
+            })
     }
 
     /// The runs, newest first.

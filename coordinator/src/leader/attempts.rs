@@ -1,14 +1,13 @@
-//! Sessions and attempts: who is alive, what is handed out, what came of it.
+//! Attempts: what is handed out, and what came of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
 
-use highwater_common::assignment::{Assignment, AttemptError, ErrorClass, FACTS_BYTES_MAX, Outcome, Receipt};
+use highwater_common::assignment::{Assignment, AttemptError, ErrorClass, FACTS_BYTES_MAX, Outcome, Receipt, Work};
 use highwater_common::facts::StepFacts;
-use highwater_common::id::{AttemptNo, ClusterId, SessionId, TaskId, WorkerId};
+use highwater_common::id::{AttemptNo, SessionId, TaskId, WorkerId};
 use highwater_common::record::{
-    CrashHistory, DeadRecord, LeaseRecord, RECORD_BYTES_MAX, RetryRecord, RunWish, TaskAddress, WorkerRecord,
+    CrashHistory, DeadRecord, LeaseRecord, RECORD_BYTES_MAX, RetryRecord, RunWish, TaskAddress,
 };
 use highwater_common::retry::{QUARANTINE_CODE, RetryDecision, RetryHistory, decide};
 use highwater_common::segment::TaskResult;
@@ -18,18 +17,16 @@ use highwater_common::token::{Fence, FencingToken, Nonce};
 use highwater_proto::convert::records::{Stored, document_to_parts, hi_to_bytes};
 use rand::RngExt;
 
-use super::batch::{Batch, Pushed};
+use super::batch::{Batch, Effect, Planned, Pushed};
 use super::request::Reply;
-use super::{Fallen, Handed, Leader, OpenLease};
-use crate::engine::{Change, ChangeKind, FENCE_ORDINAL, Seat, Session, assign};
-use crate::error::ServiceError;
+use super::runs::cut;
+use super::{Fallen, Handed, Leader};
+use crate::engine::{Change, ChangeKind, FENCE_ORDINAL, Seat, assign};
 use crate::store::keys::RecordKey;
 use crate::store::{Expect, Op};
 
 /// Tasks handed out in one turn at the most, before requests are looked at again.
 const GRANTS_MAX: usize = 256;
-/// Heartbeats that an assignment may be missing from before it is taken for lost on its way.
-const MISSED_HEARTBEATS: u32 = 3;
 
 /// How an attempt ended, as its worker told.
 pub(crate) struct Completion {
@@ -41,113 +38,47 @@ pub(crate) struct Completion {
     pub(crate) reply: Reply<bool>,
 }
 
-/// A change with the records that go with it.
-type Planned = (Change, Vec<Op>);
+/// The longest code of an error that a record keeps, in bytes.
+const CODE_BYTES_MAX: usize = 64;
+/// Workers that a task's history names at the most: two are enough to condemn it.
+const CRASHED_WORKERS_MAX: usize = 8;
+/// Warnings of a step that are kept, and the bytes of each.
+const WARNINGS_MAX: usize = 8;
+const WARNING_BYTES_MAX: usize = 512;
 
 impl Leader {
-    /// Begins a session, and ends an earlier one of the same worker.
-    pub(super) async fn register(
-        &mut self,
-        worker: WorkerId,
-        mut record: WorkerRecord,
-    ) -> Result<Result<ClusterId, ServiceError>, Fallen> {
-        let earlier: Vec<SessionId> =
-            self.cluster.sessions.iter().filter(|(_, session)| session.worker == worker).map(|(id, _)| *id).collect();
-        if let Some(last) = earlier.last().and_then(|id| self.cluster.sessions.get(id)) {
-            record.cordoned = last.record.cordoned;
-        }
-        let put = Op::Put(RecordKey::Worker(worker.clone()).render(), record.to_bytes());
-        self.commit_records("worker_record", Vec::new(), vec![put]).await?;
-        for id in earlier {
-            self.end_session(&id).await?;
-        }
-        let heard = self.clock.monotonic();
-        tracing::info!(%worker, slots = record.slots, "worker registered");
-        let session = Session {
-            worker,
-            deadline: heard + self.sessions.ttl,
-            heard,
-            draining: false,
-            told_to_drain: false,
-            record,
-        };
-        self.cluster.sessions.insert(session.record.session, session);
-        Ok(Ok(self.cluster.id))
-    }
-
-    /// Notes that a worker is alive, and names the attempts it shall end.
-    pub(super) async fn heartbeat(
-        &mut self,
-        session: SessionId,
-        attempts: &[(TaskId, Nonce)],
-        draining: bool,
-    ) -> Result<Result<Vec<Nonce>, ServiceError>, Fallen> {
-        let now = self.clock.monotonic();
-        let Some(known) = self.cluster.sessions.get_mut(&session) else { return Ok(Err(ServiceError::SessionEnded)) };
-        known.heard = now;
-        known.deadline = now + self.sessions.ttl;
-        known.draining = draining;
-        let end =
-            attempts.iter().filter(|(task, nonce)| !self.may_go_on(&session, task, *nonce)).map(|(_, nonce)| *nonce);
-        let end = end.collect();
-        self.release_unheard(session, attempts, now).await?;
-        Ok(Ok(end))
-    }
-
-    fn may_go_on(&self, session: &SessionId, task: &TaskId, nonce: Nonce) -> bool {
+    pub(super) fn may_go_on(&self, session: &SessionId, task: &TaskId, nonce: Nonce) -> bool {
         let Some((lease, run)) = self.lease(task) else { return false };
         lease.session == *session
             && lease.fence.nonce == nonce
             && (run.record.wish != RunWish::Cancel || lease.address.generation == 0)
     }
 
-    fn lease(&self, task: &TaskId) -> Option<(&LeaseRecord, &crate::engine::Run)> {
+    pub(super) fn lease(&self, task: &TaskId) -> Option<(&LeaseRecord, &crate::engine::Run)> {
         let open = self.open.get(task)?;
         let run = self.cluster.runs.get(&open.run)?;
         let track = run.steps.get(&open.address.step)?.track(open.address.generation);
         track.leases.get(&open.address.ordinal).map(|held| (&held.record, run))
     }
 
-    /// Takes back assignments that never reached their worker: the answer to its pull was lost.
-    async fn release_unheard(
-        &mut self,
-        session: SessionId,
-        attempts: &[(TaskId, Nonce)],
-        now: Duration,
-    ) -> Result<(), Fallen> {
-        let patience = self.sessions.heartbeat * MISSED_HEARTBEATS;
-        let unheard: Vec<TaskId> = self
-            .open
-            .iter()
-            .filter(|(task, open)| {
-                now.saturating_sub(open.since) > patience
-                    && self.lease(task).is_some_and(|(lease, _)| {
-                        lease.session == session && !attempts.iter().any(|(_, nonce)| *nonce == lease.fence.nonce)
-                    })
-            })
-            .map(|(task, _)| *task)
-            .collect();
-        let changes = unheard.iter().filter_map(|task| self.released(task)).collect();
-        self.apply_changes(changes).await.map(drop)
-    }
-
-    /// Counts completions.
+    /// Counts completions. Nobody is told before the store has applied them, a repeat within the turn neither.
     pub(super) async fn complete(&mut self, completions: Vec<Completion>) -> Result<(), Fallen> {
         let (mut changes, mut replies) = (Vec::new(), Vec::new());
+        let mut judged = BTreeSet::new();
         for completion in completions {
             let Some(outcome) = self.owned(&completion) else {
                 let _ = completion.reply.send(Ok(self.is_done(&completion.task)));
                 continue;
             };
-            if let Outcome::Outrun { newer } = outcome {
-                self.raise_hi_above(newer).await?;
-            }
-            if matches!(outcome, Outcome::Superseded) {
-                self.learn_of_cancel(&completion.task).await?;
-            }
-            if let Some(change) = self.judge(&completion.task, outcome, completion.millis) {
-                self.open.remove(&completion.task);
-                changes.push(change);
+            if judged.insert(completion.task) {
+                let outcome = believable(outcome);
+                if let Outcome::Outrun { newer } = outcome {
+                    self.raise_hi_above(newer).await?;
+                }
+                if matches!(outcome, Outcome::Superseded) {
+                    self.learn_of_cancel(&completion.task).await?;
+                }
+                changes.extend(self.judge(&completion.task, outcome, completion.millis));
             }
             replies.push(completion.reply);
         }
@@ -168,43 +99,46 @@ impl Leader {
         self.lease(task).is_none() && self.done.contains(task)
     }
 
-    /// What an attempt's end means for its task.
+    /// What an attempt's end means for its task. An outcome that its work cannot have proves nothing about the target.
     fn judge(&mut self, task: &TaskId, outcome: Outcome, millis: u64) -> Option<Planned> {
-        match outcome {
-            Outcome::Committed(receipt) => self.completed(task, receipt, millis, Vec::new()),
-            Outcome::Fenced { attempts } => {
+        let (lease, run) = self.lease(task)?;
+        match (outcome, run.work(&lease.address)?) {
+            (Outcome::Committed(receipt), Work::Partition(_)) => {
+                let planned = self.completed(task, receipt, millis)?;
+                Some(Planned { effect: Effect::Carried(receipt.bytes), ..planned })
+            }
+            (Outcome::Fenced { attempts }, Work::Fence) => {
                 tracing::info!(attempts, "fenced");
-                self.completed(task, Receipt::default(), millis, Vec::new())
+                self.completed(task, Receipt::default(), millis)
             }
-            Outcome::Done { warnings } => {
-                let extra = self.warned(task, warnings);
-                self.completed(task, Receipt::default(), millis, extra)
-            }
-            Outcome::Probed(json) => match self.probed(task, &json) {
-                Ok(extra) => self.completed(task, Receipt::default(), millis, extra),
+            (Outcome::Done { warnings }, Work::Prepare) => self.warned(task, warnings, millis),
+            (Outcome::Done { .. }, Work::Noop(_)) => self.completed(task, Receipt::default(), millis),
+            (Outcome::Probed(json), Work::Probe) => match self.probed(task, &json, millis) {
+                Ok(planned) => planned,
                 Err(error) => self.failed(task, error, None),
             },
-            Outcome::Failed(error) => self.failed(task, error, None),
-            Outcome::Outrun { .. } | Outcome::Superseded | Outcome::Released => self.released(task),
+            (Outcome::Failed(error), _) => self.failed(task, error, None),
+            (Outcome::Outrun { .. } | Outcome::Superseded | Outcome::Released, _) => self.released(task),
+            (
+                Outcome::Committed(_) | Outcome::Fenced { .. } | Outcome::Done { .. } | Outcome::Probed(_),
+                work @ (Work::Probe | Work::Prepare | Work::Partition(_) | Work::Noop(_) | Work::Fence),
+            ) => {
+                let message =
+                    format!("a worker answered `{work}` with the outcome of other work: run one version of both");
+                self.failed(task, AttemptError::new(ErrorClass::Permanent, "malformed_outcome", message), None)
+            }
         }
     }
 
-    fn completed(&mut self, task: &TaskId, receipt: Receipt, millis: u64, extra: Vec<Op>) -> Option<Planned> {
+    fn completed(&self, task: &TaskId, receipt: Receipt, millis: u64) -> Option<Planned> {
         let (lease, run) = self.lease(task)?;
         let millis = u32::try_from(millis).unwrap_or(u32::MAX);
         let result = TaskResult { rows: receipt.rows, millis, attempts: lease.attempt.get() };
-        let change =
-            Change { run: run.id, task: *task, address: lease.address.clone(), kind: ChangeKind::Complete(result) };
-        self.done.insert(*task);
-        if let Some(step) =
-            self.cluster.runs.get_mut(&change.run).and_then(|run| run.steps.get_mut(&change.address.step))
-        {
-            step.bytes += receipt.bytes;
-        }
-        Some((change, extra))
+        let address = lease.address.clone();
+        Some(Change { run: run.id, task: *task, address, kind: ChangeKind::Complete(result) }.into())
     }
 
-    fn probed(&mut self, task: &TaskId, json: &[u8]) -> Result<Vec<Op>, AttemptError> {
+    fn probed(&self, task: &TaskId, json: &[u8], millis: u64) -> Result<Option<Planned>, AttemptError> {
         let refuse = |message: String| AttemptError::new(ErrorClass::Permanent, "facts", message);
         if json.len() > FACTS_BYTES_MAX {
             let size = json.len();
@@ -212,38 +146,36 @@ impl Leader {
         }
         let facts: StepFacts =
             serde_json::from_slice(json).map_err(|error| refuse(format!("a probe's facts are damaged: {error}")))?;
-        let Some((lease, run)) = self.lease(task) else { return Ok(Vec::new()) };
-        let (run, step) = (run.id, lease.address.step.clone());
-        let parts = document_to_parts(json, RECORD_BYTES_MAX - 64);
-        let ops = parts
-            .into_iter()
-            .zip(0..)
-            .map(|(bytes, part)| Op::Put(RecordKey::Facts { run, step: step.clone(), part }.render(), bytes));
-        let ops = ops.collect();
-        if let Some(run) = self.cluster.runs.get_mut(&run) {
-            run.facts.insert(step, Arc::new(facts));
-        }
-        Ok(ops)
+        let Some(planned) = self.completed(task, Receipt::default(), millis) else { return Ok(None) };
+        let (run, step) = (planned.change.run, planned.change.address.step.clone());
+        let parts = document_to_parts(json, RECORD_BYTES_MAX - 64).into_iter().zip(0..);
+        let put = |(bytes, part)| Op::Put(RecordKey::Facts { run, step: step.clone(), part }.render(), bytes);
+        let ops = parts.map(put).collect();
+        Ok(Some(Planned { ops, effect: Effect::Found(Arc::new(facts)), ..planned }))
     }
 
-    fn warned(&mut self, task: &TaskId, warnings: Vec<String>) -> Vec<Op> {
+    fn warned(&self, task: &TaskId, warnings: Vec<String>, millis: u64) -> Option<Planned> {
+        let planned = self.completed(task, Receipt::default(), millis)?;
         if warnings.is_empty() {
-            return Vec::new();
+            return Some(planned);
         }
-        let Some(open) = self.open.get(task).cloned() else { return Vec::new() };
-        let Some(step) = self.cluster.runs.get_mut(&open.run).and_then(|run| run.steps.get_mut(&open.address.step))
-        else {
-            return Vec::new();
+        let TaskAddress { step, generation, .. } = planned.change.address.clone();
+        let known = self.cluster.runs.get(&planned.change.run)?.steps.get(&step)?;
+        let mut record = known.record.clone();
+        record.warnings.extend(warnings.iter().map(|warning| cut(warning, WARNING_BYTES_MAX)));
+        record.warnings.truncate(WARNINGS_MAX);
+        let key = RecordKey::Step { run: planned.change.run, generation, step }.render();
+        let expect = match &known.stored {
+            Some(stored) => Expect::Bytes(key.clone(), stored.clone()),
+            None => Expect::Absent(key.clone()),
         };
-        step.record.warnings.extend(warnings.into_iter().take(8));
-        let bytes = step.record.to_bytes();
-        step.stored = Some(bytes.clone());
-        let OpenLease { run, address: TaskAddress { step, generation, .. }, .. } = open;
-        vec![Op::Put(RecordKey::Step { run, generation, step }.render(), bytes)]
+        let bytes = record.to_bytes();
+        let (expects, ops) = (vec![expect], vec![Op::Put(key, bytes.clone())]);
+        Some(Planned { expects, ops, effect: Effect::Warned(record, bytes), ..planned })
     }
 
     /// A task whose attempt gave it back: what was counted before stays counted, this attempt is not.
-    fn released(&self, task: &TaskId) -> Option<Planned> {
+    pub(super) fn released(&self, task: &TaskId) -> Option<Planned> {
         let (lease, run) = self.lease(task)?;
         let kind = if lease.attempt == AttemptNo::FIRST && lease.history == CrashHistory::default() {
             ChangeKind::Release
@@ -256,19 +188,22 @@ impl Leader {
                 error: AttemptError::new(ErrorClass::Transient, "released", "the worker gave the task back"),
             })
         };
-        Some((Change { run: run.id, task: *task, address: lease.address.clone(), kind }, Vec::new()))
+        Some(Change { run: run.id, task: *task, address: lease.address.clone(), kind }.into())
     }
 
     /// A task whose attempt failed, or was lost on `crashed`.
-    fn failed(&mut self, task: &TaskId, error: AttemptError, crashed: Option<&WorkerId>) -> Option<Planned> {
+    pub(super) fn failed(&mut self, task: &TaskId, error: AttemptError, crashed: Option<&WorkerId>) -> Option<Planned> {
         let jitter: f64 = self.rng.random();
         let now = self.clock.wall_millis();
         let (lease, run) = self.lease(task)?;
         let mut history = lease.history.clone();
         if let Some(worker) = crashed {
-            history.crashes += 1;
-            history.workers.insert(worker.clone());
+            history.crashes = history.crashes.saturating_add(1);
+            if history.workers.len() < CRASHED_WORKERS_MAX {
+                history.workers.insert(worker.clone());
+            }
         }
+        let error = AttemptError { code: cut(&error.code, CODE_BYTES_MAX), ..error };
         let known = run.spec.steps.get(&lease.address.step)?;
         let must_not_die = lease.address.generation == 0 && lease.address.ordinal == FENCE_ORDINAL;
         let attempts = lease.attempt.get();
@@ -298,60 +233,13 @@ impl Leader {
                 ChangeKind::Die(DeadRecord { address: address.clone(), attempts, work, error })
             }
         };
-        Some((Change { run: run.id, task: *task, address, kind }, Vec::new()))
-    }
-
-    /// Ends the sessions that were not heard of in time.
-    pub(super) async fn expire(&mut self) -> Result<(), Fallen> {
-        let now = self.clock.monotonic();
-        let ended: Vec<SessionId> =
-            self.cluster.sessions.iter().filter(|(_, session)| session.deadline <= now).map(|(id, _)| *id).collect();
-        for id in ended {
-            self.end_session(&id).await?;
-        }
-        Ok(())
-    }
-
-    /// Ends a session: its attempts count as crashed.
-    pub(super) async fn end_session(&mut self, id: &SessionId) -> Result<(), Fallen> {
-        let Some(session) = self.cluster.sessions.remove(id) else { return Ok(()) };
-        let worker = session.worker;
-        let tasks: Vec<TaskId> = self
-            .open
-            .keys()
-            .filter(|task| self.lease(task).is_some_and(|(lease, _)| lease.session == *id))
-            .copied()
-            .collect();
-        if !tasks.is_empty() {
-            tracing::warn!(%worker, attempts = tasks.len(), "worker lost");
-        }
-        let mut changes = Vec::new();
-        for task in tasks {
-            let error = AttemptError::new(
-                ErrorClass::Crash,
-                "worker_lost",
-                format!("worker {worker} fell silent for {:?} with the task in hand", self.sessions.ttl),
-            );
-            changes.extend(self.failed(&task, error, Some(&worker)));
-            self.open.remove(&task);
-        }
-        self.apply_changes(changes).await?;
-        Ok(())
-    }
-
-    /// Gives back every lease: the store admits one process, so whoever held one is gone for certain. Nothing is counted.
-    pub(crate) async fn release_everything(&mut self) -> Result<(), Fallen> {
-        let changes = self.open.keys().filter_map(|task| self.released(task)).collect();
-        self.apply_changes(changes).await?;
-        self.open.clear();
-        self.cluster.sessions.clear();
-        Ok(())
+        Some(Change { run: run.id, task: *task, address, kind }.into())
     }
 
     /// Raises `hi` above a token that a target has seen: the store was rewound.
     async fn raise_hi_above(&mut self, newer: FencingToken) -> Result<(), Fallen> {
         if newer.hi() < self.hi {
-            return Ok(()); // a newer attempt of this very term holds the task; its own token will do
+            return Ok(()); // the attempt's own token is of an earlier term; the next one's will do
         }
         tracing::warn!(%newer, hi = self.hi, "a target has seen larger tokens than this store: raising hi");
         self.set_hi(newer.hi() + 1).await
@@ -368,6 +256,7 @@ impl Leader {
 
     /// Hands pending tasks to the parked pulls.
     pub(super) async fn hand_out(&mut self) -> Result<(), Fallen> {
+        self.has_more = false;
         self.parked.retain(|parked| !parked.reply.is_closed());
         let seats: Vec<Seat> =
             self.parked.iter().map(|parked| Seat { session: parked.session, free: parked.free }).collect();
@@ -378,6 +267,7 @@ impl Leader {
         if grants.is_empty() {
             return Ok(());
         }
+        self.has_more = grants.len() >= GRANTS_MAX;
         if FencingToken::LO_MAX - self.lo < u32::try_from(grants.len()).unwrap_or(u32::MAX) {
             self.set_hi(self.hi + 1).await?;
         }
@@ -386,10 +276,11 @@ impl Leader {
         for grant in grants {
             let Some((change, one)) = self.grant(&grant.run, grant.address, grant.session) else { continue };
             handed.entry(grant.session).or_default().push(one);
-            changes.push((change, Vec::new()));
+            changes.push(change.into());
         }
-        self.apply_changes(changes).await?;
-        for (session, handed) in handed {
+        let stale = self.apply_changes(changes).await?;
+        for (session, mut handed) in handed {
+            handed.retain(|one| !stale.contains(&one.assignment.task)); // only what the store has is anybody's
             if let Some(at) = self.parked.iter().position(|parked| parked.session == session) {
                 // A caller that has gone meanwhile never heard of its tasks: its heartbeats will not name them, and they return.
                 let _ = self.parked.swap_remove(at).reply.send(Ok(handed));
@@ -427,29 +318,33 @@ impl Leader {
         let attempt = AttemptNo::new(before + 1);
         let (order, json) = run.order_document(cluster, &address)?;
         let lease = LeaseRecord { address: address.clone(), attempt, fence, worker, session, history };
-        let since = self.clock.monotonic();
-        self.open.insert(task, OpenLease { run: run.id, address: address.clone(), since });
         let change = Change { run: run.id, task, address, kind: ChangeKind::Assign(lease) };
         Some((change, Handed { assignment: Assignment { task, attempt, fence, work, order }, order: json }))
     }
 
-    /// Applies changes in as few transactions as the limits allow.
-    pub(super) async fn apply_changes(&mut self, changes: Vec<Planned>) -> Result<(), Fallen> {
+    /// Applies changes in as few transactions as the limits allow. Returns the tasks whose change came too late.
+    pub(super) async fn apply_changes(&mut self, changes: Vec<Planned>) -> Result<BTreeSet<TaskId>, Fallen> {
         let mut batch = Batch::default();
-        for (change, extra) in changes {
+        let mut stale = BTreeSet::new();
+        for planned in changes {
             loop {
-                match batch.push(&self.cluster, &change, &extra) {
+                match batch.push(&self.cluster, &planned) {
                     Pushed::Added => break,
                     Pushed::Full => self.commit_batch(std::mem::take(&mut batch)).await?,
                     Pushed::Stale(illegal) => {
-                        tracing::debug!(task = %change.task, %illegal, "a change came too late");
+                        tracing::warn!(task = %planned.change.task, %illegal, "a change came too late");
+                        stale.insert(planned.change.task);
                         break;
                     }
-                    Pushed::Unknown => break,
+                    Pushed::Unknown => {
+                        stale.insert(planned.change.task);
+                        break;
+                    }
                 }
             }
         }
-        self.commit_batch(batch).await
+        self.commit_batch(batch).await?;
+        Ok(stale)
     }
 
     /// A claim found its run cancelled in the target: the store was rewound past the cancel, so it is wanted again.
@@ -460,5 +355,24 @@ impl Leader {
             let _ = self.cancel(run, "a target says that the run was cancelled").await?;
         }
         Ok(())
+    }
+}
+
+/// A target may hold a token that no store has issued. Raising `hi` above it would use up every token there is.
+fn believable(outcome: Outcome) -> Outcome {
+    match outcome {
+        Outcome::Outrun { newer } if newer.hi() > FencingToken::HI_MAX / 2 => {
+            let message =
+                format!("the target's ledger holds the token {newer}, which no coordinator issued: mend its row");
+            Outcome::Failed(AttemptError::new(ErrorClass::Permanent, "impossible_token", message))
+        }
+        Outcome::Committed(_)
+        | Outcome::Probed(_)
+        | Outcome::Done { .. }
+        | Outcome::Fenced { .. }
+        | Outcome::Outrun { .. }
+        | Outcome::Superseded
+        | Outcome::Failed(_)
+        | Outcome::Released => outcome,
     }
 }

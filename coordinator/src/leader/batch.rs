@@ -2,10 +2,12 @@
 //! Never talks to the store itself: it builds the transaction, and brings its effects into the view once it is applied.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use highwater_common::assignment::ErrorClass;
+use highwater_common::facts::StepFacts;
 use highwater_common::id::{RunId, StepName};
-use highwater_common::record::TaskAddress;
+use highwater_common::record::{StepRecord, TaskAddress};
 use highwater_common::segment::{Segment, TaskResult};
 use highwater_common::task::{IllegalTransition, TaskState};
 use highwater_proto::convert::records::Stored;
@@ -25,6 +27,35 @@ const SEGMENT_BYTES: usize = 20 * 1024;
 type SegmentPlace = (RunId, u32, StepName, u64);
 /// A single task's way within its segment.
 type Move = (u64, TaskState, TaskState, Option<TaskResult>);
+
+/// A change of one task, with the records that go with it and what they mean for the view. Nothing of it is in the view
+/// before the store has applied it.
+#[derive(Debug, Clone)]
+pub(super) struct Planned {
+    pub(super) change: Change,
+    pub(super) expects: Vec<Expect>,
+    pub(super) ops: Vec<Op>,
+    pub(super) effect: Effect,
+}
+
+/// What a change means for the view beyond its task.
+#[derive(Debug, Clone)]
+pub(super) enum Effect {
+    /// Nothing.
+    None,
+    /// Rows were committed: so many bytes were carried.
+    Carried(u64),
+    /// A probe brought these facts.
+    Found(Arc<StepFacts>),
+    /// A prepare task warned: the step's record, and its bytes.
+    Warned(StepRecord, Vec<u8>),
+}
+
+impl From<Change> for Planned {
+    fn from(change: Change) -> Self {
+        Self { change, expects: Vec::new(), ops: Vec::new(), effect: Effect::None }
+    }
+}
 
 /// What came of adding a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,7 +78,7 @@ pub(super) struct Batch {
     bytes: usize,
     tasks: usize,
     segments: BTreeMap<SegmentPlace, (Segment, Option<Value>, Vec<Move>)>,
-    changes: Vec<(Change, Vec<u8>)>,
+    changes: Vec<(Change, Vec<u8>, Effect)>,
     /// Runs whose records the transaction compares: what is handed out must still be wanted.
     wanted: BTreeSet<RunId>,
 }
@@ -61,7 +92,7 @@ impl Batch {
     /// Which of the protocol's transactions the batch is: `t1` assigns, `t2` completes, `t3` and `t4` fail and expire,
     /// `release` gives back, `revive` tries again.
     pub(super) fn names(&self) -> BTreeSet<&'static str> {
-        let name = |(change, _): &(Change, Vec<u8>)| match &change.kind {
+        let name = |(change, _, _): &(Change, Vec<u8>, Effect)| match &change.kind {
             ChangeKind::Assign(_) => "t1",
             ChangeKind::Complete(_) => "t2",
             ChangeKind::Delay(record) if record.error.class == ErrorClass::Crash => "t4",
@@ -73,8 +104,14 @@ impl Batch {
         self.changes.iter().map(name).collect()
     }
 
-    /// Adds a change, and `extra` records that must become visible with it.
-    pub(super) fn push(&mut self, cluster: &Cluster, change: &Change, extra: &[Op]) -> Pushed {
+    /// The changes, in their order.
+    pub(super) fn changes(&self) -> impl Iterator<Item = &Change> {
+        self.changes.iter().map(|(change, _, _)| change)
+    }
+
+    /// Adds a change, and the records that must become visible with it.
+    pub(super) fn push(&mut self, cluster: &Cluster, planned: &Planned) -> Pushed {
+        let change = &planned.change;
         let Some(track) = track_of(cluster, &change.run, &change.address) else { return Pushed::Unknown };
         let place = place_of(&change.run, &change.address);
         let (_, index) = Segment::place(change.address.ordinal);
@@ -90,12 +127,13 @@ impl Batch {
         if let Some(run) = cluster.runs.get(&change.run).filter(|_| is_first) {
             expects.push(Expect::Bytes(RecordKey::Run(change.run).render(), run.stored.clone()));
         }
-        ops.extend_from_slice(extra);
+        expects.extend_from_slice(&planned.expects);
+        ops.extend_from_slice(&planned.ops);
         let bytes = expects.iter().map(expect_bytes).sum::<usize>() + ops.iter().map(op_bytes).sum::<usize>();
         let segments = self.segments.len() + usize::from(known.is_none());
         let is_full = self.tasks >= TASKS_MAX
             || segments > SEGMENTS_MAX
-            || self.expects.len() + expects.len() + segments > TXN_OPERATIONS_MAX
+            || self.expects.len() + expects.len() + segments + 1 > TXN_OPERATIONS_MAX // and the leader's record
             || self.ops.len() + ops.len() + segments > TXN_OPERATIONS_MAX
             || self.bytes + bytes + segments * 2 * SEGMENT_BYTES > TXN_BYTES_MAX;
         if is_full && self.tasks > 0 {
@@ -125,13 +163,8 @@ impl Batch {
         self.ops.extend(ops);
         self.bytes += bytes;
         self.tasks += 1;
-        self.changes.push((change.clone(), record));
+        self.changes.push((change.clone(), record, planned.effect.clone()));
         Pushed::Added
-    }
-
-    /// What happens to which task.
-    pub(super) fn changes(&self) -> impl Iterator<Item = &Change> {
-        self.changes.iter().map(|(change, _)| change)
     }
 
     /// The transaction, given that `leader` is who leads.
@@ -157,9 +190,18 @@ impl Batch {
                 step.track_mut(generation).put_segment(number, segment, bytes, &moves);
             }
         }
-        for (change, bytes) in self.changes {
+        for (change, bytes, effect) in self.changes {
             let Some(run) = cluster.runs.get_mut(&change.run) else { continue };
             let Some(step) = run.steps.get_mut(&change.address.step) else { continue };
+            match effect {
+                Effect::None => {}
+                Effect::Carried(bytes) => step.bytes += bytes,
+                Effect::Found(facts) => drop(run.facts.insert(change.address.step.clone(), facts)),
+                Effect::Warned(record, bytes) => (step.record, step.stored) = (record, Some(bytes)),
+            }
+            if let ChangeKind::Assign(lease) = &change.kind {
+                step.last_token = lease.fence.token.raw();
+            }
             let track = step.track_mut(change.address.generation);
             let ordinal = change.address.ordinal;
             match change.kind {

@@ -5,14 +5,18 @@ use std::time::Duration;
 use crate::store::keys::RecordKey;
 use crate::store::{Expect, Key, Op, StoreError, StoreTxn, TxnOutcome, Value};
 
-use super::Leader;
 use super::batch::Batch;
+use super::{Leader, OpenLease};
+use crate::engine::ChangeKind;
 use crate::failpoint;
 
 /// How often a transaction whose answer was lost is asked about.
 const UNKNOWN_ATTEMPTS_MAX: u32 = 6;
 /// How long the first of those waits.
 const UNKNOWN_WAIT: Duration = Duration::from_millis(100);
+
+/// Records that one transaction deletes at the most.
+const DELETES_MAX: usize = 100;
 
 /// Why a term is over.
 #[derive(Debug, thiserror::Error)]
@@ -41,13 +45,14 @@ impl Leader {
     /// [`Fallen`] when it is not applied: the view may no longer be what the store holds.
     pub(super) async fn commit(&self, txn: StoreTxn) -> Result<(), Fallen> {
         let mut wait = UNKNOWN_WAIT;
+        let mut was_unknown = false;
         for attempt in 0..UNKNOWN_ATTEMPTS_MAX {
             match self.store.commit(txn.clone()).await {
                 Ok(TxnOutcome::Applied) => return Ok(()),
-                Ok(TxnOutcome::Refused(values)) => return self.judge_refusal(&txn, attempt > 0, &values),
-                // Each transaction changes a record that it compares, so asking with the same one is asking and not
-                // repeating: at most one of them applies.
-                Ok(TxnOutcome::Unknown) => {}
+                Ok(TxnOutcome::Refused(values)) => return self.judge_refusal(&txn, was_unknown, &values),
+                // A transaction changes a record that it compares, so asking with the same one is asking and not repeating:
+                // at most one of them applies. Those that compare nothing of the kind put or delete the same once more.
+                Ok(TxnOutcome::Unknown) => was_unknown = true,
                 Err(error @ StoreError::Unreachable { .. }) if attempt + 1 < UNKNOWN_ATTEMPTS_MAX => {
                     tracing::warn!(%error, "the store did not answer");
                 }
@@ -96,7 +101,27 @@ impl Leader {
         for change in batch.changes() {
             self.events.note(&self.cluster, change, now);
         }
+        let since = self.clock.monotonic();
+        for change in batch.changes() {
+            if let ChangeKind::Assign(lease) = &change.kind {
+                let (run, address, session) = (change.run, change.address.clone(), lease.session);
+                self.open.insert(change.task, OpenLease { run, address, session, since });
+                continue;
+            }
+            self.open.remove(&change.task);
+            if matches!(change.kind, ChangeKind::Complete(_)) {
+                self.done.insert(change.task);
+            }
+        }
         batch.apply(&mut self.cluster);
+        Ok(())
+    }
+
+    /// Deletes records that nothing refers to any more, in as many transactions as they need.
+    pub(super) async fn delete(&self, keys: Vec<Key>) -> Result<(), Fallen> {
+        for some in keys.chunks(DELETES_MAX) {
+            self.commit_records("deletion", Vec::new(), some.iter().cloned().map(Op::Delete).collect()).await?;
+        }
         Ok(())
     }
 

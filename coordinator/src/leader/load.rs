@@ -1,6 +1,6 @@
 //! The barrier read: everything the store holds, as of one instant, made into the view of a new term.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use highwater_proto::convert::records::{Stored, hi_from_bytes, part_from_bytes};
 use super::runs::{new_run, set_plan};
 use crate::engine::{Cluster, Held, Run, Session};
 use crate::store::keys::{KeyError, RecordKey};
-use crate::store::{RecordStore, StoreError};
+use crate::store::{Key, RecordStore, StoreError};
 
 /// Why a store cannot be read as Highwater's.
 #[derive(Debug, thiserror::Error)]
@@ -52,6 +52,8 @@ pub enum LoadError {
 pub(crate) struct Loaded {
     pub(crate) cluster: Cluster,
     pub(crate) hi: Option<u64>,
+    /// Records that no run refers to.
+    pub(crate) orphans: Vec<Key>,
 }
 
 /// Every record, sorted by what it is about.
@@ -69,6 +71,13 @@ struct Shelf {
     leases: Vec<(RunId, Held<LeaseRecord>)>,
     retries: Vec<(RunId, Held<RetryRecord>)>,
     dead: Vec<(RunId, Held<DeadRecord>)>,
+    keys: Vec<(Owner, Key)>,
+}
+
+/// Who a record belongs to, and must not outlive.
+enum Owner {
+    Run(RunId),
+    Spec(PipelineName, DocumentDigest),
 }
 
 /// Reads everything. `session_ttl` is what each known session gets anew, from `now`.
@@ -96,17 +105,20 @@ pub(crate) async fn load(
         cluster.sessions.insert(session.record.session, session);
     }
     let hi = shelf.hi;
+    let orphans = shelf.take_orphans();
     for (id, (record, stored)) in std::mem::take(&mut shelf.runs) {
         cluster.runs.insert(id, shelf.run(id, record, stored)?);
     }
-    shelf.place_tasks(&mut cluster);
-    Ok(Loaded { cluster, hi })
+    shelf.place_tasks(&mut cluster)?;
+    Ok(Loaded { cluster, hi, orphans })
 }
 
 impl Shelf {
     fn put(&mut self, key: &str, value: Vec<u8>) -> Result<(), LoadError> {
         let at = |source| LoadError::Record { key: key.to_owned(), source };
-        match RecordKey::parse(key)? {
+        let parsed = RecordKey::parse(key)?;
+        self.keys.extend(owner(&parsed).map(|owner| (owner, key.to_owned())));
+        match parsed {
             RecordKey::Format => self.format = Some(FormatRecord::from_bytes(&value).map_err(at)?),
             RecordKey::High => self.hi = Some(hi_from_bytes(&value).map_err(at)?),
             RecordKey::Worker(id) => {
@@ -144,6 +156,18 @@ impl Shelf {
             RecordKey::Leader | RecordKey::Watermark(_) | RecordKey::Audit(_) => {}
         }
         Ok(())
+    }
+
+    /// The keys of records whose run is no more, or never came to be.
+    fn take_orphans(&mut self) -> Vec<Key> {
+        let specs: BTreeSet<(&PipelineName, &DocumentDigest)> =
+            self.runs.values().map(|(record, _)| (&record.pipeline, &record.spec_digest)).collect();
+        let is_orphan = |owner: &Owner| match owner {
+            Owner::Run(run) => !self.runs.contains_key(run),
+            Owner::Spec(name, digest) => !specs.contains(&(name, digest)),
+        };
+        let keys = std::mem::take(&mut self.keys);
+        keys.into_iter().filter(|(owner, _)| is_orphan(owner)).map(|(_, key)| key).collect()
     }
 
     fn run(&mut self, id: RunId, record: RunRecord, stored: Vec<u8>) -> Result<Run, LoadError> {
@@ -188,13 +212,14 @@ impl Shelf {
     }
 
     /// Puts every task where it stands.
-    fn place_tasks(self, cluster: &mut Cluster) {
+    fn place_tasks(self, cluster: &mut Cluster) -> Result<(), LoadError> {
         for (run, generation, step, number, bytes) in self.segments {
             let Some(step) = cluster.runs.get_mut(&run).and_then(|run| run.steps.get_mut(&step)) else { continue };
-            match Segment::from_bytes(&bytes) {
-                Ok(segment) => step.track_mut(generation).load(number, segment, bytes),
-                Err(error) => tracing::error!(%run, number, %error, "a segment is damaged; its tasks are asked anew"),
-            }
+            let segment = Segment::from_bytes(&bytes).map_err(|error| LoadError::Document {
+                key: format!("seg/{run}/{generation}/…/{number}"),
+                problem: error.to_string(),
+            })?;
+            step.track_mut(generation).load(number, segment, bytes);
         }
         for (run, held) in self.leases {
             if let Some(step) = step_of(cluster, &run, &held.record.address.step) {
@@ -211,6 +236,28 @@ impl Shelf {
                 step.track_mut(held.record.address.generation).dead.insert(held.record.address.ordinal, held);
             }
         }
+        Ok(())
+    }
+}
+
+/// Who the record at a key belongs to, if it must not outlive them.
+fn owner(key: &RecordKey) -> Option<Owner> {
+    match key {
+        RecordKey::Pipeline { name, digest, .. } => Some(Owner::Spec(name.clone(), *digest)),
+        RecordKey::Facts { run, .. }
+        | RecordKey::Plan { run, .. }
+        | RecordKey::Step { run, .. }
+        | RecordKey::Segment { run, .. }
+        | RecordKey::Attempt { run, .. }
+        | RecordKey::Retry { run, .. }
+        | RecordKey::Dead { run, .. } => Some(Owner::Run(*run)),
+        RecordKey::Format
+        | RecordKey::Leader
+        | RecordKey::High
+        | RecordKey::Worker(_)
+        | RecordKey::Run(_)
+        | RecordKey::Watermark(_)
+        | RecordKey::Audit(_) => None,
     }
 }
 

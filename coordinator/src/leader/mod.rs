@@ -8,14 +8,16 @@ mod batch;
 mod commit;
 mod events;
 mod load;
+mod prune;
 mod request;
 mod runs;
+mod sessions;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use highwater_common::id::{RunId, TaskId};
+use highwater_common::id::{RunId, SessionId, TaskId};
 use highwater_common::record::TaskAddress;
 use rand::rngs::StdRng;
 use tokio::sync::{mpsc, watch};
@@ -29,11 +31,14 @@ pub(crate) use request::{Handed, Request, Submission, WorkerAction};
 use crate::clock::Clock;
 use crate::engine::Cluster;
 use crate::options::SessionOptions;
-use crate::store::RecordStore;
+use crate::store::{Key, RecordStore};
 use request::Parked;
 
 /// Requests that one turn takes from the inbox at the most.
 const REQUESTS_MAX: usize = 256;
+
+/// How often the store's history is let go of.
+const COMPACT_EVERY: Duration = Duration::from_secs(60);
 
 /// The leader of one term.
 pub(crate) struct Leader {
@@ -53,6 +58,14 @@ pub(crate) struct Leader {
     events: events::Events,
     parked: Vec<Parked>,
     version: watch::Sender<u64>,
+    /// The last round handed out as much as one may: there is more to do at once.
+    has_more: bool,
+    /// A run began or ended, so older ones may have to go.
+    may_prune: bool,
+    /// Records of runs that are no more, left behind by earlier terms.
+    orphans: Vec<Key>,
+    /// When the store's history was let go of last.
+    compacted: Duration,
 }
 
 /// The latest tasks that were counted; bounded.
@@ -86,6 +99,7 @@ impl Recent {
 struct OpenLease {
     run: RunId,
     address: TaskAddress,
+    session: SessionId,
     since: Duration,
 }
 
@@ -97,6 +111,8 @@ pub(crate) struct Term {
     pub(crate) hi: u64,
     /// What the store holds.
     pub(crate) cluster: Cluster,
+    /// Records of runs that are no more.
+    pub(crate) orphans: Vec<Key>,
 }
 
 impl Leader {
@@ -113,16 +129,33 @@ impl Leader {
         for run in term.cluster.runs.values() {
             for step in run.steps.values() {
                 for lease in step.wide.leases.values().chain(step.work.leases.values()) {
-                    let address = lease.record.address.clone();
+                    let (address, session) = (lease.record.address.clone(), lease.record.session);
                     if let Some(task) = run.task_id(&address) {
-                        open.insert(task, OpenLease { run: run.id, address, since });
+                        open.insert(task, OpenLease { run: run.id, address, session, since });
                     }
                 }
             }
         }
-        let Term { record, hi, cluster } = term;
-        let (done, events, parked) = (Recent::default(), events::Events::default(), Vec::new());
-        Self { store, sessions, clock, rng, term: record, hi, lo: 0, cluster, open, done, events, parked, version }
+        let Term { record, hi, cluster, orphans } = term;
+        Self {
+            store,
+            sessions,
+            clock,
+            rng,
+            term: record,
+            hi,
+            lo: 0,
+            cluster,
+            open,
+            done: Recent::default(),
+            events: events::Events::default(),
+            parked: Vec::new(),
+            version,
+            has_more: false,
+            may_prune: true,
+            orphans,
+            compacted: since,
+        }
     }
 
     /// Leads until `cancel`, or until the office is lost.
@@ -135,6 +168,7 @@ impl Leader {
         mut lost: watch::Receiver<bool>,
         cancel: &CancellationToken,
     ) -> Result<(), Fallen> {
+        self.lose_orphans().await?;
         self.turn(Vec::new()).await?;
         loop {
             let mut requests = Vec::new();
@@ -163,23 +197,44 @@ impl Leader {
         self.advance().await?;
         self.hand_out().await?;
         self.parked_timeouts();
+        self.prune().await?;
+        self.compact().await;
         self.version.send_modify(|version| *version += 1);
         Ok(())
     }
 
-    /// When something happens by itself: a session ends, a pull has waited long enough, a retry is due.
+    /// When something happens by itself: a session ends, a pull has waited long enough, a retry becomes due. One that is due
+    /// already waits for a pull or a limit, and whatever brings that brings a turn.
     fn next_deadline(&self) -> Duration {
         let now = self.clock.monotonic();
+        if self.has_more {
+            return now;
+        }
         let sessions = self.cluster.sessions.values().map(|session| session.deadline);
         let pulls = self.parked.iter().map(|parked| parked.until);
         let wall = self.clock.wall_millis();
         let retries = self.cluster.runs.values().filter(|run| run.wants_work()).flat_map(|run| {
             run.steps.values().flat_map(|step| step.wide.retries.values().chain(step.work.retries.values()))
         });
-        let retries = retries.map(|retry| {
-            let wait = u64::try_from(retry.record.not_before_millis.saturating_sub(wall)).unwrap_or(0);
-            now + Duration::from_millis(wait.max(1))
+        let retries = retries.filter_map(|retry| {
+            let wait = u64::try_from(retry.record.not_before_millis.saturating_sub(wall)).ok()?;
+            (wait > 0).then(|| now + Duration::from_millis(wait))
         });
         sessions.chain(pulls).chain(retries).min().unwrap_or(now + Duration::from_secs(60))
     }
+
+    /// Lets go of the store's history, at most once in [`COMPACT_EVERY`].
+    async fn compact(&mut self) {
+        let now = self.clock.monotonic();
+        if now.saturating_sub(self.compacted) < COMPACT_EVERY {
+            return;
+        }
+        self.compacted = now;
+        if let Err(error) = self.store.compact().await {
+            tracing::warn!(%error, "the store keeps its history for now");
+        }
+    }
 }
+
+#[cfg(test)]
+mod tests;

@@ -22,8 +22,8 @@ use crate::store::keys::RecordKey;
 /// Where an answer goes. A caller that has gone is no error.
 pub(crate) type Reply<T> = oneshot::Sender<Result<T, ServiceError>>;
 
-/// A look at the view, made where the view is.
-pub(crate) type Look = Box<dyn FnOnce(&Leader) + Send>;
+/// A look at the view, made where the view is, or told why there is none.
+pub(crate) type Look = Box<dyn FnOnce(Result<&Leader, ServiceError>) + Send>;
 
 /// What the services ask of the leader.
 pub(crate) enum Request {
@@ -56,6 +56,27 @@ pub(crate) enum WorkerAction {
     Uncordon,
     /// Finish what it has, and end.
     Drain,
+}
+
+impl Request {
+    /// Answers that nothing will come of it.
+    pub(crate) fn refuse(self, error: ServiceError) {
+        // A caller that has gone hears of nothing, and that is no error.
+        let _ = match self {
+            Self::Register { reply, .. } => reply.send(Err(error)).is_ok(),
+            Self::Pull { reply, .. } => reply.send(Err(error)).is_ok(),
+            Self::Heartbeat { reply, .. } => reply.send(Err(error)).is_ok(),
+            Self::Complete { reply, .. } => reply.send(Err(error)).is_ok(),
+            Self::Submit { reply, .. } => reply.send(Err(error)).is_ok(),
+            Self::Cancel { reply, .. } => reply.send(Err(error)).is_ok(),
+            Self::Retry { reply, .. } => reply.send(Err(error)).is_ok(),
+            Self::SetWorker { reply, .. } => reply.send(Err(error)).is_ok(),
+            Self::Look(look) => {
+                look(Err(error));
+                true
+            }
+        };
+    }
 }
 
 /// A run to begin.
@@ -122,7 +143,7 @@ impl Leader {
                 let answer = self.set_worker(&worker, action).await?;
                 let _ = reply.send(answer);
             }
-            Request::Look(look) => look(self),
+            Request::Look(look) => look(Ok(self)),
         }
         Ok(None)
     }

@@ -11,6 +11,7 @@ use highwater_common::status::{RunEvent, RunStatus, StepStatus};
 use highwater_proto::convert::records::{Stored, document_to_parts};
 use rand::RngExt;
 
+use super::batch::Planned;
 use super::{Fallen, Leader, Submission};
 use crate::engine::{Advance, Change, ChangeKind, Run, Step, Track, advance};
 use crate::error::ServiceError;
@@ -19,8 +20,6 @@ use crate::store::{Expect, Op, TXN_BYTES_MAX, TXN_OPERATIONS_MAX};
 
 /// The longest reason that a record keeps, in bytes.
 const REASON_BYTES_MAX: usize = 4096;
-/// How long a plan that nobody ran is kept, in microseconds.
-const PLAN_KEPT_MICROS: i64 = 3_600_000_000;
 
 impl Leader {
     /// Begins a run, or attaches to the unfinished one of the same spec.
@@ -55,7 +54,7 @@ impl Leader {
                 }
             }
         }
-        self.drop_stale_plans().await?;
+        self.may_prune = true;
         self.begin(submission).await.map(|run| Ok((run, false)))
     }
 
@@ -123,62 +122,93 @@ impl Leader {
         }
         let mut record = run.record.clone();
         record.wish = RunWish::Cancel;
-        record.reason = cut(reason);
+        record.reason = cut(reason, REASON_BYTES_MAX);
         if record.status == RunStatus::Failed {
             record.status = RunStatus::Cancelling;
             record.ended_micros = None;
         }
-        self.put_run(id, record, Vec::new()).await.map(Ok)
+        self.put_run(id, record).await.map(Ok)
     }
 
-    /// Takes dead tasks of a failed run, and the steps skipped after them, back to pending.
+    /// Takes dead tasks of a failed run, and the steps skipped after them, back to pending. The run goes first and the
+    /// tasks last: whatever a crash leaves undone, the run fails again and can be tried again.
     pub(super) async fn retry(
         &mut self,
         id: RunId,
         only: Option<&StepName>,
     ) -> Result<Result<u64, ServiceError>, Fallen> {
-        let Some(run) = self.cluster.runs.get(&id) else { return Ok(Err(ServiceError::UnknownRun(id.to_string()))) };
-        if let Some(step) = only.filter(|step| !run.steps.contains_key(*step)) {
-            return Ok(Err(ServiceError::UnknownStep(step.clone())));
+        let (status, changes) = match self.revivable(id, only) {
+            Ok(found) => found,
+            Err(refused) => return Ok(Err(refused)),
+        };
+        if status == RunStatus::Failed {
+            self.move_run(id, RunEvent::Retried, String::new()).await?;
         }
-        if run.record.status != RunStatus::Failed && run.record.status != RunStatus::Running {
-            return Ok(Err(ServiceError::RunEnded { run: self.short_of(&id), status: run.record.status }));
+        let Some(run) = self.cluster.runs.get(&id) else { return Ok(Ok(0)) };
+        let is_meant = |name: &StepName| only.is_none_or(|only| only == name);
+        let reopened: Vec<(StepName, StepStatus)> = run
+            .steps
+            .iter()
+            .filter_map(|(name, step)| match step.record.status {
+                StepStatus::Failed if is_meant(name) => Some((name.clone(), StepStatus::Running)),
+                StepStatus::Skipped => Some((name.clone(), StepStatus::Pending)),
+                StepStatus::Failed
+                | StepStatus::Pending
+                | StepStatus::Running
+                | StepStatus::Success
+                | StepStatus::Cancelled => None,
+            })
+            .collect();
+        for (name, status) in reopened {
+            self.put_step(id, &name, status, String::new()).await?;
+        }
+        let revived = changes.len() as u64;
+        self.apply_changes(changes).await?;
+        Ok(Ok(revived))
+    }
+
+    /// Where a run stands, and the changes that bring its dead tasks back.
+    fn revivable(&self, id: RunId, only: Option<&StepName>) -> Result<(RunStatus, Vec<Planned>), ServiceError> {
+        let run = self.cluster.runs.get(&id).ok_or_else(|| ServiceError::UnknownRun(id.to_string()))?;
+        if let Some(step) = only.filter(|step| !run.steps.contains_key(*step)) {
+            return Err(ServiceError::UnknownStep(step.clone()));
+        }
+        let status = run.record.status;
+        if status != RunStatus::Failed && status != RunStatus::Running {
+            return Err(ServiceError::RunEnded { run: self.short_of(&id), status });
         }
         if run.record.generation == 0 {
-            return Ok(Err(ServiceError::NeverPlanned { run: self.short_of(&id) }));
+            return Err(ServiceError::NeverPlanned { run: self.short_of(&id) });
+        }
+        let is_other =
+            |other: &&Run| other.is_active() && other.id != id && other.record.pipeline == run.record.pipeline;
+        if let Some(other) = self.cluster.runs.values().find(is_other) {
+            return Err(ServiceError::OtherRunActive { run: self.short_of(&id), other: self.short_of(&other.id) });
         }
         let mut changes = Vec::new();
-        let mut reopened = Vec::new();
         for (name, step) in run.steps.iter().filter(|(name, _)| only.is_none_or(|only| only == *name)) {
             for ordinal in step.work.dead.keys() {
                 let address = TaskAddress { step: name.clone(), generation: run.record.generation, ordinal: *ordinal };
                 let Some(task) = run.task_id(&address) else { continue };
-                changes.push((Change { run: id, task, address, kind: ChangeKind::Revive }, Vec::new()));
-            }
-            if matches!(step.record.status, StepStatus::Failed) {
-                reopened.push((name.clone(), StepStatus::Running));
+                changes.push(Change { run: id, task, address, kind: ChangeKind::Revive }.into());
             }
         }
-        let revived = changes.len() as u64;
-        let skipped = run.steps.iter().filter(|(_, step)| step.record.status == StepStatus::Skipped);
-        reopened.extend(skipped.map(|(name, _)| (name.clone(), StepStatus::Pending)));
-        if revived == 0 {
-            return Ok(Err(ServiceError::NothingToRetry { run: self.short_of(&id) }));
+        if changes.is_empty() {
+            return Err(ServiceError::NothingToRetry { run: self.short_of(&id) });
         }
-        let status = run.record.status;
-        self.apply_changes(changes).await?;
-        for (name, status) in reopened {
-            self.put_step(id, &name, status, String::new()).await?;
-        }
-        if status == RunStatus::Failed {
-            self.move_run(id, RunEvent::Retried, String::new()).await?;
-        }
-        Ok(Ok(revived))
+        Ok((status, changes))
     }
 
     /// Does everything that follows from where tasks, steps and runs stand.
     pub(super) async fn advance(&mut self) -> Result<(), Fallen> {
+        let mut last = None;
         while let Some(next) = advance(&self.cluster) {
+            if last.as_ref() == Some(&next) {
+                // What was just done follows from the view once more: asking on would never end.
+                tracing::error!(?next, "a decision had no effect");
+                return Ok(());
+            }
+            last = Some(next.clone());
             match next {
                 Advance::Plan { run } => self.plan(run).await?,
                 Advance::Step { run, step, status, reason } => self.put_step(run, &step, status, reason).await?,
@@ -223,7 +253,7 @@ impl Leader {
                 return Ok(());
             }
         };
-        self.put_run(id, record, Vec::new()).await?;
+        self.put_run(id, record).await?;
         if let Some(run) = self.cluster.runs.get_mut(&id) {
             set_plan(run, plan);
         }
@@ -240,16 +270,16 @@ impl Leader {
                 return Ok(());
             }
         };
-        record.reason = cut(&reason);
+        if record.status == RunStatus::Cancelled {
+            self.cancel_steps(id).await?; // first, so that no crash leaves steps running in a run that has ended
+        }
+        let Some(run) = self.cluster.runs.get(&id) else { return Ok(()) };
+        record.reason = cut(&reason, REASON_BYTES_MAX);
         record.committed |= run.steps.values().any(|step| step.counts().done > 0);
         record.ended_micros = record.status.has_ended().then(|| self.clock.wall_micros());
         tracing::info!(run = %id, status = %record.status, "run");
-        let orphans = record.status == RunStatus::Cancelled;
-        self.put_run(id, record, Vec::new()).await?;
-        if orphans {
-            self.cancel_steps(id).await?;
-        }
-        Ok(())
+        self.may_prune |= record.status.has_ended();
+        self.put_run(id, record).await
     }
 
     async fn cancel_steps(&mut self, id: RunId) -> Result<(), Fallen> {
@@ -262,11 +292,11 @@ impl Leader {
         Ok(())
     }
 
-    async fn put_run(&mut self, id: RunId, record: RunRecord, mut ops: Vec<Op>) -> Result<(), Fallen> {
+    async fn put_run(&mut self, id: RunId, record: RunRecord) -> Result<(), Fallen> {
         let Some(run) = self.cluster.runs.get(&id) else { return Ok(()) };
         let (key, bytes) = (RecordKey::Run(id).render(), record.to_bytes());
         if bytes != run.stored {
-            ops.push(Op::Put(key.clone(), bytes.clone()));
+            let ops = vec![Op::Put(key.clone(), bytes.clone())];
             self.commit_records("run_record", vec![Expect::Bytes(key, run.stored.clone())], ops).await?;
         }
         if let Some(run) = self.cluster.runs.get_mut(&id) {
@@ -284,7 +314,7 @@ impl Leader {
         };
         let mut record = step.record.clone();
         record.status = status;
-        record.reason = cut(&reason);
+        record.reason = cut(&reason, REASON_BYTES_MAX);
         let key = RecordKey::Step { run: id, generation, step: name.clone() }.render();
         let bytes = record.to_bytes();
         let expect = match &step.stored {
@@ -296,29 +326,6 @@ impl Leader {
         if let Some(step) = self.cluster.runs.get_mut(&id).and_then(|run| run.steps.get_mut(name)) {
             step.record = record;
             step.stored = Some(bytes);
-        }
-        Ok(())
-    }
-
-    /// Forgets plans that nobody ran for an hour.
-    async fn drop_stale_plans(&mut self) -> Result<(), Fallen> {
-        let oldest = self.clock.wall_micros() - PLAN_KEPT_MICROS;
-        let stale: Vec<RunId> = self
-            .cluster
-            .runs
-            .values()
-            .filter(|run| run.record.wish == RunWish::Plan && run.record.reference_time_micros < oldest)
-            .map(|run| run.id)
-            .collect();
-        for id in stale {
-            let Some(run) = self.cluster.runs.remove(&id) else { continue };
-            let key = RecordKey::Run(id).render();
-            let mut ops = vec![Op::Delete(key.clone())];
-            for name in run.steps.keys() {
-                ops.push(Op::Delete(RecordKey::Facts { run: id, step: name.clone(), part: 0 }.render()));
-            }
-            ops.truncate(TXN_OPERATIONS_MAX - 1);
-            self.commit_records("plan_dropped", vec![Expect::Bytes(key, run.stored)], ops).await?;
         }
         Ok(())
     }
@@ -362,10 +369,12 @@ pub(super) fn set_plan(run: &mut Run, plan: Arc<Plan>) {
     run.plan = Some(plan);
 }
 
-fn cut(reason: &str) -> String {
-    if reason.len() <= REASON_BYTES_MAX {
-        return reason.to_owned();
+/// A text that fits `bytes_max`, and says so where it was cut.
+pub(super) fn cut(text: &str, bytes_max: usize) -> String {
+    const MORE: &str = "…";
+    if text.len() <= bytes_max {
+        return text.to_owned();
     }
-    let end = (0..=REASON_BYTES_MAX).rev().find(|at| reason.is_char_boundary(*at)).unwrap_or(0);
-    format!("{}…", &reason[..end])
+    let end = (0..=bytes_max.saturating_sub(MORE.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+    format!("{}{MORE}", &text[..end])
 }

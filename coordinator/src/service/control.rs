@@ -10,6 +10,7 @@ use highwater_common::spec::{self, Strategy};
 use highwater_common::status::RunStatus;
 use highwater_common::task::TaskState;
 use highwater_common::view::{EventsDocument, RunDocument, RunsDocument};
+use highwater_proto::convert::FieldError;
 use highwater_proto::v1 as pb;
 use highwater_proto::v1::control_service_server::ControlService;
 use serde::Serialize;
@@ -30,6 +31,8 @@ const WATCH_EVERY: Duration = Duration::from_millis(250);
 const WATCH_BUFFER: usize = 4;
 /// Tasks that one listing holds at the most.
 const TASKS_MAX: usize = 500;
+/// The longest folder that a pipeline may lie in, in bytes: it stands in a record.
+const BASE_DIR_BYTES_MAX: usize = 2048;
 /// Runs that one listing holds at the most.
 const RUNS_MAX: usize = 200;
 
@@ -101,6 +104,10 @@ impl ControlService for ControlApi {
             && let Some((name, _)) = spec.steps.iter().find(|(_, step)| matches!(step.strategy, Strategy::Noop { .. }))
         {
             return Err(ServiceError::NoopRefused(name.clone()).into());
+        }
+        if request.base_dir.len() > BASE_DIR_BYTES_MAX {
+            let problem = format!("{} bytes, at most {BASE_DIR_BYTES_MAX}", request.base_dir.len());
+            return Err(ServiceError::from(FieldError::new("base_dir", problem)).into());
         }
         let canonical = spec.canonical_json();
         let submission = Submission {

@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 
 use highwater_common::id::{SessionId, WorkerId};
-use highwater_common::record::WorkerRecord;
+use highwater_common::record::{RECORD_BYTES_MAX, WorkerRecord};
 use highwater_proto::PROTOCOL_VERSION;
+use highwater_proto::convert::FieldError;
+use highwater_proto::convert::records::Stored;
 use highwater_proto::convert::wire::{
     digest_from, fence_from, nonce_from, outcome_from, session_from, session_to, task_from,
 };
@@ -47,6 +49,11 @@ impl WorkerService for WorkerApi {
             allow_noop: request.allow_noop,
             cordoned: false,
         };
+        let size = record.to_bytes().len();
+        if size > RECORD_BYTES_MAX {
+            let problem = format!("with them the worker's record takes {size} bytes, at most {RECORD_BYTES_MAX}");
+            return Err(ServiceError::from(FieldError::new("labels", problem)).into());
+        }
         let cluster = self.handle.ask(|reply| Ask::Register { worker, record, reply }).await?;
         let times = self.handle.options().sessions;
         let millis = |time: std::time::Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);

@@ -1,0 +1,87 @@
+//! Tracks against the simplest thing that could be right: a list of states.
+
+use std::sync::Arc;
+
+use highwater_common::spec::Strategy;
+use highwater_common::task::TaskEvent;
+use proptest::prelude::*;
+
+use super::*;
+
+/// Plans of so many no-op tasks, whose prepare task is covered.
+fn track(tasks: u64) -> Track {
+    let plan = Arc::new(StepPlan::Noop { tasks });
+    Track::planned(plan, &Strategy::Noop { tasks, hold: std::time::Duration::ZERO })
+}
+
+fn counts(states: &[TaskState]) -> TaskCounts {
+    let mut counts = TaskCounts::default();
+    for state in states {
+        *counts.of_mut(*state) += 1;
+    }
+    counts
+}
+
+const EVENTS: [TaskEvent; 7] = [
+    TaskEvent::Assigned,
+    TaskEvent::Completed,
+    TaskEvent::Delayed,
+    TaskEvent::Died,
+    TaskEvent::Released,
+    TaskEvent::Due,
+    TaskEvent::Retried,
+];
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn a_track_agrees_with_a_list_of_states_also_after_it_was_loaded(
+        tasks in 0_u64..2_500,
+        moves in proptest::collection::vec((0_u64..2_501, 0_usize..EVENTS.len(), 0_u64..9), 0..300),
+        near in any::<bool>(),
+    ) {
+        // GIVEN a track and a list
+        let mut track = track(tasks);
+        let mut states = vec![TaskState::Pending; usize::try_from(tasks + 1).unwrap()];
+        states[0] = TaskState::Covered;
+        let mut rows = 0;
+        // WHEN tasks move at random
+        for (at, event, more) in moves {
+            let at = if near { at % 7 } else { at } % (tasks + 1);
+            let slot = &mut states[usize::try_from(at).unwrap()];
+            let Ok(to) = slot.apply(EVENTS[event]) else { continue };
+            let (number, index) = Segment::place(at);
+            let (mut segment, _) = track.segment_of(at);
+            let result = (to == TaskState::Done).then_some(TaskResult { rows: more, millis: 1, attempts: 1 });
+            match result {
+                Some(result) => segment.set_done(index, result),
+                None => segment.set(index, to),
+            };
+            rows += result.map_or(0, |result| result.rows);
+            let bytes = segment.to_bytes();
+            track.put_segment(number, segment, bytes, &[(at, *slot, to, result)]);
+            *slot = to;
+        }
+        // THEN the track says the same, and so does one that read the segments
+        let mut loaded = self::track(tasks);
+        for (number, (segment, bytes)) in &track.segments {
+            loaded.load(*number, segment.clone(), bytes.clone().unwrap());
+        }
+        for track in [&track, &loaded] {
+            let seen: Vec<TaskState> = (0..track.len).map(|ordinal| track.state(ordinal)).collect();
+            prop_assert_eq!(&seen, &states);
+            prop_assert_eq!((track.counts, track.rows), (counts(&states), rows));
+            for start in [0, 1, tasks / 2] {
+                let mut pending: Vec<u64> = track.pending_from(start).collect();
+                pending.sort_unstable();
+                let expected: Vec<u64> = (start..track.len)
+                    .filter(|ordinal| states[usize::try_from(*ordinal).unwrap()] == TaskState::Pending)
+                    .collect();
+                prop_assert_eq!(pending, expected, "from {}", start);
+            }
+            let is_over = states.iter().all(|state| state.has_ended());
+            prop_assert_eq!(track.has_ended(), is_over);
+        }
+    }
+}

@@ -1,0 +1,8 @@
+//! A leader and its workers, without a network: every fault that a store, a worker or another leader can bring.
+#![allow(clippy::disallowed_methods, reason = "tests own their time and their loops")]
+
+mod attempts;
+mod cancels;
+mod faults;
+mod flow;
+mod histories;

@@ -1,0 +1,197 @@
+//! A worker that is worse than any real one: it pauses past its lease and goes on, dies, loses answers and repeats itself.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use highwater_common::assignment::{Assignment, Outcome, Receipt, StepOrder, Work};
+use highwater_common::id::{RunId, SessionId};
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use tokio::time::Instant;
+
+use super::Doors;
+use super::target::{Claim, Target};
+use crate::error::ServiceError;
+use crate::fixtures::{FakeWorker, tell, transient, well};
+use crate::leader::Request;
+
+/// How many partitions every table has.
+const PARTITIONS: i64 = 6;
+
+pub(super) struct SimulatedWorker {
+    pub(super) name: String,
+    pub(super) door: usize,
+    pub(super) doors: Doors,
+    pub(super) target: Arc<Target>,
+    pub(super) rng: StdRng,
+    pub(super) faults_until: Instant,
+}
+
+type Held = Arc<Mutex<BTreeMap<u128, Assignment>>>;
+
+impl SimulatedWorker {
+    /// One session after the other, for ever.
+    pub(super) async fn run(mut self) {
+        loop {
+            self.door += 1;
+            let session = SessionId::from_bytes(self.rng.random());
+            let handle = self.doors.handle(self.door);
+            if FakeWorker::register(handle, &self.name, session).await.is_err() {
+                tokio::time::sleep(Duration::from_millis(self.rng.random_range(100..700))).await;
+                continue;
+            }
+            self.session(session).await;
+        }
+    }
+
+    fn is_faulty(&self) -> bool {
+        Instant::now() < self.faults_until
+    }
+
+    /// Pulls until the session is lost, or the worker dies: what it has begun goes on in both cases.
+    async fn session(&mut self, session: SessionId) {
+        let held = Held::default();
+        let mut next_beat = Instant::now();
+        loop {
+            if self.is_faulty() && self.rng.random_range(0..400) == 0 {
+                // Stopped, or swapped out: the attempts sleep less long than the heartbeats.
+                tokio::time::sleep(Duration::from_secs(self.rng.random_range(10..40))).await;
+            }
+            if self.is_faulty() && self.rng.random_range(0..300) == 0 {
+                return;
+            }
+            if Instant::now() >= next_beat {
+                next_beat = Instant::now() + Duration::from_secs(3);
+                let attempts = held.lock().unwrap().values().map(|one| (one.task, one.fence.nonce)).collect();
+                let draining = false;
+                let ask = |reply| Request::Heartbeat { session, attempts, draining, reply };
+                match self.doors.handle(self.door).ask(ask).await {
+                    Err(ServiceError::SessionEnded) => return,
+                    Err(_) => self.door += 1,
+                    Ok((end, _drain)) => {
+                        held.lock().unwrap().retain(|nonce, _| !end.iter().any(|other| other.bits() == *nonce))
+                    }
+                }
+            }
+            let free = 4 - u32::try_from(held.lock().unwrap().len()).unwrap().min(4);
+            if free == 0 {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                continue;
+            }
+            match self.doors.handle(self.door).ask(|reply| Request::Pull { session, free, reply }).await {
+                Err(ServiceError::SessionEnded) => return,
+                Err(_) => {
+                    self.door += 1;
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+                // The answer is lost on its way.
+                Ok(_) if self.is_faulty() && self.rng.random_range(0..40) == 0 => {}
+                Ok(handed) => {
+                    for one in handed {
+                        self.target.received(&one.assignment);
+                        let order: StepOrder = serde_json::from_slice(&one.order).unwrap();
+                        held.lock().unwrap().insert(one.assignment.fence.nonce.bits(), one.assignment.clone());
+                        let attempt = Attempt {
+                            run: order.run,
+                            assignment: one.assignment,
+                            session,
+                            doors: self.doors.clone(),
+                            target: Arc::clone(&self.target),
+                            rng: StdRng::seed_from_u64(self.rng.random()),
+                            held: Arc::clone(&held),
+                        };
+                        tokio::spawn(attempt.run());
+                    }
+                }
+            }
+        }
+    }
+}
+
+struct Attempt {
+    run: RunId,
+    assignment: Assignment,
+    session: SessionId,
+    doors: Doors,
+    target: Arc<Target>,
+    rng: StdRng,
+    held: Held,
+}
+
+impl Attempt {
+    async fn run(mut self) {
+        if let Some(outcome) = self.work().await {
+            self.report(outcome).await;
+        }
+        self.held.lock().unwrap().remove(&self.assignment.fence.nonce.bits());
+    }
+
+    /// Some time, now and then longer than any lease.
+    async fn pause(&mut self) {
+        let millis = match self.rng.random_range(0..60) {
+            0 if !self.target.is_healed() => self.rng.random_range(12_000..90_000),
+            _ => self.rng.random_range(1..1_500),
+        };
+        tokio::time::sleep(Duration::from_millis(millis)).await;
+    }
+
+    /// `None` when the attempt dies.
+    async fn work(&mut self) -> Option<Outcome> {
+        self.pause().await;
+        let is_faulty = !self.target.is_healed();
+        if is_faulty && self.rng.random_range(0..30) == 0 {
+            return None;
+        }
+        if is_faulty && self.rng.random_range(0..15) == 0 {
+            return Some(transient());
+        }
+        match self.assignment.work {
+            Work::Partition(_) => {}
+            Work::Fence => {
+                self.target.fence(self.run);
+                self.pause().await;
+                return Some(well(&self.assignment, PARTITIONS));
+            }
+            Work::Probe | Work::Prepare | Work::Noop(_) => return Some(well(&self.assignment, PARTITIONS)),
+        }
+        let receipt = Receipt { rows: 1, bytes: 8 };
+        match self.target.claim(self.run, &self.assignment) {
+            Claim::Held => {}
+            Claim::Committed => return Some(Outcome::Committed(receipt)),
+            Claim::Superseded => return Some(Outcome::Superseded),
+            Claim::Fenced(newer) => return Some(Outcome::Outrun { newer }),
+        }
+        self.pause().await;
+        if is_faulty && self.rng.random_range(0..20) == 0 {
+            return None;
+        }
+        let is_committed = self.target.commit(self.run, &self.assignment);
+        self.pause().await;
+        if is_faulty && self.rng.random_range(0..20) == 0 {
+            return None; // committed, and nobody hears of it
+        }
+        Some(if is_committed { Outcome::Committed(receipt) } else { transient() })
+    }
+
+    /// Tells both coordinators in turn until one of them knows, and once more now and then.
+    async fn report(&mut self, outcome: Outcome) {
+        let mut repeats = u32::from(self.rng.random_range(0..6) == 0);
+        for door in 0..40 {
+            let handle = self.doors.handle(door);
+            match tell(&handle, self.session, &self.assignment, outcome.clone()).await {
+                Ok(counted) => {
+                    if counted && matches!(outcome, Outcome::Committed(_)) {
+                        self.target.acknowledge(self.assignment.task);
+                    }
+                    if repeats == 0 {
+                        return;
+                    }
+                    repeats -= 1;
+                }
+                Err(ServiceError::SessionEnded) => return,
+                Err(_) => tokio::time::sleep(Duration::from_millis(self.rng.random_range(50..900))).await,
+            }
+        }
+    }
+}
