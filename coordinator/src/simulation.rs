@@ -15,6 +15,7 @@ use std::time::Duration;
 use highwater_common::assignment::Work;
 use highwater_common::id::RunId;
 use highwater_common::record::TaskAddress;
+use highwater_common::retry::QUARANTINE_CODE;
 use highwater_common::status::RunStatus;
 use highwater_common::task::TaskState;
 use rand::rngs::StdRng;
@@ -27,6 +28,7 @@ use crate::engine::Cluster;
 use crate::error::ServiceError;
 use crate::fixtures::{Running, options, pipeline, start, submission};
 use crate::leader::Request;
+use crate::options::{CoordinatorOptions, SessionOptions};
 use crate::store::faulty::{Fault, Faulty};
 use crate::store::memory::MemoryStore;
 use crate::store::{Op, RecordStore, StoreTxn};
@@ -34,7 +36,7 @@ use target::Target;
 use worker::SimulatedWorker;
 
 /// How long the faults last.
-const FAULTS: Duration = Duration::from_secs(120);
+const FAULTS: Duration = Duration::from_secs(90);
 /// Every run ends within this time after the last fault: a worker's session, an office's time to live, and the longest wait
 /// between two attempts, several times over.
 const ENDS_WITHIN: Duration = Duration::from_secs(1800);
@@ -84,6 +86,12 @@ impl Doors {
     }
 }
 
+/// As a cluster has them, but with pulls that end between two heartbeats.
+fn simulated_options() -> CoordinatorOptions {
+    let sessions = SessionOptions { pull_wait: Duration::from_secs(1), ..SessionOptions::default() };
+    CoordinatorOptions { sessions, ..options() }
+}
+
 struct Simulation {
     seed: u64,
     rng: StdRng,
@@ -100,7 +108,7 @@ impl Simulation {
         let mut rng = StdRng::seed_from_u64(seed);
         let store = Faulty::around(Arc::new(MemoryStore::new()));
         let clock = Clock::simulated();
-        let running = [(); 2].map(|()| start(&store, &options(), clock, rng.random()));
+        let running = [(); 2].map(|()| start(&store, &simulated_options(), clock, rng.random()));
         let handles = [running[0].handle.clone(), running[1].handle.clone()];
         let doors = Doors { handles: Arc::new(std::sync::Mutex::new(handles)) };
         let target = Arc::new(Target::new(seed));
@@ -147,7 +155,7 @@ impl Simulation {
             _ => {
                 let at = self.rng.random_range(0..2);
                 self.running[at].ended.abort();
-                self.running[at] = start(&self.store, &options(), self.clock, self.rng.random());
+                self.running[at] = start(&self.store, &simulated_options(), self.clock, self.rng.random());
                 self.doors.handles.lock().unwrap()[at] = self.running[at].handle.clone();
             }
         }
@@ -246,7 +254,12 @@ impl Simulation {
                 if run.record.status == RunStatus::Success && counts != expected {
                     problems.push(format!("run {id} succeeded with {counts} of {expected} tasks"));
                 }
-                if run.record.status == RunStatus::Failed {
+                // Workers that die all the time make a task look like poison; nothing else may end one here.
+                let dead = run.steps.values().flat_map(|step| step.wide.dead.values().chain(step.work.dead.values()));
+                let others = dead.filter(|held| held.record.error.code != QUARANTINE_CODE);
+                problems.extend(others.map(|held| format!("run {id} failed: {:?}", held.record)));
+                let is_poisoned = run.steps.values().any(|step| step.wide.counts.dead + step.work.counts.dead > 0);
+                if run.record.status == RunStatus::Failed && !is_poisoned {
                     problems.push(format!("run {id} failed: {}", run.record.reason));
                 }
             }
