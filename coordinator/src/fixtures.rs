@@ -185,13 +185,29 @@ impl Bench {
         panic!("no new term");
     }
 
-    pub(crate) async fn look<T: Send + 'static>(&self, look: impl FnOnce(&Leader) -> T + Send + 'static) -> T {
-        self.handle().look(move |leader| Ok(look(leader))).await.unwrap()
+    /// Looks at the leader's view; between two terms, once the next one has begun.
+    pub(crate) async fn look<T: Send + 'static>(&self, look: impl FnOnce(&Leader) -> T + Clone + Send + 'static) -> T {
+        for _ in 0..1_000 {
+            let look = look.clone();
+            match self.handle().look(move |leader| Ok(look(leader))).await {
+                Ok(seen) => return seen,
+                Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+            }
+        }
+        panic!("nobody leads");
     }
 
     pub(crate) async fn submit(&self, spec: &Spec) -> RunId {
-        let submission = submission(spec, false, false);
-        self.handle().ask(|reply| Request::Submit { submission, reply }).await.unwrap().0
+        loop {
+            let submission = submission(spec, false, false);
+            match self.handle().ask(|reply| Request::Submit { submission, reply }).await {
+                Ok((run, _)) => return run,
+                Err(ServiceError::BetweenTerms | ServiceError::NotLeader { .. }) => {
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+                Err(error) => panic!("{error}"),
+            }
+        }
     }
 
     pub(crate) async fn cancel(&self, run: RunId) -> Result<(), ServiceError> {
@@ -239,17 +255,19 @@ impl Bench {
         run
     }
 
-    /// The view in memory, and the view that the store would give a new leader.
+    /// The view in memory, and the view that the store would give a new leader, at a moment when neither changes.
     pub(crate) async fn views(&self) -> (String, String) {
-        let store = self.store.clone();
-        let held = self.look(|leader| portrait(leader.cluster())).await;
-        let loaded = crate::leader::load(
-            &store,
-            highwater_common::id::ClusterId::from_bytes([0; 16]),
-            Duration::ZERO,
-            Duration::ZERO,
-        );
-        (held, portrait(&loaded.await.unwrap().cluster))
+        loop {
+            let held = self.look(|leader| portrait(leader.cluster())).await;
+            let nobody = highwater_common::id::ClusterId::from_bytes([0; 16]);
+            let loaded = crate::leader::load(&self.store, nobody, Duration::ZERO, Duration::ZERO).await;
+            let is_still = held == self.look(|leader| portrait(leader.cluster())).await;
+            if let Ok(loaded) = loaded
+                && is_still
+            {
+                return (held, portrait(&loaded.cluster));
+            }
+        }
     }
 }
 

@@ -15,6 +15,7 @@ use std::time::Duration;
 use highwater_common::assignment::Work;
 use highwater_common::id::RunId;
 use highwater_common::record::TaskAddress;
+use highwater_common::retry::QUARANTINE_CODE;
 use highwater_common::status::RunStatus;
 use highwater_common::task::TaskState;
 use rand::rngs::StdRng;
@@ -27,6 +28,7 @@ use crate::engine::Cluster;
 use crate::error::ServiceError;
 use crate::fixtures::{Running, options, pipeline, start, submission};
 use crate::leader::Request;
+use crate::options::{CoordinatorOptions, SessionOptions};
 use crate::store::faulty::{Fault, Faulty};
 use crate::store::memory::MemoryStore;
 use crate::store::{Op, RecordStore, StoreTxn};
@@ -34,10 +36,13 @@ use target::Target;
 use worker::SimulatedWorker;
 
 /// How long the faults last.
-const FAULTS: Duration = Duration::from_secs(120);
+const FAULTS: Duration = Duration::from_secs(90);
 /// Every run ends within this time after the last fault: a worker's session, an office's time to live, and the longest wait
 /// between two attempts, several times over.
 const ENDS_WITHIN: Duration = Duration::from_secs(1800);
+
+/// Both coordinators together are asked so often at the most, 200 ms apart.
+const ASKS_MAX: usize = 20_000;
 
 /// The seeds of a test: `HIGHWATER_SEED` alone, when it is set, else the first `count`.
 pub(crate) fn seeds(count: u64) -> Vec<u64> {
@@ -63,14 +68,14 @@ impl Doors {
         &self,
         mut request: impl FnMut(tokio::sync::oneshot::Sender<Result<T, ServiceError>>) -> Request,
     ) -> Result<T, ServiceError> {
-        for at in 0_usize.. {
+        for at in 0..ASKS_MAX {
             match self.handle(at).ask(&mut request).await {
                 Err(ServiceError::BetweenTerms | ServiceError::NotLeader { .. }) => {}
                 answer => return answer,
             }
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
-        unreachable!("the loop ends with an answer")
+        panic!("I11: nobody leads any more")
     }
 
     async fn look<T: Send + 'static>(&self, look: impl FnOnce(&Cluster) -> T + Clone + Send + 'static) -> T {
@@ -82,6 +87,12 @@ impl Doors {
         });
         answer.await.expect("a look has no other error")
     }
+}
+
+/// As a cluster has them, but with pulls that end between two heartbeats.
+fn simulated_options() -> CoordinatorOptions {
+    let sessions = SessionOptions { pull_wait: Duration::from_secs(1), ..SessionOptions::default() };
+    CoordinatorOptions { sessions, ..options() }
 }
 
 struct Simulation {
@@ -100,7 +111,7 @@ impl Simulation {
         let mut rng = StdRng::seed_from_u64(seed);
         let store = Faulty::around(Arc::new(MemoryStore::new()));
         let clock = Clock::simulated();
-        let running = [(); 2].map(|()| start(&store, &options(), clock, rng.random()));
+        let running = [(); 2].map(|()| start(&store, &simulated_options(), clock, rng.random()));
         let handles = [running[0].handle.clone(), running[1].handle.clone()];
         let doors = Doors { handles: Arc::new(std::sync::Mutex::new(handles)) };
         let target = Arc::new(Target::new(seed));
@@ -147,7 +158,7 @@ impl Simulation {
             _ => {
                 let at = self.rng.random_range(0..2);
                 self.running[at].ended.abort();
-                self.running[at] = start(&self.store, &options(), self.clock, self.rng.random());
+                self.running[at] = start(&self.store, &simulated_options(), self.clock, self.rng.random());
                 self.doors.handles.lock().unwrap()[at] = self.running[at].handle.clone();
             }
         }
@@ -242,11 +253,16 @@ impl Simulation {
                     }
                 }
                 let counts: u64 = run.steps.values().map(|step| step.counts().done).sum();
-                let expected: u64 = run.steps.values().map(|step| step.work.len - 1).sum();
+                let expected: u64 = run.steps.values().map(|step| step.work.len.saturating_sub(1)).sum();
                 if run.record.status == RunStatus::Success && counts != expected {
                     problems.push(format!("run {id} succeeded with {counts} of {expected} tasks"));
                 }
-                if run.record.status == RunStatus::Failed {
+                // Workers that die all the time make a task look like poison; nothing else may end one here.
+                let dead = run.steps.values().flat_map(|step| step.wide.dead.values().chain(step.work.dead.values()));
+                let others = dead.filter(|held| held.record.error.code != QUARANTINE_CODE);
+                problems.extend(others.map(|held| format!("run {id} failed: {:?}", held.record)));
+                let is_poisoned = run.steps.values().any(|step| step.wide.counts.dead + step.work.counts.dead > 0);
+                if run.record.status == RunStatus::Failed && !is_poisoned {
                     problems.push(format!("run {id} failed: {}", run.record.reason));
                 }
             }

@@ -76,7 +76,7 @@ impl SimulatedWorker {
             }
             let free = 4 - u32::try_from(held.lock().unwrap().len()).unwrap().min(4);
             if free == 0 {
-                tokio::time::sleep(Duration::from_millis(50)).await;
+                tokio::time::sleep(Duration::from_millis(400)).await;
                 continue;
             }
             match self.doors.handle(self.door).ask(|reply| Request::Pull { session, free, reply }).await {

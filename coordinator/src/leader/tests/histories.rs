@@ -29,7 +29,7 @@ async fn history(seed: u64) {
             0 => {
                 let name = format!("w{}", rng.random_range(0..3));
                 let session = highwater_common::id::SessionId::from_bytes(rng.random());
-                workers.push(FakeWorker::register(bench.handle().clone(), &name, session).await.unwrap());
+                workers.extend(FakeWorker::register(bench.handle().clone(), &name, session).await);
             }
             1 if turn % 3 == 0 => bench.new_term().await,
             2 => tokio::time::sleep(Duration::from_secs(rng.random_range(1..20))).await,
