@@ -188,7 +188,14 @@ fn check_text(text: &str, column: &ColumnFacts) -> Result<(), ValueError> {
             }
         }
         ColumnKind::Float32 | ColumnKind::Float64 => {
-            return Err(ValueError::NotReal { column: name(), type_name: type_name() });
+            let shortest = match column.kind {
+                ColumnKind::Float32 => text.parse::<f32>().map(|number| format!("{number:e}")),
+                _ => text.parse::<f64>().map(|number| format!("{number:e}")),
+            };
+            let is_kept = shortest.is_ok_and(|shortest| digits_of(&shortest) == digits_of(text));
+            if !is_kept && !matches!(text, "NaN" | "Infinity" | "-Infinity") {
+                return Err(ValueError::NotReal { column: name(), type_name: type_name() });
+            }
         }
         ColumnKind::Date | ColumnKind::Civil | ColumnKind::Instant | ColumnKind::Time => {
             let is_it = iso_shape(text).is_some_and(|shape| match column.kind {
@@ -211,6 +218,13 @@ fn check_text(text: &str, column: &ColumnFacts) -> Result<(), ValueError> {
         | ColumnKind::Any => {}
     }
     Ok(())
+}
+
+/// The digits of a number's text without sign, point, exponent and the zeros at both ends: what rounding would change.
+fn digits_of(text: &str) -> String {
+    let mantissa = text.split(['e', 'E']).next().unwrap_or(text);
+    let digits: String = mantissa.chars().filter(char::is_ascii_digit).collect();
+    digits.trim_matches('0').to_owned()
 }
 
 /// What a text in ISO 8601 says.
@@ -345,7 +359,9 @@ mod tests {
             (Value::Text("0x10".into()), ColumnKind::Int64, "not_whole"),
             (Value::Text("-".into()), ColumnKind::Int64, "not_whole"),
             (Value::Real(2.5), ColumnKind::Int32, "not_whole"),
-            (Value::Text("0.1".into()), ColumnKind::Float64, "not_real"),
+            (Value::Text("0.10000000000000000001".into()), ColumnKind::Float64, "not_real"),
+            (Value::Text("16777217".into()), ColumnKind::Float32, "not_real"),
+            (Value::Text("one".into()), ColumnKind::Float64, "not_real"),
             (Value::Integer((1 << 53) + 1), ColumnKind::Float64, "not_real"),
             (Value::Text("now".into()), ColumnKind::Instant, "not_time"),
             (Value::Text("2013-01-01 10:00:00".into()), ColumnKind::Date, "not_time"),
@@ -360,6 +376,10 @@ mod tests {
         }
         for (text, kind) in [
             ("-12", ColumnKind::Int64),
+            ("-0.10", ColumnKind::Float64),
+            ("1.6777216e+07", ColumnKind::Float32),
+            ("5e-324", ColumnKind::Float64),
+            ("NaN", ColumnKind::Float64),
             ("2013-01-01", ColumnKind::Date),
             ("2013-01-01T10:00:00.123456Z", ColumnKind::Instant),
             ("2013-01-01 10:00:00+05:30", ColumnKind::Instant),
