@@ -24,4 +24,4 @@ mod secrets;
 mod site;
 mod store_contract;
 mod store_etcd;
-mod types;
+mod type_trips;
