@@ -178,7 +178,7 @@ impl Simulation {
             runs.push(self.submit(spec).await);
         }
         let until = tokio::time::Instant::now() + FAULTS;
-        let is_cancelled = self.seed % 3 == 0;
+        let is_cancelled = self.seed.is_multiple_of(3);
         let cancel_at = tokio::time::Instant::now() + Duration::from_millis(self.rng.random_range(0..60_000));
         let canceller = is_cancelled.then(|| {
             let (doors, target, run) = (self.doors.clone(), Arc::clone(&self.target), runs[0]);
