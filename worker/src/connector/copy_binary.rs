@@ -67,6 +67,9 @@ impl BinaryWalker {
             if self.skip_bytes == 0 {
                 self.end_row_without_fields_left();
             }
+            if matches!(self.expect, Expect::FieldCount) && self.skip_bytes == 0 && self.held_bytes == 0 {
+                frame = self.take_whole_rows(frame);
+            }
             if frame.is_empty() {
                 return Ok(());
             }
@@ -104,6 +107,15 @@ impl BinaryWalker {
                 Err(BinaryError::NoTrailer { rows: self.rows })
             }
         }
+    }
+
+    /// Nearly every row lies whole in its frame, and is counted without holding or remembering any of it.
+    fn take_whole_rows<'f>(&mut self, mut frame: &'f [u8]) -> &'f [u8] {
+        while let Some(after) = after_whole_row(frame) {
+            self.rows += 1;
+            frame = after;
+        }
+        frame
     }
 
     fn end_row_without_fields_left(&mut self) {
@@ -146,6 +158,20 @@ impl BinaryWalker {
     }
 }
 
+/// What follows the row that `frame` begins with. `None` when the row is cut off, is malformed or is the trailer: the walker
+/// that goes step by step says which.
+fn after_whole_row(frame: &[u8]) -> Option<&[u8]> {
+    let (count, mut rest) = frame.split_first_chunk::<2>()?;
+    for _ in 0..u16::try_from(i16::from_be_bytes(*count)).ok()? {
+        let (length, values) = rest.split_first_chunk::<4>()?;
+        rest = match i32::from_be_bytes(*length) {
+            -1 => values,
+            length => values.get(usize::try_from(length).ok()?..)?,
+        };
+    }
+    Some(rest)
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::collection::vec;
@@ -181,7 +207,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn rows_are_counted_however_the_stream_is_cut(rows in rows(), extension in 0_usize..9, cuts in vec(1_usize..9, 1..40)) {
+        fn rows_are_counted_however_the_stream_is_cut(rows in rows(), extension in 0_usize..9, cuts in vec(1_usize..90, 1..40)) {
             let bytes = stream(&rows, extension);
             let (mut walker, mut rest, mut cuts) = (BinaryWalker::default(), &bytes[..], cuts.iter().cycle());
             while !rest.is_empty() {
@@ -198,6 +224,21 @@ mod tests {
             let mut walker = BinaryWalker::default();
             walker.feed(&bytes[..bytes.len().saturating_sub(lost)]).expect("good so far");
             prop_assert!(walker.finish().is_err());
+        }
+    }
+
+    #[test]
+    fn a_malformed_row_is_named_wherever_it_is_cut() {
+        let good = vec![Some(vec![1, 2, 3]), None];
+        let bytes = stream(&[good.clone(), good], 0);
+        // The second row's first field: its length is made negative, but not NULL's.
+        let at = HEADER_BYTES + 2 * 2 + 4 + 3 + 4;
+        let mut malformed = bytes;
+        malformed[at..at + 4].copy_from_slice(&(-2_i32).to_be_bytes());
+        for cut in 1..malformed.len() {
+            let mut walker = BinaryWalker::default();
+            let fed = malformed.chunks(cut).try_for_each(|frame| walker.feed(frame));
+            assert_eq!(fed, Err(BinaryError::Malformed { row: 2 }), "frames of {cut} bytes");
         }
     }
 
