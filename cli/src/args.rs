@@ -25,7 +25,7 @@ Examples:
 
 Exit codes:
   0 success    2 usage, invalid file    3 failed, part committed    4 nothing selected    5 unreachable
-  6 refused    7 failed, nothing committed    8 cancelled    130 interrupted    1 unexpected"
+  6 refused    7 failed, nothing committed    8 cancelled    124 timed out    130 interrupted    1 unexpected"
 )]
 pub struct Cli {
     /// What to do.
