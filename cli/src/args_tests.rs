@@ -70,6 +70,10 @@ fn help_shows_every_verb_and_the_exit_codes() {
       run       Runs a pipeline, or goes on with its unfinished run, and follows it to its end
       status    Shows a run: counts by state, why tasks wait, what failed
       ls        Lists runs, newest first
+      tasks     Lists the tasks of a run
+      logs      Shows what happened to a run's tasks lately
+      wait      Blocks until a run has ended, then ends with the run's own code
+      workers   The workers of a cluster
       retry     Tries dead tasks of a run again, and the steps skipped after them
       cancel    Cancels a run, and answers once its targets are fenced: nothing of it commits afterwards
       cluster   The cluster itself

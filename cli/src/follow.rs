@@ -173,7 +173,8 @@ impl Follower<'_> {
         let is_away = ExitCode::of_code(status.code()) == ExitCode::Unreachable && since.elapsed() < AWAY_MAX;
         let may_return = match self.connection.place {
             Place::Remote { .. } => is_away,
-            Place::Embedded { .. } => is_draining || is_away,
+            // Another process of this machine that went away does not come back by itself.
+            Place::Embedded { .. } => is_draining || (is_away && self.connection.embedded.is_some()),
         };
         if may_return { Ok(()) } else { Err(self.lost(status)) }
     }
