@@ -61,8 +61,8 @@ pub struct Global {
     /// How a run that is followed tells of itself, on stderr
     #[arg(long, global = true, value_enum, default_value_t = ProgressForm::Auto)]
     pub progress: ProgressForm,
-    /// Address of a cluster's coordinator; without one, everything happens in this process
-    #[arg(long, global = true, value_name = "URL", env = "HIGHWATER_COORDINATOR", hide_env_values = true)]
+    /// Addresses of a cluster's coordinators, with commas between; without one, everything happens in this process
+    #[arg(long, global = true, value_name = "URL[,URL]", env = "HIGHWATER_COORDINATOR", hide_env_values = true)]
     pub coordinator: Option<String>,
     /// Folder of the state, when everything happens in this process
     #[arg(long, global = true, value_name = "DIR", default_value = STATE_DIR)]

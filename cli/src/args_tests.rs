@@ -92,7 +92,7 @@ fn help_shows_every_verb_and_the_exit_codes() {
       -y, --yes                  Answer yes to the question whether to go on
           --color <COLOR>        Colours [default: auto] [possible values: auto, always, never]
           --progress <PROGRESS>  How a run that is followed tells of itself, on stderr [default: auto] [possible values: auto, bar, lines, json, none]
-          --coordinator <URL>    Address of a cluster's coordinator; without one, everything happens in this process [env: HIGHWATER_COORDINATOR]
+          --coordinator <URL[,URL]>  Addresses of a cluster's coordinators, with commas between; without one, everything happens in this process [env: HIGHWATER_COORDINATOR]
           --state <DIR>          Folder of the state, when everything happens in this process [default: .highwater]
 
     Examples:

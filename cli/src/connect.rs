@@ -153,7 +153,21 @@ async fn start(place: &Where, need: Need) -> Result<Connection, CliError> {
     Ok(Connection::of_process(embedded, Place::Embedded { dir: dir.clone() }, banner))
 }
 
-async fn remote(url: &str) -> Result<Connection, CliError> {
+/// The first of a cluster's coordinators that answers; one that follows passes calls on to the leader.
+async fn remote(urls: &str) -> Result<Connection, CliError> {
+    let mut last = None;
+    for url in urls.split(',').map(str::trim).filter(|url| !url.is_empty()) {
+        match dial(url).await {
+            Err(error) if error.exit() == ExitCode::Unreachable => last = Some(error),
+            answered => return answered,
+        }
+    }
+    Err(last.unwrap_or_else(|| {
+        CliError::new(ExitCode::Usage, "--coordinator names no address").next("--coordinator http://HOST:7070")
+    }))
+}
+
+async fn dial(url: &str) -> Result<Connection, CliError> {
     let wrong = |why: String| {
         CliError::new(ExitCode::Usage, format!("`{url}` is not the address of a coordinator"))
             .why(why)
