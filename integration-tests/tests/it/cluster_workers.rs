@@ -71,8 +71,8 @@ async fn paused_worker_past_its_lease_cannot_commit() {
     assert_eq!(cluster.ledger().await.unwrap(), ledger);
 }
 
-const BOTH_CLAIMED: &str = "select 1::int8 where 2 = (select count(*) from pg_stat_activity join highwater.task \
-    on session_id = pid where usename in ('w1', 'w2') and pg_stat_activity.state = 'idle in transaction')";
+const BOTH_CLAIMED: &str = "select (count(*) = 2)::int::int8 from pg_stat_activity join highwater.task \
+    on session_id = pid where usename in ('w1', 'w2') and pg_stat_activity.state = 'idle in transaction'";
 
 #[tokio::test]
 async fn lost_worker_is_noticed_within_its_session_ttl_plus_two_seconds() {
