@@ -61,15 +61,46 @@ pub struct Global {
     /// How a run that is followed tells of itself, on stderr
     #[arg(long, global = true, value_enum, default_value_t = ProgressForm::Auto)]
     pub progress: ProgressForm,
-    /// Addresses of a cluster's coordinators, with commas between; without one, everything happens in this process
-    #[arg(long, global = true, value_name = "URL[,URL]", env = "HIGHWATER_COORDINATOR", hide_env_values = true)]
+    /// Addresses of a cluster's coordinators, with commas between [env: HIGHWATER_COORDINATOR]; without any, and without a
+    /// context, everything happens in this process
+    #[arg(long, global = true, value_name = "URL[,URL]", conflicts_with = "context")]
     pub coordinator: Option<String>,
+    /// A cluster by the name that the configuration file gives it [env: HIGHWATER_CONTEXT]; `embedded` is this process
+    #[arg(long, global = true, value_name = "NAME")]
+    pub context: Option<String>,
     /// Folder of the state, when everything happens in this process
     #[arg(long, global = true, value_name = "DIR", default_value = STATE_DIR)]
     pub state: PathBuf,
     /// How long a silent worker of this process counts as alive, such as `15s`
     #[arg(long, global = true, value_name = "TIME", env = "HIGHWATER_SESSION_TTL", hide = true)]
     pub session_ttl: Option<ConfigDuration>,
+    /// Whom to trust among coordinators, and who we are to them.
+    #[command(flatten)]
+    pub tls: TlsArgs,
+}
+
+/// Files of TLS.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "To a cluster over TLS")]
+pub struct TlsArgs {
+    /// The authorities that signed the coordinators' certificates, for https
+    #[arg(long = "tls-ca", global = true, value_name = "FILE", env = "HIGHWATER_TLS_CA", hide_env_values = true)]
+    pub ca: Option<PathBuf>,
+    /// A certificate of our own, where coordinators ask for one
+    #[arg(long = "tls-cert", global = true, value_name = "FILE", env = "HIGHWATER_TLS_CERT", hide_env_values = true)]
+    pub cert: Option<PathBuf>,
+    /// The key of that certificate
+    #[arg(long = "tls-key", global = true, value_name = "FILE", env = "HIGHWATER_TLS_KEY", hide_env_values = true)]
+    pub key: Option<PathBuf>,
+    /// The name that the coordinators' certificates are for, if not the host
+    #[arg(
+        long = "tls-server-name",
+        global = true,
+        value_name = "NAME",
+        env = "HIGHWATER_TLS_SERVER_NAME",
+        hide_env_values = true
+    )]
+    pub server_name: Option<String>,
 }
 
 /// The form of what goes to stdout.
@@ -166,10 +197,24 @@ Examples:
         #[command(subcommand)]
         command: ClusterCommand,
     },
+    /// The clusters that the configuration file names
+    Context {
+        /// What to do with them.
+        #[command(subcommand)]
+        command: ContextCommand,
+    },
     /// Prints the JSON Schema of the pipeline file
     Schema,
     /// Prints the version
     Version,
+}
+
+impl Command {
+    /// Whether the verb needs to know where the coordinator is.
+    #[must_use]
+    pub const fn asks_a_coordinator(&self) -> bool {
+        !matches!(self, Self::Validate(_) | Self::Context { .. } | Self::Schema | Self::Version)
+    }
 }
 
 /// A pipeline file and its parameters.
@@ -293,6 +338,18 @@ pub enum ClusterCommand {
     Status,
     /// Takes over the targets of a pipeline that belong to another cluster, or to one whose state was deleted
     Adopt(FileArgs),
+}
+
+/// Verbs of `context`.
+#[derive(Debug, Clone, Subcommand)]
+pub enum ContextCommand {
+    /// Lists them, and where commands go when nothing else is said
+    Ls,
+    /// From now on commands go there; `embedded` is this process
+    Use {
+        /// The name that the configuration file gives it
+        name: String,
+    },
 }
 
 fn parse_param(text: &str) -> Result<(String, String), String> {

@@ -77,6 +77,7 @@ fn help_shows_every_verb_and_the_exit_codes() {
       retry     Tries dead tasks of a run again, and the steps skipped after them
       cancel    Cancels a run, and answers once its targets are fenced: nothing of it commits afterwards
       cluster   The cluster itself
+      context   The clusters that the configuration file names
       schema    Prints the JSON Schema of the pipeline file
       version   Prints the version
 
@@ -85,15 +86,22 @@ fn help_shows_every_verb_and_the_exit_codes() {
       -V, --version  Print version
 
     Everywhere:
-      -o, --output <OUTPUT>      Form of what goes to stdout [default: table] [possible values: table, json, name]
-      -q, --quiet                Nothing on stderr but errors
-      -v, --verbose...           Log to stderr; twice: more
-          --no-input             Never ask
-      -y, --yes                  Answer yes to the question whether to go on
-          --color <COLOR>        Colours [default: auto] [possible values: auto, always, never]
-          --progress <PROGRESS>  How a run that is followed tells of itself, on stderr [default: auto] [possible values: auto, bar, lines, json, none]
-          --coordinator <URL[,URL]>  Addresses of a cluster's coordinators, with commas between; without one, everything happens in this process [env: HIGHWATER_COORDINATOR]
-          --state <DIR>          Folder of the state, when everything happens in this process [default: .highwater]
+      -o, --output <OUTPUT>          Form of what goes to stdout [default: table] [possible values: table, json, name]
+      -q, --quiet                    Nothing on stderr but errors
+      -v, --verbose...               Log to stderr; twice: more
+          --no-input                 Never ask
+      -y, --yes                      Answer yes to the question whether to go on
+          --color <COLOR>            Colours [default: auto] [possible values: auto, always, never]
+          --progress <PROGRESS>      How a run that is followed tells of itself, on stderr [default: auto] [possible values: auto, bar, lines, json, none]
+          --coordinator <URL[,URL]>  Addresses of a cluster's coordinators, with commas between [env: HIGHWATER_COORDINATOR]; without any, and without a context, everything happens in this process
+          --context <NAME>           A cluster by the name that the configuration file gives it [env: HIGHWATER_CONTEXT]; `embedded` is this process
+          --state <DIR>              Folder of the state, when everything happens in this process [default: .highwater]
+
+    To a cluster over TLS:
+          --tls-ca <FILE>           The authorities that signed the coordinators' certificates, for https [env: HIGHWATER_TLS_CA]
+          --tls-cert <FILE>         A certificate of our own, where coordinators ask for one [env: HIGHWATER_TLS_CERT]
+          --tls-key <FILE>          The key of that certificate [env: HIGHWATER_TLS_KEY]
+          --tls-server-name <NAME>  The name that the coordinators' certificates are for, if not the host [env: HIGHWATER_TLS_SERVER_NAME]
 
     Examples:
       highwater validate pipeline.yaml      is the file right?

@@ -1,9 +1,11 @@
-//! Reads the environment, once. Nothing else in this program does, but for clap's `HIGHWATER_COORDINATOR`.
+//! Reads the environment, once. Nothing else in this program does, but for what clap reads of flags' variables.
+
+use std::path::PathBuf;
 
 use crate::args::ColorWhen;
 
-/// What the environment says about the streams.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+/// What the environment says.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Environment {
     /// `NO_COLOR` is set and not empty.
     pub no_color: bool,
@@ -11,6 +13,12 @@ pub struct Environment {
     pub force_color: bool,
     /// `TERM` is `dumb`: a terminal that can neither move its cursor nor paint.
     pub is_dumb: bool,
+    /// `HIGHWATER_COORDINATOR`, if it is not empty.
+    pub coordinator: Option<String>,
+    /// `HIGHWATER_CONTEXT`, if it is not empty.
+    pub context: Option<String>,
+    /// Where a user's settings are: `XDG_CONFIG_HOME`, else `~/.config`.
+    pub config_home: Option<PathBuf>,
 }
 
 impl Environment {
@@ -23,12 +31,17 @@ impl Environment {
             no_color: value("NO_COLOR").is_some(),
             force_color: value("CLICOLOR_FORCE").is_some_and(|value| value != "0"),
             is_dumb: value("TERM").is_some_and(|value| value == "dumb"),
+            coordinator: value("HIGHWATER_COORDINATOR").and_then(|value| value.into_string().ok()),
+            context: value("HIGHWATER_CONTEXT").and_then(|value| value.into_string().ok()),
+            config_home: value("XDG_CONFIG_HOME")
+                .map(PathBuf::from)
+                .or_else(|| value("HOME").map(|home| PathBuf::from(home).join(".config"))),
         }
     }
 
     /// Whether a stream is painted. The flag wins over the environment, `NO_COLOR` over `CLICOLOR_FORCE`.
     #[must_use]
-    pub const fn paints(self, when: ColorWhen, is_terminal: bool) -> bool {
+    pub const fn paints(&self, when: ColorWhen, is_terminal: bool) -> bool {
         match when {
             ColorWhen::Always => true,
             ColorWhen::Never => false,
@@ -47,12 +60,12 @@ mod tests {
         let plain = Environment::default();
         assert!(plain.paints(ColorWhen::Auto, true));
         assert!(!plain.paints(ColorWhen::Auto, false));
-        let forced = Environment { force_color: true, ..plain };
+        let forced = Environment { force_color: true, ..plain.clone() };
         assert!(forced.paints(ColorWhen::Auto, false));
-        let both = Environment { no_color: true, ..forced };
+        let both = Environment { no_color: true, ..forced.clone() };
         assert!(!both.paints(ColorWhen::Auto, true));
         assert!(both.paints(ColorWhen::Always, false));
-        let dumb = Environment { is_dumb: true, ..plain };
+        let dumb = Environment { is_dumb: true, ..plain.clone() };
         assert!(!dumb.paints(ColorWhen::Auto, true));
         assert!(!forced.paints(ColorWhen::Never, true));
     }

@@ -5,6 +5,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use highwater_proto::line::{ClientTls, Dialer, OpenError};
 use highwater_proto::v1::Document;
 use highwater_proto::v1::control_service_client::ControlServiceClient;
 use hyper_util::rt::TokioIo;
@@ -12,7 +13,7 @@ use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 use tonic::transport::{Channel, Endpoint, Uri};
 
-use crate::args::Global;
+use crate::args::{Global, TlsArgs};
 use crate::embedded::{self, Embedded};
 use crate::error::CliError;
 use crate::exit::ExitCode;
@@ -29,10 +30,14 @@ const KEEP_ALIVE_WAIT_MAX: Duration = Duration::from_secs(5);
 const MESSAGE_BYTES_MAX: usize = 16 << 20;
 
 /// Where a command goes.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(crate) struct Where {
-    /// The address of a cluster's coordinator.
+    /// The addresses of a cluster's coordinators, with commas between.
     pub coordinator: Option<String>,
+    /// Whom to trust among them, and who we are to them.
+    pub tls: TlsArgs,
+    /// The name that the user has given the cluster.
+    pub context: Option<String>,
     /// The folder of the embedded mode.
     pub state: PathBuf,
     /// Workers to start, if any are.
@@ -42,11 +47,18 @@ pub(crate) struct Where {
 }
 
 impl Where {
-    /// What the flags say; clap has put `HIGHWATER_COORDINATOR` behind the flag already.
+    /// What the flags say; environment and contexts have been settled already.
     #[must_use]
     pub(crate) fn new(global: &Global, workers: u32) -> Self {
         let coordinator = global.coordinator.clone().filter(|url| !url.is_empty());
-        Self { coordinator, state: global.state.clone(), workers, session_ttl: global.session_ttl.map(|ttl| ttl.0) }
+        Self {
+            coordinator,
+            tls: global.tls.clone(),
+            context: global.context.clone(),
+            state: global.state.clone(),
+            workers,
+            session_ttl: global.session_ttl.map(|ttl| ttl.0),
+        }
     }
 }
 
@@ -62,18 +74,12 @@ pub(crate) enum Need {
 }
 
 /// Where a connection leads.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(crate) enum Place {
     /// To this machine: this process or another, over a folder.
-    Embedded {
-        /// The folder.
-        dir: PathBuf,
-    },
-    /// To a cluster.
-    Remote {
-        /// Its address.
-        url: String,
-    },
+    Embedded,
+    /// To a cluster, which has these coordinators.
+    Remote(Coordinators),
 }
 
 /// A way to the coordinator.
@@ -101,6 +107,15 @@ impl Connection {
         &self.banner
     }
 
+    /// Dials the coordinators of a cluster anew: the one that was asked so far may be gone for good.
+    pub(crate) async fn redial(&mut self) {
+        if let Place::Remote(coordinators) = &self.place
+            && let Ok(again) = coordinators.clone().dial().await
+        {
+            *self = again;
+        }
+    }
+
     /// Ends what runs in this process, once nothing more is wanted of it.
     ///
     /// # Errors
@@ -118,14 +133,14 @@ impl Connection {
 /// Code 5 when nobody answers at an address, 6 when another process is in the way, 4 when there is nothing to read.
 pub(crate) async fn open(place: &Where, need: Need) -> Result<Connection, CliError> {
     if let Some(url) = &place.coordinator {
-        return remote(url).await;
+        return Coordinators::of(url, place)?.dial().await;
     }
     let dir = &place.state;
     let attached = attach(&dir.join(CONTROL_SOCKET)).await?;
     match (attached, need) {
         (Some(client), Need::Read | Need::Act) => Ok(Connection {
             client,
-            place: Place::Embedded { dir: dir.clone() },
+            place: Place::Embedded,
             embedded: None,
             banner: format!("embedded {}, through the process that runs there", dir.display()),
         }),
@@ -150,43 +165,63 @@ async fn start(place: &Where, need: Need) -> Result<Connection, CliError> {
     };
     let embedded = embedded::start(dir, workers, need, place.session_ttl).await?;
     let banner = format!("embedded {}, {with}", dir.display());
-    Ok(Connection::of_process(embedded, Place::Embedded { dir: dir.clone() }, banner))
+    Ok(Connection::of_process(embedded, Place::Embedded, banner))
 }
 
-/// The first of a cluster's coordinators that answers; one that follows passes calls on to the leader.
-async fn remote(urls: &str) -> Result<Connection, CliError> {
-    let mut last = None;
-    for url in urls.split(',').map(str::trim).filter(|url| !url.is_empty()) {
-        match dial(url).await {
-            Err(error) if error.exit() == ExitCode::Unreachable => last = Some(error),
-            answered => return answered,
+/// A cluster's coordinators.
+#[derive(Debug, Clone)]
+pub(crate) struct Coordinators {
+    dialer: Dialer,
+    addresses: Vec<String>,
+    name: String,
+}
+
+impl Coordinators {
+    fn of(urls: &str, place: &Where) -> Result<Self, CliError> {
+        let wrong = |why: String| {
+            CliError::new(ExitCode::Usage, format!("`{urls}` does not say where a coordinator is"))
+                .why(why)
+                .next("--coordinator http://HOST:7070")
+        };
+        let TlsArgs { ca, cert, key, server_name } = place.tls.clone();
+        let tls = ClientTls::of(ca, cert, key, server_name).map_err(|error| wrong(error.to_string()))?;
+        let urls: Vec<String> =
+            urls.split(',').map(str::trim).filter(|url| !url.is_empty()).map(str::to_owned).collect();
+        let (dialer, addresses) = Dialer::for_addresses(&urls, tls).map_err(|error| wrong(error.to_string()))?;
+        let name = place.context.as_ref().map_or_else(String::new, |name| format!("{name} "));
+        Ok(Self { dialer, addresses, name })
+    }
+
+    /// The first that answers; one that follows passes calls on to the leader.
+    async fn dial(&self) -> Result<Connection, CliError> {
+        let mut last = None;
+        for address in &self.addresses {
+            let banner = format!("cluster {}{}", self.name, self.dialer.url(address));
+            match self.dialer.open(address).await {
+                Ok(line) => {
+                    let client = client(line.channel);
+                    return Ok(Connection { client, place: Place::Remote(self.clone()), embedded: None, banner });
+                }
+                Err(error) => last = Some(unreachable(&error).at(banner)),
+            }
+        }
+        Err(last.unwrap_or_else(|| CliError::new(ExitCode::Usage, "no coordinator is named")))
+    }
+}
+
+fn unreachable(error: &OpenError) -> CliError {
+    let told = CliError::new(ExitCode::Unreachable, "cannot reach the coordinator");
+    match error {
+        OpenError::Address(error) => CliError::new(ExitCode::Usage, error.to_string()),
+        OpenError::Failed { trouble: Some(trouble), .. } => {
+            told.why(trouble.to_string()).next("the address (http or https), --tls-ca, --tls-cert and --tls-key")
+        }
+        OpenError::Failed { trouble: None, source } => {
+            let cause = std::iter::successors(Some(source as &dyn std::error::Error), |error| error.source()).last();
+            told.why(cause.map(ToString::to_string).unwrap_or_default())
+                .next("start it, or leave --coordinator and HIGHWATER_COORDINATOR away to run in this process")
         }
     }
-    Err(last.unwrap_or_else(|| {
-        CliError::new(ExitCode::Usage, "--coordinator names no address").next("--coordinator http://HOST:7070")
-    }))
-}
-
-async fn dial(url: &str) -> Result<Connection, CliError> {
-    let wrong = |why: String| {
-        CliError::new(ExitCode::Usage, format!("`{url}` is not the address of a coordinator"))
-            .why(why)
-            .next("--coordinator http://HOST:7070")
-    };
-    if url.starts_with("https://") {
-        return Err(wrong("TLS is not supported yet".to_owned()));
-    }
-    let full = if url.contains("://") { url.to_owned() } else { format!("http://{url}") };
-    let endpoint = Endpoint::from_shared(full.clone()).map_err(|error| wrong(error.to_string()))?;
-    let channel = patient(endpoint).connect().await.map_err(|error| {
-        let cause = std::iter::successors(Some(&error as &dyn std::error::Error), |error| error.source()).last();
-        CliError::new(ExitCode::Unreachable, "cannot reach the coordinator")
-            .at(format!("cluster {full}"))
-            .why(cause.map(ToString::to_string).unwrap_or_default())
-            .next("start it, or leave --coordinator and HIGHWATER_COORDINATOR away to run in this process")
-    })?;
-    let banner = format!("cluster {full}");
-    Ok(Connection { client: client(channel), place: Place::Remote { url: full }, embedded: None, banner })
 }
 
 /// The live process behind a socket. A socket that nobody listens on was left by a process that was killed.

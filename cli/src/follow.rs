@@ -127,6 +127,7 @@ impl Follower<'_> {
                 Wake::Tick => {
                     reporter.tick(began.elapsed(), self.output);
                     if stream.is_none() && !is_draining {
+                        self.connection.redial().await;
                         match self.watch().await {
                             Ok(again) => stream = Some(again),
                             Err(status) => {
@@ -172,9 +173,9 @@ impl Follower<'_> {
     fn endure(&self, status: &Status, is_draining: bool, since: Instant) -> Result<(), CliError> {
         let is_away = ExitCode::of_code(status.code()) == ExitCode::Unreachable && since.elapsed() < AWAY_MAX;
         let may_return = match self.connection.place {
-            Place::Remote { .. } => is_away,
+            Place::Remote(_) => is_away,
             // The coordinator of this process begins another term; one of another process has gone for good.
-            Place::Embedded { .. } => is_draining || (is_away && self.connection.embedded.is_some()),
+            Place::Embedded => is_draining || (is_away && self.connection.embedded.is_some()),
         };
         if may_return { Ok(()) } else { Err(self.lost(status)) }
     }

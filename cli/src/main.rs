@@ -4,7 +4,7 @@ use std::process::ExitCode as ProcessExit;
 use std::time::Duration;
 
 use clap::Parser;
-use highwater_cli::{Cli, Environment, ExitCode, Interrupts, Output, execute};
+use highwater_cli::{Cli, Contexts, Environment, ExitCode, Interrupts, Output, execute};
 
 /// What background work gets to end in once the command is over.
 const SHUTDOWN_MAX: Duration = Duration::from_millis(200);
@@ -15,7 +15,7 @@ fn main() -> ProcessExit {
     // Tests name places in the environment where the process is to end, wait or fail.
     #[cfg(feature = "failpoints")]
     let _failpoints = fail::FailScenario::setup();
-    let cli = match Cli::try_parse() {
+    let mut cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
             error.print().ok();
@@ -23,7 +23,16 @@ fn main() -> ProcessExit {
         }
     };
     highwater_cli::log_to_stderr(cli.global.verbose);
-    let mut output = Output::of_process(&cli.global, Environment::read());
+    let environment = Environment::read();
+    let contexts = Contexts::of(&environment);
+    // A verb that asks nobody does not care where a cluster would be.
+    let settled =
+        if cli.command.asks_a_coordinator() { contexts.settle(&mut cli.global, &environment) } else { Ok(()) };
+    let mut output = Output::of_process(&cli.global, &environment);
+    if let Err(error) = settled {
+        output.tell(&error.render(&output.talk_look));
+        return error.exit().into();
+    }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -33,7 +42,7 @@ fn main() -> ProcessExit {
     };
     let exit = runtime.block_on(async {
         match Interrupts::of_process() {
-            Ok(mut interrupts) => Box::pin(execute(&cli, &mut output, &mut interrupts)).await,
+            Ok(mut interrupts) => Box::pin(execute(&cli, &contexts, &mut output, &mut interrupts)).await,
             Err(error) => {
                 output.tell(&format!("error: cannot listen to signals\n  why: {error}\n"));
                 ExitCode::Unexpected

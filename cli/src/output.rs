@@ -23,7 +23,7 @@ pub struct Output {
 impl Output {
     /// The process's own streams, each asked by itself whether it is a terminal.
     #[must_use]
-    pub fn of_process(global: &Global, environment: Environment) -> Self {
+    pub fn of_process(global: &Global, environment: &Environment) -> Self {
         let (stdout, stderr) = (io::stdout(), io::stderr());
         let look = |is_terminal| look(global, environment, is_terminal);
         Self {
@@ -38,7 +38,7 @@ impl Output {
     /// Streams of a caller's own, which are no terminals.
     #[must_use]
     pub fn to(global: &Global, stdout: Box<dyn Write + Send>, stderr: Box<dyn Write + Send>) -> Self {
-        let look = look(global, Environment::default(), false);
+        let look = look(global, &Environment::default(), false);
         Self { stdout, stderr, data_look: look.clone(), talk_look: look, is_quiet: global.quiet }
     }
 
@@ -67,7 +67,7 @@ impl Output {
     }
 }
 
-fn look(global: &Global, environment: Environment, is_terminal: bool) -> Look {
+fn look(global: &Global, environment: &Environment, is_terminal: bool) -> Look {
     Look {
         is_terminal: is_terminal && !environment.is_dumb,
         has_color: environment.paints(global.color, is_terminal),
@@ -79,7 +79,9 @@ fn look(global: &Global, environment: Environment, is_terminal: bool) -> Look {
 /// How the next command has to begin to reach the same place.
 fn program(global: &Global) -> String {
     let mut program = "highwater".to_owned();
-    if let Some(url) = &global.coordinator {
+    if let Some(name) = &global.context {
+        program.push_str(&format!(" --context {name}"));
+    } else if let Some(url) = &global.coordinator {
         program.push_str(&format!(" --coordinator {url}"));
     } else if global.state != Path::new(STATE_DIR) {
         program.push_str(&format!(" --state {}", global.state.display()));

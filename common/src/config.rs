@@ -3,6 +3,7 @@
 //! For every setting a flag beats the environment, the environment beats the file, and the file beats the default.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -33,6 +34,14 @@ pub struct CoordinatorConfig {
     pub advertise: Option<String>,
     /// Whether it may listen off loopback without TLS.
     pub insecure: Option<bool>,
+    /// Who it is to those who call it, and whom it lets in.
+    pub tls: ServerTlsConfig,
+    /// Whom it trusts among etcd's members, and who it is to them.
+    pub etcd_tls: ClientTlsConfig,
+    /// A user of etcd; the password is in `etcd_password_file`, or in the environment.
+    pub etcd_user: Option<String>,
+    /// The file of that user's password.
+    pub etcd_password_file: Option<PathBuf>,
     /// Whether steps that move nothing may run.
     pub allow_noop: Option<bool>,
     /// Time to live of the lead.
@@ -51,6 +60,10 @@ pub struct CoordinatorConfig {
 pub struct WorkerConfig {
     /// URLs of coordinators.
     pub coordinator: Option<Vec<String>>,
+    /// Whether it may speak to coordinators off loopback without TLS.
+    pub insecure: Option<bool>,
+    /// Whom it trusts among coordinators, and who it is to them.
+    pub tls: ClientTlsConfig,
     /// What it calls itself.
     pub id: Option<String>,
     /// Tasks at once.
@@ -61,6 +74,36 @@ pub struct WorkerConfig {
     pub allow_noop: Option<bool>,
     /// How long a drain waits for what runs.
     pub drain_timeout: Option<ConfigDuration>,
+}
+
+/// Files of TLS for whoever listens.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ServerTlsConfig {
+    /// Its certificate, and those that lead to its authority.
+    pub cert: Option<PathBuf>,
+    /// Its key.
+    pub key: Option<PathBuf>,
+    /// The authorities that have to have signed a caller's certificate.
+    pub client_ca: Option<PathBuf>,
+    /// The authorities that signed the other coordinators' certificates.
+    pub ca: Option<PathBuf>,
+    /// The name that those certificates are for, when it is not the host that is dialled.
+    pub server_name: Option<String>,
+}
+
+/// Files of TLS for whoever dials.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ClientTlsConfig {
+    /// The authorities that signed the other end's certificate.
+    pub ca: Option<PathBuf>,
+    /// Its own certificate.
+    pub cert: Option<PathBuf>,
+    /// Its own key.
+    pub key: Option<PathBuf>,
+    /// The name that the other end's certificate is for, when it is not the host that is dialled.
+    pub server_name: Option<String>,
 }
 
 /// A duration as people write it: `15s`, `1h30m`, `500ms`.
@@ -83,6 +126,39 @@ impl std::str::FromStr for ConfigDuration {
         parse_duration(text)
             .map(Self)
             .ok_or_else(|| format!("`{text}` is not a duration: write it as `500ms`, `15s`, `45m` or `1h30m`"))
+    }
+}
+
+/// A user's file: clusters by name.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct UserConfig {
+    contexts: BTreeMap<String, ContextConfig>,
+}
+
+/// A cluster as a user reaches it.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ContextConfig {
+    /// URLs of its coordinators.
+    pub coordinator: Vec<String>,
+    /// Whom the user trusts among them, and who he is to them.
+    #[serde(default)]
+    pub tls: ClientTlsConfig,
+}
+
+/// Reads a user's configuration file.
+///
+/// # Errors
+/// What is wrong, and where: an unknown key, a value of the wrong kind, a cluster without an address.
+pub fn parse_contexts(text: &str) -> Result<BTreeMap<String, ContextConfig>, String> {
+    if text.trim().is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let file: UserConfig = serde_saphyr::from_str(text).map_err(|error| error.to_string())?;
+    match file.contexts.iter().find(|(_, context)| context.coordinator.is_empty()) {
+        Some((name, _)) => Err(format!("context `{name}` names no coordinator")),
+        None => Ok(file.contexts),
     }
 }
 

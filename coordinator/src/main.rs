@@ -1,5 +1,7 @@
 //! The `highwater-coordinator` daemon: a coordinator over etcd, on a port.
 
+mod tls_settings;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -11,6 +13,8 @@ use highwater_common::config::{self, ConfigDuration, CoordinatorConfig};
 use highwater_coordinator::store::etcd::{EtcdOptions, EtcdStore};
 use highwater_coordinator::{Coordinator, CoordinatorOptions, Role, SessionOptions, control_service, worker_service};
 use highwater_proto::DESCRIPTORS;
+use highwater_proto::line::{self, ServerTls};
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 
@@ -45,6 +49,9 @@ struct Args {
     /// Listen off loopback although nothing is encrypted
     #[arg(long, env = "HIGHWATER_INSECURE")]
     insecure: bool,
+    /// Certificates, keys, and etcd's login.
+    #[command(flatten)]
+    tls: tls_settings::TlsArgs,
     /// Run steps that hold slots and move nothing
     #[arg(long, env = "HIGHWATER_ALLOW_NOOP")]
     allow_noop: bool,
@@ -86,6 +93,7 @@ impl Ending {
 struct Settings {
     etcd: EtcdOptions,
     listen: SocketAddr,
+    tls: Option<ServerTls>,
     options: CoordinatorOptions,
 }
 
@@ -113,6 +121,7 @@ fn main() -> ExitCode {
 /// Lays flags and environment over the file, and the file over the defaults.
 fn settle(args: Args) -> Result<Settings, Ending> {
     let file = read_file(args.config)?;
+    let tls = args.tls.settle(&file).map_err(Ending::usage)?;
     let etcd = args.etcd.or(file.etcd).filter(|urls| !urls.is_empty());
     let etcd = etcd.ok_or_else(|| Ending::usage("no etcd: name its members by --etcd http://HOST:2379"))?;
     let cluster = args.cluster.or(file.cluster);
@@ -126,10 +135,12 @@ fn settle(args: Args) -> Result<Settings, Ending> {
     let listen: SocketAddr = listen.parse().map_err(|error| {
         Ending::usage(format!("`{listen}` is no address to listen on ({error}): write 0.0.0.0:7070"))
     })?;
-    let is_trusted = listen.ip().is_loopback() || args.insecure || file.insecure.unwrap_or(false);
+    let is_trusted =
+        listen.ip().is_loopback() || tls.server.is_some() || args.insecure || file.insecure.unwrap_or(false);
     if !is_trusted {
         return Err(Ending::usage(format!(
-            "{listen} is not loopback, and nothing would be encrypted: --insecure says that the network is trusted"
+            "{listen} is not loopback, and nothing would be encrypted: use --tls-cert and --tls-key, or --insecure, which says \
+             that the network is trusted"
         )));
     }
     let defaults = SessionOptions::default();
@@ -144,12 +155,14 @@ fn settle(args: Args) -> Result<Settings, Ending> {
     };
     let options = CoordinatorOptions {
         address: args.advertise.or(file.advertise).unwrap_or_else(|| listen.to_string()),
+        dialer: tls.dialer,
         leader_ttl: pick(args.leader_ttl, file.leader_ttl, CoordinatorOptions::default().leader_ttl),
         sessions,
         allow_noop: args.allow_noop || file.allow_noop.unwrap_or(false),
         is_exclusive: false,
     };
-    Ok(Settings { etcd: EtcdOptions::new(etcd, &cluster), listen, options })
+    let etcd = EtcdOptions { tls: tls.etcd, login: tls.login, ..EtcdOptions::new(etcd, &cluster) };
+    Ok(Settings { etcd, listen, tls: tls.server, options })
 }
 
 fn read_file(named: Option<PathBuf>) -> Result<CoordinatorConfig, Ending> {
@@ -170,6 +183,10 @@ async fn serve(settings: Settings) -> Result<(), Ending> {
         code: UNREACHABLE,
         message: format!("cannot use etcd at {place}: {}", chain(&error)),
     })?;
+    let cannot_listen =
+        |why: String| Ending { code: 1, message: format!("cannot serve on {}: {why}", settings.listen) };
+    let listener = TcpListener::bind(settings.listen).await.map_err(|error| cannot_listen(error.to_string()))?;
+    let callers = line::incoming(listener, settings.tls).map_err(|error| Ending::usage(chain(&error)))?;
     let (coordinator, handle) = Coordinator::new(Arc::new(store), settings.options)
         .map_err(|error| Ending::usage(format!("the settings contradict each other: {error}")))?;
     let stop = CancellationToken::new();
@@ -191,7 +208,7 @@ async fn serve(settings: Settings) -> Result<(), Ending> {
         .add_service(reflection)
         .add_service(worker_service(handle.clone()))
         .add_service(control_service(handle))
-        .serve_with_shutdown(settings.listen, async move { until.cancelled().await });
+        .serve_with_incoming_shutdown(callers, async move { until.cancelled().await });
     tokio::pin!(server);
     tracing::info!(listen = %settings.listen, "listening");
     let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())
@@ -201,7 +218,7 @@ async fn serve(settings: Settings) -> Result<(), Ending> {
             ended = &mut running => return ended.map_err(|error| Ending { code: UNREACHABLE, message: chain(&error) }),
             served = &mut server => {
                 let why = served.err().map_or_else(|| "it ended".to_owned(), |error| chain(&error));
-                return Err(Ending { code: 1, message: format!("cannot serve on {}: {why}", settings.listen) });
+                return Err(cannot_listen(why));
             }
             _ = role.changed() => {
                 let status = match &*role.borrow() {

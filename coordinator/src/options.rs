@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use highwater_proto::line::Dialer;
+
 /// Times of worker sessions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SessionOptions {
@@ -39,6 +41,8 @@ impl Default for SessionOptions {
 pub struct CoordinatorOptions {
     /// Where other processes reach it; empty in one process.
     pub address: String,
+    /// How it reaches the other coordinators.
+    pub dialer: Dialer,
     /// Time to live of the office.
     pub leader_ttl: Duration,
     /// Times of worker sessions.
@@ -53,6 +57,7 @@ impl Default for CoordinatorOptions {
     fn default() -> Self {
         Self {
             address: String::new(),
+            dialer: Dialer::new(None),
             leader_ttl: Duration::from_secs(10),
             sessions: SessionOptions::default(),
             allow_noop: false,

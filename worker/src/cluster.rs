@@ -2,14 +2,13 @@
 //! and tries the others when nobody answers.
 
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::future::BoxFuture;
 use highwater_common::assignment::Outcome;
 use highwater_common::id::{DocumentDigest, SessionId, TaskId};
 use highwater_common::token::Fence;
-use tonic::transport::Endpoint;
+use highwater_proto::line::{AddressError, ClientTls, Dialer};
 
 use crate::coordinator_api::{
     ApiError, AttemptReport, CoordinatorApi, GrpcCoordinator, HeartbeatAnswer, Pulled, Registered,
@@ -18,23 +17,10 @@ use crate::worker::WorkerOptions;
 
 /// Addresses that are remembered at the most; leaders move among few.
 const KNOWN_MAX: usize = 16;
-/// How long a connection may take to come about.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// How often an idle connection is probed.
-const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(5);
-/// How long the probe may take: what finds a coordinator that fell silent.
-const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(3);
-
-/// An address that cannot be dialled.
-#[derive(Debug, thiserror::Error)]
-#[error("`{url}` is not the address of a coordinator")]
-pub struct AddressError {
-    url: String,
-}
-
 /// The coordinator of a cluster.
 #[derive(Debug)]
 pub struct ClusterCoordinator {
+    dialer: Dialer,
     state: Mutex<Known>,
 }
 
@@ -45,16 +31,22 @@ struct Known {
 }
 
 impl ClusterCoordinator {
-    /// A cluster whose coordinators listen at `urls`, with or without `http://`. Nothing is dialled yet.
+    /// A cluster whose coordinators listen at `urls`, which are `https` when they are to be reached over TLS. Nothing is dialled
+    /// yet.
     ///
     /// # Errors
-    /// [`AddressError`] for what is no address; and when there is none at all.
-    pub fn new(urls: &[String]) -> Result<Self, AddressError> {
-        let clients = urls.iter().map(|url| client(url)).collect::<Result<Vec<_>, _>>()?;
-        if clients.is_empty() {
-            return Err(AddressError { url: String::new() });
-        }
-        Ok(Self { state: Mutex::new(Known { clients, current: 0 }) })
+    /// The first address that cannot be dialled; and when there is none at all.
+    pub fn new(urls: &[String], tls: Option<ClientTls>) -> Result<Self, AddressError> {
+        let (dialer, addresses) = Dialer::for_addresses(urls, tls)?;
+        let client = |address: String| Ok((address.clone(), GrpcCoordinator::over(dialer.line(&address)?)));
+        let clients = addresses.into_iter().map(client).collect::<Result<_, AddressError>>()?;
+        Ok(Self { dialer, state: Mutex::new(Known { clients, current: 0 }) })
+    }
+
+    /// Whether what is said to the coordinators is encrypted.
+    #[must_use]
+    pub const fn is_secure(&self) -> bool {
+        self.dialer.is_secure()
     }
 
     fn with<T>(&self, act: impl FnOnce(&mut Known) -> T) -> T {
@@ -79,8 +71,8 @@ impl ClusterCoordinator {
             if let ApiError::NotLeader { leader } = error {
                 let at = known.clients.iter().position(|(address, _)| address == leader);
                 let at = at.or_else(|| {
-                    let client = client(leader).ok().filter(|_| known.clients.len() < KNOWN_MAX)?;
-                    known.clients.push(client);
+                    let line = self.dialer.line(leader).ok().filter(|_| known.clients.len() < KNOWN_MAX)?;
+                    known.clients.push((leader.clone(), GrpcCoordinator::over(line)));
                     Some(known.clients.len() - 1)
                 });
                 if let Some(at) = at {
@@ -98,6 +90,7 @@ impl ClusterCoordinator {
         call: impl Fn(GrpcCoordinator) -> BoxFuture<'a, Result<T, ApiError>>,
     ) -> Result<T, ApiError> {
         let mut last = ApiError::Unavailable("nobody was asked".to_owned());
+        let mut distrust = None;
         for _ in 0..self.tries() {
             let (asked, client) = self.current();
             match call(client).await {
@@ -105,28 +98,15 @@ impl ClusterCoordinator {
                     self.move_on(asked, &error);
                     last = error;
                 }
+                Err(error @ ApiError::Distrust { .. }) => {
+                    self.move_on(asked, &error);
+                    distrust = Some(error);
+                }
                 answered => return answered,
             }
         }
-        Err(last)
+        Err(distrust.unwrap_or(last)) // silence may pass; what is wrong with a certificate says what to do
     }
-}
-
-/// The address without its scheme, and a client that dials it when it is first used.
-fn client(url: &str) -> Result<(String, GrpcCoordinator), AddressError> {
-    let address = url.trim_start_matches("http://").trim_end_matches('/').to_owned();
-    let refused = || AddressError { url: url.to_owned() };
-    if address.is_empty() || address.contains("://") {
-        return Err(refused());
-    }
-    let endpoint = Endpoint::from_shared(format!("http://{address}")).map_err(|_| refused())?;
-    let channel = endpoint
-        .connect_timeout(CONNECT_TIMEOUT)
-        .http2_keep_alive_interval(KEEP_ALIVE_EVERY)
-        .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
-        .keep_alive_while_idle(true)
-        .connect_lazy();
-    Ok((address, GrpcCoordinator::new(channel)))
 }
 
 #[async_trait]
@@ -175,7 +155,7 @@ mod tests {
     #[tokio::test]
     async fn a_refusal_that_names_the_leader_leads_there() {
         let urls = ["http://127.0.0.1:7070".to_owned(), "127.0.0.1:7071".to_owned()];
-        let cluster = ClusterCoordinator::new(&urls).expect("addresses");
+        let cluster = ClusterCoordinator::new(&urls, None).expect("addresses");
         // WHEN the first one names a third, THEN that one is asked next
         cluster.move_on(0, &ApiError::NotLeader { leader: "127.0.0.1:7072".to_owned() });
         assert_eq!(current(&cluster), "127.0.0.1:7072");
@@ -189,7 +169,7 @@ mod tests {
 
     #[test]
     fn what_is_no_address_is_refused() {
-        assert!(ClusterCoordinator::new(&[]).is_err());
-        assert!(ClusterCoordinator::new(&["postgres://db".to_owned()]).is_err());
+        assert!(ClusterCoordinator::new(&[], None).is_err());
+        assert!(ClusterCoordinator::new(&["postgres://db".to_owned()], None).is_err());
     }
 }

@@ -9,6 +9,7 @@ use highwater_common::id::{ClusterId, DocumentDigest, SessionId, TaskId};
 use highwater_common::token::{Fence, Nonce};
 use highwater_proto::convert::FieldError;
 use highwater_proto::convert::wire::{digest_from, nonce_from, outcome_to, session_from, session_to};
+use highwater_proto::line::{Line, Trouble};
 use highwater_proto::v1 as pb;
 use highwater_proto::v1::worker_service_client::WorkerServiceClient;
 use highwater_proto::{LEADER_METADATA, PROTOCOL_VERSION};
@@ -74,6 +75,14 @@ pub enum ApiError {
     /// Nobody answered, or nobody leads: ask again.
     #[error("the coordinator is unavailable: {0}")]
     Unavailable(String),
+    /// Somebody listens there, and one of the two does not trust the other.
+    #[error("no line to the coordinator at {address}: {trouble}")]
+    Distrust {
+        /// Where.
+        address: String,
+        /// Why, in words.
+        trouble: Trouble,
+    },
     /// This coordinator does not lead, and names who does.
     #[error("the coordinator does not lead: {leader} does")]
     NotLeader {
@@ -120,6 +129,7 @@ pub trait CoordinatorApi: Send + Sync + 'static {
 #[derive(Debug, Clone)]
 pub struct GrpcCoordinator {
     client: WorkerServiceClient<Channel>,
+    line: Option<Line>,
 }
 
 /// What a call may take beyond the time it waits by design.
@@ -134,7 +144,26 @@ impl GrpcCoordinator {
     #[must_use]
     pub fn new(channel: Channel) -> Self {
         const PULL_BYTES_MAX: usize = 16 * 1024 * 1024;
-        Self { client: WorkerServiceClient::new(channel).max_decoding_message_size(PULL_BYTES_MAX) }
+        Self { client: WorkerServiceClient::new(channel).max_decoding_message_size(PULL_BYTES_MAX), line: None }
+    }
+
+    /// A client on a line, which knows why it does not come about.
+    #[must_use]
+    pub fn over(line: Line) -> Self {
+        Self { line: Some(line.clone()), ..Self::new(line.channel) }
+    }
+
+    /// What a failed call means.
+    fn error(&self, status: Status) -> ApiError {
+        let error = ApiError::from(status);
+        let trouble = self.line.as_ref().and_then(|line| Some((line.address(), line.trouble()?)));
+        match (error, trouble) {
+            (ApiError::Unavailable(_), Some((address, trouble))) if trouble.is_distrust => {
+                ApiError::Distrust { address: address.to_owned(), trouble }
+            }
+            (ApiError::Unavailable(why), Some((_, trouble))) => ApiError::Unavailable(format!("{why}: {trouble}")),
+            (error, _) => error,
+        }
     }
 }
 
@@ -182,7 +211,13 @@ impl CoordinatorApi for GrpcCoordinator {
             labels: options.labels.clone().into_iter().collect(),
             allow_noop: options.allow_noop,
         };
-        let answer = self.client.clone().register(timed(request, CALL_TIMEOUT)).await?.into_inner();
+        let answer = self
+            .client
+            .clone()
+            .register(timed(request, CALL_TIMEOUT))
+            .await
+            .map_err(|status| self.error(status))?
+            .into_inner();
         let cluster: [u8; 16] = answer
             .cluster
             .as_slice()
@@ -204,7 +239,13 @@ impl CoordinatorApi for GrpcCoordinator {
             free_slots: free,
             known_orders: known.iter().map(|digest| digest.as_bytes().to_vec()).collect(),
         };
-        let answer = self.client.clone().pull(timed(request, PULL_TIMEOUT)).await?.into_inner();
+        let answer = self
+            .client
+            .clone()
+            .pull(timed(request, PULL_TIMEOUT))
+            .await
+            .map_err(|status| self.error(status))?
+            .into_inner();
         let mut pulled = Pulled::default();
         for order in answer.orders {
             pulled.orders.insert(digest_from(&order.digest, "orders.digest")?, order.json);
@@ -228,7 +269,13 @@ impl CoordinatorApi for GrpcCoordinator {
             bytes: attempt.bytes,
         });
         let request = pb::HeartbeatRequest { session: session_to(&session), attempts: attempts.collect(), draining };
-        let answer = self.client.clone().heartbeat(timed(request, HEARTBEAT_TIMEOUT)).await?.into_inner();
+        let answer = self
+            .client
+            .clone()
+            .heartbeat(timed(request, HEARTBEAT_TIMEOUT))
+            .await
+            .map_err(|status| self.error(status))?
+            .into_inner();
         let end = answer.end.iter().map(|nonce| nonce_from(nonce)).collect::<Result<_, _>>()?;
         Ok(HeartbeatAnswer { end, drain: answer.drain })
     }
@@ -248,6 +295,7 @@ impl CoordinatorApi for GrpcCoordinator {
             outcome: Some(outcome_to(outcome)),
             millis,
         };
-        Ok(self.client.clone().complete(timed(request, CALL_TIMEOUT)).await?.into_inner().counted)
+        let answer = self.client.clone().complete(timed(request, CALL_TIMEOUT)).await;
+        Ok(answer.map_err(|status| self.error(status))?.into_inner().counted)
     }
 }

@@ -15,7 +15,7 @@ mod stumbling;
 pub mod supervisor;
 mod worker;
 
-pub use cluster::{AddressError, ClusterCoordinator};
+pub use cluster::ClusterCoordinator;
 pub use coordinator_api::{
     ApiError, AttemptReport, CoordinatorApi, GrpcCoordinator, HeartbeatAnswer, Pulled, Registered,
 };

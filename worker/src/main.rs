@@ -7,12 +7,15 @@ use std::time::Duration;
 
 use clap::Parser;
 use highwater_common::config::{self, ConfigDuration, WorkerConfig};
-use highwater_worker::{ClusterCoordinator, Worker, WorkerOptions};
+use highwater_proto::line::ClientTls;
+use highwater_worker::{ClusterCoordinator, Worker, WorkerError, WorkerOptions};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 /// What the process ends with when its arguments or its file are wrong.
 const USAGE: u8 = 2;
+/// What it ends with when it and the coordinators do not trust each other.
+const UNREACHABLE: u8 = 5;
 /// What it ends with when the coordinator will not have it.
 const REFUSED: u8 = 6;
 /// The file that is read when none is named.
@@ -29,6 +32,21 @@ struct Args {
     /// URLs of coordinators, with commas between them [default: http://127.0.0.1:7070]
     #[arg(long, env = "HIGHWATER_COORDINATOR", value_delimiter = ',', value_name = "URL[,URL]")]
     coordinator: Option<Vec<String>>,
+    /// Speak to coordinators off loopback although nothing is encrypted
+    #[arg(long, env = "HIGHWATER_INSECURE")]
+    insecure: bool,
+    /// The authorities that signed the coordinators' certificates, for https
+    #[arg(long, env = "HIGHWATER_TLS_CA", value_name = "FILE")]
+    tls_ca: Option<PathBuf>,
+    /// Its own certificate, where coordinators ask for one
+    #[arg(long, env = "HIGHWATER_TLS_CERT", value_name = "FILE")]
+    tls_cert: Option<PathBuf>,
+    /// Its own key
+    #[arg(long, env = "HIGHWATER_TLS_KEY", value_name = "FILE")]
+    tls_key: Option<PathBuf>,
+    /// The name that the coordinators' certificates are for [default: the host that is dialled]
+    #[arg(long, env = "HIGHWATER_TLS_SERVER_NAME", value_name = "NAME")]
+    tls_server_name: Option<String>,
     /// What it calls itself; unique in the cluster [default: host name and process number]
     #[arg(long, env = "HIGHWATER_WORKER_ID", value_name = "ID")]
     id: Option<String>,
@@ -97,8 +115,25 @@ fn settle(args: Args) -> Result<Settings, Ending> {
     let file = read_file(args.config)?;
     let urls = args.coordinator.or(file.coordinator).filter(|urls| !urls.is_empty());
     let urls = urls.unwrap_or_else(|| vec!["http://127.0.0.1:7070".to_owned()]);
-    let coordinator = ClusterCoordinator::new(&urls)
+    let tls = ClientTls::of(
+        args.tls_ca.or(file.tls.ca),
+        args.tls_cert.or(file.tls.cert),
+        args.tls_key.or(file.tls.key),
+        args.tls_server_name.or(file.tls.server_name),
+    );
+    let tls = tls.map_err(|error| Ending::usage(error.to_string()))?;
+    if let Some(tls) = &tls {
+        tls.read().map_err(|error| Ending::usage(chain(&error)))?;
+    }
+    let coordinator = ClusterCoordinator::new(&urls, tls)
         .map_err(|error| Ending::usage(format!("{error}: name a coordinator by --coordinator http://HOST:7070")))?;
+    let is_trusted = coordinator.is_secure() || args.insecure || file.insecure.unwrap_or(false);
+    if let Some(url) = urls.iter().find(|url| !is_trusted && !is_loopback(url)) {
+        return Err(Ending::usage(format!(
+            "{url} is not loopback, and nothing would be encrypted: use https and --tls-ca FILE, or --insecure, which says that \
+             the network is trusted"
+        )));
+    }
     let id = args.id.or(file.id).unwrap_or_else(own_name);
     let id = id.parse().map_err(|error| Ending::usage(format!("--id: {error}")))?;
     let labels = match args.labels {
@@ -112,6 +147,13 @@ fn settle(args: Args) -> Result<Settings, Ending> {
     let allow_noop = args.allow_noop || file.allow_noop.unwrap_or(false);
     let drain_timeout = args.drain_timeout.or(file.drain_timeout).map_or(DRAIN_TIMEOUT, |timeout| timeout.0);
     Ok(Settings { coordinator, options: WorkerOptions { id, slots, labels, allow_noop }, drain_timeout })
+}
+
+/// Whether an address stays on this host.
+fn is_loopback(url: &str) -> bool {
+    let address = url.rsplit("://").next().unwrap_or(url).trim_end_matches('/');
+    let host = address.rsplit_once(':').map_or(address, |(host, _)| host).trim_matches(['[', ']']);
+    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 fn read_label(label: &str) -> Result<(String, String), Ending> {
@@ -167,7 +209,15 @@ async fn work(settings: Settings) -> Result<(), Ending> {
         }
     };
     ended.map_err(|error| {
-        let why = std::error::Error::source(&error).map_or_else(String::new, |source| format!(": {source}"));
-        Ending { code: REFUSED, message: format!("{error}{why}") }
+        let code = match error {
+            WorkerError::Refused { .. } => REFUSED,
+            WorkerError::Distrust { .. } => UNREACHABLE,
+        };
+        Ending { code, message: chain(&error) }
     })
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }

@@ -50,6 +50,15 @@ pub enum WorkerError {
         #[source]
         source: ApiError,
     },
+    /// Worker and coordinator do not trust each other, and never have.
+    #[error("worker {worker} cannot reach a coordinator")]
+    Distrust {
+        /// Which worker.
+        worker: WorkerId,
+        /// Why, in words.
+        #[source]
+        source: ApiError,
+    },
 }
 
 /// A worker, not yet running.
@@ -128,12 +137,14 @@ impl Worker {
     /// # Errors
     /// [`WorkerError`] when the coordinator will not have the worker at all.
     pub async fn run(mut self, drain: CancellationToken, stop: CancellationToken) -> Result<(), WorkerError> {
+        let mut is_known = false;
         while !drain.is_cancelled() {
             let registered = tokio::select! {
                 biased;
                 () = drain.cancelled() => break,
-                registered = self.register() => registered?,
+                registered = self.register(is_known) => registered?,
             };
+            is_known = true;
             let session = Session {
                 registered,
                 attempts: Arc::default(),
@@ -147,13 +158,17 @@ impl Worker {
         Ok(())
     }
 
-    async fn register(&self) -> Result<Registered, WorkerError> {
+    /// Registers, as soon as somebody leads. A worker that was known before waits for certificates to be mended, too.
+    async fn register(&self, is_known: bool) -> Result<Registered, WorkerError> {
         let mut wait = RETRY_WAIT;
         loop {
             match self.api.register(&self.options).await {
                 Ok(registered) => return Ok(registered),
                 Err(source @ ApiError::Refused(_)) => {
                     return Err(WorkerError::Refused { worker: self.options.id.clone(), source });
+                }
+                Err(source @ ApiError::Distrust { .. }) if !is_known => {
+                    return Err(WorkerError::Distrust { worker: self.options.id.clone(), source });
                 }
                 Err(error) => tracing::warn!(worker = %self.options.id, %error, "not registered yet"),
             }
@@ -329,7 +344,12 @@ impl RunAttempt {
                     return;
                 }
                 Err(ApiError::SessionEnded | ApiError::Refused(_)) => return,
-                Err(ApiError::Unavailable(_) | ApiError::NotLeader { .. } | ApiError::Answer(_)) => {}
+                Err(
+                    ApiError::Unavailable(_)
+                    | ApiError::Distrust { .. }
+                    | ApiError::NotLeader { .. }
+                    | ApiError::Answer(_),
+                ) => {}
             }
             if self.drain.is_cancelled() && wait > RETRY_WAIT * 8 {
                 return; // nobody listens, and the process wants to end; the ledger has what was committed

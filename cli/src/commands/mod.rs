@@ -2,6 +2,7 @@
 
 mod cancel;
 mod cluster;
+mod context;
 mod list;
 mod logs;
 pub(crate) mod plan;
@@ -21,6 +22,7 @@ use serde_json::Value;
 
 use crate::args::{Cli, ClusterCommand, Command, Global, OutputForm};
 use crate::connect::{self, Connection, Fetched, Need, Where};
+use crate::contexts::Contexts;
 use crate::error::CliError;
 use crate::exit::ExitCode;
 use crate::interrupt::Interrupts;
@@ -28,8 +30,8 @@ use crate::output::Output;
 use crate::render;
 
 /// Does what the command line says, and tells of an error.
-pub async fn execute(cli: &Cli, output: &mut Output, interrupts: &mut Interrupts) -> ExitCode {
-    let mut context = Context { global: &cli.global, output, interrupts };
+pub async fn execute(cli: &Cli, contexts: &Contexts, output: &mut Output, interrupts: &mut Interrupts) -> ExitCode {
+    let mut context = Context { global: &cli.global, contexts, output, interrupts };
     match dispatch(&cli.command, &mut context).await {
         Ok(exit) => exit,
         Err(error) => {
@@ -55,6 +57,7 @@ async fn dispatch(command: &Command, context: &mut Context<'_>) -> Result<ExitCo
         Command::Cancel(args) => cancel::cancel(context, args).await,
         Command::Cluster { command: ClusterCommand::Status } => cluster::status(context).await,
         Command::Cluster { command: ClusterCommand::Adopt(args) } => cluster::adopt(context, args).await,
+        Command::Context { command } => context::context(context, command),
         Command::Schema => validate::schema(context),
         Command::Version => version::version(context),
     }
@@ -63,6 +66,7 @@ async fn dispatch(command: &Command, context: &mut Context<'_>) -> Result<ExitCo
 /// What every verb works with.
 pub(crate) struct Context<'a> {
     pub(crate) global: &'a Global,
+    pub(crate) contexts: &'a Contexts,
     pub(crate) output: &'a mut Output,
     pub(crate) interrupts: &'a mut Interrupts,
 }

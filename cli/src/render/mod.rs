@@ -2,6 +2,7 @@
 //! arguments alone, so that every page is a snapshot.
 
 mod cluster;
+mod contexts;
 mod look;
 mod number;
 mod plan;
@@ -11,6 +12,7 @@ mod summary;
 mod tasks;
 
 pub(crate) use cluster::{cluster, workers};
+pub(crate) use contexts::contexts;
 pub(crate) use look::Look;
 pub(crate) use look::tame;
 pub(crate) use number::to_f64;

@@ -16,7 +16,7 @@ async fn own_process() -> (Connection, CancellationToken, CancellationToken, one
     let (drain, stop) = (CancellationToken::new(), CancellationToken::new());
     let (end, ended) = oneshot::channel();
     let embedded = Embedded { client: client(channel), drain: drain.clone(), stop: stop.clone(), ended };
-    let place = Place::Embedded { dir: PathBuf::from(".highwater") };
+    let place = Place::Embedded;
     (Connection::of_process(embedded, place, "embedded .highwater, 4 workers".to_owned()), drain, stop, end)
 }
 

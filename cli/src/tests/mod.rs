@@ -20,6 +20,7 @@ use crate::commands::Context;
 use crate::commands::plan::plan_file;
 use crate::commands::run::{Submission, submit_and_follow};
 use crate::connect::Where;
+use crate::contexts::Contexts;
 use crate::error::CliError;
 use crate::pipeline_file::PipelineFile;
 use crate::{Cli, ExitCode, Interrupts, Output, execute, samples};
@@ -60,6 +61,7 @@ impl Write for Gone {
 /// A command line, its streams and its signals.
 struct Shell {
     cli: Cli,
+    contexts: Contexts,
     output: Output,
     stdout: Written,
     stderr: Written,
@@ -73,15 +75,28 @@ impl Shell {
         let (stdout, stderr) = (Written::default(), Written::default());
         let output = Output::to(&cli.global, Box::new(stdout.clone()), Box::new(stderr.clone()));
         let (ctrl_c, interrupts) = mpsc::channel(4);
-        Self { cli, output, stdout, stderr, interrupts: Interrupts::from_channel(interrupts), ctrl_c }
+        Self {
+            cli,
+            contexts: Contexts::default(),
+            output,
+            stdout,
+            stderr,
+            interrupts: Interrupts::from_channel(interrupts),
+            ctrl_c,
+        }
     }
 
     fn context(&mut self) -> Context<'_> {
-        Context { global: &self.cli.global, output: &mut self.output, interrupts: &mut self.interrupts }
+        Context {
+            global: &self.cli.global,
+            contexts: &self.contexts,
+            output: &mut self.output,
+            interrupts: &mut self.interrupts,
+        }
     }
 
     async fn execute(&mut self) -> u8 {
-        execute(&self.cli, &mut self.output, &mut self.interrupts).await.number()
+        execute(&self.cli, &self.contexts, &mut self.output, &mut self.interrupts).await.number()
     }
 
     /// `run` of a file that has been read already.

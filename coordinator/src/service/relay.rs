@@ -5,7 +5,7 @@ use std::error::Error as _;
 use highwater_proto::RELAYED_METADATA;
 use highwater_proto::v1::control_service_client::ControlServiceClient;
 use tonic::metadata::{MetadataMap, MetadataValue};
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 use tonic::{Request, Status};
 
 use crate::coordinator::{CoordinatorHandle, Role};
@@ -27,8 +27,8 @@ pub(super) fn leader(
         return Ok(None); // the question comes to the inbox, and is refused with what is known of the leader
     }
     let unknown = |_| Status::from(ServiceError::NotLeader { leader: Some(leader.clone()) });
-    let endpoint = Endpoint::from_shared(format!("http://{leader}")).map_err(unknown)?;
-    let client = ControlServiceClient::new(endpoint.connect_lazy());
+    let line = handle.options().dialer.line(&leader).map_err(unknown)?;
+    let client = ControlServiceClient::new(line.channel);
     Ok(Some(client.max_decoding_message_size(DOCUMENT_BYTES_MAX)))
 }
 
@@ -41,7 +41,11 @@ pub(super) fn passed_on<T>(mut request: Request<T>) -> Request<T> {
 /// What the caller hears of a failed call of the leader: a line that broke is no answer of the leader's, and asking again may
 /// find its successor.
 pub(super) fn passed_back(status: Status) -> Status {
-    match status.source() {
+    let mut broken = status.source();
+    while let Some(deeper) = broken.and_then(|error| error.source()) {
+        broken = Some(deeper);
+    }
+    match broken {
         Some(broken) => Status::unavailable(format!("the line to the leader broke: {broken}")),
         None => status,
     }

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use etcd_client::{Compare, CompareOp, GetOptions, GetResponse, Txn, TxnOp, TxnOpResponse};
+use highwater_proto::line::ClientTls;
 use tokio::sync::watch;
 use tokio_util::sync::DropGuard;
 
@@ -38,8 +39,8 @@ pub struct EtcdOptions {
     pub prefix: String,
     /// A user and password, if etcd asks for them.
     pub login: Option<EtcdLogin>,
-    /// What `https` endpoints are checked against, and what they check.
-    pub tls: Option<EtcdTls>,
+    /// What `https` endpoints are checked against, and what they check. The files are read whenever a member is dialled anew.
+    pub tls: Option<ClientTls>,
     /// How long one member has for its answer.
     pub request_timeout: Duration,
     /// How often an idle connection is probed, and how long the probe may take: what finds a member that fell silent.
@@ -53,17 +54,6 @@ pub struct EtcdLogin {
     pub user: String,
     /// The password; never printed.
     pub password: String,
-}
-
-/// Certificates, in PEM form.
-#[derive(Clone, Default)]
-pub struct EtcdTls {
-    /// The authority that signed the members' certificates.
-    pub authority: Option<Vec<u8>>,
-    /// Our own certificate and its key, where members ask for one.
-    pub identity: Option<(Vec<u8>, Vec<u8>)>,
-    /// The name that the members' certificates are for, when it is not the endpoint's.
-    pub server_name: Option<String>,
 }
 
 impl EtcdOptions {

@@ -5,14 +5,16 @@
 
 use std::error::Error;
 use std::fmt;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use etcd_client::{Certificate, Client, ConnectOptions, Identity, TlsOptions};
-use tokio::sync::OnceCell;
+use highwater_proto::line::ClientTls;
+use tokio::sync::Mutex;
 use tonic::Code;
 
-use super::{EtcdOptions, EtcdTls};
+use super::EtcdOptions;
 use crate::store::StoreError;
 
 /// The members of one etcd.
@@ -21,13 +23,14 @@ pub(super) struct Members {
     /// Where calls go now, modulo the number of members.
     current: AtomicUsize,
     options: ConnectOptions,
+    tls: Option<ClientTls>,
     request_timeout: Duration,
     place: String,
 }
 
 struct Member {
     endpoint: String,
-    client: OnceCell<Client>,
+    client: Mutex<Option<Client>>,
 }
 
 type Source = Box<dyn Error + Send + Sync>;
@@ -80,10 +83,16 @@ impl Members {
             // Not quoted: what stands before the @ may be a password.
             return Err(refused(BadEndpoints("an endpoint must not hold a user or a password")));
         }
+        if endpoints.iter().any(|endpoint| endpoint.starts_with("https://")) && options.tls.is_none() {
+            return Err(refused(BadEndpoints(
+                "https needs to know whom to trust: name the authority by --etcd-ca FILE",
+            )));
+        }
         Ok(Self {
-            members: endpoints.iter().map(|e| Member { endpoint: e.clone(), client: OnceCell::new() }).collect(),
+            members: endpoints.iter().map(|e| Member { endpoint: e.clone(), client: Mutex::new(None) }).collect(),
             current: AtomicUsize::new(0),
             options: connect_options(options),
+            tls: options.tls.clone(),
             request_timeout: options.request_timeout,
             place: endpoints.join(","),
         })
@@ -171,16 +180,33 @@ impl Members {
         F: Future<Output = Result<T, etcd_client::Error>> + Send,
     {
         let member = &self.members[at % self.members.len()];
-        let connect = || Client::connect([&member.endpoint], Some(self.options.clone()));
-        let client = match tokio::time::timeout(within, member.client.get_or_try_init(connect)).await {
-            Ok(Ok(client)) => client.clone(),
-            Ok(Err(error)) => return Err(connect_error(error)),
+        let client = match tokio::time::timeout(within, self.client(member)).await {
+            Ok(Ok(client)) => client,
+            Ok(Err(error)) => return Err(error),
             Err(elapsed) => return Err(CallError::NotSent(Box::new(elapsed))),
         };
-        match tokio::time::timeout(within, call(client)).await {
+        let answer = match tokio::time::timeout(within, call(client)).await {
             Ok(answer) => answer.map_err(call_error),
             Err(elapsed) => Err(CallError::Unknown(Box::new(elapsed))),
+        };
+        if self.tls.is_some() && matches!(answer, Err(CallError::NotSent(_))) {
+            *member.client.lock().await = None; // the next one is made of the files as they are then
         }
+        answer
+    }
+
+    /// The client of a member, made when there is none.
+    async fn client(&self, member: &Member) -> Result<Client, CallError> {
+        let mut known = member.client.lock().await;
+        if let Some(client) = &*known {
+            return Ok(client.clone());
+        }
+        let mut options = self.options.clone();
+        if let Some(tls) = self.tls.as_ref().filter(|_| member.endpoint.starts_with("https://")) {
+            options = options.with_tls(tls_options(tls).map_err(|error| CallError::NotSent(Box::new(error)))?);
+        }
+        let client = Client::connect([&member.endpoint], Some(options)).await.map_err(connect_error)?;
+        Ok(known.insert(client).clone())
     }
 
     pub(super) fn store_error(&self, error: AskError) -> StoreError {
@@ -215,24 +241,20 @@ fn connect_options(options: &EtcdOptions) -> ConnectOptions {
     if let Some(login) = &options.login {
         connect = connect.with_user(&login.user, &login.password).with_auto_token_refresh(true);
     }
-    match &options.tls {
-        Some(tls) => connect.with_tls(tls_options(tls)),
-        None => connect,
-    }
+    connect
 }
 
-fn tls_options(tls: &EtcdTls) -> TlsOptions {
-    let mut options = TlsOptions::new();
-    if let Some(authority) = &tls.authority {
-        options = options.ca_certificate(Certificate::from_pem(authority));
+/// What etcd's client makes TLS of, from the files as they are now.
+fn tls_options(tls: &ClientTls) -> Result<TlsOptions, FileError> {
+    let read = |path: &Path| std::fs::read(path).map_err(|source| FileError { path: path.to_owned(), source });
+    let mut options = TlsOptions::new().ca_certificate(Certificate::from_pem(read(&tls.authority)?));
+    if let Some(identity) = &tls.identity {
+        options = options.identity(Identity::from_pem(read(&identity.certificate)?, read(&identity.key)?));
     }
-    if let Some((certificate, key)) = &tls.identity {
-        options = options.identity(Identity::from_pem(certificate, key));
-    }
-    match &tls.server_name {
+    Ok(match &tls.server_name {
         Some(name) => options.domain_name(name),
         None => options,
-    }
+    })
 }
 
 /// Making a client sends nothing but a login.
@@ -309,6 +331,15 @@ fn never_connected(status: &tonic::Status) -> bool {
         cause = error.source();
     }
     false
+}
+
+/// A file of TLS cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot read {}", path.display())]
+struct FileError {
+    path: PathBuf,
+    #[source]
+    source: std::io::Error,
 }
 
 /// The endpoints cannot be used.

@@ -1,0 +1,341 @@
+//! Dials coordinators, and says in words for people why a line does not come about.
+
+use std::error::Error;
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncWrite, BufReader};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::pki_types::ServerName;
+use tokio_rustls::rustls::{self, AlertDescription, CertificateError};
+use tonic::transport::{Channel, Endpoint, Uri};
+use tower::Service;
+
+use super::files::ClientTls;
+
+/// How long a line may take to come about.
+const CONNECT_WAIT_MAX: Duration = Duration::from_secs(2);
+/// How long the other end is waited for to speak first; a coordinator does so at once.
+const FIRST_WORD_WAIT_MAX: Duration = Duration::from_secs(1);
+/// How often an idle line is probed.
+const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(5);
+/// How long the probe may take: what finds a coordinator that fell silent.
+const KEEP_ALIVE_WAIT_MAX: Duration = Duration::from_secs(3);
+/// Bytes that are read ahead, to hear the first word.
+const FIRST_WORD_BYTES: usize = 1024;
+
+/// What is no address of a coordinator.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AddressError {
+    /// It cannot be dialled.
+    #[error("`{url}` is not the address of a coordinator")]
+    Malformed {
+        /// What was given.
+        url: String,
+    },
+    /// `https` needs to know whom to trust.
+    #[error(
+        "`{url}` is https, which needs to know whom to trust: --tls-ca FILE names the authority that signed its certificate"
+    )]
+    NoAuthority {
+        /// What was given.
+        url: String,
+    },
+    /// A follower names the leader by host and port: whoever follows it there has to know how to speak.
+    #[error("`{url}` is not like the addresses before it: all of them are http, or all are https")]
+    Mixed {
+        /// The first that differs.
+        url: String,
+    },
+    /// There is none.
+    #[error("no address of a coordinator is given")]
+    None,
+}
+
+/// Why a line did not come about.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The address cannot be dialled.
+    #[error(transparent)]
+    Address(#[from] AddressError),
+    /// Nobody answers there, or the two do not come to terms.
+    #[error("no line came about")]
+    Failed {
+        /// Why, in words, if somebody answered.
+        trouble: Option<Trouble>,
+        /// Why.
+        #[source]
+        source: tonic::transport::Error,
+    },
+}
+
+/// Dials in the clear, or over TLS.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dialer {
+    tls: Option<Arc<ClientTls>>,
+}
+
+/// A line: comes about when it is first used, and again when it broke.
+#[derive(Debug, Clone)]
+pub struct Line {
+    /// What calls go over.
+    pub channel: Channel,
+    address: String,
+    trouble: Slot,
+}
+
+/// Why a line does not come about although somebody listens there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trouble {
+    text: String,
+    /// Whether one of the two does not trust the other; then trying again does not help.
+    pub is_distrust: bool,
+}
+
+type Slot = Arc<Mutex<Option<Trouble>>>;
+
+impl Dialer {
+    /// A dialer for the addresses `urls`, and these as host and port. `https` in all of them, or in none; without a scheme the
+    /// presence of `tls` decides.
+    ///
+    /// # Errors
+    /// The first address that cannot be dialled.
+    pub fn for_addresses(urls: &[String], tls: Option<ClientTls>) -> Result<(Self, Vec<String>), AddressError> {
+        let mut addresses = Vec::new();
+        let mut is_secure = None;
+        for url in urls {
+            let (secure, address) = match url.split_once("://") {
+                Some(("https", rest)) => (true, rest),
+                Some(("http", rest)) => (false, rest),
+                Some(_) => return Err(AddressError::Malformed { url: url.clone() }),
+                None => (tls.is_some(), url.as_str()),
+            };
+            if *is_secure.get_or_insert(secure) != secure {
+                return Err(AddressError::Mixed { url: url.clone() });
+            }
+            if secure && tls.is_none() {
+                return Err(AddressError::NoAuthority { url: url.clone() });
+            }
+            let address = address.trim_end_matches('/');
+            endpoint(address).map_err(|()| AddressError::Malformed { url: url.clone() })?;
+            addresses.push(address.to_owned());
+        }
+        if addresses.is_empty() {
+            return Err(AddressError::None);
+        }
+        Ok((Self::new(tls.filter(|_| is_secure == Some(true))), addresses))
+    }
+
+    /// A dialer over TLS if it knows whom to trust, else in the clear.
+    #[must_use]
+    pub fn new(tls: Option<ClientTls>) -> Self {
+        Self { tls: tls.map(Arc::new) }
+    }
+
+    /// How an address is written for people.
+    #[must_use]
+    pub fn url(&self, address: &str) -> String {
+        format!("{}://{address}", if self.tls.is_some() { "https" } else { "http" })
+    }
+
+    /// Whether what it dials is encrypted.
+    #[must_use]
+    pub const fn is_secure(&self) -> bool {
+        self.tls.is_some()
+    }
+
+    /// A line to `address`, which is a host and a port. Nothing is dialled before the line is used.
+    ///
+    /// # Errors
+    /// The address cannot be dialled.
+    pub fn line(&self, address: &str) -> Result<Line, AddressError> {
+        let (endpoint, connector, trouble) = self.parts(address)?;
+        let channel = endpoint.connect_with_connector_lazy(connector);
+        Ok(Line { channel, address: self.url(address), trouble })
+    }
+
+    /// A line to `address`, which is a host and a port, once it has come about.
+    ///
+    /// # Errors
+    /// It does not.
+    pub async fn open(&self, address: &str) -> Result<Line, OpenError> {
+        let (endpoint, connector, trouble) = self.parts(address)?;
+        match endpoint.connect_with_connector(connector).await {
+            Ok(channel) => Ok(Line { channel, address: self.url(address), trouble }),
+            Err(source) => {
+                let trouble = trouble.lock().unwrap_or_else(PoisonError::into_inner).take();
+                Err(OpenError::Failed { trouble, source })
+            }
+        }
+    }
+
+    fn parts(&self, address: &str) -> Result<(Endpoint, impl Connector, Slot), AddressError> {
+        let malformed = || AddressError::Malformed { url: self.url(address) };
+        let endpoint = endpoint(address).map_err(|()| malformed())?;
+        // tonic would want to make TLS by itself of an `https` endpoint: it only learns what the calls are for.
+        let origin: Uri = self.url(address).parse().map_err(|_| malformed())?;
+        let trouble = Slot::default();
+        let (slot, tls, there) = (Arc::clone(&trouble), self.tls.clone(), address.to_owned());
+        let connector = tower::service_fn(move |_: Uri| {
+            let (slot, tls, address) = (Arc::clone(&slot), tls.clone(), there.clone());
+            Box::pin(async move {
+                let (line, trouble) = match connect(&address, tls.as_deref()).await {
+                    Ok((line, trouble)) => (Ok(TokioIo::new(line)), trouble),
+                    Err(failure) => (Err(failure.error), failure.trouble),
+                };
+                *slot.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
+                line
+            }) as Connecting
+        });
+        Ok((endpoint.origin(origin), connector, trouble))
+    }
+}
+
+/// Bytes in both directions, as tonic wants them.
+type Wire = TokioIo<BufReader<Box<dyn Stream>>>;
+type Connecting = Pin<Box<dyn Future<Output = io::Result<Wire>> + Send>>;
+trait Connector: Service<Uri, Response = Wire, Error = io::Error, Future = Connecting> + Send + 'static {}
+impl<T: Service<Uri, Response = Wire, Error = io::Error, Future = Connecting> + Send + 'static> Connector for T {}
+
+impl Line {
+    /// Where it leads, for people.
+    #[must_use]
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// Why it did not come about when it was last dialled, if the other end was reached and something can be said.
+    #[must_use]
+    pub fn trouble(&self) -> Option<Trouble> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl fmt::Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+/// The endpoint of a host and a port. Its scheme is never seen by anybody.
+fn endpoint(address: &str) -> Result<Endpoint, ()> {
+    let uri: Uri = format!("http://{address}").parse().map_err(|_| ())?;
+    let is_plain = uri.path() == "/" && uri.query().is_none() && !address.contains(['@', '/']);
+    if uri.host().is_none_or(str::is_empty) || uri.port_u16().is_none() || !is_plain {
+        return Err(());
+    }
+    Ok(Endpoint::from(uri)
+        .connect_timeout(CONNECT_WAIT_MAX)
+        .http2_keep_alive_interval(KEEP_ALIVE_EVERY)
+        .keep_alive_timeout(KEEP_ALIVE_WAIT_MAX)
+        .keep_alive_while_idle(true))
+}
+
+/// Bytes in both directions.
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
+struct Failure {
+    error: io::Error,
+    trouble: Option<Trouble>,
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self { error, trouble: None }
+    }
+}
+
+async fn connect(
+    address: &str,
+    tls: Option<&ClientTls>,
+) -> Result<(BufReader<Box<dyn Stream>>, Option<Trouble>), Failure> {
+    let stream = TcpStream::connect(address).await?;
+    stream.set_nodelay(true)?;
+    let Some(tls) = tls else {
+        let mut line = BufReader::with_capacity(FIRST_WORD_BYTES, Box::new(stream) as Box<dyn Stream>);
+        // A plain line to a server that waits for TLS hears nothing.
+        let heard = tokio::time::timeout(FIRST_WORD_WAIT_MAX, line.fill_buf()).await;
+        let trouble = heard.is_err().then(|| Trouble {
+            text: "it takes calls and stays silent: it hangs, or it speaks TLS only (https://)".to_owned(),
+            is_distrust: false,
+        });
+        return Ok((line, trouble));
+    };
+    let told = |error: io::Error, host: &str| {
+        let trouble = explain(&error, tls, host);
+        Failure { error, trouble }
+    };
+    let config = tls.read().map_err(|error| {
+        let text = match error.source() {
+            Some(source) => format!("{error}: {source}"),
+            None => error.to_string(),
+        };
+        Failure { error: io::Error::other(error), trouble: Some(Trouble { text, is_distrust: true }) }
+    })?;
+    let host = tls.server_name.as_deref().unwrap_or_else(|| host_of(address)).to_owned();
+    let name = ServerName::try_from(host.clone()).map_err(|error| {
+        let text = format!("`{host}` is no name that a certificate can be for");
+        Failure { error: io::Error::other(error), trouble: Some(Trouble { text, is_distrust: true }) }
+    })?;
+    let stream = TlsConnector::from(config).connect(name, stream).await.map_err(|error| told(error, &host))?;
+    let mut line = BufReader::with_capacity(FIRST_WORD_BYTES, Box::new(stream) as Box<dyn Stream>);
+    // Whether our certificate is taken shows only in what comes after the handshake.
+    if let Ok(heard) = tokio::time::timeout(FIRST_WORD_WAIT_MAX, line.fill_buf()).await {
+        let is_over = heard.map_err(|error| told(error, &host))?.is_empty();
+        if is_over {
+            return Err(told(io::ErrorKind::UnexpectedEof.into(), &host));
+        }
+    }
+    Ok((line, None))
+}
+
+/// The host of a host and a port; an IPv6 address without its brackets.
+fn host_of(address: &str) -> &str {
+    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+    host.trim_start_matches('[').trim_end_matches(']')
+}
+
+/// What a failed handshake means; nothing for a line that merely broke.
+fn explain(error: &io::Error, tls: &ClientTls, host: &str) -> Option<Trouble> {
+    let error = error.get_ref()?.downcast_ref::<rustls::Error>()?;
+    let authority = tls.authority.display();
+    let text = match error {
+        rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
+            format!("its certificate is not signed by the authority in {authority} (--tls-ca)")
+        }
+        rustls::Error::InvalidCertificate(
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+        ) => format!("its certificate is not for the name {host}; --tls-server-name says what it is for"),
+        rustls::Error::InvalidCertificate(CertificateError::Expired | CertificateError::ExpiredContext { .. }) => {
+            "its certificate has expired".to_owned()
+        }
+        rustls::Error::AlertReceived(AlertDescription::CertificateRequired) => {
+            "it lets nobody in without a certificate: name one by --tls-cert and --tls-key".to_owned()
+        }
+        rustls::Error::AlertReceived(
+            alert @ (AlertDescription::UnknownCA
+            | AlertDescription::BadCertificate
+            | AlertDescription::CertificateUnknown
+            | AlertDescription::CertificateExpired
+            | AlertDescription::CertificateRevoked
+            | AlertDescription::UnsupportedCertificate
+            | AlertDescription::AccessDenied
+            | AlertDescription::DecryptError),
+        ) => match &tls.identity {
+            Some(identity) => {
+                format!("it does not accept the certificate in {} ({alert:?})", identity.certificate.display())
+            }
+            None => format!("it does not let us in without a certificate ({alert:?})"),
+        },
+        rustls::Error::InvalidMessage(_) => "it does not speak TLS: is it http:// there?".to_owned(),
+        other => format!("no line over TLS came about: {other}"),
+    };
+    Some(Trouble { text, is_distrust: true })
+}
