@@ -7,6 +7,7 @@ mod args;
 mod commands;
 mod config;
 mod connect;
+mod deadline;
 mod embedded;
 mod error;
 mod exit;
