@@ -28,7 +28,7 @@ test: setup lint ## Everything that CI checks: lint, doc tests, and every test a
 	  echo "cargo test --workspace"; cargo test --workspace --lib --bins --tests; \
 	fi
 
-crash-matrix: ## Strike at every failpoint in every way, on every target, in every write mode (the tests take turns)
+crash-matrix: ## Strike at every failpoint in every way, embedded and in a cluster (the tests take turns)
 	HIGHWATER_FULL_MATRIX=1 cargo test -p highwater-integration-tests --test it crash_matrix -- --nocapture
 
 demo: ## Copy a month of flights between two SQLite files, and prove that they are equal

@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::path::Path;
 
-use tonic::Status;
+use tonic::{Code, Status};
 
 use crate::exit::ExitCode;
 use crate::problems::FileProblems;
@@ -44,7 +44,8 @@ impl CliError {
         if let Some(deepest) = deepest_source(status).filter(|deepest| !why.contains(deepest)) {
             why = format!("{why}: {deepest}");
         }
-        Self::new(ExitCode::of_code(status.code()), what).why(why)
+        let exit = if is_broken_line(status) { ExitCode::Unreachable } else { ExitCode::of_code(status.code()) };
+        Self::new(exit, what).why(why)
     }
 
     /// A file or a folder that could not be used.
@@ -100,6 +101,13 @@ impl CliError {
     }
 }
 
+/// True when the line broke under a call: transports have several words for it, and only what was made on this side has a cause.
+/// What the coordinator answered comes without one.
+fn is_broken_line(status: &Status) -> bool {
+    let words = [Code::Unknown, Code::Internal, Code::Cancelled, Code::DataLoss];
+    status.source().is_some() && words.contains(&status.code())
+}
+
 /// The innermost cause: of a broken connection it is the one that says something ("Connection refused").
 fn deepest_source(error: &dyn Error) -> Option<String> {
     let mut source = error.source()?;
@@ -125,6 +133,15 @@ mod tests {
           why: run r-71c is active
           next: highwater cancel r-71c --reason … -y
         ");
+    }
+
+    #[test]
+    fn a_coordinator_that_dies_under_a_call_is_unreachable_and_one_that_answers_is_not() {
+        let broken = std::io::Error::new(std::io::ErrorKind::BrokenPipe, "stream closed because of a broken pipe");
+        let died = CliError::from_status("cannot start the run", &Status::from_error(Box::new(broken)));
+        assert_eq!(died.exit(), ExitCode::Unreachable);
+        let answered = CliError::from_status("cannot start the run", &Status::unknown("a bug"));
+        assert_eq!(answered.exit(), ExitCode::Unexpected);
     }
 
     #[test]

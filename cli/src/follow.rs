@@ -10,6 +10,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use tonic::{Code, Status, Streaming};
 
 use crate::connect::{Connection, Fetched, Place};
+use crate::deadline::{CALL_WAIT_MAX, within};
 use crate::embedded::Embedded;
 use crate::error::CliError;
 use crate::exit::ExitCode;
@@ -143,7 +144,7 @@ impl Follower<'_> {
 
     async fn watch(&mut self) -> Result<Streaming<Document>, Status> {
         let request = GetRunRequest { run: self.run.clone() };
-        self.connection.client.watch_run(request).await.map(tonic::Response::into_inner)
+        within(CALL_WAIT_MAX, self.connection.client.watch_run(request)).await.map(tonic::Response::into_inner)
     }
 
     /// Answers an interrupt; true when nothing more is to be waited for.

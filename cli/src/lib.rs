@@ -8,6 +8,7 @@ mod commands;
 mod config;
 mod connect;
 mod contexts;
+mod deadline;
 mod embedded;
 mod error;
 mod exit;

@@ -176,6 +176,7 @@ pub(crate) fn cluster() -> ClusterDocument {
         slots: 8,
         busy,
         heartbeat_age_millis: age,
+        capabilities: vec!["backfill".to_owned(), "postgres".to_owned()],
     };
     ClusterDocument {
         schema: "cluster/v1".to_owned(),

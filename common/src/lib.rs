@@ -5,6 +5,7 @@
 //! only carry out what was decided here.
 
 pub mod assignment;
+pub mod capability;
 pub mod commit;
 pub mod config;
 pub mod coverage;

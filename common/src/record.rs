@@ -159,4 +159,6 @@ pub struct WorkerRecord {
     pub allow_noop: bool,
     /// Whether it gets no new tasks.
     pub cordoned: bool,
+    /// What it can run, in its own words; see [`crate::capability`].
+    pub capabilities: BTreeSet<String>,
 }

@@ -241,6 +241,9 @@ pub struct WorkerDocument {
     pub busy: u32,
     /// Milliseconds since its last heartbeat.
     pub heartbeat_age_millis: u64,
+    /// What it can run, in its own words; none from a worker or a coordinator of before these words.
+    #[serde(default)]
+    pub capabilities: Vec<String>,
 }
 
 /// Tasks of a run: schema `tasks/v1`.

@@ -2,7 +2,7 @@
 //! that answer as they are told.
 #![allow(clippy::disallowed_methods, reason = "tests own their time and their loops")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
@@ -319,6 +319,7 @@ impl FakeWorker {
             version: "0".to_owned(),
             allow_noop: true,
             cordoned: false,
+            capabilities: BTreeSet::new(),
         };
         let worker = name.parse().unwrap();
         handle.ask(|reply| Request::Register { worker, record, reply }).await?;

@@ -22,4 +22,4 @@ pub use coordinator::{Coordinator, CoordinatorError, CoordinatorHandle, Role, cl
 pub use error::ServiceError;
 pub use leader::{Fallen, LoadError};
 pub use options::{CoordinatorOptions, SessionOptions};
-pub use service::{ControlApi, WorkerApi, control_service, worker_service};
+pub use service::{ControlApi, Deadlines, WorkerApi, control_service, limited_server, worker_service};

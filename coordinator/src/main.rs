@@ -11,12 +11,13 @@ use std::time::Duration;
 use clap::Parser;
 use highwater_common::config::{self, ConfigDuration, CoordinatorConfig};
 use highwater_coordinator::store::etcd::{EtcdOptions, EtcdStore};
-use highwater_coordinator::{Coordinator, CoordinatorOptions, Role, SessionOptions, control_service, worker_service};
+use highwater_coordinator::{
+    Coordinator, CoordinatorOptions, Role, SessionOptions, control_service, limited_server, worker_service,
+};
 use highwater_proto::DESCRIPTORS;
 use highwater_proto::line::{self, ServerTls};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::Server;
 
 /// What the process ends with when its arguments or its file are wrong.
 const USAGE: u8 = 2;
@@ -201,9 +202,7 @@ async fn serve(settings: Settings) -> Result<(), Ending> {
     let over = CancellationToken::new();
     let until = over.clone();
     let mut role = handle.role();
-    let server = Server::builder()
-        .http2_keepalive_interval(Some(Duration::from_secs(10)))
-        .http2_keepalive_timeout(Some(Duration::from_secs(5)))
+    let server = limited_server(&handle)
         .add_service(health)
         .add_service(reflection)
         .add_service(worker_service(handle.clone()))

@@ -15,7 +15,7 @@ mod process;
 mod wait;
 
 pub use binary::{Binary, Finished, Running};
-pub use cluster::{Cluster, ClusterOptions, Daemon};
+pub use cluster::{Cluster, ClusterOptions, Daemon, Daemons};
 pub use digest::Digest;
 pub use etcd::Etcd;
 pub use flights::FlightsFull;

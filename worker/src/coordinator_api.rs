@@ -1,10 +1,11 @@
 //! What a worker asks of the coordinator: a trait, and the client that speaks gRPC.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use highwater_common::assignment::{Assignment, Outcome};
+use highwater_common::capability::Capabilities;
 use highwater_common::id::{ClusterId, DocumentDigest, SessionId, TaskId};
 use highwater_common::token::{Fence, Nonce};
 use highwater_proto::convert::FieldError;
@@ -33,6 +34,8 @@ pub struct Registered {
     pub pull_wait: Duration,
     /// Who commands.
     pub cluster: ClusterId,
+    /// What the coordinator knows to hand out; none from one of before these words.
+    pub capabilities: BTreeSet<String>,
 }
 
 /// Work.
@@ -210,6 +213,7 @@ impl CoordinatorApi for GrpcCoordinator {
             slots: options.slots,
             labels: options.labels.clone().into_iter().collect(),
             allow_noop: options.allow_noop,
+            capabilities: Capabilities::of_program(options.allow_noop).words().into_iter().collect(),
         };
         let answer = self
             .client
@@ -230,6 +234,7 @@ impl CoordinatorApi for GrpcCoordinator {
             stop_margin: Duration::from_millis(answer.stop_margin_millis),
             pull_wait: Duration::from_millis(answer.pull_wait_millis),
             cluster: ClusterId::from_bytes(cluster),
+            capabilities: answer.capabilities.into_iter().collect(),
         })
     }
 

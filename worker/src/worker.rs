@@ -163,7 +163,10 @@ impl Worker {
         let mut wait = RETRY_WAIT;
         loop {
             match self.api.register(&self.options).await {
-                Ok(registered) => return Ok(registered),
+                Ok(registered) => {
+                    tracing::debug!(coordinator_knows = ?registered.capabilities, "registered");
+                    return Ok(registered);
+                }
                 Err(source @ ApiError::Refused(_)) => {
                     return Err(WorkerError::Refused { worker: self.options.id.clone(), source });
                 }

@@ -7,6 +7,7 @@ use super::Context;
 use super::run::get;
 use crate::args::CancelArgs;
 use crate::connect::{Fetched, Need, Where};
+use crate::deadline::{CANCEL_WAIT_MAX, within};
 use crate::error::CliError;
 use crate::exit::ExitCode;
 use crate::render::count;
@@ -27,7 +28,7 @@ pub(super) async fn cancel(context: &mut Context<'_>, args: &CancelArgs) -> Resu
     let program = context.output.talk_look.program.clone();
     let document: Fetched<RunDocument> = context
         .unless_interrupted(async {
-            let answer = connection.client.cancel(request).await;
+            let answer = within(CANCEL_WAIT_MAX, connection.client.cancel(request)).await;
             let answer = answer.map_err(|status| {
                 let error = CliError::from_status("cannot cancel the run", &status).at(place);
                 error.next(format!("{program} status {}", run.short))

@@ -7,6 +7,7 @@ use serde_json::json;
 use super::Context;
 use crate::args::FileArgs;
 use crate::connect::{Fetched, Need, Where};
+use crate::deadline::{CALL_WAIT_MAX, within};
 use crate::error::CliError;
 use crate::exit::ExitCode;
 use crate::{embedded, pipeline_file, render};
@@ -16,7 +17,7 @@ pub(super) async fn status(context: &mut Context<'_>) -> Result<ExitCode, CliErr
     let place = connection.banner().to_owned();
     let document: Fetched<ClusterDocument> = context
         .unless_interrupted(async {
-            let answer = connection.client.get_cluster(GetClusterRequest {}).await;
+            let answer = within(CALL_WAIT_MAX, connection.client.get_cluster(GetClusterRequest {})).await;
             let answer =
                 answer.map_err(|status| CliError::from_status("cannot show the cluster", &status).at(place))?;
             Fetched::try_from(answer.into_inner())

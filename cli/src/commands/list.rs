@@ -5,6 +5,7 @@ use highwater_proto::v1::ListRunsRequest;
 
 use super::Context;
 use crate::connect::{Fetched, Need, Where};
+use crate::deadline::{CALL_WAIT_MAX, within};
 use crate::error::CliError;
 use crate::exit::ExitCode;
 use crate::render;
@@ -15,7 +16,7 @@ pub(super) async fn list(context: &mut Context<'_>, pipeline: Option<&str>, limi
     let request = ListRunsRequest { pipeline: pipeline.unwrap_or_default().to_owned(), limit };
     let document: Fetched<RunsDocument> = context
         .unless_interrupted(async {
-            let answer = connection.client.list_runs(request).await;
+            let answer = within(CALL_WAIT_MAX, connection.client.list_runs(request)).await;
             let answer = answer.map_err(|status| CliError::from_status("cannot list the runs", &status).at(place))?;
             Fetched::try_from(answer.into_inner())
         })

@@ -8,6 +8,7 @@ use highwater_proto::v1::ListEventsRequest;
 use super::{Context, run};
 use crate::args::LogsArgs;
 use crate::connect::{Connection, Fetched, Need, Where};
+use crate::deadline::{CALL_WAIT_MAX, within};
 use crate::error::CliError;
 use crate::exit::ExitCode;
 use crate::render;
@@ -62,7 +63,7 @@ async fn events(
     };
     context
         .unless_interrupted(async {
-            let answer = connection.client.list_events(request).await;
+            let answer = within(CALL_WAIT_MAX, connection.client.list_events(request)).await;
             let answer = answer.map_err(|status| CliError::from_status("cannot show the log", &status).at(place))?;
             Fetched::try_from(answer.into_inner())
         })

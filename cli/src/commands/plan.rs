@@ -8,6 +8,7 @@ use super::Context;
 use super::run::submit;
 use crate::args::FileArgs;
 use crate::connect::{Fetched, Need, Where};
+use crate::deadline::{CALL_WAIT_MAX, within};
 use crate::error::CliError;
 use crate::exit::ExitCode;
 use crate::follow::{Followed, Follower, Until};
@@ -57,7 +58,8 @@ pub(crate) async fn plan_file(
     let place = connection.banner().to_owned();
     let plan: Fetched<PlanDocument> = context
         .unless_interrupted(async {
-            let answer = connection.client.get_plan(GetRunRequest { run: run.to_string() }).await;
+            let answer =
+                within(CALL_WAIT_MAX, connection.client.get_plan(GetRunRequest { run: run.to_string() })).await;
             let answer = answer.map_err(|status| CliError::from_status("cannot show the plan", &status).at(place))?;
             Fetched::try_from(answer.into_inner())
         })

@@ -9,6 +9,7 @@ use super::Context;
 use super::run::{follow_to_end, may_detach};
 use crate::args::{FileArgs, RetryArgs};
 use crate::connect::{Fetched, Need, Where};
+use crate::deadline::{CALL_WAIT_MAX, within};
 use crate::error::CliError;
 use crate::exit::ExitCode;
 use crate::pipeline_file;
@@ -27,7 +28,7 @@ pub(super) async fn retry(context: &mut Context<'_>, args: &RetryArgs) -> Result
     let request = RetryRequest { run, step: args.step.clone().unwrap_or_default() };
     let document: Fetched<RunDocument> = context
         .unless_interrupted(async {
-            let answer = connection.client.retry(request).await;
+            let answer = within(CALL_WAIT_MAX, connection.client.retry(request)).await;
             let answer = answer.map_err(|status| {
                 CliError::from_status("cannot retry the run", &status).at(place).next(format!("{program} status"))
             })?;

@@ -7,6 +7,7 @@ use highwater_proto::v1::{GetRunRequest, SubmitRequest};
 use super::Context;
 use crate::args::RunArgs;
 use crate::connect::{Connection, Fetched, Need, Where};
+use crate::deadline::{CALL_WAIT_MAX, within};
 use crate::error::CliError;
 use crate::exit::ExitCode;
 use crate::follow::{Followed, Follower, Until};
@@ -86,7 +87,7 @@ pub(super) async fn submit(
     let place = connection.banner().to_owned();
     let answer = context
         .unless_interrupted(async {
-            let answer = connection.client.submit(request).await;
+            let answer = within(CALL_WAIT_MAX, connection.client.submit(request)).await;
             answer.map_err(|status| CliError::from_status(what, &status).at(&place))
         })
         .await?
@@ -106,7 +107,7 @@ pub(super) async fn get(
     let program = context.output.talk_look.program.clone();
     context
         .unless_interrupted(async {
-            let answer = connection.client.get_run(GetRunRequest { run: run.to_owned() }).await;
+            let answer = within(CALL_WAIT_MAX, connection.client.get_run(GetRunRequest { run: run.to_owned() })).await;
             let answer = answer.map_err(|status| {
                 let error = CliError::from_status("cannot show the run", &status).at(&place);
                 error.or_next(|| format!("{program} ls"))

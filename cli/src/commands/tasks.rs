@@ -6,6 +6,7 @@ use highwater_proto::v1::ListTasksRequest;
 use super::Context;
 use crate::args::TasksArgs;
 use crate::connect::{Fetched, Need, Where};
+use crate::deadline::{CALL_WAIT_MAX, within};
 use crate::error::CliError;
 use crate::exit::ExitCode;
 use crate::render;
@@ -21,7 +22,7 @@ pub(super) async fn tasks(context: &mut Context<'_>, args: &TasksArgs) -> Result
     };
     let document: Fetched<TasksDocument> = context
         .unless_interrupted(async {
-            let answer = connection.client.list_tasks(request).await;
+            let answer = within(CALL_WAIT_MAX, connection.client.list_tasks(request)).await;
             let answer = answer.map_err(|status| CliError::from_status("cannot list the tasks", &status).at(place))?;
             Fetched::try_from(answer.into_inner())
         })

@@ -7,6 +7,7 @@ use highwater_proto::v1::{GetClusterRequest, SetWorkerRequest};
 use super::Context;
 use crate::args::WorkersCommand;
 use crate::connect::{Fetched, Need, Where};
+use crate::deadline::{CALL_WAIT_MAX, within};
 use crate::error::CliError;
 use crate::exit::ExitCode;
 use crate::render;
@@ -23,10 +24,10 @@ pub(super) async fn workers(context: &mut Context<'_>, command: &WorkersCommand)
     let document: Fetched<ClusterDocument> = context
         .unless_interrupted(async {
             let answer = match told {
-                None => connection.client.get_cluster(GetClusterRequest {}).await,
+                None => within(CALL_WAIT_MAX, connection.client.get_cluster(GetClusterRequest {})).await,
                 Some((worker, action)) => {
                     let request = SetWorkerRequest { worker: worker.clone(), action: action.into() };
-                    connection.client.set_worker(request).await
+                    within(CALL_WAIT_MAX, connection.client.set_worker(request)).await
                 }
             };
             let answer = answer.map_err(|status| CliError::from_status(what, &status).at(place))?;

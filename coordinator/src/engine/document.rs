@@ -261,6 +261,7 @@ pub(crate) fn cluster_document(
         slots: session.record.slots,
         busy: u32::try_from(busy(id)).unwrap_or(u32::MAX),
         heartbeat_age_millis: u64::try_from(now.saturating_sub(session.heard).as_millis()).unwrap_or(u64::MAX),
+        capabilities: session.record.capabilities.iter().cloned().collect(),
     });
     ClusterDocument {
         schema: "cluster/v1".to_owned(),

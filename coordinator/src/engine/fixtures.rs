@@ -1,6 +1,6 @@
 //! Views for the tests of the engine, made without a store.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -49,6 +49,7 @@ pub(crate) fn session(cluster: &mut Cluster, no: usize, allow_noop: bool) -> Ses
         version: "0".to_owned(),
         allow_noop,
         cordoned: false,
+        capabilities: BTreeSet::new(),
     };
     let worker = format!("w{no}").parse().unwrap();
     let deadline = Duration::from_secs(15);

@@ -23,10 +23,13 @@ use crate::error::ServiceError;
 use crate::leader::{Leader, Request as Ask, Submission, WorkerAction, listed};
 use crate::supervisor::{SpawnKind, Supervisor};
 
+use super::limits::{ANSWER_BYTES_MAX, Watches};
 use super::relay;
 
 /// How often a watcher is told of changes at the most.
 const WATCH_EVERY: Duration = Duration::from_millis(250);
+/// What an answer takes beside its document, in bytes.
+const ENVELOPE_BYTES_MAX: usize = 1024;
 /// Documents that a slow watcher may be behind.
 const WATCH_BUFFER: usize = 4;
 /// Tasks that one listing holds at the most.
@@ -41,11 +44,12 @@ const RUNS_MAX: usize = 200;
 pub struct ControlApi {
     handle: CoordinatorHandle,
     supervisor: Supervisor,
+    watches: Watches,
 }
 
 impl ControlApi {
     pub(super) fn new(handle: CoordinatorHandle) -> Self {
-        Self { handle, supervisor: Supervisor::default() }
+        Self { handle, supervisor: Supervisor::default(), watches: Watches::default() }
     }
 
     async fn find(&self, text: String) -> Result<RunId, ServiceError> {
@@ -68,6 +72,10 @@ async fn document_of(handle: &CoordinatorHandle, id: RunId) -> Result<RunDocumen
 
 fn encode<T: Serialize>(schema: &str, document: &T) -> Result<pb::Document, Status> {
     let json = serde_json::to_vec(document).map_err(|error| Status::internal(format!("{schema}: {error}")))?;
+    if json.len() + ENVELOPE_BYTES_MAX > ANSWER_BYTES_MAX {
+        let why = format!("the document {schema} takes {} bytes, more than an answer may: ask for less", json.len());
+        return Err(Status::resource_exhausted(why));
+    }
     Ok(pb::Document { schema: schema.to_owned(), json })
 }
 
@@ -147,13 +155,21 @@ impl ControlService for ControlApi {
     }
 
     async fn watch_run(&self, request: Request<pb::GetRunRequest>) -> Result<Response<Self::WatchRunStream>, Status> {
+        let seat = self.watches.seat()?;
         if let Some(mut leader) = relay::leader(&self.handle, request.metadata())? {
             let stream = leader.watch_run(relay::passed_on(request)).await.map_err(relay::passed_back)?.into_inner();
-            return Ok(Response::new(Box::pin(stream.map(|document| document.map_err(relay::passed_back)))));
+            return Ok(Response::new(Box::pin(stream.map(move |document| {
+                let _held = &seat;
+                document.map_err(relay::passed_back)
+            }))));
         }
         let id = self.find(request.into_inner().run).await?;
         let (documents, stream) = tokio::sync::mpsc::channel(WATCH_BUFFER);
-        self.supervisor.spawn(SpawnKind::Watch, watch(self.handle.clone(), id, documents));
+        let watching = watch(self.handle.clone(), id, documents);
+        self.supervisor.spawn(SpawnKind::Watch, async move {
+            watching.await;
+            drop(seat);
+        });
         Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
     }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use highwater_common::capability::Capabilities;
 use highwater_common::id::{SessionId, WorkerId};
 use highwater_common::record::{RECORD_BYTES_MAX, WorkerRecord};
 use highwater_proto::PROTOCOL_VERSION;
@@ -48,14 +49,16 @@ impl WorkerService for WorkerApi {
             version: request.version,
             allow_noop: request.allow_noop,
             cordoned: false,
+            capabilities: request.capabilities.into_iter().collect(),
         };
         let size = record.to_bytes().len();
         if size > RECORD_BYTES_MAX {
             let problem = format!("with them the worker's record takes {size} bytes, at most {RECORD_BYTES_MAX}");
-            return Err(ServiceError::from(FieldError::new("labels", problem)).into());
+            return Err(ServiceError::from(FieldError::new("labels and capabilities", problem)).into());
         }
         let cluster = self.handle.ask(|reply| Ask::Register { worker, record, reply }).await?;
         let times = self.handle.options().sessions;
+        let known = Capabilities::of_program(self.handle.options().allow_noop);
         let millis = |time: std::time::Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         Ok(Response::new(pb::RegisterResponse {
             session: session_to(&session),
@@ -64,6 +67,7 @@ impl WorkerService for WorkerApi {
             stop_margin_millis: millis(times.stop_margin),
             pull_wait_millis: millis(times.pull_wait),
             cluster: cluster.as_bytes().to_vec(),
+            capabilities: known.words().into_iter().collect(),
         }))
     }
 

@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, Row as _};
 
-use super::Cluster;
+use super::{Cluster, Daemons};
 use crate::binary::{Binary, Finished};
 use crate::digest::{Digest, digest_postgres_query};
 use crate::wait::until;
@@ -34,7 +34,7 @@ pub struct Ledger {
     pub at_once: i64,
 }
 
-impl Cluster {
+impl Daemons {
     /// Runs the command against the first coordinator that is alive, or against the one given.
     ///
     /// # Errors
@@ -153,7 +153,9 @@ impl Cluster {
         });
         reached.await.map_err(|error| error.context(self.logs()))
     }
+}
 
+impl Cluster {
     /// What the target's ledger holds of all runs.
     ///
     /// # Errors

@@ -1,111 +1,33 @@
 //! The crash matrix: at every named place of an attempt, of a worker's calls and of the coordinator's transactions the process
-//! is ended, the step made to fail, or made to wait until it is killed or its lease is lost; for both kinds of target and both
-//! write modes. However it struck, the run then ends, and rows and ledger are exact.
+//! is ended, the step made to fail, or made to wait until it is killed or its lease is lost; in both write modes, and in both
+//! ways to run Highwater: the embedded process for both kinds of target, and a cluster of daemons over etcd. However it struck,
+//! the run then ends, and rows and ledger are exact.
 //!
 //! A normal run strikes at each place once and takes turns through the rest; `make crash-matrix` does every cell.
 //! `HIGHWATER_MATRIX_CELL=t2::before` picks the cells whose names hold that text.
 
 mod bench;
 mod cell;
+mod cluster_cell;
+mod place;
+mod table;
 
-use bench::Bench;
-use cell::{Action, Cell, Engine, Mode};
+use std::fmt;
 
-/// Where a cell strikes.
-#[derive(Debug, Clone, Copy)]
-struct Place {
-    /// The failpoint's name.
-    name: &'static str,
-    /// Times that it passes before it strikes, so that there is progress to lose.
-    passed: u32,
-    /// Failpoints that have to strike elsewhere, for the place to be come to at all.
-    with: &'static str,
-    /// A single worker can be made a zombie there: it stalls past its lease, then goes on.
-    is_for_zombies: bool,
-}
+use bench::{Bench, ClusterBench, in_turns};
+use cell::{Action, Cell};
+use cluster_cell::{ClusterCell, Victim};
+use place::{ATTEMPT, CALLS, Place, RECORDS, TASKS};
+use table::{Engine, Mode};
 
-impl Place {
-    const fn new(name: &'static str, passed: u32) -> Self {
-        Self { name, passed, with: "", is_for_zombies: false }
-    }
+/// Cells of the embedded mode at once. Most of them wait most of the time.
+const CELLS_AT_ONCE: usize = 3;
+/// Cells of a cluster at once. They wait still more: for sessions and leads that have to end.
+const CLUSTER_CELLS_AT_ONCE: usize = 5;
 
-    const fn zombies(name: &'static str, passed: u32) -> Self {
-        Self { name, passed, with: "", is_for_zombies: true }
-    }
-
-    const fn with(name: &'static str, passed: u32, with: &'static str) -> Self {
-        Self { name, passed, with, is_for_zombies: false }
-    }
-}
-
-/// A worker with a task in hand that falls silent for longer than its session lives.
-const SILENT_WORKER: &str =
-    "attempt::before_guard@embedded-1=1*off->1*return(stall 4000);heartbeat::silent@embedded-1=return(stall 5000)";
-/// An attempt that fails.
-const FAILED_ATTEMPT: &str = "attempt::before_guard=2*off->1*return";
-/// An attempt that lasts for a few heartbeats.
-const LONG_ATTEMPT: &str = "attempt::before_guard=1*off->1*return(stall 1500)";
-/// An assignment that never reaches its worker.
-const LOST_ASSIGNMENT: &str = "pull::after=3*off->1*return";
-
-const ATTEMPT: [Place; 13] = [
-    Place::new("attempt::before_probe", 0),
-    Place::new("attempt::after_probe", 0),
-    Place::new("attempt::prepare", 0),
-    Place::new("attempt::after_prepare", 0),
-    Place::zombies("attempt::before_claim", 3),
-    Place::zombies("attempt::after_claim", 3),
-    Place::zombies("attempt::after_begin", 3),
-    Place::zombies("attempt::reading", 5),
-    Place::zombies("attempt::before_guard", 3),
-    Place::zombies("attempt::before_commit", 3),
-    Place::zombies("attempt::after_commit", 3),
-    Place::new("commit_before", 3),
-    Place::new("commit_answer_lost", 3),
-];
-
-const CALLS: [Place; 8] = [
-    Place::new("register::before", 1),
-    Place::new("register::after", 1),
-    Place::new("pull::before", 4),
-    Place::new("pull::after", 4),
-    Place::with("heartbeat::before", 0, LONG_ATTEMPT),
-    Place::with("heartbeat::after", 0, LONG_ATTEMPT),
-    Place::zombies("complete::before", 5),
-    Place::new("complete::after", 5),
-];
-
-const TASKS: [Place; 12] = [
-    Place::new("t0::before", 0),
-    Place::new("t0::after", 0),
-    Place::new("t1::before", 4),
-    Place::new("t1::after", 4),
-    Place::new("t2::before", 4),
-    Place::new("t2::after", 4),
-    Place::with("t3::before", 0, FAILED_ATTEMPT),
-    Place::with("t3::after", 0, FAILED_ATTEMPT),
-    Place::with("t4::before", 0, SILENT_WORKER),
-    Place::with("t4::after", 0, SILENT_WORKER),
-    Place::with("release::before", 0, LOST_ASSIGNMENT),
-    Place::with("release::after", 0, LOST_ASSIGNMENT),
-];
-
-const RECORDS: [Place; 14] = [
-    Place::new("spec_parts::before", 0),
-    Place::new("spec_parts::after", 0),
-    Place::new("run_begun::before", 0),
-    Place::new("run_begun::after", 0),
-    Place::new("worker_record::before", 1),
-    Place::new("worker_record::after", 1),
-    Place::new("plan_parts::before", 0),
-    Place::new("plan_parts::after", 0),
-    Place::new("run_record::before", 0),
-    Place::new("run_record::after", 0),
-    Place::new("run_record::before", 1),
-    Place::new("run_record::after", 1),
-    Place::new("step_record::before", 0),
-    Place::new("step_record::after", 0),
-];
+const MODES: [Mode; 2] = [Mode::Append, Mode::ReplacePartition];
+const ACTIONS: [Action; 4] = [Action::Abort, Action::Fail, Action::Kill, Action::Resume];
+const COORDINATORS: [Victim; 2] = [Victim::OnlyCoordinator, Victim::LeaderOfTwo];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_strike_within_an_attempt_loses_and_doubles_nothing() {
@@ -127,31 +49,74 @@ async fn a_strike_around_a_record_of_a_run_loses_and_doubles_nothing() {
     strike(&RECORDS, 9).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_strike_within_an_attempt_of_a_cluster_loses_and_doubles_nothing() {
+    strike_cluster(&ATTEMPT, &[Victim::Worker], 3).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_strike_around_a_call_of_a_worker_of_a_cluster_loses_and_doubles_nothing() {
+    strike_cluster(&CALLS, &[Victim::Worker], 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_strike_around_a_transaction_of_tasks_in_a_cluster_loses_and_doubles_nothing() {
+    strike_cluster(&TASKS, &COORDINATORS, 6).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_strike_around_a_record_of_a_run_in_a_cluster_loses_and_doubles_nothing() {
+    strike_cluster(&RECORDS, &COORDINATORS, 11).await;
+}
+
 async fn strike(places: &[Place], offset: usize) {
+    let mut combinations = Vec::new();
+    for mode in MODES {
+        for engine in [Engine::Postgres, Engine::Sqlite] {
+            combinations.extend(ACTIONS.map(|action| (action, engine, mode)));
+        }
+    }
+    let cells =
+        chosen(places, &combinations, offset, |place, (action, engine, mode)| Cell { place, action, engine, mode });
+    if !cells.is_empty() {
+        in_turns(Bench::start().await.unwrap(), cells, CELLS_AT_ONCE).await;
+    }
+}
+
+async fn strike_cluster(places: &[Place], victims: &[Victim], offset: usize) {
+    let mut combinations = Vec::new();
+    for mode in MODES {
+        for victim in victims {
+            combinations.extend(ACTIONS.map(|action| (action, *victim, mode)));
+        }
+    }
+    let cells = chosen(places, &combinations, offset, |place, (action, victim, mode)| ClusterCell {
+        place,
+        action,
+        victim,
+        mode,
+    });
+    if !cells.is_empty() {
+        in_turns(ClusterBench::start().await.unwrap(), cells, CLUSTER_CELLS_AT_ONCE).await;
+    }
+}
+
+/// Every cell when all are wanted or some are picked; else one for each place, taking turns through the combinations.
+fn chosen<C: Copy, T: fmt::Display>(
+    places: &[Place],
+    combinations: &[C],
+    offset: usize,
+    cell: impl Fn(Place, C) -> T,
+) -> Vec<T> {
     let all = std::env::var_os("HIGHWATER_FULL_MATRIX").is_some_and(|value| value == "1");
     let only = std::env::var("HIGHWATER_MATRIX_CELL").unwrap_or_default();
     let mut cells = Vec::new();
     for (at, place) in places.iter().enumerate() {
-        let combinations = combinations();
-        // Seven and sixteen have no factor in common: sixteen places in a row meet sixteen combinations.
+        // Seven has no factor in common with eight or sixteen: so many places in a row meet as many combinations.
         let turn = (at * 7 + offset) % combinations.len();
-        let chosen = combinations.into_iter().enumerate().filter(|(nth, _)| all || !only.is_empty() || *nth == turn);
-        cells.extend(chosen.map(|(_, (action, engine, mode))| Cell { place: *place, action, engine, mode }));
+        let chosen = combinations.iter().enumerate().filter(|(nth, _)| all || !only.is_empty() || *nth == turn);
+        cells.extend(chosen.map(|(_, combination)| cell(*place, *combination)));
     }
     cells.retain(|cell| cell.to_string().contains(&only));
-    if !cells.is_empty() {
-        Bench::start().await.unwrap().run(cells).await;
-    }
-}
-
-fn combinations() -> Vec<(Action, Engine, Mode)> {
-    let mut all = Vec::new();
-    for mode in [Mode::Append, Mode::ReplacePartition] {
-        for engine in [Engine::Postgres, Engine::Sqlite] {
-            for action in [Action::Abort, Action::Fail, Action::Kill, Action::Resume] {
-                all.push((action, engine, mode));
-            }
-        }
-    }
-    all
+    cells
 }

@@ -250,6 +250,7 @@ impl Stored for WorkerRecord {
             version: self.version.clone(),
             allow_noop: self.allow_noop,
             cordoned: self.cordoned,
+            capabilities: self.capabilities.iter().cloned().collect(),
         }
         .encode_to_vec();
         for (key, value) in &self.labels {
@@ -268,6 +269,7 @@ impl Stored for WorkerRecord {
             version: message.version,
             allow_noop: message.allow_noop,
             cordoned: message.cordoned,
+            capabilities: message.capabilities.into_iter().collect(),
         })
     }
 }
@@ -406,6 +408,7 @@ mod tests {
             version: "0.1.0".to_owned(),
             allow_noop: true,
             cordoned: false,
+            capabilities: ["backfill".to_owned(), "sqlite".to_owned()].into(),
         };
         assert_eq!(WorkerRecord::from_bytes(&worker.to_bytes()), Ok(worker));
     }

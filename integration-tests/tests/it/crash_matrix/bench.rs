@@ -1,20 +1,17 @@
 //! What the cells of a test share: one server, the sources, and a few cells at once.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
-use highwater_integration_tests::{Binary, Postgres};
+use highwater_integration_tests::{Binary, Etcd, Postgres};
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{Connection as _, SqliteConnection};
 use tempfile::TempDir;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-use super::cell::Cell;
-
-/// Cells at once. Most of them wait most of the time.
-const CELLS_AT_ONCE: usize = 3;
 /// Rows of the source.
 pub(super) const ROWS: i64 = 620;
 /// Partitions: 12 of 50 rows, and one of the 20 rows whose place is NULL.
@@ -57,28 +54,49 @@ impl Bench {
         std::fs::create_dir(&folder).with_context(|| format!("make {}", folder.display()))?;
         Ok(folder)
     }
+}
 
-    /// Runs the cells, and panics with all that failed.
-    pub(super) async fn run(self, cells: Vec<Cell>) {
-        let bench = Arc::new(self);
-        let seats = Arc::new(Semaphore::new(CELLS_AT_ONCE));
-        let count = cells.len();
-        let mut running = JoinSet::new();
-        for (no, cell) in cells.into_iter().enumerate() {
-            let (bench, seats) = (Arc::clone(&bench), Arc::clone(&seats));
-            running.spawn(async move {
-                let _seat = seats.acquire_owned().await;
-                let began = std::time::Instant::now();
-                let outcome = cell.run(&bench, no).await;
-                eprintln!("{cell}: {} in {:.1?}", if outcome.is_ok() { "exact" } else { "FAILED" }, began.elapsed());
-                outcome.with_context(|| cell.to_string())
-            });
-        }
-        let outcomes = running.join_all().await;
-        let failed: Vec<String> =
-            outcomes.into_iter().filter_map(Result::err).map(|error| format!("{error:#}")).collect();
-        assert!(failed.is_empty(), "{} of {count} cells failed:\n{}", failed.len(), failed.join("\n\n"));
+/// What the cells of a cluster share besides: an etcd, in which each of them is a cluster of its own.
+pub(super) struct ClusterBench {
+    pub(super) databases: Bench,
+    pub(super) etcd: Etcd,
+}
+
+impl ClusterBench {
+    pub(super) async fn start() -> Result<Self> {
+        let (databases, etcd) = tokio::try_join!(Bench::start(), Etcd::start())?;
+        Ok(Self { databases, etcd })
     }
+}
+
+/// A cell: something strikes, and everything is exact nonetheless.
+pub(super) trait Strike: fmt::Display + Copy + Send + Sync + 'static {
+    /// What it shares with others.
+    type Bench: Send + Sync + 'static;
+
+    /// Strikes, and looks. `no` is the cell's own number.
+    fn run(self, bench: &Self::Bench, no: usize) -> impl Future<Output = Result<()>> + Send;
+}
+
+/// Runs the cells, so many at once, and panics with all that failed.
+pub(super) async fn in_turns<C: Strike>(bench: C::Bench, cells: Vec<C>, at_once: usize) {
+    let bench = Arc::new(bench);
+    let seats = Arc::new(Semaphore::new(at_once));
+    let count = cells.len();
+    let mut running = JoinSet::new();
+    for (no, cell) in cells.into_iter().enumerate() {
+        let (bench, seats) = (Arc::clone(&bench), Arc::clone(&seats));
+        running.spawn(async move {
+            let _seat = seats.acquire_owned().await;
+            let began = std::time::Instant::now();
+            let outcome = cell.run(&bench, no).await;
+            eprintln!("{cell}: {} in {:.1?}", if outcome.is_ok() { "exact" } else { "FAILED" }, began.elapsed());
+            outcome.with_context(|| cell.to_string())
+        });
+    }
+    let outcomes = running.join_all().await;
+    let failed: Vec<String> = outcomes.into_iter().filter_map(Result::err).map(|error| format!("{error:#}")).collect();
+    assert!(failed.is_empty(), "{} of {count} cells failed:\n{}", failed.len(), failed.join("\n\n"));
 }
 
 pub(super) async fn make_sqlite(file: &Path, statements: &'static str) -> Result<()> {

@@ -1,0 +1,131 @@
+//! What a worker can run: words that it tells when it registers, and what a step needs of them.
+//! Never says where a step should run, which is a matter of labels, nor what it may use, which is a matter of limits.
+//!
+//! A word means the same for ever. A worker that knows more than its coordinator tells words that this one does not know;
+//! they are kept and shown, and nothing needs them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use crate::id::ConnectionName;
+use crate::spec::{Connection, Step, Strategy};
+
+/// A set of what can be done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Capabilities(u8);
+
+const BACKFILL: Capabilities = Capabilities(1);
+const POSTGRES: Capabilities = Capabilities(1 << 1);
+const SQLITE: Capabilities = Capabilities(1 << 2);
+const NOOP: Capabilities = Capabilities(1 << 3);
+
+/// What is known, and the word for each.
+const WORDS: [(Capabilities, &str); 4] =
+    [(BACKFILL, "backfill"), (POSTGRES, "postgres"), (SQLITE, "sqlite"), (NOOP, "noop")];
+
+impl Capabilities {
+    /// Nothing.
+    pub const NONE: Self = Self(0);
+
+    /// What programs of this version can do; no-op tasks only where they are allowed.
+    #[must_use]
+    pub const fn of_program(allow_noop: bool) -> Self {
+        let moving = BACKFILL.and(POSTGRES).and(SQLITE);
+        if allow_noop { moving.and(NOOP) } else { moving }
+    }
+
+    /// What a worker has told. One that told nothing is of a version before these words, which could do all that moves rows.
+    #[must_use]
+    pub fn of_worker(told: &BTreeSet<String>, allow_noop: bool) -> Self {
+        if told.is_empty() {
+            return Self::of_program(allow_noop);
+        }
+        WORDS.into_iter().filter(|(_, word)| told.contains(*word)).fold(Self::NONE, |all, (one, _)| all.and(one))
+    }
+
+    /// What each task of a step needs.
+    #[must_use]
+    pub fn of_step(step: &Step, connections: &BTreeMap<ConnectionName, Connection>) -> Self {
+        match &step.strategy {
+            Strategy::Noop { .. } => NOOP,
+            Strategy::Backfill(backfill) => [&backfill.from.connection, &backfill.to.connection]
+                .into_iter()
+                .filter_map(|name| connections.get(name))
+                .map(|connection| match connection {
+                    Connection::Postgres { .. } => POSTGRES,
+                    Connection::Sqlite { .. } => SQLITE,
+                })
+                .fold(BACKFILL, Self::and),
+        }
+    }
+
+    /// All of both.
+    #[must_use]
+    pub const fn and(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// True when nothing of `needed` is missing.
+    #[must_use]
+    pub const fn hold(self, needed: Self) -> bool {
+        needed.0 & !self.0 == 0
+    }
+
+    /// The words.
+    #[must_use]
+    pub fn words(self) -> BTreeSet<String> {
+        WORDS.into_iter().filter(|(one, _)| self.hold(*one)).map(|(_, word)| word.to_owned()).collect()
+    }
+}
+
+impl fmt::Display for Capabilities {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let words: Vec<String> = self.words().into_iter().collect();
+        f.write_str(&words.join(", "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn told(words: &[&str]) -> BTreeSet<String> {
+        words.iter().map(|word| (*word).to_owned()).collect()
+    }
+
+    #[test]
+    fn a_worker_can_do_what_it_has_told_and_nothing_else() {
+        let worker = Capabilities::of_worker(&told(&["backfill", "postgres"]), true);
+        assert!(worker.hold(POSTGRES) && worker.hold(BACKFILL.and(POSTGRES)));
+        assert!(!worker.hold(SQLITE) && !worker.hold(BACKFILL.and(SQLITE)) && !worker.hold(NOOP));
+    }
+
+    #[test]
+    fn a_worker_of_before_these_words_moves_rows_and_holds_noops_as_it_says() {
+        assert_eq!(Capabilities::of_worker(&told(&[]), false), Capabilities::of_program(false));
+        assert!(!Capabilities::of_worker(&told(&[]), false).hold(NOOP));
+        assert!(Capabilities::of_worker(&told(&[]), true).hold(NOOP));
+    }
+
+    #[test]
+    fn a_word_that_is_not_known_is_no_hindrance() {
+        let worker = Capabilities::of_worker(&told(&["backfill", "mirror", "sqlite"]), false);
+        assert_eq!(worker.to_string(), "backfill, sqlite");
+    }
+
+    proptest! {
+        #[test]
+        fn the_words_of_a_set_are_the_set(bits in 1u8..16) {
+            let set = Capabilities(bits);
+            prop_assert_eq!(Capabilities::of_worker(&set.words(), false), set);
+        }
+
+        #[test]
+        fn a_set_holds_another_just_when_it_loses_nothing_to_it(one in 0u8..16, other in 0u8..16) {
+            let (one, other) = (Capabilities(one), Capabilities(other));
+            prop_assert_eq!(one.hold(other), one.and(other) == one);
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! What a coordinator's server refuses and how long it lets a call take.
+
+use std::time::{Duration, Instant};
+
+use highwater_integration_tests::cluster::{Cluster, ClusterOptions, Orders};
+use highwater_proto::v1::control_service_client::ControlServiceClient;
+use highwater_proto::v1::{GetClusterRequest, GetRunRequest, SubmitRequest};
+use tonic::{Code, Request};
+
+const LIMIT: Duration = Duration::from_secs(60);
+const WATCHES_MAX: usize = 256;
+
+/// A cluster of one coordinator, and the URL of its server.
+async fn cluster() -> (Cluster, String) {
+    let cluster = Cluster::start(ClusterOptions::default()).await.unwrap();
+    let url = format!("http://{}", cluster.address(0));
+    (cluster, url)
+}
+
+#[tokio::test]
+async fn what_is_too_large_is_refused_and_the_next_call_is_answered() {
+    let (_cluster, url) = cluster().await;
+    let mut client = ControlServiceClient::connect(url.clone()).await.unwrap();
+    // WHEN a message of 3 MiB comes, THEN it is refused, and the limit is told
+    let request = SubmitRequest { spec: vec![b' '; 3 << 20], ..SubmitRequest::default() };
+    let refused = client.submit(request).await.unwrap_err();
+    assert_eq!(refused.code(), Code::OutOfRange, "{refused}");
+    assert!(refused.message().contains("2097152 bytes"), "{refused}");
+    // WHEN metadata of 20 KiB comes, THEN it is refused
+    let mut request = Request::new(GetClusterRequest {});
+    request.metadata_mut().insert("x-large", "x".repeat(20 << 10).parse().unwrap());
+    client.get_cluster(request).await.unwrap_err();
+    // AND the server goes on
+    client.get_cluster(GetClusterRequest {}).await.unwrap();
+}
+
+#[tokio::test]
+async fn one_watcher_too_many_is_refused_until_another_leaves() {
+    // GIVEN a run that nobody works on, and as many watchers as there may be
+    let (cluster, url) = cluster().await;
+    let orders = Orders { days: 2, rows: 20 };
+    let run = cluster.submit(&orders.pipeline("")).await.unwrap();
+    let mut watching = Vec::new();
+    // A connection has no more calls at once than there are watchers: the last one needs another.
+    let mut first = ControlServiceClient::connect(url.clone()).await.unwrap();
+    let mut second = ControlServiceClient::connect(url).await.unwrap();
+    for _ in 0..WATCHES_MAX {
+        let mut stream = first.watch_run(GetRunRequest { run: run.clone() }).await.unwrap().into_inner();
+        stream.message().await.unwrap().unwrap();
+        watching.push(stream);
+    }
+    // WHEN one more comes, THEN it is told that there are too many
+    let refused = second.watch_run(GetRunRequest { run: run.clone() }).await.unwrap_err();
+    assert_eq!(refused.code(), Code::ResourceExhausted, "{refused}");
+    // WHEN others leave, THEN there is room
+    watching.clear();
+    let came = highwater_integration_tests::until("a seat", LIMIT, async || {
+        Ok(second.clone().watch_run(GetRunRequest { run: run.clone() }).await.ok())
+    });
+    came.await.unwrap().into_inner().message().await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_call_behind_a_leader_that_is_stuck_ends_after_its_deadline_with_exit_code_5() {
+    // GIVEN a leader that will be stuck as soon as a run is to begin
+    let (mut cluster, _) = cluster().await;
+    cluster.coordinator(0).env("FAILPOINTS", "run_begun::before=return(stall)");
+    cluster.restart_coordinator(0).await.unwrap();
+    cluster.leader().await.unwrap();
+    let orders = Orders { days: 2, rows: 20 };
+    let file = cluster.file("orders.yaml", &orders.pipeline("")).unwrap();
+    // WHEN one is to begin
+    let asked = Instant::now();
+    let command = cluster.command(0).await.unwrap().args(["run"]).args([file]);
+    let finished = command.run(LIMIT).await.unwrap();
+    // THEN the command hears that there was no answer, and for how long it was waited
+    assert_eq!(finished.status.code(), Some(5), "{finished:?}");
+    assert!(finished.stderr.contains("no answer within 30 s"), "{finished:?}");
+    assert!(asked.elapsed() < Duration::from_secs(38), "{:?}", asked.elapsed());
+}

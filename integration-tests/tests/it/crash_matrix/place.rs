@@ -1,0 +1,114 @@
+//! The named places that the matrix strikes at. Those of an attempt and of a worker's calls lie in a worker, the others in a
+//! coordinator.
+
+/// Where a cell strikes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place {
+    /// The failpoint's name.
+    pub(super) name: &'static str,
+    /// Times that it passes before it strikes, so that there is progress to lose.
+    pub(super) passed: u32,
+    /// Failpoints that have to strike elsewhere, for the place to be come to at all.
+    pub(super) with: &'static str,
+    /// A single worker can be made a zombie there: it stalls past its lease, then goes on.
+    pub(super) is_for_zombies: bool,
+    /// A run comes to it but once, so that only the worker that is there first is sure to meet it.
+    pub(super) is_single: bool,
+}
+
+impl Place {
+    const fn new(name: &'static str, passed: u32) -> Self {
+        Self { name, passed, with: "", is_for_zombies: false, is_single: false }
+    }
+
+    const fn zombies(name: &'static str, passed: u32) -> Self {
+        Self { name, passed, with: "", is_for_zombies: true, is_single: false }
+    }
+
+    const fn single(name: &'static str) -> Self {
+        Self { name, passed: 0, with: "", is_for_zombies: false, is_single: true }
+    }
+
+    const fn with(name: &'static str, passed: u32, with: &'static str) -> Self {
+        Self { name, passed, with, is_for_zombies: false, is_single: false }
+    }
+
+    /// What `FAILPOINTS` says, so that the place does `what` once, after it was passed so often.
+    pub(super) fn armed(&self, passed: u32, what: &str) -> String {
+        let passed = if passed == 0 { String::new() } else { format!("{passed}*off->") };
+        format!("{}={passed}1*{what}", self.name)
+    }
+}
+
+/// A worker with a task in hand that falls silent for longer than its session lives.
+const SILENT_WORKER: &str =
+    "attempt::before_guard@embedded-1=1*off->1*return(stall 4000);heartbeat::silent@embedded-1=return(stall 5000)";
+/// An attempt that fails.
+const FAILED_ATTEMPT: &str = "attempt::before_guard=2*off->1*return";
+/// An attempt that lasts for a few heartbeats.
+const LONG_ATTEMPT: &str = "attempt::before_guard=1*off->1*return(stall 1500)";
+/// An assignment that never reaches its worker.
+const LOST_ASSIGNMENT: &str = "pull::after=3*off->1*return";
+
+/// Places of an attempt.
+pub(super) const ATTEMPT: [Place; 13] = [
+    Place::single("attempt::before_probe"),
+    Place::single("attempt::after_probe"),
+    Place::single("attempt::prepare"),
+    Place::single("attempt::after_prepare"),
+    Place::zombies("attempt::before_claim", 3),
+    Place::zombies("attempt::after_claim", 3),
+    Place::zombies("attempt::after_begin", 3),
+    Place::zombies("attempt::reading", 5),
+    Place::zombies("attempt::before_guard", 3),
+    Place::zombies("attempt::before_commit", 3),
+    Place::zombies("attempt::after_commit", 3),
+    Place::new("commit_before", 3),
+    Place::new("commit_answer_lost", 3),
+];
+
+/// Places around a worker's calls.
+pub(super) const CALLS: [Place; 8] = [
+    Place::new("register::before", 1),
+    Place::new("register::after", 1),
+    Place::new("pull::before", 4),
+    Place::new("pull::after", 4),
+    Place::with("heartbeat::before", 0, LONG_ATTEMPT),
+    Place::with("heartbeat::after", 0, LONG_ATTEMPT),
+    Place::zombies("complete::before", 5),
+    Place::new("complete::after", 5),
+];
+
+/// Places around the coordinator's transactions of tasks.
+pub(super) const TASKS: [Place; 12] = [
+    Place::new("t0::before", 0),
+    Place::new("t0::after", 0),
+    Place::new("t1::before", 4),
+    Place::new("t1::after", 4),
+    Place::new("t2::before", 4),
+    Place::new("t2::after", 4),
+    Place::with("t3::before", 0, FAILED_ATTEMPT),
+    Place::with("t3::after", 0, FAILED_ATTEMPT),
+    Place::with("t4::before", 0, SILENT_WORKER),
+    Place::with("t4::after", 0, SILENT_WORKER),
+    Place::with("release::before", 0, LOST_ASSIGNMENT),
+    Place::with("release::after", 0, LOST_ASSIGNMENT),
+];
+
+/// Places around its transactions of other records.
+pub(super) const RECORDS: [Place; 14] = [
+    Place::new("spec_parts::before", 0),
+    Place::new("spec_parts::after", 0),
+    Place::new("run_begun::before", 0),
+    Place::new("run_begun::after", 0),
+    Place::new("worker_record::before", 1),
+    Place::new("worker_record::after", 1),
+    Place::new("plan_parts::before", 0),
+    Place::new("plan_parts::after", 0),
+    Place::new("run_record::before", 0),
+    Place::new("run_record::after", 0),
+    Place::new("run_record::before", 1),
+    Place::new("run_record::after", 1),
+    Place::new("step_record::before", 0),
+    Place::new("step_record::after", 0),
+];

@@ -1,0 +1,151 @@
+//! What is copied in every cell, where to, and what must be true of the copy however often something struck.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, ensure};
+use highwater_integration_tests::digest::{digest_postgres_query, digest_sqlite_query};
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{Connection as _, SqliteConnection};
+
+use super::bench::{Bench, PARTITIONS, ROWS, make_sqlite};
+
+const ROWS_QUERY: &str = "select id, place, note from parts order by id, place, note";
+
+/// What the rows go to; they come from the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Engine {
+    Postgres,
+    Sqlite,
+}
+
+/// How they are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Mode {
+    Append,
+    ReplacePartition,
+}
+
+/// A target of a cell's own.
+pub(super) enum Table {
+    Postgres(String),
+    Sqlite(PathBuf),
+}
+
+impl Table {
+    /// Makes the target of cell `no`, empty. No key: a row written twice must be seen twice. In PostgreSQL the token says which
+    /// attempt wrote it.
+    pub(super) async fn make(bench: &Bench, engine: Engine, folder: &Path, no: usize) -> Result<Self> {
+        match engine {
+            Engine::Postgres => {
+                let name = format!("cell_{no}");
+                let url = bench.server.create_database(&name).await?;
+                let mut conn = bench.server.connect(&name).await?;
+                let create = "create table parts (id bigint not null, place bigint, note text, \
+                    token bigint not null default current_setting('highwater.token')::bigint); \
+                    create index on parts (place)";
+                sqlx::raw_sql(create).execute(&mut conn).await.context("make the target")?;
+                conn.close().await.context("close the connection that made the target")?;
+                Ok(Self::Postgres(url))
+            }
+            Engine::Sqlite => {
+                let file = folder.join("target.db");
+                let create = "create table parts (id integer not null, place integer, note text); \
+                    create index parts_place on parts (place)";
+                make_sqlite(&file, create).await?;
+                Ok(Self::Sqlite(file))
+            }
+        }
+    }
+
+    /// The pipeline that fills it.
+    pub(super) fn pipeline(&self, bench: &Bench, mode: Mode) -> String {
+        let (source, target) = match self {
+            Self::Postgres(url) => (
+                format!("{{type: postgres, url: \"{}\"}}", bench.postgres_source),
+                format!("{{type: postgres, url: \"{url}\"}}"),
+            ),
+            Self::Sqlite(file) => (
+                format!("{{type: sqlite, path: {}}}", bench.sqlite_source.display()),
+                format!("{{type: sqlite, path: {}}}", file.display()),
+            ),
+        };
+        let mode = match mode {
+            Mode::Append => "append",
+            Mode::ReplacePartition => "replace_partition",
+        };
+        format!(
+            "version: 1
+name: matrix
+connections:
+  source: {source}
+  target: {target}
+steps:
+  parts:
+    strategy: {{type: backfill}}
+    from: {{connection: source, table: parts}}
+    to: {{connection: target, table: parts}}
+    partition: {{by: integer, column: place, width: 50}}
+    write: {{mode: {mode}, key: [id]}}
+    retries: {{initial: 100ms}}
+"
+        )
+    }
+
+    /// Every row once, every ledger row committed, and each row under the token of its ledger row (I1, I4, I6).
+    pub(super) async fn check(&self, bench: &Bench) -> Result<()> {
+        let (source, target) = match self {
+            Self::Postgres(url) => (
+                digest_postgres_query(&bench.postgres_source, ROWS_QUERY).await?,
+                digest_postgres_query(url, ROWS_QUERY).await?,
+            ),
+            Self::Sqlite(file) => (
+                digest_sqlite_query(&bench.sqlite_source, ROWS_QUERY).await?,
+                digest_sqlite_query(file, ROWS_QUERY).await?,
+            ),
+        };
+        ensure!(source == target, "the rows differ: {source} there, {target} here");
+        ensure!(i64::try_from(source.rows) == Ok(ROWS), "the source has {source}");
+        match self {
+            Self::Postgres(url) => check_postgres(url).await,
+            Self::Sqlite(file) => check_sqlite(file).await,
+        }
+    }
+}
+
+async fn check_postgres(url: &str) -> Result<()> {
+    let mut conn = sqlx::PgConnection::connect(url).await.context("connect to read the ledger")?;
+    let ledger = "select count(*), count(distinct task_id), count(distinct run_id), \
+        count(*) filter (where state = 'C'), coalesce(sum(rows), 0)::int8 from highwater.task";
+    let counted = sqlx::query_as(ledger).fetch_one(&mut conn).await.context("read the ledger")?;
+    let strangers = "select count(*) from parts p where not exists (select from highwater.task k where k.token = p.token \
+        and k.state = 'C' and case when k.slice_kind = 'null' then p.place is null else \
+        (k.range_start is null or p.place >= k.range_start) and (k.range_end is null or p.place < k.range_end) end)";
+    let strangers: i64 = sqlx::query_scalar(strangers).fetch_one(&mut conn).await.context("compare the tokens")?;
+    ensure!(strangers == 0, "I6: {strangers} rows carry another token than their ledger row");
+    conn.close().await.context("close the connection that read the ledger")?;
+    judge(counted)
+}
+
+async fn check_sqlite(file: &Path) -> Result<()> {
+    let options = SqliteConnectOptions::new().filename(file).read_only(true);
+    let mut conn = SqliteConnection::connect_with(&options).await.context("open the target to read the ledger")?;
+    let ledger = "select count(*), count(distinct task_id), count(distinct run_id), \
+        count(*) filter (where state = 'C'), coalesce(sum(rows), 0) from _highwater_task";
+    let counted = sqlx::query_as(ledger).fetch_one(&mut conn).await.context("read the ledger")?;
+    let wrong = "select count(*) from _highwater_task k where k.rows <> (select count(*) from parts p \
+        where case when k.slice_kind = 'null' then p.place is null else \
+        (k.range_start is null or p.place >= k.range_start) and (k.range_end is null or p.place < k.range_end) end)";
+    let wrong: i64 = sqlx::query_scalar(wrong).fetch_one(&mut conn).await.context("compare the counts")?;
+    ensure!(wrong == 0, "{wrong} ledger rows count other rows than there are in their ranges");
+    conn.close().await.context("close the file that held the ledger")?;
+    judge(counted)
+}
+
+/// Ledger rows, tasks, runs, committed rows, and the rows that they count.
+fn judge((entries, tasks, runs, committed, rows): (i64, i64, i64, i64, i64)) -> Result<()> {
+    ensure!(runs == 1, "the ledger knows {runs} runs");
+    ensure!(entries == tasks && entries == PARTITIONS, "the ledger has {entries} entries of {tasks} tasks");
+    ensure!(committed == entries, "{} entries of the ledger are not committed", entries - committed);
+    ensure!(rows == ROWS, "the ledger counts {rows} rows");
+    Ok(())
+}
