@@ -2,10 +2,10 @@
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup fmt lint test crash-matrix demo bench
+.PHONY: help setup fmt lint test crash-matrix demo demo-cluster bench
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## Install the servers and tools that the tests need (Debian)
 	@scripts/setup
@@ -33,6 +33,9 @@ crash-matrix: ## Strike at every failpoint in every way, embedded and in a clust
 
 demo: ## Copy a month of flights between two SQLite files, and prove that they are equal
 	@scripts/demo
+
+demo-cluster: setup ## Copy a year of flights on a cluster whose worker and leader are killed meanwhile, and prove that it is equal
+	@scripts/demo-cluster
 
 bench: ## Measure against one COPY pipe; prints what the figures were taken on
 	@scripts/bench

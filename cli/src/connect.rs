@@ -5,7 +5,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use highwater_proto::line::{ClientTls, Dialer, OpenError};
+use highwater_proto::line::{ClientTls, Dialer, OpenError, Trouble};
 use highwater_proto::v1::Document;
 use highwater_proto::v1::control_service_client::ControlServiceClient;
 use hyper_util::rt::TokioIo;
@@ -198,6 +198,9 @@ impl Coordinators {
         for address in &self.addresses {
             let banner = format!("cluster {}{}", self.name, self.dialer.url(address));
             match self.dialer.open(address).await {
+                Ok(line) if line.trouble().is_some() => {
+                    last = line.trouble().map(|trouble| troubled(&trouble).at(banner));
+                }
                 Ok(line) => {
                     let client = client(line.channel);
                     return Ok(Connection { client, place: Place::Remote(self.clone()), embedded: None, banner });
@@ -210,18 +213,22 @@ impl Coordinators {
 }
 
 fn unreachable(error: &OpenError) -> CliError {
-    let told = CliError::new(ExitCode::Unreachable, "cannot reach the coordinator");
     match error {
         OpenError::Address(error) => CliError::new(ExitCode::Usage, error.to_string()),
-        OpenError::Failed { trouble: Some(trouble), .. } => {
-            told.why(trouble.to_string()).next("the address (http or https), --tls-ca, --tls-cert and --tls-key")
-        }
+        OpenError::Failed { trouble: Some(trouble), .. } => troubled(trouble),
         OpenError::Failed { trouble: None, source } => {
             let cause = std::iter::successors(Some(source as &dyn std::error::Error), |error| error.source()).last();
-            told.why(cause.map(ToString::to_string).unwrap_or_default())
+            CliError::new(ExitCode::Unreachable, "cannot reach the coordinator")
+                .why(cause.map(ToString::to_string).unwrap_or_default())
                 .next("start it, or leave --coordinator and HIGHWATER_COORDINATOR away to run in this process")
         }
     }
+}
+
+fn troubled(trouble: &Trouble) -> CliError {
+    CliError::new(ExitCode::Unreachable, "cannot reach the coordinator")
+        .why(trouble.to_string())
+        .next("mend the address (http or https), --tls-ca, or --tls-cert and --tls-key")
 }
 
 /// The live process behind a socket. A socket that nobody listens on was left by a process that was killed.

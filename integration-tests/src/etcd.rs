@@ -10,6 +10,7 @@ use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
+use crate::certificates::Authority;
 use crate::folders::{free_port, scratch_folder};
 use crate::process::{Process, Signal};
 use crate::wait::until;
@@ -27,10 +28,21 @@ pub struct Etcd {
     process: Option<Process>,
     port: u16,
     peer_port: u16,
+    /// Where its health is told when its clients have to come over TLS.
+    health_port: Option<u16>,
+    tls: Option<Tls>,
     /// Counts the data folders: a restored snapshot gets a new one.
     data: u32,
     // Dropped after the process.
     folder: TempDir,
+}
+
+/// Files of TLS.
+#[derive(Debug)]
+struct Tls {
+    authority: PathBuf,
+    certificate: PathBuf,
+    key: PathBuf,
 }
 
 impl Etcd {
@@ -39,10 +51,24 @@ impl Etcd {
     /// # Errors
     /// etcd is not installed, or does not start.
     pub async fn start() -> Result<Self> {
+        Self::start_with(None).await
+    }
+
+    /// Starts a member without data that speaks TLS only, and lets in who has a certificate of this authority.
+    ///
+    /// # Errors
+    /// etcd is not installed, or does not start.
+    pub async fn start_secure(authority: &Authority) -> Result<Self> {
+        let (certificate, key) = authority.sign("127.0.0.1")?;
+        Self::start_with(Some(Tls { authority: authority.file(), certificate, key })).await
+    }
+
+    async fn start_with(tls: Option<Tls>) -> Result<Self> {
         let folder = scratch_folder("etcd")?;
-        let mut server = Self { process: None, port: 0, peer_port: 0, data: 0, folder };
+        let mut server = Self { process: None, port: 0, peer_port: 0, health_port: None, tls, data: 0, folder };
         for _ in 0..START_ATTEMPTS {
             (server.port, server.peer_port) = (free_port()?, free_port()?);
+            server.health_port = server.tls.as_ref().map(|_| free_port()).transpose()?;
             if server.port != server.peer_port && server.launch().await? {
                 return Ok(server);
             }
@@ -53,7 +79,7 @@ impl Etcd {
     /// Where clients connect, such as `http://127.0.0.1:2379`; a restart keeps it.
     #[must_use]
     pub fn endpoint(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
+        format!("{}://127.0.0.1:{}", if self.tls.is_some() { "https" } else { "http" }, self.port)
     }
 
     /// Ends it in good order; its data stays.
@@ -156,6 +182,10 @@ impl Etcd {
     fn etcdctl(&self) -> Command {
         let mut command = Command::new("etcdctl");
         command.env("ETCDCTL_API", "3").env("ETCDCTL_ENDPOINTS", self.endpoint());
+        if let Some(tls) = &self.tls {
+            command.env("ETCDCTL_CACERT", &tls.authority);
+            command.env("ETCDCTL_CERT", &tls.certificate).env("ETCDCTL_KEY", &tls.key);
+        }
         command
     }
 
@@ -174,7 +204,7 @@ impl Etcd {
     /// Starts the process and waits until it serves; `false` when it ended instead.
     async fn launch(&mut self) -> Result<bool> {
         let mut process = self.spawn()?;
-        let port = self.port;
+        let port = self.health_port.unwrap_or(self.port);
         let ready = until("etcd to serve", START_LIMIT, || {
             let ended = process.ended();
             async move {
@@ -204,6 +234,11 @@ impl Etcd {
         command.args(["--listen-client-urls", &client, "--advertise-client-urls", &client]);
         command.args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer]);
         command.args(["--initial-cluster", &self.cluster()]);
+        if let (Some(tls), Some(port)) = (&self.tls, self.health_port) {
+            command.arg("--cert-file").arg(&tls.certificate).arg("--key-file").arg(&tls.key);
+            command.arg("--client-cert-auth").arg("--trusted-ca-file").arg(&tls.authority);
+            command.args(["--listen-metrics-urls", &format!("http://127.0.0.1:{port}")]);
+        }
         // One member needs no patience to elect itself.
         command.args(["--heartbeat-interval", "20", "--election-timeout", "200"]);
         let stdout = log.try_clone().context("open etcd's log twice")?;

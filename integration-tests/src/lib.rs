@@ -5,6 +5,7 @@
 //! ([`digest`]) it reads by itself, never through Highwater's own code.
 
 mod binary;
+mod certificates;
 pub mod cluster;
 pub mod digest;
 mod etcd;
@@ -15,6 +16,7 @@ mod process;
 mod wait;
 
 pub use binary::{Binary, Finished, Running};
+pub use certificates::Authority;
 pub use cluster::{Cluster, ClusterOptions, Daemon, Daemons};
 pub use digest::Digest;
 pub use etcd::Etcd;

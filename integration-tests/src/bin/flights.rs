@@ -1,13 +1,15 @@
-//! Makes the demo's source database, and proves that a copy of it is equal, without Highwater's own code.
+//! Makes the demos' source databases, and proves that a copy of them is equal, without Highwater's own code.
 
 use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use highwater_integration_tests::digest::digest_both_sqlite;
-use highwater_integration_tests::flights::make_source;
+use highwater_integration_tests::FlightsFull;
+use highwater_integration_tests::digest::{Digest, digest_both_sqlite, digest_postgres_query};
+use highwater_integration_tests::flights::{KEY, make_source};
 
-const USAGE: &str = "usage: flights make-source CSV.GZ OUT.DB | flights compare SOURCE.DB TARGET.DB [TABLE]";
+const USAGE: &str = "usage: flights make-source CSV.GZ OUT.DB | flights compare SOURCE.DB TARGET.DB [TABLE] \
+     | flights load-year URL | flights compare-year SOURCE_URL TARGET_URL";
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<ExitCode> {
@@ -19,8 +21,19 @@ async fn main() -> Result<ExitCode> {
             println!("{rows} flights in {database}");
             Ok(ExitCode::SUCCESS)
         }
-        ["compare", source, target] => compare(source, target, "flights").await,
-        ["compare", source, target, table] => compare(source, target, table).await,
+        ["compare", source, target] => compare_files(source, target, "flights").await,
+        ["compare", source, target, table] => compare_files(source, target, table).await,
+        ["load-year", url] => {
+            FlightsFull::find().await?.load(url).await?;
+            println!("{} flights in the table flights", FlightsFull::ROWS);
+            Ok(ExitCode::SUCCESS)
+        }
+        ["compare-year", source, target] => {
+            let query = format!("select * from flights order by {KEY}");
+            let (ours, theirs) =
+                tokio::try_join!(digest_postgres_query(source, &query), digest_postgres_query(target, &query))?;
+            Ok(judge(&ours, &theirs))
+        }
         _ => {
             eprintln!("{USAGE}");
             Ok(ExitCode::from(2))
@@ -28,14 +41,18 @@ async fn main() -> Result<ExitCode> {
     }
 }
 
-async fn compare(source: &str, target: &str, table: &str) -> Result<ExitCode> {
+async fn compare_files(source: &str, target: &str, table: &str) -> Result<ExitCode> {
     let (ours, theirs) = digest_both_sqlite(Path::new(source), Path::new(target), table).await?;
+    Ok(judge(&ours, &theirs))
+}
+
+fn judge(ours: &Digest, theirs: &Digest) -> ExitCode {
     println!("source  {ours}");
     println!("target  {theirs}");
     if ours == theirs {
         println!("equal");
-        return Ok(ExitCode::SUCCESS);
+        return ExitCode::SUCCESS;
     }
     println!("DIFFERENT");
-    Ok(ExitCode::FAILURE)
+    ExitCode::FAILURE
 }

@@ -1,13 +1,16 @@
 //! Coordinators and workers of one cluster as child processes, over an etcd and databases that others may share.
 
 use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use tempfile::TempDir;
 
 use super::daemon::{Daemon, Program};
+use crate::certificates::Authority;
 use crate::folders::{free_port, scratch_folder};
 use crate::wait::until;
 
@@ -29,6 +32,8 @@ pub struct ClusterOptions {
     pub leader_ttl: Duration,
     /// Whether an endpoint that nobody listens on stands before the real one.
     pub dead_endpoint: bool,
+    /// Who signs the certificates of all parts, which then speak TLS only and let in nobody without one; else all is in the clear.
+    pub authority: Option<Arc<Authority>>,
 }
 
 impl Default for ClusterOptions {
@@ -40,6 +45,7 @@ impl Default for ClusterOptions {
             stop_margin: Duration::from_secs(1),
             leader_ttl: Duration::from_secs(2),
             dead_endpoint: false,
+            authority: None,
         }
     }
 }
@@ -90,6 +96,13 @@ impl Daemons {
         daemon.args(["--heartbeat", &millis(self.options.heartbeat)]);
         daemon.args(["--stop-margin", &millis(self.options.stop_margin)]);
         daemon.args(["--leader-ttl", &millis(self.options.leader_ttl)]);
+        if let Some(authority) = &self.options.authority {
+            let (certificate, key) = authority.sign("127.0.0.1")?;
+            let (ca, certificate, key) = (authority.file(), certificate.as_path(), key.as_path());
+            daemon.args([OsStr::new("--tls-cert"), certificate.as_ref(), OsStr::new("--tls-key"), key.as_ref()]);
+            daemon.args([OsStr::new("--tls-client-ca"), ca.as_ref(), OsStr::new("--etcd-ca"), ca.as_ref()]);
+            daemon.args([OsStr::new("--etcd-cert"), certificate.as_ref(), OsStr::new("--etcd-key"), key.as_ref()]);
+        }
         self.coordinators.push(daemon);
         self.addresses.push(address);
         Ok(self.coordinators.len() - 1)
@@ -103,6 +116,18 @@ impl Daemons {
         let no = self.prepare_coordinator(cluster)?;
         self.restart_coordinator(no).await?;
         Ok(no)
+    }
+
+    /// The flags that a worker or the command needs to be let in and to trust who answers.
+    #[must_use]
+    pub fn tls_flags(&self) -> Vec<OsString> {
+        let Some((authority, (certificate, key))) =
+            self.options.authority.as_ref().and_then(|authority| Some((authority, authority.sign("client").ok()?)))
+        else {
+            return Vec::new();
+        };
+        let flags = [("--tls-ca", authority.file()), ("--tls-cert", certificate), ("--tls-key", key)];
+        flags.into_iter().flat_map(|(flag, file)| [OsString::from(flag), file.into_os_string()]).collect()
     }
 
     /// Where coordinator `no` listens.
@@ -130,6 +155,7 @@ impl Daemons {
     pub fn prepare(&mut self, id: &str, slots: u32, coordinators: &str, env: &[(&str, &str)]) -> &mut Daemon {
         let mut daemon = Daemon::new(Program::Worker);
         daemon.args(["--coordinator", coordinators, "--id", id, "--slots", &slots.to_string(), "--allow-noop"]);
+        daemon.args(self.tls_flags());
         for (name, value) in env {
             daemon.env(name, value);
         }

@@ -53,8 +53,9 @@ impl Daemons {
     /// # Errors
     /// It does not build.
     pub async fn command(&self, coordinator: usize) -> Result<Binary> {
-        let url = format!("http://{}", self.address(coordinator));
-        Ok(Binary::highwater().await?.args(["--coordinator", &url, "--color", "never"]))
+        // Without a scheme: whether the command trusts somebody over TLS decides.
+        let command = Binary::highwater().await?.args(["--coordinator", self.address(coordinator), "--color", "never"]);
+        Ok(command.args(self.tls_flags()))
     }
 
     /// Begins a run and returns its id.
@@ -93,6 +94,7 @@ impl Daemons {
         for no in 0..self.addresses.len() {
             let mut command = Command::new(program.program());
             command.args(verb).args(["--output=json", "--quiet", "--coordinator", self.address(no)]);
+            command.args(self.tls_flags());
             let asked = tokio::task::spawn_blocking(move || command.stdin(Stdio::null()).output());
             let output = tokio::time::timeout(LOOK_LIMIT, asked).await.context("look at the cluster")??;
             let output = output.context("run highwater")?;

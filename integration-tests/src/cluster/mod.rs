@@ -57,7 +57,13 @@ impl Cluster {
     /// # Errors
     /// Something does not start.
     pub async fn start(options: ClusterOptions) -> Result<Self> {
-        let (etcd, source, target) = tokio::try_join!(Etcd::start(), Postgres::start(), Postgres::start())?;
+        let etcd = async {
+            match &options.authority {
+                Some(authority) => Etcd::start_secure(authority).await,
+                None => Etcd::start().await,
+            }
+        };
+        let (etcd, source, target) = tokio::try_join!(etcd, Postgres::start(), Postgres::start())?;
         let daemons = Daemons::new(options, etcd.endpoint())?;
         let mut cluster = Self { etcd, source, target, daemons };
         for _ in 0..cluster.options().coordinators {

@@ -19,10 +19,10 @@ use tower::Service;
 
 use super::files::ClientTls;
 
-/// How long a line may take to come about.
-const CONNECT_WAIT_MAX: Duration = Duration::from_secs(2);
-/// How long the other end is waited for to speak first; a coordinator does so at once.
-const FIRST_WORD_WAIT_MAX: Duration = Duration::from_secs(1);
+/// How long a line that comes about when it is used may take: behind a coordinator that is frozen another one leads.
+const LINE_PATIENCE: Patience = Patience { connect: Duration::from_secs(2), first_word: Duration::from_secs(1) };
+/// How long a line that somebody waits for may take.
+const OPEN_PATIENCE: Patience = Patience { connect: Duration::from_secs(10), first_word: Duration::from_secs(5) };
 /// How often an idle line is probed.
 const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(5);
 /// How long the probe may take: what finds a coordinator that fell silent.
@@ -98,6 +98,15 @@ pub struct Trouble {
     pub is_distrust: bool,
 }
 
+/// How long a line may take to come about.
+#[derive(Debug, Clone, Copy)]
+struct Patience {
+    /// In all.
+    connect: Duration,
+    /// How long the other end is waited for to speak first; a coordinator does so at once.
+    first_word: Duration,
+}
+
 type Slot = Arc<Mutex<Option<Trouble>>>;
 
 impl Dialer {
@@ -155,7 +164,7 @@ impl Dialer {
     /// # Errors
     /// The address cannot be dialled.
     pub fn line(&self, address: &str) -> Result<Line, AddressError> {
-        let (endpoint, connector, trouble) = self.parts(address)?;
+        let (endpoint, connector, trouble) = self.parts(address, LINE_PATIENCE)?;
         let channel = endpoint.connect_with_connector_lazy(connector);
         Ok(Line { channel, address: self.url(address), trouble })
     }
@@ -165,7 +174,7 @@ impl Dialer {
     /// # Errors
     /// It does not.
     pub async fn open(&self, address: &str) -> Result<Line, OpenError> {
-        let (endpoint, connector, trouble) = self.parts(address)?;
+        let (endpoint, connector, trouble) = self.parts(address, OPEN_PATIENCE)?;
         match endpoint.connect_with_connector(connector).await {
             Ok(channel) => Ok(Line { channel, address: self.url(address), trouble }),
             Err(source) => {
@@ -175,9 +184,9 @@ impl Dialer {
         }
     }
 
-    fn parts(&self, address: &str) -> Result<(Endpoint, impl Connector, Slot), AddressError> {
+    fn parts(&self, address: &str, patience: Patience) -> Result<(Endpoint, impl Connector, Slot), AddressError> {
         let malformed = || AddressError::Malformed { url: self.url(address) };
-        let endpoint = endpoint(address).map_err(|()| malformed())?;
+        let endpoint = endpoint(address).map_err(|()| malformed())?.connect_timeout(patience.connect);
         // tonic would want to make TLS by itself of an `https` endpoint: it only learns what the calls are for.
         let origin: Uri = self.url(address).parse().map_err(|_| malformed())?;
         let trouble = Slot::default();
@@ -185,7 +194,7 @@ impl Dialer {
         let connector = tower::service_fn(move |_: Uri| {
             let (slot, tls, address) = (Arc::clone(&slot), tls.clone(), there.clone());
             Box::pin(async move {
-                let (line, trouble) = match connect(&address, tls.as_deref()).await {
+                let (line, trouble) = match connect(&address, tls.as_deref(), patience.first_word).await {
                     Ok((line, trouble)) => (Ok(TokioIo::new(line)), trouble),
                     Err(failure) => (Err(failure.error), failure.trouble),
                 };
@@ -231,7 +240,6 @@ fn endpoint(address: &str) -> Result<Endpoint, ()> {
         return Err(());
     }
     Ok(Endpoint::from(uri)
-        .connect_timeout(CONNECT_WAIT_MAX)
         .http2_keep_alive_interval(KEEP_ALIVE_EVERY)
         .keep_alive_timeout(KEEP_ALIVE_WAIT_MAX)
         .keep_alive_while_idle(true))
@@ -255,13 +263,14 @@ impl From<io::Error> for Failure {
 async fn connect(
     address: &str,
     tls: Option<&ClientTls>,
+    first_word: Duration,
 ) -> Result<(BufReader<Box<dyn Stream>>, Option<Trouble>), Failure> {
     let stream = TcpStream::connect(address).await?;
     stream.set_nodelay(true)?;
     let Some(tls) = tls else {
         let mut line = BufReader::with_capacity(FIRST_WORD_BYTES, Box::new(stream) as Box<dyn Stream>);
         // A plain line to a server that waits for TLS hears nothing.
-        let heard = tokio::time::timeout(FIRST_WORD_WAIT_MAX, line.fill_buf()).await;
+        let heard = tokio::time::timeout(first_word, line.fill_buf()).await;
         let trouble = heard.is_err().then(|| Trouble {
             text: "it takes calls and stays silent: it hangs, or it speaks TLS only (https://)".to_owned(),
             is_distrust: false,
@@ -287,7 +296,7 @@ async fn connect(
     let stream = TlsConnector::from(config).connect(name, stream).await.map_err(|error| told(error, &host))?;
     let mut line = BufReader::with_capacity(FIRST_WORD_BYTES, Box::new(stream) as Box<dyn Stream>);
     // Whether our certificate is taken shows only in what comes after the handshake.
-    if let Ok(heard) = tokio::time::timeout(FIRST_WORD_WAIT_MAX, line.fill_buf()).await {
+    if let Ok(heard) = tokio::time::timeout(first_word, line.fill_buf()).await {
         let is_over = heard.map_err(|error| told(error, &host))?.is_empty();
         if is_over {
             return Err(told(io::ErrorKind::UnexpectedEof.into(), &host));
