@@ -33,6 +33,8 @@ const UNTIL_FROZEN: &str = "return(stall 2500)";
 pub(super) enum Victim {
     /// The first of two workers. One that ended comes back as another process of the same name.
     Worker,
+    /// The same. One that ended stays away.
+    WorkerForGood,
     /// The only coordinator. One that ended is started again.
     OnlyCoordinator,
     /// The coordinator that leads, beside one that stands by. One that ended stays away.
@@ -94,7 +96,7 @@ impl ClusterCell {
     async fn start(self, daemons: &mut Daemons, cluster: &str) -> Result<usize> {
         let first = daemons.prepare_coordinator(cluster)?;
         let (coordinator, worker) = match self.victim {
-            Victim::Worker => (String::new(), [self.failpoints(), self.elsewhere()].join(";")),
+            Victim::Worker | Victim::WorkerForGood => (String::new(), [self.failpoints(), self.elsewhere()].join(";")),
             Victim::OnlyCoordinator | Victim::LeaderOfTwo => (self.failpoints(), self.elsewhere()),
         };
         daemons.coordinator(first).env("FAILPOINTS", &coordinator);
@@ -147,7 +149,7 @@ impl ClusterCell {
 
     fn victim(self, daemons: &mut Daemons) -> &mut Daemon {
         match self.victim {
-            Victim::Worker => daemons.worker("w1"),
+            Victim::Worker | Victim::WorkerForGood => daemons.worker("w1"),
             Victim::OnlyCoordinator | Victim::LeaderOfTwo => daemons.coordinator(0),
         }
     }
@@ -158,7 +160,7 @@ impl ClusterCell {
         match self.victim {
             Victim::Worker => daemons.worker("w1").start().await,
             Victim::OnlyCoordinator => daemons.restart_coordinator(0).await,
-            Victim::LeaderOfTwo => Ok(()),
+            Victim::WorkerForGood | Victim::LeaderOfTwo => Ok(()),
         }
     }
 
@@ -166,10 +168,10 @@ impl ClusterCell {
     async fn outlast_the_lease(self, daemons: &mut Daemons) -> Result<()> {
         let ClusterOptions { session_ttl, leader_ttl, .. } = *daemons.options();
         match self.victim {
-            Victim::Worker if self.place.is_for_zombies => {
+            Victim::Worker | Victim::WorkerForGood if self.place.is_for_zombies => {
                 daemons.coordinator(0).until_logged("worker lost", LIMIT).await.context("the lease was not lost")
             }
-            Victim::Worker => {
+            Victim::Worker | Victim::WorkerForGood => {
                 tokio::time::sleep(session_ttl + PAST_THE_LEASE).await;
                 Ok(())
             }
@@ -184,7 +186,7 @@ impl ClusterCell {
     /// Waits until the daemon that was frozen has done whatever it wanted to, which must change nothing.
     async fn let_the_zombie_act(self, daemons: &mut Daemons) -> Result<()> {
         match self.victim {
-            Victim::Worker => {
+            Victim::Worker | Victim::WorkerForGood => {
                 // What it has in hand comes to its end first.
                 daemons.worker("w1").terminate()?;
                 let status = daemons.worker("w1").ended(LIMIT).await?;
@@ -214,7 +216,7 @@ impl ClusterCell {
     /// How often the place lets pass: a worker comes to what is a worker's half as often as both workers do.
     fn passed(self) -> u32 {
         match self.victim {
-            Victim::Worker => self.place.passed / 2,
+            Victim::Worker | Victim::WorkerForGood => self.place.passed / 2,
             Victim::OnlyCoordinator | Victim::LeaderOfTwo => self.place.passed,
         }
     }
