@@ -12,7 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::Status;
 use tonic::body::Body;
 use tonic::codegen::http::{Request, Response};
-use tonic::transport::Server;
+use tonic::transport::{Endpoint, Server};
 use tower::Service;
 use tower::layer::Layer;
 use tower::layer::util::{Identity, Stack};
@@ -33,6 +33,12 @@ const CALLS_AT_ONCE_MAX: u32 = 256;
 const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(10);
 /// How long the probe may take.
 const KEEP_ALIVE_WAIT_MAX: Duration = Duration::from_secs(5);
+/// How long a connection to the leader may take to come about.
+const LEADER_CONNECT_WAIT_MAX: Duration = Duration::from_secs(2);
+/// How often a connection to the leader is probed: whoever waits behind this coordinator sees nothing but this coordinator.
+const LEADER_KEEP_ALIVE_EVERY: Duration = Duration::from_secs(5);
+/// How long that probe may take.
+const LEADER_KEEP_ALIVE_WAIT_MAX: Duration = Duration::from_secs(3);
 /// Runs that are watched at once on one coordinator, by all callers together: each document is made for each of them.
 const WATCHES_MAX: usize = 256;
 
@@ -51,6 +57,15 @@ pub fn limited_server(handle: &CoordinatorHandle) -> Server<Stack<Deadlines, Ide
         .max_frame_size(FRAME_BYTES_MAX)
         .max_concurrent_streams(CALLS_AT_ONCE_MAX)
         .layer(Deadlines { pull: handle.options().sessions.pull_wait + CALL_WAIT_MAX })
+}
+
+/// The way to the leader, which is given up when the leader falls silent: its successor may be asked by then.
+pub(super) fn way_to_the_leader(endpoint: Endpoint) -> Endpoint {
+    endpoint
+        .connect_timeout(LEADER_CONNECT_WAIT_MAX)
+        .http2_keep_alive_interval(LEADER_KEEP_ALIVE_EVERY)
+        .keep_alive_timeout(LEADER_KEEP_ALIVE_WAIT_MAX)
+        .keep_alive_while_idle(true)
 }
 
 /// Gives each call its deadline.

@@ -11,6 +11,8 @@ use tonic::{Request, Status};
 use crate::coordinator::{CoordinatorHandle, Role};
 use crate::error::ServiceError;
 
+use super::limits::way_to_the_leader;
+
 /// The largest document that is passed on, in bytes.
 const DOCUMENT_BYTES_MAX: usize = 16 * 1024 * 1024;
 
@@ -28,7 +30,7 @@ pub(super) fn leader(
     }
     let unknown = |_| Status::from(ServiceError::NotLeader { leader: Some(leader.clone()) });
     let endpoint = Endpoint::from_shared(format!("http://{leader}")).map_err(unknown)?;
-    let client = ControlServiceClient::new(endpoint.connect_lazy());
+    let client = ControlServiceClient::new(way_to_the_leader(endpoint).connect_lazy());
     Ok(Some(client.max_decoding_message_size(DOCUMENT_BYTES_MAX)))
 }
 
