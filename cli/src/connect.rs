@@ -1,6 +1,7 @@
 //! Finds the coordinator: the one that an address names, the live process behind `.highwater/control.sock`, or one started
 //! in this process.
 
+use std::collections::VecDeque;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -86,19 +87,34 @@ pub(crate) struct Connection {
     /// What runs in this process; `None` when the coordinator is another's.
     pub embedded: Option<Embedded>,
     banner: String,
+    /// The addresses of a cluster, the one in use first.
+    addresses: VecDeque<String>,
 }
 
 impl Connection {
     /// The way to a coordinator of this process.
     #[must_use]
     pub(crate) fn of_process(embedded: Embedded, place: Place, banner: String) -> Self {
-        Self { client: embedded.client.clone(), place, embedded: Some(embedded), banner }
+        let addresses = VecDeque::new();
+        Self { client: embedded.client.clone(), place, embedded: Some(embedded), banner, addresses }
     }
 
     /// Line 1 on stderr: where the command goes.
     #[must_use]
     pub(crate) fn banner(&self) -> &str {
         &self.banner
+    }
+
+    /// Goes to the next of a cluster's addresses, after the one in use did not answer. One that cannot be dialled is left for
+    /// the next time.
+    pub(crate) async fn move_on(&mut self) {
+        if self.addresses.len() < 2 {
+            return;
+        }
+        self.addresses.rotate_left(1);
+        if let Ok(Self { client, place, banner, .. }) = dial(&self.addresses[0]).await {
+            (self.client, self.place, self.banner) = (client, place, banner);
+        }
     }
 
     /// Ends what runs in this process, once nothing more is wanted of it.
@@ -128,6 +144,7 @@ pub(crate) async fn open(place: &Where, need: Need) -> Result<Connection, CliErr
             place: Place::Embedded { dir: dir.clone() },
             embedded: None,
             banner: format!("embedded {}, through the process that runs there", dir.display()),
+            addresses: VecDeque::new(),
         }),
         (Some(_), Need::Own) => Err(CliError::new(ExitCode::Refused, "another process works there")
             .at(format!("embedded {}", dir.display()))
@@ -156,11 +173,14 @@ async fn start(place: &Where, need: Need) -> Result<Connection, CliError> {
 /// The first of a cluster's coordinators that answers; one that follows passes calls on to the leader.
 async fn remote(urls: &str) -> Result<Connection, CliError> {
     let mut last = None;
-    for url in urls.split(',').map(str::trim).filter(|url| !url.is_empty()) {
-        match dial(url).await {
+    let mut addresses: VecDeque<String> =
+        urls.split(',').map(str::trim).filter(|url| !url.is_empty()).map(str::to_owned).collect();
+    for _ in 0..addresses.len() {
+        match dial(&addresses[0]).await {
             Err(error) if error.exit() == ExitCode::Unreachable => last = Some(error),
-            answered => return answered,
+            answered => return answered.map(|connection| Connection { addresses, ..connection }),
         }
+        addresses.rotate_left(1);
     }
     Err(last.unwrap_or_else(|| {
         CliError::new(ExitCode::Usage, "--coordinator names no address").next("--coordinator http://HOST:7070")
@@ -186,7 +206,8 @@ async fn dial(url: &str) -> Result<Connection, CliError> {
             .next("start it, or leave --coordinator and HIGHWATER_COORDINATOR away to run in this process")
     })?;
     let banner = format!("cluster {full}");
-    Ok(Connection { client: client(channel), place: Place::Remote { url: full }, embedded: None, banner })
+    let (place, addresses) = (Place::Remote { url: full }, VecDeque::new());
+    Ok(Connection { client: client(channel), place, embedded: None, banner, addresses })
 }
 
 /// The live process behind a socket. A socket that nobody listens on was left by a process that was killed.

@@ -133,6 +133,7 @@ impl Follower<'_> {
                             Err(status) => {
                                 let status = broken_off(status);
                                 self.endure(&status, is_draining, *away_since.get_or_insert_with(Instant::now))?;
+                                self.connection.move_on().await;
                             }
                         }
                     }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use highwater_integration_tests::Binary;
 use highwater_integration_tests::cluster::{Cluster, ClusterOptions, Orders};
 use highwater_proto::PROTOCOL_VERSION;
 use highwater_proto::v1::control_service_client::ControlServiceClient;
@@ -94,6 +95,28 @@ async fn a_run_that_is_followed_through_another_coordinator_is_followed_on_when_
     cluster.until_done(2).await.unwrap();
     // WHEN the leader freezes and never wakes up
     cluster.coordinator(leader).freeze().unwrap();
+    // THEN the command sees the run to its end
+    let status = follower.wait(LIMIT).await.map_err(|error| error.context(cluster.logs())).unwrap();
+    assert!(status.success(), "{status}: {}\n{}", follower.stderr().unwrap(), cluster.logs());
+    orders.check_copy(&cluster).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_command_that_knows_several_coordinators_goes_to_another_when_its_own_is_gone_for_good() {
+    // GIVEN a run that a command follows through the leader, and knows the other coordinator
+    let options = ClusterOptions { coordinators: 2, session_ttl: Duration::from_secs(8), ..ClusterOptions::default() };
+    let mut cluster = Cluster::start(options).await.unwrap();
+    let orders = Orders { days: 40, rows: 20 };
+    orders.load(&cluster).await.unwrap();
+    cluster.add_worker("w1", 2, "attempt::reading=return(stall 60)").await.unwrap();
+    let leader = cluster.leader().await.unwrap();
+    let file = cluster.file("orders.yaml", &orders.pipeline("")).unwrap();
+    let addresses = [cluster.address(leader), cluster.address(1 - leader)].join(",");
+    let command = Binary::highwater().await.unwrap().args(["--coordinator", &addresses, "run"]).args([file]);
+    let mut follower = command.start().unwrap();
+    cluster.until_done(2).await.unwrap();
+    // WHEN the leader is killed and does not come back
+    cluster.coordinator(leader).kill().unwrap();
     // THEN the command sees the run to its end
     let status = follower.wait(LIMIT).await.map_err(|error| error.context(cluster.logs())).unwrap();
     assert!(status.success(), "{status}: {}\n{}", follower.stderr().unwrap(), cluster.logs());
