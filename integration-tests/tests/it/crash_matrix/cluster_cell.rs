@@ -78,7 +78,6 @@ impl ClusterCell {
     /// Brings a cluster and a run about, and sees them through the strike.
     async fn strike(self, daemons: &mut Daemons, cluster: &str, file: &Path) -> Result<()> {
         let asked = self.start(daemons, cluster).await?;
-        let asked = daemons.address(asked).to_owned();
         let followed = async {
             follow(&asked, file).await?;
             Ok(Instant::now())
@@ -92,8 +91,9 @@ impl ClusterCell {
         Ok(())
     }
 
-    /// Starts coordinators and the first worker, the one that is to be struck under arms. Returns which coordinator to ask.
-    async fn start(self, daemons: &mut Daemons, cluster: &str) -> Result<usize> {
+    /// Starts coordinators and the first worker, the one that is to be struck under arms. Returns what the command is to ask:
+    /// the only coordinator; or, in turns, the one that stands by, and both of them, the leader first.
+    async fn start(self, daemons: &mut Daemons, cluster: &str) -> Result<String> {
         let first = daemons.prepare_coordinator(cluster)?;
         let (coordinator, worker) = match self.victim {
             Victim::Worker | Victim::WorkerForGood => (String::new(), [self.failpoints(), self.elsewhere()].join(";")),
@@ -103,12 +103,13 @@ impl ClusterCell {
         daemons.restart_coordinator(first).await?;
         let leads = if self.is_before_the_term() { self.struck() } else { "leading".to_owned() };
         daemons.coordinator(first).until_logged(&leads, LIMIT).await?;
-        let mut asked = first;
+        let mut addresses = daemons.address(first).to_owned();
+        let mut asked = addresses.clone();
         if self.victim == Victim::LeaderOfTwo {
-            asked = daemons.add_coordinator(cluster).await?;
+            let second = daemons.add_coordinator(cluster).await?;
+            addresses = format!("{addresses},{}", daemons.address(second));
+            asked = if self.mode == Mode::Append { daemons.address(second).to_owned() } else { addresses.clone() };
         }
-        let addresses: Vec<&str> = (0..=asked).map(|no| daemons.address(no)).collect();
-        let addresses = addresses.join(",");
         daemons.prepare("w1", SLOTS, &addresses, &[("FAILPOINTS", &worker)]).start().await?;
         daemons.prepare("w2", SLOTS, &addresses, &[]);
         Ok(asked)
