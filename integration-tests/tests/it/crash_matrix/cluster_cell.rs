@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail, ensure};
 use highwater_integration_tests::{Binary, ClusterOptions, Daemon, Daemons, Finished};
 
-use super::bench::{ClusterBench, Strike};
+use super::bench::{ClusterBench, NeverStruck, Strike};
 use super::cell::{Action, CONVERGED_MAX, SIGABRT, UNREACHABLE, ended_well};
 use super::place::Place;
 use super::table::{Engine, Mode, Table};
@@ -122,8 +122,7 @@ impl ClusterCell {
         if !is_alone {
             daemons.worker("w2").start().await?;
         }
-        // A cell in which nothing happened proves nothing.
-        self.victim(daemons).until_logged(&self.struck(), LIMIT).await.context("the failpoint never struck")?;
+        self.victim(daemons).until_logged(&self.struck(), LIMIT).await.context(NeverStruck)?;
         let struck = Instant::now();
         if is_alone {
             daemons.worker("w2").start().await?;
