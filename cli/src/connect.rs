@@ -107,12 +107,13 @@ impl Connection {
         &self.banner
     }
 
-    /// Dials the coordinators of a cluster anew: the one that was asked so far may be gone for good.
-    pub(crate) async fn redial(&mut self) {
+    /// Goes to the next of a cluster's coordinators that answers, after the one in use did not. When none does, it stays where
+    /// it is until the next time.
+    pub(crate) async fn move_on(&mut self) {
         if let Place::Remote(coordinators) = &self.place
-            && let Ok(again) = coordinators.clone().dial().await
+            && let Ok(next) = coordinators.with_the_first_last().dial().await
         {
-            *self = again;
+            *self = next;
         }
     }
 
@@ -192,10 +193,17 @@ impl Coordinators {
         Ok(Self { dialer, addresses, name })
     }
 
-    /// The first that answers; one that follows passes calls on to the leader.
+    /// The same, to be asked in the order that begins after the first.
+    fn with_the_first_last(&self) -> Self {
+        let mut next = self.clone();
+        next.addresses.rotate_left(1);
+        next
+    }
+
+    /// The first that answers, which is the first of its addresses then; one that follows passes calls on to the leader.
     async fn dial(&self) -> Result<Connection, CliError> {
         let mut last = None;
-        for address in &self.addresses {
+        for (at, address) in self.addresses.iter().enumerate() {
             let banner = format!("cluster {}{}", self.name, self.dialer.url(address));
             match self.dialer.open(address).await {
                 Ok(line) if line.trouble().is_some() => {
@@ -203,7 +211,9 @@ impl Coordinators {
                 }
                 Ok(line) => {
                     let client = client(line.channel);
-                    return Ok(Connection { client, place: Place::Remote(self.clone()), embedded: None, banner });
+                    let mut coordinators = self.clone();
+                    coordinators.addresses.rotate_left(at);
+                    return Ok(Connection { client, place: Place::Remote(coordinators), embedded: None, banner });
                 }
                 Err(error) => last = Some(unreachable(&error).at(banner)),
             }

@@ -128,12 +128,12 @@ impl Follower<'_> {
                 Wake::Tick => {
                     reporter.tick(began.elapsed(), self.output);
                     if stream.is_none() && !is_draining {
-                        self.connection.redial().await;
                         match self.watch().await {
                             Ok(again) => stream = Some(again),
                             Err(status) => {
                                 let status = broken_off(status);
                                 self.endure(&status, is_draining, *away_since.get_or_insert_with(Instant::now))?;
+                                self.connection.move_on().await;
                             }
                         }
                     }

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use highwater_common::capability::Capabilities;
 use highwater_common::id::{ConnectionName, RunId, SessionId, StepName};
 use highwater_common::record::{RunWish, TaskAddress};
 use highwater_common::spec::{Connection, Strategy};
@@ -37,38 +38,50 @@ pub(crate) struct Grant {
 /// At most `grants_max` tasks for the seats, as of `now_millis` by the leader's wall clock, which only retries wait for.
 #[must_use]
 pub(crate) fn assign(cluster: &Cluster, seats: &[Seat], now_millis: i64, grants_max: usize) -> Vec<Grant> {
-    let mut seats: Vec<Seat> = seats.iter().copied().filter(|seat| takes(cluster, seat, false)).collect();
+    let mut seats: Vec<Seat> = seats.iter().copied().filter(|seat| takes(cluster, seat, Capabilities::NONE)).collect();
     let mut queues: Vec<RunQueue<'_>> =
         cluster.runs.values().filter_map(|run| RunQueue::of(cluster, run, now_millis)).collect();
     let mut grants = Vec::new();
     let mut turn = 0;
     while grants.len() < grants_max && seats.iter().any(|seat| seat.free > 0) {
-        let holds_noop = seats.iter().any(|seat| takes(cluster, seat, true));
+        let able = able(cluster, &seats);
         let next = queues.iter().enumerate().min_by_key(|(_, queue)| (queue.open, queue.served));
         let Some(at) = next.map(|(at, _)| at) else { break };
         turn += 1;
-        let Some((address, is_noop)) = queues[at].next(holds_noop, turn) else {
+        let Some((address, needs)) = queues[at].next(&able, turn) else {
             queues.remove(at);
             continue;
         };
-        let Some(session) = best_seat(cluster, &mut seats, is_noop) else { break };
+        let Some(session) = best_seat(cluster, &mut seats, needs) else { break };
         grants.push(Grant { run: queues[at].run.id, address, session });
     }
     grants
 }
 
-/// Whether a seat can have a task now.
-fn takes(cluster: &Cluster, seat: &Seat, is_noop: bool) -> bool {
+/// What those who have a free slot can do, each kind of them once: there are few.
+fn able(cluster: &Cluster, seats: &[Seat]) -> Vec<Capabilities> {
+    let free = seats.iter().filter(|seat| seat.free > 0).filter_map(|seat| cluster.sessions.get(&seat.session));
+    let mut able: Vec<Capabilities> = Vec::new();
+    for can in free.map(Session::capabilities) {
+        if !able.contains(&can) {
+            able.push(can);
+        }
+    }
+    able
+}
+
+/// Whether a seat can have a task with these needs now.
+fn takes(cluster: &Cluster, seat: &Seat, needs: Capabilities) -> bool {
     seat.free > 0
         && cluster
             .sessions
             .get(&seat.session)
-            .is_some_and(|session| session.takes_work() && (!is_noop || session.record.allow_noop))
+            .is_some_and(|session| session.takes_work() && session.capabilities().hold(needs))
 }
 
 /// The session with the most free slots among those that can do the work; takes one of them.
-fn best_seat(cluster: &Cluster, seats: &mut [Seat], is_noop: bool) -> Option<SessionId> {
-    let seat = seats.iter_mut().filter(|seat| takes(cluster, seat, is_noop)).max_by_key(|seat| seat.free)?;
+fn best_seat(cluster: &Cluster, seats: &mut [Seat], needs: Capabilities) -> Option<SessionId> {
+    let seat = seats.iter_mut().filter(|seat| takes(cluster, seat, needs)).max_by_key(|seat| seat.free)?;
     seat.free -= 1;
     Some(seat.session)
 }
@@ -94,7 +107,7 @@ struct StepQueue<'a> {
     open_max: u64,
     served: Served,
     uses: BTreeMap<&'a ConnectionName, u64>,
-    is_noop: bool,
+    needs: Capabilities,
     due: Box<dyn Iterator<Item = u64> + 'a>,
 }
 
@@ -120,10 +133,11 @@ impl<'a> RunQueue<'a> {
         })
     }
 
-    fn next(&mut self, holds_noop: bool, turn: u64) -> Option<(TaskAddress, bool)> {
+    fn next(&mut self, able: &[Capabilities], turn: u64) -> Option<(TaskAddress, Capabilities)> {
         while self.open < self.open_max {
-            let able = self.steps.iter().enumerate().filter(|(_, step)| holds_noop || !step.is_noop);
-            let at = able.min_by_key(|(_, step)| (step.open, step.served)).map(|(at, _)| at)?;
+            let held = |step: &StepQueue<'_>| able.iter().any(|can| can.hold(step.needs));
+            let ready = self.steps.iter().enumerate().filter(|(_, step)| held(step));
+            let at = ready.min_by_key(|(_, step)| (step.open, step.served)).map(|(at, _)| at)?;
             let step = &mut self.steps[at];
             let full = step.open >= step.open_max || is_full(&self.connections, &step.uses).is_some();
             let Some(ordinal) = (if full { None } else { step.due.next() }) else {
@@ -139,7 +153,7 @@ impl<'a> RunQueue<'a> {
                 }
             }
             let address = TaskAddress { step: step.name.clone(), generation: step.generation, ordinal };
-            return Some((address, step.is_noop));
+            return Some((address, step.needs));
         }
         None
     }
@@ -194,7 +208,7 @@ impl<'a> StepQueue<'a> {
                 .map_or(u64::MAX, u64::from),
             served: (0, step.last_token),
             uses: uses(&known.strategy),
-            is_noop: !moves_rows,
+            needs: Capabilities::of_step(known, &run.spec.connections),
             due,
         })
     }
@@ -328,9 +342,12 @@ fn limits_met(cluster: &Cluster, run: &Run, open: u64, known: &highwater_common:
     if cluster.sessions.is_empty() {
         return Some("no worker is connected".to_owned());
     }
-    let is_noop = matches!(known.strategy, Strategy::Noop { .. });
-    if is_noop && !cluster.sessions.values().any(|session| session.record.allow_noop) {
-        return Some("no connected worker holds no-op tasks: start it with --allow-noop".to_owned());
+    let needs = Capabilities::of_step(known, &run.spec.connections);
+    if !cluster.sessions.values().any(|session| session.capabilities().hold(needs)) {
+        return Some(match &known.strategy {
+            Strategy::Noop { .. } => "no connected worker holds no-op tasks: start it with --allow-noop".to_owned(),
+            Strategy::Backfill(_) => format!("no connected worker can do all that it needs: {needs}"),
+        });
     }
     if let Some(max) = known.limits.tasks.filter(|max| open >= u64::from(*max)) {
         return Some(format!("limit of the step, {open}/{max} at once"));

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use highwater_common::assignment::{StepOrder, Work};
+use highwater_common::capability::Capabilities;
 use highwater_common::dag::Dag;
 use highwater_common::facts::StepFacts;
 use highwater_common::id::{ClusterId, DocumentDigest, RunId, SessionId, StepName, TaskId, WorkerId};
@@ -48,6 +49,12 @@ impl Session {
     #[must_use]
     pub(crate) const fn takes_work(&self) -> bool {
         !self.draining && !self.record.cordoned
+    }
+
+    /// What it can run.
+    #[must_use]
+    pub(crate) fn capabilities(&self) -> Capabilities {
+        Capabilities::of_worker(&self.record.capabilities, self.record.allow_noop)
     }
 }
 

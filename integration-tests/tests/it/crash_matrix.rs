@@ -27,6 +27,7 @@ const CLUSTER_CELLS_AT_ONCE: usize = 5;
 
 const MODES: [Mode; 2] = [Mode::Append, Mode::ReplacePartition];
 const ACTIONS: [Action; 4] = [Action::Abort, Action::Fail, Action::Kill, Action::Resume];
+const WORKERS: [Victim; 2] = [Victim::Worker, Victim::WorkerForGood];
 const COORDINATORS: [Victim; 2] = [Victim::OnlyCoordinator, Victim::LeaderOfTwo];
 
 #[tokio::test(flavor = "multi_thread")]
@@ -51,12 +52,12 @@ async fn a_strike_around_a_record_of_a_run_loses_and_doubles_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_strike_within_an_attempt_of_a_cluster_loses_and_doubles_nothing() {
-    strike_cluster(&ATTEMPT, &[Victim::Worker], 3).await;
+    strike_cluster(&ATTEMPT, &WORKERS, 3).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_strike_around_a_call_of_a_worker_of_a_cluster_loses_and_doubles_nothing() {
-    strike_cluster(&CALLS, &[Victim::Worker], 0).await;
+    strike_cluster(&CALLS, &WORKERS, 0).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -112,7 +113,7 @@ fn chosen<C: Copy, T: fmt::Display>(
     let only = std::env::var("HIGHWATER_MATRIX_CELL").unwrap_or_default();
     let mut cells = Vec::new();
     for (at, place) in places.iter().enumerate() {
-        // Seven has no factor in common with eight or sixteen: so many places in a row meet as many combinations.
+        // Seven and sixteen have no factor in common: sixteen places in a row meet sixteen combinations.
         let turn = (at * 7 + offset) % combinations.len();
         let chosen = combinations.iter().enumerate().filter(|(nth, _)| all || !only.is_empty() || *nth == turn);
         cells.extend(chosen.map(|(_, combination)| cell(*place, *combination)));

@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use highwater_common::id::RunId;
-use highwater_common::spec::Strategy;
 use proptest::prelude::{ProptestConfig, any, prop_assert, prop_assert_eq, proptest};
 use proptest::strategy::Strategy as _;
 
@@ -17,7 +16,7 @@ fn views() -> impl proptest::strategy::Strategy<Value = (View, Vec<Seat>)> {
     let limits = proptest::option::of(1_u32..6);
     let run =
         (limits.clone(), limits.clone(), proptest::option::of(1_u32..8), proptest::collection::vec(any::<u8>(), 0..24));
-    let seats = proptest::collection::vec((0_u32..6, any::<bool>(), any::<bool>(), any::<bool>()), 0..5);
+    let seats = proptest::collection::vec((0_u32..6, 0_usize..8, any::<bool>(), any::<bool>()), 0..5);
     (proptest::collection::vec(run, 1..4), seats, 0_u8..6).prop_map(|(runs, seats, odd)| {
         let mut whole: Option<View> = None;
         for (no, (of_run, of_step, of_connection, changes)) in runs.into_iter().enumerate() {
@@ -41,9 +40,12 @@ fn views() -> impl proptest::strategy::Strategy<Value = (View, Vec<Seat>)> {
             }
         }
         let mut view = whole.expect("at least one run");
-        let seats = seats.into_iter().enumerate().map(|(no, (free, noop, draining, cordoned))| {
-            let id = session(&mut view.cluster, no, noop);
+        let seats = seats.into_iter().enumerate().map(|(no, (free, told, draining, cordoned))| {
+            let id = session(&mut view.cluster, no, told % 2 == 1);
             let known = view.cluster.sessions.get_mut(&id).expect("just put");
+            let told: &[&str] =
+                [&[][..], &["backfill", "sqlite"], &["backfill", "postgres"], &["noop", "mirror"]][told / 2];
+            known.record.capabilities = told.iter().map(|word| (*word).to_owned()).collect();
             (known.draining, known.record.cordoned) = (draining && no > 1, cordoned && no > 2);
             Seat { session: id, free }
         });
@@ -89,8 +91,8 @@ proptest! {
                 other => prop_assert!(false, "a task that is {other} was handed out"),
             }
             let session = &view.cluster.sessions[&grant.session];
-            let is_noop = matches!(run.spec.steps[&grant.address.step].strategy, Strategy::Noop { .. });
-            prop_assert!(!session.draining && !session.record.cordoned && (!is_noop || session.record.allow_noop));
+            let needs = Capabilities::of_step(&run.spec.steps[&grant.address.step], &run.spec.connections);
+            prop_assert!(!session.draining && !session.record.cordoned && session.capabilities().hold(needs));
         }
         for seat in &seats {
             prop_assert!(given.get(&seat.session).copied().unwrap_or(0) <= seat.free);
@@ -165,6 +167,27 @@ fn a_noop_that_nobody_holds_keeps_no_other_step_waiting() {
     let id = session(&mut view.cluster, 0, false);
     let grants = assign(&view.cluster, &[Seat { session: id, free: 3 }], NOW, 10);
     assert!(!grants.is_empty() && grants.iter().all(|grant| grant.address.step.as_str() == "b"), "{grants:?}");
+}
+
+#[test]
+fn a_step_waits_for_a_worker_that_can_do_all_that_it_needs() {
+    // GIVEN a load between two PostgreSQL servers, and a worker that knows SQLite only
+    let mut view = view("", &[("a", "$load")]);
+    view.begin();
+    let first = session(&mut view.cluster, 0, false);
+    let told = |words: [&str; 2]| words.into_iter().map(str::to_owned).collect();
+    view.cluster.sessions.get_mut(&first).expect("there").record.capabilities = told(["backfill", "sqlite"]);
+    // THEN it gets nothing, and the step says what it waits for
+    let seat = |session| Seat { session, free: 3 };
+    assert_eq!(assign(&view.cluster, &[seat(first)], NOW, 10), Vec::new());
+    let waits = waits(&view.cluster, view.run(), &"a".parse().expect("a name"), NOW);
+    let [why] = waits.as_slice() else { panic!("{waits:?}") };
+    assert!(why.ends_with("no connected worker can do all that it needs: backfill, postgres"), "{why}");
+    // WHEN one comes that knows PostgreSQL, THEN that one gets it
+    let second = session(&mut view.cluster, 1, false);
+    view.cluster.sessions.get_mut(&second).expect("there").record.capabilities = told(["backfill", "postgres"]);
+    let grants = assign(&view.cluster, &[seat(first), seat(second)], NOW, 10);
+    assert!(!grants.is_empty() && grants.iter().all(|grant| grant.session == second), "{grants:?}");
 }
 
 #[test]

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail, ensure};
 use highwater_integration_tests::{Binary, ClusterOptions, Daemon, Daemons, Finished};
 
-use super::bench::{ClusterBench, Strike};
+use super::bench::{ClusterBench, NeverStruck, Strike};
 use super::cell::{Action, CONVERGED_MAX, SIGABRT, UNREACHABLE, ended_well};
 use super::place::Place;
 use super::table::{Engine, Mode, Table};
@@ -33,6 +33,8 @@ const UNTIL_FROZEN: &str = "return(stall 2500)";
 pub(super) enum Victim {
     /// The first of two workers. One that ended comes back as another process of the same name.
     Worker,
+    /// The same. One that ended stays away.
+    WorkerForGood,
     /// The only coordinator. One that ended is started again.
     OnlyCoordinator,
     /// The coordinator that leads, beside one that stands by. One that ended stays away.
@@ -76,7 +78,6 @@ impl ClusterCell {
     /// Brings a cluster and a run about, and sees them through the strike.
     async fn strike(self, daemons: &mut Daemons, cluster: &str, file: &Path) -> Result<()> {
         let asked = self.start(daemons, cluster).await?;
-        let asked = daemons.address(asked).to_owned();
         let followed = async {
             follow(&asked, file).await?;
             Ok(Instant::now())
@@ -90,23 +91,25 @@ impl ClusterCell {
         Ok(())
     }
 
-    /// Starts coordinators and the first worker, the one that is to be struck under arms. Returns which coordinator to ask.
-    async fn start(self, daemons: &mut Daemons, cluster: &str) -> Result<usize> {
+    /// Starts coordinators and the first worker, the one that is to be struck under arms. Returns what the command is to ask:
+    /// the only coordinator; or, in turns, the one that stands by, and both of them, the leader first.
+    async fn start(self, daemons: &mut Daemons, cluster: &str) -> Result<String> {
         let first = daemons.prepare_coordinator(cluster)?;
         let (coordinator, worker) = match self.victim {
-            Victim::Worker => (String::new(), [self.failpoints(), self.elsewhere()].join(";")),
+            Victim::Worker | Victim::WorkerForGood => (String::new(), [self.failpoints(), self.elsewhere()].join(";")),
             Victim::OnlyCoordinator | Victim::LeaderOfTwo => (self.failpoints(), self.elsewhere()),
         };
         daemons.coordinator(first).env("FAILPOINTS", &coordinator);
         daemons.restart_coordinator(first).await?;
         let leads = if self.is_before_the_term() { self.struck() } else { "leading".to_owned() };
         daemons.coordinator(first).until_logged(&leads, LIMIT).await?;
-        let mut asked = first;
+        let mut addresses = daemons.address(first).to_owned();
+        let mut asked = addresses.clone();
         if self.victim == Victim::LeaderOfTwo {
-            asked = daemons.add_coordinator(cluster).await?;
+            let second = daemons.add_coordinator(cluster).await?;
+            addresses = format!("{addresses},{}", daemons.address(second));
+            asked = if self.mode == Mode::Append { daemons.address(second).to_owned() } else { addresses.clone() };
         }
-        let addresses: Vec<&str> = (0..=asked).map(|no| daemons.address(no)).collect();
-        let addresses = addresses.join(",");
         daemons.prepare("w1", SLOTS, &addresses, &[("FAILPOINTS", &worker)]).start().await?;
         daemons.prepare("w2", SLOTS, &addresses, &[]);
         Ok(asked)
@@ -119,8 +122,7 @@ impl ClusterCell {
         if !is_alone {
             daemons.worker("w2").start().await?;
         }
-        // A cell in which nothing happened proves nothing.
-        self.victim(daemons).until_logged(&self.struck(), LIMIT).await.context("the failpoint never struck")?;
+        self.victim(daemons).until_logged(&self.struck(), LIMIT).await.context(NeverStruck)?;
         let struck = Instant::now();
         if is_alone {
             daemons.worker("w2").start().await?;
@@ -147,7 +149,7 @@ impl ClusterCell {
 
     fn victim(self, daemons: &mut Daemons) -> &mut Daemon {
         match self.victim {
-            Victim::Worker => daemons.worker("w1"),
+            Victim::Worker | Victim::WorkerForGood => daemons.worker("w1"),
             Victim::OnlyCoordinator | Victim::LeaderOfTwo => daemons.coordinator(0),
         }
     }
@@ -158,7 +160,7 @@ impl ClusterCell {
         match self.victim {
             Victim::Worker => daemons.worker("w1").start().await,
             Victim::OnlyCoordinator => daemons.restart_coordinator(0).await,
-            Victim::LeaderOfTwo => Ok(()),
+            Victim::WorkerForGood | Victim::LeaderOfTwo => Ok(()),
         }
     }
 
@@ -166,10 +168,10 @@ impl ClusterCell {
     async fn outlast_the_lease(self, daemons: &mut Daemons) -> Result<()> {
         let ClusterOptions { session_ttl, leader_ttl, .. } = *daemons.options();
         match self.victim {
-            Victim::Worker if self.place.is_for_zombies => {
+            Victim::Worker | Victim::WorkerForGood if self.place.is_for_zombies => {
                 daemons.coordinator(0).until_logged("worker lost", LIMIT).await.context("the lease was not lost")
             }
-            Victim::Worker => {
+            Victim::Worker | Victim::WorkerForGood => {
                 tokio::time::sleep(session_ttl + PAST_THE_LEASE).await;
                 Ok(())
             }
@@ -184,7 +186,7 @@ impl ClusterCell {
     /// Waits until the daemon that was frozen has done whatever it wanted to, which must change nothing.
     async fn let_the_zombie_act(self, daemons: &mut Daemons) -> Result<()> {
         match self.victim {
-            Victim::Worker => {
+            Victim::Worker | Victim::WorkerForGood => {
                 // What it has in hand comes to its end first.
                 daemons.worker("w1").terminate()?;
                 let status = daemons.worker("w1").ended(LIMIT).await?;
@@ -214,7 +216,7 @@ impl ClusterCell {
     /// How often the place lets pass: a worker comes to what is a worker's half as often as both workers do.
     fn passed(self) -> u32 {
         match self.victim {
-            Victim::Worker => self.place.passed / 2,
+            Victim::Worker | Victim::WorkerForGood => self.place.passed / 2,
             Victim::OnlyCoordinator | Victim::LeaderOfTwo => self.place.passed,
         }
     }
