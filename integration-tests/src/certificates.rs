@@ -37,14 +37,16 @@ impl Authority {
         self.folder.path().join("ca.pem")
     }
 
-    /// The files of a certificate for `host` and of its key, made anew each time.
+    /// The files of a certificate for `host` and of its key, made when they are first asked for.
     ///
     /// # Errors
     /// There is no room for them.
     pub fn sign(&self, host: &str) -> Result<(PathBuf, PathBuf)> {
         let path = |end: &str| self.folder.path().join(format!("{host}{end}"));
         let (certificate, key) = (path(".pem"), path(".key"));
-        self.sign_into(host, &certificate, &key)?;
+        if !key.exists() {
+            self.sign_into(host, &certificate, &key)?;
+        }
         Ok((certificate, key))
     }
 
