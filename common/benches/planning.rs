@@ -86,6 +86,7 @@ fn spec(name: &StepName, tz: &str) -> Spec {
         strategy: Strategy::Backfill(Box::new(load)),
         retries: RetryPolicy::default(),
         limits: StepLimits::default(),
+        pools: Vec::new(),
         tolerate_dead: 0,
     };
     Spec {
@@ -93,6 +94,7 @@ fn spec(name: &StepName, tz: &str) -> Spec {
         name: "bench".parse().expect("a name"),
         connections: BTreeMap::new(),
         limits: RunLimits { tasks: None },
+        pools: BTreeMap::new(),
         steps: BTreeMap::from([(name.clone(), step)]),
     }
 }

@@ -164,6 +164,7 @@ fn spec(step: Backfill) -> Spec {
         strategy: Strategy::Backfill(Box::new(step)),
         retries: RetryPolicy::default(),
         limits: StepLimits::default(),
+        pools: Vec::new(),
         tolerate_dead: 0,
     };
     Spec {
@@ -171,6 +172,7 @@ fn spec(step: Backfill) -> Spec {
         name: pipeline(),
         connections: BTreeMap::new(),
         limits: RunLimits { tasks: None },
+        pools: BTreeMap::new(),
         steps: BTreeMap::from([(name(), step)]),
     }
 }

@@ -13,9 +13,9 @@ use highwater_common::view::{
     TaskDocument, TasksDocument, WorkerDocument,
 };
 
-use super::assign::waits;
 use super::step::Step;
 use super::view::{Cluster, Run};
+use super::waits::waits;
 
 /// Dead tasks that a document lists at the most.
 const DEAD_MAX: usize = 20;

@@ -33,7 +33,8 @@ pub(crate) struct View {
 /// A planned run of these steps, about to start.
 pub(crate) fn view(limits: &str, steps: &[(&str, &str)]) -> View {
     let spec = pipeline("shop0", limits, steps);
-    let cluster = Cluster { id: ClusterId::from_bytes([1; 16]), runs: BTreeMap::new(), sessions: BTreeMap::new() };
+    let id = ClusterId::from_bytes([1; 16]);
+    let cluster = Cluster { id, pools: BTreeMap::new(), runs: BTreeMap::new(), sessions: BTreeMap::new() };
     let mut view = View { cluster };
     view.put(0, spec);
     view

@@ -5,6 +5,7 @@
 
 mod advance;
 mod assign;
+mod budget;
 mod change;
 mod document;
 #[cfg(test)]
@@ -12,6 +13,7 @@ mod fixtures;
 mod prune;
 mod step;
 mod view;
+mod waits;
 
 pub(crate) use advance::{Advance, advance};
 pub(crate) use assign::{Seat, assign};

@@ -96,6 +96,7 @@ pub(crate) async fn load(
     }
     let mut cluster = Cluster {
         id: shelf.format.as_ref().map_or(fallback, |format| format.cluster),
+        pools: BTreeMap::new(), // they are an option of whoever leads
         runs: BTreeMap::new(),
         sessions: BTreeMap::new(),
     };

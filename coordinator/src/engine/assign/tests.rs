@@ -6,6 +6,7 @@ use highwater_common::id::RunId;
 use highwater_common::spec::Strategy;
 use proptest::prelude::{ProptestConfig, any, prop_assert, prop_assert_eq, proptest};
 use proptest::strategy::Strategy as _;
+use proptest::test_runner::TestCaseError;
 
 use super::*;
 use crate::engine::fixtures::{View, give, session, view};
@@ -15,18 +16,31 @@ const NOW: i64 = 1_000_000;
 /// A view of up to three runs under random limits, some of whose tasks are open, done or waiting, and seats for it.
 fn views() -> impl proptest::strategy::Strategy<Value = (View, Vec<Seat>)> {
     let limits = proptest::option::of(1_u32..6);
-    let run =
-        (limits.clone(), limits.clone(), proptest::option::of(1_u32..8), proptest::collection::vec(any::<u8>(), 0..24));
+    let pools = (proptest::collection::vec(1_u32..6, 2), 0_u8..8);
+    let run = (
+        limits.clone(),
+        limits.clone(),
+        proptest::option::of(1_u32..8),
+        pools,
+        proptest::collection::vec(any::<u8>(), 0..24),
+    );
+    let of_cluster = proptest::option::of(1_u32..8);
     let seats = proptest::collection::vec((0_u32..6, any::<bool>(), any::<bool>(), any::<bool>()), 0..5);
-    (proptest::collection::vec(run, 1..4), seats, 0_u8..6).prop_map(|(runs, seats, odd)| {
+    (proptest::collection::vec(run, 1..4), seats, 0_u8..6, of_cluster).prop_map(|(runs, seats, odd, of_cluster)| {
         let mut whole: Option<View> = None;
-        for (no, (of_run, of_step, of_connection, changes)) in runs.into_iter().enumerate() {
+        for (no, (of_run, of_step, of_connection, (of_pools, pooled), changes)) in runs.into_iter().enumerate() {
             let limit =
                 |key: &str, max: Option<u32>| max.map_or(String::new(), |max| format!("{key}: {{tasks: {max}}}\n"));
             let step = limit("    limits", of_step);
-            let (a, b) = (format!("$load{step}"), format!("$load{step}"));
-            let noop = format!("    strategy: {{type: noop, tasks: 9}}\n{step}");
-            let mut one = view(&limit("limits", of_run), &[("a", &a), ("b", &b), ("n", &noop)]);
+            // The step at `at` names one pool, or both, or none.
+            let named = |at: u8| match pooled >> at & 1 {
+                0 => "",
+                _ => ["    pools: [p]\n", "    pools: [p, q]\n", "    pools: [q]\n"][usize::from(at)],
+            };
+            let (a, b) = (format!("$load{step}{}", named(0)), format!("$load{step}{}", named(1)));
+            let noop = format!("    strategy: {{type: noop, tasks: 9}}\n{step}{}", named(2));
+            let pools = format!("pools: {{p: {{tasks: {}}}, q: {{tasks: {}}}}}\n", of_pools[0], of_pools[1]);
+            let mut one = view(&(limit("limits", of_run) + &pools), &[("a", &a), ("b", &b), ("n", &noop)]);
             one.rename(no, of_connection);
             one.begin();
             for (at, change) in changes.iter().enumerate() {
@@ -41,6 +55,7 @@ fn views() -> impl proptest::strategy::Strategy<Value = (View, Vec<Seat>)> {
             }
         }
         let mut view = whole.expect("at least one run");
+        view.cluster.pools.extend(of_cluster.map(|max| ("p".parse().expect("a name"), max)));
         let seats = seats.into_iter().enumerate().map(|(no, (free, noop, draining, cordoned))| {
             let id = session(&mut view.cluster, no, noop);
             let known = view.cluster.sessions.get_mut(&id).expect("just put");
@@ -63,6 +78,14 @@ fn after(view: &View, grants: &[Grant]) -> View {
 
 fn open(run: &Run) -> u64 {
     run.steps.values().map(|step| step.work.counts.open + step.wide.counts.open).sum()
+}
+
+/// What several steps share is not used beyond its limit, unless it was before.
+fn within_budgets(before: &Budgets<'_>, after: &Budgets<'_>) -> Result<(), TestCaseError> {
+    for ((name, (used, max)), (_, (was, _))) in after.iter().zip(before.iter()) {
+        prop_assert!(used <= was.max(max), "{name}: {used} of {max}");
+    }
+    Ok(())
 }
 
 proptest! {
@@ -104,11 +127,9 @@ proptest! {
                 let was = before.steps[name].work.counts.open;
                 prop_assert!(within(step.work.counts.open, was, run.spec.steps[name].limits.tasks));
             }
-            let was = connection_use(before);
-            for (name, (used, max)) in connection_use(run) {
-                prop_assert!(used <= was[name].0.max(max).max(1), "{name}: {used} of {max}");
-            }
+            within_budgets(&Budgets::of_run(before), &Budgets::of_run(run))?;
         }
+        within_budgets(&Budgets::of_cluster(&view.cluster), &Budgets::of_cluster(&next.cluster))?;
     }
 
     #[test]
@@ -165,40 +186,4 @@ fn a_noop_that_nobody_holds_keeps_no_other_step_waiting() {
     let id = session(&mut view.cluster, 0, false);
     let grants = assign(&view.cluster, &[Seat { session: id, free: 3 }], NOW, 10);
     assert!(!grants.is_empty() && grants.iter().all(|grant| grant.address.step.as_str() == "b"), "{grants:?}");
-}
-
-#[test]
-fn waits_name_the_limit_that_is_met() {
-    let waits = |view: &View, step: &str| waits(&view.cluster, view.run(), &step.parse().expect("a name"), NOW);
-    let noop = "    strategy: {type: noop, tasks: 9}\n";
-    let limited = format!("{noop}    limits: {{tasks: 2}}\n");
-    let mut one = view("limits: {tasks: 3}", &[("a", &limited), ("b", noop)]);
-    one.begin();
-    // Nobody is there
-    assert_eq!(waits(&one, "a"), ["9 tasks: no worker is connected"]);
-    // Nobody who may
-    let id = session(&mut one.cluster, 0, false);
-    assert_eq!(waits(&one, "a"), ["9 tasks: no connected worker holds no-op tasks: start it with --allow-noop"]);
-    one.cluster.sessions.get_mut(&id).expect("there").record.allow_noop = true;
-    assert_eq!(waits(&one, "a"), Vec::<String>::new());
-    one.cluster.sessions.get_mut(&id).expect("there").draining = true;
-    assert_eq!(waits(&one, "a"), ["9 tasks: every worker drains or is cordoned"]);
-    one.cluster.sessions.get_mut(&id).expect("there").draining = false;
-    // The limits of the step, of the run, and of the slots
-    let address = |step: &str, ordinal| TaskAddress { step: step.parse().expect("a name"), generation: 1, ordinal };
-    let run = one.run().id;
-    give(&mut one, run, &address("a", 1), id, 1);
-    give(&mut one, run, &address("a", 2), id, 2);
-    assert_eq!(waits(&one, "a"), ["7 tasks: limit of the step, 2/2 at once"]);
-    give(&mut one, run, &address("b", 1), id, 3);
-    assert_eq!(waits(&one, "b"), ["8 tasks: limit of the run, 3/3 at once"]);
-    let mut two = view("", &[("b", noop), ("c", "$load")]);
-    two.rename(0, Some(1));
-    two.begin();
-    let id = session(&mut two.cluster, 0, true);
-    let run = two.run().id;
-    give(&mut two, run, &address("c", 1), id, 1);
-    assert_eq!(waits(&two, "c"), ["5 tasks: connection source, 1/1 in use"]);
-    two.cluster.sessions.get_mut(&id).expect("there").record.slots = 1;
-    assert_eq!(waits(&two, "b"), ["9 tasks: every slot is taken, 1/1"]);
 }
