@@ -87,6 +87,7 @@ fn spec(name: &StepName, tz: &str) -> Spec {
         retries: RetryPolicy::default(),
         limits: StepLimits::default(),
         pools: Vec::new(),
+        labels: BTreeMap::new(),
         tolerate_dead: 0,
     };
     Spec {

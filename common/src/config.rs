@@ -112,10 +112,10 @@ mod tests {
         assert_eq!(config.worker.slots, Some(4));
         assert_eq!(parse("\n"), Ok(FileConfig::default()));
         let pools = parse("coordinator: {pools: {legacy_reads: 12}}").expect("read").coordinator.pools.expect("pools");
-        assert_eq!(pools.into_iter().map(|(name, max)| (name.to_string(), max)).collect::<Vec<_>>(), [(
-            "legacy_reads".to_owned(),
-            12
-        )]);
+        assert_eq!(
+            pools.into_iter().map(|(name, max)| (name.to_string(), max)).collect::<Vec<_>>(),
+            [("legacy_reads".to_owned(), 12)]
+        );
         assert!(parse("coordinator: {pools: {Legacy: 12}}").is_err());
         let error = parse("worker: {slot: 4}").expect_err("no such key");
         assert!(error.contains("slot"), "{error}");

@@ -50,7 +50,8 @@ pub struct CoordinatorOptions {
     pub allow_noop: bool,
     /// Tasks at once over all runs, of the steps that name such a pool.
     pub pools: BTreeMap<PoolName, u32>,
-    /// Whether the store admits one process: then whoever held a lease before this one started is gone for certain.
+    /// Whether the store admits one process: then whoever held a lease before this one started is gone for certain, and the
+    /// workers of that process, being all there are, count as carrying every label.
     pub is_exclusive: bool,
 }
 

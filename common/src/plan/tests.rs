@@ -165,6 +165,7 @@ fn spec(step: Backfill) -> Spec {
         retries: RetryPolicy::default(),
         limits: StepLimits::default(),
         pools: Vec::new(),
+        labels: BTreeMap::new(),
         tolerate_dead: 0,
     };
     Spec {

@@ -11,8 +11,9 @@ use serde::de::value::{Error as WordError, StrDeserializer};
 use super::check::tag_of;
 use super::keys::STEP;
 use super::model::{
-    Backfill, Bound, Connection, Dependency, Nulls, Order, Partition, PartitionBy, Pool, Reprocess, Resident, RetryPolicy,
-    RunLimits, SecretText, SourceTable, Spec, Step, StepLimits, Strategy, TableName, TargetTable, When, Write,
+    Backfill, Bound, Connection, Dependency, Nulls, Order, Partition, PartitionBy, Pool, Reprocess, Resident,
+    RetryPolicy, RunLimits, SecretText, SourceTable, Spec, Step, StepLimits, Strategy, TableName, TargetTable, When,
+    Write,
 };
 use super::node::{Node, Scalar, ScalarKind, Value, join};
 use super::problem::Place;
@@ -86,7 +87,10 @@ pub(super) fn draft(file: &Node) -> Draft {
             limits: RunLimits {
                 tasks: or(file.get("limits").and_then(|node| node.get("tasks")), None, |n| whole(n).map(Some))?,
             },
-            pools: pools.iter().map(|(name, node)| Some((name.value.parse().ok()?, pool(node)?))).collect::<Option<_>>()?,
+            pools: pools
+                .iter()
+                .map(|(name, node)| Some((name.value.parse().ok()?, pool(node)?)))
+                .collect::<Option<_>>()?,
             steps: read?,
         })
     };
@@ -169,8 +173,13 @@ fn step(node: &Node, draft: &DraftStep) -> Option<Step> {
             attempt: or(under(limits, "attempt"), None, |node| duration(node).map(Some))?,
         },
         pools,
+        labels: or(node.get("labels"), BTreeMap::new(), labels)?,
         tolerate_dead: or(under(node.get("tolerate"), "dead"), 0, whole)?,
     })
+}
+
+fn labels(node: &Node) -> Option<BTreeMap<String, String>> {
+    node.entries().iter().map(|entry| Some((entry.key.clone(), entry.node.as_text()?.to_owned()))).collect()
 }
 
 fn strategy(node: &Node, draft: &DraftStep) -> Option<Strategy> {

@@ -53,6 +53,7 @@ fn step(step: &Step) -> Json {
     insert(&mut document, "retries", Some(retries));
     insert(&mut document, "limits", Some(limits));
     insert(&mut document, "pools", Some(&step.pools).filter(|pools| !pools.is_empty()));
+    insert(&mut document, "labels", Some(&step.labels).filter(|labels| !labels.is_empty()));
     insert(&mut document, "tolerate", Some(json!({"dead": step.tolerate_dead})));
     document
 }

@@ -151,10 +151,10 @@ pub(super) static STEP: Fields = Fields {
         ),
         Key::new("limits", Shape::Fields(&STEP_LIMITS), "Limits of the step."),
         Key::new("pools", Shape::List(&STEP_POOLS), "The pools that each of its tasks takes a place of."),
+        Key::new("labels", Shape::Named(&LABELS), "Only workers that carry all of these labels get its tasks."),
         Key::new("tolerate", Shape::Fields(&TOLERATE), "What may go wrong before the step fails."),
         Key::later("chunk", "a partition is committed as one chunk: choose a finer grain"),
         Key::later("checks", "compare the tables after the run"),
-        Key::later("labels", "every worker takes every task"),
         Key::later("slot_limit", "it belongs to `cdc`"),
         Key::later("sql", "it belongs to the strategy `sql`"),
         Key::later("command", "it belongs to the strategy `exec`"),
@@ -362,6 +362,15 @@ static STEP_LIMITS: Fields = Fields {
         Key::new("tasks", Shape::Whole(1, TASKS_MAX), "Tasks at once."),
         Key::new("attempt", Shape::Duration, "One attempt's time."),
     ],
+};
+
+static LABELS: Named = Named {
+    what: "a label",
+    placeholder: "<label>",
+    is_any_text: true,
+    entries_min: 0,
+    entries_max: 32,
+    each: Shape::Text,
 };
 
 static STEP_POOLS: List = List { items_min: 0, items_max: 32, each: Shape::Name, later: None };

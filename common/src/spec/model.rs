@@ -100,6 +100,9 @@ pub struct Step {
     /// The pools that each of its tasks takes a place of, ascending.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub pools: Vec<PoolName>,
+    /// What a worker must say of itself, all of it, to get the step's tasks.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
     /// Tasks that may die before the step fails.
     pub tolerate_dead: u32,
 }

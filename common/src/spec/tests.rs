@@ -44,6 +44,7 @@ defaults:
   retries: {max_attempts: 3, initial: 2s, max: 1m}
   limits: {tasks: 4, attempt: 45m}
   pools: [legacy_reads]
+  labels: {disk: fast}
   tolerate: {dead: 2}
   depends_on: [bench]
   strategy: {type: backfill}
@@ -61,6 +62,7 @@ steps:
     retries: {max_attempts: 7, initial: 3s, max: 10m}
     limits: {tasks: 32, attempt: 30m}
     pools: [legacy_reads, evenings]
+    labels: {zone: a}
     tolerate: {dead: 1}
   items:
     strategy: {type: backfill, start: 1, end: 1000}
@@ -131,6 +133,8 @@ fn defaults_are_laid_under_every_step() {
     // and what `defaults` says for another rule means nothing to this one
     let items = backfill_of(&spec, "items");
     assert_eq!(items.partition.by, PartitionBy::Integer { width: Some(100), max_rows: 7 });
+    let labels: Vec<_> = spec.steps[&"orders".parse().expect("a legal name")].labels.iter().collect();
+    assert_eq!(format!("{labels:?}"), r#"[("disk", "fast"), ("zone", "a")]"#);
     let bench = &spec.steps[&"bench".parse().expect("a legal name")];
     assert_eq!(bench.strategy, Strategy::Noop { tasks: 10, hold: Duration::from_millis(50) });
     assert_eq!(bench.limits.attempt, Some(Duration::from_secs(2700)));

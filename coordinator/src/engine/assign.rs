@@ -3,24 +3,16 @@
 //!
 //! Fairness is by run first and by step second: one wide step must not starve a small run.
 
-use highwater_common::id::{RunId, SessionId, StepName};
+use highwater_common::id::{RunId, SessionId, StepName, WorkerId};
 use highwater_common::record::{RunWish, TaskAddress};
 use highwater_common::spec::Strategy;
 use highwater_common::status::{RunStatus, StepStatus};
 use highwater_common::task::TaskState;
 
 use super::budget::{Budgets, Uses, uses};
+use super::seats::{Demand, Places, Seat, Seats, able, is_avoided};
 use super::step::{FENCE_ORDINAL, PREPARE_ORDINAL, PROBE_ORDINAL, Track};
 use super::view::{Cluster, Run};
-
-/// A parked pull.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Seat {
-    /// Whose.
-    pub session: SessionId,
-    /// Slots without a task.
-    pub free: u32,
-}
 
 /// A task for a session.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,41 +28,22 @@ pub(crate) struct Grant {
 /// At most `grants_max` tasks for the seats, as of `now_millis` by the leader's wall clock, which only retries wait for.
 #[must_use]
 pub(crate) fn assign(cluster: &Cluster, seats: &[Seat], now_millis: i64, grants_max: usize) -> Vec<Grant> {
-    let mut seats: Vec<Seat> = seats.iter().copied().filter(|seat| takes(cluster, seat, false)).collect();
+    let mut seats = Seats::of(cluster, seats);
     let mut queues: Vec<RunQueue<'_>> =
-        cluster.runs.values().filter_map(|run| RunQueue::of(cluster, run, now_millis)).collect();
+        cluster.runs.values().filter_map(|run| RunQueue::of(cluster, run, &seats, now_millis)).collect();
     let mut pools = Budgets::of_cluster(cluster);
     let mut grants = Vec::new();
     let mut turn = 0;
-    while grants.len() < grants_max && seats.iter().any(|seat| seat.free > 0) {
-        let holds_noop = seats.iter().any(|seat| takes(cluster, seat, true));
+    while grants.len() < grants_max && seats.any_free() {
         let next = queues.iter().enumerate().min_by_key(|(_, queue)| (queue.open, queue.served));
         let Some(at) = next.map(|(at, _)| at) else { break };
         turn += 1;
-        let Some((address, is_noop)) = queues[at].next(holds_noop, turn, &mut pools) else {
-            queues.remove(at);
-            continue;
-        };
-        let Some(session) = best_seat(cluster, &mut seats, is_noop) else { break };
-        grants.push(Grant { run: queues[at].run.id, address, session });
+        match queues[at].next(turn, &mut seats, &mut pools) {
+            Some((address, session)) => grants.push(Grant { run: queues[at].run.id, address, session }),
+            None => drop(queues.remove(at)),
+        }
     }
     grants
-}
-
-/// Whether a seat can have a task now.
-fn takes(cluster: &Cluster, seat: &Seat, is_noop: bool) -> bool {
-    seat.free > 0
-        && cluster
-            .sessions
-            .get(&seat.session)
-            .is_some_and(|session| session.takes_work() && (!is_noop || session.record.allow_noop))
-}
-
-/// The session with the most free slots among those that can do the work; takes one of them.
-fn best_seat(cluster: &Cluster, seats: &mut [Seat], is_noop: bool) -> Option<SessionId> {
-    let seat = seats.iter_mut().filter(|seat| takes(cluster, seat, is_noop)).max_by_key(|seat| seat.free)?;
-    seat.free -= 1;
-    Some(seat.session)
 }
 
 /// When somebody was last served: the turn of this round, 0 before, and the token of the latest task of earlier rounds.
@@ -96,18 +69,22 @@ struct StepQueue<'a> {
     open_max: u64,
     served: Served,
     uses: Uses<'a>,
-    is_noop: bool,
+    /// Where its tasks may go.
+    places: Places,
+    /// Where they could go once a slot is free: only asked for while a task avoids somebody.
+    able: Vec<&'a WorkerId>,
+    track: &'a Track,
     due: Box<dyn Iterator<Item = u64> + 'a>,
 }
 
 impl<'a> RunQueue<'a> {
-    fn of(cluster: &Cluster, run: &'a Run, now_millis: i64) -> Option<Self> {
+    fn of(cluster: &'a Cluster, run: &'a Run, seats: &Seats<'_>, now_millis: i64) -> Option<Self> {
         let is_fencing = run.record.status == RunStatus::Cancelling;
         if !run.wants_work() || (!is_fencing && cluster.is_held_back(run)) {
             return None;
         }
         let steps: Vec<StepQueue<'a>> =
-            run.dag.order().iter().filter_map(|name| StepQueue::of(run, name, now_millis)).collect();
+            run.dag.order().iter().filter_map(|name| StepQueue::of(cluster, run, name, seats, now_millis)).collect();
         let served = (0, run.steps.values().map(|step| step.last_token).max().unwrap_or(0));
         let open_max = if is_fencing { None } else { run.spec.limits.tasks };
         (!steps.is_empty()).then(|| Self {
@@ -121,14 +98,15 @@ impl<'a> RunQueue<'a> {
         })
     }
 
-    fn next(&mut self, holds_noop: bool, turn: u64, pools: &mut Budgets<'a>) -> Option<(TaskAddress, bool)> {
+    /// The next task, and who gets it. A step that gives none is not asked again: slots and limits only shrink in a round.
+    fn next(&mut self, turn: u64, seats: &mut Seats<'_>, pools: &mut Budgets<'a>) -> Option<(TaskAddress, SessionId)> {
         while self.open < self.open_max {
-            let able = self.steps.iter().enumerate().filter(|(_, step)| holds_noop || !step.is_noop);
-            let at = able.min_by_key(|(_, step)| (step.open, step.served)).map(|(at, _)| at)?;
+            let at =
+                self.steps.iter().enumerate().min_by_key(|(_, step)| (step.open, step.served)).map(|(at, _)| at)?;
             let step = &mut self.steps[at];
             let is_full = step.open >= step.open_max
                 || (!self.is_fencing && self.budgets.full(&step.uses).or_else(|| pools.full(&step.uses)).is_some());
-            let Some(ordinal) = (if is_full { None } else { step.due.next() }) else {
+            let Some((ordinal, session)) = (if is_full { None } else { step.next(seats) }) else {
                 self.steps.remove(at);
                 continue;
             };
@@ -138,14 +116,14 @@ impl<'a> RunQueue<'a> {
             self.budgets.take(&step.uses, 1);
             pools.take(&step.uses, 1);
             let address = TaskAddress { step: step.name.clone(), generation: step.generation, ordinal };
-            return Some((address, step.is_noop));
+            return Some((address, session));
         }
         None
     }
 }
 
 impl<'a> StepQueue<'a> {
-    fn of(run: &'a Run, name: &'a StepName, now_millis: i64) -> Option<Self> {
+    fn of(cluster: &'a Cluster, run: &'a Run, name: &'a StepName, seats: &Seats<'_>, now_millis: i64) -> Option<Self> {
         let step = run.steps.get(name)?;
         let known = run.spec.steps.get(name)?;
         let moves_rows = matches!(known.strategy, Strategy::Backfill(_));
@@ -174,6 +152,9 @@ impl<'a> StepQueue<'a> {
             | RunStatus::Failed
             | RunStatus::Cancelled => return None,
         };
+        let demand = Demand::of(known);
+        let track = step.track(generation);
+        let avoids = track.retries.values().any(|retry| !retry.record.history.failed_on.is_empty());
         Some(Self {
             name,
             generation,
@@ -182,9 +163,23 @@ impl<'a> StepQueue<'a> {
                 .map_or(u64::MAX, u64::from),
             served: (0, step.last_token),
             uses: uses(known),
-            is_noop: !moves_rows,
+            places: seats.fit(&demand),
+            able: if avoids { able(cluster, &demand) } else { Vec::new() },
+            track,
             due,
         })
+    }
+
+    /// The next of its tasks that somebody with a free slot may have.
+    fn next(&mut self, seats: &mut Seats<'_>) -> Option<(u64, SessionId)> {
+        while seats.is_free(&self.places) {
+            let ordinal = self.due.next()?;
+            let failed_on = self.track.retries.get(&ordinal).map_or(&[][..], |retry| &retry.record.history.failed_on);
+            if let Some(session) = seats.take(&self.places, |worker| is_avoided(failed_on, &self.able, worker)) {
+                return Some((ordinal, session));
+            }
+        }
+        None
     }
 }
 

@@ -22,6 +22,8 @@ pub(crate) struct Cluster {
     pub id: ClusterId,
     /// The pools that hold over all runs: tasks at once, by name.
     pub pools: BTreeMap<PoolName, u32>,
+    /// Its workers are all of one machine, and of one process: then each carries every label.
+    pub is_one_machine: bool,
     /// The runs, ended ones too.
     pub runs: BTreeMap<RunId, Run>,
     /// The workers that are connected.

@@ -1,15 +1,18 @@
 //! Says why tasks that could run do not: in the words of whoever could change it.
 //! Decides nothing: what may run is decided by `assign`, from the same view.
 
-use highwater_common::id::StepName;
+use std::collections::BTreeMap;
+
+use highwater_common::id::{SessionId, StepName, WorkerId};
 use highwater_common::spec::Strategy;
 use highwater_common::status::{RunStatus, StepStatus};
 use highwater_common::task::TaskState;
 
 use super::assign::open_of;
 use super::budget::{Budgets, uses};
+use super::seats::{Demand, able, carries, is_avoided};
 use super::step::{FENCE_ORDINAL, PROBE_ORDINAL, Step};
-use super::view::{Cluster, Run, Session};
+use super::view::{Cluster, Run};
 
 /// Why tasks of a step that could run do not; empty when none waits.
 #[must_use]
@@ -40,7 +43,13 @@ pub(super) fn waits(cluster: &Cluster, run: &Run, name: &StepName, now_millis: i
         let wait =
             soonest.map(|retry| retry.record.not_before_millis.saturating_sub(now_millis)).min().unwrap_or(0).max(0);
         let count = step.work.counts.retry_wait + step.wide.counts.retry_wait;
-        reasons.push(format!("{count} after a failed attempt: the next one in {:.1} s", wait_seconds(wait)));
+        let limit = || limits_met(cluster, run, step.work.counts.open + step.wide.counts.open, known);
+        let next = match (avoided(cluster, step, known, now_millis), if wait == 0 { limit() } else { None }) {
+            (_, Some(limit)) => format!("waits: {limit}"),
+            (Some(worker), None) => format!("waits for a slot of another worker than {worker}"),
+            (None, None) => format!("in {:.1} s", wait_seconds(wait)),
+        };
+        reasons.push(format!("{count} after a failed attempt: the next one {next}"));
     }
     let pending = step.counts().pending;
     if pending > 0 && step.record.status == StepStatus::Running {
@@ -50,6 +59,20 @@ pub(super) fn waits(cluster: &Cluster, run: &Run, name: &StepName, now_millis: i
         );
     }
     reasons
+}
+
+/// The worker that all tasks which are due for another attempt avoid.
+fn avoided<'a>(
+    cluster: &Cluster,
+    step: &'a Step,
+    known: &highwater_common::spec::Step,
+    now_millis: i64,
+) -> Option<&'a WorkerId> {
+    let able = able(cluster, &Demand::of(known));
+    let retries = step.wide.retries.values().chain(step.work.retries.values()).map(|retry| &retry.record);
+    let mut due = retries.filter(|retry| retry.not_before_millis <= now_millis).peekable();
+    let first = due.peek()?.history.failed_on.last()?;
+    due.all(|retry| is_avoided(&retry.history.failed_on, &able, first)).then_some(first)
 }
 
 /// Why a probe or a fence is not handed out: until it is, the run shows no task at all.
@@ -75,9 +98,17 @@ fn limits_met(cluster: &Cluster, run: &Run, open: u64, known: &highwater_common:
     if cluster.sessions.is_empty() {
         return Some("no worker is connected".to_owned());
     }
-    let is_noop = matches!(known.strategy, Strategy::Noop { .. });
-    if is_noop && !cluster.sessions.values().any(|session| session.record.allow_noop) {
-        return Some("no connected worker holds no-op tasks: start it with --allow-noop".to_owned());
+    let demand = Demand::of(known);
+    let carriers = || cluster.sessions.iter().filter(|(_, session)| carries(cluster, session, demand.labels));
+    let labelled = match demand.labels.is_empty() {
+        true => String::new(),
+        false => format!(" with the labels {}", listed(demand.labels)),
+    };
+    if carriers().next().is_none() {
+        return Some(format!("no connected worker has the labels {}", listed(demand.labels)));
+    }
+    if demand.is_noop && !carriers().any(|(_, session)| session.record.allow_noop) {
+        return Some(format!("no connected worker{labelled} holds no-op tasks: start it with --allow-noop"));
     }
     if let Some(max) = known.limits.tasks.filter(|max| open >= u64::from(*max)) {
         return Some(format!("limit of the step, {open}/{max} at once"));
@@ -91,12 +122,23 @@ fn limits_met(cluster: &Cluster, run: &Run, open: u64, known: &highwater_common:
     if let Some((name, used, max)) = Budgets::of_run(run).full(&uses).or_else(of_cluster) {
         return Some(format!("{name}, {used}/{max} in use"));
     }
-    if !cluster.sessions.values().any(Session::takes_work) {
-        return Some("every worker drains or is cordoned".to_owned());
+    let working: BTreeMap<&SessionId, u64> = carriers()
+        .filter(|(_, session)| session.takes_work() && demand.is_met_by(cluster, session))
+        .map(|(id, session)| (id, u64::from(session.record.slots)))
+        .collect();
+    if working.is_empty() {
+        return Some(format!("every worker{labelled} drains or is cordoned"));
     }
-    let slots: u64 = cluster.sessions.values().map(|session| u64::from(session.record.slots)).sum();
-    let busy: u64 = cluster.runs.values().map(open_of).sum();
-    (busy >= slots).then(|| format!("every slot is taken, {busy}/{slots}"))
+    let steps = cluster.runs.values().flat_map(|run| run.steps.values());
+    let leases = steps.flat_map(|step| step.wide.leases.values().chain(step.work.leases.values()));
+    let busy = leases.filter(|held| working.contains_key(&held.record.session)).count() as u64;
+    let slots: u64 = working.values().sum();
+    let of_whom = if labelled.is_empty() { String::new() } else { format!(" of the workers{labelled}") };
+    (busy >= slots).then(|| format!("every slot{of_whom} is taken, {busy}/{slots}"))
+}
+
+fn listed(labels: &BTreeMap<String, String>) -> String {
+    labels.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]

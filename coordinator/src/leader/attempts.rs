@@ -7,7 +7,7 @@ use highwater_common::assignment::{Assignment, AttemptError, ErrorClass, FACTS_B
 use highwater_common::facts::StepFacts;
 use highwater_common::id::{AttemptNo, SessionId, TaskId, WorkerId};
 use highwater_common::record::{
-    CrashHistory, DeadRecord, LeaseRecord, RECORD_BYTES_MAX, RetryRecord, RunWish, TaskAddress,
+    DeadRecord, LeaseRecord, RECORD_BYTES_MAX, RetryRecord, RunWish, TaskAddress, TaskHistory,
 };
 use highwater_common::retry::{QUARANTINE_CODE, RetryDecision, RetryHistory, decide};
 use highwater_common::segment::TaskResult;
@@ -177,7 +177,7 @@ impl Leader {
     /// A task whose attempt gave it back: what was counted before stays counted, this attempt is not.
     pub(super) fn released(&self, task: &TaskId) -> Option<Planned> {
         let (lease, run) = self.lease(task)?;
-        let kind = if lease.attempt == AttemptNo::FIRST && lease.history == CrashHistory::default() {
+        let kind = if lease.attempt == AttemptNo::FIRST && lease.history == TaskHistory::default() {
             ChangeKind::Release
         } else {
             ChangeKind::Delay(RetryRecord {
@@ -199,8 +199,8 @@ impl Leader {
         let mut history = lease.history.clone();
         if let Some(worker) = crashed {
             history.crashes = history.crashes.saturating_add(1);
-            if history.workers.len() < CRASHED_WORKERS_MAX {
-                history.workers.insert(worker.clone());
+            if history.crashed_on.len() < CRASHED_WORKERS_MAX {
+                history.crashed_on.insert(worker.clone());
             }
         }
         let error = AttemptError { code: cut(&error.code, CODE_BYTES_MAX), ..error };
@@ -210,7 +210,7 @@ impl Leader {
         let past = RetryHistory {
             attempts,
             crashes: history.crashes,
-            crashed_workers: u32::try_from(history.workers.len()).unwrap_or(u32::MAX),
+            crashed_workers: u32::try_from(history.crashed_on.len()).unwrap_or(u32::MAX),
         };
         // A fence is never given up: its run stays `cancelling` and says which target it waits for.
         let (class, policy) = match must_not_die {
@@ -314,7 +314,7 @@ impl Leader {
             | TaskState::Covered
             | TaskState::Superseded => None,
         };
-        let (before, history) = retry.map_or((0, CrashHistory::default()), |retry| (retry.attempts, retry.history));
+        let (before, history) = retry.map_or((0, TaskHistory::default()), |retry| (retry.attempts, retry.history));
         let attempt = AttemptNo::new(before + 1);
         let (order, json) = run.order_document(cluster, &address)?;
         let lease = LeaseRecord { address: address.clone(), attempt, fence, worker, session, history };

@@ -16,7 +16,7 @@ const NOW: i64 = 1_000_000;
 /// A view of up to three runs under random limits, some of whose tasks are open, done or waiting, and seats for it.
 fn views() -> impl proptest::strategy::Strategy<Value = (View, Vec<Seat>)> {
     let limits = proptest::option::of(1_u32..6);
-    let pools = (proptest::collection::vec(1_u32..6, 2), 0_u8..8);
+    let pools = (proptest::collection::vec(1_u32..6, 2), 0_u8..16);
     let run = (
         limits.clone(),
         limits.clone(),
@@ -25,7 +25,7 @@ fn views() -> impl proptest::strategy::Strategy<Value = (View, Vec<Seat>)> {
         proptest::collection::vec(any::<u8>(), 0..24),
     );
     let of_cluster = proptest::option::of(1_u32..8);
-    let seats = proptest::collection::vec((0_u32..6, any::<bool>(), any::<bool>(), any::<bool>()), 0..5);
+    let seats = proptest::collection::vec((0_u32..6, any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>()), 0..5);
     (proptest::collection::vec(run, 1..4), seats, 0_u8..6, of_cluster).prop_map(|(runs, seats, odd, of_cluster)| {
         let mut whole: Option<View> = None;
         for (no, (of_run, of_step, of_connection, (of_pools, pooled), changes)) in runs.into_iter().enumerate() {
@@ -38,6 +38,7 @@ fn views() -> impl proptest::strategy::Strategy<Value = (View, Vec<Seat>)> {
                 _ => ["    pools: [p]\n", "    pools: [p, q]\n", "    pools: [q]\n"][usize::from(at)],
             };
             let (a, b) = (format!("$load{step}{}", named(0)), format!("$load{step}{}", named(1)));
+            let b = b + if pooled >> 3 & 1 == 1 { "    labels: {disk: fast}\n" } else { "" };
             let noop = format!("    strategy: {{type: noop, tasks: 9}}\n{step}{}", named(2));
             let pools = format!("pools: {{p: {{tasks: {}}}, q: {{tasks: {}}}}}\n", of_pools[0], of_pools[1]);
             let mut one = view(&(limit("limits", of_run) + &pools), &[("a", &a), ("b", &b), ("n", &noop)]);
@@ -56,10 +57,11 @@ fn views() -> impl proptest::strategy::Strategy<Value = (View, Vec<Seat>)> {
         }
         let mut view = whole.expect("at least one run");
         view.cluster.pools.extend(of_cluster.map(|max| ("p".parse().expect("a name"), max)));
-        let seats = seats.into_iter().enumerate().map(|(no, (free, noop, draining, cordoned))| {
+        let seats = seats.into_iter().enumerate().map(|(no, (free, noop, draining, cordoned, fast))| {
             let id = session(&mut view.cluster, no, noop);
             let known = view.cluster.sessions.get_mut(&id).expect("just put");
             (known.draining, known.record.cordoned) = (draining && no > 1, cordoned && no > 2);
+            known.record.labels.extend(fast.then(|| ("disk".to_owned(), "fast".to_owned())));
             Seat { session: id, free }
         });
         let seats = seats.collect();
@@ -112,8 +114,14 @@ proptest! {
                 other => prop_assert!(false, "a task that is {other} was handed out"),
             }
             let session = &view.cluster.sessions[&grant.session];
-            let is_noop = matches!(run.spec.steps[&grant.address.step].strategy, Strategy::Noop { .. });
+            let step = &run.spec.steps[&grant.address.step];
+            let is_noop = matches!(step.strategy, Strategy::Noop { .. });
             prop_assert!(!session.draining && !session.record.cordoned && (!is_noop || session.record.allow_noop));
+            prop_assert!(step.labels.iter().all(|(key, value)| session.record.labels.get(key) == Some(value)));
+            if let Some(retry) = track.retries.get(&grant.address.ordinal) {
+                let able = able(&view.cluster, &Demand::of(step));
+                prop_assert!(!is_avoided(&retry.record.history.failed_on, &able, &session.worker));
+            }
         }
         for seat in &seats {
             prop_assert!(given.get(&seat.session).copied().unwrap_or(0) <= seat.free);
@@ -186,4 +194,55 @@ fn a_noop_that_nobody_holds_keeps_no_other_step_waiting() {
     let id = session(&mut view.cluster, 0, false);
     let grants = assign(&view.cluster, &[Seat { session: id, free: 3 }], NOW, 10);
     assert!(!grants.is_empty() && grants.iter().all(|grant| grant.address.step.as_str() == "b"), "{grants:?}");
+}
+
+#[test]
+fn labels_that_nobody_carries_keep_no_other_step_waiting() {
+    // GIVEN a step for workers with a fast disk, and one for all
+    let labelled = "$load    labels: {disk: fast}\n";
+    let mut view = view("", &[("a", labelled), ("b", "$load")]);
+    view.begin();
+    let plain = session(&mut view.cluster, 0, false);
+    // WHEN nobody carries the label, THEN the other step has every slot
+    let grants = assign(&view.cluster, &[Seat { session: plain, free: 3 }], NOW, 10);
+    assert_eq!(grants.len(), 3);
+    assert!(grants.iter().all(|grant| grant.address.step.as_str() == "b"), "{grants:?}");
+    // WHEN one does, THEN it alone gets the step's tasks, and its seat is not wanted by others first
+    let fast = session(&mut view.cluster, 1, false);
+    view.cluster.sessions.get_mut(&fast).expect("there").record.labels.insert("disk".to_owned(), "fast".to_owned());
+    let grants = assign(&view.cluster, &[Seat { session: plain, free: 1 }, Seat { session: fast, free: 2 }], NOW, 10);
+    let of_fast = grants.iter().filter(|grant| grant.session == fast).count();
+    assert!(grants.iter().all(|grant| grant.address.step.as_str() == "b" || grant.session == fast), "{grants:?}");
+    assert_eq!((grants.len(), of_fast), (3, 2));
+    // AND where one machine is all there is, whoever works there carries everything
+    view.cluster.is_one_machine = true;
+    let grants = assign(&view.cluster, &[Seat { session: plain, free: 9 }], NOW, 4);
+    assert!(grants.iter().any(|grant| grant.address.step.as_str() == "a"), "{grants:?}");
+}
+
+#[test]
+fn a_task_that_failed_on_a_worker_waits_for_another_one() {
+    // GIVEN a task that failed on w0, and another worker whose slots are all taken
+    let mut view = view("", &[("a", "$load")]);
+    view.begin();
+    let (broken, sound) = (session(&mut view.cluster, 0, false), session(&mut view.cluster, 1, false));
+    view.disturb("a", 1, 7, NOW);
+    let ordinals = |cluster: &Cluster, session, free| -> Vec<u64> {
+        let grants = assign(cluster, &[Seat { session, free }], NOW, 10);
+        grants.iter().map(|grant| grant.address.ordinal).collect()
+    };
+    // THEN w0 gets the tasks after it, and the other one gets it first of all
+    assert_eq!(ordinals(&view.cluster, broken, 2), [2, 3]);
+    assert_eq!(ordinals(&view.cluster, sound, 2), [1, 2]);
+    let both = [Seat { session: broken, free: 5 }, Seat { session: sound, free: 1 }];
+    let grants = assign(&view.cluster, &both, NOW, 10);
+    assert!(grants.iter().all(|grant| grant.address.ordinal != 1 || grant.session == sound), "{grants:?}");
+    // WHEN the other one takes no more work, THEN w0 is better than nobody
+    view.cluster.sessions.get_mut(&sound).expect("there").draining = true;
+    assert_eq!(ordinals(&view.cluster, broken, 2), [1, 2]);
+    // GIVEN that it failed on both, on w0 last; THEN it is w1's turn again
+    view.cluster.sessions.get_mut(&sound).expect("there").draining = false;
+    view.disturb("a", 1, 12, NOW);
+    assert_eq!(ordinals(&view.cluster, broken, 1), [2]);
+    assert_eq!(ordinals(&view.cluster, sound, 1), [1]);
 }

@@ -69,3 +69,55 @@ fn a_full_pool_is_named_whoever_fills_it() {
     finish(&mut one, "b", 1);
     assert_eq!(waits_of(&one, "a"), ["8 tasks: pool legacy_reads of the cluster, 1/1 in use"]);
 }
+
+#[test]
+fn labels_that_nobody_with_a_free_slot_carries_are_named() {
+    // GIVEN a step for workers of two labels
+    let labelled = format!("{NOOP}    labels: {{zone: a, disk: fast}}\n");
+    let mut one = view("", &[("a", &labelled), ("b", NOOP)]);
+    one.begin();
+    let plain = session(&mut one.cluster, 0, true);
+    // WHEN a worker is there that carries one of them, THEN both are named, and the other step does not wait
+    let carry = |view: &mut View, id, key: &str, value: &str| {
+        let session = view.cluster.sessions.get_mut(&id).expect("there");
+        session.record.labels.insert(key.to_owned(), value.to_owned());
+    };
+    carry(&mut one, plain, "disk", "fast");
+    carry(&mut one, plain, "zone", "b");
+    assert_eq!(waits_of(&one, "a"), ["9 tasks: no connected worker has the labels disk=fast, zone=a"]);
+    assert_eq!(waits_of(&one, "b"), Vec::<String>::new());
+    // WHEN one carries them and takes no work, THEN so it says; the same when its slots are taken
+    let fast = session(&mut one.cluster, 1, true);
+    carry(&mut one, fast, "disk", "fast");
+    carry(&mut one, fast, "zone", "a");
+    one.cluster.sessions.get_mut(&fast).expect("there").record.cordoned = true;
+    assert_eq!(waits_of(&one, "a"), ["9 tasks: every worker with the labels disk=fast, zone=a drains or is cordoned"]);
+    one.cluster.sessions.get_mut(&fast).expect("there").record.cordoned = false;
+    assert_eq!(waits_of(&one, "a"), Vec::<String>::new());
+    one.cluster.sessions.get_mut(&fast).expect("there").record.slots = 1;
+    let run = one.run().id;
+    give(&mut one, run, &address("b", 1), fast, 1);
+    assert_eq!(
+        waits_of(&one, "a"),
+        ["9 tasks: every slot of the workers with the labels disk=fast, zone=a is taken, 1/1"]
+    );
+    // AND where one machine is all there is, nobody asks for labels
+    one.cluster.is_one_machine = true;
+    assert_eq!(waits_of(&one, "a"), Vec::<String>::new());
+}
+
+#[test]
+fn a_task_that_waits_for_another_worker_says_so() {
+    // GIVEN a task that failed on w0 a while ago, and w1 beside it
+    let mut one = view("", &[("a", "$load")]);
+    one.begin();
+    session(&mut one.cluster, 0, false);
+    session(&mut one.cluster, 1, false);
+    one.disturb("a", 1, 7, NOW);
+    assert_eq!(
+        waits_of(&one, "a"),
+        ["1 after a failed attempt: the next one waits for a slot of another worker than w0"]
+    );
+    one.disturb("a", 1, 8, NOW);
+    assert_eq!(waits_of(&one, "a"), ["1 after a failed attempt: the next one in 5.0 s"]);
+}
