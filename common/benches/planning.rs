@@ -137,5 +137,6 @@ fn facts() -> StepFacts {
             covered: Vec::new(),
             covered_null: false,
         },
+        adopted: None,
     }
 }

@@ -66,6 +66,8 @@ pub struct RunRecord {
     pub reason: String,
     /// Whether any of its tasks committed rows.
     pub committed: bool,
+    /// Whether its probes take over the targets that belong to another cluster.
+    pub adopts: bool,
 }
 
 /// `step/<run>/<generation>/<step>`.

@@ -104,6 +104,7 @@ fn facts() -> StepFacts {
             covered: Vec::new(),
             covered_null: false,
         },
+        adopted: None,
     }
 }
 

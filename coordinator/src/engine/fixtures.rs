@@ -141,6 +141,7 @@ impl View {
             ended_micros: None,
             reason: String::new(),
             committed: false,
+            adopts: false,
         };
         let dag = Arc::new(Dag::of(&spec).unwrap());
         let (facts, orders) = (BTreeMap::new(), BTreeMap::new());

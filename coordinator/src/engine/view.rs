@@ -145,6 +145,7 @@ impl Run {
             source,
             target,
             settled,
+            adopts: generation == 0 && self.record.adopts,
         })
     }
 

@@ -109,6 +109,7 @@ impl Stored for RunRecord {
             ended_micros: self.ended_micros.unwrap_or(0),
             reason: self.reason.clone(),
             committed: self.committed,
+            adopts: self.adopts,
         }
         .encode_to_vec()
     }
@@ -131,6 +132,7 @@ impl Stored for RunRecord {
             plan_digest,
             ended_micros: (message.ended_micros != 0).then_some(message.ended_micros),
             committed: message.committed,
+            adopts: message.adopts,
             base_dir: message.base_dir,
             reason: message.reason,
         })
