@@ -1,12 +1,15 @@
 //! Coordinator and workers in this process, over a folder: the same services and the same protocol as on a cluster, on
 //! streams in memory and a store in one file.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use highwater_common::id::ConnectionName;
 use highwater_common::spec::{self, Spec, Strategy};
+use highwater_common::view::AdoptedDocument;
 use highwater_coordinator::store::sqlite::SqliteStore;
 use highwater_coordinator::store::{RecordStore, StoreError};
 use highwater_coordinator::{
@@ -90,11 +93,14 @@ pub(crate) async fn start(
     Ok(Embedded { client, drain, stop, ended })
 }
 
-/// Takes over the targets of a pipeline for the cluster of the folder `dir`, and tells what it took, a line each.
+/// Takes over the targets of a pipeline for the cluster of the folder `dir`, and tells what it took.
 ///
 /// # Errors
 /// When a target cannot be reached, or is held by a live process.
-pub(crate) async fn adopt(dir: &Path, pipeline: &PipelineFile) -> Result<Vec<String>, CliError> {
+pub(crate) async fn adopt(
+    dir: &Path,
+    pipeline: &PipelineFile,
+) -> Result<BTreeMap<ConnectionName, AdoptedDocument>, CliError> {
     let failed = |what: String, why: String| CliError::new(ExitCode::Refused, what).why(why);
     let store = open_store(dir, Need::Own).await?;
     let cluster = cluster_id(store.as_ref()).await.map_err(|error| from_coordinator(dir, &error))?;
@@ -102,22 +108,16 @@ pub(crate) async fn adopt(dir: &Path, pipeline: &PipelineFile) -> Result<Vec<Str
         failed(format!("the spec of {} cannot be read back", pipeline.name), "this is a defect of Highwater".to_owned())
     })?;
     let supervisor = Supervisor::default();
-    let mut taken = Vec::new();
-    let mut seen = Vec::new();
+    let mut taken = BTreeMap::new();
     for step in spec.steps.values() {
         let Strategy::Backfill(load) = &step.strategy else { continue };
         let name = &load.to.connection;
-        let Some(connection) = spec.connections.get(name).filter(|_| !seen.contains(name)) else { continue };
-        seen.push(name.clone());
+        let Some(connection) = spec.connections.get(name).filter(|_| !taken.contains_key(name)) else { continue };
         let cannot = |why: String| failed(format!("cannot take over the target {name}"), why);
         let target = open_target(connection, name, &pipeline.base_dir, "of this process", &supervisor)
             .map_err(|error| cannot(error.message))?;
         let former = target.adopt(&cluster).await.map_err(|error| cannot(error.report.message))?;
-        taken.push(match former {
-            None => format!("{name}: was nobody's, is this cluster's now ({cluster})"),
-            Some(former) if former == cluster => format!("{name}: was this cluster's already ({cluster})"),
-            Some(former) => format!("{name}: taken over from {former}, is this cluster's now ({cluster})"),
-        });
+        taken.insert(name.clone(), AdoptedDocument { cluster, former });
     }
     Ok(taken)
 }

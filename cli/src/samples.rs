@@ -158,6 +158,7 @@ pub(crate) fn plan() -> PlanDocument {
                 notes: Vec::new(),
             },
         ],
+        adopted: Default::default(),
     }
 }
 

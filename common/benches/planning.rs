@@ -86,6 +86,8 @@ fn spec(name: &StepName, tz: &str) -> Spec {
         strategy: Strategy::Backfill(Box::new(load)),
         retries: RetryPolicy::default(),
         limits: StepLimits::default(),
+        pools: Vec::new(),
+        labels: BTreeMap::new(),
         tolerate_dead: 0,
     };
     Spec {
@@ -93,6 +95,7 @@ fn spec(name: &StepName, tz: &str) -> Spec {
         name: "bench".parse().expect("a name"),
         connections: BTreeMap::new(),
         limits: RunLimits { tasks: None },
+        pools: BTreeMap::new(),
         steps: BTreeMap::from([(name.clone(), step)]),
     }
 }
@@ -134,5 +137,6 @@ fn facts() -> StepFacts {
             covered: Vec::new(),
             covered_null: false,
         },
+        adopted: None,
     }
 }

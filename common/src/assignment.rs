@@ -66,6 +66,9 @@ pub struct StepOrder {
     pub target: Option<(Connection, TargetTable)>,
     /// What planning settled; `None` before it.
     pub settled: Option<Settled>,
+    /// Whether the probe takes over a target that belongs to another cluster.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub adopts: bool,
 }
 
 /// What planning settled for a step that moves rows.

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use crate::id::PoolName;
 use crate::spec::parse_duration;
 
 /// `highwater.config.yaml`.
@@ -44,6 +45,8 @@ pub struct CoordinatorConfig {
     pub etcd_password_file: Option<PathBuf>,
     /// Whether steps that move nothing may run.
     pub allow_noop: Option<bool>,
+    /// Tasks at once over all runs, of the steps that name such a pool.
+    pub pools: Option<BTreeMap<PoolName, u32>>,
     /// Time to live of the lead.
     pub leader_ttl: Option<ConfigDuration>,
     /// Time to live of a worker's session.
@@ -184,6 +187,12 @@ mod tests {
         assert_eq!(config.coordinator.session_ttl, Some(ConfigDuration(Duration::from_secs(15))));
         assert_eq!(config.worker.slots, Some(4));
         assert_eq!(parse("\n"), Ok(FileConfig::default()));
+        let pools = parse("coordinator: {pools: {legacy_reads: 12}}").expect("read").coordinator.pools.expect("pools");
+        assert_eq!(
+            pools.into_iter().map(|(name, max)| (name.to_string(), max)).collect::<Vec<_>>(),
+            [("legacy_reads".to_owned(), 12)]
+        );
+        assert!(parse("coordinator: {pools: {Legacy: 12}}").is_err());
         let error = parse("worker: {slot: 4}").expect_err("no such key");
         assert!(error.contains("slot"), "{error}");
     }

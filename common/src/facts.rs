@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::cursor::{Cursor, CursorKind};
+use crate::id::ClusterId;
 use crate::range::CursorRange;
 
 /// The database behind a connection.
@@ -173,4 +174,14 @@ pub struct StepFacts {
     pub source: TableFacts,
     /// The write side.
     pub target: TargetFacts,
+    /// What became of the target's mark, when the run adopts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adopted: Option<Adopted>,
+}
+
+/// A target that is the cluster's now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Adopted {
+    /// Whose it was; `None` when it was nobody's.
+    pub former: Option<ClusterId>,
 }

@@ -88,6 +88,10 @@ name!(
     /// The name of a connection within its pipeline: `[a-z][a-z0-9_]{0,62}`.
     ConnectionName, "a connection name: a lower-case letter, then at most 62 of a-z, 0-9 and _"
 );
+name!(
+    /// The name of a pool, of a pipeline or of the cluster: `[a-z][a-z0-9_]{0,62}`.
+    PoolName, "a pool name: a lower-case letter, then at most 62 of a-z, 0-9 and _"
+);
 
 macro_rules! bits128 {
     ($(#[$doc:meta])* $name:ident, $expected:literal) => {

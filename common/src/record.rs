@@ -66,6 +66,8 @@ pub struct RunRecord {
     pub reason: String,
     /// Whether any of its tasks committed rows.
     pub committed: bool,
+    /// Whether its probes take over the targets that belong to another cluster.
+    pub adopts: bool,
 }
 
 /// `step/<run>/<generation>/<step>`.
@@ -90,13 +92,15 @@ pub struct TaskAddress {
     pub ordinal: u64,
 }
 
-/// Attempts of a task that were lost without an answer.
+/// What earlier attempts of a task met, as far as the next one needs it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct CrashHistory {
-    /// How many.
+pub struct TaskHistory {
+    /// Attempts that were lost without an answer.
     pub crashes: u32,
     /// On which workers.
-    pub workers: BTreeSet<WorkerId>,
+    pub crashed_on: BTreeSet<WorkerId>,
+    /// Workers on which an attempt failed for a reason that another worker may not meet, the latest last.
+    pub failed_on: Vec<WorkerId>,
 }
 
 /// `att/<run>/<task>`: a task lease.
@@ -112,8 +116,8 @@ pub struct LeaseRecord {
     pub worker: WorkerId,
     /// That worker's session.
     pub session: SessionId,
-    /// What was lost before.
-    pub history: CrashHistory,
+    /// What earlier attempts met.
+    pub history: TaskHistory,
 }
 
 /// `retry/<run>/<task>`: what an attempt left behind for the next one.
@@ -123,8 +127,8 @@ pub struct RetryRecord {
     pub address: TaskAddress,
     /// Attempts that counted so far.
     pub attempts: u32,
-    /// What was lost so far.
-    pub history: CrashHistory,
+    /// What the attempts so far met.
+    pub history: TaskHistory,
     /// When the next attempt may begin, in milliseconds since 1970 by the leader's clock: liveness only.
     pub not_before_millis: i64,
     /// What the last attempt met.

@@ -1,8 +1,10 @@
 //! The documents that people and programs read: what `-o json` prints and what the control service sends. They only grow.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
-use crate::id::{ClusterId, DocumentDigest, PipelineName, RunId, StepName, TaskId};
+use crate::id::{ClusterId, ConnectionName, DocumentDigest, PipelineName, RunId, StepName, TaskId};
 use crate::status::{RunStatus, StepStatus};
 use crate::task::TaskState;
 
@@ -169,6 +171,19 @@ pub struct PlanDocument {
     pub tasks: u64,
     /// Its steps, in the order of the DAG.
     pub steps: Vec<PlannedStepDocument>,
+    /// Targets that are this cluster's now, when the run was one that adopts: by the name of the connection.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub adopted: BTreeMap<ConnectionName, AdoptedDocument>,
+}
+
+/// A target that is this cluster's now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AdoptedDocument {
+    /// Whose it is.
+    pub cluster: ClusterId,
+    /// Whose it was; missing when it was nobody's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub former: Option<ClusterId>,
 }
 
 /// A step's plan.

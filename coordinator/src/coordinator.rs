@@ -285,6 +285,7 @@ impl Coordinator {
         let now = clock.monotonic();
         let loaded = load(store.as_ref(), ClusterId::from_bytes([0; 16]), now, options.sessions.ttl).await?;
         let mut cluster = loaded.cluster;
+        (cluster.pools, cluster.is_one_machine) = (options.pools, options.is_exclusive);
         cluster.sessions.clear(); // nobody here can tell who is alive
         let term = Term { record: Vec::new(), hi: loaded.hi.unwrap_or(0), cluster, orphans: Vec::new() };
         let leader = Leader::new(store, options.sessions, clock, rng, self.version.clone(), term);
@@ -346,7 +347,9 @@ impl Campaigner {
     /// nothing, so the campaign begins anew.
     async fn barrier(&mut self, record: Vec<u8>) -> Result<Option<Term>, LoadError> {
         let fresh = ClusterId::from_bytes(self.rng.random());
-        let loaded = load(self.store.as_ref(), fresh, self.clock.monotonic(), self.options.sessions.ttl).await?;
+        let mut loaded = load(self.store.as_ref(), fresh, self.clock.monotonic(), self.options.sessions.ttl).await?;
+        loaded.cluster.pools = self.options.pools.clone();
+        loaded.cluster.is_one_machine = self.options.is_exclusive;
         let hi = loaded.hi.map_or(1, |hi| hi + 1);
         let format = FormatRecord { cluster: loaded.cluster.id }.to_bytes();
         let (hi_key, format_key) = (RecordKey::High.render(), RecordKey::Format.render());

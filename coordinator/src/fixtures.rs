@@ -91,6 +91,7 @@ pub(crate) fn facts(partitions: i64) -> StepFacts {
             covered: Vec::new(),
             covered_null: false,
         },
+        adopted: None,
     }
 }
 
@@ -124,7 +125,15 @@ pub(crate) fn options() -> CoordinatorOptions {
 pub(crate) fn submission(spec: &Spec, plan_only: bool, fresh: bool) -> Submission {
     let canonical = spec.canonical_json();
     let digest = DocumentDigest::of(&canonical);
-    Submission { spec: Arc::new(spec.clone()), canonical, digest, base_dir: "/data".to_owned(), plan_only, fresh }
+    Submission {
+        spec: Arc::new(spec.clone()),
+        canonical,
+        digest,
+        base_dir: "/data".to_owned(),
+        plan_only,
+        fresh,
+        adopts: false,
+    }
 }
 
 /// A running coordinator.

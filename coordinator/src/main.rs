@@ -160,6 +160,7 @@ fn settle(args: Args) -> Result<Settings, Ending> {
         leader_ttl: pick(args.leader_ttl, file.leader_ttl, CoordinatorOptions::default().leader_ttl),
         sessions,
         allow_noop: args.allow_noop || file.allow_noop.unwrap_or(false),
+        pools: file.pools.unwrap_or_default(),
         is_exclusive: false,
     };
     let etcd = EtcdOptions { tls: tls.etcd, login: tls.login, ..EtcdOptions::new(etcd, &cluster) };

@@ -1,7 +1,9 @@
 //! What a coordinator is started with.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
+use highwater_common::id::PoolName;
 use highwater_proto::line::Dialer;
 
 /// Times of worker sessions.
@@ -49,7 +51,10 @@ pub struct CoordinatorOptions {
     pub sessions: SessionOptions,
     /// Whether steps that move nothing may run.
     pub allow_noop: bool,
-    /// Whether the store admits one process: then whoever held a lease before this one started is gone for certain.
+    /// Tasks at once over all runs, of the steps that name such a pool.
+    pub pools: BTreeMap<PoolName, u32>,
+    /// Whether the store admits one process: then whoever held a lease before this one started is gone for certain, and the
+    /// workers of that process, being all there are, count as carrying every label.
     pub is_exclusive: bool,
 }
 
@@ -61,6 +66,7 @@ impl Default for CoordinatorOptions {
             leader_ttl: Duration::from_secs(10),
             sessions: SessionOptions::default(),
             allow_noop: false,
+            pools: BTreeMap::new(),
             is_exclusive: false,
         }
     }
@@ -79,6 +85,9 @@ impl CoordinatorOptions {
         }
         if heartbeat.is_zero() {
             problems.push("a heartbeat every 0 s never ends".to_owned());
+        }
+        for (name, _) in self.pools.iter().filter(|(_, tasks)| **tasks == 0) {
+            problems.push(format!("the pool {name} of 0 tasks lets none of its steps run: 1 is the least"));
         }
         problems
     }

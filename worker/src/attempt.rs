@@ -8,7 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use highwater_common::assignment::{Assignment, AttemptError, ErrorClass, Outcome, Settled, StepOrder, Work};
 use highwater_common::commit::{Resume, resume};
-use highwater_common::facts::{ColumnFacts, Engine, StepFacts};
+use highwater_common::facts::{Adopted, ColumnFacts, Engine, StepFacts};
 use highwater_common::range::Slice;
 use highwater_common::spec::{Connection, Strategy};
 use tokio::sync::OnceCell;
@@ -117,8 +117,12 @@ async fn dispatch(
         Work::Prepare => prepare(context).await,
         Work::Partition(slice) => partition(context, assignment, slice, progress).await,
         Work::Fence => {
-            let report = context.target()?.fence_run(&context.order.cluster, &context.order.run).await?;
-            Ok(Outcome::Fenced { attempts: report.attempts })
+            match context.target()?.fence_run(&context.order.cluster, &context.order.run).await {
+                Ok(report) => Ok(Outcome::Fenced { attempts: report.attempts }),
+                // Whoever took the target over fenced all that this cluster had claimed as it did, and refuses every later claim.
+                Err(error) if error.report.code == "target_of_another_cluster" => Ok(Outcome::Fenced { attempts: 0 }),
+                Err(error) => Err(error.into()),
+            }
         }
         Work::Noop(_) => {
             if let Strategy::Noop { hold, .. } = context.order.strategy {
@@ -137,6 +141,11 @@ async fn probe(context: &OrderContext) -> Result<Outcome, AttemptError> {
     };
     failpoint::hit_on("attempt::before_probe", &context.worker).await?;
     let column = backfill.partition.column.clone();
+    // First, because the probe of a target that is another cluster's is refused. A repeat finds it this cluster's already.
+    let adopted = match context.order.adopts {
+        true => Some(Adopted { former: context.target()?.adopt(&context.order.cluster).await? }),
+        false => None,
+    };
     let source = context
         .source()?
         .probe(&SourceProbe {
@@ -155,7 +164,7 @@ async fn probe(context: &OrderContext) -> Result<Outcome, AttemptError> {
             stream,
         })
         .await?;
-    let json = serde_json::to_vec(&StepFacts { source, target })
+    let json = serde_json::to_vec(&StepFacts { source, target, adopted })
         .map_err(|error| AttemptError::new(ErrorClass::Permanent, "facts", error.to_string()))?;
     failpoint::hit_on("attempt::after_probe", &context.worker).await?;
     Ok(Outcome::Probed(json))

@@ -1,10 +1,13 @@
 //! `cluster`: who leads and who works; and taking over targets.
 
-use highwater_common::view::ClusterDocument;
+use highwater_common::id::ConnectionName;
+use highwater_common::view::{AdoptedDocument, ClusterDocument};
 use highwater_proto::v1::GetClusterRequest;
 use serde_json::json;
 
 use super::Context;
+use super::plan::{Planned, make_plan};
+use super::run::Wanted;
 use crate::args::FileArgs;
 use crate::connect::{Fetched, Need, Where};
 use crate::deadline::{CALL_WAIT_MAX, within};
@@ -35,21 +38,36 @@ pub(super) async fn status(context: &mut Context<'_>) -> Result<ExitCode, CliErr
 pub(super) async fn adopt(context: &mut Context<'_>, args: &FileArgs) -> Result<ExitCode, CliError> {
     let pipeline = pipeline_file::read(args)?;
     let place = Where::new(context.global, 0);
-    if place.coordinator.is_some() {
-        return Err(CliError::new(ExitCode::Refused, "adopting for a cluster is not supported yet")
-            .next("leave --coordinator and HIGHWATER_COORDINATOR away to adopt for this machine's state"));
-    }
-    context.output.say(&format!("embedded {}", place.state.display()));
     let reach = format!(
         "takes over every target of {}: whatever else has written there, and still runs, is fenced off",
         pipeline.name
     );
-    context.confirm(&reach).await?;
-    let adopted = context.unless_interrupted(embedded::adopt(&place.state, &pipeline)).await?;
+    let adopted = if place.coordinator.is_some() {
+        let connection = context.open(&place, Need::Act).await?;
+        context.confirm(&reach).await?;
+        let come_back = format!("{} cluster adopt {}", context.output.talk_look.program, args.file.display());
+        match make_plan(context, connection, &pipeline, Wanted::Adoption, come_back).await? {
+            Planned::Made(plan) => plan.view.adopted,
+            Planned::Not(exit) => return Ok(exit),
+        }
+    } else {
+        context.output.say(&format!("embedded {}", place.state.display()));
+        context.confirm(&reach).await?;
+        context.unless_interrupted(embedded::adopt(&place.state, &pipeline)).await?
+    };
+    let lines: Vec<String> = adopted.iter().map(line).collect();
     context.print(
-        &json!({"schema": "adoption/v1", "adopted": adopted}),
-        |_| adopted.iter().map(|line| format!("{line}\n")).collect(),
-        || adopted.clone(),
+        &json!({"schema": "adoption/v1", "adopted": lines}),
+        |_| lines.iter().map(|line| format!("{line}\n")).collect(),
+        || lines.clone(),
     )?;
     Ok(ExitCode::Success)
+}
+
+fn line((name, AdoptedDocument { cluster, former }): (&ConnectionName, &AdoptedDocument)) -> String {
+    match former {
+        None => format!("{name}: was nobody's, is this cluster's now ({cluster})"),
+        Some(former) if former == cluster => format!("{name}: was this cluster's already ({cluster})"),
+        Some(former) => format!("{name}: taken over from {former}, is this cluster's now ({cluster})"),
+    }
 }

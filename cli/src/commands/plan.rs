@@ -5,14 +5,14 @@ use highwater_common::view::PlanDocument;
 use highwater_proto::v1::GetRunRequest;
 
 use super::Context;
-use super::run::submit;
+use super::run::{Wanted, submit};
 use crate::args::FileArgs;
-use crate::connect::{Fetched, Need, Where};
+use crate::connect::{Connection, Fetched, Need, Where};
 use crate::deadline::{CALL_WAIT_MAX, within};
 use crate::error::CliError;
 use crate::exit::ExitCode;
 use crate::follow::{Followed, Follower, Until};
-use crate::pipeline_file;
+use crate::pipeline_file::{self, PipelineFile};
 use crate::progress::Reporter;
 use crate::render;
 
@@ -27,23 +27,49 @@ pub(super) async fn plan(context: &mut Context<'_>, args: &FileArgs) -> Result<E
 pub(crate) async fn plan_file(
     context: &mut Context<'_>,
     place: &Where,
-    pipeline: &pipeline_file::PipelineFile,
+    pipeline: &PipelineFile,
 ) -> Result<ExitCode, CliError> {
-    let mut connection = context.open(place, Need::Act).await?;
+    let connection = context.open(place, Need::Act).await?;
     let program = context.output.talk_look.program.clone();
-    let (run, _) = submit(context, &mut connection, pipeline, false, true).await?;
+    let come_back = format!("{program} plan {}", pipeline.path.display());
+    let plan = match make_plan(context, connection, pipeline, Wanted::Plan, come_back).await? {
+        Planned::Made(plan) => plan,
+        Planned::Not(exit) => return Ok(exit),
+    };
+    context.print(&plan.json, |look| render::plan(&plan.view, look), || vec![plan.view.run.to_string()])?;
+    context.output.say(&format!("next: {program} run {}", pipeline.path.display()));
+    Ok(ExitCode::Success)
+}
+
+/// What came of a submission that ends with its plan.
+pub(super) enum Planned {
+    /// The plan.
+    Made(Box<Fetched<PlanDocument>>),
+    /// There is none, and why has been told.
+    Not(ExitCode),
+}
+
+/// Submits, and follows until there is a plan.
+pub(super) async fn make_plan(
+    context: &mut Context<'_>,
+    mut connection: Connection,
+    pipeline: &PipelineFile,
+    wanted: Wanted,
+    come_back: String,
+) -> Result<Planned, CliError> {
+    let (run, _) = submit(context, &mut connection, pipeline, wanted).await?;
     let reporter = Reporter::new(context.global, context.output);
     let follower = Follower {
         connection: &mut connection,
         run: run.to_string(),
         until: Until::Planned,
-        come_back: format!("{program} plan {}", pipeline.path.display()),
+        come_back,
         output: context.output,
         interrupts: context.interrupts,
     };
     let document = match follower.follow(reporter).await? {
         Followed::Reached(document) => document,
-        Followed::Left => return Ok(ExitCode::Interrupted),
+        Followed::Left => return Ok(Planned::Not(ExitCode::Interrupted)),
     };
     match document.view.status {
         RunStatus::Failed | RunStatus::Cancelling | RunStatus::Cancelled => {
@@ -51,7 +77,7 @@ pub(crate) async fn plan_file(
             // There is no plan to print: stdout stays empty.
             let text = render::summary(&document.view, jiff::Timestamp::now(), &context.output.talk_look);
             context.output.tell(&text);
-            return Ok(ExitCode::of_run(&document.view));
+            return Ok(Planned::Not(ExitCode::of_run(&document.view)));
         }
         RunStatus::Planning | RunStatus::Planned | RunStatus::Running | RunStatus::Success => {}
     }
@@ -65,7 +91,5 @@ pub(crate) async fn plan_file(
         })
         .await?;
     context.close(connection).await;
-    context.print(&plan.json, |look| render::plan(&plan.view, look), || vec![plan.view.run.to_string()])?;
-    context.output.say(&format!("next: {program} run {}", pipeline.path.display()));
-    Ok(ExitCode::Success)
+    Ok(Planned::Made(Box::new(plan)))
 }

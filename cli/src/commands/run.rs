@@ -49,14 +49,14 @@ pub(crate) async fn submit_and_follow(
     let mut connection = context.open(place, Need::Own).await?;
     let program = context.output.talk_look.program.clone();
     let again = format!("{program} run {}", pipeline.path.display());
-    let (run, attached) =
-        submit(context, &mut connection, pipeline, submission.fresh, false).await.map_err(|error| {
-            let exit = error.exit();
-            error.or_next(|| match exit {
-                ExitCode::Refused => format!("{program} status, or {again} --new to cancel the unfinished run first"),
-                _ => again.clone(),
-            })
-        })?;
+    let wanted = if submission.fresh { Wanted::FreshRun } else { Wanted::Run };
+    let (run, attached) = submit(context, &mut connection, pipeline, wanted).await.map_err(|error| {
+        let exit = error.exit();
+        error.or_next(|| match exit {
+            ExitCode::Refused => format!("{program} status, or {again} --new to cancel the unfinished run first"),
+            _ => again.clone(),
+        })
+    })?;
     if attached {
         context.output.say("an unfinished run of the same file goes on");
     }
@@ -69,21 +69,38 @@ pub(crate) async fn submit_and_follow(
     follow_to_end(context, connection, run.to_string(), come_back).await
 }
 
+/// What a submission asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Wanted {
+    /// A run; an unfinished one of the same spec goes on.
+    Run,
+    /// A run; an unfinished one of another spec is cancelled.
+    FreshRun,
+    /// A plan, and no more.
+    Plan,
+    /// A plan whose probes take over the targets that belong to another cluster.
+    Adoption,
+}
+
 /// Asks for a run, or only for its plan; true when it goes on with an unfinished one.
 pub(super) async fn submit(
     context: &mut Context<'_>,
     connection: &mut Connection,
     pipeline: &PipelineFile,
-    fresh: bool,
-    plan_only: bool,
+    wanted: Wanted,
 ) -> Result<(RunId, bool), CliError> {
     let request = SubmitRequest {
         spec: pipeline.spec.clone(),
         base_dir: pipeline.base_dir.display().to_string(),
-        plan_only,
-        fresh,
+        plan_only: matches!(wanted, Wanted::Plan | Wanted::Adoption),
+        fresh: wanted == Wanted::FreshRun,
+        adopt: wanted == Wanted::Adoption,
     };
-    let what = if plan_only { "cannot plan the pipeline" } else { "cannot start the run" };
+    let what = match wanted {
+        Wanted::Run | Wanted::FreshRun => "cannot start the run",
+        Wanted::Plan => "cannot plan the pipeline",
+        Wanted::Adoption => "cannot adopt the targets",
+    };
     let place = connection.banner().to_owned();
     let answer = context
         .unless_interrupted(async {

@@ -104,6 +104,7 @@ fn facts() -> StepFacts {
             covered: Vec::new(),
             covered_null: false,
         },
+        adopted: None,
     }
 }
 
@@ -164,6 +165,8 @@ fn spec(step: Backfill) -> Spec {
         strategy: Strategy::Backfill(Box::new(step)),
         retries: RetryPolicy::default(),
         limits: StepLimits::default(),
+        pools: Vec::new(),
+        labels: BTreeMap::new(),
         tolerate_dead: 0,
     };
     Spec {
@@ -171,6 +174,7 @@ fn spec(step: Backfill) -> Spec {
         name: pipeline(),
         connections: BTreeMap::new(),
         limits: RunLimits { tasks: None },
+        pools: BTreeMap::new(),
         steps: BTreeMap::from([(name(), step)]),
     }
 }

@@ -12,6 +12,7 @@ use crate::id::{ConnectionName, StepName};
 /// Reports what does not hold together. Parts that could not be read are taken for what they were meant to be.
 pub(super) fn check_whole(draft: &Draft, problems: &mut Problems) {
     check_connections(draft, problems);
+    check_pools(draft, problems);
     check_graph(draft, problems);
     check_tables(draft, problems);
 }
@@ -35,6 +36,27 @@ fn check_connections(draft: &Draft, problems: &mut Problems) {
                     problems.add("spec::read_only", &name.path, name.place, message);
                 }
                 Some((_, Some(_) | None)) => {}
+            }
+        }
+    }
+}
+
+fn check_pools(draft: &Draft, problems: &mut Problems) {
+    let known = || draft.pools.iter().map(String::as_str);
+    for step in &draft.steps {
+        let mut seen = BTreeSet::new();
+        for pool in &step.pools {
+            let name = pool.value.as_str();
+            if !seen.insert(name) {
+                problems.add("spec::repeated", &pool.path, pool.place, format!("`{name}` is listed twice"));
+            } else if !known().any(|known| known == name) {
+                let problem =
+                    problems.add("spec::unknown_pool", &pool.path, pool.place, format!("no pool is named `{name}`"));
+                match (nearest(name, known()), draft.pools.as_slice()) {
+                    (Some(meant), _) => problem.hint(format!("did you mean `{meant}`?")),
+                    (None, []) => problem.hint(format!("declare it at the top: pools: {{{name}: {{tasks: 12}}}}")),
+                    (None, [..]) => problem.hint(format!("pools: {}", listed(known()))),
+                }
             }
         }
     }

@@ -11,13 +11,14 @@ use serde::de::value::{Error as WordError, StrDeserializer};
 use super::check::tag_of;
 use super::keys::STEP;
 use super::model::{
-    Backfill, Bound, Connection, Dependency, Nulls, Order, Partition, PartitionBy, Reprocess, Resident, RetryPolicy,
-    RunLimits, SecretText, SourceTable, Spec, Step, StepLimits, Strategy, TableName, TargetTable, When, Write,
+    Backfill, Bound, Connection, Dependency, Nulls, Order, Partition, PartitionBy, Pool, Reprocess, Resident,
+    RetryPolicy, RunLimits, SecretText, SourceTable, Spec, Step, StepLimits, Strategy, TableName, TargetTable, When,
+    Write,
 };
 use super::node::{Node, Scalar, ScalarKind, Value, join};
 use super::problem::Place;
 use super::value;
-use crate::id::{ConnectionName, StepName};
+use crate::id::{ConnectionName, PoolName, StepName};
 
 /// A part of the file, and where it stands.
 #[derive(Debug, Clone)]
@@ -31,6 +32,8 @@ pub(super) struct Sited<T> {
 #[derive(Debug)]
 pub(super) struct Draft {
     pub(super) connections: Vec<(Sited<String>, Option<Connection>)>,
+    /// The names of the pools.
+    pub(super) pools: Vec<String>,
     pub(super) steps: Vec<DraftStep>,
     /// The whole, when every part could be read.
     pub(super) spec: Option<Spec>,
@@ -41,6 +44,7 @@ pub(super) struct Draft {
 pub(super) struct DraftStep {
     pub(super) name: Sited<String>,
     pub(super) depends_on: Vec<Sited<Dependency>>,
+    pub(super) pools: Vec<Sited<PoolName>>,
     pub(super) from: Option<Side>,
     pub(super) to: Option<Side>,
 }
@@ -63,6 +67,7 @@ pub(super) fn draft(file: &Node) -> Draft {
         })
     };
     let connections: Vec<_> = named("connections").map(|(name, node)| (name, connection(node))).collect();
+    let pools: Vec<_> = named("pools").collect();
     let mut steps = Vec::new();
     let mut read = Some(BTreeMap::new());
     for (name, node) in named("steps") {
@@ -82,11 +87,16 @@ pub(super) fn draft(file: &Node) -> Draft {
             limits: RunLimits {
                 tasks: or(file.get("limits").and_then(|node| node.get("tasks")), None, |n| whole(n).map(Some))?,
             },
+            pools: pools
+                .iter()
+                .map(|(name, node)| Some((name.value.parse().ok()?, pool(node)?)))
+                .collect::<Option<_>>()?,
             steps: read?,
         })
     };
     let spec = spec();
-    Draft { connections, steps, spec }
+    let pools = pools.into_iter().map(|(name, _)| name.value).collect();
+    Draft { connections, pools, steps, spec }
 }
 
 fn connection(node: &Node) -> Option<Connection> {
@@ -100,6 +110,10 @@ fn connection(node: &Node) -> Option<Connection> {
         "sqlite" => Some(Connection::Sqlite { path: node.get("path")?.as_text()?.to_owned(), read_only }),
         _ => None,
     }
+}
+
+fn pool(node: &Node) -> Option<Pool> {
+    Some(Pool { tasks: whole(node.get("tasks")?)? })
 }
 
 fn draft_step(name: Sited<String>, node: &Node) -> DraftStep {
@@ -124,7 +138,12 @@ fn draft_step(name: Sited<String>, node: &Node) -> DraftStep {
         let value = Dependency { step, when };
         Some(Sited { value, path: format!("{path}[{at}]"), place: item.place })
     });
-    DraftStep { depends_on: depends_on.collect(), name, from, to }
+    let path = join(&name.path, "pools");
+    let items = node.get("pools").map_or(&[][..], Node::items);
+    let pools = items.iter().enumerate().filter_map(|(at, item)| {
+        Some(Sited { value: item.as_text()?.parse().ok()?, path: format!("{path}[{at}]"), place: item.place })
+    });
+    DraftStep { depends_on: depends_on.collect(), pools: pools.collect(), name, from, to }
 }
 
 fn sited<T>(node: &Node, key: &str, path: &str, read: impl Fn(&Node) -> Option<T>) -> Option<Sited<T>> {
@@ -136,6 +155,8 @@ fn step(node: &Node, draft: &DraftStep) -> Option<Step> {
     let mut depends_on: Vec<Dependency> = draft.depends_on.iter().map(|dependency| dependency.value.clone()).collect();
     // The order of the list means nothing, so it must not change the digest.
     depends_on.sort_by(|a, b| a.step.cmp(&b.step));
+    let mut pools: Vec<PoolName> = draft.pools.iter().map(|pool| pool.value.clone()).collect();
+    pools.sort();
     let retries = node.get("retries");
     let policy = RetryPolicy::default();
     let limits = node.get("limits");
@@ -151,8 +172,14 @@ fn step(node: &Node, draft: &DraftStep) -> Option<Step> {
             tasks: or(under(limits, "tasks"), None, |node| whole(node).map(Some))?,
             attempt: or(under(limits, "attempt"), None, |node| duration(node).map(Some))?,
         },
+        pools,
+        labels: or(node.get("labels"), BTreeMap::new(), labels)?,
         tolerate_dead: or(under(node.get("tolerate"), "dead"), 0, whole)?,
     })
+}
+
+fn labels(node: &Node) -> Option<BTreeMap<String, String>> {
+    node.entries().iter().map(|entry| Some((entry.key.clone(), entry.node.as_text()?.to_owned()))).collect()
 }
 
 fn strategy(node: &Node, draft: &DraftStep) -> Option<Strategy> {

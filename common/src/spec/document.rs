@@ -19,6 +19,7 @@ impl Spec {
         let mut document = json!({"version": self.version, "name": self.name});
         insert(&mut document, "connections", Some(connections.collect::<Map<_, _>>()));
         insert(&mut document, "limits", self.limits.tasks.map(|tasks| json!({"tasks": tasks})));
+        insert(&mut document, "pools", Some(&self.pools).filter(|pools| !pools.is_empty()));
         insert(&mut document, "steps", Some(steps.collect::<Map<_, _>>()));
         document
     }
@@ -51,6 +52,8 @@ fn step(step: &Step) -> Json {
     let retries = json!({"max_attempts": max_attempts, "initial": duration_text(*initial), "max": duration_text(*max)});
     insert(&mut document, "retries", Some(retries));
     insert(&mut document, "limits", Some(limits));
+    insert(&mut document, "pools", Some(&step.pools).filter(|pools| !pools.is_empty()));
+    insert(&mut document, "labels", Some(&step.labels).filter(|labels| !labels.is_empty()));
     insert(&mut document, "tolerate", Some(json!({"dead": step.tolerate_dead})));
     document
 }

@@ -25,6 +25,7 @@ pub(super) static FILE: Fields = Fields {
         Key::new("params", Shape::Named(&PARAMS), "Values that --param may set, used as ${param:name}."),
         Key::new("connections", Shape::Named(&CONNECTIONS), "The databases by name."),
         Key::new("limits", Shape::Fields(&RUN_LIMITS), "Limits of a run."),
+        Key::new("pools", Shape::Named(&POOLS), "Limits by name, which several steps may share."),
         Key::new(
             "defaults",
             Shape::Laid(&STEP),
@@ -33,7 +34,6 @@ pub(super) static FILE: Fields = Fields {
         Key::new("steps", Shape::Named(&STEPS), "The nodes of the DAG by name; `depends_on` alone orders them.")
             .required(),
         Key::later("schedule", "start runs from a scheduler of your own, such as cron"),
-        Key::later("pools", "`limits.tasks` bounds the run and each step"),
         Key::later("throttle", "`max_connections` of a connection and `limits.tasks` spare a source"),
         Key::later("environments", "use parameters, or a file for each environment"),
     ],
@@ -103,6 +103,23 @@ static RUN_LIMITS: Fields = Fields {
     keys: &[Key::new("tasks", Shape::Whole(1, TASKS_MAX), "Tasks at once over all steps.")],
 };
 
+static POOLS: Named = Named {
+    what: "a pool",
+    placeholder: "<pool>",
+    is_any_text: false,
+    entries_min: 0,
+    entries_max: 200,
+    each: Shape::Fields(&POOL),
+};
+
+static POOL: Fields = Fields {
+    what: "a pool",
+    tag: None,
+    shorthand: None,
+    is_merged: false,
+    keys: &[Key::new("tasks", Shape::Whole(1, TASKS_MAX), "Tasks at once over all steps that name it.").required()],
+};
+
 static STEPS: Named = Named {
     what: "a step",
     placeholder: "<step>",
@@ -133,11 +150,11 @@ pub(super) static STEP: Fields = Fields {
             "What happens when an attempt fails: waits double, with full jitter.",
         ),
         Key::new("limits", Shape::Fields(&STEP_LIMITS), "Limits of the step."),
+        Key::new("pools", Shape::List(&STEP_POOLS), "The pools that each of its tasks takes a place of."),
+        Key::new("labels", Shape::Named(&LABELS), "Only workers that carry all of these labels get its tasks."),
         Key::new("tolerate", Shape::Fields(&TOLERATE), "What may go wrong before the step fails."),
         Key::later("chunk", "a partition is committed as one chunk: choose a finer grain"),
         Key::later("checks", "compare the tables after the run"),
-        Key::later("pools", "`limits.tasks` bounds the step"),
-        Key::later("labels", "every worker takes every task"),
         Key::later("slot_limit", "it belongs to `cdc`"),
         Key::later("sql", "it belongs to the strategy `sql`"),
         Key::later("command", "it belongs to the strategy `exec`"),
@@ -346,6 +363,17 @@ static STEP_LIMITS: Fields = Fields {
         Key::new("attempt", Shape::Duration, "One attempt's time."),
     ],
 };
+
+static LABELS: Named = Named {
+    what: "a label",
+    placeholder: "<label>",
+    is_any_text: true,
+    entries_min: 0,
+    entries_max: 32,
+    each: Shape::Text,
+};
+
+static STEP_POOLS: List = List { items_min: 0, items_max: 32, each: Shape::Name, later: None };
 
 static TOLERATE: Fields = Fields {
     what: "what is tolerated",

@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::cursor::CursorKind;
-use crate::id::{ConnectionName, PipelineName, StepName};
+use crate::id::{ConnectionName, PipelineName, PoolName, StepName};
 
 /// A whole pipeline.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,6 +23,10 @@ pub struct Spec {
     pub connections: BTreeMap<ConnectionName, Connection>,
     /// Limits of a run.
     pub limits: RunLimits,
+    /// Limits by name, which several steps may share. Left out of the canonical form when there are none, so that the
+    /// digests of pipelines from before there were pools stay.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub pools: BTreeMap<PoolName, Pool>,
     /// The nodes of the DAG by name.
     pub steps: BTreeMap<StepName, Step>,
 }
@@ -75,6 +79,13 @@ pub struct RunLimits {
     pub tasks: Option<u32>,
 }
 
+/// A limit with a name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pool {
+    /// Tasks at once over all steps of a run that name it.
+    pub tasks: u32,
+}
+
 /// A node of the DAG.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Step {
@@ -86,6 +97,12 @@ pub struct Step {
     pub retries: RetryPolicy,
     /// Limits of the step.
     pub limits: StepLimits,
+    /// The pools that each of its tasks takes a place of, ascending.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pools: Vec<PoolName>,
+    /// What a worker must say of itself, all of it, to get the step's tasks.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
     /// Tasks that may die before the step fails.
     pub tolerate_dead: u32,
 }

@@ -33,7 +33,7 @@ fn places(document: &Json, schema_path: &str, pointer: &str, found: &mut Vec<(St
         Json::Object(entries) => {
             found.push((schema_path.to_owned(), pointer.to_owned()));
             for (key, below) in entries {
-                let is_named = ["connections", "steps", "params", "columns"]
+                let is_named = ["connections", "pools", "steps", "params", "columns", "labels"]
                     .iter()
                     .any(|map| schema_path == *map || schema_path.ends_with(&format!(".{map}")));
                 let key_path = if is_named { "*" } else { key };

@@ -35,6 +35,7 @@ connections:
   target: {type: postgres, url: "postgres://u:${env:PW}@h/x", max_connections: 8, read_only: false}
   locked: {type: postgres, url: "${file:/run/url}", read_only: true}
 limits: {tasks: 48}
+pools: {legacy_reads: {tasks: 12}, evenings: {tasks: 3}}
 defaults:
   from: {connection: source, columns: {secret: {exclude: true}}}
   to: {connection: target, table: "analytics.{source.table}"}
@@ -42,6 +43,8 @@ defaults:
   write: {mode: replace_partition, key: [id], resident: replace, on_schema_change: fail}
   retries: {max_attempts: 3, initial: 2s, max: 1m}
   limits: {tasks: 4, attempt: 45m}
+  pools: [legacy_reads]
+  labels: {disk: fast}
   tolerate: {dead: 2}
   depends_on: [bench]
   strategy: {type: backfill}
@@ -58,6 +61,8 @@ steps:
     write: {mode: replace_partition, key: [order_id], resident: replace, on_schema_change: fail}
     retries: {max_attempts: 7, initial: 3s, max: 10m}
     limits: {tasks: 32, attempt: 30m}
+    pools: [legacy_reads, evenings]
+    labels: {zone: a}
     tolerate: {dead: 1}
   items:
     strategy: {type: backfill, start: 1, end: 1000}
@@ -128,6 +133,8 @@ fn defaults_are_laid_under_every_step() {
     // and what `defaults` says for another rule means nothing to this one
     let items = backfill_of(&spec, "items");
     assert_eq!(items.partition.by, PartitionBy::Integer { width: Some(100), max_rows: 7 });
+    let labels: Vec<_> = spec.steps[&"orders".parse().expect("a legal name")].labels.iter().collect();
+    assert_eq!(format!("{labels:?}"), r#"[("disk", "fast"), ("zone", "a")]"#);
     let bench = &spec.steps[&"bench".parse().expect("a legal name")];
     assert_eq!(bench.strategy, Strategy::Noop { tasks: 10, hold: Duration::from_millis(50) });
     assert_eq!(bench.limits.attempt, Some(Duration::from_secs(2700)));
@@ -243,6 +250,31 @@ fn what_is_not_built_yet_is_refused_and_never_ignored() {
         assert_eq!(found.path, path);
         assert!(found.hint.is_some());
     }
+}
+
+#[test]
+fn a_pool_that_is_not_declared_is_named_with_what_was_meant() {
+    let pooled = FLIGHTS
+        .replace("name: flights\n", "name: flights\npools: {legacy_reads: {tasks: 12}, idle: {tasks: 1}}\n")
+        .replace("    partition:", "    pools: [legacy_reads]\n    partition:");
+    // GIVEN two pools, one of which no step names; THEN that is no problem
+    let spec = good(&pooled);
+    assert_eq!(spec.pools.values().map(|pool| pool.tasks).collect::<Vec<_>>(), [1, 12]);
+    assert_eq!(spec.steps.values().next().expect("one step").pools[0].as_str(), "legacy_reads");
+    // WHEN a step names another one, THEN its place is told, and what was meant
+    let only = |from: &str, to: &str| {
+        let problems = bad(&pooled.replace(from, to));
+        assert_eq!(problems.len(), 1, "{}", report(&problems));
+        problems.into_iter().next().expect("one")
+    };
+    let problem = only("[legacy_reads]", "[legacy_reads, legacy_read]");
+    assert_eq!((problem.code, problem.path.as_str()), ("spec::unknown_pool", "steps.flights.pools[1]"));
+    assert_eq!(problem.hint.as_deref(), Some("did you mean `legacy_reads`?"));
+    assert_eq!(only("[legacy_reads]", "[idle, idle]").code, "spec::repeated");
+    assert_eq!(only("{tasks: 12}", "{tasks: 0}").code, "spec::out_of_range");
+    assert_eq!(only("{tasks: 12}", "{}").code, "spec::missing_key");
+    // and a pipeline without pools keeps the digest that it had before there were any
+    assert!(!String::from_utf8_lossy(&good(FLIGHTS).canonical_json()).contains("pools"));
 }
 
 #[test]

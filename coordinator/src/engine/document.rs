@@ -1,21 +1,23 @@
 //! The view as documents for people and programs.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use highwater_common::assignment::AttemptError;
-use highwater_common::id::{StepName, TaskId};
+use highwater_common::facts::Adopted;
+use highwater_common::id::{ClusterId, ConnectionName, StepName, TaskId};
 use highwater_common::plan::StepPlan;
 use highwater_common::record::TaskAddress;
 use highwater_common::spec::{PartitionBy, Strategy};
 use highwater_common::task::TaskState;
 use highwater_common::view::{
-    ClusterDocument, FailedTaskDocument, PlanDocument, PlannedStepDocument, RunDocument, StepDocument, TaskCounts,
-    TaskDocument, TasksDocument, WorkerDocument,
+    AdoptedDocument, ClusterDocument, FailedTaskDocument, PlanDocument, PlannedStepDocument, RunDocument, StepDocument,
+    TaskCounts, TaskDocument, TasksDocument, WorkerDocument,
 };
 
-use super::assign::waits;
 use super::step::Step;
 use super::view::{Cluster, Run};
+use super::waits::waits;
 
 /// Dead tasks that a document lists at the most.
 const DEAD_MAX: usize = 20;
@@ -142,7 +144,7 @@ fn summary(run: &Run, name: &StepName, plan: &StepPlan) -> String {
 
 /// A run's plan; `None` before there is one.
 #[must_use]
-pub(crate) fn plan_document(run: &Run, short: String) -> Option<PlanDocument> {
+pub(crate) fn plan_document(cluster: ClusterId, run: &Run, short: String) -> Option<PlanDocument> {
     let plan = run.plan.as_ref()?;
     let mut steps = Vec::new();
     for name in run.dag.order() {
@@ -173,7 +175,27 @@ pub(crate) fn plan_document(run: &Run, short: String) -> Option<PlanDocument> {
         reference_time: rfc3339(run.record.reference_time_micros),
         tasks: steps.iter().map(|step| step.tasks).sum(),
         steps,
+        adopted: adopted(cluster, run),
     })
+}
+
+/// The targets that the run's probes took over. Where several steps write to one, all but the first of their probes found
+/// it this cluster's already.
+fn adopted(cluster: ClusterId, run: &Run) -> BTreeMap<ConnectionName, AdoptedDocument> {
+    let mut targets = BTreeMap::new();
+    for (name, facts) in &run.facts {
+        let (Some(Adopted { former }), Some(Strategy::Backfill(backfill))) =
+            (facts.adopted, run.spec.steps.get(name).map(|step| &step.strategy))
+        else {
+            continue;
+        };
+        let document = AdoptedDocument { cluster, former };
+        let known = targets.entry(backfill.to.connection.clone()).or_insert_with(|| document.clone());
+        if known.former == Some(cluster) {
+            *known = document;
+        }
+    }
+    targets
 }
 
 /// Tasks of a run, at most `limit`: of one step or all, in one state or all.

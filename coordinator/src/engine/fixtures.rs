@@ -9,7 +9,7 @@ use highwater_common::dag::Dag;
 use highwater_common::id::{AttemptNo, ClusterId, DocumentDigest, RunId, SessionId, StepName};
 use highwater_common::plan::{Plan, StepPlan, plan_step};
 use highwater_common::record::{
-    CrashHistory, DeadRecord, LeaseRecord, RetryRecord, RunRecord, RunWish, TaskAddress, WorkerRecord,
+    DeadRecord, LeaseRecord, RetryRecord, RunRecord, RunWish, TaskAddress, TaskHistory, WorkerRecord,
 };
 use highwater_common::segment::{Segment, TaskResult};
 use highwater_common::spec::{Connection, Spec};
@@ -33,7 +33,9 @@ pub(crate) struct View {
 /// A planned run of these steps, about to start.
 pub(crate) fn view(limits: &str, steps: &[(&str, &str)]) -> View {
     let spec = pipeline("shop0", limits, steps);
-    let cluster = Cluster { id: ClusterId::from_bytes([1; 16]), runs: BTreeMap::new(), sessions: BTreeMap::new() };
+    let id = ClusterId::from_bytes([1; 16]);
+    let cluster =
+        Cluster { id, pools: BTreeMap::new(), is_one_machine: false, runs: BTreeMap::new(), sessions: BTreeMap::new() };
     let mut view = View { cluster };
     view.put(0, spec);
     view
@@ -86,7 +88,7 @@ pub(crate) fn give(view: &mut View, run: RunId, address: &TaskAddress, session: 
         fence: Fence { token: FencingToken::from_raw(token), nonce: Nonce::new(1) },
         worker: "w".parse().unwrap(),
         session,
-        history: CrashHistory::default(),
+        history: TaskHistory::default(),
     };
     track.leases.insert(address.ordinal, Held { record, bytes: Vec::new() });
 }
@@ -140,6 +142,7 @@ impl View {
             ended_micros: None,
             reason: String::new(),
             committed: false,
+            adopts: false,
         };
         let dag = Arc::new(Dag::of(&spec).unwrap());
         let (facts, orders) = (BTreeMap::new(), BTreeMap::new());
@@ -204,7 +207,9 @@ impl View {
                 let not_before_millis = if how % 5 == 2 { now_millis - 1 } else { now_millis + 5_000 };
                 let track = &mut self.step_mut(step).work;
                 put_state(track, ordinal, TaskState::RetryWait);
-                let history = CrashHistory::default();
+                let failed_on: &[&str] = [&[][..], &["w0"], &["w1", "w0"]][usize::from(how / 5) % 3];
+                let failed_on = failed_on.iter().map(|worker| worker.parse().unwrap()).collect();
+                let history = TaskHistory { failed_on, ..TaskHistory::default() };
                 let record = RetryRecord { address, attempts: 1, history, not_before_millis, error };
                 track.retries.insert(ordinal, Held { record, bytes: Vec::new() });
             }

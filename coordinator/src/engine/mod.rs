@@ -5,18 +5,22 @@
 
 mod advance;
 mod assign;
+mod budget;
 mod change;
 mod document;
 #[cfg(test)]
 mod fixtures;
 mod prune;
+mod seats;
 mod step;
 mod view;
+mod waits;
 
 pub(crate) use advance::{Advance, advance};
-pub(crate) use assign::{Seat, assign};
+pub(crate) use assign::assign;
 pub(crate) use change::{Change, ChangeKind};
 pub(crate) use document::{cluster_document, plan_document, rfc3339, run_document, tasks_document};
 pub(crate) use prune::prunable;
+pub(crate) use seats::Seat;
 pub(crate) use step::{FENCE_ORDINAL, Held, Step, Track};
 pub(crate) use view::{Cluster, Run, Session};

@@ -8,7 +8,7 @@ use highwater_common::assignment::{StepOrder, Work};
 use highwater_common::capability::Capabilities;
 use highwater_common::dag::Dag;
 use highwater_common::facts::StepFacts;
-use highwater_common::id::{ClusterId, DocumentDigest, RunId, SessionId, StepName, TaskId, WorkerId};
+use highwater_common::id::{ClusterId, DocumentDigest, PoolName, RunId, SessionId, StepName, TaskId, WorkerId};
 use highwater_common::plan::Plan;
 use highwater_common::record::{RunRecord, RunWish, TaskAddress, WorkerRecord};
 use highwater_common::spec::{Spec, Strategy};
@@ -21,6 +21,10 @@ use super::step::{FENCE_ORDINAL, PREPARE_ORDINAL, PROBE_ORDINAL, Step};
 pub(crate) struct Cluster {
     /// Whose store this is.
     pub id: ClusterId,
+    /// The pools that hold over all runs: tasks at once, by name.
+    pub pools: BTreeMap<PoolName, u32>,
+    /// Its workers are all of one machine, and of one process: then each carries every label.
+    pub is_one_machine: bool,
     /// The runs, ended ones too.
     pub runs: BTreeMap<RunId, Run>,
     /// The workers that are connected.
@@ -148,6 +152,7 @@ impl Run {
             source,
             target,
             settled,
+            adopts: generation == 0 && self.record.adopts,
         })
     }
 

@@ -7,7 +7,7 @@ use highwater_common::assignment::{Assignment, AttemptError, ErrorClass, FACTS_B
 use highwater_common::facts::StepFacts;
 use highwater_common::id::{AttemptNo, SessionId, TaskId, WorkerId};
 use highwater_common::record::{
-    CrashHistory, DeadRecord, LeaseRecord, RECORD_BYTES_MAX, RetryRecord, RunWish, TaskAddress,
+    DeadRecord, LeaseRecord, RECORD_BYTES_MAX, RetryRecord, RunWish, TaskAddress, TaskHistory,
 };
 use highwater_common::retry::{QUARANTINE_CODE, RetryDecision, RetryHistory, decide};
 use highwater_common::segment::TaskResult;
@@ -42,6 +42,8 @@ pub(crate) struct Completion {
 const CODE_BYTES_MAX: usize = 64;
 /// Workers that a task's history names at the most: two are enough to condemn it.
 const CRASHED_WORKERS_MAX: usize = 8;
+/// Workers on which a task failed that its history names at the most; of more the latest ones.
+const FAILED_WORKERS_MAX: usize = 8;
 /// Warnings of a step that are kept, and the bytes of each.
 const WARNINGS_MAX: usize = 8;
 const WARNING_BYTES_MAX: usize = 512;
@@ -177,7 +179,7 @@ impl Leader {
     /// A task whose attempt gave it back: what was counted before stays counted, this attempt is not.
     pub(super) fn released(&self, task: &TaskId) -> Option<Planned> {
         let (lease, run) = self.lease(task)?;
-        let kind = if lease.attempt == AttemptNo::FIRST && lease.history == CrashHistory::default() {
+        let kind = if lease.attempt == AttemptNo::FIRST && lease.history == TaskHistory::default() {
             ChangeKind::Release
         } else {
             ChangeKind::Delay(RetryRecord {
@@ -199,18 +201,21 @@ impl Leader {
         let mut history = lease.history.clone();
         if let Some(worker) = crashed {
             history.crashes = history.crashes.saturating_add(1);
-            if history.workers.len() < CRASHED_WORKERS_MAX {
-                history.workers.insert(worker.clone());
+            if history.crashed_on.len() < CRASHED_WORKERS_MAX {
+                history.crashed_on.insert(worker.clone());
             }
         }
         let error = AttemptError { code: cut(&error.code, CODE_BYTES_MAX), ..error };
+        // On one machine no worker reaches what another one does not.
+        let may_differ = crashed.is_none() && !self.cluster.is_one_machine;
+        let error = if may_differ { naming(error, &lease.worker) } else { error };
         let known = run.spec.steps.get(&lease.address.step)?;
         let must_not_die = lease.address.generation == 0 && lease.address.ordinal == FENCE_ORDINAL;
         let attempts = lease.attempt.get();
         let past = RetryHistory {
             attempts,
             crashes: history.crashes,
-            crashed_workers: u32::try_from(history.workers.len()).unwrap_or(u32::MAX),
+            crashed_workers: u32::try_from(history.crashed_on.len()).unwrap_or(u32::MAX),
         };
         // A fence is never given up: its run stays `cancelling` and says which target it waits for.
         let (class, policy) = match must_not_die {
@@ -223,6 +228,9 @@ impl Leader {
             RetryDecision::Retry { after } => {
                 let wait = i64::try_from(after.as_millis()).unwrap_or(i64::MAX);
                 let not_before_millis = now.saturating_add(wait);
+                if may_differ {
+                    note_failure(&mut history.failed_on, &lease.worker);
+                }
                 ChangeKind::Delay(RetryRecord { address: address.clone(), attempts, history, not_before_millis, error })
             }
             RetryDecision::Dead => ChangeKind::Die(DeadRecord { address: address.clone(), attempts, work, error }),
@@ -314,7 +322,7 @@ impl Leader {
             | TaskState::Covered
             | TaskState::Superseded => None,
         };
-        let (before, history) = retry.map_or((0, CrashHistory::default()), |retry| (retry.attempts, retry.history));
+        let (before, history) = retry.map_or((0, TaskHistory::default()), |retry| (retry.attempts, retry.history));
         let attempt = AttemptNo::new(before + 1);
         let (order, json) = run.order_document(cluster, &address)?;
         let lease = LeaseRecord { address: address.clone(), attempt, fence, worker, session, history };
@@ -356,6 +364,25 @@ impl Leader {
         }
         Ok(())
     }
+}
+
+/// Puts a worker to the end of those on which a task failed.
+fn note_failure(failed_on: &mut Vec<WorkerId>, worker: &WorkerId) {
+    failed_on.retain(|known| known != worker);
+    if failed_on.len() >= FAILED_WORKERS_MAX {
+        failed_on.remove(0);
+    }
+    failed_on.push(worker.clone());
+}
+
+/// The error with the worker that met it: what one worker meets another one may not.
+fn naming(error: AttemptError, worker: &WorkerId) -> AttemptError {
+    let on = format!(" (on worker {worker})");
+    if error.message.ends_with(&on) {
+        return error;
+    }
+    let message = cut(&error.message, AttemptError::MESSAGE_BYTES_MAX.saturating_sub(on.len())) + &on;
+    AttemptError::new(error.class, error.code, message)
 }
 
 /// A target may hold a token that no store has issued. Raising `hi` above it would use up every token there is.

@@ -96,6 +96,8 @@ pub(crate) async fn load(
     }
     let mut cluster = Cluster {
         id: shelf.format.as_ref().map_or(fallback, |format| format.cluster),
+        pools: BTreeMap::new(), // like what follows an option of whoever leads
+        is_one_machine: false,
         runs: BTreeMap::new(),
         sessions: BTreeMap::new(),
     };

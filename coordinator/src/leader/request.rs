@@ -87,6 +87,7 @@ pub(crate) struct Submission {
     pub(crate) base_dir: String,
     pub(crate) plan_only: bool,
     pub(crate) fresh: bool,
+    pub(crate) adopts: bool,
 }
 
 impl Submission {

@@ -82,6 +82,7 @@ impl Leader {
             ended_micros: None,
             reason: String::new(),
             committed: false,
+            adopts: submission.adopts,
         };
         let key = RecordKey::Run(id).render();
         let stored = record.to_bytes();

@@ -117,6 +117,9 @@ impl ControlService for ControlApi {
             let problem = format!("{} bytes, at most {BASE_DIR_BYTES_MAX}", request.base_dir.len());
             return Err(ServiceError::from(FieldError::new("base_dir", problem)).into());
         }
+        if request.adopt && !request.plan_only {
+            return Err(ServiceError::from(FieldError::new("adopt", "it goes together with plan_only")).into());
+        }
         let canonical = spec.canonical_json();
         let submission = Submission {
             digest: DocumentDigest::of(&canonical),
@@ -125,6 +128,7 @@ impl ControlService for ControlApi {
             base_dir: request.base_dir,
             plan_only: request.plan_only,
             fresh: request.fresh,
+            adopts: request.adopt,
         };
         let (run, attached) = self.handle.ask(|reply| Ask::Submit { submission, reply }).await?;
         Ok(Response::new(pb::SubmitResponse { run: run.as_bytes().to_vec(), attached }))
@@ -148,7 +152,7 @@ impl ControlService for ControlApi {
             .look(move |leader| {
                 let run = leader.cluster().runs.get(&id).ok_or_else(|| ServiceError::UnknownRun(id.to_string()))?;
                 let short = leader.short_of(&id);
-                plan_document(run, short.clone()).ok_or(ServiceError::NeverPlanned { run: short })
+                plan_document(leader.cluster().id, run, short.clone()).ok_or(ServiceError::NeverPlanned { run: short })
             })
             .await?;
         encode("plan/v1", &plan).map(Response::new)

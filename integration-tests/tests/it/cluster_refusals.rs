@@ -117,6 +117,42 @@ async fn two_clusters_on_one_target_are_refused() {
 }
 
 #[tokio::test]
+async fn a_cluster_adopts_a_target_and_the_former_one_is_refused() {
+    // GIVEN a cluster in the middle of a run, and another one in the same etcd that is to have its target
+    let orders = Orders { days: 20, rows: 20 };
+    let mut cluster = Cluster::start(ClusterOptions::default()).await.unwrap();
+    orders.load(&cluster).await.unwrap();
+    cluster.add_worker("w1", 1, "attempt::reading=return(stall 300)").await.unwrap();
+    cluster.submit(&orders.pipeline("")).await.unwrap();
+    let other = cluster.add_coordinator("other").await.unwrap();
+    let address = cluster.address(other).to_owned();
+    cluster.prepare_worker("w2", 2, &address).await.unwrap().start().await.unwrap();
+    cluster.until_done(2).await.unwrap();
+    // WHEN nobody says yes, THEN nothing is taken over
+    let file = cluster.file("other.yaml", &orders.pipeline("")).unwrap().into_os_string();
+    let adopt: Vec<OsString> = ["cluster".into(), "adopt".into(), file.clone()].into();
+    let unsure = cluster.highwater(other, &adopt, LIMIT).await.unwrap();
+    assert_eq!(code(&unsure), Some(6), "{unsure:?}");
+    // WHEN the other cluster adopts, THEN it says from whom
+    let adopt = adopt.iter().cloned().chain(["-y".into()]);
+    let adopted = cluster.highwater(other, adopt, LIMIT).await.unwrap();
+    assert_eq!(code(&adopted), Some(0), "{adopted:?}\n{}", cluster.logs());
+    assert!(adopted.stdout.starts_with("target: taken over from "), "{adopted:?}");
+    // AND the first one's run ends, since what it had open is fenced and its next claim is refused; and so is its next run
+    let ended = cluster.until_ended(LIMIT).await.unwrap();
+    assert_ne!(ended["status"], "success", "{ended:#}");
+    let refused = run(&cluster, &orders.pipeline(""), &[]).await;
+    assert_eq!(code(&refused), Some(7), "{refused:?}\n{}", cluster.logs());
+    assert!(refused.stdout.contains("belongs to cluster"), "{refused:?}");
+    // AND the other one loads what is missing, so that every row is there once
+    let finished = cluster.highwater(other, [OsString::from("run"), file], LIMIT).await.unwrap();
+    assert_eq!(code(&finished), Some(0), "{finished:?}\n{}", cluster.logs());
+    let (ours, theirs) = cluster.digests("select id, placed, note from orders order by id").await.unwrap();
+    assert_eq!((ours.rows, &ours), (400, &theirs));
+    assert!(cluster.number("select count(*) from orders where worker = 'w1'").await.unwrap() >= 40);
+}
+
+#[tokio::test]
 async fn a_worker_of_another_protocol_is_refused() {
     // GIVEN a coordinator; WHEN a worker registers that speaks a later protocol
     let mut cluster = Cluster::start(ClusterOptions::default()).await.unwrap();

@@ -186,3 +186,37 @@ async fn a_worker_outlives_coordinators_that_come_late() {
     assert_eq!(cluster.until_ended(LIMIT).await.unwrap()["status"], "success");
     orders.check_copy(&cluster).await.unwrap();
 }
+
+#[tokio::test]
+async fn a_database_that_only_some_workers_can_reach_is_named_and_worked_around() {
+    // GIVEN a worker of many slots that cannot reach the target, and a slow one that can
+    let orders = Orders { days: 24, rows: 20 };
+    let mut cluster = cluster_with(orders).await;
+    let addresses = cluster.address(0).to_owned();
+    let closed = "postgres://w1@127.0.0.1:9/postgres";
+    let cut_off = cluster.prepare_worker("w1", 4, &addresses).await.unwrap();
+    cut_off.env("TARGET_URL", closed).start().await.unwrap();
+    cluster.until_worker("w1", "ready", LIMIT).await.unwrap();
+    cluster.add_worker("w2", 1, "attempt::reading=return(stall 150)").await.unwrap();
+    // WHEN both work on a run
+    let run = cluster.submit(&orders.pipeline("")).await.unwrap();
+    let waits = |run: &serde_json::Value| run["steps"].to_string().contains("a slot of another worker than w1");
+    cluster.until_run("the worker to be avoided", LIMIT, waits).await.unwrap();
+    // THEN it ends well, and no partition was tried twice by the one that is cut off
+    let ended = cluster.until_ended(LIMIT).await.unwrap();
+    assert_eq!(ended["status"], "success", "{ended:#}\n{}", cluster.logs());
+    orders.check_copy(&cluster).await.unwrap();
+    assert_eq!(cluster.ledger().await.unwrap().attempt_max, 2);
+    assert_eq!(rows_by(&cluster, "w2").await, 480);
+    // AND the worker and the connection are named, for people and in the events
+    let logs = cluster.highwater(0, ["logs", &run, "--output=json"], LIMIT).await.unwrap();
+    let events: serde_json::Value = serde_json::from_str(&logs.stdout).unwrap();
+    let failed: Vec<&serde_json::Value> =
+        events["events"].as_array().unwrap().iter().filter(|event| event["what"] == "failed").collect();
+    assert!(!failed.is_empty() && failed.iter().all(|event| event["worker"] == "w1"), "{failed:#?}");
+    let named = |event: &&serde_json::Value| {
+        let error = event["error"].as_str().unwrap_or_default();
+        error.contains("target") && error.ends_with("(on worker w1)")
+    };
+    assert!(failed.iter().all(named), "{failed:#?}");
+}

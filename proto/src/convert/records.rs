@@ -1,10 +1,10 @@
 //! Records of the store to and from their bytes.
 
 use highwater_common::assignment::{AttemptError, ErrorClass};
-use highwater_common::id::{AttemptNo, ClusterId, DocumentDigest, SessionId};
+use highwater_common::id::{AttemptNo, ClusterId, DocumentDigest, SessionId, WorkerId};
 use highwater_common::record::{
-    CrashHistory, DeadRecord, FormatRecord, LeaderRecord, LeaseRecord, RetryRecord, RunRecord, RunWish, StepRecord,
-    TaskAddress, WorkerRecord,
+    DeadRecord, FormatRecord, LeaderRecord, LeaseRecord, RetryRecord, RunRecord, RunWish, StepRecord, TaskAddress,
+    TaskHistory, WorkerRecord,
 };
 use highwater_common::status::{RunStatus, StepStatus};
 use highwater_common::token::{Fence, FencingToken};
@@ -109,6 +109,7 @@ impl Stored for RunRecord {
             ended_micros: self.ended_micros.unwrap_or(0),
             reason: self.reason.clone(),
             committed: self.committed,
+            adopts: self.adopts,
         }
         .encode_to_vec()
     }
@@ -131,6 +132,7 @@ impl Stored for RunRecord {
             plan_digest,
             ended_micros: (message.ended_micros != 0).then_some(message.ended_micros),
             committed: message.committed,
+            adopts: message.adopts,
             base_dir: message.base_dir,
             reason: message.reason,
         })
@@ -168,7 +170,8 @@ impl Stored for LeaseRecord {
             generation: self.address.generation,
             ordinal: self.address.ordinal,
             crashes: self.history.crashes,
-            crashed_workers: workers_to(&self.history),
+            crashed_workers: workers_to(&self.history.crashed_on),
+            failed_workers: workers_to(&self.history.failed_on),
         }
         .encode_to_vec()
     }
@@ -181,7 +184,7 @@ impl Stored for LeaseRecord {
             fence: Fence { token: FencingToken::from_raw(message.token), nonce: nonce_from(&message.nonce)? },
             worker: parsed(&message.worker, "worker")?,
             session: SessionId::from_bytes(fixed(&message.session, "session")?),
-            history: history_from(message.crashes, &message.crashed_workers)?,
+            history: history_from(message.crashes, &message.crashed_workers, &message.failed_workers)?,
         })
     }
 }
@@ -195,7 +198,8 @@ impl Stored for RetryRecord {
             ordinal: self.address.ordinal,
             attempts: self.attempts,
             crashes: self.history.crashes,
-            crashed_workers: workers_to(&self.history),
+            crashed_workers: workers_to(&self.history.crashed_on),
+            failed_workers: workers_to(&self.history.failed_on),
             not_before_millis: self.not_before_millis,
             error: Some(error_to(&self.error)),
         }
@@ -207,7 +211,7 @@ impl Stored for RetryRecord {
         Ok(Self {
             address: address_from(&message.step, message.generation, message.ordinal)?,
             attempts: message.attempts,
-            history: history_from(message.crashes, &message.crashed_workers)?,
+            history: history_from(message.crashes, &message.crashed_workers, &message.failed_workers)?,
             not_before_millis: message.not_before_millis,
             error: error_from(message.error)?,
         })
@@ -278,13 +282,14 @@ fn address_from(step: &str, generation: u32, ordinal: u64) -> Result<TaskAddress
     Ok(TaskAddress { step: parsed(step, "step")?, generation, ordinal })
 }
 
-fn workers_to(history: &CrashHistory) -> Vec<String> {
-    history.workers.iter().map(ToString::to_string).collect()
+fn workers_to<'a>(workers: impl IntoIterator<Item = &'a WorkerId>) -> Vec<String> {
+    workers.into_iter().map(ToString::to_string).collect()
 }
 
-fn history_from(crashes: u32, workers: &[String]) -> Result<CrashHistory, FieldError> {
-    let workers = workers.iter().map(|worker| parsed(worker, "crashed_workers")).collect::<Result<_, _>>()?;
-    Ok(CrashHistory { crashes, workers })
+fn history_from(crashes: u32, crashed: &[String], failed: &[String]) -> Result<TaskHistory, FieldError> {
+    let crashed_on = crashed.iter().map(|worker| parsed(worker, "crashed_workers")).collect::<Result<_, _>>()?;
+    let failed_on = failed.iter().map(|worker| parsed(worker, "failed_workers")).collect::<Result<_, _>>()?;
+    Ok(TaskHistory { crashes, crashed_on, failed_on })
 }
 
 fn error_to(error: &AttemptError) -> pb::Error {
@@ -385,7 +390,11 @@ mod tests {
             fence: Fence { token: FencingToken::from_raw(77), nonce: Nonce::new(9) },
             worker: name("host-1.4711"),
             session: SessionId::from_bytes([4; 16]),
-            history: CrashHistory { crashes: 2, workers: [name("a"), name("b")].into() },
+            history: TaskHistory {
+                crashes: 2,
+                crashed_on: [name("a"), name("b")].into(),
+                failed_on: [name("c")].into(),
+            },
         }
     }
 

@@ -2,30 +2,47 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use highwater_common::capability::Capabilities;
 use highwater_common::id::RunId;
 use proptest::prelude::{ProptestConfig, any, prop_assert, prop_assert_eq, proptest};
 use proptest::strategy::Strategy as _;
+use proptest::test_runner::TestCaseError;
 
 use super::*;
 use crate::engine::fixtures::{View, give, session, view};
+use crate::engine::waits::waits;
 
 const NOW: i64 = 1_000_000;
 
 /// A view of up to three runs under random limits, some of whose tasks are open, done or waiting, and seats for it.
 fn views() -> impl proptest::strategy::Strategy<Value = (View, Vec<Seat>)> {
     let limits = proptest::option::of(1_u32..6);
-    let run =
-        (limits.clone(), limits.clone(), proptest::option::of(1_u32..8), proptest::collection::vec(any::<u8>(), 0..24));
-    let seats = proptest::collection::vec((0_u32..6, 0_usize..8, any::<bool>(), any::<bool>()), 0..5);
-    (proptest::collection::vec(run, 1..4), seats, 0_u8..6).prop_map(|(runs, seats, odd)| {
+    let pools = (proptest::collection::vec(1_u32..6, 2), 0_u8..16);
+    let run = (
+        limits.clone(),
+        limits.clone(),
+        proptest::option::of(1_u32..8),
+        pools,
+        proptest::collection::vec(any::<u8>(), 0..24),
+    );
+    let of_cluster = proptest::option::of(1_u32..8);
+    let seats = proptest::collection::vec((0_u32..6, 0_usize..8, any::<bool>(), any::<bool>(), any::<bool>()), 0..5);
+    (proptest::collection::vec(run, 1..4), seats, 0_u8..6, of_cluster).prop_map(|(runs, seats, odd, of_cluster)| {
         let mut whole: Option<View> = None;
-        for (no, (of_run, of_step, of_connection, changes)) in runs.into_iter().enumerate() {
+        for (no, (of_run, of_step, of_connection, (of_pools, pooled), changes)) in runs.into_iter().enumerate() {
             let limit =
                 |key: &str, max: Option<u32>| max.map_or(String::new(), |max| format!("{key}: {{tasks: {max}}}\n"));
             let step = limit("    limits", of_step);
-            let (a, b) = (format!("$load{step}"), format!("$load{step}"));
-            let noop = format!("    strategy: {{type: noop, tasks: 9}}\n{step}");
-            let mut one = view(&limit("limits", of_run), &[("a", &a), ("b", &b), ("n", &noop)]);
+            // The step at `at` names one pool, or both, or none.
+            let named = |at: u8| match pooled >> at & 1 {
+                0 => "",
+                _ => ["    pools: [p]\n", "    pools: [p, q]\n", "    pools: [q]\n"][usize::from(at)],
+            };
+            let (a, b) = (format!("$load{step}{}", named(0)), format!("$load{step}{}", named(1)));
+            let b = b + if pooled >> 3 & 1 == 1 { "    labels: {disk: fast}\n" } else { "" };
+            let noop = format!("    strategy: {{type: noop, tasks: 9}}\n{step}{}", named(2));
+            let pools = format!("pools: {{p: {{tasks: {}}}, q: {{tasks: {}}}}}\n", of_pools[0], of_pools[1]);
+            let mut one = view(&(limit("limits", of_run) + &pools), &[("a", &a), ("b", &b), ("n", &noop)]);
             one.rename(no, of_connection);
             one.begin();
             for (at, change) in changes.iter().enumerate() {
@@ -40,13 +57,15 @@ fn views() -> impl proptest::strategy::Strategy<Value = (View, Vec<Seat>)> {
             }
         }
         let mut view = whole.expect("at least one run");
-        let seats = seats.into_iter().enumerate().map(|(no, (free, told, draining, cordoned))| {
+        view.cluster.pools.extend(of_cluster.map(|max| ("p".parse().expect("a name"), max)));
+        let seats = seats.into_iter().enumerate().map(|(no, (free, told, draining, cordoned, fast))| {
             let id = session(&mut view.cluster, no, told % 2 == 1);
             let known = view.cluster.sessions.get_mut(&id).expect("just put");
             let told: &[&str] =
                 [&[][..], &["backfill", "sqlite"], &["backfill", "postgres"], &["noop", "mirror"]][told / 2];
             known.record.capabilities = told.iter().map(|word| (*word).to_owned()).collect();
             (known.draining, known.record.cordoned) = (draining && no > 1, cordoned && no > 2);
+            known.record.labels.extend(fast.then(|| ("disk".to_owned(), "fast".to_owned())));
             Seat { session: id, free }
         });
         let seats = seats.collect();
@@ -65,6 +84,14 @@ fn after(view: &View, grants: &[Grant]) -> View {
 
 fn open(run: &Run) -> u64 {
     run.steps.values().map(|step| step.work.counts.open + step.wide.counts.open).sum()
+}
+
+/// What several steps share is not used beyond its limit, unless it was before.
+fn within_budgets(before: &Budgets<'_>, after: &Budgets<'_>) -> Result<(), TestCaseError> {
+    for ((name, (used, max)), (_, (was, _))) in after.iter().zip(before.iter()) {
+        prop_assert!(used <= was.max(max), "{name}: {used} of {max}");
+    }
+    Ok(())
 }
 
 proptest! {
@@ -91,8 +118,14 @@ proptest! {
                 other => prop_assert!(false, "a task that is {other} was handed out"),
             }
             let session = &view.cluster.sessions[&grant.session];
-            let needs = Capabilities::of_step(&run.spec.steps[&grant.address.step], &run.spec.connections);
+            let step = &run.spec.steps[&grant.address.step];
+            let needs = Capabilities::of_step(step, &run.spec.connections);
             prop_assert!(!session.draining && !session.record.cordoned && session.capabilities().hold(needs));
+            prop_assert!(step.labels.iter().all(|(key, value)| session.record.labels.get(key) == Some(value)));
+            if let Some(retry) = track.retries.get(&grant.address.ordinal) {
+                let able = able(&view.cluster, &Demand::of(step, &run.spec.connections));
+                prop_assert!(!is_avoided(&retry.record.history.failed_on, &able, &session.worker));
+            }
         }
         for seat in &seats {
             prop_assert!(given.get(&seat.session).copied().unwrap_or(0) <= seat.free);
@@ -106,11 +139,9 @@ proptest! {
                 let was = before.steps[name].work.counts.open;
                 prop_assert!(within(step.work.counts.open, was, run.spec.steps[name].limits.tasks));
             }
-            let was = connection_use(before);
-            for (name, (used, max)) in connection_use(run) {
-                prop_assert!(used <= was[name].0.max(max).max(1), "{name}: {used} of {max}");
-            }
+            within_budgets(&Budgets::of_run(before), &Budgets::of_run(run))?;
         }
+        within_budgets(&Budgets::of_cluster(&view.cluster), &Budgets::of_cluster(&next.cluster))?;
     }
 
     #[test]
@@ -191,37 +222,52 @@ fn a_step_waits_for_a_worker_that_can_do_all_that_it_needs() {
 }
 
 #[test]
-fn waits_name_the_limit_that_is_met() {
-    let waits = |view: &View, step: &str| waits(&view.cluster, view.run(), &step.parse().expect("a name"), NOW);
-    let noop = "    strategy: {type: noop, tasks: 9}\n";
-    let limited = format!("{noop}    limits: {{tasks: 2}}\n");
-    let mut one = view("limits: {tasks: 3}", &[("a", &limited), ("b", noop)]);
-    one.begin();
-    // Nobody is there
-    assert_eq!(waits(&one, "a"), ["9 tasks: no worker is connected"]);
-    // Nobody who may
-    let id = session(&mut one.cluster, 0, false);
-    assert_eq!(waits(&one, "a"), ["9 tasks: no connected worker holds no-op tasks: start it with --allow-noop"]);
-    one.cluster.sessions.get_mut(&id).expect("there").record.allow_noop = true;
-    assert_eq!(waits(&one, "a"), Vec::<String>::new());
-    one.cluster.sessions.get_mut(&id).expect("there").draining = true;
-    assert_eq!(waits(&one, "a"), ["9 tasks: every worker drains or is cordoned"]);
-    one.cluster.sessions.get_mut(&id).expect("there").draining = false;
-    // The limits of the step, of the run, and of the slots
-    let address = |step: &str, ordinal| TaskAddress { step: step.parse().expect("a name"), generation: 1, ordinal };
-    let run = one.run().id;
-    give(&mut one, run, &address("a", 1), id, 1);
-    give(&mut one, run, &address("a", 2), id, 2);
-    assert_eq!(waits(&one, "a"), ["7 tasks: limit of the step, 2/2 at once"]);
-    give(&mut one, run, &address("b", 1), id, 3);
-    assert_eq!(waits(&one, "b"), ["8 tasks: limit of the run, 3/3 at once"]);
-    let mut two = view("", &[("b", noop), ("c", "$load")]);
-    two.rename(0, Some(1));
-    two.begin();
-    let id = session(&mut two.cluster, 0, true);
-    let run = two.run().id;
-    give(&mut two, run, &address("c", 1), id, 1);
-    assert_eq!(waits(&two, "c"), ["5 tasks: connection source, 1/1 in use"]);
-    two.cluster.sessions.get_mut(&id).expect("there").record.slots = 1;
-    assert_eq!(waits(&two, "b"), ["9 tasks: every slot is taken, 1/1"]);
+fn labels_that_nobody_carries_keep_no_other_step_waiting() {
+    // GIVEN a step for workers with a fast disk, and one for all
+    let labelled = "$load    labels: {disk: fast}\n";
+    let mut view = view("", &[("a", labelled), ("b", "$load")]);
+    view.begin();
+    let plain = session(&mut view.cluster, 0, false);
+    // WHEN nobody carries the label, THEN the other step has every slot
+    let grants = assign(&view.cluster, &[Seat { session: plain, free: 3 }], NOW, 10);
+    assert_eq!(grants.len(), 3);
+    assert!(grants.iter().all(|grant| grant.address.step.as_str() == "b"), "{grants:?}");
+    // WHEN one does, THEN it alone gets the step's tasks, and its seat is not wanted by others first
+    let fast = session(&mut view.cluster, 1, false);
+    view.cluster.sessions.get_mut(&fast).expect("there").record.labels.insert("disk".to_owned(), "fast".to_owned());
+    let grants = assign(&view.cluster, &[Seat { session: plain, free: 1 }, Seat { session: fast, free: 2 }], NOW, 10);
+    let of_fast = grants.iter().filter(|grant| grant.session == fast).count();
+    assert!(grants.iter().all(|grant| grant.address.step.as_str() == "b" || grant.session == fast), "{grants:?}");
+    assert_eq!((grants.len(), of_fast), (3, 2));
+    // AND where one machine is all there is, whoever works there carries everything
+    view.cluster.is_one_machine = true;
+    let grants = assign(&view.cluster, &[Seat { session: plain, free: 9 }], NOW, 4);
+    assert!(grants.iter().any(|grant| grant.address.step.as_str() == "a"), "{grants:?}");
+}
+
+#[test]
+fn a_task_that_failed_on_a_worker_waits_for_another_one() {
+    // GIVEN a task that failed on w0, and another worker whose slots are all taken
+    let mut view = view("", &[("a", "$load")]);
+    view.begin();
+    let (broken, sound) = (session(&mut view.cluster, 0, false), session(&mut view.cluster, 1, false));
+    view.disturb("a", 1, 7, NOW);
+    let ordinals = |cluster: &Cluster, session, free| -> Vec<u64> {
+        let grants = assign(cluster, &[Seat { session, free }], NOW, 10);
+        grants.iter().map(|grant| grant.address.ordinal).collect()
+    };
+    // THEN w0 gets the tasks after it, and the other one gets it first of all
+    assert_eq!(ordinals(&view.cluster, broken, 2), [2, 3]);
+    assert_eq!(ordinals(&view.cluster, sound, 2), [1, 2]);
+    let both = [Seat { session: broken, free: 5 }, Seat { session: sound, free: 1 }];
+    let grants = assign(&view.cluster, &both, NOW, 10);
+    assert!(grants.iter().all(|grant| grant.address.ordinal != 1 || grant.session == sound), "{grants:?}");
+    // WHEN the other one takes no more work, THEN w0 is better than nobody
+    view.cluster.sessions.get_mut(&sound).expect("there").draining = true;
+    assert_eq!(ordinals(&view.cluster, broken, 2), [1, 2]);
+    // GIVEN that it failed on both, on w0 last; THEN it is w1's turn again
+    view.cluster.sessions.get_mut(&sound).expect("there").draining = false;
+    view.disturb("a", 1, 12, NOW);
+    assert_eq!(ordinals(&view.cluster, broken, 1), [2]);
+    assert_eq!(ordinals(&view.cluster, sound, 1), [1]);
 }

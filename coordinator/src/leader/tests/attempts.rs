@@ -348,3 +348,25 @@ async fn the_same_plan_has_the_same_tasks_in_every_term() {
     assert_eq!(bench.status(run).await, RunStatus::Success);
     assert_eq!(seen.len(), 5);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_failed_task_goes_to_another_worker_whoever_leads_then() {
+    // GIVEN a task that failed on the first of two workers
+    let bench = Bench::new(1);
+    let mut first = bench.worker("w1").await;
+    let mut second = bench.worker("w2").await;
+    bench.prepared(&mut first).await;
+    let task = first.take_one().await;
+    first.complete(&task, transient()).await.unwrap();
+    // WHEN another term begins, THEN it knows on whom, and the message tells it
+    bench.new_term().await;
+    let (state, _, retry) = only(&bench).await;
+    let retry = retry.unwrap();
+    assert_eq!((state, retry.attempts), (TaskState::RetryWait, 1));
+    assert_eq!(retry.history.failed_on, ["w1".parse().unwrap()]);
+    assert!(retry.error.message.ends_with(" (on worker w1)"), "{}", retry.error.message);
+    // AND the other one gets the task, with what is known of it
+    let again = second.take_one().await;
+    assert_eq!((again.task, again.attempt.get()), (task.task, 2));
+    assert_eq!(only(&bench).await.1.unwrap().history.failed_on, ["w1".parse().unwrap()]);
+}

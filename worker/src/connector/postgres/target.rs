@@ -131,7 +131,7 @@ impl Target for PostgresTarget {
                 break;
             }
         }
-        let attempts = self.fence_tasks(&mut conn, Some(run)).await?;
+        let attempts = self.fence_tasks(&mut conn, run).await?;
         conn.close().await.ok();
         Ok(FenceReport { attempts })
     }
@@ -139,27 +139,24 @@ impl Target for PostgresTarget {
     async fn adopt(&self, cluster: &ClusterId) -> Result<Option<ClusterId>, ConnectorError> {
         let mut conn = self.endpoint.open(SessionRole::Target).await?;
         let failed = self.failed("adopt the target");
-        conn.execute("begin isolation level read committed").await.map_err(&failed)?;
-        ledger::lock_making(&mut conn, &self.endpoint).await?;
-        ledger::make_tables(&mut conn, &self.endpoint).await?;
-        let former = ledger::read_cluster(&mut conn, &self.endpoint).await?;
-        match former {
-            None => ledger::make(&mut conn, &self.endpoint, cluster).await?,
-            Some(_) => {
-                sqlx::query("update highwater.meta set cluster_id = $1, incarnation = incarnation + 1")
-                    .bind(uuid(cluster.as_bytes()))
-                    .execute(&mut conn)
-                    .await
-                    .map_err(&failed)?;
+        for round in 0..FENCE_ROUNDS_MAX {
+            conn.execute("begin isolation level read committed").await.map_err(&failed)?;
+            ledger::lock_making(&mut conn, &self.endpoint).await?;
+            ledger::make_tables(&mut conn, &self.endpoint).await?;
+            let former = ledger::read_cluster(&mut conn, &self.endpoint).await?;
+            let taken = match former {
+                None => ledger::make(&mut conn, &self.endpoint, cluster).await.map(|()| Ok(()))?,
+                Some(former) => take_over(&mut conn, cluster, former != *cluster).await,
+            };
+            if !self.is_blocked(taken, round)? {
+                conn.execute("commit").await.map_err(&failed)?;
+                conn.close().await.ok();
+                return Ok(former);
             }
+            conn.execute("rollback").await.map_err(&failed)?;
+            self.end_sessions(&mut conn, None).await?;
         }
-        conn.execute("commit").await.map_err(&failed)?;
-        // From here on every claim of the former cluster is refused; what it had claimed before is fenced.
-        if former.is_some_and(|former| former != *cluster) {
-            self.fence_everything(&mut conn).await?;
-        }
-        conn.close().await.ok();
-        Ok(former)
+        Err(self.fence_blocked("the former cluster"))
     }
 
     async fn columns(&self, table: &TableName) -> Result<Vec<ColumnFacts>, ConnectorError> {
@@ -272,38 +269,26 @@ impl PostgresTarget {
         }
     }
 
-    /// Fences every run of a cluster that lost the target, and their open tasks.
-    async fn fence_everything(&self, conn: &mut PgConnection) -> Result<(), ConnectorError> {
+    /// Fences the open tasks of a run, in a statement of its own: this waits for the guards in flight, and every later one
+    /// matches no row.
+    async fn fence_tasks(&self, conn: &mut PgConnection, run: &RunId) -> Result<u64, ConnectorError> {
         for round in 0..FENCE_ROUNDS_MAX {
-            let fenced = sqlx::query("update highwater.run set state = 'X', fenced_at = now() where state = 'R'")
+            let fenced = sqlx::query("update highwater.task set state = 'X' where run_id = $1 and state = 'O'")
+                .bind(uuid(run.as_bytes()))
                 .execute(&mut *conn)
                 .await;
-            if !self.is_blocked(fenced.map(drop), round)? {
-                break;
-            }
-        }
-        self.fence_tasks(conn, None).await.map(drop)
-    }
-
-    /// Fences the open tasks of a run, or of all, in a statement of its own: this waits for the guards in flight, and every
-    /// later one matches no row.
-    async fn fence_tasks(&self, conn: &mut PgConnection, run: Option<&RunId>) -> Result<u64, ConnectorError> {
-        for round in 0..FENCE_ROUNDS_MAX {
-            let fenced = sqlx::query(
-                "update highwater.task set state = 'X' where ($1::uuid is null or run_id = $1) and state = 'O'",
-            )
-            .bind(run.map(|run| uuid(run.as_bytes())))
-            .execute(&mut *conn)
-            .await;
             let attempts = fenced.as_ref().map_or(0, sqlx::postgres::PgQueryResult::rows_affected);
             if !self.is_blocked(fenced.map(drop), round)? {
                 return Ok(attempts);
             }
-            self.end_sessions(conn, run).await?;
+            self.end_sessions(conn, Some(run)).await?;
         }
-        let whose = run.map_or_else(|| "the former cluster".to_owned(), |run| format!("run {run}"));
+        Err(self.fence_blocked(&format!("run {run}")))
+    }
+
+    fn fence_blocked(&self, whose: &str) -> ConnectorError {
         let message = format!("{whose} could not be fenced on {}: its task rows stay locked", self.endpoint);
-        Err(fault(ErrorClass::Resource, "fence_blocked", message))
+        fault(ErrorClass::Resource, "fence_blocked", message)
     }
 
     /// Ends the sessions of open tasks, of a run or of all: one of them holds its row without going on.
@@ -325,4 +310,19 @@ impl PostgresTarget {
         }
         Ok(())
     }
+}
+
+/// Gives the target's mark to `cluster`, and fences what another one has claimed, all within one transaction: cut off in between, a
+/// repeat would find the mark its own and fence nothing. A claim holds the mark until it commits, so every claim of the former
+/// cluster is either fenced here or refused; the last statement waits for the guards in flight.
+async fn take_over(conn: &mut PgConnection, cluster: &ClusterId, is_foreign: bool) -> Result<(), sqlx::Error> {
+    sqlx::query("update highwater.meta set cluster_id = $1, incarnation = incarnation + 1")
+        .bind(uuid(cluster.as_bytes()))
+        .execute(&mut *conn)
+        .await?;
+    if is_foreign {
+        conn.execute("update highwater.run set state = 'X', fenced_at = now() where state = 'R'").await?;
+        conn.execute("update highwater.task set state = 'X' where state = 'O'").await?;
+    }
+    Ok(())
 }

@@ -261,3 +261,32 @@ async fn a_cluster_that_lost_the_target_commits_nothing_more() {
     let refused = world.target.claim(&claim).await.expect_err("another cluster's");
     assert_eq!(refused.report.code, "target_of_another_cluster");
 }
+
+#[tokio::test]
+async fn an_adoption_that_is_cut_off_has_taken_nothing() {
+    // GIVEN an attempt that has written all its rows, and somebody who holds its ledger row
+    let mut world = World::with_orders(50).await;
+    let (open, receipt) = world.written(1).await.expect("written");
+    let mut holder = PgConnection::connect(&world.server.url("wh")).await.expect("connected");
+    sqlx::raw_sql("begin; select from highwater.task for update").execute(&mut holder).await.expect("held");
+    let other = highwater_common::id::ClusterId::from_bytes([7; 16]);
+    {
+        let mut adopting = pin!(world.target.adopt(&other));
+        let mut progress = PgConnection::connect(&world.server.url("wh")).await.expect("connected");
+        let fencing = async {
+            let waits = "select exists (select from pg_stat_activity where wait_event_type = 'Lock' \
+                         and query like 'update highwater.task%')";
+            while !sqlx::query_scalar::<_, bool>(waits).fetch_one(&mut progress).await.expect("asked") {}
+        };
+        // WHEN another cluster's adoption is given up while it waits for that row
+        tokio::select! {
+            _ = &mut adopting => panic!("it has to wait"),
+            () = fencing => (),
+        }
+    }
+    sqlx::raw_sql("rollback").execute(&mut holder).await.expect("let go");
+    // THEN the target is still the first one's, so that the next adoption fences the attempt
+    assert_eq!(world.target.adopt(&other).await.expect("adopted"), Some(CLUSTER));
+    assert!(matches!(open.guard(&receipt).await, Ok(GuardOutcome::Lost)));
+    assert_eq!(world.orders().await, 0);
+}

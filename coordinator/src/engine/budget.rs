@@ -1,0 +1,117 @@
+//! Limits that several steps share: the connections and the pools of a run, and the pools of the cluster.
+//! Counts and compares; never decides who comes first.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use highwater_common::id::{ConnectionName, PoolName};
+use highwater_common::spec::{Connection, Step, Strategy};
+
+use super::view::{Cluster, Run};
+
+/// What is limited.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Shared<'a> {
+    /// Connections to a database, over all steps of a run.
+    Connection(&'a ConnectionName),
+    /// Tasks at once of the steps that name a pool, over all of a run.
+    Pool(&'a PoolName),
+    /// The same over all runs.
+    ClusterPool(&'a PoolName),
+}
+
+impl fmt::Display for Shared<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Connection(name) => write!(f, "connection {name}"),
+            Self::Pool(name) => write!(f, "pool {name}"),
+            Self::ClusterPool(name) => write!(f, "pool {name} of the cluster"),
+        }
+    }
+}
+
+/// What one task holds while it runs, and how much of each. A name without a limit may be among them.
+pub(super) type Uses<'a> = BTreeMap<Shared<'a>, u64>;
+
+/// How much of what is limited is in use, and how much there is.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Budgets<'a>(BTreeMap<Shared<'a>, (u64, u64)>);
+
+impl<'a> Budgets<'a> {
+    /// The limits that a run declares.
+    pub(super) fn of_run(run: &'a Run) -> Self {
+        let mut budgets = Self::default();
+        for (name, connection) in &run.spec.connections {
+            if let Connection::Postgres { max_connections: Some(max), .. } = connection {
+                budgets.0.insert(Shared::Connection(name), (0, u64::from(*max)));
+            }
+        }
+        for (name, pool) in &run.spec.pools {
+            budgets.0.insert(Shared::Pool(name), (0, u64::from(pool.tasks)));
+        }
+        budgets.count(run);
+        budgets
+    }
+
+    /// The limits that hold over all runs, those that have ended too: their last attempts may still hold a place.
+    pub(super) fn of_cluster(cluster: &'a Cluster) -> Self {
+        let limits = cluster.pools.iter().map(|(name, max)| (Shared::ClusterPool(name), (0, u64::from(*max))));
+        let mut budgets = Self(limits.collect());
+        if !budgets.0.is_empty() {
+            cluster.runs.values().for_each(|run| budgets.count(run));
+        }
+        budgets
+    }
+
+    /// Counts the open tasks of a run.
+    fn count(&mut self, run: &'a Run) {
+        for (name, step) in &run.steps {
+            let open = step.wide.counts.open + step.work.counts.open;
+            if let Some(known) = run.spec.steps.get(name).filter(|_| open > 0) {
+                self.take(&uses(known), open);
+            }
+        }
+    }
+
+    /// Notes that `tasks` more run.
+    pub(super) fn take(&mut self, uses: &Uses<'a>, tasks: u64) {
+        for (name, each) in uses {
+            if let Some((used, _)) = self.0.get_mut(name) {
+                *used += each * tasks;
+            }
+        }
+    }
+
+    /// What has no room for one more task, how much of it is in use, and how much there is. A task that alone needs more
+    /// than there is gets all of it.
+    pub(super) fn full(&self, uses: &Uses<'a>) -> Option<(Shared<'a>, u64, u64)> {
+        uses.iter().find_map(|(name, each)| {
+            let (used, max) = *self.0.get(name)?;
+            (used > 0 && used + each > max).then_some((*name, used, max))
+        })
+    }
+
+    /// Everything that is limited: how much is in use, and how much there is.
+    #[cfg(test)]
+    pub(super) fn iter(&self) -> impl Iterator<Item = (Shared<'a>, (u64, u64))> + '_ {
+        self.0.iter().map(|(name, counts)| (*name, *counts))
+    }
+}
+
+/// What one task of a step holds at once: a connection of each side, and a place in each pool.
+pub(super) fn uses(step: &Step) -> Uses<'_> {
+    let mut uses = Uses::new();
+    match &step.strategy {
+        Strategy::Noop { .. } => {}
+        Strategy::Backfill(backfill) => {
+            for name in [&backfill.from.connection, &backfill.to.connection] {
+                *uses.entry(Shared::Connection(name)).or_default() += 1;
+            }
+        }
+    }
+    for name in &step.pools {
+        uses.insert(Shared::Pool(name), 1);
+        uses.insert(Shared::ClusterPool(name), 1);
+    }
+    uses
+}

@@ -1,0 +1,153 @@
+//! Says why tasks that could run do not: in the words of whoever could change it.
+//! Decides nothing: what may run is decided by `assign`, from the same view.
+
+use std::collections::BTreeMap;
+
+use highwater_common::id::{SessionId, StepName, WorkerId};
+use highwater_common::spec::Strategy;
+use highwater_common::status::{RunStatus, StepStatus};
+use highwater_common::task::TaskState;
+
+use super::assign::open_of;
+use super::budget::{Budgets, uses};
+use super::seats::{Demand, able, carries, is_avoided};
+use super::step::{FENCE_ORDINAL, PROBE_ORDINAL, Step};
+use super::view::{Cluster, Run};
+
+/// Why tasks of a step that could run do not; empty when none waits.
+#[must_use]
+pub(super) fn waits(cluster: &Cluster, run: &Run, name: &StepName, now_millis: i64) -> Vec<String> {
+    let (Some(step), Some(known)) = (run.steps.get(name), run.spec.steps.get(name)) else { return Vec::new() };
+    let mut reasons = Vec::new();
+    if !run.wants_work() {
+        return reasons;
+    }
+    if cluster.is_held_back(run) {
+        reasons.push("an older run of this pipeline has not ended".to_owned());
+        return reasons;
+    }
+    reasons.extend(wide_wait(cluster, run, step, known));
+    if step.record.status == StepStatus::Pending && run.record.status == RunStatus::Running {
+        let open: Vec<&str> = known
+            .depends_on
+            .iter()
+            .filter(|edge| run.steps.get(&edge.step).is_some_and(|step| !step.record.status.has_ended()))
+            .map(|edge| edge.step.as_str())
+            .collect();
+        if !open.is_empty() {
+            reasons.push(format!("waits for {}", open.join(", ")));
+        }
+    }
+    if step.work.counts.retry_wait + step.wide.counts.retry_wait > 0 {
+        let soonest = step.work.retries.values().chain(step.wide.retries.values());
+        let wait =
+            soonest.map(|retry| retry.record.not_before_millis.saturating_sub(now_millis)).min().unwrap_or(0).max(0);
+        let count = step.work.counts.retry_wait + step.wide.counts.retry_wait;
+        let limit = || limits_met(cluster, run, step.work.counts.open + step.wide.counts.open, known);
+        let next = match (avoided(cluster, run, step, known, now_millis), if wait == 0 { limit() } else { None }) {
+            (_, Some(limit)) => format!("waits: {limit}"),
+            (Some(worker), None) => format!("waits for a slot of another worker than {worker}"),
+            (None, None) => format!("in {:.1} s", wait_seconds(wait)),
+        };
+        reasons.push(format!("{count} after a failed attempt: the next one {next}"));
+    }
+    let pending = step.counts().pending;
+    if pending > 0 && step.record.status == StepStatus::Running {
+        reasons.extend(
+            limits_met(cluster, run, step.work.counts.open, known)
+                .map(|limit| format!("{pending} task{}: {limit}", if pending == 1 { "" } else { "s" })),
+        );
+    }
+    reasons
+}
+
+/// The worker that all tasks which are due for another attempt avoid.
+fn avoided<'a>(
+    cluster: &Cluster,
+    run: &Run,
+    step: &'a Step,
+    known: &highwater_common::spec::Step,
+    now_millis: i64,
+) -> Option<&'a WorkerId> {
+    let able = able(cluster, &Demand::of(known, &run.spec.connections));
+    let retries = step.wide.retries.values().chain(step.work.retries.values()).map(|retry| &retry.record);
+    let mut due = retries.filter(|retry| retry.not_before_millis <= now_millis).peekable();
+    let first = due.peek()?.history.failed_on.last()?;
+    due.all(|retry| is_avoided(&retry.history.failed_on, &able, first)).then_some(first)
+}
+
+/// Why a probe or a fence is not handed out: until it is, the run shows no task at all.
+fn wide_wait(cluster: &Cluster, run: &Run, step: &Step, known: &highwater_common::spec::Step) -> Option<String> {
+    let (ordinal, work) = match run.record.status {
+        RunStatus::Planning => (PROBE_ORDINAL, "probe"),
+        RunStatus::Cancelling => (FENCE_ORDINAL, "fence"),
+        RunStatus::Planned | RunStatus::Running | RunStatus::Success | RunStatus::Failed | RunStatus::Cancelled => {
+            return None;
+        }
+    };
+    let waits = matches!(known.strategy, Strategy::Backfill(_)) && step.wide.state(ordinal) == TaskState::Pending;
+    let limit = if waits { limits_met(cluster, run, step.wide.counts.open, known) } else { None };
+    limit.map(|limit| format!("{work}: {limit}"))
+}
+
+#[expect(clippy::cast_precision_loss, reason = "milliseconds of a wait, shown with one digit")]
+fn wait_seconds(millis: i64) -> f64 {
+    millis as f64 / 1000.0
+}
+
+fn limits_met(cluster: &Cluster, run: &Run, open: u64, known: &highwater_common::spec::Step) -> Option<String> {
+    if cluster.sessions.is_empty() {
+        return Some("no worker is connected".to_owned());
+    }
+    let demand = Demand::of(known, &run.spec.connections);
+    let carriers = || cluster.sessions.iter().filter(|(_, session)| carries(cluster, session, demand.labels));
+    let labelled = match demand.labels.is_empty() {
+        true => String::new(),
+        false => format!(" with the labels {}", listed(demand.labels)),
+    };
+    if carriers().next().is_none() {
+        return Some(format!("no connected worker has the labels {}", listed(demand.labels)));
+    }
+    if !carriers().any(|(_, session)| session.capabilities().hold(demand.needs)) {
+        return Some(match &known.strategy {
+            Strategy::Noop { .. } => {
+                format!("no connected worker{labelled} holds no-op tasks: start it with --allow-noop")
+            }
+            Strategy::Backfill(_) => {
+                format!("no connected worker{labelled} can do all that it needs: {}", demand.needs)
+            }
+        });
+    }
+    if let Some(max) = known.limits.tasks.filter(|max| open >= u64::from(*max)) {
+        return Some(format!("limit of the step, {open}/{max} at once"));
+    }
+    let of_run = open_of(run);
+    if let Some(max) = run.spec.limits.tasks.filter(|max| of_run >= u64::from(*max)) {
+        return Some(format!("limit of the run, {of_run}/{max} at once"));
+    }
+    let uses = uses(known);
+    let of_cluster = || Budgets::of_cluster(cluster).full(&uses);
+    if let Some((name, used, max)) = Budgets::of_run(run).full(&uses).or_else(of_cluster) {
+        return Some(format!("{name}, {used}/{max} in use"));
+    }
+    let working: BTreeMap<&SessionId, u64> = carriers()
+        .filter(|(_, session)| session.takes_work() && demand.is_met_by(cluster, session))
+        .map(|(id, session)| (id, u64::from(session.record.slots)))
+        .collect();
+    if working.is_empty() {
+        return Some(format!("every worker{labelled} drains or is cordoned"));
+    }
+    let steps = cluster.runs.values().flat_map(|run| run.steps.values());
+    let leases = steps.flat_map(|step| step.wide.leases.values().chain(step.work.leases.values()));
+    let busy = leases.filter(|held| working.contains_key(&held.record.session)).count() as u64;
+    let slots: u64 = working.values().sum();
+    let of_whom = if labelled.is_empty() { String::new() } else { format!(" of the workers{labelled}") };
+    (busy >= slots).then(|| format!("every slot{of_whom} is taken, {busy}/{slots}"))
+}
+
+fn listed(labels: &BTreeMap<String, String>) -> String {
+    labels.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests;
