@@ -110,7 +110,7 @@ pub(crate) async fn adopt(dir: &Path, pipeline: &PipelineFile) -> Result<Vec<Str
         let Some(connection) = spec.connections.get(name).filter(|_| !seen.contains(name)) else { continue };
         seen.push(name.clone());
         let cannot = |why: String| failed(format!("cannot take over the target {name}"), why);
-        let target = open_target(connection, name, &pipeline.base_dir, "of this process", &supervisor)
+        let target = open_target(connection, name, &pipeline.base_dir, "of this process", &supervisor, None)
             .map_err(|error| cannot(error.message))?;
         let former = target.adopt(&cluster).await.map_err(|error| cannot(error.report.message))?;
         taken.push(match former {
