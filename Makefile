@@ -34,5 +34,5 @@ crash-matrix: ## Strike at every failpoint in every way, on every target, in eve
 demo: ## Copy a month of flights between two SQLite files, and prove that they are equal
 	@scripts/demo
 
-bench: ## Measure against one COPY pipe; prints what the figures were taken on
+bench: ## Measure copies against one COPY pipe, and the control path on etcd; `scripts/bench NAME` for one
 	@scripts/bench
