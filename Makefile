@@ -37,5 +37,5 @@ demo: ## Copy a month of flights between two SQLite files, and prove that they a
 demo-cluster: setup ## Copy a year of flights on a cluster whose worker and leader are killed meanwhile, and prove that it is equal
 	@scripts/demo-cluster
 
-bench: ## Measure against one COPY pipe; prints what the figures were taken on
+bench: ## Measure copies against one COPY pipe, and the control path on etcd; `scripts/bench NAME` for one
 	@scripts/bench

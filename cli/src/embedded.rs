@@ -114,7 +114,7 @@ pub(crate) async fn adopt(
         let name = &load.to.connection;
         let Some(connection) = spec.connections.get(name).filter(|_| !taken.contains_key(name)) else { continue };
         let cannot = |why: String| failed(format!("cannot take over the target {name}"), why);
-        let target = open_target(connection, name, &pipeline.base_dir, "of this process", &supervisor)
+        let target = open_target(connection, name, &pipeline.base_dir, "of this process", &supervisor, None)
             .map_err(|error| cannot(error.message))?;
         let former = target.adopt(&cluster).await.map_err(|error| cannot(error.report.message))?;
         taken.insert(name.clone(), AdoptedDocument { cluster, former });

@@ -15,7 +15,7 @@ use tokio::sync::OnceCell;
 
 use crate::connector::{
     Claim, ClaimOutcome, Claimed, CommitOutcome, ConnectorError, GuardOutcome, PrepareRequest, ReadRequest, RowBatch,
-    RowFormat, RowStream, Source, SourceProbe, Target, TargetProbe, WriteRequest, open_source, open_target,
+    RowFormat, RowStream, Shelf, Source, SourceProbe, Target, TargetProbe, WriteRequest, open_source, open_target,
 };
 use crate::failpoint;
 use crate::supervisor::Supervisor;
@@ -45,21 +45,27 @@ pub(crate) struct OrderContext {
     supervisor: Supervisor,
     /// The format that both sides agreed on; asked once.
     format: OnceCell<RowFormat>,
+    /// Sessions between two attempts, of either side.
+    source_shelf: Shelf,
+    target_shelf: Shelf,
 }
 
 impl OrderContext {
     pub(crate) fn new(order: StepOrder, worker: String, supervisor: Supervisor) -> Self {
-        Self { order, worker, supervisor, format: OnceCell::new() }
+        let (source_shelf, target_shelf) = (Shelf::new(supervisor.clone()), Shelf::new(supervisor.clone()));
+        Self { order, worker, supervisor, format: OnceCell::new(), source_shelf, target_shelf }
     }
 
     fn source(&self) -> Result<Box<dyn Source>, AttemptError> {
         let (connection, table) = self.order.source.as_ref().ok_or_else(|| malformed("no source"))?;
-        open_source(connection, &table.connection, &self.base_dir(), &self.worker, &self.supervisor)
+        let shelf = Some(&self.source_shelf);
+        open_source(connection, &table.connection, &self.base_dir(), &self.worker, &self.supervisor, shelf)
     }
 
     fn target(&self) -> Result<Box<dyn Target>, AttemptError> {
         let (connection, table) = self.order.target.as_ref().ok_or_else(|| malformed("no target"))?;
-        open_target(connection, &table.connection, &self.base_dir(), &self.worker, &self.supervisor)
+        let shelf = Some(&self.target_shelf);
+        open_target(connection, &table.connection, &self.base_dir(), &self.worker, &self.supervisor, shelf)
     }
 
     fn base_dir(&self) -> PathBuf {

@@ -17,6 +17,8 @@ pub enum SpawnKind {
     Attempt,
     /// A begin or a commit on a target; never cancelled, runs to its end.
     Commit,
+    /// Closes a session that no task took up; cancelled when no attempt is left.
+    Shelf,
 }
 
 /// Owns every spawned loop of one worker.

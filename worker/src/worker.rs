@@ -154,6 +154,7 @@ impl Worker {
             };
             self.work(&session, &drain).await;
         }
+        self.supervisor.cancel_token().cancel(); // no attempt is left: nobody takes up a session any more
         self.supervisor.wait().await;
         Ok(())
     }

@@ -93,7 +93,9 @@ impl Leader {
         for name in &names {
             failpoint::hit(&format!("{name}::before")).await?;
         }
-        self.commit(batch.txn(&self.term)).await?;
+        let txn = batch.txn(&self.term);
+        self.stored_bytes += txn.ops.iter().map(Op::size_bytes).sum::<usize>();
+        self.commit(txn).await?;
         for name in &names {
             failpoint::hit(&format!("{name}::after")).await?;
         }

@@ -39,6 +39,8 @@ const REQUESTS_MAX: usize = 256;
 
 /// How often the store's history is let go of.
 const COMPACT_EVERY: Duration = Duration::from_secs(60);
+/// Bytes of changed tasks after which it is let go of earlier: what the store keeps on disk is several times as much.
+const COMPACT_BYTES: usize = 2 * 1024 * 1024;
 
 /// The leader of one term.
 pub(crate) struct Leader {
@@ -66,6 +68,8 @@ pub(crate) struct Leader {
     orphans: Vec<Key>,
     /// When the store's history was let go of last.
     compacted: Duration,
+    /// Bytes of changed tasks that were stored since.
+    stored_bytes: usize,
 }
 
 /// The latest tasks that were counted; bounded.
@@ -155,6 +159,7 @@ impl Leader {
             may_prune: true,
             orphans,
             compacted: since,
+            stored_bytes: 0,
         }
     }
 
@@ -223,13 +228,13 @@ impl Leader {
         sessions.chain(pulls).chain(retries).min().unwrap_or(now + Duration::from_secs(60))
     }
 
-    /// Lets go of the store's history, at most once in [`COMPACT_EVERY`].
+    /// Lets go of the store's history: once in [`COMPACT_EVERY`], and after each [`COMPACT_BYTES`].
     async fn compact(&mut self) {
         let now = self.clock.monotonic();
-        if now.saturating_sub(self.compacted) < COMPACT_EVERY {
+        if now.saturating_sub(self.compacted) < COMPACT_EVERY && self.stored_bytes < COMPACT_BYTES {
             return;
         }
-        self.compacted = now;
+        (self.compacted, self.stored_bytes) = (now, 0);
         if let Err(error) = self.store.compact().await {
             tracing::warn!(%error, "the store keeps its history for now");
         }

@@ -39,7 +39,8 @@ impl Op {
         }
     }
 
-    fn size_bytes(&self) -> usize {
+    /// Bytes of its key and value.
+    pub(crate) fn size_bytes(&self) -> usize {
         match self {
             Self::Put(key, value) => key.len() + value.len(),
             Self::Delete(key) => key.len(),

@@ -154,7 +154,7 @@ pub trait RecordStore: Send + Sync + 'static {
     async fn campaign(&self, key: &str, value: Value, ttl: Duration) -> Result<Campaign, StoreError>;
 
     /// Lets go of the history that the store keeps apart from its records. Records stay as they are. The leader calls it at
-    /// least every minute while it writes fast; a backend without history does nothing.
+    /// least every minute, and more often the faster it writes; a backend without history does nothing.
     async fn compact(&self) -> Result<(), StoreError> {
         Ok(())
     }

@@ -27,6 +27,7 @@ use highwater_common::spec::{Resident, TableName, WriteMode};
 use highwater_common::token::{Fence, FencingToken};
 
 pub use open::{open_source, open_target};
+pub use postgres::Shelf;
 
 /// What the step's probe asks of a source.
 #[derive(Debug, Clone)]

@@ -6,13 +6,14 @@ use highwater_common::assignment::AttemptError;
 use highwater_common::id::ConnectionName;
 use highwater_common::spec::Connection;
 
-use super::postgres::{PostgresSource, PostgresTarget};
+use super::postgres::{PostgresSource, PostgresTarget, Shelf};
 use super::sqlite::{SqliteSource, SqliteTarget};
 use super::{Source, Target};
 use crate::secrets::resolve;
 use crate::supervisor::Supervisor;
 
-/// The read side of a connection. Relative paths mean `base_dir`; `worker` names who resolves secrets, in errors.
+/// The read side of a connection. Relative paths mean `base_dir`; `worker` names who resolves secrets, in errors. Sessions are
+/// taken from `shelf` and put there, if one is given.
 ///
 /// # Errors
 /// Permanent: a reference that cannot be resolved, a malformed URL.
@@ -22,10 +23,12 @@ pub fn open_source(
     base_dir: &Path,
     worker: &str,
     supervisor: &Supervisor,
+    shelf: Option<&Shelf>,
 ) -> Result<Box<dyn Source>, AttemptError> {
     Ok(match connection {
-        Connection::Postgres { url, .. } => {
-            Box::new(PostgresSource::new(&resolve(url, worker)?, name.clone(), supervisor.clone())?)
+        Connection::Postgres { url, max_connections, .. } => {
+            let source = PostgresSource::new(&resolve(url, worker)?, name.clone(), supervisor.clone())?;
+            Box::new(source.keeping(unless_limited(shelf, *max_connections)))
         }
         Connection::Sqlite { path, .. } => {
             Box::new(SqliteSource::new(below(base_dir, path), name.clone(), supervisor.clone()))
@@ -43,15 +46,22 @@ pub fn open_target(
     base_dir: &Path,
     worker: &str,
     supervisor: &Supervisor,
+    shelf: Option<&Shelf>,
 ) -> Result<Box<dyn Target>, AttemptError> {
     Ok(match connection {
-        Connection::Postgres { url, .. } => {
-            Box::new(PostgresTarget::new(&resolve(url, worker)?, name.clone(), supervisor.clone())?)
+        Connection::Postgres { url, max_connections, .. } => {
+            let target = PostgresTarget::new(&resolve(url, worker)?, name.clone(), supervisor.clone())?;
+            Box::new(target.keeping(unless_limited(shelf, *max_connections)))
         }
         Connection::Sqlite { path, .. } => {
             Box::new(SqliteTarget::new(below(base_dir, path), name.clone(), supervisor.clone()))
         }
     })
+}
+
+/// Where connections are counted none waits without a task: another worker's task may have been given its place.
+fn unless_limited(shelf: Option<&Shelf>, max_connections: Option<u32>) -> Option<Shelf> {
+    shelf.filter(|_| max_connections.is_none()).cloned()
 }
 
 fn below(base_dir: &Path, path: &str) -> PathBuf {

@@ -54,7 +54,7 @@ pub(super) async fn claim(
     supervisor: &Supervisor,
     claim: &Claim,
 ) -> Result<ClaimOutcome, ConnectorError> {
-    let mut conn = endpoint.open(SessionRole::Target).await?;
+    let mut conn = endpoint.open_or_take(SessionRole::Target).await?;
     check_cluster(&mut conn, endpoint, &claim.cluster).await?;
     check_fingerprint(&mut conn, endpoint, &claim.fingerprint).await?;
     let me = own_mark(&mut conn).await.map_err(|error| classify(endpoint, "claim a task", error))?;

@@ -9,7 +9,7 @@ use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
 use highwater_common::assignment::ErrorClass;
 use highwater_common::facts::ColumnFacts;
-use sqlx::{Connection, PgConnection};
+use sqlx::{Executor, PgConnection};
 use tokio::sync::mpsc;
 
 use super::errors::{classify, fault, permanent};
@@ -120,7 +120,10 @@ async fn pump(mut conn: PgConnection, order: CopyOrder, pieces: mpsc::Sender<Pie
     while let Some(piece) = gather.piece(1) {
         pieces.send(piece).await.ok();
     }
-    conn.close().await.ok();
+    match conn.execute("commit").await {
+        Ok(_) => order.endpoint.keep_or_close(conn).await,
+        Err(error) => tracing::debug!(%error, "the session of a slice that was read could not be kept"),
+    }
     Ok(())
 }
 

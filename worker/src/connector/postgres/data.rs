@@ -9,11 +9,11 @@ use highwater_common::id::{RunId, TaskId};
 use highwater_common::range::Slice;
 use highwater_common::spec::{Resident, WriteMode};
 use highwater_common::token::Fence;
-use sqlx::{Connection, Executor, PgConnection};
+use sqlx::{Executor, PgConnection};
 use tokio::sync::oneshot;
 
 use super::catalog::{find_table, unknown_column, unknown_table};
-use super::errors::{classify, fault, permanent};
+use super::errors::{classify, fault, is_missing_relation, permanent};
 use super::ledger::uuid;
 use super::session::Endpoint;
 use super::slices::{ALL, NULL, StoredSlice};
@@ -157,11 +157,15 @@ impl OpenTx {
     async fn hold_table(&mut self, request: &WriteRequest) -> Result<Vec<ColumnFacts>, ConnectorError> {
         let session = &mut self.0;
         let failed = session.failed(&format!("write {}", request.table));
-        if find_table(&mut session.conn, &request.table).await.map_err(&failed)?.is_none() {
-            return Err(unknown_table(&mut session.conn, &session.endpoint, &request.table).await);
-        }
         let lock = Sql::new(Dialect::Postgres, "lock table ").table(&request.table).text(" in row exclusive mode");
-        session.conn.execute(sqlx::raw_sql(lock.into_statement())).await.map_err(&failed)?;
+        match session.conn.execute(sqlx::raw_sql(lock.into_statement())).await {
+            Ok(_) => (),
+            Err(error) if is_missing_relation(&error) => {
+                session.conn.execute("rollback").await.map_err(&failed)?;
+                return Err(unknown_table(&mut session.conn, &session.endpoint, &request.table).await);
+            }
+            Err(error) => return Err(failed(error)),
+        }
         // Only what is read under the lock stays true.
         let Some(table) = find_table(&mut session.conn, &request.table).await.map_err(&failed)? else {
             return Err(unknown_table(&mut session.conn, &session.endpoint, &request.table).await);
@@ -309,8 +313,12 @@ impl Guarded for GuardedTx {
         let (supervisor, endpoint) = (self.session.supervisor.clone(), self.session.endpoint.clone());
         supervisor.spawn(SpawnKind::Commit, async move {
             let GuardedTx { mut session, permit } = *self;
-            tell.send(commit_permitted(&mut session, permit).await).ok();
-            session.conn.close().await.ok();
+            let committed = commit_permitted(&mut session, permit).await;
+            // Before anybody hears of it, so that the next attempt finds the session; its ledger row is committed.
+            if committed.is_ok() {
+                session.endpoint.keep_or_close(session.conn).await;
+            }
+            tell.send(committed).ok();
         });
         match told.await {
             Ok(Ok(())) => CommitOutcome::Committed,

@@ -1,5 +1,6 @@
 //! PostgreSQL, 13 or later, as source and as target.
-//! Never pools a connection: every operation opens its own and closes it, and any error closes it too.
+//! Never shares a connection: every operation has its own, and any error closes it. One that served a task to its end may
+//! serve the next (`shelf`).
 //!
 //! Values pass from COPY to COPY as the server's own bytes or text; nothing here decodes a value that it does not have to.
 
@@ -13,6 +14,7 @@ mod ledger;
 mod prepare;
 mod probe;
 mod session;
+mod shelf;
 mod slices;
 mod source;
 mod target;
@@ -20,5 +22,6 @@ mod target;
 mod tests;
 
 pub use session::SessionOptions;
+pub use shelf::Shelf;
 pub use source::PostgresSource;
 pub use target::PostgresTarget;

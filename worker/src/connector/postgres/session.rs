@@ -1,8 +1,9 @@
-//! Opens sessions: each operation its own, pinned to one form of every value, closed with it.
-//! Never pools, never lends a connection twice, never shows the URL.
+//! Opens sessions: each operation its own, pinned to one form of every value, and closed with it or put on the shelf.
+//! Never lends a session to two at once, never shows the URL.
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use highwater_common::assignment::ErrorClass;
@@ -11,6 +12,7 @@ use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions, Connection, Executor, PgConnection};
 
 use super::errors::{classify, connect_error, fault, permanent};
+use super::shelf::Shelf;
 use crate::connector::ConnectorError;
 use crate::connector::sql_text::{Dialect, Sql};
 
@@ -61,6 +63,8 @@ pub(super) struct Endpoint {
     connection: ConnectionName,
     options: PgConnectOptions,
     session: SessionOptions,
+    url: Arc<str>,
+    shelf: Option<Shelf>,
 }
 
 impl Endpoint {
@@ -77,7 +81,12 @@ impl Endpoint {
             )
         })?;
         let options = options.application_name("highwater").extra_float_digits(3).disable_statement_logging();
-        Ok(Self { connection, options, session })
+        Ok(Self { connection, options, session, url: url.into(), shelf: None })
+    }
+
+    /// The endpoint, with a shelf for the sessions that have done their work.
+    pub(super) fn keeping(self, shelf: Option<Shelf>) -> Self {
+        Self { shelf, ..self }
     }
 
     pub(super) const fn session(&self) -> &SessionOptions {
@@ -95,14 +104,50 @@ impl Endpoint {
                 return Err(fault(ErrorClass::Transient, "unreachable", message));
             }
         };
-        let pins = self.pins(role).into_statement();
-        conn.execute(sqlx::raw_sql(pins)).await.map_err(|error| classify(self, "set up a session", error))?;
+        self.pin(&mut conn, role).await.map_err(|error| classify(self, "set up a session", error))?;
+        Ok(conn)
+    }
+
+    /// A session that has served a task already, made as new, or one of its own.
+    pub(super) async fn open_or_take(&self, role: SessionRole) -> Result<PgConnection, ConnectorError> {
+        while let Some(mut conn) = self.shelf.as_ref().and_then(|shelf| shelf.take(&self.url)) {
+            match tokio::time::timeout(self.session.connect_timeout, self.renew(&mut conn, role)).await {
+                Ok(Ok(())) => return Ok(conn),
+                Ok(Err(error)) => tracing::debug!(%error, "a session on the shelf was gone"),
+                Err(_) => tracing::debug!("a session on the shelf did not answer"),
+            }
+        }
+        self.open(role).await
+    }
+
+    /// Lets go of a session that is in no transaction and that no open ledger row names: to the shelf, or closed.
+    pub(super) async fn keep_or_close(&self, conn: PgConnection) {
+        match &self.shelf {
+            Some(shelf) => shelf.put(conn, &self.url),
+            None => drop(conn.close().await),
+        }
+    }
+
+    /// Takes back what triggers may have left in a session, and pins it anew. Prepared statements stay: they are the gain.
+    async fn renew(&self, conn: &mut PgConnection, role: SessionRole) -> Result<(), sqlx::Error> {
+        let renewal = match role {
+            SessionRole::Source => "reset all",
+            SessionRole::Target => {
+                "set session authorization default; reset all; unlisten *; select pg_advisory_unlock_all(); discard temp"
+            }
+        };
+        conn.execute(sqlx::raw_sql(renewal)).await?;
+        self.pin(conn, role).await
+    }
+
+    async fn pin(&self, conn: &mut PgConnection, role: SessionRole) -> Result<(), sqlx::Error> {
+        conn.execute(sqlx::raw_sql(self.pins(role).into_statement())).await?;
         if conn.server_version_num().is_some_and(|version| version >= NO_CHECK_INTERVAL_BEFORE) {
             // Not every platform can watch a socket; without it a dead worker's session ends at the next timeout.
             let watched = conn.execute("set client_connection_check_interval = '2s'").await;
             watched.inspect_err(|error| tracing::debug!(%error, "sessions are not watched for dead clients")).ok();
         }
-        Ok(conn)
+        Ok(())
     }
 
     fn pins(&self, role: SessionRole) -> Sql {

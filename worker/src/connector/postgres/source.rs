@@ -9,11 +9,12 @@ use highwater_common::id::ConnectionName;
 use highwater_common::spec::TableName;
 use sqlx::{Executor, PgConnection};
 
-use super::catalog::{Table, source_table, unknown_column};
+use super::catalog::{Table, source_table, unknown_column, unknown_table};
 use super::copy_out::{CopyOrder, CopyOut};
-use super::errors::{classify, permanent};
+use super::errors::{classify, is_missing_relation, permanent};
 use super::probe::probe_source;
 use super::session::{Endpoint, SessionOptions, SessionRole};
+use super::shelf::Shelf;
 use crate::connector::sql_text::{Dialect, Sql};
 use crate::connector::{ConnectorError, ReadRequest, RowFormat, RowStream, Source, SourceProbe};
 use crate::supervisor::Supervisor;
@@ -44,6 +45,12 @@ impl PostgresSource {
     ) -> Result<Self, ConnectorError> {
         Ok(Self { endpoint: Endpoint::new(url, connection, options)? })
     }
+
+    /// Takes sessions from `shelf`, and puts them there once they have done their work.
+    #[must_use]
+    pub fn keeping(self, shelf: Option<Shelf>) -> Self {
+        Self { endpoint: self.endpoint.keeping(shelf) }
+    }
 }
 
 impl fmt::Debug for PostgresSource {
@@ -60,7 +67,7 @@ impl Source for PostgresSource {
     }
 
     async fn read(&self, request: &ReadRequest) -> Result<Box<dyn RowStream>, ConnectorError> {
-        let mut conn = self.endpoint.open(SessionRole::Source).await?;
+        let mut conn = self.endpoint.open_or_take(SessionRole::Source).await?;
         self.hold_table(&mut conn, &request.table, &request.columns).await?;
         let order = CopyOrder {
             endpoint: self.endpoint.clone(),
@@ -92,10 +99,16 @@ impl PostgresSource {
     ) -> Result<(), ConnectorError> {
         let failed = |error| classify(&self.endpoint, &format!("read {name}"), error);
         conn.execute("begin isolation level read committed, read only").await.map_err(failed)?;
-        source_table(conn, &self.endpoint, name).await?;
         let lock = Sql::new(Dialect::Postgres, "select from ").table(name).text(" limit 0").into_statement();
-        conn.execute(sqlx::raw_sql(lock)).await.map_err(failed)?;
-        // The first look gave the better error for a missing table; only what is read under the lock stays true.
+        match conn.execute(sqlx::raw_sql(lock)).await {
+            Ok(_) => (),
+            Err(error) if is_missing_relation(&error) => {
+                conn.execute("rollback").await.map_err(failed)?;
+                return Err(unknown_table(conn, &self.endpoint, name).await);
+            }
+            Err(error) => return Err(failed(error)),
+        }
+        // Only what is read under the lock stays true.
         let table = source_table(conn, &self.endpoint, name).await?;
         columns.iter().try_for_each(|column| still_planned(&self.endpoint, name, &table, column))
     }

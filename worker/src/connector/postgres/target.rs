@@ -21,6 +21,7 @@ use super::forms::position_form;
 use super::ledger::{self, SessionMark, uuid};
 use super::prepare::prepare;
 use super::session::{Endpoint, SessionOptions, SessionRole};
+use super::shelf::Shelf;
 use super::slices::{ALL, NULL, RangeMerger, kind_text};
 use crate::connector::sql_text::{Dialect, Sql};
 use crate::connector::{
@@ -60,6 +61,12 @@ impl PostgresTarget {
         options: SessionOptions,
     ) -> Result<Self, ConnectorError> {
         Ok(Self { endpoint: Endpoint::new(url, connection, options)?, supervisor })
+    }
+
+    /// Takes sessions from `shelf`, and puts them there once they have done their work.
+    #[must_use]
+    pub fn keeping(self, shelf: Option<Shelf>) -> Self {
+        Self { endpoint: self.endpoint.keeping(shelf), ..self }
     }
 
     fn failed(&self, what: &'static str) -> impl Fn(sqlx::Error) -> ConnectorError + '_ {

@@ -7,6 +7,7 @@ mod moves;
 mod races;
 mod refusals;
 mod server;
+mod shelf;
 
 use highwater_common::assignment::{ErrorClass, Receipt};
 use highwater_common::cursor::Cursor;

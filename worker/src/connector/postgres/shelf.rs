@@ -1,0 +1,77 @@
+//! Sessions between two tasks: one that has done its work to the end may serve the next task of the same order, for opening
+//! one costs more than a small partition does.
+//! Never holds a session that is in a transaction, that met an error, or that an open ledger row names.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use sqlx::{Connection, PgConnection};
+use tokio::time::Instant;
+
+use crate::supervisor::{SpawnKind, Supervisor};
+
+/// How long a session waits for its next task before it is closed.
+const IDLE_MAX: Duration = Duration::from_secs(1);
+
+/// The waiting sessions of one side of one order: at most as many as its tasks ever held at once.
+#[derive(Clone)]
+pub struct Shelf {
+    idle: Arc<Mutex<Vec<Idle>>>,
+    supervisor: Supervisor,
+}
+
+/// A session that waits.
+struct Idle {
+    conn: PgConnection,
+    /// What it was opened with: a secret may be another one by now.
+    url: Arc<str>,
+    since: Instant,
+}
+
+impl Shelf {
+    /// An empty shelf. What lies on it is closed by a loop of `supervisor`.
+    #[must_use]
+    pub fn new(supervisor: Supervisor) -> Self {
+        Self { idle: Arc::default(), supervisor }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Idle>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A session that was opened with `url`, the latest first.
+    pub(super) fn take(&self, url: &str) -> Option<PgConnection> {
+        let mut idle = self.lock();
+        let at = idle.iter().rposition(|idle| *idle.url == *url)?;
+        Some(idle.swap_remove(at).conn)
+    }
+
+    /// Puts a session back, outside of any transaction.
+    pub(super) fn put(&self, conn: PgConnection, url: &Arc<str>) {
+        self.lock().push(Idle { conn, url: Arc::clone(url), since: Instant::now() });
+        let shelf = self.clone();
+        self.supervisor.spawn(SpawnKind::Shelf, async move {
+            tokio::select! {
+                () = shelf.supervisor.cancel_token().cancelled() => {}
+                () = tokio::time::sleep(IDLE_MAX) => {}
+            }
+            shelf.clear().await;
+        });
+    }
+
+    /// Closes what has waited long enough; everything once the worker ends.
+    async fn clear(&self) {
+        let is_over = self.supervisor.cancel_token().is_cancelled();
+        let over: Vec<Idle> = self.lock().extract_if(.., |idle| is_over || idle.since.elapsed() >= IDLE_MAX).collect();
+        for idle in over {
+            idle.conn.close().await.ok();
+        }
+    }
+}
+
+impl fmt::Debug for Shelf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shelf").field("idle", &self.lock().len()).finish_non_exhaustive()
+    }
+}
