@@ -85,15 +85,15 @@ fn help_shows_every_verb_and_the_exit_codes() {
       -V, --version  Print version
 
     Everywhere:
-      -o, --output <OUTPUT>      Form of what goes to stdout [default: table] [possible values: table, json, name]
-      -q, --quiet                Nothing on stderr but errors
-      -v, --verbose...           Log to stderr; twice: more
-          --no-input             Never ask
-      -y, --yes                  Answer yes to the question whether to go on
-          --color <COLOR>        Colours [default: auto] [possible values: auto, always, never]
-          --progress <PROGRESS>  How a run that is followed tells of itself, on stderr [default: auto] [possible values: auto, bar, lines, json, none]
+      -o, --output <OUTPUT>          Form of what goes to stdout [default: table] [possible values: table, json, name]
+      -q, --quiet                    Nothing on stderr but errors
+      -v, --verbose...               Log to stderr; twice: more
+          --no-input                 Never ask
+      -y, --yes                      Answer yes to the question whether to go on
+          --color <COLOR>            Colours [default: auto] [possible values: auto, always, never]
+          --progress <PROGRESS>      How a run that is followed tells of itself, on stderr [default: auto] [possible values: auto, bar, lines, json, none]
           --coordinator <URL[,URL]>  Addresses of a cluster's coordinators, with commas between; without one, everything happens in this process [env: HIGHWATER_COORDINATOR]
-          --state <DIR>          Folder of the state, when everything happens in this process [default: .highwater]
+          --state <DIR>              Folder of the state, when everything happens in this process [default: .highwater]
 
     Examples:
       highwater validate pipeline.yaml      is the file right?
