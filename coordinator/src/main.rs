@@ -2,6 +2,7 @@
 
 mod tls_settings;
 
+use std::io::IsTerminal as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -104,7 +105,8 @@ fn main() -> ExitCode {
     let _failpoints = fail::FailScenario::setup();
     let args = Args::parse();
     let filter = tracing_subscriber::EnvFilter::new(format!("{},h2=warn,hyper=warn,tonic=warn", args.log));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let is_terminal = std::io::stderr().is_terminal(); // a file or a pipe gets no escape codes
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(is_terminal).init();
     let ended = settle(args).and_then(|settings| {
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
         let runtime = runtime.map_err(|error| Ending { code: 1, message: format!("cannot start: {error}") })?;

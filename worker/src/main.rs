@@ -1,5 +1,6 @@
 //! The `highwater-worker` daemon: pulls tasks from a cluster and moves their rows.
 
+use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -96,7 +97,8 @@ fn main() -> ExitCode {
     let _failpoints = fail::FailScenario::setup();
     let args = Args::parse();
     let filter = tracing_subscriber::EnvFilter::new(format!("{},h2=warn,hyper=warn,tonic=warn", args.log));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let is_terminal = std::io::stderr().is_terminal(); // a file or a pipe gets no escape codes
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(is_terminal).init();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let ended = runtime
         .map_err(|error| Ending { code: 1, message: format!("cannot start: {error}") })
