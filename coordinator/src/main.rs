@@ -57,7 +57,7 @@ struct Args {
     /// Run steps that hold slots and move nothing
     #[arg(long, env = "HIGHWATER_ALLOW_NOOP")]
     allow_noop: bool,
-    /// Time to live of the lead [default: 10s]
+    /// Time to live of the lead [default: 5s]
     #[arg(long, env = "HIGHWATER_LEADER_TTL", value_name = "DURATION")]
     leader_ttl: Option<ConfigDuration>,
     /// Time to live of a worker's session [default: 15s]
@@ -191,6 +191,9 @@ async fn serve(settings: Settings) -> Result<(), Ending> {
         |why: String| Ending { code: 1, message: format!("cannot serve on {}: {why}", settings.listen) };
     let listener = TcpListener::bind(settings.listen).await.map_err(|error| cannot_listen(error.to_string()))?;
     let callers = line::incoming(listener, settings.tls).map_err(|error| Ending::usage(chain(&error)))?;
+    for warning in settings.options.warnings() {
+        tracing::warn!("{warning}");
+    }
     let (coordinator, handle) = Coordinator::new(Arc::new(store), settings.options)
         .map_err(|error| Ending::usage(format!("the settings contradict each other: {error}")))?;
     let stop = CancellationToken::new();

@@ -63,7 +63,7 @@ impl Default for CoordinatorOptions {
         Self {
             address: String::new(),
             dialer: Dialer::new(None),
-            leader_ttl: Duration::from_secs(10),
+            leader_ttl: Duration::from_secs(5),
             sessions: SessionOptions::default(),
             allow_noop: false,
             pools: BTreeMap::new(),
@@ -73,6 +73,23 @@ impl Default for CoordinatorOptions {
 }
 
 impl CoordinatorOptions {
+    /// What the options cost, although they do not contradict each other.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<String> {
+        let SessionOptions { ttl, heartbeat, stop_margin, .. } = self.sessions;
+        // The office falls free a time to live after its holder died, a second later at the most by etcd's own clock; a worker that
+        // was heard last just before then asks every fraction of a heartbeat.
+        let takes = self.leader_ttl + Duration::from_secs(1) + heartbeat.mul_f64(1.5);
+        let patience = ttl.saturating_sub(stop_margin);
+        if takes > patience {
+            return vec![format!(
+                "when a leader dies its successor may come after {takes:?}, and workers stop what they do after {patience:?} without an \
+                 answer: a shorter leader ttl, or a longer session ttl, lets running attempts survive"
+            )];
+        }
+        Vec::new()
+    }
+
     /// What is wrong with the options, all of it.
     #[must_use]
     pub fn problems(&self) -> Vec<String> {
@@ -90,5 +107,18 @@ impl CoordinatorOptions {
             problems.push(format!("the pool {name} of 0 tasks lets none of its steps run: 1 is the least"));
         }
         problems
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_times_let_attempts_survive_their_leader_and_shorter_lives_are_warned_of() {
+        let options = CoordinatorOptions::default();
+        assert_eq!((options.problems(), options.warnings()), (Vec::new(), Vec::new()));
+        let short = CoordinatorOptions { leader_ttl: Duration::from_secs(10), ..options };
+        assert!(short.problems().is_empty() && short.warnings()[0].contains("shorter leader ttl"), "{short:?}");
     }
 }

@@ -12,6 +12,9 @@ use crate::coordinator_api::{ApiError, CoordinatorApi, Registered};
 use crate::failpoint;
 use crate::worker::Attempts;
 
+/// While nobody hears them heartbeats come so many times as often: the next leader is to be found as soon as there is one.
+const UNHEARD_PAUSE_PART: u32 = 6;
+
 /// The loop of one session.
 pub(crate) struct Heartbeat {
     pub(crate) api: Arc<dyn CoordinatorApi>,
@@ -30,12 +33,14 @@ impl Heartbeat {
         // The coordinator's TTL may have been running since the acknowledged heartbeat was *sent*, so that is what counts.
         let patience = self.registered.ttl.saturating_sub(self.registered.stop_margin);
         let mut acked_sent_at = Instant::now();
+        let mut is_heard = true;
         loop {
             let stop_at = acked_sent_at + patience;
+            let pause = if is_heard { self.pause() } else { self.registered.heartbeat / UNHEARD_PAUSE_PART };
             tokio::select! {
                 biased;
                 () = self.over.cancelled() => return,
-                () = tokio::time::sleep_until((Instant::now() + self.pause()).min(stop_at)) => {}
+                () = tokio::time::sleep_until((Instant::now() + pause).min(stop_at)) => {}
             }
             // Here a test makes a zombie: a worker that neither beats nor notices that it does not.
             failpoint::hit_on("heartbeat::silent", &self.worker).await.ok();
@@ -47,6 +52,7 @@ impl Heartbeat {
                 () = tokio::time::sleep_until(stop_at) => Err(ApiError::Unavailable("no answer in time".to_owned())),
                 answer = self.api.heartbeat(self.registered.session, &reports, self.drain.is_cancelled()) => answer,
             };
+            is_heard = answer.is_ok();
             match answer {
                 Ok(answer) => {
                     acked_sent_at = sent_at;
