@@ -146,6 +146,13 @@ fn settle(args: Args) -> Result<Settings, Ending> {
              that the network is trusted"
         )));
     }
+    let advertise = args.advertise.or(file.advertise);
+    if advertise.is_none() && listen.ip().is_unspecified() {
+        return Err(Ending::usage(format!(
+            "nobody reaches {listen} from elsewhere: --advertise HOST:{} says where workers and other coordinators do",
+            listen.port()
+        )));
+    }
     let defaults = SessionOptions::default();
     let pick = |flag: Option<ConfigDuration>, file: Option<ConfigDuration>, default: Duration| {
         flag.or(file).map_or(default, |duration| duration.0)
@@ -157,7 +164,7 @@ fn settle(args: Args) -> Result<Settings, Ending> {
         pull_wait: defaults.pull_wait,
     };
     let options = CoordinatorOptions {
-        address: args.advertise.or(file.advertise).unwrap_or_else(|| listen.to_string()),
+        address: advertise.unwrap_or_else(|| listen.to_string()),
         dialer: tls.dialer,
         leader_ttl: pick(args.leader_ttl, file.leader_ttl, CoordinatorOptions::default().leader_ttl),
         sessions,

@@ -203,14 +203,21 @@ async fn settings_that_are_wrong_are_named_with_exit_code_2() {
         (etcd.to_vec(), "no cluster"),
         ([&etcd[..], &["--cluster", "Not A Name"]].concat(), "`Not A Name` is no name of a cluster"),
         ([&etcd[..], &["--cluster", "test", "--listen", "0.0.0.0:0"]].concat(), "--insecure"),
+        ([&etcd[..], &["--cluster", "test", "--listen", "0.0.0.0:0", "--insecure"]].concat(), "--advertise HOST"),
         ([&etcd[..], &["--cluster", "test", "--config", "/nowhere"]].concat(), "/nowhere"),
     ] {
         let finished = coordinator(&args).await;
         assert_eq!(code(&finished), Some(2), "{finished:?}");
         assert!(finished.stderr.contains(told), "{told}: {finished:?}");
     }
-    let args = ["--coordinator", "postgres://db"];
-    let finished = Binary::worker().await.unwrap().args(args).run(LIMIT).await.unwrap();
-    assert_eq!(code(&finished), Some(2), "{finished:?}");
-    assert!(finished.stderr.contains("is not the address of a coordinator"), "{finished:?}");
+    for (address, told) in [
+        ("postgres://db", "is not the address of a coordinator"),
+        ("http://10.9.8.7:7070", "is not loopback, and nothing would be encrypted"),
+        ("https://127.0.0.1:9", "--tls-ca FILE"),
+    ] {
+        let args = ["--coordinator", address];
+        let finished = Binary::worker().await.unwrap().args(args).run(LIMIT).await.unwrap();
+        assert_eq!(code(&finished), Some(2), "{finished:?}");
+        assert!(finished.stderr.contains(told), "{told}: {finished:?}");
+    }
 }
