@@ -23,6 +23,9 @@ const TICK: Duration = Duration::from_secs(1);
 /// How long a cluster may be away: a new leader needs less.
 const AWAY_MAX: Duration = Duration::from_secs(60);
 
+/// How long a coordinator has for its answer when a stream broke, before another one is asked.
+const AGAIN_WAIT_MAX: Duration = Duration::from_secs(10);
+
 /// How far a run is followed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Until {
@@ -128,13 +131,20 @@ impl Follower<'_> {
                 Wake::Tick => {
                     reporter.tick(began.elapsed(), self.output);
                     if stream.is_none() && !is_draining {
-                        match self.watch().await {
-                            Ok(again) => stream = Some(again),
-                            Err(status) => {
+                        // Whoever wants to leave does not wait for somebody who is silent.
+                        let tried = tokio::select! {
+                            biased;
+                            () = self.interrupts.next() => None,
+                            tried = look_again(self.connection, &self.run) => Some(tried),
+                        };
+                        match tried {
+                            Some(Ok(again)) => stream = Some(again),
+                            Some(Err(status)) => {
                                 let status = broken_off(status);
                                 self.endure(&status, is_draining, *away_since.get_or_insert_with(Instant::now))?;
-                                self.connection.move_on().await;
                             }
+                            None if self.leave(is_draining, reporter) => return Ok(Followed::Left),
+                            None => is_draining = true,
                         }
                     }
                 }
@@ -143,8 +153,7 @@ impl Follower<'_> {
     }
 
     async fn watch(&mut self) -> Result<Streaming<Document>, Status> {
-        let request = GetRunRequest { run: self.run.clone() };
-        within(CALL_WAIT_MAX, self.connection.client.watch_run(request)).await.map(tonic::Response::into_inner)
+        watch(self.connection, &self.run, CALL_WAIT_MAX).await
     }
 
     /// Answers an interrupt; true when nothing more is to be waited for.
@@ -193,6 +202,20 @@ impl Follower<'_> {
             Err(error) => Err(error.or_next(|| self.come_back.clone())),
         }
     }
+}
+
+async fn watch(connection: &mut Connection, run: &str, limit: Duration) -> Result<Streaming<Document>, Status> {
+    let request = GetRunRequest { run: run.to_owned() };
+    within(limit, connection.client.watch_run(request)).await.map(tonic::Response::into_inner)
+}
+
+/// Watches again after a stream broke; where nobody answers soon the next coordinator is gone to, for the next time.
+async fn look_again(connection: &mut Connection, run: &str) -> Result<Streaming<Document>, Status> {
+    let watched = watch(connection, run, AGAIN_WAIT_MAX).await;
+    if watched.is_err() {
+        connection.move_on().await;
+    }
+    watched
 }
 
 /// A stream that breaks off in the middle is a coordinator, or one that relays, that went away: transports have several

@@ -123,12 +123,8 @@ async fn dispatch(
         Work::Prepare => prepare(context).await,
         Work::Partition(slice) => partition(context, assignment, slice, progress).await,
         Work::Fence => {
-            match context.target()?.fence_run(&context.order.cluster, &context.order.run).await {
-                Ok(report) => Ok(Outcome::Fenced { attempts: report.attempts }),
-                // Whoever took the target over fenced all that this cluster had claimed as it did, and refuses every later claim.
-                Err(error) if error.report.code == "target_of_another_cluster" => Ok(Outcome::Fenced { attempts: 0 }),
-                Err(error) => Err(error.into()),
-            }
+            let report = context.target()?.fence_run(&context.order.cluster, &context.order.run).await?;
+            Ok(Outcome::Fenced { attempts: report.attempts })
         }
         Work::Noop(_) => {
             if let Strategy::Noop { hold, .. } = context.order.strategy {
@@ -147,11 +143,6 @@ async fn probe(context: &OrderContext) -> Result<Outcome, AttemptError> {
     };
     failpoint::hit_on("attempt::before_probe", &context.worker).await?;
     let column = backfill.partition.column.clone();
-    // First, because the probe of a target that is another cluster's is refused. A repeat finds it this cluster's already.
-    let adopted = match context.order.adopts {
-        true => Some(Adopted { former: context.target()?.adopt(&context.order.cluster).await? }),
-        false => None,
-    };
     let source = context
         .source()?
         .probe(&SourceProbe {
@@ -160,6 +151,11 @@ async fn probe(context: &OrderContext) -> Result<Outcome, AttemptError> {
             partition_column: Some(column.clone()),
         })
         .await?;
+    // Before the target is probed, because the probe of one that is another cluster's is refused. A repeat finds it this cluster's already.
+    let adopted = match context.order.adopts {
+        true => Some(Adopted { former: context.target()?.adopt(&context.order.cluster).await? }),
+        false => None,
+    };
     let stream = highwater_common::plan::stream_id(&context.order.pipeline, &context.order.step, backfill);
     let target = context
         .target()?

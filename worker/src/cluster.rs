@@ -15,8 +15,6 @@ use crate::coordinator_api::{
 };
 use crate::worker::WorkerOptions;
 
-/// Addresses that are remembered at the most; leaders move among few.
-const KNOWN_MAX: usize = 16;
 /// The coordinator of a cluster.
 #[derive(Debug)]
 pub struct ClusterCoordinator {
@@ -26,7 +24,9 @@ pub struct ClusterCoordinator {
 
 #[derive(Debug)]
 struct Known {
+    /// Those that were named at the start, and behind them at most one that a follower named as the leader.
     clients: Vec<(String, GrpcCoordinator)>,
+    named: usize,
     current: usize,
 }
 
@@ -39,8 +39,9 @@ impl ClusterCoordinator {
     pub fn new(urls: &[String], tls: Option<ClientTls>) -> Result<Self, AddressError> {
         let (dialer, addresses) = Dialer::for_addresses(urls, tls)?;
         let client = |address: String| Ok((address.clone(), GrpcCoordinator::over(dialer.line(&address)?)));
-        let clients = addresses.into_iter().map(client).collect::<Result<_, AddressError>>()?;
-        Ok(Self { dialer, state: Mutex::new(Known { clients, current: 0 }) })
+        let clients = addresses.into_iter().map(client).collect::<Result<Vec<_>, AddressError>>()?;
+        let named = clients.len();
+        Ok(Self { dialer, state: Mutex::new(Known { clients, named, current: 0 }) })
     }
 
     /// Whether what is said to the coordinators is encrypted.
@@ -71,7 +72,9 @@ impl ClusterCoordinator {
             if let ApiError::NotLeader { leader } = error {
                 let at = known.clients.iter().position(|(address, _)| address == leader);
                 let at = at.or_else(|| {
-                    let line = self.dialer.line(leader).ok().filter(|_| known.clients.len() < KNOWN_MAX)?;
+                    let line = self.dialer.line(leader).ok()?;
+                    // A former leader elsewhere is of no use any more: addresses come and go.
+                    known.clients.truncate(known.named);
                     known.clients.push((leader.clone(), GrpcCoordinator::over(line)));
                     Some(known.clients.len() - 1)
                 });
@@ -89,14 +92,14 @@ impl ClusterCoordinator {
         &self,
         call: impl Fn(GrpcCoordinator) -> BoxFuture<'a, Result<T, ApiError>>,
     ) -> Result<T, ApiError> {
-        let mut last = ApiError::Unavailable("nobody was asked".to_owned());
+        let mut silent = None;
         let mut distrust = None;
         for _ in 0..self.tries() {
             let (asked, client) = self.current();
             match call(client).await {
                 Err(error @ (ApiError::Unavailable(_) | ApiError::NotLeader { .. })) => {
                     self.move_on(asked, &error);
-                    last = error;
+                    silent = Some(error);
                 }
                 Err(error @ ApiError::Distrust { .. }) => {
                     self.move_on(asked, &error);
@@ -105,7 +108,12 @@ impl ClusterCoordinator {
                 answered => return answered,
             }
         }
-        Err(distrust.unwrap_or(last)) // silence may pass; what is wrong with a certificate says what to do
+        // One that is silent may come back, and trust us; what is wrong with the others is told all the same.
+        Err(match (silent, distrust) {
+            (Some(error), None) | (None, Some(error)) => error,
+            (Some(silent), Some(distrust)) => ApiError::Unavailable(format!("{silent}; {distrust}")),
+            (None, None) => ApiError::Unavailable("nobody was asked".to_owned()),
+        })
     }
 }
 
@@ -162,6 +170,9 @@ mod tests {
         // AND a late refusal of the first changes nothing
         cluster.move_on(0, &ApiError::Unavailable(String::new()));
         assert_eq!(current(&cluster), "127.0.0.1:7072");
+        // AND another leader takes the third's place
+        cluster.move_on(2, &ApiError::NotLeader { leader: "127.0.0.1:7073".to_owned() });
+        assert_eq!((current(&cluster).as_str(), cluster.tries()), ("127.0.0.1:7073", 4));
         // AND when that one falls silent, the next in the circle is asked
         cluster.move_on(2, &ApiError::Unavailable(String::new()));
         assert_eq!(current(&cluster), "127.0.0.1:7070");

@@ -10,7 +10,7 @@ use highwater_common::status::{RunStatus, StepStatus};
 use highwater_common::task::TaskState;
 
 use super::budget::{Budgets, Uses, uses};
-use super::seats::{Demand, Places, Seat, Seats, able, is_avoided};
+use super::seats::{Demand, Places, Seat, Seats, able, avoids_until, is_avoided};
 use super::step::{FENCE_ORDINAL, PREPARE_ORDINAL, PROBE_ORDINAL, Track};
 use super::view::{Cluster, Run};
 
@@ -73,6 +73,8 @@ struct StepQueue<'a> {
     places: Places,
     /// Where they could go once a slot is free: only asked for while a task avoids somebody.
     able: Vec<&'a WorkerId>,
+    /// As of when tasks avoid workers, if any does.
+    avoids_at: Option<i64>,
     track: &'a Track,
     due: Box<dyn Iterator<Item = u64> + 'a>,
 }
@@ -152,19 +154,22 @@ impl<'a> StepQueue<'a> {
             | RunStatus::Failed
             | RunStatus::Cancelled => return None,
         };
+        let is_fencing = run.record.status == RunStatus::Cancelling;
         let demand = Demand::of(known, &run.spec.connections);
+        // A fence keeps a run from ending, and a later one from beginning: it waits for nobody in particular.
+        let demand = if is_fencing { demand.anywhere(cluster) } else { demand };
         let track = step.track(generation);
-        let avoids = track.retries.values().any(|retry| !retry.record.history.failed_on.is_empty());
+        let avoids = !is_fencing && track.retries.values().any(|retry| avoids_until(&retry.record) > Some(now_millis));
         Some(Self {
             name,
             generation,
             open: step.work.counts.open + step.wide.counts.open,
-            open_max: if run.record.status == RunStatus::Cancelling { None } else { known.limits.tasks }
-                .map_or(u64::MAX, u64::from),
+            open_max: if is_fencing { None } else { known.limits.tasks }.map_or(u64::MAX, u64::from),
             served: (0, step.last_token),
             uses: uses(known),
             places: seats.fit(&demand),
             able: if avoids { able(cluster, &demand) } else { Vec::new() },
+            avoids_at: avoids.then_some(now_millis),
             track,
             due,
         })
@@ -174,7 +179,9 @@ impl<'a> StepQueue<'a> {
     fn next(&mut self, seats: &mut Seats<'_>) -> Option<(u64, SessionId)> {
         while seats.is_free(&self.places) {
             let ordinal = self.due.next()?;
-            let failed_on = self.track.retries.get(&ordinal).map_or(&[][..], |retry| &retry.record.history.failed_on);
+            let retry = self.track.retries.get(&ordinal).map(|retry| &retry.record);
+            let avoiding = retry.filter(|retry| self.avoids_at.is_some_and(|now| avoids_until(retry) > Some(now)));
+            let failed_on = avoiding.map_or(&[][..], |retry| &retry.history.failed_on);
             if let Some(session) = seats.take(&self.places, |worker| is_avoided(failed_on, &self.able, worker)) {
                 return Some((ordinal, session));
             }

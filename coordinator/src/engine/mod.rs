@@ -21,6 +21,6 @@ pub(crate) use assign::assign;
 pub(crate) use change::{Change, ChangeKind};
 pub(crate) use document::{cluster_document, plan_document, rfc3339, run_document, tasks_document};
 pub(crate) use prune::prunable;
-pub(crate) use seats::Seat;
+pub(crate) use seats::{Seat, avoids_until};
 pub(crate) use step::{FENCE_ORDINAL, Held, Step, Track};
 pub(crate) use view::{Cluster, Run, Session};

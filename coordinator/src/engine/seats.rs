@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use highwater_common::capability::Capabilities;
 use highwater_common::id::{ConnectionName, SessionId, WorkerId};
+use highwater_common::record::RetryRecord;
 use highwater_common::spec::{Connection, Step};
 
 use super::view::{Cluster, Session};
@@ -17,6 +18,8 @@ pub(crate) struct Seat {
     pub free: u32,
 }
 
+static NO_LABELS: BTreeMap<String, String> = BTreeMap::new();
+
 /// What a step asks of the workers that get its tasks.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Demand<'a> {
@@ -29,6 +32,12 @@ pub(super) struct Demand<'a> {
 impl<'a> Demand<'a> {
     pub(super) fn of(step: &'a Step, connections: &BTreeMap<ConnectionName, Connection>) -> Self {
         Self { needs: Capabilities::of_step(step, connections), labels: &step.labels }
+    }
+
+    /// The same, wherever the labels are: what no worker that carries them is there for.
+    pub(super) fn anywhere(self, cluster: &Cluster) -> Self {
+        let carried = cluster.sessions.values().any(|session| self.is_met_by(cluster, session));
+        if carried { self } else { Self { labels: &NO_LABELS, ..self } }
     }
 
     /// Whether the worker could do the work, if it took any.
@@ -90,6 +99,17 @@ pub(super) fn able<'a>(cluster: &'a Cluster, demand: &Demand<'_>) -> Vec<&'a Wor
     let takes = |session: &&Session| session.takes_work() && session.record.slots > 0;
     let sessions = cluster.sessions.values().filter(takes);
     sessions.filter(|session| demand.is_met_by(cluster, session)).map(|session| &session.worker).collect()
+}
+
+/// How long, from when it is due, a task waits for another worker than those on which it failed.
+pub(super) const AVOIDS_FOR_MILLIS: i64 = 30_000;
+
+/// Until when a task waits for another worker; then anybody is better than nobody, for the others may be stuck.
+pub(crate) const fn avoids_until(retry: &RetryRecord) -> Option<i64> {
+    match retry.history.failed_on.is_empty() {
+        true => None,
+        false => Some(retry.not_before_millis.saturating_add(AVOIDS_FOR_MILLIS)),
+    }
 }
 
 /// Whether a task that failed on some workers, the latest of them last, waits for another one rather than going to `worker`.

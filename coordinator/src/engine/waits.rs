@@ -10,7 +10,7 @@ use highwater_common::task::TaskState;
 
 use super::assign::open_of;
 use super::budget::{Budgets, uses};
-use super::seats::{Demand, able, carries, is_avoided};
+use super::seats::{Demand, able, avoids_until, carries, is_avoided};
 use super::step::{FENCE_ORDINAL, PROBE_ORDINAL, Step};
 use super::view::{Cluster, Run};
 
@@ -69,9 +69,15 @@ fn avoided<'a>(
     known: &highwater_common::spec::Step,
     now_millis: i64,
 ) -> Option<&'a WorkerId> {
+    if run.record.status == RunStatus::Cancelling {
+        return None;
+    }
     let able = able(cluster, &Demand::of(known, &run.spec.connections));
     let retries = step.wide.retries.values().chain(step.work.retries.values()).map(|retry| &retry.record);
     let mut due = retries.filter(|retry| retry.not_before_millis <= now_millis).peekable();
+    if due.peek().is_some_and(|first| avoids_until(first) <= Some(now_millis)) {
+        return None;
+    }
     let first = due.peek()?.history.failed_on.last()?;
     due.all(|retry| is_avoided(&retry.history.failed_on, &able, first)).then_some(first)
 }
@@ -100,6 +106,7 @@ fn limits_met(cluster: &Cluster, run: &Run, open: u64, known: &highwater_common:
         return Some("no worker is connected".to_owned());
     }
     let demand = Demand::of(known, &run.spec.connections);
+    let demand = if run.record.status == RunStatus::Cancelling { demand.anywhere(cluster) } else { demand };
     let carriers = || cluster.sessions.iter().filter(|(_, session)| carries(cluster, session, demand.labels));
     let labelled = match demand.labels.is_empty() {
         true => String::new(),

@@ -29,7 +29,7 @@ pub(crate) use load::{listed, load};
 pub(crate) use request::{Handed, Request, Submission, WorkerAction};
 
 use crate::clock::Clock;
-use crate::engine::Cluster;
+use crate::engine::{self, Cluster};
 use crate::options::SessionOptions;
 use crate::store::{Key, RecordStore};
 use request::Parked;
@@ -208,7 +208,7 @@ impl Leader {
         Ok(())
     }
 
-    /// When something happens by itself: a session ends, a pull has waited long enough, a retry becomes due. One that is due
+    /// When something happens by itself: a session ends, a pull has waited long enough, a retry becomes due, or takes any worker. One that is due
     /// already waits for a pull or a limit, and whatever brings that brings a turn.
     fn next_deadline(&self) -> Duration {
         let now = self.clock.monotonic();
@@ -221,8 +221,11 @@ impl Leader {
         let retries = self.cluster.runs.values().filter(|run| run.wants_work()).flat_map(|run| {
             run.steps.values().flat_map(|step| step.wide.retries.values().chain(step.work.retries.values()))
         });
-        let retries = retries.filter_map(|retry| {
-            let wait = u64::try_from(retry.record.not_before_millis.saturating_sub(wall)).ok()?;
+        let moments = retries.flat_map(|retry| {
+            std::iter::once(retry.record.not_before_millis).chain(engine::avoids_until(&retry.record))
+        });
+        let retries = moments.filter_map(|moment| {
+            let wait = u64::try_from(moment.saturating_sub(wall)).ok()?;
             (wait > 0).then(|| now + Duration::from_millis(wait))
         });
         sessions.chain(pulls).chain(retries).min().unwrap_or(now + Duration::from_secs(60))

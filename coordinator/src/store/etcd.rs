@@ -7,15 +7,16 @@ mod members;
 mod office;
 mod watching;
 
+use std::collections::VecDeque;
 use std::fmt;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use etcd_client::{Compare, CompareOp, GetOptions, GetResponse, Txn, TxnOp, TxnOpResponse};
 use highwater_proto::line::ClientTls;
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::sync::DropGuard;
 
 use self::members::{AskError, Members, Sent};
@@ -27,6 +28,10 @@ use crate::supervisor::{SpawnKind, Supervisor};
 const PAGE_RECORDS: i64 = 128;
 /// The largest reply that is read: a page of records, each as large as a transaction may be.
 const REPLY_BYTES_MAX: usize = 80 * 1024 * 1024;
+/// How long history is kept at the least: longer than a scan takes.
+const HISTORY_MIN: Duration = Duration::from_secs(2);
+/// Revisions that are remembered for it at the most.
+const SEEN_MAX: usize = 64;
 /// How often a scan begins anew because its revision was compacted away.
 const SCAN_ATTEMPTS_MAX: u32 = 5;
 
@@ -85,8 +90,8 @@ impl fmt::Debug for EtcdOptions {
 pub struct EtcdStore {
     members: Arc<Members>,
     prefix: String,
-    /// The revision that the last call of `compact` saw; 0 before the first.
-    seen_revision: AtomicI64,
+    /// Revisions that calls of `compact` saw, and when; the oldest first.
+    seen: Mutex<VecDeque<(Instant, i64)>>,
     supervisor: Supervisor,
     _watches: DropGuard,
 }
@@ -102,7 +107,7 @@ impl EtcdStore {
         let supervisor = Supervisor::default();
         let watches = supervisor.cancel_token().clone().drop_guard();
         let prefix = options.prefix;
-        let store = Self { members, prefix, seen_revision: AtomicI64::new(0), supervisor, _watches: watches };
+        let store = Self { members, prefix, seen: Mutex::default(), supervisor, _watches: watches };
         store.get("fmt").await?;
         Ok(store)
     }
@@ -145,6 +150,19 @@ impl EtcdStore {
             }
             from = [last.key(), &[0]].concat();
         }
+    }
+
+    /// The latest revision that was seen long enough ago, before `now` was. An etcd restored from a backup has gone back, and a
+    /// quiet one has not moved.
+    fn old_enough(&self, now: i64) -> Option<i64> {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.retain(|(_, revision)| *revision < now);
+        let old = seen.iter().take_while(|(at, _)| at.elapsed() >= HISTORY_MIN).count();
+        let before = seen.drain(..old).next_back().map(|(_, revision)| revision);
+        if seen.len() < SEEN_MAX {
+            seen.push_back((Instant::now(), now));
+        }
+        before
     }
 
     fn own_key(&self, key: &[u8]) -> Result<Key, StoreError> {
@@ -224,7 +242,8 @@ impl RecordStore for EtcdStore {
         office::campaign(&self.members, &self.supervisor, self.full(key), value, ttl).await
     }
 
-    /// Lets go of what was history when this was called last, so that no scan of normal length is outrun.
+    /// Lets go of what has been history for [`HISTORY_MIN`] already, so that no scan of normal length is outrun: not one of this
+    /// cluster, and none of another one's in the same etcd.
     async fn compact(&self) -> Result<(), StoreError> {
         let full = self.full("fmt");
         let look = |client: etcd_client::Client| {
@@ -233,11 +252,7 @@ impl RecordStore for EtcdStore {
         };
         let reply = self.members.ask(look).await.map_err(|error| self.members.store_error(error))?;
         let now = reply.header().map(etcd_client::ResponseHeader::revision).unwrap_or_default();
-        let before = self.seen_revision.swap(now, Ordering::Relaxed);
-        // An etcd restored from a backup has gone back, and a quiet one has not moved.
-        if before == 0 || before >= now {
-            return Ok(());
-        }
+        let Some(before) = self.old_enough(now) else { return Ok(()) };
         let compact = |client: etcd_client::Client| async move { client.kv_client().compact(before, None).await };
         match self.members.ask(compact).await {
             Ok(_) | Err(AskError::Compacted(_)) => Ok(()),

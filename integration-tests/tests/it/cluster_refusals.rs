@@ -119,7 +119,7 @@ async fn two_clusters_on_one_target_are_refused() {
 #[tokio::test]
 async fn a_cluster_adopts_a_target_and_the_former_one_is_refused() {
     // GIVEN a cluster in the middle of a run, and another one in the same etcd that is to have its target
-    let orders = Orders { days: 20, rows: 20 };
+    let orders = Orders { days: 150, rows: 20 };
     let mut cluster = Cluster::start(ClusterOptions::default()).await.unwrap();
     orders.load(&cluster).await.unwrap();
     cluster.add_worker("w1", 1, "attempt::reading=return(stall 300)").await.unwrap();
@@ -148,7 +148,7 @@ async fn a_cluster_adopts_a_target_and_the_former_one_is_refused() {
     let finished = cluster.highwater(other, [OsString::from("run"), file], LIMIT).await.unwrap();
     assert_eq!(code(&finished), Some(0), "{finished:?}\n{}", cluster.logs());
     let (ours, theirs) = cluster.digests("select id, placed, note from orders order by id").await.unwrap();
-    assert_eq!((ours.rows, &ours), (400, &theirs));
+    assert_eq!((ours.rows, &ours), (3000, &theirs));
     assert!(cluster.number("select count(*) from orders where worker = 'w1'").await.unwrap() >= 40);
 }
 

@@ -191,7 +191,10 @@ async fn a_worker_outlives_coordinators_that_come_late() {
 async fn a_database_that_only_some_workers_can_reach_is_named_and_worked_around() {
     // GIVEN a worker of many slots that cannot reach the target, and a slow one that can
     let orders = Orders { days: 24, rows: 20 };
-    let mut cluster = cluster_with(orders).await;
+    // Sessions that last: a worker that fell silent would leave nobody else to go to.
+    let options = ClusterOptions { session_ttl: Duration::from_secs(30), ..ClusterOptions::default() };
+    let mut cluster = Cluster::start(options).await.unwrap();
+    orders.load(&cluster).await.unwrap();
     let addresses = cluster.address(0).to_owned();
     let closed = "postgres://w1@127.0.0.1:9/postgres";
     let cut_off = cluster.prepare_worker("w1", 4, &addresses).await.unwrap();

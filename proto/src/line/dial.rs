@@ -194,6 +194,7 @@ impl Dialer {
         let connector = tower::service_fn(move |_: Uri| {
             let (slot, tls, address) = (Arc::clone(&slot), tls.clone(), there.clone());
             Box::pin(async move {
+                *slot.lock().unwrap_or_else(PoisonError::into_inner) = None;
                 let (line, trouble) = match connect(&address, tls.as_deref(), patience.first_word).await {
                     Ok((line, trouble)) => (Ok(TokioIo::new(line)), trouble),
                     Err(failure) => (Err(failure.error), failure.trouble),

@@ -19,9 +19,9 @@ use tonic::transport::server::{Connected, TcpConnectInfo};
 use super::files::{ServerTls, TlsFileError};
 
 /// Callers at once that have not come to terms yet.
-const HANDSHAKES_MAX: usize = 256;
+const HANDSHAKES_MAX: usize = 1024;
 /// How long a caller has to come to terms.
-const HANDSHAKE_WAIT_MAX: Duration = Duration::from_secs(10);
+const HANDSHAKE_WAIT_MAX: Duration = Duration::from_secs(3);
 /// How long to wait when no more callers can be accepted, such as for want of file descriptors.
 const ACCEPT_RETRY_WAIT: Duration = Duration::from_millis(100);
 
@@ -34,7 +34,8 @@ pub enum Accepted {
     Tls(Box<TlsStream<TcpStream>>),
 }
 
-/// The callers of `listener`, for a server. One that does not come to terms is told to the log, and disturbs nobody else.
+/// The callers of `listener`, for a server. One that does not come to terms is told to the log, and keeps nobody
+/// else waiting before there are a thousand of its kind.
 ///
 /// With `tls`, its files are looked at again at each caller, and read again when they have changed; while they cannot be used, the
 /// ones before go on to hold.
@@ -79,10 +80,15 @@ async fn come_to_terms(stream: TcpStream, caller: SocketAddr, config: Option<Arc
     }
 }
 
+/// When each of some files was last changed, and how long it is.
+type Seen = Vec<Option<(SystemTime, u64)>>;
+
 /// TLS, and the state that its files were in when they were last read.
 struct Watched {
     files: ServerTls,
-    seen: Vec<Option<(SystemTime, u64)>>,
+    seen: Seen,
+    /// The state in which they could not be used, once that has been told.
+    refused: Option<Seen>,
     config: Arc<ServerConfig>,
 }
 
@@ -90,30 +96,32 @@ impl Watched {
     fn read(files: ServerTls) -> Result<Self, TlsFileError> {
         let seen = look(&files);
         let config = files.read()?;
-        Ok(Self { files, seen, config })
+        Ok(Self { files, seen, refused: None, config })
     }
 
     fn current(&mut self) -> Arc<ServerConfig> {
         let now = look(&self.files);
         if now != self.seen {
-            self.seen = now;
             match self.files.read() {
                 Ok(config) => {
-                    self.config = config;
+                    (self.config, self.seen) = (config, now);
                     tracing::info!("certificates read again");
                 }
-                Err(error) => {
+                // Tried again at the next caller: the owner of a file may be set after its content.
+                Err(error) if self.refused.as_ref() != Some(&now) => {
                     let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
                     tracing::warn!(%error, %cause, "the changed certificates cannot be used; the former ones still hold");
+                    self.refused = Some(now);
                 }
+                Err(_) => {}
             }
         }
         Arc::clone(&self.config)
     }
 }
 
-/// When each of the files was last changed, and how long it is.
-fn look(files: &ServerTls) -> Vec<Option<(SystemTime, u64)>> {
+/// The state of the files now.
+fn look(files: &ServerTls) -> Seen {
     let state = |path: &Path| {
         let data = std::fs::metadata(path).ok()?;
         Some((data.modified().ok()?, data.len()))

@@ -10,6 +10,7 @@ use proptest::test_runner::TestCaseError;
 
 use super::*;
 use crate::engine::fixtures::{View, give, session, view};
+use crate::engine::seats::AVOIDS_FOR_MILLIS;
 use crate::engine::waits::waits;
 
 const NOW: i64 = 1_000_000;
@@ -262,7 +263,11 @@ fn a_task_that_failed_on_a_worker_waits_for_another_one() {
     let both = [Seat { session: broken, free: 5 }, Seat { session: sound, free: 1 }];
     let grants = assign(&view.cluster, &both, NOW, 10);
     assert!(grants.iter().all(|grant| grant.address.ordinal != 1 || grant.session == sound), "{grants:?}");
-    // WHEN the other one takes no more work, THEN w0 is better than nobody
+    // WHEN the other one has had no slot for it for half a minute, THEN w0 is better than nobody
+    let late = NOW - 1 + AVOIDS_FOR_MILLIS;
+    let first = assign(&view.cluster, &[Seat { session: broken, free: 1 }], late, 10);
+    assert_eq!(first.iter().map(|grant| grant.address.ordinal).collect::<Vec<_>>(), [1]);
+    // WHEN the other one takes no more work, THEN so it is at once
     view.cluster.sessions.get_mut(&sound).expect("there").draining = true;
     assert_eq!(ordinals(&view.cluster, broken, 2), [1, 2]);
     // GIVEN that it failed on both, on w0 last; THEN it is w1's turn again
@@ -270,4 +275,22 @@ fn a_task_that_failed_on_a_worker_waits_for_another_one() {
     view.disturb("a", 1, 12, NOW);
     assert_eq!(ordinals(&view.cluster, broken, 1), [2]);
     assert_eq!(ordinals(&view.cluster, sound, 1), [1]);
+}
+
+#[test]
+fn a_fence_waits_neither_for_labels_nor_for_another_worker() {
+    // GIVEN a run for workers with a label that nobody carries any more, which is to be cancelled
+    let labelled = "$load    labels: {disk: fast}\n";
+    let mut view = view("", &[("a", labelled)]);
+    view.begin();
+    let plain = session(&mut view.cluster, 0, false);
+    let run = view.cluster.runs.values_mut().next().expect("a run");
+    (run.record.status, run.record.wish) = (RunStatus::Cancelling, RunWish::Cancel);
+    // THEN whoever is there may fence its target
+    let grants = assign(&view.cluster, &[Seat { session: plain, free: 1 }], NOW, 10);
+    assert_eq!(grants.iter().map(|grant| grant.address.ordinal).collect::<Vec<_>>(), [FENCE_ORDINAL]);
+    // WHEN somebody carries it, THEN the fence is his
+    let fast = session(&mut view.cluster, 1, false);
+    view.cluster.sessions.get_mut(&fast).expect("there").record.labels.insert("disk".to_owned(), "fast".to_owned());
+    assert_eq!(assign(&view.cluster, &[Seat { session: plain, free: 1 }], NOW, 10), Vec::new());
 }

@@ -88,6 +88,9 @@ impl Members {
                 "https needs to know whom to trust: name the authority by --etcd-ca FILE",
             )));
         }
+        if endpoints.iter().any(|endpoint| !endpoint.starts_with("https://")) && options.tls.is_some() {
+            return Err(refused(BadEndpoints("TLS was asked for: every endpoint has to begin with https://")));
+        }
         Ok(Self {
             members: endpoints.iter().map(|e| Member { endpoint: e.clone(), client: Mutex::new(None) }).collect(),
             current: AtomicUsize::new(0),

@@ -80,7 +80,14 @@ impl Cell {
         let log = match self.action {
             Action::Kill => {
                 let mut running = armed.start()?;
-                let log = running.until_stderr_holds(&self.struck(), CONVERGED_MAX).await.context(NeverStruck)?;
+                let log = match running.until_stderr_holds(&self.struck(), CONVERGED_MAX).await {
+                    Ok(log) => log,
+                    // It came to its end before the strike could; one that failed by itself is another matter.
+                    Err(error) if running.ended()?.is_some_and(|status| status.success()) => {
+                        return Err(error.context(NeverStruck));
+                    }
+                    Err(error) => return Err(error),
+                };
                 running.signal(Signal::Kill)?;
                 running.wait(CONVERGED_MAX).await?;
                 again(folder).await?;

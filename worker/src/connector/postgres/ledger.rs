@@ -76,12 +76,22 @@ pub(super) async fn lock_making(conn: &mut PgConnection, endpoint: &Endpoint) ->
 }
 
 /// Makes the ledger where it is missing, and marks the target as the cluster's, inside the caller's transaction and under
-/// [`lock_making`].
+/// [`lock_making`]. Refuses one that is another cluster's.
 pub(super) async fn make(
     conn: &mut PgConnection,
     endpoint: &Endpoint,
     cluster: &ClusterId,
 ) -> Result<(), ConnectorError> {
+    let holder = make_whoever_holds(conn, endpoint, cluster).await?;
+    check_holder(endpoint, &holder, cluster)
+}
+
+/// The same, and tells whose the target is.
+pub(super) async fn make_whoever_holds(
+    conn: &mut PgConnection,
+    endpoint: &Endpoint,
+    cluster: &ClusterId,
+) -> Result<ClusterId, ConnectorError> {
     make_tables(conn, endpoint).await?;
     let failed = |error| classify(endpoint, "mark the target as the cluster's", error);
     sqlx::query(
@@ -92,7 +102,7 @@ pub(super) async fn make(
     .execute(&mut *conn)
     .await
     .map_err(failed)?;
-    check_cluster(conn, endpoint, cluster).await
+    Ok(read_cluster(conn, endpoint).await?.unwrap_or(*cluster))
 }
 
 /// Makes the ledger's tables where they are missing.

@@ -131,9 +131,9 @@ impl Endpoint {
     /// Takes back what triggers may have left in a session, and pins it anew. Prepared statements stay: they are the gain.
     async fn renew(&self, conn: &mut PgConnection, role: SessionRole) -> Result<(), sqlx::Error> {
         let renewal = match role {
-            SessionRole::Source => "reset all",
+            SessionRole::Source => "reset session authorization; reset role; reset all",
             SessionRole::Target => {
-                "set session authorization default; reset all; unlisten *; select pg_advisory_unlock_all(); discard temp"
+                "reset session authorization; reset role; reset all; unlisten *; select pg_advisory_unlock_all(); discard temp"
             }
         };
         conn.execute(sqlx::raw_sql(renewal)).await?;

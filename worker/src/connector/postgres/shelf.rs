@@ -44,7 +44,7 @@ impl Shelf {
     pub(super) fn take(&self, url: &str) -> Option<PgConnection> {
         let mut idle = self.lock();
         let at = idle.iter().rposition(|idle| *idle.url == *url)?;
-        Some(idle.swap_remove(at).conn)
+        Some(idle.remove(at).conn)
     }
 
     /// Puts a session back, outside of any transaction.

@@ -124,6 +124,7 @@ impl Target for PostgresTarget {
 
     async fn fence_run(&self, cluster: &ClusterId, run: &RunId) -> Result<FenceReport, ConnectorError> {
         let mut conn = self.endpoint.open(SessionRole::Target).await?;
+        // Whoever the target belongs to by now: a run's id is nobody else's, and this cluster might get the target back.
         self.make_ledger(&mut conn, cluster).await?;
         // First the run: this waits for the claims in flight, and every later one sees it.
         for round in 0..FENCE_ROUNDS_MAX {
@@ -263,7 +264,7 @@ impl PostgresTarget {
         let failed = self.failed("make the ledger");
         conn.execute("begin isolation level read committed").await.map_err(&failed)?;
         ledger::lock_making(conn, &self.endpoint).await?;
-        ledger::make(conn, &self.endpoint, cluster).await?;
+        ledger::make_whoever_holds(conn, &self.endpoint, cluster).await?;
         conn.execute("commit").await.map(drop).map_err(&failed)
     }
 
