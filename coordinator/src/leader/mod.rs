@@ -177,13 +177,22 @@ impl Leader {
         self.turn(Vec::new()).await?;
         loop {
             let mut requests = Vec::new();
-            let wake_at = self.clock.instant(self.next_deadline());
+            let deadline = self.next_deadline();
+            let wake_at = self.clock.instant(deadline);
             tokio::select! {
                 biased;
                 () = cancel.cancelled() => return Ok(()),
                 _ = lost.wait_for(|lost| *lost) => return Err(Fallen::Deposed),
                 count = inbox.recv_many(&mut requests, REQUESTS_MAX) => if count == 0 { return Ok(()) },
                 () = tokio::time::sleep_until(wake_at) => {}
+            }
+            // Whoever only looks changes nothing, and must not be told of a change by his own look.
+            let looks = requests.iter().all(|request| matches!(request, Request::Look(_)));
+            if looks && !requests.is_empty() && self.clock.monotonic() < deadline {
+                for request in requests {
+                    self.handle(request).await?;
+                }
+                continue;
             }
             self.turn(requests).await?;
         }

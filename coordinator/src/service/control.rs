@@ -227,8 +227,6 @@ impl ControlService for ControlApi {
             if document.status == RunStatus::Cancelled {
                 return encode("run/v1", &document).map(Response::new);
             }
-            // To look is a turn of the leader's, too: whoever looked at each turn would turn it for ever.
-            tokio::time::sleep(WATCH_EVERY).await;
             if version.changed().await.is_err() {
                 return Err(ServiceError::BetweenTerms.into());
             }

@@ -270,13 +270,17 @@ async fn connect(
     stream.set_nodelay(true)?;
     let Some(tls) = tls else {
         let mut line = BufReader::with_capacity(FIRST_WORD_BYTES, Box::new(stream) as Box<dyn Stream>);
-        // A plain line to a server that waits for TLS hears nothing.
-        let heard = tokio::time::timeout(first_word, line.fill_buf()).await;
-        let trouble = heard.is_err().then(|| Trouble {
-            text: "it takes calls and stays silent: it hangs, or it speaks TLS only (https://)".to_owned(),
-            is_distrust: false,
-        });
-        return Ok((line, trouble));
+        let told = |text: &str| Some(Trouble { text: text.to_owned(), is_distrust: false });
+        // A plain line to a server that waits for TLS hears nothing, until that one has waited long enough.
+        return match tokio::time::timeout(first_word, line.fill_buf()).await {
+            Ok(Ok([_, ..])) => Ok((line, None)),
+            Ok(Ok([])) => Err(Failure {
+                error: io::ErrorKind::UnexpectedEof.into(),
+                trouble: told("it hung up without a word: it goes down, or it speaks TLS only (https://)"),
+            }),
+            Ok(Err(error)) => Err(error.into()),
+            Err(_) => Ok((line, told("it takes calls and stays silent: it hangs, or it speaks TLS only (https://)"))),
+        };
     };
     let told = |error: io::Error, host: &str| {
         let trouble = explain(&error, tls, host);

@@ -107,6 +107,7 @@ macro_rules! target_contract {
                 claims::a_run_is_fenced_in_a_target_without_a_ledger
                 claims::a_changed_spec_is_told_and_claims_nothing
                 claims::a_second_cluster_is_refused_until_it_adopts
+                claims::a_run_is_fenced_whoever_the_target_belongs_to
                 claims::a_claim_on_another_target_than_planned_is_refused
                 claims::a_target_keeps_its_fingerprint
                 claims::a_commit_whose_answer_was_lost_is_found_in_the_ledger

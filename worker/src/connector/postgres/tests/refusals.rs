@@ -125,7 +125,6 @@ async fn a_target_of_another_cluster_is_refused_until_it_is_adopted() {
     let mut claim = world.claim_of(1, all()).await;
     claim.cluster = other;
     refused(world.target.claim(&claim).await, ErrorClass::Permanent, "target_of_another_cluster");
-    refused(world.target.fence_run(&other, &RUN).await, ErrorClass::Permanent, "target_of_another_cluster");
     // WHEN it adopts THEN it may, and the former one may no more
     assert_eq!(world.target.adopt(&other).await.expect("adopted"), Some(CLUSTER));
     world.target.prepare(&request).await.expect("prepared");
