@@ -242,7 +242,7 @@ impl RecordStore for EtcdStore {
         office::campaign(&self.members, &self.supervisor, self.full(key), value, ttl).await
     }
 
-    /// Lets go of what has been history for [`HISTORY_MIN`] already, so that no scan of normal length is outrun: not one of this
+    /// Lets go of what has been history for 2 s already, so that no scan of normal length is outrun: not one of this
     /// cluster, and none of another one's in the same etcd.
     async fn compact(&self) -> Result<(), StoreError> {
         let full = self.full("fmt");
