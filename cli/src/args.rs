@@ -239,6 +239,9 @@ pub struct RunArgs {
     /// Cancel an unfinished run of another version of the file, and begin a new one
     #[arg(long)]
     pub new: bool,
+    /// Follow the run to its end, which is what happens when nothing else is said
+    #[arg(long, conflicts_with = "detach")]
+    pub follow: bool,
     /// Do not follow the run; only with a cluster
     #[arg(long)]
     pub detach: bool,
@@ -255,6 +258,9 @@ pub struct RetryArgs {
     /// Tasks at once in this process; a cluster's workers are its own
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=256))]
     pub workers: u32,
+    /// Follow the run to its end, which is what happens when nothing else is said
+    #[arg(long, conflicts_with = "detach")]
+    pub follow: bool,
     /// Do not follow the run; only with a cluster
     #[arg(long)]
     pub detach: bool,

@@ -93,6 +93,7 @@ impl Ending {
 /// Every setting, settled.
 #[derive(Debug)]
 struct Settings {
+    cluster: String,
     etcd: EtcdOptions,
     listen: SocketAddr,
     tls: Option<ServerTls>,
@@ -173,7 +174,7 @@ fn settle(args: Args) -> Result<Settings, Ending> {
         is_exclusive: false,
     };
     let etcd = EtcdOptions { tls: tls.etcd, login: tls.login, ..EtcdOptions::new(etcd, &cluster) };
-    Ok(Settings { etcd, listen, tls: tls.server, options })
+    Ok(Settings { cluster, etcd, listen, tls: tls.server, options })
 }
 
 fn read_file(named: Option<PathBuf>) -> Result<CoordinatorConfig, Ending> {
@@ -198,6 +199,14 @@ async fn serve(settings: Settings) -> Result<(), Ending> {
         |why: String| Ending { code: 1, message: format!("cannot serve on {}: {why}", settings.listen) };
     let listener = TcpListener::bind(settings.listen).await.map_err(|error| cannot_listen(error.to_string()))?;
     let callers = line::incoming(listener, settings.tls).map_err(|error| Ending::usage(chain(&error)))?;
+    let neighbours = store.neighbours_of_a_new_one().await.unwrap_or_default();
+    if !neighbours.is_empty() {
+        tracing::warn!(
+            "the cluster {} is new in this etcd, which has {}; if one of those was meant, stop and mend --cluster",
+            settings.cluster,
+            neighbours.join(", ")
+        );
+    }
     for warning in settings.options.warnings() {
         tracing::warn!("{warning}");
     }

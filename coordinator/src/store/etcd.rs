@@ -28,6 +28,10 @@ use crate::supervisor::{SpawnKind, Supervisor};
 const PAGE_RECORDS: i64 = 128;
 /// The largest reply that is read: a page of records, each as large as a transaction may be.
 const REPLY_BYTES_MAX: usize = 80 * 1024 * 1024;
+/// What the keys of all clusters begin with.
+const CLUSTERS: &str = "/highwater/v1/";
+/// Other clusters that are named at the most.
+const NEIGHBOURS_MAX: usize = 8;
 /// How long history is kept at the least: longer than a scan takes.
 const HISTORY_MIN: Duration = Duration::from_secs(2);
 /// Revisions that are remembered for it at the most.
@@ -67,7 +71,7 @@ impl EtcdOptions {
     pub fn new(endpoints: Vec<String>, cluster: &str) -> Self {
         Self {
             endpoints,
-            prefix: format!("/highwater/v1/{cluster}/"),
+            prefix: format!("{CLUSTERS}{cluster}/"),
             login: None,
             tls: None,
             request_timeout: Duration::from_secs(2),
@@ -110,6 +114,35 @@ impl EtcdStore {
         let store = Self { members, prefix, seen: Mutex::default(), supervisor, _watches: watches };
         store.get("fmt").await?;
         Ok(store)
+    }
+
+    /// The names of other clusters that keep their records in this etcd, some of them at least; nothing unless this one is new
+    /// here: whoever mistypes a name begins a new cluster.
+    ///
+    /// # Errors
+    /// No member answers.
+    pub async fn neighbours_of_a_new_one(&self) -> Result<Vec<String>, StoreError> {
+        let mut names = Vec::new();
+        if self.get("fmt").await?.is_some() {
+            return Ok(names);
+        }
+        let end = prefix_end(CLUSTERS.as_bytes()).unwrap_or_else(|| vec![0]);
+        let mut from = CLUSTERS.as_bytes().to_vec();
+        while names.len() < NEIGHBOURS_MAX {
+            let options = GetOptions::new().with_range(end.clone()).with_limit(1).with_keys_only();
+            let read = |client: etcd_client::Client| {
+                let (from, options) = (from.clone(), options.clone());
+                async move { records_client(&client).get(from, Some(options)).await }
+            };
+            let reply = self.members.ask(read).await.map_err(|error| self.members.store_error(error))?;
+            let key = reply.kvs().first().map(|record| String::from_utf8_lossy(record.key()).into_owned());
+            let name = key.as_deref().and_then(|key| key.strip_prefix(CLUSTERS)?.split('/').next().map(str::to_owned));
+            let Some(name) = name else { break };
+            // Behind everything of that one.
+            from = prefix_end(format!("{CLUSTERS}{name}/").as_bytes()).unwrap_or_else(|| vec![0]);
+            names.push(name);
+        }
+        Ok(names)
     }
 
     fn full(&self, key: &str) -> Vec<u8> {

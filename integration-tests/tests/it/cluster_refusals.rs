@@ -101,8 +101,10 @@ async fn two_clusters_on_one_target_are_refused() {
     let finished = run(&cluster, &orders.pipeline(""), &[]).await;
     assert_eq!(code(&finished), Some(0), "{finished:?}\n{}", cluster.logs());
     let ledger = cluster.ledger().await.unwrap();
-    // WHEN another cluster, in the same etcd, is to write there
+    // WHEN another cluster, in the same etcd, is to write there; THEN it is told that it is new beside another one
     let other = cluster.add_coordinator("other").await.unwrap();
+    let told = cluster.coordinator(other).log();
+    assert!(told.contains("the cluster other is new in this etcd, which has test"), "{told}");
     let address = cluster.address(other).to_owned();
     cluster.prepare_worker("w2", 2, &address).await.unwrap().start().await.unwrap();
     let file = cluster.file("other.yaml", &orders.pipeline("")).unwrap();
