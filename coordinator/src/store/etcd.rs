@@ -33,7 +33,7 @@ const CLUSTERS: &str = "/highwater/v1/";
 /// Other clusters that are named at the most.
 const NEIGHBOURS_MAX: usize = 8;
 /// How long history is kept at the least: longer than a scan takes.
-const HISTORY_MIN: Duration = Duration::from_secs(2);
+const HISTORY_MIN: Duration = Duration::from_secs(1);
 /// Revisions that are remembered for it at the most.
 const SEEN_MAX: usize = 64;
 /// How often a scan begins anew because its revision was compacted away.
@@ -275,7 +275,7 @@ impl RecordStore for EtcdStore {
         office::campaign(&self.members, &self.supervisor, self.full(key), value, ttl).await
     }
 
-    /// Lets go of what has been history for 2 s already, so that no scan of normal length is outrun: not one of this
+    /// Lets go of what has been history for a second already, so that no scan of normal length is outrun: not one of this
     /// cluster, and none of another one's in the same etcd.
     async fn compact(&self) -> Result<(), StoreError> {
         let full = self.full("fmt");
