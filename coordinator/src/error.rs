@@ -30,6 +30,9 @@ pub enum ServiceError {
     /// No such run.
     #[error("no run `{0}`; `highwater ls` lists them")]
     UnknownRun(String),
+    /// There is none at all.
+    #[error("there is no run yet; `highwater run FILE` begins one")]
+    NoRun,
     /// The prefix fits several runs.
     #[error("`{prefix}` fits {count} runs: type more of it")]
     AmbiguousRun {
@@ -115,9 +118,11 @@ impl ServiceError {
             | Self::SpecChanged { .. }
             | Self::OtherRunActive { .. }
             | Self::NoopRefused(_) => Code::FailedPrecondition,
-            Self::UnknownRun(_) | Self::UnknownStep(_) | Self::UnknownWorker(_) | Self::NothingToRetry { .. } => {
-                Code::NotFound
-            }
+            Self::UnknownRun(_)
+            | Self::NoRun
+            | Self::UnknownStep(_)
+            | Self::UnknownWorker(_)
+            | Self::NothingToRetry { .. } => Code::NotFound,
             Self::AmbiguousRun { .. } | Self::InvalidSpec(_) | Self::Field(_) => Code::InvalidArgument,
         }
     }

@@ -83,7 +83,7 @@ fn encode<T: Serialize>(schema: &str, document: &T) -> Result<pb::Document, Stat
 fn find_run(leader: &Leader, text: &str) -> Result<RunId, ServiceError> {
     let newest = leader.cluster().newest_first();
     if text.is_empty() {
-        return newest.first().map(|run| run.id).ok_or_else(|| ServiceError::UnknownRun("of any pipeline".to_owned()));
+        return newest.first().map(|run| run.id).ok_or(ServiceError::NoRun);
     }
     if let Some(run) = newest.iter().find(|run| run.record.pipeline.as_str() == text) {
         return Ok(run.id);
