@@ -7,6 +7,8 @@ use highwater_common::config::CoordinatorConfig;
 use highwater_coordinator::store::etcd::EtcdLogin;
 use highwater_proto::line::{ClientTls, Dialer, Identity, ServerTls};
 
+use super::chain;
+
 /// Flags of TLS and of etcd's login.
 #[derive(Debug, Args)]
 pub(super) struct TlsArgs {
@@ -64,7 +66,8 @@ impl TlsArgs {
     /// What is half said, or a file that cannot be used.
     pub(super) fn settle(self, file: &CoordinatorConfig) -> Result<TlsSettings, String> {
         let (own, etcd) = (file.tls.clone(), file.etcd_tls.clone());
-        let identity = Identity::of(self.tls_cert.or(own.cert), self.tls_key.or(own.key)).map_err(said)?;
+        let identity =
+            Identity::of(self.tls_cert.or(own.cert), self.tls_key.or(own.key)).map_err(|error| error.to_string())?;
         let client_authority = self.tls_client_ca.or(own.client_ca);
         let authority = self.tls_ca.or(own.ca).or_else(|| client_authority.clone());
         let server_name = self.tls_server_name.or(own.server_name);
@@ -106,13 +109,4 @@ impl TlsArgs {
 fn read_password(path: &Path) -> Result<String, String> {
     let text = std::fs::read_to_string(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
     Ok(text.strip_suffix('\n').map_or(text.as_str(), |text| text.trim_end_matches('\r')).to_owned())
-}
-
-fn said(error: impl std::fmt::Display) -> String {
-    error.to_string()
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(Some(error), |error| error.source());
-    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
