@@ -65,7 +65,7 @@ pub struct ColumnFacts {
     pub type_name: String,
     /// What it holds.
     pub kind: ColumnKind,
-    /// Whether NULL is allowed.
+    /// Whether NULL is allowed; in a source, whether a row may hold it, whatever the catalogue says.
     pub nullable: bool,
     /// Whether a PostgreSQL binary COPY of this type means the same on every server: built-in scalars and arrays of them.
     pub binary_portable: bool,
@@ -108,7 +108,7 @@ pub struct PartitionFacts {
     pub min: Option<Cursor>,
     /// The largest position, `None` for a table without one.
     pub max: Option<Cursor>,
-    /// Whether rows without a position can exist: false only when the catalogue says NOT NULL.
+    /// Whether rows without a position can exist: false only when the server keeps all rows that a read sees to NOT NULL.
     pub nullable: bool,
     /// Rows without a position, when counted.
     pub null_rows: Option<u64>,

@@ -21,6 +21,7 @@ mod crashes;
 mod etcd_server;
 mod flights;
 mod harness;
+mod left_out;
 mod refusals;
 mod secrets;
 mod site;

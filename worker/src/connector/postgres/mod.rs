@@ -11,6 +11,7 @@ mod data;
 mod errors;
 mod forms;
 mod ledger;
+mod nulls;
 mod prepare;
 mod probe;
 mod session;

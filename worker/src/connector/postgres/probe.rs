@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use super::catalog::{Column, Table, is_indexed, read_key, source_table, unknown_column};
 use super::errors::{classify, fault, is_state, permanent};
+use super::nulls::{doubt_not_null, is_inherited};
 use super::session::Endpoint;
 use crate::connector::sql_text::{Dialect, Sql};
 use crate::connector::{ConnectorError, SourceProbe};
@@ -41,16 +42,18 @@ pub(super) async fn probe_source(
 ) -> Result<TableFacts, ConnectorError> {
     let mut probe = Probe { conn, endpoint, until: Instant::now() + endpoint.session().probe_timeout };
     probe.limit_statement().await?;
-    let table = source_table(probe.conn, endpoint, &asked.table).await?;
+    let mut table = source_table(probe.conn, endpoint, &asked.table).await?;
     for name in asked.exclude.iter().chain(&asked.partition_column) {
         if table.column(name).is_none() {
             return Err(unknown_column(endpoint, &asked.table, &table, name));
         }
     }
     let failed = |error| classify(endpoint, &format!("read the catalogue of {}", asked.table), error);
+    doubt_not_null(probe.conn, &mut table).await.map_err(failed)?;
     let columns: Vec<_> = table.facts().filter(|column| !asked.exclude.contains(&column.name)).cloned().collect();
     let mut key = read_key(probe.conn, table.oid, true).await.map_err(failed)?;
-    if !key.iter().all(|name| columns.iter().any(|column| column.name == *name)) {
+    let is_kept = |name: &String| columns.iter().any(|column| column.name == *name && !column.nullable);
+    if !key.iter().all(is_kept) || is_inherited(probe.conn, table.oid).await.map_err(failed)? {
         key.clear();
     }
     let (estimate, bytes) = probe.size(table.oid).await.map_err(failed)?;
@@ -81,11 +84,12 @@ impl Probe<'_> {
         limited.map(drop).map_err(|error| classify(self.endpoint, "set up a probe", error))
     }
 
-    /// The server's estimate of the rows, `None` for a table never analysed, and the bytes, both over all its partitions.
+    /// The server's estimate of the rows, `None` for a table never analysed, and the bytes, both over all tables that inherit
+    /// from it, its partitions among them.
     async fn size(&mut self, oid: i64) -> Result<(Option<i64>, i64), sqlx::Error> {
         let row = sqlx::query(
-            "with parts as (select relid as oid from pg_partition_tree($1::oid::regclass) where isleaf \
-                            union select $1::oid) \
+            "with recursive parts as (select $1::oid as oid union \
+                                      select i.inhrelid from parts join pg_inherits i on i.inhparent = parts.oid) \
              select sum(greatest(c.reltuples, 0))::int8 as rows, bool_or(c.reltuples < 0) as unknown, \
                     coalesce(sum(case when c.relkind in ('r', 'm') then pg_total_relation_size(c.oid) end), 0)::int8 as bytes \
              from parts join pg_class c on c.oid = parts.oid where c.relkind <> 'p'",

@@ -4,6 +4,7 @@
 mod contract;
 mod facts;
 mod moves;
+mod nulls;
 mod races;
 mod refusals;
 mod server;

@@ -147,19 +147,36 @@ pub(super) async fn find(
     else {
         return Ok(None);
     };
-    let is_table = row.get::<String, _>(0) == "table";
-    let has_rowid = is_table && row.get::<i64, _>(1) == 0;
-    let (columns, primary_key) = columns_of(conn, name, has_rowid).await.map_err(failed())?;
+    // A virtual table, as a view, declares what it likes.
+    let is_stored = matches!(row.get::<String, _>(0).as_str(), "table" | "shadow");
+    let has_rowid = is_stored && row.get::<i64, _>(1) == 0;
+    let storage = match (is_stored, has_rowid) {
+        (false, _) => Storage::Elsewhere,
+        (true, true) => Storage::ByRowId,
+        (true, false) => Storage::ByKey,
+    };
+    let (columns, primary_key) = columns_of(conn, name, storage).await.map_err(failed())?;
     let mut table = Table { columns, primary_key, unique: Vec::new(), leading: Vec::new(), has_rowid };
     table.leading.extend(table.primary_key.first().cloned());
     read_indexes(conn, name, &mut table).await.map_err(failed())?;
     Ok(Some(table))
 }
 
+/// Where a table's rows are: that decides what its NOT NULL and its primary key promise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Storage {
+    /// Under their row ids: a primary key may hold NULL, except where it is the row id itself.
+    ByRowId,
+    /// Under their primary key, which holds no NULL.
+    ByKey,
+    /// In other tables, or outside of SQLite: nobody makes the rows keep to anything.
+    Elsewhere,
+}
+
 async fn columns_of(
     conn: &mut SqliteConnection,
     name: &TableName,
-    has_rowid: bool,
+    storage: Storage,
 ) -> Result<(Vec<Column>, Vec<String>), sqlx::Error> {
     let rows = sqlx::query(
         "select name, type, \"notnull\", dflt_value is not null, pk, hidden from pragma_table_xinfo(?1, ?2)
@@ -167,7 +184,7 @@ async fn columns_of(
     )
     .bind(&name.name)
     .bind(sql::schema(name))
-    .fetch_all(conn)
+    .fetch_all(&mut *conn)
     .await?;
     let mut key: Vec<(i64, String)> = Vec::new();
     for row in &rows {
@@ -177,15 +194,25 @@ async fn columns_of(
         }
     }
     key.sort();
-    let single_key = key.len() == 1;
+    // A key that is the row id has no index of its own. `integer primary key desc` has one, and takes NULL.
+    let has_key_index: bool =
+        sqlx::query_scalar("select exists (select 1 from pragma_index_list(?1, ?2) where origin = 'pk')")
+            .bind(&name.name)
+            .bind(sql::schema(name))
+            .fetch_one(conn)
+            .await?;
+    let is_key_kept = match storage {
+        Storage::ByRowId => key.len() == 1 && !has_key_index,
+        Storage::ByKey => true,
+        Storage::Elsewhere => false,
+    };
     let columns = rows
         .iter()
         .map(|row| {
             let type_name: String = row.get(1);
             let in_key = row.get::<i64, _>(4) > 0;
-            // A primary key of SQLite may hold NULL, except where it is the row id, or stands in for it.
-            let is_rowid = single_key && type_name.eq_ignore_ascii_case("integer");
-            let never_null = row.get::<i64, _>(2) != 0 || (in_key && (!has_rowid || is_rowid));
+            let is_declared = row.get::<i64, _>(2) != 0 && storage != Storage::Elsewhere;
+            let never_null = is_declared || (in_key && is_key_kept);
             let facts = ColumnFacts {
                 name: row.get(0),
                 kind: kind_of(&type_name),

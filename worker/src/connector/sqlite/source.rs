@@ -100,17 +100,37 @@ impl Probing<'_> {
         // What a table computes is its own business: the target computes it too, or has no such column.
         let columns = table.columns.iter().filter(|column| !column.generated).map(|column| column.facts.clone());
         let columns = columns.filter(|facts| !excluded(&facts.name)).collect();
-        let key = table.key();
+        let mut key = table.key();
+        // A key is one only with all of its columns, and where no row lacks a part of it.
+        if key.iter().any(|name| excluded(name)) || self.has_null(conn, &table, &key).await? {
+            key.clear();
+        }
         Ok(TableFacts {
             engine: Engine::Sqlite,
             columns,
-            // A key is one only with all of its columns.
-            key: if key.iter().any(|name| excluded(name)) { Vec::new() } else { key },
+            key,
             rows,
             rows_exact,
             bytes: u64::try_from(bytes).unwrap_or(0),
             partition,
         })
+    }
+
+    /// Whether a row has NULL in a column that may hold it.
+    async fn has_null(
+        &self,
+        conn: &mut SqliteConnection,
+        table: &Table,
+        key: &[String],
+    ) -> Result<bool, ConnectorError> {
+        let may_hold_null = |name: &&String| table.column(name).is_none_or(|column| column.facts.nullable);
+        let nulls: Vec<String> =
+            key.iter().filter(may_hold_null).map(|name| format!("{} is null", sql::ident(name))).collect();
+        if nulls.is_empty() {
+            return Ok(false);
+        }
+        let found = self.value(conn, "1", &format!("where {} limit 1", nulls.join(" or "))).await?;
+        Ok(found != Value::Null)
     }
 
     async fn count(&self, conn: &mut SqliteConnection, table: &Table) -> Result<(u64, bool), ConnectorError> {

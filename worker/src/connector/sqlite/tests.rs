@@ -139,6 +139,7 @@ impl SourceFixture for File {
 }
 
 mod files;
+mod nulls;
 mod positions;
 mod values;
 
