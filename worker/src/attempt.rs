@@ -14,8 +14,9 @@ use highwater_common::spec::{Connection, Strategy};
 use tokio::sync::OnceCell;
 
 use crate::connector::{
-    Claim, ClaimOutcome, Claimed, CommitOutcome, ConnectorError, GuardOutcome, PrepareRequest, ReadRequest, RowBatch,
-    RowFormat, RowStream, Shelf, Source, SourceProbe, Target, TargetProbe, WriteRequest, open_source, open_target,
+    Claim, ClaimOutcome, Claimed, CommitOutcome, ConnectorError, DataTx, GuardOutcome, PrepareRequest, ReadRequest,
+    RowBatch, RowFormat, RowStream, Shelf, Source, SourceProbe, Target, TargetProbe, WriteRequest, open_source,
+    open_target,
 };
 use crate::failpoint;
 use crate::supervisor::Supervisor;
@@ -273,9 +274,8 @@ async fn move_rows(
         format,
         stream: settled.stream.clone(),
     };
-    let tx = claimed.begin().await?;
+    let (tx, inner) = begin_with_rows(context.source()?.as_ref(), &read, claimed).await?;
     failpoint::hit_on("attempt::after_begin", &context.worker).await?;
-    let inner = context.source()?.read(&read).await?;
     let mut rows = Metered { inner, progress: Arc::clone(progress), worker: context.worker.clone() };
     let (tx, receipt) = tx.write(&write, &mut rows).await?;
     drop(rows);
@@ -288,6 +288,7 @@ async fn move_rows(
             failpoint::hit_on("attempt::after_commit", &context.worker).await?;
             match committed {
                 CommitOutcome::Committed => Ok(Outcome::Committed(receipt)),
+                CommitOutcome::Refused(error) => Err(error.into()),
                 CommitOutcome::Unknown(error) => {
                     tracing::warn!(task = %assignment.task, %error, "a commit's answer was lost: asking the ledger");
                     ask_ledger(context, target, assignment).await
@@ -295,6 +296,18 @@ async fn move_rows(
             }
         }
     }
+}
+
+/// The source answers first, and only then the target's transaction begins: a scan may take an hour to its first row, and a
+/// target ends a transaction that idles for long.
+pub(crate) async fn begin_with_rows(
+    source: &dyn Source,
+    read: &ReadRequest,
+    claimed: Box<dyn Claimed>,
+) -> Result<(Box<dyn DataTx>, Box<dyn RowStream>), ConnectorError> {
+    let rows = source.read(read).await?;
+    let tx = claimed.begin().await?;
+    Ok((tx, rows))
 }
 
 /// What the ledger says of an attempt that does not know how it ended.

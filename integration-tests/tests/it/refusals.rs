@@ -207,3 +207,32 @@ async fn a_target_of_another_cluster_is_refused_until_adopted() {
         assert_eq!(site.tasks('C').await, DAYS);
     }
 }
+
+#[tokio::test]
+async fn a_refused_commit_is_permanent_and_says_why() {
+    // GIVEN a target with a foreign key that is checked at COMMIT, and the rows of three days that it does not allow
+    let site = Site::with_events(Engine::Postgres, REPLACE).await;
+    site.execute(Side::Target, "create table notes (note text primary key)").await;
+    site.execute(Side::Target, "insert into notes select 'note ' || i from generate_series(0, 6) i").await;
+    site.execute(Side::Target, &site.events_table("not null", "")).await;
+    site.execute(Side::Target, "delete from notes where note = 'note 5'").await;
+    let key = "alter table events add constraint known_note foreign key (note) references notes deferrable initially deferred";
+    site.execute(Side::Target, key).await;
+    site.execute(Side::Source, "update events set note = 'note 1' where note = 'note 5' and id > 300").await;
+    // WHEN it is run
+    let finished = site.run().await;
+    // THEN the three days are dead after one attempt each, and say which constraint refused them; the others are there
+    assert_exit(&finished, 3);
+    for text in ["known_note", "SQLSTATE 23503"] {
+        assert_says(&finished.stdout, text);
+    }
+    assert_eq!(site.tasks('C').await, DAYS - 3);
+    assert_eq!(site.numbers(Side::Target, ["count(*)"], "from events where id <= 300").await, [0]);
+    let attempts = "from highwater.task where state = 'O' and attempt = 1";
+    assert_eq!(site.numbers(Side::Target, ["count(*)"], attempts).await, [3]);
+    // WHEN what was missing is there, and they are tried again
+    site.execute(Side::Target, "insert into notes values ('note 5')").await;
+    assert_exit(&site.finish(&["retry"]).await, 0);
+    // THEN everything is copied
+    site.assert_copied_once(DAYS).await;
+}

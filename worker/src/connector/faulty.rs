@@ -268,7 +268,9 @@ impl Guarded for FaultyGuarded {
             (Turn::WorkAndLose, CommitOutcome::Committed) => {
                 CommitOutcome::Unknown(error(ErrorClass::Transient, "fault_answer_lost", TargetOp::Commit))
             }
-            (Turn::WorkAndLose, CommitOutcome::Unknown(error)) => CommitOutcome::Unknown(error),
+            (Turn::WorkAndLose, CommitOutcome::Refused(error) | CommitOutcome::Unknown(error)) => {
+                CommitOutcome::Unknown(error)
+            }
         }
     }
 }

@@ -270,6 +270,8 @@ pub trait Guarded: Send {
 pub enum CommitOutcome {
     /// Durable.
     Committed,
+    /// The server answered that it did not commit, and why: everything was rolled back.
+    Refused(ConnectorError),
     /// The answer was lost: only the ledger, asked on a new connection, knows.
     Unknown(ConnectorError),
 }

@@ -152,7 +152,9 @@ pub(super) async fn commit(tx: Box<dyn DataTx>, receipt: &Receipt) {
     match tx.guard(receipt).await.expect("the guard can be asked") {
         GuardOutcome::Holds(guarded) => match guarded.commit().await {
             CommitOutcome::Committed => {}
-            CommitOutcome::Unknown(error) => panic!("the commit was to be known: {error}"),
+            CommitOutcome::Refused(error) | CommitOutcome::Unknown(error) => {
+                panic!("the commit was to be known: {error}")
+            }
         },
         GuardOutcome::Lost => panic!("the guard was to hold"),
     }

@@ -13,7 +13,7 @@ use sqlx::{Executor, PgConnection};
 use tokio::sync::oneshot;
 
 use super::catalog::{find_table, unknown_column, unknown_table};
-use super::errors::{classify, fault, is_missing_relation, permanent};
+use super::errors::{classify, fault, is_missing_relation, is_refusal, permanent};
 use super::ledger::uuid;
 use super::session::Endpoint;
 use super::slices::{ALL, NULL, StoredSlice};
@@ -313,16 +313,15 @@ impl Guarded for GuardedTx {
         let (supervisor, endpoint) = (self.session.supervisor.clone(), self.session.endpoint.clone());
         supervisor.spawn(SpawnKind::Commit, async move {
             let GuardedTx { mut session, permit } = *self;
-            let committed = commit_permitted(&mut session, permit).await;
+            let outcome = commit_permitted(&mut session, permit).await;
             // Before anybody hears of it, so that the next attempt finds the session; its ledger row is committed.
-            if committed.is_ok() {
+            if matches!(outcome, CommitOutcome::Committed) {
                 session.endpoint.keep_or_close(session.conn).await;
             }
-            tell.send(committed).ok();
+            tell.send(outcome).ok();
         });
         match told.await {
-            Ok(Ok(())) => CommitOutcome::Committed,
-            Ok(Err(error)) => CommitOutcome::Unknown(error),
+            Ok(outcome) => outcome,
             Err(_) => {
                 let message =
                     format!("the answer to a commit on {endpoint} was lost; its ledger knows what became of it");
@@ -333,12 +332,20 @@ impl Guarded for GuardedTx {
 }
 
 /// The only COMMIT of data. The permit is used up with it, however it ends.
-async fn commit_permitted(session: &mut Session, _permit: CommitPermit) -> Result<(), ConnectorError> {
+async fn commit_permitted(session: &mut Session, _permit: CommitPermit) -> CommitOutcome {
     let failed = session.failed("commit");
-    failpoint::hit("commit_before").await.map_err(ConnectorError::of_report)?;
-    session.conn.execute("commit").await.map(drop).map_err(failed)?;
-    failpoint::hit("commit_answer_lost").await.map_err(ConnectorError::of_report)?;
-    Ok(())
+    if let Err(error) = failpoint::hit("commit_before").await {
+        return CommitOutcome::Unknown(ConnectorError::of_report(error));
+    }
+    match session.conn.execute("commit").await {
+        Ok(_) => (),
+        Err(error) if is_refusal(&error) => return CommitOutcome::Refused(failed(error)),
+        Err(error) => return CommitOutcome::Unknown(failed(error)),
+    }
+    match failpoint::hit("commit_answer_lost").await {
+        Ok(()) => CommitOutcome::Committed,
+        Err(error) => CommitOutcome::Unknown(ConnectorError::of_report(error)),
+    }
 }
 
 fn slice_of(request: &WriteRequest, sql: Sql) -> Sql {

@@ -2,7 +2,7 @@
 //! Never lets a URL or a password into a message.
 
 use highwater_common::assignment::{AttemptError, ErrorClass};
-use sqlx::postgres::PgDatabaseError;
+use sqlx::postgres::{PgDatabaseError, PgSeverity};
 
 use super::session::Endpoint;
 use crate::connector::ConnectorError;
@@ -20,6 +20,18 @@ pub(super) fn permanent(code: &str, message: impl Into<String>) -> ConnectorErro
 /// True when the server answered with this SQLSTATE.
 pub(super) fn is_state(error: &sqlx::Error, state: &str) -> bool {
     database_error(error).is_some_and(|error| error.code() == state)
+}
+
+/// True when this answer to a COMMIT says for certain that nothing was committed: the server found a reason, a deferred
+/// constraint for one, rolled back and went on. A session that ended over it, or a server that itself does not know, is no
+/// such answer.
+pub(super) fn is_refusal(error: &sqlx::Error) -> bool {
+    database_error(error).is_some_and(|error| is_refusing(error.severity(), error.code()))
+}
+
+fn is_refusing(severity: PgSeverity, state: &str) -> bool {
+    // 40003: a proxy or a distributed server lost track of the transaction. Of class 08 and 57 nobody stayed to say.
+    severity == PgSeverity::Error && state != "40003" && !matches!(state.get(..2), None | Some("08" | "57"))
 }
 
 /// The server's refusal of a relation that is not there.
@@ -149,6 +161,17 @@ mod tests {
         assert_eq!(verdict("53100").0, ErrorClass::Resource);
         assert_eq!(verdict("28P01").1, "wrong_password");
         assert_eq!(verdict("").0, ErrorClass::Permanent);
+    }
+
+    #[test]
+    fn only_a_server_that_stayed_refuses_a_commit() {
+        assert!(is_refusing(PgSeverity::Error, "23503") && is_refusing(PgSeverity::Error, "40001"));
+        assert!(is_refusing(PgSeverity::Error, "P0001") && is_refusing(PgSeverity::Error, "53100"));
+        // The session ended with it, or whoever answered does not know: only the ledger does.
+        assert!(!is_refusing(PgSeverity::Fatal, "23503") && !is_refusing(PgSeverity::Panic, "53100"));
+        assert!(!is_refusing(PgSeverity::Fatal, "57P01") && !is_refusing(PgSeverity::Error, "57P01"));
+        assert!(!is_refusing(PgSeverity::Error, "40003") && !is_refusing(PgSeverity::Error, "08007"));
+        assert!(!is_refusing(PgSeverity::Error, ""));
     }
 
     #[test]

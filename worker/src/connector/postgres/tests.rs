@@ -1,6 +1,7 @@
 //! The connector against a real PostgreSQL, one of its own for each test.
 #![allow(clippy::disallowed_methods, reason = "tests own their time and their loops")]
 
+mod commits;
 mod contract;
 mod facts;
 mod moves;

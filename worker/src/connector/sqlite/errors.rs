@@ -78,6 +78,12 @@ pub(super) fn is_busy(error: &sqlx::Error) -> bool {
     matches!(primary_code(error), Some(5 | 6))
 }
 
+/// True when this answer to a COMMIT says for certain that nothing was committed: a reader still holds the file, or a
+/// constraint does not hold. After an error of the disk it may be there or not, and only the ledger knows.
+pub(super) fn is_refusal(error: &sqlx::Error) -> bool {
+    matches!(primary_code(error), Some(5 | 6 | 19))
+}
+
 fn classify(error: &sqlx::Error) -> (ErrorClass, &'static str, &'static str) {
     use ErrorClass as C;
     if let Some(code) = primary_code(error) {

@@ -9,7 +9,7 @@ use highwater_common::spec::{Resident, WriteMode};
 use highwater_common::token::Fence;
 
 use super::catalogue;
-use super::errors::Place;
+use super::errors::{Place, is_refusal};
 use super::insert::Inserter;
 use super::ledger;
 use super::position::{self, Condition};
@@ -117,22 +117,30 @@ impl Guarded for SqliteGuarded {
         let supervisor = tx.attempt.supervisor.clone();
         let committed = supervisor.spawn(SpawnKind::Commit, tx.commit(permit));
         match committed.await {
-            Ok(Ok(())) => CommitOutcome::Committed,
-            Ok(Err(error)) => CommitOutcome::Unknown(error),
+            Ok(outcome) => outcome,
             Err(_) => CommitOutcome::Unknown(place.lost("commit")),
         }
     }
 }
 
 impl SqliteTx {
-    async fn commit(mut self: Box<Self>, _permit: CommitPermit) -> Result<(), ConnectorError> {
+    async fn commit(mut self: Box<Self>, _permit: CommitPermit) -> CommitOutcome {
         let place = self.attempt.place.clone();
-        failpoint::hit("commit_before").await.map_err(ConnectorError::of_report)?;
+        if let Err(error) = failpoint::hit("commit_before").await {
+            return CommitOutcome::Unknown(ConnectorError::of_report(error));
+        }
         let ended = sql::run(self.session.conn(), sqlx::query("commit")).await;
+        // What a refusal left open is rolled back with it.
         self.session.close().await;
-        ended.map(|_rows| ()).map_err(place.failed("commit"))?;
-        failpoint::hit("commit_answer_lost").await.map_err(ConnectorError::of_report)?;
-        Ok(())
+        match ended {
+            Ok(_rows) => (),
+            Err(error) if is_refusal(&error) => return CommitOutcome::Refused(place.driver("commit", error)),
+            Err(error) => return CommitOutcome::Unknown(place.driver("commit", error)),
+        }
+        match failpoint::hit("commit_answer_lost").await {
+            Ok(()) => CommitOutcome::Committed,
+            Err(error) => CommitOutcome::Unknown(ConnectorError::of_report(error)),
+        }
     }
 
     /// The number of ledger rows that still are this attempt's, which become committed: the guard.

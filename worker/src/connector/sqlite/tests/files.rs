@@ -10,8 +10,8 @@ use super::{File, table};
 use crate::connector::contract::{Given, TargetFixture};
 use crate::connector::faulty::{Fault, Faulty, Gate, TargetOp};
 use crate::connector::{
-    Claim, ClaimOutcome, GuardOutcome, PrepareRequest, RowFormat, Source, SourceProbe, Target, TargetProbe,
-    WriteRequest,
+    Claim, ClaimOutcome, CommitOutcome, GuardOutcome, PrepareRequest, RowFormat, Source, SourceProbe, Target,
+    TargetProbe, WriteRequest,
 };
 use highwater_common::cursor::{Cursor, CursorKind};
 use highwater_common::facts::{CursorForm, Engine};
@@ -217,11 +217,36 @@ async fn an_attempt_waits_its_turn_and_a_dropped_wait_frees_it() {
     };
     let (commit, report) = tokio::join!(first, second);
     // THEN each had its turn: the fence came after the commit
-    assert!(matches!(commit, crate::connector::CommitOutcome::Committed), "{commit:?}");
+    assert!(matches!(commit, CommitOutcome::Committed), "{commit:?}");
     assert_eq!(report.expect("fences").attempts, 0);
     let row =
         file.target().ledger_row(&RunId::from_bytes([7; 16]), &TaskId::from_bytes([5; 16])).await.expect("readable");
     assert_eq!(row.expect("claimed").receipt, Receipt { rows: 10, bytes: 100 });
+}
+
+#[tokio::test]
+async fn a_commit_that_a_reader_holds_up_is_refused_and_can_be_tried_again() {
+    // GIVEN a target with a rollback journal, an attempt that has written, and somebody in the middle of reading the file
+    let file = File::fresh();
+    file.target().prepare(&prepare(&file)).await.expect("prepares");
+    file.run("pragma journal_mode = delete").await;
+    let fingerprint = file.target().probe(&probe()).await.expect("probes").fingerprint;
+    let ClaimOutcome::Held(claimed) = file.target().claim(&claim(&fingerprint, 1)).await.expect("an answer") else {
+        panic!("held")
+    };
+    let tx = claimed.begin().await.expect("begins");
+    let (tx, receipt) = tx.write(&write(&file), &mut Given::rows(0..10)).await.expect("writes");
+    let GuardOutcome::Holds(guarded) = tx.guard(&receipt).await.expect("an answer") else { panic!("holds") };
+    let mut reader = file.open().await;
+    sqlx::raw_sql("begin; select count(*) from items").execute(&mut reader).await.expect("reads");
+    // WHEN it commits
+    let outcome = guarded.commit().await;
+    // THEN it is told so, as something that passes, and nothing of it is there
+    let CommitOutcome::Refused(error) = outcome else { panic!("{outcome:?}") };
+    assert_eq!((error.report.class, error.report.code.as_str()), (ErrorClass::Transient, "database_locked"));
+    sqlx::raw_sql("rollback").execute(&mut reader).await.expect("ends");
+    assert_eq!(file.number("select count(*) from items").await, 0);
+    assert_eq!(file.number("select count(*) from _highwater_task where state = 'O'").await, 1);
 }
 
 const CHILD: &str = "HIGHWATER_TEST_HOLDS_THE_LOCK_OF";

@@ -84,7 +84,7 @@ async fn load(
     let GuardOutcome::Holds(guarded) = tx.guard(&receipt).await? else { panic!("holds") };
     match guarded.commit().await {
         CommitOutcome::Committed => Ok(receipt),
-        CommitOutcome::Unknown(error) => Err(error),
+        CommitOutcome::Refused(error) | CommitOutcome::Unknown(error) => Err(error),
     }
 }
 
