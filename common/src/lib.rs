@@ -13,6 +13,7 @@ pub mod cursor;
 pub mod dag;
 pub mod facts;
 pub mod id;
+pub mod ledger;
 pub mod partition;
 pub mod plan;
 pub mod range;
