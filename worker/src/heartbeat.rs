@@ -82,3 +82,6 @@ impl Heartbeat {
         self.registered.heartbeat.mul_f64(rand::rng().random_range(0.8..1.2))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -87,6 +87,12 @@ impl Attempts {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Notes one that begins; it can be ended from here on.
+    pub(crate) fn begin(&self, assignment: Assignment, progress: Arc<Progress>, cancel: CancellationToken) {
+        let nonce = assignment.fence.nonce.bits();
+        self.lock().insert(nonce, Running { assignment, progress, cancel });
+    }
+
     /// What a heartbeat tells of them.
     pub(crate) fn reports(&self) -> Vec<AttemptReport> {
         let running = self.lock();
@@ -295,13 +301,7 @@ struct RunAttempt {
 impl RunAttempt {
     async fn run(self) {
         let progress = Arc::new(Progress::default());
-        let running = Running {
-            assignment: self.assignment.clone(),
-            progress: Arc::clone(&progress),
-            cancel: self.cancel.clone(),
-        };
-        let nonce = self.assignment.fence.nonce.bits();
-        self.attempts.lock().insert(nonce, running);
+        self.attempts.begin(self.assignment.clone(), Arc::clone(&progress), self.cancel.clone());
         let began = Instant::now();
         let outcome = match &self.order {
             Some(order) => tokio::select! {
@@ -318,7 +318,7 @@ impl RunAttempt {
             None if self.stop.is_cancelled() => self.release(millis).await,
             None => {} // whoever ended the attempt no longer waits for it
         }
-        self.attempts.lock().remove(&nonce);
+        self.attempts.lock().remove(&self.assignment.fence.nonce.bits());
     }
 
     /// Gives the task back, so that it is no attempt of a worker that was lost. Whatever of it is still on its way to the

@@ -152,3 +152,23 @@ async fn a_leader_that_was_deposed_changes_nothing_any_more() {
     assert_eq!(bench.store.scan("").await.unwrap(), before);
     assert!(tell(&other.handle, worker.session, &task, DONE).await.unwrap());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_is_no_success_because_another_leader_did_the_same() {
+    // GIVEN a leader whose office another one has won, which has counted a completion already
+    let bench = Bench::new(2);
+    let mut worker = bench.worker("w1").await;
+    bench.prepared(&mut worker).await;
+    let task = worker.take_one().await;
+    let revoke = StoreTxn { expects: Vec::new(), ops: vec![Op::Delete("leader".to_owned())] };
+    bench.store.commit(revoke).await.unwrap();
+    let other = start(&bench.store, &options(), crate::clock::Clock::simulated(), 11);
+    while other.handle.look(|_| Ok(())).await.is_err() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert!(tell(&other.handle, worker.session, &task, DONE).await.unwrap());
+    // WHEN the former one is told of the same completion: its transaction is refused, and every record is as it would leave it
+    let told = tell(bench.handle(), worker.session, &task, DONE).await;
+    // THEN it does not go on as if it led: an answer was never lost, so the refusal says that somebody else wrote
+    assert!(matches!(told, Err(ServiceError::BetweenTerms)), "{told:?}");
+}
