@@ -289,6 +289,10 @@ pub(crate) fn start(store: &Faulty, options: &CoordinatorOptions, clock: Clock, 
 /// Everything of a view that a new leader must know as well.
 pub(crate) fn portrait(cluster: &Cluster) -> String {
     let mut text = format!("cluster {}\n", cluster.id);
+    for session in cluster.leases.holders() {
+        let held: Vec<_> = cluster.leases.held_by(session).map(|(task, open)| (task, &open.address)).collect();
+        let _ = writeln!(text, "held by {session} {held:?}");
+    }
     for (session, known) in &cluster.sessions {
         let _ = writeln!(text, "session {session} {} {:?}", known.worker, known.record);
     }
@@ -301,6 +305,7 @@ pub(crate) fn portrait(cluster: &Cluster) -> String {
                 let states: Vec<u8> = (0..track.len).map(|ordinal| track.state(ordinal).code()).collect();
                 let pending: std::collections::BTreeSet<u64> = track.pending_from(0).collect();
                 let _ = writeln!(text, "  {states:?} {:?} rows {} pending {pending:?}", track.counts, track.rows);
+                let _ = writeln!(text, "  {} ranges committed without a gap", track.reached());
                 let _ = writeln!(text, "  {:?}\n  {:?}\n  {:?}", track.leases, track.retries, track.dead);
             }
         }

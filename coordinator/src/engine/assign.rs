@@ -159,7 +159,7 @@ impl<'a> StepQueue<'a> {
         // A fence keeps a run from ending, and a later one from beginning: it waits for nobody in particular.
         let demand = if is_fencing { demand.anywhere(cluster) } else { demand };
         let track = step.track(generation);
-        let avoids = !is_fencing && track.retries.values().any(|retry| avoids_until(&retry.record) > Some(now_millis));
+        let avoids = !is_fencing && track.retries.any_avoids(now_millis);
         Some(Self {
             name,
             generation,
@@ -205,11 +205,7 @@ fn single<'a>(track: &'a Track, ordinal: u64, now_millis: i64) -> Box<dyn Iterat
 }
 
 fn partitions<'a>(track: &'a Track, now_millis: i64) -> Box<dyn Iterator<Item = u64> + 'a> {
-    let waiting = track
-        .retries
-        .range(PREPARE_ORDINAL + 1..)
-        .filter(move |(_, retry)| retry.record.not_before_millis <= now_millis)
-        .map(|(ordinal, _)| *ordinal);
+    let waiting = track.retries.due(now_millis).filter(|ordinal| *ordinal > PREPARE_ORDINAL);
     Box::new(waiting.chain(track.pending_from(PREPARE_ORDINAL + 1)))
 }
 

@@ -117,13 +117,9 @@ fn strategy_of(run: &Run, name: &StepName) -> &'static str {
 /// How far the committed partitions of a step reach, from its first. Shown only, never decided upon.
 fn watermark(run: &Run, name: &StepName, step: &Step) -> Option<String> {
     let StepPlan::Load(load) = run.plan.as_ref()?.steps.get(name)? else { return None };
-    let generator = load.generator();
-    let is_committed = |ordinal: u64| matches!(step.work.state(ordinal + 1), TaskState::Done | TaskState::Covered);
-    let ranges = generator.ranges();
-    // Ordinals follow the declared order; ranges follow the cursor.
-    let committed = (0..ranges).take_while(|no| is_committed(generator.ordinal_of(*no))).count();
-    let last = u64::try_from(committed).ok()?.checked_sub(1)?;
-    Some(generator.range(last).end().map_or_else(|| "everything".to_owned(), |cursor| cursor.to_string()))
+    let last = step.work.reached().checked_sub(1)?;
+    let end = load.generator().range(last);
+    Some(end.end().map_or_else(|| "everything".to_owned(), |cursor| cursor.to_string()))
 }
 
 /// How a step is cut, in words.
@@ -263,14 +259,6 @@ pub(crate) fn cluster_document(
     store: String,
     store_bytes: u64,
 ) -> ClusterDocument {
-    let busy = |session: &highwater_common::id::SessionId| {
-        let leases = cluster
-            .runs
-            .values()
-            .flat_map(|run| run.steps.values())
-            .flat_map(|step| step.wide.leases.values().chain(step.work.leases.values()));
-        leases.filter(|held| held.record.session == *session).count()
-    };
     let workers = cluster.sessions.iter().map(|(id, session)| WorkerDocument {
         worker: session.worker.to_string(),
         state: match (session.draining, session.record.cordoned) {
@@ -281,7 +269,7 @@ pub(crate) fn cluster_document(
         .to_owned(),
         version: session.record.version.clone(),
         slots: session.record.slots,
-        busy: u32::try_from(busy(id)).unwrap_or(u32::MAX),
+        busy: u32::try_from(cluster.leases.busy(id)).unwrap_or(u32::MAX),
         heartbeat_age_millis: u64::try_from(now.saturating_sub(session.heard).as_millis()).unwrap_or(u64::MAX),
         capabilities: session.record.capabilities.iter().cloned().collect(),
     });

@@ -17,6 +17,7 @@ use highwater_common::status::{RunStatus, StepStatus};
 use highwater_common::task::TaskState;
 use highwater_common::token::{Fence, FencingToken, Nonce};
 
+use super::leases::Leases;
 use super::step::{FENCE_ORDINAL, Held, PREPARE_ORDINAL, Step, Track};
 use super::view::{Cluster, Run, Session};
 use crate::fixtures::{facts, pipeline};
@@ -34,8 +35,14 @@ pub(crate) struct View {
 pub(crate) fn view(limits: &str, steps: &[(&str, &str)]) -> View {
     let spec = pipeline("shop0", limits, steps);
     let id = ClusterId::from_bytes([1; 16]);
-    let cluster =
-        Cluster { id, pools: BTreeMap::new(), is_one_machine: false, runs: BTreeMap::new(), sessions: BTreeMap::new() };
+    let cluster = Cluster {
+        id,
+        pools: BTreeMap::new(),
+        is_one_machine: false,
+        runs: BTreeMap::new(),
+        sessions: BTreeMap::new(),
+        leases: Leases::default(),
+    };
     let mut view = View { cluster };
     view.put(0, spec);
     view
@@ -91,11 +98,13 @@ pub(crate) fn give(view: &mut View, run: RunId, address: &TaskAddress, session: 
         history: TaskHistory::default(),
     };
     track.leases.insert(address.ordinal, Held { record, bytes: Vec::new() });
+    view.reindex();
 }
 
 /// T2, in the view alone.
 pub(crate) fn finish(view: &mut View, step: &str, ordinal: u64) {
     put_state(&mut view.step_mut(step).work, ordinal, TaskState::Done);
+    view.reindex();
 }
 
 /// T3 to its end, in the view alone.
@@ -161,6 +170,11 @@ impl View {
         self.cluster.runs.insert(id, run);
     }
 
+    /// Brings in order what follows from the runs.
+    fn reindex(&mut self) {
+        self.cluster.leases = Leases::of(&self.cluster.runs, Duration::ZERO);
+    }
+
     /// The only run.
     pub(crate) fn run(&self) -> &Run {
         self.cluster.runs.values().next().unwrap()
@@ -215,12 +229,14 @@ impl View {
             }
             _ => put_state(&mut self.step_mut(step).work, ordinal, TaskState::Pending),
         }
+        self.reindex();
     }
 
     /// An attempt ends well.
     pub(crate) fn end(&mut self, run: RunId, address: &TaskAddress) {
         let step = self.cluster.runs.get_mut(&run).unwrap().steps.get_mut(&address.step).unwrap();
         put_state(step.track_mut(address.generation), address.ordinal, TaskState::Done);
+        self.reindex();
     }
 
     /// The fence of a step stands.

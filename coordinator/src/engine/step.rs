@@ -3,12 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use highwater_common::plan::StepPlan;
-use highwater_common::record::{DeadRecord, LeaseRecord, RetryRecord, StepRecord};
+use highwater_common::record::{DeadRecord, LeaseRecord, StepRecord};
 use highwater_common::segment::{SEGMENT_TASKS, Segment, TaskResult};
 use highwater_common::spec::Strategy;
 use highwater_common::status::StepStatus;
 use highwater_common::task::TaskState;
 use highwater_common::view::TaskCounts;
+
+use super::retries::Retries;
 
 /// Generation 0: the probe.
 pub(super) const PROBE_ORDINAL: u64 = 0;
@@ -83,7 +85,7 @@ pub(crate) struct Track {
     /// Leases, by ordinal.
     pub leases: BTreeMap<u64, Held<LeaseRecord>>,
     /// Tasks that wait for their next attempt.
-    pub retries: BTreeMap<u64, Held<RetryRecord>>,
+    pub retries: Retries,
     /// Tasks that were given up.
     pub dead: BTreeMap<u64, Held<DeadRecord>>,
     /// Tasks by state.
@@ -95,6 +97,8 @@ pub(crate) struct Track {
     returned: BTreeSet<u64>,
     /// No task from here on has ever left its first state.
     next: u64,
+    /// Ranges of the plan that are committed without a gap, from its first.
+    reached: u64,
     covered: Covered,
 }
 
@@ -127,13 +131,11 @@ impl Track {
         };
         *counts.of_mut(prepares) += 1;
         let mut track = Self { len: plan.partitions() + 1, counts, covered: Covered::Plan(plan), ..Self::default() };
-        if prepares == TaskState::Covered {
-            track.next = 1;
-        }
+        track.settle();
         track
     }
 
-    /// Takes a stored segment in place of the first states; called while loading.
+    /// Takes a stored segment in place of the first states; called while loading, and [`Track::settle`] after the last.
     pub(crate) fn load(&mut self, number: u64, segment: Segment, bytes: Vec<u8>) {
         for index in 0..segment.len() {
             let ordinal = Segment::ordinal(number, index);
@@ -146,7 +148,30 @@ impl Track {
         }
         self.rows += segment.totals().0;
         self.segments.insert(number, (segment, Some(bytes)));
-        self.next = 0;
+        (self.next, self.reached) = (0, 0);
+    }
+
+    /// Moves on over tasks that have left their first state, and over ranges that are committed: each is passed once.
+    pub(crate) fn settle(&mut self) {
+        while self.next < self.len && self.state(self.next) != TaskState::Pending {
+            self.next += 1;
+        }
+        let Covered::Plan(plan) = &self.covered else { return };
+        let StepPlan::Load(load) = plan.as_ref() else { return };
+        let (generator, mut reached) = (load.generator(), self.reached);
+        // Ordinals follow the declared order; ranges follow the cursor.
+        let is_committed =
+            |no| matches!(self.state(generator.ordinal_of(no) + 1), TaskState::Done | TaskState::Covered);
+        while reached < generator.ranges() && is_committed(reached) {
+            reached += 1;
+        }
+        self.reached = reached;
+    }
+
+    /// How many ranges of the plan are committed without a gap, from its first; what is committed is never taken back.
+    #[must_use]
+    pub(crate) const fn reached(&self) -> u64 {
+        self.reached
     }
 
     /// Where a task stands.
@@ -209,9 +234,7 @@ impl Track {
                 }
             }
         }
-        while self.next < self.len && self.state(self.next) != TaskState::Pending {
-            self.next += 1;
-        }
+        self.settle();
     }
 
     /// Pending tasks from `start` on, returned ones first.

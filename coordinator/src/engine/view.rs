@@ -14,6 +14,7 @@ use highwater_common::record::{RunRecord, RunWish, TaskAddress, WorkerRecord};
 use highwater_common::spec::{Spec, Strategy};
 use highwater_common::status::RunStatus;
 
+use super::leases::Leases;
 use super::step::{FENCE_ORDINAL, PREPARE_ORDINAL, PROBE_ORDINAL, Step};
 
 /// Everything the leader knows. Rebuilt from the store at the start of each term.
@@ -29,6 +30,8 @@ pub(crate) struct Cluster {
     pub runs: BTreeMap<RunId, Run>,
     /// The workers that are connected.
     pub sessions: BTreeMap<SessionId, Session>,
+    /// Who holds which task; follows from the runs.
+    pub leases: Leases,
 }
 
 /// A worker that is connected.
@@ -205,3 +208,6 @@ impl Cluster {
         runs
     }
 }
+
+#[cfg(test)]
+mod tests;

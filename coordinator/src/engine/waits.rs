@@ -14,6 +14,9 @@ use super::seats::{Demand, able, avoids_until, carries, is_avoided};
 use super::step::{FENCE_ORDINAL, PROBE_ORDINAL, Step};
 use super::view::{Cluster, Run};
 
+/// Tasks that are due and are looked at for whom they avoid at the most: what so many of them wait for is told of all.
+const LOOKED_AT_MAX: usize = 256;
+
 /// Why tasks of a step that could run do not; empty when none waits.
 #[must_use]
 pub(super) fn waits(cluster: &Cluster, run: &Run, name: &StepName, now_millis: i64) -> Vec<String> {
@@ -39,9 +42,8 @@ pub(super) fn waits(cluster: &Cluster, run: &Run, name: &StepName, now_millis: i
         }
     }
     if step.work.counts.retry_wait + step.wide.counts.retry_wait > 0 {
-        let soonest = step.work.retries.values().chain(step.wide.retries.values());
-        let wait =
-            soonest.map(|retry| retry.record.not_before_millis.saturating_sub(now_millis)).min().unwrap_or(0).max(0);
+        let soonest = [&step.work, &step.wide].into_iter().filter_map(|track| track.retries.first_due_millis()).min();
+        let wait = soonest.map_or(0, |moment| moment.saturating_sub(now_millis)).max(0);
         let count = step.work.counts.retry_wait + step.wide.counts.retry_wait;
         let limit = || limits_met(cluster, run, step.work.counts.open + step.wide.counts.open, known);
         let next = match (avoided(cluster, run, step, known, now_millis), if wait == 0 { limit() } else { None }) {
@@ -73,8 +75,10 @@ fn avoided<'a>(
         return None;
     }
     let able = able(cluster, &Demand::of(known, &run.spec.connections));
-    let retries = step.wide.retries.values().chain(step.work.retries.values()).map(|retry| &retry.record);
-    let mut due = retries.filter(|retry| retry.not_before_millis <= now_millis).peekable();
+    let due = [&step.wide, &step.work].into_iter().flat_map(|track| {
+        track.retries.due(now_millis).filter_map(|ordinal| track.retries.get(&ordinal).map(|retry| &retry.record))
+    });
+    let mut due = due.take(LOOKED_AT_MAX).peekable();
     if due.peek().is_some_and(|first| avoids_until(first) <= Some(now_millis)) {
         return None;
     }
@@ -144,9 +148,7 @@ fn limits_met(cluster: &Cluster, run: &Run, open: u64, known: &highwater_common:
     if working.is_empty() {
         return Some(format!("every worker{labelled} drains or is cordoned"));
     }
-    let steps = cluster.runs.values().flat_map(|run| run.steps.values());
-    let leases = steps.flat_map(|step| step.wide.leases.values().chain(step.work.leases.values()));
-    let busy = leases.filter(|held| working.contains_key(&held.record.session)).count() as u64;
+    let busy = working.keys().map(|session| cluster.leases.busy(session)).sum::<usize>() as u64;
     let slots: u64 = working.values().sum();
     let of_whom = if labelled.is_empty() { String::new() } else { format!(" of the workers{labelled}") };
     (busy >= slots).then(|| format!("every slot{of_whom} is taken, {busy}/{slots}"))

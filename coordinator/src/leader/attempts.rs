@@ -57,7 +57,7 @@ impl Leader {
     }
 
     pub(super) fn lease(&self, task: &TaskId) -> Option<(&LeaseRecord, &crate::engine::Run)> {
-        let open = self.open.get(task)?;
+        let open = self.cluster.leases.get(task)?;
         let run = self.cluster.runs.get(&open.run)?;
         let track = run.steps.get(&open.address.step)?.track(open.address.generation);
         track.leases.get(&open.address.ordinal).map(|held| (&held.record, run))
@@ -357,7 +357,7 @@ impl Leader {
 
     /// A claim found its run cancelled in the target: the store was rewound past the cancel, so it is wanted again.
     async fn learn_of_cancel(&mut self, task: &TaskId) -> Result<(), Fallen> {
-        let Some(run) = self.open.get(task).map(|open| open.run) else { return Ok(()) };
+        let Some(run) = self.cluster.leases.get(task).map(|open| open.run) else { return Ok(()) };
         let wished = self.cluster.runs.get(&run).is_some_and(|run| run.record.wish == RunWish::Cancel);
         if !wished {
             let _ = self.cancel(run, "a target says that the run was cancelled").await?;

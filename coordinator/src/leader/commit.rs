@@ -5,9 +5,9 @@ use std::time::Duration;
 use crate::store::keys::RecordKey;
 use crate::store::{Expect, Key, Op, StoreError, StoreTxn, TxnOutcome, Value};
 
+use super::Leader;
 use super::batch::Batch;
-use super::{Leader, OpenLease};
-use crate::engine::ChangeKind;
+use crate::engine::{ChangeKind, OpenLease};
 use crate::failpoint;
 
 /// How often a transaction whose answer was lost is asked about.
@@ -107,10 +107,10 @@ impl Leader {
         for change in batch.changes() {
             if let ChangeKind::Assign(lease) = &change.kind {
                 let (run, address, session) = (change.run, change.address.clone(), lease.session);
-                self.open.insert(change.task, OpenLease { run, address, session, since });
+                self.cluster.leases.insert(change.task, OpenLease { run, address, session, since });
                 continue;
             }
-            self.open.remove(&change.task);
+            self.cluster.leases.remove(&change.task);
             if matches!(change.kind, ChangeKind::Complete(_)) {
                 self.done.insert(change.task);
             }

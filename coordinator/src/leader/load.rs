@@ -16,7 +16,7 @@ use highwater_proto::convert::FieldError;
 use highwater_proto::convert::records::{Stored, hi_from_bytes, part_from_bytes};
 
 use super::runs::{new_run, set_plan};
-use crate::engine::{Cluster, Held, Run, Session};
+use crate::engine::{Cluster, Held, Leases, Run, Session};
 use crate::store::keys::{KeyError, RecordKey};
 use crate::store::{Key, RecordStore, StoreError};
 
@@ -100,6 +100,7 @@ pub(crate) async fn load(
         is_one_machine: false,
         runs: BTreeMap::new(),
         sessions: BTreeMap::new(),
+        leases: Leases::default(),
     };
     for (worker, record) in std::mem::take(&mut shelf.workers) {
         let session =
@@ -112,6 +113,7 @@ pub(crate) async fn load(
         cluster.runs.insert(id, shelf.run(id, record, stored)?);
     }
     shelf.place_tasks(&mut cluster)?;
+    cluster.leases = Leases::of(&cluster.runs, now);
     Ok(Loaded { cluster, hi, orphans })
 }
 
@@ -222,6 +224,10 @@ impl Shelf {
                 problem: error.to_string(),
             })?;
             step.track_mut(generation).load(number, segment, bytes);
+        }
+        for step in cluster.runs.values_mut().flat_map(|run| run.steps.values_mut()) {
+            step.wide.settle();
+            step.work.settle();
         }
         for (run, held) in self.leases {
             if let Some(step) = step_of(cluster, &run, &held.record.address.step) {

@@ -13,12 +13,11 @@ mod request;
 mod runs;
 mod sessions;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use highwater_common::id::{RunId, SessionId, TaskId};
-use highwater_common::record::TaskAddress;
+use highwater_common::id::TaskId;
 use rand::rngs::StdRng;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -29,7 +28,7 @@ pub(crate) use load::{listed, load};
 pub(crate) use request::{Handed, Request, Submission, WorkerAction};
 
 use crate::clock::Clock;
-use crate::engine::{self, Cluster};
+use crate::engine::Cluster;
 use crate::options::SessionOptions;
 use crate::store::{Key, RecordStore};
 use request::Parked;
@@ -53,8 +52,6 @@ pub(crate) struct Leader {
     hi: u64,
     lo: u32,
     cluster: Cluster,
-    /// The leases, by task.
-    open: BTreeMap<TaskId, OpenLease>,
     /// Tasks that were counted lately, so that a repeated completion is told from a foreign one.
     done: Recent,
     events: events::Events,
@@ -98,15 +95,6 @@ impl Recent {
     }
 }
 
-/// Where an open task stands, and since when.
-#[derive(Debug, Clone)]
-struct OpenLease {
-    run: RunId,
-    address: TaskAddress,
-    session: SessionId,
-    since: Duration,
-}
-
 /// What a term begins with.
 pub(crate) struct Term {
     /// The bytes of the leader record.
@@ -129,17 +117,6 @@ impl Leader {
         term: Term,
     ) -> Self {
         let since = clock.monotonic();
-        let mut open = BTreeMap::new();
-        for run in term.cluster.runs.values() {
-            for step in run.steps.values() {
-                for lease in step.wide.leases.values().chain(step.work.leases.values()) {
-                    let (address, session) = (lease.record.address.clone(), lease.record.session);
-                    if let Some(task) = run.task_id(&address) {
-                        open.insert(task, OpenLease { run: run.id, address, session, since });
-                    }
-                }
-            }
-        }
         let Term { record, hi, cluster, orphans } = term;
         Self {
             store,
@@ -150,7 +127,6 @@ impl Leader {
             hi,
             lo: 0,
             cluster,
-            open,
             done: Recent::default(),
             events: events::Events::default(),
             parked: Vec::new(),
@@ -227,15 +203,12 @@ impl Leader {
         let sessions = self.cluster.sessions.values().map(|session| session.deadline);
         let pulls = self.parked.iter().map(|parked| parked.until);
         let wall = self.clock.wall_millis();
-        let retries = self.cluster.runs.values().filter(|run| run.wants_work()).flat_map(|run| {
-            run.steps.values().flat_map(|step| step.wide.retries.values().chain(step.work.retries.values()))
-        });
-        let moments = retries.flat_map(|retry| {
-            std::iter::once(retry.record.not_before_millis).chain(engine::avoids_until(&retry.record))
-        });
+        let steps = self.cluster.runs.values().filter(|run| run.wants_work()).flat_map(|run| run.steps.values());
+        let moments =
+            steps.flat_map(|step| [&step.wide, &step.work]).filter_map(|track| track.retries.next_moment(wall));
         let retries = moments.filter_map(|moment| {
             let wait = u64::try_from(moment.saturating_sub(wall)).ok()?;
-            (wait > 0).then(|| now + Duration::from_millis(wait))
+            Some(now + Duration::from_millis(wait))
         });
         sessions.chain(pulls).chain(retries).min().unwrap_or(now + Duration::from_secs(60))
     }

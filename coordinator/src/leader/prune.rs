@@ -30,7 +30,7 @@ impl Leader {
         self.commit_records("run_dropped", vec![Expect::Bytes(key.clone(), run.stored.clone())], vec![Op::Delete(key)])
             .await?;
         let Some(run) = self.cluster.runs.remove(&id) else { return Ok(()) };
-        self.open.retain(|_, open| open.run != id);
+        self.cluster.leases.forget(&id);
         tracing::debug!(run = %id, pipeline = %run.record.pipeline, "an old run is forgotten");
         match self.records_of(&run).await {
             Ok(keys) => self.delete(keys).await,

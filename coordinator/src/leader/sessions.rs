@@ -78,15 +78,14 @@ impl Leader {
         now: Duration,
     ) -> Result<(), Fallen> {
         let patience = self.sessions.heartbeat * MISSED_HEARTBEATS;
+        let named: BTreeSet<u128> = attempts.iter().map(|(_, nonce)| nonce.bits()).collect();
         let unheard: Vec<TaskId> = self
-            .open
-            .iter()
+            .cluster
+            .leases
+            .held_by(&session)
             .filter(|(task, open)| {
-                open.session == session
-                    && now.saturating_sub(open.since) > patience
-                    && self
-                        .lease(task)
-                        .is_some_and(|(lease, _)| !attempts.iter().any(|(_, nonce)| *nonce == lease.fence.nonce))
+                now.saturating_sub(open.since) > patience
+                    && self.lease(task).is_some_and(|(lease, _)| !named.contains(&lease.fence.nonce.bits()))
             })
             .map(|(task, _)| *task)
             .collect();
@@ -125,8 +124,7 @@ impl Leader {
 
     /// Counts the attempts of a session as crashed.
     async fn lose_leases(&mut self, id: &SessionId, worker: &WorkerId) -> Result<(), Fallen> {
-        let tasks: Vec<TaskId> =
-            self.open.iter().filter(|(_, open)| open.session == *id).map(|(task, _)| *task).collect();
+        let tasks: Vec<TaskId> = self.cluster.leases.held_by(id).map(|(task, _)| *task).collect();
         if !tasks.is_empty() {
             tracing::warn!(%worker, attempts = tasks.len(), "worker lost");
         }
@@ -145,11 +143,10 @@ impl Leader {
     /// Counts the attempts of sessions that no record tells of: an earlier leader died while it replaced them.
     pub(super) async fn lose_orphans(&mut self) -> Result<(), Fallen> {
         let mut orphans = BTreeMap::new();
-        for (task, open) in &self.open {
-            if !self.cluster.sessions.contains_key(&open.session)
-                && let Some((lease, _)) = self.lease(task)
-            {
-                orphans.insert(open.session, lease.worker.clone());
+        for session in self.cluster.leases.holders().filter(|session| !self.cluster.sessions.contains_key(session)) {
+            let mut held = self.cluster.leases.held_by(session);
+            if let Some((lease, _)) = held.find_map(|(task, _)| self.lease(task)) {
+                orphans.insert(*session, lease.worker.clone());
             }
         }
         for (session, worker) in orphans {
@@ -160,7 +157,7 @@ impl Leader {
 
     /// Gives back every lease: the store admits one process, so whoever held one is gone for certain. Nothing is counted.
     pub(crate) async fn release_everything(&mut self) -> Result<(), Fallen> {
-        let changes = self.open.keys().filter_map(|task| self.released(task)).collect();
+        let changes = self.cluster.leases.tasks().filter_map(|task| self.released(task)).collect();
         self.apply_changes(changes).await?;
         let workers = std::mem::take(&mut self.cluster.sessions).into_values();
         self.delete(workers.map(|session| RecordKey::Worker(session.worker).render()).collect()).await

@@ -68,6 +68,7 @@ proptest! {
         for (number, (segment, bytes)) in &track.segments {
             loaded.load(*number, segment.clone(), bytes.clone().unwrap());
         }
+        loaded.settle();
         for track in [&track, &loaded] {
             let seen: Vec<TaskState> = (0..track.len).map(|ordinal| track.state(ordinal)).collect();
             prop_assert_eq!(&seen, &states);
@@ -82,6 +83,51 @@ proptest! {
             }
             let is_over = states.iter().all(|state| state.has_ended());
             prop_assert_eq!(track.has_ended(), is_over);
+        }
+    }
+
+    #[test]
+    fn a_watermark_reaches_as_far_as_a_walk_over_all_ranges_finds(
+        newest in any::<bool>(),
+        moves in proptest::collection::vec((0_u64..8, 0_usize..EVENTS.len()), 0..60),
+    ) {
+        // GIVEN a load of a few partitions, in either order
+        let load = format!(
+            "    strategy: {{type: backfill, order: {}}}\n    from: {{connection: source, table: a}}\n    \
+             to: {{connection: target, table: a}}\n    partition: {{by: integer, column: id, width: 1}}\n    \
+             write: {{mode: replace_partition}}\n",
+            if newest { "newest" } else { "oldest" },
+        );
+        let view = crate::engine::fixtures::view("", &[("a", &load)]);
+        let (name, step) = view.run().steps.iter().next().expect("one step");
+        let plan = Arc::new(view.run().plan.as_ref().expect("planned").steps[name].clone());
+        let mut track = step.work.clone();
+        // WHEN tasks move at random
+        for (at, event) in moves {
+            let from = track.state(at);
+            let Ok(to) = from.apply(EVENTS[event]) else { continue };
+            if at >= track.len {
+                continue;
+            }
+            let (number, index) = Segment::place(at);
+            let (mut segment, _) = track.segment_of(at);
+            segment.set(index, to);
+            let bytes = segment.to_bytes();
+            track.put_segment(number, segment, bytes, &[(at, from, to, None)]);
+            // THEN after each move the track has kept what a walk finds, and so has one that read the segments
+            let StepPlan::Load(load) = plan.as_ref() else { panic!("a load") };
+            let generator = load.generator();
+            let is_committed = |no: &u64| {
+                matches!(track.state(generator.ordinal_of(*no) + 1), TaskState::Done | TaskState::Covered)
+            };
+            let walked = (0..generator.ranges()).take_while(is_committed).count() as u64;
+            prop_assert_eq!(track.reached(), walked);
+            let mut loaded = Track::planned(Arc::clone(&plan), &view.run().spec.steps[name].strategy);
+            for (number, (segment, bytes)) in &track.segments {
+                loaded.load(*number, segment.clone(), bytes.clone().unwrap());
+            }
+            loaded.settle();
+            prop_assert_eq!(loaded.reached(), walked);
         }
     }
 }

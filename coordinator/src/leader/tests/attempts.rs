@@ -12,7 +12,7 @@ use highwater_common::token::FencingToken;
 
 use crate::error::ServiceError;
 use crate::fixtures::{Bench, one_load, options, tell, transient, well};
-use crate::leader::{OpenLease, Request};
+use crate::leader::Request;
 use crate::store::RecordStore;
 
 const DONE: Outcome = Outcome::Committed(Receipt { rows: 1, bytes: 8 });
@@ -159,7 +159,7 @@ async fn an_assignment_whose_answer_was_lost_returns() {
     assert_eq!((again.task, again.attempt.get()), (lost.task, 1));
     worker.held.push(lost.clone());
     assert_eq!(worker.beat().await.unwrap(), [lost.fence.nonce]);
-    assert_eq!(bench.look(|leader| leader.open.len()).await, 1);
+    assert_eq!(bench.look(|leader| leader.cluster().leases.len()).await, 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -304,7 +304,7 @@ async fn lo_that_is_used_up_raises_hi() {
         answer.await.unwrap().unwrap().iter().map(|handed| handed.assignment.fence.token).collect();
     assert_eq!((tokens.len(), leader.hi), (3, hi + 1));
     assert!(tokens.iter().all(|token| token.hi() == hi + 1));
-    assert!(leader.open.values().all(|OpenLease { session, .. }| *session == worker.session));
+    assert!(leader.cluster().leases.holders().all(|session| *session == worker.session));
 }
 
 #[tokio::test(start_paused = true)]

@@ -26,7 +26,7 @@ async fn a_run_goes_from_submit_to_success() {
             let run = &leader.cluster().runs[&run];
             let rows: u64 = run.steps.values().map(|step| step.work.rows).sum();
             let done: u64 = run.steps.values().map(|step| step.counts().done).sum();
-            (rows, done, leader.open.len(), run.record.committed)
+            (rows, done, leader.cluster().leases.len(), run.record.committed)
         })
         .await;
     assert_eq!(counted, (10, 10, 0, true));

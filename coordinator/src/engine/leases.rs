@@ -1,0 +1,105 @@
+//! Who holds which task: derived from the leases of all tracks, and kept by task and by session, so that a heartbeat looks at
+//! its own worker's tasks and at no others.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use highwater_common::id::{RunId, SessionId, TaskId};
+use highwater_common::record::TaskAddress;
+
+use super::view::Run;
+
+/// Where an open task stands, and since when.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct OpenLease {
+    /// Its run.
+    pub(crate) run: RunId,
+    /// Its place in it.
+    pub(crate) address: TaskAddress,
+    /// Who has it.
+    pub(crate) session: SessionId,
+    /// Since when, by the leader's monotonic clock.
+    pub(crate) since: Duration,
+}
+
+/// The open tasks of a cluster.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Leases {
+    by_task: BTreeMap<TaskId, OpenLease>,
+    by_session: BTreeMap<SessionId, BTreeSet<TaskId>>,
+}
+
+impl Leases {
+    /// The leases that the tracks of these runs hold.
+    #[must_use]
+    pub(crate) fn of(runs: &BTreeMap<RunId, Run>, since: Duration) -> Self {
+        let mut leases = Self::default();
+        for run in runs.values() {
+            let steps = run.steps.values();
+            for held in steps.flat_map(|step| step.wide.leases.values().chain(step.work.leases.values())) {
+                let (address, session) = (held.record.address.clone(), held.record.session);
+                if let Some(task) = run.task_id(&address) {
+                    leases.insert(task, OpenLease { run: run.id, address, session, since });
+                }
+            }
+        }
+        leases
+    }
+
+    /// A task is open.
+    pub(crate) fn insert(&mut self, task: TaskId, lease: OpenLease) {
+        self.remove(&task);
+        self.by_session.entry(lease.session).or_default().insert(task);
+        self.by_task.insert(task, lease);
+    }
+
+    /// It is open no longer.
+    pub(crate) fn remove(&mut self, task: &TaskId) {
+        let Some(lease) = self.by_task.remove(task) else { return };
+        if let Some(tasks) = self.by_session.get_mut(&lease.session) {
+            tasks.remove(task);
+            if tasks.is_empty() {
+                self.by_session.remove(&lease.session);
+            }
+        }
+    }
+
+    /// Forgets the tasks of a run.
+    pub(crate) fn forget(&mut self, run: &RunId) {
+        let gone: Vec<TaskId> =
+            self.by_task.iter().filter(|(_, lease)| lease.run == *run).map(|(task, _)| *task).collect();
+        gone.iter().for_each(|task| self.remove(task));
+    }
+
+    /// Where an open task stands.
+    pub(crate) fn get(&self, task: &TaskId) -> Option<&OpenLease> {
+        self.by_task.get(task)
+    }
+
+    /// How many tasks are open.
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.by_task.len()
+    }
+
+    /// Every open task.
+    pub(crate) fn tasks(&self) -> impl Iterator<Item = &TaskId> {
+        self.by_task.keys()
+    }
+
+    /// Those who hold any.
+    pub(crate) fn holders(&self) -> impl Iterator<Item = &SessionId> {
+        self.by_session.keys()
+    }
+
+    /// What a session holds.
+    pub(crate) fn held_by(&self, session: &SessionId) -> impl Iterator<Item = (&TaskId, &OpenLease)> {
+        let tasks = self.by_session.get(session).into_iter().flatten();
+        tasks.filter_map(|task| self.by_task.get_key_value(task))
+    }
+
+    /// How many tasks a session holds.
+    pub(crate) fn busy(&self, session: &SessionId) -> usize {
+        self.by_session.get(session).map_or(0, BTreeSet::len)
+    }
+}
