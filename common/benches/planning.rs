@@ -12,8 +12,8 @@ use highwater_common::id::{DocumentDigest, RunId, StepName};
 use highwater_common::plan::Plan;
 use highwater_common::segment::{SEGMENT_TASKS, Segment, TaskResult};
 use highwater_common::spec::{
-    Backfill, Grain, Nulls, Order, Partition, PartitionBy, Reprocess, Resident, RetryPolicy, RunLimits, SourceTable,
-    Spec, Step, StepLimits, Strategy, TableName, TargetTable, Write, WriteMode,
+    Backfill, Grain, Nulls, Order, Partition, PartitionBy, Reprocess, Resident, RetryPolicy, RunLimits, SourceRows,
+    SourceTable, Spec, Step, StepLimits, Strategy, TableName, TargetTable, Write, WriteMode,
 };
 
 const TASKS: u64 = 1_000_000;
@@ -67,6 +67,7 @@ fn spec(name: &StepName, tz: &str) -> Spec {
             connection: "legacy".parse().expect("a name"),
             table: table("events"),
             exclude: Vec::new(),
+            rows: SourceRows::All,
             casts: BTreeMap::new(),
         },
         to: TargetTable { connection: "warehouse".parse().expect("a name"), table: table("events") },
@@ -106,6 +107,7 @@ fn facts() -> StepFacts {
     let last = 486_000;
     StepFacts {
         source: TableFacts {
+            filtered: false,
             engine: Engine::Postgres,
             columns: vec![ColumnFacts {
                 name: "at".to_owned(),

@@ -133,6 +133,8 @@ pub struct TableFacts {
     pub rows_exact: bool,
     /// Bytes of the table, as the server estimates them.
     pub bytes: u64,
+    /// Whether row level security hides rows from the role that reads, and only the visible ones are meant.
+    pub filtered: bool,
     /// The partition column, when the step has one.
     pub partition: Option<PartitionFacts>,
 }

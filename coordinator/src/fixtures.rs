@@ -66,6 +66,7 @@ pub(crate) fn facts(partitions: i64) -> StepFacts {
     };
     StepFacts {
         source: TableFacts {
+            filtered: false,
             engine: Engine::Postgres,
             columns: vec![column],
             key: vec!["id".to_owned()],

@@ -60,7 +60,7 @@ impl OrderContext {
     fn source(&self) -> Result<Box<dyn Source>, AttemptError> {
         let (connection, table) = self.order.source.as_ref().ok_or_else(|| malformed("no source"))?;
         let shelf = Some(&self.source_shelf);
-        open_source(connection, &table.connection, &self.base_dir(), &self.worker, &self.supervisor, shelf)
+        open_source(connection, &table.connection, table.rows, &self.base_dir(), &self.worker, &self.supervisor, shelf)
     }
 
     fn target(&self) -> Result<Box<dyn Target>, AttemptError> {

@@ -96,7 +96,7 @@ pub fn plan_load(
     let mut plan = LoadPlan {
         tasks: 0,
         estimated_rows: 0,
-        notes: notes(step, column, &generator),
+        notes: notes(step, facts, column, &generator),
         settled,
         generator,
         covered,
@@ -293,9 +293,14 @@ fn warn(
 }
 
 /// Rows that the table has and the step leaves where they are.
-fn notes(step: &Backfill, column: &PartitionFacts, generator: &Generator) -> Vec<String> {
+fn notes(step: &Backfill, facts: &StepFacts, column: &PartitionFacts, generator: &Generator) -> Vec<String> {
     let (from, name, whole) = (&step.from.table, &column.column, generator.whole());
     let mut notes = Vec::new();
+    if facts.source.filtered {
+        notes.push(format!(
+            "rows of {from} that row level security hides from the role that reads (`from.rows: visible`)"
+        ));
+    }
     if let (Some(start), Some(min)) = (whole.start(), column.min)
         && min < start
     {

@@ -15,7 +15,7 @@ use crate::partition::DAY_MICROS;
 use crate::range::{CursorRange, Slice};
 use crate::spec::{
     Backfill, Bound, Grain, Nulls, Order, Partition, PartitionBy, Reprocess, Resident, RetryPolicy, RunLimits,
-    SourceTable, StepLimits, TableName, TargetTable, Write, WriteMode,
+    SourceRows, SourceTable, StepLimits, TableName, TargetTable, Write, WriteMode,
 };
 
 fn table(name: &str) -> TableName {
@@ -40,6 +40,7 @@ fn days(start: Option<&str>, end: Option<&str>) -> Backfill {
             connection: "legacy".parse().expect("a name"),
             table: table("orders"),
             exclude: Vec::new(),
+            rows: SourceRows::All,
             casts: BTreeMap::new(),
         },
         to: TargetTable { connection: "warehouse".parse().expect("a name"), table: table("orders_copy") },
@@ -79,6 +80,7 @@ fn columns() -> Vec<ColumnFacts> {
 fn facts() -> StepFacts {
     StepFacts {
         source: TableFacts {
+            filtered: false,
             engine: Engine::Postgres,
             columns: columns(),
             key: vec!["id".to_owned()],

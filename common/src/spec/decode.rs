@@ -12,8 +12,8 @@ use super::check::tag_of;
 use super::keys::STEP;
 use super::model::{
     Backfill, Bound, Connection, Dependency, Nulls, Order, Partition, PartitionBy, Pool, Reprocess, Resident,
-    RetryPolicy, RunLimits, SecretText, SourceTable, Spec, Step, StepLimits, Strategy, TableName, TargetTable, When,
-    Write,
+    RetryPolicy, RunLimits, SecretText, SourceRows, SourceTable, Spec, Step, StepLimits, Strategy, TableName,
+    TargetTable, When, Write,
 };
 use super::node::{Node, Scalar, ScalarKind, Value, join};
 use super::problem::Place;
@@ -197,7 +197,9 @@ fn strategy(node: &Node, draft: &DraftStep) -> Option<Strategy> {
 fn backfill(node: &Node, strategy: &Node, draft: &DraftStep) -> Option<Backfill> {
     let side = |side: &Side| Some((side.connection.clone()?.value, side.table.clone()?.value));
     let (connection, table) = side(draft.from.as_ref()?)?;
-    let from = SourceTable { connection, table, exclude: excluded(node.get("from")?)?, casts: BTreeMap::new() };
+    let node_from = node.get("from")?;
+    let rows = or(node_from.get("rows"), SourceRows::All, word)?;
+    let from = SourceTable { connection, table, exclude: excluded(node_from)?, casts: BTreeMap::new(), rows };
     let (connection, table) = side(draft.to.as_ref()?)?;
     let write = node.get("write")?;
     let key = write.get("key").map_or(&[][..], Node::items).iter();

@@ -65,7 +65,9 @@ fn backfill(of: &Backfill) -> Json {
     insert(&mut strategy, "reprocess", Some(of.reprocess));
     insert(&mut strategy, "order", Some(of.order));
 
-    let mut from = json!({"connection": of.from.connection, "table": table_text(&of.from.table, false)});
+    let mut from = json!({
+        "connection": of.from.connection, "table": table_text(&of.from.table, false), "rows": of.from.rows,
+    });
     let mut columns: BTreeMap<&str, Json> =
         of.from.exclude.iter().map(|column| (column.as_str(), json!({"exclude": true}))).collect();
     columns.extend(of.from.casts.iter().map(|(column, cast)| (column.as_str(), json!({"cast": cast}))));

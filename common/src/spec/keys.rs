@@ -234,9 +234,12 @@ static FROM: Fields = Fields {
             Shape::Named(&COLUMNS),
             "What is special about some columns; all others are read as they are.",
         ),
+        Key::new("rows", Shape::Words(&ROWS), "Which rows are meant where row level security hides some; all."),
         Key::later("query", "make a view of it and name that as `table`"),
     ],
 };
+
+static ROWS: [Word; 2] = [Word::new("all"), Word::new("visible")];
 
 static COLUMNS: Named = Named {
     what: "a column",

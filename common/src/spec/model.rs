@@ -179,6 +179,18 @@ pub struct SourceTable {
     pub exclude: Vec<String>,
     /// Columns read as another type: name → the server's type name.
     pub casts: BTreeMap<String, String>,
+    /// Which rows are meant.
+    pub rows: SourceRows,
+}
+
+/// Which rows of a source's table are meant, where the server may hide some from the role that reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SourceRows {
+    /// All of them: a policy that would hide one is an error.
+    All,
+    /// Those that row level security lets the role see.
+    Visible,
 }
 
 /// The write side of a step.

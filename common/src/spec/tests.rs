@@ -55,7 +55,7 @@ steps:
   orders:
     strategy: {type: backfill, start: "${param:since}", end: 2014-01-01, reprocess: all, order: newest}
     depends_on: [{step: bench, when: done}]
-    from: {connection: source, table: orders, columns: {note: {exclude: true}}}
+    from: {connection: source, table: orders, rows: visible, columns: {note: {exclude: true}}}
     to: {connection: target, table: sales.orders}
     partition: {by: calendar, column: placed, grain: month, tz: America/New_York, nulls: fail}
     write: {mode: replace_partition, key: [order_id], resident: replace, on_schema_change: fail}
@@ -130,6 +130,7 @@ fn defaults_are_laid_under_every_step() {
     let orders = backfill_of(&spec, "orders");
     assert_eq!(orders.from.exclude, ["note", "secret"]);
     assert_eq!(orders.write.key, ["order_id"]);
+    assert_eq!((orders.from.rows, shipments.from.rows), (SourceRows::Visible, SourceRows::All));
     // and what `defaults` says for another rule means nothing to this one
     let items = backfill_of(&spec, "items");
     assert_eq!(items.partition.by, PartitionBy::Integer { width: Some(100), max_rows: 7 });
@@ -497,6 +498,7 @@ fn every_word_of_the_schema_is_a_word_of_the_model() {
         ("grain: day", vec!["grain: day, nulls: partition", "grain: day, nulls: ignore", "grain: day, nulls: fail"]),
         ("end: 2013-02-01", vec!["reprocess: missing", "reprocess: all", "order: oldest", "order: newest"]),
         ("mode: replace_partition", vec!["mode: append", "mode: replace_partition, resident: replace"]),
+        ("table: flights}", vec!["table: flights, rows: all}", "table: flights, rows: visible}"]),
         ("    write:", vec!["    depends_on: []\n    write:"]),
     ] {
         for word in words {

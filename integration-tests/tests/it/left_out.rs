@@ -77,3 +77,54 @@ async fn null_rows_of_a_child_table_are_not_lost() {
         }
     }
 }
+
+#[tokio::test]
+async fn row_level_security_is_told_or_refused() {
+    // GIVEN a source whose policies let the role that reads see a quarter of its rows
+    let mut site = Site::empty(Engine::Postgres).await;
+    let sql = "create table orders (id int primary key, tenant int); create role clerk login;
+               insert into orders select i, i % 4 from generate_series(1, 100) i;
+               alter table orders enable row level security; create policy own on orders using (tenant = 1);
+               grant select on orders to clerk";
+    site.execute(Side::Source, sql).await;
+    let [source, target] = ["source", "target"].map(|database| site.server().url(database));
+    site.point("SOURCE_URL", source.replace("postgres@", "clerk@"));
+    let steps = |rows: &str| {
+        format!(
+            "steps:\n  orders:\n    strategy: backfill\n    from: {{connection: source, table: orders{rows}}}\n    \
+             to: {{connection: target, table: orders}}\n    partition: {{by: integer, column: id}}\n    \
+             write: {{mode: append}}\n"
+        )
+    };
+    site.write_pipeline(&steps(""));
+    // WHEN it is planned, or run THEN it is refused, and says why and what to do
+    for command in ["plan", "run"] {
+        let finished = site.finish(&[command, "pipeline.yaml"]).await;
+        assert_exit(&finished, 7);
+        for text in ["row level security of orders", "hides rows from clerk", "from.rows: visible"] {
+            assert_says(&format!("{}{}", finished.stdout, finished.stderr), text);
+        }
+    }
+    // WHEN the visible rows are meant THEN they are loaded, and the plan says that there may be others
+    site.write_pipeline(&steps(", rows: visible"));
+    let plan = site.finish(&["plan", "pipeline.yaml"]).await;
+    assert_exit(&plan, 0);
+    assert_says(&plan.stdout, "rows of orders that row level security hides");
+    assert_exit(&site.run().await, 0);
+    assert_eq!(site.numbers(Side::Target, ["count(*)", "min(tenant)"], "from orders").await, [25, 1]);
+    // GIVEN a target whose policies hold for the role that writes
+    let sql = "alter table orders enable row level security; create policy own on orders using (tenant = 1);
+               grant all on orders to clerk; grant create on database target to clerk";
+    site.execute(Side::Target, sql).await;
+    site.execute(
+        Side::Target,
+        "grant all on schema highwater to clerk; grant all on all tables in schema highwater to clerk",
+    )
+    .await;
+    site.point("TARGET_URL", target.replace("postgres@", "clerk@"));
+    // WHEN it is planned THEN it is refused, too
+    let plan = site.finish(&["plan", "pipeline.yaml"]).await;
+    assert_exit(&plan, 7);
+    assert_says(&plan.stderr, "row level security of orders");
+    assert_says(&plan.stderr, "holds for clerk");
+}

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use highwater_common::assignment::AttemptError;
 use highwater_common::id::ConnectionName;
-use highwater_common::spec::Connection;
+use highwater_common::spec::{Connection, SourceRows};
 
 use super::postgres::{PostgresSource, PostgresTarget, Shelf};
 use super::sqlite::{SqliteSource, SqliteTarget};
@@ -12,7 +12,7 @@ use super::{Source, Target};
 use crate::secrets::resolve;
 use crate::supervisor::Supervisor;
 
-/// The read side of a connection. Relative paths mean `base_dir`; `worker` names who resolves secrets, in errors. Sessions are
+/// The read side of a connection, which means `rows` of a table where its server hides some. Relative paths mean `base_dir`; `worker` names who resolves secrets, in errors. Sessions are
 /// taken from `shelf` and put there, if one is given.
 ///
 /// # Errors
@@ -20,6 +20,7 @@ use crate::supervisor::Supervisor;
 pub fn open_source(
     connection: &Connection,
     name: &ConnectionName,
+    rows: SourceRows,
     base_dir: &Path,
     worker: &str,
     supervisor: &Supervisor,
@@ -28,7 +29,7 @@ pub fn open_source(
     Ok(match connection {
         Connection::Postgres { url, max_connections, .. } => {
             let source = PostgresSource::new(&resolve(url, worker)?, name.clone(), supervisor.clone())?;
-            Box::new(source.keeping(unless_limited(shelf, *max_connections)))
+            Box::new(source.seeing(rows).keeping(unless_limited(shelf, *max_connections)))
         }
         Connection::Sqlite { path, .. } => {
             Box::new(SqliteSource::new(below(base_dir, path), name.clone(), supervisor.clone()))

@@ -12,6 +12,7 @@ mod errors;
 mod forms;
 mod ledger;
 mod nulls;
+mod policies;
 mod prepare;
 mod probe;
 mod session;

@@ -6,12 +6,14 @@ use std::time::Duration;
 use highwater_common::assignment::ErrorClass;
 use highwater_common::cursor::{Cursor, CursorKind};
 use highwater_common::facts::{CursorForm, Engine, PartitionFacts, TableFacts};
+use highwater_common::spec::SourceRows;
 use sqlx::{Executor, PgConnection, Row};
 use tokio::time::Instant;
 
 use super::catalog::{Column, Table, is_indexed, read_key, source_table, unknown_column};
 use super::errors::{classify, fault, is_state, permanent};
 use super::nulls::{doubt_not_null, is_inherited};
+use super::policies::look_at_source;
 use super::session::Endpoint;
 use crate::connector::sql_text::{Dialect, Sql};
 use crate::connector::{ConnectorError, SourceProbe};
@@ -39,6 +41,7 @@ pub(super) async fn probe_source(
     conn: &mut PgConnection,
     endpoint: &Endpoint,
     asked: &SourceProbe,
+    rows: SourceRows,
 ) -> Result<TableFacts, ConnectorError> {
     let mut probe = Probe { conn, endpoint, until: Instant::now() + endpoint.session().probe_timeout };
     probe.limit_statement().await?;
@@ -48,6 +51,7 @@ pub(super) async fn probe_source(
             return Err(unknown_column(endpoint, &asked.table, &table, name));
         }
     }
+    let filtered = look_at_source(probe.conn, endpoint, &asked.table, rows).await?;
     let failed = |error| classify(endpoint, &format!("read the catalogue of {}", asked.table), error);
     doubt_not_null(probe.conn, &mut table).await.map_err(failed)?;
     let columns: Vec<_> = table.facts().filter(|column| !asked.exclude.contains(&column.name)).cloned().collect();
@@ -70,6 +74,7 @@ pub(super) async fn probe_source(
         rows: u64::try_from(rows).unwrap_or(0),
         rows_exact: counted.is_some(),
         bytes: u64::try_from(bytes).unwrap_or(0),
+        filtered,
         partition,
     })
 }

@@ -156,6 +156,7 @@ impl Endpoint {
             Dialect::Postgres,
             "set timezone = 'UTC'; set datestyle = 'ISO, MDY'; set intervalstyle = 'iso_8601'; \
              set extra_float_digits = 3; set bytea_output = 'hex'; set standard_conforming_strings = on; \
+             set row_security = off; \
              set tcp_keepalives_idle = 30; set tcp_keepalives_interval = 10; set tcp_keepalives_count = 3; \
              set lock_timeout = ",
         )

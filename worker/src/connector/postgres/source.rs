@@ -6,12 +6,13 @@ use std::fmt;
 use async_trait::async_trait;
 use highwater_common::facts::{ColumnFacts, TableFacts};
 use highwater_common::id::ConnectionName;
-use highwater_common::spec::TableName;
+use highwater_common::spec::{SourceRows, TableName};
 use sqlx::{Executor, PgConnection};
 
 use super::catalog::{Table, source_table, unknown_column, unknown_table};
 use super::copy_out::{CopyOrder, CopyOut};
 use super::errors::{classify, is_missing_relation, permanent};
+use super::policies::{hidden_rows, is_filtered, see_visible_rows};
 use super::probe::probe_source;
 use super::session::{Endpoint, SessionOptions, SessionRole};
 use super::shelf::Shelf;
@@ -22,6 +23,7 @@ use crate::supervisor::Supervisor;
 /// Reads tables of a PostgreSQL database, 13 or later.
 pub struct PostgresSource {
     endpoint: Endpoint,
+    rows: SourceRows,
 }
 
 impl PostgresSource {
@@ -43,13 +45,19 @@ impl PostgresSource {
         connection: ConnectionName,
         options: SessionOptions,
     ) -> Result<Self, ConnectorError> {
-        Ok(Self { endpoint: Endpoint::new(url, connection, options)? })
+        Ok(Self { endpoint: Endpoint::new(url, connection, options)?, rows: SourceRows::All })
+    }
+
+    /// Means these rows, where row level security hides some.
+    #[must_use]
+    pub fn seeing(self, rows: SourceRows) -> Self {
+        Self { rows, ..self }
     }
 
     /// Takes sessions from `shelf`, and puts them there once they have done their work.
     #[must_use]
     pub fn keeping(self, shelf: Option<Shelf>) -> Self {
-        Self { endpoint: self.endpoint.keeping(shelf) }
+        Self { endpoint: self.endpoint.keeping(shelf), ..self }
     }
 }
 
@@ -63,7 +71,7 @@ impl fmt::Debug for PostgresSource {
 impl Source for PostgresSource {
     async fn probe(&self, probe: &SourceProbe) -> Result<TableFacts, ConnectorError> {
         let mut conn = self.endpoint.open(SessionRole::Source).await?;
-        probe_source(&mut conn, &self.endpoint, probe).await
+        probe_source(&mut conn, &self.endpoint, probe, self.rows).await
     }
 
     async fn read(&self, request: &ReadRequest) -> Result<Box<dyn RowStream>, ConnectorError> {
@@ -99,6 +107,10 @@ impl PostgresSource {
     ) -> Result<(), ConnectorError> {
         let failed = |error| classify(&self.endpoint, &format!("read {name}"), error);
         conn.execute("begin isolation level read committed, read only").await.map_err(failed)?;
+        match self.rows {
+            SourceRows::All => (),
+            SourceRows::Visible => see_visible_rows(conn, &self.endpoint).await?,
+        }
         let lock = Sql::new(Dialect::Postgres, "select from ").table(name).text(" limit 0").into_statement();
         match conn.execute(sqlx::raw_sql(lock)).await {
             Ok(_) => (),
@@ -106,7 +118,13 @@ impl PostgresSource {
                 conn.execute("rollback").await.map_err(failed)?;
                 return Err(unknown_table(conn, &self.endpoint, name).await);
             }
-            Err(error) => return Err(failed(error)),
+            Err(error) => {
+                conn.execute("rollback").await.map_err(failed)?;
+                return Err(match is_filtered(conn, name, &error).await {
+                    true => hidden_rows(conn, &self.endpoint, name).await,
+                    false => failed(error),
+                });
+            }
         }
         // Only what is read under the lock stays true.
         let table = source_table(conn, &self.endpoint, name).await?;

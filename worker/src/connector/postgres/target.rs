@@ -19,6 +19,7 @@ use super::claim::{claim, end_session};
 use super::errors::{classify, fault, is_missing_relation, is_state, permanent};
 use super::forms::position_form;
 use super::ledger::{self, SessionMark, uuid};
+use super::policies::look_at_target;
 use super::prepare::prepare;
 use super::session::{Endpoint, SessionOptions, SessionRole};
 use super::shelf::Shelf;
@@ -208,6 +209,7 @@ impl PostgresTarget {
             }
             partition_indexed = is_indexed(conn, table.oid, name).await.map_err(&failed)?;
         }
+        look_at_target(conn, &self.endpoint, &probe.table).await?;
         let any = Sql::new(Dialect::Postgres, "select exists (select from ").table(&probe.table).text(")");
         let has_rows = sqlx::query_scalar::<_, bool>(any.into_statement())
             .persistent(false)

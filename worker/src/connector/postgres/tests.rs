@@ -6,6 +6,7 @@ mod contract;
 mod facts;
 mod moves;
 mod nulls;
+mod policies;
 mod races;
 mod refusals;
 mod server;

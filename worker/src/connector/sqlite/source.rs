@@ -109,6 +109,7 @@ impl Probing<'_> {
             engine: Engine::Sqlite,
             columns,
             key,
+            filtered: false,
             rows,
             rows_exact,
             bytes: u64::try_from(bytes).unwrap_or(0),
