@@ -5,6 +5,7 @@
 
 mod bench;
 pub mod claims;
+pub mod decisions;
 pub mod drops;
 pub mod reads;
 pub mod writes;
@@ -14,6 +15,7 @@ pub use bench::Given;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use highwater_common::commit::LedgerState;
 use highwater_common::facts::{ColumnFacts, CursorForm, Engine};
 use highwater_common::spec::TableName;
 
@@ -68,6 +70,10 @@ pub trait TargetFixture: Send + Sync + Sized {
 
     /// Deletes the ledger's task rows, as a target does that is restored from a backup.
     async fn forget_claims(&self);
+
+    /// Changes the ledger row whose range begins at `start`, behind everybody's back: its state, its token by so much, and its
+    /// nonce to another if `renewed`.
+    async fn alter_claim(&self, start: i64, state: LedgerState, later: i64, renewed: bool);
 }
 
 /// A source that belongs to one test.
@@ -113,6 +119,9 @@ macro_rules! target_contract {
                 claims::a_commit_whose_answer_was_lost_is_found_in_the_ledger
                 claims::attempts_at_the_same_time_all_commit
                 claims::two_attempts_at_once_commit_once
+                decisions::every_claim_does_to_the_ledger_what_is_decided
+                decisions::every_claim_of_a_fenced_run_is_superseded
+                decisions::every_guard_holds_where_it_is_decided_and_nowhere_else
                 writes::prepare_again_changes_nothing
                 writes::a_replaced_range_holds_exactly_the_rows_read
                 writes::a_failed_statement_poisons_the_attempt

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use highwater_common::commit::LedgerState;
 use highwater_common::facts::{ColumnFacts, ColumnKind, Engine};
 use highwater_common::spec::TableName;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
@@ -117,6 +118,15 @@ impl TargetFixture for File {
 
     async fn forget_claims(&self) {
         self.run("delete from _highwater_task").await;
+    }
+
+    async fn alter_claim(&self, start: i64, state: LedgerState, later: i64, renewed: bool) {
+        let nonce = if renewed { "randomblob(16)" } else { "nonce" };
+        let state = state.letter();
+        self.run(&format!(
+            "update _highwater_task set state = '{state}', token = token + {later}, nonce = {nonce} where range_start = {start}"
+        ))
+        .await;
     }
 }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use highwater_common::commit::LedgerState;
 use highwater_common::facts::ColumnKind;
 
 use super::*;
@@ -86,6 +87,15 @@ impl TargetFixture for Fixture {
 
     async fn forget_claims(&self) {
         self.execute("delete from highwater.task").await;
+    }
+
+    async fn alter_claim(&self, start: i64, state: LedgerState, later: i64, renewed: bool) {
+        let nonce = if renewed { "gen_random_uuid()" } else { "nonce" };
+        let state = state.letter();
+        self.execute(&format!(
+            "update highwater.task set state = '{state}', token = token + {later}, nonce = {nonce} where range_start = {start}"
+        ))
+        .await;
     }
 }
 
