@@ -87,7 +87,7 @@ impl Sql {
     }
 
     /// A type's name as a catalogue writes it, such as `numeric(12,2)` or `timestamp with time zone`. What is not made of
-    /// letters, digits, underscores, spaces, commas and brackets becomes `text`, so no catalogue can write SQL of its own.
+    /// letters, digits, underscores, spaces, dots, commas and brackets becomes `text`, so no catalogue can write SQL of its own.
     #[must_use]
     pub fn type_name(mut self, name: &str) -> Self {
         self.text.push_str(if is_plain_type(name) { name } else { "text" });
@@ -176,7 +176,7 @@ pub fn is_plain_type(name: &str) -> bool {
     !name.is_empty()
         && name
             .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b' ' | b',' | b'(' | b')' | b'[' | b']'))
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b' ' | b',' | b'.' | b'(' | b')' | b'[' | b']'))
 }
 
 /// The server's type for a cursor's kind in PostgreSQL.

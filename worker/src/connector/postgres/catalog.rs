@@ -30,6 +30,8 @@ pub(super) struct Column {
     pub(super) position: Option<CursorKind>,
     pub(super) generated: bool,
     pub(super) has_default: bool,
+    /// The text of its values may name objects of the catalogue, in full or not as the search path says.
+    pub(super) prints_names: bool,
 }
 
 impl Table {
@@ -45,6 +47,53 @@ impl Table {
     /// The names, for an error to list.
     pub(super) fn column_names(&self) -> String {
         self.columns.iter().map(|column| column.facts.name.as_str()).collect::<Vec<_>>().join(", ")
+    }
+}
+
+/// The name in full: one without a schema means what it means to the role's own search path. One that is nowhere stays as it is.
+pub(super) async fn qualified(
+    conn: &mut PgConnection,
+    endpoint: &Endpoint,
+    table: &TableName,
+) -> Result<TableName, ConnectorError> {
+    if table.schema.is_some() {
+        return Ok(table.clone());
+    }
+    let schema = sqlx::query_scalar::<_, String>(
+        "select n.nspname::text from unnest(current_setting('highwater.schemas')::name[]) with ordinality p (name, place) \
+         join pg_namespace n on n.nspname = p.name join pg_class c on c.relnamespace = n.oid \
+         where c.relname = $1 order by p.place limit 1",
+    )
+    .bind(&table.name)
+    .fetch_optional(&mut *conn)
+    .await
+    .map_err(|error| classify(endpoint, "read the catalogue", error))?;
+    Ok(TableName { schema, name: table.name.clone() })
+}
+
+/// The name in full of a table that is to be made: without a schema it goes where the role's own search path makes tables.
+pub(super) async fn qualified_or_new(
+    conn: &mut PgConnection,
+    endpoint: &Endpoint,
+    table: &TableName,
+) -> Result<TableName, ConnectorError> {
+    let found = qualified(conn, endpoint, table).await?;
+    if found.schema.is_some() {
+        return Ok(found);
+    }
+    let first: Option<String> = sqlx::query_scalar("select (current_setting('highwater.schemas')::text[])[1]")
+        .fetch_one(&mut *conn)
+        .await
+        .map_err(|error| classify(endpoint, "read the catalogue", error))?;
+    match first {
+        Some(schema) => Ok(TableName { schema: Some(schema), ..found }),
+        None => {
+            let message = format!(
+                "no schema of the search path on {endpoint} exists, so there is no place to make {table} in; write the table \
+                 with its schema"
+            );
+            Err(permanent("unknown_table", message))
+        }
     }
 }
 
@@ -83,7 +132,8 @@ pub(super) async fn unknown_table(conn: &mut PgConnection, endpoint: &Endpoint, 
     let found = sqlx::query_scalar::<_, String>(
         "select c.relname::text from pg_class c join pg_namespace n on n.oid = c.relnamespace \
          where c.relkind in ('r', 'p', 'v', 'm', 'f') and n.nspname <> 'highwater' \
-           and case when $1::text is null then n.nspname = any (current_schemas(false)) else n.nspname = $1 end \
+           and case when $1::text is null then n.nspname = any (current_setting('highwater.schemas')::name[]) \
+                    else n.nspname = $1 end \
          order by 1 limit 1000",
     )
     .bind(&table.schema)
@@ -153,7 +203,9 @@ async fn read_columns(conn: &mut PgConnection, oid: i64) -> Result<Vec<Column>, 
                 t.typtype = 'b' and t.oid < 16384 and t.typsend <> 0 and t.typreceive <> 0 \
                   and coalesce(e.typtype = 'b', true) and coalesce(e.typname, t.typname) not like 'reg%' \
                   and coalesce(e.typname, t.typname) not in ('money', 'xml', 'aclitem', 'pg_node_tree', 'refcursor') \
-                  as binary_portable \
+                  as binary_portable, \
+                coalesce(e.typname, t.typname) like 'reg%' \
+                  or t.oid >= 16384 and coalesce(e.typtype, t.typtype) not in ('b', 'e') as prints_names \
          from pg_attribute a join pg_type t on t.oid = a.atttypid \
               left join pg_type e on e.oid = t.typelem and t.typcategory = 'A' \
          where a.attrelid = $1::oid and a.attnum > 0 and not a.attisdropped order by a.attnum",
@@ -174,7 +226,13 @@ fn read_column(row: &PgRow) -> Result<Column, sqlx::Error> {
         binary_portable: row.try_get("binary_portable")?,
     };
     let position = position_of(&builtin);
-    Ok(Column { facts, position, generated: row.try_get("generated")?, has_default: row.try_get("has_default")? })
+    Ok(Column {
+        facts,
+        position,
+        generated: row.try_get("generated")?,
+        has_default: row.try_get("has_default")?,
+        prints_names: row.try_get("prints_names")?,
+    })
 }
 
 /// What a built-in type holds; anything unknown has a text form, and that is all that is asked of it.

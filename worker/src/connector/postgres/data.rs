@@ -12,9 +12,10 @@ use highwater_common::token::Fence;
 use sqlx::{Executor, PgConnection};
 use tokio::sync::oneshot;
 
-use super::catalog::{find_table, unknown_column, unknown_table};
+use super::catalog::{find_table, qualified, unknown_column, unknown_table};
 use super::errors::{classify, fault, is_missing_relation, is_refusal, permanent};
 use super::ledger::uuid;
+use super::pins::OWN_PATH;
 use super::session::Endpoint;
 use super::slices::{ALL, NULL, StoredSlice};
 use crate::connector::sql_text::{Dialect, Sql};
@@ -85,11 +86,6 @@ impl Claimed for Held {
 async fn open_transaction(mut session: Session) -> Result<OpenTx, ConnectorError> {
     let failed = session.failed("begin a transaction");
     session.conn.execute("begin isolation level read committed").await.map_err(&failed)?;
-    sqlx::query("select set_config('highwater.token', $1, true)")
-        .bind(session.fence.token.raw().to_string())
-        .execute(&mut session.conn)
-        .await
-        .map_err(&failed)?;
     Ok(OpenTx(session))
 }
 
@@ -103,7 +99,10 @@ impl DataTx for OpenTx {
         request: &WriteRequest,
         rows: &mut dyn RowStream,
     ) -> Result<(Box<dyn DataTx>, Receipt), ConnectorError> {
+        let table = qualified(&mut self.0.conn, &self.0.endpoint, &request.table).await?;
+        let request = &WriteRequest { table, ..request.clone() };
         let own = self.hold_table(request).await?;
+        self.show_token().await?;
         match request.mode {
             WriteMode::Append => (),
             WriteMode::ReplacePartition => self.empty_slice(request).await?,
@@ -185,6 +184,16 @@ impl OpenTx {
             Ok(facts)
         });
         own.collect()
+    }
+
+    /// What the table's own defaults and triggers may ask for: the attempt's token, and the role's own search path.
+    async fn show_token(&mut self) -> Result<(), ConnectorError> {
+        let session = &mut self.0;
+        let failed = session.failed("begin a transaction");
+        let token = session.fence.token.raw().to_string();
+        let show = Sql::new(Dialect::Postgres, "select set_config('highwater.token', ").literal(&token);
+        let show = show.text(", true), ").text(OWN_PATH).into_statement();
+        session.conn.execute(sqlx::raw_sql(show)).await.map(drop).map_err(failed)
     }
 
     async fn empty_slice(&mut self, request: &WriteRequest) -> Result<(), ConnectorError> {

@@ -12,6 +12,7 @@ mod errors;
 mod forms;
 mod ledger;
 mod nulls;
+mod pins;
 mod policies;
 mod prepare;
 mod probe;

@@ -33,8 +33,8 @@ pub(super) async fn look_at_source(
     }
 }
 
-/// Makes the session, or what is left of its transaction, see only the rows that policies let the role see.
-pub(super) async fn see_visible_rows(conn: &mut PgConnection, endpoint: &Endpoint) -> Result<(), ConnectorError> {
+/// Makes the session see only the rows that policies let the role see.
+async fn see_visible_rows(conn: &mut PgConnection, endpoint: &Endpoint) -> Result<(), ConnectorError> {
     let set = conn.execute("set row_security = on").await;
     set.map(drop).map_err(|error| classify(endpoint, "see the visible rows", error))
 }

@@ -5,7 +5,7 @@ use highwater_common::facts::{ColumnFacts, ColumnKind, Engine};
 use highwater_common::spec::WriteMode;
 use sqlx::{Connection, Executor, PgConnection};
 
-use super::catalog::{Table, find_table, is_indexed};
+use super::catalog::{Table, find_table, is_indexed, qualified_or_new};
 use super::errors::{classify, permanent};
 use super::ledger;
 use super::session::{Endpoint, SessionRole};
@@ -15,6 +15,8 @@ use crate::connector::{ConnectorError, PrepareRequest};
 /// Makes what is missing, in one transaction; answers with warnings.
 pub(super) async fn prepare(endpoint: &Endpoint, request: &PrepareRequest) -> Result<Vec<String>, ConnectorError> {
     let mut conn = endpoint.open(SessionRole::Target).await?;
+    let table = qualified_or_new(&mut conn, endpoint, &request.table).await?;
+    let request = &PrepareRequest { table, ..request.clone() };
     let failed = |error| classify(endpoint, &format!("prepare {}", request.table), error);
     conn.execute("begin isolation level read committed").await.map_err(failed)?;
     ledger::lock_making(&mut conn, endpoint).await?;

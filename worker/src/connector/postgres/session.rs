@@ -9,14 +9,12 @@ use std::time::Duration;
 use highwater_common::assignment::ErrorClass;
 use highwater_common::id::ConnectionName;
 use sqlx::postgres::PgConnectOptions;
-use sqlx::{ConnectOptions, Connection, Executor, PgConnection};
+use sqlx::{ConnectOptions, Connection, Executor, PgConnection, Row};
 
-use super::errors::{classify, connect_error, fault, permanent};
+use super::errors::{classify, connect_error, fault, is_state, permanent};
+use super::pins::{PRIVILEGED, pins};
 use super::shelf::Shelf;
 use crate::connector::ConnectorError;
-use crate::connector::sql_text::{Dialect, Sql};
-
-const NO_CHECK_INTERVAL_BEFORE: u32 = 140_000;
 
 /// How long a session waits for what.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,7 +78,8 @@ impl Endpoint {
                 format!("the URL of connection {connection} is malformed; it reads postgres://user:password@host:5432/database"),
             )
         })?;
-        let options = options.application_name("highwater").extra_float_digits(3).disable_statement_logging();
+        // A parameter at start-up is one that a pooler may refuse: everything is set afterwards.
+        let options = options.application_name("highwater").extra_float_digits(None).disable_statement_logging();
         Ok(Self { connection, options, session, url: url.into(), shelf: None })
     }
 
@@ -104,7 +103,7 @@ impl Endpoint {
                 return Err(fault(ErrorClass::Transient, "unreachable", message));
             }
         };
-        self.pin(&mut conn, role).await.map_err(|error| classify(self, "set up a session", error))?;
+        self.pin(&mut conn, role).await?;
         Ok(conn)
     }
 
@@ -129,46 +128,48 @@ impl Endpoint {
     }
 
     /// Takes back what triggers may have left in a session, and pins it anew. Prepared statements stay: they are the gain.
-    async fn renew(&self, conn: &mut PgConnection, role: SessionRole) -> Result<(), sqlx::Error> {
+    async fn renew(&self, conn: &mut PgConnection, role: SessionRole) -> Result<(), ConnectorError> {
         let renewal = match role {
             SessionRole::Source => "reset session authorization; reset role; reset all",
             SessionRole::Target => {
                 "reset session authorization; reset role; reset all; unlisten *; select pg_advisory_unlock_all(); discard temp"
             }
         };
-        conn.execute(sqlx::raw_sql(renewal)).await?;
+        let renewed = conn.execute(sqlx::raw_sql(renewal)).await;
+        renewed.map_err(|error| classify(self, "set up a session", error))?;
         self.pin(conn, role).await
     }
 
-    async fn pin(&self, conn: &mut PgConnection, role: SessionRole) -> Result<(), sqlx::Error> {
-        conn.execute(sqlx::raw_sql(self.pins(role).into_statement())).await?;
-        if conn.server_version_num().is_some_and(|version| version >= NO_CHECK_INTERVAL_BEFORE) {
-            // Not every platform can watch a socket; without it a dead worker's session ends at the next timeout.
-            let watched = conn.execute("set client_connection_check_interval = '2s'").await;
-            watched.inspect_err(|error| tracing::debug!(%error, "sessions are not watched for dead clients")).ok();
+    async fn pin(&self, conn: &mut PgConnection, role: SessionRole) -> Result<(), ConnectorError> {
+        let failed = |error| classify(self, "set up a session", error);
+        let version = conn.server_version_num().unwrap_or(0);
+        let pins = pins(&self.session, role, version).into_statement();
+        let rows = conn.fetch_all(sqlx::raw_sql(pins)).await.map_err(failed)?;
+        let left: String = match rows.last() {
+            Some(last) => last.try_get(0).map_err(failed)?,
+            None => return Err(failed(sqlx::Error::RowNotFound)),
+        };
+        for (name, wanted, statement) in PRIVILEGED {
+            if !left.split(' ').any(|left| left == name) {
+                continue;
+            }
+            match conn.execute(statement).await {
+                Ok(_) => (),
+                Err(error) if is_state(&error, "42501") => return Err(self.not_to_be_pinned(name, wanted)),
+                Err(error) => return Err(failed(error)),
+            }
         }
         Ok(())
     }
 
-    fn pins(&self, role: SessionRole) -> Sql {
-        let millis = |time: Duration| i64::try_from(time.as_millis()).unwrap_or(i64::from(i32::MAX));
-        let pins = Sql::new(
-            Dialect::Postgres,
-            "set timezone = 'UTC'; set datestyle = 'ISO, MDY'; set intervalstyle = 'iso_8601'; \
-             set extra_float_digits = 3; set bytea_output = 'hex'; set standard_conforming_strings = on; \
-             set row_security = off; \
-             set tcp_keepalives_idle = 30; set tcp_keepalives_interval = 10; set tcp_keepalives_count = 3; \
-             set lock_timeout = ",
-        )
-        .integer(millis(self.session.lock_timeout))
-        .text("; set statement_timeout = ")
-        .integer(millis(self.session.statement_timeout))
-        .text("; set idle_in_transaction_session_timeout = ")
-        .integer(millis(self.session.idle_in_transaction_timeout));
-        match role {
-            SessionRole::Source => pins.text("; set default_transaction_read_only = on"),
-            SessionRole::Target => pins.text("; set synchronous_commit = on; set default_transaction_read_only = off"),
-        }
+    fn not_to_be_pinned(&self, name: &str, wanted: &str) -> ConnectorError {
+        let user = self.options.get_username();
+        let message = format!(
+            "on {self} the setting {name} is not {wanted} for user {user}, who may not change it, so that rows would be left out \
+             or unchecked in silence; take it back with `alter role {user} reset {name}`, or `alter database … reset {name}`, \
+             whichever sets it"
+        );
+        permanent("setting_not_pinned", message)
     }
 }
 

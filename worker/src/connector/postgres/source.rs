@@ -9,10 +9,11 @@ use highwater_common::id::ConnectionName;
 use highwater_common::spec::{SourceRows, TableName};
 use sqlx::{Executor, PgConnection};
 
-use super::catalog::{Table, source_table, unknown_column, unknown_table};
+use super::catalog::{Column, Table, qualified, source_table, unknown_column, unknown_table};
 use super::copy_out::{CopyOrder, CopyOut};
 use super::errors::{classify, is_missing_relation, permanent};
-use super::policies::{hidden_rows, is_filtered, see_visible_rows};
+use super::pins::OWN_PATH;
+use super::policies::{hidden_rows, is_filtered};
 use super::probe::probe_source;
 use super::session::{Endpoint, SessionOptions, SessionRole};
 use super::shelf::Shelf;
@@ -71,16 +72,18 @@ impl fmt::Debug for PostgresSource {
 impl Source for PostgresSource {
     async fn probe(&self, probe: &SourceProbe) -> Result<TableFacts, ConnectorError> {
         let mut conn = self.endpoint.open(SessionRole::Source).await?;
-        probe_source(&mut conn, &self.endpoint, probe, self.rows).await
+        let table = qualified(&mut conn, &self.endpoint, &probe.table).await?;
+        probe_source(&mut conn, &self.endpoint, &SourceProbe { table, ..probe.clone() }, self.rows).await
     }
 
     async fn read(&self, request: &ReadRequest) -> Result<Box<dyn RowStream>, ConnectorError> {
         let mut conn = self.endpoint.open_or_take(SessionRole::Source).await?;
-        self.hold_table(&mut conn, &request.table, &request.columns).await?;
+        let table = qualified(&mut conn, &self.endpoint, &request.table).await?;
+        self.hold_table(&mut conn, &table, &request.columns).await?;
         let order = CopyOrder {
             endpoint: self.endpoint.clone(),
-            what: format!("{} of {}", request.slice, request.table),
-            statement: copy_statement(request),
+            what: format!("{} of {table}", request.slice),
+            statement: copy_statement(request, &table),
             format: request.format,
             columns: request.columns.clone(),
         };
@@ -106,12 +109,13 @@ impl PostgresSource {
         columns: &[ColumnFacts],
     ) -> Result<(), ConnectorError> {
         let failed = |error| classify(&self.endpoint, &format!("read {name}"), error);
-        conn.execute("begin isolation level read committed, read only").await.map_err(failed)?;
-        match self.rows {
-            SourceRows::All => (),
-            SourceRows::Visible => see_visible_rows(conn, &self.endpoint).await?,
-        }
-        let lock = Sql::new(Dialect::Postgres, "select from ").table(name).text(" limit 0").into_statement();
+        let begin = match self.rows {
+            SourceRows::All => "begin isolation level read committed, read only; select from ",
+            SourceRows::Visible => {
+                "begin isolation level read committed, read only; set local row_security = on; select from "
+            }
+        };
+        let lock = Sql::new(Dialect::Postgres, begin).table(name).text(" limit 0").into_statement();
         match conn.execute(sqlx::raw_sql(lock)).await {
             Ok(_) => (),
             Err(error) if is_missing_relation(&error) => {
@@ -128,7 +132,14 @@ impl PostgresSource {
         }
         // Only what is read under the lock stays true.
         let table = source_table(conn, &self.endpoint, name).await?;
-        columns.iter().try_for_each(|column| still_planned(&self.endpoint, name, &table, column))
+        columns.iter().try_for_each(|column| still_planned(&self.endpoint, name, &table, column))?;
+        // A view's functions find what they find for the role itself. Names inside of values stay whole.
+        let is_read = |column: &Column| columns.iter().any(|read| read.name == column.facts.name);
+        if !table.columns.iter().any(|column| column.prints_names && is_read(column)) {
+            let own_path = Sql::new(Dialect::Postgres, "select ").text(OWN_PATH).into_statement();
+            conn.execute(sqlx::raw_sql(own_path)).await.map_err(failed)?;
+        }
+        Ok(())
     }
 }
 
@@ -151,11 +162,11 @@ fn still_planned(
     Err(permanent("schema_changed", message))
 }
 
-fn copy_statement(request: &ReadRequest) -> String {
+fn copy_statement(request: &ReadRequest, table: &TableName) -> String {
     let select = Sql::new(Dialect::Postgres, "copy (select ")
         .names(request.columns.iter().map(|column| column.name.as_str()))
         .text(" from ")
-        .table(&request.table)
+        .table(table)
         .text(" where ")
         .slice(&request.partition_column, request.form, &request.slice);
     let copy = match request.format {

@@ -14,7 +14,7 @@ use highwater_common::range::CursorRange;
 use highwater_common::spec::TableName;
 use sqlx::{Connection, Executor, PgConnection, Row};
 
-use super::catalog::{find_table, is_indexed, read_key};
+use super::catalog::{find_table, is_indexed, qualified, read_key};
 use super::claim::{claim, end_session};
 use super::errors::{classify, fault, is_missing_relation, is_state, permanent};
 use super::forms::position_form;
@@ -95,6 +95,8 @@ impl Target for PostgresTarget {
             ledger::check_holder(&self.endpoint, holder, &probe.cluster)?;
         }
         let fingerprint = ledger::read_fingerprint(&mut conn, &self.endpoint).await?;
+        let table = qualified(&mut conn, &self.endpoint, &probe.table).await?;
+        let probe = &TargetProbe { table, ..probe.clone() };
         let table = self.table_facts(&mut conn, probe).await?;
         let (covered, covered_null) = match (&holder, &probe.partition) {
             (Some(_), Some((_, kind))) => self.covered(&mut conn, &probe.stream, *kind).await?,
@@ -170,7 +172,8 @@ impl Target for PostgresTarget {
 
     async fn columns(&self, table: &TableName) -> Result<Vec<ColumnFacts>, ConnectorError> {
         let mut conn = self.endpoint.open(SessionRole::Target).await?;
-        let found = find_table(&mut conn, table).await.map_err(self.failed("read the target's columns"))?;
+        let table = qualified(&mut conn, &self.endpoint, table).await?;
+        let found = find_table(&mut conn, &table).await.map_err(self.failed("read the target's columns"))?;
         conn.close().await.ok();
         Ok(found.map_or_else(Vec::new, |table| table.facts().cloned().collect()))
     }

@@ -10,6 +10,7 @@ mod policies;
 mod races;
 mod refusals;
 mod server;
+mod settings;
 mod shelf;
 
 use highwater_common::assignment::{ErrorClass, Receipt};

@@ -89,7 +89,7 @@ async fn batches_are_bounded_and_an_oversized_row_fails_by_name() {
     // and the large one is refused by its place
     let request = world.read_request(ids(Some(9), None), RowFormat::CopyText).await;
     let message = refused(world.source.read(&request).await.map(drop), ErrorClass::Permanent, "row_too_large");
-    assert!(message.contains("row 1 of [9, +inf) of orders"), "{message}");
+    assert!(message.contains("row 1 of [9, +inf) of public.orders"), "{message}");
 }
 
 #[tokio::test]
