@@ -115,6 +115,7 @@ fn facts() -> StepFacts {
                 kind: ColumnKind::Instant,
                 nullable: true,
                 binary_portable: true,
+                definition: None,
             }],
             key: Vec::new(),
             rows: 10_000_000_000,

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::cursor::{Cursor, CursorKind};
 use crate::id::ClusterId;
 use crate::range::CursorRange;
+use crate::type_definition::TypeDefinition;
 
 /// The database behind a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -69,6 +70,9 @@ pub struct ColumnFacts {
     pub nullable: bool,
     /// Whether a PostgreSQL binary COPY of this type means the same on every server: built-in scalars and arrays of them.
     pub binary_portable: bool,
+    /// What the type is made of; `None` where its name says all: built-in types, arrays of them, and all of SQLite's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub definition: Option<Box<TypeDefinition>>,
 }
 
 /// How a cursor is written so that the server's own order is the cursor's order.
@@ -157,8 +161,14 @@ pub struct TargetFacts {
 /// A target table that exists.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TargetTableFacts {
-    /// Its columns, in the table's order.
+    /// Its columns, in the table's order, those included that it computes itself.
     pub columns: Vec<ColumnFacts>,
+    /// Columns that it computes itself, so that no row can bring them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub generated: Vec<String>,
+    /// Columns that get a value when a row brings none: by a default, or as its identity.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub defaulted: Vec<String>,
     /// The columns of its primary key; empty without one.
     pub key: Vec<String>,
     /// How positions of the partition column are written for this server, when the step has one.

@@ -24,5 +24,6 @@ pub mod spec;
 pub mod status;
 pub mod task;
 pub mod token;
+pub mod type_definition;
 pub mod view;
 pub mod watermark;

@@ -63,6 +63,7 @@ pub(crate) fn facts(partitions: i64) -> StepFacts {
         kind: ColumnKind::Int64,
         nullable: false,
         binary_portable: true,
+        definition: None,
     };
     StepFacts {
         source: TableFacts {

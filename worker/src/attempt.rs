@@ -175,10 +175,13 @@ async fn probe(context: &OrderContext) -> Result<Outcome, AttemptError> {
 
 async fn prepare(context: &OrderContext) -> Result<Outcome, AttemptError> {
     let settled = context.settled()?;
-    let (_, to) = context.order.target.as_ref().ok_or_else(|| malformed("no target"))?;
+    let (Some((_, from)), Some((_, to))) = (&context.order.source, &context.order.target) else {
+        return Err(malformed("no tables"));
+    };
     let request = PrepareRequest {
         cluster: context.order.cluster,
         table: to.table.clone(),
+        source_table: from.table.clone(),
         columns: settled.columns.clone(),
         source_engine: context.source_engine(),
         key: settled.key.clone(),

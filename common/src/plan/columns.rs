@@ -1,26 +1,11 @@
 //! Do the two tables fit together? Settles which columns travel and by which key a created table knows its rows.
 
-use super::carriage::{Carriage, carry};
+use std::collections::BTreeMap;
+
 use super::problem::Problems;
-use crate::facts::{ColumnFacts, ColumnKind, CursorForm, Engine, StepFacts, TargetTableFacts};
+use super::table_compat::{Destination, Rows, check_table, find, names};
+use crate::facts::{ColumnFacts, ColumnKind, CursorForm, Engine, StepFacts};
 use crate::spec::Backfill;
-
-/// The column of a name, as the engine compares names.
-fn find<'a>(engine: Engine, columns: &'a [ColumnFacts], name: &str) -> Option<&'a ColumnFacts> {
-    columns.iter().find(|column| match engine {
-        Engine::Postgres => column.name == name,
-        Engine::Sqlite => column.name.eq_ignore_ascii_case(name),
-    })
-}
-
-/// Names for a message, at most as many as a reader will read.
-pub(super) fn names(columns: &[ColumnFacts]) -> String {
-    const SHOWN_MAX: usize = 40;
-    let shown: Vec<&str> = columns.iter().take(SHOWN_MAX).map(|column| column.name.as_str()).collect();
-    let more = columns.len().saturating_sub(SHOWN_MAX);
-    let listed = shown.join(", ");
-    if more == 0 { listed } else { format!("{listed} and {more} more") }
-}
 
 /// Checks the columns of both sides; returns those that travel.
 pub(super) fn settle_columns(
@@ -57,8 +42,16 @@ pub(super) fn settle_columns(
             "name one of them in `partition.column`, or do not exclude it",
         );
     }
-    if let Some(target) = &facts.target.table {
-        match_target(step, facts, &columns, target, problems, warnings);
+    if facts.target.engine == Engine::Sqlite {
+        check_case(step, &columns, problems);
+    }
+    if let Some(found) = &facts.target.table {
+        let rows = Rows { engine: source.engine, table: &step.from.table, columns: &columns };
+        let told = check_table(rows, Destination { engine: facts.target.engine, table: &step.to.table, found });
+        for misfit in told.misfits {
+            problems.add(misfit.code, misfit.message, misfit.help);
+        }
+        warnings.extend(told.warnings);
     }
     columns
 }
@@ -78,60 +71,20 @@ fn proven(facts: &StepFacts) -> Vec<ColumnFacts> {
     columns
 }
 
-fn match_target(
-    step: &Backfill,
-    facts: &StepFacts,
-    columns: &[ColumnFacts],
-    target: &TargetTableFacts,
-    problems: &mut Problems<'_>,
-    warnings: &mut Vec<String>,
-) {
-    let (source, engine) = (&facts.source, facts.target.engine);
-    let (from, to) = (&step.from.table, &step.to.table);
-    let missing: Vec<&str> = source
-        .columns
-        .iter()
-        .filter(|column| find(engine, &target.columns, &column.name).is_none())
-        .map(|column| column.name.as_str())
-        .collect();
-    if !missing.is_empty() {
-        problems.add(
-            "plan::missing_target_column",
-            format!(
-                "the target table {to} lacks {}; the source table {from} has {}; the target has {}",
-                missing.join(", "),
-                names(&source.columns),
-                names(&target.columns)
-            ),
-            format!("add the columns to {to}, or leave them out with `from.exclude`"),
-        );
-    }
+/// SQLite takes names that differ in their case alone for one.
+fn check_case(step: &Backfill, columns: &[ColumnFacts], problems: &mut Problems<'_>) {
+    let mut seen: BTreeMap<String, &str> = BTreeMap::new();
     for column in columns {
-        let Some(other) = find(engine, &target.columns, &column.name) else { continue };
-        if let Carriage::Refused(reason) = carry(source.engine, column, engine, other) {
+        if let Some(other) = seen.insert(column.name.to_ascii_lowercase(), &column.name) {
             problems.add(
-                "plan::type_mismatch",
+                "plan::column_names_collide",
                 format!(
-                    "column {} is {} in {from} and {} in {to}: {reason}",
-                    column.name, column.type_name, other.type_name
+                    "columns {other} and {} of {} differ in their case alone, and SQLite takes them for one column",
+                    column.name, step.from.table
                 ),
-                format!("change the column's type in {to}, or leave it out with `from.exclude`"),
+                "leave one of them out with `from.exclude`; a view with another name for it can be read instead",
             );
         }
-        if column.nullable && !other.nullable {
-            warnings.push(format!(
-                "column {} may be NULL in {from} and not in {to}: a partition with a NULL in it will fail",
-                column.name
-            ));
-        }
-    }
-    // A default cannot be told from here, so this cannot be refused; without one the first insert fails by name.
-    let unfed = target.columns.iter().filter(|column| !column.nullable);
-    for column in unfed.filter(|column| find(source.engine, &source.columns, &column.name).is_none()) {
-        warnings.push(format!(
-            "column {} of {to} is NOT NULL and {from} has none of that name: every partition fails unless it has a default",
-            column.name
-        ));
     }
 }
 

@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use super::columns::{names, settle_columns, settle_key};
+use super::columns::{settle_columns, settle_key};
 use super::cut::{check_form, settle_generator, target_form};
 use super::problem::{PlanProblem, Problems};
+use super::table_compat::names;
 use crate::assignment::Settled;
 use crate::coverage::Coverage;
 use crate::cursor::CursorKind;

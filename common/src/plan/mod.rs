@@ -3,21 +3,23 @@
 //! It holds rules, never tasks: its size does not depend on how many partitions there are. The same spec, reference time and
 //! facts always give the same plan, with the same digest and, for one run, the same task ids.
 
-mod carriage;
 mod columns;
 mod cut;
 mod load;
 mod problem;
+mod table_compat;
 #[cfg(test)]
 mod tests;
+mod type_compat;
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-pub use self::carriage::{Carriage, carry};
 pub use self::load::{LoadPlan, plan_load, stream_id};
 pub use self::problem::PlanProblem;
+pub use self::table_compat::{Destination, Misfit, Rows, TableCompat, check_table};
+pub use self::type_compat::{Affinity, Compat, affinity, compat, definition_differs, has_same_wire_form, may_round};
 use crate::assignment::{Settled, Work};
 use crate::facts::StepFacts;
 use crate::id::{DocumentDigest, PipelineName, RunId, StepName, TaskId};

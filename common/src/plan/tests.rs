@@ -65,7 +65,14 @@ fn by_rows(max_rows: u64) -> Backfill {
 }
 
 fn column(name: &str, type_name: &str, kind: ColumnKind, nullable: bool) -> ColumnFacts {
-    ColumnFacts { name: name.to_owned(), type_name: type_name.to_owned(), kind, nullable, binary_portable: true }
+    ColumnFacts {
+        name: name.to_owned(),
+        type_name: type_name.to_owned(),
+        kind,
+        nullable,
+        binary_portable: true,
+        definition: None,
+    }
 }
 
 fn columns() -> Vec<ColumnFacts> {
@@ -128,6 +135,8 @@ fn integer_facts(rows: u64) -> StepFacts {
 fn existing(mut facts: StepFacts) -> StepFacts {
     facts.target.table = Some(TargetTableFacts {
         columns: columns(),
+        generated: Vec::new(),
+        defaulted: Vec::new(),
         key: vec!["id".to_owned()],
         partition_form: Some(CursorForm::Native),
         partition_indexed: true,
@@ -361,7 +370,7 @@ fn tables_that_do_not_fit_are_refused_with_both_sides_columns() {
     ];
     // WHEN it is planned, THEN all of it is told at once
     let problems = refused(&days(None, None), &facts);
-    assert_eq!(problems.len(), 2);
+    assert_eq!(problems.len(), 3);
     assert_eq!(
         problems[0].message,
         "the target table public.orders_copy lacks total; the source table public.orders has id, created_at, total; \
@@ -371,6 +380,18 @@ fn tables_that_do_not_fit_are_refused_with_both_sides_columns() {
         problems[1].message,
         "column id is bigint in public.orders and integer in public.orders_copy: the target's type is narrower"
     );
+    assert_eq!(
+        problems[2].message,
+        "column loaded_by of the target table public.orders_copy is NOT NULL and has no default, and public.orders has no \
+         column of that name"
+    );
+    // WHEN that one has a default, and another is computed there, THEN the computed one is what is told
+    let target = facts.target.table.as_mut().expect("a table");
+    target.defaulted = vec!["loaded_by".to_owned()];
+    target.columns.push(column("total", "numeric(14,4)", ColumnKind::Numeric, true));
+    target.generated = vec!["total".to_owned()];
+    let codes = codes(&days(None, None), &facts);
+    assert_eq!(codes, ["plan::type_mismatch", "plan::generated_target_column"]);
 }
 
 #[test]

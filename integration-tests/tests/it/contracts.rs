@@ -48,14 +48,14 @@ impl Place {
         self.digest(&format!("select 1 from {table}")).await.rows
     }
 
-    fn spec(&self, variable: &str) -> String {
+    pub(super) fn spec(&self, variable: &str) -> String {
         match self {
             Self::Postgres(_) => format!("{{type: postgres, url: \"${{env:{variable}}}\"}}"),
             Self::Sqlite(path) => format!("{{type: sqlite, path: \"{}\"}}", path.display()),
         }
     }
 
-    fn url(&self) -> &str {
+    pub(super) fn url(&self) -> &str {
         match self {
             Self::Postgres(url) => url,
             Self::Sqlite(_) => "",
@@ -110,7 +110,7 @@ impl World {
         assert!(finished.status.success(), "{name}: {}\n{}", finished.stdout, finished.stderr);
     }
 
-    fn path(&self) -> &Path {
+    pub(super) fn path(&self) -> &Path {
         self.folder.path()
     }
 }

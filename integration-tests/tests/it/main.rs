@@ -18,6 +18,7 @@ mod cluster_workers;
 mod contracts;
 mod crash_matrix;
 mod crashes;
+mod definitions;
 mod etcd_server;
 mod flights;
 mod harness;

@@ -1,5 +1,6 @@
 //! The connectors: the only place that knows a database. A read side, a write side, one contract for each.
 
+pub mod column_form;
 #[cfg(any(test, feature = "contract"))]
 pub mod contract;
 pub mod copy_binary;
@@ -134,6 +135,8 @@ pub struct PrepareRequest {
     pub cluster: ClusterId,
     /// The table.
     pub table: TableName,
+    /// The table that the rows come from, for messages.
+    pub source_table: TableName,
     /// The source's columns, which a created table gets in this target's types.
     pub columns: Vec<ColumnFacts>,
     /// The source's engine differs from or equals the target's: same type names are kept, others are mapped.

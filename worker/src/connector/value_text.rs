@@ -1,9 +1,12 @@
 //! Typed values to and from PostgreSQL's text forms.
 //! Never rounds, cuts or guesses: a value that has no exact form in its column is refused by the column's name.
 
+use std::borrow::Cow;
+
 use highwater_common::facts::{ColumnFacts, ColumnKind};
 
 use super::Value;
+use super::column_form::ColumnForm;
 use super::copy_text::{encode_field, encode_null};
 
 /// Why a value has no form in a column. Never tells the value itself, which may be anybody's data.
@@ -67,6 +70,16 @@ pub enum ValueError {
         /// Its type.
         type_name: String,
     },
+    /// A value that the column would round, cut or fill up.
+    #[error(
+        "column {column} is of type {type_name}, and a row holds a value that it would round, cut or fill up in silence"
+    )]
+    Changed {
+        /// The column.
+        column: String,
+        /// Its type.
+        type_name: String,
+    },
     /// Text that is no text.
     #[error("column {column} holds bytes that are no UTF-8 text")]
     NotUtf8 {
@@ -94,6 +107,7 @@ impl ValueError {
             Self::NotWhole { .. } => "not_whole",
             Self::NotReal { .. } => "not_real",
             Self::NotTime { .. } => "not_time",
+            Self::Changed { .. } => "value_changed",
             Self::NotUtf8 { .. } => "not_utf8",
             Self::NotHex { .. } => "not_hex",
         }
@@ -104,41 +118,58 @@ impl ValueError {
 ///
 /// # Errors
 /// [`ValueError`] when the value has no exact form there.
-pub fn encode_value(value: &Value, column: &ColumnFacts, out: &mut Vec<u8>) -> Result<(), ValueError> {
+pub fn encode_value(value: &Value, column: &ColumnForm, out: &mut Vec<u8>) -> Result<(), ValueError> {
     let name = || column.name.clone();
-    match value {
-        Value::Null => encode_null(out),
-        Value::Integer(number) => encode_integer(*number, column, out)?,
-        Value::Real(number) => encode_real(*number, column, out)?,
-        Value::Text(text) if column.kind == ColumnKind::Bytes => encode_hex(text.as_bytes(), out),
-        Value::Text(text) if text.contains('\0') => return Err(ValueError::NulInText { column: name() }),
-        Value::Text(text) => {
-            check_text(text, column)?;
-            encode_field(text.as_bytes(), out);
+    let text = match value {
+        Value::Null => {
+            encode_null(out);
+            return Ok(());
         }
-        Value::Bytes(bytes) if column.kind == ColumnKind::Bytes => encode_hex(bytes, out),
+        Value::Text(text) if column.kind == ColumnKind::Bytes => {
+            encode_hex(text.as_bytes(), out);
+            return Ok(());
+        }
+        Value::Bytes(bytes) if column.kind == ColumnKind::Bytes => {
+            encode_hex(bytes, out);
+            return Ok(());
+        }
         Value::Bytes(_) => {
             return Err(ValueError::BytesInText { column: name(), type_name: column.type_name.clone() });
         }
+        Value::Text(text) if text.contains('\0') => return Err(ValueError::NulInText { column: name() }),
+        Value::Integer(number) => Cow::Owned(integer_text(*number, column)?),
+        Value::Real(number) => Cow::Owned(real_text_for(*number, column)?),
+        Value::Text(text) => {
+            check_text(text, column)?;
+            Cow::Borrowed(text.as_str())
+        }
+    };
+    if !column.keeps(&text) {
+        return Err(ValueError::Changed { column: name(), type_name: column.type_name.clone() });
     }
+    encode_field(text.as_bytes(), out);
     Ok(())
 }
 
-fn encode_integer(number: i64, column: &ColumnFacts, out: &mut Vec<u8>) -> Result<(), ValueError> {
-    let name = || column.name.clone();
+fn integer_text(number: i64, column: &ColumnForm) -> Result<String, ValueError> {
+    let (name, type_name) = (|| column.name.clone(), || column.type_name.clone());
+    // Beyond so many bits a float keeps some whole numbers and rounds the others.
+    let float_bits = match column.kind {
+        ColumnKind::Float32 => f32::MANTISSA_DIGITS,
+        _ => f64::MANTISSA_DIGITS,
+    };
     match column.kind {
-        ColumnKind::Bool => out.push(match number {
-            0 => b'f',
-            1 => b't',
-            _ => return Err(ValueError::NotBoolean { column: name() }),
-        }),
-        ColumnKind::Bytes => return Err(ValueError::NumberInBytes { column: name() }),
+        ColumnKind::Bool => match number {
+            0 => Ok("f".to_owned()),
+            1 => Ok("t".to_owned()),
+            _ => Err(ValueError::NotBoolean { column: name() }),
+        },
+        ColumnKind::Bytes => Err(ValueError::NumberInBytes { column: name() }),
         ColumnKind::Date | ColumnKind::Time | ColumnKind::Civil | ColumnKind::Instant => {
-            return Err(ValueError::NumberInTime { column: name() });
+            Err(ValueError::NumberInTime { column: name() })
         }
-        // Beyond 53 bits a double keeps some whole numbers and rounds the others.
-        ColumnKind::Float32 | ColumnKind::Float64 if number.unsigned_abs() > 1 << 53 => {
-            return Err(ValueError::NotReal { column: name(), type_name: column.type_name.clone() });
+        ColumnKind::Float32 | ColumnKind::Float64 if number.unsigned_abs() > 1 << float_bits => {
+            Err(ValueError::NotReal { column: name(), type_name: type_name() })
         }
         ColumnKind::Int16
         | ColumnKind::Int32
@@ -150,36 +181,39 @@ fn encode_integer(number: i64, column: &ColumnFacts, out: &mut Vec<u8>) -> Resul
         | ColumnKind::Uuid
         | ColumnKind::Json
         | ColumnKind::Other
-        | ColumnKind::Any => out.extend_from_slice(number.to_string().as_bytes()),
+        | ColumnKind::Any => Ok(number.to_string()),
     }
-    Ok(())
 }
 
-fn encode_real(number: f64, column: &ColumnFacts, out: &mut Vec<u8>) -> Result<(), ValueError> {
-    let name = || column.name.clone();
+fn real_text_for(number: f64, column: &ColumnForm) -> Result<String, ValueError> {
+    let (name, type_name) = (|| column.name.clone(), || column.type_name.clone());
     match column.kind {
-        ColumnKind::Bool => return Err(ValueError::NotBoolean { column: name() }),
-        ColumnKind::Bytes => return Err(ValueError::NumberInBytes { column: name() }),
+        ColumnKind::Bool => Err(ValueError::NotBoolean { column: name() }),
+        ColumnKind::Bytes => Err(ValueError::NumberInBytes { column: name() }),
         ColumnKind::Date | ColumnKind::Time | ColumnKind::Civil | ColumnKind::Instant => {
-            return Err(ValueError::NumberInTime { column: name() });
+            Err(ValueError::NumberInTime { column: name() })
         }
         ColumnKind::Int16 | ColumnKind::Int32 | ColumnKind::Int64 => {
-            return Err(ValueError::NotWhole { column: name(), type_name: column.type_name.clone() });
+            Err(ValueError::NotWhole { column: name(), type_name: type_name() })
         }
-        ColumnKind::Text | ColumnKind::Any | ColumnKind::Other | ColumnKind::Json => {
-            out.extend_from_slice(format!("{number:?}").as_bytes());
+        ColumnKind::Text | ColumnKind::Any | ColumnKind::Other | ColumnKind::Json => Ok(format!("{number:?}")),
+        ColumnKind::Float32 if !is_single(number) => {
+            Err(ValueError::NotReal { column: name(), type_name: type_name() })
         }
-        ColumnKind::Float32 | ColumnKind::Float64 | ColumnKind::Numeric | ColumnKind::Uuid => {
-            out.extend_from_slice(real_text(number).as_bytes());
-        }
+        ColumnKind::Float32 | ColumnKind::Float64 | ColumnKind::Numeric | ColumnKind::Uuid => Ok(real_text(number)),
     }
-    Ok(())
+}
+
+/// Whether a double is a single, too.
+fn is_single(number: f64) -> bool {
+    #[expect(clippy::cast_possible_truncation, reason = "whether anything is cut is the question")]
+    let single = number as f32;
+    number.is_nan() || f64::from(single).to_bits() == number.to_bits()
 }
 
 /// Refuses texts that the server would take and change: what it refuses itself is left to it.
-fn check_text(text: &str, column: &ColumnFacts) -> Result<(), ValueError> {
+fn check_text(text: &str, column: &ColumnForm) -> Result<(), ValueError> {
     let (name, type_name) = (|| column.name.clone(), || column.type_name.clone());
-    let is_zoned = column.type_name.ends_with("with time zone") || column.type_name.ends_with("tz");
     match column.kind {
         ColumnKind::Int16 | ColumnKind::Int32 | ColumnKind::Int64 => {
             let digits = text.strip_prefix('-').unwrap_or(text);
@@ -200,7 +234,7 @@ fn check_text(text: &str, column: &ColumnFacts) -> Result<(), ValueError> {
         ColumnKind::Date | ColumnKind::Civil | ColumnKind::Instant | ColumnKind::Time => {
             let is_it = iso_shape(text).is_some_and(|shape| match column.kind {
                 ColumnKind::Date => shape == Shape { date: true, time: false, zone: false },
-                ColumnKind::Time => !shape.date && shape.zone == is_zoned,
+                ColumnKind::Time => !shape.date && shape.zone == column.is_zoned,
                 ColumnKind::Instant => shape.date,
                 _ => shape.date && !shape.zone,
             });
@@ -321,12 +355,19 @@ mod tests {
     use super::*;
 
     fn column(kind: ColumnKind) -> ColumnFacts {
-        ColumnFacts { name: "c".into(), type_name: "t".into(), kind, nullable: true, binary_portable: false }
+        ColumnFacts {
+            name: "c".into(),
+            type_name: "t".into(),
+            kind,
+            nullable: true,
+            binary_portable: false,
+            definition: None,
+        }
     }
 
     fn through(value: &Value, kind: ColumnKind) -> Result<Value, ValueError> {
         let mut line = Vec::new();
-        encode_value(value, &column(kind), &mut line)?;
+        encode_value(value, &ColumnForm::of(&column(kind)), &mut line)?;
         let mut fields = decode_row(&line).expect("a good line");
         decode_value(fields.remove(0), &column(kind))
     }
@@ -363,6 +404,8 @@ mod tests {
             (Value::Text("16777217".into()), ColumnKind::Float32, "not_real"),
             (Value::Text("one".into()), ColumnKind::Float64, "not_real"),
             (Value::Integer((1 << 53) + 1), ColumnKind::Float64, "not_real"),
+            (Value::Integer((1 << 24) + 1), ColumnKind::Float32, "not_real"),
+            (Value::Real(0.1), ColumnKind::Float32, "not_real"),
             (Value::Text("now".into()), ColumnKind::Instant, "not_time"),
             (Value::Text("2013-01-01 10:00:00".into()), ColumnKind::Date, "not_time"),
             (Value::Text("2013-01-01 10:00:00+02".into()), ColumnKind::Civil, "not_time"),

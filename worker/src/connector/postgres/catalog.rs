@@ -2,11 +2,12 @@
 //! Never reads a row of it.
 
 use highwater_common::cursor::CursorKind;
-use highwater_common::facts::{ColumnFacts, ColumnKind};
+use highwater_common::facts::{ColumnFacts, ColumnKind, TargetTableFacts};
 use highwater_common::spec::TableName;
 use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row};
 
+use super::definitions::{TypeUse, definitions};
 use super::errors::{classify, permanent};
 use super::ledger;
 use super::session::Endpoint;
@@ -42,6 +43,23 @@ impl Table {
     /// The columns that can be written and read as rows: all but the generated ones.
     pub(super) fn facts(&self) -> impl Iterator<Item = &ColumnFacts> {
         self.columns.iter().filter(|column| !column.generated).map(|column| &column.facts)
+    }
+
+    fn names_where(&self, holds: impl Fn(&Column) -> bool) -> Vec<String> {
+        self.columns.iter().filter(|column| holds(column)).map(|column| column.facts.name.clone()).collect()
+    }
+
+    /// The table as a plan compares it with the rows; what takes a look at its rows is left at its least.
+    pub(super) fn as_target(&self) -> TargetTableFacts {
+        TargetTableFacts {
+            columns: self.columns.iter().map(|column| column.facts.clone()).collect(),
+            generated: self.names_where(|column| column.generated),
+            defaulted: self.names_where(|column| column.has_default),
+            key: Vec::new(),
+            partition_form: None,
+            partition_indexed: false,
+            has_rows: false,
+        }
     }
 
     /// The names, for an error to list.
@@ -199,7 +217,9 @@ async fn read_columns(conn: &mut PgConnection, oid: i64) -> Result<Vec<Column>, 
         "select a.attname::text as name, format_type(a.atttypid, a.atttypmod) as type_name, \
                 not (a.attnotnull or (t.typtype = 'd' and t.typnotnull)) as nullable, \
                 a.attgenerated <> '' as generated, a.atthasdef or a.attidentity <> '' as has_default, \
+                a.atttypid::int8 as type_oid, \
                 case when t.typtype = 'b' and t.oid < 16384 then t.typname::text else '' end as builtin, \
+                t.oid < 16384 as is_built_in, \
                 t.typtype = 'b' and t.oid < 16384 and t.typsend <> 0 and t.typreceive <> 0 \
                   and coalesce(e.typtype = 'b', true) and coalesce(e.typname, t.typname) not like 'reg%' \
                   and coalesce(e.typname, t.typname) not in ('money', 'xml', 'aclitem', 'pg_node_tree', 'refcursor') \
@@ -213,7 +233,25 @@ async fn read_columns(conn: &mut PgConnection, oid: i64) -> Result<Vec<Column>, 
     .bind(oid)
     .fetch_all(&mut *conn)
     .await?;
-    rows.iter().map(read_column).collect()
+    let mut columns = rows.iter().map(read_column).collect::<Result<Vec<_>, _>>()?;
+    // Most tables have built-in types only, whose names say all, and cost no second question.
+    let mut own = Vec::new();
+    for (row, column) in rows.iter().zip(0..) {
+        if !row.try_get::<bool, _>("is_built_in")? {
+            own.push(TypeUse {
+                column,
+                oid: row.try_get("type_oid")?,
+                written: columns[column].facts.type_name.clone(),
+            });
+        }
+    }
+    for (column, definition) in definitions(conn, own).await? {
+        let (built_in, column) = (definition.built_in_name().map(str::to_owned), &mut columns[column]);
+        // What a domain holds is what the type below it holds.
+        column.facts.kind = built_in.as_deref().map_or(ColumnKind::Other, kind_of);
+        column.facts.definition = Some(Box::new(definition));
+    }
+    Ok(columns)
 }
 
 fn read_column(row: &PgRow) -> Result<Column, sqlx::Error> {
@@ -224,6 +262,7 @@ fn read_column(row: &PgRow) -> Result<Column, sqlx::Error> {
         kind: kind_of(&builtin),
         nullable: row.try_get("nullable")?,
         binary_portable: row.try_get("binary_portable")?,
+        definition: None,
     };
     let position = position_of(&builtin);
     Ok(Column {
@@ -238,19 +277,19 @@ fn read_column(row: &PgRow) -> Result<Column, sqlx::Error> {
 /// What a built-in type holds; anything unknown has a text form, and that is all that is asked of it.
 fn kind_of(builtin: &str) -> ColumnKind {
     match builtin {
-        "bool" => ColumnKind::Bool,
-        "int2" => ColumnKind::Int16,
-        "int4" => ColumnKind::Int32,
-        "int8" => ColumnKind::Int64,
-        "float4" => ColumnKind::Float32,
-        "float8" => ColumnKind::Float64,
+        "bool" | "boolean" => ColumnKind::Bool,
+        "int2" | "smallint" => ColumnKind::Int16,
+        "int4" | "integer" => ColumnKind::Int32,
+        "int8" | "bigint" => ColumnKind::Int64,
+        "float4" | "real" => ColumnKind::Float32,
+        "float8" | "double precision" => ColumnKind::Float64,
         "numeric" => ColumnKind::Numeric,
-        "text" | "varchar" | "bpchar" | "name" => ColumnKind::Text,
+        "text" | "varchar" | "character varying" | "bpchar" | "character" | "name" => ColumnKind::Text,
         "bytea" => ColumnKind::Bytes,
         "date" => ColumnKind::Date,
-        "time" | "timetz" => ColumnKind::Time,
-        "timestamp" => ColumnKind::Civil,
-        "timestamptz" => ColumnKind::Instant,
+        "time" | "time without time zone" | "timetz" | "time with time zone" => ColumnKind::Time,
+        "timestamp" | "timestamp without time zone" => ColumnKind::Civil,
+        "timestamptz" | "timestamp with time zone" => ColumnKind::Instant,
         "uuid" => ColumnKind::Uuid,
         "json" | "jsonb" => ColumnKind::Json,
         _ => ColumnKind::Other,

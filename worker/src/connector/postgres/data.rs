@@ -4,8 +4,9 @@
 use async_trait::async_trait;
 use highwater_common::assignment::{ErrorClass, Receipt};
 use highwater_common::commit::{CommitPermit, judge};
-use highwater_common::facts::ColumnFacts;
+use highwater_common::facts::{ColumnFacts, Engine};
 use highwater_common::id::{RunId, TaskId};
+use highwater_common::plan::{Compat, compat, has_same_wire_form};
 use highwater_common::range::Slice;
 use highwater_common::spec::{Resident, WriteMode};
 use highwater_common::token::Fence;
@@ -18,6 +19,7 @@ use super::ledger::uuid;
 use super::pins::OWN_PATH;
 use super::session::Endpoint;
 use super::slices::{ALL, NULL, StoredSlice};
+use crate::connector::column_form::ColumnForm;
 use crate::connector::sql_text::{Dialect, Sql};
 use crate::connector::value_text::encode_value;
 use crate::connector::{
@@ -174,14 +176,16 @@ impl OpenTx {
                 return Err(unknown_column(&session.endpoint, &request.table, &table, &column.name));
             };
             let facts = found.facts.clone();
-            if request.format == RowFormat::CopyBinary && facts.type_name != column.type_name {
-                let message = format!(
-                    "column {} of {} on {} is {}, and rows come as {}; plan anew with --new",
-                    column.name, request.table, session.endpoint, facts.type_name, column.type_name
-                );
-                return Err(permanent("schema_changed", message));
+            match changed_type(request.format, column, &facts) {
+                None => Ok(facts),
+                Some(reason) => {
+                    let message = format!(
+                        "column {} of {} on {} is {} by now, and rows come as {}: {reason}; plan anew with --new",
+                        column.name, request.table, session.endpoint, facts.type_name, column.type_name
+                    );
+                    Err(permanent("schema_changed", message))
+                }
             }
-            Ok(facts)
         });
         own.collect()
     }
@@ -264,6 +268,7 @@ impl OpenTx {
         let statement = copy_statement(request);
         let mut copy = session.conn.copy_in_raw(&statement).await.map_err(&failed)?;
         let mut frame = Vec::new();
+        let forms: Vec<ColumnForm> = own.iter().map(ColumnForm::of).collect();
         while let Some(batch) = rows.next().await? {
             match (request.format, batch) {
                 (RowFormat::CopyBinary | RowFormat::CopyText, RowBatch::Copy(bytes)) => {
@@ -271,7 +276,7 @@ impl OpenTx {
                 }
                 (RowFormat::Values, RowBatch::Rows(batch)) => {
                     for row in &batch {
-                        encode_row(row, own, &mut frame)?;
+                        encode_row(row, &forms, &mut frame)?;
                         if frame.len() >= FRAME_BYTES {
                             copy.send(frame.as_slice()).await.map_err(&failed)?;
                             frame.clear();
@@ -357,6 +362,21 @@ async fn commit_permitted(session: &mut Session, _permit: CommitPermit) -> Commi
     }
 }
 
+/// Why the target's column no longer takes rows as they come: prepare looked at it, and somebody may have altered it since.
+fn changed_type(format: RowFormat, from: &ColumnFacts, own: &ColumnFacts) -> Option<String> {
+    let is_read_alike = match format {
+        RowFormat::CopyBinary => has_same_wire_form(from, own),
+        RowFormat::CopyText => true,
+        // Each value is looked at, by the column's type as it is now.
+        RowFormat::Values => return None,
+    };
+    match compat(Engine::Postgres, from, Engine::Postgres, own) {
+        Compat::Refused(reason) => Some(reason),
+        Compat::Carried | Compat::ByValue(_) if is_read_alike => None,
+        Compat::Carried | Compat::ByValue(_) => Some("their binary forms differ".to_owned()),
+    }
+}
+
 fn slice_of(request: &WriteRequest, sql: Sql) -> Sql {
     sql.text(" where ").slice(&request.partition_column, request.form, &request.slice)
 }
@@ -373,7 +393,7 @@ fn copy_statement(request: &WriteRequest) -> String {
     copy.as_str().to_owned()
 }
 
-fn encode_row(row: &[Value], columns: &[ColumnFacts], frame: &mut Vec<u8>) -> Result<(), ConnectorError> {
+fn encode_row(row: &[Value], columns: &[ColumnForm], frame: &mut Vec<u8>) -> Result<(), ConnectorError> {
     if row.len() != columns.len() {
         let message = format!("a row has {} values where {} were asked for; this is a bug", row.len(), columns.len());
         return Err(permanent("wrong_format", message));

@@ -8,6 +8,7 @@ mod catalog;
 mod claim;
 mod copy_out;
 mod data;
+mod definitions;
 mod errors;
 mod forms;
 mod ledger;

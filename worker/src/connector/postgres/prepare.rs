@@ -2,6 +2,7 @@
 //! Never alters a table that is there, and never drops one.
 
 use highwater_common::facts::{ColumnFacts, ColumnKind, Engine};
+use highwater_common::plan::{self, Destination, Rows, TableCompat};
 use highwater_common::spec::WriteMode;
 use sqlx::{Connection, Executor, PgConnection};
 
@@ -124,14 +125,11 @@ async fn check_table(
     request: &PrepareRequest,
     table: &Table,
 ) -> Result<Vec<String>, ConnectorError> {
-    let found = differences(request, table);
-    if !found.is_empty() {
-        let message = format!(
-            "{} on {endpoint} cannot take the source's rows: {}; change the table, leave columns out, or write to another",
-            request.table,
-            found.join("; ")
-        );
-        return Err(permanent("schema_changed", message));
+    let found = table.as_target();
+    let rows = Rows { engine: request.source_engine, table: &request.source_table, columns: &request.columns };
+    let told = plan::check_table(rows, Destination { engine: Engine::Postgres, table: &request.table, found: &found });
+    if let Some(refusal) = refusal(endpoint, &told) {
+        return Err(refusal);
     }
     if !wants_index(request) {
         return Ok(Vec::new());
@@ -146,86 +144,9 @@ async fn check_table(
     )])
 }
 
-/// What of the table that is there would refuse the rows, or change their values in silence.
-fn differences(request: &PrepareRequest, table: &Table) -> Vec<String> {
-    let mut found = Vec::new();
-    for column in &request.columns {
-        match table.column(&column.name) {
-            None => found.push(format!("it has no column {}", column.name)),
-            Some(own) if own.generated => found.push(format!("its column {} is generated", column.name)),
-            Some(own) if !is_lossless(request.source_engine, column, &own.facts) => found.push(format!(
-                "its column {} is {} where the source's is {}",
-                column.name, own.facts.type_name, column.type_name
-            )),
-            Some(_) => (),
-        }
-    }
-    for own in &table.columns {
-        let is_filled = own.facts.nullable || own.has_default || own.generated;
-        if !is_filled && !request.columns.iter().any(|column| column.name == own.facts.name) {
-            found.push(format!("its column {} is NOT NULL, has no default, and the source lacks it", own.facts.name));
-        }
-    }
-    found
-}
-
-/// Whether every value of the source's column keeps its value in the target's, or is refused aloud by the server.
-fn is_lossless(engine: Engine, from: &ColumnFacts, to: &ColumnFacts) -> bool {
-    use ColumnKind as K;
-    let is_unbounded = |facts: &ColumnFacts| !facts.type_name.contains('(');
-    match engine {
-        Engine::Postgres if from.type_name == to.type_name => return true,
-        Engine::Postgres => (),
-        // Its columns hold values of any type: those that do not fit are refused by the server, save what it would round.
-        Engine::Sqlite => {
-            return match to.kind {
-                K::Float32 => from.kind == K::Float32,
-                K::Numeric => is_unbounded(to),
-                K::Bool | K::Int16 | K::Int32 | K::Int64 | K::Float64 | K::Bytes => true,
-                // The server would cut or pad what is too long, but only blanks, and only in silence where the type says so.
-                K::Text => !to.type_name.starts_with("character("),
-                K::Date | K::Time | K::Civil | K::Instant => is_unbounded(to),
-                K::Uuid | K::Json | K::Other | K::Any => true,
-            };
-        }
-    }
-    match (from.kind, to.kind) {
-        (_, K::Text) => to.type_name == "text" || to.type_name == "character varying",
-        (K::Int16, K::Int32 | K::Int64) | (K::Int32, K::Int64) => true,
-        (K::Int16 | K::Int32 | K::Int64 | K::Numeric, K::Numeric) => is_unbounded(to),
-        (K::Float32, K::Float64) => false,
-        (K::Civil, K::Civil) | (K::Instant, K::Instant) | (K::Time, K::Time) => {
-            is_unbounded(to)
-                && (from.kind != K::Time
-                    || from.type_name.ends_with("with time zone") == to.type_name.ends_with("with time zone"))
-        }
-        (K::Date, K::Civil) => true,
-        // An enum or a domain of another name takes the same labels, or refuses them aloud.
-        (K::Other, K::Other) => true,
-        _ => false,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn column(type_name: &str, kind: ColumnKind) -> ColumnFacts {
-        ColumnFacts { name: "c".into(), type_name: type_name.into(), kind, nullable: true, binary_portable: true }
-    }
-
-    #[test]
-    fn a_type_that_would_change_values_in_silence_is_a_difference() {
-        let lossless = |from: (&str, ColumnKind), to: (&str, ColumnKind)| {
-            is_lossless(Engine::Postgres, &column(from.0, from.1), &column(to.0, to.1))
-        };
-        use ColumnKind::{Civil, Date, Instant, Int32, Int64, Numeric, Text};
-        assert!(lossless(("integer", Int32), ("bigint", Int64)));
-        assert!(lossless(("numeric(12,2)", Numeric), ("numeric", Numeric)));
-        assert!(lossless(("bigint", Int64), ("text", Text)));
-        assert!(!lossless(("numeric(12,2)", Numeric), ("numeric(12,0)", Numeric)));
-        assert!(!lossless(("timestamp with time zone", Instant), ("timestamp without time zone", Civil)));
-        assert!(!lossless(("timestamp without time zone", Civil), ("date", Date)));
-        assert!(!lossless(("timestamp with time zone", Instant), ("timestamp(0) with time zone", Instant)));
-    }
+/// The error of a table that cannot take the rows, in the words of the plan.
+fn refusal(endpoint: &Endpoint, told: &TableCompat) -> Option<ConnectorError> {
+    let first = told.misfits.first()?;
+    let told: Vec<String> = told.misfits.iter().map(|misfit| format!("{}; {}", misfit.message, misfit.help)).collect();
+    Some(permanent(first.code, format!("{} ({endpoint})", told.join(". "))))
 }

@@ -152,13 +152,20 @@ fn still_planned(
     let Some(found) = table.column(&planned.name) else {
         return Err(unknown_column(endpoint, name, table, &planned.name));
     };
-    if found.facts.type_name == planned.type_name {
+    if found.facts.type_name == planned.type_name && found.facts.definition == planned.definition {
         return Ok(());
     }
-    let message = format!(
-        "column {} of {name} on {endpoint} was {} when the run was planned and is {} now; plan anew with --new",
-        planned.name, planned.type_name, found.facts.type_name
-    );
+    let message = if found.facts.type_name == planned.type_name {
+        format!(
+            "column {} of {name} on {endpoint} is {}, whose definition has changed since the run was planned; plan anew with --new",
+            planned.name, planned.type_name
+        )
+    } else {
+        format!(
+            "column {} of {name} on {endpoint} was {} when the run was planned and is {} now; plan anew with --new",
+            planned.name, planned.type_name, found.facts.type_name
+        )
+    };
     Err(permanent("schema_changed", message))
 }
 

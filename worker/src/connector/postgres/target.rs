@@ -10,6 +10,7 @@ use highwater_common::commit::LedgerRow;
 use highwater_common::cursor::CursorKind;
 use highwater_common::facts::{ColumnFacts, Engine, TargetFacts, TargetTableFacts};
 use highwater_common::id::{ClusterId, ConnectionName, RunId, TaskId};
+use highwater_common::plan::has_same_wire_form;
 use highwater_common::range::CursorRange;
 use highwater_common::spec::TableName;
 use sqlx::{Connection, Executor, PgConnection, Row};
@@ -185,7 +186,7 @@ impl Target for PostgresTarget {
                 let is_same = |column: &ColumnFacts| {
                     // A table that is still to be made gets the source's own types.
                     let found = own.iter().find(|own| own.name == column.name);
-                    column.binary_portable && found.map_or(own.is_empty(), |own| own.type_name == column.type_name)
+                    found.map_or(own.is_empty() && column.binary_portable, |own| has_same_wire_form(column, own))
                 };
                 let mut formats = vec![RowFormat::CopyText, RowFormat::Values];
                 if columns.iter().all(is_same) {
@@ -220,11 +221,11 @@ impl PostgresTarget {
             .await
             .map_err(&failed)?;
         Ok(Some(TargetTableFacts {
-            columns: table.facts().cloned().collect(),
             key: read_key(conn, table.oid, false).await.map_err(&failed)?,
             partition_form,
             partition_indexed,
             has_rows,
+            ..table.as_target()
         }))
     }
 

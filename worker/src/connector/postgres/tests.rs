@@ -12,6 +12,7 @@ mod refusals;
 mod server;
 mod settings;
 mod shelf;
+mod type_pairs;
 
 use highwater_common::assignment::{ErrorClass, Receipt};
 use highwater_common::cursor::Cursor;
@@ -230,6 +231,7 @@ fn prepare_request(columns: Vec<ColumnFacts>) -> PrepareRequest {
     PrepareRequest {
         cluster: CLUSTER,
         table: table_name("orders"),
+        source_table: table_name("orders"),
         columns,
         source_engine: Engine::Postgres,
         key: vec!["id".into()],

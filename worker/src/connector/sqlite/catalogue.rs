@@ -1,6 +1,7 @@
 //! What SQLite's catalogue says of a table.
 
-use highwater_common::facts::{ColumnFacts, ColumnKind};
+use highwater_common::facts::{ColumnFacts, ColumnKind, TargetTableFacts};
+pub(super) use highwater_common::plan::{Affinity, affinity};
 use highwater_common::spec::TableName;
 use sqlx::Row;
 use sqlx::sqlite::SqliteConnection;
@@ -52,6 +53,24 @@ impl Table {
         self.unique.iter().find(|key| key.iter().all(not_null)).cloned().unwrap_or_default()
     }
 
+    /// The table as a plan compares it with the rows; what takes a look at its rows is left at its least.
+    pub(super) fn as_target(&self) -> TargetTableFacts {
+        let names_where = |holds: &dyn Fn(&Column) -> bool| {
+            self.columns.iter().filter(|column| holds(column)).map(|column| column.facts.name.clone()).collect()
+        };
+        // A row id that no row brings is made by SQLite.
+        let is_rowid = |column: &Column| self.has_rowid && self.primary_key == [column.facts.name.as_str()];
+        TargetTableFacts {
+            columns: self.columns.iter().map(|column| column.facts.clone()).collect(),
+            generated: names_where(&|column| column.generated),
+            defaulted: names_where(&|column| column.has_default || is_rowid(column)),
+            key: self.key(),
+            partition_form: None,
+            partition_indexed: false,
+            has_rows: false,
+        }
+    }
+
     /// Whether an index leads with the column.
     pub(super) fn leads_with(&self, column: &str) -> bool {
         self.leading.iter().any(|name| name.eq_ignore_ascii_case(column))
@@ -60,34 +79,6 @@ impl Table {
     /// The columns' names for a message.
     pub(super) fn column_names(&self) -> String {
         listed(self.columns.iter().map(|column| column.facts.name.as_str()))
-    }
-}
-
-/// How SQLite converts what is stored into a column, by the column's declared type.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Affinity {
-    Integer,
-    Text,
-    /// Stores every value as it comes.
-    Blob,
-    Real,
-    Numeric,
-}
-
-/// The affinity of a declared type, by SQLite's own five rules in their order.
-pub(super) fn affinity(type_name: &str) -> Affinity {
-    let name = type_name.to_ascii_uppercase();
-    let has = |parts: &[&str]| parts.iter().any(|part| name.contains(part));
-    if has(&["INT"]) {
-        Affinity::Integer
-    } else if has(&["CHAR", "CLOB", "TEXT"]) {
-        Affinity::Text
-    } else if name.trim().is_empty() || has(&["BLOB"]) {
-        Affinity::Blob
-    } else if has(&["REAL", "FLOA", "DOUB"]) {
-        Affinity::Real
-    } else {
-        Affinity::Numeric
     }
 }
 
@@ -219,6 +210,7 @@ async fn columns_of(
                 type_name,
                 nullable: !never_null,
                 binary_portable: false,
+                definition: None,
             };
             Column { facts, has_default: row.get::<i64, _>(3) != 0, generated: row.get::<i64, _>(5) > 1 }
         })

@@ -22,6 +22,7 @@ enum Conversion {
     Integer,
     Real,
     Bool,
+    Decimal,
     Text,
 }
 
@@ -29,12 +30,8 @@ enum Conversion {
 struct Column {
     name: String,
     conversion: Conversion,
-    /// The target declares the column as the source does: what a value of it became there, it becomes here.
-    same_declaration: bool,
-    /// The target keeps a value of this column's conversion as it is.
-    keeps_text: bool,
-    /// The target keeps whole numbers and doubles that come as such.
-    keeps_numbers: bool,
+    /// What the column makes of what is stored into it.
+    affinity: Affinity,
 }
 
 /// A value as SQLite stores it.
@@ -152,14 +149,12 @@ fn plan(place: &Place, request: &WriteRequest, table: &Table, column: &ColumnFac
         let message = format!("the target table `{}` lost its column `{}`", request.table, column.name);
         return Err(place.permanent("schema_changed", message));
     };
-    let own_affinity = affinity(&own.facts.type_name);
-    let same_affinity = own_affinity == affinity(&column.type_name);
     let conversion = match column.kind {
         ColumnKind::Int16 | ColumnKind::Int32 | ColumnKind::Int64 => Conversion::Integer,
         ColumnKind::Float32 | ColumnKind::Float64 => Conversion::Real,
         ColumnKind::Bool => Conversion::Bool,
-        ColumnKind::Numeric
-        | ColumnKind::Text
+        ColumnKind::Numeric => Conversion::Decimal,
+        ColumnKind::Text
         | ColumnKind::Bytes
         | ColumnKind::Date
         | ColumnKind::Time
@@ -170,13 +165,7 @@ fn plan(place: &Place, request: &WriteRequest, table: &Table, column: &ColumnFac
         | ColumnKind::Other
         | ColumnKind::Any => Conversion::Text,
     };
-    Ok(Column {
-        name: column.name.clone(),
-        conversion,
-        same_declaration: own.facts.type_name == column.type_name,
-        keeps_text: same_affinity || matches!(own_affinity, Affinity::Text | Affinity::Blob),
-        keeps_numbers: same_affinity || own_affinity == Affinity::Blob,
-    })
+    Ok(Column { name: column.name.clone(), conversion, affinity: affinity(&own.facts.type_name) })
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -185,58 +174,134 @@ struct Problem {
     text: String,
 }
 
+impl Problem {
+    /// Never tells the value: it is somebody's.
+    fn changed(text: &str) -> Self {
+        Self { code: "value_does_not_fit", text: format!("{text}; declare the column without a type, or exclude it") }
+    }
+}
+
 fn convert(value: Value, column: &Column) -> Result<Stored, Problem> {
     let text = match value {
         Value::Null => return Ok(Stored::Null),
         Value::Bytes(bytes) => return Ok(Stored::Bytes(bytes)),
-        Value::Integer(value) if column.keeps_numbers => return Ok(Stored::Integer(value)),
-        Value::Real(value) if column.keeps_numbers => return Ok(Stored::Real(value)),
-        Value::Integer(_) | Value::Real(_) => return Err(changed("a number")),
+        Value::Integer(number) => return integer(number, column.affinity),
+        Value::Real(number) => return float(number, column.affinity),
         Value::Text(text) => text,
     };
-    let converted = match column.conversion {
-        Conversion::Integer => text.parse().ok().map(Stored::Integer),
-        Conversion::Real => real(&text)?.map(Stored::Real),
-        Conversion::Bool => match text.as_str() {
-            "t" | "true" => Some(Stored::Integer(1)),
-            "f" | "false" => Some(Stored::Integer(0)),
-            _ => None,
+    match column.conversion {
+        Conversion::Integer => match text.parse() {
+            Ok(number) => integer(number, column.affinity),
+            Err(_) => kept_text(text, column.affinity),
         },
-        Conversion::Text if column.keeps_text => return Ok(Stored::Text(text)),
-        Conversion::Text => return Err(changed("text")),
-    };
-    match converted {
-        Some(stored) => Ok(stored),
-        // SQLite lets a column hold what its type does not say; a column declared alike holds it just the same.
-        None if column.same_declaration => Ok(Stored::Text(text)),
-        None => {
-            let kind = match column.conversion {
-                Conversion::Integer => "a whole number of 64 bits",
-                Conversion::Real => "a number",
-                Conversion::Bool => "true or false",
-                Conversion::Text => "text",
-            };
-            let shown: String = text.chars().take(40).collect();
-            Err(Problem { code: "value_does_not_fit", text: format!("`{shown}` is not {kind}") })
+        Conversion::Real => match real(&text)? {
+            Some(number) => float(number, column.affinity),
+            None => kept_text(text, column.affinity),
+        },
+        Conversion::Bool => match text.as_str() {
+            "t" | "true" => integer(1, column.affinity),
+            "f" | "false" => integer(0, column.affinity),
+            _ => kept_text(text, column.affinity),
+        },
+        Conversion::Decimal => decimal(text, column.affinity),
+        Conversion::Text => kept_text(text, column.affinity),
+    }
+}
+
+fn integer(number: i64, affinity: Affinity) -> Result<Stored, Problem> {
+    match affinity {
+        Affinity::Integer | Affinity::Numeric | Affinity::Blob | Affinity::Text => Ok(Stored::Integer(number)),
+        Affinity::Real if is_exact_double(number.into()) => Ok(Stored::Integer(number)),
+        Affinity::Real => Err(Problem::changed("a row holds a whole number that SQLite would round to a float there")),
+    }
+}
+
+fn float(number: f64, affinity: Affinity) -> Result<Stored, Problem> {
+    match affinity {
+        Affinity::Integer | Affinity::Numeric | Affinity::Blob | Affinity::Real => Ok(Stored::Real(number)),
+        Affinity::Text => {
+            Err(Problem::changed("a row holds a float, and SQLite would turn it into a text of 15 digits there"))
         }
     }
 }
 
-fn changed(what: &str) -> Problem {
-    let text =
-        format!("the column's declared type would change {what}; declare it as the source does, or without a type");
-    Problem { code: "schema_changed", text }
+/// A text in a column that keeps it: in one for numbers only what does not read as one.
+fn kept_text(text: String, affinity: Affinity) -> Result<Stored, Problem> {
+    match affinity {
+        Affinity::Text | Affinity::Blob => Ok(Stored::Text(text)),
+        Affinity::Integer | Affinity::Numeric | Affinity::Real if !reads_as_number(&text) => Ok(Stored::Text(text)),
+        Affinity::Integer | Affinity::Numeric | Affinity::Real => {
+            Err(Problem::changed("a row holds a text that reads as a number, and SQLite would turn it into one there"))
+        }
+    }
 }
 
-/// A double from its text, as servers write it; `None` for text that is none.
+/// A decimal, as text where the column keeps that, else as the number that it is exactly.
+fn decimal(text: String, affinity: Affinity) -> Result<Stored, Problem> {
+    match affinity {
+        Affinity::Text | Affinity::Blob => Ok(Stored::Text(text)),
+        // `NaN` and the infinities are no numbers to SQLite.
+        Affinity::Integer | Affinity::Numeric | Affinity::Real if !reads_as_number(&text) => Ok(Stored::Text(text)),
+        Affinity::Integer | Affinity::Numeric | Affinity::Real => match exact_number(&text) {
+            Some(Stored::Integer(number)) => integer(number, affinity),
+            Some(number) => Ok(number),
+            None => Err(Problem::changed(
+                "a row holds a decimal that SQLite would turn into a float there, which is not exactly it",
+            )),
+        },
+    }
+}
+
+/// Whether SQLite may take a text for a number: digits with a sign, a point and an exponent, and blanks around them.
+fn reads_as_number(text: &str) -> bool {
+    let text = text.trim_matches(|c: char| c.is_ascii_whitespace() || c == '\u{b}');
+    let text = text.strip_prefix(['+', '-']).unwrap_or(text);
+    let (mantissa, exponent) = match text.split_once(['e', 'E']) {
+        Some((mantissa, exponent)) => (mantissa, Some(exponent)),
+        None => (text, None),
+    };
+    let is_digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    let (whole, behind) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let is_exponent = |text: &str| {
+        let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
+        !digits.is_empty() && is_digits(digits)
+    };
+    is_digits(whole)
+        && is_digits(behind)
+        && !(whole.is_empty() && behind.is_empty())
+        && exponent.is_none_or(is_exponent)
+}
+
+/// The whole number of 64 bits, or the double, that a decimal without an exponent is exactly.
+fn exact_number(text: &str) -> Option<Stored> {
+    let (whole, behind) = text.split_once('.').unwrap_or((text, ""));
+    let behind = behind.trim_end_matches('0');
+    if behind.is_empty()
+        && let Ok(number) = whole.parse()
+    {
+        return Some(Stored::Integer(number));
+    }
+    // The decimal is `digits / 10^n`; a double is `m / 2^n` with 53 bits of m. So all fives must cancel out.
+    let mut digits: i128 = format!("{whole}{behind}").parse().ok()?;
+    for _ in 0..behind.len() {
+        digits = (digits % 5 == 0).then_some(digits / 5)?;
+    }
+    let number: f64 = text.parse().ok()?;
+    (is_exact_double(digits) && number.is_finite()).then_some(Stored::Real(number))
+}
+
+/// Whether a double holds a whole number exactly.
+const fn is_exact_double(number: i128) -> bool {
+    let magnitude = number.unsigned_abs();
+    magnitude == 0 || u128::BITS - magnitude.leading_zeros() - magnitude.trailing_zeros() <= f64::MANTISSA_DIGITS
+}
+
+/// A double from its text, as servers write it; `None` for text that is none. SQLite's columns of floats keep no sign of a zero, and
+/// -0 equals 0, so it is carried as SQLite can.
 fn real(text: &str) -> Result<Option<f64>, Problem> {
     match text {
         "NaN" => {
             let text = "SQLite would store NaN as NULL; exclude the column, or cast it in the source".to_owned();
-            Err(Problem { code: "value_does_not_fit", text })
-        }
-        "-0" => {
-            let text = "SQLite would store -0 as 0; exclude the column, or add 0 to it in the source".to_owned();
             Err(Problem { code: "value_does_not_fit", text })
         }
         "Infinity" => Ok(Some(f64::INFINITY)),
@@ -250,10 +315,12 @@ fn real(text: &str) -> Result<Option<f64>, Problem> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
-    fn column(conversion: Conversion, same_declaration: bool) -> Column {
-        Column { name: "c".to_owned(), conversion, same_declaration, keeps_text: true, keeps_numbers: true }
+    fn converted(value: Value, conversion: Conversion, affinity: Affinity) -> Result<Stored, Problem> {
+        convert(value, &Column { name: "c".to_owned(), conversion, affinity })
     }
 
     fn text(text: &str) -> Value {
@@ -262,22 +329,77 @@ mod tests {
 
     #[test]
     fn text_becomes_what_its_kind_says() {
-        assert_eq!(convert(text("-5"), &column(Conversion::Integer, false)), Ok(Stored::Integer(-5)));
-        assert_eq!(convert(text("1e3"), &column(Conversion::Real, false)), Ok(Stored::Real(1000.0)));
-        assert_eq!(convert(text("-Infinity"), &column(Conversion::Real, false)), Ok(Stored::Real(f64::NEG_INFINITY)));
-        assert_eq!(convert(text("t"), &column(Conversion::Bool, false)), Ok(Stored::Integer(1)));
-        assert_eq!(convert(text("0012.50"), &column(Conversion::Text, false)), Ok(Stored::Text("0012.50".to_owned())));
-        assert_eq!(convert(Value::Bytes(vec![0]), &column(Conversion::Text, false)), Ok(Stored::Bytes(vec![0])));
+        let kept = |text: &str| Ok(Stored::Text(text.to_owned()));
+        for (value, conversion, affinity, expected) in [
+            (text("-5"), Conversion::Integer, Affinity::Integer, Ok(Stored::Integer(-5))),
+            (text("1e3"), Conversion::Real, Affinity::Real, Ok(Stored::Real(1000.0))),
+            (text("-Infinity"), Conversion::Real, Affinity::Real, Ok(Stored::Real(f64::NEG_INFINITY))),
+            (text("t"), Conversion::Bool, Affinity::Numeric, Ok(Stored::Integer(1))),
+            (text("0012.50"), Conversion::Text, Affinity::Text, kept("0012.50")),
+            (text("2024-01-01 00:00:00+00"), Conversion::Text, Affinity::Numeric, kept("2024-01-01 00:00:00+00")),
+            (text("abc"), Conversion::Integer, Affinity::Integer, kept("abc")),
+            (text("0.10"), Conversion::Decimal, Affinity::Text, kept("0.10")),
+            (text("0.50"), Conversion::Decimal, Affinity::Numeric, Ok(Stored::Real(0.5))),
+            (text("12.00"), Conversion::Decimal, Affinity::Numeric, Ok(Stored::Integer(12))),
+            (text("NaN"), Conversion::Decimal, Affinity::Numeric, kept("NaN")),
+            (Value::Bytes(vec![0]), Conversion::Text, Affinity::Integer, Ok(Stored::Bytes(vec![0]))),
+        ] {
+            let shown = format!("{value:?} into {affinity:?}");
+            assert_eq!(converted(value, conversion, affinity), expected, "{shown}");
+        }
     }
 
     #[test]
-    fn what_does_not_fit_is_refused_unless_the_column_is_declared_alike() {
-        assert!(convert(text("abc"), &column(Conversion::Integer, false)).is_err());
-        assert_eq!(convert(text("abc"), &column(Conversion::Integer, true)), Ok(Stored::Text("abc".to_owned())));
-        assert!(
-            convert(text("NaN"), &column(Conversion::Real, true)).is_err_and(|problem| problem.text.contains("NaN"))
-        );
-        let numeric = Column { keeps_text: false, ..column(Conversion::Text, false) };
-        assert!(convert(text("0012.50"), &numeric).is_err_and(|problem| problem.code == "schema_changed"));
+    fn what_a_columns_affinity_would_change_is_refused() {
+        for (value, conversion, affinity) in [
+            (text("0012.50"), Conversion::Text, Affinity::Numeric),
+            (text(" 7 "), Conversion::Text, Affinity::Real),
+            (text("0.10"), Conversion::Decimal, Affinity::Numeric),
+            (text("9007199254740993"), Conversion::Integer, Affinity::Real),
+            (text("1.5"), Conversion::Real, Affinity::Text),
+            (text("NaN"), Conversion::Real, Affinity::Real),
+            (Value::Real(0.1), Conversion::Text, Affinity::Text),
+        ] {
+            let shown = format!("{value:?} into {affinity:?}");
+            let problem = converted(value, conversion, affinity).expect_err(&shown);
+            assert_eq!(problem.code, "value_does_not_fit");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_decimal_is_stored_as_a_number_only_if_it_is_that_number(
+            digits in any::<i64>(), scale in 0_usize..25, dyadic in any::<bool>(), numerator in any::<i32>(), shift in 0_u32..30,
+        ) {
+            let text = if dyadic {
+                format!("{:.40}", f64::from(numerator) / f64::from(1_u32 << shift))
+            } else {
+                let all = format!("{:0width$}", digits.unsigned_abs(), width = scale + 1);
+                let (whole, behind) = all.split_at(all.len() - scale);
+                format!("{}{whole}{}{behind}", if digits < 0 { "-" } else { "" }, if scale > 0 { "." } else { "" })
+            };
+            match exact_number(&text) {
+                Some(Stored::Integer(number)) => {
+                    let (whole, behind) = text.split_once('.').unwrap_or((&text, ""));
+                    prop_assert!(behind.bytes().all(|byte| byte == b'0') && whole.parse() == Ok(number));
+                }
+                // A thousand digits are all of a double.
+                Some(Stored::Real(number)) => {
+                    let exact = format!("{number:.1100}");
+                    prop_assert_eq!(exact.trim_end_matches('0'), text.trim_end_matches('0'));
+                }
+                other => {
+                    prop_assert_eq!(other, None);
+                    prop_assert!(!dyadic || text.len() > 38, "{}", text);
+                }
+            }
+        }
+
+        #[test]
+        fn what_rust_reads_as_a_finite_number_sqlite_may_too(text in "[ +-]?[0-9]{0,3}[.]?[0-9]{0,3}([eE][+-]?[0-9]{0,2})?") {
+            if text.trim().parse::<f64>().is_ok() {
+                prop_assert!(reads_as_number(&text), "{}", text);
+            }
+        }
     }
 }

@@ -1,10 +1,11 @@
 //! The target table: made from the source's columns where it is missing, compared with them where it exists.
 
 use highwater_common::facts::{ColumnFacts, ColumnKind, Engine};
+use highwater_common::plan::{self, Destination, Rows};
 use highwater_common::spec::WriteMode;
 use sqlx::sqlite::SqliteConnection;
 
-use super::catalogue::{self, Affinity, Table, affinity};
+use super::catalogue::{self, Table};
 use super::errors::Place;
 use super::sql;
 use crate::connector::{ConnectorError, PrepareRequest};
@@ -18,7 +19,8 @@ pub(super) async fn table(
     match catalogue::find(conn, place, &request.table).await? {
         Some(table) => compare(place, request, &table),
         None => {
-            for statement in statements(request) {
+            let index = index_name(conn, place, request).await?;
+            for statement in statements(request, index.as_deref()) {
                 sql::run(conn, sql::once(statement))
                     .await
                     .map_err(place.failed(format!("create table {}", request.table)))?;
@@ -63,7 +65,34 @@ fn is_plain(type_name: &str) -> bool {
     starts_well && !keyword && type_name.chars().all(legal)
 }
 
-fn statements(request: &PrepareRequest) -> Vec<String> {
+/// A name for the index on the partition column that nothing in the file has, if the table is to have that index: tables and
+/// indexes of a file share one set of names, and those of two tables may come out alike.
+async fn index_name(
+    conn: &mut SqliteConnection,
+    place: &Place,
+    request: &PrepareRequest,
+) -> Result<Option<String>, ConnectorError> {
+    /// An index is only there for speed: a file that has taken so many names goes without.
+    const NAMES_MAX: u32 = 100;
+    let column = &request.partition_column;
+    let key_leads = request.key.first().is_some_and(|first| first.eq_ignore_ascii_case(column));
+    if key_leads || request.mode != WriteMode::ReplacePartition {
+        return Ok(None);
+    }
+    let schema = sql::ident(sql::schema(&request.table));
+    for number in 1..=NAMES_MAX {
+        let end = if number == 1 { String::new() } else { number.to_string() };
+        let name = format!("{}_{column}_idx{end}", request.table.name);
+        let question = format!("select 1 from {schema}.sqlite_schema where name = ? collate nocase");
+        let taken = sql::once(question).bind(&name).fetch_optional(&mut *conn).await;
+        if taken.map_err(place.failed("list the names of the file"))?.is_none() {
+            return Ok(Some(name));
+        }
+    }
+    Ok(None)
+}
+
+fn statements(request: &PrepareRequest, index: Option<&str>) -> Vec<String> {
     let in_key = |name: &str| request.key.iter().any(|key| key.eq_ignore_ascii_case(name));
     let mut lines: Vec<String> = request
         .columns
@@ -77,69 +106,33 @@ fn statements(request: &PrepareRequest) -> Vec<String> {
         lines.push(format!("primary key ({})", sql::idents(request.key.iter().map(String::as_str))));
     }
     let mut statements = vec![format!("create table {} ({})", sql::table(&request.table), lines.join(", "))];
-    let column = &request.partition_column;
-    let key_leads = request.key.first().is_some_and(|first| first.eq_ignore_ascii_case(column));
-    match request.mode {
-        WriteMode::ReplacePartition if !key_leads => {
-            let name = format!("{}_{column}_idx", request.table.name);
-            statements.push(format!(
-                "create index {}.{} on {} ({})",
-                sql::ident(sql::schema(&request.table)),
-                sql::ident(&name),
-                sql::ident(&request.table.name),
-                sql::ident(column)
-            ));
-        }
-        WriteMode::ReplacePartition | WriteMode::Append => {}
+    if let Some(index) = index {
+        statements.push(format!(
+            "create index {}.{} on {} ({})",
+            sql::ident(sql::schema(&request.table)),
+            sql::ident(index),
+            sql::ident(&request.table.name),
+            sql::ident(&request.partition_column)
+        ));
     }
     statements
 }
 
-/// Every difference that would lose or refuse values is an error; what is only slow or risky is a warning.
+/// What the plan said of the table, asked once more of what is there now. What is only risky, the plan has told.
 fn compare(place: &Place, request: &PrepareRequest, table: &Table) -> Result<Vec<String>, ConnectorError> {
-    let mut differences = Vec::new();
-    let mut warnings = Vec::new();
-    for column in &request.columns {
-        let name = &column.name;
-        let Some(own) = table.column(name) else {
-            differences.push(format!("column `{name}` is missing"));
-            continue;
-        };
-        if own.generated {
-            differences.push(format!("column `{name}` is generated there and cannot be written"));
-        }
-        let wanted = type_of(column, request.source_engine);
-        let (wanted_affinity, own_affinity) = (affinity(&wanted), affinity(&own.facts.type_name));
-        // A column without affinity stores every value as it comes.
-        if own_affinity != wanted_affinity && own_affinity != Affinity::Blob {
-            let own_type = &own.facts.type_name;
-            differences.push(format!("column `{name}` is declared `{own_type}`, which changes values of `{wanted}`"));
-        }
-        if column.nullable && !own.facts.nullable {
-            warnings.push(format!("column `{name}` of `{}` is NOT NULL, and the source allows NULL", request.table));
-        }
+    let found = table.as_target();
+    let rows = Rows { engine: request.source_engine, table: &request.source_table, columns: &request.columns };
+    let told = plan::check_table(rows, Destination { engine: Engine::Sqlite, table: &request.table, found: &found });
+    if let Some(first) = told.misfits.first() {
+        let all: Vec<String> =
+            told.misfits.iter().map(|misfit| format!("{}; {}", misfit.message, misfit.help)).collect();
+        return Err(place.permanent(first.code, all.join(". ")));
     }
-    for own in table.columns.iter().filter(|own| !own.facts.nullable && !own.has_default && !own.generated) {
-        let name = &own.facts.name;
-        let is_rowid = table.has_rowid && table.primary_key == [name.clone()];
-        if !is_rowid && !request.columns.iter().any(|column| column.name.eq_ignore_ascii_case(name)) {
-            differences.push(format!("column `{name}` exists only there, is NOT NULL and has no default"));
-        }
-    }
-    if !differences.is_empty() {
-        let message = format!(
-            "the target table `{}` does not fit the source's columns: {}. Change the table, or exclude the columns",
-            request.table,
-            differences.join("; ")
-        );
-        return Err(place.permanent("schema_changed", message));
-    }
-    match request.mode {
-        WriteMode::ReplacePartition if !table.leads_with(&request.partition_column) => warnings.push(format!(
+    Ok(match request.mode {
+        WriteMode::ReplacePartition if !table.leads_with(&request.partition_column) => vec![format!(
             "`{}` has no index on `{}`: every partition scans the whole table",
             request.table, request.partition_column
-        )),
-        WriteMode::ReplacePartition | WriteMode::Append => {}
-    }
-    Ok(warnings)
+        )],
+        WriteMode::ReplacePartition | WriteMode::Append => Vec::new(),
+    })
 }

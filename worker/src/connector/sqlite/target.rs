@@ -287,11 +287,10 @@ impl Probing<'_> {
             None => None,
         };
         Ok(TargetTableFacts {
-            columns: table.columns.iter().map(|column| column.facts.clone()).collect(),
-            key: table.key(),
             partition_form,
             partition_indexed: partition.is_some_and(|(column, _)| table.leads_with(column)),
             has_rows,
+            ..table.as_target()
         })
     }
 

@@ -66,7 +66,14 @@ fn supervisor() -> Supervisor {
 }
 
 pub(super) fn column(name: &str, type_name: &str, kind: ColumnKind, nullable: bool) -> ColumnFacts {
-    ColumnFacts { name: name.to_owned(), type_name: type_name.to_owned(), kind, nullable, binary_portable: false }
+    ColumnFacts {
+        name: name.to_owned(),
+        type_name: type_name.to_owned(),
+        kind,
+        nullable,
+        binary_portable: false,
+        definition: None,
+    }
 }
 
 #[async_trait]

@@ -56,6 +56,7 @@ impl TargetFixture for Fixture {
             kind,
             nullable,
             binary_portable: true,
+            definition: None,
         };
         vec![
             column("id", "bigint", ColumnKind::Int64, false),

@@ -48,6 +48,7 @@ async fn load(
         .prepare(&PrepareRequest {
             cluster,
             table: table("t"),
+            source_table: table("t"),
             columns: columns.to_vec(),
             source_engine: source,
             key: Vec::new(),

@@ -1,0 +1,152 @@
+//! Does a target table that exists take the rows? Asked twice, by the plan of what the probe found, and by the prepare task of what is
+//! there then: one function, so that the plan finds what the run would.
+
+use super::type_compat::{Compat, compat};
+use crate::facts::{ColumnFacts, Engine, TargetTableFacts};
+use crate::spec::TableName;
+
+/// Where rows come from, and the columns that they bring.
+#[derive(Debug, Clone, Copy)]
+pub struct Rows<'a> {
+    /// The source's database.
+    pub engine: Engine,
+    /// The source's table.
+    pub table: &'a TableName,
+    /// The columns that travel.
+    pub columns: &'a [ColumnFacts],
+}
+
+/// Where rows are to go.
+#[derive(Debug, Clone, Copy)]
+pub struct Destination<'a> {
+    /// The target's database.
+    pub engine: Engine,
+    /// The target's table.
+    pub table: &'a TableName,
+    /// What is there.
+    pub found: &'a TargetTableFacts,
+}
+
+/// One reason why a table cannot take the rows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Misfit {
+    /// A short stable name: `plan::type_mismatch`.
+    pub code: &'static str,
+    /// What is wrong, by table and column.
+    pub message: String,
+    /// What to do about it.
+    pub help: String,
+}
+
+/// Whether a table takes the rows, and what a user should know of it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct TableCompat {
+    /// Why it cannot; empty when it can.
+    pub misfits: Vec<Misfit>,
+    /// What may fail later.
+    pub warnings: Vec<String>,
+}
+
+impl TableCompat {
+    fn refuse(&mut self, code: &'static str, message: String, help: String) {
+        self.misfits.push(Misfit { code, message, help });
+    }
+}
+
+/// The column of a name, as the engine compares names.
+pub(super) fn find<'a>(engine: Engine, columns: &'a [ColumnFacts], name: &str) -> Option<&'a ColumnFacts> {
+    columns.iter().find(|column| is_same_name(engine, &column.name, name))
+}
+
+fn is_same_name(engine: Engine, one: &str, two: &str) -> bool {
+    match engine {
+        Engine::Postgres => one == two,
+        Engine::Sqlite => one.eq_ignore_ascii_case(two),
+    }
+}
+
+/// Names for a message, at most as many as a reader will read.
+pub(super) fn names(columns: &[ColumnFacts]) -> String {
+    const SHOWN_MAX: usize = 40;
+    let shown: Vec<&str> = columns.iter().take(SHOWN_MAX).map(|column| column.name.as_str()).collect();
+    let more = columns.len().saturating_sub(SHOWN_MAX);
+    let listed = shown.join(", ");
+    if more == 0 { listed } else { format!("{listed} and {more} more") }
+}
+
+/// Compares the columns that rows bring with those of the table that is to take them. Tells all differences at once.
+#[must_use]
+pub fn check_table(rows: Rows<'_>, to: Destination<'_>) -> TableCompat {
+    let mut told = TableCompat::default();
+    let (from, table, engine) = (rows.table, to.table, to.engine);
+    let missing: Vec<&str> = rows
+        .columns
+        .iter()
+        .filter(|column| find(engine, &to.found.columns, &column.name).is_none())
+        .map(|column| column.name.as_str())
+        .collect();
+    if !missing.is_empty() {
+        told.refuse(
+            "plan::missing_target_column",
+            format!(
+                "the target table {table} lacks {}; the source table {from} has {}; the target has {}",
+                missing.join(", "),
+                names(rows.columns),
+                names(&to.found.columns)
+            ),
+            format!("add the columns to {table}, or leave them out with `from.exclude`"),
+        );
+    }
+    for column in rows.columns {
+        if let Some(own) = find(engine, &to.found.columns, &column.name) {
+            check_column(rows, to, column, own, &mut told);
+        }
+    }
+    for own in &to.found.columns {
+        let is_named = |name: &String| is_same_name(engine, name, &own.name);
+        let is_filled = own.nullable || to.found.defaulted.iter().chain(&to.found.generated).any(is_named);
+        if !is_filled && !rows.columns.iter().any(|column| is_same_name(engine, &column.name, &own.name)) {
+            told.refuse(
+                "plan::unfed_target_column",
+                format!(
+                    "column {} of the target table {table} is NOT NULL and has no default, and {from} has no column of that name",
+                    own.name
+                ),
+                format!("give the column a default in {table}, or let it be NULL"),
+            );
+        }
+    }
+    told
+}
+
+fn check_column(rows: Rows<'_>, to: Destination<'_>, column: &ColumnFacts, own: &ColumnFacts, told: &mut TableCompat) {
+    let (from, table) = (rows.table, to.table);
+    if to.found.generated.iter().any(|name| is_same_name(to.engine, name, &own.name)) {
+        told.refuse(
+            "plan::generated_target_column",
+            format!("column {} of the target table {table} is generated there and cannot be written", own.name),
+            format!("leave it out with `from.exclude`, so that {table} computes it"),
+        );
+        return;
+    }
+    let pair = || format!("column {} is {} in {from} and {} in {table}", column.name, shown(column), shown(own));
+    match compat(rows.engine, column, to.engine, own) {
+        Compat::Carried => (),
+        Compat::ByValue(what) => told.warnings.push(format!("{}: {what} fails its partition", pair())),
+        Compat::Refused(reason) => told.refuse(
+            "plan::type_mismatch",
+            format!("{}: {reason}", pair()),
+            format!("change the column's type in {table}, or leave it out with `from.exclude`"),
+        ),
+    }
+    if column.nullable && !own.nullable {
+        told.warnings.push(format!(
+            "column {} may be NULL in {from} and not in {table}: a partition with a NULL in it will fail",
+            column.name
+        ));
+    }
+}
+
+fn shown(column: &ColumnFacts) -> &str {
+    if column.type_name.is_empty() { "of no type" } else { &column.type_name }
+}
