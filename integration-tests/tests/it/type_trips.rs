@@ -285,7 +285,7 @@ async fn what_postgres_holds_and_sqlite_cannot_is_refused_by_its_column() {
     assert!(
         !finished.status.success()
             && said.contains(
-                "column c is numeric in amounts and real in amounts: SQLite would turn a decimal into a float"
+                "column c is numeric in amounts and REAL in amounts: SQLite would turn a decimal into a float"
             ),
         "{said}"
     );

@@ -323,7 +323,8 @@ pub fn definition_differs(from: &TypeDefinition, to: &TypeDefinition) -> Option<
 pub fn may_round(definition: &TypeDefinition) -> bool {
     use TypeDefinition as T;
     match definition.without_domains() {
-        T::Base { modifiers, .. } => !modifiers.is_empty(),
+        // Of bits the server refuses those that are too many, or too few.
+        T::Base { name, modifiers } => !modifiers.is_empty() && !matches!(name.name.as_str(), "bit" | "bit varying"),
         T::Array(inner) | T::Range { subtype: inner, .. } => may_round(inner),
         T::Composite { fields, .. } => fields.iter().any(|(_, field)| may_round(field)),
         T::Enum { .. } => false,
