@@ -78,7 +78,10 @@ async fn same_name_with_another_definition_is_refused() {
             let said = format!("{}{}", finished.stdout, finished.stderr);
             // THEN both refuse it by the column's name, and say what differs
             assert_eq!(finished.status.code(), Some(exit), "{command} {definition}: {said}");
-            assert!(said.contains(&format!("column {column} is public.{type_name} in t")), "{command} {definition}: {said}");
+            assert!(
+                said.contains(&format!("column {column} is public.{type_name} in t")),
+                "{command} {definition}: {said}"
+            );
             assert!(said.contains(reason), "{command} {definition}: {said}");
         }
         assert_eq!(wh.count("t").await, 0, "{definition}");
