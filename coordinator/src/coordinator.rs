@@ -282,8 +282,7 @@ impl Coordinator {
     /// [`CoordinatorError`] when the store cannot be read.
     pub async fn observe(mut self, cancel: CancellationToken) -> Result<(), CoordinatorError> {
         let Campaigner { store, options, clock, rng } = self.campaigner;
-        let now = clock.monotonic();
-        let loaded = load(store.as_ref(), ClusterId::from_bytes([0; 16]), now, options.sessions.ttl).await?;
+        let loaded = load(store.as_ref(), ClusterId::from_bytes([0; 16])).await?;
         let mut cluster = loaded.cluster;
         (cluster.pools, cluster.is_one_machine) = (options.pools, options.is_exclusive);
         cluster.sessions.clear(); // nobody here can tell who is alive
@@ -347,7 +346,7 @@ impl Campaigner {
     /// nothing, so the campaign begins anew.
     async fn barrier(&mut self, record: Vec<u8>) -> Result<Option<Term>, LoadError> {
         let fresh = ClusterId::from_bytes(self.rng.random());
-        let mut loaded = load(self.store.as_ref(), fresh, self.clock.monotonic(), self.options.sessions.ttl).await?;
+        let mut loaded = load(self.store.as_ref(), fresh).await?;
         loaded.cluster.pools = self.options.pools.clone();
         loaded.cluster.is_one_machine = self.options.is_exclusive;
         let hi = loaded.hi.map_or(1, |hi| hi + 1);

@@ -271,7 +271,7 @@ impl Bench {
         loop {
             let held = self.look(|leader| portrait(leader.cluster())).await;
             let nobody = highwater_common::id::ClusterId::from_bytes([0; 16]);
-            let loaded = crate::leader::load(&self.store, nobody, Duration::ZERO, Duration::ZERO).await;
+            let loaded = crate::leader::load(&self.store, nobody).await;
             let is_still = held == self.look(|leader| portrait(leader.cluster())).await;
             if let Ok(loaded) = loaded
                 && is_still

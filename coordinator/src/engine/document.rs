@@ -35,10 +35,13 @@ pub(crate) fn run_document(cluster: &Cluster, run: &Run, short: String, now_mill
         .iter()
         .filter_map(|name| run.steps.get(name).map(|step| step_document(cluster, run, name, step, now_millis)))
         .collect();
-    let mut tasks = TaskCounts::default();
-    for step in &steps {
-        tasks = tasks.plus(step.tasks);
-    }
+    RunDocument { steps, ..run_summary(cluster, run, short) }
+}
+
+/// A run as it stands, without its steps.
+#[must_use]
+pub(crate) fn run_summary(cluster: &Cluster, run: &Run, short: String) -> RunDocument {
+    let tasks = run.steps.values().fold(TaskCounts::default(), |tasks, step| tasks.plus(tasks_of(run, step)));
     RunDocument {
         schema: "run/v1".to_owned(),
         run: run.id,
@@ -51,12 +54,17 @@ pub(crate) fn run_document(cluster: &Cluster, run: &Run, short: String, now_mill
         ended_at: run.record.ended_micros.map(rfc3339),
         committed: run.record.committed || tasks.done > 0,
         tasks,
-        rows: steps.iter().map(|step| step.rows).sum(),
-        bytes: steps.iter().map(|step| step.bytes).sum(),
+        rows: run.steps.values().map(|step| step.work.rows).sum(),
+        bytes: run.steps.values().map(|step| step.bytes).sum(),
         workers: u32::try_from(cluster.sessions.len()).unwrap_or(u32::MAX),
         slots: cluster.sessions.values().map(|session| session.record.slots).sum(),
-        steps,
+        steps: Vec::new(),
     }
+}
+
+/// A step's tasks by state; before there is a plan it has none.
+fn tasks_of(run: &Run, step: &Step) -> TaskCounts {
+    if run.record.generation == 0 { TaskCounts::default() } else { step.counts() }
 }
 
 fn step_document(cluster: &Cluster, run: &Run, name: &StepName, step: &Step, now_millis: i64) -> StepDocument {
@@ -77,7 +85,7 @@ fn step_document(cluster: &Cluster, run: &Run, name: &StepName, step: &Step, now
         strategy: strategy_of(run, name).to_owned(),
         status: step.record.status,
         reason: step.record.reason.clone(),
-        tasks: if run.record.generation == 0 { TaskCounts::default() } else { step.counts() },
+        tasks: tasks_of(run, step),
         rows: step.work.rows,
         bytes: step.bytes,
         watermark: watermark(run, name, step),
@@ -206,10 +214,11 @@ pub(crate) fn tasks_document(
     let wanted = run.dag.order().iter().filter(|name| only.is_none_or(|only| only == *name));
     'all: for name in wanted {
         let Some(step) = run.steps.get(name) else { continue };
-        for ordinal in 0..step.work.len {
-            if state.is_some_and(|state| step.work.state(ordinal) != state) {
-                continue;
-            }
+        let ordinals: Box<dyn Iterator<Item = u64>> = match state {
+            Some(state) => step.work.in_state(state),
+            None => Box::new((0..step.work.len).filter(|ordinal| step.work.state(*ordinal) != TaskState::Covered)),
+        };
+        for ordinal in ordinals {
             if tasks.len() > limit {
                 break 'all;
             }
@@ -289,3 +298,6 @@ pub(crate) fn cluster_document(
 pub(crate) fn rfc3339(micros: i64) -> String {
     highwater_common::cursor::Cursor::Instant(micros).to_string()
 }
+
+#[cfg(test)]
+mod tests;

@@ -21,7 +21,7 @@ mod waits;
 pub(crate) use advance::{Advance, advance};
 pub(crate) use assign::assign;
 pub(crate) use change::{Change, ChangeKind};
-pub(crate) use document::{cluster_document, plan_document, rfc3339, run_document, tasks_document};
+pub(crate) use document::{cluster_document, plan_document, rfc3339, run_document, run_summary, tasks_document};
 pub(crate) use leases::{Leases, OpenLease};
 pub(crate) use prune::prunable;
 pub(crate) use seats::Seat;

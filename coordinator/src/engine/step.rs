@@ -177,6 +177,8 @@ impl Track {
     /// Where a task stands.
     #[must_use]
     pub(crate) fn state(&self, ordinal: u64) -> TaskState {
+        #[cfg(test)]
+        tests::STATES_READ.with(|count| count.set(count.get() + 1));
         let (number, index) = Segment::place(ordinal);
         let stored = self.segments.get(&number).and_then(|(segment, _)| segment.get(index));
         stored.unwrap_or_else(|| self.first_state(ordinal))
@@ -243,6 +245,27 @@ impl Track {
         self.returned.range(start..).copied().chain(fresh)
     }
 
+    /// The tasks in a state, ascending. No more tasks are looked at than needed to find as many as there are.
+    pub(crate) fn in_state(&self, state: TaskState) -> Box<dyn Iterator<Item = u64> + '_> {
+        let mut counts = self.counts;
+        let count = usize::try_from(*counts.of_mut(state)).unwrap_or(usize::MAX);
+        match state {
+            TaskState::Pending => Box::new(self.pending_from(0)), // those that came back are below all that never left
+            TaskState::Open => Box::new(self.leases.keys().copied()),
+            TaskState::RetryWait => Box::new(self.retries.keys().copied()),
+            TaskState::Dead => Box::new(self.dead.keys().copied()),
+            TaskState::Done | TaskState::InDoubt | TaskState::Superseded => {
+                let stored = self.segments.iter().flat_map(move |(number, (segment, _))| {
+                    segment.in_state(state).map(move |index| Segment::ordinal(*number, index))
+                });
+                Box::new(stored.take(count))
+            }
+            TaskState::Covered => {
+                Box::new((0..self.len).filter(move |ordinal| self.state(*ordinal) == state).take(count))
+            }
+        }
+    }
+
     /// True when no task can change any more unless a person asks.
     #[must_use]
     pub(crate) const fn has_ended(&self) -> bool {
@@ -262,4 +285,4 @@ impl Track {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

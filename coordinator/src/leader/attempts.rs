@@ -21,7 +21,7 @@ use super::batch::{Batch, Effect, Planned, Pushed};
 use super::request::Reply;
 use super::runs::cut;
 use super::{Fallen, Handed, Leader};
-use crate::engine::{Change, ChangeKind, FENCE_ORDINAL, Seat, assign};
+use crate::engine::{Change, ChangeKind, FENCE_ORDINAL, assign};
 use crate::store::keys::RecordKey;
 use crate::store::{Expect, Op};
 
@@ -265,9 +265,7 @@ impl Leader {
     /// Hands pending tasks to the parked pulls.
     pub(super) async fn hand_out(&mut self) -> Result<(), Fallen> {
         self.has_more = false;
-        self.parked.retain(|parked| !parked.reply.is_closed());
-        let seats: Vec<Seat> =
-            self.parked.iter().map(|parked| Seat { session: parked.session, free: parked.free }).collect();
+        let seats = self.parking.seats();
         if seats.is_empty() {
             return Ok(());
         }
@@ -289,9 +287,9 @@ impl Leader {
         let stale = self.apply_changes(changes).await?;
         for (session, mut handed) in handed {
             handed.retain(|one| !stale.contains(&one.assignment.task)); // only what the store has is anybody's
-            if let Some(at) = self.parked.iter().position(|parked| parked.session == session) {
+            if let Some(parked) = self.parking.take(&session) {
                 // A caller that has gone meanwhile never heard of its tasks: its heartbeats will not name them, and they return.
-                let _ = self.parked.swap_remove(at).reply.send(Ok(handed));
+                let _ = parked.reply.send(Ok(handed));
             }
         }
         Ok(())

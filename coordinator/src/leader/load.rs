@@ -80,16 +80,11 @@ enum Owner {
     Spec(PipelineName, DocumentDigest),
 }
 
-/// Reads everything. `session_ttl` is what each known session gets anew, from `now`.
+/// Reads everything. The time of the known sessions begins with the term, and not before all is read.
 ///
 /// # Errors
 /// [`LoadError`] when the store does not answer, or holds what this version cannot read.
-pub(crate) async fn load(
-    store: &dyn RecordStore,
-    fallback: ClusterId,
-    now: Duration,
-    session_ttl: Duration,
-) -> Result<Loaded, LoadError> {
+pub(crate) async fn load(store: &dyn RecordStore, fallback: ClusterId) -> Result<Loaded, LoadError> {
     let mut shelf = Shelf::default();
     for (key, value) in store.scan("").await? {
         shelf.put(&key, value)?;
@@ -103,8 +98,8 @@ pub(crate) async fn load(
         leases: Leases::default(),
     };
     for (worker, record) in std::mem::take(&mut shelf.workers) {
-        let session =
-            Session { worker, deadline: now + session_ttl, heard: now, draining: false, told_to_drain: false, record };
+        let (deadline, heard) = (Duration::ZERO, Duration::ZERO);
+        let session = Session { worker, deadline, heard, draining: false, told_to_drain: false, record };
         cluster.sessions.insert(session.record.session, session);
     }
     let hi = shelf.hi;
@@ -113,7 +108,7 @@ pub(crate) async fn load(
         cluster.runs.insert(id, shelf.run(id, record, stored)?);
     }
     shelf.place_tasks(&mut cluster)?;
-    cluster.leases = Leases::of(&cluster.runs, now);
+    cluster.leases = Leases::of(&cluster.runs, Duration::ZERO);
     Ok(Loaded { cluster, hi, orphans })
 }
 

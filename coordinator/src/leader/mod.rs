@@ -8,6 +8,7 @@ mod batch;
 mod commit;
 mod events;
 mod load;
+mod parking;
 mod prune;
 mod request;
 mod runs;
@@ -28,10 +29,11 @@ pub(crate) use load::{listed, load};
 pub(crate) use request::{Handed, Request, Submission, WorkerAction};
 
 use crate::clock::Clock;
-use crate::engine::Cluster;
+use crate::engine::{Cluster, Leases};
 use crate::options::SessionOptions;
 use crate::store::{Key, RecordStore};
-use request::Parked;
+use parking::Parking;
+use request::Grouped;
 
 /// Requests that one turn takes from the inbox at the most.
 const REQUESTS_MAX: usize = 256;
@@ -55,7 +57,15 @@ pub(crate) struct Leader {
     /// Tasks that were counted lately, so that a repeated completion is told from a foreign one.
     done: Recent,
     events: events::Events,
-    parked: Vec<Parked>,
+    parking: Parking,
+    /// No session ends before that moment.
+    sessions_end: Duration,
+    /// What came up to that moment has been heard: who was silent then is silent, and not waiting to be listened to.
+    heard_until: Duration,
+    /// A heartbeat changed more than the time at which its worker was heard.
+    has_changed: bool,
+    /// Looks that were answered.
+    looks: u64,
     version: watch::Sender<u64>,
     /// The last round handed out as much as one may: there is more to do at once.
     has_more: bool,
@@ -117,7 +127,13 @@ impl Leader {
         term: Term,
     ) -> Self {
         let since = clock.monotonic();
-        let Term { record, hi, cluster, orphans } = term;
+        let Term { record, hi, mut cluster, orphans } = term;
+        // The sessions' time begins now: nobody could be heard while the store was read.
+        for session in cluster.sessions.values_mut() {
+            (session.heard, session.deadline) = (since, since + sessions.ttl);
+        }
+        cluster.leases = Leases::of(&cluster.runs, since);
+        let sessions_end = since + sessions.ttl;
         Self {
             store,
             sessions,
@@ -129,7 +145,11 @@ impl Leader {
             cluster,
             done: Recent::default(),
             events: events::Events::default(),
-            parked: Vec::new(),
+            parking: Parking::default(),
+            sessions_end,
+            heard_until: since,
+            has_changed: false,
+            looks: 0,
             version,
             has_more: false,
             may_prune: true,
@@ -162,13 +182,20 @@ impl Leader {
                 count = inbox.recv_many(&mut requests, REQUESTS_MAX) => if count == 0 { return Ok(()) },
                 () = tokio::time::sleep_until(wake_at) => {}
             }
-            // Whoever only looks changes nothing, and must not be told of a change by his own look.
-            let looks = requests.iter().all(|request| matches!(request, Request::Look(_)));
-            if looks && !requests.is_empty() && self.clock.monotonic() < deadline {
+            if requests.len() < REQUESTS_MAX {
+                self.heard_until = self.clock.monotonic(); // nothing is left in the inbox
+            }
+            // Whoever only looks changes nothing, and must not be told of a change by his own look; a worker that is alive, as
+            // thousands are, is noted and no more.
+            let is_quiet = !requests.is_empty() && requests.iter().all(Request::is_quiet);
+            if is_quiet && self.clock.monotonic() < deadline {
                 for request in requests {
                     self.handle(request).await?;
                 }
-                continue;
+                if !std::mem::take(&mut self.has_changed) {
+                    continue;
+                }
+                requests = Vec::new();
             }
             self.turn(requests).await?;
         }
@@ -176,13 +203,16 @@ impl Leader {
 
     /// Handles what came, then does everything that follows from it.
     async fn turn(&mut self, requests: Vec<Request>) -> Result<(), Fallen> {
-        let mut completions = Vec::new();
+        let (mut registrations, mut completions) = (Vec::new(), Vec::new());
         for request in requests {
-            if let Some(completion) = self.handle(request).await? {
-                completions.push(completion);
+            match self.handle(request).await? {
+                None => {}
+                Some(Grouped::Registration(registration)) => registrations.push(registration),
+                Some(Grouped::Completion(completion)) => completions.push(completion),
             }
         }
         self.complete(completions).await?;
+        self.register(registrations).await?;
         self.expire().await?;
         self.advance().await?;
         self.hand_out().await?;
@@ -200,8 +230,8 @@ impl Leader {
         if self.has_more {
             return now;
         }
-        let sessions = self.cluster.sessions.values().map(|session| session.deadline);
-        let pulls = self.parked.iter().map(|parked| parked.until);
+        let sessions = (!self.cluster.sessions.is_empty()).then_some(self.sessions_end);
+        let pulls = self.parking.next_end();
         let wall = self.clock.wall_millis();
         let steps = self.cluster.runs.values().filter(|run| run.wants_work()).flat_map(|run| run.steps.values());
         let moments =
@@ -210,7 +240,7 @@ impl Leader {
             let wait = u64::try_from(moment.saturating_sub(wall)).ok()?;
             Some(now + Duration::from_millis(wait))
         });
-        sessions.chain(pulls).chain(retries).min().unwrap_or(now + Duration::from_secs(60))
+        sessions.into_iter().chain(pulls).chain(retries).min().unwrap_or(now + Duration::from_secs(60))
     }
 
     /// Lets go of the store's history: once in [`COMPACT_EVERY`], and after each [`COMPACT_BYTES`].

@@ -13,6 +13,8 @@ use highwater_proto::convert::records::Stored;
 use tokio::sync::oneshot;
 
 use super::attempts::Completion;
+use super::parking::Parked;
+use super::sessions::Registration;
 use super::{Fallen, Leader};
 use crate::engine::Cluster;
 use crate::error::ServiceError;
@@ -58,7 +60,29 @@ pub(crate) enum WorkerAction {
     Drain,
 }
 
+/// What is done together with all of its kind that a turn brings.
+pub(super) enum Grouped {
+    /// A session begins.
+    Registration(Registration),
+    /// An attempt ended.
+    Completion(Completion),
+}
+
 impl Request {
+    /// Whether it changes nothing that anybody waits for, as far as it alone can tell.
+    pub(super) const fn is_quiet(&self) -> bool {
+        match self {
+            Self::Look(_) | Self::Heartbeat { .. } => true,
+            Self::Register { .. }
+            | Self::Pull { .. }
+            | Self::Complete { .. }
+            | Self::Submit { .. }
+            | Self::Cancel { .. }
+            | Self::Retry { .. }
+            | Self::SetWorker { .. } => false,
+        }
+    }
+
     /// Answers that nothing will come of it.
     pub(crate) fn refuse(self, error: ServiceError) {
         // A caller that has gone hears of nothing, and that is no error.
@@ -103,21 +127,12 @@ pub(crate) struct Handed {
     pub(crate) order: Arc<Vec<u8>>,
 }
 
-/// A pull that waits for work.
-pub(crate) struct Parked {
-    pub(crate) session: SessionId,
-    pub(crate) free: u32,
-    pub(crate) until: Duration,
-    pub(crate) reply: Reply<Vec<Handed>>,
-}
-
 impl Leader {
-    /// Answers a request, or does what it asks; a completion is returned, to be counted together with others.
-    pub(super) async fn handle(&mut self, request: Request) -> Result<Option<Completion>, Fallen> {
+    /// Answers a request, or does what it asks; what goes into the store together with others of its kind is returned.
+    pub(super) async fn handle(&mut self, request: Request) -> Result<Option<Grouped>, Fallen> {
         match request {
             Request::Register { worker, record, reply } => {
-                let answer = self.register(worker, record).await?;
-                let _ = reply.send(answer);
+                return Ok(Some(Grouped::Registration(Registration { worker, record, reply })));
             }
             Request::Pull { session, free, reply } => self.park(session, free, reply),
             Request::Heartbeat { session, attempts, draining, reply } => {
@@ -126,7 +141,8 @@ impl Leader {
                 let _ = reply.send(answer.map(|end| (end, drain)));
             }
             Request::Complete { session, task, fence, outcome, millis, reply } => {
-                return Ok(Some(Completion { session, task, fence, outcome, millis, reply }));
+                let completion = Completion { session, task, fence, outcome, millis, reply };
+                return Ok(Some(Grouped::Completion(completion)));
             }
             Request::Submit { submission, reply } => {
                 let answer = self.submit(submission).await?;
@@ -144,7 +160,10 @@ impl Leader {
                 let answer = self.set_worker(&worker, action).await?;
                 let _ = reply.send(answer);
             }
-            Request::Look(look) => look(Ok(self)),
+            Request::Look(look) => {
+                self.looks += 1;
+                look(Ok(self));
+            }
         }
         Ok(None)
     }
@@ -154,21 +173,15 @@ impl Leader {
             let _ = reply.send(Err(ServiceError::SessionEnded));
             return;
         }
-        self.parked.retain(|parked| parked.session != session); // a worker has one pull; the later one counts
         let until = self.clock.monotonic() + self.sessions.pull_wait;
-        self.parked.push(Parked { session, free, until, reply });
+        self.parking.park(Parked { session, free, until, reply });
     }
 
-    /// Answers pulls that waited long enough with nothing, and forgets those whose caller has gone.
+    /// Answers pulls that waited long enough with nothing.
     pub(super) fn parked_timeouts(&mut self) {
         let now = self.clock.monotonic();
-        let parked = std::mem::take(&mut self.parked);
-        for parked in parked {
-            if parked.until <= now {
-                let _ = parked.reply.send(Ok(Vec::new()));
-            } else if !parked.reply.is_closed() {
-                self.parked.push(parked);
-            }
+        while let Some(parked) = self.parking.take_ended(now) {
+            let _ = parked.reply.send(Ok(Vec::new()));
         }
     }
 
@@ -197,6 +210,12 @@ impl Leader {
             session.draining |= action == WorkerAction::Drain;
         }
         Ok(Ok(()))
+    }
+
+    /// How many looks were answered in this term.
+    #[cfg(test)]
+    pub(crate) const fn looks(&self) -> u64 {
+        self.looks
     }
 
     /// The view, for those who look.

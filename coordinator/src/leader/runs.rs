@@ -93,7 +93,7 @@ impl Leader {
     }
 
     /// Puts a document's parts, in as many transactions as they need; its head record comes after.
-    async fn put_parts(&self, name: &str, parts: Vec<(String, Vec<u8>)>) -> Result<(), Fallen> {
+    pub(super) async fn put_parts(&self, name: &str, parts: Vec<(String, Vec<u8>)>) -> Result<(), Fallen> {
         let (mut ops, mut bytes) = (Vec::new(), 0);
         for (key, value) in parts {
             let more = key.len() + value.len();
@@ -333,11 +333,13 @@ impl Leader {
 
     /// The form of a run's id that people see: at least three digits, and unique.
     pub(crate) fn short_of(&self, id: &RunId) -> String {
-        let full = id.to_string();
-        let is_unique = |digits: usize| {
-            self.cluster.runs.keys().filter(|other| other.to_string().starts_with(&full[..digits])).count() <= 1
-        };
-        id.short((3..32).find(|digits| is_unique(*digits)).unwrap_or(32))
+        use std::ops::Bound::{Excluded, Unbounded};
+        let runs = &self.cluster.runs;
+        let before = runs.range((Unbounded, Excluded(id))).next_back().map(|(other, _)| other);
+        let after = runs.range((Excluded(id), Unbounded)).next().map(|(other, _)| other);
+        // In their order, nobody shares more of it than a neighbour does.
+        let shared = before.into_iter().chain(after).map(|other| digits_shared(id, other)).max().unwrap_or(0);
+        id.short((shared + 1).clamp(3, 32))
     }
 }
 
@@ -368,6 +370,12 @@ pub(super) fn set_plan(run: &mut Run, plan: Arc<Plan>) {
         }
     }
     run.plan = Some(plan);
+}
+
+/// How many digits two ids have in common at their beginning.
+fn digits_shared(one: &RunId, other: &RunId) -> usize {
+    let (one, other) = (one.to_string(), other.to_string());
+    one.bytes().zip(other.bytes()).take_while(|(one, other)| one == other).count()
 }
 
 /// A text that fits `bytes_max`, and says so where it was cut.

@@ -1,6 +1,6 @@
 //! Sessions: who is alive, and what becomes of the attempts of those who are not.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use highwater_common::assignment::{AttemptError, ErrorClass};
@@ -9,46 +9,64 @@ use highwater_common::record::WorkerRecord;
 use highwater_common::token::Nonce;
 use highwater_proto::convert::records::Stored;
 
-use super::request::Parked;
+use super::batch::Planned;
+use super::request::Reply;
 use super::{Fallen, Leader};
 use crate::engine::Session;
 use crate::error::ServiceError;
-use crate::store::Op;
+use crate::store::Key;
 use crate::store::keys::RecordKey;
 
 /// Heartbeats that an assignment may be missing from before it is taken for lost on its way.
 const MISSED_HEARTBEATS: u32 = 3;
 
+/// A worker that begins a session.
+pub(crate) struct Registration {
+    pub(crate) worker: WorkerId,
+    pub(crate) record: WorkerRecord,
+    pub(crate) reply: Reply<ClusterId>,
+}
+
 impl Leader {
-    /// Begins a session, and ends an earlier one of the same worker.
-    pub(super) async fn register(
-        &mut self,
-        worker: WorkerId,
-        mut record: WorkerRecord,
-    ) -> Result<Result<ClusterId, ServiceError>, Fallen> {
-        let earlier: Vec<SessionId> =
-            self.cluster.sessions.iter().filter(|(_, session)| session.worker == worker).map(|(id, _)| *id).collect();
-        if let Some(last) = earlier.last().and_then(|id| self.cluster.sessions.get(id)) {
-            record.cordoned = last.record.cordoned;
+    /// Begins sessions, and ends earlier ones of the same workers: thousands that come back at once take a few transactions,
+    /// and not one each.
+    pub(super) async fn register(&mut self, registrations: Vec<Registration>) -> Result<(), Fallen> {
+        let mut registrations = VecDeque::from(registrations);
+        while !registrations.is_empty() {
+            let mut group = BTreeMap::new();
+            // One that comes twice has its first session replaced by the second.
+            while let Some(next) = registrations.pop_front_if(|next| !group.contains_key(&next.worker)) {
+                group.insert(next.worker.clone(), next);
+            }
+            self.register_group(group).await?;
+        }
+        Ok(())
+    }
+
+    async fn register_group(&mut self, mut group: BTreeMap<WorkerId, Registration>) -> Result<(), Fallen> {
+        let mut earlier = Vec::new();
+        for (id, session) in &self.cluster.sessions {
+            if let Some(registration) = group.get_mut(&session.worker) {
+                registration.record.cordoned = session.record.cordoned;
+                earlier.push(*id);
+            }
         }
         // The attempts go first: a lease whose session has no record would be nobody's to expire.
-        for id in earlier {
-            self.drop_session(&id).await?;
-        }
-        let put = Op::Put(RecordKey::Worker(worker.clone()).render(), record.to_bytes());
-        self.commit_records("worker_record", Vec::new(), vec![put]).await?;
-        let heard = self.clock.monotonic();
-        tracing::info!(%worker, slots = record.slots, "worker registered");
-        let session = Session {
-            worker,
-            deadline: heard + self.sessions.ttl,
-            heard,
-            draining: false,
-            told_to_drain: false,
-            record,
+        self.drop_sessions(&earlier).await?;
+        let put = |registration: &Registration| {
+            (RecordKey::Worker(registration.worker.clone()).render(), registration.record.to_bytes())
         };
-        self.cluster.sessions.insert(session.record.session, session);
-        Ok(Ok(self.cluster.id))
+        self.put_parts("worker_record", group.values().map(put).collect()).await?;
+        let heard = self.clock.monotonic();
+        let deadline = heard + self.sessions.ttl;
+        self.sessions_end = self.sessions_end.min(deadline);
+        for Registration { worker, record, reply } in group.into_values() {
+            tracing::info!(%worker, slots = record.slots, "worker registered");
+            let session = Session { worker, deadline, heard, draining: false, told_to_drain: false, record };
+            self.cluster.sessions.insert(session.record.session, session);
+            let _ = reply.send(Ok(self.cluster.id)); // whoever has gone registers again
+        }
+        Ok(())
     }
 
     /// Notes that a worker is alive, and names the attempts it shall end.
@@ -62,7 +80,8 @@ impl Leader {
         let Some(known) = self.cluster.sessions.get_mut(&session) else { return Ok(Err(ServiceError::SessionEnded)) };
         known.heard = now;
         known.deadline = now + self.sessions.ttl;
-        known.draining = draining || known.told_to_drain;
+        let was_draining = std::mem::replace(&mut known.draining, draining || known.told_to_drain);
+        self.has_changed |= was_draining != known.draining;
         let end =
             attempts.iter().filter(|(task, nonce)| !self.may_go_on(&session, task, *nonce)).map(|(_, nonce)| *nonce);
         let end = end.collect();
@@ -89,53 +108,59 @@ impl Leader {
             })
             .map(|(task, _)| *task)
             .collect();
-        let changes = unheard.iter().filter_map(|task| self.released(task)).collect();
+        let changes: Vec<Planned> = unheard.iter().filter_map(|task| self.released(task)).collect();
+        self.has_changed |= !changes.is_empty();
         self.apply_changes(changes).await.map(drop)
     }
 
-    /// Ends the sessions that were not heard of in time.
+    /// Ends the sessions that were not heard of in time. While the leader was busy nobody was silent: whoever spoke meanwhile is
+    /// listened to first.
     pub(super) async fn expire(&mut self) -> Result<(), Fallen> {
-        let now = self.clock.monotonic();
-        let sessions = self.cluster.sessions.iter();
-        let ended: Vec<(SessionId, WorkerId)> = sessions
-            .filter(|(_, session)| session.deadline <= now)
-            .map(|(id, session)| (*id, session.worker.clone()))
-            .collect();
-        let mut keys = BTreeSet::new();
-        for (id, worker) in ended {
-            self.drop_session(&id).await?;
-            keys.insert(RecordKey::Worker(worker).render());
+        let heard_until = self.heard_until;
+        if heard_until < self.sessions_end {
+            return Ok(());
         }
+        let sessions = self.cluster.sessions.iter();
+        let (ended, keys): (Vec<SessionId>, BTreeSet<Key>) = sessions
+            .filter(|(_, session)| session.deadline <= heard_until)
+            .map(|(id, session)| (*id, RecordKey::Worker(session.worker.clone()).render()))
+            .unzip();
+        self.drop_sessions(&ended).await?;
+        let deadlines = self.cluster.sessions.values().map(|session| session.deadline);
+        self.sessions_end = deadlines.min().unwrap_or(Duration::MAX);
         // The record goes last: until then a new leader knows whose the leases are.
         self.delete(keys.into_iter().collect()).await
     }
 
-    /// Ends a session: its attempts count as crashed. Its worker's record stays.
-    async fn drop_session(&mut self, id: &SessionId) -> Result<(), Fallen> {
-        let Some(session) = self.cluster.sessions.remove(id) else { return Ok(()) };
-        let (gone, parked) = std::mem::take(&mut self.parked).into_iter().partition(|parked| parked.session == *id);
-        self.parked = parked;
-        let gone: Vec<Parked> = gone;
-        for parked in gone {
-            let _ = parked.reply.send(Err(ServiceError::SessionEnded));
+    /// Ends sessions: their attempts count as crashed. The records of their workers stay.
+    async fn drop_sessions(&mut self, ids: &[SessionId]) -> Result<(), Fallen> {
+        let mut lost = Vec::new();
+        for id in ids {
+            let Some(session) = self.cluster.sessions.remove(id) else { continue };
+            if let Some(parked) = self.parking.take(id) {
+                let _ = parked.reply.send(Err(ServiceError::SessionEnded));
+            }
+            lost.push((*id, session.worker));
         }
-        self.lose_leases(id, &session.worker).await
+        self.lose_leases(&lost).await
     }
 
-    /// Counts the attempts of a session as crashed.
-    async fn lose_leases(&mut self, id: &SessionId, worker: &WorkerId) -> Result<(), Fallen> {
-        let tasks: Vec<TaskId> = self.cluster.leases.held_by(id).map(|(task, _)| *task).collect();
-        if !tasks.is_empty() {
-            tracing::warn!(%worker, attempts = tasks.len(), "worker lost");
-        }
+    /// Counts the attempts of sessions as crashed.
+    async fn lose_leases(&mut self, lost: &[(SessionId, WorkerId)]) -> Result<(), Fallen> {
         let mut changes = Vec::new();
-        for task in tasks {
-            let error = AttemptError::new(
-                ErrorClass::Crash,
-                "worker_lost",
-                format!("worker {worker} fell silent for {:?} with the task in hand", self.sessions.ttl),
-            );
-            changes.extend(self.failed(&task, error, Some(worker)));
+        for (id, worker) in lost {
+            let tasks: Vec<TaskId> = self.cluster.leases.held_by(id).map(|(task, _)| *task).collect();
+            if !tasks.is_empty() {
+                tracing::warn!(%worker, attempts = tasks.len(), "worker lost");
+            }
+            for task in tasks {
+                let error = AttemptError::new(
+                    ErrorClass::Crash,
+                    "worker_lost",
+                    format!("worker {worker} fell silent for {:?} with the task in hand", self.sessions.ttl),
+                );
+                changes.extend(self.failed(&task, error, Some(worker)));
+            }
         }
         self.apply_changes(changes).await.map(drop)
     }
@@ -149,10 +174,7 @@ impl Leader {
                 orphans.insert(*session, lease.worker.clone());
             }
         }
-        for (session, worker) in orphans {
-            self.lose_leases(&session, &worker).await?;
-        }
-        Ok(())
+        self.lose_leases(&orphans.into_iter().collect::<Vec<_>>()).await
     }
 
     /// Gives back every lease: the store admits one process, so whoever held one is gone for certain. Nothing is counted.

@@ -2,7 +2,6 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures_util::{Stream, StreamExt as _};
 use highwater_common::id::{DocumentDigest, RunId, StepName};
@@ -14,24 +13,19 @@ use highwater_proto::convert::FieldError;
 use highwater_proto::v1 as pb;
 use highwater_proto::v1::control_service_server::ControlService;
 use serde::Serialize;
-use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
 use crate::coordinator::CoordinatorHandle;
-use crate::engine::{cluster_document, plan_document, run_document, tasks_document};
+use crate::engine::{cluster_document, plan_document, run_document, run_summary, tasks_document};
 use crate::error::ServiceError;
 use crate::leader::{Leader, Request as Ask, Submission, WorkerAction, listed};
-use crate::supervisor::{SpawnKind, Supervisor};
 
 use super::limits::{ANSWER_BYTES_MAX, Watches};
 use super::relay;
+use super::watching::Board;
 
-/// How often a watcher is told of changes at the most.
-const WATCH_EVERY: Duration = Duration::from_millis(250);
 /// What an answer takes beside its document, in bytes.
 const ENVELOPE_BYTES_MAX: usize = 1024;
-/// Documents that a slow watcher may be behind.
-const WATCH_BUFFER: usize = 4;
 /// Tasks that one listing holds at the most.
 const TASKS_MAX: usize = 500;
 /// The longest folder that a pipeline may lie in, in bytes: it stands in a record.
@@ -43,13 +37,13 @@ const RUNS_MAX: usize = 200;
 #[derive(Debug)]
 pub struct ControlApi {
     handle: CoordinatorHandle,
-    supervisor: Supervisor,
+    board: Board,
     watches: Watches,
 }
 
 impl ControlApi {
     pub(super) fn new(handle: CoordinatorHandle) -> Self {
-        Self { handle, supervisor: Supervisor::default(), watches: Watches::default() }
+        Self { board: Board::of(handle.clone()), handle, watches: Watches::default() }
     }
 
     async fn find(&self, text: String) -> Result<RunId, ServiceError> {
@@ -61,7 +55,7 @@ impl ControlApi {
     }
 }
 
-async fn document_of(handle: &CoordinatorHandle, id: RunId) -> Result<RunDocument, ServiceError> {
+pub(super) async fn document_of(handle: &CoordinatorHandle, id: RunId) -> Result<RunDocument, ServiceError> {
     handle
         .look(move |leader| {
             let run = leader.cluster().runs.get(&id).ok_or_else(|| ServiceError::UnknownRun(id.to_string()))?;
@@ -70,7 +64,7 @@ async fn document_of(handle: &CoordinatorHandle, id: RunId) -> Result<RunDocumen
         .await
 }
 
-fn encode<T: Serialize>(schema: &str, document: &T) -> Result<pb::Document, Status> {
+pub(super) fn encode<T: Serialize>(schema: &str, document: &T) -> Result<pb::Document, Status> {
     let json = serde_json::to_vec(document).map_err(|error| Status::internal(format!("{schema}: {error}")))?;
     if json.len() + ENVELOPE_BYTES_MAX > ANSWER_BYTES_MAX {
         let why = format!("the document {schema} takes {} bytes, more than an answer may: ask for less", json.len());
@@ -168,13 +162,11 @@ impl ControlService for ControlApi {
             }))));
         }
         let id = self.find(request.into_inner().run).await?;
-        let (documents, stream) = tokio::sync::mpsc::channel(WATCH_BUFFER);
-        let watching = watch(self.handle.clone(), id, documents);
-        self.supervisor.spawn(SpawnKind::Watch, async move {
-            watching.await;
-            drop(seat);
-        });
-        Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
+        let stream = self.board.watch(id);
+        Ok(Response::new(Box::pin(stream.map(move |document| {
+            let _held = &seat;
+            document
+        }))))
     }
 
     async fn list_runs(&self, request: Request<pb::ListRunsRequest>) -> Result<Response<pb::Document>, Status> {
@@ -186,16 +178,11 @@ impl ControlService for ControlApi {
         let runs = self
             .handle
             .look(move |leader| {
-                let now = leader.now().1;
                 let wanted = leader.cluster().newest_first().into_iter();
                 let wanted = wanted
                     .filter(|run| request.pipeline.is_empty() || run.record.pipeline.as_str() == request.pipeline)
                     .take(limit);
-                let runs = wanted.map(|run| {
-                    let mut document = run_document(leader.cluster(), run, leader.short_of(&run.id), now);
-                    document.steps.clear();
-                    document
-                });
+                let runs = wanted.map(|run| run_summary(leader.cluster(), run, leader.short_of(&run.id)));
                 Ok(RunsDocument { schema: "runs/v1".to_owned(), runs: runs.collect() })
             })
             .await?;
@@ -320,38 +307,5 @@ fn read_step(name: &str) -> Result<Option<StepName>, Status> {
     match name {
         "" => Ok(None),
         name => name.parse().map(Some).map_err(|error| Status::invalid_argument(format!("step: {error}"))),
-    }
-}
-
-/// Sends the run's document when it changed, until it has ended or nobody listens.
-async fn watch(
-    handle: CoordinatorHandle,
-    id: RunId,
-    documents: tokio::sync::mpsc::Sender<Result<pb::Document, Status>>,
-) {
-    let mut version = handle.version();
-    let mut last: Option<RunDocument> = None;
-    loop {
-        version.mark_unchanged();
-        let document = match document_of(&handle, id).await {
-            Ok(document) => document,
-            Err(error) => {
-                let _ = documents.send(Err(error.into())).await;
-                return;
-            }
-        };
-        if last.as_ref() != Some(&document) {
-            let is_over = document.status.has_ended() || document.status == RunStatus::Planned;
-            if documents.send(encode("run/v1", &document)).await.is_err() || is_over {
-                return;
-            }
-            last = Some(document);
-        }
-        tokio::time::sleep(WATCH_EVERY).await;
-        tokio::select! {
-            biased;
-            () = documents.closed() => return,
-            changed = version.changed() => if changed.is_err() { return },
-        }
     }
 }

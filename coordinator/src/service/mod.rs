@@ -3,6 +3,7 @@
 mod control;
 mod limits;
 mod relay;
+mod watching;
 mod worker;
 
 use highwater_proto::v1::control_service_server::ControlServiceServer;

@@ -77,6 +77,7 @@ struct Shared {
 struct Planted {
     commits: VecDeque<(Key, Fault)>,
     reads_to_fail: u32,
+    scans_take: Duration,
     commits_seen: u64,
     reigns: Vec<Weak<watch::Sender<bool>>>,
 }
@@ -109,6 +110,11 @@ impl Faulty {
     /// Makes the next `reads` gets and scans fail as unreachable.
     pub fn fail_reads(&self, reads: u32) {
         self.planted().reads_to_fail = reads;
+    }
+
+    /// Makes every scan answer so long after it has read.
+    pub fn slow_scans(&self, takes: Duration) {
+        self.planted().scans_take = takes;
     }
 
     /// Tells everyone who holds an office now that it may be lost; the records stay until the reigns are dropped.
@@ -162,7 +168,10 @@ impl RecordStore for Faulty {
 
     async fn scan(&self, prefix: &str) -> Result<Vec<(Key, Value)>, StoreError> {
         self.read()?;
-        self.shared.inner.scan(prefix).await
+        let takes = self.planted().scans_take;
+        let records = self.shared.inner.scan(prefix).await;
+        tokio::time::sleep(takes).await;
+        records
     }
 
     async fn commit(&self, txn: StoreTxn) -> Result<TxnOutcome, StoreError> {

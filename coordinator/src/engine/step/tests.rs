@@ -8,6 +8,11 @@ use proptest::prelude::*;
 
 use super::*;
 
+thread_local! {
+    /// How often a track was asked for a task's state: what a walk over tasks costs, whatever the machine.
+    pub(crate) static STATES_READ: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
+}
+
 /// Plans of so many no-op tasks, whose prepare task is covered.
 fn track(tasks: u64) -> Track {
     let plan = Arc::new(StepPlan::Noop { tasks });
@@ -80,6 +85,15 @@ proptest! {
                     .filter(|ordinal| states[usize::try_from(*ordinal).unwrap()] == TaskState::Pending)
                     .collect();
                 prop_assert_eq!(pending, expected, "from {}", start);
+            }
+            for state in TaskState::ALL {
+                let expected: Vec<u64> =
+                    (0..).zip(&states).filter(|(_, other)| **other == state).map(|(ordinal, _)| ordinal).collect();
+                match state {
+                    // Their records come with the tests of the leader.
+                    TaskState::Open | TaskState::RetryWait | TaskState::Dead => {}
+                    _ => prop_assert_eq!(track.in_state(state).collect::<Vec<_>>(), expected, "{}", state),
+                }
             }
             let is_over = states.iter().all(|state| state.has_ended());
             prop_assert_eq!(track.has_ended(), is_over);

@@ -288,7 +288,7 @@ async fn lo_that_is_used_up_raises_hi() {
         panic!("the office is free")
     };
     let cluster = highwater_common::id::ClusterId::from_bytes([0; 16]);
-    let loaded = super::super::load(store.as_ref(), cluster, Duration::ZERO, Duration::from_secs(60)).await.unwrap();
+    let loaded = super::super::load(store.as_ref(), cluster).await.unwrap();
     let hi = loaded.hi.unwrap();
     let term = Term { record: b"me".to_vec(), hi, cluster: loaded.cluster, orphans: Vec::new() };
     let rng = rand::SeedableRng::seed_from_u64(1);

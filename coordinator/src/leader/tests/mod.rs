@@ -6,3 +6,4 @@ mod cancels;
 mod faults;
 mod flow;
 mod histories;
+mod sessions;
