@@ -260,7 +260,12 @@ fn check_url(node: &Node, path: &str, problems: &mut Problems) {
                 .hint(format!("write {REFERENCES}"));
         }
         Err(UrlFault::Scheme) => problems
-            .add("spec::bad_value", path, node.place, "the URL begins neither with `postgres://` nor with a reference")
+            .add(
+                "spec::bad_value",
+                path,
+                node.place,
+                "the URL begins neither with `postgres://`, nor with a keyword such as `host=`, nor with a reference",
+            )
             .hint("such as postgres://user:${env:PASSWORD}@host/database"),
     }
 }

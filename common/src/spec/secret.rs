@@ -88,15 +88,38 @@ pub(super) fn judge_url(text: &str) -> Result<(), UrlFault> {
     }
     let is_literal = |value: &str| value.chars().any(|c| c != REFERENCE);
     let (scheme, rest) = url.split_once("://").unwrap_or(("", &url));
-    if credentials(rest).is_some_and(is_literal) || query_passwords(&url).any(is_literal) {
+    // A keyword string may have spaces around its =, and its values may stand in quotes.
+    let tight = tightened(&url);
+    let is_password = |value: &str| is_literal(value.trim_matches('\''));
+    if credentials(rest).is_some_and(is_literal) || query_passwords(&tight).any(is_password) {
         return Err(UrlFault::Password);
     }
-    let known = scheme.eq_ignore_ascii_case("postgres") || scheme.eq_ignore_ascii_case("postgresql");
+    let is_keywords = scheme.is_empty() && begins_with_keyword(rest);
+    let known = is_keywords || scheme.eq_ignore_ascii_case("postgres") || scheme.eq_ignore_ascii_case("postgresql");
     if known || (scheme.is_empty() && url.starts_with(REFERENCE)) || scheme.starts_with(REFERENCE) {
         Ok(())
     } else {
         Err(UrlFault::Scheme)
     }
+}
+
+/// The text without white space around its equals signs.
+fn tightened(text: &str) -> String {
+    let mut parts = text.split('=');
+    let mut tight = parts.next().unwrap_or_default().trim_end().to_owned();
+    let last = text.matches('=').count();
+    for (at, part) in parts.enumerate() {
+        tight.push('=');
+        tight.push_str(if at + 1 == last { part.trim_start() } else { part.trim() });
+    }
+    tight
+}
+
+/// Whether the text is libpq's other form, `host=… user=… dbname=…`.
+fn begins_with_keyword(text: &str) -> bool {
+    let Some((key, _)) = text.split_once('=') else { return false };
+    let key = key.trim();
+    !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
 }
 
 /// The password before the host, if there is one. A password may itself hold `/`, `?`, `#` and `@`, written without the
@@ -116,7 +139,7 @@ fn credentials(rest: &str) -> Option<&str> {
 
 /// The values of parameters that are named like passwords.
 fn query_passwords(url: &str) -> impl Iterator<Item = &str> {
-    url.split(['?', '&', ';', '#', ' ']).filter_map(|pair| {
+    url.split(['?', '&', ';', '#', ' ', '\t', '\n']).filter_map(|pair| {
         let (key, value) = pair.split_once('=')?;
         PASSWORD_KEYS.contains(&unescaped(key.trim()).to_ascii_lowercase().as_str()).then_some(value)
     })
@@ -253,6 +276,9 @@ mod tests {
             "postgres://${env:USER}:${file:/pw}@host/x?application_name=a",
             "postgres://host/x?password=${env:PW}",
             "postgres://u:@host/x",
+            "host=h user=u dbname=x",
+            "host=/run/pg password=${env:PW}",
+            "host=h password = '${env:PW}' user=u",
         ] {
             assert_eq!(judge_url(good), Ok(()), "{good}");
         }
@@ -265,6 +291,9 @@ mod tests {
             "postgres://host/x?password=secret",
             "postgres://host/x?a=b&p%61ssword=secret",
             "host=h password=secret",
+            "host=h password = secret",
+            "host=h password='${env:PW}secret' user=u",
+            "host=h password= 'sec ret'",
             "u:secret@host",
         ] {
             assert_eq!(judge_url(bad), Err(UrlFault::Password), "{bad}");

@@ -28,7 +28,7 @@ pub fn open_source(
 ) -> Result<Box<dyn Source>, AttemptError> {
     Ok(match connection {
         Connection::Postgres { url, max_connections, .. } => {
-            let source = PostgresSource::new(&resolve(url, worker)?, name.clone(), supervisor.clone())?;
+            let source = PostgresSource::new(resolve(url, worker)?, name.clone(), supervisor.clone())?;
             Box::new(source.seeing(rows).keeping(unless_limited(shelf, *max_connections)))
         }
         Connection::Sqlite { path, .. } => {
@@ -51,7 +51,7 @@ pub fn open_target(
 ) -> Result<Box<dyn Target>, AttemptError> {
     Ok(match connection {
         Connection::Postgres { url, max_connections, .. } => {
-            let target = PostgresTarget::new(&resolve(url, worker)?, name.clone(), supervisor.clone())?;
+            let target = PostgresTarget::new(resolve(url, worker)?, name.clone(), supervisor.clone())?;
             Box::new(target.keeping(unless_limited(shelf, *max_connections)))
         }
         Connection::Sqlite { path, .. } => {

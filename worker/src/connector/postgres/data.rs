@@ -10,13 +10,13 @@ use highwater_common::plan::{Compat, compat, has_same_wire_form};
 use highwater_common::range::Slice;
 use highwater_common::spec::{Resident, WriteMode};
 use highwater_common::token::Fence;
-use sqlx::{Executor, PgConnection};
+use sqlx::{Executor, PgConnection, Row};
 use tokio::sync::oneshot;
 
 use super::catalog::{find_table, qualified, unknown_column, unknown_table};
-use super::errors::{classify, fault, is_missing_relation, is_refusal, permanent};
+use super::errors::{classify, fault, is_missing_relation, is_refusal, permanent, transaction_pooling};
 use super::ledger::uuid;
-use super::pins::OWN_PATH;
+use super::pins::{OWN_PATH, PINNED};
 use super::session::Endpoint;
 use super::slices::{ALL, NULL, StoredSlice};
 use crate::connector::column_form::ColumnForm;
@@ -196,8 +196,12 @@ impl OpenTx {
         let failed = session.failed("begin a transaction");
         let token = session.fence.token.raw().to_string();
         let show = Sql::new(Dialect::Postgres, "select set_config('highwater.token', ").literal(&token);
-        let show = show.text(", true), ").text(OWN_PATH).into_statement();
-        session.conn.execute(sqlx::raw_sql(show)).await.map(drop).map_err(failed)
+        let show = show.text(", true), ").text(OWN_PATH).text(", ").text(PINNED).into_statement();
+        let shown = session.conn.fetch_one(sqlx::raw_sql(show)).await.map_err(&failed)?;
+        match shown.try_get::<Option<String>, _>(2).map_err(failed)?.as_deref() {
+            Some("target") => Ok(()),
+            _ => Err(transaction_pooling(&session.endpoint)),
+        }
     }
 
     async fn empty_slice(&mut self, request: &WriteRequest) -> Result<(), ConnectorError> {

@@ -74,6 +74,8 @@ fn verdict(state: &str) -> (ErrorClass, &'static str, &'static str) {
         "22P02" | "22007" | "22008" | "22P03" => {
             (Permanent, "value_does_not_fit", "correct the value, or the type of the target's column")
         }
+        // A session that the server itself gave has its prepared statements to itself.
+        "42P05" | "26000" => (Permanent, "transaction_pooling", TRANSACTION_POOLING),
         "23502" => (Permanent, "constraint_violation", "correct the rows, or allow NULL in the target"),
         "23505" => (Permanent, "constraint_violation", "a row with this key is there already"),
         "23503" => (Permanent, "constraint_violation", "load the referenced table first"),
@@ -90,7 +92,23 @@ fn verdict(state: &str) -> (ErrorClass, &'static str, &'static str) {
     }
 }
 
+/// What to do about a pooler that gives each transaction another session of the server.
+const TRANSACTION_POOLING: &str = "a pooler stands in front of the server and gives each transaction another session of it \
+     (pool_mode = transaction or statement), while a claim, its settings and its transaction need one: use session pooling, or \
+     connect to the server itself";
+
+/// The error of a session that is not the one that was set up.
+pub(super) fn transaction_pooling(endpoint: &Endpoint) -> ConnectorError {
+    let message = format!("the session on {endpoint} is not the one that was set up; {TRANSACTION_POOLING}");
+    permanent("transaction_pooling", message)
+}
+
 fn server_report(endpoint: &Endpoint, what: &str, error: &PgDatabaseError) -> AttemptError {
+    // Our own settings are gone with the session that had them; a pooler itself has no other language.
+    let is_other_session = error.code() == "42704" && error.message().contains("\"highwater.");
+    if is_other_session || (error.code() == "08P01" && error.message().contains("pooling mode")) {
+        return transaction_pooling(endpoint).report;
+    }
     let (class, code, next) = verdict(error.code());
     let mut message = format!("cannot {what} on {endpoint}: {}", error.message());
     if let Some(column) = error.column().map(str::to_owned).or_else(|| error.r#where().and_then(column_of_context)) {
@@ -117,9 +135,11 @@ fn column_of_context(context: &str) -> Option<String> {
 fn driver_report(endpoint: &Endpoint, what: &str, error: &sqlx::Error) -> AttemptError {
     let (class, code, why) = match error {
         sqlx::Error::Io(io) => (ErrorClass::Transient, "connection_lost", format!("the connection broke ({io})")),
-        sqlx::Error::Tls(_) => {
-            (ErrorClass::Permanent, "tls_refused", "TLS was not agreed upon; check sslmode and certificates".to_owned())
-        }
+        sqlx::Error::Tls(why) => (
+            ErrorClass::Permanent,
+            "tls_refused",
+            format!("TLS was not agreed upon ({why}); check sslmode and certificates"),
+        ),
         sqlx::Error::Protocol(_) | sqlx::Error::WorkerCrashed | sqlx::Error::BeginFailed => {
             (ErrorClass::Transient, "connection_lost", "the conversation with the server broke off".to_owned())
         }
@@ -137,6 +157,12 @@ pub(super) fn connect_error(endpoint: &Endpoint, error: sqlx::Error) -> Connecto
                 report: AttemptError::new(ErrorClass::Transient, "unreachable", message),
                 source: Some(Box::new(error)),
             }
+        }
+        // What a pooler says of a password, or of a parameter at start-up.
+        sqlx::Error::Database(_) if is_state(&error, "08P01") => {
+            let mut refused = classify(endpoint, "open a session", error);
+            (refused.report.class, refused.report.code) = (ErrorClass::Permanent, "login_refused".to_owned());
+            refused
         }
         _ => classify(endpoint, "open a session", error),
     }

@@ -6,6 +6,7 @@
 
 mod catalog;
 mod claim;
+mod connect;
 mod copy_out;
 mod data;
 mod definitions;
@@ -24,7 +25,9 @@ mod source;
 mod target;
 #[cfg(test)]
 mod tests;
+mod url;
 
+pub use connect::Urls;
 pub use session::SessionOptions;
 pub use shelf::Shelf;
 pub use source::PostgresSource;

@@ -20,6 +20,13 @@ const PATH: &str = "select pg_catalog.set_config('highwater.search_path', pg_cat
      pg_catalog.set_config('highwater.schemas', pg_catalog.current_schemas(false)::pg_catalog.text, false); \
      set search_path = pg_catalog; ";
 
+/// By this a transaction knows that it runs in the session that was pinned, and not in another one that a pooler gave it.
+const PINNED_SOURCE: &str = "set highwater.pinned = 'source'; ";
+const PINNED_TARGET: &str = "set highwater.pinned = 'target'; ";
+
+/// Answers with `source`, `target`, or nothing of either.
+pub(super) const PINNED: &str = "pg_catalog.current_setting('highwater.pinned', true)";
+
 /// Gives the rest of the transaction the role's own path: for the user's triggers and views.
 pub(super) const OWN_PATH: &str =
     "pg_catalog.set_config('search_path', pg_catalog.current_setting('highwater.search_path'), true)";
@@ -80,8 +87,10 @@ pub(super) fn pins(session: &SessionOptions, role: SessionRole, version: u32) ->
         sql = sql.text("set restrict_nonsystem_relation_kind = ''; ");
     }
     sql = match role {
-        SessionRole::Source => sql.text("set default_transaction_read_only = on; "),
-        SessionRole::Target => sql.text("set synchronous_commit = on; set default_transaction_read_only = off; "),
+        SessionRole::Source => sql.text(PINNED_SOURCE).text("set default_transaction_read_only = on; "),
+        SessionRole::Target => {
+            sql.text(PINNED_TARGET).text("set synchronous_commit = on; set default_transaction_read_only = off; ")
+        }
     };
     sql.text(PRIVILEGED_ASKED)
 }

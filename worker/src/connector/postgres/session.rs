@@ -2,16 +2,14 @@
 //! Never lends a session to two at once, never shows the URL.
 
 use std::fmt;
-use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use highwater_common::assignment::ErrorClass;
 use highwater_common::id::ConnectionName;
-use sqlx::postgres::PgConnectOptions;
-use sqlx::{ConnectOptions, Connection, Executor, PgConnection, Row};
+use sqlx::{Connection, Executor, PgConnection, Row};
 
-use super::errors::{classify, connect_error, fault, is_state, permanent};
+use super::connect::{Route, Urls, connect};
+use super::errors::{classify, is_state, permanent};
 use super::pins::{PRIVILEGED, pins};
 use super::shelf::Shelf;
 use crate::connector::ConnectorError;
@@ -59,28 +57,26 @@ pub(super) enum SessionRole {
 #[derive(Clone)]
 pub(super) struct Endpoint {
     connection: ConnectionName,
-    options: PgConnectOptions,
+    route: Arc<Route>,
     session: SessionOptions,
     url: Arc<str>,
     shelf: Option<Shelf>,
 }
 
 impl Endpoint {
-    pub(super) fn new(url: &str, connection: ConnectionName, session: SessionOptions) -> Result<Self, ConnectorError> {
-        // The driver logs query parameters that it does not know, values and all; nobody listens while it reads the URL.
-        let parsed = tracing::subscriber::with_default(tracing::subscriber::NoSubscriber::default(), || {
-            PgConnectOptions::from_str(url)
-        });
-        // The driver's own error may quote the URL, so it is not kept.
-        let options = parsed.map_err(|_| {
-            permanent(
-                "malformed_url",
-                format!("the URL of connection {connection} is malformed; it reads postgres://user:password@host:5432/database"),
-            )
+    pub(super) fn new(
+        urls: &Urls,
+        connection: ConnectionName,
+        session: SessionOptions,
+    ) -> Result<Self, ConnectorError> {
+        let route = Route::new(urls).map_err(|why| {
+            let message = format!(
+                "the URL of connection {connection} is malformed: {why}. It reads postgres://user:password@host:5432/database, or \
+                 host=… user=… dbname=…"
+            );
+            permanent("malformed_url", message)
         })?;
-        // A parameter at start-up is one that a pooler may refuse: everything is set afterwards.
-        let options = options.application_name("highwater").extra_float_digits(None).disable_statement_logging();
-        Ok(Self { connection, options, session, url: url.into(), shelf: None })
+        Ok(Self { connection, route: Arc::new(route), session, url: urls.key().into(), shelf: None })
     }
 
     /// The endpoint, with a shelf for the sessions that have done their work.
@@ -92,17 +88,13 @@ impl Endpoint {
         &self.session
     }
 
+    pub(super) fn route(&self) -> &Route {
+        &self.route
+    }
+
     /// Opens a session of its own.
     pub(super) async fn open(&self, role: SessionRole) -> Result<PgConnection, ConnectorError> {
-        let connecting = PgConnection::connect_with(&self.options);
-        let mut conn = match tokio::time::timeout(self.session.connect_timeout, connecting).await {
-            Ok(connected) => connected.map_err(|error| connect_error(self, error))?,
-            Err(_) => {
-                let waited = self.session.connect_timeout.as_secs();
-                let message = format!("cannot reach {self}: no answer within {waited} s; is this its address?");
-                return Err(fault(ErrorClass::Transient, "unreachable", message));
-            }
-        };
+        let mut conn = connect(self, self.session.connect_timeout).await?;
         self.pin(&mut conn, role).await?;
         Ok(conn)
     }
@@ -163,7 +155,7 @@ impl Endpoint {
     }
 
     fn not_to_be_pinned(&self, name: &str, wanted: &str) -> ConnectorError {
-        let user = self.options.get_username();
+        let user = self.route.user();
         let message = format!(
             "on {self} the setting {name} is not {wanted} for user {user}, who may not change it, so that rows would be left out \
              or unchecked in silence; take it back with `alter role {user} reset {name}`, or `alter database … reset {name}`, \
@@ -175,13 +167,7 @@ impl Endpoint {
 
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let database = self.options.get_database().unwrap_or_else(|| self.options.get_username());
-        match self.options.get_socket() {
-            Some(socket) => write!(f, "{} ({}/{database})", self.connection, socket.display()),
-            None => {
-                write!(f, "{} ({}:{}/{database})", self.connection, self.options.get_host(), self.options.get_port())
-            }
-        }
+        write!(f, "{} ({})", self.connection, self.route)
     }
 }
 

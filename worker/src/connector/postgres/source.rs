@@ -7,12 +7,13 @@ use async_trait::async_trait;
 use highwater_common::facts::{ColumnFacts, TableFacts};
 use highwater_common::id::ConnectionName;
 use highwater_common::spec::{SourceRows, TableName};
-use sqlx::{Executor, PgConnection};
+use sqlx::{Executor, PgConnection, Row};
 
 use super::catalog::{Column, Table, qualified, source_table, unknown_column, unknown_table};
+use super::connect::Urls;
 use super::copy_out::{CopyOrder, CopyOut};
-use super::errors::{classify, is_missing_relation, permanent};
-use super::pins::OWN_PATH;
+use super::errors::{classify, is_missing_relation, permanent, transaction_pooling};
+use super::pins::{OWN_PATH, PINNED};
 use super::policies::{hidden_rows, is_filtered};
 use super::probe::probe_source;
 use super::session::{Endpoint, SessionOptions, SessionRole};
@@ -33,7 +34,11 @@ impl PostgresSource {
     ///
     /// # Errors
     /// Permanent `malformed_url`.
-    pub fn new(url: &str, connection: ConnectionName, _supervisor: Supervisor) -> Result<Self, ConnectorError> {
+    pub fn new(
+        url: impl Into<Urls>,
+        connection: ConnectionName,
+        _supervisor: Supervisor,
+    ) -> Result<Self, ConnectorError> {
         Self::with_options(url, connection, SessionOptions::default())
     }
 
@@ -42,11 +47,11 @@ impl PostgresSource {
     /// # Errors
     /// Permanent `malformed_url`.
     pub fn with_options(
-        url: &str,
+        url: impl Into<Urls>,
         connection: ConnectionName,
         options: SessionOptions,
     ) -> Result<Self, ConnectorError> {
-        Ok(Self { endpoint: Endpoint::new(url, connection, options)?, rows: SourceRows::All })
+        Ok(Self { endpoint: Endpoint::new(&url.into(), connection, options)?, rows: SourceRows::All })
     }
 
     /// Means these rows, where row level security hides some.
@@ -110,14 +115,17 @@ impl PostgresSource {
     ) -> Result<(), ConnectorError> {
         let failed = |error| classify(&self.endpoint, &format!("read {name}"), error);
         let begin = match self.rows {
-            SourceRows::All => "begin isolation level read committed, read only; select from ",
+            SourceRows::All => "begin isolation level read committed, read only; select ",
             SourceRows::Visible => {
-                "begin isolation level read committed, read only; set local row_security = on; select from "
+                "begin isolation level read committed, read only; set local row_security = on; select "
             }
         };
-        let lock = Sql::new(Dialect::Postgres, begin).table(name).text(" limit 0").into_statement();
-        match conn.execute(sqlx::raw_sql(lock)).await {
-            Ok(_) => (),
+        let lock = Sql::new(Dialect::Postgres, begin).text(PINNED).text("; select from ").table(name).text(" limit 0");
+        match conn.fetch_all(sqlx::raw_sql(lock.into_statement())).await {
+            Ok(rows) => match rows.first().map(|row| row.try_get::<Option<String>, _>(0)) {
+                Some(Ok(Some(pinned))) if pinned == "source" => (),
+                _ => return Err(transaction_pooling(&self.endpoint)),
+            },
             Err(error) if is_missing_relation(&error) => {
                 conn.execute("rollback").await.map_err(failed)?;
                 return Err(unknown_table(conn, &self.endpoint, name).await);

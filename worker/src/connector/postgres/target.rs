@@ -17,6 +17,7 @@ use sqlx::{Connection, Executor, PgConnection, Row};
 
 use super::catalog::{find_table, is_indexed, qualified, read_key};
 use super::claim::{claim, end_session};
+use super::connect::Urls;
 use super::errors::{classify, fault, is_missing_relation, is_state, permanent};
 use super::forms::position_form;
 use super::ledger::{self, SessionMark, uuid};
@@ -48,7 +49,11 @@ impl PostgresTarget {
     ///
     /// # Errors
     /// Permanent `malformed_url`.
-    pub fn new(url: &str, connection: ConnectionName, supervisor: Supervisor) -> Result<Self, ConnectorError> {
+    pub fn new(
+        url: impl Into<Urls>,
+        connection: ConnectionName,
+        supervisor: Supervisor,
+    ) -> Result<Self, ConnectorError> {
         Self::with_options(url, connection, supervisor, SessionOptions::default())
     }
 
@@ -57,12 +62,12 @@ impl PostgresTarget {
     /// # Errors
     /// Permanent `malformed_url`.
     pub fn with_options(
-        url: &str,
+        url: impl Into<Urls>,
         connection: ConnectionName,
         supervisor: Supervisor,
         options: SessionOptions,
     ) -> Result<Self, ConnectorError> {
-        Ok(Self { endpoint: Endpoint::new(url, connection, options)?, supervisor })
+        Ok(Self { endpoint: Endpoint::new(&url.into(), connection, options)?, supervisor })
     }
 
     /// Takes sessions from `shelf`, and puts them there once they have done their work.

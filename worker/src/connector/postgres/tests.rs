@@ -13,6 +13,7 @@ mod server;
 mod settings;
 mod shelf;
 mod type_pairs;
+mod urls;
 
 use highwater_common::assignment::{ErrorClass, Receipt};
 use highwater_common::cursor::Cursor;

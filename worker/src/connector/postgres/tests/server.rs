@@ -10,7 +10,7 @@ pub(super) const PASSWORD: &str = "s3cr3t-of-the-test";
 pub(super) struct Server {
     child: Child,
     port: u16,
-    _home: tempfile::TempDir,
+    home: tempfile::TempDir,
 }
 
 impl Server {
@@ -40,11 +40,20 @@ impl Server {
         assert!(is_ready, "postgres did not start: {said:#?}");
         // A full pipe would stop the server.
         std::thread::spawn(move || log.for_each(drop));
-        Self { child, port, _home: home }
+        Self { child, port, home }
     }
 
     pub(super) fn url(&self, database: &str) -> String {
         self.url_as("postgres", PASSWORD, database)
+    }
+
+    pub(super) const fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Where its socket is.
+    pub(super) fn folder(&self) -> String {
+        self.home.path().display().to_string()
     }
 
     pub(super) fn url_as(&self, user: &str, password: &str, database: &str) -> String {
@@ -106,17 +115,17 @@ fn bin_dir() -> PathBuf {
     newest.expect("a version of it").path().join("bin")
 }
 
-fn is_root() -> bool {
+pub(super) fn is_root() -> bool {
     let id = Command::new("id").arg("-u").output().expect("id runs");
     id.stdout.trim_ascii() == b"0"
 }
 
-fn run(command: &mut Command) {
+pub(super) fn run(command: &mut Command) {
     let output = command.output().expect("it starts");
     assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
-fn free_port() -> u16 {
+pub(super) fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     listener.local_addr().expect("bound").port()
 }
