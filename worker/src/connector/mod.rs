@@ -10,6 +10,7 @@ pub mod faulty;
 mod open;
 mod position;
 pub mod postgres;
+mod redaction;
 pub mod sql_text;
 pub mod sqlite;
 pub mod value_text;

@@ -6,6 +6,7 @@ use sqlx::postgres::{PgDatabaseError, PgSeverity};
 
 use super::session::Endpoint;
 use crate::connector::ConnectorError;
+use crate::connector::redaction::{PostgresSaid, postgres_words};
 
 /// An error of our own finding: nothing the driver said stands behind it.
 pub(super) fn fault(class: ErrorClass, code: &str, message: impl Into<String>) -> ConnectorError {
@@ -41,11 +42,11 @@ pub(super) fn is_missing_relation(error: &sqlx::Error) -> bool {
 
 /// The error of doing `what` at `endpoint`, such as `copy into orders`.
 pub(super) fn classify(endpoint: &Endpoint, what: &str, error: sqlx::Error) -> ConnectorError {
-    let report = match database_error(&error) {
-        Some(server) => server_report(endpoint, what, server),
-        None => driver_report(endpoint, what, &error),
-    };
-    ConnectorError { report, source: Some(Box::new(error)) }
+    match database_error(&error) {
+        // The server's whole answer holds values of rows, and is not handed on.
+        Some(server) => ConnectorError { report: server_report(endpoint, what, server), source: None },
+        None => ConnectorError { report: driver_report(endpoint, what, &error), source: Some(Box::new(error)) },
+    }
 }
 
 /// Class, code, and what a person does next, of a SQLSTATE. What is not on the list is permanent, until someone adds it with
@@ -110,26 +111,20 @@ fn server_report(endpoint: &Endpoint, what: &str, error: &PgDatabaseError) -> At
         return transaction_pooling(endpoint).report;
     }
     let (class, code, next) = verdict(error.code());
-    let mut message = format!("cannot {what} on {endpoint}: {}", error.message());
-    if let Some(column) = error.column().map(str::to_owned).or_else(|| error.r#where().and_then(column_of_context)) {
-        message.push_str(&format!(", in column {column}"));
-    }
-    if let Some(constraint) = error.constraint() {
-        message.push_str(&format!(", constraint {constraint}"));
-    }
+    let words = postgres_words(&PostgresSaid {
+        state: error.code(),
+        message: error.message(),
+        table: error.table(),
+        column: error.column(),
+        constraint: error.constraint(),
+        context: error.r#where(),
+    });
+    let mut message = format!("cannot {what} on {endpoint}: {words}");
     message.push_str(&format!(" (SQLSTATE {})", error.code()));
     if !next.is_empty() {
         message.push_str(&format!("; {next}"));
     }
     AttemptError::new(class, code, message)
-}
-
-/// The column of a context such as `COPY orders, line 3, column amount: "x"`. The value behind it is left out: it is
-/// somebody's data.
-fn column_of_context(context: &str) -> Option<String> {
-    let line = context.lines().find(|line| line.starts_with("COPY "))?;
-    let (_, column) = line.split_once(", column ")?;
-    Some(column.split(':').next().unwrap_or(column).to_owned())
 }
 
 fn driver_report(endpoint: &Endpoint, what: &str, error: &sqlx::Error) -> AttemptError {
@@ -198,12 +193,5 @@ mod tests {
         assert!(!is_refusing(PgSeverity::Fatal, "57P01") && !is_refusing(PgSeverity::Error, "57P01"));
         assert!(!is_refusing(PgSeverity::Error, "40003") && !is_refusing(PgSeverity::Error, "08007"));
         assert!(!is_refusing(PgSeverity::Error, ""));
-    }
-
-    #[test]
-    fn the_context_of_a_copy_gives_the_column_and_not_the_value() {
-        let context = "COPY orders, line 3, column amount: \"4111 1111 1111 1111\"";
-        assert_eq!(column_of_context(context), Some("amount".to_owned()));
-        assert_eq!(column_of_context("COPY orders, line 3"), None);
     }
 }

@@ -9,6 +9,7 @@ use highwater_common::assignment::{AttemptError, ErrorClass};
 use highwater_common::id::ConnectionName;
 
 use crate::connector::ConnectorError;
+use crate::connector::redaction::sqlite_words;
 
 /// Which file of which connection: part of every message.
 #[derive(Debug, Clone)]
@@ -43,11 +44,13 @@ impl Place {
     pub(super) fn driver(&self, what: &str, error: sqlx::Error) -> ConnectorError {
         let (class, code, advice) = classify(&error);
         let said = match &error {
-            sqlx::Error::Database(said) => said.message().to_owned(),
+            sqlx::Error::Database(said) => sqlite_words(extended_code(&error), said.message()),
             other => other.to_string(),
         };
         let message = format!("cannot {what}: {said} ({self}). {advice}");
-        ConnectorError { report: AttemptError::new(class, code, message.trim_end()), source: Some(Box::new(error)) }
+        let report = AttemptError::new(class, code, message.trim_end());
+        let is_said = matches!(error, sqlx::Error::Database(_));
+        ConnectorError { report, source: (!is_said).then(|| error.into()) }
     }
 
     /// [`Place::driver`] for `map_err`.
@@ -69,8 +72,13 @@ impl std::fmt::Display for Place {
 
 /// SQLite's primary result code, the low byte of the extended one that the driver gives.
 pub(super) fn primary_code(error: &sqlx::Error) -> Option<i32> {
+    extended_code(error).map(|code| code & 0xff)
+}
+
+/// The result code as the driver gives it.
+fn extended_code(error: &sqlx::Error) -> Option<i32> {
     let sqlx::Error::Database(said) = error else { return None };
-    said.code()?.parse::<i32>().ok().map(|code| code & 0xff)
+    said.code()?.parse().ok()
 }
 
 /// True when somebody else held the lock for longer than the busy timeout.

@@ -299,13 +299,21 @@ fn form_of_type(type_name: &str, is_time: bool) -> (CursorKind, CursorForm) {
     }
 }
 
-/// A value as a message shows it; never more than a few words of it.
+/// A value as a message shows it: a number that would be a position, and of a text only its shape.
 fn shown(value: &Value) -> String {
     match value {
         Value::Null => "NULL".to_owned(),
         Value::Integer(value) => value.to_string(),
         Value::Real(value) => value.to_string(),
-        Value::Text(text) => format!("'{}'", text.chars().take(40).collect::<String>()),
+        Value::Text(text) => format!("a text like '{}'", text.chars().take(40).map(shape_of).collect::<String>()),
         Value::Bytes(bytes) => format!("a blob of {} bytes", bytes.len()),
+    }
+}
+
+const fn shape_of(letter: char) -> char {
+    match letter {
+        '0'..='9' => '9',
+        letter if letter.is_ascii_punctuation() || letter == ' ' => letter,
+        _ => 'x',
     }
 }
