@@ -299,15 +299,21 @@ fn form_of_type(type_name: &str, is_time: bool) -> (CursorKind, CursorForm) {
     }
 }
 
-/// A value as a message shows it: a number that would be a position, and of a text only its shape.
+/// A value as a message shows it: what would be a position, a number or a date, and of another text only its shape.
 fn shown(value: &Value) -> String {
     match value {
         Value::Null => "NULL".to_owned(),
         Value::Integer(value) => value.to_string(),
         Value::Real(value) => value.to_string(),
+        Value::Text(text) if looks_like_a_date(text) => format!("'{text}'"),
         Value::Text(text) => format!("a text like '{}'", text.chars().take(40).map(shape_of).collect::<String>()),
         Value::Bytes(bytes) => format!("a blob of {} bytes", bytes.len()),
     }
+}
+
+fn looks_like_a_date(text: &str) -> bool {
+    let is_of_a_date = |letter| matches!(letter, '0'..='9' | '-' | '.' | '/' | ':' | '+' | ' ' | 'T' | 'Z');
+    text.len() <= 40 && text.chars().all(is_of_a_date) && text.matches(['-', '.', '/']).count() >= 2
 }
 
 const fn shape_of(letter: char) -> char {
