@@ -1,6 +1,7 @@
 //! Reads a slice through COPY: one statement, one snapshot, bounded frames, counted rows.
 //! Never takes a stream for whole that its server did not end.
 
+use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
 
@@ -23,8 +24,6 @@ use crate::connector::{ConnectorError, RowBatch, RowFormat, RowStream, Value};
 const FRAME_BYTES: usize = 128 * 1024;
 /// No batch of a COPY stream is larger.
 const BATCH_BYTES_MAX: usize = 1024 * 1024;
-/// A row larger than this fails by name: several copies of it would be held in memory.
-const ROW_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 type Pump = Pin<Box<dyn Future<Output = Result<(), ConnectorError>> + Send>>;
 
@@ -138,6 +137,8 @@ struct Gather<'o> {
     order: &'o CopyOrder,
     walk: Walk,
     buffer: BytesMut,
+    /// Pieces of large frames, before what the buffer holds.
+    large: VecDeque<Bytes>,
     held_bytes: usize,
     bytes: u64,
 }
@@ -149,12 +150,19 @@ impl<'o> Gather<'o> {
             RowFormat::CopyText => Walk::Text(TextWalker::default()),
             RowFormat::Values => Walk::Values { cutter: LineCutter::default(), rows: Vec::new() },
         };
-        Self { order, walk, buffer: BytesMut::with_capacity(2 * FRAME_BYTES), held_bytes: 0, bytes: 0 }
+        Self {
+            order,
+            walk,
+            buffer: BytesMut::with_capacity(2 * FRAME_BYTES),
+            large: VecDeque::new(),
+            held_bytes: 0,
+            bytes: 0,
+        }
     }
 
     fn take(&mut self, frame: &Bytes) -> Result<(), ConnectorError> {
         // The server sends a row a frame, so an oversized frame is an oversized row.
-        if frame.len() > ROW_BYTES_MAX {
+        if frame.len() > self.order.endpoint.session().row_bytes_max {
             return Err(self.too_large(frame.len()));
         }
         self.bytes += frame.len() as u64;
@@ -163,11 +171,11 @@ impl<'o> Gather<'o> {
         match &mut self.walk {
             Walk::Binary(walker) => {
                 walker.feed(frame).map_err(|error| broken(order, &error))?;
-                self.buffer.extend_from_slice(frame);
+                self.keep(frame);
             }
             Walk::Text(walker) => {
                 walker.feed(frame);
-                self.buffer.extend_from_slice(frame);
+                self.keep(frame);
             }
             Walk::Values { cutter, rows } => {
                 cutter.feed(frame, |line| {
@@ -179,10 +187,26 @@ impl<'o> Gather<'o> {
         Ok(())
     }
 
+    /// Small frames are joined. A large one is cut where it lies: of a row of a gigabyte no second copy is made.
+    fn keep(&mut self, frame: &Bytes) {
+        if frame.len() < BATCH_BYTES_MAX {
+            self.buffer.extend_from_slice(frame);
+            return;
+        }
+        if !self.buffer.is_empty() {
+            self.large.push_back(self.buffer.split().freeze());
+        }
+        let mut rest = frame.clone();
+        while !rest.is_empty() {
+            self.large.push_back(rest.split_to(rest.len().min(BATCH_BYTES_MAX)));
+        }
+    }
+
     /// The next batch, when at least `bytes_min` bytes are held.
     fn piece(&mut self, bytes_min: usize) -> Option<Piece> {
         let rows_seen = self.rows();
         let batch = match &mut self.walk {
+            Walk::Binary(_) | Walk::Text(_) if !self.large.is_empty() => RowBatch::Copy(self.large.pop_front()?),
             Walk::Binary(_) | Walk::Text(_) => {
                 if self.buffer.len() < bytes_min.max(1) {
                     return None;
@@ -225,7 +249,7 @@ impl<'o> Gather<'o> {
             self.order.what,
             self.order.endpoint,
             bytes / (1024 * 1024),
-            ROW_BYTES_MAX / (1024 * 1024),
+            self.order.endpoint.session().row_bytes_max / (1024 * 1024),
         );
         permanent("row_too_large", message)
     }

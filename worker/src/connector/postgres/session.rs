@@ -29,6 +29,8 @@ pub struct SessionOptions {
     pub idle_in_transaction_timeout: Duration,
     /// For all that a probe asks.
     pub probe_timeout: Duration,
+    /// The largest row that is read; a larger one fails by name. Of a row one to a few copies are held in memory.
+    pub row_bytes_max: usize,
 }
 
 impl Default for SessionOptions {
@@ -40,6 +42,8 @@ impl Default for SessionOptions {
             statement_timeout: Duration::from_hours(6),
             idle_in_transaction_timeout: Duration::from_mins(1),
             probe_timeout: Duration::from_secs(5),
+            // What the server itself can hold of a row on its way.
+            row_bytes_max: 1 << 30,
         }
     }
 }

@@ -19,7 +19,7 @@ use crate::supervisor::{SpawnKind, Supervisor};
 const BATCH_ROWS_MAX: usize = 1_000;
 const BATCH_BYTES_MAX: u64 = 1 << 20;
 /// The largest row that is carried.
-const ROW_BYTES_MAX: u64 = 16 << 20;
+const ROW_BYTES_MAX: u64 = 1 << 30;
 /// Batches that the reading loop may be ahead.
 const BATCHES_AHEAD_MAX: usize = 2;
 

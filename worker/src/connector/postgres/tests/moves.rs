@@ -76,6 +76,9 @@ async fn batches_are_bounded_and_an_oversized_row_fails_by_name() {
     world.legacy("create table orders (id bigint primary key, note text)").await;
     world.legacy("insert into orders select n, repeat('x', 3000000) from generate_series(1, 3) n").await;
     world.legacy("insert into orders values (9, repeat('y', 17 * 1024 * 1024))").await;
+    let options = SessionOptions { row_bytes_max: 16 << 20, ..SessionOptions::default() };
+    let (url, name) = (world.server.url("legacy"), "legacy".parse().expect("a name"));
+    world.source = PostgresSource::with_options(&url, name, options).expect("a good url");
     // WHEN the smaller ones are read
     let mut rows = world.read(ids(None, Some(9)), RowFormat::CopyBinary).await;
     let mut bytes = 0;
@@ -90,6 +93,63 @@ async fn batches_are_bounded_and_an_oversized_row_fails_by_name() {
     let request = world.read_request(ids(Some(9), None), RowFormat::CopyText).await;
     let message = refused(world.source.read(&request).await.map(drop), ErrorClass::Permanent, "row_too_large");
     assert!(message.contains("row 1 of [9, +inf) of public.orders"), "{message}");
+}
+
+/// The most memory that this process has had, in MiB.
+fn memory_peak() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").expect("Linux");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a peak");
+    line.trim().trim_end_matches(" kB").parse::<u64>().expect("kilobytes") / 1024
+}
+
+#[tokio::test]
+async fn a_row_of_a_hundred_megabytes_travels() {
+    const DIGEST: &str = "select count(*) from orders where md5(note) = (select md5(repeat('0123456789', 10000000)))";
+    // GIVEN a small row and one of 100 MB
+    let mut world = World::start().await;
+    world.legacy("create table orders (id bigint primary key, note text)").await;
+    world.legacy("insert into orders values (1, 'small'), (2, repeat('0123456789', 10000000)), (3, 'small')").await;
+    world.prepare().await.expect("prepared");
+    let before = memory_peak();
+    for (task, format) in [(1, RowFormat::CopyBinary), (2, RowFormat::CopyText)] {
+        world.wh("truncate orders; truncate highwater.task").await;
+        // WHEN they are moved as the server's own bytes
+        let mut claim = world.claim_of(1, all()).await;
+        claim.task = TaskId::from_bytes([task; 16]);
+        let tx = world.held_for(&claim).await.begin().await.expect("begun");
+        let (tx, receipt) = world.write(tx, &world.write_request(all(), format).await).await.expect("written");
+        let GuardOutcome::Holds(guarded) = tx.guard(&receipt).await.expect("no fault") else { panic!("lost") };
+        assert!(matches!(guarded.commit().await, CommitOutcome::Committed));
+        // THEN they are there, and no more memory was needed than some copies of the row
+        assert_eq!((receipt.rows, world.orders().await, world.count(DIGEST).await), (3, 3, 1), "{format:?}");
+    }
+    let copied = memory_peak() - before;
+    assert!(copied < 400, "{copied} MiB");
+    // and as values, for a target of another engine
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("wh.db");
+    let name = "file".parse().expect("a name");
+    let target = crate::connector::sqlite::SqliteTarget::new(path.clone(), name, world.supervisor.clone());
+    target.prepare(&prepare_request(world.columns().await)).await.expect("prepared");
+    let probe = TargetProbe { cluster: CLUSTER, table: table_name("orders"), partition: None, stream: STREAM.into() };
+    let mut claim = world.claim_of(1, all()).await;
+    claim.fingerprint = target.probe(&probe).await.expect("probed").fingerprint;
+    let ClaimOutcome::Held(held) = target.claim(&claim).await.expect("no fault") else { panic!("the claim stands") };
+    let write = world.write_request(all(), RowFormat::Values).await;
+    let mut rows = world.read(all(), RowFormat::Values).await;
+    let (tx, receipt) = held.begin().await.expect("begun").write(&write, rows.as_mut()).await.expect("written");
+    let GuardOutcome::Holds(guarded) = tx.guard(&receipt).await.expect("no fault") else { panic!("lost") };
+    assert!(matches!(guarded.commit().await, CommitOutcome::Committed));
+    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(&path);
+    let mut file = sqlx::SqliteConnection::connect_with(&options).await.expect("opened");
+    let kept: (i64, i64) =
+        sqlx::query_as("select count(*), max(length(note)) from orders where id = 2 and note like '0123%'")
+            .fetch_one(&mut file)
+            .await
+            .expect("counted");
+    assert_eq!((receipt.rows, kept), (3, (1, 100_000_000)));
+    let peak = memory_peak() - before;
+    assert!(peak < 1_000, "{peak} MiB");
 }
 
 #[tokio::test]
