@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::facts::{ColumnFacts, CursorForm};
-use crate::id::{AttemptNo, ClusterId, DocumentDigest, PipelineName, RunId, StepName, TaskId};
+use crate::id::{AttemptNo, ClusterId, ConnectionName, DocumentDigest, PipelineName, RunId, StepName, TaskId};
 use crate::range::Slice;
 use crate::spec::{Connection, SourceTable, Strategy, TargetTable, Write};
 use crate::token::{Fence, FencingToken};
@@ -131,6 +131,8 @@ pub enum ErrorClass {
     Resource,
     /// Will fail again: a missing table, a value that does not fit, a wrong password.
     Permanent,
+    /// A connection could not be reached, or broke: [`AttemptError::connection`] says which. It says nothing about the task.
+    Unreachable,
     /// The worker died or fell silent. Given by the coordinator alone.
     Crash,
 }
@@ -141,6 +143,7 @@ impl fmt::Display for ErrorClass {
             Self::Transient => "transient",
             Self::Resource => "resource",
             Self::Permanent => "permanent",
+            Self::Unreachable => "unreachable",
             Self::Crash => "crash",
         })
     }
@@ -155,6 +158,9 @@ pub struct AttemptError {
     pub code: String,
     /// What, where, why and what to do next; at most 1 KiB; never a secret.
     pub message: String,
+    /// The connection that could not be reached, of an [`ErrorClass::Unreachable`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connection: Option<ConnectionName>,
 }
 
 impl AttemptError {
@@ -170,7 +176,13 @@ impl AttemptError {
             message.truncate(end);
             message.push('…');
         }
-        Self { class, code: code.into(), message }
+        Self { class, code: code.into(), message, connection: None }
+    }
+
+    /// The error of an attempt that could not reach `connection`, or lost it.
+    #[must_use]
+    pub fn unreachable(connection: ConnectionName, code: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { connection: Some(connection), ..Self::new(ErrorClass::Unreachable, code, message) }
     }
 }
 

@@ -14,6 +14,7 @@ pub mod dag;
 pub mod facts;
 pub mod id;
 pub mod ledger;
+pub mod outage;
 pub mod partition;
 pub mod plan;
 pub mod range;

@@ -101,6 +101,8 @@ pub struct TaskHistory {
     pub crashed_on: BTreeSet<WorkerId>,
     /// Workers on which an attempt failed for a reason that another worker may not meet, the latest last.
     pub failed_on: Vec<WorkerId>,
+    /// Connections that broke while an attempt was using them.
+    pub breaks: u32,
 }
 
 /// `att/<run>/<task>`: a task lease.

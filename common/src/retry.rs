@@ -14,6 +14,10 @@ pub const QUARANTINE_WORKERS: u32 = 2;
 /// The error code of a task that was quarantined.
 pub const QUARANTINE_CODE: &str = "crashes_its_workers";
 
+/// Connections that may break under a task's attempts before such attempts count: a row that makes its server crash must not be
+/// tried for ever.
+pub const BREAKS_MAX: u32 = 16;
+
 /// What a task has behind it, the attempt that just failed included. Attempts that were released or superseded count
 /// nowhere: they say nothing about the task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -40,7 +44,8 @@ pub enum RetryDecision {
     Quarantine,
 }
 
-/// Decides about a task whose attempt failed. `jitter` is a random number in [0, 1); another one is moved into that range.
+/// Decides about a task whose attempt failed and counted; one that only could not reach a connection counts when nobody knows
+/// which, or once it has broken [`BREAKS_MAX`] of them. `jitter` is a random number in [0, 1); another one is moved into that range.
 #[must_use]
 pub fn decide(class: ErrorClass, history: &RetryHistory, policy: &RetryPolicy, jitter: f64) -> RetryDecision {
     let is_spent = history.attempts >= policy.max_attempts;
@@ -48,8 +53,8 @@ pub fn decide(class: ErrorClass, history: &RetryHistory, policy: &RetryPolicy, j
     match class {
         ErrorClass::Permanent => RetryDecision::Dead,
         ErrorClass::Crash if kills || is_spent => RetryDecision::Quarantine,
-        ErrorClass::Transient | ErrorClass::Resource if is_spent => RetryDecision::Dead,
-        ErrorClass::Transient | ErrorClass::Resource | ErrorClass::Crash => {
+        ErrorClass::Transient | ErrorClass::Resource | ErrorClass::Unreachable if is_spent => RetryDecision::Dead,
+        ErrorClass::Transient | ErrorClass::Resource | ErrorClass::Unreachable | ErrorClass::Crash => {
             RetryDecision::Retry { after: backoff(history.attempts, policy, jitter) }
         }
     }
@@ -71,8 +76,13 @@ mod tests {
 
     use super::*;
 
-    const CLASSES: [ErrorClass; 4] =
-        [ErrorClass::Transient, ErrorClass::Resource, ErrorClass::Permanent, ErrorClass::Crash];
+    const CLASSES: [ErrorClass; 5] = [
+        ErrorClass::Transient,
+        ErrorClass::Resource,
+        ErrorClass::Permanent,
+        ErrorClass::Unreachable,
+        ErrorClass::Crash,
+    ];
 
     fn history(attempts: u32, crashes: u32, crashed_workers: u32) -> RetryHistory {
         RetryHistory { attempts, crashes, crashed_workers }
@@ -115,13 +125,13 @@ mod tests {
 
         #[test]
         fn every_task_ends_and_no_wait_passes_the_ceiling(
-            class in 0..4usize,
+            class in 0..5usize,
             (attempts, crashes, crashed_workers) in any::<(u32, u32, u32)>(),
             (max_attempts, initial, max) in (any::<u32>(), any::<u64>(), any::<u64>()),
             jitter in any::<f64>(),
         ) {
-            let policy =
-                RetryPolicy { max_attempts, initial: Duration::from_millis(initial), max: Duration::from_millis(max) };
+            let (initial, max) = (Duration::from_millis(initial), Duration::from_millis(max));
+            let policy = RetryPolicy { max_attempts, initial, max, ..RetryPolicy::default() };
             match decide(CLASSES[class], &history(attempts, crashes, crashed_workers), &policy, jitter) {
                 RetryDecision::Retry { after } => prop_assert!(attempts < max_attempts && after <= policy.max),
                 RetryDecision::Dead => prop_assert!(CLASSES[class] != ErrorClass::Crash),

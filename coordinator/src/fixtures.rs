@@ -12,7 +12,7 @@ use highwater_common::cursor::{Cursor, CursorKind};
 use highwater_common::facts::{
     ColumnFacts, ColumnKind, CursorForm, Engine, PartitionFacts, StepFacts, TableFacts, TargetFacts,
 };
-use highwater_common::id::{DocumentDigest, RunId, SessionId};
+use highwater_common::id::{DocumentDigest, RunId, SessionId, TaskId};
 use highwater_common::record::WorkerRecord;
 use highwater_common::spec::{self, Spec};
 use highwater_common::status::RunStatus;
@@ -26,7 +26,7 @@ use crate::clock::Clock;
 use crate::coordinator::{Coordinator, CoordinatorError, CoordinatorHandle};
 use crate::engine::Cluster;
 use crate::error::ServiceError;
-use crate::leader::{Handed, Leader, Request, Submission};
+use crate::leader::{Beat, Handed, Leader, Request, Submission};
 use crate::options::{CoordinatorOptions, SessionOptions};
 use crate::store::faulty::Faulty;
 use crate::store::memory::MemoryStore;
@@ -368,9 +368,19 @@ impl FakeWorker {
 
     /// A heartbeat that lists what the worker holds; returns what it shall end.
     pub(crate) async fn beat(&self) -> Result<Vec<Nonce>, ServiceError> {
+        self.tell_of(Vec::new()).await
+    }
+
+    /// A heartbeat that says of all that the worker holds that its connections have answered.
+    pub(crate) async fn beat_reached(&self) -> Result<Vec<Nonce>, ServiceError> {
+        self.tell_of(self.held.iter().map(|held| held.task).collect()).await
+    }
+
+    async fn tell_of(&self, reached: Vec<TaskId>) -> Result<Vec<Nonce>, ServiceError> {
         let attempts = self.held.iter().map(|held| (held.task, held.fence.nonce)).collect();
         let session = self.session;
-        let told = self.handle.ask(|reply| Request::Heartbeat { session, attempts, draining: false, reply }).await;
+        let beat = Beat { attempts, reached, draining: false };
+        let told = self.handle.ask(|reply| Request::Heartbeat { session, beat, reply }).await;
         told.map(|(end, _drain)| end)
     }
 

@@ -282,7 +282,8 @@ impl Protocol {
         let attempts = u32::from(record.failed);
         let history = RetryHistory { attempts, crashes: attempts, crashed_workers: 1 };
         let max_attempts = if self.bounds.tries == u8::MAX { u32::MAX } else { u32::from(self.bounds.tries) };
-        let policy = RetryPolicy { max_attempts, initial: Duration::ZERO, max: Duration::ZERO };
+        let policy =
+            RetryPolicy { max_attempts, initial: Duration::ZERO, max: Duration::ZERO, ..RetryPolicy::default() };
         record.state = match decide(class, &history, &policy, 0.0) {
             // Time has no measure here: a wait may be over at once.
             RetryDecision::Retry { .. } => record.state.apply(TaskEvent::Delayed).ok()?.apply(TaskEvent::Due).ok()?,

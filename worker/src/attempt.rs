@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -31,11 +31,17 @@ const LEDGER_WAIT: Duration = Duration::from_millis(100);
 pub(crate) struct Progress {
     rows: AtomicU64,
     bytes: AtomicU64,
+    /// Whether both sides have answered.
+    reached: AtomicBool,
 }
 
 impl Progress {
     pub(crate) fn get(&self) -> (u64, u64) {
         (self.rows.load(Ordering::Relaxed), self.bytes.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn has_reached(&self) -> bool {
+        self.reached.load(Ordering::Relaxed)
     }
 }
 
@@ -278,6 +284,7 @@ async fn move_rows(
         stream: settled.stream.clone(),
     };
     let (tx, inner) = begin_with_rows(context.source()?.as_ref(), &read, claimed).await?;
+    progress.reached.store(true, Ordering::Relaxed);
     failpoint::hit_on("attempt::after_begin", &context.worker).await?;
     let mut rows = Metered { inner, progress: Arc::clone(progress), worker: context.worker.clone() };
     let (tx, receipt) = tx.write(&write, &mut rows).await?;
@@ -320,7 +327,7 @@ async fn ask_ledger(
     assignment: &Assignment,
 ) -> Result<Outcome, AttemptError> {
     let mut wait = LEDGER_WAIT;
-    let mut last = None;
+    let mut last: Option<AttemptError> = None;
     for _ in 0..LEDGER_ATTEMPTS_MAX {
         match target.ledger_row(&context.order.run, &assignment.task).await {
             Ok(Some(row)) => match resume(&row, &assignment.fence, &context.order.spec_digest) {
@@ -332,13 +339,19 @@ async fn ask_ledger(
                 Resume::Begin | Resume::Probe => return Err(uncertain("the ledger does not hold it as committed")),
             },
             Ok(None) => return Err(uncertain("the ledger has no row of it: the target may have lost data")),
-            Err(error) => last = Some(error.report.message),
+            Err(error) => last = Some(error.report),
         }
         tokio::time::sleep(wait).await;
         wait *= 2;
     }
-    let why = last.unwrap_or_default();
-    Err(uncertain(&format!("the ledger could not be asked: {why}")))
+    let mut error = uncertain("the ledger could not be asked");
+    if let Some(last) = last {
+        error = uncertain(&format!("the ledger could not be asked: {}", last.message));
+        if last.class == ErrorClass::Unreachable {
+            (error.class, error.connection) = (last.class, last.connection);
+        }
+    }
+    Err(error)
 }
 
 fn uncertain(why: &str) -> AttemptError {

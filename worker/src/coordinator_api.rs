@@ -58,6 +58,8 @@ pub struct AttemptReport {
     pub rows: u64,
     /// Bytes read so far.
     pub bytes: u64,
+    /// Whether every connection that it needs has answered it.
+    pub reached: bool,
 }
 
 /// What the coordinator answers a heartbeat.
@@ -272,6 +274,7 @@ impl CoordinatorApi for GrpcCoordinator {
             nonce: attempt.nonce.to_bytes().to_vec(),
             rows: attempt.rows,
             bytes: attempt.bytes,
+            reached: attempt.reached,
         });
         let request = pb::HeartbeatRequest { session: session_to(&session), attempts: attempts.collect(), draining };
         let answer = self

@@ -100,7 +100,8 @@ impl Attempts {
             .values()
             .map(|attempt| {
                 let (rows, bytes) = attempt.progress.get();
-                AttemptReport { task: attempt.assignment.task, nonce: attempt.assignment.fence.nonce, rows, bytes }
+                let (task, nonce) = (attempt.assignment.task, attempt.assignment.fence.nonce);
+                AttemptReport { task, nonce, rows, bytes, reached: attempt.progress.has_reached() }
             })
             .collect()
     }

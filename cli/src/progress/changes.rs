@@ -53,9 +53,11 @@ fn step_changes(before: Option<&StepDocument>, step: &StepDocument, look: &Look)
     for warning in step.warnings.iter().filter(|warning| !warnings.contains(warning)) {
         lines.push(format!("{} {}: {}", look.warn("warn"), step.step, tame(warning)));
     }
-    // The counts in a reason change all the time; what is news is that there is one.
+    // The counts in a reason change all the time; what is news is that there is one, and that a database is away.
     let waited = before.is_some_and(|before| !before.waits.is_empty());
-    if let (false, Some(why)) = (waited, step.waits.first()) {
+    let is_away = |step: &StepDocument| step.waits.first().is_some_and(|why| why.contains(" is unreachable since "));
+    let is_news = !waited || is_away(step) && !before.is_some_and(is_away);
+    if let (true, Some(why)) = (is_news, step.waits.first()) {
         lines.push(format!("why {}: {}", step.step, tame(why)));
     }
     lines

@@ -167,6 +167,7 @@ fn step(node: &Node, draft: &DraftStep) -> Option<Step> {
             max_attempts: or(under(retries, "max_attempts"), policy.max_attempts, whole)?,
             initial: or(under(retries, "initial"), policy.initial, duration)?,
             max: or(under(retries, "max"), policy.max, duration)?,
+            unreachable: or(under(retries, "unreachable"), policy.unreachable, duration)?,
         },
         limits: StepLimits {
             tasks: or(under(limits, "tasks"), None, |node| whole(node).map(Some))?,

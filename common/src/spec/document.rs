@@ -37,7 +37,7 @@ fn connection(connection: &Connection) -> Json {
 }
 
 fn step(step: &Step) -> Json {
-    let RetryPolicy { max_attempts, initial, max } = &step.retries;
+    let RetryPolicy { max_attempts, initial, max, unreachable } = &step.retries;
     let StepLimits { tasks, attempt } = &step.limits;
     let mut limits = json!({});
     insert(&mut limits, "tasks", *tasks);
@@ -49,7 +49,12 @@ fn step(step: &Step) -> Json {
         }
     };
     insert(&mut document, "depends_on", Some(&step.depends_on));
-    let retries = json!({"max_attempts": max_attempts, "initial": duration_text(*initial), "max": duration_text(*max)});
+    let retries = json!({
+        "max_attempts": max_attempts,
+        "initial": duration_text(*initial),
+        "max": duration_text(*max),
+        "unreachable": duration_text(*unreachable),
+    });
     insert(&mut document, "retries", Some(retries));
     insert(&mut document, "limits", Some(limits));
     insert(&mut document, "pools", Some(&step.pools).filter(|pools| !pools.is_empty()));

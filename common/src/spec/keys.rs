@@ -353,6 +353,11 @@ static RETRIES: Fields = Fields {
         Key::new("max_attempts", Shape::Whole(1, 100), "Attempts in all; 5."),
         Key::new("initial", Shape::Duration, "The first wait's ceiling; 1s."),
         Key::new("max", Shape::Duration, "Every wait's ceiling; 5m."),
+        Key::new(
+            "unreachable",
+            Shape::Duration,
+            "How long a connection may be away before the tasks that need it are given up; 1h.",
+        ),
     ],
 };
 

@@ -365,11 +365,23 @@ pub struct RetryPolicy {
     /// Every wait's ceiling.
     #[serde(with = "millis")]
     pub max: Duration,
+    /// How long a connection may be away before the tasks that need it are given up.
+    #[serde(with = "millis", default = "unreachable_default")]
+    pub unreachable: Duration,
+}
+
+const fn unreachable_default() -> Duration {
+    Duration::from_secs(3600)
 }
 
 impl Default for RetryPolicy {
     fn default() -> Self {
-        Self { max_attempts: 5, initial: Duration::from_secs(1), max: Duration::from_secs(300) }
+        Self {
+            max_attempts: 5,
+            initial: Duration::from_secs(1),
+            max: Duration::from_secs(300),
+            unreachable: unreachable_default(),
+        }
     }
 }
 

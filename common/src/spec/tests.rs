@@ -41,7 +41,7 @@ defaults:
   to: {connection: target, table: "analytics.{source.table}"}
   partition: {by: calendar, column: at, grain: day, tz: Europe/Berlin, nulls: ignore}
   write: {mode: replace_partition, key: [id], resident: replace, on_schema_change: fail}
-  retries: {max_attempts: 3, initial: 2s, max: 1m}
+  retries: {max_attempts: 3, initial: 2s, max: 1m, unreachable: 5m}
   limits: {tasks: 4, attempt: 45m}
   pools: [legacy_reads]
   labels: {disk: fast}
@@ -59,7 +59,7 @@ steps:
     to: {connection: target, table: sales.orders}
     partition: {by: calendar, column: placed, grain: month, tz: America/New_York, nulls: fail}
     write: {mode: replace_partition, key: [order_id], resident: replace, on_schema_change: fail}
-    retries: {max_attempts: 7, initial: 3s, max: 10m}
+    retries: {max_attempts: 7, initial: 3s, max: 10m, unreachable: 2h}
     limits: {tasks: 32, attempt: 30m}
     pools: [legacy_reads, evenings]
     labels: {zone: a}

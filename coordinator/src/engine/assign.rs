@@ -3,13 +3,17 @@
 //!
 //! Fairness is by run first and by step second: one wide step must not starve a small run.
 
-use highwater_common::id::{RunId, SessionId, StepName, WorkerId};
+use std::collections::BTreeSet;
+
+use highwater_common::id::{ConnectionName, RunId, SessionId, StepName, WorkerId};
+use highwater_common::outage::Gate;
 use highwater_common::record::{RunWish, TaskAddress};
 use highwater_common::spec::Strategy;
 use highwater_common::status::{RunStatus, StepStatus};
 use highwater_common::task::TaskState;
 
 use super::budget::{Budgets, Uses, uses};
+use super::outages::Reach;
 use super::seats::{Demand, Places, Seat, Seats, able, avoids_until, is_avoided};
 use super::step::{FENCE_ORDINAL, PREPARE_ORDINAL, PROBE_ORDINAL, Track};
 use super::view::{Cluster, Run};
@@ -50,6 +54,9 @@ pub(crate) fn assign(cluster: &Cluster, seats: &[Seat], now_millis: i64, grants_
 /// Among those that have equally many open tasks, whoever was served longest ago comes first.
 type Served = (u64, i64);
 
+/// The first of the tasks that come after a step's prepare task.
+const FIRST_PARTITION: u64 = PREPARE_ORDINAL + 1;
+
 /// The runnable tasks of one run under its limits, fairly from each of its steps.
 struct RunQueue<'a> {
     run: &'a Run,
@@ -59,6 +66,9 @@ struct RunQueue<'a> {
     is_fencing: bool,
     served: Served,
     budgets: Budgets<'a>,
+    /// Connections that are away, and that a task of this round asks.
+    asked: BTreeSet<&'a ConnectionName>,
+    now_millis: i64,
     steps: Vec<StepQueue<'a>>,
 }
 
@@ -69,6 +79,8 @@ struct StepQueue<'a> {
     open_max: u64,
     served: Served,
     uses: Uses<'a>,
+    /// The connections that its tasks need.
+    reach: Reach<'a>,
     /// Where its tasks may go.
     places: Places,
     /// Where they could go once a slot is free: only asked for while a task avoids somebody.
@@ -96,6 +108,8 @@ impl<'a> RunQueue<'a> {
             is_fencing,
             served,
             budgets: Budgets::of_run(run),
+            asked: BTreeSet::new(),
+            now_millis,
             steps,
         })
     }
@@ -106,12 +120,17 @@ impl<'a> RunQueue<'a> {
             let at =
                 self.steps.iter().enumerate().min_by_key(|(_, step)| (step.open, step.served)).map(|(at, _)| at)?;
             let step = &mut self.steps[at];
-            let is_full = step.open >= step.open_max
+            let gate = step.reach.gate(self.run, &self.asked, self.now_millis);
+            let is_full = gate == Gate::Held
+                || step.open >= step.open_max
                 || (!self.is_fencing && self.budgets.full(&step.uses).or_else(|| pools.full(&step.uses)).is_some());
             let Some((ordinal, session)) = (if is_full { None } else { step.next(seats) }) else {
                 self.steps.remove(at);
                 continue;
             };
+            if gate == Gate::MayAsk {
+                self.asked.extend(&step.reach.connections);
+            }
             step.open += 1;
             self.open += 1;
             (step.served, self.served) = ((turn, 0), (turn, 0));
@@ -132,19 +151,12 @@ impl<'a> StepQueue<'a> {
         if run.record.wish == RunWish::Cancel && run.record.status != RunStatus::Cancelling {
             return None; // what is no longer wanted is not begun, whatever its status still says
         }
-        let (generation, due): (u32, Box<dyn Iterator<Item = u64> + 'a>) = match run.record.status {
-            RunStatus::Planning if moves_rows => (0, single(&step.wide, PROBE_ORDINAL, now_millis)),
-            RunStatus::Cancelling if moves_rows && run.record.generation > 0 => {
-                (0, single(&step.wide, FENCE_ORDINAL, now_millis))
-            }
+        let (generation, first) = match run.record.status {
+            RunStatus::Planning if moves_rows => (0, PROBE_ORDINAL),
+            RunStatus::Cancelling if moves_rows && run.record.generation > 0 => (0, FENCE_ORDINAL),
             RunStatus::Running if step.record.status == StepStatus::Running => {
                 let is_prepared = matches!(step.work.state(PREPARE_ORDINAL), TaskState::Done | TaskState::Covered);
-                let due = if is_prepared {
-                    partitions(&step.work, now_millis)
-                } else {
-                    single(&step.work, PREPARE_ORDINAL, now_millis)
-                };
-                (run.record.generation, due)
+                (run.record.generation, if is_prepared { FIRST_PARTITION } else { PREPARE_ORDINAL })
             }
             RunStatus::Planning
             | RunStatus::Planned
@@ -159,6 +171,10 @@ impl<'a> StepQueue<'a> {
         // A fence keeps a run from ending, and a later one from beginning: it waits for nobody in particular.
         let demand = if is_fencing { demand.anywhere(cluster) } else { demand };
         let track = step.track(generation);
+        let due: Box<dyn Iterator<Item = u64> + 'a> = match (generation, first) {
+            (1.., FIRST_PARTITION) => partitions(track, now_millis),
+            (_, ordinal) => single(track, ordinal, now_millis),
+        };
         let avoids = !is_fencing && track.retries.any_avoids(now_millis);
         Some(Self {
             name,
@@ -167,6 +183,7 @@ impl<'a> StepQueue<'a> {
             open_max: if is_fencing { None } else { known.limits.tasks }.map_or(u64::MAX, u64::from),
             served: (0, step.last_token),
             uses: uses(known),
+            reach: Reach::of(known, generation, first),
             places: seats.fit(&demand),
             able: if avoids { able(cluster, &demand) } else { Vec::new() },
             avoids_at: avoids.then_some(now_millis),
@@ -206,7 +223,7 @@ fn single<'a>(track: &'a Track, ordinal: u64, now_millis: i64) -> Box<dyn Iterat
 
 fn partitions<'a>(track: &'a Track, now_millis: i64) -> Box<dyn Iterator<Item = u64> + 'a> {
     let waiting = track.retries.due(now_millis).filter(|ordinal| *ordinal > PREPARE_ORDINAL);
-    Box::new(waiting.chain(track.pending_from(PREPARE_ORDINAL + 1)))
+    Box::new(waiting.chain(track.pending_from(FIRST_PARTITION)))
 }
 
 fn is_due(track: &Track, ordinal: u64, now_millis: i64) -> bool {

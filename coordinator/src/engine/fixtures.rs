@@ -18,6 +18,7 @@ use highwater_common::task::TaskState;
 use highwater_common::token::{Fence, FencingToken, Nonce};
 
 use super::leases::Leases;
+use super::outages::Outages;
 use super::step::{FENCE_ORDINAL, Held, PREPARE_ORDINAL, Step, Track};
 use super::view::{Cluster, Run, Session};
 use crate::fixtures::{facts, pipeline};
@@ -165,6 +166,7 @@ impl View {
             plan: Some(plan),
             steps,
             damage: None,
+            outages: Outages::default(),
             orders,
         };
         self.cluster.runs.insert(id, run);

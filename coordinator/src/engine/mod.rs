@@ -11,6 +11,7 @@ mod document;
 #[cfg(test)]
 mod fixtures;
 mod leases;
+mod outages;
 mod prune;
 mod retries;
 mod seats;
@@ -23,6 +24,7 @@ pub(crate) use assign::assign;
 pub(crate) use change::{Change, ChangeKind};
 pub(crate) use document::{cluster_document, plan_document, rfc3339, run_document, run_summary, tasks_document};
 pub(crate) use leases::{Leases, OpenLease};
+pub(crate) use outages::{Outages, Reach, spoken};
 pub(crate) use prune::prunable;
 pub(crate) use seats::Seat;
 pub(crate) use step::{FENCE_ORDINAL, Held, Step, Track};

@@ -15,6 +15,7 @@ use highwater_common::spec::{Spec, Strategy};
 use highwater_common::status::RunStatus;
 
 use super::leases::Leases;
+use super::outages::Outages;
 use super::step::{FENCE_ORDINAL, PREPARE_ORDINAL, PROBE_ORDINAL, Step};
 
 /// Everything the leader knows. Rebuilt from the store at the start of each term.
@@ -89,6 +90,8 @@ pub(crate) struct Run {
     pub steps: BTreeMap<StepName, Step>,
     /// Why the run cannot go on, when what the store holds of it can no longer be carried out.
     pub(crate) damage: Option<String>,
+    /// The connections that could not be reached lately.
+    pub(crate) outages: Outages,
     /// What the workers are told of a step, by generation.
     pub orders: BTreeMap<(StepName, u32), OrderText>,
 }
@@ -114,6 +117,14 @@ impl Run {
             return Some(Work::Prepare);
         }
         self.plan.as_ref()?.steps.get(&address.step)?.work(address.ordinal - 1)
+    }
+
+    /// True while somebody holds the task at `address`.
+    #[must_use]
+    pub(crate) fn is_open(&self, address: &TaskAddress) -> bool {
+        let current = address.generation == 0 || address.generation == self.record.generation;
+        let step = self.steps.get(&address.step).filter(|_| current);
+        step.is_some_and(|step| step.track(address.generation).leases.contains_key(&address.ordinal))
     }
 
     /// The id of the task at `address`.

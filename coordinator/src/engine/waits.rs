@@ -7,11 +7,13 @@ use highwater_common::id::{SessionId, StepName, WorkerId};
 use highwater_common::spec::Strategy;
 use highwater_common::status::{RunStatus, StepStatus};
 use highwater_common::task::TaskState;
+use highwater_common::view::TaskCounts;
 
 use super::assign::open_of;
 use super::budget::{Budgets, uses};
+use super::outages::Reach;
 use super::seats::{Demand, able, avoids_until, carries, is_avoided};
-use super::step::{FENCE_ORDINAL, PROBE_ORDINAL, Step};
+use super::step::{FENCE_ORDINAL, PREPARE_ORDINAL, PROBE_ORDINAL, Step};
 use super::view::{Cluster, Run};
 
 /// Tasks that are due and are looked at for whom they avoid at the most: what so many of them wait for is told of all.
@@ -27,6 +29,10 @@ pub(super) fn waits(cluster: &Cluster, run: &Run, name: &StepName, now_millis: i
     }
     if cluster.is_held_back(run) {
         reasons.push("an older run of this pipeline has not ended".to_owned());
+        return reasons;
+    }
+    if let Some(away) = away(run, step, known, now_millis) {
+        reasons.push(away);
         return reasons;
     }
     reasons.extend(wide_wait(cluster, run, step, known));
@@ -61,6 +67,30 @@ pub(super) fn waits(cluster: &Cluster, run: &Run, name: &StepName, now_millis: i
         );
     }
     reasons
+}
+
+/// The tasks of a step that wait for a connection which is away, and for which one.
+fn away(run: &Run, step: &Step, known: &highwater_common::spec::Step, now_millis: i64) -> Option<String> {
+    let waiting = |counts: &TaskCounts| counts.pending + counts.retry_wait;
+    let (generation, ordinal, what) = match run.record.status {
+        RunStatus::Planning => (0, PROBE_ORDINAL, "probe".to_owned()),
+        RunStatus::Cancelling => (0, FENCE_ORDINAL, "fence".to_owned()),
+        RunStatus::Running if step.record.status == StepStatus::Running => {
+            let is_prepared = matches!(step.work.state(PREPARE_ORDINAL), TaskState::Done | TaskState::Covered);
+            let count = waiting(&step.counts());
+            let what = format!("{count} task{}", if count == 1 { "" } else { "s" });
+            (run.record.generation, PREPARE_ORDINAL + u64::from(is_prepared), what)
+        }
+        RunStatus::Planned | RunStatus::Running | RunStatus::Success | RunStatus::Failed | RunStatus::Cancelled => {
+            return None;
+        }
+    };
+    let some_wait = match generation {
+        0 => matches!(step.wide.state(ordinal), TaskState::Pending | TaskState::RetryWait),
+        _ => waiting(&step.work.counts) > 0,
+    };
+    let wait = Reach::of(known, generation, ordinal).wait(run, now_millis).filter(|_| some_wait)?;
+    Some(format!("{what}: {wait}"))
 }
 
 /// The worker that all tasks which are due for another attempt avoid.

@@ -21,7 +21,7 @@ use super::batch::{Batch, Effect, Planned, Pushed};
 use super::request::Reply;
 use super::runs::cut;
 use super::{Fallen, Handed, Leader};
-use crate::engine::{Change, ChangeKind, FENCE_ORDINAL, assign};
+use crate::engine::{Change, ChangeKind, FENCE_ORDINAL, Reach, assign};
 use crate::store::keys::RecordKey;
 use crate::store::{Expect, Op};
 
@@ -103,6 +103,14 @@ impl Leader {
 
     /// What an attempt's end means for its task. An outcome that its work cannot have proves nothing about the target.
     fn judge(&mut self, task: &TaskId, outcome: Outcome, millis: u64) -> Option<Planned> {
+        let has_reached = match &outcome {
+            Outcome::Committed(_) | Outcome::Probed(_) | Outcome::Done { .. } | Outcome::Fenced { .. } => true,
+            Outcome::Failed(error) => error.class == ErrorClass::Permanent,
+            Outcome::Outrun { .. } | Outcome::Superseded | Outcome::Released => false,
+        };
+        if has_reached {
+            self.reached(task);
+        }
         let (lease, run) = self.lease(task)?;
         match (outcome, run.work(&lease.address)?) {
             (Outcome::Committed(receipt), Work::Partition(_)) => {
@@ -197,7 +205,7 @@ impl Leader {
     pub(super) fn failed(&mut self, task: &TaskId, error: AttemptError, crashed: Option<&WorkerId>) -> Option<Planned> {
         let jitter: f64 = self.rng.random();
         let now = self.clock.wall_millis();
-        let (lease, run) = self.lease(task)?;
+        let (lease, _) = self.lease(task)?;
         let mut history = lease.history.clone();
         if let Some(worker) = crashed {
             history.crashes = history.crashes.saturating_add(1);
@@ -208,7 +216,18 @@ impl Leader {
         let error = AttemptError { code: cut(&error.code, CODE_BYTES_MAX), ..error };
         // On one machine no worker reaches what another one does not.
         let may_differ = crashed.is_none() && !self.cluster.is_one_machine;
-        let error = if may_differ { naming(error, &lease.worker) } else { error };
+        let mut error = if may_differ { naming(error, &lease.worker) } else { error };
+        if error.class == ErrorClass::Unreachable {
+            let (worker, mut met) = (lease.worker.clone(), history.clone());
+            if may_differ {
+                note_failure(&mut met.failed_on, &worker);
+            }
+            match self.held_back(task, error, met, jitter) {
+                Ok(planned) => return Some(planned),
+                Err(counted) => error = counted,
+            }
+        }
+        let (lease, run) = self.lease(task)?;
         let known = run.spec.steps.get(&lease.address.step)?;
         let must_not_die = lease.address.generation == 0 && lease.address.ordinal == FENCE_ORDINAL;
         let attempts = lease.attempt.get();
@@ -320,6 +339,8 @@ impl Leader {
             | TaskState::Covered
             | TaskState::Superseded => None,
         };
+        let known = run.spec.steps.get(&address.step)?;
+        run.outages.asked(&Reach::of(known, address.generation, address.ordinal).connections, &address);
         let (before, history) = retry.map_or((0, TaskHistory::default()), |retry| (retry.attempts, retry.history));
         let attempt = AttemptNo::new(before + 1);
         let (order, json) = run.order_document(cluster, &address)?;
@@ -380,7 +401,7 @@ fn naming(error: AttemptError, worker: &WorkerId) -> AttemptError {
         return error;
     }
     let message = cut(&error.message, AttemptError::MESSAGE_BYTES_MAX.saturating_sub(on.len())) + &on;
-    AttemptError::new(error.class, error.code, message)
+    AttemptError { connection: error.connection, ..AttemptError::new(error.class, error.code, message) }
 }
 
 /// A target may hold a token that no store has issued. Raising `hi` above it would use up every token there is.

@@ -8,6 +8,7 @@ mod batch;
 mod commit;
 mod events;
 mod load;
+mod outages;
 mod parking;
 mod prune;
 mod request;
@@ -26,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 pub use commit::Fallen;
 pub use load::LoadError;
 pub(crate) use load::{listed, load};
-pub(crate) use request::{Handed, Request, Submission, WorkerAction};
+pub(crate) use request::{Beat, Handed, Request, Submission, WorkerAction};
 
 use crate::clock::Clock;
 use crate::engine::{Cluster, Leases};
@@ -233,14 +234,17 @@ impl Leader {
         let sessions = (!self.cluster.sessions.is_empty()).then_some(self.sessions_end);
         let pulls = self.parking.next_end();
         let wall = self.clock.wall_millis();
-        let steps = self.cluster.runs.values().filter(|run| run.wants_work()).flat_map(|run| run.steps.values());
+        let runs = || self.cluster.runs.values().filter(|run| run.wants_work());
+        let steps = runs().flat_map(|run| run.steps.values());
         let moments =
             steps.flat_map(|step| [&step.wide, &step.work]).filter_map(|track| track.retries.next_moment(wall));
         let retries = moments.filter_map(|moment| {
             let wait = u64::try_from(moment.saturating_sub(wall)).ok()?;
             Some(now + Duration::from_millis(wait))
         });
-        sessions.into_iter().chain(pulls).chain(retries).min().unwrap_or(now + Duration::from_secs(60))
+        let outages = runs().filter_map(|run| run.outages.next_moment(wall));
+        let outages = outages.map(|moment| now + Duration::from_millis(moment.saturating_sub(wall).unsigned_abs()));
+        sessions.into_iter().chain(pulls).chain(retries).chain(outages).min().unwrap_or(now + Duration::from_secs(60))
     }
 
     /// Lets go of the store's history: once in [`COMPACT_EVERY`], and after each [`COMPACT_BYTES`].

@@ -34,7 +34,7 @@ pub(crate) enum Request {
     /// A worker asks for work.
     Pull { session: SessionId, free: u32, reply: Reply<Vec<Handed>> },
     /// A worker is alive.
-    Heartbeat { session: SessionId, attempts: Vec<(TaskId, Nonce)>, draining: bool, reply: Reply<(Vec<Nonce>, bool)> },
+    Heartbeat { session: SessionId, beat: Beat, reply: Reply<(Vec<Nonce>, bool)> },
     /// An attempt ended.
     Complete { session: SessionId, task: TaskId, fence: Fence, outcome: Outcome, millis: u64, reply: Reply<bool> },
     /// A run is wanted.
@@ -103,6 +103,17 @@ impl Request {
     }
 }
 
+/// What a heartbeat tells.
+#[derive(Debug, Default)]
+pub(crate) struct Beat {
+    /// The attempts that run.
+    pub(crate) attempts: Vec<(TaskId, Nonce)>,
+    /// Those of them that every connection they need has answered.
+    pub(crate) reached: Vec<TaskId>,
+    /// The worker takes no more work.
+    pub(crate) draining: bool,
+}
+
 /// A run to begin.
 pub(crate) struct Submission {
     pub(crate) spec: Arc<Spec>,
@@ -135,8 +146,9 @@ impl Leader {
                 return Ok(Some(Grouped::Registration(Registration { worker, record, reply })));
             }
             Request::Pull { session, free, reply } => self.park(session, free, reply),
-            Request::Heartbeat { session, attempts, draining, reply } => {
-                let answer = self.heartbeat(session, &attempts, draining).await?;
+            Request::Heartbeat { session, beat, reply } => {
+                self.heard_reached(&session, &beat.reached);
+                let answer = self.heartbeat(session, &beat.attempts, beat.draining).await?;
                 let drain = self.cluster.sessions.get(&session).is_some_and(|session| session.told_to_drain);
                 let _ = reply.send(answer.map(|end| (end, drain)));
             }

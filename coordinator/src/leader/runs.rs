@@ -13,7 +13,7 @@ use rand::RngExt;
 
 use super::batch::Planned;
 use super::{Fallen, Leader, Submission};
-use crate::engine::{Advance, Change, ChangeKind, Run, Step, Track, advance};
+use crate::engine::{Advance, Change, ChangeKind, Outages, Run, Step, Track, advance};
 use crate::error::ServiceError;
 use crate::store::keys::RecordKey;
 use crate::store::{Expect, Op, TXN_BYTES_MAX, TXN_OPERATIONS_MAX};
@@ -144,6 +144,9 @@ impl Leader {
         };
         if status == RunStatus::Failed {
             self.move_run(id, RunEvent::Retried, String::new()).await?;
+        }
+        if let Some(run) = self.cluster.runs.get_mut(&id) {
+            run.outages = Outages::default(); // a person asks: what was given up has all its time once more
         }
         let Some(run) = self.cluster.runs.get(&id) else { return Ok(Ok(0)) };
         let is_meant = |name: &StepName| only.is_none_or(|only| only == name);
@@ -358,6 +361,7 @@ pub(super) fn new_run(id: RunId, record: RunRecord, stored: Vec<u8>, spec: Arc<h
         plan: None,
         steps,
         damage: None,
+        outages: Outages::default(),
         orders: BTreeMap::new(),
     }
 }

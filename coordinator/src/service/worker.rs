@@ -18,7 +18,7 @@ use tonic::{Request, Response, Status};
 
 use crate::coordinator::CoordinatorHandle;
 use crate::error::ServiceError;
-use crate::leader::Request as Ask;
+use crate::leader::{Beat, Request as Ask};
 
 /// The service that workers speak to.
 #[derive(Debug)]
@@ -97,13 +97,13 @@ impl WorkerService for WorkerApi {
     ) -> Result<Response<pb::HeartbeatResponse>, Status> {
         let request = request.into_inner();
         let session = session_from(&request.session).map_err(ServiceError::from)?;
-        let mut attempts = Vec::new();
+        let mut beat = Beat { draining: request.draining, ..Beat::default() };
         for attempt in &request.attempts {
             let task = task_from(&attempt.task).map_err(ServiceError::from)?;
-            attempts.push((task, nonce_from(&attempt.nonce).map_err(ServiceError::from)?));
+            beat.attempts.push((task, nonce_from(&attempt.nonce).map_err(ServiceError::from)?));
+            beat.reached.extend(attempt.reached.then_some(task));
         }
-        let draining = request.draining;
-        let (end, drain) = self.handle.ask(|reply| Ask::Heartbeat { session, attempts, draining, reply }).await?;
+        let (end, drain) = self.handle.ask(|reply| Ask::Heartbeat { session, beat, reply }).await?;
         let end = end.into_iter().map(|nonce| nonce.to_bytes().to_vec()).collect();
         Ok(Response::new(pb::HeartbeatResponse { end, drain }))
     }

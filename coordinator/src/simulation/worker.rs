@@ -14,7 +14,7 @@ use super::Doors;
 use super::target::{Claim, Target};
 use crate::error::ServiceError;
 use crate::fixtures::{FakeWorker, tell, transient, well};
-use crate::leader::Request;
+use crate::leader::{Beat, Request};
 
 /// How many partitions every table has.
 const PARTITIONS: i64 = 6;
@@ -65,7 +65,8 @@ impl SimulatedWorker {
                 next_beat = Instant::now() + Duration::from_secs(3);
                 let attempts = held.lock().unwrap().values().map(|one| (one.task, one.fence.nonce)).collect();
                 let draining = false;
-                let ask = |reply| Request::Heartbeat { session, attempts, draining, reply };
+                let beat = Beat { attempts, draining, ..Beat::default() };
+                let ask = |reply| Request::Heartbeat { session, beat, reply };
                 match self.doors.handle(self.door).ask(ask).await {
                     Err(ServiceError::SessionEnded) => return,
                     Err(_) => self.door += 1,

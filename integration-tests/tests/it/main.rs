@@ -23,6 +23,7 @@ mod etcd_server;
 mod flights;
 mod harness;
 mod left_out;
+mod outages;
 mod refusals;
 mod secrets;
 mod site;

@@ -39,3 +39,11 @@ fn fixed<const N: usize>(bytes: &[u8], path: &str) -> Result<[u8; N], FieldError
 fn parsed<T: std::str::FromStr<Err: std::fmt::Display>>(text: &str, path: &str) -> Result<T, FieldError> {
     text.parse().map_err(|error: T::Err| FieldError::new(path, error.to_string()))
 }
+
+/// A field of text that must parse, unless it is empty.
+fn parsed_unless_empty<T: std::str::FromStr<Err: std::fmt::Display>>(
+    text: &str,
+    path: &str,
+) -> Result<Option<T>, FieldError> {
+    if text.is_empty() { Ok(None) } else { parsed(text, path).map(Some) }
+}

@@ -11,7 +11,7 @@ use highwater_common::token::{Fence, FencingToken};
 use prost::Message;
 
 use super::wire::nonce_from;
-use super::{FieldError, fixed, parsed, required};
+use super::{FieldError, fixed, parsed, parsed_unless_empty, required};
 use crate::storage as pb;
 
 /// The form of record that this version writes, and the only one it reads.
@@ -172,6 +172,7 @@ impl Stored for LeaseRecord {
             crashes: self.history.crashes,
             crashed_workers: workers_to(&self.history.crashed_on),
             failed_workers: workers_to(&self.history.failed_on),
+            breaks: self.history.breaks,
         }
         .encode_to_vec()
     }
@@ -184,7 +185,7 @@ impl Stored for LeaseRecord {
             fence: Fence { token: FencingToken::from_raw(message.token), nonce: nonce_from(&message.nonce)? },
             worker: parsed(&message.worker, "worker")?,
             session: SessionId::from_bytes(fixed(&message.session, "session")?),
-            history: history_from(message.crashes, &message.crashed_workers, &message.failed_workers)?,
+            history: history_from(message.crashes, &message.crashed_workers, &message.failed_workers, message.breaks)?,
         })
     }
 }
@@ -200,6 +201,7 @@ impl Stored for RetryRecord {
             crashes: self.history.crashes,
             crashed_workers: workers_to(&self.history.crashed_on),
             failed_workers: workers_to(&self.history.failed_on),
+            breaks: self.history.breaks,
             not_before_millis: self.not_before_millis,
             error: Some(error_to(&self.error)),
         }
@@ -211,7 +213,7 @@ impl Stored for RetryRecord {
         Ok(Self {
             address: address_from(&message.step, message.generation, message.ordinal)?,
             attempts: message.attempts,
-            history: history_from(message.crashes, &message.crashed_workers, &message.failed_workers)?,
+            history: history_from(message.crashes, &message.crashed_workers, &message.failed_workers, message.breaks)?,
             not_before_millis: message.not_before_millis,
             error: error_from(message.error)?,
         })
@@ -286,14 +288,19 @@ fn workers_to<'a>(workers: impl IntoIterator<Item = &'a WorkerId>) -> Vec<String
     workers.into_iter().map(ToString::to_string).collect()
 }
 
-fn history_from(crashes: u32, crashed: &[String], failed: &[String]) -> Result<TaskHistory, FieldError> {
+fn history_from(crashes: u32, crashed: &[String], failed: &[String], breaks: u32) -> Result<TaskHistory, FieldError> {
     let crashed_on = crashed.iter().map(|worker| parsed(worker, "crashed_workers")).collect::<Result<_, _>>()?;
     let failed_on = failed.iter().map(|worker| parsed(worker, "failed_workers")).collect::<Result<_, _>>()?;
-    Ok(TaskHistory { crashes, crashed_on, failed_on })
+    Ok(TaskHistory { crashes, crashed_on, failed_on, breaks })
 }
 
 fn error_to(error: &AttemptError) -> pb::Error {
-    pb::Error { class: error.class.to_string(), code: error.code.clone(), message: error.message.clone() }
+    pb::Error {
+        class: error.class.to_string(),
+        code: error.code.clone(),
+        message: error.message.clone(),
+        connection: error.connection.as_ref().map(ToString::to_string).unwrap_or_default(),
+    }
 }
 
 fn error_from(error: Option<pb::Error>) -> Result<AttemptError, FieldError> {
@@ -302,10 +309,12 @@ fn error_from(error: Option<pb::Error>) -> Result<AttemptError, FieldError> {
         "transient" => ErrorClass::Transient,
         "resource" => ErrorClass::Resource,
         "permanent" => ErrorClass::Permanent,
+        "unreachable" => ErrorClass::Unreachable,
         "crash" => ErrorClass::Crash,
         other => return Err(FieldError::new("error.class", format!("`{other}` is unknown"))),
     };
-    Ok(AttemptError::new(class, error.code, error.message))
+    let connection = parsed_unless_empty(&error.connection, "error.connection")?;
+    Ok(AttemptError { connection, ..AttemptError::new(class, error.code, error.message) })
 }
 
 fn wish_to(wish: RunWish) -> pb::run::Wish {
@@ -394,6 +403,7 @@ mod tests {
                 crashes: 2,
                 crashed_on: [name("a"), name("b")].into(),
                 failed_on: [name("c")].into(),
+                breaks: 3,
             },
         }
     }

@@ -6,7 +6,7 @@ use highwater_common::id::{AttemptNo, DocumentDigest, SessionId, TaskId};
 use highwater_common::range::{CursorRange, Slice};
 use highwater_common::token::{Fence, FencingToken, Nonce};
 
-use super::{FieldError, fixed, required};
+use super::{FieldError, fixed, parsed_unless_empty, required};
 use crate::v1 as pb;
 
 /// A session's bytes as they travel.
@@ -197,7 +197,9 @@ pub fn outcome_to(outcome: Outcome) -> pb::complete_request::Outcome {
         Outcome::Outrun { newer } => O::OutrunBy(newer.raw()),
         Outcome::Superseded => O::Superseded(pb::Superseded {}),
         Outcome::Failed(error) => {
-            O::Failed(pb::Failure { class: class_to(error.class) as i32, code: error.code, message: error.message })
+            let connection = error.connection.as_ref().map(ToString::to_string).unwrap_or_default();
+            let class = class_to(error.class) as i32;
+            O::Failed(pb::Failure { class, code: error.code, message: error.message, connection })
         }
         Outcome::Released => O::Released(pb::Released {}),
     }
@@ -218,7 +220,8 @@ pub fn outcome_from(outcome: Option<pb::complete_request::Outcome>) -> Result<Ou
         O::Superseded(pb::Superseded {}) => Outcome::Superseded,
         O::Failed(failure) => {
             let class = class_from(failure.class()).ok_or_else(|| FieldError::new("failed.class", "unknown class"))?;
-            Outcome::Failed(AttemptError::new(class, failure.code, failure.message))
+            let connection = parsed_unless_empty(&failure.connection, "failed.connection")?;
+            Outcome::Failed(AttemptError { connection, ..AttemptError::new(class, failure.code, failure.message) })
         }
         O::Released(pb::Released {}) => Outcome::Released,
     })
@@ -229,6 +232,7 @@ fn class_to(class: ErrorClass) -> pb::failure::Class {
         ErrorClass::Transient | ErrorClass::Crash => pb::failure::Class::Transient, // a worker never reports its own crash
         ErrorClass::Resource => pb::failure::Class::Resource,
         ErrorClass::Permanent => pb::failure::Class::Permanent,
+        ErrorClass::Unreachable => pb::failure::Class::Unreachable,
     }
 }
 
@@ -238,6 +242,7 @@ fn class_from(class: pb::failure::Class) -> Option<ErrorClass> {
         pb::failure::Class::Transient => Some(ErrorClass::Transient),
         pb::failure::Class::Resource => Some(ErrorClass::Resource),
         pb::failure::Class::Permanent => Some(ErrorClass::Permanent),
+        pb::failure::Class::Unreachable => Some(ErrorClass::Unreachable),
     }
 }
 

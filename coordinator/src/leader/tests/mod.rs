@@ -6,4 +6,5 @@ mod cancels;
 mod faults;
 mod flow;
 mod histories;
+mod outages;
 mod sessions;

@@ -6,7 +6,7 @@ use highwater_common::assignment::{Outcome, Receipt};
 use highwater_common::id::SessionId;
 
 use crate::fixtures::{Bench, FakeWorker, tell};
-use crate::leader::Request;
+use crate::leader::{Beat, Request};
 use crate::store::RecordStore;
 use crate::store::faulty::Fault;
 
@@ -107,7 +107,8 @@ async fn a_heartbeat_that_changes_nothing_is_no_turn() {
     assert!(!version.has_changed().unwrap());
     // WHEN it says that it drains, THEN they are
     let (session, attempts) = (worker.session, Vec::new());
-    let beat = bench.handle().ask(|reply| Request::Heartbeat { session, attempts, draining: true, reply });
+    let told = Beat { attempts, draining: true, ..Beat::default() };
+    let beat = bench.handle().ask(|reply| Request::Heartbeat { session, beat: told, reply });
     beat.await.unwrap();
     tokio::time::sleep(Duration::from_millis(10)).await;
     assert!(version.has_changed().unwrap());

@@ -5,11 +5,10 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-use highwater_common::assignment::ErrorClass;
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 use sqlx::{ConnectOptions, Connection, PgConnection, Row};
 
-use super::errors::{classify, connect_error, fault, permanent};
+use super::errors::{classify, connect_error, permanent, unreachable};
 use super::session::Endpoint;
 use super::url::{Destination, Host, Tls, Wanted, destination};
 use crate::connector::ConnectorError;
@@ -183,7 +182,7 @@ async fn connect_to_one(endpoint: &Endpoint, form: &Form, patience: Duration) ->
                         conn.close().await.ok();
                         let message =
                             format!("a server of {endpoint} is not the one that target_session_attrs asks for");
-                        failures.push(fault(ErrorClass::Transient, "unreachable", message));
+                        failures.push(unreachable(endpoint, message));
                     }
                 },
                 Err(error)
@@ -212,7 +211,7 @@ async fn connect_to(
         Err(_) => {
             let waited = patience.as_secs();
             let message = format!("cannot reach {endpoint}: no answer within {waited} s; is this its address?");
-            Err(fault(ErrorClass::Transient, "unreachable", message))
+            Err(unreachable(endpoint, message))
         }
     }
 }

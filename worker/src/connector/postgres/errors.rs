@@ -2,11 +2,15 @@
 //! Never lets a URL or a password into a message.
 
 use highwater_common::assignment::{AttemptError, ErrorClass};
+use highwater_common::outage::breaks_an_attempt;
 use sqlx::postgres::{PgDatabaseError, PgSeverity};
 
 use super::session::Endpoint;
 use crate::connector::ConnectorError;
 use crate::connector::redaction::{PostgresSaid, postgres_words};
+
+/// The code of a server that could not even be asked.
+const UNREACHABLE: &str = "unreachable";
 
 /// An error of our own finding: nothing the driver said stands behind it.
 pub(super) fn fault(class: ErrorClass, code: &str, message: impl Into<String>) -> ConnectorError {
@@ -52,19 +56,19 @@ pub(super) fn classify(endpoint: &Endpoint, what: &str, error: sqlx::Error) -> C
 /// Class, code, and what a person does next, of a SQLSTATE. What is not on the list is permanent, until someone adds it with
 /// a test.
 fn verdict(state: &str) -> (ErrorClass, &'static str, &'static str) {
-    use ErrorClass::{Permanent, Resource, Transient};
+    use ErrorClass::{Permanent, Resource, Transient, Unreachable};
     match state {
         "40001" => (Transient, "serialization_failure", ""),
         "40P01" => (Transient, "deadlock", ""),
-        "25006" => (Transient, "read_only", "is the server a standby, or in the middle of a failover?"),
+        "25006" => (Unreachable, "read_only", "is the server a standby, or in the middle of a failover?"),
         "25P03" | "25P04" => (Transient, "session_timed_out", ""),
-        "57P01" | "57P02" | "57P05" => (Transient, "session_ended", ""),
-        "57P03" => (Transient, "server_starting", ""),
+        "57P01" | "57P02" | "57P05" => (Unreachable, "session_ended", ""),
+        "57P03" => (Unreachable, "server_starting", ""),
         "57014" => (Resource, "statement_timeout", "raise the timeout, or make the partitions smaller"),
         "55P03" => (Resource, "lock_timeout", "another session holds the lock; pg_stat_activity shows which"),
         "53100" => (Resource, "disk_full", "make room on the server"),
         "53200" => (Resource, "out_of_memory", ""),
-        "53300" => (Resource, "too_many_connections", "lower the connection's max_connections"),
+        "53300" => (Unreachable, "too_many_connections", "lower the connection's max_connections"),
         "28P01" => (Permanent, "wrong_password", "correct the user or the password of the connection"),
         "3D000" => (Permanent, "unknown_database", "create the database, or correct the connection"),
         "42501" => (Permanent, "missing_right", "grant it to the user of the connection"),
@@ -82,9 +86,9 @@ fn verdict(state: &str) -> (ErrorClass, &'static str, &'static str) {
         "23503" => (Permanent, "constraint_violation", "load the referenced table first"),
         "23514" => (Permanent, "constraint_violation", "correct the rows, or the check"),
         _ => match state.get(..2) {
-            Some("08") => (Transient, "connection_lost", ""),
+            Some("08") => (Unreachable, "connection_lost", ""),
             Some("53") => (Resource, "resources_exhausted", ""),
-            Some("57") => (Transient, "session_ended", ""),
+            Some("57") => (Unreachable, "session_ended", ""),
             Some("28") => (Permanent, "login_refused", "correct the user or pg_hba.conf"),
             Some("22") => (Permanent, "value_does_not_fit", "correct the value, or the type of the target's column"),
             Some("23") => (Permanent, "constraint_violation", "correct the rows, or the constraint"),
@@ -124,43 +128,57 @@ fn server_report(endpoint: &Endpoint, what: &str, error: &PgDatabaseError) -> At
     if !next.is_empty() {
         message.push_str(&format!("; {next}"));
     }
-    AttemptError::new(class, code, message)
+    report(endpoint, class, code, message)
+}
+
+/// The report of an error; one of reachability names its connection.
+fn report(endpoint: &Endpoint, class: ErrorClass, code: &str, message: impl Into<String>) -> AttemptError {
+    match class {
+        ErrorClass::Unreachable => AttemptError::unreachable(endpoint.connection().clone(), code, message),
+        ErrorClass::Transient | ErrorClass::Resource | ErrorClass::Permanent | ErrorClass::Crash => {
+            AttemptError::new(class, code, message)
+        }
+    }
 }
 
 fn driver_report(endpoint: &Endpoint, what: &str, error: &sqlx::Error) -> AttemptError {
     let (class, code, why) = match error {
-        sqlx::Error::Io(io) => (ErrorClass::Transient, "connection_lost", format!("the connection broke ({io})")),
+        sqlx::Error::Io(io) => (ErrorClass::Unreachable, "connection_lost", format!("the connection broke ({io})")),
         sqlx::Error::Tls(why) => (
             ErrorClass::Permanent,
             "tls_refused",
             format!("TLS was not agreed upon ({why}); check sslmode and certificates"),
         ),
         sqlx::Error::Protocol(_) | sqlx::Error::WorkerCrashed | sqlx::Error::BeginFailed => {
-            (ErrorClass::Transient, "connection_lost", "the conversation with the server broke off".to_owned())
+            (ErrorClass::Unreachable, "connection_lost", "the conversation with the server broke off".to_owned())
         }
         other => (ErrorClass::Permanent, "driver_failed", format!("the driver failed ({other})")),
     };
-    AttemptError::new(class, code, format!("cannot {what} on {endpoint}: {why}"))
+    report(endpoint, class, code, format!("cannot {what} on {endpoint}: {why}"))
 }
 
 /// The error of a server that could not be reached or did not let us in.
 pub(super) fn connect_error(endpoint: &Endpoint, error: sqlx::Error) -> ConnectorError {
-    match &error {
-        sqlx::Error::Io(io) => {
-            let message = format!("cannot reach {endpoint}: {io}; is the server up, and is this its address?");
-            ConnectorError {
-                report: AttemptError::new(ErrorClass::Transient, "unreachable", message),
-                source: Some(Box::new(error)),
-            }
-        }
-        // What a pooler says of a password, or of a parameter at start-up.
-        sqlx::Error::Database(_) if is_state(&error, "08P01") => {
-            let mut refused = classify(endpoint, "open a session", error);
-            (refused.report.class, refused.report.code) = (ErrorClass::Permanent, "login_refused".to_owned());
-            refused
-        }
-        _ => classify(endpoint, "open a session", error),
+    if let sqlx::Error::Io(io) = &error {
+        let message = format!("cannot reach {endpoint}: {io}; is the server up, and is this its address?");
+        let report = unreachable(endpoint, message).report;
+        return ConnectorError { report, source: Some(Box::new(error)) };
     }
+    // What a pooler says of a password, or of a parameter at start-up.
+    let is_refused_login = is_state(&error, "08P01");
+    let mut error = classify(endpoint, "open a session", error);
+    if is_refused_login {
+        error.report = AttemptError::new(ErrorClass::Permanent, "login_refused", error.report.message);
+    }
+    if error.report.class == ErrorClass::Unreachable && breaks_an_attempt(&error.report.code) {
+        error.report.code = UNREACHABLE.to_owned(); // nothing was under way that could have broken
+    }
+    error
+}
+
+/// The error of a server that did not answer.
+pub(super) fn unreachable(endpoint: &Endpoint, message: impl Into<String>) -> ConnectorError {
+    ConnectorError { report: report(endpoint, ErrorClass::Unreachable, UNREACHABLE, message), source: None }
 }
 
 fn database_error(error: &sqlx::Error) -> Option<&PgDatabaseError> {
@@ -178,7 +196,7 @@ mod tests {
     fn what_is_not_on_the_list_is_permanent() {
         assert_eq!(verdict("XX000").0, ErrorClass::Permanent);
         assert_eq!(verdict("40P01").0, ErrorClass::Transient);
-        assert_eq!(verdict("08006").0, ErrorClass::Transient);
+        assert_eq!(verdict("08006").0, ErrorClass::Unreachable);
         assert_eq!(verdict("53100").0, ErrorClass::Resource);
         assert_eq!(verdict("28P01").1, "wrong_password");
         assert_eq!(verdict("").0, ErrorClass::Permanent);

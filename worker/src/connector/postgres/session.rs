@@ -88,6 +88,10 @@ impl Endpoint {
         Self { shelf, ..self }
     }
 
+    pub(super) const fn connection(&self) -> &ConnectionName {
+        &self.connection
+    }
+
     pub(super) const fn session(&self) -> &SessionOptions {
         &self.session
     }

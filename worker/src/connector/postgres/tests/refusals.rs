@@ -80,7 +80,7 @@ async fn a_login_that_fails_tells_where_and_never_the_password() {
     let nowhere = source(&world.server.url("nowhere")).expect("a good url");
     refused(nowhere.probe(&probe).await, ErrorClass::Permanent, "unknown_database");
     let unreachable = source("postgres://u:hunter2@127.0.0.1:1/db").expect("a good url");
-    let message = refused(unreachable.probe(&probe).await, ErrorClass::Transient, "unreachable");
+    let message = refused(unreachable.probe(&probe).await, ErrorClass::Unreachable, "unreachable");
     assert!(message.contains("legacy (127.0.0.1:1/db)") && !message.contains("hunter2"), "{message}");
     // GIVEN a URL that is none THEN not even its text is told
     let error = source("postgres://u:hunter2@[/x").expect_err("refused");
