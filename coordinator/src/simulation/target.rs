@@ -1,35 +1,24 @@
-//! A target's ledger in memory: the claim, the guard and the fence, and what they must never let through.
+//! A target's ledger in memory, on the decisions that every connector makes: the claim, the guard and the fence, and what they must
+//! never let through.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard};
 
-use highwater_common::assignment::{Assignment, Work};
+use highwater_common::assignment::{Assignment, Receipt, StepOrder, Work};
+use highwater_common::commit::{LedgerRow, LedgerState, Resume, judge, resume};
 use highwater_common::id::{RunId, TaskId};
+use highwater_common::ledger::{self, ClaimStep, RunMark};
 use highwater_common::token::{Fence, FencingToken};
 
-/// The state of a row.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
-    Open,
-    Committed,
-    Fenced,
-}
-
-/// What a claim came to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Claim {
-    Held,
-    Committed,
-    Superseded,
-    Fenced(FencingToken),
-}
+/// What every partition brings.
+pub(super) const RECEIPT: Receipt = Receipt { rows: 1, bytes: 8 };
 
 #[derive(Debug, Default)]
 struct Ledger {
-    fenced: BTreeSet<RunId>,
-    rows: BTreeMap<(RunId, TaskId), (State, Fence)>,
-    /// What was moved, by run and range: the same range never twice, whatever its task is called.
-    moved: BTreeSet<(RunId, TaskId, String)>,
+    marks: BTreeMap<RunId, RunMark>,
+    rows: BTreeMap<(RunId, TaskId), LedgerRow>,
+    /// What was moved, by stream and range: the same range never twice, whatever its task and its run are called.
+    moved: BTreeSet<(String, String)>,
     issued: BTreeSet<(FencingToken, u128)>,
     latest: BTreeMap<TaskId, FencingToken>,
     acknowledged: BTreeSet<TaskId>,
@@ -71,50 +60,56 @@ impl Target {
         assert!(former < Some(token), "I3, HIGHWATER_SEED={}: {token} came after {former:?}", self.seed);
     }
 
-    pub(super) fn claim(&self, run: RunId, assignment: &Assignment) -> Claim {
+    /// The claim; [`Resume::Begin`] is the only answer under which the attempt may go on.
+    pub(super) fn claim(&self, order: &StepOrder, assignment: &Assignment) -> Resume {
         let mut ledger = self.lock();
-        if ledger.fenced.contains(&run) {
-            return Claim::Superseded;
-        }
-        let mine = assignment.fence;
-        let row = ledger.rows.entry((run, assignment.task)).or_insert((State::Open, mine));
-        match row.0 {
-            State::Committed => Claim::Committed,
-            State::Fenced => Claim::Superseded,
-            State::Open if row.1 == mine => Claim::Held,
-            State::Open if row.1.token < mine.token => {
-                row.1 = mine;
-                Claim::Held
+        let (mine, key) = (assignment.fence, (order.run, assignment.task));
+        loop {
+            let (mark, row) = (ledger.marks.get(&order.run).copied(), ledger.rows.get(&key));
+            match ledger::claim(mark, row, &mine, &order.spec_digest) {
+                ClaimStep::NoteRun => drop(ledger.marks.insert(order.run, RunMark::Running)),
+                ClaimStep::Raise => {
+                    let (state, receipt) = (LedgerState::Open, Receipt::default());
+                    let row = LedgerRow { state, fence: mine, spec_digest: order.spec_digest, receipt };
+                    ledger.rows.insert(key, row);
+                    return Resume::Begin;
+                }
+                ClaimStep::Stands(meaning) => return meaning,
             }
-            State::Open => Claim::Fenced(row.1.token),
         }
     }
 
     /// The guard and the commit, at one instant. True when the rows are in.
-    pub(super) fn commit(&self, run: RunId, assignment: &Assignment) -> bool {
+    pub(super) fn commit(&self, order: &StepOrder, assignment: &Assignment) -> bool {
         let mut ledger = self.lock();
-        let Some(row) = ledger.rows.get_mut(&(run, assignment.task)) else { return false };
-        if *row != (State::Open, assignment.fence) {
-            return false;
-        }
-        row.0 = State::Committed;
-        let Work::Partition(slice) = assignment.work else { return true };
-        let seed = self.seed;
-        let is_first = ledger.moved.insert((run, assignment.task, slice.to_string()));
-        assert!(is_first, "I1, HIGHWATER_SEED={seed}: {slice} was committed twice");
+        let key = (order.run, assignment.task);
+        let Ok(_permit) = judge(ledger::guard(ledger.rows.get(&key), &assignment.fence), None) else { return false };
+        let row = ledger.rows.get_mut(&key).expect("the guard has matched it");
+        (row.state, row.receipt) = (LedgerState::Committed, RECEIPT);
+        let (Work::Partition(slice), Some(settled)) = (assignment.work, &order.settled) else { return true };
+        let (seed, run) = (self.seed, order.run);
+        let is_first = ledger.moved.insert((settled.stream.clone(), slice.to_string()));
+        assert!(is_first, "I1, HIGHWATER_SEED={seed}: {slice} of {} was committed twice", settled.stream);
         assert!(!ledger.cancelled.contains(&run), "I2, HIGHWATER_SEED={seed}: {slice} was committed after its cancel");
         true
     }
 
+    /// What the ledger says to an attempt that does not know how it ended; `None` without a row.
+    pub(super) fn ask(&self, order: &StepOrder, assignment: &Assignment) -> Option<Resume> {
+        let ledger = self.lock();
+        let row = ledger.rows.get(&(order.run, assignment.task))?;
+        Some(resume(row, &assignment.fence, &order.spec_digest))
+    }
+
     pub(super) fn is_committed(&self, run: RunId, task: TaskId) -> bool {
-        self.lock().rows.get(&(run, task)).is_some_and(|(state, _)| *state == State::Committed)
+        self.lock().rows.get(&(run, task)).is_some_and(|row| row.state == LedgerState::Committed)
     }
 
     pub(super) fn fence(&self, run: RunId) {
         let mut ledger = self.lock();
-        ledger.fenced.insert(run);
-        for ((_, _), row) in ledger.rows.iter_mut().filter(|((of, _), row)| *of == run && row.0 == State::Open) {
-            row.0 = State::Fenced;
+        ledger.marks.insert(run, RunMark::Fenced);
+        for (_, row) in ledger.rows.iter_mut().filter(|((of, _), _)| *of == run) {
+            row.state = ledger::fence(row.state);
         }
     }
 

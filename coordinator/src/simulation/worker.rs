@@ -4,14 +4,15 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use highwater_common::assignment::{Assignment, Outcome, Receipt, StepOrder, Work};
-use highwater_common::id::{RunId, SessionId};
+use highwater_common::assignment::{Assignment, Outcome, StepOrder, Work};
+use highwater_common::commit::Resume;
+use highwater_common::id::SessionId;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use tokio::time::Instant;
 
 use super::Doors;
-use super::target::{Claim, Target};
+use super::target::{RECEIPT, Target};
 use crate::error::ServiceError;
 use crate::fixtures::{FakeWorker, tell, transient, well};
 use crate::leader::{Beat, Request};
@@ -94,7 +95,7 @@ impl SimulatedWorker {
                         let order: StepOrder = serde_json::from_slice(&one.order).unwrap();
                         held.lock().unwrap().insert(one.assignment.fence.nonce.bits(), one.assignment.clone());
                         let attempt = Attempt {
-                            run: order.run,
+                            order,
                             assignment: one.assignment,
                             session,
                             doors: self.doors.clone(),
@@ -111,7 +112,7 @@ impl SimulatedWorker {
 }
 
 struct Attempt {
-    run: RunId,
+    order: StepOrder,
     assignment: Assignment,
     session: SessionId,
     doors: Doors,
@@ -150,29 +151,29 @@ impl Attempt {
         match self.assignment.work {
             Work::Partition(_) => {}
             Work::Fence => {
-                self.target.fence(self.run);
+                self.target.fence(self.order.run);
                 self.pause().await;
                 return Some(well(&self.assignment, PARTITIONS));
             }
             Work::Probe | Work::Prepare | Work::Noop(_) => return Some(well(&self.assignment, PARTITIONS)),
         }
-        let receipt = Receipt { rows: 1, bytes: 8 };
-        match self.target.claim(self.run, &self.assignment) {
-            Claim::Held => {}
-            Claim::Committed => return Some(Outcome::Committed(receipt)),
-            Claim::Superseded => return Some(Outcome::Superseded),
-            Claim::Fenced(newer) => return Some(Outcome::Outrun { newer }),
+        let claimed = self.target.claim(&self.order, &self.assignment);
+        if claimed != Resume::Begin {
+            return Some(outcome_of(claimed));
         }
         self.pause().await;
         if is_faulty && self.rng.random_range(0..20) == 0 {
             return None;
         }
-        let is_committed = self.target.commit(self.run, &self.assignment);
+        let is_committed = self.target.commit(&self.order, &self.assignment);
         self.pause().await;
         if is_faulty && self.rng.random_range(0..20) == 0 {
             return None; // committed, and nobody hears of it
         }
-        Some(if is_committed { Outcome::Committed(receipt) } else { transient() })
+        if is_committed {
+            return Some(Outcome::Committed(RECEIPT));
+        }
+        Some(self.target.ask(&self.order, &self.assignment).map_or_else(transient, outcome_of))
     }
 
     /// Tells both coordinators in turn until one of them knows, and once more now and then.
@@ -194,5 +195,16 @@ impl Attempt {
                 Err(_) => tokio::time::sleep(Duration::from_millis(self.rng.random_range(50..900))).await,
             }
         }
+    }
+}
+
+/// How an attempt ends that may not go on.
+fn outcome_of(meaning: Resume) -> Outcome {
+    match meaning {
+        Resume::ReportOnly(receipt) => Outcome::Committed(receipt),
+        Resume::Superseded => Outcome::Superseded,
+        Resume::Fenced { newer } => Outcome::Outrun { newer },
+        Resume::Begin | Resume::Probe => transient(),
+        Resume::SpecChanged => panic!("no spec of the simulation changes"),
     }
 }
