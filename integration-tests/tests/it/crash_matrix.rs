@@ -10,6 +10,7 @@ mod bench;
 mod cell;
 mod cluster_cell;
 mod place;
+mod runs_cell;
 mod table;
 
 use std::fmt;
@@ -17,7 +18,8 @@ use std::fmt;
 use bench::{Bench, ClusterBench, in_turns};
 use cell::{Action, Cell};
 use cluster_cell::{ClusterCell, Victim};
-use place::{ATTEMPT, CALLS, Place, RECORDS, TASKS};
+use place::{ATTEMPT, CALLS, CLAIM, FENCE, NEWER_RUN, Place, RECORDS, TASKS};
+use runs_cell::{RunsCell, Story};
 use table::{Engine, Mode};
 
 /// Cells of the embedded mode at once. Most of them wait most of the time.
@@ -33,6 +35,21 @@ const COORDINATORS: [Victim; 2] = [Victim::OnlyCoordinator, Victim::LeaderOfTwo]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_strike_within_an_attempt_loses_and_doubles_nothing() {
     strike(&ATTEMPT, 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_strike_within_a_claim_loses_and_doubles_nothing() {
+    strike(&CLAIM, 4).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_strike_within_the_fence_of_a_cancel_loses_and_doubles_nothing() {
+    strike_between_runs(&FENCE, Story::Cancelled, 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_strike_within_a_newer_run_loses_and_doubles_nothing_of_an_older_one() {
+    strike_between_runs(&NEWER_RUN, Story::Failed, 6).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -56,6 +73,11 @@ async fn a_strike_within_an_attempt_of_a_cluster_loses_and_doubles_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_strike_within_a_claim_of_a_cluster_loses_and_doubles_nothing() {
+    strike_cluster(&CLAIM, &WORKERS, 7).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_strike_around_a_call_of_a_worker_of_a_cluster_loses_and_doubles_nothing() {
     strike_cluster(&CALLS, &WORKERS, 0).await;
 }
@@ -70,13 +92,32 @@ async fn a_strike_around_a_record_of_a_run_in_a_cluster_loses_and_doubles_nothin
     strike_cluster(&RECORDS, &COORDINATORS, 11).await;
 }
 
-async fn strike(places: &[Place], offset: usize) {
+/// What an embedded cell may be: what strikes, the engine, and how rows are written.
+fn embedded() -> Vec<(Action, Engine, Mode)> {
     let mut combinations = Vec::new();
     for mode in MODES {
         for engine in [Engine::Postgres, Engine::Sqlite] {
             combinations.extend(ACTIONS.map(|action| (action, engine, mode)));
         }
     }
+    combinations
+}
+
+async fn strike_between_runs(places: &[Place], story: Story, offset: usize) {
+    let cells = chosen(places, &embedded(), offset, |place, (action, engine, mode)| RunsCell {
+        place,
+        story,
+        action,
+        engine,
+        mode,
+    });
+    if !cells.is_empty() {
+        in_turns(Bench::start().await.unwrap(), cells, CELLS_AT_ONCE).await;
+    }
+}
+
+async fn strike(places: &[Place], offset: usize) {
+    let combinations = embedded();
     let cells =
         chosen(places, &combinations, offset, |place, (action, engine, mode)| Cell { place, action, engine, mode });
     if !cells.is_empty() {

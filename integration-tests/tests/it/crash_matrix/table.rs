@@ -93,6 +93,11 @@ steps:
 
     /// Every row once, every ledger row committed, and each row under the token of its ledger row (I1, I4, I6).
     pub(super) async fn check(&self, bench: &Bench) -> Result<()> {
+        self.check_runs(bench, 1).await
+    }
+
+    /// The same, of several runs that have loaded it together.
+    pub(super) async fn check_runs(&self, bench: &Bench, runs: i64) -> Result<()> {
         let (source, target) = match self {
             Self::Postgres(url) => (
                 digest_postgres_query(&bench.postgres_source, ROWS_QUERY).await?,
@@ -106,16 +111,17 @@ steps:
         ensure!(source == target, "the rows differ: {source} there, {target} here");
         ensure!(i64::try_from(source.rows) == Ok(ROWS), "the source has {source}");
         match self {
-            Self::Postgres(url) => check_postgres(url).await,
-            Self::Sqlite(file) => check_sqlite(file).await,
+            Self::Postgres(url) => check_postgres(url, runs).await,
+            Self::Sqlite(file) => check_sqlite(file, runs).await,
         }
     }
 }
 
-async fn check_postgres(url: &str) -> Result<()> {
+async fn check_postgres(url: &str, runs: i64) -> Result<()> {
     let mut conn = sqlx::PgConnection::connect(url).await.context("connect to read the ledger")?;
     let ledger = "select count(*), count(distinct task_id), count(distinct run_id), \
-        count(*) filter (where state = 'C'), coalesce(sum(rows), 0)::int8 from highwater.task";
+        count(*) filter (where state = 'C'), count(*) filter (where state not in ('C', 'X')), \
+        coalesce(sum(rows), 0)::int8 from highwater.task";
     let counted = sqlx::query_as(ledger).fetch_one(&mut conn).await.context("read the ledger")?;
     let strangers = "select count(*) from parts p where not exists (select from highwater.task k where k.token = p.token \
         and k.state = 'C' and case when k.slice_kind = 'null' then p.place is null else \
@@ -123,29 +129,35 @@ async fn check_postgres(url: &str) -> Result<()> {
     let strangers: i64 = sqlx::query_scalar(strangers).fetch_one(&mut conn).await.context("compare the tokens")?;
     ensure!(strangers == 0, "I6: {strangers} rows carry another token than their ledger row");
     conn.close().await.context("close the connection that read the ledger")?;
-    judge(counted)
+    judge(counted, runs)
 }
 
-async fn check_sqlite(file: &Path) -> Result<()> {
+async fn check_sqlite(file: &Path, runs: i64) -> Result<()> {
     let options = SqliteConnectOptions::new().filename(file).read_only(true);
     let mut conn = SqliteConnection::connect_with(&options).await.context("open the target to read the ledger")?;
     let ledger = "select count(*), count(distinct task_id), count(distinct run_id), \
-        count(*) filter (where state = 'C'), coalesce(sum(rows), 0) from _highwater_task";
+        count(*) filter (where state = 'C'), count(*) filter (where state not in ('C', 'X')), \
+        coalesce(sum(rows), 0) from _highwater_task";
     let counted = sqlx::query_as(ledger).fetch_one(&mut conn).await.context("read the ledger")?;
-    let wrong = "select count(*) from _highwater_task k where k.rows <> (select count(*) from parts p \
+    let wrong = "select count(*) from _highwater_task k where k.state = 'C' and k.rows <> (select count(*) from parts p \
         where case when k.slice_kind = 'null' then p.place is null else \
         (k.range_start is null or p.place >= k.range_start) and (k.range_end is null or p.place < k.range_end) end)";
     let wrong: i64 = sqlx::query_scalar(wrong).fetch_one(&mut conn).await.context("compare the counts")?;
     ensure!(wrong == 0, "{wrong} ledger rows count other rows than there are in their ranges");
     conn.close().await.context("close the file that held the ledger")?;
-    judge(counted)
+    judge(counted, runs)
 }
 
-/// Ledger rows, tasks, runs, committed rows, and the rows that they count.
-fn judge((entries, tasks, runs, committed, rows): (i64, i64, i64, i64, i64)) -> Result<()> {
-    ensure!(runs == 1, "the ledger knows {runs} runs");
-    ensure!(entries == tasks && entries == PARTITIONS, "the ledger has {entries} entries of {tasks} tasks");
-    ensure!(committed == entries, "{} entries of the ledger are not committed", entries - committed);
+/// Ledger rows, tasks, runs, committed rows, those that still could be, and the rows that they count.
+fn judge((entries, tasks, runs, committed, open, rows): (i64, i64, i64, i64, i64, i64), expected: i64) -> Result<()> {
+    ensure!(runs == expected, "the ledger knows {runs} runs");
+    ensure!(
+        entries == tasks && committed == PARTITIONS,
+        "the ledger has {committed} of {entries} entries committed, of {tasks} tasks"
+    );
+    ensure!(open == 0, "{open} entries of the ledger are still open");
+    // What one run did not commit it was fenced from; a single one has nothing that is fenced.
+    ensure!(expected > 1 || entries == committed, "{} entries of the ledger are not committed", entries - committed);
     ensure!(rows == ROWS, "the ledger counts {rows} rows");
     Ok(())
 }

@@ -8,7 +8,7 @@ use sqlx::{Executor, PgConnection, Row};
 use uuid::Uuid;
 
 use super::data::Held;
-use super::errors::{classify, fault, is_missing_relation, is_state, permanent};
+use super::errors::{classify, fault, is_missing_relation, is_state, permanent, stumble};
 use super::ledger::{self, FoundRow, SessionMark, check_cluster, check_fingerprint, uuid};
 use super::session::{Endpoint, SessionRole};
 use super::slices::StoredSlice;
@@ -140,6 +140,7 @@ impl Claiming<'_> {
                 return Ok(Round::Again);
             }
         }
+        stumble("claim::marked").await?;
         // Read before the upsert overwrites it. A later attempt's session is not this one's to end.
         let former = sqlx::query(
             "select session_id, (extract(epoch from session_start) * 1000000)::int8 as session_micros \
@@ -155,7 +156,9 @@ impl Claiming<'_> {
             None => None,
         };
         if let Some(chunk) = self.upsert().await? {
+            stumble("claim::raised").await?;
             self.conn.execute("commit").await?;
+            stumble("claim::committed").await?;
             return Ok(Round::Over(Decided::Held { chunk }));
         }
         let found = ledger::read_row(&mut self.conn, &self.claim.run, &self.claim.task).await?;

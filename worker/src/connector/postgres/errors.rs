@@ -8,6 +8,7 @@ use sqlx::postgres::{PgDatabaseError, PgSeverity};
 use super::session::Endpoint;
 use crate::connector::ConnectorError;
 use crate::connector::redaction::{PostgresSaid, postgres_words};
+use crate::failpoint;
 
 /// The code of a server that could not even be asked.
 const UNREACHABLE: &str = "unreachable";
@@ -20,6 +21,12 @@ pub(super) fn fault(class: ErrorClass, code: &str, message: impl Into<String>) -
 /// A permanent error of our own finding.
 pub(super) fn permanent(code: &str, message: impl Into<String>) -> ConnectorError {
     fault(ErrorClass::Permanent, code, message)
+}
+
+/// A failpoint between two statements. Told to fail, it fails as a broken connection does.
+pub(super) async fn stumble(name: &str) -> Result<(), sqlx::Error> {
+    let hit = failpoint::hit(name).await;
+    hit.map_err(|error| sqlx::Error::Io(std::io::Error::other(error.message)))
 }
 
 /// True when the server answered with this SQLSTATE.

@@ -18,7 +18,7 @@ use sqlx::{Connection, Executor, PgConnection, Row};
 use super::catalog::{find_table, is_indexed, qualified, read_key};
 use super::claim::{claim, end_session};
 use super::connect::Urls;
-use super::errors::{classify, fault, is_missing_relation, is_state, permanent};
+use super::errors::{classify, fault, is_missing_relation, is_state, permanent, stumble};
 use super::forms::position_form;
 use super::ledger::{self, SessionMark, uuid};
 use super::policies::look_at_target;
@@ -148,7 +148,9 @@ impl Target for PostgresTarget {
                 break;
             }
         }
+        stumble("fence::marked").await.map_err(self.failed("fence the run"))?;
         let attempts = self.fence_tasks(&mut conn, run).await?;
+        stumble("fence::committed").await.map_err(self.failed("fence the run"))?;
         conn.close().await.ok();
         Ok(FenceReport { attempts })
     }

@@ -8,6 +8,7 @@ use super::process::{self, Process};
 use super::session::{BUSY_TIMEOUT, Session};
 use super::{ledger, sql};
 use crate::connector::{Claim, ConnectorError};
+use crate::failpoint;
 
 /// Claims on `session`; [`Resume::Begin`] is the only answer under which it may go on. Whatever comes out of it, no transaction is left open on a session that is given back.
 /// Gives the target's fingerprint too, which the attempt's guard compares.
@@ -32,6 +33,7 @@ pub(super) async fn claim(
         }
     };
     sql::run(session.conn(), sqlx::query(end)).await.map_err(place.failed("end the claim"))?;
+    failpoint::hit("claim::committed").await.map_err(ConnectorError::of_report)?;
     Ok((answer, fingerprint))
 }
 
@@ -50,7 +52,9 @@ async fn decide(session: &mut Session, place: &Place, claim: &Claim) -> Result<R
             sql::run(session.conn(), note).await.map_err(place.failed("note the run"))?;
         }
     }
+    failpoint::hit("claim::marked").await.map_err(ConnectorError::of_report)?;
     raise(session, place, claim).await?;
+    failpoint::hit("claim::raised").await.map_err(ConnectorError::of_report)?;
     match ledger::row(session.conn(), place, &claim.run, &claim.task).await? {
         Some((row, _)) => Ok(resume(&row, &claim.fence, &claim.spec_digest)),
         None => Err(place.permanent("ledger_unreadable", "the claim that was just written is not there")),

@@ -111,6 +111,7 @@ impl Change {
         .bind(run.to_string());
         let fence_tasks = sqlx::query("update _highwater_task set state = 'X' where run_id = ? and state = 'O'");
         sql::run(conn, fence_run).await.map_err(self.place.failed("fence the run"))?;
+        failpoint::hit("fence::marked").await.map_err(ConnectorError::of_report)?;
         let attempts = sql::run(conn, fence_tasks.bind(run.to_string()))
             .await
             .map_err(self.place.failed("fence the run's open tasks"))?;
@@ -231,7 +232,9 @@ impl Target for SqliteTarget {
         self.change("fence", async move {
             let mut change = Change::begin(place, &cluster).await?;
             let done = change.fence(&run).await;
-            change.end(done).await
+            let ended = change.end(done).await;
+            failpoint::hit("fence::committed").await.map_err(ConnectorError::of_report)?;
+            ended
         })
         .await
     }
