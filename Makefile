@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup fmt lint test crash-matrix demo demo-cluster bench
+.PHONY: help setup fmt lint test crash-matrix mutants mutants-cut demo demo-cluster bench
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,6 +30,12 @@ test: setup lint ## Everything that CI checks: lint, doc tests, and every test a
 
 crash-matrix: ## Strike at every failpoint in every way, embedded and in a cluster (the tests take turns)
 	HIGHWATER_FULL_MATRIX=1 cargo test -p highwater-integration-tests --test it crash_matrix -- --nocapture
+
+mutants: ## Change the code in small ways, and demand that a test notices each (hours; needs cargo-mutants)
+	@scripts/mutants
+
+mutants-cut: ## The same for the commit path of the pure core (minutes)
+	@scripts/mutants cut
 
 demo: ## Copy a month of flights between two SQLite files, and prove that they are equal
 	@scripts/demo
