@@ -22,6 +22,7 @@ use super::{claim, ledger, position, prepare, sql};
 use crate::connector::{
     Claim, ClaimOutcome, ConnectorError, FenceReport, PrepareRequest, RowFormat, Target, TargetProbe, Value,
 };
+use crate::failpoint;
 use crate::supervisor::{SpawnKind, Supervisor};
 
 /// A SQLite file to write to, with its ledger.
