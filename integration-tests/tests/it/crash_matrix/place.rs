@@ -74,14 +74,6 @@ pub(super) const CLAIM: [Place; 3] =
 /// Places between the statements of a cancel's fence.
 pub(super) const FENCE: [Place; 2] = [Place::new("fence::marked", 0), Place::new("fence::committed", 0)];
 
-/// Places that a newer run comes to before its first row.
-pub(super) const NEWER_RUN: [Place; 4] = [
-    Place::new("attempt::prepare", 0),
-    Place::new("attempt::after_prepare", 0),
-    Place::new("claim::marked", 0),
-    Place::new("claim::raised", 0),
-];
-
 /// Places around a worker's calls.
 pub(super) const CALLS: [Place; 8] = [
     Place::new("register::before", 1),
