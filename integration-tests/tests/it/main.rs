@@ -31,3 +31,4 @@ mod store_contract;
 mod store_etcd;
 mod tls_lines;
 mod type_trips;
+mod values;
