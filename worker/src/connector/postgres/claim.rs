@@ -46,6 +46,8 @@ struct Claiming<'c> {
     claim: &'c Claim,
     me: SessionMark,
     former: Option<SessionMark>,
+    /// How the last try to end a session of the task came out.
+    hindered: Ended,
 }
 
 /// Claims, and hands the connection on when the fence stands.
@@ -58,7 +60,7 @@ pub(super) async fn claim(
     check_cluster(&mut conn, endpoint, &claim.cluster).await?;
     check_fingerprint(&mut conn, endpoint, &claim.fingerprint).await?;
     let me = own_mark(&mut conn).await.map_err(|error| classify(endpoint, "claim a task", error))?;
-    let mut claiming = Claiming { conn, endpoint, claim, me, former: None };
+    let mut claiming = Claiming { conn, endpoint, claim, me, former: None, hindered: Ended::Gone };
     claiming.set_lock_timeout(endpoint.session().claim_lock_timeout).await?;
     for _ in 0..ROUNDS_MAX {
         match claiming.round().await? {
@@ -86,8 +88,9 @@ pub(super) async fn claim(
         }
     }
     let message = format!(
-        "task {} on {endpoint} could not be claimed: another session keeps its ledger row locked; pg_stat_activity shows which",
-        claim.task
+        "task {} on {endpoint} could not be claimed: another session keeps its ledger row locked; pg_stat_activity shows which{}",
+        claim.task,
+        claiming.hindered.advice()
     );
     Err(fault(ErrorClass::Resource, "claim_blocked", message))
 }
@@ -222,7 +225,7 @@ impl Claiming<'_> {
             return Ok(Round::Over(Decided::Held { chunk: found.chunk }));
         }
         if let Some(session) = found.session
-            && !self.end_and_see_gone(session).await?
+            && self.end_and_see_gone(session).await? != Ended::Gone
         {
             return Ok(Round::Blocked);
         }
@@ -253,14 +256,17 @@ impl Claiming<'_> {
         }
         let gone = self.end_and_see_gone(former).await;
         let gone = gone.map_err(|error| classify(self.endpoint, "end a former attempt's session", error))?;
-        if !gone {
-            tracing::warn!(target = %self.endpoint, pid = former.pid, "a former attempt's session could not be ended");
+        if gone != Ended::Gone {
+            let advice = gone.advice();
+            tracing::warn!(target = %self.endpoint, pid = former.pid, "a former attempt's session could not be ended{advice}");
         }
         Ok(())
     }
 
-    async fn end_and_see_gone(&mut self, session: SessionMark) -> Result<bool, sqlx::Error> {
-        end_session(&mut self.conn, session).await
+    async fn end_and_see_gone(&mut self, session: SessionMark) -> Result<Ended, sqlx::Error> {
+        let ended = end_session(&mut self.conn, session).await?;
+        self.hindered = ended;
+        Ok(ended)
     }
 
     async fn set_lock_timeout(&mut self, timeout: std::time::Duration) -> Result<(), ConnectorError> {
@@ -276,27 +282,58 @@ impl Claiming<'_> {
     }
 }
 
-/// Tells a session to end and looks until it is gone; false when it lives on, or may not be ended by this user.
-pub(super) async fn end_session(conn: &mut PgConnection, session: SessionMark) -> Result<bool, sqlx::Error> {
+/// What became of a session that was told to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ended {
+    Gone,
+    LivesOn,
+    /// The role may not end it.
+    NotAllowed,
+    /// A session with its process id lives, and the role may not see since when: it may be this one.
+    NotVisible,
+}
+
+impl Ended {
+    /// What a person does so that it can be ended the next time; empty where nothing helps.
+    pub(super) const fn advice(self) -> &'static str {
+        match self {
+            Self::Gone | Self::LivesOn => "",
+            Self::NotAllowed => {
+                "; the role may not end the session of the attempt before: grant it pg_signal_backend, or let all workers use \
+                 one role"
+            }
+            Self::NotVisible => {
+                "; the role may not see whether the session of the attempt before still lives: grant it pg_read_all_stats and \
+                 pg_signal_backend, or let all workers use one role"
+            }
+        }
+    }
+}
+
+/// Tells a session to end and looks until it is gone. What cannot be seen is never taken for gone.
+pub(super) async fn end_session(conn: &mut PgConnection, session: SessionMark) -> Result<Ended, sqlx::Error> {
     for _ in 0..GONE_LOOKS_MAX {
-        let lives = sqlx::query_scalar::<_, bool>(
-            "select pg_terminate_backend(pid) from pg_stat_activity \
-             where pid = $1 and (extract(epoch from backend_start) * 1000000)::int8 = $2 and pid <> pg_backend_pid()",
+        let found = sqlx::query_as::<_, (bool, bool)>(
+            "select backend_start is null, \
+                    case when (extract(epoch from backend_start) * 1000000)::int8 = $2 then pg_terminate_backend(pid) end \
+                       is not null \
+             from pg_stat_activity where pid = $1 and pid <> pg_backend_pid()",
         )
         .bind(session.pid)
         .bind(session.started_micros)
         .fetch_optional(&mut *conn)
         .await;
-        match lives {
-            Ok(None) => return Ok(true),
-            Ok(Some(_)) => (),
-            Err(error) if is_state(&error, "42501") => return Ok(false),
+        match found {
+            Ok(None | Some((false, false))) => return Ok(Ended::Gone),
+            Ok(Some((true, _))) => return Ok(Ended::NotVisible),
+            Ok(Some((false, true))) => (),
+            Err(error) if is_state(&error, "42501") => return Ok(Ended::NotAllowed),
             Err(error) => return Err(error),
         }
         // The server sleeps, and not this loop: it is the server whose state is awaited.
         conn.execute("select pg_sleep(0.05)").await?;
     }
-    Ok(false)
+    Ok(Ended::LivesOn)
 }
 
 async fn own_mark(conn: &mut PgConnection) -> Result<SessionMark, sqlx::Error> {

@@ -16,7 +16,7 @@ use highwater_common::spec::TableName;
 use sqlx::{Connection, Executor, PgConnection, Row};
 
 use super::catalog::{find_table, is_indexed, qualified, read_key};
-use super::claim::{claim, end_session};
+use super::claim::{Ended, claim, end_session};
 use super::connect::Urls;
 use super::errors::{classify, fault, is_missing_relation, is_state, permanent, stumble};
 use super::forms::position_form;
@@ -317,7 +317,8 @@ impl PostgresTarget {
         let failed = self.failed("end the sessions of a run");
         let rows = sqlx::query(
             "select t.session_id, (extract(epoch from t.session_start) * 1000000)::int8 as session_micros \
-             from highwater.task t join pg_stat_activity a on a.pid = t.session_id and a.backend_start = t.session_start \
+             from highwater.task t join pg_stat_activity a on a.pid = t.session_id \
+                and coalesce(a.backend_start = t.session_start, true) \
              where ($1::uuid is null or t.run_id = $1) and t.state = 'O'",
         )
         .bind(run.map(|run| uuid(run.as_bytes())))
@@ -327,7 +328,11 @@ impl PostgresTarget {
         for row in rows {
             let pid = row.try_get("session_id").map_err(&failed)?;
             let started_micros = row.try_get("session_micros").map_err(&failed)?;
-            end_session(conn, SessionMark { pid, started_micros }).await.map_err(&failed)?;
+            let ended = end_session(conn, SessionMark { pid, started_micros }).await.map_err(&failed)?;
+            if ended != Ended::Gone {
+                let advice = ended.advice();
+                tracing::warn!(target = %self.endpoint, pid, "a session of the run could not be ended{advice}");
+            }
         }
         Ok(())
     }

@@ -290,3 +290,24 @@ async fn an_adoption_that_is_cut_off_has_taken_nothing() {
     assert!(matches!(open.guard(&receipt).await, Ok(GuardOutcome::Lost)));
     assert_eq!(world.orders().await, 0);
 }
+
+#[tokio::test]
+async fn a_session_that_cannot_be_seen_is_not_taken_for_gone() {
+    // GIVEN an attempt of another role's between its guard and its COMMIT: it holds the ledger row
+    let mut world = World::with_orders(10).await;
+    let zombie = world.guarded(1).await;
+    world
+        .wh("create role clerk login password 's3cr3t-of-the-test'; grant usage on schema highwater to clerk; \
+             grant all on all tables in schema public, highwater to clerk; grant execute on function pg_control_system to clerk")
+        .await;
+    let url = world.server.url_as("clerk", server::PASSWORD, "wh");
+    let options =
+        SessionOptions { claim_lock_timeout: std::time::Duration::from_millis(100), ..SessionOptions::default() };
+    let clerk = PostgresTarget::with_options(&url, "wh".parse().expect("a name"), world.supervisor.clone(), options);
+    let claim = world.claim_of(2, all()).await;
+    // WHEN a role claims that may not see since when that session lives
+    let message = refused(clerk.expect("a good url").claim(&claim).await, ErrorClass::Resource, "claim_blocked");
+    // THEN it says which right is missing, and the session was left alone
+    assert!(message.contains("pg_read_all_stats") && message.contains("pg_signal_backend"), "{message}");
+    assert!(matches!(zombie.commit().await, CommitOutcome::Committed));
+}
