@@ -60,6 +60,8 @@ pub struct StepOrder {
     pub strategy: Strategy,
     /// One attempt's time in milliseconds, when limited.
     pub attempt_millis_max: Option<u64>,
+    /// How many milliseconds an attempt may move no byte.
+    pub stall_millis_max: u64,
     /// The read side, for strategies that have one.
     pub source: Option<(Connection, SourceTable)>,
     /// The write side, for strategies that have one.

@@ -14,7 +14,7 @@ const WAIT_MAX: Duration = Duration::from_secs(30);
 /// Whether an error of this code broke an attempt off in the middle. What could not even be opened says nothing about the task.
 #[must_use]
 pub fn breaks_an_attempt(code: &str) -> bool {
-    matches!(code, "connection_lost" | "session_ended")
+    matches!(code, "connection_lost" | "session_ended" | "silent")
 }
 
 /// A connection that could not be reached. Moments are milliseconds of the caller's clock.

@@ -14,11 +14,12 @@ use highwater_common::spec::{Connection, Strategy};
 use tokio::sync::OnceCell;
 
 use crate::connector::{
-    Claim, ClaimOutcome, Claimed, CommitOutcome, ConnectorError, DataTx, GuardOutcome, PrepareRequest, ReadRequest,
-    RowBatch, RowFormat, RowStream, Shelf, Source, SourceProbe, Target, TargetProbe, WriteRequest, open_source,
-    open_target,
+    Claim, ClaimOutcome, Claimed, CommitOutcome, ConnectorError, DataTx, GuardOutcome, Guarded, PrepareRequest,
+    ReadRequest, RowBatch, RowFormat, RowStream, Shelf, Source, SourceProbe, Target, TargetProbe, WriteRequest,
+    open_source, open_target,
 };
 use crate::failpoint;
+use crate::patience::{Call, Sides, answered, unless_stalled};
 use crate::supervisor::Supervisor;
 
 /// How often the ledger is asked what became of a commit whose answer was lost.
@@ -33,6 +34,8 @@ pub(crate) struct Progress {
     bytes: AtomicU64,
     /// Whether both sides have answered.
     reached: AtomicBool,
+    /// Whether the source's next rows are waited for; else it is the target that has them.
+    waits_for_source: AtomicBool,
 }
 
 impl Progress {
@@ -42,6 +45,19 @@ impl Progress {
 
     pub(crate) fn has_reached(&self) -> bool {
         self.reached.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn note(&self, rows: u64, bytes: u64) {
+        self.rows.store(rows, Ordering::Relaxed);
+        self.bytes.store(bytes, Ordering::Relaxed);
+    }
+
+    pub(crate) fn waits_for_source(&self) -> bool {
+        self.waits_for_source.load(Ordering::Relaxed)
+    }
+
+    fn wait_for_source(&self, waits: bool) {
+        self.waits_for_source.store(waits, Ordering::Relaxed);
     }
 }
 
@@ -73,6 +89,27 @@ impl OrderContext {
         let (connection, table) = self.order.target.as_ref().ok_or_else(|| malformed("no target"))?;
         let shelf = Some(&self.target_shelf);
         open_target(connection, &table.connection, &self.base_dir(), &self.worker, &self.supervisor, shelf)
+    }
+
+    fn sides(&self) -> Result<Sides<'_>, AttemptError> {
+        match (&self.order.source, &self.order.target) {
+            (Some((_, from)), Some((_, to))) => Ok(Sides { source: &from.connection, target: &to.connection }),
+            (None, _) | (_, None) => Err(malformed("no tables")),
+        }
+    }
+
+    /// How long an attempt may move nothing.
+    const fn stall(&self) -> Duration {
+        Duration::from_millis(self.order.stall_millis_max)
+    }
+
+    /// A target's answer, waited for as long as `call` can take.
+    async fn of_target<T>(
+        &self,
+        call: Call,
+        asked: impl Future<Output = Result<T, ConnectorError>>,
+    ) -> Result<T, AttemptError> {
+        answered(call, self.sides()?.target, self.stall(), asked).await
     }
 
     fn base_dir(&self) -> PathBuf {
@@ -130,7 +167,9 @@ async fn dispatch(
         Work::Prepare => prepare(context).await,
         Work::Partition(slice) => partition(context, assignment, slice, progress).await,
         Work::Fence => {
-            let report = context.target()?.fence_run(&context.order.cluster, &context.order.run).await?;
+            let target = context.target()?;
+            let fencing = target.fence_run(&context.order.cluster, &context.order.run);
+            let report = context.of_target(Call::Fence, fencing).await?;
             Ok(Outcome::Fenced { attempts: report.attempts })
         }
         Work::Noop(_) => {
@@ -150,29 +189,29 @@ async fn probe(context: &OrderContext) -> Result<Outcome, AttemptError> {
     };
     failpoint::hit_on("attempt::before_probe", &context.worker).await?;
     let column = backfill.partition.column.clone();
-    let source = context
-        .source()?
-        .probe(&SourceProbe {
-            table: from.table.clone(),
-            exclude: from.exclude.clone(),
-            partition_column: Some(column.clone()),
-        })
-        .await?;
+    let (source, target) = (context.source()?, context.target()?);
+    let asked = SourceProbe {
+        table: from.table.clone(),
+        exclude: from.exclude.clone(),
+        partition_column: Some(column.clone()),
+    };
+    let source = answered(Call::Probe, &from.connection, context.stall(), source.probe(&asked)).await?;
     // Before the target is probed, because the probe of one that is another cluster's is refused. A repeat finds it this cluster's already.
     let adopted = match context.order.adopts {
-        true => Some(Adopted { former: context.target()?.adopt(&context.order.cluster).await? }),
+        true => {
+            let former = context.of_target(Call::Adopt, target.adopt(&context.order.cluster)).await?;
+            Some(Adopted { former })
+        }
         false => None,
     };
     let stream = highwater_common::plan::stream_id(&context.order.pipeline, &context.order.step, backfill);
-    let target = context
-        .target()?
-        .probe(&TargetProbe {
-            cluster: context.order.cluster,
-            table: to.table.clone(),
-            partition: source.partition.as_ref().map(|facts| (column, facts.kind)),
-            stream,
-        })
-        .await?;
+    let asked = TargetProbe {
+        cluster: context.order.cluster,
+        table: to.table.clone(),
+        partition: source.partition.as_ref().map(|facts| (column, facts.kind)),
+        stream,
+    };
+    let target = context.of_target(Call::Probe, target.probe(&asked)).await?;
     let json = serde_json::to_vec(&StepFacts { source, target, adopted })
         .map_err(|error| AttemptError::new(ErrorClass::Permanent, "facts", error.to_string()))?;
     failpoint::hit_on("attempt::after_probe", &context.worker).await?;
@@ -195,7 +234,8 @@ async fn prepare(context: &OrderContext) -> Result<Outcome, AttemptError> {
         mode: settled.write.mode,
     };
     failpoint::hit_on("attempt::prepare", &context.worker).await?;
-    let warnings = context.target()?.prepare(&request).await?;
+    let target = context.target()?;
+    let warnings = context.of_target(Call::Prepare, target.prepare(&request)).await?;
     failpoint::hit_on("attempt::after_prepare", &context.worker).await?;
     Ok(Outcome::Done { warnings })
 }
@@ -222,7 +262,7 @@ async fn partition(
         fingerprint: settled.target_fingerprint.clone(),
     };
     failpoint::hit_on("attempt::before_claim", &context.worker).await?;
-    match target.claim(&claim).await? {
+    match context.of_target(Call::Claim, target.claim(&claim)).await? {
         ClaimOutcome::Held(claimed) => {
             failpoint::hit_on("attempt::after_claim", &context.worker).await?;
             let format = format(context, target.as_ref(), settled).await?;
@@ -243,7 +283,7 @@ fn spec_changed() -> AttemptError {
 async fn format(context: &OrderContext, target: &dyn Target, settled: &Settled) -> Result<RowFormat, AttemptError> {
     let agreed = context.format.get_or_try_init(async || {
         let (_, to) = context.order.target.as_ref().ok_or_else(|| malformed("no target"))?;
-        let own: Vec<ColumnFacts> = target.columns(&to.table).await?;
+        let own: Vec<ColumnFacts> = context.of_target(Call::Columns, target.columns(&to.table)).await?;
         let offered = context.source()?.formats(&settled.columns);
         let taken = target.formats(context.source_engine(), &settled.columns, &own);
         offered.into_iter().find(|format| taken.contains(format)).ok_or_else(|| malformed("no common row format"))
@@ -283,18 +323,23 @@ async fn move_rows(
         format,
         stream: settled.stream.clone(),
     };
-    let (tx, inner) = begin_with_rows(context.source()?.as_ref(), &read, claimed).await?;
+    let source = context.source()?;
+    let (tx, inner) = begin_with_rows(reading(context, progress, source.as_ref(), &read), claimed).await?;
     progress.reached.store(true, Ordering::Relaxed);
     failpoint::hit_on("attempt::after_begin", &context.worker).await?;
-    let mut rows = Metered { inner, progress: Arc::clone(progress), worker: context.worker.clone() };
-    let (tx, receipt) = tx.write(&write, &mut rows).await?;
-    drop(rows);
-    failpoint::hit_on("attempt::before_guard", &context.worker).await?;
-    match tx.guard(&receipt).await? {
+    let moving = async {
+        let mut rows = Metered { inner, progress: Arc::clone(progress), worker: context.worker.clone() };
+        let (tx, receipt) = tx.write(&write, &mut rows).await?;
+        drop(rows);
+        failpoint::hit_on("attempt::before_guard", &context.worker).await?;
+        Ok((tx.guard(&receipt).await?, receipt))
+    };
+    let (guarded, receipt) = unless_stalled(progress, context.stall(), context.sides()?, moving).await?;
+    match guarded {
         GuardOutcome::Lost => ask_ledger(context, target, assignment).await,
         GuardOutcome::Holds(guarded) => {
             failpoint::hit_on("attempt::before_commit", &context.worker).await?;
-            let committed = guarded.commit().await;
+            let committed = committed_or_unknown(context, guarded).await?;
             failpoint::hit_on("attempt::after_commit", &context.worker).await?;
             match committed {
                 CommitOutcome::Committed => Ok(Outcome::Committed(receipt)),
@@ -309,15 +354,41 @@ async fn move_rows(
 }
 
 /// The source answers first, and only then the target's transaction begins: a scan may take an hour to its first row, and a
-/// target ends a transaction that idles for long.
-pub(crate) async fn begin_with_rows(
-    source: &dyn Source,
-    read: &ReadRequest,
+/// target ends a transaction that idles for long. A begin is not watched for a stall, because it may wait for its turn.
+pub(crate) async fn begin_with_rows<E: From<ConnectorError>>(
+    reading: impl Future<Output = Result<Box<dyn RowStream>, E>>,
     claimed: Box<dyn Claimed>,
-) -> Result<(Box<dyn DataTx>, Box<dyn RowStream>), ConnectorError> {
-    let rows = source.read(read).await?;
+) -> Result<(Box<dyn DataTx>, Box<dyn RowStream>), E> {
+    let rows = reading.await?;
     let tx = claimed.begin().await?;
     Ok((tx, rows))
+}
+
+/// The source's rows, unless it says nothing for too long.
+async fn reading(
+    context: &OrderContext,
+    progress: &Progress,
+    source: &dyn Source,
+    read: &ReadRequest,
+) -> Result<Box<dyn RowStream>, AttemptError> {
+    progress.wait_for_source(true);
+    let asked = async { Ok(source.read(read).await?) };
+    let rows = unless_stalled(progress, context.stall(), context.sides()?, asked).await;
+    progress.wait_for_source(false);
+    rows
+}
+
+/// The answer to COMMIT. A commit is never cancelled: it goes on in its own loop, and whoever waited for it too long asks the
+/// ledger instead.
+async fn committed_or_unknown(
+    context: &OrderContext,
+    guarded: Box<dyn Guarded>,
+) -> Result<CommitOutcome, AttemptError> {
+    let target = context.sides()?.target;
+    Ok(tokio::time::timeout(context.stall(), guarded.commit()).await.unwrap_or_else(|_| {
+        let message = format!("{target} did not answer a commit within the step's limits.stall");
+        CommitOutcome::Unknown(ConnectorError::of_report(uncertain(&message)))
+    }))
 }
 
 /// What the ledger says of an attempt that does not know how it ended.
@@ -329,7 +400,8 @@ async fn ask_ledger(
     let mut wait = LEDGER_WAIT;
     let mut last: Option<AttemptError> = None;
     for _ in 0..LEDGER_ATTEMPTS_MAX {
-        match target.ledger_row(&context.order.run, &assignment.task).await {
+        let asked = target.ledger_row(&context.order.run, &assignment.task);
+        match context.of_target(Call::Ledger, asked).await {
             Ok(Some(row)) => match resume(&row, &assignment.fence, &context.order.spec_digest) {
                 Resume::ReportOnly(receipt) => return Ok(Outcome::Committed(receipt)),
                 Resume::Superseded => return Ok(Outcome::Superseded),
@@ -339,7 +411,7 @@ async fn ask_ledger(
                 Resume::Begin | Resume::Probe => return Err(uncertain("the ledger does not hold it as committed")),
             },
             Ok(None) => return Err(uncertain("the ledger has no row of it: the target may have lost data")),
-            Err(error) => last = Some(error.report),
+            Err(error) => last = Some(error),
         }
         tokio::time::sleep(wait).await;
         wait *= 2;
@@ -369,9 +441,10 @@ struct Metered {
 #[async_trait]
 impl RowStream for Metered {
     async fn next(&mut self) -> Result<Option<RowBatch>, ConnectorError> {
+        self.progress.wait_for_source(true);
         let batch = self.inner.next().await?;
-        self.progress.rows.store(self.inner.rows(), Ordering::Relaxed);
-        self.progress.bytes.store(self.inner.bytes(), Ordering::Relaxed);
+        self.progress.wait_for_source(false);
+        self.progress.note(self.inner.rows(), self.inner.bytes());
         failpoint::hit_on("attempt::reading", &self.worker).await.map_err(ConnectorError::of_report)?;
         Ok(batch)
     }

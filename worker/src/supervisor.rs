@@ -1,6 +1,7 @@
 //! Spawns every loop of the worker, by kind, so that who cancels it is a table and not a habit.
 
 use std::future::Future;
+use std::time::Duration;
 
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -52,9 +53,10 @@ impl Supervisor {
         tokio::spawn(self.tracker.track_future(future))
     }
 
-    /// Waits until every loop has ended. New ones may still begin while it waits.
-    pub async fn wait(&self) {
+    /// Waits until every loop has ended, and not longer than `limit`; false when some have not. New ones may still begin while
+    /// it waits.
+    pub async fn wait(&self, limit: Duration) -> bool {
         self.tracker.close();
-        self.tracker.wait().await;
+        tokio::time::timeout(limit, self.tracker.wait()).await.is_ok()
     }
 }

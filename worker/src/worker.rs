@@ -24,6 +24,9 @@ const RETRY_WAIT: Duration = Duration::from_millis(200);
 const RETRY_WAIT_MAX: Duration = Duration::from_secs(5);
 /// How long a worker that ends at once tries to give a task back; without an answer the task waits for the session's end.
 const RELEASE_WAIT: Duration = Duration::from_secs(2);
+/// How long a worker without attempts waits for what is left: commits that nobody waits for any more, sessions being closed.
+/// A server that is silent would hold it for ever, and the ledger knows what a commit comes to.
+const LAST_WAIT: Duration = Duration::from_secs(10);
 
 /// What a worker is started with.
 #[derive(Debug, Clone)]
@@ -162,7 +165,11 @@ impl Worker {
             self.work(&session, &drain).await;
         }
         self.supervisor.cancel_token().cancel(); // no attempt is left: nobody takes up a session any more
-        self.supervisor.wait().await;
+        if !self.supervisor.wait(LAST_WAIT).await {
+            tracing::warn!(
+                "a database does not answer: what it was told last is left to it, and its ledger knows what came of that"
+            );
+        }
         Ok(())
     }
 

@@ -172,6 +172,7 @@ fn step(node: &Node, draft: &DraftStep) -> Option<Step> {
         limits: StepLimits {
             tasks: or(under(limits, "tasks"), None, |node| whole(node).map(Some))?,
             attempt: or(under(limits, "attempt"), None, |node| duration(node).map(Some))?,
+            stall: or(under(limits, "stall"), StepLimits::default().stall, duration)?,
         },
         pools,
         labels: or(node.get("labels"), BTreeMap::new(), labels)?,

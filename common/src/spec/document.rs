@@ -38,8 +38,8 @@ fn connection(connection: &Connection) -> Json {
 
 fn step(step: &Step) -> Json {
     let RetryPolicy { max_attempts, initial, max, unreachable } = &step.retries;
-    let StepLimits { tasks, attempt } = &step.limits;
-    let mut limits = json!({});
+    let StepLimits { tasks, attempt, stall } = &step.limits;
+    let mut limits = json!({"stall": duration_text(*stall)});
     insert(&mut limits, "tasks", *tasks);
     insert(&mut limits, "attempt", attempt.map(duration_text));
     let mut document = match &step.strategy {

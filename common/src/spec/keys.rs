@@ -369,6 +369,7 @@ static STEP_LIMITS: Fields = Fields {
     keys: &[
         Key::new("tasks", Shape::Whole(1, TASKS_MAX), "Tasks at once."),
         Key::new("attempt", Shape::Duration, "One attempt's time."),
+        Key::new("stall", Shape::Duration, "How long an attempt may move no byte before it is ended; 10m."),
     ],
 };
 

@@ -386,13 +386,22 @@ impl Default for RetryPolicy {
 }
 
 /// Limits of a step.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StepLimits {
     /// Tasks at once.
     pub tasks: Option<u32>,
     /// One attempt's time.
     #[serde(with = "optional_millis")]
     pub attempt: Option<Duration>,
+    /// How long an attempt may move no byte before it is ended.
+    #[serde(with = "millis")]
+    pub stall: Duration,
+}
+
+impl Default for StepLimits {
+    fn default() -> Self {
+        Self { tasks: None, attempt: None, stall: Duration::from_mins(10) }
+    }
 }
 
 mod millis {

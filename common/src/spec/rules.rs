@@ -53,11 +53,12 @@ impl Rules<'_> {
     }
 
     fn attempt(&self, problems: &mut Problems) {
-        if let Some(node) =
-            self.node("limits", "attempt").filter(|node| duration(node).is_some_and(|time| time.is_zero()))
-        {
-            let path = self.path("limits", "attempt");
-            problems.add("spec::out_of_range", &path, node.place, "no attempt ends in no time");
+        for key in ["attempt", "stall"] {
+            if let Some(node) =
+                self.node("limits", key).filter(|node| duration(node).is_some_and(|time| time.is_zero()))
+            {
+                problems.add("spec::out_of_range", &self.path("limits", key), node.place, "no attempt ends in no time");
+            }
         }
     }
 

@@ -42,7 +42,7 @@ defaults:
   partition: {by: calendar, column: at, grain: day, tz: Europe/Berlin, nulls: ignore}
   write: {mode: replace_partition, key: [id], resident: replace, on_schema_change: fail}
   retries: {max_attempts: 3, initial: 2s, max: 1m, unreachable: 5m}
-  limits: {tasks: 4, attempt: 45m}
+  limits: {tasks: 4, attempt: 45m, stall: 3m}
   pools: [legacy_reads]
   labels: {disk: fast}
   tolerate: {dead: 2}
@@ -60,7 +60,7 @@ steps:
     partition: {by: calendar, column: placed, grain: month, tz: America/New_York, nulls: fail}
     write: {mode: replace_partition, key: [order_id], resident: replace, on_schema_change: fail}
     retries: {max_attempts: 7, initial: 3s, max: 10m, unreachable: 2h}
-    limits: {tasks: 32, attempt: 30m}
+    limits: {tasks: 32, attempt: 30m, stall: 5m}
     pools: [legacy_reads, evenings]
     labels: {zone: a}
     tolerate: {dead: 1}
@@ -139,6 +139,7 @@ fn defaults_are_laid_under_every_step() {
     let bench = &spec.steps[&"bench".parse().expect("a legal name")];
     assert_eq!(bench.strategy, Strategy::Noop { tasks: 10, hold: Duration::from_millis(50) });
     assert_eq!(bench.limits.attempt, Some(Duration::from_secs(2700)));
+    assert_eq!(bench.limits.stall, Duration::from_secs(180));
     assert!(bench.depends_on.is_empty());
 }
 
@@ -482,6 +483,7 @@ fn what_contradicts_itself_is_refused() {
     assert_eq!(code("table: flights}", "table: flights, columns: {carrier: {exclude: true}}}"), "spec::conflict");
     assert_eq!(code("    write:", "    retries: {initial: 10m}\n    write:"), "spec::conflict");
     assert_eq!(code("    write:", "    limits: {attempt: 0s}\n    write:"), "spec::out_of_range");
+    assert_eq!(code("    write:", "    limits: {stall: 0s}\n    write:"), "spec::out_of_range");
     let append =
         FLIGHTS.replace("mode: replace_partition", "mode: append").replace("end: 2013-02-01", "reprocess: all");
     assert_eq!(bad(&append)[0].code, "spec::conflict");

@@ -162,7 +162,8 @@ impl Run {
             spec_digest: self.record.spec_digest,
             base_dir: self.record.base_dir.clone(),
             strategy: known.strategy.clone(),
-            attempt_millis_max: known.limits.attempt.map(|limit| u64::try_from(limit.as_millis()).unwrap_or(u64::MAX)),
+            attempt_millis_max: known.limits.attempt.map(millis),
+            stall_millis_max: millis(known.limits.stall),
             source,
             target,
             settled,
@@ -218,6 +219,10 @@ impl Cluster {
         runs.sort_by_key(|run| std::cmp::Reverse((run.record.reference_time_micros, run.id)));
         runs
     }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

@@ -1,8 +1,10 @@
 //! The data transaction: rows first, then the guard, then COMMIT, each step consuming the one before.
 //! Never leaves a transaction that could commit behind an error: every error drops the connection, and the server rolls back.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
-use highwater_common::assignment::{ErrorClass, Receipt};
+use highwater_common::assignment::{AttemptError, ErrorClass, Receipt};
 use highwater_common::commit::{CommitPermit, judge};
 use highwater_common::facts::{ColumnFacts, Engine};
 use highwater_common::id::{RunId, TaskId};
@@ -31,6 +33,8 @@ use crate::supervisor::{SpawnKind, Supervisor};
 
 /// Encoded rows are sent in frames of about this size.
 const FRAME_BYTES: usize = 128 * 1024;
+/// How long the answer to BEGIN is waited for. It needs no lock, so that only a silent server takes longer.
+const BEGIN_WAIT: Duration = Duration::from_mins(1);
 /// Resident rows are counted up to this many: enough for a person to judge by.
 const RESIDENT_COUNTED_MAX: i64 = 10_000;
 
@@ -75,11 +79,17 @@ impl Claimed for Held {
         let (supervisor, endpoint) = (self.0.supervisor.clone(), self.0.endpoint.clone());
         // Whoever waits may go away: the transaction then comes back from the channel and closes its connection.
         supervisor.spawn(SpawnKind::Commit, async move { tell.send(open_transaction(self.0).await).ok() });
-        match told.await {
-            Ok(opened) => opened.map(|tx| Box::new(tx) as Box<dyn DataTx>),
-            Err(_) => {
+        match tokio::time::timeout(BEGIN_WAIT, told).await {
+            Ok(Ok(opened)) => opened.map(|tx| Box::new(tx) as Box<dyn DataTx>),
+            Ok(Err(_)) => {
                 let message = format!("beginning a transaction on {endpoint} broke off with its process");
                 Err(fault(ErrorClass::Transient, "connection_lost", message))
+            }
+            Err(_) => {
+                let waited = BEGIN_WAIT.as_secs();
+                let message = format!("cannot begin a transaction on {endpoint}: no answer within {waited} s");
+                let connection = endpoint.connection().clone();
+                Err(ConnectorError::of_report(AttemptError::unreachable(connection, "silent", message)))
             }
         }
     }

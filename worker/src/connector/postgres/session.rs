@@ -6,12 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use highwater_common::id::ConnectionName;
-use sqlx::{Connection, Executor, PgConnection, Row};
+use sqlx::{Executor, PgConnection, Row};
 
 use super::connect::{Route, Urls, connect};
-use super::errors::{classify, is_state, permanent};
+use super::errors::{classify, is_state, permanent, unreachable};
 use super::pins::{PRIVILEGED, pins};
-use super::shelf::Shelf;
+use super::shelf::{Shelf, close};
 use crate::connector::ConnectorError;
 
 /// How long a session waits for what.
@@ -103,7 +103,14 @@ impl Endpoint {
     /// Opens a session of its own.
     pub(super) async fn open(&self, role: SessionRole) -> Result<PgConnection, ConnectorError> {
         let mut conn = connect(self, self.session.connect_timeout).await?;
-        self.pin(&mut conn, role).await?;
+        match tokio::time::timeout(self.session.connect_timeout, self.pin(&mut conn, role)).await {
+            Ok(pinned) => pinned?,
+            Err(_) => {
+                let waited = self.session.connect_timeout.as_secs();
+                let message = format!("cannot set up a session on {self}: no answer within {waited} s");
+                return Err(unreachable(self, message));
+            }
+        }
         Ok(conn)
     }
 
@@ -123,7 +130,7 @@ impl Endpoint {
     pub(super) async fn keep_or_close(&self, conn: PgConnection) {
         match &self.shelf {
             Some(shelf) => shelf.put(conn, &self.url),
-            None => drop(conn.close().await),
+            None => close(conn).await,
         }
     }
 

@@ -13,6 +13,8 @@ use crate::supervisor::{SpawnKind, Supervisor};
 
 /// How long a session waits for its next task before it is closed.
 const IDLE_MAX: Duration = Duration::from_secs(1);
+/// How long a session's goodbye may take.
+const GOODBYE_WAIT: Duration = Duration::from_secs(1);
 
 /// The waiting sessions of one side of one order: at most as many as its tasks ever held at once.
 #[derive(Clone)]
@@ -65,9 +67,14 @@ impl Shelf {
         let is_over = self.supervisor.cancel_token().is_cancelled();
         let over: Vec<Idle> = self.lock().extract_if(.., |idle| is_over || idle.since.elapsed() >= IDLE_MAX).collect();
         for idle in over {
-            idle.conn.close().await.ok();
+            close(idle.conn).await;
         }
     }
+}
+
+/// Says goodbye, and does not wait for a server that is silent: dropping the session closes it as well.
+pub(super) async fn close(conn: PgConnection) {
+    tokio::time::timeout(GOODBYE_WAIT, conn.close()).await.ok();
 }
 
 impl fmt::Debug for Shelf {

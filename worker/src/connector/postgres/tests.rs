@@ -12,6 +12,7 @@ mod refusals;
 mod server;
 mod settings;
 mod shelf;
+mod silence;
 mod type_pairs;
 mod urls;
 

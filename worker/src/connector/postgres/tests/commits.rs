@@ -81,7 +81,7 @@ async fn a_source_slower_than_the_idle_timeout_is_loaded() {
     read.table = table_name("slow_orders");
     // WHEN an attempt moves it
     let claimed = world.held(1).await;
-    let (tx, mut rows) = begin_with_rows(&world.source, &read, claimed).await.expect("begun");
+    let (tx, mut rows) = begin_with_rows(world.source.read(&read), claimed).await.expect("begun");
     let request = world.write_request(all(), RowFormat::CopyText).await;
     let (tx, receipt) = tx.write(&request, rows.as_mut()).await.expect("written");
     let GuardOutcome::Holds(guarded) = tx.guard(&receipt).await.expect("no fault") else { panic!("lost") };
