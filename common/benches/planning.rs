@@ -131,6 +131,7 @@ fn facts() -> StepFacts {
                 null_rows: None,
                 indexed: true,
                 histogram: Vec::new(),
+                empty: Vec::new(),
             }),
         },
         target: TargetFacts {

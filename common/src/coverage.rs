@@ -81,7 +81,7 @@ impl Coverage {
         let first = spans.partition_point(|span| ends_by(span.end, within.start()));
         let mut gaps = Vec::new();
         let mut from = within.start();
-        for span in &spans[first..] {
+        for span in spans.iter().skip(first) {
             if let Some(start) = span.start
                 && from.is_none_or(|from| from < start)
             {
@@ -130,7 +130,8 @@ fn insert(spans: &mut Vec<Span>, span: Span) {
             || other.start.is_none()
             || span.end.is_none()
     });
-    let touched = &spans[first..beyond];
+    let beyond = beyond.max(first); // what a span touches lies in one piece
+    let touched = spans.get(first..beyond).unwrap_or_default();
     let start = touched.first().map_or(span.start, |other| other.start.min(span.start));
     let end = touched.last().map_or(span.end, |other| other.end.zip(span.end).map(|(a, b)| a.max(b)));
     spans.splice(first..beyond, [Span { start, end }]);
@@ -190,9 +191,11 @@ impl OrdinalSet {
     pub fn insert(&mut self, ordinal: u64) {
         let (word, bit) = place(ordinal);
         if self.words.len() <= word {
-            self.words.resize(word + 1, 0);
+            self.words.resize(word.saturating_add(1), 0);
         }
-        self.words[word] |= bit;
+        if let Some(word) = self.words.get_mut(word) {
+            *word |= bit;
+        }
     }
 
     /// True when the ordinal was added.
@@ -212,7 +215,8 @@ impl OrdinalSet {
     #[must_use]
     pub fn prefix(&self) -> u64 {
         let full = self.words.iter().take_while(|word| **word == u64::MAX).count();
-        full as u64 * 64 + self.words.get(full).map_or(0, |word| u64::from(word.trailing_ones()))
+        let behind = self.words.get(full).map_or(0, |word| u64::from(word.trailing_ones()));
+        (full as u64).saturating_mul(64).saturating_add(behind)
     }
 
     /// Everything that either holds.

@@ -89,7 +89,7 @@ impl Dag {
         waiting.retain(|_, edges| !edges.is_empty());
         let mut order = Vec::with_capacity(dependencies.len());
         while let Some(step) = free.pop_first() {
-            for dependant in &dependants[&step] {
+            for dependant in dependants.get(&step).into_iter().flatten() {
                 if let Some(edges) = waiting.get_mut(dependant) {
                     edges.remove(&step);
                     if edges.is_empty() {
@@ -166,11 +166,11 @@ fn cycle(waiting: &BTreeMap<StepName, BTreeSet<StepName>>) -> Option<Vec<StepNam
         // A step that is left over waits for at least one that is left over, so this walk comes back to itself.
         let next = waiting.get(*last)?.iter().find(|step| waiting.contains_key(*step))?;
         if let Some(at) = path.iter().position(|step| *step == next) {
-            let mut circle: Vec<StepName> = path[at..].iter().map(|step| (*step).clone()).collect();
+            let mut circle: Vec<StepName> = path.iter().skip(at).map(|step| (*step).clone()).collect();
             // Always told from its first step by name, wherever the walk met it.
             let first = circle.iter().enumerate().min_by_key(|(_, step)| *step).map_or(0, |(at, _)| at);
             circle.rotate_left(first);
-            circle.push(circle[0].clone());
+            circle.extend(circle.first().cloned());
             return Some(circle);
         }
         path.push(next);

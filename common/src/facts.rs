@@ -120,6 +120,10 @@ pub struct PartitionFacts {
     pub indexed: bool,
     /// Bounds that cut the table into parts of equally many rows, ascending; empty when the server keeps none. At most 200.
     pub histogram: Vec<Cursor>,
+    /// Neighbouring positions between which the probe found no row, or next to none, ascending; looked for only where the
+    /// rule would make very many partitions. At most 100.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub empty: Vec<(Cursor, Cursor)>,
 }
 
 /// What a probe learns of a source table. At most 64 KiB as JSON.

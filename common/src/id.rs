@@ -172,7 +172,7 @@ impl RunId {
     #[must_use]
     pub fn short(&self, digits: usize) -> String {
         let all = self.to_string();
-        format!("r-{}", &all[..digits.clamp(1, 32)])
+        format!("r-{}", all.get(..digits.clamp(1, 32)).unwrap_or(&all))
     }
 }
 
@@ -280,7 +280,7 @@ impl DocumentDigest {
     /// The form people see: the first six hexadecimal digits.
     #[must_use]
     pub fn short(&self) -> String {
-        self.to_string()[..6].to_owned()
+        self.to_string().chars().take(6).collect()
     }
 }
 
@@ -320,7 +320,7 @@ impl From<DocumentDigest> for String {
 
 fn truncate(digest: &[u8]) -> [u8; 16] {
     let mut bytes = [0; 16];
-    bytes.copy_from_slice(&digest[..16]);
+    bytes.iter_mut().zip(digest).for_each(|(byte, of_digest)| *byte = *of_digest);
     bytes
 }
 
@@ -329,12 +329,14 @@ fn write_hex(f: &mut fmt::Formatter<'_>, bytes: &[u8]) -> fmt::Result {
 }
 
 fn parse_hex<const N: usize>(text: &str) -> Option<[u8; N]> {
-    if text.len() != N * 2 || !text.is_ascii() {
+    let (pairs, []) = text.as_bytes().as_chunks::<2>() else { return None };
+    if pairs.len() != N {
         return None;
     }
+    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
     let mut bytes = [0; N];
-    for (at, byte) in bytes.iter_mut().enumerate() {
-        *byte = u8::from_str_radix(&text[at * 2..at * 2 + 2], 16).ok()?;
+    for (byte, [high, low]) in bytes.iter_mut().zip(pairs) {
+        *byte = digit(*high)? << 4 | digit(*low)?;
     }
     Some(bytes)
 }

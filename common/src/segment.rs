@@ -33,7 +33,7 @@ impl TaskResult {
     /// The result as far as the encoding keeps it.
     #[must_use]
     fn bounded(self) -> Self {
-        let [rows, millis, attempts] = RESULT_BITS.map(|bits| (1_u64 << bits) - 1);
+        let [rows, millis, attempts] = RESULT_BITS.map(|bits| !(u64::MAX << bits));
         let narrow = |value: u32, max: u64| value.min(u32::try_from(max).unwrap_or(u32::MAX));
         Self {
             rows: self.rows.min(rows),
@@ -88,15 +88,15 @@ impl Segment {
     pub fn new(tasks: u16) -> Self {
         let tasks = tasks.clamp(1, SEGMENT_TASKS);
         let mut counts = [0; 8];
-        counts[usize::from(TaskState::Pending.code())] = tasks;
+        *count_of(&mut counts, TaskState::Pending) = tasks;
         Self { states: vec![TaskState::Pending; usize::from(tasks)], counts, results: BTreeMap::new() }
     }
 
     /// Which segment holds an ordinal, and at which index.
     #[must_use]
     pub fn place(ordinal: u64) -> (u64, u16) {
-        let tasks = u64::from(SEGMENT_TASKS);
-        (ordinal / tasks, u16::try_from(ordinal % tasks).unwrap_or(0))
+        const TASKS: u64 = SEGMENT_TASKS as u64;
+        (ordinal / TASKS, u16::try_from(ordinal % TASKS).unwrap_or(0))
     }
 
     /// The ordinal at an index of a segment.
@@ -129,8 +129,10 @@ impl Segment {
     pub fn set(&mut self, index: u16, state: TaskState) -> Option<TaskState> {
         let slot = self.states.get_mut(usize::from(index))?;
         let former = std::mem::replace(slot, state);
-        self.counts[usize::from(former.code())] -= 1;
-        self.counts[usize::from(state.code())] += 1;
+        let count = count_of(&mut self.counts, former);
+        *count = count.saturating_sub(1);
+        let count = count_of(&mut self.counts, state);
+        *count = count.saturating_add(1);
         match state {
             TaskState::Done => {
                 self.results.entry(index).or_default();
@@ -158,7 +160,7 @@ impl Segment {
     /// How many tasks are in a state.
     #[must_use]
     pub fn count(&self, state: TaskState) -> u16 {
-        self.counts[usize::from(state.code())]
+        self.counts.get(usize::from(state.code())).copied().unwrap_or(0)
     }
 
     /// The indices of the tasks in a state, ascending.
@@ -172,7 +174,11 @@ impl Segment {
     #[must_use]
     pub fn totals(&self) -> (u64, u64, u64) {
         self.results.values().fold((0, 0, 0), |(rows, millis, attempts), result| {
-            (rows + result.rows, millis + u64::from(result.millis), attempts + u64::from(result.attempts))
+            (
+                rows.saturating_add(result.rows),
+                millis.saturating_add(u64::from(result.millis)),
+                attempts.saturating_add(u64::from(result.attempts)),
+            )
         })
     }
 
@@ -180,7 +186,9 @@ impl Segment {
     /// task, ascending, its rows, milliseconds and attempts at seven bits a byte.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(HEADER_BYTES + self.states.len() / 2 + 1 + self.results.len() * 6);
+        let of_results = self.results.len().saturating_mul(6);
+        let of_states = self.states.len().div_ceil(2);
+        let mut bytes = Vec::with_capacity(of_states.saturating_add(of_results).saturating_add(HEADER_BYTES));
         bytes.push(FORMAT);
         bytes.extend(self.len().to_be_bytes());
         for pair in self.states.chunks(2) {
@@ -224,6 +232,12 @@ impl Segment {
         }
         if rest.is_empty() { Ok(segment) } else { Err(SegmentError::Trailing(rest.len())) }
     }
+}
+
+/// The count of a state.
+#[expect(clippy::indexing_slicing, reason = "a state's code is one of eight, and is found by a match over all states")]
+fn count_of(counts: &mut [u16; 8], state: TaskState) -> &mut u16 {
+    &mut counts[usize::from(state.code() & 7)]
 }
 
 fn put_varint(bytes: &mut Vec<u8>, mut value: u64) {

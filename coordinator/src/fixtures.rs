@@ -84,6 +84,7 @@ pub(crate) fn facts(partitions: i64) -> StepFacts {
                 null_rows: Some(0),
                 indexed: true,
                 histogram: Vec::new(),
+                empty: Vec::new(),
             }),
         },
         target: TargetFacts {

@@ -2,10 +2,12 @@
 //!
 //! A period begins at the first instant at which the zone's clock reaches it. So days of 23 and of 25 hours come out right,
 //! a day without a midnight begins at its first instant, and a period that never was (the clock leapt over all of it) has no
-//! instants and is dropped.
+//! instants and is dropped. Where a rule has very many periods, a stretch of them in which nothing was found is one partition:
+//! one wrong date must not make a million.
 
 use serde::{Deserialize, Serialize};
 
+use super::hops::{Hops, RAW_PARTS_MIN, Stretch, are_settled, settled};
 use super::zone::Zone;
 use super::{PARTITIONS_MAX, PartitionError, ascending_range, period};
 use crate::cursor::{Cursor, CursorKind};
@@ -27,6 +29,10 @@ pub struct Calendar {
     last: i64,
     /// Periods between them that never were, ascending.
     dropped: Vec<i64>,
+    /// Periods, counted from the first, that are one partition together.
+    joined: Vec<Stretch>,
+    /// Both of these, as the ordinals hop over them.
+    hops: Hops,
 }
 
 /// What a calendar is made of.
@@ -46,6 +52,8 @@ pub struct CalendarRequest<'a> {
     pub min: Option<Cursor>,
     /// The largest position found; bounds the periods where no end is declared.
     pub max: Option<Cursor>,
+    /// Neighbouring positions between which nothing, or next to nothing, was found.
+    pub empty: &'a [(Cursor, Cursor)],
 }
 
 impl Calendar {
@@ -54,7 +62,7 @@ impl Calendar {
     /// # Errors
     /// [`PartitionError`] when the request contradicts itself or asks for too many partitions.
     pub fn new(request: CalendarRequest<'_>) -> Result<Self, PartitionError> {
-        let CalendarRequest { kind, grain, tz, start, end, min, max } = request;
+        let CalendarRequest { kind, grain, tz, start, end, min, max, empty } = request;
         let zone = Zone::named(tz)?;
         check_kinds(kind, grain, &zone, [start, end, min, max])?;
         if let (Some(start), Some(end)) = (start, end)
@@ -62,33 +70,42 @@ impl Calendar {
         {
             return Err(PartitionError::Empty { start, end });
         }
-        let mut calendar = Self { kind, grain, zone, start, end, first: 0, last: 0, dropped: Vec::new() };
+        let (dropped, joined, hops) = (Vec::new(), Vec::new(), Hops::NONE);
+        let mut calendar = Self { kind, grain, zone, start, end, first: 0, last: 0, dropped, joined, hops };
         // Where nothing bounds the periods, or what was found lies beyond the declared side, one partition holds it all.
         if let (Some(low), Some(high)) = (start.or(min), end.or(max))
             && (low < high || (low == high && end.is_none()))
         {
             calendar.first = calendar.last_reaching(low, true);
-            calendar.last = calendar.last_reaching(high, end.is_none());
-            let raw = u64::try_from(calendar.last - calendar.first).unwrap_or(0) + 1;
-            if raw > PARTITIONS_MAX {
-                return Err(PartitionError::TooMany { partitions: raw, low, high });
-            }
+            calendar.last = calendar.last_reaching(high, end.is_none()).max(calendar.first);
             calendar.dropped = calendar.never_were();
+            if calendar.raw() > RAW_PARTS_MIN {
+                calendar.joined = calendar.joined_by(empty);
+            }
+            calendar.number();
+            if calendar.len() > PARTITIONS_MAX {
+                return Err(PartitionError::TooMany { partitions: calendar.len(), low, high });
+            }
+            calendar.check_bounds()?;
         }
         Ok(calendar)
     }
 
     /// How many partitions there are; at least one.
     pub(super) fn len(&self) -> u64 {
-        let raw = u64::try_from(self.last - self.first).unwrap_or(0) + 1;
-        raw - self.dropped.len() as u64
+        self.raw().saturating_sub(self.hops.left_out()).max(1)
+    }
+
+    /// How many periods there are, those without a partition of their own included.
+    fn raw(&self) -> u64 {
+        u64::try_from(self.last.saturating_sub(self.first)).unwrap_or(0).saturating_add(1)
     }
 
     /// Partition `no`, for `no < len()`.
     pub(super) fn range(&self, no: u64) -> CursorRange {
-        let period = self.period(no);
-        let start = if period == self.first { self.start } else { Some(self.boundary(period)) };
-        let end = if period == self.last { self.end } else { Some(self.boundary(period + 1)) };
+        let next = no.saturating_add(1);
+        let start = if no == 0 { self.start } else { Some(self.boundary(self.period(no))) };
+        let end = if next >= self.len() { self.end } else { Some(self.boundary(self.period(next))) };
         ascending_range(start, end)
     }
 
@@ -120,16 +137,57 @@ impl Calendar {
         self.zone.name()
     }
 
-    /// The period of partition `no`: each dropped period before it pushes it one further.
+    /// The stretches of more than one period that are one partition.
+    pub(super) fn joined(&self) -> impl Iterator<Item = CursorRange> + '_ {
+        let bounds = |stretch: &Stretch| {
+            let end = self.period_at(stretch.last).saturating_add(1);
+            (Some(self.boundary(self.period_at(stretch.first))), Some(self.boundary(end)))
+        };
+        self.joined.iter().filter_map(move |stretch| CursorRange::try_from(bounds(stretch)).ok())
+    }
+
+    /// The period with which partition `no` begins.
     fn period(&self, no: u64) -> i64 {
-        let raw = self.first + i64::try_from(no).unwrap_or(0);
-        // The i-th dropped period is passed by everything from its own number, less those dropped before it, on.
-        let (mut low, mut high) = (0, self.dropped.len());
-        while low < high {
-            let middle = low + (high - low) / 2;
-            if self.dropped[middle] - middle as i64 <= raw { low = middle + 1 } else { high = middle }
+        self.period_at(self.hops.raw(no)).min(self.last)
+    }
+
+    /// The period so many behind the first.
+    fn period_at(&self, raw: u64) -> i64 {
+        self.first.saturating_add_unsigned(raw)
+    }
+
+    /// Puts down where the ordinals hop, once periods, dropped and joined are settled.
+    fn number(&mut self) {
+        let raw = |period: &i64| period.checked_sub(self.first).and_then(|raw| u64::try_from(raw).ok());
+        self.hops = Hops::over(self.dropped.iter().filter_map(raw), &self.joined);
+    }
+
+    /// The periods that lie wholly between two positions of which nothing was found in between.
+    fn joined_by(&self, empty: &[(Cursor, Cursor)]) -> Vec<Stretch> {
+        let raw = |period: i64| u64::try_from(period.saturating_sub(self.first)).ok();
+        let ordered =
+            empty.iter().filter(|(low, high)| low.kind() == self.kind && high.kind() == self.kind && low < high);
+        let stretches = ordered.filter_map(|(low, high)| {
+            let first = self.last_reaching(*low, true).saturating_add(1);
+            let last = self.last_reaching(*high, true).saturating_sub(1);
+            Some(Stretch { first: raw(first.max(self.first))?, last: raw(last)? })
+        });
+        settled(stretches, self.raw())
+    }
+
+    /// Every bound between two partitions ascends strictly if the first and the last of them are in the calendar and within
+    /// the declared sides: periods ascend, and those at which a clock does not are dropped.
+    fn check_bounds(&self) -> Result<(), PartitionError> {
+        let inside = |at: &Cursor| {
+            self.start.is_none_or(|start| start < *at)
+                && self.end.is_none_or(|end| *at < end)
+                && ![Cursor::Instant(i64::MIN), Cursor::Instant(i64::MAX)].contains(at)
+        };
+        let sound = |period: i64| period::start(self.grain, period).is_some() && inside(&self.boundary(period));
+        if self.first < self.last && !(sound(self.first.saturating_add(1)) && sound(self.last)) {
+            return Err(PartitionError::Stored("its bounds"));
         }
-        raw + low as i64
+        Ok(())
     }
 
     /// The first position of a period; saturates outside the calendar.
@@ -158,11 +216,14 @@ impl Calendar {
         let mut period = period::holding(self.grain, civil);
         // Where the clock was put back, later periods may have begun before; where it leapt, several begin at once. A
         // clock is moved by at most a day or so, so these walks are short; `start` bounds them at the calendar's ends.
-        while period::start(self.grain, period + 1).is_some() && begins_by(period + 1) {
-            period += 1;
+        while let next = period.saturating_add(1)
+            && period::start(self.grain, next).is_some()
+            && begins_by(next)
+        {
+            period = next;
         }
         while period::start(self.grain, period).is_some() && !begins_by(period) {
-            period -= 1;
+            period = period.saturating_sub(1);
         }
         period
     }
@@ -175,12 +236,14 @@ impl Calendar {
         let mut dropped = Vec::new();
         let (from, to) = self.inner_instants();
         for gap in self.zone.gaps(from, to) {
-            let mut period = period::holding(self.grain, gap.from - 1) + 1;
-            while period::start(self.grain, period + 1).is_some_and(|next| next <= gap.to) {
+            let mut period = period::holding(self.grain, gap.from.saturating_sub(1)).saturating_add(1);
+            while let next = period.saturating_add(1)
+                && period::start(self.grain, next).is_some_and(|begins| begins <= gap.to)
+            {
                 if self.first < period && period < self.last {
                     dropped.push(period);
                 }
-                period += 1;
+                period = next;
             }
         }
         dropped
@@ -238,6 +301,8 @@ struct Record {
     first: i64,
     last: i64,
     dropped: Vec<i64>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    joined: Vec<Stretch>,
     zone_digest: Option<DocumentDigest>,
 }
 
@@ -253,6 +318,7 @@ impl From<Calendar> for Record {
             first: calendar.first,
             last: calendar.last,
             dropped: calendar.dropped,
+            joined: calendar.joined,
         }
     }
 }
@@ -261,21 +327,24 @@ impl TryFrom<Record> for Calendar {
     type Error = PartitionError;
 
     fn try_from(record: Record) -> Result<Self, PartitionError> {
-        let Record { kind, grain, tz, start, end, first, last, dropped, zone_digest } = record;
+        let Record { kind, grain, tz, start, end, first, last, dropped, joined, zone_digest } = record;
         let zone = Zone::named(&tz)?;
         check_kinds(kind, grain, &zone, [start, end, None, None])?;
-        let count = last.checked_sub(first).and_then(|count| u64::try_from(count).ok());
-        if count.is_none_or(|count| count >= PARTITIONS_MAX) || CursorRange::new(start, end).is_err() {
+        if last < first || last.checked_sub(first).is_none() || CursorRange::new(start, end).is_err() {
             return Err(PartitionError::Stored("its periods"));
         }
-        let calendar = Self { kind, grain, zone, start, end, first, last, dropped };
+        let hops = Hops::NONE;
+        let mut calendar = Self { kind, grain, zone, start, end, first, last, dropped, joined, hops };
+        calendar.check_bounds()?;
         if calendar.zone_digest() != zone_digest || calendar.never_were() != calendar.dropped {
             return Err(PartitionError::ZoneChanged { tz });
         }
-        let inside = |at: &Cursor| calendar.start.is_none_or(|s| s < *at) && calendar.end.is_none_or(|e| *at < e);
-        let sound = |no: i64| period::start(grain, no).is_some() && inside(&calendar.boundary(no));
-        if first < last && !(sound(first + 1) && sound(last)) {
-            return Err(PartitionError::Stored("its bounds"));
+        if !are_settled(&calendar.joined, calendar.raw()) {
+            return Err(PartitionError::Stored("its joined periods"));
+        }
+        calendar.number();
+        if calendar.len() > PARTITIONS_MAX {
+            return Err(PartitionError::Stored("how many partitions it makes"));
         }
         Ok(calendar)
     }

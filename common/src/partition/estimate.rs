@@ -18,37 +18,39 @@ pub fn rows_in(facts: &PartitionFacts, rows: u64, range: &CursorRange) -> u64 {
 /// Like [`rows_in`], for `[low, end)` in the column's own unit.
 pub(super) fn rows_within(facts: &PartitionFacts, rows: u64, low: i128, end: i128) -> u64 {
     let (Some(min), Some(max)) = (facts.min, facts.max) else { return 0 };
-    let mut points = vec![number(min)];
-    let beyond = number(max) + 1;
+    let (least, last) = (number(min), number(max));
+    if last < least {
+        return 0; // such facts say nothing
+    }
+    let mut points = vec![least];
     for at in facts.histogram.iter().copied().map(number) {
         // A histogram may end with the largest value itself, which bounds no stretch of its own.
-        if points.last().is_some_and(|before| *before < at) && at < beyond - 1 {
+        if points.last().is_some_and(|before| *before < at) && at < last {
             points.push(at);
         }
     }
-    points.push(beyond);
-    let share = share_below(&points, end) - share_below(&points, low);
+    points.push(last.saturating_add(1));
+    let share = share_below(&points, end).saturating_sub(share_below(&points, low));
     if share >= WHOLE {
         return rows;
     }
     // Rounded up, because a range that holds values is better not called empty.
-    let rows_there = (i128::from(rows) * share.max(0) + WHOLE - 1) / WHOLE;
+    let rows_there = i128::from(rows).saturating_mul(share.max(0)).saturating_add(WHOLE.saturating_sub(1)) / WHOLE;
     u64::try_from(rows_there).unwrap_or(rows)
 }
 
-/// Which share of the table lies below `at`: between neighbouring points lie equally many rows.
+/// Which share of the table lies below `at`: between neighbouring points, of which there are two or more, ascending, lie
+/// equally many rows.
 fn share_below(points: &[i128], at: i128) -> i128 {
-    let stretches = (points.len() - 1) as i128;
     let passed = points.partition_point(|point| *point <= at);
-    if passed == 0 {
-        return 0;
-    }
-    if passed == points.len() {
-        return WHOLE;
-    }
-    let (from, to) = (points[passed - 1], points[passed]);
-    let whole = (passed as i128 - 1) * WHOLE;
-    (whole + (at - from) * WHOLE / (to - from)) / stretches
+    let stretch = passed.checked_sub(1);
+    let (Some(stretch), Some(from)) = (stretch, stretch.and_then(|no| points.get(no))) else { return 0 };
+    let Some(to) = points.get(passed) else { return WHOLE };
+    let stretches = points.len().saturating_sub(1).max(1) as i128;
+    let whole = (stretch as i128).saturating_mul(WHOLE);
+    // The points ascend, so no width is nothing; the widest is that of the 64-bit numbers, which 128 bits hold times WHOLE.
+    let part = at.saturating_sub(*from).saturating_mul(WHOLE).checked_div(to.saturating_sub(*from)).unwrap_or(0);
+    whole.saturating_add(part).checked_div(stretches).unwrap_or(0)
 }
 
 /// A position in its own unit.

@@ -7,6 +7,7 @@
 mod bound;
 mod calendar;
 mod estimate;
+mod hops;
 mod integer;
 mod period;
 #[cfg(test)]
@@ -116,7 +117,7 @@ impl Generator {
     #[must_use]
     #[expect(clippy::len_without_is_empty, reason = "a generator is never empty: even an empty table is one partition")]
     pub fn len(&self) -> u64 {
-        self.ranges() + u64::from(self.null)
+        self.ranges().saturating_add(u64::from(self.null))
     }
 
     /// Partition `ordinal`, in the order asked for; `None` beyond the last. Takes O(log of the dropped periods).
@@ -152,6 +153,15 @@ impl Generator {
         self.null
     }
 
+    /// The stretches that are one partition each, because nothing was found in them when the plan was made, ascending.
+    #[must_use]
+    pub fn joined(&self) -> Vec<CursorRange> {
+        match &self.rule {
+            Rule::Calendar(calendar) => calendar.joined().collect(),
+            Rule::Integer(integer) => integer.joined().collect(),
+        }
+    }
+
     /// The rule.
     #[must_use]
     pub const fn rule(&self) -> &Rule {
@@ -181,7 +191,7 @@ impl Generator {
     pub fn ordinal_of(&self, no: u64) -> u64 {
         match self.order {
             Order::Oldest => no,
-            Order::Newest => self.ranges().saturating_sub(no + 1),
+            Order::Newest => self.ranges().saturating_sub(no.saturating_add(1)),
         }
     }
 
@@ -190,7 +200,7 @@ impl Generator {
         if ordinal < ranges {
             return Some(Place::Range(match self.order {
                 Order::Oldest => ordinal,
-                Order::Newest => ranges - 1 - ordinal,
+                Order::Newest => ranges.saturating_sub(1).saturating_sub(ordinal),
             }));
         }
         (self.null && ordinal == ranges).then_some(Place::Null)
@@ -204,6 +214,7 @@ enum Place {
 }
 
 /// The range between two bounds of which the rules have made sure that they ascend.
+#[expect(clippy::expect_used, reason = "a range made up in its place would lose rows, or load them twice, in silence")]
 fn ascending_range(start: Option<Cursor>, end: Option<Cursor>) -> CursorRange {
     CursorRange::new(start, end).expect("a rule's bounds ascend: it was checked when it was made")
 }

@@ -1,9 +1,10 @@
 //! Civil periods as numbers: period 0 of a grain is the one that holds 1970-01-01T00:00:00.
 //! Never looks at a zone: a civil time here is microseconds on a clock without one.
 
-use jiff::civil::{Date, DateTime, date};
-use jiff::{SignedDuration, ToSpan};
+use jiff::SignedDuration;
+use jiff::civil::{Date, DateTime};
 
+use crate::cursor::Cursor;
 use crate::spec::Grain;
 
 /// Microseconds of an hour of the clock.
@@ -15,7 +16,11 @@ pub(super) const DAY_MIN: i64 = -4_371_587;
 /// The last day of the calendar, 9999-12-31, as days since 1970-01-01.
 pub(super) const DAY_MAX: i64 = 2_932_896;
 
-const EPOCH: Date = date(1970, 1, 1);
+/// The first civil time of the calendar.
+const MICROS_MIN: i64 = DAY_MIN * DAY_MICROS;
+/// The last civil time of the calendar.
+const MICROS_MAX: i64 = (DAY_MAX + 1) * DAY_MICROS - 1;
+
 /// Days from a Monday to 1970-01-01, which was a Thursday.
 const MONDAY_DAYS: i64 = 3;
 
@@ -33,12 +38,12 @@ pub(super) fn start(grain: Grain, no: i64) -> Option<i64> {
 
 /// The period that holds a civil time, which is first moved into the calendar.
 pub(super) fn holding(grain: Grain, civil: i64) -> i64 {
-    let civil = civil.clamp(DAY_MIN * DAY_MICROS, (DAY_MAX + 1) * DAY_MICROS - 1);
+    let civil = civil.clamp(MICROS_MIN, MICROS_MAX);
     let day = civil.div_euclid(DAY_MICROS);
     match grain {
         Grain::Hour => civil.div_euclid(HOUR_MICROS),
         Grain::Day => day,
-        Grain::Week => (day + MONDAY_DAYS).div_euclid(7),
+        Grain::Week => day.saturating_add(MONDAY_DAYS).div_euclid(7),
         Grain::Month => month_of(day),
         Grain::Year => month_of(day).div_euclid(12),
     }
@@ -46,9 +51,9 @@ pub(super) fn holding(grain: Grain, civil: i64) -> i64 {
 
 /// The civil time of `at` in microseconds, to the microsecond below.
 pub(super) fn micros(at: DateTime) -> i64 {
-    let midnight = days_of(at.date()) * DAY_MICROS;
+    let midnight = days_of(at.date()).saturating_mul(DAY_MICROS);
     let since = at.time().duration_since(jiff::civil::Time::midnight());
-    midnight + i64::try_from(since.as_micros()).unwrap_or(0)
+    midnight.saturating_add(i64::try_from(since.as_micros()).unwrap_or(0))
 }
 
 /// The civil time of `micros`; `None` outside the calendar.
@@ -59,26 +64,32 @@ pub(super) fn datetime(micros: i64) -> Option<DateTime> {
 
 /// Days since 1970-01-01.
 pub(super) fn days_of(day: Date) -> i64 {
-    day.since(EPOCH).map_or(0, |span| i64::from(span.get_days()))
+    match Cursor::date(day) {
+        Cursor::Date(days) => i64::from(days),
+        Cursor::Integer(_) | Cursor::Instant(_) | Cursor::Civil(_) => 0,
+    }
 }
 
 fn day_at(days: i64) -> Option<Date> {
-    // The span's constructor panics far outside the calendar, so the range is checked before.
-    (DAY_MIN..=DAY_MAX).contains(&days).then(|| EPOCH.checked_add(days.days()).ok()).flatten()
+    let days = i32::try_from(days).ok()?;
+    Cursor::Date(days).to_civil().map(DateTime::date)
 }
 
 fn is_in_calendar(micros: i64) -> bool {
-    (DAY_MIN * DAY_MICROS..(DAY_MAX + 1) * DAY_MICROS).contains(&micros)
+    (MICROS_MIN..=MICROS_MAX).contains(&micros)
 }
 
 fn first_of_month(no: i64) -> Option<i64> {
-    let year = i16::try_from(no.div_euclid(12) + 1970).ok()?;
-    let month = i8::try_from(no.rem_euclid(12) + 1).ok()?;
-    Date::new(year, month, 1).ok().map(|day| days_of(day) * DAY_MICROS)
+    let year = i16::try_from(no.div_euclid(12).checked_add(1970)?).ok()?;
+    let month = i8::try_from(no.rem_euclid(12).checked_add(1)?).ok()?;
+    Date::new(year, month, 1).ok().map(|day| days_of(day).saturating_mul(DAY_MICROS))
 }
 
 fn month_of(day: i64) -> i64 {
-    day_at(day).map_or(0, |day| (i64::from(day.year()) - 1970) * 12 + i64::from(day.month()) - 1)
+    day_at(day).map_or(0, |day| {
+        let years = i64::from(day.year()).saturating_sub(1970);
+        years.saturating_mul(12).saturating_add(i64::from(day.month())).saturating_sub(1)
+    })
 }
 
 #[cfg(test)]

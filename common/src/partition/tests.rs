@@ -36,12 +36,13 @@ fn integers(min: Option<i64>, max: Option<i64>, histogram: Vec<i64>) -> Partitio
         null_rows: Some(0),
         indexed: true,
         histogram: histogram.into_iter().map(Cursor::Integer).collect(),
+        empty: Vec::new(),
     }
 }
 
 fn calendar(kind: CursorKind, grain: Grain, tz: &str, sides: [Option<Cursor>; 4]) -> Result<Calendar, PartitionError> {
     let [start, end, min, max] = sides;
-    Calendar::new(CalendarRequest { kind, grain, tz, start, end, min, max })
+    Calendar::new(CalendarRequest { kind, grain, tz, start, end, min, max, empty: &[] })
 }
 
 fn ranges(generator: &Generator) -> Vec<CursorRange> {
@@ -139,6 +140,49 @@ proptest! {
         let order = if newest { Order::Newest } else { Order::Oldest };
         let sides = (start.map(Cursor::Integer), end.map(Cursor::Integer));
         check_cover(&Generator::new(Rule::Integer(rule), order, null), sides.0, sides.1)?;
+    }
+
+    #[test]
+    fn joined_stretches_change_no_cover(
+        (kind, grain, zone) in (0..3usize, 0..3usize, 0..ZONES.len()),
+        (from, days) in (-80 * YEAR_MICROS..20 * YEAR_MICROS, 1_100..1_400_i64),
+        offered in prop::collection::vec((0..1_000_i64, -20..800_i64), 0..6),
+        (start, newest, null) in any::<(bool, bool, bool)>(),
+    ) {
+        // GIVEN many periods, and stretches said to be empty, some of them nonsense
+        let kind = [CursorKind::Instant, CursorKind::Civil, CursorKind::Date][kind];
+        let (grain, unit) = [(Grain::Day, 1), (Grain::Day, 1), (Grain::Week, 7)][grain];
+        let tz = if kind == CursorKind::Instant { ZONES[zone] } else { "UTC" };
+        let (min, max) = (to_kind(kind, from), to_kind(kind, from + days * unit * DAY_MICROS));
+        let at = |day: i64| to_kind(kind, from + day * DAY_MICROS + 1);
+        let empty: Vec<(Cursor, Cursor)> = offered.iter().map(|(day, width)| (at(*day), at(day + width))).collect();
+        let start = start.then_some(min);
+        let request = CalendarRequest { kind, grain, tz, start, end: None, min: Some(min), max: Some(max), empty: &empty };
+        // WHEN they are planned
+        let rule = Calendar::new(request).expect("few enough partitions");
+        let plain = Calendar::new(CalendarRequest { empty: &[], ..request }).expect("few enough partitions");
+        // THEN what was said is heeded: there are fewer partitions, and every position still lies in exactly one
+        let wide = offered.iter().any(|(_, width)| *width > 21);
+        prop_assert!(rule.len() <= plain.len() && (!wide || rule.len() < plain.len()));
+        let generator = Generator::new(Rule::Calendar(rule), if newest { Order::Newest } else { Order::Oldest }, null);
+        let ranges = ranges(&generator);
+        prop_assert!(generator.joined().iter().all(|joined| ranges.contains(joined)));
+        check_cover(&generator, start, None)?;
+    }
+
+    #[test]
+    fn joined_widths_change_no_cover(
+        (low, step) in (-1_000_000_i64..1_000_000, 1..50_u64),
+        offered in prop::collection::vec((0..60_000_i64, 0..20_000_i64), 0..6),
+        (start, newest) in any::<(bool, bool)>(),
+    ) {
+        let mut facts = integers(Some(low), Some(low + 60_000), Vec::new());
+        facts.empty = offered.iter().map(|(at, width)| (low + at, low + at + width)).map(|(a, b)| (Cursor::Integer(a), Cursor::Integer(b))).collect();
+        let rule = Integer::by_width(step, start.then_some(low), None, &facts).expect("few enough parts");
+        let generator = Generator::new(Rule::Integer(rule), if newest { Order::Newest } else { Order::Oldest }, false);
+        let ranges = ranges(&generator);
+        prop_assert!(generator.joined().iter().all(|joined| ranges.contains(joined)));
+        check_cover(&generator, start.then_some(Cursor::Integer(low)), None)?;
     }
 
     #[test]
@@ -314,4 +358,45 @@ fn a_zone_whose_rules_changed_is_refused() {
     // THEN it is not used: its partitions would lie elsewhere
     let error = serde_json::from_value::<Calendar>(stored).expect_err("other rules").to_string();
     assert!(error.contains("have changed"), "{error}");
+}
+
+#[test]
+fn one_row_in_year_9999_makes_one_partition_of_the_empty_years() {
+    // GIVEN a month of instants, and one that somebody meant to be "never"
+    let [min, last, max] = ["2024-01-01T00:00:00Z", "2024-02-04T17:20:00Z", "9999-12-30T00:00:00Z"].map(instant);
+    let empty = [(last, max)];
+    let request = CalendarRequest {
+        kind: CursorKind::Instant,
+        grain: Grain::Day,
+        tz: "UTC",
+        start: None,
+        end: None,
+        min: Some(min),
+        max: Some(max),
+        empty: &empty,
+    };
+    // WHEN it is cut by day, THEN the empty years are one partition, and the others are days
+    let generator = Generator::new(Rule::Calendar(Calendar::new(request).expect("few")), Order::Oldest, false);
+    assert_eq!(generator.len(), 37);
+    let joined: Vec<String> = generator.joined().iter().map(ToString::to_string).collect();
+    assert_eq!(joined, ["[2024-02-05T00:00:00Z, 9999-12-30T00:00:00Z)"]);
+    assert_eq!(generator.range(35), generator.joined()[0]);
+    // WHEN nothing is known of the years between, THEN that is told in words
+    let refused = Calendar::new(CalendarRequest { empty: &[], ..request }).expect_err("too many");
+    assert_eq!(
+        refused.to_string(),
+        "2913173 partitions from 2024-01-01T00:00:00Z to 9999-12-30T00:00:00Z are more than the 1000000 that a step may have"
+    );
+}
+
+#[test]
+fn whole_numbers_far_apart_are_cut_where_they_are() {
+    // GIVEN two numbers, and one at the other end of them all
+    let mut facts = integers(Some(1), Some(7_234_567_890_123_456_789), Vec::new());
+    facts.empty = vec![(Cursor::Integer(2), Cursor::Integer(7_234_567_890_123_456_789))];
+    // WHEN they are cut by a width of a thousand, THEN there are three parts
+    let rule = Integer::by_width(1_000, None, None, &facts).expect("few");
+    let generator = Generator::new(Rule::Integer(rule), Order::Oldest, false);
+    let parts: Vec<String> = ranges(&generator).iter().map(ToString::to_string).collect();
+    assert_eq!(parts, ["(-inf, 1000)", "[1000, 7234567890123456000)", "[7234567890123456000, +inf)"]);
 }

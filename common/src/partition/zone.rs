@@ -77,7 +77,7 @@ impl Zone {
             let (before, after) = (offset, self.tz.to_offset(change));
             if after > before {
                 let at = change.as_microsecond();
-                let civil = |seconds: i32| at + i64::from(seconds) * 1_000_000;
+                let civil = |seconds: i32| at.saturating_add(i64::from(seconds).saturating_mul(1_000_000));
                 gaps.push(Gap { from: civil(before.seconds()), to: civil(after.seconds()) });
             }
             offset = after;

@@ -26,8 +26,8 @@ pub(super) fn settle_generator(
     let (start, end) = (start?, end?);
     let made = match &step.partition.by {
         PartitionBy::Calendar { grain, tz } => {
-            let (min, max) = (column.min, column.max);
-            let request = CalendarRequest { kind: column.kind, grain: *grain, tz, start, end, min, max };
+            let (min, max, empty) = (column.min, column.max, column.empty.as_slice());
+            let request = CalendarRequest { kind: column.kind, grain: *grain, tz, start, end, min, max, empty };
             Calendar::new(request).map(Rule::Calendar)
         }
         PartitionBy::Integer { width, max_rows } => {
@@ -249,11 +249,13 @@ pub(super) fn check_form(
         CursorForm::Native => 1,
         CursorForm::EpochSeconds => 1_000_000,
         CursorForm::EpochMillis => 1_000,
-        CursorForm::TextTime { fraction_digits, .. } => 10_i64.pow(6 - u32::from(fraction_digits.min(6))),
+        CursorForm::TextTime { fraction_digits, .. } => {
+            10_i64.saturating_pow(6_u32.saturating_sub(u32::from(fraction_digits)))
+        }
         CursorForm::TextDate => crate::partition::DAY_MICROS,
     };
     let is_written = |at: &Cursor| match *at {
-        Cursor::Instant(micros) | Cursor::Civil(micros) => micros % unit == 0,
+        Cursor::Instant(micros) | Cursor::Civil(micros) => micros.checked_rem(unit) == Some(0),
         Cursor::Integer(_) | Cursor::Date(_) => true,
     };
     let whole = generator.whole();

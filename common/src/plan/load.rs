@@ -106,7 +106,7 @@ pub fn plan_load(
     };
     plan.tasks = plan.count_tasks();
     plan.estimated_rows = plan.estimate(facts, column);
-    let left_out = plan.generator.len() - plan.tasks;
+    let left_out = plan.generator.len().saturating_sub(plan.tasks);
     if left_out > 0 {
         plan.notes.push(format!("{left_out} partitions that earlier runs committed"));
     }
@@ -164,9 +164,9 @@ impl LoadPlan {
     fn count_tasks(&self) -> u64 {
         let mut tasks = self.generator.ranges();
         for range in self.covered.ranges(self.generator.kind()) {
-            tasks -= contained(&self.generator, &range);
+            tasks = tasks.saturating_sub(contained(&self.generator, &range));
         }
-        tasks + u64::from(self.generator.has_null() && !self.covered.null())
+        tasks.saturating_add(u64::from(self.generator.has_null() && !self.covered.null()))
     }
 
     fn estimate(&self, facts: &StepFacts, column: &PartitionFacts) -> u64 {
@@ -183,8 +183,8 @@ impl LoadPlan {
 fn first_where(count: u64, is_there: impl Fn(u64) -> bool) -> u64 {
     let (mut low, mut high) = (0, count);
     while low < high {
-        let middle = low + (high - low) / 2;
-        if is_there(middle) { high = middle } else { low = middle + 1 }
+        let middle = low.midpoint(high);
+        if is_there(middle) { high = middle } else { low = middle.saturating_add(1) }
     }
     low
 }
@@ -322,6 +322,7 @@ fn notes(step: &Backfill, facts: &StepFacts, column: &PartitionFacts, generator:
 }
 
 /// The plan covers its facts by their digest: the facts themselves are stored beside it.
+#[expect(clippy::expect_used, reason = "names, numbers and lists always have a JSON form, whatever they say")]
 fn digest(facts: &StepFacts) -> DocumentDigest {
     let text = serde_json::to_vec(facts).expect("facts are made of names, numbers and lists, which JSON can hold");
     DocumentDigest::of(&text)

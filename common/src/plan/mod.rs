@@ -76,6 +76,7 @@ impl Plan {
 
     /// The digest of everything that the plan says: spec, reference time, facts and rules, but not the run.
     #[must_use]
+    #[expect(clippy::expect_used, reason = "names, numbers and lists always have a JSON form, whatever they say")]
     pub fn digest(&self) -> DocumentDigest {
         let text = serde_json::to_vec(self).expect("a plan is made of names, numbers and lists, which JSON can hold");
         DocumentDigest::of(&text)
@@ -84,7 +85,7 @@ impl Plan {
     /// How many tasks the run's partitions are.
     #[must_use]
     pub fn tasks_planned(&self) -> u64 {
-        self.steps.values().map(StepPlan::tasks_planned).sum()
+        self.steps.values().map(StepPlan::tasks_planned).fold(0, u64::saturating_add)
     }
 }
 

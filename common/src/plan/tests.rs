@@ -104,6 +104,7 @@ fn facts() -> StepFacts {
                 null_rows: Some(7),
                 indexed: true,
                 histogram: Vec::new(),
+                empty: Vec::new(),
             }),
         },
         target: TargetFacts {

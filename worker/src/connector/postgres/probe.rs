@@ -167,6 +167,7 @@ impl Probe<'_> {
             null_rows: null_rows.and_then(|count| u64::try_from(count).ok()),
             indexed,
             histogram: self.histogram(asked, table, name, kind).await?,
+            empty: Vec::new(),
         })
     }
 

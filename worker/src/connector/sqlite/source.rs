@@ -175,6 +175,7 @@ impl Probing<'_> {
             nullable,
             null_rows: Some(u64::try_from(null_rows).unwrap_or(0)),
             histogram: Vec::new(),
+            empty: Vec::new(),
         })
     }
 
