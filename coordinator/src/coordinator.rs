@@ -333,7 +333,7 @@ impl Campaigner {
             Err(LoadError::Store(error)) => {
                 tracing::warn!(error = &error as &dyn std::error::Error, "the store could not be read");
             }
-            Err(error @ (LoadError::Record { .. } | LoadError::Key(_) | LoadError::Document { .. })) => {
+            Err(error @ (LoadError::Record { .. } | LoadError::Key(_))) => {
                 resign(reign).await;
                 return Err(error.into());
             }

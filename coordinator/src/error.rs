@@ -61,6 +61,14 @@ pub enum ServiceError {
         /// The run.
         run: String,
     },
+    /// What the store holds of the run cannot be read.
+    #[error("run {run} cannot go on: {damage}; cancel it and run the pipeline again")]
+    Damaged {
+        /// The run.
+        run: String,
+        /// What cannot be read.
+        damage: String,
+    },
     /// No task of the run is dead.
     #[error("no task of run {run} is dead: there is nothing to retry")]
     NothingToRetry {
@@ -115,6 +123,7 @@ impl ServiceError {
             Self::Protocol { .. }
             | Self::RunEnded { .. }
             | Self::NeverPlanned { .. }
+            | Self::Damaged { .. }
             | Self::SpecChanged { .. }
             | Self::OtherRunActive { .. }
             | Self::NoopRefused(_) => Code::FailedPrecondition,

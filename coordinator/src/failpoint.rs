@@ -31,6 +31,18 @@ fn told(name: &str) -> Option<String> {
     None
 }
 
+/// Panics when `FAILPOINTS` says so of `name` (`return`): a place within pure work, of one pipeline.
+#[cfg(feature = "failpoints")]
+pub(crate) fn panic_at(place: &str, pipeline: &impl std::fmt::Display) {
+    if told(&format!("{place}::{pipeline}")).is_some() {
+        panic!("failpoint {place}::{pipeline} struck");
+    }
+}
+
+/// Nothing.
+#[cfg(not(feature = "failpoints"))]
+pub(crate) const fn panic_at(_place: &str, _pipeline: &impl std::fmt::Display) {}
+
 /// Nothing.
 #[cfg(not(feature = "failpoints"))]
 pub(crate) fn hit(_name: &str) -> std::future::Ready<Result<(), Fallen>> {

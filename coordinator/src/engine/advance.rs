@@ -55,6 +55,7 @@ fn of_run(cluster: &Cluster, run: &Run) -> Option<Advance> {
         return event(RunEvent::CancelWanted, run.record.reason.clone());
     }
     match run.record.status {
+        RunStatus::Planning if run.damage.is_some() => event(RunEvent::Refused, run.damage.clone().unwrap_or_default()),
         RunStatus::Planning => of_planning(run),
         RunStatus::Planned if run.record.wish == RunWish::Run && !cluster.is_held_back(run) => {
             event(RunEvent::Started, String::new())

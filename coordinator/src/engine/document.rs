@@ -49,7 +49,7 @@ pub(crate) fn run_summary(cluster: &Cluster, run: &Run, short: String) -> RunDoc
         pipeline: run.record.pipeline.clone(),
         spec: run.record.spec_digest,
         status: run.record.status,
-        reason: run.record.reason.clone(),
+        reason: reason(run),
         reference_time: rfc3339(run.record.reference_time_micros),
         ended_at: run.record.ended_micros.map(rfc3339),
         committed: run.record.committed || tasks.done > 0,
@@ -93,6 +93,15 @@ fn step_document(cluster: &Cluster, run: &Run, name: &StepName, step: &Step, now
         warnings: step.record.warnings.clone(),
         dead,
         retrying,
+    }
+}
+
+/// Why a run stands where it does: what is stored, and what cannot be read of it.
+fn reason(run: &Run) -> String {
+    match &run.damage {
+        Some(damage) if run.record.reason.is_empty() => damage.clone(),
+        Some(damage) if !run.record.reason.contains(damage.as_str()) => format!("{} ({damage})", run.record.reason),
+        Some(_) | None => run.record.reason.clone(),
     }
 }
 

@@ -124,7 +124,7 @@ impl Track {
     #[must_use]
     pub(crate) fn planned(plan: std::sync::Arc<StepPlan>, strategy: &Strategy) -> Self {
         let mut counts = TaskCounts { pending: plan.tasks_planned(), ..TaskCounts::default() };
-        counts.covered = plan.partitions() - counts.pending;
+        counts.covered = plan.partitions().saturating_sub(counts.pending);
         let prepares = match strategy {
             Strategy::Backfill(_) => TaskState::Pending,
             Strategy::Noop { .. } => TaskState::Covered,

@@ -97,6 +97,12 @@ pub(crate) struct Run {
 }
 
 impl Run {
+    /// False when the spec cannot be read: then nobody knows steps, tables or targets.
+    #[must_use]
+    pub(crate) fn knows_its_steps(&self) -> bool {
+        self.damage.is_none() || !self.spec.steps.is_empty()
+    }
+
     /// True while the run may still commit something, or holds the pipeline.
     #[must_use]
     pub(crate) fn is_active(&self) -> bool {

@@ -15,6 +15,7 @@ use highwater_common::spec::{self, Spec};
 use highwater_proto::convert::FieldError;
 use highwater_proto::convert::records::{Stored, hi_from_bytes, part_from_bytes};
 
+use super::contain::contained;
 use super::runs::{new_run, set_plan};
 use crate::engine::{Cluster, Held, Leases, Run, Session};
 use crate::store::keys::{KeyError, RecordKey};
@@ -38,14 +39,6 @@ pub enum LoadError {
     /// A key is none of ours.
     #[error("the store holds something that is not Highwater's")]
     Key(#[from] KeyError),
-    /// A document is damaged, or was written by a version that knew other keys.
-    #[error("the document at {key} cannot be read: {problem}")]
-    Document {
-        /// Which.
-        key: String,
-        /// What is wrong with it.
-        problem: String,
-    },
 }
 
 /// What the store holds, and the high part of its tokens.
@@ -66,15 +59,22 @@ struct Shelf {
     runs: BTreeMap<RunId, (RunRecord, Vec<u8>)>,
     facts: BTreeMap<(RunId, StepName), Vec<u8>>,
     plans: BTreeMap<(RunId, u32, StepName), Vec<u8>>,
-    steps: BTreeMap<(RunId, u32, StepName), (StepRecord, Vec<u8>)>,
+    /// With the bytes, which a later transaction compares: also of a record that cannot be read.
+    steps: BTreeMap<(RunId, u32, StepName), (Option<StepRecord>, Vec<u8>)>,
     segments: Vec<(RunId, u32, StepName, u64, Vec<u8>)>,
     leases: Vec<(RunId, Held<LeaseRecord>)>,
     retries: Vec<(RunId, Held<RetryRecord>)>,
     dead: Vec<(RunId, Held<DeadRecord>)>,
     keys: Vec<(Owner, Key)>,
+    /// What cannot be read of a run, or of the spec of several; the first of each.
+    damage: BTreeMap<RunId, String>,
+    damaged_specs: BTreeMap<(PipelineName, DocumentDigest), String>,
+    /// Runs whose own record cannot be read.
+    unread: BTreeSet<RunId>,
 }
 
 /// Who a record belongs to, and must not outlive.
+#[derive(Clone)]
 enum Owner {
     Run(RunId),
     Spec(PipelineName, DocumentDigest),
@@ -105,51 +105,87 @@ pub(crate) async fn load(store: &dyn RecordStore, fallback: ClusterId) -> Result
     let hi = shelf.hi;
     let orphans = shelf.take_orphans();
     for (id, (record, stored)) in std::mem::take(&mut shelf.runs) {
-        cluster.runs.insert(id, shelf.run(id, record, stored)?);
+        cluster.runs.insert(id, shelf.run(id, record, stored));
     }
-    shelf.place_tasks(&mut cluster)?;
+    shelf.place_tasks(&mut cluster);
     cluster.leases = Leases::of(&cluster.runs, Duration::ZERO);
     Ok(Loaded { cluster, hi, orphans })
 }
 
 impl Shelf {
     fn put(&mut self, key: &str, value: Vec<u8>) -> Result<(), LoadError> {
-        let at = |source| LoadError::Record { key: key.to_owned(), source };
         let parsed = RecordKey::parse(key)?;
-        self.keys.extend(owner(&parsed).map(|owner| (owner, key.to_owned())));
-        match parsed {
-            RecordKey::Format => self.format = Some(FormatRecord::from_bytes(&value).map_err(at)?),
-            RecordKey::High => self.hi = Some(hi_from_bytes(&value).map_err(at)?),
+        let owner = owner(&parsed);
+        self.keys.extend(owner.clone().map(|owner| (owner, key.to_owned())));
+        let run = match &parsed {
+            RecordKey::Run(run) => Some(*run),
+            _ => None,
+        };
+        let Err(problem) = self.take(parsed, value) else { return Ok(()) };
+        match owner {
+            // A record of another form is a sign of another version, which must not be taken for damage.
+            _ if problem.is_of_another_form() => Err(LoadError::Record { key: key.to_owned(), source: problem }),
+            Some(Owner::Run(run)) => {
+                self.spoil(run, format!("the record at {key} cannot be read: {problem}"));
+                Ok(())
+            }
+            Some(Owner::Spec(name, digest)) => {
+                self.damaged_specs.entry((name, digest)).or_insert_with(|| format!("{key}: {problem}"));
+                Ok(())
+            }
+            None if run.is_some() => {
+                tracing::error!(%key, %problem, "the record of a run cannot be read: the run is left out, and its records stay");
+                self.unread.extend(run);
+                Ok(())
+            }
+            None => Err(LoadError::Record { key: key.to_owned(), source: problem }),
+        }
+    }
+
+    /// Notes why a run cannot go on; the first reason stays.
+    fn spoil(&mut self, run: RunId, why: String) {
+        self.damage.entry(run).or_insert(why);
+    }
+
+    fn take(&mut self, key: RecordKey, value: Vec<u8>) -> Result<(), FieldError> {
+        match key {
+            RecordKey::Format => self.format = Some(FormatRecord::from_bytes(&value)?),
+            RecordKey::High => self.hi = Some(hi_from_bytes(&value)?),
             RecordKey::Worker(id) => {
-                self.workers.insert(id, WorkerRecord::from_bytes(&value).map_err(at)?);
+                self.workers.insert(id, WorkerRecord::from_bytes(&value)?);
             }
             RecordKey::Pipeline { name, digest, .. } => {
-                let part = part_from_bytes(&value).map_err(at)?;
+                let part = part_from_bytes(&value)?;
                 self.specs.entry((name, digest)).or_default().extend(part); // keys come in order, so parts do
             }
             RecordKey::Run(id) => {
-                self.runs.insert(id, (RunRecord::from_bytes(&value).map_err(at)?, value));
+                self.runs.insert(id, (RunRecord::from_bytes(&value)?, value));
             }
             RecordKey::Facts { run, step, .. } => {
-                self.facts.entry((run, step)).or_default().extend(part_from_bytes(&value).map_err(at)?);
+                self.facts.entry((run, step)).or_default().extend(part_from_bytes(&value)?);
             }
             RecordKey::Plan { run, generation, step, .. } => {
-                self.plans.entry((run, generation, step)).or_default().extend(part_from_bytes(&value).map_err(at)?);
+                self.plans.entry((run, generation, step)).or_default().extend(part_from_bytes(&value)?);
             }
             RecordKey::Step { run, generation, step } => {
-                self.steps.insert((run, generation, step), (StepRecord::from_bytes(&value).map_err(at)?, value));
+                let (record, problem) = match StepRecord::from_bytes(&value) {
+                    Ok(record) => (Some(record), None),
+                    Err(problem) => (None, Some(problem)),
+                };
+                self.steps.insert((run, generation, step), (record, value));
+                return problem.map_or(Ok(()), Err);
             }
             RecordKey::Segment { run, generation, step, number } => {
                 self.segments.push((run, generation, step, u64::from(number), value));
             }
             RecordKey::Attempt { run, .. } => {
-                self.leases.push((run, Held { record: LeaseRecord::from_bytes(&value).map_err(at)?, bytes: value }));
+                self.leases.push((run, Held { record: LeaseRecord::from_bytes(&value)?, bytes: value }));
             }
             RecordKey::Retry { run, .. } => {
-                self.retries.push((run, Held { record: RetryRecord::from_bytes(&value).map_err(at)?, bytes: value }));
+                self.retries.push((run, Held { record: RetryRecord::from_bytes(&value)?, bytes: value }));
             }
             RecordKey::Dead { run, .. } => {
-                self.dead.push((run, Held { record: DeadRecord::from_bytes(&value).map_err(at)?, bytes: value }));
+                self.dead.push((run, Held { record: DeadRecord::from_bytes(&value)?, bytes: value }));
             }
             // The leader's own record was compared when it was put; the others are for people.
             RecordKey::Leader | RecordKey::Watermark(_) | RecordKey::Audit(_) => {}
@@ -159,6 +195,9 @@ impl Shelf {
 
     /// The keys of records whose run is no more, or never came to be.
     fn take_orphans(&mut self) -> Vec<Key> {
+        if !self.unread.is_empty() {
+            return Vec::new(); // whose a record is cannot be told for certain
+        }
         let specs: BTreeSet<(&PipelineName, &DocumentDigest)> =
             self.runs.values().map(|(record, _)| (&record.pipeline, &record.spec_digest)).collect();
         let is_orphan = |owner: &Owner| match owner {
@@ -169,56 +208,93 @@ impl Shelf {
         keys.into_iter().filter(|(owner, _)| is_orphan(owner)).map(|(_, key)| key).collect()
     }
 
-    fn run(&mut self, id: RunId, record: RunRecord, stored: Vec<u8>) -> Result<Run, LoadError> {
-        let damaged = |key: String, problem: String| LoadError::Document { key, problem };
-        let of_spec = (record.pipeline.clone(), record.spec_digest);
-        let canonical = self.specs.get(&of_spec).map(Vec::as_slice).unwrap_or_default();
-        let spec: Spec = spec::from_canonical(canonical)
-            .map_err(|problems| damaged(format!("pipeline/{}/{}", of_spec.0, of_spec.1), listed(&problems)))?;
+    /// The run with all that can be read of it. What cannot be read damages this run and no other.
+    fn run(&mut self, id: RunId, record: RunRecord, stored: Vec<u8>) -> Run {
+        let spec = self.spec(&record).unwrap_or_else(|why| {
+            self.spoil(id, why);
+            nothing(&record.pipeline)
+        });
         let generation = record.generation;
         let mut run = new_run(id, record, stored, Arc::new(spec));
         let names: Vec<StepName> = run.steps.keys().cloned().collect();
         let mut plans = BTreeMap::new();
         for name in names {
             if let Some(json) = self.facts.remove(&(id, name.clone())) {
-                let facts: StepFacts = serde_json::from_slice(&json)
-                    .map_err(|error| damaged(format!("facts/{id}/{name}"), error.to_string()))?;
-                run.facts.insert(name.clone(), Arc::new(facts));
+                match serde_json::from_slice::<StepFacts>(&json) {
+                    Ok(facts) => {
+                        run.facts.insert(name.clone(), Arc::new(facts));
+                    }
+                    Err(error) => self.spoil(id, format!("the facts of {name} cannot be read: {error}")),
+                }
             }
             if let Some(json) = self.plans.remove(&(id, generation, name.clone())) {
-                // One plan that cannot be read, for instance because the zone's rules have changed since, ends its own run and
-                // no other.
-                match serde_json::from_slice::<StepPlan>(&json) {
+                // For instance because the zone's rules have changed since.
+                let read = contained("reading a plan", || serde_json::from_slice::<StepPlan>(&json));
+                match read.and_then(|read| read.map_err(|error| error.to_string())) {
                     Ok(plan) => {
                         plans.insert(name.clone(), plan);
                     }
-                    Err(error) => run.damage = Some(format!("the plan of {name} can no longer be read: {error}")),
+                    Err(why) => self.spoil(id, format!("the plan of {name} can no longer be read: {why}")),
                 }
             }
             if let Some((record, bytes)) = self.steps.remove(&(id, generation, name.clone()))
                 && let Some(step) = run.steps.get_mut(&name)
             {
-                step.record = record;
+                step.record = record.unwrap_or_else(|| step.record.clone());
                 step.stored = Some(bytes);
             }
         }
         if generation > 0 {
             let (digest, time) = (run.record.spec_digest, run.record.reference_time_micros);
-            let plan = Plan { spec_digest: digest, reference_time_micros: time, steps: plans };
-            set_plan(&mut run, Arc::new(plan));
+            let plan = Arc::new(Plan { spec_digest: digest, reference_time_micros: time, steps: plans });
+            let derived = contained("loading the run", || {
+                crate::failpoint::panic_at("load", &run.record.pipeline);
+                let mut planned = run.clone();
+                set_plan(&mut planned, plan);
+                planned
+            });
+            match derived {
+                Ok(planned) => run = planned,
+                Err(panic) => self.spoil(id, panic),
+            }
         }
-        Ok(run)
+        run
+    }
+
+    /// The spec that a run executes, or in words why it cannot be read.
+    fn spec(&self, record: &RunRecord) -> Result<Spec, String> {
+        let key = (record.pipeline.clone(), record.spec_digest);
+        let place = format!("pipeline/{}/{}", key.0, key.1);
+        if let Some(why) = self.damaged_specs.get(&key) {
+            return Err(format!("the stored spec cannot be read: {why}"));
+        }
+        let Some(canonical) = self.specs.get(&key) else { return Err(format!("the stored spec {place} is missing")) };
+        let read = contained("reading a spec", || spec::from_canonical(canonical))?;
+        read.map_err(|problems| format!("the stored spec {place} cannot be read: {}", listed(&problems)))
     }
 
     /// Puts every task where it stands.
-    fn place_tasks(self, cluster: &mut Cluster) -> Result<(), LoadError> {
-        for (run, generation, step, number, bytes) in self.segments {
-            let Some(step) = cluster.runs.get_mut(&run).and_then(|run| run.steps.get_mut(&step)) else { continue };
-            let segment = Segment::from_bytes(&bytes).map_err(|error| LoadError::Document {
-                key: format!("seg/{run}/{generation}/…/{number}"),
-                problem: error.to_string(),
-            })?;
-            step.track_mut(generation).load(number, segment, bytes);
+    fn place_tasks(mut self, cluster: &mut Cluster) {
+        for (run, generation, step, number, bytes) in std::mem::take(&mut self.segments) {
+            let Some(known) = cluster.runs.get_mut(&run).and_then(|run| run.steps.get_mut(&step)) else { continue };
+            let placed = contained("loading the run", || {
+                let track = known.track_mut(generation);
+                match Segment::from_bytes(&bytes) {
+                    Ok(segment) => {
+                        track.load(number, segment, bytes);
+                        Ok(())
+                    }
+                    Err(error) => {
+                        // First states with the bytes that are there: a later transaction, of a fence, compares them.
+                        let (segment, _) = track.segment_of(Segment::ordinal(number, 0));
+                        track.load(number, segment, bytes);
+                        Err(format!("the record at seg/{run}/{generation}/{step}/{number} cannot be read: {error}"))
+                    }
+                }
+            });
+            if let Err(why) = placed.and_then(|placed| placed) {
+                self.spoil(run, why);
+            }
         }
         for step in cluster.runs.values_mut().flat_map(|run| run.steps.values_mut()) {
             step.wide.settle();
@@ -239,7 +315,24 @@ impl Shelf {
                 step.track_mut(held.record.address.generation).dead.insert(held.record.address.ordinal, held);
             }
         }
-        Ok(())
+        for (run, why) in self.damage {
+            tracing::error!(%run, %why, "a run is damaged");
+            if let Some(run) = cluster.runs.get_mut(&run) {
+                run.damage = Some(why);
+            }
+        }
+    }
+}
+
+/// A spec that says nothing, in place of one that cannot be read.
+fn nothing(pipeline: &PipelineName) -> Spec {
+    Spec {
+        version: 1,
+        name: pipeline.clone(),
+        connections: BTreeMap::new(),
+        limits: spec::RunLimits { tasks: None },
+        pools: BTreeMap::new(),
+        steps: BTreeMap::new(),
     }
 }
 

@@ -6,6 +6,7 @@
 mod attempts;
 mod batch;
 mod commit;
+mod contain;
 mod events;
 mod load;
 mod outages;

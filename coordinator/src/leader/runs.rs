@@ -12,6 +12,7 @@ use highwater_proto::convert::records::{Stored, document_to_parts};
 use rand::RngExt;
 
 use super::batch::Planned;
+use super::contain::contained;
 use super::{Fallen, Leader, Submission};
 use crate::engine::{Advance, Change, ChangeKind, Outages, Run, Step, Track, advance};
 use crate::error::ServiceError;
@@ -181,6 +182,9 @@ impl Leader {
         if status != RunStatus::Failed && status != RunStatus::Running {
             return Err(ServiceError::RunEnded { run: self.short_of(&id), status });
         }
+        if let Some(damage) = &run.damage {
+            return Err(ServiceError::Damaged { run: self.short_of(&id), damage: damage.clone() });
+        }
         if run.record.generation == 0 {
             return Err(ServiceError::NeverPlanned { run: self.short_of(&id) });
         }
@@ -227,9 +231,15 @@ impl Leader {
         let Some(run) = self.cluster.runs.get(&id) else { return Ok(()) };
         let facts: BTreeMap<_, _> =
             run.facts.iter().map(|(name, facts)| (name.clone(), facts.as_ref().clone())).collect();
-        let plan = match Plan::new(&run.spec, run.record.spec_digest, run.record.reference_time_micros, &facts) {
-            Ok(plan) => Arc::new(plan),
-            Err(problems) => {
+        let planned = contained("planning", || {
+            crate::failpoint::panic_at("plan", &run.record.pipeline);
+            let plan = Plan::new(&run.spec, run.record.spec_digest, run.record.reference_time_micros, &facts);
+            plan.inspect(look_through)
+        });
+        let plan = match planned {
+            Ok(Ok(plan)) => Arc::new(plan),
+            Err(panic) => return self.move_run(id, RunEvent::Refused, panic).await,
+            Ok(Err(problems)) => {
                 let text: Vec<String> = problems.iter().map(ToString::to_string).collect();
                 return self.move_run(id, RunEvent::Refused, text.join("\n")).await;
             }
@@ -278,6 +288,7 @@ impl Leader {
             self.cancel_steps(id).await?; // first, so that no crash leaves steps running in a run that has ended
         }
         let Some(run) = self.cluster.runs.get(&id) else { return Ok(()) };
+        let reason = if record.status == RunStatus::Cancelled { unfenced(run, reason) } else { reason };
         record.reason = cut(&reason, REASON_BYTES_MAX);
         record.committed |= run.steps.values().any(|step| step.counts().done > 0);
         record.ended_micros = record.status.has_ended().then(|| self.clock.wall_micros());
@@ -346,6 +357,17 @@ impl Leader {
     }
 }
 
+/// The reason of a cancel, with what it could not do: nobody knows the targets of a run whose spec cannot be read.
+fn unfenced(run: &Run, reason: String) -> String {
+    if run.knows_its_steps() || run.record.generation == 0 {
+        return reason;
+    }
+    format!(
+        "{reason} (its spec cannot be read, so its targets are unknown and were not fenced: before you run the pipeline again, \
+         make sure that no worker still writes for it)"
+    )
+}
+
 /// A run as the view holds it, before anything of it is planned.
 pub(super) fn new_run(id: RunId, record: RunRecord, stored: Vec<u8>, spec: Arc<highwater_common::spec::Spec>) -> Run {
     // A stored spec was checked, so it has an order; one that had none would have no steps to run.
@@ -363,6 +385,16 @@ pub(super) fn new_run(id: RunId, record: RunRecord, stored: Vec<u8>, spec: Arc<h
         damage: None,
         outages: Outages::default(),
         orders: BTreeMap::new(),
+    }
+}
+
+/// Derives what the leader will ask of a plan again and again, so that what cannot be derived shows where it is contained.
+fn look_through(plan: &Plan) {
+    for step in plan.steps.values() {
+        let last = step.partitions().saturating_sub(1);
+        for ordinal in [0, last / 2, last] {
+            let _ = step.work(ordinal).map(|work| work.to_string());
+        }
     }
 }
 

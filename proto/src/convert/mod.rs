@@ -17,6 +17,12 @@ impl FieldError {
         Self { path: path.into(), problem: problem.into() }
     }
 
+    /// True when the message is whole and of a form that this version does not know: then all of its writer's are.
+    #[must_use]
+    pub fn is_of_another_form(&self) -> bool {
+        self.path == records::FORMAT_PATH
+    }
+
     /// The same problem, seen from one message further out.
     #[must_use]
     pub fn under(mut self, field: &str) -> Self {

@@ -17,6 +17,9 @@ use crate::storage as pb;
 /// The form of record that this version writes, and the only one it reads.
 pub const RECORD_FORMAT: u32 = 1;
 
+/// The field of a record that says its form.
+pub(super) const FORMAT_PATH: &str = "format";
+
 /// A record that has bytes in the store.
 pub trait Stored: Sized {
     /// The record's bytes; equal records have equal bytes.
@@ -34,7 +37,7 @@ fn decode<M: Message + Default>(bytes: &[u8], format: impl Fn(&M) -> u32) -> Res
     match format(&message) {
         RECORD_FORMAT => Ok(message),
         other => Err(FieldError::new(
-            "format",
+            FORMAT_PATH,
             format!("{other}, but this version reads {RECORD_FORMAT}: upgrade every coordinator first"),
         )),
     }

@@ -194,9 +194,12 @@ impl Probe<'_> {
         let name = &column.facts.name;
         let select = match kind {
             CursorKind::Integer => Sql::new(Dialect::Postgres, "select v::int8 from (select "),
-            CursorKind::Instant | CursorKind::Civil => {
-                Sql::new(Dialect::Postgres, "select (extract(epoch from v) * 1000000)::int8 from (select ")
-            }
+            CursorKind::Instant | CursorKind::Civil => Sql::new(
+                Dialect::Postgres,
+                // The server's last thirty years lie beyond 64 bits of microseconds since 1970; the last position stands for them.
+                "select case when v >= '294247-01-01' then 9223372036854775807 else (extract(epoch from v) * 1000000)::int8 end \
+                 from (select ",
+            ),
             CursorKind::Date => Sql::new(Dialect::Postgres, "select (v - date '1970-01-01')::int8 from (select "),
         };
         let from = select.name(name).text(" as v from ").table(&asked.table).text(" where ").name(name);
