@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup fmt lint test crash-matrix mutants mutants-cut demo demo-cluster bench
+.PHONY: help setup fmt lint test soak crash-matrix mutants mutants-cut demo demo-cluster bench
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,6 +27,10 @@ test: setup lint ## Everything that CI checks: lint, doc tests, and every test a
 	else \
 	  echo "cargo test --workspace"; cargo test --workspace --lib --bins --tests; \
 	fi
+
+soak: ## Plan from a million arbitrary facts, and read as many damaged records
+	PROPTEST_CASES=$${CASES:-1000000} cargo test -p highwater-common --lib -- no_fact_can_panic_the_planner any_bytes damaged_bytes
+	PROPTEST_CASES=$${CASES:-1000000} cargo test -p highwater-proto --lib -- no_stored_record_can_panic_its_reader
 
 crash-matrix: ## Strike at every failpoint in every way, embedded and in a cluster (the tests take turns)
 	HIGHWATER_FULL_MATRIX=1 cargo test -p highwater-integration-tests --test it crash_matrix -- --nocapture

@@ -10,7 +10,7 @@ use highwater_common::assignment::{Assignment, AttemptError, ErrorClass, Outcome
 use highwater_common::commit::{Resume, resume};
 use highwater_common::facts::{Adopted, ColumnFacts, Engine, StepFacts};
 use highwater_common::range::Slice;
-use highwater_common::spec::{Connection, Strategy};
+use highwater_common::spec::{Backfill, Connection, PartitionBy, Strategy};
 use tokio::sync::OnceCell;
 
 use crate::connector::{
@@ -194,6 +194,7 @@ async fn probe(context: &OrderContext) -> Result<Outcome, AttemptError> {
         table: from.table.clone(),
         exclude: from.exclude.clone(),
         partition_column: Some(column.clone()),
+        bounds_declared: are_bounds_declared(backfill),
     };
     let source = answered(Call::Probe, &from.connection, context.stall(), source.probe(&asked)).await?;
     // Before the target is probed, because the probe of one that is another cluster's is refused. A repeat finds it this cluster's already.
@@ -216,6 +217,15 @@ async fn probe(context: &OrderContext) -> Result<Outcome, AttemptError> {
         .map_err(|error| AttemptError::new(ErrorClass::Permanent, "facts", error.to_string()))?;
     failpoint::hit_on("attempt::after_probe", &context.worker).await?;
     Ok(Outcome::Probed(json))
+}
+
+/// True when the pipeline says of the partitions all that would else be looked for.
+fn are_bounds_declared(step: &Backfill) -> bool {
+    let has_width = match &step.partition.by {
+        PartitionBy::Calendar { .. } => true,
+        PartitionBy::Integer { width, .. } => width.is_some(),
+    };
+    step.start.is_some() && step.end.is_some() && has_width
 }
 
 async fn prepare(context: &OrderContext) -> Result<Outcome, AttemptError> {

@@ -275,6 +275,14 @@ fn warn(
     if !column.indexed && generator.len() > 1 {
         warnings.push(format!("no index of {from} leads with {name}: each partition scans the whole table"));
     }
+    let joined = generator.joined();
+    if let Some(widest) = joined.first() {
+        let count = joined.len();
+        warnings.push(format!(
+            "{count} stretches of {from} are one partition each because they are empty, or nearly so, such as {widest}: is a value of \
+             {name} at its end meant?"
+        ));
+    }
     if generator.len() > 1_000 && generator.len() > facts.source.rows {
         let (partitions, rows) = (generator.len(), facts.source.rows);
         warnings.push(format!("{partitions} partitions for about {rows} rows of {from}: a coarser rule is faster"));

@@ -1,5 +1,6 @@
 //! Plans as a user meets them: settled, refused, expanded.
 
+mod any_facts;
 mod forms;
 
 use std::time::Duration;

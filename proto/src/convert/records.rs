@@ -388,8 +388,43 @@ fn step_status_from(status: pb::step::Status) -> Option<StepStatus> {
 #[cfg(test)]
 mod tests {
     use highwater_common::token::Nonce;
+    use proptest::prelude::*;
 
     use super::*;
+
+    /// Reads bytes as every record there is.
+    fn read_all(bytes: &[u8]) {
+        let _ = (FormatRecord::from_bytes(bytes), LeaderRecord::from_bytes(bytes), RunRecord::from_bytes(bytes));
+        let _ = (StepRecord::from_bytes(bytes), LeaseRecord::from_bytes(bytes), RetryRecord::from_bytes(bytes));
+        let _ = (DeadRecord::from_bytes(bytes), WorkerRecord::from_bytes(bytes));
+        let _ = (hi_from_bytes(bytes), part_from_bytes(bytes));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn no_stored_record_can_panic_its_reader(
+            arbitrary in prop::collection::vec(any::<u8>(), 0..200),
+            turned in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4),
+            cut in prop::option::of(any::<prop::sample::Index>()),
+        ) {
+            read_all(&arbitrary);
+            let mut stored = lease().to_bytes();
+            for (at, byte) in turned {
+                let at = at.index(stored.len());
+                stored[at] = byte;
+            }
+            if let Some(cut) = cut {
+                stored.truncate(cut.index(stored.len()));
+            }
+            read_all(&stored);
+            // What is read has bytes again.
+            if let Ok(read) = LeaseRecord::from_bytes(&stored) {
+                prop_assert_eq!(LeaseRecord::from_bytes(&read.to_bytes()), Ok(read));
+            }
+        }
+    }
 
     fn name<T: std::str::FromStr<Err: std::fmt::Debug>>(text: &str) -> T {
         text.parse().expect("a legal name")

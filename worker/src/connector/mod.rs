@@ -40,6 +40,8 @@ pub struct SourceProbe {
     pub exclude: Vec<String>,
     /// The partition column, for strategies that have one; an unknown one is an error that lists the columns.
     pub partition_column: Option<String>,
+    /// The pipeline says where the partitions begin and end and how wide they are: then its bounds are not looked for.
+    pub bounds_declared: bool,
 }
 
 /// What the step's probe asks of a target.
@@ -121,7 +123,8 @@ pub trait RowStream: Send {
 /// The read side of a connection. Every read opens, owns and closes its own connection.
 #[async_trait]
 pub trait Source: Send + Sync {
-    /// Reads the catalogue; at most five seconds, changes nothing.
+    /// Reads the catalogue, and what the plan needs of the rows; changes nothing. The bounds of the partition column may take as
+    /// long as a scan does; all that a plan can do without takes five seconds at most.
     async fn probe(&self, probe: &SourceProbe) -> Result<TableFacts, ConnectorError>;
     /// Begins to read a slice: exactly the rows a single statement sees.
     async fn read(&self, request: &ReadRequest) -> Result<Box<dyn RowStream>, ConnectorError>;

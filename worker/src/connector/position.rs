@@ -144,6 +144,22 @@ pub(super) fn epoch_form(min: i64, max: i64) -> Option<CursorForm> {
     }
 }
 
+/// True for whole numbers that read as days written with digits alone, `20240305` or `240305`: both ends of such a column do.
+/// As seconds they would all lie in the first years after 1970, which nobody means by them.
+pub(super) fn are_digits_of_days(min: i64, max: i64) -> bool {
+    let is_day = |value: i64| {
+        let (year, month, day) = (value / 10_000, value / 100 % 100, value % 100);
+        let as_small = |number: i64| i8::try_from(number).unwrap_or(0);
+        let is_year = i16::try_from(year).is_ok_and(|year| {
+            let year = if year < 100 { year + 2000 } else { year };
+            civil::Date::new(year, as_small(month), as_small(day)).is_ok()
+        });
+        value > 0 && is_year
+    };
+    let digits = |value: i64| value.checked_ilog10();
+    is_day(min) && is_day(max) && digits(max).is_some_and(|digits| digits <= 7)
+}
+
 fn ceil(micros: i64, unit: i64) -> i64 {
     let down = micros.div_euclid(unit) * unit;
     if down == micros { micros } else { down.saturating_add(unit) }
@@ -276,6 +292,16 @@ mod tests {
         assert_eq!(epoch_form(0, 1_700_000_000), Some(CursorForm::EpochSeconds));
         assert_eq!(epoch_form(1_300_000_000_000, 1_700_000_000_000), Some(CursorForm::EpochMillis));
         assert_eq!(epoch_form(1_700_000_000, 1_700_000_000_000), None);
+    }
+
+    #[test]
+    fn days_written_with_digits_alone_are_no_seconds() {
+        assert!(are_digits_of_days(20_240_301, 20_240_328));
+        assert!(are_digits_of_days(180_303, 180_331));
+        assert!(!are_digits_of_days(0, 20_240_328));
+        assert!(!are_digits_of_days(20_240_301, 20_241_328));
+        assert!(!are_digits_of_days(1_700_000_000, 1_700_086_400));
+        assert!(!are_digits_of_days(i64::MIN, i64::MAX));
     }
 
     #[test]

@@ -101,7 +101,12 @@ pub async fn a_dropped_stream_lets_the_source_go<F: SourceFixture>() {
 }
 
 fn source_probe<F: SourceFixture>(fixture: &F) -> SourceProbe {
-    SourceProbe { table: fixture.table(), exclude: Vec::new(), partition_column: Some("pos".to_owned()) }
+    SourceProbe {
+        table: fixture.table(),
+        exclude: Vec::new(),
+        bounds_declared: false,
+        partition_column: Some("pos".to_owned()),
+    }
 }
 
 async fn facts<F: SourceFixture>(fixture: &F) -> TableFacts {

@@ -1,5 +1,5 @@
 //! Reads what a plan needs to know of a source table, from the catalogue where it can.
-//! Never takes longer than the probe's time, and never guesses a bound: a bound that cannot be read in time is an error.
+//! Never guesses a bound, however long it takes to read; what a plan can do without takes no longer than the probe's time.
 
 use std::time::Duration;
 
@@ -15,6 +15,7 @@ use super::errors::{classify, fault, is_state, permanent};
 use super::nulls::{doubt_not_null, is_inherited};
 use super::policies::look_at_source;
 use super::session::Endpoint;
+use super::slices::raw;
 use crate::connector::sql_text::{Dialect, Sql};
 use crate::connector::{ConnectorError, SourceProbe};
 
@@ -26,6 +27,9 @@ const COUNTED_BYTES_MAX: i64 = 512 * 1024 * 1024;
 const ROW_BYTES_GUESS: i64 = 100;
 /// The most histogram bounds kept.
 const HISTOGRAM_MAX: usize = 200;
+
+/// A stretch without rows is one if it is at least so small a part of the whole.
+const EMPTY_PART: i128 = 1_000;
 
 const STATEMENT_TIMEOUT: &str = "57014";
 
@@ -43,7 +47,7 @@ pub(super) async fn probe_source(
     asked: &SourceProbe,
     rows: SourceRows,
 ) -> Result<TableFacts, ConnectorError> {
-    let mut probe = Probe { conn, endpoint, until: Instant::now() + endpoint.session().probe_timeout };
+    let mut probe = Probe { conn, endpoint, until: Instant::now() + endpoint.session().statement_timeout };
     probe.limit_statement().await?;
     let mut table = source_table(probe.conn, endpoint, &asked.table).await?;
     for name in asked.exclude.iter().chain(&asked.partition_column) {
@@ -61,6 +65,7 @@ pub(super) async fn probe_source(
         key.clear();
     }
     let (estimate, bytes) = probe.size(table.oid).await.map_err(failed)?;
+    probe.until = Instant::now() + endpoint.session().probe_timeout; // a plan can do without
     let counted = probe.count(asked, estimate, bytes).await?;
     let rows = counted.or(estimate).unwrap_or(bytes / ROW_BYTES_GUESS);
     let partition = match &asked.partition_column {
@@ -143,12 +148,19 @@ impl Probe<'_> {
         let Some((column, kind)) = table.column(name).and_then(|column| Some((column, column.position?))) else {
             return Err(self.not_a_position(asked, table, name));
         };
+        self.until = Instant::now() + self.endpoint.session().statement_timeout;
+        self.limit_statement().await?;
         let failed = |error| classify(self.endpoint, &format!("read the catalogue of {}", asked.table), error);
         let indexed = is_indexed(self.conn, table.oid, name).await.map_err(failed)?;
-        let (min, max) = (
-            self.bound(asked, column, kind, indexed, End::First).await?,
-            self.bound(asked, column, kind, indexed, End::Last).await?,
-        );
+        let (min, max) = match asked.bounds_declared {
+            true => (None, None),
+            false => (
+                self.bound(asked, column, kind, indexed, End::First).await?,
+                self.bound(asked, column, kind, indexed, End::Last).await?,
+            ),
+        };
+        // A plan cannot do without bounds, however long they took; what follows is dispensable.
+        self.until = Instant::now() + self.endpoint.session().probe_timeout;
         let null_rows = match column.facts.nullable {
             false => Some(0),
             true if indexed || rows < COUNTED_ROWS_MAX => {
@@ -167,7 +179,7 @@ impl Probe<'_> {
             null_rows: null_rows.and_then(|count| u64::try_from(count).ok()),
             indexed,
             histogram: self.histogram(asked, table, name, kind).await?,
-            empty: Vec::new(),
+            empty: self.empty(asked, name, kind, rows, min.zip(max)).await?,
         })
     }
 
@@ -181,7 +193,7 @@ impl Probe<'_> {
         permanent("unsupported_partition_column", message)
     }
 
-    /// The first or the last position. Infinities are left out: they lie in the open ends.
+    /// The first or the last position. Infinities are left out: they lie in the open ends. Takes as long as it needs.
     async fn bound(
         &mut self,
         asked: &SourceProbe,
@@ -190,18 +202,14 @@ impl Probe<'_> {
         indexed: bool,
         end: End,
     ) -> Result<Option<Cursor>, ConnectorError> {
+        if !indexed {
+            let (name, table) = (&column.facts.name, &asked.table);
+            tracing::info!("reading the {} of {name} in {table} by a full scan: no index leads with it", end.name());
+        }
+        self.until = Instant::now() + self.endpoint.session().statement_timeout;
         self.limit_statement().await?;
         let name = &column.facts.name;
-        let select = match kind {
-            CursorKind::Integer => Sql::new(Dialect::Postgres, "select v::int8 from (select "),
-            CursorKind::Instant | CursorKind::Civil => Sql::new(
-                Dialect::Postgres,
-                // The server's last thirty years lie beyond 64 bits of microseconds since 1970; the last position stands for them.
-                "select case when v >= '294247-01-01' then 9223372036854775807 else (extract(epoch from v) * 1000000)::int8 end \
-                 from (select ",
-            ),
-            CursorKind::Date => Sql::new(Dialect::Postgres, "select (v - date '1970-01-01')::int8 from (select "),
-        };
+        let select = Sql::new(Dialect::Postgres, "select ").text(raw_position(kind)).text(" from (select ");
         let from = select.name(name).text(" as v from ").table(&asked.table).text(" where ").name(name);
         let filtered = match (kind, end) {
             (CursorKind::Integer, _) => from.text(" is not null"),
@@ -224,12 +232,58 @@ impl Probe<'_> {
                     "the bounds of {name} in {} on {} could not be read within {} s: {why}",
                     asked.table,
                     self.endpoint,
-                    self.endpoint.session().probe_timeout.as_secs()
+                    self.endpoint.session().statement_timeout.as_secs()
                 );
                 Err(fault(ErrorClass::Resource, "probe_timeout", message))
             }
             Err(error) => Err(classify(self.endpoint, &format!("read the bounds of {}", asked.table), error)),
         }
+    }
+
+    /// The widest stretches without a row, where the rows are so few for their bounds that a rule would make mostly empty
+    /// partitions. Needs every position, so it is given up when it takes too long.
+    async fn empty(
+        &mut self,
+        asked: &SourceProbe,
+        name: &str,
+        kind: CursorKind,
+        rows: i64,
+        bounds: Option<(Cursor, Cursor)>,
+    ) -> Result<Vec<(Cursor, Cursor)>, ConnectorError> {
+        let Some((min, max)) = bounds.map(|(min, max)| (raw(min), raw(max))) else { return Ok(Vec::new()) };
+        let span = i128::from(max) - i128::from(min);
+        if rows >= COUNTED_ROWS_MAX || span / i128::from(rows.max(1)) < spacing(kind) {
+            return Ok(Vec::new());
+        }
+        self.limit_statement().await?;
+        let width = i64::try_from(span / EMPTY_PART).unwrap_or(i64::MAX);
+        let finite = match kind {
+            CursorKind::Integer => " is not null",
+            CursorKind::Instant | CursorKind::Civil | CursorKind::Date => " not in ('infinity', '-infinity')",
+        };
+        let sql = Sql::new(
+            Dialect::Postgres,
+            "select low, high from (select raw as low, lead(raw) over (order by raw) as high from (select ",
+        )
+        .text(raw_position(kind))
+        .text(" as raw from (select ")
+        .name(name)
+        .text(" as v from ")
+        .table(&asked.table)
+        .text(" where ")
+        .name(name)
+        .text(finite)
+        .text(") b) p) g where high::numeric - low > ")
+        .integer(width)
+        .text(" order by high::numeric - low desc limit 100");
+        let found = sqlx::query_as::<_, (i64, i64)>(sql.into_statement()).persistent(false).fetch_all(&mut *self.conn);
+        let mut found = match found.await {
+            Ok(found) => found,
+            Err(error) if is_state(&error, STATEMENT_TIMEOUT) => return Ok(Vec::new()),
+            Err(error) => return Err(classify(self.endpoint, &format!("look through {}", asked.table), error)),
+        };
+        found.sort_unstable();
+        Ok(found.into_iter().filter_map(|(low, high)| cursor(kind, low).zip(cursor(kind, high))).collect())
     }
 
     /// Bounds between which equally many rows lie, for whole numbers, as the last ANALYZE saw them.
@@ -264,6 +318,36 @@ impl Probe<'_> {
 enum End {
     First,
     Last,
+}
+
+impl End {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::First => "smallest value",
+            Self::Last => "largest value",
+        }
+    }
+}
+
+/// How far apart rows are on average where it pays to look for stretches without any: an hour, a day, or some numbers.
+const fn spacing(kind: CursorKind) -> i128 {
+    match kind {
+        CursorKind::Integer => 16,
+        CursorKind::Instant | CursorKind::Civil => 3_600_000_000,
+        CursorKind::Date => 1,
+    }
+}
+
+/// The raw number of a position `v`.
+const fn raw_position(kind: CursorKind) -> &'static str {
+    match kind {
+        CursorKind::Integer => "v::int8",
+        // The server's last thirty years lie beyond 64 bits of microseconds since 1970; the last position stands for them.
+        CursorKind::Instant | CursorKind::Civil => {
+            "case when v >= '294247-01-01' then 9223372036854775807 else (extract(epoch from v) * 1000000)::int8 end"
+        }
+        CursorKind::Date => "(v - date '1970-01-01')::int8",
+    }
 }
 
 /// The position that a ledger or an answer holds as a raw number; `None` for a day out of range.

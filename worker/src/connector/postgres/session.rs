@@ -27,7 +27,7 @@ pub struct SessionOptions {
     pub statement_timeout: Duration,
     /// For the next statement of an open transaction.
     pub idle_in_transaction_timeout: Duration,
-    /// For all that a probe asks.
+    /// For what a probe asks and a plan can do without, such as exact counts.
     pub probe_timeout: Duration,
     /// The largest row that is read; a larger one fails by name. Of a row one to a few copies are held in memory.
     pub row_bytes_max: usize,

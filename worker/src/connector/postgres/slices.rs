@@ -42,7 +42,7 @@ pub(super) const fn kind_text(kind: CursorKind) -> &'static str {
     }
 }
 
-fn raw(at: Cursor) -> i64 {
+pub(super) fn raw(at: Cursor) -> i64 {
     match at {
         Cursor::Integer(raw) | Cursor::Instant(raw) | Cursor::Civil(raw) => raw,
         Cursor::Date(days) => i64::from(days),

@@ -97,7 +97,14 @@ impl World {
 
     async fn facts(&self, table: &str, partition: &str) -> Result<TableFacts, ConnectorError> {
         let partition_column = Some(partition.to_owned());
-        self.source.probe(&SourceProbe { table: table_name(table), exclude: Vec::new(), partition_column }).await
+        self.source
+            .probe(&SourceProbe {
+                table: table_name(table),
+                exclude: Vec::new(),
+                bounds_declared: false,
+                partition_column,
+            })
+            .await
     }
 
     async fn columns(&self) -> Vec<ColumnFacts> {

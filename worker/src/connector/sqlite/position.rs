@@ -6,7 +6,9 @@ use highwater_common::facts::CursorForm;
 use highwater_common::range::Slice;
 
 use super::sql::ident;
-pub(super) use crate::connector::position::{Bound, bound, cursor, epoch_form, form_of, free_form_of};
+pub(super) use crate::connector::position::{
+    Bound, are_digits_of_days, bound, cursor, epoch_form, form_of, free_form_of,
+};
 
 const GLOB_DATE: &str = "[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]";
 const GLOB_TIME: &str = "[0-9][0-9]:[0-9][0-9]:[0-9][0-9]";

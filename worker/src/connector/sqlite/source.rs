@@ -158,7 +158,8 @@ impl Probing<'_> {
             if nullable { self.one(conn, "count(*)", &format!("where {quoted} is null")).await? } else { 0 };
         let (kind, form) = self.form(conn, table, &name).await?;
         let mut ends = [None, None];
-        for (end, function) in ends.iter_mut().zip(["min", "max"]) {
+        let looked_for = if self.probe.bounds_declared { [].as_slice() } else { ["min", "max"].as_slice() };
+        for (end, function) in ends.iter_mut().zip(looked_for) {
             // Infinities lie in the open ends, and are no bounds.
             let finite = format!("where {quoted} not in {}", position::INFINITIES);
             let value = self.value(conn, &format!("{function}({quoted})"), &finite).await?;
@@ -246,6 +247,13 @@ impl Probing<'_> {
         }
         let min: i64 = self.one(conn, &format!("min({quoted})"), "").await?;
         let max: i64 = self.one(conn, &format!("max({quoted})"), "").await?;
+        if position::are_digits_of_days(min, max) {
+            let reason = format!(
+                "up to {max}: days written as digits, and not seconds since 1970. Read a view that writes them with dashes, such as \
+                 substr({column}, 1, 4) || '-' || substr({column}, 5, 2) || '-' || substr({column}, 7, 2)"
+            );
+            return Err(self.no_position(column, &Value::Integer(min), &reason));
+        }
         match position::epoch_form(min, max) {
             Some(form) => Ok((CursorKind::Instant, form)),
             None => {

@@ -1,5 +1,7 @@
 //! What probes find out and what prepare makes.
 
+use std::time::Duration;
+
 use highwater_common::cursor::CursorKind;
 
 use super::*;
@@ -46,6 +48,47 @@ async fn a_probe_reads_rows_bounds_and_keys() {
     world.legacy("truncate orders").await;
     let partition = world.facts("orders", "at").await.expect("probed").partition.expect("asked for");
     assert_eq!((partition.min, partition.max), (None, None));
+}
+
+/// A view that stands for a table whose scan takes `seconds`: its partition column is told only by waiting.
+async fn slow(world: &mut World, rows: u32, seconds: f64) -> PostgresSource {
+    world
+        .legacy(&format!(
+            "create table base as select n as id, date '2024-01-01' + n as at from generate_series(1, {rows}) n; \
+             create function slow(date) returns date language plpgsql volatile \
+                as 'begin perform pg_sleep({seconds}); return $1; end'; \
+             create view v as select id, slow(at) as at from base"
+        ))
+        .await;
+    let options = SessionOptions { probe_timeout: Duration::from_secs(2), ..SessionOptions::default() };
+    PostgresSource::with_options(&world.server.url("legacy"), "src".parse().expect("a name"), options)
+        .expect("a source")
+}
+
+fn of_the_view(bounds_declared: bool) -> SourceProbe {
+    SourceProbe { table: table_name("v"), exclude: Vec::new(), bounds_declared, partition_column: Some("at".into()) }
+}
+
+#[tokio::test]
+async fn a_table_without_an_index_is_planned() {
+    // GIVEN a table whose bounds take a scan of several times the probe's time
+    let mut world = World::start().await;
+    let source = slow(&mut world, 10, 0.4).await;
+    // WHEN it is probed, THEN its bounds are found, and what can be done without is not waited for
+    let partition = source.probe(&of_the_view(false)).await.expect("probed").partition.expect("asked for");
+    assert_eq!((partition.min, partition.max), (Some(Cursor::Date(19_724)), Some(Cursor::Date(19_733))));
+    assert_eq!((partition.indexed, partition.null_rows), (false, None));
+}
+
+#[tokio::test]
+async fn declared_bounds_are_not_looked_for() {
+    // GIVEN a table whose scan takes longer than anybody waits
+    let mut world = World::start().await;
+    let source = slow(&mut world, 1_000, 60.0).await;
+    // WHEN it is probed for a step that declares its bounds, THEN nothing is looked for
+    let probed = tokio::time::timeout(Duration::from_secs(60), source.probe(&of_the_view(true))).await;
+    let partition = probed.expect("no scan").expect("probed").partition.expect("asked for");
+    assert_eq!((partition.min, partition.max, partition.null_rows), (None, None, None));
 }
 
 #[tokio::test]
@@ -130,4 +173,23 @@ async fn a_target_probe_finds_what_the_stream_has_committed() {
     let columns = world.columns().await;
     assert_eq!(world.target.formats(Engine::Postgres, &columns, &table.columns)[0], RowFormat::CopyBinary);
     assert_eq!(world.target.formats(Engine::Sqlite, &columns, &table.columns), [RowFormat::Values]);
+}
+
+#[tokio::test]
+async fn stretches_without_rows_are_found_where_rows_lie_far_apart() {
+    // GIVEN a month of rows, and one in the year 9999 or at the other end of the numbers
+    let mut world = World::start().await;
+    world
+        .legacy(
+            "create table orders as select n::bigint as id, timestamptz '2024-01-01Z' + n * interval '10 min' as at \
+             from generate_series(0, 4999) n; \
+             insert into orders values (7234567890123456789, '9999-12-31Z'), (null, 'infinity')",
+        )
+        .await;
+    // WHEN it is probed THEN the stretch between is known
+    let at = world.facts("orders", "at").await.expect("probed").partition.expect("asked for");
+    let last = Cursor::Instant(1_704_067_200_000_000 + 4_999 * 600_000_000);
+    assert_eq!(at.empty, [(last, Cursor::Instant(253_402_214_400_000_000))]);
+    let id = world.facts("orders", "id").await.expect("probed").partition.expect("asked for");
+    assert_eq!(id.empty, [(Cursor::Integer(4_999), Cursor::Integer(7_234_567_890_123_456_789))]);
 }

@@ -30,7 +30,12 @@ fn clerk(world: &World, rows: SourceRows) -> PostgresSource {
 }
 
 fn asked(table: &str) -> SourceProbe {
-    SourceProbe { table: table_name(table), exclude: Vec::new(), partition_column: Some("id".into()) }
+    SourceProbe {
+        table: table_name(table),
+        exclude: Vec::new(),
+        bounds_declared: false,
+        partition_column: Some("id".into()),
+    }
 }
 
 #[tokio::test]

@@ -67,7 +67,12 @@ async fn a_replaced_range_that_counts_differently_rolls_back() {
 async fn a_login_that_fails_tells_where_and_never_the_password() {
     let world = World::start().await;
     let source = |url: &str| PostgresSource::new(url, "legacy".parse().expect("a name"), world.supervisor.clone());
-    let probe = SourceProbe { table: table_name("orders"), exclude: Vec::new(), partition_column: None };
+    let probe = SourceProbe {
+        table: table_name("orders"),
+        exclude: Vec::new(),
+        bounds_declared: false,
+        partition_column: None,
+    };
     // GIVEN a wrong password WHEN it connects THEN user and place are told
     let wrong = source(&world.server.url_as("postgres", "hunter2-is-wrong", "legacy")).expect("a good url");
     let error = wrong.probe(&probe).await.expect_err("refused");
@@ -98,6 +103,7 @@ async fn what_is_not_there_is_answered_with_what_is() {
     let message = refused(world.facts("orders", "idd").await, ErrorClass::Permanent, "unknown_column");
     assert!(message.contains("no column idd; it has id, note"), "{message}");
     let probe = |exclude: &str, partition: Option<&str>| SourceProbe {
+        bounds_declared: false,
         table: table_name("orders"),
         exclude: vec![exclude.to_owned()],
         partition_column: partition.map(str::to_owned),

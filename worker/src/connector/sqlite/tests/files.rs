@@ -81,7 +81,7 @@ fn probe() -> TargetProbe {
 }
 
 fn source_probe(name: &str) -> SourceProbe {
-    SourceProbe { table: table(name), exclude: Vec::new(), partition_column: None }
+    SourceProbe { table: table(name), exclude: Vec::new(), bounds_declared: false, partition_column: None }
 }
 
 #[tokio::test]

@@ -5,7 +5,12 @@ use crate::connector::{Source, SourceProbe};
 use highwater_common::facts::TableFacts;
 
 async fn facts(file: &File, name: &str, column: &str) -> TableFacts {
-    let probe = SourceProbe { table: table(name), exclude: Vec::new(), partition_column: Some(column.to_owned()) };
+    let probe = SourceProbe {
+        table: table(name),
+        exclude: Vec::new(),
+        bounds_declared: false,
+        partition_column: Some(column.to_owned()),
+    };
     Source::probe(&file.source(), &probe).await.expect("probed")
 }
 

@@ -19,7 +19,12 @@ async fn file(declared: &str, values: &[&str]) -> File {
 }
 
 async fn partition(file: &File) -> Result<PartitionFacts, ConnectorError> {
-    let probe = SourceProbe { table: table("t"), exclude: Vec::new(), partition_column: Some("AT".to_owned()) };
+    let probe = SourceProbe {
+        table: table("t"),
+        exclude: Vec::new(),
+        bounds_declared: false,
+        partition_column: Some("AT".to_owned()),
+    };
     Ok(Source::probe(&file.source(), &probe).await?.partition.expect("a column was named"))
 }
 
@@ -116,4 +121,12 @@ async fn the_slices_of_a_text_calendar_cover_every_row_once() {
     }
     // THEN each lies in its own
     assert_eq!(counts, [1, 2, 2, 1, 1]);
+}
+
+#[tokio::test]
+async fn days_written_as_digits_are_refused_by_name() {
+    let file = file("date", &["20240301", "20240328"]).await;
+    let refused = partition(&file).await.expect_err("no seconds");
+    assert_eq!((refused.report.class, refused.report.code.as_str()), (ErrorClass::Permanent, "partition_form"));
+    assert!(refused.report.message.contains("20240301, up to 20240328: days written as digits"), "{refused}");
 }

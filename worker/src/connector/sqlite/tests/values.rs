@@ -106,7 +106,12 @@ async fn every_value_keeps_its_storage_class_from_sqlite_to_sqlite() {
     .await;
     let facts = Source::probe(
         &from.source(),
-        &SourceProbe { table: table("t"), exclude: vec!["g".to_owned()], partition_column: Some("id".to_owned()) },
+        &SourceProbe {
+            table: table("t"),
+            exclude: vec!["g".to_owned()],
+            bounds_declared: false,
+            partition_column: Some("id".to_owned()),
+        },
     )
     .await
     .expect("probes");
