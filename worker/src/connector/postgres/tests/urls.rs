@@ -12,7 +12,12 @@ use crate::secrets::resolve;
 
 async fn probed(world: &World, urls: impl Into<Urls>) -> Result<u64, ConnectorError> {
     let source = PostgresSource::new(urls, "legacy".parse().expect("a name"), world.supervisor.clone())?;
-    let probe = SourceProbe { table: table_name("orders"), exclude: Vec::new(), partition_column: None };
+    let probe = SourceProbe {
+        table: table_name("orders"),
+        exclude: Vec::new(),
+        bounds_declared: false,
+        partition_column: None,
+    };
     source.probe(&probe).await.map(|facts| facts.rows)
 }
 
