@@ -191,6 +191,13 @@ Examples:
     /// Cancels a run, and answers once its targets are fenced: nothing of it commits afterwards
     #[command(after_help = "Example:\n  highwater cancel r-71c --reason 'wrong source' -y")]
     Cancel(CancelArgs),
+    /// Shows what the targets' ledgers hold of a pipeline's steps, and voids what is no longer true
+    #[command(after_help = "\
+Examples:
+  highwater coverage pipeline.yaml            every step
+  highwater coverage pipeline.yaml orders     one step
+  highwater coverage forget pipeline.yaml orders --reason 'the table was dropped'")]
+    Coverage(CoverageArgs),
     /// The cluster itself
     Cluster {
         /// What to do with it.
@@ -335,6 +342,48 @@ pub enum WorkersCommand {
         /// What the worker calls itself
         worker: String,
     },
+}
+
+/// What `coverage` takes.
+#[derive(Debug, Clone, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct CoverageArgs {
+    /// What to do instead of showing it.
+    #[command(subcommand)]
+    pub command: Option<CoverageCommand>,
+    /// The pipeline file
+    pub file: Option<PathBuf>,
+    /// Only this step
+    pub step: Option<String>,
+    /// A parameter's value
+    #[arg(long = "param", value_name = "NAME=VALUE", value_parser = parse_param)]
+    pub params: Vec<(String, String)>,
+}
+
+/// Verbs of `coverage`.
+#[derive(Debug, Clone, Subcommand)]
+pub enum CoverageCommand {
+    /// Voids receipts of a step: they stay in the ledger, and the next run loads what they covered again
+    Forget(ForgetArgs),
+}
+
+/// What `coverage forget` takes.
+#[derive(Debug, Clone, Args)]
+pub struct ForgetArgs {
+    /// The file.
+    #[command(flatten)]
+    pub pipeline: FileArgs,
+    /// The step
+    pub step: String,
+    /// Only from this position on, in the words of `start`; receipts are voided whole or not at all
+    #[arg(long, value_name = "POSITION", allow_hyphen_values = true)]
+    pub from: Option<String>,
+    /// Only below this position, in the words of `end`
+    #[arg(long, value_name = "POSITION", allow_hyphen_values = true)]
+    pub to: Option<String>,
+    /// Why; it is kept with the receipts
+    #[arg(long, value_name = "TEXT")]
+    pub reason: String,
 }
 
 /// Verbs of `cluster`.

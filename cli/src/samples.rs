@@ -159,6 +159,7 @@ pub(crate) fn plan() -> PlanDocument {
             },
         ],
         adopted: Default::default(),
+        receipts: Default::default(),
     }
 }
 

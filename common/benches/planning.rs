@@ -142,5 +142,6 @@ fn facts() -> StepFacts {
             covered_null: false,
         },
         adopted: None,
+        receipts: None,
     }
 }

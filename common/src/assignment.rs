@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::cursor::CursorKind;
+use crate::errand::Errand;
 use crate::facts::{ColumnFacts, CursorForm};
 use crate::id::{AttemptNo, ClusterId, ConnectionName, DocumentDigest, PipelineName, RunId, StepName, TaskId};
 use crate::range::Slice;
@@ -71,6 +73,9 @@ pub struct StepOrder {
     /// Whether the probe takes over a target that belongs to another cluster.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub adopts: bool,
+    /// What the probe asks of the target's ledger instead of looking at the tables.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub errand: Option<Errand>,
 }
 
 /// What planning settled for a step that moves rows.
@@ -84,6 +89,8 @@ pub struct Settled {
     pub key: Vec<String>,
     /// The partition column.
     pub partition_column: String,
+    /// What its positions are.
+    pub partition_kind: CursorKind,
     /// How its positions are written in the source.
     pub source_form: CursorForm,
     /// How its positions are written in the target.
@@ -195,10 +202,14 @@ pub enum Outcome {
     Committed(Receipt),
     /// A probe's answer: `StepFacts` as JSON of at most [`FACTS_BYTES_MAX`]; a failure of its own when it is not.
     Probed(Vec<u8>),
-    /// A task without rows is done: prepare, noop.
-    Done {
+    /// A task that holds a slot is over.
+    Done,
+    /// The stream is the run's, its table and its ledger are there.
+    Prepared {
         /// What a person should know: a missing index, a table that was there already.
         warnings: Vec<String>,
+        /// The digest of what every run but this plan of this one has committed of the stream: final, since all others are fenced.
+        coverage: DocumentDigest,
     },
     /// A fence stands: so many open attempts can no longer commit.
     Fenced {
@@ -210,8 +221,11 @@ pub enum Outcome {
         /// The token met.
         newer: FencingToken,
     },
-    /// The run was cancelled or the task split: nothing is owed.
-    Superseded,
+    /// The target says that nothing of the run commits any more: nothing is owed.
+    Superseded {
+        /// The run that took one of its streams; `None` when it was cancelled.
+        by: Option<RunId>,
+    },
     /// The attempt failed; nothing of it is in the target.
     Failed(AttemptError),
     /// The worker gives the task back untouched, because it drains.

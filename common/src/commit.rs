@@ -13,8 +13,10 @@ pub enum LedgerState {
     Intent,
     /// `C`: committed.
     Committed,
-    /// `X`: fenced for good: the run was cancelled, or the task split.
+    /// `X`: fenced for good: the run was cancelled or superseded, or the task split.
     Fenced,
+    /// `V`: it was committed, and a person has declared that its rows are not there any more.
+    Voided,
 }
 
 impl LedgerState {
@@ -26,6 +28,7 @@ impl LedgerState {
             Self::Intent => "I",
             Self::Committed => "C",
             Self::Fenced => "X",
+            Self::Voided => "V",
         }
     }
 
@@ -37,6 +40,7 @@ impl LedgerState {
             "I" => Some(Self::Intent),
             "C" => Some(Self::Committed),
             "X" => Some(Self::Fenced),
+            "V" => Some(Self::Voided),
             _ => None,
         }
     }
@@ -81,7 +85,7 @@ pub fn resume(row: &LedgerRow, mine: &Fence, digest: &DocumentDigest) -> Resume 
     use LedgerState as L;
     match row.state {
         L::Committed => Resume::ReportOnly(row.receipt),
-        L::Fenced => Resume::Superseded,
+        L::Fenced | L::Voided => Resume::Superseded,
         L::Open | L::Intent if row.spec_digest != *digest => Resume::SpecChanged,
         L::Open if row.fence == *mine => Resume::Begin,
         L::Intent if row.fence == *mine || row.fence.token < mine.token => Resume::Probe,

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::cursor::{Cursor, CursorKind};
+use crate::id::DocumentDigest;
 use crate::range::{CursorRange, Slice};
 
 /// The committed ranges of a stream, and whether its rows without a position are.
@@ -107,6 +108,23 @@ impl Coverage {
     #[must_use]
     pub const fn null(&self) -> bool {
         self.null
+    }
+
+    /// True when some position of `slice` is covered, or could be: a range without ends is of every kind.
+    #[must_use]
+    pub fn meets(&self, slice: &Slice) -> bool {
+        let Slice::Range(range) = slice else { return self.null };
+        let of_kind = |kind: &CursorKind| range.kind().is_none_or(|own| own == *kind);
+        self.kinds.iter().filter(|(kind, _)| of_kind(kind)).any(|(_, spans)| {
+            spans.iter().any(|span| !ends_by(span.end, range.start()) && !ends_by(range.end(), span.start))
+        })
+    }
+
+    /// The digest of what is covered: the same for equal coverages, however they came about.
+    #[must_use]
+    pub fn digest(&self) -> DocumentDigest {
+        let text = serde_json::to_vec(self).expect("a coverage is made of numbers and lists, which JSON can hold");
+        DocumentDigest::of(&text)
     }
 
     /// True when nothing is covered.

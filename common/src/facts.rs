@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::cursor::{Cursor, CursorKind};
+use crate::errand::StreamReceipts;
 use crate::id::ClusterId;
 use crate::range::CursorRange;
 use crate::type_definition::TypeDefinition;
@@ -193,6 +194,29 @@ pub struct StepFacts {
     /// What became of the target's mark, when the run adopts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub adopted: Option<Adopted>,
+    /// What the target's ledger holds of the step, when that was all that was asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub receipts: Option<StreamReceipts>,
+}
+
+impl StepFacts {
+    /// The answer of a probe that looked at no table.
+    #[must_use]
+    pub fn of_receipts(engine: Engine, receipts: StreamReceipts) -> Self {
+        let source = TableFacts {
+            engine,
+            columns: Vec::new(),
+            key: Vec::new(),
+            rows: 0,
+            rows_exact: false,
+            bytes: 0,
+            filtered: false,
+            partition: None,
+        };
+        let target =
+            TargetFacts { engine, fingerprint: String::new(), table: None, covered: Vec::new(), covered_null: false };
+        Self { source, target, adopted: None, receipts: Some(receipts) }
+    }
 }
 
 /// A target that is the cluster's now.

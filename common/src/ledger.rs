@@ -72,7 +72,7 @@ pub const fn fence(state: LedgerState) -> LedgerState {
     match state {
         LedgerState::Open => LedgerState::Fenced,
         // What was begun outside a transaction is asked for, never presumed; what is committed or fenced stays so.
-        LedgerState::Intent | LedgerState::Committed | LedgerState::Fenced => state,
+        LedgerState::Intent | LedgerState::Committed | LedgerState::Fenced | LedgerState::Voided => state,
     }
 }
 
@@ -82,8 +82,8 @@ mod tests {
     use crate::assignment::Receipt;
     use crate::token::{FencingToken, Nonce};
 
-    const STATES: [LedgerState; 4] =
-        [LedgerState::Open, LedgerState::Intent, LedgerState::Committed, LedgerState::Fenced];
+    const STATES: [LedgerState; 5] =
+        [LedgerState::Open, LedgerState::Intent, LedgerState::Committed, LedgerState::Fenced, LedgerState::Voided];
 
     fn fence_of(lo: u32, nonce: u128) -> Fence {
         Fence { token: FencingToken::new(1, lo).expect("in range"), nonce: Nonce::new(nonce) }
@@ -139,6 +139,7 @@ mod tests {
     #[test]
     fn a_fence_ends_what_is_open_and_nothing_else() {
         let after = STATES.map(fence);
-        assert_eq!(after, [LedgerState::Fenced, LedgerState::Intent, LedgerState::Committed, LedgerState::Fenced]);
+        let kept = [LedgerState::Intent, LedgerState::Committed, LedgerState::Fenced, LedgerState::Voided];
+        assert_eq!((after[0], &after[1..]), (LedgerState::Fenced, &kept[..]));
     }
 }

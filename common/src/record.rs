@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::assignment::AttemptError;
+use crate::errand::Errand;
 use crate::id::{AttemptNo, ClusterId, DocumentDigest, PipelineName, SessionId, StepName, WorkerId};
 use crate::status::{RunStatus, StepStatus};
 use crate::token::Fence;
@@ -68,6 +69,8 @@ pub struct RunRecord {
     pub committed: bool,
     /// Whether its probes take over the targets that belong to another cluster.
     pub adopts: bool,
+    /// What its probes ask of the targets' ledgers; such a run plans nothing.
+    pub errand: Option<Errand>,
 }
 
 /// `step/<run>/<generation>/<step>`.

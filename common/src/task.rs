@@ -88,7 +88,7 @@ impl TaskState {
             (S::RetryWait, E::Due) => Ok(S::Pending),
             (S::Dead | S::RetryWait, E::Retried) => Ok(S::Pending), // a person asked
             (S::Pending | S::Open | S::RetryWait | S::Dead, E::FoundCommitted) => Ok(S::Done), // reconcile
-            (S::Done, E::FoundLost) => Ok(S::Pending),              // reconcile
+            (S::Done, E::FoundLost | E::Reopened) => Ok(S::Pending), // reconcile, T5
             (S::Pending | S::Open | S::RetryWait, E::Superseded) => Ok(S::Superseded),
             (
                 S::Pending | S::Open | S::Done | S::RetryWait | S::Dead | S::InDoubt | S::Covered | S::Superseded,
@@ -125,6 +125,8 @@ pub enum TaskEvent {
     FoundCommitted,
     /// The target's ledger says that it is not committed after all.
     FoundLost,
+    /// What it had found is no longer so.
+    Reopened,
     /// Its run was cancelled, or its children own its range.
     Superseded,
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::errand::StreamReceipts;
 use crate::id::{ClusterId, ConnectionName, DocumentDigest, PipelineName, RunId, StepName, TaskId};
 use crate::status::{RunStatus, StepStatus};
 use crate::task::TaskState;
@@ -174,6 +175,9 @@ pub struct PlanDocument {
     /// Targets that are this cluster's now, when the run was one that adopts: by the name of the connection.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub adopted: BTreeMap<ConnectionName, AdoptedDocument>,
+    /// What the targets' ledgers hold, when that was all that the run asked: by step.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub receipts: BTreeMap<StepName, StreamReceipts>,
 }
 
 /// A target that is this cluster's now.

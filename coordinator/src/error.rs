@@ -85,6 +85,29 @@ pub enum ServiceError {
         /// The one under way.
         other: String,
     },
+    /// Receipts are forgotten only while nothing of the pipeline runs.
+    #[error(
+        "run {run} of pipeline {pipeline} is under way, and receipts are forgotten only when none is: wait for it, or cancel it"
+    )]
+    PipelineBusy {
+        /// The pipeline.
+        pipeline: PipelineName,
+        /// Its run.
+        run: String,
+    },
+    /// A later run of the pipeline owns what the run would load.
+    #[error(
+        "run {run} is superseded: run {newer} of pipeline {pipeline} began after it, and owns what it would load; retry that one, or \
+         run the pipeline again, which loads what is missing"
+    )]
+    RunSuperseded {
+        /// The run.
+        run: String,
+        /// The latest run of its pipeline.
+        newer: String,
+        /// The pipeline.
+        pipeline: PipelineName,
+    },
     /// Another version of the spec is being run.
     #[error(
         "pipeline {pipeline} changed since its run {run} began ({was} → {is}){}; `--new` cancels that run and begins a new one, \
@@ -126,6 +149,8 @@ impl ServiceError {
             | Self::Damaged { .. }
             | Self::SpecChanged { .. }
             | Self::OtherRunActive { .. }
+            | Self::RunSuperseded { .. }
+            | Self::PipelineBusy { .. }
             | Self::NoopRefused(_) => Code::FailedPrecondition,
             Self::UnknownRun(_)
             | Self::NoRun

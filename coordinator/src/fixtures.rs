@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use highwater_common::assignment::{Assignment, AttemptError, ErrorClass, Outcome, Receipt, Work};
+use highwater_common::coverage::Coverage;
 use highwater_common::cursor::{Cursor, CursorKind};
 use highwater_common::facts::{
     ColumnFacts, ColumnKind, CursorForm, Engine, PartitionFacts, StepFacts, TableFacts, TargetFacts,
@@ -95,6 +96,7 @@ pub(crate) fn facts(partitions: i64) -> StepFacts {
             covered_null: false,
         },
         adopted: None,
+        receipts: None,
     }
 }
 
@@ -102,10 +104,16 @@ pub(crate) fn facts(partitions: i64) -> StepFacts {
 pub(crate) fn well(assignment: &Assignment, partitions: i64) -> Outcome {
     match assignment.work {
         Work::Probe => Outcome::Probed(serde_json::to_vec(&facts(partitions)).unwrap()),
-        Work::Prepare | Work::Noop(_) => Outcome::Done { warnings: Vec::new() },
+        Work::Prepare => prepared(&Coverage::default()),
+        Work::Noop(_) => Outcome::Done,
         Work::Partition(_) => Outcome::Committed(Receipt { rows: 1, bytes: 8 }),
         Work::Fence => Outcome::Fenced { attempts: 0 },
     }
+}
+
+/// A prepare that found this committed.
+pub(crate) fn prepared(coverage: &Coverage) -> Outcome {
+    Outcome::Prepared { warnings: Vec::new(), coverage: coverage.digest() }
 }
 
 /// A failure that another attempt may not meet.
@@ -136,6 +144,7 @@ pub(crate) fn submission(spec: &Spec, plan_only: bool, fresh: bool) -> Submissio
         plan_only,
         fresh,
         adopts: false,
+        errand: None,
     }
 }
 
@@ -303,7 +312,7 @@ pub(crate) fn portrait(cluster: &Cluster) -> String {
         let plan = run.plan.as_ref().map(|plan| plan.digest());
         let _ = writeln!(text, "run {id} {:?} facts {:?} plan {plan:?}", run.record, run.facts.keys());
         for (name, step) in &run.steps {
-            let _ = writeln!(text, " step {name} {:?}", step.record);
+            let _ = writeln!(text, " step {name} {} {} {:?}", step.generation, step.replans, step.record);
             for track in [&step.wide, &step.work] {
                 let states: Vec<u8> = (0..track.len).map(|ordinal| track.state(ordinal).code()).collect();
                 let pending: std::collections::BTreeSet<u64> = track.pending_from(0).collect();

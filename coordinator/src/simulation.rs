@@ -237,7 +237,7 @@ impl Simulation {
             for id in &runs {
                 let run = &cluster.runs[id];
                 for (name, step) in &run.steps {
-                    let generation = run.record.generation;
+                    let generation = step.generation;
                     for ordinal in 0..step.work.len {
                         let address = TaskAddress { step: name.clone(), generation, ordinal };
                         let (Some(task), Some(Work::Partition(_))) = (run.task_id(&address), run.work(&address)) else {

@@ -8,15 +8,17 @@ use std::time::Duration;
 use async_trait::async_trait;
 use highwater_common::assignment::{Assignment, AttemptError, ErrorClass, Outcome, Settled, StepOrder, Work};
 use highwater_common::commit::{Resume, resume};
+use highwater_common::cursor::CursorKind;
+use highwater_common::errand::Errand;
 use highwater_common::facts::{Adopted, ColumnFacts, Engine, StepFacts};
 use highwater_common::range::Slice;
 use highwater_common::spec::{Backfill, Connection, PartitionBy, Strategy};
 use tokio::sync::OnceCell;
 
 use crate::connector::{
-    Claim, ClaimOutcome, Claimed, CommitOutcome, ConnectorError, DataTx, GuardOutcome, Guarded, PrepareRequest,
-    ReadRequest, RowBatch, RowFormat, RowStream, Shelf, Source, SourceProbe, Target, TargetProbe, WriteRequest,
-    open_source, open_target,
+    Claim, ClaimOutcome, Claimed, CommitOutcome, ConnectorError, DataTx, ForgetOutcome, ForgetRequest, GuardOutcome,
+    Guarded, PrepareOutcome, PrepareRequest, ReadRequest, RowBatch, RowFormat, RowStream, Shelf, Source, SourceProbe,
+    StreamRequest, Target, TargetProbe, WriteRequest, open_source, open_target,
 };
 use crate::failpoint;
 use crate::patience::{Call, Sides, answered, unless_stalled};
@@ -163,8 +165,9 @@ async fn dispatch(
     progress: &Arc<Progress>,
 ) -> Result<Outcome, AttemptError> {
     match assignment.work {
+        Work::Probe if context.order.errand.is_some() => errand(context, assignment).await,
         Work::Probe => probe(context).await,
-        Work::Prepare => prepare(context).await,
+        Work::Prepare => prepare(context, assignment).await,
         Work::Partition(slice) => partition(context, assignment, slice, progress).await,
         Work::Fence => {
             let target = context.target()?;
@@ -176,9 +179,42 @@ async fn dispatch(
             if let Strategy::Noop { hold, .. } = context.order.strategy {
                 tokio::time::sleep(hold).await;
             }
-            Ok(Outcome::Done { warnings: Vec::new() })
+            Ok(Outcome::Done)
         }
     }
+}
+
+/// Asks the target's ledger for what a person wants of it, and looks at no table.
+async fn errand(context: &OrderContext, assignment: &Assignment) -> Result<Outcome, AttemptError> {
+    let (Some(errand), Strategy::Backfill(backfill)) = (&context.order.errand, &context.order.strategy) else {
+        return Err(malformed("no errand"));
+    };
+    let order = &context.order;
+    let stream = highwater_common::plan::stream_id(&order.pipeline, &order.step, backfill);
+    let target = context.target()?;
+    let receipts = match errand {
+        Errand::Show { .. } => target.receipts(&order.cluster, &stream).await?,
+        Errand::Forget(forget) => {
+            let tz = match &backfill.partition.by {
+                PartitionBy::Calendar { tz, .. } => tz.clone(),
+                PartitionBy::Integer { .. } => "UTC".to_owned(),
+            };
+            let (run, token, kind) = (order.run, assignment.fence.token, CursorKind::Integer);
+            let stream = StreamRequest { stream, run, generation: order.generation, token, kind };
+            let request = ForgetRequest { cluster: order.cluster, stream, forget: forget.clone(), tz };
+            match target.forget(&request).await? {
+                ForgetOutcome::Done(receipts) => receipts,
+                ForgetOutcome::Not(PrepareOutcome::Outrun { newer }) => return Ok(Outcome::Outrun { newer }),
+                ForgetOutcome::Not(PrepareOutcome::Superseded | PrepareOutcome::Prepared { .. }) => {
+                    return superseded(context, target.as_ref()).await;
+                }
+            }
+        }
+    };
+    let facts = StepFacts::of_receipts(context.source_engine(), receipts);
+    let json = serde_json::to_vec(&facts)
+        .map_err(|error| AttemptError::new(ErrorClass::Permanent, "facts", error.to_string()))?;
+    Ok(Outcome::Probed(json))
 }
 
 async fn probe(context: &OrderContext) -> Result<Outcome, AttemptError> {
@@ -213,7 +249,7 @@ async fn probe(context: &OrderContext) -> Result<Outcome, AttemptError> {
         stream,
     };
     let target = context.of_target(Call::Probe, target.probe(&asked)).await?;
-    let json = serde_json::to_vec(&StepFacts { source, target, adopted })
+    let json = serde_json::to_vec(&StepFacts { source, target, adopted, receipts: None })
         .map_err(|error| AttemptError::new(ErrorClass::Permanent, "facts", error.to_string()))?;
     failpoint::hit_on("attempt::after_probe", &context.worker).await?;
     Ok(Outcome::Probed(json))
@@ -228,8 +264,8 @@ fn are_bounds_declared(step: &Backfill) -> bool {
     step.start.is_some() && step.end.is_some() && has_width
 }
 
-async fn prepare(context: &OrderContext) -> Result<Outcome, AttemptError> {
-    let settled = context.settled()?;
+async fn prepare(context: &OrderContext, assignment: &Assignment) -> Result<Outcome, AttemptError> {
+    let (order, settled) = (&context.order, context.settled()?);
     let (Some((_, from)), Some((_, to))) = (&context.order.source, &context.order.target) else {
         return Err(malformed("no tables"));
     };
@@ -242,12 +278,30 @@ async fn prepare(context: &OrderContext) -> Result<Outcome, AttemptError> {
         key: settled.key.clone(),
         partition_column: settled.partition_column.clone(),
         mode: settled.write.mode,
+        stream: StreamRequest {
+            stream: settled.stream.clone(),
+            run: order.run,
+            generation: order.generation,
+            token: assignment.fence.token,
+            kind: settled.partition_kind,
+        },
     };
     failpoint::hit_on("attempt::prepare", &context.worker).await?;
     let target = context.target()?;
-    let warnings = context.of_target(Call::Prepare, target.prepare(&request)).await?;
+    let prepared = context.of_target(Call::Prepare, target.prepare(&request)).await?;
     failpoint::hit_on("attempt::after_prepare", &context.worker).await?;
-    Ok(Outcome::Done { warnings })
+    match prepared {
+        PrepareOutcome::Prepared { warnings, coverage } => {
+            Ok(Outcome::Prepared { warnings, coverage: coverage.digest() })
+        }
+        PrepareOutcome::Superseded => superseded(context, target.as_ref()).await,
+        PrepareOutcome::Outrun { newer } => Ok(Outcome::Outrun { newer }),
+    }
+}
+
+/// The target says that nothing of the run commits any more, and why.
+async fn superseded(context: &OrderContext, target: &dyn Target) -> Result<Outcome, AttemptError> {
+    Ok(Outcome::Superseded { by: target.fenced_by(&context.order.run).await? })
 }
 
 async fn partition(
@@ -279,7 +333,7 @@ async fn partition(
             move_rows(context, target.as_ref(), claimed, assignment, slice, format, progress).await
         }
         ClaimOutcome::Committed(receipt) => Ok(Outcome::Committed(receipt)),
-        ClaimOutcome::Superseded => Ok(Outcome::Superseded),
+        ClaimOutcome::Superseded => superseded(context, target.as_ref()).await,
         ClaimOutcome::Fenced { newer } => Ok(Outcome::Outrun { newer }),
         ClaimOutcome::SpecChanged => Err(spec_changed()),
     }
@@ -414,7 +468,7 @@ async fn ask_ledger(
         match context.of_target(Call::Ledger, asked).await {
             Ok(Some(row)) => match resume(&row, &assignment.fence, &context.order.spec_digest) {
                 Resume::ReportOnly(receipt) => return Ok(Outcome::Committed(receipt)),
-                Resume::Superseded => return Ok(Outcome::Superseded),
+                Resume::Superseded => return superseded(context, target).await,
                 Resume::SpecChanged => return Err(spec_changed()),
                 Resume::Fenced { newer } => return Ok(Outcome::Outrun { newer }),
                 // Not committed, or not yet: the next claim waits for a commit still in flight, and sees what it did.

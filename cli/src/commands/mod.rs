@@ -3,6 +3,7 @@
 mod cancel;
 mod cluster;
 mod context;
+mod coverage;
 mod list;
 mod logs;
 pub(crate) mod plan;
@@ -20,7 +21,7 @@ use std::io::IsTerminal;
 use highwater_common::view::RunDocument;
 use serde_json::Value;
 
-use crate::args::{Cli, ClusterCommand, Command, Global, OutputForm};
+use crate::args::{Cli, ClusterCommand, Command, CoverageCommand, Global, OutputForm};
 use crate::connect::{self, Connection, Fetched, Need, Where};
 use crate::contexts::Contexts;
 use crate::error::CliError;
@@ -55,6 +56,10 @@ async fn dispatch(command: &Command, context: &mut Context<'_>) -> Result<ExitCo
         Command::Workers { command } => workers::workers(context, command).await,
         Command::Retry(args) => retry::retry(context, args).await,
         Command::Cancel(args) => cancel::cancel(context, args).await,
+        Command::Coverage(args) => match &args.command {
+            None => coverage::show(context, args).await,
+            Some(CoverageCommand::Forget(args)) => coverage::forget(context, args).await,
+        },
         Command::Cluster { command: ClusterCommand::Status } => cluster::status(context).await,
         Command::Cluster { command: ClusterCommand::Adopt(args) } => cluster::adopt(context, args).await,
         Command::Context { command } => context::context(context, command),

@@ -1,5 +1,6 @@
 //! `run`: begins a run, or goes on with an unfinished one, and follows it.
 
+use highwater_common::errand::Errand;
 use highwater_common::id::RunId;
 use highwater_common::view::RunDocument;
 use highwater_proto::v1::{GetRunRequest, SubmitRequest};
@@ -70,7 +71,7 @@ pub(crate) async fn submit_and_follow(
 }
 
 /// What a submission asks for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Wanted {
     /// A run; an unfinished one of the same spec goes on.
     Run,
@@ -80,6 +81,8 @@ pub(super) enum Wanted {
     Plan,
     /// A plan whose probes take over the targets that belong to another cluster.
     Adoption,
+    /// What the targets' ledgers hold, perhaps after voiding some of it.
+    Errand(Errand),
 }
 
 /// Asks for a run, or only for its plan; true when it goes on with an unfinished one.
@@ -92,14 +95,19 @@ pub(super) async fn submit(
     let request = SubmitRequest {
         spec: pipeline.spec.clone(),
         base_dir: pipeline.base_dir.display().to_string(),
-        plan_only: matches!(wanted, Wanted::Plan | Wanted::Adoption),
+        plan_only: matches!(wanted, Wanted::Plan | Wanted::Adoption | Wanted::Errand(_)),
         fresh: wanted == Wanted::FreshRun,
         adopt: wanted == Wanted::Adoption,
+        errand: match &wanted {
+            Wanted::Errand(errand) => errand.to_json(),
+            Wanted::Run | Wanted::FreshRun | Wanted::Plan | Wanted::Adoption => Vec::new(),
+        },
     };
     let what = match wanted {
         Wanted::Run | Wanted::FreshRun => "cannot start the run",
         Wanted::Plan => "cannot plan the pipeline",
         Wanted::Adoption => "cannot adopt the targets",
+        Wanted::Errand(_) => "cannot ask the targets' ledgers",
     };
     let place = connection.banner().to_owned();
     let answer = context

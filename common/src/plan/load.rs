@@ -24,6 +24,8 @@ pub struct LoadPlan {
     pub(super) generator: Generator,
     /// What earlier runs committed and this one leaves out; empty when everything is loaded again.
     covered: Coverage,
+    /// The digest of what had been committed when the plan was made; `None` when the plan does not depend on it.
+    depends_on: Option<DocumentDigest>,
     tasks: u64,
     pub(super) estimated_rows: u64,
     pub(super) warnings: Vec<String>,
@@ -79,6 +81,11 @@ pub fn plan_load(
         return Err(problems.into_vec());
     }
     warn(step, facts, column, &generator, &found, &mut warnings);
+    // What is appended again would be there twice, so even a plan that loads everything depends on what is there.
+    let depends_on = match (step.reprocess, step.write.mode) {
+        (Reprocess::Missing, _) | (Reprocess::All, WriteMode::Append) => Some(found.digest()),
+        (Reprocess::All, WriteMode::ReplacePartition) => None,
+    };
     let covered = match step.reprocess {
         Reprocess::Missing => found,
         Reprocess::All => Coverage::default(),
@@ -88,6 +95,7 @@ pub fn plan_load(
         columns,
         key,
         partition_column: column.column.clone(),
+        partition_kind: column.kind,
         source_form: column.form,
         target_form,
         write: step.write.clone(),
@@ -101,6 +109,7 @@ pub fn plan_load(
         settled,
         generator,
         covered,
+        depends_on,
         warnings,
         facts: digest(facts),
     };
@@ -118,6 +127,12 @@ impl LoadPlan {
     #[must_use]
     pub const fn settled(&self) -> &Settled {
         &self.settled
+    }
+
+    /// The digest of the coverage that the plan stands and falls with, if it does.
+    #[must_use]
+    pub const fn depends_on(&self) -> Option<&DocumentDigest> {
+        self.depends_on.as_ref()
     }
 
     /// The rule behind the ordinals. A partition of it may be committed already, wholly or in part: [`LoadPlan::slice`] is

@@ -116,6 +116,7 @@ fn facts() -> StepFacts {
             covered_null: false,
         },
         adopted: None,
+        receipts: None,
     }
 }
 

@@ -18,6 +18,13 @@ pub(crate) enum Advance {
         /// The run.
         run: RunId,
     },
+    /// A step was probed again, because its stream was not as planned: make its plan anew.
+    Replan {
+        /// The run.
+        run: RunId,
+        /// The step.
+        step: StepName,
+    },
     /// A step goes on.
     Step {
         /// The run.
@@ -72,7 +79,7 @@ fn of_run(cluster: &Cluster, run: &Run) -> Option<Advance> {
 }
 
 fn of_planning(run: &Run) -> Option<Advance> {
-    let probed = |name: &StepName| run.spec.steps.get(name).is_some_and(|step| !needs_probe(&step.strategy));
+    let probed = |name: &StepName| !run.probes(name);
     let errors: Vec<String> = run
         .steps
         .iter()
@@ -127,9 +134,23 @@ fn of_step(run: &Run, name: &StepName) -> Option<Advance> {
             }
             if may_start { to(StepStatus::Running, String::new()) } else { None }
         }
+        StepStatus::Running if step.is_replanned() => of_replanned_step(run, name, step, to),
         StepStatus::Running => of_running_step(step, known.tolerate_dead, to),
         StepStatus::Success | StepStatus::Failed | StepStatus::Skipped | StepStatus::Cancelled => None,
     }
+}
+
+fn of_replanned_step(
+    run: &Run,
+    name: &StepName,
+    step: &Step,
+    to: impl Fn(StepStatus, String) -> Option<Advance>,
+) -> Option<Advance> {
+    if let Some(dead) = step.wide.dead.get(&PROBE_ORDINAL) {
+        return to(StepStatus::Failed, format!("probed again: {}", dead.record.error.message));
+    }
+    let is_probed = step.wide.state(PROBE_ORDINAL) == TaskState::Done && run.facts.contains_key(name);
+    is_probed.then(|| Advance::Replan { run: run.id, step: name.clone() })
 }
 
 fn of_running_step(step: &Step, tolerated: u32, to: impl Fn(StepStatus, String) -> Option<Advance>) -> Option<Advance> {
@@ -176,13 +197,13 @@ fn of_ended_steps(run: &Run) -> Option<Advance> {
     Some(Advance::Run { run: run.id, event, reason })
 }
 
-/// Every target that the run could have touched is fenced. Before its plan it could have touched none.
+/// Every target of the run is fenced, also of one that has no plan: a store that was put back to a backup may know less of a run
+/// than its targets do.
 fn is_fenced(run: &Run) -> bool {
-    run.record.generation == 0
-        || run.steps.iter().all(|(name, step)| {
-            let moves_rows = run.spec.steps.get(name).is_some_and(|step| needs_probe(&step.strategy));
-            !moves_rows || step.wide.state(FENCE_ORDINAL) == TaskState::Done
-        })
+    run.steps.iter().all(|(name, step)| {
+        let moves_rows = run.spec.steps.get(name).is_some_and(|step| needs_probe(&step.strategy));
+        !moves_rows || step.wide.state(FENCE_ORDINAL) == TaskState::Done
+    })
 }
 
 #[cfg(test)]

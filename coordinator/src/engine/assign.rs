@@ -152,11 +152,12 @@ impl<'a> StepQueue<'a> {
             return None; // what is no longer wanted is not begun, whatever its status still says
         }
         let (generation, first) = match run.record.status {
-            RunStatus::Planning if moves_rows => (0, PROBE_ORDINAL),
-            RunStatus::Cancelling if moves_rows && run.record.generation > 0 => (0, FENCE_ORDINAL),
+            RunStatus::Planning if run.probes(name) => (0, PROBE_ORDINAL),
+            RunStatus::Cancelling if moves_rows => (0, FENCE_ORDINAL),
+            RunStatus::Running if step.is_replanned() => (0, PROBE_ORDINAL),
             RunStatus::Running if step.record.status == StepStatus::Running => {
                 let is_prepared = matches!(step.work.state(PREPARE_ORDINAL), TaskState::Done | TaskState::Covered);
-                (run.record.generation, if is_prepared { FIRST_PARTITION } else { PREPARE_ORDINAL })
+                (step.generation, if is_prepared { FIRST_PARTITION } else { PREPARE_ORDINAL })
             }
             RunStatus::Planning
             | RunStatus::Planned

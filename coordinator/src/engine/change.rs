@@ -31,6 +31,10 @@ pub(crate) enum ChangeKind {
     Die(DeadRecord),
     /// The lease goes, nothing stays.
     Release,
+    /// T5: the lease of a prepare goes, and with it the plan: another generation of the step follows.
+    Supersede,
+    /// T5: a probe that is done is to be done again.
+    Reopen,
     /// A person asked: a dead or waiting task is pending again, with no attempt counted.
     Revive,
 }
@@ -46,6 +50,8 @@ impl ChangeKind {
             Self::Delay(_) => &[TaskEvent::Delayed],
             Self::Die(_) => &[TaskEvent::Died],
             Self::Release => &[TaskEvent::Released],
+            Self::Supersede => &[TaskEvent::Superseded],
+            Self::Reopen => &[TaskEvent::Reopened],
             Self::Revive => &[TaskEvent::Retried],
         }
     }

@@ -189,6 +189,7 @@ pub(crate) fn plan_document(cluster: ClusterId, run: &Run, short: String) -> Opt
         tasks: steps.iter().map(|step| step.tasks).sum(),
         steps,
         adopted: adopted(cluster, run),
+        receipts: run.facts.iter().filter_map(|(name, facts)| Some((name.clone(), facts.receipts.clone()?))).collect(),
     })
 }
 
@@ -241,7 +242,7 @@ pub(crate) fn tasks_document(
 
 /// A task as it stands; `None` for one that an earlier run committed.
 fn task_document(run: &Run, name: &StepName, step: &Step, ordinal: u64) -> Option<TaskDocument> {
-    let address = TaskAddress { step: name.clone(), generation: run.record.generation, ordinal };
+    let address = TaskAddress { step: name.clone(), generation: step.generation, ordinal };
     let work = run.work(&address)?;
     let result = step.work.result(ordinal).unwrap_or_default();
     let lease = step.work.leases.get(&ordinal).map(|held| &held.record);

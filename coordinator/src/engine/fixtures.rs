@@ -135,6 +135,7 @@ impl View {
         for (name, known) in &spec.steps {
             let mut step = Step::fresh();
             step.work = Track::planned(Arc::new(plan.steps[name].clone()), &known.strategy);
+            step.generation = 1;
             steps.insert(name.clone(), step);
         }
         let id = RunId::from_bytes([u8::try_from(no).unwrap() + 1; 16]);
@@ -153,6 +154,7 @@ impl View {
             reason: String::new(),
             committed: false,
             adopts: false,
+            errand: None,
         };
         let dag = Arc::new(Dag::of(&spec).unwrap());
         let (facts, orders) = (BTreeMap::new(), BTreeMap::new());

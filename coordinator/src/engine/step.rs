@@ -13,7 +13,7 @@ use highwater_common::view::TaskCounts;
 use super::retries::Retries;
 
 /// Generation 0: the probe.
-pub(super) const PROBE_ORDINAL: u64 = 0;
+pub(crate) const PROBE_ORDINAL: u64 = 0;
 /// Generation 0: the fence of a cancelled run.
 pub(crate) const FENCE_ORDINAL: u64 = 1;
 /// Every later generation: the prepare task. Partition `n` of the plan has ordinal `n + 1`.
@@ -39,6 +39,10 @@ pub(crate) struct Step {
     pub wide: Track,
     /// The current generation: prepare and partitions. Empty before the plan.
     pub work: Track,
+    /// Which plan of the run the step is carried out by: the latest one that it was planned anew in. 0 before the first.
+    pub generation: u32,
+    /// How often it was planned again.
+    pub replans: u32,
     /// Bytes carried by completions of this term.
     pub bytes: u64,
     /// The token of the task that was handed out last in this term: who was served longest ago comes first.
@@ -50,7 +54,24 @@ impl Step {
     #[must_use]
     pub(crate) fn fresh() -> Self {
         let record = StepRecord { status: StepStatus::Pending, reason: String::new(), warnings: Vec::new() };
-        Self { record, stored: None, wide: Track::wide(), work: Track::default(), bytes: 0, last_token: 0 }
+        Self {
+            record,
+            stored: None,
+            wide: Track::wide(),
+            work: Track::default(),
+            generation: 0,
+            replans: 0,
+            bytes: 0,
+            last_token: 0,
+        }
+    }
+
+    /// True while the step is to be planned again: what it was to load was committed by others before its stream was its own.
+    #[must_use]
+    pub(crate) fn is_replanned(&self) -> bool {
+        self.record.status == StepStatus::Running
+            && self.work.len > 0
+            && self.work.state(PREPARE_ORDINAL) == TaskState::Superseded
     }
 
     /// The tasks of a generation.

@@ -103,6 +103,20 @@ impl Run {
         self.damage.is_none() || !self.spec.steps.is_empty()
     }
 
+    /// True while a later run of the pipeline waits for this one. A run that is cancelled before it had a plan is no reason to
+    /// wait: whatever of it may be under way, the later one fences it, stream by stream.
+    #[must_use]
+    pub(crate) fn holds_back(&self) -> bool {
+        self.is_active() && !(self.record.wish == RunWish::Cancel && self.record.generation == 0)
+    }
+
+    /// True when the run may have changed a target, as far as the store knows: it had a plan that somebody wanted to run, or still
+    /// may get one.
+    #[must_use]
+    pub(crate) fn may_have_begun(&self) -> bool {
+        self.record.wish != RunWish::Plan && (self.record.generation > 0 || !self.record.status.has_ended())
+    }
+
     /// True while the run may still commit something, or holds the pipeline.
     #[must_use]
     pub(crate) fn is_active(&self) -> bool {
@@ -119,6 +133,9 @@ impl Run {
                 _ => None,
             };
         }
+        if self.steps.get(&address.step)?.generation != address.generation {
+            return None; // of a plan that the step no longer follows
+        }
         if address.ordinal == PREPARE_ORDINAL {
             return Some(Work::Prepare);
         }
@@ -128,8 +145,8 @@ impl Run {
     /// True while somebody holds the task at `address`.
     #[must_use]
     pub(crate) fn is_open(&self, address: &TaskAddress) -> bool {
-        let current = address.generation == 0 || address.generation == self.record.generation;
-        let step = self.steps.get(&address.step).filter(|_| current);
+        let is_current = |step: &&Step| address.generation == 0 || address.generation == step.generation;
+        let step = self.steps.get(&address.step).filter(is_current);
         step.is_some_and(|step| step.track(address.generation).leases.contains_key(&address.ordinal))
     }
 
@@ -174,6 +191,7 @@ impl Run {
             target,
             settled,
             adopts: generation == 0 && self.record.adopts,
+            errand: self.record.errand.clone().filter(|errand| generation == 0 && errand.is_about(step)),
         })
     }
 
@@ -192,6 +210,13 @@ impl Run {
         let digest = DocumentDigest::of(&json);
         self.orders.insert(key, (digest, Arc::clone(&json)));
         Some((digest, json))
+    }
+
+    /// Whether the run has something to find out about a step before it has a plan.
+    #[must_use]
+    pub(crate) fn probes(&self, name: &StepName) -> bool {
+        let moves_rows = self.spec.steps.get(name).is_some_and(|step| matches!(step.strategy, Strategy::Backfill(_)));
+        moves_rows && self.record.errand.as_ref().is_none_or(|errand| errand.is_about(name))
     }
 
     /// True while tasks of the run may be handed out at all.
@@ -213,9 +238,20 @@ impl Cluster {
             && self.runs.values().any(|other| {
                 other.id != run.id
                     && other.record.pipeline == run.record.pipeline
-                    && other.is_active()
+                    && other.holds_back()
                     && (other.record.reference_time_micros, other.id) < (run.record.reference_time_micros, run.id)
             })
+    }
+
+    /// The latest run of the pipeline of `run` that came after it and may have changed a target: it owns their streams now, and
+    /// `run` is superseded for ever.
+    #[must_use]
+    pub(crate) fn successor(&self, run: &Run) -> Option<&Run> {
+        let began = |run: &Run| (run.record.reference_time_micros, run.id);
+        let later = self.runs.values().filter(|other| {
+            other.record.pipeline == run.record.pipeline && other.may_have_begun() && began(other) > began(run)
+        });
+        later.max_by_key(|other| began(other))
     }
 
     /// The runs, newest first.

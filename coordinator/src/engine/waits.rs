@@ -75,11 +75,12 @@ fn away(run: &Run, step: &Step, known: &highwater_common::spec::Step, now_millis
     let (generation, ordinal, what) = match run.record.status {
         RunStatus::Planning => (0, PROBE_ORDINAL, "probe".to_owned()),
         RunStatus::Cancelling => (0, FENCE_ORDINAL, "fence".to_owned()),
+        RunStatus::Running if step.is_replanned() => (0, PROBE_ORDINAL, "probe".to_owned()),
         RunStatus::Running if step.record.status == StepStatus::Running => {
             let is_prepared = matches!(step.work.state(PREPARE_ORDINAL), TaskState::Done | TaskState::Covered);
             let count = waiting(&step.counts());
             let what = format!("{count} task{}", if count == 1 { "" } else { "s" });
-            (run.record.generation, PREPARE_ORDINAL + u64::from(is_prepared), what)
+            (step.generation, PREPARE_ORDINAL + u64::from(is_prepared), what)
         }
         RunStatus::Planned | RunStatus::Running | RunStatus::Success | RunStatus::Failed | RunStatus::Cancelled => {
             return None;

@@ -12,6 +12,7 @@ use highwater_common::record::{
 use highwater_common::retry::{QUARANTINE_CODE, RetryDecision, RetryHistory, decide};
 use highwater_common::segment::TaskResult;
 use highwater_common::spec::RetryPolicy;
+use highwater_common::stream::AfterFence;
 use highwater_common::task::TaskState;
 use highwater_common::token::{Fence, FencingToken, Nonce};
 use highwater_proto::convert::records::{Stored, document_to_parts, hi_to_bytes};
@@ -20,6 +21,7 @@ use rand::RngExt;
 use super::batch::{Batch, Effect, Planned, Pushed};
 use super::request::Reply;
 use super::runs::cut;
+use super::streams::unsettled;
 use super::{Fallen, Handed, Leader};
 use crate::engine::{Change, ChangeKind, FENCE_ORDINAL, Reach, assign};
 use crate::store::keys::RecordKey;
@@ -77,10 +79,13 @@ impl Leader {
                 if let Outcome::Outrun { newer } = outcome {
                     self.raise_hi_above(newer).await?;
                 }
-                if matches!(outcome, Outcome::Superseded) {
-                    self.learn_of_cancel(&completion.task).await?;
+                if let Outcome::Superseded { by } = outcome {
+                    self.learn_of_fence(&completion.task, by).await?;
                 }
-                changes.extend(self.judge(&completion.task, outcome, completion.millis));
+                match self.plan_again(&completion.task, &outcome).await? {
+                    Some(again) => changes.extend(again),
+                    None => changes.extend(self.judge(&completion.task, outcome, completion.millis)),
+                }
             }
             replies.push(completion.reply);
         }
@@ -104,9 +109,13 @@ impl Leader {
     /// What an attempt's end means for its task. An outcome that its work cannot have proves nothing about the target.
     fn judge(&mut self, task: &TaskId, outcome: Outcome, millis: u64) -> Option<Planned> {
         let has_reached = match &outcome {
-            Outcome::Committed(_) | Outcome::Probed(_) | Outcome::Done { .. } | Outcome::Fenced { .. } => true,
+            Outcome::Committed(_)
+            | Outcome::Probed(_)
+            | Outcome::Done
+            | Outcome::Prepared { .. }
+            | Outcome::Fenced { .. } => true,
             Outcome::Failed(error) => error.class == ErrorClass::Permanent,
-            Outcome::Outrun { .. } | Outcome::Superseded | Outcome::Released => false,
+            Outcome::Outrun { .. } | Outcome::Superseded { .. } | Outcome::Released => false,
         };
         if has_reached {
             self.reached(task);
@@ -121,16 +130,23 @@ impl Leader {
                 tracing::info!(attempts, "fenced");
                 self.completed(task, Receipt::default(), millis)
             }
-            (Outcome::Done { warnings }, Work::Prepare) => self.warned(task, warnings, millis),
-            (Outcome::Done { .. }, Work::Noop(_)) => self.completed(task, Receipt::default(), millis),
+            (Outcome::Prepared { warnings, coverage }, Work::Prepare) => match self.after_fence(task, &coverage)? {
+                AfterFence::Begin | AfterFence::PlanAgain => self.warned(task, warnings, millis),
+                AfterFence::GiveUp => self.failed(task, unsettled(), None),
+            },
+            (Outcome::Done, Work::Noop(_)) => self.completed(task, Receipt::default(), millis),
             (Outcome::Probed(json), Work::Probe) => match self.probed(task, &json, millis) {
                 Ok(planned) => planned,
                 Err(error) => self.failed(task, error, None),
             },
             (Outcome::Failed(error), _) => self.failed(task, error, None),
-            (Outcome::Outrun { .. } | Outcome::Superseded | Outcome::Released, _) => self.released(task),
+            (Outcome::Outrun { .. } | Outcome::Superseded { .. } | Outcome::Released, _) => self.released(task),
             (
-                Outcome::Committed(_) | Outcome::Fenced { .. } | Outcome::Done { .. } | Outcome::Probed(_),
+                Outcome::Committed(_)
+                | Outcome::Fenced { .. }
+                | Outcome::Done
+                | Outcome::Prepared { .. }
+                | Outcome::Probed(_),
                 work @ (Work::Probe | Work::Prepare | Work::Partition(_) | Work::Noop(_) | Work::Fence),
             ) => {
                 let message =
@@ -373,16 +389,6 @@ impl Leader {
         self.commit_batch(batch).await?;
         Ok(stale)
     }
-
-    /// A claim found its run cancelled in the target: the store was rewound past the cancel, so it is wanted again.
-    async fn learn_of_cancel(&mut self, task: &TaskId) -> Result<(), Fallen> {
-        let Some(run) = self.cluster.leases.get(task).map(|open| open.run) else { return Ok(()) };
-        let wished = self.cluster.runs.get(&run).is_some_and(|run| run.record.wish == RunWish::Cancel);
-        if !wished {
-            let _ = self.cancel(run, "a target says that the run was cancelled").await?;
-        }
-        Ok(())
-    }
 }
 
 /// Puts a worker to the end of those on which a task failed.
@@ -414,10 +420,11 @@ fn believable(outcome: Outcome) -> Outcome {
         }
         Outcome::Committed(_)
         | Outcome::Probed(_)
-        | Outcome::Done { .. }
+        | Outcome::Done
+        | Outcome::Prepared { .. }
         | Outcome::Fenced { .. }
         | Outcome::Outrun { .. }
-        | Outcome::Superseded
+        | Outcome::Superseded { .. }
         | Outcome::Failed(_)
         | Outcome::Released => outcome,
     }

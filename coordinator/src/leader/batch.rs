@@ -99,6 +99,7 @@ impl Batch {
             ChangeKind::Die(record) if record.error.class == ErrorClass::Crash => "t4",
             ChangeKind::Delay(_) | ChangeKind::Die(_) => "t3",
             ChangeKind::Release => "release",
+            ChangeKind::Supersede | ChangeKind::Reopen => "t5",
             ChangeKind::Revive => "revive",
         };
         self.changes.iter().map(name).collect()
@@ -149,6 +150,8 @@ impl Batch {
             | ChangeKind::Delay(_)
             | ChangeKind::Die(_)
             | ChangeKind::Release
+            | ChangeKind::Supersede
+            | ChangeKind::Reopen
             | ChangeKind::Revive => None,
         };
         let _former = match result {
@@ -209,9 +212,10 @@ impl Batch {
                     track.retries.remove(&ordinal);
                     track.leases.insert(ordinal, Held { record, bytes });
                 }
-                ChangeKind::Complete(_) | ChangeKind::Release => {
+                ChangeKind::Complete(_) | ChangeKind::Release | ChangeKind::Supersede => {
                     track.leases.remove(&ordinal);
                 }
+                ChangeKind::Reopen => drop(run.facts.remove(&change.address.step)),
                 ChangeKind::Delay(record) => {
                     track.leases.remove(&ordinal);
                     track.retries.insert(ordinal, Held { record, bytes });
@@ -262,7 +266,10 @@ fn records(change: &Change, track: &Track, from: TaskState) -> Option<(Vec<Expec
             }
             (vec![Expect::Absent(attempt)], ops, bytes)
         }
-        ChangeKind::Complete(_) | ChangeKind::Release => (vec![held_lease()?], vec![Op::Delete(attempt)], Vec::new()),
+        ChangeKind::Reopen => (Vec::new(), Vec::new(), Vec::new()),
+        ChangeKind::Complete(_) | ChangeKind::Release | ChangeKind::Supersede => {
+            (vec![held_lease()?], vec![Op::Delete(attempt)], Vec::new())
+        }
         ChangeKind::Delay(record) => {
             let bytes = record.to_bytes();
             (vec![held_lease()?], vec![Op::Delete(attempt), Op::Put(retry, bytes.clone())], bytes)

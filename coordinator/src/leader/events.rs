@@ -46,6 +46,10 @@ fn describe(cluster: &Cluster, change: &Change) -> Option<EventDocument> {
         ChangeKind::Delay(record) => ("failed", record.error.message.clone(), held),
         ChangeKind::Die(record) => ("dead", record.error.message.clone(), held),
         ChangeKind::Release => ("released", String::new(), held),
+        ChangeKind::Supersede => {
+            ("superseded", "planned again: others committed since the plan was made".to_owned(), held)
+        }
+        ChangeKind::Reopen => ("reopened", String::new(), None),
         ChangeKind::Revive => ("revived", String::new(), None),
     };
     Some(EventDocument {

@@ -49,6 +49,9 @@ pub(crate) struct Loaded {
     pub(crate) orphans: Vec<Key>,
 }
 
+/// A step's record, if it can be read, and its bytes.
+type FoundStep = (Option<StepRecord>, Vec<u8>);
+
 /// Every record, sorted by what it is about.
 #[derive(Default)]
 struct Shelf {
@@ -60,7 +63,7 @@ struct Shelf {
     facts: BTreeMap<(RunId, StepName), Vec<u8>>,
     plans: BTreeMap<(RunId, u32, StepName), Vec<u8>>,
     /// With the bytes, which a later transaction compares: also of a record that cannot be read.
-    steps: BTreeMap<(RunId, u32, StepName), (Option<StepRecord>, Vec<u8>)>,
+    steps: BTreeMap<(RunId, u32, StepName), FoundStep>,
     segments: Vec<(RunId, u32, StepName, u64, Vec<u8>)>,
     leases: Vec<(RunId, Held<LeaseRecord>)>,
     retries: Vec<(RunId, Held<RetryRecord>)>,
@@ -218,6 +221,8 @@ impl Shelf {
         let mut run = new_run(id, record, stored, Arc::new(spec));
         let names: Vec<StepName> = run.steps.keys().cloned().collect();
         let mut plans = BTreeMap::new();
+        let mut generations = BTreeMap::new();
+        let mut records = Vec::new();
         for name in names {
             if let Some(json) = self.facts.remove(&(id, name.clone())) {
                 match serde_json::from_slice::<StepFacts>(&json) {
@@ -227,7 +232,12 @@ impl Shelf {
                     Err(error) => self.spoil(id, format!("the facts of {name} cannot be read: {error}")),
                 }
             }
-            if let Some(json) = self.plans.remove(&(id, generation, name.clone())) {
+            // A plan of a later generation than the run's was cut off before it counted.
+            let of_step = (1..=generation).filter(|no| self.plans.contains_key(&(id, *no, name.clone())));
+            let of_step: Vec<u32> = of_step.collect();
+            let latest = of_step.last().copied().unwrap_or(generation);
+            generations.insert(name.clone(), (latest, u32::try_from(of_step.len()).unwrap_or(u32::MAX)));
+            if let Some(json) = self.plans.remove(&(id, latest, name.clone())) {
                 // For instance because the zone's rules have changed since.
                 let read = contained("reading a plan", || serde_json::from_slice::<StepPlan>(&json));
                 match read.and_then(|read| read.map_err(|error| error.to_string())) {
@@ -237,25 +247,33 @@ impl Shelf {
                     Err(why) => self.spoil(id, format!("the plan of {name} can no longer be read: {why}")),
                 }
             }
-            if let Some((record, bytes)) = self.steps.remove(&(id, generation, name.clone()))
-                && let Some(step) = run.steps.get_mut(&name)
-            {
-                step.record = record.unwrap_or_else(|| step.record.clone());
-                step.stored = Some(bytes);
-            }
+            records.extend(self.steps.remove(&(id, latest, name.clone())).map(|found| (name, found)));
         }
         if generation > 0 {
             let (digest, time) = (run.record.spec_digest, run.record.reference_time_micros);
             let plan = Arc::new(Plan { spec_digest: digest, reference_time_micros: time, steps: plans });
+            let latest = generations.iter().map(|(name, (latest, _))| (name.clone(), *latest)).collect();
             let derived = contained("loading the run", || {
                 crate::failpoint::panic_at("load", &run.record.pipeline);
                 let mut planned = run.clone();
-                set_plan(&mut planned, plan);
+                set_plan(&mut planned, plan, &latest);
                 planned
             });
             match derived {
                 Ok(planned) => run = planned,
                 Err(panic) => self.spoil(id, panic),
+            }
+        }
+        for (name, (record, bytes)) in records {
+            if let Some(step) = run.steps.get_mut(&name) {
+                step.record = record.unwrap_or_else(|| step.record.clone());
+                step.stored = Some(bytes);
+            }
+        }
+        for (name, (latest, plans)) in generations {
+            if let Some(step) = run.steps.get_mut(&name) {
+                step.generation = latest; // also without a plan that can be read: its records are kept under it
+                step.replans = plans.saturating_sub(1);
             }
         }
         run
@@ -276,7 +294,7 @@ impl Shelf {
     /// Puts every task where it stands.
     fn place_tasks(mut self, cluster: &mut Cluster) {
         for (run, generation, step, number, bytes) in std::mem::take(&mut self.segments) {
-            let Some(known) = cluster.runs.get_mut(&run).and_then(|run| run.steps.get_mut(&step)) else { continue };
+            let Some(known) = step_of(cluster, &run, &step, generation) else { continue };
             let placed = contained("loading the run", || {
                 let track = known.track_mut(generation);
                 match Segment::from_bytes(&bytes) {
@@ -301,17 +319,17 @@ impl Shelf {
             step.work.settle();
         }
         for (run, held) in self.leases {
-            if let Some(step) = step_of(cluster, &run, &held.record.address.step) {
+            if let Some(step) = step_of(cluster, &run, &held.record.address.step, held.record.address.generation) {
                 step.track_mut(held.record.address.generation).leases.insert(held.record.address.ordinal, held);
             }
         }
         for (run, held) in self.retries {
-            if let Some(step) = step_of(cluster, &run, &held.record.address.step) {
+            if let Some(step) = step_of(cluster, &run, &held.record.address.step, held.record.address.generation) {
                 step.track_mut(held.record.address.generation).retries.insert(held.record.address.ordinal, held);
             }
         }
         for (run, held) in self.dead {
-            if let Some(step) = step_of(cluster, &run, &held.record.address.step) {
+            if let Some(step) = step_of(cluster, &run, &held.record.address.step, held.record.address.generation) {
                 step.track_mut(held.record.address.generation).dead.insert(held.record.address.ordinal, held);
             }
         }
@@ -362,6 +380,13 @@ pub(crate) fn listed(problems: &[spec::Problem]) -> String {
     problems.iter().map(|problem| problem.message.clone()).collect::<Vec<_>>().join("; ")
 }
 
-fn step_of<'a>(cluster: &'a mut Cluster, run: &RunId, step: &StepName) -> Option<&'a mut crate::engine::Step> {
-    cluster.runs.get_mut(run)?.steps.get_mut(step)
+/// The step of a record, if it still follows the plan that the record is of.
+fn step_of<'a>(
+    cluster: &'a mut Cluster,
+    run: &RunId,
+    step: &StepName,
+    generation: u32,
+) -> Option<&'a mut crate::engine::Step> {
+    let step = cluster.runs.get_mut(run)?.steps.get_mut(step)?;
+    (generation == 0 || generation == step.generation).then_some(step)
 }

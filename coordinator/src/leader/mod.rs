@@ -15,6 +15,7 @@ mod prune;
 mod request;
 mod runs;
 mod sessions;
+mod streams;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;

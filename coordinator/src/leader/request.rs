@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use highwater_common::assignment::{Assignment, Outcome};
+use highwater_common::errand::Errand;
 use highwater_common::id::{ClusterId, DocumentDigest, PipelineName, RunId, SessionId, StepName, TaskId, WorkerId};
 use highwater_common::record::WorkerRecord;
 use highwater_common::spec::Spec;
@@ -123,6 +124,7 @@ pub(crate) struct Submission {
     pub(crate) plan_only: bool,
     pub(crate) fresh: bool,
     pub(crate) adopts: bool,
+    pub(crate) errand: Option<Errand>,
 }
 
 impl Submission {

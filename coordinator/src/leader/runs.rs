@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use highwater_common::dag::Dag;
+use highwater_common::errand::Errand;
 use highwater_common::id::{RunId, StepName};
 use highwater_common::plan::Plan;
 use highwater_common::record::{RECORD_BYTES_MAX, RunRecord, RunWish, TaskAddress};
@@ -33,7 +34,7 @@ impl Leader {
                 .cluster
                 .newest_first()
                 .into_iter()
-                .find(|run| run.is_active() && run.record.pipeline == *submission.pipeline())
+                .find(|run| run.holds_back() && run.record.pipeline == *submission.pipeline())
                 .map(|run| (run.id, run.record.spec_digest, run.record.wish));
             if let Some((id, digest, wish)) = active {
                 let is_same = digest == submission.digest && wish == RunWish::Run;
@@ -53,6 +54,13 @@ impl Leader {
                 if let Err(refused) = self.cancel(id, "replaced by a newer run").await? {
                     return Ok(Err(refused));
                 }
+            }
+        }
+        if let Some(Errand::Forget(_)) = &submission.errand {
+            let mut runs = self.cluster.newest_first().into_iter();
+            if let Some(run) = runs.find(|run| run.holds_back() && run.record.pipeline == *submission.pipeline()) {
+                let (pipeline, run) = (submission.pipeline().clone(), self.short_of(&run.id));
+                return Ok(Err(ServiceError::PipelineBusy { pipeline, run }));
             }
         }
         self.may_prune = true;
@@ -84,6 +92,7 @@ impl Leader {
             reason: String::new(),
             committed: false,
             adopts: submission.adopts,
+            errand: submission.errand,
         };
         let key = RecordKey::Run(id).render();
         let stored = record.to_bytes();
@@ -189,14 +198,22 @@ impl Leader {
             return Err(ServiceError::NeverPlanned { run: self.short_of(&id) });
         }
         let is_other =
-            |other: &&Run| other.is_active() && other.id != id && other.record.pipeline == run.record.pipeline;
+            |other: &&Run| other.holds_back() && other.id != id && other.record.pipeline == run.record.pipeline;
         if let Some(other) = self.cluster.runs.values().find(is_other) {
             return Err(ServiceError::OtherRunActive { run: self.short_of(&id), other: self.short_of(&other.id) });
+        }
+        // A run that goes on keeps what came after it waiting; one that has ended does not.
+        if let Some(newer) = self.cluster.successor(run).filter(|_| status == RunStatus::Failed) {
+            return Err(ServiceError::RunSuperseded {
+                run: self.short_of(&id),
+                newer: self.short_of(&newer.id),
+                pipeline: run.record.pipeline.clone(),
+            });
         }
         let mut changes = Vec::new();
         for (name, step) in run.steps.iter().filter(|(name, _)| only.is_none_or(|only| only == *name)) {
             for ordinal in step.work.dead.keys() {
-                let address = TaskAddress { step: name.clone(), generation: run.record.generation, ordinal: *ordinal };
+                let address = TaskAddress { step: name.clone(), generation: step.generation, ordinal: *ordinal };
                 let Some(task) = run.task_id(&address) else { continue };
                 changes.push(Change { run: id, task, address, kind: ChangeKind::Revive }.into());
             }
@@ -219,6 +236,7 @@ impl Leader {
             last = Some(next.clone());
             match next {
                 Advance::Plan { run } => self.plan(run).await?,
+                Advance::Replan { run, step } => self.replan(run, &step).await?,
                 Advance::Step { run, step, status, reason } => self.put_step(run, &step, status, reason).await?,
                 Advance::Run { run, event, reason } => self.move_run(run, event, reason).await?,
             }
@@ -231,9 +249,14 @@ impl Leader {
         let Some(run) = self.cluster.runs.get(&id) else { return Ok(()) };
         let facts: BTreeMap<_, _> =
             run.facts.iter().map(|(name, facts)| (name.clone(), facts.as_ref().clone())).collect();
+        // An errand is over with its probes: there is nothing to do afterwards.
+        let (spec_digest, reference_time_micros) = (run.record.spec_digest, run.record.reference_time_micros);
         let planned = contained("planning", || {
             crate::failpoint::panic_at("plan", &run.record.pipeline);
-            let plan = Plan::new(&run.spec, run.record.spec_digest, run.record.reference_time_micros, &facts);
+            let plan = match run.record.errand {
+                Some(_) => Ok(Plan { spec_digest, reference_time_micros, steps: BTreeMap::new() }),
+                None => Plan::new(&run.spec, spec_digest, reference_time_micros, &facts),
+            };
             plan.inspect(look_through)
         });
         let plan = match planned {
@@ -269,7 +292,7 @@ impl Leader {
         };
         self.put_run(id, record).await?;
         if let Some(run) = self.cluster.runs.get_mut(&id) {
-            set_plan(run, plan);
+            set_plan(run, plan, &BTreeMap::new());
         }
         Ok(())
     }
@@ -307,7 +330,7 @@ impl Leader {
         Ok(())
     }
 
-    async fn put_run(&mut self, id: RunId, record: RunRecord) -> Result<(), Fallen> {
+    pub(super) async fn put_run(&mut self, id: RunId, record: RunRecord) -> Result<(), Fallen> {
         let Some(run) = self.cluster.runs.get(&id) else { return Ok(()) };
         let (key, bytes) = (RecordKey::Run(id).render(), record.to_bytes());
         if bytes != run.stored {
@@ -321,12 +344,15 @@ impl Leader {
         Ok(())
     }
 
-    async fn put_step(&mut self, id: RunId, name: &StepName, status: StepStatus, reason: String) -> Result<(), Fallen> {
-        let Some((generation, step)) =
-            self.cluster.runs.get(&id).and_then(|run| Some((run.record.generation, run.steps.get(name)?)))
-        else {
-            return Ok(());
-        };
+    pub(super) async fn put_step(
+        &mut self,
+        id: RunId,
+        name: &StepName,
+        status: StepStatus,
+        reason: String,
+    ) -> Result<(), Fallen> {
+        let Some(step) = self.cluster.runs.get(&id).and_then(|run| run.steps.get(name)) else { return Ok(()) };
+        let generation = step.generation;
         let mut record = step.record.clone();
         record.status = status;
         record.reason = cut(&reason, REASON_BYTES_MAX);
@@ -389,7 +415,7 @@ pub(super) fn new_run(id: RunId, record: RunRecord, stored: Vec<u8>, spec: Arc<h
 }
 
 /// Derives what the leader will ask of a plan again and again, so that what cannot be derived shows where it is contained.
-fn look_through(plan: &Plan) {
+pub(super) fn look_through(plan: &Plan) {
     for step in plan.steps.values() {
         let last = step.partitions().saturating_sub(1);
         for ordinal in [0, last / 2, last] {
@@ -398,14 +424,24 @@ fn look_through(plan: &Plan) {
     }
 }
 
-/// Gives a run its plan, and each step its tasks.
-pub(super) fn set_plan(run: &mut Run, plan: Arc<Plan>) {
-    for (name, step) in &mut run.steps {
-        if let (Some(planned), Some(known)) = (plan.steps.get(name), run.spec.steps.get(name)) {
-            step.work = Track::planned(Arc::new(planned.clone()), &known.strategy);
-        }
-    }
+/// Gives a run its plan, and each step its tasks: under the first generation, or the one that it was planned in last.
+pub(super) fn set_plan(run: &mut Run, plan: Arc<Plan>, generations: &BTreeMap<StepName, u32>) {
+    let names: Vec<StepName> = run.steps.keys().cloned().collect();
     run.plan = Some(plan);
+    for name in names {
+        follow_plan(run, &name, generations.get(&name).copied().unwrap_or(1));
+    }
+}
+
+/// Gives a step the tasks that its run's plan has for it, as a generation of its own of which nothing is stored yet.
+pub(super) fn follow_plan(run: &mut Run, name: &StepName, generation: u32) {
+    let (Some(step), Some(known)) = (run.steps.get_mut(name), run.spec.steps.get(name)) else { return };
+    if let Some(planned) = run.plan.as_ref().and_then(|plan| plan.steps.get(name)) {
+        let fresh = Step::fresh();
+        step.work = Track::planned(Arc::new(planned.clone()), &known.strategy);
+        (step.record, step.stored) = (fresh.record, fresh.stored);
+        step.generation = generation;
+    }
 }
 
 /// How many digits two ids have in common at their beginning.

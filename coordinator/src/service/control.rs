@@ -4,12 +4,14 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use futures_util::{Stream, StreamExt as _};
+use highwater_common::errand::{Errand, Forget};
 use highwater_common::id::{DocumentDigest, RunId, StepName};
 use highwater_common::spec::{self, Strategy};
 use highwater_common::status::RunStatus;
 use highwater_common::task::TaskState;
 use highwater_common::view::{EventsDocument, RunDocument, RunsDocument};
 use highwater_proto::convert::FieldError;
+use highwater_proto::convert::records::errand_from;
 use highwater_proto::v1 as pb;
 use highwater_proto::v1::control_service_server::ControlService;
 use serde::Serialize;
@@ -114,6 +116,10 @@ impl ControlService for ControlApi {
         if request.adopt && !request.plan_only {
             return Err(ServiceError::from(FieldError::new("adopt", "it goes together with plan_only")).into());
         }
+        let errand = errand_from(&request.errand).map_err(ServiceError::from)?;
+        if let Some(errand) = &errand {
+            check_errand(errand, request.plan_only, &spec)?;
+        }
         let canonical = spec.canonical_json();
         let submission = Submission {
             digest: DocumentDigest::of(&canonical),
@@ -123,6 +129,7 @@ impl ControlService for ControlApi {
             plan_only: request.plan_only,
             fresh: request.fresh,
             adopts: request.adopt,
+            errand,
         };
         let (run, attached) = self.handle.ask(|reply| Ask::Submit { submission, reply }).await?;
         Ok(Response::new(pb::SubmitResponse { run: run.as_bytes().to_vec(), attached }))
@@ -299,6 +306,28 @@ impl ControlService for ControlApi {
         let worker = request.worker;
         self.handle.ask(|reply| Ask::SetWorker { worker, action, reply }).await?;
         self.get_cluster(Request::new(pb::GetClusterRequest {})).await
+    }
+}
+
+fn check_errand(errand: &Errand, plan_only: bool, spec: &spec::Spec) -> Result<(), ServiceError> {
+    let wrong = |problem: &str| Err(FieldError::new("errand", problem.to_owned()).into());
+    if !plan_only {
+        return wrong("it goes together with plan_only");
+    }
+    let step = match errand {
+        Errand::Show { step } => step.as_ref(),
+        Errand::Forget(Forget { reason, .. }) if reason.trim().is_empty() => return wrong("the reason is empty"),
+        Errand::Forget(Forget { reason, .. }) if reason.len() > Forget::REASON_BYTES_MAX => {
+            return wrong("the reason is too long: at most 1024 bytes");
+        }
+        Errand::Forget(forget) => Some(&forget.step),
+    };
+    let moves_rows =
+        |name: &StepName| spec.steps.get(name).is_some_and(|step| matches!(step.strategy, Strategy::Backfill(_)));
+    match step.filter(|name| !moves_rows(name)) {
+        Some(name) if !spec.steps.contains_key(name) => Err(ServiceError::UnknownStep(name.clone())),
+        Some(_) => wrong("the step moves no rows, so no ledger knows it"),
+        None => Ok(()),
     }
 }
 

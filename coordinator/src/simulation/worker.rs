@@ -202,7 +202,7 @@ impl Attempt {
 fn outcome_of(meaning: Resume) -> Outcome {
     match meaning {
         Resume::ReportOnly(receipt) => Outcome::Committed(receipt),
-        Resume::Superseded => Outcome::Superseded,
+        Resume::Superseded => Outcome::Superseded { by: None },
         Resume::Fenced { newer } => Outcome::Outrun { newer },
         Resume::Begin | Resume::Probe => transient(),
         Resume::SpecChanged => panic!("no spec of the simulation changes"),

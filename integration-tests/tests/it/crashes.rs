@@ -136,7 +136,7 @@ async fn token_behind_the_target_raises_hi() {
         let mut run = site.start(SLOW).await;
         site.until_committed(2).await;
         run.kill().unwrap();
-        copy_state(&site, ".highwater", "older");
+        site.copy_state(".highwater", "older");
         for committed in [10, 20, 30] {
             let mut run = site.start(SLOW).await;
             site.until_committed(committed).await;
@@ -146,7 +146,7 @@ async fn token_behind_the_target_raises_hi() {
         let seen = site.numbers(Side::Target, ["max(token)"], &format!("from {}", site.ledger("task"))).await[0] >> 24;
         // WHEN the state is put back, and the run goes on
         std::fs::remove_dir_all(site.path(".highwater")).unwrap();
-        copy_state(&site, "older", ".highwater");
+        site.copy_state("older", ".highwater");
         let finished = site.finish(&["-v", "run", "pipeline.yaml"]).await;
         // THEN a claim met a larger token, hi was raised above it, and the run came to its end
         assert_exit(&finished, 0);
@@ -155,16 +155,5 @@ async fn token_behind_the_target_raises_hi() {
         let cluster = site.finish(&["cluster", "status", "-o", "json"]).await;
         let cluster: Value = serde_json::from_str(&cluster.stdout).unwrap();
         assert!(cluster["token_hi"].as_i64().unwrap() > seen, "{cluster} after {seen}");
-    }
-}
-
-fn copy_state(site: &Site, from: &str, to: &str) {
-    std::fs::create_dir(site.path(to)).unwrap();
-    for entry in std::fs::read_dir(site.path(from)).unwrap() {
-        let entry = entry.unwrap();
-        // The socket of the killed process is nothing that could be copied.
-        if entry.file_type().unwrap().is_file() {
-            std::fs::copy(entry.path(), site.path(to).join(entry.file_name())).unwrap();
-        }
     }
 }

@@ -189,6 +189,18 @@ impl Site {
         serde_json::from_str(&finished.stdout).unwrap()
     }
 
+    /// Copies the state that no process holds, from one folder to another.
+    pub(crate) fn copy_state(&self, from: &str, to: &str) {
+        std::fs::create_dir(self.path(to)).unwrap();
+        for entry in std::fs::read_dir(self.path(from)).unwrap() {
+            let entry = entry.unwrap();
+            // The socket of a killed process is nothing that could be copied.
+            if entry.file_type().unwrap().is_file() {
+                std::fs::copy(entry.path(), self.path(to).join(entry.file_name())).unwrap();
+            }
+        }
+    }
+
     /// Executes a statement on one side.
     pub(crate) async fn execute(&self, side: Side, sql: &str) {
         if self.server.is_some() {
@@ -291,6 +303,14 @@ impl Site {
                 digest_both_sqlite(&source, &target, "events").await.unwrap()
             }
         }
+    }
+
+    /// The target holds every row of the source once, and `tasks` ranges are committed, each of them once. The target may have no key.
+    pub(crate) async fn assert_rows_once(&self, tasks: i64) {
+        let rows = self.numbers(Side::Source, ["count(*)"], "from events").await[0];
+        let held = self.numbers(Side::Target, ["count(*)", "count(distinct id)"], "from events").await;
+        assert_eq!(held, [rows, rows]);
+        assert_eq!(self.tasks('C').await, tasks);
     }
 
     /// Source and target hold the same; `tasks` ranges are committed, each of them once, and no other row is in the ledger.

@@ -1,6 +1,7 @@
 //! Records of the store to and from their bytes.
 
 use highwater_common::assignment::{AttemptError, ErrorClass};
+use highwater_common::errand::Errand;
 use highwater_common::id::{AttemptNo, ClusterId, DocumentDigest, SessionId, WorkerId};
 use highwater_common::record::{
     DeadRecord, FormatRecord, LeaderRecord, LeaseRecord, RetryRecord, RunRecord, RunWish, StepRecord, TaskAddress,
@@ -113,6 +114,7 @@ impl Stored for RunRecord {
             reason: self.reason.clone(),
             committed: self.committed,
             adopts: self.adopts,
+            errand: self.errand.as_ref().map_or_else(Vec::new, Errand::to_json),
         }
         .encode_to_vec()
     }
@@ -136,10 +138,22 @@ impl Stored for RunRecord {
             ended_micros: (message.ended_micros != 0).then_some(message.ended_micros),
             committed: message.committed,
             adopts: message.adopts,
+            errand: errand_from(&message.errand)?,
             base_dir: message.base_dir,
             reason: message.reason,
         })
     }
+}
+
+/// The errand of a run, as it is stored and sent; nothing means none.
+///
+/// # Errors
+/// [`FieldError`] when it cannot be read.
+pub fn errand_from(json: &[u8]) -> Result<Option<Errand>, FieldError> {
+    if json.is_empty() {
+        return Ok(None);
+    }
+    Errand::from_json(json).map(Some).map_err(|error| FieldError::new("errand", error))
 }
 
 impl Stored for StepRecord {

@@ -2,7 +2,7 @@
 
 use highwater_common::assignment::{Assignment, AttemptError, ErrorClass, Outcome, Receipt, Work};
 use highwater_common::cursor::Cursor;
-use highwater_common::id::{AttemptNo, DocumentDigest, SessionId, TaskId};
+use highwater_common::id::{AttemptNo, DocumentDigest, RunId, SessionId, TaskId};
 use highwater_common::range::{CursorRange, Slice};
 use highwater_common::token::{Fence, FencingToken, Nonce};
 
@@ -192,10 +192,15 @@ pub fn outcome_to(outcome: Outcome) -> pb::complete_request::Outcome {
     match outcome {
         Outcome::Committed(receipt) => O::Committed(receipt.into()),
         Outcome::Probed(facts) => O::Probed(facts),
-        Outcome::Done { warnings } => O::Done(pb::Done { warnings }),
+        Outcome::Done => O::Done(pb::Done {}),
+        Outcome::Prepared { warnings, coverage } => {
+            O::Prepared(pb::Prepared { warnings, coverage: coverage.as_bytes().to_vec() })
+        }
         Outcome::Fenced { attempts } => O::FencedAttempts(attempts),
         Outcome::Outrun { newer } => O::OutrunBy(newer.raw()),
-        Outcome::Superseded => O::Superseded(pb::Superseded {}),
+        Outcome::Superseded { by } => {
+            O::Superseded(pb::Superseded { by: by.map_or_else(Vec::new, |run| run.as_bytes().to_vec()) })
+        }
         Outcome::Failed(error) => {
             let connection = error.connection.as_ref().map(ToString::to_string).unwrap_or_default();
             let class = class_to(error.class) as i32;
@@ -214,10 +219,19 @@ pub fn outcome_from(outcome: Option<pb::complete_request::Outcome>) -> Result<Ou
     Ok(match required(outcome, "outcome")? {
         O::Committed(receipt) => Outcome::Committed(receipt.into()),
         O::Probed(facts) => Outcome::Probed(facts),
-        O::Done(done) => Outcome::Done { warnings: done.warnings },
+        O::Done(pb::Done {}) => Outcome::Done,
+        O::Prepared(prepared) => Outcome::Prepared {
+            coverage: digest_from(&prepared.coverage, "prepared.coverage")?,
+            warnings: prepared.warnings,
+        },
         O::FencedAttempts(attempts) => Outcome::Fenced { attempts },
         O::OutrunBy(raw) => Outcome::Outrun { newer: FencingToken::from_raw(raw) },
-        O::Superseded(pb::Superseded {}) => Outcome::Superseded,
+        O::Superseded(superseded) => Outcome::Superseded {
+            by: match superseded.by.as_slice() {
+                [] => None,
+                bytes => Some(RunId::from_bytes(fixed(bytes, "superseded.by")?)),
+            },
+        },
         O::Failed(failure) => {
             let class = class_from(failure.class()).ok_or_else(|| FieldError::new("failed.class", "unknown class"))?;
             let connection = parsed_unless_empty(&failure.connection, "failed.connection")?;

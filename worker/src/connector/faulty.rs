@@ -9,14 +9,15 @@ use std::time::Duration;
 use async_trait::async_trait;
 use highwater_common::assignment::{AttemptError, ErrorClass, Receipt};
 use highwater_common::commit::LedgerRow;
+use highwater_common::errand::StreamReceipts;
 use highwater_common::facts::{ColumnFacts, Engine, TargetFacts};
 use highwater_common::id::{ClusterId, RunId, TaskId};
 use highwater_common::spec::TableName;
 use tokio::sync::Semaphore;
 
 use super::{
-    Claim, ClaimOutcome, Claimed, CommitOutcome, ConnectorError, DataTx, FenceReport, GuardOutcome, Guarded,
-    PrepareRequest, RowFormat, RowStream, Target, TargetProbe, WriteRequest,
+    Claim, ClaimOutcome, Claimed, CommitOutcome, ConnectorError, DataTx, FenceReport, ForgetOutcome, ForgetRequest,
+    GuardOutcome, Guarded, PrepareOutcome, PrepareRequest, RowFormat, RowStream, Target, TargetProbe, WriteRequest,
 };
 
 /// A call on a target, or on what its claims give.
@@ -168,7 +169,7 @@ impl Target for Faulty {
         turn.told(TargetOp::Probe, self.inner.probe(probe).await)
     }
 
-    async fn prepare(&self, request: &PrepareRequest) -> Result<Vec<String>, ConnectorError> {
+    async fn prepare(&self, request: &PrepareRequest) -> Result<PrepareOutcome, ConnectorError> {
         let turn = self.script.play(TargetOp::Prepare).await?;
         turn.told(TargetOp::Prepare, self.inner.prepare(request).await)
     }
@@ -195,6 +196,18 @@ impl Target for Faulty {
     async fn fence_run(&self, cluster: &ClusterId, run: &RunId) -> Result<FenceReport, ConnectorError> {
         let turn = self.script.play(TargetOp::FenceRun).await?;
         turn.told(TargetOp::FenceRun, self.inner.fence_run(cluster, run).await)
+    }
+
+    async fn fenced_by(&self, run: &RunId) -> Result<Option<RunId>, ConnectorError> {
+        self.inner.fenced_by(run).await
+    }
+
+    async fn receipts(&self, cluster: &ClusterId, stream: &str) -> Result<StreamReceipts, ConnectorError> {
+        self.inner.receipts(cluster, stream).await
+    }
+
+    async fn forget(&self, request: &ForgetRequest) -> Result<ForgetOutcome, ConnectorError> {
+        self.inner.forget(request).await
     }
 
     async fn adopt(&self, cluster: &ClusterId) -> Result<Option<ClusterId>, ConnectorError> {

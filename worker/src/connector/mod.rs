@@ -21,7 +21,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use highwater_common::assignment::{AttemptError, Receipt};
 use highwater_common::commit::LedgerRow;
+use highwater_common::coverage::Coverage;
 use highwater_common::cursor::CursorKind;
+use highwater_common::errand::{Forget, StreamReceipts};
 use highwater_common::facts::{ColumnFacts, CursorForm, TableFacts, TargetFacts};
 use highwater_common::id::{AttemptNo, ClusterId, DocumentDigest, RunId, StepName, TaskId};
 use highwater_common::range::Slice;
@@ -151,6 +153,79 @@ pub struct PrepareRequest {
     pub partition_column: String,
     /// How rows will be written.
     pub mode: WriteMode,
+    /// Which stream the table is loaded by, and who takes it.
+    pub stream: StreamRequest,
+}
+
+/// Who takes a stream for himself.
+#[derive(Debug, Clone)]
+pub struct StreamRequest {
+    /// The stream.
+    pub stream: String,
+    /// The run.
+    pub run: RunId,
+    /// Which plan of it: what this one has committed already is not coverage that it found.
+    pub generation: u32,
+    /// The token of the attempt that takes it.
+    pub token: FencingToken,
+    /// What the stream's positions are.
+    pub kind: CursorKind,
+}
+
+/// A person's word that some receipts of a stream are no longer true.
+#[derive(Debug, Clone)]
+pub struct ForgetRequest {
+    /// Who asks.
+    pub cluster: ClusterId,
+    /// The stream, and who takes it for that.
+    pub stream: StreamRequest,
+    /// Which receipts, and why.
+    pub forget: Forget,
+    /// The zone in which days and times without one are read.
+    pub tz: String,
+}
+
+/// What came of a [`ForgetRequest`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ForgetOutcome {
+    /// Done; this is what the ledger holds now.
+    Done(StreamReceipts),
+    /// The stream could not be taken: why is what a prepare would have been told.
+    Not(PrepareOutcome),
+}
+
+/// What came of a prepare. Only faults are errors; a lost race is an outcome.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PrepareOutcome {
+    /// Ledger and table are there, and the stream is the run's.
+    Prepared {
+        /// What a person should know.
+        warnings: Vec<String>,
+        /// What all others have committed of the stream. It cannot change any more.
+        coverage: Coverage,
+    },
+    /// The run is fenced in this target: nothing of it commits any more.
+    Superseded,
+    /// Another run took the stream under a token at least as large.
+    Outrun {
+        /// That token.
+        newer: FencingToken,
+    },
+}
+
+impl PrepareOutcome {
+    /// The warnings of a prepare that must have been given its stream.
+    ///
+    /// # Panics
+    /// When it was not.
+    #[cfg(any(test, feature = "contract"))]
+    #[must_use]
+    pub fn warnings(self) -> Vec<String> {
+        match self {
+            Self::Prepared { warnings, .. } => warnings,
+            Self::Superseded | Self::Outrun { .. } => panic!("the stream was to be the run's, not {self:?}"),
+        }
+    }
 }
 
 /// Who claims which task, and what the ledger row is to say of it.
@@ -299,9 +374,13 @@ pub trait Target: Send + Sync {
     /// Permanent `target_of_another_cluster` when the ledger belongs to another cluster.
     async fn probe(&self, probe: &TargetProbe) -> Result<TargetFacts, ConnectorError>;
 
-    /// Makes the ledger and the table where they are missing, under an advisory lock, and marks the target as the
-    /// cluster's. Repeating it is harmless. Returns warnings.
-    async fn prepare(&self, request: &PrepareRequest) -> Result<Vec<String>, ConnectorError>;
+    /// Takes the stream, and makes the ledger and the table where they are missing: one transaction, under a lock that no other
+    /// prepare of the target holds. Marks the target as the cluster's.
+    ///
+    /// Every other run that has rows of the stream is fenced as by [`Target::fence_run`]: once this answered, nothing that
+    /// another run has committed of the stream changes. Repeating it is harmless. A late one, of a run that was fenced or
+    /// whose stream was taken under a larger token, changes nothing.
+    async fn prepare(&self, request: &PrepareRequest) -> Result<PrepareOutcome, ConnectorError>;
 
     /// Raises the fence of a task, in a short transaction of its own.
     async fn claim(&self, claim: &Claim) -> Result<ClaimOutcome, ConnectorError>;
@@ -311,6 +390,21 @@ pub trait Target: Send + Sync {
 
     /// Fences a run: after it answered, no commit of the run lands. A target without a ledger gets one.
     async fn fence_run(&self, cluster: &ClusterId, run: &RunId) -> Result<FenceReport, ConnectorError>;
+
+    /// The run that took a stream of `run` from it, and so fenced it; `None` when it was cancelled, or is not fenced.
+    async fn fenced_by(&self, run: &RunId) -> Result<Option<RunId>, ConnectorError>;
+
+    /// What the ledger holds of a stream; changes nothing.
+    ///
+    /// # Errors
+    /// Permanent `target_of_another_cluster` when the ledger belongs to another cluster.
+    async fn receipts(&self, cluster: &ClusterId, stream: &str) -> Result<StreamReceipts, ConnectorError>;
+
+    /// Takes a stream as [`Target::prepare`] does, and voids receipts of it: they stay, and are coverage no longer.
+    ///
+    /// # Errors
+    /// Permanent `receipt_in_part` when the range that is meant has some of the positions of a receipt and not all of them.
+    async fn forget(&self, request: &ForgetRequest) -> Result<ForgetOutcome, ConnectorError>;
 
     /// Takes over the target's mark for `cluster`, whoever held it; its incarnation is raised. Returns the former holder.
     async fn adopt(&self, cluster: &ClusterId) -> Result<Option<ClusterId>, ConnectorError>;

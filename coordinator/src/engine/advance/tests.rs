@@ -11,7 +11,7 @@ fn settle(view: &mut View) -> Vec<Advance> {
     while let Some(next) = advance(&view.cluster) {
         assert!(done.len() < 100, "{done:?}");
         match &next {
-            Advance::Plan { .. } => panic!("the view is planned"),
+            Advance::Plan { .. } | Advance::Replan { .. } => panic!("the view is planned"),
             Advance::Step { run, step, status, reason } => {
                 let record = &mut view.cluster.runs.get_mut(run).unwrap().steps.get_mut(step).unwrap().record;
                 (record.status, record.reason) = (*status, reason.clone());

@@ -91,19 +91,27 @@ async fn a_target_that_remembers_a_cancel_brings_it_back() {
     let run = bench.prepared(&mut worker).await;
     let task = worker.take_one().await;
     // WHEN a claim is told so
-    worker.complete(&task, Outcome::Superseded).await.unwrap();
+    worker.complete(&task, Outcome::Superseded { by: None }).await.unwrap();
     // THEN the run is cancelled once more
     assert_eq!(bench.look(move |leader| leader.cluster().runs[&run].record.wish).await, RunWish::Cancel);
     assert_eq!(bench.finish(&mut worker, run).await, RunStatus::Cancelled);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_run_without_a_plan_is_cancelled_at_once_and_a_failed_one_is_fenced() {
+async fn a_run_is_fenced_whatever_the_store_knows_of_its_progress() {
+    // GIVEN a run of which the store knows only that it is being planned: it may be a backup's store
     let bench = Bench::new(1);
     let mut worker = bench.worker("w1").await;
     let run = bench.submit(&one_load()).await;
+    // WHEN it is cancelled
     bench.cancel(run).await.unwrap();
+    // THEN its target is fenced before the cancel is acknowledged
+    assert_eq!(bench.status(run).await, RunStatus::Cancelling);
+    let fence = worker.take_one().await;
+    assert_eq!(fence.work, Work::Fence);
+    worker.complete(&fence, well(&fence, 1)).await.unwrap();
     assert_eq!(bench.status(run).await, RunStatus::Cancelled);
+    // AND so is one that has failed
     let run = bench.prepared(&mut worker).await;
     let task = worker.take_one().await;
     let error = AttemptError::new(ErrorClass::Permanent, "c".repeat(100_000), "no");

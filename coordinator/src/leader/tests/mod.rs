@@ -9,3 +9,4 @@ mod flow;
 mod histories;
 mod outages;
 mod sessions;
+mod streams;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use highwater_common::assignment::{AttemptError, ErrorClass, Receipt};
+use highwater_common::coverage::Coverage;
 use highwater_common::cursor::{Cursor, CursorKind};
 use highwater_common::facts::TargetFacts;
 use highwater_common::id::{AttemptNo, ClusterId, DocumentDigest, RunId, StepName, TaskId};
@@ -14,8 +15,8 @@ use highwater_common::token::{Fence, FencingToken, Nonce};
 
 use super::TargetFixture;
 use crate::connector::{
-    Claim, ClaimOutcome, Claimed, CommitOutcome, ConnectorError, DataTx, GuardOutcome, PrepareRequest, RowBatch,
-    RowFormat, RowStream, Target, TargetProbe, Value, WriteRequest,
+    Claim, ClaimOutcome, Claimed, CommitOutcome, ConnectorError, DataTx, GuardOutcome, PrepareOutcome, PrepareRequest,
+    RowBatch, RowFormat, RowStream, StreamRequest, Target, TargetProbe, Value, WriteRequest,
 };
 
 /// The stream that the suite loads.
@@ -34,9 +35,24 @@ impl<F: TargetFixture> Bench<F> {
     /// A fresh target whose table and ledger exist.
     pub(super) async fn prepared() -> Self {
         let bench = Self::fresh().await;
-        let warnings = bench.target.prepare(&bench.prepare_request()).await.expect("a fresh target can be prepared");
+        let (warnings, coverage) = bench.prepare().await;
         assert_eq!(warnings, Vec::<String>::new(), "a table of our own making is as it should be");
+        assert!(coverage.is_empty());
         bench
+    }
+
+    /// Prepares for the bench's run, which must be given the stream: the warnings, and what others have committed.
+    pub(super) async fn prepare(&self) -> (Vec<String>, Coverage) {
+        match self.target.prepare(&self.prepare_request()).await.expect("the target can be prepared") {
+            PrepareOutcome::Prepared { warnings, coverage } => (warnings, coverage),
+            other => panic!("the stream was to be the run's, not {other:?}"),
+        }
+    }
+
+    /// The next run of the stream: it has another id, and later tokens.
+    pub(super) fn next_run(&mut self) -> RunId {
+        let id = self.run.as_bytes()[0];
+        std::mem::replace(&mut self.run, RunId::from_bytes([id + 1; 16]))
     }
 
     /// A fresh target as planning finds it.
@@ -72,7 +88,19 @@ impl<F: TargetFixture> Bench<F> {
             key: vec!["id".to_owned()],
             partition_column: "pos".to_owned(),
             mode: WriteMode::ReplacePartition,
+            stream: StreamRequest {
+                stream: STREAM.to_owned(),
+                run: self.run,
+                generation: 1,
+                token: self.token(0),
+                kind: CursorKind::Integer,
+            },
         }
+    }
+
+    /// The `lo`th token of the bench's run: a later run's are all larger.
+    fn token(&self, lo: u32) -> FencingToken {
+        FencingToken::new(u64::from(self.run.as_bytes()[0]) - 4, lo).expect("in range")
     }
 
     /// The claim of the `attempt`-th attempt on the task of `slice`; its token grows with its number.
@@ -87,7 +115,7 @@ impl<F: TargetFixture> Bench<F> {
             stream: STREAM.to_owned(),
             slice,
             attempt: AttemptNo::new(attempt),
-            fence: fence(attempt, u128::from(attempt)),
+            fence: Fence { token: self.token(attempt), nonce: Nonce::new(u128::from(attempt)) },
             spec_digest: DocumentDigest::of(b"spec"),
             fingerprint: self.fingerprint.clone(),
         }

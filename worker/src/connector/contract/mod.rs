@@ -8,6 +8,8 @@ pub mod claims;
 pub mod decisions;
 pub mod drops;
 pub mod reads;
+pub mod receipts;
+pub mod streams;
 pub mod writes;
 
 pub use bench::Given;
@@ -122,6 +124,12 @@ macro_rules! target_contract {
                 decisions::every_claim_does_to_the_ledger_what_is_decided
                 decisions::every_claim_of_a_fenced_run_is_superseded
                 decisions::every_guard_holds_where_it_is_decided_and_nowhere_else
+                streams::a_stream_that_is_taken_fences_every_earlier_run
+                streams::a_late_prepare_of_an_older_run_takes_nothing
+                streams::a_run_that_prepares_again_is_told_of_others_only
+                streams::a_run_of_another_stream_goes_on
+                receipts::an_emptied_or_remade_table_is_refused_with_its_receipts
+                receipts::receipts_of_nothing_contradict_no_table
                 writes::prepare_again_changes_nothing
                 writes::a_replaced_range_holds_exactly_the_rows_read
                 writes::a_failed_statement_poisons_the_attempt

@@ -14,8 +14,9 @@ use crate::connector::ClaimOutcome;
 pub async fn prepare_again_changes_nothing<F: TargetFixture>() {
     let bench = Bench::<F>::prepared().await;
     bench.load(range(0, 10), Given::rows(0..10)).await;
-    let warnings = bench.fixture.target().prepare(&bench.prepare_request()).await.expect("prepares");
+    let (warnings, coverage) = bench.prepare().await;
     assert_eq!(warnings, Vec::<String>::new());
+    assert!(coverage.is_empty(), "what the plan itself has committed is none of what it found: {coverage:?}");
     assert_eq!(bench.rows_where("1 = 1").await, 10);
     let table = bench.probe().await.table.expect("the table is there");
     assert_eq!(table.columns.iter().map(|column| column.name.as_str()).collect::<Vec<_>>(), ["id", "pos", "note"]);

@@ -1,6 +1,8 @@
 //! The claim: raises the fence of a task, in a short transaction of its own, on the connection that will do the work.
 //! Never waits for ever behind a zombie: the session that held the task before is ended, known by its process and its start.
 
+use std::time::Duration;
+
 use highwater_common::assignment::ErrorClass;
 use highwater_common::commit::{Resume, resume};
 use highwater_common::id::ClusterId;
@@ -269,11 +271,9 @@ impl Claiming<'_> {
         Ok(ended)
     }
 
-    async fn set_lock_timeout(&mut self, timeout: std::time::Duration) -> Result<(), ConnectorError> {
-        let millis = i64::try_from(timeout.as_millis()).unwrap_or(i64::from(i32::MAX));
-        let set = Sql::new(Dialect::Postgres, "set lock_timeout = ").integer(millis).into_statement();
-        let done = self.conn.execute(sqlx::raw_sql(set)).await;
-        done.map(drop).map_err(|error| classify(self.endpoint, "claim a task", error))
+    async fn set_lock_timeout(&mut self, timeout: Duration) -> Result<(), ConnectorError> {
+        let set = set_lock_timeout(&mut self.conn, timeout).await;
+        set.map_err(|error| classify(self.endpoint, "claim a task", error))
     }
 
     async fn run(&mut self, statement: &'static str) -> Result<(), ConnectorError> {
@@ -336,6 +336,32 @@ pub(super) async fn end_session(conn: &mut PgConnection, session: SessionMark) -
     Ok(Ended::LivesOn)
 }
 
+/// How long the session waits for a lock from now on; within a transaction that is rolled back it comes to nothing.
+pub(super) async fn set_lock_timeout(conn: &mut PgConnection, timeout: Duration) -> Result<(), sqlx::Error> {
+    let millis = i64::try_from(timeout.as_millis()).unwrap_or(i64::from(i32::MAX));
+    let set = Sql::new(Dialect::Postgres, "set lock_timeout = ").integer(millis).into_statement();
+    conn.execute(sqlx::raw_sql(set)).await.map(drop)
+}
+
+/// Ends the sessions that stopped in the midst of a claim, whose ledger rows nobody sees yet: they keep whoever fences their run
+/// waiting. A claim alone locks rows of `run`, and its statements follow each other at once; it is simply made again.
+pub(super) async fn end_idle_claims(conn: &mut PgConnection, idle: Duration) -> Result<(), sqlx::Error> {
+    let rows = sqlx::query(
+        "select a.pid, (extract(epoch from a.backend_start) * 1000000)::int8 as started from pg_stat_activity a \
+         where a.state like 'idle in transaction%' and clock_timestamp() - a.state_change > $1 * interval '1 millisecond' \
+           and a.pid in (select l.pid from pg_locks l join pg_database d on d.oid = l.database \
+              where d.datname = current_database() and l.relation = 'highwater.run'::regclass and l.mode = 'RowShareLock')",
+    )
+    .bind(i64::try_from(idle.as_millis()).unwrap_or(i64::MAX))
+    .fetch_all(&mut *conn)
+    .await?;
+    for row in rows {
+        let session = SessionMark { pid: row.try_get("pid")?, started_micros: row.try_get("started")? };
+        end_session(conn, session).await?;
+    }
+    Ok(())
+}
+
 async fn own_mark(conn: &mut PgConnection) -> Result<SessionMark, sqlx::Error> {
     let row = sqlx::query(
         "select pid, (extract(epoch from backend_start) * 1000000)::int8 as started from pg_stat_activity \
@@ -346,6 +372,6 @@ async fn own_mark(conn: &mut PgConnection) -> Result<SessionMark, sqlx::Error> {
     Ok(SessionMark { pid: row.try_get("pid")?, started_micros: row.try_get("started")? })
 }
 
-fn mark(pid: Option<i32>, started_micros: Option<i64>) -> Option<SessionMark> {
+pub(super) fn mark(pid: Option<i32>, started_micros: Option<i64>) -> Option<SessionMark> {
     pid.zip(started_micros).map(|(pid, started_micros)| SessionMark { pid, started_micros })
 }

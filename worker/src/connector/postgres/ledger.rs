@@ -16,7 +16,7 @@ use crate::connector::ConnectorError;
 /// The schema of the ledger's tables.
 pub(super) const SCHEMA: &str = "highwater";
 /// What this version writes; another is refused.
-const FORMAT: i32 = 1;
+const FORMAT: i32 = 2;
 /// Held while a ledger or a table is made: `create … if not exists` of two sessions at once fails in one of them.
 const MAKE_LOCK: i64 = 0x6869_6768_7761_7465;
 
@@ -29,13 +29,14 @@ create table if not exists highwater.meta (
 create table if not exists highwater.run (
     run_id uuid primary key,
     state text not null check (state in ('R', 'X')),
-    fenced_at timestamptz);
+    fenced_at timestamptz,
+    fenced_by uuid);
 create table if not exists highwater.task (
     run_id uuid not null,
     task_id uuid not null,
     token bigint not null,
     nonce uuid not null,
-    state text not null check (state in ('O', 'I', 'C', 'X')),
+    state text not null check (state in ('O', 'I', 'C', 'X', 'V')),
     spec_digest bytea not null,
     chunk integer not null default 0,
     cursor text,
@@ -55,8 +56,18 @@ create table if not exists highwater.task (
     result bytea check (octet_length(result) <= 16384),
     claimed_at timestamptz not null default now(),
     committed_at timestamptz,
+    voided_at timestamptz,
+    voided_by uuid,
+    void_reason text,
     primary key (run_id, task_id));
 create index if not exists task_stream on highwater.task (stream_id, state);
+create table if not exists highwater.stream (
+    stream_id text primary key,
+    run_id uuid not null,
+    token bigint not null,
+    table_database text,
+    table_oid oid,
+    taken_at timestamptz not null default now());
 create table if not exists highwater.watermark (
     stream_id text primary key,
     position text not null,
@@ -143,8 +154,15 @@ pub(super) async fn read_cluster(
     let failed = |error| classify(endpoint, "read the ledger's mark", error);
     let format: i32 = row.try_get("format").map_err(failed)?;
     if format != FORMAT {
-        let message =
-            format!("the ledger on {endpoint} has format {format}, and this worker knows {FORMAT}; update it");
+        let message = if format < FORMAT {
+            format!(
+                "the ledger on {endpoint} has format {format}, of an earlier version of Highwater, and this worker reads {FORMAT} \
+                 only. Let that version finish, then move the schema `{SCHEMA}` away (`alter schema {SCHEMA} rename to …`) and \
+                 begin with an empty target table: receipts of the earlier form are not read"
+            )
+        } else {
+            format!("the ledger on {endpoint} has format {format}, and this worker knows {FORMAT}; update the worker")
+        };
         return Err(permanent("unknown_ledger_format", message));
     }
     let id: Uuid = row.try_get("cluster_id").map_err(failed)?;
@@ -192,6 +210,18 @@ pub(super) async fn read_fingerprint(conn: &mut PgConnection, endpoint: &Endpoin
         other => other,
     };
     read.map_err(|error| classify(endpoint, "read the server's identity", error))
+}
+
+/// Which database this is, whichever life of its server: a standby that takes over is the same, one restored from a dump is not.
+pub(super) async fn read_database(conn: &mut PgConnection, endpoint: &Endpoint) -> Result<String, ConnectorError> {
+    const FULL: &str = "select s.system_identifier || '/' || d.oid from pg_control_system() s, pg_database d \
+         where d.datname = current_database()";
+    const WITHOUT_RIGHTS: &str = "select 'db/' || oid from pg_database where datname = current_database()";
+    let mut read = sqlx::query_scalar::<_, bool>("select has_function_privilege('pg_control_system()', 'execute')");
+    read = read.persistent(false);
+    let failed = |error| classify(endpoint, "read the database's identity", error);
+    let text = if read.fetch_one(&mut *conn).await.map_err(failed)? { FULL } else { WITHOUT_RIGHTS };
+    sqlx::query_scalar::<_, String>(text).fetch_one(&mut *conn).await.map_err(failed)
 }
 
 /// Refuses a server that is not the one last reconciled.

@@ -18,10 +18,12 @@ mod pins;
 mod policies;
 mod prepare;
 mod probe;
+mod receipts;
 mod session;
 mod shelf;
 mod slices;
 mod source;
+mod stream;
 mod target;
 #[cfg(test)]
 mod tests;

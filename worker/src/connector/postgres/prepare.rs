@@ -1,6 +1,7 @@
 //! Makes ledger and target table before a step's partitions, or makes sure that what is there can take the rows.
 //! Never alters a table that is there, and never drops one.
 
+use highwater_common::coverage::Coverage;
 use highwater_common::facts::{ColumnFacts, ColumnKind, Engine};
 use highwater_common::plan::{self, Destination, Rows, TableCompat};
 use highwater_common::spec::WriteMode;
@@ -8,30 +9,52 @@ use sqlx::{Connection, Executor, PgConnection};
 
 use super::catalog::{Table, find_table, is_indexed, qualified_or_new};
 use super::errors::{classify, permanent};
-use super::ledger;
+use super::receipts;
 use super::session::{Endpoint, SessionRole};
+use super::stream::{Stream, Taken, read_coverage};
 use crate::connector::sql_text::{Dialect, Sql, is_plain_type};
-use crate::connector::{ConnectorError, PrepareRequest};
+use crate::connector::{ConnectorError, PrepareOutcome, PrepareRequest};
 
-/// Makes what is missing, in one transaction; answers with warnings.
-pub(super) async fn prepare(endpoint: &Endpoint, request: &PrepareRequest) -> Result<Vec<String>, ConnectorError> {
+/// Takes the stream and makes what is missing, in one transaction.
+pub(super) async fn prepare(endpoint: &Endpoint, request: &PrepareRequest) -> Result<PrepareOutcome, ConnectorError> {
     let mut conn = endpoint.open(SessionRole::Target).await?;
     let table = qualified_or_new(&mut conn, endpoint, &request.table).await?;
     let request = &PrepareRequest { table, ..request.clone() };
+    let stream = Stream { endpoint, request: &request.stream };
+    let fenced = match stream.take(&mut conn, &request.cluster).await? {
+        Taken::Mine { fenced } => fenced,
+        Taken::Not(outcome) => {
+            conn.close().await.ok();
+            return Ok(outcome);
+        }
+    };
     let failed = |error| classify(endpoint, &format!("prepare {}", request.table), error);
-    conn.execute("begin isolation level read committed").await.map_err(failed)?;
-    ledger::lock_making(&mut conn, endpoint).await?;
-    ledger::make(&mut conn, endpoint, &request.cluster).await?;
-    let warnings = match find_table(&mut conn, &request.table).await.map_err(failed)? {
+    let name = &request.stream.stream;
+    let found = find_table(&mut conn, &request.table).await.map_err(failed)?;
+    receipts::check(&mut conn, endpoint, name, &request.table, found.as_ref()).await?;
+    let own = Some((&request.stream.run, request.stream.generation));
+    let (warnings, coverage) = match &found {
+        // Receipts of nothing are none of a table that is still to be made.
         None => {
             create_table(&mut conn, endpoint, request).await?;
-            Vec::new()
+            (Vec::new(), Coverage::default())
         }
-        Some(table) => check_table(&mut conn, endpoint, request, &table).await?,
+        Some(table) => {
+            let warnings = check_table(&mut conn, endpoint, request, table).await?;
+            (warnings, read_coverage(&mut conn, endpoint, name, request.stream.kind, own).await?)
+        }
     };
+    let table = match found {
+        Some(table) => Some(table),
+        None => find_table(&mut conn, &request.table).await.map_err(failed)?,
+    };
+    if let Some(table) = &table {
+        receipts::note(&mut conn, endpoint, name, table).await?;
+    }
     conn.execute("commit").await.map_err(failed)?;
+    stream.end_fenced(&mut conn, &fenced).await;
     conn.close().await.ok();
-    Ok(warnings)
+    Ok(PrepareOutcome::Prepared { warnings, coverage })
 }
 
 async fn create_table(

@@ -32,6 +32,20 @@ impl StoredSlice {
     }
 }
 
+/// The slice of the ledger's three columns; `None` for one that no version has written.
+pub(super) fn stored_slice(kind: &str, start: Option<i64>, end: Option<i64>) -> Option<Slice> {
+    let kinds = [CursorKind::Integer, CursorKind::Instant, CursorKind::Civil, CursorKind::Date];
+    match kind {
+        NULL => Some(Slice::Null),
+        ALL => Some(Slice::Range(CursorRange::ALL)),
+        other => {
+            let kind = kinds.into_iter().find(|kind| kind_text(*kind) == other)?;
+            let at = |raw: Option<i64>| raw.and_then(|raw| cursor(kind, raw));
+            CursorRange::new(at(start), at(end)).ok().map(Slice::Range)
+        }
+    }
+}
+
 /// The ledger's word for a kind of position.
 pub(super) const fn kind_text(kind: CursorKind) -> &'static str {
     match kind {

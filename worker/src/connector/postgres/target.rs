@@ -4,38 +4,38 @@
 use std::fmt;
 
 use async_trait::async_trait;
-use futures_util::TryStreamExt;
 use highwater_common::assignment::ErrorClass;
 use highwater_common::commit::LedgerRow;
-use highwater_common::cursor::CursorKind;
+use highwater_common::coverage::Coverage;
+use highwater_common::errand::StreamReceipts;
 use highwater_common::facts::{ColumnFacts, Engine, TargetFacts, TargetTableFacts};
 use highwater_common::id::{ClusterId, ConnectionName, RunId, TaskId};
 use highwater_common::plan::has_same_wire_form;
-use highwater_common::range::CursorRange;
 use highwater_common::spec::TableName;
+use highwater_common::stream::RunMark;
 use sqlx::{Connection, Executor, PgConnection, Row};
 
 use super::catalog::{find_table, is_indexed, qualified, read_key};
-use super::claim::{Ended, claim, end_session};
+use super::claim::{Ended, claim, end_idle_claims, end_session, set_lock_timeout};
 use super::connect::Urls;
-use super::errors::{classify, fault, is_missing_relation, is_state, permanent, stumble};
+use super::errors::{classify, fault, is_missing_relation, is_state, stumble};
 use super::forms::position_form;
 use super::ledger::{self, SessionMark, uuid};
 use super::policies::look_at_target;
 use super::prepare::prepare;
+use super::receipts;
 use super::session::{Endpoint, SessionOptions, SessionRole};
 use super::shelf::Shelf;
-use super::slices::{ALL, NULL, RangeMerger, kind_text};
+use super::stream::{self, Stream, Taken, read_coverage};
 use crate::connector::sql_text::{Dialect, Sql};
 use crate::connector::{
-    Claim, ClaimOutcome, ConnectorError, FenceReport, PrepareRequest, RowFormat, Target, TargetProbe,
+    Claim, ClaimOutcome, ConnectorError, FenceReport, ForgetOutcome, ForgetRequest, PrepareOutcome, PrepareRequest,
+    RowFormat, Target, TargetProbe,
 };
 use crate::supervisor::Supervisor;
 
-/// The most ranges of coverage that a probe brings home.
-const COVERED_MAX: usize = 600;
 /// Rounds of a fence, each of which ends the sessions that hold a task's row.
-const FENCE_ROUNDS_MAX: u32 = 3;
+pub(super) const FENCE_ROUNDS_MAX: u32 = 3;
 
 /// Writes tables of a PostgreSQL database, 13 or later.
 pub struct PostgresTarget {
@@ -105,14 +105,22 @@ impl Target for PostgresTarget {
         let probe = &TargetProbe { table, ..probe.clone() };
         let table = self.table_facts(&mut conn, probe).await?;
         let (covered, covered_null) = match (&holder, &probe.partition) {
-            (Some(_), Some((_, kind))) => self.covered(&mut conn, &probe.stream, *kind).await?,
+            (Some(_), Some((_, kind))) => {
+                let found = find_table(&mut conn, &probe.table).await.map_err(&failed)?;
+                receipts::check(&mut conn, &self.endpoint, &probe.stream, &probe.table, found.as_ref()).await?;
+                let coverage = match found {
+                    Some(_) => read_coverage(&mut conn, &self.endpoint, &probe.stream, *kind, None).await?,
+                    None => Coverage::default(),
+                };
+                (coverage.ranges(*kind).collect(), coverage.null())
+            }
             (None, _) | (_, None) => (Vec::new(), false),
         };
         conn.close().await.ok();
         Ok(TargetFacts { engine: Engine::Postgres, fingerprint, table, covered, covered_null })
     }
 
-    async fn prepare(&self, request: &PrepareRequest) -> Result<Vec<String>, ConnectorError> {
+    async fn prepare(&self, request: &PrepareRequest) -> Result<PrepareOutcome, ConnectorError> {
         prepare(&self.endpoint, request).await
     }
 
@@ -135,7 +143,9 @@ impl Target for PostgresTarget {
         let mut conn = self.endpoint.open(SessionRole::Target).await?;
         // Whoever the target belongs to by now: a run's id is nobody else's, and this cluster might get the target back.
         self.make_ledger(&mut conn, cluster).await?;
-        // First the run: this waits for the claims in flight, and every later one sees it.
+        // First the run: this waits for the claims in flight, and every later one sees it. A claim is short.
+        let failed = self.failed("fence a run");
+        set_lock_timeout(&mut conn, self.endpoint.session().claim_lock_timeout).await.map_err(&failed)?;
         for round in 0..FENCE_ROUNDS_MAX {
             let fenced = sqlx::query(
                 "insert into highwater.run as run (run_id, state, fenced_at) values ($1, 'X', now()) \
@@ -147,12 +157,52 @@ impl Target for PostgresTarget {
             if !self.is_blocked(fenced.map(drop), round)? {
                 break;
             }
+            let idle = self.endpoint.session().claim_lock_timeout / 2;
+            end_idle_claims(&mut conn, idle).await.map_err(self.failed("end a claim that stopped halfway"))?;
         }
         stumble("fence::marked").await.map_err(self.failed("fence the run"))?;
+        set_lock_timeout(&mut conn, self.endpoint.session().lock_timeout).await.map_err(&failed)?;
         let attempts = self.fence_tasks(&mut conn, run).await?;
         stumble("fence::committed").await.map_err(self.failed("fence the run"))?;
         conn.close().await.ok();
         Ok(FenceReport { attempts })
+    }
+
+    async fn fenced_by(&self, run: &RunId) -> Result<Option<RunId>, ConnectorError> {
+        let mut conn = self.endpoint.open(SessionRole::Target).await?;
+        let mark = stream::read_mark(&mut conn, run).await.map_err(self.failed("read the run's mark"))?;
+        conn.close().await.ok();
+        Ok(match mark {
+            RunMark::Fenced { by } => by,
+            RunMark::Unknown | RunMark::Running => None,
+        })
+    }
+
+    async fn receipts(&self, cluster: &ClusterId, stream: &str) -> Result<StreamReceipts, ConnectorError> {
+        let mut conn = self.endpoint.open(SessionRole::Target).await?;
+        let found = match ledger::read_cluster(&mut conn, &self.endpoint).await? {
+            None => StreamReceipts { stream: stream.to_owned(), ..StreamReceipts::default() },
+            Some(holder) => {
+                ledger::check_holder(&self.endpoint, &holder, cluster)?;
+                receipts::read(&mut conn, &self.endpoint, stream, None).await?
+            }
+        };
+        conn.close().await.ok();
+        Ok(found)
+    }
+
+    async fn forget(&self, request: &ForgetRequest) -> Result<ForgetOutcome, ConnectorError> {
+        let mut conn = self.endpoint.open(SessionRole::Target).await?;
+        let stream = Stream { endpoint: &self.endpoint, request: &request.stream };
+        let fenced = match stream.take(&mut conn, &request.cluster).await? {
+            Taken::Mine { fenced } => fenced,
+            Taken::Not(outcome) => return Ok(ForgetOutcome::Not(outcome)),
+        };
+        let left = receipts::void(&mut conn, &self.endpoint, request).await?;
+        conn.execute("commit").await.map_err(self.failed("void the receipts of a step"))?;
+        stream.end_fenced(&mut conn, &fenced).await;
+        conn.close().await.ok();
+        Ok(ForgetOutcome::Done(left))
     }
 
     async fn adopt(&self, cluster: &ClusterId) -> Result<Option<ClusterId>, ConnectorError> {
@@ -236,43 +286,6 @@ impl PostgresTarget {
         }))
     }
 
-    /// What the stream's committed tasks cover. Read as it comes, so that a million rows need the memory of their gaps.
-    async fn covered(
-        &self,
-        conn: &mut PgConnection,
-        stream: &str,
-        kind: CursorKind,
-    ) -> Result<(Vec<CursorRange>, bool), ConnectorError> {
-        let failed = self.failed("read the ledger's coverage");
-        let mut merger = RangeMerger::new(kind);
-        let mut covered_null = false;
-        let mut rows = sqlx::query(
-            "select distinct slice_kind, range_start, range_end from highwater.task \
-             where stream_id = $1 and state = 'C' and slice_kind = any ($2) order by range_start nulls first",
-        )
-        .bind(stream)
-        .bind(vec![kind_text(kind), ALL, NULL])
-        .fetch(&mut *conn);
-        while let Some(row) = rows.try_next().await.map_err(&failed)? {
-            let slice_kind: String = row.try_get("slice_kind").map_err(&failed)?;
-            if slice_kind == NULL {
-                covered_null = true;
-                continue;
-            }
-            merger.push(row.try_get("range_start").map_err(&failed)?, row.try_get("range_end").map_err(&failed)?);
-            if merger.len() > COVERED_MAX {
-                // To leave some out would load them twice.
-                let message = format!(
-                    "the ledger on {} holds more than {COVERED_MAX} separate ranges of {stream}; fill the gaps in ascending \
-                     order, or reprocess all",
-                    self.endpoint
-                );
-                return Err(permanent("coverage_too_scattered", message));
-            }
-        }
-        Ok((merger.finish(), covered_null))
-    }
-
     async fn make_ledger(&self, conn: &mut PgConnection, cluster: &ClusterId) -> Result<(), ConnectorError> {
         let failed = self.failed("make the ledger");
         conn.execute("begin isolation level read committed").await.map_err(&failed)?;
@@ -315,6 +328,7 @@ impl PostgresTarget {
     /// Ends the sessions of open tasks, of a run or of all: one of them holds its row without going on.
     async fn end_sessions(&self, conn: &mut PgConnection, run: Option<&RunId>) -> Result<(), ConnectorError> {
         let failed = self.failed("end the sessions of a run");
+        end_idle_claims(conn, self.endpoint.session().claim_lock_timeout / 2).await.map_err(&failed)?;
         let rows = sqlx::query(
             "select t.session_id, (extract(epoch from t.session_start) * 1000000)::int8 as session_micros \
              from highwater.task t join pg_stat_activity a on a.pid = t.session_id \

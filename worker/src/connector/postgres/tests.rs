@@ -17,7 +17,7 @@ mod type_pairs;
 mod urls;
 
 use highwater_common::assignment::{ErrorClass, Receipt};
-use highwater_common::cursor::Cursor;
+use highwater_common::cursor::{Cursor, CursorKind};
 use highwater_common::facts::{ColumnFacts, CursorForm, Engine, TableFacts};
 use highwater_common::id::{AttemptNo, ClusterId, DocumentDigest, RunId, TaskId};
 use highwater_common::range::{CursorRange, Slice};
@@ -30,7 +30,7 @@ use self::server::Server;
 use super::{PostgresSource, PostgresTarget, SessionOptions};
 use crate::connector::{
     Claim, ClaimOutcome, Claimed, CommitOutcome, ConnectorError, DataTx, GuardOutcome, Guarded, PrepareRequest,
-    ReadRequest, RowFormat, RowStream, Source, SourceProbe, Target, TargetProbe, WriteRequest,
+    ReadRequest, RowFormat, RowStream, Source, SourceProbe, StreamRequest, Target, TargetProbe, WriteRequest,
 };
 use crate::supervisor::Supervisor;
 
@@ -112,7 +112,7 @@ impl World {
     }
 
     async fn prepare(&self) -> Result<Vec<String>, ConnectorError> {
-        self.target.prepare(&prepare_request(self.columns().await)).await
+        Ok(self.target.prepare(&prepare_request(self.columns().await)).await?.warnings())
     }
 
     async fn fingerprint(&self) -> String {
@@ -246,6 +246,13 @@ fn prepare_request(columns: Vec<ColumnFacts>) -> PrepareRequest {
         key: vec!["id".into()],
         partition_column: "id".into(),
         mode: WriteMode::ReplacePartition,
+        stream: StreamRequest {
+            stream: STREAM.into(),
+            run: RUN,
+            generation: 1,
+            token: fence(0).token,
+            kind: CursorKind::Integer,
+        },
     }
 }
 

@@ -4,8 +4,8 @@ use std::os::unix::fs::MetadataExt;
 
 use highwater_common::assignment::Receipt;
 use highwater_common::commit::{LedgerRow, LedgerState};
+use highwater_common::coverage::Coverage;
 use highwater_common::cursor::{Cursor, CursorKind};
-use highwater_common::facts::TargetFacts;
 use highwater_common::id::{ClusterId, DocumentDigest, RunId, TaskId};
 use highwater_common::range::{CursorRange, Slice};
 use highwater_common::token::{Fence, FencingToken, Nonce};
@@ -18,23 +18,27 @@ use super::sql;
 use crate::connector::ConnectorError;
 
 /// The form of the ledger's tables that this version reads and writes.
-const FORMAT: i64 = 1;
+const FORMAT: i64 = 2;
 
 const TABLES: &str = "
 create table if not exists _highwater_meta (
   one integer not null primary key check (one = 1), cluster_id text not null, incarnation integer not null,
   format integer not null, file_id text not null, created_at text not null) strict;
 create table if not exists _highwater_run (
-  run_id text not null primary key, state text not null check (state in ('R', 'X')), fenced_at text) strict, without rowid;
+  run_id text not null primary key, state text not null check (state in ('R', 'X')), fenced_at text,
+  fenced_by text) strict, without rowid;
 create table if not exists _highwater_task (
   run_id text not null, task_id text not null, token integer not null, nonce blob not null,
-  state text not null check (state in ('O', 'I', 'C', 'X')), generation integer not null, step text not null,
+  state text not null check (state in ('O', 'I', 'C', 'X', 'V')), generation integer not null, step text not null,
   stream_id text not null, slice_kind text not null, range_start integer, range_end integer, attempt integer not null,
   spec_digest text not null, chunk integer not null default 0, cursor text, session_id integer not null,
   session_start text not null, rows integer not null default 0, bytes integer not null default 0, row_digest text,
   source_position text, result text, claimed_at text not null, committed_at text,
-  primary key (run_id, task_id)) strict, without rowid;
+  voided_at text, voided_by text, void_reason text, primary key (run_id, task_id)) strict, without rowid;
 create index if not exists _highwater_task_stream on _highwater_task (stream_id, state);
+create table if not exists _highwater_stream (
+  stream_id text not null primary key, run_id text not null, token integer not null, table_name text,
+  remade integer not null default 0, taken_at text not null) strict, without rowid;
 create table if not exists _highwater_watermark (
   stream_id text not null primary key, position text, version integer not null, token integer not null,
   updated_at text not null) strict, without rowid;
@@ -68,8 +72,14 @@ pub(super) async fn meta(conn: &mut SqliteConnection, place: &Place) -> Result<O
     };
     let format: i64 = row.get(2);
     if format != FORMAT {
-        let message =
-            format!("the ledger has format {format}, this version knows {FORMAT}; use a version that knows it");
+        let message = if format < FORMAT {
+            format!(
+                "the ledger has format {format}, of an earlier version of Highwater, and this version reads {FORMAT} only. Let that \
+                 version finish, then begin with a new file: receipts of the earlier form are not read"
+            )
+        } else {
+            format!("the ledger has format {format}, this version knows {FORMAT}; use a version that knows it")
+        };
         return Err(place.permanent("unknown_ledger_format", message));
     }
     let cluster = row.get::<String, _>(0).parse().map_err(|error| unreadable(place, &error))?;
@@ -202,6 +212,16 @@ fn cursor(kind: &str, raw: i64) -> Option<Cursor> {
     }
 }
 
+/// The slice of the ledger's three columns; `None` for one that no version has written.
+pub(super) fn slice_of(kind: &str, start: Option<i64>, end: Option<i64>) -> Option<Slice> {
+    let at = |raw: Option<i64>| raw.and_then(|raw| cursor(kind, raw));
+    match kind {
+        "null" => Some(Slice::Null),
+        "all" => Some(Slice::Range(CursorRange::ALL)),
+        _ => CursorRange::new(at(start), at(end)).ok().map(Slice::Range),
+    }
+}
+
 /// Whether a committed row of the stream has rows of `slice`.
 pub(super) async fn overlaps(
     conn: &mut SqliteConnection,
@@ -226,40 +246,40 @@ pub(super) async fn overlaps(
     Ok(found != 0)
 }
 
-/// Fills in what the stream's earlier runs committed: ranges of `kind`, merged and ascending, and the NULL partition.
+/// What the stream's committed tasks cover, save those of `own` plan: ranges of the kind that is wanted, and the NULL rows.
 pub(super) async fn coverage(
     conn: &mut SqliteConnection,
     place: &Place,
     stream: &str,
     wanted: CursorKind,
-    facts: &mut TargetFacts,
-) -> Result<(), ConnectorError> {
-    let probe = Cursor::kind;
+    own: Option<(&RunId, u32)>,
+) -> Result<Coverage, ConnectorError> {
     let rows = sqlx::query(
-        "select distinct slice_kind, range_start, range_end from _highwater_task where stream_id = ? and state = 'C'
-         order by range_start nulls first",
+        "select distinct slice_kind, range_start, range_end from _highwater_task where stream_id = ?1 and state = 'C'
+         and (?2 is null or run_id <> ?2 or generation <> ?3) order by range_start nulls first",
     )
     .bind(stream)
+    .bind(own.map(|(run, _)| run.to_string()))
+    .bind(own.map(|(_, generation)| i64::from(generation)))
     .fetch_all(conn)
     .await
     .map_err(place.failed("read the ranges committed so far"))?;
-    let mut ranges = Vec::new();
+    let (mut ranges, mut null) = (Vec::new(), false);
     for row in rows {
         let kind: String = row.get(0);
         match kind.as_str() {
-            "null" => facts.covered_null = true,
+            "null" => null = true,
             "all" => ranges.push((None, None)),
             _ => {
                 let side = |at: usize| row.get::<Option<i64>, _>(at).and_then(|raw| cursor(&kind, raw));
                 let (start, end) = (side(1), side(2));
-                if start.or(end).map(probe) == Some(wanted) {
+                if start.or(end).map(Cursor::kind) == Some(wanted) {
                     ranges.push((start, end));
                 }
             }
         }
     }
-    facts.covered = merged(ranges);
-    Ok(())
+    Ok(Coverage::of(&merged(ranges), null))
 }
 
 /// Ranges that overlap or touch become one. Ascending; `None` is open.

@@ -13,10 +13,12 @@ mod position;
 mod prepare;
 mod process;
 mod queue;
+mod receipts;
 mod rows;
 mod session;
 mod source;
 mod sql;
+mod stream;
 mod target;
 #[cfg(test)]
 mod tests;

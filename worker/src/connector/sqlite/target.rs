@@ -4,10 +4,13 @@ use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 use highwater_common::commit::{LedgerRow, Resume};
+use highwater_common::coverage::Coverage;
 use highwater_common::cursor::CursorKind;
+use highwater_common::errand::StreamReceipts;
 use highwater_common::facts::{ColumnFacts, CursorForm, Engine, TargetFacts, TargetTableFacts};
 use highwater_common::id::{ClusterId, ConnectionName, RunId, TaskId};
 use highwater_common::spec::TableName;
+use highwater_common::stream::RunMark;
 use sqlx::Row;
 use sqlx::sqlite::SqliteConnection;
 
@@ -18,9 +21,10 @@ use super::queue::turn;
 use super::rows::value_of;
 use super::session::{Purpose, Session, check_folder};
 use super::transaction::{Attempt, SqliteClaimed};
-use super::{claim, ledger, position, prepare, sql};
+use super::{claim, ledger, position, prepare, receipts, sql, stream};
 use crate::connector::{
-    Claim, ClaimOutcome, ConnectorError, FenceReport, PrepareRequest, RowFormat, Target, TargetProbe, Value,
+    Claim, ClaimOutcome, ConnectorError, FenceReport, ForgetOutcome, ForgetRequest, PrepareOutcome, PrepareRequest,
+    RowFormat, Target, TargetProbe, Value,
 };
 use crate::failpoint;
 use crate::supervisor::{SpawnKind, Supervisor};
@@ -96,9 +100,33 @@ impl Change {
         done
     }
 
-    async fn prepare(&mut self, request: &PrepareRequest) -> Result<Vec<String>, ConnectorError> {
+    async fn prepare(&mut self, request: &PrepareRequest) -> Result<PrepareOutcome, ConnectorError> {
         ledger::belongs(&self.place, &self.meta, &request.cluster)?;
-        prepare::table(self.session.conn(), &self.place, request).await
+        let wanted = &request.stream;
+        if let Some(not_mine) = stream::take(self.session.conn(), &self.place, wanted).await? {
+            return Ok(not_mine);
+        }
+        let (conn, place) = (self.session.conn(), &self.place);
+        let is_there = catalogue::find(conn, place, &request.table).await?.is_some();
+        receipts::check(conn, place, &wanted.stream, &request.table, is_there).await?;
+        let warnings = prepare::table(conn, place, request).await?;
+        receipts::note(conn, place, &wanted.stream, &request.table).await?;
+        let own = Some((&wanted.run, wanted.generation));
+        // Receipts of nothing are none of a table that was just made.
+        let coverage = match is_there {
+            true => ledger::coverage(conn, place, &wanted.stream, wanted.kind, own).await?,
+            false => Coverage::default(),
+        };
+        Ok(PrepareOutcome::Prepared { warnings, coverage })
+    }
+
+    async fn forget(&mut self, request: &ForgetRequest) -> Result<ForgetOutcome, ConnectorError> {
+        ledger::belongs(&self.place, &self.meta, &request.cluster)?;
+        let conn = self.session.conn();
+        match stream::take(conn, &self.place, &request.stream).await? {
+            Some(not_mine) => Ok(ForgetOutcome::Not(not_mine)),
+            None => receipts::void(conn, &self.place, request).await.map(ForgetOutcome::Done),
+        }
     }
 
     /// The run first, then its open tasks: a claim that comes later sees the run, one that came before is an open task.
@@ -161,7 +189,7 @@ impl Target for SqliteTarget {
         probed.map(|()| facts)
     }
 
-    async fn prepare(&self, request: &PrepareRequest) -> Result<Vec<String>, ConnectorError> {
+    async fn prepare(&self, request: &PrepareRequest) -> Result<PrepareOutcome, ConnectorError> {
         let (place, request) = (self.place.clone(), request.clone());
         self.change("prepare", async move {
             let mut change = Change::begin(place, &request.cluster).await?;
@@ -240,6 +268,51 @@ impl Target for SqliteTarget {
         .await
     }
 
+    async fn fenced_by(&self, run: &RunId) -> Result<Option<RunId>, ConnectorError> {
+        if !self.place.path().exists() {
+            return Ok(None);
+        }
+        let mut session = Session::open(&self.place, Purpose::Write).await?;
+        let mark = async {
+            match ledger::meta(session.conn(), &self.place).await? {
+                Some(_) => stream::mark(session.conn(), &self.place, run).await,
+                None => Ok(RunMark::Unknown),
+            }
+        }
+        .await;
+        session.close().await;
+        Ok(match mark? {
+            RunMark::Fenced { by } => by,
+            RunMark::Unknown | RunMark::Running => None,
+        })
+    }
+
+    async fn receipts(&self, cluster: &ClusterId, stream: &str) -> Result<StreamReceipts, ConnectorError> {
+        let nothing = StreamReceipts { stream: stream.to_owned(), ..StreamReceipts::default() };
+        if !self.place.path().exists() {
+            return Ok(nothing);
+        }
+        let mut session = Session::open(&self.place, Purpose::Write).await?;
+        let found = async {
+            let Some(meta) = ledger::meta(session.conn(), &self.place).await? else { return Ok(nothing) };
+            ledger::belongs(&self.place, &meta, cluster)?;
+            receipts::read(session.conn(), &self.place, stream, None).await
+        }
+        .await;
+        session.close().await;
+        found
+    }
+
+    async fn forget(&self, request: &ForgetRequest) -> Result<ForgetOutcome, ConnectorError> {
+        let (place, request) = (self.place.clone(), request.clone());
+        self.change("forget", async move {
+            let mut change = Change::begin(place, &request.cluster).await?;
+            let done = change.forget(&request).await;
+            change.end(done).await
+        })
+        .await
+    }
+
     async fn adopt(&self, cluster: &ClusterId) -> Result<Option<ClusterId>, ConnectorError> {
         let (place, cluster) = (self.place.clone(), *cluster);
         self.change("adopt", async move {
@@ -274,10 +347,15 @@ impl Probing<'_> {
             ledger::belongs(self.place, meta, &self.probe.cluster)?;
         }
         facts.fingerprint = ledger::fingerprint(self.place, meta.as_ref()).await?;
+        let table = catalogue::find(conn, self.place, &self.probe.table).await?;
         if let (Some(_), Some((_, kind))) = (&meta, &self.probe.partition) {
-            ledger::coverage(conn, self.place, &self.probe.stream, *kind, facts).await?;
+            receipts::check(conn, self.place, &self.probe.stream, &self.probe.table, table.is_some()).await?;
+            let coverage = ledger::coverage(conn, self.place, &self.probe.stream, *kind, None).await?;
+            if table.is_some() {
+                (facts.covered, facts.covered_null) = (coverage.ranges(*kind).collect(), coverage.null());
+            }
         }
-        if let Some(table) = catalogue::find(conn, self.place, &self.probe.table).await? {
+        if let Some(table) = table {
             facts.table = Some(self.table(conn, &table).await?);
         }
         Ok(())

@@ -122,6 +122,28 @@ async fn a_claim_after_a_commit_only_reports_it_and_an_older_one_is_fenced() {
 }
 
 #[tokio::test]
+async fn a_claim_that_stopped_halfway_keeps_no_fence_waiting() {
+    let mut world = World::with_orders(1).await;
+    // GIVEN a claim whose worker is frozen between two statements: it locks its run, and no ledger row names its session
+    drop(world.held(1).await);
+    let connect = async || PgConnection::connect(&world.server.url("wh")).await.expect("connected");
+    let mut asleep = [connect().await, connect().await];
+    for conn in &mut asleep {
+        conn.execute("begin; select state from highwater.run for share").await.expect("as a claim begins");
+    }
+    world.wh.execute("select pg_sleep(0.2)").await.expect("the server waits");
+    // WHEN another run takes the stream, and then the first one is cancelled
+    let mut request = prepare_request(world.columns().await);
+    (request.stream.run, request.stream.token) = (RunId::from_bytes([8; 16]), fence(2).token);
+    assert_eq!(world.target.prepare(&request).await.expect("an answer").warnings(), Vec::<String>::new());
+    world.target.fence_run(&CLUSTER, &RUN).await.expect("fenced");
+    // THEN neither waits until the server loses its patience, and the claim is gone
+    for conn in &mut asleep {
+        assert!(conn.execute("commit").await.is_err());
+    }
+}
+
+#[tokio::test]
 async fn after_a_fence_no_commit_of_the_run_lands() {
     // GIVEN an attempt that has written, not guarded yet
     let mut world = World::with_orders(10).await;

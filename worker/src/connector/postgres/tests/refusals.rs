@@ -2,6 +2,7 @@
 
 use super::server::PASSWORD;
 use super::*;
+use crate::connector::PrepareOutcome;
 
 #[tokio::test]
 async fn resident_rows_without_receipt_are_not_replaced_unasked() {
@@ -133,8 +134,10 @@ async fn a_target_of_another_cluster_is_refused_until_it_is_adopted() {
     refused(world.target.claim(&claim).await, ErrorClass::Permanent, "target_of_another_cluster");
     // WHEN it adopts THEN it may, and the former one may no more
     assert_eq!(world.target.adopt(&other).await.expect("adopted"), Some(CLUSTER));
-    world.target.prepare(&request).await.expect("prepared");
-    claim.fence = fence(3);
+    assert_eq!(world.target.prepare(&request).await.expect("an answer"), PrepareOutcome::Superseded);
+    (request.stream.run, request.stream.token) = (RunId::from_bytes([8; 16]), fence(2).token);
+    assert_eq!(world.target.prepare(&request).await.expect("an answer").warnings(), Vec::<String>::new());
+    (claim.run, claim.fence) = (request.stream.run, fence(3));
     assert!(matches!(world.target.claim(&claim).await, Ok(ClaimOutcome::Held(_))));
     refused(world.prepare().await, ErrorClass::Permanent, "target_of_another_cluster");
 }

@@ -10,8 +10,8 @@ use super::{File, table};
 use crate::connector::contract::{Given, TargetFixture};
 use crate::connector::faulty::{Fault, Faulty, Gate, TargetOp};
 use crate::connector::{
-    Claim, ClaimOutcome, CommitOutcome, GuardOutcome, PrepareRequest, RowFormat, Source, SourceProbe, Target,
-    TargetProbe, WriteRequest,
+    Claim, ClaimOutcome, CommitOutcome, GuardOutcome, PrepareRequest, RowFormat, Source, SourceProbe, StreamRequest,
+    Target, TargetProbe, WriteRequest,
 };
 use highwater_common::cursor::{Cursor, CursorKind};
 use highwater_common::facts::{CursorForm, Engine};
@@ -54,6 +54,13 @@ fn prepare(file: &File) -> PrepareRequest {
         key: vec!["id".to_owned()],
         partition_column: "pos".to_owned(),
         mode: WriteMode::ReplacePartition,
+        stream: StreamRequest {
+            stream: "s".to_owned(),
+            run: RunId::from_bytes([7; 16]),
+            generation: 1,
+            token: FencingToken::new(1, 0).expect("in range"),
+            kind: CursorKind::Integer,
+        },
     }
 }
 
@@ -354,6 +361,6 @@ async fn an_existing_table_of_another_shape_is_refused_with_every_difference() {
 async fn an_existing_table_without_an_index_gets_a_warning() {
     let file = File::fresh();
     file.run("create table items (id bigint primary key, pos int not null, note)").await;
-    let warnings = file.target().prepare(&prepare(&file)).await.expect("prepares");
+    let warnings = file.target().prepare(&prepare(&file)).await.expect("prepares").warnings();
     assert_eq!(warnings, ["`items` has no index on `pos`: every partition scans the whole table"]);
 }

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use highwater_common::assignment::{ErrorClass, Receipt};
-use highwater_common::cursor::Cursor;
+use highwater_common::cursor::{Cursor, CursorKind};
 use highwater_common::facts::{ColumnFacts, ColumnKind, CursorForm, Engine};
 use highwater_common::id::{AttemptNo, ClusterId, DocumentDigest, RunId, TaskId};
 use highwater_common::range::{CursorRange, Slice};
@@ -12,7 +12,7 @@ use highwater_common::token::{Fence, FencingToken, Nonce};
 use super::{File, column, table, text};
 use crate::connector::{
     Claim, ClaimOutcome, CommitOutcome, ConnectorError, GuardOutcome, PrepareRequest, ReadRequest, RowBatch, RowFormat,
-    RowStream, Source, SourceProbe, Target, TargetProbe, Value, WriteRequest,
+    RowStream, Source, SourceProbe, StreamRequest, Target, TargetProbe, Value, WriteRequest,
 };
 
 struct Rows(Option<Vec<Vec<Value>>>, u64);
@@ -54,6 +54,13 @@ async fn load(
             key: Vec::new(),
             partition_column: partition_column.clone(),
             mode: WriteMode::ReplacePartition,
+            stream: StreamRequest {
+                stream: "s".to_owned(),
+                run: RunId::from_bytes([7; 16]),
+                generation: 1,
+                token: FencingToken::new(1, 0).expect("in range"),
+                kind: CursorKind::Integer,
+            },
         })
         .await?;
     let claim = Claim {

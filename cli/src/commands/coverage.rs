@@ -1,0 +1,167 @@
+//! `coverage`: what the targets' ledgers hold of each step; and voiding receipts whose rows are not there any more.
+
+use std::collections::BTreeMap;
+
+use highwater_common::coverage::Coverage;
+use highwater_common::cursor::CursorKind;
+use highwater_common::errand::{Errand, Forget, StreamReceipts};
+use highwater_common::id::StepName;
+use highwater_common::range::CursorRange;
+use highwater_common::spec::Bound;
+use serde_json::{Value, json};
+
+use super::Context;
+use super::plan::{Planned, make_plan};
+use super::run::Wanted;
+use crate::args::{CoverageArgs, FileArgs, ForgetArgs};
+use crate::connect::{Need, Where};
+use crate::error::CliError;
+use crate::exit::ExitCode;
+use crate::pipeline_file;
+use crate::render::count;
+
+/// Workers that ask the targets, when they live in this process.
+const ASKING_WORKERS: u32 = 4;
+
+pub(super) async fn show(context: &mut Context<'_>, args: &CoverageArgs) -> Result<ExitCode, CliError> {
+    let Some(file) = &args.file else {
+        return Err(CliError::new(ExitCode::Usage, "no pipeline file").next("highwater coverage FILE [STEP]"));
+    };
+    let step = args.step.as_deref().map(step_name).transpose()?;
+    let file = FileArgs { file: file.clone(), params: args.params.clone() };
+    let come_back = format!("{} coverage {}", context.output.talk_look.program, file.file.display());
+    ask(context, &file, Errand::Show { step }, come_back).await
+}
+
+pub(super) async fn forget(context: &mut Context<'_>, args: &ForgetArgs) -> Result<ExitCode, CliError> {
+    if args.reason.trim().is_empty() || args.reason.len() > Forget::REASON_BYTES_MAX {
+        let why = format!("it is what others will read later: 1 to {} bytes", Forget::REASON_BYTES_MAX);
+        return Err(CliError::new(ExitCode::Usage, "the reason is empty or too long").why(why));
+    }
+    let step = step_name(&args.step)?;
+    let reach = match (&args.from, &args.to) {
+        (None, None) => format!("voids every receipt of step {step}: the next run loads all of it again"),
+        (from, to) => format!(
+            "voids the receipts of step {step} from {} to {}: the next run loads them again",
+            from.as_deref().unwrap_or("the beginning"),
+            to.as_deref().unwrap_or("the end")
+        ),
+    };
+    let reach = format!(
+        "{reach}. Rows of theirs that are still in the table stay there; with `append` they would be there twice"
+    );
+    context.confirm(&reach).await?;
+    let bound = |text: &Option<String>| text.clone().map(Bound);
+    let errand =
+        Errand::Forget(Forget { step, from: bound(&args.from), to: bound(&args.to), reason: args.reason.clone() });
+    let come_back = format!("{} coverage {}", context.output.talk_look.program, args.pipeline.file.display());
+    ask(context, &args.pipeline, errand, come_back).await
+}
+
+fn step_name(text: &str) -> Result<StepName, CliError> {
+    text.parse().map_err(|error| CliError::new(ExitCode::Usage, format!("`{text}` is no step")).why(format!("{error}")))
+}
+
+async fn ask(
+    context: &mut Context<'_>,
+    file: &FileArgs,
+    errand: Errand,
+    come_back: String,
+) -> Result<ExitCode, CliError> {
+    let pipeline = pipeline_file::read(file)?;
+    let connection = context.open(&Where::new(context.global, ASKING_WORKERS), Need::Act).await?;
+    let plan = match make_plan(context, connection, &pipeline, Wanted::Errand(errand), come_back).await? {
+        Planned::Made(plan) => plan,
+        Planned::Not(exit) => return Ok(exit),
+    };
+    let receipts = &plan.view.receipts;
+    let steps: Vec<Value> = receipts.iter().map(|(step, held)| document(step, held)).collect();
+    context.print(
+        &json!({"schema": "coverage/v1", "pipeline": pipeline.name.to_string(), "steps": steps}),
+        |_| table(receipts),
+        || receipts.keys().map(ToString::to_string).collect(),
+    )?;
+    Ok(ExitCode::Success)
+}
+
+/// The ranges that are covered, of whatever kind, and the gaps between them.
+fn ranges(coverage: &Coverage) -> (Vec<CursorRange>, Vec<CursorRange>) {
+    let (mut covered, mut gaps) = (Vec::new(), Vec::new());
+    for kind in [CursorKind::Integer, CursorKind::Instant, CursorKind::Civil, CursorKind::Date] {
+        let of_kind: Vec<CursorRange> = coverage.ranges(kind).collect();
+        gaps.extend(
+            of_kind
+                .iter()
+                .zip(of_kind.iter().skip(1))
+                .filter_map(|(one, next)| CursorRange::new(one.end(), next.start()).ok()),
+        );
+        covered.extend(of_kind);
+    }
+    covered.dedup(); // one without ends is of every kind
+    (covered, gaps)
+}
+
+fn document(step: &StepName, held: &StreamReceipts) -> Value {
+    let (covered, gaps) = ranges(&held.coverage);
+    let pair = |range: &CursorRange| json!({"start": range.start().map(|at| at.to_string()), "end": range.end().map(|at| at.to_string())});
+    json!({
+        "step": step.to_string(),
+        "stream": held.stream,
+        "receipts": held.receipts,
+        "rows": held.rows,
+        "voided": held.voided,
+        "forgotten": held.forgotten,
+        "covered": covered.iter().map(pair).collect::<Vec<_>>(),
+        "gaps": gaps.iter().map(pair).collect::<Vec<_>>(),
+        "null": held.coverage.null(),
+    })
+}
+
+fn table(receipts: &BTreeMap<StepName, StreamReceipts>) -> String {
+    let mut text = String::new();
+    for (step, held) in receipts {
+        let voided = if held.voided == 0 { String::new() } else { format!(", {} voided", count(held.voided)) };
+        text.push_str(&format!(
+            "{step}: {} receipt{}, {} rows{voided}\n",
+            count(held.receipts),
+            if held.receipts == 1 { "" } else { "s" },
+            count(held.rows)
+        ));
+        if held.forgotten > 0 {
+            text.push_str(&format!("  voided now: {}\n", count(held.forgotten)));
+        }
+        let (covered, gaps) = ranges(&held.coverage);
+        covered.iter().for_each(|range| text.push_str(&format!("  covered {range}\n")));
+        gaps.iter().for_each(|range| text.push_str(&format!("  gap     {range}\n")));
+        if held.coverage.null() {
+            text.push_str("  covered rows without a position\n");
+        }
+        if held.coverage.is_empty() {
+            text.push_str("  nothing is covered\n");
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use highwater_common::cursor::Cursor;
+
+    use super::*;
+
+    #[test]
+    fn gaps_lie_between_what_is_covered() {
+        let range = |start: i64, end: i64| {
+            CursorRange::new(Some(Cursor::Integer(start)), Some(Cursor::Integer(end))).expect("not empty")
+        };
+        let coverage = Coverage::of(&[range(0, 10), range(10, 20), range(30, 40)], true);
+        assert_eq!(ranges(&coverage), (vec![range(0, 20), range(30, 40)], vec![range(20, 30)]));
+        let held = StreamReceipts { receipts: 3, rows: 1_200, coverage, ..StreamReceipts::default() };
+        let text = table(&BTreeMap::from([("orders".parse().expect("a name"), held)]));
+        assert_eq!(
+            text,
+            "orders: 3 receipts, 1,200 rows\n  covered [0, 20)\n  covered [30, 40)\n  gap     [20, 30)\n  \
+             covered rows without a position\n"
+        );
+    }
+}

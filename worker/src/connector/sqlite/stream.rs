@@ -1,0 +1,92 @@
+//! The fence of a stream: one run at a time owns it, and what others have committed of it stands still.
+//!
+//! A file has one writer at a time, so whoever is inside a transaction that writes has no claim and no guard in flight beside him.
+
+use highwater_common::id::RunId;
+use highwater_common::stream::{RunMark, StreamOwner, Takeover, take_stream};
+use highwater_common::token::FencingToken;
+use sqlx::Row;
+use sqlx::sqlite::SqliteConnection;
+
+use super::errors::Place;
+use super::sql;
+use crate::connector::{ConnectorError, PrepareOutcome, StreamRequest};
+
+/// What the ledger says of a run.
+pub(super) async fn mark(conn: &mut SqliteConnection, place: &Place, run: &RunId) -> Result<RunMark, ConnectorError> {
+    let row = sqlx::query("select state, fenced_by from _highwater_run where run_id = ?")
+        .bind(run.to_string())
+        .fetch_optional(conn)
+        .await
+        .map_err(place.failed("read the run's state"))?;
+    let Some(row) = row else { return Ok(RunMark::Unknown) };
+    let by = row.get::<Option<String>, _>(1).and_then(|by| by.parse().ok());
+    Ok(if row.get::<String, _>(0) == "R" { RunMark::Running } else { RunMark::Fenced { by } })
+}
+
+/// Takes the stream, inside the caller's transaction, and fences whoever else has rows of it. Gives the answer to an attempt that
+/// may not have it.
+pub(super) async fn take(
+    conn: &mut SqliteConnection,
+    place: &Place,
+    wanted: &StreamRequest,
+) -> Result<Option<PrepareOutcome>, ConnectorError> {
+    let mine = StreamOwner { run: wanted.run, token: wanted.token };
+    let own = mark(conn, place, &wanted.run).await?;
+    let owner = owner(conn, place, &wanted.stream).await?;
+    let former = match take_stream(&mine, own, owner.as_ref()) {
+        Takeover::Take { former } => former,
+        Takeover::Superseded => return Ok(Some(PrepareOutcome::Superseded)),
+        Takeover::Outrun { newer } => return Ok(Some(PrepareOutcome::Outrun { newer })),
+    };
+    let (run, former) = (wanted.run.to_string(), former.map(|run| run.to_string()));
+    let note =
+        sqlx::query("insert into _highwater_run (run_id, state) values (?, 'R') on conflict do nothing").bind(&run);
+    let take = sqlx::query(
+        "insert into _highwater_stream (stream_id, run_id, token, taken_at)
+         values (?, ?, ?, strftime('%Y-%m-%dT%H:%M:%fZ', 'now'))
+         on conflict (stream_id) do update set run_id = excluded.run_id, token = excluded.token, taken_at = excluded.taken_at",
+    )
+    .bind(&wanted.stream)
+    .bind(&run)
+    .bind(wanted.token.raw());
+    let fence_runs = sqlx::query(
+        "update _highwater_run set state = 'X', fenced_at = strftime('%Y-%m-%dT%H:%M:%fZ', 'now'), fenced_by = ?1
+         where state = 'R' and run_id <> ?1
+           and (run_id = ?3 or run_id in (select run_id from _highwater_task where stream_id = ?2))",
+    )
+    .bind(&run)
+    .bind(&wanted.stream)
+    .bind(&former);
+    // Of the runs just fenced, and of the stream whoever claimed it.
+    let fence_tasks = sqlx::query(
+        "update _highwater_task set state = 'X' where state = 'O' and run_id <> ?1
+           and (stream_id = ?2 or run_id in (select run_id from _highwater_run where fenced_by = ?1))",
+    )
+    .bind(&run)
+    .bind(&wanted.stream);
+    sql::run(conn, note).await.map_err(place.failed("note the run"))?;
+    sql::run(conn, take).await.map_err(place.failed("take the stream"))?;
+    sql::run(conn, fence_runs).await.map_err(place.failed("fence the stream's earlier runs"))?;
+    sql::run(conn, fence_tasks).await.map_err(place.failed("fence the open tasks of the stream's earlier runs"))?;
+    Ok(None)
+}
+
+async fn owner(
+    conn: &mut SqliteConnection,
+    place: &Place,
+    stream: &str,
+) -> Result<Option<StreamOwner>, ConnectorError> {
+    let row = sqlx::query("select run_id, token from _highwater_stream where stream_id = ?")
+        .bind(stream)
+        .fetch_optional(conn)
+        .await
+        .map_err(place.failed("read the stream's owner"))?;
+    row.map(|row| {
+        let run = row.get::<String, _>(0).parse().map_err(|_| {
+            place.permanent("ledger_unreadable", "the ledger holds what no version has written: a run without an id")
+        })?;
+        Ok(StreamOwner { run, token: FencingToken::from_raw(row.get(1)) })
+    })
+    .transpose()
+}
