@@ -53,7 +53,9 @@ impl Leader {
             return Err(error);
         }
         let attempts = attempt.get().saturating_sub(1);
-        let record = RetryRecord { address: address.clone(), attempts, history, not_before_millis: 0, error };
+        // Due at once: what it waits for is the connection, and for a while another worker than the one that met the outage.
+        let not_before_millis = now_millis;
+        let record = RetryRecord { address: address.clone(), attempts, history, not_before_millis, error };
         Ok(Change { run: id, task: *task, address, kind: ChangeKind::Delay(record) }.into())
     }
 
