@@ -101,7 +101,7 @@ async fn row_level_security_is_told_or_refused() {
     for command in ["plan", "run"] {
         let finished = site.finish(&[command, "pipeline.yaml"]).await;
         assert_exit(&finished, 7);
-        for text in ["row level security of orders", "hides rows from clerk", "from.rows: visible"] {
+        for text in ["row level security of public.orders", "hides rows from clerk", "from.rows: visible"] {
             assert_says(&format!("{}{}", finished.stdout, finished.stderr), text);
         }
     }
@@ -125,6 +125,6 @@ async fn row_level_security_is_told_or_refused() {
     // WHEN it is planned THEN it is refused, too
     let plan = site.finish(&["plan", "pipeline.yaml"]).await;
     assert_exit(&plan, 7);
-    assert_says(&plan.stderr, "row level security of orders");
+    assert_says(&plan.stderr, "row level security of public.orders");
     assert_says(&plan.stderr, "holds for clerk");
 }

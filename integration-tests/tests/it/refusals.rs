@@ -60,7 +60,7 @@ async fn an_unreachable_database_is_said_plainly() {
     let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let there = site.server().url("source");
     site.point("SOURCE_URL", format!("postgres://postgres@{closed}/source"));
-    site.write_pipeline(&steps("retries: {max_attempts: 2, initial: 10ms, max: 20ms}"));
+    site.write_pipeline(&steps("retries: {unreachable: 1s}"));
     // WHEN it is run
     let finished = site.run().await;
     // THEN connection and address are named

@@ -316,7 +316,9 @@ pub async fn two_attempts_at_once_commit_once<F: TargetFixture>() {
             let claimed = match bench.fixture.target().claim(&claim).await {
                 Ok(ClaimOutcome::Held(claimed)) => claimed,
                 Ok(ClaimOutcome::Committed(_) | ClaimOutcome::Fenced { .. }) => return 0,
-                Err(error) if error.report.class == ErrorClass::Transient => return 0,
+                Err(error) if matches!(error.report.class, ErrorClass::Transient | ErrorClass::Unreachable) => {
+                    return 0;
+                }
                 other => panic!("{other:?}"),
             };
             let Ok(tx) = claimed.begin().await else { return 0 };
