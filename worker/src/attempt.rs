@@ -2,10 +2,8 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use async_trait::async_trait;
 use highwater_common::assignment::{Assignment, AttemptError, ErrorClass, Outcome, Settled, StepOrder, Work};
 use highwater_common::commit::{Resume, resume};
 use highwater_common::cursor::CursorKind;
@@ -17,10 +15,11 @@ use tokio::sync::OnceCell;
 
 use crate::connector::{
     Claim, ClaimOutcome, Claimed, CommitOutcome, ConnectorError, DataTx, ForgetOutcome, ForgetRequest, GuardOutcome,
-    Guarded, PrepareOutcome, PrepareRequest, ReadRequest, RowBatch, RowFormat, RowStream, Shelf, Source, SourceProbe,
+    Guarded, PrepareOutcome, PrepareRequest, ReadRequest, RowFormat, RowStream, Shelf, Source, SourceProbe,
     StreamRequest, Target, TargetProbe, WriteRequest, open_source, open_target,
 };
 use crate::failpoint;
+use crate::meter::{Metered, Progress};
 use crate::patience::{Call, Sides, answered, unless_stalled};
 use crate::supervisor::Supervisor;
 
@@ -28,40 +27,6 @@ use crate::supervisor::Supervisor;
 const LEDGER_ATTEMPTS_MAX: u32 = 6;
 /// How long the first of those waits.
 const LEDGER_WAIT: Duration = Duration::from_millis(100);
-
-/// How far an attempt is, for its heartbeats.
-#[derive(Debug, Default)]
-pub(crate) struct Progress {
-    rows: AtomicU64,
-    bytes: AtomicU64,
-    /// Whether both sides have answered.
-    reached: AtomicBool,
-    /// Whether the source's next rows are waited for; else it is the target that has them.
-    waits_for_source: AtomicBool,
-}
-
-impl Progress {
-    pub(crate) fn get(&self) -> (u64, u64) {
-        (self.rows.load(Ordering::Relaxed), self.bytes.load(Ordering::Relaxed))
-    }
-
-    pub(crate) fn has_reached(&self) -> bool {
-        self.reached.load(Ordering::Relaxed)
-    }
-
-    pub(crate) fn note(&self, rows: u64, bytes: u64) {
-        self.rows.store(rows, Ordering::Relaxed);
-        self.bytes.store(bytes, Ordering::Relaxed);
-    }
-
-    pub(crate) fn waits_for_source(&self) -> bool {
-        self.waits_for_source.load(Ordering::Relaxed)
-    }
-
-    fn wait_for_source(&self, waits: bool) {
-        self.waits_for_source.store(waits, Ordering::Relaxed);
-    }
-}
 
 /// An order with what all its attempts share in this worker.
 pub(crate) struct OrderContext {
@@ -389,10 +354,10 @@ async fn move_rows(
     };
     let source = context.source()?;
     let (tx, inner) = begin_with_rows(reading(context, progress, source.as_ref(), &read), claimed).await?;
-    progress.reached.store(true, Ordering::Relaxed);
+    progress.note_reached();
     failpoint::hit_on("attempt::after_begin", &context.worker).await?;
     let moving = async {
-        let mut rows = Metered { inner, progress: Arc::clone(progress), worker: context.worker.clone() };
+        let mut rows = Metered::new(inner, Arc::clone(progress), context.worker.clone());
         let (tx, receipt) = tx.write(&write, &mut rows).await?;
         drop(rows);
         failpoint::hit_on("attempt::before_guard", &context.worker).await?;
@@ -493,31 +458,4 @@ async fn ask_ledger(
 fn uncertain(why: &str) -> AttemptError {
     let message = format!("the answer to a commit was lost, and {why}; the next attempt finds out");
     AttemptError::new(ErrorClass::Transient, "commit_unknown", message)
-}
-
-/// Tells the heartbeat how far the rows are.
-struct Metered {
-    inner: Box<dyn RowStream>,
-    progress: Arc<Progress>,
-    worker: String,
-}
-
-#[async_trait]
-impl RowStream for Metered {
-    async fn next(&mut self) -> Result<Option<RowBatch>, ConnectorError> {
-        self.progress.wait_for_source(true);
-        let batch = self.inner.next().await?;
-        self.progress.wait_for_source(false);
-        self.progress.note(self.inner.rows(), self.inner.bytes());
-        failpoint::hit_on("attempt::reading", &self.worker).await.map_err(ConnectorError::of_report)?;
-        Ok(batch)
-    }
-
-    fn rows(&self) -> u64 {
-        self.inner.rows()
-    }
-
-    fn bytes(&self) -> u64 {
-        self.inner.bytes()
-    }
 }

@@ -9,6 +9,7 @@ pub mod connector;
 mod coordinator_api;
 mod failpoint;
 mod heartbeat;
+mod meter;
 mod patience;
 mod secrets;
 #[cfg(feature = "failpoints")]

@@ -12,8 +12,8 @@ use std::time::Duration;
 use highwater_common::assignment::{AttemptError, ErrorClass};
 use highwater_common::id::ConnectionName;
 
-use crate::attempt::Progress;
 use crate::connector::ConnectorError;
+use crate::meter::Progress;
 
 /// Looks at an attempt in the time that it may move nothing. Looks are counted and not the time alone, so that a worker that was
 /// frozen, and finds hours gone, does not blame the database for them.

@@ -11,9 +11,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::attempt::{self, OrderContext, Progress};
+use crate::attempt::{self, OrderContext};
 use crate::coordinator_api::{ApiError, AttemptReport, CoordinatorApi, Registered};
 use crate::heartbeat;
+use crate::meter::Progress;
 use crate::supervisor::{SpawnKind, Supervisor};
 
 /// Orders that a worker keeps at the most.

@@ -1,0 +1,80 @@
+//! How far an attempt is: what its heartbeats tell, and what shows that it goes on at all.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use async_trait::async_trait;
+
+use crate::connector::{ConnectorError, RowBatch, RowStream};
+use crate::failpoint;
+
+/// How far an attempt is, for its heartbeats.
+#[derive(Debug, Default)]
+pub(crate) struct Progress {
+    rows: AtomicU64,
+    bytes: AtomicU64,
+    /// Whether both sides have answered.
+    reached: AtomicBool,
+    /// Whether the source's next rows are waited for; else it is the target that has them.
+    waits_for_source: AtomicBool,
+}
+
+impl Progress {
+    pub(crate) fn get(&self) -> (u64, u64) {
+        (self.rows.load(Ordering::Relaxed), self.bytes.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn has_reached(&self) -> bool {
+        self.reached.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn note(&self, rows: u64, bytes: u64) {
+        self.rows.store(rows, Ordering::Relaxed);
+        self.bytes.store(bytes, Ordering::Relaxed);
+    }
+
+    pub(crate) fn waits_for_source(&self) -> bool {
+        self.waits_for_source.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn note_reached(&self) {
+        self.reached.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn wait_for_source(&self, waits: bool) {
+        self.waits_for_source.store(waits, Ordering::Relaxed);
+    }
+}
+
+/// Tells the heartbeat how far the rows are.
+pub(crate) struct Metered {
+    inner: Box<dyn RowStream>,
+    progress: Arc<Progress>,
+    worker: String,
+}
+
+impl Metered {
+    pub(crate) fn new(inner: Box<dyn RowStream>, progress: Arc<Progress>, worker: String) -> Self {
+        Self { inner, progress, worker }
+    }
+}
+
+#[async_trait]
+impl RowStream for Metered {
+    async fn next(&mut self) -> Result<Option<RowBatch>, ConnectorError> {
+        self.progress.wait_for_source(true);
+        let batch = self.inner.next().await?;
+        self.progress.wait_for_source(false);
+        self.progress.note(self.inner.rows(), self.inner.bytes());
+        failpoint::hit_on("attempt::reading", &self.worker).await.map_err(ConnectorError::of_report)?;
+        Ok(batch)
+    }
+
+    fn rows(&self) -> u64 {
+        self.inner.rows()
+    }
+
+    fn bytes(&self) -> u64 {
+        self.inner.bytes()
+    }
+}
