@@ -43,7 +43,7 @@ async fn a_url_leads_where_libpq_goes() {
     }
     // No standby is there, and it says so; a server that refuses the password is not the next one's turn.
     let url = format!("postgres://postgres:{PASSWORD}@127.0.0.1:{port}/legacy?target_session_attrs=standby");
-    let message = refused(probed(&world, &url).await, ErrorClass::Transient, "unreachable");
+    let message = refused(probed(&world, &url).await, ErrorClass::Unreachable, "unreachable");
     assert!(message.contains("target_session_attrs"), "{message}");
     let url = format!("postgres://postgres:wrong@127.0.0.1:{port},127.0.0.1:1/legacy");
     refused(probed(&world, &url).await, ErrorClass::Permanent, "wrong_password");
