@@ -19,6 +19,7 @@ mod contracts;
 mod crash_matrix;
 mod crashes;
 mod definitions;
+mod ends;
 mod etcd_server;
 mod flights;
 mod harness;
