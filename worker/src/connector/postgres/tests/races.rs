@@ -50,7 +50,10 @@ async fn of_many_claims_at_once_only_the_largest_token_commits() {
     for outcome in outcomes {
         match outcome {
             // A later claim may end an earlier one's session before that one has its answer.
-            Err(error) => assert_eq!(error.report.class, ErrorClass::Transient, "{error}"),
+            Err(error) => {
+                let class = error.report.class;
+                assert!(matches!(class, ErrorClass::Transient | ErrorClass::Unreachable), "{class}: {error}");
+            }
             Ok(ClaimOutcome::Held(held)) => {
                 // A session that a later claim has ended can do nothing at all.
                 let Ok(tx) = held.begin().await else { continue };
