@@ -138,6 +138,7 @@ fn facts() -> StepFacts {
             engine: Engine::Postgres,
             fingerprint: "bench".to_owned(),
             table: None,
+            created_as: Vec::new(),
             covered: Vec::new(),
             covered_null: false,
         },

@@ -118,8 +118,8 @@ pub struct Assignment {
     pub order: DocumentDigest,
 }
 
-/// The largest answer of a probe, in bytes of JSON.
-pub const FACTS_BYTES_MAX: usize = 64 * 1024;
+/// The largest answer of a probe, in bytes of JSON: room for 2,000 columns with long names on both sides.
+pub const FACTS_BYTES_MAX: usize = 2 * 1024 * 1024;
 
 /// What a committed task did, as its ledger row tells it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]

@@ -6,6 +6,7 @@ use crate::cursor::{Cursor, CursorKind};
 use crate::errand::StreamReceipts;
 use crate::id::ClusterId;
 use crate::range::CursorRange;
+use crate::spec::TableName;
 use crate::type_definition::TypeDefinition;
 
 /// The database behind a connection.
@@ -127,7 +128,7 @@ pub struct PartitionFacts {
     pub empty: Vec<(Cursor, Cursor)>,
 }
 
-/// What a probe learns of a source table. At most 64 KiB as JSON.
+/// What a probe learns of a source table. Bounded as a part of [`StepFacts`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TableFacts {
     /// The database.
@@ -148,7 +149,7 @@ pub struct TableFacts {
     pub partition: Option<PartitionFacts>,
 }
 
-/// What a probe learns of a target. At most 64 KiB as JSON.
+/// What a probe learns of a target. Bounded as a part of [`StepFacts`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TargetFacts {
     /// The database.
@@ -157,10 +158,32 @@ pub struct TargetFacts {
     pub fingerprint: String,
     /// The table as it stands; `None` when it does not exist and will be created.
     pub table: Option<TargetTableFacts>,
+    /// Columns that a created table would get in another type than the source's, because the target does not have that.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub created_as: Vec<CreatedAs>,
     /// The ranges of this step's stream that earlier runs committed, merged and in ascending order.
     pub covered: Vec<CursorRange>,
     /// Whether the NULL partition of this stream was committed.
     pub covered_null: bool,
+}
+
+/// A column that is created in another type than the source's.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CreatedAs {
+    /// The column.
+    pub column: String,
+    /// The type that it gets.
+    pub type_name: String,
+    /// Why not the source's.
+    pub reason: String,
+}
+
+impl CreatedAs {
+    /// What a user is told.
+    #[must_use]
+    pub fn line(&self, table: &TableName) -> String {
+        format!("column {} of {table} is created as {}: {}", self.column, self.type_name, self.reason)
+    }
 }
 
 /// A target table that exists.
@@ -184,7 +207,7 @@ pub struct TargetTableFacts {
     pub has_rows: bool,
 }
 
-/// What one probe task brings home: both sides of a step.
+/// What one probe task brings home: both sides of a step. At most 2 MiB as JSON.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StepFacts {
     /// The read side.

@@ -92,6 +92,7 @@ pub(crate) fn facts(partitions: i64) -> StepFacts {
             engine: Engine::Postgres,
             fingerprint: "pg-1".to_owned(),
             table: None,
+            created_as: Vec::new(),
             covered: Vec::new(),
             covered_null: false,
         },

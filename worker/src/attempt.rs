@@ -4,7 +4,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use highwater_common::assignment::{Assignment, AttemptError, ErrorClass, Outcome, Settled, StepOrder, Work};
+use highwater_common::assignment::{
+    Assignment, AttemptError, ErrorClass, FACTS_BYTES_MAX, Outcome, Settled, StepOrder, Work,
+};
 use highwater_common::commit::{Resume, resume};
 use highwater_common::cursor::CursorKind;
 use highwater_common::errand::Errand;
@@ -210,12 +212,23 @@ async fn probe(context: &OrderContext) -> Result<Outcome, AttemptError> {
     let asked = TargetProbe {
         cluster: context.order.cluster,
         table: to.table.clone(),
+        source_engine: source.engine,
+        columns: source.columns.clone(),
         partition: source.partition.as_ref().map(|facts| (column, facts.kind)),
         stream,
     };
     let target = context.of_target(Call::Probe, target.probe(&asked)).await?;
     let json = serde_json::to_vec(&StepFacts { source, target, adopted, receipts: None })
         .map_err(|error| AttemptError::new(ErrorClass::Permanent, "facts", error.to_string()))?;
+    if json.len() > FACTS_BYTES_MAX {
+        let message = format!(
+            "what is known of {} and {} takes {} bytes, and at most {FACTS_BYTES_MAX} can be kept: leave columns out with `from.exclude`",
+            from.table,
+            to.table,
+            json.len()
+        );
+        return Err(AttemptError::new(ErrorClass::Permanent, "facts_too_large", message));
+    }
     failpoint::hit_on("attempt::after_probe", &context.worker).await?;
     Ok(Outcome::Probed(json))
 }

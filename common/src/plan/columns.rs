@@ -45,6 +45,9 @@ pub(super) fn settle_columns(
     if facts.target.engine == Engine::Sqlite {
         check_case(step, &columns, problems);
     }
+    if facts.target.table.is_none() {
+        warnings.extend(facts.target.created_as.iter().map(|created| created.line(&step.to.table)));
+    }
     if let Some(found) = &facts.target.table {
         let rows = Rows { engine: source.engine, table: &step.from.table, columns: &columns };
         let told = check_table(rows, Destination { engine: facts.target.engine, table: &step.to.table, found });

@@ -112,6 +112,7 @@ fn facts() -> StepFacts {
             engine: Engine::Postgres,
             fingerprint: "pg-1".to_owned(),
             table: None,
+            created_as: Vec::new(),
             covered: Vec::new(),
             covered_null: false,
         },

@@ -6,19 +6,18 @@ use std::sync::Arc;
 use highwater_common::assignment::{Assignment, AttemptError, ErrorClass, FACTS_BYTES_MAX, Outcome, Receipt, Work};
 use highwater_common::facts::StepFacts;
 use highwater_common::id::{AttemptNo, SessionId, TaskId, WorkerId};
-use highwater_common::record::{
-    DeadRecord, LeaseRecord, RECORD_BYTES_MAX, RetryRecord, RunWish, TaskAddress, TaskHistory,
-};
+use highwater_common::record::{DeadRecord, LeaseRecord, RetryRecord, RunWish, TaskAddress, TaskHistory};
 use highwater_common::retry::{QUARANTINE_CODE, RetryDecision, RetryHistory, decide};
 use highwater_common::segment::TaskResult;
 use highwater_common::spec::RetryPolicy;
 use highwater_common::stream::AfterFence;
 use highwater_common::task::TaskState;
 use highwater_common::token::{Fence, FencingToken, Nonce};
-use highwater_proto::convert::records::{Stored, document_to_parts, hi_to_bytes};
+use highwater_proto::convert::records::{Stored, hi_to_bytes};
 use rand::RngExt;
 
 use super::batch::{Batch, Effect, Planned, Pushed};
+use super::facts::{self, FactsRecords, PARTS_AT_ONCE_MAX};
 use super::request::Reply;
 use super::runs::cut;
 use super::streams::unsettled;
@@ -84,7 +83,13 @@ impl Leader {
                 }
                 match self.plan_again(&completion.task, &outcome).await? {
                     Some(again) => changes.extend(again),
-                    None => changes.extend(self.judge(&completion.task, outcome, completion.millis)),
+                    None => {
+                        let planned = self.judge(&completion.task, outcome, completion.millis);
+                        if let Some(Planned { before, .. }) = &planned {
+                            self.put_parts("facts_parts", before.clone()).await?;
+                        }
+                        changes.extend(planned);
+                    }
                 }
             }
             replies.push(completion.reply);
@@ -170,14 +175,14 @@ impl Leader {
             let size = json.len();
             return Err(refuse(format!("a probe brought {size} bytes of facts, more than {FACTS_BYTES_MAX}")));
         }
-        let facts: StepFacts =
+        let found: StepFacts =
             serde_json::from_slice(json).map_err(|error| refuse(format!("a probe's facts are damaged: {error}")))?;
         let Some(planned) = self.completed(task, Receipt::default(), millis) else { return Ok(None) };
         let (run, step) = (planned.change.run, planned.change.address.step.clone());
-        let parts = document_to_parts(json, RECORD_BYTES_MAX - 64).into_iter().zip(0..);
-        let put = |(bytes, part)| Op::Put(RecordKey::Facts { run, step: step.clone(), part }.render(), bytes);
-        let ops = parts.map(put).collect();
-        Ok(Some(Planned { ops, effect: Effect::Found(Arc::new(facts)), ..planned }))
+        let FactsRecords { head, mut parts } = facts::to_records(run, &step, json);
+        let before = if parts.len() > PARTS_AT_ONCE_MAX { std::mem::take(&mut parts) } else { Vec::new() };
+        let ops = parts.into_iter().chain([head]).map(|(key, bytes)| Op::Put(key, bytes)).collect();
+        Ok(Some(Planned { before, ops, effect: Effect::Found(Arc::new(found)), ..planned }))
     }
 
     fn warned(&self, task: &TaskId, warnings: Vec<String>, millis: u64) -> Option<Planned> {

@@ -33,6 +33,8 @@ type Move = (u64, TaskState, TaskState, Option<TaskResult>);
 #[derive(Debug, Clone)]
 pub(super) struct Planned {
     pub(super) change: Change,
+    /// Records that are put before the transaction, and mean nothing without it: what it has no room for.
+    pub(super) before: Vec<(Key, Value)>,
     pub(super) expects: Vec<Expect>,
     pub(super) ops: Vec<Op>,
     pub(super) effect: Effect,
@@ -53,7 +55,7 @@ pub(super) enum Effect {
 
 impl From<Change> for Planned {
     fn from(change: Change) -> Self {
-        Self { change, expects: Vec::new(), ops: Vec::new(), effect: Effect::None }
+        Self { change, before: Vec::new(), expects: Vec::new(), ops: Vec::new(), effect: Effect::None }
     }
 }
 

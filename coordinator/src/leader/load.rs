@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use highwater_common::facts::StepFacts;
 use highwater_common::id::{ClusterId, DocumentDigest, PipelineName, RunId, StepName, WorkerId};
 use highwater_common::plan::{Plan, StepPlan};
 use highwater_common::record::{
@@ -16,6 +15,7 @@ use highwater_proto::convert::FieldError;
 use highwater_proto::convert::records::{Stored, hi_from_bytes, part_from_bytes};
 
 use super::contain::contained;
+use super::facts;
 use super::runs::{new_run, set_plan};
 use crate::engine::{Cluster, Held, Leases, Run, Session};
 use crate::store::keys::{KeyError, RecordKey};
@@ -60,7 +60,7 @@ struct Shelf {
     workers: BTreeMap<WorkerId, WorkerRecord>,
     specs: BTreeMap<(PipelineName, DocumentDigest), Vec<u8>>,
     runs: BTreeMap<RunId, (RunRecord, Vec<u8>)>,
-    facts: BTreeMap<(RunId, StepName), Vec<u8>>,
+    facts: BTreeMap<(RunId, StepName), BTreeMap<u32, Vec<u8>>>,
     plans: BTreeMap<(RunId, u32, StepName), Vec<u8>>,
     /// With the bytes, which a later transaction compares: also of a record that cannot be read.
     steps: BTreeMap<(RunId, u32, StepName), FoundStep>,
@@ -164,8 +164,8 @@ impl Shelf {
             RecordKey::Run(id) => {
                 self.runs.insert(id, (RunRecord::from_bytes(&value)?, value));
             }
-            RecordKey::Facts { run, step, .. } => {
-                self.facts.entry((run, step)).or_default().extend(part_from_bytes(&value)?);
+            RecordKey::Facts { run, step, part } => {
+                self.facts.entry((run, step)).or_default().insert(part, part_from_bytes(&value)?);
             }
             RecordKey::Plan { run, generation, step, .. } => {
                 self.plans.entry((run, generation, step)).or_default().extend(part_from_bytes(&value)?);
@@ -224,12 +224,10 @@ impl Shelf {
         let mut generations = BTreeMap::new();
         let mut records = Vec::new();
         for name in names {
-            if let Some(json) = self.facts.remove(&(id, name.clone())) {
-                match serde_json::from_slice::<StepFacts>(&json) {
-                    Ok(facts) => {
-                        run.facts.insert(name.clone(), Arc::new(facts));
-                    }
-                    Err(error) => self.spoil(id, format!("the facts of {name} cannot be read: {error}")),
+            if let Some(parts) = self.facts.remove(&(id, name.clone())) {
+                match facts::from_parts(parts) {
+                    Ok(found) => run.facts.extend(found.map(|found| (name.clone(), Arc::new(found)))),
+                    Err(problem) => self.spoil(id, format!("the facts of {name} cannot be read: {problem}")),
                 }
             }
             // A plan of a later generation than the run's was cut off before it counted.

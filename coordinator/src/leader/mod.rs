@@ -8,6 +8,7 @@ mod batch;
 mod commit;
 mod contain;
 mod events;
+mod facts;
 mod load;
 mod outages;
 mod parking;

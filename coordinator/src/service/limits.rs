@@ -19,8 +19,8 @@ use tower::layer::util::{Identity, Stack};
 
 use crate::coordinator::CoordinatorHandle;
 
-/// The largest message that is taken, in bytes: a spec of 1 MiB, and its envelope.
-pub(super) const REQUEST_BYTES_MAX: usize = 2 << 20;
+/// The largest message that is taken, in bytes: the facts of a table of 2,000 columns, which are 2 MiB at the most, and their envelope.
+pub(super) const REQUEST_BYTES_MAX: usize = 3 << 20;
 /// The largest message that is sent, in bytes: a document of a run of many steps. Callers take as much.
 pub(super) const ANSWER_BYTES_MAX: usize = 16 << 20;
 /// The most metadata of a call, in bytes: all of ours takes less than one.

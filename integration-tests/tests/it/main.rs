@@ -35,3 +35,4 @@ mod streams;
 mod tls_lines;
 mod type_trips;
 mod values;
+mod wide;

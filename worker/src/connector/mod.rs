@@ -24,7 +24,7 @@ use highwater_common::commit::LedgerRow;
 use highwater_common::coverage::Coverage;
 use highwater_common::cursor::CursorKind;
 use highwater_common::errand::{Forget, StreamReceipts};
-use highwater_common::facts::{ColumnFacts, CursorForm, TableFacts, TargetFacts};
+use highwater_common::facts::{ColumnFacts, CursorForm, Engine, TableFacts, TargetFacts};
 use highwater_common::id::{AttemptNo, ClusterId, DocumentDigest, RunId, StepName, TaskId};
 use highwater_common::range::Slice;
 use highwater_common::spec::{Resident, TableName, WriteMode};
@@ -53,6 +53,10 @@ pub struct TargetProbe {
     pub cluster: ClusterId,
     /// The table.
     pub table: TableName,
+    /// The source's database.
+    pub source_engine: Engine,
+    /// The columns that the rows bring.
+    pub columns: Vec<ColumnFacts>,
     /// The partition column and the kind of its positions in the source.
     pub partition: Option<(String, CursorKind)>,
     /// The stream whose committed ranges are wanted.
@@ -81,6 +85,8 @@ pub enum Value {
     Real(f64),
     /// Text, or the server's own text form of any other type.
     Text(String),
+    /// What SQLite holds as text and is none: bytes that are not UTF-8.
+    RawText(Vec<u8>),
     /// Bytes.
     Bytes(Vec<u8>),
 }
@@ -146,7 +152,7 @@ pub struct PrepareRequest {
     /// The source's columns, which a created table gets in this target's types.
     pub columns: Vec<ColumnFacts>,
     /// The source's engine differs from or equals the target's: same type names are kept, others are mapped.
-    pub source_engine: highwater_common::facts::Engine,
+    pub source_engine: Engine,
     /// The key a created table gets; may be empty.
     pub key: Vec<String>,
     /// The partition column, indexed in a created table when the write mode replaces.
@@ -413,12 +419,7 @@ pub trait Target: Send + Sync {
     async fn columns(&self, table: &TableName) -> Result<Vec<ColumnFacts>, ConnectorError>;
 
     /// The formats it can take these columns in, given the table's own columns, best first.
-    fn formats(
-        &self,
-        from: highwater_common::facts::Engine,
-        columns: &[ColumnFacts],
-        own: &[ColumnFacts],
-    ) -> Vec<RowFormat>;
+    fn formats(&self, from: Engine, columns: &[ColumnFacts], own: &[ColumnFacts]) -> Vec<RowFormat>;
 }
 
 /// Why a connector failed: what a decision and a person need, with the driver's error behind it. Its message never holds a

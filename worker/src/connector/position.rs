@@ -70,7 +70,10 @@ pub(super) fn cursor(value: &Value, kind: CursorKind, form: CursorForm) -> Optio
                 CursorKind::Integer | CursorKind::Date => None,
             }
         }
-        (Value::Null | Value::Integer(_) | Value::Real(_) | Value::Text(_) | Value::Bytes(_), _) => None,
+        (
+            Value::Null | Value::Integer(_) | Value::Real(_) | Value::Text(_) | Value::RawText(_) | Value::Bytes(_),
+            _,
+        ) => None,
     }
 }
 
@@ -79,7 +82,7 @@ pub(super) fn form_of(value: &Value) -> Option<(CursorKind, CursorForm)> {
     let text = match value {
         Value::Integer(_) => return Some((CursorKind::Integer, CursorForm::Native)),
         Value::Text(text) => text,
-        Value::Null | Value::Real(_) | Value::Bytes(_) => return None,
+        Value::Null | Value::Real(_) | Value::RawText(_) | Value::Bytes(_) => return None,
     };
     civil_of(text)?;
     if text.len() == 10 {
@@ -96,7 +99,7 @@ pub(super) fn form_of(value: &Value) -> Option<(CursorKind, CursorForm)> {
 pub(super) fn free_form_of(value: &Value) -> Option<(CursorKind, CursorForm)> {
     let text = match value {
         Value::Text(text) => text,
-        Value::Null | Value::Integer(_) | Value::Real(_) | Value::Bytes(_) => return None,
+        Value::Null | Value::Integer(_) | Value::Real(_) | Value::RawText(_) | Value::Bytes(_) => return None,
     };
     let (body, kind) = match text.strip_suffix(UTC_SUFFIX) {
         Some(body) => (body, CursorKind::Instant),

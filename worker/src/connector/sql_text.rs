@@ -173,8 +173,13 @@ pub fn quoted_table(table: &TableName) -> String {
 /// True for a type's name that needs no quoting.
 #[must_use]
 pub fn is_plain_type(name: &str) -> bool {
+    // The catalogue quotes `"char"` and `"bit"`, whose names without quotes mean other types.
+    let bare = match name.strip_prefix('"').and_then(|rest| rest.split_once('"')) {
+        Some((quoted, rest)) if matches!(quoted, "char" | "bit") => rest,
+        Some(_) | None => name,
+    };
     !name.is_empty()
-        && name
+        && bare
             .bytes()
             .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b' ' | b',' | b'.' | b'(' | b')' | b'[' | b']'))
 }
@@ -278,7 +283,10 @@ mod tests {
         let typed = |name| Sql::new(Dialect::Postgres, "").type_name(name).as_str().to_owned();
         assert_eq!(typed("numeric(12,2)"), "numeric(12,2)");
         assert_eq!(typed("timestamp(3) with time zone"), "timestamp(3) with time zone");
+        assert_eq!(typed("\"char\"[]"), "\"char\"[]");
         assert_eq!(typed("int); drop table x; --"), "text");
+        assert_eq!(typed("\"char\"; drop table x"), "text");
+        assert_eq!(typed("\"OrderKind\""), "text");
     }
 
     #[test]

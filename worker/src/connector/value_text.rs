@@ -129,10 +129,11 @@ pub fn encode_value(value: &Value, column: &ColumnForm, out: &mut Vec<u8>) -> Re
             encode_hex(text.as_bytes(), out);
             return Ok(());
         }
-        Value::Bytes(bytes) if column.kind == ColumnKind::Bytes => {
+        Value::Bytes(bytes) | Value::RawText(bytes) if column.kind == ColumnKind::Bytes => {
             encode_hex(bytes, out);
             return Ok(());
         }
+        Value::RawText(_) => return Err(ValueError::NotUtf8 { column: name() }),
         Value::Bytes(_) => {
             return Err(ValueError::BytesInText { column: name(), type_name: column.type_name.clone() });
         }
@@ -395,6 +396,7 @@ mod tests {
             (Value::Integer(2), ColumnKind::Bool, "not_boolean"),
             (Value::Text("a\0b".into()), ColumnKind::Text, "nul_in_text"),
             (Value::Bytes(vec![1]), ColumnKind::Text, "bytes_in_text"),
+            (Value::RawText(vec![255]), ColumnKind::Text, "not_utf8"),
             (Value::Integer(1), ColumnKind::Bytes, "number_in_bytes"),
             (Value::Integer(20130101), ColumnKind::Date, "number_in_time"),
             (Value::Text("0x10".into()), ColumnKind::Int64, "not_whole"),

@@ -73,6 +73,8 @@ impl<F: TargetFixture> Bench<F> {
         TargetProbe {
             cluster: self.cluster,
             table: self.fixture.table(),
+            source_engine: self.fixture.source_engine(),
+            columns: self.fixture.columns(),
             partition: Some(("pos".to_owned(), CursorKind::Integer)),
             stream: STREAM.to_owned(),
         }

@@ -147,6 +147,6 @@ fn shown(value: &Value) -> Option<String> {
         Value::Integer(value) => Some(value.to_string()),
         Value::Real(value) => Some(value.to_string()),
         Value::Text(text) => Some(text.clone()),
-        Value::Bytes(bytes) => Some(format!("{bytes:?}")),
+        Value::Bytes(bytes) | Value::RawText(bytes) => Some(format!("{bytes:?}")),
     }
 }

@@ -51,6 +51,25 @@ pub(super) async fn definitions(
     Ok(uses.into_iter().map(|one| (one.column, tree.define(one.oid, &one.written, 0))).collect())
 }
 
+/// The definition of a type by schema and name, if the database has one.
+pub(super) async fn named(conn: &mut PgConnection, name: &TypeName) -> Result<Option<TypeDefinition>, sqlx::Error> {
+    let found = sqlx::query(
+        "select t.oid::int8 as oid, t.oid::regtype::text as written \
+         from pg_type t join pg_namespace n on n.oid = t.typnamespace \
+              left join pg_depend d on d.classid = 'pg_type'::regclass and d.objid = t.oid and d.deptype = 'e' \
+              left join pg_extension e on e.oid = d.refobjid \
+         where t.typname = $2 and case when $3::text is null then n.nspname = $1 and e.oid is null else e.extname = $3 end",
+    )
+    .bind(&name.schema)
+    .bind(&name.name)
+    .bind(&name.extension)
+    .fetch_optional(&mut *conn)
+    .await?;
+    let Some(found) = found else { return Ok(None) };
+    let one = TypeUse { column: 0, oid: found.try_get("oid")?, written: found.try_get("written")? };
+    Ok(definitions(conn, vec![one]).await?.pop().map(|(_, definition)| definition))
+}
+
 /// Every type that the given ones are made of, themselves included. The types behind a built-in one are left alone: its name says them.
 async fn read(conn: &mut PgConnection, roots: &[i64]) -> Result<HashMap<i64, Entry>, sqlx::Error> {
     let rows = sqlx::query(

@@ -8,6 +8,7 @@ mod catalog;
 mod claim;
 mod connect;
 mod copy_out;
+mod created;
 mod data;
 mod definitions;
 mod errors;

@@ -2,17 +2,18 @@
 //! Never alters a table that is there, and never drops one.
 
 use highwater_common::coverage::Coverage;
-use highwater_common::facts::{ColumnFacts, ColumnKind, Engine};
+use highwater_common::facts::Engine;
 use highwater_common::plan::{self, Destination, Rows, TableCompat};
 use highwater_common::spec::WriteMode;
 use sqlx::{Connection, Executor, PgConnection};
 
 use super::catalog::{Table, find_table, is_indexed, qualified_or_new};
+use super::created::created_type;
 use super::errors::{classify, permanent};
 use super::receipts;
 use super::session::{Endpoint, SessionRole};
 use super::stream::{Stream, Taken, read_coverage};
-use crate::connector::sql_text::{Dialect, Sql, is_plain_type};
+use crate::connector::sql_text::{Dialect, Sql};
 use crate::connector::{ConnectorError, PrepareOutcome, PrepareRequest};
 
 /// Takes the stream and makes what is missing, in one transaction.
@@ -35,10 +36,7 @@ pub(super) async fn prepare(endpoint: &Endpoint, request: &PrepareRequest) -> Re
     let own = Some((&request.stream.run, request.stream.generation));
     let (warnings, coverage) = match &found {
         // Receipts of nothing are none of a table that is still to be made.
-        None => {
-            create_table(&mut conn, endpoint, request).await?;
-            (Vec::new(), Coverage::default())
-        }
+        None => (create_table(&mut conn, endpoint, request).await?, Coverage::default()),
         Some(table) => {
             let warnings = check_table(&mut conn, endpoint, request, table).await?;
             (warnings, read_coverage(&mut conn, endpoint, name, request.stream.kind, own).await?)
@@ -61,8 +59,9 @@ async fn create_table(
     conn: &mut PgConnection,
     endpoint: &Endpoint,
     request: &PrepareRequest,
-) -> Result<(), ConnectorError> {
+) -> Result<Vec<String>, ConnectorError> {
     let failed = |error| classify(endpoint, &format!("create {}", request.table), error);
+    let mut warnings = Vec::new();
     if let Some(schema) = &request.table.schema {
         let there: bool = sqlx::query_scalar("select exists (select from pg_namespace where nspname = $1)")
             .bind(schema)
@@ -76,12 +75,14 @@ async fn create_table(
     }
     let mut create = Sql::new(Dialect::Postgres, "create table ").table(&request.table).text(" (");
     for (at, column) in request.columns.iter().enumerate() {
-        let type_name = created_type(conn, request.source_engine, column).await.map_err(failed)?;
+        let made =
+            created_type(conn, request.source_engine, column, &request.partition_column).await.map_err(failed)?;
+        warnings.extend(made.told().map(|told| told.line(&request.table)));
         create = if at > 0 { create.text(", ") } else { create };
-        create = create.name(&column.name).text(" ").type_name(&type_name);
+        create = made.write(create.name(&column.name).text(" "));
         // Positions that another engine keeps as text are compared by their bytes, there and here, and found by an index so.
         let is_text_position = request.source_engine == Engine::Sqlite
-            && type_name == "text"
+            && made.is_text()
             && column.name.eq_ignore_ascii_case(&request.partition_column);
         create = if is_text_position { create.text(" collate \"C\"") } else { create };
         create = if column.nullable { create } else { create.text(" not null") };
@@ -95,7 +96,7 @@ async fn create_table(
         let index = index.name(&request.partition_column).text(")").into_statement();
         conn.execute(sqlx::raw_sql(index)).await.map_err(failed)?;
     }
-    Ok(())
+    Ok(warnings)
 }
 
 /// Every replaced range is found, deleted and counted by the partition column.
@@ -103,42 +104,6 @@ fn wants_index(request: &PrepareRequest) -> bool {
     match request.mode {
         WriteMode::ReplacePartition => true,
         WriteMode::Append => false,
-    }
-}
-
-/// The type of a created column. A type of the source's own making that this database lacks becomes text, which holds its
-/// values as the source writes them.
-async fn created_type(conn: &mut PgConnection, engine: Engine, column: &ColumnFacts) -> Result<String, sqlx::Error> {
-    match engine {
-        Engine::Sqlite => Ok(type_for(column.kind).to_owned()),
-        Engine::Postgres if !is_plain_type(&column.type_name) => Ok("text".to_owned()),
-        Engine::Postgres => {
-            let known: bool = sqlx::query_scalar("select to_regtype($1) is not null")
-                .bind(&column.type_name)
-                .fetch_one(&mut *conn)
-                .await?;
-            Ok(if known { column.type_name.clone() } else { "text".to_owned() })
-        }
-    }
-}
-
-/// The type that loses nothing of what another engine keeps in such a column.
-const fn type_for(kind: ColumnKind) -> &'static str {
-    match kind {
-        ColumnKind::Bool => "boolean",
-        ColumnKind::Int16 => "smallint",
-        ColumnKind::Int32 => "integer",
-        ColumnKind::Int64 => "bigint",
-        ColumnKind::Float32 => "real",
-        ColumnKind::Float64 => "double precision",
-        ColumnKind::Numeric => "numeric",
-        ColumnKind::Bytes => "bytea",
-        ColumnKind::Date => "date",
-        ColumnKind::Civil => "timestamp without time zone",
-        ColumnKind::Instant => "timestamp with time zone",
-        ColumnKind::Uuid => "uuid",
-        ColumnKind::Json => "json",
-        ColumnKind::Text | ColumnKind::Time | ColumnKind::Other | ColumnKind::Any => "text",
     }
 }
 

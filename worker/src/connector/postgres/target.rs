@@ -7,8 +7,9 @@ use async_trait::async_trait;
 use highwater_common::assignment::ErrorClass;
 use highwater_common::commit::LedgerRow;
 use highwater_common::coverage::Coverage;
+use highwater_common::cursor::CursorKind;
 use highwater_common::errand::StreamReceipts;
-use highwater_common::facts::{ColumnFacts, Engine, TargetFacts, TargetTableFacts};
+use highwater_common::facts::{ColumnFacts, CreatedAs, Engine, TargetFacts, TargetTableFacts};
 use highwater_common::id::{ClusterId, ConnectionName, RunId, TaskId};
 use highwater_common::plan::has_same_wire_form;
 use highwater_common::spec::TableName;
@@ -18,7 +19,8 @@ use sqlx::{Connection, Executor, PgConnection, Row};
 use super::catalog::{find_table, is_indexed, qualified, read_key};
 use super::claim::{Ended, claim, end_idle_claims, end_session, set_lock_timeout};
 use super::connect::Urls;
-use super::errors::{classify, fault, is_missing_relation, is_state, stumble};
+use super::created::created_type;
+use super::errors::{classify, fault, is_missing_relation, is_state, permanent, stumble};
 use super::forms::position_form;
 use super::ledger::{self, SessionMark, uuid};
 use super::policies::look_at_target;
@@ -104,6 +106,7 @@ impl Target for PostgresTarget {
         let table = qualified(&mut conn, &self.endpoint, &probe.table).await?;
         let probe = &TargetProbe { table, ..probe.clone() };
         let table = self.table_facts(&mut conn, probe).await?;
+        let created_as = if table.is_none() { self.created_as(&mut conn, probe).await? } else { Vec::new() };
         let (covered, covered_null) = match (&holder, &probe.partition) {
             (Some(_), Some((_, kind))) => {
                 let found = find_table(&mut conn, &probe.table).await.map_err(&failed)?;
@@ -117,7 +120,7 @@ impl Target for PostgresTarget {
             (None, _) | (_, None) => (Vec::new(), false),
         };
         conn.close().await.ok();
-        Ok(TargetFacts { engine: Engine::Postgres, fingerprint, table, covered, covered_null })
+        Ok(TargetFacts { engine: Engine::Postgres, fingerprint, table, created_as, covered, covered_null })
     }
 
     async fn prepare(&self, request: &PrepareRequest) -> Result<PrepareOutcome, ConnectorError> {
@@ -256,6 +259,17 @@ impl Target for PostgresTarget {
 }
 
 impl PostgresTarget {
+    /// What prepare would create in another type than the source's.
+    async fn created_as(&self, conn: &mut PgConnection, probe: &TargetProbe) -> Result<Vec<CreatedAs>, ConnectorError> {
+        let column = probe.partition.as_ref().map_or("", |(column, _)| column.as_str());
+        let mut told = Vec::new();
+        for one in &probe.columns {
+            let made = created_type(conn, probe.source_engine, one, column).await;
+            told.extend(made.map_err(self.failed("look for the source's types"))?.told().cloned());
+        }
+        Ok(told)
+    }
+
     async fn table_facts(
         &self,
         conn: &mut PgConnection,

@@ -116,8 +116,14 @@ impl World {
     }
 
     async fn fingerprint(&self) -> String {
-        let probe =
-            TargetProbe { cluster: CLUSTER, table: table_name("orders"), partition: None, stream: STREAM.into() };
+        let probe = TargetProbe {
+            cluster: CLUSTER,
+            table: table_name("orders"),
+            source_engine: Engine::Postgres,
+            columns: Vec::new(),
+            partition: None,
+            stream: STREAM.into(),
+        };
         self.target.probe(&probe).await.expect("probed").fingerprint
     }
 

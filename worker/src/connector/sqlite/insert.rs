@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use highwater_common::facts::{ColumnFacts, ColumnKind};
+use sqlx::error::BoxDynError;
 use sqlx::sqlite::{SqliteArguments, SqliteConnection};
 use sqlx::{Arguments, AssertSqlSafe};
 
@@ -41,6 +42,8 @@ enum Stored {
     Integer(i64),
     Real(f64),
     Text(String),
+    /// Bytes that are stored as text, which only a cast does.
+    RawText(Vec<u8>),
     Bytes(Vec<u8>),
 }
 
@@ -87,30 +90,55 @@ impl<'a> Inserter<'a> {
             let message = format!("a row of {} values came for {} columns", row.len(), self.columns.len());
             return Err(self.place.permanent("row_shape", message));
         }
+        if row.iter().any(|value| matches!(value, Value::RawText(_))) {
+            return self.add_raw(conn, row).await;
+        }
         for (value, column) in row.into_iter().zip(&self.columns) {
             let stored = convert(value, column).map_err(|problem| {
                 let message = format!("column `{}` of `{}`: {}", column.name, self.table, problem.text);
                 self.place.permanent(problem.code, message)
             })?;
-            let added = match stored {
-                Stored::Null => self.waiting.add(None::<i64>),
-                Stored::Integer(value) => self.waiting.add(value),
-                Stored::Real(value) => self.waiting.add(value),
-                Stored::Text(value) => {
-                    self.bytes_waiting += value.len();
-                    self.waiting.add(value)
-                }
-                Stored::Bytes(value) => {
-                    self.bytes_waiting += value.len();
-                    self.waiting.add(value)
-                }
-            };
-            added.map_err(|error| self.place.driver("bind a value", sqlx::Error::Encode(error)))?;
+            self.bytes_waiting += bind(&mut self.waiting, stored)
+                .map_err(|error| self.place.driver("bind a value", sqlx::Error::Encode(error)))?;
         }
         self.rows_waiting += 1;
         if self.rows_waiting == self.rows_per_statement || self.bytes_waiting >= WAITING_BYTES_MAX {
             self.flush(conn).await?;
         }
+        Ok(())
+    }
+
+    /// Inserts a row with text that is not UTF-8: no driver binds such a text, so its bytes are bound and made text by SQLite. In a file
+    /// of another encoding they would be another text.
+    async fn add_raw(&mut self, conn: &mut SqliteConnection, row: Vec<Value>) -> Result<(), ConnectorError> {
+        if self.rows_waiting > 0 {
+            self.flush(conn).await?;
+        }
+        let failed = |error| self.place.failed("read the encoding of the file")(error);
+        let encoding: String = sqlx::query_scalar("pragma encoding").fetch_one(&mut *conn).await.map_err(failed)?;
+        let mut arguments = SqliteArguments::default();
+        let mut marks = Vec::new();
+        for (value, column) in row.into_iter().zip(&self.columns) {
+            let is_raw = matches!(value, Value::RawText(_));
+            if is_raw && encoding != "UTF-8" {
+                let message = format!(
+                    "column `{}` of `{}` holds text that is not UTF-8, and the target file keeps its texts as {encoding}",
+                    column.name, self.table
+                );
+                return Err(self.place.permanent("not_utf8", message));
+            }
+            marks.push(if is_raw { "cast(? as text)" } else { "?" });
+            let stored = convert(value, column).map_err(|problem| {
+                let message = format!("column `{}` of `{}`: {}", column.name, self.table, problem.text);
+                self.place.permanent(problem.code, message)
+            })?;
+            bind(&mut arguments, stored)
+                .map_err(|error| self.place.driver("bind a value", sqlx::Error::Encode(error)))?;
+        }
+        let insert = format!("{}({})", self.head, marks.join(","));
+        let insert = sqlx::query_with(AssertSqlSafe(insert), arguments).persistent(false);
+        let failed = self.place.failed(format!("insert into {}", self.table));
+        self.inserted += sql::run(conn, insert).await.map_err(failed)?;
         Ok(())
     }
 
@@ -137,6 +165,23 @@ impl<'a> Inserter<'a> {
         self.inserted += sql::run(conn, insert).await.map_err(failed)?;
         Ok(())
     }
+}
+
+/// Binds a value; gives the bytes that it holds.
+fn bind(arguments: &mut SqliteArguments, stored: Stored) -> Result<usize, BoxDynError> {
+    let bytes = match &stored {
+        Stored::Null | Stored::Integer(_) | Stored::Real(_) => 0,
+        Stored::Text(text) => text.len(),
+        Stored::RawText(bytes) | Stored::Bytes(bytes) => bytes.len(),
+    };
+    match stored {
+        Stored::Null => arguments.add(None::<i64>)?,
+        Stored::Integer(value) => arguments.add(value)?,
+        Stored::Real(value) => arguments.add(value)?,
+        Stored::Text(value) => arguments.add(value)?,
+        Stored::RawText(value) | Stored::Bytes(value) => arguments.add(value)?,
+    }
+    Ok(bytes)
 }
 
 fn statement(head: &str, columns: usize, rows: usize) -> String {
@@ -185,6 +230,8 @@ fn convert(value: Value, column: &Column) -> Result<Stored, Problem> {
     let text = match value {
         Value::Null => return Ok(Stored::Null),
         Value::Bytes(bytes) => return Ok(Stored::Bytes(bytes)),
+        // What is not UTF-8 never reads as a number.
+        Value::RawText(bytes) => return Ok(Stored::RawText(bytes)),
         Value::Integer(number) => return integer(number, column.affinity),
         Value::Real(number) => return float(number, column.affinity),
         Value::Text(text) => text,

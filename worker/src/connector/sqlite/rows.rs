@@ -188,7 +188,10 @@ pub(super) fn value_of(raw: SqliteValueRef<'_>) -> Result<Value, &'static str> {
     match class.name() {
         "INTEGER" => <i64 as Decode<Sqlite>>::decode(raw).map(Value::Integer).map_err(|_| "an unreadable integer"),
         "REAL" => <f64 as Decode<Sqlite>>::decode(raw).map(Value::Real).map_err(|_| "an unreadable number"),
-        "TEXT" => <String as Decode<Sqlite>>::decode(raw).map(Value::Text).map_err(|_| "text that is not valid UTF-8"),
+        "TEXT" => {
+            let bytes = <Vec<u8> as Decode<Sqlite>>::decode(raw).map_err(|_| "an unreadable text")?;
+            Ok(String::from_utf8(bytes).map_or_else(|error| Value::RawText(error.into_bytes()), Value::Text))
+        }
         "BLOB" => <Vec<u8> as Decode<Sqlite>>::decode(raw).map(Value::Bytes).map_err(|_| "an unreadable blob"),
         _ => Err("a value of an unknown storage class"),
     }
@@ -199,6 +202,6 @@ fn size_of(value: &Value) -> u64 {
         Value::Null => 1,
         Value::Integer(_) | Value::Real(_) => 8,
         Value::Text(text) => text.len() as u64,
-        Value::Bytes(bytes) => bytes.len() as u64,
+        Value::Bytes(bytes) | Value::RawText(bytes) => bytes.len() as u64,
     }
 }

@@ -316,6 +316,7 @@ fn shown(value: &Value) -> String {
         Value::Real(value) => value.to_string(),
         Value::Text(text) if looks_like_a_date(text) => format!("'{text}'"),
         Value::Text(text) => format!("a text like '{}'", text.chars().take(40).map(shape_of).collect::<String>()),
+        Value::RawText(bytes) => format!("a text of {} bytes that is not UTF-8", bytes.len()),
         Value::Bytes(bytes) => format!("a blob of {} bytes", bytes.len()),
     }
 }

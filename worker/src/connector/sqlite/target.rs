@@ -176,6 +176,7 @@ impl Target for SqliteTarget {
             engine: Engine::Sqlite,
             fingerprint: String::new(),
             table: None,
+            created_as: Vec::new(),
             covered: Vec::new(),
             covered_null: false,
         };

@@ -155,6 +155,7 @@ impl SourceFixture for File {
     }
 }
 
+mod affinities;
 mod files;
 mod nulls;
 mod positions;

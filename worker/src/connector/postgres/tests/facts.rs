@@ -102,8 +102,9 @@ async fn two_prepares_at_once_make_one_table_and_a_repeat_is_harmless() {
     request.key = vec!["d".into()];
     // WHEN two prepare at once, and then one again
     let (one, two) = tokio::join!(world.target.prepare(&request), world.target.prepare(&request));
-    let warnings = [one.expect("prepared").warnings(), two.expect("prepared").warnings()];
-    assert_eq!(warnings, [Vec::<String>::new(), Vec::new()]);
+    let (mut told, two) = (one.expect("prepared").warnings(), two.expect("prepared").warnings());
+    told.extend(two);
+    assert_eq!(told, ["column m of mart.orders is created as text: the target has no type public.mood"]);
     request.key.clear();
     // THEN the repeat finds a table that takes the rows: unknown types as text, an index on the partition column
     assert_eq!(world.target.prepare(&request).await.expect("prepared").warnings(), Vec::<String>::new());
@@ -139,6 +140,8 @@ async fn a_target_probe_finds_what_the_stream_has_committed() {
     let probe = TargetProbe {
         cluster: CLUSTER,
         table: table_name("orders"),
+        source_engine: Engine::Postgres,
+        columns: Vec::new(),
         partition: Some(("id".into(), CursorKind::Integer)),
         stream: STREAM.into(),
     };
@@ -193,4 +196,84 @@ async fn stretches_without_rows_are_found_where_rows_lie_far_apart() {
     assert_eq!(at.empty, [(last, Cursor::Instant(253_402_214_400_000_000))]);
     let id = world.facts("orders", "id").await.expect("probed").partition.expect("asked for");
     assert_eq!(id.empty, [(Cursor::Integer(4_999), Cursor::Integer(7_234_567_890_123_456_789))]);
+}
+
+#[tokio::test]
+async fn a_created_column_gets_the_sources_type_where_the_target_has_it_and_else_it_is_told() {
+    // GIVEN types of a user's own, in other schemas, in both letters, of an extension, and arrays of them
+    const TYPES: &str = "create schema extensions; create extension citext schema extensions; create schema shop; \
+        create type shop.status as enum ('new', 'paid'); create type \"OrderKind\" as enum ('A', 'b'); \
+        create domain shop.cents as bigint check (value >= 0); create type pair as (a shop.status, b text)";
+    let mut world = World::start().await;
+    world.legacy(TYPES).await;
+    world
+        .legacy(
+            "create table orders (id shop.cents primary key, st shop.status, k \"OrderKind\"[], em extensions.citext, c shop.cents, \
+             p pair, q \"char\", z bit varying(5))",
+        )
+        .await;
+    let columns = {
+        let probe = SourceProbe { table: table_name("orders"), exclude: Vec::new(), partition_column: None };
+        world.source.probe(&probe).await.expect("probed").columns
+    };
+    let mut request = prepare_request(columns.clone());
+    let probe = |columns: &[ColumnFacts]| TargetProbe {
+        cluster: CLUSTER,
+        table: table_name("orders"),
+        source_engine: Engine::Postgres,
+        columns: columns.to_vec(),
+        partition: Some(("id".into(), CursorKind::Integer)),
+        stream: STREAM.into(),
+    };
+    // WHEN the target has none of them, or one that is made otherwise
+    world.wh("create schema shop; create type shop.status as enum ('paid', 'new')").await;
+    let told: Vec<String> = world
+        .target
+        .probe(&probe(&columns))
+        .await
+        .expect("probed")
+        .created_as
+        .iter()
+        .map(|one| one.line(&request.table))
+        .collect();
+    // THEN the plan is told of each, and prepare says and does the same
+    assert_eq!(
+        told,
+        [
+            "column id of orders is created as bigint: the target has no type shop.cents",
+            "column st of orders is created as text: the target's type shop.status is made otherwise: the target's type has its labels \
+             in another order: 'paid' comes before 'new'",
+            "column k of orders is created as text: the target has no type public.OrderKind",
+            "column em of orders is created as text: the target has no type citext of the extension citext",
+            "column c of orders is created as text: the target has no type shop.cents",
+            "column p of orders is created as text: the target has no type public.pair",
+        ]
+    );
+    let warned = world.target.prepare(&request).await.expect("prepared");
+    assert_eq!(warned.len(), told.len(), "{warned:?}");
+    assert_eq!(
+        created(&mut world).await,
+        ["bigint!", "text", "text", "text", "text", "text", "\"char\"", "bit varying(5)"]
+    );
+    // WHEN it has all of them, the extension in another schema THEN the columns have them
+    world.wh("drop table orders; drop schema shop cascade; create extension citext").await;
+    world.wh(&TYPES.replace("create extension citext schema extensions;", "")).await;
+    assert_eq!(world.target.probe(&probe(&columns)).await.expect("probed").created_as, []);
+    request.key = Vec::new();
+    assert_eq!(world.target.prepare(&request).await.expect("prepared"), Vec::<String>::new());
+    assert_eq!(
+        created(&mut world).await,
+        ["shop.cents!", "shop.status", "\"OrderKind\"[]", "citext", "shop.cents", "pair", "\"char\"", "bit varying(5)"]
+    );
+}
+
+/// The types of the columns of `orders` in the target, those that are NOT NULL with a mark.
+async fn created(world: &mut World) -> Vec<String> {
+    sqlx::query_scalar(
+        "select format_type(atttypid, atttypmod) || case when attnotnull then '!' else '' end from pg_attribute \
+         where attrelid = 'orders'::regclass and attnum > 0 order by attnum",
+    )
+    .fetch_all(&mut world.wh)
+    .await
+    .expect("read")
 }

@@ -89,6 +89,8 @@ async fn a_target_whose_policies_hold_for_the_role_is_refused() {
     let probe = TargetProbe {
         cluster: CLUSTER,
         table: table_name("orders"),
+        source_engine: Engine::Postgres,
+        columns: Vec::new(),
         partition: Some(("id".into(), highwater_common::cursor::CursorKind::Integer)),
         stream: STREAM.into(),
     };

@@ -82,6 +82,8 @@ fn probe() -> TargetProbe {
     TargetProbe {
         cluster: ClusterId::from_bytes([1; 16]),
         table: table("items"),
+        source_engine: Engine::Postgres,
+        columns: Vec::new(),
         partition: Some(("pos".to_owned(), CursorKind::Integer)),
         stream: "s".to_owned(),
     }

@@ -15,7 +15,7 @@ use crate::connector::{
     RowStream, Source, SourceProbe, StreamRequest, Target, TargetProbe, Value, WriteRequest,
 };
 
-struct Rows(Option<Vec<Vec<Value>>>, u64);
+pub(super) struct Rows(pub(super) Option<Vec<Vec<Value>>>, pub(super) u64);
 
 #[async_trait]
 impl RowStream for Rows {
@@ -35,7 +35,7 @@ impl RowStream for Rows {
 }
 
 /// Makes the table and loads the rows of `slice` into it, as an attempt does.
-async fn load(
+pub(super) async fn load(
     file: &File,
     source: Engine,
     columns: &[ColumnFacts],
@@ -146,21 +146,43 @@ async fn every_value_keeps_its_storage_class_from_sqlite_to_sqlite() {
 }
 
 #[tokio::test]
-async fn text_that_is_not_utf_8_is_refused_by_column() {
+async fn text_that_is_not_utf_8_is_carried_as_it_is_between_files_of_sqlite() {
+    // GIVEN texts that are not UTF-8 among others that are
     let from = File::fresh();
-    from.run("create table t (id integer primary key, x text); insert into t values (1, cast(x'ff41' as text))").await;
+    from.run(
+        "create table t (id integer primary key, x text, y);
+         insert into t values (1, 'a', 1), (2, cast(x'ff41' as text), 'b'), (3, 'c', cast(x'80' as text)), (4, 'd', x'ff'), (5, null, 2.5)",
+    )
+    .await;
+    let columns = [
+        column("id", "integer", ColumnKind::Int64, false),
+        column("x", "text", ColumnKind::Text, true),
+        column("y", "", ColumnKind::Any, true),
+    ];
     let request = ReadRequest {
         table: table("t"),
-        columns: vec![column("id", "integer", ColumnKind::Int64, false), column("x", "text", ColumnKind::Text, true)],
+        columns: columns.to_vec(),
         partition_column: "id".to_owned(),
         form: CursorForm::Native,
         slice: ALL,
         format: RowFormat::Values,
     };
+    // WHEN they are copied THEN every byte and every class is the same
+    let to = File::fresh();
     let mut rows = Source::read(&from.source(), &request).await.expect("reads");
-    let refusal = rows.next().await.expect_err("not UTF-8").report;
-    assert_eq!((refusal.class, refusal.code.as_str()), (ErrorClass::Permanent, "value_unreadable"));
-    assert!(refusal.message.contains("`x`") && refusal.message.contains("UTF-8"), "{}", refusal.message);
+    let receipt = load(&to, Engine::Sqlite, &columns, (ALL, CursorForm::Native), rows.as_mut()).await.expect("loads");
+    assert_eq!(receipt.rows, 5);
+    let all = "select group_concat(l, char(10)) from
+               (select id || typeof(x) || coalesce(hex(x), '-') || typeof(y) || hex(y) as l from t order by id)";
+    assert_eq!(text(&from, all).await, text(&to, all).await);
+    // AND a file of another encoding, where the bytes would be another text, refuses them by column
+    let wide = File::fresh();
+    wide.run("pragma encoding = 'UTF-16le'; create table other (x)").await;
+    let mut rows = Source::read(&from.source(), &request).await.expect("reads");
+    let refusal = load(&wide, Engine::Sqlite, &columns, (ALL, CursorForm::Native), rows.as_mut()).await;
+    let refusal = refusal.expect_err("not UTF-8").report;
+    assert_eq!((refusal.class, refusal.code.as_str()), (ErrorClass::Permanent, "not_utf8"));
+    assert!(refusal.message.contains("`x`"), "{}", refusal.message);
 }
 
 fn postgres_columns() -> Vec<ColumnFacts> {
@@ -215,6 +237,8 @@ async fn values_of_another_server_become_what_their_kind_says_and_lose_nothing()
     let probe = TargetProbe {
         cluster: ClusterId::from_bytes([1; 16]),
         table: table("t"),
+        source_engine: Engine::Postgres,
+        columns: Vec::new(),
         partition: Some(("at".to_owned(), highwater_common::cursor::CursorKind::Instant)),
         stream: "s".to_owned(),
     };
