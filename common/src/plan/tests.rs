@@ -399,6 +399,19 @@ fn tables_that_do_not_fit_are_refused_with_both_sides_columns() {
 }
 
 #[test]
+fn columns_that_differ_by_case_alone_are_refused_for_sqlite() {
+    // GIVEN a table of PostgreSQL with two columns of one name in two letters
+    let mut facts = facts();
+    facts.source.columns.push(column("ID", "integer", ColumnKind::Int32, true));
+    assert!(plan_load(&pipeline(), &name(), &days(None, None), &facts).is_ok());
+    // WHEN it goes into SQLite, be it a new table, THEN both names are told
+    facts.target.engine = Engine::Sqlite;
+    let problem = &refused(&days(None, None), &facts)[0];
+    assert_eq!(problem.code, "plan::column_names_collide");
+    assert!(problem.message.contains("columns id and ID of public.orders"), "{}", problem.message);
+}
+
+#[test]
 fn what_is_slow_or_left_behind_is_told_before_it_runs() {
     // GIVEN declared bounds inside the table, ignored NULLs, no index on either side, and rows of unknown origin
     let mut step = days(Some("2013-02-01"), Some("2013-03-01"));

@@ -216,7 +216,7 @@ async fn read_columns(conn: &mut PgConnection, oid: i64) -> Result<Vec<Column>, 
     let rows = sqlx::query(
         "select a.attname::text as name, format_type(a.atttypid, a.atttypmod) as type_name, \
                 not (a.attnotnull or (t.typtype = 'd' and t.typnotnull)) as nullable, \
-                a.attgenerated <> '' as generated, a.atthasdef or a.attidentity <> '' as has_default, \
+                a.attgenerated <> '' as generated, a.atthasdef or a.attidentity <> '' or t.typdefault is not null as has_default, \
                 a.atttypid::int8 as type_oid, \
                 case when t.typtype = 'b' and t.oid < 16384 then t.typname::text else '' end as builtin, \
                 t.oid < 16384 as is_built_in, \

@@ -32,7 +32,7 @@ const KINDS: [(&str, ColumnKind, &[&str]); 12] = [
     ("boolean", ColumnKind::Bool, &["t", "f"]),
     ("integer", ColumnKind::Int32, &["-2147483648", "2147483647"]),
     ("bigint", ColumnKind::Int64, &["9007199254740993", "-9223372036854775808", "0"]),
-    ("double precision", ColumnKind::Float64, &["0.1", "1e+300", "3", "0.12345678901234568", "Infinity"]),
+    ("double precision", ColumnKind::Float64, &["0.1", "1e+300", "3", "-0", "0.12345678901234568", "Infinity"]),
     ("numeric(10,2)", ColumnKind::Numeric, &["0.50", "12.00", "0.10", "-7.25", "NaN"]),
     ("date", ColumnKind::Date, &["2024-02-29", "infinity", "0044-03-15 BC"]),
     ("timestamp with time zone", ColumnKind::Instant, &["2024-01-01 00:00:00+00", "-infinity"]),

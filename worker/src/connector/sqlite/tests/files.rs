@@ -6,7 +6,7 @@ use highwater_common::assignment::{ErrorClass, Receipt};
 use highwater_common::spec::WriteMode;
 use tokio::io::{AsyncBufReadExt, BufReader};
 
-use super::{File, table};
+use super::{File, column, table, text};
 use crate::connector::contract::{Given, TargetFixture};
 use crate::connector::faulty::{Fault, Faulty, Gate, TargetOp};
 use crate::connector::{
@@ -14,7 +14,7 @@ use crate::connector::{
     Target, TargetProbe, WriteRequest,
 };
 use highwater_common::cursor::{Cursor, CursorKind};
-use highwater_common::facts::{CursorForm, Engine};
+use highwater_common::facts::{ColumnKind, CursorForm, Engine};
 use highwater_common::id::{AttemptNo, ClusterId, DocumentDigest, RunId, TaskId};
 use highwater_common::range::{CursorRange, Slice};
 use highwater_common::spec::Resident;
@@ -365,4 +365,26 @@ async fn an_existing_table_without_an_index_gets_a_warning() {
     file.run("create table items (id bigint primary key, pos int not null, note)").await;
     let warnings = file.target().prepare(&prepare(&file)).await.expect("prepares").warnings();
     assert_eq!(warnings, ["`items` has no index on `pos`: every partition scans the whole table"]);
+}
+
+#[tokio::test]
+async fn indexes_of_tables_whose_names_run_together_have_names_of_their_own() {
+    // GIVEN two tables whose names and partition columns read alike when put together, and a table of that very name
+    let file = File::fresh();
+    file.run("create table a_b_c_idx2 (x)").await;
+    let of = |name: &str, column_name: &str| PrepareRequest {
+        table: table(name),
+        columns: vec![column(column_name, "date", ColumnKind::Text, true)],
+        key: Vec::new(),
+        partition_column: column_name.to_owned(),
+        ..prepare(&file)
+    };
+    // WHEN both are prepared THEN each has its index
+    for request in [of("a", "b_c"), of("a_b", "c")] {
+        assert_eq!(file.target().prepare(&request).await.expect("prepared"), Vec::<String>::new());
+        assert_eq!(file.target().prepare(&request).await.expect("prepared again"), Vec::<String>::new());
+    }
+    let names = "select group_concat(name) from (select name from sqlite_schema where type = 'index' and sql is not null \
+                 and name like 'a%' order by name)";
+    assert_eq!(text(&file, names).await, "a_b_c_idx,a_b_c_idx3");
 }
