@@ -175,7 +175,7 @@ pub fn quoted_table(table: &TableName) -> String {
 pub fn is_plain_type(name: &str) -> bool {
     // The catalogue quotes `"char"` and `"bit"`, whose names without quotes mean other types.
     let bare = match name.strip_prefix('"').and_then(|rest| rest.split_once('"')) {
-        Some((quoted, rest)) if matches!(quoted, "char" | "bit") => rest,
+        Some(("char" | "bit", rest)) => rest,
         Some(_) | None => name,
     };
     !name.is_empty()

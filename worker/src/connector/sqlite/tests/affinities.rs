@@ -43,27 +43,33 @@ const KINDS: [(&str, ColumnKind, &[&str]); 12] = [
     ("interval", ColumnKind::Other, &["P1D"]),
 ];
 
-/// What SQLite makes of a value that is bound as its own class, whoever asks.
-async fn raw(file: &File, declared: &str, kind: ColumnKind, value: &str) -> (String, String) {
+/// What SQLite makes of values that are bound as their own class, whoever asks.
+async fn raw(file: &File, declared: &str, kind: ColumnKind, values: &[&str]) -> Vec<(String, String)> {
     let mut conn = file.open().await;
-    let run = |sql: String| sqlx::raw_sql(AssertSqlSafe(sql));
-    run(format!("drop table if exists r; create table r (v {declared})")).execute(&mut conn).await.expect("made");
-    let insert = sqlx::query("insert into r values (?)");
-    let insert = match kind {
-        ColumnKind::Bool => insert.bind(i64::from(value == "t")),
-        ColumnKind::Int32 | ColumnKind::Int64 => insert.bind(value.parse::<i64>().expect("a number")),
-        ColumnKind::Float64 => insert.bind(value.replace("Infinity", "inf").parse::<f64>().expect("a number")),
-        _ => insert.bind(value.to_owned()),
-    };
-    insert.execute(&mut conn).await.expect("inserted");
+    let make = format!("create table r (id integer primary key, v {declared})");
+    sqlx::raw_sql(AssertSqlSafe(make)).execute(&mut conn).await.expect("made");
+    for value in values {
+        let insert = sqlx::query("insert into r (v) values (?)");
+        let insert = match kind {
+            ColumnKind::Bool => insert.bind(i64::from(*value == "t")),
+            ColumnKind::Int32 | ColumnKind::Int64 => insert.bind(value.parse::<i64>().expect("a number")),
+            ColumnKind::Float64 => insert.bind(value.replace("Infinity", "inf").parse::<f64>().expect("a number")),
+            _ => insert.bind((*value).to_owned()),
+        };
+        insert.execute(&mut conn).await.expect("inserted");
+    }
     stored(file, "r").await
 }
 
-/// The class and the value that a table of one row holds, a float to its last digit.
-async fn stored(file: &File, table: &str) -> (String, String) {
-    let query = format!("select typeof(v), iif(typeof(v) = 'real', printf('%!.40f', v), cast(v as text)) from {table}");
-    let row = sqlx::query(AssertSqlSafe(query)).fetch_one(&mut file.open().await).await.expect("read");
-    (row.get(0), row.get(1))
+/// The classes and the values that a table holds, floats to their last digit.
+async fn stored(file: &File, table: &str) -> Vec<(String, String)> {
+    let query = format!("select typeof(v), iif(typeof(v) = 'real', v, null), cast(v as text) from {table} order by id");
+    let rows = sqlx::query(AssertSqlSafe(query)).fetch_all(&mut file.open().await).await.expect("read");
+    let shown = |row: &sqlx::sqlite::SqliteRow| match row.get::<Option<f64>, _>(1) {
+        Some(number) => format!("{number:.40}"),
+        None => row.get(2),
+    };
+    rows.iter().map(|row| (row.get(0), shown(row))).collect()
 }
 
 /// Whether what is stored still is the value: the same text, or the same number.
@@ -94,18 +100,25 @@ async fn a_column_of_sqlite_takes_exactly_what_its_affinity_keeps() {
             let own = column("v", declared, ColumnKind::Any, true);
             let columns = [column("id", "bigint", ColumnKind::Int64, false), column("v", type_name, kind, true)];
             let said = compat(Engine::Postgres, &columns[1], Engine::Sqlite, &own);
-            let mut are_all_kept = true;
-            for value in values {
+            let file = File::fresh();
+            let seen = raw(&file, declared, kind, values).await;
+            let are_all_kept = values.iter().zip(&seen).all(|(value, seen)| is_kept(kind, value, seen));
+            // WHEN its values are loaded, each alone where it is the value that decides
+            let loads: Vec<&[&str]> = match said {
+                Compat::ByValue(_) => values.chunks(1).collect(),
+                Compat::Carried | Compat::Refused(_) => vec![values],
+            };
+            for values in loads {
                 let file = File::fresh();
-                are_all_kept &= is_kept(kind, value, &raw(&file, declared, kind, value).await);
-                // WHEN each value is loaded
                 file.run(&format!("create table t (id integer primary key, v {declared})")).await;
-                let mut rows = Rows(Some(vec![vec![Value::Text("1".to_owned()), Value::Text((*value).to_owned())]]), 0);
+                let text = |text: &str| Value::Text(text.to_owned());
+                let rows = values.iter().zip(1..).map(|(value, id)| vec![text(&format!("{id}")), text(value)]);
+                let mut rows = Rows(Some(rows.collect()), 0);
                 let loaded = load(&file, Engine::Postgres, &columns, (ALL, CursorForm::Native), &mut rows).await;
-                // THEN it is kept, or refused by its column, and never changed
+                // THEN they are kept, or refused by their column, and never changed
                 let is_right = match (&said, &loaded) {
-                    (Compat::Carried, Ok(_)) | (Compat::ByValue(_), Ok(_)) => {
-                        is_kept(kind, value, &stored(&file, "t").await)
+                    (Compat::Carried | Compat::ByValue(_), Ok(_)) => {
+                        values.iter().zip(stored(&file, "t").await).all(|(value, found)| is_kept(kind, value, &found))
                     }
                     (Compat::ByValue(_), Err(error)) => {
                         error.report.code == "value_does_not_fit" && error.report.message.contains("column `v`")
@@ -114,7 +127,7 @@ async fn a_column_of_sqlite_takes_exactly_what_its_affinity_keeps() {
                     (Compat::Refused(_), Ok(_)) | (Compat::Carried, Err(_)) => false,
                 };
                 if !is_right {
-                    wrong.push(format!("{value} of {type_name} into `{declared}`: {said:?}, {loaded:?}"));
+                    wrong.push(format!("{values:?} of {type_name} into `{declared}`: {said:?}, {loaded:?}"));
                 }
             }
             // AND what goes unseen, or is refused, is what SQLite itself keeps, or does not
