@@ -80,7 +80,8 @@ fn is_kept(kind: ColumnKind, value: &str, (class, found): &(String, String)) -> 
     };
     match (kind, class.as_str()) {
         (ColumnKind::Bool, _) => plain(found) == if value == "t" { "1" } else { "0" },
-        (ColumnKind::Float64, "real") => {
+        // -0 becomes 0, which it equals.
+        (ColumnKind::Float64, "real" | "integer") => {
             let value: f64 = value.replace("Infinity", "inf").parse().expect("a number");
             found.to_lowercase().parse::<f64>().is_ok_and(|found| found == value)
         }
