@@ -131,7 +131,14 @@ async fn a_row_of_a_hundred_megabytes_travels() {
     let name = "file".parse().expect("a name");
     let target = crate::connector::sqlite::SqliteTarget::new(path.clone(), name, world.supervisor.clone());
     target.prepare(&prepare_request(world.columns().await)).await.expect("prepared");
-    let probe = TargetProbe { cluster: CLUSTER, table: table_name("orders"), partition: None, stream: STREAM.into() };
+    let probe = TargetProbe {
+        cluster: CLUSTER,
+        table: table_name("orders"),
+        source_engine: Engine::Postgres,
+        columns: Vec::new(),
+        partition: None,
+        stream: STREAM.into(),
+    };
     let mut claim = world.claim_of(1, all()).await;
     claim.fingerprint = target.probe(&probe).await.expect("probed").fingerprint;
     let ClaimOutcome::Held(held) = target.claim(&claim).await.expect("no fault") else { panic!("the claim stands") };

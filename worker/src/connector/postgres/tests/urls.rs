@@ -190,7 +190,14 @@ async fn through(mode: &str) -> (World, Pooler) {
 async fn load(world: &World, task: u8, slice: Slice) -> Result<CommitOutcome, ConnectorError> {
     let columns = world.facts("orders", "id").await?.columns;
     world.target.prepare(&prepare_request(columns.clone())).await?;
-    let probe = TargetProbe { cluster: CLUSTER, table: table_name("orders"), partition: None, stream: STREAM.into() };
+    let probe = TargetProbe {
+        cluster: CLUSTER,
+        table: table_name("orders"),
+        source_engine: Engine::Postgres,
+        columns: Vec::new(),
+        partition: None,
+        stream: STREAM.into(),
+    };
     let fingerprint = world.target.probe(&probe).await?.fingerprint;
     let claim = Claim {
         cluster: CLUSTER,
