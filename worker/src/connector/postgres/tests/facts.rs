@@ -213,7 +213,12 @@ async fn a_created_column_gets_the_sources_type_where_the_target_has_it_and_else
         )
         .await;
     let columns = {
-        let probe = SourceProbe { table: table_name("orders"), exclude: Vec::new(), partition_column: None };
+        let probe = SourceProbe {
+            table: table_name("orders"),
+            exclude: Vec::new(),
+            partition_column: None,
+            bounds_declared: false,
+        };
         world.source.probe(&probe).await.expect("probed").columns
     };
     let mut request = prepare_request(columns.clone());

@@ -130,8 +130,14 @@ async fn a_silent_host_is_left_when_the_time_of_a_call_is_over() {
     })
     .await;
     silenced(Call::Probe, "pg_attribute", async |_, target, _| {
-        let probe =
-            TargetProbe { cluster: CLUSTER, table: table_name("orders"), partition: None, stream: STREAM.into() };
+        let probe = TargetProbe {
+            cluster: CLUSTER,
+            table: table_name("orders"),
+            source_engine: Engine::Postgres,
+            columns: Vec::new(),
+            partition: None,
+            stream: STREAM.into(),
+        };
         answered(Call::Probe, &name, stall, target.probe(&probe)).await
     })
     .await;
