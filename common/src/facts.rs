@@ -236,8 +236,14 @@ impl StepFacts {
             filtered: false,
             partition: None,
         };
-        let target =
-            TargetFacts { engine, fingerprint: String::new(), table: None, covered: Vec::new(), covered_null: false };
+        let target = TargetFacts {
+            engine,
+            fingerprint: String::new(),
+            table: None,
+            created_as: Vec::new(),
+            covered: Vec::new(),
+            covered_null: false,
+        };
         Self { source, target, adopted: None, receipts: Some(receipts) }
     }
 }

@@ -254,7 +254,7 @@ async fn a_created_column_gets_the_sources_type_where_the_target_has_it_and_else
             "column p of orders is created as text: the target has no type public.pair",
         ]
     );
-    let warned = world.target.prepare(&request).await.expect("prepared");
+    let warned = world.target.prepare(&request).await.expect("prepared").warnings();
     assert_eq!(warned.len(), told.len(), "{warned:?}");
     assert_eq!(
         created(&mut world).await,
@@ -265,7 +265,7 @@ async fn a_created_column_gets_the_sources_type_where_the_target_has_it_and_else
     world.wh(&TYPES.replace("create extension citext schema extensions;", "")).await;
     assert_eq!(world.target.probe(&probe(&columns)).await.expect("probed").created_as, []);
     request.key = Vec::new();
-    assert_eq!(world.target.prepare(&request).await.expect("prepared"), Vec::<String>::new());
+    assert_eq!(world.target.prepare(&request).await.expect("prepared").warnings(), Vec::<String>::new());
     assert_eq!(
         created(&mut world).await,
         ["shop.cents!", "shop.status", "\"OrderKind\"[]", "citext", "shop.cents", "pair", "\"char\"", "bit varying(5)"]
