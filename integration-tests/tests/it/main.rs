@@ -28,6 +28,7 @@ mod outages;
 mod receipts;
 mod refusals;
 mod secrets;
+mod silence;
 mod site;
 mod store_contract;
 mod store_etcd;

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use highwater_integration_tests::digest::{digest_both_sqlite, digest_postgres};
-use highwater_integration_tests::{Binary, Digest, Finished, Postgres, Running, until};
+use highwater_integration_tests::{Binary, Digest, Finished, Line, Postgres, Running, until};
 use serde_json::Value;
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, SqliteConnection};
@@ -154,6 +154,13 @@ impl Site {
     /// The server, when PostgreSQL stands on both sides.
     pub(crate) fn server(&self) -> &Postgres {
         self.server.as_ref().unwrap()
+    }
+
+    /// Puts a line that can fall silent between the pipeline and one side.
+    pub(crate) async fn draw_line(&mut self, variable: &'static str, side: Side) -> Line {
+        let line = Line::to(self.server().port()).await.unwrap();
+        self.point(variable, format!("postgres://postgres@127.0.0.1:{}/{}", line.port(), side.name()));
+        line
     }
 
     /// Puts another URL in the place of `SOURCE_URL` or `TARGET_URL`.
