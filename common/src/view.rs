@@ -46,24 +46,42 @@ impl TaskCounts {
         }
     }
 
+    /// One more in a state.
+    pub const fn add(&mut self, state: TaskState) {
+        let count = self.of_mut(state);
+        *count = count.saturating_add(1);
+    }
+
+    /// One fewer in a state.
+    pub const fn remove(&mut self, state: TaskState) {
+        let count = self.of_mut(state);
+        *count = count.saturating_sub(1);
+    }
+
     /// Tasks that are this run's own work: all but the covered ones.
     #[must_use]
     pub const fn planned(&self) -> u64 {
-        self.pending + self.open + self.done + self.retry_wait + self.dead + self.in_doubt + self.superseded
+        self.pending
+            .saturating_add(self.open)
+            .saturating_add(self.done)
+            .saturating_add(self.retry_wait)
+            .saturating_add(self.dead)
+            .saturating_add(self.in_doubt)
+            .saturating_add(self.superseded)
     }
 
     /// Both counts together.
     #[must_use]
     pub const fn plus(self, other: Self) -> Self {
         Self {
-            pending: self.pending + other.pending,
-            open: self.open + other.open,
-            done: self.done + other.done,
-            retry_wait: self.retry_wait + other.retry_wait,
-            dead: self.dead + other.dead,
-            in_doubt: self.in_doubt + other.in_doubt,
-            covered: self.covered + other.covered,
-            superseded: self.superseded + other.superseded,
+            pending: self.pending.saturating_add(other.pending),
+            open: self.open.saturating_add(other.open),
+            done: self.done.saturating_add(other.done),
+            retry_wait: self.retry_wait.saturating_add(other.retry_wait),
+            dead: self.dead.saturating_add(other.dead),
+            in_doubt: self.in_doubt.saturating_add(other.in_doubt),
+            covered: self.covered.saturating_add(other.covered),
+            superseded: self.superseded.saturating_add(other.superseded),
         }
     }
 }

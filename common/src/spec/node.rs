@@ -169,18 +169,23 @@ fn place_of(text: &str, location: Location) -> Place {
     let short = |value: u64| u32::try_from(value).unwrap_or(u32::MAX).max(1);
     let span = location.span();
     // Places do not count a byte order mark.
-    let mark = if text.starts_with('\u{feff}') { '\u{feff}'.len_utf8() } else { 0 };
-    let body = &text[mark..];
+    let body = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let mark = text.len().saturating_sub(body.len());
     let (offset, length) = match (span.byte_offset(), span.byte_len()) {
         (Some(offset), Some(length)) => (whole(offset), whole(length)),
         (Some(_) | None, None) | (None, Some(_)) => {
             let offset = body.char_indices().nth(whole(span.offset())).map_or(body.len(), |(at, _)| at);
-            (offset, body[offset..].chars().take(whole(span.len())).map(char::len_utf8).sum())
+            (offset, body.get(offset..).unwrap_or_default().chars().take(whole(span.len())).map(char::len_utf8).sum())
         }
     };
     let offset = offset.min(body.len());
-    let length = length.min(body.len() - offset);
-    Place { line: short(location.line()), column: short(location.column()), offset: offset + mark, length }
+    let length = length.min(body.len().saturating_sub(offset));
+    Place {
+        line: short(location.line()),
+        column: short(location.column()),
+        offset: offset.saturating_add(mark),
+        length,
+    }
 }
 
 /// Turns what was read into nodes.
@@ -212,7 +217,7 @@ impl Builder<'_> {
     }
 
     fn written(&self, place: Place) -> String {
-        self.text.get(place.offset..place.offset + place.length).unwrap_or_default().to_owned()
+        self.text.get(place.offset..place.offset.saturating_add(place.length)).unwrap_or_default().to_owned()
     }
 
     fn entries(&mut self, pairs: Vec<(Spanned<Raw>, Spanned<Raw>)>, path: &str) -> Vec<Entry> {

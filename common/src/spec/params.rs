@@ -132,16 +132,17 @@ impl Walk<'_> {
     /// The text with its parameters put in. A whole number that is the whole text stays one.
     fn text(&mut self, text: &str, place: Place, path: &str) -> Option<Node> {
         let (mut out, mut rest, mut is_sound) = (String::new(), text, true);
-        while let Some(at) = rest.find("${") {
-            out.push_str(&rest[..at]);
-            let Some(length) = rest[at..].find('}').map(|end| end + 1) else {
-                out.push_str(&rest[at..]);
+        while let Some((before, from)) = rest.split_once("${") {
+            out.push_str(before);
+            let Some((inner, after)) = from.split_once('}') else {
+                out.push_str("${");
+                out.push_str(from);
                 is_sound &= self.reference("", place, path);
                 rest = "";
                 break;
             };
-            let whole = &rest[at..at + length];
-            match whole[2..length - 1].strip_prefix("param:") {
+            let whole = format!("${{{inner}}}");
+            match inner.strip_prefix("param:") {
                 Some(name) => match self.param(name, place, path) {
                     Some((ParamType::Integer, value)) if whole == text => {
                         return Some(scalar(ScalarKind::Whole(value.parse().ok()?), value, place));
@@ -150,11 +151,11 @@ impl Walk<'_> {
                     None => is_sound = false,
                 },
                 None => {
-                    is_sound &= self.reference(&whole[2..length - 1], place, path);
-                    out.push_str(whole);
+                    is_sound &= self.reference(inner, place, path);
+                    out.push_str(&whole);
                 }
             }
-            rest = &rest[at + length..];
+            rest = after;
         }
         out.push_str(rest);
         is_sound.then(|| Node::text(out, place))

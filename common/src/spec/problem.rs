@@ -71,6 +71,7 @@ pub(super) struct Problems(Vec<Problem>);
 
 impl Problems {
     /// Adds a problem and returns it for a hint.
+    #[expect(clippy::indexing_slicing, reason = "it was put there just now")]
     pub(super) fn add(
         &mut self,
         code: &'static str,
@@ -105,7 +106,7 @@ impl Problems {
             self.0.iter().filter(|problem| is_refusal(problem.code)).map(|problem| problem.path.clone()).collect();
         let is_under = |path: &str| {
             let ends = path.match_indices(['.', '[']).map(|(at, _)| at).chain([path.len()]);
-            ends.into_iter().any(|end| refused.contains(&path[..end]))
+            ends.into_iter().any(|end| path.get(..end).is_some_and(|above| refused.contains(above)))
         };
         self.0.retain(|problem| is_refusal(problem.code) || !is_under(&problem.path));
         let mut seen = HashSet::new();

@@ -38,13 +38,13 @@ pub enum SecretError {
 pub fn secret_parts(text: &str) -> Result<Vec<SecretPart>, SecretError> {
     let mut parts = Vec::new();
     let mut rest = text;
-    while let Some(at) = rest.find("${") {
-        if at > 0 {
-            parts.push(SecretPart::Literal(rest[..at].to_owned()));
+    while let Some((before, from)) = rest.split_once("${") {
+        if !before.is_empty() {
+            parts.push(SecretPart::Literal(before.to_owned()));
         }
-        let length = rest[at..].find('}').ok_or(SecretError::Unclosed)?;
-        parts.push(reference(&rest[at + 2..at + length])?);
-        rest = &rest[at + length + 1..];
+        let (inner, after) = from.split_once('}').ok_or(SecretError::Unclosed)?;
+        parts.push(reference(inner)?);
+        rest = after;
     }
     if !rest.is_empty() {
         parts.push(SecretPart::Literal(rest.to_owned()));
@@ -108,9 +108,9 @@ fn tightened(text: &str) -> String {
     let mut parts = text.split('=');
     let mut tight = parts.next().unwrap_or_default().trim_end().to_owned();
     let last = text.matches('=').count();
-    for (at, part) in parts.enumerate() {
+    for (part, nth) in parts.zip(1..) {
         tight.push('=');
-        tight.push_str(if at + 1 == last { part.trim_start() } else { part.trim() });
+        tight.push_str(if nth == last { part.trim_start() } else { part.trim() });
     }
     tight
 }
@@ -154,7 +154,7 @@ fn unescaped(key: &str) -> String {
     while let Some((first, tail)) = rest.split_first() {
         let escape = tail.get(..2).and_then(|hex| std::str::from_utf8(hex).ok());
         match escape.and_then(|hex| u8::from_str_radix(hex, 16).ok()).filter(|_| *first == b'%') {
-            Some(byte) => (bytes.push(byte), rest = &tail[2..]),
+            Some(byte) => (bytes.push(byte), rest = tail.get(2..).unwrap_or_default()),
             None => (bytes.push(*first), rest = tail),
         };
     }
@@ -167,11 +167,12 @@ fn unescaped(key: &str) -> String {
 pub fn masked(text: &str, problems: &[Problem]) -> String {
     let marked = problems.iter().filter(|problem| problem.code == LITERAL_PASSWORD);
     let mut hidden: Vec<(usize, usize)> =
-        marked.map(|problem| (problem.offset, problem.offset + problem.length)).collect();
+        marked.map(|problem| (problem.offset, problem.offset.saturating_add(problem.length))).collect();
     let mut at = 0;
     for line in text.split_inclusive('\n') {
-        hidden.extend(passwords_in(line).into_iter().map(|(start, end)| (at + start, at + end)));
-        at += line.len();
+        let in_text = |(start, end): (usize, usize)| (start.saturating_add(at), end.saturating_add(at));
+        hidden.extend(passwords_in(line).into_iter().map(in_text));
+        at = at.saturating_add(line.len());
     }
     hidden.sort_unstable();
     let mut ranges = hidden.into_iter().peekable();
@@ -194,6 +195,11 @@ pub fn masked(text: &str, problems: &[Problem]) -> String {
 pub(super) const LITERAL_PASSWORD: &str = "spec::literal_password";
 
 /// Where passwords seem to stand in a line. Rather too much than too little: it is only shown.
+#[expect(
+    clippy::arithmetic_side_effects,
+    clippy::string_slice,
+    reason = "every place is that of an ASCII text that was found in the line, or right behind one"
+)]
 fn passwords_in(line: &str) -> Vec<(usize, usize)> {
     let mut hidden = Vec::new();
     let last = line.rfind('@').unwrap_or(0);
@@ -228,6 +234,11 @@ fn passwords_in(line: &str) -> Vec<(usize, usize)> {
 }
 
 /// The value that is assigned by `=` or `:` at `from`, if one is.
+#[expect(
+    clippy::arithmetic_side_effects,
+    clippy::string_slice,
+    reason = "what is left of the line ends where the line does, and is cut behind ASCII"
+)]
 fn assigned(line: &str, from: usize) -> Option<(usize, usize)> {
     let after = line[from..].trim_start_matches(['"', '\'', ' ']);
     let value = after.strip_prefix(['=', ':'])?.trim_start();

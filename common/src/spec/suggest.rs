@@ -16,6 +16,11 @@ pub(super) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a s
 
 /// Insertions, deletions, replacements and exchanges of neighbours that turn one word into the other. Words whose lengths
 /// differ by more than [`EDITS_MAX`] are told apart without looking at them.
+#[expect(
+    clippy::arithmetic_side_effects,
+    clippy::indexing_slicing,
+    reason = "there are three rows, each one longer than the second word, and counts of edits are no longer than the words"
+)]
 fn edits(from: &str, to: &str) -> usize {
     let (from, to): (Vec<char>, Vec<char>) = (from.chars().collect(), to.chars().collect());
     if from.len().abs_diff(to.len()) > EDITS_MAX {

@@ -17,12 +17,12 @@ pub(super) fn duration(text: &str) -> Option<Duration> {
     let (mut millis, mut rest) = (0_u64, text);
     while !rest.is_empty() {
         let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
-        let count: u64 = rest[..digits].parse().ok()?;
-        let letters = rest[digits..].bytes().take_while(u8::is_ascii_alphabetic).count();
-        let unit = &rest[digits..digits + letters];
+        let (count, after) = rest.split_at_checked(digits)?;
+        let letters = after.bytes().take_while(u8::is_ascii_alphabetic).count();
+        let (unit, after) = after.split_at_checked(letters)?;
         let (_, factor) = units.find(|(name, _)| *name == unit)?;
-        millis = millis.checked_add(count.checked_mul(*factor)?)?;
-        rest = &rest[digits + letters..];
+        millis = millis.checked_add(count.parse::<u64>().ok()?.checked_mul(*factor)?)?;
+        rest = after;
     }
     let duration = Duration::from_millis(millis);
     (!text.is_empty() && duration <= DURATION_MAX).then_some(duration)
@@ -203,7 +203,7 @@ fn parts(text: &str, source: Option<&TableName>) -> Result<TableName, TableError
             c if c.is_control() || (!quoted && c.is_whitespace()) => return Err(TableError::Character(c)),
             c => part.push(c),
         }
-        rest = &rest[used..];
+        rest = rest.get(used..).unwrap_or_default();
     }
     if quoted {
         return Err(TableError::Quote);
@@ -226,7 +226,7 @@ fn parts(text: &str, source: Option<&TableName>) -> Result<TableName, TableError
 /// What a brace stands for, and the bytes it takes.
 fn braced(rest: &str, source: Option<&TableName>) -> Result<(String, usize), TableError> {
     if rest.starts_with("{{") || rest.starts_with("}}") {
-        return Ok((rest[..1].to_owned(), 2));
+        return Ok((rest.chars().take(1).collect(), 2));
     }
     let inner = rest.strip_prefix('{').and_then(|inner| inner.split_once('}')).ok_or(TableError::Brace)?.0;
     let text = match (inner, source) {
@@ -234,7 +234,7 @@ fn braced(rest: &str, source: Option<&TableName>) -> Result<(String, usize), Tab
         ("source.schema", Some(source)) => source.schema.clone().ok_or(TableError::NoSchema)?,
         _ => return Err(TableError::Placeholder(inner.to_owned())),
     };
-    Ok((text, inner.len() + 2))
+    Ok((text, inner.len().saturating_add(2)))
 }
 
 /// Writes a name as [`table`] reads it, or as [`target`] does when `is_template`.

@@ -164,7 +164,7 @@ fn of_running_step(step: &Step, tolerated: u32, to: impl Fn(StepStatus, String) 
     if !step.work.has_ended() {
         return None;
     }
-    match counts.dead + counts.in_doubt {
+    match counts.dead.saturating_add(counts.in_doubt) {
         failed if failed <= u64::from(tolerated) => to(StepStatus::Success, String::new()),
         failed => {
             let first = step

@@ -39,11 +39,11 @@ pub(crate) fn assign(cluster: &Cluster, seats: &[Seat], now_millis: i64, grants_
     let mut grants = Vec::new();
     let mut turn = 0;
     while grants.len() < grants_max && seats.any_free() {
-        let next = queues.iter().enumerate().min_by_key(|(_, queue)| (queue.open, queue.served));
-        let Some(at) = next.map(|(at, _)| at) else { break };
-        turn += 1;
-        match queues[at].next(turn, &mut seats, &mut pools) {
-            Some((address, session)) => grants.push(Grant { run: queues[at].run.id, address, session }),
+        let next = queues.iter_mut().enumerate().min_by_key(|(_, queue)| (queue.open, queue.served));
+        let Some((at, queue)) = next else { break };
+        turn = u64::saturating_add(turn, 1);
+        match queue.next(turn, &mut seats, &mut pools) {
+            Some((address, session)) => grants.push(Grant { run: queue.run.id, address, session }),
             None => drop(queues.remove(at)),
         }
     }
@@ -117,9 +117,7 @@ impl<'a> RunQueue<'a> {
     /// The next task, and who gets it. A step that gives none is not asked again: slots and limits only shrink in a round.
     fn next(&mut self, turn: u64, seats: &mut Seats<'_>, pools: &mut Budgets<'a>) -> Option<(TaskAddress, SessionId)> {
         while self.open < self.open_max {
-            let at =
-                self.steps.iter().enumerate().min_by_key(|(_, step)| (step.open, step.served)).map(|(at, _)| at)?;
-            let step = &mut self.steps[at];
+            let (at, step) = self.steps.iter_mut().enumerate().min_by_key(|(_, step)| (step.open, step.served))?;
             let gate = step.reach.gate(self.run, &self.asked, self.now_millis);
             let is_full = gate == Gate::Held
                 || step.open >= step.open_max
@@ -131,8 +129,8 @@ impl<'a> RunQueue<'a> {
             if gate == Gate::MayAsk {
                 self.asked.extend(&step.reach.connections);
             }
-            step.open += 1;
-            self.open += 1;
+            step.open = step.open.saturating_add(1);
+            self.open = self.open.saturating_add(1);
             (step.served, self.served) = ((turn, 0), (turn, 0));
             self.budgets.take(&step.uses, 1);
             pools.take(&step.uses, 1);
@@ -180,7 +178,7 @@ impl<'a> StepQueue<'a> {
         Some(Self {
             name,
             generation,
-            open: step.work.counts.open + step.wide.counts.open,
+            open: step.open(),
             open_max: if is_fencing { None } else { known.limits.tasks }.map_or(u64::MAX, u64::from),
             served: (0, step.last_token),
             uses: uses(known),
@@ -232,7 +230,7 @@ fn is_due(track: &Track, ordinal: u64, now_millis: i64) -> bool {
 }
 
 pub(super) fn open_of(run: &Run) -> u64 {
-    run.steps.values().map(|step| step.wide.counts.open + step.work.counts.open).sum()
+    run.steps.values().fold(0, |open, step| open.saturating_add(step.open()))
 }
 
 #[cfg(test)]

@@ -66,7 +66,7 @@ impl<'a> Budgets<'a> {
     /// Counts the open tasks of a run.
     fn count(&mut self, run: &'a Run) {
         for (name, step) in &run.steps {
-            let open = step.wide.counts.open + step.work.counts.open;
+            let open = step.open();
             if let Some(known) = run.spec.steps.get(name).filter(|_| open > 0) {
                 self.take(&uses(known), open);
             }
@@ -77,7 +77,7 @@ impl<'a> Budgets<'a> {
     pub(super) fn take(&mut self, uses: &Uses<'a>, tasks: u64) {
         for (name, each) in uses {
             if let Some((used, _)) = self.0.get_mut(name) {
-                *used += each * tasks;
+                *used = used.saturating_add(each.saturating_mul(tasks));
             }
         }
     }
@@ -87,7 +87,7 @@ impl<'a> Budgets<'a> {
     pub(super) fn full(&self, uses: &Uses<'a>) -> Option<(Shared<'a>, u64, u64)> {
         uses.iter().find_map(|(name, each)| {
             let (used, max) = *self.0.get(name)?;
-            (used > 0 && used + each > max).then_some((*name, used, max))
+            (used > 0 && used.saturating_add(*each) > max).then_some((*name, used, max))
         })
     }
 
@@ -105,7 +105,8 @@ pub(super) fn uses(step: &Step) -> Uses<'_> {
         Strategy::Noop { .. } => {}
         Strategy::Backfill(backfill) => {
             for name in [&backfill.from.connection, &backfill.to.connection] {
-                *uses.entry(Shared::Connection(name)).or_default() += 1;
+                let held = uses.entry(Shared::Connection(name)).or_default();
+                *held = held.saturating_add(1);
             }
         }
     }

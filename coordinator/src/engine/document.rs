@@ -70,7 +70,7 @@ fn tasks_of(run: &Run, step: &Step) -> TaskCounts {
 fn step_document(cluster: &Cluster, run: &Run, name: &StepName, step: &Step, now_millis: i64) -> StepDocument {
     let mut dead: Vec<FailedTaskDocument> = Vec::new();
     for track in [&step.wide, &step.work] {
-        let listed = track.dead.values().take(DEAD_MAX - dead.len());
+        let listed = track.dead.values().take(DEAD_MAX.saturating_sub(dead.len()));
         dead.extend(listed.map(|held| {
             let record = &held.record;
             failed_task(run, &record.address, record.attempts, &record.error, Some(record.work.clone()))
@@ -168,7 +168,7 @@ pub(crate) fn plan_document(cluster: ClusterId, run: &Run, short: String) -> Opt
             step: name.clone(),
             strategy: strategy_of(run, name).to_owned(),
             tasks: planned.tasks_planned(),
-            covered: planned.partitions() - planned.tasks_planned(),
+            covered: planned.partitions().saturating_sub(planned.tasks_planned()),
             rows: planned.estimated_rows(),
             rows_exact: facts
                 .is_some_and(|facts| facts.source.rows_exact && planned.estimated_rows() == facts.source.rows),

@@ -2,6 +2,10 @@
 //!
 //! The leader asks `engine` what to do, does it as one store transaction, and puts the answer back into the view. So the same
 //! view always leads to the same actions, and a lost hint costs a delay and never correctness.
+#![cfg_attr(
+    not(test),
+    deny(clippy::arithmetic_side_effects, clippy::indexing_slicing, clippy::string_slice, clippy::unwrap_used)
+)]
 
 mod advance;
 mod assign;

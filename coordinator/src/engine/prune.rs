@@ -33,6 +33,6 @@ fn is_prunable<'a>(run: &'a Run, kept: &mut BTreeMap<(&'a PipelineName, bool), u
         return false;
     }
     let count = kept.entry((&run.record.pipeline, is_plan)).or_default();
-    *count += 1;
+    *count = count.saturating_add(1);
     *count > RUNS_KEPT || (is_plan && run.record.reference_time_micros.saturating_add(PLAN_KEPT_MICROS) < now_micros)
 }

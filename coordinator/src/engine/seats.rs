@@ -81,16 +81,20 @@ impl<'a> Seats<'a> {
 
     /// Whether a slot is free at any of these places. Once none is, none will be in this round.
     pub(super) fn is_free(&self, places: &Places) -> bool {
-        places.iter().any(|place| self.seats[*place].0.free > 0)
+        self.at(places).any(|(_, seat, _)| seat.free > 0)
     }
 
     /// Takes a slot of the worker with the most free ones, among those at these places that are not avoided.
     pub(super) fn take(&mut self, places: &Places, avoids: impl Fn(&WorkerId) -> bool) -> Option<SessionId> {
-        let free = places.iter().map(|place| (*place, self.seats[*place].0.free)).filter(|(_, free)| *free > 0);
-        let open = free.filter(|(place, _)| !avoids(&self.seats[*place].1.worker));
-        let (place, _) = open.max_by_key(|(_, free)| *free)?;
-        self.seats[place].0.free -= 1;
-        Some(self.seats[place].0.session)
+        let free = self.at(places).filter(|(_, seat, session)| seat.free > 0 && !avoids(&session.worker));
+        let (place, ..) = free.max_by_key(|(_, seat, _)| seat.free)?;
+        let (seat, _) = self.seats.get_mut(place)?;
+        seat.free = seat.free.saturating_sub(1);
+        Some(seat.session)
+    }
+
+    fn at(&self, places: &Places) -> impl Iterator<Item = (usize, &Seat, &'a Session)> {
+        places.iter().filter_map(|place| self.seats.get(*place).map(|(seat, session)| (*place, seat, *session)))
     }
 }
 

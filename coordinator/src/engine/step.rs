@@ -85,13 +85,18 @@ impl Step {
         if generation == 0 { &mut self.wide } else { &mut self.work }
     }
 
+    /// Tasks that somebody holds, of any kind.
+    #[must_use]
+    pub(crate) fn open(&self) -> u64 {
+        self.wide.counts.open.saturating_add(self.work.counts.open)
+    }
+
     /// Tasks by state, without probe, prepare and fence.
     #[must_use]
     pub(crate) fn counts(&self) -> TaskCounts {
         let mut counts = self.work.counts;
         if self.work.len > 0 {
-            let of_prepare = counts.of_mut(self.work.state(PREPARE_ORDINAL));
-            *of_prepare = of_prepare.saturating_sub(1);
+            counts.remove(self.work.state(PREPARE_ORDINAL));
         }
         counts
     }
@@ -150,8 +155,9 @@ impl Track {
             Strategy::Backfill(_) => TaskState::Pending,
             Strategy::Noop { .. } => TaskState::Covered,
         };
-        *counts.of_mut(prepares) += 1;
-        let mut track = Self { len: plan.partitions() + 1, counts, covered: Covered::Plan(plan), ..Self::default() };
+        counts.add(prepares);
+        let mut track =
+            Self { len: plan.partitions().saturating_add(1), counts, covered: Covered::Plan(plan), ..Self::default() };
         track.settle();
         track
     }
@@ -162,12 +168,11 @@ impl Track {
             let ordinal = Segment::ordinal(number, index);
             let (was, is) = (self.first_state(ordinal), segment.get(index).unwrap_or(TaskState::Pending));
             if was != is {
-                let from = self.counts.of_mut(was);
-                *from = from.saturating_sub(1);
-                *self.counts.of_mut(is) += 1;
+                self.counts.remove(was);
+                self.counts.add(is);
             }
         }
-        self.rows += segment.totals().0;
+        self.rows = self.rows.saturating_add(segment.totals().0);
         self.segments.insert(number, (segment, Some(bytes)));
         (self.next, self.reached) = (0, 0);
     }
@@ -175,16 +180,16 @@ impl Track {
     /// Moves on over tasks that have left their first state, and over ranges that are committed: each is passed once.
     pub(crate) fn settle(&mut self) {
         while self.next < self.len && self.state(self.next) != TaskState::Pending {
-            self.next += 1;
+            self.next = self.next.saturating_add(1);
         }
         let Covered::Plan(plan) = &self.covered else { return };
         let StepPlan::Load(load) = plan.as_ref() else { return };
         let (generator, mut reached) = (load.generator(), self.reached);
         // Ordinals follow the declared order; ranges follow the cursor.
         let is_committed =
-            |no| matches!(self.state(generator.ordinal_of(no) + 1), TaskState::Done | TaskState::Covered);
+            |no| matches!(self.state(generator.ordinal_of(no).saturating_add(1)), TaskState::Done | TaskState::Covered);
         while reached < generator.ranges() && is_committed(reached) {
-            reached += 1;
+            reached = reached.saturating_add(1);
         }
         self.reached = reached;
     }
@@ -237,10 +242,9 @@ impl Track {
     ) {
         self.segments.insert(number, (segment, Some(bytes)));
         for (ordinal, from, to, result) in moves {
-            let count = self.counts.of_mut(*from);
-            *count = count.saturating_sub(1);
-            *self.counts.of_mut(*to) += 1;
-            self.rows += result.as_ref().map_or(0, |result| result.rows);
+            self.counts.remove(*from);
+            self.counts.add(*to);
+            self.rows = self.rows.saturating_add(result.as_ref().map_or(0, |result| result.rows));
             match to {
                 TaskState::Pending if *ordinal < self.next => {
                     self.returned.insert(*ordinal);

@@ -139,7 +139,7 @@ impl Run {
         if address.ordinal == PREPARE_ORDINAL {
             return Some(Work::Prepare);
         }
-        self.plan.as_ref()?.steps.get(&address.step)?.work(address.ordinal - 1)
+        self.plan.as_ref()?.steps.get(&address.step)?.work(address.ordinal.checked_sub(1)?)
     }
 
     /// True while somebody holds the task at `address`.

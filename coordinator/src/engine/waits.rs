@@ -47,11 +47,11 @@ pub(super) fn waits(cluster: &Cluster, run: &Run, name: &StepName, now_millis: i
             reasons.push(format!("waits for {}", open.join(", ")));
         }
     }
-    if step.work.counts.retry_wait + step.wide.counts.retry_wait > 0 {
+    let count = step.work.counts.retry_wait.saturating_add(step.wide.counts.retry_wait);
+    if count > 0 {
         let soonest = [&step.work, &step.wide].into_iter().filter_map(|track| track.retries.first_due_millis()).min();
         let wait = soonest.map_or(0, |moment| moment.saturating_sub(now_millis)).max(0);
-        let count = step.work.counts.retry_wait + step.wide.counts.retry_wait;
-        let limit = || limits_met(cluster, run, step.work.counts.open + step.wide.counts.open, known);
+        let limit = || limits_met(cluster, run, step.open(), known);
         let next = match (avoided(cluster, run, step, known, now_millis), if wait == 0 { limit() } else { None }) {
             (_, Some(limit)) => format!("waits: {limit}"),
             (Some(worker), None) => format!("waits for a slot of another worker than {worker}"),
@@ -71,7 +71,7 @@ pub(super) fn waits(cluster: &Cluster, run: &Run, name: &StepName, now_millis: i
 
 /// The tasks of a step that wait for a connection which is away, and for which one.
 fn away(run: &Run, step: &Step, known: &highwater_common::spec::Step, now_millis: i64) -> Option<String> {
-    let waiting = |counts: &TaskCounts| counts.pending + counts.retry_wait;
+    let waiting = |counts: &TaskCounts| counts.pending.saturating_add(counts.retry_wait);
     let (generation, ordinal, what) = match run.record.status {
         RunStatus::Planning => (0, PROBE_ORDINAL, "probe".to_owned()),
         RunStatus::Cancelling => (0, FENCE_ORDINAL, "fence".to_owned()),

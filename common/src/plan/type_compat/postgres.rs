@@ -206,9 +206,9 @@ fn interval(definition: &TypeDefinition) -> (usize, i64) {
     let (fields, digits) = modifiers.split_once('(').unwrap_or((modifiers, ""));
     let digits = digits.trim_end_matches(')').trim().parse().unwrap_or(DIGITS_MAX);
     let smallest = fields.split_whitespace().last().and_then(|last| UNITS.iter().position(|unit| *unit == last));
-    let smallest = smallest.unwrap_or(UNITS.len() - 1);
+    let smallest = smallest.unwrap_or(UNITS.len().saturating_sub(1));
     // What holds no seconds holds no digits of them.
-    (smallest, if smallest + 1 < UNITS.len() { 0 } else { digits })
+    (smallest, if smallest.saturating_add(1) < UNITS.len() { 0 } else { digits })
 }
 
 /// Whether a type holds any text as it is.
@@ -299,7 +299,13 @@ fn fields(from: &[(String, TypeDefinition)], to: &[(String, TypeDefinition)]) ->
     for (at, (name, _)) in from.iter().enumerate() {
         match to.iter().position(|(other, _)| other == name) {
             Some(there) if there == at => (),
-            Some(there) => return Err(format!("its field {name} is number {} there and {} here", there + 1, at + 1)),
+            Some(there) => {
+                return Err(format!(
+                    "its field {name} is number {} there and {} here",
+                    there.saturating_add(1),
+                    at.saturating_add(1)
+                ));
+            }
             None => return Err(format!("the target's type has no field {name}")),
         }
     }
