@@ -10,6 +10,7 @@ mod coordinator_api;
 mod failpoint;
 mod heartbeat;
 mod meter;
+mod orders;
 mod patience;
 mod secrets;
 #[cfg(feature = "failpoints")]

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use highwater_common::assignment::{Assignment, Outcome};
-use highwater_common::id::{DocumentDigest, WorkerId};
+use highwater_common::assignment::{Assignment, AttemptError, Outcome};
+use highwater_common::id::WorkerId;
 use highwater_common::token::Nonce;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
@@ -15,10 +15,9 @@ use crate::attempt::{self, OrderContext};
 use crate::coordinator_api::{ApiError, AttemptReport, CoordinatorApi, Registered};
 use crate::heartbeat;
 use crate::meter::Progress;
+use crate::orders::Orders;
 use crate::supervisor::{SpawnKind, Supervisor};
 
-/// Orders that a worker keeps at the most.
-const ORDERS_MAX: usize = 64;
 /// How long a worker waits before it asks an unavailable coordinator again.
 const RETRY_WAIT: Duration = Duration::from_millis(200);
 /// The longest of those waits.
@@ -70,7 +69,7 @@ pub struct Worker {
     options: WorkerOptions,
     api: Arc<dyn CoordinatorApi>,
     supervisor: Supervisor,
-    orders: BTreeMap<DocumentDigest, Arc<OrderContext>>,
+    orders: Orders,
 }
 
 /// The attempts of one session.
@@ -140,7 +139,7 @@ impl Worker {
     pub fn new(options: WorkerOptions, api: Arc<dyn CoordinatorApi>) -> Self {
         #[cfg(feature = "failpoints")]
         let api = crate::stumbling::Stumbling::around(api, options.id.to_string());
-        Self { options, api, supervisor: Supervisor::default(), orders: BTreeMap::new() }
+        Self { options, api, supervisor: Supervisor::default(), orders: Orders::default() }
     }
 
     /// Works until `drain`, then finishes what it has and ends; `stop` ends it at once, giving its tasks back.
@@ -217,7 +216,7 @@ impl Worker {
             };
             let Ok(first) = permit else { break };
             let free = 1 + u32::try_from(session.slots.available_permits()).unwrap_or(u32::MAX);
-            let known: Vec<DocumentDigest> = self.orders.keys().copied().collect();
+            let known = self.orders.digests();
             let pulled = tokio::select! {
                 biased;
                 () = session.over.cancelled() => break,
@@ -227,8 +226,12 @@ impl Worker {
             match pulled {
                 Ok(pulled) => {
                     wait = RETRY_WAIT;
-                    self.keep_orders(pulled.orders);
+                    let (worker, supervisor) = (self.options.id.to_string(), self.supervisor.clone());
+                    self.orders.learn(pulled.orders, |json| {
+                        Ok(OrderContext::new(serde_json::from_slice(json)?, worker.clone(), supervisor.clone()))
+                    });
                     self.start(session, pulled.assignments, first, drain);
+                    self.orders.forget();
                 }
                 Err(ApiError::SessionEnded) => {
                     session.over.cancel();
@@ -248,23 +251,8 @@ impl Worker {
         let _ = beating.await;
     }
 
-    fn keep_orders(&mut self, orders: BTreeMap<DocumentDigest, Vec<u8>>) {
-        for (digest, json) in orders {
-            match serde_json::from_slice(&json) {
-                Ok(order) => {
-                    if self.orders.len() >= ORDERS_MAX {
-                        self.orders.pop_first();
-                    }
-                    let worker = self.options.id.to_string();
-                    self.orders.insert(digest, Arc::new(OrderContext::new(order, worker, self.supervisor.clone())));
-                }
-                Err(error) => tracing::error!(%digest, %error, "an order cannot be read"),
-            }
-        }
-    }
-
     fn start(
-        &self,
+        &mut self,
         session: &Session,
         assignments: Vec<Assignment>,
         first: OwnedSemaphorePermit,
@@ -276,7 +264,7 @@ impl Worker {
             let Some(slot) = permit.take().or_else(|| Arc::clone(&session.slots).try_acquire_owned().ok()) else {
                 break;
             };
-            let order = self.orders.get(&assignment.order).cloned();
+            let order = self.orders.of(&assignment.order);
             let attempt = RunAttempt {
                 api: Arc::clone(&self.api),
                 registered: session.registered.clone(),
@@ -304,7 +292,7 @@ struct RunAttempt {
     drain: CancellationToken,
     stop: CancellationToken,
     assignment: Assignment,
-    order: Option<Arc<OrderContext>>,
+    order: Result<Arc<OrderContext>, AttemptError>,
 }
 
 impl RunAttempt {
@@ -313,13 +301,12 @@ impl RunAttempt {
         self.attempts.begin(self.assignment.clone(), Arc::clone(&progress), self.cancel.clone());
         let began = Instant::now();
         let outcome = match &self.order {
-            Some(order) => tokio::select! {
+            Ok(order) => tokio::select! {
                 biased;
                 () = self.cancel.cancelled() => None,
                 outcome = attempt::run(order, &self.assignment, &progress) => Some(outcome),
             },
-            // The order was pushed out by newer ones: the task goes back, and comes again with its order.
-            None => Some(Outcome::Released),
+            Err(error) => Some(Outcome::Failed(error.clone())),
         };
         let millis = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
         match outcome {

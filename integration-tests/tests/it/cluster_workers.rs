@@ -223,3 +223,27 @@ async fn a_database_that_only_some_workers_can_reach_is_named_and_worked_around(
     };
     assert!(failed.iter().all(named), "{failed:#?}");
 }
+
+#[tokio::test]
+async fn more_orders_than_a_worker_remembers_all_end() {
+    // GIVEN a run of more steps at once than a worker keeps orders that it does not need, and a worker with a slot for each
+    const STEPS: usize = 150;
+    let mut cluster = Cluster::start(ClusterOptions::default()).await.unwrap();
+    let coordinator = cluster.address(0).to_owned();
+    let slots = u32::try_from(STEPS).unwrap();
+    cluster.prepare_worker("w1", slots, &coordinator).await.unwrap().start().await.unwrap();
+    cluster.until_worker("w1", "ready", LIMIT).await.unwrap();
+    let steps = (0..STEPS).map(|no| format!("  s{no}: {{strategy: {{type: noop, tasks: 3, hold: 200ms}}}}\n"));
+    let pipeline = format!("version: 1\nname: many\nsteps:\n{}", steps.collect::<String>());
+    // WHEN it runs
+    let run = cluster.submit(&pipeline).await.unwrap();
+    let ended = cluster.until_ended(LIMIT).await.unwrap();
+    // THEN all of it ends, and no task was given back or tried twice
+    assert_eq!(ended["status"], "success", "{ended:#}\n{}", cluster.logs());
+    assert_eq!(ended["tasks"]["done"], 3 * STEPS, "{ended:#}");
+    let logs = cluster.highwater(0, ["logs", &run, "--output=json"], LIMIT).await.unwrap();
+    let events: serde_json::Value = serde_json::from_str(&logs.stdout).unwrap();
+    let events = events["events"].as_array().unwrap();
+    let odd: Vec<_> = events.iter().filter(|event| event["what"] == "released" || event["what"] == "failed").collect();
+    assert!(!events.is_empty() && odd.is_empty(), "{odd:#?}\n{}", cluster.logs());
+}
