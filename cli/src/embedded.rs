@@ -239,7 +239,7 @@ fn from_store(dir: &Path, error: &StoreError) -> CliError {
             .at(place)
             .why(chain(error))
             .next("highwater run FILE, or name a folder with --state"),
-        StoreError::Rejected { .. } | StoreError::Malformed { .. } => {
+        StoreError::Rejected { .. } | StoreError::Full { .. } | StoreError::Malformed { .. } => {
             CliError::new(ExitCode::Unexpected, "cannot use the state").at(place).why(chain(error))
         }
     }

@@ -188,6 +188,7 @@ pub(crate) fn cluster() -> ClusterDocument {
         token_hi: 3,
         store: "etcd".to_owned(),
         store_bytes: 1_258_291,
+        trouble: String::new(),
         workers: vec![worker("worker-1", 8, 420), worker("worker-10", 0, 2_300)],
     }
 }

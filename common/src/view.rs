@@ -259,6 +259,9 @@ pub struct ClusterDocument {
     pub store: String,
     /// Bytes it takes.
     pub store_bytes: u64,
+    /// What keeps everybody waiting, such as a store without room; empty when nothing does.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub trouble: String,
     /// The workers.
     pub workers: Vec<WorkerDocument>,
 }

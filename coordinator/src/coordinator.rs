@@ -1,6 +1,8 @@
 //! The coordinator's life: it campaigns, leads for a term, and campaigns again.
 //! Never decides about tasks: that is the engine's, and the leader carries it out.
 
+mod full;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -65,6 +67,8 @@ pub enum Role {
     BetweenTerms,
     /// It leads.
     Leading,
+    /// The store has no room: those who look are answered, and everybody else waits.
+    OutOfSpace,
     /// Another one leads, and listens there.
     Following {
         /// The leader's address; empty when it told none.
@@ -78,6 +82,8 @@ enum Campaigned {
     Won(Box<dyn Reign>, Box<Term>),
     /// Somebody else leads, there if it is known.
     Held(Option<String>),
+    /// Nobody leads, and the store has no room for anybody's office.
+    Full(StoreError),
     /// The store did not answer, or did not say what became of the barrier.
     Failed,
 }
@@ -179,6 +185,11 @@ impl Coordinator {
                         return Ok(());
                     }
                 }
+                Campaigned::Full(error) => {
+                    if self.wait_for_room(&error, &cancel).await {
+                        return Ok(());
+                    }
+                }
                 Campaigned::Failed => {
                     self.role.send_replace(Role::BetweenTerms);
                     if self.stand_by(|| ServiceError::BetweenTerms, CAMPAIGN_WAIT, None, &cancel).await {
@@ -211,23 +222,31 @@ impl Coordinator {
     async fn lead(
         &mut self,
         reign: Box<dyn Reign>,
-        term: Term,
-        is_first_term: bool,
+        mut term: Term,
+        mut is_first_term: bool,
         cancel: &CancellationToken,
     ) -> bool {
-        let lost = reign.lost();
-        let Campaigner { store, options, clock, rng } = &mut self.campaigner;
-        let rng = StdRng::from_rng(rng);
-        let mut leader = Leader::new(Arc::clone(store), options.sessions, *clock, rng, self.version.clone(), term);
-        // Only what was leased before this process began is gone for certain: workers outlive a term.
-        let fallen = match options.is_exclusive && is_first_term {
-            true => leader.release_everything().await,
-            false => Ok(()),
-        };
-        self.role.send_replace(Role::Leading);
-        let fallen = match fallen {
-            Ok(()) => leader.run(&mut self.inbox, lost, cancel).await,
-            Err(fallen) => Err(fallen),
+        let record = term.record.clone();
+        let fallen = loop {
+            let mut leader = self.leader(term);
+            // Only what was leased before this process began is gone for certain: workers outlive a term.
+            let fallen = match self.campaigner.options.is_exclusive && std::mem::take(&mut is_first_term) {
+                true => leader.release_everything().await,
+                false => Ok(()),
+            };
+            self.role.send_replace(Role::Leading);
+            let fallen = match fallen {
+                Ok(()) => leader.run(&mut self.inbox, reign.lost(), cancel).await,
+                Err(fallen) => Err(fallen),
+            };
+            match fallen {
+                Err(Fallen::Full(error)) => match self.hold_without_room(&error, &record, reign.lost(), cancel).await {
+                    Some(next) => term = next,
+                    None if cancel.is_cancelled() => break Ok(()),
+                    None => break Err(Fallen::Full(error)),
+                },
+                fallen => break fallen,
+            }
         };
         self.role.send_replace(Role::BetweenTerms);
         if let Err(error) = reign.resign().await {
@@ -235,11 +254,24 @@ impl Coordinator {
         }
         match fallen {
             Ok(()) => true,
-            Err(fallen @ (Fallen::Deposed | Fallen::Rewound { .. } | Fallen::Store(_) | Fallen::Unresolved)) => {
+            Err(
+                fallen @ (Fallen::Full(_)
+                | Fallen::Deposed
+                | Fallen::Rewound { .. }
+                | Fallen::Store(_)
+                | Fallen::Unresolved),
+            ) => {
                 tracing::warn!(error = &fallen as &dyn std::error::Error, "the term is over");
                 false
             }
         }
+    }
+
+    /// A leader of this term.
+    fn leader(&mut self, term: Term) -> Leader {
+        let Campaigner { store, options, clock, rng } = &mut self.campaigner;
+        let rng = StdRng::from_rng(rng);
+        Leader::new(Arc::clone(store), options.sessions, *clock, rng, self.version.clone(), term)
     }
 
     /// Refuses what comes, until `wait` has passed or the office may have become free. True when the coordinator is to end.
@@ -325,11 +357,16 @@ impl Campaigner {
                 tracing::warn!(error = &error as &dyn std::error::Error, "the store does not answer");
                 return Ok(Campaigned::Failed);
             }
+            Err(error @ StoreError::Full { .. }) => return Ok(Campaigned::Full(error)),
             Err(error) => return Err(CoordinatorError::Store(error)),
         };
         match self.barrier(record).await {
             Ok(Some(term)) => return Ok(Campaigned::Won(reign, Box::new(term))),
             Ok(None) => {}
+            Err(LoadError::Store(error @ StoreError::Full { .. })) => {
+                resign(reign).await;
+                return Ok(Campaigned::Full(error));
+            }
             Err(LoadError::Store(error)) => {
                 tracing::warn!(error = &error as &dyn std::error::Error, "the store could not be read");
             }

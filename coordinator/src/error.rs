@@ -18,6 +18,9 @@ pub enum ServiceError {
     /// The coordinator stops, or began a new term with the request unanswered.
     #[error("the coordinator is between two terms; ask again")]
     BetweenTerms,
+    /// The store has no room.
+    #[error("{0}")]
+    StoreFull(String),
     /// The session is over.
     #[error("the session has ended: register again")]
     SessionEnded,
@@ -141,7 +144,7 @@ impl ServiceError {
     /// The gRPC code. Called by `impl From<ServiceError> for Status` and by nothing else.
     const fn code(&self) -> Code {
         match self {
-            Self::NotLeader { .. } | Self::BetweenTerms => Code::Unavailable, // ask the other replica
+            Self::NotLeader { .. } | Self::BetweenTerms | Self::StoreFull(_) => Code::Unavailable, // ask the other replica
             Self::SessionEnded => Code::Aborted,
             Self::Protocol { .. }
             | Self::RunEnded { .. }

@@ -244,7 +244,7 @@ async fn serve(settings: Settings) -> Result<(), Ending> {
             _ = role.changed() => {
                 let status = match &*role.borrow() {
                     Role::Leading | Role::Following { .. } => tonic_health::ServingStatus::Serving,
-                    Role::BetweenTerms => tonic_health::ServingStatus::NotServing,
+                    Role::BetweenTerms | Role::OutOfSpace => tonic_health::ServingStatus::NotServing,
                 };
                 reporter.set_service_status("", status).await;
             }

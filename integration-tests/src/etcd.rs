@@ -21,6 +21,9 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(2);
 /// A start fails when another process took one of the ports.
 const START_ATTEMPTS: u32 = 5;
 const MEMBER: &str = "test";
+/// What the keys begin with that fill it, and how many bytes a value of them has: as much as an argument of a command may.
+const JUNK: &str = "junk/";
+const JUNK_BYTES: usize = 100 * 1024;
 
 /// A running member. Dropping it kills it and removes its data.
 #[derive(Debug)]
@@ -31,6 +34,8 @@ pub struct Etcd {
     /// Where its health is told when its clients have to come over TLS.
     health_port: Option<u16>,
     tls: Option<Tls>,
+    /// How many bytes its database may take; else etcd's own limit.
+    quota: Option<u64>,
     /// Counts the data folders: a restored snapshot gets a new one.
     data: u32,
     // Dropped after the process.
@@ -51,7 +56,15 @@ impl Etcd {
     /// # Errors
     /// etcd is not installed, or does not start.
     pub async fn start() -> Result<Self> {
-        Self::start_with(None).await
+        Self::start_with(None, None).await
+    }
+
+    /// Starts a member without data whose database may take so many bytes.
+    ///
+    /// # Errors
+    /// etcd is not installed, or does not start.
+    pub async fn start_small(quota: u64) -> Result<Self> {
+        Self::start_with(None, Some(quota)).await
     }
 
     /// Starts a member without data that speaks TLS only, and lets in who has a certificate of this authority.
@@ -60,12 +73,12 @@ impl Etcd {
     /// etcd is not installed, or does not start.
     pub async fn start_secure(authority: &Authority) -> Result<Self> {
         let (certificate, key) = authority.sign("127.0.0.1")?;
-        Self::start_with(Some(Tls { authority: authority.file(), certificate, key })).await
+        Self::start_with(Some(Tls { authority: authority.file(), certificate, key }), None).await
     }
 
-    async fn start_with(tls: Option<Tls>) -> Result<Self> {
+    async fn start_with(tls: Option<Tls>, quota: Option<u64>) -> Result<Self> {
         let folder = scratch_folder("etcd")?;
-        let mut server = Self { process: None, port: 0, peer_port: 0, health_port: None, tls, data: 0, folder };
+        let mut server = Self { process: None, port: 0, peer_port: 0, health_port: None, tls, quota, data: 0, folder };
         for _ in 0..START_ATTEMPTS {
             (server.port, server.peer_port) = (free_port()?, free_port()?);
             server.health_port = server.tls.as_ref().map(|_| free_port()).transpose()?;
@@ -161,6 +174,36 @@ impl Etcd {
         self.restart().await
     }
 
+    /// Writes until it has no room for more: the alarm NOSPACE is raised, and stays.
+    ///
+    /// # Errors
+    /// It takes more than it may, or refuses for another reason.
+    pub async fn fill(&self) -> Result<()> {
+        let value = "x".repeat(JUNK_BYTES);
+        // It counts what it has committed, now and then: some more than it may.
+        for no in 0..2 * self.quota.unwrap_or_default() / JUNK_BYTES as u64 + 2 {
+            match self.ctl(&["put", &format!("{JUNK}{no}"), &value]).await {
+                Ok(_) => {}
+                Err(error) if format!("{error:#}").contains("database space exceeded") => return Ok(()),
+                Err(error) => return Err(error),
+            }
+        }
+        bail!("it took more than it may: {:?}", self.quota)
+    }
+
+    /// Makes room again, as an operator does: removes what filled it, compacts, defragments, disarms the alarm.
+    ///
+    /// # Errors
+    /// `etcdctl` says why.
+    pub async fn make_room(&self) -> Result<()> {
+        let deleted = self.ctl(&["del", JUNK, "--prefix", "-w", "json"]).await?;
+        let deleted: serde_json::Value = serde_json::from_str(&deleted).context("read what `del` printed")?;
+        let revision = deleted["header"]["revision"].as_i64().context("a deletion has a revision")?;
+        self.ctl(&["compact", &revision.to_string()]).await?;
+        self.ctl(&["defrag"]).await?;
+        self.ctl(&["alarm", "disarm"]).await.map(drop)
+    }
+
     /// Runs `etcdctl` against it and returns what it printed.
     ///
     /// # Errors
@@ -238,6 +281,9 @@ impl Etcd {
             command.arg("--cert-file").arg(&tls.certificate).arg("--key-file").arg(&tls.key);
             command.arg("--client-cert-auth").arg("--trusted-ca-file").arg(&tls.authority);
             command.args(["--listen-metrics-urls", &format!("http://127.0.0.1:{port}")]);
+        }
+        if let Some(quota) = self.quota {
+            command.args(["--quota-backend-bytes", &quota.to_string()]);
         }
         // One member needs no patience to elect itself.
         command.args(["--heartbeat-interval", "20", "--election-timeout", "200"]);

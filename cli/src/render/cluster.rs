@@ -29,6 +29,9 @@ pub(crate) fn cluster(document: &ClusterDocument, look: &Look) -> String {
         look.bold("store"),
         tame(&document.store)
     );
+    if !document.trouble.is_empty() {
+        text.push_str(&format!("{}  {}\n", look.bold("trouble"), tame(&document.trouble)));
+    }
     text.push_str(&workers(document, look));
     text
 }

@@ -151,6 +151,22 @@ fn a_cluster_shows_its_leader_store_and_workers() {
 }
 
 #[test]
+fn a_cluster_says_what_keeps_everybody_waiting() {
+    let document = ClusterDocument {
+        trouble: "the store at etcd is out of space".to_owned(),
+        workers: Vec::new(),
+        ..samples::cluster()
+    };
+    insta::assert_snapshot!(cluster(&document, &Look::plain()), @r"
+    cluster  0102030405060708090a0b0c0d0e0f10
+    leader   http://c-1:7070, term 9c41, tokens from 3
+    store    etcd, 1.2 MiB
+    trouble  the store at etcd is out of space
+    no worker is connected
+    ");
+}
+
+#[test]
 fn one_process_without_a_worker_is_a_cluster_too() {
     let document = ClusterDocument {
         leader: String::new(),

@@ -300,6 +300,7 @@ pub(crate) fn cluster_document(
         token_hi,
         store,
         store_bytes,
+        trouble: String::new(),
         workers: workers.collect(),
     }
 }

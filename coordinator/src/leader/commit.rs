@@ -30,6 +30,9 @@ pub enum Fallen {
         /// Which records, at most three.
         keys: String,
     },
+    /// The store has no room. What was to be written was not, so the office stays: work goes on in a new term once there is room.
+    #[error("the store took nothing more")]
+    Full(#[source] StoreError),
     /// The store does not answer, or refuses.
     #[error("failed to write to the store")]
     Store(#[source] StoreError),
@@ -56,6 +59,9 @@ impl Leader {
                 Err(error @ StoreError::Unreachable { .. }) if attempt + 1 < UNKNOWN_ATTEMPTS_MAX => {
                     tracing::warn!(%error, "the store did not answer");
                 }
+                // One that was sent before may be on its way still: then the office must not stay, for it would be let in.
+                Err(StoreError::Full { .. }) if was_unknown => return Err(Fallen::Unresolved),
+                Err(error @ StoreError::Full { .. }) => return Err(Fallen::Full(error)),
                 Err(error) => return Err(Fallen::Store(error)),
             }
             tokio::time::sleep(wait).await;

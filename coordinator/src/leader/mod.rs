@@ -68,6 +68,8 @@ pub(crate) struct Leader {
     heard_until: Duration,
     /// A heartbeat changed more than the time at which its worker was heard.
     has_changed: bool,
+    /// What keeps everybody waiting, in words for people.
+    trouble: Option<String>,
     /// Looks that were answered.
     looks: u64,
     version: watch::Sender<u64>,
@@ -153,6 +155,7 @@ impl Leader {
             sessions_end,
             heard_until: since,
             has_changed: false,
+            trouble: None,
             looks: 0,
             version,
             has_more: false,

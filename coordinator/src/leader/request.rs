@@ -226,6 +226,21 @@ impl Leader {
         Ok(Ok(()))
     }
 
+    /// Notes what keeps everybody waiting.
+    pub(crate) fn say(&mut self, trouble: String) {
+        self.trouble = Some(trouble);
+    }
+
+    /// What keeps everybody waiting.
+    pub(crate) fn trouble(&self) -> Option<&str> {
+        self.trouble.as_deref()
+    }
+
+    /// Whether a session is known: while nothing can be written its attempts are its own.
+    pub(crate) fn has_session(&self, session: &SessionId) -> bool {
+        self.cluster.sessions.contains_key(session)
+    }
+
     /// How many looks were answered in this term.
     #[cfg(test)]
     pub(crate) const fn looks(&self) -> u64 {

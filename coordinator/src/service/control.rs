@@ -9,7 +9,7 @@ use highwater_common::id::{DocumentDigest, RunId, StepName};
 use highwater_common::spec::{self, Strategy};
 use highwater_common::status::RunStatus;
 use highwater_common::task::TaskState;
-use highwater_common::view::{EventsDocument, RunDocument, RunsDocument};
+use highwater_common::view::{ClusterDocument, EventsDocument, RunDocument, RunsDocument};
 use highwater_proto::convert::FieldError;
 use highwater_proto::convert::records::errand_from;
 use highwater_proto::v1 as pb;
@@ -61,7 +61,12 @@ pub(super) async fn document_of(handle: &CoordinatorHandle, id: RunId) -> Result
     handle
         .look(move |leader| {
             let run = leader.cluster().runs.get(&id).ok_or_else(|| ServiceError::UnknownRun(id.to_string()))?;
-            Ok(run_document(leader.cluster(), run, leader.short_of(&id), leader.now().1))
+            let mut document = run_document(leader.cluster(), run, leader.short_of(&id), leader.now().1);
+            if let Some(trouble) = leader.trouble().filter(|_| !run.record.status.has_ended()) {
+                let open = document.steps.iter_mut().filter(|step| !step.status.has_ended());
+                open.for_each(|step| step.waits.insert(0, trouble.to_owned()));
+            }
+            Ok(document)
         })
         .await
 }
@@ -239,8 +244,9 @@ impl ControlService for ControlApi {
             .look(move |leader| {
                 let (now, _) = leader.now();
                 let (term, hi) = leader.term();
-                let term = DocumentDigest::of(term).short();
-                Ok(cluster_document(leader.cluster(), now, term, hi, address, place, bytes))
+                let term = if term.is_empty() { String::new() } else { DocumentDigest::of(term).short() };
+                let document = cluster_document(leader.cluster(), now, term, hi, address, place, bytes);
+                Ok(ClusterDocument { trouble: leader.trouble().unwrap_or_default().to_owned(), ..document })
             })
             .await?;
         encode("cluster/v1", &document).map(Response::new)

@@ -16,6 +16,8 @@ pub enum Fault {
     Rejected,
     /// It is answered by [`StoreError::Unreachable`]; nothing is applied.
     Unreachable,
+    /// It is answered by [`StoreError::Full`]; nothing is applied.
+    Full,
     /// It is answered by [`TxnOutcome::Unknown`], and was applied.
     AppliedAnswerLost,
     /// It is answered by [`TxnOutcome::Unknown`], and never arrived.
@@ -78,6 +80,7 @@ struct Planted {
     commits: VecDeque<(Key, Fault)>,
     reads_to_fail: u32,
     scans_take: Duration,
+    is_full: bool,
     commits_seen: u64,
     reigns: Vec<Weak<watch::Sender<bool>>>,
 }
@@ -110,6 +113,15 @@ impl Faulty {
     /// Makes the next `reads` gets and scans fail as unreachable.
     pub fn fail_reads(&self, reads: u32) {
         self.planted().reads_to_fail = reads;
+    }
+
+    /// Lets the store run out of space, or have room again: until then it takes no commit and no campaign, and answers reads.
+    pub fn fill(&self, is_full: bool) {
+        self.planted().is_full = is_full;
+    }
+
+    fn full(&self) -> StoreError {
+        StoreError::Full { place: self.place(), source: Box::new(PlantedFault) }
     }
 
     /// Makes every scan answer so long after it has read.
@@ -175,6 +187,9 @@ impl RecordStore for Faulty {
     }
 
     async fn commit(&self, txn: StoreTxn) -> Result<TxnOutcome, StoreError> {
+        if self.planted().is_full {
+            return Err(self.full());
+        }
         match self.take_fault(&txn) {
             None => {}
             Some(Fault::Rejected) => {
@@ -183,6 +198,7 @@ impl RecordStore for Faulty {
             Some(Fault::Unreachable) => {
                 return Err(StoreError::Unreachable { place: self.place(), source: Box::new(PlantedFault) });
             }
+            Some(Fault::Full) => return Err(self.full()),
             Some(Fault::AppliedAnswerLost) => {
                 // A refusal applies nothing either way, and its answer is lost as well.
                 self.shared.inner.commit(txn).await?;
@@ -203,6 +219,10 @@ impl RecordStore for Faulty {
     }
 
     async fn campaign(&self, key: &str, value: Value, ttl: Duration) -> Result<Campaign, StoreError> {
+        if self.planted().is_full {
+            // As in etcd: nobody new gets an office, and whoever has one keeps it.
+            return self.shared.inner.get(key).await?.map_or_else(|| Err(self.full()), |held| Ok(Campaign::Held(held)));
+        }
         match self.shared.inner.campaign(key, value, ttl).await? {
             Campaign::Won(reign) => {
                 let lost = Arc::new(watch::Sender::new(false));

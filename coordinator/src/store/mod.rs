@@ -101,9 +101,19 @@ pub enum StoreError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// The store answered that it will not: a limit, a right, a full disk.
+    /// The store answered that it will not: a limit, a right, a damaged file.
     #[error("the store at {place} refused")]
     Rejected {
+        /// Which store.
+        place: String,
+        /// What it said.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The store has no room: it takes nothing new until somebody makes some. What it was asked to do it has not done; it still
+    /// answers reads.
+    #[error("the store at {place} is out of space")]
+    Full {
         /// Which store.
         place: String,
         /// What it said.

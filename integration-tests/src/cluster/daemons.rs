@@ -32,6 +32,8 @@ pub struct ClusterOptions {
     pub leader_ttl: Duration,
     /// Whether an endpoint that nobody listens on stands before the real one.
     pub dead_endpoint: bool,
+    /// How many bytes etcd's database may take; else etcd's own limit. Not over TLS.
+    pub etcd_quota: Option<u64>,
     /// Who signs the certificates of all parts, which then speak TLS only and let in nobody without one; else all is in the clear.
     pub authority: Option<Arc<Authority>>,
 }
@@ -45,6 +47,7 @@ impl Default for ClusterOptions {
             stop_margin: Duration::from_secs(1),
             leader_ttl: Duration::from_secs(2),
             dead_endpoint: false,
+            etcd_quota: None,
             authority: None,
         }
     }

@@ -58,9 +58,10 @@ impl Cluster {
     /// Something does not start.
     pub async fn start(options: ClusterOptions) -> Result<Self> {
         let etcd = async {
-            match &options.authority {
-                Some(authority) => Etcd::start_secure(authority).await,
-                None => Etcd::start().await,
+            match (&options.authority, options.etcd_quota) {
+                (Some(authority), _) => Etcd::start_secure(authority).await,
+                (None, Some(quota)) => Etcd::start_small(quota).await,
+                (None, None) => Etcd::start().await,
             }
         };
         let (etcd, source, target) = tokio::try_join!(etcd, Postgres::start(), Postgres::start())?;

@@ -1,4 +1,5 @@
-//! What an etcd can do to a cluster that copies a table: end and come back, be dead from the start, be put back to a backup.
+//! What an etcd can do to a cluster that copies a table: end and come back, be dead from the start, be put back to a backup, run
+//! out of space.
 
 use std::time::Duration;
 
@@ -99,4 +100,58 @@ async fn etcd_restored_from_a_snapshot_reissues_tokens_safely() {
     // AND the tasks that were open have tokens above those that the target had seen
     let ledger = cluster.ledger().await.unwrap();
     assert!(ledger.hi.1 > 3, "{ledger:?}\n{}", cluster.logs());
+}
+
+#[tokio::test]
+async fn etcd_out_of_space_recovers_without_loss() {
+    // GIVEN a run under way, under two coordinators, over an etcd that may not take much
+    let orders = Orders { days: 60, rows: 40 };
+    let options = ClusterOptions {
+        coordinators: 2,
+        session_ttl: Duration::from_secs(8),
+        etcd_quota: Some(4 * 1024 * 1024),
+        ..ClusterOptions::default()
+    };
+    let mut cluster = Cluster::start(options).await.unwrap();
+    orders.load(&cluster).await.unwrap();
+    cluster.add_worker("w1", 2, SLOW).await.unwrap();
+    cluster.submit(&orders.pipeline("")).await.unwrap();
+    cluster.until_done(6).await.unwrap();
+    let leader = cluster.leader().await.unwrap();
+    // WHEN it runs out of space
+    cluster.etcd.fill().await.unwrap();
+    // THEN the leader stays, and says what is wrong and what to do: to whoever looks, at the run or at the cluster
+    cluster.coordinator(leader).until_logged("is out of space: it takes nothing new", LIMIT).await.unwrap();
+    let told = |run: &serde_json::Value| run["steps"][0]["waits"].to_string().contains("is out of space");
+    cluster.until_run("the run to say what it waits for", LIMIT, told).await.unwrap();
+    let trouble = cluster.cluster_status().await.unwrap()["trouble"].to_string();
+    assert!(trouble.contains("defragment") && trouble.contains("alarm NOSPACE"), "{trouble}");
+    let done = cluster.status().await.unwrap()["tasks"]["done"].as_u64().unwrap();
+    assert!(done < 60, "{done} of 60 tasks are done");
+    // AND what would be new is refused with the same words
+    let other = cluster.file("other.yaml", &orders.pipeline("").replace("name: orders", "name: other")).unwrap();
+    let args = ["run".as_ref(), other.as_os_str(), "--detach".as_ref()];
+    let refused = cluster.highwater(leader, args, LIMIT).await.unwrap();
+    assert!(!refused.status.success() && refused.stderr.contains("is out of space"), "{refused:?}");
+    // WHEN the office falls free as well, which nobody can win now
+    cluster.coordinator(leader).freeze().unwrap();
+    cluster.coordinator(1 - leader).until_logged("is out of space: it takes nothing new", LIMIT).await.unwrap();
+    cluster.coordinator(leader).thaw().unwrap();
+    cluster.coordinator(leader).until_logged("the term is over", LIMIT).await.unwrap();
+    // THEN both are still there, and show the run
+    let shown = cluster.until_run("the run to be shown without a leader", LIMIT, told).await.unwrap();
+    assert_eq!(shown["tasks"]["done"], done, "{shown:#}");
+    for no in 0..2 {
+        assert!(cluster.coordinator(no).is_running(), "{}", cluster.logs());
+    }
+    // WHEN somebody makes room, THEN the run goes on by itself and ends well, with every row once
+    cluster.etcd.make_room().await.unwrap();
+    let run = cluster.until_ended(LIMIT * 2).await.unwrap();
+    assert_eq!(run["status"], "success", "{run:#}\n{}", cluster.logs());
+    orders.check_copy(&cluster).await.unwrap();
+    for no in 0..2 {
+        assert!(cluster.coordinator(no).is_running(), "{}", cluster.logs());
+    }
+    let after = cluster.cluster_status().await.unwrap();
+    assert_eq!(after["trouble"], serde_json::Value::Null, "{after:#}");
 }

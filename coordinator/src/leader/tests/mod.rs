@@ -6,6 +6,7 @@ mod cancels;
 mod damage;
 mod faults;
 mod flow;
+mod full;
 mod histories;
 mod outages;
 mod sessions;

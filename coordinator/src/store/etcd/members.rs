@@ -42,6 +42,8 @@ pub(super) enum CallError {
     NotSent(Source),
     /// etcd answered that it will not, and did nothing.
     Refused(Source),
+    /// etcd has no room, and did nothing.
+    Full(Source),
     /// The revision that was asked for is history.
     Compacted(Source),
     /// The lease that was meant does not exist.
@@ -57,6 +59,8 @@ pub(super) enum AskError {
     Unreachable(Source),
     /// etcd answered that it will not.
     Refused(Source),
+    /// etcd has no room.
+    Full(Source),
     /// The revision that was asked for is history.
     Compacted(Source),
     /// The lease that was meant does not exist.
@@ -120,6 +124,7 @@ impl Members {
             match self.call(self.request_timeout, &call).await {
                 Ok(answer) => return Ok(answer),
                 Err(CallError::Refused(source)) => return Err(AskError::Refused(source)),
+                Err(CallError::Full(source)) => return Err(AskError::Full(source)),
                 Err(CallError::Compacted(source)) => return Err(AskError::Compacted(source)),
                 Err(CallError::LeaseGone(source)) => return Err(AskError::LeaseGone(source)),
                 Err(CallError::NotSent(source) | CallError::Unknown(source)) => failure = Some(source),
@@ -144,6 +149,7 @@ impl Members {
                 Err(CallError::Refused(source) | CallError::Compacted(source)) => {
                     return Err(self.store_error(AskError::Refused(source)));
                 }
+                Err(CallError::Full(source)) => return Err(self.store_error(AskError::Full(source))),
                 // We were away for longer than the lease lived, or etcd was: nothing is wrong, and the next try has a new one.
                 Err(CallError::LeaseGone(source)) => return Err(self.store_error(AskError::Unreachable(source))),
                 Err(CallError::NotSent(source)) => failure = Some(source),
@@ -216,6 +222,7 @@ impl Members {
         let place = self.place.clone();
         match error {
             AskError::Unreachable(source) => StoreError::Unreachable { place, source },
+            AskError::Full(source) => StoreError::Full { place, source },
             AskError::Refused(source) | AskError::Compacted(source) | AskError::LeaseGone(source) => {
                 StoreError::Rejected { place, source }
             }
@@ -265,6 +272,7 @@ fn connect_error(error: etcd_client::Error) -> CallError {
     match call_error(error) {
         CallError::Refused(source) => CallError::Refused(source),
         CallError::NotSent(source)
+        | CallError::Full(source)
         | CallError::Compacted(source)
         | CallError::LeaseGone(source)
         | CallError::Unknown(source) => CallError::NotSent(source),
@@ -281,6 +289,12 @@ fn call_error(error: etcd_client::Error) -> CallError {
             Some(Code::NotFound) if status.message().contains("lease not found") => {
                 CallError::LeaseGone(Box::new(error))
             }
+            // The alarm NOSPACE: the request was looked at and not carried out.
+            Some(Code::ResourceExhausted) if status.message().contains("space exceeded") => {
+                CallError::Full(Box::new(error))
+            }
+            // Too many requests at once: this one was not taken, and may be sent again.
+            Some(Code::ResourceExhausted) => CallError::NotSent(Box::new(error)),
             Some(
                 Code::InvalidArgument
                 | Code::FailedPrecondition
@@ -289,7 +303,6 @@ fn call_error(error: etcd_client::Error) -> CallError {
                 | Code::OutOfRange
                 | Code::PermissionDenied
                 | Code::Unauthenticated
-                | Code::ResourceExhausted
                 | Code::Unimplemented,
             ) => CallError::Refused(Box::new(error)),
             Some(

@@ -42,7 +42,16 @@ pub(super) async fn campaign(
     value: Value,
     ttl: Duration,
 ) -> Result<Campaign, StoreError> {
-    let granted = grant(members, ttl).await?;
+    let granted = match grant(members, ttl).await {
+        Err(full @ StoreError::Full { .. }) => {
+            // Without room there is no new lease, but whoever holds the office still does.
+            return read_back(members, &key, 0).await?.map_or(Err(full), |found| match found {
+                Found::Theirs(held) => Ok(Campaign::Held(held)),
+                Found::Ours => Err(members.rejected(OddReply("an office without a lease"))),
+            });
+        }
+        granted => granted?,
+    };
     match put_if_absent(members, &key, value, granted.lease).await {
         Ok(Found::Ours) => Ok(Campaign::Won(Box::new(begin(members, supervisor, granted)))),
         Ok(Found::Theirs(held)) => {
@@ -166,6 +175,7 @@ impl Keeper {
                 Err(
                     CallError::NotSent(source)
                     | CallError::Refused(source)
+                    | CallError::Full(source)
                     | CallError::Compacted(source)
                     | CallError::Unknown(source),
                 ) => {
