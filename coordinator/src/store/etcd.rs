@@ -26,6 +26,10 @@ use crate::supervisor::{SpawnKind, Supervisor};
 
 /// Records that one page of a scan holds; a page of the largest values still fits into [`REPLY_BYTES_MAX`].
 const PAGE_RECORDS: i64 = 128;
+/// The largest reply that is read when everything comes in one.
+const WHOLE_BYTES_MAX: usize = 1 << 30;
+/// How many times as long as for a call a member has for everything in one.
+const WHOLE_PATIENCE: u32 = 15;
 /// The largest reply that is read: a page of records, each as large as a transaction may be.
 const REPLY_BYTES_MAX: usize = 80 * 1024 * 1024;
 /// What the keys of all clusters begin with.
@@ -36,8 +40,9 @@ const NEIGHBOURS_MAX: usize = 8;
 const HISTORY_MIN: Duration = Duration::from_secs(1);
 /// Revisions that are remembered for it at the most.
 const SEEN_MAX: usize = 64;
-/// How often a scan begins anew because its revision was compacted away.
-const SCAN_ATTEMPTS_MAX: u32 = 5;
+/// How often a scan is tried in pages, which are outrun when somebody compacts the revision of the first one. After that everything
+/// is asked for in one: no compaction takes the revision that is read now.
+const PAGED_SCANS_MAX: u32 = 3;
 
 /// Where an etcd is, and how to speak to it.
 #[derive(Clone)]
@@ -158,6 +163,20 @@ impl EtcdStore {
         self.members.ask(read).await
     }
 
+    /// Every record below `prefix`, in one reply.
+    async fn scan_whole(&self, prefix: &str) -> Result<Vec<(Key, Value)>, StoreError> {
+        let from = self.full(prefix);
+        let end = prefix_end(&from).unwrap_or_else(|| vec![0]);
+        let read = |client: etcd_client::Client| {
+            let (from, options) = (from.clone(), GetOptions::new().with_range(end.clone()));
+            async move { client.kv_client().max_decoding_message_size(WHOLE_BYTES_MAX).get(from, Some(options)).await }
+        };
+        let within = self.members.request_timeout() * WHOLE_PATIENCE;
+        let reply = self.members.ask_within(within, read).await.map_err(|error| self.members.store_error(error))?;
+        let record = |record: &etcd_client::KeyValue| Ok((self.own_key(record.key())?, record.value().to_vec()));
+        reply.kvs().iter().map(record).collect()
+    }
+
     /// Every record below `prefix`, or `None` if the revision of its first page was compacted before its last.
     async fn scan_once(&self, prefix: &str) -> Result<Option<Vec<(Key, Value)>>, StoreError> {
         let mut from = self.full(prefix);
@@ -233,12 +252,13 @@ impl RecordStore for EtcdStore {
     }
 
     async fn scan(&self, prefix: &str) -> Result<Vec<(Key, Value)>, StoreError> {
-        for _ in 0..SCAN_ATTEMPTS_MAX {
+        for _ in 0..PAGED_SCANS_MAX {
             if let Some(records) = self.scan_once(prefix).await? {
                 return Ok(records);
             }
         }
-        Err(self.members.rejected(OutrunByCompaction))
+        tracing::warn!(store = %self.members.place(), "somebody compacts faster than pages are read: all of it is read in one");
+        self.scan_whole(prefix).await
     }
 
     async fn commit(&self, txn: StoreTxn) -> Result<TxnOutcome, StoreError> {
@@ -320,8 +340,3 @@ fn value_read(response: TxnOpResponse) -> Option<Value> {
 #[derive(Debug, thiserror::Error)]
 #[error("etcd answered {0}")]
 struct OddReply(&'static str);
-
-/// Somebody compacts faster than we can read.
-#[derive(Debug, thiserror::Error)]
-#[error("its history was compacted during each of {SCAN_ATTEMPTS_MAX} scans")]
-struct OutrunByCompaction;

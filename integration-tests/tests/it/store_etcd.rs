@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use highwater_coordinator::store::etcd::{EtcdLogin, EtcdOptions, EtcdStore};
 use highwater_coordinator::store::{Campaign, Expect, Op, RecordStore, Reign, StoreError, StoreTxn, TxnOutcome};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 
 use crate::etcd_server::{EtcdServer, free_port};
@@ -158,4 +160,43 @@ async fn clusters_share_an_etcd_and_never_see_each_other() {
     assert_eq!(other.commit(put_if_absent("run/1", b"B")).await.unwrap(), TxnOutcome::Applied);
     assert_eq!(one.scan("").await.unwrap(), [("run/1".to_owned(), b"A".to_vec())]);
     assert_eq!(other.scan("").await.unwrap(), [("run/1".to_owned(), b"B".to_vec())]);
+}
+
+/// Asks etcd by its JSON gateway, as somebody who knows nothing of us.
+async fn ask_etcd(endpoint: &str, path: &str, body: &str) -> serde_json::Value {
+    let mut stream = TcpStream::connect(endpoint.trim_start_matches("http://")).await.unwrap();
+    let request = format!("POST {path} HTTP/1.0\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    let (_, body) = answer.split_once("\r\n\r\n").expect("an answer has a body");
+    serde_json::from_str(body).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_scan_is_not_starved_by_somebody_who_compacts_all_the_time() {
+    // GIVEN records of many pages
+    const RECORDS: usize = 12_000;
+    let server = EtcdServer::start();
+    let store = EtcdStore::connect(options(vec![server.endpoint()])).await.unwrap();
+    for batch in 0..RECORDS / 100 {
+        let ops = (0..100).map(|n| Op::Put(format!("seg/{batch:03}{n:02}"), vec![7; 64])).collect();
+        assert_eq!(store.commit(StoreTxn { expects: Vec::new(), ops }).await.unwrap(), TxnOutcome::Applied);
+    }
+    // WHEN somebody else writes and compacts without a pause
+    let endpoint = server.endpoint();
+    let stranger = tokio::spawn(async move {
+        for round in 0_u32.. {
+            let put = ask_etcd(&endpoint, "/v3/kv/put", r#"{"key":"c3RyYW5nZXI=","value":"c3RyYW5nZXI="}"#).await;
+            let revision = put["header"]["revision"].as_str().expect("a put has a revision").to_owned();
+            ask_etcd(&endpoint, "/v3/kv/compaction", &format!(r#"{{"revision":"{revision}"}}"#)).await;
+            assert!(round < u32::MAX, "it goes on for as long as the test does");
+        }
+    });
+    // THEN a scan comes whole all the same, each time
+    for _ in 0..3 {
+        assert_eq!(store.scan("seg/").await.unwrap().len(), RECORDS);
+    }
+    assert!(!stranger.is_finished(), "it has compacted to the end");
+    stranger.abort();
 }

@@ -118,10 +118,18 @@ impl Members {
     where
         F: Future<Output = Result<T, etcd_client::Error>> + Send,
     {
+        self.ask_within(self.request_timeout, call).await
+    }
+
+    /// The same, where each member has this time for its answer.
+    pub(super) async fn ask_within<T, F>(&self, within: Duration, call: impl Fn(Client) -> F) -> Result<T, AskError>
+    where
+        F: Future<Output = Result<T, etcd_client::Error>> + Send,
+    {
         let mut failure = None;
         // Once more than there are members: the first may have failed on a connection that broke while it was idle.
         for _ in 0..=self.members.len() {
-            match self.call(self.request_timeout, &call).await {
+            match self.call(within, &call).await {
                 Ok(answer) => return Ok(answer),
                 Err(CallError::Refused(source)) => return Err(AskError::Refused(source)),
                 Err(CallError::Full(source)) => return Err(AskError::Full(source)),
