@@ -36,7 +36,7 @@ impl Heartbeat {
         let mut is_heard = true;
         loop {
             let stop_at = acked_sent_at + patience;
-            let pause = if is_heard { self.pause() } else { self.registered.heartbeat / UNHEARD_PAUSE_PART };
+            let pause = self.pause(is_heard);
             tokio::select! {
                 biased;
                 () = self.over.cancelled() => return,
@@ -77,9 +77,16 @@ impl Heartbeat {
         self.over.cancel();
     }
 
-    /// The time between two heartbeats, ± 20 %, so that many workers do not beat as one.
-    fn pause(&self) -> Duration {
-        self.registered.heartbeat.mul_f64(rand::rng().random_range(0.8..1.2))
+    /// The time between two heartbeats: ± 20 %, so that many workers do not beat as one, and ± 50 % of the shorter time while nobody
+    /// hears them, for then they all began to wait in the same moment.
+    fn pause(&self, is_heard: bool) -> Duration {
+        let heartbeat = self.registered.heartbeat;
+        let mut rng = rand::rng();
+        if is_heard {
+            heartbeat.mul_f64(rng.random_range(0.8..1.2))
+        } else {
+            (heartbeat / UNHEARD_PAUSE_PART).mul_f64(rng.random_range(0.5..1.5))
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 //! decides only how, and stops by itself when it may no longer be believed.
 
 mod attempt;
+mod backoff;
 mod cluster;
 pub mod connector;
 mod coordinator_api;

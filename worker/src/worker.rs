@@ -12,16 +12,13 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::attempt::{self, OrderContext};
+use crate::backoff::Backoff;
 use crate::coordinator_api::{ApiError, AttemptReport, CoordinatorApi, Registered};
 use crate::heartbeat;
 use crate::meter::Progress;
 use crate::orders::Orders;
 use crate::supervisor::{SpawnKind, Supervisor};
 
-/// How long a worker waits before it asks an unavailable coordinator again.
-const RETRY_WAIT: Duration = Duration::from_millis(200);
-/// The longest of those waits.
-const RETRY_WAIT_MAX: Duration = Duration::from_secs(5);
 /// How long a worker that ends at once tries to give a task back; without an answer the task waits for the session's end.
 const RELEASE_WAIT: Duration = Duration::from_secs(2);
 /// How long a worker without attempts waits for what is left: commits that nobody waits for any more, sessions being closed.
@@ -175,7 +172,7 @@ impl Worker {
 
     /// Registers, as soon as somebody leads. A worker that was known before waits for certificates to be mended, too.
     async fn register(&self, is_known: bool) -> Result<Registered, WorkerError> {
-        let mut wait = RETRY_WAIT;
+        let mut backoff = Backoff::default();
         loop {
             match self.api.register(&self.options).await {
                 Ok(registered) => {
@@ -190,8 +187,7 @@ impl Worker {
                 }
                 Err(error) => tracing::warn!(worker = %self.options.id, %error, "not registered yet"),
             }
-            tokio::time::sleep(wait).await;
-            wait = (wait * 2).min(RETRY_WAIT_MAX);
+            tokio::time::sleep(backoff.next_wait()).await;
         }
     }
 
@@ -206,7 +202,7 @@ impl Worker {
             drain: drain.clone(),
         };
         let beating = self.supervisor.spawn(SpawnKind::Heartbeat, beat.run());
-        let mut wait = RETRY_WAIT;
+        let mut backoff = Backoff::default();
         loop {
             let permit = tokio::select! {
                 biased;
@@ -225,7 +221,7 @@ impl Worker {
             };
             match pulled {
                 Ok(pulled) => {
-                    wait = RETRY_WAIT;
+                    backoff = Backoff::default();
                     let (worker, supervisor) = (self.options.id.to_string(), self.supervisor.clone());
                     self.orders.learn(pulled.orders, |json| {
                         Ok(OrderContext::new(serde_json::from_slice(json)?, worker.clone(), supervisor.clone()))
@@ -239,8 +235,7 @@ impl Worker {
                 }
                 Err(error) => {
                     tracing::debug!(%error, "no work for now");
-                    tokio::time::sleep(wait).await;
-                    wait = (wait * 2).min(RETRY_WAIT_MAX);
+                    tokio::time::sleep(backoff.next_wait()).await;
                 }
             }
         }
@@ -334,7 +329,7 @@ impl RunAttempt {
         if let Outcome::Failed(error) = &outcome {
             tracing::warn!(task = %self.assignment.task, class = %error.class, code = error.code, "{}", error.message);
         }
-        let mut wait = RETRY_WAIT;
+        let mut backoff = Backoff::default();
         while !self.cancel.is_cancelled() {
             let (session, task, fence) = (self.registered.session, self.assignment.task, self.assignment.fence);
             match self.api.complete(session, task, fence, outcome.clone(), millis).await {
@@ -351,15 +346,17 @@ impl RunAttempt {
                     | ApiError::Answer(_),
                 ) => {}
             }
-            if self.drain.is_cancelled() && wait > RETRY_WAIT * 8 {
+            if self.drain.is_cancelled() && backoff.is_long() {
                 return; // nobody listens, and the process wants to end; the ledger has what was committed
             }
             tokio::select! {
                 biased;
                 () = self.cancel.cancelled() => return,
-                () = tokio::time::sleep(wait) => {}
+                () = tokio::time::sleep(backoff.next_wait()) => {}
             }
-            wait = (wait * 2).min(RETRY_WAIT_MAX);
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

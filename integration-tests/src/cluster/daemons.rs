@@ -139,6 +139,12 @@ impl Daemons {
         &self.addresses[no]
     }
 
+    /// Where all coordinators listen.
+    #[must_use]
+    pub fn addresses(&self) -> &[String] {
+        &self.addresses
+    }
+
     /// Coordinator `no`, counted from 0.
     pub fn coordinator(&mut self, no: usize) -> &mut Daemon {
         &mut self.coordinators[no]

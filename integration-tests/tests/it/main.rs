@@ -9,6 +9,7 @@ mod backfill;
 mod cancel;
 mod cluster_calls;
 mod cluster_flights;
+mod cluster_herd;
 mod cluster_leaders;
 mod cluster_limits;
 mod cluster_refusals;
