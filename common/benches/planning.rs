@@ -13,7 +13,7 @@ use highwater_common::plan::Plan;
 use highwater_common::segment::{SEGMENT_TASKS, Segment, TaskResult};
 use highwater_common::spec::{
     Backfill, Grain, Nulls, Order, Partition, PartitionBy, Reprocess, Resident, RetryPolicy, RunLimits, SourceRows,
-    SourceTable, Spec, Step, StepLimits, Strategy, TableName, TargetTable, Write, WriteMode,
+    SourceTable, Spec, Step, StepLimits, Strategy, TableName, TargetTable, Triggers, Write, WriteMode,
 };
 
 const TASKS: u64 = 1_000_000;
@@ -80,7 +80,7 @@ fn spec(name: &StepName, tz: &str) -> Spec {
         end: None,
         reprocess: Reprocess::Missing,
         order: Order::Newest,
-        write: Write { mode: WriteMode::Append, key: Vec::new(), resident: Resident::Fail },
+        write: Write { mode: WriteMode::Append, key: Vec::new(), resident: Resident::Fail, triggers: Triggers::Fire },
     };
     let step = Step {
         depends_on: Vec::new(),

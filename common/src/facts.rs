@@ -205,6 +205,44 @@ pub struct TargetTableFacts {
     pub partition_indexed: bool,
     /// Whether the table holds at least one row.
     pub has_rows: bool,
+    /// Triggers and rules that answer to rows written or deleted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reactions: Vec<Reaction>,
+}
+
+/// What a target does of its own when rows of a table are written or deleted: a trigger, or a rule.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reaction {
+    /// Its name.
+    pub name: String,
+    /// The table that it belongs to: the target's, or a part of it that gets or loses the rows.
+    pub table: String,
+    /// How many more parts have one of the same name that acts alike.
+    pub alike: u64,
+    /// Which of the two.
+    pub kind: ReactionKind,
+    /// When it acts: `before insert or update, each row`.
+    pub when: String,
+    /// It acts when rows are inserted.
+    pub on_insert: bool,
+    /// It acts when rows are deleted.
+    pub on_delete: bool,
+    /// It acts in a session that fires triggers.
+    pub fires: bool,
+    /// It acts in a session that skips them all the same.
+    pub fires_if_skipped: bool,
+}
+
+/// The kinds of [`Reaction`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ReactionKind {
+    /// A trigger.
+    Trigger,
+    /// A rule that does something besides what the statement says.
+    RuleAlso,
+    /// A rule that does something in place of what the statement says.
+    RuleInstead,
 }
 
 /// What one probe task brings home: both sides of a step. At most 2 MiB as JSON.

@@ -216,6 +216,7 @@ async fn probe(context: &OrderContext) -> Result<Outcome, AttemptError> {
         columns: source.columns.clone(),
         partition: source.partition.as_ref().map(|facts| (column, facts.kind)),
         stream,
+        triggers: backfill.write.triggers,
     };
     let target = context.of_target(Call::Probe, target.probe(&asked)).await?;
     let json = serde_json::to_vec(&StepFacts { source, target, adopted, receipts: None })
@@ -256,6 +257,7 @@ async fn prepare(context: &OrderContext, assignment: &Assignment) -> Result<Outc
         key: settled.key.clone(),
         partition_column: settled.partition_column.clone(),
         mode: settled.write.mode,
+        triggers: settled.write.triggers,
         stream: StreamRequest {
             stream: settled.stream.clone(),
             run: order.run,
@@ -361,6 +363,7 @@ async fn move_rows(
         form: settled.target_form,
         slice,
         mode: settled.write.mode,
+        triggers: settled.write.triggers,
         resident: settled.write.resident,
         format,
         stream: settled.stream.clone(),

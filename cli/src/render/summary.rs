@@ -1,4 +1,4 @@
-//! The last word about a run: how it ended, what is committed, and the command that leads on.
+//! The last word about a run: how it ended, what is committed, what to know of it, and the command that leads on.
 
 use highwater_common::status::{RunStatus, StepStatus};
 use highwater_common::view::{RunDocument, StepDocument};
@@ -30,6 +30,11 @@ pub(crate) fn summary(run: &RunDocument, now: Timestamp, look: &Look) -> String 
     }
     if run.status != RunStatus::Success {
         text.push_str(&steps(run));
+    }
+    for step in &run.steps {
+        for warning in &step.warnings {
+            text.push_str(&format!("  {} {}: {}\n", look.warn("warn"), step.step, tame(warning)));
+        }
     }
     // The reason of a run that could not be planned is what its probes died of.
     let news = dead(run).filter(|(_, task)| !is_told_by(std::slice::from_ref(task), &run.reason));

@@ -87,6 +87,7 @@ fn summaries_say_what_is_committed_and_what_to_do_next() {
 
     Run r-71c failed, part committed, in 1 h 07 m: 1,132 done · 1 dead · 2 not run · 1,307,911,204 rows
       success 1 step · failed orders (1 dead) · skipped order_kpis (orders failed)
+      warn orders: public.orders has no index on created_at
       dead orders[2013-01-07] attempt 1 permanent numeric_overflow: amount [2Jout of range
       next: highwater retry r-71c
 

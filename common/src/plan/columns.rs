@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::problem::Problems;
+use super::reactions::{Writing, check_reactions};
 use super::table_compat::{Destination, Rows, check_table, find, names};
 use crate::facts::{ColumnFacts, ColumnKind, CursorForm, Engine, StepFacts};
 use crate::spec::Backfill;
@@ -56,6 +57,17 @@ pub(super) fn settle_columns(
         }
         warnings.extend(told.warnings);
     }
+    let to = Writing {
+        engine: facts.target.engine,
+        table: &step.to.table,
+        mode: step.write.mode,
+        triggers: step.write.triggers,
+    };
+    let told = check_reactions(to, facts.target.table.as_ref().map(|table| table.reactions.as_slice()));
+    for misfit in told.misfits {
+        problems.add(misfit.code, misfit.message, misfit.help);
+    }
+    warnings.extend(told.warnings);
     columns
 }
 

@@ -305,7 +305,7 @@ fn warn(
     let Some(target) = &facts.target.table else { return };
     let replaces = step.write.mode == WriteMode::ReplacePartition;
     if replaces && !target.partition_indexed && generator.len() > 1 {
-        warnings.push(format!("no index of {to} leads with {name}: each partition scans the whole target table"));
+        warnings.push(unindexed_target(to, name));
     }
     if target.has_rows && covered.is_empty() {
         warnings.push(if replaces {
@@ -314,6 +314,12 @@ fn warn(
             format!("{to} holds rows that no run has committed: more are added to them")
         });
     }
+}
+
+/// What is told of a target whose ranges are found without an index.
+#[must_use]
+pub fn unindexed_target(to: &TableName, column: &str) -> String {
+    format!("no index of {to} leads with {column}: each partition scans the whole target table")
 }
 
 /// Rows that the table has and the step leaves where they are.

@@ -7,6 +7,7 @@ mod columns;
 mod cut;
 mod load;
 mod problem;
+mod reactions;
 mod table_compat;
 #[cfg(test)]
 mod tests;
@@ -16,8 +17,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-pub use self::load::{LoadPlan, plan_load, stream_id};
+pub use self::load::{LoadPlan, plan_load, stream_id, unindexed_target};
 pub use self::problem::PlanProblem;
+pub use self::reactions::{Writing, check_reactions};
 pub use self::table_compat::{Destination, Misfit, Rows, TableCompat, check_table};
 pub use self::type_compat::{Affinity, Compat, affinity, compat, definition_differs, has_same_wire_form, may_round};
 use crate::assignment::{Settled, Work};

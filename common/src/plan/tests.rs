@@ -16,7 +16,7 @@ use crate::partition::DAY_MICROS;
 use crate::range::{CursorRange, Slice};
 use crate::spec::{
     Backfill, Bound, Grain, Nulls, Order, Partition, PartitionBy, Reprocess, Resident, RetryPolicy, RunLimits,
-    SourceRows, SourceTable, StepLimits, TableName, TargetTable, Write, WriteMode,
+    SourceRows, SourceTable, StepLimits, TableName, TargetTable, Triggers, Write, WriteMode,
 };
 
 fn table(name: &str) -> TableName {
@@ -54,7 +54,12 @@ fn days(start: Option<&str>, end: Option<&str>) -> Backfill {
         end: end.map(|text| Bound(text.to_owned())),
         reprocess: Reprocess::Missing,
         order: Order::Oldest,
-        write: Write { mode: WriteMode::ReplacePartition, key: Vec::new(), resident: Resident::Fail },
+        write: Write {
+            mode: WriteMode::ReplacePartition,
+            key: Vec::new(),
+            resident: Resident::Fail,
+            triggers: Triggers::Fire,
+        },
     }
 }
 
@@ -145,6 +150,7 @@ fn existing(mut facts: StepFacts) -> StepFacts {
         partition_form: Some(CursorForm::Native),
         partition_indexed: true,
         has_rows: false,
+        reactions: Vec::new(),
     });
     facts
 }

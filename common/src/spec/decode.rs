@@ -13,7 +13,7 @@ use super::keys::STEP;
 use super::model::{
     Backfill, Bound, Connection, Dependency, Nulls, Order, Partition, PartitionBy, Pool, Reprocess, Resident,
     RetryPolicy, RunLimits, SecretText, SourceRows, SourceTable, Spec, Step, StepLimits, Strategy, TableName,
-    TargetTable, When, Write,
+    TargetTable, Triggers, When, Write,
 };
 use super::node::{Node, Scalar, ScalarKind, Value, join};
 use super::problem::Place;
@@ -217,6 +217,7 @@ fn backfill(node: &Node, strategy: &Node, draft: &DraftStep) -> Option<Backfill>
             mode: word(write.get("mode")?)?,
             key: key.map(|node| node.as_text().map(str::to_owned)).collect::<Option<_>>()?,
             resident: or(write.get("resident"), Resident::Fail, word)?,
+            triggers: or(write.get("triggers"), Triggers::Fire, word)?,
         },
     })
 }

@@ -92,7 +92,7 @@ fn backfill(of: &Backfill) -> Json {
         }
     }
 
-    let mut write = json!({"mode": of.write.mode, "resident": of.write.resident});
+    let mut write = json!({"mode": of.write.mode, "resident": of.write.resident, "triggers": of.write.triggers});
     // No key is no list: the source's key is then taken.
     insert(&mut write, "key", Some(&of.write.key).filter(|key| !key.is_empty()));
     let to = json!({"connection": of.to.connection, "table": table_text(&of.to.table, true)});

@@ -317,6 +317,7 @@ static WRITE: Fields = Fields {
         Key::new("mode", Shape::Words(&WRITE_MODES), "How a partition's rows meet the target's.").required(),
         Key::new("key", Shape::List(&WRITE_KEY), "The columns that identify a row; without them, the source's key."),
         Key::new("resident", Shape::Words(&RESIDENT), "What happens to rows in a range that no run has loaded; fail."),
+        Key::new("triggers", Shape::Words(&TRIGGERS), "Whether the target's triggers act on what is written; fire."),
         Key::new(
             "on_schema_change",
             Shape::Words(&SCHEMA_CHANGE),
@@ -340,6 +341,8 @@ static WRITE_KEY: List = List {
 };
 
 static RESIDENT: [Word; 2] = [Word::new("fail"), Word::new("replace")];
+
+static TRIGGERS: [Word; 2] = [Word::new("fire"), Word::new("skip")];
 
 static SCHEMA_CHANGE: [Word; 2] =
     [Word::new("fail"), Word::later("add_columns", "add the columns to the target, then run again")];

@@ -332,6 +332,18 @@ pub struct Write {
     pub key: Vec<String>,
     /// What happens when a range that no run has committed already holds rows.
     pub resident: Resident,
+    /// Whether the target's triggers fire for what is written.
+    pub triggers: Triggers,
+}
+
+/// Whether the target's own triggers and rules act on what a load writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Triggers {
+    /// They do, as for anybody who writes; the plan names them.
+    Fire,
+    /// They do not, and neither does what the server builds on triggers: foreign keys and deferrable keys are not checked.
+    Skip,
 }
 
 /// How a partition's rows meet the target's.

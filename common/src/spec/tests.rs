@@ -58,7 +58,7 @@ steps:
     from: {connection: source, table: orders, rows: visible, columns: {note: {exclude: true}}}
     to: {connection: target, table: sales.orders}
     partition: {by: calendar, column: placed, grain: month, tz: America/New_York, nulls: fail}
-    write: {mode: replace_partition, key: [order_id], resident: replace, on_schema_change: fail}
+    write: {mode: replace_partition, key: [order_id], resident: replace, triggers: skip, on_schema_change: fail}
     retries: {max_attempts: 7, initial: 3s, max: 10m, unreachable: 2h}
     limits: {tasks: 32, attempt: 30m, stall: 5m}
     pools: [legacy_reads, evenings]
@@ -131,6 +131,7 @@ fn defaults_are_laid_under_every_step() {
     assert_eq!(orders.from.exclude, ["note", "secret"]);
     assert_eq!(orders.write.key, ["order_id"]);
     assert_eq!((orders.from.rows, shipments.from.rows), (SourceRows::Visible, SourceRows::All));
+    assert_eq!((orders.write.triggers, shipments.write.triggers), (Triggers::Skip, Triggers::Fire));
     // and what `defaults` says for another rule means nothing to this one
     let items = backfill_of(&spec, "items");
     assert_eq!(items.partition.by, PartitionBy::Integer { width: Some(100), max_rows: 7 });
@@ -499,7 +500,14 @@ fn every_word_of_the_schema_is_a_word_of_the_model() {
         ("grain: day", vec!["grain: hour", "grain: week", "grain: month", "grain: year"]),
         ("grain: day", vec!["grain: day, nulls: partition", "grain: day, nulls: ignore", "grain: day, nulls: fail"]),
         ("end: 2013-02-01", vec!["reprocess: missing", "reprocess: all", "order: oldest", "order: newest"]),
-        ("mode: replace_partition", vec!["mode: append", "mode: replace_partition, resident: replace"]),
+        (
+            "mode: replace_partition",
+            vec![
+                "mode: append, triggers: fire",
+                "mode: append, triggers: skip",
+                "mode: replace_partition, resident: replace",
+            ],
+        ),
         ("table: flights}", vec!["table: flights, rows: all}", "table: flights, rows: visible}"]),
         ("    write:", vec!["    depends_on: []\n    write:"]),
     ] {

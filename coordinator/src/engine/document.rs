@@ -25,6 +25,8 @@ const DEAD_MAX: usize = 20;
 const RETRYING_MAX: usize = 5;
 /// Partitions that a plan shows at the most.
 const FIRST_MAX: usize = 3;
+/// Warnings of a plan that a run repeats at the most.
+const WARNINGS_MAX: usize = 20;
 
 /// A run as it stands.
 #[must_use]
@@ -90,10 +92,23 @@ fn step_document(cluster: &Cluster, run: &Run, name: &StepName, step: &Step, now
         bytes: step.bytes,
         watermark: watermark(run, name, step),
         waits: waits(cluster, run, name, now_millis),
-        warnings: step.record.warnings.clone(),
+        warnings: warnings(run, name, step),
         dead,
         retrying,
     }
+}
+
+/// What a person should know of a step: what its plan says, and what its prepare found besides, in as many lines as are read.
+fn warnings(run: &Run, name: &StepName, step: &Step) -> Vec<String> {
+    let planned = run.plan.as_ref().and_then(|plan| plan.steps.get(name)).map_or(&[][..], StepPlan::warnings);
+    let found = step.record.warnings.iter().filter(|warning| !planned.contains(warning));
+    let mut told: Vec<String> = planned.iter().take(WARNINGS_MAX).cloned().collect();
+    let more = planned.len().saturating_sub(WARNINGS_MAX);
+    if more > 0 {
+        told.push(format!("{more} more warnings are in the plan"));
+    }
+    told.extend(found.cloned());
+    told
 }
 
 /// Why a run stands where it does: what is stored, and what cannot be read of it.

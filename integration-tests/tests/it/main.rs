@@ -35,6 +35,7 @@ mod store_contract;
 mod store_etcd;
 mod streams;
 mod tls_lines;
+mod triggers;
 mod type_trips;
 mod values;
 mod wide;

@@ -27,7 +27,7 @@ use highwater_common::errand::{Forget, StreamReceipts};
 use highwater_common::facts::{ColumnFacts, CursorForm, Engine, TableFacts, TargetFacts};
 use highwater_common::id::{AttemptNo, ClusterId, DocumentDigest, RunId, StepName, TaskId};
 use highwater_common::range::Slice;
-use highwater_common::spec::{Resident, TableName, WriteMode};
+use highwater_common::spec::{Resident, TableName, Triggers, WriteMode};
 use highwater_common::token::{Fence, FencingToken};
 
 pub use open::{open_source, open_target};
@@ -61,6 +61,8 @@ pub struct TargetProbe {
     pub partition: Option<(String, CursorKind)>,
     /// The stream whose committed ranges are wanted.
     pub stream: String,
+    /// Whether the target's triggers are to act on what will be written: to skip them takes a right.
+    pub triggers: Triggers,
 }
 
 /// How rows travel between a source and a target.
@@ -159,6 +161,8 @@ pub struct PrepareRequest {
     pub partition_column: String,
     /// How rows will be written.
     pub mode: WriteMode,
+    /// Whether the target's triggers act on them.
+    pub triggers: Triggers,
     /// Which stream the table is loaded by, and who takes it.
     pub stream: StreamRequest,
 }
@@ -305,6 +309,8 @@ pub struct WriteRequest {
     pub slice: Slice,
     /// How rows are written.
     pub mode: WriteMode,
+    /// Whether the target's triggers act on them.
+    pub triggers: Triggers,
     /// What happens, in [`WriteMode::ReplacePartition`], to rows found in the slice when no committed ledger row of the
     /// stream overlaps it. [`WriteMode::Append`] does not look.
     pub resident: Resident,

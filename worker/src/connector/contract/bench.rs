@@ -10,7 +10,7 @@ use highwater_common::cursor::{Cursor, CursorKind};
 use highwater_common::facts::TargetFacts;
 use highwater_common::id::{AttemptNo, ClusterId, DocumentDigest, RunId, StepName, TaskId};
 use highwater_common::range::{CursorRange, Slice};
-use highwater_common::spec::{Resident, WriteMode};
+use highwater_common::spec::{Resident, Triggers, WriteMode};
 use highwater_common::token::{Fence, FencingToken, Nonce};
 
 use super::TargetFixture;
@@ -77,6 +77,7 @@ impl<F: TargetFixture> Bench<F> {
             columns: self.fixture.columns(),
             partition: Some(("pos".to_owned(), CursorKind::Integer)),
             stream: STREAM.to_owned(),
+            triggers: Triggers::Fire,
         }
     }
 
@@ -90,6 +91,7 @@ impl<F: TargetFixture> Bench<F> {
             key: vec!["id".to_owned()],
             partition_column: "pos".to_owned(),
             mode: WriteMode::ReplacePartition,
+            triggers: Triggers::Fire,
             stream: StreamRequest {
                 stream: STREAM.to_owned(),
                 run: self.run,
@@ -131,6 +133,7 @@ impl<F: TargetFixture> Bench<F> {
             form: self.fixture.form(),
             slice,
             mode: WriteMode::ReplacePartition,
+            triggers: Triggers::Fire,
             resident: Resident::Fail,
             format: RowFormat::Values,
             stream: STREAM.to_owned(),

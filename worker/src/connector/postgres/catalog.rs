@@ -59,6 +59,7 @@ impl Table {
             partition_form: None,
             partition_indexed: false,
             has_rows: false,
+            reactions: Vec::new(),
         }
     }
 

@@ -10,7 +10,7 @@ use highwater_common::facts::{ColumnFacts, Engine};
 use highwater_common::id::{RunId, TaskId};
 use highwater_common::plan::{Compat, compat, has_same_wire_form};
 use highwater_common::range::Slice;
-use highwater_common::spec::{Resident, WriteMode};
+use highwater_common::spec::{Resident, Triggers, WriteMode};
 use highwater_common::token::Fence;
 use sqlx::{Executor, PgConnection, Row};
 use tokio::sync::oneshot;
@@ -21,6 +21,7 @@ use super::ledger::uuid;
 use super::pins::{OWN_PATH, PINNED};
 use super::session::Endpoint;
 use super::slices::{ALL, NULL, StoredSlice};
+use super::triggers::{SKIP, refusal};
 use crate::connector::column_form::ColumnForm;
 use crate::connector::sql_text::{Dialect, Sql};
 use crate::connector::value_text::encode_value;
@@ -114,7 +115,7 @@ impl DataTx for OpenTx {
         let table = qualified(&mut self.0.conn, &self.0.endpoint, &request.table).await?;
         let request = &WriteRequest { table, ..request.clone() };
         let own = self.hold_table(request).await?;
-        self.show_token().await?;
+        self.show_token(request.triggers).await?;
         match request.mode {
             WriteMode::Append => (),
             WriteMode::ReplacePartition => self.empty_slice(request).await?,
@@ -200,14 +201,23 @@ impl OpenTx {
         own.collect()
     }
 
-    /// What the table's own defaults and triggers may ask for: the attempt's token, and the role's own search path.
-    async fn show_token(&mut self) -> Result<(), ConnectorError> {
+    /// What the table's own defaults and triggers may ask for: the attempt's token, and the role's own search path. And whether
+    /// its triggers act at all.
+    async fn show_token(&mut self, triggers: Triggers) -> Result<(), ConnectorError> {
         let session = &mut self.0;
         let failed = session.failed("begin a transaction");
         let token = session.fence.token.raw().to_string();
         let show = Sql::new(Dialect::Postgres, "select set_config('highwater.token', ").literal(&token);
-        let show = show.text(", true), ").text(OWN_PATH).text(", ").text(PINNED).into_statement();
-        let shown = session.conn.fetch_one(sqlx::raw_sql(show)).await.map_err(&failed)?;
+        let show = show.text(", true), ").text(OWN_PATH).text(", ").text(PINNED);
+        let show = match triggers {
+            Triggers::Fire => show,
+            Triggers::Skip => show.text(", ").text(SKIP),
+        };
+        let shown = session.conn.fetch_one(sqlx::raw_sql(show.into_statement())).await;
+        let shown = shown.map_err(|error| match triggers {
+            Triggers::Fire => failed(error),
+            Triggers::Skip => refusal(&session.endpoint, error),
+        })?;
         match shown.try_get::<Option<String>, _>(2).map_err(failed)?.as_deref() {
             Some("target") => Ok(()),
             _ => Err(transaction_pooling(&session.endpoint)),

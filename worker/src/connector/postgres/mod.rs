@@ -28,6 +28,7 @@ mod stream;
 mod target;
 #[cfg(test)]
 mod tests;
+mod triggers;
 mod url;
 
 pub use connect::Urls;

@@ -3,8 +3,8 @@
 
 use highwater_common::coverage::Coverage;
 use highwater_common::facts::Engine;
-use highwater_common::plan::{self, Destination, Rows, TableCompat};
-use highwater_common::spec::WriteMode;
+use highwater_common::plan::{self, Destination, Rows, TableCompat, Writing};
+use highwater_common::spec::{TableName, WriteMode};
 use sqlx::{Connection, Executor, PgConnection};
 
 use super::catalog::{Table, find_table, is_indexed, qualified_or_new};
@@ -13,6 +13,7 @@ use super::errors::{classify, permanent};
 use super::receipts;
 use super::session::{Endpoint, SessionRole};
 use super::stream::{Stream, Taken, read_coverage};
+use super::triggers::{check_right, read_reactions};
 use crate::connector::sql_text::{Dialect, Sql};
 use crate::connector::{ConnectorError, PrepareOutcome, PrepareRequest};
 
@@ -20,7 +21,9 @@ use crate::connector::{ConnectorError, PrepareOutcome, PrepareRequest};
 pub(super) async fn prepare(endpoint: &Endpoint, request: &PrepareRequest) -> Result<PrepareOutcome, ConnectorError> {
     let mut conn = endpoint.open(SessionRole::Target).await?;
     let table = qualified_or_new(&mut conn, endpoint, &request.table).await?;
+    let told_as = &request.table;
     let request = &PrepareRequest { table, ..request.clone() };
+    check_right(&mut conn, endpoint, request.triggers).await?;
     let stream = Stream { endpoint, request: &request.stream };
     let fenced = match stream.take(&mut conn, &request.cluster).await? {
         Taken::Mine { fenced } => fenced,
@@ -38,7 +41,7 @@ pub(super) async fn prepare(endpoint: &Endpoint, request: &PrepareRequest) -> Re
         // Receipts of nothing are none of a table that is still to be made.
         None => (create_table(&mut conn, endpoint, request).await?, Coverage::default()),
         Some(table) => {
-            let warnings = check_table(&mut conn, endpoint, request, table).await?;
+            let warnings = check_table(&mut conn, endpoint, request, told_as, table).await?;
             (warnings, read_coverage(&mut conn, endpoint, name, request.stream.kind, own).await?)
         }
     };
@@ -107,29 +110,33 @@ fn wants_index(request: &PrepareRequest) -> bool {
     }
 }
 
+/// What the plan found out of the table, asked once more of what is there now, and said in the same words: `told_as` is the table as
+/// the pipeline names it.
 async fn check_table(
     conn: &mut PgConnection,
     endpoint: &Endpoint,
     request: &PrepareRequest,
+    told_as: &TableName,
     table: &Table,
 ) -> Result<Vec<String>, ConnectorError> {
+    let failed = |error| classify(endpoint, &format!("read the catalogue of {}", request.table), error);
     let found = table.as_target();
     let rows = Rows { engine: request.source_engine, table: &request.source_table, columns: &request.columns };
     let told = plan::check_table(rows, Destination { engine: Engine::Postgres, table: &request.table, found: &found });
     if let Some(refusal) = refusal(endpoint, &told) {
         return Err(refusal);
     }
-    if !wants_index(request) {
-        return Ok(Vec::new());
+    let reactions = read_reactions(conn, table.oid).await.map_err(failed)?;
+    let (mode, triggers) = (request.mode, request.triggers);
+    let to = Writing { engine: Engine::Postgres, table: told_as, mode, triggers };
+    let mut told = plan::check_reactions(to, Some(&reactions));
+    if let Some(refusal) = refusal(endpoint, &told) {
+        return Err(refusal);
     }
-    let indexed = is_indexed(conn, table.oid, &request.partition_column).await;
-    if indexed.map_err(|error| classify(endpoint, &format!("read the catalogue of {}", request.table), error))? {
-        return Ok(Vec::new());
+    if wants_index(request) && !is_indexed(conn, table.oid, &request.partition_column).await.map_err(failed)? {
+        told.warnings.push(plan::unindexed_target(told_as, &request.partition_column));
     }
-    Ok(vec![format!(
-        "no index of {} on {endpoint} leads with {}: every partition will read the whole table; create one",
-        request.table, request.partition_column
-    )])
+    Ok(told.warnings)
 }
 
 /// The error of a table that cannot take the rows, in the words of the plan.

@@ -28,6 +28,7 @@ use super::receipts;
 use super::session::{Endpoint, SessionOptions, SessionRole};
 use super::shelf::Shelf;
 use super::stream::{self, Stream, Taken, read_coverage};
+use super::triggers::{check_right, read_reactions};
 use crate::connector::sql_text::{Dialect, Sql};
 use crate::connector::{
     Claim, ClaimOutcome, ConnectorError, FenceReport, ForgetOutcome, ForgetRequest, PrepareOutcome, PrepareRequest,
@@ -101,6 +102,7 @@ impl Target for PostgresTarget {
         if let Some(holder) = &holder {
             ledger::check_holder(&self.endpoint, holder, &probe.cluster)?;
         }
+        check_right(&mut conn, &self.endpoint, probe.triggers).await?;
         let fingerprint = ledger::read_fingerprint(&mut conn, &self.endpoint).await?;
         let table = qualified(&mut conn, &self.endpoint, &probe.table).await?;
         let probe = &TargetProbe { table, ..probe.clone() };
@@ -295,6 +297,7 @@ impl PostgresTarget {
             partition_form,
             partition_indexed,
             has_rows,
+            reactions: read_reactions(conn, table.oid).await.map_err(&failed)?,
             ..table.as_target()
         }))
     }

@@ -13,6 +13,7 @@ mod server;
 mod settings;
 mod shelf;
 mod silence;
+mod triggers;
 mod type_pairs;
 mod urls;
 
@@ -21,7 +22,7 @@ use highwater_common::cursor::{Cursor, CursorKind};
 use highwater_common::facts::{ColumnFacts, CursorForm, Engine, TableFacts};
 use highwater_common::id::{AttemptNo, ClusterId, DocumentDigest, RunId, TaskId};
 use highwater_common::range::{CursorRange, Slice};
-use highwater_common::spec::{Resident, TableName, WriteMode};
+use highwater_common::spec::{Resident, TableName, Triggers, WriteMode};
 use highwater_common::token::{Fence, FencingToken, Nonce};
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 use tokio_util::sync::CancellationToken;
@@ -123,6 +124,7 @@ impl World {
             columns: Vec::new(),
             partition: None,
             stream: STREAM.into(),
+            triggers: Triggers::Fire,
         };
         self.target.probe(&probe).await.expect("probed").fingerprint
     }
@@ -178,6 +180,7 @@ impl World {
             form: CursorForm::Native,
             slice,
             mode: WriteMode::ReplacePartition,
+            triggers: Triggers::Fire,
             resident: Resident::Fail,
             format,
             stream: STREAM.into(),
@@ -252,6 +255,7 @@ fn prepare_request(columns: Vec<ColumnFacts>) -> PrepareRequest {
         key: vec!["id".into()],
         partition_column: "id".into(),
         mode: WriteMode::ReplacePartition,
+        triggers: Triggers::Fire,
         stream: StreamRequest {
             stream: STREAM.into(),
             run: RUN,

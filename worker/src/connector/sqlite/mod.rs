@@ -23,6 +23,7 @@ mod target;
 #[cfg(test)]
 mod tests;
 mod transaction;
+mod triggers;
 
 pub use source::SqliteSource;
 pub use target::SqliteTarget;

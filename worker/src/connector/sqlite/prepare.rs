@@ -1,13 +1,13 @@
 //! The target table: made from the source's columns where it is missing, compared with them where it exists.
 
-use highwater_common::facts::{ColumnFacts, ColumnKind, Engine};
-use highwater_common::plan::{self, Destination, Rows};
+use highwater_common::facts::{ColumnFacts, ColumnKind, Engine, Reaction};
+use highwater_common::plan::{self, Destination, Rows, TableCompat, Writing};
 use highwater_common::spec::WriteMode;
 use sqlx::sqlite::SqliteConnection;
 
 use super::catalogue::{self, Table};
 use super::errors::Place;
-use super::sql;
+use super::{sql, triggers};
 use crate::connector::{ConnectorError, PrepareRequest};
 
 /// Makes or checks the table, inside the caller's transaction. Returns warnings.
@@ -17,8 +17,12 @@ pub(super) async fn table(
     request: &PrepareRequest,
 ) -> Result<Vec<String>, ConnectorError> {
     match catalogue::find(conn, place, &request.table).await? {
-        Some(table) => compare(place, request, &table),
+        Some(table) => {
+            let reactions = triggers::read(conn, place, &request.table).await?;
+            compare(place, request, &table, Some(&reactions))
+        }
         None => {
+            refuse(place, &plan::check_reactions(writing(request), None))?;
             let index = index_name(conn, place, request).await?;
             for statement in statements(request, index.as_deref()) {
                 sql::run(conn, sql::once(statement))
@@ -119,20 +123,32 @@ fn statements(request: &PrepareRequest, index: Option<&str>) -> Vec<String> {
 }
 
 /// What the plan said of the table, asked once more of what is there now. What is only risky, the plan has told.
-fn compare(place: &Place, request: &PrepareRequest, table: &Table) -> Result<Vec<String>, ConnectorError> {
+fn compare(
+    place: &Place,
+    request: &PrepareRequest,
+    table: &Table,
+    reactions: Option<&[Reaction]>,
+) -> Result<Vec<String>, ConnectorError> {
     let found = table.as_target();
     let rows = Rows { engine: request.source_engine, table: &request.source_table, columns: &request.columns };
     let told = plan::check_table(rows, Destination { engine: Engine::Sqlite, table: &request.table, found: &found });
-    if let Some(first) = told.misfits.first() {
-        let all: Vec<String> =
-            told.misfits.iter().map(|misfit| format!("{}; {}", misfit.message, misfit.help)).collect();
-        return Err(place.permanent(first.code, all.join(". ")));
+    refuse(place, &told)?;
+    let mut told = plan::check_reactions(writing(request), reactions);
+    refuse(place, &told)?;
+    if request.mode == WriteMode::ReplacePartition && !table.leads_with(&request.partition_column) {
+        told.warnings.push(plan::unindexed_target(&request.table, &request.partition_column));
     }
-    Ok(match request.mode {
-        WriteMode::ReplacePartition if !table.leads_with(&request.partition_column) => vec![format!(
-            "`{}` has no index on `{}`: every partition scans the whole table",
-            request.table, request.partition_column
-        )],
-        WriteMode::ReplacePartition | WriteMode::Append => Vec::new(),
-    })
+    Ok(told.warnings)
+}
+
+const fn writing(request: &PrepareRequest) -> Writing<'_> {
+    let (mode, triggers) = (request.mode, request.triggers);
+    Writing { engine: Engine::Sqlite, table: &request.table, mode, triggers }
+}
+
+/// The error of a table that cannot take the rows, in the words of the plan.
+fn refuse(place: &Place, told: &TableCompat) -> Result<(), ConnectorError> {
+    let Some(first) = told.misfits.first() else { return Ok(()) };
+    let all: Vec<String> = told.misfits.iter().map(|misfit| format!("{}; {}", misfit.message, misfit.help)).collect();
+    Err(place.permanent(first.code, all.join(". ")))
 }

@@ -21,7 +21,7 @@ use super::queue::turn;
 use super::rows::value_of;
 use super::session::{Purpose, Session, check_folder};
 use super::transaction::{Attempt, SqliteClaimed};
-use super::{claim, ledger, position, prepare, receipts, sql, stream};
+use super::{claim, ledger, position, prepare, receipts, sql, stream, triggers};
 use crate::connector::{
     Claim, ClaimOutcome, ConnectorError, FenceReport, ForgetOutcome, ForgetRequest, PrepareOutcome, PrepareRequest,
     RowFormat, Target, TargetProbe, Value,
@@ -373,6 +373,7 @@ impl Probing<'_> {
             partition_form,
             partition_indexed: partition.is_some_and(|(column, _)| table.leads_with(column)),
             has_rows,
+            reactions: triggers::read(conn, self.place, &self.probe.table).await?,
             ..table.as_target()
         })
     }

@@ -144,6 +144,7 @@ async fn a_target_probe_finds_what_the_stream_has_committed() {
         columns: Vec::new(),
         partition: Some(("id".into(), CursorKind::Integer)),
         stream: STREAM.into(),
+        triggers: Triggers::Fire,
     };
     // GIVEN nothing at all THEN the probe says so and makes nothing
     let facts = world.target.probe(&probe).await.expect("probed");
@@ -229,6 +230,7 @@ async fn a_created_column_gets_the_sources_type_where_the_target_has_it_and_else
         columns: columns.to_vec(),
         partition: Some(("id".into(), CursorKind::Integer)),
         stream: STREAM.into(),
+        triggers: Triggers::Fire,
     };
     // WHEN the target has none of them, or one that is made otherwise
     world.wh("create schema shop; create type shop.status as enum ('paid', 'new')").await;

@@ -138,6 +138,7 @@ async fn a_row_of_a_hundred_megabytes_travels() {
         columns: Vec::new(),
         partition: None,
         stream: STREAM.into(),
+        triggers: Triggers::Fire,
     };
     let mut claim = world.claim_of(1, all()).await;
     claim.fingerprint = target.probe(&probe).await.expect("probed").fingerprint;
@@ -243,6 +244,7 @@ fn world_write(columns: &[ColumnFacts]) -> WriteRequest {
         form: CursorForm::Native,
         slice: all(),
         mode: WriteMode::ReplacePartition,
+        triggers: Triggers::Fire,
         resident: Resident::Fail,
         format: RowFormat::Values,
         stream: STREAM.into(),

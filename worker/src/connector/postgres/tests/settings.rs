@@ -159,6 +159,7 @@ async fn copied(world: &mut World) -> Result<(i64, String), ConnectorError> {
         form: CursorForm::Native,
         slice: all(),
         mode: WriteMode::ReplacePartition,
+        triggers: Triggers::Fire,
         resident: Resident::Fail,
         format: RowFormat::CopyText,
         stream: STREAM.into(),

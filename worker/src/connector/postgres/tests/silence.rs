@@ -137,6 +137,7 @@ async fn a_silent_host_is_left_when_the_time_of_a_call_is_over() {
             columns: Vec::new(),
             partition: None,
             stream: STREAM.into(),
+            triggers: Triggers::Fire,
         };
         answered(Call::Probe, &name, stall, target.probe(&probe)).await
     })

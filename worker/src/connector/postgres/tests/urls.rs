@@ -197,6 +197,7 @@ async fn load(world: &World, task: u8, slice: Slice) -> Result<CommitOutcome, Co
         columns: Vec::new(),
         partition: None,
         stream: STREAM.into(),
+        triggers: Triggers::Fire,
     };
     let fingerprint = world.target.probe(&probe).await?.fingerprint;
     let claim = Claim {
@@ -229,6 +230,7 @@ async fn load(world: &World, task: u8, slice: Slice) -> Result<CommitOutcome, Co
         form: CursorForm::Native,
         slice,
         mode: WriteMode::ReplacePartition,
+        triggers: Triggers::Fire,
         resident: Resident::Fail,
         format: RowFormat::CopyText,
         stream: STREAM.into(),

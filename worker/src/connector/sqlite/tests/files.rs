@@ -3,7 +3,7 @@
 use std::process::Stdio;
 
 use highwater_common::assignment::{ErrorClass, Receipt};
-use highwater_common::spec::WriteMode;
+use highwater_common::spec::{Triggers, WriteMode};
 use tokio::io::{AsyncBufReadExt, BufReader};
 
 use super::{File, column, table, text};
@@ -54,6 +54,7 @@ fn prepare(file: &File) -> PrepareRequest {
         key: vec!["id".to_owned()],
         partition_column: "pos".to_owned(),
         mode: WriteMode::ReplacePartition,
+        triggers: Triggers::Fire,
         stream: StreamRequest {
             stream: "s".to_owned(),
             run: RunId::from_bytes([7; 16]),
@@ -72,6 +73,7 @@ fn write(file: &File) -> WriteRequest {
         form: CursorForm::Native,
         slice: slice(),
         mode: WriteMode::ReplacePartition,
+        triggers: Triggers::Fire,
         resident: Resident::Fail,
         format: RowFormat::Values,
         stream: "s".to_owned(),
@@ -86,6 +88,7 @@ fn probe() -> TargetProbe {
         columns: Vec::new(),
         partition: Some(("pos".to_owned(), CursorKind::Integer)),
         stream: "s".to_owned(),
+        triggers: Triggers::Fire,
     }
 }
 
@@ -364,7 +367,7 @@ async fn an_existing_table_without_an_index_gets_a_warning() {
     let file = File::fresh();
     file.run("create table items (id bigint primary key, pos int not null, note)").await;
     let warnings = file.target().prepare(&prepare(&file)).await.expect("prepares").warnings();
-    assert_eq!(warnings, ["`items` has no index on `pos`: every partition scans the whole table"]);
+    assert_eq!(warnings, ["no index of items leads with pos: each partition scans the whole target table"]);
 }
 
 #[tokio::test]

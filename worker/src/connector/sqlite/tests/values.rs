@@ -6,7 +6,7 @@ use highwater_common::cursor::{Cursor, CursorKind};
 use highwater_common::facts::{ColumnFacts, ColumnKind, CursorForm, Engine};
 use highwater_common::id::{AttemptNo, ClusterId, DocumentDigest, RunId, TaskId};
 use highwater_common::range::{CursorRange, Slice};
-use highwater_common::spec::{Resident, WriteMode};
+use highwater_common::spec::{Resident, Triggers, WriteMode};
 use highwater_common::token::{Fence, FencingToken, Nonce};
 
 use super::{File, column, table, text};
@@ -54,6 +54,7 @@ pub(super) async fn load(
             key: Vec::new(),
             partition_column: partition_column.clone(),
             mode: WriteMode::ReplacePartition,
+            triggers: Triggers::Fire,
             stream: StreamRequest {
                 stream: "s".to_owned(),
                 run: RunId::from_bytes([7; 16]),
@@ -84,6 +85,7 @@ pub(super) async fn load(
         form,
         slice,
         mode: WriteMode::ReplacePartition,
+        triggers: Triggers::Fire,
         resident: Resident::Fail,
         format: RowFormat::Values,
         stream: "s".to_owned(),
@@ -241,6 +243,7 @@ async fn values_of_another_server_become_what_their_kind_says_and_lose_nothing()
         columns: Vec::new(),
         partition: Some(("at".to_owned(), highwater_common::cursor::CursorKind::Instant)),
         stream: "s".to_owned(),
+        triggers: Triggers::Fire,
     };
     let facts = file.target().probe(&probe).await.expect("probes");
     let form = CursorForm::TextTime { separator_t: false, fraction_digits: 0, zulu: false };
