@@ -120,6 +120,24 @@ mod tests {
     }
 
     #[test]
+    fn a_state_is_kept_by_a_letter_of_its_own_and_no_other_letter_is_one() {
+        // The connectors' statements say these letters too, and every ledger in the field holds them.
+        let kept = [
+            ("O", LedgerState::Open),
+            ("I", LedgerState::Intent),
+            ("C", LedgerState::Committed),
+            ("X", LedgerState::Fenced),
+            ("V", LedgerState::Voided),
+        ];
+        for (letter, state) in kept {
+            assert_eq!((state.letter(), LedgerState::from_letter(letter)), (letter, Some(state)));
+        }
+        for other in ["", "o", "R", "OC"] {
+            assert_eq!(LedgerState::from_letter(other), None, "{other:?}");
+        }
+    }
+
+    #[test]
     fn an_attempt_begins_only_under_its_own_fence() {
         let digest = DocumentDigest::of(b"spec");
         let row = |state| LedgerRow {
@@ -135,7 +153,20 @@ mod tests {
         assert_eq!(resume(&open, &fence(2, 7), &DocumentDigest::of(b"other")), Resume::SpecChanged);
         assert_eq!(resume(&row(LedgerState::Committed), &fence(1, 1), &digest), Resume::ReportOnly(open.receipt));
         assert_eq!(resume(&row(LedgerState::Fenced), &fence(2, 7), &digest), Resume::Superseded);
-        assert_eq!(resume(&row(LedgerState::Intent), &fence(3, 1), &digest), Resume::Probe);
+        assert_eq!(resume(&row(LedgerState::Voided), &fence(2, 7), &digest), Resume::Superseded);
+    }
+
+    #[test]
+    fn what_was_begun_outside_a_transaction_is_asked_for_by_its_own_attempt_and_by_later_ones() {
+        let digest = DocumentDigest::of(b"spec");
+        let (state, receipt) = (LedgerState::Intent, Receipt::default());
+        let begun = LedgerRow { state, fence: fence(2, 7), spec_digest: digest, receipt };
+        let fenced = Resume::Fenced { newer: begun.fence.token };
+        assert_eq!(resume(&begun, &fence(2, 7), &digest), Resume::Probe);
+        assert_eq!(resume(&begun, &fence(3, 1), &digest), Resume::Probe);
+        assert_eq!(resume(&begun, &fence(2, 8), &digest), fenced);
+        assert_eq!(resume(&begun, &fence(1, 7), &digest), fenced);
+        assert_eq!(resume(&begun, &fence(3, 1), &DocumentDigest::of(b"other")), Resume::SpecChanged);
     }
 
     #[test]

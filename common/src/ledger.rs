@@ -94,6 +94,11 @@ mod tests {
     }
 
     #[test]
+    fn a_run_is_marked_by_the_letters_that_the_connectors_write() {
+        assert_eq!([RunMark::Running, RunMark::Fenced].map(RunMark::letter), ["R", "X"]);
+    }
+
+    #[test]
     fn a_fenced_run_begins_no_claim_whatever_its_row_says() {
         let digest = DocumentDigest::of(b"spec");
         for state in STATES {

@@ -154,6 +154,66 @@ mod tests {
     }
 
     #[test]
+    fn words_and_ends_of_states() {
+        let told = TaskState::ALL.map(|state| (state.to_string(), state.as_str(), state.has_ended()));
+        let expected = [
+            ("pending", false),
+            ("open", false),
+            ("done", true),
+            ("retry_wait", false),
+            ("dead", true),
+            ("in_doubt", true),
+            ("covered", true),
+            ("superseded", true),
+        ];
+        assert_eq!(told, expected.map(|(word, ended)| (word.to_owned(), word, ended)));
+    }
+
+    #[test]
+    fn a_task_moves_along_these_ways_and_no_other() {
+        use {TaskEvent as E, TaskState as S};
+        let ways = [
+            (S::Pending, E::Assigned, S::Open),
+            (S::Pending, E::FoundCommitted, S::Done),
+            (S::Pending, E::Superseded, S::Superseded),
+            (S::Open, E::Completed, S::Done),
+            (S::Open, E::Delayed, S::RetryWait),
+            (S::Open, E::Died, S::Dead),
+            (S::Open, E::Released, S::Pending),
+            (S::Open, E::FoundCommitted, S::Done),
+            (S::Open, E::Superseded, S::Superseded),
+            (S::Done, E::FoundLost, S::Pending),
+            (S::Done, E::Reopened, S::Pending),
+            (S::RetryWait, E::Due, S::Pending),
+            (S::RetryWait, E::Retried, S::Pending),
+            (S::RetryWait, E::FoundCommitted, S::Done),
+            (S::RetryWait, E::Superseded, S::Superseded),
+            (S::Dead, E::Retried, S::Pending),
+            (S::Dead, E::FoundCommitted, S::Done),
+        ];
+        let events = [
+            E::Assigned,
+            E::Completed,
+            E::Delayed,
+            E::Died,
+            E::Released,
+            E::Due,
+            E::Retried,
+            E::FoundCommitted,
+            E::FoundLost,
+            E::Reopened,
+            E::Superseded,
+        ];
+        for from in S::ALL {
+            for event in events {
+                let way = ways.iter().find(|(state, of, _)| (*state, *of) == (from, event));
+                let expected = way.map(|(_, _, to)| *to).ok_or(IllegalTransition { from, event });
+                assert_eq!(from.apply(event), expected, "{from}, {event:?}");
+            }
+        }
+    }
+
+    #[test]
     fn a_done_task_is_never_assigned_again_unless_the_target_lost_it() {
         assert!(TaskState::Done.apply(TaskEvent::Assigned).is_err());
         let reopened = TaskState::Done.apply(TaskEvent::FoundLost).and_then(|state| state.apply(TaskEvent::Assigned));

@@ -112,4 +112,23 @@ mod tests {
         assert_eq!(FencingToken::new(7, FencingToken::LO_MAX + 1), None);
         assert_eq!(FencingToken::new(FencingToken::HI_MAX + 1, 0), None);
     }
+
+    #[test]
+    fn a_token_is_kept_as_one_number_whose_parts_come_back() {
+        // Ledgers and records hold these numbers: another layout would take an old token for a small one.
+        let token = FencingToken::new(5, 3).expect("in range");
+        assert_eq!((token.raw(), token.to_string().as_str()), (5 * 16_777_216 + 3, "5.3"));
+        assert_eq!(FencingToken::from_raw(token.raw()), token);
+        let largest = FencingToken::new(549_755_813_887, 16_777_215).expect("in range");
+        assert_eq!((largest.raw(), largest.hi(), largest.lo()), (i64::MAX, FencingToken::HI_MAX, FencingToken::LO_MAX));
+        let damaged = FencingToken::from_raw(-1);
+        assert_eq!(damaged.hi(), 0, "a number that no version has written is no large token");
+    }
+
+    #[test]
+    fn a_nonce_comes_back_from_its_bytes_the_most_significant_first() {
+        let nonce = Nonce::new(0x0102);
+        assert_eq!((nonce.bits(), nonce.to_bytes()[14..].to_vec()), (0x0102, vec![1, 2]));
+        assert_eq!(Nonce::from_bytes(nonce.to_bytes()), nonce);
+    }
 }
