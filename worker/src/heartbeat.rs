@@ -55,6 +55,7 @@ impl Heartbeat {
             is_heard = answer.is_ok();
             match answer {
                 Ok(answer) => {
+                    tracing::debug!(micros = sent_at.elapsed().as_micros(), "a heartbeat was acknowledged");
                     acked_sent_at = sent_at;
                     answer.end.into_iter().for_each(|nonce| self.attempts.end(nonce));
                     if answer.drain && !self.drain.is_cancelled() {
