@@ -70,7 +70,7 @@ impl Doors {
     ) -> Result<T, ServiceError> {
         for at in 0..ASKS_MAX {
             match self.handle(at).ask(&mut request).await {
-                Err(ServiceError::BetweenTerms | ServiceError::NotLeader { .. }) => {}
+                Err(ServiceError::BetweenTerms | ServiceError::NotLeader { .. } | ServiceError::StoreFull(_)) => {}
                 answer => return answer,
             }
             tokio::time::sleep(Duration::from_millis(200)).await;
@@ -141,7 +141,7 @@ impl Simulation {
 
     /// One fault, drawn by lot.
     async fn fault(&mut self) {
-        match self.rng.random_range(0..12) {
+        match self.rng.random_range(0..13) {
             0 | 1 => self.store.next(Fault::AppliedAnswerLost),
             2 | 3 => self.store.next(Fault::NeverArrived),
             4 => self.store.next(Fault::Unreachable),
@@ -149,6 +149,15 @@ impl Simulation {
             6 => self.store.next(Fault::Slow(Duration::from_millis(self.rng.random_range(1..4000)))),
             7 => self.store.fail_reads(self.rng.random_range(1..4)),
             8 => self.store.lose_reigns(),
+            // It has no room for a while.
+            10 => {
+                let (store, takes) = (self.store.clone(), Duration::from_millis(self.rng.random_range(1..20_000)));
+                store.fill(true);
+                tokio::spawn(async move {
+                    tokio::time::sleep(takes).await;
+                    store.fill(false);
+                });
+            }
             // The office's lease is revoked: for a while there are two who believe that they lead.
             9 => {
                 let ops = vec![Op::Delete("leader".to_owned())];
@@ -192,6 +201,7 @@ impl Simulation {
             self.fault().await;
         }
         self.target.heal();
+        self.store.fill(false);
         for run in &runs {
             self.ends(*run).await;
         }

@@ -115,7 +115,8 @@ impl Faulty {
         self.planted().reads_to_fail = reads;
     }
 
-    /// Lets the store run out of space, or have room again: until then it takes no commit and no campaign, and answers reads.
+    /// Lets the store run out of space, or have room again: until then it takes nothing new and no
+    /// campaign, lets go of what it has, and answers reads.
     pub fn fill(&self, is_full: bool) {
         self.planted().is_full = is_full;
     }
@@ -187,7 +188,7 @@ impl RecordStore for Faulty {
     }
 
     async fn commit(&self, txn: StoreTxn) -> Result<TxnOutcome, StoreError> {
-        if self.planted().is_full {
+        if self.planted().is_full && txn.ops.iter().any(|op| matches!(op, Op::Put(..))) {
             return Err(self.full());
         }
         match self.take_fault(&txn) {
