@@ -97,6 +97,8 @@ pub struct Settled {
     pub target_form: CursorForm,
     /// How rows are written.
     pub write: Write,
+    /// The digest of the rule that cuts and of what it leaves out: with the generation, which slices there are.
+    pub cut: DocumentDigest,
     /// Which life of which server the target was when it was last reconciled.
     pub target_fingerprint: String,
     /// The ranges that this stream's earlier runs had committed when the plan was made.

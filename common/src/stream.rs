@@ -18,6 +18,40 @@ pub struct StreamOwner {
     pub run: RunId,
     /// The token of the attempt that took it.
     pub token: FencingToken,
+    /// Which plan of the run took it; `None` when it was a person's errand.
+    pub plan: Option<PlanMark>,
+}
+
+/// Which plan of which run a stream was taken for. Two plans of one run may cut it otherwise, and then their tasks are others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PlanMark(DocumentDigest);
+
+impl PlanMark {
+    /// The mark of a run's plan: its generation, which its tasks' names hold, and what is cut how, which says which slices there are.
+    /// A store that was put back to a backup may give one generation twice.
+    #[must_use]
+    pub fn of(generation: u32, cut: &DocumentDigest) -> Self {
+        Self(DocumentDigest::of(format!("{generation}/{cut}").as_bytes()))
+    }
+
+    /// The mark that a ledger holds.
+    #[must_use]
+    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(DocumentDigest::from_bytes(bytes))
+    }
+
+    /// The mark as a ledger holds it.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        self.0.as_bytes()
+    }
+}
+
+/// Whether a claim under the plan `mine` may begin on a stream that was last taken for `taken`. A plan that the run has left behind begins
+/// nothing: its slices may be others' by now. A stream that nobody took says nothing.
+#[must_use]
+pub fn may_claim(taken: Option<&PlanMark>, mine: &PlanMark) -> bool {
+    taken.is_none_or(|taken| taken == mine)
 }
 
 /// What a target's ledger says of a run.
@@ -41,10 +75,12 @@ pub enum Takeover {
     Take {
         /// The run that had the stream.
         former: Option<RunId>,
+        /// The run had it for another plan: what it has under way under that one is given up.
+        leaves_plan: bool,
     },
     /// The run is fenced itself, and takes nothing any more.
     Superseded,
-    /// Another run took the stream under a token at least as large: this attempt is late, or the store was rewound.
+    /// Another run, or another plan of this one, took the stream under a token at least as large: this attempt is late, or the store was rewound.
     Outrun {
         /// That token.
         newer: FencingToken,
@@ -54,7 +90,8 @@ pub enum Takeover {
 /// Whether the attempt `mine` may take a stream that `owner` took last, given what the ledger says of its own run.
 ///
 /// A run that is fenced takes nothing: a late attempt of an older run cannot fence the run that fenced it. An attempt that was
-/// late before its run left any mark is told by its token. Attempts of one run do not compete here.
+/// late before its run left any mark is told by its token. Attempts for one plan do not compete here; those for two plans of one run do, as
+/// runs do, because a plan that was left must not come back.
 #[must_use]
 pub fn take_stream(mine: &StreamOwner, own: RunMark, owner: Option<&StreamOwner>) -> Takeover {
     match own {
@@ -62,10 +99,13 @@ pub fn take_stream(mine: &StreamOwner, own: RunMark, owner: Option<&StreamOwner>
         RunMark::Unknown | RunMark::Running => {}
     }
     match owner {
-        None => Takeover::Take { former: None },
-        Some(owner) if owner.run == mine.run => Takeover::Take { former: None },
+        None => Takeover::Take { former: None, leaves_plan: false },
+        Some(owner) if owner.run == mine.run && owner.plan == mine.plan => {
+            Takeover::Take { former: None, leaves_plan: false }
+        }
         Some(owner) if owner.token >= mine.token => Takeover::Outrun { newer: owner.token },
-        Some(owner) => Takeover::Take { former: Some(owner.run) },
+        Some(owner) if owner.run == mine.run => Takeover::Take { former: None, leaves_plan: true },
+        Some(owner) => Takeover::Take { former: Some(owner.run), leaves_plan: false },
     }
 }
 
@@ -157,7 +197,31 @@ mod tests {
     use crate::range::CursorRange;
 
     fn owner(run: u8, token: i64) -> StreamOwner {
-        StreamOwner { run: RunId::from_bytes([run; 16]), token: FencingToken::from_raw(token) }
+        StreamOwner { run: RunId::from_bytes([run; 16]), token: FencingToken::from_raw(token), plan: None }
+    }
+
+    fn planned(run: u8, token: i64, plan: PlanMark) -> StreamOwner {
+        StreamOwner { plan: Some(plan), ..owner(run, token) }
+    }
+
+    #[test]
+    fn only_the_plan_that_a_stream_was_taken_for_begins_anything() {
+        let marks: Vec<PlanMark> = [(1, "a"), (1, "b"), (2, "a")]
+            .map(|(generation, cut)| PlanMark::of(generation, &DocumentDigest::of(cut.as_bytes())))
+            .to_vec();
+        for (at, mine) in marks.iter().enumerate() {
+            for (other, taken) in marks.iter().enumerate() {
+                assert_eq!(may_claim(Some(taken), mine), at == other);
+                // AND a run takes its own stream for another plan by a larger token only, and gives up what it had under way
+                let (now, later) = (planned(7, 5, *taken), |token| planned(7, token, *mine));
+                let take = |leaves_plan| Takeover::Take { former: None, leaves_plan };
+                assert_eq!(take_stream(&later(6), RunMark::Running, Some(&now)), take(at != other));
+                let again = take_stream(&later(5), RunMark::Running, Some(&now));
+                assert_eq!(again, if at == other { take(false) } else { Takeover::Outrun { newer: now.token } });
+            }
+            assert!(may_claim(None, mine));
+            assert_eq!(PlanMark::from_bytes(*mine.as_bytes()), *mine);
+        }
     }
 
     fn slice(start: i64, end: i64) -> Slice {
@@ -173,8 +237,14 @@ mod tests {
         assert_eq!(take_stream(&owner(1, 99), fenced, Some(&newer)), Takeover::Superseded);
         assert_eq!(take_stream(&older, RunMark::Unknown, Some(&newer)), Takeover::Outrun { newer: newer.token });
         // AND the newer one takes it, and takes it again, whatever its own attempts have done
-        assert_eq!(take_stream(&newer, RunMark::Unknown, Some(&older)), Takeover::Take { former: Some(older.run) });
-        assert_eq!(take_stream(&newer, RunMark::Running, Some(&owner(2, 12))), Takeover::Take { former: None });
+        assert_eq!(
+            take_stream(&newer, RunMark::Unknown, Some(&older)),
+            Takeover::Take { former: Some(older.run), leaves_plan: false }
+        );
+        assert_eq!(
+            take_stream(&newer, RunMark::Running, Some(&owner(2, 12))),
+            Takeover::Take { former: None, leaves_plan: false }
+        );
     }
 
     #[test]
@@ -211,7 +281,7 @@ mod tests {
             for (run, token) in takes {
                 let mine = owner(run, token);
                 let own = if fenced.contains(&mine.run) { RunMark::Fenced { by: None } } else { RunMark::Running };
-                if let Takeover::Take { former } = take_stream(&mine, own, now.as_ref()) {
+                if let Takeover::Take { former, .. } = take_stream(&mine, own, now.as_ref()) {
                     // THEN nobody that was fenced comes back, and the former owner is always among the fenced
                     prop_assert!(!fenced.contains(&mine.run));
                     fenced.extend(former);

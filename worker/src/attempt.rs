@@ -13,6 +13,7 @@ use highwater_common::errand::Errand;
 use highwater_common::facts::{Adopted, ColumnFacts, Engine, StepFacts};
 use highwater_common::range::Slice;
 use highwater_common::spec::{Backfill, Connection, PartitionBy, Strategy};
+use highwater_common::stream::PlanMark;
 use tokio::sync::OnceCell;
 
 use crate::connector::{
@@ -167,7 +168,7 @@ async fn errand(context: &OrderContext, assignment: &Assignment) -> Result<Outco
                 PartitionBy::Integer { .. } => "UTC".to_owned(),
             };
             let (run, token, kind) = (order.run, assignment.fence.token, CursorKind::Integer);
-            let stream = StreamRequest { stream, run, generation: order.generation, token, kind };
+            let stream = StreamRequest { stream, run, plan: None, token, kind };
             let request = ForgetRequest { cluster: order.cluster, stream, forget: forget.clone(), tz };
             match target.forget(&request).await? {
                 ForgetOutcome::Done(receipts) => receipts,
@@ -261,7 +262,7 @@ async fn prepare(context: &OrderContext, assignment: &Assignment) -> Result<Outc
         stream: StreamRequest {
             stream: settled.stream.clone(),
             run: order.run,
-            generation: order.generation,
+            plan: Some(PlanMark::of(order.generation, &settled.cut)),
             token: assignment.fence.token,
             kind: settled.partition_kind,
         },
@@ -297,6 +298,7 @@ async fn partition(
         run: order.run,
         task: assignment.task,
         generation: order.generation,
+        plan: PlanMark::of(order.generation, &settled.cut),
         step: order.step.clone(),
         stream: settled.stream.clone(),
         slice,
@@ -316,12 +318,19 @@ async fn partition(
         ClaimOutcome::Superseded => superseded(context, target.as_ref()).await,
         ClaimOutcome::Fenced { newer } => Ok(Outcome::Outrun { newer }),
         ClaimOutcome::SpecChanged => Err(spec_changed()),
+        ClaimOutcome::PlanChanged => Err(plan_changed()),
     }
 }
 
 fn spec_changed() -> AttemptError {
     let message = "the target holds this task for another version of the spec: begin a new run with `--new`";
     AttemptError::new(ErrorClass::Permanent, "spec_changed", message)
+}
+
+fn plan_changed() -> AttemptError {
+    let message = "the run has loaded the target under another plan since, which the store does not know, so that this one's tasks could load \
+                   rows twice: was the store put back to a backup? Begin a new run with `--new`";
+    AttemptError::new(ErrorClass::Permanent, "plan_changed", message)
 }
 
 async fn format(context: &OrderContext, target: &dyn Target, settled: &Settled) -> Result<RowFormat, AttemptError> {

@@ -99,6 +99,7 @@ pub fn plan_load(
         source_form: column.form,
         target_form,
         write: step.write.clone(),
+        cut: digest(&(&generator, &covered)),
         target_fingerprint: facts.target.fingerprint.clone(),
         reprocess_all: step.reprocess == Reprocess::All,
     };
@@ -352,7 +353,7 @@ fn notes(step: &Backfill, facts: &StepFacts, column: &PartitionFacts, generator:
 
 /// The plan covers its facts by their digest: the facts themselves are stored beside it.
 #[expect(clippy::expect_used, reason = "names, numbers and lists always have a JSON form, whatever they say")]
-fn digest(facts: &StepFacts) -> DocumentDigest {
-    let text = serde_json::to_vec(facts).expect("facts are made of names, numbers and lists, which JSON can hold");
+fn digest(of: &impl Serialize) -> DocumentDigest {
+    let text = serde_json::to_vec(of).expect("it is made of names, numbers and lists, which JSON can hold");
     DocumentDigest::of(&text)
 }

@@ -93,11 +93,53 @@ async fn a_frozen_last_attempt_of_a_failed_run_commits_nothing_after_a_newer_run
 /// Runs the pipeline until each of its four workers has claimed, and freezes it there; the copy `older` of the state knows
 /// nothing of that.
 async fn frozen_after_its_claim(site: &Site) -> Running {
+    frozen_after_commits(site, 0).await
+}
+
+/// The same, once so many tasks have gone through.
+async fn frozen_after_commits(site: &Site, commits: i64) -> Running {
     site.copy_state(".highwater", "older");
-    let mut run = site.start("attempt::after_claim=sleep(10000)").await;
-    until("four claims", LIMIT, async || Ok((site.tasks('O').await == 4).then_some(()))).await.unwrap();
+    let passed = if commits == 0 { String::new() } else { format!("{commits}*off->") };
+    let mut run = site.start(&format!("attempt::after_claim={passed}sleep(10000)")).await;
+    let is_there = async || (site.tasks('C').await, site.tasks('O').await) == (commits, 4);
+    until("four claims", LIMIT, async || Ok(is_there().await.then_some(()))).await.unwrap();
     run.signal(Signal::Stop).unwrap();
     run
+}
+
+/// Starts a run, and kills it in its planning.
+async fn killed_in_its_planning(site: &Site) {
+    let mut planning = site.start("attempt::before_probe=sleep(60000)").await;
+    let is_known = async || {
+        let status = site.finish(&["status", "-o", "json"]).await;
+        Ok((status.status.code() == Some(0)).then_some(()))
+    };
+    until("the run to be known", LIMIT, is_known).await.unwrap();
+    planning.kill().unwrap();
+}
+
+#[tokio::test]
+async fn a_rewound_store_that_plans_a_run_anew_doubles_nothing_of_its_former_plan() {
+    for engine in BOTH {
+        // GIVEN a run that has committed days and is frozen in others, and a store that was put back to when it was being planned
+        let site = Site::with_events(engine, APPEND).await;
+        let table = site.events_table("not null", "").replace(" primary key", "");
+        site.execute(Side::Target, &table).await;
+        killed_in_its_planning(&site).await;
+        let mut frozen = frozen_after_commits(&site, 6).await;
+        // WHEN the same run is planned anew there, around what it has committed, and the frozen one goes on
+        let anew = site.finish(&["run", "pipeline.yaml", "--state", "older"]).await;
+        assert_exit(&anew, 0);
+        assert_says(&anew.stdout, "14 tasks · 6 covered by earlier runs");
+        frozen.signal(Signal::Cont).unwrap();
+        // THEN it commits nothing, says why, and every row is there once
+        assert_eq!(frozen.wait(LIMIT).await.unwrap().code(), Some(3), "{}", frozen.stderr().unwrap());
+        assert_says(&frozen.stderr().unwrap(), "plan_changed");
+        site.assert_rows_once(DAYS).await;
+        // AND the next run finds nothing to do
+        assert_exit(&site.run().await, 0);
+        site.assert_rows_once(DAYS).await;
+    }
 }
 
 #[tokio::test]
@@ -129,13 +171,7 @@ async fn a_cancel_fences_a_run_of_which_the_store_knew_only_its_planning() {
     for engine in BOTH {
         // GIVEN a run under way, frozen, and a store that was put back to when it was being planned
         let site = Site::with_events(engine, APPEND).await;
-        let mut planning = site.start("attempt::before_probe=sleep(60000)").await;
-        let is_known = async || {
-            let status = site.finish(&["status", "-o", "json"]).await;
-            Ok((status.status.code() == Some(0)).then_some(()))
-        };
-        until("the run to be known", LIMIT, is_known).await.unwrap();
-        planning.kill().unwrap();
+        killed_in_its_planning(&site).await;
         let mut frozen = frozen_after_its_claim(&site).await;
         // WHEN it is cancelled there, which is acknowledged, and the frozen one goes on
         let cancelled = site.finish(&["cancel", "events", "--reason", "a test", "-y", "--state", "older"]).await;

@@ -185,6 +185,7 @@ impl Target for Faulty {
             ClaimOutcome::Superseded => ClaimOutcome::Superseded,
             ClaimOutcome::Fenced { newer } => ClaimOutcome::Fenced { newer },
             ClaimOutcome::SpecChanged => ClaimOutcome::SpecChanged,
+            ClaimOutcome::PlanChanged => ClaimOutcome::PlanChanged,
         })
     }
 

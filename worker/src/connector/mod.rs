@@ -28,6 +28,7 @@ use highwater_common::facts::{ColumnFacts, CursorForm, Engine, TableFacts, Targe
 use highwater_common::id::{AttemptNo, ClusterId, DocumentDigest, RunId, StepName, TaskId};
 use highwater_common::range::Slice;
 use highwater_common::spec::{Resident, TableName, Triggers, WriteMode};
+use highwater_common::stream::PlanMark;
 use highwater_common::token::{Fence, FencingToken};
 
 pub use open::{open_source, open_target};
@@ -174,8 +175,8 @@ pub struct StreamRequest {
     pub stream: String,
     /// The run.
     pub run: RunId,
-    /// Which plan of it: what this one has committed already is not coverage that it found.
-    pub generation: u32,
+    /// Which plan of it; `None` for a person's errand, which has none. Only claims under this plan begin from now on.
+    pub plan: Option<PlanMark>,
     /// The token of the attempt that takes it.
     pub token: FencingToken,
     /// What the stream's positions are.
@@ -211,7 +212,8 @@ pub enum PrepareOutcome {
     Prepared {
         /// What a person should know.
         warnings: Vec<String>,
-        /// What all others have committed of the stream. It cannot change any more.
+        /// What has been committed of the stream, by others and by the run itself. Until a task of this plan begins, it cannot change
+        /// any more.
         coverage: Coverage,
     },
     /// The run is fenced in this target: nothing of it commits any more.
@@ -247,8 +249,10 @@ pub struct Claim {
     pub run: RunId,
     /// The task.
     pub task: TaskId,
-    /// Which plan of the run.
+    /// Which plan of the run, by its number.
     pub generation: u32,
+    /// Which plan of the run: the one that the stream was taken for, or the claim is refused.
+    pub plan: PlanMark,
     /// The step.
     pub step: StepName,
     /// The stream.
@@ -280,6 +284,8 @@ pub enum ClaimOutcome {
     },
     /// The row was claimed for another version of the spec.
     SpecChanged,
+    /// The run took the stream for another plan: tasks of this one begin no more.
+    PlanChanged,
 }
 
 impl fmt::Debug for ClaimOutcome {
@@ -290,6 +296,7 @@ impl fmt::Debug for ClaimOutcome {
             Self::Superseded => f.write_str("Superseded"),
             Self::Fenced { newer } => write!(f, "Fenced({newer})"),
             Self::SpecChanged => f.write_str("SpecChanged"),
+            Self::PlanChanged => f.write_str("PlanChanged"),
         }
     }
 }
@@ -389,8 +396,8 @@ pub trait Target: Send + Sync {
     /// Takes the stream, and makes the ledger and the table where they are missing: one transaction, under a lock that no other
     /// prepare of the target holds. Marks the target as the cluster's.
     ///
-    /// Every other run that has rows of the stream is fenced as by [`Target::fence_run`]: once this answered, nothing that
-    /// another run has committed of the stream changes. Repeating it is harmless. A late one, of a run that was fenced or
+    /// Every other run that has rows of the stream is fenced as by [`Target::fence_run`], and open tasks of another plan of the same run are
+    /// given up: once this answered, nothing that others or another plan have committed of the stream changes. Repeating it is harmless. A late one, of a run that was fenced or
     /// whose stream was taken under a larger token, changes nothing.
     async fn prepare(&self, request: &PrepareRequest) -> Result<PrepareOutcome, ConnectorError>;
 

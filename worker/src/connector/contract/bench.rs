@@ -11,6 +11,7 @@ use highwater_common::facts::TargetFacts;
 use highwater_common::id::{AttemptNo, ClusterId, DocumentDigest, RunId, StepName, TaskId};
 use highwater_common::range::{CursorRange, Slice};
 use highwater_common::spec::{Resident, Triggers, WriteMode};
+use highwater_common::stream::PlanMark;
 use highwater_common::token::{Fence, FencingToken, Nonce};
 
 use super::TargetFixture;
@@ -95,7 +96,7 @@ impl<F: TargetFixture> Bench<F> {
             stream: StreamRequest {
                 stream: STREAM.to_owned(),
                 run: self.run,
-                generation: 1,
+                plan: Some(plan(1)),
                 token: self.token(0),
                 kind: CursorKind::Integer,
             },
@@ -115,6 +116,7 @@ impl<F: TargetFixture> Bench<F> {
             run: self.run,
             task: TaskId::derive(&self.run, 1, &step, &slice.to_string()),
             generation: 1,
+            plan: plan(1),
             step,
             stream: STREAM.to_owned(),
             slice,
@@ -179,6 +181,11 @@ impl<F: TargetFixture> Bench<F> {
             self.fixture.execute(&format!("insert into {table} (id, pos, note) values ({id}, {id}, 'old')")).await;
         }
     }
+}
+
+/// One of several plans of a run, all under one generation.
+pub(super) fn plan(no: u8) -> PlanMark {
+    PlanMark::of(1, &DocumentDigest::of(&[no]))
 }
 
 /// Guards and commits; both must go through.

@@ -126,7 +126,8 @@ macro_rules! target_contract {
                 decisions::every_guard_holds_where_it_is_decided_and_nowhere_else
                 streams::a_stream_that_is_taken_fences_every_earlier_run
                 streams::a_late_prepare_of_an_older_run_takes_nothing
-                streams::a_run_that_prepares_again_is_told_of_others_only
+                streams::a_run_that_prepares_again_is_told_of_all_that_is_committed
+                streams::another_plan_of_the_run_commits_nothing_once_the_stream_is_taken
                 streams::a_run_of_another_stream_goes_on
                 receipts::an_emptied_or_remade_table_is_refused_with_its_receipts
                 receipts::receipts_of_nothing_contradict_no_table

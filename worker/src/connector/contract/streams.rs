@@ -3,7 +3,7 @@
 use highwater_common::coverage::Coverage;
 use highwater_common::id::RunId;
 
-use super::bench::{Bench, Given, assert_lost, assert_writes_in_vain, range};
+use super::bench::{Bench, Given, assert_lost, assert_writes_in_vain, plan, range};
 use super::{TargetFixture, Writers};
 use crate::connector::{ClaimOutcome, PrepareOutcome};
 
@@ -79,18 +79,64 @@ pub async fn a_late_prepare_of_an_older_run_takes_nothing<F: TargetFixture>() {
     assert!(matches!(answer, PrepareOutcome::Prepared { .. }), "{answer:?}");
 }
 
-/// What the run's own plan has committed is none of what it found; what an earlier plan of it has committed is.
-pub async fn a_run_that_prepares_again_is_told_of_others_only<F: TargetFixture>() {
+/// What the run itself has committed is there, whichever plan of it did that; and a repeat for the same plan leaves its tasks alone.
+pub async fn a_run_that_prepares_again_is_told_of_all_that_is_committed<F: TargetFixture>() {
     let bench = Bench::<F>::prepared().await;
     bench.load(range(0, 10), Given::rows(0..10)).await;
-    assert_eq!(bench.prepare().await.1, Coverage::default());
-    let mut request = bench.prepare_request();
-    request.stream.generation = 2;
-    let answer = bench.target.prepare(&request).await.expect("an answer");
-    assert!(
-        matches!(&answer, PrepareOutcome::Prepared { coverage, .. } if *coverage == covering(&[(0, 10)])),
-        "{answer:?}"
-    );
+    let claim = bench.claim(range(10, 20), 1);
+    let held = bench.held(&claim).await;
+    assert_eq!(bench.prepare().await.1, covering(&[(0, 10)]));
+    assert!(bench.target.ledger_row(&claim.run, &claim.task).await.expect("an answer").is_some());
+    drop(held);
+}
+
+/// A store that was put back to before a run had its plan plans it once more, and may cut it otherwise: what is still under way under the
+/// former plan never lands, and the probe and the prepare are told the same of what did.
+pub async fn another_plan_of_the_run_commits_nothing_once_the_stream_is_taken<F: TargetFixture>() {
+    let bench = Bench::<F>::prepared().await;
+    // GIVEN a run with a committed slice, an attempt that fell asleep, and one that has not claimed yet
+    bench.load(range(0, 10), Given::rows(0..10)).await;
+    let (slept, request) = (bench.claim(range(10, 20), 1), bench.write_request(range(10, 20)));
+    let unclaimed = bench.claim(range(20, 30), 12);
+    let claimed = bench.held(&slept).await;
+    let (mut claimed, mut written) = (Some(claimed), None);
+    if F::WRITERS == Writers::Many {
+        let tx = claimed.take().expect("just claimed").begin().await.expect("begins");
+        written = Some(tx.write(&request, &mut Given::rows(10..20)).await.expect("writes"));
+    }
+    // WHEN the run is planned anew, under the same generation, and prepared: by a token that the former plan's prepare had, too
+    let facts = bench.probe().await;
+    let (mut anew, mut late) = (bench.prepare_request(), bench.prepare_request());
+    anew.stream.plan = Some(plan(2));
+    let answer = bench.target.prepare(&anew).await.expect("an answer");
+    assert_eq!(answer, PrepareOutcome::Outrun { newer: anew.stream.token });
+    // AND by a larger one
+    anew.stream.token = bench.claim(range(10, 20), 9).fence.token;
+    let answer = bench.target.prepare(&anew).await.expect("an answer");
+    // AND a prepare of the former plan is late
+    late.stream.token = bench.claim(range(10, 20), 8).fence.token;
+    let outrun = bench.target.prepare(&late).await.expect("an answer");
+    assert_eq!(outrun, PrepareOutcome::Outrun { newer: anew.stream.token });
+    // THEN both were told what is committed
+    let PrepareOutcome::Prepared { coverage, .. } = answer else { panic!("{answer:?}") };
+    assert_eq!(coverage, covering(&[(0, 10)]));
+    assert_eq!(Coverage::of(&facts.covered, facts.covered_null), coverage);
+    // AND the attempt wakes up in vain, and what the former plan had not begun never begins
+    match (claimed, written) {
+        (Some(claimed), _) => assert_writes_in_vain(claimed, &request, Given::rows(10..20)).await,
+        (None, Some((tx, receipt))) => assert_lost(tx, &receipt).await,
+        (None, None) => unreachable!("claimed or written"),
+    }
+    for claim in [&slept, &unclaimed] {
+        let answer = bench.target.claim(claim).await.expect("an answer");
+        assert!(matches!(answer, ClaimOutcome::PlanChanged), "{answer:?}");
+    }
+    assert_eq!(bench.rows_where("1 = 1").await, 10);
+    // AND the plan that has the stream loads what is missing, also under the name of a task that the former one had
+    let mut claim = bench.claim(range(10, 20), 2);
+    claim.plan = plan(2);
+    bench.load_as(&claim, &request, Given::rows(10..20)).await.expect("loads");
+    assert_eq!(bench.rows_where("1 = 1").await, 20);
 }
 
 /// Two streams in one target have nothing to do with each other, unless a run has rows of both.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use highwater_common::assignment::ErrorClass;
 use highwater_common::commit::{Resume, resume};
 use highwater_common::id::ClusterId;
+use highwater_common::stream::may_claim;
 use sqlx::{Executor, PgConnection, Row};
 use uuid::Uuid;
 
@@ -14,6 +15,7 @@ use super::errors::{classify, fault, is_missing_relation, is_state, permanent, s
 use super::ledger::{self, FoundRow, SessionMark, check_cluster, check_fingerprint, uuid};
 use super::session::{Endpoint, SessionRole};
 use super::slices::StoredSlice;
+use super::stream::plan_mark;
 use crate::connector::sql_text::{Dialect, Sql};
 use crate::connector::{Claim, ClaimOutcome, ConnectorError};
 use crate::supervisor::Supervisor;
@@ -147,19 +149,23 @@ impl Claiming<'_> {
         }
         stumble("claim::marked").await?;
         // Read before the upsert overwrites it. A later attempt's session is not this one's to end.
+        // And which plan the stream was taken for: whoever takes it for another one waits for the run's mark, which this holds.
         let former = sqlx::query(
-            "select session_id, (extract(epoch from session_start) * 1000000)::int8 as session_micros \
-             from highwater.task where run_id = $1 and task_id = $2 and token < $3",
+            "select t.session_id, (extract(epoch from t.session_start) * 1000000)::int8 as session_micros, \
+                (select plan from highwater.stream where stream_id = $4 and run_id = $1) as plan \
+             from (values (1)) one left join highwater.task t on t.run_id = $1 and t.task_id = $2 and t.token < $3",
         )
         .bind(run)
         .bind(task)
         .bind(self.claim.fence.token.raw())
-        .fetch_optional(&mut self.conn)
+        .bind(&self.claim.stream)
+        .fetch_one(&mut self.conn)
         .await?;
-        self.former = match former {
-            Some(row) => mark(row.try_get("session_id")?, row.try_get("session_micros")?),
-            None => None,
-        };
+        if !may_claim(plan_mark(former.try_get("plan")?).as_ref(), &self.claim.plan) {
+            self.conn.execute("rollback").await?;
+            return Ok(Round::Over(Decided::Outcome(ClaimOutcome::PlanChanged)));
+        }
+        self.former = mark(former.try_get("session_id")?, former.try_get("session_micros")?);
         if let Some(chunk) = self.upsert().await? {
             stumble("claim::raised").await?;
             self.conn.execute("commit").await?;

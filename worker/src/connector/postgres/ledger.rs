@@ -67,6 +67,7 @@ create table if not exists highwater.stream (
     token bigint not null,
     table_database text,
     table_oid oid,
+    plan bytea,
     taken_at timestamptz not null default now());
 create table if not exists highwater.watermark (
     stream_id text primary key,

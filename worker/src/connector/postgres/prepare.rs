@@ -36,13 +36,12 @@ pub(super) async fn prepare(endpoint: &Endpoint, request: &PrepareRequest) -> Re
     let name = &request.stream.stream;
     let found = find_table(&mut conn, &request.table).await.map_err(failed)?;
     receipts::check(&mut conn, endpoint, name, &request.table, found.as_ref()).await?;
-    let own = Some((&request.stream.run, request.stream.generation));
     let (warnings, coverage) = match &found {
         // Receipts of nothing are none of a table that is still to be made.
         None => (create_table(&mut conn, endpoint, request).await?, Coverage::default()),
         Some(table) => {
             let warnings = check_table(&mut conn, endpoint, request, told_as, table).await?;
-            (warnings, read_coverage(&mut conn, endpoint, name, request.stream.kind, own).await?)
+            (warnings, read_coverage(&mut conn, endpoint, name, request.stream.kind).await?)
         }
     };
     let table = match found {

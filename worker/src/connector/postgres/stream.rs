@@ -6,7 +6,7 @@ use highwater_common::assignment::ErrorClass;
 use highwater_common::coverage::Coverage;
 use highwater_common::cursor::CursorKind;
 use highwater_common::id::{ClusterId, RunId};
-use highwater_common::stream::{RunMark, StreamOwner, Takeover, take_stream};
+use highwater_common::stream::{PlanMark, RunMark, StreamOwner, Takeover, take_stream};
 use highwater_common::token::FencingToken;
 use sqlx::postgres::PgRow;
 use sqlx::{Executor, PgConnection, Row};
@@ -49,11 +49,11 @@ impl Stream<'_> {
             conn.execute("begin isolation level read committed").await.map_err(failed)?;
             ledger::lock_making(conn, self.endpoint).await?;
             ledger::make(conn, self.endpoint, cluster).await?;
-            let mine = StreamOwner { run: self.request.run, token: self.request.token };
+            let mine = StreamOwner { run: self.request.run, token: self.request.token, plan: self.request.plan };
             let own = read_mark(conn, &mine.run).await.map_err(failed)?;
             let owner = self.owner(conn).await.map_err(failed)?;
-            let former = match take_stream(&mine, own, owner.as_ref()) {
-                Takeover::Take { former } => former,
+            let (former, leaves_plan) = match take_stream(&mine, own, owner.as_ref()) {
+                Takeover::Take { former, leaves_plan } => (former, leaves_plan),
                 Takeover::Superseded => {
                     conn.execute("rollback").await.map_err(failed)?;
                     return Ok(Taken::Not(PrepareOutcome::Superseded));
@@ -63,7 +63,7 @@ impl Stream<'_> {
                     return Ok(Taken::Not(PrepareOutcome::Outrun { newer }));
                 }
             };
-            match self.fence_others(conn, former.as_ref()).await {
+            match self.fence_all(conn, former.as_ref(), leaves_plan).await {
                 Ok(fenced) => return Ok(Taken::Mine { fenced }),
                 Err(error) if is_state(&error, "55P03") => {
                     conn.execute("rollback").await.map_err(failed)?;
@@ -80,16 +80,55 @@ impl Stream<'_> {
     }
 
     async fn owner(&self, conn: &mut PgConnection) -> Result<Option<StreamOwner>, sqlx::Error> {
-        let row = sqlx::query("select run_id, token from highwater.stream where stream_id = $1")
+        let row = sqlx::query("select run_id, token, plan from highwater.stream where stream_id = $1")
             .bind(&self.request.stream)
             .fetch_optional(&mut *conn)
             .await?;
         let owner = |row: PgRow| {
             let run: Uuid = row.try_get("run_id")?;
             let token = FencingToken::from_raw(row.try_get("token")?);
-            Ok(StreamOwner { run: RunId::from_bytes(run.into_bytes()), token })
+            let plan = plan_mark(row.try_get("plan")?);
+            Ok(StreamOwner { run: RunId::from_bytes(run.into_bytes()), token, plan })
         };
         row.map(owner).transpose()
+    }
+
+    async fn fence_all(
+        &self,
+        conn: &mut PgConnection,
+        former: Option<&RunId>,
+        leaves_plan: bool,
+    ) -> Result<Vec<SessionMark>, sqlx::Error> {
+        let mut fenced = self.fence_others(conn, former).await?;
+        if leaves_plan {
+            set_lock_timeout(conn, self.endpoint.session().claim_lock_timeout).await?;
+            fenced.extend(self.give_up_own(conn).await?);
+            set_lock_timeout(conn, self.endpoint.session().lock_timeout).await?;
+        }
+        Ok(fenced)
+    }
+
+    /// Gives up the run's own open tasks of the stream, which are of another plan of it, after its claims in flight: a later one reads
+    /// which plan the stream was taken for. Their rows go, so that a task that both plans have can begin anew, and their guards match none.
+    async fn give_up_own(&self, conn: &mut PgConnection) -> Result<Vec<SessionMark>, sqlx::Error> {
+        let mine = uuid(self.request.run.as_bytes());
+        sqlx::query("select from highwater.run where run_id = $1 for no key update")
+            .bind(mine)
+            .execute(&mut *conn)
+            .await?;
+        let rows = sqlx::query(
+            "delete from highwater.task where state = 'O' and run_id = $1 and stream_id = $2 \
+             returning session_id, (extract(epoch from session_start) * 1000000)::int8 as session_micros",
+        )
+        .bind(mine)
+        .bind(&self.request.stream)
+        .fetch_all(&mut *conn)
+        .await?;
+        let mut given_up = Vec::new();
+        for row in rows {
+            given_up.extend(mark(row.try_get("session_id")?, row.try_get("session_micros")?));
+        }
+        Ok(given_up)
     }
 
     /// Notes the new owner, and fences whoever else has rows of the stream: the runs first, which waits for their claims in
@@ -107,12 +146,15 @@ impl Stream<'_> {
             .execute(&mut *conn)
             .await?;
         sqlx::query(
-            "insert into highwater.stream as stream (stream_id, run_id, token) values ($1, $2, $3) \
-             on conflict (stream_id) do update set run_id = excluded.run_id, token = excluded.token, taken_at = now()",
+            "insert into highwater.stream as stream (stream_id, run_id, token, plan) values ($1, $2, $3, $4) \
+             on conflict (stream_id) do update \
+                set run_id = excluded.run_id, token = greatest(stream.token, excluded.token), plan = excluded.plan, \
+                    taken_at = now()",
         )
         .bind(stream)
         .bind(mine)
         .bind(token.raw())
+        .bind(self.request.plan.as_ref().map(|plan| plan.as_bytes().as_slice()))
         .execute(&mut *conn)
         .await?;
         let runs = sqlx::query_scalar::<_, Uuid>(
@@ -149,15 +191,15 @@ impl Stream<'_> {
         Ok(fenced)
     }
 
-    /// Ends the sessions of the others' open tasks: one of them holds its row without going on.
+    /// Ends the sessions of the stream's open tasks, which are all of other runs or of another plan: one of them holds its row without
+    /// going on.
     async fn end_holders(&self, conn: &mut PgConnection, former: Option<&RunId>) -> Result<(), ConnectorError> {
         let failed = |error| classify(self.endpoint, "end the sessions of an earlier run", error);
         end_idle_claims(conn, self.endpoint.session().claim_lock_timeout / 2).await.map_err(failed)?;
         let rows = sqlx::query(
             "select session_id, (extract(epoch from session_start) * 1000000)::int8 as session_micros from highwater.task \
-             where state = 'O' and run_id <> $1 and (stream_id = $2 or run_id = $3)",
+             where state = 'O' and (stream_id = $1 or run_id = $2)",
         )
-        .bind(uuid(self.request.run.as_bytes()))
         .bind(&self.request.stream)
         .bind(former.map(|run| uuid(run.as_bytes())))
         .fetch_all(&mut *conn)
@@ -207,27 +249,28 @@ pub(super) async fn read_mark(conn: &mut PgConnection, run: &RunId) -> Result<Ru
     Ok(if state == "R" { RunMark::Running } else { RunMark::Fenced { by } })
 }
 
-/// What the stream's committed tasks cover, save those of `own` plan. Read as it comes, so that a million rows need the memory
+/// The mark of a plan, unless nobody has put one there.
+pub(super) fn plan_mark(stored: Option<Vec<u8>>) -> Option<PlanMark> {
+    stored.and_then(|bytes| bytes.try_into().ok()).map(PlanMark::from_bytes)
+}
+
+/// What the stream's committed tasks cover, whoever committed them. Read as it comes, so that a million rows need the memory
 /// of their gaps.
 pub(super) async fn read_coverage(
     conn: &mut PgConnection,
     endpoint: &Endpoint,
     stream: &str,
     kind: CursorKind,
-    own: Option<(&RunId, u32)>,
 ) -> Result<Coverage, ConnectorError> {
     let failed = |error| classify(endpoint, "read the ledger's coverage", error);
     let mut merger = RangeMerger::new(kind);
     let mut covered_null = false;
     let mut rows = sqlx::query(
         "select distinct slice_kind, range_start, range_end from highwater.task \
-         where stream_id = $1 and state = 'C' and slice_kind = any ($2) \
-           and ($3::uuid is null or run_id <> $3 or generation <> $4) order by range_start nulls first",
+         where stream_id = $1 and state = 'C' and slice_kind = any ($2) order by range_start nulls first",
     )
     .bind(stream)
     .bind(vec![kind_text(kind), ALL, NULL])
-    .bind(own.map(|(run, _)| uuid(run.as_bytes())))
-    .bind(own.map(|(_, generation)| i32::try_from(generation).unwrap_or(i32::MAX)))
     .fetch(&mut *conn);
     while let Some(row) = rows.try_next().await.map_err(failed)? {
         let slice_kind: String = row.try_get("slice_kind").map_err(failed)?;

@@ -113,7 +113,7 @@ impl Target for PostgresTarget {
                 let found = find_table(&mut conn, &probe.table).await.map_err(&failed)?;
                 receipts::check(&mut conn, &self.endpoint, &probe.stream, &probe.table, found.as_ref()).await?;
                 let coverage = match found {
-                    Some(_) => read_coverage(&mut conn, &self.endpoint, &probe.stream, *kind, None).await?,
+                    Some(_) => read_coverage(&mut conn, &self.endpoint, &probe.stream, *kind).await?,
                     None => Coverage::default(),
                 };
                 (coverage.ranges(*kind).collect(), coverage.null())

@@ -23,6 +23,7 @@ use highwater_common::facts::{ColumnFacts, CursorForm, Engine, TableFacts};
 use highwater_common::id::{AttemptNo, ClusterId, DocumentDigest, RunId, TaskId};
 use highwater_common::range::{CursorRange, Slice};
 use highwater_common::spec::{Resident, TableName, Triggers, WriteMode};
+use highwater_common::stream::PlanMark;
 use highwater_common::token::{Fence, FencingToken, Nonce};
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 use tokio_util::sync::CancellationToken;
@@ -135,6 +136,7 @@ impl World {
             run: RUN,
             task: TASK,
             generation: 1,
+            plan: PlanMark::of(1, &DocumentDigest::of(b"cut")),
             step: "orders".parse().expect("a name"),
             stream: STREAM.into(),
             slice,
@@ -259,7 +261,7 @@ fn prepare_request(columns: Vec<ColumnFacts>) -> PrepareRequest {
         stream: StreamRequest {
             stream: STREAM.into(),
             run: RUN,
-            generation: 1,
+            plan: Some(PlanMark::of(1, &DocumentDigest::of(b"cut"))),
             token: fence(0).token,
             kind: CursorKind::Integer,
         },

@@ -2,13 +2,22 @@
 
 use highwater_common::assignment::ErrorClass;
 use highwater_common::commit::{LedgerState, Resume, resume};
+use highwater_common::stream::may_claim;
 
 use super::errors::{Place, is_busy};
 use super::process::{self, Process};
 use super::session::{BUSY_TIMEOUT, Session};
-use super::{ledger, sql};
+use super::{ledger, sql, stream};
 use crate::connector::{Claim, ConnectorError};
 use crate::failpoint;
+
+/// What a claim came to.
+pub(super) enum Answer {
+    /// What the task's row means.
+    Is(Resume),
+    /// The run took the stream for another plan.
+    PlanChanged,
+}
 
 /// Claims on `session`; [`Resume::Begin`] is the only answer under which it may go on. Whatever comes out of it, no transaction is left open on a session that is given back.
 /// Gives the target's fingerprint too, which the attempt's guard compares.
@@ -16,7 +25,7 @@ pub(super) async fn claim(
     session: &mut Session,
     place: &Place,
     claim: &Claim,
-) -> Result<(Resume, String), ConnectorError> {
+) -> Result<(Answer, String), ConnectorError> {
     if let Err(error) = sql::run(session.conn(), sqlx::query("begin immediate")).await {
         return Err(if is_busy(&error) {
             held_up(session, place, claim, error).await
@@ -27,17 +36,18 @@ pub(super) async fn claim(
     let fingerprint = check_target(session, place, claim).await?;
     let answer = decide(session, place, claim).await?;
     let end = match answer {
-        Resume::Begin => "commit",
-        Resume::ReportOnly(_) | Resume::Superseded | Resume::SpecChanged | Resume::Fenced { .. } | Resume::Probe => {
-            "rollback"
-        }
+        Answer::Is(Resume::Begin) => "commit",
+        Answer::PlanChanged
+        | Answer::Is(
+            Resume::ReportOnly(_) | Resume::Superseded | Resume::SpecChanged | Resume::Fenced { .. } | Resume::Probe,
+        ) => "rollback",
     };
     sql::run(session.conn(), sqlx::query(end)).await.map_err(place.failed("end the claim"))?;
     failpoint::hit("claim::committed").await.map_err(ConnectorError::of_report)?;
     Ok((answer, fingerprint))
 }
 
-async fn decide(session: &mut Session, place: &Place, claim: &Claim) -> Result<Resume, ConnectorError> {
+async fn decide(session: &mut Session, place: &Place, claim: &Claim) -> Result<Answer, ConnectorError> {
     let run = claim.run.to_string();
     let state: Option<String> = sqlx::query_scalar("select state from _highwater_run where run_id = ?")
         .bind(&run)
@@ -45,18 +55,23 @@ async fn decide(session: &mut Session, place: &Place, claim: &Claim) -> Result<R
         .await
         .map_err(place.failed("read the run's state"))?;
     match state.as_deref() {
-        Some("X") => return Ok(Resume::Superseded),
+        Some("X") => return Ok(Answer::Is(Resume::Superseded)),
         Some(_) => {}
         None => {
             let note = sqlx::query("insert into _highwater_run (run_id, state) values (?, 'R')").bind(&run);
             sql::run(session.conn(), note).await.map_err(place.failed("note the run"))?;
         }
     }
+    let owner = stream::owner(session.conn(), place, &claim.stream).await?;
+    let taken = owner.filter(|owner| owner.run == claim.run).and_then(|owner| owner.plan);
+    if !may_claim(taken.as_ref(), &claim.plan) {
+        return Ok(Answer::PlanChanged);
+    }
     failpoint::hit("claim::marked").await.map_err(ConnectorError::of_report)?;
     raise(session, place, claim).await?;
     failpoint::hit("claim::raised").await.map_err(ConnectorError::of_report)?;
     match ledger::row(session.conn(), place, &claim.run, &claim.task).await? {
-        Some((row, _)) => Ok(resume(&row, &claim.fence, &claim.spec_digest)),
+        Some((row, _)) => Ok(Answer::Is(resume(&row, &claim.fence, &claim.spec_digest))),
         None => Err(place.permanent("ledger_unreadable", "the claim that was just written is not there")),
     }
 }

@@ -38,7 +38,7 @@ create table if not exists _highwater_task (
 create index if not exists _highwater_task_stream on _highwater_task (stream_id, state);
 create table if not exists _highwater_stream (
   stream_id text not null primary key, run_id text not null, token integer not null, table_name text,
-  remade integer not null default 0, taken_at text not null) strict, without rowid;
+  remade integer not null default 0, plan blob, taken_at text not null) strict, without rowid;
 create table if not exists _highwater_watermark (
   stream_id text not null primary key, position text, version integer not null, token integer not null,
   updated_at text not null) strict, without rowid;
@@ -246,21 +246,18 @@ pub(super) async fn overlaps(
     Ok(found != 0)
 }
 
-/// What the stream's committed tasks cover, save those of `own` plan: ranges of the kind that is wanted, and the NULL rows.
+/// What the stream's committed tasks cover, whoever committed them: ranges of the kind that is wanted, and the NULL rows.
 pub(super) async fn coverage(
     conn: &mut SqliteConnection,
     place: &Place,
     stream: &str,
     wanted: CursorKind,
-    own: Option<(&RunId, u32)>,
 ) -> Result<Coverage, ConnectorError> {
     let rows = sqlx::query(
         "select distinct slice_kind, range_start, range_end from _highwater_task where stream_id = ?1 and state = 'C'
-         and (?2 is null or run_id <> ?2 or generation <> ?3) order by range_start nulls first",
+         order by range_start nulls first",
     )
     .bind(stream)
-    .bind(own.map(|(run, _)| run.to_string()))
-    .bind(own.map(|(_, generation)| i64::from(generation)))
     .fetch_all(conn)
     .await
     .map_err(place.failed("read the ranges committed so far"))?;

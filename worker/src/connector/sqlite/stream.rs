@@ -3,7 +3,7 @@
 //! A file has one writer at a time, so whoever is inside a transaction that writes has no claim and no guard in flight beside him.
 
 use highwater_common::id::RunId;
-use highwater_common::stream::{RunMark, StreamOwner, Takeover, take_stream};
+use highwater_common::stream::{PlanMark, RunMark, StreamOwner, Takeover, take_stream};
 use highwater_common::token::FencingToken;
 use sqlx::Row;
 use sqlx::sqlite::SqliteConnection;
@@ -31,11 +31,11 @@ pub(super) async fn take(
     place: &Place,
     wanted: &StreamRequest,
 ) -> Result<Option<PrepareOutcome>, ConnectorError> {
-    let mine = StreamOwner { run: wanted.run, token: wanted.token };
+    let mine = StreamOwner { run: wanted.run, token: wanted.token, plan: wanted.plan };
     let own = mark(conn, place, &wanted.run).await?;
     let owner = owner(conn, place, &wanted.stream).await?;
-    let former = match take_stream(&mine, own, owner.as_ref()) {
-        Takeover::Take { former } => former,
+    let (former, leaves_plan) = match take_stream(&mine, own, owner.as_ref()) {
+        Takeover::Take { former, leaves_plan } => (former, leaves_plan),
         Takeover::Superseded => return Ok(Some(PrepareOutcome::Superseded)),
         Takeover::Outrun { newer } => return Ok(Some(PrepareOutcome::Outrun { newer })),
     };
@@ -43,13 +43,15 @@ pub(super) async fn take(
     let note =
         sqlx::query("insert into _highwater_run (run_id, state) values (?, 'R') on conflict do nothing").bind(&run);
     let take = sqlx::query(
-        "insert into _highwater_stream (stream_id, run_id, token, taken_at)
-         values (?, ?, ?, strftime('%Y-%m-%dT%H:%M:%fZ', 'now'))
-         on conflict (stream_id) do update set run_id = excluded.run_id, token = excluded.token, taken_at = excluded.taken_at",
+        "insert into _highwater_stream (stream_id, run_id, token, plan, taken_at)
+         values (?, ?, ?, ?, strftime('%Y-%m-%dT%H:%M:%fZ', 'now'))
+         on conflict (stream_id) do update set run_id = excluded.run_id, token = max(token, excluded.token),
+           plan = excluded.plan, taken_at = excluded.taken_at",
     )
     .bind(&wanted.stream)
     .bind(&run)
-    .bind(wanted.token.raw());
+    .bind(wanted.token.raw())
+    .bind(wanted.plan.as_ref().map(|plan| plan.as_bytes().to_vec()));
     let fence_runs = sqlx::query(
         "update _highwater_run set state = 'X', fenced_at = strftime('%Y-%m-%dT%H:%M:%fZ', 'now'), fenced_by = ?1
          where state = 'R' and run_id <> ?1
@@ -69,15 +71,22 @@ pub(super) async fn take(
     sql::run(conn, take).await.map_err(place.failed("take the stream"))?;
     sql::run(conn, fence_runs).await.map_err(place.failed("fence the stream's earlier runs"))?;
     sql::run(conn, fence_tasks).await.map_err(place.failed("fence the open tasks of the stream's earlier runs"))?;
+    if leaves_plan {
+        // Of another plan of this very run. Their rows go, so that a task that both plans have can begin anew, and their guards match none.
+        let give_up = sqlx::query("delete from _highwater_task where state = 'O' and run_id = ? and stream_id = ?");
+        let give_up = give_up.bind(&run).bind(&wanted.stream);
+        sql::run(conn, give_up).await.map_err(place.failed("give up the tasks of another plan"))?;
+    }
     Ok(None)
 }
 
-async fn owner(
+/// The run that took a stream last, and for which of its plans.
+pub(super) async fn owner(
     conn: &mut SqliteConnection,
     place: &Place,
     stream: &str,
 ) -> Result<Option<StreamOwner>, ConnectorError> {
-    let row = sqlx::query("select run_id, token from _highwater_stream where stream_id = ?")
+    let row = sqlx::query("select run_id, token, plan from _highwater_stream where stream_id = ?")
         .bind(stream)
         .fetch_optional(conn)
         .await
@@ -86,7 +95,8 @@ async fn owner(
         let run = row.get::<String, _>(0).parse().map_err(|_| {
             place.permanent("ledger_unreadable", "the ledger holds what no version has written: a run without an id")
         })?;
-        Ok(StreamOwner { run, token: FencingToken::from_raw(row.get(1)) })
+        let plan = row.get::<Option<Vec<u8>>, _>(2).and_then(|bytes| bytes.try_into().ok()).map(PlanMark::from_bytes);
+        Ok(StreamOwner { run, token: FencingToken::from_raw(row.get(1)), plan })
     })
     .transpose()
 }

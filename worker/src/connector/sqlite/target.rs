@@ -15,6 +15,7 @@ use sqlx::Row;
 use sqlx::sqlite::SqliteConnection;
 
 use super::catalogue::{self, Table};
+use super::claim::Answer;
 use super::errors::Place;
 use super::ledger::Meta;
 use super::queue::turn;
@@ -111,10 +112,9 @@ impl Change {
         receipts::check(conn, place, &wanted.stream, &request.table, is_there).await?;
         let warnings = prepare::table(conn, place, request).await?;
         receipts::note(conn, place, &wanted.stream, &request.table).await?;
-        let own = Some((&wanted.run, wanted.generation));
         // Receipts of nothing are none of a table that was just made.
         let coverage = match is_there {
-            true => ledger::coverage(conn, place, &wanted.stream, wanted.kind, own).await?,
+            true => ledger::coverage(conn, place, &wanted.stream, wanted.kind).await?,
             false => Coverage::default(),
         };
         Ok(PrepareOutcome::Prepared { warnings, coverage })
@@ -216,7 +216,7 @@ impl Target for SqliteTarget {
             .await?;
         let (session, answer, fingerprint) = claimed;
         let outcome = match answer {
-            Resume::Begin => {
+            Answer::Is(Resume::Begin) => {
                 let attempt = Attempt {
                     place: self.place.clone(),
                     supervisor: self.supervisor.clone(),
@@ -227,12 +227,13 @@ impl Target for SqliteTarget {
                 };
                 return Ok(ClaimOutcome::Held(Box::new(SqliteClaimed { session, attempt })));
             }
-            Resume::ReportOnly(receipt) => Ok(ClaimOutcome::Committed(receipt)),
-            Resume::Superseded => Ok(ClaimOutcome::Superseded),
-            Resume::SpecChanged => Ok(ClaimOutcome::SpecChanged),
-            Resume::Fenced { newer } => Ok(ClaimOutcome::Fenced { newer }),
+            Answer::Is(Resume::ReportOnly(receipt)) => Ok(ClaimOutcome::Committed(receipt)),
+            Answer::Is(Resume::Superseded) => Ok(ClaimOutcome::Superseded),
+            Answer::PlanChanged => Ok(ClaimOutcome::PlanChanged),
+            Answer::Is(Resume::SpecChanged) => Ok(ClaimOutcome::SpecChanged),
+            Answer::Is(Resume::Fenced { newer }) => Ok(ClaimOutcome::Fenced { newer }),
             // Every step that this version runs on SQLite is one transaction.
-            Resume::Probe => Err(self.place.permanent(
+            Answer::Is(Resume::Probe) => Err(self.place.permanent(
                 "in_doubt",
                 "the ledger says that a step which is no single transaction was begun, which this version never does here",
             )),
@@ -351,7 +352,7 @@ impl Probing<'_> {
         let table = catalogue::find(conn, self.place, &self.probe.table).await?;
         if let (Some(_), Some((_, kind))) = (&meta, &self.probe.partition) {
             receipts::check(conn, self.place, &self.probe.stream, &self.probe.table, table.is_some()).await?;
-            let coverage = ledger::coverage(conn, self.place, &self.probe.stream, *kind, None).await?;
+            let coverage = ledger::coverage(conn, self.place, &self.probe.stream, *kind).await?;
             if table.is_some() {
                 (facts.covered, facts.covered_null) = (coverage.ranges(*kind).collect(), coverage.null());
             }

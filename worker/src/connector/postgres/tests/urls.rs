@@ -4,6 +4,7 @@ use std::io::Write as _;
 use std::process::{Child, Command, Stdio};
 
 use highwater_common::spec::SecretText;
+use highwater_common::stream::PlanMark;
 
 use super::server::PASSWORD;
 use super::*;
@@ -205,6 +206,7 @@ async fn load(world: &World, task: u8, slice: Slice) -> Result<CommitOutcome, Co
         run: RUN,
         task: TaskId::from_bytes([task; 16]),
         generation: 1,
+        plan: PlanMark::of(1, &DocumentDigest::of(b"cut")),
         step: "orders".parse().expect("a name"),
         stream: STREAM.into(),
         slice,

@@ -18,6 +18,7 @@ use highwater_common::facts::{ColumnKind, CursorForm, Engine};
 use highwater_common::id::{AttemptNo, ClusterId, DocumentDigest, RunId, TaskId};
 use highwater_common::range::{CursorRange, Slice};
 use highwater_common::spec::Resident;
+use highwater_common::stream::PlanMark;
 use highwater_common::token::{Fence, FencingToken, Nonce};
 
 fn slice() -> Slice {
@@ -31,6 +32,7 @@ fn claim(fingerprint: &str, attempt: u32) -> Claim {
         run: RunId::from_bytes([7; 16]),
         task: TaskId::from_bytes([5; 16]),
         generation: 1,
+        plan: PlanMark::of(1, &DocumentDigest::of(b"cut")),
         step: "orders".parse().expect("a legal name"),
         stream: "s".to_owned(),
         slice: slice(),
@@ -58,7 +60,7 @@ fn prepare(file: &File) -> PrepareRequest {
         stream: StreamRequest {
             stream: "s".to_owned(),
             run: RunId::from_bytes([7; 16]),
-            generation: 1,
+            plan: Some(PlanMark::of(1, &DocumentDigest::of(b"cut"))),
             token: FencingToken::new(1, 0).expect("in range"),
             kind: CursorKind::Integer,
         },

@@ -7,6 +7,7 @@ use highwater_common::facts::{ColumnFacts, ColumnKind, CursorForm, Engine};
 use highwater_common::id::{AttemptNo, ClusterId, DocumentDigest, RunId, TaskId};
 use highwater_common::range::{CursorRange, Slice};
 use highwater_common::spec::{Resident, Triggers, WriteMode};
+use highwater_common::stream::PlanMark;
 use highwater_common::token::{Fence, FencingToken, Nonce};
 
 use super::{File, column, table, text};
@@ -58,7 +59,7 @@ pub(super) async fn load(
             stream: StreamRequest {
                 stream: "s".to_owned(),
                 run: RunId::from_bytes([7; 16]),
-                generation: 1,
+                plan: Some(PlanMark::of(1, &DocumentDigest::of(b"cut"))),
                 token: FencingToken::new(1, 0).expect("in range"),
                 kind: CursorKind::Integer,
             },
@@ -69,6 +70,7 @@ pub(super) async fn load(
         run: RunId::from_bytes([7; 16]),
         task: TaskId::from_bytes([5; 16]),
         generation: 1,
+        plan: PlanMark::of(1, &DocumentDigest::of(b"cut")),
         step: "orders".parse().expect("a legal name"),
         stream: "s".to_owned(),
         slice,
