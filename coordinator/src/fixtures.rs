@@ -220,8 +220,12 @@ impl Bench {
     }
 
     pub(crate) async fn submit(&self, spec: &Spec) -> RunId {
+        self.submit_as(spec, false).await
+    }
+
+    pub(crate) async fn submit_as(&self, spec: &Spec, plan_only: bool) -> RunId {
         loop {
-            let submission = submission(spec, false, false);
+            let submission = submission(spec, plan_only, false);
             match self.handle().ask(|reply| Request::Submit { submission, reply }).await {
                 Ok((run, _)) => return run,
                 Err(ServiceError::BetweenTerms | ServiceError::NotLeader { .. }) => {

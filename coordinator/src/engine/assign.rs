@@ -182,7 +182,7 @@ impl<'a> StepQueue<'a> {
             open_max: if is_fencing { None } else { known.limits.tasks }.map_or(u64::MAX, u64::from),
             served: (0, step.last_token),
             uses: uses(known),
-            reach: Reach::of(known, generation, first),
+            reach: Reach::of(known, run.record.wish, generation, first),
             places: seats.fit(&demand),
             able: if avoids { able(cluster, &demand) } else { Vec::new() },
             avoids_at: avoids.then_some(now_millis),

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use highwater_common::id::ConnectionName;
 use highwater_common::outage::{Gate, Outage};
-use highwater_common::record::TaskAddress;
+use highwater_common::record::{RunWish, TaskAddress};
 use highwater_common::spec::{Step, Strategy};
 
 use super::step::{FENCE_ORDINAL, PREPARE_ORDINAL};
@@ -66,6 +66,9 @@ impl Outages {
     }
 }
 
+/// How long a run that is only planned waits for a connection: somebody sits before it, and the likeliest reason is a mistyped address.
+const PLAN_WAIT_MAX: Duration = Duration::from_secs(30);
+
 /// What a task needs, and for how long it waits for that.
 #[derive(Debug, Clone)]
 pub(crate) struct Reach<'a> {
@@ -76,8 +79,8 @@ pub(crate) struct Reach<'a> {
 }
 
 impl<'a> Reach<'a> {
-    /// Of the task at this place of a step.
-    pub(crate) fn of(step: &'a Step, generation: u32, ordinal: u64) -> Self {
+    /// Of the task at this place of a step, in a run of which that much is wished.
+    pub(crate) fn of(step: &'a Step, wish: RunWish, generation: u32, ordinal: u64) -> Self {
         let is_fence = generation == 0 && ordinal == FENCE_ORDINAL;
         let only_target = is_fence || generation > 0 && ordinal == PREPARE_ORDINAL;
         let connections = match &step.strategy {
@@ -86,7 +89,11 @@ impl<'a> Reach<'a> {
             Strategy::Backfill(backfill) => BTreeSet::from([&backfill.from.connection, &backfill.to.connection]),
         };
         // A fence is never given up: until it stands its run has not ended.
-        Self { connections, limit: (!is_fence).then_some(step.retries.unreachable) }
+        let patience = match wish {
+            RunWish::Plan => step.retries.unreachable.min(PLAN_WAIT_MAX),
+            RunWish::Run | RunWish::Cancel => step.retries.unreachable,
+        };
+        Self { connections, limit: (!is_fence).then_some(patience) }
     }
 
     /// Whether such a task may go now. `asked` are connections that were asked in the same round.

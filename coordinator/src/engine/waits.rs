@@ -90,7 +90,7 @@ fn away(run: &Run, step: &Step, known: &highwater_common::spec::Step, now_millis
         0 => matches!(step.wide.state(ordinal), TaskState::Pending | TaskState::RetryWait),
         _ => waiting(&step.work.counts) > 0,
     };
-    let wait = Reach::of(known, generation, ordinal).wait(run, now_millis).filter(|_| some_wait)?;
+    let wait = Reach::of(known, run.record.wish, generation, ordinal).wait(run, now_millis).filter(|_| some_wait)?;
     Some(format!("{what}: {wait}"))
 }
 

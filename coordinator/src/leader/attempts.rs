@@ -361,7 +361,8 @@ impl Leader {
             | TaskState::Superseded => None,
         };
         let known = run.spec.steps.get(&address.step)?;
-        run.outages.asked(&Reach::of(known, address.generation, address.ordinal).connections, &address);
+        run.outages
+            .asked(&Reach::of(known, run.record.wish, address.generation, address.ordinal).connections, &address);
         let (before, history) = retry.map_or((0, TaskHistory::default()), |retry| (retry.attempts, retry.history));
         let attempt = AttemptNo::new(before + 1);
         let (order, json) = run.order_document(cluster, &address)?;

@@ -31,8 +31,9 @@ impl Leader {
         };
         let Some((lease, run)) = self.lease(task) else { return Err(error) };
         let (address, attempt, id, spec) = (lease.address.clone(), lease.attempt, run.id, Arc::clone(&run.spec));
+        let wish = run.record.wish;
         let Some(known) = spec.steps.get(&address.step) else { return Err(error) };
-        let reach = Reach::of(known, address.generation, address.ordinal);
+        let reach = Reach::of(known, wish, address.generation, address.ordinal);
         if !reach.connections.contains(&connection) {
             return Err(error);
         }
@@ -41,11 +42,10 @@ impl Leader {
         let lasted = run.outages.of(&connection).map(|outage| outage.lasted(now_millis)).unwrap_or_default();
         tracing::info!(run = %id, %connection, ?lasted, error = %error.message, "a connection is away");
         if let Some(limit) = reach.limit.filter(|limit| lasted >= *limit) {
+            let who = if limit < known.retries.unreachable { "a plan" } else { "`retries.unreachable`" };
             let (lasted, limit) = (spoken(lasted), spoken(limit));
-            let message = format!(
-                "{connection} was unreachable for {lasted}, and `retries.unreachable` gives it {limit}: {}",
-                error.message
-            );
+            let message =
+                format!("{connection} was unreachable for {lasted}, and {who} gives it {limit}: {}", error.message);
             return Err(AttemptError::new(ErrorClass::Permanent, error.code, message));
         }
         history.breaks = history.breaks.saturating_add(u32::from(breaks_an_attempt(&error.code)));
@@ -64,7 +64,7 @@ impl Leader {
         let Some((lease, run)) = self.lease(task) else { return };
         let (address, id, spec) = (lease.address.clone(), run.id, Arc::clone(&run.spec));
         let (Some(known), Some(run)) = (spec.steps.get(&address.step), self.cluster.runs.get_mut(&id)) else { return };
-        run.outages.reached(&Reach::of(known, address.generation, address.ordinal).connections);
+        run.outages.reached(&Reach::of(known, run.record.wish, address.generation, address.ordinal).connections);
     }
 
     /// The attempts of a session that say so themselves. Only one that was sent to find out is believed: the others may have had

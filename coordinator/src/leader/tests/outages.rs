@@ -141,6 +141,33 @@ async fn while_a_connection_is_away_the_tasks_of_others_go_on() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_plan_gives_a_connection_up_that_a_run_would_wait_for() {
+    for plan_only in [true, false] {
+        // GIVEN a pipeline that gives an outage an hour, and a source that nobody answers for
+        let bench = Bench::new(PARTITIONS);
+        let mut worker = bench.worker("w1").await;
+        let spec = pipeline("shop", "", &[("orders", "$load")]);
+        let run = bench.submit_as(&spec, plan_only).await;
+        // WHEN it is asked for two minutes
+        let fails = |_: &Assignment| Some(away("source", "unreachable"));
+        work_until(&bench, &mut worker, Instant::now() + Duration::from_secs(120), fails).await;
+        // THEN a run still waits, and a plan has ended and says what for
+        let (status, reason) = bench
+            .look(move |leader| {
+                let record = &leader.cluster().runs[&run].record;
+                (record.status, record.reason.clone())
+            })
+            .await;
+        assert_eq!(status, if plan_only { RunStatus::Failed } else { RunStatus::Planning });
+        assert_eq!(
+            reason.contains("source was unreachable for 3") && reason.contains("a plan gives it 30 s"),
+            plan_only,
+            "{reason}"
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_connection_that_stays_away_is_given_up_in_the_end() {
     // GIVEN a step that gives an outage ten minutes, and a target that stays away
     let bench = Bench::new(PARTITIONS);

@@ -10,6 +10,12 @@ use crate::connector::ConnectorError;
 use crate::connector::redaction::{PostgresSaid, postgres_words};
 use crate::failpoint;
 
+/// A statement that writes, in a session that may only read.
+const READ_ONLY: &str = "25006";
+/// A target answers so after a failover. A source's sessions are read-only by our own doing, and no waiting changes that.
+const SOURCE_WRITES: &str = "a view, a function or a policy of it writes when it is read, and a source is only read: name a table or a view that \
+     does not";
+
 /// The code of a server that could not even be asked.
 const UNREACHABLE: &str = "unreachable";
 
@@ -67,7 +73,7 @@ fn verdict(state: &str) -> (ErrorClass, &'static str, &'static str) {
     match state {
         "40001" => (Transient, "serialization_failure", ""),
         "40P01" => (Transient, "deadlock", ""),
-        "25006" => (Unreachable, "read_only", "is the server a standby, or in the middle of a failover?"),
+        READ_ONLY => (Unreachable, "read_only", "is the server a standby, or in the middle of a failover?"),
         "25P03" | "25P04" => (Transient, "session_timed_out", ""),
         "57P01" | "57P02" | "57P05" => (Unreachable, "session_ended", ""),
         "57P03" => (Unreachable, "server_starting", ""),
@@ -121,7 +127,10 @@ fn server_report(endpoint: &Endpoint, what: &str, error: &PgDatabaseError) -> At
     if is_other_session || (error.code() == "08P01" && error.message().contains("pooling mode")) {
         return transaction_pooling(endpoint).report;
     }
-    let (class, code, next) = verdict(error.code());
+    let (class, code, next) = match error.code() {
+        READ_ONLY if endpoint.is_source() => (ErrorClass::Permanent, "source_writes", SOURCE_WRITES),
+        state => verdict(state),
+    };
     let words = postgres_words(&PostgresSaid {
         state: error.code(),
         message: error.message(),

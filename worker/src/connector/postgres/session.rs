@@ -65,6 +65,8 @@ pub(super) struct Endpoint {
     session: SessionOptions,
     url: Arc<str>,
     shelf: Option<Shelf>,
+    /// It is only read: its sessions refuse every write themselves.
+    is_source: bool,
 }
 
 impl Endpoint {
@@ -80,12 +82,21 @@ impl Endpoint {
             );
             permanent("malformed_url", message)
         })?;
-        Ok(Self { connection, route: Arc::new(route), session, url: urls.key().into(), shelf: None })
+        Ok(Self { connection, route: Arc::new(route), session, url: urls.key().into(), shelf: None, is_source: false })
     }
 
     /// The endpoint, with a shelf for the sessions that have done their work.
     pub(super) fn keeping(self, shelf: Option<Shelf>) -> Self {
         Self { shelf, ..self }
+    }
+
+    /// The endpoint of a source.
+    pub(super) fn reading(self) -> Self {
+        Self { is_source: true, ..self }
+    }
+
+    pub(super) const fn is_source(&self) -> bool {
+        self.is_source
     }
 
     pub(super) const fn connection(&self) -> &ConnectionName {

@@ -51,7 +51,7 @@ impl PostgresSource {
         connection: ConnectionName,
         options: SessionOptions,
     ) -> Result<Self, ConnectorError> {
-        Ok(Self { endpoint: Endpoint::new(&url.into(), connection, options)?, rows: SourceRows::All })
+        Ok(Self { endpoint: Endpoint::new(&url.into(), connection, options)?.reading(), rows: SourceRows::All })
     }
 
     /// Means these rows, where row level security hides some.
