@@ -60,6 +60,7 @@ pub(crate) fn step(name: &str, status: StepStatus) -> StepDocument {
         watermark: None,
         waits: Vec::new(),
         warnings: Vec::new(),
+        not_loaded: Vec::new(),
         dead: Vec::new(),
         retrying: Vec::new(),
     }

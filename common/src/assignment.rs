@@ -8,7 +8,8 @@ use crate::cursor::CursorKind;
 use crate::errand::Errand;
 use crate::facts::{ColumnFacts, CursorForm};
 use crate::id::{AttemptNo, ClusterId, ConnectionName, DocumentDigest, PipelineName, RunId, StepName, TaskId};
-use crate::range::Slice;
+use crate::left_out::LeftOut;
+use crate::range::{CursorRange, Slice};
 use crate::spec::{Connection, SourceTable, Strategy, TargetTable, Write};
 use crate::token::{Fence, FencingToken};
 
@@ -26,6 +27,8 @@ pub enum Work {
     Noop(u64),
     /// Fences a cancelled run in a target.
     Fence,
+    /// Counts the rows outside of the range that a step's partitions cover, once they have ended.
+    Count(CursorRange),
 }
 
 impl fmt::Display for Work {
@@ -37,6 +40,7 @@ impl fmt::Display for Work {
             Self::Partition(slice) => slice.fmt(f),
             Self::Noop(n) => write!(f, "noop {n}"),
             Self::Fence => f.write_str("fence"),
+            Self::Count(_) => f.write_str("count"),
         }
     }
 }
@@ -218,6 +222,8 @@ pub enum Outcome {
         /// How many ledger rows went from open to fenced.
         attempts: u64,
     },
+    /// The source's rows that lie outside of the partitions.
+    Counted(LeftOut),
     /// A claim met a larger token: the store was rewound, or a newer attempt runs.
     Outrun {
         /// The token met.

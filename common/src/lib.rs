@@ -21,6 +21,7 @@ pub mod errand;
 pub mod facts;
 pub mod id;
 pub mod ledger;
+pub mod left_out;
 pub mod outage;
 pub mod partition;
 pub mod plan;

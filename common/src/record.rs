@@ -82,6 +82,8 @@ pub struct StepRecord {
     pub reason: String,
     /// What its prepare task warned of.
     pub warnings: Vec<String>,
+    /// The rows that it left where they are, as they were counted at its end.
+    pub not_loaded: Vec<String>,
 }
 
 /// Where a task stands within its run.

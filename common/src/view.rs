@@ -109,7 +109,7 @@ pub struct RunDocument {
     pub ended_at: Option<String>,
     /// Whether any task committed rows.
     pub committed: bool,
-    /// Tasks of all steps by state, without probes, prepares and fences.
+    /// Tasks of all steps by state, without probes, prepares, fences and counts.
     pub tasks: TaskCounts,
     /// Rows committed and counted.
     pub rows: u64,
@@ -146,6 +146,9 @@ pub struct StepDocument {
     pub waits: Vec<String>,
     /// What a person should know.
     pub warnings: Vec<String>,
+    /// Rows of the source that it left where they are, as they were counted at its end.
+    #[serde(default)]
+    pub not_loaded: Vec<String>,
     /// Tasks given up, at most 20.
     pub dead: Vec<FailedTaskDocument>,
     /// Tasks that wait for their next attempt, at most 5.

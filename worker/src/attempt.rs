@@ -1,5 +1,7 @@
 //! One attempt of a task: claim, move, guard, commit. The order of these is the whole safety of a load.
 
+mod count;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -143,6 +145,7 @@ async fn dispatch(
             let report = context.of_target(Call::Fence, fencing).await?;
             Ok(Outcome::Fenced { attempts: report.attempts })
         }
+        Work::Count(whole) => count::count(context, whole).await,
         Work::Noop(_) => {
             if let Strategy::Noop { hold, .. } = context.order.strategy {
                 tokio::time::sleep(hold).await;

@@ -34,6 +34,7 @@ pub(crate) enum Call {
     Claim,
     Ledger,
     Fence,
+    Count,
 }
 
 impl Call {
@@ -41,7 +42,7 @@ impl Call {
     fn limit(self, stall: Duration) -> Duration {
         match self {
             Self::Probe => stall.saturating_mul(PROBE_STALLS).max(PROBE_LEAST),
-            Self::Prepare => Duration::from_mins(10),
+            Self::Prepare | Self::Count => Duration::from_mins(10),
             Self::Adopt | Self::Fence => Duration::from_mins(5),
             Self::Claim => Duration::from_mins(3),
             Self::Columns | Self::Ledger => Duration::from_mins(1),
@@ -59,6 +60,7 @@ impl fmt::Display for Call {
             Self::Claim => "claim a task",
             Self::Ledger => "read the ledger",
             Self::Fence => "fence a run",
+            Self::Count => "count the rows that no partition takes",
         })
     }
 }

@@ -135,6 +135,7 @@ fn details(step: &StepDocument, look: &Look) -> String {
     }
     lines.extend(step.waits.iter().map(|why| format!("why     {}", tame(why))));
     lines.extend(step.warnings.iter().map(|warning| format!("{}    {}", look.warn("warn"), tame(warning))));
+    lines.extend(step.not_loaded.iter().map(|rows| format!("note    not loaded: {}", tame(rows))));
     lines.extend(step.dead.iter().map(|task| format!("{}    {}", look.bad("dead"), failed_task(step, task))));
     let hidden = step.tasks.dead.saturating_sub(u64::try_from(step.dead.len()).unwrap_or(u64::MAX));
     if hidden > 0 {

@@ -35,6 +35,9 @@ pub(crate) fn summary(run: &RunDocument, now: Timestamp, look: &Look) -> String 
         for warning in &step.warnings {
             text.push_str(&format!("  {} {}: {}\n", look.warn("warn"), step.step, tame(warning)));
         }
+        for rows in &step.not_loaded {
+            text.push_str(&format!("  {} not loaded: {}\n", step.step, tame(rows)));
+        }
     }
     // The reason of a run that could not be planned is what its probes died of.
     let news = dead(run).filter(|(_, task)| !is_told_by(std::slice::from_ref(task), &run.reason));

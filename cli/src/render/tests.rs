@@ -78,12 +78,18 @@ fn summaries_say_what_is_committed_and_what_to_do_next() {
     nothing_committed.steps.clear();
     let mut covered = samples::succeeded();
     covered.tasks = TaskCounts { covered: 31, ..TaskCounts::default() };
-    let all = [samples::succeeded(), covered, samples::failed_run(), nothing_committed, samples::cancelled()];
+    let mut partly = samples::succeeded();
+    partly.steps = vec![samples::step("orders", StepStatus::Success)];
+    partly.steps[0].not_loaded = vec!["12 rows of orders whose placed_at lies before 2019-01-01".to_owned()];
+    let all = [samples::succeeded(), covered, partly, samples::failed_run(), nothing_committed, samples::cancelled()];
     let text: Vec<String> = all.iter().map(|run| summary(run, now(), &Look::plain())).collect();
     insta::assert_snapshot!(text.join("\n"), @r"
     Run r-71c success in 5.2 s: 31 tasks · 27,004 rows
 
     Run r-71c success in 5.2 s: nothing to do, 31 tasks covered by earlier runs
+
+    Run r-71c success in 5.2 s: 31 tasks · 27,004 rows
+      orders not loaded: 12 rows of orders whose placed_at lies before 2019-01-01
 
     Run r-71c failed, part committed, in 1 h 07 m: 1,132 done · 1 dead · 2 not run · 1,307,911,204 rows
       success 1 step · failed orders (1 dead) · skipped order_kpis (orders failed)

@@ -13,6 +13,7 @@ use crate::coverage::Coverage;
 use crate::cursor::CursorKind;
 use crate::facts::{PartitionFacts, StepFacts};
 use crate::id::{DocumentDigest, PipelineName, StepName};
+use crate::left_out::{LeftOut, Taken, judge};
 use crate::partition::{Generator, rows_in};
 use crate::range::{CursorRange, Slice};
 use crate::spec::{Backfill, Nulls, Reprocess, TableName, WriteMode};
@@ -141,6 +142,21 @@ impl LoadPlan {
     #[must_use]
     pub const fn generator(&self) -> &Generator {
         &self.generator
+    }
+
+    /// The rows outside of all partitions, for people, when all of them were declared to stay where they are.
+    ///
+    /// # Errors
+    /// Which of them were not, and what to do.
+    pub fn judge_left_out(&self, step: &Backfill, found: &LeftOut) -> Result<Vec<String>, String> {
+        let taken = Taken {
+            table: &step.from.table,
+            column: &self.settled.partition_column,
+            whole: self.generator.whole(),
+            has_null_partition: self.generator.has_null(),
+            nulls: step.partition.nulls,
+        };
+        judge(found, &taken)
     }
 
     /// How many ordinals there are, those left out included.

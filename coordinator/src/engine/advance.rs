@@ -7,7 +7,7 @@ use highwater_common::spec::{Strategy, When};
 use highwater_common::status::{RunEvent, RunStatus, StepStatus};
 use highwater_common::task::TaskState;
 
-use super::step::{FENCE_ORDINAL, PREPARE_ORDINAL, PROBE_ORDINAL, Step};
+use super::step::{COUNT_ORDINAL, FENCE_ORDINAL, PREPARE_ORDINAL, PROBE_ORDINAL, Step};
 use super::view::{Cluster, Run};
 
 /// The next thing to be stored about a run. Each is one transaction; after it, [`advance`] is asked again.
@@ -163,6 +163,13 @@ fn of_running_step(step: &Step, tolerated: u32, to: impl Fn(StepStatus, String) 
     }
     if !step.work.has_ended() {
         return None;
+    }
+    if step.is_to_be_counted(tolerated) {
+        return match step.wide.dead.get(&COUNT_ORDINAL) {
+            Some(dead) => to(StepStatus::Failed, format!("count: {}", describe(&dead.record.error))),
+            None if step.wide.state(COUNT_ORDINAL) == TaskState::Done => to(StepStatus::Success, String::new()),
+            None => None,
+        };
     }
     match counts.dead.saturating_add(counts.in_doubt) {
         failed if failed <= u64::from(tolerated) => to(StepStatus::Success, String::new()),

@@ -15,7 +15,7 @@ use highwater_common::task::TaskState;
 use super::budget::{Budgets, Uses, uses};
 use super::outages::Reach;
 use super::seats::{Demand, Places, Seat, Seats, able, avoids_until, is_avoided};
-use super::step::{FENCE_ORDINAL, PREPARE_ORDINAL, PROBE_ORDINAL, Track};
+use super::step::{COUNT_ORDINAL, FENCE_ORDINAL, PREPARE_ORDINAL, PROBE_ORDINAL, Track};
 use super::view::{Cluster, Run};
 
 /// A task for a session.
@@ -153,6 +153,7 @@ impl<'a> StepQueue<'a> {
             RunStatus::Planning if run.probes(name) => (0, PROBE_ORDINAL),
             RunStatus::Cancelling if moves_rows => (0, FENCE_ORDINAL),
             RunStatus::Running if step.is_replanned() => (0, PROBE_ORDINAL),
+            RunStatus::Running if step.is_to_be_counted(known.tolerate_dead) => (0, COUNT_ORDINAL),
             RunStatus::Running if step.record.status == StepStatus::Running => {
                 let is_prepared = matches!(step.work.state(PREPARE_ORDINAL), TaskState::Done | TaskState::Covered);
                 (step.generation, if is_prepared { FIRST_PARTITION } else { PREPARE_ORDINAL })

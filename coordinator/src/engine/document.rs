@@ -93,6 +93,7 @@ fn step_document(cluster: &Cluster, run: &Run, name: &StepName, step: &Step, now
         watermark: watermark(run, name, step),
         waits: waits(cluster, run, name, now_millis),
         warnings: warnings(run, name, step),
+        not_loaded: step.record.not_loaded.clone(),
         dead,
         retrying,
     }

@@ -11,7 +11,7 @@ use highwater_common::outage::{Gate, Outage};
 use highwater_common::record::{RunWish, TaskAddress};
 use highwater_common::spec::{Step, Strategy};
 
-use super::step::{FENCE_ORDINAL, PREPARE_ORDINAL};
+use super::step::{COUNT_ORDINAL, FENCE_ORDINAL, PREPARE_ORDINAL};
 use super::view::Run;
 
 /// The connections of a run that could not be reached.
@@ -83,8 +83,10 @@ impl<'a> Reach<'a> {
     pub(crate) fn of(step: &'a Step, wish: RunWish, generation: u32, ordinal: u64) -> Self {
         let is_fence = generation == 0 && ordinal == FENCE_ORDINAL;
         let only_target = is_fence || generation > 0 && ordinal == PREPARE_ORDINAL;
+        let only_source = generation == 0 && ordinal == COUNT_ORDINAL;
         let connections = match &step.strategy {
             Strategy::Noop { .. } => BTreeSet::new(),
+            Strategy::Backfill(backfill) if only_source => BTreeSet::from([&backfill.from.connection]),
             Strategy::Backfill(backfill) if only_target => BTreeSet::from([&backfill.to.connection]),
             Strategy::Backfill(backfill) => BTreeSet::from([&backfill.from.connection, &backfill.to.connection]),
         };

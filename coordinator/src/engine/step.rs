@@ -16,6 +16,10 @@ use super::retries::Retries;
 pub(crate) const PROBE_ORDINAL: u64 = 0;
 /// Generation 0: the fence of a cancelled run.
 pub(crate) const FENCE_ORDINAL: u64 = 1;
+/// Generation 0: the count of the rows that no partition takes, once all of them have ended.
+pub(crate) const COUNT_ORDINAL: u64 = 2;
+/// How many tasks generation 0 has.
+const WIDE_TASKS: u64 = 3;
 /// Every later generation: the prepare task. Partition `n` of the plan has ordinal `n + 1`.
 pub(super) const PREPARE_ORDINAL: u64 = 0;
 
@@ -35,7 +39,7 @@ pub(crate) struct Step {
     pub record: StepRecord,
     /// The record's bytes, once it has been stored.
     pub stored: Option<Vec<u8>>,
-    /// Generation 0: probe and fence.
+    /// Generation 0: probe, fence and count.
     pub wide: Track,
     /// The current generation: prepare and partitions. Empty before the plan.
     pub work: Track,
@@ -53,7 +57,12 @@ impl Step {
     /// A step of which nothing is stored yet.
     #[must_use]
     pub(crate) fn fresh() -> Self {
-        let record = StepRecord { status: StepStatus::Pending, reason: String::new(), warnings: Vec::new() };
+        let record = StepRecord {
+            status: StepStatus::Pending,
+            reason: String::new(),
+            warnings: Vec::new(),
+            not_loaded: Vec::new(),
+        };
         Self {
             record,
             stored: None,
@@ -74,6 +83,19 @@ impl Step {
             && self.work.state(PREPARE_ORDINAL) == TaskState::Superseded
     }
 
+    /// True once a step that moves rows has done some of its tasks, and no more dead ones stand beside them than it tolerates: then
+    /// the rows that none of them takes are counted.
+    #[must_use]
+    pub(crate) fn is_to_be_counted(&self, tolerated: u32) -> bool {
+        let counts = self.counts();
+        self.record.status == StepStatus::Running
+            && self.work.len > 0
+            && self.work.state(PREPARE_ORDINAL) == TaskState::Done
+            && self.work.has_ended()
+            && counts.done > 0
+            && counts.dead.saturating_add(counts.in_doubt) <= u64::from(tolerated)
+    }
+
     /// The tasks of a generation.
     #[must_use]
     pub(crate) const fn track(&self, generation: u32) -> &Track {
@@ -91,7 +113,7 @@ impl Step {
         self.wide.counts.open.saturating_add(self.work.counts.open)
     }
 
-    /// Tasks by state, without probe, prepare and fence.
+    /// Tasks by state, without probe, prepare, fence and count.
     #[must_use]
     pub(crate) fn counts(&self) -> TaskCounts {
         let mut counts = self.work.counts;
@@ -139,11 +161,11 @@ enum Covered {
 }
 
 impl Track {
-    /// Probe and fence.
+    /// Probe, fence and count.
     #[must_use]
     pub(crate) fn wide() -> Self {
-        let counts = TaskCounts { pending: 2, ..TaskCounts::default() };
-        Self { len: 2, counts, ..Self::default() }
+        let counts = TaskCounts { pending: WIDE_TASKS, ..TaskCounts::default() };
+        Self { len: WIDE_TASKS, counts, ..Self::default() }
     }
 
     /// Prepare and partitions of a plan.

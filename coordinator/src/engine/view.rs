@@ -9,14 +9,14 @@ use highwater_common::capability::Capabilities;
 use highwater_common::dag::Dag;
 use highwater_common::facts::StepFacts;
 use highwater_common::id::{ClusterId, DocumentDigest, PoolName, RunId, SessionId, StepName, TaskId, WorkerId};
-use highwater_common::plan::Plan;
+use highwater_common::plan::{LoadPlan, Plan, StepPlan};
 use highwater_common::record::{RunRecord, RunWish, TaskAddress, WorkerRecord};
 use highwater_common::spec::{Spec, Strategy};
 use highwater_common::status::RunStatus;
 
 use super::leases::Leases;
 use super::outages::Outages;
-use super::step::{FENCE_ORDINAL, PREPARE_ORDINAL, PROBE_ORDINAL, Step};
+use super::step::{COUNT_ORDINAL, FENCE_ORDINAL, PREPARE_ORDINAL, PROBE_ORDINAL, Step};
 
 /// Everything the leader knows. Rebuilt from the store at the start of each term.
 #[derive(Debug, Clone)]
@@ -130,6 +130,7 @@ impl Run {
             return match address.ordinal {
                 PROBE_ORDINAL => Some(Work::Probe),
                 FENCE_ORDINAL => Some(Work::Fence),
+                COUNT_ORDINAL => self.load_plan(&address.step).map(|plan| Work::Count(plan.generator().whole())),
                 _ => None,
             };
         }
@@ -140,6 +141,15 @@ impl Run {
             return Some(Work::Prepare);
         }
         self.plan.as_ref()?.steps.get(&address.step)?.work(address.ordinal.checked_sub(1)?)
+    }
+
+    /// The plan of a step that moves rows, once there is one.
+    #[must_use]
+    pub(crate) fn load_plan(&self, step: &StepName) -> Option<&LoadPlan> {
+        match self.plan.as_ref()?.steps.get(step)? {
+            StepPlan::Load(load) => Some(load),
+            StepPlan::Noop { .. } => None,
+        }
     }
 
     /// True while somebody holds the task at `address`.
@@ -201,11 +211,16 @@ impl Run {
         cluster: ClusterId,
         address: &TaskAddress,
     ) -> Option<(DocumentDigest, Arc<Vec<u8>>)> {
-        let key = (address.step.clone(), address.generation);
+        // A count asks for what was planned, and is told of it as the partitions were.
+        let generation = match (address.generation, address.ordinal) {
+            (0, COUNT_ORDINAL) => self.steps.get(&address.step)?.generation,
+            (generation, _) => generation,
+        };
+        let key = (address.step.clone(), generation);
         if let Some((digest, json)) = self.orders.get(&key) {
             return Some((*digest, Arc::clone(json)));
         }
-        let order = self.order(cluster, &address.step, address.generation)?;
+        let order = self.order(cluster, &address.step, generation)?;
         let json = Arc::new(serde_json::to_vec(&order).ok()?);
         let digest = DocumentDigest::of(&json);
         self.orders.insert(key, (digest, Arc::clone(&json)));

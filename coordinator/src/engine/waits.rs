@@ -13,7 +13,7 @@ use super::assign::open_of;
 use super::budget::{Budgets, uses};
 use super::outages::Reach;
 use super::seats::{Demand, able, avoids_until, carries, is_avoided};
-use super::step::{FENCE_ORDINAL, PREPARE_ORDINAL, PROBE_ORDINAL, Step};
+use super::step::{COUNT_ORDINAL, FENCE_ORDINAL, PREPARE_ORDINAL, PROBE_ORDINAL, Step};
 use super::view::{Cluster, Run};
 
 /// Tasks that are due and are looked at for whom they avoid at the most: what so many of them wait for is told of all.
@@ -76,6 +76,7 @@ fn away(run: &Run, step: &Step, known: &highwater_common::spec::Step, now_millis
         RunStatus::Planning => (0, PROBE_ORDINAL, "probe".to_owned()),
         RunStatus::Cancelling => (0, FENCE_ORDINAL, "fence".to_owned()),
         RunStatus::Running if step.is_replanned() => (0, PROBE_ORDINAL, "probe".to_owned()),
+        RunStatus::Running if step.is_to_be_counted(known.tolerate_dead) => (0, COUNT_ORDINAL, "count".to_owned()),
         RunStatus::Running if step.record.status == StepStatus::Running => {
             let is_prepared = matches!(step.work.state(PREPARE_ORDINAL), TaskState::Done | TaskState::Covered);
             let count = waiting(&step.counts());
@@ -117,11 +118,12 @@ fn avoided<'a>(
     due.all(|retry| is_avoided(&retry.history.failed_on, &able, first)).then_some(first)
 }
 
-/// Why a probe or a fence is not handed out: until it is, the run shows no task at all.
+/// Why a probe, a fence or a count is not handed out: until it is, the run shows no task at all.
 fn wide_wait(cluster: &Cluster, run: &Run, step: &Step, known: &highwater_common::spec::Step) -> Option<String> {
     let (ordinal, work) = match run.record.status {
         RunStatus::Planning => (PROBE_ORDINAL, "probe"),
         RunStatus::Cancelling => (FENCE_ORDINAL, "fence"),
+        RunStatus::Running if step.is_to_be_counted(known.tolerate_dead) => (COUNT_ORDINAL, "count"),
         RunStatus::Planned | RunStatus::Running | RunStatus::Success | RunStatus::Failed | RunStatus::Cancelled => {
             return None;
         }

@@ -13,7 +13,7 @@ use highwater_common::spec::RetryPolicy;
 use highwater_common::stream::AfterFence;
 use highwater_common::task::TaskState;
 use highwater_common::token::{Fence, FencingToken, Nonce};
-use highwater_proto::convert::records::{Stored, hi_to_bytes};
+use highwater_proto::convert::records::hi_to_bytes;
 use rand::RngExt;
 
 use super::batch::{Batch, Effect, Planned, Pushed};
@@ -22,7 +22,7 @@ use super::request::Reply;
 use super::runs::cut;
 use super::streams::unsettled;
 use super::{Fallen, Handed, Leader};
-use crate::engine::{Change, ChangeKind, FENCE_ORDINAL, Reach, assign};
+use crate::engine::{COUNT_ORDINAL, Change, ChangeKind, FENCE_ORDINAL, Reach, assign};
 use crate::store::keys::RecordKey;
 use crate::store::{Expect, Op};
 
@@ -45,16 +45,14 @@ const CODE_BYTES_MAX: usize = 64;
 const CRASHED_WORKERS_MAX: usize = 8;
 /// Workers on which a task failed that its history names at the most; of more the latest ones.
 const FAILED_WORKERS_MAX: usize = 8;
-/// Warnings of a step that are kept, and the bytes of each.
-const WARNINGS_MAX: usize = 8;
-const WARNING_BYTES_MAX: usize = 512;
 
 impl Leader {
     pub(super) fn may_go_on(&self, session: &SessionId, task: &TaskId, nonce: Nonce) -> bool {
         let Some((lease, run)) = self.lease(task) else { return false };
         lease.session == *session
             && lease.fence.nonce == nonce
-            && (run.record.wish != RunWish::Cancel || lease.address.generation == 0)
+            && (run.record.wish != RunWish::Cancel
+                || lease.address.generation == 0 && lease.address.ordinal != COUNT_ORDINAL)
     }
 
     pub(super) fn lease(&self, task: &TaskId) -> Option<(&LeaseRecord, &crate::engine::Run)> {
@@ -118,6 +116,7 @@ impl Leader {
             | Outcome::Probed(_)
             | Outcome::Done
             | Outcome::Prepared { .. }
+            | Outcome::Counted(_)
             | Outcome::Fenced { .. } => true,
             Outcome::Failed(error) => error.class == ErrorClass::Permanent,
             Outcome::Outrun { .. } | Outcome::Superseded { .. } | Outcome::Released => false,
@@ -136,9 +135,10 @@ impl Leader {
                 self.completed(task, Receipt::default(), millis)
             }
             (Outcome::Prepared { warnings, coverage }, Work::Prepare) => match self.after_fence(task, &coverage)? {
-                AfterFence::Begin | AfterFence::PlanAgain => self.warned(task, warnings, millis),
+                AfterFence::Begin | AfterFence::PlanAgain => self.warned(task, &warnings, millis),
                 AfterFence::GiveUp => self.failed(task, unsettled(), None),
             },
+            (Outcome::Counted(found), Work::Count(_)) => self.counted(task, &found, millis),
             (Outcome::Done, Work::Noop(_)) => self.completed(task, Receipt::default(), millis),
             (Outcome::Probed(json), Work::Probe) => match self.probed(task, &json, millis) {
                 Ok(planned) => planned,
@@ -149,10 +149,12 @@ impl Leader {
             (
                 Outcome::Committed(_)
                 | Outcome::Fenced { .. }
+                | Outcome::Counted(_)
                 | Outcome::Done
                 | Outcome::Prepared { .. }
                 | Outcome::Probed(_),
-                work @ (Work::Probe | Work::Prepare | Work::Partition(_) | Work::Noop(_) | Work::Fence),
+                work
+                @ (Work::Probe | Work::Prepare | Work::Partition(_) | Work::Noop(_) | Work::Fence | Work::Count(_)),
             ) => {
                 let message =
                     format!("a worker answered `{work}` with the outcome of other work: run one version of both");
@@ -161,7 +163,7 @@ impl Leader {
         }
     }
 
-    fn completed(&self, task: &TaskId, receipt: Receipt, millis: u64) -> Option<Planned> {
+    pub(super) fn completed(&self, task: &TaskId, receipt: Receipt, millis: u64) -> Option<Planned> {
         let (lease, run) = self.lease(task)?;
         let millis = u32::try_from(millis).unwrap_or(u32::MAX);
         let result = TaskResult { rows: receipt.rows, millis, attempts: lease.attempt.get() };
@@ -183,26 +185,6 @@ impl Leader {
         let before = if parts.len() > PARTS_AT_ONCE_MAX { std::mem::take(&mut parts) } else { Vec::new() };
         let ops = parts.into_iter().chain([head]).map(|(key, bytes)| Op::Put(key, bytes)).collect();
         Ok(Some(Planned { before, ops, effect: Effect::Found(Arc::new(found)), ..planned }))
-    }
-
-    fn warned(&self, task: &TaskId, warnings: Vec<String>, millis: u64) -> Option<Planned> {
-        let planned = self.completed(task, Receipt::default(), millis)?;
-        if warnings.is_empty() {
-            return Some(planned);
-        }
-        let TaskAddress { step, generation, .. } = planned.change.address.clone();
-        let known = self.cluster.runs.get(&planned.change.run)?.steps.get(&step)?;
-        let mut record = known.record.clone();
-        record.warnings.extend(warnings.iter().map(|warning| cut(warning, WARNING_BYTES_MAX)));
-        record.warnings.truncate(WARNINGS_MAX);
-        let key = RecordKey::Step { run: planned.change.run, generation, step }.render();
-        let expect = match &known.stored {
-            Some(stored) => Expect::Bytes(key.clone(), stored.clone()),
-            None => Expect::Absent(key.clone()),
-        };
-        let bytes = record.to_bytes();
-        let (expects, ops) = (vec![expect], vec![Op::Put(key, bytes.clone())]);
-        Some(Planned { expects, ops, effect: Effect::Warned(record, bytes), ..planned })
     }
 
     /// A task whose attempt gave it back: what was counted before stays counted, this attempt is not.
@@ -429,6 +411,7 @@ fn believable(outcome: Outcome) -> Outcome {
         | Outcome::Done
         | Outcome::Prepared { .. }
         | Outcome::Fenced { .. }
+        | Outcome::Counted(_)
         | Outcome::Outrun { .. }
         | Outcome::Superseded { .. }
         | Outcome::Failed(_)

@@ -49,8 +49,8 @@ pub(super) enum Effect {
     Carried(u64),
     /// A probe brought these facts.
     Found(Arc<StepFacts>),
-    /// A prepare task warned: the step's record, and its bytes.
-    Warned(StepRecord, Vec<u8>),
+    /// Something was noted in the step's record: the record, and its bytes.
+    Noted(StepRecord, Vec<u8>),
 }
 
 impl From<Change> for Planned {
@@ -202,7 +202,7 @@ impl Batch {
                 Effect::None => {}
                 Effect::Carried(bytes) => step.bytes += bytes,
                 Effect::Found(facts) => drop(run.facts.insert(change.address.step.clone(), facts)),
-                Effect::Warned(record, bytes) => (step.record, step.stored) = (record, Some(bytes)),
+                Effect::Noted(record, bytes) => (step.record, step.stored) = (record, Some(bytes)),
             }
             if let ChangeKind::Assign(lease) = &change.kind {
                 step.last_token = lease.fence.token.raw();

@@ -10,6 +10,7 @@ mod contain;
 mod events;
 mod facts;
 mod load;
+mod notes;
 mod outages;
 mod parking;
 mod prune;

@@ -15,7 +15,7 @@ use rand::RngExt;
 use super::batch::Planned;
 use super::contain::contained;
 use super::{Fallen, Leader, Submission};
-use crate::engine::{Advance, Change, ChangeKind, Outages, Run, Step, Track, advance};
+use crate::engine::{Advance, COUNT_ORDINAL, Change, ChangeKind, Outages, Run, Step, Track, advance};
 use crate::error::ServiceError;
 use crate::store::keys::RecordKey;
 use crate::store::{Expect, Op, TXN_BYTES_MAX, TXN_OPERATIONS_MAX};
@@ -212,8 +212,10 @@ impl Leader {
         }
         let mut changes = Vec::new();
         for (name, step) in run.steps.iter().filter(|(name, _)| only.is_none_or(|only| only == *name)) {
-            for ordinal in step.work.dead.keys() {
-                let address = TaskAddress { step: name.clone(), generation: step.generation, ordinal: *ordinal };
+            let count = step.wide.dead.contains_key(&COUNT_ORDINAL).then_some((0, COUNT_ORDINAL));
+            let dead = step.work.dead.keys().map(|ordinal| (step.generation, *ordinal));
+            for (generation, ordinal) in dead.chain(count) {
+                let address = TaskAddress { step: name.clone(), generation, ordinal };
                 let Some(task) = run.task_id(&address) else { continue };
                 changes.push(Change { run: id, task, address, kind: ChangeKind::Revive }.into());
             }

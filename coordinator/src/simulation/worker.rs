@@ -155,7 +155,9 @@ impl Attempt {
                 self.pause().await;
                 return Some(well(&self.assignment, PARTITIONS));
             }
-            Work::Probe | Work::Prepare | Work::Noop(_) => return Some(well(&self.assignment, PARTITIONS)),
+            Work::Probe | Work::Prepare | Work::Noop(_) | Work::Count(_) => {
+                return Some(well(&self.assignment, PARTITIONS));
+            }
         }
         let claimed = self.target.claim(&self.order, &self.assignment);
         if claimed != Resume::Begin {

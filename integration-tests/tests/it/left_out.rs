@@ -128,3 +128,92 @@ async fn row_level_security_is_told_or_refused() {
     assert_says(&plan.stderr, "row level security of public.orders");
     assert_says(&plan.stderr, "holds for clerk");
 }
+
+/// The step of a status document.
+fn step<'a>(status: &'a serde_json::Value, name: &str) -> &'a serde_json::Value {
+    status["steps"].as_array().unwrap().iter().find(|step| step["step"] == name).unwrap()
+}
+
+#[tokio::test]
+async fn rows_in_no_partition_are_an_error() {
+    for engine in [Engine::Postgres, Engine::Sqlite] {
+        // GIVEN a table that has neither a NULL nor a stray value when the run is planned, and gets them while the run is under way:
+        // its first step loads a table of the other steps' source, whose trigger puts them there
+        let site = Site::empty(engine).await;
+        site.execute(Side::Target, "create table seed (id integer not null primary key)").await;
+        site.execute(Side::Target, "insert into seed values (1)").await;
+        let (pos, trigger) = match engine {
+            Engine::Postgres => (
+                "pos int",
+                "create function late() returns trigger language plpgsql as
+                   $$ begin insert into events values (100, null); return null; end $$;
+                 create trigger late after insert on gate for each row execute function late()",
+            ),
+            Engine::Sqlite => (
+                "pos",
+                "create trigger late after insert on gate begin
+                   insert into events values (100, null); insert into words values (100, 'n/a');
+                 end",
+            ),
+        };
+        for table in ["events", "words"] {
+            let sql = format!(
+                "create table {table} (id integer not null primary key, {pos}); insert into {table} \
+                 with recursive n (i) as (select 1 union all select i + 1 from n where i < 30) select i, i from n"
+            );
+            site.execute(Side::Source, &sql).await;
+        }
+        site.execute(Side::Source, "create table gate (id integer not null primary key)").await;
+        site.execute(Side::Source, trigger).await;
+        let step_of = |name: &str, table: &str, nulls: &str| {
+            format!(
+                "  {name}:\n    strategy: {{type: backfill, start: 10, end: 20}}\n    depends_on: [gate]\n    \
+                 from: {{connection: source, table: {table}}}\n    to: {{connection: target, table: {name}}}\n    \
+                 partition: {{by: integer, column: pos, width: 5, nulls: {nulls}}}\n    write: {{mode: append}}\n"
+            )
+        };
+        site.write_pipeline(&format!(
+            "steps:\n  gate:\n    strategy: backfill\n    from: {{connection: target, table: seed}}\n    \
+             to: {{connection: source, table: gate}}\n    partition: {{by: integer, column: id}}\n    \
+             write: {{mode: append}}\n{}{}{}{}",
+            step_of("failing", "events", "fail"),
+            step_of("ignoring", "events", "ignore"),
+            step_of("taking", "events", "partition"),
+            step_of("wording", "words", "ignore"),
+        ));
+        // WHEN it is run
+        let finished = site.run().await;
+        // THEN the step that declared nothing of them is no success, and says how many there are and what to do
+        assert_exit(&finished, 3);
+        let status = site.status().await;
+        let failing = step(&status, "failing");
+        assert_eq!((&failing["status"], &failing["rows"]), (&"failed".into(), &10.into()), "{failing}");
+        assert_eq!(failing["dead"][0]["code"], "rows_in_no_partition", "{failing}");
+        for text in ["1 row without pos", "nulls: partition", "nulls: ignore"] {
+            assert_says(failing["reason"].as_str().unwrap(), text);
+            assert_says(&finished.stdout, text);
+        }
+        // AND those that declared what they leave out are, and tell it, row by row
+        let outside = ["9 rows of events whose pos lies before 10", "11 rows of events whose pos lies at or behind 20"];
+        for (name, rows, told) in [
+            ("ignoring", 10, [&outside[..], &["1 row of events without pos"]].concat()),
+            ("taking", 11, outside.to_vec()),
+        ] {
+            let step = step(&status, name);
+            assert_eq!((&step["status"], &step["rows"]), (&"success".into(), &rows.into()), "{step}");
+            assert_eq!(step["not_loaded"], serde_json::json!(told), "{step}");
+            for line in told {
+                assert_says(&finished.stdout, &format!("{name} not loaded: {line}"));
+            }
+        }
+        // AND a text among numbers, outside of the bounds, is no row that was declared
+        let wording = step(&status, "wording");
+        match engine {
+            Engine::Postgres => assert_eq!(wording["status"], "success", "{wording}"),
+            Engine::Sqlite => {
+                assert_eq!(wording["status"], "failed", "{wording}");
+                assert_says(wording["reason"].as_str().unwrap(), "1 row whose pos is not written as the others' are");
+            }
+        }
+    }
+}

@@ -163,6 +163,7 @@ impl Stored for StepRecord {
             status: step_status_to(self.status) as i32,
             reason: self.reason.clone(),
             warnings: self.warnings.clone(),
+            not_loaded: self.not_loaded.clone(),
         }
         .encode_to_vec()
     }
@@ -170,7 +171,7 @@ impl Stored for StepRecord {
     fn from_bytes(bytes: &[u8]) -> Result<Self, FieldError> {
         let message: pb::Step = decode(bytes, |message: &pb::Step| message.format)?;
         let status = step_status_from(message.status()).ok_or_else(|| FieldError::new("status", "unknown"))?;
-        Ok(Self { status, reason: message.reason, warnings: message.warnings })
+        Ok(Self { status, reason: message.reason, warnings: message.warnings, not_loaded: message.not_loaded })
     }
 }
 

@@ -3,6 +3,7 @@
 use highwater_common::assignment::{Assignment, AttemptError, ErrorClass, Outcome, Receipt, Work};
 use highwater_common::cursor::Cursor;
 use highwater_common::id::{AttemptNo, DocumentDigest, RunId, SessionId, TaskId};
+use highwater_common::left_out::{LeftOut, Tally};
 use highwater_common::range::{CursorRange, Slice};
 use highwater_common::token::{Fence, FencingToken, Nonce};
 
@@ -104,9 +105,7 @@ impl From<Slice> for pb::Slice {
     fn from(slice: Slice) -> Self {
         use pb::slice::Rows;
         let rows = match slice {
-            Slice::Range(range) => {
-                Rows::Range(pb::CursorRange { start: range.start().map(Into::into), end: range.end().map(Into::into) })
-            }
+            Slice::Range(range) => Rows::Range(range.into()),
             Slice::Null => Rows::Null(pb::NullRows {}),
         };
         Self { rows: Some(rows) }
@@ -120,16 +119,48 @@ impl TryFrom<pb::Slice> for Slice {
         use pb::slice::Rows;
         match required(slice.rows, "rows")? {
             Rows::Null(pb::NullRows {}) => Ok(Self::Null),
-            Rows::Range(range) => {
-                let side = |cursor: Option<pb::Cursor>, name: &str| {
-                    cursor.map(Cursor::try_from).transpose().map_err(|error| error.under(name))
-                };
-                let (start, end) = (side(range.start, "start")?, side(range.end, "end")?);
-                let range =
-                    CursorRange::new(start, end).map_err(|error| FieldError::new("range", error.to_string()))?;
-                Ok(Self::Range(range))
-            }
+            Rows::Range(range) => range.try_into().map(Self::Range),
         }
+    }
+}
+
+impl From<CursorRange> for pb::CursorRange {
+    fn from(range: CursorRange) -> Self {
+        Self { start: range.start().map(Into::into), end: range.end().map(Into::into) }
+    }
+}
+
+impl TryFrom<pb::CursorRange> for CursorRange {
+    type Error = FieldError;
+
+    fn try_from(range: pb::CursorRange) -> Result<Self, FieldError> {
+        let side = |cursor: Option<pb::Cursor>, name: &str| {
+            cursor.map(Cursor::try_from).transpose().map_err(|error| error.under(name))
+        };
+        let (start, end) = (side(range.start, "start")?, side(range.end, "end")?);
+        Self::new(start, end).map_err(|error| FieldError::new("range", error.to_string()))
+    }
+}
+
+impl From<Tally> for pb::Tally {
+    fn from(tally: Tally) -> Self {
+        use pb::tally::Rows;
+        let rows = match tally {
+            Tally::Exactly(rows) => Some(Rows::Exactly(rows)),
+            Tally::MoreThan(rows) => Some(Rows::MoreThan(rows)),
+            Tally::Unknown => None,
+        };
+        Self { rows }
+    }
+}
+
+/// A tally that a worker tells; one that says nothing is unknown.
+fn tally_from(tally: Option<pb::Tally>) -> Tally {
+    use pb::tally::Rows;
+    match tally.and_then(|tally| tally.rows) {
+        Some(Rows::Exactly(rows)) => Tally::Exactly(rows),
+        Some(Rows::MoreThan(rows)) => Tally::MoreThan(rows),
+        None => Tally::Unknown,
     }
 }
 
@@ -142,6 +173,7 @@ impl From<Assignment> for pb::Assignment {
             Work::Partition(slice) => W::Partition(slice.into()),
             Work::Noop(n) => W::Noop(n),
             Work::Fence => W::FenceRun(pb::FenceRun {}),
+            Work::Count(range) => W::Count(range.into()),
         };
         Self {
             task: assignment.task.as_bytes().to_vec(),
@@ -166,6 +198,7 @@ impl TryFrom<pb::Assignment> for Assignment {
             }
             W::Noop(n) => Work::Noop(n),
             W::FenceRun(pb::FenceRun {}) => Work::Fence,
+            W::Count(range) => Work::Count(range.try_into().map_err(|error: FieldError| error.under("count"))?),
         };
         Ok(Self {
             task: task_from(&assignment.task)?,
@@ -197,6 +230,12 @@ pub fn outcome_to(outcome: Outcome) -> pb::complete_request::Outcome {
             O::Prepared(pb::Prepared { warnings, coverage: coverage.as_bytes().to_vec() })
         }
         Outcome::Fenced { attempts } => O::FencedAttempts(attempts),
+        Outcome::Counted(LeftOut { before, behind, null, stray }) => O::Counted(pb::LeftOut {
+            before: Some(before.into()),
+            behind: Some(behind.into()),
+            null: Some(null.into()),
+            stray: Some(stray.into()),
+        }),
         Outcome::Outrun { newer } => O::OutrunBy(newer.raw()),
         Outcome::Superseded { by } => {
             O::Superseded(pb::Superseded { by: by.map_or_else(Vec::new, |run| run.as_bytes().to_vec()) })
@@ -225,6 +264,12 @@ pub fn outcome_from(outcome: Option<pb::complete_request::Outcome>) -> Result<Ou
             warnings: prepared.warnings,
         },
         O::FencedAttempts(attempts) => Outcome::Fenced { attempts },
+        O::Counted(found) => Outcome::Counted(LeftOut {
+            before: tally_from(found.before),
+            behind: tally_from(found.behind),
+            null: tally_from(found.null),
+            stray: tally_from(found.stray),
+        }),
         O::OutrunBy(raw) => Outcome::Outrun { newer: FencingToken::from_raw(raw) },
         O::Superseded(superseded) => Outcome::Superseded {
             by: match superseded.by.as_slice() {

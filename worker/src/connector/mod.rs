@@ -16,6 +16,7 @@ pub mod sqlite;
 pub mod value_text;
 
 use std::fmt;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -26,7 +27,8 @@ use highwater_common::cursor::CursorKind;
 use highwater_common::errand::{Forget, StreamReceipts};
 use highwater_common::facts::{ColumnFacts, CursorForm, Engine, TableFacts, TargetFacts};
 use highwater_common::id::{AttemptNo, ClusterId, DocumentDigest, RunId, StepName, TaskId};
-use highwater_common::range::Slice;
+use highwater_common::left_out::LeftOut;
+use highwater_common::range::{CursorRange, Slice};
 use highwater_common::spec::{Resident, TableName, Triggers, WriteMode};
 use highwater_common::stream::PlanMark;
 use highwater_common::token::{Fence, FencingToken};
@@ -111,6 +113,21 @@ pub struct ReadRequest {
     pub format: RowFormat,
 }
 
+/// Which rows of a source lie outside.
+#[derive(Debug, Clone)]
+pub struct LeftOutRequest {
+    /// The table.
+    pub table: TableName,
+    /// The partition column.
+    pub partition_column: String,
+    /// How its positions are written for this server.
+    pub form: CursorForm,
+    /// The range; rows without a position are outside of any.
+    pub whole: CursorRange,
+    /// How long a server may take to count them. What takes longer is not known.
+    pub within: Duration,
+}
+
 /// A bounded piece of the rows being read.
 #[derive(Debug, Clone, PartialEq)]
 pub enum RowBatch {
@@ -137,6 +154,9 @@ pub trait Source: Send + Sync {
     /// Reads the catalogue, and what the plan needs of the rows; changes nothing. The bounds of the partition column may take as
     /// long as a scan does; all that a plan can do without takes five seconds at most.
     async fn probe(&self, probe: &SourceProbe) -> Result<TableFacts, ConnectorError>;
+    /// Counts the rows outside of a range that a partition column has, and by what they lie outside. A table that is too large for
+    /// that, and has no index on the column, leaves them unknown.
+    async fn count_left_out(&self, request: &LeftOutRequest) -> Result<LeftOut, ConnectorError>;
     /// Begins to read a slice: exactly the rows a single statement sees.
     async fn read(&self, request: &ReadRequest) -> Result<Box<dyn RowStream>, ConnectorError>;
     /// The formats it can give these columns in, best first.

@@ -8,6 +8,7 @@ mod faults;
 mod flow;
 mod full;
 mod histories;
+mod left_out;
 mod outages;
 mod sessions;
 mod streams;

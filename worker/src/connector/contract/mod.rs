@@ -163,6 +163,7 @@ macro_rules! source_contract {
                 reads::an_unknown_table_is_refused_by_name
                 reads::an_unknown_column_is_refused_by_name
                 reads::a_dropped_stream_lets_the_source_go
+                reads::rows_outside_of_a_range_are_counted_by_kind
             }
         }
     };

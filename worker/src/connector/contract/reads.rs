@@ -1,16 +1,18 @@
 //! What a source says of a table, and the rows it gives.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use highwater_common::assignment::ErrorClass;
 use highwater_common::cursor::{Cursor, CursorKind};
 use highwater_common::facts::TableFacts;
+use highwater_common::left_out::{LeftOut, Tally};
 use highwater_common::range::{CursorRange, Slice};
 use highwater_common::spec::TableName;
 
 use super::SourceFixture;
 use super::bench::failure;
-use crate::connector::{ReadRequest, RowBatch, RowFormat, SourceProbe, Value};
+use crate::connector::{LeftOutRequest, ReadRequest, RowBatch, RowFormat, SourceProbe, Value};
 
 /// Facts are what a plan is made of.
 pub async fn a_probe_tells_columns_key_rows_and_bounds<F: SourceFixture>() {
@@ -98,6 +100,36 @@ pub async fn a_dropped_stream_lets_the_source_go<F: SourceFixture>() {
         drop(stream);
     }
     assert_eq!(read(&fixture, &facts, Slice::Null).await.len(), 5_000 / 7);
+}
+
+/// What no slice of a range takes is known, and by what it lies outside.
+pub async fn rows_outside_of_a_range_are_counted_by_kind<F: SourceFixture>() {
+    let fixture = F::fresh(700).await;
+    let at = |value| Some(Cursor::Integer(value));
+    let count = async |start, end| {
+        let request = LeftOutRequest {
+            table: fixture.table(),
+            partition_column: "pos".to_owned(),
+            form: facts(&fixture).await.partition.expect("a column was named").form,
+            whole: CursorRange::new(start, end).expect("not empty"),
+            within: Duration::from_mins(1),
+        };
+        fixture.source().count_left_out(&request).await.expect("counts")
+    };
+    let null = Tally::Exactly(100);
+    // Positions are ten times the ids, of which every seventh has none.
+    for (start, end, before, behind) in [
+        (None, None, 0, 0),
+        (at(80), None, 6, 0),
+        (None, at(80), 0, 594),
+        (at(75), at(6_990), 6, 1),
+        (at(10), at(6_991), 0, 0),
+    ] {
+        let found = count(start, end).await;
+        let expected =
+            LeftOut { before: Tally::Exactly(before), behind: Tally::Exactly(behind), null, ..LeftOut::NONE };
+        assert_eq!(found, expected, "{start:?} to {end:?}");
+    }
 }
 
 fn source_probe<F: SourceFixture>(fixture: &F) -> SourceProbe {

@@ -14,6 +14,7 @@ mod definitions;
 mod errors;
 mod forms;
 mod ledger;
+mod left_out;
 mod nulls;
 mod pins;
 mod policies;

@@ -31,7 +31,7 @@ const HISTOGRAM_MAX: usize = 200;
 /// A stretch without rows is one if it is at least so small a part of the whole.
 const EMPTY_PART: i128 = 1_000;
 
-const STATEMENT_TIMEOUT: &str = "57014";
+pub(super) const STATEMENT_TIMEOUT: &str = "57014";
 
 /// One probe's session and the time it has left.
 struct Probe<'p> {
@@ -64,7 +64,7 @@ pub(super) async fn probe_source(
     if !key.iter().all(is_kept) || is_inherited(probe.conn, table.oid).await.map_err(failed)? {
         key.clear();
     }
-    let (estimate, bytes) = probe.size(table.oid).await.map_err(failed)?;
+    let (estimate, bytes) = size(probe.conn, table.oid).await.map_err(failed)?;
     probe.until = Instant::now() + endpoint.session().probe_timeout; // a plan can do without
     let counted = probe.count(asked, estimate, bytes).await?;
     let rows = counted.or(estimate).unwrap_or(bytes / ROW_BYTES_GUESS);
@@ -94,24 +94,6 @@ impl Probe<'_> {
         limited.map(drop).map_err(|error| classify(self.endpoint, "set up a probe", error))
     }
 
-    /// The server's estimate of the rows, `None` for a table never analysed, and the bytes, both over all tables that inherit
-    /// from it, its partitions among them.
-    async fn size(&mut self, oid: i64) -> Result<(Option<i64>, i64), sqlx::Error> {
-        let row = sqlx::query(
-            "with recursive parts as (select $1::oid as oid union \
-                                      select i.inhrelid from parts join pg_inherits i on i.inhparent = parts.oid) \
-             select sum(greatest(c.reltuples, 0))::int8 as rows, bool_or(c.reltuples < 0) as unknown, \
-                    coalesce(sum(case when c.relkind in ('r', 'm') then pg_total_relation_size(c.oid) end), 0)::int8 as bytes \
-             from parts join pg_class c on c.oid = parts.oid where c.relkind <> 'p'",
-        )
-        .bind(oid)
-        .fetch_one(&mut *self.conn)
-        .await?;
-        let rows: Option<i64> = row.try_get("rows")?;
-        let unknown: Option<bool> = row.try_get("unknown")?;
-        Ok((rows.filter(|_| unknown == Some(false)), row.try_get("bytes")?))
-    }
-
     /// The exact number of rows, where that is cheap enough to be known in time.
     async fn count(
         &mut self,
@@ -119,8 +101,7 @@ impl Probe<'_> {
         estimate: Option<i64>,
         bytes: i64,
     ) -> Result<Option<i64>, ConnectorError> {
-        let cheap = estimate.map_or(bytes <= COUNTED_BYTES_MAX, |rows| rows < COUNTED_ROWS_MAX);
-        if !cheap {
+        if !is_soon_counted(estimate, bytes) {
             return Ok(None);
         }
         self.optional(Sql::new(Dialect::Postgres, "select count(*) from ").table(&asked.table)).await
@@ -312,6 +293,29 @@ impl Probe<'_> {
         .map_err(|error| classify(self.endpoint, &format!("read the statistics of {}", asked.table), error))?;
         Ok(thinned(&bounds.unwrap_or_default(), HISTOGRAM_MAX).into_iter().map(Cursor::Integer).collect())
     }
+}
+
+/// The server's estimate of the rows, `None` for a table never analysed, and the bytes, both over all tables that inherit
+/// from it, its partitions among them.
+pub(super) async fn size(conn: &mut PgConnection, oid: i64) -> Result<(Option<i64>, i64), sqlx::Error> {
+    let row = sqlx::query(
+        "with recursive parts as (select $1::oid as oid union \
+                                  select i.inhrelid from parts join pg_inherits i on i.inhparent = parts.oid) \
+         select sum(greatest(c.reltuples, 0))::int8 as rows, bool_or(c.reltuples < 0) as unknown, \
+                coalesce(sum(case when c.relkind in ('r', 'm') then pg_total_relation_size(c.oid) end), 0)::int8 as bytes \
+         from parts join pg_class c on c.oid = parts.oid where c.relkind <> 'p'",
+    )
+    .bind(oid)
+    .fetch_one(&mut *conn)
+    .await?;
+    let rows: Option<i64> = row.try_get("rows")?;
+    let unknown: Option<bool> = row.try_get("unknown")?;
+    Ok((rows.filter(|_| unknown == Some(false)), row.try_get("bytes")?))
+}
+
+/// Whether a table of so many rows and bytes is small enough to be counted.
+pub(super) fn is_soon_counted(estimate: Option<i64>, bytes: i64) -> bool {
+    estimate.map_or(bytes <= COUNTED_BYTES_MAX, |rows| rows < COUNTED_ROWS_MAX)
 }
 
 #[derive(Debug, Clone, Copy)]

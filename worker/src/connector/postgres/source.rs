@@ -6,6 +6,7 @@ use std::fmt;
 use async_trait::async_trait;
 use highwater_common::facts::{ColumnFacts, TableFacts};
 use highwater_common::id::ConnectionName;
+use highwater_common::left_out::LeftOut;
 use highwater_common::spec::{SourceRows, TableName};
 use sqlx::{Executor, PgConnection, Row};
 
@@ -13,13 +14,14 @@ use super::catalog::{Column, Table, qualified, source_table, unknown_column, unk
 use super::connect::Urls;
 use super::copy_out::{CopyOrder, CopyOut};
 use super::errors::{classify, is_missing_relation, permanent, transaction_pooling};
+use super::left_out::left_out;
 use super::pins::{OWN_PATH, PINNED};
 use super::policies::{hidden_rows, is_filtered};
 use super::probe::probe_source;
 use super::session::{Endpoint, SessionOptions, SessionRole};
 use super::shelf::Shelf;
 use crate::connector::sql_text::{Dialect, Sql};
-use crate::connector::{ConnectorError, ReadRequest, RowFormat, RowStream, Source, SourceProbe};
+use crate::connector::{ConnectorError, LeftOutRequest, ReadRequest, RowFormat, RowStream, Source, SourceProbe};
 use crate::supervisor::Supervisor;
 
 /// Reads tables of a PostgreSQL database, 13 or later.
@@ -79,6 +81,12 @@ impl Source for PostgresSource {
         let mut conn = self.endpoint.open(SessionRole::Source).await?;
         let table = qualified(&mut conn, &self.endpoint, &probe.table).await?;
         probe_source(&mut conn, &self.endpoint, &SourceProbe { table, ..probe.clone() }, self.rows).await
+    }
+
+    async fn count_left_out(&self, request: &LeftOutRequest) -> Result<LeftOut, ConnectorError> {
+        let mut conn = self.endpoint.open(SessionRole::Source).await?;
+        let table = qualified(&mut conn, &self.endpoint, &request.table).await?;
+        left_out(&mut conn, &self.endpoint, &LeftOutRequest { table, ..request.clone() }, self.rows).await
     }
 
     async fn read(&self, request: &ReadRequest) -> Result<Box<dyn RowStream>, ConnectorError> {

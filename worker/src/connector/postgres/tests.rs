@@ -4,6 +4,7 @@
 mod commits;
 mod contract;
 mod facts;
+mod left_out;
 mod moves;
 mod nulls;
 mod policies;

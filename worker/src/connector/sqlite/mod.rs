@@ -9,6 +9,7 @@ mod claim;
 mod errors;
 mod insert;
 mod ledger;
+mod left_out;
 mod position;
 mod prepare;
 mod process;

@@ -82,6 +82,20 @@ pub(super) fn has_free_fraction(column: &str, separator_t: bool, kind: Option<Cu
     )
 }
 
+/// The SQL condition that a value stands among the positions of a column of this form: it has the form, or is a time as PostgreSQL
+/// writes it where the others are, or one of its infinities.
+pub(super) fn has_place(column: &str, form: CursorForm) -> String {
+    let strict = has_form(column, form);
+    let infinite = format!("{} in {INFINITIES}", ident(column));
+    match form {
+        CursorForm::Native | CursorForm::EpochSeconds | CursorForm::EpochMillis => strict,
+        CursorForm::TextDate | CursorForm::TextTime { zulu: true, .. } => format!("{strict} or {infinite}"),
+        CursorForm::TextTime { separator_t, .. } => {
+            format!("{strict} or {infinite} or {}", has_free_fraction(column, separator_t, None))
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use highwater_common::range::CursorRange;

@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use highwater_common::cursor::{Cursor, CursorKind};
 use highwater_common::facts::{ColumnFacts, ColumnKind, CursorForm, Engine, PartitionFacts, TableFacts};
 use highwater_common::id::ConnectionName;
+use highwater_common::left_out::LeftOut;
 use highwater_common::spec::TableName;
 use sqlx::Row;
 use sqlx::sqlite::SqliteConnection;
@@ -14,8 +15,8 @@ use super::catalogue::{self, Table};
 use super::errors::Place;
 use super::rows::{SqliteRows, value_of};
 use super::session::{Purpose, Session};
-use super::{position, sql};
-use crate::connector::{ConnectorError, ReadRequest, RowFormat, RowStream, Source, SourceProbe, Value};
+use super::{left_out, position, sql};
+use crate::connector::{ConnectorError, LeftOutRequest, ReadRequest, RowFormat, RowStream, Source, SourceProbe, Value};
 use crate::supervisor::Supervisor;
 
 /// Row ids up to which a table is counted; beyond it the largest one is the estimate.
@@ -45,6 +46,13 @@ impl Source for SqliteSource {
         facts
     }
 
+    async fn count_left_out(&self, request: &LeftOutRequest) -> Result<LeftOut, ConnectorError> {
+        let mut session = Session::open(&self.place, Purpose::Read).await?;
+        let counted = self.left_out(session.conn(), request).await;
+        session.close().await;
+        counted
+    }
+
     async fn read(&self, request: &ReadRequest) -> Result<Box<dyn RowStream>, ConnectorError> {
         match request.format {
             RowFormat::Values => {}
@@ -64,6 +72,25 @@ impl Source for SqliteSource {
 
     fn formats(&self, _columns: &[ColumnFacts]) -> Vec<RowFormat> {
         vec![RowFormat::Values]
+    }
+}
+
+impl SqliteSource {
+    async fn left_out(&self, conn: &mut SqliteConnection, request: &LeftOutRequest) -> Result<LeftOut, ConnectorError> {
+        let table = catalogue::existing(conn, &self.place, &request.table).await?;
+        known(&self.place, &table, &request.table, &request.partition_column)?;
+        let is_cheap = table.leads_with(&request.partition_column) || {
+            let largest = format!("select max(rowid) from {}", sql::table(&request.table));
+            let failed = self.place.failed(format!("count the rows of {}", request.table));
+            let largest: Option<i64> = match table.has_rowid {
+                true => {
+                    sql::once(largest).fetch_one(&mut *conn).await.and_then(|row| row.try_get(0)).map_err(failed)?
+                }
+                false => None,
+            };
+            largest.is_none_or(|largest| largest <= COUNTED_ROWS_MAX)
+        };
+        left_out::count(conn, &self.place, &table, request, is_cheap).await
     }
 }
 

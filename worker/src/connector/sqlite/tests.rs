@@ -157,6 +157,7 @@ impl SourceFixture for File {
 
 mod affinities;
 mod files;
+mod left_out;
 mod nulls;
 mod positions;
 mod values;
