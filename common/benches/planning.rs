@@ -128,6 +128,7 @@ fn facts() -> StepFacts {
                 min: Some(Cursor::Instant((last - hours) * HOUR_MICROS)),
                 max: Some(Cursor::Instant(last * HOUR_MICROS)),
                 nullable: true,
+                left_out: None,
                 null_rows: None,
                 indexed: true,
                 histogram: Vec::new(),

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::cursor::{Cursor, CursorKind};
 use crate::errand::StreamReceipts;
 use crate::id::ClusterId;
+use crate::left_out::LeftOut;
 use crate::range::CursorRange;
 use crate::spec::TableName;
 use crate::type_definition::TypeDefinition;
@@ -118,6 +119,9 @@ pub struct PartitionFacts {
     pub nullable: bool,
     /// Rows without a position, when counted.
     pub null_rows: Option<u64>,
+    /// Rows outside of the declared range, when the step declares one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub left_out: Option<LeftOut>,
     /// Whether an index leads with the column.
     pub indexed: bool,
     /// Bounds that cut the table into parts of equally many rows, ascending; empty when the server keeps none. At most 200.

@@ -3,8 +3,10 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::cursor::CursorKind;
+use crate::partition::read_bound;
 use crate::range::CursorRange;
-use crate::spec::{Nulls, TableName};
+use crate::spec::{Backfill, Bound, Nulls, PartitionBy, TableName};
 
 /// Rows of one kind are counted up to here: more of them are only known to be more.
 pub const COUNTED_MAX: u64 = 1_000_000;
@@ -90,6 +92,18 @@ pub struct Taken<'a> {
     pub has_null_partition: bool,
     /// What the pipeline says of rows without a value.
     pub nulls: Nulls,
+}
+
+/// The range that a step declares, in a column of `kind`. `None` when it declares none, or one that planning will refuse.
+#[must_use]
+pub fn declared_range(step: &Backfill, kind: CursorKind) -> Option<CursorRange> {
+    let tz = match &step.partition.by {
+        PartitionBy::Calendar { tz, .. } => tz.as_str(),
+        PartitionBy::Integer { .. } => "UTC",
+    };
+    let read = |bound: &Option<Bound>| bound.as_ref().map(|bound| read_bound(bound, kind, tz)).transpose().ok();
+    let range = CursorRange::new(read(&step.start)?, read(&step.end)?).ok()?;
+    (range != CursorRange::ALL).then_some(range)
 }
 
 /// The rows that are left out, for people, when all of them were declared to be.

@@ -82,6 +82,7 @@ pub(crate) fn facts(partitions: i64) -> StepFacts {
                 min: Some(Cursor::Integer(0)),
                 max: Some(Cursor::Integer(partitions - 1)),
                 nullable: false,
+                left_out: None,
                 null_rows: Some(0),
                 indexed: true,
                 histogram: Vec::new(),

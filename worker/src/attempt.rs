@@ -203,7 +203,11 @@ async fn probe(context: &OrderContext) -> Result<Outcome, AttemptError> {
         partition_column: Some(column.clone()),
         bounds_declared: are_bounds_declared(backfill),
     };
-    let source = answered(Call::Probe, &from.connection, context.stall(), source.probe(&asked)).await?;
+    let mut facts = answered(Call::Probe, &from.connection, context.stall(), source.probe(&asked)).await?;
+    if let Some(partition) = &mut facts.partition {
+        partition.left_out = count::outside_of_declared(context, source.as_ref(), backfill, partition).await?;
+    }
+    let source = facts;
     // Before the target is probed, because the probe of one that is another cluster's is refused. A repeat finds it this cluster's already.
     let adopted = match context.order.adopts {
         true => {

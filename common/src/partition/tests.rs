@@ -33,6 +33,7 @@ fn integers(min: Option<i64>, max: Option<i64>, histogram: Vec<i64>) -> Partitio
         min: min.map(Cursor::Integer),
         max: max.map(Cursor::Integer),
         nullable: false,
+        left_out: None,
         null_rows: Some(0),
         indexed: true,
         histogram: histogram.into_iter().map(Cursor::Integer).collect(),

@@ -13,7 +13,7 @@ use crate::coverage::Coverage;
 use crate::cursor::CursorKind;
 use crate::facts::{PartitionFacts, StepFacts};
 use crate::id::{DocumentDigest, PipelineName, StepName};
-use crate::left_out::{LeftOut, Taken, judge};
+use crate::left_out::{LeftOut, Taken, Tally, judge};
 use crate::partition::{Generator, rows_in};
 use crate::range::{CursorRange, Slice};
 use crate::spec::{Backfill, Nulls, Reprocess, TableName, WriteMode};
@@ -348,16 +348,11 @@ fn notes(step: &Backfill, facts: &StepFacts, column: &PartitionFacts, generator:
             "rows of {from} that row level security hides from the role that reads (`from.rows: visible`)"
         ));
     }
-    if let (Some(start), Some(min)) = (whole.start(), column.min)
-        && min < start
-    {
-        notes.push(format!("rows of {from} whose {name} lies before {start} (the smallest is {min})"));
-    }
-    if let (Some(end), Some(max)) = (whole.end(), column.max)
-        && end <= max
-    {
-        notes.push(format!("rows of {from} whose {name} lies at {end} or after it (the largest is {max})"));
-    }
+    // Rows without a position are told below, and a column with strays was refused.
+    let found = LeftOut { null: Tally::Exactly(0), stray: Tally::Exactly(0), ..column.left_out.unwrap_or(LeftOut::NONE) };
+    let nulls = step.partition.nulls;
+    let taken = Taken { table: from, column: name, whole, has_null_partition: generator.has_null(), nulls };
+    notes.extend(judge(&found, &taken).unwrap_or_default());
     if step.partition.nulls == Nulls::Ignore && column.nullable && column.null_rows != Some(0) {
         notes.push(match column.null_rows {
             Some(rows) => format!("{rows} rows of {from} without {name}"),

@@ -107,6 +107,7 @@ fn facts() -> StepFacts {
                 min: Some(instant("2013-01-01T05:00:00Z")),
                 max: Some(instant("2013-04-10T12:00:00Z")),
                 nullable: true,
+                left_out: None,
                 null_rows: Some(7),
                 indexed: true,
                 histogram: Vec::new(),

@@ -217,3 +217,28 @@ async fn rows_in_no_partition_are_an_error() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_plan_counts_the_rows_outside_of_what_is_declared() {
+    for engine in [Engine::Postgres, Engine::Sqlite] {
+        // GIVEN a step that declares a part of its days, and ignores rows without one
+        let site = Site::empty(engine).await;
+        site.make_events("").await;
+        site.execute(Side::Source, "insert into events values (9001, null, 1, null), (9002, null, 1, null)").await;
+        site.pipeline(Site::BACKFILL, "{mode: append}");
+        let path = site.path("pipeline.yaml");
+        let text = std::fs::read_to_string(&path).unwrap();
+        let text = text.replace("grain: day", "grain: day, nulls: ignore").replace("2024-03-01", "2024-03-02");
+        std::fs::write(&path, text.replace("2024-03-21", "2024-03-20")).unwrap();
+        // WHEN it is planned THEN the plan says how many rows stay where they are
+        let plan = site.finish(&["plan", "pipeline.yaml"]).await;
+        assert_exit(&plan, 0);
+        for rows in [
+            "100 rows of events whose at lies before 2024-03-02",
+            "100 rows of events whose at lies at or behind 2024-03-20",
+            "2 rows of events without at",
+        ] {
+            assert_says(&plan.stdout, rows);
+        }
+    }
+}

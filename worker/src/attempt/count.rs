@@ -3,15 +3,40 @@
 use std::time::Duration;
 
 use highwater_common::assignment::{AttemptError, Outcome};
+use highwater_common::facts::PartitionFacts;
+use highwater_common::left_out::{LeftOut, declared_range};
 use highwater_common::range::CursorRange;
+use highwater_common::spec::Backfill;
 
 use super::{OrderContext, malformed};
-use crate::connector::LeftOutRequest;
+use crate::connector::{LeftOutRequest, Source};
 use crate::failpoint;
 use crate::patience::{Call, answered};
 
 /// How long a server may count what a step has left out.
 const COUNT_TIME: Duration = Duration::from_mins(1);
+
+/// How long a server may count for a plan, which can do without.
+const PLAN_TIME: Duration = Duration::from_secs(5);
+
+/// Counts the rows outside of the range that the step declares, before it is planned. `None` when it declares none.
+pub(super) async fn outside_of_declared(
+    context: &OrderContext,
+    source: &dyn Source,
+    step: &Backfill,
+    partition: &PartitionFacts,
+) -> Result<Option<LeftOut>, AttemptError> {
+    let Some(whole) = declared_range(step, partition.kind) else { return Ok(None) };
+    let request = LeftOutRequest {
+        table: step.from.table.clone(),
+        partition_column: partition.column.clone(),
+        form: partition.form,
+        whole,
+        within: PLAN_TIME,
+    };
+    let counting = source.count_left_out(&request);
+    Ok(Some(answered(Call::Count, &step.from.connection, context.stall(), counting).await?))
+}
 
 /// Counts what the step's partitions, now that they have ended, left where it is.
 pub(super) async fn count(context: &OrderContext, whole: CursorRange) -> Result<Outcome, AttemptError> {

@@ -76,6 +76,7 @@ fn partition() -> impl Strategy<Value = PartitionFacts> {
                 min,
                 max,
                 nullable,
+                left_out: None,
                 null_rows,
                 indexed,
                 histogram,

@@ -157,6 +157,7 @@ impl Probe<'_> {
             min,
             max,
             nullable: column.facts.nullable,
+            left_out: None,
             null_rows: null_rows.and_then(|count| u64::try_from(count).ok()),
             indexed,
             histogram: self.histogram(asked, table, name, kind).await?,

@@ -201,6 +201,7 @@ impl Probing<'_> {
             min,
             max,
             nullable,
+            left_out: None,
             null_rows: Some(u64::try_from(null_rows).unwrap_or(0)),
             histogram: Vec::new(),
             empty: Vec::new(),
