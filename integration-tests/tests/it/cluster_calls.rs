@@ -24,11 +24,11 @@ async fn cluster() -> (Cluster, String) {
 async fn what_is_too_large_is_refused_and_the_next_call_is_answered() {
     let (_cluster, url) = cluster().await;
     let mut client = ControlServiceClient::connect(url.clone()).await.unwrap();
-    // WHEN a message of 3 MiB comes, THEN it is refused, and the limit is told
-    let request = SubmitRequest { spec: vec![b' '; 3 << 20], ..SubmitRequest::default() };
+    // WHEN a message of 4 MiB comes, THEN it is refused, and the limit is told
+    let request = SubmitRequest { spec: vec![b' '; 4 << 20], ..SubmitRequest::default() };
     let refused = client.submit(request).await.unwrap_err();
     assert_eq!(refused.code(), Code::OutOfRange, "{refused}");
-    assert!(refused.message().contains("2097152 bytes"), "{refused}");
+    assert!(refused.message().contains("3145728 bytes"), "{refused}");
     // WHEN metadata of 20 KiB comes, THEN it is refused
     let mut request = Request::new(GetClusterRequest {});
     request.metadata_mut().insert("x-large", "x".repeat(20 << 10).parse().unwrap());
