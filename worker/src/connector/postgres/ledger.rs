@@ -16,7 +16,7 @@ use crate::connector::ConnectorError;
 /// The schema of the ledger's tables.
 pub(super) const SCHEMA: &str = "highwater";
 /// What this version writes; another is refused.
-const FORMAT: i32 = 2;
+const FORMAT: i32 = 3;
 /// Held while a ledger or a table is made: `create … if not exists` of two sessions at once fails in one of them.
 const MAKE_LOCK: i64 = 0x6869_6768_7761_7465;
 

@@ -18,7 +18,7 @@ use super::sql;
 use crate::connector::ConnectorError;
 
 /// The form of the ledger's tables that this version reads and writes.
-const FORMAT: i64 = 2;
+const FORMAT: i64 = 3;
 
 const TABLES: &str = "
 create table if not exists _highwater_meta (
