@@ -92,6 +92,25 @@ async fn declared_bounds_are_not_looked_for() {
 }
 
 #[tokio::test]
+async fn a_source_that_writes_when_it_is_read_is_refused_and_not_waited_for() {
+    // GIVEN a view whose function keeps a log
+    let mut world = World::start().await;
+    world
+        .legacy(
+            "create table base (id int primary key); insert into base values (1); create table log (id int);
+             create function logged(id int) returns int language sql volatile as 'insert into public.log values (1); select id';
+             create view v as select id, date '2024-01-01' + logged(id) as at from base",
+        )
+        .await;
+    let (url, name) = (world.server.url("legacy"), "src".parse().expect("a name"));
+    let source = PostgresSource::with_options(&url, name, SessionOptions::default());
+    // WHEN it is probed THEN it is no server that is away, but a table that cannot be a source
+    let refused = source.expect("a source").probe(&of_the_view(false)).await.map(drop).expect_err("it writes").report;
+    assert_eq!((refused.class, refused.code.as_str()), (ErrorClass::Permanent, "source_writes"));
+    assert!(refused.message.contains("writes when it is read"), "{}", refused.message);
+}
+
+#[tokio::test]
 async fn two_prepares_at_once_make_one_table_and_a_repeat_is_harmless() {
     let mut world = World::start().await;
     world
