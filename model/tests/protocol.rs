@@ -1,5 +1,5 @@
 //! Every interleaving within bounds: the design that is built keeps its invariants, and each wrong one is caught by the invariant
-//! that is named with it. `HIGHWATER_WIDE_MODEL=1` explores wider bounds, for minutes: `make soak` sets it.
+//! that is named with it. `HIGHWATER_WIDE_MODEL=1` explores wider bounds, which takes long.
 #![allow(clippy::disallowed_methods, reason = "a test reads how far it is to go")]
 
 use highwater_model::{Bounds, Design, Intent, IntentDesign, Invariant, Protocol};
