@@ -349,7 +349,8 @@ fn notes(step: &Backfill, facts: &StepFacts, column: &PartitionFacts, generator:
         ));
     }
     // Rows without a position are told below, and a column with strays was refused.
-    let found = LeftOut { null: Tally::Exactly(0), stray: Tally::Exactly(0), ..column.left_out.unwrap_or(LeftOut::NONE) };
+    let found =
+        LeftOut { null: Tally::Exactly(0), stray: Tally::Exactly(0), ..column.left_out.unwrap_or(LeftOut::NONE) };
     let nulls = step.partition.nulls;
     let taken = Taken { table: from, column: name, whole, has_null_partition: generator.has_null(), nulls };
     notes.extend(judge(&found, &taken).unwrap_or_default());

@@ -12,6 +12,7 @@ use crate::cursor::{Cursor, CursorKind};
 use crate::facts::{
     ColumnFacts, ColumnKind, CursorForm, Engine, PartitionFacts, TableFacts, TargetFacts, TargetTableFacts,
 };
+use crate::left_out::{LeftOut, Tally};
 use crate::partition::DAY_MICROS;
 use crate::range::{CursorRange, Slice};
 use crate::spec::{
@@ -425,12 +426,16 @@ fn what_is_slow_or_left_behind_is_told_before_it_runs() {
     step.partition.nulls = Nulls::Ignore;
     let mut facts = existing(facts());
     partition(&mut facts).indexed = false;
+    let outside = LeftOut { before: Tally::Exactly(31), behind: Tally::Unknown, ..LeftOut::NONE };
+    partition(&mut facts).left_out = Some(outside);
     let target = facts.target.table.as_mut().expect("a table");
     (target.partition_indexed, target.has_rows) = (false, true);
     // WHEN it is planned
     let plan = plan(&step, &facts);
     // THEN each of it is said
     assert_eq!((plan.warnings.len(), plan.notes.len()), (3, 3), "{:?} {:?}", plan.warnings, plan.notes);
+    assert!(plan.notes[0].starts_with("31 rows of public.orders whose created_at lies before"), "{}", plan.notes[0]);
+    assert!(plan.notes[1].ends_with("which were not counted"), "{}", plan.notes[1]);
     assert_eq!(plan.notes[2], "7 rows of public.orders without created_at");
     // AND only about the rows in between are expected: 28 of 99.3 days
     assert!((275_000..290_000).contains(&plan.estimated_rows), "{}", plan.estimated_rows);
