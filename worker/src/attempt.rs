@@ -1,6 +1,7 @@
 //! One attempt of a task: claim, move, guard, commit. The order of these is the whole safety of a load.
 
 mod count;
+mod lost_commit;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -9,7 +10,6 @@ use std::time::Duration;
 use highwater_common::assignment::{
     Assignment, AttemptError, ErrorClass, FACTS_BYTES_MAX, Outcome, Settled, StepOrder, Work,
 };
-use highwater_common::commit::{Resume, resume};
 use highwater_common::cursor::CursorKind;
 use highwater_common::errand::Errand;
 use highwater_common::facts::{Adopted, ColumnFacts, Engine, StepFacts};
@@ -18,6 +18,7 @@ use highwater_common::spec::{Backfill, Connection, PartitionBy, Strategy};
 use highwater_common::stream::PlanMark;
 use tokio::sync::OnceCell;
 
+use self::lost_commit::{ask_ledger, uncertain, undone_by};
 use crate::connector::{
     Claim, ClaimOutcome, Claimed, CommitOutcome, ConnectorError, DataTx, ForgetOutcome, ForgetRequest, GuardOutcome,
     Guarded, PrepareOutcome, PrepareRequest, ReadRequest, RowFormat, RowStream, Shelf, Source, SourceProbe,
@@ -27,11 +28,6 @@ use crate::failpoint;
 use crate::meter::{Metered, Progress};
 use crate::patience::{Call, Sides, answered, unless_stalled};
 use crate::supervisor::Supervisor;
-
-/// How often the ledger is asked what became of a commit whose answer was lost.
-const LEDGER_ATTEMPTS_MAX: u32 = 6;
-/// How long the first of those waits.
-const LEDGER_WAIT: Duration = Duration::from_millis(100);
 
 /// An order with what all its attempts share in this worker.
 pub(crate) struct OrderContext {
@@ -407,7 +403,7 @@ async fn move_rows(
                 CommitOutcome::Refused(error) => Err(error.into()),
                 CommitOutcome::Unknown(error) => {
                     tracing::warn!(task = %assignment.task, %error, "a commit's answer was lost: asking the ledger");
-                    ask_ledger(context, target, assignment).await
+                    ask_ledger(context, target, assignment).await.map_err(|undone| undone_by(undone, error.report))
                 }
             }
         }
@@ -450,44 +446,4 @@ async fn committed_or_unknown(
         let message = format!("{target} did not answer a commit within the step's limits.stall");
         CommitOutcome::Unknown(ConnectorError::of_report(uncertain(&message)))
     }))
-}
-
-/// What the ledger says of an attempt that does not know how it ended.
-async fn ask_ledger(
-    context: &OrderContext,
-    target: &dyn Target,
-    assignment: &Assignment,
-) -> Result<Outcome, AttemptError> {
-    let mut wait = LEDGER_WAIT;
-    let mut last: Option<AttemptError> = None;
-    for _ in 0..LEDGER_ATTEMPTS_MAX {
-        let asked = target.ledger_row(&context.order.run, &assignment.task);
-        match context.of_target(Call::Ledger, asked).await {
-            Ok(Some(row)) => match resume(&row, &assignment.fence, &context.order.spec_digest) {
-                Resume::ReportOnly(receipt) => return Ok(Outcome::Committed(receipt)),
-                Resume::Superseded => return superseded(context, target).await,
-                Resume::SpecChanged => return Err(spec_changed()),
-                Resume::Fenced { newer } => return Ok(Outcome::Outrun { newer }),
-                // Not committed, or not yet: the next claim waits for a commit still in flight, and sees what it did.
-                Resume::Begin | Resume::Probe => return Err(uncertain("the ledger does not hold it as committed")),
-            },
-            Ok(None) => return Err(uncertain("the ledger has no row of it: the target may have lost data")),
-            Err(error) => last = Some(error),
-        }
-        tokio::time::sleep(wait).await;
-        wait *= 2;
-    }
-    let mut error = uncertain("the ledger could not be asked");
-    if let Some(last) = last {
-        error = uncertain(&format!("the ledger could not be asked: {}", last.message));
-        if last.class == ErrorClass::Unreachable {
-            (error.class, error.connection) = (last.class, last.connection);
-        }
-    }
-    Err(error)
-}
-
-fn uncertain(why: &str) -> AttemptError {
-    let message = format!("the answer to a commit was lost, and {why}; the next attempt finds out");
-    AttemptError::new(ErrorClass::Transient, "commit_unknown", message)
 }
