@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use highwater_integration_tests::Signal;
+use sqlx::Connection as _;
 
 use crate::site::{DAYS, Engine, Side, Site, assert_says};
 
@@ -24,13 +25,15 @@ async fn site() -> Site {
 #[tokio::test]
 async fn a_silent_host_is_given_up_by_the_watchdog() {
     for (variable, side) in [("TARGET_URL", Side::Target), ("SOURCE_URL", Side::Source)] {
-        // GIVEN a run in the midst of its tasks, over a line
+        // GIVEN a run in the midst of its tasks, over a line, and of its attempts one that waits for an answer
         let mut site = site().await;
         let line = site.draw_line(variable, side).await;
         let mut run = site.start(SLOW).await;
         site.until_committed(3).await;
+        let held = site.hold_events_until_waited_for(side).await;
         // WHEN the line falls silent with its ends open, and lets new connections through
         line.silence();
+        held.close().await.unwrap();
         // THEN the run gives the silent ones up, ends well, and every row is there once
         let ended = run.wait(SILENT_LIMIT).await.unwrap();
         let said = run.stderr().unwrap();

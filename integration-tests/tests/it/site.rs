@@ -221,6 +221,16 @@ impl Site {
         }
     }
 
+    /// Locks `events` on one side against everybody, and comes back once somebody waits for it. Closing the session lets go.
+    pub(crate) async fn hold_events_until_waited_for(&self, side: Side) -> PgConnection {
+        let mut conn = self.postgres(side).await;
+        sqlx::raw_sql("begin; lock table events in access exclusive mode").execute(&mut conn).await.unwrap();
+        let waiting = "from pg_locks where not granted and relation = 'events'::regclass";
+        let waited_for = async || Ok((self.numbers(side, ["count(*)"], waiting).await[0] > 0).then_some(()));
+        until("somebody who waits for events", LIMIT, waited_for).await.unwrap();
+        conn
+    }
+
     /// The numbers of a query's only row.
     pub(crate) async fn numbers<const N: usize>(&self, side: Side, columns: [&str; N], from: &str) -> [i64; N] {
         let mut numbers = [0; N];
