@@ -3,7 +3,8 @@
 //! Pauses, crashes and lost messages need no action of their own: whatever can happen may happen late, or never.
 
 use crate::design::Design;
-use crate::world::{PREPARE, Protocol, World};
+use crate::plan::CUTS;
+use crate::world::{PARTITIONS, PREPARE, Protocol, SLICES, World};
 
 /// One step of somebody, on one store transaction, one statement, or one message. `l` names a leader, `r` a run, `t` a task of
 /// it, `a` an attempt by its place.
@@ -15,8 +16,8 @@ pub enum Action {
     Campaign(usize),
     /// A run is submitted.
     Begin(usize, usize),
-    /// What the probe found becomes a plan.
-    Plan(usize, usize),
+    /// What the probe found becomes a plan, that cuts the stream in this way.
+    Plan(usize, usize, u8),
     /// T1.
     Assign(usize, usize, usize),
     /// T1 leaves, and nobody knows when it arrives.
@@ -78,7 +79,8 @@ pub enum Action {
 impl Action {
     /// What may be possible; whether it is, and what it does, the model says.
     pub(crate) fn conceivable(model: &Protocol, world: &World, actions: &mut Vec<Self>) {
-        let (runs, slices) = (usize::from(model.bounds.runs), usize::from(model.bounds.slices));
+        let (runs, cuts) = (usize::from(model.bounds.runs), usize::from(model.bounds.cuts));
+        let tasks = if cuts == CUTS { PARTITIONS } else { SLICES.min(usize::from(model.bounds.slices)) };
         actions.push(Self::OfficeEnds);
         for leader in 0..2 {
             actions.push(Self::Campaign(leader));
@@ -91,13 +93,13 @@ impl Action {
             for run in 0..runs {
                 actions.extend([
                     Self::Begin(leader, run),
-                    Self::Plan(leader, run),
                     Self::End(leader, run),
                     Self::Cancel(leader, run),
                     Self::Acknowledge(leader, run),
                     Self::Retry(leader, run),
                 ]);
-                for task in (0..slices).chain([PREPARE]) {
+                actions.extend((0..model.bounds.cuts).map(|cut| Self::Plan(leader, run, cut)));
+                for task in (0..tasks).chain([PREPARE]) {
                     let is_late = model.bounds.late && task != PREPARE;
                     actions.push(if is_late { Self::Send(leader, run, task) } else { Self::Assign(leader, run, task) });
                     actions.push(Self::Expire(leader, run, task));

@@ -3,12 +3,14 @@
 use crate::Invariant;
 
 /// How far a scenario goes. Every count is a maximum.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bounds {
     /// Runs of the one stream.
     pub runs: u8,
     /// Slices of the stream: tasks of each run.
     pub slices: u8,
+    /// Ways to cut the stream. With two, a plan may take all slices for one partition, and the next one each for its own.
+    pub cuts: u8,
     /// Attempts at partitions, over all runs.
     pub attempts: u8,
     /// Attempts at preparing a step, over all runs.
@@ -36,6 +38,7 @@ impl Default for Bounds {
         Self {
             runs: 1,
             slices: 1,
+            cuts: 1,
             attempts: 2,
             prepares: 1,
             tries: u8::MAX,
@@ -99,13 +102,25 @@ pub enum Design {
     StreamFenceSkipsLockedRows,
     /// What is covered is not compared once the stream is fenced.
     CoverageNotCompared,
+    /// What a run has committed itself is no coverage: its tasks would meet it in the ledger.
+    OwnReceiptsAreNotCoverage,
+    /// A plan is known by its run and its generation.
+    PlanKnownByItsGeneration,
+    /// A claim does not look for which plan the stream was taken: the run's mark is enough.
+    ClaimIgnoresThePlan,
+    /// Who takes the stream again for another plan of the run fences other runs, and nothing of its own.
+    OwnFormerPlanNotGivenUp,
+    /// What is open of the former plan is given up without waiting for the run's own claims in flight.
+    OwnClaimsNotWaitedFor,
+    /// Prepares of one run do not compete: the last one to come has the stream, for its plan.
+    PlansDoNotCompete,
     /// A target that has seen larger tokens is not believed: `hi` stays.
     HiNeverRaised,
 }
 
 impl Design {
     /// Every wrong design, and the invariant that must see it.
-    pub const WRONG: [(Self, Invariant); 23] = [
+    pub const WRONG: [(Self, Invariant); 29] = [
         (Self::GuardFirst, Invariant::I1),
         (Self::LeaseIsALock, Invariant::I1),
         (Self::GuardWithoutToken, Invariant::I6),
@@ -128,6 +143,12 @@ impl Design {
         (Self::StreamFenceByRowsOnly, Invariant::I1),
         (Self::StreamFenceSkipsLockedRows, Invariant::I1),
         (Self::CoverageNotCompared, Invariant::I1),
+        (Self::OwnReceiptsAreNotCoverage, Invariant::I1),
+        (Self::PlanKnownByItsGeneration, Invariant::I1),
+        (Self::ClaimIgnoresThePlan, Invariant::I1),
+        (Self::OwnFormerPlanNotGivenUp, Invariant::I1),
+        (Self::OwnClaimsNotWaitedFor, Invariant::I1),
+        (Self::PlansDoNotCompete, Invariant::I1),
         (Self::HiNeverRaised, Invariant::I11),
     ];
 
@@ -135,6 +156,8 @@ impl Design {
     #[must_use]
     pub fn scenario(self) -> Bounds {
         let one = Bounds { attempts: 3, ..Bounds::default() };
+        let two_plans =
+            Bounds { slices: 2, cuts: 2, restores: 1, attempts: 2, prepares: 2, tries: 1, ..Bounds::default() };
         let two_runs = Bounds { runs: 2, prepares: 2, tries: 1, ..Bounds::default() };
         match self {
             Self::Right
@@ -160,6 +183,12 @@ impl Design {
             | Self::StreamFenceByRowsOnly
             | Self::StreamFenceSkipsLockedRows
             | Self::CoverageNotCompared => two_runs,
+            Self::OwnReceiptsAreNotCoverage
+            | Self::PlanKnownByItsGeneration
+            | Self::ClaimIgnoresThePlan
+            | Self::OwnFormerPlanNotGivenUp => two_plans,
+            Self::OwnClaimsNotWaitedFor => Bounds { statements: true, ..two_plans },
+            Self::PlansDoNotCompete => Bounds { prepares: 3, tries: 2, ..two_plans },
         }
     }
 }

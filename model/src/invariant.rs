@@ -5,14 +5,14 @@ use highwater_common::status::RunStatus;
 use highwater_common::task::TaskState;
 use stateright::Property;
 
-use crate::world::{Protocol, RUNS, SLICES, World};
+use crate::world::{Entry, PARTITIONS, Protocol, RUNS, World};
 
 /// An invariant of the protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Invariant {
     /// Every slice of the stream is in the target at most once, whichever runs loaded it.
     I1,
-    /// Nothing of a run commits after its cancel was acknowledged.
+    /// Nothing of a run commits after its cancel was acknowledged, or after another run, or another plan of it, took its stream.
     I2,
     /// A token with its nonce is issued once; the tokens of a ledger row grow.
     I3,
@@ -36,7 +36,7 @@ impl Invariant {
     pub const fn name(self) -> &'static str {
         match self {
             Self::I1 => "I1: every slice is in the target at most once",
-            Self::I2 => "I2: nothing commits after an acknowledged cancel",
+            Self::I2 => "I2: nothing commits after an acknowledged cancel, or on a stream that is another's",
             Self::I3 => "I3: a token and its nonce are issued once, and tokens grow",
             Self::I4 => "I4: what is done is committed, and counted once",
             Self::I5 => "I5: what was acknowledged stays",
@@ -65,8 +65,9 @@ impl Broken {
         self.0 & invariant.bit() != 0
     }
 
-    pub(crate) const fn any(self) -> bool {
-        self.0 != 0
+    /// Whether there is nothing to be learnt behind it. What a stream's former owner commits is seen before it does harm.
+    pub(crate) const fn ends_it(self) -> bool {
+        self.0 & !Invariant::I2.bit() != 0
     }
 }
 
@@ -97,11 +98,16 @@ fn issued_once(world: &World) -> bool {
 fn done_is_committed(world: &World) -> bool {
     (0..RUNS).all(|run| {
         let record = &world.store.runs[run];
-        let done = (0..SLICES).filter(|slice| record.tasks[*slice].state == TaskState::Done);
-        let committed =
-            |slice: &usize| world.target.rows[run][*slice].is_some_and(|row| row.state == LedgerState::Committed);
+        let done = (0..PARTITIONS).filter(|task| record.tasks[*task].state == TaskState::Done);
+        let committed = |task: &usize| {
+            let mut rows = world.target.rows.iter();
+            rows.any(|Entry { name, row, .. }| {
+                let of = (usize::from(name.run), name.generation, usize::from(name.task));
+                of == (run, record.plan.generation, *task) && row.state == LedgerState::Committed
+            })
+        };
         let is_done = done.clone().count() == usize::from(record.counted);
-        is_done && (world.seen.failovers > 0 || done.clone().all(|slice| committed(&slice)))
+        is_done && (world.seen.failovers > 0 || done.clone().all(|task| committed(&task)))
     })
 }
 
@@ -109,19 +115,15 @@ fn done_is_committed(world: &World) -> bool {
 fn acknowledged_is_done(world: &World) -> bool {
     world.seen.restores > 0
         || (0..RUNS).all(|run| {
-            (0..SLICES).all(|slice| {
-                !world.seen.acknowledged[run][slice] || world.store.runs[run].tasks[slice].state == TaskState::Done
+            (0..PARTITIONS).all(|task| {
+                !world.seen.acknowledged[run][task] || world.store.runs[run].tasks[task].state == TaskState::Done
             })
         })
 }
 
 fn rows_carry_their_fence(world: &World) -> bool {
-    (0..RUNS).all(|run| {
-        (0..SLICES).all(|slice| match world.target.rows[run][slice] {
-            Some(row) if row.state == LedgerState::Committed => world.target.writers[run][slice] == Some(row.fence),
-            Some(_) | None => true,
-        })
-    })
+    let mut rows = world.target.rows.iter();
+    rows.all(|entry| entry.row.state != LedgerState::Committed || entry.writer == Some(entry.row.fence))
 }
 
 /// What some state must reach, by the bounds of the scenario.
@@ -134,6 +136,15 @@ pub(crate) fn reached(model: &Protocol) -> Vec<Property<Protocol>> {
         reached.push(Property::sometimes("a newer run loads what an older one left", |_, world: &World| {
             world.store.runs[1].status == Some(RunStatus::Success) && world.store.runs[1].counted > 0
         }));
+    }
+    if bounds.cuts > 1 && bounds.restores > 0 {
+        reached.push(Property::sometimes(
+            "a run that is planned anew loads what its former plan left",
+            |_, world: &World| {
+                let run = world.store.runs[0];
+                run.status == Some(RunStatus::Success) && run.plan.covered != 0 && run.counted > 0
+            },
+        ));
     }
     if bounds.cancels > 0 {
         reached.push(Property::sometimes("a cancel is acknowledged", |_, world: &World| {

@@ -5,7 +5,6 @@ use std::hash::{Hash, Hasher};
 use std::time::Duration;
 
 use highwater_common::assignment::ErrorClass;
-use highwater_common::commit::LedgerState;
 use highwater_common::retry::{RetryDecision, RetryHistory, decide};
 use highwater_common::spec::RetryPolicy;
 use highwater_common::status::{RunEvent, RunStatus};
@@ -16,7 +15,7 @@ use stateright::Model;
 use crate::Invariant;
 use crate::action::Action;
 use crate::design::{Bounds, Design};
-use crate::world::{At, Attempt, Leader, Letter, NO_TASK, PREPARE, Protocol, SLICES, Told, World};
+use crate::world::{At, Attempt, Leader, Letter, PARTITIONS, PREPARE, Protocol, Told, World};
 
 /// Steps that a healthy cluster needs at the most, for everything within the bounds.
 const STEPS_MAX: usize = 120;
@@ -37,9 +36,9 @@ impl Protocol {
                 self.leads(&mut next, leader)?;
                 begin(&mut next, run)?;
             }
-            Action::Plan(leader, run) => {
+            Action::Plan(leader, run, cut) => {
                 self.leads(&mut next, leader)?;
-                self.plan(&mut next, run)?;
+                self.plan(&mut next, run, cut)?;
             }
             Action::Assign(leader, run, task) => self.assign(&mut next, leader, run, task)?,
             Action::Send(leader, run, task) => self.send(&mut next, leader, run, task)?,
@@ -164,34 +163,10 @@ impl Protocol {
         Some(leader)
     }
 
-    /// What a probe finds committed, whichever run did it.
-    pub(crate) fn coverage(world: &World) -> u8 {
-        let is_committed = |slice: usize| {
-            world.target.rows.iter().any(|rows| rows[slice].is_some_and(|row| row.state == LedgerState::Committed))
-        };
-        (0..SLICES).filter(|slice| is_committed(*slice)).fold(0, |covered, slice| covered | 1 << slice)
-    }
-
-    fn plan(&self, world: &mut World, run: usize) -> Option<()> {
-        move_run(world, run, RunEvent::Planned)?;
-        move_run(world, run, RunEvent::Started)?;
-        let (covered, incarnation) = (Self::coverage(world), world.target.incarnation);
-        let record = &mut world.store.runs[run];
-        (record.covered, record.incarnation) = (covered, incarnation);
-        record.tasks = [NO_TASK; SLICES + 1];
-        record.counted = 0;
-        for slice in 0..SLICES {
-            if covered & 1 << slice != 0 || slice >= usize::from(self.bounds.slices) {
-                record.tasks[slice].state = TaskState::Covered;
-            }
-        }
-        Some(())
-    }
-
     fn may_assign(&self, world: &World, run: usize, task: usize) -> bool {
         let record = &world.store.runs[run];
         let is_prepared = task == PREPARE || record.tasks[PREPARE].state == TaskState::Done;
-        let has_work = record.tasks[..SLICES].iter().any(|task| !task.state.has_ended());
+        let has_work = record.tasks[..PARTITIONS].iter().any(|task| !task.state.has_ended());
         let is_within = match task {
             PREPARE => world.seen.prepares < self.bounds.prepares,
             _ => world.seen.attempts < self.bounds.attempts,
@@ -222,8 +197,8 @@ impl Protocol {
         let record = &mut world.store.runs[run];
         record.tasks[task].state = record.tasks[task].state.apply(TaskEvent::Assigned).ok()?;
         record.tasks[task].lease = Some(fence);
-        let incarnation = record.incarnation;
-        world.attempts.push(Attempt { run, task, fence, incarnation, at: At::Assigned, holds_row: false });
+        let (plan, incarnation) = (record.plan, record.incarnation);
+        world.attempts.push(Attempt { run, plan, task, fence, incarnation, at: At::Assigned, holds_row: false });
         Some(())
     }
 
@@ -263,9 +238,10 @@ impl Protocol {
         if applies {
             record.tasks[task].state = TaskState::Open;
             record.tasks[task].lease = Some(fence);
-            let incarnation = record.incarnation;
+            let (plan, incarnation) = (record.plan, record.incarnation);
             if waits.is_some() && !is_spent {
-                world.attempts.push(Attempt { run, task, fence, incarnation, at: At::Assigned, holds_row: false });
+                let at = At::Assigned;
+                world.attempts.push(Attempt { run, plan, task, fence, incarnation, at, holds_row: false });
             }
         }
         if let Some(leader) = waits.filter(|_| !is_spent) {
@@ -317,16 +293,9 @@ impl Protocol {
                 world.store.runs[run].counted += 1;
                 world.seen.acknowledged[run][task] = true;
             }
-            Told::Prepared(covered) => {
-                (record.state, record.lease) = (record.state.apply(TaskEvent::Completed).ok()?, None);
-                if covered != world.store.runs[run].covered && self.design != Design::CoverageNotCompared {
-                    world.store.runs[run].status = Some(RunStatus::Planning);
-                    world.store.runs[run].tasks = [NO_TASK; SLICES + 1];
-                    world.store.runs[run].counted = 0;
-                    world.seen.acknowledged[run] = [false; SLICES]; // they are covered, as what other runs committed is
-                }
-            }
+            Told::Prepared(covered) => self.prepared(world, run, covered)?,
             Told::Failed => self.failed(world, run, task, ErrorClass::Transient)?,
+            Told::PlanChanged => self.failed(world, run, task, ErrorClass::Permanent)?,
             Told::Outrun(newer) => {
                 (record.state, record.lease) = (record.state.apply(TaskEvent::Released).ok()?, None);
                 let held = world.leaders[leader].as_mut()?;
@@ -346,7 +315,7 @@ impl Protocol {
 
     fn end(&self, world: &mut World, run: usize) -> Option<()> {
         let record = &world.store.runs[run];
-        let work = &record.tasks[..SLICES];
+        let work = &record.tasks[..PARTITIONS];
         let nothing_to_do = work.iter().all(|task| task.state == TaskState::Covered);
         let ended = work.iter().all(|task| task.state.has_ended());
         let has_died = record.tasks.iter().any(|task| task.state == TaskState::Dead);
@@ -392,7 +361,7 @@ fn begin(world: &mut World, run: usize) -> Option<()> {
     Some(())
 }
 
-fn move_run(world: &mut World, run: usize, event: RunEvent) -> Option<()> {
+pub(crate) fn move_run(world: &mut World, run: usize, event: RunEvent) -> Option<()> {
     let status = world.store.runs[run].status?;
     world.store.runs[run].status = Some(status.apply(event).ok()?);
     Some(())
@@ -401,7 +370,7 @@ fn move_run(world: &mut World, run: usize, event: RunEvent) -> Option<()> {
 /// I11: from here, with no more faults and every worker gone, one leader brings every known run to an end.
 pub(crate) fn ends(model: &Protocol, world: &World) -> bool {
     let mut hasher = DefaultHasher::new();
-    (world.store, world.target, world.seen.fenced).hash(&mut hasher);
+    (world.store, &world.target, world.seen.fenced).hash(&mut hasher);
     let key = hasher.finish();
     if let Some(known) = model.ends.lock().ok().and_then(|ends| ends.get(&key).copied()) {
         return known;

@@ -1,12 +1,17 @@
 //! What attempts and fences do to the target, statement by statement where that matters.
 
 use highwater_common::commit::{LedgerState, Resume, judge, resume};
-use highwater_common::ledger::{ClaimStep, RunMark, claim, fence, guard};
+use highwater_common::ledger::{ClaimStep, claim, fence, guard};
+use highwater_common::stream::{StreamOwner, Takeover, may_claim, take_stream};
+use highwater_common::token::FencingToken;
 
 use crate::Invariant;
 use crate::action::Action;
 use crate::design::Design;
-use crate::world::{At, Attempt, PREPARE, Protocol, RUNS, Row, SLICES, Told, World, digest};
+use crate::plan::slices_of;
+use crate::world::{
+    At, Attempt, Entry, Mark, Name, Owner, PREPARE, Protocol, RUNS, Row, SLICES, Told, World, digest, run_id,
+};
 
 impl Protocol {
     pub(crate) fn act_on_target(&self, world: &mut World, action: Action) -> Option<()> {
@@ -59,7 +64,7 @@ impl Protocol {
                 if world.replica.is_some() || world.seen.failovers >= self.bounds.failovers {
                     return None;
                 }
-                world.replica = Some(world.target);
+                world.replica = Some(world.target.clone());
                 Some(())
             }
             Action::FailOver => fail_over(world),
@@ -83,7 +88,7 @@ impl Protocol {
             if self.is_mark_held(world, run) {
                 return None;
             }
-            world.target.marks[run] = Some(RunMark::Fenced);
+            world.target.marks[run] = Mark::Fenced { by: None };
         } else {
             self.fence_rows(world, run, self.design == Design::FencesKnownAttemptsOnly, false)?;
         }
@@ -99,41 +104,72 @@ impl Protocol {
 
     /// Every open row of a run is fenced; `None` while one of them is held.
     fn fence_rows(&self, world: &mut World, run: usize, known_only: bool, skips_locked: bool) -> Option<()> {
-        for slice in 0..SLICES {
-            let Some(row) = world.target.rows[run][slice] else { continue };
-            let lease = world.store.runs[run].tasks[slice].lease;
-            if row.state != LedgerState::Open || known_only && lease != Some(row.fence) {
+        for at in 0..world.target.rows.len() {
+            let Entry { name, row, .. } = world.target.rows[at];
+            let lease = world.store.runs[run].tasks[usize::from(name.task)].lease;
+            let is_of_run = usize::from(name.run) == run && row.state == LedgerState::Open;
+            if !is_of_run || known_only && lease != Some(row.fence) {
                 continue;
             }
-            if is_locked(world, run, slice) {
+            if is_locked(world, name) {
                 if skips_locked {
                     continue;
                 }
                 return None;
             }
-            world.target.rows[run][slice] = Some(Row { state: fence(row.state), ..row });
+            world.target.rows[at].row.state = fence(row.state);
         }
         Some(())
     }
 
-    /// Prepare fences the stream in one transaction: the run that holds it, and every other one that has rows of it, can
-    /// commit no more. Only then is it read what is covered.
+    /// Who would have the stream, as the target decides.
+    fn takeover(&self, world: &World, attempt: &Attempt) -> Takeover {
+        let read = |owner: Owner| StreamOwner {
+            run: run_id(owner.run),
+            token: owner.token,
+            plan: Some(self.mark(owner.plan)),
+        };
+        let Attempt { plan, fence, .. } = *attempt;
+        let mine = read(Owner { run: attempt.name().run, token: fence.token, plan });
+        let mut owner = world.target.owner.map(read);
+        if let Some(owner) = owner.as_mut().filter(|owner| owner.run == mine.run) {
+            match self.design {
+                Design::OwnFormerPlanNotGivenUp => owner.plan = mine.plan,
+                Design::PlansDoNotCompete => owner.token = FencingToken::from_raw(0),
+                _ => {}
+            }
+        }
+        take_stream(&mine, world.target.marks[attempt.run].read(), owner.as_ref())
+    }
+
+    /// Prepare takes the stream in one transaction: the run that holds it, and every other one that has rows of it, can
+    /// commit no more, nor can another plan of its own run. Only then is it read what is covered.
     fn prepare(&self, world: &mut World, at: usize) -> Option<()> {
         let attempt = world.attempts[at];
         if attempt.task != PREPARE || attempt.at != At::Assigned {
             return None;
         }
-        if world.target.marks[attempt.run] == Some(RunMark::Fenced) {
-            world.attempts[at].at = At::Told(Told::Superseded);
-            return Some(());
-        }
+        let (former, leaves_plan) = match self.takeover(world, &attempt) {
+            Takeover::Take { former, leaves_plan } => (former, leaves_plan),
+            Takeover::Superseded => {
+                world.attempts[at].at = At::Told(Told::Superseded);
+                return Some(());
+            }
+            Takeover::Outrun { newer } => {
+                world.attempts[at].at = At::Told(Told::Outrun(newer));
+                return Some(());
+            }
+        };
+        let mine = attempt.name().run;
         for other in (0..RUNS).filter(|other| *other != attempt.run) {
-            let has_rows = world.target.rows[other].iter().any(Option::is_some);
-            let holds = world.target.holder.map(usize::from) == Some(other);
+            let is_other = |run: u8| usize::from(run) == other;
+            let has_rows = world.target.rows.iter().any(|entry| is_other(entry.name.run));
+            let had_it =
+                world.target.owner.is_some_and(|owner| is_other(owner.run) && former == Some(run_id(owner.run)));
             let is_found = match self.design {
                 Design::NoStreamFence => false,
                 Design::StreamFenceByRowsOnly => has_rows,
-                _ => has_rows || holds,
+                _ => has_rows || had_it,
             };
             if !is_found {
                 continue;
@@ -141,12 +177,30 @@ impl Protocol {
             if self.is_mark_held(world, other) {
                 return None;
             }
-            world.target.marks[other] = Some(RunMark::Fenced);
+            if !matches!(world.target.marks[other], Mark::Fenced { .. }) {
+                world.target.marks[other] = Mark::Fenced { by: Some(mine) };
+            }
             self.fence_rows(world, other, false, self.design == Design::StreamFenceSkipsLockedRows)?;
         }
-        world.target.holder = u8::try_from(attempt.run).ok();
-        world.target.marks[attempt.run] = Some(RunMark::Running);
-        world.attempts[at].at = At::Told(Told::Prepared(Self::coverage(world)));
+        if leaves_plan {
+            self.give_up_own(world, attempt.run)?;
+        }
+        let token = world.target.owner.map_or(attempt.fence.token, |owner| owner.token.max(attempt.fence.token));
+        world.target.owner = Some(Owner { run: mine, token, plan: attempt.plan });
+        world.target.marks[attempt.run] = Mark::Running;
+        world.attempts[at].at = At::Told(Told::Prepared(self.coverage(world, attempt.run)));
+        Some(())
+    }
+
+    /// The run leaves a plan: what is open of it goes, after its claims and guards in flight.
+    fn give_up_own(&self, world: &mut World, run: usize) -> Option<()> {
+        let waits = self.design != Design::OwnClaimsNotWaitedFor;
+        let is_open = |entry: &Entry| usize::from(entry.name.run) == run && entry.row.state == LedgerState::Open;
+        let is_held = |entry: &Entry| is_open(entry) && is_locked(world, entry.name);
+        if waits && self.is_mark_held(world, run) || world.target.rows.iter().any(is_held) {
+            return None;
+        }
+        world.target.rows.retain(|entry| !is_open(entry));
         Some(())
     }
 
@@ -166,20 +220,25 @@ impl Protocol {
             world.attempts[at].at = At::Told(Told::Failed);
             return Some(());
         }
-        let mark = self.seen_mark(world, attempt.run);
-        match claim(mark, None, &attempt.fence, &digest()) {
-            ClaimStep::NoteRun => world.target.marks[attempt.run] = Some(RunMark::Running),
+        let mark = match self.design {
+            Design::ClaimIgnoresTheRun => Mark::Running,
+            _ => world.target.marks[attempt.run],
+        };
+        match claim(mark.of_claim(), None, &attempt.fence, &digest()) {
+            ClaimStep::NoteRun => world.target.marks[attempt.run] = Mark::Running,
+            ClaimStep::Raise if !self.may_claim(world, &attempt) => {
+                world.attempts[at].at = At::Told(Told::PlanChanged);
+            }
             ClaimStep::Raise => world.attempts[at].at = At::Claiming,
             ClaimStep::Stands(_) => world.attempts[at].at = At::Told(Told::Superseded),
         }
         Some(())
     }
 
-    fn seen_mark(&self, world: &World, run: usize) -> Option<RunMark> {
-        match self.design {
-            Design::ClaimIgnoresTheRun => Some(RunMark::Running),
-            _ => world.target.marks[run],
-        }
+    fn may_claim(&self, world: &World, attempt: &Attempt) -> bool {
+        let owner = world.target.owner.filter(|owner| usize::from(owner.run) == attempt.run);
+        let taken = owner.map(|owner| self.mark(owner.plan));
+        self.design == Design::ClaimIgnoresThePlan || may_claim(taken.as_ref(), &self.mark(attempt.plan))
     }
 
     fn claim(&self, world: &mut World, at: usize, is_heard: bool) -> Option<()> {
@@ -195,17 +254,17 @@ impl Protocol {
                 return Some(());
             }
         }
-        let attempt @ Attempt { run, task, fence: mine, .. } = world.attempts[at];
-        if attempt.at != At::Claiming || is_locked(world, run, task) {
+        let attempt @ Attempt { fence: mine, .. } = world.attempts[at];
+        if attempt.at != At::Claiming || is_locked(world, attempt.name()) {
             return None;
         }
-        let row = world.target.rows[run][task];
+        let row = world.target.row(attempt.name());
         let found = row.map(Row::read);
         // The mark was read before, and may be another by now only where the design does not hold it.
         let step = match (self.design, row) {
             (Design::UnknownCommitIsFailed, Some(row)) if row.fence.token < mine.token => ClaimStep::Raise,
             (Design::LeaseIsALock, Some(_)) => ClaimStep::Raise,
-            _ => claim(Some(RunMark::Running), found.as_ref(), &mine, &digest()),
+            _ => claim(Mark::Running.of_claim(), found.as_ref(), &mine, &digest()),
         };
         world.attempts[at].at = match step {
             ClaimStep::NoteRun => return None,
@@ -214,7 +273,7 @@ impl Protocol {
                 if !grows && self.design != Design::LeaseIsALock {
                     world.seen.broken.add(Invariant::I3);
                 }
-                world.target.rows[run][task] = Some(Row { state: LedgerState::Open, fence: mine });
+                world.target.put(attempt.name(), Row { state: LedgerState::Open, fence: mine }, None);
                 if is_heard { At::Held } else { At::Assigned }
             }
             ClaimStep::Stands(meaning) if is_heard => after(meaning, At::Held),
@@ -244,12 +303,12 @@ impl Protocol {
     fn guard(&self, world: &mut World, at: usize) -> Option<()> {
         let attempt = world.attempts[at];
         let looks_first = matches!(self.design, Design::GuardFirst | Design::LeaseIsALock);
-        if looks_first || attempt.at != At::Held || is_locked(world, attempt.run, attempt.task) {
+        if looks_first || attempt.at != At::Held || is_locked(world, attempt.name()) {
             return None;
         }
         let matched = match self.design {
             Design::GuardWithoutToken => {
-                let row = world.target.rows[attempt.run][attempt.task];
+                let row = world.target.row(attempt.name());
                 u64::from(row.is_some_and(|row| row.state == LedgerState::Open))
             }
             _ => guards(world, &attempt),
@@ -268,13 +327,15 @@ impl Protocol {
         if !attempt.holds_row && attempt.at != At::Checked {
             return None;
         }
-        let row = &mut world.target.rows[attempt.run][attempt.task];
+        let row = world.target.row(attempt.name());
         // A guard writes the state alone: the fence in the row stays what the latest claim made it.
         let fence = row.map_or(attempt.fence, |row| row.fence);
-        *row = Some(Row { state: LedgerState::Committed, fence });
-        world.target.writers[attempt.run][attempt.task] = Some(attempt.fence);
-        world.target.copies[attempt.task] += 1;
-        if world.seen.cancelled[attempt.run] {
+        world.target.put(attempt.name(), Row { state: LedgerState::Committed, fence }, Some(attempt.fence));
+        for slice in (0..SLICES).filter(|slice| slices_of(attempt.task) & 1 << slice != 0) {
+            world.target.copies[slice] += 1;
+        }
+        let holder = world.target.owner.map(|owner| (usize::from(owner.run), owner.plan));
+        if world.seen.cancelled[attempt.run] || holder != Some((attempt.run, attempt.plan)) {
             world.seen.broken.add(Invariant::I2);
         }
         let attempt = &mut world.attempts[at];
@@ -287,12 +348,12 @@ impl Protocol {
 }
 
 fn guards(world: &World, attempt: &Attempt) -> u64 {
-    let row = world.target.rows[attempt.run][attempt.task].map(Row::read);
+    let row = world.target.row(attempt.name()).map(Row::read);
     guard(row.as_ref(), &attempt.fence)
 }
 
-fn is_locked(world: &World, run: usize, slice: usize) -> bool {
-    world.attempts.iter().any(|attempt| attempt.holds_row && (attempt.run, attempt.task) == (run, slice))
+fn is_locked(world: &World, name: Name) -> bool {
+    world.attempts.iter().any(|attempt| attempt.holds_row && attempt.name() == name)
 }
 
 /// An attempt that does not know how it ended asks the ledger.
@@ -301,7 +362,7 @@ fn ask(world: &mut World, at: usize) -> Option<()> {
     if attempt.at != At::Asking {
         return None;
     }
-    let row = world.target.rows[attempt.run][attempt.task];
+    let row = world.target.row(attempt.name());
     world.attempts[at].at = match row {
         // Not committed, or not yet: the next claim finds out.
         None => At::Told(Told::Failed),

@@ -5,9 +5,10 @@ use std::sync::Mutex;
 
 use highwater_common::assignment::Receipt;
 use highwater_common::commit::{LedgerRow, LedgerState};
-use highwater_common::id::DocumentDigest;
-use highwater_common::ledger::RunMark;
+use highwater_common::id::{DocumentDigest, RunId};
+use highwater_common::ledger;
 use highwater_common::status::RunStatus;
+use highwater_common::stream::RunMark;
 use highwater_common::task::TaskState;
 use highwater_common::token::{Fence, FencingToken};
 use stateright::{Model, Property};
@@ -15,13 +16,16 @@ use stateright::{Model, Property};
 use crate::action::Action;
 use crate::design::{Bounds, Design};
 use crate::invariant::{Broken, properties, reached};
+use crate::plan::Plan;
 
 /// Runs of the stream, at the most.
 pub(crate) const RUNS: usize = 2;
 /// Slices of the stream, at the most.
 pub(crate) const SLICES: usize = 2;
-/// The task that prepares a run's step, after those of its slices.
-pub(crate) const PREPARE: usize = SLICES;
+/// Partitions that a run can have: one for each slice, or one for all.
+pub(crate) const PARTITIONS: usize = SLICES + 1;
+/// The task that prepares a run's step, after those of its partitions.
+pub(crate) const PREPARE: usize = PARTITIONS;
 
 /// What can be explored: a design within bounds.
 #[derive(Debug)]
@@ -76,12 +80,12 @@ pub(crate) struct Store {
 pub(crate) struct RunRecord {
     /// `None`: the store does not know the run.
     pub(crate) status: Option<RunStatus>,
-    /// What its plan found committed, by slice.
-    pub(crate) covered: u8,
+    /// Its plan, the latest one.
+    pub(crate) plan: Plan,
     /// Which life of the target its plan is for.
     pub(crate) incarnation: u8,
-    pub(crate) tasks: [TaskRecord; SLICES + 1],
-    /// Completions that were counted, over its slices.
+    pub(crate) tasks: [TaskRecord; PARTITIONS + 1],
+    /// Completions that were counted, over its partitions.
     pub(crate) counted: u8,
 }
 
@@ -94,8 +98,13 @@ pub(crate) struct TaskRecord {
 }
 
 pub(crate) const NO_TASK: TaskRecord = TaskRecord { state: TaskState::Pending, lease: None, failed: 0 };
-const NO_RUN: RunRecord =
-    RunRecord { status: None, covered: 0, incarnation: 0, tasks: [NO_TASK; SLICES + 1], counted: 0 };
+const NO_RUN: RunRecord = RunRecord {
+    status: None,
+    plan: Plan { generation: 0, cut: 0, covered: 0 },
+    incarnation: 0,
+    tasks: [NO_TASK; PARTITIONS + 1],
+    counted: 0,
+};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Leader {
@@ -110,18 +119,88 @@ pub(crate) struct Leader {
 }
 
 /// The ledger, and what the stream's table holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Target {
     /// Which life of the server it is.
     pub(crate) incarnation: u8,
-    pub(crate) marks: [Option<RunMark>; RUNS],
-    /// The run that last prepared the stream.
-    pub(crate) holder: Option<u8>,
-    pub(crate) rows: [[Option<Row>; SLICES]; RUNS],
+    pub(crate) marks: [Mark; RUNS],
+    /// Who took the stream last.
+    pub(crate) owner: Option<Owner>,
+    /// The ledger's rows, by their names.
+    pub(crate) rows: Vec<Entry>,
     /// How often each slice was applied.
     pub(crate) copies: [u8; SLICES],
-    /// Under whose fence the rows were written that a run's slice has brought.
-    pub(crate) writers: [[Option<Fence>; SLICES]; RUNS],
+}
+
+/// What the ledger says of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Mark {
+    Unknown,
+    Running,
+    Fenced { by: Option<u8> },
+}
+
+impl Mark {
+    /// The mark as a prepare reads it.
+    pub(crate) fn read(self) -> RunMark {
+        match self {
+            Self::Unknown => RunMark::Unknown,
+            Self::Running => RunMark::Running,
+            Self::Fenced { by } => RunMark::Fenced { by: by.map(run_id) },
+        }
+    }
+
+    /// The mark as a claim reads it.
+    pub(crate) const fn of_claim(self) -> Option<ledger::RunMark> {
+        match self {
+            Self::Unknown => None,
+            Self::Running => Some(ledger::RunMark::Running),
+            Self::Fenced { .. } => Some(ledger::RunMark::Fenced),
+        }
+    }
+}
+
+pub(crate) fn run_id(run: u8) -> RunId {
+    RunId::from_bytes([run; 16])
+}
+
+/// Who took the stream last, under which token and for which plan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Owner {
+    pub(crate) run: u8,
+    pub(crate) token: FencingToken,
+    pub(crate) plan: Plan,
+}
+
+/// A task by its name: another generation of a run's plan has other tasks, and the same partition of it is the same task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Name {
+    pub(crate) run: u8,
+    pub(crate) generation: u8,
+    pub(crate) task: u8,
+}
+
+/// A row of the ledger under its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Entry {
+    pub(crate) name: Name,
+    pub(crate) row: Row,
+    /// Under whose fence the rows were written that it has brought.
+    pub(crate) writer: Option<Fence>,
+}
+
+impl Target {
+    pub(crate) fn row(&self, name: Name) -> Option<Row> {
+        self.rows.iter().find(|entry| entry.name == name).map(|entry| entry.row)
+    }
+
+    pub(crate) fn put(&mut self, name: Name, row: Row, writer: Option<Fence>) {
+        let entry = Entry { name, row, writer };
+        match self.rows.binary_search_by_key(&name, |entry| entry.name) {
+            Ok(at) => self.rows[at] = entry,
+            Err(at) => self.rows.insert(at, entry),
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -146,6 +225,7 @@ pub(crate) fn digest() -> DocumentDigest {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Attempt {
     pub(crate) run: usize,
+    pub(crate) plan: Plan,
     pub(crate) task: usize,
     pub(crate) fence: Fence,
     /// Which life of the target its plan is for.
@@ -153,6 +233,14 @@ pub(crate) struct Attempt {
     pub(crate) at: At,
     /// Its guarded transaction stands on the server and holds the row: a commit may still land, whoever waits for it.
     pub(crate) holds_row: bool,
+}
+
+impl Attempt {
+    /// The name of its task.
+    pub(crate) fn name(&self) -> Name {
+        let byte = |number: usize| u8::try_from(number).unwrap_or(u8::MAX);
+        Name { run: byte(self.run), generation: self.plan.generation, task: byte(self.task) }
+    }
 }
 
 /// Where an attempt stands.
@@ -179,6 +267,8 @@ pub(crate) enum Told {
     Committed,
     Failed,
     Superseded,
+    /// The stream was taken for another plan of its run.
+    PlanChanged,
     Outrun(FencingToken),
     /// The stream is fenced, and these slices are committed.
     Prepared(u8),
@@ -211,21 +301,15 @@ pub(crate) struct Seen {
     /// Cancels that were acknowledged.
     pub(crate) cancelled: [bool; RUNS],
     /// Completions that were acknowledged.
-    pub(crate) acknowledged: [[bool; SLICES]; RUNS],
+    pub(crate) acknowledged: [[bool; PARTITIONS]; RUNS],
     pub(crate) broken: Broken,
 }
 
 impl World {
     fn new() -> Self {
         let store = Store { office: 0, created: 0, revision: 0, hi: 0, runs: [NO_RUN; RUNS] };
-        let target = Target {
-            incarnation: 0,
-            marks: [None; RUNS],
-            holder: None,
-            rows: [[None; SLICES]; RUNS],
-            copies: [0; SLICES],
-            writers: [[None; SLICES]; RUNS],
-        };
+        let target =
+            Target { incarnation: 0, marks: [Mark::Unknown; RUNS], owner: None, rows: Vec::new(), copies: [0; SLICES] };
         Self {
             store,
             backup: None,
@@ -241,7 +325,9 @@ impl World {
     /// One form for states that behave alike: whoever can do nothing more is forgotten, and the rest is in order.
     pub(crate) fn tidy(&mut self, model: &Protocol) {
         if model.is_tidy() {
-            let (store, backup, target) = (self.store, self.backup, self.target);
+            let (store, backup, target) = (self.store, self.backup, &self.target);
+            // Who takes the stream for another plan of its run gives up what is open, and then an older attempt may begin there.
+            let gives_up = model.bounds.restores > 0;
             let fails_over = self.seen.failovers < model.bounds.failovers;
             let is_leased = |attempt: &Attempt| {
                 let leased = |store: &Store| store.runs[attempt.run].tasks[attempt.task].lease == Some(attempt.fence);
@@ -251,12 +337,21 @@ impl World {
                 if attempt.holds_row || is_leased(attempt) {
                     return true;
                 }
-                let is_over = attempt.task != PREPARE
-                    && target.rows[attempt.run][attempt.task]
-                        .is_some_and(|row| row.state != LedgerState::Open || row.fence.token > attempt.fence.token);
                 match attempt.at {
                     At::Told(_) | At::Asking => false,
-                    At::Assigned | At::Claiming | At::Held | At::Checked | At::Guarded => fails_over || !is_over,
+                    _ if fails_over => true,
+                    At::Assigned if attempt.task == PREPARE => {
+                        let is_late = target.owner.is_some_and(|owner| owner.token >= attempt.fence.token);
+                        let is_fenced = matches!(target.marks[attempt.run], Mark::Fenced { .. });
+                        !(is_fenced || is_late && model.design != Design::PlansDoNotCompete)
+                    }
+                    At::Held => target.row(attempt.name()).is_some_and(|row| row.fence == attempt.fence),
+                    At::Assigned | At::Claiming | At::Checked | At::Guarded => {
+                        !target.row(attempt.name()).is_some_and(|row| {
+                            let is_outrun = !gives_up && row.fence.token > attempt.fence.token;
+                            row.state != LedgerState::Open || is_outrun
+                        })
+                    }
                 }
             });
             let is_known = |term: u8| term == store.office || backup.is_some_and(|backup| backup.office == term);
@@ -268,7 +363,7 @@ impl World {
         self.leaders.sort_by_key(|leader| (leader.is_none(), *leader));
         self.attempts.sort_by_key(|attempt| {
             let Fence { token, nonce } = attempt.fence;
-            (attempt.run, attempt.task, token, nonce.bits(), attempt.at, attempt.holds_row)
+            (attempt.run, attempt.plan, attempt.task, token, nonce.bits(), attempt.at, attempt.holds_row)
         });
     }
 }
@@ -300,6 +395,12 @@ impl Protocol {
             | Design::StreamFenceByRowsOnly
             | Design::StreamFenceSkipsLockedRows
             | Design::CoverageNotCompared
+            | Design::OwnReceiptsAreNotCoverage
+            | Design::PlanKnownByItsGeneration
+            | Design::ClaimIgnoresThePlan
+            | Design::OwnFormerPlanNotGivenUp
+            | Design::OwnClaimsNotWaitedFor
+            | Design::PlansDoNotCompete
             | Design::HiNeverRaised => true,
         }
     }
@@ -322,7 +423,7 @@ impl Model for Protocol {
 
     fn actions(&self, world: &World, actions: &mut Vec<Action>) {
         // Behind a state in which something is broken there is nothing to be learnt.
-        if !world.seen.broken.any() {
+        if !world.seen.broken.ends_it() {
             Action::conceivable(self, world, actions);
         }
     }
