@@ -272,6 +272,24 @@ mod tests {
         assert!(contradiction(TableFound::Empty, true).is_some());
     }
 
+    #[test]
+    fn whoever_meets_receipts_without_rows_is_told_where_why_and_the_ways_on() {
+        for found in [TableFound::Missing, TableFound::Remade, TableFound::Empty] {
+            let why = contradiction(found, true).expect("rows are expected");
+            let message = receipts_message("warehouse", "public.flights", why);
+            for part in [
+                "warehouse",
+                "public.flights",
+                why,
+                "highwater coverage forget FILE STEP",
+                "bring the table itself back",
+            ] {
+                assert!(message.contains(part), "{part:?} is not in {message:?}");
+            }
+        }
+        assert_eq!(contradiction(TableFound::Filled, true), None);
+    }
+
     proptest! {
         #[test]
         fn whoever_holds_a_stream_was_given_it_by_a_larger_token(takes in proptest::collection::vec((0_u8..4, 0_i64..20), 1..30)) {
