@@ -12,7 +12,7 @@ use crate::cursor::{Cursor, CursorKind};
 use crate::facts::{
     ColumnFacts, ColumnKind, CursorForm, Engine, PartitionFacts, TableFacts, TargetFacts, TargetTableFacts,
 };
-use crate::left_out::{LeftOut, Tally};
+use crate::left_out::{LeftOut, Tally, declared_range};
 use crate::partition::DAY_MICROS;
 use crate::range::{CursorRange, Slice};
 use crate::spec::{
@@ -439,6 +439,28 @@ fn what_is_slow_or_left_behind_is_told_before_it_runs() {
     assert_eq!(plan.notes[2], "7 rows of public.orders without created_at");
     // AND only about the rows in between are expected: 28 of 99.3 days
     assert!((275_000..290_000).contains(&plan.estimated_rows), "{}", plan.estimated_rows);
+}
+
+#[test]
+fn only_a_range_that_is_declared_and_can_be_read_has_rows_outside_of_it() {
+    let range = |start, end| CursorRange::new(start, end).ok();
+    // GIVEN no bound, or one that planning will refuse, THEN there is no outside
+    assert_eq!(declared_range(&days(None, None), CursorKind::Date), None);
+    assert_eq!(declared_range(&days(Some("2013-02-01"), Some("soon")), CursorKind::Date), None);
+    assert_eq!(declared_range(&days(Some("2013-03-01"), Some("2013-02-01")), CursorKind::Date), None);
+    // GIVEN one bound or both, THEN it lies beyond each that is declared
+    let (start, end) = (Cursor::Date(15_737), Cursor::Date(15_765));
+    assert_eq!(declared_range(&days(Some("2013-02-01"), None), CursorKind::Date), range(Some(start), None));
+    assert_eq!(declared_range(&days(None, Some("2013-03-01")), CursorKind::Date), range(None, Some(end)));
+    assert_eq!(
+        declared_range(&days(Some("2013-02-01"), Some("2013-03-01")), CursorKind::Date),
+        range(Some(start), Some(end))
+    );
+    // AND a day begins when it does in the zone of the calendar
+    let mut step = days(Some("2013-02-01"), None);
+    step.partition.by = PartitionBy::Calendar { grain: Grain::Day, tz: "Europe/Berlin".to_owned() };
+    let begins = Cursor::Instant((15_737 * 24 - 1) * 3_600 * 1_000_000);
+    assert_eq!(declared_range(&step, CursorKind::Instant), range(Some(begins), None));
 }
 
 #[test]
