@@ -160,6 +160,7 @@ pub(crate) struct Running {
 
 /// One coordinator on a store in memory, with faults planted around it.
 pub(crate) struct Bench {
+    pub(crate) memory: MemoryStore,
     pub(crate) store: Faulty,
     pub(crate) running: Running,
     pub(crate) partitions: i64,
@@ -174,11 +175,12 @@ impl Bench {
     }
 
     pub(crate) fn with(partitions: i64, seed: u64, options: CoordinatorOptions) -> Self {
-        let store = Faulty::around(Arc::new(MemoryStore::new()));
+        let memory = MemoryStore::new();
+        let store = Faulty::around(Arc::new(memory.clone()));
         let clock = Clock::simulated();
         let mut rng = StdRng::seed_from_u64(seed);
         let running = start(&store, &options, clock, rng.random());
-        Self { store, running, partitions, clock, options, rng }
+        Self { memory, store, running, partitions, clock, options, rng }
     }
 
     pub(crate) fn handle(&self) -> &CoordinatorHandle {

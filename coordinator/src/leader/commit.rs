@@ -127,8 +127,14 @@ impl Leader {
 
     /// Deletes records that nothing refers to any more, in as many transactions as they need.
     pub(super) async fn delete(&self, keys: Vec<Key>) -> Result<(), Fallen> {
+        self.delete_while(&[], keys).await
+    }
+
+    /// The same, as long as `expects` hold.
+    pub(super) async fn delete_while(&self, expects: &[Expect], keys: Vec<Key>) -> Result<(), Fallen> {
         for some in keys.chunks(DELETES_MAX) {
-            self.commit_records("deletion", Vec::new(), some.iter().cloned().map(Op::Delete).collect()).await?;
+            let ops = some.iter().cloned().map(Op::Delete).collect();
+            self.commit_records("deletion", expects.to_vec(), ops).await?;
         }
         Ok(())
     }

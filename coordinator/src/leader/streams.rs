@@ -17,6 +17,7 @@ use super::contain::contained;
 use super::runs::follow_plan;
 use super::{Fallen, Leader};
 use crate::engine::{Change, ChangeKind, PROBE_ORDINAL};
+use crate::store::Expect;
 use crate::store::keys::{RecordKey, prefix};
 
 impl Leader {
@@ -74,12 +75,16 @@ impl Leader {
         Ok(Some(vec![reopen.into(), supersede.into()]))
     }
 
-    /// New facts may have fewer parts, and none of the former ones must be left behind them.
+    /// New facts may have fewer parts, and none of the former ones must be left behind them. A store that was put back to when the run had
+    /// no plan keeps them: there they are what the plan is to be made from, and nobody would find them out again.
     async fn forget_facts(&mut self, run: RunId, step: &StepName) -> Result<(), Fallen> {
+        let Some(known) = self.cluster.runs.get(&run) else { return Ok(()) };
+        let is_as_known = Expect::Bytes(RecordKey::Run(run).render(), known.stored.clone());
         let found = self.store.scan(&prefix::facts(&run)).await.map_err(Fallen::Store)?;
         let is_of_step =
             |key: &String| matches!(RecordKey::parse(key), Ok(RecordKey::Facts { step: of, .. }) if of == *step);
-        self.delete(found.into_iter().map(|(key, _)| key).filter(is_of_step).collect()).await
+        let keys = found.into_iter().map(|(key, _)| key).filter(is_of_step).collect();
+        self.delete_while(&[is_as_known], keys).await
     }
 
     /// Plans a step again from what its second probe found, under the run's next generation. The other steps go on under theirs.

@@ -49,6 +49,25 @@ impl MemoryStore {
         records
     }
 
+    /// What a backup of the store would hold now: everything but what is tied to a lease.
+    #[cfg(test)]
+    pub(crate) fn backup(&self) -> BTreeMap<Key, Value> {
+        let records = self.records();
+        let lasting = records.iter().filter(|(_, record)| record.lease.is_none());
+        lasting.map(|(key, record)| (key.clone(), record.value.clone())).collect()
+    }
+
+    /// Puts the store back to a backup, under the feet of whoever uses it. What is tied to a lease stays as it is.
+    #[cfg(test)]
+    pub(crate) fn restore(&self, backup: BTreeMap<Key, Value>) {
+        let mut records = self.records();
+        records.retain(|_, record| record.lease.is_some());
+        records.extend(backup.into_iter().map(|(key, value)| (key, Record { value, lease: None })));
+        let changed: Vec<Key> = records.keys().cloned().collect();
+        drop(records);
+        self.shared.hints.changed(changed.iter().map(Key::as_str));
+    }
+
     fn remove_leased(&self, records: &mut BTreeMap<Key, Record>, ended: &[LeaseId]) {
         let gone: Vec<Key> = records
             .extract_if(.., |_, record| record.lease.is_some_and(|lease| ended.contains(&lease)))

@@ -93,6 +93,32 @@ async fn coverage_that_changed_between_plan_and_fence_is_planned_again() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_store_put_back_to_a_planning_keeps_what_the_plan_is_made_from() {
+    // GIVEN a backup of the store from between a run's probe and its plan
+    let bench = Bench::new(5);
+    let mut worker = bench.worker("w1").await;
+    let run = bench.submit(&one_load()).await;
+    let probe = worker.take_one().await;
+    let mut plan = bench.store.hold_next_that_changes("plan/");
+    let told = worker.complete(&probe, well(&probe, 5));
+    let (told, backup) = tokio::join!(told, async {
+        plan.arrived().await;
+        let backup = bench.memory.backup();
+        plan.release();
+        backup
+    });
+    told.unwrap();
+    let prepare = worker.take_one().await;
+    // WHEN the store is put back to it, and the leader that does not know brings the step back to its probe
+    bench.memory.restore(backup);
+    let told = worker.complete(&prepare, prepared(&Coverage::of(&[below(2)], false))).await;
+    assert!(told.is_err(), "what the leader knows is not what the store holds: {told:?}");
+    // THEN the run is planned from what was found out before, and ends
+    let mut next = bench.worker("w2").await;
+    assert_eq!(bench.finish(&mut next, run).await, RunStatus::Success);
+}
+
+#[tokio::test(start_paused = true)]
 async fn coverage_that_never_settles_fails_the_step_and_says_why() {
     // GIVEN a target whose ledger changes again and again
     let bench = Bench::new(9);
