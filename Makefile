@@ -28,9 +28,10 @@ test: setup lint ## Everything that CI checks: lint, doc tests, and every test a
 	  echo "cargo test --workspace"; cargo test --workspace --lib --bins --tests; \
 	fi
 
-soak: ## Plan from a million arbitrary facts, and read as many damaged records
+soak: ## Plan from a million arbitrary facts, read as many damaged records, and simulate 2,000 schedules of a cluster
 	PROPTEST_CASES=$${CASES:-1000000} cargo test -p highwater-common --lib -- no_fact_can_panic_the_planner any_bytes damaged_bytes
 	PROPTEST_CASES=$${CASES:-1000000} cargo test -p highwater-proto --lib -- no_stored_record_can_panic_its_reader
+	HIGHWATER_SEEDS=$${SEEDS:-2000} cargo test -p highwater-coordinator --lib -- a_cluster_under_faults_commits_every_row_once_and_ends
 
 crash-matrix: ## Strike at every failpoint in every way, embedded and in a cluster (the tests take turns)
 	HIGHWATER_FULL_MATRIX=1 cargo test -p highwater-integration-tests --test it crash_matrix -- --nocapture

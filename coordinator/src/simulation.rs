@@ -1,11 +1,13 @@
 //! A cluster in one thread and in time that only tests have: two coordinators, workers that pause, crash and repeat
-//! themselves, a store that loses answers, and a target with the ledger's rules. One seed, one schedule.
+//! themselves, a store that loses answers and is put back to backups, people who run a pipeline again whatever became of its earlier
+//! runs, and a target with the ledger's rules. One seed, one schedule.
 //!
-//! What is checked is named as everywhere: I1 at most one commit of a task · I2 nothing commits after an acknowledged cancel ·
+//! What is checked is named as everywhere: I1 each position of a stream is loaded once over all runs · I2 nothing commits after an acknowledged cancel ·
 //! I3 a token with its nonce is issued once, and tokens grow per task · I4 what is done is committed · I5 what was acknowledged
 //! stays · I11 everything ends.
 #![allow(clippy::disallowed_methods, reason = "tests own their time and their loops")]
 
+mod people;
 mod target;
 mod worker;
 
@@ -13,28 +15,38 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use highwater_common::assignment::Work;
-use highwater_common::id::RunId;
+use highwater_common::id::StepName;
+use highwater_common::plan::stream_id;
 use highwater_common::record::TaskAddress;
 use highwater_common::retry::QUARANTINE_CODE;
+use highwater_common::spec::{Spec, Step, Strategy};
 use highwater_common::status::RunStatus;
 use highwater_common::task::TaskState;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::coordinator::CoordinatorHandle;
-use crate::engine::Cluster;
+use crate::engine::{Cluster, Run};
 use crate::error::ServiceError;
-use crate::fixtures::{Running, options, pipeline, start, submission};
+use crate::fixtures::{Running, options, pipeline, start};
 use crate::leader::Request;
 use crate::options::{CoordinatorOptions, SessionOptions};
 use crate::store::faulty::{Fault, Faulty};
 use crate::store::memory::MemoryStore;
 use crate::store::{Op, RecordStore, StoreTxn};
-use target::Target;
-use worker::SimulatedWorker;
+use people::{People, rewind};
+use target::{Break, Target};
+use worker::{PLAN_CHANGED_CODE, SimulatedWorker};
 
+/// Schedules that the test goes through, unless `HIGHWATER_SEEDS` wants more.
+const SEEDS: u64 = 40;
+/// Schedules within which a target that is wrong has to be caught.
+const BROKEN_SEEDS_MAX: u64 = 200;
+/// The code of the failure that is planted into tasks, so that runs fail.
+const PLANTED_CODE: &str = "not_null";
 /// How long the faults last.
 const FAULTS: Duration = Duration::from_secs(90);
 /// Every run ends within this time after the last fault: a worker's session, an office's time to live, and the longest wait
@@ -98,6 +110,7 @@ fn simulated_options() -> CoordinatorOptions {
 struct Simulation {
     seed: u64,
     rng: StdRng,
+    memory: MemoryStore,
     store: Faulty,
     clock: Clock,
     running: [Running; 2],
@@ -107,15 +120,16 @@ struct Simulation {
 }
 
 impl Simulation {
-    fn new(seed: u64) -> Self {
+    fn new(seed: u64, is_broken: Option<Break>) -> Self {
         let mut rng = StdRng::seed_from_u64(seed);
-        let store = Faulty::around(Arc::new(MemoryStore::new()));
+        let memory = MemoryStore::new();
+        let store = Faulty::around(Arc::new(memory.clone()));
         let clock = Clock::simulated();
         let running = [(); 2].map(|()| start(&store, &simulated_options(), clock, rng.random()));
         let handles = [running[0].handle.clone(), running[1].handle.clone()];
         let doors = Doors { handles: Arc::new(std::sync::Mutex::new(handles)) };
-        let target = Arc::new(Target::new(seed));
-        Self { seed, rng, store, clock, running, doors, target, stop: CancellationToken::new() }
+        let target = Arc::new(Target::new(is_broken));
+        Self { seed, rng, memory, store, clock, running, doors, target, stop: CancellationToken::new() }
     }
 
     fn start_workers(&mut self) {
@@ -159,11 +173,7 @@ impl Simulation {
                 });
             }
             // The office's lease is revoked: for a while there are two who believe that they lead.
-            9 => {
-                let ops = vec![Op::Delete("leader".to_owned())];
-                let revoked = MemoryCommit(&self.store).past_faults(StoreTxn { expects: Vec::new(), ops }).await;
-                assert!(revoked);
-            }
+            9 => Office(self.store.clone()).revoke(&mut self.rng).await,
             _ => {
                 let at = self.rng.random_range(0..2);
                 self.running[at].ended.abort();
@@ -173,160 +183,189 @@ impl Simulation {
         }
     }
 
-    async fn run(mut self) {
+    /// The problems that there were, each by the name of what does not hold.
+    async fn run(mut self) -> Vec<String> {
         self.start_workers();
-        let loads = [
-            ("a", "$load    retries: {max_attempts: 60, max: 20s}"),
-            ("b", "$load    depends_on: [a]\n    retries: {max_attempts: 60, max: 20s}"),
-        ];
-        let noop =
-            [("n", "    strategy: {type: noop, tasks: 6, hold: 50ms}\n    retries: {max_attempts: 60, max: 20s}")];
-        let specs = [pipeline("shop", "limits: {tasks: 5}", &loads), pipeline("bench", "", &noop)];
-        let mut runs = Vec::new();
-        for spec in &specs {
-            runs.push(self.submit(spec).await);
-        }
         let until = tokio::time::Instant::now() + FAULTS;
-        let is_cancelled = self.seed.is_multiple_of(3);
-        let cancel_at = tokio::time::Instant::now() + Duration::from_millis(self.rng.random_range(0..60_000));
-        let canceller = is_cancelled.then(|| {
-            let (doors, target, run) = (self.doors.clone(), Arc::clone(&self.target), runs[0]);
-            tokio::spawn(async move {
-                tokio::time::sleep_until(cancel_at).await;
-                cancel(&doors, &target, run).await;
-            })
-        });
-        while tokio::time::Instant::now() < until {
+        let begun = Arc::new(Notify::new());
+        if !self.seed.is_multiple_of(4) {
+            let office = Office(self.store.clone());
+            let rng = StdRng::seed_from_u64(self.rng.random());
+            tokio::spawn(rewind(self.memory.clone(), Arc::clone(&self.target), office, Arc::clone(&begun), rng));
+        }
+        let people = People {
+            doors: self.doors.clone(),
+            target: Arc::clone(&self.target),
+            rng: StdRng::seed_from_u64(self.rng.random()),
+            specs: specs(),
+            known: Vec::new(),
+            begun: Arc::clone(&begun),
+            cancels: tokio::task::JoinSet::new(),
+        };
+        let people = tokio::spawn(people.act_until(until));
+        while tokio::time::Instant::now() < until && !self.target.is_violated() {
             tokio::time::sleep(Duration::from_millis(self.rng.random_range(1..8_000))).await;
             self.fault().await;
         }
-        self.target.heal();
-        self.store.fill(false);
-        for run in &runs {
-            self.ends(*run).await;
+        let mut problems = self.target.violations();
+        if problems.is_empty() {
+            self.target.heal();
+            self.store.fill(false);
+            let mut people = people.await.expect("people do not panic");
+            problems.extend(people.finish().await.err());
+            // Zombies that are still on their way must find every door closed.
+            tokio::time::sleep(Duration::from_secs(120)).await;
+            problems.extend(self.target.violations());
+            if problems.is_empty() {
+                problems = self.check().await;
+            }
         }
-        if let Some(canceller) = canceller {
-            canceller.await.expect("the cancel was acknowledged");
-        }
-        // Zombies that are still on their way must find every door closed.
-        tokio::time::sleep(Duration::from_secs(120)).await;
-        self.check(&runs).await;
         self.stop.cancel();
         for running in &self.running {
             running.cancel.cancel();
         }
+        problems
     }
 
-    async fn submit(&self, spec: &highwater_common::spec::Spec) -> RunId {
-        let ask = |reply| Request::Submit { submission: submission(spec, false, false), reply };
-        self.doors.ask(ask).await.expect("a run begins").0
-    }
-
-    /// I11.
-    async fn ends(&self, run: RunId) {
-        let deadline = tokio::time::Instant::now() + ENDS_WITHIN;
-        loop {
-            let status = self.doors.look(move |cluster| cluster.runs[&run].record.status).await;
-            if status.has_ended() {
-                return;
-            }
-            if tokio::time::Instant::now() > deadline {
-                let view = self.doors.look(crate::fixtures::portrait).await;
-                panic!("I11, HIGHWATER_SEED={}: run {run} is still {status}\n{view}", self.seed);
-            }
-            tokio::time::sleep(Duration::from_secs(1)).await;
-        }
-    }
-
-    /// I4 and I5, once everything has ended; I1 to I3 were checked where they can break.
-    async fn check(&self, runs: &[RunId]) {
+    /// I1, I4 and I5, once everything has ended; what else there is of I1 to I3 was checked where it can break.
+    async fn check(&self) -> Vec<String> {
         let target = Arc::clone(&self.target);
-        let (seed, runs) = (self.seed, runs.to_vec());
-        let problems = self.doors.look(move |cluster| {
-            let mut problems = Vec::new();
-            for id in &runs {
-                let run = &cluster.runs[id];
-                for (name, step) in &run.steps {
-                    let generation = step.generation;
-                    for ordinal in 0..step.work.len {
-                        let address = TaskAddress { step: name.clone(), generation, ordinal };
-                        let (Some(task), Some(Work::Partition(_))) = (run.task_id(&address), run.work(&address)) else {
-                            continue;
-                        };
-                        let is_done = step.work.state(ordinal) == TaskState::Done;
-                        if is_done && !target.is_committed(*id, task) {
-                            problems.push(format!("I4: task {task} is done and not committed"));
-                        }
-                        if target.is_acknowledged(task) && !is_done {
-                            problems.push(format!("I5: task {task} was acknowledged and is not done"));
-                        }
-                    }
-                }
-                let counts: u64 = run.steps.values().map(|step| step.counts().done).sum();
-                let expected: u64 = run.steps.values().map(|step| step.work.len.saturating_sub(1)).sum();
-                if run.record.status == RunStatus::Success && counts != expected {
-                    problems.push(format!("run {id} succeeded with {counts} of {expected} tasks"));
-                }
-                // Workers that die all the time make a task look like poison; nothing else may end one here.
-                let dead = run.steps.values().flat_map(|step| step.wide.dead.values().chain(step.work.dead.values()));
-                let others = dead.filter(|held| held.record.error.code != QUARANTINE_CODE);
-                problems.extend(others.map(|held| format!("run {id} failed: {:?}", held.record)));
-                let is_poisoned = run.steps.values().any(|step| step.wide.counts.dead + step.work.counts.dead > 0);
-                if run.record.status == RunStatus::Failed && !is_poisoned {
-                    problems.push(format!("run {id} failed: {}", run.record.reason));
-                }
-            }
-            problems
+        let streams = specs().into_iter().flat_map(|spec| {
+            let of_step = |(name, step): (&StepName, &Step)| match &step.strategy {
+                Strategy::Backfill(load) => Some(stream_id(&spec.name, name, load)),
+                Strategy::Noop { .. } => None,
+            };
+            spec.steps.iter().filter_map(of_step).collect::<Vec<_>>()
         });
-        let problems = problems.await;
-        assert!(problems.is_empty(), "HIGHWATER_SEED={seed}: {problems:#?}");
+        let odd = streams.map(|stream| (target.not_once(&stream), stream)).filter(|(odd, _)| !odd.is_empty());
+        let mut problems: Vec<String> =
+            odd.map(|(odd, stream)| format!("I1: of {stream} are there so often: {odd:?}")).collect();
+        let of_runs = self
+            .doors
+            .look(move |cluster| cluster.runs.values().flat_map(|run| problems_of(run, &target)).collect::<Vec<_>>());
+        problems.extend(of_runs.await);
+        problems
     }
 }
 
-/// Cancels a run and waits for the acknowledgement: the run's status.
-async fn cancel(doors: &Doors, target: &Target, run: RunId) {
-    match doors.ask(|reply| Request::Cancel { run, reason: "enough".to_owned(), reply }).await {
-        Ok(()) => {}
-        Err(ServiceError::RunEnded { .. }) => return,
-        Err(error) => panic!("a cancel is refused: {error}"),
-    }
-    loop {
-        let status = doors.look(move |cluster| cluster.runs[&run].record.status).await;
-        if status == RunStatus::Cancelled {
-            return target.acknowledge_cancel(run);
-        }
-        assert!(!status.has_ended(), "a run that is to be cancelled is {status}");
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
+/// What is run: two steps that append, one after the other, and one pipeline that only holds slots.
+fn specs() -> Vec<Spec> {
+    const LOAD: &str = "    strategy: {type: backfill}\n    from: {connection: source, table: $step}\n    \
+                        to: {connection: target, table: $step}\n    partition: {by: integer, column: id, width: 1}\n    \
+                        write: {mode: append}\n    retries: {max_attempts: 60, max: 20s}";
+    let (a, b) = (LOAD.replace("$step", "a"), format!("{}\n    depends_on: [a]", LOAD.replace("$step", "b")));
+    let noop = "    strategy: {type: noop, tasks: 6, hold: 50ms}\n    retries: {max_attempts: 60, max: 20s}";
+    let loads = ["shop", "store", "depot"].map(|name| pipeline(name, "limits: {tasks: 5}", &[("a", &a), ("b", &b)]));
+    loads.into_iter().chain([pipeline("bench", "", &[("n", noop)])]).collect()
 }
 
-/// Commits around the planted faults, as something outside the cluster would.
-struct MemoryCommit<'a>(&'a Faulty);
-
-impl MemoryCommit<'_> {
-    async fn past_faults(&self, txn: StoreTxn) -> bool {
-        loop {
-            if let Ok(crate::store::TxnOutcome::Applied) = self.0.commit(txn.clone()).await {
-                return true;
+/// I4 and I5 of a run that has ended, and what can end one.
+fn problems_of(run: &Run, target: &Target) -> Vec<String> {
+    let mut problems = Vec::new();
+    for (name, step) in &run.steps {
+        let generation = step.generation;
+        for ordinal in 0..step.work.len {
+            let address = TaskAddress { step: name.clone(), generation, ordinal };
+            let (Some(task), Some(Work::Partition(_))) = (run.task_id(&address), run.work(&address)) else {
+                continue;
+            };
+            let is_done = step.work.state(ordinal) == TaskState::Done;
+            if is_done && !target.is_committed(run.id, task) {
+                problems.push(format!("I4: task {task} is done and not committed"));
+            }
+            if target.is_acknowledged(task) && !is_done && !target.is_rewound() {
+                problems.push(format!("I5: task {task} was acknowledged and is not done"));
             }
         }
     }
+    let id = run.id;
+    if !run.record.status.has_ended() {
+        problems.push(format!("I11: run {id} is {}", run.record.status));
+    }
+    let counts: u64 = run.steps.values().map(|step| step.counts().done + step.counts().covered).sum();
+    let expected: u64 = run.steps.values().map(|step| step.work.len.saturating_sub(1)).sum();
+    if run.record.status == RunStatus::Success && counts != expected {
+        problems.push(format!("run {id} succeeded with {counts} of {expected} tasks"));
+    }
+    // Workers that die all the time make a task look like poison, and values that do not fit are planted; nothing else may end a
+    // task, unless the store has forgotten a plan.
+    let may_die = |code: &str| {
+        let of_rewound = target.is_rewound() && code == PLAN_CHANGED_CODE;
+        of_rewound || code == QUARANTINE_CODE || code == PLANTED_CODE
+    };
+    let dead = run.steps.values().flat_map(|step| step.wide.dead.values().chain(step.work.dead.values()));
+    let others = dead.filter(|held| !may_die(&held.record.error.code));
+    problems.extend(others.map(|held| format!("run {id} failed: {:?}", held.record)));
+    let is_poisoned = run.steps.values().any(|step| step.wide.counts.dead + step.work.counts.dead > 0);
+    if run.record.status == RunStatus::Failed && !is_poisoned {
+        problems.push(format!("run {id} failed: {}", run.record.reason));
+    }
+    problems
+}
+
+/// The office, as something outside of the cluster sees it.
+struct Office(Faulty);
+
+impl Office {
+    /// Takes the record away. Who holds it is told within the time that a renewal takes.
+    async fn revoke(&self, rng: &mut StdRng) {
+        let ops = vec![Op::Delete("leader".to_owned())];
+        let txn = StoreTxn { expects: Vec::new(), ops };
+        // Past the planted faults.
+        while !matches!(self.0.commit(txn.clone()).await, Ok(crate::store::TxnOutcome::Applied)) {}
+        let (store, takes) = (self.0.clone(), Duration::from_millis(rng.random_range(1..8_000)));
+        tokio::spawn(async move {
+            tokio::time::sleep(takes).await;
+            store.lose_reigns();
+        });
+    }
+}
+
+/// The problems that a seed comes to.
+fn simulated(seed: u64, is_broken: Option<Break>) -> Vec<String> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+    runtime.expect("a runtime").block_on(async { Simulation::new(seed, is_broken).run().await })
 }
 
 #[test]
 fn a_cluster_under_faults_commits_every_row_once_and_ends() {
-    for seed in seeds(200) {
+    let wanted = std::env::var("HIGHWATER_SEEDS").ok().and_then(|seeds| seeds.parse().ok());
+    for seed in seeds(wanted.unwrap_or(SEEDS)) {
         let began = std::time::Instant::now();
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
-        let simulated = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            runtime.expect("a runtime").block_on(async { Simulation::new(seed).run().await })
-        }));
-        if let Err(panic) = simulated {
-            eprintln!("replay with HIGHWATER_SEED={seed}");
-            std::panic::resume_unwind(panic);
+        match std::panic::catch_unwind(|| simulated(seed, None)) {
+            Ok(problems) => assert!(problems.is_empty(), "replay with HIGHWATER_SEED={seed}: {problems:#?}"),
+            Err(panic) => {
+                eprintln!("replay with HIGHWATER_SEED={seed}");
+                std::panic::resume_unwind(panic);
+            }
         }
         if began.elapsed() > Duration::from_secs(5) {
             eprintln!("HIGHWATER_SEED={seed} took {:?}", began.elapsed());
         }
     }
+}
+
+#[test]
+fn a_target_that_breaks_the_stream_s_fence_is_caught_by_i1() {
+    // GIVEN targets that are each wrong in one way
+    let wrong = [
+        Break::ClaimIgnoresNewerRun,
+        Break::ClaimIgnoresPlan,
+        Break::CoverageNotConsulted,
+        Break::OpenTasksLeft,
+        Break::GuardsPassedOver,
+        Break::FormerPlanLeft,
+    ];
+    let mut missed = Vec::new();
+    for wrong in wrong {
+        // WHEN the simulation runs on them
+        let caught = (0..BROKEN_SEEDS_MAX).find(|seed| {
+            let problems = simulated(*seed, Some(wrong));
+            problems.iter().any(|problem| problem.starts_with("I1: "))
+        });
+        eprintln!("{wrong:?}: caught by the seed {caught:?}");
+        missed.extend(caught.is_none().then_some(wrong));
+    }
+    // THEN rows are there twice, and it says so
+    assert!(missed.is_empty(), "not caught: {missed:?}");
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use highwater_common::assignment::{Assignment, Outcome, StepOrder, Work};
+use highwater_common::assignment::{Assignment, AttemptError, ErrorClass, Outcome, StepOrder, Work};
 use highwater_common::commit::Resume;
 use highwater_common::id::SessionId;
 use rand::rngs::StdRng;
@@ -12,13 +12,13 @@ use rand::{RngExt, SeedableRng};
 use tokio::time::Instant;
 
 use super::Doors;
-use super::target::{RECEIPT, Target};
+use super::target::{Claimed, RECEIPT, Target, slice_of};
 use crate::error::ServiceError;
-use crate::fixtures::{FakeWorker, tell, transient, well};
+use crate::fixtures::{FakeWorker, permanent, tell, transient, well};
 use crate::leader::{Beat, Request};
 
-/// How many partitions every table has.
-const PARTITIONS: i64 = 6;
+/// The code of an attempt that came for a plan which its run has left.
+pub(super) const PLAN_CHANGED_CODE: &str = "plan_changed";
 
 pub(super) struct SimulatedWorker {
     pub(super) name: String,
@@ -131,8 +131,9 @@ impl Attempt {
 
     /// Some time, now and then longer than any lease.
     async fn pause(&mut self) {
-        let millis = match self.rng.random_range(0..60) {
+        let millis = match self.rng.random_range(0..30) {
             0 if !self.target.is_healed() => self.rng.random_range(12_000..90_000),
+            1..=3 if !self.target.is_healed() => self.rng.random_range(1_500..12_000),
             _ => self.rng.random_range(1..1_500),
         };
         tokio::time::sleep(Duration::from_millis(millis)).await;
@@ -150,24 +151,34 @@ impl Attempt {
         }
         match self.assignment.work {
             Work::Partition(_) => {}
+            Work::Probe => return Some(self.target.probe(&self.order)),
+            Work::Prepare => {
+                let prepared = self.target.prepare(&self.order, &self.assignment);
+                self.pause().await;
+                return Some(prepared);
+            }
             Work::Fence => {
                 self.target.fence(self.order.run);
                 self.pause().await;
-                return Some(well(&self.assignment, PARTITIONS));
+                return Some(well(&self.assignment, 0));
             }
-            Work::Probe | Work::Prepare | Work::Noop(_) | Work::Count(_) => {
-                return Some(well(&self.assignment, PARTITIONS));
-            }
+            Work::Noop(_) | Work::Count(_) => return Some(well(&self.assignment, 0)),
         }
-        let claimed = self.target.claim(&self.order, &self.assignment);
-        if claimed != Resume::Begin {
-            return Some(outcome_of(claimed));
+        if is_faulty && self.rng.random_range(0..8) == 0 {
+            return Some(permanent());
+        }
+        if let Some(outcome) = self.claim().await {
+            return Some(outcome);
         }
         self.pause().await;
         if is_faulty && self.rng.random_range(0..20) == 0 {
             return None;
         }
-        let is_committed = self.target.commit(&self.order, &self.assignment);
+        let mut is_committed = false;
+        if let Some(permit) = self.target.guard(&self.order, &self.assignment) {
+            self.pause().await;
+            is_committed = self.target.commit(permit, &self.order, &self.assignment);
+        }
         self.pause().await;
         if is_faulty && self.rng.random_range(0..20) == 0 {
             return None; // committed, and nobody hears of it
@@ -175,7 +186,36 @@ impl Attempt {
         if is_committed {
             return Some(Outcome::Committed(RECEIPT));
         }
-        Some(self.target.ask(&self.order, &self.assignment).map_or_else(transient, outcome_of))
+        let meaning = self.target.ask(&self.order, &self.assignment);
+        Some(meaning.map_or_else(transient, |meaning| self.outcome_of(meaning)))
+    }
+
+    /// How the attempt ends already; `None` when its claim stands.
+    async fn claim(&mut self) -> Option<Outcome> {
+        let slice = slice_of(&self.assignment)?;
+        loop {
+            match self.target.claim(&self.order, &self.assignment, slice) {
+                Claimed::Noted => self.pause().await,
+                Claimed::Is(Resume::Begin) => return None,
+                Claimed::Is(meaning) => return Some(self.outcome_of(meaning)),
+                Claimed::PlanChanged => {
+                    let message = "the stream was taken for another plan";
+                    let error = AttemptError::new(ErrorClass::Permanent, PLAN_CHANGED_CODE, message);
+                    return Some(Outcome::Failed(error));
+                }
+            }
+        }
+    }
+
+    /// How an attempt ends that may not go on.
+    fn outcome_of(&self, meaning: Resume) -> Outcome {
+        match meaning {
+            Resume::ReportOnly(receipt) => Outcome::Committed(receipt),
+            Resume::Superseded => Outcome::Superseded { by: self.target.fenced_by(self.order.run) },
+            Resume::Fenced { newer } => Outcome::Outrun { newer },
+            Resume::Begin | Resume::Probe => transient(),
+            Resume::SpecChanged => panic!("no spec of the simulation changes"),
+        }
     }
 
     /// Tells both coordinators in turn until one of them knows, and once more now and then.
@@ -197,16 +237,5 @@ impl Attempt {
                 Err(_) => tokio::time::sleep(Duration::from_millis(self.rng.random_range(50..900))).await,
             }
         }
-    }
-}
-
-/// How an attempt ends that may not go on.
-fn outcome_of(meaning: Resume) -> Outcome {
-    match meaning {
-        Resume::ReportOnly(receipt) => Outcome::Committed(receipt),
-        Resume::Superseded => Outcome::Superseded { by: None },
-        Resume::Fenced { newer } => Outcome::Outrun { newer },
-        Resume::Begin | Resume::Probe => transient(),
-        Resume::SpecChanged => panic!("no spec of the simulation changes"),
     }
 }

@@ -1,0 +1,187 @@
+//! Whoever uses the cluster: they run a pipeline again while an earlier run has failed, is frozen or goes on, take up older runs, and
+//! cancel.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use highwater_common::id::RunId;
+use highwater_common::spec::Spec;
+use highwater_common::status::RunStatus;
+use rand::RngExt;
+use rand::rngs::StdRng;
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use super::target::Target;
+use super::{Doors, ENDS_WITHIN, Office};
+use crate::error::ServiceError;
+use crate::fixtures::submission;
+use crate::leader::Request;
+use crate::store::memory::MemoryStore;
+
+/// Runs that one pipeline may need after the last fault: those that stand when it ends, and those that learn from the target that the
+/// store has forgotten something.
+const RUNS_MAX: usize = 8;
+
+pub(super) struct People {
+    pub(super) doors: Doors,
+    pub(super) target: Arc<Target>,
+    pub(super) rng: StdRng,
+    pub(super) specs: Vec<Spec>,
+    pub(super) known: Vec<RunId>,
+    /// Told of every run that is begun.
+    pub(super) begun: Arc<Notify>,
+    pub(super) cancels: JoinSet<Result<(), String>>,
+}
+
+impl People {
+    /// Does one thing after the other until then.
+    pub(super) async fn act_until(mut self, until: Instant) -> Self {
+        let began = Instant::now();
+        while Instant::now() < until && !self.target.is_violated() {
+            tokio::time::sleep(Duration::from_millis(self.rng.random_range(1..6_000))).await;
+            // One pipeline after the other is new, so that there is something to load at any time.
+            let parts = u32::try_from(self.specs.len()).unwrap();
+            let at = began.elapsed().as_millis() / ((until - began) / parts).as_millis();
+            let newest = usize::try_from(at).unwrap().min(self.specs.len() - 1);
+            let spec = if self.rng.random_range(0..4) > 0 { newest } else { self.rng.random_range(0..=newest) };
+            self.act(spec).await;
+        }
+        self
+    }
+
+    async fn act(&mut self, spec: usize) {
+        match self.rng.random_range(0..12) {
+            4 | 5 if !self.known.is_empty() => {
+                let run = self.known[self.rng.random_range(0..self.known.len())];
+                let _ = self.doors.ask(|reply| Request::Retry { run, step: None, reply }).await;
+            }
+            6 if !self.known.is_empty() => {
+                let run = self.known[self.rng.random_range(0..self.known.len())];
+                self.cancels.spawn(cancel(self.doors.clone(), Arc::clone(&self.target), run));
+            }
+            7 => self.target.grow(self.rng.random()),
+            9 | 10 => self.submit(spec, true).await,
+            // A run of its own if the former one has ended, else the same.
+            _ => self.submit(spec, false).await,
+        }
+    }
+
+    /// Runs a pipeline, if it may begin now.
+    async fn submit(&mut self, spec: usize, fresh: bool) {
+        if let Ok(run) = self.begin(spec, fresh).await {
+            self.known.push(run);
+            self.begun.notify_waiters();
+        }
+    }
+
+    async fn begin(&self, spec: usize, fresh: bool) -> Result<RunId, ServiceError> {
+        let submission = || submission(&self.specs[spec], false, fresh);
+        let begun = self.doors.ask(|reply| Request::Submit { submission: submission(), reply }).await;
+        begun.map(|(run, _)| run)
+    }
+
+    /// I11, once there are no faults any more: each pipeline is run until it succeeds, which takes a few runs at the most, and everything ends.
+    pub(super) async fn finish(&mut self) -> Result<(), String> {
+        for spec in 0..self.specs.len() {
+            let mut ends = Vec::new();
+            while ends.last().is_none_or(|(_, status)| *status != Some(RunStatus::Success)) {
+                if ends.len() == RUNS_MAX {
+                    return Err(format!("I11: {} does not succeed: {ends:?}", self.specs[spec].name));
+                }
+                match self.begin(spec, false).await {
+                    Ok(run) => ends.push((run, self.ends(run).await?)),
+                    // A cancel is under way.
+                    Err(ServiceError::SpecChanged { .. }) => tokio::time::sleep(Duration::from_secs(1)).await,
+                    Err(error) => return Err(format!("I11: {} is refused: {error}", self.specs[spec].name)),
+                }
+            }
+        }
+        let cancels = async {
+            let mut told = Vec::new();
+            while let Some(cancel) = self.cancels.join_next().await {
+                told.extend(cancel.expect("a cancel does not panic").err());
+            }
+            told
+        };
+        match tokio::time::timeout(ENDS_WITHIN, cancels).await {
+            Err(_) => Err("I11: a cancel is never acknowledged".to_owned()),
+            Ok(told) if !told.is_empty() => Err(told.join("\n")),
+            Ok(_) => Ok(()),
+        }
+    }
+
+    /// How a run ended; `None` when the store has forgotten it.
+    async fn ends(&self, run: RunId) -> Result<Option<RunStatus>, String> {
+        let deadline = Instant::now() + ENDS_WITHIN;
+        loop {
+            let status = status(&self.doors, run).await;
+            match status {
+                Some(status) if !status.has_ended() => {}
+                None | Some(_) => return Ok(status),
+            }
+            if Instant::now() > deadline {
+                let view = self.doors.look(crate::fixtures::portrait).await;
+                return Err(format!("I11: run {run} has not ended\n{view}"));
+            }
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    }
+}
+
+async fn status(doors: &Doors, run: RunId) -> Option<RunStatus> {
+    doors.look(move |cluster| cluster.runs.get(&run).map(|run| run.record.status)).await
+}
+
+/// Cancels a run and waits for the acknowledgement: the run's status.
+async fn cancel(doors: Doors, target: Arc<Target>, run: RunId) -> Result<(), String> {
+    match doors.ask(|reply| Request::Cancel { run, reason: "enough".to_owned(), reply }).await {
+        Ok(()) => {}
+        Err(ServiceError::RunEnded { .. } | ServiceError::UnknownRun(_)) => return Ok(()),
+        Err(error) => return Err(format!("a cancel is refused: {error}")),
+    }
+    loop {
+        match status(&doors, run).await {
+            Some(RunStatus::Cancelled) => {
+                target.acknowledge_cancel(run);
+                return Ok(());
+            }
+            // A store that was put back has forgotten the wish.
+            None if target.is_rewound() => return Ok(()),
+            Some(status) if status.has_ended() && target.is_rewound() => return Ok(()),
+            None => return Err(format!("I5: run {run}, which is to be cancelled, is forgotten")),
+            Some(status) if status.has_ended() => {
+                return Err(format!("I5: run {run}, which is to be cancelled, is {status}"));
+            }
+            Some(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+        }
+    }
+}
+
+/// Puts the store back to a backup, again and again: often to one that knows of a run no more than that it is being planned.
+pub(super) async fn rewind(
+    store: MemoryStore,
+    target: Arc<Target>,
+    office: Office,
+    begun: Arc<Notify>,
+    mut rng: StdRng,
+) {
+    loop {
+        if rng.random_range(0..3) > 0 {
+            begun.notified().await;
+        }
+        tokio::time::sleep(Duration::from_millis(rng.random_range(1..4_000))).await;
+        let backup = store.backup();
+        tokio::time::sleep(Duration::from_millis(rng.random_range(1..15_000))).await;
+        if target.is_healed() {
+            return;
+        }
+        target.note_rewound();
+        store.restore(backup);
+        target.grow(rng.random());
+        if rng.random() {
+            office.revoke(&mut rng).await;
+        }
+    }
+}
