@@ -96,6 +96,8 @@ pub enum CursorForm {
         /// Ends in `Z`.
         zulu: bool,
     },
+    /// A whole number of 32 bits without a sign, PostgreSQL's `oid`. It compares with its own kind only.
+    Oid,
     /// Whole seconds since 1970-01-01T00:00:00Z.
     EpochSeconds,
     /// Whole milliseconds since 1970-01-01T00:00:00Z.

@@ -65,7 +65,7 @@ pub struct LeftOut {
     pub behind: Tally,
     /// Those without a value in the partition column.
     pub null: Tally,
-    /// Those outside whose value is no position: a text where the others have numbers.
+    /// Those outside whose value is no position: a text where the others have numbers, a NaN, a text of another form.
     pub stray: Tally,
 }
 
@@ -135,7 +135,8 @@ pub fn judge(found: &LeftOut, taken: &Taken<'_>) -> Result<Vec<String>, String> 
         (None, _) => {}
     }
     if let Some(rows) = found.stray.rows() {
-        lost.push(format!("{rows} whose {column} is not written as the others' are"));
+        let also = if whole.kind() == Some(CursorKind::Integer) { ", or is no number (NaN)" } else { "" };
+        lost.push(format!("{rows} whose {column} is not written as the others' are{also}"));
     }
     if lost.is_empty() {
         return Ok(told);

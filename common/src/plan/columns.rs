@@ -80,7 +80,9 @@ fn proven(facts: &StepFacts) -> Vec<ColumnFacts> {
     if let Some(column) = position {
         column.kind = match partition.form {
             CursorForm::TextDate | CursorForm::TextTime { .. } => ColumnKind::Text,
-            CursorForm::Native | CursorForm::EpochSeconds | CursorForm::EpochMillis => ColumnKind::Int64,
+            CursorForm::Native | CursorForm::Oid | CursorForm::EpochSeconds | CursorForm::EpochMillis => {
+                ColumnKind::Int64
+            }
         };
     }
     columns

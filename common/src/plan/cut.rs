@@ -58,6 +58,17 @@ pub(super) fn target_form(
     problems: &mut Problems<'_>,
 ) -> Option<CursorForm> {
     let written = written_form(facts, column);
+    if let Some(type_name) = text_of_numbers(facts, column) {
+        let (from, name) = (&step.from.table, &column.column);
+        problems.add(
+            "plan::partition_form",
+            format!(
+                "column {name} of {from} is {type_name}, which SQLite keeps as text, and that has another order than its numbers"
+            ),
+            format!("read a view that casts it, such as `{name}::bigint`, and cut that"),
+        );
+        return None;
+    }
     let Some(table) = &facts.target.table else { return Some(written) };
     let held = table.partition_form;
     let fits = match (facts.target.engine, held) {
@@ -100,9 +111,9 @@ pub(super) fn target_form(
 /// The form of the positions in rows that come to a table without any.
 fn written_form(facts: &StepFacts, column: &PartitionFacts) -> CursorForm {
     match (facts.source.engine, facts.target.engine) {
-        (Engine::Postgres, Engine::Postgres) => CursorForm::Native,
-        // Text and numbers that stand for times stay what they are.
-        (Engine::Sqlite, Engine::Postgres | Engine::Sqlite) => column.form,
+        // The same types, and text and numbers that stand for times, stay what they are.
+        (Engine::Postgres, Engine::Postgres) | (Engine::Sqlite, Engine::Postgres | Engine::Sqlite) => column.form,
+        (Engine::Postgres, Engine::Sqlite) if column.form != CursorForm::Native => column.form,
         (Engine::Postgres, Engine::Sqlite) => match column.kind {
             CursorKind::Integer => CursorForm::Native,
             CursorKind::Date => CursorForm::TextDate,
@@ -113,6 +124,18 @@ fn written_form(facts: &StepFacts, column: &PartitionFacts) -> CursorForm {
             }
         },
     }
+}
+
+/// The type of a partition column of whole numbers that arrive in SQLite as text, if they do.
+fn text_of_numbers<'f>(facts: &'f StepFacts, column: &PartitionFacts) -> Option<&'f str> {
+    if (facts.source.engine, facts.target.engine, column.kind)
+        != (Engine::Postgres, Engine::Sqlite, CursorKind::Integer)
+    {
+        return None;
+    }
+    let own = facts.source.columns.iter().find(|own| own.name == column.column)?;
+    let arrives_whole = matches!(own.kind, ColumnKind::Int16 | ColumnKind::Int32 | ColumnKind::Int64);
+    (!arrives_whole).then_some(own.type_name.as_str())
 }
 
 /// The time as PostgreSQL writes it, with as many digits of a fraction as the rows there happened to need.
@@ -128,7 +151,7 @@ const fn is_finer_than_micros(form: CursorForm) -> bool {
 fn may_hold(columns: &[ColumnFacts], name: &str, form: CursorForm) -> bool {
     let kind = columns.iter().find(|other| other.name.eq_ignore_ascii_case(name)).map(|other| other.kind);
     match form {
-        CursorForm::Native => false,
+        CursorForm::Native | CursorForm::Oid => false,
         CursorForm::TextDate | CursorForm::TextTime { .. } => kind == Some(ColumnKind::Text),
         CursorForm::EpochSeconds | CursorForm::EpochMillis => kind == Some(ColumnKind::Int64),
     }
@@ -145,6 +168,7 @@ fn form_name(form: CursorForm) -> String {
             let end = if zulu { "Z" } else { "" };
             format!("texts like 2013-01-31{separator}05:00:00{point}{fraction}{end}")
         }
+        CursorForm::Oid => "oids".to_owned(),
         CursorForm::EpochSeconds => "seconds since 1970".to_owned(),
         CursorForm::EpochMillis => "milliseconds since 1970".to_owned(),
     }
@@ -246,7 +270,7 @@ pub(super) fn check_form(
     problems: &mut Problems<'_>,
 ) {
     let unit = match form {
-        CursorForm::Native => 1,
+        CursorForm::Native | CursorForm::Oid => 1,
         CursorForm::EpochSeconds => 1_000_000,
         CursorForm::EpochMillis => 1_000,
         CursorForm::TextTime { fraction_digits, .. } => {

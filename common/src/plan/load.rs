@@ -78,6 +78,7 @@ pub fn plan_load(
     check_form("target", target_form, &generator, column, &mut problems);
     let found = Coverage::of(&facts.target.covered, facts.target.covered_null);
     check_coverage(step, &generator, &found, &mut problems, &mut warnings);
+    check_strays(step, column, &generator, &mut problems);
     if !problems.is_empty() {
         return Err(problems.into_vec());
     }
@@ -295,6 +296,17 @@ fn check_coverage(
     }
 }
 
+/// What the run would find at its end and fail by.
+fn check_strays(step: &Backfill, column: &PartitionFacts, generator: &Generator, problems: &mut Problems<'_>) {
+    let stray = column.left_out.map_or(Tally::Exactly(0), |found| found.stray);
+    let (table, name, nulls) = (&step.from.table, column.column.as_str(), step.partition.nulls);
+    let taken = Taken { table, column: name, whole: generator.whole(), has_null_partition: true, nulls };
+    if let Err(lost) = judge(&LeftOut { stray, ..LeftOut::NONE }, &taken) {
+        let (message, help) = lost.split_once("; ").unwrap_or((&lost, "plan again"));
+        problems.add("plan::rows_in_no_partition", message, help);
+    }
+}
+
 fn warn(
     step: &Backfill,
     facts: &StepFacts,
@@ -348,7 +360,7 @@ fn notes(step: &Backfill, facts: &StepFacts, column: &PartitionFacts, generator:
             "rows of {from} that row level security hides from the role that reads (`from.rows: visible`)"
         ));
     }
-    // Rows without a position are told below, and a column with strays was refused.
+    // Rows without a position are told below, and strays were refused.
     let found =
         LeftOut { null: Tally::Exactly(0), stray: Tally::Exactly(0), ..column.left_out.unwrap_or(LeftOut::NONE) };
     let nulls = step.partition.nulls;

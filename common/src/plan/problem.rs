@@ -4,7 +4,7 @@ use crate::id::StepName;
 
 /// One reason why a run cannot be planned. Permanent: it stays until the pipeline or a table changes.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("step {step}: {message}")]
+#[error("step {step}: {message}; {help}")]
 pub struct PlanProblem {
     /// A short stable name: `plan::unknown_column`.
     pub code: &'static str,

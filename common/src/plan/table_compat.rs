@@ -136,7 +136,9 @@ fn check_column(rows: Rows<'_>, to: Destination<'_>, column: &ColumnFacts, own: 
         Compat::Refused(reason) => told.refuse(
             "plan::type_mismatch",
             format!("{}: {reason}", pair()),
-            format!("change the column's type in {table}, or leave it out with `from.exclude`"),
+            format!(
+                "change the column's type in {table}, read a view that casts it, or leave it out with `from.exclude`"
+            ),
         ),
     }
     if column.nullable && !own.nullable {

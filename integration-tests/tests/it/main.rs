@@ -19,6 +19,7 @@ mod cluster_workers;
 mod contracts;
 mod crash_matrix;
 mod crashes;
+mod cuts;
 mod definitions;
 mod ends;
 mod etcd_server;

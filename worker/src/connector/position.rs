@@ -44,7 +44,7 @@ pub(super) fn bound(cursor: Cursor, form: CursorForm) -> Bound {
         CursorForm::TextTime { separator_t, fraction_digits, zulu } => {
             Bound::Text(time_text(micros, separator_t, fraction_digits, zulu))
         }
-        CursorForm::Native => match cursor.kind() {
+        CursorForm::Native | CursorForm::Oid => match cursor.kind() {
             CursorKind::Date => Bound::Text(date_text(micros)),
             CursorKind::Integer | CursorKind::Instant | CursorKind::Civil => {
                 Bound::Text(time_text(micros, false, 0, false))
@@ -332,7 +332,7 @@ mod tests {
                 CursorForm::EpochSeconds => MICROS_PER_SECOND,
                 CursorForm::EpochMillis => 1_000,
                 CursorForm::TextTime { fraction_digits, .. } => 10_i64.pow(6 - u32::from(fraction_digits.min(6))),
-                CursorForm::Native => unreachable!("not among the forms"),
+                CursorForm::Native | CursorForm::Oid => unreachable!("not among the forms"),
             };
             let micros = (value * MICROS_PER_SECOND + fraction).div_euclid(unit) * unit;
             let at = micros + offset;

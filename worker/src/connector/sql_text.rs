@@ -15,6 +15,8 @@ use super::position::{Bound, bound};
 const MICROS_PER_SECOND: i64 = 1_000_000;
 const SECONDS_PER_DAY: i64 = 86_400;
 const MICROS_PER_DAY: i64 = SECONDS_PER_DAY * MICROS_PER_SECOND;
+/// The largest `oid`.
+const OID_MAX: i64 = u32::MAX as i64;
 
 /// Whose rules the text follows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,6 +81,13 @@ impl Sql {
         self
     }
 
+    /// What another one says.
+    #[must_use]
+    pub fn sql(mut self, other: &Self) -> Self {
+        self.text.push_str(&other.text);
+        self
+    }
+
     /// A whole number.
     #[must_use]
     pub fn integer(mut self, value: i64) -> Self {
@@ -105,13 +114,19 @@ impl Sql {
             return self.name(column).text(" is not null");
         }
         if let Some(start) = range.start() {
-            self = self.position(column, form).text(" >= ").cursor(start, form);
+            self = match is_behind_all(start, form) {
+                true => self.text("false"),
+                false => self.position(column, form).text(" >= ").cursor(start, form),
+            };
         }
         if range.start().is_some() && range.end().is_some() {
             self = self.text(" and ");
         }
         if let Some(end) = range.end() {
-            self = self.position(column, form).text(" < ").cursor(end, form);
+            self = match is_behind_all(end, form) {
+                true => self.name(column).text(" is not null"),
+                false => self.position(column, form).text(" < ").cursor(end, form),
+            };
         }
         self
     }
@@ -123,7 +138,9 @@ impl Sql {
                 self.name(column).text(" collate \"C\"")
             }
             (CursorForm::TextDate | CursorForm::TextTime { .. }, Dialect::Sqlite)
-            | (CursorForm::Native | CursorForm::EpochSeconds | CursorForm::EpochMillis, _) => self.name(column),
+            | (CursorForm::Native | CursorForm::Oid | CursorForm::EpochSeconds | CursorForm::EpochMillis, _) => {
+                self.name(column)
+            }
         }
     }
 
@@ -132,7 +149,8 @@ impl Sql {
     pub fn cursor(mut self, cursor: Cursor, form: CursorForm) -> Self {
         let literal = match (form, self.dialect) {
             (CursorForm::Native, Dialect::Postgres) => postgres_native(cursor),
-            (CursorForm::Native, Dialect::Sqlite)
+            (CursorForm::Oid, Dialect::Postgres) => postgres_oid(cursor),
+            (CursorForm::Native | CursorForm::Oid, Dialect::Sqlite)
             | (
                 CursorForm::TextDate | CursorForm::TextTime { .. } | CursorForm::EpochSeconds | CursorForm::EpochMillis,
                 _,
@@ -207,6 +225,19 @@ fn quote(out: &mut String, text: &str, mark: char) {
         }
     }
     out.push(mark);
+}
+
+/// True for a position behind every value that the form has, which no literal of its type says.
+const fn is_behind_all(at: Cursor, form: CursorForm) -> bool {
+    matches!((form, at), (CursorForm::Oid, Cursor::Integer(value)) if value > OID_MAX)
+}
+
+/// A number before the first of them stands for the first: no value lies before either.
+fn postgres_oid(cursor: Cursor) -> String {
+    match cursor {
+        Cursor::Integer(value) => format!("'{}'::oid", value.clamp(0, OID_MAX)),
+        Cursor::Instant(_) | Cursor::Civil(_) | Cursor::Date(_) => postgres_native(cursor),
+    }
 }
 
 fn postgres_native(cursor: Cursor) -> String {
@@ -307,6 +338,21 @@ mod tests {
         let range = CursorRange::new(Some(Cursor::Date(0)), Some(Cursor::Date(1))).expect("not empty");
         let sql = Sql::new(Dialect::Postgres, "").slice("at", CursorForm::TextDate, &Slice::Range(range));
         assert_eq!(sql.as_str(), r#""at" collate "C" >= '1970-01-01' and "at" collate "C" < '1970-01-02'"#);
+    }
+
+    #[test]
+    fn oids_are_compared_with_oids_however_far_the_bounds_reach() {
+        let slice = |start, end| {
+            let range = CursorRange::new(Option::map(start, Cursor::Integer), Option::map(end, Cursor::Integer));
+            let slice = Slice::Range(range.expect("not empty"));
+            Sql::new(Dialect::Postgres, "").slice("o", CursorForm::Oid, &slice).as_str().to_owned()
+        };
+        assert_eq!(slice(Some(-5), Some(9)), r#""o" >= '0'::oid and "o" < '9'::oid"#);
+        assert_eq!(slice(Some(0), Some(4_294_967_295)), r#""o" >= '0'::oid and "o" < '4294967295'::oid"#);
+        assert_eq!(slice(Some(7), Some(4_294_967_296)), r#""o" >= '7'::oid and "o" is not null"#);
+        assert_eq!(slice(Some(4_294_967_296), None), "false");
+        assert_eq!(slice(None, Some(-1)), r#""o" < '0'::oid"#);
+        assert_eq!(slice(None, None), r#""o" is not null"#);
     }
 
     #[test]

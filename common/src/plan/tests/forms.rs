@@ -70,3 +70,66 @@ fn a_target_whose_positions_have_another_form_is_refused_by_the_columns_name() {
         }
     }
 }
+
+#[test]
+fn numbers_that_sqlite_would_keep_as_text_are_no_partition_column_there() {
+    let mut facts = integer_facts(1_000);
+    facts.target.engine = Engine::Sqlite;
+    for (type_name, kind, form, refused_as) in [
+        ("bigint", ColumnKind::Int64, CursorForm::Native, None),
+        ("numeric(19,0)", ColumnKind::Numeric, CursorForm::Native, Some("id of public.orders is numeric(19,0)")),
+        ("oid", ColumnKind::Other, CursorForm::Oid, Some("id of public.orders is oid")),
+    ] {
+        // GIVEN ids of a type WHEN they go to SQLite
+        facts.source.columns[0] = column("id", type_name, kind, false);
+        partition(&mut facts).form = form;
+        match refused_as {
+            // THEN those that stay numbers are cut
+            None => assert_eq!(plan(&by_rows(100), &facts).settled().target_form, CursorForm::Native),
+            // AND text, in which 10 lies before 9, is refused, with what to do
+            Some(told) => {
+                let problem = refused(&by_rows(100), &facts).remove(0);
+                assert_eq!(problem.code, "plan::partition_form");
+                assert!(problem.message.contains(told) && problem.help.contains("id::bigint"), "{problem}");
+            }
+        }
+    }
+    // WHEN the target is PostgreSQL THEN the column that is made is of the same type, and compared as it
+    facts.target.engine = Engine::Postgres;
+    assert_eq!(plan(&by_rows(100), &facts).settled().target_form, CursorForm::Oid);
+}
+
+#[test]
+fn an_oid_is_compared_as_what_the_target_holds_it_as() {
+    let mut facts = existing(integer_facts(1_000));
+    for (written, held, expected) in [
+        (CursorForm::Oid, CursorForm::Oid, Some(CursorForm::Oid)),
+        (CursorForm::Oid, CursorForm::Native, Some(CursorForm::Native)),
+        (CursorForm::Native, CursorForm::Native, Some(CursorForm::Native)),
+        // A whole number may be none of 32 bits without a sign
+        (CursorForm::Native, CursorForm::Oid, None),
+    ] {
+        partition(&mut facts).form = written;
+        facts.target.table.as_mut().expect("it exists").partition_form = Some(held);
+        match expected {
+            Some(form) => assert_eq!(plan(&by_rows(100), &facts).settled().target_form, form, "{written:?} {held:?}"),
+            None => assert_eq!(refused(&by_rows(100), &facts)[0].code, "plan::partition_form"),
+        }
+    }
+}
+
+#[test]
+fn rows_that_are_no_position_are_refused_before_they_are_lost() {
+    // GIVEN a declared range outside of which a value lies that is no number
+    let mut step = by_rows(100);
+    (step.start, step.end) = (Some(Bound("1".to_owned())), Some(Bound("50".to_owned())));
+    let mut facts = integer_facts(1_000);
+    partition(&mut facts).left_out = Some(LeftOut { behind: Tally::Exactly(9), ..LeftOut::NONE });
+    assert_eq!(plan(&step, &facts).notes.len(), 1);
+    // WHEN it is planned THEN it is refused, as the run would be at its end
+    partition(&mut facts).left_out = Some(LeftOut { stray: Tally::Exactly(2), ..LeftOut::NONE });
+    let problem = refused(&step, &facts).remove(0);
+    assert_eq!(problem.code, "plan::rows_in_no_partition");
+    assert!(problem.message.contains("2 rows whose id is not written as the others' are"), "{problem}");
+    assert!(problem.help.starts_with("bring the stray values"), "{problem}");
+}

@@ -25,7 +25,7 @@ const WIDENS: [(&str, &[&str]); 7] = [
 ];
 
 /// Types that are refused though they look alike, and why.
-const REFUSED: [(&str, &[&str], &str); 9] = [
+const REFUSED: [(&str, &[&str], &str); 10] = [
     (
         "real",
         &["double precision", "numeric"],
@@ -35,6 +35,7 @@ const REFUSED: [(&str, &[&str], &str); 9] = [
     ("bigint", &["real", "double precision"], ROUNDS),
     ("integer", &["real"], ROUNDS),
     ("numeric", &["real", "double precision"], ROUNDS),
+    ("numeric", &["bigint", "integer", "smallint"], "a numeric may be NaN, be larger or have a fraction"),
     ("bigint", &["integer", "smallint"], NARROWS),
     ("integer", &["smallint"], NARROWS),
     ("json", &["jsonb"], "jsonb keeps one of two equal keys, and neither their order nor the spelling"),

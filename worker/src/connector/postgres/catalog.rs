@@ -2,7 +2,7 @@
 //! Never reads a row of it.
 
 use highwater_common::cursor::CursorKind;
-use highwater_common::facts::{ColumnFacts, ColumnKind, TargetTableFacts};
+use highwater_common::facts::{ColumnFacts, ColumnKind, CursorForm, TargetTableFacts};
 use highwater_common::spec::TableName;
 use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row};
@@ -28,7 +28,8 @@ pub(super) struct Table {
 #[derive(Debug, Clone)]
 pub(super) struct Column {
     pub(super) facts: ColumnFacts,
-    pub(super) position: Option<CursorKind>,
+    /// What positions its type is made of, and how they are written for it; none of text, where only the values tell.
+    pub(super) position: Option<(CursorKind, CursorForm)>,
     pub(super) generated: bool,
     pub(super) has_default: bool,
     /// The text of its values may name objects of the catalogue, in full or not as the search path says.
@@ -250,6 +251,7 @@ async fn read_columns(conn: &mut PgConnection, oid: i64) -> Result<Vec<Column>, 
         let (built_in, column) = (definition.built_in_name().map(str::to_owned), &mut columns[column]);
         // What a domain holds is what the type below it holds.
         column.facts.kind = built_in.as_deref().map_or(ColumnKind::Other, kind_of);
+        column.position = built_in.as_deref().and_then(position_of);
         column.facts.definition = Some(Box::new(definition));
     }
     Ok(columns)
@@ -297,14 +299,18 @@ fn kind_of(builtin: &str) -> ColumnKind {
     }
 }
 
-fn position_of(builtin: &str) -> Option<CursorKind> {
-    match builtin {
-        "int2" | "int4" | "int8" => Some(CursorKind::Integer),
-        "timestamptz" => Some(CursorKind::Instant),
-        "timestamp" => Some(CursorKind::Civil),
-        "date" => Some(CursorKind::Date),
-        _ => None,
-    }
+/// The positions that a built-in type is made of. A `numeric` compares rightly with whole numbers, whatever lies between them; NaN and
+/// the infinities lie in the open ends.
+fn position_of(builtin: &str) -> Option<(CursorKind, CursorForm)> {
+    let kind = match builtin {
+        "oid" => return Some((CursorKind::Integer, CursorForm::Oid)),
+        "int2" | "smallint" | "int4" | "integer" | "int8" | "bigint" | "numeric" => CursorKind::Integer,
+        "timestamptz" | "timestamp with time zone" => CursorKind::Instant,
+        "timestamp" | "timestamp without time zone" => CursorKind::Civil,
+        "date" => CursorKind::Date,
+        _ => return None,
+    };
+    Some((kind, CursorForm::Native))
 }
 
 /// How many letters must change to make one name of the other. Idea: V. Levenshtein (1965).

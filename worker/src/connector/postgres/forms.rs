@@ -27,8 +27,8 @@ pub(super) async fn position_form(
     column: &Column,
     kind: CursorKind,
 ) -> Result<Option<CursorForm>, ConnectorError> {
-    if is_native(column, kind) {
-        return Ok(Some(CursorForm::Native));
+    if let Some(form) = form_of_type(column, kind) {
+        return Ok(Some(form));
     }
     let name = &column.facts.name;
     let failed = |error| classify(endpoint, &format!("look at {name} of {table}"), error);
@@ -63,14 +63,14 @@ pub(super) async fn position_form(
     }
 }
 
-/// Whether the server itself compares the column with bounds of the kind.
-fn is_native(column: &Column, kind: CursorKind) -> bool {
-    column.position == Some(kind)
-        || match kind {
-            CursorKind::Integer => column.facts.kind == ColumnKind::Numeric,
-            CursorKind::Date => column.position == Some(CursorKind::Civil),
-            CursorKind::Instant | CursorKind::Civil => false,
-        }
+/// The form in which the server itself compares the column with bounds of the kind, if it does.
+fn form_of_type(column: &Column, kind: CursorKind) -> Option<CursorForm> {
+    match column.position? {
+        (own, form) if own == kind => Some(form),
+        // A day is compared with a civil time as its first moment.
+        (CursorKind::Civil, form) if kind == CursorKind::Date => Some(form),
+        (CursorKind::Integer | CursorKind::Instant | CursorKind::Civil | CursorKind::Date, _) => None,
+    }
 }
 
 async fn sample(conn: &mut PgConnection, table: &TableName, column: &str) -> Result<Vec<Value>, sqlx::Error> {

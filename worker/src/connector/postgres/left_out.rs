@@ -1,12 +1,13 @@
 //! Counts the rows of a source that lie outside of a range, with one statement.
 //! Never for longer than it is given: what takes longer is not known, and that is said.
 
+use highwater_common::facts::ColumnKind;
 use highwater_common::left_out::{COUNTED_MAX, LeftOut, Tally};
 use highwater_common::range::{CursorRange, Slice};
 use highwater_common::spec::SourceRows;
 use sqlx::{Executor, PgConnection, Row};
 
-use super::catalog::{Table, is_indexed, source_table, unknown_column};
+use super::catalog::{Column, Table, is_indexed, source_table, unknown_column};
 use super::errors::{classify, is_state};
 use super::nulls::doubt_not_null;
 use super::policies::look_at_source;
@@ -44,6 +45,32 @@ pub(super) async fn left_out(
     count(conn, endpoint, &table, asked, cost).await
 }
 
+/// The conditions of rows outside of the range: before it, behind it, without a value, and those whose value is no position. `None`
+/// where there can be none.
+struct Outside([Option<Sql>; 4]);
+
+impl Outside {
+    fn of(column: &Column, asked: &LeftOutRequest) -> Self {
+        let (name, form) = (&asked.partition_column, asked.form);
+        let fragment = || Sql::new(Dialect::Postgres, "");
+        let side = |start, end| {
+            let range = CursorRange::new(start, end).ok()?;
+            Some(fragment().slice(name, form, &Slice::Range(range)))
+        };
+        let before = asked.whole.start().and_then(|start| side(None, Some(start)));
+        let behind = asked.whole.end().and_then(|end| side(Some(end), None));
+        let null = column.facts.nullable.then(|| fragment().slice(name, form, &Slice::Null));
+        if column.facts.kind != ColumnKind::Numeric {
+            return Self([before, behind, null, None]);
+        }
+        // The server puts NaN behind all numbers, which is no place that anybody declares.
+        let nan = || fragment().name(name).text(" = 'NaN'::numeric");
+        let stray = behind.is_some().then(nan);
+        let behind = behind.map(|behind| behind.text(" and not ").sql(&nan()));
+        Self([before, behind, null, stray])
+    }
+}
+
 /// The rows of each kind that there may be; those that no NOT NULL and no declared bound lets lie outside are none.
 async fn count(
     conn: &mut PgConnection,
@@ -55,27 +82,21 @@ async fn count(
     let column = table
         .column(&asked.partition_column)
         .ok_or_else(|| unknown_column(endpoint, &asked.table, table, &asked.partition_column))?;
-    let side = |start, end| CursorRange::new(start, end).ok().map(Slice::Range);
-    let kinds = [
-        asked.whole.start().and_then(|start| side(None, Some(start))),
-        asked.whole.end().and_then(|end| side(Some(end), None)),
-        column.facts.nullable.then_some(Slice::Null),
-    ];
-    if kinds.iter().all(Option::is_none) {
+    let outside = Outside::of(column, asked);
+    if outside.0.iter().all(Option::is_none) {
         return Ok(LeftOut::NONE);
     }
     let tallies = match cost {
         Cost::TooHigh => None,
-        Cost::OfScan => counted(conn, endpoint, asked, by_one_scan(asked, &kinds)).await?,
-        Cost::OfIndex => counted(conn, endpoint, asked, by_index(asked, &kinds)).await?,
+        Cost::OfScan => counted(conn, endpoint, asked, by_one_scan(asked, &outside)).await?,
+        Cost::OfIndex => counted(conn, endpoint, asked, by_index(asked, &outside)).await?,
     };
-    let tally = |at: usize| match (kinds[at], tallies) {
+    let tally = |at: usize| match (&outside.0[at], tallies) {
         (None, _) => Tally::Exactly(0),
         (Some(_), None) => Tally::Unknown,
         (Some(_), Some(tallies)) => Tally::of(tallies[at].unsigned_abs()),
     };
-    // A column has one type, so that each of its values has a place among the others.
-    Ok(LeftOut { before: tally(0), behind: tally(1), null: tally(2), stray: Tally::Exactly(0) })
+    Ok(LeftOut { before: tally(0), behind: tally(1), null: tally(2), stray: tally(3) })
 }
 
 /// `None` when it took too long.
@@ -84,7 +105,7 @@ async fn counted(
     endpoint: &Endpoint,
     asked: &LeftOutRequest,
     statement: Sql,
-) -> Result<Option<[i64; 3]>, ConnectorError> {
+) -> Result<Option<[i64; 4]>, ConnectorError> {
     let failed =
         |error| classify(endpoint, &format!("count the rows of {} that no partition takes", asked.table), error);
     let millis = i64::try_from(asked.within.as_millis()).unwrap_or(i64::MAX);
@@ -96,21 +117,21 @@ async fn counted(
         Err(error) => return Err(failed(error)),
     };
     let at = |at: usize| row.try_get::<i64, _>(at).map_err(failed);
-    Ok(Some([at(0)?, at(1)?, at(2)?]))
+    Ok(Some([at(0)?, at(1)?, at(2)?, at(3)?]))
 }
 
 /// A count for each kind, which an index finds without the rows of the others, and each no further than it is told.
-fn by_index(asked: &LeftOutRequest, kinds: &[Option<Slice>; 3]) -> Sql {
+fn by_index(asked: &LeftOutRequest, outside: &Outside) -> Sql {
     let past = i64::try_from(COUNTED_MAX).unwrap_or(i64::MAX).saturating_add(1);
-    kinds.iter().enumerate().fold(Sql::new(Dialect::Postgres, "select "), |sql, (at, kind)| {
+    outside.0.iter().enumerate().fold(Sql::new(Dialect::Postgres, "select "), |sql, (at, condition)| {
         let sql = if at > 0 { sql.text(", ") } else { sql };
-        match kind {
+        match condition {
             None => sql.text("0::int8"),
-            Some(slice) => sql
+            Some(condition) => sql
                 .text("(select count(*) from (select from ")
                 .table(&asked.table)
                 .text(" where ")
-                .slice(&asked.partition_column, asked.form, slice)
+                .sql(condition)
                 .text(" limit ")
                 .integer(past)
                 .text(") b)"),
@@ -119,14 +140,12 @@ fn by_index(asked: &LeftOutRequest, kinds: &[Option<Slice>; 3]) -> Sql {
 }
 
 /// One scan for all kinds, in which a view computes each value once.
-fn by_one_scan(asked: &LeftOutRequest, kinds: &[Option<Slice>; 3]) -> Sql {
-    let counts = kinds.iter().enumerate().fold(Sql::new(Dialect::Postgres, "select "), |sql, (at, kind)| {
+fn by_one_scan(asked: &LeftOutRequest, outside: &Outside) -> Sql {
+    let counts = outside.0.iter().enumerate().fold(Sql::new(Dialect::Postgres, "select "), |sql, (at, condition)| {
         let sql = if at > 0 { sql.text(", ") } else { sql };
-        match kind {
+        match condition {
             None => sql.text("0::int8"),
-            Some(slice) => {
-                sql.text("count(*) filter (where ").slice(&asked.partition_column, asked.form, slice).text(")")
-            }
+            Some(condition) => sql.text("count(*) filter (where ").sql(condition).text(")"),
         }
     });
     counts.text(" from (select ").name(&asked.partition_column).text(" from ").table(&asked.table).text(" offset 0) b")

@@ -18,6 +18,7 @@ mod left_out;
 mod nulls;
 mod pins;
 mod policies;
+mod positions;
 mod prepare;
 mod probe;
 mod receipts;

@@ -5,15 +5,16 @@ use std::time::Duration;
 
 use highwater_common::assignment::ErrorClass;
 use highwater_common::cursor::{Cursor, CursorKind};
-use highwater_common::facts::{CursorForm, Engine, PartitionFacts, TableFacts};
+use highwater_common::facts::{Engine, PartitionFacts, TableFacts};
 use highwater_common::spec::SourceRows;
 use sqlx::{Executor, PgConnection, Row};
 use tokio::time::Instant;
 
-use super::catalog::{Column, Table, is_indexed, read_key, source_table, unknown_column};
+use super::catalog::{Table, is_indexed, read_key, source_table, unknown_column};
 use super::errors::{classify, fault, is_state, permanent};
 use super::nulls::{doubt_not_null, is_inherited};
 use super::policies::look_at_source;
+use super::positions::Positions;
 use super::session::Endpoint;
 use super::slices::raw;
 use crate::connector::sql_text::{Dialect, Sql};
@@ -126,7 +127,7 @@ impl Probe<'_> {
         name: &str,
         rows: i64,
     ) -> Result<PartitionFacts, ConnectorError> {
-        let Some((column, kind)) = table.column(name).and_then(|column| Some((column, column.position?))) else {
+        let Some(positions) = table.column(name).and_then(Positions::of) else {
             return Err(self.not_a_position(asked, table, name));
         };
         self.until = Instant::now() + self.endpoint.session().statement_timeout;
@@ -136,13 +137,14 @@ impl Probe<'_> {
         let (min, max) = match asked.bounds_declared {
             true => (None, None),
             false => (
-                self.bound(asked, column, kind, indexed, End::First).await?,
-                self.bound(asked, column, kind, indexed, End::Last).await?,
+                self.bound(asked, name, positions, indexed, End::First).await?,
+                self.bound(asked, name, positions, indexed, End::Last).await?,
             ),
         };
         // A plan cannot do without bounds, however long they took; what follows is dispensable.
         self.until = Instant::now() + self.endpoint.session().probe_timeout;
-        let null_rows = match column.facts.nullable {
+        let nullable = table.column(name).is_none_or(|column| column.facts.nullable);
+        let null_rows = match nullable {
             false => Some(0),
             true if indexed || rows < COUNTED_ROWS_MAX => {
                 let sql = Sql::new(Dialect::Postgres, "select count(*) from ").table(&asked.table);
@@ -152,24 +154,24 @@ impl Probe<'_> {
         };
         Ok(PartitionFacts {
             column: name.to_owned(),
-            kind,
-            form: CursorForm::Native,
+            kind: positions.kind,
+            form: positions.form,
             min,
             max,
-            nullable: column.facts.nullable,
+            nullable,
             left_out: None,
             null_rows: null_rows.and_then(|count| u64::try_from(count).ok()),
             indexed,
-            histogram: self.histogram(asked, table, name, kind).await?,
-            empty: self.empty(asked, name, kind, rows, min.zip(max)).await?,
+            histogram: self.histogram(asked, table, name, positions.kind).await?,
+            empty: self.empty(asked, name, positions, rows, min.zip(max)).await?,
         })
     }
 
     fn not_a_position(&self, asked: &SourceProbe, table: &Table, name: &str) -> ConnectorError {
         let type_name = table.column(name).map_or("unknown", |column| column.facts.type_name.as_str());
         let message = format!(
-            "column {name} of {} on {} is {type_name}; a partition column is smallint, integer, bigint, date, timestamp or \
-             timestamptz",
+            "column {name} of {} on {} is {type_name}; a partition column is smallint, integer, bigint, numeric, oid, date, timestamp, \
+             timestamptz or a domain over one of them. Cut by another column, or read a view that casts this one",
             asked.table, self.endpoint
         );
         permanent("unsupported_partition_column", message)
@@ -179,35 +181,33 @@ impl Probe<'_> {
     async fn bound(
         &mut self,
         asked: &SourceProbe,
-        column: &Column,
-        kind: CursorKind,
+        name: &str,
+        positions: Positions,
         indexed: bool,
         end: End,
     ) -> Result<Option<Cursor>, ConnectorError> {
         if !indexed {
-            let (name, table) = (&column.facts.name, &asked.table);
+            let table = &asked.table;
             tracing::info!("reading the {} of {name} in {table} by a full scan: no index leads with it", end.name());
         }
         self.until = Instant::now() + self.endpoint.session().statement_timeout;
         self.limit_statement().await?;
-        let name = &column.facts.name;
-        let select = Sql::new(Dialect::Postgres, "select ").text(raw_position(kind)).text(" from (select ");
+        let select = Sql::new(Dialect::Postgres, "select ").text(positions.raw()).text(" from (select ");
         let from = select.name(name).text(" as v from ").table(&asked.table).text(" where ").name(name);
-        let filtered = match (kind, end) {
-            (CursorKind::Integer, _) => from.text(" is not null"),
-            (CursorKind::Instant | CursorKind::Civil | CursorKind::Date, End::First) => from.text(" > '-infinity' "),
-            (CursorKind::Instant | CursorKind::Civil | CursorKind::Date, End::Last) => from.text(" < 'infinity' "),
-        };
         let ordered = match end {
-            End::First => filtered.text(" order by 1 limit 1) b where v::text <> 'infinity'"),
-            End::Last => filtered.text(" order by 1 desc limit 1) b where v::text <> '-infinity'"),
+            End::First => {
+                from.text(positions.down_to_the_first()).text(" order by 1 limit 1) b where v::text <> 'infinity'")
+            }
+            End::Last => {
+                from.text(positions.up_to_the_last()).text(" order by 1 desc limit 1) b where v::text <> '-infinity'")
+            }
         };
         let read = sqlx::query_scalar::<_, i64>(ordered.into_statement())
             .persistent(false)
             .fetch_optional(&mut *self.conn)
             .await;
         match read {
-            Ok(raw) => Ok(raw.and_then(|raw| cursor(kind, raw))),
+            Ok(raw) => Ok(raw.and_then(|raw| cursor(positions.kind, raw))),
             Err(error) if is_state(&error, STATEMENT_TIMEOUT) => {
                 let why = if indexed { "the server is too busy" } else { "no index leads with it; create one" };
                 let message = format!(
@@ -228,33 +228,29 @@ impl Probe<'_> {
         &mut self,
         asked: &SourceProbe,
         name: &str,
-        kind: CursorKind,
+        positions: Positions,
         rows: i64,
         bounds: Option<(Cursor, Cursor)>,
     ) -> Result<Vec<(Cursor, Cursor)>, ConnectorError> {
         let Some((min, max)) = bounds.map(|(min, max)| (raw(min), raw(max))) else { return Ok(Vec::new()) };
         let span = i128::from(max) - i128::from(min);
-        if rows >= COUNTED_ROWS_MAX || span / i128::from(rows.max(1)) < spacing(kind) {
+        if rows >= COUNTED_ROWS_MAX || span / i128::from(rows.max(1)) < positions.spacing() {
             return Ok(Vec::new());
         }
         self.limit_statement().await?;
         let width = i64::try_from(span / EMPTY_PART).unwrap_or(i64::MAX);
-        let finite = match kind {
-            CursorKind::Integer => " is not null",
-            CursorKind::Instant | CursorKind::Civil | CursorKind::Date => " not in ('infinity', '-infinity')",
-        };
         let sql = Sql::new(
             Dialect::Postgres,
             "select low, high from (select raw as low, lead(raw) over (order by raw) as high from (select ",
         )
-        .text(raw_position(kind))
+        .text(positions.raw())
         .text(" as raw from (select ")
         .name(name)
         .text(" as v from ")
         .table(&asked.table)
         .text(" where ")
         .name(name)
-        .text(finite)
+        .text(positions.finite())
         .text(") b) p) g where high::numeric - low > ")
         .integer(width)
         .text(" order by high::numeric - low desc limit 100");
@@ -265,7 +261,8 @@ impl Probe<'_> {
             Err(error) => return Err(classify(self.endpoint, &format!("look through {}", asked.table), error)),
         };
         found.sort_unstable();
-        Ok(found.into_iter().filter_map(|(low, high)| cursor(kind, low).zip(cursor(kind, high))).collect())
+        let at = |raw| cursor(positions.kind, raw);
+        Ok(found.into_iter().filter_map(|(low, high)| at(low).zip(at(high))).collect())
     }
 
     /// Bounds between which equally many rows lie, for whole numbers, as the last ANALYZE saw them.
@@ -282,7 +279,8 @@ impl Probe<'_> {
         }
         self.limit_statement().await?;
         let bounds = sqlx::query_scalar::<_, Vec<i64>>(
-            "select s.histogram_bounds::text::int8[] from pg_stats s \
+            "select array(select floor(b)::int8 from unnest(s.histogram_bounds::text::numeric[]) b \
+                           where b between -9223372036854775808 and 9223372036854775807 order by 1) from pg_stats s \
              join pg_class c on c.oid = $1::oid and c.relname = s.tablename \
              join pg_namespace n on n.oid = c.relnamespace and n.nspname = s.schemaname \
              where s.attname = $2 and s.histogram_bounds is not null order by s.inherited desc limit 1",
@@ -331,27 +329,6 @@ impl End {
             Self::First => "smallest value",
             Self::Last => "largest value",
         }
-    }
-}
-
-/// How far apart rows are on average where it pays to look for stretches without any: an hour, a day, or some numbers.
-const fn spacing(kind: CursorKind) -> i128 {
-    match kind {
-        CursorKind::Integer => 16,
-        CursorKind::Instant | CursorKind::Civil => 3_600_000_000,
-        CursorKind::Date => 1,
-    }
-}
-
-/// The raw number of a position `v`.
-const fn raw_position(kind: CursorKind) -> &'static str {
-    match kind {
-        CursorKind::Integer => "v::int8",
-        // The server's last thirty years lie beyond 64 bits of microseconds since 1970; the last position stands for them.
-        CursorKind::Instant | CursorKind::Civil => {
-            "case when v >= '294247-01-01' then 9223372036854775807 else (extract(epoch from v) * 1000000)::int8 end"
-        }
-        CursorKind::Date => "(v - date '1970-01-01')::int8",
     }
 }
 

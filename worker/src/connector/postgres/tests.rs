@@ -8,6 +8,7 @@ mod left_out;
 mod moves;
 mod nulls;
 mod policies;
+mod positions;
 mod races;
 mod refusals;
 mod server;

@@ -48,7 +48,7 @@ pub(super) fn condition(column: &str, slice: &Slice, form: CursorForm) -> Condit
 pub(super) fn has_form(column: &str, form: CursorForm) -> String {
     let column = ident(column);
     match form {
-        CursorForm::Native | CursorForm::EpochSeconds | CursorForm::EpochMillis => {
+        CursorForm::Native | CursorForm::Oid | CursorForm::EpochSeconds | CursorForm::EpochMillis => {
             format!("typeof({column}) = 'integer'")
         }
         CursorForm::TextDate => format!("typeof({column}) = 'text' and {column} glob '{GLOB_DATE}'"),
@@ -88,7 +88,7 @@ pub(super) fn has_place(column: &str, form: CursorForm) -> String {
     let strict = has_form(column, form);
     let infinite = format!("{} in {INFINITIES}", ident(column));
     match form {
-        CursorForm::Native | CursorForm::EpochSeconds | CursorForm::EpochMillis => strict,
+        CursorForm::Native | CursorForm::Oid | CursorForm::EpochSeconds | CursorForm::EpochMillis => strict,
         CursorForm::TextDate | CursorForm::TextTime { zulu: true, .. } => format!("{strict} or {infinite}"),
         CursorForm::TextTime { separator_t, .. } => {
             format!("{strict} or {infinite} or {}", has_free_fraction(column, separator_t, None))

@@ -111,7 +111,12 @@ async fn what_is_not_there_is_answered_with_what_is() {
     };
     refused(world.source.probe(&probe("nothing", None)).await, ErrorClass::Permanent, "unknown_column");
     // WHEN the column has no positions, or the table is the ledger's THEN that is said
-    refused(world.facts("orders", "note").await, ErrorClass::Permanent, "unsupported_partition_column");
+    world.legacy("alter table orders add who uuid, add ratio double precision").await;
+    for column in ["who", "ratio"] {
+        let message =
+            refused(world.facts("orders", column).await, ErrorClass::Permanent, "unsupported_partition_column");
+        assert!(message.contains("read a view that casts this one"), "{message}");
+    }
     refused(world.facts("highwater.task", "token").await, ErrorClass::Permanent, "ledger_as_source");
     // WHEN the source's table changes between plan and read THEN its rows are not taken for the planned ones
     let request = world.read_request(all(), RowFormat::CopyBinary).await;
