@@ -28,10 +28,11 @@ test: setup lint ## Everything that CI checks: lint, doc tests, and every test a
 	  echo "cargo test --workspace"; cargo test --workspace --lib --bins --tests; \
 	fi
 
-soak: ## Plan from a million arbitrary facts, read as many damaged records, and simulate 2,000 schedules of a cluster
+soak: ## Plan from a million arbitrary facts, read as many damaged records, simulate 2,000 schedules of a cluster, and explore the model wider
 	PROPTEST_CASES=$${CASES:-1000000} cargo test -p highwater-common --lib -- no_fact_can_panic_the_planner any_bytes damaged_bytes
 	PROPTEST_CASES=$${CASES:-1000000} cargo test -p highwater-proto --lib -- no_stored_record_can_panic_its_reader
 	HIGHWATER_SEEDS=$${SEEDS:-2000} cargo test -p highwater-coordinator --lib -- a_cluster_under_faults_commits_every_row_once_and_ends
+	HIGHWATER_WIDE_MODEL=1 cargo test -p highwater-model --test protocol -- hold cannot --nocapture --test-threads=1
 
 crash-matrix: ## Strike at every failpoint in every way, embedded and in a cluster (the tests take turns)
 	HIGHWATER_FULL_MATRIX=1 cargo test -p highwater-integration-tests --test it crash_matrix -- --nocapture
@@ -39,7 +40,7 @@ crash-matrix: ## Strike at every failpoint in every way, embedded and in a clust
 mutants: ## Change the code in small ways, and demand that a test notices each (hours; needs cargo-mutants)
 	@scripts/mutants
 
-mutants-cut: ## The same for the commit path of the pure core (minutes)
+mutants-cut: ## The same for the commit path and the stream of the pure core (half an hour)
 	@scripts/mutants cut
 
 demo: ## Copy a month of flights between two SQLite files, and prove that they are equal
