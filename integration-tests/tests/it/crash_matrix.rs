@@ -18,8 +18,8 @@ use std::fmt;
 use bench::{Bench, ClusterBench, in_turns};
 use cell::{Action, Cell};
 use cluster_cell::{ClusterCell, Victim};
-use place::{ATTEMPT, CALLS, CLAIM, FENCE, Place, RECORDS, TASKS};
-use runs_cell::RunsCell;
+use place::{ATTEMPT, CALLS, CLAIM, FENCE, NEWER_RUN, Place, RECORDS, TASKS};
+use runs_cell::{RunsCell, Story};
 use table::{Engine, Mode};
 
 /// Cells of the embedded mode at once. Most of them wait most of the time.
@@ -44,7 +44,12 @@ async fn a_strike_within_a_claim_loses_and_doubles_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_strike_within_the_fence_of_a_cancel_loses_and_doubles_nothing() {
-    strike_between_runs(&FENCE, 1).await;
+    strike_between_runs(&FENCE, Story::Cancelled, 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_strike_within_a_newer_run_loses_and_doubles_nothing_of_an_older_one() {
+    strike_between_runs(&NEWER_RUN, Story::Failed, 6).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -98,9 +103,14 @@ fn embedded() -> Vec<(Action, Engine, Mode)> {
     combinations
 }
 
-async fn strike_between_runs(places: &[Place], offset: usize) {
-    let cells =
-        chosen(places, &embedded(), offset, |place, (action, engine, mode)| RunsCell { place, action, engine, mode });
+async fn strike_between_runs(places: &[Place], story: Story, offset: usize) {
+    let cells = chosen(places, &embedded(), offset, |place, (action, engine, mode)| RunsCell {
+        place,
+        story,
+        action,
+        engine,
+        mode,
+    });
     if !cells.is_empty() {
         in_turns(Bench::start().await.unwrap(), cells, CELLS_AT_ONCE).await;
     }

@@ -74,6 +74,19 @@ pub(super) const CLAIM: [Place; 3] =
 /// Places between the statements of a cancel's fence.
 pub(super) const FENCE: [Place; 2] = [Place::new("fence::marked", 0), Place::new("fence::committed", 0)];
 
+/// Places that a newer run comes to before its first row: around and between the statements that take the stream from an older
+/// one, and in its first claim.
+pub(super) const NEWER_RUN: [Place; 8] = [
+    Place::new("attempt::prepare", 0),
+    Place::new("stream::taken", 0),
+    Place::new("stream::runs_fenced", 0),
+    Place::new("stream::tasks_fenced", 0),
+    Place::new("stream::committed", 0),
+    Place::new("attempt::after_prepare", 0),
+    Place::new("claim::marked", 0),
+    Place::new("claim::raised", 0),
+];
+
 /// Places around a worker's calls.
 pub(super) const CALLS: [Place; 8] = [
     Place::new("register::before", 1),

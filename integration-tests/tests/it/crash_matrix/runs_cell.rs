@@ -1,5 +1,5 @@
-//! One cell of two runs of one pipeline: the first does a part and is broken off, and struck while it is cancelled; the second loads
-//! what it left. In the end every row is there once.
+//! One cell of two runs of one pipeline: the first does a part and is broken off, the second loads what it left. It is struck where the
+//! two meet: within the fence of the first, or within what the second does before its rows. In the end every row is there once.
 
 use std::fmt;
 use std::os::unix::process::ExitStatusExt as _;
@@ -15,12 +15,25 @@ use super::table::{Engine, Mode, Table};
 
 /// The first run's process ends with tasks in hand.
 const BROKEN_OFF: &str = "attempt::before_guard=5*off->1*return(abort)";
+/// The first run's tasks fail, but for a few, and none is tried again.
+const FAILING: &str = "attempt::before_guard=4*off->return";
+const PART_COMMITTED: i32 = 3;
 const REFUSED: i32 = 6;
+
+/// How the first run ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Story {
+    /// It is cancelled, and struck meanwhile.
+    Cancelled,
+    /// It fails. The second one is struck.
+    Failed,
+}
 
 /// A cell.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct RunsCell {
     pub(super) place: Place,
+    pub(super) story: Story,
     pub(super) action: Action,
     pub(super) engine: Engine,
     pub(super) mode: Mode,
@@ -28,10 +41,10 @@ pub(super) struct RunsCell {
 
 impl fmt::Display for RunsCell {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { place, action, engine, mode } = self;
+        let Self { place, story, action, engine, mode } = self;
         write!(
             f,
-            "two runs, the first cancelled: {} (after {}) {action:?} {engine:?} {mode:?}",
+            "two runs, the first {story:?}: {} (after {}) {action:?} {engine:?} {mode:?}",
             place.name, place.passed
         )
     }
@@ -44,13 +57,35 @@ impl Strike for RunsCell {
         let folder = bench.folder(&format!("cell-{no}"))?;
         let table = Table::make(bench, self.engine, &folder, no).await?;
         let file = folder.join("pipeline.yaml");
-        std::fs::write(file, table.pipeline(bench, self.mode)).context("write the pipeline")?;
-        let Finished { status, stderr, .. } = run(&folder).await?.failpoints(BROKEN_OFF).run(CONVERGED_MAX).await?;
-        ensure!(status.signal() == Some(SIGABRT), "the first run ended otherwise ({status}): {stderr}");
-        self.strike(&folder, &["cancel", "matrix", "--reason", "a test", "-y"]).await?;
-        let latest = status_of(&folder).await?;
-        ensure!(latest["status"] == "cancelled", "the first run is not cancelled: {latest:#}");
-        again(&folder, &RUN).await?;
+        let whole = table.pipeline(bench, self.mode);
+        match self.story {
+            Story::Cancelled => {
+                std::fs::write(&file, whole).context("write the pipeline")?;
+                let Finished { status, stderr, .. } =
+                    run(&folder).await?.failpoints(BROKEN_OFF).run(CONVERGED_MAX).await?;
+                ensure!(status.signal() == Some(SIGABRT), "the first run ended otherwise ({status}): {stderr}");
+                self.strike(&folder, &["cancel", "matrix", "--reason", "a test", "-y"]).await?;
+                let latest = status_of(&folder).await?;
+                ensure!(latest["status"] == "cancelled", "the first run is not cancelled: {latest:#}");
+                again(&folder, &RUN).await?;
+            }
+            Story::Failed => {
+                let once = whole.replace("initial: 100ms", "initial: 100ms, max_attempts: 1");
+                std::fs::write(&file, once).context("write the pipeline")?;
+                let Finished { status, stderr, .. } =
+                    run(&folder).await?.failpoints(FAILING).run(CONVERGED_MAX).await?;
+                ensure!(status.code() == Some(PART_COMMITTED), "the first run ended otherwise ({status}): {stderr}");
+                let first = status_of(&folder).await?;
+                std::fs::write(&file, whole).context("write the pipeline again")?;
+                self.strike(&folder, &RUN).await?;
+                // The first is over, for ever.
+                let first = first["run"].as_str().context("the first run has no id")?;
+                let retried = highwater(&folder, &["retry", first]).await?.run(CONVERGED_MAX).await?;
+                let Finished { status, stderr, .. } = retried;
+                ensure!(status.code() == Some(REFUSED), "an older run was taken up again ({status}): {stderr}");
+                table.check_superseded().await?;
+            }
+        }
         table.check_runs(bench, 2).await
     }
 }

@@ -115,6 +115,28 @@ steps:
             Self::Sqlite(file) => check_sqlite(file, runs).await,
         }
     }
+
+    /// The ledger says of one run, and of no other, that a newer one has taken its stream.
+    pub(super) async fn check_superseded(&self) -> Result<()> {
+        let marks = |table: &str| {
+            let asked = "select count(*) filter (where state = 'X' and fenced_by is not null), count(*) from";
+            sqlx::AssertSqlSafe(format!("{asked} {table}"))
+        };
+        let (fenced, runs): (i64, i64) = match self {
+            Self::Postgres(url) => {
+                let mut conn = sqlx::PgConnection::connect(url).await.context("connect to read the runs")?;
+                sqlx::query_as(marks("highwater.run")).fetch_one(&mut conn).await.context("read the runs")?
+            }
+            Self::Sqlite(file) => {
+                let options = SqliteConnectOptions::new().filename(file).read_only(true);
+                let mut conn =
+                    SqliteConnection::connect_with(&options).await.context("open the target to read the runs")?;
+                sqlx::query_as(marks("_highwater_run")).fetch_one(&mut conn).await.context("read the runs")?
+            }
+        };
+        ensure!((fenced, runs) == (1, 2), "{fenced} of {runs} runs are fenced by a newer one");
+        Ok(())
+    }
 }
 
 async fn check_postgres(url: &str, runs: i64) -> Result<()> {

@@ -9,7 +9,7 @@ use sqlx::{Connection, Executor, PgConnection};
 
 use super::catalog::{Table, find_table, is_indexed, qualified_or_new};
 use super::created::created_type;
-use super::errors::{classify, permanent};
+use super::errors::{classify, permanent, stumble};
 use super::receipts;
 use super::session::{Endpoint, SessionRole};
 use super::stream::{Stream, Taken, read_coverage};
@@ -52,6 +52,7 @@ pub(super) async fn prepare(endpoint: &Endpoint, request: &PrepareRequest) -> Re
         receipts::note(&mut conn, endpoint, name, table).await?;
     }
     conn.execute("commit").await.map_err(failed)?;
+    stumble("stream::committed").await.map_err(failed)?;
     stream.end_fenced(&mut conn, &fenced).await;
     conn.close().await.ok();
     Ok(PrepareOutcome::Prepared { warnings, coverage })

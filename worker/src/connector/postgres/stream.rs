@@ -13,7 +13,7 @@ use sqlx::{Executor, PgConnection, Row};
 use uuid::Uuid;
 
 use super::claim::{Ended, end_idle_claims, end_session, mark, set_lock_timeout};
-use super::errors::{classify, fault, is_missing_relation, is_state, permanent};
+use super::errors::{classify, fault, is_missing_relation, is_state, permanent, stumble};
 use super::ledger::{self, SessionMark, uuid};
 use super::session::Endpoint;
 use super::slices::{ALL, NULL, RangeMerger, kind_text};
@@ -157,6 +157,7 @@ impl Stream<'_> {
         .bind(self.request.plan.as_ref().map(|plan| plan.as_bytes().as_slice()))
         .execute(&mut *conn)
         .await?;
+        stumble("stream::taken").await?;
         let runs = sqlx::query_scalar::<_, Uuid>(
             "update highwater.run set state = 'X', fenced_at = now(), fenced_by = $1 \
              where state = 'R' and run_id <> $1 \
@@ -167,6 +168,7 @@ impl Stream<'_> {
         .bind(former)
         .fetch_all(&mut *conn)
         .await?;
+        stumble("stream::runs_fenced").await?;
         // Two statements, for the sake of two indexes: every open task of the runs just fenced, and every other one of the
         // stream, such as of a run whose cancel was cut off between its two halves.
         let of_runs = sqlx::query(
@@ -187,6 +189,7 @@ impl Stream<'_> {
         for row in rows {
             fenced.extend(mark(row.try_get("session_id")?, row.try_get("session_micros")?));
         }
+        stumble("stream::tasks_fenced").await?;
         set_lock_timeout(conn, self.endpoint.session().lock_timeout).await?;
         Ok(fenced)
     }

@@ -195,7 +195,9 @@ impl Target for SqliteTarget {
         self.change("prepare", async move {
             let mut change = Change::begin(place, &request.cluster).await?;
             let done = change.prepare(&request).await;
-            change.end(done).await
+            let ended = change.end(done).await;
+            failpoint::hit("stream::committed").await.map_err(ConnectorError::of_report)?;
+            ended
         })
         .await
     }
