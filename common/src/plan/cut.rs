@@ -76,7 +76,9 @@ pub(super) fn target_form(
         (Engine::Postgres, None) => may_hold(&table.columns, &column.column, written),
         // Its declared type is of no account: a column without values takes those that come.
         (Engine::Sqlite, None) => true,
-        (Engine::Sqlite, Some(held)) if facts.source.engine == Engine::Postgres => held == written || is_plain(held),
+        (Engine::Sqlite, Some(held)) if facts.source.engine == Engine::Postgres => {
+            held == written || (column.form == CursorForm::Native && is_plain(held))
+        }
         (Engine::Postgres | Engine::Sqlite, Some(held)) => held == written,
     };
     if fits {

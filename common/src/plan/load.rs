@@ -11,7 +11,7 @@ use super::table_compat::names;
 use crate::assignment::Settled;
 use crate::coverage::Coverage;
 use crate::cursor::CursorKind;
-use crate::facts::{PartitionFacts, StepFacts};
+use crate::facts::{ColumnFacts, ColumnKind, CursorForm, Engine, PartitionFacts, StepFacts};
 use crate::id::{DocumentDigest, PipelineName, StepName};
 use crate::left_out::{LeftOut, Taken, Tally, judge};
 use crate::partition::{Generator, rows_in};
@@ -317,7 +317,9 @@ fn warn(
 ) {
     let (from, to, name) = (&step.from.table, &step.to.table, &column.column);
     if !column.indexed && generator.len() > 1 {
-        warnings.push(format!("no index of {from} leads with {name}: each partition scans the whole table"));
+        let texts = matches!(column.form, CursorForm::TextDate | CursorForm::TextTime { .. });
+        let by_bytes = if texts && facts.source.engine == Engine::Postgres { by_bytes(name) } else { String::new() };
+        warnings.push(format!("no index of {from} leads with {name}{by_bytes}: each partition scans the whole table"));
     }
     let joined = generator.joined();
     if let Some(widest) = joined.first() {
@@ -334,7 +336,11 @@ fn warn(
     let Some(target) = &facts.target.table else { return };
     let replaces = step.write.mode == WriteMode::ReplacePartition;
     if replaces && !target.partition_indexed && generator.len() > 1 {
-        warnings.push(unindexed_target(to, name));
+        let is_text = |own: &ColumnFacts| own.name == *name && own.kind == ColumnKind::Text;
+        let by_bytes = facts.target.engine == Engine::Postgres
+            && column.kind != CursorKind::Integer
+            && target.columns.iter().any(is_text);
+        warnings.push(unindexed_target(to, name, by_bytes));
     }
     if target.has_rows && covered.is_empty() {
         warnings.push(if replaces {
@@ -345,10 +351,16 @@ fn warn(
     }
 }
 
-/// What is told of a target whose ranges are found without an index.
+/// What is told of a target whose ranges are found without an index; `bytewise` of texts that stand for days or times.
 #[must_use]
-pub fn unindexed_target(to: &TableName, column: &str) -> String {
-    format!("no index of {to} leads with {column}: each partition scans the whole target table")
+pub fn unindexed_target(to: &TableName, column: &str, bytewise: bool) -> String {
+    let by_bytes = if bytewise { by_bytes(column) } else { String::new() };
+    format!("no index of {to} leads with {column}{by_bytes}: each partition scans the whole target table")
+}
+
+/// The order that an index must have for PostgreSQL to find ranges of text with it: a language's own may be any.
+fn by_bytes(column: &str) -> String {
+    format!(" in the order of its bytes, which is `({column} collate \"C\")`")
 }
 
 /// Rows that the table has and the step leaves where they are.

@@ -6,8 +6,9 @@ use crate::site::{Engine, Side, Site, assert_exit, assert_says};
 /// the whole numbers.
 const TABLE: &str = "
     create domain id19 as numeric(19,0); create domain own_id as id19; create domain stamp as timestamptz; create domain day as date;
-    create table t (id bigint primary key, nid numeric(19,0), fid numeric, did own_id, o oid, at stamp, day day, note text);
-    insert into t select i, i, i, i, i, timestamptz '2024-01-01 00:00Z' + i * interval '1 h', date '2024-01-01' + i, 'note ' || i
+    create table t (id bigint primary key, nid numeric(19,0), fid numeric, did own_id, o oid, at stamp, day day, iso text, code varchar(10), note text);
+    insert into t select i, i, i, i, i, timestamptz '2024-01-01 00:00Z' + i * interval '1 h', date '2024-01-01' + i, to_char(date '2024-01-01' + i, 'YYYY-MM-DD'),
+        to_char(date '2024-01-01' + i / 3, 'YYYY-MM-DD'), 'note ' || i
         from generate_series(1, 100) i;
     insert into t (id, note) values (201, 'nothing to cut by');
     insert into t (id, fid) values (202, 'NaN'), (203, 1e30), (204, -1e30), (205, 10.5);
@@ -16,7 +17,7 @@ const TABLE: &str = "
     create index on t (nid)";
 
 /// Each step cuts the table by a column and loads a table of the step's name.
-const CUTS: [(&str, &str); 8] = [
+const CUTS: [(&str, &str); 10] = [
     ("by_nid", "by: integer, column: nid, max_rows: 20"),
     ("by_nid_wider", "by: integer, column: nid, width: 30"),
     ("by_fid", "by: integer, column: fid, max_rows: 20"),
@@ -25,6 +26,8 @@ const CUTS: [(&str, &str); 8] = [
     ("by_o_wider", "by: integer, column: o, width: 1000000000"),
     ("by_at", "by: calendar, column: at, grain: day"),
     ("by_day", "by: calendar, column: day, grain: week"),
+    ("by_iso", "by: calendar, column: iso, grain: week"),
+    ("by_code", "by: calendar, column: code, grain: day"),
 ];
 
 fn steps(strategy: &str) -> String {
@@ -41,17 +44,17 @@ fn steps(strategy: &str) -> String {
 /// The rows of a table, each as a text, whatever types its columns have.
 async fn rows(site: &Site, side: Side, table: &str) -> Vec<String> {
     let row = "concat_ws('|', id, coalesce(nid::text, '-'), coalesce(fid::text, '-'), coalesce(did::text, '-'), coalesce(o::text, '-'), \
-               coalesce(at::text, '-'), coalesce(day::text, '-'), note)";
+               coalesce(at::text, '-'), coalesce(day::text, '-'), \
+               coalesce(iso, '-'), coalesce(code, '-'), note)";
     site.texts(side, row, &format!("from {table} order by id")).await
 }
 
 #[tokio::test]
 async fn a_table_is_cut_by_what_its_ids_and_days_are() {
-    // GIVEN ids as decimals, behind domains and as oids, days and times behind domains, and targets, some of which are there and wider
+    // GIVEN ids as decimals, behind domains and as oids, days behind domains and as text, and targets, some of which are there and wider
     let site = Site::empty(Engine::Postgres).await;
     site.execute(Side::Source, TABLE).await;
-    let wider =
-        "(id numeric, nid numeric(25,3), fid numeric, did numeric, o bigint, at timestamptz, day date, note text)";
+    let wider = "(id numeric, nid numeric(25,3), fid numeric, did numeric, o bigint, at timestamptz, day date, iso text, code text, note text)";
     site.execute(Side::Target, &format!("create table by_nid_wider {wider}; create table by_o_wider {wider}")).await;
     site.write_pipeline(&steps("backfill"));
     // WHEN it is cut by each of them
@@ -67,6 +70,9 @@ async fn a_table_is_cut_by_what_its_ids_and_days_are() {
             site.numbers(Side::Target, ["count(*)", "count(*) filter (where slice_kind = 'null')"], &parts).await;
         assert!(parts > 2 && nulls == 1, "{step}: {parts} parts, {nulls} of rows without a value");
     }
+    // AND ranges of text are found in the target by an index in the order that they have there
+    let texts = "from pg_indexes where tablename in ('by_iso', 'by_code') and indexdef like '%COLLATE \"C\")'";
+    assert_eq!(site.numbers(Side::Target, ["count(*)"], texts).await, [2]);
     // WHEN it runs again THEN there is nothing to do, and no row is touched
     let before = site.tasks('C').await;
     let again = site.run().await;

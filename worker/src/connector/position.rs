@@ -94,6 +94,35 @@ pub(super) fn form_of(value: &Value) -> Option<(CursorKind, CursorForm)> {
     Some((if zulu { CursorKind::Instant } else { CursorKind::Civil }, form))
 }
 
+/// The regular expression of all texts of a form of days or times, as PostgreSQL reads it. A day of it may be none of its month.
+pub(super) fn pattern(form: CursorForm) -> String {
+    let day = "[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])";
+    match form {
+        CursorForm::TextTime { separator_t, fraction_digits, zulu } => {
+            let separator = if separator_t { 'T' } else { ' ' };
+            let fraction = if fraction_digits > 0 { format!("[.][0-9]{{{fraction_digits}}}") } else { String::new() };
+            let end = if zulu { "Z" } else { "" };
+            format!("{day}{separator}([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]{fraction}{end}")
+        }
+        CursorForm::Native
+        | CursorForm::Oid
+        | CursorForm::TextDate
+        | CursorForm::EpochSeconds
+        | CursorForm::EpochMillis => day.to_owned(),
+    }
+}
+
+/// What a text looks like, without what it says: `99.99.9999`.
+pub(super) fn shape(text: &str) -> String {
+    const LETTERS_MAX: usize = 40;
+    let letter = |letter: char| match letter {
+        '0'..='9' => '9',
+        letter if letter.is_ascii_punctuation() || letter == ' ' => letter,
+        _ => 'x',
+    };
+    text.chars().take(LETTERS_MAX).map(letter).collect()
+}
+
 /// The form of a time as PostgreSQL writes it: as many digits of a fraction as it needs, and for an instant `+00`. Where all
 /// values of a column are written so, their text has the order of their times, although its length differs.
 pub(super) fn free_form_of(value: &Value) -> Option<(CursorKind, CursorForm)> {

@@ -200,12 +200,14 @@ pub(super) async fn read_key(conn: &mut PgConnection, oid: i64, or_unique: bool)
     .await
 }
 
-/// Whether a whole, ordered index leads with the column.
+/// Whether a whole, ordered index leads with the column, in the order in which it is compared: of text that is the order of its bytes.
 pub(super) async fn is_indexed(conn: &mut PgConnection, oid: i64, column: &str) -> Result<bool, sqlx::Error> {
     sqlx::query_scalar::<_, bool>(
         "select exists (select from pg_index i join pg_class c on c.oid = i.indexrelid join pg_am m on m.oid = c.relam \
                         join pg_attribute a on a.attrelid = i.indrelid and a.attnum = (i.indkey::int2[])[0] \
                         where i.indrelid = $1::oid and i.indisvalid and i.indpred is null and m.amname = 'btree' \
+                          and coalesce((select l.collname = 'C' and l.collnamespace = 'pg_catalog'::regnamespace \
+                                        from pg_collation l where l.oid = (i.indcollation::oid[])[0]), true) \
                           and a.attname = $2)",
     )
     .bind(oid)

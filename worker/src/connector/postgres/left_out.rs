@@ -1,7 +1,7 @@
 //! Counts the rows of a source that lie outside of a range, with one statement.
 //! Never for longer than it is given: what takes longer is not known, and that is said.
 
-use highwater_common::facts::ColumnKind;
+use highwater_common::facts::{ColumnKind, CursorForm};
 use highwater_common::left_out::{COUNTED_MAX, LeftOut, Tally};
 use highwater_common::range::{CursorRange, Slice};
 use highwater_common::spec::SourceRows;
@@ -13,6 +13,7 @@ use super::nulls::doubt_not_null;
 use super::policies::look_at_source;
 use super::probe::{STATEMENT_TIMEOUT, is_soon_counted, size};
 use super::session::Endpoint;
+use super::text_positions::has_place;
 use crate::connector::sql_text::{Dialect, Sql};
 use crate::connector::{ConnectorError, LeftOutRequest};
 
@@ -60,6 +61,16 @@ impl Outside {
         let before = asked.whole.start().and_then(|start| side(None, Some(start)));
         let behind = asked.whole.end().and_then(|end| side(Some(end), None));
         let null = column.facts.nullable.then(|| fragment().slice(name, form, &Slice::Null));
+        if matches!(form, CursorForm::TextDate | CursorForm::TextTime { .. }) {
+            let placed = || has_place(fragment(), name, form);
+            let outside: Vec<&Sql> = before.iter().chain(&behind).collect();
+            let stray = outside.split_first().map(|(first, others)| {
+                let any = others.iter().fold(fragment().text("(").sql(first), |any, other| any.text(" or ").sql(other));
+                any.text(") and not (").sql(&placed()).text(")")
+            });
+            let and_placed = |side: Sql| side.text(" and ").sql(&placed());
+            return Self([before.map(and_placed), behind.map(and_placed), null, stray]);
+        }
         if column.facts.kind != ColumnKind::Numeric {
             return Self([before, behind, null, None]);
         }

@@ -30,6 +30,7 @@ mod stream;
 mod target;
 #[cfg(test)]
 mod tests;
+mod text_positions;
 mod triggers;
 mod url;
 

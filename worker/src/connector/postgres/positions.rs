@@ -21,6 +21,16 @@ impl Positions {
         Some(Self { kind, form, is_decimal: column.facts.kind == ColumnKind::Numeric })
     }
 
+    /// Those of a column of texts, all of one form.
+    pub(super) const fn of_text(kind: CursorKind, form: CursorForm) -> Self {
+        Self { kind, form, is_decimal: false }
+    }
+
+    /// Whether the column holds texts.
+    pub(super) const fn are_texts(self) -> bool {
+        matches!(self.form, CursorForm::TextDate | CursorForm::TextTime { .. })
+    }
+
     /// The raw number of a value `v`; of a decimal the whole number below it.
     pub(super) const fn raw(self) -> &'static str {
         match self.kind {

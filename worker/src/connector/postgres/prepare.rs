@@ -2,7 +2,8 @@
 //! Never alters a table that is there, and never drops one.
 
 use highwater_common::coverage::Coverage;
-use highwater_common::facts::Engine;
+use highwater_common::cursor::CursorKind;
+use highwater_common::facts::{ColumnFacts, ColumnKind, Engine};
 use highwater_common::plan::{self, Destination, Rows, TableCompat, Writing};
 use highwater_common::spec::{TableName, WriteMode};
 use sqlx::{Connection, Executor, PgConnection};
@@ -94,12 +95,22 @@ async fn create_table(
         create = create.text(", primary key (").names(request.key.iter().map(String::as_str)).text(")");
     }
     conn.execute(sqlx::raw_sql(create.text(")").into_statement())).await.map_err(failed)?;
-    if wants_index(request) && request.key.first() != Some(&request.partition_column) {
+    let by_bytes = is_compared_by_bytes(request);
+    if wants_index(request) && (by_bytes || request.key.first() != Some(&request.partition_column)) {
         let index = Sql::new(Dialect::Postgres, "create index on ").table(&request.table).text(" (");
-        let index = index.name(&request.partition_column).text(")").into_statement();
+        let index = index.name(&request.partition_column).text(if by_bytes { " collate \"C\")" } else { ")" });
+        let index = index.into_statement();
         conn.execute(sqlx::raw_sql(index)).await.map_err(failed)?;
     }
     Ok(warnings)
+}
+
+/// Texts of PostgreSQL keep their own order in the created column, which is another than the one that their ranges are found in.
+fn is_compared_by_bytes(request: &PrepareRequest) -> bool {
+    let is_text = |column: &ColumnFacts| column.name == request.partition_column && column.kind == ColumnKind::Text;
+    request.source_engine == Engine::Postgres
+        && request.stream.kind != CursorKind::Integer
+        && request.columns.iter().any(is_text)
 }
 
 /// Every replaced range is found, deleted and counted by the partition column.
@@ -134,7 +145,9 @@ async fn check_table(
         return Err(refusal);
     }
     if wants_index(request) && !is_indexed(conn, table.oid, &request.partition_column).await.map_err(failed)? {
-        told.warnings.push(plan::unindexed_target(told_as, &request.partition_column));
+        let own = table.column(&request.partition_column).map(|column| column.facts.kind);
+        let by_bytes = own == Some(ColumnKind::Text) && request.stream.kind != CursorKind::Integer;
+        told.warnings.push(plan::unindexed_target(told_as, &request.partition_column, by_bytes));
     }
     Ok(told.warnings)
 }

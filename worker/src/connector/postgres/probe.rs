@@ -3,15 +3,14 @@
 
 use std::time::Duration;
 
-use highwater_common::assignment::ErrorClass;
 use highwater_common::cursor::{Cursor, CursorKind};
-use highwater_common::facts::{Engine, PartitionFacts, TableFacts};
+use highwater_common::facts::{ColumnKind, Engine, PartitionFacts, TableFacts};
 use highwater_common::spec::SourceRows;
 use sqlx::{Executor, PgConnection, Row};
 use tokio::time::Instant;
 
 use super::catalog::{Table, is_indexed, read_key, source_table, unknown_column};
-use super::errors::{classify, fault, is_state, permanent};
+use super::errors::{classify, is_state, permanent};
 use super::nulls::{doubt_not_null, is_inherited};
 use super::policies::look_at_source;
 use super::positions::Positions;
@@ -30,15 +29,15 @@ const ROW_BYTES_GUESS: i64 = 100;
 const HISTOGRAM_MAX: usize = 200;
 
 /// A stretch without rows is one if it is at least so small a part of the whole.
-const EMPTY_PART: i128 = 1_000;
+pub(super) const EMPTY_PART: i128 = 1_000;
 
 pub(super) const STATEMENT_TIMEOUT: &str = "57014";
 
 /// One probe's session and the time it has left.
-struct Probe<'p> {
-    conn: &'p mut PgConnection,
-    endpoint: &'p Endpoint,
-    until: Instant,
+pub(super) struct Probe<'p> {
+    pub(super) conn: &'p mut PgConnection,
+    pub(super) endpoint: &'p Endpoint,
+    pub(super) until: Instant,
 }
 
 /// The facts of the table asked for.
@@ -87,7 +86,7 @@ pub(super) async fn probe_source(
 
 impl Probe<'_> {
     /// Gives the next statement what is left of the probe's time.
-    async fn limit_statement(&mut self) -> Result<(), ConnectorError> {
+    pub(super) async fn limit_statement(&mut self) -> Result<(), ConnectorError> {
         let left = self.until.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
         let millis = i64::try_from(left.as_millis()).unwrap_or(1);
         let limit = Sql::new(Dialect::Postgres, "set statement_timeout = ").integer(millis).into_statement();
@@ -127,8 +126,10 @@ impl Probe<'_> {
         name: &str,
         rows: i64,
     ) -> Result<PartitionFacts, ConnectorError> {
-        let Some(positions) = table.column(name).and_then(Positions::of) else {
-            return Err(self.not_a_position(asked, table, name));
+        let positions = match table.column(name) {
+            Some(column) if column.facts.kind == ColumnKind::Text => self.text_positions(asked, name).await?,
+            Some(column) => Positions::of(column).ok_or_else(|| self.not_a_position(asked, table, name))?,
+            None => return Err(self.not_a_position(asked, table, name)),
         };
         self.until = Instant::now() + self.endpoint.session().statement_timeout;
         self.limit_statement().await?;
@@ -171,7 +172,7 @@ impl Probe<'_> {
         let type_name = table.column(name).map_or("unknown", |column| column.facts.type_name.as_str());
         let message = format!(
             "column {name} of {} on {} is {type_name}; a partition column is smallint, integer, bigint, numeric, oid, date, timestamp, \
-             timestamptz or a domain over one of them. Cut by another column, or read a view that casts this one",
+             timestamptz, text of days or times, or a domain over one of them. Cut by another column, or read a view that casts this one",
             asked.table, self.endpoint
         );
         permanent("unsupported_partition_column", message)
@@ -186,12 +187,10 @@ impl Probe<'_> {
         indexed: bool,
         end: End,
     ) -> Result<Option<Cursor>, ConnectorError> {
-        if !indexed {
-            let table = &asked.table;
-            tracing::info!("reading the {} of {name} in {table} by a full scan: no index leads with it", end.name());
+        if positions.are_texts() {
+            return self.text_bound(asked, name, positions, indexed, end).await;
         }
-        self.until = Instant::now() + self.endpoint.session().statement_timeout;
-        self.limit_statement().await?;
+        self.begin_bound(asked, name, indexed, end).await?;
         let select = Sql::new(Dialect::Postgres, "select ").text(positions.raw()).text(" from (select ");
         let from = select.name(name).text(" as v from ").table(&asked.table).text(" where ").name(name);
         let ordered = match end {
@@ -206,20 +205,8 @@ impl Probe<'_> {
             .persistent(false)
             .fetch_optional(&mut *self.conn)
             .await;
-        match read {
-            Ok(raw) => Ok(raw.and_then(|raw| cursor(positions.kind, raw))),
-            Err(error) if is_state(&error, STATEMENT_TIMEOUT) => {
-                let why = if indexed { "the server is too busy" } else { "no index leads with it; create one" };
-                let message = format!(
-                    "the bounds of {name} in {} on {} could not be read within {} s: {why}",
-                    asked.table,
-                    self.endpoint,
-                    self.endpoint.session().statement_timeout.as_secs()
-                );
-                Err(fault(ErrorClass::Resource, "probe_timeout", message))
-            }
-            Err(error) => Err(classify(self.endpoint, &format!("read the bounds of {}", asked.table), error)),
-        }
+        let raw = read.map_err(|error| self.no_bound(asked, name, indexed, error))?;
+        Ok(raw.and_then(|raw| cursor(positions.kind, raw)))
     }
 
     /// The widest stretches without a row, where the rows are so few for their bounds that a rule would make mostly empty
@@ -232,6 +219,9 @@ impl Probe<'_> {
         rows: i64,
         bounds: Option<(Cursor, Cursor)>,
     ) -> Result<Vec<(Cursor, Cursor)>, ConnectorError> {
+        if rows < COUNTED_ROWS_MAX && positions.are_texts() {
+            return self.empty_of_texts(asked, name, positions, rows, bounds).await;
+        }
         let Some((min, max)) = bounds.map(|(min, max)| (raw(min), raw(max))) else { return Ok(Vec::new()) };
         let span = i128::from(max) - i128::from(min);
         if rows >= COUNTED_ROWS_MAX || span / i128::from(rows.max(1)) < positions.spacing() {
@@ -318,13 +308,13 @@ pub(super) fn is_soon_counted(estimate: Option<i64>, bytes: i64) -> bool {
 }
 
 #[derive(Debug, Clone, Copy)]
-enum End {
+pub(super) enum End {
     First,
     Last,
 }
 
 impl End {
-    const fn name(self) -> &'static str {
+    pub(super) const fn name(self) -> &'static str {
         match self {
             Self::First => "smallest value",
             Self::Last => "largest value",

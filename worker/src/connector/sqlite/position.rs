@@ -7,7 +7,7 @@ use highwater_common::range::Slice;
 
 use super::sql::ident;
 pub(super) use crate::connector::position::{
-    Bound, are_digits_of_days, bound, cursor, epoch_form, form_of, free_form_of,
+    Bound, are_digits_of_days, bound, cursor, epoch_form, form_of, free_form_of, shape,
 };
 
 const GLOB_DATE: &str = "[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]";

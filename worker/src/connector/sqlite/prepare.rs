@@ -136,7 +136,7 @@ fn compare(
     let mut told = plan::check_reactions(writing(request), reactions);
     refuse(place, &told)?;
     if request.mode == WriteMode::ReplacePartition && !table.leads_with(&request.partition_column) {
-        told.warnings.push(plan::unindexed_target(&request.table, &request.partition_column));
+        told.warnings.push(plan::unindexed_target(&request.table, &request.partition_column, false));
     }
     Ok(told.warnings)
 }

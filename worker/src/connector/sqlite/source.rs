@@ -343,7 +343,7 @@ fn shown(value: &Value) -> String {
         Value::Integer(value) => value.to_string(),
         Value::Real(value) => value.to_string(),
         Value::Text(text) if looks_like_a_date(text) => format!("'{text}'"),
-        Value::Text(text) => format!("a text like '{}'", text.chars().take(40).map(shape_of).collect::<String>()),
+        Value::Text(text) => format!("a text like '{}'", position::shape(text)),
         Value::RawText(bytes) => format!("a text of {} bytes that is not UTF-8", bytes.len()),
         Value::Bytes(bytes) => format!("a blob of {} bytes", bytes.len()),
     }
@@ -352,12 +352,4 @@ fn shown(value: &Value) -> String {
 fn looks_like_a_date(text: &str) -> bool {
     let is_of_a_date = |letter| matches!(letter, '0'..='9' | '-' | '.' | '/' | ':' | '+' | ' ' | 'T' | 'Z');
     text.len() <= 40 && text.chars().all(is_of_a_date) && text.matches(['-', '.', '/']).count() >= 2
-}
-
-const fn shape_of(letter: char) -> char {
-    match letter {
-        '0'..='9' => '9',
-        letter if letter.is_ascii_punctuation() || letter == ' ' => letter,
-        _ => 'x',
-    }
 }

@@ -13,7 +13,7 @@ async fn positions(world: &World, column: &str) -> PartitionFacts {
 
 /// The ids of the rows of `t` in a slice by `column`, ascending.
 async fn ids_in(world: &World, column: &str, form: CursorForm, slice: Slice) -> Vec<i64> {
-    let mut columns = world.facts("t", column).await.expect("probed").columns;
+    let mut columns = world.facts("t", "id").await.expect("probed").columns;
     columns.retain(|column| column.name == "id");
     let (partition_column, format) = (column.to_owned(), RowFormat::Values);
     let request = ReadRequest { table: table_name("t"), columns, partition_column, form, slice, format };
@@ -166,4 +166,107 @@ async fn a_domain_is_cut_as_the_type_below_it_on_both_sides() {
         assert_eq!(held, Some(CursorForm::Native), "{column}");
     }
     assert_eq!(ids_in(&world, "day", CursorForm::Native, dates(19_724, 19_726)).await, [1, 2]);
+}
+
+/// A table of days as text, in columns of every type and order that holds them; in the last ones an odd value each.
+const TEXT_DAYS: &str = "create domain iso as text; create domain own_iso as iso;
+    create collation loose (provider = icu, locale = 'en-u-ka-shifted', deterministic = false);
+    create table t (id bigint primary key, plain text, short varchar(10), fixed char(10), own own_iso, icu text collate \"en-x-icu\",
+        loose text collate loose, bytes text collate \"C\", padded char(12), mixed text, empty text, late text);
+    insert into t select i, d, d, d, d, d, d, d, d, case i when 50 then '31.01.2024' else d end, null, d
+        from (select i, to_char(date '2023-12-31' + i, 'YYYY-MM-DD') as d from generate_series(1, 100) i) n;
+    insert into t (id) values (101); create index on t (plain); create index on t (bytes); create index on t (icu collate \"C\")";
+
+#[tokio::test]
+async fn days_written_as_text_are_cut_whatever_order_their_column_has() {
+    let mut world = World::start().await;
+    world.legacy(TEXT_DAYS).await;
+    for (column, indexed) in [
+        ("plain", false),
+        ("short", false),
+        ("fixed", false),
+        ("own", false),
+        ("icu", true),
+        ("loose", false),
+        ("bytes", true),
+    ] {
+        // WHEN it is probed THEN its texts are days, and only an index in the order of bytes counts as one
+        let found = positions(&world, column).await;
+        assert_eq!((found.kind, found.form), (CursorKind::Date, CursorForm::TextDate), "{column}");
+        assert_eq!((found.min, found.max), (Some(Cursor::Date(19_723)), Some(Cursor::Date(19_822))), "{column}");
+        assert_eq!((found.indexed, found.null_rows), (indexed, Some(1)), "{column}");
+        // AND each row is in one slice
+        let range = |start, end| Slice::Range(CursorRange::new(start, end).expect("not empty"));
+        let (first, last) = (Some(Cursor::Date(19_754)), Some(Cursor::Date(19_783)));
+        let mut all = ids_in(&world, column, found.form, Slice::Null).await;
+        for slice in [range(None, first), range(first, last), range(last, None)] {
+            let ids = ids_in(&world, column, found.form, slice).await;
+            assert!(ids.len() >= 29, "{column}: {ids:?}");
+            all.extend(ids);
+        }
+        all.sort_unstable();
+        assert_eq!(all, (1..=101).collect::<Vec<i64>>(), "{column}");
+        if indexed {
+            finds_by_index(&mut world, column, found.form, dates(19_754, 19_783)).await;
+        }
+    }
+    // WHEN a column holds nothing THEN any form would do
+    assert_eq!(positions(&world, "empty").await.kind, CursorKind::Date);
+    // WHEN another form is among them, or blanks are part of it, THEN that is refused, and the value is not told
+    for (column, shape) in [("mixed", "'99.99.9999'"), ("padded", "'9999-99-99  '")] {
+        let message = refused(world.facts("t", column).await, ErrorClass::Permanent, "partition_form");
+        assert!(message.contains(shape) && message.contains("read a view that casts this one"), "{message}");
+        assert!(!message.contains("31.01.2024"), "{message}");
+    }
+    // WHEN texts of other forms come later THEN each has a place, or is told apart outside of what is declared
+    let odd = "(201, 'n/a'), (202, ''), (203, '2024-1-5'), (204, '2024-02-31'), (205, '0000-00-00'), (206, 'infinity')";
+    world.legacy(&format!("insert into t (id, late) values {odd}")).await;
+    let range = |start: Option<i32>, end: Option<i32>| {
+        Slice::Range(CursorRange::new(start.map(Cursor::Date), end.map(Cursor::Date)).expect("not empty"))
+    };
+    let mut all = ids_in(&world, "late", CursorForm::TextDate, Slice::Null).await;
+    for slice in [range(None, Some(19_754)), range(Some(19_754), Some(19_783)), range(Some(19_783), None)] {
+        all.extend(ids_in(&world, "late", CursorForm::TextDate, slice).await);
+    }
+    all.sort_unstable();
+    assert_eq!(all, (1..=101).chain(201..=206).collect::<Vec<i64>>());
+    let expected = LeftOut {
+        before: Tally::Exactly(0),
+        behind: Tally::Exactly(9 + 1),
+        null: Tally::Exactly(1),
+        stray: Tally::Exactly(4), // 2024-02-31 is within, and the infinity behind
+    };
+    let whole = dates(19_723, 19_814);
+    assert_eq!(left_out(&world, "late", CursorForm::TextDate, whole).await, expected);
+    world.legacy("create index on t (late collate \"C\")").await;
+    assert_eq!(left_out(&world, "late", CursorForm::TextDate, whole).await, expected);
+}
+
+#[tokio::test]
+async fn times_written_as_text_are_cut_in_their_one_form() {
+    let mut world = World::start().await;
+    world
+        .legacy(
+            "create table t (id bigint primary key, spaced text, zulu text, far text);
+             insert into t select i, to_char(at, 'YYYY-MM-DD HH24:MI:SS'), to_char(at, 'YYYY-MM-DD\"T\"HH24:MI:SS.MS\"Z\"'),
+                case i when 5 then '9999-12-31' else to_char(at, 'YYYY-MM-DD') end
+                from (select i, timestamp '2024-01-01' + i * interval '1 h' as at from generate_series(1, 48) i) n",
+        )
+        .await;
+    let time = |separator_t, fraction_digits, zulu| CursorForm::TextTime { separator_t, fraction_digits, zulu };
+    for (column, kind, form, cut) in [
+        ("spaced", CursorKind::Civil, time(false, 0, false), Cursor::Civil(1_704_153_600_000_000)),
+        ("zulu", CursorKind::Instant, time(true, 3, true), Cursor::Instant(1_704_153_600_000_000)),
+    ] {
+        // WHEN a column of times is probed and cut THEN the slices part its rows at midnight
+        let found = positions(&world, column).await;
+        assert_eq!((found.kind, found.form), (kind, form), "{column}");
+        let range = |start, end| Slice::Range(CursorRange::new(start, end).expect("not empty"));
+        assert_eq!(ids_in(&world, column, form, range(None, Some(cut))).await, (1..24).collect::<Vec<_>>());
+        assert_eq!(ids_in(&world, column, form, range(Some(cut), None)).await, (24..=48).collect::<Vec<_>>());
+    }
+    // WHEN one day lies far behind the others THEN the stretch before it is found empty
+    let far = positions(&world, "far").await;
+    assert_eq!(far.max, Some(Cursor::Date(2_932_896)));
+    assert_eq!(far.empty.last(), Some(&(Cursor::Date(19_725), Cursor::Date(2_932_896))), "{:?}", far.empty);
 }
