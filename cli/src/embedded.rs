@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use highwater_common::id::ConnectionName;
-use highwater_common::spec::{self, Spec, Strategy};
+use highwater_common::spec::{self, Spec};
 use highwater_common::view::AdoptedDocument;
 use highwater_coordinator::store::sqlite::SqliteStore;
 use highwater_coordinator::store::{RecordStore, StoreError};
@@ -110,8 +110,8 @@ pub(crate) async fn adopt(
     let supervisor = Supervisor::default();
     let mut taken = BTreeMap::new();
     for step in spec.steps.values() {
-        let Strategy::Backfill(load) = &step.strategy else { continue };
-        let name = &load.to.connection;
+        let Some(to) = step.strategy.load().sides().target else { continue };
+        let name = &to.connection;
         let Some(connection) = spec.connections.get(name).filter(|_| !taken.contains_key(name)) else { continue };
         let cannot = |why: String| failed(format!("cannot take over the target {name}"), why);
         let target = open_target(connection, name, &pipeline.base_dir, "of this process", &supervisor, None)

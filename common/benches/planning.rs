@@ -36,7 +36,8 @@ fn calendar(tz: &str) {
     let planned = began.elapsed();
     let began = Instant::now();
     let (run, events) = (RunId::from_bytes([7; 16]), &plan.steps[&step]);
-    let ids = (0..events.partitions()).filter_map(|ordinal| events.task_id(&run, 1, &step, ordinal));
+    let load = events.phase(1).expect("a load").len();
+    let ids = (0..load).filter_map(|ordinal| events.task_id(&run, 1, &step, 1, ordinal));
     let mixed = ids.fold(0, |mixed, id| mixed ^ id.as_bytes()[0]);
     let (tasks, expanded) = (events.tasks_planned(), began.elapsed());
     println!(

@@ -8,30 +8,32 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use crate::id::ConnectionName;
-use crate::spec::{Connection, Step, Strategy};
+use crate::spec::{Connection, Step};
 
 /// A set of what can be done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Capabilities(u8);
 
-const BACKFILL: Capabilities = Capabilities(1);
 const POSTGRES: Capabilities = Capabilities(1 << 1);
 const SQLITE: Capabilities = Capabilities(1 << 2);
-const NOOP: Capabilities = Capabilities(1 << 3);
 
 /// What is known, and the word for each.
 const WORDS: [(Capabilities, &str); 4] =
-    [(BACKFILL, "backfill"), (POSTGRES, "postgres"), (SQLITE, "sqlite"), (NOOP, "noop")];
+    [(Capabilities::BACKFILL, "backfill"), (POSTGRES, "postgres"), (SQLITE, "sqlite"), (Capabilities::NOOP, "noop")];
 
 impl Capabilities {
     /// Nothing.
     pub const NONE: Self = Self(0);
+    /// To move partitions.
+    pub const BACKFILL: Self = Self(1);
+    /// To hold slots.
+    pub const NOOP: Self = Self(1 << 3);
 
     /// What programs of this version can do; no-op tasks only where they are allowed.
     #[must_use]
     pub const fn of_program(allow_noop: bool) -> Self {
-        let moving = BACKFILL.and(POSTGRES).and(SQLITE);
-        if allow_noop { moving.and(NOOP) } else { moving }
+        let moving = Self::BACKFILL.and(POSTGRES).and(SQLITE);
+        if allow_noop { moving.and(Self::NOOP) } else { moving }
     }
 
     /// What a worker has told. One that told nothing is of a version before these words, which could do all that moves rows.
@@ -46,17 +48,13 @@ impl Capabilities {
     /// What each task of a step needs.
     #[must_use]
     pub fn of_step(step: &Step, connections: &BTreeMap<ConnectionName, Connection>) -> Self {
-        match &step.strategy {
-            Strategy::Noop { .. } => NOOP,
-            Strategy::Backfill(backfill) => [&backfill.from.connection, &backfill.to.connection]
-                .into_iter()
-                .filter_map(|name| connections.get(name))
-                .map(|connection| match connection {
-                    Connection::Postgres { .. } => POSTGRES,
-                    Connection::Sqlite { .. } => SQLITE,
-                })
-                .fold(BACKFILL, Self::and),
-        }
+        let load = step.strategy.load();
+        let engines = load.sides().connections().filter_map(|name| connections.get(name));
+        let engines = engines.map(|connection| match connection {
+            Connection::Postgres { .. } => POSTGRES,
+            Connection::Sqlite { .. } => SQLITE,
+        });
+        engines.fold(load.needs(), Self::and)
     }
 
     /// All of both.
@@ -98,15 +96,19 @@ mod tests {
     #[test]
     fn a_worker_can_do_what_it_has_told_and_nothing_else() {
         let worker = Capabilities::of_worker(&told(&["backfill", "postgres"]), true);
-        assert!(worker.hold(POSTGRES) && worker.hold(BACKFILL.and(POSTGRES)));
-        assert!(!worker.hold(SQLITE) && !worker.hold(BACKFILL.and(SQLITE)) && !worker.hold(NOOP));
+        assert!(worker.hold(POSTGRES) && worker.hold(Capabilities::BACKFILL.and(POSTGRES)));
+        assert!(
+            !worker.hold(SQLITE)
+                && !worker.hold(Capabilities::BACKFILL.and(SQLITE))
+                && !worker.hold(Capabilities::NOOP)
+        );
     }
 
     #[test]
     fn a_worker_of_before_these_words_moves_rows_and_holds_noops_as_it_says() {
         assert_eq!(Capabilities::of_worker(&told(&[]), false), Capabilities::of_program(false));
-        assert!(!Capabilities::of_worker(&told(&[]), false).hold(NOOP));
-        assert!(Capabilities::of_worker(&told(&[]), true).hold(NOOP));
+        assert!(!Capabilities::of_worker(&told(&[]), false).hold(Capabilities::NOOP));
+        assert!(Capabilities::of_worker(&told(&[]), true).hold(Capabilities::NOOP));
     }
 
     #[test]

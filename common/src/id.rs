@@ -177,13 +177,14 @@ impl RunId {
 }
 
 impl TaskId {
-    /// H(run, generation, step, work): the first 16 bytes of SHA-256 over the length-prefixed parts. `work` is the text of
+    /// H(run, generation, step, phase, work): the first 16 bytes of SHA-256 over the length-prefixed parts. `work` is the text of
     /// what the task does, such as a partition's range, so one plan always has the same ids.
     #[must_use]
-    pub fn derive(run: &RunId, generation: u32, step: &StepName, work: &str) -> Self {
+    pub fn derive(run: &RunId, generation: u32, step: &StepName, phase: u8, work: &str) -> Self {
         let mut hash = Sha256::new();
         hash.update(run.as_bytes());
         hash.update(generation.to_be_bytes());
+        hash.update([phase]);
         for part in [step.as_str(), work] {
             hash.update(u32::try_from(part.len()).unwrap_or(u32::MAX).to_be_bytes());
             hash.update(part.as_bytes());
@@ -358,10 +359,10 @@ mod tests {
     #[test]
     fn task_ids_depend_on_every_part() {
         let (run, step) = (RunId::from_bytes([1; 16]), "orders".parse::<StepName>().expect("a legal name"));
-        let id = TaskId::derive(&run, 1, &step, "[1, 2)");
-        assert_eq!(id, TaskId::derive(&run, 1, &step, "[1, 2)"));
-        assert_ne!(id, TaskId::derive(&run, 2, &step, "[1, 2)"));
-        assert_ne!(id, TaskId::derive(&run, 1, &step, "[1, 3)"));
-        assert_ne!(id, TaskId::derive(&RunId::from_bytes([2; 16]), 1, &step, "[1, 2)"));
+        let id = TaskId::derive(&run, 1, &step, 1, "[1, 2)");
+        assert_eq!(id, TaskId::derive(&run, 1, &step, 1, "[1, 2)"));
+        assert_ne!(id, TaskId::derive(&run, 2, &step, 1, "[1, 2)"));
+        assert_ne!(id, TaskId::derive(&run, 1, &step, 1, "[1, 3)"));
+        assert_ne!(id, TaskId::derive(&RunId::from_bytes([2; 16]), 1, &step, 1, "[1, 2)"));
     }
 }

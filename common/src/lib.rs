@@ -31,6 +31,7 @@ pub mod retry;
 pub mod segment;
 pub mod spec;
 pub mod status;
+pub mod strategy;
 pub mod stream;
 pub mod task;
 pub mod token;

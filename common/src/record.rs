@@ -93,7 +93,9 @@ pub struct TaskAddress {
     pub step: StepName,
     /// The plan; 0 for what comes before and after one.
     pub generation: u32,
-    /// The place within step and generation: the segment's number times 1024, and the index in it.
+    /// The phase: its place in the step's plan; of generation 0, in [`PhaseKind::OF_NO_PLAN`](crate::plan::PhaseKind::OF_NO_PLAN).
+    pub phase: u8,
+    /// The place within the phase: the segment's number times 1024, and the index in it.
     pub ordinal: u64,
 }
 

@@ -322,12 +322,12 @@ pub(crate) fn portrait(cluster: &Cluster) -> String {
         let _ = writeln!(text, "run {id} {:?} facts {:?} plan {plan:?}", run.record, run.facts.keys());
         for (name, step) in &run.steps {
             let _ = writeln!(text, " step {name} {} {} {:?}", step.generation, step.replans, step.record);
-            for track in [&step.wide, &step.work] {
-                let states: Vec<u8> = (0..track.len).map(|ordinal| track.state(ordinal).code()).collect();
-                let pending: std::collections::BTreeSet<u64> = track.pending_from(0).collect();
-                let _ = writeln!(text, "  {states:?} {:?} rows {} pending {pending:?}", track.counts, track.rows);
-                let _ = writeln!(text, "  {} ranges committed without a gap", track.reached());
-                let _ = writeln!(text, "  {:?}\n  {:?}\n  {:?}", track.leases, track.retries, track.dead);
+            let _ = writeln!(text, "  {} ranges committed without a gap", step.reached());
+            for table in step.tables() {
+                let states: Vec<u8> = (0..table.len).map(|ordinal| table.state(ordinal).code()).collect();
+                let pending: std::collections::BTreeSet<u64> = table.pending().collect();
+                let _ = writeln!(text, "  {states:?} {:?} rows {} pending {pending:?}", table.counts, table.rows);
+                let _ = writeln!(text, "  {:?}\n  {:?}\n  {:?}", table.leases, table.retries, table.dead);
             }
         }
     }

@@ -233,7 +233,7 @@ impl Simulation {
         let streams = specs().into_iter().flat_map(|spec| {
             let of_step = |(name, step): (&StepName, &Step)| match &step.strategy {
                 Strategy::Backfill(load) => Some(stream_id(&spec.name, name, load)),
-                Strategy::Noop { .. } => None,
+                Strategy::Noop(_) => None,
             };
             spec.steps.iter().filter_map(of_step).collect::<Vec<_>>()
         });
@@ -264,12 +264,15 @@ fn problems_of(run: &Run, target: &Target) -> Vec<String> {
     let mut problems = Vec::new();
     for (name, step) in &run.steps {
         let generation = step.generation;
-        for ordinal in 0..step.work.len {
-            let address = TaskAddress { step: name.clone(), generation, ordinal };
+        let tasks = step
+            .planned_tables()
+            .flat_map(|(phase, _, table)| (0..table.len).map(move |ordinal| (phase, ordinal, table.state(ordinal))));
+        for (phase, ordinal, state) in tasks {
+            let address = TaskAddress { step: name.clone(), generation, phase, ordinal };
             let (Some(task), Some(Work::Partition(_))) = (run.task_id(&address), run.work(&address)) else {
                 continue;
             };
-            let is_done = step.work.state(ordinal) == TaskState::Done;
+            let is_done = state == TaskState::Done;
             if is_done && !target.is_committed(run.id, task) {
                 problems.push(format!("I4: task {task} is done and not committed"));
             }
@@ -283,7 +286,7 @@ fn problems_of(run: &Run, target: &Target) -> Vec<String> {
         problems.push(format!("I11: run {id} is {}", run.record.status));
     }
     let counts: u64 = run.steps.values().map(|step| step.counts().done + step.counts().covered).sum();
-    let expected: u64 = run.steps.values().map(|step| step.work.len.saturating_sub(1)).sum();
+    let expected: u64 = run.steps.values().flat_map(|step| step.work_tables()).map(|table| table.len).sum();
     if run.record.status == RunStatus::Success && counts != expected {
         problems.push(format!("run {id} succeeded with {counts} of {expected} tasks"));
     }
@@ -293,10 +296,11 @@ fn problems_of(run: &Run, target: &Target) -> Vec<String> {
         let of_rewound = target.is_rewound() && code == PLAN_CHANGED_CODE;
         of_rewound || code == QUARANTINE_CODE || code == PLANTED_CODE
     };
-    let dead = run.steps.values().flat_map(|step| step.wide.dead.values().chain(step.work.dead.values()));
+    let tables = || run.steps.values().flat_map(|step| step.tables());
+    let dead = tables().flat_map(|table| table.dead.values());
     let others = dead.filter(|held| !may_die(&held.record.error.code));
     problems.extend(others.map(|held| format!("run {id} failed: {:?}", held.record)));
-    let is_poisoned = run.steps.values().any(|step| step.wide.counts.dead + step.work.counts.dead > 0);
+    let is_poisoned = tables().any(|table| table.counts.dead > 0);
     if run.record.status == RunStatus::Failed && !is_poisoned {
         problems.push(format!("run {id} failed: {}", run.record.reason));
     }

@@ -14,7 +14,8 @@ use highwater_common::cursor::CursorKind;
 use highwater_common::errand::Errand;
 use highwater_common::facts::{Adopted, ColumnFacts, Engine, StepFacts};
 use highwater_common::range::Slice;
-use highwater_common::spec::{Backfill, Connection, PartitionBy, Strategy};
+use highwater_common::spec::{Connection, PartitionBy, Strategy};
+use highwater_common::strategy::Load as _;
 use highwater_common::stream::PlanMark;
 use tokio::sync::OnceCell;
 
@@ -143,8 +144,8 @@ async fn dispatch(
         }
         Work::Count(whole) => count::count(context, whole).await,
         Work::Noop(_) => {
-            if let Strategy::Noop { hold, .. } = context.order.strategy {
-                tokio::time::sleep(hold).await;
+            if let Strategy::Noop(noop) = &context.order.strategy {
+                tokio::time::sleep(noop.hold).await;
             }
             Ok(Outcome::Done)
         }
@@ -191,13 +192,14 @@ async fn probe(context: &OrderContext) -> Result<Outcome, AttemptError> {
         return Err(malformed("nothing to probe"));
     };
     failpoint::hit_on("attempt::before_probe", &context.worker).await?;
-    let column = backfill.partition.column.clone();
+    let Some(asked) = backfill.probe() else { return Err(malformed("nothing to probe")) };
+    let (column, triggers) = (asked.partition_column.to_owned(), asked.triggers);
     let (source, target) = (context.source()?, context.target()?);
     let asked = SourceProbe {
         table: from.table.clone(),
         exclude: from.exclude.clone(),
         partition_column: Some(column.clone()),
-        bounds_declared: are_bounds_declared(backfill),
+        bounds_declared: asked.bounds_declared,
     };
     let mut facts = answered(Call::Probe, &from.connection, context.stall(), source.probe(&asked)).await?;
     if let Some(partition) = &mut facts.partition {
@@ -220,7 +222,7 @@ async fn probe(context: &OrderContext) -> Result<Outcome, AttemptError> {
         columns: source.columns.clone(),
         partition: source.partition.as_ref().map(|facts| (column, facts.kind)),
         stream,
-        triggers: backfill.write.triggers,
+        triggers,
     };
     let target = context.of_target(Call::Probe, target.probe(&asked)).await?;
     let json = serde_json::to_vec(&StepFacts { source, target, adopted, receipts: None })
@@ -236,15 +238,6 @@ async fn probe(context: &OrderContext) -> Result<Outcome, AttemptError> {
     }
     failpoint::hit_on("attempt::after_probe", &context.worker).await?;
     Ok(Outcome::Probed(json))
-}
-
-/// True when the pipeline says of the partitions all that would else be looked for.
-fn are_bounds_declared(step: &Backfill) -> bool {
-    let has_width = match &step.partition.by {
-        PartitionBy::Calendar { .. } => true,
-        PartitionBy::Integer { width, .. } => width.is_some(),
-    };
-    step.start.is_some() && step.end.is_some() && has_width
 }
 
 async fn prepare(context: &OrderContext, assignment: &Assignment) -> Result<Outcome, AttemptError> {

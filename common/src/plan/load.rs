@@ -1,11 +1,10 @@
 //! The plan of a step that moves rows: settled once, expanded by ordinal.
 
-use std::collections::BTreeSet;
-
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::columns::{settle_columns, settle_key};
 use super::cut::{check_form, settle_generator, target_form};
+use super::partitions::{Partitions, cut_by_coverage};
 use super::problem::{PlanProblem, Problems};
 use super::table_compat::names;
 use crate::assignment::Settled;
@@ -15,23 +14,25 @@ use crate::facts::{ColumnFacts, ColumnKind, CursorForm, Engine, PartitionFacts, 
 use crate::id::{DocumentDigest, PipelineName, StepName};
 use crate::left_out::{LeftOut, Taken, Tally, judge};
 use crate::partition::{Generator, rows_in};
-use crate::range::{CursorRange, Slice};
 use crate::spec::{Backfill, Nulls, Reprocess, TableName, WriteMode};
 
-/// The plan of a step that moves rows.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// What is settled of a step that moves rows.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LoadPlan {
-    pub(super) settled: Settled,
-    pub(super) generator: Generator,
-    /// What earlier runs committed and this one leaves out; empty when everything is loaded again.
-    covered: Coverage,
+    /// What all its tasks have in common.
+    pub settled: Settled,
+    /// What they move.
+    pub partitions: Partitions,
     /// The digest of what had been committed when the plan was made; `None` when the plan does not depend on it.
-    depends_on: Option<DocumentDigest>,
-    tasks: u64,
-    pub(super) estimated_rows: u64,
-    pub(super) warnings: Vec<String>,
-    pub(super) notes: Vec<String>,
-    facts: DocumentDigest,
+    pub depends_on: Option<DocumentDigest>,
+    /// About how many rows will be moved.
+    pub estimated_rows: u64,
+    /// What a person should know before it runs.
+    pub warnings: Vec<String>,
+    /// What is there and is not loaded.
+    pub notes: Vec<String>,
+    /// The digest of the facts that it was made from.
+    pub facts: DocumentDigest,
 }
 
 /// The name of a step's stream, `pipeline/step/connection:table/target-table`. Every part of a name that could be taken for
@@ -105,147 +106,24 @@ pub fn plan_load(
         target_fingerprint: facts.target.fingerprint.clone(),
         reprocess_all: step.reprocess == Reprocess::All,
     };
-    let mut plan = LoadPlan {
-        tasks: 0,
-        estimated_rows: 0,
-        notes: notes(step, facts, column, &generator),
-        settled,
-        generator,
-        covered,
-        depends_on,
-        warnings,
-        facts: digest(facts),
-    };
-    plan.tasks = plan.count_tasks();
-    plan.estimated_rows = plan.estimate(facts, column);
-    let left_out = plan.generator.len().saturating_sub(plan.tasks);
+    let mut notes = notes(step, facts, column, &generator);
+    let partitions = Partitions::new(generator, covered);
+    let left_out = partitions.len().saturating_sub(partitions.tasks_planned());
     if left_out > 0 {
-        plan.notes.push(format!("{left_out} partitions that earlier runs committed"));
+        notes.push(format!("{left_out} partitions that earlier runs committed"));
     }
-    Ok(plan)
+    let estimated_rows = estimate(&partitions, facts, column);
+    Ok(LoadPlan { settled, partitions, depends_on, estimated_rows, warnings, notes, facts: digest(facts) })
 }
 
-impl LoadPlan {
-    /// What all tasks of the step have in common.
-    #[must_use]
-    pub const fn settled(&self) -> &Settled {
-        &self.settled
-    }
-
-    /// The digest of the coverage that the plan stands and falls with, if it does.
-    #[must_use]
-    pub const fn depends_on(&self) -> Option<&DocumentDigest> {
-        self.depends_on.as_ref()
-    }
-
-    /// The rule behind the ordinals. A partition of it may be committed already, wholly or in part: [`LoadPlan::slice`] is
-    /// what a task moves.
-    #[must_use]
-    pub const fn generator(&self) -> &Generator {
-        &self.generator
-    }
-
-    /// The rows outside of all partitions, for people, when all of them were declared to stay where they are.
-    ///
-    /// # Errors
-    /// Which of them were not, and what to do.
-    pub fn judge_left_out(&self, step: &Backfill, found: &LeftOut) -> Result<Vec<String>, String> {
-        let taken = Taken {
-            table: &step.from.table,
-            column: &self.settled.partition_column,
-            whole: self.generator.whole(),
-            has_null_partition: self.generator.has_null(),
-            nulls: step.partition.nulls,
-        };
-        judge(found, &taken)
-    }
-
-    /// How many ordinals there are, those left out included.
-    #[must_use]
-    pub fn partitions(&self) -> u64 {
-        self.generator.len()
-    }
-
-    /// How many partitions are loaded.
-    #[must_use]
-    pub const fn tasks_planned(&self) -> u64 {
-        self.tasks
-    }
-
-    /// What the task of an ordinal moves: its partition without what earlier runs committed at its edges; `None` when they
-    /// committed all of it, and beyond the last ordinal.
-    #[must_use]
-    pub fn slice(&self, ordinal: u64) -> Option<Slice> {
-        match self.generator.partition(ordinal)? {
-            Slice::Null => (!self.covered.null()).then_some(Slice::Null),
-            Slice::Range(range) if self.covered.is_empty() => Some(Slice::Range(range)),
-            Slice::Range(range) => {
-                let gaps = self.covered.gaps(self.generator.kind(), &range);
-                let (first, last) = (gaps.first()?, gaps.last()?);
-                CursorRange::new(first.start(), last.end()).ok().map(Slice::Range)
-            }
-        }
-    }
-
-    /// True when the partition of an ordinal is left out, because earlier runs committed all of it.
-    #[must_use]
-    pub fn skips(&self, ordinal: u64) -> bool {
-        self.slice(ordinal).is_none()
-    }
-
-    /// Counts by the edges of the covered ranges, not by the partitions.
-    fn count_tasks(&self) -> u64 {
-        let mut tasks = self.generator.ranges();
-        for range in self.covered.ranges(self.generator.kind()) {
-            tasks = tasks.saturating_sub(contained(&self.generator, &range));
-        }
-        tasks.saturating_add(u64::from(self.generator.has_null() && !self.covered.null()))
-    }
-
-    fn estimate(&self, facts: &StepFacts, column: &PartitionFacts) -> u64 {
-        let nulls = column.null_rows.unwrap_or(0);
-        let placed = facts.source.rows.saturating_sub(nulls);
-        let gaps = self.covered.gaps(self.generator.kind(), &self.generator.whole());
-        let rows = gaps.iter().map(|gap| rows_in(column, placed, gap)).fold(0, u64::saturating_add);
-        let null_rows = if self.generator.has_null() && !self.covered.null() { nulls } else { 0 };
-        rows.min(placed).saturating_add(null_rows)
-    }
-}
-
-/// The first number of `0..count` for which `is_there` holds, if it holds for all after it.
-fn first_where(count: u64, is_there: impl Fn(u64) -> bool) -> u64 {
-    let (mut low, mut high) = (0, count);
-    while low < high {
-        let middle = low.midpoint(high);
-        if is_there(middle) { high = middle } else { low = middle.saturating_add(1) }
-    }
-    low
-}
-
-/// How many partitions lie wholly within `range`.
-fn contained(generator: &Generator, range: &CursorRange) -> u64 {
-    let count = generator.ranges();
-    // `None` is the least start; as an end it is the greatest.
-    let first = first_where(count, |no| generator.range(no).start() >= range.start());
-    let beyond = first_where(count, |no| match (generator.range(no).end(), range.end()) {
-        (_, None) => false,
-        (None, Some(_)) => true,
-        (Some(end), Some(limit)) => end > limit,
-    });
-    beyond.saturating_sub(first)
-}
-
-/// The partitions in which a covered range begins or ends: at most two for each.
-fn cut_by_coverage(generator: &Generator, covered: &Coverage) -> BTreeSet<u64> {
-    let edges = covered.ranges(generator.kind()).flat_map(|range| [range.start(), range.end()]).flatten();
-    edges
-        .filter_map(|edge| {
-            let after = first_where(generator.ranges(), |no| generator.range(no).start().is_some_and(|s| s >= edge));
-            let no = after.checked_sub(1)?;
-            let inside = generator.range(no).split_at(edge).is_some();
-            inside.then_some(no)
-        })
-        .collect()
+fn estimate(partitions: &Partitions, facts: &StepFacts, column: &PartitionFacts) -> u64 {
+    let (generator, covered) = (partitions.generator(), partitions.covered());
+    let nulls = column.null_rows.unwrap_or(0);
+    let placed = facts.source.rows.saturating_sub(nulls);
+    let gaps = covered.gaps(generator.kind(), &generator.whole());
+    let rows = gaps.iter().map(|gap| rows_in(column, placed, gap)).fold(0, u64::saturating_add);
+    let null_rows = if generator.has_null() && !covered.null() { nulls } else { 0 };
+    rows.min(placed).saturating_add(null_rows)
 }
 
 fn check_coverage(

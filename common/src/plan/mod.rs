@@ -6,6 +6,8 @@
 mod columns;
 mod cut;
 mod load;
+mod partitions;
+mod phase;
 mod problem;
 mod reactions;
 mod table_compat;
@@ -18,6 +20,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 pub use self::load::{LoadPlan, plan_load, stream_id, unindexed_target};
+pub use self::partitions::Partitions;
+pub use self::phase::{Phase, PhaseKind, Tasks};
 pub use self::problem::PlanProblem;
 pub use self::reactions::{Writing, check_reactions};
 pub use self::table_compat::{Destination, Misfit, Rows, TableCompat, check_table};
@@ -25,8 +29,8 @@ pub use self::type_compat::{Affinity, Compat, affinity, compat, definition_diffe
 use crate::assignment::{Settled, Work};
 use crate::facts::StepFacts;
 use crate::id::{DocumentDigest, PipelineName, RunId, StepName, TaskId};
-use crate::partition::PARTITIONS_MAX;
-use crate::spec::{Spec, Step, Strategy};
+use crate::spec::{Spec, Step};
+use crate::strategy::PlanContext;
 
 /// The plan of a whole run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,17 +43,24 @@ pub struct Plan {
     pub steps: BTreeMap<StepName, StepPlan>,
 }
 
-/// The plan of one step. Its tasks have ordinals from 0, which mean the same for as long as the plan lives.
+/// The plan of one step: its phases in their order. A task's phase is its place here, and its ordinal counts from 0 within the
+/// phase; both mean the same for as long as the plan lives.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum StepPlan {
-    /// Moves rows.
-    Load(Box<LoadPlan>),
-    /// Holds slots.
-    Noop {
-        /// How many tasks.
-        tasks: u64,
-    },
+pub struct StepPlan {
+    /// What is done, one after the other.
+    pub phases: Vec<Phase>,
+    /// What all tasks of the step have in common; `None` for a step that moves no rows.
+    pub settled: Option<Settled>,
+    /// The digest of the coverage that the plan stands and falls with, if it does.
+    pub depends_on: Option<DocumentDigest>,
+    /// About how many rows will be moved.
+    pub estimated_rows: u64,
+    /// What the user should know before it runs.
+    pub warnings: Vec<String>,
+    /// What is there and is not loaded.
+    pub not_loaded: Vec<String>,
+    /// The digest of the facts that it was made from.
+    pub facts: Option<DocumentDigest>,
 }
 
 impl Plan {
@@ -91,7 +102,7 @@ impl Plan {
     }
 }
 
-/// Plans one step from what its probe found; a no-op needs no facts.
+/// Plans one step from what its probe found; a step that needs none has no facts.
 ///
 /// # Errors
 /// Every [`PlanProblem`] of the step at once.
@@ -101,98 +112,76 @@ pub fn plan_step(
     step: &Step,
     facts: Option<&StepFacts>,
 ) -> Result<StepPlan, Vec<PlanProblem>> {
-    let problem = |code, message: String, help: &str| {
-        Err(vec![PlanProblem { code, step: name.clone(), message, help: help.to_owned() }])
-    };
-    match (&step.strategy, facts) {
-        (Strategy::Backfill(load), Some(facts)) => {
-            plan_load(pipeline, name, load, facts).map(|plan| StepPlan::Load(Box::new(plan)))
-        }
-        (Strategy::Backfill(load), None) => {
-            problem("plan::not_probed", format!("nothing was found out about {}", load.from.table), "plan again")
-        }
-        (Strategy::Noop { tasks, .. }, _) if *tasks > PARTITIONS_MAX => problem(
-            "plan::too_many_partitions",
-            format!("{tasks} tasks are more than the {PARTITIONS_MAX} that a step may have"),
-            "use fewer `tasks`",
-        ),
-        (Strategy::Noop { tasks, .. }, _) => Ok(StepPlan::Noop { tasks: *tasks }),
-    }
+    step.strategy.load().plan(&PlanContext { pipeline, step: name }, facts)
 }
 
 impl StepPlan {
-    /// How many ordinals there are, those left out included.
+    /// A phase by its number.
     #[must_use]
-    pub fn partitions(&self) -> u64 {
-        match self {
-            Self::Load(load) => load.partitions(),
-            Self::Noop { tasks } => *tasks,
-        }
+    pub fn phase(&self, number: u8) -> Option<&Phase> {
+        self.phases.get(usize::from(number))
     }
 
-    /// How many tasks come of them.
+    /// The phases with their numbers.
+    pub fn numbered(&self) -> impl Iterator<Item = (u8, &Phase)> {
+        (0..=u8::MAX).zip(&self.phases)
+    }
+
+    /// The phases that do the step's work.
+    pub fn work_phases(&self) -> impl Iterator<Item = &Phase> {
+        self.phases.iter().filter(|phase| phase.kind.is_work())
+    }
+
+    /// The partitions that are moved; `None` for a step that moves no rows.
+    #[must_use]
+    pub fn partitions(&self) -> Option<&Partitions> {
+        self.phases.iter().find_map(|phase| match &phase.tasks {
+            Tasks::Partitions(partitions) => Some(partitions.as_ref()),
+            Tasks::One | Tasks::Slots(_) => None,
+        })
+    }
+
+    /// How many tasks the step's work is.
     #[must_use]
     pub fn tasks_planned(&self) -> u64 {
-        match self {
-            Self::Load(load) => load.tasks_planned(),
-            Self::Noop { tasks } => *tasks,
-        }
+        self.work_phases().map(Phase::tasks_planned).fold(0, u64::saturating_add)
     }
 
-    /// True when no task comes of an ordinal, because earlier runs committed all of its partition.
+    /// How many ordinals of the step's work have no task, because earlier runs committed their partitions.
     #[must_use]
-    pub fn skips(&self, ordinal: u64) -> bool {
-        self.work(ordinal).is_none()
+    pub fn tasks_covered(&self) -> u64 {
+        let all = self.work_phases().map(Phase::len).fold(0, u64::saturating_add);
+        all.saturating_sub(self.tasks_planned())
     }
 
     /// What the task of an ordinal does; `None` when it is left out, and beyond the last.
     #[must_use]
-    pub fn work(&self, ordinal: u64) -> Option<Work> {
-        match self {
-            Self::Load(load) => load.slice(ordinal).map(Work::Partition),
-            Self::Noop { tasks } => (ordinal < *tasks).then_some(Work::Noop(ordinal)),
+    pub fn work(&self, phase: u8, ordinal: u64) -> Option<Work> {
+        let phase = self.phase(phase)?;
+        if ordinal >= phase.len() {
+            return None;
+        }
+        match (&phase.tasks, phase.kind) {
+            (Tasks::Partitions(partitions), _) => partitions.slice(ordinal).map(Work::Partition),
+            (Tasks::Slots(_), _) => Some(Work::Noop(ordinal)),
+            (Tasks::One, PhaseKind::Prepare) => Some(Work::Prepare),
+            (Tasks::One, PhaseKind::Count) => {
+                self.partitions().map(|partitions| Work::Count(partitions.generator().whole()))
+            }
+            (Tasks::One, PhaseKind::Probe | PhaseKind::Fence | PhaseKind::Load | PhaseKind::Execute) => None,
         }
     }
 
     /// The id of the task of an ordinal, in a run and a generation of its plan; `None` where there is no task.
     #[must_use]
-    pub fn task_id(&self, run: &RunId, generation: u32, step: &StepName, ordinal: u64) -> Option<TaskId> {
-        self.work(ordinal).map(|work| TaskId::derive(run, generation, step, &work.to_string()))
+    pub fn task_id(&self, run: &RunId, generation: u32, step: &StepName, phase: u8, ordinal: u64) -> Option<TaskId> {
+        let work = self.work(phase, ordinal)?;
+        Some(TaskId::derive(run, generation, step, phase, &work.to_string()))
     }
 
-    /// What all tasks of the step have in common; `None` for a step that moves no rows.
-    #[must_use]
-    pub fn settled(&self) -> Option<&Settled> {
-        match self {
-            Self::Load(load) => Some(load.settled()),
-            Self::Noop { .. } => None,
-        }
-    }
-
-    /// About how many rows will be moved.
-    #[must_use]
-    pub fn estimated_rows(&self) -> u64 {
-        match self {
-            Self::Load(load) => load.estimated_rows,
-            Self::Noop { .. } => 0,
-        }
-    }
-
-    /// What the user should know before it runs.
-    #[must_use]
-    pub fn warnings(&self) -> &[String] {
-        match self {
-            Self::Load(load) => &load.warnings,
-            Self::Noop { .. } => &[],
-        }
-    }
-
-    /// What is there and is not loaded.
-    #[must_use]
-    pub fn not_loaded(&self) -> &[String] {
-        match self {
-            Self::Load(load) => &load.notes,
-            Self::Noop { .. } => &[],
-        }
+    /// What the tasks of the step's work do, in their order.
+    pub fn works(&self) -> impl Iterator<Item = Work> + '_ {
+        let of_work = self.numbered().filter(|(_, phase)| phase.kind.is_work());
+        of_work.flat_map(move |(number, phase)| (0..phase.len()).filter_map(move |ordinal| self.work(number, ordinal)))
     }
 }

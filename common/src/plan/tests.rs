@@ -16,8 +16,8 @@ use crate::left_out::{LeftOut, Tally, declared_range};
 use crate::partition::DAY_MICROS;
 use crate::range::{CursorRange, Slice};
 use crate::spec::{
-    Backfill, Bound, Grain, Nulls, Order, Partition, PartitionBy, Reprocess, Resident, RetryPolicy, RunLimits,
-    SourceRows, SourceTable, StepLimits, TableName, TargetTable, Triggers, Write, WriteMode,
+    Backfill, Bound, Grain, Noop, Nulls, Order, Partition, PartitionBy, Reprocess, Resident, RetryPolicy, RunLimits,
+    SourceRows, SourceTable, StepLimits, Strategy, TableName, TargetTable, Triggers, Write, WriteMode,
 };
 
 fn table(name: &str) -> TableName {
@@ -217,7 +217,9 @@ fn same_spec_and_bounds_give_the_same_plan() {
     let run = RunId::from_bytes([7; 16]);
     let ids = |plan: &Plan| {
         let step = &plan.steps[&name()];
-        (0..step.partitions()).map(|ordinal| step.task_id(&run, 1, &name(), ordinal)).collect::<Vec<_>>()
+        (0..step.phase(1).expect("a load").len())
+            .map(|ordinal| step.task_id(&run, 1, &name(), 1, ordinal))
+            .collect::<Vec<_>>()
     };
     assert_eq!(ids(&one), ids(&other));
     let stored: Plan = serde_json::from_slice(&serde_json::to_vec(&one).expect("a document")).expect("what was stored");
@@ -258,21 +260,21 @@ fn hundred_million_row_plan_stays_small() {
     // AND any partition of it is at hand
     let step = &by_hour.steps[&name()];
     assert_eq!(
-        step.work(500_000).map(|work| work.to_string()).as_deref(),
+        step.work(1, 500_000).map(|work| work.to_string()).as_deref(),
         Some("[2027-01-15T08:00:00, 2027-01-15T09:00:00)")
     );
-    assert_eq!(by_id.steps[&name()].estimated_rows(), 100_000_000);
+    assert_eq!(by_id.steps[&name()].estimated_rows, 100_000_000);
 }
 
 #[test]
 fn a_plan_settles_what_its_tasks_have_in_common() {
     let plan = plan(&days(None, None), &facts());
-    let settled = plan.settled();
+    let settled = plan.settled;
     assert_eq!(settled.stream, "shop/orders/legacy:public.orders/public.orders_copy");
     assert_eq!((settled.key.as_slice(), settled.columns.len()), (["id".to_owned()].as_slice(), 3));
     assert_eq!((settled.source_form, settled.target_form), (CursorForm::Native, CursorForm::Native));
-    assert_eq!((plan.partitions(), plan.tasks_planned(), plan.estimated_rows), (101, 101, 1_000_000));
-    assert_eq!(plan.slice(100), Some(Slice::Null));
+    assert_eq!((plan.partitions.len(), plan.partitions.tasks_planned(), plan.estimated_rows), (101, 101, 1_000_000));
+    assert_eq!(plan.partitions.slice(100), Some(Slice::Null));
     assert!(plan.warnings.is_empty() && plan.notes.is_empty());
 }
 
@@ -294,16 +296,16 @@ fn committed_partitions_are_left_out() {
     // WHEN it is planned
     let mut plan = plan(&step, &facts);
     // THEN they are skipped, counted and told of
-    assert_eq!((plan.partitions(), plan.tasks_planned()), (32, 21));
-    let skipped: Vec<u64> = (0..32).filter(|ordinal| plan.skips(*ordinal)).collect();
+    assert_eq!((plan.partitions.len(), plan.partitions.tasks_planned()), (32, 21));
+    let skipped: Vec<u64> = (0..32).filter(|ordinal| plan.partitions.skips(*ordinal)).collect();
     assert_eq!(skipped, (10..20).chain([31]).collect::<Vec<_>>());
     assert_eq!(plan.notes.pop().as_deref(), Some("11 partitions that earlier runs committed"));
     // AND when everything is asked for again, nothing is skipped
     let again = Backfill { reprocess: Reprocess::All, ..step.clone() };
-    assert_eq!(super::plan_load(&pipeline(), &name(), &again, &facts).expect("a plan").tasks_planned(), 32);
+    assert_eq!(super::plan_load(&pipeline(), &name(), &again, &facts).expect("a plan").partitions.tasks_planned(), 32);
     // AND the open sides of an earlier run cover whatever lies there now
     facts.target.covered = vec![CursorRange::ALL];
-    assert_eq!(super::plan_load(&pipeline(), &name(), &step, &facts).expect("a plan").tasks_planned(), 0);
+    assert_eq!(super::plan_load(&pipeline(), &name(), &step, &facts).expect("a plan").partitions.tasks_planned(), 0);
 }
 
 #[test]
@@ -316,8 +318,8 @@ fn of_a_partition_committed_in_part_only_the_rest_is_loaded() {
     // WHEN it is planned
     let plan = plan(&step, &facts);
     // THEN no committed row is appended a second time
-    assert!(plan.skips(0) && plan.tasks_planned() == 3);
-    assert_eq!(plan.slice(1).expect("a rest").to_string(), "[2013-02-10T00:00:00Z, 2013-03-01T00:00:00Z)");
+    assert!(plan.partitions.skips(0) && plan.partitions.tasks_planned() == 3);
+    assert_eq!(plan.partitions.slice(1).expect("a rest").to_string(), "[2013-02-10T00:00:00Z, 2013-03-01T00:00:00Z)");
     assert!(plan.warnings[0].contains("committed in part"), "{:?}", plan.warnings);
     // AND a hole in the middle of a month cannot be appended around
     let pieces = covered(facts, &[("2013-02-10T00:00:00Z", "2013-02-11T00:00:00Z")]);
@@ -479,7 +481,7 @@ fn instants_on_their_way_into_sqlite_are_compared_by_whole_seconds() {
     let mut facts = facts();
     facts.target.engine = Engine::Sqlite;
     let form = CursorForm::TextTime { separator_t: false, fraction_digits: 0, zulu: false };
-    assert_eq!(plan(&days(None, None), &facts).settled().target_form, form);
+    assert_eq!(plan(&days(None, None), &facts).settled.target_form, form);
 }
 
 #[test]
@@ -488,8 +490,8 @@ fn an_empty_table_is_one_partition() {
     (partition(&mut facts).min, partition(&mut facts).max, facts.source.rows) = (None, None, 0);
     partition(&mut facts).nullable = false;
     let plan = plan(&days(None, None), &facts);
-    assert_eq!((plan.tasks_planned(), plan.estimated_rows), (1, 0));
-    assert_eq!(plan.slice(0), Some(Slice::Range(CursorRange::ALL)));
+    assert_eq!((plan.partitions.tasks_planned(), plan.estimated_rows), (1, 0));
+    assert_eq!(plan.partitions.slice(0), Some(Slice::Range(CursorRange::ALL)));
 }
 
 #[test]
@@ -497,16 +499,16 @@ fn a_run_without_facts_or_with_too_many_tasks_tells_of_every_step() {
     // GIVEN a step that nobody probed and a no-op beyond the limit
     let mut spec = spec(days(None, None));
     let mut noop = spec.steps[&name()].clone();
-    noop.strategy = Strategy::Noop { tasks: 2_000_000, hold: Duration::ZERO };
+    noop.strategy = Strategy::Noop(Noop { tasks: 2_000_000, hold: Duration::ZERO });
     spec.steps.insert("ping".parse().expect("a name"), noop.clone());
     // WHEN the run is planned, THEN both are told of
     let problems = Plan::new(&spec, DocumentDigest::of(b""), 0, &BTreeMap::new()).expect_err("a refusal");
     let codes: Vec<_> = problems.iter().map(|problem| problem.code).collect();
     assert_eq!(codes, ["plan::not_probed", "plan::too_many_partitions"]);
     // AND a no-op within it has its own tasks
-    noop.strategy = Strategy::Noop { tasks: 3, hold: Duration::ZERO };
+    noop.strategy = Strategy::Noop(Noop { tasks: 3, hold: Duration::ZERO });
     let plan = plan_step(&pipeline(), &name(), &noop, None).expect("a plan");
-    assert_eq!((plan.work(2), plan.work(3), plan.tasks_planned()), (Some(Work::Noop(2)), None, 3));
+    assert_eq!((plan.work(0, 2), plan.work(0, 3), plan.tasks_planned()), (Some(Work::Noop(2)), None, 3));
 }
 
 #[test]
@@ -524,7 +526,7 @@ fn counting_tasks_agrees_with_asking_each_of_them() {
         facts.target.covered = (seed % 2..seed % 7 + 1).map(range).collect();
         // WHEN the plan counts its tasks, THEN as many ordinals are not skipped
         let plan = plan(&step, &facts);
-        let asked = (0..plan.partitions()).filter(|ordinal| !plan.skips(*ordinal)).count() as u64;
-        assert_eq!(plan.tasks_planned(), asked, "seed {seed}");
+        let asked = (0..plan.partitions.len()).filter(|ordinal| !plan.partitions.skips(*ordinal)).count() as u64;
+        assert_eq!(plan.partitions.tasks_planned(), asked, "seed {seed}");
     }
 }

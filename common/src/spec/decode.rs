@@ -11,7 +11,7 @@ use serde::de::value::{Error as WordError, StrDeserializer};
 use super::check::tag_of;
 use super::keys::STEP;
 use super::model::{
-    Backfill, Bound, Connection, Dependency, Nulls, Order, Partition, PartitionBy, Pool, Reprocess, Resident,
+    Backfill, Bound, Connection, Dependency, Noop, Nulls, Order, Partition, PartitionBy, Pool, Reprocess, Resident,
     RetryPolicy, RunLimits, SecretText, SourceRows, SourceTable, Spec, Step, StepLimits, Strategy, TableName,
     TargetTable, Triggers, When, Write,
 };
@@ -188,10 +188,10 @@ fn strategy(node: &Node, draft: &DraftStep) -> Option<Strategy> {
     let strategy = node.get("strategy")?;
     match strategy.get("type")?.as_text()? {
         "backfill" => backfill(node, strategy, draft).map(|backfill| Strategy::Backfill(Box::new(backfill))),
-        "noop" => Some(Strategy::Noop {
+        "noop" => Some(Strategy::Noop(Noop {
             tasks: whole(strategy.get("tasks")?)?,
             hold: or(strategy.get("hold"), Duration::ZERO, duration)?,
-        }),
+        })),
         _ => None,
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use serde_json::{Map, Value as Json, json};
 
-use super::model::{Backfill, Connection, PartitionBy, RetryPolicy, Spec, Step, StepLimits, Strategy};
+use super::model::{Backfill, Connection, Noop, PartitionBy, RetryPolicy, Spec, Step, StepLimits, Strategy};
 use super::node::{Entry, Node, ScalarKind, Value, scalar};
 use super::problem::Place;
 use super::value::{duration_text, table_text};
@@ -44,7 +44,7 @@ fn step(step: &Step) -> Json {
     insert(&mut limits, "attempt", attempt.map(duration_text));
     let mut document = match &step.strategy {
         Strategy::Backfill(of) => backfill(of),
-        Strategy::Noop { tasks, hold } => {
+        Strategy::Noop(Noop { tasks, hold }) => {
             json!({"strategy": {"type": "noop", "tasks": tasks, "hold": duration_text(*hold)}})
         }
     };

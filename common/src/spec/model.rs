@@ -133,13 +133,17 @@ pub enum Strategy {
     /// A range of a table, in parallel, each partition on its own.
     Backfill(Box<Backfill>),
     /// Tasks that hold a slot and move nothing: measures the control path.
-    Noop {
-        /// How many.
-        tasks: u64,
-        /// How long each takes.
-        #[serde(with = "millis")]
-        hold: Duration,
-    },
+    Noop(Noop),
+}
+
+/// Tasks that hold a slot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Noop {
+    /// How many.
+    pub tasks: u64,
+    /// How long each takes.
+    #[serde(with = "millis")]
+    pub hold: Duration,
 }
 
 /// A partitioned backfill.

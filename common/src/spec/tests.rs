@@ -100,7 +100,7 @@ fn only(from: &str, to: &str) -> Problem {
 fn backfill_of<'a>(spec: &'a Spec, step: &str) -> &'a Backfill {
     match &spec.steps[&step.parse::<StepName>().expect("a legal name")].strategy {
         Strategy::Backfill(backfill) => backfill,
-        Strategy::Noop { .. } => panic!("{step} is no backfill"),
+        Strategy::Noop(_) => panic!("{step} is no backfill"),
     }
 }
 
@@ -138,7 +138,7 @@ fn defaults_are_laid_under_every_step() {
     let labels: Vec<_> = spec.steps[&"orders".parse().expect("a legal name")].labels.iter().collect();
     assert_eq!(format!("{labels:?}"), r#"[("disk", "fast"), ("zone", "a")]"#);
     let bench = &spec.steps[&"bench".parse().expect("a legal name")];
-    assert_eq!(bench.strategy, Strategy::Noop { tasks: 10, hold: Duration::from_millis(50) });
+    assert_eq!(bench.strategy, Strategy::Noop(Noop { tasks: 10, hold: Duration::from_millis(50) }));
     assert_eq!(bench.limits.attempt, Some(Duration::from_secs(2700)));
     assert_eq!(bench.limits.stall, Duration::from_secs(180));
     assert!(bench.depends_on.is_empty());

@@ -3,11 +3,11 @@
 use highwater_common::assignment::AttemptError;
 use highwater_common::id::{RunId, StepName};
 use highwater_common::record::RunWish;
-use highwater_common::spec::{Strategy, When};
+use highwater_common::spec::When;
 use highwater_common::status::{RunEvent, RunStatus, StepStatus};
 use highwater_common::task::TaskState;
 
-use super::step::{COUNT_ORDINAL, FENCE_ORDINAL, PREPARE_ORDINAL, PROBE_ORDINAL, Step};
+use super::step::{Stage, Step};
 use super::view::{Cluster, Run};
 
 /// The next thing to be stored about a run. Each is one transaction; after it, [`advance`] is asked again.
@@ -84,11 +84,11 @@ fn of_planning(run: &Run) -> Option<Advance> {
         .steps
         .iter()
         .filter_map(|(name, step)| {
-            step.wide.dead.get(&PROBE_ORDINAL).map(|dead| format!("{name}: {}", describe(&dead.record.error)))
+            step.probe().dead.get(&0).map(|dead| format!("{name}: {}", describe(&dead.record.error)))
         })
         .collect();
     let is_over = |name: &StepName, step: &Step| {
-        probed(name) || run.facts.contains_key(name) || step.wide.state(PROBE_ORDINAL) == TaskState::Dead
+        probed(name) || run.facts.contains_key(name) || step.probe().state(0) == TaskState::Dead
     };
     if !run.steps.iter().all(|(name, step)| is_over(name, step)) {
         return None;
@@ -97,13 +97,6 @@ fn of_planning(run: &Run) -> Option<Advance> {
         return Some(Advance::Plan { run: run.id });
     }
     Some(Advance::Run { run: run.id, event: RunEvent::Refused, reason: errors.join("\n") })
-}
-
-fn needs_probe(strategy: &Strategy) -> bool {
-    match strategy {
-        Strategy::Backfill(_) => true,
-        Strategy::Noop { .. } => false,
-    }
 }
 
 /// How an error reads in a reason.
@@ -146,44 +139,28 @@ fn of_replanned_step(
     step: &Step,
     to: impl Fn(StepStatus, String) -> Option<Advance>,
 ) -> Option<Advance> {
-    if let Some(dead) = step.wide.dead.get(&PROBE_ORDINAL) {
+    if let Some(dead) = step.probe().dead.get(&0) {
         return to(StepStatus::Failed, format!("probed again: {}", dead.record.error.message));
     }
-    let is_probed = step.wide.state(PROBE_ORDINAL) == TaskState::Done && run.facts.contains_key(name);
+    let is_probed = step.probe().state(0) == TaskState::Done && run.facts.contains_key(name);
     is_probed.then(|| Advance::Replan { run: run.id, step: name.clone() })
 }
 
 fn of_running_step(step: &Step, tolerated: u32, to: impl Fn(StepStatus, String) -> Option<Advance>) -> Option<Advance> {
-    let counts = step.counts();
-    if counts.planned() == 0 {
-        return to(StepStatus::Success, String::new()); // nothing to do is a success of 0 tasks
+    let number = match step.stage(tolerated) {
+        Stage::In(_) => return None,
+        Stage::Over => return to(StepStatus::Success, String::new()), // nothing to do is a success of 0 tasks
+        Stage::Failed(number) => number,
+    };
+    let (_, phase, table) = step.planned_tables().find(|(other, _, _)| *other == number)?;
+    let first = table.dead.values().next().map(|held| &held.record);
+    if !phase.kind.is_work() {
+        let why = first.map_or(String::new(), |dead| describe(&dead.error));
+        return to(StepStatus::Failed, format!("{}: {why}", phase.kind.as_str()));
     }
-    if let Some(dead) = step.work.dead.get(&PREPARE_ORDINAL) {
-        return to(StepStatus::Failed, format!("prepare: {}", dead.record.error.message));
-    }
-    if !step.work.has_ended() {
-        return None;
-    }
-    if step.is_to_be_counted(tolerated) {
-        return match step.wide.dead.get(&COUNT_ORDINAL) {
-            Some(dead) => to(StepStatus::Failed, format!("count: {}", describe(&dead.record.error))),
-            None if step.wide.state(COUNT_ORDINAL) == TaskState::Done => to(StepStatus::Success, String::new()),
-            None => None,
-        };
-    }
-    match counts.dead.saturating_add(counts.in_doubt) {
-        failed if failed <= u64::from(tolerated) => to(StepStatus::Success, String::new()),
-        failed => {
-            let first = step
-                .work
-                .dead
-                .values()
-                .next()
-                .map_or(String::new(), |dead| format!(": {}: {}", dead.record.work, dead.record.error.message));
-            let of = counts.planned();
-            to(StepStatus::Failed, format!("{failed} of {of} tasks dead{first}"))
-        }
-    }
+    let failed = table.counts.dead.saturating_add(table.counts.in_doubt);
+    let first = first.map_or(String::new(), |dead| format!(": {}: {}", dead.work, dead.error.message));
+    to(StepStatus::Failed, format!("{failed} of {} tasks dead{first}", table.counts.planned()))
 }
 
 fn of_ended_steps(run: &Run) -> Option<Advance> {
@@ -208,8 +185,8 @@ fn of_ended_steps(run: &Run) -> Option<Advance> {
 /// than its targets do.
 fn is_fenced(run: &Run) -> bool {
     run.steps.iter().all(|(name, step)| {
-        let moves_rows = run.spec.steps.get(name).is_some_and(|step| needs_probe(&step.strategy));
-        !moves_rows || step.wide.state(FENCE_ORDINAL) == TaskState::Done
+        let writes = run.spec.steps.get(name).is_some_and(|step| step.strategy.load().sides().target.is_some());
+        !writes || step.fence().state(0) == TaskState::Done
     })
 }
 

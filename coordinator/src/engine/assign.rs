@@ -8,14 +8,12 @@ use std::collections::BTreeSet;
 use highwater_common::id::{ConnectionName, RunId, SessionId, StepName, WorkerId};
 use highwater_common::outage::Gate;
 use highwater_common::record::{RunWish, TaskAddress};
-use highwater_common::spec::Strategy;
-use highwater_common::status::{RunStatus, StepStatus};
-use highwater_common::task::TaskState;
+use highwater_common::status::RunStatus;
 
 use super::budget::{Budgets, Uses, uses};
 use super::outages::Reach;
 use super::seats::{Demand, Places, Seat, Seats, able, avoids_until, is_avoided};
-use super::step::{COUNT_ORDINAL, FENCE_ORDINAL, PREPARE_ORDINAL, PROBE_ORDINAL, Track};
+use super::step::TaskTable;
 use super::view::{Cluster, Run};
 
 /// A task for a session.
@@ -54,9 +52,6 @@ pub(crate) fn assign(cluster: &Cluster, seats: &[Seat], now_millis: i64, grants_
 /// Among those that have equally many open tasks, whoever was served longest ago comes first.
 type Served = (u64, i64);
 
-/// The first of the tasks that come after a step's prepare task.
-const FIRST_PARTITION: u64 = PREPARE_ORDINAL + 1;
-
 /// The runnable tasks of one run under its limits, fairly from each of its steps.
 struct RunQueue<'a> {
     run: &'a Run,
@@ -75,6 +70,7 @@ struct RunQueue<'a> {
 struct StepQueue<'a> {
     name: &'a StepName,
     generation: u32,
+    phase: u8,
     open: u64,
     open_max: u64,
     served: Served,
@@ -87,7 +83,7 @@ struct StepQueue<'a> {
     able: Vec<&'a WorkerId>,
     /// As of when tasks avoid workers, if any does.
     avoids_at: Option<i64>,
-    track: &'a Track,
+    table: &'a TaskTable,
     due: Box<dyn Iterator<Item = u64> + 'a>,
 }
 
@@ -134,7 +130,8 @@ impl<'a> RunQueue<'a> {
             (step.served, self.served) = ((turn, 0), (turn, 0));
             self.budgets.take(&step.uses, 1);
             pools.take(&step.uses, 1);
-            let address = TaskAddress { step: step.name.clone(), generation: step.generation, ordinal };
+            let address =
+                TaskAddress { step: step.name.clone(), generation: step.generation, phase: step.phase, ordinal };
             return Some((address, session));
         }
         None
@@ -145,49 +142,30 @@ impl<'a> StepQueue<'a> {
     fn of(cluster: &'a Cluster, run: &'a Run, name: &'a StepName, seats: &Seats<'_>, now_millis: i64) -> Option<Self> {
         let step = run.steps.get(name)?;
         let known = run.spec.steps.get(name)?;
-        let moves_rows = matches!(known.strategy, Strategy::Backfill(_));
         if run.record.wish == RunWish::Cancel && run.record.status != RunStatus::Cancelling {
             return None; // what is no longer wanted is not begun, whatever its status still says
         }
-        let (generation, first) = match run.record.status {
-            RunStatus::Planning if run.probes(name) => (0, PROBE_ORDINAL),
-            RunStatus::Cancelling if moves_rows => (0, FENCE_ORDINAL),
-            RunStatus::Running if step.is_replanned() => (0, PROBE_ORDINAL),
-            RunStatus::Running if step.is_to_be_counted(known.tolerate_dead) => (0, COUNT_ORDINAL),
-            RunStatus::Running if step.record.status == StepStatus::Running => {
-                let is_prepared = matches!(step.work.state(PREPARE_ORDINAL), TaskState::Done | TaskState::Covered);
-                (step.generation, if is_prepared { FIRST_PARTITION } else { PREPARE_ORDINAL })
-            }
-            RunStatus::Planning
-            | RunStatus::Planned
-            | RunStatus::Running
-            | RunStatus::Cancelling
-            | RunStatus::Success
-            | RunStatus::Failed
-            | RunStatus::Cancelled => return None,
-        };
+        let (generation, phase) = run.due_phase(name)?;
+        let (table, kind) = (step.table(generation, phase)?, step.kind(generation, phase)?);
         let is_fencing = run.record.status == RunStatus::Cancelling;
         let demand = Demand::of(known, &run.spec.connections);
         // A fence keeps a run from ending, and a later one from beginning: it waits for nobody in particular.
         let demand = if is_fencing { demand.anywhere(cluster) } else { demand };
-        let track = step.track(generation);
-        let due: Box<dyn Iterator<Item = u64> + 'a> = match (generation, first) {
-            (1.., FIRST_PARTITION) => partitions(track, now_millis),
-            (_, ordinal) => single(track, ordinal, now_millis),
-        };
-        let avoids = !is_fencing && track.retries.any_avoids(now_millis);
+        let due: Box<dyn Iterator<Item = u64> + 'a> = Box::new(table.retries.due(now_millis).chain(table.pending()));
+        let avoids = !is_fencing && table.retries.any_avoids(now_millis);
         Some(Self {
             name,
             generation,
+            phase,
             open: step.open(),
             open_max: if is_fencing { None } else { known.limits.tasks }.map_or(u64::MAX, u64::from),
             served: (0, step.last_token),
             uses: uses(known),
-            reach: Reach::of(known, run.record.wish, generation, first),
+            reach: Reach::of(known, run.record.wish, kind),
             places: seats.fit(&demand),
             able: if avoids { able(cluster, &demand) } else { Vec::new() },
             avoids_at: avoids.then_some(now_millis),
-            track,
+            table,
             due,
         })
     }
@@ -196,7 +174,7 @@ impl<'a> StepQueue<'a> {
     fn next(&mut self, seats: &mut Seats<'_>) -> Option<(u64, SessionId)> {
         while seats.is_free(&self.places) {
             let ordinal = self.due.next()?;
-            let retry = self.track.retries.get(&ordinal).map(|retry| &retry.record);
+            let retry = self.table.retries.get(&ordinal).map(|retry| &retry.record);
             let avoiding = retry.filter(|retry| self.avoids_at.is_some_and(|now| avoids_until(retry) > Some(now)));
             let failed_on = avoiding.map_or(&[][..], |retry| &retry.history.failed_on);
             if let Some(session) = seats.take(&self.places, |worker| is_avoided(failed_on, &self.able, worker)) {
@@ -205,29 +183,6 @@ impl<'a> StepQueue<'a> {
         }
         None
     }
-}
-
-fn single<'a>(track: &'a Track, ordinal: u64, now_millis: i64) -> Box<dyn Iterator<Item = u64> + 'a> {
-    let is_due = match track.state(ordinal) {
-        TaskState::Pending => true,
-        TaskState::RetryWait => is_due(track, ordinal, now_millis),
-        TaskState::Open
-        | TaskState::Done
-        | TaskState::Dead
-        | TaskState::InDoubt
-        | TaskState::Covered
-        | TaskState::Superseded => false,
-    };
-    Box::new(is_due.then_some(ordinal).into_iter())
-}
-
-fn partitions<'a>(track: &'a Track, now_millis: i64) -> Box<dyn Iterator<Item = u64> + 'a> {
-    let waiting = track.retries.due(now_millis).filter(|ordinal| *ordinal > PREPARE_ORDINAL);
-    Box::new(waiting.chain(track.pending_from(FIRST_PARTITION)))
-}
-
-fn is_due(track: &Track, ordinal: u64, now_millis: i64) -> bool {
-    track.retries.get(&ordinal).is_some_and(|retry| retry.record.not_before_millis <= now_millis)
 }
 
 pub(super) fn open_of(run: &Run) -> u64 {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use highwater_common::id::{ConnectionName, PoolName};
-use highwater_common::spec::{Connection, Step, Strategy};
+use highwater_common::spec::{Connection, Step};
 
 use super::view::{Cluster, Run};
 
@@ -101,14 +101,9 @@ impl<'a> Budgets<'a> {
 /// What one task of a step holds at once: a connection of each side, and a place in each pool.
 pub(super) fn uses(step: &Step) -> Uses<'_> {
     let mut uses = Uses::new();
-    match &step.strategy {
-        Strategy::Noop { .. } => {}
-        Strategy::Backfill(backfill) => {
-            for name in [&backfill.from.connection, &backfill.to.connection] {
-                let held = uses.entry(Shared::Connection(name)).or_default();
-                *held = held.saturating_add(1);
-            }
-        }
+    for name in step.strategy.load().sides().connections() {
+        let held = uses.entry(Shared::Connection(name)).or_default();
+        *held = held.saturating_add(1);
     }
     for name in &step.pools {
         uses.insert(Shared::Pool(name), 1);

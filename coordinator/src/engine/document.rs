@@ -8,14 +8,13 @@ use highwater_common::facts::Adopted;
 use highwater_common::id::{ClusterId, ConnectionName, StepName, TaskId};
 use highwater_common::plan::StepPlan;
 use highwater_common::record::TaskAddress;
-use highwater_common::spec::{PartitionBy, Strategy};
 use highwater_common::task::TaskState;
 use highwater_common::view::{
     AdoptedDocument, ClusterDocument, FailedTaskDocument, PlanDocument, PlannedStepDocument, RunDocument, StepDocument,
     TaskCounts, TaskDocument, TasksDocument, WorkerDocument,
 };
 
-use super::step::Step;
+use super::step::{Step, TaskTable};
 use super::view::{Cluster, Run};
 use super::waits::waits;
 
@@ -56,7 +55,7 @@ pub(crate) fn run_summary(cluster: &Cluster, run: &Run, short: String) -> RunDoc
         ended_at: run.record.ended_micros.map(rfc3339),
         committed: run.record.committed || tasks.done > 0,
         tasks,
-        rows: run.steps.values().map(|step| step.work.rows).sum(),
+        rows: run.steps.values().map(Step::rows).sum(),
         bytes: run.steps.values().map(|step| step.bytes).sum(),
         workers: u32::try_from(cluster.sessions.len()).unwrap_or(u32::MAX),
         slots: cluster.sessions.values().map(|session| session.record.slots).sum(),
@@ -71,14 +70,14 @@ fn tasks_of(run: &Run, step: &Step) -> TaskCounts {
 
 fn step_document(cluster: &Cluster, run: &Run, name: &StepName, step: &Step, now_millis: i64) -> StepDocument {
     let mut dead: Vec<FailedTaskDocument> = Vec::new();
-    for track in [&step.wide, &step.work] {
-        let listed = track.dead.values().take(DEAD_MAX.saturating_sub(dead.len()));
+    for table in step.tables() {
+        let listed = table.dead.values().take(DEAD_MAX.saturating_sub(dead.len()));
         dead.extend(listed.map(|held| {
             let record = &held.record;
             failed_task(run, &record.address, record.attempts, &record.error, Some(record.work.clone()))
         }));
     }
-    let waiting = step.wide.retries.values().chain(step.work.retries.values()).take(RETRYING_MAX);
+    let waiting = step.tables().flat_map(|table| table.retries.values()).take(RETRYING_MAX);
     let retrying = waiting
         .map(|held| failed_task(run, &held.record.address, held.record.attempts, &held.record.error, None))
         .collect();
@@ -88,11 +87,11 @@ fn step_document(cluster: &Cluster, run: &Run, name: &StepName, step: &Step, now
         status: step.record.status,
         reason: step.record.reason.clone(),
         tasks: tasks_of(run, step),
-        rows: step.work.rows,
+        rows: step.rows(),
         bytes: step.bytes,
-        watermark: watermark(run, name, step),
+        watermark: watermark(step),
         waits: waits(cluster, run, name, now_millis),
-        warnings: warnings(run, name, step),
+        warnings: warnings(step),
         not_loaded: step.record.not_loaded.clone(),
         dead,
         retrying,
@@ -100,8 +99,8 @@ fn step_document(cluster: &Cluster, run: &Run, name: &StepName, step: &Step, now
 }
 
 /// What a person should know of a step: what its plan says, and what its prepare found besides, in as many lines as are read.
-fn warnings(run: &Run, name: &StepName, step: &Step) -> Vec<String> {
-    let planned = run.plan.as_ref().and_then(|plan| plan.steps.get(name)).map_or(&[][..], StepPlan::warnings);
+fn warnings(step: &Step) -> Vec<String> {
+    let planned = step.plan.as_ref().map_or(&[][..], |plan| &plan.warnings);
     let found = step.record.warnings.iter().filter(|warning| !planned.contains(warning));
     let mut told: Vec<String> = planned.iter().take(WARNINGS_MAX).cloned().collect();
     let more = planned.len().saturating_sub(WARNINGS_MAX);
@@ -140,35 +139,20 @@ fn failed_task(
 }
 
 fn strategy_of(run: &Run, name: &StepName) -> &'static str {
-    match run.spec.steps.get(name).map(|step| &step.strategy) {
-        Some(Strategy::Backfill(_)) => "backfill",
-        Some(Strategy::Noop { .. }) => "noop",
-        None => "",
-    }
+    run.spec.steps.get(name).map_or("", |step| step.strategy.load().name())
 }
 
 /// How far the committed partitions of a step reach, from its first. Shown only, never decided upon.
-fn watermark(run: &Run, name: &StepName, step: &Step) -> Option<String> {
-    let StepPlan::Load(load) = run.plan.as_ref()?.steps.get(name)? else { return None };
-    let last = step.work.reached().checked_sub(1)?;
-    let end = load.generator().range(last);
+fn watermark(step: &Step) -> Option<String> {
+    let partitions = step.plan.as_ref()?.partitions()?;
+    let last = step.reached().checked_sub(1)?;
+    let end = partitions.generator().range(last);
     Some(end.end().map_or_else(|| "everything".to_owned(), |cursor| cursor.to_string()))
 }
 
 /// How a step is cut, in words.
 fn summary(run: &Run, name: &StepName, plan: &StepPlan) -> String {
-    let (StepPlan::Load(load), Some(Strategy::Backfill(backfill))) =
-        (plan, run.spec.steps.get(name).map(|step| &step.strategy))
-    else {
-        return "holds slots, moves nothing".to_owned();
-    };
-    let column = &backfill.partition.column;
-    let whole = load.generator().whole();
-    match &backfill.partition.by {
-        PartitionBy::Calendar { grain, tz } => format!("by {} of {column}, {tz}, {whole}", grain.as_str()),
-        PartitionBy::Integer { width: Some(width), .. } => format!("by {width} of {column}, {whole}"),
-        PartitionBy::Integer { width: None, max_rows } => format!("by about {max_rows} rows of {column}, {whole}"),
-    }
+    run.spec.steps.get(name).map_or_else(String::new, |step| step.strategy.load().summary(plan))
 }
 
 /// A run's plan; `None` before there is one.
@@ -178,20 +162,20 @@ pub(crate) fn plan_document(cluster: ClusterId, run: &Run, short: String) -> Opt
     let mut steps = Vec::new();
     for name in run.dag.order() {
         let Some(planned) = plan.steps.get(name) else { continue };
-        let first = (0..planned.partitions()).filter_map(|ordinal| planned.work(ordinal)).take(FIRST_MAX);
+        let first = planned.works().take(FIRST_MAX);
         let facts = run.facts.get(name);
         steps.push(PlannedStepDocument {
             step: name.clone(),
             strategy: strategy_of(run, name).to_owned(),
             tasks: planned.tasks_planned(),
-            covered: planned.partitions().saturating_sub(planned.tasks_planned()),
-            rows: planned.estimated_rows(),
+            covered: planned.tasks_covered(),
+            rows: planned.estimated_rows,
             rows_exact: facts
-                .is_some_and(|facts| facts.source.rows_exact && planned.estimated_rows() == facts.source.rows),
+                .is_some_and(|facts| facts.source.rows_exact && planned.estimated_rows == facts.source.rows),
             summary: summary(run, name, planned),
             first: first.map(|work| work.to_string()).collect(),
-            warnings: planned.warnings().to_vec(),
-            notes: planned.not_loaded().to_vec(),
+            warnings: planned.warnings.clone(),
+            notes: planned.not_loaded.clone(),
         });
     }
     Some(PlanDocument {
@@ -214,13 +198,10 @@ pub(crate) fn plan_document(cluster: ClusterId, run: &Run, short: String) -> Opt
 fn adopted(cluster: ClusterId, run: &Run) -> BTreeMap<ConnectionName, AdoptedDocument> {
     let mut targets = BTreeMap::new();
     for (name, facts) in &run.facts {
-        let (Some(Adopted { former }), Some(Strategy::Backfill(backfill))) =
-            (facts.adopted, run.spec.steps.get(name).map(|step| &step.strategy))
-        else {
-            continue;
-        };
+        let target = run.spec.steps.get(name).and_then(|step| step.strategy.load().sides().target);
+        let (Some(Adopted { former }), Some(target)) = (facts.adopted, target) else { continue };
         let document = AdoptedDocument { cluster, former };
-        let known = targets.entry(backfill.to.connection.clone()).or_insert_with(|| document.clone());
+        let known = targets.entry(target.connection.clone()).or_insert_with(|| document.clone());
         if known.former == Some(cluster) {
             *known = document;
         }
@@ -240,15 +221,18 @@ pub(crate) fn tasks_document(
     let wanted = run.dag.order().iter().filter(|name| only.is_none_or(|only| only == *name));
     'all: for name in wanted {
         let Some(step) = run.steps.get(name) else { continue };
-        let ordinals: Box<dyn Iterator<Item = u64>> = match state {
-            Some(state) => step.work.in_state(state),
-            None => Box::new((0..step.work.len).filter(|ordinal| step.work.state(*ordinal) != TaskState::Covered)),
-        };
-        for ordinal in ordinals {
-            if tasks.len() > limit {
-                break 'all;
+        for (phase, _, table) in step.planned_tables() {
+            let ordinals: Box<dyn Iterator<Item = u64>> = match state {
+                Some(state) => table.in_state(state),
+                None => Box::new((0..table.len).filter(|ordinal| table.state(*ordinal) != TaskState::Covered)),
+            };
+            for ordinal in ordinals {
+                if tasks.len() > limit {
+                    break 'all;
+                }
+                let address = TaskAddress { step: name.clone(), generation: step.generation, phase, ordinal };
+                tasks.extend(task_document(run, table, address));
             }
-            tasks.extend(task_document(run, name, step, ordinal));
         }
     }
     let more = tasks.len() > limit;
@@ -257,13 +241,13 @@ pub(crate) fn tasks_document(
 }
 
 /// A task as it stands; `None` for one that an earlier run committed.
-fn task_document(run: &Run, name: &StepName, step: &Step, ordinal: u64) -> Option<TaskDocument> {
-    let address = TaskAddress { step: name.clone(), generation: step.generation, ordinal };
+fn task_document(run: &Run, table: &TaskTable, address: TaskAddress) -> Option<TaskDocument> {
     let work = run.work(&address)?;
-    let result = step.work.result(ordinal).unwrap_or_default();
-    let lease = step.work.leases.get(&ordinal).map(|held| &held.record);
-    let retry = step.work.retries.get(&ordinal).map(|held| &held.record);
-    let dead = step.work.dead.get(&ordinal).map(|held| &held.record);
+    let ordinal = address.ordinal;
+    let result = table.result(ordinal).unwrap_or_default();
+    let lease = table.leases.get(&ordinal).map(|held| &held.record);
+    let retry = table.retries.get(&ordinal).map(|held| &held.record);
+    let dead = table.dead.get(&ordinal).map(|held| &held.record);
     let attempts = lease
         .map(|lease| lease.attempt.get())
         .or(retry.map(|retry| retry.attempts))
@@ -272,9 +256,9 @@ fn task_document(run: &Run, name: &StepName, step: &Step, ordinal: u64) -> Optio
     let error = retry.map(|retry| &retry.error).or(dead.map(|dead| &dead.error));
     Some(TaskDocument {
         task: run.task_id(&address)?,
-        step: name.clone(),
+        step: address.step,
         work: work.to_string(),
-        state: step.work.state(ordinal).to_string(),
+        state: table.state(ordinal).to_string(),
         attempts,
         worker: lease.map_or_else(String::new, |lease| lease.worker.to_string()),
         rows: result.rows,

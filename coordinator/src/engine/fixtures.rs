@@ -7,7 +7,7 @@ use std::time::Duration;
 use highwater_common::assignment::{AttemptError, ErrorClass};
 use highwater_common::dag::Dag;
 use highwater_common::id::{AttemptNo, ClusterId, DocumentDigest, RunId, SessionId, StepName};
-use highwater_common::plan::{Plan, StepPlan, plan_step};
+use highwater_common::plan::{PhaseKind, Plan, StepPlan, plan_step};
 use highwater_common::record::{
     DeadRecord, LeaseRecord, RetryRecord, RunRecord, RunWish, TaskAddress, TaskHistory, WorkerRecord,
 };
@@ -19,7 +19,7 @@ use highwater_common::token::{Fence, FencingToken, Nonce};
 
 use super::leases::Leases;
 use super::outages::Outages;
-use super::step::{FENCE_ORDINAL, Held, PREPARE_ORDINAL, Step, Track};
+use super::step::{Held, Step, TaskTable};
 use super::view::{Cluster, Run, Session};
 use crate::fixtures::{facts, pipeline};
 
@@ -70,26 +70,26 @@ pub(crate) fn session(cluster: &mut Cluster, no: usize, allow_noop: bool) -> Ses
 }
 
 /// Brings one task into a state, as a stored transaction would.
-fn put_state(track: &mut Track, ordinal: u64, to: TaskState) {
+fn put_state(table: &mut TaskTable, ordinal: u64, to: TaskState) {
     let (number, index) = Segment::place(ordinal);
-    let (from, (mut segment, _)) = (track.state(ordinal), track.segment_of(ordinal));
+    let (from, (mut segment, _)) = (table.state(ordinal), table.segment_of(ordinal));
     let result = (to == TaskState::Done).then_some(TaskResult { rows: 1, millis: 1, attempts: 1 });
     match result {
         Some(result) => segment.set_done(index, result),
         None => segment.set(index, to),
     };
     let bytes = segment.to_bytes();
-    track.put_segment(number, segment, bytes, &[(ordinal, from, to, result)]);
-    track.leases.remove(&ordinal);
-    track.retries.remove(&ordinal);
+    table.put_segment(number, segment, bytes, &[(ordinal, from, to, result)]);
+    table.leases.remove(&ordinal);
+    table.retries.remove(&ordinal);
 }
 
 /// T1, in the view alone.
 pub(crate) fn give(view: &mut View, run: RunId, address: &TaskAddress, session: SessionId, token: i64) {
     let step = view.cluster.runs.get_mut(&run).unwrap().steps.get_mut(&address.step).unwrap();
     step.last_token = token;
-    let track = step.track_mut(address.generation);
-    put_state(track, address.ordinal, TaskState::Open);
+    let table = step.table_mut(address.generation, address.phase).unwrap();
+    put_state(table, address.ordinal, TaskState::Open);
     let record = LeaseRecord {
         address: address.clone(),
         attempt: AttemptNo::FIRST,
@@ -98,25 +98,32 @@ pub(crate) fn give(view: &mut View, run: RunId, address: &TaskAddress, session: 
         session,
         history: TaskHistory::default(),
     };
-    track.leases.insert(address.ordinal, Held { record, bytes: Vec::new() });
+    table.leases.insert(address.ordinal, Held { record, bytes: Vec::new() });
     view.reindex();
 }
 
-/// T2, in the view alone.
+/// T2 of a task of the step's work, in the view alone.
 pub(crate) fn finish(view: &mut View, step: &str, ordinal: u64) {
-    put_state(&mut view.step_mut(step).work, ordinal, TaskState::Done);
+    let address = view.work(step, ordinal);
+    put_state(view.table_mut(&address), ordinal, TaskState::Done);
     view.reindex();
+}
+
+/// T3 to its end of a task of the step's work, in the view alone.
+pub(crate) fn kill(view: &mut View, step: &str, ordinal: u64) {
+    let address = view.work(step, ordinal);
+    kill_task(view, address);
 }
 
 /// T3 to its end, in the view alone.
-pub(crate) fn kill(view: &mut View, step: &str, ordinal: u64) {
-    let address = TaskAddress { step: step.parse().unwrap(), generation: 1, ordinal };
+pub(crate) fn kill_task(view: &mut View, address: TaskAddress) {
+    let ordinal = address.ordinal;
     let work = view.run().work(&address).unwrap().to_string();
     let error = AttemptError::new(ErrorClass::Permanent, "gone", "the table is gone");
-    let track = &mut view.step_mut(step).work;
-    put_state(track, ordinal, TaskState::Dead);
+    let table = view.table_mut(&address);
+    put_state(table, ordinal, TaskState::Dead);
     let record = DeadRecord { address, attempts: 1, work, error };
-    track.dead.insert(ordinal, Held { record, bytes: Vec::new() });
+    table.dead.insert(ordinal, Held { record, bytes: Vec::new() });
 }
 
 impl View {
@@ -132,10 +139,9 @@ impl View {
             steps: spec.steps.iter().map(plan).collect(),
         });
         let mut steps = BTreeMap::new();
-        for (name, known) in &spec.steps {
+        for name in spec.steps.keys() {
             let mut step = Step::fresh();
-            step.work = Track::planned(Arc::new(plan.steps[name].clone()), &known.strategy);
-            step.generation = 1;
+            step.follow(Arc::new(plan.steps[name].clone()), 1);
             steps.insert(name.clone(), step);
         }
         let id = RunId::from_bytes([u8::try_from(no).unwrap() + 1; 16]);
@@ -207,15 +213,16 @@ impl View {
     pub(crate) fn begin(&mut self) {
         for step in self.run_mut().steps.values_mut() {
             step.record.status = StepStatus::Running;
-            if step.work.state(PREPARE_ORDINAL) == TaskState::Pending {
-                put_state(&mut step.work, PREPARE_ORDINAL, TaskState::Done);
+            let prepare = step.planned_tables().find(|(_, phase, _)| phase.kind == PhaseKind::Prepare);
+            if let Some(prepare) = prepare.map(|(number, _, _)| number) {
+                put_state(step.table_mut(1, prepare).unwrap(), 0, TaskState::Done);
             }
         }
     }
 
     /// Brings a task into some state that it may have been in.
     pub(crate) fn disturb(&mut self, step: &str, ordinal: u64, how: u8, now_millis: i64) {
-        let address = TaskAddress { step: step.parse().unwrap(), generation: 1, ordinal };
+        let address = self.work(step, ordinal);
         let Some(_) = self.run().work(&address) else { return };
         match how % 5 {
             0 => give_now(self, &address),
@@ -223,15 +230,15 @@ impl View {
             2 | 3 => {
                 let error = AttemptError::new(ErrorClass::Transient, "broken", "the connection broke");
                 let not_before_millis = if how % 5 == 2 { now_millis - 1 } else { now_millis + 5_000 };
-                let track = &mut self.step_mut(step).work;
-                put_state(track, ordinal, TaskState::RetryWait);
+                let table = self.table_mut(&address);
+                put_state(table, ordinal, TaskState::RetryWait);
                 let failed_on: &[&str] = [&[][..], &["w0"], &["w1", "w0"]][usize::from(how / 5) % 3];
                 let failed_on = failed_on.iter().map(|worker| worker.parse().unwrap()).collect();
                 let history = TaskHistory { failed_on, ..TaskHistory::default() };
                 let record = RetryRecord { address, attempts: 1, history, not_before_millis, error };
-                track.retries.insert(ordinal, Held { record, bytes: Vec::new() });
+                table.retries.insert(ordinal, Held { record, bytes: Vec::new() });
             }
-            _ => put_state(&mut self.step_mut(step).work, ordinal, TaskState::Pending),
+            _ => put_state(self.table_mut(&address), ordinal, TaskState::Pending),
         }
         self.reindex();
     }
@@ -239,13 +246,31 @@ impl View {
     /// An attempt ends well.
     pub(crate) fn end(&mut self, run: RunId, address: &TaskAddress) {
         let step = self.cluster.runs.get_mut(&run).unwrap().steps.get_mut(&address.step).unwrap();
-        put_state(step.track_mut(address.generation), address.ordinal, TaskState::Done);
+        put_state(step.table_mut(address.generation, address.phase).unwrap(), address.ordinal, TaskState::Done);
         self.reindex();
     }
 
     /// The fence of a step stands.
-    pub(crate) fn finish_wide(&mut self, step: &str) {
-        put_state(&mut self.step_mut(step).wide, FENCE_ORDINAL, TaskState::Done);
+    pub(crate) fn finish_fence(&mut self, step: &str) {
+        put_state(self.step_mut(step).table_mut(0, 1).unwrap(), 0, TaskState::Done);
+    }
+
+    /// A task of the step's work.
+    pub(crate) fn work(&self, step: &str, ordinal: u64) -> TaskAddress {
+        let step: StepName = step.parse().unwrap();
+        TaskAddress { step: step.clone(), ..self.run().steps[&step].work(ordinal) }
+    }
+
+    /// The only task of a phase of a kind.
+    pub(crate) fn single(&self, step: &str, kind: PhaseKind) -> TaskAddress {
+        let name: StepName = step.parse().unwrap();
+        let phase = self.run().steps[&name].planned_tables().find(|(_, phase, _)| phase.kind == kind).unwrap().0;
+        TaskAddress { step: name, generation: 1, phase, ordinal: 0 }
+    }
+
+    fn table_mut(&mut self, address: &TaskAddress) -> &mut TaskTable {
+        let step = self.run_mut().steps.get_mut(&address.step).unwrap();
+        step.table_mut(address.generation, address.phase).unwrap()
     }
 
     /// The plan of a step all of which is committed already.
@@ -258,8 +283,7 @@ impl View {
     }
 
     pub(crate) fn replan(&mut self, step: &str, plan: StepPlan) {
-        let strategy = self.run().spec.steps[&step.parse::<StepName>().unwrap()].strategy.clone();
-        self.step_mut(step).work = Track::planned(Arc::new(plan), &strategy);
+        self.step_mut(step).follow(Arc::new(plan), 1);
     }
 }
 

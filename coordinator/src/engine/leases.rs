@@ -7,6 +7,7 @@ use std::time::Duration;
 use highwater_common::id::{RunId, SessionId, TaskId};
 use highwater_common::record::TaskAddress;
 
+use super::step::Step;
 use super::view::Run;
 
 /// Where an open task stands, and since when.
@@ -30,13 +31,13 @@ pub(crate) struct Leases {
 }
 
 impl Leases {
-    /// The leases that the tracks of these runs hold.
+    /// The leases that the tasks of these runs hold.
     #[must_use]
     pub(crate) fn of(runs: &BTreeMap<RunId, Run>, since: Duration) -> Self {
         let mut leases = Self::default();
         for run in runs.values() {
             let steps = run.steps.values();
-            for held in steps.flat_map(|step| step.wide.leases.values().chain(step.work.leases.values())) {
+            for held in steps.flat_map(Step::tables).flat_map(|table| table.leases.values()) {
                 let (address, session) = (held.record.address.clone(), held.record.session);
                 if let Some(task) = run.task_id(&address) {
                     leases.insert(task, OpenLease { run: run.id, address, session, since });

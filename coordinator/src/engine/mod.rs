@@ -31,5 +31,5 @@ pub(crate) use leases::{Leases, OpenLease};
 pub(crate) use outages::{Outages, Reach, spoken};
 pub(crate) use prune::prunable;
 pub(crate) use seats::Seat;
-pub(crate) use step::{COUNT_ORDINAL, FENCE_ORDINAL, Held, PROBE_ORDINAL, Step, Track};
+pub(crate) use step::{Held, Step, TaskTable};
 pub(crate) use view::{Cluster, Run, Session};

@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use highwater_common::id::ConnectionName;
 use highwater_common::outage::{Gate, Outage};
+use highwater_common::plan::PhaseKind;
 use highwater_common::record::{RunWish, TaskAddress};
-use highwater_common::spec::{Step, Strategy};
+use highwater_common::spec::Step;
 
-use super::step::{COUNT_ORDINAL, FENCE_ORDINAL, PREPARE_ORDINAL};
 use super::view::Run;
 
 /// The connections of a run that could not be reached.
@@ -79,23 +79,22 @@ pub(crate) struct Reach<'a> {
 }
 
 impl<'a> Reach<'a> {
-    /// Of the task at this place of a step, in a run of which that much is wished.
-    pub(crate) fn of(step: &'a Step, wish: RunWish, generation: u32, ordinal: u64) -> Self {
-        let is_fence = generation == 0 && ordinal == FENCE_ORDINAL;
-        let only_target = is_fence || generation > 0 && ordinal == PREPARE_ORDINAL;
-        let only_source = generation == 0 && ordinal == COUNT_ORDINAL;
-        let connections = match &step.strategy {
-            Strategy::Noop { .. } => BTreeSet::new(),
-            Strategy::Backfill(backfill) if only_source => BTreeSet::from([&backfill.from.connection]),
-            Strategy::Backfill(backfill) if only_target => BTreeSet::from([&backfill.to.connection]),
-            Strategy::Backfill(backfill) => BTreeSet::from([&backfill.from.connection, &backfill.to.connection]),
+    /// Of the tasks of such a phase of a step, in a run of which that much is wished.
+    pub(crate) fn of(step: &'a Step, wish: RunWish, kind: PhaseKind) -> Self {
+        let sides = step.strategy.load().sides();
+        let (source, target) = (sides.source.map(|from| &from.connection), sides.target.map(|to| &to.connection));
+        let (source, target) = match kind {
+            PhaseKind::Fence | PhaseKind::Prepare => (None, target),
+            PhaseKind::Count => (source, None),
+            PhaseKind::Probe | PhaseKind::Load | PhaseKind::Execute => (source, target),
         };
+        let connections = source.into_iter().chain(target).collect();
         // A fence is never given up: until it stands its run has not ended.
         let patience = match wish {
             RunWish::Plan => step.retries.unreachable.min(PLAN_WAIT_MAX),
             RunWish::Run | RunWish::Cancel => step.retries.unreachable,
         };
-        Self { connections, limit: (!is_fence).then_some(patience) }
+        Self { connections, limit: (kind != PhaseKind::Fence).then_some(patience) }
     }
 
     /// Whether such a task may go now. `asked` are connections that were asked in the same round.

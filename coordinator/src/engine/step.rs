@@ -1,27 +1,16 @@
 //! A step's tasks as the leader sees them: what the store holds, decoded, with the bytes it holds them in.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
-use highwater_common::plan::StepPlan;
-use highwater_common::record::{DeadRecord, LeaseRecord, StepRecord};
+use highwater_common::plan::{Phase, PhaseKind, StepPlan, Tasks};
+use highwater_common::record::{DeadRecord, LeaseRecord, StepRecord, TaskAddress};
 use highwater_common::segment::{SEGMENT_TASKS, Segment, TaskResult};
-use highwater_common::spec::Strategy;
 use highwater_common::status::StepStatus;
 use highwater_common::task::TaskState;
 use highwater_common::view::TaskCounts;
 
 use super::retries::Retries;
-
-/// Generation 0: the probe.
-pub(crate) const PROBE_ORDINAL: u64 = 0;
-/// Generation 0: the fence of a cancelled run.
-pub(crate) const FENCE_ORDINAL: u64 = 1;
-/// Generation 0: the count of the rows that no partition takes, once all of them have ended.
-pub(crate) const COUNT_ORDINAL: u64 = 2;
-/// How many tasks generation 0 has.
-const WIDE_TASKS: u64 = 3;
-/// Every later generation: the prepare task. Partition `n` of the plan has ordinal `n + 1`.
-pub(super) const PREPARE_ORDINAL: u64 = 0;
 
 /// A record with the bytes it has in the store, which a transaction compares.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,10 +28,12 @@ pub(crate) struct Step {
     pub record: StepRecord,
     /// The record's bytes, once it has been stored.
     pub stored: Option<Vec<u8>>,
-    /// Generation 0: probe, fence and count.
-    pub wide: Track,
-    /// The current generation: prepare and partitions. Empty before the plan.
-    pub work: Track,
+    /// The tasks of generation 0, by [`PhaseKind::OF_NO_PLAN`].
+    outside: [TaskTable; 2],
+    /// What it does, once planned.
+    pub plan: Option<Arc<StepPlan>>,
+    /// The tasks of each phase of the plan.
+    phases: Vec<TaskTable>,
     /// Which plan of the run the step is carried out by: the latest one that it was planned anew in. 0 before the first.
     pub generation: u32,
     /// How often it was planned again.
@@ -66,8 +57,9 @@ impl Step {
         Self {
             record,
             stored: None,
-            wide: Track::wide(),
-            work: Track::default(),
+            outside: [TaskTable::single(), TaskTable::single()],
+            plan: None,
+            phases: Vec::new(),
             generation: 0,
             replans: 0,
             bytes: 0,
@@ -75,59 +67,154 @@ impl Step {
         }
     }
 
+    /// Gives the step the tasks of a plan, as a generation of its own of which nothing is stored yet.
+    pub(crate) fn follow(&mut self, plan: Arc<StepPlan>, generation: u32) {
+        let fresh = Self::fresh();
+        (self.record, self.stored) = (fresh.record, fresh.stored);
+        self.phases = plan.numbered().map(|(number, _)| TaskTable::planned(&plan, number)).collect();
+        self.plan = Some(plan);
+        self.generation = generation;
+    }
+
     /// True while the step is to be planned again: what it was to load was committed by others before its stream was its own.
     #[must_use]
     pub(crate) fn is_replanned(&self) -> bool {
-        self.record.status == StepStatus::Running
-            && self.work.len > 0
-            && self.work.state(PREPARE_ORDINAL) == TaskState::Superseded
+        self.record.status == StepStatus::Running && self.phases.iter().any(|table| table.counts.superseded > 0)
     }
 
-    /// True once a step that moves rows has done some of its tasks, and no more dead ones stand beside them than it tolerates: then
-    /// the rows that none of them takes are counted.
+    /// How far the plan's phases are, when that many dead tasks are tolerated where any are.
     #[must_use]
-    pub(crate) fn is_to_be_counted(&self, tolerated: u32) -> bool {
-        let counts = self.counts();
-        self.record.status == StepStatus::Running
-            && self.work.len > 0
-            && self.work.state(PREPARE_ORDINAL) == TaskState::Done
-            && self.work.has_ended()
-            && counts.done > 0
-            && counts.dead.saturating_add(counts.in_doubt) <= u64::from(tolerated)
+    pub(crate) fn stage(&self, tolerated: u32) -> Stage {
+        let Some(plan) = &self.plan else { return Stage::Over };
+        for ((number, phase), table) in plan.numbered().zip(&self.phases) {
+            let failed = table.counts.dead.saturating_add(table.counts.in_doubt);
+            let is_failed = failed > if phase.tolerant { u64::from(tolerated) } else { 0 };
+            if !table.has_ended() {
+                return Stage::In(number);
+            }
+            if is_failed {
+                return Stage::Failed(number);
+            }
+        }
+        Stage::Over
     }
 
-    /// The tasks of a generation.
+    /// What the tasks of a phase are for; `None` for one that the step does not have, or not any more.
     #[must_use]
-    pub(crate) const fn track(&self, generation: u32) -> &Track {
-        if generation == 0 { &self.wide } else { &self.work }
+    pub(crate) fn kind(&self, generation: u32, phase: u8) -> Option<PhaseKind> {
+        match generation {
+            0 => PhaseKind::of_no_plan(phase),
+            _ if generation == self.generation => Some(self.plan.as_ref()?.phase(phase)?.kind),
+            _ => None,
+        }
     }
 
-    /// The tasks of a generation.
-    pub(crate) const fn track_mut(&mut self, generation: u32) -> &mut Track {
-        if generation == 0 { &mut self.wide } else { &mut self.work }
+    /// The tasks of a phase of a generation.
+    #[must_use]
+    pub(crate) fn table(&self, generation: u32, phase: u8) -> Option<&TaskTable> {
+        match generation {
+            0 => self.outside.get(usize::from(phase)),
+            _ => self.phases.get(usize::from(phase)),
+        }
+    }
+
+    /// The tasks of a phase of a generation.
+    pub(crate) fn table_mut(&mut self, generation: u32, phase: u8) -> Option<&mut TaskTable> {
+        match generation {
+            0 => self.outside.get_mut(usize::from(phase)),
+            _ => self.phases.get_mut(usize::from(phase)),
+        }
+    }
+
+    /// The table that a task stands in.
+    #[must_use]
+    pub(crate) fn table_of(&self, address: &TaskAddress) -> Option<&TaskTable> {
+        self.table(address.generation, address.phase)
+    }
+
+    /// The probe.
+    #[must_use]
+    pub(crate) const fn probe(&self) -> &TaskTable {
+        let [probe, _] = &self.outside;
+        probe
+    }
+
+    /// The fence of a cancelled run.
+    #[must_use]
+    pub(crate) const fn fence(&self) -> &TaskTable {
+        let [_, fence] = &self.outside;
+        fence
+    }
+
+    /// All tasks, those of no plan first.
+    pub(crate) fn tables(&self) -> impl Iterator<Item = &TaskTable> {
+        self.outside.iter().chain(&self.phases)
+    }
+
+    /// All tasks.
+    pub(crate) fn tables_mut(&mut self) -> impl Iterator<Item = &mut TaskTable> {
+        self.outside.iter_mut().chain(&mut self.phases)
+    }
+
+    /// The tasks of the plan, with their phases.
+    pub(crate) fn planned_tables(&self) -> impl Iterator<Item = (u8, &Phase, &TaskTable)> {
+        let phases = self.plan.iter().flat_map(|plan| plan.numbered());
+        phases.zip(&self.phases).map(|((number, phase), table)| (number, phase, table))
+    }
+
+    /// The tasks that do the step's work.
+    pub(crate) fn work_tables(&self) -> impl Iterator<Item = &TaskTable> {
+        self.planned_tables().filter(|(_, phase, _)| phase.kind.is_work()).map(|(_, _, table)| table)
     }
 
     /// Tasks that somebody holds, of any kind.
     #[must_use]
     pub(crate) fn open(&self) -> u64 {
-        self.wide.counts.open.saturating_add(self.work.counts.open)
+        self.tables().fold(0, |open, table| open.saturating_add(table.counts.open))
     }
 
-    /// Tasks by state, without probe, prepare, fence and count.
+    /// The tasks of the step's work by state.
     #[must_use]
     pub(crate) fn counts(&self) -> TaskCounts {
-        let mut counts = self.work.counts;
-        if self.work.len > 0 {
-            counts.remove(self.work.state(PREPARE_ORDINAL));
-        }
-        counts
+        self.work_tables().fold(TaskCounts::default(), |counts, table| counts.plus(table.counts))
+    }
+
+    /// Rows committed and counted.
+    #[must_use]
+    pub(crate) fn rows(&self) -> u64 {
+        self.work_tables().fold(0, |rows, table| rows.saturating_add(table.rows))
+    }
+
+    /// Where a task of the step's work stands.
+    #[cfg(test)]
+    pub(crate) fn work(&self, ordinal: u64) -> TaskAddress {
+        let number = self.planned_tables().find(|(_, phase, _)| phase.kind.is_work()).map(|(number, _, _)| number);
+        let (step, phase) = ("a".parse().expect("a name"), number.expect("work"));
+        TaskAddress { step, generation: self.generation, phase, ordinal }
+    }
+
+    /// How many ranges of the plan are committed without a gap, from its first.
+    #[must_use]
+    pub(crate) fn reached(&self) -> u64 {
+        self.work_tables().map(|table| table.reached).max().unwrap_or(0)
     }
 }
 
-/// The tasks of one generation of a step. A segment that the store does not hold has every task in its first state, so a
+/// How far the phases of a step are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// The tasks of this phase run.
+    In(u8),
+    /// Too many tasks of this phase were given up.
+    Failed(u8),
+    /// Every phase has ended well.
+    Over,
+}
+
+/// The tasks of one phase of a step. A segment that the store does not hold has every task in its first state, so a
 /// million tasks cost nothing before they run.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Track {
+pub(crate) struct TaskTable {
     /// How many tasks there are.
     pub len: u64,
     /// Leases, by ordinal.
@@ -147,44 +234,33 @@ pub(crate) struct Track {
     next: u64,
     /// Ranges of the plan that are committed without a gap, from its first.
     reached: u64,
-    covered: Covered,
+    /// The plan, and which phase of it the tasks are; `None` for a task of no plan.
+    planned: Option<(Arc<StepPlan>, u8)>,
 }
 
-/// Which tasks are covered from the start.
-#[derive(Debug, Clone, Default)]
-enum Covered {
-    /// None.
-    #[default]
-    Nothing,
-    /// The plan's own.
-    Plan(std::sync::Arc<StepPlan>),
-}
-
-impl Track {
-    /// Probe, fence and count.
+impl TaskTable {
+    /// One task of no plan.
     #[must_use]
-    pub(crate) fn wide() -> Self {
-        let counts = TaskCounts { pending: WIDE_TASKS, ..TaskCounts::default() };
-        Self { len: WIDE_TASKS, counts, ..Self::default() }
+    fn single() -> Self {
+        Self { len: 1, counts: TaskCounts { pending: 1, ..TaskCounts::default() }, ..Self::default() }
     }
 
-    /// Prepare and partitions of a plan.
+    /// The tasks of a phase of a plan.
     #[must_use]
-    pub(crate) fn planned(plan: std::sync::Arc<StepPlan>, strategy: &Strategy) -> Self {
-        let mut counts = TaskCounts { pending: plan.tasks_planned(), ..TaskCounts::default() };
-        counts.covered = plan.partitions().saturating_sub(counts.pending);
-        let prepares = match strategy {
-            Strategy::Backfill(_) => TaskState::Pending,
-            Strategy::Noop { .. } => TaskState::Covered,
-        };
-        counts.add(prepares);
-        let mut track =
-            Self { len: plan.partitions().saturating_add(1), counts, covered: Covered::Plan(plan), ..Self::default() };
-        track.settle();
-        track
+    pub(crate) fn planned(plan: &Arc<StepPlan>, number: u8) -> Self {
+        let Some(phase) = plan.phase(number) else { return Self::default() };
+        let mut counts = TaskCounts { pending: phase.tasks_planned(), ..TaskCounts::default() };
+        counts.covered = phase.len().saturating_sub(counts.pending);
+        let mut table = Self { len: phase.len(), counts, planned: Some((Arc::clone(plan), number)), ..Self::default() };
+        table.settle();
+        table
     }
 
-    /// Takes a stored segment in place of the first states; called while loading, and [`Track::settle`] after the last.
+    fn phase(&self) -> Option<&Phase> {
+        self.planned.as_ref().and_then(|(plan, number)| plan.phase(*number))
+    }
+
+    /// Takes a stored segment in place of the first states; called while loading, and [`TaskTable::settle`] after the last.
     pub(crate) fn load(&mut self, number: u64, segment: Segment, bytes: Vec<u8>) {
         for index in 0..segment.len() {
             let ordinal = Segment::ordinal(number, index);
@@ -204,22 +280,9 @@ impl Track {
         while self.next < self.len && self.state(self.next) != TaskState::Pending {
             self.next = self.next.saturating_add(1);
         }
-        let Covered::Plan(plan) = &self.covered else { return };
-        let StepPlan::Load(load) = plan.as_ref() else { return };
-        let (generator, mut reached) = (load.generator(), self.reached);
-        // Ordinals follow the declared order; ranges follow the cursor.
-        let is_committed =
-            |no| matches!(self.state(generator.ordinal_of(no).saturating_add(1)), TaskState::Done | TaskState::Covered);
-        while reached < generator.ranges() && is_committed(reached) {
-            reached = reached.saturating_add(1);
-        }
-        self.reached = reached;
-    }
-
-    /// How many ranges of the plan are committed without a gap, from its first; what is committed is never taken back.
-    #[must_use]
-    pub(crate) const fn reached(&self) -> u64 {
-        self.reached
+        let Some(Tasks::Partitions(partitions)) = self.phase().map(|phase| &phase.tasks) else { return };
+        let is_committed = |ordinal| matches!(self.state(ordinal), TaskState::Done | TaskState::Covered);
+        self.reached = partitions.reached(self.reached, is_committed);
     }
 
     /// Where a task stands.
@@ -286,10 +349,10 @@ impl Track {
         self.settle();
     }
 
-    /// Pending tasks from `start` on, returned ones first.
-    pub(crate) fn pending_from(&self, start: u64) -> impl Iterator<Item = u64> + '_ {
-        let fresh = (self.next.max(start)..self.len).filter(|ordinal| self.state(*ordinal) == TaskState::Pending);
-        self.returned.range(start..).copied().chain(fresh)
+    /// Pending tasks, returned ones first.
+    pub(crate) fn pending(&self) -> impl Iterator<Item = u64> + '_ {
+        let fresh = (self.next..self.len).filter(|ordinal| self.state(*ordinal) == TaskState::Pending);
+        self.returned.iter().copied().chain(fresh)
     }
 
     /// The tasks in a state, ascending. No more tasks are looked at than needed to find as many as there are.
@@ -297,7 +360,7 @@ impl Track {
         let mut counts = self.counts;
         let count = usize::try_from(*counts.of_mut(state)).unwrap_or(usize::MAX);
         match state {
-            TaskState::Pending => Box::new(self.pending_from(0)), // those that came back are below all that never left
+            TaskState::Pending => Box::new(self.pending()), // those that came back are below all that never left
             TaskState::Open => Box::new(self.leases.keys().copied()),
             TaskState::RetryWait => Box::new(self.retries.keys().copied()),
             TaskState::Dead => Box::new(self.dead.keys().copied()),
@@ -320,13 +383,9 @@ impl Track {
     }
 
     fn first_state(&self, ordinal: u64) -> TaskState {
-        match &self.covered {
-            Covered::Nothing => TaskState::Pending,
-            Covered::Plan(plan) => match ordinal.checked_sub(1) {
-                Some(partition) if plan.skips(partition) => TaskState::Covered,
-                None if plan.settled().is_none() => TaskState::Covered,
-                Some(_) | None => TaskState::Pending,
-            },
+        match self.phase().is_some_and(|phase| phase.skips(ordinal)) {
+            true => TaskState::Covered,
+            false => TaskState::Pending,
         }
     }
 }

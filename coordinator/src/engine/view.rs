@@ -9,14 +9,14 @@ use highwater_common::capability::Capabilities;
 use highwater_common::dag::Dag;
 use highwater_common::facts::StepFacts;
 use highwater_common::id::{ClusterId, DocumentDigest, PoolName, RunId, SessionId, StepName, TaskId, WorkerId};
-use highwater_common::plan::{LoadPlan, Plan, StepPlan};
+use highwater_common::plan::{PhaseKind, Plan};
 use highwater_common::record::{RunRecord, RunWish, TaskAddress, WorkerRecord};
-use highwater_common::spec::{Spec, Strategy};
-use highwater_common::status::RunStatus;
+use highwater_common::spec::Spec;
+use highwater_common::status::{RunStatus, StepStatus};
 
 use super::leases::Leases;
 use super::outages::Outages;
-use super::step::{COUNT_ORDINAL, FENCE_ORDINAL, PREPARE_ORDINAL, PROBE_ORDINAL, Step};
+use super::step::{Stage, Step, TaskTable};
 
 /// Everything the leader knows. Rebuilt from the store at the start of each term.
 #[derive(Debug, Clone)]
@@ -127,28 +127,46 @@ impl Run {
     #[must_use]
     pub(crate) fn work(&self, address: &TaskAddress) -> Option<Work> {
         if address.generation == 0 {
-            return match address.ordinal {
-                PROBE_ORDINAL => Some(Work::Probe),
-                FENCE_ORDINAL => Some(Work::Fence),
-                COUNT_ORDINAL => self.load_plan(&address.step).map(|plan| Work::Count(plan.generator().whole())),
-                _ => None,
+            return match (PhaseKind::of_no_plan(address.phase)?, address.ordinal) {
+                (PhaseKind::Probe, 0) => Some(Work::Probe),
+                (PhaseKind::Fence, 0) => Some(Work::Fence),
+                (_, _) => None,
             };
         }
-        if self.steps.get(&address.step)?.generation != address.generation {
-            return None; // of a plan that the step no longer follows
-        }
-        if address.ordinal == PREPARE_ORDINAL {
-            return Some(Work::Prepare);
-        }
-        self.plan.as_ref()?.steps.get(&address.step)?.work(address.ordinal.checked_sub(1)?)
+        // Of a plan that the step no longer follows nothing is known.
+        let step = self.steps.get(&address.step).filter(|step| step.generation == address.generation)?;
+        step.plan.as_ref()?.work(address.phase, address.ordinal)
     }
 
-    /// The plan of a step that moves rows, once there is one.
+    /// What the task at `address` is for.
     #[must_use]
-    pub(crate) fn load_plan(&self, step: &StepName) -> Option<&LoadPlan> {
-        match self.plan.as_ref()?.steps.get(step)? {
-            StepPlan::Load(load) => Some(load),
-            StepPlan::Noop { .. } => None,
+    pub(crate) fn kind(&self, address: &TaskAddress) -> Option<PhaseKind> {
+        self.steps.get(&address.step)?.kind(address.generation, address.phase)
+    }
+
+    /// The tasks beside the one at `address`, and itself.
+    #[must_use]
+    pub(crate) fn table(&self, address: &TaskAddress) -> Option<&TaskTable> {
+        self.steps.get(&address.step)?.table_of(address)
+    }
+
+    /// The phase of a step whose tasks may be handed out, by generation and number.
+    #[must_use]
+    pub(crate) fn due_phase(&self, name: &StepName) -> Option<(u32, u8)> {
+        const PROBE: (u32, u8) = (0, 0);
+        const FENCE: (u32, u8) = (0, 1);
+        let (step, known) = (self.steps.get(name)?, self.spec.steps.get(name)?);
+        match self.record.status {
+            RunStatus::Planning => self.probes(name).then_some(PROBE),
+            RunStatus::Cancelling => known.strategy.load().sides().target.map(|_| FENCE),
+            RunStatus::Running if step.is_replanned() => Some(PROBE),
+            RunStatus::Running if step.record.status == StepStatus::Running => match step.stage(known.tolerate_dead) {
+                Stage::In(phase) => Some((step.generation, phase)),
+                Stage::Failed(_) | Stage::Over => None,
+            },
+            RunStatus::Planned | RunStatus::Running | RunStatus::Success | RunStatus::Failed | RunStatus::Cancelled => {
+                None
+            }
         }
     }
 
@@ -157,34 +175,34 @@ impl Run {
     pub(crate) fn is_open(&self, address: &TaskAddress) -> bool {
         let is_current = |step: &&Step| address.generation == 0 || address.generation == step.generation;
         let step = self.steps.get(&address.step).filter(is_current);
-        step.is_some_and(|step| step.track(address.generation).leases.contains_key(&address.ordinal))
+        let table = step.and_then(|step| step.table_of(address));
+        table.is_some_and(|table| table.leases.contains_key(&address.ordinal))
     }
 
     /// The id of the task at `address`.
     #[must_use]
     pub(crate) fn task_id(&self, address: &TaskAddress) -> Option<TaskId> {
         let work = self.work(address)?;
-        Some(TaskId::derive(&self.id, address.generation, &address.step, &work.to_string()))
+        Some(TaskId::derive(&self.id, address.generation, &address.step, address.phase, &work.to_string()))
     }
 
     /// What all tasks of a step and generation have in common. `None` for an unknown step.
     #[must_use]
     pub(crate) fn order(&self, cluster: ClusterId, step: &StepName, generation: u32) -> Option<StepOrder> {
         let known = self.spec.steps.get(step)?;
-        let sides = match &known.strategy {
-            Strategy::Noop { .. } => None,
-            Strategy::Backfill(backfill) => {
-                let connection = |name| self.spec.connections.get(name).cloned();
-                Some((
-                    (connection(&backfill.from.connection)?, backfill.from.clone()),
-                    (connection(&backfill.to.connection)?, backfill.to.clone()),
-                ))
-            }
+        let sides = known.strategy.load().sides();
+        let connection = |name| self.spec.connections.get(name).cloned();
+        let source = match sides.source {
+            Some(source) => Some((connection(&source.connection)?, source.clone())),
+            None => None,
         };
-        let (source, target) = sides.map_or((None, None), |(source, target)| (Some(source), Some(target)));
+        let target = match sides.target {
+            Some(target) => Some((connection(&target.connection)?, target.clone())),
+            None => None,
+        };
         let settled = match generation {
             0 => None,
-            _ => self.plan.as_ref().and_then(|plan| plan.steps.get(step)).and_then(|plan| plan.settled().cloned()),
+            _ => self.steps.get(step).and_then(|step| step.plan.as_ref()).and_then(|plan| plan.settled.clone()),
         };
         Some(StepOrder {
             cluster,
@@ -211,11 +229,7 @@ impl Run {
         cluster: ClusterId,
         address: &TaskAddress,
     ) -> Option<(DocumentDigest, Arc<Vec<u8>>)> {
-        // A count asks for what was planned, and is told of it as the partitions were.
-        let generation = match (address.generation, address.ordinal) {
-            (0, COUNT_ORDINAL) => self.steps.get(&address.step)?.generation,
-            (generation, _) => generation,
-        };
+        let generation = address.generation;
         let key = (address.step.clone(), generation);
         if let Some((digest, json)) = self.orders.get(&key) {
             return Some((*digest, Arc::clone(json)));
@@ -230,8 +244,8 @@ impl Run {
     /// Whether the run has something to find out about a step before it has a plan.
     #[must_use]
     pub(crate) fn probes(&self, name: &StepName) -> bool {
-        let moves_rows = self.spec.steps.get(name).is_some_and(|step| matches!(step.strategy, Strategy::Backfill(_)));
-        moves_rows && self.record.errand.as_ref().is_none_or(|errand| errand.is_about(name))
+        let has_probe = self.spec.steps.get(name).is_some_and(|step| step.strategy.load().probe().is_some());
+        has_probe && self.record.errand.as_ref().is_none_or(|errand| errand.is_about(name))
     }
 
     /// True while tasks of the run may be handed out at all.

@@ -3,17 +3,17 @@
 
 use std::collections::BTreeMap;
 
+use highwater_common::capability::Capabilities;
 use highwater_common::id::{SessionId, StepName, WorkerId};
-use highwater_common::spec::Strategy;
+use highwater_common::plan::PhaseKind;
 use highwater_common::status::{RunStatus, StepStatus};
-use highwater_common::task::TaskState;
 use highwater_common::view::TaskCounts;
 
 use super::assign::open_of;
 use super::budget::{Budgets, uses};
 use super::outages::Reach;
 use super::seats::{Demand, able, avoids_until, carries, is_avoided};
-use super::step::{COUNT_ORDINAL, FENCE_ORDINAL, PREPARE_ORDINAL, PROBE_ORDINAL, Step};
+use super::step::Step;
 use super::view::{Cluster, Run};
 
 /// Tasks that are due and are looked at for whom they avoid at the most: what so many of them wait for is told of all.
@@ -31,11 +31,11 @@ pub(super) fn waits(cluster: &Cluster, run: &Run, name: &StepName, now_millis: i
         reasons.push("an older run of this pipeline has not ended".to_owned());
         return reasons;
     }
-    if let Some(away) = away(run, step, known, now_millis) {
+    if let Some(away) = away(run, name, step, known, now_millis) {
         reasons.push(away);
         return reasons;
     }
-    reasons.extend(wide_wait(cluster, run, step, known));
+    reasons.extend(set_up_wait(cluster, run, name, step, known));
     if step.record.status == StepStatus::Pending && run.record.status == RunStatus::Running {
         let open: Vec<&str> = known
             .depends_on
@@ -47,9 +47,9 @@ pub(super) fn waits(cluster: &Cluster, run: &Run, name: &StepName, now_millis: i
             reasons.push(format!("waits for {}", open.join(", ")));
         }
     }
-    let count = step.work.counts.retry_wait.saturating_add(step.wide.counts.retry_wait);
+    let count = step.tables().fold(0_u64, |count, table| count.saturating_add(table.counts.retry_wait));
     if count > 0 {
-        let soonest = [&step.work, &step.wide].into_iter().filter_map(|track| track.retries.first_due_millis()).min();
+        let soonest = step.tables().filter_map(|table| table.retries.first_due_millis()).min();
         let wait = soonest.map_or(0, |moment| moment.saturating_sub(now_millis)).max(0);
         let limit = || limits_met(cluster, run, step.open(), known);
         let next = match (avoided(cluster, run, step, known, now_millis), if wait == 0 { limit() } else { None }) {
@@ -62,7 +62,7 @@ pub(super) fn waits(cluster: &Cluster, run: &Run, name: &StepName, now_millis: i
     let pending = step.counts().pending;
     if pending > 0 && step.record.status == StepStatus::Running {
         reasons.extend(
-            limits_met(cluster, run, step.work.counts.open, known)
+            limits_met(cluster, run, step.open(), known)
                 .map(|limit| format!("{pending} task{}: {limit}", if pending == 1 { "" } else { "s" })),
         );
     }
@@ -70,29 +70,25 @@ pub(super) fn waits(cluster: &Cluster, run: &Run, name: &StepName, now_millis: i
 }
 
 /// The tasks of a step that wait for a connection which is away, and for which one.
-fn away(run: &Run, step: &Step, known: &highwater_common::spec::Step, now_millis: i64) -> Option<String> {
+fn away(
+    run: &Run,
+    name: &StepName,
+    step: &Step,
+    known: &highwater_common::spec::Step,
+    now_millis: i64,
+) -> Option<String> {
     let waiting = |counts: &TaskCounts| counts.pending.saturating_add(counts.retry_wait);
-    let (generation, ordinal, what) = match run.record.status {
-        RunStatus::Planning => (0, PROBE_ORDINAL, "probe".to_owned()),
-        RunStatus::Cancelling => (0, FENCE_ORDINAL, "fence".to_owned()),
-        RunStatus::Running if step.is_replanned() => (0, PROBE_ORDINAL, "probe".to_owned()),
-        RunStatus::Running if step.is_to_be_counted(known.tolerate_dead) => (0, COUNT_ORDINAL, "count".to_owned()),
-        RunStatus::Running if step.record.status == StepStatus::Running => {
-            let is_prepared = matches!(step.work.state(PREPARE_ORDINAL), TaskState::Done | TaskState::Covered);
+    let (generation, phase) = run.due_phase(name)?;
+    let (table, kind) = (step.table(generation, phase)?, step.kind(generation, phase)?);
+    let wait = Reach::of(known, run.record.wish, kind).wait(run, now_millis);
+    let wait = wait.filter(|_| waiting(&table.counts) > 0)?;
+    Some(match kind {
+        PhaseKind::Probe | PhaseKind::Fence | PhaseKind::Count => format!("{}: {wait}", kind.as_str()),
+        PhaseKind::Prepare | PhaseKind::Load | PhaseKind::Execute => {
             let count = waiting(&step.counts());
-            let what = format!("{count} task{}", if count == 1 { "" } else { "s" });
-            (step.generation, PREPARE_ORDINAL + u64::from(is_prepared), what)
+            format!("{count} task{}: {wait}", if count == 1 { "" } else { "s" })
         }
-        RunStatus::Planned | RunStatus::Running | RunStatus::Success | RunStatus::Failed | RunStatus::Cancelled => {
-            return None;
-        }
-    };
-    let some_wait = match generation {
-        0 => matches!(step.wide.state(ordinal), TaskState::Pending | TaskState::RetryWait),
-        _ => waiting(&step.work.counts) > 0,
-    };
-    let wait = Reach::of(known, run.record.wish, generation, ordinal).wait(run, now_millis).filter(|_| some_wait)?;
-    Some(format!("{what}: {wait}"))
+    })
 }
 
 /// The worker that all tasks which are due for another attempt avoid.
@@ -107,8 +103,8 @@ fn avoided<'a>(
         return None;
     }
     let able = able(cluster, &Demand::of(known, &run.spec.connections));
-    let due = [&step.wide, &step.work].into_iter().flat_map(|track| {
-        track.retries.due(now_millis).filter_map(|ordinal| track.retries.get(&ordinal).map(|retry| &retry.record))
+    let due = step.tables().flat_map(|table| {
+        table.retries.due(now_millis).filter_map(|ordinal| table.retries.get(&ordinal).map(|retry| &retry.record))
     });
     let mut due = due.take(LOOKED_AT_MAX).peekable();
     if due.peek().is_some_and(|first| avoids_until(first) <= Some(now_millis)) {
@@ -119,18 +115,22 @@ fn avoided<'a>(
 }
 
 /// Why a probe, a fence or a count is not handed out: until it is, the run shows no task at all.
-fn wide_wait(cluster: &Cluster, run: &Run, step: &Step, known: &highwater_common::spec::Step) -> Option<String> {
-    let (ordinal, work) = match run.record.status {
-        RunStatus::Planning => (PROBE_ORDINAL, "probe"),
-        RunStatus::Cancelling => (FENCE_ORDINAL, "fence"),
-        RunStatus::Running if step.is_to_be_counted(known.tolerate_dead) => (COUNT_ORDINAL, "count"),
-        RunStatus::Planned | RunStatus::Running | RunStatus::Success | RunStatus::Failed | RunStatus::Cancelled => {
-            return None;
-        }
+fn set_up_wait(
+    cluster: &Cluster,
+    run: &Run,
+    name: &StepName,
+    step: &Step,
+    known: &highwater_common::spec::Step,
+) -> Option<String> {
+    let (generation, phase) = run.due_phase(name)?;
+    let (table, kind) = (step.table(generation, phase)?, step.kind(generation, phase)?);
+    let is_shown = match kind {
+        PhaseKind::Probe | PhaseKind::Fence | PhaseKind::Count => true,
+        PhaseKind::Prepare | PhaseKind::Load | PhaseKind::Execute => false, // told of the tasks that come after it
     };
-    let waits = matches!(known.strategy, Strategy::Backfill(_)) && step.wide.state(ordinal) == TaskState::Pending;
-    let limit = if waits { limits_met(cluster, run, step.wide.counts.open, known) } else { None };
-    limit.map(|limit| format!("{work}: {limit}"))
+    let waits = is_shown && table.counts.pending > 0;
+    let limit = if waits { limits_met(cluster, run, step.open(), known) } else { None };
+    limit.map(|limit| format!("{}: {limit}", kind.as_str()))
 }
 
 #[expect(clippy::cast_precision_loss, reason = "milliseconds of a wait, shown with one digit")]
@@ -153,13 +153,9 @@ fn limits_met(cluster: &Cluster, run: &Run, open: u64, known: &highwater_common:
         return Some(format!("no connected worker has the labels {}", listed(demand.labels)));
     }
     if !carriers().any(|(_, session)| session.capabilities().hold(demand.needs)) {
-        return Some(match &known.strategy {
-            Strategy::Noop { .. } => {
-                format!("no connected worker{labelled} holds no-op tasks: start it with --allow-noop")
-            }
-            Strategy::Backfill(_) => {
-                format!("no connected worker{labelled} can do all that it needs: {}", demand.needs)
-            }
+        return Some(match demand.needs.hold(Capabilities::NOOP) {
+            true => format!("no connected worker{labelled} holds no-op tasks: start it with --allow-noop"),
+            false => format!("no connected worker{labelled} can do all that it needs: {}", demand.needs),
         });
     }
     if let Some(max) = known.limits.tasks.filter(|max| open >= u64::from(*max)) {

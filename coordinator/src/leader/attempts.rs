@@ -6,6 +6,7 @@ use std::sync::Arc;
 use highwater_common::assignment::{Assignment, AttemptError, ErrorClass, FACTS_BYTES_MAX, Outcome, Receipt, Work};
 use highwater_common::facts::StepFacts;
 use highwater_common::id::{AttemptNo, SessionId, TaskId, WorkerId};
+use highwater_common::plan::PhaseKind;
 use highwater_common::record::{DeadRecord, LeaseRecord, RetryRecord, RunWish, TaskAddress, TaskHistory};
 use highwater_common::retry::{QUARANTINE_CODE, RetryDecision, RetryHistory, decide};
 use highwater_common::segment::TaskResult;
@@ -22,7 +23,7 @@ use super::request::Reply;
 use super::runs::cut;
 use super::streams::unsettled;
 use super::{Fallen, Handed, Leader};
-use crate::engine::{COUNT_ORDINAL, Change, ChangeKind, FENCE_ORDINAL, Reach, assign};
+use crate::engine::{Change, ChangeKind, Reach, assign};
 use crate::store::keys::RecordKey;
 use crate::store::{Expect, Op};
 
@@ -51,15 +52,13 @@ impl Leader {
         let Some((lease, run)) = self.lease(task) else { return false };
         lease.session == *session
             && lease.fence.nonce == nonce
-            && (run.record.wish != RunWish::Cancel
-                || lease.address.generation == 0 && lease.address.ordinal != COUNT_ORDINAL)
+            && (run.record.wish != RunWish::Cancel || lease.address.generation == 0)
     }
 
     pub(super) fn lease(&self, task: &TaskId) -> Option<(&LeaseRecord, &crate::engine::Run)> {
         let open = self.cluster.leases.get(task)?;
         let run = self.cluster.runs.get(&open.run)?;
-        let track = run.steps.get(&open.address.step)?.track(open.address.generation);
-        track.leases.get(&open.address.ordinal).map(|held| (&held.record, run))
+        run.table(&open.address)?.leases.get(&open.address.ordinal).map(|held| (&held.record, run))
     }
 
     /// Counts completions. Nobody is told before the store has applied them, a repeat within the turn neither.
@@ -232,7 +231,7 @@ impl Leader {
         }
         let (lease, run) = self.lease(task)?;
         let known = run.spec.steps.get(&lease.address.step)?;
-        let must_not_die = lease.address.generation == 0 && lease.address.ordinal == FENCE_ORDINAL;
+        let must_not_die = run.kind(&lease.address) == Some(PhaseKind::Fence);
         let attempts = lease.attempt.get();
         let past = RetryHistory {
             attempts,
@@ -331,9 +330,9 @@ impl Leader {
         let run = self.cluster.runs.get_mut(run)?;
         let work = run.work(&address)?;
         let task = run.task_id(&address)?;
-        let track = run.steps.get(&address.step)?.track(address.generation);
-        let retry = match track.state(address.ordinal) {
-            TaskState::RetryWait => track.retries.get(&address.ordinal).map(|held| held.record.clone()),
+        let (table, kind) = (run.table(&address)?, run.kind(&address)?);
+        let retry = match table.state(address.ordinal) {
+            TaskState::RetryWait => table.retries.get(&address.ordinal).map(|held| held.record.clone()),
             TaskState::Pending
             | TaskState::Open
             | TaskState::Done
@@ -343,8 +342,7 @@ impl Leader {
             | TaskState::Superseded => None,
         };
         let known = run.spec.steps.get(&address.step)?;
-        run.outages
-            .asked(&Reach::of(known, run.record.wish, address.generation, address.ordinal).connections, &address);
+        run.outages.asked(&Reach::of(known, run.record.wish, kind).connections, &address);
         let (before, history) = retry.map_or((0, TaskHistory::default()), |retry| (retry.attempts, retry.history));
         let attempt = AttemptNo::new(before + 1);
         let (order, json) = run.order_document(cluster, &address)?;

@@ -12,7 +12,7 @@ use highwater_common::segment::{Segment, TaskResult};
 use highwater_common::task::{IllegalTransition, TaskState};
 use highwater_proto::convert::records::Stored;
 
-use crate::engine::{Change, ChangeKind, Cluster, Held, Track};
+use crate::engine::{Change, ChangeKind, Cluster, Held, TaskTable};
 use crate::store::keys::RecordKey;
 use crate::store::{Expect, Key, Op, StoreTxn, TXN_BYTES_MAX, TXN_OPERATIONS_MAX, Value};
 
@@ -23,8 +23,8 @@ const SEGMENTS_MAX: usize = 4;
 /// Bytes kept free for the segments that a transaction puts.
 const SEGMENT_BYTES: usize = 20 * 1024;
 
-/// Which segment: run, generation, step, number.
-type SegmentPlace = (RunId, u32, StepName, u64);
+/// Which segment: run, generation, step, phase, number.
+type SegmentPlace = (RunId, u32, StepName, u8, u64);
 /// A single task's way within its segment.
 type Move = (u64, TaskState, TaskState, Option<TaskResult>);
 
@@ -115,17 +115,17 @@ impl Batch {
     /// Adds a change, and the records that must become visible with it.
     pub(super) fn push(&mut self, cluster: &Cluster, planned: &Planned) -> Pushed {
         let change = &planned.change;
-        let Some(track) = track_of(cluster, &change.run, &change.address) else { return Pushed::Unknown };
+        let Some(table) = table_of(cluster, &change.run, &change.address) else { return Pushed::Unknown };
         let place = place_of(&change.run, &change.address);
         let (_, index) = Segment::place(change.address.ordinal);
         let known = self.segments.get(&place);
         let from =
-            known.and_then(|(segment, _, _)| segment.get(index)).unwrap_or_else(|| track.state(change.address.ordinal));
+            known.and_then(|(segment, _, _)| segment.get(index)).unwrap_or_else(|| table.state(change.address.ordinal));
         let to = match walk(from, &change.kind) {
             Ok(to) => to,
             Err(illegal) => return Pushed::Stale(illegal),
         };
-        let Some((mut expects, mut ops, record)) = records(change, track, from) else { return Pushed::Unknown };
+        let Some((mut expects, mut ops, record)) = records(change, table, from) else { return Pushed::Unknown };
         let is_first = matches!(change.kind, ChangeKind::Assign(_)) && !self.wanted.contains(&change.run);
         if let Some(run) = cluster.runs.get(&change.run).filter(|_| is_first) {
             expects.push(Expect::Bytes(RecordKey::Run(change.run).render(), run.stored.clone()));
@@ -143,7 +143,7 @@ impl Batch {
             return Pushed::Full;
         }
         let (segment, _, moves) = self.segments.entry(place).or_insert_with(|| {
-            let (segment, stored) = track.segment_of(change.address.ordinal);
+            let (segment, stored) = table.segment_of(change.address.ordinal);
             (segment, stored, Vec::new())
         });
         let result = match &change.kind {
@@ -189,10 +189,11 @@ impl Batch {
 
     /// Brings what the applied transaction did into the view.
     pub(super) fn apply(self, cluster: &mut Cluster) {
-        for ((run, generation, step, number), (segment, _, moves)) in self.segments {
-            if let Some(step) = cluster.runs.get_mut(&run).and_then(|run| run.steps.get_mut(&step)) {
+        for ((run, generation, step, phase, number), (segment, _, moves)) in self.segments {
+            let step = cluster.runs.get_mut(&run).and_then(|run| run.steps.get_mut(&step));
+            if let Some(table) = step.and_then(|step| step.table_mut(generation, phase)) {
                 let bytes = segment.to_bytes();
-                step.track_mut(generation).put_segment(number, segment, bytes, &moves);
+                table.put_segment(number, segment, bytes, &moves);
             }
         }
         for (change, bytes, effect) in self.changes {
@@ -207,28 +208,29 @@ impl Batch {
             if let ChangeKind::Assign(lease) = &change.kind {
                 step.last_token = lease.fence.token.raw();
             }
-            let track = step.track_mut(change.address.generation);
+            let address = &change.address;
+            let Some(table) = step.table_mut(address.generation, address.phase) else { continue };
             let ordinal = change.address.ordinal;
             match change.kind {
                 ChangeKind::Assign(record) => {
-                    track.retries.remove(&ordinal);
-                    track.leases.insert(ordinal, Held { record, bytes });
+                    table.retries.remove(&ordinal);
+                    table.leases.insert(ordinal, Held { record, bytes });
                 }
                 ChangeKind::Complete(_) | ChangeKind::Release | ChangeKind::Supersede => {
-                    track.leases.remove(&ordinal);
+                    table.leases.remove(&ordinal);
                 }
                 ChangeKind::Reopen => drop(run.facts.remove(&change.address.step)),
                 ChangeKind::Delay(record) => {
-                    track.leases.remove(&ordinal);
-                    track.retries.insert(ordinal, Held { record, bytes });
+                    table.leases.remove(&ordinal);
+                    table.retries.insert(ordinal, Held { record, bytes });
                 }
                 ChangeKind::Die(record) => {
-                    track.leases.remove(&ordinal);
-                    track.dead.insert(ordinal, Held { record, bytes });
+                    table.leases.remove(&ordinal);
+                    table.dead.insert(ordinal, Held { record, bytes });
                 }
                 ChangeKind::Revive => {
-                    track.dead.remove(&ordinal);
-                    track.retries.remove(&ordinal);
+                    table.dead.remove(&ordinal);
+                    table.retries.remove(&ordinal);
                 }
             }
         }
@@ -239,26 +241,26 @@ fn walk(from: TaskState, kind: &ChangeKind) -> Result<TaskState, IllegalTransiti
     kind.events(from == TaskState::RetryWait).iter().try_fold(from, |state, event| state.apply(*event))
 }
 
-fn track_of<'a>(cluster: &'a Cluster, run: &RunId, address: &TaskAddress) -> Option<&'a Track> {
-    Some(cluster.runs.get(run)?.steps.get(&address.step)?.track(address.generation))
+fn table_of<'a>(cluster: &'a Cluster, run: &RunId, address: &TaskAddress) -> Option<&'a TaskTable> {
+    cluster.runs.get(run)?.table(address)
 }
 
 fn place_of(run: &RunId, address: &TaskAddress) -> SegmentPlace {
-    (*run, address.generation, address.step.clone(), Segment::place(address.ordinal).0)
+    (*run, address.generation, address.step.clone(), address.phase, Segment::place(address.ordinal).0)
 }
 
-fn segment_key((run, generation, step, number): &SegmentPlace) -> Key {
+fn segment_key((run, generation, step, phase, number): &SegmentPlace) -> Key {
     let number = u32::try_from(*number).unwrap_or(u32::MAX);
-    RecordKey::Segment { run: *run, generation: *generation, step: step.clone(), number }.render()
+    RecordKey::Segment { run: *run, generation: *generation, step: step.clone(), phase: *phase, number }.render()
 }
 
 /// The task's own records: what must hold of them, what becomes of them, and the bytes of the new one.
-fn records(change: &Change, track: &Track, from: TaskState) -> Option<(Vec<Expect>, Vec<Op>, Vec<u8>)> {
+fn records(change: &Change, table: &TaskTable, from: TaskState) -> Option<(Vec<Expect>, Vec<Op>, Vec<u8>)> {
     let (run, task, ordinal) = (change.run, change.task, change.address.ordinal);
     let attempt = RecordKey::Attempt { run, task }.render();
     let retry = RecordKey::Retry { run, task }.render();
     let dead = RecordKey::Dead { run, task }.render();
-    let held_lease = || track.leases.get(&ordinal).map(|held| Expect::Bytes(attempt.clone(), held.bytes.clone()));
+    let held_lease = || table.leases.get(&ordinal).map(|held| Expect::Bytes(attempt.clone(), held.bytes.clone()));
     Some(match &change.kind {
         ChangeKind::Assign(lease) => {
             let bytes = lease.to_bytes();

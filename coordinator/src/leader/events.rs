@@ -38,8 +38,7 @@ impl Events {
 
 fn describe(cluster: &Cluster, change: &Change) -> Option<EventDocument> {
     let run = cluster.runs.get(&change.run)?;
-    let track = run.steps.get(&change.address.step)?.track(change.address.generation);
-    let held = track.leases.get(&change.address.ordinal).map(|held| &held.record);
+    let held = run.table(&change.address)?.leases.get(&change.address.ordinal).map(|held| &held.record);
     let (what, error, lease) = match &change.kind {
         ChangeKind::Assign(lease) => ("assigned", String::new(), Some(lease)),
         ChangeKind::Complete(_) => ("done", String::new(), held),

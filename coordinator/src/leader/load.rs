@@ -7,7 +7,7 @@ use std::time::Duration;
 use highwater_common::id::{ClusterId, DocumentDigest, PipelineName, RunId, StepName, WorkerId};
 use highwater_common::plan::{Plan, StepPlan};
 use highwater_common::record::{
-    DeadRecord, FormatRecord, LeaseRecord, RetryRecord, RunRecord, StepRecord, WorkerRecord,
+    DeadRecord, FormatRecord, LeaseRecord, RetryRecord, RunRecord, StepRecord, TaskAddress, WorkerRecord,
 };
 use highwater_common::segment::Segment;
 use highwater_common::spec::{self, Spec};
@@ -17,7 +17,7 @@ use highwater_proto::convert::records::{Stored, hi_from_bytes, part_from_bytes};
 use super::contain::contained;
 use super::facts;
 use super::runs::{new_run, set_plan};
-use crate::engine::{Cluster, Held, Leases, Run, Session};
+use crate::engine::{Cluster, Held, Leases, Run, Session, TaskTable};
 use crate::store::keys::{KeyError, RecordKey};
 use crate::store::{Key, RecordStore, StoreError};
 
@@ -64,7 +64,7 @@ struct Shelf {
     plans: BTreeMap<(RunId, u32, StepName), Vec<u8>>,
     /// With the bytes, which a later transaction compares: also of a record that cannot be read.
     steps: BTreeMap<(RunId, u32, StepName), FoundStep>,
-    segments: Vec<(RunId, u32, StepName, u64, Vec<u8>)>,
+    segments: Vec<(TaskPlace, u64, Vec<u8>)>,
     leases: Vec<(RunId, Held<LeaseRecord>)>,
     retries: Vec<(RunId, Held<RetryRecord>)>,
     dead: Vec<(RunId, Held<DeadRecord>)>,
@@ -178,8 +178,8 @@ impl Shelf {
                 self.steps.insert((run, generation, step), (record, value));
                 return problem.map_or(Ok(()), Err);
             }
-            RecordKey::Segment { run, generation, step, number } => {
-                self.segments.push((run, generation, step, u64::from(number), value));
+            RecordKey::Segment { run, generation, step, phase, number } => {
+                self.segments.push(((run, generation, step, phase), u64::from(number), value));
             }
             RecordKey::Attempt { run, .. } => {
                 self.leases.push((run, Held { record: LeaseRecord::from_bytes(&value)?, bytes: value }));
@@ -291,44 +291,45 @@ impl Shelf {
 
     /// Puts every task where it stands.
     fn place_tasks(mut self, cluster: &mut Cluster) {
-        for (run, generation, step, number, bytes) in std::mem::take(&mut self.segments) {
-            let Some(known) = step_of(cluster, &run, &step, generation) else { continue };
+        for (place, number, bytes) in std::mem::take(&mut self.segments) {
+            let Some(table) = table_of(cluster, &place) else { continue };
             let placed = contained("loading the run", || {
-                let track = known.track_mut(generation);
                 match Segment::from_bytes(&bytes) {
                     Ok(segment) => {
-                        track.load(number, segment, bytes);
+                        table.load(number, segment, bytes);
                         Ok(())
                     }
                     Err(error) => {
                         // First states with the bytes that are there: a later transaction, of a fence, compares them.
-                        let (segment, _) = track.segment_of(Segment::ordinal(number, 0));
-                        track.load(number, segment, bytes);
-                        Err(format!("the record at seg/{run}/{generation}/{step}/{number} cannot be read: {error}"))
+                        let (segment, _) = table.segment_of(Segment::ordinal(number, 0));
+                        table.load(number, segment, bytes);
+                        let (run, generation, step, phase) = &place;
+                        Err(format!(
+                            "the record at seg/{run}/{generation}/{step}/{phase}/{number} cannot be read: {error}"
+                        ))
                     }
                 }
             });
             if let Err(why) = placed.and_then(|placed| placed) {
-                self.spoil(run, why);
+                self.spoil(place.0, why);
             }
         }
         for step in cluster.runs.values_mut().flat_map(|run| run.steps.values_mut()) {
-            step.wide.settle();
-            step.work.settle();
+            step.tables_mut().for_each(TaskTable::settle);
         }
         for (run, held) in self.leases {
-            if let Some(step) = step_of(cluster, &run, &held.record.address.step, held.record.address.generation) {
-                step.track_mut(held.record.address.generation).leases.insert(held.record.address.ordinal, held);
+            if let Some(table) = table_of(cluster, &place_of(run, &held.record.address)) {
+                table.leases.insert(held.record.address.ordinal, held);
             }
         }
         for (run, held) in self.retries {
-            if let Some(step) = step_of(cluster, &run, &held.record.address.step, held.record.address.generation) {
-                step.track_mut(held.record.address.generation).retries.insert(held.record.address.ordinal, held);
+            if let Some(table) = table_of(cluster, &place_of(run, &held.record.address)) {
+                table.retries.insert(held.record.address.ordinal, held);
             }
         }
         for (run, held) in self.dead {
-            if let Some(step) = step_of(cluster, &run, &held.record.address.step, held.record.address.generation) {
-                step.track_mut(held.record.address.generation).dead.insert(held.record.address.ordinal, held);
+            if let Some(table) = table_of(cluster, &place_of(run, &held.record.address)) {
+                table.dead.insert(held.record.address.ordinal, held);
             }
         }
         for (run, why) in self.damage {
@@ -378,13 +379,16 @@ pub(crate) fn listed(problems: &[spec::Problem]) -> String {
     problems.iter().map(|problem| problem.message.clone()).collect::<Vec<_>>().join("; ")
 }
 
-/// The step of a record, if it still follows the plan that the record is of.
-fn step_of<'a>(
-    cluster: &'a mut Cluster,
-    run: &RunId,
-    step: &StepName,
-    generation: u32,
-) -> Option<&'a mut crate::engine::Step> {
+/// Whose tasks: run, generation, step, phase.
+type TaskPlace = (RunId, u32, StepName, u8);
+
+fn place_of(run: RunId, address: &TaskAddress) -> TaskPlace {
+    (run, address.generation, address.step.clone(), address.phase)
+}
+
+/// The tasks of a record, if their step still follows the plan that it is of.
+fn table_of<'a>(cluster: &'a mut Cluster, (run, generation, step, phase): &TaskPlace) -> Option<&'a mut TaskTable> {
     let step = cluster.runs.get_mut(run)?.steps.get_mut(step)?;
-    (generation == 0 || generation == step.generation).then_some(step)
+    let is_followed = *generation == 0 || *generation == step.generation;
+    if is_followed { step.table_mut(*generation, *phase) } else { None }
 }

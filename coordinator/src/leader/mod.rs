@@ -34,7 +34,7 @@ pub(crate) use load::{listed, load};
 pub(crate) use request::{Beat, Handed, Request, Submission, WorkerAction};
 
 use crate::clock::Clock;
-use crate::engine::{Cluster, Leases};
+use crate::engine::{Cluster, Leases, Step};
 use crate::options::SessionOptions;
 use crate::store::{Key, RecordStore};
 use parking::Parking;
@@ -243,8 +243,7 @@ impl Leader {
         let wall = self.clock.wall_millis();
         let runs = || self.cluster.runs.values().filter(|run| run.wants_work());
         let steps = runs().flat_map(|run| run.steps.values());
-        let moments =
-            steps.flat_map(|step| [&step.wide, &step.work]).filter_map(|track| track.retries.next_moment(wall));
+        let moments = steps.flat_map(Step::tables).filter_map(|table| table.retries.next_moment(wall));
         let retries = moments.filter_map(|moment| {
             let wait = u64::try_from(moment.saturating_sub(wall)).ok()?;
             Some(now + Duration::from_millis(wait))

@@ -4,7 +4,6 @@ use highwater_common::assignment::{AttemptError, ErrorClass, Receipt};
 use highwater_common::id::TaskId;
 use highwater_common::left_out::{LeftOut, ROWS_IN_NO_PARTITION};
 use highwater_common::record::StepRecord;
-use highwater_common::spec::Strategy;
 use highwater_proto::convert::records::Stored;
 
 use super::Leader;
@@ -31,8 +30,8 @@ impl Leader {
     pub(super) fn counted(&mut self, task: &TaskId, found: &LeftOut, millis: u64) -> Option<Planned> {
         let (lease, run) = self.lease(task)?;
         let name = &lease.address.step;
-        let Strategy::Backfill(backfill) = &run.spec.steps.get(name)?.strategy else { return None };
-        match run.load_plan(name)?.judge_left_out(backfill, found) {
+        let (known, step) = (run.spec.steps.get(name)?, run.steps.get(name)?);
+        match known.strategy.load().judge_left_out(step.plan.as_ref()?, found) {
             Err(lost) => self.failed(task, AttemptError::new(ErrorClass::Permanent, ROWS_IN_NO_PARTITION, lost), None),
             Ok(told) => {
                 let planned = self.completed(task, Receipt::default(), millis)?;

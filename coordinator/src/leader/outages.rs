@@ -33,7 +33,8 @@ impl Leader {
         let (address, attempt, id, spec) = (lease.address.clone(), lease.attempt, run.id, Arc::clone(&run.spec));
         let wish = run.record.wish;
         let Some(known) = spec.steps.get(&address.step) else { return Err(error) };
-        let reach = Reach::of(known, wish, address.generation, address.ordinal);
+        let Some(kind) = run.kind(&address) else { return Err(error) };
+        let reach = Reach::of(known, wish, kind);
         if !reach.connections.contains(&connection) {
             return Err(error);
         }
@@ -64,7 +65,8 @@ impl Leader {
         let Some((lease, run)) = self.lease(task) else { return };
         let (address, id, spec) = (lease.address.clone(), run.id, Arc::clone(&run.spec));
         let (Some(known), Some(run)) = (spec.steps.get(&address.step), self.cluster.runs.get_mut(&id)) else { return };
-        run.outages.reached(&Reach::of(known, run.record.wish, address.generation, address.ordinal).connections);
+        let Some(kind) = run.kind(&address) else { return };
+        run.outages.reached(&Reach::of(known, run.record.wish, kind).connections);
     }
 
     /// The attempts of a session that say so themselves. Only one that was sent to find out is believed: the others may have had

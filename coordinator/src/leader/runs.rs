@@ -7,7 +7,7 @@ use highwater_common::dag::Dag;
 use highwater_common::errand::Errand;
 use highwater_common::id::{RunId, StepName};
 use highwater_common::plan::Plan;
-use highwater_common::record::{RECORD_BYTES_MAX, RunRecord, RunWish, TaskAddress};
+use highwater_common::record::{RECORD_BYTES_MAX, RunRecord, RunWish};
 use highwater_common::status::{RunEvent, RunStatus, StepStatus};
 use highwater_proto::convert::records::{Stored, document_to_parts};
 use rand::RngExt;
@@ -15,7 +15,7 @@ use rand::RngExt;
 use super::batch::Planned;
 use super::contain::contained;
 use super::{Fallen, Leader, Submission};
-use crate::engine::{Advance, COUNT_ORDINAL, Change, ChangeKind, Outages, Run, Step, Track, advance};
+use crate::engine::{Advance, Change, ChangeKind, Outages, Run, Step, advance};
 use crate::error::ServiceError;
 use crate::store::keys::RecordKey;
 use crate::store::{Expect, Op, TXN_BYTES_MAX, TXN_OPERATIONS_MAX};
@@ -211,11 +211,9 @@ impl Leader {
             });
         }
         let mut changes = Vec::new();
-        for (name, step) in run.steps.iter().filter(|(name, _)| only.is_none_or(|only| only == *name)) {
-            let count = step.wide.dead.contains_key(&COUNT_ORDINAL).then_some((0, COUNT_ORDINAL));
-            let dead = step.work.dead.keys().map(|ordinal| (step.generation, *ordinal));
-            for (generation, ordinal) in dead.chain(count) {
-                let address = TaskAddress { step: name.clone(), generation, ordinal };
+        for (_, step) in run.steps.iter().filter(|(name, _)| only.is_none_or(|only| only == *name)) {
+            let dead = step.planned_tables().flat_map(|(_, _, table)| table.dead.values());
+            for address in dead.map(|held| held.record.address.clone()) {
                 let Some(task) = run.task_id(&address) else { continue };
                 changes.push(Change { run: id, task, address, kind: ChangeKind::Revive }.into());
             }
@@ -419,9 +417,11 @@ pub(super) fn new_run(id: RunId, record: RunRecord, stored: Vec<u8>, spec: Arc<h
 /// Derives what the leader will ask of a plan again and again, so that what cannot be derived shows where it is contained.
 pub(super) fn look_through(plan: &Plan) {
     for step in plan.steps.values() {
-        let last = step.partitions().saturating_sub(1);
-        for ordinal in [0, last / 2, last] {
-            let _ = step.work(ordinal).map(|work| work.to_string());
+        for (number, phase) in step.numbered() {
+            let last = phase.len().saturating_sub(1);
+            for ordinal in [0, last / 2, last] {
+                let _ = step.work(number, ordinal).map(|work| work.to_string());
+            }
         }
     }
 }
@@ -437,12 +437,9 @@ pub(super) fn set_plan(run: &mut Run, plan: Arc<Plan>, generations: &BTreeMap<St
 
 /// Gives a step the tasks that its run's plan has for it, as a generation of its own of which nothing is stored yet.
 pub(super) fn follow_plan(run: &mut Run, name: &StepName, generation: u32) {
-    let (Some(step), Some(known)) = (run.steps.get_mut(name), run.spec.steps.get(name)) else { return };
-    if let Some(planned) = run.plan.as_ref().and_then(|plan| plan.steps.get(name)) {
-        let fresh = Step::fresh();
-        step.work = Track::planned(Arc::new(planned.clone()), &known.strategy);
-        (step.record, step.stored) = (fresh.record, fresh.stored);
-        step.generation = generation;
+    let planned = run.plan.as_ref().and_then(|plan| plan.steps.get(name));
+    if let (Some(step), Some(planned)) = (run.steps.get_mut(name), planned) {
+        step.follow(Arc::new(planned.clone()), generation);
     }
 }
 

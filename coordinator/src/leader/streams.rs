@@ -16,7 +16,7 @@ use super::batch::Planned;
 use super::contain::contained;
 use super::runs::follow_plan;
 use super::{Fallen, Leader};
-use crate::engine::{Change, ChangeKind, PROBE_ORDINAL};
+use crate::engine::{Change, ChangeKind};
 use crate::store::Expect;
 use crate::store::keys::{RecordKey, prefix};
 
@@ -44,11 +44,7 @@ impl Leader {
     pub(super) fn after_fence(&self, task: &TaskId, found: &DocumentDigest) -> Option<AfterFence> {
         let (lease, run) = self.lease(task)?;
         let step = run.steps.get(&lease.address.step)?;
-        let planned = match run.plan.as_ref()?.steps.get(&lease.address.step)? {
-            StepPlan::Load(load) => load.depends_on(),
-            StepPlan::Noop { .. } => None,
-        };
-        Some(after_fence(planned, found, step.replans))
+        Some(after_fence(step.plan.as_ref()?.depends_on.as_ref(), found, step.replans))
     }
 
     /// T5: the changes that bring a step back to its probe, when its prepare found another coverage than the plan's. `None` when
@@ -66,7 +62,7 @@ impl Leader {
         }
         let Some((lease, run)) = self.lease(task) else { return Ok(None) };
         let (id, address) = (run.id, lease.address.clone());
-        let probe = TaskAddress { step: address.step.clone(), generation: 0, ordinal: PROBE_ORDINAL };
+        let probe = TaskAddress { step: address.step.clone(), generation: 0, phase: 0, ordinal: 0 };
         let Some(probe_task) = run.task_id(&probe) else { return Ok(None) };
         tracing::info!(run = %id, step = %address.step, "others committed since the plan was made: planning the step again");
         self.forget_facts(id, &address.step).await?;

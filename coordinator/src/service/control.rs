@@ -4,9 +4,10 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use futures_util::{Stream, StreamExt as _};
+use highwater_common::capability::Capabilities;
 use highwater_common::errand::{Errand, Forget};
 use highwater_common::id::{DocumentDigest, RunId, StepName};
-use highwater_common::spec::{self, Strategy};
+use highwater_common::spec;
 use highwater_common::status::RunStatus;
 use highwater_common::task::TaskState;
 use highwater_common::view::{ClusterDocument, EventsDocument, RunDocument, RunsDocument};
@@ -110,7 +111,8 @@ impl ControlService for ControlApi {
         let spec =
             spec::from_canonical(&request.spec).map_err(|problems| ServiceError::InvalidSpec(listed(&problems)))?;
         if !self.handle.options().allow_noop
-            && let Some((name, _)) = spec.steps.iter().find(|(_, step)| matches!(step.strategy, Strategy::Noop { .. }))
+            && let Some((name, _)) =
+                spec.steps.iter().find(|(_, step)| step.strategy.load().needs().hold(Capabilities::NOOP))
         {
             return Err(ServiceError::NoopRefused(name.clone()).into());
         }
@@ -329,7 +331,7 @@ fn check_errand(errand: &Errand, plan_only: bool, spec: &spec::Spec) -> Result<(
         Errand::Forget(forget) => Some(&forget.step),
     };
     let moves_rows =
-        |name: &StepName| spec.steps.get(name).is_some_and(|step| matches!(step.strategy, Strategy::Backfill(_)));
+        |name: &StepName| spec.steps.get(name).is_some_and(|step| step.strategy.load().sides().target.is_some());
     match step.filter(|name| !moves_rows(name)) {
         Some(name) if !spec.steps.contains_key(name) => Err(ServiceError::UnknownStep(name.clone())),
         Some(_) => wrong("the step moves no rows, so no ledger knows it"),

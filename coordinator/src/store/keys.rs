@@ -12,6 +12,8 @@ use super::Key;
 
 /// Digits of a generation, a part or a segment's number: any `u32`.
 const SHORT_DIGITS: usize = 10;
+/// Digits of a phase: any `u8`.
+const PHASE_DIGITS: usize = 3;
 /// Digits of an audit record's number: any `u64`.
 const LONG_DIGITS: usize = 20;
 
@@ -66,7 +68,7 @@ pub enum RecordKey {
         /// The step.
         step: StepName,
     },
-    /// The states of 1,024 tasks of a step.
+    /// The states of 1,024 tasks of a phase of a step.
     Segment {
         /// The run.
         run: RunId,
@@ -74,7 +76,9 @@ pub enum RecordKey {
         generation: u32,
         /// The step.
         step: StepName,
-        /// Which segment of the step.
+        /// Which phase of the step.
+        phase: u8,
+        /// Which segment of the phase.
         number: u32,
     },
     /// The lease of a task that is open.
@@ -141,8 +145,9 @@ impl fmt::Display for RecordKey {
                 write!(f, "plan/{run}/{generation:0SHORT_DIGITS$}/{step}/{part:0SHORT_DIGITS$}")
             }
             Self::Step { run, generation, step } => write!(f, "step/{run}/{generation:0SHORT_DIGITS$}/{step}"),
-            Self::Segment { run, generation, step, number } => {
-                write!(f, "seg/{run}/{generation:0SHORT_DIGITS$}/{step}/{number:0SHORT_DIGITS$}")
+            Self::Segment { run, generation, step, phase, number } => {
+                let generation = format_args!("{generation:0SHORT_DIGITS$}");
+                write!(f, "seg/{run}/{generation}/{step}/{phase:0PHASE_DIGITS$}/{number:0SHORT_DIGITS$}")
             }
             Self::Attempt { run, task } => write!(f, "att/{run}/{task}"),
             Self::Retry { run, task } => write!(f, "retry/{run}/{task}"),
@@ -176,10 +181,11 @@ fn parse_parts(key: &str) -> Option<RecordKey> {
         ["step", run, generation, step] => {
             RecordKey::Step { run: run.parse().ok()?, generation: short(generation)?, step: step.parse().ok()? }
         }
-        ["seg", run, generation, step, number] => RecordKey::Segment {
+        ["seg", run, generation, step, phase, number] => RecordKey::Segment {
             run: run.parse().ok()?,
             generation: short(generation)?,
             step: step.parse().ok()?,
+            phase: digits(phase, PHASE_DIGITS)?,
             number: short(number)?,
         },
         ["att", run, task] => RecordKey::Attempt { run: run.parse().ok()?, task: task.parse().ok()? },

@@ -16,7 +16,7 @@ use super::{FieldError, fixed, parsed, parsed_unless_empty, required};
 use crate::storage as pb;
 
 /// The form of record that this version writes, and the only one it reads.
-pub const RECORD_FORMAT: u32 = 1;
+pub const RECORD_FORMAT: u32 = 2;
 
 /// The field of a record that says its form.
 pub(super) const FORMAT_PATH: &str = "format";
@@ -37,11 +37,19 @@ fn decode<M: Message + Default>(bytes: &[u8], format: impl Fn(&M) -> u32) -> Res
     let message = M::decode(bytes).map_err(|error| FieldError::new("record", error.to_string()))?;
     match format(&message) {
         RECORD_FORMAT => Ok(message),
-        other => Err(FieldError::new(
-            FORMAT_PATH,
-            format!("{other}, but this version reads {RECORD_FORMAT}: upgrade every coordinator first"),
-        )),
+        other => Err(FieldError::new(FORMAT_PATH, of_another_form(other))),
     }
+}
+
+fn of_another_form(format: u32) -> String {
+    let what_to_do = match format < RECORD_FORMAT {
+        true => {
+            "an earlier version wrote it. Begin with an empty store: what the runs have committed stands in the ledgers of their \
+             targets, and a new run loads only what is missing"
+        }
+        false => "a later version wrote it: upgrade every coordinator first",
+    };
+    format!("{format}, but this version reads {RECORD_FORMAT}; {what_to_do}")
 }
 
 impl Stored for FormatRecord {
@@ -186,6 +194,7 @@ impl Stored for LeaseRecord {
             attempt: self.attempt.get(),
             step: self.address.step.to_string(),
             generation: self.address.generation,
+            phase: u32::from(self.address.phase),
             ordinal: self.address.ordinal,
             crashes: self.history.crashes,
             crashed_workers: workers_to(&self.history.crashed_on),
@@ -198,7 +207,7 @@ impl Stored for LeaseRecord {
     fn from_bytes(bytes: &[u8]) -> Result<Self, FieldError> {
         let message: pb::Attempt = decode(bytes, |message: &pb::Attempt| message.format)?;
         Ok(Self {
-            address: address_from(&message.step, message.generation, message.ordinal)?,
+            address: address_from(&message.step, message.generation, message.phase, message.ordinal)?,
             attempt: AttemptNo::new(message.attempt),
             fence: Fence { token: FencingToken::from_raw(message.token), nonce: nonce_from(&message.nonce)? },
             worker: parsed(&message.worker, "worker")?,
@@ -214,6 +223,7 @@ impl Stored for RetryRecord {
             format: RECORD_FORMAT,
             step: self.address.step.to_string(),
             generation: self.address.generation,
+            phase: u32::from(self.address.phase),
             ordinal: self.address.ordinal,
             attempts: self.attempts,
             crashes: self.history.crashes,
@@ -229,7 +239,7 @@ impl Stored for RetryRecord {
     fn from_bytes(bytes: &[u8]) -> Result<Self, FieldError> {
         let message: pb::Retry = decode(bytes, |message: &pb::Retry| message.format)?;
         Ok(Self {
-            address: address_from(&message.step, message.generation, message.ordinal)?,
+            address: address_from(&message.step, message.generation, message.phase, message.ordinal)?,
             attempts: message.attempts,
             history: history_from(message.crashes, &message.crashed_workers, &message.failed_workers, message.breaks)?,
             not_before_millis: message.not_before_millis,
@@ -244,6 +254,7 @@ impl Stored for DeadRecord {
             format: RECORD_FORMAT,
             step: self.address.step.to_string(),
             generation: self.address.generation,
+            phase: u32::from(self.address.phase),
             ordinal: self.address.ordinal,
             attempts: self.attempts,
             work: self.work.clone(),
@@ -255,7 +266,7 @@ impl Stored for DeadRecord {
     fn from_bytes(bytes: &[u8]) -> Result<Self, FieldError> {
         let message: pb::Dead = decode(bytes, |message: &pb::Dead| message.format)?;
         Ok(Self {
-            address: address_from(&message.step, message.generation, message.ordinal)?,
+            address: address_from(&message.step, message.generation, message.phase, message.ordinal)?,
             attempts: message.attempts,
             work: message.work,
             error: error_from(message.error)?,
@@ -298,8 +309,9 @@ impl Stored for WorkerRecord {
     }
 }
 
-fn address_from(step: &str, generation: u32, ordinal: u64) -> Result<TaskAddress, FieldError> {
-    Ok(TaskAddress { step: parsed(step, "step")?, generation, ordinal })
+fn address_from(step: &str, generation: u32, phase: u32, ordinal: u64) -> Result<TaskAddress, FieldError> {
+    let phase = u8::try_from(phase).map_err(|_| FieldError::new("phase", format!("{phase} is no phase")))?;
+    Ok(TaskAddress { step: parsed(step, "step")?, generation, phase, ordinal })
 }
 
 fn workers_to<'a>(workers: impl IntoIterator<Item = &'a WorkerId>) -> Vec<String> {
@@ -401,95 +413,4 @@ fn step_status_from(status: pb::step::Status) -> Option<StepStatus> {
 }
 
 #[cfg(test)]
-mod tests {
-    use highwater_common::token::Nonce;
-    use proptest::prelude::*;
-
-    use super::*;
-
-    /// Reads bytes as every record there is.
-    fn read_all(bytes: &[u8]) {
-        let _ = (FormatRecord::from_bytes(bytes), LeaderRecord::from_bytes(bytes), RunRecord::from_bytes(bytes));
-        let _ = (StepRecord::from_bytes(bytes), LeaseRecord::from_bytes(bytes), RetryRecord::from_bytes(bytes));
-        let _ = (DeadRecord::from_bytes(bytes), WorkerRecord::from_bytes(bytes));
-        let _ = (hi_from_bytes(bytes), part_from_bytes(bytes));
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
-
-        #[test]
-        fn no_stored_record_can_panic_its_reader(
-            arbitrary in prop::collection::vec(any::<u8>(), 0..200),
-            turned in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4),
-            cut in prop::option::of(any::<prop::sample::Index>()),
-        ) {
-            read_all(&arbitrary);
-            let mut stored = lease().to_bytes();
-            for (at, byte) in turned {
-                let at = at.index(stored.len());
-                stored[at] = byte;
-            }
-            if let Some(cut) = cut {
-                stored.truncate(cut.index(stored.len()));
-            }
-            read_all(&stored);
-            // What is read has bytes again.
-            if let Ok(read) = LeaseRecord::from_bytes(&stored) {
-                prop_assert_eq!(LeaseRecord::from_bytes(&read.to_bytes()), Ok(read));
-            }
-        }
-    }
-
-    fn name<T: std::str::FromStr<Err: std::fmt::Debug>>(text: &str) -> T {
-        text.parse().expect("a legal name")
-    }
-
-    fn lease() -> LeaseRecord {
-        LeaseRecord {
-            address: TaskAddress { step: name("orders"), generation: 1, ordinal: 1025 },
-            attempt: AttemptNo::new(3),
-            fence: Fence { token: FencingToken::from_raw(77), nonce: Nonce::new(9) },
-            worker: name("host-1.4711"),
-            session: SessionId::from_bytes([4; 16]),
-            history: TaskHistory {
-                crashes: 2,
-                crashed_on: [name("a"), name("b")].into(),
-                failed_on: [name("c")].into(),
-                breaks: 3,
-            },
-        }
-    }
-
-    #[test]
-    fn records_survive_their_bytes() {
-        let lease = lease();
-        assert_eq!(LeaseRecord::from_bytes(&lease.to_bytes()), Ok(lease.clone()));
-        let retry = RetryRecord {
-            address: lease.address.clone(),
-            attempts: 2,
-            history: lease.history.clone(),
-            not_before_millis: 5,
-            error: AttemptError::new(ErrorClass::Crash, "lost", "worker a fell silent"),
-        };
-        assert_eq!(RetryRecord::from_bytes(&retry.to_bytes()), Ok(retry));
-        let worker = WorkerRecord {
-            session: lease.session,
-            slots: 4,
-            labels: [("zone".to_owned(), "a".to_owned()), ("disk".to_owned(), "fast".to_owned())].into(),
-            version: "0.1.0".to_owned(),
-            allow_noop: true,
-            cordoned: false,
-            capabilities: ["backfill".to_owned(), "sqlite".to_owned()].into(),
-        };
-        assert_eq!(WorkerRecord::from_bytes(&worker.to_bytes()), Ok(worker));
-    }
-
-    #[test]
-    fn a_record_of_another_form_is_refused() {
-        let bytes = pb::Format { format: 2, cluster: vec![0; 16] }.encode_to_vec();
-        let error = FormatRecord::from_bytes(&bytes).expect_err("format 2");
-        assert!(error.to_string().starts_with("format: 2"), "{error}");
-        assert!(LeaseRecord::from_bytes(&[0xff, 0xff]).is_err());
-    }
-}
+mod tests;

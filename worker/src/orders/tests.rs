@@ -2,7 +2,7 @@
 
 use highwater_common::assignment::StepOrder;
 use highwater_common::id::{ClusterId, RunId};
-use highwater_common::spec::Strategy;
+use highwater_common::spec::{Noop, Strategy};
 
 use super::*;
 use crate::supervisor::Supervisor;
@@ -17,7 +17,7 @@ fn order(no: usize) -> (DocumentDigest, Vec<u8>) {
         step: format!("s{no}").parse().expect("a name"),
         spec_digest: DocumentDigest::of(b"a spec"),
         base_dir: String::new(),
-        strategy: Strategy::Noop { tasks: 1, hold: std::time::Duration::ZERO },
+        strategy: Strategy::Noop(Noop { tasks: 1, hold: std::time::Duration::ZERO }),
         attempt_millis_max: None,
         stall_millis_max: 600_000,
         errand: None,

@@ -5,6 +5,7 @@ use proptest::prelude::{Just, ProptestConfig, Strategy, any, prop, prop_assert, 
 use super::*;
 use crate::coverage::Coverage;
 use crate::segment::Segment;
+use crate::strategy::{Load as _, PlanContext};
 use crate::task::TaskState;
 use crate::watermark::Watermark;
 
@@ -130,16 +131,21 @@ fn covered() -> impl Strategy<Value = Vec<CursorRange>> {
 
 /// Asks of a plan whatever a leader, a document or a worker would, and of its ranges that they are what they should be.
 fn ask_everything(plan: &StepPlan) {
-    let count = plan.partitions();
-    let ordinals =
-        (0..count.min(3)).chain([count / 2, count.saturating_sub(2), count.saturating_sub(1), count, u64::MAX]);
-    for ordinal in ordinals {
-        let _ = (plan.skips(ordinal), plan.work(ordinal).map(|work| work.to_string()));
-        let _ = Segment::place(ordinal);
+    for (number, phase) in plan.numbered() {
+        let count = phase.len();
+        let ordinals =
+            (0..count.min(3)).chain([count / 2, count.saturating_sub(2), count.saturating_sub(1), count, u64::MAX]);
+        for ordinal in ordinals {
+            let _ = (phase.skips(ordinal), plan.work(number, ordinal).map(|work| work.to_string()));
+            let _ = Segment::place(ordinal);
+        }
+        let mut segment = Segment::new(u16::try_from(count).unwrap_or(u16::MAX));
+        segment.set(segment.len() - 1, TaskState::Done);
+        assert!(Segment::from_bytes(&segment.to_bytes()).is_ok());
     }
-    let _ = (plan.tasks_planned(), plan.estimated_rows(), plan.warnings().len(), plan.not_loaded().len());
-    if let StepPlan::Load(load) = plan {
-        let generator = load.generator();
+    let _ = (plan.tasks_planned(), plan.tasks_covered(), plan.works().take(3).count());
+    if let Some(partitions) = plan.partitions() {
+        let generator = partitions.generator();
         let ranges = generator.ranges();
         for no in [0, ranges / 2, ranges.saturating_sub(1)] {
             let (range, ordinal) = (generator.range(no), generator.ordinal_of(no));
@@ -149,9 +155,6 @@ fn ask_everything(plan: &StepPlan) {
         }
         let _ = generator.joined().iter().map(ToString::to_string).collect::<Vec<_>>();
     }
-    let mut segment = Segment::new(u16::try_from(count).unwrap_or(u16::MAX));
-    segment.set(segment.len() - 1, TaskState::Done);
-    assert!(Segment::from_bytes(&segment.to_bytes()).is_ok());
 }
 
 proptest! {
@@ -174,7 +177,7 @@ proptest! {
         (facts.target.covered, facts.target.covered_null, facts.target.fingerprint) = (covered, covered_null, text);
         // WHEN they are planned
         let spec = pipeline();
-        match plan_load(&spec, &name(), &step, &facts) {
+        match step.plan(&PlanContext { pipeline: &spec, step: &name() }, Some(&facts)) {
             Err(problems) => {
                 // THEN the refusal reads well
                 prop_assert!(!problems.is_empty());
@@ -182,9 +185,8 @@ proptest! {
                     prop_assert!(!problem.message.contains(" us"), "{}", problem);
                 }
             }
-            Ok(load) => {
+            Ok(plan) => {
                 // THEN any part of the plan can be asked for, and it can be stored and read again
-                let plan = StepPlan::Load(Box::new(load));
                 ask_everything(&plan);
                 let mut stored = serde_json::to_vec(&plan).expect("a document");
                 let read: StepPlan = serde_json::from_slice(&stored).expect("what was stored");

@@ -12,12 +12,12 @@ fn times_that_sqlite_keeps_as_text_stay_text_in_a_created_table() {
     for declared in [ColumnKind::Text, ColumnKind::Any] {
         facts.source.columns[1].kind = declared;
         let plan = plan(&days(None, None), &facts);
-        assert_eq!((plan.settled().target_form, plan.settled().columns[1].kind), (form, ColumnKind::Text));
+        assert_eq!((plan.settled.target_form, plan.settled.columns[1].kind), (form, ColumnKind::Text));
     }
     partition(&mut facts).form = CursorForm::EpochMillis;
     let plan = plan(&days(None, None), &facts);
-    assert_eq!(plan.settled().target_form, CursorForm::EpochMillis);
-    assert_eq!(plan.settled().columns[1].kind, ColumnKind::Int64);
+    assert_eq!(plan.settled.target_form, CursorForm::EpochMillis);
+    assert_eq!(plan.settled.columns[1].kind, ColumnKind::Int64);
 }
 
 #[test]
@@ -60,7 +60,7 @@ fn a_target_whose_positions_have_another_form_is_refused_by_the_columns_name() {
         }
         match expected {
             Some(form) => {
-                assert_eq!(plan(&days(None, None), &facts).settled().target_form, form, "{written:?} {held:?}")
+                assert_eq!(plan(&days(None, None), &facts).settled.target_form, form, "{written:?} {held:?}")
             }
             None => {
                 let problems = refused(&days(None, None), &facts);
@@ -85,7 +85,7 @@ fn numbers_that_sqlite_would_keep_as_text_are_no_partition_column_there() {
         partition(&mut facts).form = form;
         match refused_as {
             // THEN those that stay numbers are cut
-            None => assert_eq!(plan(&by_rows(100), &facts).settled().target_form, CursorForm::Native),
+            None => assert_eq!(plan(&by_rows(100), &facts).settled.target_form, CursorForm::Native),
             // AND text, in which 10 lies before 9, is refused, with what to do
             Some(told) => {
                 let problem = refused(&by_rows(100), &facts).remove(0);
@@ -96,7 +96,7 @@ fn numbers_that_sqlite_would_keep_as_text_are_no_partition_column_there() {
     }
     // WHEN the target is PostgreSQL THEN the column that is made is of the same type, and compared as it
     facts.target.engine = Engine::Postgres;
-    assert_eq!(plan(&by_rows(100), &facts).settled().target_form, CursorForm::Oid);
+    assert_eq!(plan(&by_rows(100), &facts).settled.target_form, CursorForm::Oid);
 }
 
 #[test]
@@ -112,7 +112,7 @@ fn an_oid_is_compared_as_what_the_target_holds_it_as() {
         partition(&mut facts).form = written;
         facts.target.table.as_mut().expect("it exists").partition_form = Some(held);
         match expected {
-            Some(form) => assert_eq!(plan(&by_rows(100), &facts).settled().target_form, form, "{written:?} {held:?}"),
+            Some(form) => assert_eq!(plan(&by_rows(100), &facts).settled.target_form, form, "{written:?} {held:?}"),
             None => assert_eq!(refused(&by_rows(100), &facts)[0].code, "plan::partition_form"),
         }
     }

@@ -1,9 +1,10 @@
 //! What follows from ended tasks and steps.
 
 use highwater_common::id::DocumentDigest;
+use highwater_common::plan::PhaseKind;
 
 use super::*;
-use crate::engine::fixtures::{View, finish, kill, view};
+use crate::engine::fixtures::{View, finish, kill, kill_task, view};
 
 /// Does everything that follows, in the view alone; returns what it was.
 fn settle(view: &mut View) -> Vec<Advance> {
@@ -49,8 +50,8 @@ fn a_skipped_step_names_the_first_ancestor_that_failed() {
         [Running, Pending, Pending, Pending, Running]
     });
     // WHEN a task of a dies, and the other is done
-    kill(&mut view, "a", 1);
-    finish(&mut view, "a", 2);
+    kill(&mut view, "a", 0);
+    finish(&mut view, "a", 1);
     settle(&mut view);
     // THEN its dependants are skipped because of it, and the independent branches go on
     assert_eq!((status(&view, "a"), status(&view, "b"), status(&view, "c")), {
@@ -61,7 +62,7 @@ fn a_skipped_step_names_the_first_ancestor_that_failed() {
     assert_eq!((status(&view, "d"), status(&view, "e")), (StepStatus::Running, StepStatus::Running));
     assert_eq!(view.run().record.status, RunStatus::Running);
     // WHEN those end well, THEN the run still is no success, and says whose fault it is
-    for (step, ordinal) in [("d", 1), ("d", 2), ("e", 1), ("e", 2)] {
+    for (step, ordinal) in [("d", 0), ("d", 1), ("e", 0), ("e", 1)] {
         finish(&mut view, step, ordinal);
     }
     settle(&mut view);
@@ -73,7 +74,17 @@ fn a_skipped_step_names_the_first_ancestor_that_failed() {
 fn nothing_to_do_is_a_success_of_no_tasks() {
     let mut view = view("", &[("orders", "$load")]);
     let plan = view.covered_plan("orders");
+    // GIVEN a step all of which is committed already
     view.replan("orders", plan);
+    // THEN its other phases are done all the same
+    for kind in [PhaseKind::Prepare, PhaseKind::Count] {
+        settle(&mut view);
+        assert_eq!(status(&view, "orders"), StepStatus::Running);
+        let (run, single) = (view.run().id, view.single("orders", kind));
+        assert_eq!(view.run().due_phase(&single.step), Some((1, single.phase)));
+        view.end(run, &single);
+    }
+    // WHEN the last of them has ended, THEN it is a success
     settle(&mut view);
     assert_eq!((status(&view, "orders"), view.run().record.status), (StepStatus::Success, RunStatus::Success));
     assert_eq!(view.run().steps.values().next().unwrap().counts().planned(), 0);
@@ -85,8 +96,8 @@ fn dead_tasks_fail_a_step_only_past_its_tolerance() {
     for (deaths, expected) in [(1, StepStatus::Success), (2, StepStatus::Failed)] {
         let mut view = view("", &[("a", &tolerant)]);
         settle(&mut view);
-        for ordinal in 1..=2 {
-            if ordinal <= deaths { kill(&mut view, "a", ordinal) } else { finish(&mut view, "a", ordinal) }
+        for ordinal in 0..2 {
+            if ordinal < deaths { kill(&mut view, "a", ordinal) } else { finish(&mut view, "a", ordinal) }
         }
         settle(&mut view);
         assert_eq!(status(&view, "a"), expected);
@@ -97,7 +108,8 @@ fn dead_tasks_fail_a_step_only_past_its_tolerance() {
 fn a_step_whose_prepare_died_does_not_wait_for_its_partitions() {
     let mut view = view("", &[("orders", "$load")]);
     settle(&mut view);
-    kill(&mut view, "orders", PREPARE_ORDINAL);
+    let prepare = view.single("orders", PhaseKind::Prepare);
+    kill_task(&mut view, prepare);
     settle(&mut view);
     assert_eq!(status(&view, "orders"), StepStatus::Failed);
     assert!(reason(&view, "orders").starts_with("prepare: "));
@@ -110,9 +122,9 @@ fn a_wish_to_cancel_comes_before_everything_else_and_waits_for_every_fence() {
     view.run_mut().record.wish = RunWish::Cancel;
     assert_eq!(settle(&mut view).len(), 1);
     assert_eq!(view.run().record.status, RunStatus::Cancelling);
-    view.finish_wide("a");
+    view.finish_fence("a");
     assert_eq!(settle(&mut view), []);
-    view.finish_wide("b");
+    view.finish_fence("b");
     assert_eq!(settle(&mut view).len(), 1);
     assert_eq!(view.run().record.status, RunStatus::Cancelled);
     assert_eq!(view.run().record.spec_digest, DocumentDigest::of(&view.run().spec.canonical_json()));

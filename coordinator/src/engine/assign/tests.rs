@@ -8,9 +8,13 @@ use proptest::prelude::{ProptestConfig, any, prop_assert, prop_assert_eq, propte
 use proptest::strategy::Strategy as _;
 use proptest::test_runner::TestCaseError;
 
+use highwater_common::plan::PhaseKind;
+use highwater_common::task::TaskState;
+
 use super::*;
 use crate::engine::fixtures::{View, give, session, view};
 use crate::engine::seats::AVOIDS_FOR_MILLIS;
+use crate::engine::step::Step;
 use crate::engine::waits::waits;
 
 const NOW: i64 = 1_000_000;
@@ -84,7 +88,7 @@ fn after(view: &View, grants: &[Grant]) -> View {
 }
 
 fn open(run: &Run) -> u64 {
-    run.steps.values().map(|step| step.work.counts.open + step.wide.counts.open).sum()
+    run.steps.values().map(Step::open).sum()
 }
 
 /// What several steps share is not used beyond its limit, unless it was before.
@@ -112,10 +116,13 @@ proptest! {
             let run = &view.cluster.runs[&grant.run];
             prop_assert_eq!(run.record.status, RunStatus::Running);
             prop_assert!(!view.cluster.is_held_back(run));
-            let track = run.steps[&grant.address.step].track(grant.address.generation);
-            match track.state(grant.address.ordinal) {
+            let table = run.table(&grant.address).expect("a table");
+            match table.state(grant.address.ordinal) {
                 TaskState::Pending => {}
-                TaskState::RetryWait => prop_assert!(is_due(track, grant.address.ordinal, NOW)),
+                TaskState::RetryWait => {
+                    let retry = table.retries.get(&grant.address.ordinal).expect("its record");
+                    prop_assert!(retry.record.not_before_millis <= NOW);
+                }
                 other => prop_assert!(false, "a task that is {other} was handed out"),
             }
             let session = &view.cluster.sessions[&grant.session];
@@ -123,7 +130,7 @@ proptest! {
             let needs = Capabilities::of_step(step, &run.spec.connections);
             prop_assert!(!session.draining && !session.record.cordoned && session.capabilities().hold(needs));
             prop_assert!(step.labels.iter().all(|(key, value)| session.record.labels.get(key) == Some(value)));
-            if let Some(retry) = track.retries.get(&grant.address.ordinal) {
+            if let Some(retry) = table.retries.get(&grant.address.ordinal) {
                 let able = able(&view.cluster, &Demand::of(step, &run.spec.connections));
                 prop_assert!(!is_avoided(&retry.record.history.failed_on, &able, &session.worker));
             }
@@ -137,8 +144,8 @@ proptest! {
             let within = |used: u64, was: u64, max: Option<u32>| used <= was.max(max.map_or(u64::MAX, u64::from));
             prop_assert!(within(open(run), open(before), run.spec.limits.tasks));
             for (name, step) in &run.steps {
-                let was = before.steps[name].work.counts.open;
-                prop_assert!(within(step.work.counts.open, was, run.spec.steps[name].limits.tasks));
+                let was = before.steps[name].open();
+                prop_assert!(within(step.open(), was, run.spec.steps[name].limits.tasks));
             }
             within_budgets(&Budgets::of_run(before), &Budgets::of_run(run))?;
         }
@@ -252,29 +259,29 @@ fn a_task_that_failed_on_a_worker_waits_for_another_one() {
     let mut view = view("", &[("a", "$load")]);
     view.begin();
     let (broken, sound) = (session(&mut view.cluster, 0, false), session(&mut view.cluster, 1, false));
-    view.disturb("a", 1, 7, NOW);
+    view.disturb("a", 0, 7, NOW);
     let ordinals = |cluster: &Cluster, session, free| -> Vec<u64> {
         let grants = assign(cluster, &[Seat { session, free }], NOW, 10);
         grants.iter().map(|grant| grant.address.ordinal).collect()
     };
     // THEN w0 gets the tasks after it, and the other one gets it first of all
-    assert_eq!(ordinals(&view.cluster, broken, 2), [2, 3]);
-    assert_eq!(ordinals(&view.cluster, sound, 2), [1, 2]);
+    assert_eq!(ordinals(&view.cluster, broken, 2), [1, 2]);
+    assert_eq!(ordinals(&view.cluster, sound, 2), [0, 1]);
     let both = [Seat { session: broken, free: 5 }, Seat { session: sound, free: 1 }];
     let grants = assign(&view.cluster, &both, NOW, 10);
-    assert!(grants.iter().all(|grant| grant.address.ordinal != 1 || grant.session == sound), "{grants:?}");
+    assert!(grants.iter().all(|grant| grant.address.ordinal != 0 || grant.session == sound), "{grants:?}");
     // WHEN the other one has had no slot for it for half a minute, THEN w0 is better than nobody
     let late = NOW - 1 + AVOIDS_FOR_MILLIS;
     let first = assign(&view.cluster, &[Seat { session: broken, free: 1 }], late, 10);
-    assert_eq!(first.iter().map(|grant| grant.address.ordinal).collect::<Vec<_>>(), [1]);
+    assert_eq!(first.iter().map(|grant| grant.address.ordinal).collect::<Vec<_>>(), [0]);
     // WHEN the other one takes no more work, THEN so it is at once
     view.cluster.sessions.get_mut(&sound).expect("there").draining = true;
-    assert_eq!(ordinals(&view.cluster, broken, 2), [1, 2]);
+    assert_eq!(ordinals(&view.cluster, broken, 2), [0, 1]);
     // GIVEN that it failed on both, on w0 last; THEN it is w1's turn again
     view.cluster.sessions.get_mut(&sound).expect("there").draining = false;
-    view.disturb("a", 1, 12, NOW);
-    assert_eq!(ordinals(&view.cluster, broken, 1), [2]);
-    assert_eq!(ordinals(&view.cluster, sound, 1), [1]);
+    view.disturb("a", 0, 12, NOW);
+    assert_eq!(ordinals(&view.cluster, broken, 1), [1]);
+    assert_eq!(ordinals(&view.cluster, sound, 1), [0]);
 }
 
 #[test]
@@ -288,7 +295,8 @@ fn a_fence_waits_neither_for_labels_nor_for_another_worker() {
     (run.record.status, run.record.wish) = (RunStatus::Cancelling, RunWish::Cancel);
     // THEN whoever is there may fence its target
     let grants = assign(&view.cluster, &[Seat { session: plain, free: 1 }], NOW, 10);
-    assert_eq!(grants.iter().map(|grant| grant.address.ordinal).collect::<Vec<_>>(), [FENCE_ORDINAL]);
+    let kinds: Vec<_> = grants.iter().filter_map(|grant| view.run().kind(&grant.address)).collect();
+    assert_eq!(kinds, [PhaseKind::Fence]);
     // WHEN somebody carries it, THEN the fence is his
     let fast = session(&mut view.cluster, 1, false);
     view.cluster.sessions.get_mut(&fast).expect("there").record.labels.insert("disk".to_owned(), "fast".to_owned());

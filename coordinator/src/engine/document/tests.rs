@@ -15,24 +15,25 @@ fn half_done(tasks: u64) -> (View, SessionId) {
     let mut view = view("", &[("a", &format!("    strategy: {{type: noop, tasks: {tasks}}}\n"))]);
     view.begin();
     let step = view.run_mut().steps.values_mut().next().expect("one step");
+    let table = step.table_mut(1, 0).expect("the work of a no-op");
     let done = TaskResult { rows: 1, millis: 1, attempts: 1 };
     for number in 0..tasks / 2 / 1024 {
-        let (mut segment, _) = step.work.segment_of(Segment::ordinal(number, 0));
+        let (mut segment, _) = table.segment_of(Segment::ordinal(number, 0));
         let mut moves = Vec::new();
         for index in 0..segment.len() {
             let ordinal = Segment::ordinal(number, index);
-            if step.work.state(ordinal) == TaskState::Pending {
+            if table.state(ordinal) == TaskState::Pending {
                 segment.set_done(index, done);
                 moves.push((ordinal, TaskState::Pending, TaskState::Done, Some(done)));
             }
         }
         let bytes = segment.to_bytes();
-        step.work.put_segment(number, segment, bytes, &moves);
+        table.put_segment(number, segment, bytes, &moves);
     }
     let id = session(&mut view.cluster, 0, true);
     let run = view.run().id;
-    let name: StepName = "a".parse().expect("a name");
-    give(&mut view, run, &TaskAddress { step: name, generation: 1, ordinal: tasks }, id, 1);
+    let last = view.work("a", tasks - 1);
+    give(&mut view, run, &last, id, 1);
     (view, id)
 }
 
@@ -59,7 +60,7 @@ fn a_million_tasks_are_looked_at_no_more_than_a_few_thousand() {
             states_read(|| tasks_document(run, short(), None, Some(TaskState::Pending), 500)),
             // WHEN a turn looks for what follows, for what is due, and for what to hand out
             states_read(|| crate::engine::advance(cluster)),
-            states_read(|| run.steps.values().map(|step| step.work.retries.next_moment(NOW)).min()),
+            states_read(|| run.steps.values().flat_map(Step::tables).map(|table| table.retries.next_moment(NOW)).min()),
             states_read(|| assign(cluster, &[Seat { session: id, free: 16 }], NOW, 256)),
         ]
     };

@@ -11,7 +11,7 @@ fn named(name: &str) -> ConnectionName {
 }
 
 fn address(step: &str, ordinal: u64) -> TaskAddress {
-    TaskAddress { step: step.parse().unwrap(), generation: 1, ordinal }
+    TaskAddress { step: step.parse().unwrap(), generation: 1, phase: 1, ordinal }
 }
 
 /// How many tasks a worker with eight slots gets.

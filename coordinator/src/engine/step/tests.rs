@@ -2,21 +2,24 @@
 
 use std::sync::Arc;
 
-use highwater_common::spec::Strategy;
+use highwater_common::spec::Noop;
+use highwater_common::strategy::{Load as _, PlanContext};
 use highwater_common::task::TaskEvent;
 use proptest::prelude::*;
 
 use super::*;
 
 thread_local! {
-    /// How often a track was asked for a task's state: what a walk over tasks costs, whatever the machine.
+    /// How often a table was asked for a task's state: what a walk over tasks costs, whatever the machine.
     pub(crate) static STATES_READ: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
 }
 
-/// Plans of so many no-op tasks, whose prepare task is covered.
-fn track(tasks: u64) -> Track {
-    let plan = Arc::new(StepPlan::Noop { tasks });
-    Track::planned(plan, &Strategy::Noop { tasks, hold: std::time::Duration::ZERO })
+/// So many no-op tasks.
+fn table(tasks: u64) -> TaskTable {
+    let noop = Noop { tasks, hold: std::time::Duration::ZERO };
+    let (pipeline, step) = ("shop".parse().expect("a name"), "a".parse().expect("a name"));
+    let plan = noop.plan(&PlanContext { pipeline: &pipeline, step: &step }, None).expect("a plan");
+    TaskTable::planned(&Arc::new(plan), 0)
 }
 
 fn counts(states: &[TaskState]) -> TaskCounts {
@@ -42,22 +45,21 @@ proptest! {
 
     #[test]
     fn a_track_agrees_with_a_list_of_states_also_after_it_was_loaded(
-        tasks in 0_u64..2_500,
+        tasks in 1_u64..2_500,
         moves in proptest::collection::vec((0_u64..2_501, 0_usize..EVENTS.len(), 0_u64..9), 0..300),
         near in any::<bool>(),
     ) {
-        // GIVEN a track and a list
-        let mut track = track(tasks);
-        let mut states = vec![TaskState::Pending; usize::try_from(tasks + 1).unwrap()];
-        states[0] = TaskState::Covered;
+        // GIVEN a table and a list
+        let mut table = self::table(tasks);
+        let mut states = vec![TaskState::Pending; usize::try_from(tasks).unwrap()];
         let mut rows = 0;
         // WHEN tasks move at random
         for (at, event, more) in moves {
-            let at = if near { at % 7 } else { at } % (tasks + 1);
+            let at = if near { at % 7 } else { at } % tasks;
             let slot = &mut states[usize::try_from(at).unwrap()];
             let Ok(to) = slot.apply(EVENTS[event]) else { continue };
             let (number, index) = Segment::place(at);
-            let (mut segment, _) = track.segment_of(at);
+            let (mut segment, _) = table.segment_of(at);
             let result = (to == TaskState::Done).then_some(TaskResult { rows: more, millis: 1, attempts: 1 });
             match result {
                 Some(result) => segment.set_done(index, result),
@@ -65,38 +67,36 @@ proptest! {
             };
             rows += result.map_or(0, |result| result.rows);
             let bytes = segment.to_bytes();
-            track.put_segment(number, segment, bytes, &[(at, *slot, to, result)]);
+            table.put_segment(number, segment, bytes, &[(at, *slot, to, result)]);
             *slot = to;
         }
-        // THEN the track says the same, and so does one that read the segments
-        let mut loaded = self::track(tasks);
-        for (number, (segment, bytes)) in &track.segments {
+        // THEN the table says the same, and so does one that read the segments
+        let mut loaded = self::table(tasks);
+        for (number, (segment, bytes)) in &table.segments {
             loaded.load(*number, segment.clone(), bytes.clone().unwrap());
         }
         loaded.settle();
-        for track in [&track, &loaded] {
-            let seen: Vec<TaskState> = (0..track.len).map(|ordinal| track.state(ordinal)).collect();
+        for table in [&table, &loaded] {
+            let seen: Vec<TaskState> = (0..table.len).map(|ordinal| table.state(ordinal)).collect();
             prop_assert_eq!(&seen, &states);
-            prop_assert_eq!((track.counts, track.rows), (counts(&states), rows));
-            for start in [0, 1, tasks / 2] {
-                let mut pending: Vec<u64> = track.pending_from(start).collect();
-                pending.sort_unstable();
-                let expected: Vec<u64> = (start..track.len)
-                    .filter(|ordinal| states[usize::try_from(*ordinal).unwrap()] == TaskState::Pending)
-                    .collect();
-                prop_assert_eq!(pending, expected, "from {}", start);
-            }
+            prop_assert_eq!((table.counts, table.rows), (counts(&states), rows));
+            let mut pending: Vec<u64> = table.pending().collect();
+            pending.sort_unstable();
+            let expected: Vec<u64> = (0..table.len)
+                .filter(|ordinal| states[usize::try_from(*ordinal).unwrap()] == TaskState::Pending)
+                .collect();
+            prop_assert_eq!(pending, expected);
             for state in TaskState::ALL {
                 let expected: Vec<u64> =
                     (0..).zip(&states).filter(|(_, other)| **other == state).map(|(ordinal, _)| ordinal).collect();
                 match state {
                     // Their records come with the tests of the leader.
                     TaskState::Open | TaskState::RetryWait | TaskState::Dead => {}
-                    _ => prop_assert_eq!(track.in_state(state).collect::<Vec<_>>(), expected, "{}", state),
+                    _ => prop_assert_eq!(table.in_state(state).collect::<Vec<_>>(), expected, "{}", state),
                 }
             }
             let is_over = states.iter().all(|state| state.has_ended());
-            prop_assert_eq!(track.has_ended(), is_over);
+            prop_assert_eq!(table.has_ended(), is_over);
         }
     }
 
@@ -115,33 +115,32 @@ proptest! {
         let view = crate::engine::fixtures::view("", &[("a", &load)]);
         let (name, step) = view.run().steps.iter().next().expect("one step");
         let plan = Arc::new(view.run().plan.as_ref().expect("planned").steps[name].clone());
-        let mut track = step.work.clone();
+        let mut table = step.work_tables().next().expect("a load").clone();
         // WHEN tasks move at random
         for (at, event) in moves {
-            let from = track.state(at);
+            let from = table.state(at);
             let Ok(to) = from.apply(EVENTS[event]) else { continue };
-            if at >= track.len {
+            if at >= table.len {
                 continue;
             }
             let (number, index) = Segment::place(at);
-            let (mut segment, _) = track.segment_of(at);
+            let (mut segment, _) = table.segment_of(at);
             segment.set(index, to);
             let bytes = segment.to_bytes();
-            track.put_segment(number, segment, bytes, &[(at, from, to, None)]);
-            // THEN after each move the track has kept what a walk finds, and so has one that read the segments
-            let StepPlan::Load(load) = plan.as_ref() else { panic!("a load") };
-            let generator = load.generator();
+            table.put_segment(number, segment, bytes, &[(at, from, to, None)]);
+            // THEN after each move the table has kept what a walk finds, and so has one that read the segments
+            let generator = plan.partitions().expect("a load").generator();
             let is_committed = |no: &u64| {
-                matches!(track.state(generator.ordinal_of(*no) + 1), TaskState::Done | TaskState::Covered)
+                matches!(table.state(generator.ordinal_of(*no)), TaskState::Done | TaskState::Covered)
             };
             let walked = (0..generator.ranges()).take_while(is_committed).count() as u64;
-            prop_assert_eq!(track.reached(), walked);
-            let mut loaded = Track::planned(Arc::clone(&plan), &view.run().spec.steps[name].strategy);
-            for (number, (segment, bytes)) in &track.segments {
+            prop_assert_eq!(table.reached, walked);
+            let mut loaded = TaskTable::planned(&plan, 1);
+            for (number, (segment, bytes)) in &table.segments {
                 loaded.load(*number, segment.clone(), bytes.clone().unwrap());
             }
             loaded.settle();
-            prop_assert_eq!(loaded.reached(), walked);
+            prop_assert_eq!(loaded.reached, walked);
         }
     }
 }

@@ -12,8 +12,9 @@ fn waits_of(view: &View, step: &str) -> Vec<String> {
     waits(&view.cluster, view.run(), &step.parse().expect("a name"), NOW)
 }
 
+/// A no-op task.
 fn address(step: &str, ordinal: u64) -> TaskAddress {
-    TaskAddress { step: step.parse().expect("a name"), generation: 1, ordinal }
+    TaskAddress { step: step.parse().expect("a name"), generation: 1, phase: 0, ordinal }
 }
 
 #[test]
@@ -43,7 +44,8 @@ fn waits_name_the_limit_that_is_met() {
     two.begin();
     let id = session(&mut two.cluster, 0, true);
     let run = two.run().id;
-    give(&mut two, run, &address("c", 1), id, 1);
+    let load = two.work("c", 0);
+    give(&mut two, run, &load, id, 1);
     assert_eq!(waits_of(&two, "c"), ["5 tasks: connection source, 1/1 in use"]);
     two.cluster.sessions.get_mut(&id).expect("there").record.slots = 1;
     assert_eq!(waits_of(&two, "b"), ["9 tasks: every slot is taken, 1/1"]);

@@ -22,9 +22,9 @@ async fn only(bench: &Bench) -> (TaskState, Option<LeaseRecord>, Option<RetryRec
     bench
         .look(|leader| {
             let run = leader.cluster().runs.values().last().unwrap();
-            let work = &run.steps.values().next().unwrap().work;
-            let lease = work.leases.get(&1).map(|held| held.record.clone());
-            (work.state(1), lease, work.retries.get(&1).map(|held| held.record.clone()))
+            let work = run.steps.values().next().unwrap().work_tables().next().unwrap();
+            let lease = work.leases.get(&0).map(|held| held.record.clone());
+            (work.state(0), lease, work.retries.get(&0).map(|held| held.record.clone()))
         })
         .await
 }
@@ -44,7 +44,7 @@ async fn complete_sent_twice_counts_once() {
     // THEN all are told that it counts, and it counts once
     assert!(first.unwrap() && second.unwrap() && third.unwrap());
     let rows =
-        bench.look(move |leader| leader.cluster().runs[&run].steps.values().map(|s| s.work.rows).sum::<u64>()).await;
+        bench.look(move |leader| leader.cluster().runs[&run].steps.values().map(|step| step.rows()).sum::<u64>()).await;
     assert_eq!(rows, 1);
 }
 
@@ -135,7 +135,8 @@ async fn three_crashes_on_two_workers_quarantine_a_task() {
     let dead = bench
         .look(move |leader| {
             let run = &leader.cluster().runs[&run];
-            let dead = run.steps.values().next().unwrap().work.dead.get(&1).map(|held| held.record.clone());
+            let work = run.steps.values().next().unwrap().work_tables().next().unwrap();
+            let dead = work.dead.get(&0).map(|held| held.record.clone());
             (dead, run.record.status)
         })
         .await;

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use highwater_common::assignment::{Outcome, Work};
 use highwater_common::status::{RunStatus, StepStatus};
-use highwater_common::task::TaskState;
 
 use crate::error::ServiceError;
 use crate::fixtures::{Bench, one_load, permanent, pipeline, submission, transient, well};
@@ -24,7 +23,7 @@ async fn a_run_goes_from_submit_to_success() {
     let counted = bench
         .look(move |leader| {
             let run = &leader.cluster().runs[&run];
-            let rows: u64 = run.steps.values().map(|step| step.work.rows).sum();
+            let rows: u64 = run.steps.values().map(|step| step.rows()).sum();
             let done: u64 = run.steps.values().map(|step| step.counts().done).sum();
             (rows, done, leader.cluster().leases.len(), run.record.committed)
         })
@@ -175,8 +174,8 @@ async fn a_retry_that_is_due_does_not_keep_the_leader_awake() {
     worker.beat().await.unwrap();
     assert_eq!(worker.take_one().await.attempt.get(), 2);
     let waits =
-        bench.look(move |leader| leader.cluster().runs[&run].steps[&"orders".parse().unwrap()].work.state(1)).await;
-    assert_eq!(waits, TaskState::Open);
+        bench.look(move |leader| leader.cluster().runs[&run].steps[&"orders".parse().unwrap()].counts().open).await;
+    assert_eq!(waits, 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -193,7 +192,7 @@ async fn old_runs_are_forgotten_with_all_their_records() {
     let records = bench.store.scan("").await.unwrap();
     let count = |prefix: &str| records.iter().filter(|(key, _)| key.starts_with(prefix)).count();
     assert_eq!((count("run/"), count("pipeline/"), count("facts/"), count("plan/")), (20, 1, 40, 20));
-    assert_eq!(count("seg/"), 40, "one of probe and fence, and one of the plan's tasks");
+    assert_eq!(count("seg/"), 80, "one of the probe, and one of each phase of the plan");
     let (held, loaded) = bench.views().await;
     assert_eq!(held, loaded);
 }

@@ -47,7 +47,8 @@ async fn a_step_with_rows_in_no_partition_fails_and_is_counted_again_when_it_is_
     assert!(reason.contains("3 rows without id"), "{reason}");
     let code = bench.look(move |leader| {
         let step = leader.cluster().runs[&run].steps.values().next().unwrap().clone();
-        step.wide.dead.values().map(|dead| dead.record.error.code.clone()).collect::<Vec<_>>()
+        let dead = step.tables().flat_map(|table| table.dead.values());
+        dead.map(|dead| dead.record.error.code.clone()).collect::<Vec<_>>()
     });
     assert_eq!(code.await, [ROWS_IN_NO_PARTITION]);
     // WHEN it is tried again, by another leader, after they are gone, THEN only the count is done again

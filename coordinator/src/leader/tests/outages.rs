@@ -23,7 +23,8 @@ async fn counted(bench: &Bench, run: RunId) -> u32 {
         .look(move |leader| {
             let steps = leader.cluster().runs[&run].steps.values();
             steps
-                .flat_map(|step| step.work.retries.values().chain(step.wide.retries.values()))
+                .flat_map(engine::Step::tables)
+                .flat_map(|table| table.retries.values())
                 .map(|r| r.record.attempts)
                 .sum()
         })
@@ -119,9 +120,10 @@ async fn while_a_connection_is_away_the_tasks_of_others_go_on() {
                     let address = |ordinal| highwater_common::record::TaskAddress {
                         step: std::clone::Clone::clone(&step),
                         generation: 1,
+                        phase: 1,
                         ordinal,
                     };
-                    (1..=20).filter_map(|ordinal| run.task_id(&address(ordinal))).collect::<Vec<_>>()
+                    (0..20).filter_map(|ordinal| run.task_id(&address(ordinal))).collect::<Vec<_>>()
                 })
                 .await,
         );

@@ -45,11 +45,8 @@ fn record_key() -> impl Strategy<Value = RecordKey> {
             part
         }),
         (run(), number(), name()).prop_map(|(run, generation, step)| RecordKey::Step { run, generation, step }),
-        (run(), number(), name(), number()).prop_map(|(run, generation, step, number)| RecordKey::Segment {
-            run,
-            generation,
-            step,
-            number
+        (run(), number(), name(), any::<u8>(), number()).prop_map(|(run, generation, step, phase, number)| {
+            RecordKey::Segment { run, generation, step, phase, number }
         }),
         (run(), task()).prop_map(|(run, task)| RecordKey::Attempt { run, task }),
         (run(), task()).prop_map(|(run, task)| RecordKey::Retry { run, task }),
@@ -79,8 +76,10 @@ proptest! {
     }
 
     #[test]
-    fn the_order_of_bytes_is_the_order_of_numbers(run in run(), step in name::<StepName>(), a: (u32, u32), b: (u32, u32)) {
-        let key = |(generation, number)| RecordKey::Segment { run, generation, step: step.clone(), number }.render();
+    fn the_order_of_bytes_is_the_order_of_numbers(run in run(), step in name::<StepName>(), a: (u32, u8, u32), b: (u32, u8, u32)) {
+        let key = |(generation, phase, number)| {
+            RecordKey::Segment { run, generation, step: step.clone(), phase, number }.render()
+        };
         prop_assert_eq!(key(a).cmp(&key(b)), a.cmp(&b));
     }
 
@@ -98,7 +97,7 @@ proptest! {
             RecordKey::Segment { run: r, generation: g, step: s, .. } if (r, g, s) == (&run, &generation, &step)
         );
         prop_assert_eq!(key.render().starts_with(&prefix::segments_of_step(&run, generation, &step)), inside);
-        let own = RecordKey::Segment { run, generation, step: step.clone(), number: 0 };
+        let own = RecordKey::Segment { run, generation, step: step.clone(), phase: 0, number: 0 };
         prop_assert!(own.render().starts_with(&prefix::segments_of_step(&run, generation, &step)));
     }
 
@@ -120,7 +119,7 @@ fn every_key_lies_below_the_prefixes_that_are_meant_for_it() {
     let facts = RecordKey::Facts { run, step: step.clone(), part: 1 };
     let plan = RecordKey::Plan { run, generation: 2, step: step.clone(), part: 3 };
     let progress = RecordKey::Step { run, generation: 2, step: step.clone() };
-    let segment = RecordKey::Segment { run, generation: 2, step: step.clone(), number: 4 };
+    let segment = RecordKey::Segment { run, generation: 2, step: step.clone(), phase: 1, number: 4 };
     let table = [
         (RecordKey::Worker("w-1".parse().unwrap()), prefix::workers()),
         (pipeline.clone(), prefix::pipelines()),

@@ -114,7 +114,7 @@ impl<F: TargetFixture> Bench<F> {
         Claim {
             cluster: self.cluster,
             run: self.run,
-            task: TaskId::derive(&self.run, 1, &step, &slice.to_string()),
+            task: TaskId::derive(&self.run, 1, &step, 1, &slice.to_string()),
             generation: 1,
             plan: plan(1),
             step,

@@ -1,0 +1,79 @@
+//! A range of a table, in parallel, each partition on its own: prepare the target, load the partitions, count what none of them took.
+
+use super::{Load, PlanContext, ProbeRequest, Sides};
+use crate::capability::Capabilities;
+use crate::facts::StepFacts;
+use crate::left_out::{LeftOut, Taken, judge};
+use crate::plan::{LoadPlan, Phase, PhaseKind, PlanProblem, StepPlan, Tasks, plan_load};
+use crate::spec::{Backfill, PartitionBy};
+
+impl Load for Backfill {
+    fn name(&self) -> &'static str {
+        "backfill"
+    }
+
+    fn sides(&self) -> Sides<'_> {
+        Sides { source: Some(&self.from), target: Some(&self.to) }
+    }
+
+    fn needs(&self) -> Capabilities {
+        Capabilities::BACKFILL
+    }
+
+    fn probe(&self) -> Option<ProbeRequest<'_>> {
+        let has_width = match &self.partition.by {
+            PartitionBy::Calendar { .. } => true,
+            PartitionBy::Integer { width, .. } => width.is_some(),
+        };
+        Some(ProbeRequest {
+            partition_column: &self.partition.column,
+            bounds_declared: self.start.is_some() && self.end.is_some() && has_width,
+            triggers: self.write.triggers,
+        })
+    }
+
+    fn plan(&self, of: &PlanContext<'_>, facts: Option<&StepFacts>) -> Result<StepPlan, Vec<PlanProblem>> {
+        let Some(facts) = facts else {
+            return Err(vec![PlanProblem {
+                code: "plan::not_probed",
+                step: of.step.clone(),
+                message: format!("nothing was found out about {}", self.from.table),
+                help: "plan again".to_owned(),
+            }]);
+        };
+        let LoadPlan { settled, partitions, depends_on, estimated_rows, warnings, notes, facts } =
+            plan_load(of.pipeline, of.step, self, facts)?;
+        let load = Phase { kind: PhaseKind::Load, tasks: Tasks::Partitions(Box::new(partitions)), tolerant: true };
+        Ok(StepPlan {
+            phases: vec![Phase::one(PhaseKind::Prepare), load, Phase::one(PhaseKind::Count)],
+            settled: Some(settled),
+            depends_on,
+            estimated_rows,
+            warnings,
+            not_loaded: notes,
+            facts: Some(facts),
+        })
+    }
+
+    fn summary(&self, plan: &StepPlan) -> String {
+        let Some(partitions) = plan.partitions() else { return String::new() };
+        let (column, whole) = (&self.partition.column, partitions.generator().whole());
+        match &self.partition.by {
+            PartitionBy::Calendar { grain, tz } => format!("by {} of {column}, {tz}, {whole}", grain.as_str()),
+            PartitionBy::Integer { width: Some(width), .. } => format!("by {width} of {column}, {whole}"),
+            PartitionBy::Integer { width: None, max_rows } => format!("by about {max_rows} rows of {column}, {whole}"),
+        }
+    }
+
+    fn judge_left_out(&self, plan: &StepPlan, found: &LeftOut) -> Result<Vec<String>, String> {
+        let (Some(partitions), Some(settled)) = (plan.partitions(), &plan.settled) else { return Ok(Vec::new()) };
+        let taken = Taken {
+            table: &self.from.table,
+            column: &settled.partition_column,
+            whole: partitions.generator().whole(),
+            has_null_partition: partitions.generator().has_null(),
+            nulls: self.partition.nulls,
+        };
+        judge(found, &taken)
+    }
+}

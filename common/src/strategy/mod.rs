@@ -1,0 +1,92 @@
+//! The load strategies: what each of them decides, without any I/O.
+//!
+//! A strategy is one file here and one among the workers. Everybody else knows a step by its phases, its sides and its words; the
+//! only matches on which strategy it is stand in the two folders, and where the pipeline file is read and written.
+
+mod backfill;
+mod noop;
+
+use crate::capability::Capabilities;
+use crate::facts::StepFacts;
+use crate::id::{ConnectionName, PipelineName, StepName};
+use crate::left_out::LeftOut;
+use crate::plan::{PlanProblem, StepPlan};
+use crate::spec::{SourceTable, Strategy, TargetTable, Triggers};
+
+/// What a strategy decides.
+pub trait Load {
+    /// The word of the pipeline file.
+    fn name(&self) -> &'static str;
+
+    /// What its tasks read and write.
+    fn sides(&self) -> Sides<'_>;
+
+    /// What a worker must be able to do beyond speaking to the sides' databases.
+    fn needs(&self) -> Capabilities;
+
+    /// What must be found out before it can be planned; `None` when nothing must.
+    fn probe(&self) -> Option<ProbeRequest<'_>>;
+
+    /// The plan, from what the probe found.
+    ///
+    /// # Errors
+    /// Every [`PlanProblem`] of the step at once.
+    fn plan(&self, of: &PlanContext<'_>, facts: Option<&StepFacts>) -> Result<StepPlan, Vec<PlanProblem>>;
+
+    /// How the plan goes about it, in a line.
+    fn summary(&self, plan: &StepPlan) -> String;
+
+    /// The rows that no task took, for people, when all of them were declared to stay where they are.
+    ///
+    /// # Errors
+    /// Which of them were not, and what to do.
+    fn judge_left_out(&self, plan: &StepPlan, found: &LeftOut) -> Result<Vec<String>, String>;
+}
+
+/// What a step reads and writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Sides<'a> {
+    /// The read side, for strategies that have one.
+    pub source: Option<&'a SourceTable>,
+    /// The write side, for strategies that have one.
+    pub target: Option<&'a TargetTable>,
+}
+
+impl<'a> Sides<'a> {
+    /// The connections of both; one that is both sides comes twice.
+    pub fn connections(self) -> impl Iterator<Item = &'a ConnectionName> {
+        let source = self.source.map(|source| &source.connection);
+        source.into_iter().chain(self.target.map(|target| &target.connection))
+    }
+}
+
+/// What a probe asks beyond what every table is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ProbeRequest<'a> {
+    /// The column whose range and rows are of interest.
+    pub partition_column: &'a str,
+    /// Whether the step says all that would else be looked for in that column.
+    pub bounds_declared: bool,
+    /// What becomes of the target's triggers.
+    pub triggers: Triggers,
+}
+
+/// Whose step is planned.
+#[derive(Debug, Clone, Copy)]
+pub struct PlanContext<'a> {
+    /// The pipeline.
+    pub pipeline: &'a PipelineName,
+    /// The step.
+    pub step: &'a StepName,
+}
+
+impl Strategy {
+    /// What the strategy decides.
+    #[must_use]
+    pub fn load(&self) -> &dyn Load {
+        match self {
+            Self::Backfill(backfill) => backfill.as_ref(),
+            Self::Noop(noop) => noop,
+        }
+    }
+}
