@@ -5,7 +5,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use highwater_proto::line::{ClientTls, Dialer, OpenError, Trouble};
+use highwater_net::{ClientTls, Dialer, OpenError, Trouble};
 use highwater_proto::v1::Document;
 use highwater_proto::v1::control_service_client::ControlServiceClient;
 use hyper_util::rt::TokioIo;

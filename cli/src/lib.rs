@@ -42,13 +42,12 @@ pub fn log_to_stderr(verbose: u8) {
         3.. => "trace",
     };
     let filter = tracing_subscriber::EnvFilter::new(format!("error,highwater={level}"));
-    let filter =
-        ["cli", "common", "coordinator", "proto", "worker"].iter().fold(filter, |filter, name| {
-            match format!("highwater_{name}={level}").parse() {
-                Ok(directive) => filter.add_directive(directive),
-                Err(_) => filter,
-            }
-        });
+    let filter = ["cli", "common", "coordinator", "net", "proto", "worker"].iter().fold(filter, |filter, name| {
+        match format!("highwater_{name}={level}").parse() {
+            Ok(directive) => filter.add_directive(directive),
+            Err(_) => filter,
+        }
+    });
     // Only a second installation fails, and then the first one holds.
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init().ok();
 }

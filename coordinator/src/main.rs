@@ -15,8 +15,8 @@ use highwater_coordinator::store::etcd::{EtcdOptions, EtcdStore};
 use highwater_coordinator::{
     Coordinator, CoordinatorOptions, Role, SessionOptions, control_service, limited_server, worker_service,
 };
+use highwater_net::ServerTls;
 use highwater_proto::DESCRIPTORS;
-use highwater_proto::line::{self, ServerTls};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -198,7 +198,7 @@ async fn serve(settings: Settings) -> Result<(), Ending> {
     let cannot_listen =
         |why: String| Ending { code: 1, message: format!("cannot serve on {}: {why}", settings.listen) };
     let listener = TcpListener::bind(settings.listen).await.map_err(|error| cannot_listen(error.to_string()))?;
-    let callers = line::incoming(listener, settings.tls).map_err(|error| Ending::usage(chain(&error)))?;
+    let callers = highwater_net::incoming(listener, settings.tls).map_err(|error| Ending::usage(chain(&error)))?;
     let neighbours = store.neighbours_of_a_new_one().await.unwrap_or_default();
     if !neighbours.is_empty() {
         tracing::warn!(

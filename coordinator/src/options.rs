@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use highwater_common::id::PoolName;
-use highwater_proto::line::Dialer;
+use highwater_net::Dialer;
 
 /// Times of worker sessions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

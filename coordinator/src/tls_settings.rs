@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use highwater_common::config::CoordinatorConfig;
 use highwater_coordinator::store::etcd::EtcdLogin;
-use highwater_proto::line::{ClientTls, Dialer, Identity, ServerTls};
+use highwater_net::{ClientTls, Dialer, Identity, ServerTls};
 
 use super::chain;
 

@@ -1,11 +1,9 @@
-//! Highwater's messages: what goes over the wire, what the store holds, and their conversion to domain types; and the line that
-//! the wire is.
+//! Highwater's messages: what goes over the wire, what the store holds, and their conversion to domain types.
 //!
 //! Protobuf stops here: everything else speaks the domain types of `highwater_common`. What is stored is not what is sent, so
 //! that each can change alone.
 
 pub mod convert;
-pub mod line;
 
 /// The generated messages and services of the wire.
 #[allow(

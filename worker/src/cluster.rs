@@ -8,7 +8,7 @@ use futures_util::future::BoxFuture;
 use highwater_common::assignment::Outcome;
 use highwater_common::id::{DocumentDigest, SessionId, TaskId};
 use highwater_common::token::Fence;
-use highwater_proto::line::{AddressError, ClientTls, Dialer};
+use highwater_net::{AddressError, ClientTls, Dialer};
 
 use crate::coordinator_api::{
     ApiError, AttemptReport, CoordinatorApi, GrpcCoordinator, HeartbeatAnswer, Pulled, Registered,

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use highwater_common::config::{self, ConfigDuration, WorkerConfig};
-use highwater_proto::line::ClientTls;
+use highwater_net::ClientTls;
 use highwater_worker::{ClusterCoordinator, Worker, WorkerError, WorkerOptions};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;

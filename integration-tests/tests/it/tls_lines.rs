@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use highwater_integration_tests::Authority;
-use highwater_proto::line::{ClientTls, Dialer, Identity, ServerTls, Trouble, incoming};
+use highwater_net::{ClientTls, Dialer, Identity, ServerTls, Trouble, incoming};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tonic::transport::Server;

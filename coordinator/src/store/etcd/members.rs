@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use etcd_client::{Certificate, Client, ConnectOptions, Identity, TlsOptions};
-use highwater_proto::line::ClientTls;
+use highwater_net::ClientTls;
 use tokio::sync::Mutex;
 use tonic::Code;
 

@@ -16,7 +16,7 @@ use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::server::TlsStream;
 use tonic::transport::server::{Connected, TcpConnectInfo};
 
-use super::files::{ServerTls, TlsFileError};
+use crate::files::{ServerTls, TlsFileError};
 
 /// Callers at once that have not come to terms yet.
 const HANDSHAKES_MAX: usize = 1024;

@@ -17,7 +17,7 @@ use tokio_rustls::rustls::{self, AlertDescription, CertificateError};
 use tonic::transport::{Channel, Endpoint, Uri};
 use tower::Service;
 
-use super::files::ClientTls;
+use crate::files::ClientTls;
 
 /// How long a line that comes about when it is used may take: behind a coordinator that is frozen another one leads.
 const LINE_PATIENCE: Patience = Patience { connect: Duration::from_secs(2), first_word: Duration::from_secs(1) };

@@ -9,7 +9,7 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::server::WebPkiClientVerifier;
 use tokio_rustls::rustls::{self, ClientConfig, RootCertStore, ServerConfig};
 
-use super::ALPN;
+use crate::ALPN;
 
 /// A certificate, with those that lead to its authority behind it, and its key.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -180,7 +180,7 @@ impl ServerTls {
     }
 
     /// The files, for whoever watches whether they change.
-    pub(super) fn paths(&self) -> impl Iterator<Item = &Path> {
+    pub(crate) fn paths(&self) -> impl Iterator<Item = &Path> {
         let own = [self.identity.certificate.as_path(), self.identity.key.as_path()];
         own.into_iter().chain(self.client_authority.as_deref())
     }
