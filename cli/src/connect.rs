@@ -5,7 +5,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use highwater_net::{ClientTls, Dialer, OpenError, Trouble};
+use highwater_net::{ClientTls, ConnectError, ConnectFailure, Dialer};
 use highwater_proto::v1::Document;
 use highwater_proto::v1::control_service_client::ControlServiceClient;
 use hyper_util::rt::TokioIo;
@@ -205,12 +205,12 @@ impl Coordinators {
         let mut last = None;
         for (at, address) in self.addresses.iter().enumerate() {
             let banner = format!("cluster {}{}", self.name, self.dialer.url(address));
-            match self.dialer.open(address).await {
-                Ok(line) if line.trouble().is_some() => {
-                    last = line.trouble().map(|trouble| troubled(&trouble).at(banner));
+            match self.dialer.connect(address).await {
+                Ok(found) if found.failure().is_some() => {
+                    last = found.failure().map(|failure| failed(&failure).at(banner));
                 }
-                Ok(line) => {
-                    let client = client(line.channel);
+                Ok(found) => {
+                    let client = client(found.channel);
                     let mut coordinators = self.clone();
                     coordinators.addresses.rotate_left(at);
                     return Ok(Connection { client, place: Place::Remote(coordinators), embedded: None, banner });
@@ -222,11 +222,11 @@ impl Coordinators {
     }
 }
 
-fn unreachable(error: &OpenError) -> CliError {
+fn unreachable(error: &ConnectError) -> CliError {
     match error {
-        OpenError::Address(error) => CliError::new(ExitCode::Usage, error.to_string()),
-        OpenError::Failed { trouble: Some(trouble), .. } => troubled(trouble),
-        OpenError::Failed { trouble: None, source } => {
+        ConnectError::Address(error) => CliError::new(ExitCode::Usage, error.to_string()),
+        ConnectError::Failed { failure: Some(failure), .. } => failed(failure),
+        ConnectError::Failed { failure: None, source } => {
             let cause = std::iter::successors(Some(source as &dyn std::error::Error), |error| error.source()).last();
             CliError::new(ExitCode::Unreachable, "cannot reach the coordinator")
                 .why(cause.map(ToString::to_string).unwrap_or_default())
@@ -235,9 +235,9 @@ fn unreachable(error: &OpenError) -> CliError {
     }
 }
 
-fn troubled(trouble: &Trouble) -> CliError {
+fn failed(failure: &ConnectFailure) -> CliError {
     CliError::new(ExitCode::Unreachable, "cannot reach the coordinator")
-        .why(trouble.to_string())
+        .why(failure.to_string())
         .next("mend the address (http or https), --tls-ca, or --tls-cert and --tls-key")
 }
 

@@ -1,4 +1,4 @@
-//! Dials coordinators, and says in words for people why a line does not come about.
+//! Dials coordinators, and says in words for people why a connection fails.
 
 use std::error::Error;
 use std::fmt;
@@ -19,16 +19,16 @@ use tower::Service;
 
 use crate::files::ClientTls;
 
-/// How long a line that comes about when it is used may take: behind a coordinator that is frozen another one leads.
-const LINE_PATIENCE: Patience = Patience { connect: Duration::from_secs(2), first_word: Duration::from_secs(1) };
-/// How long a line that somebody waits for may take.
-const OPEN_PATIENCE: Patience = Patience { connect: Duration::from_secs(10), first_word: Duration::from_secs(5) };
-/// How often an idle line is probed.
+/// For a connection that is made when it is first used: behind a coordinator that is frozen another one leads.
+const LAZY_TIMEOUTS: Timeouts = Timeouts { connect: Duration::from_secs(2), first_byte: Duration::from_secs(1) };
+/// For a connection that somebody waits for.
+const CONNECT_TIMEOUTS: Timeouts = Timeouts { connect: Duration::from_secs(10), first_byte: Duration::from_secs(5) };
+/// How often an idle connection is probed.
 const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(5);
 /// How long the probe may take: what finds a coordinator that fell silent.
 const KEEP_ALIVE_WAIT_MAX: Duration = Duration::from_secs(3);
-/// Bytes that are read ahead, to hear the first word.
-const FIRST_WORD_BYTES: usize = 1024;
+/// Bytes that are read ahead, to see the first one.
+const READ_AHEAD_BYTES: usize = 1024;
 
 /// What is no address of a coordinator.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -58,17 +58,17 @@ pub enum AddressError {
     None,
 }
 
-/// Why a line did not come about.
+/// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
-pub enum OpenError {
+pub enum ConnectError {
     /// The address cannot be dialled.
     #[error(transparent)]
     Address(#[from] AddressError),
-    /// Nobody answers there, or the two do not come to terms.
-    #[error("no line came about")]
+    /// Nobody answers there, or the two cannot agree.
+    #[error("no connection came about")]
     Failed {
         /// Why, in words, if somebody answered.
-        trouble: Option<Trouble>,
+        failure: Option<ConnectFailure>,
         /// Why.
         #[source]
         source: tonic::transport::Error,
@@ -81,33 +81,33 @@ pub struct Dialer {
     tls: Option<Arc<ClientTls>>,
 }
 
-/// A line: comes about when it is first used, and again when it broke.
+/// A connection to one address: made when it is first used, and again after it broke.
 #[derive(Debug, Clone)]
-pub struct Line {
+pub struct Connection {
     /// What calls go over.
     pub channel: Channel,
     address: String,
-    trouble: Slot,
+    last_failure: LastFailure,
 }
 
-/// Why a line does not come about although somebody listens there.
+/// Why a connection fails although somebody listens there.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Trouble {
+pub struct ConnectFailure {
     text: String,
     /// Whether one of the two does not trust the other; then trying again does not help.
     pub is_distrust: bool,
 }
 
-/// How long a line may take to come about.
+/// How long a connection may take.
 #[derive(Debug, Clone, Copy)]
-struct Patience {
+struct Timeouts {
     /// In all.
     connect: Duration,
     /// How long the other end is waited for to speak first; a coordinator does so at once.
-    first_word: Duration,
+    first_byte: Duration,
 }
 
-type Slot = Arc<Mutex<Option<Trouble>>>;
+type LastFailure = Arc<Mutex<Option<ConnectFailure>>>;
 
 impl Dialer {
     /// A dialer for the addresses `urls`, and these as host and port. `https` in all of them, or in none; without a scheme the
@@ -159,51 +159,55 @@ impl Dialer {
         self.tls.is_some()
     }
 
-    /// A line to `address`, which is a host and a port. Nothing is dialled before the line is used.
+    /// A connection to `address`, which is a host and a port. Nothing is dialled before it is used.
     ///
     /// # Errors
     /// The address cannot be dialled.
-    pub fn line(&self, address: &str) -> Result<Line, AddressError> {
-        let (endpoint, connector, trouble) = self.parts(address, LINE_PATIENCE)?;
+    pub fn connect_lazy(&self, address: &str) -> Result<Connection, AddressError> {
+        let (endpoint, connector, last_failure) = self.parts(address, LAZY_TIMEOUTS)?;
         let channel = endpoint.connect_with_connector_lazy(connector);
-        Ok(Line { channel, address: self.url(address), trouble })
+        Ok(Connection { channel, address: self.url(address), last_failure })
     }
 
-    /// A line to `address`, which is a host and a port, once it has come about.
+    /// A connection to `address`, which is a host and a port, once it is made.
     ///
     /// # Errors
-    /// It does not.
-    pub async fn open(&self, address: &str) -> Result<Line, OpenError> {
-        let (endpoint, connector, trouble) = self.parts(address, OPEN_PATIENCE)?;
+    /// It cannot be made.
+    pub async fn connect(&self, address: &str) -> Result<Connection, ConnectError> {
+        let (endpoint, connector, last_failure) = self.parts(address, CONNECT_TIMEOUTS)?;
         match endpoint.connect_with_connector(connector).await {
-            Ok(channel) => Ok(Line { channel, address: self.url(address), trouble }),
+            Ok(channel) => Ok(Connection { channel, address: self.url(address), last_failure }),
             Err(source) => {
-                let trouble = trouble.lock().unwrap_or_else(PoisonError::into_inner).take();
-                Err(OpenError::Failed { trouble, source })
+                let failure = last_failure.lock().unwrap_or_else(PoisonError::into_inner).take();
+                Err(ConnectError::Failed { failure, source })
             }
         }
     }
 
-    fn parts(&self, address: &str, patience: Patience) -> Result<(Endpoint, impl Connector, Slot), AddressError> {
+    fn parts(
+        &self,
+        address: &str,
+        timeouts: Timeouts,
+    ) -> Result<(Endpoint, impl Connector, LastFailure), AddressError> {
         let malformed = || AddressError::Malformed { url: self.url(address) };
-        let endpoint = endpoint(address).map_err(|()| malformed())?.connect_timeout(patience.connect);
+        let endpoint = endpoint(address).map_err(|()| malformed())?.connect_timeout(timeouts.connect);
         // tonic would want to make TLS by itself of an `https` endpoint: it only learns what the calls are for.
         let origin: Uri = self.url(address).parse().map_err(|_| malformed())?;
-        let trouble = Slot::default();
-        let (slot, tls, there) = (Arc::clone(&trouble), self.tls.clone(), address.to_owned());
+        let last_failure = LastFailure::default();
+        let (slot, tls, there) = (Arc::clone(&last_failure), self.tls.clone(), address.to_owned());
         let connector = tower::service_fn(move |_: Uri| {
             let (slot, tls, address) = (Arc::clone(&slot), tls.clone(), there.clone());
             Box::pin(async move {
                 *slot.lock().unwrap_or_else(PoisonError::into_inner) = None;
-                let (line, trouble) = match connect(&address, tls.as_deref(), patience.first_word).await {
-                    Ok((line, trouble)) => (Ok(TokioIo::new(line)), trouble),
-                    Err(failure) => (Err(failure.error), failure.trouble),
+                let (stream, failure) = match dial(&address, tls.as_deref(), timeouts.first_byte).await {
+                    Ok((stream, failure)) => (Ok(TokioIo::new(stream)), failure),
+                    Err(failed) => (Err(failed.error), failed.failure),
                 };
-                *slot.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
-                line
+                *slot.lock().unwrap_or_else(PoisonError::into_inner) = failure;
+                stream
             }) as Connecting
         });
-        Ok((endpoint.origin(origin), connector, trouble))
+        Ok((endpoint.origin(origin), connector, last_failure))
     }
 }
 
@@ -213,21 +217,21 @@ type Connecting = Pin<Box<dyn Future<Output = io::Result<Wire>> + Send>>;
 trait Connector: Service<Uri, Response = Wire, Error = io::Error, Future = Connecting> + Send + 'static {}
 impl<T: Service<Uri, Response = Wire, Error = io::Error, Future = Connecting> + Send + 'static> Connector for T {}
 
-impl Line {
+impl Connection {
     /// Where it leads, for people.
     #[must_use]
     pub fn address(&self) -> &str {
         &self.address
     }
 
-    /// Why it did not come about when it was last dialled, if the other end was reached and something can be said.
+    /// Why it failed when it was last dialled, if the other end was reached and something can be said.
     #[must_use]
-    pub fn trouble(&self) -> Option<Trouble> {
-        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    pub fn failure(&self) -> Option<ConnectFailure> {
+        self.last_failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
-impl fmt::Display for Trouble {
+impl fmt::Display for ConnectFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)
     }
@@ -250,64 +254,64 @@ fn endpoint(address: &str) -> Result<Endpoint, ()> {
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
-struct Failure {
+struct FailedDial {
     error: io::Error,
-    trouble: Option<Trouble>,
+    failure: Option<ConnectFailure>,
 }
 
-impl From<io::Error> for Failure {
+impl From<io::Error> for FailedDial {
     fn from(error: io::Error) -> Self {
-        Self { error, trouble: None }
+        Self { error, failure: None }
     }
 }
 
-async fn connect(
+async fn dial(
     address: &str,
     tls: Option<&ClientTls>,
-    first_word: Duration,
-) -> Result<(BufReader<Box<dyn Stream>>, Option<Trouble>), Failure> {
+    first_byte: Duration,
+) -> Result<(BufReader<Box<dyn Stream>>, Option<ConnectFailure>), FailedDial> {
     let stream = TcpStream::connect(address).await?;
     stream.set_nodelay(true)?;
     let Some(tls) = tls else {
-        let mut line = BufReader::with_capacity(FIRST_WORD_BYTES, Box::new(stream) as Box<dyn Stream>);
-        let told = |text: &str| Some(Trouble { text: text.to_owned(), is_distrust: false });
-        // A plain line to a server that waits for TLS hears nothing, until that one has waited long enough.
-        return match tokio::time::timeout(first_word, line.fill_buf()).await {
-            Ok(Ok([_, ..])) => Ok((line, None)),
-            Ok(Ok([])) => Err(Failure {
+        let mut stream = BufReader::with_capacity(READ_AHEAD_BYTES, Box::new(stream) as Box<dyn Stream>);
+        let told = |text: &str| Some(ConnectFailure { text: text.to_owned(), is_distrust: false });
+        // A plain connection to a server that waits for TLS hears nothing, until that one has waited long enough.
+        return match tokio::time::timeout(first_byte, stream.fill_buf()).await {
+            Ok(Ok([_, ..])) => Ok((stream, None)),
+            Ok(Ok([])) => Err(FailedDial {
                 error: io::ErrorKind::UnexpectedEof.into(),
-                trouble: told("it hung up without a word: it goes down, or it speaks TLS only (https://)"),
+                failure: told("it hung up without a word: it goes down, or it speaks TLS only (https://)"),
             }),
             Ok(Err(error)) => Err(error.into()),
-            Err(_) => Ok((line, told("it takes calls and stays silent: it hangs, or it speaks TLS only (https://)"))),
+            Err(_) => Ok((stream, told("it takes calls and stays silent: it hangs, or it speaks TLS only (https://)"))),
         };
     };
     let told = |error: io::Error, host: &str| {
-        let trouble = explain(&error, tls, host);
-        Failure { error, trouble }
+        let failure = explain(&error, tls, host);
+        FailedDial { error, failure }
     };
     let config = tls.read().map_err(|error| {
         let text = match error.source() {
             Some(source) => format!("{error}: {source}"),
             None => error.to_string(),
         };
-        Failure { error: io::Error::other(error), trouble: Some(Trouble { text, is_distrust: true }) }
+        FailedDial { error: io::Error::other(error), failure: Some(ConnectFailure { text, is_distrust: true }) }
     })?;
     let host = tls.server_name.as_deref().unwrap_or_else(|| host_of(address)).to_owned();
     let name = ServerName::try_from(host.clone()).map_err(|error| {
         let text = format!("`{host}` is no name that a certificate can be for");
-        Failure { error: io::Error::other(error), trouble: Some(Trouble { text, is_distrust: true }) }
+        FailedDial { error: io::Error::other(error), failure: Some(ConnectFailure { text, is_distrust: true }) }
     })?;
     let stream = TlsConnector::from(config).connect(name, stream).await.map_err(|error| told(error, &host))?;
-    let mut line = BufReader::with_capacity(FIRST_WORD_BYTES, Box::new(stream) as Box<dyn Stream>);
+    let mut stream = BufReader::with_capacity(READ_AHEAD_BYTES, Box::new(stream) as Box<dyn Stream>);
     // Whether our certificate is taken shows only in what comes after the handshake.
-    if let Ok(heard) = tokio::time::timeout(first_word, line.fill_buf()).await {
+    if let Ok(heard) = tokio::time::timeout(first_byte, stream.fill_buf()).await {
         let is_over = heard.map_err(|error| told(error, &host))?.is_empty();
         if is_over {
             return Err(told(io::ErrorKind::UnexpectedEof.into(), &host));
         }
     }
-    Ok((line, None))
+    Ok((stream, None))
 }
 
 /// The host of a host and a port; an IPv6 address without its brackets.
@@ -316,8 +320,8 @@ fn host_of(address: &str) -> &str {
     host.trim_start_matches('[').trim_end_matches(']')
 }
 
-/// What a failed handshake means; nothing for a line that merely broke.
-fn explain(error: &io::Error, tls: &ClientTls, host: &str) -> Option<Trouble> {
+/// What a failed handshake means; nothing for a connection that merely broke.
+fn explain(error: &io::Error, tls: &ClientTls, host: &str) -> Option<ConnectFailure> {
     let error = error.get_ref()?.downcast_ref::<rustls::Error>()?;
     let authority = tls.authority.display();
     let text = match error {
@@ -349,7 +353,7 @@ fn explain(error: &io::Error, tls: &ClientTls, host: &str) -> Option<Trouble> {
             None => format!("it does not let us in without a certificate ({alert:?})"),
         },
         rustls::Error::InvalidMessage(_) => "it does not speak TLS: is it http:// there?".to_owned(),
-        other => format!("no line over TLS came about: {other}"),
+        other => format!("no TLS connection came about: {other}"),
     };
-    Some(Trouble { text, is_distrust: true })
+    Some(ConnectFailure { text, is_distrust: true })
 }

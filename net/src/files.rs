@@ -20,7 +20,7 @@ pub struct Identity {
     pub key: PathBuf,
 }
 
-/// Whom somebody who dials trusts, and who he says that he is.
+/// TLS of the end that dials: which authority it trusts, and its own certificate if it has one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClientTls {
     /// The file of the authorities that may have signed the other end's certificate.
@@ -31,7 +31,7 @@ pub struct ClientTls {
     pub server_name: Option<String>,
 }
 
-/// Who somebody who listens says that he is, and whom he lets in.
+/// TLS of the end that listens: its certificate, and which callers it lets in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServerTls {
     /// What is shown to everybody.
@@ -86,9 +86,9 @@ pub enum TlsFileError {
     Versions(#[source] rustls::Error),
 }
 
-/// TLS that is half said.
+/// Settings of TLS of which some are missing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum HalfSaid {
+pub enum IncompleteTls {
     /// A certificate without its key, or the other way round.
     #[error("a certificate needs its key, and a key its certificate: --tls-cert FILE and --tls-key FILE")]
     Identity,
@@ -101,12 +101,12 @@ impl Identity {
     /// What two settings say: both, or neither.
     ///
     /// # Errors
-    /// [`HalfSaid::Identity`]
-    pub fn of(certificate: Option<PathBuf>, key: Option<PathBuf>) -> Result<Option<Self>, HalfSaid> {
+    /// [`IncompleteTls::Identity`]
+    pub fn of(certificate: Option<PathBuf>, key: Option<PathBuf>) -> Result<Option<Self>, IncompleteTls> {
         match (certificate, key) {
             (Some(certificate), Some(key)) => Ok(Some(Self { certificate, key })),
             (None, None) => Ok(None),
-            (Some(_), None) | (None, Some(_)) => Err(HalfSaid::Identity),
+            (Some(_), None) | (None, Some(_)) => Err(IncompleteTls::Identity),
         }
     }
 }
@@ -115,17 +115,17 @@ impl ClientTls {
     /// What four settings say; `None` when none of them says anything.
     ///
     /// # Errors
-    /// [`HalfSaid`] when some are missing that belong to the others.
+    /// [`IncompleteTls`] when some are missing that belong to the others.
     pub fn of(
         authority: Option<PathBuf>,
         certificate: Option<PathBuf>,
         key: Option<PathBuf>,
         server_name: Option<String>,
-    ) -> Result<Option<Self>, HalfSaid> {
+    ) -> Result<Option<Self>, IncompleteTls> {
         let identity = Identity::of(certificate, key)?;
         match authority {
             Some(authority) => Ok(Some(Self { authority, identity, server_name })),
-            None if identity.is_some() || server_name.is_some() => Err(HalfSaid::Authority),
+            None if identity.is_some() || server_name.is_some() => Err(IncompleteTls::Authority),
             None => Ok(None),
         }
     }

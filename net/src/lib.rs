@@ -1,7 +1,7 @@
-//! The line between two processes: who dials whom, in the clear or over TLS.
+//! Connections between processes: dialled and accepted, in the clear or over TLS.
 //!
 //! Certificates and keys are files, and are read again when they change: what is dialled or accepted from then on uses the new
-//! ones, and no process has to be started anew. Never decides what travels over a line.
+//! ones, and no process has to be started anew. Never decides what travels over them.
 
 mod dial;
 mod files;
@@ -9,8 +9,8 @@ mod listen;
 #[cfg(test)]
 mod tests;
 
-pub use dial::{AddressError, Dialer, Line, OpenError, Trouble};
-pub use files::{ClientTls, HalfSaid, Identity, ServerTls, TlsFileError};
+pub use dial::{AddressError, ConnectError, ConnectFailure, Connection, Dialer};
+pub use files::{ClientTls, Identity, IncompleteTls, ServerTls, TlsFileError};
 pub use listen::{Accepted, incoming};
 
 /// What both ends speak inside TLS.

@@ -18,14 +18,14 @@ use tonic::transport::server::{Connected, TcpConnectInfo};
 
 use crate::files::{ServerTls, TlsFileError};
 
-/// Callers at once that have not come to terms yet.
+/// Handshakes at once.
 const HANDSHAKES_MAX: usize = 1024;
-/// How long a caller has to come to terms.
+/// How long a caller's handshake may take.
 const HANDSHAKE_WAIT_MAX: Duration = Duration::from_secs(3);
 /// How long to wait when no more callers can be accepted, such as for want of file descriptors.
 const ACCEPT_RETRY_WAIT: Duration = Duration::from_millis(100);
 
-/// A caller's line.
+/// A caller's connection.
 #[derive(Debug)]
 pub enum Accepted {
     /// In the clear.
@@ -34,7 +34,7 @@ pub enum Accepted {
     Tls(Box<TlsStream<TcpStream>>),
 }
 
-/// The callers of `listener`, for a server. One that does not come to terms is told to the log, and keeps nobody
+/// The callers of `listener`, for a server. One whose handshake fails is told to the log, and keeps nobody
 /// else waiting before there are a thousand of its kind.
 ///
 /// With `tls`, its files are looked at again at each caller, and read again when they have changed; while they cannot be used, the
@@ -52,7 +52,7 @@ pub fn incoming(
             match listener.accept().await {
                 Ok((stream, caller)) => {
                     let config = tls.as_mut().map(Watched::current);
-                    return Some((come_to_terms(stream, caller, config), (listener, tls)));
+                    return Some((handshake(stream, caller, config), (listener, tls)));
                 }
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept a caller");
@@ -64,13 +64,13 @@ pub fn incoming(
     Ok(callers.buffer_unordered(HANDSHAKES_MAX).filter_map(std::future::ready).map(Ok))
 }
 
-async fn come_to_terms(stream: TcpStream, caller: SocketAddr, config: Option<Arc<ServerConfig>>) -> Option<Accepted> {
+async fn handshake(stream: TcpStream, caller: SocketAddr, config: Option<Arc<ServerConfig>>) -> Option<Accepted> {
     stream.set_nodelay(true).ok();
     let Some(config) = config else { return Some(Accepted::Clear(stream)) };
     match tokio::time::timeout(HANDSHAKE_WAIT_MAX, TlsAcceptor::from(config).accept(stream)).await {
         Ok(Ok(stream)) => Some(Accepted::Tls(Box::new(stream))),
         Ok(Err(error)) => {
-            tracing::warn!(%caller, %error, "a caller was refused: no line over TLS came about");
+            tracing::warn!(%caller, %error, "a caller was refused: no TLS connection came about");
             None
         }
         Err(_) => {

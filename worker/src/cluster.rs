@@ -38,7 +38,7 @@ impl ClusterCoordinator {
     /// The first address that cannot be dialled; and when there is none at all.
     pub fn new(urls: &[String], tls: Option<ClientTls>) -> Result<Self, AddressError> {
         let (dialer, addresses) = Dialer::for_addresses(urls, tls)?;
-        let client = |address: String| Ok((address.clone(), GrpcCoordinator::over(dialer.line(&address)?)));
+        let client = |address: String| Ok((address.clone(), GrpcCoordinator::over(dialer.connect_lazy(&address)?)));
         let clients = addresses.into_iter().map(client).collect::<Result<Vec<_>, AddressError>>()?;
         let named = clients.len();
         Ok(Self { dialer, state: Mutex::new(Known { clients, named, current: 0 }) })
@@ -72,10 +72,10 @@ impl ClusterCoordinator {
             if let ApiError::NotLeader { leader } = error {
                 let at = known.clients.iter().position(|(address, _)| address == leader);
                 let at = at.or_else(|| {
-                    let line = self.dialer.line(leader).ok()?;
+                    let connection = self.dialer.connect_lazy(leader).ok()?;
                     // A former leader elsewhere is of no use any more: addresses come and go.
                     known.clients.truncate(known.named);
-                    known.clients.push((leader.clone(), GrpcCoordinator::over(line)));
+                    known.clients.push((leader.clone(), GrpcCoordinator::over(connection)));
                     Some(known.clients.len() - 1)
                 });
                 if let Some(at) = at {

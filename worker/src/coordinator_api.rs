@@ -8,7 +8,7 @@ use highwater_common::assignment::{Assignment, Outcome};
 use highwater_common::capability::Capabilities;
 use highwater_common::id::{ClusterId, DocumentDigest, SessionId, TaskId};
 use highwater_common::token::{Fence, Nonce};
-use highwater_net::{Line, Trouble};
+use highwater_net::{ConnectFailure, Connection};
 use highwater_proto::convert::FieldError;
 use highwater_proto::convert::wire::{digest_from, nonce_from, outcome_to, session_from, session_to};
 use highwater_proto::v1 as pb;
@@ -81,12 +81,12 @@ pub enum ApiError {
     #[error("the coordinator is unavailable: {0}")]
     Unavailable(String),
     /// Somebody listens there, and one of the two does not trust the other.
-    #[error("no line to the coordinator at {address}: {trouble}")]
+    #[error("no connection to the coordinator at {address}: {failure}")]
     Distrust {
         /// Where.
         address: String,
         /// Why, in words.
-        trouble: Trouble,
+        failure: ConnectFailure,
     },
     /// This coordinator does not lead, and names who does.
     #[error("the coordinator does not lead: {leader} does")]
@@ -134,7 +134,7 @@ pub trait CoordinatorApi: Send + Sync + 'static {
 #[derive(Debug, Clone)]
 pub struct GrpcCoordinator {
     client: WorkerServiceClient<Channel>,
-    line: Option<Line>,
+    connection: Option<Connection>,
 }
 
 /// What a call may take beyond the time it waits by design.
@@ -149,24 +149,25 @@ impl GrpcCoordinator {
     #[must_use]
     pub fn new(channel: Channel) -> Self {
         const PULL_BYTES_MAX: usize = 16 * 1024 * 1024;
-        Self { client: WorkerServiceClient::new(channel).max_decoding_message_size(PULL_BYTES_MAX), line: None }
+        Self { client: WorkerServiceClient::new(channel).max_decoding_message_size(PULL_BYTES_MAX), connection: None }
     }
 
-    /// A client on a line, which knows why it does not come about.
+    /// A client on a connection that knows why it failed.
     #[must_use]
-    pub fn over(line: Line) -> Self {
-        Self { line: Some(line.clone()), ..Self::new(line.channel) }
+    pub fn over(connection: Connection) -> Self {
+        Self { connection: Some(connection.clone()), ..Self::new(connection.channel) }
     }
 
     /// What a failed call means.
     fn error(&self, status: Status) -> ApiError {
         let error = ApiError::from(status);
-        let trouble = self.line.as_ref().and_then(|line| Some((line.address(), line.trouble()?)));
-        match (error, trouble) {
-            (ApiError::Unavailable(_), Some((address, trouble))) if trouble.is_distrust => {
-                ApiError::Distrust { address: address.to_owned(), trouble }
+        let failure =
+            self.connection.as_ref().and_then(|connection| Some((connection.address(), connection.failure()?)));
+        match (error, failure) {
+            (ApiError::Unavailable(_), Some((address, failure))) if failure.is_distrust => {
+                ApiError::Distrust { address: address.to_owned(), failure }
             }
-            (ApiError::Unavailable(why), Some((_, trouble))) => ApiError::Unavailable(format!("{why}: {trouble}")),
+            (ApiError::Unavailable(why), Some((_, failure))) => ApiError::Unavailable(format!("{why}: {failure}")),
             (error, _) => error,
         }
     }

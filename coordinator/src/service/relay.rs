@@ -27,8 +27,8 @@ pub(super) fn leader(
         return Ok(None); // the question comes to the inbox, and is refused with what is known of the leader
     }
     let unknown = |_| Status::from(ServiceError::NotLeader { leader: Some(leader.clone()) });
-    let line = handle.options().dialer.line(&leader).map_err(unknown)?;
-    let client = ControlServiceClient::new(line.channel);
+    let connection = handle.options().dialer.connect_lazy(&leader).map_err(unknown)?;
+    let client = ControlServiceClient::new(connection.channel);
     Ok(Some(client.max_decoding_message_size(DOCUMENT_BYTES_MAX)))
 }
 

@@ -35,7 +35,7 @@ mod site;
 mod store_contract;
 mod store_etcd;
 mod streams;
-mod tls_lines;
+mod tls_connections;
 mod triggers;
 mod type_trips;
 mod values;

@@ -1,11 +1,11 @@
-//! A line over TLS between two ends: what makes one, what is said when none comes about, and files that change.
+//! A TLS connection between two ends: what makes one, what is said when it fails, and files that change.
 
 use std::future::IntoFuture as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use highwater_integration_tests::Authority;
-use highwater_net::{ClientTls, Dialer, Identity, ServerTls, Trouble, incoming};
+use highwater_net::{ClientTls, ConnectFailure, Dialer, Identity, ServerTls, incoming};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tonic::transport::Server;
@@ -32,10 +32,10 @@ async fn serve(tls: Option<ServerTls>) -> (SocketAddr, JoinHandle<Result<(), ton
     (address, serving)
 }
 
-async fn call(address: SocketAddr, tls: Option<ClientTls>) -> (Result<(), Status>, Option<Trouble>) {
-    let line = Dialer::new(tls).line(&format!("localhost:{}", address.port())).expect("an address");
-    let answered = HealthClient::new(line.channel.clone()).check(HealthCheckRequest::default()).await;
-    (answered.map(drop), line.trouble())
+async fn call(address: SocketAddr, tls: Option<ClientTls>) -> (Result<(), Status>, Option<ConnectFailure>) {
+    let connection = Dialer::new(tls).connect_lazy(&format!("localhost:{}", address.port())).expect("an address");
+    let answered = HealthClient::new(connection.channel.clone()).check(HealthCheckRequest::default()).await;
+    (answered.map(drop), connection.failure())
 }
 
 #[tokio::test]
@@ -48,8 +48,8 @@ async fn calls_go_in_the_clear_over_tls_and_with_certificates_on_both_sides() {
     assert!(call(tls, Some(trusted(&authority))).await.0.is_ok());
     let (mutual, _) = serve(Some(ServerTls { identity, client_authority: Some(authority.file()) })).await;
     let known = ClientTls { identity: Some(signed(&authority, "w1")), ..trusted(&authority) };
-    let (answered, trouble) = call(mutual, Some(known)).await;
-    assert!(answered.is_ok() && trouble.is_none(), "{answered:?} {trouble:?}");
+    let (answered, failure) = call(mutual, Some(known)).await;
+    assert!(answered.is_ok() && failure.is_none(), "{answered:?} {failure:?}");
 }
 
 #[tokio::test]
@@ -69,14 +69,14 @@ async fn whatever_is_wrong_with_a_certificate_is_said_in_words() {
         (server, nowhere, "/nowhere/ca.pem"),
         (clear, trusted(&authority), "does not speak TLS"),
     ] {
-        let (answered, trouble) = call(address, Some(tls)).await;
+        let (answered, failure) = call(address, Some(tls)).await;
         assert_eq!(answered.expect_err(words).code(), Code::Unavailable, "{words}");
-        let trouble = trouble.expect(words);
-        assert!(trouble.to_string().contains(words) && trouble.is_distrust, "{words}: {trouble:?}");
+        let failure = failure.expect(words);
+        assert!(failure.to_string().contains(words) && failure.is_distrust, "{words}: {failure:?}");
     }
-    let (answered, trouble) = call(server, None).await;
+    let (answered, failure) = call(server, None).await;
     assert!(answered.is_err());
-    assert!(trouble.expect("told").to_string().contains("https://"));
+    assert!(failure.expect("told").to_string().contains("https://"));
 }
 
 #[tokio::test]
