@@ -14,6 +14,7 @@ mod meter;
 mod orders;
 mod patience;
 mod secrets;
+mod strategy;
 #[cfg(feature = "failpoints")]
 mod stumbling;
 pub mod supervisor;

@@ -20,7 +20,7 @@ const COUNT_TIME: Duration = Duration::from_mins(1);
 const PLAN_TIME: Duration = Duration::from_secs(5);
 
 /// Counts the rows outside of the range that the step declares, before it is planned. `None` when it declares none.
-pub(super) async fn outside_of_declared(
+pub(crate) async fn count_outside_of_declared(
     context: &OrderContext,
     source: &dyn Source,
     step: &Backfill,
@@ -39,7 +39,7 @@ pub(super) async fn outside_of_declared(
 }
 
 /// Counts what the step's partitions, now that they have ended, left where it is.
-pub(super) async fn count(context: &OrderContext, whole: CursorRange) -> Result<Outcome, AttemptError> {
+pub(crate) async fn count_left_out(context: &OrderContext, whole: CursorRange) -> Result<Outcome, AttemptError> {
     let settled = context.settled()?;
     let (_, from) = context.order.source.as_ref().ok_or_else(|| malformed("no source"))?;
     let request = LeftOutRequest {

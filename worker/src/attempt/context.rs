@@ -1,0 +1,103 @@
+//! What an attempt works with: its order, and the two sides.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use highwater_common::assignment::{Assignment, AttemptError, ErrorClass, Settled, StepOrder};
+use highwater_common::facts::Engine;
+use highwater_common::spec::Connection;
+use tokio::sync::OnceCell;
+
+use crate::connector::{ConnectorError, RowFormat, Shelf, Source, Target, open_source, open_target};
+use crate::meter::Progress;
+use crate::patience::{Call, Sides, answered};
+use crate::supervisor::Supervisor;
+
+/// One attempt: what it shares with the others of its order, what it is, and how far.
+pub(crate) struct AttemptContext<'a> {
+    /// The order.
+    pub(crate) of: &'a OrderContext,
+    /// The task, and the fence.
+    pub(crate) assignment: &'a Assignment,
+    /// For its heartbeats.
+    pub(crate) progress: &'a Arc<Progress>,
+}
+
+/// An order with what all its attempts share in this worker.
+pub(crate) struct OrderContext {
+    pub(crate) order: StepOrder,
+    pub(crate) worker: String,
+    supervisor: Supervisor,
+    /// The format that both sides agreed on; asked once.
+    pub(crate) format: OnceCell<RowFormat>,
+    /// Sessions between two attempts, of either side.
+    source_shelf: Shelf,
+    target_shelf: Shelf,
+}
+
+impl OrderContext {
+    pub(crate) fn new(order: StepOrder, worker: String, supervisor: Supervisor) -> Self {
+        let (source_shelf, target_shelf) = (Shelf::new(supervisor.clone()), Shelf::new(supervisor.clone()));
+        Self { order, worker, supervisor, format: OnceCell::new(), source_shelf, target_shelf }
+    }
+
+    pub(crate) fn source(&self) -> Result<Box<dyn Source>, AttemptError> {
+        let (connection, table) = self.order.source.as_ref().ok_or_else(|| malformed("no source"))?;
+        let shelf = Some(&self.source_shelf);
+        open_source(connection, &table.connection, table.rows, &self.base_dir(), &self.worker, &self.supervisor, shelf)
+    }
+
+    pub(crate) fn target(&self) -> Result<Box<dyn Target>, AttemptError> {
+        let (connection, table) = self.order.target.as_ref().ok_or_else(|| malformed("no target"))?;
+        let shelf = Some(&self.target_shelf);
+        open_target(connection, &table.connection, &self.base_dir(), &self.worker, &self.supervisor, shelf)
+    }
+
+    pub(crate) fn sides(&self) -> Result<Sides<'_>, AttemptError> {
+        match (&self.order.source, &self.order.target) {
+            (Some((_, from)), Some((_, to))) => Ok(Sides { source: &from.connection, target: &to.connection }),
+            (None, _) | (_, None) => Err(malformed("no tables")),
+        }
+    }
+
+    /// How long an attempt may move nothing.
+    pub(crate) const fn stall(&self) -> Duration {
+        Duration::from_millis(self.order.stall_millis_max)
+    }
+
+    /// A target's answer, waited for as long as `call` can take.
+    pub(crate) async fn of_target<T>(
+        &self,
+        call: Call,
+        asked: impl Future<Output = Result<T, ConnectorError>>,
+    ) -> Result<T, AttemptError> {
+        answered(call, self.sides()?.target, self.stall(), asked).await
+    }
+
+    fn base_dir(&self) -> PathBuf {
+        PathBuf::from(&self.order.base_dir)
+    }
+
+    pub(crate) fn settled(&self) -> Result<&Settled, AttemptError> {
+        self.order.settled.as_ref().ok_or_else(|| malformed("no plan"))
+    }
+
+    pub(crate) fn source_engine(&self) -> Engine {
+        match self.order.source.as_ref().map(|(connection, _)| connection) {
+            Some(Connection::Sqlite { .. }) => Engine::Sqlite,
+            Some(Connection::Postgres { .. }) | None => Engine::Postgres,
+        }
+    }
+}
+
+pub(crate) fn malformed(what: &str) -> AttemptError {
+    let message = format!("the order has {what}: coordinator and worker are of versions that do not fit");
+    AttemptError::new(ErrorClass::Permanent, "malformed_order", message)
+}
+
+impl From<ConnectorError> for AttemptError {
+    fn from(error: ConnectorError) -> Self {
+        error.report
+    }
+}

@@ -1,0 +1,44 @@
+//! What a person asks of a target's ledger.
+
+use highwater_common::assignment::{AttemptError, ErrorClass, Outcome};
+use highwater_common::cursor::CursorKind;
+use highwater_common::errand::Errand;
+use highwater_common::facts::StepFacts;
+use highwater_common::spec::{PartitionBy, Strategy};
+
+use super::{AttemptContext, malformed, superseded};
+use crate::connector::{ForgetOutcome, ForgetRequest, PrepareOutcome, StreamRequest};
+
+/// Asks the target's ledger for what a person wants of it, and looks at no table.
+pub(super) async fn errand(cx: &AttemptContext<'_>) -> Result<Outcome, AttemptError> {
+    let (context, assignment) = (cx.of, cx.assignment);
+    let order = &context.order;
+    let (Some(errand), Strategy::Backfill(backfill)) = (&order.errand, &order.strategy) else {
+        return Err(malformed("no errand"));
+    };
+    let stream = highwater_common::plan::stream_id(&order.pipeline, &order.step, backfill);
+    let target = context.target()?;
+    let receipts = match errand {
+        Errand::Show { .. } => target.receipts(&order.cluster, &stream).await?,
+        Errand::Forget(forget) => {
+            let tz = match &backfill.partition.by {
+                PartitionBy::Calendar { tz, .. } => tz.clone(),
+                PartitionBy::Integer { .. } => "UTC".to_owned(),
+            };
+            let (run, token, kind) = (order.run, assignment.fence.token, CursorKind::Integer);
+            let stream = StreamRequest { stream, run, plan: None, token, kind };
+            let request = ForgetRequest { cluster: order.cluster, stream, forget: forget.clone(), tz };
+            match target.forget(&request).await? {
+                ForgetOutcome::Done(receipts) => receipts,
+                ForgetOutcome::Not(PrepareOutcome::Outrun { newer }) => return Ok(Outcome::Outrun { newer }),
+                ForgetOutcome::Not(PrepareOutcome::Superseded | PrepareOutcome::Prepared { .. }) => {
+                    return superseded(context, target.as_ref()).await;
+                }
+            }
+        }
+    };
+    let facts = StepFacts::of_receipts(context.source_engine(), receipts);
+    let json = serde_json::to_vec(&facts)
+        .map_err(|error| AttemptError::new(ErrorClass::Permanent, "facts", error.to_string()))?;
+    Ok(Outcome::Probed(json))
+}
