@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::close::Ordinals;
 use crate::cursor::CursorKind;
 use crate::errand::Errand;
 use crate::facts::{ColumnFacts, CursorForm};
@@ -29,6 +30,11 @@ pub enum Work {
     Fence,
     /// Counts the rows outside of the range that a step's partitions cover, once they have ended.
     Count(CursorRange),
+    /// Asks the target which tasks of a phase it holds the commits of, once they have ended.
+    Close {
+        /// The phase.
+        phase: u8,
+    },
 }
 
 impl fmt::Display for Work {
@@ -41,6 +47,7 @@ impl fmt::Display for Work {
             Self::Noop(n) => write!(f, "noop {n}"),
             Self::Fence => f.write_str("fence"),
             Self::Count(_) => f.write_str("count"),
+            Self::Close { .. } => f.write_str("close"),
         }
     }
 }
@@ -120,6 +127,10 @@ pub struct Assignment {
     pub fence: Fence,
     /// What it does.
     pub work: Work,
+    /// The phase of the step's plan that it belongs to.
+    pub phase: u8,
+    /// Its ordinal in that phase.
+    pub ordinal: u64,
     /// The digest of its [`StepOrder`].
     pub order: DocumentDigest,
 }
@@ -216,6 +227,8 @@ pub enum Outcome {
         warnings: Vec<String>,
         /// The digest of what every run but this plan of this one has committed of the stream: final, since all others are fenced.
         coverage: DocumentDigest,
+        /// Which life of which server the target is.
+        fingerprint: String,
     },
     /// A fence stands: so many open attempts can no longer commit.
     Fenced {
@@ -224,6 +237,11 @@ pub enum Outcome {
     },
     /// The source's rows that lie outside of the partitions.
     Counted(LeftOut),
+    /// The tasks of a phase whose commits are in the target.
+    Closed(Ordinals),
+    /// The target is not as the step's prepare left it: it is another one by now, or was put back to an older state. Nothing of the
+    /// attempt is in it; why is what a person is told.
+    Unprepared(AttemptError),
     /// A claim met a larger token: the store was rewound, or a newer attempt runs.
     Outrun {
         /// The token met.

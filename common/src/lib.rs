@@ -12,6 +12,7 @@
 
 pub mod assignment;
 pub mod capability;
+pub mod close;
 pub mod commit;
 pub mod config;
 pub mod coverage;

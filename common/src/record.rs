@@ -84,6 +84,12 @@ pub struct StepRecord {
     pub warnings: Vec<String>,
     /// The rows that it left where they are, as they were counted at its end.
     pub not_loaded: Vec<String>,
+    /// Which life of which server its target was when it was prepared last; empty until then.
+    pub fingerprint: String,
+    /// How often the target turned out to be another one, or to have lost commits.
+    pub setbacks: u32,
+    /// How many tasks were opened again because the target had lost their commits.
+    pub tasks_lost: u64,
 }
 
 /// Where a task stands within its run.

@@ -240,7 +240,7 @@ fn count_of(counts: &mut [u16; 8], state: TaskState) -> &mut u16 {
     &mut counts[usize::from(state.code() & 7)]
 }
 
-fn put_varint(bytes: &mut Vec<u8>, mut value: u64) {
+pub(crate) fn put_varint(bytes: &mut Vec<u8>, mut value: u64) {
     while value >= 0x80 {
         bytes.push(0x80 | (value & 0x7f) as u8);
         value >>= 7;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use highwater_common::assignment::{Assignment, AttemptError, ErrorClass, Outcome, Receipt, Work};
+use highwater_common::close::{ORDINALS_MAX, Ordinals};
 use highwater_common::coverage::Coverage;
 use highwater_common::cursor::{Cursor, CursorKind};
 use highwater_common::facts::{
@@ -111,12 +112,13 @@ pub(crate) fn well(assignment: &Assignment, partitions: i64) -> Outcome {
         Work::Partition(_) => Outcome::Committed(Receipt { rows: 1, bytes: 8 }),
         Work::Fence => Outcome::Fenced { attempts: 0 },
         Work::Count(_) => Outcome::Counted(highwater_common::left_out::LeftOut::NONE),
+        Work::Close { .. } => Outcome::Closed(Ordinals::of_ranges([(0, ORDINALS_MAX - 1)])),
     }
 }
 
 /// A prepare that found this committed.
 pub(crate) fn prepared(coverage: &Coverage) -> Outcome {
-    Outcome::Prepared { warnings: Vec::new(), coverage: coverage.digest() }
+    Outcome::Prepared { warnings: Vec::new(), coverage: coverage.digest(), fingerprint: String::new() }
 }
 
 /// A failure that another attempt may not meet.

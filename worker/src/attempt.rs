@@ -1,6 +1,7 @@
 //! One attempt of a task, to its end. What it does is its strategy's business, but for what belongs to no plan: an errand, and the
 //! fence of a cancelled run.
 
+mod close;
 mod context;
 mod errand;
 mod left_out;
@@ -12,6 +13,7 @@ use std::time::Duration;
 
 use highwater_common::assignment::{Assignment, AttemptError, ErrorClass, Outcome, Work};
 
+pub(crate) use self::close::{as_prepared, ask_for_commits};
 pub(crate) use self::context::{AttemptContext, OrderContext, malformed};
 pub(crate) use self::left_out::{count_left_out, count_outside_of_declared};
 #[cfg(test)]
@@ -50,7 +52,7 @@ async fn dispatch(cx: AttemptContext<'_>) -> Result<Outcome, AttemptError> {
             let report = context.of_target(Call::Fence, fencing).await?;
             Ok(Outcome::Fenced { attempts: report.attempts })
         }
-        Work::Probe | Work::Prepare | Work::Partition(_) | Work::Noop(_) | Work::Count(_) => {
+        Work::Probe | Work::Prepare | Work::Partition(_) | Work::Noop(_) | Work::Count(_) | Work::Close { .. } => {
             strategy::run_of(&context.order.strategy).run(&cx, &work).await
         }
     }

@@ -35,6 +35,7 @@ pub(crate) enum Call {
     Ledger,
     Fence,
     Count,
+    Close,
 }
 
 impl Call {
@@ -42,7 +43,7 @@ impl Call {
     fn limit(self, stall: Duration) -> Duration {
         match self {
             Self::Probe => stall.saturating_mul(PROBE_STALLS).max(PROBE_LEAST),
-            Self::Prepare | Self::Count => Duration::from_mins(10),
+            Self::Prepare | Self::Count | Self::Close => Duration::from_mins(10),
             Self::Adopt | Self::Fence => Duration::from_mins(5),
             Self::Claim => Duration::from_mins(3),
             Self::Columns | Self::Ledger => Duration::from_mins(1),
@@ -61,6 +62,7 @@ impl fmt::Display for Call {
             Self::Ledger => "read the ledger",
             Self::Fence => "fence a run",
             Self::Count => "count the rows that no partition takes",
+            Self::Close => "compare what is committed",
         })
     }
 }

@@ -168,6 +168,10 @@ impl StepPlan {
             (Tasks::One, PhaseKind::Count) => {
                 self.partitions().map(|partitions| Work::Count(partitions.generator().whole()))
             }
+            (Tasks::One, PhaseKind::Close) => {
+                let load = self.numbered().find(|(_, phase)| phase.kind == PhaseKind::Load);
+                load.map(|(number, _)| Work::Close { phase: number })
+            }
             (Tasks::One, PhaseKind::Probe | PhaseKind::Fence | PhaseKind::Load | PhaseKind::Execute) => None,
         }
     }

@@ -23,6 +23,8 @@ pub enum PhaseKind {
     Execute,
     /// Counts what no task took.
     Count,
+    /// Asks whether the target still holds what was committed.
+    Close,
 }
 
 impl PhaseKind {
@@ -34,7 +36,7 @@ impl PhaseKind {
     pub const fn is_work(self) -> bool {
         match self {
             Self::Load | Self::Execute => true,
-            Self::Probe | Self::Fence | Self::Prepare | Self::Count => false,
+            Self::Probe | Self::Fence | Self::Prepare | Self::Count | Self::Close => false,
         }
     }
 
@@ -48,6 +50,7 @@ impl PhaseKind {
             Self::Load => "load",
             Self::Execute => "execute",
             Self::Count => "count",
+            Self::Close => "close",
         }
     }
 

@@ -1,4 +1,5 @@
-//! A range of a table, in parallel, each partition on its own: prepare the target, load the partitions, count what none of them took.
+//! A range of a table, in parallel, each partition on its own: prepare the target, load the partitions, count what none of them took, and
+//! ask the target whether it still has them.
 
 use super::{Load, PlanContext, ProbeRequest, Sides};
 use crate::capability::Capabilities;
@@ -45,7 +46,12 @@ impl Load for Backfill {
             plan_load(of.pipeline, of.step, self, facts)?;
         let load = Phase { kind: PhaseKind::Load, tasks: Tasks::Partitions(Box::new(partitions)), tolerant: true };
         Ok(StepPlan {
-            phases: vec![Phase::one(PhaseKind::Prepare), load, Phase::one(PhaseKind::Count)],
+            phases: vec![
+                Phase::one(PhaseKind::Prepare),
+                load,
+                Phase::one(PhaseKind::Count),
+                Phase::one(PhaseKind::Close),
+            ],
             settled: Some(settled),
             depends_on,
             estimated_rows,

@@ -35,6 +35,8 @@ pub(crate) enum ChangeKind {
     Supersede,
     /// T5: a probe that is done is to be done again.
     Reopen,
+    /// T6: what was done is to be done again, because the target has lost it.
+    FindLost,
     /// A person asked: a dead or waiting task is pending again, with no attempt counted.
     Revive,
 }
@@ -52,6 +54,7 @@ impl ChangeKind {
             Self::Release => &[TaskEvent::Released],
             Self::Supersede => &[TaskEvent::Superseded],
             Self::Reopen => &[TaskEvent::Reopened],
+            Self::FindLost => &[TaskEvent::FoundLost],
             Self::Revive => &[TaskEvent::Retried],
         }
     }

@@ -108,6 +108,11 @@ fn warnings(step: &Step) -> Vec<String> {
         told.push(format!("{more} more warnings are in the plan"));
     }
     told.extend(found.cloned());
+    match step.record.tasks_lost {
+        0 => {}
+        1 => told.push("1 task whose rows the target had lost was loaded again".to_owned()),
+        lost => told.push(format!("{lost} tasks whose rows the target had lost were loaded again")),
+    }
     told
 }
 

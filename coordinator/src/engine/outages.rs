@@ -84,7 +84,7 @@ impl<'a> Reach<'a> {
         let sides = step.strategy.load().sides();
         let (source, target) = (sides.source.map(|from| &from.connection), sides.target.map(|to| &to.connection));
         let (source, target) = match kind {
-            PhaseKind::Fence | PhaseKind::Prepare => (None, target),
+            PhaseKind::Fence | PhaseKind::Prepare | PhaseKind::Close => (None, target),
             PhaseKind::Count => (source, None),
             PhaseKind::Probe | PhaseKind::Load | PhaseKind::Execute => (source, target),
         };

@@ -42,6 +42,8 @@ pub(crate) struct Step {
     pub bytes: u64,
     /// The token of the task that was handed out last in this term: who was served longest ago comes first.
     pub last_token: i64,
+    /// The token of the prepare that was handed out last in this term.
+    pub prepare_token: i64,
 }
 
 impl Step {
@@ -53,6 +55,9 @@ impl Step {
             reason: String::new(),
             warnings: Vec::new(),
             not_loaded: Vec::new(),
+            fingerprint: String::new(),
+            setbacks: 0,
+            tasks_lost: 0,
         };
         Self {
             record,
@@ -64,16 +69,28 @@ impl Step {
             replans: 0,
             bytes: 0,
             last_token: 0,
+            prepare_token: 0,
         }
     }
 
     /// Gives the step the tasks of a plan, as a generation of its own of which nothing is stored yet.
     pub(crate) fn follow(&mut self, plan: Arc<StepPlan>, generation: u32) {
-        let fresh = Self::fresh();
-        (self.record, self.stored) = (fresh.record, fresh.stored);
+        let StepRecord { setbacks, tasks_lost, .. } = self.record;
+        self.record = StepRecord { setbacks, tasks_lost, ..Self::fresh().record };
+        self.stored = None;
         self.phases = plan.numbered().map(|(number, _)| TaskTable::planned(&plan, number)).collect();
         self.plan = Some(plan);
         self.generation = generation;
+    }
+
+    /// Which life of which server the step's target was when it was prepared last, or else when it was planned.
+    #[must_use]
+    pub(crate) fn fingerprint(&self) -> Option<&str> {
+        let settled = self.plan.as_ref().and_then(|plan| plan.settled.as_ref());
+        match self.record.fingerprint.as_str() {
+            "" => settled.map(|settled| settled.target_fingerprint.as_str()),
+            noted => Some(noted),
+        }
     }
 
     /// True while the step is to be planned again: what it was to load was committed by others before its stream was its own.
@@ -325,8 +342,13 @@ impl TaskTable {
         bytes: Vec<u8>,
         moves: &[(u64, TaskState, TaskState, Option<TaskResult>)],
     ) {
-        self.segments.insert(number, (segment, Some(bytes)));
+        let before = self.segments.insert(number, (segment, Some(bytes)));
         for (ordinal, from, to, result) in moves {
+            if (*from, *to) == (TaskState::Done, TaskState::Pending) {
+                let was = before.as_ref().and_then(|(segment, _)| segment.result(Segment::place(*ordinal).1));
+                self.rows = self.rows.saturating_sub(was.map_or(0, |was| was.rows));
+                self.reached = 0; // found anew below, up to the first that is missing
+            }
             self.counts.remove(*from);
             self.counts.add(*to);
             self.rows = self.rows.saturating_add(result.as_ref().map_or(0, |result| result.rows));

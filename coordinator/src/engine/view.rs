@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use highwater_common::assignment::{StepOrder, Work};
+use highwater_common::assignment::{Settled, StepOrder, Work};
 use highwater_common::capability::Capabilities;
 use highwater_common::dag::Dag;
 use highwater_common::facts::StepFacts;
@@ -202,7 +202,11 @@ impl Run {
         };
         let settled = match generation {
             0 => None,
-            _ => self.steps.get(step).and_then(|step| step.plan.as_ref()).and_then(|plan| plan.settled.clone()),
+            _ => self.steps.get(step).and_then(|step| {
+                let settled = step.plan.as_ref()?.settled.clone()?;
+                let target_fingerprint = step.fingerprint()?.to_owned();
+                Some(Settled { target_fingerprint, ..settled })
+            }),
         };
         Some(StepOrder {
             cluster,

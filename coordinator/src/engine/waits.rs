@@ -83,7 +83,9 @@ fn away(
     let wait = Reach::of(known, run.record.wish, kind).wait(run, now_millis);
     let wait = wait.filter(|_| waiting(&table.counts) > 0)?;
     Some(match kind {
-        PhaseKind::Probe | PhaseKind::Fence | PhaseKind::Count => format!("{}: {wait}", kind.as_str()),
+        PhaseKind::Probe | PhaseKind::Fence | PhaseKind::Count | PhaseKind::Close => {
+            format!("{}: {wait}", kind.as_str())
+        }
         PhaseKind::Prepare | PhaseKind::Load | PhaseKind::Execute => {
             let count = waiting(&step.counts());
             format!("{count} task{}: {wait}", if count == 1 { "" } else { "s" })
@@ -114,7 +116,7 @@ fn avoided<'a>(
     due.all(|retry| is_avoided(&retry.history.failed_on, &able, first)).then_some(first)
 }
 
-/// Why a probe, a fence or a count is not handed out: until it is, the run shows no task at all.
+/// Why a probe, a fence, a count or a close is not handed out: until it is, the run shows no task at all.
 fn set_up_wait(
     cluster: &Cluster,
     run: &Run,
@@ -125,7 +127,7 @@ fn set_up_wait(
     let (generation, phase) = run.due_phase(name)?;
     let (table, kind) = (step.table(generation, phase)?, step.kind(generation, phase)?);
     let is_shown = match kind {
-        PhaseKind::Probe | PhaseKind::Fence | PhaseKind::Count => true,
+        PhaseKind::Probe | PhaseKind::Fence | PhaseKind::Count | PhaseKind::Close => true,
         PhaseKind::Prepare | PhaseKind::Load | PhaseKind::Execute => false, // told of the tasks that come after it
     };
     let waits = is_shown && table.counts.pending > 0;

@@ -78,9 +78,16 @@ impl Leader {
                 if let Outcome::Superseded { by } = outcome {
                     self.learn_of_fence(&completion.task, by).await?;
                 }
-                match self.plan_again(&completion.task, &outcome).await? {
-                    Some(again) => changes.extend(again),
-                    None => {
+                let outcome = match outcome {
+                    Outcome::Unprepared(why) => self.prepare_again(&completion.task, why).await?,
+                    other => other,
+                };
+                match (self.plan_again(&completion.task, &outcome).await?, &outcome) {
+                    (Some(again), _) => changes.extend(again),
+                    (None, Outcome::Closed(there)) if self.is_close(&completion.task) => {
+                        changes.extend(self.closed(&completion.task, there, completion.millis).await?);
+                    }
+                    (None, _) => {
                         let planned = self.judge(&completion.task, outcome, completion.millis);
                         if let Some(Planned { before, .. }) = &planned {
                             self.put_parts("facts_parts", before.clone()).await?;
@@ -104,6 +111,10 @@ impl Leader {
         (lease.session == completion.session && lease.fence == completion.fence).then(|| completion.outcome.clone())
     }
 
+    fn is_close(&self, task: &TaskId) -> bool {
+        self.lease(task).is_some_and(|(lease, run)| run.kind(&lease.address) == Some(PhaseKind::Close))
+    }
+
     fn is_done(&self, task: &TaskId) -> bool {
         self.lease(task).is_none() && self.done.contains(task)
     }
@@ -116,9 +127,10 @@ impl Leader {
             | Outcome::Done
             | Outcome::Prepared { .. }
             | Outcome::Counted(_)
+            | Outcome::Closed(_)
             | Outcome::Fenced { .. } => true,
             Outcome::Failed(error) => error.class == ErrorClass::Permanent,
-            Outcome::Outrun { .. } | Outcome::Superseded { .. } | Outcome::Released => false,
+            Outcome::Outrun { .. } | Outcome::Superseded { .. } | Outcome::Unprepared(_) | Outcome::Released => false,
         };
         if has_reached {
             self.reached(task);
@@ -133,10 +145,12 @@ impl Leader {
                 tracing::info!(attempts, "fenced");
                 self.completed(task, Receipt::default(), millis)
             }
-            (Outcome::Prepared { warnings, coverage }, Work::Prepare) => match self.after_fence(task, &coverage)? {
-                AfterFence::Begin | AfterFence::PlanAgain => self.warned(task, &warnings, millis),
-                AfterFence::GiveUp => self.failed(task, unsettled(), None),
-            },
+            (Outcome::Prepared { warnings, coverage, fingerprint }, Work::Prepare) => {
+                match self.after_fence(task, &coverage)? {
+                    AfterFence::Begin | AfterFence::PlanAgain => self.prepared(task, &warnings, &fingerprint, millis),
+                    AfterFence::GiveUp => self.failed(task, unsettled(), None),
+                }
+            }
             (Outcome::Counted(found), Work::Count(_)) => self.counted(task, &found, millis),
             (Outcome::Done, Work::Noop(_)) => self.completed(task, Receipt::default(), millis),
             (Outcome::Probed(json), Work::Probe) => match self.probed(task, &json, millis) {
@@ -144,16 +158,24 @@ impl Leader {
                 Err(error) => self.failed(task, error, None),
             },
             (Outcome::Failed(error), _) => self.failed(task, error, None),
-            (Outcome::Outrun { .. } | Outcome::Superseded { .. } | Outcome::Released, _) => self.released(task),
+            (Outcome::Outrun { .. } | Outcome::Superseded { .. } | Outcome::Unprepared(_) | Outcome::Released, _) => {
+                self.released(task)
+            }
             (
                 Outcome::Committed(_)
                 | Outcome::Fenced { .. }
                 | Outcome::Counted(_)
+                | Outcome::Closed(_)
                 | Outcome::Done
                 | Outcome::Prepared { .. }
                 | Outcome::Probed(_),
-                work
-                @ (Work::Probe | Work::Prepare | Work::Partition(_) | Work::Noop(_) | Work::Fence | Work::Count(_)),
+                work @ (Work::Probe
+                | Work::Prepare
+                | Work::Partition(_)
+                | Work::Noop(_)
+                | Work::Fence
+                | Work::Count(_)
+                | Work::Close { .. }),
             ) => {
                 let message =
                     format!("a worker answered `{work}` with the outcome of other work: run one version of both");
@@ -346,9 +368,13 @@ impl Leader {
         let (before, history) = retry.map_or((0, TaskHistory::default()), |retry| (retry.attempts, retry.history));
         let attempt = AttemptNo::new(before + 1);
         let (order, json) = run.order_document(cluster, &address)?;
+        let (phase, ordinal) = (address.phase, address.ordinal);
         let lease = LeaseRecord { address: address.clone(), attempt, fence, worker, session, history };
         let change = Change { run: run.id, task, address, kind: ChangeKind::Assign(lease) };
-        Some((change, Handed { assignment: Assignment { task, attempt, fence, work, order }, order: json }))
+        Some((
+            change,
+            Handed { assignment: Assignment { task, attempt, fence, work, phase, ordinal, order }, order: json },
+        ))
     }
 
     /// Applies changes in as few transactions as the limits allow. Returns the tasks whose change came too late.
@@ -410,6 +436,8 @@ fn believable(outcome: Outcome) -> Outcome {
         | Outcome::Prepared { .. }
         | Outcome::Fenced { .. }
         | Outcome::Counted(_)
+        | Outcome::Closed(_)
+        | Outcome::Unprepared(_)
         | Outcome::Outrun { .. }
         | Outcome::Superseded { .. }
         | Outcome::Failed(_)

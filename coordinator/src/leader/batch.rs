@@ -7,6 +7,7 @@ use std::sync::Arc;
 use highwater_common::assignment::ErrorClass;
 use highwater_common::facts::StepFacts;
 use highwater_common::id::{RunId, StepName};
+use highwater_common::plan::PhaseKind;
 use highwater_common::record::{StepRecord, TaskAddress};
 use highwater_common::segment::{Segment, TaskResult};
 use highwater_common::task::{IllegalTransition, TaskState};
@@ -92,7 +93,7 @@ impl Batch {
     }
 
     /// Which of the protocol's transactions the batch is: `t1` assigns, `t2` completes, `t3` and `t4` fail and expire,
-    /// `release` gives back, `revive` tries again.
+    /// `t5` plans again, `t6` opens what was lost, `release` gives back, `revive` tries again.
     pub(super) fn names(&self) -> BTreeSet<&'static str> {
         let name = |(change, _, _): &(Change, Vec<u8>, Effect)| match &change.kind {
             ChangeKind::Assign(_) => "t1",
@@ -102,6 +103,7 @@ impl Batch {
             ChangeKind::Delay(_) | ChangeKind::Die(_) => "t3",
             ChangeKind::Release => "release",
             ChangeKind::Supersede | ChangeKind::Reopen => "t5",
+            ChangeKind::FindLost => "t6",
             ChangeKind::Revive => "revive",
         };
         self.changes.iter().map(name).collect()
@@ -134,7 +136,8 @@ impl Batch {
         ops.extend_from_slice(&planned.ops);
         let bytes = expects.iter().map(expect_bytes).sum::<usize>() + ops.iter().map(op_bytes).sum::<usize>();
         let segments = self.segments.len() + usize::from(known.is_none());
-        let is_full = self.tasks >= TASKS_MAX
+        // What was lost has no records beside its segments, which are bounded themselves.
+        let is_full = (self.tasks >= TASKS_MAX && !matches!(change.kind, ChangeKind::FindLost))
             || segments > SEGMENTS_MAX
             || self.expects.len() + expects.len() + segments + 1 > TXN_OPERATIONS_MAX // and the leader's record
             || self.ops.len() + ops.len() + segments > TXN_OPERATIONS_MAX
@@ -154,6 +157,7 @@ impl Batch {
             | ChangeKind::Release
             | ChangeKind::Supersede
             | ChangeKind::Reopen
+            | ChangeKind::FindLost
             | ChangeKind::Revive => None,
         };
         let _former = match result {
@@ -203,10 +207,19 @@ impl Batch {
                 Effect::None => {}
                 Effect::Carried(bytes) => step.bytes += bytes,
                 Effect::Found(facts) => drop(run.facts.insert(change.address.step.clone(), facts)),
-                Effect::Noted(record, bytes) => (step.record, step.stored) = (record, Some(bytes)),
+                Effect::Noted(record, bytes) => {
+                    if record.fingerprint != step.record.fingerprint {
+                        // What its workers are told says so, too.
+                        run.orders.remove(&(change.address.step.clone(), step.generation));
+                    }
+                    (step.record, step.stored) = (record, Some(bytes));
+                }
             }
             if let ChangeKind::Assign(lease) = &change.kind {
                 step.last_token = lease.fence.token.raw();
+                if step.kind(change.address.generation, change.address.phase) == Some(PhaseKind::Prepare) {
+                    step.prepare_token = lease.fence.token.raw();
+                }
             }
             let address = &change.address;
             let Some(table) = step.table_mut(address.generation, address.phase) else { continue };
@@ -220,6 +233,7 @@ impl Batch {
                     table.leases.remove(&ordinal);
                 }
                 ChangeKind::Reopen => drop(run.facts.remove(&change.address.step)),
+                ChangeKind::FindLost => {}
                 ChangeKind::Delay(record) => {
                     table.leases.remove(&ordinal);
                     table.retries.insert(ordinal, Held { record, bytes });
@@ -270,7 +284,7 @@ fn records(change: &Change, table: &TaskTable, from: TaskState) -> Option<(Vec<E
             }
             (vec![Expect::Absent(attempt)], ops, bytes)
         }
-        ChangeKind::Reopen => (Vec::new(), Vec::new(), Vec::new()),
+        ChangeKind::Reopen | ChangeKind::FindLost => (Vec::new(), Vec::new(), Vec::new()),
         ChangeKind::Complete(_) | ChangeKind::Release | ChangeKind::Supersede => {
             (vec![held_lease()?], vec![Op::Delete(attempt)], Vec::new())
         }

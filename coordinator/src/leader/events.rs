@@ -49,6 +49,7 @@ fn describe(cluster: &Cluster, change: &Change) -> Option<EventDocument> {
             ("superseded", "planned again: others committed since the plan was made".to_owned(), held)
         }
         ChangeKind::Reopen => ("reopened", String::new(), None),
+        ChangeKind::FindLost => ("reopened", "the target is not as it was when this was done".to_owned(), None),
         ChangeKind::Revive => ("revived", String::new(), None),
     };
     Some(EventDocument {

@@ -10,6 +10,7 @@ mod contain;
 mod events;
 mod facts;
 mod load;
+mod losses;
 mod notes;
 mod outages;
 mod parking;

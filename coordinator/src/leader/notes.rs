@@ -17,13 +17,28 @@ const LINES_MAX: usize = 8;
 const LINE_BYTES_MAX: usize = 512;
 
 impl Leader {
-    pub(super) fn warned(&self, task: &TaskId, warnings: &[String], millis: u64) -> Option<Planned> {
+    /// What a prepare warned of, and which target it has made ready: from now on claims begin on that one only.
+    pub(super) fn prepared(
+        &self,
+        task: &TaskId,
+        warnings: &[String],
+        fingerprint: &str,
+        millis: u64,
+    ) -> Option<Planned> {
         let planned = self.completed(task, Receipt::default(), millis)?;
-        if warnings.is_empty() {
-            Some(planned)
-        } else {
-            self.noting(planned, |record| note(&mut record.warnings, warnings))
+        let (lease, run) = self.lease(task)?;
+        let is_another = run.steps.get(&lease.address.step)?.fingerprint() != Some(fingerprint);
+        let is_told = is_another && !fingerprint.is_empty();
+        if warnings.is_empty() && !is_told {
+            return Some(planned);
         }
+        self.noting(planned, |record| {
+            let fresh: Vec<String> = warnings.iter().filter(|line| !record.warnings.contains(line)).cloned().collect();
+            note(&mut record.warnings, &fresh);
+            if is_told {
+                fingerprint.clone_into(&mut record.fingerprint);
+            }
+        })
     }
 
     /// What the count of the rows that no partition takes means: they are told, or the step is not a success.
@@ -44,7 +59,7 @@ impl Leader {
     }
 
     /// The change, and with it what it notes in the record of its step, which is of the step's generation whatever the task's is.
-    fn noting(&self, planned: Planned, noted: impl FnOnce(&mut StepRecord)) -> Option<Planned> {
+    pub(super) fn noting(&self, planned: Planned, noted: impl FnOnce(&mut StepRecord)) -> Option<Planned> {
         let (run, step) = (planned.change.run, planned.change.address.step.clone());
         let known = self.cluster.runs.get(&run)?.steps.get(&step)?;
         let mut record = known.record.clone();

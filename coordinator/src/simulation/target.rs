@@ -8,11 +8,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard};
 
 use highwater_common::assignment::{Assignment, Outcome, Receipt, Settled, StepOrder, Work};
+use highwater_common::close::Ordinals;
 use highwater_common::commit::{CommitPermit, LedgerRow, LedgerState, Resume, judge, resume};
 use highwater_common::coverage::Coverage;
 use highwater_common::cursor::{Cursor, CursorKind};
 use highwater_common::facts::StepFacts;
-use highwater_common::id::{RunId, TaskId};
+use highwater_common::id::{RunId, StepName, TaskId};
 use highwater_common::ledger::{self, ClaimStep};
 use highwater_common::plan::stream_id;
 use highwater_common::range::{CursorRange, Slice};
@@ -54,6 +55,9 @@ struct Row {
     row: LedgerRow,
     stream: String,
     slice: Slice,
+    plan: PlanMark,
+    /// Its step, phase and ordinal.
+    place: (StepName, u8, u64),
 }
 
 #[derive(Debug, Default)]
@@ -164,21 +168,21 @@ impl Target {
         let stream = stream_id(&order.pipeline, &order.step, load);
         let (first, last) = ledger.rows_lie;
         let mut found: StepFacts = facts(last - first + 1);
-        found.target.covered = self.covered(&ledger, &stream);
+        found.target.covered = self.covered(&ledger, &stream, None);
         let column = found.source.partition.as_mut().expect("the step is cut by a column");
         (column.min, column.max) = (Some(Cursor::Integer(first)), Some(Cursor::Integer(last)));
         Outcome::Probed(serde_json::to_vec(&found).unwrap())
     }
 
-    /// The ranges of a stream that have been committed, whoever did it.
-    fn covered(&self, ledger: &Ledger, stream: &str) -> Vec<CursorRange> {
+    /// The ranges of a stream that have been committed, whoever did it, but for this plan of this run.
+    fn covered(&self, ledger: &Ledger, stream: &str, own: Option<(RunId, PlanMark)>) -> Vec<CursorRange> {
         if self.is(Break::CoverageNotConsulted) {
             return Vec::new();
         }
         let mut coverage = Coverage::default();
-        let rows = ledger.rows.values().filter(|row| row.stream == stream);
-        let committed = rows.filter(|row| row.row.state == LedgerState::Committed);
-        committed.for_each(|row| coverage.insert(&row.slice));
+        let rows = ledger.rows.iter().filter(|((run, _), row)| row.stream == stream && own != Some((*run, row.plan)));
+        let committed = rows.filter(|(_, row)| row.row.state == LedgerState::Committed);
+        committed.for_each(|(_, row)| coverage.insert(&row.slice));
         match coverage.contains(CursorKind::Integer, &Slice::Range(CursorRange::ALL)) {
             true => vec![CursorRange::ALL],
             false => coverage.ranges(CursorKind::Integer).collect(),
@@ -223,7 +227,20 @@ impl Target {
             let given_up: BTreeSet<(RunId, TaskId)> = given_up.map(|(key, _)| key).collect();
             ledger.guarded.retain(|key, _| !given_up.contains(key));
         }
-        prepared(&Coverage::of(&self.covered(&ledger, stream), false))
+        let own = Some((run, plan_of(order, settled)));
+        prepared(&Coverage::of(&self.covered(&ledger, stream, own), false))
+    }
+
+    /// The tasks of a phase of a run's plan that are committed.
+    pub(super) fn committed(&self, order: &StepOrder, phase: u8) -> Outcome {
+        let ledger = self.lock();
+        let plan = plan_of(order, order.settled.as_ref().expect("a step that moves rows was planned"));
+        let of_phase = ledger.rows.iter().filter(|((run, _), row)| {
+            (*run, row.plan, &row.place.0, row.place.1) == (order.run, plan, &order.step, phase)
+        });
+        let committed = of_phase.filter(|(_, row)| row.row.state == LedgerState::Committed);
+        let ordinals: BTreeSet<u64> = committed.map(|(_, row)| row.place.2).collect();
+        Outcome::Closed(Ordinals::of_ranges(ordinals.into_iter().map(|ordinal| (ordinal, ordinal))))
     }
 
     /// Ends what is open, after the guards in flight: a session that does not go on is ended.
@@ -264,7 +281,9 @@ impl Target {
             ClaimStep::Raise => {
                 let (state, receipt) = (LedgerState::Open, Receipt::default());
                 let row = LedgerRow { state, fence: mine, spec_digest: order.spec_digest, receipt };
-                ledger.rows.insert(key, Row { row, stream: settled.stream.clone(), slice });
+                let place = (order.step.clone(), assignment.phase, assignment.ordinal);
+                let (stream, plan) = (settled.stream.clone(), plan_of(order, settled));
+                ledger.rows.insert(key, Row { row, stream, slice, plan, place });
                 // The former attempt's session, if it is there still, is ended.
                 ledger.guarded.remove(&key);
                 Claimed::Is(Resume::Begin)
@@ -378,6 +397,6 @@ fn holds(slice: &Slice, at: i64) -> bool {
 pub(super) fn slice_of(assignment: &Assignment) -> Option<Slice> {
     match assignment.work {
         Work::Partition(slice) => Some(slice),
-        Work::Probe | Work::Prepare | Work::Noop(_) | Work::Fence | Work::Count(_) => None,
+        Work::Probe | Work::Prepare | Work::Noop(_) | Work::Fence | Work::Count(_) | Work::Close { .. } => None,
     }
 }

@@ -162,6 +162,7 @@ impl Attempt {
                 self.pause().await;
                 return Some(well(&self.assignment, 0));
             }
+            Work::Close { phase } => return Some(self.target.committed(&self.order, phase)),
             Work::Noop(_) | Work::Count(_) => return Some(well(&self.assignment, 0)),
         }
         if is_faulty && self.rng.random_range(0..8) == 0 {

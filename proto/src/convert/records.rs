@@ -172,6 +172,9 @@ impl Stored for StepRecord {
             reason: self.reason.clone(),
             warnings: self.warnings.clone(),
             not_loaded: self.not_loaded.clone(),
+            fingerprint: self.fingerprint.clone(),
+            setbacks: self.setbacks,
+            tasks_lost: self.tasks_lost,
         }
         .encode_to_vec()
     }
@@ -179,7 +182,15 @@ impl Stored for StepRecord {
     fn from_bytes(bytes: &[u8]) -> Result<Self, FieldError> {
         let message: pb::Step = decode(bytes, |message: &pb::Step| message.format)?;
         let status = step_status_from(message.status()).ok_or_else(|| FieldError::new("status", "unknown"))?;
-        Ok(Self { status, reason: message.reason, warnings: message.warnings, not_loaded: message.not_loaded })
+        Ok(Self {
+            status,
+            reason: message.reason,
+            warnings: message.warnings,
+            not_loaded: message.not_loaded,
+            fingerprint: message.fingerprint,
+            setbacks: message.setbacks,
+            tasks_lost: message.tasks_lost,
+        })
     }
 }
 

@@ -1,6 +1,7 @@
 //! Messages of the wire to and from domain types.
 
 use highwater_common::assignment::{Assignment, AttemptError, ErrorClass, Outcome, Receipt, Work};
+use highwater_common::close::Ordinals;
 use highwater_common::cursor::Cursor;
 use highwater_common::id::{AttemptNo, DocumentDigest, RunId, SessionId, TaskId};
 use highwater_common::left_out::{LeftOut, Tally};
@@ -174,12 +175,15 @@ impl From<Assignment> for pb::Assignment {
             Work::Noop(n) => W::Noop(n),
             Work::Fence => W::FenceRun(pb::FenceRun {}),
             Work::Count(range) => W::Count(range.into()),
+            Work::Close { phase } => W::Close(u32::from(phase)),
         };
         Self {
             task: assignment.task.as_bytes().to_vec(),
             attempt: assignment.attempt.get(),
             fence: Some(assignment.fence.into()),
             order: assignment.order.as_bytes().to_vec(),
+            phase: u32::from(assignment.phase),
+            ordinal: assignment.ordinal,
             work: Some(work),
         }
     }
@@ -199,15 +203,22 @@ impl TryFrom<pb::Assignment> for Assignment {
             W::Noop(n) => Work::Noop(n),
             W::FenceRun(pb::FenceRun {}) => Work::Fence,
             W::Count(range) => Work::Count(range.try_into().map_err(|error: FieldError| error.under("count"))?),
+            W::Close(phase) => Work::Close { phase: phase_from(phase, "close")? },
         };
         Ok(Self {
             task: task_from(&assignment.task)?,
             attempt: AttemptNo::new(assignment.attempt),
             fence: fence_from(assignment.fence)?,
             work,
+            phase: phase_from(assignment.phase, "phase")?,
+            ordinal: assignment.ordinal,
             order: digest_from(&assignment.order, "order")?,
         })
     }
+}
+
+fn phase_from(phase: u32, field: &str) -> Result<u8, FieldError> {
+    u8::try_from(phase).map_err(|_| FieldError::new(field, format!("{phase} is no phase's number")))
 }
 
 /// The fence of a message that must carry one.
@@ -226,8 +237,8 @@ pub fn outcome_to(outcome: Outcome) -> pb::complete_request::Outcome {
         Outcome::Committed(receipt) => O::Committed(receipt.into()),
         Outcome::Probed(facts) => O::Probed(facts),
         Outcome::Done => O::Done(pb::Done {}),
-        Outcome::Prepared { warnings, coverage } => {
-            O::Prepared(pb::Prepared { warnings, coverage: coverage.as_bytes().to_vec() })
+        Outcome::Prepared { warnings, coverage, fingerprint } => {
+            O::Prepared(pb::Prepared { warnings, coverage: coverage.as_bytes().to_vec(), fingerprint })
         }
         Outcome::Fenced { attempts } => O::FencedAttempts(attempts),
         Outcome::Counted(LeftOut { before, behind, null, stray }) => O::Counted(pb::LeftOut {
@@ -236,17 +247,27 @@ pub fn outcome_to(outcome: Outcome) -> pb::complete_request::Outcome {
             null: Some(null.into()),
             stray: Some(stray.into()),
         }),
+        Outcome::Closed(there) => O::Closed(there.to_bytes()),
+        Outcome::Unprepared(why) => O::Unprepared(failure_to(why)),
         Outcome::Outrun { newer } => O::OutrunBy(newer.raw()),
         Outcome::Superseded { by } => {
             O::Superseded(pb::Superseded { by: by.map_or_else(Vec::new, |run| run.as_bytes().to_vec()) })
         }
-        Outcome::Failed(error) => {
-            let connection = error.connection.as_ref().map(ToString::to_string).unwrap_or_default();
-            let class = class_to(error.class) as i32;
-            O::Failed(pb::Failure { class, code: error.code, message: error.message, connection })
-        }
+        Outcome::Failed(error) => O::Failed(failure_to(error)),
         Outcome::Released => O::Released(pb::Released {}),
     }
+}
+
+fn failure_to(error: AttemptError) -> pb::Failure {
+    let connection = error.connection.as_ref().map(ToString::to_string).unwrap_or_default();
+    let class = class_to(error.class) as i32;
+    pb::Failure { class, code: error.code, message: error.message, connection }
+}
+
+fn failure_from(failure: pb::Failure, field: &str) -> Result<AttemptError, FieldError> {
+    let class = class_from(failure.class()).ok_or_else(|| FieldError::new("class", "unknown class").under(field))?;
+    let connection = parsed_unless_empty(&failure.connection, "connection").map_err(|error| error.under(field))?;
+    Ok(AttemptError { connection, ..AttemptError::new(class, failure.code, failure.message) })
 }
 
 /// The outcome of a completion.
@@ -262,6 +283,7 @@ pub fn outcome_from(outcome: Option<pb::complete_request::Outcome>) -> Result<Ou
         O::Prepared(prepared) => Outcome::Prepared {
             coverage: digest_from(&prepared.coverage, "prepared.coverage")?,
             warnings: prepared.warnings,
+            fingerprint: prepared.fingerprint,
         },
         O::FencedAttempts(attempts) => Outcome::Fenced { attempts },
         O::Counted(found) => Outcome::Counted(LeftOut {
@@ -270,6 +292,10 @@ pub fn outcome_from(outcome: Option<pb::complete_request::Outcome>) -> Result<Ou
             null: tally_from(found.null),
             stray: tally_from(found.stray),
         }),
+        O::Closed(bytes) => {
+            Outcome::Closed(Ordinals::from_bytes(&bytes).map_err(|error| FieldError::new("closed", error.to_string()))?)
+        }
+        O::Unprepared(why) => Outcome::Unprepared(failure_from(why, "unprepared")?),
         O::OutrunBy(raw) => Outcome::Outrun { newer: FencingToken::from_raw(raw) },
         O::Superseded(superseded) => Outcome::Superseded {
             by: match superseded.by.as_slice() {
@@ -277,11 +303,7 @@ pub fn outcome_from(outcome: Option<pb::complete_request::Outcome>) -> Result<Ou
                 bytes => Some(RunId::from_bytes(fixed(bytes, "superseded.by")?)),
             },
         },
-        O::Failed(failure) => {
-            let class = class_from(failure.class()).ok_or_else(|| FieldError::new("failed.class", "unknown class"))?;
-            let connection = parsed_unless_empty(&failure.connection, "failed.connection")?;
-            Outcome::Failed(AttemptError { connection, ..AttemptError::new(class, failure.code, failure.message) })
-        }
+        O::Failed(failure) => Outcome::Failed(failure_from(failure, "failed")?),
         O::Released(pb::Released {}) => Outcome::Released,
     })
 }
@@ -335,6 +357,8 @@ mod tests {
                 attempt: AttemptNo::new(attempt),
                 fence: Fence { token: FencingToken::from_raw(raw), nonce: Nonce::new(bits) },
                 work: Work::Partition(slice),
+                phase: 1,
+                ordinal: u64::from(attempt),
                 order: DocumentDigest::of(&bits.to_be_bytes()),
             };
             prop_assert_eq!(Assignment::try_from(pb::Assignment::from(assignment.clone())), Ok(assignment));
@@ -348,6 +372,8 @@ mod tests {
             attempt: AttemptNo::FIRST,
             fence: Fence { token: FencingToken::from_raw(1), nonce: Nonce::new(1) },
             work: Work::Probe,
+            phase: 0,
+            ordinal: 0,
             order: DocumentDigest::of(b""),
         });
         message.fence = Some(pb::Fence { token: 1, nonce: vec![0; 15] });

@@ -29,6 +29,8 @@ pub(crate) async fn move_slice(cx: &AttemptContext<'_>, slice: Slice) -> Result<
         generation: order.generation,
         plan: PlanMark::of(order.generation, &settled.cut),
         step: order.step.clone(),
+        phase: assignment.phase,
+        ordinal: assignment.ordinal,
         stream: settled.stream.clone(),
         slice,
         attempt: assignment.attempt,

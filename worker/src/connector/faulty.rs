@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use highwater_common::assignment::{AttemptError, ErrorClass, Receipt};
+use highwater_common::close::Ordinals;
 use highwater_common::commit::LedgerRow;
 use highwater_common::errand::StreamReceipts;
 use highwater_common::facts::{ColumnFacts, Engine, TargetFacts};
@@ -16,8 +17,9 @@ use highwater_common::spec::TableName;
 use tokio::sync::Semaphore;
 
 use super::{
-    Claim, ClaimOutcome, Claimed, CommitOutcome, ConnectorError, DataTx, FenceReport, ForgetOutcome, ForgetRequest,
-    GuardOutcome, Guarded, PrepareOutcome, PrepareRequest, RowFormat, RowStream, Target, TargetProbe, WriteRequest,
+    Claim, ClaimOutcome, Claimed, CloseRequest, CommitOutcome, ConnectorError, DataTx, FenceReport, ForgetOutcome,
+    ForgetRequest, GuardOutcome, Guarded, PrepareOutcome, PrepareRequest, RowFormat, RowStream, Target, TargetProbe,
+    WriteRequest,
 };
 
 /// A call on a target, or on what its claims give.
@@ -192,6 +194,10 @@ impl Target for Faulty {
     async fn ledger_row(&self, run: &RunId, task: &TaskId) -> Result<Option<LedgerRow>, ConnectorError> {
         let turn = self.script.play(TargetOp::LedgerRow).await?;
         turn.told(TargetOp::LedgerRow, self.inner.ledger_row(run, task).await)
+    }
+
+    async fn committed(&self, request: &CloseRequest) -> Result<Ordinals, ConnectorError> {
+        self.inner.committed(request).await
     }
 
     async fn fence_run(&self, cluster: &ClusterId, run: &RunId) -> Result<FenceReport, ConnectorError> {

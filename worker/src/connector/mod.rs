@@ -10,6 +10,7 @@ pub mod faulty;
 mod open;
 mod position;
 pub mod postgres;
+mod receipt_requests;
 mod redaction;
 pub mod sql_text;
 pub mod sqlite;
@@ -21,10 +22,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use highwater_common::assignment::{AttemptError, Receipt};
+use highwater_common::close::Ordinals;
 use highwater_common::commit::LedgerRow;
 use highwater_common::coverage::Coverage;
 use highwater_common::cursor::CursorKind;
-use highwater_common::errand::{Forget, StreamReceipts};
+use highwater_common::errand::StreamReceipts;
 use highwater_common::facts::{ColumnFacts, CursorForm, Engine, TableFacts, TargetFacts};
 use highwater_common::id::{AttemptNo, ClusterId, DocumentDigest, RunId, StepName, TaskId};
 use highwater_common::left_out::LeftOut;
@@ -35,6 +37,7 @@ use highwater_common::token::{Fence, FencingToken};
 
 pub use open::{open_source, open_target};
 pub use postgres::Shelf;
+pub use receipt_requests::{CloseRequest, ForgetOutcome, ForgetRequest};
 
 /// What the step's probe asks of a source.
 #[derive(Debug, Clone)]
@@ -203,28 +206,6 @@ pub struct StreamRequest {
     pub kind: CursorKind,
 }
 
-/// A person's word that some receipts of a stream are no longer true.
-#[derive(Debug, Clone)]
-pub struct ForgetRequest {
-    /// Who asks.
-    pub cluster: ClusterId,
-    /// The stream, and who takes it for that.
-    pub stream: StreamRequest,
-    /// Which receipts, and why.
-    pub forget: Forget,
-    /// The zone in which days and times without one are read.
-    pub tz: String,
-}
-
-/// What came of a [`ForgetRequest`].
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ForgetOutcome {
-    /// Done; this is what the ledger holds now.
-    Done(StreamReceipts),
-    /// The stream could not be taken: why is what a prepare would have been told.
-    Not(PrepareOutcome),
-}
-
 /// What came of a prepare. Only faults are errors; a lost race is an outcome.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PrepareOutcome {
@@ -232,9 +213,10 @@ pub enum PrepareOutcome {
     Prepared {
         /// What a person should know.
         warnings: Vec<String>,
-        /// What has been committed of the stream, by others and by the run itself. Until a task of this plan begins, it cannot change
-        /// any more.
+        /// What has been committed of the stream, by others and by other plans of the run. It cannot change any more.
         coverage: Coverage,
+        /// Which life of which server the target is.
+        fingerprint: String,
     },
     /// The run is fenced in this target: nothing of it commits any more.
     Superseded,
@@ -275,6 +257,10 @@ pub struct Claim {
     pub plan: PlanMark,
     /// The step.
     pub step: StepName,
+    /// The phase of the plan that the task belongs to.
+    pub phase: u8,
+    /// Its ordinal in that phase.
+    pub ordinal: u64,
     /// The stream.
     pub stream: String,
     /// The slice, for coverage.
@@ -426,6 +412,13 @@ pub trait Target: Send + Sync {
 
     /// The ledger row of a task, read on a new connection.
     async fn ledger_row(&self, run: &RunId, task: &TaskId) -> Result<Option<LedgerRow>, ConnectorError>;
+
+    /// The tasks of a phase that are committed, by their ordinals; changes nothing. A target without a ledger has none.
+    ///
+    /// # Errors
+    /// Permanent `target_of_another_cluster` when the ledger belongs to another cluster, and `ledger_missing` when there is none although
+    /// the table holds rows that were appended: loading them again could double them.
+    async fn committed(&self, request: &CloseRequest) -> Result<Ordinals, ConnectorError>;
 
     /// Fences a run: after it answered, no commit of the run lands. A target without a ledger gets one.
     async fn fence_run(&self, cluster: &ClusterId, run: &RunId) -> Result<FenceReport, ConnectorError>;

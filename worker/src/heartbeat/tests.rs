@@ -64,6 +64,8 @@ fn assignment() -> Assignment {
         attempt: AttemptNo::FIRST,
         fence: Fence { token: FencingToken::from_raw(1), nonce: Nonce::new(1) },
         work: Work::Prepare,
+        phase: 0,
+        ordinal: 0,
         order: DocumentDigest::of(b"an order"),
     }
 }

@@ -1,4 +1,5 @@
-//! A range of a table, in parallel: probe both sides, prepare the target, move each partition, count what none of them took.
+//! A range of a table, in parallel: probe both sides, prepare the target, move each partition, count what none of them took,
+//! ask the target what it has of them.
 
 use async_trait::async_trait;
 use highwater_common::assignment::{AttemptError, ErrorClass, FACTS_BYTES_MAX, Outcome, Work};
@@ -8,7 +9,10 @@ use highwater_common::strategy::Load as _;
 use highwater_common::stream::PlanMark;
 
 use super::{Run, other_work};
-use crate::attempt::{AttemptContext, count_left_out, count_outside_of_declared, malformed, move_slice, superseded};
+use crate::attempt::{
+    AttemptContext, as_prepared, ask_for_commits, count_left_out, count_outside_of_declared, malformed, move_slice,
+    superseded,
+};
 use crate::connector::{PrepareOutcome, PrepareRequest, SourceProbe, StreamRequest, TargetProbe};
 use crate::failpoint;
 use crate::patience::{Call, answered};
@@ -19,8 +23,9 @@ impl Run for Backfill {
         match work {
             Work::Probe => probe(self, cx).await,
             Work::Prepare => prepare(cx).await,
-            Work::Partition(slice) => move_slice(cx, *slice).await,
+            Work::Partition(slice) => as_prepared(cx, move_slice(cx, *slice).await).await,
             Work::Count(whole) => count_left_out(cx.of, *whole).await,
+            Work::Close { phase } => ask_for_commits(cx.of, *phase).await,
             Work::Noop(_) | Work::Fence => Err(other_work(work)),
         }
     }
@@ -109,8 +114,8 @@ async fn prepare(cx: &AttemptContext<'_>) -> Result<Outcome, AttemptError> {
     let prepared = context.of_target(Call::Prepare, target.prepare(&request)).await?;
     failpoint::hit_on("attempt::after_prepare", &context.worker).await?;
     match prepared {
-        PrepareOutcome::Prepared { warnings, coverage } => {
-            Ok(Outcome::Prepared { warnings, coverage: coverage.digest() })
+        PrepareOutcome::Prepared { warnings, coverage, fingerprint } => {
+            Ok(Outcome::Prepared { warnings, coverage: coverage.digest(), fingerprint })
         }
         PrepareOutcome::Superseded => superseded(context, target.as_ref()).await,
         PrepareOutcome::Outrun { newer } => Ok(Outcome::Outrun { newer }),

@@ -77,7 +77,7 @@ fn nothing_to_do_is_a_success_of_no_tasks() {
     // GIVEN a step all of which is committed already
     view.replan("orders", plan);
     // THEN its other phases are done all the same
-    for kind in [PhaseKind::Prepare, PhaseKind::Count] {
+    for kind in [PhaseKind::Prepare, PhaseKind::Count, PhaseKind::Close] {
         settle(&mut view);
         assert_eq!(status(&view, "orders"), StepStatus::Running);
         let (run, single) = (view.run().id, view.single("orders", kind));

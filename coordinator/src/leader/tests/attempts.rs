@@ -339,8 +339,8 @@ async fn the_same_plan_has_the_same_tasks_in_every_term() {
     let mut worker = bench.worker("w1").await;
     let run = bench.submit(&one_load()).await;
     let mut seen: Vec<TaskId> = Vec::new();
-    // Probe, prepare, three partitions and the count.
-    for _ in 0..6 {
+    // Probe, prepare, three partitions, the count and the close.
+    for _ in 0..7 {
         let task = worker.take_one().await;
         assert!(!seen.contains(&task.task));
         seen.push(task.task);
@@ -348,7 +348,7 @@ async fn the_same_plan_has_the_same_tasks_in_every_term() {
         assert!(worker.complete(&task, well(&task, 3)).await.unwrap(), "{:?}", task.work);
     }
     assert_eq!(bench.status(run).await, RunStatus::Success);
-    assert_eq!(seen.len(), 6);
+    assert_eq!(seen.len(), 7);
 }
 
 #[tokio::test(start_paused = true)]

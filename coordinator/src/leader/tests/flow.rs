@@ -192,7 +192,7 @@ async fn old_runs_are_forgotten_with_all_their_records() {
     let records = bench.store.scan("").await.unwrap();
     let count = |prefix: &str| records.iter().filter(|(key, _)| key.starts_with(prefix)).count();
     assert_eq!((count("run/"), count("pipeline/"), count("facts/"), count("plan/")), (20, 1, 40, 20));
-    assert_eq!(count("seg/"), 80, "one of the probe, and one of each phase of the plan");
+    assert_eq!(count("seg/"), 100, "one of the probe, and one of each phase of the plan");
     let (held, loaded) = bench.views().await;
     assert_eq!(held, loaded);
 }

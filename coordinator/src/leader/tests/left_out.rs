@@ -18,6 +18,13 @@ async fn until_count(worker: &mut FakeWorker) -> highwater_common::assignment::A
     }
 }
 
+/// The count has ended well: the close follows, and finds all there.
+async fn close(worker: &mut FakeWorker) {
+    let close = worker.take_one().await;
+    assert!(matches!(close.work, Work::Close { .. }), "{close:?}");
+    assert!(worker.complete(&close, well(&close, 2)).await.unwrap());
+}
+
 async fn step(bench: &Bench, run: RunId) -> (StepStatus, String, Vec<String>) {
     bench
         .look(move |leader| {
@@ -57,6 +64,7 @@ async fn a_step_with_rows_in_no_partition_fails_and_is_counted_again_when_it_is_
     let count = worker.take_one().await;
     assert!(matches!(count.work, Work::Count(_)), "{count:?}");
     assert!(worker.complete(&count, Outcome::Counted(LeftOut::NONE)).await.unwrap());
+    close(&mut worker).await;
     assert_eq!(bench.status(run).await, RunStatus::Success);
     let (held, loaded) = bench.views().await;
     assert_eq!(held, loaded);
@@ -77,6 +85,7 @@ async fn what_a_step_left_out_is_kept_with_it() {
     let found = LeftOut { before: Tally::Exactly(12), behind: Tally::Unknown, ..LeftOut::NONE };
     assert!(worker.complete(&count, Outcome::Counted(found)).await.unwrap());
     bench.new_term().await;
+    close(&mut worker).await;
     let (status, _, told) = step(&bench, run).await;
     assert_eq!((bench.status(run).await, status), (RunStatus::Success, StepStatus::Success));
     assert_eq!(

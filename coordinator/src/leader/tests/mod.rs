@@ -3,6 +3,7 @@
 
 mod attempts;
 mod cancels;
+mod closes;
 mod damage;
 mod faults;
 mod flow;

@@ -40,7 +40,7 @@ async fn partitions(worker: &mut FakeWorker, first: Assignment) -> Vec<Slice> {
         for task in tasks {
             match task.work {
                 Work::Partition(slice) => slices.push(slice),
-                Work::Count(_) => {}
+                Work::Count(_) | Work::Close { .. } => {}
                 _ => panic!("{task:?}"),
             }
             worker.complete(&task, well(&task, 5)).await.unwrap();

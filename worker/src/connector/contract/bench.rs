@@ -45,7 +45,7 @@ impl<F: TargetFixture> Bench<F> {
     /// Prepares for the bench's run, which must be given the stream: the warnings, and what others have committed.
     pub(super) async fn prepare(&self) -> (Vec<String>, Coverage) {
         match self.target.prepare(&self.prepare_request()).await.expect("the target can be prepared") {
-            PrepareOutcome::Prepared { warnings, coverage } => (warnings, coverage),
+            PrepareOutcome::Prepared { warnings, coverage, .. } => (warnings, coverage),
             other => panic!("the stream was to be the run's, not {other:?}"),
         }
     }
@@ -118,6 +118,8 @@ impl<F: TargetFixture> Bench<F> {
             generation: 1,
             plan: plan(1),
             step,
+            phase: 1,
+            ordinal: ordinal(&slice),
             stream: STREAM.to_owned(),
             slice,
             attempt: AttemptNo::new(attempt),
@@ -312,5 +314,16 @@ impl RowStream for Given {
 
     fn bytes(&self) -> u64 {
         self.bytes
+    }
+}
+
+/// The ordinal of a slice of the suite: its ranges begin at multiples of ten.
+fn ordinal(slice: &Slice) -> u64 {
+    match slice {
+        Slice::Range(range) => match range.start() {
+            Some(Cursor::Integer(start)) => u64::try_from(start / 10).unwrap_or(0),
+            Some(Cursor::Instant(_) | Cursor::Civil(_) | Cursor::Date(_)) | None => 0,
+        },
+        Slice::Null => 1_000,
     }
 }

@@ -5,6 +5,7 @@
 
 mod bench;
 pub mod claims;
+pub mod closes;
 pub mod decisions;
 pub mod drops;
 pub mod reads;
@@ -126,9 +127,11 @@ macro_rules! target_contract {
                 decisions::every_guard_holds_where_it_is_decided_and_nowhere_else
                 streams::a_stream_that_is_taken_fences_every_earlier_run
                 streams::a_late_prepare_of_an_older_run_takes_nothing
-                streams::a_run_that_prepares_again_is_told_of_all_that_is_committed
+                streams::a_run_that_prepares_again_is_told_of_what_its_plan_has_not_committed
                 streams::another_plan_of_the_run_commits_nothing_once_the_stream_is_taken
                 streams::a_run_of_another_stream_goes_on
+                closes::the_commits_of_a_phase_are_told_by_their_ordinals
+                closes::a_target_without_a_ledger_holds_no_commit
                 receipts::an_emptied_or_remade_table_is_refused_with_its_receipts
                 receipts::receipts_of_nothing_contradict_no_table
                 writes::prepare_again_changes_nothing

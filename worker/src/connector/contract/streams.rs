@@ -79,13 +79,14 @@ pub async fn a_late_prepare_of_an_older_run_takes_nothing<F: TargetFixture>() {
     assert!(matches!(answer, PrepareOutcome::Prepared { .. }), "{answer:?}");
 }
 
-/// What the run itself has committed is there, whichever plan of it did that; and a repeat for the same plan leaves its tasks alone.
-pub async fn a_run_that_prepares_again_is_told_of_all_that_is_committed<F: TargetFixture>() {
+/// A repeat for the same plan leaves its tasks alone, and what they have committed is no news to that plan: their claims meet it.
+pub async fn a_run_that_prepares_again_is_told_of_what_its_plan_has_not_committed<F: TargetFixture>() {
     let bench = Bench::<F>::prepared().await;
     bench.load(range(0, 10), Given::rows(0..10)).await;
     let claim = bench.claim(range(10, 20), 1);
     let held = bench.held(&claim).await;
-    assert_eq!(bench.prepare().await.1, covering(&[(0, 10)]));
+    assert_eq!(bench.prepare().await.1, covering(&[]));
+    assert_eq!(bench.probe().await.covered.len(), 1);
     assert!(bench.target.ledger_row(&claim.run, &claim.task).await.expect("an answer").is_some());
     drop(held);
 }

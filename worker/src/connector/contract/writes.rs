@@ -17,9 +17,7 @@ pub async fn prepare_again_changes_nothing<F: TargetFixture>() {
     bench.load(range(0, 10), Given::rows(0..10)).await;
     let (warnings, coverage) = bench.prepare().await;
     assert_eq!(warnings, Vec::<String>::new());
-    let mut committed = Coverage::default();
-    committed.insert(&range(0, 10));
-    assert_eq!(coverage, committed);
+    assert_eq!(coverage, Coverage::default(), "what its own plan has committed is no news to it");
     assert_eq!(bench.rows_where("1 = 1").await, 10);
     let table = bench.probe().await.table.expect("the table is there");
     assert_eq!(table.columns.iter().map(|column| column.name.as_str()).collect::<Vec<_>>(), ["id", "pos", "note"]);

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use highwater_common::assignment::ErrorClass;
+use highwater_common::close::LEDGER_MISSING;
 use highwater_common::commit::{Resume, resume};
 use highwater_common::id::ClusterId;
 use highwater_common::stream::may_claim;
@@ -109,7 +110,7 @@ impl Claiming<'_> {
             }
             Err(error) if is_missing_relation(&error) => {
                 let message = format!("there is no ledger on {}; was it dropped? Start a new run", self.endpoint);
-                Err(permanent("ledger_missing", message))
+                Err(permanent(LEDGER_MISSING, message))
             }
             Err(error) => Err(classify(self.endpoint, "claim a task", error)),
         }
@@ -186,10 +187,10 @@ impl Claiming<'_> {
         let slice = StoredSlice::of(&claim.slice);
         sqlx::query_scalar::<_, i32>(
             "insert into highwater.task as task (run_id, task_id, token, nonce, state, spec_digest, session_id, \
-                session_start, generation, step, stream_id, slice_kind, range_start, range_end, attempt) \
+                session_start, generation, step, phase, ordinal, plan, stream_id, slice_kind, range_start, range_end, attempt) \
              values ($1, $2, $3, $4, 'O', $5, pg_backend_pid(), \
                 (select backend_start from pg_stat_activity where pid = pg_backend_pid()), \
-                $6, $7, $8, $9, $10, $11, $12) \
+                $6, $7, $8, $9, $10, $11, $12, $13, $14, $15) \
              on conflict (run_id, task_id) do update set token = excluded.token, nonce = excluded.nonce, \
                 session_id = excluded.session_id, session_start = excluded.session_start, attempt = excluded.attempt, \
                 claimed_at = now() \
@@ -203,6 +204,9 @@ impl Claiming<'_> {
         .bind(claim.spec_digest.as_bytes().as_slice())
         .bind(i32::try_from(claim.generation).unwrap_or(i32::MAX))
         .bind(claim.step.as_str())
+        .bind(i16::from(claim.phase))
+        .bind(i64::try_from(claim.ordinal).unwrap_or(i64::MAX))
+        .bind(claim.plan.as_bytes().as_slice())
         .bind(&claim.stream)
         .bind(slice.kind)
         .bind(slice.start)

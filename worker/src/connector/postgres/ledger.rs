@@ -2,6 +2,7 @@
 //! Never decides: it reads and writes rows; what they mean is `highwater_common::commit`'s business.
 
 use highwater_common::assignment::{ErrorClass, Receipt};
+use highwater_common::close::{LEDGER_MISSING, Ordinals, TARGET_CHANGED};
 use highwater_common::commit::{LedgerRow, LedgerState};
 use highwater_common::id::{ClusterId, DocumentDigest, RunId, TaskId};
 use highwater_common::token::{Fence, FencingToken, Nonce};
@@ -11,12 +12,12 @@ use uuid::Uuid;
 
 use super::errors::{classify, fault, is_missing_relation, is_state, permanent};
 use super::session::Endpoint;
-use crate::connector::ConnectorError;
+use crate::connector::{CloseRequest, ConnectorError};
 
 /// The schema of the ledger's tables.
 pub(super) const SCHEMA: &str = "highwater";
 /// What this version writes; another is refused.
-const FORMAT: i32 = 3;
+const FORMAT: i32 = 4;
 /// Held while a ledger or a table is made: `create … if not exists` of two sessions at once fails in one of them.
 const MAKE_LOCK: i64 = 0x6869_6768_7761_7465;
 
@@ -44,6 +45,9 @@ create table if not exists highwater.task (
     session_start timestamptz,
     generation integer not null,
     step text not null,
+    phase smallint not null,
+    ordinal bigint not null,
+    plan bytea not null,
     stream_id text not null,
     slice_kind text not null check (slice_kind in ('integer', 'instant', 'civil', 'date', 'all', 'null')),
     range_start bigint,
@@ -180,7 +184,7 @@ pub(super) async fn check_cluster(
         Some(holder) => check_holder(endpoint, &holder, cluster),
         None => {
             let message = format!("there is no ledger on {endpoint}; was it dropped? Start a new run to make it again");
-            Err(permanent("ledger_missing", message))
+            Err(permanent(LEDGER_MISSING, message))
         }
     }
 }
@@ -239,7 +243,25 @@ pub(super) async fn check_fingerprint(
         "{endpoint} is {found} now and was {expected} when its ledger was last compared; a failover or a restore \
          may have lost commits, so nothing is written before it has been compared again"
     );
-    Err(fault(ErrorClass::Transient, "target_changed", message))
+    Err(fault(ErrorClass::Transient, TARGET_CHANGED, message))
+}
+
+/// The tasks of a phase of a run's plan that are committed.
+pub(super) async fn committed(conn: &mut PgConnection, request: &CloseRequest) -> Result<Ordinals, sqlx::Error> {
+    let islands = sqlx::query_as::<_, (i64, i64)>(
+        "select min(ordinal), max(ordinal) from ( \
+            select ordinal, ordinal - row_number() over (order by ordinal) as island from highwater.task \
+            where run_id = $1 and step = $2 and phase = $3 and plan = $4 and state = 'C') found \
+         group by island order by 1",
+    )
+    .bind(uuid(request.run.as_bytes()))
+    .bind(request.step.as_str())
+    .bind(i16::from(request.phase))
+    .bind(request.plan.as_bytes().as_slice())
+    .fetch_all(&mut *conn)
+    .await?;
+    let side = |ordinal: i64| u64::try_from(ordinal).unwrap_or(u64::MAX);
+    Ok(Ordinals::of_ranges(islands.into_iter().map(|(first, last)| (side(first), side(last)))))
 }
 
 /// A session of the target: its process and when it began, since the system gives process ids again.

@@ -11,6 +11,7 @@ use sqlx::{Connection, Executor, PgConnection};
 use super::catalog::{Table, find_table, is_indexed, qualified_or_new};
 use super::created::created_type;
 use super::errors::{classify, permanent, stumble};
+use super::ledger::read_fingerprint;
 use super::receipts;
 use super::session::{Endpoint, SessionRole};
 use super::stream::{Stream, Taken, read_coverage};
@@ -42,7 +43,9 @@ pub(super) async fn prepare(endpoint: &Endpoint, request: &PrepareRequest) -> Re
         None => (create_table(&mut conn, endpoint, request).await?, Coverage::default()),
         Some(table) => {
             let warnings = check_table(&mut conn, endpoint, request, told_as, table).await?;
-            (warnings, read_coverage(&mut conn, endpoint, name, request.stream.kind).await?)
+            // The receipts of this very plan are its own tasks', and their claims meet them.
+            let own = request.stream.plan.as_ref().map(|plan| (&request.stream.run, plan));
+            (warnings, read_coverage(&mut conn, endpoint, name, request.stream.kind, own).await?)
         }
     };
     let table = match found {
@@ -52,11 +55,12 @@ pub(super) async fn prepare(endpoint: &Endpoint, request: &PrepareRequest) -> Re
     if let Some(table) = &table {
         receipts::note(&mut conn, endpoint, name, table).await?;
     }
+    let fingerprint = read_fingerprint(&mut conn, endpoint).await?;
     conn.execute("commit").await.map_err(failed)?;
     stumble("stream::committed").await.map_err(failed)?;
     stream.end_fenced(&mut conn, &fenced).await;
     conn.close().await.ok();
-    Ok(PrepareOutcome::Prepared { warnings, coverage })
+    Ok(PrepareOutcome::Prepared { warnings, coverage, fingerprint })
 }
 
 async fn create_table(

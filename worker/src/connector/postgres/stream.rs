@@ -257,23 +257,27 @@ pub(super) fn plan_mark(stored: Option<Vec<u8>>) -> Option<PlanMark> {
     stored.and_then(|bytes| bytes.try_into().ok()).map(PlanMark::from_bytes)
 }
 
-/// What the stream's committed tasks cover, whoever committed them. Read as it comes, so that a million rows need the memory
+/// What the stream's committed tasks cover, whoever committed them, but for `own`. Read as it comes, so that a million rows need the memory
 /// of their gaps.
 pub(super) async fn read_coverage(
     conn: &mut PgConnection,
     endpoint: &Endpoint,
     stream: &str,
     kind: CursorKind,
+    own: Option<(&RunId, &PlanMark)>,
 ) -> Result<Coverage, ConnectorError> {
     let failed = |error| classify(endpoint, "read the ledger's coverage", error);
     let mut merger = RangeMerger::new(kind);
     let mut covered_null = false;
     let mut rows = sqlx::query(
         "select distinct slice_kind, range_start, range_end from highwater.task \
-         where stream_id = $1 and state = 'C' and slice_kind = any ($2) order by range_start nulls first",
+         where stream_id = $1 and state = 'C' and slice_kind = any ($2) \
+            and not (run_id is not distinct from $3 and plan is not distinct from $4) order by range_start nulls first",
     )
     .bind(stream)
     .bind(vec![kind_text(kind), ALL, NULL])
+    .bind(own.map(|(run, _)| uuid(run.as_bytes())))
+    .bind(own.map(|(_, plan)| plan.as_bytes().to_vec()))
     .fetch(&mut *conn);
     while let Some(row) = rows.try_next().await.map_err(failed)? {
         let slice_kind: String = row.try_get("slice_kind").map_err(failed)?;

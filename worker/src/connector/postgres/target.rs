@@ -5,13 +5,14 @@ use std::fmt;
 
 use async_trait::async_trait;
 use highwater_common::assignment::ErrorClass;
+use highwater_common::close::{LEDGER_MISSING, Ordinals, ledger_lost_message};
 use highwater_common::commit::LedgerRow;
 use highwater_common::coverage::Coverage;
 use highwater_common::errand::StreamReceipts;
 use highwater_common::facts::{ColumnFacts, CreatedAs, Engine, TargetFacts, TargetTableFacts};
 use highwater_common::id::{ClusterId, ConnectionName, RunId, TaskId};
 use highwater_common::plan::has_same_wire_form;
-use highwater_common::spec::TableName;
+use highwater_common::spec::{TableName, WriteMode};
 use highwater_common::stream::RunMark;
 use sqlx::{Connection, Executor, PgConnection, Row};
 
@@ -19,7 +20,7 @@ use super::catalog::{find_table, is_indexed, qualified, read_key};
 use super::claim::{Ended, claim, end_idle_claims, end_session, set_lock_timeout};
 use super::connect::Urls;
 use super::created::created_type;
-use super::errors::{classify, fault, is_missing_relation, is_state, stumble};
+use super::errors::{classify, fault, is_missing_relation, is_state, permanent, stumble};
 use super::forms::position_form;
 use super::ledger::{self, SessionMark, uuid};
 use super::policies::look_at_target;
@@ -31,8 +32,8 @@ use super::stream::{self, Stream, Taken, read_coverage};
 use super::triggers::{check_right, read_reactions};
 use crate::connector::sql_text::{Dialect, Sql};
 use crate::connector::{
-    Claim, ClaimOutcome, ConnectorError, FenceReport, ForgetOutcome, ForgetRequest, PrepareOutcome, PrepareRequest,
-    RowFormat, Target, TargetProbe,
+    Claim, ClaimOutcome, CloseRequest, ConnectorError, FenceReport, ForgetOutcome, ForgetRequest, PrepareOutcome,
+    PrepareRequest, RowFormat, Target, TargetProbe,
 };
 use crate::supervisor::Supervisor;
 
@@ -113,7 +114,7 @@ impl Target for PostgresTarget {
                 let found = find_table(&mut conn, &probe.table).await.map_err(&failed)?;
                 receipts::check(&mut conn, &self.endpoint, &probe.stream, &probe.table, found.as_ref()).await?;
                 let coverage = match found {
-                    Some(_) => read_coverage(&mut conn, &self.endpoint, &probe.stream, *kind).await?,
+                    Some(_) => read_coverage(&mut conn, &self.endpoint, &probe.stream, *kind, None).await?,
                     None => Coverage::default(),
                 };
                 (coverage.ranges(*kind).collect(), coverage.null())
@@ -138,6 +139,23 @@ impl Target for PostgresTarget {
             Ok(found) => found.map(|found| found.row),
             Err(error) if is_missing_relation(&error) => None,
             Err(error) => return Err(classify(&self.endpoint, "read the ledger", error)),
+        };
+        conn.close().await.ok();
+        Ok(found)
+    }
+
+    async fn committed(&self, request: &CloseRequest) -> Result<Ordinals, ConnectorError> {
+        let mut conn = self.endpoint.open(SessionRole::Target).await?;
+        let found = match ledger::read_cluster(&mut conn, &self.endpoint).await? {
+            Some(holder) => {
+                ledger::check_holder(&self.endpoint, &holder, &request.cluster)?;
+                ledger::committed(&mut conn, request).await.map_err(self.failed("read what the step has committed"))?
+            }
+            None if request.mode == WriteMode::Append && self.holds_rows(&mut conn, &request.table).await? => {
+                let message = ledger_lost_message(&self.endpoint.to_string(), &request.table.to_string());
+                return Err(permanent(LEDGER_MISSING, message));
+            }
+            None => Ordinals::default(),
         };
         conn.close().await.ok();
         Ok(found)
@@ -286,12 +304,7 @@ impl PostgresTarget {
             partition_indexed = is_indexed(conn, table.oid, name).await.map_err(&failed)?;
         }
         look_at_target(conn, &self.endpoint, &probe.table).await?;
-        let any = Sql::new(Dialect::Postgres, "select exists (select from ").table(&probe.table).text(")");
-        let has_rows = sqlx::query_scalar::<_, bool>(any.into_statement())
-            .persistent(false)
-            .fetch_one(&mut *conn)
-            .await
-            .map_err(&failed)?;
+        let has_rows = self.any_row(conn, &probe.table).await?;
         Ok(Some(TargetTableFacts {
             key: read_key(conn, table.oid, false).await.map_err(&failed)?,
             partition_form,
@@ -300,6 +313,21 @@ impl PostgresTarget {
             reactions: read_reactions(conn, table.oid).await.map_err(&failed)?,
             ..table.as_target()
         }))
+    }
+
+    async fn any_row(&self, conn: &mut PgConnection, table: &TableName) -> Result<bool, ConnectorError> {
+        let any = Sql::new(Dialect::Postgres, "select exists (select from ").table(table).text(")");
+        let read = sqlx::query_scalar::<_, bool>(any.into_statement()).persistent(false).fetch_one(conn).await;
+        read.map_err(self.failed("look for rows of the target table"))
+    }
+
+    /// Whether there is such a table, and a row in it.
+    async fn holds_rows(&self, conn: &mut PgConnection, table: &TableName) -> Result<bool, ConnectorError> {
+        let table = qualified(conn, &self.endpoint, table).await?;
+        match find_table(conn, &table).await.map_err(self.failed("look for the target table"))? {
+            Some(_) => self.any_row(conn, &table).await,
+            None => Ok(false),
+        }
     }
 
     async fn make_ledger(&self, conn: &mut PgConnection, cluster: &ClusterId) -> Result<(), ConnectorError> {

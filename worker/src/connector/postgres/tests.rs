@@ -138,6 +138,8 @@ impl World {
             run: RUN,
             task: TASK,
             generation: 1,
+            phase: 1,
+            ordinal: 0,
             plan: PlanMark::of(1, &DocumentDigest::of(b"cut")),
             step: "orders".parse().expect("a name"),
             stream: STREAM.into(),

@@ -1,6 +1,7 @@
 //! The claim: raises a task's fence in a short transaction of its own.
 
 use highwater_common::assignment::ErrorClass;
+use highwater_common::close::{LEDGER_MISSING, TARGET_CHANGED};
 use highwater_common::commit::{LedgerState, Resume, resume};
 use highwater_common::stream::may_claim;
 
@@ -80,7 +81,7 @@ async fn check_target(session: &mut Session, place: &Place, claim: &Claim) -> Re
     let Some(meta) = ledger::meta(session.conn(), place).await? else {
         let message =
             "the target has no ledger: it was deleted or replaced since the run was prepared. Plan the run anew";
-        return Err(place.permanent("target_changed", message));
+        return Err(place.permanent(LEDGER_MISSING, message));
     };
     ledger::belongs(place, &meta, &claim.cluster)?;
     let found = ledger::fingerprint(place, Some(&meta)).await?;
@@ -91,7 +92,7 @@ async fn check_target(session: &mut Session, place: &Place, claim: &Claim) -> Re
         "the target is another file than the one the run was planned for (it was {}, it is {found}). Plan the run anew",
         claim.fingerprint
     );
-    Err(place.permanent("target_changed", message))
+    Err(place.permanent(TARGET_CHANGED, message))
 }
 
 /// Writes the fence unless a rule of the ledger forbids it; who won is read afterwards, never guessed from a count.
@@ -99,9 +100,9 @@ async fn raise(session: &mut Session, place: &Place, claim: &Claim) -> Result<()
     let (slice_kind, start, end) = ledger::slice_columns(&claim.slice);
     let own = Process::own();
     let fence = sqlx::query(
-        "insert into _highwater_task (run_id, task_id, token, nonce, state, generation, step, stream_id, slice_kind,
-           range_start, range_end, attempt, spec_digest, session_id, session_start, claimed_at)
-         values (?, ?, ?, ?, 'O', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, strftime('%Y-%m-%dT%H:%M:%fZ', 'now'))
+        "insert into _highwater_task (run_id, task_id, token, nonce, state, generation, step, phase, ordinal, plan, stream_id,
+           slice_kind, range_start, range_end, attempt, spec_digest, session_id, session_start, claimed_at)
+         values (?, ?, ?, ?, 'O', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, strftime('%Y-%m-%dT%H:%M:%fZ', 'now'))
          on conflict (run_id, task_id) do update set token = excluded.token, nonce = excluded.nonce,
            attempt = excluded.attempt, session_id = excluded.session_id, session_start = excluded.session_start,
            claimed_at = excluded.claimed_at
@@ -114,6 +115,9 @@ async fn raise(session: &mut Session, place: &Place, claim: &Claim) -> Result<()
     .bind(claim.fence.nonce.to_bytes().to_vec())
     .bind(i64::from(claim.generation))
     .bind(claim.step.as_str())
+    .bind(i64::from(claim.phase))
+    .bind(i64::try_from(claim.ordinal).unwrap_or(i64::MAX))
+    .bind(claim.plan.as_bytes().to_vec())
     .bind(&claim.stream)
     .bind(slice_kind)
     .bind(start)

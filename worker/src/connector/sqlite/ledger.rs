@@ -3,11 +3,13 @@
 use std::os::unix::fs::MetadataExt;
 
 use highwater_common::assignment::Receipt;
+use highwater_common::close::Ordinals;
 use highwater_common::commit::{LedgerRow, LedgerState};
 use highwater_common::coverage::Coverage;
 use highwater_common::cursor::{Cursor, CursorKind};
 use highwater_common::id::{ClusterId, DocumentDigest, RunId, TaskId};
 use highwater_common::range::{CursorRange, Slice};
+use highwater_common::stream::PlanMark;
 use highwater_common::token::{Fence, FencingToken, Nonce};
 use sqlx::Row;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
@@ -15,10 +17,10 @@ use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use super::errors::Place;
 use super::process::Process;
 use super::sql;
-use crate::connector::ConnectorError;
+use crate::connector::{CloseRequest, ConnectorError};
 
 /// The form of the ledger's tables that this version reads and writes.
-const FORMAT: i64 = 3;
+const FORMAT: i64 = 4;
 
 const TABLES: &str = "
 create table if not exists _highwater_meta (
@@ -30,6 +32,7 @@ create table if not exists _highwater_run (
 create table if not exists _highwater_task (
   run_id text not null, task_id text not null, token integer not null, nonce blob not null,
   state text not null check (state in ('O', 'I', 'C', 'X', 'V')), generation integer not null, step text not null,
+  phase integer not null, ordinal integer not null, plan blob not null,
   stream_id text not null, slice_kind text not null, range_start integer, range_end integer, attempt integer not null,
   spec_digest text not null, chunk integer not null default 0, cursor text, session_id integer not null,
   session_start text not null, rows integer not null default 0, bytes integer not null default 0, row_digest text,
@@ -246,18 +249,44 @@ pub(super) async fn overlaps(
     Ok(found != 0)
 }
 
-/// What the stream's committed tasks cover, whoever committed them: ranges of the kind that is wanted, and the NULL rows.
+/// The tasks of a phase of a run's plan that are committed.
+pub(super) async fn committed(
+    conn: &mut SqliteConnection,
+    place: &Place,
+    request: &CloseRequest,
+) -> Result<Ordinals, ConnectorError> {
+    let rows = sqlx::query(
+        "select min(ordinal), max(ordinal) from (
+           select ordinal, ordinal - row_number() over (order by ordinal) as island from _highwater_task
+           where run_id = ? and step = ? and phase = ? and plan = ? and state = 'C')
+         group by island order by 1",
+    )
+    .bind(request.run.to_string())
+    .bind(request.step.as_str())
+    .bind(i64::from(request.phase))
+    .bind(request.plan.as_bytes().to_vec())
+    .fetch_all(conn)
+    .await
+    .map_err(place.failed("read what the step has committed"))?;
+    let side = |row: &SqliteRow, at: usize| u64::try_from(row.get::<i64, _>(at)).unwrap_or(u64::MAX);
+    Ok(Ordinals::of_ranges(rows.iter().map(|row| (side(row, 0), side(row, 1)))))
+}
+
+/// What the stream's committed tasks cover, whoever committed them, but for `own`: ranges of the kind that is wanted, and the NULL rows.
 pub(super) async fn coverage(
     conn: &mut SqliteConnection,
     place: &Place,
     stream: &str,
     wanted: CursorKind,
+    own: Option<(&RunId, &PlanMark)>,
 ) -> Result<Coverage, ConnectorError> {
     let rows = sqlx::query(
         "select distinct slice_kind, range_start, range_end from _highwater_task where stream_id = ?1 and state = 'C'
-         order by range_start nulls first",
+         and not (run_id is ?2 and plan is ?3) order by range_start nulls first",
     )
     .bind(stream)
+    .bind(own.map(|(run, _)| run.to_string()))
+    .bind(own.map(|(_, plan)| plan.as_bytes().to_vec()))
     .fetch_all(conn)
     .await
     .map_err(place.failed("read the ranges committed so far"))?;

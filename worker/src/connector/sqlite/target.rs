@@ -3,13 +3,14 @@
 use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
+use highwater_common::close::{LEDGER_MISSING, Ordinals, ledger_lost_message};
 use highwater_common::commit::{LedgerRow, Resume};
 use highwater_common::coverage::Coverage;
 use highwater_common::cursor::CursorKind;
 use highwater_common::errand::StreamReceipts;
 use highwater_common::facts::{ColumnFacts, CursorForm, Engine, TargetFacts, TargetTableFacts};
 use highwater_common::id::{ClusterId, ConnectionName, RunId, TaskId};
-use highwater_common::spec::TableName;
+use highwater_common::spec::{TableName, WriteMode};
 use highwater_common::stream::RunMark;
 use sqlx::Row;
 use sqlx::sqlite::SqliteConnection;
@@ -24,8 +25,8 @@ use super::session::{Purpose, Session, check_folder};
 use super::transaction::{Attempt, SqliteClaimed};
 use super::{claim, ledger, position, prepare, receipts, sql, stream, triggers};
 use crate::connector::{
-    Claim, ClaimOutcome, ConnectorError, FenceReport, ForgetOutcome, ForgetRequest, PrepareOutcome, PrepareRequest,
-    RowFormat, Target, TargetProbe, Value,
+    Claim, ClaimOutcome, CloseRequest, ConnectorError, FenceReport, ForgetOutcome, ForgetRequest, PrepareOutcome,
+    PrepareRequest, RowFormat, Target, TargetProbe, Value,
 };
 use crate::failpoint;
 use crate::supervisor::{SpawnKind, Supervisor};
@@ -114,10 +115,15 @@ impl Change {
         receipts::note(conn, place, &wanted.stream, &request.table).await?;
         // Receipts of nothing are none of a table that was just made.
         let coverage = match is_there {
-            true => ledger::coverage(conn, place, &wanted.stream, wanted.kind).await?,
+            true => {
+                // The receipts of this very plan are its own tasks', and their claims meet them.
+                let own = wanted.plan.as_ref().map(|plan| (&wanted.run, plan));
+                ledger::coverage(conn, place, &wanted.stream, wanted.kind, own).await?
+            }
             false => Coverage::default(),
         };
-        Ok(PrepareOutcome::Prepared { warnings, coverage })
+        let fingerprint = ledger::fingerprint(place, Some(&self.meta)).await?;
+        Ok(PrepareOutcome::Prepared { warnings, coverage, fingerprint })
     }
 
     async fn forget(&mut self, request: &ForgetRequest) -> Result<ForgetOutcome, ConnectorError> {
@@ -260,6 +266,34 @@ impl Target for SqliteTarget {
         Ok(row?.map(|(row, _)| row))
     }
 
+    async fn committed(&self, request: &CloseRequest) -> Result<Ordinals, ConnectorError> {
+        if !self.place.path().exists() {
+            return Ok(Ordinals::default());
+        }
+        let mut session = Session::open(&self.place, Purpose::Write).await?;
+        let found = async {
+            let (conn, place) = (session.conn(), &self.place);
+            if let Some(meta) = ledger::meta(conn, place).await? {
+                ledger::belongs(place, &meta, &request.cluster)?;
+                return ledger::committed(conn, place, request).await;
+            }
+            let appends = request.mode == WriteMode::Append;
+            if appends && catalogue::find(conn, place, &request.table).await?.is_some() {
+                let text = format!("select exists (select 1 from {})", sql::table(&request.table));
+                let look = sql::once(text).fetch_one(&mut *conn).await;
+                let has_rows: i64 = look.map_err(place.failed("look at the target table"))?.get(0);
+                if has_rows != 0 {
+                    let message = ledger_lost_message(&place.to_string(), &request.table.to_string());
+                    return Err(place.permanent(LEDGER_MISSING, message));
+                }
+            }
+            Ok(Ordinals::default())
+        }
+        .await;
+        session.close().await;
+        found
+    }
+
     async fn fence_run(&self, cluster: &ClusterId, run: &RunId) -> Result<FenceReport, ConnectorError> {
         let (place, cluster, run) = (self.place.clone(), *cluster, *run);
         self.change("fence", async move {
@@ -354,7 +388,7 @@ impl Probing<'_> {
         let table = catalogue::find(conn, self.place, &self.probe.table).await?;
         if let (Some(_), Some((_, kind))) = (&meta, &self.probe.partition) {
             receipts::check(conn, self.place, &self.probe.stream, &self.probe.table, table.is_some()).await?;
-            let coverage = ledger::coverage(conn, self.place, &self.probe.stream, *kind).await?;
+            let coverage = ledger::coverage(conn, self.place, &self.probe.stream, *kind, None).await?;
             if table.is_some() {
                 (facts.covered, facts.covered_null) = (coverage.ranges(*kind).collect(), coverage.null());
             }

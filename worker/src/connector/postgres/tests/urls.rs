@@ -206,6 +206,8 @@ async fn load(world: &World, task: u8, slice: Slice) -> Result<CommitOutcome, Co
         run: RUN,
         task: TaskId::from_bytes([task; 16]),
         generation: 1,
+        phase: 1,
+        ordinal: 0,
         plan: PlanMark::of(1, &DocumentDigest::of(b"cut")),
         step: "orders".parse().expect("a name"),
         stream: STREAM.into(),

@@ -70,6 +70,8 @@ pub(super) async fn load(
         run: RunId::from_bytes([7; 16]),
         task: TaskId::from_bytes([5; 16]),
         generation: 1,
+        phase: 1,
+        ordinal: 0,
         plan: PlanMark::of(1, &DocumentDigest::of(b"cut")),
         step: "orders".parse().expect("a legal name"),
         stream: "s".to_owned(),

@@ -1,0 +1,50 @@
+//! Asks the target which of a step's commits it still holds.
+
+use highwater_common::assignment::{AttemptError, Outcome};
+use highwater_common::close::{LEDGER_MISSING, TARGET_CHANGED};
+use highwater_common::stream::PlanMark;
+
+use super::{AttemptContext, OrderContext, malformed};
+use crate::connector::CloseRequest;
+use crate::failpoint;
+use crate::patience::Call;
+
+/// Looks up the receipts of the tasks of a phase.
+pub(crate) async fn ask_for_commits(context: &OrderContext, phase: u8) -> Result<Outcome, AttemptError> {
+    failpoint::hit_on("attempt::before_close", &context.worker).await?;
+    let request = request(context, phase)?;
+    let target = context.target()?;
+    Ok(Outcome::Closed(context.of_target(Call::Close, target.committed(&request)).await?))
+}
+
+/// How a task that moves rows has ended. One that met a target which is not as the step's prepare left it has the target prepared again; where
+/// the ledger is gone, only if no rows can be there twice then.
+pub(crate) async fn as_prepared(
+    cx: &AttemptContext<'_>,
+    ended: Result<Outcome, AttemptError>,
+) -> Result<Outcome, AttemptError> {
+    match ended {
+        Err(changed) if changed.code == TARGET_CHANGED => Ok(Outcome::Unprepared(changed)),
+        Err(missing) if missing.code == LEDGER_MISSING => {
+            let request = request(cx.of, cx.assignment.phase)?;
+            let target = cx.of.target()?;
+            cx.of.of_target(Call::Close, target.committed(&request)).await?;
+            Ok(Outcome::Unprepared(missing))
+        }
+        ended => ended,
+    }
+}
+
+fn request(context: &OrderContext, phase: u8) -> Result<CloseRequest, AttemptError> {
+    let (order, settled) = (&context.order, context.settled()?);
+    let (_, to) = order.target.as_ref().ok_or_else(|| malformed("no target"))?;
+    Ok(CloseRequest {
+        cluster: order.cluster,
+        run: order.run,
+        plan: PlanMark::of(order.generation, &settled.cut),
+        step: order.step.clone(),
+        phase,
+        table: to.table.clone(),
+        mode: settled.write.mode,
+    })
+}
