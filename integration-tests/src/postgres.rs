@@ -134,6 +134,79 @@ impl Postgres {
         self.launch(Some(self.port)).await
     }
 
+    /// Stops it and keeps a copy of its data folder beside it, as an administrator does; it is left stopped.
+    ///
+    /// # Errors
+    /// It does not end, or its data cannot be copied.
+    pub async fn save(&mut self) -> Result<()> {
+        self.stop().await?;
+        let (data, saved) = (self.folder.path().join("data"), self.folder.path().join("saved"));
+        tokio::task::spawn_blocking(move || copy(&data, &saved)).await.context("copy the data folder")?
+    }
+
+    /// Stops it, puts the copy that [`Postgres::save`] has kept in the place of its data, and starts it again.
+    ///
+    /// # Errors
+    /// There is no copy, or the server does not end or start.
+    pub async fn put_back(&mut self) -> Result<()> {
+        self.stop().await?;
+        let (data, saved) = (self.folder.path().join("data"), self.folder.path().join("saved"));
+        std::fs::remove_dir_all(&data).context("remove the data folder")?;
+        std::fs::rename(saved, data).context("put the copy in its place")?;
+        self.restart().await
+    }
+
+    /// A standby of it, which has what it has now, and then follows it.
+    ///
+    /// # Errors
+    /// `pg_basebackup` fails, or the standby does not start.
+    pub async fn standby(&self) -> Result<Self> {
+        let folder = server_folder()?;
+        let mut backup = Command::new(self.programs.join("pg_basebackup"));
+        as_server_account(&mut backup)?;
+        backup.current_dir(folder.path()).arg("-D").arg(folder.path().join("data"));
+        backup.args(["-R", "-X", "stream", "-c", "fast", "-h", "127.0.0.1", "-U", "postgres", "-p"]);
+        backup.arg(self.port.to_string());
+        let output = tokio::task::spawn_blocking(move || backup.output()).await.context("wait for pg_basebackup")?;
+        let output = output.context("run pg_basebackup")?;
+        ensure!(output.status.success(), "pg_basebackup failed: {}", String::from_utf8_lossy(&output.stderr));
+        let (programs, options) = (self.programs.clone(), self.options.clone());
+        let mut standby = Self { process: None, programs, port: 0, options, folder };
+        standby.launch(None).await?;
+        Ok(standby)
+    }
+
+    /// Cuts a standby off from what it follows: it has what it has received until now, and gets nothing more.
+    ///
+    /// # Errors
+    /// It does not answer, or goes on following.
+    pub async fn cut_off(&self) -> Result<()> {
+        let mut conn = self.connect("postgres").await?;
+        sqlx::raw_sql("alter system set primary_conninfo = ''").execute(&mut conn).await.context("cut the line")?;
+        sqlx::raw_sql("select pg_reload_conf()").execute(&mut conn).await.context("read the settings again")?;
+        until("the standby to be cut off", START_LIMIT, async || {
+            let mut conn = self.connect("postgres").await?;
+            let following: i64 =
+                sqlx::query_scalar("select count(*) from pg_stat_wal_receiver").fetch_one(&mut conn).await?;
+            Ok((following == 0).then_some(()))
+        })
+        .await
+    }
+
+    /// Makes a standby a server of its own: the same one, on a timeline of its own.
+    ///
+    /// # Errors
+    /// It does not come out of its recovery.
+    pub async fn promote(&self) -> Result<()> {
+        let mut conn = self.connect("postgres").await?;
+        let is_promoted: bool = sqlx::query_scalar("select pg_promote(true, 60)")
+            .fetch_one(&mut conn)
+            .await
+            .context("promote the standby")?;
+        ensure!(is_promoted, "the standby was not promoted within a minute");
+        Ok(())
+    }
+
     /// What it has logged so far.
     ///
     /// # Errors

@@ -6,6 +6,7 @@ use crate::site::{DAYS, Engine, LIMIT, Side, Site, assert_exit, assert_says};
 
 const REPLACE: &str = "{mode: replace_partition}";
 const APPEND: &str = "{mode: append}";
+const IN_THE_MIDST: &str = "attempt::after_commit=6*off->1*return(abort)";
 const AT_CLOSE: &str = "attempt::before_close=1*return(abort)";
 
 /// Runs the pipeline until it strikes there.
@@ -39,21 +40,44 @@ async fn settle(site: &Site) {
     site.execute(Side::Target, "pragma wal_checkpoint(truncate)").await;
 }
 
+/// The target as it is, kept; nobody has it open.
+async fn save(site: &mut Site, engine: Engine) {
+    match engine {
+        Engine::Sqlite => {
+            settle(site).await;
+            copy(&site.path("target.db"), &site.path("backup.db"));
+        }
+        Engine::Postgres => {
+            site.server_mut().save().await.unwrap();
+            site.server_mut().restart().await.unwrap();
+        }
+    }
+}
+
+/// Puts back what was kept: a file by `cp`, a server by its data folder.
+async fn put_back(site: &mut Site, engine: Engine) {
+    match engine {
+        Engine::Sqlite => {
+            settle(site).await;
+            cp(&site.path("backup.db"), &site.path("target.db"));
+        }
+        Engine::Postgres => site.server_mut().put_back().await.unwrap(),
+    }
+}
+
 #[tokio::test]
 async fn a_target_restored_from_a_copy_is_noticed_before_the_step_ends() {
-    for write in [REPLACE, APPEND] {
+    for (engine, write) in [(Engine::Sqlite, APPEND), (Engine::Postgres, REPLACE)] {
         // GIVEN a run that was killed in its midst, a copy of its target from then, and the run gone on to the end of its loads
-        let site = Site::with_events(Engine::Sqlite, write).await;
-        killed(&site, "attempt::after_commit=6*off->1*return(abort)").await;
-        settle(&site).await;
+        let mut site = Site::with_events(engine, write).await;
+        killed(&site, IN_THE_MIDST).await;
         let before = site.tasks('C').await;
         assert!((6..DAYS).contains(&before), "{before} tasks");
-        copy(&site.path("target.db"), &site.path("backup.db"));
+        save(&mut site, engine).await;
         killed(&site, AT_CLOSE).await;
         assert_eq!(site.tasks('C').await, DAYS);
         // WHEN the copy is put in the target's place, and the run goes on
-        settle(&site).await;
-        cp(&site.path("backup.db"), &site.path("target.db"));
+        put_back(&mut site, engine).await;
         assert_eq!(site.tasks('C').await, before);
         let finished = site.run().await;
         // THEN it has loaded again what was lost, every row is there once, and it says so
@@ -68,5 +92,57 @@ async fn a_target_restored_from_a_copy_is_noticed_before_the_step_ends() {
         // AND the next run finds nothing to do
         assert_exit(&site.run().await, 0);
         site.assert_copied_once(DAYS).await;
+    }
+}
+
+#[tokio::test]
+async fn promoted_lagging_standby_is_noticed_and_repaired() {
+    for killed_at in [AT_CLOSE, "attempt::after_commit=4*off->1*return(abort)"] {
+        // GIVEN a run that was killed in its midst, a standby that has what the target had then and no more, and the run gone on
+        let mut site = Site::with_events(Engine::Postgres, APPEND).await;
+        killed(&site, IN_THE_MIDST).await;
+        let before = site.tasks('C').await;
+        let standby = site.server().standby().await.unwrap();
+        standby.cut_off().await.unwrap();
+        killed(&site, killed_at).await;
+        assert!(site.tasks('C').await > before);
+        // WHEN the standby takes the target's place
+        standby.promote().await.unwrap();
+        site.point("TARGET_URL", standby.url("target"));
+        let finished = site.run().await;
+        // THEN the run loads there what the standby lacks, whether a claim or the close was the first to notice, and every row is there once
+        assert_exit(&finished, 0);
+        let mut target = standby.connect("target").await.unwrap();
+        let held: (i64, i64) =
+            sqlx::query_as("select count(*), count(distinct id) from events").fetch_one(&mut target).await.unwrap();
+        let committed: i64 = sqlx::query_scalar("select count(*) from highwater.task where state = 'C'")
+            .fetch_one(&mut target)
+            .await
+            .unwrap();
+        let rows = site.numbers(Side::Source, ["count(*)"], "from events").await[0];
+        assert_eq!((held, committed), ((rows, rows), DAYS), "{}", finished.stderr);
+        let status = site.status().await;
+        assert!(status["steps"][0]["warnings"].to_string().contains("had lost were loaded again"), "{status:#}");
+    }
+}
+
+#[tokio::test]
+async fn a_receipt_the_store_does_not_know_is_not_loaded_twice() {
+    for engine in [Engine::Postgres, Engine::Sqlite] {
+        // GIVEN a run that was killed before its store heard of the last commit, a copy of that store, and the run gone on to its close
+        let site = Site::with_events(engine, APPEND).await;
+        let table = site.events_table("not null", "").replace(" primary key", "");
+        site.execute(Side::Target, &table).await;
+        killed(&site, IN_THE_MIDST).await;
+        site.copy_state(".highwater", "older");
+        killed(&site, AT_CLOSE).await;
+        let receipts = site.fingerprint().await;
+        // WHEN the store is put back to that copy, and the run goes on
+        std::fs::remove_dir_all(site.path(".highwater")).unwrap();
+        site.copy_state("older", ".highwater");
+        assert_exit(&site.run().await, 0);
+        // THEN every receipt was met, and no row was written again
+        site.assert_rows_once(DAYS).await;
+        assert_eq!(site.fingerprint().await, receipts);
     }
 }

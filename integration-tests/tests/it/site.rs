@@ -156,6 +156,11 @@ impl Site {
         self.server.as_ref().unwrap()
     }
 
+    /// The same, to stop it and to start it again.
+    pub(crate) fn server_mut(&mut self) -> &mut Postgres {
+        self.server.as_mut().unwrap()
+    }
+
     /// Puts a line that can fall silent between the pipeline and one side.
     pub(crate) async fn draw_line(&mut self, variable: &'static str, side: Side) -> Line {
         let line = Line::to(self.server().port()).await.unwrap();
