@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use highwater_common::config::ConfigDuration;
+use highwater_net::ClientTlsArgs;
 
 /// The folder of the embedded mode's state when none is named.
 pub(crate) const STATE_DIR: &str = ".highwater";
@@ -75,32 +76,8 @@ pub struct Global {
     #[arg(long, global = true, value_name = "TIME", env = "HIGHWATER_SESSION_TTL", hide = true)]
     pub session_ttl: Option<ConfigDuration>,
     /// Whom to trust among coordinators, and who we are to them.
-    #[command(flatten)]
-    pub tls: TlsArgs,
-}
-
-/// Files of TLS.
-#[derive(Debug, Clone, Default, Args)]
-#[command(next_help_heading = "To a cluster over TLS")]
-pub struct TlsArgs {
-    /// The authorities that signed the coordinators' certificates, for https
-    #[arg(long = "tls-ca", global = true, value_name = "FILE", env = "HIGHWATER_TLS_CA", hide_env_values = true)]
-    pub ca: Option<PathBuf>,
-    /// A certificate of our own, where coordinators ask for one
-    #[arg(long = "tls-cert", global = true, value_name = "FILE", env = "HIGHWATER_TLS_CERT", hide_env_values = true)]
-    pub cert: Option<PathBuf>,
-    /// The key of that certificate
-    #[arg(long = "tls-key", global = true, value_name = "FILE", env = "HIGHWATER_TLS_KEY", hide_env_values = true)]
-    pub key: Option<PathBuf>,
-    /// The name that the coordinators' certificates are for, if not the host
-    #[arg(
-        long = "tls-server-name",
-        global = true,
-        value_name = "NAME",
-        env = "HIGHWATER_TLS_SERVER_NAME",
-        hide_env_values = true
-    )]
-    pub server_name: Option<String>,
+    #[command(flatten, next_help_heading = "To a cluster over TLS")]
+    pub tls: ClientTlsArgs,
 }
 
 /// The form of what goes to stdout.

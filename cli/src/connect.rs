@@ -5,7 +5,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use highwater_net::{ClientTls, ConnectError, ConnectFailure, Dialer};
+use highwater_net::{ClientTlsArgs, ConnectError, ConnectFailure, Dialer};
 use highwater_proto::v1::Document;
 use highwater_proto::v1::control_service_client::ControlServiceClient;
 use hyper_util::rt::TokioIo;
@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 use tonic::transport::{Channel, Endpoint, Uri};
 
-use crate::args::{Global, TlsArgs};
+use crate::args::Global;
 use crate::embedded::{self, Embedded};
 use crate::error::CliError;
 use crate::exit::ExitCode;
@@ -35,7 +35,7 @@ pub(crate) struct Where {
     /// The addresses of a cluster's coordinators, with commas between.
     pub coordinator: Option<String>,
     /// Whom to trust among them, and who we are to them.
-    pub tls: TlsArgs,
+    pub tls: ClientTlsArgs,
     /// The name that the user has given the cluster.
     pub context: Option<String>,
     /// The folder of the embedded mode.
@@ -184,8 +184,7 @@ impl Coordinators {
                 .why(why)
                 .next("--coordinator http://HOST:7070")
         };
-        let TlsArgs { ca, cert, key, server_name } = place.tls.clone();
-        let tls = ClientTls::of(ca, cert, key, server_name).map_err(|error| wrong(error.to_string()))?;
+        let tls = place.tls.clone().settle().map_err(|error| wrong(error.to_string()))?;
         let urls: Vec<String> =
             urls.split(',').map(str::trim).filter(|url| !url.is_empty()).map(str::to_owned).collect();
         let (dialer, addresses) = Dialer::for_addresses(&urls, tls).map_err(|error| wrong(error.to_string()))?;

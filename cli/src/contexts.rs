@@ -7,9 +7,9 @@ use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use highwater_common::config::{self, ContextConfig};
+use highwater_common::config::{self, ClientTlsConfig, ContextConfig};
 
-use crate::args::{Global, STATE_DIR, TlsArgs};
+use crate::args::{Global, STATE_DIR};
 use crate::config::Environment;
 use crate::error::CliError;
 use crate::exit::ExitCode;
@@ -69,14 +69,10 @@ impl Contexts {
         }
         let context = self.find(&name)?;
         let beside = |path: Option<PathBuf>| path.map(|path| self.folder().join(path));
-        let TlsArgs { ca, cert, key, server_name } = std::mem::take(&mut global.tls);
+        let ClientTlsConfig { ca, cert, key, server_name } = context.tls;
+        let file = ClientTlsConfig { ca: beside(ca), cert: beside(cert), key: beside(key), server_name };
         global.coordinator = Some(context.coordinator.join(","));
-        global.tls = TlsArgs {
-            ca: ca.or_else(|| beside(context.tls.ca)),
-            cert: cert.or_else(|| beside(context.tls.cert)),
-            key: key.or_else(|| beside(context.tls.key)),
-            server_name: server_name.or(context.tls.server_name),
-        };
+        global.tls = std::mem::take(&mut global.tls).over(file);
         global.context = Some(name);
         Ok(())
     }

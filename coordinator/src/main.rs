@@ -1,6 +1,6 @@
 //! The `highwater-coordinator` daemon: a coordinator over etcd, on a port.
 
-mod tls_settings;
+mod etcd_settings;
 
 use std::io::IsTerminal as _;
 use std::net::SocketAddr;
@@ -15,7 +15,7 @@ use highwater_coordinator::store::etcd::{EtcdOptions, EtcdStore};
 use highwater_coordinator::{
     Coordinator, CoordinatorOptions, Role, SessionOptions, control_service, limited_server, worker_service,
 };
-use highwater_net::ServerTls;
+use highwater_net::{Dialer, ServerTls, ServerTlsArgs};
 use highwater_proto::DESCRIPTORS;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -51,9 +51,12 @@ struct Args {
     /// Listen off loopback although nothing is encrypted
     #[arg(long, env = "HIGHWATER_INSECURE")]
     insecure: bool,
-    /// Certificates, keys, and etcd's login.
+    /// Its certificate, and whom it lets in.
     #[command(flatten)]
-    tls: tls_settings::TlsArgs,
+    tls: ServerTlsArgs,
+    /// TLS to etcd, and etcd's login.
+    #[command(flatten)]
+    to_etcd: etcd_settings::EtcdArgs,
     /// Run steps that hold slots and move nothing
     #[arg(long, env = "HIGHWATER_ALLOW_NOOP")]
     allow_noop: bool,
@@ -125,7 +128,8 @@ fn main() -> ExitCode {
 /// Lays flags and environment over the file, and the file over the defaults.
 fn settle(args: Args) -> Result<Settings, Ending> {
     let file = read_file(args.config)?;
-    let tls = args.tls.settle(&file).map_err(Ending::usage)?;
+    let (tls, peers) = args.tls.settle(file.tls.clone()).map_err(|error| Ending::usage(chain(&error)))?;
+    let (etcd_tls, login) = args.to_etcd.settle(&file).map_err(Ending::usage)?;
     let etcd = args.etcd.or(file.etcd).filter(|urls| !urls.is_empty());
     let etcd = etcd.ok_or_else(|| Ending::usage("no etcd: name its members by --etcd http://HOST:2379"))?;
     let cluster = args.cluster.or(file.cluster);
@@ -139,8 +143,7 @@ fn settle(args: Args) -> Result<Settings, Ending> {
     let listen: SocketAddr = listen.parse().map_err(|error| {
         Ending::usage(format!("`{listen}` is no address to listen on ({error}): write 0.0.0.0:7070"))
     })?;
-    let is_trusted =
-        listen.ip().is_loopback() || tls.server.is_some() || args.insecure || file.insecure.unwrap_or(false);
+    let is_trusted = listen.ip().is_loopback() || tls.is_some() || args.insecure || file.insecure.unwrap_or(false);
     if !is_trusted {
         return Err(Ending::usage(format!(
             "{listen} is not loopback, and nothing would be encrypted: use --tls-cert and --tls-key, or --insecure, which says \
@@ -166,15 +169,15 @@ fn settle(args: Args) -> Result<Settings, Ending> {
     };
     let options = CoordinatorOptions {
         address: advertise.unwrap_or_else(|| listen.to_string()),
-        dialer: tls.dialer,
+        dialer: Dialer::new(peers),
         leader_ttl: pick(args.leader_ttl, file.leader_ttl, CoordinatorOptions::default().leader_ttl),
         sessions,
         allow_noop: args.allow_noop || file.allow_noop.unwrap_or(false),
         pools: file.pools.unwrap_or_default(),
         is_exclusive: false,
     };
-    let etcd = EtcdOptions { tls: tls.etcd, login: tls.login, ..EtcdOptions::new(etcd, &cluster) };
-    Ok(Settings { cluster, etcd, listen, tls: tls.server, options })
+    let etcd = EtcdOptions { tls: etcd_tls, login, ..EtcdOptions::new(etcd, &cluster) };
+    Ok(Settings { cluster, etcd, listen, tls, options })
 }
 
 fn read_file(named: Option<PathBuf>) -> Result<CoordinatorConfig, Ending> {

@@ -92,6 +92,9 @@ pub enum IncompleteTls {
     /// A certificate without its key, or the other way round.
     #[error("a certificate needs its key, and a key its certificate: --tls-cert FILE and --tls-key FILE")]
     Identity,
+    /// Whom to let in or to trust, and no certificate of its own.
+    #[error("TLS needs a certificate of this coordinator: --tls-cert FILE and --tls-key FILE")]
+    Certificate,
     /// Something about TLS, and not whom to trust.
     #[error("TLS needs to know whom to trust: --tls-ca FILE names the authority")]
     Authority,
@@ -112,24 +115,6 @@ impl Identity {
 }
 
 impl ClientTls {
-    /// What four settings say; `None` when none of them says anything.
-    ///
-    /// # Errors
-    /// [`IncompleteTls`] when some are missing that belong to the others.
-    pub fn of(
-        authority: Option<PathBuf>,
-        certificate: Option<PathBuf>,
-        key: Option<PathBuf>,
-        server_name: Option<String>,
-    ) -> Result<Option<Self>, IncompleteTls> {
-        let identity = Identity::of(certificate, key)?;
-        match authority {
-            Some(authority) => Ok(Some(Self { authority, identity, server_name })),
-            None if identity.is_some() || server_name.is_some() => Err(IncompleteTls::Authority),
-            None => Ok(None),
-        }
-    }
-
     /// Reads the files, as they are now.
     ///
     /// # Errors

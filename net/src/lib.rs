@@ -6,12 +6,14 @@
 mod dial;
 mod files;
 mod listen;
+mod settings;
 #[cfg(test)]
 mod tests;
 
 pub use dial::{AddressError, ConnectError, ConnectFailure, Connection, Dialer};
 pub use files::{ClientTls, Identity, IncompleteTls, ServerTls, TlsFileError};
 pub use listen::{Accepted, incoming};
+pub use settings::{ClientTlsArgs, ServerTlsArgs, TlsSettingsError};
 
 /// What both ends speak inside TLS.
 const ALPN: &[u8] = b"h2";

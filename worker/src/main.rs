@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use highwater_common::config::{self, ConfigDuration, WorkerConfig};
-use highwater_net::ClientTls;
+use highwater_net::ClientTlsArgs;
 use highwater_worker::{ClusterCoordinator, Worker, WorkerError, WorkerOptions};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -36,18 +36,9 @@ struct Args {
     /// Speak to coordinators off loopback although nothing is encrypted
     #[arg(long, env = "HIGHWATER_INSECURE")]
     insecure: bool,
-    /// The authorities that signed the coordinators' certificates, for https
-    #[arg(long, env = "HIGHWATER_TLS_CA", value_name = "FILE")]
-    tls_ca: Option<PathBuf>,
-    /// Its own certificate, where coordinators ask for one
-    #[arg(long, env = "HIGHWATER_TLS_CERT", value_name = "FILE")]
-    tls_cert: Option<PathBuf>,
-    /// Its own key
-    #[arg(long, env = "HIGHWATER_TLS_KEY", value_name = "FILE")]
-    tls_key: Option<PathBuf>,
-    /// The name that the coordinators' certificates are for [default: the host that is dialled]
-    #[arg(long, env = "HIGHWATER_TLS_SERVER_NAME", value_name = "NAME")]
-    tls_server_name: Option<String>,
+    /// Whom it trusts among coordinators, and who it is to them.
+    #[command(flatten)]
+    tls: ClientTlsArgs,
     /// What it calls itself; unique in the cluster [default: host name and process number]
     #[arg(long, env = "HIGHWATER_WORKER_ID", value_name = "ID")]
     id: Option<String>,
@@ -117,16 +108,7 @@ fn settle(args: Args) -> Result<Settings, Ending> {
     let file = read_file(args.config)?;
     let urls = args.coordinator.or(file.coordinator).filter(|urls| !urls.is_empty());
     let urls = urls.unwrap_or_else(|| vec!["http://127.0.0.1:7070".to_owned()]);
-    let tls = ClientTls::of(
-        args.tls_ca.or(file.tls.ca),
-        args.tls_cert.or(file.tls.cert),
-        args.tls_key.or(file.tls.key),
-        args.tls_server_name.or(file.tls.server_name),
-    );
-    let tls = tls.map_err(|error| Ending::usage(error.to_string()))?;
-    if let Some(tls) = &tls {
-        tls.read().map_err(|error| Ending::usage(chain(&error)))?;
-    }
+    let tls = args.tls.over(file.tls).settle_and_read().map_err(|error| Ending::usage(chain(&error)))?;
     let coordinator = ClusterCoordinator::new(&urls, tls)
         .map_err(|error| Ending::usage(format!("{error}: name a coordinator by --coordinator http://HOST:7070")))?;
     let is_trusted = coordinator.is_secure() || args.insecure || file.insecure.unwrap_or(false);
