@@ -16,6 +16,7 @@ use highwater_coordinator::{
     Coordinator, CoordinatorError, CoordinatorHandle, CoordinatorOptions, SessionOptions, cluster_id, control_service,
     worker_service,
 };
+use highwater_runtime::{CancelledBy, SpawnKind, with_causes};
 use highwater_worker::connector::open_target;
 use highwater_worker::supervisor::Supervisor;
 use highwater_worker::{GrpcCoordinator, Worker, WorkerOptions};
@@ -40,6 +41,17 @@ const STORE: &str = "store.db";
 const STREAM_BYTES: usize = 256 * 1024;
 /// Connections in memory that wait to be accepted.
 const STREAMS_MAX: usize = 16;
+
+/// The one loop that the command spawns: coordinator and workers of this process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct EmbeddedLoop;
+
+impl SpawnKind for EmbeddedLoop {
+    /// By the tokens that [`Embedded`] holds.
+    fn cancelled_by(self) -> CancelledBy {
+        CancelledBy::Owner
+    }
+}
 
 /// A coordinator and workers that run in this process.
 #[derive(Debug)]
@@ -86,8 +98,8 @@ pub(crate) async fn start(
         drain: drain.clone(),
         stop: stop.clone(),
     };
-    let supervisor = Supervisor::default();
-    supervisor.spawn(highwater_worker::supervisor::SpawnKind::Puller, async move {
+    let supervisor = highwater_runtime::Supervisor::default();
+    supervisor.spawn(EmbeddedLoop, async move {
         let _ = tell.send(parts.run().await);
     });
     Ok(Embedded { client, drain, stop, ended })
@@ -237,10 +249,10 @@ fn from_store(dir: &Path, error: &StoreError) -> CliError {
             .next(format!("highwater --state {} status, or another folder by --state", dir.display())),
         StoreError::Unreachable { .. } => CliError::new(ExitCode::NothingSelected, "there is no run")
             .at(place)
-            .why(chain(error))
+            .why(with_causes(error))
             .next("highwater run FILE, or name a folder with --state"),
         StoreError::Rejected { .. } | StoreError::Full { .. } | StoreError::Malformed { .. } => {
-            CliError::new(ExitCode::Unexpected, "cannot use the state").at(place).why(chain(error))
+            CliError::new(ExitCode::Unexpected, "cannot use the state").at(place).why(with_causes(error))
         }
     }
 }
@@ -251,10 +263,5 @@ fn from_coordinator(dir: &Path, error: &CoordinatorError) -> CliError {
     }
     CliError::new(ExitCode::Unexpected, "cannot use the state")
         .at(format!("embedded {}", dir.display()))
-        .why(chain(error))
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(Some(error), |error| error.source());
-    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+        .why(with_causes(error))
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use tonic::{Code, Status};
 
-use crate::exit::ExitCode;
+use crate::exit::{self, ExitCode};
 use crate::problems::FileProblems;
 use crate::render::Look;
 
@@ -44,7 +44,7 @@ impl CliError {
         if let Some(deepest) = deepest_source(status).filter(|deepest| !why.contains(deepest)) {
             why = format!("{why}: {deepest}");
         }
-        let exit = if is_broken_line(status) { ExitCode::Unreachable } else { ExitCode::of_code(status.code()) };
+        let exit = if is_broken_line(status) { ExitCode::Unreachable } else { exit::of_code(status.code()) };
         Self::new(exit, what).why(why)
     }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use highwater_common::status::RunStatus;
 use highwater_common::view::RunDocument;
 use highwater_proto::v1::{Document, GetRunRequest};
+use highwater_runtime::Interrupts;
 use tokio::time::{Instant, MissedTickBehavior};
 use tonic::{Code, Status, Streaming};
 
@@ -13,8 +14,7 @@ use crate::connect::{Connection, Fetched, Place};
 use crate::deadline::{CALL_WAIT_MAX, within};
 use crate::embedded::Embedded;
 use crate::error::CliError;
-use crate::exit::ExitCode;
-use crate::interrupt::Interrupts;
+use crate::exit::{self, ExitCode};
 use crate::output::Output;
 use crate::progress::Reporter;
 
@@ -181,7 +181,7 @@ impl Follower<'_> {
     /// Decides whether a broken stream is waited for: a cluster may change its leader, the coordinator of this process may
     /// begin a new term, and while draining the stream has to break.
     fn endure(&self, status: &Status, is_draining: bool, since: Instant) -> Result<(), CliError> {
-        let is_away = ExitCode::of_code(status.code()) == ExitCode::Unreachable && since.elapsed() < AWAY_MAX;
+        let is_away = exit::of_code(status.code()) == ExitCode::Unreachable && since.elapsed() < AWAY_MAX;
         let may_return = match self.connection.place {
             Place::Remote(_) => is_away,
             // The coordinator of this process begins another term; one of another process has gone for good.

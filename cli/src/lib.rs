@@ -13,7 +13,6 @@ mod embedded;
 mod error;
 mod exit;
 mod follow;
-mod interrupt;
 mod output;
 mod pipeline_file;
 mod problems;
@@ -30,24 +29,16 @@ pub use config::Environment;
 pub use contexts::Contexts;
 pub use error::CliError;
 pub use exit::ExitCode;
-pub use interrupt::Interrupts;
 pub use output::Output;
+use tracing::level_filters::LevelFilter;
 
 /// Sends log lines to stderr: errors only, unless the flag `-v` was given, once or more often.
 pub fn log_to_stderr(verbose: u8) {
     let level = match verbose {
-        0 => "error",
-        1 => "info",
-        2 => "debug",
-        3.. => "trace",
+        0 => LevelFilter::ERROR,
+        1 => LevelFilter::INFO,
+        2 => LevelFilter::DEBUG,
+        3.. => LevelFilter::TRACE,
     };
-    let filter = tracing_subscriber::EnvFilter::new(format!("error,highwater={level}"));
-    let filter = ["cli", "common", "coordinator", "net", "proto", "worker"].iter().fold(filter, |filter, name| {
-        match format!("highwater_{name}={level}").parse() {
-            Ok(directive) => filter.add_directive(directive),
-            Err(_) => filter,
-        }
-    });
-    // Only a second installation fails, and then the first one holds.
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init().ok();
+    highwater_runtime::logging::command_to_stderr(level);
 }

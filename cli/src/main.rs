@@ -4,17 +4,16 @@ use std::process::ExitCode as ProcessExit;
 use std::time::Duration;
 
 use clap::Parser;
-use highwater_cli::{Cli, Contexts, Environment, ExitCode, Interrupts, Output, execute};
+use highwater_cli::{Cli, Contexts, Environment, ExitCode, Output, execute};
+use highwater_runtime::{Interrupts, failpoint};
 
 /// What background work gets to end in once the command is over.
 const SHUTDOWN_MAX: Duration = Duration::from_millis(200);
 
 fn main() -> ProcessExit {
-    // Whoever opens TLS finds a provider; a second installation would be the only failure.
-    rustls::crypto::ring::default_provider().install_default().ok();
+    highwater_net::install_tls_provider();
     // Tests name places in the environment where the process is to end, wait or fail.
-    #[cfg(feature = "failpoints")]
-    let _failpoints = fail::FailScenario::setup();
+    let _armed = failpoint::arm();
     let mut cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {

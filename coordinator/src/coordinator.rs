@@ -9,6 +9,7 @@ use std::time::Duration;
 use highwater_common::id::ClusterId;
 use highwater_common::record::{FormatRecord, LeaderRecord};
 use highwater_proto::convert::records::{Stored, hi_to_bytes};
+use highwater_runtime::failpoint;
 use rand::RngExt;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
@@ -17,7 +18,6 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::error::ServiceError;
-use crate::failpoint;
 use crate::leader::{Fallen, Leader, LoadError, Request, Term, load};
 use crate::options::CoordinatorOptions;
 use crate::store::keys::RecordKey;

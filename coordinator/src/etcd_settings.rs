@@ -7,8 +7,7 @@ use clap::Args;
 use highwater_common::config::CoordinatorConfig;
 use highwater_coordinator::store::etcd::EtcdLogin;
 use highwater_net::{ClientTls, ClientTlsArgs};
-
-use super::chain;
+use highwater_runtime::with_causes;
 
 /// Flags of the way to etcd.
 #[derive(Debug, Args)]
@@ -48,7 +47,7 @@ impl EtcdArgs {
         let tls = flags.over(file.etcd_tls.clone()).settle();
         let tls = tls.map_err(|error| format!("etcd: {}", error.to_string().replace("--tls-", "--etcd-")))?;
         if let Some(tls) = &tls {
-            tls.read().map_err(|error| chain(&error))?;
+            tls.read().map_err(|error| with_causes(&error))?;
         }
         let user = self.etcd_user.or_else(|| file.etcd_user.clone());
         let password = self.etcd_password_file.or_else(|| file.etcd_password_file.clone());

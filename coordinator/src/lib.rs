@@ -7,7 +7,6 @@ mod clock;
 mod coordinator;
 mod engine;
 mod error;
-mod failpoint;
 #[cfg(test)]
 mod fixtures;
 mod leader;

@@ -2,30 +2,24 @@
 
 mod etcd_settings;
 
-use std::io::IsTerminal as _;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Parser;
-use highwater_common::config::{self, ConfigDuration, CoordinatorConfig};
+use highwater_common::config::ConfigDuration;
 use highwater_coordinator::store::etcd::{EtcdOptions, EtcdStore};
 use highwater_coordinator::{
     Coordinator, CoordinatorOptions, Role, SessionOptions, control_service, limited_server, worker_service,
 };
 use highwater_net::{Dialer, ServerTls, ServerTlsArgs};
 use highwater_proto::DESCRIPTORS;
+use highwater_runtime::daemon::{self, DaemonArgs, Ending};
+use highwater_runtime::{ExitCode as Exit, Interrupts, with_causes};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-/// What the process ends with when its arguments or its file are wrong.
-const USAGE: u8 = 2;
-/// What it ends with when etcd cannot be reached or refuses.
-const UNREACHABLE: u8 = 5;
-/// The file that is read when none is named.
-const DEFAULT_CONFIG: &str = "highwater.config.yaml";
 /// How long a stopping coordinator goes on answering after it gave up the lead.
 const LINGER: Duration = Duration::from_millis(500);
 
@@ -72,25 +66,9 @@ struct Args {
     /// How long before the end of its session a worker ends its attempts [default: 3s]
     #[arg(long, env = "HIGHWATER_STOP_MARGIN", value_name = "DURATION")]
     stop_margin: Option<ConfigDuration>,
-    /// The configuration file [default: highwater.config.yaml, if there is one]
-    #[arg(long, env = "HIGHWATER_CONFIG", value_name = "FILE")]
-    config: Option<PathBuf>,
-    /// What is logged: error, warn, info, debug
-    #[arg(long, env = "HIGHWATER_LOG", default_value = "info", value_name = "LEVEL")]
-    log: String,
-}
-
-/// Why the daemon ends.
-#[derive(Debug)]
-struct Ending {
-    code: u8,
-    message: String,
-}
-
-impl Ending {
-    fn usage(message: impl Into<String>) -> Self {
-        Self { code: USAGE, message: message.into() }
-    }
+    /// What every daemon is told.
+    #[command(flatten)]
+    daemon: DaemonArgs,
 }
 
 /// Every setting, settled.
@@ -104,31 +82,14 @@ struct Settings {
 }
 
 fn main() -> ExitCode {
-    rustls::crypto::ring::default_provider().install_default().ok();
-    #[cfg(feature = "failpoints")]
-    let _failpoints = fail::FailScenario::setup();
-    let args = Args::parse();
-    let filter = tracing_subscriber::EnvFilter::new(format!("{},h2=warn,hyper=warn,tonic=warn", args.log));
-    let is_terminal = std::io::stderr().is_terminal(); // a file or a pipe gets no escape codes
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(is_terminal).init();
-    let ended = settle(args).and_then(|settings| {
-        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-        let runtime = runtime.map_err(|error| Ending { code: 1, message: format!("cannot start: {error}") })?;
-        runtime.block_on(serve(settings))
-    });
-    match ended {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(ending) => {
-            tracing::error!("{}", ending.message);
-            ExitCode::from(ending.code)
-        }
-    }
+    highwater_net::install_tls_provider();
+    daemon::run(|args: &Args| &args.daemon, |args| async { Box::pin(serve(settle(args)?)).await })
 }
 
 /// Lays flags and environment over the file, and the file over the defaults.
 fn settle(args: Args) -> Result<Settings, Ending> {
-    let file = read_file(args.config)?;
-    let (tls, peers) = args.tls.settle(file.tls.clone()).map_err(|error| Ending::usage(chain(&error)))?;
+    let file = args.daemon.read_config()?.coordinator;
+    let (tls, peers) = args.tls.settle(file.tls.clone()).map_err(|error| Ending::usage(with_causes(&error)))?;
     let (etcd_tls, login) = args.to_etcd.settle(&file).map_err(Ending::usage)?;
     let etcd = args.etcd.or(file.etcd).filter(|urls| !urls.is_empty());
     let etcd = etcd.ok_or_else(|| Ending::usage("no etcd: name its members by --etcd http://HOST:2379"))?;
@@ -180,28 +141,16 @@ fn settle(args: Args) -> Result<Settings, Ending> {
     Ok(Settings { cluster, etcd, listen, tls, options })
 }
 
-fn read_file(named: Option<PathBuf>) -> Result<CoordinatorConfig, Ending> {
-    let is_named = named.is_some();
-    let path = named.unwrap_or_else(|| PathBuf::from(DEFAULT_CONFIG));
-    match std::fs::read_to_string(&path) {
-        Ok(text) => config::parse(&text)
-            .map(|file| file.coordinator)
-            .map_err(|error| Ending::usage(format!("{}: {error}", path.display()))),
-        Err(error) if !is_named && error.kind() == std::io::ErrorKind::NotFound => Ok(CoordinatorConfig::default()),
-        Err(error) => Err(Ending::usage(format!("cannot read {}: {error}", path.display()))),
-    }
-}
-
 async fn serve(settings: Settings) -> Result<(), Ending> {
     let place = settings.etcd.endpoints.join(", ");
-    let store = EtcdStore::connect(settings.etcd).await.map_err(|error| Ending {
-        code: UNREACHABLE,
-        message: format!("cannot use etcd at {place}: {}", chain(&error)),
+    let store = EtcdStore::connect(settings.etcd).await.map_err(|error| {
+        Ending::new(Exit::Unreachable, format!("cannot use etcd at {place}: {}", with_causes(&error)))
     })?;
     let cannot_listen =
-        |why: String| Ending { code: 1, message: format!("cannot serve on {}: {why}", settings.listen) };
+        |why: String| Ending::new(Exit::Unexpected, format!("cannot serve on {}: {why}", settings.listen));
     let listener = TcpListener::bind(settings.listen).await.map_err(|error| cannot_listen(error.to_string()))?;
-    let callers = highwater_net::incoming(listener, settings.tls).map_err(|error| Ending::usage(chain(&error)))?;
+    let callers =
+        highwater_net::incoming(listener, settings.tls).map_err(|error| Ending::usage(with_causes(&error)))?;
     let neighbours = store.neighbours_of_a_new_one().await.unwrap_or_default();
     if !neighbours.is_empty() {
         tracing::warn!(
@@ -223,7 +172,7 @@ async fn serve(settings: Settings) -> Result<(), Ending> {
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(DESCRIPTORS)
         .build_v1()
-        .map_err(|error| Ending { code: 1, message: format!("the descriptors cannot be read: {error}") })?;
+        .map_err(|error| Ending::new(Exit::Unexpected, format!("the descriptors cannot be read: {error}")))?;
     let over = CancellationToken::new();
     let until = over.clone();
     let mut role = handle.role();
@@ -235,13 +184,12 @@ async fn serve(settings: Settings) -> Result<(), Ending> {
         .serve_with_incoming_shutdown(callers, async move { until.cancelled().await });
     tokio::pin!(server);
     tracing::info!(listen = %settings.listen, "listening");
-    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())
-        .map_err(|error| Ending { code: 1, message: format!("cannot listen to signals: {error}") })?;
+    let mut interrupts = Interrupts::of_process().map_err(|error| Ending::cannot("listen to signals", &error))?;
     loop {
         tokio::select! {
-            ended = &mut running => return ended.map_err(|error| Ending { code: UNREACHABLE, message: chain(&error) }),
+            ended = &mut running => return ended.map_err(|error| Ending::new(Exit::Unreachable, with_causes(&error))),
             served = &mut server => {
-                let why = served.err().map_or_else(|| "it ended".to_owned(), |error| chain(&error));
+                let why = served.err().map_or_else(|| "it ended".to_owned(), |error| with_causes(&error));
                 return Err(cannot_listen(why));
             }
             _ = role.changed() => {
@@ -251,20 +199,14 @@ async fn serve(settings: Settings) -> Result<(), Ending> {
                 };
                 reporter.set_service_status("", status).await;
             }
-            _ = terminate.recv() => break,
-            _ = tokio::signal::ctrl_c() => break,
+            () = interrupts.next() => break,
         }
     }
     tracing::info!("stopping: giving up the lead");
     stop.cancel();
-    let ended = running.await.map_err(|error| Ending { code: UNREACHABLE, message: chain(&error) });
+    let ended = running.await.map_err(|error| Ending::new(Exit::Unreachable, with_causes(&error)));
     // Whoever still asks hears who leads now.
     let _ = tokio::time::timeout(LINGER, &mut server).await;
     over.cancel();
     ended
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(Some(error), |error| error.source());
-    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }

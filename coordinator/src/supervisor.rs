@@ -1,58 +1,29 @@
-//! Spawns every loop of the coordinator, by kind, so that who cancels it is a table and not a habit.
+//! The loops that a coordinator and its stores spawn, and who ends each: a table, and not a habit.
 
-use std::future::Future;
-
-use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
+use highwater_runtime::CancelledBy;
 
 /// What a spawned loop is for, which settles how it ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum SpawnKind {
     /// Owns the connection of the embedded store; never cancelled, ends when the store is closed or let go.
     StoreConnection,
     /// Renews the lease of a won office; ends with its reign.
     LeaseKeeper,
-    /// Follows a prefix of the store for hints; ends with its last receiver.
+    /// Follows a prefix of the store for hints; ends with its last receiver, or with the store.
     StoreWatch,
     /// Tells somebody how a run goes; ends with the run, or when nobody listens.
     Watch,
 }
 
+impl highwater_runtime::SpawnKind for SpawnKind {
+    fn cancelled_by(self) -> CancelledBy {
+        match self {
+            Self::StoreConnection => CancelledBy::Nobody,
+            Self::LeaseKeeper | Self::Watch => CancelledBy::Owner,
+            Self::StoreWatch => CancelledBy::Supervisor,
+        }
+    }
+}
+
 /// Owns every spawned loop of one coordinator, or of one store.
-#[derive(Debug, Clone, Default)]
-pub struct Supervisor {
-    tracker: TaskTracker,
-    cancel: CancellationToken,
-}
-
-impl Supervisor {
-    /// A supervisor whose loops end with `cancel`.
-    #[must_use]
-    pub fn new(cancel: CancellationToken) -> Self {
-        Self { tracker: TaskTracker::new(), cancel }
-    }
-
-    /// The token that ends the loops of this supervisor.
-    #[must_use]
-    pub fn cancel_token(&self) -> &CancellationToken {
-        &self.cancel
-    }
-
-    /// Runs `future` apart from the caller. Dropping the handle drops the wait, never the work.
-    #[expect(clippy::disallowed_methods, reason = "this is the one place that spawns")]
-    pub fn spawn<F>(&self, kind: SpawnKind, future: F) -> JoinHandle<F::Output>
-    where
-        F: Future + Send + 'static,
-        F::Output: Send + 'static,
-    {
-        tracing::trace!(?kind, "spawned");
-        tokio::spawn(self.tracker.track_future(future))
-    }
-
-    /// Waits until every loop has ended. New ones may still begin while it waits.
-    pub async fn wait(&self) {
-        self.tracker.close();
-        self.tracker.wait().await;
-    }
-}
+pub type Supervisor = highwater_runtime::Supervisor<SpawnKind>;

@@ -17,3 +17,9 @@ pub use settings::{ClientTlsArgs, ServerTlsArgs, TlsSettingsError};
 
 /// What both ends speak inside TLS.
 const ALPN: &[u8] = b"h2";
+
+/// Lets whoever opens TLS in this process find a provider of its cryptography: drivers and clients look for one, too.
+pub fn install_tls_provider() {
+    // Only a second installation fails, and then the first one holds.
+    tokio_rustls::rustls::crypto::ring::default_provider().install_default().ok();
+}

@@ -4,12 +4,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use highwater_runtime::failpoint;
 use rand::RngExt;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::coordinator_api::{ApiError, CoordinatorApi, Registered};
-use crate::failpoint;
 use crate::worker::Attempts;
 
 /// While nobody hears them heartbeats come so many times as often: the next leader is to be found as soon as there is one.

@@ -8,7 +8,6 @@ mod backoff;
 mod cluster;
 pub mod connector;
 mod coordinator_api;
-mod failpoint;
 mod heartbeat;
 mod meter;
 mod orders;

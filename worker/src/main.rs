@@ -1,26 +1,17 @@
 //! The `highwater-worker` daemon: pulls tasks from a cluster and moves their rows.
 
-use std::io::IsTerminal as _;
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Parser;
-use highwater_common::config::{self, ConfigDuration, WorkerConfig};
+use highwater_common::config::ConfigDuration;
 use highwater_net::ClientTlsArgs;
+use highwater_runtime::daemon::{self, DaemonArgs, Ending};
+use highwater_runtime::{ExitCode as Exit, Interrupts, with_causes};
 use highwater_worker::{ClusterCoordinator, Worker, WorkerError, WorkerOptions};
-use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-/// What the process ends with when its arguments or its file are wrong.
-const USAGE: u8 = 2;
-/// What it ends with when it and the coordinators do not trust each other.
-const UNREACHABLE: u8 = 5;
-/// What it ends with when the coordinator will not have it.
-const REFUSED: u8 = 6;
-/// The file that is read when none is named.
-const DEFAULT_CONFIG: &str = "highwater.config.yaml";
 /// How long a drain waits for what runs, unless told otherwise.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(570);
 
@@ -54,25 +45,9 @@ struct Args {
     /// How long a drain waits for what runs [default: 9m30s]
     #[arg(long, env = "HIGHWATER_DRAIN_TIMEOUT", value_name = "DURATION")]
     drain_timeout: Option<ConfigDuration>,
-    /// The configuration file [default: highwater.config.yaml, if there is one]
-    #[arg(long, env = "HIGHWATER_CONFIG", value_name = "FILE")]
-    config: Option<PathBuf>,
-    /// What is logged: error, warn, info, debug
-    #[arg(long, env = "HIGHWATER_LOG", default_value = "info", value_name = "LEVEL")]
-    log: String,
-}
-
-/// Why the daemon ends.
-#[derive(Debug)]
-struct Ending {
-    code: u8,
-    message: String,
-}
-
-impl Ending {
-    fn usage(message: impl Into<String>) -> Self {
-        Self { code: USAGE, message: message.into() }
-    }
+    /// What every daemon is told.
+    #[command(flatten)]
+    daemon: DaemonArgs,
 }
 
 /// Every setting, settled.
@@ -83,32 +58,16 @@ struct Settings {
 }
 
 fn main() -> ExitCode {
-    rustls::crypto::ring::default_provider().install_default().ok();
-    #[cfg(feature = "failpoints")]
-    let _failpoints = fail::FailScenario::setup();
-    let args = Args::parse();
-    let filter = tracing_subscriber::EnvFilter::new(format!("{},h2=warn,hyper=warn,tonic=warn", args.log));
-    let is_terminal = std::io::stderr().is_terminal(); // a file or a pipe gets no escape codes
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(is_terminal).init();
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    let ended = runtime
-        .map_err(|error| Ending { code: 1, message: format!("cannot start: {error}") })
-        .and_then(|runtime| runtime.block_on(async { work(settle(args)?).await }));
-    match ended {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(ending) => {
-            tracing::error!("{}", ending.message);
-            ExitCode::from(ending.code)
-        }
-    }
+    highwater_net::install_tls_provider();
+    daemon::run(|args: &Args| &args.daemon, |args| async { work(settle(args)?).await })
 }
 
 /// Lays flags and environment over the file, and the file over the defaults.
 fn settle(args: Args) -> Result<Settings, Ending> {
-    let file = read_file(args.config)?;
+    let file = args.daemon.read_config()?.worker;
     let urls = args.coordinator.or(file.coordinator).filter(|urls| !urls.is_empty());
     let urls = urls.unwrap_or_else(|| vec!["http://127.0.0.1:7070".to_owned()]);
-    let tls = args.tls.over(file.tls).settle_and_read().map_err(|error| Ending::usage(chain(&error)))?;
+    let tls = args.tls.over(file.tls).settle_and_read().map_err(|error| Ending::usage(with_causes(&error)))?;
     let coordinator = ClusterCoordinator::new(&urls, tls)
         .map_err(|error| Ending::usage(format!("{error}: name a coordinator by --coordinator http://HOST:7070")))?;
     let is_trusted = coordinator.is_secure() || args.insecure || file.insecure.unwrap_or(false);
@@ -156,52 +115,29 @@ fn own_name() -> String {
     format!("{host}.{}", std::process::id())
 }
 
-fn read_file(named: Option<PathBuf>) -> Result<WorkerConfig, Ending> {
-    let is_named = named.is_some();
-    let path = named.unwrap_or_else(|| PathBuf::from(DEFAULT_CONFIG));
-    match std::fs::read_to_string(&path) {
-        Ok(text) => config::parse(&text)
-            .map(|file| file.worker)
-            .map_err(|error| Ending::usage(format!("{}: {error}", path.display()))),
-        Err(error) if !is_named && error.kind() == std::io::ErrorKind::NotFound => Ok(WorkerConfig::default()),
-        Err(error) => Err(Ending::usage(format!("cannot read {}: {error}", path.display()))),
-    }
-}
-
 async fn work(settings: Settings) -> Result<(), Ending> {
-    let cannot = |error: std::io::Error| Ending { code: 1, message: format!("cannot listen to signals: {error}") };
-    let mut terminate = signal(SignalKind::terminate()).map_err(cannot)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(cannot)?;
+    let mut interrupts = Interrupts::of_process().map_err(|error| Ending::cannot("listen to signals", &error))?;
     let (drain, stop) = (CancellationToken::new(), CancellationToken::new());
     tracing::info!(worker = %settings.options.id, slots = settings.options.slots, "working");
     let running = Worker::new(settings.options, Arc::new(settings.coordinator)).run(drain.clone(), stop.clone());
     tokio::pin!(running);
-    let asked = async {
-        tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
-    };
     let ended = tokio::select! {
         ended = &mut running => ended,
-        () = asked => {
+        () = interrupts.next() => {
             tracing::info!("draining: what runs comes to its end, nothing new begins");
             drain.cancel();
             tokio::select! {
                 ended = &mut running => ended,
                 () = tokio::time::sleep(settings.drain_timeout) => { stop.cancel(); running.await }
-                _ = terminate.recv() => { stop.cancel(); running.await }
-                _ = interrupt.recv() => { stop.cancel(); running.await }
+                () = interrupts.next() => { stop.cancel(); running.await }
             }
         }
     };
     ended.map_err(|error| {
-        let code = match error {
-            WorkerError::Refused { .. } => REFUSED,
-            WorkerError::Distrust { .. } => UNREACHABLE,
+        let exit = match error {
+            WorkerError::Refused { .. } => Exit::Refused,
+            WorkerError::Distrust { .. } => Exit::Unreachable,
         };
-        Ending { code, message: chain(&error) }
+        Ending::new(exit, with_causes(&error))
     })
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(Some(error), |error| error.source());
-    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }

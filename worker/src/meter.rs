@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use async_trait::async_trait;
+use highwater_runtime::failpoint;
 
 use crate::connector::{ConnectorError, RowBatch, RowStream};
-use crate::failpoint;
 
 /// How far an attempt is, for its heartbeats.
 #[derive(Debug, Default)]
@@ -66,7 +66,7 @@ impl RowStream for Metered {
         let batch = self.inner.next().await?;
         self.progress.wait_for_source(false);
         self.progress.note(self.inner.rows(), self.inner.bytes());
-        failpoint::hit_on("attempt::reading", &self.worker).await.map_err(ConnectorError::of_report)?;
+        failpoint::hit_on("attempt::reading", &self.worker).await?;
         Ok(batch)
     }
 

@@ -4,12 +4,12 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use highwater_common::assignment::{AttemptError, Outcome};
+use highwater_common::assignment::Outcome;
 use highwater_common::id::{DocumentDigest, SessionId, TaskId};
 use highwater_common::token::Fence;
+use highwater_runtime::failpoint::{self, Struck};
 
 use crate::coordinator_api::{ApiError, AttemptReport, CoordinatorApi, HeartbeatAnswer, Pulled, Registered};
-use crate::failpoint;
 use crate::worker::WorkerOptions;
 
 /// Calls the coordinator between the places `<call>::before` and `<call>::after`.
@@ -25,7 +25,7 @@ impl Stumbling {
 
     async fn call<T>(&self, name: &str, call: impl Future<Output = Result<T, ApiError>> + Send) -> Result<T, ApiError> {
         // To the caller a lost question and a lost answer are one: nobody answered.
-        let lost = |error: AttemptError| ApiError::Unavailable(error.message);
+        let lost = |struck: Struck| ApiError::Unavailable(struck.to_string());
         failpoint::hit_on(&format!("{name}::before"), &self.worker).await.map_err(lost)?;
         let answer = call.await;
         failpoint::hit_on(&format!("{name}::after"), &self.worker).await.map_err(lost)?;

@@ -162,8 +162,9 @@ impl Worker {
             self.work(&session, &drain).await;
         }
         self.supervisor.cancel_token().cancel(); // no attempt is left: nobody takes up a session any more
-        if !self.supervisor.wait(LAST_WAIT).await {
+        if let Err(still_running) = self.supervisor.wait(LAST_WAIT).await {
             tracing::warn!(
+                %still_running,
                 "a database does not answer: what it was told last is left to it, and its ledger knows what came of that"
             );
         }

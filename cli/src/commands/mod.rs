@@ -19,6 +19,7 @@ mod workers;
 use std::io::IsTerminal;
 
 use highwater_common::view::RunDocument;
+use highwater_runtime::Interrupts;
 use serde_json::Value;
 
 use crate::args::{Cli, ClusterCommand, Command, CoverageCommand, Global, OutputForm};
@@ -26,7 +27,6 @@ use crate::connect::{self, Connection, Fetched, Need, Where};
 use crate::contexts::Contexts;
 use crate::error::CliError;
 use crate::exit::ExitCode;
-use crate::interrupt::Interrupts;
 use crate::output::Output;
 use crate::render;
 

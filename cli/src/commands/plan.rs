@@ -10,7 +10,7 @@ use crate::args::FileArgs;
 use crate::connect::{Connection, Fetched, Need, Where};
 use crate::deadline::{CALL_WAIT_MAX, within};
 use crate::error::CliError;
-use crate::exit::ExitCode;
+use crate::exit::{self, ExitCode};
 use crate::follow::{Followed, Follower, Until};
 use crate::pipeline_file::{self, PipelineFile};
 use crate::progress::Reporter;
@@ -77,7 +77,7 @@ pub(super) async fn make_plan(
             // There is no plan to print: stdout stays empty.
             let text = render::summary(&document.view, jiff::Timestamp::now(), &context.output.talk_look);
             context.output.tell(&text);
-            return Ok(Planned::Not(ExitCode::of_run(&document.view)));
+            return Ok(Planned::Not(exit::of_run(&document.view)));
         }
         RunStatus::Planning | RunStatus::Planned | RunStatus::Running | RunStatus::Success => {}
     }

@@ -10,7 +10,7 @@ use crate::args::RunArgs;
 use crate::connect::{Connection, Fetched, Need, Where};
 use crate::deadline::{CALL_WAIT_MAX, within};
 use crate::error::CliError;
-use crate::exit::ExitCode;
+use crate::exit::{self, ExitCode};
 use crate::follow::{Followed, Follower, Until};
 use crate::pipeline_file::{self, PipelineFile};
 use crate::progress::Reporter;
@@ -162,7 +162,7 @@ pub(super) async fn follow_to_end(
         Followed::Reached(document) => {
             context.close(connection).await;
             context.print_summary(&document)?;
-            Ok(ExitCode::of_run(&document.view))
+            Ok(exit::of_run(&document.view))
         }
         // Whoever left has been told how to come back, and waits for nothing more.
         Followed::Left => Ok(ExitCode::Interrupted),

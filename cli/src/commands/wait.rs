@@ -4,7 +4,7 @@ use super::{Context, run};
 use crate::args::WaitArgs;
 use crate::connect::{Need, Where};
 use crate::error::CliError;
-use crate::exit::ExitCode;
+use crate::exit::{self, ExitCode};
 use crate::follow::{Followed, Follower, Until};
 use crate::progress::Reporter;
 
@@ -37,7 +37,7 @@ pub(super) async fn wait(context: &mut Context<'_>, args: &WaitArgs) -> Result<E
         Followed::Reached(document) => {
             context.close(connection).await;
             context.print_summary(&document)?;
-            Ok(ExitCode::of_run(&document.view))
+            Ok(exit::of_run(&document.view))
         }
         Followed::Left => Ok(ExitCode::Interrupted),
     }

@@ -12,6 +12,7 @@ use clap::Parser;
 use highwater_common::id::DocumentDigest;
 use highwater_common::status::RunStatus;
 use highwater_common::view::RunDocument;
+use highwater_runtime::Interrupts;
 use tokio::sync::mpsc;
 use tonic::Code;
 
@@ -23,7 +24,7 @@ use crate::connect::Where;
 use crate::contexts::Contexts;
 use crate::error::CliError;
 use crate::pipeline_file::PipelineFile;
-use crate::{Cli, ExitCode, Interrupts, Output, execute, samples};
+use crate::{Cli, ExitCode, Output, execute, samples};
 
 /// What a command wrote.
 #[derive(Clone, Default)]

@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
+use highwater_runtime::failpoint::{self, Struck};
+
 use crate::store::keys::RecordKey;
 use crate::store::{Expect, Key, Op, StoreError, StoreTxn, TxnOutcome, Value};
 
 use super::Leader;
 use super::batch::Batch;
 use crate::engine::{ChangeKind, OpenLease};
-use crate::failpoint;
 
 /// How often a transaction whose answer was lost is asked about.
 const UNKNOWN_ATTEMPTS_MAX: u32 = 6;
@@ -39,6 +40,13 @@ pub enum Fallen {
     /// The fate of a transaction stayed unknown.
     #[error("the store did not tell what became of a transaction")]
     Unresolved,
+}
+
+/// As if the store's answer had been lost for good.
+impl From<Struck> for Fallen {
+    fn from(_: Struck) -> Self {
+        Self::Unresolved
+    }
 }
 
 impl Leader {
@@ -149,7 +157,8 @@ impl Leader {
         expects.push(Expect::Bytes(RecordKey::Leader.render(), self.term.clone()));
         failpoint::hit(&format!("{name}::before")).await?;
         self.commit(StoreTxn { expects, ops }).await?;
-        failpoint::hit(&format!("{name}::after")).await
+        failpoint::hit(&format!("{name}::after")).await?;
+        Ok(())
     }
 }
 

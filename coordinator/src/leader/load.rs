@@ -252,7 +252,7 @@ impl Shelf {
             let plan = Arc::new(Plan { spec_digest: digest, reference_time_micros: time, steps: plans });
             let latest = generations.iter().map(|(name, (latest, _))| (name.clone(), *latest)).collect();
             let derived = contained("loading the run", || {
-                crate::failpoint::panic_at("load", &run.record.pipeline);
+                highwater_runtime::failpoint::panic_at("load", &run.record.pipeline);
                 let mut planned = run.clone();
                 set_plan(&mut planned, plan, &latest);
                 planned

@@ -252,7 +252,7 @@ impl Leader {
         // An errand is over with its probes: there is nothing to do afterwards.
         let (spec_digest, reference_time_micros) = (run.record.spec_digest, run.record.reference_time_micros);
         let planned = contained("planning", || {
-            crate::failpoint::panic_at("plan", &run.record.pipeline);
+            highwater_runtime::failpoint::panic_at("plan", &run.record.pipeline);
             let plan = match run.record.errand {
                 Some(_) => Ok(Plan { spec_digest, reference_time_micros, steps: BTreeMap::new() }),
                 None => Plan::new(&run.spec, spec_digest, reference_time_micros, &facts),

@@ -3,10 +3,10 @@
 use highwater_common::assignment::{AttemptError, Outcome};
 use highwater_common::close::{LEDGER_MISSING, TARGET_CHANGED};
 use highwater_common::stream::PlanMark;
+use highwater_runtime::failpoint;
 
 use super::{AttemptContext, OrderContext, malformed};
 use crate::connector::CloseRequest;
-use crate::failpoint;
 use crate::patience::Call;
 
 /// Looks up the receipts of the tasks of a phase.

@@ -7,10 +7,10 @@ use highwater_common::facts::PartitionFacts;
 use highwater_common::left_out::{LeftOut, declared_range};
 use highwater_common::range::CursorRange;
 use highwater_common::spec::Backfill;
+use highwater_runtime::failpoint;
 
 use super::{OrderContext, malformed};
 use crate::connector::{LeftOutRequest, Source};
-use crate::failpoint;
 use crate::patience::{Call, answered};
 
 /// How long a server may count what a step has left out.

@@ -6,6 +6,7 @@ use highwater_common::assignment::{Assignment, AttemptError, ErrorClass, Outcome
 use highwater_common::facts::ColumnFacts;
 use highwater_common::range::Slice;
 use highwater_common::stream::PlanMark;
+use highwater_runtime::failpoint;
 
 use super::lost_commit::{ask_ledger, uncertain, undone_by};
 use super::{AttemptContext, OrderContext, malformed, superseded};
@@ -13,7 +14,6 @@ use crate::connector::{
     Claim, ClaimOutcome, Claimed, CommitOutcome, ConnectorError, DataTx, GuardOutcome, Guarded, ReadRequest, RowFormat,
     RowStream, Source, Target, WriteRequest,
 };
-use crate::failpoint;
 use crate::meter::{Metered, Progress};
 use crate::patience::{Call, unless_stalled};
 

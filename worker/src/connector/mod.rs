@@ -34,6 +34,7 @@ use highwater_common::range::{CursorRange, Slice};
 use highwater_common::spec::{Resident, TableName, Triggers, WriteMode};
 use highwater_common::stream::PlanMark;
 use highwater_common::token::{Fence, FencingToken};
+use highwater_runtime::failpoint::Struck;
 
 pub use open::{open_source, open_target};
 pub use postgres::Shelf;
@@ -464,5 +465,11 @@ impl ConnectorError {
     /// A failure that no driver reported.
     pub(crate) const fn of_report(report: AttemptError) -> Self {
         Self { report, source: None }
+    }
+}
+
+impl From<Struck> for ConnectorError {
+    fn from(struck: Struck) -> Self {
+        Self::of_report(struck.into())
     }
 }

@@ -7,6 +7,7 @@ use highwater_common::facts::{Adopted, StepFacts};
 use highwater_common::spec::Backfill;
 use highwater_common::strategy::Load as _;
 use highwater_common::stream::PlanMark;
+use highwater_runtime::failpoint;
 
 use super::{Run, other_work};
 use crate::attempt::{
@@ -14,7 +15,6 @@ use crate::attempt::{
     superseded,
 };
 use crate::connector::{PrepareOutcome, PrepareRequest, SourceProbe, StreamRequest, TargetProbe};
-use crate::failpoint;
 use crate::patience::{Call, answered};
 
 #[async_trait]

@@ -180,7 +180,7 @@ impl<'o> Gather<'o> {
             Walk::Values { cutter, rows } => {
                 cutter.feed(frame, |line| {
                     rows.push(decode_line(order, line)?);
-                    Ok(())
+                    Ok::<_, ConnectorError>(())
                 })?;
             }
         }

@@ -12,6 +12,7 @@ use highwater_common::plan::{Compat, compat, has_same_wire_form};
 use highwater_common::range::Slice;
 use highwater_common::spec::{Resident, Triggers, WriteMode};
 use highwater_common::token::Fence;
+use highwater_runtime::failpoint;
 use sqlx::{Executor, PgConnection, Row};
 use tokio::sync::oneshot;
 
@@ -29,7 +30,6 @@ use crate::connector::{
     Claim, Claimed, CommitOutcome, ConnectorError, DataTx, GuardOutcome, Guarded, RowBatch, RowFormat, RowStream,
     Value, WriteRequest,
 };
-use crate::failpoint;
 use crate::supervisor::{SpawnKind, Supervisor};
 
 /// Encoded rows are sent in frames of about this size.
@@ -373,7 +373,7 @@ impl Guarded for GuardedTx {
 async fn commit_permitted(session: &mut Session, _permit: CommitPermit) -> CommitOutcome {
     let failed = session.failed("commit");
     if let Err(error) = failpoint::hit("commit_before").await {
-        return CommitOutcome::Unknown(ConnectorError::of_report(error));
+        return CommitOutcome::Unknown(error.into());
     }
     match session.conn.execute("commit").await {
         Ok(_) => (),
@@ -382,7 +382,7 @@ async fn commit_permitted(session: &mut Session, _permit: CommitPermit) -> Commi
     }
     match failpoint::hit("commit_answer_lost").await {
         Ok(()) => CommitOutcome::Committed,
-        Err(error) => CommitOutcome::Unknown(ConnectorError::of_report(error)),
+        Err(error) => CommitOutcome::Unknown(error.into()),
     }
 }
 

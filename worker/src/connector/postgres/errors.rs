@@ -3,12 +3,12 @@
 
 use highwater_common::assignment::{AttemptError, ErrorClass};
 use highwater_common::outage::breaks_an_attempt;
+use highwater_runtime::failpoint;
 use sqlx::postgres::{PgDatabaseError, PgSeverity};
 
 use super::session::Endpoint;
 use crate::connector::ConnectorError;
 use crate::connector::redaction::{PostgresSaid, postgres_words};
-use crate::failpoint;
 
 /// A statement that writes, in a session that may only read.
 const READ_ONLY: &str = "25006";
@@ -32,7 +32,7 @@ pub(super) fn permanent(code: &str, message: impl Into<String>) -> ConnectorErro
 /// A failpoint between two statements. Told to fail, it fails as a broken connection does.
 pub(super) async fn stumble(name: &str) -> Result<(), sqlx::Error> {
     let hit = failpoint::hit(name).await;
-    hit.map_err(|error| sqlx::Error::Io(std::io::Error::other(error.message)))
+    hit.map_err(|error| sqlx::Error::Io(std::io::Error::other(error)))
 }
 
 /// True when the server answered with this SQLSTATE.

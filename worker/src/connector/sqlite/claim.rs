@@ -4,13 +4,13 @@ use highwater_common::assignment::ErrorClass;
 use highwater_common::close::{LEDGER_MISSING, TARGET_CHANGED};
 use highwater_common::commit::{LedgerState, Resume, resume};
 use highwater_common::stream::may_claim;
+use highwater_runtime::failpoint;
 
 use super::errors::{Place, is_busy};
 use super::process::{self, Process};
 use super::session::{BUSY_TIMEOUT, Session};
 use super::{ledger, sql, stream};
 use crate::connector::{Claim, ConnectorError};
-use crate::failpoint;
 
 /// What a claim came to.
 pub(super) enum Answer {
@@ -44,7 +44,7 @@ pub(super) async fn claim(
         ) => "rollback",
     };
     sql::run(session.conn(), sqlx::query(end)).await.map_err(place.failed("end the claim"))?;
-    failpoint::hit("claim::committed").await.map_err(ConnectorError::of_report)?;
+    failpoint::hit("claim::committed").await?;
     Ok((answer, fingerprint))
 }
 
@@ -68,9 +68,9 @@ async fn decide(session: &mut Session, place: &Place, claim: &Claim) -> Result<A
     if !may_claim(taken.as_ref(), &claim.plan) {
         return Ok(Answer::PlanChanged);
     }
-    failpoint::hit("claim::marked").await.map_err(ConnectorError::of_report)?;
+    failpoint::hit("claim::marked").await?;
     raise(session, place, claim).await?;
-    failpoint::hit("claim::raised").await.map_err(ConnectorError::of_report)?;
+    failpoint::hit("claim::raised").await?;
     match ledger::row(session.conn(), place, &claim.run, &claim.task).await? {
         Some((row, _)) => Ok(Answer::Is(resume(&row, &claim.fence, &claim.spec_digest))),
         None => Err(place.permanent("ledger_unreadable", "the claim that was just written is not there")),

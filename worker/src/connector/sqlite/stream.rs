@@ -5,13 +5,13 @@
 use highwater_common::id::RunId;
 use highwater_common::stream::{PlanMark, RunMark, StreamOwner, Takeover, take_stream};
 use highwater_common::token::FencingToken;
+use highwater_runtime::failpoint;
 use sqlx::Row;
 use sqlx::sqlite::SqliteConnection;
 
 use super::errors::Place;
 use super::sql;
 use crate::connector::{ConnectorError, PrepareOutcome, StreamRequest};
-use crate::failpoint;
 
 /// What the ledger says of a run.
 pub(super) async fn mark(conn: &mut SqliteConnection, place: &Place, run: &RunId) -> Result<RunMark, ConnectorError> {
@@ -70,11 +70,11 @@ pub(super) async fn take(
     .bind(&wanted.stream);
     sql::run(conn, note).await.map_err(place.failed("note the run"))?;
     sql::run(conn, take).await.map_err(place.failed("take the stream"))?;
-    failpoint::hit("stream::taken").await.map_err(ConnectorError::of_report)?;
+    failpoint::hit("stream::taken").await?;
     sql::run(conn, fence_runs).await.map_err(place.failed("fence the stream's earlier runs"))?;
-    failpoint::hit("stream::runs_fenced").await.map_err(ConnectorError::of_report)?;
+    failpoint::hit("stream::runs_fenced").await?;
     sql::run(conn, fence_tasks).await.map_err(place.failed("fence the open tasks of the stream's earlier runs"))?;
-    failpoint::hit("stream::tasks_fenced").await.map_err(ConnectorError::of_report)?;
+    failpoint::hit("stream::tasks_fenced").await?;
     if leaves_plan {
         // Of another plan of this very run. Their rows go, so that a task that both plans have can begin anew, and their guards match none.
         let give_up = sqlx::query("delete from _highwater_task where state = 'O' and run_id = ? and stream_id = ?");

@@ -12,6 +12,7 @@ use highwater_common::facts::{ColumnFacts, CursorForm, Engine, TargetFacts, Targ
 use highwater_common::id::{ClusterId, ConnectionName, RunId, TaskId};
 use highwater_common::spec::{TableName, WriteMode};
 use highwater_common::stream::RunMark;
+use highwater_runtime::failpoint;
 use sqlx::Row;
 use sqlx::sqlite::SqliteConnection;
 
@@ -28,7 +29,6 @@ use crate::connector::{
     Claim, ClaimOutcome, CloseRequest, ConnectorError, FenceReport, ForgetOutcome, ForgetRequest, PrepareOutcome,
     PrepareRequest, RowFormat, Target, TargetProbe, Value,
 };
-use crate::failpoint;
 use crate::supervisor::{SpawnKind, Supervisor};
 
 /// A SQLite file to write to, with its ledger.
@@ -146,7 +146,7 @@ impl Change {
         .bind(run.to_string());
         let fence_tasks = sqlx::query("update _highwater_task set state = 'X' where run_id = ? and state = 'O'");
         sql::run(conn, fence_run).await.map_err(self.place.failed("fence the run"))?;
-        failpoint::hit("fence::marked").await.map_err(ConnectorError::of_report)?;
+        failpoint::hit("fence::marked").await?;
         let attempts = sql::run(conn, fence_tasks.bind(run.to_string()))
             .await
             .map_err(self.place.failed("fence the run's open tasks"))?;
@@ -202,7 +202,7 @@ impl Target for SqliteTarget {
             let mut change = Change::begin(place, &request.cluster).await?;
             let done = change.prepare(&request).await;
             let ended = change.end(done).await;
-            failpoint::hit("stream::committed").await.map_err(ConnectorError::of_report)?;
+            failpoint::hit("stream::committed").await?;
             ended
         })
         .await
@@ -300,7 +300,7 @@ impl Target for SqliteTarget {
             let mut change = Change::begin(place, &cluster).await?;
             let done = change.fence(&run).await;
             let ended = change.end(done).await;
-            failpoint::hit("fence::committed").await.map_err(ConnectorError::of_report)?;
+            failpoint::hit("fence::committed").await?;
             ended
         })
         .await

@@ -7,6 +7,7 @@ use highwater_common::commit::{CommitPermit, judge};
 use highwater_common::id::{RunId, TaskId};
 use highwater_common::spec::{Resident, WriteMode};
 use highwater_common::token::Fence;
+use highwater_runtime::failpoint;
 
 use super::catalogue;
 use super::errors::{Place, is_refusal};
@@ -19,7 +20,6 @@ use super::sql;
 use crate::connector::{
     Claimed, CommitOutcome, ConnectorError, DataTx, GuardOutcome, Guarded, RowBatch, RowStream, WriteRequest,
 };
-use crate::failpoint;
 use crate::supervisor::{SpawnKind, Supervisor};
 
 /// The chunk that an attempt commits: the first version makes one chunk of each partition.
@@ -127,7 +127,7 @@ impl SqliteTx {
     async fn commit(mut self: Box<Self>, _permit: CommitPermit) -> CommitOutcome {
         let place = self.attempt.place.clone();
         if let Err(error) = failpoint::hit("commit_before").await {
-            return CommitOutcome::Unknown(ConnectorError::of_report(error));
+            return CommitOutcome::Unknown(error.into());
         }
         let ended = sql::run(self.session.conn(), sqlx::query("commit")).await;
         // What a refusal left open is rolled back with it.
@@ -139,7 +139,7 @@ impl SqliteTx {
         }
         match failpoint::hit("commit_answer_lost").await {
             Ok(()) => CommitOutcome::Committed,
-            Err(error) => CommitOutcome::Unknown(ConnectorError::of_report(error)),
+            Err(error) => CommitOutcome::Unknown(error.into()),
         }
     }
 
