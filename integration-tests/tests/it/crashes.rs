@@ -2,6 +2,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use highwater_integration_tests::until;
 use serde_json::Value;
 
 use crate::site::{Engine, HOURS, LIMIT, Side, Site, assert_exit, assert_says};
@@ -140,6 +141,9 @@ async fn token_behind_the_target_raises_hi() {
         for committed in [10, 20, 30] {
             let mut run = site.start(SLOW).await;
             site.until_committed(committed).await;
+            until("an attempt to cut off", LIMIT, async || Ok((site.tasks('O').await > 0).then_some(())))
+                .await
+                .unwrap();
             run.kill().unwrap();
         }
         assert!(site.tasks('O').await > 0, "attempts were cut off");
