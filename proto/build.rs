@@ -1,6 +1,10 @@
 //! Compiles the `.proto` files without a protoc.
 
-#[expect(clippy::disallowed_methods, reason = "cargo tells a build script where to write by a variable")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "cargo tells a build script where to write by a \
+    variable"
+)]
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let files = [
         "highwater/v1/types.proto",
@@ -10,7 +14,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     ];
     let descriptors = protox::compile(files, ["proto"])?;
     let out = std::path::PathBuf::from(std::env::var_os("OUT_DIR").ok_or("cargo sets OUT_DIR")?);
-    std::fs::write(out.join("highwater.bin"), prost::Message::encode_to_vec(&descriptors))?;
+    std::fs::write(
+        out.join("highwater.bin"),
+        prost::Message::encode_to_vec(&descriptors),
+    )?;
     tonic_prost_build::configure().compile_fds(descriptors)?;
     println!("cargo:rerun-if-changed=proto");
     Ok(())

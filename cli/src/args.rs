@@ -62,18 +62,30 @@ pub struct Global {
     /// How a run that is followed tells of itself, on stderr
     #[arg(long, global = true, value_enum, default_value_t = ProgressForm::Auto)]
     pub progress: ProgressForm,
-    /// Addresses of a cluster's coordinators, with commas between [env: HIGHWATER_COORDINATOR]; without any, and without a
-    /// context, everything happens in this process
-    #[arg(long, global = true, value_name = "URL[,URL]", conflicts_with = "context")]
+    /// Addresses of a cluster's coordinators, with commas between [env: HIGHWATER_COORDINATOR];
+    /// without any, and without a context, everything happens in this process
+    #[arg(
+        long,
+        global = true,
+        value_name = "URL[,URL]",
+        conflicts_with = "context"
+    )]
     pub coordinator: Option<String>,
-    /// A cluster by the name that the configuration file gives it [env: HIGHWATER_CONTEXT]; `embedded` is this process
+    /// A cluster by the name that the configuration file gives it [env: HIGHWATER_CONTEXT];
+    /// `embedded` is this process
     #[arg(long, global = true, value_name = "NAME")]
     pub context: Option<String>,
     /// Folder of the state, when everything happens in this process
     #[arg(long, global = true, value_name = "DIR", default_value = STATE_DIR)]
     pub state: PathBuf,
     /// How long a silent worker of this process counts as alive, such as `15s`
-    #[arg(long, global = true, value_name = "TIME", env = "HIGHWATER_SESSION_TTL", hide = true)]
+    #[arg(
+        long,
+        global = true,
+        value_name = "TIME",
+        env = "HIGHWATER_SESSION_TTL",
+        hide = true
+    )]
     pub session_ttl: Option<ConfigDuration>,
     /// Whom to trust among coordinators, and who we are to them.
     #[command(flatten, next_help_heading = "To a cluster over TLS")]
@@ -134,7 +146,8 @@ Examples:
     Run(RunArgs),
     /// Shows a run: counts by state, why tasks wait, what failed
     Status {
-        /// A run id or a unique prefix of it (`r-71c`), or a pipeline's latest run; the latest of all when left out
+        /// A run id or a unique prefix of it (`r-71c`), or a pipeline's latest run; the latest of
+        /// all when left out
         run: Option<String>,
     },
     /// Lists runs, newest first
@@ -197,7 +210,10 @@ impl Command {
     /// Whether the verb needs to know where the coordinator is.
     #[must_use]
     pub const fn asks_a_coordinator(&self) -> bool {
-        !matches!(self, Self::Validate(_) | Self::Context { .. } | Self::Schema | Self::Version)
+        !matches!(
+            self,
+            Self::Validate(_) | Self::Context { .. } | Self::Schema | Self::Version
+        )
     }
 }
 
@@ -268,7 +284,8 @@ pub struct TasksArgs {
     /// Only this step
     #[arg(long, value_name = "STEP")]
     pub step: Option<String>,
-    /// Only tasks in this state: pending, open, done, retry_wait, dead, in_doubt, covered, superseded
+    /// Only tasks in this state: pending, open, done, retry_wait, dead, in_doubt, covered,
+    /// superseded
     #[arg(long = "in-state", value_name = "STATE")]
     pub task_state: Option<String>,
     /// At most so many
@@ -340,7 +357,8 @@ pub struct CoverageArgs {
 /// Verbs of `coverage`.
 #[derive(Debug, Clone, Subcommand)]
 pub enum CoverageCommand {
-    /// Voids receipts of a step: they stay in the ledger, and the next run loads what they covered again
+    /// Voids receipts of a step: they stay in the ledger, and the next run loads what they covered
+    /// again
     Forget(ForgetArgs),
 }
 
@@ -368,7 +386,8 @@ pub struct ForgetArgs {
 pub enum ClusterCommand {
     /// Leader, term, store and workers
     Status,
-    /// Takes over the targets of a pipeline that belong to another cluster, or to one whose state was deleted
+    /// Takes over the targets of a pipeline that belong to another cluster, or to one whose state
+    /// was deleted
     Adopt(FileArgs),
 }
 

@@ -13,7 +13,11 @@ fn the_command_line_is_consistent() {
 
 #[test]
 fn flags_of_every_verb_may_stand_anywhere() {
-    for line in ["highwater -o json --state x status r-71c", "highwater status r-71c --state x -o json"] {
+    for line in [
+        "highwater -o json --state x status r-71c",
+        "highwater status r-71c --state x -o \
+        json",
+    ] {
         let cli = parse(line).unwrap();
         assert_eq!(cli.global.output, OutputForm::Json);
         assert_eq!(cli.global.state, PathBuf::from("x"));
@@ -23,10 +27,22 @@ fn flags_of_every_verb_may_stand_anywhere() {
 
 #[test]
 fn run_takes_parameters_in_order() {
-    let cli = parse("highwater run p.yaml --param since=2024-01-01 --param note=a=b --workers 8 --new").unwrap();
-    let Command::Run(args) = cli.command else { panic!("{:?}", cli.command) };
-    let expected = [("since".to_owned(), "2024-01-01".to_owned()), ("note".to_owned(), "a=b".to_owned())];
-    assert_eq!((args.pipeline.params.as_slice(), args.workers, args.new), (expected.as_slice(), 8, true));
+    let cli = parse(
+        "highwater run p.yaml --param since=2024-01-01 --param note=a=b --workers 8 \
+                     --new",
+    )
+    .unwrap();
+    let Command::Run(args) = cli.command else {
+        panic!("{:?}", cli.command)
+    };
+    let expected = [
+        ("since".to_owned(), "2024-01-01".to_owned()),
+        ("note".to_owned(), "a=b".to_owned()),
+    ];
+    assert_eq!(
+        (args.pipeline.params.as_slice(), args.workers, args.new),
+        (expected.as_slice(), 8, true)
+    );
 }
 
 #[test]
@@ -51,7 +67,13 @@ fn what_is_not_supported_is_refused() {
 
 #[test]
 fn help_and_version_are_no_errors() {
-    for line in ["highwater --help", "highwater run --help", "highwater --version", "highwater cluster status -h"] {
+    for line in [
+        "highwater --help",
+        "highwater run --help",
+        "highwater --version",
+        "highwater \
+        cluster status -h",
+    ] {
         assert_eq!(parse(line).expect_err(line).exit_code(), 0, "{line}");
     }
 }

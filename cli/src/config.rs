@@ -1,4 +1,5 @@
-//! Reads the environment, once. Nothing else in this program does, but for what clap reads of flags' variables.
+//! Reads the environment, once. Nothing else in this program does, but for what clap reads of
+//! flags' variables.
 
 use std::path::PathBuf;
 
@@ -25,7 +26,10 @@ impl Environment {
     /// What the process was started with.
     #[must_use]
     pub fn read() -> Self {
-        #[expect(clippy::disallowed_methods, reason = "this is the one place that reads it")]
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "this is the one place that reads it"
+        )]
         let value = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
         Self {
             no_color: value("NO_COLOR").is_some(),
@@ -39,7 +43,8 @@ impl Environment {
         }
     }
 
-    /// Whether a stream is painted. The flag wins over the environment, `NO_COLOR` over `CLICOLOR_FORCE`.
+    /// Whether a stream is painted. The flag wins over the environment, `NO_COLOR` over
+    /// `CLICOLOR_FORCE`.
     #[must_use]
     pub const fn paints(&self, when: ColorWhen, is_terminal: bool) -> bool {
         match when {
@@ -60,12 +65,21 @@ mod tests {
         let plain = Environment::default();
         assert!(plain.paints(ColorWhen::Auto, true));
         assert!(!plain.paints(ColorWhen::Auto, false));
-        let forced = Environment { force_color: true, ..plain.clone() };
+        let forced = Environment {
+            force_color: true,
+            ..plain.clone()
+        };
         assert!(forced.paints(ColorWhen::Auto, false));
-        let both = Environment { no_color: true, ..forced.clone() };
+        let both = Environment {
+            no_color: true,
+            ..forced.clone()
+        };
         assert!(!both.paints(ColorWhen::Auto, true));
         assert!(both.paints(ColorWhen::Always, false));
-        let dumb = Environment { is_dumb: true, ..plain.clone() };
+        let dumb = Environment {
+            is_dumb: true,
+            ..plain.clone()
+        };
         assert!(!dumb.paints(ColorWhen::Auto, true));
         assert!(!forced.paints(ColorWhen::Never, true));
     }

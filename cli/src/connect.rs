@@ -1,5 +1,5 @@
-//! Finds the coordinator: the one that an address names, the live process behind `.highwater/control.sock`, or one started
-//! in this process.
+//! Finds the coordinator: the one that an address names, the live process behind
+//! `.highwater/control.sock`, or one started in this process.
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -65,9 +65,11 @@ impl Where {
 /// What a command needs of the embedded mode. A cluster gives everything.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Need {
-    /// To read: a live process answers, else the store is opened without leading it, and only if there is one.
+    /// To read: a live process answers, else the store is opened without leading it, and only if
+    /// there is one.
     Read,
-    /// To change something: a live process does it, else one is started with workers and without a run of its own.
+    /// To change something: a live process does it, else one is started with workers and without a
+    /// run of its own.
     Act,
     /// To run: a process of its own, which nobody else's may be beside.
     Own,
@@ -98,7 +100,12 @@ impl Connection {
     /// The way to a coordinator of this process.
     #[must_use]
     pub(crate) fn of_process(embedded: Embedded, place: Place, banner: String) -> Self {
-        Self { client: embedded.client.clone(), place, embedded: Some(embedded), banner }
+        Self {
+            client: embedded.client.clone(),
+            place,
+            embedded: Some(embedded),
+            banner,
+        }
     }
 
     /// Line 1 on stderr: where the command goes.
@@ -107,8 +114,8 @@ impl Connection {
         &self.banner
     }
 
-    /// Goes to the next of a cluster's coordinators that answers, after the one in use did not. When none does, it stays where
-    /// it is until the next time.
+    /// Goes to the next of a cluster's coordinators that answers, after the one in use did not.
+    /// When none does, it stays where it is until the next time.
     pub(crate) async fn move_on(&mut self) {
         if let Place::Remote(coordinators) = &self.place
             && let Ok(next) = coordinators.with_the_first_last().dial().await
@@ -122,7 +129,9 @@ impl Connection {
     /// # Errors
     /// What ended it, when it was not this.
     pub(crate) async fn close(self) -> Result<(), CliError> {
-        let Some(embedded) = self.embedded else { return Ok(()) };
+        let Some(embedded) = self.embedded else {
+            return Ok(());
+        };
         embedded.drain.cancel();
         embedded.ended.await.unwrap_or(Ok(()))
     }
@@ -131,7 +140,8 @@ impl Connection {
 /// Opens the way that `place` names.
 ///
 /// # Errors
-/// Code 5 when nobody answers at an address, 6 when another process is in the way, 4 when there is nothing to read.
+/// Code 5 when nobody answers at an address, 6 when another process is in the way, 4 when there is
+/// nothing to read.
 pub(crate) async fn open(place: &Where, need: Need) -> Result<Connection, CliError> {
     if let Some(url) = &place.coordinator {
         return Coordinators::of(url, place)?.dial().await;
@@ -143,16 +153,32 @@ pub(crate) async fn open(place: &Where, need: Need) -> Result<Connection, CliErr
             client,
             place: Place::Embedded,
             embedded: None,
-            banner: format!("embedded {}, through the process that runs there", dir.display()),
+            banner: format!(
+                "embedded {}, through the process that runs there",
+                dir.display()
+            ),
         }),
-        (Some(_), Need::Own) => Err(CliError::new(ExitCode::Refused, "another process works there")
-            .at(format!("embedded {}", dir.display()))
-            .why("one process at a time holds the state")
-            .next(format!("highwater --state {0} status, or another folder by --state", dir.display()))),
-        (None, Need::Read) if !dir.is_dir() => Err(CliError::new(ExitCode::NothingSelected, "there is no run")
-            .at(format!("embedded {}", dir.display()))
-            .why("the folder does not exist")
-            .next("highwater run FILE, or name a cluster with --coordinator, or a folder with --state")),
+        (Some(_), Need::Own) => Err(CliError::new(
+            ExitCode::Refused,
+            "another process works there",
+        )
+        .at(format!("embedded {}", dir.display()))
+        .why("one process at a time holds the state")
+        .next(format!(
+            "highwater --state {0} status, or another folder by --state",
+            dir.display()
+        ))),
+        (None, Need::Read) if !dir.is_dir() => Err(CliError::new(
+            ExitCode::NothingSelected,
+            "there \
+            is no run",
+        )
+        .at(format!("embedded {}", dir.display()))
+        .why("the folder does not exist")
+        .next(
+            "highwater run FILE, or name a cluster with --coordinator, or a folder with \
+                   --state",
+        )),
         (None, Need::Read | Need::Act | Need::Own) => start(place, need).await,
     }
 }
@@ -180,16 +206,35 @@ pub(crate) struct Coordinators {
 impl Coordinators {
     fn of(urls: &str, place: &Where) -> Result<Self, CliError> {
         let wrong = |why: String| {
-            CliError::new(ExitCode::Usage, format!("`{urls}` does not say where a coordinator is"))
-                .why(why)
-                .next("--coordinator http://HOST:7070")
+            CliError::new(
+                ExitCode::Usage,
+                format!("`{urls}` does not say where a coordinator is"),
+            )
+            .why(why)
+            .next("--coordinator http://HOST:7070")
         };
-        let tls = place.tls.clone().settle().map_err(|error| wrong(error.to_string()))?;
-        let urls: Vec<String> =
-            urls.split(',').map(str::trim).filter(|url| !url.is_empty()).map(str::to_owned).collect();
-        let (dialer, addresses) = Dialer::for_addresses(&urls, tls).map_err(|error| wrong(error.to_string()))?;
-        let name = place.context.as_ref().map_or_else(String::new, |name| format!("{name} "));
-        Ok(Self { dialer, addresses, name })
+        let tls = place
+            .tls
+            .clone()
+            .settle()
+            .map_err(|error| wrong(error.to_string()))?;
+        let urls: Vec<String> = urls
+            .split(',')
+            .map(str::trim)
+            .filter(|url| !url.is_empty())
+            .map(str::to_owned)
+            .collect();
+        let (dialer, addresses) =
+            Dialer::for_addresses(&urls, tls).map_err(|error| wrong(error.to_string()))?;
+        let name = place
+            .context
+            .as_ref()
+            .map_or_else(String::new, |name| format!("{name} "));
+        Ok(Self {
+            dialer,
+            addresses,
+            name,
+        })
     }
 
     /// The same, to be asked in the order that begins after the first.
@@ -199,7 +244,8 @@ impl Coordinators {
         next
     }
 
-    /// The first that answers, which is the first of its addresses then; one that follows passes calls on to the leader.
+    /// The first that answers, which is the first of its addresses then; one that follows passes
+    /// calls on to the leader.
     async fn dial(&self) -> Result<Connection, CliError> {
         let mut last = None;
         for (at, address) in self.addresses.iter().enumerate() {
@@ -212,7 +258,12 @@ impl Coordinators {
                     let client = client(found.channel);
                     let mut coordinators = self.clone();
                     coordinators.addresses.rotate_left(at);
-                    return Ok(Connection { client, place: Place::Remote(coordinators), embedded: None, banner });
+                    return Ok(Connection {
+                        client,
+                        place: Place::Remote(coordinators),
+                        embedded: None,
+                        banner,
+                    });
                 }
                 Err(error) => last = Some(unreachable(&error).at(banner)),
             }
@@ -224,12 +275,24 @@ impl Coordinators {
 fn unreachable(error: &ConnectError) -> CliError {
     match error {
         ConnectError::Address(error) => CliError::new(ExitCode::Usage, error.to_string()),
-        ConnectError::Failed { failure: Some(failure), .. } => failed(failure),
-        ConnectError::Failed { failure: None, source } => {
-            let cause = std::iter::successors(Some(source as &dyn std::error::Error), |error| error.source()).last();
+        ConnectError::Failed {
+            failure: Some(failure),
+            ..
+        } => failed(failure),
+        ConnectError::Failed {
+            failure: None,
+            source,
+        } => {
+            let cause = std::iter::successors(Some(source as &dyn std::error::Error), |error| {
+                error.source()
+            })
+            .last();
             CliError::new(ExitCode::Unreachable, "cannot reach the coordinator")
                 .why(cause.map(ToString::to_string).unwrap_or_default())
-                .next("start it, or leave --coordinator and HIGHWATER_COORDINATOR away to run in this process")
+                .next(
+                    "start it, or leave --coordinator and HIGHWATER_COORDINATOR away to run in \
+                       this process",
+                )
         }
     }
 }
@@ -240,13 +303,26 @@ fn failed(failure: &ConnectFailure) -> CliError {
         .next("mend the address (http or https), --tls-ca, or --tls-cert and --tls-key")
 }
 
-/// The live process behind a socket. A socket that nobody listens on was left by a process that was killed.
+/// The live process behind a socket. A socket that nobody listens on was left by a process that was
+/// killed.
 async fn attach(socket: &Path) -> Result<Option<ControlClient>, CliError> {
     match UnixStream::connect(socket).await {
         Ok(_) => {}
-        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => return Ok(None),
+        Err(error)
+            if matches!(
+                error.kind(),
+                ErrorKind::NotFound | ErrorKind::ConnectionRefused
+            ) =>
+        {
+            return Ok(None);
+        }
         Err(error) => {
-            return Err(CliError::from_io(ExitCode::Unreachable, "cannot reach the process there", socket, &error));
+            return Err(CliError::from_io(
+                ExitCode::Unreachable,
+                "cannot reach the process there",
+                socket,
+                &error,
+            ));
         }
     }
     let path = socket.to_owned();
@@ -255,7 +331,9 @@ async fn attach(socket: &Path) -> Result<Option<ControlClient>, CliError> {
         async move { UnixStream::connect(path).await.map(TokioIo::new) }
     });
     // The address is never looked up: the connector knows the way.
-    let channel = patient(Endpoint::from_static("http://embedded")).connect_with_connector(connector).await;
+    let channel = patient(Endpoint::from_static("http://embedded"))
+        .connect_with_connector(connector)
+        .await;
     let channel = channel.map_err(|error| {
         CliError::new(ExitCode::Unreachable, "the process there does not answer")
             .at(socket.display().to_string())
@@ -292,9 +370,12 @@ impl<T: DeserializeOwned> TryFrom<Document> for Fetched<T> {
 
     fn try_from(document: Document) -> Result<Self, CliError> {
         let unreadable = |error: serde_json::Error| {
-            CliError::new(ExitCode::Unexpected, format!("cannot read the coordinator's document {}", document.schema))
-                .why(error.to_string())
-                .next("use the version that the coordinator has")
+            CliError::new(
+                ExitCode::Unexpected,
+                format!("cannot read the coordinator's document {}", document.schema),
+            )
+            .why(error.to_string())
+            .next("use the version that the coordinator has")
         };
         let json: serde_json::Value = serde_json::from_slice(&document.json).map_err(unreadable)?;
         let view = T::deserialize(&json).map_err(unreadable)?;

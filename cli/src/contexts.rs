@@ -1,7 +1,8 @@
-//! Clusters by name: a user's configuration file names them, and a file beside it says which one is meant when nothing else is.
+//! Clusters by name: a user's configuration file names them, and a file beside it says which one is
+//! meant when nothing else is.
 //!
-//! Where a command goes: `--coordinator` or `--context`, then `HIGHWATER_COORDINATOR`, then `HIGHWATER_CONTEXT`, then what
-//! `context use` chose; else into this process.
+//! Where a command goes: `--coordinator` or `--context`, then `HIGHWATER_COORDINATOR`, then
+//! `HIGHWATER_CONTEXT`, then what `context use` chose; else into this process.
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
@@ -40,10 +41,13 @@ impl Contexts {
     /// Those of the user whose environment this is.
     #[must_use]
     pub fn of(environment: &Environment) -> Self {
-        Self { home: environment.config_home.clone() }
+        Self {
+            home: environment.config_home.clone(),
+        }
     }
 
-    /// Settles where a command goes: afterwards `global` names coordinators, or this process is meant.
+    /// Settles where a command goes: afterwards `global` names coordinators, or this process is
+    /// meant.
     ///
     /// # Errors
     /// Code 2 for a file that cannot be read, and for a context that nobody has named.
@@ -60,7 +64,12 @@ impl Contexts {
                 return Ok(()); // whoever names a folder means this process
             }
         }
-        let Some(name) = global.context.clone().or_else(|| environment.context.clone()).or(self.current()?) else {
+        let Some(name) = global
+            .context
+            .clone()
+            .or_else(|| environment.context.clone())
+            .or(self.current()?)
+        else {
             return Ok(());
         };
         if name == EMBEDDED {
@@ -69,8 +78,18 @@ impl Contexts {
         }
         let context = self.find(&name)?;
         let beside = |path: Option<PathBuf>| path.map(|path| self.folder().join(path));
-        let ClientTlsConfig { ca, cert, key, server_name } = context.tls;
-        let file = ClientTlsConfig { ca: beside(ca), cert: beside(cert), key: beside(key), server_name };
+        let ClientTlsConfig {
+            ca,
+            cert,
+            key,
+            server_name,
+        } = context.tls;
+        let file = ClientTlsConfig {
+            ca: beside(ca),
+            cert: beside(cert),
+            key: beside(key),
+            server_name,
+        };
         global.coordinator = Some(context.coordinator.join(","));
         global.tls = std::mem::take(&mut global.tls).over(file);
         global.context = Some(name);
@@ -82,16 +101,23 @@ impl Contexts {
     /// # Errors
     /// Code 2 for a file that cannot be read.
     pub(crate) fn read(&self) -> Result<Named, CliError> {
-        let Some(path) = self.file() else { return Ok(Named::default()) };
+        let Some(path) = self.file() else {
+            return Ok(Named::default());
+        };
         let wrong = |why: String| {
-            CliError::new(ExitCode::Usage, "cannot read the contexts").at(path.display().to_string()).why(why)
+            CliError::new(ExitCode::Usage, "cannot read the contexts")
+                .at(path.display().to_string())
+                .why(why)
         };
         let contexts = match std::fs::read_to_string(&path) {
             Ok(text) => config::parse_contexts(&text).map_err(wrong)?,
             Err(error) if error.kind() == ErrorKind::NotFound => BTreeMap::new(),
             Err(error) => return Err(wrong(error.to_string())),
         };
-        Ok(Named { contexts, current: self.current()? })
+        Ok(Named {
+            contexts,
+            current: self.current()?,
+        })
     }
 
     /// From now on commands go there.
@@ -102,9 +128,16 @@ impl Contexts {
         if name != EMBEDDED {
             self.find(name)?;
         }
-        let Some(path) = self.home.as_ref().map(|home| home.join(CURRENT)) else { return Err(homeless()) };
+        let Some(path) = self.home.as_ref().map(|home| home.join(CURRENT)) else {
+            return Err(homeless());
+        };
         let cannot = |error: &std::io::Error| {
-            CliError::from_io(ExitCode::Unexpected, "cannot keep the choice of a context", &path, error)
+            CliError::from_io(
+                ExitCode::Unexpected,
+                "cannot keep the choice of a context",
+                &path,
+                error,
+            )
         };
         std::fs::create_dir_all(self.folder()).map_err(|error| cannot(&error))?;
         std::fs::write(&path, format!("{name}\n")).map_err(|error| cannot(&error))
@@ -118,29 +151,45 @@ impl Contexts {
     fn find(&self, name: &str) -> Result<ContextConfig, CliError> {
         let named = self.read()?;
         named.contexts.get(name).cloned().ok_or_else(|| {
-            let file = self.file().map_or_else(|| format!("~/.config/{FILE}"), |file| file.display().to_string());
-            let known: Vec<&str> = named.contexts.keys().map(String::as_str).chain([EMBEDDED]).collect();
+            let file = self.file().map_or_else(
+                || format!("~/.config/{FILE}"),
+                |file| file.display().to_string(),
+            );
+            let known: Vec<&str> = named
+                .contexts
+                .keys()
+                .map(String::as_str)
+                .chain([EMBEDDED])
+                .collect();
             CliError::new(ExitCode::Usage, format!("no context is named `{name}`"))
                 .at(file)
                 .why(format!("there is {}", known.join(", ")))
                 .next(
-                    "highwater context ls, or add it to the file: contexts: {NAME: {coordinator: [http://HOST:7070]}}",
+                    "highwater context ls, or add it to the file: contexts: {NAME: {coordinator: \
+                     [http://HOST:7070]}}",
                 )
         })
     }
 
     fn folder(&self) -> PathBuf {
-        self.file().and_then(|file| file.parent().map(Path::to_owned)).unwrap_or_default()
+        self.file()
+            .and_then(|file| file.parent().map(Path::to_owned))
+            .unwrap_or_default()
     }
 
     fn current(&self) -> Result<Option<String>, CliError> {
-        let Some(path) = self.home.as_ref().map(|home| home.join(CURRENT)) else { return Ok(None) };
+        let Some(path) = self.home.as_ref().map(|home| home.join(CURRENT)) else {
+            return Ok(None);
+        };
         match std::fs::read_to_string(&path) {
             Ok(name) => Ok(Some(name.trim().to_owned()).filter(|name| !name.is_empty())),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-            Err(error) => {
-                Err(CliError::from_io(ExitCode::Usage, "cannot read which context was chosen", &path, &error))
-            }
+            Err(error) => Err(CliError::from_io(
+                ExitCode::Usage,
+                "cannot read which context was chosen",
+                &path,
+                &error,
+            )),
         }
     }
 }
@@ -163,35 +212,70 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         std::fs::create_dir(home.path().join("highwater")).unwrap();
         std::fs::write(home.path().join(FILE), text).unwrap();
-        let environment = Environment { config_home: Some(home.path().to_owned()), ..Environment::default() };
+        let environment = Environment {
+            config_home: Some(home.path().to_owned()),
+            ..Environment::default()
+        };
         let contexts = Contexts::of(&environment);
         (home, contexts, environment)
     }
 
-    fn settled(line: &str, contexts: &Contexts, environment: &Environment) -> Result<Global, CliError> {
+    fn settled(
+        line: &str,
+        contexts: &Contexts,
+        environment: &Environment,
+    ) -> Result<Global, CliError> {
         let mut global = Cli::try_parse_from(line.split_whitespace()).unwrap().global;
         contexts.settle(&mut global, environment).map(|()| global)
     }
 
-    const TWO: &str = "contexts: {prod: {coordinator: [https://a:1, https://b:1], tls: {ca: ca.pem}}, \
-        test: {coordinator: [http://t:1]}}";
+    const TWO: &str = "contexts: {prod: {coordinator: [https://a:1, https://b:1], tls: {ca: \
+        ca.pem}}, test: {coordinator: [http://t:1]}}";
 
     #[test]
     fn flags_beat_the_environment_which_beats_what_was_chosen() {
         let (home, contexts, environment) = home(TWO);
-        let goes = |line: &str, environment: &Environment| settled(line, &contexts, environment).unwrap().coordinator;
+        let goes = |line: &str, environment: &Environment| {
+            settled(line, &contexts, environment).unwrap().coordinator
+        };
         assert_eq!(goes("highwater ls", &environment), None);
         contexts.choose("test").unwrap();
-        assert_eq!(goes("highwater ls", &environment).as_deref(), Some("http://t:1"));
-        let named = Environment { context: Some("prod".to_owned()), ..environment.clone() };
-        assert_eq!(goes("highwater ls", &named).as_deref(), Some("https://a:1,https://b:1"));
-        let addressed = Environment { coordinator: Some("http://e:1".to_owned()), ..named };
-        assert_eq!(goes("highwater ls", &addressed).as_deref(), Some("http://e:1"));
-        assert_eq!(goes("highwater ls --context test", &addressed).as_deref(), Some("http://t:1"));
-        assert_eq!(goes("highwater ls --coordinator http://f:1", &addressed).as_deref(), Some("http://f:1"));
+        assert_eq!(
+            goes("highwater ls", &environment).as_deref(),
+            Some("http://t:1")
+        );
+        let named = Environment {
+            context: Some("prod".to_owned()),
+            ..environment.clone()
+        };
+        assert_eq!(
+            goes("highwater ls", &named).as_deref(),
+            Some("https://a:1,https://b:1")
+        );
+        let addressed = Environment {
+            coordinator: Some("http://e:1".to_owned()),
+            ..named
+        };
+        assert_eq!(
+            goes("highwater ls", &addressed).as_deref(),
+            Some("http://e:1")
+        );
+        assert_eq!(
+            goes("highwater ls --context test", &addressed).as_deref(),
+            Some("http://t:1")
+        );
+        assert_eq!(
+            goes("highwater ls --coordinator http://f:1", &addressed).as_deref(),
+            Some("http://f:1")
+        );
         assert_eq!(goes("highwater ls --context embedded", &addressed), None);
         assert_eq!(goes("highwater ls --state other", &environment), None);
-        let prod = settled("highwater ls --context prod --tls-server-name c", &contexts, &environment).unwrap();
+        let prod = settled(
+            "highwater ls --context prod --tls-server-name c",
+            &contexts,
+            &environment,
+        )
+        .unwrap();
         assert_eq!(prod.tls.ca, Some(home.path().join("highwater/ca.pem")));
         assert_eq!(prod.tls.server_name.as_deref(), Some("c"));
         contexts.choose(EMBEDDED).unwrap();
@@ -204,7 +288,10 @@ mod tests {
         let error = settled("highwater ls --context prdo", &contexts, &environment).unwrap_err();
         assert_eq!(error.exit(), ExitCode::Usage);
         let text = error.render(&crate::render::Look::plain());
-        assert!(text.contains("`prdo`") && text.contains("there is prod, test, embedded"), "{text}");
+        assert!(
+            text.contains("`prdo`") && text.contains("there is prod, test, embedded"),
+            "{text}"
+        );
         assert!(contexts.choose("prdo").is_err());
     }
 
@@ -213,6 +300,9 @@ mod tests {
         let (_home, contexts, environment) = home("contexts: {prod: {coordinater: [x]}}");
         let text = settled("highwater ls --context prod", &contexts, &environment).unwrap_err();
         let text = text.render(&crate::render::Look::plain());
-        assert!(text.contains("config.yaml") && text.contains("coordinater"), "{text}");
+        assert!(
+            text.contains("config.yaml") && text.contains("coordinater"),
+            "{text}"
+        );
     }
 }

@@ -1,5 +1,5 @@
-//! Coordinator and workers in this process, over a folder: the same services and the same protocol as on a cluster, on
-//! streams in memory and a store in one file.
+//! Coordinator and workers in this process, over a folder: the same services and the same protocol
+//! as on a cluster, on streams in memory and a store in one file.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -13,8 +13,8 @@ use highwater_common::view::AdoptedDocument;
 use highwater_coordinator::store::sqlite::SqliteStore;
 use highwater_coordinator::store::{RecordStore, StoreError};
 use highwater_coordinator::{
-    Coordinator, CoordinatorError, CoordinatorHandle, CoordinatorOptions, SessionOptions, cluster_id, control_service,
-    worker_service,
+    Coordinator, CoordinatorError, CoordinatorHandle, CoordinatorOptions, SessionOptions,
+    cluster_id, control_service, worker_service,
 };
 use highwater_runtime::{CancelledBy, SpawnKind, with_causes};
 use highwater_worker::connector::open_target;
@@ -58,7 +58,8 @@ impl SpawnKind for EmbeddedLoop {
 pub(crate) struct Embedded {
     /// Reaches the coordinator.
     pub client: ControlClient,
-    /// Cancelled to drain: attempts come to their next stop, nothing new begins, then everything ends.
+    /// Cancelled to drain: attempts come to their next stop, nothing new begins, then everything
+    /// ends.
     pub drain: CancellationToken,
     /// Cancelled to stop at once. What is open stays open, and the next process takes it up.
     pub stop: CancellationToken,
@@ -78,8 +79,13 @@ pub(crate) async fn start(
 ) -> Result<Embedded, CliError> {
     let store = open_store(dir, need).await?;
     let sessions = session_ttl.map_or_else(SessionOptions::default, SessionOptions::of_ttl);
-    let options = CoordinatorOptions { is_exclusive: true, sessions, ..CoordinatorOptions::default() };
-    let (coordinator, handle) = Coordinator::new(store, options).map_err(|error| from_coordinator(dir, &error))?;
+    let options = CoordinatorOptions {
+        is_exclusive: true,
+        sessions,
+        ..CoordinatorOptions::default()
+    };
+    let (coordinator, handle) =
+        Coordinator::new(store, options).map_err(|error| from_coordinator(dir, &error))?;
     let (dialler, incoming) = mpsc::channel(STREAMS_MAX);
     let client = connect::client(channel(dialler.clone()));
     let (drain, stop) = (CancellationToken::new(), CancellationToken::new());
@@ -89,7 +95,9 @@ pub(crate) async fn start(
         coordinator,
         handle,
         incoming,
-        workers: (1..=workers).map(|no| worker(no, dialler.clone())).collect::<Result<_, _>>()?,
+        workers: (1..=workers)
+            .map(|no| worker(no, dialler.clone()))
+            .collect::<Result<_, _>>()?,
         socket: match need {
             Need::Read => None,
             Need::Act | Need::Own => Some(listen(dir)?),
@@ -102,10 +110,16 @@ pub(crate) async fn start(
     supervisor.spawn(EmbeddedLoop, async move {
         let _ = tell.send(parts.run().await);
     });
-    Ok(Embedded { client, drain, stop, ended })
+    Ok(Embedded {
+        client,
+        drain,
+        stop,
+        ended,
+    })
 }
 
-/// Takes over the targets of a pipeline for the cluster of the folder `dir`, and tells what it took.
+/// Takes over the targets of a pipeline for the cluster of the folder `dir`, and tells what it
+/// took.
 ///
 /// # Errors
 /// When a target cannot be reached, or is held by a live process.
@@ -115,20 +129,45 @@ pub(crate) async fn adopt(
 ) -> Result<BTreeMap<ConnectionName, AdoptedDocument>, CliError> {
     let failed = |what: String, why: String| CliError::new(ExitCode::Refused, what).why(why);
     let store = open_store(dir, Need::Own).await?;
-    let cluster = cluster_id(store.as_ref()).await.map_err(|error| from_coordinator(dir, &error))?;
+    let cluster = cluster_id(store.as_ref())
+        .await
+        .map_err(|error| from_coordinator(dir, &error))?;
     let spec: Spec = spec::from_canonical(&pipeline.spec).map_err(|_| {
-        failed(format!("the spec of {} cannot be read back", pipeline.name), "this is a defect of Highwater".to_owned())
+        failed(
+            format!("the spec of {} cannot be read back", pipeline.name),
+            "this is a defect of \
+            Highwater"
+                .to_owned(),
+        )
     })?;
     let supervisor = Supervisor::default();
     let mut taken = BTreeMap::new();
     for step in spec.steps.values() {
-        let Some(to) = step.strategy.load().sides().target else { continue };
+        let Some(to) = step.strategy.load().sides().target else {
+            continue;
+        };
         let name = &to.connection;
-        let Some(connection) = spec.connections.get(name).filter(|_| !taken.contains_key(name)) else { continue };
+        let Some(connection) = spec
+            .connections
+            .get(name)
+            .filter(|_| !taken.contains_key(name))
+        else {
+            continue;
+        };
         let cannot = |why: String| failed(format!("cannot take over the target {name}"), why);
-        let target = open_target(connection, name, &pipeline.base_dir, "of this process", &supervisor, None)
-            .map_err(|error| cannot(error.message))?;
-        let former = target.adopt(&cluster).await.map_err(|error| cannot(error.report.message))?;
+        let target = open_target(
+            connection,
+            name,
+            &pipeline.base_dir,
+            "of this process",
+            &supervisor,
+            None,
+        )
+        .map_err(|error| cannot(error.message))?;
+        let former = target
+            .adopt(&cluster)
+            .await
+            .map_err(|error| cannot(error.report.message))?;
         taken.insert(name.clone(), AdoptedDocument { cluster, former });
     }
     Ok(taken)
@@ -137,12 +176,23 @@ pub(crate) async fn adopt(
 async fn open_store(dir: &Path, need: Need) -> Result<Arc<dyn RecordStore>, CliError> {
     let path = dir.join(STORE);
     if need == Need::Read {
-        let store = SqliteStore::open_read_only(&path).await.map_err(|error| from_store(dir, &error))?;
+        let store = SqliteStore::open_read_only(&path)
+            .await
+            .map_err(|error| from_store(dir, &error))?;
         return Ok(Arc::new(store));
     }
-    std::fs::create_dir_all(dir)
-        .map_err(|error| CliError::from_io(ExitCode::Unexpected, "cannot make the folder of the state", dir, &error))?;
-    let store = SqliteStore::open(&path).await.map_err(|error| from_store(dir, &error))?;
+    std::fs::create_dir_all(dir).map_err(|error| {
+        CliError::from_io(
+            ExitCode::Unexpected,
+            "cannot make the folder of the \
+            state",
+            dir,
+            &error,
+        )
+    })?;
+    let store = SqliteStore::open(&path)
+        .await
+        .map_err(|error| from_store(dir, &error))?;
     Ok(Arc::new(store))
 }
 
@@ -162,12 +212,23 @@ struct Parts {
 impl Parts {
     /// Runs until drained or stopped: the workers end first, then who commands them.
     async fn run(self) -> Result<(), CliError> {
-        let Self { dir, coordinator, handle, incoming, workers, socket, is_observer, drain, stop } = self;
+        let Self {
+            dir,
+            coordinator,
+            handle,
+            incoming,
+            workers,
+            socket,
+            is_observer,
+            drain,
+            stop,
+        } = self;
         let over = CancellationToken::new();
         let _over = over.clone().drop_guard();
         let mut servers = JoinSet::new();
-        let in_memory =
-            Server::builder().add_service(worker_service(handle.clone())).add_service(control_service(handle.clone()));
+        let in_memory = Server::builder()
+            .add_service(worker_service(handle.clone()))
+            .add_service(control_service(handle.clone()));
         let streams = ReceiverStream::new(incoming).map(Ok::<_, io::Error>);
         let until = over.clone();
         servers.spawn(async move {
@@ -189,7 +250,11 @@ impl Parts {
         let leading = over.clone();
         let mut commanding = JoinSet::new();
         commanding.spawn(async move {
-            if is_observer { coordinator.observe(leading).await } else { coordinator.run(leading).await }
+            if is_observer {
+                coordinator.observe(leading).await
+            } else {
+                coordinator.run(leading).await
+            }
         });
         let mut working = JoinSet::new();
         for worker in workers {
@@ -207,7 +272,8 @@ impl Parts {
         };
         over.cancel();
         while commanding.join_next().await.is_some() {}
-        std::fs::remove_file(dir.join(CONTROL_SOCKET)).ok(); // the next process replaces what is left of it
+        // the next process replaces what is left of it
+        std::fs::remove_file(dir.join(CONTROL_SOCKET)).ok();
         ended
     }
 }
@@ -218,7 +284,10 @@ fn channel(dialler: mpsc::Sender<DuplexStream>) -> Channel {
         let dialler = dialler.clone();
         async move {
             let (ours, theirs) = tokio::io::duplex(STREAM_BYTES);
-            dialler.send(theirs).await.map_err(|_| io::Error::from(io::ErrorKind::ConnectionRefused))?;
+            dialler
+                .send(theirs)
+                .await
+                .map_err(|_| io::Error::from(io::ErrorKind::ConnectionRefused))?;
             Ok::<_, io::Error>(TokioIo::new(ours))
         }
     });
@@ -226,33 +295,59 @@ fn channel(dialler: mpsc::Sender<DuplexStream>) -> Channel {
 }
 
 fn worker(no: u32, dialler: mpsc::Sender<DuplexStream>) -> Result<Worker, CliError> {
-    let id = format!("embedded-{no}")
-        .parse()
-        .map_err(|error| CliError::new(ExitCode::Unexpected, "cannot name a worker").why(format!("{error}")))?;
-    let options = WorkerOptions { id, slots: 1, labels: Default::default(), allow_noop: false };
-    Ok(Worker::new(options, Arc::new(GrpcCoordinator::new(channel(dialler)))))
+    let id = format!("embedded-{no}").parse().map_err(|error| {
+        CliError::new(ExitCode::Unexpected, "cannot name a worker").why(format!("{error}"))
+    })?;
+    let options = WorkerOptions {
+        id,
+        slots: 1,
+        labels: Default::default(),
+        allow_noop: false,
+    };
+    Ok(Worker::new(
+        options,
+        Arc::new(GrpcCoordinator::new(channel(dialler))),
+    ))
 }
 
 fn listen(dir: &Path) -> Result<UnixListener, CliError> {
     let path = dir.join(CONTROL_SOCKET);
-    std::fs::remove_file(&path).ok(); // left by a process that was killed: the store's lock says that none is alive
-    UnixListener::bind(&path)
-        .map_err(|error| CliError::from_io(ExitCode::Unexpected, "cannot listen for other commands", &path, &error))
+    // left by a process that was killed: the store's lock says that none is alive
+    std::fs::remove_file(&path).ok();
+    UnixListener::bind(&path).map_err(|error| {
+        CliError::from_io(
+            ExitCode::Unexpected,
+            "cannot listen for other commands",
+            &path,
+            &error,
+        )
+    })
 }
 
 fn from_store(dir: &Path, error: &StoreError) -> CliError {
     let place = format!("embedded {}", dir.display());
     match error {
-        StoreError::HeldElsewhere { .. } => CliError::new(ExitCode::Refused, "another process works there")
-            .at(place)
-            .why("one process at a time holds the state")
-            .next(format!("highwater --state {} status, or another folder by --state", dir.display())),
-        StoreError::Unreachable { .. } => CliError::new(ExitCode::NothingSelected, "there is no run")
-            .at(place)
-            .why(with_causes(error))
-            .next("highwater run FILE, or name a folder with --state"),
+        StoreError::HeldElsewhere { .. } => CliError::new(
+            ExitCode::Refused,
+            "another process \
+            works there",
+        )
+        .at(place)
+        .why("one process at a time holds the state")
+        .next(format!(
+            "highwater --state {} status, or another folder by --state",
+            dir.display()
+        )),
+        StoreError::Unreachable { .. } => {
+            CliError::new(ExitCode::NothingSelected, "there is no run")
+                .at(place)
+                .why(with_causes(error))
+                .next("highwater run FILE, or name a folder with --state")
+        }
         StoreError::Rejected { .. } | StoreError::Full { .. } | StoreError::Malformed { .. } => {
-            CliError::new(ExitCode::Unexpected, "cannot use the state").at(place).why(with_causes(error))
+            CliError::new(ExitCode::Unexpected, "cannot use the state")
+                .at(place)
+                .why(with_causes(error))
         }
     }
 }

@@ -5,8 +5,8 @@ use highwater_common::view::RunDocument;
 pub use highwater_runtime::ExitCode;
 use tonic::Code;
 
-/// What a verb that followed a run to its end exits with. A run that was left before its end counts as interrupted;
-/// one that was only planned has done what was asked.
+/// What a verb that followed a run to its end exits with. A run that was left before its end counts
+/// as interrupted; one that was only planned has done what was asked.
 #[must_use]
 pub(crate) const fn of_run(run: &RunDocument) -> ExitCode {
     match run.status {
@@ -25,9 +25,10 @@ pub(crate) const fn of_code(code: Code) -> ExitCode {
         Code::Ok => ExitCode::Success,
         Code::InvalidArgument | Code::OutOfRange => ExitCode::Usage,
         Code::NotFound => ExitCode::NothingSelected,
-        Code::Unavailable | Code::DeadlineExceeded | Code::Unauthenticated | Code::PermissionDenied => {
-            ExitCode::Unreachable
-        }
+        Code::Unavailable
+        | Code::DeadlineExceeded
+        | Code::Unauthenticated
+        | Code::PermissionDenied => ExitCode::Unreachable,
         Code::FailedPrecondition | Code::AlreadyExists | Code::Aborted => ExitCode::Refused,
         Code::Cancelled
         | Code::Unknown
@@ -56,7 +57,11 @@ mod tests {
             let mut run = samples::run();
             run.status = status;
             run.committed = committed;
-            assert_eq!(of_run(&run).number(), expected, "{status}, committed: {committed}");
+            assert_eq!(
+                of_run(&run).number(),
+                expected,
+                "{status}, committed: {committed}"
+            );
         }
     }
 

@@ -1,5 +1,5 @@
-//! Follows a run until it ends or somebody leaves. Never changes the run: leaving a cluster's run lets it go on, leaving a
-//! run of this process drains it.
+//! Follows a run until it ends or somebody leaves. Never changes the run: leaving a cluster's run
+//! lets it go on, leaving a run of this process drains it.
 
 use std::time::Duration;
 
@@ -117,12 +117,20 @@ impl Follower<'_> {
                 Wake::Message(Ok(None)) => {
                     stream = None;
                     let status = Status::unavailable("the coordinator ended the stream");
-                    self.endure(&status, is_draining, *away_since.get_or_insert_with(Instant::now))?;
+                    self.endure(
+                        &status,
+                        is_draining,
+                        *away_since.get_or_insert_with(Instant::now),
+                    )?;
                 }
                 Wake::Message(Err(status)) => {
                     stream = None;
                     let status = broken_off(status);
-                    self.endure(&status, is_draining, *away_since.get_or_insert_with(Instant::now))?;
+                    self.endure(
+                        &status,
+                        is_draining,
+                        *away_since.get_or_insert_with(Instant::now),
+                    )?;
                 }
                 Wake::ProcessEnded(ended) => {
                     self.connection.embedded = None;
@@ -141,7 +149,11 @@ impl Follower<'_> {
                             Some(Ok(again)) => stream = Some(again),
                             Some(Err(status)) => {
                                 let status = broken_off(status);
-                                self.endure(&status, is_draining, *away_since.get_or_insert_with(Instant::now))?;
+                                self.endure(
+                                    &status,
+                                    is_draining,
+                                    *away_since.get_or_insert_with(Instant::now),
+                                )?;
                             }
                             None if self.leave(is_draining, reporter) => return Ok(Followed::Left),
                             None => is_draining = true,
@@ -167,49 +179,81 @@ impl Follower<'_> {
             }
             Some(embedded) => {
                 embedded.drain.cancel();
-                let line = format!("draining, Ctrl-C again stops at once; go on later with: {come_back}");
+                let line = format!(
+                    "draining, Ctrl-C again stops at once; go on later with: \
+                                    {come_back}"
+                );
                 reporter.say(&line, self.output);
                 false
             }
             None => {
-                reporter.say(&format!("detached, the run goes on; come back with: {come_back}"), self.output);
+                reporter.say(
+                    &format!("detached, the run goes on; come back with: {come_back}"),
+                    self.output,
+                );
                 true
             }
         }
     }
 
-    /// Decides whether a broken stream is waited for: a cluster may change its leader, the coordinator of this process may
-    /// begin a new term, and while draining the stream has to break.
+    /// Decides whether a broken stream is waited for: a cluster may change its leader, the
+    /// coordinator of this process may begin a new term, and while draining the stream has to
+    /// break.
     fn endure(&self, status: &Status, is_draining: bool, since: Instant) -> Result<(), CliError> {
-        let is_away = exit::of_code(status.code()) == ExitCode::Unreachable && since.elapsed() < AWAY_MAX;
+        let is_away =
+            exit::of_code(status.code()) == ExitCode::Unreachable && since.elapsed() < AWAY_MAX;
         let may_return = match self.connection.place {
             Place::Remote(_) => is_away,
-            // The coordinator of this process begins another term; one of another process has gone for good.
+            // The coordinator of this process begins another term; one of another process has gone
+            // for good.
             Place::Embedded => is_draining || (is_away && self.connection.embedded.is_some()),
         };
-        if may_return { Ok(()) } else { Err(self.lost(status)) }
+        if may_return {
+            Ok(())
+        } else {
+            Err(self.lost(status))
+        }
     }
 
     fn lost(&self, status: &Status) -> CliError {
-        CliError::from_status("cannot follow the run", status).at(self.connection.banner()).next(&self.come_back)
+        CliError::from_status("cannot follow the run", status)
+            .at(self.connection.banner())
+            .next(&self.come_back)
     }
 
-    fn process_ended(&self, ended: Result<(), CliError>, is_draining: bool) -> Result<Followed, CliError> {
+    fn process_ended(
+        &self,
+        ended: Result<(), CliError>,
+        is_draining: bool,
+    ) -> Result<Followed, CliError> {
         match ended {
             Ok(()) if is_draining => Ok(Followed::Left),
-            Ok(()) => Err(CliError::new(ExitCode::Unexpected, "the coordinator in this process ended before the run")
-                .next(&self.come_back)),
+            Ok(()) => Err(CliError::new(
+                ExitCode::Unexpected,
+                "the coordinator in this process \
+                ended before the run",
+            )
+            .next(&self.come_back)),
             Err(error) => Err(error.or_next(|| self.come_back.clone())),
         }
     }
 }
 
-async fn watch(connection: &mut Connection, run: &str, limit: Duration) -> Result<Streaming<Document>, Status> {
-    let request = GetRunRequest { run: run.to_owned() };
-    within(limit, connection.client.watch_run(request)).await.map(tonic::Response::into_inner)
+async fn watch(
+    connection: &mut Connection,
+    run: &str,
+    limit: Duration,
+) -> Result<Streaming<Document>, Status> {
+    let request = GetRunRequest {
+        run: run.to_owned(),
+    };
+    within(limit, connection.client.watch_run(request))
+        .await
+        .map(tonic::Response::into_inner)
 }
 
-/// Watches again after a stream broke; where nobody answers soon the next coordinator is gone to, for the next time.
+/// Watches again after a stream broke; where nobody answers soon the next coordinator is gone to,
+/// for the next time.
 async fn look_again(connection: &mut Connection, run: &str) -> Result<Streaming<Document>, Status> {
     let watched = watch(connection, run, AGAIN_WAIT_MAX).await;
     if watched.is_err() {
@@ -218,11 +262,13 @@ async fn look_again(connection: &mut Connection, run: &str) -> Result<Streaming<
     watched
 }
 
-/// A stream that breaks off in the middle is a coordinator, or one that relays, that went away: transports have several
-/// words for it.
+/// A stream that breaks off in the middle is a coordinator, or one that relays, that went away:
+/// transports have several words for it.
 fn broken_off(status: Status) -> Status {
     match status.code() {
-        Code::Unknown | Code::Internal | Code::Cancelled | Code::DataLoss => Status::unavailable(status.message()),
+        Code::Unknown | Code::Internal | Code::Cancelled | Code::DataLoss => {
+            Status::unavailable(status.message())
+        }
         Code::Ok
         | Code::InvalidArgument
         | Code::DeadlineExceeded
@@ -240,7 +286,9 @@ fn broken_off(status: Status) -> Status {
 }
 
 /// The next document; nothing, for ever, while there is no stream.
-async fn next_message(stream: &mut Option<Streaming<Document>>) -> Result<Option<Document>, Status> {
+async fn next_message(
+    stream: &mut Option<Streaming<Document>>,
+) -> Result<Option<Document>, Status> {
     match stream {
         Some(stream) => stream.message().await,
         None => std::future::pending().await,

@@ -1,7 +1,9 @@
-//! Highwater's command line, as a library: what `highwater` does with its arguments, its streams and its signals.
+//! Highwater's command line, as a library: what `highwater` does with its arguments, its streams
+//! and its signals.
 //!
-//! Never decides anything about a run: it asks the coordinator, through the control service, also when coordinator and
-//! workers live in this very process. What it prints to stdout is data, everything else goes to stderr.
+//! Never decides anything about a run: it asks the coordinator, through the control service, also
+//! when coordinator and workers live in this very process. What it prints to stdout is data,
+//! everything else goes to stderr.
 
 mod args;
 mod commands;

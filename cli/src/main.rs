@@ -18,21 +18,31 @@ fn main() -> ProcessExit {
         Ok(cli) => cli,
         Err(error) => {
             error.print().ok();
-            return if error.use_stderr() { ExitCode::Usage.into() } else { ExitCode::Success.into() };
+            return if error.use_stderr() {
+                ExitCode::Usage.into()
+            } else {
+                ExitCode::Success.into()
+            };
         }
     };
     highwater_cli::log_to_stderr(cli.global.verbose);
     let environment = Environment::read();
     let contexts = Contexts::of(&environment);
     // A verb that asks nobody does not care where a cluster would be.
-    let settled =
-        if cli.command.asks_a_coordinator() { contexts.settle(&mut cli.global, &environment) } else { Ok(()) };
+    let settled = if cli.command.asks_a_coordinator() {
+        contexts.settle(&mut cli.global, &environment)
+    } else {
+        Ok(())
+    };
     let mut output = Output::of_process(&cli.global, &environment);
     if let Err(error) = settled {
         output.tell(&error.render(&output.talk_look));
         return error.exit().into();
     }
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
         Ok(runtime) => runtime,
         Err(error) => {
             output.tell(&format!("error: cannot start\n  why: {error}\n"));
@@ -41,9 +51,13 @@ fn main() -> ProcessExit {
     };
     let exit = runtime.block_on(async {
         match Interrupts::of_process() {
-            Ok(mut interrupts) => Box::pin(execute(&cli, &contexts, &mut output, &mut interrupts)).await,
+            Ok(mut interrupts) => {
+                Box::pin(execute(&cli, &contexts, &mut output, &mut interrupts)).await
+            }
             Err(error) => {
-                output.tell(&format!("error: cannot listen to signals\n  why: {error}\n"));
+                output.tell(&format!(
+                    "error: cannot listen to signals\n  why: {error}\n"
+                ));
                 ExitCode::Unexpected
             }
         }

@@ -1,4 +1,5 @@
-//! The two streams: stdout is data, all else goes to stderr. Never panics because a reader has gone.
+//! The two streams: stdout is data, all else goes to stderr. Never panics because a reader has
+//! gone.
 
 use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::path::Path;
@@ -37,9 +38,19 @@ impl Output {
 
     /// Streams of a caller's own, which are no terminals.
     #[must_use]
-    pub fn to(global: &Global, stdout: Box<dyn Write + Send>, stderr: Box<dyn Write + Send>) -> Self {
+    pub fn to(
+        global: &Global,
+        stdout: Box<dyn Write + Send>,
+        stderr: Box<dyn Write + Send>,
+    ) -> Self {
         let look = look(global, &Environment::default(), false);
-        Self { stdout, stderr, data_look: look.clone(), talk_look: look, is_quiet: global.quiet }
+        Self {
+            stdout,
+            stderr,
+            data_look: look.clone(),
+            talk_look: look,
+            is_quiet: global.quiet,
+        }
     }
 
     /// Writes data. A reader that has gone wants no more of it, which is no error.
@@ -47,10 +58,17 @@ impl Output {
     /// # Errors
     /// Any other failure to write, such as a full disk.
     pub fn data(&mut self, text: &str) -> Result<(), CliError> {
-        match self.stdout.write_all(text.as_bytes()).and_then(|()| self.stdout.flush()) {
+        match self
+            .stdout
+            .write_all(text.as_bytes())
+            .and_then(|()| self.stdout.flush())
+        {
             Ok(()) => Ok(()),
             Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
-            Err(error) => Err(CliError::new(ExitCode::Unexpected, "cannot write to stdout").why(error.to_string())),
+            Err(error) => Err(
+                CliError::new(ExitCode::Unexpected, "cannot write to stdout")
+                    .why(error.to_string()),
+            ),
         }
     }
 
@@ -63,7 +81,10 @@ impl Output {
 
     /// Writes to stderr, quiet or not: errors, and the answer to a Ctrl-C.
     pub fn tell(&mut self, text: &str) {
-        self.stderr.write_all(text.as_bytes()).and_then(|()| self.stderr.flush()).ok();
+        self.stderr
+            .write_all(text.as_bytes())
+            .and_then(|()| self.stderr.flush())
+            .ok();
     }
 }
 

@@ -1,4 +1,5 @@
-//! Reads a pipeline file into what the coordinator takes. The only place of this program that knows the parser.
+//! Reads a pipeline file into what the coordinator takes. The only place of this program that knows
+//! the parser.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -47,16 +48,40 @@ pub(crate) fn read(args: &FileArgs) -> Result<PipelineFile, CliError> {
     let text = text_of(path)?;
     let params: BTreeMap<String, String> = args.params.iter().cloned().collect();
     let parsed = parse(&text, &params).map_err(|problems| {
-        // A literal password is a problem, and the excerpt that shows the problem must not show the password.
+        // A literal password is a problem, and the excerpt that shows the problem must not show the
+        // password.
         let text = spec::masked(&text, &problems);
         let problems = problems.into_iter().map(Problem::from).collect();
-        CliError::problems(FileProblems { file: path.display().to_string(), text, problems })
+        CliError::problems(FileProblems {
+            file: path.display().to_string(),
+            text,
+            problems,
+        })
     })?;
-    let unreadable = |error| CliError::from_io(ExitCode::Usage, "cannot find the file's folder", path, &error);
+    let unreadable = |error| {
+        CliError::from_io(
+            ExitCode::Usage,
+            "cannot find the file's folder",
+            path,
+            &error,
+        )
+    };
     let absolute = path.canonicalize().map_err(unreadable)?;
     let base_dir = absolute.parent().unwrap_or(Path::new("/")).to_owned();
-    let Parsed { name, steps, digest, spec } = parsed;
-    Ok(PipelineFile { path: path.clone(), base_dir, name, steps, digest, spec })
+    let Parsed {
+        name,
+        steps,
+        digest,
+        spec,
+    } = parsed;
+    Ok(PipelineFile {
+        path: path.clone(),
+        base_dir,
+        name,
+        steps,
+        digest,
+        spec,
+    })
 }
 
 /// The JSON Schema of the file.
@@ -65,11 +90,24 @@ pub(crate) fn json_schema() -> serde_json::Value {
 }
 
 fn text_of(path: &Path) -> Result<String, CliError> {
-    let unreadable = |error| CliError::from_io(ExitCode::Usage, "cannot read the pipeline file", path, &error);
+    let unreadable = |error| {
+        CliError::from_io(
+            ExitCode::Usage,
+            "cannot read the pipeline file",
+            path,
+            &error,
+        )
+    };
     let size = std::fs::metadata(path).map_err(unreadable)?.len();
     if size > BYTES_MAX {
-        return Err(CliError::new(ExitCode::Usage, format!("the pipeline file is larger than {BYTES_MAX} bytes"))
-            .at(path.display().to_string()));
+        return Err(CliError::new(
+            ExitCode::Usage,
+            format!(
+                "the pipeline file is larger than \
+            {BYTES_MAX} bytes"
+            ),
+        )
+        .at(path.display().to_string()));
     }
     std::fs::read_to_string(path).map_err(unreadable)
 }

@@ -1,6 +1,10 @@
-//! Shows what is wrong with a pipeline file: with the line and a caret on a terminal, as one greppable line each otherwise.
+//! Shows what is wrong with a pipeline file: with the line and a caret on a terminal, as one
+//! greppable line each otherwise.
 
-use miette::{Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, SourceCode, SourceSpan};
+use miette::{
+    Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, SourceCode,
+    SourceSpan,
+};
 
 use crate::render::Look;
 
@@ -39,7 +43,11 @@ impl FileProblems {
     #[must_use]
     pub fn count_text(&self) -> String {
         let count = self.problems.len();
-        format!("{count} problem{} in {}", if count == 1 { "" } else { "s" }, self.file)
+        format!(
+            "{count} problem{} in {}",
+            if count == 1 { "" } else { "s" },
+            self.file
+        )
     }
 
     /// All problems, ending with a line feed.
@@ -47,22 +55,52 @@ impl FileProblems {
     pub fn render(&self, look: &Look) -> String {
         self.problems
             .iter()
-            .map(|problem| if look.is_terminal { self.with_caret(problem, look) } else { self.narrated(problem) })
+            .map(|problem| {
+                if look.is_terminal {
+                    self.with_caret(problem, look)
+                } else {
+                    self.narrated(problem)
+                }
+            })
             .collect()
     }
 
     fn narrated(&self, problem: &Problem) -> String {
-        let Problem { code, line, column, message, hint, .. } = problem;
-        let hint = hint.as_ref().map(|hint| format!(" ({hint})")).unwrap_or_default();
-        format!("{}:{line}:{column}: {code}: {}{message}{hint}\n", self.file, within(problem))
+        let Problem {
+            code,
+            line,
+            column,
+            message,
+            hint,
+            ..
+        } = problem;
+        let hint = hint
+            .as_ref()
+            .map(|hint| format!(" ({hint})"))
+            .unwrap_or_default();
+        format!(
+            "{}:{line}:{column}: {code}: {}{message}{hint}\n",
+            self.file,
+            within(problem)
+        )
     }
 
     fn with_caret(&self, problem: &Problem, look: &Look) -> String {
-        let theme = if look.has_color { GraphicalTheme::unicode() } else { GraphicalTheme::unicode_nocolor() };
-        let shown =
-            Shown { source: NamedSource::new(&self.file, self.text.clone()), span: self.span(problem), problem };
+        let theme = if look.has_color {
+            GraphicalTheme::unicode()
+        } else {
+            GraphicalTheme::unicode_nocolor()
+        };
+        let shown = Shown {
+            source: NamedSource::new(&self.file, self.text.clone()),
+            span: self.span(problem),
+            problem,
+        };
         let mut text = String::new();
-        let handler = GraphicalReportHandler::new_themed(theme).with_links(false).with_width(120).with_context_lines(1);
+        let handler = GraphicalReportHandler::new_themed(theme)
+            .with_links(false)
+            .with_width(120)
+            .with_context_lines(1);
         if handler.render_report(&mut text, &shown).is_err() {
             return self.narrated(problem);
         }
@@ -72,10 +110,18 @@ impl FileProblems {
 
     /// The marked bytes; a place outside the text, as of a file that changed meanwhile, is none.
     fn span(&self, problem: &Problem) -> Option<SourceSpan> {
-        let before: usize = self.text.split_inclusive('\n').take(problem.line.checked_sub(1)?).map(str::len).sum();
+        let before: usize = self
+            .text
+            .split_inclusive('\n')
+            .take(problem.line.checked_sub(1)?)
+            .map(str::len)
+            .sum();
         let line = self.text.get(before..)?.lines().next()?;
         let column = problem.column.checked_sub(1)?;
-        let within_line = line.char_indices().nth(column).map_or(line.len(), |(at, _)| at);
+        let within_line = line
+            .char_indices()
+            .nth(column)
+            .map_or(line.len(), |(at, _)| at);
         let start = before + within_line;
         let length = problem.length.min(self.text.len() - start);
         Some(SourceSpan::new(start.into(), length))
@@ -83,7 +129,11 @@ impl FileProblems {
 }
 
 fn within(problem: &Problem) -> String {
-    if problem.path.is_empty() { String::new() } else { format!("{}: ", problem.path) }
+    if problem.path.is_empty() {
+        String::new()
+    } else {
+        format!("{}: ", problem.path)
+    }
 }
 
 /// A problem in the form that the renderer takes.
@@ -108,7 +158,10 @@ impl Diagnostic for Shown<'_> {
     }
 
     fn help<'a>(&'a self) -> Option<Box<dyn std::fmt::Display + 'a>> {
-        self.problem.hint.as_ref().map(|hint| Box::new(hint) as Box<dyn std::fmt::Display>)
+        self.problem
+            .hint
+            .as_ref()
+            .map(|hint| Box::new(hint) as Box<dyn std::fmt::Display>)
     }
 
     fn source_code(&self) -> Option<&dyn SourceCode> {
@@ -129,7 +182,8 @@ mod tests {
     fn sample() -> FileProblems {
         FileProblems {
             file: "pipeline.yaml".to_owned(),
-            text: "version: 1\nname: shop\nsteps:\n  größe:\n    retrys: {max_attempts: 3}\n".to_owned(),
+            text: "version: 1\nname: shop\nsteps:\n  größe:\n    retrys: {max_attempts: 3}\n"
+                .to_owned(),
             problems: vec![
                 Problem {
                     code: "spec::unknown_key".to_owned(),
@@ -164,7 +218,10 @@ mod tests {
 
     #[test]
     fn on_a_terminal_a_problem_shows_its_line_and_a_caret() {
-        let look = Look { is_terminal: true, ..Look::plain() };
+        let look = Look {
+            is_terminal: true,
+            ..Look::plain()
+        };
         insta::assert_snapshot!(CliError::problems(sample()).render(&look), @r"
         spec::unknown_key
 
@@ -195,7 +252,10 @@ mod tests {
     fn a_place_outside_the_file_is_told_without_a_caret() {
         let mut problems = sample();
         problems.problems[0].line = 400;
-        let look = Look { is_terminal: true, ..Look::plain() };
+        let look = Look {
+            is_terminal: true,
+            ..Look::plain()
+        };
         assert!(problems.render(&look).contains("unknown key `retrys`"));
     }
 }

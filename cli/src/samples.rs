@@ -3,12 +3,14 @@
 use highwater_common::id::{DocumentDigest, RunId, TaskId};
 use highwater_common::status::{RunStatus, StepStatus};
 use highwater_common::view::{
-    ClusterDocument, EventDocument, EventsDocument, FailedTaskDocument, PlanDocument, PlannedStepDocument, RunDocument,
-    RunsDocument, StepDocument, TaskCounts, TaskDocument, TasksDocument, WorkerDocument,
+    ClusterDocument, EventDocument, EventsDocument, FailedTaskDocument, PlanDocument,
+    PlannedStepDocument, RunDocument, RunsDocument, StepDocument, TaskCounts, TaskDocument,
+    TasksDocument, WorkerDocument,
 };
 
 /// The id of every sample run.
-pub(crate) const RUN: RunId = RunId::from_bytes([0x71, 0xc0, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16]);
+pub(crate) const RUN: RunId =
+    RunId::from_bytes([0x71, 0xc0, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16]);
 
 /// A run in the middle of its work.
 pub(crate) fn run() -> RunDocument {
@@ -23,7 +25,14 @@ pub(crate) fn run() -> RunDocument {
         reference_time: "2026-03-01T10:00:00Z".to_owned(),
         ended_at: None,
         committed: true,
-        tasks: TaskCounts { pending: 14, open: 4, done: 12, retry_wait: 1, dead: 1, ..TaskCounts::default() },
+        tasks: TaskCounts {
+            pending: 14,
+            open: 4,
+            done: 12,
+            retry_wait: 1,
+            dead: 1,
+            ..TaskCounts::default()
+        },
         rows: 27_004,
         bytes: 3 << 20,
         workers: 4,
@@ -35,14 +44,37 @@ pub(crate) fn run() -> RunDocument {
 /// The step that works and fails.
 fn orders() -> StepDocument {
     StepDocument {
-        tasks: TaskCounts { pending: 13, open: 4, done: 12, retry_wait: 1, dead: 1, ..TaskCounts::default() },
+        tasks: TaskCounts {
+            pending: 13,
+            open: 4,
+            done: 12,
+            retry_wait: 1,
+            dead: 1,
+            ..TaskCounts::default()
+        },
         rows: 27_004,
         bytes: 3 << 20,
         watermark: Some("2013-01-12".to_owned()),
         waits: vec!["13 tasks: limit of the step, 4/4 at once".to_owned()],
         warnings: vec!["public.orders has no index on created_at".to_owned()],
-        dead: vec![failed(1, "2013-01-07", 1, "permanent", "numeric_overflow", "amount\n\u{1b}[2Jout of range")],
-        retrying: vec![failed(2, "[2013-01-09, 2013-01-10)", 2, "transient", "connection_lost", "server closed")],
+        dead: vec![failed(
+            1,
+            "2013-01-07",
+            1,
+            "permanent",
+            "numeric_overflow",
+            "amount\n\u{1b}[2Jout \
+            of range",
+        )],
+        retrying: vec![failed(
+            2,
+            "[2013-01-09, 2013-01-10)",
+            2,
+            "transient",
+            "connection_lost",
+            "server \
+            closed",
+        )],
         ..step("orders", StepStatus::Running)
     }
 }
@@ -54,7 +86,10 @@ pub(crate) fn step(name: &str, status: StepStatus) -> StepDocument {
         strategy: "backfill".to_owned(),
         status,
         reason: String::new(),
-        tasks: TaskCounts { pending: 1, ..TaskCounts::default() },
+        tasks: TaskCounts {
+            pending: 1,
+            ..TaskCounts::default()
+        },
         rows: 0,
         bytes: 0,
         watermark: None,
@@ -66,7 +101,14 @@ pub(crate) fn step(name: &str, status: StepStatus) -> StepDocument {
     }
 }
 
-fn failed(id: u8, work: &str, attempts: u32, class: &str, code: &str, message: &str) -> FailedTaskDocument {
+fn failed(
+    id: u8,
+    work: &str,
+    attempts: u32,
+    class: &str,
+    code: &str,
+    message: &str,
+) -> FailedTaskDocument {
     FailedTaskDocument {
         task: TaskId::from_bytes([id; 16]),
         work: work.to_owned(),
@@ -79,27 +121,46 @@ fn failed(id: u8, work: &str, attempts: u32, class: &str, code: &str, message: &
 
 /// A run that did everything.
 pub(crate) fn succeeded() -> RunDocument {
-    let tasks = TaskCounts { done: 31, ..TaskCounts::default() };
+    let tasks = TaskCounts {
+        done: 31,
+        ..TaskCounts::default()
+    };
     RunDocument {
         status: RunStatus::Success,
         ended_at: Some("2026-03-01T10:00:05.29Z".to_owned()),
         tasks,
-        steps: vec![StepDocument { tasks, rows: 27_004, ..step("orders", StepStatus::Success) }],
+        steps: vec![StepDocument {
+            tasks,
+            rows: 27_004,
+            ..step("orders", StepStatus::Success)
+        }],
         ..run()
     }
 }
 
 /// A run of which one task died.
 pub(crate) fn failed_run() -> RunDocument {
-    let tasks = TaskCounts { done: 1_132, dead: 1, pending: 2, ..TaskCounts::default() };
+    let tasks = TaskCounts {
+        done: 1_132,
+        dead: 1,
+        pending: 2,
+        ..TaskCounts::default()
+    };
     let orders = StepDocument {
         status: StepStatus::Failed,
         waits: Vec::new(),
         retrying: Vec::new(),
-        tasks: TaskCounts { done: 1_093, dead: 1, ..TaskCounts::default() },
+        tasks: TaskCounts {
+            done: 1_093,
+            dead: 1,
+            ..TaskCounts::default()
+        },
         ..orders()
     };
-    let kpis = StepDocument { reason: "orders failed".to_owned(), ..step("order_kpis", StepStatus::Skipped) };
+    let kpis = StepDocument {
+        reason: "orders failed".to_owned(),
+        ..step("order_kpis", StepStatus::Skipped)
+    };
     RunDocument {
         status: RunStatus::Failed,
         ended_at: Some("2026-03-01T11:07:00Z".to_owned()),
@@ -116,7 +177,11 @@ pub(crate) fn cancelled() -> RunDocument {
         status: RunStatus::Cancelled,
         reason: "wrong source".to_owned(),
         ended_at: Some("2026-03-01T10:00:12Z".to_owned()),
-        tasks: TaskCounts { done: 12, superseded: 19, ..TaskCounts::default() },
+        tasks: TaskCounts {
+            done: 12,
+            superseded: 19,
+            ..TaskCounts::default()
+        },
         steps: vec![step("orders", StepStatus::Cancelled)],
         ..run()
     }
@@ -142,9 +207,14 @@ pub(crate) fn plan() -> PlanDocument {
                 rows: 1_310_000_000,
                 rows_exact: false,
                 summary: "by day of created_at, UTC, [2022-01-01, 2025-01-01)".to_owned(),
-                first: vec!["[2022-01-01, 2022-01-02)".to_owned(), "[2022-01-02, 2022-01-03)".to_owned()],
+                first: vec![
+                    "[2022-01-01, 2022-01-02)".to_owned(),
+                    "[2022-01-02, 2022-01-03)".to_owned(),
+                ],
                 warnings: vec!["no index on created_at in the target".to_owned()],
-                notes: vec!["3 rows with NULL in created_at are a partition of their own".to_owned()],
+                notes: vec![
+                    "3 rows with NULL in created_at are a partition of their own".to_owned(),
+                ],
             },
             PlannedStepDocument {
                 step: "warm_up".parse().unwrap(),
@@ -166,8 +236,14 @@ pub(crate) fn plan() -> PlanDocument {
 
 /// Three runs.
 pub(crate) fn runs() -> RunsDocument {
-    let without_steps = |run: RunDocument| RunDocument { steps: Vec::new(), ..run };
-    RunsDocument { schema: "runs/v1".to_owned(), runs: [run(), failed_run(), succeeded()].map(without_steps).into() }
+    let without_steps = |run: RunDocument| RunDocument {
+        steps: Vec::new(),
+        ..run
+    };
+    RunsDocument {
+        schema: "runs/v1".to_owned(),
+        runs: [run(), failed_run(), succeeded()].map(without_steps).into(),
+    }
 }
 
 /// A cluster of two workers.
@@ -213,7 +289,12 @@ pub(crate) fn tasks() -> TasksDocument {
         short: "r-71c".to_owned(),
         tasks: vec![
             task("[2023-05-06, 2023-05-07)", "done", 1_204_331, ""),
-            task("[2023-05-07, 2023-05-08)", "dead", 0, "amount: numeric field overflow"),
+            task(
+                "[2023-05-07, 2023-05-08)",
+                "dead",
+                0,
+                "amount: numeric field overflow",
+            ),
         ],
         more: false,
     }
@@ -231,6 +312,13 @@ pub(crate) fn events() -> EventsDocument {
         what: what.to_owned(),
         error: error.to_owned(),
     };
-    let events = vec![event(1, "assigned", ""), event(2, "dead", "amount: numeric field overflow")];
-    EventsDocument { schema: "events/v1".to_owned(), run: RUN, events }
+    let events = vec![
+        event(1, "assigned", ""),
+        event(2, "dead", "amount: numeric field overflow"),
+    ];
+    EventsDocument {
+        schema: "events/v1".to_owned(),
+        run: RUN,
+        events,
+    }
 }

@@ -1,4 +1,5 @@
-//! Plans a million partitions and expands every one of them, task ids included: `cargo bench -p highwater-common`.
+//! Plans a million partitions and expands every one of them, task ids included: `cargo bench -p
+//! highwater-common`.
 #![expect(clippy::disallowed_methods, reason = "a bench measures time")]
 
 use std::collections::BTreeMap;
@@ -12,8 +13,9 @@ use highwater_common::id::{DocumentDigest, RunId, StepName};
 use highwater_common::plan::Plan;
 use highwater_common::segment::{SEGMENT_TASKS, Segment, TaskResult};
 use highwater_common::spec::{
-    Backfill, Grain, Nulls, Order, Partition, PartitionBy, Reprocess, Resident, RetryPolicy, RunLimits, SourceRows,
-    SourceTable, Spec, Step, StepLimits, Strategy, TableName, TargetTable, Triggers, Write, WriteMode,
+    Backfill, Grain, Nulls, Order, Partition, PartitionBy, Reprocess, Resident, RetryPolicy,
+    RunLimits, SourceRows, SourceTable, Spec, Step, StepLimits, Strategy, TableName, TargetTable,
+    Triggers, Write, WriteMode,
 };
 
 const TASKS: u64 = 1_000_000;
@@ -41,7 +43,8 @@ fn calendar(tz: &str) {
     let mixed = ids.fold(0, |mixed, id| mixed ^ id.as_bytes()[0]);
     let (tasks, expanded) = (events.tasks_planned(), began.elapsed());
     println!(
-        "{tz}: {tasks} partitions planned in {planned:.1?} ({bytes} bytes), expanded with ids in {expanded:.1?} ({mixed:02x})"
+        "{tz}: {tasks} partitions planned in {planned:.1?} ({bytes} bytes), expanded with ids in \
+         {expanded:.1?} ({mixed:02x})"
     );
 }
 
@@ -52,17 +55,30 @@ fn segments() {
     for _ in 0..TASKS / u64::from(SEGMENT_TASKS) {
         let mut segment = Segment::new(SEGMENT_TASKS);
         for index in 0..SEGMENT_TASKS {
-            segment.set_done(index, TaskResult { rows: 100_000, millis: 5_000, attempts: 1 });
+            segment.set_done(
+                index,
+                TaskResult {
+                    rows: 100_000,
+                    millis: 5_000,
+                    attempts: 1,
+                },
+            );
         }
         let stored = segment.to_bytes();
         bytes += stored.len();
         assert_eq!(Segment::from_bytes(&stored).as_ref(), Ok(&segment));
     }
-    println!("segments: {TASKS} tasks done, stored and read in {:.1?} ({bytes} bytes)", began.elapsed());
+    println!(
+        "segments: {TASKS} tasks done, stored and read in {:.1?} ({bytes} bytes)",
+        began.elapsed()
+    );
 }
 
 fn spec(name: &StepName, tz: &str) -> Spec {
-    let table = |name: &str| TableName { schema: None, name: name.to_owned() };
+    let table = |name: &str| TableName {
+        schema: None,
+        name: name.to_owned(),
+    };
     let load = Backfill {
         from: SourceTable {
             connection: "legacy".parse().expect("a name"),
@@ -71,17 +87,28 @@ fn spec(name: &StepName, tz: &str) -> Spec {
             rows: SourceRows::All,
             casts: BTreeMap::new(),
         },
-        to: TargetTable { connection: "warehouse".parse().expect("a name"), table: table("events") },
+        to: TargetTable {
+            connection: "warehouse".parse().expect("a name"),
+            table: table("events"),
+        },
         partition: Partition {
             column: "at".to_owned(),
-            by: PartitionBy::Calendar { grain: Grain::Hour, tz: tz.to_owned() },
+            by: PartitionBy::Calendar {
+                grain: Grain::Hour,
+                tz: tz.to_owned(),
+            },
             nulls: Nulls::Partition,
         },
         start: None,
         end: None,
         reprocess: Reprocess::Missing,
         order: Order::Newest,
-        write: Write { mode: WriteMode::Append, key: Vec::new(), resident: Resident::Fail, triggers: Triggers::Fire },
+        write: Write {
+            mode: WriteMode::Append,
+            key: Vec::new(),
+            resident: Resident::Fail,
+            triggers: Triggers::Fire,
+        },
     };
     let step = Step {
         depends_on: Vec::new(),
@@ -103,7 +130,8 @@ fn spec(name: &StepName, tz: &str) -> Spec {
 }
 
 fn facts() -> StepFacts {
-    // 30 hours less than a million, for the NULL partition and for the days that other zones begin earlier or later.
+    // 30 hours less than a million, for the NULL partition and for the days that other zones begin
+    // earlier or later.
     let hours = i64::try_from(TASKS).expect("a small number") - 30;
     let last = 486_000;
     StepFacts {

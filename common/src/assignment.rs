@@ -8,7 +8,9 @@ use crate::close::Ordinals;
 use crate::cursor::CursorKind;
 use crate::errand::Errand;
 use crate::facts::{ColumnFacts, CursorForm};
-use crate::id::{AttemptNo, ClusterId, ConnectionName, DocumentDigest, PipelineName, RunId, StepName, TaskId};
+use crate::id::{
+    AttemptNo, ClusterId, ConnectionName, DocumentDigest, PipelineName, RunId, StepName, TaskId,
+};
 use crate::left_out::LeftOut;
 use crate::range::{CursorRange, Slice};
 use crate::spec::{Connection, SourceTable, Strategy, TargetTable, Write};
@@ -108,7 +110,8 @@ pub struct Settled {
     pub target_form: CursorForm,
     /// How rows are written.
     pub write: Write,
-    /// The digest of the rule that cuts and of what it leaves out: with the generation, which slices there are.
+    /// The digest of the rule that cuts and of what it leaves out: with the generation, which
+    /// slices there are.
     pub cut: DocumentDigest,
     /// Which life of which server the target was when it was last reconciled.
     pub target_fingerprint: String,
@@ -135,7 +138,8 @@ pub struct Assignment {
     pub order: DocumentDigest,
 }
 
-/// The largest answer of a probe, in bytes of JSON: room for 2,000 columns with long names on both sides.
+/// The largest answer of a probe, in bytes of JSON: room for 2,000 columns with long names on both
+/// sides.
 pub const FACTS_BYTES_MAX: usize = 2 * 1024 * 1024;
 
 /// What a committed task did, as its ledger row tells it.
@@ -157,7 +161,8 @@ pub enum ErrorClass {
     Resource,
     /// Will fail again: a missing table, a value that does not fit, a wrong password.
     Permanent,
-    /// A connection could not be reached, or broke: [`AttemptError::connection`] says which. It says nothing about the task.
+    /// A connection could not be reached, or broke: [`AttemptError::connection`] says which. It
+    /// says nothing about the task.
     Unreachable,
     /// The worker died or fell silent. Given by the coordinator alone.
     Crash,
@@ -198,17 +203,32 @@ impl AttemptError {
     pub fn new(class: ErrorClass, code: impl Into<String>, message: impl Into<String>) -> Self {
         let mut message = message.into();
         if message.len() > Self::MESSAGE_BYTES_MAX {
-            let end = (0..=Self::MESSAGE_BYTES_MAX - 3).rev().find(|at| message.is_char_boundary(*at)).unwrap_or(0);
+            let end = (0..=Self::MESSAGE_BYTES_MAX - 3)
+                .rev()
+                .find(|at| message.is_char_boundary(*at))
+                .unwrap_or(0);
             message.truncate(end);
             message.push('…');
         }
-        Self { class, code: code.into(), message, connection: None }
+        Self {
+            class,
+            code: code.into(),
+            message,
+            connection: None,
+        }
     }
 
     /// The error of an attempt that could not reach `connection`, or lost it.
     #[must_use]
-    pub fn unreachable(connection: ConnectionName, code: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { connection: Some(connection), ..Self::new(ErrorClass::Unreachable, code, message) }
+    pub fn unreachable(
+        connection: ConnectionName,
+        code: impl Into<String>,
+        message: impl Into<String>,
+    ) -> Self {
+        Self {
+            connection: Some(connection),
+            ..Self::new(ErrorClass::Unreachable, code, message)
+        }
     }
 }
 
@@ -217,7 +237,8 @@ impl AttemptError {
 pub enum Outcome {
     /// The task's rows are in the target, by this attempt or an earlier one.
     Committed(Receipt),
-    /// A probe's answer: `StepFacts` as JSON of at most [`FACTS_BYTES_MAX`]; a failure of its own when it is not.
+    /// A probe's answer: `StepFacts` as JSON of at most [`FACTS_BYTES_MAX`]; a failure of its own
+    /// when it is not.
     Probed(Vec<u8>),
     /// A task that holds a slot is over.
     Done,
@@ -225,7 +246,8 @@ pub enum Outcome {
     Prepared {
         /// What a person should know: a missing index, a table that was there already.
         warnings: Vec<String>,
-        /// The digest of what every run but this plan of this one has committed of the stream: final, since all others are fenced.
+        /// The digest of what every run but this plan of this one has committed of the stream:
+        /// final, since all others are fenced.
         coverage: DocumentDigest,
         /// Which life of which server the target is.
         fingerprint: String,
@@ -239,8 +261,8 @@ pub enum Outcome {
     Counted(LeftOut),
     /// The tasks of a phase whose commits are in the target.
     Closed(Ordinals),
-    /// The target is not as the step's prepare left it: it is another one by now, or was put back to an older state. Nothing of the
-    /// attempt is in it; why is what a person is told.
+    /// The target is not as the step's prepare left it: it is another one by now, or was put back
+    /// to an older state. Nothing of the attempt is in it; why is what a person is told.
     Unprepared(AttemptError),
     /// A claim met a larger token: the store was rewound, or a newer attempt runs.
     Outrun {

@@ -1,8 +1,9 @@
 //! What a worker can run: words that it tells when it registers, and what a step needs of them.
-//! Never says where a step should run, which is a matter of labels, nor what it may use, which is a matter of limits.
+//! Never says where a step should run, which is a matter of labels, nor what it may use, which is a
+//! matter of limits.
 //!
-//! A word means the same for ever. A worker that knows more than its coordinator tells words that this one does not know;
-//! they are kept and shown, and nothing needs them.
+//! A word means the same for ever. A worker that knows more than its coordinator tells words that
+//! this one does not know; they are kept and shown, and nothing needs them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -18,8 +19,12 @@ const POSTGRES: Capabilities = Capabilities(1 << 1);
 const SQLITE: Capabilities = Capabilities(1 << 2);
 
 /// What is known, and the word for each.
-const WORDS: [(Capabilities, &str); 4] =
-    [(Capabilities::BACKFILL, "backfill"), (POSTGRES, "postgres"), (SQLITE, "sqlite"), (Capabilities::NOOP, "noop")];
+const WORDS: [(Capabilities, &str); 4] = [
+    (Capabilities::BACKFILL, "backfill"),
+    (POSTGRES, "postgres"),
+    (SQLITE, "sqlite"),
+    (Capabilities::NOOP, "noop"),
+];
 
 impl Capabilities {
     /// Nothing.
@@ -33,23 +38,34 @@ impl Capabilities {
     #[must_use]
     pub const fn of_program(allow_noop: bool) -> Self {
         let moving = Self::BACKFILL.and(POSTGRES).and(SQLITE);
-        if allow_noop { moving.and(Self::NOOP) } else { moving }
+        if allow_noop {
+            moving.and(Self::NOOP)
+        } else {
+            moving
+        }
     }
 
-    /// What a worker has told. One that told nothing is of a version before these words, which could do all that moves rows.
+    /// What a worker has told. One that told nothing is of a version before these words, which
+    /// could do all that moves rows.
     #[must_use]
     pub fn of_worker(told: &BTreeSet<String>, allow_noop: bool) -> Self {
         if told.is_empty() {
             return Self::of_program(allow_noop);
         }
-        WORDS.into_iter().filter(|(_, word)| told.contains(*word)).fold(Self::NONE, |all, (one, _)| all.and(one))
+        WORDS
+            .into_iter()
+            .filter(|(_, word)| told.contains(*word))
+            .fold(Self::NONE, |all, (one, _)| all.and(one))
     }
 
     /// What each task of a step needs.
     #[must_use]
     pub fn of_step(step: &Step, connections: &BTreeMap<ConnectionName, Connection>) -> Self {
         let load = step.strategy.load();
-        let engines = load.sides().connections().filter_map(|name| connections.get(name));
+        let engines = load
+            .sides()
+            .connections()
+            .filter_map(|name| connections.get(name));
         let engines = engines.map(|connection| match connection {
             Connection::Postgres { .. } => POSTGRES,
             Connection::Sqlite { .. } => SQLITE,
@@ -72,7 +88,11 @@ impl Capabilities {
     /// The words.
     #[must_use]
     pub fn words(self) -> BTreeSet<String> {
-        WORDS.into_iter().filter(|(one, _)| self.hold(*one)).map(|(_, word)| word.to_owned()).collect()
+        WORDS
+            .into_iter()
+            .filter(|(one, _)| self.hold(*one))
+            .map(|(_, word)| word.to_owned())
+            .collect()
     }
 }
 
@@ -106,7 +126,10 @@ mod tests {
 
     #[test]
     fn a_worker_of_before_these_words_moves_rows_and_holds_noops_as_it_says() {
-        assert_eq!(Capabilities::of_worker(&told(&[]), false), Capabilities::of_program(false));
+        assert_eq!(
+            Capabilities::of_worker(&told(&[]), false),
+            Capabilities::of_program(false)
+        );
         assert!(!Capabilities::of_worker(&told(&[]), false).hold(Capabilities::NOOP));
         assert!(Capabilities::of_worker(&told(&[]), true).hold(Capabilities::NOOP));
     }

@@ -1,7 +1,8 @@
 //! The close: whether a target still holds what a step's tasks have committed, when the step ends.
 //!
-//! A target that was put back to an older state loses commits that the store has counted already, and nothing else would notice. So
-//! the tasks that the store counts as done are compared with the ones whose receipts are there.
+//! A target that was put back to an older state loses commits that the store has counted already,
+//! and nothing else would notice. So the tasks that the store counts as done are compared with the
+//! ones whose receipts are there.
 
 use std::fmt;
 
@@ -13,19 +14,21 @@ pub const SETBACKS_MAX: u32 = 5;
 /// The code of an error that tells of a target which loses commits again and again.
 pub const KEEPS_LOSING: &str = "target_keeps_losing";
 
-/// The code of an error that tells of a target which is not the one that was prepared: a failover, or a replaced file.
+/// The code of an error that tells of a target which is not the one that was prepared: a failover,
+/// or a replaced file.
 pub const TARGET_CHANGED: &str = "target_changed";
 
 /// The code of an error that tells of a target without a ledger.
 pub const LEDGER_MISSING: &str = "ledger_missing";
 
-/// What a person is told of a target whose ledger is gone while its table is there: nobody knows which rows are in it, and more of them
-/// would be there twice.
+/// What a person is told of a target whose ledger is gone while its table is there: nobody knows
+/// which rows are in it, and more of them would be there twice.
 #[must_use]
 pub fn ledger_lost_message(place: &str, table: &str) -> String {
     format!(
-        "the ledger of {place} is gone, and {table}, to which rows are appended, holds some: nobody knows which, and loading them again \
-         could double them. Bring the ledger back from a backup, or empty the table, and then begin a new run with `--new`"
+        "the ledger of {place} is gone, and {table}, to which rows are appended, holds some: \
+         nobody knows which, and loading them again could double them. Bring the ledger back from \
+         a backup, or empty the table, and then begin a new run with `--new`"
     )
 }
 
@@ -48,8 +51,8 @@ pub struct Ordinals(Vec<(u64, u64)>);
 pub struct OrdinalsError;
 
 impl Ordinals {
-    /// The ordinals of ascending ranges, each from its first to its last. Ranges that touch become one; what is out of order, or
-    /// beyond [`ORDINALS_MAX`], is no task's and is left out.
+    /// The ordinals of ascending ranges, each from its first to its last. Ranges that touch become
+    /// one; what is out of order, or beyond [`ORDINALS_MAX`], is no task's and is left out.
     #[must_use]
     pub fn of_ranges(ranges: impl IntoIterator<Item = (u64, u64)>) -> Self {
         let mut all: Vec<(u64, u64)> = Vec::new();
@@ -78,10 +81,13 @@ impl Ordinals {
     /// How many there are.
     #[must_use]
     pub fn count(&self) -> u64 {
-        self.0.iter().fold(0, |count, (first, end)| count.saturating_add(end.saturating_sub(*first)))
+        self.0.iter().fold(0, |count, (first, end)| {
+            count.saturating_add(end.saturating_sub(*first))
+        })
     }
 
-    /// The shorter of two forms: gaps and lengths, or a bit for each. At most [`ORDINALS_BYTES_MAX`].
+    /// The shorter of two forms: gaps and lengths, or a bit for each. At most
+    /// [`ORDINALS_BYTES_MAX`].
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
         let behind = self.0.last().map_or(0, |(_, end)| *end);
@@ -104,7 +110,9 @@ impl Ordinals {
             *form = BITS;
         }
         for ordinal in self.0.iter().flat_map(|(first, end)| *first..*end) {
-            let at = usize::try_from(ordinal / 8).unwrap_or(usize::MAX).saturating_add(1);
+            let at = usize::try_from(ordinal / 8)
+                .unwrap_or(usize::MAX)
+                .saturating_add(1);
             if let Some(byte) = bits.get_mut(at) {
                 *byte |= 1 << (ordinal % 8);
             }
@@ -152,7 +160,9 @@ impl Ordinals {
 
 impl fmt::Debug for Ordinals {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_set().entries(self.0.iter().map(|(first, end)| *first..*end)).finish()
+        f.debug_set()
+            .entries(self.0.iter().map(|(first, end)| *first..*end))
+            .finish()
     }
 }
 
@@ -180,14 +190,17 @@ pub enum AfterClose {
     GiveUp(u64),
 }
 
-/// Compares the tasks that the store counts as `done`, ascending, with those whose receipts are `there`. `setbacks` tells how often
-/// the step has met a target that had changed. A receipt of a task that is not done says nothing here: that task's claim meets it.
+/// Compares the tasks that the store counts as `done`, ascending, with those whose receipts are
+/// `there`. `setbacks` tells how often the step has met a target that had changed. A receipt of a
+/// task that is not done says nothing here: that task's claim meets it.
 #[must_use]
 pub fn after_close(done: impl Iterator<Item = u64>, there: &Ordinals, setbacks: u32) -> AfterClose {
     let lost: Vec<u64> = done.filter(|ordinal| !there.contains(*ordinal)).collect();
     match lost.is_empty() {
         true => AfterClose::Ends,
-        false if setbacks >= SETBACKS_MAX => AfterClose::GiveUp(u64::try_from(lost.len()).unwrap_or(u64::MAX)),
+        false if setbacks >= SETBACKS_MAX => {
+            AfterClose::GiveUp(u64::try_from(lost.len()).unwrap_or(u64::MAX))
+        }
         false => AfterClose::Reopen(lost),
     }
 }
@@ -241,7 +254,8 @@ mod tests {
             // GIVEN tasks that are done, and receipts of those and of others
             let there: BTreeSet<u64> = if kept { there.union(&done).copied().collect() } else { there };
             let lost: Vec<u64> = done.difference(&there).copied().collect();
-            // WHEN they are compared, THEN none is lost, or these very tasks are, however many other receipts there are
+            // WHEN they are compared, THEN none is lost, or these very tasks are, however many
+            // other receipts there are
             let expected = match lost.len() as u64 {
                 0 => AfterClose::Ends,
                 lost if setbacks >= SETBACKS_MAX => AfterClose::GiveUp(lost),
@@ -255,7 +269,10 @@ mod tests {
     fn a_million_ordinals_with_a_gap_after_each_fit_into_a_bit_each() {
         let ordinals = Ordinals::of_ranges((0..ORDINALS_MAX / 2).map(|half| (2 * half, 2 * half)));
         let bytes = ordinals.to_bytes();
-        assert_eq!((bytes.len(), ORDINALS_BYTES_MAX), (ORDINALS_BYTES_MAX, 1 + 128 * 1024));
+        assert_eq!(
+            (bytes.len(), ORDINALS_BYTES_MAX),
+            (ORDINALS_BYTES_MAX, 1 + 128 * 1024)
+        );
         assert_eq!(Ordinals::from_bytes(&bytes), Ok(ordinals));
         let all = Ordinals::of_ranges([(0, ORDINALS_MAX - 1)]);
         assert_eq!((all.to_bytes().len(), all.count()), (5, ORDINALS_MAX));
@@ -263,12 +280,23 @@ mod tests {
 
     #[test]
     fn what_is_no_task_s_ordinal_is_none() {
-        let ordinals =
-            Ordinals::of_ranges([(5, 3), (2, 4), (3, 9), (5, 6), (ORDINALS_MAX, ORDINALS_MAX), (7, u64::MAX)]);
+        let ordinals = Ordinals::of_ranges([
+            (5, 3),
+            (2, 4),
+            (3, 9),
+            (5, 6),
+            (ORDINALS_MAX, ORDINALS_MAX),
+            (7, u64::MAX),
+        ]);
         assert_eq!(format!("{ordinals:?}"), "{2..7}");
-        for bytes in
-            [&[][..], &[3], &[RANGES, 0], &[RANGES, 0, 0], &[RANGES, 1, 1, 0, 1], &[RANGES, 0xff, 0xff, 0xff, 0xff, 1]]
-        {
+        for bytes in [
+            &[][..],
+            &[3],
+            &[RANGES, 0],
+            &[RANGES, 0, 0],
+            &[RANGES, 1, 1, 0, 1],
+            &[RANGES, 0xff, 0xff, 0xff, 0xff, 1],
+        ] {
             assert_eq!(Ordinals::from_bytes(bytes), Err(OrdinalsError), "{bytes:?}");
         }
     }

@@ -89,7 +89,9 @@ pub fn resume(row: &LedgerRow, mine: &Fence, digest: &DocumentDigest) -> Resume 
         L::Open | L::Intent if row.spec_digest != *digest => Resume::SpecChanged,
         L::Open if row.fence == *mine => Resume::Begin,
         L::Intent if row.fence == *mine || row.fence.token < mine.token => Resume::Probe,
-        L::Open | L::Intent => Resume::Fenced { newer: row.fence.token },
+        L::Open | L::Intent => Resume::Fenced {
+            newer: row.fence.token,
+        },
     }
 }
 
@@ -107,7 +109,11 @@ pub struct NotHeld;
 /// # Errors
 /// [`NotHeld`] when the guard or the watermark matched another number of rows.
 pub fn judge(guard_rows: u64, watermark_rows: Option<u64>) -> Result<CommitPermit, NotHeld> {
-    if guard_rows == 1 && watermark_rows.is_none_or(|rows| rows == 1) { Ok(CommitPermit(())) } else { Err(NotHeld) }
+    if guard_rows == 1 && watermark_rows.is_none_or(|rows| rows == 1) {
+        Ok(CommitPermit(()))
+    } else {
+        Err(NotHeld)
+    }
 }
 
 #[cfg(test)]
@@ -116,12 +122,16 @@ mod tests {
     use crate::token::Nonce;
 
     fn fence(lo: u32, nonce: u128) -> Fence {
-        Fence { token: FencingToken::new(1, lo).expect("in range"), nonce: Nonce::new(nonce) }
+        Fence {
+            token: FencingToken::new(1, lo).expect("in range"),
+            nonce: Nonce::new(nonce),
+        }
     }
 
     #[test]
     fn a_state_is_kept_by_a_letter_of_its_own_and_no_other_letter_is_one() {
-        // The connectors' statements say these letters too, and every ledger in the field holds them.
+        // The connectors' statements say these letters too, and every ledger in the field holds
+        // them.
         let kept = [
             ("O", LedgerState::Open),
             ("I", LedgerState::Intent),
@@ -130,7 +140,10 @@ mod tests {
             ("V", LedgerState::Voided),
         ];
         for (letter, state) in kept {
-            assert_eq!((state.letter(), LedgerState::from_letter(letter)), (letter, Some(state)));
+            assert_eq!(
+                (state.letter(), LedgerState::from_letter(letter)),
+                (letter, Some(state))
+            );
         }
         for other in ["", "o", "R", "OC"] {
             assert_eq!(LedgerState::from_letter(other), None, "{other:?}");
@@ -148,25 +161,57 @@ mod tests {
         };
         let open = row(LedgerState::Open);
         assert_eq!(resume(&open, &fence(2, 7), &digest), Resume::Begin);
-        assert_eq!(resume(&open, &fence(2, 8), &digest), Resume::Fenced { newer: open.fence.token });
-        assert_eq!(resume(&open, &fence(1, 9), &digest), Resume::Fenced { newer: open.fence.token });
-        assert_eq!(resume(&open, &fence(2, 7), &DocumentDigest::of(b"other")), Resume::SpecChanged);
-        assert_eq!(resume(&row(LedgerState::Committed), &fence(1, 1), &digest), Resume::ReportOnly(open.receipt));
-        assert_eq!(resume(&row(LedgerState::Fenced), &fence(2, 7), &digest), Resume::Superseded);
-        assert_eq!(resume(&row(LedgerState::Voided), &fence(2, 7), &digest), Resume::Superseded);
+        assert_eq!(
+            resume(&open, &fence(2, 8), &digest),
+            Resume::Fenced {
+                newer: open.fence.token
+            }
+        );
+        assert_eq!(
+            resume(&open, &fence(1, 9), &digest),
+            Resume::Fenced {
+                newer: open.fence.token
+            }
+        );
+        assert_eq!(
+            resume(&open, &fence(2, 7), &DocumentDigest::of(b"other")),
+            Resume::SpecChanged
+        );
+        assert_eq!(
+            resume(&row(LedgerState::Committed), &fence(1, 1), &digest),
+            Resume::ReportOnly(open.receipt)
+        );
+        assert_eq!(
+            resume(&row(LedgerState::Fenced), &fence(2, 7), &digest),
+            Resume::Superseded
+        );
+        assert_eq!(
+            resume(&row(LedgerState::Voided), &fence(2, 7), &digest),
+            Resume::Superseded
+        );
     }
 
     #[test]
     fn what_was_begun_outside_a_transaction_is_asked_for_by_its_own_attempt_and_by_later_ones() {
         let digest = DocumentDigest::of(b"spec");
         let (state, receipt) = (LedgerState::Intent, Receipt::default());
-        let begun = LedgerRow { state, fence: fence(2, 7), spec_digest: digest, receipt };
-        let fenced = Resume::Fenced { newer: begun.fence.token };
+        let begun = LedgerRow {
+            state,
+            fence: fence(2, 7),
+            spec_digest: digest,
+            receipt,
+        };
+        let fenced = Resume::Fenced {
+            newer: begun.fence.token,
+        };
         assert_eq!(resume(&begun, &fence(2, 7), &digest), Resume::Probe);
         assert_eq!(resume(&begun, &fence(3, 1), &digest), Resume::Probe);
         assert_eq!(resume(&begun, &fence(2, 8), &digest), fenced);
         assert_eq!(resume(&begun, &fence(1, 7), &digest), fenced);
-        assert_eq!(resume(&begun, &fence(3, 1), &DocumentDigest::of(b"other")), Resume::SpecChanged);
+        assert_eq!(
+            resume(&begun, &fence(3, 1), &DocumentDigest::of(b"other")),
+            Resume::SpecChanged
+        );
     }
 
     #[test]

@@ -1,6 +1,8 @@
-//! The configuration file of the programs: what it may say, and what is wrong with it. Reading it is the programs' business.
+//! The configuration file of the programs: what it may say, and what is wrong with it. Reading it
+//! is the programs' business.
 //!
-//! For every setting a flag beats the environment, the environment beats the file, and the file beats the default.
+//! For every setting a flag beats the environment, the environment beats the file, and the file
+//! beats the default.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -21,7 +23,8 @@ pub struct FileConfig {
     pub worker: WorkerConfig,
 }
 
-/// Settings of a coordinator; what is missing is left to the environment, the flags and the defaults.
+/// Settings of a coordinator; what is missing is left to the environment, the flags and the
+/// defaults.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct CoordinatorConfig {
@@ -126,9 +129,12 @@ impl std::str::FromStr for ConfigDuration {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        parse_duration(text)
-            .map(Self)
-            .ok_or_else(|| format!("`{text}` is not a duration: write it as `500ms`, `15s`, `45m` or `1h30m`"))
+        parse_duration(text).map(Self).ok_or_else(|| {
+            format!(
+                "`{text}` is not a duration: write it as `500ms`, `15s`, `45m` \
+                                    or `1h30m`"
+            )
+        })
     }
 }
 
@@ -153,13 +159,18 @@ pub struct ContextConfig {
 /// Reads a user's configuration file.
 ///
 /// # Errors
-/// What is wrong, and where: an unknown key, a value of the wrong kind, a cluster without an address.
+/// What is wrong, and where: an unknown key, a value of the wrong kind, a cluster without an
+/// address.
 pub fn parse_contexts(text: &str) -> Result<BTreeMap<String, ContextConfig>, String> {
     if text.trim().is_empty() {
         return Ok(BTreeMap::new());
     }
     let file: UserConfig = serde_saphyr::from_str(text).map_err(|error| error.to_string())?;
-    match file.contexts.iter().find(|(_, context)| context.coordinator.is_empty()) {
+    match file
+        .contexts
+        .iter()
+        .find(|(_, context)| context.coordinator.is_empty())
+    {
         Some((name, _)) => Err(format!("context `{name}` names no coordinator")),
         None => Ok(file.contexts),
     }
@@ -182,14 +193,27 @@ mod tests {
 
     #[test]
     fn settings_are_read_and_unknown_ones_refused() {
-        let config =
-            parse("coordinator: {etcd: [http://127.0.0.1:2379], session_ttl: 15s}\nworker: {slots: 4}").expect("read");
-        assert_eq!(config.coordinator.session_ttl, Some(ConfigDuration(Duration::from_secs(15))));
+        let config = parse(
+            "coordinator: {etcd: [http://127.0.0.1:2379], session_ttl: 15s}\nworker: {slots: \
+                   4}",
+        )
+        .expect("read");
+        assert_eq!(
+            config.coordinator.session_ttl,
+            Some(ConfigDuration(Duration::from_secs(15)))
+        );
         assert_eq!(config.worker.slots, Some(4));
         assert_eq!(parse("\n"), Ok(FileConfig::default()));
-        let pools = parse("coordinator: {pools: {legacy_reads: 12}}").expect("read").coordinator.pools.expect("pools");
+        let pools = parse("coordinator: {pools: {legacy_reads: 12}}")
+            .expect("read")
+            .coordinator
+            .pools
+            .expect("pools");
         assert_eq!(
-            pools.into_iter().map(|(name, max)| (name.to_string(), max)).collect::<Vec<_>>(),
+            pools
+                .into_iter()
+                .map(|(name, max)| (name.to_string(), max))
+                .collect::<Vec<_>>(),
             [("legacy_reads".to_owned(), 12)]
         );
         assert!(parse("coordinator: {pools: {Legacy: 12}}").is_err());

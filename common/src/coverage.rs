@@ -1,7 +1,7 @@
 //! What has been committed: ranges across runs, ordinals within one.
 //!
-//! Both are semilattices: merging is commutative, associative and idempotent, so neither the order in which commits become
-//! known nor a repeat of one can matter.
+//! Both are semilattices: merging is commutative, associative and idempotent, so neither the order
+//! in which commits become known nor a repeat of one can matter.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,8 @@ use crate::range::{CursorRange, Slice};
 
 /// The committed ranges of a stream, and whether its rows without a position are.
 ///
-/// Kept in one form only: by kind, ascending, disjoint and not adjacent. So two coverages are equal when they cover the same.
+/// Kept in one form only: by kind, ascending, disjoint and not adjacent. So two coverages are equal
+/// when they cover the same.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(from = "Record", into = "Record")]
 pub struct Coverage {
@@ -28,13 +29,21 @@ struct Span {
     end: Option<Cursor>,
 }
 
-const KINDS: [CursorKind; 4] = [CursorKind::Integer, CursorKind::Instant, CursorKind::Civil, CursorKind::Date];
+const KINDS: [CursorKind; 4] = [
+    CursorKind::Integer,
+    CursorKind::Instant,
+    CursorKind::Civil,
+    CursorKind::Date,
+];
 
 impl Coverage {
     /// The coverage of these ranges.
     #[must_use]
     pub fn of(ranges: &[CursorRange], null: bool) -> Self {
-        let mut coverage = Self { kinds: BTreeMap::new(), null };
+        let mut coverage = Self {
+            kinds: BTreeMap::new(),
+            null,
+        };
         ranges.iter().for_each(|range| coverage.insert_range(range));
         coverage
     }
@@ -48,10 +57,15 @@ impl Coverage {
     }
 
     fn insert_range(&mut self, range: &CursorRange) {
-        let span = Span { start: range.start(), end: range.end() };
+        let span = Span {
+            start: range.start(),
+            end: range.end(),
+        };
         match range.kind() {
             Some(kind) => insert(self.kinds.entry(kind).or_default(), span),
-            None => KINDS.into_iter().for_each(|kind| insert(self.kinds.entry(kind).or_default(), span)),
+            None => KINDS
+                .into_iter()
+                .for_each(|kind| insert(self.kinds.entry(kind).or_default(), span)),
         }
     }
 
@@ -101,7 +115,9 @@ impl Coverage {
 
     /// The committed ranges of a kind, ascending and merged.
     pub fn ranges(&self, kind: CursorKind) -> impl Iterator<Item = CursorRange> + '_ {
-        self.spans(kind).iter().filter_map(|span| CursorRange::new(span.start, span.end).ok())
+        self.spans(kind)
+            .iter()
+            .filter_map(|span| CursorRange::new(span.start, span.end).ok())
     }
 
     /// Whether the rows without a position are covered.
@@ -110,20 +126,31 @@ impl Coverage {
         self.null
     }
 
-    /// True when some position of `slice` is covered, or could be: a range without ends is of every kind.
+    /// True when some position of `slice` is covered, or could be: a range without ends is of every
+    /// kind.
     #[must_use]
     pub fn meets(&self, slice: &Slice) -> bool {
-        let Slice::Range(range) = slice else { return self.null };
+        let Slice::Range(range) = slice else {
+            return self.null;
+        };
         let of_kind = |kind: &CursorKind| range.kind().is_none_or(|own| own == *kind);
-        self.kinds.iter().filter(|(kind, _)| of_kind(kind)).any(|(_, spans)| {
-            spans.iter().any(|span| !ends_by(span.end, range.start()) && !ends_by(range.end(), span.start))
-        })
+        self.kinds
+            .iter()
+            .filter(|(kind, _)| of_kind(kind))
+            .any(|(_, spans)| {
+                spans.iter().any(|span| {
+                    !ends_by(span.end, range.start()) && !ends_by(range.end(), span.start)
+                })
+            })
     }
 
     /// The digest of what is covered: the same for equal coverages, however they came about.
     #[must_use]
     pub fn digest(&self) -> DocumentDigest {
-        let text = serde_json::to_vec(self).expect("a coverage is made of numbers and lists, which JSON can hold");
+        let text = serde_json::to_vec(self).expect(
+            "a coverage is made of numbers and lists, which \
+            JSON can hold",
+        );
         DocumentDigest::of(&text)
     }
 
@@ -140,9 +167,11 @@ impl Coverage {
 
 /// Adds a span: everything that it overlaps or touches becomes one with it.
 fn insert(spans: &mut Vec<Span>, span: Span) {
-    // `None` is the least start and comes first in the order of `Option`; as an end it is the greatest.
-    let first =
-        spans.partition_point(|other| matches!((other.end, span.start), (Some(end), Some(start)) if end < start));
+    // `None` is the least start and comes first in the order of `Option`; as an end it is the
+    // greatest.
+    let first = spans.partition_point(
+        |other| matches!((other.end, span.start), (Some(end), Some(start)) if end < start),
+    );
     let beyond = spans.partition_point(|other| {
         matches!((other.start, span.end), (Some(start), Some(end)) if start <= end)
             || other.start.is_none()
@@ -150,8 +179,12 @@ fn insert(spans: &mut Vec<Span>, span: Span) {
     });
     let beyond = beyond.max(first); // what a span touches lies in one piece
     let touched = spans.get(first..beyond).unwrap_or_default();
-    let start = touched.first().map_or(span.start, |other| other.start.min(span.start));
-    let end = touched.last().map_or(span.end, |other| other.end.zip(span.end).map(|(a, b)| a.max(b)));
+    let start = touched
+        .first()
+        .map_or(span.start, |other| other.start.min(span.start));
+    let end = touched.last().map_or(span.end, |other| {
+        other.end.zip(span.end).map(|(a, b)| a.max(b))
+    });
     spans.splice(first..beyond, [Span { start, end }]);
 }
 
@@ -160,7 +193,8 @@ fn ends_by(end: Option<Cursor>, start: Option<Cursor>) -> bool {
     matches!((end, start), (Some(end), Some(start)) if end <= start)
 }
 
-/// The stored form: what is stored is inserted again, so a document in another form still reads as what it means.
+/// The stored form: what is stored is inserted again, so a document in another form still reads as
+/// what it means.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Record {
     kinds: BTreeMap<CursorKind, Vec<Sides>>,
@@ -172,9 +206,18 @@ type Sides = (Option<Cursor>, Option<Cursor>);
 
 impl From<Coverage> for Record {
     fn from(coverage: Coverage) -> Self {
-        let pairs = |spans: Vec<Span>| spans.into_iter().map(|span| (span.start, span.end)).collect();
+        let pairs = |spans: Vec<Span>| {
+            spans
+                .into_iter()
+                .map(|span| (span.start, span.end))
+                .collect()
+        };
         Self {
-            kinds: coverage.kinds.into_iter().map(|(kind, spans)| (kind, pairs(spans))).collect(),
+            kinds: coverage
+                .kinds
+                .into_iter()
+                .map(|(kind, spans)| (kind, pairs(spans)))
+                .collect(),
             null: coverage.null,
         }
     }
@@ -182,12 +225,18 @@ impl From<Coverage> for Record {
 
 impl From<Record> for Coverage {
     fn from(record: Record) -> Self {
-        let mut coverage = Self { kinds: BTreeMap::new(), null: record.null };
+        let mut coverage = Self {
+            kinds: BTreeMap::new(),
+            null: record.null,
+        };
         for (kind, pairs) in record.kinds {
             let spans = coverage.kinds.entry(kind).or_default();
             for (start, end) in pairs {
                 // A damaged pair covers nothing: what is not surely committed is loaded again.
-                let of_kind = [start, end].into_iter().flatten().all(|at| at.kind() == kind);
+                let of_kind = [start, end]
+                    .into_iter()
+                    .flatten()
+                    .all(|at| at.kind() == kind);
                 if of_kind && CursorRange::new(start, end).is_ok() {
                     insert(spans, Span { start, end });
                 }
@@ -226,14 +275,24 @@ impl OrdinalSet {
     /// How many ordinals were added.
     #[must_use]
     pub fn count(&self) -> u64 {
-        self.words.iter().map(|word| u64::from(word.count_ones())).sum()
+        self.words
+            .iter()
+            .map(|word| u64::from(word.count_ones()))
+            .sum()
     }
 
     /// How many ordinals from 0 on are there without a hole.
     #[must_use]
     pub fn prefix(&self) -> u64 {
-        let full = self.words.iter().take_while(|word| **word == u64::MAX).count();
-        let behind = self.words.get(full).map_or(0, |word| u64::from(word.trailing_ones()));
+        let full = self
+            .words
+            .iter()
+            .take_while(|word| **word == u64::MAX)
+            .count();
+        let behind = self
+            .words
+            .get(full)
+            .map_or(0, |word| u64::from(word.trailing_ones()));
         (full as u64).saturating_mul(64).saturating_add(behind)
     }
 
@@ -243,13 +302,19 @@ impl OrdinalSet {
         if self.words.len() < other.words.len() {
             self.words.resize(other.words.len(), 0);
         }
-        self.words.iter_mut().zip(&other.words).for_each(|(own, word)| *own |= word);
+        self.words
+            .iter_mut()
+            .zip(&other.words)
+            .for_each(|(own, word)| *own |= word);
         self
     }
 }
 
 fn place(ordinal: u64) -> (usize, u64) {
-    (usize::try_from(ordinal / 64).unwrap_or(usize::MAX), 1 << (ordinal % 64))
+    (
+        usize::try_from(ordinal / 64).unwrap_or(usize::MAX),
+        1 << (ordinal % 64),
+    )
 }
 
 #[cfg(test)]

@@ -1,4 +1,5 @@
-//! Typed positions in a dataset. Instants, civil times and dates are three types: none is ever compared with another.
+//! Typed positions in a dataset. Instants, civil times and dates are three types: none is ever
+//! compared with another.
 
 use std::fmt;
 
@@ -21,7 +22,8 @@ pub enum CursorKind {
     Date,
 }
 
-/// A position in a dataset. Ordered within its kind; positions of different kinds do not meet in one range.
+/// A position in a dataset. Ordered within its kind; positions of different kinds do not meet in
+/// one range.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Cursor {
@@ -56,7 +58,11 @@ impl Cursor {
     /// The position of a civil time, to the microsecond below.
     #[must_use]
     pub fn civil(at: civil::DateTime) -> Self {
-        Self::Civil(Offset::UTC.to_timestamp(at).map_or_else(|_| saturated(at), Timestamp::as_microsecond))
+        Self::Civil(
+            Offset::UTC
+                .to_timestamp(at)
+                .map_or_else(|_| saturated(at), Timestamp::as_microsecond),
+        )
     }
 
     /// The position of a day.
@@ -66,15 +72,19 @@ impl Cursor {
         Self::Date(days)
     }
 
-    /// The civil time of a civil or date cursor, when the calendar of years −9999 to 9999 holds it. A server's may reach much
-    /// further.
+    /// The civil time of a civil or date cursor, when the calendar of years −9999 to 9999 holds it.
+    /// A server's may reach much further.
     #[must_use]
     pub fn to_civil(self) -> Option<civil::DateTime> {
         match self {
-            Self::Civil(micros) => Timestamp::from_microsecond(micros).ok().map(|at| TimeZone::UTC.to_datetime(at)),
+            Self::Civil(micros) => Timestamp::from_microsecond(micros)
+                .ok()
+                .map(|at| TimeZone::UTC.to_datetime(at)),
             Self::Date(days) => {
                 let Day { year, month, day } = Day::of(i64::from(days));
-                civil::Date::new(i16::try_from(year).ok()?, month, day).ok().map(|day| day.at(0, 0, 0, 0))
+                civil::Date::new(i16::try_from(year).ok()?, month, day)
+                    .ok()
+                    .map(|day| day.at(0, 0, 0, 0))
             }
             Self::Integer(_) | Self::Instant(_) => None,
         }
@@ -84,8 +94,8 @@ impl Cursor {
 const MICROS_PER_SECOND: i64 = 1_000_000;
 const MICROS_PER_DAY: i64 = 86_400 * MICROS_PER_SECOND;
 
-/// A day of the Gregorian calendar, carried on before and after the years that a library's calendar holds: a server's days
-/// reach to the year 5874897, and one typing error is enough to meet them.
+/// A day of the Gregorian calendar, carried on before and after the years that a library's calendar
+/// holds: a server's days reach to the year 5874897, and one typing error is enough to meet them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Day {
     /// 0 is the year before 1, as ISO 8601 counts.
@@ -95,25 +105,45 @@ struct Day {
 }
 
 impl Day {
-    /// The day so many days after 1970-01-01; moved to where the reckoning cannot overflow, which is far beyond any server.
+    /// The day so many days after 1970-01-01; moved to where the reckoning cannot overflow, which
+    /// is far beyond any server.
     fn of(days: i64) -> Self {
-        // Idea: years begin in March, so that a leap day is a year's last; 400 of them always have 146,097 days.
+        // Idea: years begin in March, so that a leap day is a year's last; 400 of them always have
+        // 146,097 days.
         const DAYS_PER_ERA: i64 = 146_097;
         const MARCH_OF_YEAR_0: i64 = -719_468;
-        let days = days.clamp(i64::MIN / 4, i64::MAX / 4).saturating_sub(MARCH_OF_YEAR_0);
+        let days = days
+            .clamp(i64::MIN / 4, i64::MAX / 4)
+            .saturating_sub(MARCH_OF_YEAR_0);
         let (era, of_era) = (days.div_euclid(DAYS_PER_ERA), days.rem_euclid(DAYS_PER_ERA));
-        let leaps = (of_era / 1_460).saturating_sub(of_era / 36_524).saturating_add(of_era / 146_096);
+        let leaps = (of_era / 1_460)
+            .saturating_sub(of_era / 36_524)
+            .saturating_add(of_era / 146_096);
         let year_of_era = of_era.saturating_sub(leaps) / 365;
-        let before = year_of_era.saturating_mul(365).saturating_add(year_of_era / 4).saturating_sub(year_of_era / 100);
+        let before = year_of_era
+            .saturating_mul(365)
+            .saturating_add(year_of_era / 4)
+            .saturating_sub(year_of_era / 100);
         let day_of_year = of_era.saturating_sub(before);
         let month_from_march = day_of_year.saturating_mul(5).saturating_add(2) / 153;
-        let day = day_of_year.saturating_sub(month_from_march.saturating_mul(153).saturating_add(2) / 5);
+        let day =
+            day_of_year.saturating_sub(month_from_march.saturating_mul(153).saturating_add(2) / 5);
         let is_behind_new_year = month_from_march >= 10;
-        let month =
-            if is_behind_new_year { month_from_march.saturating_sub(9) } else { month_from_march.saturating_add(3) };
-        let year = era.saturating_mul(400).saturating_add(year_of_era).saturating_add(i64::from(is_behind_new_year));
+        let month = if is_behind_new_year {
+            month_from_march.saturating_sub(9)
+        } else {
+            month_from_march.saturating_add(3)
+        };
+        let year = era
+            .saturating_mul(400)
+            .saturating_add(year_of_era)
+            .saturating_add(i64::from(is_behind_new_year));
         let small = |number: i64| i8::try_from(number).unwrap_or(1);
-        Self { year, month: small(month), day: small(day.saturating_add(1)) }
+        Self {
+            year,
+            month: small(month),
+            day: small(day.saturating_add(1)),
+        }
     }
 }
 
@@ -128,9 +158,18 @@ impl fmt::Display for Day {
 
 /// A time of which a library's calendar knows nothing, to the microsecond.
 fn write_far(f: &mut fmt::Formatter<'_>, micros: i64) -> fmt::Result {
-    let (day, rest) = (Day::of(micros.div_euclid(MICROS_PER_DAY)), micros.rem_euclid(MICROS_PER_DAY));
+    let (day, rest) = (
+        Day::of(micros.div_euclid(MICROS_PER_DAY)),
+        micros.rem_euclid(MICROS_PER_DAY),
+    );
     let (seconds, fraction) = (rest / MICROS_PER_SECOND, rest % MICROS_PER_SECOND);
-    write!(f, "{day}T{:02}:{:02}:{:02}", seconds / 3_600, seconds / 60 % 60, seconds % 60)?;
+    write!(
+        f,
+        "{day}T{:02}:{:02}:{:02}",
+        seconds / 3_600,
+        seconds / 60 % 60,
+        seconds % 60
+    )?;
     if fraction == 0 {
         return Ok(());
     }
@@ -145,8 +184,9 @@ fn saturated(at: civil::DateTime) -> i64 {
 }
 
 impl fmt::Display for Cursor {
-    /// ISO 8601 for times, digits for numbers. Fractions only where there are some. Years beyond 9999 have as many digits as
-    /// they need, so that every position has a text and no two of a kind have the same.
+    /// ISO 8601 for times, digits for numbers. Fractions only where there are some. Years beyond
+    /// 9999 have as many digits as they need, so that every position has a text and no two of a
+    /// kind have the same.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
             Self::Integer(value) => value.fmt(f),
@@ -175,10 +215,19 @@ mod tests {
     #[test]
     fn cursors_read_as_iso_8601() {
         assert_eq!(Cursor::Instant(0).to_string(), "1970-01-01T00:00:00Z");
-        assert_eq!(Cursor::Civil(1_500_000).to_string(), "1970-01-01T00:00:01.5");
+        assert_eq!(
+            Cursor::Civil(1_500_000).to_string(),
+            "1970-01-01T00:00:01.5"
+        );
         assert_eq!(Cursor::Date(-1).to_string(), "1969-12-31");
-        assert_eq!(Cursor::date(civil::date(2013, 1, 1)).to_string(), "2013-01-01");
-        assert_eq!(Cursor::civil(civil::date(2013, 1, 1).at(5, 0, 0, 0)).to_string(), "2013-01-01T05:00:00");
+        assert_eq!(
+            Cursor::date(civil::date(2013, 1, 1)).to_string(),
+            "2013-01-01"
+        );
+        assert_eq!(
+            Cursor::civil(civil::date(2013, 1, 1).at(5, 0, 0, 0)).to_string(),
+            "2013-01-01T05:00:00"
+        );
     }
 
     #[test]
@@ -188,9 +237,18 @@ mod tests {
         assert_eq!(Cursor::Date(i32::MAX).to_string(), "5881580-07-11");
         assert_eq!(Cursor::Date(i32::MIN).to_string(), "-5877641-06-23");
         assert_eq!(Cursor::Date(-719_528).to_string(), "0000-01-01");
-        assert_eq!(Cursor::Instant(i64::MAX).to_string(), "294247-01-10T04:00:54.775807Z");
-        assert_eq!(Cursor::Civil(i64::MIN).to_string(), "-290308-12-21T19:59:05.224192");
-        assert_eq!(Cursor::Instant(253_402_300_800_000_000).to_string(), "10000-01-01T00:00:00Z");
+        assert_eq!(
+            Cursor::Instant(i64::MAX).to_string(),
+            "294247-01-10T04:00:54.775807Z"
+        );
+        assert_eq!(
+            Cursor::Civil(i64::MIN).to_string(),
+            "-290308-12-21T19:59:05.224192"
+        );
+        assert_eq!(
+            Cursor::Instant(253_402_300_800_000_000).to_string(),
+            "10000-01-01T00:00:00Z"
+        );
         assert_eq!(Cursor::Date(i32::MAX).to_civil(), None);
     }
 
@@ -199,7 +257,10 @@ mod tests {
         let mut day = civil::Date::MIN;
         while let Ok(next) = day.checked_add(jiff::Span::new().days(97)) {
             let at = Cursor::date(day);
-            assert_eq!((at.to_string(), at.to_civil()), (day.to_string(), Some(day.at(0, 0, 0, 0))));
+            assert_eq!(
+                (at.to_string(), at.to_civil()),
+                (day.to_string(), Some(day.at(0, 0, 0, 0)))
+            );
             day = next;
         }
     }

@@ -1,4 +1,5 @@
-//! The steps of a pipeline as an acyclic graph, and what each of them waits for. Decides only: who acts asks it.
+//! The steps of a pipeline as an acyclic graph, and what each of them waits for. Decides only: who
+//! acts asks it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -30,7 +31,10 @@ pub enum DagError {
 }
 
 fn path_text(path: &[StepName]) -> String {
-    path.iter().map(StepName::as_str).collect::<Vec<_>>().join(" → ")
+    path.iter()
+        .map(StepName::as_str)
+        .collect::<Vec<_>>()
+        .join(" → ")
 }
 
 /// How a step ended.
@@ -53,7 +57,8 @@ pub enum Readiness {
     Ready,
     /// It waits for these steps, in the order of their names.
     Waits(Vec<StepName>),
-    /// It never starts: of the steps that it needs, this one failed or was cancelled first along the way.
+    /// It never starts: of the steps that it needs, this one failed or was cancelled first along
+    /// the way.
     Skip(StepName),
 }
 
@@ -63,7 +68,12 @@ impl Dag {
     /// # Errors
     /// [`DagError`] when a step waits for an unknown one, or for itself.
     pub fn of(spec: &Spec) -> Result<Self, DagError> {
-        Self::new(spec.steps.iter().map(|(name, step)| (name.clone(), step.depends_on.clone())).collect())
+        Self::new(
+            spec.steps
+                .iter()
+                .map(|(name, step)| (name.clone(), step.depends_on.clone()))
+                .collect(),
+        )
     }
 
     /// The graph of these steps, each with what it waits for.
@@ -71,21 +81,32 @@ impl Dag {
     /// # Errors
     /// [`DagError`] when a step waits for an unknown one, or for itself.
     pub fn new(dependencies: BTreeMap<StepName, Vec<Dependency>>) -> Result<Self, DagError> {
-        let mut dependants: BTreeMap<StepName, BTreeSet<StepName>> =
-            dependencies.keys().map(|step| (step.clone(), BTreeSet::new())).collect();
+        let mut dependants: BTreeMap<StepName, BTreeSet<StepName>> = dependencies
+            .keys()
+            .map(|step| (step.clone(), BTreeSet::new()))
+            .collect();
         let mut waiting: BTreeMap<StepName, BTreeSet<StepName>> = BTreeMap::new();
         for (step, edges) in &dependencies {
             for edge in edges {
                 let Some(known) = dependants.get_mut(&edge.step) else {
-                    return Err(DagError::Unknown { step: step.clone(), dependency: edge.step.clone() });
+                    return Err(DagError::Unknown {
+                        step: step.clone(),
+                        dependency: edge.step.clone(),
+                    });
                 };
                 known.insert(step.clone());
             }
-            waiting.insert(step.clone(), edges.iter().map(|edge| edge.step.clone()).collect());
+            waiting.insert(
+                step.clone(),
+                edges.iter().map(|edge| edge.step.clone()).collect(),
+            );
         }
         // Kahn's algorithm; of the steps that could come next, always the first by name.
-        let mut free: BTreeSet<StepName> =
-            waiting.iter().filter(|(_, edges)| edges.is_empty()).map(|(step, _)| step.clone()).collect();
+        let mut free: BTreeSet<StepName> = waiting
+            .iter()
+            .filter(|(_, edges)| edges.is_empty())
+            .map(|(step, _)| step.clone())
+            .collect();
         waiting.retain(|_, edges| !edges.is_empty());
         let mut order = Vec::with_capacity(dependencies.len());
         while let Some(step) = free.pop_first() {
@@ -102,7 +123,11 @@ impl Dag {
         }
         match cycle(&waiting) {
             Some(path) => Err(DagError::Cycle(path)),
-            None => Ok(Self { order, dependencies, dependants }),
+            None => Ok(Self {
+                order,
+                dependencies,
+                dependants,
+            }),
         }
     }
 
@@ -123,7 +148,8 @@ impl Dag {
         self.dependants.get(step).into_iter().flatten()
     }
 
-    /// Whether a step may start, by how the steps before it ended. A step that is absent from `ended` has not ended.
+    /// Whether a step may start, by how the steps before it ended. A step that is absent from
+    /// `ended` has not ended.
     #[must_use]
     pub fn readiness(&self, step: &StepName, ended: &BTreeMap<StepName, Ended>) -> Readiness {
         let mut waits = BTreeSet::new();
@@ -134,22 +160,35 @@ impl Dag {
                 }
                 (Some(Ended::Success), When::Success | When::Done)
                 | (Some(Ended::Failed | Ended::Skipped | Ended::Cancelled), When::Done) => {}
-                // Whatever else it waits for, it will not start: there is no reason to say so later.
-                (Some(Ended::Failed | Ended::Cancelled), When::Success) => return Readiness::Skip(edge.step.clone()),
-                (Some(Ended::Skipped), When::Success) => return Readiness::Skip(self.cause(&edge.step, ended)),
+                // Whatever else it waits for, it will not start: there is no reason to say so
+                // later.
+                (Some(Ended::Failed | Ended::Cancelled), When::Success) => {
+                    return Readiness::Skip(edge.step.clone());
+                }
+                (Some(Ended::Skipped), When::Success) => {
+                    return Readiness::Skip(self.cause(&edge.step, ended));
+                }
             }
         }
-        if waits.is_empty() { Readiness::Ready } else { Readiness::Waits(waits.into_iter().collect()) }
+        if waits.is_empty() {
+            Readiness::Ready
+        } else {
+            Readiness::Waits(waits.into_iter().collect())
+        }
     }
 
-    /// The steps that may start now, in order: those that have neither ended nor wait. The caller leaves out what runs.
+    /// The steps that may start now, in order: those that have neither ended nor wait. The caller
+    /// leaves out what runs.
     #[must_use]
     pub fn ready(&self, ended: &BTreeMap<StepName, Ended>) -> Vec<&StepName> {
-        let is_ready = |step: &&StepName| !ended.contains_key(*step) && self.readiness(step, ended) == Readiness::Ready;
+        let is_ready = |step: &&StepName| {
+            !ended.contains_key(*step) && self.readiness(step, ended) == Readiness::Ready
+        };
         self.order.iter().filter(is_ready).collect()
     }
 
-    /// The first ancestor that failed, of a step that was skipped. The graph has no circle, so this ends.
+    /// The first ancestor that failed, of a step that was skipped. The graph has no circle, so this
+    /// ends.
     fn cause(&self, skipped: &StepName, ended: &BTreeMap<StepName, Ended>) -> StepName {
         match self.readiness(skipped, ended) {
             Readiness::Skip(cause) => cause,
@@ -163,12 +202,21 @@ fn cycle(waiting: &BTreeMap<StepName, BTreeSet<StepName>>) -> Option<Vec<StepNam
     let mut path: Vec<&StepName> = vec![waiting.keys().next()?];
     loop {
         let last = path.last()?;
-        // A step that is left over waits for at least one that is left over, so this walk comes back to itself.
-        let next = waiting.get(*last)?.iter().find(|step| waiting.contains_key(*step))?;
+        // A step that is left over waits for at least one that is left over, so this walk comes
+        // back to itself.
+        let next = waiting
+            .get(*last)?
+            .iter()
+            .find(|step| waiting.contains_key(*step))?;
         if let Some(at) = path.iter().position(|step| *step == next) {
-            let mut circle: Vec<StepName> = path.iter().skip(at).map(|step| (*step).clone()).collect();
+            let mut circle: Vec<StepName> =
+                path.iter().skip(at).map(|step| (*step).clone()).collect();
             // Always told from its first step by name, wherever the walk met it.
-            let first = circle.iter().enumerate().min_by_key(|(_, step)| *step).map_or(0, |(at, _)| at);
+            let first = circle
+                .iter()
+                .enumerate()
+                .min_by_key(|(_, step)| *step)
+                .map_or(0, |(at, _)| at);
             circle.rotate_left(first);
             circle.extend(circle.first().cloned());
             return Some(circle);
@@ -188,25 +236,54 @@ mod tests {
     }
 
     fn graph(edges: &[(&str, &[&str])]) -> Result<Dag, DagError> {
-        let edge = |step: &&str| Dependency { step: name(step), when: When::Success };
-        Dag::new(edges.iter().map(|(step, on)| (name(step), on.iter().map(edge).collect())).collect())
+        let edge = |step: &&str| Dependency {
+            step: name(step),
+            when: When::Success,
+        };
+        Dag::new(
+            edges
+                .iter()
+                .map(|(step, on)| (name(step), on.iter().map(edge).collect()))
+                .collect(),
+        )
     }
 
     #[test]
     fn steps_come_after_what_they_wait_for() {
-        let dag = graph(&[("a", &["c"]), ("b", &[]), ("c", &["b"]), ("d", &["a", "b"])]).expect("no circle");
+        let dag = graph(&[("a", &["c"]), ("b", &[]), ("c", &["b"]), ("d", &["a", "b"])]).expect(
+            "no \
+            circle",
+        );
         assert_eq!(dag.order(), [name("b"), name("c"), name("a"), name("d")]);
-        assert_eq!(dag.dependants(&name("b")).collect::<Vec<_>>(), [&name("c"), &name("d")]);
+        assert_eq!(
+            dag.dependants(&name("b")).collect::<Vec<_>>(),
+            [&name("c"), &name("d")]
+        );
         assert_eq!(dag.dependencies(&name("d")).len(), 2);
     }
 
     #[test]
     fn a_circle_is_told_with_its_path() {
-        let error = graph(&[("a", &[]), ("b", &["d", "a"]), ("c", &["b"]), ("d", &["c"]), ("e", &["d"])])
-            .expect_err("a circle");
-        assert_eq!(error.to_string(), "steps wait for each other: b → d → c → b");
-        assert_eq!(graph(&[("a", &["a"])]), Err(DagError::Cycle(vec![name("a"), name("a")])));
-        assert!(matches!(graph(&[("a", &["x"])]), Err(DagError::Unknown { .. })));
+        let error = graph(&[
+            ("a", &[]),
+            ("b", &["d", "a"]),
+            ("c", &["b"]),
+            ("d", &["c"]),
+            ("e", &["d"]),
+        ])
+        .expect_err("a circle");
+        assert_eq!(
+            error.to_string(),
+            "steps wait for each other: b → d → c → b"
+        );
+        assert_eq!(
+            graph(&[("a", &["a"])]),
+            Err(DagError::Cycle(vec![name("a"), name("a")]))
+        );
+        assert!(matches!(
+            graph(&[("a", &["x"])]),
+            Err(DagError::Unknown { .. })
+        ));
     }
 
     #[test]
@@ -218,19 +295,35 @@ mod tests {
             ("c", vec![("b", When::Success)]),
             ("d", vec![("a", When::Done)]),
         ];
-        let edge = |(step, when): (&str, When)| Dependency { step: name(step), when };
-        let dag =
-            Dag::new(edges.into_iter().map(|(step, on)| (name(step), on.into_iter().map(edge).collect())).collect());
+        let edge = |(step, when): (&str, When)| Dependency {
+            step: name(step),
+            when,
+        };
+        let dag = Dag::new(
+            edges
+                .into_iter()
+                .map(|(step, on)| (name(step), on.into_iter().map(edge).collect()))
+                .collect(),
+        );
         let dag = dag.expect("no circle");
         let mut ended = BTreeMap::new();
         assert_eq!(dag.ready(&ended), [&name("a")]);
-        assert_eq!(dag.readiness(&name("c"), &ended), Readiness::Waits(vec![name("b")]));
+        assert_eq!(
+            dag.readiness(&name("c"), &ended),
+            Readiness::Waits(vec![name("b")])
+        );
         // WHEN a fails
         ended.insert(name("a"), Ended::Failed);
         // THEN b is skipped because of it, so is c, and d is ready
-        assert_eq!(dag.readiness(&name("b"), &ended), Readiness::Skip(name("a")));
+        assert_eq!(
+            dag.readiness(&name("b"), &ended),
+            Readiness::Skip(name("a"))
+        );
         ended.insert(name("b"), Ended::Skipped);
-        assert_eq!(dag.readiness(&name("c"), &ended), Readiness::Skip(name("a")));
+        assert_eq!(
+            dag.readiness(&name("c"), &ended),
+            Readiness::Skip(name("a"))
+        );
         assert_eq!(dag.ready(&ended), [&name("d")]);
     }
 

@@ -1,4 +1,5 @@
-//! What a plan's probes do to targets before they look: a person's word about the ledger, carried out by whoever reaches the target.
+//! What a plan's probes do to targets before they look: a person's word about the ledger, carried
+//! out by whoever reaches the target.
 
 use serde::{Deserialize, Serialize};
 
@@ -70,20 +71,30 @@ impl Forget {
     /// The range that is meant, in a column of `kind`; `None` when all is meant, the NULL rows too.
     ///
     /// # Errors
-    /// [`BoundError`] for a text that is no position of such a column, and the words for an empty range.
+    /// [`BoundError`] for a text that is no position of such a column, and the words for an empty
+    /// range.
     pub fn range(&self, kind: CursorKind, tz: &str) -> Result<Option<CursorRange>, String> {
         let read = |bound: &Option<Bound>| -> Result<Option<Cursor>, BoundError> {
-            bound.as_ref().map(|bound| read_bound(bound, kind, tz)).transpose()
+            bound
+                .as_ref()
+                .map(|bound| read_bound(bound, kind, tz))
+                .transpose()
         };
         let (from, to) = (read(&self.from), read(&self.to));
-        match (from.map_err(|error| error.to_string())?, to.map_err(|error| error.to_string())?) {
+        match (
+            from.map_err(|error| error.to_string())?,
+            to.map_err(|error| error.to_string())?,
+        ) {
             (None, None) => Ok(None),
-            (from, to) => CursorRange::new(from, to).map(Some).map_err(|error| error.to_string()),
+            (from, to) => CursorRange::new(from, to)
+                .map(Some)
+                .map_err(|error| error.to_string()),
         }
     }
 }
 
-/// What becomes of a stream's receipts, told one by one: how many are voided, or which one stands in the way.
+/// What becomes of a stream's receipts, told one by one: how many are voided, or which one stands
+/// in the way.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ForgetPlan {
     /// What is meant; `None` for everything.
@@ -105,19 +116,27 @@ impl ForgetPlan {
         });
         let Some(kind) = kinds.next() else {
             return Err(
-                "no receipt of the step has a position that --from or --to could mean: leave them out".to_owned()
+                "no receipt of the step has a position that --from or --to could mean: leave them \
+                 out"
+                .to_owned(),
             );
         };
         if kinds.any(|other| other != kind) {
-            return Err("the step has receipts of several kinds of position: leave --from and --to out".to_owned());
+            return Err(
+                "the step has receipts of several kinds of position: leave --from and --to \
+                        out"
+                .to_owned(),
+            );
         }
         let range = forget.range(kind, tz)?;
-        let in_part = receipts.iter().find(|slice| forgetting(slice, range.as_ref()) == Forgetting::Refuse);
+        let in_part = receipts
+            .iter()
+            .find(|slice| forgetting(slice, range.as_ref()) == Forgetting::Refuse);
         match in_part {
             None => Ok(Self { range }),
             Some(slice) => Err(format!(
-                "a receipt covers {slice}, of which only a part lies between --from and --to; a receipt is voided whole or not at all: \
-                 move them to its edges"
+                "a receipt covers {slice}, of which only a part lies between --from and --to; a \
+                 receipt is voided whole or not at all: move them to its edges"
             )),
         }
     }
@@ -138,7 +157,11 @@ pub enum Forgetting {
 #[must_use]
 pub fn forgetting(slice: &Slice, range: Option<&CursorRange>) -> Forgetting {
     let (Some(range), Slice::Range(held)) = (range, slice) else {
-        return if range.is_none() { Forgetting::Void } else { Forgetting::Keep };
+        return if range.is_none() {
+            Forgetting::Void
+        } else {
+            Forgetting::Keep
+        };
     };
     let meant = Coverage::of(std::slice::from_ref(range), false);
     let kind = held.kind().or(range.kind());
@@ -184,9 +207,15 @@ mod tests {
         assert_eq!(of(None, Some(10)), Forgetting::Keep);
         assert_eq!(of(Some(15), Some(25)), Forgetting::Refuse);
         assert_eq!(of(None, Some(11)), Forgetting::Refuse);
-        assert_eq!(forgetting(&Slice::Range(CursorRange::ALL), Some(&meant)), Forgetting::Refuse);
+        assert_eq!(
+            forgetting(&Slice::Range(CursorRange::ALL), Some(&meant)),
+            Forgetting::Refuse
+        );
         assert_eq!(forgetting(&Slice::Null, Some(&meant)), Forgetting::Keep);
         assert_eq!(forgetting(&Slice::Null, None), Forgetting::Void);
-        assert_eq!(forgetting(&Slice::Range(CursorRange::ALL), None), Forgetting::Void);
+        assert_eq!(
+            forgetting(&Slice::Range(CursorRange::ALL), None),
+            Forgetting::Void
+        );
     }
 }

@@ -69,11 +69,14 @@ pub struct ColumnFacts {
     pub type_name: String,
     /// What it holds.
     pub kind: ColumnKind,
-    /// Whether NULL is allowed; in a source, whether a row may hold it, whatever the catalogue says.
+    /// Whether NULL is allowed; in a source, whether a row may hold it, whatever the catalogue
+    /// says.
     pub nullable: bool,
-    /// Whether a PostgreSQL binary COPY of this type means the same on every server: built-in scalars and arrays of them.
+    /// Whether a PostgreSQL binary COPY of this type means the same on every server: built-in
+    /// scalars and arrays of them.
     pub binary_portable: bool,
-    /// What the type is made of; `None` where its name says all: built-in types, arrays of them, and all of SQLite's.
+    /// What the type is made of; `None` where its name says all: built-in types, arrays of them,
+    /// and all of SQLite's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub definition: Option<Box<TypeDefinition>>,
 }
@@ -86,8 +89,8 @@ pub enum CursorForm {
     Native,
     /// Text `2013-01-01`.
     TextDate,
-    /// Text `2013-01-01 05:00:00` or with a `T`; `separator_t` tells which, `fraction_digits` how many follow the seconds,
-    /// `zulu` whether a `Z` ends it.
+    /// Text `2013-01-01 05:00:00` or with a `T`; `separator_t` tells which, `fraction_digits` how
+    /// many follow the seconds, `zulu` whether a `Z` ends it.
     TextTime {
         /// `T` between date and time, else a space.
         separator_t: bool,
@@ -96,7 +99,8 @@ pub enum CursorForm {
         /// Ends in `Z`.
         zulu: bool,
     },
-    /// A whole number of 32 bits without a sign, PostgreSQL's `oid`. It compares with its own kind only.
+    /// A whole number of 32 bits without a sign, PostgreSQL's `oid`. It compares with its own kind
+    /// only.
     Oid,
     /// Whole seconds since 1970-01-01T00:00:00Z.
     EpochSeconds,
@@ -117,7 +121,8 @@ pub struct PartitionFacts {
     pub min: Option<Cursor>,
     /// The largest position, `None` for a table without one.
     pub max: Option<Cursor>,
-    /// Whether rows without a position can exist: false only when the server keeps all rows that a read sees to NOT NULL.
+    /// Whether rows without a position can exist: false only when the server keeps all rows that a
+    /// read sees to NOT NULL.
     pub nullable: bool,
     /// Rows without a position, when counted.
     pub null_rows: Option<u64>,
@@ -126,10 +131,11 @@ pub struct PartitionFacts {
     pub left_out: Option<LeftOut>,
     /// Whether an index leads with the column.
     pub indexed: bool,
-    /// Bounds that cut the table into parts of equally many rows, ascending; empty when the server keeps none. At most 200.
+    /// Bounds that cut the table into parts of equally many rows, ascending; empty when the server
+    /// keeps none. At most 200.
     pub histogram: Vec<Cursor>,
-    /// Neighbouring positions between which the probe found no row, or next to none, ascending; looked for only where the
-    /// rule would make very many partitions. At most 100.
+    /// Neighbouring positions between which the probe found no row, or next to none, ascending;
+    /// looked for only where the rule would make very many partitions. At most 100.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub empty: Vec<(Cursor, Cursor)>,
 }
@@ -141,7 +147,8 @@ pub struct TableFacts {
     pub engine: Engine,
     /// The columns to be read, in the table's order, without the excluded ones.
     pub columns: Vec<ColumnFacts>,
-    /// The columns of the primary key, or of the first unique key of NOT NULL columns; empty without one.
+    /// The columns of the primary key, or of the first unique key of NOT NULL columns; empty
+    /// without one.
     pub key: Vec<String>,
     /// Rows: exact below a million, else the server's estimate.
     pub rows: u64,
@@ -149,7 +156,8 @@ pub struct TableFacts {
     pub rows_exact: bool,
     /// Bytes of the table, as the server estimates them.
     pub bytes: u64,
-    /// Whether row level security hides rows from the role that reads, and only the visible ones are meant.
+    /// Whether row level security hides rows from the role that reads, and only the visible ones
+    /// are meant.
     pub filtered: bool,
     /// The partition column, when the step has one.
     pub partition: Option<PartitionFacts>,
@@ -164,7 +172,8 @@ pub struct TargetFacts {
     pub fingerprint: String,
     /// The table as it stands; `None` when it does not exist and will be created.
     pub table: Option<TargetTableFacts>,
-    /// Columns that a created table would get in another type than the source's, because the target does not have that.
+    /// Columns that a created table would get in another type than the source's, because the target
+    /// does not have that.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub created_as: Vec<CreatedAs>,
     /// The ranges of this step's stream that earlier runs committed, merged and in ascending order.
@@ -188,7 +197,10 @@ impl CreatedAs {
     /// What a user is told.
     #[must_use]
     pub fn line(&self, table: &TableName) -> String {
-        format!("column {} of {table} is created as {}: {}", self.column, self.type_name, self.reason)
+        format!(
+            "column {} of {table} is created as {}: {}",
+            self.column, self.type_name, self.reason
+        )
     }
 }
 
@@ -288,7 +300,12 @@ impl StepFacts {
             covered: Vec::new(),
             covered_null: false,
         };
-        Self { source, target, adopted: None, receipts: Some(receipts) }
+        Self {
+            source,
+            target,
+            adopted: None,
+            receipts: Some(receipts),
+        }
     }
 }
 

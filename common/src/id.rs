@@ -1,4 +1,5 @@
-//! Names and identities. Every one is a newtype, so that a step's name cannot be passed where a pipeline's is meant.
+//! Names and identities. Every one is a newtype, so that a step's name cannot be passed where a
+//! pipeline's is meant.
 
 use std::fmt;
 use std::str::FromStr;
@@ -16,7 +17,10 @@ pub struct IdError {
 
 impl IdError {
     fn new(text: &str, expected: &'static str) -> Self {
-        Self { text: text.to_owned(), expected }
+        Self {
+            text: text.to_owned(),
+            expected,
+        }
     }
 }
 
@@ -28,7 +32,9 @@ pub const NAME_BYTES_MAX: usize = 63;
 pub fn is_name(text: &str) -> bool {
     text.len() <= NAME_BYTES_MAX
         && text.starts_with(|c: char| c.is_ascii_lowercase())
-        && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
 }
 
 macro_rules! name {
@@ -155,7 +161,8 @@ bits128!(
     RunId, "a run id: 32 hexadecimal digits"
 );
 bits128!(
-    /// The unit of leasing, derived from run, generation, step and what is to be done: see [`TaskId::derive`].
+    /// The unit of leasing, derived from run, generation, step and what is to be done: see
+    /// [`TaskId::derive`].
     TaskId, "a task id: 32 hexadecimal digits"
 );
 bits128!(
@@ -177,8 +184,9 @@ impl RunId {
 }
 
 impl TaskId {
-    /// H(run, generation, step, phase, work): the first 16 bytes of SHA-256 over the length-prefixed parts. `work` is the text of
-    /// what the task does, such as a partition's range, so one plan always has the same ids.
+    /// H(run, generation, step, phase, work): the first 16 bytes of SHA-256 over the
+    /// length-prefixed parts. `work` is the text of what the task does, such as a partition's
+    /// range, so one plan always has the same ids.
     #[must_use]
     pub fn derive(run: &RunId, generation: u32, step: &StepName, phase: u8, work: &str) -> Self {
         let mut hash = Sha256::new();
@@ -193,7 +201,8 @@ impl TaskId {
     }
 }
 
-/// What a worker calls itself: unique among the workers of a cluster, chosen by its operator or made from the host's name.
+/// What a worker calls itself: unique among the workers of a cluster, chosen by its operator or
+/// made from the host's name.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct WorkerId(String);
 
@@ -216,7 +225,11 @@ impl FromStr for WorkerId {
         if !text.is_empty() && text.len() <= Self::BYTES_MAX && text.bytes().all(legal) {
             Ok(Self(text.to_owned()))
         } else {
-            Err(IdError::new(text, "a worker id: at most 128 letters, digits, dots, dashes and underscores"))
+            Err(IdError::new(
+                text,
+                "a worker id: at most 128 letters, digits, dots, dashes and \
+                                    underscores",
+            ))
         }
     }
 }
@@ -301,7 +314,9 @@ impl FromStr for DocumentDigest {
     type Err = IdError;
 
     fn from_str(text: &str) -> Result<Self, IdError> {
-        parse_hex(text).map(Self).ok_or_else(|| IdError::new(text, "a digest: 64 hexadecimal digits"))
+        parse_hex(text)
+            .map(Self)
+            .ok_or_else(|| IdError::new(text, "a digest: 64 hexadecimal digits"))
     }
 }
 
@@ -321,7 +336,10 @@ impl From<DocumentDigest> for String {
 
 fn truncate(digest: &[u8]) -> [u8; 16] {
     let mut bytes = [0; 16];
-    bytes.iter_mut().zip(digest).for_each(|(byte, of_digest)| *byte = *of_digest);
+    bytes
+        .iter_mut()
+        .zip(digest)
+        .for_each(|(byte, of_digest)| *byte = *of_digest);
     bytes
 }
 
@@ -330,11 +348,17 @@ fn write_hex(f: &mut fmt::Formatter<'_>, bytes: &[u8]) -> fmt::Result {
 }
 
 fn parse_hex<const N: usize>(text: &str) -> Option<[u8; N]> {
-    let (pairs, []) = text.as_bytes().as_chunks::<2>() else { return None };
+    let (pairs, []) = text.as_bytes().as_chunks::<2>() else {
+        return None;
+    };
     if pairs.len() != N {
         return None;
     }
-    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+    let digit = |byte: u8| {
+        char::from(byte)
+            .to_digit(16)
+            .and_then(|digit| u8::try_from(digit).ok())
+    };
     let mut bytes = [0; N];
     for (byte, [high, low]) in bytes.iter_mut().zip(pairs) {
         *byte = digit(*high)? << 4 | digit(*low)?;
@@ -358,11 +382,20 @@ mod tests {
 
     #[test]
     fn task_ids_depend_on_every_part() {
-        let (run, step) = (RunId::from_bytes([1; 16]), "orders".parse::<StepName>().expect("a legal name"));
+        let (run, step) = (
+            RunId::from_bytes([1; 16]),
+            "orders".parse::<StepName>().expect(
+                "a \
+            legal name",
+            ),
+        );
         let id = TaskId::derive(&run, 1, &step, 1, "[1, 2)");
         assert_eq!(id, TaskId::derive(&run, 1, &step, 1, "[1, 2)"));
         assert_ne!(id, TaskId::derive(&run, 2, &step, 1, "[1, 2)"));
         assert_ne!(id, TaskId::derive(&run, 1, &step, 1, "[1, 3)"));
-        assert_ne!(id, TaskId::derive(&RunId::from_bytes([2; 16]), 1, &step, 1, "[1, 2)"));
+        assert_ne!(
+            id,
+            TaskId::derive(&RunId::from_bytes([2; 16]), 1, &step, 1, "[1, 2)")
+        );
     }
 }

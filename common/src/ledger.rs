@@ -1,8 +1,9 @@
 //! What claim, guard and fence do to the ledger's rows.
 //!
-//! A connector must say each of these in its database's own words, because only there it is one statement under one lock.
-//! So they are said here once more, without I/O: the model and the simulation run on these functions, and the connectors'
-//! contract compares what a real server's rows become with what these say.
+//! A connector must say each of these in its database's own words, because only there it is one
+//! statement under one lock. So they are said here once more, without I/O: the model and the
+//! simulation run on these functions, and the connectors' contract compares what a real server's
+//! rows become with what these say.
 
 use crate::commit::{LedgerRow, LedgerState, Resume, resume};
 use crate::id::DocumentDigest;
@@ -31,8 +32,8 @@ impl RunMark {
 /// What a claim does next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ClaimStep {
-    /// The ledger does not know the run: note it, in a transaction of its own, and look again. One transaction for both
-    /// would not see a fence that was put in between.
+    /// The ledger does not know the run: note it, in a transaction of its own, and look again. One
+    /// transaction for both would not see a fence that was put in between.
     NoteRun,
     /// Write the row, or raise its fence: `O`, under this attempt's token and nonce.
     Raise,
@@ -42,10 +43,15 @@ pub enum ClaimStep {
 
 /// What a claim does, from the run's mark and the task's row.
 ///
-/// The mark must not change before the claim has committed (PostgreSQL: `for share`), nor the row between the look and
-/// the raise (one upsert, or the file's write lock).
+/// The mark must not change before the claim has committed (PostgreSQL: `for share`), nor the row
+/// between the look and the raise (one upsert, or the file's write lock).
 #[must_use]
-pub fn claim(run: Option<RunMark>, row: Option<&LedgerRow>, mine: &Fence, digest: &DocumentDigest) -> ClaimStep {
+pub fn claim(
+    run: Option<RunMark>,
+    row: Option<&LedgerRow>,
+    mine: &Fence,
+    digest: &DocumentDigest,
+) -> ClaimStep {
     match (run, row) {
         (None, _) => ClaimStep::NoteRun,
         (Some(RunMark::Fenced), _) => ClaimStep::Stands(Resume::Superseded),
@@ -55,15 +61,19 @@ pub fn claim(run: Option<RunMark>, row: Option<&LedgerRow>, mine: &Fence, digest
     }
 }
 
-/// A row goes to a later attempt only as long as nothing was committed or begun under it, and for the same spec.
+/// A row goes to a later attempt only as long as nothing was committed or begun under it, and for
+/// the same spec.
 fn may_raise(row: &LedgerRow, mine: &Fence, digest: &DocumentDigest) -> bool {
     row.state == LedgerState::Open && row.fence.token < mine.token && row.spec_digest == *digest
 }
 
-/// How many rows an attempt's guard matches; [`judge`](crate::commit::judge) says whether it may commit then.
+/// How many rows an attempt's guard matches; [`judge`](crate::commit::judge) says whether it may
+/// commit then.
 #[must_use]
 pub fn guard(row: Option<&LedgerRow>, mine: &Fence) -> u64 {
-    row.map_or(0, |row| u64::from(row.state == LedgerState::Open && row.fence == *mine))
+    row.map_or(0, |row| {
+        u64::from(row.state == LedgerState::Open && row.fence == *mine)
+    })
 }
 
 /// What a fence makes of a row's state. It has waited for the guards in flight.
@@ -71,8 +81,12 @@ pub fn guard(row: Option<&LedgerRow>, mine: &Fence) -> u64 {
 pub const fn fence(state: LedgerState) -> LedgerState {
     match state {
         LedgerState::Open => LedgerState::Fenced,
-        // What was begun outside a transaction is asked for, never presumed; what is committed or fenced stays so.
-        LedgerState::Intent | LedgerState::Committed | LedgerState::Fenced | LedgerState::Voided => state,
+        // What was begun outside a transaction is asked for, never presumed; what is committed or
+        // fenced stays so.
+        LedgerState::Intent
+        | LedgerState::Committed
+        | LedgerState::Fenced
+        | LedgerState::Voided => state,
     }
 }
 
@@ -82,20 +96,36 @@ mod tests {
     use crate::assignment::Receipt;
     use crate::token::{FencingToken, Nonce};
 
-    const STATES: [LedgerState; 5] =
-        [LedgerState::Open, LedgerState::Intent, LedgerState::Committed, LedgerState::Fenced, LedgerState::Voided];
+    const STATES: [LedgerState; 5] = [
+        LedgerState::Open,
+        LedgerState::Intent,
+        LedgerState::Committed,
+        LedgerState::Fenced,
+        LedgerState::Voided,
+    ];
 
     fn fence_of(lo: u32, nonce: u128) -> Fence {
-        Fence { token: FencingToken::new(1, lo).expect("in range"), nonce: Nonce::new(nonce) }
+        Fence {
+            token: FencingToken::new(1, lo).expect("in range"),
+            nonce: Nonce::new(nonce),
+        }
     }
 
     fn row(state: LedgerState, fence: Fence) -> LedgerRow {
-        LedgerRow { state, fence, spec_digest: DocumentDigest::of(b"spec"), receipt: Receipt::default() }
+        LedgerRow {
+            state,
+            fence,
+            spec_digest: DocumentDigest::of(b"spec"),
+            receipt: Receipt::default(),
+        }
     }
 
     #[test]
     fn a_run_is_marked_by_the_letters_that_the_connectors_write() {
-        assert_eq!([RunMark::Running, RunMark::Fenced].map(RunMark::letter), ["R", "X"]);
+        assert_eq!(
+            [RunMark::Running, RunMark::Fenced].map(RunMark::letter),
+            ["R", "X"]
+        );
     }
 
     #[test]
@@ -103,7 +133,12 @@ mod tests {
         let digest = DocumentDigest::of(b"spec");
         for state in STATES {
             let found = row(state, fence_of(1, 1));
-            let step = claim(Some(RunMark::Fenced), Some(&found), &fence_of(2, 2), &digest);
+            let step = claim(
+                Some(RunMark::Fenced),
+                Some(&found),
+                &fence_of(2, 2),
+                &digest,
+            );
             assert_eq!(step, ClaimStep::Stands(Resume::Superseded));
         }
         let first = claim(Some(RunMark::Fenced), None, &fence_of(2, 2), &digest);
@@ -117,16 +152,36 @@ mod tests {
         for state in STATES {
             for lo in 1..=3 {
                 for asked in [&digest, &other] {
-                    let raises = claim(running, Some(&row(state, fence_of(2, 2))), &fence_of(lo, 9), asked);
+                    let raises = claim(
+                        running,
+                        Some(&row(state, fence_of(2, 2))),
+                        &fence_of(lo, 9),
+                        asked,
+                    );
                     let may = state == LedgerState::Open && lo == 3 && *asked == digest;
                     assert_eq!(raises == ClaimStep::Raise, may, "{state:?}, token {lo}");
                 }
             }
         }
-        assert_eq!(claim(running, None, &fence_of(1, 1), &digest), ClaimStep::Raise);
-        assert_eq!(claim(None, None, &fence_of(1, 1), &digest), ClaimStep::NoteRun);
-        let own = claim(running, Some(&row(LedgerState::Open, fence_of(2, 2))), &fence_of(2, 2), &digest);
-        assert_eq!(own, ClaimStep::Stands(Resume::Begin), "a claim whose answer was lost stands");
+        assert_eq!(
+            claim(running, None, &fence_of(1, 1), &digest),
+            ClaimStep::Raise
+        );
+        assert_eq!(
+            claim(None, None, &fence_of(1, 1), &digest),
+            ClaimStep::NoteRun
+        );
+        let own = claim(
+            running,
+            Some(&row(LedgerState::Open, fence_of(2, 2))),
+            &fence_of(2, 2),
+            &digest,
+        );
+        assert_eq!(
+            own,
+            ClaimStep::Stands(Resume::Begin),
+            "a claim whose answer was lost stands"
+        );
     }
 
     #[test]
@@ -144,7 +199,12 @@ mod tests {
     #[test]
     fn a_fence_ends_what_is_open_and_nothing_else() {
         let after = STATES.map(fence);
-        let kept = [LedgerState::Intent, LedgerState::Committed, LedgerState::Fenced, LedgerState::Voided];
+        let kept = [
+            LedgerState::Intent,
+            LedgerState::Committed,
+            LedgerState::Fenced,
+            LedgerState::Voided,
+        ];
         assert_eq!((after[0], &after[1..]), (LedgerState::Fenced, &kept[..]));
     }
 }

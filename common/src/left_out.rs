@@ -1,5 +1,5 @@
-//! Rows of a source that no partition of a step takes: how many there are, and whether that was said beforehand.
-//! Judges the same way when a step is planned and when it ends.
+//! Rows of a source that no partition of a step takes: how many there are, and whether that was
+//! said beforehand. Judges the same way when a step is planned and when it ends.
 
 use serde::{Deserialize, Serialize};
 
@@ -31,7 +31,11 @@ impl Tally {
     /// What a count says that stopped as soon as it was past [`COUNTED_MAX`].
     #[must_use]
     pub const fn of(counted: u64) -> Self {
-        if counted > COUNTED_MAX { Self::MoreThan(COUNTED_MAX) } else { Self::Exactly(counted) }
+        if counted > COUNTED_MAX {
+            Self::MoreThan(COUNTED_MAX)
+        } else {
+            Self::Exactly(counted)
+        }
     }
 
     /// Both kinds together.
@@ -41,7 +45,9 @@ impl Tally {
             (Self::Exactly(one), Self::Exactly(other)) => Self::Exactly(one.saturating_add(other)),
             (Self::Unknown, _) | (_, Self::Unknown) => Self::Unknown,
             (Self::MoreThan(one), Self::Exactly(other) | Self::MoreThan(other))
-            | (Self::Exactly(one), Self::MoreThan(other)) => Self::MoreThan(one.saturating_add(other)),
+            | (Self::Exactly(one), Self::MoreThan(other)) => {
+                Self::MoreThan(one.saturating_add(other))
+            }
         }
     }
 
@@ -65,7 +71,8 @@ pub struct LeftOut {
     pub behind: Tally,
     /// Those without a value in the partition column.
     pub null: Tally,
-    /// Those outside whose value is no position: a text where the others have numbers, a NaN, a text of another form.
+    /// Those outside whose value is no position: a text where the others have numbers, a NaN, a
+    /// text of another form.
     pub stray: Tally,
 }
 
@@ -94,14 +101,21 @@ pub struct Taken<'a> {
     pub nulls: Nulls,
 }
 
-/// The range that a step declares, in a column of `kind`. `None` when it declares none, or one that planning will refuse.
+/// The range that a step declares, in a column of `kind`. `None` when it declares none, or one that
+/// planning will refuse.
 #[must_use]
 pub fn declared_range(step: &Backfill, kind: CursorKind) -> Option<CursorRange> {
     let tz = match &step.partition.by {
         PartitionBy::Calendar { tz, .. } => tz.as_str(),
         PartitionBy::Integer { .. } => "UTC",
     };
-    let read = |bound: &Option<Bound>| bound.as_ref().map(|bound| read_bound(bound, kind, tz)).transpose().ok();
+    let read = |bound: &Option<Bound>| {
+        bound
+            .as_ref()
+            .map(|bound| read_bound(bound, kind, tz))
+            .transpose()
+            .ok()
+    };
     let range = CursorRange::new(read(&step.start)?, read(&step.end)?).ok()?;
     (range != CursorRange::ALL).then_some(range)
 }
@@ -111,47 +125,92 @@ pub fn declared_range(step: &Backfill, kind: CursorKind) -> Option<CursorRange> 
 /// # Errors
 /// The rows that nobody declared, and what to do: a step that left them out would lose them.
 pub fn judge(found: &LeftOut, taken: &Taken<'_>) -> Result<Vec<String>, String> {
-    let Taken { table, column, whole, .. } = taken;
+    let Taken {
+        table,
+        column,
+        whole,
+        ..
+    } = taken;
     let (mut told, mut lost) = (Vec::new(), Vec::new());
-    for (tally, bound, name, lies) in
-        [(found.before, whole.start(), "start", "before"), (found.behind, whole.end(), "end", "at or behind")]
-    {
+    for (tally, bound, name, lies) in [
+        (found.before, whole.start(), "start", "before"),
+        (
+            found.behind,
+            whole.end(),
+            "end",
+            "at \
+            or behind",
+        ),
+    ] {
         match (bound, tally.rows()) {
-            (Some(bound), Some(rows)) => told.push(format!("{rows} of {table} whose {column} lies {lies} {bound}")),
+            (Some(bound), Some(rows)) => told.push(format!(
+                "{rows} of {table} whose {column} lies \
+                {lies} {bound}"
+            )),
             (Some(bound), None) if tally == Tally::Unknown => {
-                told.push(format!("rows of {table} whose {column} lies {lies} {bound}, which were not counted"));
+                told.push(format!(
+                    "rows of {table} whose {column} lies {lies} {bound}, which were \
+                                   not counted"
+                ));
             }
-            (None, Some(rows)) => lost.push(format!("{rows} {lies} a {name} that was not declared")),
+            (None, Some(rows)) => {
+                lost.push(format!("{rows} {lies} a {name} that was not declared"))
+            }
             (Some(_) | None, None) => {}
         }
     }
     match (found.null.rows(), taken.nulls) {
         _ if taken.has_null_partition => {}
         (Some(rows), Nulls::Ignore) => told.push(format!("{rows} of {table} without {column}")),
-        (Some(rows), Nulls::Fail | Nulls::Partition) => lost.push(format!("{rows} without {column}")),
+        (Some(rows), Nulls::Fail | Nulls::Partition) => {
+            lost.push(format!("{rows} without {column}"))
+        }
         (None, _) if found.null == Tally::Unknown => {
-            told.push(format!("rows of {table} without {column}, which were not counted"));
+            told.push(format!(
+                "rows of {table} without {column}, which were not counted"
+            ));
         }
         (None, _) => {}
     }
     if let Some(rows) = found.stray.rows() {
-        let also = if whole.kind() == Some(CursorKind::Integer) { ", or is no number (NaN)" } else { "" };
-        lost.push(format!("{rows} whose {column} is not written as the others' are{also}"));
+        let also = if whole.kind() == Some(CursorKind::Integer) {
+            ", or is no number (NaN)"
+        } else {
+            ""
+        };
+        lost.push(format!(
+            "{rows} whose {column} is not written as the others' are{also}"
+        ));
     }
     if lost.is_empty() {
         return Ok(told);
     }
     let mut help = Vec::new();
-    if lost.iter().any(|lost| lost.ends_with(&format!("without {column}"))) {
-        help.push("say `nulls: partition` to load the rows without it, or `nulls: ignore` to leave them out");
+    if lost
+        .iter()
+        .any(|lost| lost.ends_with(&format!("without {column}")))
+    {
+        help.push(
+            "say `nulls: partition` to load the rows without it, or `nulls: ignore` to leave \
+                   them out",
+        );
     }
     if found.stray.rows().is_some() {
-        help.push("bring the stray values to the form of the others, or partition by another column");
+        help.push(
+            "bring the stray values to the form of the others, or partition by another column",
+        );
     }
     if help.is_empty() {
         help.push("plan anew with --new");
     }
-    Err(format!("{table} holds rows that no partition takes: {}; {}", lost.join(", "), help.join("; ")))
+    Err(format!(
+        "{table} holds rows that no partition takes: {}; {}",
+        lost.join(", "),
+        help.join(
+            "; \
+        "
+        )
+    ))
 }
 
 #[cfg(test)]
@@ -171,43 +230,86 @@ mod tests {
     }
 
     fn all_nulls() -> impl proptest::strategy::Strategy<Value = Nulls> {
-        prop_oneof![Just(Nulls::Partition), Just(Nulls::Ignore), Just(Nulls::Fail)]
+        prop_oneof![
+            Just(Nulls::Partition),
+            Just(Nulls::Ignore),
+            Just(Nulls::Fail)
+        ]
     }
 
     fn range(start: bool, end: bool) -> CursorRange {
-        CursorRange::new(start.then_some(Cursor::Integer(10)), end.then_some(Cursor::Integer(20))).expect("not empty")
+        CursorRange::new(
+            start.then_some(Cursor::Integer(10)),
+            end.then_some(Cursor::Integer(20)),
+        )
+        .expect(
+            "not \
+            empty",
+        )
     }
 
     fn table() -> TableName {
-        TableName { schema: None, name: "events".to_owned() }
+        TableName {
+            schema: None,
+            name: "events".to_owned(),
+        }
     }
 
     #[test]
     fn rows_outside_declared_bounds_are_told_and_undeclared_ones_are_refused() {
         let table = table();
-        let taken =
-            |nulls| Taken { table: &table, column: "at", whole: range(true, true), has_null_partition: false, nulls };
-        let found = LeftOut { before: Tally::Exactly(12), null: Tally::Exactly(3), ..LeftOut::NONE };
-        // GIVEN rows before the declared start and without a value WHEN both were declared THEN both are told
+        let taken = |nulls| Taken {
+            table: &table,
+            column: "at",
+            whole: range(true, true),
+            has_null_partition: false,
+            nulls,
+        };
+        let found = LeftOut {
+            before: Tally::Exactly(12),
+            null: Tally::Exactly(3),
+            ..LeftOut::NONE
+        };
+        // GIVEN rows before the declared start and without a value WHEN both were declared THEN
+        // both are told
         let told = judge(&found, &taken(Nulls::Ignore)).expect("declared");
-        assert_eq!(told, ["12 rows of events whose at lies before 10", "3 rows of events without at"]);
-        // WHEN the rows without a value were not THEN they are refused, and only they, with what to do
+        assert_eq!(
+            told,
+            [
+                "12 rows of events whose at lies before 10",
+                "3 rows of events without at"
+            ]
+        );
+        // WHEN the rows without a value were not THEN they are refused, and only they, with what to
+        // do
         let lost = judge(&found, &taken(Nulls::Fail)).expect_err("not declared");
         assert_eq!(
             lost,
-            "events holds rows that no partition takes: 3 rows without at; say `nulls: partition` to load the rows without it, or \
-             `nulls: ignore` to leave them out"
+            "events holds rows that no partition takes: 3 rows without at; say `nulls: partition` \
+             to load the rows without it, or `nulls: ignore` to leave them out"
         );
         // AND what stands between dates without being one is refused whatever was declared
-        let stray = judge(&LeftOut { stray: Tally::Exactly(1), ..LeftOut::NONE }, &taken(Nulls::Ignore));
-        assert!(stray.expect_err("not declared").contains("1 row whose at is not written as the others' are"));
+        let stray = judge(
+            &LeftOut {
+                stray: Tally::Exactly(1),
+                ..LeftOut::NONE
+            },
+            &taken(Nulls::Ignore),
+        );
+        assert!(stray.expect_err("not declared").contains(
+            "1 row whose at is not written as the \
+            others' are"
+        ));
     }
 
     #[test]
     fn more_than_a_million_rows_are_not_told_as_a_number() {
         assert_eq!(Tally::of(COUNTED_MAX), Tally::Exactly(COUNTED_MAX));
         assert_eq!(Tally::of(COUNTED_MAX + 1), Tally::MoreThan(COUNTED_MAX));
-        assert_eq!(Tally::of(5).plus(Tally::of(COUNTED_MAX + 1)), Tally::MoreThan(COUNTED_MAX + 5));
+        assert_eq!(
+            Tally::of(5).plus(Tally::of(COUNTED_MAX + 1)),
+            Tally::MoreThan(COUNTED_MAX + 5)
+        );
         assert_eq!(Tally::of(5).plus(Tally::Unknown), Tally::Unknown);
     }
 

@@ -1,13 +1,18 @@
 //! Highwater's pure core: everything that can be decided without I/O.
 //!
-//! Nothing here reads a clock, a random source, the environment, a file or a socket; what a decision needs comes in as an
-//! argument. So every rule of the product can be tested a million times a minute, and the coordinator and the workers
-//! only carry out what was decided here.
+//! Nothing here reads a clock, a random source, the environment, a file or a socket; what a
+//! decision needs comes in as an argument. So every rule of the product can be tested a million
+//! times a minute, and the coordinator and the workers only carry out what was decided here.
 //!
 //! What comes in may be a value of somebody's table: it is input, and no input may end a process.
 #![cfg_attr(
     not(test),
-    deny(clippy::arithmetic_side_effects, clippy::indexing_slicing, clippy::string_slice, clippy::unwrap_used)
+    deny(
+        clippy::arithmetic_side_effects,
+        clippy::indexing_slicing,
+        clippy::string_slice,
+        clippy::unwrap_used
+    )
 )]
 
 pub mod assignment;

@@ -1,8 +1,10 @@
-//! When a connection that cannot be reached is asked again, and when it is given up: a breaker, decided without a clock.
+//! When a connection that cannot be reached is asked again, and when it is given up: a breaker,
+//! decided without a clock.
 //!
-//! Reachability is a state of a connection and not of a task. While a connection is away its tasks are held back, no attempt
-//! of theirs is counted, and one task at a time asks whether it is back.
-//! Idea: the circuit breaker of M. Nygard, "Release It!" (2007); the trial request of its half-open state is one real task.
+//! Reachability is a state of a connection and not of a task. While a connection is away its tasks
+//! are held back, no attempt of theirs is counted, and one task at a time asks whether it is back.
+//! Idea: the circuit breaker of M. Nygard, "Release It!" (2007); the trial request of its half-open
+//! state is one real task.
 
 use std::time::Duration;
 
@@ -11,7 +13,8 @@ const FIRST_WAIT: Duration = Duration::from_secs(1);
 /// Every wait's ceiling.
 const WAIT_MAX: Duration = Duration::from_secs(30);
 
-/// Whether an error of this code broke an attempt off in the middle. What could not even be opened says nothing about the task.
+/// Whether an error of this code broke an attempt off in the middle. What could not even be opened
+/// says nothing about the task.
 #[must_use]
 pub fn breaks_an_attempt(code: &str) -> bool {
     matches!(code, "connection_lost" | "session_ended" | "silent")
@@ -44,7 +47,11 @@ impl Outage {
     /// An outage that was noticed now. `jitter` is a random number in [0, 1).
     #[must_use]
     pub fn begin(now_millis: i64, jitter: f64) -> Self {
-        let outage = Self { since_millis: now_millis, asks_at_millis: now_millis, asked: 0 };
+        let outage = Self {
+            since_millis: now_millis,
+            asks_at_millis: now_millis,
+            asked: 0,
+        };
         outage.waiting(now_millis, jitter)
     }
 
@@ -56,16 +63,26 @@ impl Outage {
     }
 
     fn waiting(self, now_millis: i64, jitter: f64) -> Self {
-        let ceiling = FIRST_WAIT.saturating_mul(1 << self.asked.min(16)).min(WAIT_MAX);
-        let share = if jitter.is_finite() { jitter.clamp(0.0, 1.0) } else { 1.0 };
-        // At least half of the ceiling, so that a server which comes back is not met by everybody at once, nor asked in vain.
+        let ceiling = FIRST_WAIT
+            .saturating_mul(1 << self.asked.min(16))
+            .min(WAIT_MAX);
+        let share = if jitter.is_finite() {
+            jitter.clamp(0.0, 1.0)
+        } else {
+            1.0
+        };
+        // At least half of the ceiling, so that a server which comes back is not met by everybody
+        // at once, nor asked in vain.
         let wait = ceiling.mul_f64(0.5 + share / 2.0);
         let wait = i64::try_from(wait.as_millis()).unwrap_or(i64::MAX);
-        Self { asks_at_millis: now_millis.saturating_add(wait), ..self }
+        Self {
+            asks_at_millis: now_millis.saturating_add(wait),
+            ..self
+        }
     }
 
-    /// What it means now for a task whose step gives an outage up after `limit`, `None` for never. `is_asking`: another task
-    /// is on its way to find out.
+    /// What it means now for a task whose step gives an outage up after `limit`, `None` for never.
+    /// `is_asking`: another task is on its way to find out.
     #[must_use]
     pub fn gate(&self, now_millis: i64, limit: Option<Duration>, is_asking: bool) -> Gate {
         if limit.is_some_and(|limit| self.lasted(now_millis) >= limit) {
@@ -80,13 +97,17 @@ impl Outage {
     /// How long it has lasted. A clock that was put back makes it shorter, never negative.
     #[must_use]
     pub fn lasted(&self, now_millis: i64) -> Duration {
-        Duration::from_millis(u64::try_from(now_millis.saturating_sub(self.since_millis)).unwrap_or(0))
+        Duration::from_millis(
+            u64::try_from(now_millis.saturating_sub(self.since_millis)).unwrap_or(0),
+        )
     }
 
     /// How long until it is asked again.
     #[must_use]
     pub fn asks_in(&self, now_millis: i64) -> Duration {
-        Duration::from_millis(u64::try_from(self.asks_at_millis.saturating_sub(now_millis)).unwrap_or(0))
+        Duration::from_millis(
+            u64::try_from(self.asks_at_millis.saturating_sub(now_millis)).unwrap_or(0),
+        )
     }
 
     /// The moment from when it may be asked again.

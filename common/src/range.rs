@@ -6,10 +6,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::cursor::{Cursor, CursorKind};
 
-/// `[start, end)`: `end` is the first position outside. A missing side is open. Never empty: `start < end`, always, and both
-/// of one kind.
+/// `[start, end)`: `end` is the first position outside. A missing side is open. Never empty: `start
+/// < end`, always, and both of one kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(try_from = "(Option<Cursor>, Option<Cursor>)", into = "(Option<Cursor>, Option<Cursor>)")]
+#[serde(
+    try_from = "(Option<Cursor>, Option<Cursor>)",
+    into = "(Option<Cursor>, Option<Cursor>)"
+)]
 pub struct CursorRange {
     start: Option<Cursor>,
     end: Option<Cursor>,
@@ -38,7 +41,10 @@ pub enum RangeError {
 
 impl CursorRange {
     /// Everything that has a position, (−∞, +∞).
-    pub const ALL: Self = Self { start: None, end: None };
+    pub const ALL: Self = Self {
+        start: None,
+        end: None,
+    };
 
     /// `[start, end)`, open where a side is `None`.
     ///
@@ -83,8 +89,18 @@ impl CursorRange {
     /// Both halves, or `None` unless `at` lies strictly inside.
     #[must_use]
     pub fn split_at(self, at: Cursor) -> Option<(Self, Self)> {
-        let inside = self.start.is_none_or(|start| start < at) && self.end.is_none_or(|end| at < end);
-        inside.then_some((Self { start: self.start, end: Some(at) }, Self { start: Some(at), end: self.end }))
+        let inside =
+            self.start.is_none_or(|start| start < at) && self.end.is_none_or(|end| at < end);
+        inside.then_some((
+            Self {
+                start: self.start,
+                end: Some(at),
+            },
+            Self {
+                start: Some(at),
+                end: self.end,
+            },
+        ))
     }
 }
 

@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::assignment::AttemptError;
 use crate::errand::Errand;
-use crate::id::{AttemptNo, ClusterId, DocumentDigest, PipelineName, SessionId, StepName, WorkerId};
+use crate::id::{
+    AttemptNo, ClusterId, DocumentDigest, PipelineName, SessionId, StepName, WorkerId,
+};
 use crate::status::{RunStatus, StepStatus};
 use crate::token::Fence;
 
@@ -99,7 +101,8 @@ pub struct TaskAddress {
     pub step: StepName,
     /// The plan; 0 for what comes before and after one.
     pub generation: u32,
-    /// The phase: its place in the step's plan; of generation 0, in [`PhaseKind::OF_NO_PLAN`](crate::plan::PhaseKind::OF_NO_PLAN).
+    /// The phase: its place in the step's plan; of generation 0, in
+    /// [`PhaseKind::OF_NO_PLAN`](crate::plan::PhaseKind::OF_NO_PLAN).
     pub phase: u8,
     /// The place within the phase: the segment's number times 1024, and the index in it.
     pub ordinal: u64,
@@ -112,7 +115,8 @@ pub struct TaskHistory {
     pub crashes: u32,
     /// On which workers.
     pub crashed_on: BTreeSet<WorkerId>,
-    /// Workers on which an attempt failed for a reason that another worker may not meet, the latest last.
+    /// Workers on which an attempt failed for a reason that another worker may not meet, the latest
+    /// last.
     pub failed_on: Vec<WorkerId>,
     /// Connections that broke while an attempt was using them.
     pub breaks: u32,
@@ -144,7 +148,8 @@ pub struct RetryRecord {
     pub attempts: u32,
     /// What the attempts so far met.
     pub history: TaskHistory,
-    /// When the next attempt may begin, in milliseconds since 1970 by the leader's clock: liveness only.
+    /// When the next attempt may begin, in milliseconds since 1970 by the leader's clock: liveness
+    /// only.
     pub not_before_millis: i64,
     /// What the last attempt met.
     pub error: AttemptError,

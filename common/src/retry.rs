@@ -1,4 +1,5 @@
-//! What happens after a failed attempt: one total function of the error's class, the task's history and the step's policy.
+//! What happens after a failed attempt: one total function of the error's class, the task's history
+//! and the step's policy.
 
 use std::time::Duration;
 
@@ -14,12 +15,12 @@ pub const QUARANTINE_WORKERS: u32 = 2;
 /// The error code of a task that was quarantined.
 pub const QUARANTINE_CODE: &str = "crashes_its_workers";
 
-/// Connections that may break under a task's attempts before such attempts count: a row that makes its server crash must not be
-/// tried for ever.
+/// Connections that may break under a task's attempts before such attempts count: a row that makes
+/// its server crash must not be tried for ever.
 pub const BREAKS_MAX: u32 = 16;
 
-/// What a task has behind it, the attempt that just failed included. Attempts that were released or superseded count
-/// nowhere: they say nothing about the task.
+/// What a task has behind it, the attempt that just failed included. Attempts that were released or
+/// superseded count nowhere: they say nothing about the task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct RetryHistory {
     /// Attempts that failed or crashed.
@@ -44,29 +45,49 @@ pub enum RetryDecision {
     Quarantine,
 }
 
-/// Decides about a task whose attempt failed and counted; one that only could not reach a connection counts when nobody knows
-/// which, or once it has broken [`BREAKS_MAX`] of them. `jitter` is a random number in [0, 1); another one is moved into that range.
+/// Decides about a task whose attempt failed and counted; one that only could not reach a
+/// connection counts when nobody knows which, or once it has broken [`BREAKS_MAX`] of them.
+/// `jitter` is a random number in [0, 1); another one is moved into that range.
 #[must_use]
-pub fn decide(class: ErrorClass, history: &RetryHistory, policy: &RetryPolicy, jitter: f64) -> RetryDecision {
+pub fn decide(
+    class: ErrorClass,
+    history: &RetryHistory,
+    policy: &RetryPolicy,
+    jitter: f64,
+) -> RetryDecision {
     let is_spent = history.attempts >= policy.max_attempts;
-    let kills = history.crashes >= QUARANTINE_CRASHES && history.crashed_workers >= QUARANTINE_WORKERS;
+    let kills =
+        history.crashes >= QUARANTINE_CRASHES && history.crashed_workers >= QUARANTINE_WORKERS;
     match class {
         ErrorClass::Permanent => RetryDecision::Dead,
         ErrorClass::Crash if kills || is_spent => RetryDecision::Quarantine,
-        ErrorClass::Transient | ErrorClass::Resource | ErrorClass::Unreachable if is_spent => RetryDecision::Dead,
-        ErrorClass::Transient | ErrorClass::Resource | ErrorClass::Unreachable | ErrorClass::Crash => {
-            RetryDecision::Retry { after: backoff(history.attempts, policy, jitter) }
+        ErrorClass::Transient | ErrorClass::Resource | ErrorClass::Unreachable if is_spent => {
+            RetryDecision::Dead
         }
+        ErrorClass::Transient
+        | ErrorClass::Resource
+        | ErrorClass::Unreachable
+        | ErrorClass::Crash => RetryDecision::Retry {
+            after: backoff(history.attempts, policy, jitter),
+        },
     }
 }
 
-/// Full jitter: anything from nothing up to the ceiling, which doubles from attempt to attempt. So attempts that failed
-/// together do not come back together.
+/// Full jitter: anything from nothing up to the ceiling, which doubles from attempt to attempt. So
+/// attempts that failed together do not come back together.
 fn backoff(attempts: u32, policy: &RetryPolicy, jitter: f64) -> Duration {
     let doublings = attempts.saturating_sub(1).min(31);
-    let ceiling = policy.initial.saturating_mul(1 << doublings).min(policy.max);
-    let share = if jitter.is_finite() { jitter.clamp(0.0, 1.0) } else { 1.0 };
-    // Through nanoseconds and a saturating cast, because multiplying a huge duration by a float would panic.
+    let ceiling = policy
+        .initial
+        .saturating_mul(1 << doublings)
+        .min(policy.max);
+    let share = if jitter.is_finite() {
+        jitter.clamp(0.0, 1.0)
+    } else {
+        1.0
+    };
+    // Through nanoseconds and a saturating cast, because multiplying a huge duration by a float
+    // would panic.
     Duration::from_nanos((ceiling.as_nanos() as f64 * share) as u64).min(ceiling)
 }
 
@@ -85,33 +106,68 @@ mod tests {
     ];
 
     fn history(attempts: u32, crashes: u32, crashed_workers: u32) -> RetryHistory {
-        RetryHistory { attempts, crashes, crashed_workers }
+        RetryHistory {
+            attempts,
+            crashes,
+            crashed_workers,
+        }
     }
 
     #[test]
     fn waits_double_up_to_their_ceiling() {
-        let policy = RetryPolicy { max_attempts: 100, ..RetryPolicy::default() };
-        let seconds = |attempts| match decide(ErrorClass::Transient, &history(attempts, 0, 0), &policy, 1.0) {
+        let policy = RetryPolicy {
+            max_attempts: 100,
+            ..RetryPolicy::default()
+        };
+        let seconds = |attempts| match decide(
+            ErrorClass::Transient,
+            &history(attempts, 0, 0),
+            &policy,
+            1.0,
+        ) {
             RetryDecision::Retry { after } => after.as_secs(),
-            other @ (RetryDecision::Dead | RetryDecision::Quarantine) => panic!("a retry, not {other:?}"),
+            other @ (RetryDecision::Dead | RetryDecision::Quarantine) => panic!(
+                "a retry, not \
+                {other:?}"
+            ),
         };
         assert_eq!([1, 2, 3, 9, 10, 99].map(seconds), [1, 2, 4, 256, 300, 300]);
         let none = decide(ErrorClass::Resource, &history(9, 0, 0), &policy, 0.0);
-        assert_eq!(none, RetryDecision::Retry { after: Duration::ZERO });
+        assert_eq!(
+            none,
+            RetryDecision::Retry {
+                after: Duration::ZERO
+            }
+        );
     }
 
     #[test]
     fn a_permanent_error_is_never_tried_again() {
-        let decision = decide(ErrorClass::Permanent, &history(1, 0, 0), &RetryPolicy::default(), 0.5);
+        let decision = decide(
+            ErrorClass::Permanent,
+            &history(1, 0, 0),
+            &RetryPolicy::default(),
+            0.5,
+        );
         assert_eq!(decision, RetryDecision::Dead);
     }
 
     #[test]
     fn three_crashes_on_two_workers_quarantine_a_task() {
         let policy = RetryPolicy::default();
-        let after =
-            |attempts, crashes, workers| decide(ErrorClass::Crash, &history(attempts, crashes, workers), &policy, 0.5);
-        assert!(matches!(after(3, 3, 1), RetryDecision::Retry { .. }), "one worker alone may be what is broken");
+        let after = |attempts, crashes, workers| {
+            decide(
+                ErrorClass::Crash,
+                &history(attempts, crashes, workers),
+                &policy,
+                0.5,
+            )
+        };
+        assert!(
+            matches!(after(3, 3, 1), RetryDecision::Retry { .. }),
+            "one worker alone may be \
+            what is broken"
+        );
         assert!(matches!(after(3, 2, 2), RetryDecision::Retry { .. }));
         assert_eq!(after(3, 3, 2), RetryDecision::Quarantine);
         assert_eq!(after(5, 5, 1), RetryDecision::Quarantine);

@@ -1,7 +1,9 @@
-//! A segment: the states of up to 1024 neighbouring tasks of a step, and what those that are done did.
+//! A segment: the states of up to 1024 neighbouring tasks of a step, and what those that are done
+//! did.
 //!
-//! A million tasks are about a thousand of these records. The encoding is canonical, because the store compares bytes:
-//! equal segments have equal bytes. What is read is checked: damaged bytes are a typed error, never a panic.
+//! A million tasks are about a thousand of these records. The encoding is canonical, because the
+//! store compares bytes: equal segments have equal bytes. What is read is checked: damaged bytes
+//! are a typed error, never a panic.
 
 use std::collections::BTreeMap;
 
@@ -15,10 +17,12 @@ pub const SEGMENT_BYTES_MAX: usize = 16 * 1024;
 /// Version of the encoding.
 const FORMAT: u8 = 1;
 const HEADER_BYTES: usize = 3;
-/// What a result takes at the most: 6 bytes of rows, 4 of milliseconds, 2 of attempts, at 7 bits each.
+/// What a result takes at the most: 6 bytes of rows, 4 of milliseconds, 2 of attempts, at 7 bits
+/// each.
 const RESULT_BITS: [u32; 3] = [42, 28, 14];
 
-/// What a done task did. Kept up to 4.4 trillion rows, 74 hours and 16,383 attempts; more is kept as that.
+/// What a done task did. Kept up to 4.4 trillion rows, 74 hours and 16,383 attempts; more is kept
+/// as that.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct TaskResult {
     /// Rows written.
@@ -89,7 +93,11 @@ impl Segment {
         let tasks = tasks.clamp(1, SEGMENT_TASKS);
         let mut counts = [0; 8];
         *count_of(&mut counts, TaskState::Pending) = tasks;
-        Self { states: vec![TaskState::Pending; usize::from(tasks)], counts, results: BTreeMap::new() }
+        Self {
+            states: vec![TaskState::Pending; usize::from(tasks)],
+            counts,
+            results: BTreeMap::new(),
+        }
     }
 
     /// Which segment holds an ordinal, and at which index.
@@ -102,7 +110,9 @@ impl Segment {
     /// The ordinal at an index of a segment.
     #[must_use]
     pub fn ordinal(segment: u64, index: u16) -> u64 {
-        segment.saturating_mul(u64::from(SEGMENT_TASKS)).saturating_add(u64::from(index))
+        segment
+            .saturating_mul(u64::from(SEGMENT_TASKS))
+            .saturating_add(u64::from(index))
     }
 
     /// How many tasks it holds; at least one.
@@ -124,8 +134,9 @@ impl Segment {
         self.results.get(&index).copied()
     }
 
-    /// Sets a task's state, and returns the former; `None`, and no change, beyond the last. The result of a task that is
-    /// no longer done goes; a task that becomes done without [`Segment::set_done`] has an empty one.
+    /// Sets a task's state, and returns the former; `None`, and no change, beyond the last. The
+    /// result of a task that is no longer done goes; a task that becomes done without
+    /// [`Segment::set_done`] has an empty one.
     pub fn set(&mut self, index: u16, state: TaskState) -> Option<TaskState> {
         let slot = self.states.get_mut(usize::from(index))?;
         let former = std::mem::replace(slot, state);
@@ -160,42 +171,67 @@ impl Segment {
     /// How many tasks are in a state.
     #[must_use]
     pub fn count(&self, state: TaskState) -> u16 {
-        self.counts.get(usize::from(state.code())).copied().unwrap_or(0)
+        self.counts
+            .get(usize::from(state.code()))
+            .copied()
+            .unwrap_or(0)
     }
 
     /// The indices of the tasks in a state, ascending.
     pub fn in_state(&self, state: TaskState) -> impl Iterator<Item = u16> + '_ {
         // A segment without such a task, as most are, is not walked at all.
-        let states = if self.count(state) == 0 { &[] } else { self.states.as_slice() };
-        (0..).zip(states).filter(move |(_, other)| **other == state).map(|(index, _)| index)
+        let states = if self.count(state) == 0 {
+            &[]
+        } else {
+            self.states.as_slice()
+        };
+        (0..)
+            .zip(states)
+            .filter(move |(_, other)| **other == state)
+            .map(|(index, _)| index)
     }
 
     /// What all done tasks did together: rows, milliseconds and attempts.
     #[must_use]
     pub fn totals(&self) -> (u64, u64, u64) {
-        self.results.values().fold((0, 0, 0), |(rows, millis, attempts), result| {
-            (
-                rows.saturating_add(result.rows),
-                millis.saturating_add(u64::from(result.millis)),
-                attempts.saturating_add(u64::from(result.attempts)),
-            )
-        })
+        self.results
+            .values()
+            .fold((0, 0, 0), |(rows, millis, attempts), result| {
+                (
+                    rows.saturating_add(result.rows),
+                    millis.saturating_add(u64::from(result.millis)),
+                    attempts.saturating_add(u64::from(result.attempts)),
+                )
+            })
     }
 
-    /// The canonical bytes, at most [`SEGMENT_BYTES_MAX`]: format, number of tasks, two states a byte, and for each done
-    /// task, ascending, its rows, milliseconds and attempts at seven bits a byte.
+    /// The canonical bytes, at most [`SEGMENT_BYTES_MAX`]: format, number of tasks, two states a
+    /// byte, and for each done task, ascending, its rows, milliseconds and attempts at seven bits a
+    /// byte.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
         let of_results = self.results.len().saturating_mul(6);
         let of_states = self.states.len().div_ceil(2);
-        let mut bytes = Vec::with_capacity(of_states.saturating_add(of_results).saturating_add(HEADER_BYTES));
+        let mut bytes = Vec::with_capacity(
+            of_states
+                .saturating_add(of_results)
+                .saturating_add(HEADER_BYTES),
+        );
         bytes.push(FORMAT);
         bytes.extend(self.len().to_be_bytes());
         for pair in self.states.chunks(2) {
-            bytes.push(pair.iter().rev().fold(0, |byte, state| byte << 4 | state.code()));
+            bytes.push(
+                pair.iter()
+                    .rev()
+                    .fold(0, |byte, state| byte << 4 | state.code()),
+            );
         }
         for result in self.results.values() {
-            for value in [result.rows, u64::from(result.millis), u64::from(result.attempts)] {
+            for value in [
+                result.rows,
+                u64::from(result.millis),
+                u64::from(result.attempts),
+            ] {
                 put_varint(&mut bytes, value);
             }
         }
@@ -207,7 +243,9 @@ impl Segment {
     /// # Errors
     /// [`SegmentError`] when no segment has these bytes.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, SegmentError> {
-        let [format, tasks_high, tasks_low, rest @ ..] = bytes else { return Err(SegmentError::Truncated) };
+        let [format, tasks_high, tasks_low, rest @ ..] = bytes else {
+            return Err(SegmentError::Truncated);
+        };
         if *format != FORMAT {
             return Err(SegmentError::Format(*format));
         }
@@ -215,27 +253,47 @@ impl Segment {
         if tasks == 0 || tasks > SEGMENT_TASKS {
             return Err(SegmentError::Tasks(tasks));
         }
-        let (packed, mut rest) =
-            rest.split_at_checked(usize::from(tasks.div_ceil(2))).ok_or(SegmentError::Truncated)?;
+        let (packed, mut rest) = rest
+            .split_at_checked(usize::from(tasks.div_ceil(2)))
+            .ok_or(SegmentError::Truncated)?;
         let mut segment = Self::new(tasks);
         for (index, number) in (0..).zip(packed.iter().flat_map(|byte| [byte & 0xf, byte >> 4])) {
-            let state = TaskState::from_code(number).ok_or(SegmentError::State { index, state: number })?;
+            let state = TaskState::from_code(number).ok_or(SegmentError::State {
+                index,
+                state: number,
+            })?;
             // The half byte behind an odd number of tasks belongs to none of them.
             if segment.set(index, state).is_none() && number != 0 {
-                return Err(SegmentError::State { index, state: number });
+                return Err(SegmentError::State {
+                    index,
+                    state: number,
+                });
             }
         }
         for (index, result) in &mut segment.results {
             let [rows, millis, attempts] = take_result(&mut rest, *index)?;
-            let narrow = |value| u32::try_from(value).map_err(|_| SegmentError::Result { index: *index });
-            *result = TaskResult { rows, millis: narrow(millis)?, attempts: narrow(attempts)? };
+            let narrow =
+                |value| u32::try_from(value).map_err(|_| SegmentError::Result { index: *index });
+            *result = TaskResult {
+                rows,
+                millis: narrow(millis)?,
+                attempts: narrow(attempts)?,
+            };
         }
-        if rest.is_empty() { Ok(segment) } else { Err(SegmentError::Trailing(rest.len())) }
+        if rest.is_empty() {
+            Ok(segment)
+        } else {
+            Err(SegmentError::Trailing(rest.len()))
+        }
     }
 }
 
 /// The count of a state.
-#[expect(clippy::indexing_slicing, reason = "a state's code is one of eight, and is found by a match over all states")]
+#[expect(
+    clippy::indexing_slicing,
+    reason = "a state's code is one of eight, and is found by a \
+    match over all states"
+)]
 fn count_of(counts: &mut [u16; 8], state: TaskState) -> &mut u16 {
     &mut counts[usize::from(state.code() & 7)]
 }
@@ -256,7 +314,8 @@ fn take_result(rest: &mut &[u8], index: u16) -> Result<[u64; 3], SegmentError> {
     Ok(values)
 }
 
-/// One number of at most `bits` bits, in its shortest form: two forms of one number would be two records of one segment.
+/// One number of at most `bits` bits, in its shortest form: two forms of one number would be two
+/// records of one segment.
 fn take_varint(rest: &mut &[u8], bits: u32, index: u16) -> Result<u64, SegmentError> {
     let mut value = 0;
     for shift in (0..bits).step_by(7) {
@@ -265,7 +324,11 @@ fn take_varint(rest: &mut &[u8], bits: u32, index: u16) -> Result<u64, SegmentEr
         value |= u64::from(byte & 0x7f) << shift;
         if byte & 0x80 == 0 {
             let is_padded = *byte == 0 && shift > 0;
-            return if is_padded { Err(SegmentError::Result { index }) } else { Ok(value) };
+            return if is_padded {
+                Err(SegmentError::Result { index })
+            } else {
+                Ok(value)
+            };
         }
     }
     Err(SegmentError::Result { index })
@@ -285,8 +348,11 @@ mod tests {
                 match TaskState::from_code(state).expect("a state") {
                     TaskState::Done => {
                         let narrow = |value: u32| value >> (shift / 2);
-                        let result =
-                            TaskResult { rows: rows >> shift, millis: narrow(millis), attempts: narrow(attempts) };
+                        let result = TaskResult {
+                            rows: rows >> shift,
+                            millis: narrow(millis),
+                            attempts: narrow(attempts),
+                        };
                         segment.set_done(index, result);
                     }
                     state => {
@@ -346,7 +412,11 @@ mod tests {
     fn the_fullest_segment_fits_its_record() {
         // GIVEN a full segment of tasks that each did more than can be kept
         let mut segment = Segment::new(SEGMENT_TASKS);
-        let most = TaskResult { rows: u64::MAX, millis: u32::MAX, attempts: u32::MAX };
+        let most = TaskResult {
+            rows: u64::MAX,
+            millis: u32::MAX,
+            attempts: u32::MAX,
+        };
         (0..SEGMENT_TASKS).for_each(|index| assert!(segment.set_done(index, most).is_some()));
         // WHEN it is encoded, THEN it takes twelve bytes a task beside the states, and reads back
         let bytes = segment.to_bytes();
@@ -357,21 +427,59 @@ mod tests {
     #[test]
     fn a_task_that_is_done_no_more_has_no_result() {
         let mut segment = Segment::new(3);
-        segment.set_done(1, TaskResult { rows: 5, millis: 6, attempts: 7 });
-        assert_eq!((segment.totals(), segment.result(1).map(|result| result.rows)), ((5, 6, 7), Some(5)));
+        segment.set_done(
+            1,
+            TaskResult {
+                rows: 5,
+                millis: 6,
+                attempts: 7,
+            },
+        );
+        assert_eq!(
+            (
+                segment.totals(),
+                segment.result(1).map(|result| result.rows)
+            ),
+            ((5, 6, 7), Some(5))
+        );
         assert_eq!(segment.set(1, TaskState::Pending), Some(TaskState::Done));
-        assert_eq!((segment.totals(), segment.result(1), segment.set(3, TaskState::Done)), ((0, 0, 0), None, None));
+        assert_eq!(
+            (
+                segment.totals(),
+                segment.result(1),
+                segment.set(3, TaskState::Done)
+            ),
+            ((0, 0, 0), None, None)
+        );
         assert_eq!(Segment::place(Segment::ordinal(7, 1023)), (7, 1023));
     }
 
     #[test]
     fn errors_name_what_is_wrong() {
         assert_eq!(Segment::from_bytes(&[]), Err(SegmentError::Truncated));
-        assert_eq!(Segment::from_bytes(&[2, 0, 1, 0]), Err(SegmentError::Format(2)));
-        assert_eq!(Segment::from_bytes(&[1, 4, 1, 0]), Err(SegmentError::Tasks(1025)));
-        assert_eq!(Segment::from_bytes(&[1, 0, 1, 8]), Err(SegmentError::State { index: 0, state: 8 }));
-        assert_eq!(Segment::from_bytes(&[1, 0, 1, 0x10]), Err(SegmentError::State { index: 1, state: 1 }));
-        assert_eq!(Segment::from_bytes(&[1, 0, 1, 2, 0x80, 0, 0, 0]), Err(SegmentError::Result { index: 0 }));
-        assert_eq!(Segment::from_bytes(&[1, 0, 1, 0, 9]), Err(SegmentError::Trailing(1)));
+        assert_eq!(
+            Segment::from_bytes(&[2, 0, 1, 0]),
+            Err(SegmentError::Format(2))
+        );
+        assert_eq!(
+            Segment::from_bytes(&[1, 4, 1, 0]),
+            Err(SegmentError::Tasks(1025))
+        );
+        assert_eq!(
+            Segment::from_bytes(&[1, 0, 1, 8]),
+            Err(SegmentError::State { index: 0, state: 8 })
+        );
+        assert_eq!(
+            Segment::from_bytes(&[1, 0, 1, 0x10]),
+            Err(SegmentError::State { index: 1, state: 1 })
+        );
+        assert_eq!(
+            Segment::from_bytes(&[1, 0, 1, 2, 0x80, 0, 0, 0]),
+            Err(SegmentError::Result { index: 0 })
+        );
+        assert_eq!(
+            Segment::from_bytes(&[1, 0, 1, 0, 9]),
+            Err(SegmentError::Trailing(1))
+        );
     }
 }

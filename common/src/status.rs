@@ -90,11 +90,20 @@ impl RunStatus {
             (S::Planned, E::Started) | (S::Failed, E::Retried) => Ok(S::Running),
             (S::Planning, E::Refused) | (S::Running, E::Failed) => Ok(S::Failed),
             (S::Running, E::Succeeded) => Ok(S::Success),
-            (S::Planning | S::Planned | S::Running | S::Failed, E::CancelWanted) => Ok(S::Cancelling),
-            (S::Cancelling, E::Fenced) => Ok(S::Cancelled),
-            (S::Planning | S::Planned | S::Running | S::Cancelling | S::Success | S::Failed | S::Cancelled, event) => {
-                Err(IllegalRunEvent { from: self, event })
+            (S::Planning | S::Planned | S::Running | S::Failed, E::CancelWanted) => {
+                Ok(S::Cancelling)
             }
+            (S::Cancelling, E::Fenced) => Ok(S::Cancelled),
+            (
+                S::Planning
+                | S::Planned
+                | S::Running
+                | S::Cancelling
+                | S::Success
+                | S::Failed
+                | S::Cancelled,
+                event,
+            ) => Err(IllegalRunEvent { from: self, event }),
         }
     }
 }

@@ -87,11 +87,19 @@ impl TaskState {
             (S::Open, E::Released) => Ok(S::Pending),  // drained, outrun, or lost with its process
             (S::RetryWait, E::Due) => Ok(S::Pending),
             (S::Dead | S::RetryWait, E::Retried) => Ok(S::Pending), // a person asked
-            (S::Pending | S::Open | S::RetryWait | S::Dead, E::FoundCommitted) => Ok(S::Done), // reconcile
+            // reconcile
+            (S::Pending | S::Open | S::RetryWait | S::Dead, E::FoundCommitted) => Ok(S::Done),
             (S::Done, E::FoundLost | E::Reopened) => Ok(S::Pending), // reconcile, T5
             (S::Pending | S::Open | S::RetryWait, E::Superseded) => Ok(S::Superseded),
             (
-                S::Pending | S::Open | S::Done | S::RetryWait | S::Dead | S::InDoubt | S::Covered | S::Superseded,
+                S::Pending
+                | S::Open
+                | S::Done
+                | S::RetryWait
+                | S::Dead
+                | S::InDoubt
+                | S::Covered
+                | S::Superseded,
                 event,
             ) => Err(IllegalTransition { from: self, event }),
         }
@@ -155,7 +163,8 @@ mod tests {
 
     #[test]
     fn words_and_ends_of_states() {
-        let told = TaskState::ALL.map(|state| (state.to_string(), state.as_str(), state.has_ended()));
+        let told =
+            TaskState::ALL.map(|state| (state.to_string(), state.as_str(), state.has_ended()));
         let expected = [
             ("pending", false),
             ("open", false),
@@ -166,7 +175,10 @@ mod tests {
             ("covered", true),
             ("superseded", true),
         ];
-        assert_eq!(told, expected.map(|(word, ended)| (word.to_owned(), word, ended)));
+        assert_eq!(
+            told,
+            expected.map(|(word, ended)| (word.to_owned(), word, ended))
+        );
     }
 
     #[test]
@@ -206,8 +218,12 @@ mod tests {
         ];
         for from in S::ALL {
             for event in events {
-                let way = ways.iter().find(|(state, of, _)| (*state, *of) == (from, event));
-                let expected = way.map(|(_, _, to)| *to).ok_or(IllegalTransition { from, event });
+                let way = ways
+                    .iter()
+                    .find(|(state, of, _)| (*state, *of) == (from, event));
+                let expected = way
+                    .map(|(_, _, to)| *to)
+                    .ok_or(IllegalTransition { from, event });
                 assert_eq!(from.apply(event), expected, "{from}, {event:?}");
             }
         }
@@ -216,15 +232,25 @@ mod tests {
     #[test]
     fn a_done_task_is_never_assigned_again_unless_the_target_lost_it() {
         assert!(TaskState::Done.apply(TaskEvent::Assigned).is_err());
-        let reopened = TaskState::Done.apply(TaskEvent::FoundLost).and_then(|state| state.apply(TaskEvent::Assigned));
+        let reopened = TaskState::Done
+            .apply(TaskEvent::FoundLost)
+            .and_then(|state| state.apply(TaskEvent::Assigned));
         assert_eq!(reopened, Ok(TaskState::Open));
     }
 
     #[test]
     fn ended_tasks_refuse_every_event_of_an_attempt() {
         for state in TaskState::ALL.into_iter().filter(|state| state.has_ended()) {
-            for event in [TaskEvent::Assigned, TaskEvent::Completed, TaskEvent::Delayed, TaskEvent::Died] {
-                assert_eq!(state.apply(event), Err(IllegalTransition { from: state, event }));
+            for event in [
+                TaskEvent::Assigned,
+                TaskEvent::Completed,
+                TaskEvent::Delayed,
+                TaskEvent::Died,
+            ] {
+                assert_eq!(
+                    state.apply(event),
+                    Err(IllegalTransition { from: state, event })
+                );
             }
         }
     }

@@ -1,7 +1,8 @@
-//! Fencing tokens and nonces: what makes a commit safe, however late the attempt behind it wakes up.
+//! Fencing tokens and nonces: what makes a commit safe, however late the attempt behind it wakes
+//! up.
 //!
-//! Idea: fencing tokens, as in M. Kleppmann, "How to do distributed locking" (2016). The nonce is ours, for stores that
-//! were restored from a backup and hand out the same tokens again.
+//! Idea: fencing tokens, as in M. Kleppmann, "How to do distributed locking" (2016). The nonce is
+//! ours, for stores that were restored from a backup and hand out the same tokens again.
 
 use std::fmt;
 
@@ -60,7 +61,8 @@ impl fmt::Display for FencingToken {
     }
 }
 
-/// 128 random bits, unique to an attempt. Deliberately without order: two nonces are the same attempt, or they are not.
+/// 128 random bits, unique to an attempt. Deliberately without order: two nonces are the same
+/// attempt, or they are not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Nonce(u128);
 
@@ -115,20 +117,34 @@ mod tests {
 
     #[test]
     fn a_token_is_kept_as_one_number_whose_parts_come_back() {
-        // Ledgers and records hold these numbers: another layout would take an old token for a small one.
+        // Ledgers and records hold these numbers: another layout would take an old token for a
+        // small one.
         let token = FencingToken::new(5, 3).expect("in range");
-        assert_eq!((token.raw(), token.to_string().as_str()), (5 * 16_777_216 + 3, "5.3"));
+        assert_eq!(
+            (token.raw(), token.to_string().as_str()),
+            (5 * 16_777_216 + 3, "5.3")
+        );
         assert_eq!(FencingToken::from_raw(token.raw()), token);
         let largest = FencingToken::new(549_755_813_887, 16_777_215).expect("in range");
-        assert_eq!((largest.raw(), largest.hi(), largest.lo()), (i64::MAX, FencingToken::HI_MAX, FencingToken::LO_MAX));
+        assert_eq!(
+            (largest.raw(), largest.hi(), largest.lo()),
+            (i64::MAX, FencingToken::HI_MAX, FencingToken::LO_MAX)
+        );
         let damaged = FencingToken::from_raw(-1);
-        assert_eq!(damaged.hi(), 0, "a number that no version has written is no large token");
+        assert_eq!(
+            damaged.hi(),
+            0,
+            "a number that no version has written is no large token"
+        );
     }
 
     #[test]
     fn a_nonce_comes_back_from_its_bytes_the_most_significant_first() {
         let nonce = Nonce::new(0x0102);
-        assert_eq!((nonce.bits(), nonce.to_bytes()[14..].to_vec()), (0x0102, vec![1, 2]));
+        assert_eq!(
+            (nonce.bits(), nonce.to_bytes()[14..].to_vec()),
+            (0x0102, vec![1, 2])
+        );
         assert_eq!(Nonce::from_bytes(nonce.to_bytes()), nonce);
     }
 }

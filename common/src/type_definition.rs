@@ -1,5 +1,6 @@
-//! What a PostgreSQL type is made of. Two types of one name may differ in it, so it is compared and not the name.
-//! Never asks a server: the catalogue's answers become a definition, or a built-in type's name is read as one.
+//! What a PostgreSQL type is made of. Two types of one name may differ in it, so it is compared and
+//! not the name. Never asks a server: the catalogue's answers become a definition, or a built-in
+//! type's name is read as one.
 
 use serde::{Deserialize, Serialize};
 
@@ -12,7 +13,8 @@ pub struct TypeName {
     pub schema: String,
     /// The name, unquoted; for a built-in type as SQL writes it, `timestamp with time zone`.
     pub name: String,
-    /// The extension that brings it. An extension lives in whatever schema it was put into, and means the same there.
+    /// The extension that brings it. An extension lives in whatever schema it was put into, and
+    /// means the same there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub extension: Option<String>,
 }
@@ -24,7 +26,11 @@ impl TypeName {
     /// A type that every server has.
     #[must_use]
     pub fn built_in(name: &str) -> Self {
-        Self { schema: Self::BUILT_IN.to_owned(), name: name.to_owned(), extension: None }
+        Self {
+            schema: Self::BUILT_IN.to_owned(),
+            name: name.to_owned(),
+            extension: None,
+        }
     }
 
     /// Whether both are the same type where types are known by their name alone.
@@ -53,7 +59,8 @@ pub enum TypeDefinition {
     Base {
         /// Which.
         name: TypeName,
-        /// What stands in the brackets behind it, `12,2`; of an interval also its fields. Empty when nothing limits it.
+        /// What stands in the brackets behind it, `12,2`; of an interval also its fields. Empty
+        /// when nothing limits it.
         #[serde(default, skip_serializing_if = "String::is_empty")]
         modifiers: String,
     },
@@ -86,7 +93,8 @@ pub enum TypeDefinition {
         name: TypeName,
         /// What lies in it.
         subtype: Box<TypeDefinition>,
-        /// The function that gives equal ranges one form, and the subtype's order, where either is not the ordinary one.
+        /// The function that gives equal ranges one form, and the subtype's order, where either is
+        /// not the ordinary one.
         rules: String,
         /// Whether it holds several ranges.
         multi: bool,
@@ -102,10 +110,15 @@ impl TypeDefinition {
     /// The rules of the built-in ranges over whole numbers and days.
     pub const COUNTED: &str = "counted";
 
-    /// The definition of a column's type: the one that came with it, else what the name of a built-in type says.
+    /// The definition of a column's type: the one that came with it, else what the name of a
+    /// built-in type says.
     #[must_use]
     pub fn of(column: &ColumnFacts) -> Self {
-        column.definition.as_deref().cloned().unwrap_or_else(|| Self::built_in(&column.type_name))
+        column
+            .definition
+            .as_deref()
+            .cloned()
+            .unwrap_or_else(|| Self::built_in(&column.type_name))
     }
 
     /// The definition of a built-in type, by its name as a catalogue writes it: `numeric(12,2)[]`.
@@ -113,7 +126,9 @@ impl TypeDefinition {
     pub fn built_in(written: &str) -> Self {
         let written = written.trim().to_ascii_lowercase();
         if let Some(element) = written.strip_suffix("[]") {
-            return Self::Array(Box::new(Self::built_in_scalar(element.trim_end_matches("[]"))));
+            return Self::Array(Box::new(Self::built_in_scalar(
+                element.trim_end_matches("[]"),
+            )));
         }
         Self::built_in_scalar(&written)
     }
@@ -121,11 +136,21 @@ impl TypeDefinition {
     fn built_in_scalar(written: &str) -> Self {
         let written = written.trim();
         let base = |name: &str, modifiers: &str| {
-            let modifiers: String = modifiers.split(',').map(str::trim).collect::<Vec<_>>().join(",");
-            Self::Base { name: TypeName::built_in(alias(name)), modifiers }
+            let modifiers: String = modifiers
+                .split(',')
+                .map(str::trim)
+                .collect::<Vec<_>>()
+                .join(",");
+            Self::Base {
+                name: TypeName::built_in(alias(name)),
+                modifiers,
+            }
         };
         // The fields of an interval stand outside of its brackets, and limit it as they do.
-        if let Some(rest) = written.strip_prefix("interval").filter(|rest| rest.starts_with([' ', '('])) {
+        if let Some(rest) = written
+            .strip_prefix("interval")
+            .filter(|rest| rest.starts_with([' ', '(']))
+        {
             return base("interval", rest.trim());
         }
         let Some((before, rest)) = written.split_once('(') else {
@@ -166,7 +191,10 @@ impl TypeDefinition {
     #[must_use]
     pub fn numbers(&self) -> Vec<i64> {
         match self.without_domains() {
-            Self::Base { modifiers, .. } => modifiers.split(',').map_while(|number| number.parse().ok()).collect(),
+            Self::Base { modifiers, .. } => modifiers
+                .split(',')
+                .map_while(|number| number.parse().ok())
+                .collect(),
             Self::Array(_)
             | Self::Domain { .. }
             | Self::Enum { .. }
@@ -194,7 +222,8 @@ fn alias(name: &str) -> &str {
         "timetz" => "time with time zone",
         "time" => "time without time zone",
         "varbit" => "bit varying",
-        // What the catalogue calls a `bit` without a length, which the word alone would limit to one.
+        // What the catalogue calls a `bit` without a length, which the word alone would limit to
+        // one.
         "\"bit\"" => "bit",
         other => other,
     }
@@ -217,7 +246,12 @@ fn range_of(name: &str) -> Option<TypeDefinition> {
         _ => return None,
     };
     let subtype = Box::new(TypeDefinition::built_in(subtype));
-    Some(TypeDefinition::Range { name: TypeName::built_in(name), subtype, rules: rules.to_owned(), multi })
+    Some(TypeDefinition::Range {
+        name: TypeName::built_in(name),
+        subtype,
+        rules: rules.to_owned(),
+        multi,
+    })
 }
 
 #[cfg(test)]
@@ -225,7 +259,10 @@ mod tests {
     use super::*;
 
     fn base(name: &str, modifiers: &str) -> TypeDefinition {
-        TypeDefinition::Base { name: TypeName::built_in(name), modifiers: modifiers.to_owned() }
+        TypeDefinition::Base {
+            name: TypeName::built_in(name),
+            modifiers: modifiers.to_owned(),
+        }
     }
 
     #[test]
@@ -234,19 +271,30 @@ mod tests {
             ("int4", base("integer", "")),
             ("decimal(12, 2)", base("numeric", "12,2")),
             ("numeric(3,-2)", base("numeric", "3,-2")),
-            ("timestamp(3) with time zone", base("timestamp with time zone", "3")),
-            ("interval day to second(2)", base("interval", "day to second(2)")),
+            (
+                "timestamp(3) with time zone",
+                base("timestamp with time zone", "3"),
+            ),
+            (
+                "interval day to second(2)",
+                base("interval", "day to second(2)"),
+            ),
             ("interval(0)", base("interval", "(0)")),
             ("interval", base("interval", "")),
             ("\"char\"", base("\"char\"", "")),
             ("bpchar", base("character", "")),
             ("\"bit\"", base("bit", "")),
-            ("numeric(10,0)[]", TypeDefinition::Array(Box::new(base("numeric", "10,0")))),
+            (
+                "numeric(10,0)[]",
+                TypeDefinition::Array(Box::new(base("numeric", "10,0"))),
+            ),
             ("strange(", base("strange(", "")),
         ] {
             assert_eq!(TypeDefinition::built_in(written), expected, "{written}");
         }
-        let TypeDefinition::Range { subtype, multi, .. } = TypeDefinition::built_in("int4multirange") else {
+        let TypeDefinition::Range { subtype, multi, .. } =
+            TypeDefinition::built_in("int4multirange")
+        else {
             panic!("a range")
         };
         assert_eq!((*subtype, multi), (base("integer", ""), true));

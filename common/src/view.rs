@@ -1,4 +1,5 @@
-//! The documents that people and programs read: what `-o json` prints and what the control service sends. They only grow.
+//! The documents that people and programs read: what `-o json` prints and what the control service
+//! sends. They only grow.
 
 use std::collections::BTreeMap;
 
@@ -193,7 +194,8 @@ pub struct PlanDocument {
     pub tasks: u64,
     /// Its steps, in the order of the DAG.
     pub steps: Vec<PlannedStepDocument>,
-    /// Targets that are this cluster's now, when the run was one that adopts: by the name of the connection.
+    /// Targets that are this cluster's now, when the run was one that adopts: by the name of the
+    /// connection.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub adopted: BTreeMap<ConnectionName, AdoptedDocument>,
     /// What the targets' ledgers hold, when that was all that the run asked: by step.
@@ -284,7 +286,8 @@ pub struct WorkerDocument {
     pub busy: u32,
     /// Milliseconds since its last heartbeat.
     pub heartbeat_age_millis: u64,
-    /// What it can run, in its own words; none from a worker or a coordinator of before these words.
+    /// What it can run, in its own words; none from a worker or a coordinator of before these
+    /// words.
     #[serde(default)]
     pub capabilities: Vec<String>,
 }
@@ -334,7 +337,8 @@ pub struct EventsDocument {
     pub schema: String,
     /// The run.
     pub run: RunId,
-    /// The events, oldest first. Their numbers grow within a term of the leader; what came before it is forgotten.
+    /// The events, oldest first. Their numbers grow within a term of the leader; what came before
+    /// it is forgotten.
     pub events: Vec<EventDocument>,
 }
 

@@ -1,4 +1,5 @@
-//! The watermark: everything below it, from an origin on, is committed. Derived from coverage, never set.
+//! The watermark: everything below it, from an origin on, is committed. Derived from coverage,
+//! never set.
 
 use std::fmt;
 
@@ -8,7 +9,8 @@ use crate::coverage::Coverage;
 use crate::cursor::{Cursor, CursorKind};
 use crate::range::CursorRange;
 
-/// How far the committed ranges reach from an origin without a hole. Grows with the coverage, never falls (I7).
+/// How far the committed ranges reach from an origin without a hole. Grows with the coverage, never
+/// falls (I7).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Watermark {
@@ -21,7 +23,8 @@ pub enum Watermark {
 }
 
 impl Watermark {
-    /// The watermark of a coverage, from `origin`, the first position wanted; `None` wants everything.
+    /// The watermark of a coverage, from `origin`, the first position wanted; `None` wants
+    /// everything.
     #[must_use]
     pub fn of(coverage: &Coverage, kind: CursorKind, origin: Option<Cursor>) -> Self {
         let wanted = CursorRange::new(origin, None).unwrap_or(CursorRange::ALL);

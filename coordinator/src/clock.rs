@@ -1,4 +1,5 @@
-//! The coordinator's clocks: the only place that reads one. The monotonic one is tokio's, so that tests can hold it.
+//! The coordinator's clocks: the only place that reads one. The monotonic one is tokio's, so that
+//! tests can hold it.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -27,7 +28,10 @@ const SIMULATED_START_MICROS: u64 = 1_700_000_000_000_000;
 
 impl Default for Clock {
     fn default() -> Self {
-        Self { started: Instant::now(), wall: Wall::Host }
+        Self {
+            started: Instant::now(),
+            wall: Wall::Host,
+        }
     }
 }
 
@@ -36,7 +40,10 @@ impl Clock {
     #[cfg(test)]
     #[must_use]
     pub(crate) fn simulated() -> Self {
-        Self { started: Instant::now(), wall: Wall::Simulated }
+        Self {
+            started: Instant::now(),
+            wall: Wall::Simulated,
+        }
     }
 
     /// Time since the clock was made; never goes back.
@@ -55,7 +62,9 @@ impl Clock {
     #[must_use]
     pub(crate) fn wall_micros(&self) -> i64 {
         let since = match self.wall {
-            Wall::Host => SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default(),
+            Wall::Host => SystemTime::now()
+                .duration_since(UNIX_EPOCH)
+                .unwrap_or_default(),
             #[cfg(test)]
             Wall::Simulated => Duration::from_micros(SIMULATED_START_MICROS) + self.monotonic(),
         };

@@ -100,7 +100,9 @@ pub struct CoordinatorHandle {
 
 impl std::fmt::Debug for CoordinatorHandle {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("CoordinatorHandle").field("store", &self.store.place()).finish_non_exhaustive()
+        f.debug_struct("CoordinatorHandle")
+            .field("store", &self.store.place())
+            .finish_non_exhaustive()
     }
 }
 
@@ -117,7 +119,12 @@ impl Coordinator {
         if !problems.is_empty() {
             return Err(CoordinatorError::Options(problems.join("; ")));
         }
-        Ok(Self::assembled(store, options, Clock::default(), StdRng::from_rng(&mut rand::rng())))
+        Ok(Self::assembled(
+            store,
+            options,
+            Clock::default(),
+            StdRng::from_rng(&mut rand::rng()),
+        ))
     }
 
     /// A coordinator whose time and randomness a test holds.
@@ -147,13 +154,27 @@ impl Coordinator {
             store: Arc::clone(&store),
             options: options.clone(),
         };
-        (Self { campaigner: Campaigner { store, options, clock, rng }, inbox, version, role }, handle)
+        (
+            Self {
+                campaigner: Campaigner {
+                    store,
+                    options,
+                    clock,
+                    rng,
+                },
+                inbox,
+                version,
+                role,
+            },
+            handle,
+        )
     }
 
     /// Leads whenever it can, until `cancel`.
     ///
     /// # Errors
-    /// [`CoordinatorError`] when the store can never be led: it is held, refuses, or cannot be read.
+    /// [`CoordinatorError`] when the store can never be led: it is held, refuses, or cannot be
+    /// read.
     pub async fn run(mut self, cancel: CancellationToken) -> Result<(), CoordinatorError> {
         let mut is_first_term = true;
         let mut hints = self.campaigner.hints().await;
@@ -161,16 +182,20 @@ impl Coordinator {
             if let Some(hints) = &mut hints {
                 hints.mark_unchanged(); // what comes from here on was not seen by the campaign
             }
-            let Some(campaigned) = self.campaign(&cancel).await? else { return Ok(()) };
+            let Some(campaigned) = self.campaign(&cancel).await? else {
+                return Ok(());
+            };
             match campaigned {
                 Campaigned::Won(reign, term) => {
                     let is_over = self.lead(reign, *term, is_first_term, &cancel).await;
                     is_first_term = false;
-                    self.version.send_modify(|version| *version += 1); // whoever waits for a change asks again, and hears
+                    // whoever waits for a change asks again, and hears
+                    self.version.send_modify(|version| *version += 1);
                     if is_over {
                         return Ok(());
                     }
-                    // Requests wait meanwhile: the next term begins at once, unless the store is in trouble.
+                    // Requests wait meanwhile: the next term begins at once, unless the store is in
+                    // trouble.
                     tokio::select! {
                         biased;
                         () = cancel.cancelled() => return Ok(()),
@@ -178,9 +203,13 @@ impl Coordinator {
                     }
                 }
                 Campaigned::Held(leader) => {
-                    self.role.send_replace(Role::Following { leader: leader.clone().unwrap_or_default() });
+                    self.role.send_replace(Role::Following {
+                        leader: leader.clone().unwrap_or_default(),
+                    });
                     let wait = self.campaigner.options.leader_ttl / 2;
-                    let refusal = || ServiceError::NotLeader { leader: leader.clone() };
+                    let refusal = || ServiceError::NotLeader {
+                        leader: leader.clone(),
+                    };
                     if self.stand_by(refusal, wait, hints.as_mut(), &cancel).await {
                         return Ok(());
                     }
@@ -192,7 +221,10 @@ impl Coordinator {
                 }
                 Campaigned::Failed => {
                     self.role.send_replace(Role::BetweenTerms);
-                    if self.stand_by(|| ServiceError::BetweenTerms, CAMPAIGN_WAIT, None, &cancel).await {
+                    if self
+                        .stand_by(|| ServiceError::BetweenTerms, CAMPAIGN_WAIT, None, &cancel)
+                        .await
+                    {
                         return Ok(());
                     }
                 }
@@ -200,8 +232,12 @@ impl Coordinator {
         }
     }
 
-    /// Campaigns; `None` when cancelled. Requests wait for the outcome, but not for a store that hangs.
-    async fn campaign(&mut self, cancel: &CancellationToken) -> Result<Option<Campaigned>, CoordinatorError> {
+    /// Campaigns; `None` when cancelled. Requests wait for the outcome, but not for a store that
+    /// hangs.
+    async fn campaign(
+        &mut self,
+        cancel: &CancellationToken,
+    ) -> Result<Option<Campaigned>, CoordinatorError> {
         let campaign = self.campaigner.campaign();
         tokio::pin!(campaign);
         let patience = tokio::time::sleep(CAMPAIGN_PATIENCE);
@@ -229,18 +265,23 @@ impl Coordinator {
         let record = term.record.clone();
         let fallen = loop {
             let mut leader = self.leader(term);
-            // Only what was leased before this process began is gone for certain: workers outlive a term.
-            let fallen = match self.campaigner.options.is_exclusive && std::mem::take(&mut is_first_term) {
-                true => leader.release_everything().await,
-                false => Ok(()),
-            };
+            // Only what was leased before this process began is gone for certain: workers outlive a
+            // term.
+            let fallen =
+                match self.campaigner.options.is_exclusive && std::mem::take(&mut is_first_term) {
+                    true => leader.release_everything().await,
+                    false => Ok(()),
+                };
             self.role.send_replace(Role::Leading);
             let fallen = match fallen {
                 Ok(()) => leader.run(&mut self.inbox, reign.lost(), cancel).await,
                 Err(fallen) => Err(fallen),
             };
             match fallen {
-                Err(Fallen::Full(error)) => match self.hold_without_room(&error, &record, reign.lost(), cancel).await {
+                Err(Fallen::Full(error)) => match self
+                    .hold_without_room(&error, &record, reign.lost(), cancel)
+                    .await
+                {
                     Some(next) => term = next,
                     None if cancel.is_cancelled() => break Ok(()),
                     None => break Err(Fallen::Full(error)),
@@ -261,7 +302,10 @@ impl Coordinator {
                 | Fallen::Store(_)
                 | Fallen::Unresolved),
             ) => {
-                tracing::warn!(error = &fallen as &dyn std::error::Error, "the term is over");
+                tracing::warn!(
+                    error = &fallen as &dyn std::error::Error,
+                    "the term is over"
+                );
                 false
             }
         }
@@ -269,12 +313,25 @@ impl Coordinator {
 
     /// A leader of this term.
     fn leader(&mut self, term: Term) -> Leader {
-        let Campaigner { store, options, clock, rng } = &mut self.campaigner;
+        let Campaigner {
+            store,
+            options,
+            clock,
+            rng,
+        } = &mut self.campaigner;
         let rng = StdRng::from_rng(rng);
-        Leader::new(Arc::clone(store), options.sessions, *clock, rng, self.version.clone(), term)
+        Leader::new(
+            Arc::clone(store),
+            options.sessions,
+            *clock,
+            rng,
+            self.version.clone(),
+            term,
+        )
     }
 
-    /// Refuses what comes, until `wait` has passed or the office may have become free. True when the coordinator is to end.
+    /// Refuses what comes, until `wait` has passed or the office may have become free. True when
+    /// the coordinator is to end.
     async fn stand_by(
         &mut self,
         refusal: impl Fn() -> ServiceError,
@@ -291,7 +348,8 @@ impl Coordinator {
                     None => false,
                 };
                 if !has_changed {
-                    std::future::pending::<()>().await; // nobody hints any more: the wait alone ends this
+                    // nobody hints any more: the wait alone ends this
+                    std::future::pending::<()>().await;
                 }
             };
             tokio::select! {
@@ -307,19 +365,36 @@ impl Coordinator {
         }
     }
 
-    /// Answers those who only look, from what the store holds now, without leading. Whatever would change something stays
-    /// unanswered.
+    /// Answers those who only look, from what the store holds now, without leading. Whatever would
+    /// change something stays unanswered.
     ///
     /// # Errors
     /// [`CoordinatorError`] when the store cannot be read.
     pub async fn observe(mut self, cancel: CancellationToken) -> Result<(), CoordinatorError> {
-        let Campaigner { store, options, clock, rng } = self.campaigner;
+        let Campaigner {
+            store,
+            options,
+            clock,
+            rng,
+        } = self.campaigner;
         let loaded = load(store.as_ref(), ClusterId::from_bytes([0; 16])).await?;
         let mut cluster = loaded.cluster;
         (cluster.pools, cluster.is_one_machine) = (options.pools, options.is_exclusive);
         cluster.sessions.clear(); // nobody here can tell who is alive
-        let term = Term { record: Vec::new(), hi: loaded.hi.unwrap_or(0), cluster, orphans: Vec::new() };
-        let leader = Leader::new(store, options.sessions, clock, rng, self.version.clone(), term);
+        let term = Term {
+            record: Vec::new(),
+            hi: loaded.hi.unwrap_or(0),
+            cluster,
+            orphans: Vec::new(),
+        };
+        let leader = Leader::new(
+            store,
+            options.sessions,
+            clock,
+            rng,
+            self.version.clone(),
+            term,
+        );
         self.role.send_replace(Role::Leading); // as far as those who look can tell
         loop {
             let request = tokio::select! {
@@ -337,24 +412,42 @@ impl Coordinator {
 }
 
 impl Campaigner {
-    /// Tells when the office may have changed hands, if the store can; else it is asked now and then.
+    /// Tells when the office may have changed hands, if the store can; else it is asked now and
+    /// then.
     async fn hints(&self) -> Option<watch::Receiver<u64>> {
         let hints = self.store.hints(&RecordKey::Leader.render()).await;
-        hints.inspect_err(|error| tracing::warn!(%error, "the store gives no hints")).ok()
+        hints
+            .inspect_err(|error| tracing::warn!(%error, "the store gives no hints"))
+            .ok()
     }
 
     /// T0 and the barrier: wins the office, reads everything, raises `hi`.
     async fn campaign(&mut self) -> Result<Campaigned, CoordinatorError> {
-        let record = LeaderRecord { term: self.rng.random(), address: self.options.address.clone() }.to_bytes();
+        let record = LeaderRecord {
+            term: self.rng.random(),
+            address: self.options.address.clone(),
+        }
+        .to_bytes();
         let key = RecordKey::Leader.render();
-        let reign = match self.store.campaign(&key, record.clone(), self.options.leader_ttl).await {
+        let reign = match self
+            .store
+            .campaign(&key, record.clone(), self.options.leader_ttl)
+            .await
+        {
             Ok(Campaign::Won(reign)) => reign,
             Ok(Campaign::Held(leader)) => {
-                let address = LeaderRecord::from_bytes(&leader).ok().map(|leader| leader.address);
-                return Ok(Campaigned::Held(address.filter(|address| !address.is_empty())));
+                let address = LeaderRecord::from_bytes(&leader)
+                    .ok()
+                    .map(|leader| leader.address);
+                return Ok(Campaigned::Held(
+                    address.filter(|address| !address.is_empty()),
+                ));
             }
             Err(error @ StoreError::Unreachable { .. }) => {
-                tracing::warn!(error = &error as &dyn std::error::Error, "the store does not answer");
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "the store does not answer"
+                );
                 return Ok(Campaigned::Failed);
             }
             Err(error @ StoreError::Full { .. }) => return Ok(Campaigned::Full(error)),
@@ -368,7 +461,11 @@ impl Campaigner {
                 return Ok(Campaigned::Full(error));
             }
             Err(LoadError::Store(error)) => {
-                tracing::warn!(error = &error as &dyn std::error::Error, "the store could not be read");
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "the store could not be \
+                    read"
+                );
             }
             Err(error @ (LoadError::Record { .. } | LoadError::Key(_))) => {
                 resign(reign).await;
@@ -379,22 +476,31 @@ impl Campaigner {
         Ok(Campaigned::Failed)
     }
 
-    /// Reads everything, and raises `hi` from what was read. `None` when it did not apply for certain: a raised `hi` costs
-    /// nothing, so the campaign begins anew.
+    /// Reads everything, and raises `hi` from what was read. `None` when it did not apply for
+    /// certain: a raised `hi` costs nothing, so the campaign begins anew.
     async fn barrier(&mut self, record: Vec<u8>) -> Result<Option<Term>, LoadError> {
         let fresh = ClusterId::from_bytes(self.rng.random());
         let mut loaded = load(self.store.as_ref(), fresh).await?;
         loaded.cluster.pools = self.options.pools.clone();
         loaded.cluster.is_one_machine = self.options.is_exclusive;
         let hi = loaded.hi.map_or(1, |hi| hi + 1);
-        let format = FormatRecord { cluster: loaded.cluster.id }.to_bytes();
+        let format = FormatRecord {
+            cluster: loaded.cluster.id,
+        }
+        .to_bytes();
         let (hi_key, format_key) = (RecordKey::High.render(), RecordKey::Format.render());
         let seen = match loaded.hi {
             Some(hi) => Expect::Bytes(hi_key.clone(), hi_to_bytes(hi)),
             None => Expect::Absent(hi_key.clone()),
         };
-        let expects = vec![Expect::Bytes(RecordKey::Leader.render(), record.clone()), seen];
-        let ops = vec![Op::Put(hi_key, hi_to_bytes(hi)), Op::Put(format_key, format)];
+        let expects = vec![
+            Expect::Bytes(RecordKey::Leader.render(), record.clone()),
+            seen,
+        ];
+        let ops = vec![
+            Op::Put(hi_key, hi_to_bytes(hi)),
+            Op::Put(format_key, format),
+        ];
         let raised = match failpoint::hit("t0::before").await {
             Ok(()) => self.store.commit(StoreTxn { expects, ops }).await?,
             Err(_told_to_fail) => TxnOutcome::Unknown,
@@ -406,7 +512,12 @@ impl Campaigner {
         match raised {
             TxnOutcome::Applied => {
                 tracing::info!(hi, cluster = %loaded.cluster.id, "leading");
-                Ok(Some(Term { record, hi, cluster: loaded.cluster, orphans: loaded.orphans }))
+                Ok(Some(Term {
+                    record,
+                    hi,
+                    cluster: loaded.cluster,
+                    orphans: loaded.orphans,
+                }))
             }
             TxnOutcome::Refused(_) | TxnOutcome::Unknown => Ok(None),
         }
@@ -427,11 +538,21 @@ pub async fn cluster_id(store: &dyn RecordStore) -> Result<ClusterId, Coordinato
     let key = RecordKey::Format.render();
     if let Some(bytes) = store.get(&key).await.map_err(CoordinatorError::Store)? {
         let read = FormatRecord::from_bytes(&bytes);
-        let read = read.map_err(|source| CoordinatorError::Load(LoadError::Record { key: key.clone(), source }))?;
+        let read = read.map_err(|source| {
+            CoordinatorError::Load(LoadError::Record {
+                key: key.clone(),
+                source,
+            })
+        })?;
         return Ok(read.cluster);
     }
-    let record = FormatRecord { cluster: ClusterId::from_bytes(rand::rng().random()) };
-    let txn = StoreTxn { expects: vec![Expect::Absent(key.clone())], ops: vec![Op::Put(key, record.to_bytes())] };
+    let record = FormatRecord {
+        cluster: ClusterId::from_bytes(rand::rng().random()),
+    };
+    let txn = StoreTxn {
+        expects: vec![Expect::Absent(key.clone())],
+        ops: vec![Op::Put(key, record.to_bytes())],
+    };
     match store.commit(txn).await.map_err(CoordinatorError::Store)? {
         TxnOutcome::Applied => Ok(record.cluster),
         TxnOutcome::Refused(_) | TxnOutcome::Unknown => Err(CoordinatorError::Options(
@@ -468,10 +589,15 @@ impl CoordinatorHandle {
         request: impl FnOnce(tokio::sync::oneshot::Sender<Result<T, ServiceError>>) -> Request,
     ) -> Result<T, ServiceError> {
         if let Role::Following { leader } = &*self.role.borrow() {
-            return Err(ServiceError::NotLeader { leader: (!leader.is_empty()).then(|| leader.clone()) });
+            return Err(ServiceError::NotLeader {
+                leader: (!leader.is_empty()).then(|| leader.clone()),
+            });
         }
         let (reply, answer) = tokio::sync::oneshot::channel();
-        self.requests.send(request(reply)).await.map_err(|_| ServiceError::BetweenTerms)?;
+        self.requests
+            .send(request(reply))
+            .await
+            .map_err(|_| ServiceError::BetweenTerms)?;
         answer.await.map_err(|_| ServiceError::BetweenTerms)?
     }
 

@@ -10,7 +10,8 @@ use tonic::{Code, Status};
 #[derive(Debug, thiserror::Error)]
 pub enum ServiceError {
     /// This coordinator does not lead.
-    #[error("this coordinator does not lead{}; ask the leader", leader.as_deref().map_or(String::new(), |at| format!(" (the leader is at {at})")))]
+    #[error("this coordinator does not lead{}; ask the leader", leader.as_deref().map_or(String::new(), |at| format!(" \
+        (the leader is at {at})")))]
     NotLeader {
         /// Where the leader listens, when it is known.
         leader: Option<String>,
@@ -25,7 +26,10 @@ pub enum ServiceError {
     #[error("the session has ended: register again")]
     SessionEnded,
     /// The worker speaks another protocol.
-    #[error("the worker speaks protocol {theirs}, this coordinator {PROTOCOL_VERSION}: run the same version of both")]
+    #[error(
+        "the worker speaks protocol {theirs}, this coordinator {PROTOCOL_VERSION}: run the \
+             same version of both"
+    )]
     Protocol {
         /// The worker's.
         theirs: u32,
@@ -80,7 +84,8 @@ pub enum ServiceError {
     },
     /// A run of the pipeline is under way, and there is one at a time.
     #[error(
-        "run {run} cannot be tried again while run {other} of its pipeline is under way: wait for that one, or cancel it"
+        "run {run} cannot be tried again while run {other} of its pipeline is under way: wait for \
+         that one, or cancel it"
     )]
     OtherRunActive {
         /// The run to retry.
@@ -90,7 +95,8 @@ pub enum ServiceError {
     },
     /// Receipts are forgotten only while nothing of the pipeline runs.
     #[error(
-        "run {run} of pipeline {pipeline} is under way, and receipts are forgotten only when none is: wait for it, or cancel it"
+        "run {run} of pipeline {pipeline} is under way, and receipts are forgotten only when none \
+         is: wait for it, or cancel it"
     )]
     PipelineBusy {
         /// The pipeline.
@@ -100,8 +106,8 @@ pub enum ServiceError {
     },
     /// A later run of the pipeline owns what the run would load.
     #[error(
-        "run {run} is superseded: run {newer} of pipeline {pipeline} began after it, and owns what it would load; retry that one, or \
-         run the pipeline again, which loads what is missing"
+        "run {run} is superseded: run {newer} of pipeline {pipeline} began after it, and owns what \
+         it would load; retry that one, or run the pipeline again, which loads what is missing"
     )]
     RunSuperseded {
         /// The run.
@@ -113,8 +119,8 @@ pub enum ServiceError {
     },
     /// Another version of the spec is being run.
     #[error(
-        "pipeline {pipeline} changed since its run {run} began ({was} → {is}){}; `--new` cancels that run and begins a new one, \
-         or let the old spec finish first",
+        "pipeline {pipeline} changed since its run {run} began ({was} → {is}){}; `--new` cancels \
+         that run and begins a new one, or let the old spec finish first",
         if *is_cancelling { ", and that run is being cancelled" } else { "" }
     )]
     SpecChanged {
@@ -144,7 +150,8 @@ impl ServiceError {
     /// The gRPC code. Called by `impl From<ServiceError> for Status` and by nothing else.
     const fn code(&self) -> Code {
         match self {
-            Self::NotLeader { .. } | Self::BetweenTerms | Self::StoreFull(_) => Code::Unavailable, // ask the other replica
+            // ask the other replica
+            Self::NotLeader { .. } | Self::BetweenTerms | Self::StoreFull(_) => Code::Unavailable,
             Self::SessionEnded => Code::Aborted,
             Self::Protocol { .. }
             | Self::RunEnded { .. }
@@ -160,7 +167,9 @@ impl ServiceError {
             | Self::UnknownStep(_)
             | Self::UnknownWorker(_)
             | Self::NothingToRetry { .. } => Code::NotFound,
-            Self::AmbiguousRun { .. } | Self::InvalidSpec(_) | Self::Field(_) => Code::InvalidArgument,
+            Self::AmbiguousRun { .. } | Self::InvalidSpec(_) | Self::Field(_) => {
+                Code::InvalidArgument
+            }
         }
     }
 }
@@ -168,7 +177,9 @@ impl ServiceError {
 impl From<ServiceError> for Status {
     fn from(error: ServiceError) -> Self {
         let mut status = Self::new(error.code(), error.to_string());
-        if let ServiceError::NotLeader { leader: Some(leader) } = &error
+        if let ServiceError::NotLeader {
+            leader: Some(leader),
+        } = &error
             && let Ok(address) = leader.parse()
         {
             status.metadata_mut().insert(LEADER_METADATA, address);

@@ -1,5 +1,5 @@
-//! Settings of the way to etcd: TLS and a login. Flags and environment over the file, and the files that they name, read once to
-//! be sure.
+//! Settings of the way to etcd: TLS and a login. Flags and environment over the file, and the files
+//! that they name, read once to be sure.
 
 use std::path::{Path, PathBuf};
 
@@ -37,7 +37,10 @@ impl EtcdArgs {
     ///
     /// # Errors
     /// What is incomplete, or a file that cannot be used.
-    pub(super) fn settle(self, file: &CoordinatorConfig) -> Result<(Option<ClientTls>, Option<EtcdLogin>), String> {
+    pub(super) fn settle(
+        self,
+        file: &CoordinatorConfig,
+    ) -> Result<(Option<ClientTls>, Option<EtcdLogin>), String> {
         let flags = ClientTlsArgs {
             ca: self.etcd_ca,
             cert: self.etcd_cert,
@@ -45,23 +48,37 @@ impl EtcdArgs {
             server_name: self.etcd_server_name,
         };
         let tls = flags.over(file.etcd_tls.clone()).settle();
-        let tls = tls.map_err(|error| format!("etcd: {}", error.to_string().replace("--tls-", "--etcd-")))?;
+        let tls = tls
+            .map_err(|error| format!("etcd: {}", error.to_string().replace("--tls-", "--etcd-")))?;
         if let Some(tls) = &tls {
             tls.read().map_err(|error| with_causes(&error))?;
         }
         let user = self.etcd_user.or_else(|| file.etcd_user.clone());
-        let password = self.etcd_password_file.or_else(|| file.etcd_password_file.clone());
+        let password = self
+            .etcd_password_file
+            .or_else(|| file.etcd_password_file.clone());
         let login = match (user, password) {
-            (Some(user), Some(path)) => Some(EtcdLogin { user, password: read_password(&path)? }),
+            (Some(user), Some(path)) => Some(EtcdLogin {
+                user,
+                password: read_password(&path)?,
+            }),
             (None, None) => None,
-            (Some(_), None) => return Err("etcd's user has no password: --etcd-password-file FILE".to_owned()),
-            (None, Some(_)) => return Err("etcd's password is nobody's: --etcd-user USER".to_owned()),
+            (Some(_), None) => {
+                return Err("etcd's user has no password: --etcd-password-file FILE".to_owned());
+            }
+            (None, Some(_)) => {
+                return Err("etcd's password is nobody's: --etcd-user USER".to_owned());
+            }
         };
         Ok((tls, login))
     }
 }
 
 fn read_password(path: &Path) -> Result<String, String> {
-    let text = std::fs::read_to_string(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
-    Ok(text.strip_suffix('\n').map_or(text.as_str(), |text| text.trim_end_matches('\r')).to_owned())
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+    Ok(text
+        .strip_suffix('\n')
+        .map_or(text.as_str(), |text| text.trim_end_matches('\r'))
+        .to_owned())
 }

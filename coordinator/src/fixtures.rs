@@ -1,6 +1,9 @@
-//! What the tests of engine and leader share: pipelines, facts, a coordinator on a store with planted faults, and workers
-//! that answer as they are told.
-#![allow(clippy::disallowed_methods, reason = "tests own their time and their loops")]
+//! What the tests of engine and leader share: pipelines, facts, a coordinator on a store with
+//! planted faults, and workers that answer as they are told.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "tests own their time and their loops"
+)]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -33,22 +36,31 @@ use crate::options::{CoordinatorOptions, SessionOptions};
 use crate::store::faulty::Faulty;
 use crate::store::memory::MemoryStore;
 
-/// A pipeline with these steps, each a line of YAML. `$load` stands for a backfill of a table with the step's name.
+/// A pipeline with these steps, each a line of YAML. `$load` stands for a backfill of a table with
+/// the step's name.
 pub(crate) fn pipeline(name: &str, limits: &str, steps: &[(&str, &str)]) -> Spec {
     let mut text = format!(
-        "version: 1\nname: {name}\nconnections:\n  source: {{type: postgres, url: \"${{env:SOURCE}}\"}}\n  \
-         target: {{type: postgres, url: \"${{env:TARGET}}\"}}\n{limits}\nsteps:\n"
+        "version: 1\nname: {name}\nconnections:\n  source: {{type: postgres, url: \
+         \"${{env:SOURCE}}\"}}\n  target: {{type: postgres, url: \
+         \"${{env:TARGET}}\"}}\n{limits}\nsteps:\n"
     );
     for (step, rest) in steps {
         let load = format!(
-            "    strategy: {{type: backfill}}\n    from: {{connection: source, table: {step}}}\n    \
-             to: {{connection: target, table: {step}}}\n    partition: {{by: integer, column: id, width: 1}}\n    \
-             write: {{mode: replace_partition}}\n"
+            "    strategy: {{type: backfill}}\n    from: {{connection: source, table: \
+             {step}}}\n    to: {{connection: target, table: {step}}}\n    partition: {{by: \
+             integer, column: id, width: 1}}\n    write: {{mode: replace_partition}}\n"
         );
         let _ = writeln!(text, "  {step}:\n{}", rest.replace("$load", &load));
     }
     spec::parse(&text, &BTreeMap::new()).unwrap_or_else(|problems| {
-        panic!("{text}\n{}", problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
+        panic!(
+            "{text}\n{}",
+            problems
+                .iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>()
+                .join("\n")
+        )
     })
 }
 
@@ -118,23 +130,42 @@ pub(crate) fn well(assignment: &Assignment, partitions: i64) -> Outcome {
 
 /// A prepare that found this committed.
 pub(crate) fn prepared(coverage: &Coverage) -> Outcome {
-    Outcome::Prepared { warnings: Vec::new(), coverage: coverage.digest(), fingerprint: String::new() }
+    Outcome::Prepared {
+        warnings: Vec::new(),
+        coverage: coverage.digest(),
+        fingerprint: String::new(),
+    }
 }
 
 /// A failure that another attempt may not meet.
 pub(crate) fn transient() -> Outcome {
-    Outcome::Failed(AttemptError::new(ErrorClass::Transient, "broken_pipe", "the connection broke"))
+    Outcome::Failed(AttemptError::new(
+        ErrorClass::Transient,
+        "broken_pipe",
+        "the connection broke",
+    ))
 }
 
 /// A failure that every attempt meets.
 pub(crate) fn permanent() -> Outcome {
-    Outcome::Failed(AttemptError::new(ErrorClass::Permanent, "not_null", "a value is missing"))
+    Outcome::Failed(AttemptError::new(
+        ErrorClass::Permanent,
+        "not_null",
+        "a value is missing",
+    ))
 }
 
 /// Times of sessions in tests: pulls answer soon.
 pub(crate) fn options() -> CoordinatorOptions {
-    let sessions = SessionOptions { pull_wait: Duration::from_millis(100), ..SessionOptions::default() };
-    CoordinatorOptions { sessions, allow_noop: true, ..CoordinatorOptions::default() }
+    let sessions = SessionOptions {
+        pull_wait: Duration::from_millis(100),
+        ..SessionOptions::default()
+    };
+    CoordinatorOptions {
+        sessions,
+        allow_noop: true,
+        ..CoordinatorOptions::default()
+    }
 }
 
 /// A request to run `spec`.
@@ -182,18 +213,30 @@ impl Bench {
         let clock = Clock::simulated();
         let mut rng = StdRng::seed_from_u64(seed);
         let running = start(&store, &options, clock, rng.random());
-        Self { memory, store, running, partitions, clock, options, rng }
+        Self {
+            memory,
+            store,
+            running,
+            partitions,
+            clock,
+            options,
+            rng,
+        }
     }
 
     pub(crate) fn handle(&self) -> &CoordinatorHandle {
         &self.running.handle
     }
 
-    /// Kills the coordinator, wherever it is, starts another, and waits for the office's time to live until that one leads.
+    /// Kills the coordinator, wherever it is, starts another, and waits for the office's time to
+    /// live until that one leads.
     pub(crate) async fn kill(&mut self) {
         self.running.ended.abort();
         let seed = self.rng.random();
-        let former = std::mem::replace(&mut self.running, start(&self.store, &self.options, self.clock, seed));
+        let former = std::mem::replace(
+            &mut self.running,
+            start(&self.store, &self.options, self.clock, seed),
+        );
         let _ = former.ended.await;
         while self.handle().look(|_| Ok(())).await.is_err() {
             tokio::time::sleep(Duration::from_millis(100)).await;
@@ -214,7 +257,10 @@ impl Bench {
     }
 
     /// Looks at the leader's view; between two terms, once the next one has begun.
-    pub(crate) async fn look<T: Send + 'static>(&self, look: impl FnOnce(&Leader) -> T + Clone + Send + 'static) -> T {
+    pub(crate) async fn look<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&Leader) -> T + Clone + Send + 'static,
+    ) -> T {
         for _ in 0..1_000 {
             let look = look.clone();
             match self.handle().look(move |leader| Ok(look(leader))).await {
@@ -232,7 +278,11 @@ impl Bench {
     pub(crate) async fn submit_as(&self, spec: &Spec, plan_only: bool) -> RunId {
         loop {
             let submission = submission(spec, plan_only, false);
-            match self.handle().ask(|reply| Request::Submit { submission, reply }).await {
+            match self
+                .handle()
+                .ask(|reply| Request::Submit { submission, reply })
+                .await
+            {
                 Ok((run, _)) => return run,
                 Err(ServiceError::BetweenTerms | ServiceError::NotLeader { .. }) => {
                     tokio::time::sleep(Duration::from_millis(100)).await;
@@ -243,21 +293,36 @@ impl Bench {
     }
 
     pub(crate) async fn cancel(&self, run: RunId) -> Result<(), ServiceError> {
-        self.handle().ask(|reply| Request::Cancel { run, reason: "enough".to_owned(), reply }).await
+        self.handle()
+            .ask(|reply| Request::Cancel {
+                run,
+                reason: "enough".to_owned(),
+                reply,
+            })
+            .await
     }
 
     pub(crate) async fn retry(&self, run: RunId) -> Result<u64, ServiceError> {
-        self.handle().ask(|reply| Request::Retry { run, step: None, reply }).await
+        self.handle()
+            .ask(|reply| Request::Retry {
+                run,
+                step: None,
+                reply,
+            })
+            .await
     }
 
     pub(crate) async fn status(&self, run: RunId) -> RunStatus {
-        self.look(move |leader| leader.cluster().runs[&run].record.status).await
+        self.look(move |leader| leader.cluster().runs[&run].record.status)
+            .await
     }
 
     pub(crate) async fn worker(&self, name: &str) -> FakeWorker {
         let mut session = [0; 16];
         session[..name.len().min(15)].copy_from_slice(&name.as_bytes()[..name.len().min(15)]);
-        FakeWorker::register(self.handle().clone(), name, SessionId::from_bytes(session)).await.unwrap()
+        FakeWorker::register(self.handle().clone(), name, SessionId::from_bytes(session))
+            .await
+            .unwrap()
     }
 
     /// Lets `worker` do everything well until the run has ended.
@@ -281,13 +346,22 @@ impl Bench {
         let run = self.submit(&one_load()).await;
         for _ in 0..2 {
             let assignment = worker.take_one().await;
-            assert!(matches!(assignment.work, Work::Probe | Work::Prepare), "{assignment:?}");
-            assert!(worker.complete(&assignment, well(&assignment, self.partitions)).await.unwrap());
+            assert!(
+                matches!(assignment.work, Work::Probe | Work::Prepare),
+                "{assignment:?}"
+            );
+            assert!(
+                worker
+                    .complete(&assignment, well(&assignment, self.partitions))
+                    .await
+                    .unwrap()
+            );
         }
         run
     }
 
-    /// The view in memory, and the view that the store would give a new leader, at a moment when neither changes.
+    /// The view in memory, and the view that the store would give a new leader, at a moment when
+    /// neither changes.
     pub(crate) async fn views(&self) -> (String, String) {
         loop {
             let held = self.look(|leader| portrait(leader.cluster())).await;
@@ -303,33 +377,70 @@ impl Bench {
     }
 }
 
-pub(crate) fn start(store: &Faulty, options: &CoordinatorOptions, clock: Clock, seed: u64) -> Running {
-    let (coordinator, handle) = Coordinator::simulated(Arc::new(store.clone()), options.clone(), clock, seed);
+pub(crate) fn start(
+    store: &Faulty,
+    options: &CoordinatorOptions,
+    clock: Clock,
+    seed: u64,
+) -> Running {
+    let (coordinator, handle) =
+        Coordinator::simulated(Arc::new(store.clone()), options.clone(), clock, seed);
     let cancel = CancellationToken::new();
-    Running { handle, cancel: cancel.clone(), ended: tokio::spawn(coordinator.run(cancel)) }
+    Running {
+        handle,
+        cancel: cancel.clone(),
+        ended: tokio::spawn(coordinator.run(cancel)),
+    }
 }
 
 /// Everything of a view that a new leader must know as well.
 pub(crate) fn portrait(cluster: &Cluster) -> String {
     let mut text = format!("cluster {}\n", cluster.id);
     for session in cluster.leases.holders() {
-        let held: Vec<_> = cluster.leases.held_by(session).map(|(task, open)| (task, &open.address)).collect();
+        let held: Vec<_> = cluster
+            .leases
+            .held_by(session)
+            .map(|(task, open)| (task, &open.address))
+            .collect();
         let _ = writeln!(text, "held by {session} {held:?}");
     }
     for (session, known) in &cluster.sessions {
-        let _ = writeln!(text, "session {session} {} {:?}", known.worker, known.record);
+        let _ = writeln!(
+            text,
+            "session {session} {} {:?}",
+            known.worker, known.record
+        );
     }
     for (id, run) in &cluster.runs {
         let plan = run.plan.as_ref().map(|plan| plan.digest());
-        let _ = writeln!(text, "run {id} {:?} facts {:?} plan {plan:?}", run.record, run.facts.keys());
+        let _ = writeln!(
+            text,
+            "run {id} {:?} facts {:?} plan {plan:?}",
+            run.record,
+            run.facts.keys()
+        );
         for (name, step) in &run.steps {
-            let _ = writeln!(text, " step {name} {} {} {:?}", step.generation, step.replans, step.record);
+            let _ = writeln!(
+                text,
+                " step {name} {} {} {:?}",
+                step.generation, step.replans, step.record
+            );
             let _ = writeln!(text, "  {} ranges committed without a gap", step.reached());
             for table in step.tables() {
-                let states: Vec<u8> = (0..table.len).map(|ordinal| table.state(ordinal).code()).collect();
+                let states: Vec<u8> = (0..table.len)
+                    .map(|ordinal| table.state(ordinal).code())
+                    .collect();
                 let pending: std::collections::BTreeSet<u64> = table.pending().collect();
-                let _ = writeln!(text, "  {states:?} {:?} rows {} pending {pending:?}", table.counts, table.rows);
-                let _ = writeln!(text, "  {:?}\n  {:?}\n  {:?}", table.leases, table.retries, table.dead);
+                let _ = writeln!(
+                    text,
+                    "  {states:?} {:?} rows {} pending {pending:?}",
+                    table.counts, table.rows
+                );
+                let _ = writeln!(
+                    text,
+                    "  {:?}\n  {:?}\n  {:?}",
+                    table.leases, table.retries, table.dead
+                );
             }
         }
     }
@@ -359,13 +470,30 @@ impl FakeWorker {
             capabilities: BTreeSet::new(),
         };
         let worker = name.parse().unwrap();
-        handle.ask(|reply| Request::Register { worker, record, reply }).await?;
-        Ok(Self { handle, session, held: Vec::new() })
+        handle
+            .ask(|reply| Request::Register {
+                worker,
+                record,
+                reply,
+            })
+            .await?;
+        Ok(Self {
+            handle,
+            session,
+            held: Vec::new(),
+        })
     }
 
     pub(crate) async fn pull(&mut self, free: u32) -> Result<Vec<Assignment>, ServiceError> {
         let session = self.session;
-        let handed: Vec<Handed> = self.handle.ask(|reply| Request::Pull { session, free, reply }).await?;
+        let handed: Vec<Handed> = self
+            .handle
+            .ask(|reply| Request::Pull {
+                session,
+                free,
+                reply,
+            })
+            .await?;
         let assignments: Vec<Assignment> = handed.into_iter().map(|one| one.assignment).collect();
         self.held.extend(assignments.iter().cloned());
         Ok(assignments)
@@ -394,18 +522,38 @@ impl FakeWorker {
 
     /// A heartbeat that says of all that the worker holds that its connections have answered.
     pub(crate) async fn beat_reached(&self) -> Result<Vec<Nonce>, ServiceError> {
-        self.tell_of(self.held.iter().map(|held| held.task).collect()).await
+        self.tell_of(self.held.iter().map(|held| held.task).collect())
+            .await
     }
 
     async fn tell_of(&self, reached: Vec<TaskId>) -> Result<Vec<Nonce>, ServiceError> {
-        let attempts = self.held.iter().map(|held| (held.task, held.fence.nonce)).collect();
+        let attempts = self
+            .held
+            .iter()
+            .map(|held| (held.task, held.fence.nonce))
+            .collect();
         let session = self.session;
-        let beat = Beat { attempts, reached, draining: false };
-        let told = self.handle.ask(|reply| Request::Heartbeat { session, beat, reply }).await;
+        let beat = Beat {
+            attempts,
+            reached,
+            draining: false,
+        };
+        let told = self
+            .handle
+            .ask(|reply| Request::Heartbeat {
+                session,
+                beat,
+                reply,
+            })
+            .await;
         told.map(|(end, _drain)| end)
     }
 
-    pub(crate) async fn complete(&mut self, assignment: &Assignment, outcome: Outcome) -> Result<bool, ServiceError> {
+    pub(crate) async fn complete(
+        &mut self,
+        assignment: &Assignment,
+        outcome: Outcome,
+    ) -> Result<bool, ServiceError> {
         self.held.retain(|held| held.fence != assignment.fence);
         tell(&self.handle, self.session, assignment, outcome).await
     }
@@ -419,5 +567,14 @@ pub(crate) async fn tell(
     outcome: Outcome,
 ) -> Result<bool, ServiceError> {
     let (task, fence) = (assignment.task, assignment.fence);
-    handle.ask(|reply| Request::Complete { session, task, fence, outcome, millis: 5, reply }).await
+    handle
+        .ask(|reply| Request::Complete {
+            session,
+            task,
+            fence,
+            outcome,
+            millis: 5,
+            reply,
+        })
+        .await
 }

@@ -1,7 +1,8 @@
 //! The coordinator: turns steps into leased tasks, keeps their records, and hands them to workers.
 //!
-//! A request goes from a service to the one leader, whose view of the cluster changes only together with the store. What
-//! follows from the view is decided by a pure engine. Nothing here knows a database, and only `store/etcd` knows etcd.
+//! A request goes from a service to the one leader, whose view of the cluster changes only together
+//! with the store. What follows from the view is decided by a pure engine. Nothing here knows a
+//! database, and only `store/etcd` knows etcd.
 
 mod clock;
 mod coordinator;
@@ -21,4 +22,6 @@ pub use coordinator::{Coordinator, CoordinatorError, CoordinatorHandle, Role, cl
 pub use error::ServiceError;
 pub use leader::{Fallen, LoadError};
 pub use options::{CoordinatorOptions, SessionOptions};
-pub use service::{ControlApi, Deadlines, WorkerApi, control_service, limited_server, worker_service};
+pub use service::{
+    ControlApi, Deadlines, WorkerApi, control_service, limited_server, worker_service,
+};

@@ -11,7 +11,8 @@ use clap::Parser;
 use highwater_common::config::ConfigDuration;
 use highwater_coordinator::store::etcd::{EtcdOptions, EtcdStore};
 use highwater_coordinator::{
-    Coordinator, CoordinatorOptions, Role, SessionOptions, control_service, limited_server, worker_service,
+    Coordinator, CoordinatorOptions, Role, SessionOptions, control_service, limited_server,
+    worker_service,
 };
 use highwater_net::{Dialer, ServerTls, ServerTlsArgs};
 use highwater_proto::DESCRIPTORS;
@@ -25,13 +26,19 @@ const LINGER: Duration = Duration::from_millis(500);
 
 /// Coordinates a cluster: keeps its tasks in etcd and hands them to workers.
 ///
-/// Several may run; one leads, the others answer with the leader's address. For every setting a flag beats the environment,
-/// the environment beats the configuration file, and the file beats the default.
+/// Several may run; one leads, the others answer with the leader's address. For every setting a
+/// flag beats the environment, the environment beats the configuration file, and the file beats the
+/// default.
 #[derive(Debug, Parser)]
 #[command(name = "highwater-coordinator", version)]
 struct Args {
     /// URLs of etcd's members, with commas between them
-    #[arg(long, env = "HIGHWATER_ETCD", value_delimiter = ',', value_name = "URL[,URL]")]
+    #[arg(
+        long,
+        env = "HIGHWATER_ETCD",
+        value_delimiter = ',',
+        value_name = "URL[,URL]"
+    )]
     etcd: Option<Vec<String>>,
     /// Name of the cluster: whose records in etcd
     #[arg(long, env = "HIGHWATER_CLUSTER", value_name = "NAME")]
@@ -39,7 +46,8 @@ struct Args {
     /// Address and port to listen on [default: 127.0.0.1:7070]
     #[arg(long, env = "HIGHWATER_LISTEN", value_name = "ADDR")]
     listen: Option<String>,
-    /// Address and port that workers and other coordinators reach it by [default: the one it listens on]
+    /// Address and port that workers and other coordinators reach it by [default: the one it
+    /// listens on]
     #[arg(long, env = "HIGHWATER_ADVERTISE", value_name = "ADDR")]
     advertise: Option<String>,
     /// Listen off loopback although nothing is encrypted
@@ -83,16 +91,27 @@ struct Settings {
 
 fn main() -> ExitCode {
     highwater_net::install_tls_provider();
-    daemon::run(|args: &Args| &args.daemon, |args| async { Box::pin(serve(settle(args)?)).await })
+    daemon::run(
+        |args: &Args| &args.daemon,
+        |args| async { Box::pin(serve(settle(args)?)).await },
+    )
 }
 
 /// Lays flags and environment over the file, and the file over the defaults.
 fn settle(args: Args) -> Result<Settings, Ending> {
     let file = args.daemon.read_config()?.coordinator;
-    let (tls, peers) = args.tls.settle(file.tls.clone()).map_err(|error| Ending::usage(with_causes(&error)))?;
+    let (tls, peers) = args
+        .tls
+        .settle(file.tls.clone())
+        .map_err(|error| Ending::usage(with_causes(&error)))?;
     let (etcd_tls, login) = args.to_etcd.settle(&file).map_err(Ending::usage)?;
     let etcd = args.etcd.or(file.etcd).filter(|urls| !urls.is_empty());
-    let etcd = etcd.ok_or_else(|| Ending::usage("no etcd: name its members by --etcd http://HOST:2379"))?;
+    let etcd = etcd.ok_or_else(|| {
+        Ending::usage(
+            "no etcd: name its members by --etcd \
+        http://HOST:2379",
+        )
+    })?;
     let cluster = args.cluster.or(file.cluster);
     let cluster = cluster.ok_or_else(|| Ending::usage("no cluster: name it by --cluster NAME"))?;
     if !highwater_common::id::is_name(&cluster) {
@@ -100,21 +119,30 @@ fn settle(args: Args) -> Result<Settings, Ending> {
             "`{cluster}` is no name of a cluster: a lower-case letter, then a-z, 0-9 and _"
         )));
     }
-    let listen = args.listen.or(file.listen).unwrap_or_else(|| "127.0.0.1:7070".to_owned());
+    let listen = args
+        .listen
+        .or(file.listen)
+        .unwrap_or_else(|| "127.0.0.1:7070".to_owned());
     let listen: SocketAddr = listen.parse().map_err(|error| {
-        Ending::usage(format!("`{listen}` is no address to listen on ({error}): write 0.0.0.0:7070"))
+        Ending::usage(format!(
+            "`{listen}` is no address to listen on ({error}): write 0.0.0.0:7070"
+        ))
     })?;
-    let is_trusted = listen.ip().is_loopback() || tls.is_some() || args.insecure || file.insecure.unwrap_or(false);
+    let is_trusted = listen.ip().is_loopback()
+        || tls.is_some()
+        || args.insecure
+        || file.insecure.unwrap_or(false);
     if !is_trusted {
         return Err(Ending::usage(format!(
-            "{listen} is not loopback, and nothing would be encrypted: use --tls-cert and --tls-key, or --insecure, which says \
-             that the network is trusted"
+            "{listen} is not loopback, and nothing would be encrypted: use --tls-cert and \
+             --tls-key, or --insecure, which says that the network is trusted"
         )));
     }
     let advertise = args.advertise.or(file.advertise);
     if advertise.is_none() && listen.ip().is_unspecified() {
         return Err(Ending::usage(format!(
-            "nobody reaches {listen} from elsewhere: --advertise HOST:{} says where workers and other coordinators do",
+            "nobody reaches {listen} from elsewhere: --advertise HOST:{} says where workers and \
+             other coordinators do",
             listen.port()
         )));
     }
@@ -131,30 +159,54 @@ fn settle(args: Args) -> Result<Settings, Ending> {
     let options = CoordinatorOptions {
         address: advertise.unwrap_or_else(|| listen.to_string()),
         dialer: Dialer::new(peers),
-        leader_ttl: pick(args.leader_ttl, file.leader_ttl, CoordinatorOptions::default().leader_ttl),
+        leader_ttl: pick(
+            args.leader_ttl,
+            file.leader_ttl,
+            CoordinatorOptions::default().leader_ttl,
+        ),
         sessions,
         allow_noop: args.allow_noop || file.allow_noop.unwrap_or(false),
         pools: file.pools.unwrap_or_default(),
         is_exclusive: false,
     };
-    let etcd = EtcdOptions { tls: etcd_tls, login, ..EtcdOptions::new(etcd, &cluster) };
-    Ok(Settings { cluster, etcd, listen, tls, options })
+    let etcd = EtcdOptions {
+        tls: etcd_tls,
+        login,
+        ..EtcdOptions::new(etcd, &cluster)
+    };
+    Ok(Settings {
+        cluster,
+        etcd,
+        listen,
+        tls,
+        options,
+    })
 }
 
 async fn serve(settings: Settings) -> Result<(), Ending> {
     let place = settings.etcd.endpoints.join(", ");
     let store = EtcdStore::connect(settings.etcd).await.map_err(|error| {
-        Ending::new(Exit::Unreachable, format!("cannot use etcd at {place}: {}", with_causes(&error)))
+        Ending::new(
+            Exit::Unreachable,
+            format!("cannot use etcd at {place}: {}", with_causes(&error)),
+        )
     })?;
-    let cannot_listen =
-        |why: String| Ending::new(Exit::Unexpected, format!("cannot serve on {}: {why}", settings.listen));
-    let listener = TcpListener::bind(settings.listen).await.map_err(|error| cannot_listen(error.to_string()))?;
-    let callers =
-        highwater_net::incoming(listener, settings.tls).map_err(|error| Ending::usage(with_causes(&error)))?;
+    let cannot_listen = |why: String| {
+        Ending::new(
+            Exit::Unexpected,
+            format!("cannot serve on {}: {why}", settings.listen),
+        )
+    };
+    let listener = TcpListener::bind(settings.listen)
+        .await
+        .map_err(|error| cannot_listen(error.to_string()))?;
+    let callers = highwater_net::incoming(listener, settings.tls)
+        .map_err(|error| Ending::usage(with_causes(&error)))?;
     let neighbours = store.neighbours_of_a_new_one().await.unwrap_or_default();
     if !neighbours.is_empty() {
         tracing::warn!(
-            "the cluster {} is new in this etcd, which has {}; if one of those was meant, stop and mend --cluster",
+            "the cluster {} is new in this etcd, which has {}; if one of those was meant, stop and \
+             mend --cluster",
             settings.cluster,
             neighbours.join(", ")
         );
@@ -172,7 +224,15 @@ async fn serve(settings: Settings) -> Result<(), Ending> {
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(DESCRIPTORS)
         .build_v1()
-        .map_err(|error| Ending::new(Exit::Unexpected, format!("the descriptors cannot be read: {error}")))?;
+        .map_err(|error| {
+            Ending::new(
+                Exit::Unexpected,
+                format!(
+                    "the descriptors cannot be read: \
+            {error}"
+                ),
+            )
+        })?;
     let over = CancellationToken::new();
     let until = over.clone();
     let mut role = handle.role();
@@ -184,7 +244,8 @@ async fn serve(settings: Settings) -> Result<(), Ending> {
         .serve_with_incoming_shutdown(callers, async move { until.cancelled().await });
     tokio::pin!(server);
     tracing::info!(listen = %settings.listen, "listening");
-    let mut interrupts = Interrupts::of_process().map_err(|error| Ending::cannot("listen to signals", &error))?;
+    let mut interrupts =
+        Interrupts::of_process().map_err(|error| Ending::cannot("listen to signals", &error))?;
     loop {
         tokio::select! {
             ended = &mut running => return ended.map_err(|error| Ending::new(Exit::Unreachable, with_causes(&error))),
@@ -204,7 +265,9 @@ async fn serve(settings: Settings) -> Result<(), Ending> {
     }
     tracing::info!("stopping: giving up the lead");
     stop.cancel();
-    let ended = running.await.map_err(|error| Ending::new(Exit::Unreachable, with_causes(&error)));
+    let ended = running
+        .await
+        .map_err(|error| Ending::new(Exit::Unreachable, with_causes(&error)));
     // Whoever still asks hears who leads now.
     let _ = tokio::time::timeout(LINGER, &mut server).await;
     over.cancel();

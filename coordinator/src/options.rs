@@ -13,7 +13,8 @@ pub struct SessionOptions {
     pub ttl: Duration,
     /// How often a worker sends one.
     pub heartbeat: Duration,
-    /// A worker ends its own attempts so long before `ttl` has passed since its last acknowledged heartbeat was sent.
+    /// A worker ends its own attempts so long before `ttl` has passed since its last acknowledged
+    /// heartbeat was sent.
     pub stop_margin: Duration,
     /// How long a pull waits for work.
     pub pull_wait: Duration,
@@ -23,7 +24,12 @@ impl SessionOptions {
     /// Sessions that live for `ttl`, with the other times in the proportion that the defaults have.
     #[must_use]
     pub fn of_ttl(ttl: Duration) -> Self {
-        Self { ttl, heartbeat: ttl / 5, stop_margin: ttl / 5, ..Self::default() }
+        Self {
+            ttl,
+            heartbeat: ttl / 5,
+            stop_margin: ttl / 5,
+            ..Self::default()
+        }
     }
 }
 
@@ -53,8 +59,9 @@ pub struct CoordinatorOptions {
     pub allow_noop: bool,
     /// Tasks at once over all runs, of the steps that name such a pool.
     pub pools: BTreeMap<PoolName, u32>,
-    /// Whether the store admits one process: then whoever held a lease before this one started is gone for certain, and the
-    /// workers of that process, being all there are, count as carrying every label.
+    /// Whether the store admits one process: then whoever held a lease before this one started is
+    /// gone for certain, and the workers of that process, being all there are, count as carrying
+    /// every label.
     pub is_exclusive: bool,
 }
 
@@ -76,15 +83,22 @@ impl CoordinatorOptions {
     /// What the options cost, although they do not contradict each other.
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
-        let SessionOptions { ttl, heartbeat, stop_margin, .. } = self.sessions;
-        // The office falls free a time to live after its holder died, a second later at the most by etcd's own clock; a worker that
-        // was heard last just before then asks every fraction of a heartbeat.
+        let SessionOptions {
+            ttl,
+            heartbeat,
+            stop_margin,
+            ..
+        } = self.sessions;
+        // The office falls free a time to live after its holder died, a second later at the most by
+        // etcd's own clock; a worker that was heard last just before then asks every fraction of a
+        // heartbeat.
         let takes = self.leader_ttl + Duration::from_secs(1) + heartbeat.mul_f64(1.5);
         let patience = ttl.saturating_sub(stop_margin);
         if takes > patience {
             return vec![format!(
-                "when a leader dies its successor may come after {takes:?}, and workers stop what they do after {patience:?} without an \
-                 answer: a shorter leader ttl, or a longer session ttl, lets running attempts survive"
+                "when a leader dies its successor may come after {takes:?}, and workers stop what \
+                 they do after {patience:?} without an answer: a shorter leader ttl, or a longer \
+                 session ttl, lets running attempts survive"
             )];
         }
         Vec::new()
@@ -93,18 +107,27 @@ impl CoordinatorOptions {
     /// What is wrong with the options, all of it.
     #[must_use]
     pub fn problems(&self) -> Vec<String> {
-        let SessionOptions { ttl, heartbeat, stop_margin, .. } = self.sessions;
+        let SessionOptions {
+            ttl,
+            heartbeat,
+            stop_margin,
+            ..
+        } = self.sessions;
         let mut problems = Vec::new();
         if heartbeat * 3 + stop_margin > ttl {
             problems.push(format!(
-                "session ttl {ttl:?} leaves no room for three heartbeats of {heartbeat:?} and a stop margin of {stop_margin:?}"
+                "session ttl {ttl:?} leaves no room for three heartbeats of {heartbeat:?} and a \
+                 stop margin of {stop_margin:?}"
             ));
         }
         if heartbeat.is_zero() {
             problems.push("a heartbeat every 0 s never ends".to_owned());
         }
         for (name, _) in self.pools.iter().filter(|(_, tasks)| **tasks == 0) {
-            problems.push(format!("the pool {name} of 0 tasks lets none of its steps run: 1 is the least"));
+            problems.push(format!(
+                "the pool {name} of 0 tasks lets none of its steps run: 1 is the \
+                                   least"
+            ));
         }
         problems
     }
@@ -117,8 +140,17 @@ mod tests {
     #[test]
     fn the_default_times_let_attempts_survive_their_leader_and_shorter_lives_are_warned_of() {
         let options = CoordinatorOptions::default();
-        assert_eq!((options.problems(), options.warnings()), (Vec::new(), Vec::new()));
-        let short = CoordinatorOptions { leader_ttl: Duration::from_secs(10), ..options };
-        assert!(short.problems().is_empty() && short.warnings()[0].contains("shorter leader ttl"), "{short:?}");
+        assert_eq!(
+            (options.problems(), options.warnings()),
+            (Vec::new(), Vec::new())
+        );
+        let short = CoordinatorOptions {
+            leader_ttl: Duration::from_secs(10),
+            ..options
+        };
+        assert!(
+            short.problems().is_empty() && short.warnings()[0].contains("shorter leader ttl"),
+            "{short:?}"
+        );
     }
 }

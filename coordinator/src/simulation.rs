@@ -1,11 +1,16 @@
-//! A cluster in one thread and in time that only tests have: two coordinators, workers that pause, crash and repeat
-//! themselves, a store that loses answers and is put back to backups, people who run a pipeline again whatever became of its earlier
-//! runs, and a target with the ledger's rules. One seed, one schedule.
+//! A cluster in one thread and in time that only tests have: two coordinators, workers that pause,
+//! crash and repeat themselves, a store that loses answers and is put back to backups, people who
+//! run a pipeline again whatever became of its earlier runs, and a target with the ledger's rules.
+//! One seed, one schedule.
 //!
-//! What is checked is named as everywhere: I1 each position of a stream is loaded once over all runs · I2 nothing commits after an acknowledged cancel ·
-//! I3 a token with its nonce is issued once, and tokens grow per task · I4 what is done is committed · I5 what was acknowledged
-//! stays · I11 everything ends.
-#![allow(clippy::disallowed_methods, reason = "tests own their time and their loops")]
+//! What is checked is named as everywhere: I1 each position of a stream is loaded once over all
+//! runs · I2 nothing commits after an acknowledged cancel · I3 a token with its nonce is issued
+//! once, and tokens grow per task · I4 what is done is committed · I5 what was acknowledged stays ·
+//! I11 everything ends.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "tests own their time and their loops"
+)]
 
 mod people;
 mod target;
@@ -49,8 +54,8 @@ const BROKEN_SEEDS_MAX: u64 = 200;
 const PLANTED_CODE: &str = "not_null";
 /// How long the faults last.
 const FAULTS: Duration = Duration::from_secs(90);
-/// Every run ends within this time after the last fault: a worker's session, an office's time to live, and the longest wait
-/// between two attempts, several times over.
+/// Every run ends within this time after the last fault: a worker's session, an office's time to
+/// live, and the longest wait between two attempts, several times over.
 const ENDS_WITHIN: Duration = Duration::from_secs(1800);
 
 /// Both coordinators together are asked so often at the most, 200 ms apart.
@@ -58,7 +63,10 @@ const ASKS_MAX: usize = 20_000;
 
 /// The seeds of a test: `HIGHWATER_SEED` alone, when it is set, else the first `count`.
 pub(crate) fn seeds(count: u64) -> Vec<u64> {
-    match std::env::var("HIGHWATER_SEED").ok().and_then(|seed| seed.parse().ok()) {
+    match std::env::var("HIGHWATER_SEED")
+        .ok()
+        .and_then(|seed| seed.parse().ok())
+    {
         Some(seed) => vec![seed],
         None => (0..count).collect(),
     }
@@ -82,7 +90,11 @@ impl Doors {
     ) -> Result<T, ServiceError> {
         for at in 0..ASKS_MAX {
             match self.handle(at).ask(&mut request).await {
-                Err(ServiceError::BetweenTerms | ServiceError::NotLeader { .. } | ServiceError::StoreFull(_)) => {}
+                Err(
+                    ServiceError::BetweenTerms
+                    | ServiceError::NotLeader { .. }
+                    | ServiceError::StoreFull(_),
+                ) => {}
                 answer => return answer,
             }
             tokio::time::sleep(Duration::from_millis(200)).await;
@@ -90,7 +102,10 @@ impl Doors {
         panic!("I11: nobody leads any more")
     }
 
-    async fn look<T: Send + 'static>(&self, look: impl FnOnce(&Cluster) -> T + Clone + Send + 'static) -> T {
+    async fn look<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&Cluster) -> T + Clone + Send + 'static,
+    ) -> T {
         let answer = self.ask(|reply| {
             let look = look.clone();
             Request::Look(Box::new(move |leader| {
@@ -103,8 +118,14 @@ impl Doors {
 
 /// As a cluster has them, but with pulls that end between two heartbeats.
 fn simulated_options() -> CoordinatorOptions {
-    let sessions = SessionOptions { pull_wait: Duration::from_secs(1), ..SessionOptions::default() };
-    CoordinatorOptions { sessions, ..options() }
+    let sessions = SessionOptions {
+        pull_wait: Duration::from_secs(1),
+        ..SessionOptions::default()
+    };
+    CoordinatorOptions {
+        sessions,
+        ..options()
+    }
 }
 
 struct Simulation {
@@ -127,9 +148,21 @@ impl Simulation {
         let clock = Clock::simulated();
         let running = [(); 2].map(|()| start(&store, &simulated_options(), clock, rng.random()));
         let handles = [running[0].handle.clone(), running[1].handle.clone()];
-        let doors = Doors { handles: Arc::new(std::sync::Mutex::new(handles)) };
+        let doors = Doors {
+            handles: Arc::new(std::sync::Mutex::new(handles)),
+        };
         let target = Arc::new(Target::new(is_broken));
-        Self { seed, rng, memory, store, clock, running, doors, target, stop: CancellationToken::new() }
+        Self {
+            seed,
+            rng,
+            memory,
+            store,
+            clock,
+            running,
+            doors,
+            target,
+            stop: CancellationToken::new(),
+        }
     }
 
     fn start_workers(&mut self) {
@@ -160,12 +193,17 @@ impl Simulation {
             2 | 3 => self.store.next(Fault::NeverArrived),
             4 => self.store.next(Fault::Unreachable),
             5 => self.store.next(Fault::Rejected),
-            6 => self.store.next(Fault::Slow(Duration::from_millis(self.rng.random_range(1..4000)))),
+            6 => self.store.next(Fault::Slow(Duration::from_millis(
+                self.rng.random_range(1..4000),
+            ))),
             7 => self.store.fail_reads(self.rng.random_range(1..4)),
             8 => self.store.lose_reigns(),
             // It has no room for a while.
             10 => {
-                let (store, takes) = (self.store.clone(), Duration::from_millis(self.rng.random_range(1..20_000)));
+                let (store, takes) = (
+                    self.store.clone(),
+                    Duration::from_millis(self.rng.random_range(1..20_000)),
+                );
                 store.fill(true);
                 tokio::spawn(async move {
                     tokio::time::sleep(takes).await;
@@ -177,7 +215,12 @@ impl Simulation {
             _ => {
                 let at = self.rng.random_range(0..2);
                 self.running[at].ended.abort();
-                self.running[at] = start(&self.store, &simulated_options(), self.clock, self.rng.random());
+                self.running[at] = start(
+                    &self.store,
+                    &simulated_options(),
+                    self.clock,
+                    self.rng.random(),
+                );
                 self.doors.handles.lock().unwrap()[at] = self.running[at].handle.clone();
             }
         }
@@ -191,7 +234,13 @@ impl Simulation {
         if !self.seed.is_multiple_of(4) {
             let office = Office(self.store.clone());
             let rng = StdRng::seed_from_u64(self.rng.random());
-            tokio::spawn(rewind(self.memory.clone(), Arc::clone(&self.target), office, Arc::clone(&begun), rng));
+            tokio::spawn(rewind(
+                self.memory.clone(),
+                Arc::clone(&self.target),
+                office,
+                Arc::clone(&begun),
+                rng,
+            ));
         }
         let people = People {
             doors: self.doors.clone(),
@@ -227,7 +276,8 @@ impl Simulation {
         problems
     }
 
-    /// I1, I4 and I5, once everything has ended; what else there is of I1 to I3 was checked where it can break.
+    /// I1, I4 and I5, once everything has ended; what else there is of I1 to I3 was checked where
+    /// it can break.
     async fn check(&self) -> Vec<String> {
         let target = Arc::clone(&self.target);
         let streams = specs().into_iter().flat_map(|spec| {
@@ -237,12 +287,19 @@ impl Simulation {
             };
             spec.steps.iter().filter_map(of_step).collect::<Vec<_>>()
         });
-        let odd = streams.map(|stream| (target.not_once(&stream), stream)).filter(|(odd, _)| !odd.is_empty());
-        let mut problems: Vec<String> =
-            odd.map(|(odd, stream)| format!("I1: of {stream} are there so often: {odd:?}")).collect();
-        let of_runs = self
-            .doors
-            .look(move |cluster| cluster.runs.values().flat_map(|run| problems_of(run, &target)).collect::<Vec<_>>());
+        let odd = streams
+            .map(|stream| (target.not_once(&stream), stream))
+            .filter(|(odd, _)| !odd.is_empty());
+        let mut problems: Vec<String> = odd
+            .map(|(odd, stream)| format!("I1: of {stream} are there so often: {odd:?}"))
+            .collect();
+        let of_runs = self.doors.look(move |cluster| {
+            cluster
+                .runs
+                .values()
+                .flat_map(|run| problems_of(run, &target))
+                .collect::<Vec<_>>()
+        });
         problems.extend(of_runs.await);
         problems
     }
@@ -250,15 +307,24 @@ impl Simulation {
 
 /// What is run: two steps that append, one after the other, and one pipeline that only holds slots.
 fn specs() -> Vec<Spec> {
-    const LOAD: &str = "    strategy: {type: backfill}\n    from: {connection: source, table: $step}\n    \
-                        to: {connection: target, table: $step}\n    partition: {by: integer, column: id, width: 1}\n    \
-                        write: {mode: append}\n    retries: {max_attempts: 60, max: 20s}";
-    // A table that has grown is cut otherwise in the first step, so that two plans of a run rarely share their tasks.
-    let a = LOAD.replace("$step", "a").replace("width: 1", "max_rows: 2");
+    const LOAD: &str = "    strategy: {type: backfill}\n    from: {connection: source, table: \
+                        $step}\n    to: {connection: target, table: $step}\n    partition: {by: \
+                        integer, column: id, width: 1}\n    write: {mode: append}\n    retries: \
+                        {max_attempts: 60, max: 20s}";
+    // A table that has grown is cut otherwise in the first step, so that two plans of a run rarely
+    // share their tasks.
+    let a = LOAD
+        .replace("$step", "a")
+        .replace("width: 1", "max_rows: 2");
     let b = format!("{}\n    depends_on: [a]", LOAD.replace("$step", "b"));
-    let noop = "    strategy: {type: noop, tasks: 6, hold: 50ms}\n    retries: {max_attempts: 60, max: 20s}";
-    let loads = ["shop", "store", "depot"].map(|name| pipeline(name, "limits: {tasks: 5}", &[("a", &a), ("b", &b)]));
-    loads.into_iter().chain([pipeline("bench", "", &[("n", noop)])]).collect()
+    let noop = "    strategy: {type: noop, tasks: 6, hold: 50ms}\n    retries: {max_attempts: 60, \
+                max: 20s}";
+    let loads = ["shop", "store", "depot"]
+        .map(|name| pipeline(name, "limits: {tasks: 5}", &[("a", &a), ("b", &b)]));
+    loads
+        .into_iter()
+        .chain([pipeline("bench", "", &[("n", noop)])])
+        .collect()
 }
 
 /// I4 and I5 of a run that has ended, and what can end one.
@@ -266,12 +332,19 @@ fn problems_of(run: &Run, target: &Target) -> Vec<String> {
     let mut problems = Vec::new();
     for (name, step) in &run.steps {
         let generation = step.generation;
-        let tasks = step
-            .planned_tables()
-            .flat_map(|(phase, _, table)| (0..table.len).map(move |ordinal| (phase, ordinal, table.state(ordinal))));
+        let tasks = step.planned_tables().flat_map(|(phase, _, table)| {
+            (0..table.len).map(move |ordinal| (phase, ordinal, table.state(ordinal)))
+        });
         for (phase, ordinal, state) in tasks {
-            let address = TaskAddress { step: name.clone(), generation, phase, ordinal };
-            let (Some(task), Some(Work::Partition(_))) = (run.task_id(&address), run.work(&address)) else {
+            let address = TaskAddress {
+                step: name.clone(),
+                generation,
+                phase,
+                ordinal,
+            };
+            let (Some(task), Some(Work::Partition(_))) =
+                (run.task_id(&address), run.work(&address))
+            else {
                 continue;
             };
             let is_done = state == TaskState::Done;
@@ -287,13 +360,24 @@ fn problems_of(run: &Run, target: &Target) -> Vec<String> {
     if !run.record.status.has_ended() {
         problems.push(format!("I11: run {id} is {}", run.record.status));
     }
-    let counts: u64 = run.steps.values().map(|step| step.counts().done + step.counts().covered).sum();
-    let expected: u64 = run.steps.values().flat_map(|step| step.work_tables()).map(|table| table.len).sum();
+    let counts: u64 = run
+        .steps
+        .values()
+        .map(|step| step.counts().done + step.counts().covered)
+        .sum();
+    let expected: u64 = run
+        .steps
+        .values()
+        .flat_map(|step| step.work_tables())
+        .map(|table| table.len)
+        .sum();
     if run.record.status == RunStatus::Success && counts != expected {
-        problems.push(format!("run {id} succeeded with {counts} of {expected} tasks"));
+        problems.push(format!(
+            "run {id} succeeded with {counts} of {expected} tasks"
+        ));
     }
-    // Workers that die all the time make a task look like poison, and values that do not fit are planted; nothing else may end a
-    // task, unless the store has forgotten a plan.
+    // Workers that die all the time make a task look like poison, and values that do not fit are
+    // planted; nothing else may end a task, unless the store has forgotten a plan.
     let may_die = |code: &str| {
         let of_rewound = target.is_rewound() && code == PLAN_CHANGED_CODE;
         of_rewound || code == QUARANTINE_CODE || code == PLANTED_CODE
@@ -316,10 +400,19 @@ impl Office {
     /// Takes the record away. Who holds it is told within the time that a renewal takes.
     async fn revoke(&self, rng: &mut StdRng) {
         let ops = vec![Op::Delete("leader".to_owned())];
-        let txn = StoreTxn { expects: Vec::new(), ops };
+        let txn = StoreTxn {
+            expects: Vec::new(),
+            ops,
+        };
         // Past the planted faults.
-        while !matches!(self.0.commit(txn.clone()).await, Ok(crate::store::TxnOutcome::Applied)) {}
-        let (store, takes) = (self.0.clone(), Duration::from_millis(rng.random_range(1..8_000)));
+        while !matches!(
+            self.0.commit(txn.clone()).await,
+            Ok(crate::store::TxnOutcome::Applied)
+        ) {}
+        let (store, takes) = (
+            self.0.clone(),
+            Duration::from_millis(rng.random_range(1..8_000)),
+        );
         tokio::spawn(async move {
             tokio::time::sleep(takes).await;
             store.lose_reigns();
@@ -329,17 +422,28 @@ impl Office {
 
 /// The problems that a seed comes to.
 fn simulated(seed: u64, is_broken: Option<Break>) -> Vec<String> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
-    runtime.expect("a runtime").block_on(async { Simulation::new(seed, is_broken).run().await })
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build();
+    runtime
+        .expect("a runtime")
+        .block_on(async { Simulation::new(seed, is_broken).run().await })
 }
 
 #[test]
 fn a_cluster_under_faults_commits_every_row_once_and_ends() {
-    let wanted = std::env::var("HIGHWATER_SEEDS").ok().and_then(|seeds| seeds.parse().ok());
+    let wanted = std::env::var("HIGHWATER_SEEDS")
+        .ok()
+        .and_then(|seeds| seeds.parse().ok());
     for seed in seeds(wanted.unwrap_or(SEEDS)) {
         let began = std::time::Instant::now();
         match std::panic::catch_unwind(|| simulated(seed, None)) {
-            Ok(problems) => assert!(problems.is_empty(), "replay with HIGHWATER_SEED={seed}: {problems:#?}"),
+            Ok(problems) => assert!(
+                problems.is_empty(),
+                "replay with HIGHWATER_SEED={seed}: \
+                {problems:#?}"
+            ),
             Err(panic) => {
                 eprintln!("replay with HIGHWATER_SEED={seed}");
                 std::panic::resume_unwind(panic);

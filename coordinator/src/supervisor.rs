@@ -5,7 +5,8 @@ use highwater_runtime::CancelledBy;
 /// What a spawned loop is for, which settles how it ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum SpawnKind {
-    /// Owns the connection of the embedded store; never cancelled, ends when the store is closed or let go.
+    /// Owns the connection of the embedded store; never cancelled, ends when the store is closed or
+    /// let go.
     StoreConnection,
     /// Renews the lease of a won office; ends with its reign.
     LeaseKeeper,

@@ -1,4 +1,5 @@
-//! Runs our own binaries as children: with failpoints, with captured output, to be killed, frozen and waited for.
+//! Runs our own binaries as children: with failpoints, with captured output, to be killed, frozen
+//! and waited for.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -10,14 +11,17 @@ use anyhow::{Context as _, Result, ensure};
 use tempfile::TempDir;
 use tokio::sync::OnceCell;
 
-use crate::folders::{kept_folder, lock, profile_folder, repository, scratch_folder, target_folder};
+use crate::folders::{
+    kept_folder, lock, profile_folder, repository, scratch_folder, target_folder,
+};
 use crate::process::{Process, Signal};
 use crate::wait::until;
 
 /// What is built, with failpoints compiled in.
 const BINARIES: [&str; 3] = ["highwater", "highwater-coordinator", "highwater-worker"];
 /// What compiles the failpoints in.
-const FEATURES: &str = "highwater-cli/failpoints,highwater-coordinator/failpoints,highwater-worker/failpoints";
+const FEATURES: &str =
+    "highwater-cli/failpoints,highwater-coordinator/failpoints,highwater-worker/failpoints";
 
 /// A program about to be started.
 #[derive(Debug)]
@@ -70,7 +74,12 @@ impl Binary {
 
     async fn built(name: &str) -> Result<Self> {
         static BUILT: OnceCell<PathBuf> = OnceCell::const_new();
-        let build = || async { tokio::task::spawn_blocking(build_binaries).await.context("build highwater")? };
+        let build = || async {
+            tokio::task::spawn_blocking(build_binaries).await.context(
+                "build \
+            highwater",
+            )?
+        };
         Ok(Self::at(BUILT.get_or_try_init(build).await?.join(name)))
     }
 
@@ -121,8 +130,10 @@ impl Binary {
     /// It cannot be started.
     pub fn start(self) -> Result<Running> {
         let output = scratch_folder("output")?;
-        let stdout = File::create(output.path().join("stdout")).context("make a file for the output")?;
-        let stderr = File::create(output.path().join("stderr")).context("make a file for the errors")?;
+        let stdout =
+            File::create(output.path().join("stdout")).context("make a file for the output")?;
+        let stderr =
+            File::create(output.path().join("stderr")).context("make a file for the errors")?;
         let process = Process::start(self.command, stdout, stderr, Some(output.path()))?;
         Ok(Running { process, output })
     }
@@ -134,8 +145,14 @@ impl Binary {
     pub async fn run(self, limit: Duration) -> Result<Finished> {
         let mut running = self.start()?;
         match running.wait(limit).await {
-            Ok(status) => Ok(Finished { status, stdout: running.stdout()?, stderr: running.stderr()? }),
-            Err(error) => Err(error.context(format!("its standard error so far: {}", running.stderr()?))),
+            Ok(status) => Ok(Finished {
+                status,
+                stdout: running.stdout()?,
+                stderr: running.stderr()?,
+            }),
+            Err(error) => {
+                Err(error.context(format!("its standard error so far: {}", running.stderr()?)))
+            }
         }
     }
 }
@@ -192,7 +209,11 @@ impl Running {
                 if stderr.contains(text) {
                     return Ok(Some(stderr));
                 }
-                ensure!(ended.is_none(), "it ended ({ended:?}) without {text:?} on its standard error: {stderr}");
+                ensure!(
+                    ended.is_none(),
+                    "it ended ({ended:?}) without {text:?} on its standard \
+                    error: {stderr}"
+                );
                 Ok(None)
             };
             std::future::ready(look())
@@ -218,15 +239,22 @@ impl Running {
 }
 
 fn read(folder: &TempDir, name: &str) -> Result<String> {
-    let bytes = std::fs::read(folder.path().join(name)).with_context(|| format!("read the child's {name}"))?;
+    let bytes = std::fs::read(folder.path().join(name)).with_context(|| {
+        format!(
+            "read the child's \
+        {name}"
+        )
+    })?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// Builds the binaries and returns a folder of copies: a later build without failpoints must not replace what the tests run.
+/// Builds the binaries and returns a folder of copies: a later build without failpoints must not
+/// replace what the tests run.
 fn build_binaries() -> Result<PathBuf> {
     let folder = kept_folder("tmp")?;
     let _lock = lock(&folder.join("highwater.lock"))?;
-    // A run of nextest is many processes: one of them builds. Elsewhere cargo itself finds that there is nothing to do.
+    // A run of nextest is many processes: one of them builds. Elsewhere cargo itself finds that
+    // there is nothing to do.
     let stamp = folder.join("highwater.run");
     let run = variable("NEXTEST_RUN_ID");
     let built = std::fs::read_to_string(&stamp).ok().map(OsString::from);
@@ -235,10 +263,17 @@ fn build_binaries() -> Result<PathBuf> {
     }
     let profile = profile_folder()?;
     let mut cargo = Command::new(variable("CARGO").unwrap_or_else(|| "cargo".into()));
-    // The whole workspace, as the tests are built: a single package would have its dependencies built anew, with other features.
-    cargo.current_dir(repository()).args(["build", "--quiet", "--locked", "--workspace", "--bins"]);
-    cargo.args(["--features", FEATURES]).arg("--target-dir").arg(target_folder()?);
-    // Cargo tells this test what package it belongs to. Some build scripts ask for the same variables, and would run anew.
+    // The whole workspace, as the tests are built: a single package would have its dependencies
+    // built anew, with other features.
+    cargo
+        .current_dir(repository())
+        .args(["build", "--quiet", "--locked", "--workspace", "--bins"]);
+    cargo
+        .args(["--features", FEATURES])
+        .arg("--target-dir")
+        .arg(target_folder()?);
+    // Cargo tells this test what package it belongs to. Some build scripts ask for the same
+    // variables, and would run anew.
     let about_us = |name: &OsString| {
         let name = name.to_string_lossy();
         name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_") || name == "OUT_DIR"
@@ -250,11 +285,16 @@ fn build_binaries() -> Result<PathBuf> {
         cargo.arg("--release");
     }
     let output = cargo.output().context("run cargo build")?;
-    ensure!(output.status.success(), "cargo build failed: {}", String::from_utf8_lossy(&output.stderr));
+    ensure!(
+        output.status.success(),
+        "cargo build failed: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     for name in BINARIES {
         let fresh = folder.join("highwater.new");
         std::fs::copy(profile.join(name), &fresh).with_context(|| format!("copy {name}"))?;
-        std::fs::rename(&fresh, folder.join(name)).with_context(|| format!("put {name} in its place"))?;
+        std::fs::rename(&fresh, folder.join(name))
+            .with_context(|| format!("put {name} in its place"))?;
     }
     if let Some(run) = run.as_ref().and_then(|run| run.to_str()) {
         std::fs::write(&stamp, run).context("note which run has built")?;
@@ -262,7 +302,11 @@ fn build_binaries() -> Result<PathBuf> {
     Ok(folder)
 }
 
-#[expect(clippy::disallowed_methods, reason = "the harness runs inside cargo, which speaks by variables")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the harness runs inside cargo, which speaks by \
+    variables"
+)]
 fn variable(name: &str) -> Option<OsString> {
     std::env::var_os(name)
 }

@@ -21,12 +21,16 @@ impl Authority {
     /// # Errors
     /// There is no room for its files.
     pub fn new(name: &str) -> Result<Self> {
-        let mut params = CertificateParams::new(Vec::new()).context("a certificate without a host")?;
+        let mut params =
+            CertificateParams::new(Vec::new()).context("a certificate without a host")?;
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.distinguished_name.push(DnType::CommonName, name);
         let key = KeyPair::generate().context("make a key")?;
         let issuer = CertifiedIssuer::self_signed(params, key).context("sign an authority")?;
-        let authority = Self { issuer, folder: scratch_folder("authority")? };
+        let authority = Self {
+            issuer,
+            folder: scratch_folder("authority")?,
+        };
         std::fs::write(authority.file(), authority.issuer.pem()).context("write an authority")?;
         Ok(authority)
     }
@@ -55,9 +59,16 @@ impl Authority {
     /// # Errors
     /// They cannot be written.
     pub fn sign_into(&self, host: &str, certificate: &Path, key: &Path) -> Result<()> {
-        let params = CertificateParams::new(vec![host.to_owned()]).with_context(|| format!("{host} as a name"))?;
+        let params = CertificateParams::new(vec![host.to_owned()]).with_context(|| {
+            format!(
+                "{host} \
+            as a name"
+            )
+        })?;
         let own = KeyPair::generate().context("make a key")?;
-        let signed = params.signed_by(&own, &self.issuer).context("sign a certificate")?;
+        let signed = params
+            .signed_by(&own, &self.issuer)
+            .context("sign a certificate")?;
         std::fs::write(certificate, signed.pem()).context("write a certificate")?;
         std::fs::write(key, own.serialize_pem()).context("write a key")
     }

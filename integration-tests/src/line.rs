@@ -1,4 +1,5 @@
-//! A line to a server that can fall silent: nothing comes through any more, in either direction, and nobody is told.
+//! A line to a server that can fall silent: nothing comes through any more, in either direction,
+//! and nobody is told.
 
 use std::net::SocketAddr;
 
@@ -9,7 +10,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-/// Takes connections on a port of its own and forwards each to a server. Dropping it closes them all.
+/// Takes connections on a port of its own and forwards each to a server. Dropping it closes them
+/// all.
 #[derive(Debug)]
 pub struct Line {
     port: u16,
@@ -23,13 +25,27 @@ impl Line {
     ///
     /// # Errors
     /// There is no free port.
-    #[expect(clippy::disallowed_methods, reason = "the value owns the loop, and ends it when it is dropped")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the value owns the loop, and ends it when it is \
+        dropped"
+    )]
     pub async fn to(port: u16) -> Result<Self> {
-        let listener = TcpListener::bind("127.0.0.1:0").await.context("take a free port")?;
+        let listener = TcpListener::bind("127.0.0.1:0")
+            .await
+            .context("take a free port")?;
         let own = listener.local_addr().context("learn the port")?.port();
         let (age, ages) = watch::channel(0);
-        let accepting = tokio::spawn(accept(listener, SocketAddr::from(([127, 0, 0, 1], port)), ages));
-        Ok(Self { port: own, age, accepting })
+        let accepting = tokio::spawn(accept(
+            listener,
+            SocketAddr::from(([127, 0, 0, 1], port)),
+            ages,
+        ));
+        Ok(Self {
+            port: own,
+            age,
+            accepting,
+        })
     }
 
     /// The port it listens on.
@@ -38,7 +54,8 @@ impl Line {
         self.port
     }
 
-    /// From now on nothing comes through on any connection that is open. Their ends stay open. New ones are forwarded.
+    /// From now on nothing comes through on any connection that is open. Their ends stay open. New
+    /// ones are forwarded.
     pub fn silence(&self) {
         self.age.send_modify(|age| *age += 1);
     }
@@ -54,15 +71,23 @@ async fn accept(listener: TcpListener, server: SocketAddr, ages: watch::Receiver
     // The connections end with this loop.
     let mut lines = tokio::task::JoinSet::new();
     while let Ok((client, _)) = listener.accept().await {
-        let Ok(server) = TcpStream::connect(server).await else { continue };
+        let Ok(server) = TcpStream::connect(server).await else {
+            continue;
+        };
         let born = *ages.borrow();
-        let ((from_client, to_client), (from_server, to_server)) = (client.into_split(), server.into_split());
+        let ((from_client, to_client), (from_server, to_server)) =
+            (client.into_split(), server.into_split());
         lines.spawn(forward(from_client, to_server, born, ages.clone()));
         lines.spawn(forward(from_server, to_client, born, ages.clone()));
     }
 }
 
-async fn forward(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, born: u64, mut ages: watch::Receiver<u64>) {
+async fn forward(
+    mut from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    born: u64,
+    mut ages: watch::Receiver<u64>,
+) {
     let copying = async {
         let mut chunk = vec![0; 64 * 1024];
         loop {

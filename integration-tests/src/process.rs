@@ -37,10 +37,17 @@ impl Signal {
     }
 }
 
-/// Sends a signal by the shell's own `kill`; a negative number means a process group. One that is gone already is no error.
+/// Sends a signal by the shell's own `kill`; a negative number means a process group. One that is
+/// gone already is no error.
 pub(crate) fn send(signal: Signal, to: i64) -> Result<()> {
     Command::new("sh")
-        .args(["-c", r#"kill -s "$1" -- "$2" 2>/dev/null || true"#, "send", signal.name(), &to.to_string()])
+        .args([
+            "-c",
+            r#"kill -s "$1" -- "$2" 2>/dev/null || true"#,
+            "send",
+            signal.name(),
+            &to.to_string(),
+        ])
         .status()
         .context("run sh to send a signal")?;
     Ok(())
@@ -48,8 +55,9 @@ pub(crate) fn send(signal: Signal, to: i64) -> Result<()> {
 
 /// Ends a process group and removes a folder as soon as this process has died, be it by `SIGKILL`.
 ///
-/// It is a shell that waits on a pipe whose other end only this process holds: the kernel closes it with us, whatever happens.
-/// Dropping the value dismisses the shell: whoever drops it has ended the group himself.
+/// It is a shell that waits on a pipe whose other end only this process holds: the kernel closes it
+/// with us, whatever happens. Dropping the value dismisses the shell: whoever drops it has ended
+/// the group himself.
 #[derive(Debug)]
 pub struct Sweeper(Child);
 
@@ -60,7 +68,8 @@ impl Sweeper {
     /// No shell can be started.
     pub fn over(group: u32, folder: Option<&Path>) -> Result<Self> {
         // The pause lets the group's last member leave the folder.
-        let script = r#"read -r _; kill -s KILL -- "-$1"; [ -z "$2" ] || { sleep 1; rm -rf -- "$2"; }"#;
+        let script =
+            r#"read -r _; kill -s KILL -- "-$1"; [ -z "$2" ] || { sleep 1; rm -rf -- "$2"; }"#;
         let shell = Command::new("sh")
             .args(["-c", script, "sweeper", &group.to_string()])
             .arg(folder.unwrap_or(Path::new("")))
@@ -93,7 +102,12 @@ pub(crate) struct Process {
 
 impl Process {
     /// Starts `command`, its output going to the two files.
-    pub(crate) fn start(mut command: Command, stdout: File, stderr: File, folder: Option<&Path>) -> Result<Self> {
+    pub(crate) fn start(
+        mut command: Command,
+        stdout: File,
+        stderr: File,
+        folder: Option<&Path>,
+    ) -> Result<Self> {
         let mut child = command
             .stdin(Stdio::null())
             .stdout(stdout)
@@ -102,7 +116,11 @@ impl Process {
             .spawn()
             .with_context(|| format!("start {:?}", command.get_program()))?;
         match Sweeper::over(child.id(), folder) {
-            Ok(sweeper) => Ok(Self { child, ended: None, _sweeper: sweeper }),
+            Ok(sweeper) => Ok(Self {
+                child,
+                ended: None,
+                _sweeper: sweeper,
+            }),
             Err(error) => {
                 child.kill().ok();
                 child.wait().ok();
@@ -118,7 +136,10 @@ impl Process {
     /// How it ended; `None` while it runs.
     pub(crate) fn ended(&mut self) -> Result<Option<ExitStatus>> {
         if self.ended.is_none() {
-            self.ended = self.child.try_wait().context("ask whether a child has ended")?;
+            self.ended = self
+                .child
+                .try_wait()
+                .context("ask whether a child has ended")?;
         }
         Ok(self.ended)
     }
@@ -129,7 +150,8 @@ impl Process {
         until(&what, limit, || std::future::ready(self.ended())).await
     }
 
-    /// Sends a signal to the whole group, unless the child has ended: its number may be another's by then.
+    /// Sends a signal to the whole group, unless the child has ended: its number may be another's
+    /// by then.
     pub(crate) fn signal(&mut self, signal: Signal) -> Result<()> {
         match self.ended()? {
             Some(_) => Ok(()),
@@ -142,7 +164,9 @@ impl Process {
         self.signal(Signal::Kill)?;
         match self.ended {
             Some(status) => Ok(status),
-            None => Ok(*self.ended.insert(self.child.wait().context("wait for a killed child")?)),
+            None => Ok(*self
+                .ended
+                .insert(self.child.wait().context("wait for a killed child")?)),
         }
     }
 }

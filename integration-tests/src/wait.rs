@@ -1,4 +1,5 @@
-//! Waits for something outside this process, which sends no event: asks again and again, and gives up.
+//! Waits for something outside this process, which sends no event: asks again and again, and gives
+//! up.
 
 use std::future::Future;
 use std::time::Duration;
@@ -25,5 +26,7 @@ where
             tokio::time::sleep(BETWEEN_QUESTIONS).await;
         }
     };
-    tokio::time::timeout(limit, asking).await.with_context(|| format!("waited {limit:?} for {what}"))?
+    tokio::time::timeout(limit, asking)
+        .await
+        .with_context(|| format!("waited {limit:?} for {what}"))?
 }

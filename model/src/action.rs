@@ -1,13 +1,14 @@
 //! Everything that can happen next.
 //!
-//! Pauses, crashes and lost messages need no action of their own: whatever can happen may happen late, or never.
+//! Pauses, crashes and lost messages need no action of their own: whatever can happen may happen
+//! late, or never.
 
 use crate::design::Design;
 use crate::plan::CUTS;
 use crate::world::{PARTITIONS, PREPARE, Protocol, SLICES, World};
 
-/// One step of somebody, on one store transaction, one statement, or one message. `l` names a leader, `r` a run, `t` a task of
-/// it, `a` an attempt by its place.
+/// One step of somebody, on one store transaction, one statement, or one message. `l` names a
+/// leader, `r` a run, `t` a task of it, `a` an attempt by its place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Action {
     /// The office's lease ends, although its holder may not know.
@@ -79,8 +80,15 @@ pub enum Action {
 impl Action {
     /// What may be possible; whether it is, and what it does, the model says.
     pub(crate) fn conceivable(model: &Protocol, world: &World, actions: &mut Vec<Self>) {
-        let (runs, cuts) = (usize::from(model.bounds.runs), usize::from(model.bounds.cuts));
-        let tasks = if cuts == CUTS { PARTITIONS } else { SLICES.min(usize::from(model.bounds.slices)) };
+        let (runs, cuts) = (
+            usize::from(model.bounds.runs),
+            usize::from(model.bounds.cuts),
+        );
+        let tasks = if cuts == CUTS {
+            PARTITIONS
+        } else {
+            SLICES.min(usize::from(model.bounds.slices))
+        };
         actions.push(Self::OfficeEnds);
         for leader in 0..2 {
             actions.push(Self::Campaign(leader));
@@ -101,7 +109,11 @@ impl Action {
                 actions.extend((0..model.bounds.cuts).map(|cut| Self::Plan(leader, run, cut)));
                 for task in (0..tasks).chain([PREPARE]) {
                     let is_late = model.bounds.late && task != PREPARE;
-                    actions.push(if is_late { Self::Send(leader, run, task) } else { Self::Assign(leader, run, task) });
+                    actions.push(if is_late {
+                        Self::Send(leader, run, task)
+                    } else {
+                        Self::Assign(leader, run, task)
+                    });
                     actions.push(Self::Expire(leader, run, task));
                 }
             }

@@ -9,7 +9,8 @@ pub struct Bounds {
     pub runs: u8,
     /// Slices of the stream: tasks of each run.
     pub slices: u8,
-    /// Ways to cut the stream. With two, a plan may take all slices for one partition, and the next one each for its own.
+    /// Ways to cut the stream. With two, a plan may take all slices for one partition, and the next
+    /// one each for its own.
     pub cuts: u8,
     /// Attempts at partitions, over all runs.
     pub attempts: u8,
@@ -72,7 +73,8 @@ pub enum Design {
     RevisionIsATerm,
     /// A leader that has written once does not compare again whether it leads.
     LeaderNotCompared,
-    /// An assignment whose answer is late is taken for failed, and the next one does not look for a lease.
+    /// An assignment whose answer is late is taken for failed, and the next one does not look for a
+    /// lease.
     AssignsOverALease,
     /// A completion is counted whenever it comes.
     CompletionCountedTwice,
@@ -80,7 +82,8 @@ pub enum Design {
     CompletesBeforeCommit,
     /// A worker is told that its completion counts before the store has it.
     AcknowledgesBeforeTheStore,
-    /// A commit whose answer was lost is taken for failed: the next claim takes the row, whatever it says.
+    /// A commit whose answer was lost is taken for failed: the next claim takes the row, whatever
+    /// it says.
     UnknownCommitIsFailed,
     /// A cancel is acknowledged when the store knows of it.
     CancelsInTheStoreOnly,
@@ -96,7 +99,8 @@ pub enum Design {
     ClaimIgnoresTheFingerprint,
     /// A run is fenced by its cancel only: nobody fences the stream.
     NoStreamFence,
-    /// The fence of a stream finds the runs that have rows of it, and no run that has only been prepared.
+    /// The fence of a stream finds the runs that have rows of it, and no run that has only been
+    /// prepared.
     StreamFenceByRowsOnly,
     /// The fence of a stream passes over rows that somebody holds.
     StreamFenceSkipsLockedRows,
@@ -108,9 +112,11 @@ pub enum Design {
     PlanKnownByItsGeneration,
     /// A claim does not look for which plan the stream was taken: the run's mark is enough.
     ClaimIgnoresThePlan,
-    /// Who takes the stream again for another plan of the run fences other runs, and nothing of its own.
+    /// Who takes the stream again for another plan of the run fences other runs, and nothing of its
+    /// own.
     OwnFormerPlanNotGivenUp,
-    /// What is open of the former plan is given up without waiting for the run's own claims in flight.
+    /// What is open of the former plan is given up without waiting for the run's own claims in
+    /// flight.
     OwnClaimsNotWaitedFor,
     /// Prepares of one run do not compete: the last one to come has the stream, for its plan.
     PlansDoNotCompete,
@@ -155,10 +161,25 @@ impl Design {
     /// The smallest scenario that shows a wrong design for what it is.
     #[must_use]
     pub fn scenario(self) -> Bounds {
-        let one = Bounds { attempts: 3, ..Bounds::default() };
-        let two_plans =
-            Bounds { slices: 2, cuts: 2, restores: 1, attempts: 2, prepares: 2, tries: 1, ..Bounds::default() };
-        let two_runs = Bounds { runs: 2, prepares: 2, tries: 1, ..Bounds::default() };
+        let one = Bounds {
+            attempts: 3,
+            ..Bounds::default()
+        };
+        let two_plans = Bounds {
+            slices: 2,
+            cuts: 2,
+            restores: 1,
+            attempts: 2,
+            prepares: 2,
+            tries: 1,
+            ..Bounds::default()
+        };
+        let two_runs = Bounds {
+            runs: 2,
+            prepares: 2,
+            tries: 1,
+            ..Bounds::default()
+        };
         match self {
             Self::Right
             | Self::GuardFirst
@@ -166,19 +187,44 @@ impl Design {
             | Self::GuardWithoutToken
             | Self::CompletesBeforeCommit
             | Self::UnknownCommitIsFailed => one,
-            Self::TokenWithoutNonce | Self::RevisionIsAToken | Self::RevisionIsATerm => {
-                Bounds { restores: 1, attempts: 1, terms: 3, prepares: 2, ..one }
+            Self::TokenWithoutNonce | Self::RevisionIsAToken | Self::RevisionIsATerm => Bounds {
+                restores: 1,
+                attempts: 1,
+                terms: 3,
+                prepares: 2,
+                ..one
+            },
+            Self::HiNeverRaised => Bounds {
+                restores: 1,
+                attempts: 2,
+                terms: 3,
+                prepares: 2,
+                ..one
+            },
+            Self::LeaderNotCompared | Self::AcknowledgesBeforeTheStore => {
+                Bounds { terms: 2, ..one }
             }
-            Self::HiNeverRaised => Bounds { restores: 1, attempts: 2, terms: 3, prepares: 2, ..one },
-            Self::LeaderNotCompared | Self::AcknowledgesBeforeTheStore => Bounds { terms: 2, ..one },
             Self::CompletionCountedTwice => Bounds { slices: 2, ..one },
             Self::AssignsOverALease => Bounds { late: true, ..one },
             Self::CancelsInTheStoreOnly | Self::ClaimIgnoresTheRun => Bounds { cancels: 1, ..one },
-            Self::FencesKnownAttemptsOnly => Bounds { cancels: 1, restores: 1, attempts: 2, terms: 2, ..one },
-            Self::FencesRowsBeforeTheRun | Self::ClaimDoesNotHoldTheRun => {
-                Bounds { cancels: 1, statements: true, ..one }
-            }
-            Self::ClaimIgnoresTheFingerprint => Bounds { cancels: 1, failovers: 1, tries: 2, ..one },
+            Self::FencesKnownAttemptsOnly => Bounds {
+                cancels: 1,
+                restores: 1,
+                attempts: 2,
+                terms: 2,
+                ..one
+            },
+            Self::FencesRowsBeforeTheRun | Self::ClaimDoesNotHoldTheRun => Bounds {
+                cancels: 1,
+                statements: true,
+                ..one
+            },
+            Self::ClaimIgnoresTheFingerprint => Bounds {
+                cancels: 1,
+                failovers: 1,
+                tries: 2,
+                ..one
+            },
             Self::NoStreamFence
             | Self::StreamFenceByRowsOnly
             | Self::StreamFenceSkipsLockedRows
@@ -187,8 +233,15 @@ impl Design {
             | Self::PlanKnownByItsGeneration
             | Self::ClaimIgnoresThePlan
             | Self::OwnFormerPlanNotGivenUp => two_plans,
-            Self::OwnClaimsNotWaitedFor => Bounds { statements: true, ..two_plans },
-            Self::PlansDoNotCompete => Bounds { prepares: 3, tries: 2, ..two_plans },
+            Self::OwnClaimsNotWaitedFor => Bounds {
+                statements: true,
+                ..two_plans
+            },
+            Self::PlansDoNotCompete => Bounds {
+                prepares: 3,
+                tries: 2,
+                ..two_plans
+            },
         }
     }
 }

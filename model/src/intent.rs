@@ -1,5 +1,6 @@
-//! A step that is not one transaction: claim, intent, act, commit. The act is outside: no ledger can undo it, so nobody may begin
-//! it again, or beside another, without asking the target what became of it.
+//! A step that is not one transaction: claim, intent, act, commit. The act is outside: no ledger
+//! can undo it, so nobody may begin it again, or beside another, without asking the target what
+//! became of it.
 
 use highwater_common::commit::{LedgerState, Resume};
 use highwater_common::ledger::{ClaimStep, RunMark, claim, guard};
@@ -12,11 +13,13 @@ use crate::world::{Row, digest};
 /// How such a step is done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum IntentDesign {
-    /// The session that began is ended and seen gone, its row is taken over by compare, and the target is asked.
+    /// The session that began is ended and seen gone, its row is taken over by compare, and the
+    /// target is asked.
     Right,
     /// The session that began may live on.
     LeavesTheSession,
-    /// An intent under one's own fence is taken for one's own, unprobed; and a restored store has given the fence again.
+    /// An intent under one's own fence is taken for one's own, unprobed; and a restored store has
+    /// given the fence again.
     OwnIntentUnprobed,
     /// Any open or begun row is anybody's.
     IntentWithoutToken,
@@ -26,8 +29,12 @@ pub enum IntentDesign {
 
 impl IntentDesign {
     /// Every wrong design; I14 must see each.
-    pub const WRONG: [Self; 4] =
-        [Self::LeavesTheSession, Self::OwnIntentUnprobed, Self::IntentWithoutToken, Self::TakesOverUncompared];
+    pub const WRONG: [Self; 4] = [
+        Self::LeavesTheSession,
+        Self::OwnIntentUnprobed,
+        Self::IntentWithoutToken,
+        Self::TakesOverUncompared,
+    ];
 }
 
 /// A step that is not one transaction, tried several times.
@@ -100,18 +107,30 @@ impl Intent {
         }
         let found = now.row.map(|owned| owned.row.read());
         let step = match (self.design, now.row) {
-            (IntentDesign::IntentWithoutToken, Some(owned)) if owned.row.state == LedgerState::Open => ClaimStep::Raise,
+            (IntentDesign::IntentWithoutToken, Some(owned))
+                if owned.row.state == LedgerState::Open =>
+            {
+                ClaimStep::Raise
+            }
             _ => claim(Some(RunMark::Running), found.as_ref(), &mine, &digest()),
         };
         let is_own = now.row.is_some_and(|owned| owned.row.fence == mine);
         now.attempts[at].at = match step {
             ClaimStep::NoteRun => return None,
             ClaimStep::Raise => {
-                now.row = Some(Owned { row: Row { state: LedgerState::Open, fence: mine }, session: at });
+                now.row = Some(Owned {
+                    row: Row {
+                        state: LedgerState::Open,
+                        fence: mine,
+                    },
+                    session: at,
+                });
                 Stage::Claimed
             }
             ClaimStep::Stands(Resume::Begin) => Stage::Claimed,
-            ClaimStep::Stands(Resume::Probe) if is_own && self.design == IntentDesign::OwnIntentUnprobed => {
+            ClaimStep::Stands(Resume::Probe)
+                if is_own && self.design == IntentDesign::OwnIntentUnprobed =>
+            {
                 Stage::Acting
             }
             ClaimStep::Stands(Resume::Probe) => {
@@ -122,14 +141,23 @@ impl Intent {
                 Stage::Met(met)
             }
             ClaimStep::Stands(
-                Resume::ReportOnly(_) | Resume::Superseded | Resume::SpecChanged | Resume::Fenced { .. },
+                Resume::ReportOnly(_)
+                | Resume::Superseded
+                | Resume::SpecChanged
+                | Resume::Fenced { .. },
             ) => Stage::Over,
         };
         Some(())
     }
 
     fn take_over(&self, now: &mut Begun, at: usize) -> Option<()> {
-        let Try { fence, at: Stage::Met(met) } = now.attempts[at] else { return None };
+        let Try {
+            fence,
+            at: Stage::Met(met),
+        } = now.attempts[at]
+        else {
+            return None;
+        };
         let row = now.row?;
         let is_unchanged = match self.design {
             IntentDesign::TakesOverUncompared => {
@@ -141,13 +169,25 @@ impl Intent {
             now.attempts[at].at = Stage::Assigned; // it has moved on: look again
             return Some(());
         }
-        now.row = Some(Owned { row: Row { state: LedgerState::Intent, fence }, session: at });
+        now.row = Some(Owned {
+            row: Row {
+                state: LedgerState::Intent,
+                fence,
+            },
+            session: at,
+        });
         now.attempts[at].at = Stage::TookOver;
         Some(())
     }
 
     fn begin(&self, now: &mut Begun, at: usize) -> Option<()> {
-        let Try { fence, at: Stage::Claimed } = now.attempts[at] else { return None };
+        let Try {
+            fence,
+            at: Stage::Claimed,
+        } = now.attempts[at]
+        else {
+            return None;
+        };
         let row = now.row?;
         let is_begun = matches!(row.row.state, LedgerState::Open | LedgerState::Intent);
         let may = match self.design {
@@ -156,7 +196,13 @@ impl Intent {
         };
         now.attempts[at].at = Stage::Assigned;
         if may {
-            now.row = Some(Owned { row: Row { state: LedgerState::Intent, fence }, session: at });
+            now.row = Some(Owned {
+                row: Row {
+                    state: LedgerState::Intent,
+                    fence,
+                },
+                session: at,
+            });
             now.attempts[at].at = Stage::Acting;
         }
         Some(())
@@ -170,10 +216,20 @@ impl Intent {
                     return None;
                 }
                 let is_same = self.design == IntentDesign::OwnIntentUnprobed;
-                let lo = if self.repeats_tokens || is_same { 1 } else { u32::from(issued) + 1 };
+                let lo = if self.repeats_tokens || is_same {
+                    1
+                } else {
+                    u32::from(issued) + 1
+                };
                 let nonce = if is_same { 0 } else { u128::from(issued) + 1 };
-                let fence = Fence { token: FencingToken::new(1, lo)?, nonce: Nonce::new(nonce) };
-                now.attempts.push(Try { fence, at: Stage::Assigned });
+                let fence = Fence {
+                    token: FencingToken::new(1, lo)?,
+                    nonce: Nonce::new(nonce),
+                };
+                now.attempts.push(Try {
+                    fence,
+                    at: Stage::Assigned,
+                });
             }
             Step::Claim(at) => self.claim(now, at)?,
             Step::TakeOver(at) => self.take_over(now, at)?,
@@ -199,7 +255,8 @@ impl Intent {
             Step::Commit(at) => {
                 let attempt = now.attempts[at];
                 let owned = now.row.as_mut()?;
-                let is_own = owned.row.state == LedgerState::Intent && owned.row.fence == attempt.fence;
+                let is_own =
+                    owned.row.state == LedgerState::Intent && owned.row.fence == attempt.fence;
                 if attempt.at != Stage::Acted || !is_own {
                     return None;
                 }
@@ -216,7 +273,11 @@ impl Model for Intent {
     type Action = Step;
 
     fn init_states(&self) -> Vec<Begun> {
-        vec![Begun { row: None, attempts: Vec::new(), acts: 0 }]
+        vec![Begun {
+            row: None,
+            attempts: Vec::new(),
+            acts: 0,
+        }]
     }
 
     fn actions(&self, now: &Begun, actions: &mut Vec<Step>) {
@@ -246,7 +307,8 @@ impl Model for Intent {
         vec![
             Property::always(Invariant::I14.name(), |_, now: &Begun| now.acts <= 1),
             Property::sometimes("the act is done and told of", |_, now: &Begun| {
-                now.row.is_some_and(|owned| owned.row.state == LedgerState::Committed)
+                now.row
+                    .is_some_and(|owned| owned.row.state == LedgerState::Committed)
             }),
         ]
     }

@@ -12,7 +12,8 @@ use crate::world::{Entry, PARTITIONS, Protocol, RUNS, World};
 pub enum Invariant {
     /// Every slice of the stream is in the target at most once, whichever runs loaded it.
     I1,
-    /// Nothing of a run commits after its cancel was acknowledged, or after another run, or another plan of it, took its stream.
+    /// Nothing of a run commits after its cancel was acknowledged, or after another run, or another
+    /// plan of it, took its stream.
     I2,
     /// A token with its nonce is issued once; the tokens of a ledger row grow.
     I3,
@@ -22,7 +23,8 @@ pub enum Invariant {
     I5,
     /// Rows carry the fence of their ledger row.
     I6,
-    /// Only the holder of the office changes the store, and of two assignments of a task one applies.
+    /// Only the holder of the office changes the store, and of two assignments of a task one
+    /// applies.
     I9,
     /// A healthy cluster comes to an end from here.
     I11,
@@ -36,7 +38,10 @@ impl Invariant {
     pub const fn name(self) -> &'static str {
         match self {
             Self::I1 => "I1: every slice is in the target at most once",
-            Self::I2 => "I2: nothing commits after an acknowledged cancel, or on a stream that is another's",
+            Self::I2 => {
+                "I2: nothing commits after an acknowledged cancel, or on a stream that is \
+                         another's"
+            }
             Self::I3 => "I3: a token and its nonce are issued once, and tokens grow",
             Self::I4 => "I4: what is done is committed, and counted once",
             Self::I5 => "I5: what was acknowledged stays",
@@ -65,33 +70,48 @@ impl Broken {
         self.0 & invariant.bit() != 0
     }
 
-    /// Whether there is nothing to be learnt behind it. What a stream's former owner commits is seen before it does harm.
+    /// Whether there is nothing to be learnt behind it. What a stream's former owner commits is
+    /// seen before it does harm.
     pub(crate) const fn ends_it(self) -> bool {
         self.0 & !Invariant::I2.bit() != 0
     }
 }
 
-/// What must hold in every state, and what must be reached in some, or the rest would prove nothing.
+/// What must hold in every state, and what must be reached in some, or the rest would prove
+/// nothing.
 pub(crate) fn properties() -> Vec<Property<Protocol>> {
     vec![
         Property::always(Invariant::I1.name(), |_, world: &World| {
             world.target.copies.iter().all(|copies| *copies <= 1)
         }),
-        Property::always(Invariant::I2.name(), |_, world: &World| !world.seen.broken.has(Invariant::I2)),
+        Property::always(Invariant::I2.name(), |_, world: &World| {
+            !world.seen.broken.has(Invariant::I2)
+        }),
         Property::always(Invariant::I3.name(), |_, world: &World| {
             !world.seen.broken.has(Invariant::I3) && issued_once(world)
         }),
-        Property::always(Invariant::I4.name(), |_, world: &World| done_is_committed(world)),
-        Property::always(Invariant::I5.name(), |_, world: &World| acknowledged_is_done(world)),
-        Property::always(Invariant::I6.name(), |_, world: &World| rows_carry_their_fence(world)),
-        Property::always(Invariant::I9.name(), |_, world: &World| !world.seen.broken.has(Invariant::I9)),
+        Property::always(Invariant::I4.name(), |_, world: &World| {
+            done_is_committed(world)
+        }),
+        Property::always(Invariant::I5.name(), |_, world: &World| {
+            acknowledged_is_done(world)
+        }),
+        Property::always(Invariant::I6.name(), |_, world: &World| {
+            rows_carry_their_fence(world)
+        }),
+        Property::always(Invariant::I9.name(), |_, world: &World| {
+            !world.seen.broken.has(Invariant::I9)
+        }),
         Property::always(Invariant::I11.name(), crate::leader::ends),
     ]
 }
 
 fn issued_once(world: &World) -> bool {
     let fences: Vec<_> = world.attempts.iter().map(|attempt| attempt.fence).collect();
-    fences.iter().enumerate().all(|(at, fence)| !fences[..at].contains(fence))
+    fences
+        .iter()
+        .enumerate()
+        .all(|(at, fence)| !fences[..at].contains(fence))
 }
 
 /// A target that lost commits is exempt: they are found by the step's close and by the next claim.
@@ -102,7 +122,11 @@ fn done_is_committed(world: &World) -> bool {
         let committed = |task: &usize| {
             let mut rows = world.target.rows.iter();
             rows.any(|Entry { name, row, .. }| {
-                let of = (usize::from(name.run), name.generation, usize::from(name.task));
+                let of = (
+                    usize::from(name.run),
+                    name.generation,
+                    usize::from(name.task),
+                );
                 of == (run, record.plan.generation, *task) && row.state == LedgerState::Committed
             })
         };
@@ -116,26 +140,37 @@ fn acknowledged_is_done(world: &World) -> bool {
     world.seen.restores > 0
         || (0..RUNS).all(|run| {
             (0..PARTITIONS).all(|task| {
-                !world.seen.acknowledged[run][task] || world.store.runs[run].tasks[task].state == TaskState::Done
+                !world.seen.acknowledged[run][task]
+                    || world.store.runs[run].tasks[task].state == TaskState::Done
             })
         })
 }
 
 fn rows_carry_their_fence(world: &World) -> bool {
     let mut rows = world.target.rows.iter();
-    rows.all(|entry| entry.row.state != LedgerState::Committed || entry.writer == Some(entry.row.fence))
+    rows.all(|entry| {
+        entry.row.state != LedgerState::Committed || entry.writer == Some(entry.row.fence)
+    })
 }
 
 /// What some state must reach, by the bounds of the scenario.
 pub(crate) fn reached(model: &Protocol) -> Vec<Property<Protocol>> {
     let bounds = model.bounds;
     let mut reached = vec![Property::sometimes("a run succeeds", |_, world: &World| {
-        world.store.runs.iter().any(|run| run.status == Some(RunStatus::Success))
+        world
+            .store
+            .runs
+            .iter()
+            .any(|run| run.status == Some(RunStatus::Success))
     })];
     if bounds.runs > 1 {
-        reached.push(Property::sometimes("a newer run loads what an older one left", |_, world: &World| {
-            world.store.runs[1].status == Some(RunStatus::Success) && world.store.runs[1].counted > 0
-        }));
+        reached.push(Property::sometimes(
+            "a newer run loads what an older one left",
+            |_, world: &World| {
+                world.store.runs[1].status == Some(RunStatus::Success)
+                    && world.store.runs[1].counted > 0
+            },
+        ));
     }
     if bounds.cuts > 1 && bounds.restores > 0 {
         reached.push(Property::sometimes(
@@ -147,9 +182,10 @@ pub(crate) fn reached(model: &Protocol) -> Vec<Property<Protocol>> {
         ));
     }
     if bounds.cancels > 0 {
-        reached.push(Property::sometimes("a cancel is acknowledged", |_, world: &World| {
-            world.seen.cancelled.contains(&true)
-        }));
+        reached.push(Property::sometimes(
+            "a cancel is acknowledged",
+            |_, world: &World| world.seen.cancelled.contains(&true),
+        ));
     }
     reached
 }

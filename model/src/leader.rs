@@ -78,12 +78,16 @@ impl Protocol {
             }
             Action::Acknowledge(leader, run) => {
                 self.leads(&mut next, leader)?;
-                let is_fenced = world.seen.fenced[run] == 2 || self.design == Design::CancelsInTheStoreOnly;
+                let is_fenced =
+                    world.seen.fenced[run] == 2 || self.design == Design::CancelsInTheStoreOnly;
                 if !is_fenced {
                     return None;
                 }
                 move_run(&mut next, run, RunEvent::Fenced)?;
-                next.store.runs[run].tasks.iter_mut().for_each(|task| task.lease = None);
+                next.store.runs[run]
+                    .tasks
+                    .iter_mut()
+                    .for_each(|task| task.lease = None);
                 next.seen.cancelled[run] = true;
             }
             Action::Retry(leader, run) => {
@@ -120,7 +124,10 @@ impl Protocol {
     }
 
     fn counts_revisions(&self) -> bool {
-        matches!(self.design, Design::RevisionIsAToken | Design::RevisionIsATerm)
+        matches!(
+            self.design,
+            Design::RevisionIsAToken | Design::RevisionIsATerm
+        )
     }
 
     fn campaign(&self, world: &mut World, at: usize) -> Option<()> {
@@ -136,15 +143,25 @@ impl Protocol {
             world.store.created = world.store.revision;
         }
         let (term, created, hi) = (world.store.office, world.store.created, world.store.hi);
-        world.leaders[at] = Some(Leader { term, created, hi, lo: 0, is_waiting: false, has_written: false });
+        world.leaders[at] = Some(Leader {
+            term,
+            created,
+            hi,
+            lo: 0,
+            is_waiting: false,
+            has_written: false,
+        });
         Some(())
     }
 
-    /// A transaction of a leader passes its compare of the office. What is wrong with a design is seen here.
+    /// A transaction of a leader passes its compare of the office. What is wrong with a design is
+    /// seen here.
     fn leads(&self, world: &mut World, at: usize) -> Option<Leader> {
         let leader = world.leaders[at]?;
         let passes = match self.design {
-            Design::RevisionIsATerm => world.store.office != 0 && world.store.created == leader.created,
+            Design::RevisionIsATerm => {
+                world.store.office != 0 && world.store.created == leader.created
+            }
             Design::LeaderNotCompared if leader.has_written => true,
             _ => world.store.office == leader.term,
         };
@@ -155,7 +172,10 @@ impl Protocol {
             world.seen.broken.add(Invariant::I9);
         }
         if self.design == Design::LeaderNotCompared {
-            world.leaders[at] = Some(Leader { has_written: true, ..leader });
+            world.leaders[at] = Some(Leader {
+                has_written: true,
+                ..leader
+            });
         }
         if self.counts_revisions() {
             world.store.revision += 1;
@@ -166,7 +186,9 @@ impl Protocol {
     fn may_assign(&self, world: &World, run: usize, task: usize) -> bool {
         let record = &world.store.runs[run];
         let is_prepared = task == PREPARE || record.tasks[PREPARE].state == TaskState::Done;
-        let has_work = record.tasks[..PARTITIONS].iter().any(|task| !task.state.has_ended());
+        let has_work = record.tasks[..PARTITIONS]
+            .iter()
+            .any(|task| !task.state.has_ended());
         let is_within = match task {
             PREPARE => world.seen.prepares < self.bounds.prepares,
             _ => world.seen.attempts < self.bounds.attempts,
@@ -178,14 +200,21 @@ impl Protocol {
         let leader = world.leaders[at].as_mut()?;
         leader.lo += 1;
         let issued = world.seen.attempts + world.seen.prepares + 1;
-        *(if task == PREPARE { &mut world.seen.prepares } else { &mut world.seen.attempts }) += 1;
+        *(if task == PREPARE {
+            &mut world.seen.prepares
+        } else {
+            &mut world.seen.attempts
+        }) += 1;
         let (hi, lo, nonce) = match self.design {
             Design::RevisionIsAToken => (0, world.store.revision, 0),
             Design::TokenWithoutNonce => (leader.hi, leader.lo, 0),
             _ => (leader.hi, leader.lo, issued),
         };
         let token = FencingToken::new(u64::from(hi), u32::from(lo))?;
-        Some(Fence { token, nonce: Nonce::new(u128::from(nonce)) })
+        Some(Fence {
+            token,
+            nonce: Nonce::new(u128::from(nonce)),
+        })
     }
 
     fn assign(&self, world: &mut World, at: usize, run: usize, task: usize) -> Option<()> {
@@ -198,29 +227,51 @@ impl Protocol {
         record.tasks[task].state = record.tasks[task].state.apply(TaskEvent::Assigned).ok()?;
         record.tasks[task].lease = Some(fence);
         let (plan, incarnation) = (record.plan, record.incarnation);
-        world.attempts.push(Attempt { run, plan, task, fence, incarnation, at: At::Assigned, holds_row: false });
+        world.attempts.push(Attempt {
+            run,
+            plan,
+            task,
+            fence,
+            incarnation,
+            at: At::Assigned,
+            holds_row: false,
+        });
         Some(())
     }
 
     fn send(&self, world: &mut World, at: usize, run: usize, task: usize) -> Option<()> {
         let record = world.store.runs[run].tasks[task];
-        // What the leader believes: it reads its own view, which a transaction under way may have outrun.
+        // What the leader believes: it reads its own view, which a transaction under way may have
+        // outrun.
         let is_free = record.lease.is_none() && record.state == TaskState::Pending;
-        let is_unsure = self.design == Design::AssignsOverALease && world.letters.iter().any(|letter| !letter.is_spent);
+        let is_unsure = self.design == Design::AssignsOverALease
+            && world.letters.iter().any(|letter| !letter.is_spent);
         if !self.may_assign(world, run, task) || !(is_free || is_unsure) {
             return None;
         }
         let leader = self.leads(world, at)?;
         let fence = self.next_fence(world, at, task)?;
         world.leaders[at].as_mut()?.is_waiting = true;
-        world.letters.push(Letter { term: leader.term, run, task, fence, is_spent: false });
+        world.letters.push(Letter {
+            term: leader.term,
+            run,
+            task,
+            fence,
+            is_spent: false,
+        });
         Some(())
     }
 
     /// An applied assignment is handed out by the leader that waits for it, and by nobody else.
     fn arrive(&self, world: &mut World, at: usize) -> Option<()> {
         let letter = world.letters[at];
-        let Letter { term, run, task, fence, is_spent } = letter;
+        let Letter {
+            term,
+            run,
+            task,
+            fence,
+            is_spent,
+        } = letter;
         if is_spent {
             world.letters.remove(at);
         } else {
@@ -228,20 +279,33 @@ impl Protocol {
         }
         let record = &mut world.store.runs[run];
         let leads = world.store.office == term && record.status == Some(RunStatus::Running);
-        let is_free = record.tasks[task].lease.is_none() && record.tasks[task].state == TaskState::Pending;
+        let is_free =
+            record.tasks[task].lease.is_none() && record.tasks[task].state == TaskState::Pending;
         let overwrites = record.tasks[task].lease.is_some_and(|lease| lease != fence);
         let applies = leads && (is_free || self.design == Design::AssignsOverALease);
         if overwrites && applies {
             world.seen.broken.add(Invariant::I9);
         }
-        let waits = world.leaders.iter_mut().flatten().find(|leader| leader.term == term && leader.is_waiting);
+        let waits = world
+            .leaders
+            .iter_mut()
+            .flatten()
+            .find(|leader| leader.term == term && leader.is_waiting);
         if applies {
             record.tasks[task].state = TaskState::Open;
             record.tasks[task].lease = Some(fence);
             let (plan, incarnation) = (record.plan, record.incarnation);
             if waits.is_some() && !is_spent {
                 let at = At::Assigned;
-                world.attempts.push(Attempt { run, plan, task, fence, incarnation, at, holds_row: false });
+                world.attempts.push(Attempt {
+                    run,
+                    plan,
+                    task,
+                    fence,
+                    incarnation,
+                    at,
+                    holds_row: false,
+                });
             }
         }
         if let Some(leader) = waits.filter(|_| !is_spent) {
@@ -256,14 +320,33 @@ impl Protocol {
         record.lease = None;
         record.failed = record.failed.saturating_add(1).min(self.bounds.tries);
         let attempts = u32::from(record.failed);
-        let history = RetryHistory { attempts, crashes: attempts, crashed_workers: 1 };
-        let max_attempts = if self.bounds.tries == u8::MAX { u32::MAX } else { u32::from(self.bounds.tries) };
-        let policy =
-            RetryPolicy { max_attempts, initial: Duration::ZERO, max: Duration::ZERO, ..RetryPolicy::default() };
+        let history = RetryHistory {
+            attempts,
+            crashes: attempts,
+            crashed_workers: 1,
+        };
+        let max_attempts = if self.bounds.tries == u8::MAX {
+            u32::MAX
+        } else {
+            u32::from(self.bounds.tries)
+        };
+        let policy = RetryPolicy {
+            max_attempts,
+            initial: Duration::ZERO,
+            max: Duration::ZERO,
+            ..RetryPolicy::default()
+        };
         record.state = match decide(class, &history, &policy, 0.0) {
             // Time has no measure here: a wait may be over at once.
-            RetryDecision::Retry { .. } => record.state.apply(TaskEvent::Delayed).ok()?.apply(TaskEvent::Due).ok()?,
-            RetryDecision::Dead | RetryDecision::Quarantine => record.state.apply(TaskEvent::Died).ok()?,
+            RetryDecision::Retry { .. } => record
+                .state
+                .apply(TaskEvent::Delayed)
+                .ok()?
+                .apply(TaskEvent::Due)
+                .ok()?,
+            RetryDecision::Dead | RetryDecision::Quarantine => {
+                record.state.apply(TaskEvent::Died).ok()?
+            }
         };
         if self.bounds.tries == u8::MAX {
             record.failed = 0;
@@ -272,7 +355,13 @@ impl Protocol {
     }
 
     fn hear(&self, world: &mut World, leader: usize, at: usize) -> Option<()> {
-        let Attempt { run, task, fence, at: place, .. } = world.attempts[at];
+        let Attempt {
+            run,
+            task,
+            fence,
+            at: place,
+            ..
+        } = world.attempts[at];
         let At::Told(told) = place else { return None };
         self.leads(world, leader)?;
         let record = &mut world.store.runs[run].tasks[task];
@@ -289,7 +378,8 @@ impl Protocol {
         }
         match told {
             Told::Committed => {
-                (record.state, record.lease) = (record.state.apply(TaskEvent::Completed).ok()?, None);
+                (record.state, record.lease) =
+                    (record.state.apply(TaskEvent::Completed).ok()?, None);
                 world.store.runs[run].counted += 1;
                 world.seen.acknowledged[run][task] = true;
             }
@@ -297,7 +387,8 @@ impl Protocol {
             Told::Failed => self.failed(world, run, task, ErrorClass::Transient)?,
             Told::PlanChanged => self.failed(world, run, task, ErrorClass::Permanent)?,
             Told::Outrun(newer) => {
-                (record.state, record.lease) = (record.state.apply(TaskEvent::Released).ok()?, None);
+                (record.state, record.lease) =
+                    (record.state.apply(TaskEvent::Released).ok()?, None);
                 let held = world.leaders[leader].as_mut()?;
                 if newer.hi() >= u64::from(held.hi) && self.design != Design::HiNeverRaised {
                     held.hi = u8::try_from(newer.hi()).ok()? + 1;
@@ -306,7 +397,8 @@ impl Protocol {
                 }
             }
             Told::Superseded => {
-                (record.state, record.lease) = (record.state.apply(TaskEvent::Released).ok()?, None);
+                (record.state, record.lease) =
+                    (record.state.apply(TaskEvent::Released).ok()?, None);
                 move_run(world, run, RunEvent::CancelWanted);
             }
         }
@@ -318,18 +410,33 @@ impl Protocol {
         let work = &record.tasks[..PARTITIONS];
         let nothing_to_do = work.iter().all(|task| task.state == TaskState::Covered);
         let ended = work.iter().all(|task| task.state.has_ended());
-        let has_died = record.tasks.iter().any(|task| task.state == TaskState::Dead);
+        let has_died = record
+            .tasks
+            .iter()
+            .any(|task| task.state == TaskState::Dead);
         if !(ended || record.tasks[PREPARE].state == TaskState::Dead) {
             return None;
         }
         let is_well = nothing_to_do || !has_died;
-        move_run(world, run, if is_well { RunEvent::Succeeded } else { RunEvent::Failed })
+        move_run(
+            world,
+            run,
+            if is_well {
+                RunEvent::Succeeded
+            } else {
+                RunEvent::Failed
+            },
+        )
     }
 
     /// Only the latest run of a pipeline is taken up again.
     fn retry(&self, world: &mut World, run: usize) -> Option<()> {
-        let is_latest = world.store.runs[run + 1..].iter().all(|newer| newer.status.is_none());
-        if world.seen.retries >= self.bounds.retries || !(is_latest || self.design == Design::NoStreamFence) {
+        let is_latest = world.store.runs[run + 1..]
+            .iter()
+            .all(|newer| newer.status.is_none());
+        if world.seen.retries >= self.bounds.retries
+            || !(is_latest || self.design == Design::NoStreamFence)
+        {
             return None;
         }
         if (0..world.store.runs.len()).any(|other| other != run && is_active(world, other)) {
@@ -347,10 +454,13 @@ impl Protocol {
 }
 
 fn is_active(world: &World, run: usize) -> bool {
-    world.store.runs[run].status.is_some_and(|status| !status.has_ended())
+    world.store.runs[run]
+        .status
+        .is_some_and(|status| !status.has_ended())
 }
 
-/// A run begins when the store knows of none that is active. One that a restored store has forgotten is no hindrance.
+/// A run begins when the store knows of none that is active. One that a restored store has
+/// forgotten is no hindrance.
 fn begin(world: &mut World, run: usize) -> Option<()> {
     let is_next = u32::from(world.seen.begun) == (1 << run) - 1;
     if !is_next || (0..world.store.runs.len()).any(|other| is_active(world, other)) {
@@ -367,12 +477,18 @@ pub(crate) fn move_run(world: &mut World, run: usize, event: RunEvent) -> Option
     Some(())
 }
 
-/// I11: from here, with no more faults and every worker gone, one leader brings every known run to an end.
+/// I11: from here, with no more faults and every worker gone, one leader brings every known run to
+/// an end.
 pub(crate) fn ends(model: &Protocol, world: &World) -> bool {
     let mut hasher = DefaultHasher::new();
     (world.store, &world.target, world.seen.fenced).hash(&mut hasher);
     let key = hasher.finish();
-    if let Some(known) = model.ends.lock().ok().and_then(|ends| ends.get(&key).copied()) {
+    if let Some(known) = model
+        .ends
+        .lock()
+        .ok()
+        .and_then(|ends| ends.get(&key).copied())
+    {
         return known;
     }
     let bounds = Bounds {
@@ -403,7 +519,9 @@ pub(crate) fn ends(model: &Protocol, world: &World) -> bool {
         healthy.actions(&now, &mut conceivable);
         conceivable.retain(|action| urgency(&now, *action).is_some());
         conceivable.sort_by_key(|action| urgency(&now, *action));
-        let next = conceivable.iter().find_map(|action| healthy.after(&now, *action));
+        let next = conceivable
+            .iter()
+            .find_map(|action| healthy.after(&now, *action));
         match next {
             Some(next) => now = next,
             None => break,
@@ -422,7 +540,11 @@ fn urgency(world: &World, action: Action) -> Option<u8> {
         Action::Hear(..) => Some(1),
         Action::FenceRun(_) | Action::Acknowledge(..) => Some(2),
         Action::Land(_) => Some(3),
-        Action::Prepare(_) | Action::ClaimRun(_) | Action::Claim(_) | Action::Guard(_) | Action::Ask(_) => Some(4),
+        Action::Prepare(_)
+        | Action::ClaimRun(_)
+        | Action::Claim(_)
+        | Action::Guard(_)
+        | Action::Ask(_) => Some(4),
         Action::End(..) | Action::Plan(..) => Some(5),
         Action::Expire(..) if world.attempts.is_empty() => Some(6),
         Action::Assign(..) => Some(7),

@@ -1,4 +1,5 @@
-//! Plans: how a run cuts the stream, what it leaves out as committed, and by which mark the stream's owner is known.
+//! Plans: how a run cuts the stream, what it leaves out as committed, and by which mark the
+//! stream's owner is known.
 
 use std::sync::LazyLock;
 
@@ -31,14 +32,20 @@ pub(crate) struct Plan {
     pub(crate) covered: u8,
 }
 
-/// The marks of all plans there can be, as production makes them: a digest each, and a million states ask for them.
+/// The marks of all plans there can be, as production makes them: a digest each, and a million
+/// states ask for them.
 static MARKS: LazyLock<Vec<PlanMark>> = LazyLock::new(|| {
     let plans = (0..GENERATIONS * CUTS).flat_map(|at| (0..=ALL).map(move |covered| (at, covered)));
-    plans.map(|(at, covered)| mark(at / CUTS, at % CUTS, covered)).collect()
+    plans
+        .map(|(at, covered)| mark(at / CUTS, at % CUTS, covered))
+        .collect()
 });
 /// The digests of all coverages.
-static COVERAGES: LazyLock<Vec<DocumentDigest>> =
-    LazyLock::new(|| (0..=ALL).map(|covered| DocumentDigest::of(&[covered])).collect());
+static COVERAGES: LazyLock<Vec<DocumentDigest>> = LazyLock::new(|| {
+    (0..=ALL)
+        .map(|covered| DocumentDigest::of(&[covered]))
+        .collect()
+});
 
 fn mark(generation: usize, cut: usize, covered: u8) -> PlanMark {
     let cut = DocumentDigest::of(format!("{cut}, without {covered}").as_bytes());
@@ -50,7 +57,8 @@ pub(crate) fn slices_of(task: usize) -> u8 {
     if task == WHOLE { ALL } else { 1 << task }
 }
 
-/// The partitions that a cut makes of what is to be loaded. A partition that is committed in part is what is left of it.
+/// The partitions that a cut makes of what is to be loaded. A partition that is committed in part
+/// is what is left of it.
 fn partitions(cut: u8, wanted: u8) -> impl Fn(usize) -> bool {
     let is_one = cut == COARSE && wanted == ALL;
     move |task| (task == WHOLE) == is_one && slices_of(task) & wanted != 0
@@ -59,21 +67,32 @@ fn partitions(cut: u8, wanted: u8) -> impl Fn(usize) -> bool {
 impl Protocol {
     /// The mark by which the design knows a plan.
     pub(crate) fn mark(&self, plan: Plan) -> PlanMark {
-        let Plan { generation, cut, covered } = match self.design {
-            Design::PlanKnownByItsGeneration => Plan { generation: plan.generation, ..Plan::default() },
+        let Plan {
+            generation,
+            cut,
+            covered,
+        } = match self.design {
+            Design::PlanKnownByItsGeneration => Plan {
+                generation: plan.generation,
+                ..Plan::default()
+            },
             _ => plan,
         };
         let place = (usize::from(generation) * CUTS + usize::from(cut)) * (usize::from(ALL) + 1);
         MARKS[place + usize::from(covered)]
     }
 
-    /// What is committed of the stream, whichever run did it, as probe and prepare read it for a run.
+    /// What is committed of the stream, whichever run did it, as probe and prepare read it for a
+    /// run.
     pub(crate) fn coverage(&self, world: &World, run: usize) -> u8 {
         let rows = world.target.rows.iter();
         let committed = rows.filter(|entry| entry.row.state == LedgerState::Committed);
-        let counts = committed
-            .filter(|entry| usize::from(entry.name.run) != run || self.design != Design::OwnReceiptsAreNotCoverage);
-        counts.fold(0, |covered, entry| covered | slices_of(usize::from(entry.name.task)))
+        let counts = committed.filter(|entry| {
+            usize::from(entry.name.run) != run || self.design != Design::OwnReceiptsAreNotCoverage
+        });
+        counts.fold(0, |covered, entry| {
+            covered | slices_of(usize::from(entry.name.task))
+        })
     }
 
     /// What a probe finds becomes a plan.
@@ -98,7 +117,11 @@ impl Protocol {
         let planned = COVERAGES[usize::from(record.plan.covered)];
         let next = match self.design {
             Design::CoverageNotCompared => AfterFence::Begin,
-            _ => after_fence(Some(&planned), &COVERAGES[usize::from(found)], u32::from(record.plan.generation)),
+            _ => after_fence(
+                Some(&planned),
+                &COVERAGES[usize::from(found)],
+                u32::from(record.plan.generation),
+            ),
         };
         let event = match next {
             AfterFence::Begin => TaskEvent::Completed,
@@ -111,7 +134,8 @@ impl Protocol {
             record.status = Some(RunStatus::Planning);
             (record.tasks, record.counted) = ([NO_TASK; PARTITIONS + 1], 0);
             record.plan.generation += 1;
-            world.seen.acknowledged[run] = [false; PARTITIONS]; // they are covered, as what other runs committed is
+            // they are covered, as what other runs committed is
+            world.seen.acknowledged[run] = [false; PARTITIONS];
         }
         Some(())
     }

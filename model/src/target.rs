@@ -10,7 +10,8 @@ use crate::action::Action;
 use crate::design::Design;
 use crate::plan::slices_of;
 use crate::world::{
-    At, Attempt, Entry, Mark, Name, Owner, PREPARE, Protocol, RUNS, Row, SLICES, Told, World, digest, run_id,
+    At, Attempt, Entry, Mark, Name, Owner, PREPARE, Protocol, RUNS, Row, SLICES, Told, World,
+    digest, run_id,
 };
 
 impl Protocol {
@@ -74,7 +75,8 @@ impl Protocol {
 
     /// The two statements of a cancel's fence. Each waits for whoever holds what it changes.
     fn fence_run(&self, world: &mut World, run: usize) -> Option<()> {
-        let is_wanted = world.store.runs[run].status == Some(highwater_common::status::RunStatus::Cancelling);
+        let is_wanted =
+            world.store.runs[run].status == Some(highwater_common::status::RunStatus::Cancelling);
         if !is_wanted || self.design == Design::CancelsInTheStoreOnly {
             return None;
         }
@@ -90,7 +92,12 @@ impl Protocol {
             }
             world.target.marks[run] = Mark::Fenced { by: None };
         } else {
-            self.fence_rows(world, run, self.design == Design::FencesKnownAttemptsOnly, false)?;
+            self.fence_rows(
+                world,
+                run,
+                self.design == Design::FencesKnownAttemptsOnly,
+                false,
+            )?;
         }
         world.seen.fenced[run] += 1;
         Some(())
@@ -99,11 +106,20 @@ impl Protocol {
     /// Claims in flight hold the mark that they have read, unless the design forgot to.
     fn is_mark_held(&self, world: &World, run: usize) -> bool {
         self.design != Design::ClaimDoesNotHoldTheRun
-            && world.attempts.iter().any(|attempt| attempt.run == run && attempt.at == At::Claiming)
+            && world
+                .attempts
+                .iter()
+                .any(|attempt| attempt.run == run && attempt.at == At::Claiming)
     }
 
     /// Every open row of a run is fenced; `None` while one of them is held.
-    fn fence_rows(&self, world: &mut World, run: usize, known_only: bool, skips_locked: bool) -> Option<()> {
+    fn fence_rows(
+        &self,
+        world: &mut World,
+        run: usize,
+        known_only: bool,
+        skips_locked: bool,
+    ) -> Option<()> {
         for at in 0..world.target.rows.len() {
             let Entry { name, row, .. } = world.target.rows[at];
             let lease = world.store.runs[run].tasks[usize::from(name.task)].lease;
@@ -130,7 +146,11 @@ impl Protocol {
             plan: Some(self.mark(owner.plan)),
         };
         let Attempt { plan, fence, .. } = *attempt;
-        let mine = read(Owner { run: attempt.name().run, token: fence.token, plan });
+        let mine = read(Owner {
+            run: attempt.name().run,
+            token: fence.token,
+            plan,
+        });
         let mut owner = world.target.owner.map(read);
         if let Some(owner) = owner.as_mut().filter(|owner| owner.run == mine.run) {
             match self.design {
@@ -139,18 +159,26 @@ impl Protocol {
                 _ => {}
             }
         }
-        take_stream(&mine, world.target.marks[attempt.run].read(), owner.as_ref())
+        take_stream(
+            &mine,
+            world.target.marks[attempt.run].read(),
+            owner.as_ref(),
+        )
     }
 
-    /// Prepare takes the stream in one transaction: the run that holds it, and every other one that has rows of it, can
-    /// commit no more, nor can another plan of its own run. Only then is it read what is covered.
+    /// Prepare takes the stream in one transaction: the run that holds it, and every other one that
+    /// has rows of it, can commit no more, nor can another plan of its own run. Only then is it
+    /// read what is covered.
     fn prepare(&self, world: &mut World, at: usize) -> Option<()> {
         let attempt = world.attempts[at];
         if attempt.task != PREPARE || attempt.at != At::Assigned {
             return None;
         }
         let (former, leaves_plan) = match self.takeover(world, &attempt) {
-            Takeover::Take { former, leaves_plan } => (former, leaves_plan),
+            Takeover::Take {
+                former,
+                leaves_plan,
+            } => (former, leaves_plan),
             Takeover::Superseded => {
                 world.attempts[at].at = At::Told(Told::Superseded);
                 return Some(());
@@ -163,9 +191,15 @@ impl Protocol {
         let mine = attempt.name().run;
         for other in (0..RUNS).filter(|other| *other != attempt.run) {
             let is_other = |run: u8| usize::from(run) == other;
-            let has_rows = world.target.rows.iter().any(|entry| is_other(entry.name.run));
-            let had_it =
-                world.target.owner.is_some_and(|owner| is_other(owner.run) && former == Some(run_id(owner.run)));
+            let has_rows = world
+                .target
+                .rows
+                .iter()
+                .any(|entry| is_other(entry.name.run));
+            let had_it = world
+                .target
+                .owner
+                .is_some_and(|owner| is_other(owner.run) && former == Some(run_id(owner.run)));
             let is_found = match self.design {
                 Design::NoStreamFence => false,
                 Design::StreamFenceByRowsOnly => has_rows,
@@ -180,13 +214,24 @@ impl Protocol {
             if !matches!(world.target.marks[other], Mark::Fenced { .. }) {
                 world.target.marks[other] = Mark::Fenced { by: Some(mine) };
             }
-            self.fence_rows(world, other, false, self.design == Design::StreamFenceSkipsLockedRows)?;
+            self.fence_rows(
+                world,
+                other,
+                false,
+                self.design == Design::StreamFenceSkipsLockedRows,
+            )?;
         }
         if leaves_plan {
             self.give_up_own(world, attempt.run)?;
         }
-        let token = world.target.owner.map_or(attempt.fence.token, |owner| owner.token.max(attempt.fence.token));
-        world.target.owner = Some(Owner { run: mine, token, plan: attempt.plan });
+        let token = world.target.owner.map_or(attempt.fence.token, |owner| {
+            owner.token.max(attempt.fence.token)
+        });
+        world.target.owner = Some(Owner {
+            run: mine,
+            token,
+            plan: attempt.plan,
+        });
         world.target.marks[attempt.run] = Mark::Running;
         world.attempts[at].at = At::Told(Told::Prepared(self.coverage(world, attempt.run)));
         Some(())
@@ -195,7 +240,9 @@ impl Protocol {
     /// The run leaves a plan: what is open of it goes, after its claims and guards in flight.
     fn give_up_own(&self, world: &mut World, run: usize) -> Option<()> {
         let waits = self.design != Design::OwnClaimsNotWaitedFor;
-        let is_open = |entry: &Entry| usize::from(entry.name.run) == run && entry.row.state == LedgerState::Open;
+        let is_open = |entry: &Entry| {
+            usize::from(entry.name.run) == run && entry.row.state == LedgerState::Open
+        };
         let is_held = |entry: &Entry| is_open(entry) && is_locked(world, entry.name);
         if waits && self.is_mark_held(world, run) || world.target.rows.iter().any(is_held) {
             return None;
@@ -204,8 +251,8 @@ impl Protocol {
         Some(())
     }
 
-    /// The claim's first statement. Where claims are explored as a whole, [`Protocol::claim`] does it too: the halves commute,
-    /// since the mark is held from the first to the last.
+    /// The claim's first statement. Where claims are explored as a whole, [`Protocol::claim`] does
+    /// it too: the halves commute, since the mark is held from the first to the last.
     fn claim_run(&self, world: &mut World, at: usize) -> Option<()> {
         let attempt = world.attempts[at];
         if !self.bounds.statements || attempt.task == PREPARE || attempt.at != At::Assigned {
@@ -216,7 +263,9 @@ impl Protocol {
 
     fn read_mark(&self, world: &mut World, at: usize) -> Option<()> {
         let attempt = world.attempts[at];
-        if attempt.incarnation != world.target.incarnation && self.design != Design::ClaimIgnoresTheFingerprint {
+        if attempt.incarnation != world.target.incarnation
+            && self.design != Design::ClaimIgnoresTheFingerprint
+        {
             world.attempts[at].at = At::Told(Told::Failed);
             return Some(());
         }
@@ -236,9 +285,13 @@ impl Protocol {
     }
 
     fn may_claim(&self, world: &World, attempt: &Attempt) -> bool {
-        let owner = world.target.owner.filter(|owner| usize::from(owner.run) == attempt.run);
+        let owner = world
+            .target
+            .owner
+            .filter(|owner| usize::from(owner.run) == attempt.run);
         let taken = owner.map(|owner| self.mark(owner.plan));
-        self.design == Design::ClaimIgnoresThePlan || may_claim(taken.as_ref(), &self.mark(attempt.plan))
+        self.design == Design::ClaimIgnoresThePlan
+            || may_claim(taken.as_ref(), &self.mark(attempt.plan))
     }
 
     fn claim(&self, world: &mut World, at: usize, is_heard: bool) -> Option<()> {
@@ -260,9 +313,12 @@ impl Protocol {
         }
         let row = world.target.row(attempt.name());
         let found = row.map(Row::read);
-        // The mark was read before, and may be another by now only where the design does not hold it.
+        // The mark was read before, and may be another by now only where the design does not hold
+        // it.
         let step = match (self.design, row) {
-            (Design::UnknownCommitIsFailed, Some(row)) if row.fence.token < mine.token => ClaimStep::Raise,
+            (Design::UnknownCommitIsFailed, Some(row)) if row.fence.token < mine.token => {
+                ClaimStep::Raise
+            }
             (Design::LeaseIsALock, Some(_)) => ClaimStep::Raise,
             _ => claim(Mark::Running.of_claim(), found.as_ref(), &mine, &digest()),
         };
@@ -273,7 +329,14 @@ impl Protocol {
                 if !grows && self.design != Design::LeaseIsALock {
                     world.seen.broken.add(Invariant::I3);
                 }
-                world.target.put(attempt.name(), Row { state: LedgerState::Open, fence: mine }, None);
+                world.target.put(
+                    attempt.name(),
+                    Row {
+                        state: LedgerState::Open,
+                        fence: mine,
+                    },
+                    None,
+                );
                 if is_heard { At::Held } else { At::Assigned }
             }
             ClaimStep::Stands(meaning) if is_heard => after(meaning, At::Held),
@@ -290,7 +353,9 @@ impl Protocol {
         }
         let passes = match self.design {
             Design::GuardFirst => guards(world, &attempt) == 1,
-            Design::LeaseIsALock => world.store.runs[attempt.run].tasks[attempt.task].lease == Some(attempt.fence),
+            Design::LeaseIsALock => {
+                world.store.runs[attempt.run].tasks[attempt.task].lease == Some(attempt.fence)
+            }
             _ => return None,
         };
         if !passes {
@@ -330,11 +395,21 @@ impl Protocol {
         let row = world.target.row(attempt.name());
         // A guard writes the state alone: the fence in the row stays what the latest claim made it.
         let fence = row.map_or(attempt.fence, |row| row.fence);
-        world.target.put(attempt.name(), Row { state: LedgerState::Committed, fence }, Some(attempt.fence));
+        world.target.put(
+            attempt.name(),
+            Row {
+                state: LedgerState::Committed,
+                fence,
+            },
+            Some(attempt.fence),
+        );
         for slice in (0..SLICES).filter(|slice| slices_of(attempt.task) & 1 << slice != 0) {
             world.target.copies[slice] += 1;
         }
-        let holder = world.target.owner.map(|owner| (usize::from(owner.run), owner.plan));
+        let holder = world
+            .target
+            .owner
+            .map(|owner| (usize::from(owner.run), owner.plan));
         if world.seen.cancelled[attempt.run] || holder != Some((attempt.run, attempt.plan)) {
             world.seen.broken.add(Invariant::I2);
         }
@@ -353,7 +428,10 @@ fn guards(world: &World, attempt: &Attempt) -> u64 {
 }
 
 fn is_locked(world: &World, name: Name) -> bool {
-    world.attempts.iter().any(|attempt| attempt.holds_row && attempt.name() == name)
+    world
+        .attempts
+        .iter()
+        .any(|attempt| attempt.holds_row && attempt.name() == name)
 }
 
 /// An attempt that does not know how it ended asks the ledger.
@@ -366,7 +444,10 @@ fn ask(world: &mut World, at: usize) -> Option<()> {
     world.attempts[at].at = match row {
         // Not committed, or not yet: the next claim finds out.
         None => At::Told(Told::Failed),
-        Some(row) => after(resume(&row.read(), &attempt.fence, &digest()), At::Told(Told::Failed)),
+        Some(row) => after(
+            resume(&row.read(), &attempt.fence, &digest()),
+            At::Told(Told::Failed),
+        ),
     };
     Some(())
 }
@@ -381,15 +462,22 @@ fn after(meaning: Resume, begun: At) -> At {
     }
 }
 
-/// The replica begins a life of its own: what it lacks is lost, and every session of the former server with it.
+/// The replica begins a life of its own: what it lacks is lost, and every session of the former
+/// server with it.
 fn fail_over(world: &mut World) -> Option<()> {
     let replica = world.replica.take()?;
-    world.target = crate::world::Target { incarnation: world.target.incarnation + 1, ..replica };
+    world.target = crate::world::Target {
+        incarnation: world.target.incarnation + 1,
+        ..replica
+    };
     world.seen.failovers += 1;
     world.seen.fenced = [0; RUNS];
     for attempt in &mut world.attempts {
         attempt.holds_row = false;
-        if matches!(attempt.at, At::Claiming | At::Held | At::Checked | At::Guarded) {
+        if matches!(
+            attempt.at,
+            At::Claiming | At::Held | At::Checked | At::Guarded
+        ) {
             attempt.at = At::Asking;
         }
     }

@@ -42,7 +42,11 @@ impl Protocol {
     /// A design within bounds.
     #[must_use]
     pub fn new(design: Design, bounds: Bounds) -> Self {
-        Self { design, bounds, ends: Mutex::default() }
+        Self {
+            design,
+            bounds,
+            ends: Mutex::default(),
+        }
     }
 }
 
@@ -69,7 +73,8 @@ pub struct World {
 pub(crate) struct Store {
     /// The term that leads; 0 when the office is free.
     pub(crate) office: u8,
-    /// The revision at which the office's record was made; only designs that go by revisions count them.
+    /// The revision at which the office's record was made; only designs that go by revisions count
+    /// them.
     pub(crate) created: u8,
     pub(crate) revision: u8,
     pub(crate) hi: u8,
@@ -97,10 +102,18 @@ pub(crate) struct TaskRecord {
     pub(crate) failed: u8,
 }
 
-pub(crate) const NO_TASK: TaskRecord = TaskRecord { state: TaskState::Pending, lease: None, failed: 0 };
+pub(crate) const NO_TASK: TaskRecord = TaskRecord {
+    state: TaskState::Pending,
+    lease: None,
+    failed: 0,
+};
 const NO_RUN: RunRecord = RunRecord {
     status: None,
-    plan: Plan { generation: 0, cut: 0, covered: 0 },
+    plan: Plan {
+        generation: 0,
+        cut: 0,
+        covered: 0,
+    },
     incarnation: 0,
     tasks: [NO_TASK; PARTITIONS + 1],
     counted: 0,
@@ -172,7 +185,8 @@ pub(crate) struct Owner {
     pub(crate) plan: Plan,
 }
 
-/// A task by its name: another generation of a run's plan has other tasks, and the same partition of it is the same task.
+/// A task by its name: another generation of a run's plan has other tasks, and the same partition
+/// of it is the same task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Name {
     pub(crate) run: u8,
@@ -191,7 +205,10 @@ pub(crate) struct Entry {
 
 impl Target {
     pub(crate) fn row(&self, name: Name) -> Option<Row> {
-        self.rows.iter().find(|entry| entry.name == name).map(|entry| entry.row)
+        self.rows
+            .iter()
+            .find(|entry| entry.name == name)
+            .map(|entry| entry.row)
     }
 
     pub(crate) fn put(&mut self, name: Name, row: Row, writer: Option<Fence>) {
@@ -212,7 +229,12 @@ pub(crate) struct Row {
 impl Row {
     /// The row as production reads it.
     pub(crate) fn read(self) -> LedgerRow {
-        LedgerRow { state: self.state, fence: self.fence, spec_digest: digest(), receipt: Receipt::default() }
+        LedgerRow {
+            state: self.state,
+            fence: self.fence,
+            spec_digest: digest(),
+            receipt: Receipt::default(),
+        }
     }
 }
 
@@ -231,7 +253,8 @@ pub(crate) struct Attempt {
     /// Which life of the target its plan is for.
     pub(crate) incarnation: u8,
     pub(crate) at: At,
-    /// Its guarded transaction stands on the server and holds the row: a commit may still land, whoever waits for it.
+    /// Its guarded transaction stands on the server and holds the row: a commit may still land,
+    /// whoever waits for it.
     pub(crate) holds_row: bool,
 }
 
@@ -239,7 +262,11 @@ impl Attempt {
     /// The name of its task.
     pub(crate) fn name(&self) -> Name {
         let byte = |number: usize| u8::try_from(number).unwrap_or(u8::MAX);
-        Name { run: byte(self.run), generation: self.plan.generation, task: byte(self.task) }
+        Name {
+            run: byte(self.run),
+            generation: self.plan.generation,
+            task: byte(self.task),
+        }
     }
 }
 
@@ -307,9 +334,20 @@ pub(crate) struct Seen {
 
 impl World {
     fn new() -> Self {
-        let store = Store { office: 0, created: 0, revision: 0, hi: 0, runs: [NO_RUN; RUNS] };
-        let target =
-            Target { incarnation: 0, marks: [Mark::Unknown; RUNS], owner: None, rows: Vec::new(), copies: [0; SLICES] };
+        let store = Store {
+            office: 0,
+            created: 0,
+            revision: 0,
+            hi: 0,
+            runs: [NO_RUN; RUNS],
+        };
+        let target = Target {
+            incarnation: 0,
+            marks: [Mark::Unknown; RUNS],
+            owner: None,
+            rows: Vec::new(),
+            copies: [0; SLICES],
+        };
         Self {
             store,
             backup: None,
@@ -322,15 +360,19 @@ impl World {
         }
     }
 
-    /// One form for states that behave alike: whoever can do nothing more is forgotten, and the rest is in order.
+    /// One form for states that behave alike: whoever can do nothing more is forgotten, and the
+    /// rest is in order.
     pub(crate) fn tidy(&mut self, model: &Protocol) {
         if model.is_tidy() {
             let (store, backup, target) = (self.store, self.backup, &self.target);
-            // Who takes the stream for another plan of its run gives up what is open, and then an older attempt may begin there.
+            // Who takes the stream for another plan of its run gives up what is open, and then an
+            // older attempt may begin there.
             let gives_up = model.bounds.restores > 0;
             let fails_over = self.seen.failovers < model.bounds.failovers;
             let is_leased = |attempt: &Attempt| {
-                let leased = |store: &Store| store.runs[attempt.run].tasks[attempt.task].lease == Some(attempt.fence);
+                let leased = |store: &Store| {
+                    store.runs[attempt.run].tasks[attempt.task].lease == Some(attempt.fence)
+                };
                 leased(&store) || backup.as_ref().is_some_and(leased)
             };
             self.attempts.retain(|attempt| {
@@ -341,11 +383,15 @@ impl World {
                     At::Told(_) | At::Asking => false,
                     _ if fails_over => true,
                     At::Assigned if attempt.task == PREPARE => {
-                        let is_late = target.owner.is_some_and(|owner| owner.token >= attempt.fence.token);
+                        let is_late = target
+                            .owner
+                            .is_some_and(|owner| owner.token >= attempt.fence.token);
                         let is_fenced = matches!(target.marks[attempt.run], Mark::Fenced { .. });
                         !(is_fenced || is_late && model.design != Design::PlansDoNotCompete)
                     }
-                    At::Held => target.row(attempt.name()).is_some_and(|row| row.fence == attempt.fence),
+                    At::Held => target
+                        .row(attempt.name())
+                        .is_some_and(|row| row.fence == attempt.fence),
                     At::Assigned | At::Claiming | At::Checked | At::Guarded => {
                         !target.row(attempt.name()).is_some_and(|row| {
                             let is_outrun = !gives_up && row.fence.token > attempt.fence.token;
@@ -354,16 +400,27 @@ impl World {
                     }
                 }
             });
-            let is_known = |term: u8| term == store.office || backup.is_some_and(|backup| backup.office == term);
+            let is_known = |term: u8| {
+                term == store.office || backup.is_some_and(|backup| backup.office == term)
+            };
             for leader in &mut self.leaders {
                 *leader = leader.filter(|leader| leader.term != 0 && is_known(leader.term));
             }
             self.letters.retain(|letter| is_known(letter.term));
         }
-        self.leaders.sort_by_key(|leader| (leader.is_none(), *leader));
+        self.leaders
+            .sort_by_key(|leader| (leader.is_none(), *leader));
         self.attempts.sort_by_key(|attempt| {
             let Fence { token, nonce } = attempt.fence;
-            (attempt.run, attempt.plan, attempt.task, token, nonce.bits(), attempt.at, attempt.holds_row)
+            (
+                attempt.run,
+                attempt.plan,
+                attempt.task,
+                token,
+                nonce.bits(),
+                attempt.at,
+                attempt.holds_row,
+            )
         });
     }
 }

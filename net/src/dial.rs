@@ -19,10 +19,17 @@ use tower::Service;
 
 use crate::files::ClientTls;
 
-/// For a connection that is made when it is first used: behind a coordinator that is frozen another one leads.
-const LAZY_TIMEOUTS: Timeouts = Timeouts { connect: Duration::from_secs(2), first_byte: Duration::from_secs(1) };
+/// For a connection that is made when it is first used: behind a coordinator that is frozen another
+/// one leads.
+const LAZY_TIMEOUTS: Timeouts = Timeouts {
+    connect: Duration::from_secs(2),
+    first_byte: Duration::from_secs(1),
+};
 /// For a connection that somebody waits for.
-const CONNECT_TIMEOUTS: Timeouts = Timeouts { connect: Duration::from_secs(10), first_byte: Duration::from_secs(5) };
+const CONNECT_TIMEOUTS: Timeouts = Timeouts {
+    connect: Duration::from_secs(10),
+    first_byte: Duration::from_secs(5),
+};
 /// How often an idle connection is probed.
 const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(5);
 /// How long the probe may take: what finds a coordinator that fell silent.
@@ -41,13 +48,15 @@ pub enum AddressError {
     },
     /// `https` needs to know whom to trust.
     #[error(
-        "`{url}` is https, which needs to know whom to trust: --tls-ca FILE names the authority that signed its certificate"
+        "`{url}` is https, which needs to know whom to trust: --tls-ca FILE names the authority \
+         that signed its certificate"
     )]
     NoAuthority {
         /// What was given.
         url: String,
     },
-    /// A follower names the leader by host and port: whoever follows it there has to know how to speak.
+    /// A follower names the leader by host and port: whoever follows it there has to know how to
+    /// speak.
     #[error("`{url}` is not like the addresses before it: all of them are http, or all are https")]
     Mixed {
         /// The first that differs.
@@ -110,12 +119,15 @@ struct Timeouts {
 type LastFailure = Arc<Mutex<Option<ConnectFailure>>>;
 
 impl Dialer {
-    /// A dialer for the addresses `urls`, and these as host and port. `https` in all of them, or in none; without a scheme the
-    /// presence of `tls` decides.
+    /// A dialer for the addresses `urls`, and these as host and port. `https` in all of them, or in
+    /// none; without a scheme the presence of `tls` decides.
     ///
     /// # Errors
     /// The first address that cannot be dialled.
-    pub fn for_addresses(urls: &[String], tls: Option<ClientTls>) -> Result<(Self, Vec<String>), AddressError> {
+    pub fn for_addresses(
+        urls: &[String],
+        tls: Option<ClientTls>,
+    ) -> Result<(Self, Vec<String>), AddressError> {
         let mut addresses = Vec::new();
         let mut is_secure = None;
         for url in urls {
@@ -138,19 +150,27 @@ impl Dialer {
         if addresses.is_empty() {
             return Err(AddressError::None);
         }
-        Ok((Self::new(tls.filter(|_| is_secure == Some(true))), addresses))
+        Ok((
+            Self::new(tls.filter(|_| is_secure == Some(true))),
+            addresses,
+        ))
     }
 
     /// A dialer over TLS if it knows whom to trust, else in the clear.
     #[must_use]
     pub fn new(tls: Option<ClientTls>) -> Self {
-        Self { tls: tls.map(Arc::new) }
+        Self {
+            tls: tls.map(Arc::new),
+        }
     }
 
     /// How an address is written for people.
     #[must_use]
     pub fn url(&self, address: &str) -> String {
-        format!("{}://{address}", if self.tls.is_some() { "https" } else { "http" })
+        format!(
+            "{}://{address}",
+            if self.tls.is_some() { "https" } else { "http" }
+        )
     }
 
     /// Whether what it dials is encrypted.
@@ -166,7 +186,11 @@ impl Dialer {
     pub fn connect_lazy(&self, address: &str) -> Result<Connection, AddressError> {
         let (endpoint, connector, last_failure) = self.parts(address, LAZY_TIMEOUTS)?;
         let channel = endpoint.connect_with_connector_lazy(connector);
-        Ok(Connection { channel, address: self.url(address), last_failure })
+        Ok(Connection {
+            channel,
+            address: self.url(address),
+            last_failure,
+        })
     }
 
     /// A connection to `address`, which is a host and a port, once it is made.
@@ -176,9 +200,16 @@ impl Dialer {
     pub async fn connect(&self, address: &str) -> Result<Connection, ConnectError> {
         let (endpoint, connector, last_failure) = self.parts(address, CONNECT_TIMEOUTS)?;
         match endpoint.connect_with_connector(connector).await {
-            Ok(channel) => Ok(Connection { channel, address: self.url(address), last_failure }),
+            Ok(channel) => Ok(Connection {
+                channel,
+                address: self.url(address),
+                last_failure,
+            }),
             Err(source) => {
-                let failure = last_failure.lock().unwrap_or_else(PoisonError::into_inner).take();
+                let failure = last_failure
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .take();
                 Err(ConnectError::Failed { failure, source })
             }
         }
@@ -189,20 +220,30 @@ impl Dialer {
         address: &str,
         timeouts: Timeouts,
     ) -> Result<(Endpoint, impl Connector, LastFailure), AddressError> {
-        let malformed = || AddressError::Malformed { url: self.url(address) };
-        let endpoint = endpoint(address).map_err(|()| malformed())?.connect_timeout(timeouts.connect);
-        // tonic would want to make TLS by itself of an `https` endpoint: it only learns what the calls are for.
+        let malformed = || AddressError::Malformed {
+            url: self.url(address),
+        };
+        let endpoint = endpoint(address)
+            .map_err(|()| malformed())?
+            .connect_timeout(timeouts.connect);
+        // tonic would want to make TLS by itself of an `https` endpoint: it only learns what the
+        // calls are for.
         let origin: Uri = self.url(address).parse().map_err(|_| malformed())?;
         let last_failure = LastFailure::default();
-        let (slot, tls, there) = (Arc::clone(&last_failure), self.tls.clone(), address.to_owned());
+        let (slot, tls, there) = (
+            Arc::clone(&last_failure),
+            self.tls.clone(),
+            address.to_owned(),
+        );
         let connector = tower::service_fn(move |_: Uri| {
             let (slot, tls, address) = (Arc::clone(&slot), tls.clone(), there.clone());
             Box::pin(async move {
                 *slot.lock().unwrap_or_else(PoisonError::into_inner) = None;
-                let (stream, failure) = match dial(&address, tls.as_deref(), timeouts.first_byte).await {
-                    Ok((stream, failure)) => (Ok(TokioIo::new(stream)), failure),
-                    Err(failed) => (Err(failed.error), failed.failure),
-                };
+                let (stream, failure) =
+                    match dial(&address, tls.as_deref(), timeouts.first_byte).await {
+                        Ok((stream, failure)) => (Ok(TokioIo::new(stream)), failure),
+                        Err(failed) => (Err(failed.error), failed.failure),
+                    };
                 *slot.lock().unwrap_or_else(PoisonError::into_inner) = failure;
                 stream
             }) as Connecting
@@ -214,8 +255,14 @@ impl Dialer {
 /// Bytes in both directions, as tonic wants them.
 type Wire = TokioIo<BufReader<Box<dyn Stream>>>;
 type Connecting = Pin<Box<dyn Future<Output = io::Result<Wire>> + Send>>;
-trait Connector: Service<Uri, Response = Wire, Error = io::Error, Future = Connecting> + Send + 'static {}
-impl<T: Service<Uri, Response = Wire, Error = io::Error, Future = Connecting> + Send + 'static> Connector for T {}
+trait Connector:
+    Service<Uri, Response = Wire, Error = io::Error, Future = Connecting> + Send + 'static
+{
+}
+impl<T: Service<Uri, Response = Wire, Error = io::Error, Future = Connecting> + Send + 'static>
+    Connector for T
+{
+}
 
 impl Connection {
     /// Where it leads, for people.
@@ -224,10 +271,14 @@ impl Connection {
         &self.address
     }
 
-    /// Why it failed when it was last dialled, if the other end was reached and something can be said.
+    /// Why it failed when it was last dialled, if the other end was reached and something can be
+    /// said.
     #[must_use]
     pub fn failure(&self) -> Option<ConnectFailure> {
-        self.last_failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.last_failure
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 }
 
@@ -261,7 +312,10 @@ struct FailedDial {
 
 impl From<io::Error> for FailedDial {
     fn from(error: io::Error) -> Self {
-        Self { error, failure: None }
+        Self {
+            error,
+            failure: None,
+        }
     }
 }
 
@@ -273,17 +327,33 @@ async fn dial(
     let stream = TcpStream::connect(address).await?;
     stream.set_nodelay(true)?;
     let Some(tls) = tls else {
-        let mut stream = BufReader::with_capacity(READ_AHEAD_BYTES, Box::new(stream) as Box<dyn Stream>);
-        let told = |text: &str| Some(ConnectFailure { text: text.to_owned(), is_distrust: false });
-        // A plain connection to a server that waits for TLS hears nothing, until that one has waited long enough.
+        let mut stream =
+            BufReader::with_capacity(READ_AHEAD_BYTES, Box::new(stream) as Box<dyn Stream>);
+        let told = |text: &str| {
+            Some(ConnectFailure {
+                text: text.to_owned(),
+                is_distrust: false,
+            })
+        };
+        // A plain connection to a server that waits for TLS hears nothing, until that one has
+        // waited long enough.
         return match tokio::time::timeout(first_byte, stream.fill_buf()).await {
             Ok(Ok([_, ..])) => Ok((stream, None)),
             Ok(Ok([])) => Err(FailedDial {
                 error: io::ErrorKind::UnexpectedEof.into(),
-                failure: told("it hung up without a word: it goes down, or it speaks TLS only (https://)"),
+                failure: told(
+                    "it hung up without a word: it goes down, or it speaks TLS only \
+                               (https://)",
+                ),
             }),
             Ok(Err(error)) => Err(error.into()),
-            Err(_) => Ok((stream, told("it takes calls and stays silent: it hangs, or it speaks TLS only (https://)"))),
+            Err(_) => Ok((
+                stream,
+                told(
+                    "it takes calls and stays silent: it hangs, or it speaks \
+                                        TLS only (https://)",
+                ),
+            )),
         };
     };
     let told = |error: io::Error, host: &str| {
@@ -295,15 +365,35 @@ async fn dial(
             Some(source) => format!("{error}: {source}"),
             None => error.to_string(),
         };
-        FailedDial { error: io::Error::other(error), failure: Some(ConnectFailure { text, is_distrust: true }) }
+        FailedDial {
+            error: io::Error::other(error),
+            failure: Some(ConnectFailure {
+                text,
+                is_distrust: true,
+            }),
+        }
     })?;
-    let host = tls.server_name.as_deref().unwrap_or_else(|| host_of(address)).to_owned();
+    let host = tls
+        .server_name
+        .as_deref()
+        .unwrap_or_else(|| host_of(address))
+        .to_owned();
     let name = ServerName::try_from(host.clone()).map_err(|error| {
         let text = format!("`{host}` is no name that a certificate can be for");
-        FailedDial { error: io::Error::other(error), failure: Some(ConnectFailure { text, is_distrust: true }) }
+        FailedDial {
+            error: io::Error::other(error),
+            failure: Some(ConnectFailure {
+                text,
+                is_distrust: true,
+            }),
+        }
     })?;
-    let stream = TlsConnector::from(config).connect(name, stream).await.map_err(|error| told(error, &host))?;
-    let mut stream = BufReader::with_capacity(READ_AHEAD_BYTES, Box::new(stream) as Box<dyn Stream>);
+    let stream = TlsConnector::from(config)
+        .connect(name, stream)
+        .await
+        .map_err(|error| told(error, &host))?;
+    let mut stream =
+        BufReader::with_capacity(READ_AHEAD_BYTES, Box::new(stream) as Box<dyn Stream>);
     // Whether our certificate is taken shows only in what comes after the handshake.
     if let Ok(heard) = tokio::time::timeout(first_byte, stream.fill_buf()).await {
         let is_over = heard.map_err(|error| told(error, &host))?.is_empty();
@@ -330,12 +420,16 @@ fn explain(error: &io::Error, tls: &ClientTls, host: &str) -> Option<ConnectFail
         }
         rustls::Error::InvalidCertificate(
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
-        ) => format!("its certificate is not for the name {host}; --tls-server-name says what it is for"),
-        rustls::Error::InvalidCertificate(CertificateError::Expired | CertificateError::ExpiredContext { .. }) => {
-            "its certificate has expired".to_owned()
-        }
+        ) => format!(
+            "its certificate is not for the name {host}; --tls-server-name says what it \
+                      is for"
+        ),
+        rustls::Error::InvalidCertificate(
+            CertificateError::Expired | CertificateError::ExpiredContext { .. },
+        ) => "its certificate has expired".to_owned(),
         rustls::Error::AlertReceived(AlertDescription::CertificateRequired) => {
-            "it lets nobody in without a certificate: name one by --tls-cert and --tls-key".to_owned()
+            "it lets nobody in without a certificate: name one by --tls-cert and --tls-key"
+                .to_owned()
         }
         rustls::Error::AlertReceived(
             alert @ (AlertDescription::UnknownCA
@@ -348,12 +442,20 @@ fn explain(error: &io::Error, tls: &ClientTls, host: &str) -> Option<ConnectFail
             | AlertDescription::DecryptError),
         ) => match &tls.identity {
             Some(identity) => {
-                format!("it does not accept the certificate in {} ({alert:?})", identity.certificate.display())
+                format!(
+                    "it does not accept the certificate in {} ({alert:?})",
+                    identity.certificate.display()
+                )
             }
             None => format!("it does not let us in without a certificate ({alert:?})"),
         },
-        rustls::Error::InvalidMessage(_) => "it does not speak TLS: is it http:// there?".to_owned(),
+        rustls::Error::InvalidMessage(_) => {
+            "it does not speak TLS: is it http:// there?".to_owned()
+        }
         other => format!("no TLS connection came about: {other}"),
     };
-    Some(ConnectFailure { text, is_distrust: true })
+    Some(ConnectFailure {
+        text,
+        is_distrust: true,
+    })
 }

@@ -27,7 +27,8 @@ pub struct ClientTls {
     pub authority: PathBuf,
     /// What is shown to an end that asks for a certificate.
     pub identity: Option<Identity>,
-    /// The name that the other end's certificate has to be for, when it is not the host that is dialled.
+    /// The name that the other end's certificate has to be for, when it is not the host that is
+    /// dialled.
     pub server_name: Option<String>,
 }
 
@@ -36,7 +37,8 @@ pub struct ClientTls {
 pub struct ServerTls {
     /// What is shown to everybody.
     pub identity: Identity,
-    /// The file of the authorities that have to have signed a caller's certificate; without one, nobody is asked for any.
+    /// The file of the authorities that have to have signed a caller's certificate; without one,
+    /// nobody is asked for any.
     pub client_authority: Option<PathBuf>,
 }
 
@@ -90,7 +92,10 @@ pub enum TlsFileError {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum IncompleteTls {
     /// A certificate without its key, or the other way round.
-    #[error("a certificate needs its key, and a key its certificate: --tls-cert FILE and --tls-key FILE")]
+    #[error(
+        "a certificate needs its key, and a key its certificate: --tls-cert FILE and --tls-key \
+             FILE"
+    )]
     Identity,
     /// Whom to let in or to trust, and no certificate of its own.
     #[error("TLS needs a certificate of this coordinator: --tls-cert FILE and --tls-key FILE")]
@@ -105,7 +110,10 @@ impl Identity {
     ///
     /// # Errors
     /// [`IncompleteTls::Identity`]
-    pub fn of(certificate: Option<PathBuf>, key: Option<PathBuf>) -> Result<Option<Self>, IncompleteTls> {
+    pub fn of(
+        certificate: Option<PathBuf>,
+        key: Option<PathBuf>,
+    ) -> Result<Option<Self>, IncompleteTls> {
         match (certificate, key) {
             (Some(certificate), Some(key)) => Ok(Some(Self { certificate, key })),
             (None, None) => Ok(None),
@@ -128,7 +136,9 @@ impl ClientTls {
             None => config.with_no_client_auth(),
             Some(identity) => {
                 let (chain, key) = identity.read()?;
-                config.with_client_auth_cert(chain, key).map_err(|source| identity.mismatch(source))?
+                config
+                    .with_client_auth_cert(chain, key)
+                    .map_err(|source| identity.mismatch(source))?
             }
         };
         config.alpn_protocols = vec![ALPN.to_vec()];
@@ -150,23 +160,30 @@ impl ServerTls {
             None => config.with_no_client_auth(),
             Some(path) => {
                 let authorities = Arc::new(authorities(path)?);
-                let verifier = WebPkiClientVerifier::builder_with_provider(authorities, provider).build();
-                let refused = |error: rustls::server::VerifierBuilderError| TlsFileError::Authority {
-                    path: path.clone(),
-                    why: error.to_string(),
-                };
+                let verifier =
+                    WebPkiClientVerifier::builder_with_provider(authorities, provider).build();
+                let refused =
+                    |error: rustls::server::VerifierBuilderError| TlsFileError::Authority {
+                        path: path.clone(),
+                        why: error.to_string(),
+                    };
                 config.with_client_cert_verifier(verifier.map_err(refused)?)
             }
         };
         let (chain, key) = self.identity.read()?;
-        let mut config = config.with_single_cert(chain, key).map_err(|source| self.identity.mismatch(source))?;
+        let mut config = config
+            .with_single_cert(chain, key)
+            .map_err(|source| self.identity.mismatch(source))?;
         config.alpn_protocols = vec![ALPN.to_vec()];
         Ok(Arc::new(config))
     }
 
     /// The files, for whoever watches whether they change.
     pub(crate) fn paths(&self) -> impl Iterator<Item = &Path> {
-        let own = [self.identity.certificate.as_path(), self.identity.key.as_path()];
+        let own = [
+            self.identity.certificate.as_path(),
+            self.identity.key.as_path(),
+        ];
         own.into_iter().chain(self.client_authority.as_deref())
     }
 }
@@ -175,23 +192,43 @@ impl Identity {
     fn read(&self) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), TlsFileError> {
         let chain = certificates(&self.certificate)?;
         let key = PrivateKeyDer::from_pem_file(&self.key).map_err(|error| match error {
-            pem::Error::NoItemsFound => TlsFileError::Missing { what: "private key", path: self.key.clone() },
-            source => TlsFileError::Unreadable { what: "a private key", path: self.key.clone(), source },
+            pem::Error::NoItemsFound => TlsFileError::Missing {
+                what: "private key",
+                path: self.key.clone(),
+            },
+            source => TlsFileError::Unreadable {
+                what: "a private key",
+                path: self.key.clone(),
+                source,
+            },
         })?;
         Ok((chain, key))
     }
 
     fn mismatch(&self, source: rustls::Error) -> TlsFileError {
-        TlsFileError::Mismatch { certificate: self.certificate.clone(), key: self.key.clone(), source }
+        TlsFileError::Mismatch {
+            certificate: self.certificate.clone(),
+            key: self.key.clone(),
+            source,
+        }
     }
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsFileError> {
-    let unreadable = |source| TlsFileError::Unreadable { what: "certificates", path: path.to_owned(), source };
-    let found: Vec<_> =
-        CertificateDer::pem_file_iter(path).map_err(unreadable)?.collect::<Result<_, _>>().map_err(unreadable)?;
+    let unreadable = |source| TlsFileError::Unreadable {
+        what: "certificates",
+        path: path.to_owned(),
+        source,
+    };
+    let found: Vec<_> = CertificateDer::pem_file_iter(path)
+        .map_err(unreadable)?
+        .collect::<Result<_, _>>()
+        .map_err(unreadable)?;
     if found.is_empty() {
-        return Err(TlsFileError::Missing { what: "certificate", path: path.to_owned() });
+        return Err(TlsFileError::Missing {
+            what: "certificate",
+            path: path.to_owned(),
+        });
     }
     Ok(found)
 }
@@ -199,7 +236,10 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsFileErro
 fn authorities(path: &Path) -> Result<RootCertStore, TlsFileError> {
     let mut roots = RootCertStore::empty();
     for certificate in certificates(path)? {
-        let refused = |error: rustls::Error| TlsFileError::Authority { path: path.to_owned(), why: error.to_string() };
+        let refused = |error: rustls::Error| TlsFileError::Authority {
+            path: path.to_owned(),
+            why: error.to_string(),
+        };
         roots.add(certificate).map_err(refused)?;
     }
     Ok(roots)

@@ -34,11 +34,11 @@ pub enum Accepted {
     Tls(Box<TlsStream<TcpStream>>),
 }
 
-/// The callers of `listener`, for a server. One whose handshake fails is told to the log, and keeps nobody
-/// else waiting before there are a thousand of its kind.
+/// The callers of `listener`, for a server. One whose handshake fails is told to the log, and keeps
+/// nobody else waiting before there are a thousand of its kind.
 ///
-/// With `tls`, its files are looked at again at each caller, and read again when they have changed; while they cannot be used, the
-/// ones before go on to hold.
+/// With `tls`, its files are looked at again at each caller, and read again when they have changed;
+/// while they cannot be used, the ones before go on to hold.
 ///
 /// # Errors
 /// The files cannot be used now.
@@ -61,12 +61,21 @@ pub fn incoming(
             }
         }
     });
-    Ok(callers.buffer_unordered(HANDSHAKES_MAX).filter_map(std::future::ready).map(Ok))
+    Ok(callers
+        .buffer_unordered(HANDSHAKES_MAX)
+        .filter_map(std::future::ready)
+        .map(Ok))
 }
 
-async fn handshake(stream: TcpStream, caller: SocketAddr, config: Option<Arc<ServerConfig>>) -> Option<Accepted> {
+async fn handshake(
+    stream: TcpStream,
+    caller: SocketAddr,
+    config: Option<Arc<ServerConfig>>,
+) -> Option<Accepted> {
     stream.set_nodelay(true).ok();
-    let Some(config) = config else { return Some(Accepted::Clear(stream)) };
+    let Some(config) = config else {
+        return Some(Accepted::Clear(stream));
+    };
     match tokio::time::timeout(HANDSHAKE_WAIT_MAX, TlsAcceptor::from(config).accept(stream)).await {
         Ok(Ok(stream)) => Some(Accepted::Tls(Box::new(stream))),
         Ok(Err(error)) => {
@@ -96,7 +105,12 @@ impl Watched {
     fn read(files: ServerTls) -> Result<Self, TlsFileError> {
         let seen = look(&files);
         let config = files.read()?;
-        Ok(Self { files, seen, refused: None, config })
+        Ok(Self {
+            files,
+            seen,
+            refused: None,
+            config,
+        })
     }
 
     fn current(&mut self) -> Arc<ServerConfig> {
@@ -109,8 +123,11 @@ impl Watched {
                 }
                 // Tried again at the next caller: the owner of a file may be set after its content.
                 Err(error) if self.refused.as_ref() != Some(&now) => {
-                    let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
-                    tracing::warn!(%error, %cause, "the changed certificates cannot be used; the former ones still hold");
+                    let cause = std::error::Error::source(&error)
+                        .map(ToString::to_string)
+                        .unwrap_or_default();
+                    tracing::warn!(%error, %cause, "the changed certificates cannot be used; the \
+                        former ones still hold");
                     self.refused = Some(now);
                 }
                 Err(_) => {}
@@ -141,7 +158,11 @@ impl Connected for Accepted {
 }
 
 impl AsyncRead for Accepted {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Clear(stream) => Pin::new(stream).poll_read(cx, buf),
             Self::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
@@ -150,7 +171,11 @@ impl AsyncRead for Accepted {
 }
 
 impl AsyncWrite for Accepted {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Clear(stream) => Pin::new(stream).poll_write(cx, buf),
             Self::Tls(stream) => Pin::new(stream).poll_write(cx, buf),

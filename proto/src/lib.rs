@@ -1,7 +1,8 @@
-//! Highwater's messages: what goes over the wire, what the store holds, and their conversion to domain types.
+//! Highwater's messages: what goes over the wire, what the store holds, and their conversion to
+//! domain types.
 //!
-//! Protobuf stops here: everything else speaks the domain types of `highwater_common`. What is stored is not what is sent, so
-//! that each can change alone.
+//! Protobuf stops here: everything else speaks the domain types of `highwater_common`. What is
+//! stored is not what is sent, so that each can change alone.
 
 pub mod convert;
 
@@ -32,10 +33,12 @@ pub mod storage {
 /// The encoded descriptors of every message and service, for reflection.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/highwater.bin"));
 
-/// Version of the protocol between worker and coordinator; the coordinator refuses a worker that speaks another.
+/// Version of the protocol between worker and coordinator; the coordinator refuses a worker that
+/// speaks another.
 pub const PROTOCOL_VERSION: u32 = 1;
 
-/// Metadata of a refusal: where the leader listens, when the coordinator asked does not lead but knows who does.
+/// Metadata of a refusal: where the leader listens, when the coordinator asked does not lead but
+/// knows who does.
 pub const LEADER_METADATA: &str = "highwater-leader";
 
 /// Metadata of a call that a follower passed on: it is not passed on again.

@@ -19,7 +19,12 @@ pub struct DaemonArgs {
     #[arg(long, env = "HIGHWATER_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
     /// What is logged: error, warn, info, debug
-    #[arg(long, env = "HIGHWATER_LOG", default_value = "info", value_name = "LEVEL")]
+    #[arg(
+        long,
+        env = "HIGHWATER_LOG",
+        default_value = "info",
+        value_name = "LEVEL"
+    )]
     log: String,
 }
 
@@ -35,7 +40,10 @@ pub struct Ending {
 impl Ending {
     /// Ends with `exit`, for the reason `message`.
     pub fn new(exit: ExitCode, message: impl Into<String>) -> Self {
-        Self { exit, message: message.into() }
+        Self {
+            exit,
+            message: message.into(),
+        }
     }
 
     /// The arguments or the configuration file are wrong.
@@ -50,8 +58,12 @@ impl Ending {
     }
 }
 
-/// Runs a daemon from its command line to its exit code: reads the arguments, opens the log, and does `work` on a runtime.
-pub fn run<A, W>(daemon_args: fn(&A) -> &DaemonArgs, work: impl FnOnce(A) -> W) -> std::process::ExitCode
+/// Runs a daemon from its command line to its exit code: reads the arguments, opens the log, and
+/// does `work` on a runtime.
+pub fn run<A, W>(
+    daemon_args: fn(&A) -> &DaemonArgs,
+    work: impl FnOnce(A) -> W,
+) -> std::process::ExitCode
 where
     A: Parser,
     W: Future<Output = Result<(), Ending>>,
@@ -74,7 +86,8 @@ where
 }
 
 impl DaemonArgs {
-    /// What the configuration file says; nothing, when none is named and there is none of the usual name.
+    /// What the configuration file says; nothing, when none is named and there is none of the usual
+    /// name.
     ///
     /// # Errors
     /// The file cannot be read, or is wrong.
@@ -86,9 +99,15 @@ impl DaemonArgs {
 fn read_config(named: Option<&Path>, usual: &Path) -> Result<FileConfig, Ending> {
     let path = named.unwrap_or(usual);
     match std::fs::read_to_string(path) {
-        Ok(text) => config::parse(&text).map_err(|error| Ending::usage(format!("{}: {error}", path.display()))),
-        Err(error) if named.is_none() && error.kind() == io::ErrorKind::NotFound => Ok(FileConfig::default()),
-        Err(error) => Err(Ending::usage(format!("cannot read {}: {error}", path.display()))),
+        Ok(text) => config::parse(&text)
+            .map_err(|error| Ending::usage(format!("{}: {error}", path.display()))),
+        Err(error) if named.is_none() && error.kind() == io::ErrorKind::NotFound => {
+            Ok(FileConfig::default())
+        }
+        Err(error) => Err(Ending::usage(format!(
+            "cannot read {}: {error}",
+            path.display()
+        ))),
     }
 }
 
@@ -101,18 +120,33 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("highwater.config.yaml");
         // GIVEN no file
-        assert_eq!(read_config(None, &path).expect("nothing said"), FileConfig::default());
+        assert_eq!(
+            read_config(None, &path).expect("nothing said"),
+            FileConfig::default()
+        );
         let missing = read_config(Some(&path), &path).expect_err("it was named");
-        assert!(missing.message.starts_with(&format!("cannot read {}", path.display())), "{missing:?}");
+        assert!(
+            missing
+                .message
+                .starts_with(&format!("cannot read {}", path.display())),
+            "{missing:?}"
+        );
         // WHEN there is one, THEN it is read, named or not
         std::fs::write(&path, "worker: {slots: 3}").expect("written");
         for named in [None, Some(path.as_path())] {
-            assert_eq!(read_config(named, &path).expect("read").worker.slots, Some(3));
+            assert_eq!(
+                read_config(named, &path).expect("read").worker.slots,
+                Some(3)
+            );
         }
         // AND one that is wrong is told with its place, whoever named it
         std::fs::write(&path, "worker: {slot: 3}").expect("written");
         let wrong = read_config(None, &path).expect_err("no such key");
         assert_eq!(wrong.exit, ExitCode::Usage);
-        assert!(wrong.message.starts_with(&path.display().to_string()) && wrong.message.contains("slot"), "{wrong:?}");
+        assert!(
+            wrong.message.starts_with(&path.display().to_string())
+                && wrong.message.contains("slot"),
+            "{wrong:?}"
+        );
     }
 }

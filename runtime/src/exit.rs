@@ -16,7 +16,8 @@ pub enum ExitCode {
     NothingSelected = 4,
     /// The coordinator cannot be reached, or does not let this caller in.
     Unreachable = 5,
-    /// What was asked for is refused as things stand: another run is active, another process holds the store, no `-y`.
+    /// What was asked for is refused as things stand: another run is active, another process holds
+    /// the store, no `-y`.
     Refused = 6,
     /// The run failed, and nothing of it is committed.
     NothingCommitted = 7,

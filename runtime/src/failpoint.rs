@@ -1,5 +1,5 @@
-//! Named places where a test can end the process, make it wait, make a step fail, or panic. Without the feature `failpoints`
-//! they are nothing.
+//! Named places where a test can end the process, make it wait, make a step fail, or panic. Without
+//! the feature `failpoints` they are nothing.
 
 use highwater_common::assignment::{AttemptError, ErrorClass};
 
@@ -37,17 +37,22 @@ mod armed {
     /// Reads the environment variable `FAILPOINTS`: `name=action;name=action`.
     #[must_use]
     pub fn arm() -> Armed {
-        Armed { _scenario: FailScenario::setup() }
+        Armed {
+            _scenario: FailScenario::setup(),
+        }
     }
 
-    /// Does what `FAILPOINTS` says of `name`: nothing, end the process (`return(abort)`), fail (`return`), or wait, for ever or
-    /// for so many milliseconds (`return(stall)`, `return(stall 4000)`). Waiting holds up its caller alone and not the thread,
-    /// as fail's own `pause` and `sleep` would. Whatever strikes is told in the log.
+    /// Does what `FAILPOINTS` says of `name`: nothing, end the process (`return(abort)`), fail
+    /// (`return`), or wait, for ever or for so many milliseconds (`return(stall)`, `return(stall
+    /// 4000)`). Waiting holds up its caller alone and not the thread, as fail's own `pause` and
+    /// `sleep` would. Whatever strikes is told in the log.
     ///
     /// # Errors
     /// [`Struck`], when the place is told to fail.
     pub async fn hit(name: &str) -> Result<(), Struck> {
-        let Some(told) = told(name) else { return Ok(()) };
+        let Some(told) = told(name) else {
+            return Ok(());
+        };
         tracing::error!("failpoint {name} struck: {told}");
         match told.split_once(' ').unwrap_or((&told, "")) {
             ("abort", _) => std::process::abort(),
@@ -57,11 +62,14 @@ mod armed {
                 tokio::time::sleep(Duration::from_millis(millis)).await;
                 Ok(())
             }
-            _ => Err(Struck { name: name.to_owned() }),
+            _ => Err(Struck {
+                name: name.to_owned(),
+            }),
         }
     }
 
-    /// Like [`hit`], for a place that a single process can be made to stumble over by the name `name@whose`.
+    /// Like [`hit`], for a place that a single process can be made to stumble over by the name
+    /// `name@whose`.
     ///
     /// # Errors
     /// As [`hit`].
@@ -70,7 +78,8 @@ mod armed {
         hit(&format!("{name}@{whose}")).await
     }
 
-    /// Panics when `FAILPOINTS` says so of `place::of` (`return`): a place within pure work, of one pipeline for instance.
+    /// Panics when `FAILPOINTS` says so of `place::of` (`return`): a place within pure work, of one
+    /// pipeline for instance.
     ///
     /// # Panics
     /// When told to.
@@ -85,7 +94,8 @@ mod armed {
             fail::fail_point!(name, |told: Option<String>| Some(told.unwrap_or_default()));
             None
         };
-        // A loop that sleeps or pauses here must not hold up the heartbeats, which a thread that blocks may do.
+        // A loop that sleeps or pauses here must not hold up the heartbeats, which a thread that
+        // blocks may do.
         match Handle::try_current().map(|runtime| runtime.runtime_flavor()) {
             Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(ask),
             Ok(_) | Err(_) => ask(),

@@ -7,7 +7,10 @@ use tokio::sync::mpsc;
 pub struct Interrupts(Source);
 
 enum Source {
-    Signals { interrupt: Signal, terminate: Signal },
+    Signals {
+        interrupt: Signal,
+        terminate: Signal,
+    },
     Channel(mpsc::Receiver<()>),
 }
 
@@ -17,8 +20,14 @@ impl Interrupts {
     /// # Errors
     /// When the system does not let this process listen.
     pub fn of_process() -> std::io::Result<Self> {
-        let (interrupt, terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-        Ok(Self(Source::Signals { interrupt, terminate }))
+        let (interrupt, terminate) = (
+            signal(SignalKind::interrupt())?,
+            signal(SignalKind::terminate())?,
+        );
+        Ok(Self(Source::Signals {
+            interrupt,
+            terminate,
+        }))
     }
 
     /// Those that a caller sends.
@@ -30,7 +39,10 @@ impl Interrupts {
     /// Waits for the next one. Dropping the wait loses none.
     pub async fn next(&mut self) {
         let came = match &mut self.0 {
-            Source::Signals { interrupt, terminate } => tokio::select! {
+            Source::Signals {
+                interrupt,
+                terminate,
+            } => tokio::select! {
                 biased;
                 came = interrupt.recv() => came,
                 came = terminate.recv() => came,

@@ -1,5 +1,5 @@
-//! What the three programs share: spawned loops with owners, failpoints, signals, exit codes, logging, and how a daemon starts
-//! and ends.
+//! What the three programs share: spawned loops with owners, failpoints, signals, exit codes,
+//! logging, and how a daemon starts and ends.
 //!
 //! Never knows what a program is for: neither coordinator nor worker is named here.
 
@@ -18,5 +18,8 @@ pub use supervisor::{CancelledBy, SpawnKind, StillRunning, Supervisor};
 #[must_use]
 pub fn with_causes(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(Some(error), |error| error.source());
-    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+    causes
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(": ")
 }

@@ -36,7 +36,11 @@ pub struct Supervisor<K> {
 
 impl<K> Clone for Supervisor<K> {
     fn clone(&self) -> Self {
-        Self { tracker: self.tracker.clone(), cancel: self.cancel.clone(), running: Arc::clone(&self.running) }
+        Self {
+            tracker: self.tracker.clone(),
+            cancel: self.cancel.clone(),
+            running: Arc::clone(&self.running),
+        }
     }
 }
 
@@ -50,7 +54,11 @@ impl<K> Supervisor<K> {
     /// A supervisor whose token is `cancel`.
     #[must_use]
     pub fn new(cancel: CancellationToken) -> Self {
-        Self { tracker: TaskTracker::new(), cancel, running: Arc::default() }
+        Self {
+            tracker: TaskTracker::new(),
+            cancel,
+            running: Arc::default(),
+        }
     }
 
     /// The token that ends the loops which are [`CancelledBy::Supervisor`].
@@ -62,7 +70,10 @@ impl<K> Supervisor<K> {
 
 impl<K: SpawnKind> Supervisor<K> {
     /// Runs `future` apart from the caller. Dropping the handle drops the wait, never the work.
-    #[expect(clippy::disallowed_methods, reason = "this is the one place that spawns")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is the one place that spawns"
+    )]
     pub fn spawn<F>(&self, kind: K, future: F) -> JoinHandle<F::Output>
     where
         F: Future + Send + 'static,
@@ -76,7 +87,8 @@ impl<K: SpawnKind> Supervisor<K> {
         }))
     }
 
-    /// Waits until every loop has ended, and not longer than `limit`. New ones may still begin while it waits.
+    /// Waits until every loop has ended, and not longer than `limit`. New ones may still begin
+    /// while it waits.
     ///
     /// # Errors
     /// Those that have not ended by then.
@@ -133,7 +145,10 @@ struct Counted<K: SpawnKind> {
 impl<K: SpawnKind> Counted<K> {
     fn begin(running: &Arc<Running<K>>, kind: K) -> Self {
         *running.lock().entry(kind).or_default() += 1;
-        Self { running: Arc::clone(running), kind }
+        Self {
+            running: Arc::clone(running),
+            kind,
+        }
     }
 }
 
@@ -188,20 +203,32 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn loops_that_do_not_end_are_named_by_kind_with_who_should_have_ended_them() {
-        // GIVEN two commits without an answer, one that panics, and a loop that listens to the token
+        // GIVEN two commits without an answer, one that panics, and a loop that listens to the
+        // token
         let supervisor = Supervisor::<Kind>::default();
         for _ in 0..2 {
             supervisor.spawn(Kind::Commit, std::future::pending::<()>());
         }
         supervisor.spawn(Kind::Commit, async { panic!("a defect") });
         let stuck = Supervisor::clone(&supervisor);
-        supervisor.spawn(Kind::Watch, async move { stuck.cancel_token().cancelled().await });
+        supervisor.spawn(Kind::Watch, async move {
+            stuck.cancel_token().cancelled().await
+        });
         // WHEN it is waited for
-        let early = supervisor.wait(Duration::from_secs(1)).await.expect_err("they run");
+        let early = supervisor
+            .wait(Duration::from_secs(1))
+            .await
+            .expect_err("they run");
         supervisor.cancel_token().cancel();
-        let late = supervisor.wait(Duration::from_secs(1)).await.expect_err("the commits run");
+        let late = supervisor
+            .wait(Duration::from_secs(1))
+            .await
+            .expect_err("the commits run");
         // THEN those that still run are told
-        assert_eq!(early.to_string(), "2 Commit (runs to its end), 1 Watch (was told to end)");
+        assert_eq!(
+            early.to_string(),
+            "2 Commit (runs to its end), 1 Watch (was told to end)"
+        );
         assert_eq!(late.to_string(), "2 Commit (runs to its end)");
     }
 }

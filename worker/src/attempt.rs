@@ -1,5 +1,5 @@
-//! One attempt of a task, to its end. What it does is its strategy's business, but for what belongs to no plan: an errand, and the
-//! fence of a cancelled run.
+//! One attempt of a task, to its end. What it does is its strategy's business, but for what belongs
+//! to no plan: an errand, and the fence of a cancelled run.
 
 mod close;
 mod context;
@@ -25,17 +25,30 @@ use crate::patience::Call;
 use crate::strategy;
 
 /// Runs one attempt to its end.
-pub(crate) async fn run(context: &OrderContext, assignment: &Assignment, progress: &Arc<Progress>) -> Outcome {
-    let work = dispatch(AttemptContext { of: context, assignment, progress });
+pub(crate) async fn run(
+    context: &OrderContext,
+    assignment: &Assignment,
+    progress: &Arc<Progress>,
+) -> Outcome {
+    let work = dispatch(AttemptContext {
+        of: context,
+        assignment,
+        progress,
+    });
     let outcome = match context.order.attempt_millis_max {
         None => work.await,
         Some(limit) => match tokio::time::timeout(Duration::from_millis(limit), work).await {
             Ok(outcome) => outcome,
             Err(_) => {
                 let message = format!(
-                    "the attempt took longer than {limit} ms, the step's limits.attempt: raise it, or cut smaller partitions"
+                    "the attempt took longer than {limit} ms, the step's limits.attempt: raise it, \
+                     or cut smaller partitions"
                 );
-                Err(AttemptError::new(ErrorClass::Resource, "attempt_timeout", message))
+                Err(AttemptError::new(
+                    ErrorClass::Resource,
+                    "attempt_timeout",
+                    message,
+                ))
             }
         },
     };
@@ -50,15 +63,29 @@ async fn dispatch(cx: AttemptContext<'_>) -> Result<Outcome, AttemptError> {
             let target = context.target()?;
             let fencing = target.fence_run(&context.order.cluster, &context.order.run);
             let report = context.of_target(Call::Fence, fencing).await?;
-            Ok(Outcome::Fenced { attempts: report.attempts })
+            Ok(Outcome::Fenced {
+                attempts: report.attempts,
+            })
         }
-        Work::Probe | Work::Prepare | Work::Partition(_) | Work::Noop(_) | Work::Count(_) | Work::Close { .. } => {
-            strategy::run_of(&context.order.strategy).run(&cx, &work).await
+        Work::Probe
+        | Work::Prepare
+        | Work::Partition(_)
+        | Work::Noop(_)
+        | Work::Count(_)
+        | Work::Close { .. } => {
+            strategy::run_of(&context.order.strategy)
+                .run(&cx, &work)
+                .await
         }
     }
 }
 
 /// The target says that nothing of the run commits any more, and why.
-pub(crate) async fn superseded(context: &OrderContext, target: &dyn Target) -> Result<Outcome, AttemptError> {
-    Ok(Outcome::Superseded { by: target.fenced_by(&context.order.run).await? })
+pub(crate) async fn superseded(
+    context: &OrderContext,
+    target: &dyn Target,
+) -> Result<Outcome, AttemptError> {
+    Ok(Outcome::Superseded {
+        by: target.fenced_by(&context.order.run).await?,
+    })
 }

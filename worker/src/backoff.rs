@@ -1,4 +1,5 @@
-//! How long a worker waits before it asks again: longer each time, and never as long as the others that were refused with it.
+//! How long a worker waits before it asks again: longer each time, and never as long as the others
+//! that were refused with it.
 
 use std::time::Duration;
 
@@ -24,8 +25,9 @@ impl Default for Backoff {
 }
 
 impl Backoff {
-    /// The next wait: any time up to a ceiling that doubles. Thousands of workers lose their coordinator in one moment; were they to
-    /// wait for the same time they would come back in one moment, too, again and again.
+    /// The next wait: any time up to a ceiling that doubles. Thousands of workers lose their
+    /// coordinator in one moment; were they to wait for the same time they would come back in one
+    /// moment, too, again and again.
     pub(crate) fn next_wait(&mut self) -> Duration {
         let wait = self.most.mul_f64(rand::rng().random_range(0.0..1.0));
         self.most = (self.most * 2).min(WAIT_MAX);

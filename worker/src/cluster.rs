@@ -1,5 +1,5 @@
-//! The coordinator of a cluster: several addresses, one leader. Asks the one that led last, goes where a refusal points,
-//! and tries the others when nobody answers.
+//! The coordinator of a cluster: several addresses, one leader. Asks the one that led last, goes
+//! where a refusal points, and tries the others when nobody answers.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -24,24 +24,40 @@ pub struct ClusterCoordinator {
 
 #[derive(Debug)]
 struct Known {
-    /// Those that were named at the start, and behind them at most one that a follower named as the leader.
+    /// Those that were named at the start, and behind them at most one that a follower named as the
+    /// leader.
     clients: Vec<(String, GrpcCoordinator)>,
     named: usize,
     current: usize,
 }
 
 impl ClusterCoordinator {
-    /// A cluster whose coordinators listen at `urls`, which are `https` when they are to be reached over TLS. Nothing is dialled
-    /// yet.
+    /// A cluster whose coordinators listen at `urls`, which are `https` when they are to be reached
+    /// over TLS. Nothing is dialled yet.
     ///
     /// # Errors
     /// The first address that cannot be dialled; and when there is none at all.
     pub fn new(urls: &[String], tls: Option<ClientTls>) -> Result<Self, AddressError> {
         let (dialer, addresses) = Dialer::for_addresses(urls, tls)?;
-        let client = |address: String| Ok((address.clone(), GrpcCoordinator::over(dialer.connect_lazy(&address)?)));
-        let clients = addresses.into_iter().map(client).collect::<Result<Vec<_>, AddressError>>()?;
+        let client = |address: String| {
+            Ok((
+                address.clone(),
+                GrpcCoordinator::over(dialer.connect_lazy(&address)?),
+            ))
+        };
+        let clients = addresses
+            .into_iter()
+            .map(client)
+            .collect::<Result<Vec<_>, AddressError>>()?;
         let named = clients.len();
-        Ok(Self { dialer, state: Mutex::new(Known { clients, named, current: 0 }) })
+        Ok(Self {
+            dialer,
+            state: Mutex::new(Known {
+                clients,
+                named,
+                current: 0,
+            }),
+        })
     }
 
     /// Whether what is said to the coordinators is encrypted.
@@ -70,12 +86,17 @@ impl ClusterCoordinator {
                 return; // another call has moved on already
             }
             if let ApiError::NotLeader { leader } = error {
-                let at = known.clients.iter().position(|(address, _)| address == leader);
+                let at = known
+                    .clients
+                    .iter()
+                    .position(|(address, _)| address == leader);
                 let at = at.or_else(|| {
                     let connection = self.dialer.connect_lazy(leader).ok()?;
                     // A former leader elsewhere is of no use any more: addresses come and go.
                     known.clients.truncate(known.named);
-                    known.clients.push((leader.clone(), GrpcCoordinator::over(connection)));
+                    known
+                        .clients
+                        .push((leader.clone(), GrpcCoordinator::over(connection)));
                     Some(known.clients.len() - 1)
                 });
                 if let Some(at) = at {
@@ -108,10 +129,13 @@ impl ClusterCoordinator {
                 answered => return answered,
             }
         }
-        // One that is silent may come back, and trust us; what is wrong with the others is told all the same.
+        // One that is silent may come back, and trust us; what is wrong with the others is told all
+        // the same.
         Err(match (silent, distrust) {
             (Some(error), None) | (None, Some(error)) => error,
-            (Some(silent), Some(distrust)) => ApiError::Unavailable(format!("{silent}; {distrust}")),
+            (Some(silent), Some(distrust)) => {
+                ApiError::Unavailable(format!("{silent}; {distrust}"))
+            }
             (None, None) => ApiError::Unavailable("nobody was asked".to_owned()),
         })
     }
@@ -120,11 +144,18 @@ impl ClusterCoordinator {
 #[async_trait]
 impl CoordinatorApi for ClusterCoordinator {
     async fn register(&self, options: &WorkerOptions) -> Result<Registered, ApiError> {
-        self.ask(|client| Box::pin(async move { client.register(options).await })).await
+        self.ask(|client| Box::pin(async move { client.register(options).await }))
+            .await
     }
 
-    async fn pull(&self, session: SessionId, free: u32, known: &[DocumentDigest]) -> Result<Pulled, ApiError> {
-        self.ask(|client| Box::pin(async move { client.pull(session, free, known).await })).await
+    async fn pull(
+        &self,
+        session: SessionId,
+        free: u32,
+        known: &[DocumentDigest],
+    ) -> Result<Pulled, ApiError> {
+        self.ask(|client| Box::pin(async move { client.pull(session, free, known).await }))
+            .await
     }
 
     async fn heartbeat(
@@ -133,7 +164,10 @@ impl CoordinatorApi for ClusterCoordinator {
         attempts: &[AttemptReport],
         draining: bool,
     ) -> Result<HeartbeatAnswer, ApiError> {
-        self.ask(|client| Box::pin(async move { client.heartbeat(session, attempts, draining).await })).await
+        self.ask(|client| {
+            Box::pin(async move { client.heartbeat(session, attempts, draining).await })
+        })
+        .await
     }
 
     async fn complete(
@@ -162,17 +196,33 @@ mod tests {
 
     #[tokio::test]
     async fn a_refusal_that_names_the_leader_leads_there() {
-        let urls = ["http://127.0.0.1:7070".to_owned(), "127.0.0.1:7071".to_owned()];
+        let urls = [
+            "http://127.0.0.1:7070".to_owned(),
+            "127.0.0.1:7071".to_owned(),
+        ];
         let cluster = ClusterCoordinator::new(&urls, None).expect("addresses");
         // WHEN the first one names a third, THEN that one is asked next
-        cluster.move_on(0, &ApiError::NotLeader { leader: "127.0.0.1:7072".to_owned() });
+        cluster.move_on(
+            0,
+            &ApiError::NotLeader {
+                leader: "127.0.0.1:7072".to_owned(),
+            },
+        );
         assert_eq!(current(&cluster), "127.0.0.1:7072");
         // AND a late refusal of the first changes nothing
         cluster.move_on(0, &ApiError::Unavailable(String::new()));
         assert_eq!(current(&cluster), "127.0.0.1:7072");
         // AND another leader takes the third's place
-        cluster.move_on(2, &ApiError::NotLeader { leader: "127.0.0.1:7073".to_owned() });
-        assert_eq!((current(&cluster).as_str(), cluster.tries()), ("127.0.0.1:7073", 4));
+        cluster.move_on(
+            2,
+            &ApiError::NotLeader {
+                leader: "127.0.0.1:7073".to_owned(),
+            },
+        );
+        assert_eq!(
+            (current(&cluster).as_str(), cluster.tries()),
+            ("127.0.0.1:7073", 4)
+        );
         // AND when that one falls silent, the next in the circle is asked
         cluster.move_on(2, &ApiError::Unavailable(String::new()));
         assert_eq!(current(&cluster), "127.0.0.1:7070");

@@ -10,7 +10,9 @@ use highwater_common::id::{ClusterId, DocumentDigest, SessionId, TaskId};
 use highwater_common::token::{Fence, Nonce};
 use highwater_net::{ConnectFailure, Connection};
 use highwater_proto::convert::FieldError;
-use highwater_proto::convert::wire::{digest_from, nonce_from, outcome_to, session_from, session_to};
+use highwater_proto::convert::wire::{
+    digest_from, nonce_from, outcome_to, session_from, session_to,
+};
 use highwater_proto::v1 as pb;
 use highwater_proto::v1::worker_service_client::WorkerServiceClient;
 use highwater_proto::{LEADER_METADATA, PROTOCOL_VERSION};
@@ -104,14 +106,19 @@ pub enum ApiError {
 
 /// The coordinator as a worker sees it.
 ///
-/// Every call may be repeated: a repeated registration begins another session, a repeated completion is harmless, and an
-/// assignment whose answer was lost returns to pending by itself.
+/// Every call may be repeated: a repeated registration begins another session, a repeated
+/// completion is harmless, and an assignment whose answer was lost returns to pending by itself.
 #[async_trait]
 pub trait CoordinatorApi: Send + Sync + 'static {
     /// Begins a session.
     async fn register(&self, options: &WorkerOptions) -> Result<Registered, ApiError>;
     /// Waits for work for at most `free` slots, given the orders it still holds.
-    async fn pull(&self, session: SessionId, free: u32, known: &[DocumentDigest]) -> Result<Pulled, ApiError>;
+    async fn pull(
+        &self,
+        session: SessionId,
+        free: u32,
+        known: &[DocumentDigest],
+    ) -> Result<Pulled, ApiError>;
     /// Keeps the session alive.
     async fn heartbeat(
         &self,
@@ -139,7 +146,8 @@ pub struct GrpcCoordinator {
 
 /// What a call may take beyond the time it waits by design.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
-/// What a heartbeat may take: behind a coordinator that is frozen there is time to find its successor.
+/// What a heartbeat may take: behind a coordinator that is frozen there is time to find its
+/// successor.
 const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(2);
 /// The longest that a pull waits by design.
 const PULL_TIMEOUT: Duration = Duration::from_secs(60);
@@ -149,25 +157,39 @@ impl GrpcCoordinator {
     #[must_use]
     pub fn new(channel: Channel) -> Self {
         const PULL_BYTES_MAX: usize = 16 * 1024 * 1024;
-        Self { client: WorkerServiceClient::new(channel).max_decoding_message_size(PULL_BYTES_MAX), connection: None }
+        Self {
+            client: WorkerServiceClient::new(channel).max_decoding_message_size(PULL_BYTES_MAX),
+            connection: None,
+        }
     }
 
     /// A client on a connection that knows why it failed.
     #[must_use]
     pub fn over(connection: Connection) -> Self {
-        Self { connection: Some(connection.clone()), ..Self::new(connection.channel) }
+        Self {
+            connection: Some(connection.clone()),
+            ..Self::new(connection.channel)
+        }
     }
 
     /// What a failed call means.
     fn error(&self, status: Status) -> ApiError {
         let error = ApiError::from(status);
-        let failure =
-            self.connection.as_ref().and_then(|connection| Some((connection.address(), connection.failure()?)));
+        let failure = self
+            .connection
+            .as_ref()
+            .and_then(|connection| Some((connection.address(), connection.failure()?)));
         match (error, failure) {
             (ApiError::Unavailable(_), Some((address, failure))) if failure.is_distrust => {
-                ApiError::Distrust { address: address.to_owned(), failure }
+                ApiError::Distrust {
+                    address: address.to_owned(),
+                    failure,
+                }
             }
-            (ApiError::Unavailable(why), Some((_, failure))) => ApiError::Unavailable(format!("{why}: {failure}")),
+            (ApiError::Unavailable(why), Some((_, failure))) => ApiError::Unavailable(format!(
+                "{why}: \
+                {failure}"
+            )),
             (error, _) => error,
         }
     }
@@ -181,8 +203,14 @@ fn timed<T>(message: T, timeout: Duration) -> tonic::Request<T> {
 
 impl From<Status> for ApiError {
     fn from(status: Status) -> Self {
-        if let Some(leader) = status.metadata().get(LEADER_METADATA).and_then(|leader| leader.to_str().ok()) {
-            return Self::NotLeader { leader: leader.to_owned() };
+        if let Some(leader) = status
+            .metadata()
+            .get(LEADER_METADATA)
+            .and_then(|leader| leader.to_str().ok())
+        {
+            return Self::NotLeader {
+                leader: leader.to_owned(),
+            };
         }
         match status.code() {
             Code::Aborted => Self::SessionEnded,
@@ -216,7 +244,10 @@ impl CoordinatorApi for GrpcCoordinator {
             slots: options.slots,
             labels: options.labels.clone().into_iter().collect(),
             allow_noop: options.allow_noop,
-            capabilities: Capabilities::of_program(options.allow_noop).words().into_iter().collect(),
+            capabilities: Capabilities::of_program(options.allow_noop)
+                .words()
+                .into_iter()
+                .collect(),
         };
         let answer = self
             .client
@@ -225,11 +256,12 @@ impl CoordinatorApi for GrpcCoordinator {
             .await
             .map_err(|status| self.error(status))?
             .into_inner();
-        let cluster: [u8; 16] = answer
-            .cluster
-            .as_slice()
-            .try_into()
-            .map_err(|_| FieldError::new("cluster", format!("{} bytes, expected 16", answer.cluster.len())))?;
+        let cluster: [u8; 16] = answer.cluster.as_slice().try_into().map_err(|_| {
+            FieldError::new(
+                "cluster",
+                format!("{} bytes, expected 16", answer.cluster.len()),
+            )
+        })?;
         Ok(Registered {
             session: session_from(&answer.session)?,
             ttl: Duration::from_millis(answer.ttl_millis),
@@ -241,11 +273,19 @@ impl CoordinatorApi for GrpcCoordinator {
         })
     }
 
-    async fn pull(&self, session: SessionId, free: u32, known: &[DocumentDigest]) -> Result<Pulled, ApiError> {
+    async fn pull(
+        &self,
+        session: SessionId,
+        free: u32,
+        known: &[DocumentDigest],
+    ) -> Result<Pulled, ApiError> {
         let request = pb::PullRequest {
             session: session_to(&session),
             free_slots: free,
-            known_orders: known.iter().map(|digest| digest.as_bytes().to_vec()).collect(),
+            known_orders: known
+                .iter()
+                .map(|digest| digest.as_bytes().to_vec())
+                .collect(),
         };
         let answer = self
             .client
@@ -256,10 +296,16 @@ impl CoordinatorApi for GrpcCoordinator {
             .into_inner();
         let mut pulled = Pulled::default();
         for order in answer.orders {
-            pulled.orders.insert(digest_from(&order.digest, "orders.digest")?, order.json);
+            pulled
+                .orders
+                .insert(digest_from(&order.digest, "orders.digest")?, order.json);
         }
         for assignment in answer.assignments {
-            pulled.assignments.push(assignment.try_into().map_err(|error: FieldError| error.under("assignments"))?);
+            pulled.assignments.push(
+                assignment
+                    .try_into()
+                    .map_err(|error: FieldError| error.under("assignments"))?,
+            );
         }
         Ok(pulled)
     }
@@ -277,7 +323,11 @@ impl CoordinatorApi for GrpcCoordinator {
             bytes: attempt.bytes,
             reached: attempt.reached,
         });
-        let request = pb::HeartbeatRequest { session: session_to(&session), attempts: attempts.collect(), draining };
+        let request = pb::HeartbeatRequest {
+            session: session_to(&session),
+            attempts: attempts.collect(),
+            draining,
+        };
         let answer = self
             .client
             .clone()
@@ -285,8 +335,15 @@ impl CoordinatorApi for GrpcCoordinator {
             .await
             .map_err(|status| self.error(status))?
             .into_inner();
-        let end = answer.end.iter().map(|nonce| nonce_from(nonce)).collect::<Result<_, _>>()?;
-        Ok(HeartbeatAnswer { end, drain: answer.drain })
+        let end = answer
+            .end
+            .iter()
+            .map(|nonce| nonce_from(nonce))
+            .collect::<Result<_, _>>()?;
+        Ok(HeartbeatAnswer {
+            end,
+            drain: answer.drain,
+        })
     }
 
     async fn complete(
@@ -304,7 +361,14 @@ impl CoordinatorApi for GrpcCoordinator {
             outcome: Some(outcome_to(outcome)),
             millis,
         };
-        let answer = self.client.clone().complete(timed(request, CALL_TIMEOUT)).await;
-        Ok(answer.map_err(|status| self.error(status))?.into_inner().counted)
+        let answer = self
+            .client
+            .clone()
+            .complete(timed(request, CALL_TIMEOUT))
+            .await;
+        Ok(answer
+            .map_err(|status| self.error(status))?
+            .into_inner()
+            .counted)
     }
 }

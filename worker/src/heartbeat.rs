@@ -1,5 +1,5 @@
-//! Keeps the session alive, apart from all work: a busy worker never looks dead, and a worker that may have been declared
-//! dead ends its own attempts first.
+//! Keeps the session alive, apart from all work: a busy worker never looks dead, and a worker that
+//! may have been declared dead ends its own attempts first.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +12,8 @@ use tokio_util::sync::CancellationToken;
 use crate::coordinator_api::{ApiError, CoordinatorApi, Registered};
 use crate::worker::Attempts;
 
-/// While nobody hears them heartbeats come so many times as often: the next leader is to be found as soon as there is one.
+/// While nobody hears them heartbeats come so many times as often: the next leader is to be found
+/// as soon as there is one.
 const UNHEARD_PAUSE_PART: u32 = 6;
 
 /// The loop of one session.
@@ -30,8 +31,12 @@ pub(crate) struct Heartbeat {
 impl Heartbeat {
     /// Beats until the session is over.
     pub(crate) async fn run(self) {
-        // The coordinator's TTL may have been running since the acknowledged heartbeat was *sent*, so that is what counts.
-        let patience = self.registered.ttl.saturating_sub(self.registered.stop_margin);
+        // The coordinator's TTL may have been running since the acknowledged heartbeat was *sent*,
+        // so that is what counts.
+        let patience = self
+            .registered
+            .ttl
+            .saturating_sub(self.registered.stop_margin);
         let mut acked_sent_at = Instant::now();
         let mut is_heard = true;
         loop {
@@ -43,21 +48,31 @@ impl Heartbeat {
                 () = tokio::time::sleep_until((Instant::now() + pause).min(stop_at)) => {}
             }
             // Here a test makes a zombie: a worker that neither beats nor notices that it does not.
-            failpoint::hit_on("heartbeat::silent", &self.worker).await.ok();
+            failpoint::hit_on("heartbeat::silent", &self.worker)
+                .await
+                .ok();
             let sent_at = Instant::now();
             let reports = self.attempts.reports();
             let answer = tokio::select! {
                 biased;
                 () = self.over.cancelled() => return,
-                () = tokio::time::sleep_until(stop_at) => Err(ApiError::Unavailable("no answer in time".to_owned())),
+                () = tokio::time::sleep_until(stop_at) => Err(ApiError::Unavailable("no answer in \
+                    time".to_owned())),
                 answer = self.api.heartbeat(self.registered.session, &reports, self.drain.is_cancelled()) => answer,
             };
             is_heard = answer.is_ok();
             match answer {
                 Ok(answer) => {
-                    tracing::debug!(micros = sent_at.elapsed().as_micros(), "a heartbeat was acknowledged");
+                    tracing::debug!(
+                        micros = sent_at.elapsed().as_micros(),
+                        "a heartbeat was \
+                        acknowledged"
+                    );
                     acked_sent_at = sent_at;
-                    answer.end.into_iter().for_each(|nonce| self.attempts.end(nonce));
+                    answer
+                        .end
+                        .into_iter()
+                        .for_each(|nonce| self.attempts.end(nonce));
                     if answer.drain && !self.drain.is_cancelled() {
                         tracing::info!("an operator asked this worker to drain");
                         self.drain.cancel();
@@ -70,7 +85,10 @@ impl Heartbeat {
                 Err(error) => tracing::debug!(%error, "a heartbeat was not acknowledged"),
             }
             if Instant::now() >= acked_sent_at + patience {
-                tracing::warn!("no heartbeat was acknowledged in time: attempts stop before others begin them");
+                tracing::warn!(
+                    "no heartbeat was acknowledged in time: attempts stop before others \
+                                begin them"
+                );
                 break;
             }
         }
@@ -78,8 +96,9 @@ impl Heartbeat {
         self.over.cancel();
     }
 
-    /// The time between two heartbeats: ± 20 %, so that many workers do not beat as one, and ± 50 % of the shorter time while nobody
-    /// hears them, for then they all began to wait in the same moment.
+    /// The time between two heartbeats: ± 20 %, so that many workers do not beat as one, and ± 50 %
+    /// of the shorter time while nobody hears them, for then they all began to wait in the same
+    /// moment.
     fn pause(&self, is_heard: bool) -> Duration {
         let heartbeat = self.registered.heartbeat;
         let mut rng = rand::rng();

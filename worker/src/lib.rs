@@ -1,7 +1,7 @@
 //! The worker: pulls leased tasks, moves rows, commits them exactly once.
 //!
-//! Only `connector` knows a database, and only `secrets` knows a secret. The coordinator decides what is done; a worker
-//! decides only how, and stops by itself when it may no longer be believed.
+//! Only `connector` knows a database, and only `secrets` knows a secret. The coordinator decides
+//! what is done; a worker decides only how, and stops by itself when it may no longer be believed.
 
 mod attempt;
 mod backoff;

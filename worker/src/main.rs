@@ -17,12 +17,18 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(570);
 
 /// Works for a cluster: pulls tasks, moves their rows, commits them exactly once.
 ///
-/// SIGTERM drains: what runs comes to its end, nothing new begins. A second one ends at once; what was open goes to others.
+/// SIGTERM drains: what runs comes to its end, nothing new begins. A second one ends at once; what
+/// was open goes to others.
 #[derive(Debug, Parser)]
 #[command(name = "highwater-worker", version)]
 struct Args {
     /// URLs of coordinators, with commas between them [default: http://127.0.0.1:7070]
-    #[arg(long, env = "HIGHWATER_COORDINATOR", value_delimiter = ',', value_name = "URL[,URL]")]
+    #[arg(
+        long,
+        env = "HIGHWATER_COORDINATOR",
+        value_delimiter = ',',
+        value_name = "URL[,URL]"
+    )]
     coordinator: Option<Vec<String>>,
     /// Speak to coordinators off loopback although nothing is encrypted
     #[arg(long, env = "HIGHWATER_INSECURE")]
@@ -37,7 +43,12 @@ struct Args {
     #[arg(long, env = "HIGHWATER_SLOTS", value_name = "N")]
     slots: Option<u32>,
     /// What it says of itself, with commas between: disk=fast,zone=a
-    #[arg(long, env = "HIGHWATER_LABELS", value_delimiter = ',', value_name = "KEY=VALUE")]
+    #[arg(
+        long,
+        env = "HIGHWATER_LABELS",
+        value_delimiter = ',',
+        value_name = "KEY=VALUE"
+    )]
     labels: Option<Vec<String>>,
     /// Hold tasks of steps that move nothing
     #[arg(long, env = "HIGHWATER_ALLOW_NOOP")]
@@ -59,44 +70,87 @@ struct Settings {
 
 fn main() -> ExitCode {
     highwater_net::install_tls_provider();
-    daemon::run(|args: &Args| &args.daemon, |args| async { work(settle(args)?).await })
+    daemon::run(
+        |args: &Args| &args.daemon,
+        |args| async { work(settle(args)?).await },
+    )
 }
 
 /// Lays flags and environment over the file, and the file over the defaults.
 fn settle(args: Args) -> Result<Settings, Ending> {
     let file = args.daemon.read_config()?.worker;
-    let urls = args.coordinator.or(file.coordinator).filter(|urls| !urls.is_empty());
+    let urls = args
+        .coordinator
+        .or(file.coordinator)
+        .filter(|urls| !urls.is_empty());
     let urls = urls.unwrap_or_else(|| vec!["http://127.0.0.1:7070".to_owned()]);
-    let tls = args.tls.over(file.tls).settle_and_read().map_err(|error| Ending::usage(with_causes(&error)))?;
-    let coordinator = ClusterCoordinator::new(&urls, tls)
-        .map_err(|error| Ending::usage(format!("{error}: name a coordinator by --coordinator http://HOST:7070")))?;
+    let tls = args
+        .tls
+        .over(file.tls)
+        .settle_and_read()
+        .map_err(|error| Ending::usage(with_causes(&error)))?;
+    let coordinator = ClusterCoordinator::new(&urls, tls).map_err(|error| {
+        Ending::usage(format!(
+            "{error}: name a coordinator by --coordinator \
+            http://HOST:7070"
+        ))
+    })?;
     let is_trusted = coordinator.is_secure() || args.insecure || file.insecure.unwrap_or(false);
     if let Some(url) = urls.iter().find(|url| !is_trusted && !is_loopback(url)) {
         return Err(Ending::usage(format!(
-            "{url} is not loopback, and nothing would be encrypted: use https and --tls-ca FILE, or --insecure, which says that \
-             the network is trusted"
+            "{url} is not loopback, and nothing would be encrypted: use https and --tls-ca FILE, \
+             or --insecure, which says that the network is trusted"
         )));
     }
     let id = args.id.or(file.id).unwrap_or_else(own_name);
-    let id = id.parse().map_err(|error| Ending::usage(format!("--id: {error}")))?;
+    let id = id
+        .parse()
+        .map_err(|error| Ending::usage(format!("--id: {error}")))?;
     let labels = match args.labels {
-        Some(labels) => labels.iter().map(|label| read_label(label)).collect::<Result<_, _>>()?,
+        Some(labels) => labels
+            .iter()
+            .map(|label| read_label(label))
+            .collect::<Result<_, _>>()?,
         None => file.labels.unwrap_or_default(),
     };
     let slots = args.slots.or(file.slots).unwrap_or(4);
     if slots == 0 {
-        return Err(Ending::usage("a worker of 0 slots does nothing: --slots 1 is the least"));
+        return Err(Ending::usage(
+            "a worker of 0 slots does nothing: --slots 1 is the least",
+        ));
     }
     let allow_noop = args.allow_noop || file.allow_noop.unwrap_or(false);
-    let drain_timeout = args.drain_timeout.or(file.drain_timeout).map_or(DRAIN_TIMEOUT, |timeout| timeout.0);
-    Ok(Settings { coordinator, options: WorkerOptions { id, slots, labels, allow_noop }, drain_timeout })
+    let drain_timeout = args
+        .drain_timeout
+        .or(file.drain_timeout)
+        .map_or(DRAIN_TIMEOUT, |timeout| timeout.0);
+    Ok(Settings {
+        coordinator,
+        options: WorkerOptions {
+            id,
+            slots,
+            labels,
+            allow_noop,
+        },
+        drain_timeout,
+    })
 }
 
 /// Whether an address stays on this host.
 fn is_loopback(url: &str) -> bool {
-    let address = url.rsplit("://").next().unwrap_or(url).trim_end_matches('/');
-    let host = address.rsplit_once(':').map_or(address, |(host, _)| host).trim_matches(['[', ']']);
-    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+    let address = url
+        .rsplit("://")
+        .next()
+        .unwrap_or(url)
+        .trim_end_matches('/');
+    let host = address
+        .rsplit_once(':')
+        .map_or(address, |(host, _)| host)
+        .trim_matches(['[', ']']);
+    host == "localhost"
+        || host
+            .parse::<std::net::IpAddr>()
+            .is_ok_and(|address| address.is_loopback())
 }
 
 fn read_label(label: &str) -> Result<(String, String), Ending> {
@@ -110,16 +164,26 @@ fn read_label(label: &str) -> Result<(String, String), Ending> {
 /// The host's name and the process's number: unique, and told to people.
 fn own_name() -> String {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let host: String = host.trim().chars().filter(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '.')).collect();
-    let host = if host.is_empty() { "worker".to_owned() } else { host };
+    let host: String = host
+        .trim()
+        .chars()
+        .filter(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '.'))
+        .collect();
+    let host = if host.is_empty() {
+        "worker".to_owned()
+    } else {
+        host
+    };
     format!("{host}.{}", std::process::id())
 }
 
 async fn work(settings: Settings) -> Result<(), Ending> {
-    let mut interrupts = Interrupts::of_process().map_err(|error| Ending::cannot("listen to signals", &error))?;
+    let mut interrupts =
+        Interrupts::of_process().map_err(|error| Ending::cannot("listen to signals", &error))?;
     let (drain, stop) = (CancellationToken::new(), CancellationToken::new());
     tracing::info!(worker = %settings.options.id, slots = settings.options.slots, "working");
-    let running = Worker::new(settings.options, Arc::new(settings.coordinator)).run(drain.clone(), stop.clone());
+    let running = Worker::new(settings.options, Arc::new(settings.coordinator))
+        .run(drain.clone(), stop.clone());
     tokio::pin!(running);
     let ended = tokio::select! {
         ended = &mut running => ended,

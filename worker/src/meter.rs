@@ -21,7 +21,10 @@ pub(crate) struct Progress {
 
 impl Progress {
     pub(crate) fn get(&self) -> (u64, u64) {
-        (self.rows.load(Ordering::Relaxed), self.bytes.load(Ordering::Relaxed))
+        (
+            self.rows.load(Ordering::Relaxed),
+            self.bytes.load(Ordering::Relaxed),
+        )
     }
 
     pub(crate) fn has_reached(&self) -> bool {
@@ -55,7 +58,11 @@ pub(crate) struct Metered {
 
 impl Metered {
     pub(crate) fn new(inner: Box<dyn RowStream>, progress: Arc<Progress>, worker: String) -> Self {
-        Self { inner, progress, worker }
+        Self {
+            inner,
+            progress,
+            worker,
+        }
     }
 }
 

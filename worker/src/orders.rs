@@ -1,5 +1,5 @@
-//! The orders that a worker knows, by digest: what all attempts of a step share. Those that an attempt needs are kept, whatever
-//! their number; of the others only the latest.
+//! The orders that a worker knows, by digest: what all attempts of a step share. Those that an
+//! attempt needs are kept, whatever their number; of the others only the latest.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,7 +16,8 @@ const UNUSED_MAX: usize = 64;
 #[derive(Default)]
 pub(crate) struct Orders {
     known: BTreeMap<DocumentDigest, Known>,
-    /// Why orders of the latest pull could not be read. They are not known: the next pull asks for them again.
+    /// Why orders of the latest pull could not be read. They are not known: the next pull asks for
+    /// them again.
     unreadable: BTreeMap<DocumentDigest, String>,
     pulls: u64,
 }
@@ -44,7 +45,13 @@ impl Orders {
         for (digest, json) in orders {
             match context(&json) {
                 Ok(context) => {
-                    self.known.insert(digest, Known { context: Arc::new(context), used: self.pulls });
+                    self.known.insert(
+                        digest,
+                        Known {
+                            context: Arc::new(context),
+                            used: self.pulls,
+                        },
+                    );
                 }
                 Err(error) => {
                     tracing::error!(%digest, %error, "an order cannot be read");
@@ -57,16 +64,25 @@ impl Orders {
     /// The order of a task.
     ///
     /// # Errors
-    /// It cannot be read, or did not come: an attempt that failed, so that the task comes again after a while, to another worker if
-    /// there is one, and not for ever.
-    pub(crate) fn of(&mut self, digest: &DocumentDigest) -> Result<Arc<OrderContext>, AttemptError> {
+    /// It cannot be read, or did not come: an attempt that failed, so that the task comes again
+    /// after a while, to another worker if there is one, and not for ever.
+    pub(crate) fn of(
+        &mut self,
+        digest: &DocumentDigest,
+    ) -> Result<Arc<OrderContext>, AttemptError> {
         if let Some(known) = self.known.get_mut(digest) {
             known.used = self.pulls;
             return Ok(Arc::clone(&known.context));
         }
         let (code, why) = match self.unreadable.get(digest) {
-            Some(why) => ("unreadable_order", format!("the task's order cannot be read: {why}")),
-            None => ("missing_order", "the task came without its order".to_owned()),
+            Some(why) => (
+                "unreadable_order",
+                format!("the task's order cannot be read: {why}"),
+            ),
+            None => (
+                "missing_order",
+                "the task came without its order".to_owned(),
+            ),
         };
         let message = format!("{why}; run one version of coordinator and worker");
         Err(AttemptError::new(ErrorClass::Transient, code, message))
@@ -74,8 +90,13 @@ impl Orders {
 
     /// Forgets those that no attempt needs, but for the latest of them.
     pub(crate) fn forget(&mut self) {
-        let unused = self.known.iter().filter(|(_, known)| Arc::strong_count(&known.context) == 1);
-        let mut unused: Vec<(u64, DocumentDigest)> = unused.map(|(digest, known)| (known.used, *digest)).collect();
+        let unused = self
+            .known
+            .iter()
+            .filter(|(_, known)| Arc::strong_count(&known.context) == 1);
+        let mut unused: Vec<(u64, DocumentDigest)> = unused
+            .map(|(digest, known)| (known.used, *digest))
+            .collect();
         unused.sort_unstable();
         let surplus = unused.len().saturating_sub(UNUSED_MAX);
         for (_, digest) in &unused[..surplus] {

@@ -1,9 +1,10 @@
 //! How long an attempt waits for a database that says nothing.
 //!
-//! A host whose packets are dropped sends no error and closes nothing, the drivers' sockets have no keepalive of their own, and
-//! a server's timeouts end what the server does and not the wait for it. So whoever waits stops waiting by the worker's clock. What
-//! was waited for is dropped, and its session with it, without a goodbye that might hang, too.
-//! Never ends a begin or a commit: these run in loops of their own, and only the wait for them ends here.
+//! A host whose packets are dropped sends no error and closes nothing, the drivers' sockets have no
+//! keepalive of their own, and a server's timeouts end what the server does and not the wait for
+//! it. So whoever waits stops waiting by the worker's clock. What was waited for is dropped, and
+//! its session with it, without a goodbye that might hang, too. Never ends a begin or a commit:
+//! these run in loops of their own, and only the wait for them ends here.
 
 use std::fmt;
 use std::future::Future;
@@ -15,16 +16,19 @@ use highwater_common::id::ConnectionName;
 use crate::connector::ConnectorError;
 use crate::meter::Progress;
 
-/// Looks at an attempt in the time that it may move nothing. Looks are counted and not the time alone, so that a worker that was
-/// frozen, and finds hours gone, does not blame the database for them.
+/// Looks at an attempt in the time that it may move nothing. Looks are counted and not the time
+/// alone, so that a worker that was frozen, and finds hours gone, does not blame the database for
+/// them.
 const LOOKS: u32 = 8;
-/// How much longer than an attempt without a byte a probe may take, which can mean a scan of the whole table.
+/// How much longer than an attempt without a byte a probe may take, which can mean a scan of the
+/// whole table.
 const PROBE_STALLS: u32 = 6;
 /// The least time that a probe has.
 const PROBE_LEAST: Duration = Duration::from_mins(1);
 
-/// A call on a database that moves no rows. Each has a time on the client's side, longer than the server's own timeouts and
-/// the waits for locks in it add up to: past it the server is not slow, but silent.
+/// A call on a database that moves no rows. Each has a time on the client's side, longer than the
+/// server's own timeouts and the waits for locks in it add up to: past it the server is not slow,
+/// but silent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Call {
     Probe,
@@ -67,8 +71,8 @@ impl fmt::Display for Call {
     }
 }
 
-/// The answer of `asked`, unless it takes longer than such a call can. Dropping it closes its session; what the server still makes
-/// of it is harmless, as it is when the worker dies there.
+/// The answer of `asked`, unless it takes longer than such a call can. Dropping it closes its
+/// session; what the server still makes of it is harmless, as it is when the worker dies there.
 pub(crate) async fn answered<T>(
     call: Call,
     connection: &ConnectionName,
@@ -80,10 +84,15 @@ pub(crate) async fn answered<T>(
         Ok(answer) => answer.map_err(|error| error.report),
         Err(_) => {
             let message = format!(
-                "cannot {call} on {connection}: no answer within {}; is its host silent, or does a firewall drop its packets?",
+                "cannot {call} on {connection}: no answer within {}; is its host silent, or does a \
+                 firewall drop its packets?",
                 words(limit)
             );
-            Err(AttemptError::unreachable(connection.clone(), "silent", message))
+            Err(AttemptError::unreachable(
+                connection.clone(),
+                "silent",
+                message,
+            ))
         }
     }
 }
@@ -111,8 +120,8 @@ pub(crate) async fn unless_stalled<T>(
                 false => format!("nothing was taken by {}", sides.target),
             };
             let message = format!(
-                "{what} for {}, the step's limits.stall, and the attempt's sessions were closed; is the host silent? If it only \
-                 needs longer, raise limits.stall",
+                "{what} for {}, the step's limits.stall, and the attempt's sessions were closed; \
+                 is the host silent? If it only needs longer, raise limits.stall",
                 words(stall)
             );
             Err(AttemptError::new(ErrorClass::Transient, "stalled", message))

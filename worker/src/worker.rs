@@ -1,4 +1,5 @@
-//! A worker's life: it registers, pulls, runs attempts and tells their outcomes, and begins a new session when it lost one.
+//! A worker's life: it registers, pulls, runs attempts and tells their outcomes, and begins a new
+//! session when it lost one.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -19,10 +20,12 @@ use crate::meter::Progress;
 use crate::orders::Orders;
 use crate::supervisor::{SpawnKind, Supervisor};
 
-/// How long a worker that ends at once tries to give a task back; without an answer the task waits for the session's end.
+/// How long a worker that ends at once tries to give a task back; without an answer the task waits
+/// for the session's end.
 const RELEASE_WAIT: Duration = Duration::from_secs(2);
-/// How long a worker without attempts waits for what is left: commits that nobody waits for any more, sessions being closed.
-/// A server that is silent would hold it for ever, and the ledger knows what a commit comes to.
+/// How long a worker without attempts waits for what is left: commits that nobody waits for any
+/// more, sessions being closed. A server that is silent would hold it for ever, and the ledger
+/// knows what a commit comes to.
 const LAST_WAIT: Duration = Duration::from_secs(10);
 
 /// What a worker is started with.
@@ -88,9 +91,21 @@ impl Attempts {
     }
 
     /// Notes one that begins; it can be ended from here on.
-    pub(crate) fn begin(&self, assignment: Assignment, progress: Arc<Progress>, cancel: CancellationToken) {
+    pub(crate) fn begin(
+        &self,
+        assignment: Assignment,
+        progress: Arc<Progress>,
+        cancel: CancellationToken,
+    ) {
         let nonce = assignment.fence.nonce.bits();
-        self.lock().insert(nonce, Running { assignment, progress, cancel });
+        self.lock().insert(
+            nonce,
+            Running {
+                assignment,
+                progress,
+                cancel,
+            },
+        );
     }
 
     /// What a heartbeat tells of them.
@@ -101,7 +116,13 @@ impl Attempts {
             .map(|attempt| {
                 let (rows, bytes) = attempt.progress.get();
                 let (task, nonce) = (attempt.assignment.task, attempt.assignment.fence.nonce);
-                AttemptReport { task, nonce, rows, bytes, reached: attempt.progress.has_reached() }
+                AttemptReport {
+                    task,
+                    nonce,
+                    rows,
+                    bytes,
+                    reached: attempt.progress.has_reached(),
+                }
             })
             .collect()
     }
@@ -115,7 +136,9 @@ impl Attempts {
 
     /// Ends all.
     pub(crate) fn end_all(&self) {
-        self.lock().values().for_each(|attempt| attempt.cancel.cancel());
+        self.lock()
+            .values()
+            .for_each(|attempt| attempt.cancel.cancel());
     }
 }
 
@@ -136,14 +159,24 @@ impl Worker {
     pub fn new(options: WorkerOptions, api: Arc<dyn CoordinatorApi>) -> Self {
         #[cfg(feature = "failpoints")]
         let api = crate::stumbling::Stumbling::around(api, options.id.to_string());
-        Self { options, api, supervisor: Supervisor::default(), orders: Orders::default() }
+        Self {
+            options,
+            api,
+            supervisor: Supervisor::default(),
+            orders: Orders::default(),
+        }
     }
 
-    /// Works until `drain`, then finishes what it has and ends; `stop` ends it at once, giving its tasks back.
+    /// Works until `drain`, then finishes what it has and ends; `stop` ends it at once, giving its
+    /// tasks back.
     ///
     /// # Errors
     /// [`WorkerError`] when the coordinator will not have the worker at all.
-    pub async fn run(mut self, drain: CancellationToken, stop: CancellationToken) -> Result<(), WorkerError> {
+    pub async fn run(
+        mut self,
+        drain: CancellationToken,
+        stop: CancellationToken,
+    ) -> Result<(), WorkerError> {
         let mut is_known = false;
         while !drain.is_cancelled() {
             let registered = tokio::select! {
@@ -155,23 +188,28 @@ impl Worker {
             let session = Session {
                 registered,
                 attempts: Arc::default(),
-                slots: Arc::new(Semaphore::new(usize::try_from(self.options.slots).unwrap_or(1))),
+                slots: Arc::new(Semaphore::new(
+                    usize::try_from(self.options.slots).unwrap_or(1),
+                )),
                 over: stop.child_token(),
                 stop: stop.clone(),
             };
             self.work(&session, &drain).await;
         }
-        self.supervisor.cancel_token().cancel(); // no attempt is left: nobody takes up a session any more
+        // no attempt is left: nobody takes up a session any more
+        self.supervisor.cancel_token().cancel();
         if let Err(still_running) = self.supervisor.wait(LAST_WAIT).await {
             tracing::warn!(
                 %still_running,
-                "a database does not answer: what it was told last is left to it, and its ledger knows what came of that"
+                "a database does not answer: what it was told last is left to it, and its ledger \
+                 knows what came of that"
             );
         }
         Ok(())
     }
 
-    /// Registers, as soon as somebody leads. A worker that was known before waits for certificates to be mended, too.
+    /// Registers, as soon as somebody leads. A worker that was known before waits for certificates
+    /// to be mended, too.
     async fn register(&self, is_known: bool) -> Result<Registered, WorkerError> {
         let mut backoff = Backoff::default();
         loop {
@@ -181,12 +219,20 @@ impl Worker {
                     return Ok(registered);
                 }
                 Err(source @ ApiError::Refused(_)) => {
-                    return Err(WorkerError::Refused { worker: self.options.id.clone(), source });
+                    return Err(WorkerError::Refused {
+                        worker: self.options.id.clone(),
+                        source,
+                    });
                 }
                 Err(source @ ApiError::Distrust { .. }) if !is_known => {
-                    return Err(WorkerError::Distrust { worker: self.options.id.clone(), source });
+                    return Err(WorkerError::Distrust {
+                        worker: self.options.id.clone(),
+                        source,
+                    });
                 }
-                Err(error) => tracing::warn!(worker = %self.options.id, %error, "not registered yet"),
+                Err(error) => {
+                    tracing::warn!(worker = %self.options.id, %error, "not registered yet")
+                }
             }
             tokio::time::sleep(backoff.next_wait()).await;
         }
@@ -223,9 +269,14 @@ impl Worker {
             match pulled {
                 Ok(pulled) => {
                     backoff = Backoff::default();
-                    let (worker, supervisor) = (self.options.id.to_string(), self.supervisor.clone());
+                    let (worker, supervisor) =
+                        (self.options.id.to_string(), self.supervisor.clone());
                     self.orders.learn(pulled.orders, |json| {
-                        Ok(OrderContext::new(serde_json::from_slice(json)?, worker.clone(), supervisor.clone()))
+                        Ok(OrderContext::new(
+                            serde_json::from_slice(json)?,
+                            worker.clone(),
+                            supervisor.clone(),
+                        ))
                     });
                     self.start(session, pulled.assignments, first, drain);
                     self.orders.forget();
@@ -256,8 +307,12 @@ impl Worker {
     ) {
         let mut permit = Some(first);
         for assignment in assignments {
-            // More tasks than slots were never asked for; without a slot a task waits for its heartbeat to miss it.
-            let Some(slot) = permit.take().or_else(|| Arc::clone(&session.slots).try_acquire_owned().ok()) else {
+            // More tasks than slots were never asked for; without a slot a task waits for its
+            // heartbeat to miss it.
+            let Some(slot) = permit
+                .take()
+                .or_else(|| Arc::clone(&session.slots).try_acquire_owned().ok())
+            else {
                 break;
             };
             let order = self.orders.of(&assignment.order);
@@ -294,7 +349,11 @@ struct RunAttempt {
 impl RunAttempt {
     async fn run(self) {
         let progress = Arc::new(Progress::default());
-        self.attempts.begin(self.assignment.clone(), Arc::clone(&progress), self.cancel.clone());
+        self.attempts.begin(
+            self.assignment.clone(),
+            Arc::clone(&progress),
+            self.cancel.clone(),
+        );
         let began = Instant::now();
         let outcome = match &self.order {
             Ok(order) => tokio::select! {
@@ -310,14 +369,22 @@ impl RunAttempt {
             None if self.stop.is_cancelled() => self.release(millis).await,
             None => {} // whoever ended the attempt no longer waits for it
         }
-        self.attempts.lock().remove(&self.assignment.fence.nonce.bits());
+        self.attempts
+            .lock()
+            .remove(&self.assignment.fence.nonce.bits());
     }
 
-    /// Gives the task back, so that it is no attempt of a worker that was lost. Whatever of it is still on its way to the
-    /// target is outrun by the next claim.
+    /// Gives the task back, so that it is no attempt of a worker that was lost. Whatever of it is
+    /// still on its way to the target is outrun by the next claim.
     async fn release(&self, millis: u64) {
-        let (session, task, fence) = (self.registered.session, self.assignment.task, self.assignment.fence);
-        let told = self.api.complete(session, task, fence, Outcome::Released, millis);
+        let (session, task, fence) = (
+            self.registered.session,
+            self.assignment.task,
+            self.assignment.fence,
+        );
+        let told = self
+            .api
+            .complete(session, task, fence, Outcome::Released, millis);
         match tokio::time::timeout(RELEASE_WAIT, told).await {
             Ok(Ok(_)) => {}
             Ok(Err(error)) => tracing::warn!(%task, %error, "a task was not given back"),
@@ -325,18 +392,28 @@ impl RunAttempt {
         }
     }
 
-    /// Tells the coordinator, until it hears or the session is over. Losing the answer is harmless: the ledger knows.
+    /// Tells the coordinator, until it hears or the session is over. Losing the answer is harmless:
+    /// the ledger knows.
     async fn report(&self, outcome: Outcome, millis: u64) {
         if let Outcome::Failed(error) = &outcome {
             tracing::warn!(task = %self.assignment.task, class = %error.class, code = error.code, "{}", error.message);
         }
         let mut backoff = Backoff::default();
         while !self.cancel.is_cancelled() {
-            let (session, task, fence) = (self.registered.session, self.assignment.task, self.assignment.fence);
-            match self.api.complete(session, task, fence, outcome.clone(), millis).await {
+            let (session, task, fence) = (
+                self.registered.session,
+                self.assignment.task,
+                self.assignment.fence,
+            );
+            match self
+                .api
+                .complete(session, task, fence, outcome.clone(), millis)
+                .await
+            {
                 Ok(true) => return,
                 Ok(false) => {
-                    tracing::info!(task = %self.assignment.task, "a completion came too late to count");
+                    tracing::info!(task = %self.assignment.task, "a completion came too late to \
+                        count");
                     return;
                 }
                 Err(ApiError::SessionEnded | ApiError::Refused(_)) => return,
@@ -348,7 +425,8 @@ impl RunAttempt {
                 ) => {}
             }
             if self.drain.is_cancelled() && backoff.is_long() {
-                return; // nobody listens, and the process wants to end; the ledger has what was committed
+                // nobody listens, and the process wants to end; the ledger has what was committed
+                return;
             }
             tokio::select! {
                 biased;

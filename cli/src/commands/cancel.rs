@@ -15,16 +15,28 @@ use crate::render::count;
 /// Workers that fence the targets, when they live in this process.
 const FENCE_WORKERS: u32 = 4;
 
-pub(super) async fn cancel(context: &mut Context<'_>, args: &CancelArgs) -> Result<ExitCode, CliError> {
+pub(super) async fn cancel(
+    context: &mut Context<'_>,
+    args: &CancelArgs,
+) -> Result<ExitCode, CliError> {
     if args.reason.trim().is_empty() {
-        return Err(CliError::new(ExitCode::Usage, "the reason is empty").why("it is what others will read later"));
+        return Err(CliError::new(ExitCode::Usage, "the reason is empty").why(
+            "it is what others \
+            will read later",
+        ));
     }
-    let mut connection = context.open(&Where::new(context.global, FENCE_WORKERS), Need::Act).await?;
+    let mut connection = context
+        .open(&Where::new(context.global, FENCE_WORKERS), Need::Act)
+        .await?;
     let place = connection.banner().to_owned();
     let run = get(context, &mut connection, &args.run).await?.view;
     context.confirm(&reach(&run)).await?;
-    // The full id: what the prefix or the pipeline's name means must not change between the question and the act.
-    let request = CancelRequest { run: run.run.to_string(), reason: args.reason.clone() };
+    // The full id: what the prefix or the pipeline's name means must not change between the
+    // question and the act.
+    let request = CancelRequest {
+        run: run.run.to_string(),
+        reason: args.reason.clone(),
+    };
     let program = context.output.talk_look.program.clone();
     let document: Fetched<RunDocument> = context
         .unless_interrupted(async {
@@ -44,7 +56,8 @@ pub(super) async fn cancel(context: &mut Context<'_>, args: &CancelArgs) -> Resu
 fn reach(run: &RunDocument) -> String {
     let tasks = &run.tasks;
     format!(
-        "cancels run {} of {}: {} open and {} waiting tasks will not commit; {} done tasks, {} rows, stay",
+        "cancels run {} of {}: {} open and {} waiting tasks will not commit; {} done tasks, {} \
+         rows, stay",
         run.short,
         run.pipeline,
         count(tasks.open),

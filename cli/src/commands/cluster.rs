@@ -16,13 +16,20 @@ use crate::exit::ExitCode;
 use crate::{embedded, pipeline_file, render};
 
 pub(super) async fn status(context: &mut Context<'_>) -> Result<ExitCode, CliError> {
-    let mut connection = context.open(&Where::new(context.global, 0), Need::Read).await?;
+    let mut connection = context
+        .open(&Where::new(context.global, 0), Need::Read)
+        .await?;
     let place = connection.banner().to_owned();
     let document: Fetched<ClusterDocument> = context
         .unless_interrupted(async {
-            let answer = within(CALL_WAIT_MAX, connection.client.get_cluster(GetClusterRequest {})).await;
-            let answer =
-                answer.map_err(|status| CliError::from_status("cannot show the cluster", &status).at(place))?;
+            let answer = within(
+                CALL_WAIT_MAX,
+                connection.client.get_cluster(GetClusterRequest {}),
+            )
+            .await;
+            let answer = answer.map_err(|status| {
+                CliError::from_status("cannot show the cluster", &status).at(place)
+            })?;
             Fetched::try_from(answer.into_inner())
         })
         .await?;
@@ -35,25 +42,37 @@ pub(super) async fn status(context: &mut Context<'_>) -> Result<ExitCode, CliErr
     Ok(ExitCode::Success)
 }
 
-pub(super) async fn adopt(context: &mut Context<'_>, args: &FileArgs) -> Result<ExitCode, CliError> {
+pub(super) async fn adopt(
+    context: &mut Context<'_>,
+    args: &FileArgs,
+) -> Result<ExitCode, CliError> {
     let pipeline = pipeline_file::read(args)?;
     let place = Where::new(context.global, 0);
     let reach = format!(
-        "takes over every target of {}: whatever else has written there, and still runs, is fenced off",
+        "takes over every target of {}: whatever else has written there, and still runs, is fenced \
+         off",
         pipeline.name
     );
     let adopted = if place.coordinator.is_some() {
         let connection = context.open(&place, Need::Act).await?;
         context.confirm(&reach).await?;
-        let come_back = format!("{} cluster adopt {}", context.output.talk_look.program, args.file.display());
+        let come_back = format!(
+            "{} cluster adopt {}",
+            context.output.talk_look.program,
+            args.file.display()
+        );
         match make_plan(context, connection, &pipeline, Wanted::Adoption, come_back).await? {
             Planned::Made(plan) => plan.view.adopted,
             Planned::Not(exit) => return Ok(exit),
         }
     } else {
-        context.output.say(&format!("embedded {}", place.state.display()));
+        context
+            .output
+            .say(&format!("embedded {}", place.state.display()));
         context.confirm(&reach).await?;
-        context.unless_interrupted(embedded::adopt(&place.state, &pipeline)).await?
+        context
+            .unless_interrupted(embedded::adopt(&place.state, &pipeline))
+            .await?
     };
     let lines: Vec<String> = adopted.iter().map(line).collect();
     context.print(
@@ -64,10 +83,18 @@ pub(super) async fn adopt(context: &mut Context<'_>, args: &FileArgs) -> Result<
     Ok(ExitCode::Success)
 }
 
-fn line((name, AdoptedDocument { cluster, former }): (&ConnectionName, &AdoptedDocument)) -> String {
+fn line(
+    (name, AdoptedDocument { cluster, former }): (&ConnectionName, &AdoptedDocument),
+) -> String {
     match former {
         None => format!("{name}: was nobody's, is this cluster's now ({cluster})"),
-        Some(former) if former == cluster => format!("{name}: was this cluster's already ({cluster})"),
-        Some(former) => format!("{name}: taken over from {former}, is this cluster's now ({cluster})"),
+        Some(former) if former == cluster => format!(
+            "{name}: was this cluster's already \
+            ({cluster})"
+        ),
+        Some(former) => format!(
+            "{name}: taken over from {former}, is this cluster's now \
+                                 ({cluster})"
+        ),
     }
 }

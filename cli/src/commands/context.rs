@@ -9,14 +9,20 @@ use crate::error::CliError;
 use crate::exit::ExitCode;
 use crate::render;
 
-pub(super) fn context(context: &mut Context<'_>, command: &ContextCommand) -> Result<ExitCode, CliError> {
+pub(super) fn context(
+    context: &mut Context<'_>,
+    command: &ContextCommand,
+) -> Result<ExitCode, CliError> {
     if let ContextCommand::Use { name } = command {
         context.contexts.choose(name)?;
     }
     let named = context.contexts.read()?;
     let current = named.current.as_deref().unwrap_or(EMBEDDED);
-    let mut rows: Vec<(&str, String)> =
-        named.contexts.iter().map(|(name, context)| (name.as_str(), context.coordinator.join(","))).collect();
+    let mut rows: Vec<(&str, String)> = named
+        .contexts
+        .iter()
+        .map(|(name, context)| (name.as_str(), context.coordinator.join(",")))
+        .collect();
     rows.push((EMBEDDED, String::new()));
     let document = json!({
         "schema": "contexts/v1",

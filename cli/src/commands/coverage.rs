@@ -1,4 +1,5 @@
-//! `coverage`: what the targets' ledgers hold of each step; and voiding receipts whose rows are not there any more.
+//! `coverage`: what the targets' ledgers hold of each step; and voiding receipts whose rows are not
+//! there any more.
 
 use std::collections::BTreeMap;
 
@@ -23,24 +24,46 @@ use crate::render::count;
 /// Workers that ask the targets, when they live in this process.
 const ASKING_WORKERS: u32 = 4;
 
-pub(super) async fn show(context: &mut Context<'_>, args: &CoverageArgs) -> Result<ExitCode, CliError> {
+pub(super) async fn show(
+    context: &mut Context<'_>,
+    args: &CoverageArgs,
+) -> Result<ExitCode, CliError> {
     let Some(file) = &args.file else {
-        return Err(CliError::new(ExitCode::Usage, "no pipeline file").next("highwater coverage FILE [STEP]"));
+        return Err(CliError::new(ExitCode::Usage, "no pipeline file").next(
+            "highwater coverage \
+            FILE [STEP]",
+        ));
     };
     let step = args.step.as_deref().map(step_name).transpose()?;
-    let file = FileArgs { file: file.clone(), params: args.params.clone() };
-    let come_back = format!("{} coverage {}", context.output.talk_look.program, file.file.display());
+    let file = FileArgs {
+        file: file.clone(),
+        params: args.params.clone(),
+    };
+    let come_back = format!(
+        "{} coverage {}",
+        context.output.talk_look.program,
+        file.file.display()
+    );
     ask(context, &file, Errand::Show { step }, come_back).await
 }
 
-pub(super) async fn forget(context: &mut Context<'_>, args: &ForgetArgs) -> Result<ExitCode, CliError> {
+pub(super) async fn forget(
+    context: &mut Context<'_>,
+    args: &ForgetArgs,
+) -> Result<ExitCode, CliError> {
     if args.reason.trim().is_empty() || args.reason.len() > Forget::REASON_BYTES_MAX {
-        let why = format!("it is what others will read later: 1 to {} bytes", Forget::REASON_BYTES_MAX);
+        let why = format!(
+            "it is what others will read later: 1 to {} bytes",
+            Forget::REASON_BYTES_MAX
+        );
         return Err(CliError::new(ExitCode::Usage, "the reason is empty or too long").why(why));
     }
     let step = step_name(&args.step)?;
     let reach = match (&args.from, &args.to) {
-        (None, None) => format!("voids every receipt of step {step}: the next run loads all of it again"),
+        (None, None) => format!(
+            "voids every receipt of step {step}: the next run loads all of it \
+                                 again"
+        ),
         (from, to) => format!(
             "voids the receipts of step {step} from {} to {}: the next run loads them again",
             from.as_deref().unwrap_or("the beginning"),
@@ -48,18 +71,29 @@ pub(super) async fn forget(context: &mut Context<'_>, args: &ForgetArgs) -> Resu
         ),
     };
     let reach = format!(
-        "{reach}. Rows of theirs that are still in the table stay there; with `append` they would be there twice"
+        "{reach}. Rows of theirs that are still in the table stay there; with `append` they would \
+         be there twice"
     );
     context.confirm(&reach).await?;
     let bound = |text: &Option<String>| text.clone().map(Bound);
-    let errand =
-        Errand::Forget(Forget { step, from: bound(&args.from), to: bound(&args.to), reason: args.reason.clone() });
-    let come_back = format!("{} coverage {}", context.output.talk_look.program, args.pipeline.file.display());
+    let errand = Errand::Forget(Forget {
+        step,
+        from: bound(&args.from),
+        to: bound(&args.to),
+        reason: args.reason.clone(),
+    });
+    let come_back = format!(
+        "{} coverage {}",
+        context.output.talk_look.program,
+        args.pipeline.file.display()
+    );
     ask(context, &args.pipeline, errand, come_back).await
 }
 
 fn step_name(text: &str) -> Result<StepName, CliError> {
-    text.parse().map_err(|error| CliError::new(ExitCode::Usage, format!("`{text}` is no step")).why(format!("{error}")))
+    text.parse().map_err(|error| {
+        CliError::new(ExitCode::Usage, format!("`{text}` is no step")).why(format!("{error}"))
+    })
 }
 
 async fn ask(
@@ -69,13 +103,26 @@ async fn ask(
     come_back: String,
 ) -> Result<ExitCode, CliError> {
     let pipeline = pipeline_file::read(file)?;
-    let connection = context.open(&Where::new(context.global, ASKING_WORKERS), Need::Act).await?;
-    let plan = match make_plan(context, connection, &pipeline, Wanted::Errand(errand), come_back).await? {
+    let connection = context
+        .open(&Where::new(context.global, ASKING_WORKERS), Need::Act)
+        .await?;
+    let plan = match make_plan(
+        context,
+        connection,
+        &pipeline,
+        Wanted::Errand(errand),
+        come_back,
+    )
+    .await?
+    {
         Planned::Made(plan) => plan,
         Planned::Not(exit) => return Ok(exit),
     };
     let receipts = &plan.view.receipts;
-    let steps: Vec<Value> = receipts.iter().map(|(step, held)| document(step, held)).collect();
+    let steps: Vec<Value> = receipts
+        .iter()
+        .map(|(step, held)| document(step, held))
+        .collect();
     context.print(
         &json!({"schema": "coverage/v1", "pipeline": pipeline.name.to_string(), "steps": steps}),
         |_| table(receipts),
@@ -87,7 +134,12 @@ async fn ask(
 /// The ranges that are covered, of whatever kind, and the gaps between them.
 fn ranges(coverage: &Coverage) -> (Vec<CursorRange>, Vec<CursorRange>) {
     let (mut covered, mut gaps) = (Vec::new(), Vec::new());
-    for kind in [CursorKind::Integer, CursorKind::Instant, CursorKind::Civil, CursorKind::Date] {
+    for kind in [
+        CursorKind::Integer,
+        CursorKind::Instant,
+        CursorKind::Civil,
+        CursorKind::Date,
+    ] {
         let of_kind: Vec<CursorRange> = coverage.ranges(kind).collect();
         gaps.extend(
             of_kind
@@ -120,7 +172,11 @@ fn document(step: &StepName, held: &StreamReceipts) -> Value {
 fn table(receipts: &BTreeMap<StepName, StreamReceipts>) -> String {
     let mut text = String::new();
     for (step, held) in receipts {
-        let voided = if held.voided == 0 { String::new() } else { format!(", {} voided", count(held.voided)) };
+        let voided = if held.voided == 0 {
+            String::new()
+        } else {
+            format!(", {} voided", count(held.voided))
+        };
         text.push_str(&format!(
             "{step}: {} receipt{}, {} rows{voided}\n",
             count(held.receipts),
@@ -131,8 +187,11 @@ fn table(receipts: &BTreeMap<StepName, StreamReceipts>) -> String {
             text.push_str(&format!("  voided now: {}\n", count(held.forgotten)));
         }
         let (covered, gaps) = ranges(&held.coverage);
-        covered.iter().for_each(|range| text.push_str(&format!("  covered {range}\n")));
-        gaps.iter().for_each(|range| text.push_str(&format!("  gap     {range}\n")));
+        covered
+            .iter()
+            .for_each(|range| text.push_str(&format!("  covered {range}\n")));
+        gaps.iter()
+            .for_each(|range| text.push_str(&format!("  gap     {range}\n")));
         if held.coverage.null() {
             text.push_str("  covered rows without a position\n");
         }
@@ -152,16 +211,27 @@ mod tests {
     #[test]
     fn gaps_lie_between_what_is_covered() {
         let range = |start: i64, end: i64| {
-            CursorRange::new(Some(Cursor::Integer(start)), Some(Cursor::Integer(end))).expect("not empty")
+            CursorRange::new(Some(Cursor::Integer(start)), Some(Cursor::Integer(end))).expect(
+                "not \
+                empty",
+            )
         };
         let coverage = Coverage::of(&[range(0, 10), range(10, 20), range(30, 40)], true);
-        assert_eq!(ranges(&coverage), (vec![range(0, 20), range(30, 40)], vec![range(20, 30)]));
-        let held = StreamReceipts { receipts: 3, rows: 1_200, coverage, ..StreamReceipts::default() };
+        assert_eq!(
+            ranges(&coverage),
+            (vec![range(0, 20), range(30, 40)], vec![range(20, 30)])
+        );
+        let held = StreamReceipts {
+            receipts: 3,
+            rows: 1_200,
+            coverage,
+            ..StreamReceipts::default()
+        };
         let text = table(&BTreeMap::from([("orders".parse().expect("a name"), held)]));
         assert_eq!(
             text,
-            "orders: 3 receipts, 1,200 rows\n  covered [0, 20)\n  covered [30, 40)\n  gap     [20, 30)\n  \
-             covered rows without a position\n"
+            "orders: 3 receipts, 1,200 rows\n  covered [0, 20)\n  covered [30, 40)\n  gap     [20, \
+             30)\n  covered rows without a position\n"
         );
     }
 }

@@ -10,14 +10,25 @@ use crate::error::CliError;
 use crate::exit::ExitCode;
 use crate::render;
 
-pub(super) async fn list(context: &mut Context<'_>, pipeline: Option<&str>, limit: u32) -> Result<ExitCode, CliError> {
-    let mut connection = context.open(&Where::new(context.global, 0), Need::Read).await?;
+pub(super) async fn list(
+    context: &mut Context<'_>,
+    pipeline: Option<&str>,
+    limit: u32,
+) -> Result<ExitCode, CliError> {
+    let mut connection = context
+        .open(&Where::new(context.global, 0), Need::Read)
+        .await?;
     let place = connection.banner().to_owned();
-    let request = ListRunsRequest { pipeline: pipeline.unwrap_or_default().to_owned(), limit };
+    let request = ListRunsRequest {
+        pipeline: pipeline.unwrap_or_default().to_owned(),
+        limit,
+    };
     let document: Fetched<RunsDocument> = context
         .unless_interrupted(async {
             let answer = within(CALL_WAIT_MAX, connection.client.list_runs(request)).await;
-            let answer = answer.map_err(|status| CliError::from_status("cannot list the runs", &status).at(place))?;
+            let answer = answer.map_err(|status| {
+                CliError::from_status("cannot list the runs", &status).at(place)
+            })?;
             Fetched::try_from(answer.into_inner())
         })
         .await?;
@@ -26,7 +37,14 @@ pub(super) async fn list(context: &mut Context<'_>, pipeline: Option<&str>, limi
     context.print(
         &document.json,
         |look| render::runs(&document.view, now, look),
-        || document.view.runs.iter().map(|run| run.run.to_string()).collect(),
+        || {
+            document
+                .view
+                .runs
+                .iter()
+                .map(|run| run.run.to_string())
+                .collect()
+        },
     )?;
     Ok(ExitCode::Success)
 }

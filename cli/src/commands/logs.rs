@@ -17,15 +17,21 @@ use crate::render;
 const FOLLOW_EVERY: Duration = Duration::from_millis(500);
 
 pub(super) async fn logs(context: &mut Context<'_>, args: &LogsArgs) -> Result<ExitCode, CliError> {
-    let mut connection = context.open(&Where::new(context.global, 0), Need::Read).await?;
+    let mut connection = context
+        .open(&Where::new(context.global, 0), Need::Read)
+        .await?;
     let mut after = 0;
     loop {
         let ended = match args.follow {
-            true => run::get(context, &mut connection, args.run.as_deref().unwrap_or_default())
-                .await?
-                .view
-                .status
-                .has_ended(),
+            true => run::get(
+                context,
+                &mut connection,
+                args.run.as_deref().unwrap_or_default(),
+            )
+            .await?
+            .view
+            .status
+            .has_ended(),
             false => true,
         };
         let document = events(context, &mut connection, args, after).await?;
@@ -34,7 +40,14 @@ pub(super) async fn logs(context: &mut Context<'_>, args: &LogsArgs) -> Result<E
             context.print(
                 &document.json,
                 |look| render::events(&document.view, look),
-                || document.view.events.iter().map(|event| event.seq.to_string()).collect(),
+                || {
+                    document
+                        .view
+                        .events
+                        .iter()
+                        .map(|event| event.seq.to_string())
+                        .collect()
+                },
             )?;
         }
         if ended {
@@ -64,7 +77,9 @@ async fn events(
     context
         .unless_interrupted(async {
             let answer = within(CALL_WAIT_MAX, connection.client.list_events(request)).await;
-            let answer = answer.map_err(|status| CliError::from_status("cannot show the log", &status).at(place))?;
+            let answer = answer.map_err(|status| {
+                CliError::from_status("cannot show the log", &status).at(place)
+            })?;
             Fetched::try_from(answer.into_inner())
         })
         .await

@@ -31,8 +31,18 @@ use crate::output::Output;
 use crate::render;
 
 /// Does what the command line says, and tells of an error.
-pub async fn execute(cli: &Cli, contexts: &Contexts, output: &mut Output, interrupts: &mut Interrupts) -> ExitCode {
-    let mut context = Context { global: &cli.global, contexts, output, interrupts };
+pub async fn execute(
+    cli: &Cli,
+    contexts: &Contexts,
+    output: &mut Output,
+    interrupts: &mut Interrupts,
+) -> ExitCode {
+    let mut context = Context {
+        global: &cli.global,
+        contexts,
+        output,
+        interrupts,
+    };
     match dispatch(&cli.command, &mut context).await {
         Ok(exit) => exit,
         Err(error) => {
@@ -60,8 +70,12 @@ async fn dispatch(command: &Command, context: &mut Context<'_>) -> Result<ExitCo
             None => coverage::show(context, args).await,
             Some(CoverageCommand::Forget(args)) => coverage::forget(context, args).await,
         },
-        Command::Cluster { command: ClusterCommand::Status } => cluster::status(context).await,
-        Command::Cluster { command: ClusterCommand::Adopt(args) } => cluster::adopt(context, args).await,
+        Command::Cluster {
+            command: ClusterCommand::Status,
+        } => cluster::status(context).await,
+        Command::Cluster {
+            command: ClusterCommand::Adopt(args),
+        } => cluster::adopt(context, args).await,
         Command::Context { command } => context::context(context, command),
         Command::Schema => validate::schema(context),
         Command::Version => version::version(context),
@@ -106,7 +120,10 @@ impl Context<'_> {
         let text = match self.global.output {
             OutputForm::Table => table(&self.output.data_look),
             OutputForm::Json => format!("{json:#}\n"),
-            OutputForm::Name => names().into_iter().map(|name| format!("{name}\n")).collect(),
+            OutputForm::Name => names()
+                .into_iter()
+                .map(|name| format!("{name}\n"))
+                .collect(),
         };
         self.output.data(&text)
     }
@@ -114,10 +131,15 @@ impl Context<'_> {
     /// Writes how a run ended.
     pub(crate) fn print_summary(&mut self, run: &Fetched<RunDocument>) -> Result<(), CliError> {
         let now = jiff::Timestamp::now();
-        self.print(&run.json, |look| render::summary(&run.view, now, look), || vec![run.view.run.to_string()])
+        self.print(
+            &run.json,
+            |look| render::summary(&run.view, now, look),
+            || vec![run.view.run.to_string()],
+        )
     }
 
-    /// Ends what runs in this process. What was asked for is done by now, so a failure is only told.
+    /// Ends what runs in this process. What was asked for is done by now, so a failure is only
+    /// told.
     pub(crate) async fn close(&mut self, connection: Connection) {
         if let Err(error) = connection.close().await {
             let text = error.render(&self.output.talk_look);
@@ -134,12 +156,19 @@ impl Context<'_> {
         if self.global.yes {
             return Ok(());
         }
-        let refused = |why: &str| CliError::new(ExitCode::Refused, "not done").why(why).next("the same with -y");
+        let refused = |why: &str| {
+            CliError::new(ExitCode::Refused, "not done").why(why).next(
+                "the \
+            same with -y",
+            )
+        };
         if self.global.no_input || !std::io::stdin().is_terminal() {
             return Err(refused("it needs a yes, and there is nobody to ask"));
         }
         self.output.tell("Go on? [y/N] ");
-        let answer = self.unless_interrupted(async { Ok(tokio::task::spawn_blocking(read_line).await) }).await?;
+        let answer = self
+            .unless_interrupted(async { Ok(tokio::task::spawn_blocking(read_line).await) })
+            .await?;
         match answer.unwrap_or_default().trim() {
             "y" | "Y" | "yes" => Ok(()),
             _ => Err(refused("the answer was not yes")),

@@ -21,7 +21,12 @@ const PROBE_WORKERS: u32 = 4;
 
 pub(super) async fn plan(context: &mut Context<'_>, args: &FileArgs) -> Result<ExitCode, CliError> {
     let pipeline = pipeline_file::read(args)?;
-    plan_file(context, &Where::new(context.global, PROBE_WORKERS), &pipeline).await
+    plan_file(
+        context,
+        &Where::new(context.global, PROBE_WORKERS),
+        &pipeline,
+    )
+    .await
 }
 
 pub(crate) async fn plan_file(
@@ -36,8 +41,14 @@ pub(crate) async fn plan_file(
         Planned::Made(plan) => plan,
         Planned::Not(exit) => return Ok(exit),
     };
-    context.print(&plan.json, |look| render::plan(&plan.view, look), || vec![plan.view.run.to_string()])?;
-    context.output.say(&format!("next: {program} run {}", pipeline.path.display()));
+    context.print(
+        &plan.json,
+        |look| render::plan(&plan.view, look),
+        || vec![plan.view.run.to_string()],
+    )?;
+    context
+        .output
+        .say(&format!("next: {program} run {}", pipeline.path.display()));
     Ok(ExitCode::Success)
 }
 
@@ -75,7 +86,11 @@ pub(super) async fn make_plan(
         RunStatus::Failed | RunStatus::Cancelling | RunStatus::Cancelled => {
             context.close(connection).await;
             // There is no plan to print: stdout stays empty.
-            let text = render::summary(&document.view, jiff::Timestamp::now(), &context.output.talk_look);
+            let text = render::summary(
+                &document.view,
+                jiff::Timestamp::now(),
+                &context.output.talk_look,
+            );
             context.output.tell(&text);
             return Ok(Planned::Not(exit::of_run(&document.view)));
         }
@@ -84,9 +99,16 @@ pub(super) async fn make_plan(
     let place = connection.banner().to_owned();
     let plan: Fetched<PlanDocument> = context
         .unless_interrupted(async {
-            let answer =
-                within(CALL_WAIT_MAX, connection.client.get_plan(GetRunRequest { run: run.to_string() })).await;
-            let answer = answer.map_err(|status| CliError::from_status("cannot show the plan", &status).at(place))?;
+            let answer = within(
+                CALL_WAIT_MAX,
+                connection.client.get_plan(GetRunRequest {
+                    run: run.to_string(),
+                }),
+            )
+            .await;
+            let answer = answer.map_err(|status| {
+                CliError::from_status("cannot show the plan", &status).at(place)
+            })?;
             Fetched::try_from(answer.into_inner())
         })
         .await?;

@@ -14,23 +14,40 @@ use crate::error::CliError;
 use crate::exit::ExitCode;
 use crate::pipeline_file;
 
-pub(super) async fn retry(context: &mut Context<'_>, args: &RetryArgs) -> Result<ExitCode, CliError> {
+pub(super) async fn retry(
+    context: &mut Context<'_>,
+    args: &RetryArgs,
+) -> Result<ExitCode, CliError> {
     let place = Where::new(context.global, args.workers);
     may_detach(args.detach, &place)?;
     let run = match &args.run {
-        Some(run) if names_a_file(run) => pipeline_file::read(&FileArgs { file: run.into(), params: Vec::new() })?.name,
+        Some(run) if names_a_file(run) => {
+            pipeline_file::read(&FileArgs {
+                file: run.into(),
+                params: Vec::new(),
+            })?
+            .name
+        }
         Some(run) => run.clone(),
         None => String::new(),
     };
     let mut connection = context.open(&place, Need::Act).await?;
     let place = connection.banner().to_owned();
     let program = context.output.talk_look.program.clone();
-    let request = RetryRequest { run, step: args.step.clone().unwrap_or_default() };
+    let request = RetryRequest {
+        run,
+        step: args.step.clone().unwrap_or_default(),
+    };
     let document: Fetched<RunDocument> = context
         .unless_interrupted(async {
             let answer = within(CALL_WAIT_MAX, connection.client.retry(request)).await;
             let answer = answer.map_err(|status| {
-                CliError::from_status("cannot retry the run", &status).at(place).next(format!("{program} status"))
+                CliError::from_status("cannot retry the run", &status)
+                    .at(place)
+                    .next(format!(
+                        "{program} \
+                    status"
+                    ))
             })?;
             Fetched::try_from(answer.into_inner())
         })
@@ -44,7 +61,13 @@ pub(super) async fn retry(context: &mut Context<'_>, args: &RetryArgs) -> Result
     } else {
         format!("{program} status {}", document.view.short)
     };
-    follow_to_end(context, connection, document.view.run.to_string(), come_back).await
+    follow_to_end(
+        context,
+        connection,
+        document.view.run.to_string(),
+        come_back,
+    )
+    .await
 }
 
 /// Neither a run id nor a pipeline's name has a dot or a slash in it.

@@ -19,7 +19,16 @@ pub(super) async fn run(context: &mut Context<'_>, args: &RunArgs) -> Result<Exi
     let place = Where::new(context.global, args.workers);
     may_detach(args.detach, &place)?;
     let pipeline = pipeline_file::read(&args.pipeline)?;
-    submit_and_follow(context, &place, &pipeline, Submission { fresh: args.new, detach: args.detach }).await
+    submit_and_follow(
+        context,
+        &place,
+        &pipeline,
+        Submission {
+            fresh: args.new,
+            detach: args.detach,
+        },
+    )
+    .await
 }
 
 /// How a run begins.
@@ -50,23 +59,38 @@ pub(crate) async fn submit_and_follow(
     let mut connection = context.open(place, Need::Own).await?;
     let program = context.output.talk_look.program.clone();
     let again = format!("{program} run {}", pipeline.path.display());
-    let wanted = if submission.fresh { Wanted::FreshRun } else { Wanted::Run };
-    let (run, attached) = submit(context, &mut connection, pipeline, wanted).await.map_err(|error| {
-        let exit = error.exit();
-        error.or_next(|| match exit {
-            ExitCode::Refused => format!("{program} status, or {again} --new to cancel the unfinished run first"),
-            _ => again.clone(),
-        })
-    })?;
+    let wanted = if submission.fresh {
+        Wanted::FreshRun
+    } else {
+        Wanted::Run
+    };
+    let (run, attached) = submit(context, &mut connection, pipeline, wanted)
+        .await
+        .map_err(|error| {
+            let exit = error.exit();
+            error.or_next(|| match exit {
+                ExitCode::Refused => format!(
+                    "{program} status, or {again} --new to cancel the \
+                unfinished run first"
+                ),
+                _ => again.clone(),
+            })
+        })?;
     if attached {
-        context.output.say("an unfinished run of the same file goes on");
+        context
+            .output
+            .say("an unfinished run of the same file goes on");
     }
     if submission.detach {
         let document = get(context, &mut connection, &run.to_string()).await?;
         context.print_summary(&document)?;
         return Ok(ExitCode::Success);
     }
-    let come_back = if connection.embedded.is_some() { again } else { format!("{program} status {}", run.short(6)) };
+    let come_back = if connection.embedded.is_some() {
+        again
+    } else {
+        format!("{program} status {}", run.short(6))
+    };
     follow_to_end(context, connection, run.to_string(), come_back).await
 }
 
@@ -117,8 +141,13 @@ pub(super) async fn submit(
         })
         .await?
         .into_inner();
-    let bytes = <[u8; 16]>::try_from(answer.run.as_slice())
-        .map_err(|_| CliError::new(ExitCode::Unexpected, "the coordinator's run id has not 16 bytes").at(place))?;
+    let bytes = <[u8; 16]>::try_from(answer.run.as_slice()).map_err(|_| {
+        CliError::new(
+            ExitCode::Unexpected,
+            "the coordinator's run id has not 16 bytes",
+        )
+        .at(place)
+    })?;
     Ok((RunId::from_bytes(bytes), answer.attached))
 }
 
@@ -132,7 +161,13 @@ pub(super) async fn get(
     let program = context.output.talk_look.program.clone();
     context
         .unless_interrupted(async {
-            let answer = within(CALL_WAIT_MAX, connection.client.get_run(GetRunRequest { run: run.to_owned() })).await;
+            let answer = within(
+                CALL_WAIT_MAX,
+                connection.client.get_run(GetRunRequest {
+                    run: run.to_owned(),
+                }),
+            )
+            .await;
             let answer = answer.map_err(|status| {
                 let error = CliError::from_status("cannot show the run", &status).at(&place);
                 error.or_next(|| format!("{program} ls"))

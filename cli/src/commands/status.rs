@@ -7,12 +7,20 @@ use crate::error::CliError;
 use crate::exit::ExitCode;
 use crate::render::{self, Moment};
 
-pub(super) async fn status(context: &mut Context<'_>, run: Option<&str>) -> Result<ExitCode, CliError> {
-    let mut connection = context.open(&Where::new(context.global, 0), Need::Read).await?;
+pub(super) async fn status(
+    context: &mut Context<'_>,
+    run: Option<&str>,
+) -> Result<ExitCode, CliError> {
+    let mut connection = context
+        .open(&Where::new(context.global, 0), Need::Read)
+        .await?;
     let document = get(context, &mut connection, run.unwrap_or_default()).await?;
     context.close(connection).await;
     // One document says how far the run is, but not how fast it goes.
-    let moment = Moment { now: jiff::Timestamp::now(), pace: None };
+    let moment = Moment {
+        now: jiff::Timestamp::now(),
+        pace: None,
+    };
     context.print(
         &document.json,
         |look| render::status(&document.view, &moment, look),

@@ -11,8 +11,13 @@ use crate::error::CliError;
 use crate::exit::ExitCode;
 use crate::render;
 
-pub(super) async fn tasks(context: &mut Context<'_>, args: &TasksArgs) -> Result<ExitCode, CliError> {
-    let mut connection = context.open(&Where::new(context.global, 0), Need::Read).await?;
+pub(super) async fn tasks(
+    context: &mut Context<'_>,
+    args: &TasksArgs,
+) -> Result<ExitCode, CliError> {
+    let mut connection = context
+        .open(&Where::new(context.global, 0), Need::Read)
+        .await?;
     let place = connection.banner().to_owned();
     let request = ListTasksRequest {
         run: args.run.clone().unwrap_or_default(),
@@ -23,7 +28,9 @@ pub(super) async fn tasks(context: &mut Context<'_>, args: &TasksArgs) -> Result
     let document: Fetched<TasksDocument> = context
         .unless_interrupted(async {
             let answer = within(CALL_WAIT_MAX, connection.client.list_tasks(request)).await;
-            let answer = answer.map_err(|status| CliError::from_status("cannot list the tasks", &status).at(place))?;
+            let answer = answer.map_err(|status| {
+                CliError::from_status("cannot list the tasks", &status).at(place)
+            })?;
             Fetched::try_from(answer.into_inner())
         })
         .await?;
@@ -31,7 +38,18 @@ pub(super) async fn tasks(context: &mut Context<'_>, args: &TasksArgs) -> Result
     context.print(
         &document.json,
         |look| render::tasks(&document.view, look),
-        || document.view.tasks.iter().map(|task| task.task.to_string()).collect(),
+        || {
+            document
+                .view
+                .tasks
+                .iter()
+                .map(|task| task.task.to_string())
+                .collect()
+        },
     )?;
-    Ok(if document.view.tasks.is_empty() { ExitCode::NothingSelected } else { ExitCode::Success })
+    Ok(if document.view.tasks.is_empty() {
+        ExitCode::NothingSelected
+    } else {
+        ExitCode::Success
+    })
 }

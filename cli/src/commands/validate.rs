@@ -10,12 +10,18 @@ use crate::pipeline_file;
 
 pub(super) fn validate(context: &mut Context<'_>, args: &FileArgs) -> Result<ExitCode, CliError> {
     let file = pipeline_file::read(args)?;
-    let document =
-        json!({"schema": "validation/v1", "pipeline": file.name, "steps": file.steps, "spec": file.digest.to_string()});
+    let document = json!({"schema": "validation/v1", "pipeline": file.name, "steps": file.steps, "spec": file.digest.to_string()});
     let steps = if file.steps == 1 { "step" } else { "steps" };
     context.print(
         &document,
-        |look| format!("{}: {} {steps}, spec {}\n", look.good("ok"), file.steps, file.digest.short()),
+        |look| {
+            format!(
+                "{}: {} {steps}, spec {}\n",
+                look.good("ok"),
+                file.steps,
+                file.digest.short()
+            )
+        },
         || vec![file.name.clone()],
     )?;
     Ok(ExitCode::Success)

@@ -9,11 +9,16 @@ use crate::follow::{Followed, Follower, Until};
 use crate::progress::Reporter;
 
 pub(super) async fn wait(context: &mut Context<'_>, args: &WaitArgs) -> Result<ExitCode, CliError> {
-    let mut connection = context.open(&Where::new(context.global, 0), Need::Read).await?;
+    let mut connection = context
+        .open(&Where::new(context.global, 0), Need::Read)
+        .await?;
     let wanted = args.run.clone().unwrap_or_default();
     let found = run::get(context, &mut connection, &wanted).await?;
     let id = found.view.run.to_string();
-    let come_back = format!("{} wait {}", context.output.talk_look.program, found.view.short);
+    let come_back = format!(
+        "{} wait {}",
+        context.output.talk_look.program, found.view.short
+    );
     let reporter = Reporter::new(context.global, context.output);
     let follower = Follower {
         connection: &mut connection,

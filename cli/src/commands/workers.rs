@@ -12,21 +12,42 @@ use crate::error::CliError;
 use crate::exit::ExitCode;
 use crate::render;
 
-pub(super) async fn workers(context: &mut Context<'_>, command: &WorkersCommand) -> Result<ExitCode, CliError> {
-    let mut connection = context.open(&Where::new(context.global, 0), Need::Read).await?;
+pub(super) async fn workers(
+    context: &mut Context<'_>,
+    command: &WorkersCommand,
+) -> Result<ExitCode, CliError> {
+    let mut connection = context
+        .open(&Where::new(context.global, 0), Need::Read)
+        .await?;
     let place = connection.banner().to_owned();
     let (what, told) = match command {
         WorkersCommand::Ls => ("cannot list the workers", None),
-        WorkersCommand::Cordon { worker } => ("cannot cordon the worker", Some((worker, Action::Cordon))),
-        WorkersCommand::Uncordon { worker } => ("cannot uncordon the worker", Some((worker, Action::Uncordon))),
-        WorkersCommand::Drain { worker } => ("cannot drain the worker", Some((worker, Action::Drain))),
+        WorkersCommand::Cordon { worker } => {
+            ("cannot cordon the worker", Some((worker, Action::Cordon)))
+        }
+        WorkersCommand::Uncordon { worker } => (
+            "cannot uncordon the worker",
+            Some((worker, Action::Uncordon)),
+        ),
+        WorkersCommand::Drain { worker } => {
+            ("cannot drain the worker", Some((worker, Action::Drain)))
+        }
     };
     let document: Fetched<ClusterDocument> = context
         .unless_interrupted(async {
             let answer = match told {
-                None => within(CALL_WAIT_MAX, connection.client.get_cluster(GetClusterRequest {})).await,
+                None => {
+                    within(
+                        CALL_WAIT_MAX,
+                        connection.client.get_cluster(GetClusterRequest {}),
+                    )
+                    .await
+                }
                 Some((worker, action)) => {
-                    let request = SetWorkerRequest { worker: worker.clone(), action: action.into() };
+                    let request = SetWorkerRequest {
+                        worker: worker.clone(),
+                        action: action.into(),
+                    };
                     within(CALL_WAIT_MAX, connection.client.set_worker(request)).await
                 }
             };
@@ -38,7 +59,14 @@ pub(super) async fn workers(context: &mut Context<'_>, command: &WorkersCommand)
     context.print(
         &document.json,
         |look| render::workers(&document.view, look),
-        || document.view.workers.iter().map(|worker| worker.worker.clone()).collect(),
+        || {
+            document
+                .view
+                .workers
+                .iter()
+                .map(|worker| worker.worker.clone())
+                .collect()
+        },
     )?;
     Ok(ExitCode::Success)
 }

@@ -18,10 +18,19 @@ pub(super) struct Bar {
 
 impl Bar {
     pub(super) fn new() -> Self {
-        Self { lines: Vec::new(), screen: MultiProgress::new() }
+        Self {
+            lines: Vec::new(),
+            screen: MultiProgress::new(),
+        }
     }
 
-    pub(super) fn document(&mut self, last: Option<&RunDocument>, next: &RunDocument, moment: &Moment, look: &Look) {
+    pub(super) fn document(
+        &mut self,
+        last: Option<&RunDocument>,
+        next: &RunDocument,
+        moment: &Moment,
+        look: &Look,
+    ) {
         for line in failures(last, next, look) {
             self.above(&line);
         }
@@ -31,9 +40,14 @@ impl Bar {
     pub(super) fn draw(&mut self, run: &RunDocument, moment: &Moment, look: &Look) {
         let texts = texts(run, moment, look);
         while self.lines.len() < texts.len() {
-            // The template is a constant, and legal; were it not, the default shows the message as well.
-            let style = ProgressStyle::with_template("{wide_msg}").unwrap_or_else(|_| ProgressStyle::default_spinner());
-            self.lines.push(self.screen.add(ProgressBar::new_spinner().with_style(style)));
+            // The template is a constant, and legal; were it not, the default shows the message as
+            // well.
+            let style = ProgressStyle::with_template("{wide_msg}")
+                .unwrap_or_else(|_| ProgressStyle::default_spinner());
+            self.lines.push(
+                self.screen
+                    .add(ProgressBar::new_spinner().with_style(style)),
+            );
         }
         for (at, line) in self.lines.iter().enumerate() {
             line.set_message(texts.get(at).cloned().unwrap_or_default());
@@ -58,7 +72,11 @@ impl Bar {
 pub(super) fn texts(run: &RunDocument, moment: &Moment, look: &Look) -> Vec<String> {
     let width = name_width(run);
     let room = LINES_MAX - 1;
-    let shown = if run.steps.len() <= room { room } else { room - 1 };
+    let shown = if run.steps.len() <= room {
+        room
+    } else {
+        room - 1
+    };
     let mut order: Vec<(usize, &StepDocument)> = run.steps.iter().enumerate().collect();
     order.sort_by_key(|(at, step)| (urgency(step.status), *at));
     order.truncate(shown);

@@ -1,5 +1,5 @@
-//! Progress as whole lines, for logs and pipes: one for each change, and the totals at most every 10 s. Never a carriage
-//! return.
+//! Progress as whole lines, for logs and pipes: one for each change, and the totals at most every
+//! 10 s. Never a carriage return.
 
 use std::time::Duration;
 
@@ -34,7 +34,14 @@ impl Lines {
         self.tick(at, next, moment, look, output);
     }
 
-    pub(super) fn tick(&mut self, at: Duration, run: &RunDocument, moment: &Moment, look: &Look, output: &mut Output) {
+    pub(super) fn tick(
+        &mut self,
+        at: Duration,
+        run: &RunDocument,
+        moment: &Moment,
+        look: &Look,
+        output: &mut Output,
+    ) {
         if at >= self.totals_at + TOTALS_EVERY && !run.status.has_ended() {
             self.totals_at = at;
             output.say(&header(run, moment, look));

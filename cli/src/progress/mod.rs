@@ -33,7 +33,8 @@ enum Form {
 }
 
 impl Reporter {
-    /// The reporter that the flags and the terminal ask for. Log lines would tear a bar, so `-v` means lines.
+    /// The reporter that the flags and the terminal ask for. Log lines would tear a bar, so `-v`
+    /// means lines.
     #[must_use]
     pub(crate) fn new(global: &Global, output: &Output) -> Self {
         let form = match global.progress {
@@ -42,14 +43,25 @@ impl Reporter {
             ProgressForm::Json => Form::Json,
             ProgressForm::Lines => Form::Lines(Lines::default()),
             ProgressForm::Bar => Form::Bar(Bar::new()),
-            ProgressForm::Auto if output.talk_look.is_terminal && global.verbose == 0 => Form::Bar(Bar::new()),
+            ProgressForm::Auto if output.talk_look.is_terminal && global.verbose == 0 => {
+                Form::Bar(Bar::new())
+            }
             ProgressForm::Auto => Form::Lines(Lines::default()),
         };
-        Self { form, meter: PaceMeter::default(), last: None }
+        Self {
+            form,
+            meter: PaceMeter::default(),
+            last: None,
+        }
     }
 
     /// A document came, `at` after the following began.
-    pub(crate) fn document(&mut self, at: Duration, fetched: &Fetched<RunDocument>, output: &mut Output) {
+    pub(crate) fn document(
+        &mut self,
+        at: Duration,
+        fetched: &Fetched<RunDocument>,
+        output: &mut Output,
+    ) {
         let next = &fetched.view;
         self.meter.observe(at, next);
         let moment = self.moment(at);
@@ -57,7 +69,9 @@ impl Reporter {
         match &mut self.form {
             Form::Silent => {}
             Form::Json => output.say(&fetched.json.to_string()),
-            Form::Lines(lines) => lines.document(at, self.last.as_ref(), next, &moment, &look, output),
+            Form::Lines(lines) => {
+                lines.document(at, self.last.as_ref(), next, &moment, &look, output)
+            }
             Form::Bar(bar) => bar.document(self.last.as_ref(), next, &moment, &look),
         }
         self.last = Some(fetched.view.clone());
@@ -92,7 +106,10 @@ impl Reporter {
     }
 
     fn moment(&self, at: Duration) -> Moment {
-        Moment { now: jiff::Timestamp::now(), pace: self.meter.pace(at) }
+        Moment {
+            now: jiff::Timestamp::now(),
+            pace: self.meter.pace(at),
+        }
     }
 }
 

@@ -29,7 +29,10 @@ fn a_rate_looks_back_fifteen_seconds() {
     let mut meter = PaceMeter::default();
     meter.observe(at(0), &run(0, 0));
     meter.observe(at(10), &run(50, 10_000));
-    assert_eq!(meter.pace(at(10)).map(|pace| pace.rows_per_second), Some(1_000.0));
+    assert_eq!(
+        meter.pace(at(10)).map(|pace| pace.rows_per_second),
+        Some(1_000.0)
+    );
     // WHEN the window has left the fast part behind
     for second in 11..60 {
         meter.observe(at(second), &run(50, 10_000));
@@ -47,7 +50,10 @@ fn the_end_is_a_range_and_unknown_below_five_per_cent() {
     assert_eq!(meter.pace(at(4)).unwrap().remaining, None);
     meter.observe(at(40), &run(20, 20));
     let (soonest, latest) = meter.pace(at(40)).unwrap().remaining.unwrap();
-    assert!(soonest <= latest && latest <= at(200), "{soonest:?} {latest:?}");
+    assert!(
+        soonest <= latest && latest <= at(200),
+        "{soonest:?} {latest:?}"
+    );
 }
 
 #[test]
@@ -101,11 +107,19 @@ fn each_change_is_one_line_and_nothing_is_told_twice() {
 #[test]
 fn a_bar_has_eight_lines_at_most_and_prefers_what_moves() {
     let mut run = samples::run();
-    run.steps = (0..30).map(|no| samples::step(&format!("step_{no}"), StepStatus::Success)).collect();
+    run.steps = (0..30)
+        .map(|no| samples::step(&format!("step_{no}"), StepStatus::Success))
+        .collect();
     run.steps[25].status = StepStatus::Running;
-    let moment = Moment { now: "2026-03-01T10:00:38Z".parse().unwrap(), pace: None };
+    let moment = Moment {
+        now: "2026-03-01T10:00:38Z".parse().unwrap(),
+        pace: None,
+    };
     let texts = texts(&run, &moment, &Look::plain());
     assert_eq!(texts.len(), 8);
-    assert!(texts.iter().any(|text| text.contains("step_25")), "{texts:#?}");
+    assert!(
+        texts.iter().any(|text| text.contains("step_25")),
+        "{texts:#?}"
+    );
     assert_eq!(texts[7], "  and 24 more steps");
 }

@@ -17,10 +17,17 @@ pub(crate) fn cluster(document: &ClusterDocument, look: &Look) -> String {
     };
     let term = match document.term.as_str() {
         "" => String::new(),
-        term => format!(", term {}, tokens from {}", tame(term), count(document.token_hi)),
+        term => format!(
+            ", term {}, tokens from {}",
+            tame(term),
+            count(document.token_hi)
+        ),
     };
-    let store_bytes =
-        if document.store_bytes == 0 { String::new() } else { format!(", {}", bytes(document.store_bytes)) };
+    let store_bytes = if document.store_bytes == 0 {
+        String::new()
+    } else {
+        format!(", {}", bytes(document.store_bytes))
+    };
     let mut text = format!(
         "{}  {}\n{}   {leader}{term}\n{}    {}{store_bytes}\n",
         look.bold("cluster"),
@@ -30,7 +37,11 @@ pub(crate) fn cluster(document: &ClusterDocument, look: &Look) -> String {
         tame(&document.store)
     );
     if !document.trouble.is_empty() {
-        text.push_str(&format!("{}  {}\n", look.bold("trouble"), tame(&document.trouble)));
+        text.push_str(&format!(
+            "{}  {}\n",
+            look.bold("trouble"),
+            tame(&document.trouble)
+        ));
     }
     text.push_str(&workers(document, look));
     text
@@ -43,7 +54,12 @@ pub(crate) fn workers(document: &ClusterDocument, look: &Look) -> String {
         return "no worker is connected\n".to_owned();
     }
     let rows = document.workers.iter().map(row).collect();
-    borderless(look, &["worker", "state", "version", "slots", "heartbeat"], &[3, 4], rows)
+    borderless(
+        look,
+        &["worker", "state", "version", "slots", "heartbeat"],
+        &[3, 4],
+        rows,
+    )
 }
 
 fn row(worker: &WorkerDocument) -> Vec<String> {
@@ -52,6 +68,9 @@ fn row(worker: &WorkerDocument) -> Vec<String> {
         tame(&worker.state),
         tame(&worker.version),
         format!("{}/{}", worker.busy, worker.slots),
-        format!("{} ago", duration(Duration::from_millis(worker.heartbeat_age_millis))),
+        format!(
+            "{} ago",
+            duration(Duration::from_millis(worker.heartbeat_age_millis))
+        ),
     ]
 }

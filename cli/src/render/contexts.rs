@@ -8,8 +8,17 @@ use super::look::{Look, tame};
 pub(crate) fn contexts(rows: &[(&str, String)], current: &str, look: &Look) -> String {
     let row = |(name, urls): &(&str, String)| {
         let mark = if *name == current { "*" } else { "" };
-        let place = if urls.is_empty() { "this process".to_owned() } else { tame(urls) };
+        let place = if urls.is_empty() {
+            "this process".to_owned()
+        } else {
+            tame(urls)
+        };
         vec![mark.to_owned(), tame(name), place]
     };
-    borderless(look, &["", "context", "coordinator"], &[], rows.iter().map(row).collect())
+    borderless(
+        look,
+        &["", "context", "coordinator"],
+        &[],
+        rows.iter().map(row).collect(),
+    )
 }

@@ -19,11 +19,20 @@ impl Look {
     /// Plain lines, as through a pipe.
     #[must_use]
     pub fn plain() -> Self {
-        Self { is_terminal: false, has_color: false, is_ascii: false, program: "highwater".to_owned() }
+        Self {
+            is_terminal: false,
+            has_color: false,
+            is_ascii: false,
+            program: "highwater".to_owned(),
+        }
     }
 
     fn paint(&self, code: &str, text: &str) -> String {
-        if self.has_color { format!("\u{1b}[{code}m{text}\u{1b}[0m") } else { text.to_owned() }
+        if self.has_color {
+            format!("\u{1b}[{code}m{text}\u{1b}[0m")
+        } else {
+            text.to_owned()
+        }
     }
 
     /// What is wrong.
@@ -80,24 +89,33 @@ impl Look {
         }
     }
 
-    /// A bar of `cells` characters, `part` of `whole` filled. It is full only when nothing is missing.
+    /// A bar of `cells` characters, `part` of `whole` filled. It is full only when nothing is
+    /// missing.
     #[must_use]
     pub fn bar(&self, part: u64, whole: u64, cells: u64) -> String {
-        let (full, empty) = if self.is_ascii { ("#", "-") } else { ("█", "░") };
+        let (full, empty) = if self.is_ascii {
+            ("#", "-")
+        } else {
+            ("█", "░")
+        };
         let filled = if whole == 0 {
             0
         } else {
-            u64::try_from(u128::from(part.min(whole)) * u128::from(cells) / u128::from(whole)).unwrap_or(cells)
+            u64::try_from(u128::from(part.min(whole)) * u128::from(cells) / u128::from(whole))
+                .unwrap_or(cells)
         };
         let repeat = |text: &str, times: u64| text.repeat(usize::try_from(times).unwrap_or(0));
         format!("{}{}", repeat(full, filled), repeat(empty, cells - filled))
     }
 }
 
-/// Text of others on one line and without control characters, so that an error message of a database can neither break the
-/// layout nor steer the terminal.
+/// Text of others on one line and without control characters, so that an error message of a
+/// database can neither break the layout nor steer the terminal.
 #[must_use]
 pub(crate) fn tame(text: &str) -> String {
-    let spaced: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let spaced: String = text
+        .chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect();
     spaced.split_whitespace().collect::<Vec<_>>().join(" ")
 }

@@ -1,5 +1,5 @@
-//! Turns documents into text for people. Never performs I/O and never reads a clock: what is shown depends on the
-//! arguments alone, so that every page is a snapshot.
+//! Turns documents into text for people. Never performs I/O and never reads a clock: what is shown
+//! depends on the arguments alone, so that every page is a snapshot.
 
 mod cluster;
 mod contexts;
@@ -34,12 +34,20 @@ fn borderless(look: &Look, header: &[&str], right: &[usize], rows: Vec<Vec<Strin
     table.add_rows(rows);
     for (at, column) in table.column_iter_mut().enumerate() {
         column.set_padding((0, 2));
-        column.set_cell_alignment(if right.contains(&at) { CellAlignment::Right } else { CellAlignment::Left });
+        column.set_cell_alignment(if right.contains(&at) {
+            CellAlignment::Right
+        } else {
+            CellAlignment::Left
+        });
     }
     let mut text = String::new();
     for (at, line) in table.trim_fmt().lines().enumerate() {
         let line = line.trim_end();
-        text.push_str(&if at == 0 { look.dim(line) } else { line.to_owned() });
+        text.push_str(&if at == 0 {
+            look.dim(line)
+        } else {
+            line.to_owned()
+        });
         text.push('\n');
     }
     text

@@ -29,13 +29,21 @@ pub(crate) fn bytes(number: u64) -> String {
 }
 
 fn size(number: f64) -> String {
-    scaled(number, 1024.0, &[" B", " KiB", " MiB", " GiB", " TiB", " PiB"])
+    scaled(
+        number,
+        1024.0,
+        &[" B", " KiB", " MiB", " GiB", " TiB", " PiB"],
+    )
 }
 
 /// Rows and bytes a second: `342 k rows/s · 61 MiB/s`.
 #[must_use]
 pub(crate) fn rate(rows_per_second: f64, bytes_per_second: f64) -> String {
-    format!("{} rows/s · {}/s", about(rows_per_second), size(bytes_per_second))
+    format!(
+        "{} rows/s · {}/s",
+        about(rows_per_second),
+        size(bytes_per_second)
+    )
 }
 
 /// A time: `0.4 s`, `38 s`, `3 m 20 s`, `58 m`, `1 h 07 m`, `2 d 03 h`.
@@ -68,12 +76,19 @@ fn scaled(number: f64, base: f64, units: &[&str]) -> String {
         2
     };
     let digits = format!("{value:.decimals$}");
-    let digits = if digits.contains('.') { digits.trim_end_matches('0').trim_end_matches('.') } else { &digits };
+    let digits = if digits.contains('.') {
+        digits.trim_end_matches('0').trim_end_matches('.')
+    } else {
+        &digits
+    };
     format!("{digits}{}", units[unit])
 }
 
 /// Rounds beyond 2⁵³, where nobody reads single rows.
-#[expect(clippy::cast_precision_loss, reason = "a rounded figure is what is wanted")]
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "a rounded figure is what is wanted"
+)]
 pub(crate) fn to_f64(number: u64) -> f64 {
     number as f64
 }
@@ -84,28 +99,65 @@ mod tests {
 
     #[test]
     fn counts_keep_every_digit() {
-        assert_eq!([0, 999, 1_000, 27_004, 1_307_911_204].map(count), ["0", "999", "1,000", "27,004", "1,307,911,204"]);
+        assert_eq!(
+            [0, 999, 1_000, 27_004, 1_307_911_204].map(count),
+            ["0", "999", "1,000", "27,004", "1,307,911,204"]
+        );
     }
 
     #[test]
     fn estimates_keep_three_digits_at_most() {
         assert_eq!(
-            [0.0, 180.0, 999.4, 999.6, 50_000.0, 342_111.0, 2_100_000.0, 1_310_000_000.0].map(about),
+            [
+                0.0,
+                180.0,
+                999.4,
+                999.6,
+                50_000.0,
+                342_111.0,
+                2_100_000.0,
+                1_310_000_000.0
+            ]
+            .map(about),
             ["0", "180", "999", "1 k", "50 k", "342 k", "2.1 M", "1.31 B"]
         );
     }
 
     #[test]
     fn sizes_are_binary() {
-        assert_eq!([0, 1023, 1024, 61 << 20, 246 << 30].map(bytes), ["0 B", "1023 B", "1 KiB", "61 MiB", "246 GiB"]);
+        assert_eq!(
+            [0, 1023, 1024, 61 << 20, 246 << 30].map(bytes),
+            [
+                "0 B",
+                "1023 B",
+                "1 KiB",
+                "61 \
+            MiB",
+                "246 \
+            GiB"
+            ]
+        );
     }
 
     #[test]
     fn times_lose_detail_as_they_grow() {
-        let millis = [0, 420, 5_290, 9_999, 38_000, 200_000, 3_480_000, 4_020_000, 183_600_000];
+        let millis = [
+            0,
+            420,
+            5_290,
+            9_999,
+            38_000,
+            200_000,
+            3_480_000,
+            4_020_000,
+            183_600_000,
+        ];
         assert_eq!(
             millis.map(|millis| duration(Duration::from_millis(millis))),
-            ["0.0 s", "0.4 s", "5.2 s", "9.9 s", "38 s", "3 m 20 s", "58 m", "1 h 07 m", "2 d 03 h"]
+            [
+                "0.0 s", "0.4 s", "5.2 s", "9.9 s", "38 s", "3 m 20 s", "58 m", "1 h 07 m",
+                "2 d 03 h"
+            ]
         );
     }
 }

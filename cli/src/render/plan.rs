@@ -17,19 +17,32 @@ pub(crate) fn plan(plan: &PlanDocument, look: &Look) -> String {
         tame(&plan.reference_time)
     );
     let rows = plan.steps.iter().map(row).collect();
-    text.push_str(&borderless(look, &["step", "strategy", "tasks", "rows", "what"], &[2, 3], rows));
+    text.push_str(&borderless(
+        look,
+        &["step", "strategy", "tasks", "rows", "what"],
+        &[2, 3],
+        rows,
+    ));
     for step in &plan.steps {
         text.push_str(&remarks(step, look));
     }
     text.push_str(&format!("{}  {}\n", look.bold("Commit"), commit(plan)));
     let covered: u64 = plan.steps.iter().map(|step| step.covered).sum();
-    let covered = if covered == 0 { String::new() } else { format!(", {} covered by earlier runs", count(covered)) };
+    let covered = if covered == 0 {
+        String::new()
+    } else {
+        format!(", {} covered by earlier runs", count(covered))
+    };
     let work = match plan.tasks {
         0 => "nothing to do".to_owned(),
         1 => "1 task".to_owned(),
         tasks => format!("{} tasks", count(tasks)),
     };
-    text.push_str(&format!("{}    {work}{covered} · digest {}\n", look.bold("Plan"), plan.plan.short()));
+    text.push_str(&format!(
+        "{}    {work}{covered} · digest {}\n",
+        look.bold("Plan"),
+        plan.plan.short()
+    ));
     text
 }
 
@@ -39,28 +52,55 @@ fn row(step: &PlannedStepDocument) -> Vec<String> {
         (true, rows) => count(rows),
         (false, rows) => format!("~{}", about(to_f64(rows))),
     };
-    vec![step.step.to_string(), step.strategy.clone(), count(step.tasks), rows, tame(&step.summary)]
+    vec![
+        step.step.to_string(),
+        step.strategy.clone(),
+        count(step.tasks),
+        rows,
+        tame(&step.summary),
+    ]
 }
 
 fn remarks(step: &PlannedStepDocument, look: &Look) -> String {
     let mut lines = Vec::new();
     if step.covered > 0 {
-        lines.push(format!("{} of its tasks are covered by earlier runs, not planned", count(step.covered)));
+        lines.push(format!(
+            "{} of its tasks are covered by earlier runs, not planned",
+            count(step.covered)
+        ));
     }
     if let [first, rest @ ..] = step.first.as_slice() {
-        let others: String = rest.iter().map(|range| format!(", {}", tame(range))).collect();
+        let others: String = rest
+            .iter()
+            .map(|range| format!(", {}", tame(range)))
+            .collect();
         let shown = u64::try_from(step.first.len()).unwrap_or(u64::MAX);
         let more = if step.tasks > shown { ", …" } else { "" };
         lines.push(format!("first {}{others}{more}", tame(first)));
     }
-    lines.extend(step.warnings.iter().map(|warning| format!("{} {}", look.warn("warning:"), tame(warning))));
-    lines.extend(step.notes.iter().map(|note| format!("note: {}", tame(note))));
-    lines.into_iter().map(|line| format!("  {}: {line}\n", step.step)).collect()
+    lines.extend(
+        step.warnings
+            .iter()
+            .map(|warning| format!("{} {}", look.warn("warning:"), tame(warning))),
+    );
+    lines.extend(
+        step.notes
+            .iter()
+            .map(|note| format!("note: {}", tame(note))),
+    );
+    lines
+        .into_iter()
+        .map(|line| format!("  {}: {line}\n", step.step))
+        .collect()
 }
 
 fn commit(plan: &PlanDocument) -> String {
-    let excepted: Vec<&str> =
-        plan.steps.iter().filter(|step| !moves_rows(step)).map(|step| step.step.as_str()).collect();
+    let excepted: Vec<&str> = plan
+        .steps
+        .iter()
+        .filter(|step| !moves_rows(step))
+        .map(|step| step.step.as_str())
+        .collect();
     if excepted.len() == plan.steps.len() {
         return "none: control path only".to_owned();
     }

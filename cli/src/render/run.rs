@@ -1,4 +1,5 @@
-//! A run as it stands: one line of totals, a line for each step, and below it why it waits and what failed.
+//! A run as it stands: one line of totals, a line for each step, and below it why it waits and what
+//! failed.
 
 use std::time::Duration;
 
@@ -51,10 +52,21 @@ pub(crate) fn header(run: &RunDocument, moment: &Moment, look: &Look) -> String 
         RunStatus::Success | RunStatus::Failed | RunStatus::Cancelled => " in",
         RunStatus::Planning | RunStatus::Planned | RunStatus::Running | RunStatus::Cancelling => "",
     };
-    let took = took(run, moment.now).map(|time| format!("{verb} {}", duration(time))).unwrap_or_default();
-    let mut parts = vec![format!("{} {} {}{took}", run.short, run.pipeline, look.run_status(run.status))];
+    let took = took(run, moment.now)
+        .map(|time| format!("{verb} {}", duration(time)))
+        .unwrap_or_default();
+    let mut parts = vec![format!(
+        "{} {} {}{took}",
+        run.short,
+        run.pipeline,
+        look.run_status(run.status)
+    )];
     if tasks.planned() > 0 || run.status != RunStatus::Planning {
-        parts.push(format!("{}/{} tasks", count(tasks.done), count(tasks.planned())));
+        parts.push(format!(
+            "{}/{} tasks",
+            count(tasks.done),
+            count(tasks.planned())
+        ));
     }
     if tasks.covered > 0 {
         parts.push(format!("{} covered", count(tasks.covered)));
@@ -108,10 +120,16 @@ pub(crate) fn step_line(step: &StepDocument, width: usize, look: &Look) -> Strin
 /// How wide the names of a run's steps are.
 #[must_use]
 pub(crate) fn name_width(run: &RunDocument) -> usize {
-    run.steps.iter().map(|step| step.step.as_str().len()).max().unwrap_or(0).max(6)
+    run.steps
+        .iter()
+        .map(|step| step.step.as_str().len())
+        .max()
+        .unwrap_or(0)
+        .max(6)
 }
 
-/// Counts that are not zero, by the words of the states; `done` and `pending` follow from the fraction.
+/// Counts that are not zero, by the words of the states; `done` and `pending` follow from the
+/// fraction.
 fn state_words(tasks: &TaskCounts, look: &Look) -> Vec<String> {
     let shown = TaskState::ALL.into_iter().filter_map(|state| {
         let mut tasks = *tasks;
@@ -133,23 +151,53 @@ fn details(step: &StepDocument, look: &Look) -> String {
     if !step.reason.is_empty() && !is_told_by(&step.dead, &step.reason) {
         lines.push(format!("reason  {}", tame(&step.reason)));
     }
-    lines.extend(step.waits.iter().map(|why| format!("why     {}", tame(why))));
-    lines.extend(step.warnings.iter().map(|warning| format!("{}    {}", look.warn("warn"), tame(warning))));
-    lines.extend(step.not_loaded.iter().map(|rows| format!("note    not loaded: {}", tame(rows))));
-    lines.extend(step.dead.iter().map(|task| format!("{}    {}", look.bad("dead"), failed_task(step, task))));
-    let hidden = step.tasks.dead.saturating_sub(u64::try_from(step.dead.len()).unwrap_or(u64::MAX));
+    lines.extend(
+        step.waits
+            .iter()
+            .map(|why| format!("why     {}", tame(why))),
+    );
+    lines.extend(
+        step.warnings
+            .iter()
+            .map(|warning| format!("{}    {}", look.warn("warn"), tame(warning))),
+    );
+    lines.extend(
+        step.not_loaded
+            .iter()
+            .map(|rows| format!("note    not loaded: {}", tame(rows))),
+    );
+    lines.extend(
+        step.dead
+            .iter()
+            .map(|task| format!("{}    {}", look.bad("dead"), failed_task(step, task))),
+    );
+    let hidden = step
+        .tasks
+        .dead
+        .saturating_sub(u64::try_from(step.dead.len()).unwrap_or(u64::MAX));
     if hidden > 0 {
         lines.push(format!("        and {} more dead", count(hidden)));
     }
-    lines.extend(step.retrying.iter().map(|task| format!("{}   {}", look.warn("retry"), failed_task(step, task))));
-    lines.into_iter().map(|line| format!("    {line}\n")).collect()
+    lines.extend(
+        step.retrying
+            .iter()
+            .map(|task| format!("{}   {}", look.warn("retry"), failed_task(step, task))),
+    );
+    lines
+        .into_iter()
+        .map(|line| format!("    {line}\n"))
+        .collect()
 }
 
 /// A task that failed: `orders[2023-05-07] attempt 1 permanent numeric_overflow: amount`.
 #[must_use]
 pub(crate) fn failed_task(step: &StepDocument, task: &FailedTaskDocument) -> String {
     let work = tame(&task.work);
-    let range = if work.starts_with(['[', '(']) { work } else { format!("[{work}]") };
+    let range = if work.starts_with(['[', '(']) {
+        work
+    } else {
+        format!("[{work}]")
+    };
     format!(
         "{}{range} attempt {} {} {}: {}",
         step.step,
@@ -160,10 +208,12 @@ pub(crate) fn failed_task(step: &StepDocument, task: &FailedTaskDocument) -> Str
     )
 }
 
-/// Whether a reason only repeats what one of the dead tasks says: a long message need not stand there twice.
+/// Whether a reason only repeats what one of the dead tasks says: a long message need not stand
+/// there twice.
 #[must_use]
 pub(crate) fn is_told_by(dead: &[FailedTaskDocument], reason: &str) -> bool {
-    dead.iter().any(|task| !task.message.is_empty() && reason.contains(&task.message))
+    dead.iter()
+        .any(|task| !task.message.is_empty() && reason.contains(&task.message))
 }
 
 /// How long the run has taken, counted from its reference time.
@@ -184,7 +234,14 @@ pub(crate) fn eta(pace: &Pace) -> String {
         None => "ETA unknown".to_owned(),
         Some((soonest, latest)) => {
             let (soonest, latest) = (duration(soonest), duration(latest));
-            if soonest == latest { format!("ETA {latest}") } else { format!("ETA {soonest} – {latest}") }
+            if soonest == latest {
+                format!("ETA {latest}")
+            } else {
+                format!(
+                    "ETA {soonest} – \
+                {latest}"
+                )
+            }
         }
     }
 }

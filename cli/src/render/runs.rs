@@ -11,7 +11,14 @@ use super::{borderless, count, duration};
 #[must_use]
 pub(crate) fn runs(document: &RunsDocument, now: Timestamp, look: &Look) -> String {
     let rows = document.runs.iter().map(|run| row(run, now)).collect();
-    borderless(look, &["run", "pipeline", "status", "tasks", "dead", "rows", "started", "took"], &[3, 4, 5, 7], rows)
+    borderless(
+        look,
+        &[
+            "run", "pipeline", "status", "tasks", "dead", "rows", "started", "took",
+        ],
+        &[3, 4, 5, 7],
+        rows,
+    )
 }
 
 fn row(run: &RunDocument, now: Timestamp) -> Vec<String> {

@@ -1,4 +1,5 @@
-//! The last word about a run: how it ended, what is committed, what to know of it, and the command that leads on.
+//! The last word about a run: how it ended, what is committed, what to know of it, and the command
+//! that leads on.
 
 use highwater_common::status::{RunStatus, StepStatus};
 use highwater_common::view::{RunDocument, StepDocument};
@@ -23,7 +24,9 @@ pub(crate) fn summary(run: &RunDocument, now: Timestamp, look: &Look) -> String 
             look.bold(run.status.as_str())
         }
     };
-    let took = took(run, now).map(|time| format!(" in {}", duration(time))).unwrap_or_default();
+    let took = took(run, now)
+        .map(|time| format!(" in {}", duration(time)))
+        .unwrap_or_default();
     let mut text = format!("Run {} {word}{took}: {}\n", run.short, totals(run));
     if !run.reason.is_empty() {
         text.push_str(&format!("  reason: {}\n", tame(&run.reason)));
@@ -33,7 +36,12 @@ pub(crate) fn summary(run: &RunDocument, now: Timestamp, look: &Look) -> String 
     }
     for step in &run.steps {
         for warning in &step.warnings {
-            text.push_str(&format!("  {} {}: {}\n", look.warn("warn"), step.step, tame(warning)));
+            text.push_str(&format!(
+                "  {} {}: {}\n",
+                look.warn("warn"),
+                step.step,
+                tame(warning)
+            ));
         }
         for rows in &step.not_loaded {
             text.push_str(&format!("  {} not loaded: {}\n", step.step, tame(rows)));
@@ -76,12 +84,19 @@ fn totals(run: &RunDocument) -> String {
     if run.status == RunStatus::Success && tasks.planned() == 0 {
         return match tasks.covered {
             0 => "nothing to do".to_owned(),
-            covered => format!("nothing to do, {} tasks covered by earlier runs", count(covered)),
+            covered => format!(
+                "nothing to do, {} tasks covered by earlier runs",
+                count(covered)
+            ),
         };
     }
     let mut parts = Vec::new();
     if run.status == RunStatus::Success && tasks.done == tasks.planned() {
-        parts.push(format!("{} task{}", count(tasks.done), if tasks.done == 1 { "" } else { "s" }));
+        parts.push(format!(
+            "{} task{}",
+            count(tasks.done),
+            if tasks.done == 1 { "" } else { "s" }
+        ));
     } else {
         parts.push(format!("{} done", count(tasks.done)));
     }
@@ -103,18 +118,37 @@ fn totals(run: &RunDocument) -> String {
 /// `success 4 steps · failed orders (1 dead) · skipped features`.
 fn steps(run: &RunDocument) -> String {
     let mut parts = Vec::new();
-    let succeeded = run.steps.iter().filter(|step| step.status == StepStatus::Success).count();
+    let succeeded = run
+        .steps
+        .iter()
+        .filter(|step| step.status == StepStatus::Success)
+        .count();
     if succeeded > 0 {
-        parts.push(format!("success {succeeded} step{}", if succeeded == 1 { "" } else { "s" }));
+        parts.push(format!(
+            "success {succeeded} step{}",
+            if succeeded == 1 { "" } else { "s" }
+        ));
     }
-    for status in [StepStatus::Failed, StepStatus::Skipped, StepStatus::Cancelled] {
-        let of_status: Vec<String> =
-            run.steps.iter().filter(|step| step.status == status).map(named_with_reason).collect();
+    for status in [
+        StepStatus::Failed,
+        StepStatus::Skipped,
+        StepStatus::Cancelled,
+    ] {
+        let of_status: Vec<String> = run
+            .steps
+            .iter()
+            .filter(|step| step.status == status)
+            .map(named_with_reason)
+            .collect();
         if !of_status.is_empty() {
             parts.push(format!("{status} {}", of_status.join(", ")));
         }
     }
-    if parts.is_empty() { String::new() } else { format!("  {}\n", parts.join(" · ")) }
+    if parts.is_empty() {
+        String::new()
+    } else {
+        format!("  {}\n", parts.join(" · "))
+    }
 }
 
 fn named_with_reason(step: &StepDocument) -> String {
@@ -126,6 +160,10 @@ fn named_with_reason(step: &StepDocument) -> String {
     format!("{} ({why})", step.step)
 }
 
-fn dead(run: &RunDocument) -> impl Iterator<Item = (&StepDocument, &highwater_common::view::FailedTaskDocument)> {
-    run.steps.iter().flat_map(|step| step.dead.iter().map(move |task| (step, task)))
+fn dead(
+    run: &RunDocument,
+) -> impl Iterator<Item = (&StepDocument, &highwater_common::view::FailedTaskDocument)> {
+    run.steps
+        .iter()
+        .flat_map(|step| step.dead.iter().map(move |task| (step, task)))
 }

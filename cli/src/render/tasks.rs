@@ -14,7 +14,9 @@ pub(crate) fn tasks(document: &TasksDocument, look: &Look) -> String {
         return "no such task\n".to_owned();
     }
     let rows = document.tasks.iter().map(task_row).collect();
-    let head = ["step", "task", "state", "attempts", "worker", "rows", "took", "error"];
+    let head = [
+        "step", "task", "state", "attempts", "worker", "rows", "took", "error",
+    ];
     let mut text = borderless(look, &head, &[3, 5, 6], rows);
     if document.more {
         text.push_str("there are more: narrow them with --step and --in-state\n");
@@ -23,7 +25,11 @@ pub(crate) fn tasks(document: &TasksDocument, look: &Look) -> String {
 }
 
 fn task_row(task: &TaskDocument) -> Vec<String> {
-    let took = if task.millis == 0 { String::new() } else { duration(Duration::from_millis(task.millis)) };
+    let took = if task.millis == 0 {
+        String::new()
+    } else {
+        duration(Duration::from_millis(task.millis))
+    };
     vec![
         task.step.to_string(),
         tame(&task.work),
@@ -43,13 +49,38 @@ pub(crate) fn events(document: &EventsDocument, _look: &Look) -> String {
 }
 
 fn event_line(event: &EventDocument) -> String {
-    let EventDocument { at, step, work, attempt, worker, what, error, .. } = event;
-    let by = if worker.is_empty() { String::new() } else { format!(" {}", tame(worker)) };
-    let error = if error.is_empty() { String::new() } else { format!(": {}", tame(error)) };
-    format!("{} {step}{} attempt {attempt}{by} {what}{error}\n", tame(at), bracketed(&tame(work)))
+    let EventDocument {
+        at,
+        step,
+        work,
+        attempt,
+        worker,
+        what,
+        error,
+        ..
+    } = event;
+    let by = if worker.is_empty() {
+        String::new()
+    } else {
+        format!(" {}", tame(worker))
+    };
+    let error = if error.is_empty() {
+        String::new()
+    } else {
+        format!(": {}", tame(error))
+    };
+    format!(
+        "{} {step}{} attempt {attempt}{by} {what}{error}\n",
+        tame(at),
+        bracketed(&tame(work))
+    )
 }
 
 /// A range as it stands, anything else in brackets.
 fn bracketed(work: &str) -> String {
-    if work.starts_with(['[', '(']) { work.to_owned() } else { format!("[{work}]") }
+    if work.starts_with(['[', '(']) {
+        work.to_owned()
+    } else {
+        format!("[{work}]")
+    }
 }

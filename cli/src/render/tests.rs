@@ -15,7 +15,10 @@ fn moment() -> Moment {
         bytes_per_second: 61.0 * 1024.0 * 1024.0,
         remaining: Some((Duration::from_secs(24 * 60), Duration::from_secs(31 * 60))),
     };
-    Moment { now: "2026-03-01T10:00:38Z".parse().unwrap(), pace: Some(pace) }
+    Moment {
+        now: "2026-03-01T10:00:38Z".parse().unwrap(),
+        pace: Some(pace),
+    }
 }
 
 fn now() -> jiff::Timestamp {
@@ -62,7 +65,10 @@ fn status_without_a_worker_says_so() {
         steps: Vec::new(),
         ..samples::run()
     };
-    let moment = Moment { pace: None, ..moment() };
+    let moment = Moment {
+        pace: None,
+        ..moment()
+    };
     insta::assert_snapshot!(status(&run, &moment, &Look::plain()), @r"
     r-71c shop planning 38 s · no worker
     ");
@@ -77,12 +83,26 @@ fn summaries_say_what_is_committed_and_what_to_do_next() {
     nothing_committed.reason = "cannot probe legacy: password authentication failed".to_owned();
     nothing_committed.steps.clear();
     let mut covered = samples::succeeded();
-    covered.tasks = TaskCounts { covered: 31, ..TaskCounts::default() };
+    covered.tasks = TaskCounts {
+        covered: 31,
+        ..TaskCounts::default()
+    };
     let mut partly = samples::succeeded();
     partly.steps = vec![samples::step("orders", StepStatus::Success)];
-    partly.steps[0].not_loaded = vec!["12 rows of orders whose placed_at lies before 2019-01-01".to_owned()];
-    let all = [samples::succeeded(), covered, partly, samples::failed_run(), nothing_committed, samples::cancelled()];
-    let text: Vec<String> = all.iter().map(|run| summary(run, now(), &Look::plain())).collect();
+    partly.steps[0].not_loaded =
+        vec!["12 rows of orders whose placed_at lies before 2019-01-01".to_owned()];
+    let all = [
+        samples::succeeded(),
+        covered,
+        partly,
+        samples::failed_run(),
+        nothing_committed,
+        samples::cancelled(),
+    ];
+    let text: Vec<String> = all
+        .iter()
+        .map(|run| summary(run, now(), &Look::plain()))
+        .collect();
     insta::assert_snapshot!(text.join("\n"), @r"
     Run r-71c success in 5.2 s: 31 tasks · 27,004 rows
 
@@ -132,7 +152,10 @@ fn an_empty_plan_says_that_nothing_is_to_do() {
     document.steps[0].covered = 31;
     document.steps[0].first.clear();
     let text = plan(&document, &Look::plain());
-    assert!(text.contains("Plan    nothing to do, 31 covered by earlier runs"), "{text}");
+    assert!(
+        text.contains("Plan    nothing to do, 31 covered by earlier runs"),
+        "{text}"
+    );
 }
 
 #[test]
@@ -191,9 +214,20 @@ fn one_process_without_a_worker_is_a_cluster_too() {
 
 #[test]
 fn colours_only_repeat_what_the_words_say() {
-    let painted = Look { has_color: true, ..Look::plain() };
-    for run in [samples::run(), samples::failed_run(), samples::cancelled(), samples::succeeded()] {
-        let (with, without) = (status(&run, &moment(), &painted), status(&run, &moment(), &Look::plain()));
+    let painted = Look {
+        has_color: true,
+        ..Look::plain()
+    };
+    for run in [
+        samples::run(),
+        samples::failed_run(),
+        samples::cancelled(),
+        samples::succeeded(),
+    ] {
+        let (with, without) = (
+            status(&run, &moment(), &painted),
+            status(&run, &moment(), &Look::plain()),
+        );
         assert!(with.contains("\u{1b}["), "{with}");
         assert_eq!(without_escapes(&with), without);
     }
@@ -202,12 +236,18 @@ fn colours_only_repeat_what_the_words_say() {
 #[test]
 fn text_of_a_database_cannot_steer_the_terminal() {
     let text = status(&samples::run(), &moment(), &Look::plain());
-    assert!(!text.contains('\u{1b}') && text.contains("amount [2Jout of range"), "{text}");
+    assert!(
+        !text.contains('\u{1b}') && text.contains("amount [2Jout of range"),
+        "{text}"
+    );
 }
 
 #[test]
 fn a_bar_is_full_only_when_nothing_is_missing() {
-    let look = Look { is_ascii: true, ..Look::plain() };
+    let look = Look {
+        is_ascii: true,
+        ..Look::plain()
+    };
     assert_eq!(look.bar(999, 1_000, 4), "###-");
     assert_eq!(look.bar(1_000, 1_000, 4), "####");
     assert_eq!(look.bar(0, 0, 4), "----");

@@ -1,4 +1,5 @@
-//! A coordinator that answers by a script, over real sockets: what it would take hours to make a real one say.
+//! A coordinator that answers by a script, over real sockets: what it would take hours to make a
+//! real one say.
 
 use std::path::Path;
 use std::pin::Pin;
@@ -7,8 +8,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use highwater_common::view::RunDocument;
 use highwater_proto::v1::control_service_server::{ControlService, ControlServiceServer};
 use highwater_proto::v1::{
-    CancelRequest, Document, GetClusterRequest, GetRunRequest, ListEventsRequest, ListRunsRequest, ListTasksRequest,
-    RetryRequest, SetWorkerRequest, SubmitRequest, SubmitResponse,
+    CancelRequest, Document, GetClusterRequest, GetRunRequest, ListEventsRequest, ListRunsRequest,
+    ListTasksRequest, RetryRequest, SetWorkerRequest, SubmitRequest, SubmitResponse,
 };
 use serde::Serialize;
 use tokio::net::{TcpListener, UnixListener};
@@ -49,18 +50,29 @@ impl Script {
     /// A run that is seen once as it works and once as `end`.
     pub(super) fn ending_with(end: RunDocument) -> Self {
         let watches = vec![Watch(vec![samples::run(), end.clone()], Then::End)];
-        Self { refusal: None, run: end, watches }
+        Self {
+            refusal: None,
+            run: end,
+            watches,
+        }
     }
 
     /// A run that goes on for ever.
     pub(super) fn endless() -> Self {
         let watches = vec![Watch(vec![samples::run()], Then::Silence)];
-        Self { refusal: None, run: samples::run(), watches }
+        Self {
+            refusal: None,
+            run: samples::run(),
+            watches,
+        }
     }
 
     /// A coordinator that refuses everything.
     pub(super) fn refusing(code: Code, why: &'static str) -> Self {
-        Self { refusal: Some((code, why)), ..Self::endless() }
+        Self {
+            refusal: Some((code, why)),
+            ..Self::endless()
+        }
     }
 }
 
@@ -73,7 +85,10 @@ pub(super) struct Scripted {
 
 impl Scripted {
     pub(super) fn new(script: Script) -> Self {
-        Self { script, asked: Arc::default() }
+        Self {
+            script,
+            asked: Arc::default(),
+        }
     }
 
     /// Serves on a port of its own, and returns its address.
@@ -94,7 +109,10 @@ impl Scripted {
 
     /// What it was asked, in order.
     pub(super) fn asked(&self) -> Vec<String> {
-        self.asked.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.asked
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// Notes the question; true for the first `nth` of its kind.
@@ -104,7 +122,11 @@ impl Scripted {
         asked.iter().filter(|earlier| *earlier == question).count()
     }
 
-    fn answer(&self, question: &str, document: &impl Serialize) -> Result<Response<Document>, Status> {
+    fn answer(
+        &self,
+        question: &str,
+        document: &impl Serialize,
+    ) -> Result<Response<Document>, Status> {
         self.note(question);
         match self.script.refusal {
             Some((code, why)) => Err(Status::new(code, why)),
@@ -116,74 +138,126 @@ impl Scripted {
 fn to_document(document: &impl Serialize) -> Document {
     let json = serde_json::to_value(document).unwrap();
     let schema = json["schema"].as_str().unwrap().to_owned();
-    Document { schema, json: json.to_string().into_bytes() }
+    Document {
+        schema,
+        json: json.to_string().into_bytes(),
+    }
 }
 
 #[tonic::async_trait]
 impl ControlService for Scripted {
     type WatchRunStream = Pin<Box<dyn Stream<Item = Result<Document, Status>> + Send>>;
 
-    async fn submit(&self, request: Request<SubmitRequest>) -> Result<Response<SubmitResponse>, Status> {
+    async fn submit(
+        &self,
+        request: Request<SubmitRequest>,
+    ) -> Result<Response<SubmitResponse>, Status> {
         let request = request.into_inner();
-        self.note(&format!("submit plan_only={} fresh={}", request.plan_only, request.fresh));
+        self.note(&format!(
+            "submit plan_only={} fresh={}",
+            request.plan_only, request.fresh
+        ));
         match self.script.refusal {
             Some((code, why)) => Err(Status::new(code, why)),
-            None => Ok(Response::new(SubmitResponse { run: samples::RUN.as_bytes().to_vec(), attached: false })),
+            None => Ok(Response::new(SubmitResponse {
+                run: samples::RUN.as_bytes().to_vec(),
+                attached: false,
+            })),
         }
     }
 
     async fn get_run(&self, request: Request<GetRunRequest>) -> Result<Response<Document>, Status> {
-        self.answer(&format!("get {}", request.into_inner().run), &self.script.run)
+        self.answer(
+            &format!("get {}", request.into_inner().run),
+            &self.script.run,
+        )
     }
 
     async fn get_plan(&self, _: Request<GetRunRequest>) -> Result<Response<Document>, Status> {
         self.answer("plan", &samples::plan())
     }
 
-    async fn watch_run(&self, request: Request<GetRunRequest>) -> Result<Response<Self::WatchRunStream>, Status> {
+    async fn watch_run(
+        &self,
+        request: Request<GetRunRequest>,
+    ) -> Result<Response<Self::WatchRunStream>, Status> {
         let time = self.note(&format!("watch {}", request.into_inner().run));
         let watches = &self.script.watches;
         let Watch(documents, then) = watches[time.min(watches.len()) - 1].clone();
         let documents = tokio_stream::iter(documents.into_iter().map(|run| Ok(to_document(&run))));
         let stream: Self::WatchRunStream = match then {
             Then::End => Box::pin(documents),
-            Then::Break => {
-                Box::pin(documents.chain(tokio_stream::once(Err(Status::unavailable("the leader has resigned")))))
-            }
+            Then::Break => Box::pin(documents.chain(tokio_stream::once(Err(Status::unavailable(
+                "the leader \
+                    has resigned",
+            ))))),
             Then::Silence => Box::pin(documents.chain(tokio_stream::pending())),
         };
         Ok(Response::new(stream))
     }
 
-    async fn list_runs(&self, request: Request<ListRunsRequest>) -> Result<Response<Document>, Status> {
-        self.answer(&format!("list {}", request.into_inner().limit), &samples::runs())
+    async fn list_runs(
+        &self,
+        request: Request<ListRunsRequest>,
+    ) -> Result<Response<Document>, Status> {
+        self.answer(
+            &format!("list {}", request.into_inner().limit),
+            &samples::runs(),
+        )
     }
 
     async fn retry(&self, request: Request<RetryRequest>) -> Result<Response<Document>, Status> {
         let request = request.into_inner();
-        self.answer(&format!("retry {} step={}", request.run, request.step), &samples::run())
+        self.answer(
+            &format!("retry {} step={}", request.run, request.step),
+            &samples::run(),
+        )
     }
 
     async fn cancel(&self, request: Request<CancelRequest>) -> Result<Response<Document>, Status> {
         let request = request.into_inner();
-        self.answer(&format!("cancel {} because {}", request.run, request.reason), &samples::cancelled())
+        self.answer(
+            &format!("cancel {} because {}", request.run, request.reason),
+            &samples::cancelled(),
+        )
     }
 
-    async fn get_cluster(&self, _: Request<GetClusterRequest>) -> Result<Response<Document>, Status> {
+    async fn get_cluster(
+        &self,
+        _: Request<GetClusterRequest>,
+    ) -> Result<Response<Document>, Status> {
         self.answer("cluster", &samples::cluster())
     }
 
-    async fn list_tasks(&self, request: Request<ListTasksRequest>) -> Result<Response<Document>, Status> {
+    async fn list_tasks(
+        &self,
+        request: Request<ListTasksRequest>,
+    ) -> Result<Response<Document>, Status> {
         let request = request.into_inner();
-        self.answer(&format!("tasks {} state={}", request.run, request.state), &samples::tasks())
+        self.answer(
+            &format!("tasks {} state={}", request.run, request.state),
+            &samples::tasks(),
+        )
     }
 
-    async fn list_events(&self, request: Request<ListEventsRequest>) -> Result<Response<Document>, Status> {
-        self.answer(&format!("events after {}", request.into_inner().after), &samples::events())
+    async fn list_events(
+        &self,
+        request: Request<ListEventsRequest>,
+    ) -> Result<Response<Document>, Status> {
+        self.answer(
+            &format!("events after {}", request.into_inner().after),
+            &samples::events(),
+        )
     }
 
-    async fn set_worker(&self, request: Request<SetWorkerRequest>) -> Result<Response<Document>, Status> {
+    async fn set_worker(
+        &self,
+        request: Request<SetWorkerRequest>,
+    ) -> Result<Response<Document>, Status> {
         let request = request.into_inner();
-        self.answer(&format!("{:?} {}", request.action(), request.worker), &samples::cluster())
+        self.answer(
+            &format!("{:?} {}", request.action(), request.worker),
+            &samples::cluster(),
+        )
     }
 }

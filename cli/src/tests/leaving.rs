@@ -10,14 +10,33 @@ use crate::follow::{Followed, Follower, Until};
 use crate::progress::Reporter;
 
 /// A run of this process that goes on for ever, and what its process has of it.
-async fn own_process() -> (Connection, CancellationToken, CancellationToken, oneshot::Sender<Result<(), CliError>>) {
+async fn own_process() -> (
+    Connection,
+    CancellationToken,
+    CancellationToken,
+    oneshot::Sender<Result<(), CliError>>,
+) {
     let url = Scripted::new(Script::endless()).on_port().await;
-    let channel = tonic::transport::Endpoint::from_shared(url).unwrap().connect().await.unwrap();
+    let channel = tonic::transport::Endpoint::from_shared(url)
+        .unwrap()
+        .connect()
+        .await
+        .unwrap();
     let (drain, stop) = (CancellationToken::new(), CancellationToken::new());
     let (end, ended) = oneshot::channel();
-    let embedded = Embedded { client: client(channel), drain: drain.clone(), stop: stop.clone(), ended };
+    let embedded = Embedded {
+        client: client(channel),
+        drain: drain.clone(),
+        stop: stop.clone(),
+        ended,
+    };
     let place = Place::Embedded;
-    (Connection::of_process(embedded, place, "embedded .highwater, 4 workers".to_owned()), drain, stop, end)
+    (
+        Connection::of_process(embedded, place, "embedded .highwater, 4 workers".to_owned()),
+        drain,
+        stop,
+        end,
+    )
 }
 
 async fn follow(shell: &mut Shell, connection: &mut Connection) -> Result<Followed, CliError> {
@@ -50,9 +69,17 @@ async fn ctrl_c_leaves_a_cluster_run_running_and_tells_how_to_come_back() {
     let (exit, ()) = tokio::join!(shell.run(), press);
     // THEN nobody cancels it
     assert_eq!(exit.unwrap(), ExitCode::Interrupted);
-    let back = format!("detached, the run goes on; come back with: highwater --coordinator {url} status r-71c003\n");
+    let back = format!(
+        "detached, the run goes on; come back with: highwater --coordinator {url} \
+                        status r-71c003\n"
+    );
     assert!(stderr.text().ends_with(&back), "{}", stderr.text());
-    assert!(scripted.asked().iter().all(|question| !question.starts_with("cancel")));
+    assert!(
+        scripted
+            .asked()
+            .iter()
+            .all(|question| !question.starts_with("cancel"))
+    );
 }
 
 #[tokio::test]
@@ -69,7 +96,10 @@ async fn the_first_ctrl_c_drains_this_process_and_waits_for_its_end() {
     assert!(!stop.is_cancelled());
     let text = shell.stderr.text();
     assert!(
-        text.contains("draining, Ctrl-C again stops at once; go on later with: highwater run pipeline.yaml"),
+        text.contains(
+            "draining, Ctrl-C again stops at once; go on later with: highwater run \
+                       pipeline.yaml"
+        ),
         "{text}"
     );
 }
@@ -80,7 +110,10 @@ async fn the_second_ctrl_c_stops_at_once() {
     let mut shell = Shell::new("highwater run pipeline.yaml");
     shell.ctrl_c.send(()).await.unwrap();
     shell.ctrl_c.send(()).await.unwrap();
-    assert!(matches!(follow(&mut shell, &mut connection).await, Ok(Followed::Left)));
+    assert!(matches!(
+        follow(&mut shell, &mut connection).await,
+        Ok(Followed::Left)
+    ));
     assert!(drain.is_cancelled() && stop.is_cancelled());
 }
 
@@ -88,23 +121,40 @@ async fn the_second_ctrl_c_stops_at_once() {
 async fn a_process_that_ends_by_itself_is_an_error_with_its_cause() {
     let (mut connection, _, _, end) = own_process().await;
     let mut shell = Shell::new("highwater run pipeline.yaml");
-    end.send(Err(CliError::new(ExitCode::Refused, "another process took the store"))).unwrap();
+    end.send(Err(CliError::new(
+        ExitCode::Refused,
+        "another process took the store",
+    )))
+    .unwrap();
     let error = follow(&mut shell, &mut connection).await.unwrap_err();
     assert_eq!(error.exit(), ExitCode::Refused);
-    assert!(error.render(&shell.output.talk_look).contains("next: highwater run pipeline.yaml"));
+    assert!(
+        error
+            .render(&shell.output.talk_look)
+            .contains("next: highwater run pipeline.yaml")
+    );
 }
 
 #[tokio::test]
 async fn a_change_of_leaders_is_endured() {
     // GIVEN a leader that resigns in the middle, and one that answers afterwards
     let mut script = Script::ending_with(samples::succeeded());
-    script.watches.insert(0, Watch(vec![samples::run()], Then::Break));
+    script
+        .watches
+        .insert(0, Watch(vec![samples::run()], Then::Break));
     let scripted = Scripted::new(script);
     let url = scripted.on_port().await;
     // WHEN the run is followed, THEN it is followed to its end
     let mut shell = Shell::new(&format!("highwater run pipeline.yaml --coordinator {url}"));
     assert_eq!(shell.run().await.unwrap(), ExitCode::Success);
-    assert_eq!(scripted.asked().iter().filter(|question| question.starts_with("watch")).count(), 2);
+    assert_eq!(
+        scripted
+            .asked()
+            .iter()
+            .filter(|question| question.starts_with("watch"))
+            .count(),
+        2
+    );
 }
 
 #[tokio::test]
@@ -115,7 +165,14 @@ async fn a_process_that_went_away_is_not_waited_for() {
     script.watches = vec![Watch(vec![samples::run()], Then::Break)];
     Scripted::new(script).in_folder(dir.path());
     // WHEN it ends in the middle, THEN this command ends too, and says why
-    let mut shell = Shell::new(&format!("highwater retry r-71c --state {}", dir.path().display()));
+    let mut shell = Shell::new(&format!(
+        "highwater retry r-71c --state {}",
+        dir.path().display()
+    ));
     assert_eq!(shell.execute().await, 5);
-    assert!(shell.stderr.text().contains("why: the leader has resigned"), "{}", shell.stderr.text());
+    assert!(
+        shell.stderr.text().contains("why: the leader has resigned"),
+        "{}",
+        shell.stderr.text()
+    );
 }

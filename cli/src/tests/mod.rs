@@ -1,4 +1,5 @@
-//! The verbs from the command line to the streams and the exit code, against a coordinator that answers by a script.
+//! The verbs from the command line to the streams and the exit code, against a coordinator that
+//! answers by a script.
 #![allow(clippy::disallowed_methods, reason = "tests own their tasks")]
 
 mod coordinator;
@@ -32,7 +33,10 @@ struct Written(Arc<Mutex<Vec<u8>>>);
 
 impl Write for Written {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).write(bytes)
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .write(bytes)
     }
 
     fn flush(&mut self) -> std::io::Result<()> {
@@ -42,7 +46,13 @@ impl Write for Written {
 
 impl Written {
     fn text(&self) -> String {
-        String::from_utf8(self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()).unwrap()
+        String::from_utf8(
+            self.0
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .clone(),
+        )
+        .unwrap()
     }
 }
 
@@ -74,7 +84,11 @@ impl Shell {
     fn new(line: &str) -> Self {
         let cli = Cli::try_parse_from(line.split_whitespace()).unwrap();
         let (stdout, stderr) = (Written::default(), Written::default());
-        let output = Output::to(&cli.global, Box::new(stdout.clone()), Box::new(stderr.clone()));
+        let output = Output::to(
+            &cli.global,
+            Box::new(stdout.clone()),
+            Box::new(stderr.clone()),
+        );
         let (ctrl_c, interrupts) = mpsc::channel(4);
         Self {
             cli,
@@ -97,13 +111,23 @@ impl Shell {
     }
 
     async fn execute(&mut self) -> u8 {
-        execute(&self.cli, &self.contexts, &mut self.output, &mut self.interrupts).await.number()
+        execute(
+            &self.cli,
+            &self.contexts,
+            &mut self.output,
+            &mut self.interrupts,
+        )
+        .await
+        .number()
     }
 
     /// `run` of a file that has been read already.
     async fn run(&mut self) -> Result<ExitCode, CliError> {
         let place = Where::new(&self.cli.global, 4);
-        let submission = Submission { fresh: false, detach: false };
+        let submission = Submission {
+            fresh: false,
+            detach: false,
+        };
         submit_and_follow(&mut self.context(), &place, &pipeline(), submission).await
     }
 }
@@ -122,7 +146,9 @@ fn pipeline() -> PipelineFile {
 /// The shell after a run that ended like `end`, and the exit code.
 async fn ran(flags: &str, end: RunDocument) -> (Shell, ExitCode) {
     let url = Scripted::new(Script::ending_with(end)).on_port().await;
-    let mut shell = Shell::new(&format!("highwater run pipeline.yaml --coordinator {url} {flags}"));
+    let mut shell = Shell::new(&format!(
+        "highwater run pipeline.yaml --coordinator {url} {flags}"
+    ));
     let exit = shell.run().await.unwrap();
     (shell, exit)
 }
@@ -131,8 +157,16 @@ async fn ran(flags: &str, end: RunDocument) -> (Shell, ExitCode) {
 async fn every_exit_code_is_reachable() {
     let mut seen = Vec::new();
     // Runs that ended.
-    let nothing_committed = RunDocument { committed: false, ..samples::failed_run() };
-    for end in [samples::succeeded(), samples::failed_run(), nothing_committed, samples::cancelled()] {
+    let nothing_committed = RunDocument {
+        committed: false,
+        ..samples::failed_run()
+    };
+    for end in [
+        samples::succeeded(),
+        samples::failed_run(),
+        nothing_committed,
+        samples::cancelled(),
+    ] {
         seen.push(ran("", end).await.1.number());
     }
     // A run that was left.
@@ -144,10 +178,21 @@ async fn every_exit_code_is_reachable() {
         Err(error) => error.exit().number(),
     });
     // Refusals, failures and unknown names.
-    for code in [Code::Internal, Code::InvalidArgument, Code::NotFound, Code::Unauthenticated, Code::FailedPrecondition]
-    {
-        let url = Scripted::new(Script::refusing(code, "because")).on_port().await;
-        seen.push(Shell::new(&format!("highwater status --coordinator {url}")).execute().await);
+    for code in [
+        Code::Internal,
+        Code::InvalidArgument,
+        Code::NotFound,
+        Code::Unauthenticated,
+        Code::FailedPrecondition,
+    ] {
+        let url = Scripted::new(Script::refusing(code, "because"))
+            .on_port()
+            .await;
+        seen.push(
+            Shell::new(&format!("highwater status --coordinator {url}"))
+                .execute()
+                .await,
+        );
     }
     assert_eq!(seen, [0, 3, 7, 8, 130, 1, 2, 4, 5, 6]);
 }
@@ -159,7 +204,9 @@ async fn an_address_where_nobody_listens_is_unreachable_and_says_so() {
     let port = listener.local_addr().unwrap().port();
     drop(listener);
     // WHEN it is asked
-    let mut shell = Shell::new(&format!("highwater ls --coordinator http://127.0.0.1:{port}"));
+    let mut shell = Shell::new(&format!(
+        "highwater ls --coordinator http://127.0.0.1:{port}"
+    ));
     // THEN the error has a place, a cause and a way on
     assert_eq!(shell.execute().await, 5);
     let text = shell.stderr.text().replace(&port.to_string(), "PORT");
@@ -175,15 +222,28 @@ async fn an_address_where_nobody_listens_is_unreachable_and_says_so() {
 #[tokio::test]
 async fn an_address_that_is_none_is_a_usage_error() {
     for url in ["https://c-1:7070", "http://"] {
-        assert_eq!(Shell::new(&format!("highwater ls --coordinator {url}")).execute().await, 2, "{url}");
+        assert_eq!(
+            Shell::new(&format!("highwater ls --coordinator {url}"))
+                .execute()
+                .await,
+            2,
+            "{url}"
+        );
     }
 }
 
 #[tokio::test]
 async fn stdout_is_only_data() {
     let (shell, _) = ran("--progress lines", samples::succeeded()).await;
-    assert_eq!(shell.stdout.text(), "Run r-71c success in 5.2 s: 31 tasks · 27,004 rows\n");
-    assert!(shell.stderr.text().starts_with("cluster http://127.0.0.1:"), "{}", shell.stderr.text());
+    assert_eq!(
+        shell.stdout.text(),
+        "Run r-71c success in 5.2 s: 31 tasks · 27,004 rows\n"
+    );
+    assert!(
+        shell.stderr.text().starts_with("cluster http://127.0.0.1:"),
+        "{}",
+        shell.stderr.text()
+    );
     let (shell, _) = ran("-o json", samples::succeeded()).await;
     let document: RunDocument = serde_json::from_str(&shell.stdout.text()).unwrap();
     assert_eq!(document, samples::succeeded());
@@ -197,22 +257,33 @@ async fn piped_output_is_plain_lines() {
     let text = shell.stderr.text();
     assert!(!text.contains(['\r', '\u{1b}']), "{text}");
     let lines: Vec<&str> = text.lines().skip(1).collect();
-    assert!(lines.len() > 3 && lines.iter().all(|line| line.starts_with("r-71c ")), "{text}");
+    assert!(
+        lines.len() > 3 && lines.iter().all(|line| line.starts_with("r-71c ")),
+        "{text}"
+    );
 }
 
 #[tokio::test]
 async fn quiet_leaves_stderr_to_errors() {
     let (shell, _) = ran("-q", samples::failed_run()).await;
     assert_eq!(shell.stderr.text(), "");
-    assert!(shell.stdout.text().starts_with("Run r-71c failed, part committed,"));
+    assert!(
+        shell
+            .stdout
+            .text()
+            .starts_with("Run r-71c failed, part committed,")
+    );
 }
 
 #[tokio::test]
 async fn progress_as_json_is_one_document_a_line_on_stderr() {
     let (shell, _) = ran("--progress json", samples::succeeded()).await;
     let text = shell.stderr.text();
-    let statuses: Vec<RunStatus> =
-        text.lines().skip(1).map(|line| serde_json::from_str::<RunDocument>(line).unwrap().status).collect();
+    let statuses: Vec<RunStatus> = text
+        .lines()
+        .skip(1)
+        .map(|line| serde_json::from_str::<RunDocument>(line).unwrap().status)
+        .collect();
     assert_eq!(statuses, [RunStatus::Running, RunStatus::Success]);
 }
 
@@ -227,24 +298,45 @@ async fn a_closed_pipe_ends_quietly() {
 
 #[tokio::test]
 async fn a_plan_is_made_and_shown_and_nothing_runs() {
-    let planned = RunDocument { status: RunStatus::Planned, ..samples::run() };
+    let planned = RunDocument {
+        status: RunStatus::Planned,
+        ..samples::run()
+    };
     let scripted = Scripted::new(Script::ending_with(planned));
     let url = scripted.on_port().await;
-    let mut shell = Shell::new(&format!("highwater plan pipeline.yaml --progress none --coordinator {url}"));
+    let mut shell = Shell::new(&format!(
+        "highwater plan pipeline.yaml --progress none \
+        --coordinator {url}"
+    ));
     let place = Where::new(&shell.cli.global, 4);
-    let exit = plan_file(&mut shell.context(), &place, &pipeline()).await.unwrap();
+    let exit = plan_file(&mut shell.context(), &place, &pipeline())
+        .await
+        .unwrap();
     assert_eq!(exit, ExitCode::Success);
-    assert!(shell.stdout.text().contains("exactly-once effect"), "{}", shell.stdout.text());
+    assert!(
+        shell.stdout.text().contains("exactly-once effect"),
+        "{}",
+        shell.stdout.text()
+    );
     let run = samples::RUN;
     assert_eq!(
         scripted.asked(),
-        ["submit plan_only=true fresh=false".to_owned(), format!("watch {run}"), "plan".into()]
+        [
+            "submit plan_only=true fresh=false".to_owned(),
+            format!("watch {run}"),
+            "plan".into()
+        ]
     );
 }
 
 #[tokio::test]
 async fn a_refused_run_names_the_commands_that_lead_on() {
-    let url = Scripted::new(Script::refusing(Code::FailedPrecondition, "run r-71c of shop is active")).on_port().await;
+    let url = Scripted::new(Script::refusing(
+        Code::FailedPrecondition,
+        "run r-71c of shop is active",
+    ))
+    .on_port()
+    .await;
     let mut shell = Shell::new(&format!("highwater run pipeline.yaml --coordinator {url}"));
     let error = shell.run().await.unwrap_err();
     let text = error.render(&shell.output.talk_look).replace(&url, "URL");
@@ -266,7 +358,11 @@ async fn a_live_process_is_reached_through_its_socket_and_not_joined_by_a_run() 
     // WHEN it is asked for a run, THEN it answers
     let mut shell = Shell::new(&format!("highwater status --state {state}"));
     assert_eq!(shell.execute().await, 0, "{}", shell.stderr.text());
-    assert!(shell.stdout.text().starts_with("r-71c shop running"), "{}", shell.stdout.text());
+    assert!(
+        shell.stdout.text().starts_with("r-71c shop running"),
+        "{}",
+        shell.stdout.text()
+    );
     // WHEN a second run wants the same folder, THEN it is refused
     let mut shell = Shell::new(&format!("highwater run pipeline.yaml --state {state}"));
     assert_eq!(shell.run().await.unwrap_err().exit(), ExitCode::Refused);
@@ -291,22 +387,43 @@ async fn a_cancel_needs_a_yes_and_names_the_whole_id() {
     let line = format!("highwater cancel r-71c --reason wrong --coordinator {url}");
     let mut shell = Shell::new(&format!("{line} --no-input"));
     assert_eq!(shell.execute().await, 6);
-    assert!(shell.stderr.text().contains("cancels run r-71c of shop: 4 open and 15 waiting tasks"));
+    assert!(
+        shell
+            .stderr
+            .text()
+            .contains("cancels run r-71c of shop: 4 open and 15 waiting tasks")
+    );
     assert_eq!(scripted.asked(), ["get r-71c"]);
     // GIVEN a yes, THEN the run that was shown is cancelled
     let mut shell = Shell::new(&format!("{line} -y"));
     assert_eq!(shell.execute().await, 0);
-    assert_eq!(scripted.asked().last(), Some(&format!("cancel {} because wrong", samples::RUN)));
-    assert!(shell.stdout.text().starts_with("Run r-71c cancelled in 12 s"));
+    assert_eq!(
+        scripted.asked().last(),
+        Some(&format!("cancel {} because wrong", samples::RUN))
+    );
+    assert!(
+        shell
+            .stdout
+            .text()
+            .starts_with("Run r-71c cancelled in 12 s")
+    );
 }
 
 #[tokio::test]
 async fn a_retry_follows_the_run_to_its_end() {
     let scripted = Scripted::new(Script::ending_with(samples::succeeded()));
     let url = scripted.on_port().await;
-    let mut shell = Shell::new(&format!("highwater retry r-71c --step orders --coordinator {url}"));
+    let mut shell = Shell::new(&format!(
+        "highwater retry r-71c --step orders --coordinator {url}"
+    ));
     assert_eq!(shell.execute().await, 0);
-    assert_eq!(scripted.asked(), ["retry r-71c step=orders".to_owned(), format!("watch {}", samples::RUN)]);
+    assert_eq!(
+        scripted.asked(),
+        [
+            "retry r-71c step=orders".to_owned(),
+            format!("watch {}", samples::RUN)
+        ]
+    );
 }
 
 #[tokio::test]
@@ -314,20 +431,33 @@ async fn a_run_of_this_process_cannot_be_left_behind() {
     let dir = tempfile::tempdir().unwrap();
     let state = dir.path().display();
     for verb in ["run pipeline.yaml", "retry r-71c"] {
-        assert_eq!(Shell::new(&format!("highwater {verb} --detach --state {state}")).execute().await, 2, "{verb}");
+        assert_eq!(
+            Shell::new(&format!("highwater {verb} --detach --state {state}"))
+                .execute()
+                .await,
+            2,
+            "{verb}"
+        );
     }
 }
 
 #[tokio::test]
 async fn tables_names_and_documents_come_from_the_same_answer() {
     let url = Scripted::new(Script::endless()).on_port().await;
-    for (verb, name) in [("ls", samples::RUN.to_string()), ("cluster status", samples::cluster().cluster.to_string())] {
+    for (verb, name) in [
+        ("ls", samples::RUN.to_string()),
+        ("cluster status", samples::cluster().cluster.to_string()),
+    ] {
         let mut shell = Shell::new(&format!("highwater {verb} -o name --coordinator {url}"));
         assert_eq!(shell.execute().await, 0);
         assert_eq!(shell.stdout.text().lines().next(), Some(name.as_str()));
         let mut shell = Shell::new(&format!("highwater {verb} -o json --coordinator {url}"));
         assert_eq!(shell.execute().await, 0);
-        assert!(shell.stdout.text().contains("\"schema\": \""), "{}", shell.stdout.text());
+        assert!(
+            shell.stdout.text().contains("\"schema\": \""),
+            "{}",
+            shell.stdout.text()
+        );
     }
 }
 
@@ -336,7 +466,10 @@ async fn the_version_is_data_in_every_form() {
     for form in ["table", "json", "name"] {
         let mut shell = Shell::new(&format!("highwater version -o {form}"));
         assert_eq!(shell.execute().await, 0);
-        assert!(shell.stdout.text().contains(env!("CARGO_PKG_VERSION")), "{form}");
+        assert!(
+            shell.stdout.text().contains(env!("CARGO_PKG_VERSION")),
+            "{form}"
+        );
         assert_eq!(shell.stderr.text(), "");
     }
 }

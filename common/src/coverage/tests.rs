@@ -9,14 +9,19 @@ fn range() -> impl Strategy<Value = CursorRange> {
     let side = || prop::option::weighted(0.9, -20..20i64);
     (side(), side(), any::<bool>()).prop_filter_map("a range", |(a, b, dates)| {
         let cursor = |at: i64| {
-            if dates { Cursor::Date(i32::try_from(at).expect("a small number")) } else { Cursor::Integer(at) }
+            if dates {
+                Cursor::Date(i32::try_from(at).expect("a small number"))
+            } else {
+                Cursor::Integer(at)
+            }
         };
         CursorRange::new(a.map(cursor), b.map(cursor)).ok()
     })
 }
 
 fn coverage() -> impl Strategy<Value = Coverage> {
-    (prop::collection::vec(range(), 0..6), any::<bool>()).prop_map(|(ranges, null)| Coverage::of(&ranges, null))
+    (prop::collection::vec(range(), 0..6), any::<bool>())
+        .prop_map(|(ranges, null)| Coverage::of(&ranges, null))
 }
 
 fn ordinals() -> impl Strategy<Value = OrdinalSet> {
@@ -29,7 +34,10 @@ fn ordinals() -> impl Strategy<Value = OrdinalSet> {
 
 /// Whether the one number `at` is covered.
 fn covers(coverage: &Coverage, at: i64) -> bool {
-    let point = CursorRange::new(Some(Cursor::Integer(at)), Some(Cursor::Integer(at + 1))).expect("a range");
+    let point = CursorRange::new(Some(Cursor::Integer(at)), Some(Cursor::Integer(at + 1))).expect(
+        "a \
+        range",
+    );
     coverage.contains(CursorKind::Integer, &Slice::Range(point))
 }
 
@@ -107,10 +115,21 @@ proptest! {
 
 #[test]
 fn neighbours_become_one_range() {
-    let range = |a, b| CursorRange::new(Some(Cursor::Integer(a)), Some(Cursor::Integer(b))).expect("a range");
+    let range = |a, b| {
+        CursorRange::new(Some(Cursor::Integer(a)), Some(Cursor::Integer(b))).expect(
+            "a \
+        range",
+        )
+    };
     let covered = Coverage::of(&[range(1, 3), range(5, 7), range(3, 5)], true);
-    assert_eq!(covered.ranges(CursorKind::Integer).collect::<Vec<_>>(), [range(1, 7)]);
+    assert_eq!(
+        covered.ranges(CursorKind::Integer).collect::<Vec<_>>(),
+        [range(1, 7)]
+    );
     assert!(covered.null() && !covered.is_empty() && Coverage::default().is_empty());
     let all = Coverage::of(&[CursorRange::ALL], false);
-    assert_eq!(all.ranges(CursorKind::Date).collect::<Vec<_>>(), [CursorRange::ALL]);
+    assert_eq!(
+        all.ranges(CursorKind::Date).collect::<Vec<_>>(),
+        [CursorRange::ALL]
+    );
 }

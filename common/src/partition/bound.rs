@@ -31,14 +31,17 @@ pub enum BoundError {
     Zone(#[from] UnknownZone),
 }
 
-/// The position that `bound` means in a column of `kind`. A day or a civil time on an instant column is read in `tz`, at the
-/// first instant at which its clock gets there.
+/// The position that `bound` means in a column of `kind`. A day or a civil time on an instant
+/// column is read in `tz`, at the first instant at which its clock gets there.
 ///
 /// # Errors
 /// [`BoundError`], which names the forms that are legal.
 pub fn read_bound(bound: &Bound, kind: CursorKind, tz: &str) -> Result<Cursor, BoundError> {
     let text = bound.0.trim();
-    let wrong = || BoundError::Form { text: text.to_owned(), kind };
+    let wrong = || BoundError::Form {
+        text: text.to_owned(),
+        kind,
+    };
     let form = Form::of(text);
     match (kind, form) {
         (CursorKind::Integer, _) => text.parse().map(Cursor::Integer).map_err(|_| wrong()),
@@ -51,7 +54,9 @@ pub fn read_bound(bound: &Bound, kind: CursorKind, tz: &str) -> Result<Cursor, B
             let civil = read_civil(text)?.ok_or_else(wrong)?;
             Ok(Cursor::Instant(Zone::named(tz)?.reaches(civil)))
         }
-        (CursorKind::Civil, Some(Form::Day | Form::Civil)) => read_civil(text)?.map(Cursor::Civil).ok_or_else(wrong),
+        (CursorKind::Civil, Some(Form::Day | Form::Civil)) => {
+            read_civil(text)?.map(Cursor::Civil).ok_or_else(wrong)
+        }
         (CursorKind::Date, Some(Form::Day)) => {
             let day: Date = text.parse().map_err(|_| wrong())?;
             Ok(to_date_cursor(period::days_of(day)))
@@ -68,10 +73,14 @@ pub const fn forms(kind: CursorKind) -> &'static str {
     match kind {
         CursorKind::Integer => "a whole number such as 1000000",
         CursorKind::Instant => {
-            "a day such as 2013-01-01, a time such as 2013-01-01T05:00:00 (both on the clock of the partition's `tz`), or an \
-             instant such as 2013-01-01T05:00:00Z or 2013-01-01T05:00:00+01:00"
+            "a day such as 2013-01-01, a time such as 2013-01-01T05:00:00 (both on the clock of \
+             the partition's `tz`), or an instant such as 2013-01-01T05:00:00Z or \
+             2013-01-01T05:00:00+01:00"
         }
-        CursorKind::Civil => "a day such as 2013-01-01 or a time without a zone such as 2013-01-01T05:00:00",
+        CursorKind::Civil => {
+            "a day such as 2013-01-01 or a time without a zone such as \
+                              2013-01-01T05:00:00"
+        }
         CursorKind::Date => "a day such as 2013-01-01",
     }
 }
@@ -85,12 +94,17 @@ enum Form {
 }
 
 impl Form {
-    /// The form of `YYYY-MM-DD`, alone or with a time behind a `T` or a space. The parsers of jiff are more lenient: they
-    /// would read a day out of an instant and silently drop its zone.
+    /// The form of `YYYY-MM-DD`, alone or with a time behind a `T` or a space. The parsers of jiff
+    /// are more lenient: they would read a day out of an instant and silently drop its zone.
     fn of(text: &str) -> Option<Self> {
         let (day, rest) = text.split_at_checked(10)?;
-        let is_day =
-            day.bytes().enumerate().all(|(at, b)| if at == 4 || at == 7 { b == b'-' } else { b.is_ascii_digit() });
+        let is_day = day.bytes().enumerate().all(|(at, b)| {
+            if at == 4 || at == 7 {
+                b == b'-'
+            } else {
+                b.is_ascii_digit()
+            }
+        });
         if !is_day {
             return None;
         }
@@ -98,20 +112,33 @@ impl Form {
             return Some(Self::Day);
         }
         let time = rest.strip_prefix(['T', 't', ' '])?;
-        let is_time = |b: u8| b.is_ascii_digit() || matches!(b, b':' | b'.' | b'+' | b'-' | b'Z' | b'z');
+        let is_time =
+            |b: u8| b.is_ascii_digit() || matches!(b, b':' | b'.' | b'+' | b'-' | b'Z' | b'z');
         if time.is_empty() || !time.bytes().all(is_time) {
             return None;
         }
-        Some(if time.contains(['Z', 'z', '+', '-']) { Self::Zoned } else { Self::Civil })
+        Some(if time.contains(['Z', 'z', '+', '-']) {
+            Self::Zoned
+        } else {
+            Self::Civil
+        })
     }
 }
 
 fn read_civil(text: &str) -> Result<Option<i64>, BoundError> {
-    let Ok(at) = text.parse::<DateTime>() else { return Ok(None) };
+    let Ok(at) = text.parse::<DateTime>() else {
+        return Ok(None);
+    };
     whole_micros(text, at.subsec_nanosecond())?;
     Ok(Some(period::micros(at)))
 }
 
 fn whole_micros(text: &str, nanoseconds: i32) -> Result<(), BoundError> {
-    if nanoseconds % 1_000 == 0 { Ok(()) } else { Err(BoundError::TooFine { text: text.to_owned() }) }
+    if nanoseconds % 1_000 == 0 {
+        Ok(())
+    } else {
+        Err(BoundError::TooFine {
+            text: text.to_owned(),
+        })
+    }
 }

@@ -1,9 +1,10 @@
 //! Cuts at the starts of civil periods, as the stored instants, civil times or dates they are.
 //!
-//! A period begins at the first instant at which the zone's clock reaches it. So days of 23 and of 25 hours come out right,
-//! a day without a midnight begins at its first instant, and a period that never was (the clock leapt over all of it) has no
-//! instants and is dropped. Where a rule has very many periods, a stretch of them in which nothing was found is one partition:
-//! one wrong date must not make a million.
+//! A period begins at the first instant at which the zone's clock reaches it. So days of 23 and of
+//! 25 hours come out right, a day without a midnight begins at its first instant, and a period that
+//! never was (the clock leapt over all of it) has no instants and is dropped. Where a rule has very
+//! many periods, a stretch of them in which nothing was found is one partition: one wrong date must
+//! not make a million.
 
 use serde::{Deserialize, Serialize};
 
@@ -15,7 +16,8 @@ use crate::id::DocumentDigest;
 use crate::range::CursorRange;
 use crate::spec::Grain;
 
-/// The rule of a calendar. Its partitions are numbered from 0, ascending, without the dropped periods.
+/// The rule of a calendar. Its partitions are numbered from 0, ascending, without the dropped
+/// periods.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Record", into = "Record")]
 pub struct Calendar {
@@ -62,7 +64,16 @@ impl Calendar {
     /// # Errors
     /// [`PartitionError`] when the request contradicts itself or asks for too many partitions.
     pub fn new(request: CalendarRequest<'_>) -> Result<Self, PartitionError> {
-        let CalendarRequest { kind, grain, tz, start, end, min, max, empty } = request;
+        let CalendarRequest {
+            kind,
+            grain,
+            tz,
+            start,
+            end,
+            min,
+            max,
+            empty,
+        } = request;
         let zone = Zone::named(tz)?;
         check_kinds(kind, grain, &zone, [start, end, min, max])?;
         if let (Some(start), Some(end)) = (start, end)
@@ -71,20 +82,38 @@ impl Calendar {
             return Err(PartitionError::Empty { start, end });
         }
         let (dropped, joined, hops) = (Vec::new(), Vec::new(), Hops::NONE);
-        let mut calendar = Self { kind, grain, zone, start, end, first: 0, last: 0, dropped, joined, hops };
-        // Where nothing bounds the periods, or what was found lies beyond the declared side, one partition holds it all.
+        let mut calendar = Self {
+            kind,
+            grain,
+            zone,
+            start,
+            end,
+            first: 0,
+            last: 0,
+            dropped,
+            joined,
+            hops,
+        };
+        // Where nothing bounds the periods, or what was found lies beyond the declared side, one
+        // partition holds it all.
         if let (Some(low), Some(high)) = (start.or(min), end.or(max))
             && (low < high || (low == high && end.is_none()))
         {
             calendar.first = calendar.last_reaching(low, true);
-            calendar.last = calendar.last_reaching(high, end.is_none()).max(calendar.first);
+            calendar.last = calendar
+                .last_reaching(high, end.is_none())
+                .max(calendar.first);
             calendar.dropped = calendar.never_were();
             if calendar.raw() > RAW_PARTS_MIN {
                 calendar.joined = calendar.joined_by(empty);
             }
             calendar.number();
             if calendar.len() > PARTITIONS_MAX {
-                return Err(PartitionError::TooMany { partitions: calendar.len(), low, high });
+                return Err(PartitionError::TooMany {
+                    partitions: calendar.len(),
+                    low,
+                    high,
+                });
             }
             calendar.check_bounds()?;
         }
@@ -98,14 +127,24 @@ impl Calendar {
 
     /// How many periods there are, those without a partition of their own included.
     fn raw(&self) -> u64 {
-        u64::try_from(self.last.saturating_sub(self.first)).unwrap_or(0).saturating_add(1)
+        u64::try_from(self.last.saturating_sub(self.first))
+            .unwrap_or(0)
+            .saturating_add(1)
     }
 
     /// Partition `no`, for `no < len()`.
     pub(super) fn range(&self, no: u64) -> CursorRange {
         let next = no.saturating_add(1);
-        let start = if no == 0 { self.start } else { Some(self.boundary(self.period(no))) };
-        let end = if next >= self.len() { self.end } else { Some(self.boundary(self.period(next))) };
+        let start = if no == 0 {
+            self.start
+        } else {
+            Some(self.boundary(self.period(no)))
+        };
+        let end = if next >= self.len() {
+            self.end
+        } else {
+            Some(self.boundary(self.period(next)))
+        };
         ascending_range(start, end)
     }
 
@@ -141,9 +180,14 @@ impl Calendar {
     pub(super) fn joined(&self) -> impl Iterator<Item = CursorRange> + '_ {
         let bounds = |stretch: &Stretch| {
             let end = self.period_at(stretch.last).saturating_add(1);
-            (Some(self.boundary(self.period_at(stretch.first))), Some(self.boundary(end)))
+            (
+                Some(self.boundary(self.period_at(stretch.first))),
+                Some(self.boundary(end)),
+            )
         };
-        self.joined.iter().filter_map(move |stretch| CursorRange::try_from(bounds(stretch)).ok())
+        self.joined
+            .iter()
+            .filter_map(move |stretch| CursorRange::try_from(bounds(stretch)).ok())
     }
 
     /// The period with which partition `no` begins.
@@ -158,32 +202,43 @@ impl Calendar {
 
     /// Puts down where the ordinals hop, once periods, dropped and joined are settled.
     fn number(&mut self) {
-        let raw = |period: &i64| period.checked_sub(self.first).and_then(|raw| u64::try_from(raw).ok());
+        let raw = |period: &i64| {
+            period
+                .checked_sub(self.first)
+                .and_then(|raw| u64::try_from(raw).ok())
+        };
         self.hops = Hops::over(self.dropped.iter().filter_map(raw), &self.joined);
     }
 
     /// The periods that lie wholly between two positions of which nothing was found in between.
     fn joined_by(&self, empty: &[(Cursor, Cursor)]) -> Vec<Stretch> {
         let raw = |period: i64| u64::try_from(period.saturating_sub(self.first)).ok();
-        let ordered =
-            empty.iter().filter(|(low, high)| low.kind() == self.kind && high.kind() == self.kind && low < high);
+        let ordered = empty.iter().filter(|(low, high)| {
+            low.kind() == self.kind && high.kind() == self.kind && low < high
+        });
         let stretches = ordered.filter_map(|(low, high)| {
             let first = self.last_reaching(*low, true).saturating_add(1);
             let last = self.last_reaching(*high, true).saturating_sub(1);
-            Some(Stretch { first: raw(first.max(self.first))?, last: raw(last)? })
+            Some(Stretch {
+                first: raw(first.max(self.first))?,
+                last: raw(last)?,
+            })
         });
         settled(stretches, self.raw())
     }
 
-    /// Every bound between two partitions ascends strictly if the first and the last of them are in the calendar and within
-    /// the declared sides: periods ascend, and those at which a clock does not are dropped.
+    /// Every bound between two partitions ascends strictly if the first and the last of them are in
+    /// the calendar and within the declared sides: periods ascend, and those at which a clock does
+    /// not are dropped.
     fn check_bounds(&self) -> Result<(), PartitionError> {
         let inside = |at: &Cursor| {
             self.start.is_none_or(|start| start < *at)
                 && self.end.is_none_or(|end| *at < end)
                 && ![Cursor::Instant(i64::MIN), Cursor::Instant(i64::MAX)].contains(at)
         };
-        let sound = |period: i64| period::start(self.grain, period).is_some() && inside(&self.boundary(period));
+        let sound = |period: i64| {
+            period::start(self.grain, period).is_some() && inside(&self.boundary(period))
+        };
         if self.first < self.last && !(sound(self.first.saturating_add(1)) && sound(self.last)) {
             return Err(PartitionError::Stored("its bounds"));
         }
@@ -206,7 +261,8 @@ impl Calendar {
         let begins_by = |period: i64| {
             let boundary = self.boundary(period);
             // A boundary past all instants is no boundary: such a period never begins.
-            boundary != Cursor::Instant(i64::MAX) && (boundary < at || (inclusive && boundary == at))
+            boundary != Cursor::Instant(i64::MAX)
+                && (boundary < at || (inclusive && boundary == at))
         };
         let civil = match at {
             Cursor::Instant(micros) => self.zone.shows(micros),
@@ -214,8 +270,9 @@ impl Calendar {
             Cursor::Civil(micros) | Cursor::Integer(micros) => micros,
         };
         let mut period = period::holding(self.grain, civil);
-        // Where the clock was put back, later periods may have begun before; where it leapt, several begin at once. A
-        // clock is moved by at most a day or so, so these walks are short; `start` bounds them at the calendar's ends.
+        // Where the clock was put back, later periods may have begun before; where it leapt,
+        // several begin at once. A clock is moved by at most a day or so, so these walks are short;
+        // `start` bounds them at the calendar's ends.
         while let next = period.saturating_add(1)
             && period::start(self.grain, next).is_some()
             && begins_by(next)
@@ -228,7 +285,8 @@ impl Calendar {
         period
     }
 
-    /// The periods strictly between the first and the last that a leap of the clock swallowed whole.
+    /// The periods strictly between the first and the last that a leap of the clock swallowed
+    /// whole.
     fn never_were(&self) -> Vec<i64> {
         if self.kind != CursorKind::Instant || self.zone.is_utc() {
             return Vec::new();
@@ -236,7 +294,8 @@ impl Calendar {
         let mut dropped = Vec::new();
         let (from, to) = self.inner_instants();
         for gap in self.zone.gaps(from, to) {
-            let mut period = period::holding(self.grain, gap.from.saturating_sub(1)).saturating_add(1);
+            let mut period =
+                period::holding(self.grain, gap.from.saturating_sub(1)).saturating_add(1);
             while let next = period.saturating_add(1)
                 && period::start(self.grain, next).is_some_and(|begins| begins <= gap.to)
             {
@@ -277,7 +336,10 @@ fn check_kinds(
         return Err(PartitionError::Grain { kind, grain });
     }
     if kind != CursorKind::Instant && !zone.is_utc() {
-        return Err(PartitionError::ZoneWithoutInstants { kind, tz: zone.name().to_owned() });
+        return Err(PartitionError::ZoneWithoutInstants {
+            kind,
+            tz: zone.name().to_owned(),
+        });
     }
     match positions.into_iter().flatten().find(|at| at.kind() != kind) {
         Some(at) => Err(PartitionError::Kind { at, kind }),
@@ -327,14 +389,39 @@ impl TryFrom<Record> for Calendar {
     type Error = PartitionError;
 
     fn try_from(record: Record) -> Result<Self, PartitionError> {
-        let Record { kind, grain, tz, start, end, first, last, dropped, joined, zone_digest } = record;
+        let Record {
+            kind,
+            grain,
+            tz,
+            start,
+            end,
+            first,
+            last,
+            dropped,
+            joined,
+            zone_digest,
+        } = record;
         let zone = Zone::named(&tz)?;
         check_kinds(kind, grain, &zone, [start, end, None, None])?;
-        if last < first || last.checked_sub(first).is_none() || CursorRange::new(start, end).is_err() {
+        if last < first
+            || last.checked_sub(first).is_none()
+            || CursorRange::new(start, end).is_err()
+        {
             return Err(PartitionError::Stored("its periods"));
         }
         let hops = Hops::NONE;
-        let mut calendar = Self { kind, grain, zone, start, end, first, last, dropped, joined, hops };
+        let mut calendar = Self {
+            kind,
+            grain,
+            zone,
+            start,
+            end,
+            first,
+            last,
+            dropped,
+            joined,
+            hops,
+        };
         calendar.check_bounds()?;
         if calendar.zone_digest() != zone_digest || calendar.never_were() != calendar.dropped {
             return Err(PartitionError::ZoneChanged { tz });

@@ -1,4 +1,5 @@
-//! How many rows a range holds, guessed from what the probe found. For people and for sizes, never for a decision about rows.
+//! How many rows a range holds, guessed from what the probe found. For people and for sizes, never
+//! for a decision about rows.
 
 use crate::cursor::Cursor;
 use crate::facts::PartitionFacts;
@@ -7,7 +8,8 @@ use crate::range::CursorRange;
 /// A whole table in the unit of [`share_below`].
 const WHOLE: i128 = 1_000_000_000;
 
-/// About how many of a table's `rows` lie in `range`, if they lie as the histogram says, or evenly without one.
+/// About how many of a table's `rows` lie in `range`, if they lie as the histogram says, or evenly
+/// without one.
 #[must_use]
 pub fn rows_in(facts: &PartitionFacts, rows: u64, range: &CursorRange) -> u64 {
     let low = range.start().map_or(i128::MIN, number);
@@ -17,8 +19,11 @@ pub fn rows_in(facts: &PartitionFacts, rows: u64, range: &CursorRange) -> u64 {
 
 /// Like [`rows_in`], for `[low, end)` in the column's own unit.
 pub(super) fn rows_within(facts: &PartitionFacts, rows: u64, low: i128, end: i128) -> u64 {
-    // Nobody looked for bounds that are declared: perhaps all rows lie between them. An empty table has no rows anyway.
-    let (Some(min), Some(max)) = (facts.min, facts.max) else { return rows };
+    // Nobody looked for bounds that are declared: perhaps all rows lie between them. An empty table
+    // has no rows anyway.
+    let (Some(min), Some(max)) = (facts.min, facts.max) else {
+        return rows;
+    };
     let (least, last) = (number(min), number(max));
     if last < least {
         return 0; // such facts say nothing
@@ -36,22 +41,37 @@ pub(super) fn rows_within(facts: &PartitionFacts, rows: u64, low: i128, end: i12
         return rows;
     }
     // Rounded up, because a range that holds values is better not called empty.
-    let rows_there = i128::from(rows).saturating_mul(share.max(0)).saturating_add(WHOLE.saturating_sub(1)) / WHOLE;
+    let rows_there = i128::from(rows)
+        .saturating_mul(share.max(0))
+        .saturating_add(WHOLE.saturating_sub(1))
+        / WHOLE;
     u64::try_from(rows_there).unwrap_or(rows)
 }
 
-/// Which share of the table lies below `at`: between neighbouring points, of which there are two or more, ascending, lie
-/// equally many rows.
+/// Which share of the table lies below `at`: between neighbouring points, of which there are two or
+/// more, ascending, lie equally many rows.
 fn share_below(points: &[i128], at: i128) -> i128 {
     let passed = points.partition_point(|point| *point <= at);
     let stretch = passed.checked_sub(1);
-    let (Some(stretch), Some(from)) = (stretch, stretch.and_then(|no| points.get(no))) else { return 0 };
-    let Some(to) = points.get(passed) else { return WHOLE };
+    let (Some(stretch), Some(from)) = (stretch, stretch.and_then(|no| points.get(no))) else {
+        return 0;
+    };
+    let Some(to) = points.get(passed) else {
+        return WHOLE;
+    };
     let stretches = points.len().saturating_sub(1).max(1) as i128;
     let whole = (stretch as i128).saturating_mul(WHOLE);
-    // The points ascend, so no width is nothing; the widest is that of the 64-bit numbers, which 128 bits hold times WHOLE.
-    let part = at.saturating_sub(*from).saturating_mul(WHOLE).checked_div(to.saturating_sub(*from)).unwrap_or(0);
-    whole.saturating_add(part).checked_div(stretches).unwrap_or(0)
+    // The points ascend, so no width is nothing; the widest is that of the 64-bit numbers, which
+    // 128 bits hold times WHOLE.
+    let part = at
+        .saturating_sub(*from)
+        .saturating_mul(WHOLE)
+        .checked_div(to.saturating_sub(*from))
+        .unwrap_or(0);
+    whole
+        .saturating_add(part)
+        .checked_div(stretches)
+        .unwrap_or(0)
 }
 
 /// A position in its own unit.

@@ -1,5 +1,6 @@
-//! Raw parts of a rule that have no partition of their own: those that never were, and those that were joined to the one
-//! before them because nothing lies in them. The list is short, so any partition is still found by its ordinal.
+//! Raw parts of a rule that have no partition of their own: those that never were, and those that
+//! were joined to the one before them because nothing lies in them. The list is short, so any
+//! partition is still found by its ordinal.
 
 use serde::{Deserialize, Serialize};
 
@@ -36,10 +37,19 @@ impl Hops {
 
     /// The hops over single raw parts and over all but the first of each stretch. Both ascend.
     pub(super) fn over(single: impl Iterator<Item = u64>, stretches: &[Stretch]) -> Self {
-        let joined = |part: &u64| stretches.iter().any(|stretch| stretch.first < *part && *part <= stretch.last);
+        let joined = |part: &u64| {
+            stretches
+                .iter()
+                .any(|stretch| stretch.first < *part && *part <= stretch.last)
+        };
         let single = single.filter(|part| !joined(part)).map(|part| (part, part));
-        let rest = stretches.iter().map(|stretch| (stretch.first.saturating_add(1), stretch.last));
-        let mut left_out: Vec<(u64, u64)> = single.chain(rest).filter(|(first, last)| first <= last).collect();
+        let rest = stretches
+            .iter()
+            .map(|stretch| (stretch.first.saturating_add(1), stretch.last));
+        let mut left_out: Vec<(u64, u64)> = single
+            .chain(rest)
+            .filter(|(first, last)| first <= last)
+            .collect();
         left_out.sort_unstable();
         let mut before = 0_u64;
         let mut hops = Vec::with_capacity(left_out.len());
@@ -53,29 +63,48 @@ impl Hops {
 
     /// How many raw parts have no number.
     pub(super) fn left_out(&self) -> u64 {
-        self.hops.last().map_or(0, |hop| hop.before.saturating_add(hop.count))
+        self.hops
+            .last()
+            .map_or(0, |hop| hop.before.saturating_add(hop.count))
     }
 
     /// The raw part that partition `no` begins with.
     pub(super) fn raw(&self, no: u64) -> u64 {
         // A hop is passed by everything from its own place, less what was left out before it, on.
-        let passed = self.hops.partition_point(|hop| hop.at.saturating_sub(hop.before) <= no);
+        let passed = self
+            .hops
+            .partition_point(|hop| hop.at.saturating_sub(hop.before) <= no);
         let last = passed.checked_sub(1).and_then(|last| self.hops.get(last));
         no.saturating_add(last.map_or(0, |hop| hop.before.saturating_add(hop.count)))
     }
 }
 
-/// The stretches that lie wholly between the first and the last of `raw` parts, ascending and disjoint; of those offered in
-/// any order and quality. One of a single part is none.
+/// The stretches that lie wholly between the first and the last of `raw` parts, ascending and
+/// disjoint; of those offered in any order and quality. One of a single part is none.
 pub(super) fn settled(offered: impl Iterator<Item = Stretch>, raw: u64) -> Vec<Stretch> {
-    let Some(last) = raw.checked_sub(2) else { return Vec::new() };
-    let inner = |stretch: Stretch| Stretch { first: stretch.first.max(1), last: stretch.last.min(last) };
-    let mut offered: Vec<Stretch> = offered.map(inner).filter(|stretch| stretch.first < stretch.last).collect();
+    let Some(last) = raw.checked_sub(2) else {
+        return Vec::new();
+    };
+    let inner = |stretch: Stretch| Stretch {
+        first: stretch.first.max(1),
+        last: stretch.last.min(last),
+    };
+    let mut offered: Vec<Stretch> = offered
+        .map(inner)
+        .filter(|stretch| stretch.first < stretch.last)
+        .collect();
     // The widest are worth most, where there are more than can be kept.
-    offered.sort_by_key(|stretch| (std::cmp::Reverse(stretch.last.saturating_sub(stretch.first)), stretch.first));
+    offered.sort_by_key(|stretch| {
+        (
+            std::cmp::Reverse(stretch.last.saturating_sub(stretch.first)),
+            stretch.first,
+        )
+    });
     let mut kept: Vec<Stretch> = Vec::new();
     for stretch in offered {
-        let is_apart = kept.iter().all(|other| stretch.last < other.first || other.last < stretch.first);
+        let is_apart = kept
+            .iter()
+            .all(|other| stretch.last < other.first || other.last < stretch.first);
         if is_apart && kept.len() < STRETCHES_MAX {
             kept.push(stretch);
         }

@@ -1,8 +1,8 @@
 //! Cuts a dataset into partitions: the rule is stored and digested, never the partitions.
 //!
-//! A [`Generator`] gives any partition by its ordinal, so a million of them take no memory and a plan is expanded as the
-//! workers get on. Its partitions are disjoint, adjacent, and cover exactly the declared range, or everything, plus the rows
-//! without a position where the plan says so.
+//! A [`Generator`] gives any partition by its ordinal, so a million of them take no memory and a
+//! plan is expanded as the workers get on. Its partitions are disjoint, adjacent, and cover exactly
+//! the declared range, or everything, plus the rows without a position where the plan says so.
 
 mod bound;
 mod calendar;
@@ -51,7 +51,10 @@ pub enum Rule {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PartitionError {
     /// More partitions than [`PARTITIONS_MAX`].
-    #[error("{partitions} partitions from {low} to {high} are more than the {PARTITIONS_MAX} that a step may have")]
+    #[error(
+        "{partitions} partitions from {low} to {high} are more than the {PARTITIONS_MAX} that \
+             a step may have"
+    )]
     TooMany {
         /// How many there would be.
         partitions: u64,
@@ -107,7 +110,8 @@ pub enum PartitionError {
 }
 
 impl Generator {
-    /// The generator of a rule's partitions in an order; `null` adds the partition of rows without a position, at the end.
+    /// The generator of a rule's partitions in an order; `null` adds the partition of rows without
+    /// a position, at the end.
     #[must_use]
     pub const fn new(rule: Rule, order: Order, null: bool) -> Self {
         Self { rule, order, null }
@@ -115,12 +119,17 @@ impl Generator {
 
     /// How many partitions there are; at least one.
     #[must_use]
-    #[expect(clippy::len_without_is_empty, reason = "a generator is never empty: even an empty table is one partition")]
+    #[expect(
+        clippy::len_without_is_empty,
+        reason = "a generator is never empty: even an empty \
+        table is one partition"
+    )]
     pub fn len(&self) -> u64 {
         self.ranges().saturating_add(u64::from(self.null))
     }
 
-    /// Partition `ordinal`, in the order asked for; `None` beyond the last. Takes O(log of the dropped periods).
+    /// Partition `ordinal`, in the order asked for; `None` beyond the last. Takes O(log of the
+    /// dropped periods).
     #[must_use]
     pub fn partition(&self, ordinal: u64) -> Option<Slice> {
         match self.place(ordinal)? {
@@ -153,7 +162,8 @@ impl Generator {
         self.null
     }
 
-    /// The stretches that are one partition each, because nothing was found in them when the plan was made, ascending.
+    /// The stretches that are one partition each, because nothing was found in them when the plan
+    /// was made, ascending.
     #[must_use]
     pub fn joined(&self) -> Vec<CursorRange> {
         match &self.rule {
@@ -214,7 +224,11 @@ enum Place {
 }
 
 /// The range between two bounds of which the rules have made sure that they ascend.
-#[expect(clippy::expect_used, reason = "a range made up in its place would lose rows, or load them twice, in silence")]
+#[expect(
+    clippy::expect_used,
+    reason = "a range made up in its place would lose rows, or load them \
+                                        twice, in silence"
+)]
 fn ascending_range(start: Option<Cursor>, end: Option<Cursor>) -> CursorRange {
     CursorRange::new(start, end).expect("a rule's bounds ascend: it was checked when it was made")
 }

@@ -29,7 +29,10 @@ pub(super) fn start(grain: Grain, no: i64) -> Option<i64> {
     let micros = match grain {
         Grain::Hour => no.checked_mul(HOUR_MICROS)?,
         Grain::Day => no.checked_mul(DAY_MICROS)?,
-        Grain::Week => no.checked_mul(7)?.checked_sub(MONDAY_DAYS)?.checked_mul(DAY_MICROS)?,
+        Grain::Week => no
+            .checked_mul(7)?
+            .checked_sub(MONDAY_DAYS)?
+            .checked_mul(DAY_MICROS)?,
         Grain::Month => first_of_month(no)?,
         Grain::Year => first_of_month(no.checked_mul(12)?)?,
     };
@@ -59,7 +62,9 @@ pub(super) fn micros(at: DateTime) -> i64 {
 /// The civil time of `micros`; `None` outside the calendar.
 pub(super) fn datetime(micros: i64) -> Option<DateTime> {
     let day = day_at(micros.div_euclid(DAY_MICROS))?;
-    day.at(0, 0, 0, 0).checked_add(SignedDuration::from_micros(micros.rem_euclid(DAY_MICROS))).ok()
+    day.at(0, 0, 0, 0)
+        .checked_add(SignedDuration::from_micros(micros.rem_euclid(DAY_MICROS)))
+        .ok()
 }
 
 /// Days since 1970-01-01.
@@ -82,13 +87,18 @@ fn is_in_calendar(micros: i64) -> bool {
 fn first_of_month(no: i64) -> Option<i64> {
     let year = i16::try_from(no.div_euclid(12).checked_add(1970)?).ok()?;
     let month = i8::try_from(no.rem_euclid(12).checked_add(1)?).ok()?;
-    Date::new(year, month, 1).ok().map(|day| days_of(day).saturating_mul(DAY_MICROS))
+    Date::new(year, month, 1)
+        .ok()
+        .map(|day| days_of(day).saturating_mul(DAY_MICROS))
 }
 
 fn month_of(day: i64) -> i64 {
     day_at(day).map_or(0, |day| {
         let years = i64::from(day.year()).saturating_sub(1970);
-        years.saturating_mul(12).saturating_add(i64::from(day.month())).saturating_sub(1)
+        years
+            .saturating_mul(12)
+            .saturating_add(i64::from(day.month()))
+            .saturating_sub(1)
     })
 }
 
@@ -98,10 +108,21 @@ mod tests {
 
     #[test]
     fn a_period_holds_its_own_start_and_not_the_moment_before() {
-        for grain in [Grain::Hour, Grain::Day, Grain::Week, Grain::Month, Grain::Year] {
+        for grain in [
+            Grain::Hour,
+            Grain::Day,
+            Grain::Week,
+            Grain::Month,
+            Grain::Year,
+        ] {
             for no in [-4_000, -1, 0, 1, 521, 7_000] {
                 let Some(at) = start(grain, no) else { continue };
-                assert_eq!((holding(grain, at), holding(grain, at - 1)), (no, no - 1), "{grain:?} {no}");
+                assert_eq!(
+                    (holding(grain, at), holding(grain, at - 1)),
+                    (no, no - 1),
+                    "{grain:?} \
+                    {no}"
+                );
             }
         }
     }
@@ -110,15 +131,27 @@ mod tests {
     fn the_calendar_ends_where_it_says() {
         assert_eq!(days_of(Date::MIN), DAY_MIN);
         assert_eq!(days_of(Date::MAX), DAY_MAX);
-        assert_eq!((start(Grain::Day, DAY_MAX + 1), start(Grain::Year, 9000)), (None, None));
-        assert_eq!((start(Grain::Hour, i64::MAX), start(Grain::Month, i64::MIN)), (None, None));
+        assert_eq!(
+            (start(Grain::Day, DAY_MAX + 1), start(Grain::Year, 9000)),
+            (None, None)
+        );
+        assert_eq!(
+            (start(Grain::Hour, i64::MAX), start(Grain::Month, i64::MIN)),
+            (None, None)
+        );
         assert_eq!(holding(Grain::Year, i64::MAX), 9999 - 1970);
     }
 
     #[test]
     fn weeks_begin_on_mondays() {
-        let monday = datetime(start(Grain::Week, 2_300).expect("in the calendar")).expect("in the calendar");
+        let monday = datetime(start(Grain::Week, 2_300).expect("in the calendar")).expect(
+            "in the \
+            calendar",
+        );
         assert_eq!(monday.date().weekday(), jiff::civil::Weekday::Monday);
-        assert_eq!(micros(monday), start(Grain::Week, 2_300).expect("in the calendar"));
+        assert_eq!(
+            micros(monday),
+            start(Grain::Week, 2_300).expect("in the calendar")
+        );
     }
 }

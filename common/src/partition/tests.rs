@@ -18,7 +18,13 @@ const ZONES: [&str; 9] = [
     "America/St_Johns", // put back one minute after midnight
     "Africa/Monrovia",
 ];
-const GRAINS: [Grain; 5] = [Grain::Hour, Grain::Day, Grain::Week, Grain::Month, Grain::Year];
+const GRAINS: [Grain; 5] = [
+    Grain::Hour,
+    Grain::Day,
+    Grain::Week,
+    Grain::Month,
+    Grain::Year,
+];
 const YEAR_MICROS: i64 = 366 * DAY_MICROS;
 
 fn instant(text: &str) -> Cursor {
@@ -41,17 +47,38 @@ fn integers(min: Option<i64>, max: Option<i64>, histogram: Vec<i64>) -> Partitio
     }
 }
 
-fn calendar(kind: CursorKind, grain: Grain, tz: &str, sides: [Option<Cursor>; 4]) -> Result<Calendar, PartitionError> {
+fn calendar(
+    kind: CursorKind,
+    grain: Grain,
+    tz: &str,
+    sides: [Option<Cursor>; 4],
+) -> Result<Calendar, PartitionError> {
     let [start, end, min, max] = sides;
-    Calendar::new(CalendarRequest { kind, grain, tz, start, end, min, max, empty: &[] })
+    Calendar::new(CalendarRequest {
+        kind,
+        grain,
+        tz,
+        start,
+        end,
+        min,
+        max,
+        empty: &[],
+    })
 }
 
 fn ranges(generator: &Generator) -> Vec<CursorRange> {
-    (0..generator.ranges()).map(|no| generator.range(no)).collect()
+    (0..generator.ranges())
+        .map(|no| generator.range(no))
+        .collect()
 }
 
-/// What every rule owes: its partitions are disjoint, adjacent, cover exactly the whole, and NULL once.
-fn check_cover(generator: &Generator, start: Option<Cursor>, end: Option<Cursor>) -> Result<(), TestCaseError> {
+/// What every rule owes: its partitions are disjoint, adjacent, cover exactly the whole, and NULL
+/// once.
+fn check_cover(
+    generator: &Generator,
+    start: Option<Cursor>,
+    end: Option<Cursor>,
+) -> Result<(), TestCaseError> {
     let ascending = ranges(generator);
     prop_assert_eq!(ascending[0].start(), start);
     prop_assert_eq!(ascending[ascending.len() - 1].end(), end);
@@ -59,8 +86,11 @@ fn check_cover(generator: &Generator, start: Option<Cursor>, end: Option<Cursor>
         prop_assert!(pair[0].end().is_some());
         prop_assert_eq!(pair[0].end(), pair[1].start());
     }
-    // By ordinal there are the same slices, NULL last and once, and the order decides which comes first.
-    let slices: Vec<Slice> = (0..generator.len()).filter_map(|ordinal| generator.partition(ordinal)).collect();
+    // By ordinal there are the same slices, NULL last and once, and the order decides which comes
+    // first.
+    let slices: Vec<Slice> = (0..generator.len())
+        .filter_map(|ordinal| generator.partition(ordinal))
+        .collect();
     prop_assert_eq!(generator.partition(generator.len()), None);
     let mut expected: Vec<Slice> = ascending.into_iter().map(Slice::Range).collect();
     if generator.order == Order::Newest {
@@ -70,7 +100,10 @@ fn check_cover(generator: &Generator, start: Option<Cursor>, end: Option<Cursor>
     prop_assert_eq!(&slices, &expected);
     // The stored form means the same.
     let stored = serde_json::to_string(generator).expect("a document");
-    prop_assert_eq!(&serde_json::from_str::<Generator>(&stored).expect("what was stored"), generator);
+    prop_assert_eq!(
+        &serde_json::from_str::<Generator>(&stored).expect("what was stored"),
+        generator
+    );
     Ok(())
 }
 
@@ -103,7 +136,8 @@ proptest! {
         prop_assume!(low < high && min <= max);
         let (start, end) = (start.then_some(low), end.then_some(high));
         // WHEN it is planned
-        let rule = calendar(kind, grain, tz, [start, end, Some(min), Some(max)]).expect("few enough partitions");
+        let rule = calendar(kind, grain, tz, [start, end, Some(min), Some(max)]).expect("few \
+            enough partitions");
         let order = if newest { Order::Newest } else { Order::Oldest };
         // THEN every position lies in exactly one partition
         check_cover(&Generator::new(Rule::Calendar(rule), order, null), start, end)?;
@@ -161,8 +195,10 @@ proptest! {
         let request = CalendarRequest { kind, grain, tz, start, end: None, min: Some(min), max: Some(max), empty: &empty };
         // WHEN they are planned
         let rule = Calendar::new(request).expect("few enough partitions");
-        let plain = Calendar::new(CalendarRequest { empty: &[], ..request }).expect("few enough partitions");
-        // THEN what was said is heeded: there are fewer partitions, and every position still lies in exactly one
+        let plain = Calendar::new(CalendarRequest { empty: &[], ..request }).expect("few enough \
+            partitions");
+        // THEN what was said is heeded: there are fewer partitions, and every position still lies
+        // in exactly one
         let wide = offered.iter().any(|(_, width)| *width > 21);
         prop_assert!(rule.len() <= plain.len() && (!wide || rule.len() < plain.len()));
         let generator = Generator::new(Rule::Calendar(rule), if newest { Order::Newest } else { Order::Oldest }, null);
@@ -179,7 +215,8 @@ proptest! {
     ) {
         let mut facts = integers(Some(low), Some(low + 60_000), Vec::new());
         facts.empty = offered.iter().map(|(at, width)| (low + at, low + at + width)).map(|(a, b)| (Cursor::Integer(a), Cursor::Integer(b))).collect();
-        let rule = Integer::by_width(step, start.then_some(low), None, &facts).expect("few enough parts");
+        let rule = Integer::by_width(step, start.then_some(low), None, &facts).expect("few enough \
+            parts");
         let generator = Generator::new(Rule::Integer(rule), if newest { Order::Newest } else { Order::Oldest }, false);
         let ranges = ranges(&generator);
         prop_assert!(generator.joined().iter().all(|joined| ranges.contains(joined)));
@@ -208,26 +245,51 @@ proptest! {
 #[test]
 fn dst_days_have_23_and_25_hours() {
     // GIVEN a year of days on the clock of Berlin
-    let sides = [Some(instant("2022-12-31T23:00:00Z")), Some(instant("2023-12-31T23:00:00Z")), None, None];
+    let sides = [
+        Some(instant("2022-12-31T23:00:00Z")),
+        Some(instant("2023-12-31T23:00:00Z")),
+        None,
+        None,
+    ];
     let rule = calendar(CursorKind::Instant, Grain::Day, "Europe/Berlin", sides).expect("a year");
     let generator = Generator::new(Rule::Calendar(rule), Order::Oldest, false);
     // WHEN their lengths are taken
     let hours = |range: &CursorRange| match (range.start(), range.end()) {
-        (Some(Cursor::Instant(start)), Some(Cursor::Instant(end))) => (end - start) / period::HOUR_MICROS,
+        (Some(Cursor::Instant(start)), Some(Cursor::Instant(end))) => {
+            (end - start) / period::HOUR_MICROS
+        }
         other => panic!("a closed range, not {other:?}"),
     };
     let days = ranges(&generator);
-    let odd: Vec<(usize, i64)> = days.iter().map(hours).enumerate().filter(|(_, hours)| *hours != 24).collect();
+    let odd: Vec<(usize, i64)> = days
+        .iter()
+        .map(hours)
+        .enumerate()
+        .filter(|(_, hours)| *hours != 24)
+        .collect();
     // THEN two of them are odd: the 26th of March and the 29th of October
     assert_eq!((days.len(), odd), (365, vec![(84, 23), (301, 25)]));
-    assert_eq!(days[84].to_string(), "[2023-03-25T23:00:00Z, 2023-03-26T22:00:00Z)");
+    assert_eq!(
+        days[84].to_string(),
+        "[2023-03-25T23:00:00Z, 2023-03-26T22:00:00Z)"
+    );
 }
 
 #[test]
 fn days_that_never_were_are_dropped() {
     // GIVEN the days around the one that Samoa skipped, 2011-12-30
-    let read = |text: &str| read_bound(&Bound(text.to_owned()), CursorKind::Instant, "Pacific/Apia").expect("a bound");
-    let sides = [Some(read("2011-12-28")), Some(read("2012-01-02")), None, None];
+    let read = |text: &str| {
+        read_bound(&Bound(text.to_owned()), CursorKind::Instant, "Pacific/Apia").expect(
+            "a \
+        bound",
+        )
+    };
+    let sides = [
+        Some(read("2011-12-28")),
+        Some(read("2012-01-02")),
+        None,
+        None,
+    ];
     // WHEN they are planned by day
     let rule = calendar(CursorKind::Instant, Grain::Day, "Pacific/Apia", sides).expect("five days");
     // THEN there are four, adjacent, and the missing one is remembered
@@ -251,11 +313,23 @@ fn days_that_never_were_are_dropped() {
 #[test]
 fn a_day_without_a_midnight_begins_at_its_first_instant() {
     // GIVEN São Paulo, whose clock leapt from midnight to one o'clock on 2018-11-04
-    let bound = |text: &str| read_bound(&Bound(text.to_owned()), CursorKind::Instant, "America/Sao_Paulo");
+    let bound = |text: &str| {
+        read_bound(
+            &Bound(text.to_owned()),
+            CursorKind::Instant,
+            "America/Sao_Paulo",
+        )
+    };
     // WHEN that day is taken for a bound, THEN it is the instant of the leap
     assert_eq!(bound("2018-11-04"), Ok(instant("2018-11-04T03:00:00Z")));
-    assert_eq!(bound("2018-11-04T00:30:00"), Ok(instant("2018-11-04T03:00:00Z")));
-    assert_eq!(bound("2018-11-04T01:00:00"), Ok(instant("2018-11-04T03:00:00Z")));
+    assert_eq!(
+        bound("2018-11-04T00:30:00"),
+        Ok(instant("2018-11-04T03:00:00Z"))
+    );
+    assert_eq!(
+        bound("2018-11-04T01:00:00"),
+        Ok(instant("2018-11-04T03:00:00Z"))
+    );
 }
 
 #[test]
@@ -263,11 +337,26 @@ fn bounds_are_read_by_the_kind_of_the_column_or_refused_with_the_legal_forms() {
     let read = |kind, text: &str| read_bound(&Bound(text.to_owned()), kind, "Europe/Berlin");
     let (i, c, d) = (CursorKind::Instant, CursorKind::Civil, CursorKind::Date);
     assert_eq!(read(i, "2013-01-01"), Ok(instant("2012-12-31T23:00:00Z")));
-    assert_eq!(read(i, "2013-01-01T05:00:00Z"), Ok(instant("2013-01-01T05:00:00Z")));
-    assert_eq!(read(i, "2013-01-01 05:00:00+02:00"), Ok(instant("2013-01-01T03:00:00Z")));
-    assert_eq!(read(i, "2013-01-01T05:00:00.25"), Ok(instant("2013-01-01T04:00:00.25Z")));
-    assert_eq!(read(c, "2013-01-01"), Ok(Cursor::Civil(1_356_998_400_000_000)));
-    assert_eq!(read(c, "9999-12-31 23:00:00").expect("a civil time"), Cursor::Civil(253_402_297_200_000_000));
+    assert_eq!(
+        read(i, "2013-01-01T05:00:00Z"),
+        Ok(instant("2013-01-01T05:00:00Z"))
+    );
+    assert_eq!(
+        read(i, "2013-01-01 05:00:00+02:00"),
+        Ok(instant("2013-01-01T03:00:00Z"))
+    );
+    assert_eq!(
+        read(i, "2013-01-01T05:00:00.25"),
+        Ok(instant("2013-01-01T04:00:00.25Z"))
+    );
+    assert_eq!(
+        read(c, "2013-01-01"),
+        Ok(Cursor::Civil(1_356_998_400_000_000))
+    );
+    assert_eq!(
+        read(c, "9999-12-31 23:00:00").expect("a civil time"),
+        Cursor::Civil(253_402_297_200_000_000)
+    );
     assert_eq!(read(d, "2013-01-01"), Ok(Cursor::Date(15_706)));
     assert_eq!(read(CursorKind::Integer, "-7"), Ok(Cursor::Integer(-7)));
     for (kind, text) in [
@@ -284,44 +373,109 @@ fn bounds_are_read_by_the_kind_of_the_column_or_refused_with_the_legal_forms() {
         (CursorKind::Integer, "1.5"),
     ] {
         let error = read(kind, text).expect_err(text);
-        assert_eq!(error, BoundError::Form { text: text.to_owned(), kind });
+        assert_eq!(
+            error,
+            BoundError::Form {
+                text: text.to_owned(),
+                kind
+            }
+        );
         assert!(error.to_string().contains(forms(kind)), "{error}");
     }
-    assert!(matches!(read(i, "2013-01-01T00:00:00.0000001Z"), Err(BoundError::TooFine { .. })));
-    assert!(matches!(read_bound(&Bound("2013-01-01".to_owned()), i, "Mars/Olympus"), Err(BoundError::Zone(_))));
+    assert!(matches!(
+        read(i, "2013-01-01T00:00:00.0000001Z"),
+        Err(BoundError::TooFine { .. })
+    ));
+    assert!(matches!(
+        read_bound(&Bound("2013-01-01".to_owned()), i, "Mars/Olympus"),
+        Err(BoundError::Zone(_))
+    ));
 }
 
 #[test]
 fn open_sides_are_placed_by_what_was_found() {
     let january = |day: &str| instant(&format!("2013-01-{day}T12:00:00Z"));
-    let count = |sides| calendar(CursorKind::Instant, Grain::Day, "UTC", sides).expect("a calendar").len();
+    let count = |sides| {
+        calendar(CursorKind::Instant, Grain::Day, "UTC", sides)
+            .expect("a calendar")
+            .len()
+    };
     let (min, max) = (Some(january("01")), Some(january("10")));
-    // GIVEN no declared side, WHEN ten days were found, THEN there are ten partitions, and the outer ones are open
+    // GIVEN no declared side, WHEN ten days were found, THEN there are ten partitions, and the
+    // outer ones are open
     assert_eq!(count([None, None, min, max]), 10);
-    // AND a side declared beyond all that was found leaves one open partition, as does an empty table
+    // AND a side declared beyond all that was found leaves one open partition, as does an empty
+    // table
     assert_eq!(count([Some(january("20")), None, min, max]), 1);
     assert_eq!(count([None, min, min, max]), 1);
     assert_eq!(count([None, None, None, None]), 1);
     // AND ±infinity falls into the open ends
-    let (least, most) = (Some(Cursor::Instant(i64::MIN)), Some(Cursor::Instant(i64::MAX)));
-    let rule = calendar(CursorKind::Instant, Grain::Year, "Europe/Berlin", [None, None, least, most]).expect("years");
-    check_cover(&Generator::new(Rule::Calendar(rule), Order::Oldest, true), None, None).expect("a cover");
+    let (least, most) = (
+        Some(Cursor::Instant(i64::MIN)),
+        Some(Cursor::Instant(i64::MAX)),
+    );
+    let rule = calendar(
+        CursorKind::Instant,
+        Grain::Year,
+        "Europe/Berlin",
+        [None, None, least, most],
+    )
+    .expect("years");
+    check_cover(
+        &Generator::new(Rule::Calendar(rule), Order::Oldest, true),
+        None,
+        None,
+    )
+    .expect(
+        "a \
+        cover",
+    );
 }
 
 #[test]
 fn too_many_partitions_are_refused_by_their_number() {
-    let sides = [Some(instant("0001-01-01T00:00:00Z")), Some(instant("2001-01-01T00:00:00Z")), None, None];
-    let error = calendar(CursorKind::Instant, Grain::Hour, "UTC", sides).expect_err("2,000 years of hours");
-    assert!(matches!(error, PartitionError::TooMany { partitions: 17_531_640, .. }), "{error}");
+    let sides = [
+        Some(instant("0001-01-01T00:00:00Z")),
+        Some(instant("2001-01-01T00:00:00Z")),
+        None,
+        None,
+    ];
+    let error = calendar(CursorKind::Instant, Grain::Hour, "UTC", sides).expect_err(
+        "2,000 years \
+        of hours",
+    );
+    assert!(
+        matches!(
+            error,
+            PartitionError::TooMany {
+                partitions: 17_531_640,
+                ..
+            }
+        ),
+        "{error}"
+    );
     let facts = integers(Some(i64::MIN), Some(i64::MAX), Vec::new());
     let error = Integer::by_width(1, None, None, &facts).expect_err("all numbers");
-    assert!(matches!(error, PartitionError::TooMany { partitions: u64::MAX, .. }), "{error}");
+    assert!(
+        matches!(
+            error,
+            PartitionError::TooMany {
+                partitions: u64::MAX,
+                ..
+            }
+        ),
+        "{error}"
+    );
 }
 
 #[test]
 fn integers_are_cut_where_the_rows_are() {
     // GIVEN ten million rows, nine tenths of which lie below 1,000
-    let facts = integers(Some(0), Some(999_999), vec![0, 100, 200, 300, 400, 500, 600, 700, 800, 900, 999_999]);
+    let facts = integers(
+        Some(0),
+        Some(999_999),
+        vec![0, 100, 200, 300, 400, 500, 600, 700, 800, 900, 999_999],
+    );
     // WHEN they are cut into parts of a million
     let rule = Integer::by_rows(10_000_000, 1_000_000, None, None, &facts).expect("ten parts");
     let generator = Generator::new(Rule::Integer(rule), Order::Oldest, false);
@@ -330,7 +484,10 @@ fn integers_are_cut_where_the_rows_are() {
     assert_eq!(ends[..2], ["(-inf, 100)", "[100, 200)"]);
     assert_eq!((ends.len(), ends[9].as_str()), (10, "[900, +inf)"));
     // AND of a declared range only its own rows count
-    let rule = Integer::by_rows(10_000_000, 1_000_000, Some(100), Some(300), &facts).expect("two parts");
+    let rule = Integer::by_rows(10_000_000, 1_000_000, Some(100), Some(300), &facts).expect(
+        "two \
+        parts",
+    );
     assert_eq!(rule.len(), 2);
 }
 
@@ -351,20 +508,36 @@ fn widths_are_aligned_unless_a_start_is_declared() {
 #[test]
 fn a_zone_whose_rules_changed_is_refused() {
     // GIVEN a stored rule on the clock of Berlin
-    let sides = [None, None, Some(instant("2013-01-01T00:00:00Z")), Some(instant("2014-01-01T00:00:00Z"))];
+    let sides = [
+        None,
+        None,
+        Some(instant("2013-01-01T00:00:00Z")),
+        Some(instant("2014-01-01T00:00:00Z")),
+    ];
     let rule = calendar(CursorKind::Instant, Grain::Day, "Europe/Berlin", sides).expect("a year");
     let mut stored = serde_json::to_value(&rule).expect("a document");
     // WHEN it names a digest that today's rules do not have
-    stored["zone_digest"] = serde_json::to_value(crate::id::DocumentDigest::of(b"other rules")).expect("a digest");
+    stored["zone_digest"] = serde_json::to_value(crate::id::DocumentDigest::of(b"other rules"))
+        .expect(
+            "a \
+        digest",
+        );
     // THEN it is not used: its partitions would lie elsewhere
-    let error = serde_json::from_value::<Calendar>(stored).expect_err("other rules").to_string();
+    let error = serde_json::from_value::<Calendar>(stored)
+        .expect_err("other rules")
+        .to_string();
     assert!(error.contains("have changed"), "{error}");
 }
 
 #[test]
 fn one_row_in_year_9999_makes_one_partition_of_the_empty_years() {
     // GIVEN a month of instants, and one that somebody meant to be "never"
-    let [min, last, max] = ["2024-01-01T00:00:00Z", "2024-02-04T17:20:00Z", "9999-12-30T00:00:00Z"].map(instant);
+    let [min, last, max] = [
+        "2024-01-01T00:00:00Z",
+        "2024-02-04T17:20:00Z",
+        "9999-12-30T00:00:00Z",
+    ]
+    .map(instant);
     let empty = [(last, max)];
     let request = CalendarRequest {
         kind: CursorKind::Instant,
@@ -377,16 +550,25 @@ fn one_row_in_year_9999_makes_one_partition_of_the_empty_years() {
         empty: &empty,
     };
     // WHEN it is cut by day, THEN the empty years are one partition, and the others are days
-    let generator = Generator::new(Rule::Calendar(Calendar::new(request).expect("few")), Order::Oldest, false);
+    let generator = Generator::new(
+        Rule::Calendar(Calendar::new(request).expect("few")),
+        Order::Oldest,
+        false,
+    );
     assert_eq!(generator.len(), 37);
     let joined: Vec<String> = generator.joined().iter().map(ToString::to_string).collect();
     assert_eq!(joined, ["[2024-02-05T00:00:00Z, 9999-12-30T00:00:00Z)"]);
     assert_eq!(generator.range(35), generator.joined()[0]);
     // WHEN nothing is known of the years between, THEN that is told in words
-    let refused = Calendar::new(CalendarRequest { empty: &[], ..request }).expect_err("too many");
+    let refused = Calendar::new(CalendarRequest {
+        empty: &[],
+        ..request
+    })
+    .expect_err("too many");
     assert_eq!(
         refused.to_string(),
-        "2913173 partitions from 2024-01-01T00:00:00Z to 9999-12-30T00:00:00Z are more than the 1000000 that a step may have"
+        "2913173 partitions from 2024-01-01T00:00:00Z to 9999-12-30T00:00:00Z are more than the \
+         1000000 that a step may have"
     );
 }
 
@@ -394,10 +576,20 @@ fn one_row_in_year_9999_makes_one_partition_of_the_empty_years() {
 fn whole_numbers_far_apart_are_cut_where_they_are() {
     // GIVEN two numbers, and one at the other end of them all
     let mut facts = integers(Some(1), Some(7_234_567_890_123_456_789), Vec::new());
-    facts.empty = vec![(Cursor::Integer(2), Cursor::Integer(7_234_567_890_123_456_789))];
+    facts.empty = vec![(
+        Cursor::Integer(2),
+        Cursor::Integer(7_234_567_890_123_456_789),
+    )];
     // WHEN they are cut by a width of a thousand, THEN there are three parts
     let rule = Integer::by_width(1_000, None, None, &facts).expect("few");
     let generator = Generator::new(Rule::Integer(rule), Order::Oldest, false);
     let parts: Vec<String> = ranges(&generator).iter().map(ToString::to_string).collect();
-    assert_eq!(parts, ["(-inf, 1000)", "[1000, 7234567890123456000)", "[7234567890123456000, +inf)"]);
+    assert_eq!(
+        parts,
+        [
+            "(-inf, 1000)",
+            "[1000, 7234567890123456000)",
+            "[7234567890123456000, +inf)"
+        ]
+    );
 }

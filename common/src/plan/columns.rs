@@ -1,4 +1,5 @@
-//! Do the two tables fit together? Settles which columns travel and by which key a created table knows its rows.
+//! Do the two tables fit together? Settles which columns travel and by which key a created table
+//! knows its rows.
 
 use std::collections::BTreeMap;
 
@@ -27,7 +28,10 @@ pub(super) fn settle_columns(
     if let Some(name) = step.from.casts.keys().next() {
         problems.add(
             "plan::cast_unsupported",
-            format!("column {name} of {} is to be cast, which is not supported yet", step.from.table),
+            format!(
+                "column {name} of {} is to be cast, which is not supported yet",
+                step.from.table
+            ),
             "remove `from.casts`; a view with the cast in it can be read instead",
         );
     }
@@ -47,11 +51,28 @@ pub(super) fn settle_columns(
         check_case(step, &columns, problems);
     }
     if facts.target.table.is_none() {
-        warnings.extend(facts.target.created_as.iter().map(|created| created.line(&step.to.table)));
+        warnings.extend(
+            facts
+                .target
+                .created_as
+                .iter()
+                .map(|created| created.line(&step.to.table)),
+        );
     }
     if let Some(found) = &facts.target.table {
-        let rows = Rows { engine: source.engine, table: &step.from.table, columns: &columns };
-        let told = check_table(rows, Destination { engine: facts.target.engine, table: &step.to.table, found });
+        let rows = Rows {
+            engine: source.engine,
+            table: &step.from.table,
+            columns: &columns,
+        };
+        let told = check_table(
+            rows,
+            Destination {
+                engine: facts.target.engine,
+                table: &step.to.table,
+                found,
+            },
+        );
         for misfit in told.misfits {
             problems.add(misfit.code, misfit.message, misfit.help);
         }
@@ -63,7 +84,14 @@ pub(super) fn settle_columns(
         mode: step.write.mode,
         triggers: step.write.triggers,
     };
-    let told = check_reactions(to, facts.target.table.as_ref().map(|table| table.reactions.as_slice()));
+    let told = check_reactions(
+        to,
+        facts
+            .target
+            .table
+            .as_ref()
+            .map(|table| table.reactions.as_slice()),
+    );
     for misfit in told.misfits {
         problems.add(misfit.code, misfit.message, misfit.help);
     }
@@ -71,18 +99,23 @@ pub(super) fn settle_columns(
     columns
 }
 
-/// The source's columns, the partition column with the kind that its probe has proven: SQLite's declared type promises nothing,
-/// and a created column must hold what is really there.
+/// The source's columns, the partition column with the kind that its probe has proven: SQLite's
+/// declared type promises nothing, and a created column must hold what is really there.
 fn proven(facts: &StepFacts) -> Vec<ColumnFacts> {
     let mut columns = facts.source.columns.clone();
-    let (Some(partition), Engine::Sqlite) = (&facts.source.partition, facts.source.engine) else { return columns };
-    let position = columns.iter_mut().find(|column| column.name.eq_ignore_ascii_case(&partition.column));
+    let (Some(partition), Engine::Sqlite) = (&facts.source.partition, facts.source.engine) else {
+        return columns;
+    };
+    let position = columns
+        .iter_mut()
+        .find(|column| column.name.eq_ignore_ascii_case(&partition.column));
     if let Some(column) = position {
         column.kind = match partition.form {
             CursorForm::TextDate | CursorForm::TextTime { .. } => ColumnKind::Text,
-            CursorForm::Native | CursorForm::Oid | CursorForm::EpochSeconds | CursorForm::EpochMillis => {
-                ColumnKind::Int64
-            }
+            CursorForm::Native
+            | CursorForm::Oid
+            | CursorForm::EpochSeconds
+            | CursorForm::EpochMillis => ColumnKind::Int64,
         };
     }
     columns
@@ -96,10 +129,12 @@ fn check_case(step: &Backfill, columns: &[ColumnFacts], problems: &mut Problems<
             problems.add(
                 "plan::column_names_collide",
                 format!(
-                    "columns {other} and {} of {} differ in their case alone, and SQLite takes them for one column",
+                    "columns {other} and {} of {} differ in their case alone, and SQLite takes \
+                     them for one column",
                     column.name, step.from.table
                 ),
-                "leave one of them out with `from.exclude`; a view with another name for it can be read instead",
+                "leave one of them out with `from.exclude`; a view with another name for it can be \
+                 read instead",
             );
         }
     }
@@ -114,13 +149,19 @@ pub(super) fn settle_key(
 ) -> Vec<String> {
     let source = &facts.source;
     let unknown = |key: &[String]| -> Vec<String> {
-        key.iter().filter(|name| find(source.engine, &source.columns, name).is_none()).cloned().collect()
+        key.iter()
+            .filter(|name| find(source.engine, &source.columns, name).is_none())
+            .cloned()
+            .collect()
     };
     if step.write.key.is_empty() {
         if unknown(&source.key).is_empty() {
             return source.key.clone();
         }
-        warnings.push(format!("the key of {} is not read whole, so a created table gets none", step.from.table));
+        warnings.push(format!(
+            "the key of {} is not read whole, so a created table gets none",
+            step.from.table
+        ));
         return Vec::new();
     }
     let missing = unknown(&step.write.key);
@@ -136,13 +177,18 @@ pub(super) fn settle_key(
             "name columns that are read in `write.key`, or leave it to the source's key",
         );
     }
-    let is_nullable = |name: &&String| find(source.engine, &source.columns, name).is_some_and(|column| column.nullable);
+    let is_nullable = |name: &&String| {
+        find(source.engine, &source.columns, name).is_some_and(|column| column.nullable)
+    };
     if facts.target.table.is_none()
         && let Some(name) = step.write.key.iter().find(is_nullable)
     {
         problems.add(
             "plan::nullable_key",
-            format!("key column {name} may be NULL in {}, and a key may not", step.from.table),
+            format!(
+                "key column {name} may be NULL in {}, and a key may not",
+                step.from.table
+            ),
             "name NOT NULL columns in `write.key`",
         );
     }

@@ -1,9 +1,12 @@
-//! From the declared partitioning and the probe's facts to a generator, or to the reasons why there is none.
+//! From the declared partitioning and the probe's facts to a generator, or to the reasons why there
+//! is none.
 
 use super::problem::Problems;
 use crate::cursor::{Cursor, CursorKind};
 use crate::facts::{ColumnFacts, ColumnKind, CursorForm, Engine, PartitionFacts, StepFacts};
-use crate::partition::{BoundError, Calendar, CalendarRequest, Generator, Integer, PartitionError, Rule, read_bound};
+use crate::partition::{
+    BoundError, Calendar, CalendarRequest, Generator, Integer, PartitionError, Rule, read_bound,
+};
 use crate::spec::{Backfill, Bound, Nulls, PartitionBy};
 
 /// The generator of a step's partitions.
@@ -27,7 +30,16 @@ pub(super) fn settle_generator(
     let made = match &step.partition.by {
         PartitionBy::Calendar { grain, tz } => {
             let (min, max, empty) = (column.min, column.max, column.empty.as_slice());
-            let request = CalendarRequest { kind: column.kind, grain: *grain, tz, start, end, min, max, empty };
+            let request = CalendarRequest {
+                kind: column.kind,
+                grain: *grain,
+                tz,
+                start,
+                end,
+                min,
+                max,
+                empty,
+            };
             Calendar::new(request).map(Rule::Calendar)
         }
         PartitionBy::Integer { width, max_rows } => {
@@ -49,8 +61,9 @@ pub(super) fn settle_generator(
     }
 }
 
-/// How positions are written in the target: as its column holds them, or will. A column that would hold them in two forms, or
-/// cannot be compared with them at all, is a problem: its ranges could be neither found nor counted.
+/// How positions are written in the target: as its column holds them, or will. A column that would
+/// hold them in two forms, or cannot be compared with them at all, is a problem: its ranges could
+/// be neither found nor counted.
 pub(super) fn target_form(
     step: &Backfill,
     facts: &StepFacts,
@@ -63,13 +76,16 @@ pub(super) fn target_form(
         problems.add(
             "plan::partition_form",
             format!(
-                "column {name} of {from} is {type_name}, which SQLite keeps as text, and that has another order than its numbers"
+                "column {name} of {from} is {type_name}, which SQLite keeps as text, and that has \
+                 another order than its numbers"
             ),
             format!("read a view that casts it, such as `{name}::bigint`, and cut that"),
         );
         return None;
     }
-    let Some(table) = &facts.target.table else { return Some(written) };
+    let Some(table) = &facts.target.table else {
+        return Some(written);
+    };
     let held = table.partition_form;
     let fits = match (facts.target.engine, held) {
         (Engine::Postgres, Some(CursorForm::Native)) => !is_finer_than_micros(column.form),
@@ -82,23 +98,34 @@ pub(super) fn target_form(
         (Engine::Postgres | Engine::Sqlite, Some(held)) => held == written,
     };
     if fits {
-        return Some(if held == Some(CursorForm::Native) { CursorForm::Native } else { written });
+        return Some(if held == Some(CursorForm::Native) {
+            CursorForm::Native
+        } else {
+            written
+        });
     }
     let (from, to, name) = (&step.from.table, &step.to.table, &column.column);
     let message = match held {
         Some(CursorForm::Native) => {
-            format!("column {name} of {from} holds fractions of more than six digits, which {to} would round")
+            format!(
+                "column {name} of {from} holds fractions of more than six digits, which {to} \
+                     would round"
+            )
         }
         Some(held) => {
             let (held, written) = (form_name(held), form_name(written));
             format!("column {name} of {to} holds {held}, and would be given {written} from {from}")
         }
         None => {
-            let declared = table.columns.iter().find(|other| other.name.eq_ignore_ascii_case(name));
+            let declared = table
+                .columns
+                .iter()
+                .find(|other| other.name.eq_ignore_ascii_case(name));
             let declared = declared.map_or("missing", |other| other.type_name.as_str());
             let (kind, written) = (kind_name(column.kind), form_name(written));
             format!(
-                "column {name} of {to} is {declared}, and cannot be compared with {kind} as {from} gives them: {written}"
+                "column {name} of {to} is {declared}, and cannot be compared with {kind} as {from} \
+                 gives them: {written}"
             )
         }
     };
@@ -114,16 +141,19 @@ pub(super) fn target_form(
 fn written_form(facts: &StepFacts, column: &PartitionFacts) -> CursorForm {
     match (facts.source.engine, facts.target.engine) {
         // The same types, and text and numbers that stand for times, stay what they are.
-        (Engine::Postgres, Engine::Postgres) | (Engine::Sqlite, Engine::Postgres | Engine::Sqlite) => column.form,
+        (Engine::Postgres, Engine::Postgres)
+        | (Engine::Sqlite, Engine::Postgres | Engine::Sqlite) => column.form,
         (Engine::Postgres, Engine::Sqlite) if column.form != CursorForm::Native => column.form,
         (Engine::Postgres, Engine::Sqlite) => match column.kind {
             CursorKind::Integer => CursorForm::Native,
             CursorKind::Date => CursorForm::TextDate,
-            // Whole seconds without a suffix are a prefix of every text of that second, whatever fraction or zone mark
-            // follows, so they compare rightly with all of them.
-            CursorKind::Instant | CursorKind::Civil => {
-                CursorForm::TextTime { separator_t: false, fraction_digits: 0, zulu: false }
-            }
+            // Whole seconds without a suffix are a prefix of every text of that second, whatever
+            // fraction or zone mark follows, so they compare rightly with all of them.
+            CursorKind::Instant | CursorKind::Civil => CursorForm::TextTime {
+                separator_t: false,
+                fraction_digits: 0,
+                zulu: false,
+            },
         },
     }
 }
@@ -135,23 +165,47 @@ fn text_of_numbers<'f>(facts: &'f StepFacts, column: &PartitionFacts) -> Option<
     {
         return None;
     }
-    let own = facts.source.columns.iter().find(|own| own.name == column.column)?;
-    let arrives_whole = matches!(own.kind, ColumnKind::Int16 | ColumnKind::Int32 | ColumnKind::Int64);
+    let own = facts
+        .source
+        .columns
+        .iter()
+        .find(|own| own.name == column.column)?;
+    let arrives_whole = matches!(
+        own.kind,
+        ColumnKind::Int16 | ColumnKind::Int32 | ColumnKind::Int64
+    );
     (!arrives_whole).then_some(own.type_name.as_str())
 }
 
-/// The time as PostgreSQL writes it, with as many digits of a fraction as the rows there happened to need.
+/// The time as PostgreSQL writes it, with as many digits of a fraction as the rows there happened
+/// to need.
 const fn is_plain(form: CursorForm) -> bool {
-    matches!(form, CursorForm::TextTime { separator_t: false, zulu: false, .. })
+    matches!(
+        form,
+        CursorForm::TextTime {
+            separator_t: false,
+            zulu: false,
+            ..
+        }
+    )
 }
 
 const fn is_finer_than_micros(form: CursorForm) -> bool {
-    matches!(form, CursorForm::TextTime { fraction_digits: 7.., .. })
+    matches!(
+        form,
+        CursorForm::TextTime {
+            fraction_digits: 7..,
+            ..
+        }
+    )
 }
 
 /// Whether a column of PostgreSQL that holds no positions yet takes those of a form.
 fn may_hold(columns: &[ColumnFacts], name: &str, form: CursorForm) -> bool {
-    let kind = columns.iter().find(|other| other.name.eq_ignore_ascii_case(name)).map(|other| other.kind);
+    let kind = columns
+        .iter()
+        .find(|other| other.name.eq_ignore_ascii_case(name))
+        .map(|other| other.kind);
     match form {
         CursorForm::Native | CursorForm::Oid => false,
         CursorForm::TextDate | CursorForm::TextTime { .. } => kind == Some(ColumnKind::Text),
@@ -163,7 +217,11 @@ fn form_name(form: CursorForm) -> String {
     match form {
         CursorForm::Native => "values of the server's own type".to_owned(),
         CursorForm::TextDate => "texts like 2013-01-31".to_owned(),
-        CursorForm::TextTime { separator_t, fraction_digits, zulu } => {
+        CursorForm::TextTime {
+            separator_t,
+            fraction_digits,
+            zulu,
+        } => {
             let separator = if separator_t { 'T' } else { ' ' };
             let point = if fraction_digits > 0 { "." } else { "" };
             let fraction = "0".repeat(usize::from(fraction_digits));
@@ -194,11 +252,14 @@ fn check_kind(step: &Backfill, column: &PartitionFacts, problems: &mut Problems<
             format!("column {name} of {table} holds {kind}, which cannot be cut into hours"),
             "use `grain: day` or a longer one",
         ),
-        PartitionBy::Calendar { tz, .. } if column.kind != CursorKind::Instant && !tz.eq_ignore_ascii_case("utc") => {
+        PartitionBy::Calendar { tz, .. }
+            if column.kind != CursorKind::Instant && !tz.eq_ignore_ascii_case("utc") =>
+        {
             problems.add(
                 "plan::partition_zone",
                 format!(
-                    "column {name} of {table} holds {kind}, which no zone applies to, so `tz: {tz}` has no meaning"
+                    "column {name} of {table} holds {kind}, which no zone applies to, so `tz: \
+                     {tz}` has no meaning"
                 ),
                 "remove `partition.tz`: the periods are then those that the column shows",
             );
@@ -228,14 +289,23 @@ fn read_side(
     let at = match read_bound(bound, column.kind, tz) {
         Ok(at) => at,
         Err(error @ BoundError::Zone(_)) => {
-            problems.add("plan::unknown_zone", error.to_string(), "name an IANA zone such as Europe/Berlin");
+            problems.add(
+                "plan::unknown_zone",
+                error.to_string(),
+                "name an IANA zone such as \
+                Europe/Berlin",
+            );
             return None;
         }
         Err(error @ (BoundError::Form { .. } | BoundError::TooFine { .. })) => {
             let (name, kind) = (&column.column, kind_name(column.kind));
             problems.add(
                 "plan::bound",
-                format!("{}: {error} (column {name} of {} holds {kind})", problems.path(side), step.from.table),
+                format!(
+                    "{}: {error} (column {name} of {} holds {kind})",
+                    problems.path(side),
+                    step.from.table
+                ),
                 format!("write `{side}` in one of these forms"),
             );
             return None;
@@ -251,11 +321,18 @@ fn settle_nulls(step: &Backfill, column: &PartitionFacts, problems: &mut Problem
         (Nulls::Partition, nullable, _) => nullable,
         (Nulls::Fail, true, Some(1..)) => {
             let rows = column.null_rows.unwrap_or(0);
-            problems.add("plan::null_rows", format!("{rows} rows of {table} have no {name}"), help);
+            problems.add(
+                "plan::null_rows",
+                format!("{rows} rows of {table} have no {name}"),
+                help,
+            );
             false
         }
         (Nulls::Fail, true, None) => {
-            let message = format!("column {name} of {table} may be NULL, and the table is too large to be counted");
+            let message = format!(
+                "column {name} of {table} may be NULL, and the table is too \
+                                   large to be counted"
+            );
             problems.add("plan::null_rows_unknown", message, help);
             false
         }
@@ -275,9 +352,9 @@ pub(super) fn check_form(
         CursorForm::Native | CursorForm::Oid => 1,
         CursorForm::EpochSeconds => 1_000_000,
         CursorForm::EpochMillis => 1_000,
-        CursorForm::TextTime { fraction_digits, .. } => {
-            10_i64.saturating_pow(6_u32.saturating_sub(u32::from(fraction_digits)))
-        }
+        CursorForm::TextTime {
+            fraction_digits, ..
+        } => 10_i64.saturating_pow(6_u32.saturating_sub(u32::from(fraction_digits))),
         CursorForm::TextDate => crate::partition::DAY_MICROS,
     };
     let is_written = |at: &Cursor| match *at {
@@ -286,33 +363,68 @@ pub(super) fn check_form(
     };
     let whole = generator.whole();
     let text_days = form == CursorForm::TextDate && column.kind == CursorKind::Instant;
-    if text_days || ![whole.start(), whole.end()].iter().flatten().all(is_written) {
+    if text_days
+        || ![whole.start(), whole.end()]
+            .iter()
+            .flatten()
+            .all(is_written)
+    {
         problems.add(
             "plan::partition_form",
-            format!("column {} of the {side} is written too coarsely for the declared bounds", column.column),
+            format!(
+                "column {} of the {side} is written too coarsely for the declared bounds",
+                column.column
+            ),
             "use bounds that the column can hold: whole seconds, or whole days",
         );
     }
 }
 
-fn tell(step: &Backfill, column: &PartitionFacts, error: &PartitionError, problems: &mut Problems<'_>) {
+fn tell(
+    step: &Backfill,
+    column: &PartitionFacts,
+    error: &PartitionError,
+    problems: &mut Problems<'_>,
+) {
     let (code, help) = match error {
         PartitionError::TooMany { .. } => (
             "plan::too_many_partitions",
             match &step.partition.by {
-                PartitionBy::Calendar { .. } => "use a coarser `grain`, or declare `start` and `end`",
-                PartitionBy::Integer { width: Some(_), .. } => "use a larger `width`, or declare `start` and `end`",
-                PartitionBy::Integer { width: None, .. } => "use a larger `max_rows`, or declare `start` and `end`",
+                PartitionBy::Calendar { .. } => {
+                    "use a coarser `grain`, or declare `start` and \
+                    `end`"
+                }
+                PartitionBy::Integer { width: Some(_), .. } => {
+                    "use a larger `width`, or declare \
+                    `start` and `end`"
+                }
+                PartitionBy::Integer { width: None, .. } => {
+                    "use a larger `max_rows`, or declare \
+                    `start` and `end`"
+                }
             },
         ),
         PartitionError::Empty { .. } => ("plan::empty_range", "let `end` lie behind `start`"),
-        PartitionError::Zone(_) => ("plan::unknown_zone", "name an IANA zone such as Europe/Berlin"),
-        PartitionError::Kind { .. } | PartitionError::Grain { .. } | PartitionError::ZoneWithoutInstants { .. } => {
+        PartitionError::Zone(_) => (
+            "plan::unknown_zone",
+            "name an IANA zone such as Europe/Berlin",
+        ),
+        PartitionError::Kind { .. }
+        | PartitionError::Grain { .. }
+        | PartitionError::ZoneWithoutInstants { .. } => {
             ("plan::partition_kind", "let `partition` fit the column")
         }
-        PartitionError::ZoneChanged { .. } | PartitionError::Stored(_) => ("plan::stored_rule", "plan again"),
+        PartitionError::ZoneChanged { .. } | PartitionError::Stored(_) => (
+            "plan::stored_rule",
+            "plan \
+            again",
+        ),
     };
-    problems.add(code, format!("column {} of {}: {error}", column.column, step.from.table), help);
+    problems.add(
+        code,
+        format!("column {} of {}: {error}", column.column, step.from.table),
+        help,
+    );
 }
 
 fn integer(at: Option<Cursor>) -> Option<i64> {

@@ -23,7 +23,8 @@ pub struct LoadPlan {
     pub settled: Settled,
     /// What they move.
     pub partitions: Partitions,
-    /// The digest of what had been committed when the plan was made; `None` when the plan does not depend on it.
+    /// The digest of what had been committed when the plan was made; `None` when the plan does not
+    /// depend on it.
     pub depends_on: Option<DocumentDigest>,
     /// About how many rows will be moved.
     pub estimated_rows: u64,
@@ -35,8 +36,8 @@ pub struct LoadPlan {
     pub facts: DocumentDigest,
 }
 
-/// The name of a step's stream, `pipeline/step/connection:table/target-table`. Every part of a name that could be taken for
-/// a separator is escaped, so two streams never share a name.
+/// The name of a step's stream, `pipeline/step/connection:table/target-table`. Every part of a name
+/// that could be taken for a separator is escaped, so two streams never share a name.
 #[must_use]
 pub fn stream_id(pipeline: &PipelineName, step: &StepName, load: &Backfill) -> String {
     let (from, to) = (table_id(&load.from.table), table_id(&load.to.table));
@@ -44,9 +45,17 @@ pub fn stream_id(pipeline: &PipelineName, step: &StepName, load: &Backfill) -> S
 }
 
 fn table_id(table: &TableName) -> String {
-    let escape = |part: &str| part.replace('%', "%25").replace('/', "%2F").replace(':', "%3A").replace('.', "%2E");
+    let escape = |part: &str| {
+        part.replace('%', "%25")
+            .replace('/', "%2F")
+            .replace(':', "%3A")
+            .replace('.', "%2E")
+    };
     let name = escape(&table.name);
-    table.schema.as_deref().map_or_else(|| name.clone(), |schema| format!("{}.{name}", escape(schema)))
+    table.schema.as_deref().map_or_else(
+        || name.clone(),
+        |schema| format!("{}.{name}", escape(schema)),
+    )
 }
 
 /// Plans a step that moves rows, from what the probe found.
@@ -64,17 +73,23 @@ pub fn plan_load(
     let columns = settle_columns(step, facts, &mut problems, &mut warnings);
     let key = settle_key(step, facts, &mut problems, &mut warnings);
     let Some(column) = &facts.source.partition else {
-        // An unread partition column was told of already; a probe without facts of a column that is read is told here.
+        // An unread partition column was told of already; a probe without facts of a column that is
+        // read is told here.
         if problems.is_empty() {
             let (table, column) = (&step.from.table, &step.partition.column);
-            let message = format!("the probe found nothing about {column} of {table}: {}", names(&columns));
+            let message = format!(
+                "the probe found nothing about {column} of {table}: {}",
+                names(&columns)
+            );
             problems.add("plan::not_probed", message, "plan again");
         }
         return Err(problems.into_vec());
     };
     let target_form = target_form(step, facts, column, &mut problems);
     let generator = settle_generator(step, facts, column, &mut problems);
-    let (Some(target_form), Some(generator)) = (target_form, generator) else { return Err(problems.into_vec()) };
+    let (Some(target_form), Some(generator)) = (target_form, generator) else {
+        return Err(problems.into_vec());
+    };
     check_form("source", column.form, &generator, column, &mut problems);
     check_form("target", target_form, &generator, column, &mut problems);
     let found = Coverage::of(&facts.target.covered, facts.target.covered_null);
@@ -84,7 +99,8 @@ pub fn plan_load(
         return Err(problems.into_vec());
     }
     warn(step, facts, column, &generator, &found, &mut warnings);
-    // What is appended again would be there twice, so even a plan that loads everything depends on what is there.
+    // What is appended again would be there twice, so even a plan that loads everything depends on
+    // what is there.
     let depends_on = match (step.reprocess, step.write.mode) {
         (Reprocess::Missing, _) | (Reprocess::All, WriteMode::Append) => Some(found.digest()),
         (Reprocess::All, WriteMode::ReplacePartition) => None,
@@ -113,7 +129,15 @@ pub fn plan_load(
         notes.push(format!("{left_out} partitions that earlier runs committed"));
     }
     let estimated_rows = estimate(&partitions, facts, column);
-    Ok(LoadPlan { settled, partitions, depends_on, estimated_rows, warnings, notes, facts: digest(facts) })
+    Ok(LoadPlan {
+        settled,
+        partitions,
+        depends_on,
+        estimated_rows,
+        warnings,
+        notes,
+        facts: digest(facts),
+    })
 }
 
 fn estimate(partitions: &Partitions, facts: &StepFacts, column: &PartitionFacts) -> u64 {
@@ -121,8 +145,15 @@ fn estimate(partitions: &Partitions, facts: &StepFacts, column: &PartitionFacts)
     let nulls = column.null_rows.unwrap_or(0);
     let placed = facts.source.rows.saturating_sub(nulls);
     let gaps = covered.gaps(generator.kind(), &generator.whole());
-    let rows = gaps.iter().map(|gap| rows_in(column, placed, gap)).fold(0, u64::saturating_add);
-    let null_rows = if generator.has_null() && !covered.null() { nulls } else { 0 };
+    let rows = gaps
+        .iter()
+        .map(|gap| rows_in(column, placed, gap))
+        .fold(0, u64::saturating_add);
+    let null_rows = if generator.has_null() && !covered.null() {
+        nulls
+    } else {
+        0
+    };
     rows.min(placed).saturating_add(null_rows)
 }
 
@@ -135,12 +166,22 @@ fn check_coverage(
 ) {
     let kind = generator.kind();
     let to = &step.to.table;
-    let kinds = [CursorKind::Integer, CursorKind::Instant, CursorKind::Civil, CursorKind::Date];
-    let other = kinds.into_iter().find(|other| *other != kind && covered.ranges(*other).next().is_some());
+    let kinds = [
+        CursorKind::Integer,
+        CursorKind::Instant,
+        CursorKind::Civil,
+        CursorKind::Date,
+    ];
+    let other = kinds
+        .into_iter()
+        .find(|other| *other != kind && covered.ranges(*other).next().is_some());
     if covered.ranges(kind).next().is_none() && other.is_some() {
         problems.add(
             "plan::coverage_kind",
-            format!("earlier runs committed ranges into {to} while {} was of another kind", step.partition.column),
+            format!(
+                "earlier runs committed ranges into {to} while {} was of another kind",
+                step.partition.column
+            ),
             "give the step another name to begin anew, or restore the column's type",
         );
     }
@@ -148,19 +189,24 @@ fn check_coverage(
     match step.reprocess {
         Reprocess::All if is_append && !covered.is_empty() => problems.add(
             "plan::append_again",
-            format!("{to} holds what earlier runs appended, and `reprocess: all` would append it a second time"),
+            format!(
+                "{to} holds what earlier runs appended, and `reprocess: all` would append it a \
+                     second time"
+            ),
             "use `write.mode: replace_partition`, or `reprocess: missing`",
         ),
         Reprocess::All => {}
         Reprocess::Missing => {
             let cut = cut_by_coverage(generator, covered);
-            let in_pieces = cut.iter().find(|no| covered.gaps(kind, &generator.range(**no)).len() > 1);
+            let in_pieces = cut
+                .iter()
+                .find(|no| covered.gaps(kind, &generator.range(**no)).len() > 1);
             if let Some(no) = in_pieces.filter(|_| is_append) {
                 problems.add(
                     "plan::covered_in_pieces",
                     format!(
-                        "of the partition {} earlier runs committed parts in the middle, and appending all of it would \
-                         repeat them in {to}",
+                        "of the partition {} earlier runs committed parts in the middle, and \
+                         appending all of it would repeat them in {to}",
                         generator.range(*no)
                     ),
                     "use the grain of those runs, or `write.mode: replace_partition`",
@@ -168,18 +214,44 @@ fn check_coverage(
             }
             if !cut.is_empty() {
                 let count = cut.len();
-                warnings.push(format!("{count} partitions are committed in part: only their rest is loaded"));
+                warnings.push(format!(
+                    "{count} partitions are committed in part: only their rest \
+                                       is loaded"
+                ));
             }
         }
     }
 }
 
 /// What the run would find at its end and fail by.
-fn check_strays(step: &Backfill, column: &PartitionFacts, generator: &Generator, problems: &mut Problems<'_>) {
-    let stray = column.left_out.map_or(Tally::Exactly(0), |found| found.stray);
-    let (table, name, nulls) = (&step.from.table, column.column.as_str(), step.partition.nulls);
-    let taken = Taken { table, column: name, whole: generator.whole(), has_null_partition: true, nulls };
-    if let Err(lost) = judge(&LeftOut { stray, ..LeftOut::NONE }, &taken) {
+fn check_strays(
+    step: &Backfill,
+    column: &PartitionFacts,
+    generator: &Generator,
+    problems: &mut Problems<'_>,
+) {
+    let stray = column
+        .left_out
+        .map_or(Tally::Exactly(0), |found| found.stray);
+    let (table, name, nulls) = (
+        &step.from.table,
+        column.column.as_str(),
+        step.partition.nulls,
+    );
+    let taken = Taken {
+        table,
+        column: name,
+        whole: generator.whole(),
+        has_null_partition: true,
+        nulls,
+    };
+    if let Err(lost) = judge(
+        &LeftOut {
+            stray,
+            ..LeftOut::NONE
+        },
+        &taken,
+    ) {
         let (message, help) = lost.split_once("; ").unwrap_or((&lost, "plan again"));
         problems.add("plan::rows_in_no_partition", message, help);
     }
@@ -195,23 +267,38 @@ fn warn(
 ) {
     let (from, to, name) = (&step.from.table, &step.to.table, &column.column);
     if !column.indexed && generator.len() > 1 {
-        let texts = matches!(column.form, CursorForm::TextDate | CursorForm::TextTime { .. });
-        let by_bytes = if texts && facts.source.engine == Engine::Postgres { by_bytes(name) } else { String::new() };
-        warnings.push(format!("no index of {from} leads with {name}{by_bytes}: each partition scans the whole table"));
+        let texts = matches!(
+            column.form,
+            CursorForm::TextDate | CursorForm::TextTime { .. }
+        );
+        let by_bytes = if texts && facts.source.engine == Engine::Postgres {
+            by_bytes(name)
+        } else {
+            String::new()
+        };
+        warnings.push(format!(
+            "no index of {from} leads with {name}{by_bytes}: each partition \
+                               scans the whole table"
+        ));
     }
     let joined = generator.joined();
     if let Some(widest) = joined.first() {
         let count = joined.len();
         warnings.push(format!(
-            "{count} stretches of {from} are one partition each because they are empty, or nearly so, such as {widest}: is a value of \
-             {name} at its end meant?"
+            "{count} stretches of {from} are one partition each because they are empty, or nearly \
+             so, such as {widest}: is a value of {name} at its end meant?"
         ));
     }
     if generator.len() > 1_000 && generator.len() > facts.source.rows {
         let (partitions, rows) = (generator.len(), facts.source.rows);
-        warnings.push(format!("{partitions} partitions for about {rows} rows of {from}: a coarser rule is faster"));
+        warnings.push(format!(
+            "{partitions} partitions for about {rows} rows of {from}: a coarser \
+                               rule is faster"
+        ));
     }
-    let Some(target) = &facts.target.table else { return };
+    let Some(target) = &facts.target.table else {
+        return;
+    };
     let replaces = step.write.mode == WriteMode::ReplacePartition;
     if replaces && !target.partition_indexed && generator.len() > 1 {
         let is_text = |own: &ColumnFacts| own.name == *name && own.kind == ColumnKind::Text;
@@ -222,39 +309,66 @@ fn warn(
     }
     if target.has_rows && covered.is_empty() {
         warnings.push(if replaces {
-            format!("{to} holds rows that no run has committed: `write.resident` decides about those in the way")
+            format!(
+                "{to} holds rows that no run has committed: `write.resident` decides about \
+                     those in the way"
+            )
         } else {
             format!("{to} holds rows that no run has committed: more are added to them")
         });
     }
 }
 
-/// What is told of a target whose ranges are found without an index; `bytewise` of texts that stand for days or times.
+/// What is told of a target whose ranges are found without an index; `bytewise` of texts that stand
+/// for days or times.
 #[must_use]
 pub fn unindexed_target(to: &TableName, column: &str, bytewise: bool) -> String {
-    let by_bytes = if bytewise { by_bytes(column) } else { String::new() };
-    format!("no index of {to} leads with {column}{by_bytes}: each partition scans the whole target table")
+    let by_bytes = if bytewise {
+        by_bytes(column)
+    } else {
+        String::new()
+    };
+    format!(
+        "no index of {to} leads with {column}{by_bytes}: each partition scans the whole target \
+             table"
+    )
 }
 
-/// The order that an index must have for PostgreSQL to find ranges of text with it: a language's own may be any.
+/// The order that an index must have for PostgreSQL to find ranges of text with it: a language's
+/// own may be any.
 fn by_bytes(column: &str) -> String {
     format!(" in the order of its bytes, which is `({column} collate \"C\")`")
 }
 
 /// Rows that the table has and the step leaves where they are.
-fn notes(step: &Backfill, facts: &StepFacts, column: &PartitionFacts, generator: &Generator) -> Vec<String> {
+fn notes(
+    step: &Backfill,
+    facts: &StepFacts,
+    column: &PartitionFacts,
+    generator: &Generator,
+) -> Vec<String> {
     let (from, name, whole) = (&step.from.table, &column.column, generator.whole());
     let mut notes = Vec::new();
     if facts.source.filtered {
         notes.push(format!(
-            "rows of {from} that row level security hides from the role that reads (`from.rows: visible`)"
+            "rows of {from} that row level security hides from the role that reads (`from.rows: \
+             visible`)"
         ));
     }
     // Rows without a position are told below, and strays were refused.
-    let found =
-        LeftOut { null: Tally::Exactly(0), stray: Tally::Exactly(0), ..column.left_out.unwrap_or(LeftOut::NONE) };
+    let found = LeftOut {
+        null: Tally::Exactly(0),
+        stray: Tally::Exactly(0),
+        ..column.left_out.unwrap_or(LeftOut::NONE)
+    };
     let nulls = step.partition.nulls;
-    let taken = Taken { table: from, column: name, whole, has_null_partition: generator.has_null(), nulls };
+    let taken = Taken {
+        table: from,
+        column: name,
+        whole,
+        has_null_partition: generator.has_null(),
+        nulls,
+    };
     notes.extend(judge(&found, &taken).unwrap_or_default());
     if step.partition.nulls == Nulls::Ignore && column.nullable && column.null_rows != Some(0) {
         notes.push(match column.null_rows {
@@ -266,8 +380,15 @@ fn notes(step: &Backfill, facts: &StepFacts, column: &PartitionFacts, generator:
 }
 
 /// The plan covers its facts by their digest: the facts themselves are stored beside it.
-#[expect(clippy::expect_used, reason = "names, numbers and lists always have a JSON form, whatever they say")]
+#[expect(
+    clippy::expect_used,
+    reason = "names, numbers and lists always have a JSON form, whatever \
+                                        they say"
+)]
 fn digest(of: &impl Serialize) -> DocumentDigest {
-    let text = serde_json::to_vec(of).expect("it is made of names, numbers and lists, which JSON can hold");
+    let text = serde_json::to_vec(of).expect(
+        "it is made of names, numbers and lists, which JSON \
+        can hold",
+    );
     DocumentDigest::of(&text)
 }

@@ -1,7 +1,9 @@
-//! The plan of a run: a contract that is made once from spec, facts and reference time, and then only carried out.
+//! The plan of a run: a contract that is made once from spec, facts and reference time, and then
+//! only carried out.
 //!
-//! It holds rules, never tasks: its size does not depend on how many partitions there are. The same spec, reference time and
-//! facts always give the same plan, with the same digest and, for one run, the same task ids.
+//! It holds rules, never tasks: its size does not depend on how many partitions there are. The same
+//! spec, reference time and facts always give the same plan, with the same digest and, for one run,
+//! the same task ids.
 
 mod columns;
 mod cut;
@@ -25,7 +27,9 @@ pub use self::phase::{Phase, PhaseKind, Tasks};
 pub use self::problem::PlanProblem;
 pub use self::reactions::{Writing, check_reactions};
 pub use self::table_compat::{Destination, Misfit, Rows, TableCompat, check_table};
-pub use self::type_compat::{Affinity, Compat, affinity, compat, definition_differs, has_same_wire_form, may_round};
+pub use self::type_compat::{
+    Affinity, Compat, affinity, compat, definition_differs, has_same_wire_form, may_round,
+};
 use crate::assignment::{Settled, Work};
 use crate::facts::StepFacts;
 use crate::id::{DocumentDigest, PipelineName, RunId, StepName, TaskId};
@@ -43,8 +47,8 @@ pub struct Plan {
     pub steps: BTreeMap<StepName, StepPlan>,
 }
 
-/// The plan of one step: its phases in their order. A task's phase is its place here, and its ordinal counts from 0 within the
-/// phase; both mean the same for as long as the plan lives.
+/// The plan of one step: its phases in their order. A task's phase is its place here, and its
+/// ordinal counts from 0 within the phase; both mean the same for as long as the plan lives.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StepPlan {
     /// What is done, one after the other.
@@ -84,21 +88,40 @@ impl Plan {
                 Err(found) => problems.extend(found),
             }
         }
-        if problems.is_empty() { Ok(Self { spec_digest, reference_time_micros, steps }) } else { Err(problems) }
+        if problems.is_empty() {
+            Ok(Self {
+                spec_digest,
+                reference_time_micros,
+                steps,
+            })
+        } else {
+            Err(problems)
+        }
     }
 
-    /// The digest of everything that the plan says: spec, reference time, facts and rules, but not the run.
+    /// The digest of everything that the plan says: spec, reference time, facts and rules, but not
+    /// the run.
     #[must_use]
-    #[expect(clippy::expect_used, reason = "names, numbers and lists always have a JSON form, whatever they say")]
+    #[expect(
+        clippy::expect_used,
+        reason = "names, numbers and lists always have a JSON form, \
+        whatever they say"
+    )]
     pub fn digest(&self) -> DocumentDigest {
-        let text = serde_json::to_vec(self).expect("a plan is made of names, numbers and lists, which JSON can hold");
+        let text = serde_json::to_vec(self).expect(
+            "a plan is made of names, numbers and lists, \
+            which JSON can hold",
+        );
         DocumentDigest::of(&text)
     }
 
     /// How many tasks the run's partitions are.
     #[must_use]
     pub fn tasks_planned(&self) -> u64 {
-        self.steps.values().map(StepPlan::tasks_planned).fold(0, u64::saturating_add)
+        self.steps
+            .values()
+            .map(StepPlan::tasks_planned)
+            .fold(0, u64::saturating_add)
     }
 }
 
@@ -112,7 +135,13 @@ pub fn plan_step(
     step: &Step,
     facts: Option<&StepFacts>,
 ) -> Result<StepPlan, Vec<PlanProblem>> {
-    step.strategy.load().plan(&PlanContext { pipeline, step: name }, facts)
+    step.strategy.load().plan(
+        &PlanContext {
+            pipeline,
+            step: name,
+        },
+        facts,
+    )
 }
 
 impl StepPlan {
@@ -144,13 +173,19 @@ impl StepPlan {
     /// How many tasks the step's work is.
     #[must_use]
     pub fn tasks_planned(&self) -> u64 {
-        self.work_phases().map(Phase::tasks_planned).fold(0, u64::saturating_add)
+        self.work_phases()
+            .map(Phase::tasks_planned)
+            .fold(0, u64::saturating_add)
     }
 
-    /// How many ordinals of the step's work have no task, because earlier runs committed their partitions.
+    /// How many ordinals of the step's work have no task, because earlier runs committed their
+    /// partitions.
     #[must_use]
     pub fn tasks_covered(&self) -> u64 {
-        let all = self.work_phases().map(Phase::len).fold(0, u64::saturating_add);
+        let all = self
+            .work_phases()
+            .map(Phase::len)
+            .fold(0, u64::saturating_add);
         all.saturating_sub(self.tasks_planned())
     }
 
@@ -165,27 +200,48 @@ impl StepPlan {
             (Tasks::Partitions(partitions), _) => partitions.slice(ordinal).map(Work::Partition),
             (Tasks::Slots(_), _) => Some(Work::Noop(ordinal)),
             (Tasks::One, PhaseKind::Prepare) => Some(Work::Prepare),
-            (Tasks::One, PhaseKind::Count) => {
-                self.partitions().map(|partitions| Work::Count(partitions.generator().whole()))
-            }
+            (Tasks::One, PhaseKind::Count) => self
+                .partitions()
+                .map(|partitions| Work::Count(partitions.generator().whole())),
             (Tasks::One, PhaseKind::Close) => {
-                let load = self.numbered().find(|(_, phase)| phase.kind == PhaseKind::Load);
+                let load = self
+                    .numbered()
+                    .find(|(_, phase)| phase.kind == PhaseKind::Load);
                 load.map(|(number, _)| Work::Close { phase: number })
             }
-            (Tasks::One, PhaseKind::Probe | PhaseKind::Fence | PhaseKind::Load | PhaseKind::Execute) => None,
+            (
+                Tasks::One,
+                PhaseKind::Probe | PhaseKind::Fence | PhaseKind::Load | PhaseKind::Execute,
+            ) => None,
         }
     }
 
-    /// The id of the task of an ordinal, in a run and a generation of its plan; `None` where there is no task.
+    /// The id of the task of an ordinal, in a run and a generation of its plan; `None` where there
+    /// is no task.
     #[must_use]
-    pub fn task_id(&self, run: &RunId, generation: u32, step: &StepName, phase: u8, ordinal: u64) -> Option<TaskId> {
+    pub fn task_id(
+        &self,
+        run: &RunId,
+        generation: u32,
+        step: &StepName,
+        phase: u8,
+        ordinal: u64,
+    ) -> Option<TaskId> {
         let work = self.work(phase, ordinal)?;
-        Some(TaskId::derive(run, generation, step, phase, &work.to_string()))
+        Some(TaskId::derive(
+            run,
+            generation,
+            step,
+            phase,
+            &work.to_string(),
+        ))
     }
 
     /// What the tasks of the step's work do, in their order.
     pub fn works(&self) -> impl Iterator<Item = Work> + '_ {
         let of_work = self.numbered().filter(|(_, phase)| phase.kind.is_work());
-        of_work.flat_map(move |(number, phase)| (0..phase.len()).filter_map(move |ordinal| self.work(number, ordinal)))
+        of_work.flat_map(move |(number, phase)| {
+            (0..phase.len()).filter_map(move |ordinal| self.work(number, ordinal))
+        })
     }
 }

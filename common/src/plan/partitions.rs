@@ -27,11 +27,15 @@ impl Partitions {
             tasks = tasks.saturating_sub(contained(&generator, &range));
         }
         let has_null_task = generator.has_null() && !covered.null();
-        Self { tasks: tasks.saturating_add(u64::from(has_null_task)), generator, covered }
+        Self {
+            tasks: tasks.saturating_add(u64::from(has_null_task)),
+            generator,
+            covered,
+        }
     }
 
-    /// The rule behind the ordinals. A partition of it may be committed already, wholly or in part: [`Partitions::slice`] is
-    /// what a task moves.
+    /// The rule behind the ordinals. A partition of it may be committed already, wholly or in part:
+    /// [`Partitions::slice`] is what a task moves.
     #[must_use]
     pub const fn generator(&self) -> &Generator {
         &self.generator
@@ -61,8 +65,8 @@ impl Partitions {
         self.tasks
     }
 
-    /// What the task of an ordinal moves: its partition without what earlier runs committed at its edges; `None` when they
-    /// committed all of it, and beyond the last ordinal.
+    /// What the task of an ordinal moves: its partition without what earlier runs committed at its
+    /// edges; `None` when they committed all of it, and beyond the last ordinal.
     #[must_use]
     pub fn slice(&self, ordinal: u64) -> Option<Slice> {
         match self.generator.partition(ordinal)? {
@@ -71,7 +75,9 @@ impl Partitions {
             Slice::Range(range) => {
                 let gaps = self.covered.gaps(self.generator.kind(), &range);
                 let (first, last) = (gaps.first()?, gaps.last()?);
-                CursorRange::new(first.start(), last.end()).ok().map(Slice::Range)
+                CursorRange::new(first.start(), last.end())
+                    .ok()
+                    .map(Slice::Range)
             }
         }
     }
@@ -82,12 +88,13 @@ impl Partitions {
         self.slice(ordinal).is_none()
     }
 
-    /// How many ranges, from the first in the cursor's order and `from` of which are known to be, are committed without a gap;
-    /// `is_committed` is asked for ordinals, and for each once.
+    /// How many ranges, from the first in the cursor's order and `from` of which are known to be,
+    /// are committed without a gap; `is_committed` is asked for ordinals, and for each once.
     pub fn reached(&self, from: u64, is_committed: impl Fn(u64) -> bool) -> u64 {
         // Ordinals follow the declared order; ranges follow the cursor.
         let mut reached = from;
-        while reached < self.generator.ranges() && is_committed(self.generator.ordinal_of(reached)) {
+        while reached < self.generator.ranges() && is_committed(self.generator.ordinal_of(reached))
+        {
             reached = reached.saturating_add(1);
         }
         reached
@@ -99,7 +106,11 @@ fn first_where(count: u64, is_there: impl Fn(u64) -> bool) -> u64 {
     let (mut low, mut high) = (0, count);
     while low < high {
         let middle = low.midpoint(high);
-        if is_there(middle) { high = middle } else { low = middle.saturating_add(1) }
+        if is_there(middle) {
+            high = middle
+        } else {
+            low = middle.saturating_add(1)
+        }
     }
     low
 }
@@ -119,10 +130,15 @@ fn contained(generator: &Generator, range: &CursorRange) -> u64 {
 
 /// The partitions in which a covered range begins or ends: at most two for each.
 pub(super) fn cut_by_coverage(generator: &Generator, covered: &Coverage) -> BTreeSet<u64> {
-    let edges = covered.ranges(generator.kind()).flat_map(|range| [range.start(), range.end()]).flatten();
+    let edges = covered
+        .ranges(generator.kind())
+        .flat_map(|range| [range.start(), range.end()])
+        .flatten();
     edges
         .filter_map(|edge| {
-            let after = first_where(generator.ranges(), |no| generator.range(no).start().is_some_and(|s| s >= edge));
+            let after = first_where(generator.ranges(), |no| {
+                generator.range(no).start().is_some_and(|s| s >= edge)
+            });
             let no = after.checked_sub(1)?;
             let inside = generator.range(no).split_at(edge).is_some();
             inside.then_some(no)

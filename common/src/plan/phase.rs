@@ -1,7 +1,7 @@
 //! The phases of a step: sets of tasks, one set after the other.
 //!
-//! Who schedules tasks, stores them and shows them knows phases and their kinds. Which phases a step has is the business of its
-//! strategy alone.
+//! Who schedules tasks, stores them and shows them knows phases and their kinds. Which phases a
+//! step has is the business of its strategy alone.
 
 use serde::{Deserialize, Serialize};
 
@@ -28,10 +28,12 @@ pub enum PhaseKind {
 }
 
 impl PhaseKind {
-    /// The kinds of generation 0, which comes before and after every plan: a phase's number is its place here.
+    /// The kinds of generation 0, which comes before and after every plan: a phase's number is its
+    /// place here.
     pub const OF_NO_PLAN: [Self; 2] = [Self::Probe, Self::Fence];
 
-    /// True of the phases whose tasks are the step's work; the tasks of the others are set-up, and are not counted among them.
+    /// True of the phases whose tasks are the step's work; the tasks of the others are set-up, and
+    /// are not counted among them.
     #[must_use]
     pub const fn is_work(self) -> bool {
         match self {
@@ -93,7 +95,11 @@ impl Phase {
     /// A phase of one task, which must end well.
     #[must_use]
     pub const fn one(kind: PhaseKind) -> Self {
-        Self { kind, tasks: Tasks::One, tolerant: false }
+        Self {
+            kind,
+            tasks: Tasks::One,
+            tolerant: false,
+        }
     }
 
     /// How many ordinals there are, those without a task included.

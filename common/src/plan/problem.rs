@@ -1,8 +1,10 @@
-//! Why a pipeline cannot be planned: each problem names its step, the fact behind it, and what to do.
+//! Why a pipeline cannot be planned: each problem names its step, the fact behind it, and what to
+//! do.
 
 use crate::id::StepName;
 
-/// One reason why a run cannot be planned. Permanent: it stays until the pipeline or a table changes.
+/// One reason why a run cannot be planned. Permanent: it stays until the pipeline or a table
+/// changes.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("step {step}: {message}; {help}")]
 pub struct PlanProblem {
@@ -24,12 +26,25 @@ pub(super) struct Problems<'a> {
 
 impl<'a> Problems<'a> {
     pub(super) const fn of(step: &'a StepName) -> Self {
-        Self { step, found: Vec::new() }
+        Self {
+            step,
+            found: Vec::new(),
+        }
     }
 
-    pub(super) fn add(&mut self, code: &'static str, message: impl Into<String>, help: impl Into<String>) {
+    pub(super) fn add(
+        &mut self,
+        code: &'static str,
+        message: impl Into<String>,
+        help: impl Into<String>,
+    ) {
         let (message, help) = (message.into(), help.into());
-        self.found.push(PlanProblem { code, step: self.step.clone(), message, help });
+        self.found.push(PlanProblem {
+            code,
+            step: self.step.clone(),
+            message,
+            help,
+        });
     }
 
     /// Where a key of the step's strategy stands in the file.

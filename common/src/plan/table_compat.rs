@@ -1,5 +1,6 @@
-//! Does a target table that exists take the rows? Asked twice, by the plan of what the probe found, and by the prepare task of what is
-//! there then: one function, so that the plan finds what the run would.
+//! Does a target table that exists take the rows? Asked twice, by the plan of what the probe found,
+//! and by the prepare task of what is there then: one function, so that the plan finds what the run
+//! would.
 
 use super::type_compat::{Compat, compat};
 use crate::facts::{ColumnFacts, Engine, TargetTableFacts};
@@ -49,13 +50,23 @@ pub struct TableCompat {
 
 impl TableCompat {
     fn refuse(&mut self, code: &'static str, message: String, help: String) {
-        self.misfits.push(Misfit { code, message, help });
+        self.misfits.push(Misfit {
+            code,
+            message,
+            help,
+        });
     }
 }
 
 /// The column of a name, as the engine compares names.
-pub(super) fn find<'a>(engine: Engine, columns: &'a [ColumnFacts], name: &str) -> Option<&'a ColumnFacts> {
-    columns.iter().find(|column| is_same_name(engine, &column.name, name))
+pub(super) fn find<'a>(
+    engine: Engine,
+    columns: &'a [ColumnFacts],
+    name: &str,
+) -> Option<&'a ColumnFacts> {
+    columns
+        .iter()
+        .find(|column| is_same_name(engine, &column.name, name))
 }
 
 fn is_same_name(engine: Engine, one: &str, two: &str) -> bool {
@@ -68,13 +79,22 @@ fn is_same_name(engine: Engine, one: &str, two: &str) -> bool {
 /// Names for a message, at most as many as a reader will read.
 pub(super) fn names(columns: &[ColumnFacts]) -> String {
     const SHOWN_MAX: usize = 40;
-    let shown: Vec<&str> = columns.iter().take(SHOWN_MAX).map(|column| column.name.as_str()).collect();
+    let shown: Vec<&str> = columns
+        .iter()
+        .take(SHOWN_MAX)
+        .map(|column| column.name.as_str())
+        .collect();
     let more = columns.len().saturating_sub(SHOWN_MAX);
     let listed = shown.join(", ");
-    if more == 0 { listed } else { format!("{listed} and {more} more") }
+    if more == 0 {
+        listed
+    } else {
+        format!("{listed} and {more} more")
+    }
 }
 
-/// Compares the columns that rows bring with those of the table that is to take them. Tells all differences at once.
+/// Compares the columns that rows bring with those of the table that is to take them. Tells all
+/// differences at once.
 #[must_use]
 pub fn check_table(rows: Rows<'_>, to: Destination<'_>) -> TableCompat {
     let mut told = TableCompat::default();
@@ -89,7 +109,8 @@ pub fn check_table(rows: Rows<'_>, to: Destination<'_>) -> TableCompat {
         told.refuse(
             "plan::missing_target_column",
             format!(
-                "the target table {table} lacks {}; the source table {from} has {}; the target has {}",
+                "the target table {table} lacks {}; the source table {from} has {}; the target has \
+                 {}",
                 missing.join(", "),
                 names(rows.columns),
                 names(&to.found.columns)
@@ -104,12 +125,24 @@ pub fn check_table(rows: Rows<'_>, to: Destination<'_>) -> TableCompat {
     }
     for own in &to.found.columns {
         let is_named = |name: &String| is_same_name(engine, name, &own.name);
-        let is_filled = own.nullable || to.found.defaulted.iter().chain(&to.found.generated).any(is_named);
-        if !is_filled && !rows.columns.iter().any(|column| is_same_name(engine, &column.name, &own.name)) {
+        let is_filled = own.nullable
+            || to
+                .found
+                .defaulted
+                .iter()
+                .chain(&to.found.generated)
+                .any(is_named);
+        if !is_filled
+            && !rows
+                .columns
+                .iter()
+                .any(|column| is_same_name(engine, &column.name, &own.name))
+        {
             told.refuse(
                 "plan::unfed_target_column",
                 format!(
-                    "column {} of the target table {table} is NOT NULL and has no default, and {from} has no column of that name",
+                    "column {} of the target table {table} is NOT NULL and has no default, and \
+                     {from} has no column of that name",
                     own.name
                 ),
                 format!("give the column a default in {table}, or let it be NULL"),
@@ -119,36 +152,65 @@ pub fn check_table(rows: Rows<'_>, to: Destination<'_>) -> TableCompat {
     told
 }
 
-fn check_column(rows: Rows<'_>, to: Destination<'_>, column: &ColumnFacts, own: &ColumnFacts, told: &mut TableCompat) {
+fn check_column(
+    rows: Rows<'_>,
+    to: Destination<'_>,
+    column: &ColumnFacts,
+    own: &ColumnFacts,
+    told: &mut TableCompat,
+) {
     let (from, table) = (rows.table, to.table);
-    if to.found.generated.iter().any(|name| is_same_name(to.engine, name, &own.name)) {
+    if to
+        .found
+        .generated
+        .iter()
+        .any(|name| is_same_name(to.engine, name, &own.name))
+    {
         told.refuse(
             "plan::generated_target_column",
-            format!("column {} of the target table {table} is generated there and cannot be written", own.name),
+            format!(
+                "column {} of the target table {table} is generated there and cannot be written",
+                own.name
+            ),
             format!("leave it out with `from.exclude`, so that {table} computes it"),
         );
         return;
     }
-    let pair = || format!("column {} is {} in {from} and {} in {table}", column.name, shown(column), shown(own));
+    let pair = || {
+        format!(
+            "column {} is {} in {from} and {} in {table}",
+            column.name,
+            shown(column),
+            shown(own)
+        )
+    };
     match compat(rows.engine, column, to.engine, own) {
         Compat::Carried => (),
-        Compat::ByValue(what) => told.warnings.push(format!("{}: {what} fails its partition", pair())),
+        Compat::ByValue(what) => told
+            .warnings
+            .push(format!("{}: {what} fails its partition", pair())),
         Compat::Refused(reason) => told.refuse(
             "plan::type_mismatch",
             format!("{}: {reason}", pair()),
             format!(
-                "change the column's type in {table}, read a view that casts it, or leave it out with `from.exclude`"
+                "change the column's type in {table}, read a view that casts it, or leave it out \
+                 with `from.exclude`"
             ),
         ),
     }
     if column.nullable && !own.nullable {
         told.warnings.push(format!(
-            "column {} may be NULL in {from} and not in {table}: a partition with a NULL in it will fail",
+            "column {} may be NULL in {from} and not in {table}: a partition with a NULL in it \
+             will fail",
             column.name
         ));
     }
 }
 
 fn shown(column: &ColumnFacts) -> &str {
-    if column.type_name.is_empty() { "of no type" } else { &column.type_name }
+    if column.type_name.is_empty() {
+        "of no type"
+    } else {
+        &column.type_name
+    }
 }

@@ -1,8 +1,9 @@
 //! Which types a value can be carried between without losing anything.
 //!
-//! One rule: a pair is carried if every value of the source's type keeps its value in the target's. What would round, cut, pad or
-//! respell in silence is refused before the first row moves. Where only the values can tell, because one side is SQLite, which lets a
-//! column hold anything, the pair is carried [by value](Compat::ByValue): each value is looked at, and one that would change
+//! One rule: a pair is carried if every value of the source's type keeps its value in the target's.
+//! What would round, cut, pad or respell in silence is refused before the first row moves. Where
+//! only the values can tell, because one side is SQLite, which lets a column hold anything, the
+//! pair is carried [by value](Compat::ByValue): each value is looked at, and one that would change
 //! fails by its column's name.
 
 mod postgres;

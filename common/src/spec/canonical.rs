@@ -8,7 +8,8 @@ use super::problem::{Place, Problem, Problems};
 use crate::id::DocumentDigest;
 
 impl Spec {
-    /// The canonical JSON: keys sorted by their bytes, no spaces, defaults filled in, parameters put in.
+    /// The canonical JSON: keys sorted by their bytes, no spaces, defaults filled in, parameters
+    /// put in.
     #[must_use]
     pub fn canonical_json(&self) -> Vec<u8> {
         // A model of names, numbers and text always has a JSON form.
@@ -16,7 +17,8 @@ impl Spec {
         sorted(json).to_string().into_bytes()
     }
 
-    /// The digest of the canonical JSON. Comments, the order of keys and the way a value is written do not change it.
+    /// The digest of the canonical JSON. Comments, the order of keys and the way a value is written
+    /// do not change it.
     #[must_use]
     pub fn digest(&self) -> DocumentDigest {
         DocumentDigest::of(&self.canonical_json())
@@ -27,8 +29,10 @@ impl Spec {
 fn sorted(json: Json) -> Json {
     match json {
         Json::Object(object) => {
-            let mut entries: Vec<(String, Json)> =
-                object.into_iter().map(|(key, value)| (key, sorted(value))).collect();
+            let mut entries: Vec<(String, Json)> = object
+                .into_iter()
+                .map(|(key, value)| (key, sorted(value)))
+                .collect();
             entries.sort_by(|(a, _), (b, _)| a.cmp(b));
             Json::Object(entries.into_iter().collect::<Map<_, _>>())
         }
@@ -55,11 +59,21 @@ pub fn from_canonical(bytes: &[u8]) -> Result<Spec, Vec<Problem>> {
             return Err(problems.into_sorted());
         }
     };
-    // Whatever the model would admit beyond what a file can say is found by saying it in a file's words.
-    let again = super::read_tree(tree(&spec.to_document()), &std::collections::BTreeMap::new(), Problems::default())?;
+    // Whatever the model would admit beyond what a file can say is found by saying it in a file's
+    // words.
+    let again = super::read_tree(
+        tree(&spec.to_document()),
+        &std::collections::BTreeMap::new(),
+        Problems::default(),
+    )?;
     if again == spec && spec.canonical_json() == bytes {
         return Ok(spec);
     }
-    problems.add("spec::not_canonical", "", Place::START, "not the canonical form of a pipeline");
+    problems.add(
+        "spec::not_canonical",
+        "",
+        Place::START,
+        "not the canonical form of a pipeline",
+    );
     Err(problems.into_sorted())
 }

@@ -1,4 +1,5 @@
-//! Holds the tree to the table of keys and reports everything that does not fit. Makes nothing of it: that is decoding.
+//! Holds the tree to the table of keys and reports everything that does not fit. Makes nothing of
+//! it: that is decoding.
 
 use super::keys::FILE;
 use super::node::{Entry, Node, Scalar, ScalarKind, Value, join, shortened};
@@ -17,7 +18,13 @@ pub(super) enum Extent {
 }
 
 /// Reports whatever of `node` is not of `shape`.
-pub(super) fn check(node: &Node, shape: &Shape, path: &str, extent: Extent, problems: &mut Problems) {
+pub(super) fn check(
+    node: &Node,
+    shape: &Shape,
+    path: &str,
+    extent: Extent,
+    problems: &mut Problems,
+) {
     if node.is_broken() {
         return;
     }
@@ -29,37 +36,76 @@ pub(super) fn check(node: &Node, shape: &Shape, path: &str, extent: Extent, prob
         Shape::Words(words) => check_word(node, words, path, problems),
         Shape::Whole(min, max) => check_whole(node, *min, *max, path, problems),
         Shape::Bool => {
-            if !matches!(node.value, Value::Scalar(Scalar { kind: ScalarKind::Bool(_), .. })) {
+            if !matches!(
+                node.value,
+                Value::Scalar(Scalar {
+                    kind: ScalarKind::Bool(_),
+                    ..
+                })
+            ) {
                 wrong_type(node, "`true` or `false`", path, problems);
             }
         }
         Shape::Bound => check_bound(node, path, problems),
         Shape::Written => match &node.value {
-            Value::Scalar(Scalar { kind: ScalarKind::Null, .. }) | Value::List(_) | Value::Map(_) => {
+            Value::Scalar(Scalar {
+                kind: ScalarKind::Null,
+                ..
+            })
+            | Value::List(_)
+            | Value::Map(_) => {
                 wrong_type(node, "a value", path, problems);
             }
             Value::Scalar(_) => {}
         },
         Shape::Url => check_url(node, path, problems),
-        Shape::Text | Shape::File | Shape::Name | Shape::Table | Shape::Target | Shape::Duration | Shape::Zone => {
+        Shape::Text
+        | Shape::File
+        | Shape::Name
+        | Shape::Table
+        | Shape::Target
+        | Shape::Duration
+        | Shape::Zone => {
             check_text(node, shape, path, problems);
         }
     }
 }
 
-fn check_fields(node: &Node, fields: &'static Fields, path: &str, extent: Extent, problems: &mut Problems) {
+fn check_fields(
+    node: &Node,
+    fields: &'static Fields,
+    path: &str,
+    extent: Extent,
+    problems: &mut Problems,
+) {
     let Value::Map(entries) = &node.value else {
-        return wrong_type(node, &format!("a map that describes {}", fields.what), path, problems);
+        return wrong_type(
+            node,
+            &format!("a map that describes {}", fields.what),
+            path,
+            problems,
+        );
     };
     let word = tag_of(fields, node);
     for entry in entries {
         let below = join(path, &entry.key);
         match fields.key(&entry.key) {
-            Some(Key { form: Form::Later, doc, .. }) => {
+            Some(Key {
+                form: Form::Later,
+                doc,
+                ..
+            }) => {
                 let message = format!("`{}` is not supported yet", entry.key);
-                problems.add("spec::not_supported_yet", &below, entry.place, message).hint(*doc);
+                problems
+                    .add("spec::not_supported_yet", &below, entry.place, message)
+                    .hint(*doc);
             }
-            Some(key @ Key { form: Form::Now(shape), .. }) => {
+            Some(
+                key @ Key {
+                    form: Form::Now(shape),
+                    ..
+                },
+            ) => {
                 if key.goes_with(word) {
                     check(&entry.node, shape, &below, extent, problems);
                 } else if !entry.is_laid {
@@ -72,12 +118,15 @@ fn check_fields(node: &Node, fields: &'static Fields, path: &str, extent: Extent
     if extent == Extent::Whole {
         for key in fields.keys.iter().filter(|key| is_missing(key, node, word)) {
             let message = format!("{} needs `{}`", fields.what, key.name);
-            problems.add("spec::missing_key", path, node.place, message).hint(key.doc);
+            problems
+                .add("spec::missing_key", path, node.place, message)
+                .hint(key.doc);
         }
     }
 }
 
-/// Whether a key that must be there is not. A key that goes with some words only is not asked for while the word is unknown.
+/// Whether a key that must be there is not. A key that goes with some words only is not asked for
+/// while the word is unknown.
 fn is_missing(key: &Key, node: &Node, word: Option<&str>) -> bool {
     let is_asked = key.only.is_empty() || word.is_some_and(|word| key.only.contains(&word));
     key.is_required && is_asked && node.get(key.name).is_none()
@@ -90,7 +139,14 @@ pub(super) fn tag_of<'a>(fields: &Fields, node: &'a Node) -> Option<&'a str> {
     fields.variants().contains(&word).then_some(word)
 }
 
-fn foreign_key(entry: &Entry, key: &Key, fields: &Fields, word: Option<&str>, path: &str, problems: &mut Problems) {
+fn foreign_key(
+    entry: &Entry,
+    key: &Key,
+    fields: &Fields,
+    word: Option<&str>,
+    path: &str,
+    problems: &mut Problems,
+) {
     let (tag, word) = (fields.tag.unwrap_or_default(), word.unwrap_or_default());
     let message = format!("`{}` has no meaning with `{tag}: {word}`", entry.key);
     problems
@@ -98,9 +154,19 @@ fn foreign_key(entry: &Entry, key: &Key, fields: &Fields, word: Option<&str>, pa
         .hint(format!("it goes with `{tag}: {}`", key.only.join("` or `")));
 }
 
-fn unknown_key(entry: &Entry, fields: &Fields, word: Option<&str>, path: &str, problems: &mut Problems) {
-    let legal: Vec<&str> =
-        fields.keys.iter().filter(|key| key.is_now() && key.goes_with(word)).map(|key| key.name).collect();
+fn unknown_key(
+    entry: &Entry,
+    fields: &Fields,
+    word: Option<&str>,
+    path: &str,
+    problems: &mut Problems,
+) {
+    let legal: Vec<&str> = fields
+        .keys
+        .iter()
+        .filter(|key| key.is_now() && key.goes_with(word))
+        .map(|key| key.name)
+        .collect();
     let hint = if let Some(meant) = nearest(&entry.key, legal.iter().copied()) {
         format!("did you mean `{meant}`?")
     } else if fields.what == "a connection" && is_credential(&entry.key) {
@@ -108,24 +174,38 @@ fn unknown_key(entry: &Entry, fields: &Fields, word: Option<&str>, path: &str, p
     } else {
         match places_of(&entry.key).as_slice() {
             [] => format!("legal here: {}", listed(legal)),
-            places => format!("it is legal under {}", listed(places.iter().map(String::as_str))),
+            places => format!(
+                "it is legal under {}",
+                listed(places.iter().map(String::as_str))
+            ),
         }
     };
     let message = format!("unknown key `{}`", shortened(&entry.key));
-    problems.add("spec::unknown_key", path, entry.place, message).hint(hint);
+    problems
+        .add("spec::unknown_key", path, entry.place, message)
+        .hint(hint);
 }
 
 fn is_credential(key: &str) -> bool {
-    ["password", "passwd", "pwd", "pass", "user", "username", "host", "port", "database"].contains(&key)
+    [
+        "password", "passwd", "pwd", "pass", "user", "username", "host", "port", "database",
+    ]
+    .contains(&key)
 }
 
 /// Where a key would be legal: `steps.<step>.partition`. At most four places.
 fn places_of(key: &str) -> Vec<String> {
     fn walk(fields: &'static Fields, path: &str, key: &str, places: &mut Vec<String>) {
         for each in fields.keys {
-            let Form::Now(shape) = &each.form else { continue };
+            let Form::Now(shape) = &each.form else {
+                continue;
+            };
             if each.name == key {
-                places.push(if path.is_empty() { "the top".to_owned() } else { path.to_owned() });
+                places.push(if path.is_empty() {
+                    "the top".to_owned()
+                } else {
+                    path.to_owned()
+                });
             }
             descend(shape, &join(path, each.name), key, places);
         }
@@ -133,12 +213,25 @@ fn places_of(key: &str) -> Vec<String> {
     fn descend(shape: &'static Shape, path: &str, key: &str, places: &mut Vec<String>) {
         match shape {
             Shape::Fields(fields) => walk(fields, path, key, places),
-            Shape::Named(named) => descend(&named.each, &join(path, named.placeholder), key, places),
+            Shape::Named(named) => {
+                descend(&named.each, &join(path, named.placeholder), key, places)
+            }
             Shape::List(list) => descend(&list.each, &format!("{path}[]"), key, places),
             // What may stand in `defaults` may stand in a step: naming the step is enough.
             Shape::Laid(_) => {}
-            Shape::Text | Shape::File | Shape::Name | Shape::Table | Shape::Target | Shape::Url | Shape::Bound => {}
-            Shape::Written | Shape::Whole(..) | Shape::Bool | Shape::Duration | Shape::Zone | Shape::Words(_) => {}
+            Shape::Text
+            | Shape::File
+            | Shape::Name
+            | Shape::Table
+            | Shape::Target
+            | Shape::Url
+            | Shape::Bound => {}
+            Shape::Written
+            | Shape::Whole(..)
+            | Shape::Bool
+            | Shape::Duration
+            | Shape::Zone
+            | Shape::Words(_) => {}
         }
     }
     let mut places = Vec::new();
@@ -149,18 +242,29 @@ fn places_of(key: &str) -> Vec<String> {
 
 fn check_named(node: &Node, named: &Named, path: &str, extent: Extent, problems: &mut Problems) {
     let Value::Map(entries) = &node.value else {
-        return wrong_type(node, &format!("a map that gives each name {}", named.what), path, problems);
+        return wrong_type(
+            node,
+            &format!("a map that gives each name {}", named.what),
+            path,
+            problems,
+        );
     };
     if entries.len() < named.entries_min || entries.len() > named.entries_max {
-        let message =
-            format!("{} entries; between {} and {} are legal", entries.len(), named.entries_min, named.entries_max);
+        let message = format!(
+            "{} entries; between {} and {} are legal",
+            entries.len(),
+            named.entries_min,
+            named.entries_max
+        );
         problems.add("spec::wrong_count", path, node.place, message);
     }
     for entry in entries {
         let below = join(path, &entry.key);
         if !named.is_any_text && !is_name(&entry.key) {
             let message = format!("`{}` cannot name {}", shortened(&entry.key), named.what);
-            problems.add("spec::bad_name", &below, entry.place, message).hint(NAME_HINT);
+            problems
+                .add("spec::bad_name", &below, entry.place, message)
+                .hint(NAME_HINT);
         }
         check(&entry.node, &named.each, &below, extent, problems);
     }
@@ -176,22 +280,40 @@ fn check_list(node: &Node, list: &List, path: &str, problems: &mut Problems) {
         return wrong_type(node, "a list", path, problems);
     };
     if items.len() < list.items_min || items.len() > list.items_max {
-        let message = format!("{} items; between {} and {} are legal", items.len(), list.items_min, list.items_max);
+        let message = format!(
+            "{} items; between {} and {} are legal",
+            items.len(),
+            list.items_min,
+            list.items_max
+        );
         problems.add("spec::wrong_count", path, node.place, message);
     }
     for (at, item) in items.iter().enumerate() {
-        check(item, &list.each, &format!("{path}[{at}]"), Extent::Whole, problems);
+        check(
+            item,
+            &list.each,
+            &format!("{path}[{at}]"),
+            Extent::Whole,
+            problems,
+        );
     }
 }
 
 fn check_word(node: &Node, words: &[Word], path: &str, problems: &mut Problems) {
-    let known = || words.iter().filter(|word| word.later.is_none()).map(|word| word.text);
+    let known = || {
+        words
+            .iter()
+            .filter(|word| word.later.is_none())
+            .map(|word| word.text)
+    };
     let Some(text) = node.as_text() else {
         return wrong_type(node, &format!("one of {}", listed(known())), path, problems);
     };
     match words.iter().find(|word| word.text == text) {
         Some(Word { later: None, .. }) => {}
-        Some(Word { later: Some(hint), .. }) => not_yet(text, hint, node.place, path, problems),
+        Some(Word {
+            later: Some(hint), ..
+        }) => not_yet(text, hint, node.place, path, problems),
         None => {
             let message = format!("`{}` is none of {}", shortened(text), listed(known()));
             let problem = problems.add("spec::unknown_word", path, node.place, message);
@@ -203,19 +325,46 @@ fn check_word(node: &Node, words: &[Word], path: &str, problems: &mut Problems) 
 }
 
 fn not_yet(word: &str, hint: &str, place: Place, path: &str, problems: &mut Problems) {
-    problems.add("spec::not_supported_yet", path, place, format!("`{word}` is not supported yet")).hint(hint);
+    problems
+        .add(
+            "spec::not_supported_yet",
+            path,
+            place,
+            format!("`{word}` is not supported yet"),
+        )
+        .hint(hint);
 }
 
 fn check_whole(node: &Node, min: u64, max: u64, path: &str, problems: &mut Problems) {
     match &node.value {
-        Value::Scalar(Scalar { kind: ScalarKind::Whole(value), .. }) => {
+        Value::Scalar(Scalar {
+            kind: ScalarKind::Whole(value),
+            ..
+        }) => {
             if !(i128::from(min)..=i128::from(max)).contains(value) {
-                let legal = if min == max { format!("only {min} is") } else { format!("{min} to {max} are") };
-                problems.add("spec::out_of_range", path, node.place, format!("{value} is out of range: {legal} legal"));
+                let legal = if min == max {
+                    format!("only {min} is")
+                } else {
+                    format!(
+                        "{min} to \
+                    {max} are"
+                    )
+                };
+                problems.add(
+                    "spec::out_of_range",
+                    path,
+                    node.place,
+                    format!(
+                        "{value} is out of \
+                    range: {legal} legal"
+                    ),
+                );
             }
         }
         Value::Scalar(_) | Value::List(_) | Value::Map(_) => {
-            let is_quoted = node.as_text().is_some_and(|text| text.parse::<i128>().is_ok());
+            let is_quoted = node
+                .as_text()
+                .is_some_and(|text| text.parse::<i128>().is_ok());
             wrong_type(node, "a whole number", path, problems);
             if is_quoted {
                 problems.last_hint("write the number without quotes");
@@ -226,14 +375,21 @@ fn check_whole(node: &Node, min: u64, max: u64, path: &str, problems: &mut Probl
 
 fn check_bound(node: &Node, path: &str, problems: &mut Problems) {
     let text = match &node.value {
-        Value::Scalar(Scalar { kind: ScalarKind::Text, written }) => written,
-        Value::Scalar(Scalar { kind: ScalarKind::Whole(_), .. }) => return,
+        Value::Scalar(Scalar {
+            kind: ScalarKind::Text,
+            written,
+        }) => written,
+        Value::Scalar(Scalar {
+            kind: ScalarKind::Whole(_),
+            ..
+        }) => return,
         Value::Scalar(_) | Value::List(_) | Value::Map(_) => {
             return wrong_type(node, "a date, a time or a whole number", path, problems);
         }
     };
     if text == "now" {
-        let hint = "name the first position that is not wanted, or leave `end` out to go to the last row";
+        let hint = "name the first position that is not wanted, or leave `end` out to go to the \
+                    last row";
         return not_yet("now", hint, node.place, path, problems);
     }
     if value::bound(text).is_none() {
@@ -252,7 +408,13 @@ fn check_url(node: &Node, path: &str, problems: &mut Problems) {
     match judge_url(text) {
         Ok(()) => {}
         Err(UrlFault::Password) => problems
-            .add(LITERAL_PASSWORD, path, node.place, "the URL holds a password; the file is stored, so it would be too")
+            .add(
+                LITERAL_PASSWORD,
+                path,
+                node.place,
+                "the URL holds a password; the file is \
+                stored, so it would be too",
+            )
             .hint(format!("put a reference in its place: {REFERENCES}")),
         Err(UrlFault::Reference(error)) => {
             problems
@@ -264,7 +426,8 @@ fn check_url(node: &Node, path: &str, problems: &mut Problems) {
                 "spec::bad_value",
                 path,
                 node.place,
-                "the URL begins neither with `postgres://`, nor with a keyword such as `host=`, nor with a reference",
+                "the URL begins neither with `postgres://`, nor with a keyword such as `host=`, \
+                 nor with a reference",
             )
             .hint("such as postgres://user:${env:PASSWORD}@host/database"),
     }
@@ -277,42 +440,73 @@ fn check_text(node: &Node, shape: &Shape, path: &str, problems: &mut Problems) {
     let short = shortened(text);
     let fault: Option<(String, &str)> = match shape {
         Shape::Name => (!is_name(text)).then(|| (format!("`{short}` is no name"), NAME_HINT)),
-        Shape::Duration => value::duration(text)
-            .is_none()
-            .then(|| (format!("`{short}` is no duration"), "such as 1h30m, 45m, 10s or 50ms")),
-        Shape::Zone => value::zone(text)
-            .is_none()
-            .then(|| (format!("`{short}` is no known time zone"), "such as UTC or Europe/Berlin")),
-        Shape::Table => {
-            value::table(text).err().map(|error| (format!("`{short}` names no table: {error}"), TABLE_HINT))
-        }
-        Shape::Target => {
-            value::target(text, None).err().map(|error| (format!("`{short}` names no table: {error}"), TARGET_HINT))
-        }
+        Shape::Duration => value::duration(text).is_none().then(|| {
+            (
+                format!("`{short}` is no duration"),
+                "such as 1h30m, 45m, 10s or 50ms",
+            )
+        }),
+        Shape::Zone => value::zone(text).is_none().then(|| {
+            (
+                format!("`{short}` is no known time zone"),
+                "such as UTC or Europe/Berlin",
+            )
+        }),
+        Shape::Table => value::table(text)
+            .err()
+            .map(|error| (format!("`{short}` names no table: {error}"), TABLE_HINT)),
+        Shape::Target => value::target(text, None)
+            .err()
+            .map(|error| (format!("`{short}` names no table: {error}"), TARGET_HINT)),
         Shape::Text | Shape::File => {
             let is_legal = !text.is_empty() && !text.contains(char::is_control);
-            (!is_legal).then(|| ("the text is empty or holds a control character".to_owned(), "write some text"))
+            (!is_legal).then(|| {
+                (
+                    "the text is empty or holds a control character".to_owned(),
+                    "write \
+                some text",
+                )
+            })
         }
-        Shape::Url | Shape::Bound | Shape::Written | Shape::Whole(..) | Shape::Bool | Shape::Words(_) => None,
+        Shape::Url
+        | Shape::Bound
+        | Shape::Written
+        | Shape::Whole(..)
+        | Shape::Bool
+        | Shape::Words(_) => None,
         Shape::Fields(_) | Shape::Laid(_) | Shape::Named(_) | Shape::List(_) => None,
     };
     if let Some((message, hint)) = fault {
-        problems.add("spec::bad_value", path, node.place, message).hint(hint);
+        problems
+            .add("spec::bad_value", path, node.place, message)
+            .hint(hint);
     }
 }
 
 const TABLE_HINT: &str = "write table or schema.table, a part in double quotes where it needs them";
-const TARGET_HINT: &str = "write table or schema.table; {source.table} and {source.schema} stand for the source's";
+const TARGET_HINT: &str = "write table or schema.table; {source.table} and {source.schema} stand \
+                           for the source's";
 
-/// A value that is no text where text belongs. What YAML took for a number or a boolean has lost its spelling.
+/// A value that is no text where text belongs. What YAML took for a number or a boolean has lost
+/// its spelling.
 fn no_text(node: &Node, shape: &Shape, path: &str, problems: &mut Problems) {
     let expected = match shape {
         Shape::Duration => "a duration such as 10s",
         Shape::Name => "a name",
         Shape::Table | Shape::Target => "the name of a table",
         Shape::Zone => "a time zone",
-        Shape::Text | Shape::File | Shape::Url | Shape::Bound | Shape::Written | Shape::Whole(..) => "text",
-        Shape::Bool | Shape::Words(_) | Shape::Fields(_) | Shape::Laid(_) | Shape::Named(_) | Shape::List(_) => "text",
+        Shape::Text
+        | Shape::File
+        | Shape::Url
+        | Shape::Bound
+        | Shape::Written
+        | Shape::Whole(..) => "text",
+        Shape::Bool
+        | Shape::Words(_)
+        | Shape::Fields(_)
+        | Shape::Laid(_)
+        | Shape::Named(_)
+        | Shape::List(_) => "text",
     };
     match (&node.value, shape) {
         (Value::Scalar(scalar), Shape::Text | Shape::File | Shape::Table | Shape::Target)
@@ -323,13 +517,24 @@ fn no_text(node: &Node, shape: &Shape, path: &str, problems: &mut Problems) {
                 .add("spec::quote_it", path, node.place, message)
                 .hint(format!("quote it: \"{}\"", shortened(&scalar.written)));
         }
-        (Value::Scalar(_) | Value::List(_) | Value::Map(_), _) => wrong_type(node, expected, path, problems),
+        (Value::Scalar(_) | Value::List(_) | Value::Map(_), _) => {
+            wrong_type(node, expected, path, problems)
+        }
     }
 }
 
 fn wrong_type(node: &Node, expected: &str, path: &str, problems: &mut Problems) {
-    let found = if path.ends_with(".url") { "something else".to_owned() } else { node.described() };
-    problems.add("spec::wrong_type", path, node.place, format!("expected {expected}, found {found}"));
+    let found = if path.ends_with(".url") {
+        "something else".to_owned()
+    } else {
+        node.described()
+    };
+    problems.add(
+        "spec::wrong_type",
+        path,
+        node.place,
+        format!("expected {expected}, found {found}"),
+    );
 }
 
 impl Problem {

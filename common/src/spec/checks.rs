@@ -9,7 +9,8 @@ use super::suggest::{listed, nearest};
 use crate::dag::{Dag, DagError};
 use crate::id::{ConnectionName, StepName};
 
-/// Reports what does not hold together. Parts that could not be read are taken for what they were meant to be.
+/// Reports what does not hold together. Parts that could not be read are taken for what they were
+/// meant to be.
 pub(super) fn check_whole(draft: &Draft, problems: &mut Problems) {
     check_connections(draft, problems);
     check_pools(draft, problems);
@@ -18,21 +19,37 @@ pub(super) fn check_whole(draft: &Draft, problems: &mut Problems) {
 }
 
 fn check_connections(draft: &Draft, problems: &mut Problems) {
-    let known: Vec<&str> = draft.connections.iter().map(|(name, _)| name.value.as_str()).collect();
+    let known: Vec<&str> = draft
+        .connections
+        .iter()
+        .map(|(name, _)| name.value.as_str())
+        .collect();
     for step in &draft.steps {
         for (side, is_written) in [(&step.from, false), (&step.to, true)] {
-            let Some(name) = side.as_ref().and_then(|side| side.connection.as_ref()) else { continue };
-            match draft.connections.iter().find(|(known, _)| known.value == name.value.as_str()) {
+            let Some(name) = side.as_ref().and_then(|side| side.connection.as_ref()) else {
+                continue;
+            };
+            match draft
+                .connections
+                .iter()
+                .find(|(known, _)| known.value == name.value.as_str())
+            {
                 None => {
                     let message = format!("no connection is named `{}`", name.value);
-                    let problem = problems.add("spec::unknown_connection", &name.path, name.place, message);
+                    let problem =
+                        problems.add("spec::unknown_connection", &name.path, name.place, message);
                     match nearest(name.value.as_str(), known.iter().copied()) {
                         Some(meant) => problem.hint(format!("did you mean `{meant}`?")),
-                        None => problem.hint(format!("connections: {}", listed(known.iter().copied()))),
+                        None => {
+                            problem.hint(format!("connections: {}", listed(known.iter().copied())))
+                        }
                     }
                 }
                 Some((_, Some(connection))) if is_written && connection.is_read_only() => {
-                    let message = format!("the step would write through `{}`, which is `read_only`", name.value);
+                    let message = format!(
+                        "the step would write through `{}`, which is `read_only`",
+                        name.value
+                    );
                     problems.add("spec::read_only", &name.path, name.place, message);
                 }
                 Some((_, Some(_) | None)) => {}
@@ -48,13 +65,31 @@ fn check_pools(draft: &Draft, problems: &mut Problems) {
         for pool in &step.pools {
             let name = pool.value.as_str();
             if !seen.insert(name) {
-                problems.add("spec::repeated", &pool.path, pool.place, format!("`{name}` is listed twice"));
+                problems.add(
+                    "spec::repeated",
+                    &pool.path,
+                    pool.place,
+                    format!(
+                        "`{name}` is listed \
+                    twice"
+                    ),
+                );
             } else if !known().any(|known| known == name) {
-                let problem =
-                    problems.add("spec::unknown_pool", &pool.path, pool.place, format!("no pool is named `{name}`"));
+                let problem = problems.add(
+                    "spec::unknown_pool",
+                    &pool.path,
+                    pool.place,
+                    format!(
+                        "no pool is \
+                        named `{name}`"
+                    ),
+                );
                 match (nearest(name, known()), draft.pools.as_slice()) {
                     (Some(meant), _) => problem.hint(format!("did you mean `{meant}`?")),
-                    (None, []) => problem.hint(format!("declare it at the top: pools: {{{name}: {{tasks: 12}}}}")),
+                    (None, []) => problem.hint(format!(
+                        "declare it at the top: pools: {{{name}: \
+                        {{tasks: 12}}}}"
+                    )),
                     (None, [..]) => problem.hint(format!("pools: {}", listed(known()))),
                 }
             }
@@ -63,7 +98,11 @@ fn check_pools(draft: &Draft, problems: &mut Problems) {
 }
 
 fn check_graph(draft: &Draft, problems: &mut Problems) {
-    let names: Vec<&str> = draft.steps.iter().map(|step| step.name.value.as_str()).collect();
+    let names: Vec<&str> = draft
+        .steps
+        .iter()
+        .map(|step| step.name.value.as_str())
+        .collect();
     let mut graph: BTreeMap<StepName, Vec<_>> = BTreeMap::new();
     for step in &draft.steps {
         let mut edges = Vec::new();
@@ -77,7 +116,15 @@ fn check_graph(draft: &Draft, problems: &mut Problems) {
                     problem.hint(format!("did you mean `{meant}`?"));
                 }
             } else if !seen.insert(on) {
-                problems.add("spec::repeated", &edge.path, edge.place, format!("`{on}` is listed twice"));
+                problems.add(
+                    "spec::repeated",
+                    &edge.path,
+                    edge.place,
+                    format!(
+                        "`{on}` is listed \
+                    twice"
+                    ),
+                );
             } else {
                 edges.push(edge.value.clone());
             }
@@ -88,13 +135,31 @@ fn check_graph(draft: &Draft, problems: &mut Problems) {
     }
     // A step whose own name is illegal is not in the graph, and neither is what waits for it.
     let known: BTreeSet<StepName> = graph.keys().cloned().collect();
-    graph.values_mut().for_each(|edges| edges.retain(|edge| known.contains(&edge.step)));
-    let Err(DagError::Cycle(path)) = Dag::new(graph) else { return };
-    let (Some(first), Some(second)) = (path.first(), path.get(1)) else { return };
-    let step = draft.steps.iter().find(|step| step.name.value == first.as_str());
-    let edge = step.and_then(|step| step.depends_on.iter().find(|edge| edge.value.step == *second));
+    graph
+        .values_mut()
+        .for_each(|edges| edges.retain(|edge| known.contains(&edge.step)));
+    let Err(DagError::Cycle(path)) = Dag::new(graph) else {
+        return;
+    };
+    let (Some(first), Some(second)) = (path.first(), path.get(1)) else {
+        return;
+    };
+    let step = draft
+        .steps
+        .iter()
+        .find(|step| step.name.value == first.as_str());
+    let edge = step.and_then(|step| {
+        step.depends_on
+            .iter()
+            .find(|edge| edge.value.step == *second)
+    });
     if let Some(edge) = edge {
-        problems.add("spec::cycle", &edge.path, edge.place, DagError::Cycle(path).to_string());
+        problems.add(
+            "spec::cycle",
+            &edge.path,
+            edge.place,
+            DagError::Cycle(path).to_string(),
+        );
     }
 }
 
@@ -104,7 +169,10 @@ type TableId = (String, String, String);
 fn check_tables(draft: &Draft, problems: &mut Problems) {
     let mut written: BTreeMap<TableId, &str> = BTreeMap::new();
     for step in &draft.steps {
-        let (from, to) = (side_id(draft, step.from.as_ref()), side_id(draft, step.to.as_ref()));
+        let (from, to) = (
+            side_id(draft, step.from.as_ref()),
+            side_id(draft, step.to.as_ref()),
+        );
         for (_, table) in from.iter().chain(&to) {
             check_reserved(table, problems);
         }
@@ -131,17 +199,30 @@ fn side_id<'a>(draft: &Draft, side: Option<&'a Side>) -> Option<(TableId, &'a Si
 
 /// Tables of our own are neither read nor written by a step.
 fn check_reserved(table: &Sited<TableName>, problems: &mut Problems) {
-    let is_ours = table.value.schema.as_deref().is_some_and(|schema| schema.eq_ignore_ascii_case("highwater"));
-    if is_ours || table.value.name.to_ascii_lowercase().starts_with("_highwater_") {
+    let is_ours = table
+        .value
+        .schema
+        .as_deref()
+        .is_some_and(|schema| schema.eq_ignore_ascii_case("highwater"));
+    if is_ours
+        || table
+            .value
+            .name
+            .to_ascii_lowercase()
+            .starts_with("_highwater_")
+    {
         let message = format!("`{}` is one of Highwater's own tables", table.value);
         problems.add("spec::reserved_table", &table.path, table.place, message);
     }
 }
 
-/// Two connections to one database are told to be one when their URLs or paths are written alike; a table without a schema
-/// is that of the server's usual schema.
+/// Two connections to one database are told to be one when their URLs or paths are written alike; a
+/// table without a schema is that of the server's usual schema.
 fn table_id(draft: &Draft, name: &ConnectionName, table: &TableName) -> TableId {
-    let connection = draft.connections.iter().find(|(known, _)| known.value == name.as_str());
+    let connection = draft
+        .connections
+        .iter()
+        .find(|(known, _)| known.value == name.as_str());
     match connection.and_then(|(_, connection)| connection.as_ref()) {
         Some(Connection::Postgres { url, .. }) => (
             format!("url {}", url.as_written()),
@@ -150,9 +231,17 @@ fn table_id(draft: &Draft, name: &ConnectionName, table: &TableName) -> TableId 
         ),
         Some(Connection::Sqlite { path, .. }) => (
             format!("path {}", path.trim_start_matches("./")),
-            table.schema.as_deref().unwrap_or("main").to_ascii_lowercase(),
+            table
+                .schema
+                .as_deref()
+                .unwrap_or("main")
+                .to_ascii_lowercase(),
             table.name.to_ascii_lowercase(),
         ),
-        None => (format!("name {name}"), table.schema.clone().unwrap_or_default(), table.name.clone()),
+        None => (
+            format!("name {name}"),
+            table.schema.clone().unwrap_or_default(),
+            table.name.clone(),
+        ),
     }
 }

@@ -1,5 +1,5 @@
-//! Makes the model of a tree that has been checked. What does not fit was reported there; here it is only left out, so that
-//! everything else can still be judged.
+//! Makes the model of a tree that has been checked. What does not fit was reported there; here it
+//! is only left out, so that everything else can still be judged.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,9 +11,9 @@ use serde::de::value::{Error as WordError, StrDeserializer};
 use super::check::tag_of;
 use super::keys::STEP;
 use super::model::{
-    Backfill, Bound, Connection, Dependency, Noop, Nulls, Order, Partition, PartitionBy, Pool, Reprocess, Resident,
-    RetryPolicy, RunLimits, SecretText, SourceRows, SourceTable, Spec, Step, StepLimits, Strategy, TableName,
-    TargetTable, Triggers, When, Write,
+    Backfill, Bound, Connection, Dependency, Noop, Nulls, Order, Partition, PartitionBy, Pool,
+    Reprocess, Resident, RetryPolicy, RunLimits, SecretText, SourceRows, SourceTable, Spec, Step,
+    StepLimits, Strategy, TableName, TargetTable, Triggers, When, Write,
 };
 use super::node::{Node, Scalar, ScalarKind, Value, join};
 use super::problem::Place;
@@ -63,10 +63,19 @@ pub(super) fn draft(file: &Node) -> Draft {
         let key = key.to_owned();
         entries.iter().map(move |entry| {
             let path = join(&key, &entry.key);
-            (Sited { value: entry.key.clone(), path, place: entry.place }, &entry.node)
+            (
+                Sited {
+                    value: entry.key.clone(),
+                    path,
+                    place: entry.place,
+                },
+                &entry.node,
+            )
         })
     };
-    let connections: Vec<_> = named("connections").map(|(name, node)| (name, connection(node))).collect();
+    let connections: Vec<_> = named("connections")
+        .map(|(name, node)| (name, connection(node)))
+        .collect();
     let pools: Vec<_> = named("pools").collect();
     let mut steps = Vec::new();
     let mut read = Some(BTreeMap::new());
@@ -79,13 +88,19 @@ pub(super) fn draft(file: &Node) -> Draft {
         steps.push(draft);
     }
     let spec = || {
-        let named = connections.iter().map(|(name, connection)| Some((name.value.parse().ok()?, connection.clone()?)));
+        let named = connections
+            .iter()
+            .map(|(name, connection)| Some((name.value.parse().ok()?, connection.clone()?)));
         Some(Spec {
             version: file.get("version").and_then(whole)?,
             name: file.get("name")?.as_text()?.parse().ok()?,
             connections: named.collect::<Option<BTreeMap<_, _>>>()?,
             limits: RunLimits {
-                tasks: or(file.get("limits").and_then(|node| node.get("tasks")), None, |n| whole(n).map(Some))?,
+                tasks: or(
+                    file.get("limits").and_then(|node| node.get("tasks")),
+                    None,
+                    |n| whole(n).map(Some),
+                )?,
             },
             pools: pools
                 .iter()
@@ -96,7 +111,12 @@ pub(super) fn draft(file: &Node) -> Draft {
     };
     let spec = spec();
     let pools = pools.into_iter().map(|(name, _)| name.value).collect();
-    Draft { connections, pools, steps, spec }
+    Draft {
+        connections,
+        pools,
+        steps,
+        spec,
+    }
 }
 
 fn connection(node: &Node) -> Option<Connection> {
@@ -104,30 +124,52 @@ fn connection(node: &Node) -> Option<Connection> {
     match node.get("type")?.as_text()? {
         "postgres" => Some(Connection::Postgres {
             url: SecretText::new(node.get("url")?.as_text()?),
-            max_connections: or(node.get("max_connections"), None, |node| whole(node).map(Some))?,
+            max_connections: or(node.get("max_connections"), None, |node| {
+                whole(node).map(Some)
+            })?,
             read_only,
         }),
-        "sqlite" => Some(Connection::Sqlite { path: node.get("path")?.as_text()?.to_owned(), read_only }),
+        "sqlite" => Some(Connection::Sqlite {
+            path: node.get("path")?.as_text()?.to_owned(),
+            read_only,
+        }),
         _ => None,
     }
 }
 
 fn pool(node: &Node) -> Option<Pool> {
-    Some(Pool { tasks: whole(node.get("tasks")?)? })
+    Some(Pool {
+        tasks: whole(node.get("tasks")?)?,
+    })
 }
 
 fn draft_step(name: Sited<String>, node: &Node) -> DraftStep {
     let is_backfill = tag_of(&STEP, node) == Some("backfill");
-    let side = |key: &str| node.get(key).filter(|_| is_backfill).map(|side| (join(&name.path, key), side));
+    let side = |key: &str| {
+        node.get(key)
+            .filter(|_| is_backfill)
+            .map(|side| (join(&name.path, key), side))
+    };
     let from = side("from").map(|(path, side)| Side {
-        connection: sited(side, "connection", &path, |node| node.as_text()?.parse().ok()),
-        table: sited(side, "table", &path, |node| value::table(node.as_text()?).ok()),
+        connection: sited(side, "connection", &path, |node| {
+            node.as_text()?.parse().ok()
+        }),
+        table: sited(side, "table", &path, |node| {
+            value::table(node.as_text()?).ok()
+        }),
     });
-    let source = from.as_ref().and_then(|from| from.table.as_ref()).map(|table| &table.value);
+    let source = from
+        .as_ref()
+        .and_then(|from| from.table.as_ref())
+        .map(|table| &table.value);
     let to = side("to").map(|(path, side)| Side {
-        connection: sited(side, "connection", &path, |node| node.as_text()?.parse().ok()),
+        connection: sited(side, "connection", &path, |node| {
+            node.as_text()?.parse().ok()
+        }),
         // Without the source's name a name that holds it is not known.
-        table: sited(side, "table", &path, |node| value::target(node.as_text()?, Some(source?)).ok()),
+        table: sited(side, "table", &path, |node| {
+            value::target(node.as_text()?, Some(source?)).ok()
+        }),
     });
     let path = join(&name.path, "depends_on");
     let items = node.get("depends_on").map_or(&[][..], Node::items);
@@ -136,23 +178,50 @@ fn draft_step(name: Sited<String>, node: &Node) -> DraftStep {
         // A word that is none was reported; the step is still looked for.
         let when = item.get("when").and_then(word).unwrap_or(When::Success);
         let value = Dependency { step, when };
-        Some(Sited { value, path: format!("{path}[{at}]"), place: item.place })
+        Some(Sited {
+            value,
+            path: format!("{path}[{at}]"),
+            place: item.place,
+        })
     });
     let path = join(&name.path, "pools");
     let items = node.get("pools").map_or(&[][..], Node::items);
     let pools = items.iter().enumerate().filter_map(|(at, item)| {
-        Some(Sited { value: item.as_text()?.parse().ok()?, path: format!("{path}[{at}]"), place: item.place })
+        Some(Sited {
+            value: item.as_text()?.parse().ok()?,
+            path: format!("{path}[{at}]"),
+            place: item.place,
+        })
     });
-    DraftStep { depends_on: depends_on.collect(), pools: pools.collect(), name, from, to }
+    DraftStep {
+        depends_on: depends_on.collect(),
+        pools: pools.collect(),
+        name,
+        from,
+        to,
+    }
 }
 
-fn sited<T>(node: &Node, key: &str, path: &str, read: impl Fn(&Node) -> Option<T>) -> Option<Sited<T>> {
+fn sited<T>(
+    node: &Node,
+    key: &str,
+    path: &str,
+    read: impl Fn(&Node) -> Option<T>,
+) -> Option<Sited<T>> {
     let node = node.get(key)?;
-    Some(Sited { value: read(node)?, path: join(path, key), place: node.place })
+    Some(Sited {
+        value: read(node)?,
+        path: join(path, key),
+        place: node.place,
+    })
 }
 
 fn step(node: &Node, draft: &DraftStep) -> Option<Step> {
-    let mut depends_on: Vec<Dependency> = draft.depends_on.iter().map(|dependency| dependency.value.clone()).collect();
+    let mut depends_on: Vec<Dependency> = draft
+        .depends_on
+        .iter()
+        .map(|dependency| dependency.value.clone())
+        .collect();
     // The order of the list means nothing, so it must not change the digest.
     depends_on.sort_by(|a, b| a.step.cmp(&b.step));
     let mut pools: Vec<PoolName> = draft.pools.iter().map(|pool| pool.value.clone()).collect();
@@ -171,8 +240,14 @@ fn step(node: &Node, draft: &DraftStep) -> Option<Step> {
         },
         limits: StepLimits {
             tasks: or(under(limits, "tasks"), None, |node| whole(node).map(Some))?,
-            attempt: or(under(limits, "attempt"), None, |node| duration(node).map(Some))?,
-            stall: or(under(limits, "stall"), StepLimits::default().stall, duration)?,
+            attempt: or(under(limits, "attempt"), None, |node| {
+                duration(node).map(Some)
+            })?,
+            stall: or(
+                under(limits, "stall"),
+                StepLimits::default().stall,
+                duration,
+            )?,
         },
         pools,
         labels: or(node.get("labels"), BTreeMap::new(), labels)?,
@@ -181,13 +256,18 @@ fn step(node: &Node, draft: &DraftStep) -> Option<Step> {
 }
 
 fn labels(node: &Node) -> Option<BTreeMap<String, String>> {
-    node.entries().iter().map(|entry| Some((entry.key.clone(), entry.node.as_text()?.to_owned()))).collect()
+    node.entries()
+        .iter()
+        .map(|entry| Some((entry.key.clone(), entry.node.as_text()?.to_owned())))
+        .collect()
 }
 
 fn strategy(node: &Node, draft: &DraftStep) -> Option<Strategy> {
     let strategy = node.get("strategy")?;
     match strategy.get("type")?.as_text()? {
-        "backfill" => backfill(node, strategy, draft).map(|backfill| Strategy::Backfill(Box::new(backfill))),
+        "backfill" => {
+            backfill(node, strategy, draft).map(|backfill| Strategy::Backfill(Box::new(backfill)))
+        }
         "noop" => Some(Strategy::Noop(Noop {
             tasks: whole(strategy.get("tasks")?)?,
             hold: or(strategy.get("hold"), Duration::ZERO, duration)?,
@@ -201,7 +281,13 @@ fn backfill(node: &Node, strategy: &Node, draft: &DraftStep) -> Option<Backfill>
     let (connection, table) = side(draft.from.as_ref()?)?;
     let node_from = node.get("from")?;
     let rows = or(node_from.get("rows"), SourceRows::All, word)?;
-    let from = SourceTable { connection, table, exclude: excluded(node_from)?, casts: BTreeMap::new(), rows };
+    let from = SourceTable {
+        connection,
+        table,
+        exclude: excluded(node_from)?,
+        casts: BTreeMap::new(),
+        rows,
+    };
     let (connection, table) = side(draft.to.as_ref()?)?;
     let write = node.get("write")?;
     let key = write.get("key").map_or(&[][..], Node::items).iter();
@@ -215,7 +301,9 @@ fn backfill(node: &Node, strategy: &Node, draft: &DraftStep) -> Option<Backfill>
         order: or(strategy.get("order"), Order::Oldest, word)?,
         write: Write {
             mode: word(write.get("mode")?)?,
-            key: key.map(|node| node.as_text().map(str::to_owned)).collect::<Option<_>>()?,
+            key: key
+                .map(|node| node.as_text().map(str::to_owned))
+                .collect::<Option<_>>()?,
             resident: or(write.get("resident"), Resident::Fail, word)?,
             triggers: or(write.get("triggers"), Triggers::Fire, word)?,
         },
@@ -238,7 +326,9 @@ fn partition(node: &Node) -> Option<Partition> {
     let by = match node.get("by")?.as_text()? {
         "calendar" => PartitionBy::Calendar {
             grain: word(node.get("grain")?)?,
-            tz: or(node.get("tz"), "UTC".to_owned(), |node| value::zone(node.as_text()?))?,
+            tz: or(node.get("tz"), "UTC".to_owned(), |node| {
+                value::zone(node.as_text()?)
+            })?,
         },
         "integer" => PartitionBy::Integer {
             width: or(node.get("width"), None, |node| whole(node).map(Some))?,
@@ -256,8 +346,14 @@ fn partition(node: &Node) -> Option<Partition> {
 /// A bound as written; a number as its decimal digits.
 pub(super) fn bound(node: &Node) -> Option<Bound> {
     match &node.value {
-        Value::Scalar(Scalar { kind: ScalarKind::Text, written }) => Some(Bound(written.clone())),
-        Value::Scalar(Scalar { kind: ScalarKind::Whole(value), .. }) => Some(Bound(value.to_string())),
+        Value::Scalar(Scalar {
+            kind: ScalarKind::Text,
+            written,
+        }) => Some(Bound(written.clone())),
+        Value::Scalar(Scalar {
+            kind: ScalarKind::Whole(value),
+            ..
+        }) => Some(Bound(value.to_string())),
         Value::Scalar(_) | Value::List(_) | Value::Map(_) => None,
     }
 }
@@ -279,14 +375,20 @@ pub(super) fn word<T: DeserializeOwned>(node: &Node) -> Option<T> {
 
 fn whole<T: TryFrom<i128>>(node: &Node) -> Option<T> {
     match &node.value {
-        Value::Scalar(Scalar { kind: ScalarKind::Whole(value), .. }) => T::try_from(*value).ok(),
+        Value::Scalar(Scalar {
+            kind: ScalarKind::Whole(value),
+            ..
+        }) => T::try_from(*value).ok(),
         Value::Scalar(_) | Value::List(_) | Value::Map(_) => None,
     }
 }
 
 fn boolean(node: &Node) -> Option<bool> {
     match &node.value {
-        Value::Scalar(Scalar { kind: ScalarKind::Bool(value), .. }) => Some(*value),
+        Value::Scalar(Scalar {
+            kind: ScalarKind::Bool(value),
+            ..
+        }) => Some(*value),
         Value::Scalar(_) | Value::List(_) | Value::Map(_) => None,
     }
 }

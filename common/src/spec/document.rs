@@ -5,21 +5,42 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use serde_json::{Map, Value as Json, json};
 
-use super::model::{Backfill, Connection, Noop, PartitionBy, RetryPolicy, Spec, Step, StepLimits, Strategy};
+use super::model::{
+    Backfill, Connection, Noop, PartitionBy, RetryPolicy, Spec, Step, StepLimits, Strategy,
+};
 use super::node::{Entry, Node, ScalarKind, Value, scalar};
 use super::problem::Place;
 use super::value::{duration_text, table_text};
 
 impl Spec {
-    /// The file that says all that this pipeline is, with nothing left to defaults. Reading it gives the same pipeline.
+    /// The file that says all that this pipeline is, with nothing left to defaults. Reading it
+    /// gives the same pipeline.
     #[must_use]
     pub fn to_document(&self) -> Json {
-        let connections = self.connections.iter().map(|(name, of)| (name.to_string(), connection(of)));
-        let steps = self.steps.iter().map(|(name, of)| (name.to_string(), step(of)));
+        let connections = self
+            .connections
+            .iter()
+            .map(|(name, of)| (name.to_string(), connection(of)));
+        let steps = self
+            .steps
+            .iter()
+            .map(|(name, of)| (name.to_string(), step(of)));
         let mut document = json!({"version": self.version, "name": self.name});
-        insert(&mut document, "connections", Some(connections.collect::<Map<_, _>>()));
-        insert(&mut document, "limits", self.limits.tasks.map(|tasks| json!({"tasks": tasks})));
-        insert(&mut document, "pools", Some(&self.pools).filter(|pools| !pools.is_empty()));
+        insert(
+            &mut document,
+            "connections",
+            Some(connections.collect::<Map<_, _>>()),
+        );
+        insert(
+            &mut document,
+            "limits",
+            self.limits.tasks.map(|tasks| json!({"tasks": tasks})),
+        );
+        insert(
+            &mut document,
+            "pools",
+            Some(&self.pools).filter(|pools| !pools.is_empty()),
+        );
         insert(&mut document, "steps", Some(steps.collect::<Map<_, _>>()));
         document
     }
@@ -27,18 +48,33 @@ impl Spec {
 
 fn connection(connection: &Connection) -> Json {
     match connection {
-        Connection::Postgres { url, max_connections, read_only } => {
+        Connection::Postgres {
+            url,
+            max_connections,
+            read_only,
+        } => {
             let mut document = json!({"type": "postgres", "url": url, "read_only": read_only});
             insert(&mut document, "max_connections", *max_connections);
             document
         }
-        Connection::Sqlite { path, read_only } => json!({"type": "sqlite", "path": path, "read_only": read_only}),
+        Connection::Sqlite { path, read_only } => {
+            json!({"type": "sqlite", "path": path, "read_only": read_only})
+        }
     }
 }
 
 fn step(step: &Step) -> Json {
-    let RetryPolicy { max_attempts, initial, max, unreachable } = &step.retries;
-    let StepLimits { tasks, attempt, stall } = &step.limits;
+    let RetryPolicy {
+        max_attempts,
+        initial,
+        max,
+        unreachable,
+    } = &step.retries;
+    let StepLimits {
+        tasks,
+        attempt,
+        stall,
+    } = &step.limits;
     let mut limits = json!({"stall": duration_text(*stall)});
     insert(&mut limits, "tasks", *tasks);
     insert(&mut limits, "attempt", attempt.map(duration_text));
@@ -57,9 +93,21 @@ fn step(step: &Step) -> Json {
     });
     insert(&mut document, "retries", Some(retries));
     insert(&mut document, "limits", Some(limits));
-    insert(&mut document, "pools", Some(&step.pools).filter(|pools| !pools.is_empty()));
-    insert(&mut document, "labels", Some(&step.labels).filter(|labels| !labels.is_empty()));
-    insert(&mut document, "tolerate", Some(json!({"dead": step.tolerate_dead})));
+    insert(
+        &mut document,
+        "pools",
+        Some(&step.pools).filter(|pools| !pools.is_empty()),
+    );
+    insert(
+        &mut document,
+        "labels",
+        Some(&step.labels).filter(|labels| !labels.is_empty()),
+    );
+    insert(
+        &mut document,
+        "tolerate",
+        Some(json!({"dead": step.tolerate_dead})),
+    );
     document
 }
 
@@ -73,9 +121,18 @@ fn backfill(of: &Backfill) -> Json {
     let mut from = json!({
         "connection": of.from.connection, "table": table_text(&of.from.table, false), "rows": of.from.rows,
     });
-    let mut columns: BTreeMap<&str, Json> =
-        of.from.exclude.iter().map(|column| (column.as_str(), json!({"exclude": true}))).collect();
-    columns.extend(of.from.casts.iter().map(|(column, cast)| (column.as_str(), json!({"cast": cast}))));
+    let mut columns: BTreeMap<&str, Json> = of
+        .from
+        .exclude
+        .iter()
+        .map(|column| (column.as_str(), json!({"exclude": true})))
+        .collect();
+    columns.extend(
+        of.from
+            .casts
+            .iter()
+            .map(|(column, cast)| (column.as_str(), json!({"cast": cast}))),
+    );
     insert(&mut from, "columns", Some(columns));
 
     let mut partition = json!({"column": of.partition.column, "nulls": of.partition.nulls});
@@ -94,14 +151,20 @@ fn backfill(of: &Backfill) -> Json {
 
     let mut write = json!({"mode": of.write.mode, "resident": of.write.resident, "triggers": of.write.triggers});
     // No key is no list: the source's key is then taken.
-    insert(&mut write, "key", Some(&of.write.key).filter(|key| !key.is_empty()));
+    insert(
+        &mut write,
+        "key",
+        Some(&of.write.key).filter(|key| !key.is_empty()),
+    );
     let to = json!({"connection": of.to.connection, "table": table_text(&of.to.table, true)});
     json!({"strategy": strategy, "from": from, "to": to, "partition": partition, "write": write})
 }
 
 /// Puts a value that is there into an object. Everything that comes here has a JSON form.
 fn insert(object: &mut Json, key: &str, value: Option<impl Serialize>) {
-    if let (Some(object), Some(Ok(value))) = (object.as_object_mut(), value.map(serde_json::to_value)) {
+    if let (Some(object), Some(Ok(value))) =
+        (object.as_object_mut(), value.map(serde_json::to_value))
+    {
         object.insert(key.to_owned(), value);
     }
 }
@@ -119,8 +182,12 @@ pub(super) fn tree(document: &Json) -> Node {
         Json::String(text) => return Node::text(text, place),
         Json::Array(items) => Value::List(items.iter().map(tree).collect()),
         Json::Object(entries) => {
-            let entry =
-                |(key, value): (&String, &Json)| Entry { key: key.clone(), place, node: tree(value), is_laid: false };
+            let entry = |(key, value): (&String, &Json)| Entry {
+                key: key.clone(),
+                place,
+                node: tree(value),
+                is_laid: false,
+            };
             Value::Map(entries.iter().map(entry).collect())
         }
     };

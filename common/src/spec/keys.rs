@@ -1,4 +1,5 @@
-//! The table of every key of a pipeline file: those that work, and those that are known but not built yet.
+//! The table of every key of a pipeline file: those that work, and those that are known but not
+//! built yet.
 
 use super::shape::{Fields, Key, List, Named, Shape, Word};
 
@@ -19,23 +20,60 @@ pub(super) static FILE: Fields = Fields {
     shorthand: None,
     is_merged: false,
     keys: &[
-        Key::new("version", Shape::Whole(1, 1), "Version of the file's form: 1.").required(),
-        Key::new("name", Shape::Name, "The pipeline's name. Its history hangs on it: a new name starts afresh.")
-            .required(),
-        Key::new("params", Shape::Named(&PARAMS), "Values that --param may set, used as ${param:name}."),
-        Key::new("connections", Shape::Named(&CONNECTIONS), "The databases by name."),
+        Key::new(
+            "version",
+            Shape::Whole(1, 1),
+            "Version of the file's form: 1.",
+        )
+        .required(),
+        Key::new(
+            "name",
+            Shape::Name,
+            "The pipeline's name. Its history hangs on it: a new name \
+                                       starts afresh.",
+        )
+        .required(),
+        Key::new(
+            "params",
+            Shape::Named(&PARAMS),
+            "Values that --param may set, used as \
+            ${param:name}.",
+        ),
+        Key::new(
+            "connections",
+            Shape::Named(&CONNECTIONS),
+            "The databases by name.",
+        ),
         Key::new("limits", Shape::Fields(&RUN_LIMITS), "Limits of a run."),
-        Key::new("pools", Shape::Named(&POOLS), "Limits by name, which several steps may share."),
+        Key::new(
+            "pools",
+            Shape::Named(&POOLS),
+            "Limits by name, which several steps may share.",
+        ),
         Key::new(
             "defaults",
             Shape::Laid(&STEP),
             "Laid under every step: maps merge, lists and `strategy` are replaced.",
         ),
-        Key::new("steps", Shape::Named(&STEPS), "The nodes of the DAG by name; `depends_on` alone orders them.")
-            .required(),
-        Key::later("schedule", "start runs from a scheduler of your own, such as cron"),
-        Key::later("throttle", "`max_connections` of a connection and `limits.tasks` spare a source"),
-        Key::later("environments", "use parameters, or a file for each environment"),
+        Key::new(
+            "steps",
+            Shape::Named(&STEPS),
+            "The nodes of the DAG by name; `depends_on` alone \
+            orders them.",
+        )
+        .required(),
+        Key::later(
+            "schedule",
+            "start runs from a scheduler of your own, such as cron",
+        ),
+        Key::later(
+            "throttle",
+            "`max_connections` of a connection and `limits.tasks` spare a source",
+        ),
+        Key::later(
+            "environments",
+            "use parameters, or a file for each environment",
+        ),
     ],
 };
 
@@ -55,11 +93,21 @@ static PARAM: Fields = Fields {
     is_merged: false,
     keys: &[
         Key::new("type", Shape::Words(&PARAM_TYPES), "What its values are.").required(),
-        Key::new("default", Shape::Written, "Its value when none is given; without one it must be given."),
+        Key::new(
+            "default",
+            Shape::Written,
+            "Its value when none is given; without one it must be \
+            given.",
+        ),
     ],
 };
 
-static PARAM_TYPES: [Word; 4] = [Word::new("text"), Word::new("integer"), Word::new("date"), Word::new("timestamp")];
+static PARAM_TYPES: [Word; 4] = [
+    Word::new("text"),
+    Word::new("integer"),
+    Word::new("date"),
+    Word::new("timestamp"),
+];
 
 static CONNECTIONS: Named = Named {
     what: "a connection",
@@ -76,23 +124,57 @@ static CONNECTION: Fields = Fields {
     shorthand: None,
     is_merged: false,
     keys: &[
-        Key::new("type", Shape::Words(&CONNECTION_TYPES), "Which kind of database.").required(),
-        Key::new("url", Shape::Url, "The server's URL; a password is a reference: ${env:NAME} or ${file:/path}.")
-            .required()
-            .only(POSTGRES),
-        Key::new("path", Shape::File, "The file, relative to the pipeline file's folder.").required().only(SQLITE),
-        Key::new("max_connections", Shape::Whole(1, 10_000), "Connections at once over all workers of a run.")
-            .only(POSTGRES),
-        Key::new("read_only", Shape::Bool, "Refuse to write through this connection."),
+        Key::new(
+            "type",
+            Shape::Words(&CONNECTION_TYPES),
+            "Which kind of database.",
+        )
+        .required(),
+        Key::new(
+            "url",
+            Shape::Url,
+            "The server's URL; a password is a reference: ${env:NAME} or \
+                                     ${file:/path}.",
+        )
+        .required()
+        .only(POSTGRES),
+        Key::new(
+            "path",
+            Shape::File,
+            "The file, relative to the pipeline file's folder.",
+        )
+        .required()
+        .only(SQLITE),
+        Key::new(
+            "max_connections",
+            Shape::Whole(1, 10_000),
+            "Connections at once over all workers \
+            of a run.",
+        )
+        .only(POSTGRES),
+        Key::new(
+            "read_only",
+            Shape::Bool,
+            "Refuse to write through this connection.",
+        ),
     ],
 };
 
 static CONNECTION_TYPES: [Word; 5] = [
     Word::new("postgres"),
     Word::new("sqlite"),
-    Word::later("mysql", "only `postgres` and `sqlite` can be reached so far"),
-    Word::later("mariadb", "only `postgres` and `sqlite` can be reached so far"),
-    Word::later("files", "only `postgres` and `sqlite` can be reached so far"),
+    Word::later(
+        "mysql",
+        "only `postgres` and `sqlite` can be reached so far",
+    ),
+    Word::later(
+        "mariadb",
+        "only `postgres` and `sqlite` can be reached so far",
+    ),
+    Word::later(
+        "files",
+        "only `postgres` and `sqlite` can be reached so far",
+    ),
 ];
 
 static RUN_LIMITS: Fields = Fields {
@@ -100,7 +182,11 @@ static RUN_LIMITS: Fields = Fields {
     tag: None,
     shorthand: None,
     is_merged: false,
-    keys: &[Key::new("tasks", Shape::Whole(1, TASKS_MAX), "Tasks at once over all steps.")],
+    keys: &[Key::new(
+        "tasks",
+        Shape::Whole(1, TASKS_MAX),
+        "Tasks at once over all steps.",
+    )],
 };
 
 static POOLS: Named = Named {
@@ -117,7 +203,13 @@ static POOL: Fields = Fields {
     tag: None,
     shorthand: None,
     is_merged: false,
-    keys: &[Key::new("tasks", Shape::Whole(1, TASKS_MAX), "Tasks at once over all steps that name it.").required()],
+    keys: &[Key::new(
+        "tasks",
+        Shape::Whole(1, TASKS_MAX),
+        "Tasks at once over all steps that name \
+        it.",
+    )
+    .required()],
 };
 
 static STEPS: Named = Named {
@@ -137,23 +229,55 @@ pub(super) static STEP: Fields = Fields {
     is_merged: true,
     keys: &[
         Key::new("strategy", Shape::Fields(&STRATEGY), "How it loads.").required(),
-        Key::new("depends_on", Shape::List(&DEPENDS_ON), "Steps that this one waits for."),
-        Key::new("from", Shape::Fields(&FROM), "The read side.").required().only(BACKFILL),
-        Key::new("to", Shape::Fields(&TO), "The write side.").required().only(BACKFILL),
-        Key::new("partition", Shape::Fields(&PARTITION), "How the table is cut; each part loads on its own.")
+        Key::new(
+            "depends_on",
+            Shape::List(&DEPENDS_ON),
+            "Steps that this one waits for.",
+        ),
+        Key::new("from", Shape::Fields(&FROM), "The read side.")
             .required()
             .only(BACKFILL),
-        Key::new("write", Shape::Fields(&WRITE), "How rows are written.").required().only(BACKFILL),
+        Key::new("to", Shape::Fields(&TO), "The write side.")
+            .required()
+            .only(BACKFILL),
+        Key::new(
+            "partition",
+            Shape::Fields(&PARTITION),
+            "How the table is cut; each part loads on \
+            its own.",
+        )
+        .required()
+        .only(BACKFILL),
+        Key::new("write", Shape::Fields(&WRITE), "How rows are written.")
+            .required()
+            .only(BACKFILL),
         Key::new(
             "retries",
             Shape::Fields(&RETRIES),
             "What happens when an attempt fails: waits double, with full jitter.",
         ),
         Key::new("limits", Shape::Fields(&STEP_LIMITS), "Limits of the step."),
-        Key::new("pools", Shape::List(&STEP_POOLS), "The pools that each of its tasks takes a place of."),
-        Key::new("labels", Shape::Named(&LABELS), "Only workers that carry all of these labels get its tasks."),
-        Key::new("tolerate", Shape::Fields(&TOLERATE), "What may go wrong before the step fails."),
-        Key::later("chunk", "a partition is committed as one chunk: choose a finer grain"),
+        Key::new(
+            "pools",
+            Shape::List(&STEP_POOLS),
+            "The pools that each of its tasks takes a \
+            place of.",
+        ),
+        Key::new(
+            "labels",
+            Shape::Named(&LABELS),
+            "Only workers that carry all of these labels get \
+            its tasks.",
+        ),
+        Key::new(
+            "tolerate",
+            Shape::Fields(&TOLERATE),
+            "What may go wrong before the step fails.",
+        ),
+        Key::later(
+            "chunk",
+            "a partition is committed as one chunk: choose a finer grain",
+        ),
         Key::later("checks", "compare the tables after the run"),
         Key::later("slot_limit", "it belongs to `cdc`"),
         Key::later("sql", "it belongs to the strategy `sql`"),
@@ -172,16 +296,33 @@ static STRATEGY: Fields = Fields {
     is_merged: false,
     keys: &[
         Key::new("type", Shape::Words(&STRATEGIES), "Which strategy.").required(),
-        Key::new("start", Shape::Bound, "First position wanted; without it, from the first row.").only(BACKFILL),
-        Key::new("end", Shape::Bound, "First position not wanted; without it, to the last row.").only(BACKFILL),
+        Key::new(
+            "start",
+            Shape::Bound,
+            "First position wanted; without it, from the first row.",
+        )
+        .only(BACKFILL),
+        Key::new(
+            "end",
+            Shape::Bound,
+            "First position not wanted; without it, to the last row.",
+        )
+        .only(BACKFILL),
         Key::new(
             "reprocess",
             Shape::Words(&REPROCESS),
             "What of an already loaded range is loaded again; missing: nothing.",
         )
         .only(BACKFILL),
-        Key::new("order", Shape::Words(&ORDER), "Which partitions come first; oldest.").only(BACKFILL),
-        Key::new("tasks", Shape::Whole(1, 1_000_000), "How many tasks.").required().only(NOOP),
+        Key::new(
+            "order",
+            Shape::Words(&ORDER),
+            "Which partitions come first; oldest.",
+        )
+        .only(BACKFILL),
+        Key::new("tasks", Shape::Whole(1, 1_000_000), "How many tasks.")
+            .required()
+            .only(NOOP),
         Key::new("hold", Shape::Duration, "How long each takes; 0s.").only(NOOP),
     ],
 };
@@ -189,10 +330,23 @@ static STRATEGY: Fields = Fields {
 static STRATEGIES: [Word; 8] = [
     Word::new("backfill"),
     Word::new("noop"),
-    Word::later("full_refresh", "`backfill` with `reprocess: all` loads a whole table again"),
-    Word::later("swap", "`backfill` with `write.mode: replace_partition` replaces part by part"),
-    Word::later("incremental", "run a `backfill` again with a later `end`: it loads only what is missing"),
-    Word::later("cdc", "run a `backfill` again with a later `end`: it loads only what is missing"),
+    Word::later(
+        "full_refresh",
+        "`backfill` with `reprocess: all` loads a whole table again",
+    ),
+    Word::later(
+        "swap",
+        "`backfill` with `write.mode: replace_partition` replaces part by part",
+    ),
+    Word::later(
+        "incremental",
+        "run a `backfill` again with a later `end`: it loads only what is \
+                                missing",
+    ),
+    Word::later(
+        "cdc",
+        "run a `backfill` again with a later `end`: it loads only what is missing",
+    ),
     Word::later("sql", "run the statements after the pipeline"),
     Word::later("exec", "run the program after the pipeline"),
 ];
@@ -200,12 +354,20 @@ static STRATEGIES: [Word; 8] = [
 static REPROCESS: [Word; 3] = [
     Word::new("missing"),
     Word::new("all"),
-    Word::later("failed", "`missing` loads what no run has committed, so also what failed"),
+    Word::later(
+        "failed",
+        "`missing` loads what no run has committed, so also what failed",
+    ),
 ];
 
 static ORDER: [Word; 2] = [Word::new("oldest"), Word::new("newest")];
 
-static DEPENDS_ON: List = List { items_min: 0, items_max: 200, each: Shape::Fields(&DEPENDENCY), later: None };
+static DEPENDS_ON: List = List {
+    items_min: 0,
+    items_max: 200,
+    each: Shape::Fields(&DEPENDENCY),
+    later: None,
+};
 
 static DEPENDENCY: Fields = Fields {
     what: "a dependency",
@@ -214,7 +376,11 @@ static DEPENDENCY: Fields = Fields {
     is_merged: false,
     keys: &[
         Key::new("step", Shape::Name, "The step waited for.").required(),
-        Key::new("when", Shape::Words(&WHEN), "What it must have come to; success."),
+        Key::new(
+            "when",
+            Shape::Words(&WHEN),
+            "What it must have come to; success.",
+        ),
     ],
 };
 
@@ -227,14 +393,24 @@ static FROM: Fields = Fields {
     is_merged: true,
     keys: &[
         Key::new("connection", Shape::Name, "Which database.").required(),
-        Key::new("table", Shape::Table, "Which table: table or schema.table, parts in double quotes where needed.")
-            .required(),
+        Key::new(
+            "table",
+            Shape::Table,
+            "Which table: table or schema.table, parts in double \
+            quotes where needed.",
+        )
+        .required(),
         Key::new(
             "columns",
             Shape::Named(&COLUMNS),
             "What is special about some columns; all others are read as they are.",
         ),
-        Key::new("rows", Shape::Words(&ROWS), "Which rows are meant where row level security hides some; all."),
+        Key::new(
+            "rows",
+            Shape::Words(&ROWS),
+            "Which rows are meant where row level security hides \
+            some; all.",
+        ),
         Key::later("query", "make a view of it and name that as `table`"),
     ],
 };
@@ -257,7 +433,10 @@ static COLUMN: Fields = Fields {
     is_merged: true,
     keys: &[
         Key::new("exclude", Shape::Bool, "Leave the column out."),
-        Key::later("cast", "make a view with the cast in it and name that as `table`"),
+        Key::later(
+            "cast",
+            "make a view with the cast in it and name that as `table`",
+        ),
     ],
 };
 
@@ -268,8 +447,13 @@ static TO: Fields = Fields {
     is_merged: true,
     keys: &[
         Key::new("connection", Shape::Name, "Which database.").required(),
-        Key::new("table", Shape::Target, "Which table; {source.table} and {source.schema} stand for the source's.")
-            .required(),
+        Key::new(
+            "table",
+            Shape::Target,
+            "Which table; {source.table} and {source.schema} stand \
+            for the source's.",
+        )
+        .required(),
     ],
 };
 
@@ -280,13 +464,34 @@ static PARTITION: Fields = Fields {
     is_merged: true,
     keys: &[
         Key::new("by", Shape::Words(&PARTITION_BY), "The rule that cuts.").required(),
-        Key::new("column", Shape::Text, "The column that is cut; its values never change.").required(),
-        Key::new("grain", Shape::Words(&GRAINS), "How long a civil period is.").required().only(CALENDAR),
+        Key::new(
+            "column",
+            Shape::Text,
+            "The column that is cut; its values never change.",
+        )
+        .required(),
+        Key::new(
+            "grain",
+            Shape::Words(&GRAINS),
+            "How long a civil period is.",
+        )
+        .required()
+        .only(CALENDAR),
         Key::new("tz", Shape::Zone, "The zone whose midnights count; UTC.").only(CALENDAR),
-        Key::new("width", Shape::Whole(1, WHOLE_MAX), "Values in a part; without it, parts of about max_rows rows.")
-            .only(INTEGER),
-        Key::new("max_rows", Shape::Whole(1, ROWS_MAX), "Rows aimed at in a part when no width is given; 500000.")
-            .only(INTEGER),
+        Key::new(
+            "width",
+            Shape::Whole(1, WHOLE_MAX),
+            "Values in a part; without it, parts of \
+            about max_rows rows.",
+        )
+        .only(INTEGER),
+        Key::new(
+            "max_rows",
+            Shape::Whole(1, ROWS_MAX),
+            "Rows aimed at in a part when no width is \
+            given; 500000.",
+        )
+        .only(INTEGER),
         Key::new(
             "nulls",
             Shape::Words(&NULLS),
@@ -303,10 +508,19 @@ static PARTITION_BY: [Word; 4] = [
     Word::later("hash", "cut by a time or by a whole number"),
 ];
 
-static GRAINS: [Word; 5] =
-    [Word::new("hour"), Word::new("day"), Word::new("week"), Word::new("month"), Word::new("year")];
+static GRAINS: [Word; 5] = [
+    Word::new("hour"),
+    Word::new("day"),
+    Word::new("week"),
+    Word::new("month"),
+    Word::new("year"),
+];
 
-static NULLS: [Word; 3] = [Word::new("partition"), Word::new("ignore"), Word::new("fail")];
+static NULLS: [Word; 3] = [
+    Word::new("partition"),
+    Word::new("ignore"),
+    Word::new("fail"),
+];
 
 static WRITE: Fields = Fields {
     what: "a write rule",
@@ -314,23 +528,49 @@ static WRITE: Fields = Fields {
     shorthand: None,
     is_merged: true,
     keys: &[
-        Key::new("mode", Shape::Words(&WRITE_MODES), "How a partition's rows meet the target's.").required(),
-        Key::new("key", Shape::List(&WRITE_KEY), "The columns that identify a row; without them, the source's key."),
-        Key::new("resident", Shape::Words(&RESIDENT), "What happens to rows in a range that no run has loaded; fail."),
-        Key::new("triggers", Shape::Words(&TRIGGERS), "Whether the target's triggers act on what is written; fire."),
+        Key::new(
+            "mode",
+            Shape::Words(&WRITE_MODES),
+            "How a partition's rows meet the target's.",
+        )
+        .required(),
+        Key::new(
+            "key",
+            Shape::List(&WRITE_KEY),
+            "The columns that identify a row; without them, \
+            the source's key.",
+        ),
+        Key::new(
+            "resident",
+            Shape::Words(&RESIDENT),
+            "What happens to rows in a range that no run \
+            has loaded; fail.",
+        ),
+        Key::new(
+            "triggers",
+            Shape::Words(&TRIGGERS),
+            "Whether the target's triggers act on what \
+            is written; fire.",
+        ),
         Key::new(
             "on_schema_change",
             Shape::Words(&SCHEMA_CHANGE),
             "What happens when the target's columns differ; fail.",
         ),
-        Key::later("deletes", "`replace_partition` deletes what the source no longer has"),
+        Key::later(
+            "deletes",
+            "`replace_partition` deletes what the source no longer has",
+        ),
     ],
 };
 
 static WRITE_MODES: [Word; 3] = [
     Word::new("append"),
     Word::new("replace_partition"),
-    Word::later("merge", "`replace_partition` makes a range equal to the source's"),
+    Word::later(
+        "merge",
+        "`replace_partition` makes a range equal to the source's",
+    ),
 ];
 
 static WRITE_KEY: List = List {
@@ -344,8 +584,13 @@ static RESIDENT: [Word; 2] = [Word::new("fail"), Word::new("replace")];
 
 static TRIGGERS: [Word; 2] = [Word::new("fire"), Word::new("skip")];
 
-static SCHEMA_CHANGE: [Word; 2] =
-    [Word::new("fail"), Word::later("add_columns", "add the columns to the target, then run again")];
+static SCHEMA_CHANGE: [Word; 2] = [
+    Word::new("fail"),
+    Word::later(
+        "add_columns",
+        "add the columns to the target, then run again",
+    ),
+];
 
 static RETRIES: Fields = Fields {
     what: "a retry rule",
@@ -372,7 +617,12 @@ static STEP_LIMITS: Fields = Fields {
     keys: &[
         Key::new("tasks", Shape::Whole(1, TASKS_MAX), "Tasks at once."),
         Key::new("attempt", Shape::Duration, "One attempt's time."),
-        Key::new("stall", Shape::Duration, "How long an attempt may move no byte before it is ended; 10m."),
+        Key::new(
+            "stall",
+            Shape::Duration,
+            "How long an attempt may move no byte before it is \
+            ended; 10m.",
+        ),
     ],
 };
 
@@ -385,7 +635,12 @@ static LABELS: Named = Named {
     each: Shape::Text,
 };
 
-static STEP_POOLS: List = List { items_min: 0, items_max: 32, each: Shape::Name, later: None };
+static STEP_POOLS: List = List {
+    items_min: 0,
+    items_max: 32,
+    each: Shape::Name,
+    later: None,
+};
 
 static TOLERATE: Fields = Fields {
     what: "what is tolerated",
@@ -393,7 +648,11 @@ static TOLERATE: Fields = Fields {
     shorthand: None,
     is_merged: true,
     keys: &[
-        Key::new("dead", Shape::Whole(0, 1_000_000), "Tasks that may die before the step fails; 0."),
+        Key::new(
+            "dead",
+            Shape::Whole(0, 1_000_000),
+            "Tasks that may die before the step fails; 0.",
+        ),
         Key::later("stop_above", "`dead` bounds the tasks that may die"),
     ],
 };

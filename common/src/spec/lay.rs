@@ -4,28 +4,43 @@ use super::keys::FILE;
 use super::node::{Entry, Node, Value};
 use super::shape::{Form, Shape};
 
-/// Writes shorthands out and lays `defaults` under every step. Values keep the place where they were written.
+/// Writes shorthands out and lays `defaults` under every step. Values keep the place where they
+/// were written.
 pub(super) fn long_form(file: &mut Node) {
     expand(file, &Shape::Fields(&FILE));
-    let defaults: Vec<Entry> = file.get("defaults").map(|node| node.entries().to_vec()).unwrap_or_default();
-    let Value::Map(entries) = &mut file.value else { return };
+    let defaults: Vec<Entry> = file
+        .get("defaults")
+        .map(|node| node.entries().to_vec())
+        .unwrap_or_default();
+    let Value::Map(entries) = &mut file.value else {
+        return;
+    };
     for entry in entries.iter_mut().filter(|entry| entry.key == "steps") {
-        let Value::Map(steps) = &mut entry.node.value else { return };
+        let Value::Map(steps) = &mut entry.node.value else {
+            return;
+        };
         for step in steps {
             lay(&defaults, &mut step.node, true);
         }
     }
 }
 
-/// Lays entries under those of `over`. Maps merge key by key; anything else that is there stays as it is, and so does a
-/// step's strategy: half of one strategy is none.
+/// Lays entries under those of `over`. Maps merge key by key; anything else that is there stays as
+/// it is, and so does a step's strategy: half of one strategy is none.
 fn lay(under: &[Entry], over: &mut Node, is_step: bool) {
-    let Value::Map(entries) = &mut over.value else { return };
+    let Value::Map(entries) = &mut over.value else {
+        return;
+    };
     for laid in under {
         match entries.iter_mut().find(|entry| entry.key == laid.key) {
-            Some(entry) if !(is_step && laid.key == "strategy") => lay(laid.node.entries(), &mut entry.node, false),
+            Some(entry) if !(is_step && laid.key == "strategy") => {
+                lay(laid.node.entries(), &mut entry.node, false)
+            }
             Some(_) => {}
-            None => entries.push(Entry { is_laid: true, ..laid.clone() }),
+            None => entries.push(Entry {
+                is_laid: true,
+                ..laid.clone()
+            }),
         }
     }
 }
@@ -36,9 +51,16 @@ fn expand(node: &mut Node, shape: &Shape) {
         Shape::Fields(fields) | Shape::Laid(fields) => {
             if let (Some(key), Some(_)) = (fields.shorthand, node.as_text()) {
                 let (text, place) = (node.clone(), node.place);
-                node.value = Value::Map(vec![Entry { key: key.to_owned(), place, node: text, is_laid: false }]);
+                node.value = Value::Map(vec![Entry {
+                    key: key.to_owned(),
+                    place,
+                    node: text,
+                    is_laid: false,
+                }]);
             }
-            let Value::Map(entries) = &mut node.value else { return };
+            let Value::Map(entries) = &mut node.value else {
+                return;
+            };
             for entry in entries {
                 if let Some(Form::Now(shape)) = fields.key(&entry.key).map(|key| &key.form) {
                     expand(&mut entry.node, shape);
@@ -46,14 +68,31 @@ fn expand(node: &mut Node, shape: &Shape) {
             }
         }
         Shape::Named(named) => {
-            let Value::Map(entries) = &mut node.value else { return };
-            entries.iter_mut().for_each(|entry| expand(&mut entry.node, &named.each));
+            let Value::Map(entries) = &mut node.value else {
+                return;
+            };
+            entries
+                .iter_mut()
+                .for_each(|entry| expand(&mut entry.node, &named.each));
         }
         Shape::List(list) => {
-            let Value::List(items) = &mut node.value else { return };
+            let Value::List(items) = &mut node.value else {
+                return;
+            };
             items.iter_mut().for_each(|item| expand(item, &list.each));
         }
-        Shape::Text | Shape::File | Shape::Name | Shape::Table | Shape::Target | Shape::Url | Shape::Bound => {}
-        Shape::Written | Shape::Whole(..) | Shape::Bool | Shape::Duration | Shape::Zone | Shape::Words(_) => {}
+        Shape::Text
+        | Shape::File
+        | Shape::Name
+        | Shape::Table
+        | Shape::Target
+        | Shape::Url
+        | Shape::Bound => {}
+        Shape::Written
+        | Shape::Whole(..)
+        | Shape::Bool
+        | Shape::Duration
+        | Shape::Zone
+        | Shape::Words(_) => {}
     }
 }

@@ -1,9 +1,10 @@
 //! The pipeline file: its model, how it is read, and what is wrong with it.
 //!
-//! A file goes through five stations, and problems are collected at each of them: the text becomes a tree with places
-//! (`node`), parameters are put in (`params`), shorthands and `defaults` are written out (`lay`), the tree is held to the
-//! table of keys (`check`, `keys`), and what it says becomes the model (`decode`), whose parts are held against each other
-//! (`rules`, `checks`). Nothing here knows a file, an environment or a database.
+//! A file goes through five stations, and problems are collected at each of them: the text becomes
+//! a tree with places (`node`), parameters are put in (`params`), shorthands and `defaults` are
+//! written out (`lay`), the tree is held to the table of keys (`check`, `keys`), and what it says
+//! becomes the model (`decode`), whose parts are held against each other (`rules`, `checks`).
+//! Nothing here knows a file, an environment or a database.
 
 mod canonical;
 mod check;
@@ -53,10 +54,20 @@ pub fn parse(text: &str, params: &BTreeMap<String, String>) -> Result<Spec, Vec<
 }
 
 /// Reads the tree of a file.
-fn read_tree(mut file: Node, params: &BTreeMap<String, String>, mut problems: Problems) -> Result<Spec, Vec<Problem>> {
+fn read_tree(
+    mut file: Node,
+    params: &BTreeMap<String, String>,
+    mut problems: Problems,
+) -> Result<Spec, Vec<Problem>> {
     params::substitute(&mut file, params, &mut problems);
     lay::long_form(&mut file);
-    check::check(&file, &Shape::Fields(&keys::FILE), "", check::Extent::Whole, &mut problems);
+    check::check(
+        &file,
+        &Shape::Fields(&keys::FILE),
+        "",
+        check::Extent::Whole,
+        &mut problems,
+    );
     for step in file.get("steps").map_or(&[][..], Node::entries) {
         rules::check_step(&step.node, &node::join("steps", &step.key), &mut problems);
     }
@@ -67,8 +78,15 @@ fn read_tree(mut file: Node, params: &BTreeMap<String, String>, mut problems: Pr
         Some(_) => Err(problems.into_sorted()),
         None => {
             if problems.is_empty() {
-                // A rule of decoding that no check knows. Refusing is safe; a property looks for such files.
-                problems.add("spec::unreadable", "", Place::START, "the file cannot be read, and no rule says why");
+                // A rule of decoding that no check knows. Refusing is safe; a property looks for
+                // such files.
+                problems.add(
+                    "spec::unreadable",
+                    "",
+                    Place::START,
+                    "the file cannot be read, and \
+                    no rule says why",
+                );
             }
             Err(problems.into_sorted())
         }
@@ -94,6 +112,12 @@ impl Connection {
 impl Node {
     /// True for `true`.
     fn is_true(&self) -> bool {
-        matches!(&self.value, Value::Scalar(node::Scalar { kind: node::ScalarKind::Bool(true), .. }))
+        matches!(
+            &self.value,
+            Value::Scalar(node::Scalar {
+                kind: node::ScalarKind::Bool(true),
+                ..
+            })
+        )
     }
 }

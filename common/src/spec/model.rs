@@ -1,7 +1,8 @@
-//! The pipeline as a typed model: what [`super::parse`] makes of a file once nothing is wrong with it.
+//! The pipeline as a typed model: what [`super::parse`] makes of a file once nothing is wrong with
+//! it.
 //!
-//! Its canonical JSON (keys sorted, defaults filled in, parameters put in) is the preimage of the spec digest; the
-//! coordinator reads it back and checks it again.
+//! Its canonical JSON (keys sorted, defaults filled in, parameters put in) is the preimage of the
+//! spec digest; the coordinator reads it back and checks it again.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -23,8 +24,8 @@ pub struct Spec {
     pub connections: BTreeMap<ConnectionName, Connection>,
     /// Limits of a run.
     pub limits: RunLimits,
-    /// Limits by name, which several steps may share. Left out of the canonical form when there are none, so that the
-    /// digests of pipelines from before there were pools stay.
+    /// Limits by name, which several steps may share. Left out of the canonical form when there are
+    /// none, so that the digests of pipelines from before there were pools stay.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub pools: BTreeMap<PoolName, Pool>,
     /// The nodes of the DAG by name.
@@ -53,7 +54,8 @@ pub enum Connection {
     },
 }
 
-/// Text that may hold references to secrets, such as `${env:LEGACY_URL}` or `${file:/run/secrets/url}`; kept as written.
+/// Text that may hold references to secrets, such as `${env:LEGACY_URL}` or
+/// `${file:/run/secrets/url}`; kept as written.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct SecretText(String);
@@ -187,7 +189,8 @@ pub struct SourceTable {
     pub rows: SourceRows,
 }
 
-/// Which rows of a source's table are meant, where the server may hide some from the role that reads.
+/// Which rows of a source's table are meant, where the server may hide some from the role that
+/// reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SourceRows {
@@ -346,7 +349,8 @@ pub struct Write {
 pub enum Triggers {
     /// They do, as for anybody who writes; the plan names them.
     Fire,
-    /// They do not, and neither does what the server builds on triggers: foreign keys and deferrable keys are not checked.
+    /// They do not, and neither does what the server builds on triggers: foreign keys and
+    /// deferrable keys are not checked.
     Skip,
 }
 
@@ -356,7 +360,8 @@ pub enum Triggers {
 pub enum WriteMode {
     /// Rows are added.
     Append,
-    /// The target's rows of the range are deleted, the source's inserted and counted, in one transaction.
+    /// The target's rows of the range are deleted, the source's inserted and counted, in one
+    /// transaction.
     ReplacePartition,
 }
 
@@ -416,7 +421,11 @@ pub struct StepLimits {
 
 impl Default for StepLimits {
     fn default() -> Self {
-        Self { tasks: None, attempt: None, stall: Duration::from_mins(10) }
+        Self {
+            tasks: None,
+            attempt: None,
+            stall: Duration::from_mins(10),
+        }
     }
 }
 
@@ -425,11 +434,16 @@ mod millis {
 
     use serde::{Deserialize, Deserializer, Serializer};
 
-    pub(super) fn serialize<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    pub(super) fn serialize<S: Serializer>(
+        duration: &Duration,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
         serializer.serialize_u64(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Duration, D::Error> {
         u64::deserialize(deserializer).map(Duration::from_millis)
     }
 }
@@ -439,11 +453,18 @@ mod optional_millis {
 
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-    pub(super) fn serialize<S: Serializer>(duration: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
-        duration.map(|duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)).serialize(serializer)
+    pub(super) fn serialize<S: Serializer>(
+        duration: &Option<Duration>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        duration
+            .map(|duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
+            .serialize(serializer)
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<Duration>, D::Error> {
         Ok(Option::<u64>::deserialize(deserializer)?.map(Duration::from_millis))
     }
 }

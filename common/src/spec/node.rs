@@ -1,15 +1,15 @@
 //! The file as a tree that keeps the place of every key and value. Never decides what a key means.
 //!
-//! The tree is read through a type of our own and not through derived structs: those stop at the first problem, and those
-//! that the reader has to buffer lose the place.
+//! The tree is read through a type of our own and not through derived structs: those stop at the
+//! first problem, and those that the reader has to buffer lose the place.
 
 use std::collections::HashMap;
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_saphyr::{
-    DefaultMessageFormatter, DuplicateKeyPolicy, Location, MergeKeyPolicy, MessageFormatter, NonFiniteFloatPolicy,
-    Options, Spanned,
+    DefaultMessageFormatter, DuplicateKeyPolicy, Location, MergeKeyPolicy, MessageFormatter,
+    NonFiniteFloatPolicy, Options, Spanned,
 };
 
 use super::problem::{Place, Problems};
@@ -68,20 +68,35 @@ pub(super) struct Entry {
 
 impl Node {
     pub(super) fn text(text: impl Into<String>, place: Place) -> Self {
-        Self { value: Value::Scalar(Scalar { kind: ScalarKind::Text, written: text.into() }), place }
+        Self {
+            value: Value::Scalar(Scalar {
+                kind: ScalarKind::Text,
+                written: text.into(),
+            }),
+            place,
+        }
     }
 
     /// The text, when it is one.
     pub(super) fn as_text(&self) -> Option<&str> {
         match &self.value {
-            Value::Scalar(Scalar { kind: ScalarKind::Text, written }) => Some(written),
+            Value::Scalar(Scalar {
+                kind: ScalarKind::Text,
+                written,
+            }) => Some(written),
             Value::Scalar(_) | Value::List(_) | Value::Map(_) => None,
         }
     }
 
     /// True for a value that is already reported.
     pub(super) fn is_broken(&self) -> bool {
-        matches!(self.value, Value::Scalar(Scalar { kind: ScalarKind::Broken, .. }))
+        matches!(
+            self.value,
+            Value::Scalar(Scalar {
+                kind: ScalarKind::Broken,
+                ..
+            })
+        )
     }
 
     /// The entries, when it is a map.
@@ -102,7 +117,10 @@ impl Node {
 
     /// The value under `key`.
     pub(super) fn get(&self, key: &str) -> Option<&Node> {
-        self.entries().iter().find(|entry| entry.key == key).map(|entry| &entry.node)
+        self.entries()
+            .iter()
+            .find(|entry| entry.key == key)
+            .map(|entry| &entry.node)
     }
 
     /// What it is, for a message; with its text unless it may be a secret.
@@ -113,7 +131,9 @@ impl Node {
             Value::Scalar(scalar) => match scalar.kind {
                 ScalarKind::Null | ScalarKind::Broken => "nothing".to_owned(),
                 ScalarKind::Bool(value) => format!("`{value}`"),
-                ScalarKind::Whole(_) | ScalarKind::Real => format!("the number {}", shortened(&scalar.written)),
+                ScalarKind::Whole(_) | ScalarKind::Real => {
+                    format!("the number {}", shortened(&scalar.written))
+                }
                 ScalarKind::Text => format!("the text `{}`", shortened(&scalar.written)),
             },
         }
@@ -123,7 +143,10 @@ impl Node {
 /// The text on one line, its middle left out when it is long.
 pub(super) fn shortened(text: &str) -> String {
     const CHARS_MAX: usize = 60;
-    let text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let text: String = text
+        .chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect();
     if text.chars().count() <= CHARS_MAX {
         return text;
     }
@@ -131,18 +154,31 @@ pub(super) fn shortened(text: &str) -> String {
     format!("{head}…")
 }
 
-/// Reads YAML into a tree. Problems of syntax end the reading, keys that repeat or are no text are left out.
+/// Reads YAML into a tree. Problems of syntax end the reading, keys that repeat or are no text are
+/// left out.
 pub(super) fn read(text: &str, problems: &mut Problems) -> Option<Node> {
     if text.len() > BYTES_MAX {
-        problems.add("spec::too_large", "", Place::START, format!("the file is larger than {BYTES_MAX} bytes"));
+        problems.add(
+            "spec::too_large",
+            "",
+            Place::START,
+            format!(
+                "the file is larger than \
+            {BYTES_MAX} bytes"
+            ),
+        );
         return None;
     }
     match serde_saphyr::from_str_with_options::<Spanned<Raw>>(text, options()) {
         Ok(root) => Builder { text, problems }.node(root, None, ""),
         Err(error) => {
-            let place = error.location().map_or(Place::START, |location| place_of(text, location));
+            let place = error
+                .location()
+                .map_or(Place::START, |location| place_of(text, location));
             // The reader's own messages speak of characters and tags, never of a value.
-            let message = DefaultMessageFormatter.format_message(error.without_snippet()).into_owned();
+            let message = DefaultMessageFormatter
+                .format_message(error.without_snippet())
+                .into_owned();
             problems.add("spec::yaml", "", place, format!("not YAML: {message}"));
             None
         }
@@ -174,8 +210,19 @@ fn place_of(text: &str, location: Location) -> Place {
     let (offset, length) = match (span.byte_offset(), span.byte_len()) {
         (Some(offset), Some(length)) => (whole(offset), whole(length)),
         (Some(_) | None, None) | (None, Some(_)) => {
-            let offset = body.char_indices().nth(whole(span.offset())).map_or(body.len(), |(at, _)| at);
-            (offset, body.get(offset..).unwrap_or_default().chars().take(whole(span.len())).map(char::len_utf8).sum())
+            let offset = body
+                .char_indices()
+                .nth(whole(span.offset()))
+                .map_or(body.len(), |(at, _)| at);
+            (
+                offset,
+                body.get(offset..)
+                    .unwrap_or_default()
+                    .chars()
+                    .take(whole(span.len()))
+                    .map(char::len_utf8)
+                    .sum(),
+            )
         }
     };
     let offset = offset.min(body.len());
@@ -205,11 +252,21 @@ impl Builder<'_> {
                 for (at, item) in items.into_iter().enumerate() {
                     nodes.extend(self.node(item, None, &format!("{path}[{at}]")));
                 }
-                Node { value: Value::List(nodes), place: by_key }
+                Node {
+                    value: Value::List(nodes),
+                    place: by_key,
+                }
             }
-            Raw::Map(pairs) => Node { value: Value::Map(self.entries(pairs, path)), place: by_key },
+            Raw::Map(pairs) => Node {
+                value: Value::Map(self.entries(pairs, path)),
+                place: by_key,
+            },
             Raw::Text(written) => scalar(ScalarKind::Text, written, own),
-            Raw::Null => scalar(ScalarKind::Null, String::new(), if own.length == 0 { by_key } else { own }),
+            Raw::Null => scalar(
+                ScalarKind::Null,
+                String::new(),
+                if own.length == 0 { by_key } else { own },
+            ),
             Raw::Bool(value) => scalar(ScalarKind::Bool(value), value.to_string(), own),
             Raw::Whole(value) => scalar(ScalarKind::Whole(value), self.written(own), own),
             Raw::Real => scalar(ScalarKind::Real, self.written(own), own),
@@ -217,7 +274,10 @@ impl Builder<'_> {
     }
 
     fn written(&self, place: Place) -> String {
-        self.text.get(place.offset..place.offset.saturating_add(place.length)).unwrap_or_default().to_owned()
+        self.text
+            .get(place.offset..place.offset.saturating_add(place.length))
+            .unwrap_or_default()
+            .to_owned()
     }
 
     fn entries(&mut self, pairs: Vec<(Spanned<Raw>, Spanned<Raw>)>, path: &str) -> Vec<Entry> {
@@ -228,19 +288,37 @@ impl Builder<'_> {
             let Raw::Text(key) = key.value else {
                 let written = shortened(&self.written(place));
                 self.problems
-                    .add("spec::key_is_no_text", path, place, format!("the key `{written}` is no text"))
+                    .add(
+                        "spec::key_is_no_text",
+                        path,
+                        place,
+                        format!(
+                            "the key `{written}` is no \
+                        text"
+                        ),
+                    )
                     .hint(format!("quote it: \"{written}\""));
                 continue;
             };
             let below = join(path, &key);
             if let Some(earlier) = first.get(&key) {
-                let message = format!("`{}` is given twice; first in line {}", shortened(&key), earlier.line);
-                self.problems.add("spec::duplicate_key", &below, place, message);
+                let message = format!(
+                    "`{}` is given twice; first in line {}",
+                    shortened(&key),
+                    earlier.line
+                );
+                self.problems
+                    .add("spec::duplicate_key", &below, place, message);
                 continue;
             }
             first.insert(key.clone(), place);
             if let Some(node) = self.node(value, Some(place), &below) {
-                entries.push(Entry { key, place, node, is_laid: false });
+                entries.push(Entry {
+                    key,
+                    place,
+                    node,
+                    is_laid: false,
+                });
             }
         }
         entries
@@ -249,12 +327,19 @@ impl Builder<'_> {
 
 /// A scalar as a node.
 pub(super) fn scalar(kind: ScalarKind, written: String, place: Place) -> Node {
-    Node { value: Value::Scalar(Scalar { kind, written }), place }
+    Node {
+        value: Value::Scalar(Scalar { kind, written }),
+        place,
+    }
 }
 
 /// The path of `key` under `path`.
 pub(super) fn join(path: &str, key: &str) -> String {
-    if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
+    if path.is_empty() {
+        key.to_owned()
+    } else {
+        format!("{path}.{key}")
+    }
 }
 
 /// What the reader hands over, before it is given a place.

@@ -14,7 +14,11 @@ struct Param {
 }
 
 /// Replaces every `${param:name}` below `file`, and refuses references where none may stand.
-pub(super) fn substitute(file: &mut Node, given: &BTreeMap<String, String>, problems: &mut Problems) {
+pub(super) fn substitute(
+    file: &mut Node,
+    given: &BTreeMap<String, String>,
+    problems: &mut Problems,
+) {
     let mut params = declared(file, given, problems);
     let mut used = BTreeSet::new();
     if let Value::Map(entries) = &mut file.value {
@@ -22,7 +26,12 @@ pub(super) fn substitute(file: &mut Node, given: &BTreeMap<String, String>, prob
             // A pipeline's name is its history's: it does not vary. And a default is a literal.
             let is_fixed = matches!(entry.key.as_str(), "version" | "name" | "params");
             let params = if is_fixed { &BTreeMap::new() } else { &params };
-            let mut walk = Walk { params, is_fixed, used: &mut used, problems };
+            let mut walk = Walk {
+                params,
+                is_fixed,
+                used: &mut used,
+                problems,
+            };
             walk.node(&mut entry.node, &entry.key);
         }
     }
@@ -30,20 +39,36 @@ pub(super) fn substitute(file: &mut Node, given: &BTreeMap<String, String>, prob
     params.retain(|name, _| !used.contains(name));
     for name in given.keys() {
         if params.contains_key(name) {
-            let message = format!("the parameter `{name}` is given, but nothing in the file refers to it");
+            let message = format!(
+                "the parameter `{name}` is given, but nothing in the file refers \
+                                   to it"
+            );
             problems.add("spec::unused_param", &join("params", name), place, message);
         }
     }
 }
 
-fn declared(file: &Node, given: &BTreeMap<String, String>, problems: &mut Problems) -> BTreeMap<String, Param> {
+fn declared(
+    file: &Node,
+    given: &BTreeMap<String, String>,
+    problems: &mut Problems,
+) -> BTreeMap<String, Param> {
     let mut params = BTreeMap::new();
     let node = file.get("params");
     for entry in node.map_or(&[][..], Node::entries) {
-        // A type that is missing or unknown is reported with the other keys; the value is then anything.
-        let of = entry.node.get("type").and_then(Node::as_text).and_then(ParamType::named).unwrap_or(ParamType::Text);
+        // A type that is missing or unknown is reported with the other keys; the value is then
+        // anything.
+        let of = entry
+            .node
+            .get("type")
+            .and_then(Node::as_text)
+            .and_then(ParamType::named)
+            .unwrap_or(ParamType::Text);
         let path = join("params", &entry.key);
-        let default = entry.node.get("default").and_then(|node| Some((written(node)?, node.place)));
+        let default = entry
+            .node
+            .get("default")
+            .and_then(|node| Some((written(node)?, node.place)));
         let value = match (given.get(&entry.key), default) {
             (Some(value), _) => Some((value.clone(), entry.place, path.clone())),
             (None, Some((value, place))) => Some((value, place, join(&path, "default"))),
@@ -56,7 +81,10 @@ fn declared(file: &Node, given: &BTreeMap<String, String>, problems: &mut Proble
                             entry.place,
                             format!("the parameter `{}` has no value", entry.key),
                         )
-                        .hint(format!("give it a default, or a value: --param {}=…", entry.key));
+                        .hint(format!(
+                            "give it a default, or a value: --param {}=…",
+                            entry.key
+                        ));
                 }
                 None
             }
@@ -69,7 +97,11 @@ fn declared(file: &Node, given: &BTreeMap<String, String>, problems: &mut Proble
             } else {
                 format!("is not {}", of.described())
             };
-            let message = format!("the value `{}` of the parameter `{}` {fault}", shortened(&value), entry.key);
+            let message = format!(
+                "the value `{}` of the parameter `{}` {fault}",
+                shortened(&value),
+                entry.key
+            );
             problems.add("spec::bad_param", &path, place, message);
             None
         });
@@ -77,7 +109,10 @@ fn declared(file: &Node, given: &BTreeMap<String, String>, problems: &mut Proble
     }
     let place = node.map_or(Place::START, |node| node.place);
     for name in given.keys().filter(|name| !params.contains_key(*name)) {
-        let message = format!("the parameter `{}` is given, but the file declares none of that name", shortened(name));
+        let message = format!(
+            "the parameter `{}` is given, but the file declares none of that name",
+            shortened(name)
+        );
         let problem = problems.add("spec::unknown_param", &join("params", name), place, message);
         if let Some(meant) = nearest(name, params.keys().map(String::as_str)) {
             problem.hint(format!("did you mean `{meant}`?"));
@@ -89,13 +124,20 @@ fn declared(file: &Node, given: &BTreeMap<String, String>, problems: &mut Proble
 /// The text of a scalar, as a parameter's value.
 fn written(node: &Node) -> Option<String> {
     match &node.value {
-        Value::Scalar(Scalar { kind: ScalarKind::Null | ScalarKind::Broken, .. }) | Value::List(_) | Value::Map(_) => {
-            None
-        }
-        Value::Scalar(Scalar { kind: ScalarKind::Whole(value), .. }) => Some(value.to_string()),
-        Value::Scalar(Scalar { kind: ScalarKind::Bool(_) | ScalarKind::Real | ScalarKind::Text, written }) => {
-            Some(written.clone())
-        }
+        Value::Scalar(Scalar {
+            kind: ScalarKind::Null | ScalarKind::Broken,
+            ..
+        })
+        | Value::List(_)
+        | Value::Map(_) => None,
+        Value::Scalar(Scalar {
+            kind: ScalarKind::Whole(value),
+            ..
+        }) => Some(value.to_string()),
+        Value::Scalar(Scalar {
+            kind: ScalarKind::Bool(_) | ScalarKind::Real | ScalarKind::Text,
+            written,
+        }) => Some(written.clone()),
     }
 }
 
@@ -121,9 +163,14 @@ impl Walk<'_> {
                     self.node(item, &format!("{path}[{at}]"));
                 }
             }
-            Value::Scalar(Scalar { kind: ScalarKind::Text, written }) if written.contains("${") => {
+            Value::Scalar(Scalar {
+                kind: ScalarKind::Text,
+                written,
+            }) if written.contains("${") => {
                 let written = std::mem::take(written);
-                *node = self.text(&written, place, path).unwrap_or_else(|| scalar(ScalarKind::Broken, written, place));
+                *node = self
+                    .text(&written, place, path)
+                    .unwrap_or_else(|| scalar(ScalarKind::Broken, written, place));
             }
             Value::Scalar(_) => {}
         }
@@ -163,7 +210,12 @@ impl Walk<'_> {
 
     fn param(&mut self, name: &str, place: Place, path: &str) -> Option<(ParamType, String)> {
         if self.is_fixed {
-            self.problems.add("spec::bad_reference", path, place, "no reference may stand here");
+            self.problems.add(
+                "spec::bad_reference",
+                path,
+                place,
+                "no reference may stand here",
+            );
             return None;
         }
         if let Some(param) = self.params.get(name) {
@@ -171,7 +223,9 @@ impl Walk<'_> {
             return Some((param.of, param.value.clone()?));
         }
         let message = format!("`{}` is no declared parameter", shortened(name));
-        let problem = self.problems.add("spec::unknown_param", path, place, message);
+        let problem = self
+            .problems
+            .add("spec::unknown_param", path, place, message);
         match nearest(name, self.params.keys().map(String::as_str)) {
             Some(meant) => problem.hint(format!("did you mean `{meant}`?")),
             None => problem.hint("declare it under `params`"),
@@ -179,18 +233,27 @@ impl Walk<'_> {
         None
     }
 
-    /// Whether any other reference may stand here. Those of a connection's URL are looked at where that is checked.
+    /// Whether any other reference may stand here. Those of a connection's URL are looked at where
+    /// that is checked.
     fn reference(&mut self, inner: &str, place: Place, path: &str) -> bool {
-        let is_url = path.starts_with("connections.") && path.ends_with(".url") && path.matches('.').count() == 2;
+        let is_url = path.starts_with("connections.")
+            && path.ends_with(".url")
+            && path.matches('.').count() == 2;
         if is_url {
             return true;
         }
         if inner.starts_with("env:") || inner.starts_with("file:") {
             let message = "a reference to a secret may stand in the `url` of a connection only";
-            self.problems.add("spec::misplaced_secret", path, place, message);
+            self.problems
+                .add("spec::misplaced_secret", path, place, message);
         } else {
             self.problems
-                .add("spec::bad_reference", path, place, "a reference that cannot be read")
+                .add(
+                    "spec::bad_reference",
+                    path,
+                    place,
+                    "a reference that cannot be read",
+                )
                 .hint("write ${param:name}, the name declared under `params`");
         }
         false

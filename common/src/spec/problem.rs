@@ -1,4 +1,5 @@
-//! What is wrong with a pipeline file, and where. Rendering with a caret is left to whoever shows it.
+//! What is wrong with a pipeline file, and where. Rendering with a caret is left to whoever shows
+//! it.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -18,7 +19,12 @@ pub(super) struct Place {
 
 impl Place {
     /// The beginning of the text: where a problem is shown that no part of the file caused.
-    pub(super) const START: Self = Self { line: 1, column: 1, offset: 0, length: 0 };
+    pub(super) const START: Self = Self {
+        line: 1,
+        column: 1,
+        offset: 0,
+        length: 0,
+    };
 }
 
 /// One problem of a pipeline file. No problem ever repeats a password.
@@ -26,7 +32,8 @@ impl Place {
 pub struct Problem {
     /// What kind of problem: `spec::unknown_key`. Stable, for programs.
     pub code: &'static str,
-    /// The path of the key or value: `steps.orders.retries.max_attempts`; empty for the file as a whole.
+    /// The path of the key or value: `steps.orders.retries.max_attempts`; empty for the file as a
+    /// whole.
     pub path: String,
     /// The line, from 1.
     pub line: u32,
@@ -45,7 +52,12 @@ pub struct Problem {
 impl Problem {
     /// Where the file says it.
     pub(super) const fn place(&self) -> Place {
-        Place { line: self.line, column: self.column, offset: self.offset, length: self.length }
+        Place {
+            line: self.line,
+            column: self.column,
+            offset: self.offset,
+            length: self.length,
+        }
     }
 }
 
@@ -80,10 +92,25 @@ impl Problems {
         message: impl Into<String>,
     ) -> &mut Problem {
         let at = self.0.len();
-        // Whatever a problem quotes of the file passes here, so a password in an unexpected place is masked here too.
+        // Whatever a problem quotes of the file passes here, so a password in an unexpected place
+        // is masked here too.
         let (path, message) = (masked_message(path), masked_message(&message.into()));
-        let Place { line, column, offset, length } = place;
-        self.0.push(Problem { code, path, line, column, offset, length, message, hint: None });
+        let Place {
+            line,
+            column,
+            offset,
+            length,
+        } = place;
+        self.0.push(Problem {
+            code,
+            path,
+            line,
+            column,
+            offset,
+            length,
+            message,
+            hint: None,
+        });
         &mut self.0[at]
     }
 
@@ -98,19 +125,30 @@ impl Problems {
         self.0.is_empty()
     }
 
-    /// The problems in the order of the file. A value that `defaults` lays under many steps is reported once, and what stands
-    /// under a key that is itself refused is not reported at all.
+    /// The problems in the order of the file. A value that `defaults` lays under many steps is
+    /// reported once, and what stands under a key that is itself refused is not reported at all.
     pub(super) fn into_sorted(mut self) -> Vec<Problem> {
         let is_refusal = |code| matches!(code, "spec::unknown_key" | "spec::not_supported_yet");
-        let refused: HashSet<String> =
-            self.0.iter().filter(|problem| is_refusal(problem.code)).map(|problem| problem.path.clone()).collect();
+        let refused: HashSet<String> = self
+            .0
+            .iter()
+            .filter(|problem| is_refusal(problem.code))
+            .map(|problem| problem.path.clone())
+            .collect();
         let is_under = |path: &str| {
-            let ends = path.match_indices(['.', '[']).map(|(at, _)| at).chain([path.len()]);
-            ends.into_iter().any(|end| path.get(..end).is_some_and(|above| refused.contains(above)))
+            let ends = path
+                .match_indices(['.', '['])
+                .map(|(at, _)| at)
+                .chain([path.len()]);
+            ends.into_iter()
+                .any(|end| path.get(..end).is_some_and(|above| refused.contains(above)))
         };
-        self.0.retain(|problem| is_refusal(problem.code) || !is_under(&problem.path));
+        self.0
+            .retain(|problem| is_refusal(problem.code) || !is_under(&problem.path));
         let mut seen = HashSet::new();
-        self.0.retain(|problem| seen.insert((problem.code, problem.place(), problem.message.clone())));
+        self.0.retain(|problem| {
+            seen.insert((problem.code, problem.place(), problem.message.clone()))
+        });
         self.0.sort_by_key(|problem| problem.offset);
         self.0
     }

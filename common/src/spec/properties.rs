@@ -1,4 +1,5 @@
-//! What holds for every file: the schema and the decoder know the same keys, and no text makes a reading panic.
+//! What holds for every file: the schema and the decoder know the same keys, and no text makes a
+//! reading panic.
 
 use std::collections::BTreeSet;
 
@@ -17,7 +18,11 @@ fn schema_keys(schema: &Json, path: &str, keys: &mut BTreeSet<(String, String)>)
         }
     }
     if schema["additionalProperties"].is_object() {
-        schema_keys(&schema["additionalProperties"], &node::join(path, "*"), keys);
+        schema_keys(
+            &schema["additionalProperties"],
+            &node::join(path, "*"),
+            keys,
+        );
     }
     for form in schema["anyOf"].as_array().into_iter().flatten() {
         schema_keys(form, path, keys);
@@ -33,16 +38,33 @@ fn places(document: &Json, schema_path: &str, pointer: &str, found: &mut Vec<(St
         Json::Object(entries) => {
             found.push((schema_path.to_owned(), pointer.to_owned()));
             for (key, below) in entries {
-                let is_named = ["connections", "pools", "steps", "params", "columns", "labels"]
-                    .iter()
-                    .any(|map| schema_path == *map || schema_path.ends_with(&format!(".{map}")));
+                let is_named = [
+                    "connections",
+                    "pools",
+                    "steps",
+                    "params",
+                    "columns",
+                    "labels",
+                ]
+                .iter()
+                .any(|map| schema_path == *map || schema_path.ends_with(&format!(".{map}")));
                 let key_path = if is_named { "*" } else { key };
-                places(below, &node::join(schema_path, key_path), &format!("{pointer}/{key}"), found);
+                places(
+                    below,
+                    &node::join(schema_path, key_path),
+                    &format!("{pointer}/{key}"),
+                    found,
+                );
             }
         }
         Json::Array(items) => {
             for (at, item) in items.iter().enumerate() {
-                places(item, &node::join(schema_path, "[]"), &format!("{pointer}/{at}"), found);
+                places(
+                    item,
+                    &node::join(schema_path, "[]"),
+                    &format!("{pointer}/{at}"),
+                    found,
+                );
             }
         }
         Json::Null | Json::Bool(_) | Json::Number(_) | Json::String(_) => {}
@@ -62,23 +84,46 @@ fn spec_schema_equals_decoder() {
     let mut found = Vec::new();
     places(&full, "", "", &mut found);
 
-    // GIVEN any place of the file; WHEN every key of the whole schema is put there, with a value of no legal shape
-    let names: BTreeSet<&str> = keys.iter().map(|(_, key)| key.as_str()).chain(["frobnicate", "schedule"]).collect();
-    for (path, pointer) in found.iter().filter(|(path, _)| keys.iter().any(|(place, _)| place == path)) {
+    // GIVEN any place of the file; WHEN every key of the whole schema is put there, with a value of
+    // no legal shape
+    let names: BTreeSet<&str> = keys
+        .iter()
+        .map(|(_, key)| key.as_str())
+        .chain(["frobnicate", "schedule"])
+        .collect();
+    for (path, pointer) in found
+        .iter()
+        .filter(|(path, _)| keys.iter().any(|(place, _)| place == path))
+    {
         let mut changed = full.clone();
-        let place = changed.pointer_mut(pointer).and_then(Json::as_object_mut).expect("a map");
-        let added: Vec<&&str> = names.iter().filter(|name| !place.contains_key(**name)).collect();
-        added.iter().for_each(|name| drop(place.insert((**name).to_owned(), json!([[["?"]]]))));
+        let place = changed
+            .pointer_mut(pointer)
+            .and_then(Json::as_object_mut)
+            .expect("a map");
+        let added: Vec<&&str> = names
+            .iter()
+            .filter(|name| !place.contains_key(**name))
+            .collect();
+        added
+            .iter()
+            .for_each(|name| drop(place.insert((**name).to_owned(), json!([[["?"]]]))));
         let problems = parse_json(&changed).expect_err("no key takes this value");
         // THEN the decoder knows it exactly where the schema does
         let below = path_of(pointer);
         for name in added {
             let is_refused = |problem: &&Problem| {
                 problem.path == node::join(&below, name)
-                    && matches!(problem.code, "spec::unknown_key" | "spec::not_supported_yet")
+                    && matches!(
+                        problem.code,
+                        "spec::unknown_key" | "spec::not_supported_yet"
+                    )
             };
-            let is_known =
-                problems.iter().find(is_refused).is_none_or(|problem| problem.message.contains("has no meaning with"));
+            let is_known = problems.iter().find(is_refused).is_none_or(|problem| {
+                problem.message.contains(
+                    "has \
+                    no meaning with",
+                )
+            });
             assert_eq!(
                 is_known,
                 keys.contains(&(path.clone(), (**name).to_owned())),
@@ -91,17 +136,26 @@ fn spec_schema_equals_decoder() {
     // GIVEN the file that has every key of the schema; WHEN any of them is left out
     let mut missing = keys.clone();
     for (path, pointer) in &found {
-        let entries = full.pointer(pointer).and_then(Json::as_object).expect("a map").clone();
+        let entries = full
+            .pointer(pointer)
+            .and_then(Json::as_object)
+            .expect("a map")
+            .clone();
         for key in entries.keys() {
             missing.remove(&(path.clone(), key.clone()));
             let mut changed = full.clone();
-            let place = changed.pointer_mut(pointer).and_then(Json::as_object_mut).expect("a map");
+            let place = changed
+                .pointer_mut(pointer)
+                .and_then(Json::as_object_mut)
+                .expect("a map");
             place.remove(key);
             // THEN the pipeline is another one, or none; so the decoder reads every key
             let is_idle = matches!(
                 (path.as_str(), key.as_str()),
                 // Its only legal value so far is the default, or it is overlaid everywhere.
-                (_, "on_schema_change") | ("defaults", "strategy" | "depends_on") | ("connections.*", "read_only")
+                (_, "on_schema_change")
+                    | ("defaults", "strategy" | "depends_on")
+                    | ("connections.*", "read_only")
             );
             assert!(
                 is_idle || parse_json(&changed).as_ref() != Ok(&whole) || is_repeated(path, key),
@@ -111,26 +165,38 @@ fn spec_schema_equals_decoder() {
     }
     // What may stand in `defaults` is what may stand in a step.
     let below = |root: &str| -> BTreeSet<(String, String)> {
-        keys.iter().filter_map(|(path, key)| Some((path.strip_prefix(root)?.to_owned(), key.clone()))).collect()
+        keys.iter()
+            .filter_map(|(path, key)| Some((path.strip_prefix(root)?.to_owned(), key.clone())))
+            .collect()
     };
     assert_eq!(below("defaults"), below("steps.*"));
     missing.retain(|(path, _)| !path.starts_with("defaults."));
-    assert_eq!(missing, BTreeSet::new(), "the full example lacks keys of the schema");
+    assert_eq!(
+        missing,
+        BTreeSet::new(),
+        "the full example lacks keys of the schema"
+    );
 }
 
 /// A JSON pointer as a path of the file: `/steps/a/depends_on/0` is `steps.a.depends_on[0]`.
 fn path_of(pointer: &str) -> String {
-    pointer.split('/').skip(1).fold(String::new(), |path, part| match part.parse::<usize>() {
-        Ok(at) => format!("{path}[{at}]"),
-        Err(_) => node::join(&path, part),
-    })
+    pointer
+        .split('/')
+        .skip(1)
+        .fold(String::new(), |path, part| match part.parse::<usize>() {
+            Ok(at) => format!("{path}[{at}]"),
+            Err(_) => node::join(&path, part),
+        })
 }
 
 /// Keys that the full example gives the value they would have without it.
 fn is_repeated(path: &str, key: &str) -> bool {
     // In a step, `defaults` gives the same; in an empty list or a default there is nothing to lose.
     (path.starts_with("steps.*")
-        && matches!(key, "connection" | "mode" | "by" | "resident" | "exclude" | "depends_on" | "when"))
+        && matches!(
+            key,
+            "connection" | "mode" | "by" | "resident" | "exclude" | "depends_on" | "when"
+        ))
         || (path == "steps.*.strategy" && key == "type")
         || path.starts_with("defaults")
 }
@@ -141,14 +207,29 @@ fn judge(text: &str) -> Result<(), TestCaseError> {
         Ok(spec) => {
             let bytes = spec.canonical_json();
             prop_assert_eq!(from_canonical(&bytes), Ok(spec.clone()), "{}", text);
-            prop_assert_eq!(parse(&spec.to_document().to_string(), &none()), Ok(spec), "{}", text);
+            prop_assert_eq!(
+                parse(&spec.to_document().to_string(), &none()),
+                Ok(spec),
+                "{}",
+                text
+            );
         }
         Err(problems) => {
             prop_assert!(!problems.is_empty());
             for problem in problems {
                 prop_assert_ne!(problem.code, "spec::unreadable", "{}", text);
-                let Problem { line, column, offset, length, .. } = problem;
-                prop_assert!(line >= 1 && column >= 1 && offset + length <= text.len(), "{:?}", problem);
+                let Problem {
+                    line,
+                    column,
+                    offset,
+                    length,
+                    ..
+                } = problem;
+                prop_assert!(
+                    line >= 1 && column >= 1 && offset + length <= text.len(),
+                    "{:?}",
+                    problem
+                );
             }
         }
     }
@@ -243,12 +324,17 @@ proptest! {
 
 fn scalars(document: &Json, pointer: &str, found: &mut Vec<String>) {
     match document {
-        Json::Object(entries) => {
-            entries.iter().for_each(|(key, below)| scalars(below, &format!("{pointer}/{key}"), found))
-        }
+        Json::Object(entries) => entries
+            .iter()
+            .for_each(|(key, below)| scalars(below, &format!("{pointer}/{key}"), found)),
         Json::Array(items) => {
-            items.iter().enumerate().for_each(|(at, item)| scalars(item, &format!("{pointer}/{at}"), found));
+            items
+                .iter()
+                .enumerate()
+                .for_each(|(at, item)| scalars(item, &format!("{pointer}/{at}"), found));
         }
-        Json::Null | Json::Bool(_) | Json::Number(_) | Json::String(_) => found.push(pointer.to_owned()),
+        Json::Null | Json::Bool(_) | Json::Number(_) | Json::String(_) => {
+            found.push(pointer.to_owned())
+        }
     }
 }

@@ -41,42 +41,70 @@ impl Rules<'_> {
         let (initial, max) = (self.node("retries", "initial"), self.node("retries", "max"));
         let policy = RetryPolicy::default();
         let read = |node: Option<&Node>, default| node.map_or(Some(default), duration);
-        let (Some(first), Some(last)) = (read(initial, policy.initial), read(max, policy.max)) else { return };
+        let (Some(first), Some(last)) = (read(initial, policy.initial), read(max, policy.max))
+        else {
+            return;
+        };
         if let Some(node) = max.or(initial).filter(|_| first > last) {
             let message = format!(
                 "the first wait of {} is longer than the longest of {}",
                 value::duration_text(first),
                 value::duration_text(last)
             );
-            problems.add("spec::conflict", &join(self.path, "retries"), node.place, message);
+            problems.add(
+                "spec::conflict",
+                &join(self.path, "retries"),
+                node.place,
+                message,
+            );
         }
     }
 
     fn attempt(&self, problems: &mut Problems) {
         for key in ["attempt", "stall"] {
-            if let Some(node) =
-                self.node("limits", key).filter(|node| duration(node).is_some_and(|time| time.is_zero()))
+            if let Some(node) = self
+                .node("limits", key)
+                .filter(|node| duration(node).is_some_and(|time| time.is_zero()))
             {
-                problems.add("spec::out_of_range", &self.path("limits", key), node.place, "no attempt ends in no time");
+                problems.add(
+                    "spec::out_of_range",
+                    &self.path("limits", key),
+                    node.place,
+                    "no \
+                    attempt ends in no time",
+                );
             }
         }
     }
 
     fn write_mode(&self, problems: &mut Problems) {
-        let Some(WriteMode::Append) = self.node("write", "mode").and_then(word) else { return };
+        let Some(WriteMode::Append) = self.node("write", "mode").and_then(word) else {
+            return;
+        };
         if let Some(node) = self.node("strategy", "reprocess")
             && word(node) == Some(Reprocess::All)
         {
             let message = "`reprocess: all` with `mode: append` would add every row a second time";
             problems
-                .add("spec::conflict", &self.path("strategy", "reprocess"), node.place, message)
+                .add(
+                    "spec::conflict",
+                    &self.path("strategy", "reprocess"),
+                    node.place,
+                    message,
+                )
                 .hint("use `mode: replace_partition`, or `reprocess: missing`");
         }
         if let Some(node) = self.node("write", "resident")
             && word(node) == Some(Resident::Replace)
         {
             problems
-                .add("spec::conflict", &self.path("write", "resident"), node.place, "`mode: append` replaces no rows")
+                .add(
+                    "spec::conflict",
+                    &self.path("write", "resident"),
+                    node.place,
+                    "`mode: \
+                    append` replaces no rows",
+                )
                 .hint("use `mode: replace_partition`, or `resident: fail`");
         }
     }
@@ -92,34 +120,71 @@ impl Rules<'_> {
         if let Some(node) = self.node("partition", "column")
             && let Some(column) = node.as_text().filter(|column| excluded.contains(column))
         {
-            let message = format!("the table is cut by `{}`, which is excluded", shortened(column));
-            problems.add("spec::conflict", &self.path("partition", "column"), node.place, message);
+            let message = format!(
+                "the table is cut by `{}`, which is excluded",
+                shortened(column)
+            );
+            problems.add(
+                "spec::conflict",
+                &self.path("partition", "column"),
+                node.place,
+                message,
+            );
         }
         let mut seen = BTreeSet::new();
-        for (at, node) in self.node("write", "key").map_or(&[][..], Node::items).iter().enumerate() {
-            let Some(column) = node.as_text() else { continue };
+        for (at, node) in self
+            .node("write", "key")
+            .map_or(&[][..], Node::items)
+            .iter()
+            .enumerate()
+        {
+            let Some(column) = node.as_text() else {
+                continue;
+            };
             let path = format!("{}[{at}]", self.path("write", "key"));
             if excluded.contains(column) {
-                let message = format!("rows are told apart by `{}`, which is excluded", shortened(column));
+                let message = format!(
+                    "rows are told apart by `{}`, which is excluded",
+                    shortened(column)
+                );
                 problems.add("spec::conflict", &path, node.place, message);
             }
             if !seen.insert(column) {
-                problems.add("spec::repeated", &path, node.place, format!("`{}` is listed twice", shortened(column)));
+                problems.add(
+                    "spec::repeated",
+                    &path,
+                    node.place,
+                    format!("`{}` is listed twice", shortened(column)),
+                );
             }
         }
     }
 
     /// A target's name may ask for what the source's does not have.
     fn target(&self, problems: &mut Problems) {
-        let (Some(from), Some(node)) = (self.node("from", "table"), self.node("to", "table")) else { return };
-        let (Some(Ok(source)), Some(target)) = (from.as_text().map(value::table), node.as_text()) else { return };
+        let (Some(from), Some(node)) = (self.node("from", "table"), self.node("to", "table"))
+        else {
+            return;
+        };
+        let (Some(Ok(source)), Some(target)) = (from.as_text().map(value::table), node.as_text())
+        else {
+            return;
+        };
         // Whatever is wrong with the name alone was reported with its shape.
         if value::target(target, None).is_ok()
             && let Err(error) = value::target(target, Some(&source))
         {
             problems
-                .add("spec::conflict", &self.path("to", "table"), node.place, error.to_string())
-                .hint(format!("the source is `{}`", shortened(&source.to_string())));
+                .add(
+                    "spec::conflict",
+                    &self.path("to", "table"),
+                    node.place,
+                    error.to_string(),
+                )
+                .hint(format!(
+                    "the source is `{}`",
+                    shortened(&source.to_string())
+                ));
         }
     }
 
@@ -138,13 +203,23 @@ impl Rules<'_> {
                 Some(_) | None => continue,
             };
             let message = format!("a step that is cut `by: {by}` begins and ends at {expected}");
-            problems.add("spec::conflict", &self.path("strategy", key), node.place, message);
+            problems.add(
+                "spec::conflict",
+                &self.path("strategy", key),
+                node.place,
+                message,
+            );
         }
         if let (Some((_, _, start)), Some((key, node, end))) = (start, end)
             && start.is_before(end) == Some(false)
         {
             let message = "the end is not behind the start; the range is [start, end)";
-            problems.add("spec::empty_range", &self.path("strategy", key), node.place, message);
+            problems.add(
+                "spec::empty_range",
+                &self.path("strategy", key),
+                node.place,
+                message,
+            );
         }
     }
 }

@@ -11,9 +11,15 @@ use crate::id::NAME_BYTES_MAX;
 pub fn json_schema() -> Json {
     let mut schema = fields_schema(&FILE, false);
     let head = [
-        ("$schema", json!("https://json-schema.org/draft/2020-12/schema")),
+        (
+            "$schema",
+            json!("https://json-schema.org/draft/2020-12/schema"),
+        ),
         ("title", json!("Highwater pipeline")),
-        ("$defs", json!({"param": {"type": "string", "pattern": "^\\$\\{param:[a-z][a-z0-9_]{0,62}\\}$"}})),
+        (
+            "$defs",
+            json!({"param": {"type": "string", "pattern": "^\\$\\{param:[a-z][a-z0-9_]{0,62}\\}$"}}),
+        ),
     ];
     if let Some(object) = schema.as_object_mut() {
         for (key, value) in head {
@@ -23,7 +29,11 @@ pub fn json_schema() -> Json {
     schema
 }
 
-#[expect(clippy::indexing_slicing, reason = "a schema is an object, and takes a key that it does not have")]
+#[expect(
+    clippy::indexing_slicing,
+    reason = "a schema is an object, and takes a key that it does \
+    not have"
+)]
 fn shape_schema(shape: &Shape) -> Json {
     match shape {
         Shape::Text | Shape::File | Shape::Table | Shape::Target | Shape::Zone => {
@@ -36,13 +46,19 @@ fn shape_schema(shape: &Shape) -> Json {
         Shape::Bound => json!({"type": ["string", "integer"]}),
         Shape::Written => json!({"type": ["string", "number", "boolean"]}),
         Shape::Whole(min, max) if min == max => json!({"const": min}),
-        Shape::Whole(min, max) => or_param(&json!({"type": "integer", "minimum": min, "maximum": max})),
-        Shape::Bool => json!({"type": "boolean"}),
-        Shape::Duration => {
-            or_param(&json!({"type": "string", "pattern": "^(?=.)([0-9]+h)?([0-9]+m)?([0-9]+s)?([0-9]+ms)?$"}))
+        Shape::Whole(min, max) => {
+            or_param(&json!({"type": "integer", "minimum": min, "maximum": max}))
         }
+        Shape::Bool => json!({"type": "boolean"}),
+        Shape::Duration => or_param(
+            &json!({"type": "string", "pattern": "^(?=.)([0-9]+h)?([0-9]+m)?([0-9]+s)?([0-9]+ms)?$"}),
+        ),
         Shape::Words(words) => {
-            let words: Vec<&str> = words.iter().filter(|word| word.later.is_none()).map(|word| word.text).collect();
+            let words: Vec<&str> = words
+                .iter()
+                .filter(|word| word.later.is_none())
+                .map(|word| word.text)
+                .collect();
             or_param(&json!({"enum": words}))
         }
         Shape::Fields(fields) => fields_schema(fields, fields.is_merged),
@@ -74,12 +90,15 @@ fn or_param(schema: &Json) -> Json {
     json!({"anyOf": [schema, {"$ref": "#/$defs/param"}]})
 }
 
-/// A map. Where a word says which keys are legal there is one object for each word; where `defaults` may give that word,
-/// the file alone cannot tell, and every key is legal.
+/// A map. Where a word says which keys are legal there is one object for each word; where
+/// `defaults` may give that word, the file alone cannot tell, and every key is legal.
 fn fields_schema(fields: &'static Fields, is_merged: bool) -> Json {
     let variants = fields.variants();
     let mut forms: Vec<Json> = match fields.tag {
-        Some(tag) if !is_merged => variants.iter().map(|word| object(fields, Some((tag, word)), is_merged)).collect(),
+        Some(tag) if !is_merged => variants
+            .iter()
+            .map(|word| object(fields, Some((tag, word)), is_merged))
+            .collect(),
         Some(_) | None => vec![object(fields, None, is_merged)],
     };
     if let Some(short) = fields.shorthand.and_then(|key| fields.key(key))
@@ -93,13 +112,23 @@ fn fields_schema(fields: &'static Fields, is_merged: bool) -> Json {
     }
 }
 
-#[expect(clippy::indexing_slicing, reason = "a schema is an object, and takes a key that it does not have")]
+#[expect(
+    clippy::indexing_slicing,
+    reason = "a schema is an object, and takes a key that it does \
+    not have"
+)]
 fn object(fields: &'static Fields, tag: Option<(&str, &str)>, is_merged: bool) -> Json {
     let word = tag.map(|(_, word)| word);
-    let legal: Vec<&Key> = fields.keys.iter().filter(|key| key.goes_with(word)).collect();
+    let legal: Vec<&Key> = fields
+        .keys
+        .iter()
+        .filter(|key| key.goes_with(word))
+        .collect();
     let mut properties = Map::new();
     for key in &legal {
-        let Form::Now(shape) = &key.form else { continue };
+        let Form::Now(shape) = &key.form else {
+            continue;
+        };
         let mut schema = match tag {
             Some((tag, word)) if tag == key.name => json!({"const": word}),
             Some(_) | None => shape_schema(shape),
@@ -107,8 +136,13 @@ fn object(fields: &'static Fields, tag: Option<(&str, &str)>, is_merged: bool) -
         schema["description"] = json!(key.doc);
         properties.insert(key.name.to_owned(), schema);
     }
-    let required: Vec<&str> = legal.iter().filter(|key| key.is_required && !is_merged).map(|key| key.name).collect();
-    let mut schema = json!({"type": "object", "additionalProperties": false, "properties": properties});
+    let required: Vec<&str> = legal
+        .iter()
+        .filter(|key| key.is_required && !is_merged)
+        .map(|key| key.name)
+        .collect();
+    let mut schema =
+        json!({"type": "object", "additionalProperties": false, "properties": properties});
     if !required.is_empty() {
         schema["required"] = json!(required);
     }

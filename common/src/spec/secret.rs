@@ -1,5 +1,5 @@
-//! Secrets are references. Tells references from literal passwords, and masks what must not be shown.
-//! Never resolves a reference: only the worker that connects does.
+//! Secrets are references. Tells references from literal passwords, and masks what must not be
+//! shown. Never resolves a reference: only the worker that connects does.
 
 use super::problem::Problem;
 
@@ -14,7 +14,8 @@ pub enum SecretPart {
     File(String),
 }
 
-/// A reference that cannot be read. Does not repeat it: it may hold what should have been referred to.
+/// A reference that cannot be read. Does not repeat it: it may hold what should have been referred
+/// to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SecretError {
     /// `${` without `}`.
@@ -56,10 +57,16 @@ fn reference(inner: &str) -> Result<SecretPart, SecretError> {
     if let Some(name) = inner.strip_prefix("env:") {
         let legal = name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
         let begins = name.bytes().next().is_some_and(|b| !b.is_ascii_digit());
-        return if legal && begins { Ok(SecretPart::Env(name.to_owned())) } else { Err(SecretError::Variable) };
+        return if legal && begins {
+            Ok(SecretPart::Env(name.to_owned()))
+        } else {
+            Err(SecretError::Variable)
+        };
     }
     match inner.strip_prefix("file:") {
-        Some(path) if path.len() > 1 && path.starts_with('/') && !path.contains(char::is_control) => {
+        Some(path)
+            if path.len() > 1 && path.starts_with('/') && !path.contains(char::is_control) =>
+        {
             Ok(SecretPart::File(path.to_owned()))
         }
         Some(_) => Err(SecretError::Path),
@@ -67,7 +74,8 @@ fn reference(inner: &str) -> Result<SecretPart, SecretError> {
     }
 }
 
-/// What is wrong with the URL of a PostgreSQL server, its references left unresolved. Never repeats a part of it.
+/// What is wrong with the URL of a PostgreSQL server, its references left unresolved. Never repeats
+/// a part of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum UrlFault {
     Reference(SecretError),
@@ -95,7 +103,9 @@ pub(super) fn judge_url(text: &str) -> Result<(), UrlFault> {
         return Err(UrlFault::Password);
     }
     let is_keywords = scheme.is_empty() && begins_with_keyword(rest);
-    let known = is_keywords || scheme.eq_ignore_ascii_case("postgres") || scheme.eq_ignore_ascii_case("postgresql");
+    let known = is_keywords
+        || scheme.eq_ignore_ascii_case("postgres")
+        || scheme.eq_ignore_ascii_case("postgresql");
     if known || (scheme.is_empty() && url.starts_with(REFERENCE)) || scheme.starts_with(REFERENCE) {
         Ok(())
     } else {
@@ -110,20 +120,29 @@ fn tightened(text: &str) -> String {
     let last = text.matches('=').count();
     for (part, nth) in parts.zip(1..) {
         tight.push('=');
-        tight.push_str(if nth == last { part.trim_start() } else { part.trim() });
+        tight.push_str(if nth == last {
+            part.trim_start()
+        } else {
+            part.trim()
+        });
     }
     tight
 }
 
 /// Whether the text is libpq's other form, `host=… user=… dbname=…`.
 fn begins_with_keyword(text: &str) -> bool {
-    let Some((key, _)) = text.split_once('=') else { return false };
+    let Some((key, _)) = text.split_once('=') else {
+        return false;
+    };
     let key = key.trim();
-    !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
+    !key.is_empty()
+        && key
+            .bytes()
+            .all(|byte| byte.is_ascii_lowercase() || byte == b'_')
 }
 
-/// The password before the host, if there is one. A password may itself hold `/`, `?`, `#` and `@`, written without the
-/// escapes it needs; so what cannot be a port is taken for one.
+/// The password before the host, if there is one. A password may itself hold `/`, `?`, `#` and `@`,
+/// written without the escapes it needs; so what cannot be a port is taken for one.
 fn credentials(rest: &str) -> Option<&str> {
     let authority = rest.split(['/', '?', '#']).next().unwrap_or(rest);
     if let Some((user, _)) = authority.rsplit_once('@') {
@@ -139,10 +158,13 @@ fn credentials(rest: &str) -> Option<&str> {
 
 /// The values of parameters that are named like passwords.
 fn query_passwords(url: &str) -> impl Iterator<Item = &str> {
-    url.split(['?', '&', ';', '#', ' ', '\t', '\n']).filter_map(|pair| {
-        let (key, value) = pair.split_once('=')?;
-        PASSWORD_KEYS.contains(&unescaped(key.trim()).to_ascii_lowercase().as_str()).then_some(value)
-    })
+    url.split(['?', '&', ';', '#', ' ', '\t', '\n'])
+        .filter_map(|pair| {
+            let (key, value) = pair.split_once('=')?;
+            PASSWORD_KEYS
+                .contains(&unescaped(key.trim()).to_ascii_lowercase().as_str())
+                .then_some(value)
+        })
 }
 
 const PASSWORD_KEYS: [&str; 5] = ["password", "passwd", "pwd", "sslpassword", "pass"];
@@ -153,7 +175,10 @@ fn unescaped(key: &str) -> String {
     let mut rest = key.as_bytes();
     while let Some((first, tail)) = rest.split_first() {
         let escape = tail.get(..2).and_then(|hex| std::str::from_utf8(hex).ok());
-        match escape.and_then(|hex| u8::from_str_radix(hex, 16).ok()).filter(|_| *first == b'%') {
+        match escape
+            .and_then(|hex| u8::from_str_radix(hex, 16).ok())
+            .filter(|_| *first == b'%')
+        {
             Some(byte) => (bytes.push(byte), rest = tail.get(2..).unwrap_or_default()),
             None => (bytes.push(*first), rest = tail),
         };
@@ -161,16 +186,25 @@ fn unescaped(key: &str) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// The text of a pipeline file as it may be shown beside `problems`: of the same length, with what looks like a password
-/// masked, so that every place still holds.
+/// The text of a pipeline file as it may be shown beside `problems`: of the same length, with what
+/// looks like a password masked, so that every place still holds.
 #[must_use]
 pub fn masked(text: &str, problems: &[Problem]) -> String {
-    let marked = problems.iter().filter(|problem| problem.code == LITERAL_PASSWORD);
-    let mut hidden: Vec<(usize, usize)> =
-        marked.map(|problem| (problem.offset, problem.offset.saturating_add(problem.length))).collect();
+    let marked = problems
+        .iter()
+        .filter(|problem| problem.code == LITERAL_PASSWORD);
+    let mut hidden: Vec<(usize, usize)> = marked
+        .map(|problem| {
+            (
+                problem.offset,
+                problem.offset.saturating_add(problem.length),
+            )
+        })
+        .collect();
     let mut at = 0;
     for line in text.split_inclusive('\n') {
-        let in_text = |(start, end): (usize, usize)| (start.saturating_add(at), end.saturating_add(at));
+        let in_text =
+            |(start, end): (usize, usize)| (start.saturating_add(at), end.saturating_add(at));
         hidden.extend(passwords_in(line).into_iter().map(in_text));
         at = at.saturating_add(line.len());
     }
@@ -203,15 +237,20 @@ pub(super) const LITERAL_PASSWORD: &str = "spec::literal_password";
 fn passwords_in(line: &str) -> Vec<(usize, usize)> {
     let mut hidden = Vec::new();
     let last = line.rfind('@').unwrap_or(0);
-    // What is hidden already is not looked at again, so that no line takes longer than its length allows.
+    // What is hidden already is not looked at again, so that no line takes longer than its length
+    // allows.
     let mut hidden_to = 0;
     for (at, _) in line.match_indices("://") {
         if at < hidden_to {
             continue;
         }
         let start = at + "://".len();
-        let Some(end) = Some(last).filter(|end| *end > start) else { continue };
-        let Some(colon) = line[start..end].find(':').map(|colon| start + colon + 1) else { continue };
+        let Some(end) = Some(last).filter(|end| *end > start) else {
+            continue;
+        };
+        let Some(colon) = line[start..end].find(':').map(|colon| start + colon + 1) else {
+            continue;
+        };
         if !is_reference(&line[colon..line[colon..].find('@').map_or(end, |first| colon + first)]) {
             hidden.push((colon, end));
             hidden_to = end;
@@ -252,8 +291,9 @@ fn assigned(line: &str, from: usize) -> Option<(usize, usize)> {
         None => matches!(c, '&' | ',' | '}' | '"' | '\'' | '`') || c.is_whitespace(),
     };
     let length = value.find(ends).unwrap_or(value.len());
-    let is_shown =
-        length == 0 || value.starts_with("${") && is_reference(&line[start..=start + length.min(value.len() - 1)]);
+    let is_shown = length == 0
+        || value.starts_with("${")
+            && is_reference(&line[start..=start + length.min(value.len() - 1)]);
     (!is_shown).then_some((start, start + length))
 }
 
@@ -264,7 +304,8 @@ fn is_reference(text: &str) -> bool {
         return false;
     }
     let text = text.trim_end_matches(['"', '\'', '&', ' ', ',', '\n']);
-    secret_parts(text).is_ok_and(|parts| matches!(parts.as_slice(), [SecretPart::Env(_) | SecretPart::File(_)]))
+    secret_parts(text)
+        .is_ok_and(|parts| matches!(parts.as_slice(), [SecretPart::Env(_) | SecretPart::File(_)]))
 }
 
 /// A message as it may be shown.
@@ -310,21 +351,42 @@ mod tests {
             assert_eq!(judge_url(bad), Err(UrlFault::Password), "{bad}");
         }
         assert_eq!(judge_url("mysql://host"), Err(UrlFault::Scheme));
-        assert_eq!(judge_url("postgres://u:${hunter2}@host"), Err(UrlFault::Reference(SecretError::Unknown)));
-        assert_eq!(judge_url("${env:URL"), Err(UrlFault::Reference(SecretError::Unclosed)));
-        assert_eq!(judge_url("${env:1}"), Err(UrlFault::Reference(SecretError::Variable)));
-        assert_eq!(judge_url("${file:x}"), Err(UrlFault::Reference(SecretError::Path)));
+        assert_eq!(
+            judge_url("postgres://u:${hunter2}@host"),
+            Err(UrlFault::Reference(SecretError::Unknown))
+        );
+        assert_eq!(
+            judge_url("${env:URL"),
+            Err(UrlFault::Reference(SecretError::Unclosed))
+        );
+        assert_eq!(
+            judge_url("${env:1}"),
+            Err(UrlFault::Reference(SecretError::Variable))
+        );
+        assert_eq!(
+            judge_url("${file:x}"),
+            Err(UrlFault::Reference(SecretError::Path))
+        );
     }
 
     #[test]
     fn a_masked_text_keeps_its_length_and_loses_its_passwords() {
         for (text, shown) in [
-            ("url: postgres://u:secret@h/x", "url: postgres://u:******@h/x"),
-            ("url: postgres://u:p@ss@h/x\nnext: 1", "url: postgres://u:****@h/x\nnext: 1"),
+            (
+                "url: postgres://u:secret@h/x",
+                "url: postgres://u:******@h/x",
+            ),
+            (
+                "url: postgres://u:p@ss@h/x\nnext: 1",
+                "url: postgres://u:****@h/x\nnext: 1",
+            ),
             ("{password: hunter2, a: 1}", "{password: *******, a: 1}"),
             ("x?password=abc&y=1", "x?password=***&y=1"),
             ("password: \"a b\"", "password: \"***\""),
-            ("url: postgres://u:${env:PW}@h/x", "url: postgres://u:${env:PW}@h/x"),
+            (
+                "url: postgres://u:${env:PW}@h/x",
+                "url: postgres://u:${env:PW}@h/x",
+            ),
             ("url: postgres://h:5432/x", "url: postgres://h:5432/x"),
         ] {
             assert_eq!(masked(text, &[]), shown);

@@ -1,5 +1,5 @@
-//! What a key's value may look like. The decoder's checks and the JSON Schema are both made from these shapes, so that
-//! neither can know a key that the other does not.
+//! What a key's value may look like. The decoder's checks and the JSON Schema are both made from
+//! these shapes, so that neither can know a key that the other does not.
 
 /// What a value may be.
 #[derive(Debug)]
@@ -109,12 +109,24 @@ pub(super) struct List {
 impl Key {
     /// A key that works.
     pub(super) const fn new(name: &'static str, shape: Shape, doc: &'static str) -> Self {
-        Self { name, doc, form: Form::Now(shape), is_required: false, only: &[] }
+        Self {
+            name,
+            doc,
+            form: Form::Now(shape),
+            is_required: false,
+            only: &[],
+        }
     }
 
     /// A key whose meaning is not built yet.
     pub(super) const fn later(name: &'static str, hint: &'static str) -> Self {
-        Self { name, doc: hint, form: Form::Later, is_required: false, only: &[] }
+        Self {
+            name,
+            doc: hint,
+            form: Form::Later,
+            is_required: false,
+            only: &[],
+        }
     }
 
     pub(super) const fn required(mut self) -> Self {
@@ -143,17 +155,23 @@ impl Word {
     }
 
     pub(super) const fn later(text: &'static str, hint: &'static str) -> Self {
-        Self { text, later: Some(hint) }
+        Self {
+            text,
+            later: Some(hint),
+        }
     }
 }
 
 impl Fields {
-    /// The words that its tag may say, in the order of the table. A tag that is a map says the word of its own tag.
+    /// The words that its tag may say, in the order of the table. A tag that is a map says the word
+    /// of its own tag.
     pub(super) fn variants(&self) -> Vec<&'static str> {
         match self.tag.and_then(|tag| self.key(tag)).map(|key| &key.form) {
-            Some(Form::Now(Shape::Words(words))) => {
-                words.iter().filter(|word| word.later.is_none()).map(|word| word.text).collect()
-            }
+            Some(Form::Now(Shape::Words(words))) => words
+                .iter()
+                .filter(|word| word.later.is_none())
+                .map(|word| word.text)
+                .collect(),
             Some(Form::Now(Shape::Fields(fields))) => fields.variants(),
             Some(Form::Now(_) | Form::Later) | None => Vec::new(),
         }

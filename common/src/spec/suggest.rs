@@ -3,30 +3,42 @@
 /// The most edits at which one word is taken for another.
 const EDITS_MAX: usize = 2;
 
-/// The candidate nearest to `word`, at most two edits away; an edit that replaces the whole word suggests nothing.
-pub(super) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+/// The candidate nearest to `word`, at most two edits away; an edit that replaces the whole word
+/// suggests nothing.
+pub(super) fn nearest<'a>(
+    word: &str,
+    candidates: impl IntoIterator<Item = &'a str>,
+) -> Option<&'a str> {
     let length = word.chars().count();
     candidates
         .into_iter()
         .map(|candidate| (edits(word, candidate), candidate))
-        .filter(|(edits, candidate)| *edits <= EDITS_MAX && *edits < length.max(candidate.chars().count()).min(length))
+        .filter(|(edits, candidate)| {
+            *edits <= EDITS_MAX && *edits < length.max(candidate.chars().count()).min(length)
+        })
         .min_by_key(|(edits, _)| *edits)
         .map(|(_, candidate)| candidate)
 }
 
-/// Insertions, deletions, replacements and exchanges of neighbours that turn one word into the other. Words whose lengths
-/// differ by more than [`EDITS_MAX`] are told apart without looking at them.
+/// Insertions, deletions, replacements and exchanges of neighbours that turn one word into the
+/// other. Words whose lengths differ by more than [`EDITS_MAX`] are told apart without looking at
+/// them.
 #[expect(
     clippy::arithmetic_side_effects,
     clippy::indexing_slicing,
-    reason = "there are three rows, each one longer than the second word, and counts of edits are no longer than the words"
+    reason = "there are three rows, each one longer than the second word, and counts of edits are \
+              no longer than the words"
 )]
 fn edits(from: &str, to: &str) -> usize {
     let (from, to): (Vec<char>, Vec<char>) = (from.chars().collect(), to.chars().collect());
     if from.len().abs_diff(to.len()) > EDITS_MAX {
         return usize::MAX;
     }
-    let mut rows: [Vec<usize>; 3] = [vec![0; to.len() + 1], (0..=to.len()).collect(), vec![0; to.len() + 1]];
+    let mut rows: [Vec<usize>; 3] = [
+        vec![0; to.len() + 1],
+        (0..=to.len()).collect(),
+        vec![0; to.len() + 1],
+    ];
     for (i, a) in from.iter().enumerate() {
         rows[2][0] = i + 1;
         for (j, b) in to.iter().enumerate() {

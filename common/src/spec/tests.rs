@@ -24,7 +24,8 @@ steps:
     write: {mode: replace_partition, key: [time_hour, carrier, flight]}
 "#;
 
-/// Every key that works, none with its default, so that leaving any one out changes the pipeline or breaks it.
+/// Every key that works, none with its default, so that leaving any one out changes the pipeline or
+/// breaks it.
 pub(super) const FULL: &str = r#"
 version: 1
 name: full
@@ -86,7 +87,10 @@ fn bad(text: &str) -> Vec<Problem> {
 }
 
 pub(super) fn report(problems: &[Problem]) -> String {
-    problems.iter().map(|problem| format!("{} {problem}\n", problem.code)).collect()
+    problems
+        .iter()
+        .map(|problem| format!("{} {problem}\n", problem.code))
+        .collect()
 }
 
 /// The only problem of the flights pipeline with one text replaced by another.
@@ -110,12 +114,31 @@ fn a_file_becomes_a_pipeline_with_its_defaults_filled_in() {
     let backfill = backfill_of(&spec, "flights");
     assert_eq!(backfill.start, Some(Bound("2013-01-01".to_owned())));
     assert_eq!(backfill.to.table.to_string(), "analytics.flights");
-    assert_eq!((backfill.reprocess, backfill.order), (Reprocess::Missing, Order::Oldest));
-    assert_eq!((backfill.partition.nulls, backfill.write.resident), (Nulls::Partition, Resident::Fail));
-    assert_eq!(backfill.partition.by, PartitionBy::Calendar { grain: Grain::Day, tz: "America/New_York".to_owned() });
+    assert_eq!(
+        (backfill.reprocess, backfill.order),
+        (Reprocess::Missing, Order::Oldest)
+    );
+    assert_eq!(
+        (backfill.partition.nulls, backfill.write.resident),
+        (Nulls::Partition, Resident::Fail)
+    );
+    assert_eq!(
+        backfill.partition.by,
+        PartitionBy::Calendar {
+            grain: Grain::Day,
+            tz: "America/New_York".to_owned()
+        }
+    );
     assert_eq!(backfill.write.key, ["time_hour", "carrier", "flight"]);
     let step = spec.steps.values().next().expect("one step");
-    assert_eq!((step.retries.clone(), step.limits.clone(), step.tolerate_dead), Default::default());
+    assert_eq!(
+        (
+            step.retries.clone(),
+            step.limits.clone(),
+            step.tolerate_dead
+        ),
+        Default::default()
+    );
 }
 
 #[test]
@@ -130,15 +153,39 @@ fn defaults_are_laid_under_every_step() {
     let orders = backfill_of(&spec, "orders");
     assert_eq!(orders.from.exclude, ["note", "secret"]);
     assert_eq!(orders.write.key, ["order_id"]);
-    assert_eq!((orders.from.rows, shipments.from.rows), (SourceRows::Visible, SourceRows::All));
-    assert_eq!((orders.write.triggers, shipments.write.triggers), (Triggers::Skip, Triggers::Fire));
+    assert_eq!(
+        (orders.from.rows, shipments.from.rows),
+        (SourceRows::Visible, SourceRows::All)
+    );
+    assert_eq!(
+        (orders.write.triggers, shipments.write.triggers),
+        (Triggers::Skip, Triggers::Fire)
+    );
     // and what `defaults` says for another rule means nothing to this one
     let items = backfill_of(&spec, "items");
-    assert_eq!(items.partition.by, PartitionBy::Integer { width: Some(100), max_rows: 7 });
-    let labels: Vec<_> = spec.steps[&"orders".parse().expect("a legal name")].labels.iter().collect();
-    assert_eq!(format!("{labels:?}"), r#"[("disk", "fast"), ("zone", "a")]"#);
+    assert_eq!(
+        items.partition.by,
+        PartitionBy::Integer {
+            width: Some(100),
+            max_rows: 7
+        }
+    );
+    let labels: Vec<_> = spec.steps[&"orders".parse().expect("a legal name")]
+        .labels
+        .iter()
+        .collect();
+    assert_eq!(
+        format!("{labels:?}"),
+        r#"[("disk", "fast"), ("zone", "a")]"#
+    );
     let bench = &spec.steps[&"bench".parse().expect("a legal name")];
-    assert_eq!(bench.strategy, Strategy::Noop(Noop { tasks: 10, hold: Duration::from_millis(50) }));
+    assert_eq!(
+        bench.strategy,
+        Strategy::Noop(Noop {
+            tasks: 10,
+            hold: Duration::from_millis(50)
+        })
+    );
     assert_eq!(bench.limits.attempt, Some(Duration::from_secs(2700)));
     assert_eq!(bench.limits.stall, Duration::from_secs(180));
     assert!(bench.depends_on.is_empty());
@@ -177,9 +224,23 @@ steps:
     // THEN every problem is there, in the order of the file, with its place
     insta::assert_snapshot!(report(&problems));
     for problem in &problems {
-        let Problem { line, column, offset, length, .. } = *problem;
-        let before: String = text[..offset].chars().rev().take_while(|c| *c != '\n').collect();
-        assert_eq!(text[..offset].matches('\n').count() + 1, line as usize, "{problem}");
+        let Problem {
+            line,
+            column,
+            offset,
+            length,
+            ..
+        } = *problem;
+        let before: String = text[..offset]
+            .chars()
+            .rev()
+            .take_while(|c| *c != '\n')
+            .collect();
+        assert_eq!(
+            text[..offset].matches('\n').count() + 1,
+            line as usize,
+            "{problem}"
+        );
         assert_eq!(before.chars().count() + 1, column as usize, "{problem}");
         assert!(text.get(offset..offset + length).is_some(), "{problem}");
     }
@@ -197,7 +258,12 @@ fn broken_yaml_is_a_problem_with_a_place() {
         ("- 1", 1, 1),
     ] {
         let problems = bad(text);
-        assert_eq!((problems[0].line, problems[0].column), (line, column), "{text:?}: {}", report(&problems));
+        assert_eq!(
+            (problems[0].line, problems[0].column),
+            (line, column),
+            "{text:?}: {}",
+            report(&problems)
+        );
     }
     assert_eq!(bad(&"a".repeat(2 << 20))[0].code, "spec::too_large");
     assert_eq!(bad(&"[".repeat(100_000))[0].code, "spec::yaml");
@@ -210,45 +276,108 @@ fn spec_suggests_legal_key() {
         assert_eq!(problem.code, "spec::unknown_key", "{problem}");
         problem.hint.expect("a hint")
     };
-    assert_eq!(hint("name: flights\n", "name: flights\nlimit: {tasks: 1}\n"), "did you mean `limits`?");
-    assert_eq!(hint("read_only: true", "readonly: true"), "did you mean `read_only`?");
-    assert_eq!(hint("grain: day,", "grain: day, collumn: x,"), "did you mean `column`?");
+    assert_eq!(
+        hint("name: flights\n", "name: flights\nlimit: {tasks: 1}\n"),
+        "did you mean \
+        `limits`?"
+    );
+    assert_eq!(
+        hint("read_only: true", "readonly: true"),
+        "did you mean `read_only`?"
+    );
+    assert_eq!(
+        hint("grain: day,", "grain: day, collumn: x,"),
+        "did you mean `column`?"
+    );
     // a key of another place is told its place
-    assert_eq!(hint("grain: day,", "grain: day, resident: fail,"), "it is legal under `steps.<step>.write`");
-    assert_eq!(hint("grain: day,", "grain: day, width: 5,"), "it goes with `by: integer`");
+    assert_eq!(
+        hint("grain: day,", "grain: day, resident: fail,"),
+        "it is legal under \
+        `steps.<step>.write`"
+    );
+    assert_eq!(
+        hint("grain: day,", "grain: day, width: 5,"),
+        "it goes with `by: integer`"
+    );
     // anything else is told what is legal
-    assert!(hint("grain: day,", "grain: day, frobnicate: 5,").starts_with("legal here: `by`, `column`, `grain`"));
-    let password = hint("max_connections: 8", "password: \"${env:PW}\", max_connections: 8");
+    assert!(
+        hint("grain: day,", "grain: day, frobnicate: 5,").starts_with(
+            "legal here: `by`, \
+        `column`, `grain`"
+        )
+    );
+    let password = hint(
+        "max_connections: 8",
+        "password: \"${env:PW}\", max_connections: 8",
+    );
     assert!(password.contains("${env:NAME}"), "{password}");
     // and so are words and names
-    assert_eq!(only("grain: day", "grain: dya").hint.as_deref(), Some("did you mean `day`?"));
     assert_eq!(
-        only("from: {connection: source", "from: {connection: sorce").hint.as_deref(),
+        only("grain: day", "grain: dya").hint.as_deref(),
+        Some("did you mean `day`?")
+    );
+    assert_eq!(
+        only("from: {connection: source", "from: {connection: sorce")
+            .hint
+            .as_deref(),
         Some("did you mean `source`?")
     );
     let strategy = only("type: backfill", "type: mirror");
-    assert_eq!(strategy.message, "`mirror` is none of `backfill` and `noop`");
+    assert_eq!(
+        strategy.message,
+        "`mirror` is none of `backfill` and `noop`"
+    );
 }
 
 #[test]
 fn what_is_not_built_yet_is_refused_and_never_ignored() {
     for (from, to, path) in [
-        ("name: flights\n", "name: flights\nschedule: {cron: x}\n", "schedule"),
+        (
+            "name: flights\n",
+            "name: flights\nschedule: {cron: x}\n",
+            "schedule",
+        ),
         (
             "type: backfill, start: \"${param:since}\", end: 2013-02-01",
             "type: cdc, slot: x, start: \"${param:since}\"",
             "steps.flights.strategy.type",
         ),
         ("end: 2013-02-01", "end: now", "steps.flights.strategy.end"),
-        ("table: flights}", "table: flights, query: select 1}", "steps.flights.from.query"),
-        ("table: flights}", "table: flights, columns: {x: {cast: text}}}", "steps.flights.from.columns.x.cast"),
-        ("mode: replace_partition", "mode: merge", "steps.flights.write.mode"),
-        ("key: [time_hour, carrier, flight]", "key: auto", "steps.flights.write.key"),
-        ("grain: day", "grain: day, follow: x", "steps.flights.partition.follow"),
-        ("type: sqlite, path: flights.db", "type: mariadb", "connections.source.type"),
+        (
+            "table: flights}",
+            "table: flights, query: select 1}",
+            "steps.flights.from.query",
+        ),
+        (
+            "table: flights}",
+            "table: flights, columns: {x: {cast: text}}}",
+            "steps.flights.from.columns.x.cast",
+        ),
+        (
+            "mode: replace_partition",
+            "mode: merge",
+            "steps.flights.write.mode",
+        ),
+        (
+            "key: [time_hour, carrier, flight]",
+            "key: auto",
+            "steps.flights.write.key",
+        ),
+        (
+            "grain: day",
+            "grain: day, follow: x",
+            "steps.flights.partition.follow",
+        ),
+        (
+            "type: sqlite, path: flights.db",
+            "type: mariadb",
+            "connections.source.type",
+        ),
     ] {
         let problems = bad(&FLIGHTS.replace(from, to));
-        let found = problems.iter().find(|problem| problem.code == "spec::not_supported_yet");
+        let found = problems
+            .iter()
+            .find(|problem| problem.code == "spec::not_supported_yet");
         let found = found.unwrap_or_else(|| panic!("{to}: {}", report(&problems)));
         assert_eq!(found.path, path);
         assert!(found.hint.is_some());
@@ -258,12 +387,28 @@ fn what_is_not_built_yet_is_refused_and_never_ignored() {
 #[test]
 fn a_pool_that_is_not_declared_is_named_with_what_was_meant() {
     let pooled = FLIGHTS
-        .replace("name: flights\n", "name: flights\npools: {legacy_reads: {tasks: 12}, idle: {tasks: 1}}\n")
-        .replace("    partition:", "    pools: [legacy_reads]\n    partition:");
+        .replace(
+            "name: flights\n",
+            "name: flights\npools: {legacy_reads: {tasks: 12}, idle: \
+                                     {tasks: 1}}\n",
+        )
+        .replace(
+            "    partition:",
+            "    pools: [legacy_reads]\n    partition:",
+        );
     // GIVEN two pools, one of which no step names; THEN that is no problem
     let spec = good(&pooled);
-    assert_eq!(spec.pools.values().map(|pool| pool.tasks).collect::<Vec<_>>(), [1, 12]);
-    assert_eq!(spec.steps.values().next().expect("one step").pools[0].as_str(), "legacy_reads");
+    assert_eq!(
+        spec.pools
+            .values()
+            .map(|pool| pool.tasks)
+            .collect::<Vec<_>>(),
+        [1, 12]
+    );
+    assert_eq!(
+        spec.steps.values().next().expect("one step").pools[0].as_str(),
+        "legacy_reads"
+    );
     // WHEN a step names another one, THEN its place is told, and what was meant
     let only = |from: &str, to: &str| {
         let problems = bad(&pooled.replace(from, to));
@@ -271,9 +416,18 @@ fn a_pool_that_is_not_declared_is_named_with_what_was_meant() {
         problems.into_iter().next().expect("one")
     };
     let problem = only("[legacy_reads]", "[legacy_reads, legacy_read]");
-    assert_eq!((problem.code, problem.path.as_str()), ("spec::unknown_pool", "steps.flights.pools[1]"));
-    assert_eq!(problem.hint.as_deref(), Some("did you mean `legacy_reads`?"));
-    assert_eq!(only("[legacy_reads]", "[idle, idle]").code, "spec::repeated");
+    assert_eq!(
+        (problem.code, problem.path.as_str()),
+        ("spec::unknown_pool", "steps.flights.pools[1]")
+    );
+    assert_eq!(
+        problem.hint.as_deref(),
+        Some("did you mean `legacy_reads`?")
+    );
+    assert_eq!(
+        only("[legacy_reads]", "[idle, idle]").code,
+        "spec::repeated"
+    );
     assert_eq!(only("{tasks: 12}", "{tasks: 0}").code, "spec::out_of_range");
     assert_eq!(only("{tasks: 12}", "{}").code, "spec::missing_key");
     // and a pipeline without pools keeps the digest that it had before there were any
@@ -294,7 +448,10 @@ fn spec_refuses_literal_password() {
         let text = FLIGHTS.replace("${env:TARGET_URL}", url);
         let problems = bad(&text);
         assert_eq!(problems.len(), 1, "{url}");
-        assert_eq!((problems[0].code, problems[0].path.as_str()), ("spec::literal_password", "connections.target.url"));
+        assert_eq!(
+            (problems[0].code, problems[0].path.as_str()),
+            ("spec::literal_password", "connections.target.url")
+        );
         assert!(problems[0].is_secret());
         assert!(!format!("{problems:?}").contains("hunter2"), "{url}");
         // and the file can be shown beside the problem without it
@@ -303,7 +460,10 @@ fn spec_refuses_literal_password() {
         assert!(!shown.contains("hun"), "{shown}");
     }
     // also where no URL belongs, and where a parameter brings it in
-    let text = FLIGHTS.replace("max_connections: 8", "max_connections: \"postgres://u:hunter2@h\"");
+    let text = FLIGHTS.replace(
+        "max_connections: 8",
+        "max_connections: \"postgres://u:hunter2@h\"",
+    );
     assert!(!report(&bad(&text)).contains("hunter2"));
     let text = FLIGHTS.replace("max_connections: 8", "\"postgres://u:hunter2@h\": 8");
     assert!(!report(&bad(&text)).contains("hunter2"));
@@ -315,19 +475,46 @@ fn spec_refuses_literal_password() {
 
 #[test]
 fn references_stand_only_where_secrets_do() {
-    assert_eq!(only("path: flights.db", "path: \"${env:X}\"").code, "spec::misplaced_secret");
-    assert_eq!(only("table: flights}", "table: \"${file:/x}\"}").code, "spec::misplaced_secret");
-    assert_eq!(only("table: flights}", "table: \"${flights}\"}").code, "spec::bad_reference");
-    assert_eq!(only("${env:TARGET_URL}", "${env:}").code, "spec::bad_reference");
-    assert_eq!(only("${env:TARGET_URL}", "${TARGET_URL}").code, "spec::bad_reference");
-    assert_eq!(only("${env:TARGET_URL}", "${env:TARGET_URL").code, "spec::bad_reference");
-    assert_eq!(only("name: flights\n", "name: \"${param:since}\"\n").code, "spec::bad_reference");
+    assert_eq!(
+        only("path: flights.db", "path: \"${env:X}\"").code,
+        "spec::misplaced_secret"
+    );
+    assert_eq!(
+        only("table: flights}", "table: \"${file:/x}\"}").code,
+        "spec::misplaced_secret"
+    );
+    assert_eq!(
+        only("table: flights}", "table: \"${flights}\"}").code,
+        "spec::bad_reference"
+    );
+    assert_eq!(
+        only("${env:TARGET_URL}", "${env:}").code,
+        "spec::bad_reference"
+    );
+    assert_eq!(
+        only("${env:TARGET_URL}", "${TARGET_URL}").code,
+        "spec::bad_reference"
+    );
+    assert_eq!(
+        only("${env:TARGET_URL}", "${env:TARGET_URL").code,
+        "spec::bad_reference"
+    );
+    assert_eq!(
+        only("name: flights\n", "name: \"${param:since}\"\n").code,
+        "spec::bad_reference"
+    );
 }
 
 #[test]
 fn parameters_are_checked_against_their_types() {
     let with = |params: &[(&str, &str)], text: &str| {
-        parse(text, &params.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect())
+        parse(
+            text,
+            &params
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+                .collect(),
+        )
     };
     let code = |params: &[(&str, &str)], text: &str| {
         let problems = with(params, text).expect_err("a problem");
@@ -335,33 +522,69 @@ fn parameters_are_checked_against_their_types() {
         problems[0].code
     };
     let spec = with(&[("since", "2013-01-15")], FLIGHTS).expect("legal");
-    assert_eq!(backfill_of(&spec, "flights").start, Some(Bound("2013-01-15".to_owned())));
-    assert_eq!(code(&[("since", "soon")], FLIGHTS), "spec::bad_param");
-    assert_eq!(code(&[("sinse", "2013-01-15")], FLIGHTS), "spec::unknown_param");
     assert_eq!(
-        code(&[("since", "2013-01-15")], &FLIGHTS.replace("\"${param:since}\"", "2013-01-01")),
+        backfill_of(&spec, "flights").start,
+        Some(Bound("2013-01-15".to_owned()))
+    );
+    assert_eq!(code(&[("since", "soon")], FLIGHTS), "spec::bad_param");
+    assert_eq!(
+        code(&[("sinse", "2013-01-15")], FLIGHTS),
+        "spec::unknown_param"
+    );
+    assert_eq!(
+        code(
+            &[("since", "2013-01-15")],
+            &FLIGHTS.replace("\"${param:since}\"", "2013-01-01")
+        ),
         "spec::unused_param"
     );
-    assert_eq!(code(&[], &FLIGHTS.replace(", default: 2013-01-01", "")), "spec::missing_param");
-    assert_eq!(code(&[], &FLIGHTS.replace("${param:since}", "${param:until}")), "spec::unknown_param");
-    assert_eq!(code(&[], &FLIGHTS.replace("default: 2013-01-01", "default: 7")), "spec::bad_param");
+    assert_eq!(
+        code(&[], &FLIGHTS.replace(", default: 2013-01-01", "")),
+        "spec::missing_param"
+    );
+    assert_eq!(
+        code(&[], &FLIGHTS.replace("${param:since}", "${param:until}")),
+        "spec::unknown_param"
+    );
+    assert_eq!(
+        code(&[], &FLIGHTS.replace("default: 2013-01-01", "default: 7")),
+        "spec::bad_param"
+    );
     // a whole number stays one, and fits where one belongs
     let text = FLIGHTS.replace("params: {", "params: {n: {type: integer, default: 3}, ");
     let spec = good(&text.replace("max_connections: 8", "max_connections: \"${param:n}\""));
     let target = &spec.connections[&"target".parse().expect("a legal name")];
-    assert!(matches!(target, Connection::Postgres { max_connections: Some(3), .. }));
+    assert!(matches!(
+        target,
+        Connection::Postgres {
+            max_connections: Some(3),
+            ..
+        }
+    ));
     let spec = good(&text.replace("table: flights}", "table: \"flights_${param:n}\"}"));
-    assert_eq!(backfill_of(&spec, "flights").to.table.to_string(), "analytics.flights_3");
+    assert_eq!(
+        backfill_of(&spec, "flights").to.table.to_string(),
+        "analytics.flights_3"
+    );
 }
 
 #[test]
 fn numbers_where_text_belongs_ask_for_quotes() {
     let problem = only("path: flights.db", "path: 0052");
-    assert_eq!((problem.code, problem.hint.as_deref()), ("spec::quote_it", Some("quote it: \"0052\"")));
+    assert_eq!(
+        (problem.code, problem.hint.as_deref()),
+        ("spec::quote_it", Some("quote it: \"0052\""))
+    );
     assert_eq!(only("key: [time_hour", "key: [7").code, "spec::quote_it");
-    assert_eq!(only("read_only: true", "read_only: yes").code, "spec::wrong_type");
+    assert_eq!(
+        only("read_only: true", "read_only: yes").code,
+        "spec::wrong_type"
+    );
     let quoted = only("max_connections: 8", "max_connections: \"8\"");
-    assert_eq!(quoted.hint.as_deref(), Some("write the number without quotes"));
+    assert_eq!(
+        quoted.hint.as_deref(),
+        Some("write the number without quotes")
+    );
 }
 
 #[test]
@@ -389,11 +612,14 @@ version: 1
 "#;
     assert_eq!(good(other).digest(), spec.digest());
     // THEN only what it means changes the digest
-    assert_ne!(good(&FLIGHTS.replace("grain: day", "grain: week")).digest(), spec.digest());
-    let canonical = String::from_utf8(spec.canonical_json()).expect("UTF-8");
-    assert!(
-        canonical.starts_with(r#"{"connections":{"source":{"path":"flights.db","read_only":true,"type":"sqlite"}"#)
+    assert_ne!(
+        good(&FLIGHTS.replace("grain: day", "grain: week")).digest(),
+        spec.digest()
     );
+    let canonical = String::from_utf8(spec.canonical_json()).expect("UTF-8");
+    assert!(canonical.starts_with(
+        r#"{"connections":{"source":{"path":"flights.db","read_only":true,"type":"sqlite"}"#
+    ));
     insta::assert_snapshot!(canonical);
 }
 
@@ -410,8 +636,14 @@ fn canonical_json_is_read_back_and_checked_again() {
         change(&mut json);
         from_canonical(json.to_string().as_bytes()).expect_err("refused")[0].code
     };
-    assert_eq!(code(&|json| json["version"] = json!(2)), "spec::out_of_range");
-    assert_eq!(code(&|json| json["steps"]["flights"]["to"]["connection"] = json!("source")), "spec::not_canonical");
+    assert_eq!(
+        code(&|json| json["version"] = json!(2)),
+        "spec::out_of_range"
+    );
+    assert_eq!(
+        code(&|json| json["steps"]["flights"]["to"]["connection"] = json!("source")),
+        "spec::not_canonical"
+    );
     assert_eq!(
         code(&|json| json["steps"]["flights"]["strategy"]["to"]["connection"] = json!("source")),
         "spec::read_only"
@@ -426,34 +658,55 @@ fn canonical_json_is_read_back_and_checked_again() {
     );
     assert_eq!(code(&|json| json["more"] = json!(1)), "spec::not_canonical");
     assert_eq!(code(&|json| json["steps"] = json!({})), "spec::wrong_count");
-    assert_eq!(from_canonical(b"{").expect_err("refused")[0].code, "spec::not_canonical");
-    assert_eq!(from_canonical(b" {}").expect_err("refused")[0].code, "spec::not_canonical");
+    assert_eq!(
+        from_canonical(b"{").expect_err("refused")[0].code,
+        "spec::not_canonical"
+    );
+    assert_eq!(
+        from_canonical(b" {}").expect_err("refused")[0].code,
+        "spec::not_canonical"
+    );
 }
 
 #[test]
 fn a_cycle_is_refused_with_its_path() {
     let step = |on: &str| format!("{{strategy: {{type: noop, tasks: 1}}, depends_on: {on}}}");
     let text = |a: &str, b: &str, c: &str| {
-        format!("version: 1\nname: x\nsteps:\n  a: {}\n  b: {}\n  c: {}\n", step(a), step(b), step(c))
+        format!(
+            "version: 1\nname: x\nsteps:\n  a: {}\n  b: {}\n  c: {}\n",
+            step(a),
+            step(b),
+            step(c)
+        )
     };
     let problems = bad(&text("[b]", "[{step: a, when: done}]", "[a]"));
     assert_eq!(problems.len(), 1, "{}", report(&problems));
     assert_eq!((problems[0].code, problems[0].line), ("spec::cycle", 4));
     assert_eq!(problems[0].message, "steps wait for each other: a → b → a");
-    assert_eq!(bad(&text("[a]", "[]", "[]"))[0].message, "steps wait for each other: a → a");
+    assert_eq!(
+        bad(&text("[a]", "[]", "[]"))[0].message,
+        "steps wait for each other: a → a"
+    );
     let unknown = bad(&text("[]", "[aa]", "[a, a]"));
     assert_eq!(
-        unknown.iter().map(|problem| problem.code).collect::<Vec<_>>(),
+        unknown
+            .iter()
+            .map(|problem| problem.code)
+            .collect::<Vec<_>>(),
         ["spec::unknown_step", "spec::repeated"]
     );
     assert_eq!(unknown[0].hint.as_deref(), Some("did you mean `a`?"));
-    assert_eq!(good(&text("[c, b]", "[]", "[]")).digest(), good(&text("[b, c]", "[]", "[]")).digest());
+    assert_eq!(
+        good(&text("[c, b]", "[]", "[]")).digest(),
+        good(&text("[b, c]", "[]", "[]")).digest()
+    );
 }
 
 #[test]
 fn steps_that_would_overwrite_each_other_are_refused() {
     let code = |from: &str, to: &str| only(from, to).code;
-    // a second step on the same table, also through another connection to the same database, and under its full name
+    // a second step on the same table, also through another connection to the same database, and
+    // under its full name
     let other = FLIGHTS[FLIGHTS.find("    strategy").expect("there")..]
         .replace("\"analytics.{source.table}\"", "analytics.flights");
     let second = bad(&format!("{FLIGHTS}  more:\n{other}"));
@@ -461,45 +714,121 @@ fn steps_that_would_overwrite_each_other_are_refused() {
         (second.len(), second[0].code, second[0].path.as_str()),
         (1, "spec::two_writers", "steps.more.to.table")
     );
-    let text = FLIGHTS.replace("  target:", "  again: {type: postgres, url: \"${env:TARGET_URL}\"}\n  target:");
-    let second = bad(&format!("{text}  more:\n{}", other.replace("connection: target", "connection: again")));
+    let text = FLIGHTS.replace(
+        "  target:",
+        "  again: {type: postgres, url: \
+        \"${env:TARGET_URL}\"}\n  target:",
+    );
+    let second = bad(&format!(
+        "{text}  more:\n{}",
+        other.replace(
+            "connection: target",
+            "connection: \
+        again"
+        )
+    ));
     assert_eq!(second[0].code, "spec::two_writers");
     // reading and writing one table
-    let same = FLIGHTS
-        .replace("from: {connection: source, table: flights", "from: {connection: target, table: analytics.flights");
+    let same = FLIGHTS.replace(
+        "from: {connection: source, table: flights",
+        "from: {connection: target, table: \
+            analytics.flights",
+    );
     assert_eq!(bad(&same)[0].code, "spec::same_table");
-    assert_eq!(code("to: {connection: target", "to: {connection: source"), "spec::read_only");
+    assert_eq!(
+        code("to: {connection: target", "to: {connection: source"),
+        "spec::read_only"
+    );
     let ours = bad(&FLIGHTS.replace("table: flights}", "table: _highwater_task}"));
-    assert_eq!(ours.iter().map(|problem| problem.code).collect::<Vec<_>>(), ["spec::reserved_table"; 2]);
-    assert_eq!(code("analytics.{source.table}", "highwater.{source.table}"), "spec::reserved_table");
+    assert_eq!(
+        ours.iter().map(|problem| problem.code).collect::<Vec<_>>(),
+        ["spec::reserved_table"; 2]
+    );
+    assert_eq!(
+        code("analytics.{source.table}", "highwater.{source.table}"),
+        "spec::reserved_table"
+    );
 }
 
 #[test]
 fn what_contradicts_itself_is_refused() {
     let code = |from: &str, to: &str| only(from, to).code;
-    assert_eq!(code("end: 2013-02-01", "end: 2013-01-01"), "spec::empty_range");
+    assert_eq!(
+        code("end: 2013-02-01", "end: 2013-01-01"),
+        "spec::empty_range"
+    );
     assert_eq!(code("end: 2013-02-01", "end: 42"), "spec::conflict");
-    assert_eq!(code("mode: replace_partition", "resident: replace, mode: append"), "spec::conflict");
-    assert_eq!(code("key: [time_hour, carrier", "key: [carrier, carrier"), "spec::repeated");
-    assert_eq!(code("table: flights}", "table: flights, columns: {carrier: {exclude: true}}}"), "spec::conflict");
-    assert_eq!(code("    write:", "    retries: {initial: 10m}\n    write:"), "spec::conflict");
-    assert_eq!(code("    write:", "    limits: {attempt: 0s}\n    write:"), "spec::out_of_range");
-    assert_eq!(code("    write:", "    limits: {stall: 0s}\n    write:"), "spec::out_of_range");
-    let append =
-        FLIGHTS.replace("mode: replace_partition", "mode: append").replace("end: 2013-02-01", "reprocess: all");
+    assert_eq!(
+        code("mode: replace_partition", "resident: replace, mode: append"),
+        "spec::conflict"
+    );
+    assert_eq!(
+        code("key: [time_hour, carrier", "key: [carrier, carrier"),
+        "spec::repeated"
+    );
+    assert_eq!(
+        code(
+            "table: flights}",
+            "table: flights, columns: {carrier: {exclude: true}}}"
+        ),
+        "spec::conflict"
+    );
+    assert_eq!(
+        code("    write:", "    retries: {initial: 10m}\n    write:"),
+        "spec::conflict"
+    );
+    assert_eq!(
+        code("    write:", "    limits: {attempt: 0s}\n    write:"),
+        "spec::out_of_range"
+    );
+    assert_eq!(
+        code("    write:", "    limits: {stall: 0s}\n    write:"),
+        "spec::out_of_range"
+    );
+    let append = FLIGHTS
+        .replace("mode: replace_partition", "mode: append")
+        .replace(
+            "end: 2013-02-01",
+            "reprocess: \
+            all",
+        );
     assert_eq!(bad(&append)[0].code, "spec::conflict");
     assert_eq!(code("grain: day, ", ""), "spec::missing_key");
     // a target's name that asks for a schema which the source's does not have
-    assert_eq!(code("analytics.{source.table}", "{source.schema}.x"), "spec::conflict");
+    assert_eq!(
+        code("analytics.{source.table}", "{source.schema}.x"),
+        "spec::conflict"
+    );
 }
 
 #[test]
 fn every_word_of_the_schema_is_a_word_of_the_model() {
-    // GIVEN each word that the table calls legal; WHEN it replaces another; THEN the file is read or contradicts itself
+    // GIVEN each word that the table calls legal; WHEN it replaces another; THEN the file is read
+    // or contradicts itself
     for (from, words) in [
-        ("grain: day", vec!["grain: hour", "grain: week", "grain: month", "grain: year"]),
-        ("grain: day", vec!["grain: day, nulls: partition", "grain: day, nulls: ignore", "grain: day, nulls: fail"]),
-        ("end: 2013-02-01", vec!["reprocess: missing", "reprocess: all", "order: oldest", "order: newest"]),
+        (
+            "grain: day",
+            vec!["grain: hour", "grain: week", "grain: month", "grain: year"],
+        ),
+        (
+            "grain: day",
+            vec![
+                "grain: day, nulls: partition",
+                "grain: day, nulls: ignore",
+                "grain: \
+            day, nulls: fail",
+            ],
+        ),
+        (
+            "end: 2013-02-01",
+            vec![
+                "reprocess: missing",
+                "reprocess: all",
+                "order: oldest",
+                "order: \
+            newest",
+            ],
+        ),
         (
             "mode: replace_partition",
             vec![
@@ -508,7 +837,13 @@ fn every_word_of_the_schema_is_a_word_of_the_model() {
                 "mode: replace_partition, resident: replace",
             ],
         ),
-        ("table: flights}", vec!["table: flights, rows: all}", "table: flights, rows: visible}"]),
+        (
+            "table: flights}",
+            vec![
+                "table: flights, rows: all}",
+                "table: flights, rows: visible}",
+            ],
+        ),
         ("    write:", vec!["    depends_on: []\n    write:"]),
     ] {
         for word in words {

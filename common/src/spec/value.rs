@@ -32,13 +32,27 @@ pub(super) fn duration(text: &str) -> Option<Duration> {
 pub(super) fn duration_text(duration: Duration) -> String {
     let millis = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     let (seconds, millis) = (millis / 1000, millis % 1000);
-    let parts = [(seconds / 3600, "h"), (seconds / 60 % 60, "m"), (seconds % 60, "s"), (millis, "ms")];
-    let text: String = parts.iter().filter(|(n, _)| *n > 0).map(|(n, unit)| format!("{n}{unit}")).collect();
-    if text.is_empty() { "0s".to_owned() } else { text }
+    let parts = [
+        (seconds / 3600, "h"),
+        (seconds / 60 % 60, "m"),
+        (seconds % 60, "s"),
+        (millis, "ms"),
+    ];
+    let text: String = parts
+        .iter()
+        .filter(|(n, _)| *n > 0)
+        .map(|(n, unit)| format!("{n}{unit}"))
+        .collect();
+    if text.is_empty() {
+        "0s".to_owned()
+    } else {
+        text
+    }
 }
 
-/// The IANA name of a zone as its database spells it; `None` for a zone that the database, which is part of the program,
-/// does not know. The machine's own database is not asked: two machines would plan differently.
+/// The IANA name of a zone as its database spells it; `None` for a zone that the database, which is
+/// part of the program, does not know. The machine's own database is not asked: two machines would
+/// plan differently.
 pub(super) fn zone(name: &str) -> Option<String> {
     let zone = TimeZoneDatabase::bundled().get(name).ok()?;
     zone.iana_name().map(str::to_owned)
@@ -58,7 +72,8 @@ pub enum BoundForm {
 }
 
 impl BoundForm {
-    /// Whether this comes before `other`; `None` when the two cannot be compared before a zone is known.
+    /// Whether this comes before `other`; `None` when the two cannot be compared before a zone is
+    /// known.
     #[must_use]
     pub fn is_before(self, other: Self) -> Option<bool> {
         match (self, other) {
@@ -89,15 +104,22 @@ pub(super) fn bound(text: &str) -> Option<BoundForm> {
     if text.contains('[') {
         return None;
     }
-    // A date is ten characters; jiff would also read the date out of a longer text and forget the rest.
+    // A date is ten characters; jiff would also read the date out of a longer text and forget the
+    // rest.
     if text.len() == 10 {
         return text.parse().ok().map(BoundForm::Date);
     }
     if let Ok(instant) = text.parse() {
         return Some(BoundForm::Instant(instant));
     }
-    let has_time = text.get(10..11).is_some_and(|separator| matches!(separator, "T" | " " | "t"));
-    if has_time { text.parse().ok().map(BoundForm::Civil) } else { None }
+    let has_time = text
+        .get(10..11)
+        .is_some_and(|separator| matches!(separator, "T" | " " | "t"));
+    if has_time {
+        text.parse().ok().map(BoundForm::Civil)
+    } else {
+        None
+    }
 }
 
 /// The type of a parameter.
@@ -163,15 +185,19 @@ pub(super) enum TableError {
     Long,
 }
 
-/// Reads `table` or `schema.table`, each part as it is or in double quotes. Letters keep their case.
+/// Reads `table` or `schema.table`, each part as it is or in double quotes. Letters keep their
+/// case.
 pub(super) fn table(text: &str) -> Result<TableName, TableError> {
     parts(text, None)
 }
 
-/// Reads the name of a target, in which `{source.table}` and `{source.schema}` stand for the source's. Without a known
-/// source they are checked and stand for anything.
+/// Reads the name of a target, in which `{source.table}` and `{source.schema}` stand for the
+/// source's. Without a known source they are checked and stand for anything.
 pub(super) fn target(text: &str, source: Option<&TableName>) -> Result<TableName, TableError> {
-    let anything = TableName { schema: Some("x".to_owned()), name: "x".to_owned() };
+    let anything = TableName {
+        schema: Some("x".to_owned()),
+        name: "x".to_owned(),
+    };
     parts(text, Some(source.unwrap_or(&anything)))
 }
 
@@ -200,7 +226,9 @@ fn parts(text: &str, source: Option<&TableName>) -> Result<TableName, TableError
                 used = length;
             }
             '"' | '{' | '}' if !quoted => return Err(TableError::Character(c)),
-            c if c.is_control() || (!quoted && c.is_whitespace()) => return Err(TableError::Character(c)),
+            c if c.is_control() || (!quoted && c.is_whitespace()) => {
+                return Err(TableError::Character(c));
+            }
             c => part.push(c),
         }
         rest = rest.get(used..).unwrap_or_default();
@@ -215,7 +243,10 @@ fn parts(text: &str, source: Option<&TableName>) -> Result<TableName, TableError
         return Err(TableError::Long);
     }
     match <[String; 2]>::try_from(parts) {
-        Ok([schema, name]) => Ok(TableName { schema: Some(schema), name }),
+        Ok([schema, name]) => Ok(TableName {
+            schema: Some(schema),
+            name,
+        }),
         Err(mut parts) => match (parts.len(), parts.pop()) {
             (1, Some(name)) => Ok(TableName { schema: None, name }),
             (_, Some(_) | None) => Err(TableError::Parts),
@@ -228,7 +259,11 @@ fn braced(rest: &str, source: Option<&TableName>) -> Result<(String, usize), Tab
     if rest.starts_with("{{") || rest.starts_with("}}") {
         return Ok((rest.chars().take(1).collect(), 2));
     }
-    let inner = rest.strip_prefix('{').and_then(|inner| inner.split_once('}')).ok_or(TableError::Brace)?.0;
+    let inner = rest
+        .strip_prefix('{')
+        .and_then(|inner| inner.split_once('}'))
+        .ok_or(TableError::Brace)?
+        .0;
     let text = match (inner, source) {
         ("source.table", Some(source)) => source.name.clone(),
         ("source.schema", Some(source)) => source.schema.clone().ok_or(TableError::NoSchema)?,
@@ -240,12 +275,25 @@ fn braced(rest: &str, source: Option<&TableName>) -> Result<(String, usize), Tab
 /// Writes a name as [`table`] reads it, or as [`target`] does when `is_template`.
 pub(super) fn table_text(table: &TableName, is_template: bool) -> String {
     let part = |name: &str| {
-        let braced = if is_template { name.replace('{', "{{").replace('}', "}}") } else { name.to_owned() };
-        let plain = name.chars().all(|c| !c.is_whitespace() && !c.is_control() && !matches!(c, '.' | '"' | '{' | '}'));
-        if plain { braced } else { format!("\"{}\"", braced.replace('"', "\"\"")) }
+        let braced = if is_template {
+            name.replace('{', "{{").replace('}', "}}")
+        } else {
+            name.to_owned()
+        };
+        let plain = name
+            .chars()
+            .all(|c| !c.is_whitespace() && !c.is_control() && !matches!(c, '.' | '"' | '{' | '}'));
+        if plain {
+            braced
+        } else {
+            format!("\"{}\"", braced.replace('"', "\"\""))
+        }
     };
     let name = part(&table.name);
-    table.schema.as_deref().map_or_else(|| name.clone(), |schema| format!("{}.{name}", part(schema)))
+    table
+        .schema
+        .as_deref()
+        .map_or_else(|| name.clone(), |schema| format!("{}.{name}", part(schema)))
 }
 
 #[cfg(test)]
@@ -254,30 +302,68 @@ mod tests {
 
     #[test]
     fn durations_are_read_and_written_alike() {
-        for (text, millis) in [("1s", 1000), ("45m", 2_700_000), ("50ms", 50), ("1h30m", 5_400_000), ("0s", 0)] {
-            assert_eq!(duration(text), Some(Duration::from_millis(millis)), "{text}");
+        for (text, millis) in [
+            ("1s", 1000),
+            ("45m", 2_700_000),
+            ("50ms", 50),
+            ("1h30m", 5_400_000),
+            ("0s", 0),
+        ] {
+            assert_eq!(
+                duration(text),
+                Some(Duration::from_millis(millis)),
+                "{text}"
+            );
             assert_eq!(duration_text(Duration::from_millis(millis)), text);
         }
-        for text in ["", "5", "1d", "1m1h", "1s1s", "-1s", "1.5s", "s", "99999999999h", "1 s", "1µs"] {
+        for text in [
+            "",
+            "5",
+            "1d",
+            "1m1h",
+            "1s1s",
+            "-1s",
+            "1.5s",
+            "s",
+            "99999999999h",
+            "1 s",
+            "1µs",
+        ] {
             assert_eq!(duration(text), None, "{text}");
         }
     }
 
     #[test]
     fn table_names_are_read_with_and_without_quotes() {
-        let name =
-            |schema: Option<&str>, name: &str| TableName { schema: schema.map(str::to_owned), name: name.to_owned() };
+        let name = |schema: Option<&str>, name: &str| TableName {
+            schema: schema.map(str::to_owned),
+            name: name.to_owned(),
+        };
         assert_eq!(table("orders"), Ok(name(None, "orders")));
         assert_eq!(table("public.Orders"), Ok(name(Some("public"), "Orders")));
-        assert_eq!(table("\"a.b\".\"c \"\"d{\""), Ok(name(Some("a.b"), "c \"d{")));
-        for bad in ["", ".", "a.", "a.b.c", "a b", "\"a", "\"a\"b", "a\"b", "a{b}", "\"\""] {
+        assert_eq!(
+            table("\"a.b\".\"c \"\"d{\""),
+            Ok(name(Some("a.b"), "c \"d{"))
+        );
+        for bad in [
+            "", ".", "a.", "a.b.c", "a b", "\"a", "\"a\"b", "a\"b", "a{b}", "\"\"",
+        ] {
             assert!(table(bad).is_err(), "{bad}");
         }
         let source = name(None, "or{ders");
-        assert_eq!(target("analytics.{source.table}_x", Some(&source)), Ok(name(Some("analytics"), "or{ders_x")));
+        assert_eq!(
+            target("analytics.{source.table}_x", Some(&source)),
+            Ok(name(Some("analytics"), "or{ders_x"))
+        );
         assert_eq!(target("a{{b}}", Some(&source)), Ok(name(None, "a{b}")));
-        assert_eq!(target("{source.schema}.x", Some(&source)), Err(TableError::NoSchema));
-        assert_eq!(target("{step}", None), Err(TableError::Placeholder("step".to_owned())));
+        assert_eq!(
+            target("{source.schema}.x", Some(&source)),
+            Err(TableError::NoSchema)
+        );
+        assert_eq!(
+            target("{step}", None),
+            Err(TableError::Placeholder("step".to_owned()))
+        );
         assert_eq!(target("{source.table", None), Err(TableError::Brace));
     }
 
@@ -285,11 +371,20 @@ mod tests {
     fn bounds_tell_their_form() {
         assert_eq!(bound("42"), Some(BoundForm::Whole(42)));
         assert!(matches!(bound("2013-01-01"), Some(BoundForm::Date(_))));
-        assert!(matches!(bound("2013-01-01 05:00:00"), Some(BoundForm::Civil(_))));
-        assert!(matches!(bound("2013-01-01T05:00:00+02:00"), Some(BoundForm::Instant(_))));
+        assert!(matches!(
+            bound("2013-01-01 05:00:00"),
+            Some(BoundForm::Civil(_))
+        ));
+        assert!(matches!(
+            bound("2013-01-01T05:00:00+02:00"),
+            Some(BoundForm::Instant(_))
+        ));
         assert_eq!(bound("2013-13-01"), None);
         assert_eq!(bound("yesterday"), None);
-        assert_eq!(zone("america/new_york").as_deref(), Some("America/New_York"));
+        assert_eq!(
+            zone("america/new_york").as_deref(),
+            Some("America/New_York")
+        );
         assert_eq!(zone("Mars/Olympus"), None);
     }
 }

@@ -1,5 +1,5 @@
-//! A range of a table, in parallel, each partition on its own: prepare the target, load the partitions, count what none of them took, and
-//! ask the target whether it still has them.
+//! A range of a table, in parallel, each partition on its own: prepare the target, load the
+//! partitions, count what none of them took, and ask the target whether it still has them.
 
 use super::{Load, PlanContext, ProbeRequest, Sides};
 use crate::capability::Capabilities;
@@ -14,7 +14,10 @@ impl Load for Backfill {
     }
 
     fn sides(&self) -> Sides<'_> {
-        Sides { source: Some(&self.from), target: Some(&self.to) }
+        Sides {
+            source: Some(&self.from),
+            target: Some(&self.to),
+        }
     }
 
     fn needs(&self) -> Capabilities {
@@ -33,7 +36,11 @@ impl Load for Backfill {
         })
     }
 
-    fn plan(&self, of: &PlanContext<'_>, facts: Option<&StepFacts>) -> Result<StepPlan, Vec<PlanProblem>> {
+    fn plan(
+        &self,
+        of: &PlanContext<'_>,
+        facts: Option<&StepFacts>,
+    ) -> Result<StepPlan, Vec<PlanProblem>> {
         let Some(facts) = facts else {
             return Err(vec![PlanProblem {
                 code: "plan::not_probed",
@@ -42,9 +49,20 @@ impl Load for Backfill {
                 help: "plan again".to_owned(),
             }]);
         };
-        let LoadPlan { settled, partitions, depends_on, estimated_rows, warnings, notes, facts } =
-            plan_load(of.pipeline, of.step, self, facts)?;
-        let load = Phase { kind: PhaseKind::Load, tasks: Tasks::Partitions(Box::new(partitions)), tolerant: true };
+        let LoadPlan {
+            settled,
+            partitions,
+            depends_on,
+            estimated_rows,
+            warnings,
+            notes,
+            facts,
+        } = plan_load(of.pipeline, of.step, self, facts)?;
+        let load = Phase {
+            kind: PhaseKind::Load,
+            tasks: Tasks::Partitions(Box::new(partitions)),
+            tolerant: true,
+        };
         Ok(StepPlan {
             phases: vec![
                 Phase::one(PhaseKind::Prepare),
@@ -62,17 +80,34 @@ impl Load for Backfill {
     }
 
     fn summary(&self, plan: &StepPlan) -> String {
-        let Some(partitions) = plan.partitions() else { return String::new() };
+        let Some(partitions) = plan.partitions() else {
+            return String::new();
+        };
         let (column, whole) = (&self.partition.column, partitions.generator().whole());
         match &self.partition.by {
-            PartitionBy::Calendar { grain, tz } => format!("by {} of {column}, {tz}, {whole}", grain.as_str()),
-            PartitionBy::Integer { width: Some(width), .. } => format!("by {width} of {column}, {whole}"),
-            PartitionBy::Integer { width: None, max_rows } => format!("by about {max_rows} rows of {column}, {whole}"),
+            PartitionBy::Calendar { grain, tz } => {
+                format!("by {} of {column}, {tz}, {whole}", grain.as_str())
+            }
+            PartitionBy::Integer {
+                width: Some(width), ..
+            } => format!(
+                "by {width} of {column}, \
+                {whole}"
+            ),
+            PartitionBy::Integer {
+                width: None,
+                max_rows,
+            } => format!(
+                "by about {max_rows} rows of \
+                {column}, {whole}"
+            ),
         }
     }
 
     fn judge_left_out(&self, plan: &StepPlan, found: &LeftOut) -> Result<Vec<String>, String> {
-        let (Some(partitions), Some(settled)) = (plan.partitions(), &plan.settled) else { return Ok(Vec::new()) };
+        let (Some(partitions), Some(settled)) = (plan.partitions(), &plan.settled) else {
+            return Ok(Vec::new());
+        };
         let taken = Taken {
             table: &self.from.table,
             column: &settled.partition_column,

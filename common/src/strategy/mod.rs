@@ -1,7 +1,8 @@
 //! The load strategies: what each of them decides, without any I/O.
 //!
-//! A strategy is one file here and one among the workers. Everybody else knows a step by its phases, its sides and its words; the
-//! only matches on which strategy it is stand in the two folders, and where the pipeline file is read and written.
+//! A strategy is one file here and one among the workers. Everybody else knows a step by its
+//! phases, its sides and its words; the only matches on which strategy it is stand in the two
+//! folders, and where the pipeline file is read and written.
 
 mod backfill;
 mod noop;
@@ -31,12 +32,17 @@ pub trait Load {
     ///
     /// # Errors
     /// Every [`PlanProblem`] of the step at once.
-    fn plan(&self, of: &PlanContext<'_>, facts: Option<&StepFacts>) -> Result<StepPlan, Vec<PlanProblem>>;
+    fn plan(
+        &self,
+        of: &PlanContext<'_>,
+        facts: Option<&StepFacts>,
+    ) -> Result<StepPlan, Vec<PlanProblem>>;
 
     /// How the plan goes about it, in a line.
     fn summary(&self, plan: &StepPlan) -> String;
 
-    /// The rows that no task took, for people, when all of them were declared to stay where they are.
+    /// The rows that no task took, for people, when all of them were declared to stay where they
+    /// are.
     ///
     /// # Errors
     /// Which of them were not, and what to do.
@@ -56,7 +62,9 @@ impl<'a> Sides<'a> {
     /// The connections of both; one that is both sides comes twice.
     pub fn connections(self) -> impl Iterator<Item = &'a ConnectionName> {
         let source = self.source.map(|source| &source.connection);
-        source.into_iter().chain(self.target.map(|target| &target.connection))
+        source
+            .into_iter()
+            .chain(self.target.map(|target| &target.connection))
     }
 }
 

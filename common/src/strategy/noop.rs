@@ -25,17 +25,28 @@ impl Load for Noop {
         None
     }
 
-    fn plan(&self, of: &PlanContext<'_>, _: Option<&StepFacts>) -> Result<StepPlan, Vec<PlanProblem>> {
+    fn plan(
+        &self,
+        of: &PlanContext<'_>,
+        _: Option<&StepFacts>,
+    ) -> Result<StepPlan, Vec<PlanProblem>> {
         let tasks = self.tasks;
         if tasks > PARTITIONS_MAX {
             return Err(vec![PlanProblem {
                 code: "plan::too_many_partitions",
                 step: of.step.clone(),
-                message: format!("{tasks} tasks are more than the {PARTITIONS_MAX} that a step may have"),
+                message: format!(
+                    "{tasks} tasks are more than the {PARTITIONS_MAX} that a step may \
+                                  have"
+                ),
                 help: "use fewer `tasks`".to_owned(),
             }]);
         }
-        let execute = Phase { kind: PhaseKind::Execute, tasks: Tasks::Slots(tasks), tolerant: true };
+        let execute = Phase {
+            kind: PhaseKind::Execute,
+            tasks: Tasks::Slots(tasks),
+            tolerant: true,
+        };
         Ok(StepPlan {
             phases: vec![execute],
             settled: None,

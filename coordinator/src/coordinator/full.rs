@@ -1,5 +1,6 @@
-//! A store without room: whoever looks is answered, whoever works is not taken for silent, and everybody else waits, until
-//! somebody has made room. Nothing is lost meanwhile: a transaction that a full store refuses is not applied.
+//! A store without room: whoever looks is answered, whoever works is not taken for silent, and
+//! everybody else waits, until somebody has made room. Nothing is lost meanwhile: a transaction
+//! that a full store refuses is not applied.
 
 use std::time::Duration;
 
@@ -19,8 +20,8 @@ const ASK_AGAIN: Duration = Duration::from_secs(1);
 const ASKED_BETWEEN_WORDS: u32 = 30;
 
 impl Coordinator {
-    /// Keeps the office while the store has no room, and answers what needs none. Returns the next term once there is room, or
-    /// nothing when the office is lost, or the coordinator is to end.
+    /// Keeps the office while the store has no room, and answers what needs none. Returns the next
+    /// term once there is room, or nothing when the office is lost, or the coordinator is to end.
     pub(super) async fn hold_without_room(
         &mut self,
         full: &StoreError,
@@ -47,8 +48,10 @@ impl Coordinator {
                     tracing::info!("the store has room again: going on");
                     return Some(term);
                 }
-                Err(LoadError::Store(StoreError::Full { .. } | StoreError::Unreachable { .. })) => {}
-                Ok(None) | Err(_) => return None, // somebody else leads, or another term will tell what is wrong
+                Err(LoadError::Store(StoreError::Full { .. } | StoreError::Unreachable { .. })) => {
+                }
+                // somebody else leads, or another term will tell what is wrong
+                Ok(None) | Err(_) => return None,
             }
             if view.is_none() {
                 view = self.view(record, &trouble).await;
@@ -57,22 +60,34 @@ impl Coordinator {
         None
     }
 
-    /// The next term, once the store takes something; `None` when the office is somebody else's, or nobody knows.
+    /// The next term, once the store takes something; `None` when the office is somebody else's, or
+    /// nobody knows.
     async fn next_term(&mut self, record: &[u8]) -> Result<Option<Term>, LoadError> {
         let (store, hi) = (&self.campaigner.store, RecordKey::High.render());
         if let Some(bytes) = store.get(&hi).await? {
-            // The smallest thing that can be written, which changes nothing: only a store that took it is worth reading whole.
+            // The smallest thing that can be written, which changes nothing: only a store that took
+            // it is worth reading whole.
             let expects = vec![
                 Expect::Bytes(RecordKey::Leader.render(), record.to_vec()),
                 Expect::Bytes(hi.clone(), bytes.clone()),
             ];
-            store.commit(StoreTxn { expects, ops: vec![Op::Put(hi, bytes)] }).await?;
+            store
+                .commit(StoreTxn {
+                    expects,
+                    ops: vec![Op::Put(hi, bytes)],
+                })
+                .await?;
         }
         self.campaigner.barrier(record.to_vec()).await
     }
 
-    /// Waits a while for room for anybody's office, and answers those who look. True when the coordinator is to end.
-    pub(super) async fn wait_for_room(&mut self, full: &StoreError, cancel: &CancellationToken) -> bool {
+    /// Waits a while for room for anybody's office, and answers those who look. True when the
+    /// coordinator is to end.
+    pub(super) async fn wait_for_room(
+        &mut self,
+        full: &StoreError,
+        cancel: &CancellationToken,
+    ) -> bool {
         let trouble = trouble(full);
         if *self.role.borrow() != Role::OutOfSpace {
             tracing::error!("{trouble}");
@@ -91,19 +106,31 @@ impl Coordinator {
     async fn view(&mut self, record: &[u8], trouble: &str) -> Option<Leader> {
         let store = &self.campaigner.store;
         let loaded = load(store.as_ref(), ClusterId::from_bytes([0; 16])).await;
-        let loaded = loaded.inspect_err(|error| tracing::warn!(%error, "a store without room cannot be read")).ok()?;
+        let loaded = loaded
+            .inspect_err(|error| {
+                tracing::warn!(%error, "a store without room \
+            cannot be read")
+            })
+            .ok()?;
         let mut cluster = loaded.cluster;
         let options = &self.campaigner.options;
         (cluster.pools, cluster.is_one_machine) = (options.pools.clone(), options.is_exclusive);
         let hi = loaded.hi.unwrap_or(0);
-        let mut view = self.leader(Term { record: record.to_vec(), hi, cluster, orphans: Vec::new() });
+        let mut view = self.leader(Term {
+            record: record.to_vec(),
+            hi,
+            cluster,
+            orphans: Vec::new(),
+        });
         view.say(trouble.to_owned());
-        self.version.send_modify(|version| *version += 1); // whoever watches is told why nothing moves
+        // whoever watches is told why nothing moves
+        self.version.send_modify(|version| *version += 1);
         Some(view)
     }
 
-    /// Answers for [`ASK_AGAIN`]. Heartbeats are heard by whoever `holds` the office: while nothing is written nobody's attempt can be
-    /// given to another worker. True when nobody will ask any more.
+    /// Answers for [`ASK_AGAIN`]. Heartbeats are heard by whoever `holds` the office: while nothing
+    /// is written nobody's attempt can be given to another worker. True when nobody will ask any
+    /// more.
     async fn answer_for(&mut self, view: Option<&Leader>, holds: bool, trouble: &str) -> bool {
         let until = tokio::time::sleep(ASK_AGAIN);
         tokio::pin!(until);
@@ -116,7 +143,9 @@ impl Coordinator {
             let Some(request) = request else { return true };
             match (request, view) {
                 (Request::Look(look), Some(view)) => look(Ok(view)),
-                (Request::Heartbeat { session, reply, .. }, Some(view)) if holds && view.has_session(&session) => {
+                (Request::Heartbeat { session, reply, .. }, Some(view))
+                    if holds && view.has_session(&session) =>
+                {
                     let _ = reply.send(Ok((Vec::new(), false))); // whoever has gone asks again
                 }
                 (request, _) => request.refuse(ServiceError::StoreFull(trouble.to_owned())),
@@ -135,7 +164,7 @@ impl Coordinator {
 /// What people are told.
 fn trouble(full: &StoreError) -> String {
     format!(
-        "{full}: it takes nothing new, nothing is lost, and work goes on by itself once there is room. etcd: compact it, defragment \
-         each member, and disarm the alarm NOSPACE"
+        "{full}: it takes nothing new, nothing is lost, and work goes on by itself once there is \
+         room. etcd: compact it, defragment each member, and disarm the alarm NOSPACE"
     )
 }

@@ -10,7 +10,8 @@ use highwater_common::task::TaskState;
 use super::step::{Stage, Step};
 use super::view::{Cluster, Run};
 
-/// The next thing to be stored about a run. Each is one transaction; after it, [`advance`] is asked again.
+/// The next thing to be stored about a run. Each is one transaction; after it, [`advance`] is asked
+/// again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Advance {
     /// Every probe is in: make the plan.
@@ -47,14 +48,21 @@ pub(crate) enum Advance {
     },
 }
 
-/// The next thing that follows from the view, or `None` when only tasks, people or time can bring something new.
+/// The next thing that follows from the view, or `None` when only tasks, people or time can bring
+/// something new.
 #[must_use]
 pub(crate) fn advance(cluster: &Cluster) -> Option<Advance> {
     cluster.runs.values().find_map(|run| of_run(cluster, run))
 }
 
 fn of_run(cluster: &Cluster, run: &Run) -> Option<Advance> {
-    let event = |event, reason: String| Some(Advance::Run { run: run.id, event, reason });
+    let event = |event, reason: String| {
+        Some(Advance::Run {
+            run: run.id,
+            event,
+            reason,
+        })
+    };
     if run.record.wish == RunWish::Cancel
         && !run.record.status.has_ended()
         && run.record.status != RunStatus::Cancelling
@@ -62,19 +70,30 @@ fn of_run(cluster: &Cluster, run: &Run) -> Option<Advance> {
         return event(RunEvent::CancelWanted, run.record.reason.clone());
     }
     match run.record.status {
-        RunStatus::Planning if run.damage.is_some() => event(RunEvent::Refused, run.damage.clone().unwrap_or_default()),
+        RunStatus::Planning if run.damage.is_some() => {
+            event(RunEvent::Refused, run.damage.clone().unwrap_or_default())
+        }
         RunStatus::Planning => of_planning(run),
         RunStatus::Planned if run.record.wish == RunWish::Run && !cluster.is_held_back(run) => {
             event(RunEvent::Started, String::new())
         }
-        RunStatus::Running if run.damage.is_some() => event(RunEvent::Failed, run.damage.clone().unwrap_or_default()),
-        RunStatus::Running => {
-            run.dag.order().iter().find_map(|name| of_step(run, name)).or_else(|| of_ended_steps(run))
+        RunStatus::Running if run.damage.is_some() => {
+            event(RunEvent::Failed, run.damage.clone().unwrap_or_default())
         }
-        RunStatus::Cancelling if is_fenced(run) => event(RunEvent::Fenced, run.record.reason.clone()),
-        RunStatus::Planned | RunStatus::Cancelling | RunStatus::Success | RunStatus::Failed | RunStatus::Cancelled => {
-            None
+        RunStatus::Running => run
+            .dag
+            .order()
+            .iter()
+            .find_map(|name| of_step(run, name))
+            .or_else(|| of_ended_steps(run)),
+        RunStatus::Cancelling if is_fenced(run) => {
+            event(RunEvent::Fenced, run.record.reason.clone())
         }
+        RunStatus::Planned
+        | RunStatus::Cancelling
+        | RunStatus::Success
+        | RunStatus::Failed
+        | RunStatus::Cancelled => None,
     }
 }
 
@@ -84,7 +103,10 @@ fn of_planning(run: &Run) -> Option<Advance> {
         .steps
         .iter()
         .filter_map(|(name, step)| {
-            step.probe().dead.get(&0).map(|dead| format!("{name}: {}", describe(&dead.record.error)))
+            step.probe()
+                .dead
+                .get(&0)
+                .map(|dead| format!("{name}: {}", describe(&dead.record.error)))
         })
         .collect();
     let is_over = |name: &StepName, step: &Step| {
@@ -96,7 +118,11 @@ fn of_planning(run: &Run) -> Option<Advance> {
     if errors.is_empty() {
         return Some(Advance::Plan { run: run.id });
     }
-    Some(Advance::Run { run: run.id, event: RunEvent::Refused, reason: errors.join("\n") })
+    Some(Advance::Run {
+        run: run.id,
+        event: RunEvent::Refused,
+        reason: errors.join("\n"),
+    })
 }
 
 /// How an error reads in a reason.
@@ -106,16 +132,30 @@ fn describe(error: &AttemptError) -> String {
 
 fn of_step(run: &Run, name: &StepName) -> Option<Advance> {
     let (step, known) = (run.steps.get(name)?, run.spec.steps.get(name)?);
-    let to = |status, reason: String| Some(Advance::Step { run: run.id, step: name.clone(), status, reason });
+    let to = |status, reason: String| {
+        Some(Advance::Step {
+            run: run.id,
+            step: name.clone(),
+            status,
+            reason,
+        })
+    };
     match step.record.status {
         StepStatus::Pending => {
             let mut may_start = true;
             for edge in &known.depends_on {
-                let Some(other) = run.steps.get(&edge.step) else { continue };
+                let Some(other) = run.steps.get(&edge.step) else {
+                    continue;
+                };
                 match (other.record.status, edge.when) {
-                    (StepStatus::Pending | StepStatus::Running, When::Success | When::Done) => may_start = false,
+                    (StepStatus::Pending | StepStatus::Running, When::Success | When::Done) => {
+                        may_start = false
+                    }
                     (StepStatus::Success, When::Success | When::Done)
-                    | (StepStatus::Failed | StepStatus::Skipped | StepStatus::Cancelled, When::Done) => {}
+                    | (
+                        StepStatus::Failed | StepStatus::Skipped | StepStatus::Cancelled,
+                        When::Done,
+                    ) => {}
                     (status @ (StepStatus::Failed | StepStatus::Cancelled), When::Success) => {
                         return to(StepStatus::Skipped, format!("{} {status}", edge.step));
                     }
@@ -125,11 +165,17 @@ fn of_step(run: &Run, name: &StepName) -> Option<Advance> {
                     }
                 }
             }
-            if may_start { to(StepStatus::Running, String::new()) } else { None }
+            if may_start {
+                to(StepStatus::Running, String::new())
+            } else {
+                None
+            }
         }
         StepStatus::Running if step.is_replanned() => of_replanned_step(run, name, step, to),
         StepStatus::Running => of_running_step(step, known.tolerate_dead, to),
-        StepStatus::Success | StepStatus::Failed | StepStatus::Skipped | StepStatus::Cancelled => None,
+        StepStatus::Success | StepStatus::Failed | StepStatus::Skipped | StepStatus::Cancelled => {
+            None
+        }
     }
 }
 
@@ -140,31 +186,56 @@ fn of_replanned_step(
     to: impl Fn(StepStatus, String) -> Option<Advance>,
 ) -> Option<Advance> {
     if let Some(dead) = step.probe().dead.get(&0) {
-        return to(StepStatus::Failed, format!("probed again: {}", dead.record.error.message));
+        return to(
+            StepStatus::Failed,
+            format!("probed again: {}", dead.record.error.message),
+        );
     }
     let is_probed = step.probe().state(0) == TaskState::Done && run.facts.contains_key(name);
-    is_probed.then(|| Advance::Replan { run: run.id, step: name.clone() })
+    is_probed.then(|| Advance::Replan {
+        run: run.id,
+        step: name.clone(),
+    })
 }
 
-fn of_running_step(step: &Step, tolerated: u32, to: impl Fn(StepStatus, String) -> Option<Advance>) -> Option<Advance> {
+fn of_running_step(
+    step: &Step,
+    tolerated: u32,
+    to: impl Fn(StepStatus, String) -> Option<Advance>,
+) -> Option<Advance> {
     let number = match step.stage(tolerated) {
         Stage::In(_) => return None,
-        Stage::Over => return to(StepStatus::Success, String::new()), // nothing to do is a success of 0 tasks
+        // nothing to do is a success of 0 tasks
+        Stage::Over => return to(StepStatus::Success, String::new()),
         Stage::Failed(number) => number,
     };
-    let (_, phase, table) = step.planned_tables().find(|(other, _, _)| *other == number)?;
+    let (_, phase, table) = step
+        .planned_tables()
+        .find(|(other, _, _)| *other == number)?;
     let first = table.dead.values().next().map(|held| &held.record);
     if !phase.kind.is_work() {
         let why = first.map_or(String::new(), |dead| describe(&dead.error));
-        return to(StepStatus::Failed, format!("{}: {why}", phase.kind.as_str()));
+        return to(
+            StepStatus::Failed,
+            format!("{}: {why}", phase.kind.as_str()),
+        );
     }
     let failed = table.counts.dead.saturating_add(table.counts.in_doubt);
-    let first = first.map_or(String::new(), |dead| format!(": {}: {}", dead.work, dead.error.message));
-    to(StepStatus::Failed, format!("{failed} of {} tasks dead{first}", table.counts.planned()))
+    let first = first.map_or(String::new(), |dead| {
+        format!(": {}: {}", dead.work, dead.error.message)
+    });
+    to(
+        StepStatus::Failed,
+        format!("{failed} of {} tasks dead{first}", table.counts.planned()),
+    )
 }
 
 fn of_ended_steps(run: &Run) -> Option<Advance> {
-    if !run.steps.values().all(|step| step.record.status.has_ended()) {
+    if !run
+        .steps
+        .values()
+        .all(|step| step.record.status.has_ended())
+    {
         return None;
     }
     let failed: Vec<&str> = run
@@ -176,16 +247,27 @@ fn of_ended_steps(run: &Run) -> Option<Advance> {
     let (event, reason) = if failed.is_empty() {
         (RunEvent::Succeeded, String::new())
     } else {
-        (RunEvent::Failed, format!("not every step succeeded: {}", failed.join(", ")))
+        (
+            RunEvent::Failed,
+            format!("not every step succeeded: {}", failed.join(", ")),
+        )
     };
-    Some(Advance::Run { run: run.id, event, reason })
+    Some(Advance::Run {
+        run: run.id,
+        event,
+        reason,
+    })
 }
 
-/// Every target of the run is fenced, also of one that has no plan: a store that was put back to a backup may know less of a run
-/// than its targets do.
+/// Every target of the run is fenced, also of one that has no plan: a store that was put back to a
+/// backup may know less of a run than its targets do.
 fn is_fenced(run: &Run) -> bool {
     run.steps.iter().all(|(name, step)| {
-        let writes = run.spec.steps.get(name).is_some_and(|step| step.strategy.load().sides().target.is_some());
+        let writes = run
+            .spec
+            .steps
+            .get(name)
+            .is_some_and(|step| step.strategy.load().sides().target.is_some());
         !writes || step.fence().state(0) == TaskState::Done
     })
 }

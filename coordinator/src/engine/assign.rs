@@ -27,29 +27,46 @@ pub(crate) struct Grant {
     pub session: SessionId,
 }
 
-/// At most `grants_max` tasks for the seats, as of `now_millis` by the leader's wall clock, which only retries wait for.
+/// At most `grants_max` tasks for the seats, as of `now_millis` by the leader's wall clock, which
+/// only retries wait for.
 #[must_use]
-pub(crate) fn assign(cluster: &Cluster, seats: &[Seat], now_millis: i64, grants_max: usize) -> Vec<Grant> {
+pub(crate) fn assign(
+    cluster: &Cluster,
+    seats: &[Seat],
+    now_millis: i64,
+    grants_max: usize,
+) -> Vec<Grant> {
     let mut seats = Seats::of(cluster, seats);
-    let mut queues: Vec<RunQueue<'_>> =
-        cluster.runs.values().filter_map(|run| RunQueue::of(cluster, run, &seats, now_millis)).collect();
+    let mut queues: Vec<RunQueue<'_>> = cluster
+        .runs
+        .values()
+        .filter_map(|run| RunQueue::of(cluster, run, &seats, now_millis))
+        .collect();
     let mut pools = Budgets::of_cluster(cluster);
     let mut grants = Vec::new();
     let mut turn = 0;
     while grants.len() < grants_max && seats.any_free() {
-        let next = queues.iter_mut().enumerate().min_by_key(|(_, queue)| (queue.open, queue.served));
+        let next = queues
+            .iter_mut()
+            .enumerate()
+            .min_by_key(|(_, queue)| (queue.open, queue.served));
         let Some((at, queue)) = next else { break };
         turn = u64::saturating_add(turn, 1);
         match queue.next(turn, &mut seats, &mut pools) {
-            Some((address, session)) => grants.push(Grant { run: queue.run.id, address, session }),
+            Some((address, session)) => grants.push(Grant {
+                run: queue.run.id,
+                address,
+                session,
+            }),
             None => drop(queues.remove(at)),
         }
     }
     grants
 }
 
-/// When somebody was last served: the turn of this round, 0 before, and the token of the latest task of earlier rounds.
-/// Among those that have equally many open tasks, whoever was served longest ago comes first.
+/// When somebody was last served: the turn of this round, 0 before, and the token of the latest
+/// task of earlier rounds. Among those that have equally many open tasks, whoever was served
+/// longest ago comes first.
 type Served = (u64, i64);
 
 /// The runnable tasks of one run under its limits, fairly from each of its steps.
@@ -93,10 +110,25 @@ impl<'a> RunQueue<'a> {
         if !run.wants_work() || (!is_fencing && cluster.is_held_back(run)) {
             return None;
         }
-        let steps: Vec<StepQueue<'a>> =
-            run.dag.order().iter().filter_map(|name| StepQueue::of(cluster, run, name, seats, now_millis)).collect();
-        let served = (0, run.steps.values().map(|step| step.last_token).max().unwrap_or(0));
-        let open_max = if is_fencing { None } else { run.spec.limits.tasks };
+        let steps: Vec<StepQueue<'a>> = run
+            .dag
+            .order()
+            .iter()
+            .filter_map(|name| StepQueue::of(cluster, run, name, seats, now_millis))
+            .collect();
+        let served = (
+            0,
+            run.steps
+                .values()
+                .map(|step| step.last_token)
+                .max()
+                .unwrap_or(0),
+        );
+        let open_max = if is_fencing {
+            None
+        } else {
+            run.spec.limits.tasks
+        };
         (!steps.is_empty()).then(|| Self {
             run,
             open: open_of(run),
@@ -110,14 +142,29 @@ impl<'a> RunQueue<'a> {
         })
     }
 
-    /// The next task, and who gets it. A step that gives none is not asked again: slots and limits only shrink in a round.
-    fn next(&mut self, turn: u64, seats: &mut Seats<'_>, pools: &mut Budgets<'a>) -> Option<(TaskAddress, SessionId)> {
+    /// The next task, and who gets it. A step that gives none is not asked again: slots and limits
+    /// only shrink in a round.
+    fn next(
+        &mut self,
+        turn: u64,
+        seats: &mut Seats<'_>,
+        pools: &mut Budgets<'a>,
+    ) -> Option<(TaskAddress, SessionId)> {
         while self.open < self.open_max {
-            let (at, step) = self.steps.iter_mut().enumerate().min_by_key(|(_, step)| (step.open, step.served))?;
+            let (at, step) = self
+                .steps
+                .iter_mut()
+                .enumerate()
+                .min_by_key(|(_, step)| (step.open, step.served))?;
             let gate = step.reach.gate(self.run, &self.asked, self.now_millis);
             let is_full = gate == Gate::Held
                 || step.open >= step.open_max
-                || (!self.is_fencing && self.budgets.full(&step.uses).or_else(|| pools.full(&step.uses)).is_some());
+                || (!self.is_fencing
+                    && self
+                        .budgets
+                        .full(&step.uses)
+                        .or_else(|| pools.full(&step.uses))
+                        .is_some());
             let Some((ordinal, session)) = (if is_full { None } else { step.next(seats) }) else {
                 self.steps.remove(at);
                 continue;
@@ -130,8 +177,12 @@ impl<'a> RunQueue<'a> {
             (step.served, self.served) = ((turn, 0), (turn, 0));
             self.budgets.take(&step.uses, 1);
             pools.take(&step.uses, 1);
-            let address =
-                TaskAddress { step: step.name.clone(), generation: step.generation, phase: step.phase, ordinal };
+            let address = TaskAddress {
+                step: step.name.clone(),
+                generation: step.generation,
+                phase: step.phase,
+                ordinal,
+            };
             return Some((address, session));
         }
         None
@@ -139,31 +190,51 @@ impl<'a> RunQueue<'a> {
 }
 
 impl<'a> StepQueue<'a> {
-    fn of(cluster: &'a Cluster, run: &'a Run, name: &'a StepName, seats: &Seats<'_>, now_millis: i64) -> Option<Self> {
+    fn of(
+        cluster: &'a Cluster,
+        run: &'a Run,
+        name: &'a StepName,
+        seats: &Seats<'_>,
+        now_millis: i64,
+    ) -> Option<Self> {
         let step = run.steps.get(name)?;
         let known = run.spec.steps.get(name)?;
         if run.record.wish == RunWish::Cancel && run.record.status != RunStatus::Cancelling {
             return None; // what is no longer wanted is not begun, whatever its status still says
         }
         let (generation, phase) = run.due_phase(name)?;
-        let (table, kind) = (step.table(generation, phase)?, step.kind(generation, phase)?);
+        let (table, kind) = (
+            step.table(generation, phase)?,
+            step.kind(generation, phase)?,
+        );
         let is_fencing = run.record.status == RunStatus::Cancelling;
         let demand = Demand::of(known, &run.spec.connections);
-        // A fence keeps a run from ending, and a later one from beginning: it waits for nobody in particular.
-        let demand = if is_fencing { demand.anywhere(cluster) } else { demand };
-        let due: Box<dyn Iterator<Item = u64> + 'a> = Box::new(table.retries.due(now_millis).chain(table.pending()));
+        // A fence keeps a run from ending, and a later one from beginning: it waits for nobody in
+        // particular.
+        let demand = if is_fencing {
+            demand.anywhere(cluster)
+        } else {
+            demand
+        };
+        let due: Box<dyn Iterator<Item = u64> + 'a> =
+            Box::new(table.retries.due(now_millis).chain(table.pending()));
         let avoids = !is_fencing && table.retries.any_avoids(now_millis);
         Some(Self {
             name,
             generation,
             phase,
             open: step.open(),
-            open_max: if is_fencing { None } else { known.limits.tasks }.map_or(u64::MAX, u64::from),
+            open_max: if is_fencing { None } else { known.limits.tasks }
+                .map_or(u64::MAX, u64::from),
             served: (0, step.last_token),
             uses: uses(known),
             reach: Reach::of(known, run.record.wish, kind),
             places: seats.fit(&demand),
-            able: if avoids { able(cluster, &demand) } else { Vec::new() },
+            able: if avoids {
+                able(cluster, &demand)
+            } else {
+                Vec::new()
+            },
             avoids_at: avoids.then_some(now_millis),
             table,
             due,
@@ -175,9 +246,14 @@ impl<'a> StepQueue<'a> {
         while seats.is_free(&self.places) {
             let ordinal = self.due.next()?;
             let retry = self.table.retries.get(&ordinal).map(|retry| &retry.record);
-            let avoiding = retry.filter(|retry| self.avoids_at.is_some_and(|now| avoids_until(retry) > Some(now)));
+            let avoiding = retry.filter(|retry| {
+                self.avoids_at
+                    .is_some_and(|now| avoids_until(retry) > Some(now))
+            });
             let failed_on = avoiding.map_or(&[][..], |retry| &retry.history.failed_on);
-            if let Some(session) = seats.take(&self.places, |worker| is_avoided(failed_on, &self.able, worker)) {
+            if let Some(session) = seats.take(&self.places, |worker| {
+                is_avoided(failed_on, &self.able, worker)
+            }) {
                 return Some((ordinal, session));
             }
         }
@@ -186,7 +262,9 @@ impl<'a> StepQueue<'a> {
 }
 
 pub(super) fn open_of(run: &Run) -> u64 {
-    run.steps.values().fold(0, |open, step| open.saturating_add(step.open()))
+    run.steps
+        .values()
+        .fold(0, |open, step| open.saturating_add(step.open()))
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! Limits that several steps share: the connections and the pools of a run, and the pools of the cluster.
-//! Counts and compares; never decides who comes first.
+//! Limits that several steps share: the connections and the pools of a run, and the pools of the
+//! cluster. Counts and compares; never decides who comes first.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -30,7 +30,8 @@ impl fmt::Display for Shared<'_> {
     }
 }
 
-/// What one task holds while it runs, and how much of each. A name without a limit may be among them.
+/// What one task holds while it runs, and how much of each. A name without a limit may be among
+/// them.
 pub(super) type Uses<'a> = BTreeMap<Shared<'a>, u64>;
 
 /// How much of what is limited is in use, and how much there is.
@@ -42,20 +43,32 @@ impl<'a> Budgets<'a> {
     pub(super) fn of_run(run: &'a Run) -> Self {
         let mut budgets = Self::default();
         for (name, connection) in &run.spec.connections {
-            if let Connection::Postgres { max_connections: Some(max), .. } = connection {
-                budgets.0.insert(Shared::Connection(name), (0, u64::from(*max)));
+            if let Connection::Postgres {
+                max_connections: Some(max),
+                ..
+            } = connection
+            {
+                budgets
+                    .0
+                    .insert(Shared::Connection(name), (0, u64::from(*max)));
             }
         }
         for (name, pool) in &run.spec.pools {
-            budgets.0.insert(Shared::Pool(name), (0, u64::from(pool.tasks)));
+            budgets
+                .0
+                .insert(Shared::Pool(name), (0, u64::from(pool.tasks)));
         }
         budgets.count(run);
         budgets
     }
 
-    /// The limits that hold over all runs, those that have ended too: their last attempts may still hold a place.
+    /// The limits that hold over all runs, those that have ended too: their last attempts may still
+    /// hold a place.
     pub(super) fn of_cluster(cluster: &'a Cluster) -> Self {
-        let limits = cluster.pools.iter().map(|(name, max)| (Shared::ClusterPool(name), (0, u64::from(*max))));
+        let limits = cluster
+            .pools
+            .iter()
+            .map(|(name, max)| (Shared::ClusterPool(name), (0, u64::from(*max))));
         let mut budgets = Self(limits.collect());
         if !budgets.0.is_empty() {
             cluster.runs.values().for_each(|run| budgets.count(run));
@@ -82,8 +95,8 @@ impl<'a> Budgets<'a> {
         }
     }
 
-    /// What has no room for one more task, how much of it is in use, and how much there is. A task that alone needs more
-    /// than there is gets all of it.
+    /// What has no room for one more task, how much of it is in use, and how much there is. A task
+    /// that alone needs more than there is gets all of it.
     pub(super) fn full(&self, uses: &Uses<'a>) -> Option<(Shared<'a>, u64, u64)> {
         uses.iter().find_map(|(name, each)| {
             let (used, max) = *self.0.get(name)?;

@@ -31,7 +31,8 @@ pub(crate) enum ChangeKind {
     Die(DeadRecord),
     /// The lease goes, nothing stays.
     Release,
-    /// T5: the lease of a prepare goes, and with it the plan: another generation of the step follows.
+    /// T5: the lease of a prepare goes, and with it the plan: another generation of the step
+    /// follows.
     Supersede,
     /// T5: a probe that is done is to be done again.
     Reopen,

@@ -10,8 +10,8 @@ use highwater_common::plan::StepPlan;
 use highwater_common::record::TaskAddress;
 use highwater_common::task::TaskState;
 use highwater_common::view::{
-    AdoptedDocument, ClusterDocument, FailedTaskDocument, PlanDocument, PlannedStepDocument, RunDocument, StepDocument,
-    TaskCounts, TaskDocument, TasksDocument, WorkerDocument,
+    AdoptedDocument, ClusterDocument, FailedTaskDocument, PlanDocument, PlannedStepDocument,
+    RunDocument, StepDocument, TaskCounts, TaskDocument, TasksDocument, WorkerDocument,
 };
 
 use super::step::{Step, TaskTable};
@@ -29,20 +29,37 @@ const WARNINGS_MAX: usize = 20;
 
 /// A run as it stands.
 #[must_use]
-pub(crate) fn run_document(cluster: &Cluster, run: &Run, short: String, now_millis: i64) -> RunDocument {
+pub(crate) fn run_document(
+    cluster: &Cluster,
+    run: &Run,
+    short: String,
+    now_millis: i64,
+) -> RunDocument {
     let steps: Vec<StepDocument> = run
         .dag
         .order()
         .iter()
-        .filter_map(|name| run.steps.get(name).map(|step| step_document(cluster, run, name, step, now_millis)))
+        .filter_map(|name| {
+            run.steps
+                .get(name)
+                .map(|step| step_document(cluster, run, name, step, now_millis))
+        })
         .collect();
-    RunDocument { steps, ..run_summary(cluster, run, short) }
+    RunDocument {
+        steps,
+        ..run_summary(cluster, run, short)
+    }
 }
 
 /// A run as it stands, without its steps.
 #[must_use]
 pub(crate) fn run_summary(cluster: &Cluster, run: &Run, short: String) -> RunDocument {
-    let tasks = run.steps.values().fold(TaskCounts::default(), |tasks, step| tasks.plus(tasks_of(run, step)));
+    let tasks = run
+        .steps
+        .values()
+        .fold(TaskCounts::default(), |tasks, step| {
+            tasks.plus(tasks_of(run, step))
+        });
     RunDocument {
         schema: "run/v1".to_owned(),
         run: run.id,
@@ -58,28 +75,62 @@ pub(crate) fn run_summary(cluster: &Cluster, run: &Run, short: String) -> RunDoc
         rows: run.steps.values().map(Step::rows).sum(),
         bytes: run.steps.values().map(|step| step.bytes).sum(),
         workers: u32::try_from(cluster.sessions.len()).unwrap_or(u32::MAX),
-        slots: cluster.sessions.values().map(|session| session.record.slots).sum(),
+        slots: cluster
+            .sessions
+            .values()
+            .map(|session| session.record.slots)
+            .sum(),
         steps: Vec::new(),
     }
 }
 
 /// A step's tasks by state; before there is a plan it has none.
 fn tasks_of(run: &Run, step: &Step) -> TaskCounts {
-    if run.record.generation == 0 { TaskCounts::default() } else { step.counts() }
+    if run.record.generation == 0 {
+        TaskCounts::default()
+    } else {
+        step.counts()
+    }
 }
 
-fn step_document(cluster: &Cluster, run: &Run, name: &StepName, step: &Step, now_millis: i64) -> StepDocument {
+fn step_document(
+    cluster: &Cluster,
+    run: &Run,
+    name: &StepName,
+    step: &Step,
+    now_millis: i64,
+) -> StepDocument {
     let mut dead: Vec<FailedTaskDocument> = Vec::new();
     for table in step.tables() {
-        let listed = table.dead.values().take(DEAD_MAX.saturating_sub(dead.len()));
+        let listed = table
+            .dead
+            .values()
+            .take(DEAD_MAX.saturating_sub(dead.len()));
         dead.extend(listed.map(|held| {
             let record = &held.record;
-            failed_task(run, &record.address, record.attempts, &record.error, Some(record.work.clone()))
+            failed_task(
+                run,
+                &record.address,
+                record.attempts,
+                &record.error,
+                Some(record.work.clone()),
+            )
         }));
     }
-    let waiting = step.tables().flat_map(|table| table.retries.values()).take(RETRYING_MAX);
+    let waiting = step
+        .tables()
+        .flat_map(|table| table.retries.values())
+        .take(RETRYING_MAX);
     let retrying = waiting
-        .map(|held| failed_task(run, &held.record.address, held.record.attempts, &held.record.error, None))
+        .map(|held| {
+            failed_task(
+                run,
+                &held.record.address,
+                held.record.attempts,
+                &held.record.error,
+                None,
+            )
+        })
         .collect();
     StepDocument {
         step: name.clone(),
@@ -98,10 +149,15 @@ fn step_document(cluster: &Cluster, run: &Run, name: &StepName, step: &Step, now
     }
 }
 
-/// What a person should know of a step: what its plan says, and what its prepare found besides, in as many lines as are read.
+/// What a person should know of a step: what its plan says, and what its prepare found besides, in
+/// as many lines as are read.
 fn warnings(step: &Step) -> Vec<String> {
     let planned = step.plan.as_ref().map_or(&[][..], |plan| &plan.warnings);
-    let found = step.record.warnings.iter().filter(|warning| !planned.contains(warning));
+    let found = step
+        .record
+        .warnings
+        .iter()
+        .filter(|warning| !planned.contains(warning));
     let mut told: Vec<String> = planned.iter().take(WARNINGS_MAX).cloned().collect();
     let more = planned.len().saturating_sub(WARNINGS_MAX);
     if more > 0 {
@@ -111,7 +167,9 @@ fn warnings(step: &Step) -> Vec<String> {
     match step.record.tasks_lost {
         0 => {}
         1 => told.push("1 task whose rows the target had lost was loaded again".to_owned()),
-        lost => told.push(format!("{lost} tasks whose rows the target had lost were loaded again")),
+        lost => told.push(format!(
+            "{lost} tasks whose rows the target had lost were loaded again"
+        )),
     }
     told
 }
@@ -120,7 +178,9 @@ fn warnings(step: &Step) -> Vec<String> {
 fn reason(run: &Run) -> String {
     match &run.damage {
         Some(damage) if run.record.reason.is_empty() => damage.clone(),
-        Some(damage) if !run.record.reason.contains(damage.as_str()) => format!("{} ({damage})", run.record.reason),
+        Some(damage) if !run.record.reason.contains(damage.as_str()) => {
+            format!("{} ({damage})", run.record.reason)
+        }
         Some(_) | None => run.record.reason.clone(),
     }
 }
@@ -132,7 +192,9 @@ fn failed_task(
     error: &AttemptError,
     work: Option<String>,
 ) -> FailedTaskDocument {
-    let work = work.or_else(|| run.work(address).map(|work| work.to_string())).unwrap_or_default();
+    let work = work
+        .or_else(|| run.work(address).map(|work| work.to_string()))
+        .unwrap_or_default();
     FailedTaskDocument {
         task: run.task_id(address).unwrap_or(TaskId::from_bytes([0; 16])),
         work,
@@ -144,20 +206,30 @@ fn failed_task(
 }
 
 fn strategy_of(run: &Run, name: &StepName) -> &'static str {
-    run.spec.steps.get(name).map_or("", |step| step.strategy.load().name())
+    run.spec
+        .steps
+        .get(name)
+        .map_or("", |step| step.strategy.load().name())
 }
 
-/// How far the committed partitions of a step reach, from its first. Shown only, never decided upon.
+/// How far the committed partitions of a step reach, from its first. Shown only, never decided
+/// upon.
 fn watermark(step: &Step) -> Option<String> {
     let partitions = step.plan.as_ref()?.partitions()?;
     let last = step.reached().checked_sub(1)?;
     let end = partitions.generator().range(last);
-    Some(end.end().map_or_else(|| "everything".to_owned(), |cursor| cursor.to_string()))
+    Some(
+        end.end()
+            .map_or_else(|| "everything".to_owned(), |cursor| cursor.to_string()),
+    )
 }
 
 /// How a step is cut, in words.
 fn summary(run: &Run, name: &StepName, plan: &StepPlan) -> String {
-    run.spec.steps.get(name).map_or_else(String::new, |step| step.strategy.load().summary(plan))
+    run.spec
+        .steps
+        .get(name)
+        .map_or_else(String::new, |step| step.strategy.load().summary(plan))
 }
 
 /// A run's plan; `None` before there is one.
@@ -166,7 +238,9 @@ pub(crate) fn plan_document(cluster: ClusterId, run: &Run, short: String) -> Opt
     let plan = run.plan.as_ref()?;
     let mut steps = Vec::new();
     for name in run.dag.order() {
-        let Some(planned) = plan.steps.get(name) else { continue };
+        let Some(planned) = plan.steps.get(name) else {
+            continue;
+        };
         let first = planned.works().take(FIRST_MAX);
         let facts = run.facts.get(name);
         steps.push(PlannedStepDocument {
@@ -175,8 +249,9 @@ pub(crate) fn plan_document(cluster: ClusterId, run: &Run, short: String) -> Opt
             tasks: planned.tasks_planned(),
             covered: planned.tasks_covered(),
             rows: planned.estimated_rows,
-            rows_exact: facts
-                .is_some_and(|facts| facts.source.rows_exact && planned.estimated_rows == facts.source.rows),
+            rows_exact: facts.is_some_and(|facts| {
+                facts.source.rows_exact && planned.estimated_rows == facts.source.rows
+            }),
             summary: summary(run, name, planned),
             first: first.map(|work| work.to_string()).collect(),
             warnings: planned.warnings.clone(),
@@ -194,19 +269,31 @@ pub(crate) fn plan_document(cluster: ClusterId, run: &Run, short: String) -> Opt
         tasks: steps.iter().map(|step| step.tasks).sum(),
         steps,
         adopted: adopted(cluster, run),
-        receipts: run.facts.iter().filter_map(|(name, facts)| Some((name.clone(), facts.receipts.clone()?))).collect(),
+        receipts: run
+            .facts
+            .iter()
+            .filter_map(|(name, facts)| Some((name.clone(), facts.receipts.clone()?)))
+            .collect(),
     })
 }
 
-/// The targets that the run's probes took over. Where several steps write to one, all but the first of their probes found
-/// it this cluster's already.
+/// The targets that the run's probes took over. Where several steps write to one, all but the first
+/// of their probes found it this cluster's already.
 fn adopted(cluster: ClusterId, run: &Run) -> BTreeMap<ConnectionName, AdoptedDocument> {
     let mut targets = BTreeMap::new();
     for (name, facts) in &run.facts {
-        let target = run.spec.steps.get(name).and_then(|step| step.strategy.load().sides().target);
-        let (Some(Adopted { former }), Some(target)) = (facts.adopted, target) else { continue };
+        let target = run
+            .spec
+            .steps
+            .get(name)
+            .and_then(|step| step.strategy.load().sides().target);
+        let (Some(Adopted { former }), Some(target)) = (facts.adopted, target) else {
+            continue;
+        };
         let document = AdoptedDocument { cluster, former };
-        let known = targets.entry(target.connection.clone()).or_insert_with(|| document.clone());
+        let known = targets
+            .entry(target.connection.clone())
+            .or_insert_with(|| document.clone());
         if known.former == Some(cluster) {
             *known = document;
         }
@@ -223,26 +310,45 @@ pub(crate) fn tasks_document(
     limit: usize,
 ) -> TasksDocument {
     let mut tasks = Vec::new();
-    let wanted = run.dag.order().iter().filter(|name| only.is_none_or(|only| only == *name));
+    let wanted = run
+        .dag
+        .order()
+        .iter()
+        .filter(|name| only.is_none_or(|only| only == *name));
     'all: for name in wanted {
-        let Some(step) = run.steps.get(name) else { continue };
+        let Some(step) = run.steps.get(name) else {
+            continue;
+        };
         for (phase, _, table) in step.planned_tables() {
             let ordinals: Box<dyn Iterator<Item = u64>> = match state {
                 Some(state) => table.in_state(state),
-                None => Box::new((0..table.len).filter(|ordinal| table.state(*ordinal) != TaskState::Covered)),
+                None => Box::new(
+                    (0..table.len).filter(|ordinal| table.state(*ordinal) != TaskState::Covered),
+                ),
             };
             for ordinal in ordinals {
                 if tasks.len() > limit {
                     break 'all;
                 }
-                let address = TaskAddress { step: name.clone(), generation: step.generation, phase, ordinal };
+                let address = TaskAddress {
+                    step: name.clone(),
+                    generation: step.generation,
+                    phase,
+                    ordinal,
+                };
                 tasks.extend(task_document(run, table, address));
             }
         }
     }
     let more = tasks.len() > limit;
     tasks.truncate(limit);
-    TasksDocument { schema: "tasks/v1".to_owned(), run: run.id, short, tasks, more }
+    TasksDocument {
+        schema: "tasks/v1".to_owned(),
+        run: run.id,
+        short,
+        tasks,
+        more,
+    }
 }
 
 /// A task as it stands; `None` for one that an earlier run committed.
@@ -258,7 +364,9 @@ fn task_document(run: &Run, table: &TaskTable, address: TaskAddress) -> Option<T
         .or(retry.map(|retry| retry.attempts))
         .or(dead.map(|dead| dead.attempts))
         .unwrap_or(result.attempts);
-    let error = retry.map(|retry| &retry.error).or(dead.map(|dead| &dead.error));
+    let error = retry
+        .map(|retry| &retry.error)
+        .or(dead.map(|dead| &dead.error));
     Some(TaskDocument {
         task: run.task_id(&address)?,
         step: address.step,
@@ -294,7 +402,8 @@ pub(crate) fn cluster_document(
         version: session.record.version.clone(),
         slots: session.record.slots,
         busy: u32::try_from(cluster.leases.busy(id)).unwrap_or(u32::MAX),
-        heartbeat_age_millis: u64::try_from(now.saturating_sub(session.heard).as_millis()).unwrap_or(u64::MAX),
+        heartbeat_age_millis: u64::try_from(now.saturating_sub(session.heard).as_millis())
+            .unwrap_or(u64::MAX),
         capabilities: session.record.capabilities.iter().cloned().collect(),
     });
     ClusterDocument {

@@ -9,7 +9,8 @@ use highwater_common::dag::Dag;
 use highwater_common::id::{AttemptNo, ClusterId, DocumentDigest, RunId, SessionId, StepName};
 use highwater_common::plan::{PhaseKind, Plan, StepPlan, plan_step};
 use highwater_common::record::{
-    DeadRecord, LeaseRecord, RetryRecord, RunRecord, RunWish, TaskAddress, TaskHistory, WorkerRecord,
+    DeadRecord, LeaseRecord, RetryRecord, RunRecord, RunWish, TaskAddress, TaskHistory,
+    WorkerRecord,
 };
 use highwater_common::segment::{Segment, TaskResult};
 use highwater_common::spec::{Connection, Spec};
@@ -26,7 +27,8 @@ use crate::fixtures::{facts, pipeline};
 /// Partitions of every table.
 const PARTITIONS: i64 = 6;
 
-/// A cluster with one run in the middle of things, and more when its runs are put together with others.
+/// A cluster with one run in the middle of things, and more when its runs are put together with
+/// others.
 #[derive(Debug, Clone)]
 pub(crate) struct View {
     pub(crate) cluster: Cluster,
@@ -63,9 +65,17 @@ pub(crate) fn session(cluster: &mut Cluster, no: usize, allow_noop: bool) -> Ses
     };
     let worker = format!("w{no}").parse().unwrap();
     let deadline = Duration::from_secs(15);
-    cluster
-        .sessions
-        .insert(id, Session { worker, record, deadline, heard: Duration::ZERO, draining: false, told_to_drain: false });
+    cluster.sessions.insert(
+        id,
+        Session {
+            worker,
+            record,
+            deadline,
+            heard: Duration::ZERO,
+            draining: false,
+            told_to_drain: false,
+        },
+    );
     id
 }
 
@@ -73,7 +83,11 @@ pub(crate) fn session(cluster: &mut Cluster, no: usize, allow_noop: bool) -> Ses
 fn put_state(table: &mut TaskTable, ordinal: u64, to: TaskState) {
     let (number, index) = Segment::place(ordinal);
     let (from, (mut segment, _)) = (table.state(ordinal), table.segment_of(ordinal));
-    let result = (to == TaskState::Done).then_some(TaskResult { rows: 1, millis: 1, attempts: 1 });
+    let result = (to == TaskState::Done).then_some(TaskResult {
+        rows: 1,
+        millis: 1,
+        attempts: 1,
+    });
     match result {
         Some(result) => segment.set_done(index, result),
         None => segment.set(index, to),
@@ -85,20 +99,42 @@ fn put_state(table: &mut TaskTable, ordinal: u64, to: TaskState) {
 }
 
 /// T1, in the view alone.
-pub(crate) fn give(view: &mut View, run: RunId, address: &TaskAddress, session: SessionId, token: i64) {
-    let step = view.cluster.runs.get_mut(&run).unwrap().steps.get_mut(&address.step).unwrap();
+pub(crate) fn give(
+    view: &mut View,
+    run: RunId,
+    address: &TaskAddress,
+    session: SessionId,
+    token: i64,
+) {
+    let step = view
+        .cluster
+        .runs
+        .get_mut(&run)
+        .unwrap()
+        .steps
+        .get_mut(&address.step)
+        .unwrap();
     step.last_token = token;
     let table = step.table_mut(address.generation, address.phase).unwrap();
     put_state(table, address.ordinal, TaskState::Open);
     let record = LeaseRecord {
         address: address.clone(),
         attempt: AttemptNo::FIRST,
-        fence: Fence { token: FencingToken::from_raw(token), nonce: Nonce::new(1) },
+        fence: Fence {
+            token: FencingToken::from_raw(token),
+            nonce: Nonce::new(1),
+        },
         worker: "w".parse().unwrap(),
         session,
         history: TaskHistory::default(),
     };
-    table.leases.insert(address.ordinal, Held { record, bytes: Vec::new() });
+    table.leases.insert(
+        address.ordinal,
+        Held {
+            record,
+            bytes: Vec::new(),
+        },
+    );
     view.reindex();
 }
 
@@ -122,8 +158,19 @@ pub(crate) fn kill_task(view: &mut View, address: TaskAddress) {
     let error = AttemptError::new(ErrorClass::Permanent, "gone", "the table is gone");
     let table = view.table_mut(&address);
     put_state(table, ordinal, TaskState::Dead);
-    let record = DeadRecord { address, attempts: 1, work, error };
-    table.dead.insert(ordinal, Held { record, bytes: Vec::new() });
+    let record = DeadRecord {
+        address,
+        attempts: 1,
+        work,
+        error,
+    };
+    table.dead.insert(
+        ordinal,
+        Held {
+            record,
+            bytes: Vec::new(),
+        },
+    );
 }
 
 impl View {
@@ -131,7 +178,10 @@ impl View {
         let digest = DocumentDigest::of(&spec.canonical_json());
         let found = facts(PARTITIONS);
         let plan = |(name, step): (&StepName, &highwater_common::spec::Step)| {
-            (name.clone(), plan_step(&spec.name, name, step, Some(&found)).unwrap())
+            (
+                name.clone(),
+                plan_step(&spec.name, name, step, Some(&found)).unwrap(),
+            )
         };
         let plan = Arc::new(Plan {
             spec_digest: digest,
@@ -195,14 +245,21 @@ impl View {
     }
 
     fn step_mut(&mut self, step: &str) -> &mut Step {
-        self.run_mut().steps.get_mut(&step.parse::<StepName>().unwrap()).unwrap()
+        self.run_mut()
+            .steps
+            .get_mut(&step.parse::<StepName>().unwrap())
+            .unwrap()
     }
 
-    /// Makes the run the `no`th, of a pipeline of its own, with a limit of the source's connections.
+    /// Makes the run the `no`th, of a pipeline of its own, with a limit of the source's
+    /// connections.
     pub(crate) fn rename(&mut self, no: usize, connections: Option<u32>) {
         let mut spec = self.run().spec.as_ref().clone();
         spec.name = format!("shop{no}").parse().unwrap();
-        if let Some(Connection::Postgres { max_connections, .. }) = spec.connections.values_mut().next() {
+        if let Some(Connection::Postgres {
+            max_connections, ..
+        }) = spec.connections.values_mut().next()
+        {
             *max_connections = connections;
         }
         self.cluster.runs.clear();
@@ -213,7 +270,9 @@ impl View {
     pub(crate) fn begin(&mut self) {
         for step in self.run_mut().steps.values_mut() {
             step.record.status = StepStatus::Running;
-            let prepare = step.planned_tables().find(|(_, phase, _)| phase.kind == PhaseKind::Prepare);
+            let prepare = step
+                .planned_tables()
+                .find(|(_, phase, _)| phase.kind == PhaseKind::Prepare);
             if let Some(prepare) = prepare.map(|(number, _, _)| number) {
                 put_state(step.table_mut(1, prepare).unwrap(), 0, TaskState::Done);
             }
@@ -223,20 +282,50 @@ impl View {
     /// Brings a task into some state that it may have been in.
     pub(crate) fn disturb(&mut self, step: &str, ordinal: u64, how: u8, now_millis: i64) {
         let address = self.work(step, ordinal);
-        let Some(_) = self.run().work(&address) else { return };
+        let Some(_) = self.run().work(&address) else {
+            return;
+        };
         match how % 5 {
             0 => give_now(self, &address),
             1 => finish(self, step, ordinal),
             2 | 3 => {
-                let error = AttemptError::new(ErrorClass::Transient, "broken", "the connection broke");
-                let not_before_millis = if how % 5 == 2 { now_millis - 1 } else { now_millis + 5_000 };
+                let error = AttemptError::new(
+                    ErrorClass::Transient,
+                    "broken",
+                    "the connection \
+                    broke",
+                );
+                let not_before_millis = if how % 5 == 2 {
+                    now_millis - 1
+                } else {
+                    now_millis + 5_000
+                };
                 let table = self.table_mut(&address);
                 put_state(table, ordinal, TaskState::RetryWait);
-                let failed_on: &[&str] = [&[][..], &["w0"], &["w1", "w0"]][usize::from(how / 5) % 3];
-                let failed_on = failed_on.iter().map(|worker| worker.parse().unwrap()).collect();
-                let history = TaskHistory { failed_on, ..TaskHistory::default() };
-                let record = RetryRecord { address, attempts: 1, history, not_before_millis, error };
-                table.retries.insert(ordinal, Held { record, bytes: Vec::new() });
+                let failed_on: &[&str] =
+                    [&[][..], &["w0"], &["w1", "w0"]][usize::from(how / 5) % 3];
+                let failed_on = failed_on
+                    .iter()
+                    .map(|worker| worker.parse().unwrap())
+                    .collect();
+                let history = TaskHistory {
+                    failed_on,
+                    ..TaskHistory::default()
+                };
+                let record = RetryRecord {
+                    address,
+                    attempts: 1,
+                    history,
+                    not_before_millis,
+                    error,
+                };
+                table.retries.insert(
+                    ordinal,
+                    Held {
+                        record,
+                        bytes: Vec::new(),
+                    },
+                );
             }
             _ => put_state(self.table_mut(&address), ordinal, TaskState::Pending),
         }
@@ -245,27 +334,54 @@ impl View {
 
     /// An attempt ends well.
     pub(crate) fn end(&mut self, run: RunId, address: &TaskAddress) {
-        let step = self.cluster.runs.get_mut(&run).unwrap().steps.get_mut(&address.step).unwrap();
-        put_state(step.table_mut(address.generation, address.phase).unwrap(), address.ordinal, TaskState::Done);
+        let step = self
+            .cluster
+            .runs
+            .get_mut(&run)
+            .unwrap()
+            .steps
+            .get_mut(&address.step)
+            .unwrap();
+        put_state(
+            step.table_mut(address.generation, address.phase).unwrap(),
+            address.ordinal,
+            TaskState::Done,
+        );
         self.reindex();
     }
 
     /// The fence of a step stands.
     pub(crate) fn finish_fence(&mut self, step: &str) {
-        put_state(self.step_mut(step).table_mut(0, 1).unwrap(), 0, TaskState::Done);
+        put_state(
+            self.step_mut(step).table_mut(0, 1).unwrap(),
+            0,
+            TaskState::Done,
+        );
     }
 
     /// A task of the step's work.
     pub(crate) fn work(&self, step: &str, ordinal: u64) -> TaskAddress {
         let step: StepName = step.parse().unwrap();
-        TaskAddress { step: step.clone(), ..self.run().steps[&step].work(ordinal) }
+        TaskAddress {
+            step: step.clone(),
+            ..self.run().steps[&step].work(ordinal)
+        }
     }
 
     /// The only task of a phase of a kind.
     pub(crate) fn single(&self, step: &str, kind: PhaseKind) -> TaskAddress {
         let name: StepName = step.parse().unwrap();
-        let phase = self.run().steps[&name].planned_tables().find(|(_, phase, _)| phase.kind == kind).unwrap().0;
-        TaskAddress { step: name, generation: 1, phase, ordinal: 0 }
+        let phase = self.run().steps[&name]
+            .planned_tables()
+            .find(|(_, phase, _)| phase.kind == kind)
+            .unwrap()
+            .0;
+        TaskAddress {
+            step: name,
+            generation: 1,
+            phase,
+            ordinal: 0,
+        }
     }
 
     fn table_mut(&mut self, address: &TaskAddress) -> &mut TaskTable {

@@ -1,5 +1,5 @@
-//! Who holds which task: derived from the leases of all tracks, and kept by task and by session, so that a heartbeat looks at
-//! its own worker's tasks and at no others.
+//! Who holds which task: derived from the leases of all tracks, and kept by task and by session, so
+//! that a heartbeat looks at its own worker's tasks and at no others.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -37,10 +37,21 @@ impl Leases {
         let mut leases = Self::default();
         for run in runs.values() {
             let steps = run.steps.values();
-            for held in steps.flat_map(Step::tables).flat_map(|table| table.leases.values()) {
+            for held in steps
+                .flat_map(Step::tables)
+                .flat_map(|table| table.leases.values())
+            {
                 let (address, session) = (held.record.address.clone(), held.record.session);
                 if let Some(task) = run.task_id(&address) {
-                    leases.insert(task, OpenLease { run: run.id, address, session, since });
+                    leases.insert(
+                        task,
+                        OpenLease {
+                            run: run.id,
+                            address,
+                            session,
+                            since,
+                        },
+                    );
                 }
             }
         }
@@ -50,13 +61,18 @@ impl Leases {
     /// A task is open.
     pub(crate) fn insert(&mut self, task: TaskId, lease: OpenLease) {
         self.remove(&task);
-        self.by_session.entry(lease.session).or_default().insert(task);
+        self.by_session
+            .entry(lease.session)
+            .or_default()
+            .insert(task);
         self.by_task.insert(task, lease);
     }
 
     /// It is open no longer.
     pub(crate) fn remove(&mut self, task: &TaskId) {
-        let Some(lease) = self.by_task.remove(task) else { return };
+        let Some(lease) = self.by_task.remove(task) else {
+            return;
+        };
         if let Some(tasks) = self.by_session.get_mut(&lease.session) {
             tasks.remove(task);
             if tasks.is_empty() {
@@ -67,8 +83,12 @@ impl Leases {
 
     /// Forgets the tasks of a run.
     pub(crate) fn forget(&mut self, run: &RunId) {
-        let gone: Vec<TaskId> =
-            self.by_task.iter().filter(|(_, lease)| lease.run == *run).map(|(task, _)| *task).collect();
+        let gone: Vec<TaskId> = self
+            .by_task
+            .iter()
+            .filter(|(_, lease)| lease.run == *run)
+            .map(|(task, _)| *task)
+            .collect();
         gone.iter().for_each(|task| self.remove(task));
     }
 
@@ -94,7 +114,10 @@ impl Leases {
     }
 
     /// What a session holds.
-    pub(crate) fn held_by(&self, session: &SessionId) -> impl Iterator<Item = (&TaskId, &OpenLease)> {
+    pub(crate) fn held_by(
+        &self,
+        session: &SessionId,
+    ) -> impl Iterator<Item = (&TaskId, &OpenLease)> {
         let tasks = self.by_session.get(session).into_iter().flatten();
         tasks.filter_map(|task| self.by_task.get_key_value(task))
     }

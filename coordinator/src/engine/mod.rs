@@ -1,10 +1,17 @@
-//! The coordinator's decisions: from a view of the cluster to what should happen next. Pure: no I/O, no clock, no randomness.
+//! The coordinator's decisions: from a view of the cluster to what should happen next. Pure: no
+//! I/O, no clock, no randomness.
 //!
-//! The leader asks `engine` what to do, does it as one store transaction, and puts the answer back into the view. So the same
-//! view always leads to the same actions, and a lost hint costs a delay and never correctness.
+//! The leader asks `engine` what to do, does it as one store transaction, and puts the answer back
+//! into the view. So the same view always leads to the same actions, and a lost hint costs a delay
+//! and never correctness.
 #![cfg_attr(
     not(test),
-    deny(clippy::arithmetic_side_effects, clippy::indexing_slicing, clippy::string_slice, clippy::unwrap_used)
+    deny(
+        clippy::arithmetic_side_effects,
+        clippy::indexing_slicing,
+        clippy::string_slice,
+        clippy::unwrap_used
+    )
 )]
 
 mod advance;
@@ -26,7 +33,9 @@ mod waits;
 pub(crate) use advance::{Advance, advance};
 pub(crate) use assign::assign;
 pub(crate) use change::{Change, ChangeKind};
-pub(crate) use document::{cluster_document, plan_document, rfc3339, run_document, run_summary, tasks_document};
+pub(crate) use document::{
+    cluster_document, plan_document, rfc3339, run_document, run_summary, tasks_document,
+};
 pub(crate) use leases::{Leases, OpenLease};
 pub(crate) use outages::{Outages, Reach, spoken};
 pub(crate) use prune::prunable;

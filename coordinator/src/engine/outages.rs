@@ -1,6 +1,6 @@
-//! The connections of a run that are away, and which of its tasks wait for them.
-//! Kept by the leader of one term: the next one begins with none, and notices an outage by the first attempts that meet it. They
-//! are not counted, so nothing is lost but the pause.
+//! The connections of a run that are away, and which of its tasks wait for them. Kept by the leader
+//! of one term: the next one begins with none, and notices an outage by the first attempts that
+//! meet it. They are not counted, so nothing is lost but the pause.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -21,25 +21,44 @@ pub(crate) struct Outages(BTreeMap<ConnectionName, Away>);
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Away {
     outage: Outage,
-    /// The task that was sent to find out whether the connection is back. It is on its way while it holds a lease.
+    /// The task that was sent to find out whether the connection is back. It is on its way while it
+    /// holds a lease.
     asking: Option<TaskAddress>,
 }
 
 impl Outages {
-    /// An attempt of the task at `address` could not reach `connection`. `jitter` is a random number in [0, 1).
-    pub(crate) fn failed(&mut self, connection: &ConnectionName, address: &TaskAddress, now_millis: i64, jitter: f64) {
+    /// An attempt of the task at `address` could not reach `connection`. `jitter` is a random
+    /// number in [0, 1).
+    pub(crate) fn failed(
+        &mut self,
+        connection: &ConnectionName,
+        address: &TaskAddress,
+        now_millis: i64,
+        jitter: f64,
+    ) {
         let away = match self.0.remove(connection) {
-            None => Away { outage: Outage::begin(now_millis, jitter), asking: None },
-            // Others that fail have been under way since before it was noticed, and say nothing new.
+            None => Away {
+                outage: Outage::begin(now_millis, jitter),
+                asking: None,
+            },
+            // Others that fail have been under way since before it was noticed, and say nothing
+            // new.
             Some(away) if away.asking.as_ref() != Some(address) => away,
-            Some(away) => Away { outage: away.outage.asked_in_vain(now_millis, jitter), asking: None },
+            Some(away) => Away {
+                outage: away.outage.asked_in_vain(now_millis, jitter),
+                asking: None,
+            },
         };
         self.0.insert(connection.clone(), away);
     }
 
     /// The task at `address` is on its way to these connections.
     pub(crate) fn asked(&mut self, connections: &BTreeSet<&ConnectionName>, address: &TaskAddress) {
-        for (_, away) in self.0.iter_mut().filter(|(name, _)| connections.contains(name)) {
+        for (_, away) in self
+            .0
+            .iter_mut()
+            .filter(|(name, _)| connections.contains(name))
+        {
             away.asking = Some(address.clone());
         }
     }
@@ -51,7 +70,9 @@ impl Outages {
 
     /// True when the task at `address` was sent to find out about one of them.
     pub(crate) fn is_asking(&self, address: &TaskAddress) -> bool {
-        self.0.values().any(|away| away.asking.as_ref() == Some(address))
+        self.0
+            .values()
+            .any(|away| away.asking.as_ref() == Some(address))
     }
 
     /// The outage of a connection.
@@ -66,7 +87,8 @@ impl Outages {
     }
 }
 
-/// How long a run that is only planned waits for a connection: somebody sits before it, and the likeliest reason is a mistyped address.
+/// How long a run that is only planned waits for a connection: somebody sits before it, and the
+/// likeliest reason is a mistyped address.
 const PLAN_WAIT_MAX: Duration = Duration::from_secs(30);
 
 /// What a task needs, and for how long it waits for that.
@@ -82,7 +104,10 @@ impl<'a> Reach<'a> {
     /// Of the tasks of such a phase of a step, in a run of which that much is wished.
     pub(crate) fn of(step: &'a Step, wish: RunWish, kind: PhaseKind) -> Self {
         let sides = step.strategy.load().sides();
-        let (source, target) = (sides.source.map(|from| &from.connection), sides.target.map(|to| &to.connection));
+        let (source, target) = (
+            sides.source.map(|from| &from.connection),
+            sides.target.map(|to| &to.connection),
+        );
         let (source, target) = match kind {
             PhaseKind::Fence | PhaseKind::Prepare | PhaseKind::Close => (None, target),
             PhaseKind::Count => (source, None),
@@ -94,28 +119,52 @@ impl<'a> Reach<'a> {
             RunWish::Plan => step.retries.unreachable.min(PLAN_WAIT_MAX),
             RunWish::Run | RunWish::Cancel => step.retries.unreachable,
         };
-        Self { connections, limit: (kind != PhaseKind::Fence).then_some(patience) }
+        Self {
+            connections,
+            limit: (kind != PhaseKind::Fence).then_some(patience),
+        }
     }
 
     /// Whether such a task may go now. `asked` are connections that were asked in the same round.
-    pub(super) fn gate(&self, run: &Run, asked: &BTreeSet<&ConnectionName>, now_millis: i64) -> Gate {
-        let gates = self.away(run).map(|(name, away)| self.gate_of(run, name, away, asked, now_millis));
+    pub(super) fn gate(
+        &self,
+        run: &Run,
+        asked: &BTreeSet<&ConnectionName>,
+        now_millis: i64,
+    ) -> Gate {
+        let gates = self
+            .away(run)
+            .map(|(name, away)| self.gate_of(run, name, away, asked, now_millis));
         gates.max().unwrap_or(Gate::Open)
     }
 
     /// Why such a task waits, if it waits for a connection.
     pub(super) fn wait(&self, run: &Run, now_millis: i64) -> Option<Waiting<'a>> {
         let nobody = BTreeSet::new();
-        let mut held =
-            self.away(run).filter(|(name, away)| self.gate_of(run, name, away, &nobody, now_millis) == Gate::Held);
+        let mut held = self.away(run).filter(|(name, away)| {
+            self.gate_of(run, name, away, &nobody, now_millis) == Gate::Held
+        });
         let (connection, away) = held.next()?;
         let is_asked = is_on_its_way(run, away);
-        let asks_in = if is_asked { None } else { Some(away.outage.asks_in(now_millis)) };
-        Some(Waiting { connection, lasted: away.outage.lasted(now_millis), asks_in })
+        let asks_in = if is_asked {
+            None
+        } else {
+            Some(away.outage.asks_in(now_millis))
+        };
+        Some(Waiting {
+            connection,
+            lasted: away.outage.lasted(now_millis),
+            asks_in,
+        })
     }
 
-    fn away<'s, 'r>(&'s self, run: &'r Run) -> impl Iterator<Item = (&'a ConnectionName, &'r Away)> + use<'a, 's, 'r> {
-        self.connections.iter().filter_map(|name| Some((*name, run.outages.0.get(*name)?)))
+    fn away<'s, 'r>(
+        &'s self,
+        run: &'r Run,
+    ) -> impl Iterator<Item = (&'a ConnectionName, &'r Away)> + use<'a, 's, 'r> {
+        self.connections
+            .iter()
+            .filter_map(|name| Some((*name, run.outages.0.get(*name)?)))
     }
 
     fn gate_of(
@@ -126,12 +175,18 @@ impl<'a> Reach<'a> {
         asked: &BTreeSet<&ConnectionName>,
         now_millis: i64,
     ) -> Gate {
-        away.outage.gate(now_millis, self.limit, asked.contains(name) || is_on_its_way(run, away))
+        away.outage.gate(
+            now_millis,
+            self.limit,
+            asked.contains(name) || is_on_its_way(run, away),
+        )
     }
 }
 
 fn is_on_its_way(run: &Run, away: &Away) -> bool {
-    away.asking.as_ref().is_some_and(|address| run.is_open(address))
+    away.asking
+        .as_ref()
+        .is_some_and(|address| run.is_open(address))
 }
 
 /// A wait for a connection, for people.
@@ -145,10 +200,19 @@ pub(super) struct Waiting<'a> {
 
 impl fmt::Display for Waiting<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} is unreachable since {}, ", self.connection, spoken(self.lasted))?;
+        write!(
+            f,
+            "{} is unreachable since {}, ",
+            self.connection,
+            spoken(self.lasted)
+        )?;
         match self.asks_in {
             None => f.write_str("is being asked"),
-            Some(wait) => write!(f, "asked again in {}", spoken(wait.max(Duration::from_secs(1)))),
+            Some(wait) => write!(
+                f,
+                "asked again in {}",
+                spoken(wait.max(Duration::from_secs(1)))
+            ),
         }
     }
 }

@@ -1,5 +1,5 @@
-//! The tasks of a track that wait for their next attempt, kept by when something happens to them: a million of them are
-//! walked neither by each turn of the leader nor by whoever looks.
+//! The tasks of a track that wait for their next attempt, kept by when something happens to them: a
+//! million of them are walked neither by each turn of the leader nor by whoever looks.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Deref;
@@ -38,13 +38,16 @@ impl Retries {
     pub(crate) fn insert(&mut self, ordinal: u64, held: Held<RetryRecord>) {
         self.remove(&ordinal);
         self.due.insert((held.record.not_before_millis, ordinal));
-        self.avoiding.extend(avoids_until(&held.record).map(|until| (until, ordinal)));
+        self.avoiding
+            .extend(avoids_until(&held.record).map(|until| (until, ordinal)));
         self.records.insert(ordinal, held);
     }
 
     /// It waits no longer.
     pub(crate) fn remove(&mut self, ordinal: &u64) {
-        let Some(held) = self.records.remove(ordinal) else { return };
+        let Some(held) = self.records.remove(ordinal) else {
+            return;
+        };
         self.due.remove(&(held.record.not_before_millis, *ordinal));
         if let Some(until) = avoids_until(&held.record) {
             self.avoiding.remove(&(until, *ordinal));
@@ -53,7 +56,9 @@ impl Retries {
 
     /// Those that are due, the one that has been for longest first.
     pub(super) fn due(&self, now_millis: i64) -> impl Iterator<Item = u64> + '_ {
-        self.due.range(..=(now_millis, u64::MAX)).map(|(_, ordinal)| *ordinal)
+        self.due
+            .range(..=(now_millis, u64::MAX))
+            .map(|(_, ordinal)| *ordinal)
     }
 
     /// When the first of them is, or was, due.
@@ -63,14 +68,21 @@ impl Retries {
 
     /// Whether one of them waits for another worker than those on which it failed.
     pub(super) fn any_avoids(&self, now_millis: i64) -> bool {
-        self.avoiding.last().is_some_and(|(until, _)| *until > now_millis)
+        self.avoiding
+            .last()
+            .is_some_and(|(until, _)| *until > now_millis)
     }
 
     /// The next moment after this one at which one becomes due, or takes any worker.
     pub(crate) fn next_moment(&self, now_millis: i64) -> Option<i64> {
         let later = (now_millis.saturating_add(1), 0);
-        let next = |moments: &BTreeSet<(i64, u64)>| moments.range(later..).next().map(|(moment, _)| *moment);
-        next(&self.due).into_iter().chain(next(&self.avoiding)).min()
+        let next = |moments: &BTreeSet<(i64, u64)>| {
+            moments.range(later..).next().map(|(moment, _)| *moment)
+        };
+        next(&self.due)
+            .into_iter()
+            .chain(next(&self.avoiding))
+            .min()
     }
 }
 

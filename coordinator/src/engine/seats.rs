@@ -1,4 +1,5 @@
-//! Who may get a task: which workers a step asks for, which of them have a free slot, and whom a task that failed avoids.
+//! Who may get a task: which workers a step asks for, which of them have a free slot, and whom a
+//! task that failed avoids.
 
 use std::collections::BTreeMap;
 
@@ -31,13 +32,26 @@ pub(super) struct Demand<'a> {
 
 impl<'a> Demand<'a> {
     pub(super) fn of(step: &'a Step, connections: &BTreeMap<ConnectionName, Connection>) -> Self {
-        Self { needs: Capabilities::of_step(step, connections), labels: &step.labels }
+        Self {
+            needs: Capabilities::of_step(step, connections),
+            labels: &step.labels,
+        }
     }
 
     /// The same, wherever the labels are: what no worker that carries them is there for.
     pub(super) fn anywhere(self, cluster: &Cluster) -> Self {
-        let carried = cluster.sessions.values().any(|session| self.is_met_by(cluster, session));
-        if carried { self } else { Self { labels: &NO_LABELS, ..self } }
+        let carried = cluster
+            .sessions
+            .values()
+            .any(|session| self.is_met_by(cluster, session));
+        if carried {
+            self
+        } else {
+            Self {
+                labels: &NO_LABELS,
+                ..self
+            }
+        }
     }
 
     /// Whether the worker could do the work, if it took any.
@@ -46,9 +60,17 @@ impl<'a> Demand<'a> {
     }
 }
 
-/// Whether a worker carries all of these labels. Where one machine is all there is, each of its workers carries every one.
-pub(super) fn carries(cluster: &Cluster, session: &Session, labels: &BTreeMap<String, String>) -> bool {
-    cluster.is_one_machine || labels.iter().all(|(key, value)| session.record.labels.get(key) == Some(value))
+/// Whether a worker carries all of these labels. Where one machine is all there is, each of its
+/// workers carries every one.
+pub(super) fn carries(
+    cluster: &Cluster,
+    session: &Session,
+    labels: &BTreeMap<String, String>,
+) -> bool {
+    cluster.is_one_machine
+        || labels
+            .iter()
+            .all(|(key, value)| session.record.labels.get(key) == Some(value))
 }
 
 /// The parked pulls of workers that take work.
@@ -64,13 +86,21 @@ pub(super) type Places = Vec<usize>;
 impl<'a> Seats<'a> {
     pub(super) fn of(cluster: &'a Cluster, seats: &[Seat]) -> Self {
         let known = |seat: &Seat| Some((*seat, cluster.sessions.get(&seat.session)?));
-        let seats = seats.iter().filter_map(known).filter(|(_, session)| session.takes_work()).collect();
+        let seats = seats
+            .iter()
+            .filter_map(known)
+            .filter(|(_, session)| session.takes_work())
+            .collect();
         Self { cluster, seats }
     }
 
     /// The places of workers that meet a demand.
     pub(super) fn fit(&self, demand: &Demand<'_>) -> Places {
-        let fits = self.seats.iter().enumerate().filter(|(_, (_, session))| demand.is_met_by(self.cluster, session));
+        let fits = self
+            .seats
+            .iter()
+            .enumerate()
+            .filter(|(_, (_, session))| demand.is_met_by(self.cluster, session));
         fits.map(|(place, _)| place).collect()
     }
 
@@ -84,9 +114,16 @@ impl<'a> Seats<'a> {
         self.at(places).any(|(_, seat, _)| seat.free > 0)
     }
 
-    /// Takes a slot of the worker with the most free ones, among those at these places that are not avoided.
-    pub(super) fn take(&mut self, places: &Places, avoids: impl Fn(&WorkerId) -> bool) -> Option<SessionId> {
-        let free = self.at(places).filter(|(_, seat, session)| seat.free > 0 && !avoids(&session.worker));
+    /// Takes a slot of the worker with the most free ones, among those at these places that are not
+    /// avoided.
+    pub(super) fn take(
+        &mut self,
+        places: &Places,
+        avoids: impl Fn(&WorkerId) -> bool,
+    ) -> Option<SessionId> {
+        let free = self
+            .at(places)
+            .filter(|(_, seat, session)| seat.free > 0 && !avoids(&session.worker));
         let (place, ..) = free.max_by_key(|(_, seat, _)| seat.free)?;
         let (seat, _) = self.seats.get_mut(place)?;
         seat.free = seat.free.saturating_sub(1);
@@ -94,7 +131,11 @@ impl<'a> Seats<'a> {
     }
 
     fn at(&self, places: &Places) -> impl Iterator<Item = (usize, &Seat, &'a Session)> {
-        places.iter().filter_map(|place| self.seats.get(*place).map(|(seat, session)| (*place, seat, *session)))
+        places.iter().filter_map(|place| {
+            self.seats
+                .get(*place)
+                .map(|(seat, session)| (*place, seat, *session))
+        })
     }
 }
 
@@ -102,13 +143,17 @@ impl<'a> Seats<'a> {
 pub(super) fn able<'a>(cluster: &'a Cluster, demand: &Demand<'_>) -> Vec<&'a WorkerId> {
     let takes = |session: &&Session| session.takes_work() && session.record.slots > 0;
     let sessions = cluster.sessions.values().filter(takes);
-    sessions.filter(|session| demand.is_met_by(cluster, session)).map(|session| &session.worker).collect()
+    sessions
+        .filter(|session| demand.is_met_by(cluster, session))
+        .map(|session| &session.worker)
+        .collect()
 }
 
 /// How long, from when it is due, a task waits for another worker than those on which it failed.
 pub(super) const AVOIDS_FOR_MILLIS: i64 = 30_000;
 
-/// Until when a task waits for another worker; then anybody is better than nobody, for the others may be stuck.
+/// Until when a task waits for another worker; then anybody is better than nobody, for the others
+/// may be stuck.
 pub(crate) const fn avoids_until(retry: &RetryRecord) -> Option<i64> {
     match retry.history.failed_on.is_empty() {
         true => None,
@@ -116,9 +161,10 @@ pub(crate) const fn avoids_until(retry: &RetryRecord) -> Option<i64> {
     }
 }
 
-/// Whether a task that failed on some workers, the latest of them last, waits for another one rather than going to `worker`.
-/// It may be that only this worker cannot reach a database; it would take the task up again at once, since it has nothing to do,
-/// and use up its attempts. Where the task failed on all who are able, only the latest is avoided.
+/// Whether a task that failed on some workers, the latest of them last, waits for another one
+/// rather than going to `worker`. It may be that only this worker cannot reach a database; it would
+/// take the task up again at once, since it has nothing to do, and use up its attempts. Where the
+/// task failed on all who are able, only the latest is avoided.
 pub(super) fn is_avoided(failed_on: &[WorkerId], able: &[&WorkerId], worker: &WorkerId) -> bool {
     if able.iter().any(|able| !failed_on.contains(able)) {
         return failed_on.contains(worker);

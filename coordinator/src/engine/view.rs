@@ -8,7 +8,9 @@ use highwater_common::assignment::{Settled, StepOrder, Work};
 use highwater_common::capability::Capabilities;
 use highwater_common::dag::Dag;
 use highwater_common::facts::StepFacts;
-use highwater_common::id::{ClusterId, DocumentDigest, PoolName, RunId, SessionId, StepName, TaskId, WorkerId};
+use highwater_common::id::{
+    ClusterId, DocumentDigest, PoolName, RunId, SessionId, StepName, TaskId, WorkerId,
+};
 use highwater_common::plan::{PhaseKind, Plan};
 use highwater_common::record::{RunRecord, RunWish, TaskAddress, WorkerRecord};
 use highwater_common::spec::Spec;
@@ -103,18 +105,20 @@ impl Run {
         self.damage.is_none() || !self.spec.steps.is_empty()
     }
 
-    /// True while a later run of the pipeline waits for this one. A run that is cancelled before it had a plan is no reason to
-    /// wait: whatever of it may be under way, the later one fences it, stream by stream.
+    /// True while a later run of the pipeline waits for this one. A run that is cancelled before it
+    /// had a plan is no reason to wait: whatever of it may be under way, the later one fences it,
+    /// stream by stream.
     #[must_use]
     pub(crate) fn holds_back(&self) -> bool {
         self.is_active() && !(self.record.wish == RunWish::Cancel && self.record.generation == 0)
     }
 
-    /// True when the run may have changed a target, as far as the store knows: it had a plan that somebody wanted to run, or still
-    /// may get one.
+    /// True when the run may have changed a target, as far as the store knows: it had a plan that
+    /// somebody wanted to run, or still may get one.
     #[must_use]
     pub(crate) fn may_have_begun(&self) -> bool {
-        self.record.wish != RunWish::Plan && (self.record.generation > 0 || !self.record.status.has_ended())
+        self.record.wish != RunWish::Plan
+            && (self.record.generation > 0 || !self.record.status.has_ended())
     }
 
     /// True while the run may still commit something, or holds the pipeline.
@@ -134,14 +138,19 @@ impl Run {
             };
         }
         // Of a plan that the step no longer follows nothing is known.
-        let step = self.steps.get(&address.step).filter(|step| step.generation == address.generation)?;
+        let step = self
+            .steps
+            .get(&address.step)
+            .filter(|step| step.generation == address.generation)?;
         step.plan.as_ref()?.work(address.phase, address.ordinal)
     }
 
     /// What the task at `address` is for.
     #[must_use]
     pub(crate) fn kind(&self, address: &TaskAddress) -> Option<PhaseKind> {
-        self.steps.get(&address.step)?.kind(address.generation, address.phase)
+        self.steps
+            .get(&address.step)?
+            .kind(address.generation, address.phase)
     }
 
     /// The tasks beside the one at `address`, and itself.
@@ -160,20 +169,25 @@ impl Run {
             RunStatus::Planning => self.probes(name).then_some(PROBE),
             RunStatus::Cancelling => known.strategy.load().sides().target.map(|_| FENCE),
             RunStatus::Running if step.is_replanned() => Some(PROBE),
-            RunStatus::Running if step.record.status == StepStatus::Running => match step.stage(known.tolerate_dead) {
-                Stage::In(phase) => Some((step.generation, phase)),
-                Stage::Failed(_) | Stage::Over => None,
-            },
-            RunStatus::Planned | RunStatus::Running | RunStatus::Success | RunStatus::Failed | RunStatus::Cancelled => {
-                None
+            RunStatus::Running if step.record.status == StepStatus::Running => {
+                match step.stage(known.tolerate_dead) {
+                    Stage::In(phase) => Some((step.generation, phase)),
+                    Stage::Failed(_) | Stage::Over => None,
+                }
             }
+            RunStatus::Planned
+            | RunStatus::Running
+            | RunStatus::Success
+            | RunStatus::Failed
+            | RunStatus::Cancelled => None,
         }
     }
 
     /// True while somebody holds the task at `address`.
     #[must_use]
     pub(crate) fn is_open(&self, address: &TaskAddress) -> bool {
-        let is_current = |step: &&Step| address.generation == 0 || address.generation == step.generation;
+        let is_current =
+            |step: &&Step| address.generation == 0 || address.generation == step.generation;
         let step = self.steps.get(&address.step).filter(is_current);
         let table = step.and_then(|step| step.table_of(address));
         table.is_some_and(|table| table.leases.contains_key(&address.ordinal))
@@ -183,12 +197,23 @@ impl Run {
     #[must_use]
     pub(crate) fn task_id(&self, address: &TaskAddress) -> Option<TaskId> {
         let work = self.work(address)?;
-        Some(TaskId::derive(&self.id, address.generation, &address.step, address.phase, &work.to_string()))
+        Some(TaskId::derive(
+            &self.id,
+            address.generation,
+            &address.step,
+            address.phase,
+            &work.to_string(),
+        ))
     }
 
     /// What all tasks of a step and generation have in common. `None` for an unknown step.
     #[must_use]
-    pub(crate) fn order(&self, cluster: ClusterId, step: &StepName, generation: u32) -> Option<StepOrder> {
+    pub(crate) fn order(
+        &self,
+        cluster: ClusterId,
+        step: &StepName,
+        generation: u32,
+    ) -> Option<StepOrder> {
         let known = self.spec.steps.get(step)?;
         let sides = known.strategy.load().sides();
         let connection = |name| self.spec.connections.get(name).cloned();
@@ -205,7 +230,10 @@ impl Run {
             _ => self.steps.get(step).and_then(|step| {
                 let settled = step.plan.as_ref()?.settled.clone()?;
                 let target_fingerprint = step.fingerprint()?.to_owned();
-                Some(Settled { target_fingerprint, ..settled })
+                Some(Settled {
+                    target_fingerprint,
+                    ..settled
+                })
             }),
         };
         Some(StepOrder {
@@ -223,7 +251,11 @@ impl Run {
             target,
             settled,
             adopts: generation == 0 && self.record.adopts,
-            errand: self.record.errand.clone().filter(|errand| generation == 0 && errand.is_about(step)),
+            errand: self
+                .record
+                .errand
+                .clone()
+                .filter(|errand| generation == 0 && errand.is_about(step)),
         })
     }
 
@@ -248,8 +280,17 @@ impl Run {
     /// Whether the run has something to find out about a step before it has a plan.
     #[must_use]
     pub(crate) fn probes(&self, name: &StepName) -> bool {
-        let has_probe = self.spec.steps.get(name).is_some_and(|step| step.strategy.load().probe().is_some());
-        has_probe && self.record.errand.as_ref().is_none_or(|errand| errand.is_about(name))
+        let has_probe = self
+            .spec
+            .steps
+            .get(name)
+            .is_some_and(|step| step.strategy.load().probe().is_some());
+        has_probe
+            && self
+                .record
+                .errand
+                .as_ref()
+                .is_none_or(|errand| errand.is_about(name))
     }
 
     /// True while tasks of the run may be handed out at all.
@@ -257,14 +298,16 @@ impl Run {
     pub(crate) const fn wants_work(&self) -> bool {
         match self.record.status {
             RunStatus::Planning | RunStatus::Running | RunStatus::Cancelling => true,
-            RunStatus::Planned | RunStatus::Success | RunStatus::Failed | RunStatus::Cancelled => false,
+            RunStatus::Planned | RunStatus::Success | RunStatus::Failed | RunStatus::Cancelled => {
+                false
+            }
         }
     }
 }
 
 impl Cluster {
-    /// True when an older run of the same pipeline must end before `run` may begin. A plan alone touches nothing and waits
-    /// for nobody.
+    /// True when an older run of the same pipeline must end before `run` may begin. A plan alone
+    /// touches nothing and waits for nobody.
     #[must_use]
     pub(crate) fn is_held_back(&self, run: &Run) -> bool {
         run.record.wish != RunWish::Plan
@@ -272,17 +315,20 @@ impl Cluster {
                 other.id != run.id
                     && other.record.pipeline == run.record.pipeline
                     && other.holds_back()
-                    && (other.record.reference_time_micros, other.id) < (run.record.reference_time_micros, run.id)
+                    && (other.record.reference_time_micros, other.id)
+                        < (run.record.reference_time_micros, run.id)
             })
     }
 
-    /// The latest run of the pipeline of `run` that came after it and may have changed a target: it owns their streams now, and
-    /// `run` is superseded for ever.
+    /// The latest run of the pipeline of `run` that came after it and may have changed a target: it
+    /// owns their streams now, and `run` is superseded for ever.
     #[must_use]
     pub(crate) fn successor(&self, run: &Run) -> Option<&Run> {
         let began = |run: &Run| (run.record.reference_time_micros, run.id);
         let later = self.runs.values().filter(|other| {
-            other.record.pipeline == run.record.pipeline && other.may_have_begun() && began(other) > began(run)
+            other.record.pipeline == run.record.pipeline
+                && other.may_have_begun()
+                && began(other) > began(run)
         });
         later.max_by_key(|other| began(other))
     }

@@ -16,13 +16,16 @@ use super::seats::{Demand, able, avoids_until, carries, is_avoided};
 use super::step::Step;
 use super::view::{Cluster, Run};
 
-/// Tasks that are due and are looked at for whom they avoid at the most: what so many of them wait for is told of all.
+/// Tasks that are due and are looked at for whom they avoid at the most: what so many of them wait
+/// for is told of all.
 const LOOKED_AT_MAX: usize = 256;
 
 /// Why tasks of a step that could run do not; empty when none waits.
 #[must_use]
 pub(super) fn waits(cluster: &Cluster, run: &Run, name: &StepName, now_millis: i64) -> Vec<String> {
-    let (Some(step), Some(known)) = (run.steps.get(name), run.spec.steps.get(name)) else { return Vec::new() };
+    let (Some(step), Some(known)) = (run.steps.get(name), run.spec.steps.get(name)) else {
+        return Vec::new();
+    };
     let mut reasons = Vec::new();
     if !run.wants_work() {
         return reasons;
@@ -40,31 +43,49 @@ pub(super) fn waits(cluster: &Cluster, run: &Run, name: &StepName, now_millis: i
         let open: Vec<&str> = known
             .depends_on
             .iter()
-            .filter(|edge| run.steps.get(&edge.step).is_some_and(|step| !step.record.status.has_ended()))
+            .filter(|edge| {
+                run.steps
+                    .get(&edge.step)
+                    .is_some_and(|step| !step.record.status.has_ended())
+            })
             .map(|edge| edge.step.as_str())
             .collect();
         if !open.is_empty() {
             reasons.push(format!("waits for {}", open.join(", ")));
         }
     }
-    let count = step.tables().fold(0_u64, |count, table| count.saturating_add(table.counts.retry_wait));
+    let count = step.tables().fold(0_u64, |count, table| {
+        count.saturating_add(table.counts.retry_wait)
+    });
     if count > 0 {
-        let soonest = step.tables().filter_map(|table| table.retries.first_due_millis()).min();
-        let wait = soonest.map_or(0, |moment| moment.saturating_sub(now_millis)).max(0);
+        let soonest = step
+            .tables()
+            .filter_map(|table| table.retries.first_due_millis())
+            .min();
+        let wait = soonest
+            .map_or(0, |moment| moment.saturating_sub(now_millis))
+            .max(0);
         let limit = || limits_met(cluster, run, step.open(), known);
-        let next = match (avoided(cluster, run, step, known, now_millis), if wait == 0 { limit() } else { None }) {
+        let next = match (
+            avoided(cluster, run, step, known, now_millis),
+            if wait == 0 { limit() } else { None },
+        ) {
             (_, Some(limit)) => format!("waits: {limit}"),
             (Some(worker), None) => format!("waits for a slot of another worker than {worker}"),
             (None, None) => format!("in {:.1} s", wait_seconds(wait)),
         };
-        reasons.push(format!("{count} after a failed attempt: the next one {next}"));
+        reasons.push(format!(
+            "{count} after a failed attempt: the next one {next}"
+        ));
     }
     let pending = step.counts().pending;
     if pending > 0 && step.record.status == StepStatus::Running {
-        reasons.extend(
-            limits_met(cluster, run, step.open(), known)
-                .map(|limit| format!("{pending} task{}: {limit}", if pending == 1 { "" } else { "s" })),
-        );
+        reasons.extend(limits_met(cluster, run, step.open(), known).map(|limit| {
+            format!(
+                "{pending} task{}: {limit}",
+                if pending == 1 { "" } else { "s" }
+            )
+        }));
     }
     reasons
 }
@@ -79,7 +100,10 @@ fn away(
 ) -> Option<String> {
     let waiting = |counts: &TaskCounts| counts.pending.saturating_add(counts.retry_wait);
     let (generation, phase) = run.due_phase(name)?;
-    let (table, kind) = (step.table(generation, phase)?, step.kind(generation, phase)?);
+    let (table, kind) = (
+        step.table(generation, phase)?,
+        step.kind(generation, phase)?,
+    );
     let wait = Reach::of(known, run.record.wish, kind).wait(run, now_millis);
     let wait = wait.filter(|_| waiting(&table.counts) > 0)?;
     Some(match kind {
@@ -106,17 +130,25 @@ fn avoided<'a>(
     }
     let able = able(cluster, &Demand::of(known, &run.spec.connections));
     let due = step.tables().flat_map(|table| {
-        table.retries.due(now_millis).filter_map(|ordinal| table.retries.get(&ordinal).map(|retry| &retry.record))
+        table
+            .retries
+            .due(now_millis)
+            .filter_map(|ordinal| table.retries.get(&ordinal).map(|retry| &retry.record))
     });
     let mut due = due.take(LOOKED_AT_MAX).peekable();
-    if due.peek().is_some_and(|first| avoids_until(first) <= Some(now_millis)) {
+    if due
+        .peek()
+        .is_some_and(|first| avoids_until(first) <= Some(now_millis))
+    {
         return None;
     }
     let first = due.peek()?.history.failed_on.last()?;
-    due.all(|retry| is_avoided(&retry.history.failed_on, &able, first)).then_some(first)
+    due.all(|retry| is_avoided(&retry.history.failed_on, &able, first))
+        .then_some(first)
 }
 
-/// Why a probe, a fence, a count or a close is not handed out: until it is, the run shows no task at all.
+/// Why a probe, a fence, a count or a close is not handed out: until it is, the run shows no task
+/// at all.
 fn set_up_wait(
     cluster: &Cluster,
     run: &Run,
@@ -125,46 +157,85 @@ fn set_up_wait(
     known: &highwater_common::spec::Step,
 ) -> Option<String> {
     let (generation, phase) = run.due_phase(name)?;
-    let (table, kind) = (step.table(generation, phase)?, step.kind(generation, phase)?);
+    let (table, kind) = (
+        step.table(generation, phase)?,
+        step.kind(generation, phase)?,
+    );
     let is_shown = match kind {
         PhaseKind::Probe | PhaseKind::Fence | PhaseKind::Count | PhaseKind::Close => true,
-        PhaseKind::Prepare | PhaseKind::Load | PhaseKind::Execute => false, // told of the tasks that come after it
+        // told of the tasks that come after it
+        PhaseKind::Prepare | PhaseKind::Load | PhaseKind::Execute => false,
     };
     let waits = is_shown && table.counts.pending > 0;
-    let limit = if waits { limits_met(cluster, run, step.open(), known) } else { None };
+    let limit = if waits {
+        limits_met(cluster, run, step.open(), known)
+    } else {
+        None
+    };
     limit.map(|limit| format!("{}: {limit}", kind.as_str()))
 }
 
-#[expect(clippy::cast_precision_loss, reason = "milliseconds of a wait, shown with one digit")]
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "milliseconds of a wait, shown with one digit"
+)]
 fn wait_seconds(millis: i64) -> f64 {
     millis as f64 / 1000.0
 }
 
-fn limits_met(cluster: &Cluster, run: &Run, open: u64, known: &highwater_common::spec::Step) -> Option<String> {
+fn limits_met(
+    cluster: &Cluster,
+    run: &Run,
+    open: u64,
+    known: &highwater_common::spec::Step,
+) -> Option<String> {
     if cluster.sessions.is_empty() {
         return Some("no worker is connected".to_owned());
     }
     let demand = Demand::of(known, &run.spec.connections);
-    let demand = if run.record.status == RunStatus::Cancelling { demand.anywhere(cluster) } else { demand };
-    let carriers = || cluster.sessions.iter().filter(|(_, session)| carries(cluster, session, demand.labels));
+    let demand = if run.record.status == RunStatus::Cancelling {
+        demand.anywhere(cluster)
+    } else {
+        demand
+    };
+    let carriers = || {
+        cluster
+            .sessions
+            .iter()
+            .filter(|(_, session)| carries(cluster, session, demand.labels))
+    };
     let labelled = match demand.labels.is_empty() {
         true => String::new(),
         false => format!(" with the labels {}", listed(demand.labels)),
     };
     if carriers().next().is_none() {
-        return Some(format!("no connected worker has the labels {}", listed(demand.labels)));
+        return Some(format!(
+            "no connected worker has the labels {}",
+            listed(demand.labels)
+        ));
     }
     if !carriers().any(|(_, session)| session.capabilities().hold(demand.needs)) {
         return Some(match demand.needs.hold(Capabilities::NOOP) {
-            true => format!("no connected worker{labelled} holds no-op tasks: start it with --allow-noop"),
-            false => format!("no connected worker{labelled} can do all that it needs: {}", demand.needs),
+            true => format!(
+                "no connected worker{labelled} holds no-op tasks: start it with \
+                             --allow-noop"
+            ),
+            false => format!(
+                "no connected worker{labelled} can do all that it needs: {}",
+                demand.needs
+            ),
         });
     }
     if let Some(max) = known.limits.tasks.filter(|max| open >= u64::from(*max)) {
         return Some(format!("limit of the step, {open}/{max} at once"));
     }
     let of_run = open_of(run);
-    if let Some(max) = run.spec.limits.tasks.filter(|max| of_run >= u64::from(*max)) {
+    if let Some(max) = run
+        .spec
+        .limits
+        .tasks
+        .filter(|max| of_run >= u64::from(*max))
+    {
         return Some(format!("limit of the run, {of_run}/{max} at once"));
     }
     let uses = uses(known);
@@ -179,14 +250,28 @@ fn limits_met(cluster: &Cluster, run: &Run, open: u64, known: &highwater_common:
     if working.is_empty() {
         return Some(format!("every worker{labelled} drains or is cordoned"));
     }
-    let busy = working.keys().map(|session| cluster.leases.busy(session)).sum::<usize>() as u64;
+    let busy = working
+        .keys()
+        .map(|session| cluster.leases.busy(session))
+        .sum::<usize>() as u64;
     let slots: u64 = working.values().sum();
-    let of_whom = if labelled.is_empty() { String::new() } else { format!(" of the workers{labelled}") };
+    let of_whom = if labelled.is_empty() {
+        String::new()
+    } else {
+        format!(
+            " of the \
+        workers{labelled}"
+        )
+    };
     (busy >= slots).then(|| format!("every slot{of_whom} is taken, {busy}/{slots}"))
 }
 
 fn listed(labels: &BTreeMap<String, String>) -> String {
-    labels.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(", ")
+    labels
+        .iter()
+        .map(|(key, value)| format!("{key}={value}"))
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 #[cfg(test)]

@@ -3,11 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use highwater_common::assignment::{Assignment, AttemptError, ErrorClass, FACTS_BYTES_MAX, Outcome, Receipt, Work};
+use highwater_common::assignment::{
+    Assignment, AttemptError, ErrorClass, FACTS_BYTES_MAX, Outcome, Receipt, Work,
+};
 use highwater_common::facts::StepFacts;
 use highwater_common::id::{AttemptNo, SessionId, TaskId, WorkerId};
 use highwater_common::plan::PhaseKind;
-use highwater_common::record::{DeadRecord, LeaseRecord, RetryRecord, RunWish, TaskAddress, TaskHistory};
+use highwater_common::record::{
+    DeadRecord, LeaseRecord, RetryRecord, RunWish, TaskAddress, TaskHistory,
+};
 use highwater_common::retry::{QUARANTINE_CODE, RetryDecision, RetryHistory, decide};
 use highwater_common::segment::TaskResult;
 use highwater_common::spec::RetryPolicy;
@@ -49,7 +53,9 @@ const FAILED_WORKERS_MAX: usize = 8;
 
 impl Leader {
     pub(super) fn may_go_on(&self, session: &SessionId, task: &TaskId, nonce: Nonce) -> bool {
-        let Some((lease, run)) = self.lease(task) else { return false };
+        let Some((lease, run)) = self.lease(task) else {
+            return false;
+        };
         lease.session == *session
             && lease.fence.nonce == nonce
             && (run.record.wish != RunWish::Cancel || lease.address.generation == 0)
@@ -58,10 +64,14 @@ impl Leader {
     pub(super) fn lease(&self, task: &TaskId) -> Option<(&LeaseRecord, &crate::engine::Run)> {
         let open = self.cluster.leases.get(task)?;
         let run = self.cluster.runs.get(&open.run)?;
-        run.table(&open.address)?.leases.get(&open.address.ordinal).map(|held| (&held.record, run))
+        run.table(&open.address)?
+            .leases
+            .get(&open.address.ordinal)
+            .map(|held| (&held.record, run))
     }
 
-    /// Counts completions. Nobody is told before the store has applied them, a repeat within the turn neither.
+    /// Counts completions. Nobody is told before the store has applied them, a repeat within the
+    /// turn neither.
     pub(super) async fn complete(&mut self, completions: Vec<Completion>) -> Result<(), Fallen> {
         let (mut changes, mut replies) = (Vec::new(), Vec::new());
         let mut judged = BTreeSet::new();
@@ -85,7 +95,10 @@ impl Leader {
                 match (self.plan_again(&completion.task, &outcome).await?, &outcome) {
                     (Some(again), _) => changes.extend(again),
                     (None, Outcome::Closed(there)) if self.is_close(&completion.task) => {
-                        changes.extend(self.closed(&completion.task, there, completion.millis).await?);
+                        changes.extend(
+                            self.closed(&completion.task, there, completion.millis)
+                                .await?,
+                        );
                     }
                     (None, _) => {
                         let planned = self.judge(&completion.task, outcome, completion.millis);
@@ -108,18 +121,21 @@ impl Leader {
     /// The outcome, if the lease is still the one that the completion speaks of.
     fn owned(&self, completion: &Completion) -> Option<Outcome> {
         let (lease, _) = self.lease(&completion.task)?;
-        (lease.session == completion.session && lease.fence == completion.fence).then(|| completion.outcome.clone())
+        (lease.session == completion.session && lease.fence == completion.fence)
+            .then(|| completion.outcome.clone())
     }
 
     fn is_close(&self, task: &TaskId) -> bool {
-        self.lease(task).is_some_and(|(lease, run)| run.kind(&lease.address) == Some(PhaseKind::Close))
+        self.lease(task)
+            .is_some_and(|(lease, run)| run.kind(&lease.address) == Some(PhaseKind::Close))
     }
 
     fn is_done(&self, task: &TaskId) -> bool {
         self.lease(task).is_none() && self.done.contains(task)
     }
 
-    /// What an attempt's end means for its task. An outcome that its work cannot have proves nothing about the target.
+    /// What an attempt's end means for its task. An outcome that its work cannot have proves
+    /// nothing about the target.
     fn judge(&mut self, task: &TaskId, outcome: Outcome, millis: u64) -> Option<Planned> {
         let has_reached = match &outcome {
             Outcome::Committed(_)
@@ -130,7 +146,10 @@ impl Leader {
             | Outcome::Closed(_)
             | Outcome::Fenced { .. } => true,
             Outcome::Failed(error) => error.class == ErrorClass::Permanent,
-            Outcome::Outrun { .. } | Outcome::Superseded { .. } | Outcome::Unprepared(_) | Outcome::Released => false,
+            Outcome::Outrun { .. }
+            | Outcome::Superseded { .. }
+            | Outcome::Unprepared(_)
+            | Outcome::Released => false,
         };
         if has_reached {
             self.reached(task);
@@ -139,18 +158,28 @@ impl Leader {
         match (outcome, run.work(&lease.address)?) {
             (Outcome::Committed(receipt), Work::Partition(_)) => {
                 let planned = self.completed(task, receipt, millis)?;
-                Some(Planned { effect: Effect::Carried(receipt.bytes), ..planned })
+                Some(Planned {
+                    effect: Effect::Carried(receipt.bytes),
+                    ..planned
+                })
             }
             (Outcome::Fenced { attempts }, Work::Fence) => {
                 tracing::info!(attempts, "fenced");
                 self.completed(task, Receipt::default(), millis)
             }
-            (Outcome::Prepared { warnings, coverage, fingerprint }, Work::Prepare) => {
-                match self.after_fence(task, &coverage)? {
-                    AfterFence::Begin | AfterFence::PlanAgain => self.prepared(task, &warnings, &fingerprint, millis),
-                    AfterFence::GiveUp => self.failed(task, unsettled(), None),
+            (
+                Outcome::Prepared {
+                    warnings,
+                    coverage,
+                    fingerprint,
+                },
+                Work::Prepare,
+            ) => match self.after_fence(task, &coverage)? {
+                AfterFence::Begin | AfterFence::PlanAgain => {
+                    self.prepared(task, &warnings, &fingerprint, millis)
                 }
-            }
+                AfterFence::GiveUp => self.failed(task, unsettled(), None),
+            },
             (Outcome::Counted(found), Work::Count(_)) => self.counted(task, &found, millis),
             (Outcome::Done, Work::Noop(_)) => self.completed(task, Receipt::default(), millis),
             (Outcome::Probed(json), Work::Probe) => match self.probed(task, &json, millis) {
@@ -158,9 +187,13 @@ impl Leader {
                 Err(error) => self.failed(task, error, None),
             },
             (Outcome::Failed(error), _) => self.failed(task, error, None),
-            (Outcome::Outrun { .. } | Outcome::Superseded { .. } | Outcome::Unprepared(_) | Outcome::Released, _) => {
-                self.released(task)
-            }
+            (
+                Outcome::Outrun { .. }
+                | Outcome::Superseded { .. }
+                | Outcome::Unprepared(_)
+                | Outcome::Released,
+                _,
+            ) => self.released(task),
             (
                 Outcome::Committed(_)
                 | Outcome::Fenced { .. }
@@ -177,38 +210,89 @@ impl Leader {
                 | Work::Count(_)
                 | Work::Close { .. }),
             ) => {
-                let message =
-                    format!("a worker answered `{work}` with the outcome of other work: run one version of both");
-                self.failed(task, AttemptError::new(ErrorClass::Permanent, "malformed_outcome", message), None)
+                let message = format!(
+                    "a worker answered `{work}` with the outcome of other work: run one \
+                             version of both"
+                );
+                self.failed(
+                    task,
+                    AttemptError::new(ErrorClass::Permanent, "malformed_outcome", message),
+                    None,
+                )
             }
         }
     }
 
-    pub(super) fn completed(&self, task: &TaskId, receipt: Receipt, millis: u64) -> Option<Planned> {
+    pub(super) fn completed(
+        &self,
+        task: &TaskId,
+        receipt: Receipt,
+        millis: u64,
+    ) -> Option<Planned> {
         let (lease, run) = self.lease(task)?;
         let millis = u32::try_from(millis).unwrap_or(u32::MAX);
-        let result = TaskResult { rows: receipt.rows, millis, attempts: lease.attempt.get() };
+        let result = TaskResult {
+            rows: receipt.rows,
+            millis,
+            attempts: lease.attempt.get(),
+        };
         let address = lease.address.clone();
-        Some(Change { run: run.id, task: *task, address, kind: ChangeKind::Complete(result) }.into())
+        Some(
+            Change {
+                run: run.id,
+                task: *task,
+                address,
+                kind: ChangeKind::Complete(result),
+            }
+            .into(),
+        )
     }
 
-    fn probed(&self, task: &TaskId, json: &[u8], millis: u64) -> Result<Option<Planned>, AttemptError> {
+    fn probed(
+        &self,
+        task: &TaskId,
+        json: &[u8],
+        millis: u64,
+    ) -> Result<Option<Planned>, AttemptError> {
         let refuse = |message: String| AttemptError::new(ErrorClass::Permanent, "facts", message);
         if json.len() > FACTS_BYTES_MAX {
             let size = json.len();
-            return Err(refuse(format!("a probe brought {size} bytes of facts, more than {FACTS_BYTES_MAX}")));
+            return Err(refuse(format!(
+                "a probe brought {size} bytes of facts, more than \
+                                       {FACTS_BYTES_MAX}"
+            )));
         }
-        let found: StepFacts =
-            serde_json::from_slice(json).map_err(|error| refuse(format!("a probe's facts are damaged: {error}")))?;
-        let Some(planned) = self.completed(task, Receipt::default(), millis) else { return Ok(None) };
+        let found: StepFacts = serde_json::from_slice(json).map_err(|error| {
+            refuse(format!(
+                "a probe's facts are \
+                damaged: {error}"
+            ))
+        })?;
+        let Some(planned) = self.completed(task, Receipt::default(), millis) else {
+            return Ok(None);
+        };
         let (run, step) = (planned.change.run, planned.change.address.step.clone());
         let FactsRecords { head, mut parts } = facts::to_records(run, &step, json);
-        let before = if parts.len() > PARTS_AT_ONCE_MAX { std::mem::take(&mut parts) } else { Vec::new() };
-        let ops = parts.into_iter().chain([head]).map(|(key, bytes)| Op::Put(key, bytes)).collect();
-        Ok(Some(Planned { before, ops, effect: Effect::Found(Arc::new(found)), ..planned }))
+        let before = if parts.len() > PARTS_AT_ONCE_MAX {
+            std::mem::take(&mut parts)
+        } else {
+            Vec::new()
+        };
+        let ops = parts
+            .into_iter()
+            .chain([head])
+            .map(|(key, bytes)| Op::Put(key, bytes))
+            .collect();
+        Ok(Some(Planned {
+            before,
+            ops,
+            effect: Effect::Found(Arc::new(found)),
+            ..planned
+        }))
     }
 
-    /// A task whose attempt gave it back: what was counted before stays counted, this attempt is not.
+    /// A task whose attempt gave it back: what was counted before stays counted, this attempt is
+    /// not.
     pub(super) fn released(&self, task: &TaskId) -> Option<Planned> {
         let (lease, run) = self.lease(task)?;
         let kind = if lease.attempt == AttemptNo::FIRST && lease.history == TaskHistory::default() {
@@ -219,14 +303,32 @@ impl Leader {
                 attempts: lease.attempt.get() - 1,
                 history: lease.history.clone(),
                 not_before_millis: 0,
-                error: AttemptError::new(ErrorClass::Transient, "released", "the worker gave the task back"),
+                error: AttemptError::new(
+                    ErrorClass::Transient,
+                    "released",
+                    "the worker gave the \
+                    task back",
+                ),
             })
         };
-        Some(Change { run: run.id, task: *task, address: lease.address.clone(), kind }.into())
+        Some(
+            Change {
+                run: run.id,
+                task: *task,
+                address: lease.address.clone(),
+                kind,
+            }
+            .into(),
+        )
     }
 
     /// A task whose attempt failed, or was lost on `crashed`.
-    pub(super) fn failed(&mut self, task: &TaskId, error: AttemptError, crashed: Option<&WorkerId>) -> Option<Planned> {
+    pub(super) fn failed(
+        &mut self,
+        task: &TaskId,
+        error: AttemptError,
+        crashed: Option<&WorkerId>,
+    ) -> Option<Planned> {
         let jitter: f64 = self.rng.random();
         let now = self.clock.wall_millis();
         let (lease, _) = self.lease(task)?;
@@ -237,10 +339,17 @@ impl Leader {
                 history.crashed_on.insert(worker.clone());
             }
         }
-        let error = AttemptError { code: cut(&error.code, CODE_BYTES_MAX), ..error };
+        let error = AttemptError {
+            code: cut(&error.code, CODE_BYTES_MAX),
+            ..error
+        };
         // On one machine no worker reaches what another one does not.
         let may_differ = crashed.is_none() && !self.cluster.is_one_machine;
-        let mut error = if may_differ { naming(error, &lease.worker) } else { error };
+        let mut error = if may_differ {
+            naming(error, &lease.worker)
+        } else {
+            error
+        };
         if error.class == ErrorClass::Unreachable {
             let (worker, mut met) = (lease.worker.clone(), history.clone());
             if may_differ {
@@ -262,7 +371,13 @@ impl Leader {
         };
         // A fence is never given up: its run stays `cancelling` and says which target it waits for.
         let (class, policy) = match must_not_die {
-            true => (ErrorClass::Transient, RetryPolicy { max_attempts: u32::MAX, ..RetryPolicy::default() }),
+            true => (
+                ErrorClass::Transient,
+                RetryPolicy {
+                    max_attempts: u32::MAX,
+                    ..RetryPolicy::default()
+                },
+            ),
             false => (error.class, known.retries.clone()),
         };
         let address = lease.address.clone();
@@ -274,17 +389,43 @@ impl Leader {
                 if may_differ {
                     note_failure(&mut history.failed_on, &lease.worker);
                 }
-                ChangeKind::Delay(RetryRecord { address: address.clone(), attempts, history, not_before_millis, error })
+                ChangeKind::Delay(RetryRecord {
+                    address: address.clone(),
+                    attempts,
+                    history,
+                    not_before_millis,
+                    error,
+                })
             }
-            RetryDecision::Dead => ChangeKind::Die(DeadRecord { address: address.clone(), attempts, work, error }),
+            RetryDecision::Dead => ChangeKind::Die(DeadRecord {
+                address: address.clone(),
+                attempts,
+                work,
+                error,
+            }),
             RetryDecision::Quarantine => {
-                let message =
-                    format!("{} attempts were lost with their workers; the last: {}", past.crashes, error.message);
+                let message = format!(
+                    "{} attempts were lost with their workers; the last: {}",
+                    past.crashes, error.message
+                );
                 let error = AttemptError::new(ErrorClass::Crash, QUARANTINE_CODE, message);
-                ChangeKind::Die(DeadRecord { address: address.clone(), attempts, work, error })
+                ChangeKind::Die(DeadRecord {
+                    address: address.clone(),
+                    attempts,
+                    work,
+                    error,
+                })
             }
         };
-        Some(Change { run: run.id, task: *task, address, kind }.into())
+        Some(
+            Change {
+                run: run.id,
+                task: *task,
+                address,
+                kind,
+            }
+            .into(),
+        )
     }
 
     /// Raises `hi` above a token that a target has seen: the store was rewound.
@@ -292,14 +433,16 @@ impl Leader {
         if newer.hi() < self.hi {
             return Ok(()); // the attempt's own token is of an earlier term; the next one's will do
         }
-        tracing::warn!(%newer, hi = self.hi, "a target has seen larger tokens than this store: raising hi");
+        tracing::warn!(%newer, hi = self.hi, "a target has seen larger tokens than this store: \
+            raising hi");
         self.set_hi(newer.hi() + 1).await
     }
 
     async fn set_hi(&mut self, hi: u64) -> Result<(), Fallen> {
         let key = RecordKey::High.render();
         let expects = vec![Expect::Bytes(key.clone(), hi_to_bytes(self.hi))];
-        self.commit_records("hi", expects, vec![Op::Put(key, hi_to_bytes(hi))]).await?;
+        self.commit_records("hi", expects, vec![Op::Put(key, hi_to_bytes(hi))])
+            .await?;
         self.hi = hi;
         self.lo = 0;
         Ok(())
@@ -323,15 +466,19 @@ impl Leader {
         let mut handed: BTreeMap<SessionId, Vec<Handed>> = BTreeMap::new();
         let mut changes = Vec::new();
         for grant in grants {
-            let Some((change, one)) = self.grant(&grant.run, grant.address, grant.session) else { continue };
+            let Some((change, one)) = self.grant(&grant.run, grant.address, grant.session) else {
+                continue;
+            };
             handed.entry(grant.session).or_default().push(one);
             changes.push(change.into());
         }
         let stale = self.apply_changes(changes).await?;
         for (session, mut handed) in handed {
-            handed.retain(|one| !stale.contains(&one.assignment.task)); // only what the store has is anybody's
+            // only what the store has is anybody's
+            handed.retain(|one| !stale.contains(&one.assignment.task));
             if let Some(parked) = self.parking.take(&session) {
-                // A caller that has gone meanwhile never heard of its tasks: its heartbeats will not name them, and they return.
+                // A caller that has gone meanwhile never heard of its tasks: its heartbeats will
+                // not name them, and they return.
                 let _ = parked.reply.send(Ok(handed));
             }
         }
@@ -348,13 +495,19 @@ impl Leader {
         let cluster = self.cluster.id;
         let nonce = Nonce::new(self.rng.random());
         self.lo += 1;
-        let fence = Fence { token: FencingToken::new(self.hi, self.lo)?, nonce };
+        let fence = Fence {
+            token: FencingToken::new(self.hi, self.lo)?,
+            nonce,
+        };
         let run = self.cluster.runs.get_mut(run)?;
         let work = run.work(&address)?;
         let task = run.task_id(&address)?;
         let (table, kind) = (run.table(&address)?, run.kind(&address)?);
         let retry = match table.state(address.ordinal) {
-            TaskState::RetryWait => table.retries.get(&address.ordinal).map(|held| held.record.clone()),
+            TaskState::RetryWait => table
+                .retries
+                .get(&address.ordinal)
+                .map(|held| held.record.clone()),
             TaskState::Pending
             | TaskState::Open
             | TaskState::Done
@@ -364,21 +517,53 @@ impl Leader {
             | TaskState::Superseded => None,
         };
         let known = run.spec.steps.get(&address.step)?;
-        run.outages.asked(&Reach::of(known, run.record.wish, kind).connections, &address);
-        let (before, history) = retry.map_or((0, TaskHistory::default()), |retry| (retry.attempts, retry.history));
+        run.outages.asked(
+            &Reach::of(known, run.record.wish, kind).connections,
+            &address,
+        );
+        let (before, history) = retry.map_or((0, TaskHistory::default()), |retry| {
+            (retry.attempts, retry.history)
+        });
         let attempt = AttemptNo::new(before + 1);
         let (order, json) = run.order_document(cluster, &address)?;
         let (phase, ordinal) = (address.phase, address.ordinal);
-        let lease = LeaseRecord { address: address.clone(), attempt, fence, worker, session, history };
-        let change = Change { run: run.id, task, address, kind: ChangeKind::Assign(lease) };
+        let lease = LeaseRecord {
+            address: address.clone(),
+            attempt,
+            fence,
+            worker,
+            session,
+            history,
+        };
+        let change = Change {
+            run: run.id,
+            task,
+            address,
+            kind: ChangeKind::Assign(lease),
+        };
         Some((
             change,
-            Handed { assignment: Assignment { task, attempt, fence, work, phase, ordinal, order }, order: json },
+            Handed {
+                assignment: Assignment {
+                    task,
+                    attempt,
+                    fence,
+                    work,
+                    phase,
+                    ordinal,
+                    order,
+                },
+                order: json,
+            },
         ))
     }
 
-    /// Applies changes in as few transactions as the limits allow. Returns the tasks whose change came too late.
-    pub(super) async fn apply_changes(&mut self, changes: Vec<Planned>) -> Result<BTreeSet<TaskId>, Fallen> {
+    /// Applies changes in as few transactions as the limits allow. Returns the tasks whose change
+    /// came too late.
+    pub(super) async fn apply_changes(
+        &mut self,
+        changes: Vec<Planned>,
+    ) -> Result<BTreeSet<TaskId>, Fallen> {
         let mut batch = Batch::default();
         let mut stale = BTreeSet::new();
         for planned in changes {
@@ -387,7 +572,8 @@ impl Leader {
                     Pushed::Added => break,
                     Pushed::Full => self.commit_batch(std::mem::take(&mut batch)).await?,
                     Pushed::Stale(illegal) => {
-                        tracing::warn!(task = %planned.change.task, %illegal, "a change came too late");
+                        tracing::warn!(task = %planned.change.task, %illegal, "a change came too \
+                            late");
                         stale.insert(planned.change.task);
                         break;
                     }
@@ -418,17 +604,30 @@ fn naming(error: AttemptError, worker: &WorkerId) -> AttemptError {
     if error.message.ends_with(&on) {
         return error;
     }
-    let message = cut(&error.message, AttemptError::MESSAGE_BYTES_MAX.saturating_sub(on.len())) + &on;
-    AttemptError { connection: error.connection, ..AttemptError::new(error.class, error.code, message) }
+    let message = cut(
+        &error.message,
+        AttemptError::MESSAGE_BYTES_MAX.saturating_sub(on.len()),
+    ) + &on;
+    AttemptError {
+        connection: error.connection,
+        ..AttemptError::new(error.class, error.code, message)
+    }
 }
 
-/// A target may hold a token that no store has issued. Raising `hi` above it would use up every token there is.
+/// A target may hold a token that no store has issued. Raising `hi` above it would use up every
+/// token there is.
 fn believable(outcome: Outcome) -> Outcome {
     match outcome {
         Outcome::Outrun { newer } if newer.hi() > FencingToken::HI_MAX / 2 => {
-            let message =
-                format!("the target's ledger holds the token {newer}, which no coordinator issued: mend its row");
-            Outcome::Failed(AttemptError::new(ErrorClass::Permanent, "impossible_token", message))
+            let message = format!(
+                "the target's ledger holds the token {newer}, which no coordinator issued: \
+                         mend its row"
+            );
+            Outcome::Failed(AttemptError::new(
+                ErrorClass::Permanent,
+                "impossible_token",
+                message,
+            ))
         }
         Outcome::Committed(_)
         | Outcome::Probed(_)

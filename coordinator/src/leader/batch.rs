@@ -1,5 +1,6 @@
-//! Group commit: many tasks' changes as one store transaction, within its limits.
-//! Never talks to the store itself: it builds the transaction, and brings its effects into the view once it is applied.
+//! Group commit: many tasks' changes as one store transaction, within its limits. Never talks to
+//! the store itself: it builds the transaction, and brings its effects into the view once it is
+//! applied.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -29,12 +30,13 @@ type SegmentPlace = (RunId, u32, StepName, u8, u64);
 /// A single task's way within its segment.
 type Move = (u64, TaskState, TaskState, Option<TaskResult>);
 
-/// A change of one task, with the records that go with it and what they mean for the view. Nothing of it is in the view
-/// before the store has applied it.
+/// A change of one task, with the records that go with it and what they mean for the view. Nothing
+/// of it is in the view before the store has applied it.
 #[derive(Debug, Clone)]
 pub(super) struct Planned {
     pub(super) change: Change,
-    /// Records that are put before the transaction, and mean nothing without it: what it has no room for.
+    /// Records that are put before the transaction, and mean nothing without it: what it has no
+    /// room for.
     pub(super) before: Vec<(Key, Value)>,
     pub(super) expects: Vec<Expect>,
     pub(super) ops: Vec<Op>,
@@ -56,7 +58,13 @@ pub(super) enum Effect {
 
 impl From<Change> for Planned {
     fn from(change: Change) -> Self {
-        Self { change, before: Vec::new(), expects: Vec::new(), ops: Vec::new(), effect: Effect::None }
+        Self {
+            change,
+            before: Vec::new(),
+            expects: Vec::new(),
+            ops: Vec::new(),
+            effect: Effect::None,
+        }
     }
 }
 
@@ -92,8 +100,9 @@ impl Batch {
         self.tasks == 0
     }
 
-    /// Which of the protocol's transactions the batch is: `t1` assigns, `t2` completes, `t3` and `t4` fail and expire,
-    /// `t5` plans again, `t6` opens what was lost, `release` gives back, `revive` tries again.
+    /// Which of the protocol's transactions the batch is: `t1` assigns, `t2` completes, `t3` and
+    /// `t4` fail and expire, `t5` plans again, `t6` opens what was lost, `release` gives back,
+    /// `revive` tries again.
     pub(super) fn names(&self) -> BTreeSet<&'static str> {
         let name = |(change, _, _): &(Change, Vec<u8>, Effect)| match &change.kind {
             ChangeKind::Assign(_) => "t1",
@@ -117,29 +126,40 @@ impl Batch {
     /// Adds a change, and the records that must become visible with it.
     pub(super) fn push(&mut self, cluster: &Cluster, planned: &Planned) -> Pushed {
         let change = &planned.change;
-        let Some(table) = table_of(cluster, &change.run, &change.address) else { return Pushed::Unknown };
+        let Some(table) = table_of(cluster, &change.run, &change.address) else {
+            return Pushed::Unknown;
+        };
         let place = place_of(&change.run, &change.address);
         let (_, index) = Segment::place(change.address.ordinal);
         let known = self.segments.get(&place);
-        let from =
-            known.and_then(|(segment, _, _)| segment.get(index)).unwrap_or_else(|| table.state(change.address.ordinal));
+        let from = known
+            .and_then(|(segment, _, _)| segment.get(index))
+            .unwrap_or_else(|| table.state(change.address.ordinal));
         let to = match walk(from, &change.kind) {
             Ok(to) => to,
             Err(illegal) => return Pushed::Stale(illegal),
         };
-        let Some((mut expects, mut ops, record)) = records(change, table, from) else { return Pushed::Unknown };
-        let is_first = matches!(change.kind, ChangeKind::Assign(_)) && !self.wanted.contains(&change.run);
+        let Some((mut expects, mut ops, record)) = records(change, table, from) else {
+            return Pushed::Unknown;
+        };
+        let is_first =
+            matches!(change.kind, ChangeKind::Assign(_)) && !self.wanted.contains(&change.run);
         if let Some(run) = cluster.runs.get(&change.run).filter(|_| is_first) {
-            expects.push(Expect::Bytes(RecordKey::Run(change.run).render(), run.stored.clone()));
+            expects.push(Expect::Bytes(
+                RecordKey::Run(change.run).render(),
+                run.stored.clone(),
+            ));
         }
         expects.extend_from_slice(&planned.expects);
         ops.extend_from_slice(&planned.ops);
-        let bytes = expects.iter().map(expect_bytes).sum::<usize>() + ops.iter().map(op_bytes).sum::<usize>();
+        let bytes = expects.iter().map(expect_bytes).sum::<usize>()
+            + ops.iter().map(op_bytes).sum::<usize>();
         let segments = self.segments.len() + usize::from(known.is_none());
         // What was lost has no records beside its segments, which are bounded themselves.
         let is_full = (self.tasks >= TASKS_MAX && !matches!(change.kind, ChangeKind::FindLost))
             || segments > SEGMENTS_MAX
-            || self.expects.len() + expects.len() + segments + 1 > TXN_OPERATIONS_MAX // and the leader's record
+            // and the leader's record
+            || self.expects.len() + expects.len() + segments + 1 > TXN_OPERATIONS_MAX
             || self.ops.len() + ops.len() + segments > TXN_OPERATIONS_MAX
             || self.bytes + bytes + segments * 2 * SEGMENT_BYTES > TXN_BYTES_MAX;
         if is_full && self.tasks > 0 {
@@ -172,14 +192,19 @@ impl Batch {
         self.ops.extend(ops);
         self.bytes += bytes;
         self.tasks += 1;
-        self.changes.push((change.clone(), record, planned.effect.clone()));
+        self.changes
+            .push((change.clone(), record, planned.effect.clone()));
         Pushed::Added
     }
 
     /// The transaction, given that `leader` is who leads.
     pub(super) fn txn(&self, leader: &[u8]) -> StoreTxn {
-        let mut txn = StoreTxn { expects: self.expects.clone(), ops: self.ops.clone() };
-        txn.expects.push(Expect::Bytes(RecordKey::Leader.render(), leader.to_vec()));
+        let mut txn = StoreTxn {
+            expects: self.expects.clone(),
+            ops: self.ops.clone(),
+        };
+        txn.expects
+            .push(Expect::Bytes(RecordKey::Leader.render(), leader.to_vec()));
         for (place, (segment, stored, _)) in &self.segments {
             let key = segment_key(place);
             txn.expects.push(match stored {
@@ -194,15 +219,22 @@ impl Batch {
     /// Brings what the applied transaction did into the view.
     pub(super) fn apply(self, cluster: &mut Cluster) {
         for ((run, generation, step, phase, number), (segment, _, moves)) in self.segments {
-            let step = cluster.runs.get_mut(&run).and_then(|run| run.steps.get_mut(&step));
+            let step = cluster
+                .runs
+                .get_mut(&run)
+                .and_then(|run| run.steps.get_mut(&step));
             if let Some(table) = step.and_then(|step| step.table_mut(generation, phase)) {
                 let bytes = segment.to_bytes();
                 table.put_segment(number, segment, bytes, &moves);
             }
         }
         for (change, bytes, effect) in self.changes {
-            let Some(run) = cluster.runs.get_mut(&change.run) else { continue };
-            let Some(step) = run.steps.get_mut(&change.address.step) else { continue };
+            let Some(run) = cluster.runs.get_mut(&change.run) else {
+                continue;
+            };
+            let Some(step) = run.steps.get_mut(&change.address.step) else {
+                continue;
+            };
             match effect {
                 Effect::None => {}
                 Effect::Carried(bytes) => step.bytes += bytes,
@@ -210,19 +242,24 @@ impl Batch {
                 Effect::Noted(record, bytes) => {
                     if record.fingerprint != step.record.fingerprint {
                         // What its workers are told says so, too.
-                        run.orders.remove(&(change.address.step.clone(), step.generation));
+                        run.orders
+                            .remove(&(change.address.step.clone(), step.generation));
                     }
                     (step.record, step.stored) = (record, Some(bytes));
                 }
             }
             if let ChangeKind::Assign(lease) = &change.kind {
                 step.last_token = lease.fence.token.raw();
-                if step.kind(change.address.generation, change.address.phase) == Some(PhaseKind::Prepare) {
+                if step.kind(change.address.generation, change.address.phase)
+                    == Some(PhaseKind::Prepare)
+                {
                     step.prepare_token = lease.fence.token.raw();
                 }
             }
             let address = &change.address;
-            let Some(table) = step.table_mut(address.generation, address.phase) else { continue };
+            let Some(table) = step.table_mut(address.generation, address.phase) else {
+                continue;
+            };
             let ordinal = change.address.ordinal;
             match change.kind {
                 ChangeKind::Assign(record) => {
@@ -252,7 +289,9 @@ impl Batch {
 }
 
 fn walk(from: TaskState, kind: &ChangeKind) -> Result<TaskState, IllegalTransition> {
-    kind.events(from == TaskState::RetryWait).iter().try_fold(from, |state, event| state.apply(*event))
+    kind.events(from == TaskState::RetryWait)
+        .iter()
+        .try_fold(from, |state, event| state.apply(*event))
 }
 
 fn table_of<'a>(cluster: &'a Cluster, run: &RunId, address: &TaskAddress) -> Option<&'a TaskTable> {
@@ -260,21 +299,44 @@ fn table_of<'a>(cluster: &'a Cluster, run: &RunId, address: &TaskAddress) -> Opt
 }
 
 fn place_of(run: &RunId, address: &TaskAddress) -> SegmentPlace {
-    (*run, address.generation, address.step.clone(), address.phase, Segment::place(address.ordinal).0)
+    (
+        *run,
+        address.generation,
+        address.step.clone(),
+        address.phase,
+        Segment::place(address.ordinal).0,
+    )
 }
 
 fn segment_key((run, generation, step, phase, number): &SegmentPlace) -> Key {
     let number = u32::try_from(*number).unwrap_or(u32::MAX);
-    RecordKey::Segment { run: *run, generation: *generation, step: step.clone(), phase: *phase, number }.render()
+    RecordKey::Segment {
+        run: *run,
+        generation: *generation,
+        step: step.clone(),
+        phase: *phase,
+        number,
+    }
+    .render()
 }
 
-/// The task's own records: what must hold of them, what becomes of them, and the bytes of the new one.
-fn records(change: &Change, table: &TaskTable, from: TaskState) -> Option<(Vec<Expect>, Vec<Op>, Vec<u8>)> {
+/// The task's own records: what must hold of them, what becomes of them, and the bytes of the new
+/// one.
+fn records(
+    change: &Change,
+    table: &TaskTable,
+    from: TaskState,
+) -> Option<(Vec<Expect>, Vec<Op>, Vec<u8>)> {
     let (run, task, ordinal) = (change.run, change.task, change.address.ordinal);
     let attempt = RecordKey::Attempt { run, task }.render();
     let retry = RecordKey::Retry { run, task }.render();
     let dead = RecordKey::Dead { run, task }.render();
-    let held_lease = || table.leases.get(&ordinal).map(|held| Expect::Bytes(attempt.clone(), held.bytes.clone()));
+    let held_lease = || {
+        table
+            .leases
+            .get(&ordinal)
+            .map(|held| Expect::Bytes(attempt.clone(), held.bytes.clone()))
+    };
     Some(match &change.kind {
         ChangeKind::Assign(lease) => {
             let bytes = lease.to_bytes();
@@ -290,13 +352,25 @@ fn records(change: &Change, table: &TaskTable, from: TaskState) -> Option<(Vec<E
         }
         ChangeKind::Delay(record) => {
             let bytes = record.to_bytes();
-            (vec![held_lease()?], vec![Op::Delete(attempt), Op::Put(retry, bytes.clone())], bytes)
+            (
+                vec![held_lease()?],
+                vec![Op::Delete(attempt), Op::Put(retry, bytes.clone())],
+                bytes,
+            )
         }
         ChangeKind::Die(record) => {
             let bytes = record.to_bytes();
-            (vec![held_lease()?], vec![Op::Delete(attempt), Op::Put(dead, bytes.clone())], bytes)
+            (
+                vec![held_lease()?],
+                vec![Op::Delete(attempt), Op::Put(dead, bytes.clone())],
+                bytes,
+            )
         }
-        ChangeKind::Revive => (Vec::new(), vec![Op::Delete(dead), Op::Delete(retry)], Vec::new()),
+        ChangeKind::Revive => (
+            Vec::new(),
+            vec![Op::Delete(dead), Op::Delete(retry)],
+            Vec::new(),
+        ),
     })
 }
 

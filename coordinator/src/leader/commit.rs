@@ -25,13 +25,15 @@ pub enum Fallen {
     /// Somebody else leads, or nobody does.
     #[error("the leader's record is no longer this one's")]
     Deposed,
-    /// The store holds something that this leader never wrote: it was rewound, or another leader wrote.
+    /// The store holds something that this leader never wrote: it was rewound, or another leader
+    /// wrote.
     #[error("the store's records at {keys} are not the ones this leader knows")]
     Rewound {
         /// Which records, at most three.
         keys: String,
     },
-    /// The store has no room. What was to be written was not, so the office stays: work goes on in a new term once there is room.
+    /// The store has no room. What was to be written was not, so the office stays: work goes on in
+    /// a new term once there is room.
     #[error("the store took nothing more")]
     Full(#[source] StoreError),
     /// The store does not answer, or refuses.
@@ -60,14 +62,20 @@ impl Leader {
         for attempt in 0..UNKNOWN_ATTEMPTS_MAX {
             match self.store.commit(txn.clone()).await {
                 Ok(TxnOutcome::Applied) => return Ok(()),
-                Ok(TxnOutcome::Refused(values)) => return self.judge_refusal(&txn, was_unknown, &values),
-                // A transaction changes a record that it compares, so asking with the same one is asking and not repeating:
-                // at most one of them applies. Those that compare nothing of the kind put or delete the same once more.
+                Ok(TxnOutcome::Refused(values)) => {
+                    return self.judge_refusal(&txn, was_unknown, &values);
+                }
+                // A transaction changes a record that it compares, so asking with the same one is
+                // asking and not repeating: at most one of them applies. Those that compare nothing
+                // of the kind put or delete the same once more.
                 Ok(TxnOutcome::Unknown) => was_unknown = true,
-                Err(error @ StoreError::Unreachable { .. }) if attempt + 1 < UNKNOWN_ATTEMPTS_MAX => {
+                Err(error @ StoreError::Unreachable { .. })
+                    if attempt + 1 < UNKNOWN_ATTEMPTS_MAX =>
+                {
                     tracing::warn!(%error, "the store did not answer");
                 }
-                // One that was sent before may be on its way still: then the office must not stay, for it would be let in.
+                // One that was sent before may be on its way still: then the office must not stay,
+                // for it would be let in.
                 Err(StoreError::Full { .. }) if was_unknown => return Err(Fallen::Unresolved),
                 Err(error @ StoreError::Full { .. }) => return Err(Fallen::Full(error)),
                 Err(error) => return Err(Fallen::Store(error)),
@@ -78,12 +86,19 @@ impl Leader {
         Err(Fallen::Unresolved)
     }
 
-    fn judge_refusal(&self, txn: &StoreTxn, was_unknown: bool, values: &[(Key, Option<Value>)]) -> Result<(), Fallen> {
+    fn judge_refusal(
+        &self,
+        txn: &StoreTxn,
+        was_unknown: bool,
+        values: &[(Key, Option<Value>)],
+    ) -> Result<(), Fallen> {
         if was_unknown && is_applied(txn, values) {
             return Ok(());
         }
         let leader = RecordKey::Leader.render();
-        let leads = values.iter().any(|(key, value)| *key == leader && value.as_deref() == Some(self.term.as_slice()));
+        let leads = values
+            .iter()
+            .any(|(key, value)| *key == leader && value.as_deref() == Some(self.term.as_slice()));
         if !leads {
             return Err(Fallen::Deposed);
         }
@@ -94,8 +109,16 @@ impl Leader {
         let key = |expect: &Expect| match expect {
             Expect::Absent(key) | Expect::Bytes(key, _) => key.clone(),
         };
-        let keys: Vec<Key> = txn.expects.iter().filter(|expect| !holds(expect)).take(3).map(key).collect();
-        Err(Fallen::Rewound { keys: keys.join(", ") })
+        let keys: Vec<Key> = txn
+            .expects
+            .iter()
+            .filter(|expect| !holds(expect))
+            .take(3)
+            .map(key)
+            .collect();
+        Err(Fallen::Rewound {
+            keys: keys.join(", "),
+        })
     }
 
     /// Applies a batch and brings it into the view.
@@ -121,7 +144,15 @@ impl Leader {
         for change in batch.changes() {
             if let ChangeKind::Assign(lease) = &change.kind {
                 let (run, address, session) = (change.run, change.address.clone(), lease.session);
-                self.cluster.leases.insert(change.task, OpenLease { run, address, session, since });
+                self.cluster.leases.insert(
+                    change.task,
+                    OpenLease {
+                        run,
+                        address,
+                        session,
+                        since,
+                    },
+                );
                 continue;
             }
             self.cluster.leases.remove(&change.task);
@@ -139,15 +170,21 @@ impl Leader {
     }
 
     /// The same, as long as `expects` hold.
-    pub(super) async fn delete_while(&self, expects: &[Expect], keys: Vec<Key>) -> Result<(), Fallen> {
+    pub(super) async fn delete_while(
+        &self,
+        expects: &[Expect],
+        keys: Vec<Key>,
+    ) -> Result<(), Fallen> {
         for some in keys.chunks(DELETES_MAX) {
             let ops = some.iter().cloned().map(Op::Delete).collect();
-            self.commit_records("deletion", expects.to_vec(), ops).await?;
+            self.commit_records("deletion", expects.to_vec(), ops)
+                .await?;
         }
         Ok(())
     }
 
-    /// Applies single records of this term: `expects`, and that this leader leads. `name` is what tests call the transaction.
+    /// Applies single records of this term: `expects`, and that this leader leads. `name` is what
+    /// tests call the transaction.
     pub(super) async fn commit_records(
         &self,
         name: &str,
@@ -163,10 +200,14 @@ impl Leader {
 }
 
 fn value_of<'a>(values: &'a [(Key, Option<Value>)], key: &str) -> Option<&'a Value> {
-    values.iter().find(|(other, _)| other == key).and_then(|(_, value)| value.as_ref())
+    values
+        .iter()
+        .find(|(other, _)| other == key)
+        .and_then(|(_, value)| value.as_ref())
 }
 
-/// True when every record that the transaction compared and changed is as the transaction leaves it.
+/// True when every record that the transaction compared and changed is as the transaction leaves
+/// it.
 fn is_applied(txn: &StoreTxn, values: &[(Key, Option<Value>)]) -> bool {
     let mut changed = 0;
     for op in &txn.ops {

@@ -1,8 +1,9 @@
 //! A probe's facts as records: a head that says how many parts there are, and the parts.
 //!
-//! A table of two thousand columns has more facts than one transaction holds. Their parts are then put before the transaction that
-//! completes the probe, and the head with it: parts without a head are of a probe that never ended, and mean nothing. Other facts of the
-//! step get other numbers, so that a probe that never ends leaves those of an earlier one as they are.
+//! A table of two thousand columns has more facts than one transaction holds. Their parts are then
+//! put before the transaction that completes the probe, and the head with it: parts without a head
+//! are of a probe that never ended, and mean nothing. Other facts of the step get other numbers, so
+//! that a probe that never ends leaves those of an earlier one as they are.
 
 use std::collections::BTreeMap;
 
@@ -39,7 +40,14 @@ pub(super) struct FactsRecords {
 
 /// The records that hold a step's facts.
 pub(super) fn to_records(run: RunId, step: &StepName, json: &[u8]) -> FactsRecords {
-    let key = |part| RecordKey::Facts { run, step: step.clone(), part }.render();
+    let key = |part| {
+        RecordKey::Facts {
+            run,
+            step: step.clone(),
+            part,
+        }
+        .render()
+    };
     let digest = DocumentDigest::of(json);
     let [high, low, ..] = digest.as_bytes();
     let first = 1 + u32::from(u16::from_be_bytes([*high, *low])) * PARTS_MAX;
@@ -48,10 +56,20 @@ pub(super) fn to_records(run: RunId, step: &StepName, json: &[u8]) -> FactsRecor
         .zip(first..)
         .map(|(bytes, part)| (key(part), bytes))
         .collect();
-    let head = Head { first, parts: u32::try_from(parts.len()).unwrap_or(PARTS_MAX), digest };
+    let head = Head {
+        first,
+        parts: u32::try_from(parts.len()).unwrap_or(PARTS_MAX),
+        digest,
+    };
     let head = serde_json::to_vec(&head).unwrap_or_default();
-    let head = document_to_parts(&head, RECORD_BYTES_MAX - 64).into_iter().next().unwrap_or_default();
-    FactsRecords { head: (key(0), head), parts }
+    let head = document_to_parts(&head, RECORD_BYTES_MAX - 64)
+        .into_iter()
+        .next()
+        .unwrap_or_default();
+    FactsRecords {
+        head: (key(0), head),
+        parts,
+    }
 }
 
 /// The facts that the contents of such records are; `None` while no probe has completed.
@@ -59,14 +77,29 @@ pub(super) fn to_records(run: RunId, step: &StepName, json: &[u8]) -> FactsRecor
 /// # Errors
 /// What is wrong with them, in words.
 pub(super) fn from_parts(mut parts: BTreeMap<u32, Vec<u8>>) -> Result<Option<StepFacts>, String> {
-    let Some(head) = parts.remove(&0) else { return Ok(None) };
-    let head: Head = serde_json::from_slice(&head).map_err(|error| format!("its head is damaged: {error}"))?;
+    let Some(head) = parts.remove(&0) else {
+        return Ok(None);
+    };
+    let head: Head = serde_json::from_slice(&head).map_err(|error| {
+        format!(
+            "its head is damaged: \
+        {error}"
+        )
+    })?;
     let end = head.first.saturating_add(head.parts);
-    let json: Vec<u8> = parts.range(head.first..end).flat_map(|(_, bytes)| bytes.iter().copied()).collect();
+    let json: Vec<u8> = parts
+        .range(head.first..end)
+        .flat_map(|(_, bytes)| bytes.iter().copied())
+        .collect();
     if DocumentDigest::of(&json) != head.digest {
-        return Err(format!("its {} parts are not what its head says", head.parts));
+        return Err(format!(
+            "its {} parts are not what its head says",
+            head.parts
+        ));
     }
-    serde_json::from_slice(&json).map(Some).map_err(|error| error.to_string())
+    serde_json::from_slice(&json)
+        .map(Some)
+        .map_err(|error| error.to_string())
 }
 
 #[cfg(test)]
@@ -76,7 +109,10 @@ mod tests {
     use super::*;
 
     fn stored(records: &FactsRecords, with_head: bool) -> BTreeMap<u32, Vec<u8>> {
-        let all = records.parts.iter().chain(with_head.then_some(&records.head));
+        let all = records
+            .parts
+            .iter()
+            .chain(with_head.then_some(&records.head));
         let content = |(key, bytes): &(Key, Value)| match RecordKey::parse(key).unwrap() {
             RecordKey::Facts { part, .. } => (part, part_from_bytes(bytes).unwrap()),
             other => panic!("{other:?}"),
@@ -87,14 +123,19 @@ mod tests {
     #[test]
     fn facts_of_a_thousand_columns_come_back_and_what_a_dead_probe_left_does_not() {
         // GIVEN facts of many parts, stored over those of a longer probe that never ended
-        let (run, step) = (RunId::from_bytes([1; 16]), "orders".parse::<StepName>().unwrap());
+        let (run, step) = (
+            RunId::from_bytes([1; 16]),
+            "orders".parse::<StepName>().unwrap(),
+        );
         let mut facts = crate::fixtures::facts(5);
         let column = facts.source.columns[0].clone();
         facts.source.columns = vec![column.clone(); 1_000];
         let records = to_records(run, &step, &serde_json::to_vec(&facts).unwrap());
         facts.source.columns = vec![column; 2_000];
         let longer = to_records(run, &step, &serde_json::to_vec(&facts).unwrap());
-        assert!(longer.parts.len() > records.parts.len() && records.parts.len() > PARTS_AT_ONCE_MAX);
+        assert!(
+            longer.parts.len() > records.parts.len() && records.parts.len() > PARTS_AT_ONCE_MAX
+        );
         let mut parts = stored(&longer, false);
         // WHEN only parts are there THEN there are no facts yet
         assert_eq!(from_parts(parts.clone()), Ok(None));
@@ -104,10 +145,26 @@ mod tests {
         assert_eq!(found.source.columns.len(), 1_000);
         // WHEN a longer probe comes once more and dies THEN they are read still
         parts.extend(stored(&longer, false));
-        assert_eq!(from_parts(parts.clone()).unwrap().unwrap().source.columns.len(), 1_000);
+        assert_eq!(
+            from_parts(parts.clone())
+                .unwrap()
+                .unwrap()
+                .source
+                .columns
+                .len(),
+            1_000
+        );
         // WHEN it ends THEN its own are read
         parts.extend(stored(&longer, true));
-        assert_eq!(from_parts(parts.clone()).unwrap().unwrap().source.columns.len(), 2_000);
+        assert_eq!(
+            from_parts(parts.clone())
+                .unwrap()
+                .unwrap()
+                .source
+                .columns
+                .len(),
+            2_000
+        );
         // WHEN parts are lost THEN that is told
         parts.retain(|part, _| part % 2 == 0);
         assert!(from_parts(parts).is_err());

@@ -1,4 +1,5 @@
-//! The barrier read: everything the store holds, as of one instant, made into the view of a new term.
+//! The barrier read: everything the store holds, as of one instant, made into the view of a new
+//! term.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -7,7 +8,8 @@ use std::time::Duration;
 use highwater_common::id::{ClusterId, DocumentDigest, PipelineName, RunId, StepName, WorkerId};
 use highwater_common::plan::{Plan, StepPlan};
 use highwater_common::record::{
-    DeadRecord, FormatRecord, LeaseRecord, RetryRecord, RunRecord, StepRecord, TaskAddress, WorkerRecord,
+    DeadRecord, FormatRecord, LeaseRecord, RetryRecord, RunRecord, StepRecord, TaskAddress,
+    WorkerRecord,
 };
 use highwater_common::segment::Segment;
 use highwater_common::spec::{self, Spec};
@@ -83,17 +85,24 @@ enum Owner {
     Spec(PipelineName, DocumentDigest),
 }
 
-/// Reads everything. The time of the known sessions begins with the term, and not before all is read.
+/// Reads everything. The time of the known sessions begins with the term, and not before all is
+/// read.
 ///
 /// # Errors
 /// [`LoadError`] when the store does not answer, or holds what this version cannot read.
-pub(crate) async fn load(store: &dyn RecordStore, fallback: ClusterId) -> Result<Loaded, LoadError> {
+pub(crate) async fn load(
+    store: &dyn RecordStore,
+    fallback: ClusterId,
+) -> Result<Loaded, LoadError> {
     let mut shelf = Shelf::default();
     for (key, value) in store.scan("").await? {
         shelf.put(&key, value)?;
     }
     let mut cluster = Cluster {
-        id: shelf.format.as_ref().map_or(fallback, |format| format.cluster),
+        id: shelf
+            .format
+            .as_ref()
+            .map_or(fallback, |format| format.cluster),
         pools: BTreeMap::new(), // like what follows an option of whoever leads
         is_one_machine: false,
         runs: BTreeMap::new(),
@@ -102,7 +111,14 @@ pub(crate) async fn load(store: &dyn RecordStore, fallback: ClusterId) -> Result
     };
     for (worker, record) in std::mem::take(&mut shelf.workers) {
         let (deadline, heard) = (Duration::ZERO, Duration::ZERO);
-        let session = Session { worker, deadline, heard, draining: false, told_to_drain: false, record };
+        let session = Session {
+            worker,
+            deadline,
+            heard,
+            draining: false,
+            told_to_drain: false,
+            record,
+        };
         cluster.sessions.insert(session.record.session, session);
     }
     let hi = shelf.hi;
@@ -112,36 +128,59 @@ pub(crate) async fn load(store: &dyn RecordStore, fallback: ClusterId) -> Result
     }
     shelf.place_tasks(&mut cluster);
     cluster.leases = Leases::of(&cluster.runs, Duration::ZERO);
-    Ok(Loaded { cluster, hi, orphans })
+    Ok(Loaded {
+        cluster,
+        hi,
+        orphans,
+    })
 }
 
 impl Shelf {
     fn put(&mut self, key: &str, value: Vec<u8>) -> Result<(), LoadError> {
         let parsed = RecordKey::parse(key)?;
         let owner = owner(&parsed);
-        self.keys.extend(owner.clone().map(|owner| (owner, key.to_owned())));
+        self.keys
+            .extend(owner.clone().map(|owner| (owner, key.to_owned())));
         let run = match &parsed {
             RecordKey::Run(run) => Some(*run),
             _ => None,
         };
-        let Err(problem) = self.take(parsed, value) else { return Ok(()) };
+        let Err(problem) = self.take(parsed, value) else {
+            return Ok(());
+        };
         match owner {
-            // A record of another form is a sign of another version, which must not be taken for damage.
-            _ if problem.is_of_another_form() => Err(LoadError::Record { key: key.to_owned(), source: problem }),
+            // A record of another form is a sign of another version, which must not be taken for
+            // damage.
+            _ if problem.is_of_another_form() => Err(LoadError::Record {
+                key: key.to_owned(),
+                source: problem,
+            }),
             Some(Owner::Run(run)) => {
-                self.spoil(run, format!("the record at {key} cannot be read: {problem}"));
+                self.spoil(
+                    run,
+                    format!("the record at {key} cannot be read: {problem}"),
+                );
                 Ok(())
             }
             Some(Owner::Spec(name, digest)) => {
-                self.damaged_specs.entry((name, digest)).or_insert_with(|| format!("{key}: {problem}"));
+                self.damaged_specs.entry((name, digest)).or_insert_with(|| {
+                    format!(
+                        "{key}: \
+                    {problem}"
+                    )
+                });
                 Ok(())
             }
             None if run.is_some() => {
-                tracing::error!(%key, %problem, "the record of a run cannot be read: the run is left out, and its records stay");
+                tracing::error!(%key, %problem, "the record of a run cannot be read: the run is \
+                    left out, and its records stay");
                 self.unread.extend(run);
                 Ok(())
             }
-            None => Err(LoadError::Record { key: key.to_owned(), source: problem }),
+            None => Err(LoadError::Record {
+                key: key.to_owned(),
+                source: problem,
+            }),
         }
     }
 
@@ -159,18 +198,35 @@ impl Shelf {
             }
             RecordKey::Pipeline { name, digest, .. } => {
                 let part = part_from_bytes(&value)?;
-                self.specs.entry((name, digest)).or_default().extend(part); // keys come in order, so parts do
+                // keys come in order, so parts do
+                self.specs.entry((name, digest)).or_default().extend(part);
             }
             RecordKey::Run(id) => {
-                self.runs.insert(id, (RunRecord::from_bytes(&value)?, value));
+                self.runs
+                    .insert(id, (RunRecord::from_bytes(&value)?, value));
             }
             RecordKey::Facts { run, step, part } => {
-                self.facts.entry((run, step)).or_default().insert(part, part_from_bytes(&value)?);
+                self.facts
+                    .entry((run, step))
+                    .or_default()
+                    .insert(part, part_from_bytes(&value)?);
             }
-            RecordKey::Plan { run, generation, step, .. } => {
-                self.plans.entry((run, generation, step)).or_default().extend(part_from_bytes(&value)?);
+            RecordKey::Plan {
+                run,
+                generation,
+                step,
+                ..
+            } => {
+                self.plans
+                    .entry((run, generation, step))
+                    .or_default()
+                    .extend(part_from_bytes(&value)?);
             }
-            RecordKey::Step { run, generation, step } => {
+            RecordKey::Step {
+                run,
+                generation,
+                step,
+            } => {
                 let (record, problem) = match StepRecord::from_bytes(&value) {
                     Ok(record) => (Some(record), None),
                     Err(problem) => (None, Some(problem)),
@@ -178,17 +234,42 @@ impl Shelf {
                 self.steps.insert((run, generation, step), (record, value));
                 return problem.map_or(Ok(()), Err);
             }
-            RecordKey::Segment { run, generation, step, phase, number } => {
-                self.segments.push(((run, generation, step, phase), u64::from(number), value));
+            RecordKey::Segment {
+                run,
+                generation,
+                step,
+                phase,
+                number,
+            } => {
+                self.segments
+                    .push(((run, generation, step, phase), u64::from(number), value));
             }
             RecordKey::Attempt { run, .. } => {
-                self.leases.push((run, Held { record: LeaseRecord::from_bytes(&value)?, bytes: value }));
+                self.leases.push((
+                    run,
+                    Held {
+                        record: LeaseRecord::from_bytes(&value)?,
+                        bytes: value,
+                    },
+                ));
             }
             RecordKey::Retry { run, .. } => {
-                self.retries.push((run, Held { record: RetryRecord::from_bytes(&value)?, bytes: value }));
+                self.retries.push((
+                    run,
+                    Held {
+                        record: RetryRecord::from_bytes(&value)?,
+                        bytes: value,
+                    },
+                ));
             }
             RecordKey::Dead { run, .. } => {
-                self.dead.push((run, Held { record: DeadRecord::from_bytes(&value)?, bytes: value }));
+                self.dead.push((
+                    run,
+                    Held {
+                        record: DeadRecord::from_bytes(&value)?,
+                        bytes: value,
+                    },
+                ));
             }
             // The leader's own record was compared when it was put; the others are for people.
             RecordKey::Leader | RecordKey::Watermark(_) | RecordKey::Audit(_) => {}
@@ -201,14 +282,20 @@ impl Shelf {
         if !self.unread.is_empty() {
             return Vec::new(); // whose a record is cannot be told for certain
         }
-        let specs: BTreeSet<(&PipelineName, &DocumentDigest)> =
-            self.runs.values().map(|(record, _)| (&record.pipeline, &record.spec_digest)).collect();
+        let specs: BTreeSet<(&PipelineName, &DocumentDigest)> = self
+            .runs
+            .values()
+            .map(|(record, _)| (&record.pipeline, &record.spec_digest))
+            .collect();
         let is_orphan = |owner: &Owner| match owner {
             Owner::Run(run) => !self.runs.contains_key(run),
             Owner::Spec(name, digest) => !specs.contains(&(name, digest)),
         };
         let keys = std::mem::take(&mut self.keys);
-        keys.into_iter().filter(|(owner, _)| is_orphan(owner)).map(|(_, key)| key).collect()
+        keys.into_iter()
+            .filter(|(owner, _)| is_orphan(owner))
+            .map(|(_, key)| key)
+            .collect()
     }
 
     /// The run with all that can be read of it. What cannot be read damages this run and no other.
@@ -226,31 +313,62 @@ impl Shelf {
         for name in names {
             if let Some(parts) = self.facts.remove(&(id, name.clone())) {
                 match facts::from_parts(parts) {
-                    Ok(found) => run.facts.extend(found.map(|found| (name.clone(), Arc::new(found)))),
-                    Err(problem) => self.spoil(id, format!("the facts of {name} cannot be read: {problem}")),
+                    Ok(found) => run
+                        .facts
+                        .extend(found.map(|found| (name.clone(), Arc::new(found)))),
+                    Err(problem) => self.spoil(
+                        id,
+                        format!(
+                            "the facts of {name} cannot be read: \
+                        {problem}"
+                        ),
+                    ),
                 }
             }
             // A plan of a later generation than the run's was cut off before it counted.
-            let of_step = (1..=generation).filter(|no| self.plans.contains_key(&(id, *no, name.clone())));
+            let of_step =
+                (1..=generation).filter(|no| self.plans.contains_key(&(id, *no, name.clone())));
             let of_step: Vec<u32> = of_step.collect();
             let latest = of_step.last().copied().unwrap_or(generation);
-            generations.insert(name.clone(), (latest, u32::try_from(of_step.len()).unwrap_or(u32::MAX)));
+            generations.insert(
+                name.clone(),
+                (latest, u32::try_from(of_step.len()).unwrap_or(u32::MAX)),
+            );
             if let Some(json) = self.plans.remove(&(id, latest, name.clone())) {
                 // For instance because the zone's rules have changed since.
-                let read = contained("reading a plan", || serde_json::from_slice::<StepPlan>(&json));
+                let read = contained("reading a plan", || {
+                    serde_json::from_slice::<StepPlan>(&json)
+                });
                 match read.and_then(|read| read.map_err(|error| error.to_string())) {
                     Ok(plan) => {
                         plans.insert(name.clone(), plan);
                     }
-                    Err(why) => self.spoil(id, format!("the plan of {name} can no longer be read: {why}")),
+                    Err(why) => self.spoil(
+                        id,
+                        format!(
+                            "the plan of {name} can no longer be read: \
+                        {why}"
+                        ),
+                    ),
                 }
             }
-            records.extend(self.steps.remove(&(id, latest, name.clone())).map(|found| (name, found)));
+            records.extend(
+                self.steps
+                    .remove(&(id, latest, name.clone()))
+                    .map(|found| (name, found)),
+            );
         }
         if generation > 0 {
             let (digest, time) = (run.record.spec_digest, run.record.reference_time_micros);
-            let plan = Arc::new(Plan { spec_digest: digest, reference_time_micros: time, steps: plans });
-            let latest = generations.iter().map(|(name, (latest, _))| (name.clone(), *latest)).collect();
+            let plan = Arc::new(Plan {
+                spec_digest: digest,
+                reference_time_micros: time,
+                steps: plans,
+            });
+            let latest = generations
+                .iter()
+                .map(|(name, (latest, _))| (name.clone(), *latest))
+                .collect();
             let derived = contained("loading the run", || {
                 highwater_runtime::failpoint::panic_at("load", &run.record.pipeline);
                 let mut planned = run.clone();
@@ -270,7 +388,8 @@ impl Shelf {
         }
         for (name, (latest, plans)) in generations {
             if let Some(step) = run.steps.get_mut(&name) {
-                step.generation = latest; // also without a plan that can be read: its records are kept under it
+                // also without a plan that can be read: its records are kept under it
+                step.generation = latest;
                 step.replans = plans.saturating_sub(1);
             }
         }
@@ -284,15 +403,27 @@ impl Shelf {
         if let Some(why) = self.damaged_specs.get(&key) {
             return Err(format!("the stored spec cannot be read: {why}"));
         }
-        let Some(canonical) = self.specs.get(&key) else { return Err(format!("the stored spec {place} is missing")) };
+        let Some(canonical) = self.specs.get(&key) else {
+            return Err(format!(
+                "the stored spec \
+            {place} is missing"
+            ));
+        };
         let read = contained("reading a spec", || spec::from_canonical(canonical))?;
-        read.map_err(|problems| format!("the stored spec {place} cannot be read: {}", listed(&problems)))
+        read.map_err(|problems| {
+            format!(
+                "the stored spec {place} cannot be read: {}",
+                listed(&problems)
+            )
+        })
     }
 
     /// Puts every task where it stands.
     fn place_tasks(mut self, cluster: &mut Cluster) {
         for (place, number, bytes) in std::mem::take(&mut self.segments) {
-            let Some(table) = table_of(cluster, &place) else { continue };
+            let Some(table) = table_of(cluster, &place) else {
+                continue;
+            };
             let placed = contained("loading the run", || {
                 match Segment::from_bytes(&bytes) {
                     Ok(segment) => {
@@ -300,12 +431,14 @@ impl Shelf {
                         Ok(())
                     }
                     Err(error) => {
-                        // First states with the bytes that are there: a later transaction, of a fence, compares them.
+                        // First states with the bytes that are there: a later transaction, of a
+                        // fence, compares them.
                         let (segment, _) = table.segment_of(Segment::ordinal(number, 0));
                         table.load(number, segment, bytes);
                         let (run, generation, step, phase) = &place;
                         Err(format!(
-                            "the record at seg/{run}/{generation}/{step}/{phase}/{number} cannot be read: {error}"
+                            "the record at seg/{run}/{generation}/{step}/{phase}/{number} cannot \
+                             be read: {error}"
                         ))
                     }
                 }
@@ -314,7 +447,11 @@ impl Shelf {
                 self.spoil(place.0, why);
             }
         }
-        for step in cluster.runs.values_mut().flat_map(|run| run.steps.values_mut()) {
+        for step in cluster
+            .runs
+            .values_mut()
+            .flat_map(|run| run.steps.values_mut())
+        {
             step.tables_mut().for_each(TaskTable::settle);
         }
         for (run, held) in self.leases {
@@ -376,7 +513,11 @@ fn owner(key: &RecordKey) -> Option<Owner> {
 
 /// Problems, one after the other.
 pub(crate) fn listed(problems: &[spec::Problem]) -> String {
-    problems.iter().map(|problem| problem.message.clone()).collect::<Vec<_>>().join("; ")
+    problems
+        .iter()
+        .map(|problem| problem.message.clone())
+        .collect::<Vec<_>>()
+        .join("; ")
 }
 
 /// Whose tasks: run, generation, step, phase.
@@ -387,8 +528,15 @@ fn place_of(run: RunId, address: &TaskAddress) -> TaskPlace {
 }
 
 /// The tasks of a record, if their step still follows the plan that it is of.
-fn table_of<'a>(cluster: &'a mut Cluster, (run, generation, step, phase): &TaskPlace) -> Option<&'a mut TaskTable> {
+fn table_of<'a>(
+    cluster: &'a mut Cluster,
+    (run, generation, step, phase): &TaskPlace,
+) -> Option<&'a mut TaskTable> {
     let step = cluster.runs.get_mut(run)?.steps.get_mut(step)?;
     let is_followed = *generation == 0 || *generation == step.generation;
-    if is_followed { step.table_mut(*generation, *phase) } else { None }
+    if is_followed {
+        step.table_mut(*generation, *phase)
+    } else {
+        None
+    }
 }

@@ -1,4 +1,5 @@
-//! Targets that are not as a step's prepare left them: put back to an older state, failed over, replaced. What they lost is done again.
+//! Targets that are not as a step's prepare left them: put back to an older state, failed over,
+//! replaced. What they lost is done again.
 
 use highwater_common::assignment::{AttemptError, ErrorClass, Outcome, Receipt};
 use highwater_common::close::{AfterClose, KEEPS_LOSING, Ordinals, SETBACKS_MAX, after_close};
@@ -15,10 +16,11 @@ use crate::engine::{Change, ChangeKind, Run, Step};
 const AT_ONCE: usize = 4096;
 
 impl Leader {
-    /// What a close found: the target holds all that is counted, or the tasks that it has lost are opened again, and the prepare before
-    /// them: ledger, table and stream may be older, too.
+    /// What a close found: the target holds all that is counted, or the tasks that it has lost are
+    /// opened again, and the prepare before them: ledger, table and stream may be older, too.
     ///
-    /// The close's own lease goes last. Cut off before that, the close is simply done once more, and finds what is left.
+    /// The close's own lease goes last. Cut off before that, the close is simply done once more,
+    /// and finds what is left.
     pub(super) async fn closed(
         &mut self,
         task: &TaskId,
@@ -26,10 +28,17 @@ impl Leader {
         millis: u64,
     ) -> Result<Option<Planned>, Fallen> {
         self.reached(task);
-        let Some((lease, run)) = self.lease(task) else { return Ok(None) };
+        let Some((lease, run)) = self.lease(task) else {
+            return Ok(None);
+        };
         let (id, address) = (run.id, lease.address.clone());
-        let Some(step) = run.steps.get(&address.step) else { return Ok(None) };
-        let Some((phase, _, table)) = step.planned_tables().find(|(_, phase, _)| phase.kind == PhaseKind::Load) else {
+        let Some(step) = run.steps.get(&address.step) else {
+            return Ok(None);
+        };
+        let Some((phase, _, table)) = step
+            .planned_tables()
+            .find(|(_, phase, _)| phase.kind == PhaseKind::Load)
+        else {
             return Ok(self.completed(task, Receipt::default(), millis));
         };
         let lost = match after_close(table.in_state(TaskState::Done), there, step.record.setbacks) {
@@ -37,15 +46,30 @@ impl Leader {
             AfterClose::GiveUp(lost) => return Ok(self.failed(task, keeps_losing(lost), None)),
             AfterClose::Reopen(lost) => lost,
         };
-        tracing::warn!(run = %id, step = %address.step, lost = lost.len(), "the target has lost committed tasks: loading them again");
+        tracing::warn!(run = %id, step = %address.step, lost = lost.len(), "the target has lost \
+            committed tasks: loading them again");
         if let Some(prepare) = done_prepare(run, step, &address) {
             self.apply_changes(vec![prepare.into()]).await?;
         }
         for ordinals in lost.chunks(AT_ONCE) {
-            let Some(run) = self.cluster.runs.get(&id) else { return Ok(None) };
+            let Some(run) = self.cluster.runs.get(&id) else {
+                return Ok(None);
+            };
             let found = ordinals.iter().filter_map(|ordinal| {
-                let address = TaskAddress { phase, ordinal: *ordinal, ..address.clone() };
-                Some(Change { run: id, task: run.task_id(&address)?, address, kind: ChangeKind::FindLost }.into())
+                let address = TaskAddress {
+                    phase,
+                    ordinal: *ordinal,
+                    ..address.clone()
+                };
+                Some(
+                    Change {
+                        run: id,
+                        task: run.task_id(&address)?,
+                        address,
+                        kind: ChangeKind::FindLost,
+                    }
+                    .into(),
+                )
             });
             let found = found.collect();
             self.apply_changes(found).await?;
@@ -59,15 +83,25 @@ impl Leader {
         }))
     }
 
-    /// What a task comes to whose claim found a target that is not as it was prepared: the step prepares it again, and the task is given
-    /// back; or it fails, if that happens too often.
-    pub(super) async fn prepare_again(&mut self, task: &TaskId, why: AttemptError) -> Result<Outcome, Fallen> {
-        let Some((lease, run)) = self.lease(task) else { return Ok(Outcome::Released) };
-        let Some(step) = run.steps.get(&lease.address.step) else { return Ok(Outcome::Released) };
+    /// What a task comes to whose claim found a target that is not as it was prepared: the step
+    /// prepares it again, and the task is given back; or it fails, if that happens too often.
+    pub(super) async fn prepare_again(
+        &mut self,
+        task: &TaskId,
+        why: AttemptError,
+    ) -> Result<Outcome, Fallen> {
+        let Some((lease, run)) = self.lease(task) else {
+            return Ok(Outcome::Released);
+        };
+        let Some(step) = run.steps.get(&lease.address.step) else {
+            return Ok(Outcome::Released);
+        };
         if lease.fence.token.raw() < step.prepare_token {
             return Ok(Outcome::Released); // it was handed out before the prepare that came since
         }
-        let Some(prepare) = done_prepare(run, step, &lease.address) else { return Ok(Outcome::Released) };
+        let Some(prepare) = done_prepare(run, step, &lease.address) else {
+            return Ok(Outcome::Released);
+        };
         if step.record.setbacks >= SETBACKS_MAX {
             return Ok(Outcome::Failed(why));
         }
@@ -86,15 +120,25 @@ fn set_back(record: &mut StepRecord) {
 fn done_prepare(run: &Run, step: &Step, of: &TaskAddress) -> Option<Change> {
     let mut tables = step.planned_tables();
     let (phase, _, table) = tables.find(|(_, phase, _)| phase.kind == PhaseKind::Prepare)?;
-    let address = TaskAddress { phase, ordinal: 0, ..of.clone() };
+    let address = TaskAddress {
+        phase,
+        ordinal: 0,
+        ..of.clone()
+    };
     let task = run.task_id(&address)?;
-    (table.state(0) == TaskState::Done).then_some(Change { run: run.id, task, address, kind: ChangeKind::FindLost })
+    (table.state(0) == TaskState::Done).then_some(Change {
+        run: run.id,
+        task,
+        address,
+        kind: ChangeKind::FindLost,
+    })
 }
 
 fn keeps_losing(lost: u64) -> AttemptError {
     let message = format!(
-        "the target has lost the commits of {lost} task{}, after it had lost some or was another server {SETBACKS_MAX} times before: is \
-         it put back to an older state again and again, or do several servers answer under its name? Mend that, then `highwater retry`",
+        "the target has lost the commits of {lost} task{}, after it had lost some or was another \
+         server {SETBACKS_MAX} times before: is it put back to an older state again and again, or \
+         do several servers answer under its name? Mend that, then `highwater retry`",
         if lost == 1 { "" } else { "s" }
     );
     AttemptError::new(ErrorClass::Permanent, KEEPS_LOSING, message)

@@ -1,7 +1,9 @@
-//! One leader's term: it owns the view of the cluster, answers every request from it, and changes it only together with the
-//! store. A single loop owns all of it, so there is no lock and no order but one.
+//! One leader's term: it owns the view of the cluster, answers every request from it, and changes
+//! it only together with the store. A single loop owns all of it, so there is no lock and no order
+//! but one.
 //!
-//! What came while a transaction was under way goes into the next one together: that is the group commit.
+//! What came while a transaction was under way goes into the next one together: that is the group
+//! commit.
 
 mod attempts;
 mod batch;
@@ -46,7 +48,8 @@ const REQUESTS_MAX: usize = 256;
 
 /// How often the store's history is let go of.
 const COMPACT_EVERY: Duration = Duration::from_secs(60);
-/// Bytes of changed tasks after which it is let go of earlier: what the store keeps on disk is several times as much.
+/// Bytes of changed tasks after which it is let go of earlier: what the store keeps on disk is
+/// several times as much.
 const COMPACT_BYTES: usize = 2 * 1024 * 1024;
 
 /// The leader of one term.
@@ -66,7 +69,8 @@ pub(crate) struct Leader {
     parking: Parking,
     /// No session ends before that moment.
     sessions_end: Duration,
-    /// What came up to that moment has been heard: who was silent then is silent, and not waiting to be listened to.
+    /// What came up to that moment has been heard: who was silent then is silent, and not waiting
+    /// to be listened to.
     heard_until: Duration,
     /// A heartbeat changed more than the time at which its worker was heard.
     has_changed: bool,
@@ -135,7 +139,12 @@ impl Leader {
         term: Term,
     ) -> Self {
         let since = clock.monotonic();
-        let Term { record, hi, mut cluster, orphans } = term;
+        let Term {
+            record,
+            hi,
+            mut cluster,
+            orphans,
+        } = term;
         // The sessions' time begins now: nobody could be heard while the store was read.
         for session in cluster.sessions.values_mut() {
             (session.heard, session.deadline) = (since, since + sessions.ttl);
@@ -194,8 +203,8 @@ impl Leader {
             if requests.len() < REQUESTS_MAX {
                 self.heard_until = self.clock.monotonic(); // nothing is left in the inbox
             }
-            // Whoever only looks changes nothing, and must not be told of a change by his own look; a worker that is alive, as
-            // thousands are, is noted and no more.
+            // Whoever only looks changes nothing, and must not be told of a change by his own look;
+            // a worker that is alive, as thousands are, is noted and no more.
             let is_quiet = !requests.is_empty() && requests.iter().all(Request::is_quiet);
             if is_quiet && self.clock.monotonic() < deadline {
                 for request in requests {
@@ -232,8 +241,9 @@ impl Leader {
         Ok(())
     }
 
-    /// When something happens by itself: a session ends, a pull has waited long enough, a retry becomes due, or takes any worker. One that is due
-    /// already waits for a pull or a limit, and whatever brings that brings a turn.
+    /// When something happens by itself: a session ends, a pull has waited long enough, a retry
+    /// becomes due, or takes any worker. One that is due already waits for a pull or a limit, and
+    /// whatever brings that brings a turn.
     fn next_deadline(&self) -> Duration {
         let now = self.clock.monotonic();
         if self.has_more {
@@ -244,14 +254,23 @@ impl Leader {
         let wall = self.clock.wall_millis();
         let runs = || self.cluster.runs.values().filter(|run| run.wants_work());
         let steps = runs().flat_map(|run| run.steps.values());
-        let moments = steps.flat_map(Step::tables).filter_map(|table| table.retries.next_moment(wall));
+        let moments = steps
+            .flat_map(Step::tables)
+            .filter_map(|table| table.retries.next_moment(wall));
         let retries = moments.filter_map(|moment| {
             let wait = u64::try_from(moment.saturating_sub(wall)).ok()?;
             Some(now + Duration::from_millis(wait))
         });
         let outages = runs().filter_map(|run| run.outages.next_moment(wall));
-        let outages = outages.map(|moment| now + Duration::from_millis(moment.saturating_sub(wall).unsigned_abs()));
-        sessions.into_iter().chain(pulls).chain(retries).chain(outages).min().unwrap_or(now + Duration::from_secs(60))
+        let outages = outages
+            .map(|moment| now + Duration::from_millis(moment.saturating_sub(wall).unsigned_abs()));
+        sessions
+            .into_iter()
+            .chain(pulls)
+            .chain(retries)
+            .chain(outages)
+            .min()
+            .unwrap_or(now + Duration::from_secs(60))
     }
 
     /// Lets go of the store's history: once in [`COMPACT_EVERY`], and after each [`COMPACT_BYTES`].

@@ -1,4 +1,5 @@
-//! What a step's record keeps for people of its single tasks: what its prepare warned of, and what its count found left out.
+//! What a step's record keeps for people of its single tasks: what its prepare warned of, and what
+//! its count found left out.
 
 use highwater_common::assignment::{AttemptError, ErrorClass, Receipt};
 use highwater_common::id::TaskId;
@@ -17,7 +18,8 @@ const LINES_MAX: usize = 8;
 const LINE_BYTES_MAX: usize = 512;
 
 impl Leader {
-    /// What a prepare warned of, and which target it has made ready: from now on claims begin on that one only.
+    /// What a prepare warned of, and which target it has made ready: from now on claims begin on
+    /// that one only.
     pub(super) fn prepared(
         &self,
         task: &TaskId,
@@ -33,7 +35,11 @@ impl Leader {
             return Some(planned);
         }
         self.noting(planned, |record| {
-            let fresh: Vec<String> = warnings.iter().filter(|line| !record.warnings.contains(line)).cloned().collect();
+            let fresh: Vec<String> = warnings
+                .iter()
+                .filter(|line| !record.warnings.contains(line))
+                .cloned()
+                .collect();
             note(&mut record.warnings, &fresh);
             if is_told {
                 fingerprint.clone_into(&mut record.fingerprint);
@@ -41,13 +47,27 @@ impl Leader {
         })
     }
 
-    /// What the count of the rows that no partition takes means: they are told, or the step is not a success.
-    pub(super) fn counted(&mut self, task: &TaskId, found: &LeftOut, millis: u64) -> Option<Planned> {
+    /// What the count of the rows that no partition takes means: they are told, or the step is not
+    /// a success.
+    pub(super) fn counted(
+        &mut self,
+        task: &TaskId,
+        found: &LeftOut,
+        millis: u64,
+    ) -> Option<Planned> {
         let (lease, run) = self.lease(task)?;
         let name = &lease.address.step;
         let (known, step) = (run.spec.steps.get(name)?, run.steps.get(name)?);
-        match known.strategy.load().judge_left_out(step.plan.as_ref()?, found) {
-            Err(lost) => self.failed(task, AttemptError::new(ErrorClass::Permanent, ROWS_IN_NO_PARTITION, lost), None),
+        match known
+            .strategy
+            .load()
+            .judge_left_out(step.plan.as_ref()?, found)
+        {
+            Err(lost) => self.failed(
+                task,
+                AttemptError::new(ErrorClass::Permanent, ROWS_IN_NO_PARTITION, lost),
+                None,
+            ),
             Ok(told) => {
                 let planned = self.completed(task, Receipt::default(), millis)?;
                 self.noting(planned, |record| {
@@ -58,20 +78,35 @@ impl Leader {
         }
     }
 
-    /// The change, and with it what it notes in the record of its step, which is of the step's generation whatever the task's is.
-    pub(super) fn noting(&self, planned: Planned, noted: impl FnOnce(&mut StepRecord)) -> Option<Planned> {
+    /// The change, and with it what it notes in the record of its step, which is of the step's
+    /// generation whatever the task's is.
+    pub(super) fn noting(
+        &self,
+        planned: Planned,
+        noted: impl FnOnce(&mut StepRecord),
+    ) -> Option<Planned> {
         let (run, step) = (planned.change.run, planned.change.address.step.clone());
         let known = self.cluster.runs.get(&run)?.steps.get(&step)?;
         let mut record = known.record.clone();
         noted(&mut record);
-        let key = RecordKey::Step { run, generation: known.generation, step }.render();
+        let key = RecordKey::Step {
+            run,
+            generation: known.generation,
+            step,
+        }
+        .render();
         let expect = match &known.stored {
             Some(stored) => Expect::Bytes(key.clone(), stored.clone()),
             None => Expect::Absent(key.clone()),
         };
         let bytes = record.to_bytes();
         let (expects, ops) = (vec![expect], vec![Op::Put(key, bytes.clone())]);
-        Some(Planned { expects, ops, effect: Effect::Noted(record, bytes), ..planned })
+        Some(Planned {
+            expects,
+            ops,
+            effect: Effect::Noted(record, bytes),
+            ..planned
+        })
     }
 }
 

@@ -25,7 +25,8 @@ pub(super) struct Parking {
 }
 
 impl Parking {
-    /// A pull begins to wait. An earlier one of its session is let go: a worker has one pull, and the later one counts.
+    /// A pull begins to wait. An earlier one of its session is let go: a worker has one pull, and
+    /// the later one counts.
     pub(super) fn park(&mut self, parked: Parked) {
         self.take(&parked.session);
         self.by_end.insert((parked.until, parked.session));
@@ -42,7 +43,11 @@ impl Parking {
     /// A pull that has waited long enough, if there is one.
     pub(super) fn take_ended(&mut self, now: Duration) -> Option<Parked> {
         let (until, session) = *self.by_end.first()?;
-        if until <= now { self.take(&session) } else { None }
+        if until <= now {
+            self.take(&session)
+        } else {
+            None
+        }
     }
 
     /// When the first has waited long enough.
@@ -52,11 +57,21 @@ impl Parking {
 
     /// The seats of those whose caller is still there; the others are let go.
     pub(super) fn seats(&mut self) -> Vec<Seat> {
-        let gone: Vec<SessionId> =
-            self.pulls.values().filter(|parked| parked.reply.is_closed()).map(|parked| parked.session).collect();
+        let gone: Vec<SessionId> = self
+            .pulls
+            .values()
+            .filter(|parked| parked.reply.is_closed())
+            .map(|parked| parked.session)
+            .collect();
         for session in gone {
             self.take(&session);
         }
-        self.pulls.values().map(|parked| Seat { session: parked.session, free: parked.free }).collect()
+        self.pulls
+            .values()
+            .map(|parked| Seat {
+                session: parked.session,
+                free: parked.free,
+            })
+            .collect()
     }
 }

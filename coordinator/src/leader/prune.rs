@@ -10,8 +10,8 @@ use crate::store::{Expect, Key, Op, StoreError};
 impl Leader {
     /// Forgets what need not be kept, after a run began or ended.
     ///
-    /// A run's own record goes first, in one transaction: from then on nothing can read the others, and what a crash leaves
-    /// of them is found by the next term.
+    /// A run's own record goes first, in one transaction: from then on nothing can read the others,
+    /// and what a crash leaves of them is found by the next term.
     pub(super) async fn prune(&mut self) -> Result<(), Fallen> {
         if !std::mem::take(&mut self.may_prune) {
             return Ok(());
@@ -25,17 +25,26 @@ impl Leader {
     }
 
     async fn forget(&mut self, id: RunId) -> Result<(), Fallen> {
-        let Some(run) = self.cluster.runs.get(&id) else { return Ok(()) };
+        let Some(run) = self.cluster.runs.get(&id) else {
+            return Ok(());
+        };
         let key = RecordKey::Run(id).render();
-        self.commit_records("run_dropped", vec![Expect::Bytes(key.clone(), run.stored.clone())], vec![Op::Delete(key)])
-            .await?;
-        let Some(run) = self.cluster.runs.remove(&id) else { return Ok(()) };
+        self.commit_records(
+            "run_dropped",
+            vec![Expect::Bytes(key.clone(), run.stored.clone())],
+            vec![Op::Delete(key)],
+        )
+        .await?;
+        let Some(run) = self.cluster.runs.remove(&id) else {
+            return Ok(());
+        };
         self.cluster.leases.forget(&id);
         tracing::debug!(run = %id, pipeline = %run.record.pipeline, "an old run is forgotten");
         match self.records_of(&run).await {
             Ok(keys) => self.delete(keys).await,
             Err(error) => {
-                tracing::warn!(run = %id, %error, "the records of an old run stay until the next term");
+                tracing::warn!(run = %id, %error, "the records of an old run stay until the next \
+                    term");
                 Ok(())
             }
         }
@@ -54,13 +63,31 @@ impl Leader {
             prefix::retries(id),
             prefix::dead(id),
         ] {
-            keys.extend(self.store.scan(&prefix).await?.into_iter().map(|(key, _)| key));
+            keys.extend(
+                self.store
+                    .scan(&prefix)
+                    .await?
+                    .into_iter()
+                    .map(|(key, _)| key),
+            );
         }
         let spec = |run: &Run| (run.record.pipeline.clone(), run.record.spec_digest);
-        if !self.cluster.runs.values().any(|other| spec(other) == spec(run)) {
+        if !self
+            .cluster
+            .runs
+            .values()
+            .any(|other| spec(other) == spec(run))
+        {
             let (name, digest) = spec(run);
             let parts = 0..run.record.spec_parts;
-            keys.extend(parts.map(|part| RecordKey::Pipeline { name: name.clone(), digest, part }.render()));
+            keys.extend(parts.map(|part| {
+                RecordKey::Pipeline {
+                    name: name.clone(),
+                    digest,
+                    part,
+                }
+                .render()
+            }));
         }
         Ok(keys)
     }

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use highwater_common::assignment::{Assignment, Outcome};
 use highwater_common::errand::Errand;
-use highwater_common::id::{ClusterId, DocumentDigest, PipelineName, RunId, SessionId, StepName, TaskId, WorkerId};
+use highwater_common::id::{
+    ClusterId, DocumentDigest, PipelineName, RunId, SessionId, StepName, TaskId, WorkerId,
+};
 use highwater_common::record::WorkerRecord;
 use highwater_common::spec::Spec;
 use highwater_common::token::{Fence, Nonce};
@@ -31,21 +33,55 @@ pub(crate) type Look = Box<dyn FnOnce(Result<&Leader, ServiceError>) + Send>;
 /// What the services ask of the leader.
 pub(crate) enum Request {
     /// A worker begins a session.
-    Register { worker: WorkerId, record: WorkerRecord, reply: Reply<ClusterId> },
+    Register {
+        worker: WorkerId,
+        record: WorkerRecord,
+        reply: Reply<ClusterId>,
+    },
     /// A worker asks for work.
-    Pull { session: SessionId, free: u32, reply: Reply<Vec<Handed>> },
+    Pull {
+        session: SessionId,
+        free: u32,
+        reply: Reply<Vec<Handed>>,
+    },
     /// A worker is alive.
-    Heartbeat { session: SessionId, beat: Beat, reply: Reply<(Vec<Nonce>, bool)> },
+    Heartbeat {
+        session: SessionId,
+        beat: Beat,
+        reply: Reply<(Vec<Nonce>, bool)>,
+    },
     /// An attempt ended.
-    Complete { session: SessionId, task: TaskId, fence: Fence, outcome: Outcome, millis: u64, reply: Reply<bool> },
+    Complete {
+        session: SessionId,
+        task: TaskId,
+        fence: Fence,
+        outcome: Outcome,
+        millis: u64,
+        reply: Reply<bool>,
+    },
     /// A run is wanted.
-    Submit { submission: Submission, reply: Reply<(RunId, bool)> },
+    Submit {
+        submission: Submission,
+        reply: Reply<(RunId, bool)>,
+    },
     /// A run is no longer wanted.
-    Cancel { run: RunId, reason: String, reply: Reply<()> },
+    Cancel {
+        run: RunId,
+        reason: String,
+        reply: Reply<()>,
+    },
     /// Dead tasks are to be tried again.
-    Retry { run: RunId, step: Option<StepName>, reply: Reply<u64> },
+    Retry {
+        run: RunId,
+        step: Option<StepName>,
+        reply: Reply<u64>,
+    },
     /// A worker is to take no more work, to take work again, or to end.
-    SetWorker { worker: String, action: WorkerAction, reply: Reply<()> },
+    SetWorker {
+        worker: String,
+        action: WorkerAction,
+        reply: Reply<()>,
+    },
     /// Somebody wants to know something.
     Look(Look),
 }
@@ -141,21 +177,58 @@ pub(crate) struct Handed {
 }
 
 impl Leader {
-    /// Answers a request, or does what it asks; what goes into the store together with others of its kind is returned.
+    /// Answers a request, or does what it asks; what goes into the store together with others of
+    /// its kind is returned.
     pub(super) async fn handle(&mut self, request: Request) -> Result<Option<Grouped>, Fallen> {
         match request {
-            Request::Register { worker, record, reply } => {
-                return Ok(Some(Grouped::Registration(Registration { worker, record, reply })));
+            Request::Register {
+                worker,
+                record,
+                reply,
+            } => {
+                return Ok(Some(Grouped::Registration(Registration {
+                    worker,
+                    record,
+                    reply,
+                })));
             }
-            Request::Pull { session, free, reply } => self.park(session, free, reply),
-            Request::Heartbeat { session, beat, reply } => {
+            Request::Pull {
+                session,
+                free,
+                reply,
+            } => self.park(session, free, reply),
+            Request::Heartbeat {
+                session,
+                beat,
+                reply,
+            } => {
                 self.heard_reached(&session, &beat.reached);
-                let answer = self.heartbeat(session, &beat.attempts, beat.draining).await?;
-                let drain = self.cluster.sessions.get(&session).is_some_and(|session| session.told_to_drain);
+                let answer = self
+                    .heartbeat(session, &beat.attempts, beat.draining)
+                    .await?;
+                let drain = self
+                    .cluster
+                    .sessions
+                    .get(&session)
+                    .is_some_and(|session| session.told_to_drain);
                 let _ = reply.send(answer.map(|end| (end, drain)));
             }
-            Request::Complete { session, task, fence, outcome, millis, reply } => {
-                let completion = Completion { session, task, fence, outcome, millis, reply };
+            Request::Complete {
+                session,
+                task,
+                fence,
+                outcome,
+                millis,
+                reply,
+            } => {
+                let completion = Completion {
+                    session,
+                    task,
+                    fence,
+                    outcome,
+                    millis,
+                    reply,
+                };
                 return Ok(Some(Grouped::Completion(completion)));
             }
             Request::Submit { submission, reply } => {
@@ -170,7 +243,11 @@ impl Leader {
                 let answer = self.retry(run, step.as_ref()).await?;
                 let _ = reply.send(answer);
             }
-            Request::SetWorker { worker, action, reply } => {
+            Request::SetWorker {
+                worker,
+                action,
+                reply,
+            } => {
                 let answer = self.set_worker(&worker, action).await?;
                 let _ = reply.send(answer);
             }
@@ -188,7 +265,12 @@ impl Leader {
             return;
         }
         let until = self.clock.monotonic() + self.sessions.pull_wait;
-        self.parking.park(Parked { session, free, until, reply });
+        self.parking.park(Parked {
+            session,
+            free,
+            until,
+            reply,
+        });
     }
 
     /// Answers pulls that waited long enough with nothing.
@@ -200,13 +282,27 @@ impl Leader {
     }
 
     /// What happened to a run's tasks lately.
-    pub(crate) fn events(&self, run: &RunId, step: Option<&StepName>, after: u64) -> Vec<EventDocument> {
+    pub(crate) fn events(
+        &self,
+        run: &RunId,
+        step: Option<&StepName>,
+        after: u64,
+    ) -> Vec<EventDocument> {
         self.events.of(run, step, after)
     }
 
-    /// Cordons, uncordons or drains a worker. A cordon is stored with the worker; a drain is told with its next heartbeat.
-    async fn set_worker(&mut self, name: &str, action: WorkerAction) -> Result<Result<(), ServiceError>, Fallen> {
-        let found = self.cluster.sessions.iter().find(|(_, session)| session.worker.as_str() == name);
+    /// Cordons, uncordons or drains a worker. A cordon is stored with the worker; a drain is told
+    /// with its next heartbeat.
+    async fn set_worker(
+        &mut self,
+        name: &str,
+        action: WorkerAction,
+    ) -> Result<Result<(), ServiceError>, Fallen> {
+        let found = self
+            .cluster
+            .sessions
+            .iter()
+            .find(|(_, session)| session.worker.as_str() == name);
         let Some((id, session)) = found.map(|(id, session)| (*id, session.clone())) else {
             return Ok(Err(ServiceError::UnknownWorker(name.to_owned())));
         };
@@ -216,8 +312,12 @@ impl Leader {
             WorkerAction::Uncordon => record.cordoned = false,
             WorkerAction::Drain => {}
         }
-        let put = Op::Put(RecordKey::Worker(session.worker).render(), record.to_bytes());
-        self.commit_records("worker_record", Vec::new(), vec![put]).await?;
+        let put = Op::Put(
+            RecordKey::Worker(session.worker).render(),
+            record.to_bytes(),
+        );
+        self.commit_records("worker_record", Vec::new(), vec![put])
+            .await?;
         if let Some(session) = self.cluster.sessions.get_mut(&id) {
             session.record = record;
             session.told_to_drain |= action == WorkerAction::Drain;

@@ -58,7 +58,9 @@ impl Leader {
         }
         if let Some(Errand::Forget(_)) = &submission.errand {
             let mut runs = self.cluster.newest_first().into_iter();
-            if let Some(run) = runs.find(|run| run.holds_back() && run.record.pipeline == *submission.pipeline()) {
+            if let Some(run) =
+                runs.find(|run| run.holds_back() && run.record.pipeline == *submission.pipeline())
+            {
                 let (pipeline, run) = (submission.pipeline().clone(), self.short_of(&run.id));
                 return Ok(Err(ServiceError::PipelineBusy { pipeline, run }));
             }
@@ -73,9 +75,23 @@ impl Leader {
         let name = submission.pipeline().clone();
         let digest = submission.digest;
         let spec_parts = u32::try_from(parts.len()).unwrap_or(u32::MAX);
-        let keys = (0..).map(|part| RecordKey::Pipeline { name: name.clone(), digest, part }.render());
-        self.put_parts("spec_parts", keys.zip(parts).collect()).await?;
-        let latest = self.cluster.runs.values().map(|run| run.record.reference_time_micros).max().unwrap_or(0);
+        let keys = (0..).map(|part| {
+            RecordKey::Pipeline {
+                name: name.clone(),
+                digest,
+                part,
+            }
+            .render()
+        });
+        self.put_parts("spec_parts", keys.zip(parts).collect())
+            .await?;
+        let latest = self
+            .cluster
+            .runs
+            .values()
+            .map(|run| run.record.reference_time_micros)
+            .max()
+            .unwrap_or(0);
         let record = RunRecord {
             pipeline: name,
             spec_digest: digest,
@@ -83,7 +99,11 @@ impl Leader {
             base_dir: submission.base_dir,
             // Strictly after every other run, so that "older" is never a matter of the clock.
             reference_time_micros: self.clock.wall_micros().max(latest + 1),
-            wish: if submission.plan_only { RunWish::Plan } else { RunWish::Run },
+            wish: if submission.plan_only {
+                RunWish::Plan
+            } else {
+                RunWish::Run
+            },
             status: RunStatus::Planning,
             generation: 0,
             plan_parts: 0,
@@ -96,34 +116,61 @@ impl Leader {
         };
         let key = RecordKey::Run(id).render();
         let stored = record.to_bytes();
-        self.commit_records("run_begun", vec![Expect::Absent(key.clone())], vec![Op::Put(key, stored.clone())]).await?;
+        self.commit_records(
+            "run_begun",
+            vec![Expect::Absent(key.clone())],
+            vec![Op::Put(key, stored.clone())],
+        )
+        .await?;
         tracing::info!(run = %id, pipeline = %record.pipeline, "run begun");
-        self.cluster.runs.insert(id, new_run(id, record, stored, submission.spec));
+        self.cluster
+            .runs
+            .insert(id, new_run(id, record, stored, submission.spec));
         Ok(id)
     }
 
     /// Puts a document's parts, in as many transactions as they need; its head record comes after.
-    pub(super) async fn put_parts(&self, name: &str, parts: Vec<(String, Vec<u8>)>) -> Result<(), Fallen> {
+    pub(super) async fn put_parts(
+        &self,
+        name: &str,
+        parts: Vec<(String, Vec<u8>)>,
+    ) -> Result<(), Fallen> {
         let (mut ops, mut bytes) = (Vec::new(), 0);
         for (key, value) in parts {
             let more = key.len() + value.len();
-            if bytes + more > TXN_BYTES_MAX - RECORD_BYTES_MAX || ops.len() + 1 >= TXN_OPERATIONS_MAX {
-                self.commit_records(name, Vec::new(), std::mem::take(&mut ops)).await?;
+            if bytes + more > TXN_BYTES_MAX - RECORD_BYTES_MAX
+                || ops.len() + 1 >= TXN_OPERATIONS_MAX
+            {
+                self.commit_records(name, Vec::new(), std::mem::take(&mut ops))
+                    .await?;
                 bytes = 0;
             }
             bytes += more;
             ops.push(Op::Put(key, value));
         }
-        if ops.is_empty() { Ok(()) } else { self.commit_records(name, Vec::new(), ops).await }
+        if ops.is_empty() {
+            Ok(())
+        } else {
+            self.commit_records(name, Vec::new(), ops).await
+        }
     }
 
     /// Notes that a run is no longer wanted; [`Leader::advance`] fences its targets.
-    pub(super) async fn cancel(&mut self, id: RunId, reason: &str) -> Result<Result<(), ServiceError>, Fallen> {
-        let Some(run) = self.cluster.runs.get(&id) else { return Ok(Err(ServiceError::UnknownRun(id.to_string()))) };
+    pub(super) async fn cancel(
+        &mut self,
+        id: RunId,
+        reason: &str,
+    ) -> Result<Result<(), ServiceError>, Fallen> {
+        let Some(run) = self.cluster.runs.get(&id) else {
+            return Ok(Err(ServiceError::UnknownRun(id.to_string())));
+        };
         match run.record.status {
             RunStatus::Success | RunStatus::Cancelled => {
                 let status = run.record.status;
-                return Ok(Err(ServiceError::RunEnded { run: self.short_of(&id), status }));
+                return Ok(Err(ServiceError::RunEnded {
+                    run: self.short_of(&id),
+                    status,
+                }));
             }
             RunStatus::Planning
             | RunStatus::Planned
@@ -141,8 +188,9 @@ impl Leader {
         self.put_run(id, record).await.map(Ok)
     }
 
-    /// Takes dead tasks of a failed run, and the steps skipped after them, back to pending. The run goes first and the
-    /// tasks last: whatever a crash leaves undone, the run fails again and can be tried again.
+    /// Takes dead tasks of a failed run, and the steps skipped after them, back to pending. The run
+    /// goes first and the tasks last: whatever a crash leaves undone, the run fails again and can
+    /// be tried again.
     pub(super) async fn retry(
         &mut self,
         id: RunId,
@@ -156,9 +204,12 @@ impl Leader {
             self.move_run(id, RunEvent::Retried, String::new()).await?;
         }
         if let Some(run) = self.cluster.runs.get_mut(&id) {
-            run.outages = Outages::default(); // a person asks: what was given up has all its time once more
+            // a person asks: what was given up has all its time once more
+            run.outages = Outages::default();
         }
-        let Some(run) = self.cluster.runs.get(&id) else { return Ok(Ok(0)) };
+        let Some(run) = self.cluster.runs.get(&id) else {
+            return Ok(Ok(0));
+        };
         let is_meant = |name: &StepName| only.is_none_or(|only| only == name);
         let reopened: Vec<(StepName, StepStatus)> = run
             .steps
@@ -182,28 +233,52 @@ impl Leader {
     }
 
     /// Where a run stands, and the changes that bring its dead tasks back.
-    fn revivable(&self, id: RunId, only: Option<&StepName>) -> Result<(RunStatus, Vec<Planned>), ServiceError> {
-        let run = self.cluster.runs.get(&id).ok_or_else(|| ServiceError::UnknownRun(id.to_string()))?;
+    fn revivable(
+        &self,
+        id: RunId,
+        only: Option<&StepName>,
+    ) -> Result<(RunStatus, Vec<Planned>), ServiceError> {
+        let run = self
+            .cluster
+            .runs
+            .get(&id)
+            .ok_or_else(|| ServiceError::UnknownRun(id.to_string()))?;
         if let Some(step) = only.filter(|step| !run.steps.contains_key(*step)) {
             return Err(ServiceError::UnknownStep(step.clone()));
         }
         let status = run.record.status;
         if status != RunStatus::Failed && status != RunStatus::Running {
-            return Err(ServiceError::RunEnded { run: self.short_of(&id), status });
+            return Err(ServiceError::RunEnded {
+                run: self.short_of(&id),
+                status,
+            });
         }
         if let Some(damage) = &run.damage {
-            return Err(ServiceError::Damaged { run: self.short_of(&id), damage: damage.clone() });
+            return Err(ServiceError::Damaged {
+                run: self.short_of(&id),
+                damage: damage.clone(),
+            });
         }
         if run.record.generation == 0 {
-            return Err(ServiceError::NeverPlanned { run: self.short_of(&id) });
+            return Err(ServiceError::NeverPlanned {
+                run: self.short_of(&id),
+            });
         }
-        let is_other =
-            |other: &&Run| other.holds_back() && other.id != id && other.record.pipeline == run.record.pipeline;
+        let is_other = |other: &&Run| {
+            other.holds_back() && other.id != id && other.record.pipeline == run.record.pipeline
+        };
         if let Some(other) = self.cluster.runs.values().find(is_other) {
-            return Err(ServiceError::OtherRunActive { run: self.short_of(&id), other: self.short_of(&other.id) });
+            return Err(ServiceError::OtherRunActive {
+                run: self.short_of(&id),
+                other: self.short_of(&other.id),
+            });
         }
         // A run that goes on keeps what came after it waiting; one that has ended does not.
-        if let Some(newer) = self.cluster.successor(run).filter(|_| status == RunStatus::Failed) {
+        if let Some(newer) = self
+            .cluster
+            .successor(run)
+            .filter(|_| status == RunStatus::Failed)
+        {
             return Err(ServiceError::RunSuperseded {
                 run: self.short_of(&id),
                 newer: self.short_of(&newer.id),
@@ -211,15 +286,33 @@ impl Leader {
             });
         }
         let mut changes = Vec::new();
-        for (_, step) in run.steps.iter().filter(|(name, _)| only.is_none_or(|only| only == *name)) {
-            let dead = step.planned_tables().flat_map(|(_, _, table)| table.dead.values());
+        for (_, step) in run
+            .steps
+            .iter()
+            .filter(|(name, _)| only.is_none_or(|only| only == *name))
+        {
+            let dead = step
+                .planned_tables()
+                .flat_map(|(_, _, table)| table.dead.values());
             for address in dead.map(|held| held.record.address.clone()) {
-                let Some(task) = run.task_id(&address) else { continue };
-                changes.push(Change { run: id, task, address, kind: ChangeKind::Revive }.into());
+                let Some(task) = run.task_id(&address) else {
+                    continue;
+                };
+                changes.push(
+                    Change {
+                        run: id,
+                        task,
+                        address,
+                        kind: ChangeKind::Revive,
+                    }
+                    .into(),
+                );
             }
         }
         if changes.is_empty() {
-            return Err(ServiceError::NothingToRetry { run: self.short_of(&id) });
+            return Err(ServiceError::NothingToRetry {
+                run: self.short_of(&id),
+            });
         }
         Ok((status, changes))
     }
@@ -237,7 +330,12 @@ impl Leader {
             match next {
                 Advance::Plan { run } => self.plan(run).await?,
                 Advance::Replan { run, step } => self.replan(run, &step).await?,
-                Advance::Step { run, step, status, reason } => self.put_step(run, &step, status, reason).await?,
+                Advance::Step {
+                    run,
+                    step,
+                    status,
+                    reason,
+                } => self.put_step(run, &step, status, reason).await?,
                 Advance::Run { run, event, reason } => self.move_run(run, event, reason).await?,
             }
         }
@@ -246,15 +344,25 @@ impl Leader {
 
     /// Makes the plan from what the probes found, and freezes it.
     async fn plan(&mut self, id: RunId) -> Result<(), Fallen> {
-        let Some(run) = self.cluster.runs.get(&id) else { return Ok(()) };
-        let facts: BTreeMap<_, _> =
-            run.facts.iter().map(|(name, facts)| (name.clone(), facts.as_ref().clone())).collect();
+        let Some(run) = self.cluster.runs.get(&id) else {
+            return Ok(());
+        };
+        let facts: BTreeMap<_, _> = run
+            .facts
+            .iter()
+            .map(|(name, facts)| (name.clone(), facts.as_ref().clone()))
+            .collect();
         // An errand is over with its probes: there is nothing to do afterwards.
-        let (spec_digest, reference_time_micros) = (run.record.spec_digest, run.record.reference_time_micros);
+        let (spec_digest, reference_time_micros) =
+            (run.record.spec_digest, run.record.reference_time_micros);
         let planned = contained("planning", || {
             highwater_runtime::failpoint::panic_at("plan", &run.record.pipeline);
             let plan = match run.record.errand {
-                Some(_) => Ok(Plan { spec_digest, reference_time_micros, steps: BTreeMap::new() }),
+                Some(_) => Ok(Plan {
+                    spec_digest,
+                    reference_time_micros,
+                    steps: BTreeMap::new(),
+                }),
                 None => Plan::new(&run.spec, spec_digest, reference_time_micros, &facts),
             };
             plan.inspect(look_through)
@@ -272,13 +380,27 @@ impl Leader {
         let mut plan_parts = 0;
         for (step, plan) in &plan.steps {
             let json = serde_json::to_vec(plan).unwrap_or_default();
-            for (bytes, part) in document_to_parts(&json, RECORD_BYTES_MAX - 64).into_iter().zip(0..) {
-                parts.push((RecordKey::Plan { run: id, generation, step: step.clone(), part }.render(), bytes));
+            for (bytes, part) in document_to_parts(&json, RECORD_BYTES_MAX - 64)
+                .into_iter()
+                .zip(0..)
+            {
+                parts.push((
+                    RecordKey::Plan {
+                        run: id,
+                        generation,
+                        step: step.clone(),
+                        part,
+                    }
+                    .render(),
+                    bytes,
+                ));
                 plan_parts += 1;
             }
         }
         self.put_parts("plan_parts", parts).await?;
-        let Some(run) = self.cluster.runs.get(&id) else { return Ok(()) };
+        let Some(run) = self.cluster.runs.get(&id) else {
+            return Ok(());
+        };
         let mut record = run.record.clone();
         record.generation = generation;
         record.plan_parts = plan_parts;
@@ -298,7 +420,9 @@ impl Leader {
     }
 
     async fn move_run(&mut self, id: RunId, event: RunEvent, reason: String) -> Result<(), Fallen> {
-        let Some(run) = self.cluster.runs.get(&id) else { return Ok(()) };
+        let Some(run) = self.cluster.runs.get(&id) else {
+            return Ok(());
+        };
         let mut record = run.record.clone();
         record.status = match record.status.apply(event) {
             Ok(status) => status,
@@ -308,10 +432,17 @@ impl Leader {
             }
         };
         if record.status == RunStatus::Cancelled {
-            self.cancel_steps(id).await?; // first, so that no crash leaves steps running in a run that has ended
+            // first, so that no crash leaves steps running in a run that has ended
+            self.cancel_steps(id).await?;
         }
-        let Some(run) = self.cluster.runs.get(&id) else { return Ok(()) };
-        let reason = if record.status == RunStatus::Cancelled { unfenced(run, reason) } else { reason };
+        let Some(run) = self.cluster.runs.get(&id) else {
+            return Ok(());
+        };
+        let reason = if record.status == RunStatus::Cancelled {
+            unfenced(run, reason)
+        } else {
+            reason
+        };
         record.reason = cut(&reason, REASON_BYTES_MAX);
         record.committed |= run.steps.values().any(|step| step.counts().done > 0);
         record.ended_micros = record.status.has_ended().then(|| self.clock.wall_micros());
@@ -321,21 +452,34 @@ impl Leader {
     }
 
     async fn cancel_steps(&mut self, id: RunId) -> Result<(), Fallen> {
-        let Some(run) = self.cluster.runs.get(&id) else { return Ok(()) };
-        let open = run.steps.iter().filter(|(_, step)| !step.record.status.has_ended());
+        let Some(run) = self.cluster.runs.get(&id) else {
+            return Ok(());
+        };
+        let open = run
+            .steps
+            .iter()
+            .filter(|(_, step)| !step.record.status.has_ended());
         let names: Vec<StepName> = open.map(|(name, _)| name.clone()).collect();
         for name in names {
-            self.put_step(id, &name, StepStatus::Cancelled, String::new()).await?;
+            self.put_step(id, &name, StepStatus::Cancelled, String::new())
+                .await?;
         }
         Ok(())
     }
 
     pub(super) async fn put_run(&mut self, id: RunId, record: RunRecord) -> Result<(), Fallen> {
-        let Some(run) = self.cluster.runs.get(&id) else { return Ok(()) };
+        let Some(run) = self.cluster.runs.get(&id) else {
+            return Ok(());
+        };
         let (key, bytes) = (RecordKey::Run(id).render(), record.to_bytes());
         if bytes != run.stored {
             let ops = vec![Op::Put(key.clone(), bytes.clone())];
-            self.commit_records("run_record", vec![Expect::Bytes(key, run.stored.clone())], ops).await?;
+            self.commit_records(
+                "run_record",
+                vec![Expect::Bytes(key, run.stored.clone())],
+                ops,
+            )
+            .await?;
         }
         if let Some(run) = self.cluster.runs.get_mut(&id) {
             run.record = record;
@@ -351,20 +495,42 @@ impl Leader {
         status: StepStatus,
         reason: String,
     ) -> Result<(), Fallen> {
-        let Some(step) = self.cluster.runs.get(&id).and_then(|run| run.steps.get(name)) else { return Ok(()) };
+        let Some(step) = self
+            .cluster
+            .runs
+            .get(&id)
+            .and_then(|run| run.steps.get(name))
+        else {
+            return Ok(());
+        };
         let generation = step.generation;
         let mut record = step.record.clone();
         record.status = status;
         record.reason = cut(&reason, REASON_BYTES_MAX);
-        let key = RecordKey::Step { run: id, generation, step: name.clone() }.render();
+        let key = RecordKey::Step {
+            run: id,
+            generation,
+            step: name.clone(),
+        }
+        .render();
         let bytes = record.to_bytes();
         let expect = match &step.stored {
             Some(stored) => Expect::Bytes(key.clone(), stored.clone()),
             None => Expect::Absent(key.clone()),
         };
-        self.commit_records("step_record", vec![expect], vec![Op::Put(key, bytes.clone())]).await?;
+        self.commit_records(
+            "step_record",
+            vec![expect],
+            vec![Op::Put(key, bytes.clone())],
+        )
+        .await?;
         tracing::info!(run = %id, step = %name, %status, "step");
-        if let Some(step) = self.cluster.runs.get_mut(&id).and_then(|run| run.steps.get_mut(name)) {
+        if let Some(step) = self
+            .cluster
+            .runs
+            .get_mut(&id)
+            .and_then(|run| run.steps.get_mut(name))
+        {
             step.record = record;
             step.stored = Some(bytes);
         }
@@ -375,30 +541,51 @@ impl Leader {
     pub(crate) fn short_of(&self, id: &RunId) -> String {
         use std::ops::Bound::{Excluded, Unbounded};
         let runs = &self.cluster.runs;
-        let before = runs.range((Unbounded, Excluded(id))).next_back().map(|(other, _)| other);
-        let after = runs.range((Excluded(id), Unbounded)).next().map(|(other, _)| other);
+        let before = runs
+            .range((Unbounded, Excluded(id)))
+            .next_back()
+            .map(|(other, _)| other);
+        let after = runs
+            .range((Excluded(id), Unbounded))
+            .next()
+            .map(|(other, _)| other);
         // In their order, nobody shares more of it than a neighbour does.
-        let shared = before.into_iter().chain(after).map(|other| digits_shared(id, other)).max().unwrap_or(0);
+        let shared = before
+            .into_iter()
+            .chain(after)
+            .map(|other| digits_shared(id, other))
+            .max()
+            .unwrap_or(0);
         id.short((shared + 1).clamp(3, 32))
     }
 }
 
-/// The reason of a cancel, with what it could not do: nobody knows the targets of a run whose spec cannot be read.
+/// The reason of a cancel, with what it could not do: nobody knows the targets of a run whose spec
+/// cannot be read.
 fn unfenced(run: &Run, reason: String) -> String {
     if run.knows_its_steps() || run.record.generation == 0 {
         return reason;
     }
     format!(
-        "{reason} (its spec cannot be read, so its targets are unknown and were not fenced: before you run the pipeline again, \
-         make sure that no worker still writes for it)"
+        "{reason} (its spec cannot be read, so its targets are unknown and were not fenced: before \
+         you run the pipeline again, make sure that no worker still writes for it)"
     )
 }
 
 /// A run as the view holds it, before anything of it is planned.
-pub(super) fn new_run(id: RunId, record: RunRecord, stored: Vec<u8>, spec: Arc<highwater_common::spec::Spec>) -> Run {
+pub(super) fn new_run(
+    id: RunId,
+    record: RunRecord,
+    stored: Vec<u8>,
+    spec: Arc<highwater_common::spec::Spec>,
+) -> Run {
     // A stored spec was checked, so it has an order; one that had none would have no steps to run.
     let dag = Arc::new(Dag::of(&spec).unwrap_or_default());
-    let steps = spec.steps.keys().map(|name| (name.clone(), Step::fresh())).collect();
+    let steps = spec
+        .steps
+        .keys()
+        .map(|name| (name.clone(), Step::fresh()))
+        .collect();
     Run {
         id,
         record,
@@ -414,7 +601,8 @@ pub(super) fn new_run(id: RunId, record: RunRecord, stored: Vec<u8>, spec: Arc<h
     }
 }
 
-/// Derives what the leader will ask of a plan again and again, so that what cannot be derived shows where it is contained.
+/// Derives what the leader will ask of a plan again and again, so that what cannot be derived shows
+/// where it is contained.
 pub(super) fn look_through(plan: &Plan) {
     for step in plan.steps.values() {
         for (number, phase) in step.numbered() {
@@ -426,7 +614,8 @@ pub(super) fn look_through(plan: &Plan) {
     }
 }
 
-/// Gives a run its plan, and each step its tasks: under the first generation, or the one that it was planned in last.
+/// Gives a run its plan, and each step its tasks: under the first generation, or the one that it
+/// was planned in last.
 pub(super) fn set_plan(run: &mut Run, plan: Arc<Plan>, generations: &BTreeMap<StepName, u32>) {
     let names: Vec<StepName> = run.steps.keys().cloned().collect();
     run.plan = Some(plan);
@@ -435,7 +624,8 @@ pub(super) fn set_plan(run: &mut Run, plan: Arc<Plan>, generations: &BTreeMap<St
     }
 }
 
-/// Gives a step the tasks that its run's plan has for it, as a generation of its own of which nothing is stored yet.
+/// Gives a step the tasks that its run's plan has for it, as a generation of its own of which
+/// nothing is stored yet.
 pub(super) fn follow_plan(run: &mut Run, name: &StepName, generation: u32) {
     let planned = run.plan.as_ref().and_then(|plan| plan.steps.get(name));
     if let (Some(step), Some(planned)) = (run.steps.get_mut(name), planned) {
@@ -446,7 +636,10 @@ pub(super) fn follow_plan(run: &mut Run, name: &StepName, generation: u32) {
 /// How many digits two ids have in common at their beginning.
 fn digits_shared(one: &RunId, other: &RunId) -> usize {
     let (one, other) = (one.to_string(), other.to_string());
-    one.bytes().zip(other.bytes()).take_while(|(one, other)| one == other).count()
+    one.bytes()
+        .zip(other.bytes())
+        .take_while(|(one, other)| one == other)
+        .count()
 }
 
 /// A text that fits `bytes_max`, and says so where it was cut.
@@ -455,6 +648,9 @@ pub(super) fn cut(text: &str, bytes_max: usize) -> String {
     if text.len() <= bytes_max {
         return text.to_owned();
     }
-    let end = (0..=bytes_max.saturating_sub(MORE.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+    let end = (0..=bytes_max.saturating_sub(MORE.len()))
+        .rev()
+        .find(|at| text.is_char_boundary(*at))
+        .unwrap_or(0);
     format!("{}{MORE}", &text[..end])
 }

@@ -28,14 +28,19 @@ pub(crate) struct Registration {
 }
 
 impl Leader {
-    /// Begins sessions, and ends earlier ones of the same workers: thousands that come back at once take a few transactions,
-    /// and not one each.
-    pub(super) async fn register(&mut self, registrations: Vec<Registration>) -> Result<(), Fallen> {
+    /// Begins sessions, and ends earlier ones of the same workers: thousands that come back at once
+    /// take a few transactions, and not one each.
+    pub(super) async fn register(
+        &mut self,
+        registrations: Vec<Registration>,
+    ) -> Result<(), Fallen> {
         let mut registrations = VecDeque::from(registrations);
         while !registrations.is_empty() {
             let mut group = BTreeMap::new();
             // One that comes twice has its first session replaced by the second.
-            while let Some(next) = registrations.pop_front_if(|next| !group.contains_key(&next.worker)) {
+            while let Some(next) =
+                registrations.pop_front_if(|next| !group.contains_key(&next.worker))
+            {
                 group.insert(next.worker.clone(), next);
             }
             self.register_group(group).await?;
@@ -43,7 +48,10 @@ impl Leader {
         Ok(())
     }
 
-    async fn register_group(&mut self, mut group: BTreeMap<WorkerId, Registration>) -> Result<(), Fallen> {
+    async fn register_group(
+        &mut self,
+        mut group: BTreeMap<WorkerId, Registration>,
+    ) -> Result<(), Fallen> {
         let mut earlier = Vec::new();
         for (id, session) in &self.cluster.sessions {
             if let Some(registration) = group.get_mut(&session.worker) {
@@ -54,16 +62,34 @@ impl Leader {
         // The attempts go first: a lease whose session has no record would be nobody's to expire.
         self.drop_sessions(&earlier).await?;
         let put = |registration: &Registration| {
-            (RecordKey::Worker(registration.worker.clone()).render(), registration.record.to_bytes())
+            (
+                RecordKey::Worker(registration.worker.clone()).render(),
+                registration.record.to_bytes(),
+            )
         };
-        self.put_parts("worker_record", group.values().map(put).collect()).await?;
+        self.put_parts("worker_record", group.values().map(put).collect())
+            .await?;
         let heard = self.clock.monotonic();
         let deadline = heard + self.sessions.ttl;
         self.sessions_end = self.sessions_end.min(deadline);
-        for Registration { worker, record, reply } in group.into_values() {
+        for Registration {
+            worker,
+            record,
+            reply,
+        } in group.into_values()
+        {
             tracing::info!(%worker, slots = record.slots, "worker registered");
-            let session = Session { worker, deadline, heard, draining: false, told_to_drain: false, record };
-            self.cluster.sessions.insert(session.record.session, session);
+            let session = Session {
+                worker,
+                deadline,
+                heard,
+                draining: false,
+                told_to_drain: false,
+                record,
+            };
+            self.cluster
+                .sessions
+                .insert(session.record.session, session);
             let _ = reply.send(Ok(self.cluster.id)); // whoever has gone registers again
         }
         Ok(())
@@ -77,13 +103,17 @@ impl Leader {
         draining: bool,
     ) -> Result<Result<Vec<Nonce>, ServiceError>, Fallen> {
         let now = self.clock.monotonic();
-        let Some(known) = self.cluster.sessions.get_mut(&session) else { return Ok(Err(ServiceError::SessionEnded)) };
+        let Some(known) = self.cluster.sessions.get_mut(&session) else {
+            return Ok(Err(ServiceError::SessionEnded));
+        };
         known.heard = now;
         known.deadline = now + self.sessions.ttl;
         let was_draining = std::mem::replace(&mut known.draining, draining || known.told_to_drain);
         self.has_changed |= was_draining != known.draining;
-        let end =
-            attempts.iter().filter(|(task, nonce)| !self.may_go_on(&session, task, *nonce)).map(|(_, nonce)| *nonce);
+        let end = attempts
+            .iter()
+            .filter(|(task, nonce)| !self.may_go_on(&session, task, *nonce))
+            .map(|(_, nonce)| *nonce);
         let end = end.collect();
         self.release_unheard(session, attempts, now).await?;
         Ok(Ok(end))
@@ -104,17 +134,22 @@ impl Leader {
             .held_by(&session)
             .filter(|(task, open)| {
                 now.saturating_sub(open.since) > patience
-                    && self.lease(task).is_some_and(|(lease, _)| !named.contains(&lease.fence.nonce.bits()))
+                    && self
+                        .lease(task)
+                        .is_some_and(|(lease, _)| !named.contains(&lease.fence.nonce.bits()))
             })
             .map(|(task, _)| *task)
             .collect();
-        let changes: Vec<Planned> = unheard.iter().filter_map(|task| self.released(task)).collect();
+        let changes: Vec<Planned> = unheard
+            .iter()
+            .filter_map(|task| self.released(task))
+            .collect();
         self.has_changed |= !changes.is_empty();
         self.apply_changes(changes).await.map(drop)
     }
 
-    /// Ends the sessions that were not heard of in time. While the leader was busy nobody was silent: whoever spoke meanwhile is
-    /// listened to first.
+    /// Ends the sessions that were not heard of in time. While the leader was busy nobody was
+    /// silent: whoever spoke meanwhile is listened to first.
     pub(super) async fn expire(&mut self) -> Result<(), Fallen> {
         let heard_until = self.heard_until;
         if heard_until < self.sessions_end {
@@ -126,7 +161,11 @@ impl Leader {
             .map(|(id, session)| (*id, RecordKey::Worker(session.worker.clone()).render()))
             .unzip();
         self.drop_sessions(&ended).await?;
-        let deadlines = self.cluster.sessions.values().map(|session| session.deadline);
+        let deadlines = self
+            .cluster
+            .sessions
+            .values()
+            .map(|session| session.deadline);
         self.sessions_end = deadlines.min().unwrap_or(Duration::MAX);
         // The record goes last: until then a new leader knows whose the leases are.
         self.delete(keys.into_iter().collect()).await
@@ -136,7 +175,9 @@ impl Leader {
     async fn drop_sessions(&mut self, ids: &[SessionId]) -> Result<(), Fallen> {
         let mut lost = Vec::new();
         for id in ids {
-            let Some(session) = self.cluster.sessions.remove(id) else { continue };
+            let Some(session) = self.cluster.sessions.remove(id) else {
+                continue;
+            };
             if let Some(parked) = self.parking.take(id) {
                 let _ = parked.reply.send(Err(ServiceError::SessionEnded));
             }
@@ -149,7 +190,12 @@ impl Leader {
     async fn lose_leases(&mut self, lost: &[(SessionId, WorkerId)]) -> Result<(), Fallen> {
         let mut changes = Vec::new();
         for (id, worker) in lost {
-            let tasks: Vec<TaskId> = self.cluster.leases.held_by(id).map(|(task, _)| *task).collect();
+            let tasks: Vec<TaskId> = self
+                .cluster
+                .leases
+                .held_by(id)
+                .map(|(task, _)| *task)
+                .collect();
             if !tasks.is_empty() {
                 tracing::warn!(%worker, attempts = tasks.len(), "worker lost");
             }
@@ -157,7 +203,10 @@ impl Leader {
                 let error = AttemptError::new(
                     ErrorClass::Crash,
                     "worker_lost",
-                    format!("worker {worker} fell silent for {:?} with the task in hand", self.sessions.ttl),
+                    format!(
+                        "worker {worker} fell silent for {:?} with the task in hand",
+                        self.sessions.ttl
+                    ),
                 );
                 changes.extend(self.failed(&task, error, Some(worker)));
             }
@@ -165,23 +214,41 @@ impl Leader {
         self.apply_changes(changes).await.map(drop)
     }
 
-    /// Counts the attempts of sessions that no record tells of: an earlier leader died while it replaced them.
+    /// Counts the attempts of sessions that no record tells of: an earlier leader died while it
+    /// replaced them.
     pub(super) async fn lose_orphans(&mut self) -> Result<(), Fallen> {
         let mut orphans = BTreeMap::new();
-        for session in self.cluster.leases.holders().filter(|session| !self.cluster.sessions.contains_key(session)) {
+        for session in self
+            .cluster
+            .leases
+            .holders()
+            .filter(|session| !self.cluster.sessions.contains_key(session))
+        {
             let mut held = self.cluster.leases.held_by(session);
             if let Some((lease, _)) = held.find_map(|(task, _)| self.lease(task)) {
                 orphans.insert(*session, lease.worker.clone());
             }
         }
-        self.lose_leases(&orphans.into_iter().collect::<Vec<_>>()).await
+        self.lose_leases(&orphans.into_iter().collect::<Vec<_>>())
+            .await
     }
 
-    /// Gives back every lease: the store admits one process, so whoever held one is gone for certain. Nothing is counted.
+    /// Gives back every lease: the store admits one process, so whoever held one is gone for
+    /// certain. Nothing is counted.
     pub(crate) async fn release_everything(&mut self) -> Result<(), Fallen> {
-        let changes = self.cluster.leases.tasks().filter_map(|task| self.released(task)).collect();
+        let changes = self
+            .cluster
+            .leases
+            .tasks()
+            .filter_map(|task| self.released(task))
+            .collect();
         self.apply_changes(changes).await?;
         let workers = std::mem::take(&mut self.cluster.sessions).into_values();
-        self.delete(workers.map(|session| RecordKey::Worker(session.worker).render()).collect()).await
+        self.delete(
+            workers
+                .map(|session| RecordKey::Worker(session.worker).render())
+                .collect(),
+        )
+        .await
     }
 }

@@ -46,11 +46,17 @@ pub struct ControlApi {
 
 impl ControlApi {
     pub(super) fn new(handle: CoordinatorHandle) -> Self {
-        Self { board: Board::of(handle.clone()), handle, watches: Watches::default() }
+        Self {
+            board: Board::of(handle.clone()),
+            handle,
+            watches: Watches::default(),
+        }
     }
 
     async fn find(&self, text: String) -> Result<RunId, ServiceError> {
-        self.handle.look(move |leader| find_run(leader, &text)).await
+        self.handle
+            .look(move |leader| find_run(leader, &text))
+            .await
     }
 
     async fn document(&self, id: RunId) -> Result<RunDocument, ServiceError> {
@@ -58,13 +64,24 @@ impl ControlApi {
     }
 }
 
-pub(super) async fn document_of(handle: &CoordinatorHandle, id: RunId) -> Result<RunDocument, ServiceError> {
+pub(super) async fn document_of(
+    handle: &CoordinatorHandle,
+    id: RunId,
+) -> Result<RunDocument, ServiceError> {
     handle
         .look(move |leader| {
-            let run = leader.cluster().runs.get(&id).ok_or_else(|| ServiceError::UnknownRun(id.to_string()))?;
-            let mut document = run_document(leader.cluster(), run, leader.short_of(&id), leader.now().1);
+            let run = leader
+                .cluster()
+                .runs
+                .get(&id)
+                .ok_or_else(|| ServiceError::UnknownRun(id.to_string()))?;
+            let mut document =
+                run_document(leader.cluster(), run, leader.short_of(&id), leader.now().1);
             if let Some(trouble) = leader.trouble().filter(|_| !run.record.status.has_ended()) {
-                let open = document.steps.iter_mut().filter(|step| !step.status.has_ended());
+                let open = document
+                    .steps
+                    .iter_mut()
+                    .filter(|step| !step.status.has_ended());
                 open.for_each(|step| step.waits.insert(0, trouble.to_owned()));
             }
             Ok(document)
@@ -73,12 +90,24 @@ pub(super) async fn document_of(handle: &CoordinatorHandle, id: RunId) -> Result
 }
 
 pub(super) fn encode<T: Serialize>(schema: &str, document: &T) -> Result<pb::Document, Status> {
-    let json = serde_json::to_vec(document).map_err(|error| Status::internal(format!("{schema}: {error}")))?;
+    let json = serde_json::to_vec(document).map_err(|error| {
+        Status::internal(format!(
+            "{schema}: \
+        {error}"
+        ))
+    })?;
     if json.len() + ENVELOPE_BYTES_MAX > ANSWER_BYTES_MAX {
-        let why = format!("the document {schema} takes {} bytes, more than an answer may: ask for less", json.len());
+        let why = format!(
+            "the document {schema} takes {} bytes, more than an answer may: ask for \
+                           less",
+            json.len()
+        );
         return Err(Status::resource_exhausted(why));
     }
-    Ok(pb::Document { schema: schema.to_owned(), json })
+    Ok(pb::Document {
+        schema: schema.to_owned(),
+        json,
+    })
 }
 
 /// The run that `text` means: a prefix of its id, the latest of a pipeline, or the latest of all.
@@ -87,15 +116,25 @@ fn find_run(leader: &Leader, text: &str) -> Result<RunId, ServiceError> {
     if text.is_empty() {
         return newest.first().map(|run| run.id).ok_or(ServiceError::NoRun);
     }
-    if let Some(run) = newest.iter().find(|run| run.record.pipeline.as_str() == text) {
+    if let Some(run) = newest
+        .iter()
+        .find(|run| run.record.pipeline.as_str() == text)
+    {
         return Ok(run.id);
     }
     let prefix = text.strip_prefix("r-").unwrap_or(text);
-    let fits: Vec<RunId> = newest.iter().map(|run| run.id).filter(|id| id.to_string().starts_with(prefix)).collect();
+    let fits: Vec<RunId> = newest
+        .iter()
+        .map(|run| run.id)
+        .filter(|id| id.to_string().starts_with(prefix))
+        .collect();
     match fits.as_slice() {
         [one] => Ok(*one),
         [] => Err(ServiceError::UnknownRun(text.to_owned())),
-        [..] => Err(ServiceError::AmbiguousRun { prefix: text.to_owned(), count: fits.len() }),
+        [..] => Err(ServiceError::AmbiguousRun {
+            prefix: text.to_owned(),
+            count: fits.len(),
+        }),
     }
 }
 
@@ -103,25 +142,40 @@ fn find_run(leader: &Leader, text: &str) -> Result<RunId, ServiceError> {
 impl ControlService for ControlApi {
     type WatchRunStream = Pin<Box<dyn Stream<Item = Result<pb::Document, Status>> + Send>>;
 
-    async fn submit(&self, request: Request<pb::SubmitRequest>) -> Result<Response<pb::SubmitResponse>, Status> {
+    async fn submit(
+        &self,
+        request: Request<pb::SubmitRequest>,
+    ) -> Result<Response<pb::SubmitResponse>, Status> {
         if let Some(mut leader) = relay::leader(&self.handle, request.metadata())? {
-            return leader.submit(relay::passed_on(request)).await.map_err(relay::passed_back);
+            return leader
+                .submit(relay::passed_on(request))
+                .await
+                .map_err(relay::passed_back);
         }
         let request = request.into_inner();
-        let spec =
-            spec::from_canonical(&request.spec).map_err(|problems| ServiceError::InvalidSpec(listed(&problems)))?;
+        let spec = spec::from_canonical(&request.spec)
+            .map_err(|problems| ServiceError::InvalidSpec(listed(&problems)))?;
         if !self.handle.options().allow_noop
-            && let Some((name, _)) =
-                spec.steps.iter().find(|(_, step)| step.strategy.load().needs().hold(Capabilities::NOOP))
+            && let Some((name, _)) = spec
+                .steps
+                .iter()
+                .find(|(_, step)| step.strategy.load().needs().hold(Capabilities::NOOP))
         {
             return Err(ServiceError::NoopRefused(name.clone()).into());
         }
         if request.base_dir.len() > BASE_DIR_BYTES_MAX {
-            let problem = format!("{} bytes, at most {BASE_DIR_BYTES_MAX}", request.base_dir.len());
+            let problem = format!(
+                "{} bytes, at most {BASE_DIR_BYTES_MAX}",
+                request.base_dir.len()
+            );
             return Err(ServiceError::from(FieldError::new("base_dir", problem)).into());
         }
         if request.adopt && !request.plan_only {
-            return Err(ServiceError::from(FieldError::new("adopt", "it goes together with plan_only")).into());
+            return Err(ServiceError::from(FieldError::new(
+                "adopt",
+                "it goes together with plan_only",
+            ))
+            .into());
         }
         let errand = errand_from(&request.errand).map_err(ServiceError::from)?;
         if let Some(errand) = &errand {
@@ -138,38 +192,68 @@ impl ControlService for ControlApi {
             adopts: request.adopt,
             errand,
         };
-        let (run, attached) = self.handle.ask(|reply| Ask::Submit { submission, reply }).await?;
-        Ok(Response::new(pb::SubmitResponse { run: run.as_bytes().to_vec(), attached }))
+        let (run, attached) = self
+            .handle
+            .ask(|reply| Ask::Submit { submission, reply })
+            .await?;
+        Ok(Response::new(pb::SubmitResponse {
+            run: run.as_bytes().to_vec(),
+            attached,
+        }))
     }
 
-    async fn get_run(&self, request: Request<pb::GetRunRequest>) -> Result<Response<pb::Document>, Status> {
+    async fn get_run(
+        &self,
+        request: Request<pb::GetRunRequest>,
+    ) -> Result<Response<pb::Document>, Status> {
         if let Some(mut leader) = relay::leader(&self.handle, request.metadata())? {
-            return leader.get_run(relay::passed_on(request)).await.map_err(relay::passed_back);
+            return leader
+                .get_run(relay::passed_on(request))
+                .await
+                .map_err(relay::passed_back);
         }
         let id = self.find(request.into_inner().run).await?;
         encode("run/v1", &self.document(id).await?).map(Response::new)
     }
 
-    async fn get_plan(&self, request: Request<pb::GetRunRequest>) -> Result<Response<pb::Document>, Status> {
+    async fn get_plan(
+        &self,
+        request: Request<pb::GetRunRequest>,
+    ) -> Result<Response<pb::Document>, Status> {
         if let Some(mut leader) = relay::leader(&self.handle, request.metadata())? {
-            return leader.get_plan(relay::passed_on(request)).await.map_err(relay::passed_back);
+            return leader
+                .get_plan(relay::passed_on(request))
+                .await
+                .map_err(relay::passed_back);
         }
         let id = self.find(request.into_inner().run).await?;
         let plan = self
             .handle
             .look(move |leader| {
-                let run = leader.cluster().runs.get(&id).ok_or_else(|| ServiceError::UnknownRun(id.to_string()))?;
+                let run = leader
+                    .cluster()
+                    .runs
+                    .get(&id)
+                    .ok_or_else(|| ServiceError::UnknownRun(id.to_string()))?;
                 let short = leader.short_of(&id);
-                plan_document(leader.cluster().id, run, short.clone()).ok_or(ServiceError::NeverPlanned { run: short })
+                plan_document(leader.cluster().id, run, short.clone())
+                    .ok_or(ServiceError::NeverPlanned { run: short })
             })
             .await?;
         encode("plan/v1", &plan).map(Response::new)
     }
 
-    async fn watch_run(&self, request: Request<pb::GetRunRequest>) -> Result<Response<Self::WatchRunStream>, Status> {
+    async fn watch_run(
+        &self,
+        request: Request<pb::GetRunRequest>,
+    ) -> Result<Response<Self::WatchRunStream>, Status> {
         let seat = self.watches.seat()?;
         if let Some(mut leader) = relay::leader(&self.handle, request.metadata())? {
-            let stream = leader.watch_run(relay::passed_on(request)).await.map_err(relay::passed_back)?.into_inner();
+            let stream = leader
+                .watch_run(relay::passed_on(request))
+                .await
+                .map_err(relay::passed_back)?
+                .into_inner();
             return Ok(Response::new(Box::pin(stream.map(move |document| {
                 let _held = &seat;
                 document.map_err(relay::passed_back)
@@ -183,46 +267,77 @@ impl ControlService for ControlApi {
         }))))
     }
 
-    async fn list_runs(&self, request: Request<pb::ListRunsRequest>) -> Result<Response<pb::Document>, Status> {
+    async fn list_runs(
+        &self,
+        request: Request<pb::ListRunsRequest>,
+    ) -> Result<Response<pb::Document>, Status> {
         if let Some(mut leader) = relay::leader(&self.handle, request.metadata())? {
-            return leader.list_runs(relay::passed_on(request)).await.map_err(relay::passed_back);
+            return leader
+                .list_runs(relay::passed_on(request))
+                .await
+                .map_err(relay::passed_back);
         }
         let request = request.into_inner();
-        let limit = usize::try_from(request.limit).unwrap_or(RUNS_MAX).clamp(1, RUNS_MAX);
+        let limit = usize::try_from(request.limit)
+            .unwrap_or(RUNS_MAX)
+            .clamp(1, RUNS_MAX);
         let runs = self
             .handle
             .look(move |leader| {
                 let wanted = leader.cluster().newest_first().into_iter();
                 let wanted = wanted
-                    .filter(|run| request.pipeline.is_empty() || run.record.pipeline.as_str() == request.pipeline)
+                    .filter(|run| {
+                        request.pipeline.is_empty()
+                            || run.record.pipeline.as_str() == request.pipeline
+                    })
                     .take(limit);
-                let runs = wanted.map(|run| run_summary(leader.cluster(), run, leader.short_of(&run.id)));
-                Ok(RunsDocument { schema: "runs/v1".to_owned(), runs: runs.collect() })
+                let runs =
+                    wanted.map(|run| run_summary(leader.cluster(), run, leader.short_of(&run.id)));
+                Ok(RunsDocument {
+                    schema: "runs/v1".to_owned(),
+                    runs: runs.collect(),
+                })
             })
             .await?;
         encode("runs/v1", &runs).map(Response::new)
     }
 
-    async fn retry(&self, request: Request<pb::RetryRequest>) -> Result<Response<pb::Document>, Status> {
+    async fn retry(
+        &self,
+        request: Request<pb::RetryRequest>,
+    ) -> Result<Response<pb::Document>, Status> {
         if let Some(mut leader) = relay::leader(&self.handle, request.metadata())? {
-            return leader.retry(relay::passed_on(request)).await.map_err(relay::passed_back);
+            return leader
+                .retry(relay::passed_on(request))
+                .await
+                .map_err(relay::passed_back);
         }
         let request = request.into_inner();
         let run = self.find(request.run).await?;
         let step = read_step(&request.step)?;
-        self.handle.ask(|reply| Ask::Retry { run, step, reply }).await?;
+        self.handle
+            .ask(|reply| Ask::Retry { run, step, reply })
+            .await?;
         encode("run/v1", &self.document(run).await?).map(Response::new)
     }
 
-    async fn cancel(&self, request: Request<pb::CancelRequest>) -> Result<Response<pb::Document>, Status> {
+    async fn cancel(
+        &self,
+        request: Request<pb::CancelRequest>,
+    ) -> Result<Response<pb::Document>, Status> {
         if let Some(mut leader) = relay::leader(&self.handle, request.metadata())? {
-            return leader.cancel(relay::passed_on(request)).await.map_err(relay::passed_back);
+            return leader
+                .cancel(relay::passed_on(request))
+                .await
+                .map_err(relay::passed_back);
         }
         let request = request.into_inner();
         let run = self.find(request.run).await?;
         let reason = request.reason;
         let mut version = self.handle.version();
-        self.handle.ask(|reply| Ask::Cancel { run, reason, reply }).await?;
+        self.handle
+            .ask(|reply| Ask::Cancel { run, reason, reply })
+            .await?;
         loop {
             let document = self.document(run).await?;
             if document.status == RunStatus::Cancelled {
@@ -234,29 +349,52 @@ impl ControlService for ControlApi {
         }
     }
 
-    async fn get_cluster(&self, request: Request<pb::GetClusterRequest>) -> Result<Response<pb::Document>, Status> {
+    async fn get_cluster(
+        &self,
+        request: Request<pb::GetClusterRequest>,
+    ) -> Result<Response<pb::Document>, Status> {
         if let Some(mut leader) = relay::leader(&self.handle, request.metadata())? {
-            return leader.get_cluster(relay::passed_on(request)).await.map_err(relay::passed_back);
+            return leader
+                .get_cluster(relay::passed_on(request))
+                .await
+                .map_err(relay::passed_back);
         }
         let store = self.handle.store();
-        let bytes = store.size_bytes().await.map_err(|error| Status::unavailable(error.to_string()))?;
+        let bytes = store
+            .size_bytes()
+            .await
+            .map_err(|error| Status::unavailable(error.to_string()))?;
         let (place, address) = (store.place(), self.handle.options().address.clone());
         let document = self
             .handle
             .look(move |leader| {
                 let (now, _) = leader.now();
                 let (term, hi) = leader.term();
-                let term = if term.is_empty() { String::new() } else { DocumentDigest::of(term).short() };
-                let document = cluster_document(leader.cluster(), now, term, hi, address, place, bytes);
-                Ok(ClusterDocument { trouble: leader.trouble().unwrap_or_default().to_owned(), ..document })
+                let term = if term.is_empty() {
+                    String::new()
+                } else {
+                    DocumentDigest::of(term).short()
+                };
+                let document =
+                    cluster_document(leader.cluster(), now, term, hi, address, place, bytes);
+                Ok(ClusterDocument {
+                    trouble: leader.trouble().unwrap_or_default().to_owned(),
+                    ..document
+                })
             })
             .await?;
         encode("cluster/v1", &document).map(Response::new)
     }
 
-    async fn list_tasks(&self, request: Request<pb::ListTasksRequest>) -> Result<Response<pb::Document>, Status> {
+    async fn list_tasks(
+        &self,
+        request: Request<pb::ListTasksRequest>,
+    ) -> Result<Response<pb::Document>, Status> {
         if let Some(mut leader) = relay::leader(&self.handle, request.metadata())? {
-            return leader.list_tasks(relay::passed_on(request)).await.map_err(relay::passed_back);
+            return leader
+                .list_tasks(relay::passed_on(request))
+                .await
+                .map_err(relay::passed_back);
         }
         let request = request.into_inner();
         let id = self.find(request.run).await?;
@@ -267,7 +405,9 @@ impl ControlService for ControlApi {
                 TaskState::ALL
                     .into_iter()
                     .find(|state| state.as_str() == word)
-                    .ok_or_else(|| Status::invalid_argument(format!("`{word}` is no state of a task")))?,
+                    .ok_or_else(|| {
+                        Status::invalid_argument(format!("`{word}` is no state of a task"))
+                    })?,
             ),
         };
         let limit = match usize::try_from(request.limit).unwrap_or(TASKS_MAX) {
@@ -277,43 +417,85 @@ impl ControlService for ControlApi {
         let tasks = self
             .handle
             .look(move |leader| {
-                let run = leader.cluster().runs.get(&id).ok_or_else(|| ServiceError::UnknownRun(id.to_string()))?;
+                let run = leader
+                    .cluster()
+                    .runs
+                    .get(&id)
+                    .ok_or_else(|| ServiceError::UnknownRun(id.to_string()))?;
                 if let Some(step) = step.as_ref().filter(|step| !run.steps.contains_key(*step)) {
                     return Err(ServiceError::UnknownStep(step.clone()));
                 }
-                Ok(tasks_document(run, leader.short_of(&id), step.as_ref(), state, limit))
+                Ok(tasks_document(
+                    run,
+                    leader.short_of(&id),
+                    step.as_ref(),
+                    state,
+                    limit,
+                ))
             })
             .await?;
         encode("tasks/v1", &tasks).map(Response::new)
     }
 
-    async fn list_events(&self, request: Request<pb::ListEventsRequest>) -> Result<Response<pb::Document>, Status> {
+    async fn list_events(
+        &self,
+        request: Request<pb::ListEventsRequest>,
+    ) -> Result<Response<pb::Document>, Status> {
         if let Some(mut leader) = relay::leader(&self.handle, request.metadata())? {
-            return leader.list_events(relay::passed_on(request)).await.map_err(relay::passed_back);
+            return leader
+                .list_events(relay::passed_on(request))
+                .await
+                .map_err(relay::passed_back);
         }
         let request = request.into_inner();
         let run = self.find(request.run).await?;
         let (step, after) = (read_step(&request.step)?, request.after);
-        let events = self.handle.look(move |leader| Ok(leader.events(&run, step.as_ref(), after))).await?;
-        encode("events/v1", &EventsDocument { schema: "events/v1".to_owned(), run, events }).map(Response::new)
+        let events = self
+            .handle
+            .look(move |leader| Ok(leader.events(&run, step.as_ref(), after)))
+            .await?;
+        encode(
+            "events/v1",
+            &EventsDocument {
+                schema: "events/v1".to_owned(),
+                run,
+                events,
+            },
+        )
+        .map(Response::new)
     }
 
-    async fn set_worker(&self, request: Request<pb::SetWorkerRequest>) -> Result<Response<pb::Document>, Status> {
+    async fn set_worker(
+        &self,
+        request: Request<pb::SetWorkerRequest>,
+    ) -> Result<Response<pb::Document>, Status> {
         if let Some(mut leader) = relay::leader(&self.handle, request.metadata())? {
-            return leader.set_worker(relay::passed_on(request)).await.map_err(relay::passed_back);
+            return leader
+                .set_worker(relay::passed_on(request))
+                .await
+                .map_err(relay::passed_back);
         }
         let request = request.into_inner();
         let action = match request.action() {
             pb::set_worker_request::Action::Unspecified => {
-                return Err(Status::invalid_argument("action: what is the worker to do?"));
+                return Err(Status::invalid_argument(
+                    "action: what is the worker to do?",
+                ));
             }
             pb::set_worker_request::Action::Cordon => WorkerAction::Cordon,
             pb::set_worker_request::Action::Uncordon => WorkerAction::Uncordon,
             pb::set_worker_request::Action::Drain => WorkerAction::Drain,
         };
         let worker = request.worker;
-        self.handle.ask(|reply| Ask::SetWorker { worker, action, reply }).await?;
-        self.get_cluster(Request::new(pb::GetClusterRequest {})).await
+        self.handle
+            .ask(|reply| Ask::SetWorker {
+                worker,
+                action,
+                reply,
+            })
+            .await?;
+        self.get_cluster(Request::new(pb::GetClusterRequest {}))
+            .await
     }
 }
 
@@ -324,16 +506,26 @@ fn check_errand(errand: &Errand, plan_only: bool, spec: &spec::Spec) -> Result<(
     }
     let step = match errand {
         Errand::Show { step } => step.as_ref(),
-        Errand::Forget(Forget { reason, .. }) if reason.trim().is_empty() => return wrong("the reason is empty"),
+        Errand::Forget(Forget { reason, .. }) if reason.trim().is_empty() => {
+            return wrong(
+                "the \
+            reason is empty",
+            );
+        }
         Errand::Forget(Forget { reason, .. }) if reason.len() > Forget::REASON_BYTES_MAX => {
             return wrong("the reason is too long: at most 1024 bytes");
         }
         Errand::Forget(forget) => Some(&forget.step),
     };
-    let moves_rows =
-        |name: &StepName| spec.steps.get(name).is_some_and(|step| step.strategy.load().sides().target.is_some());
+    let moves_rows = |name: &StepName| {
+        spec.steps
+            .get(name)
+            .is_some_and(|step| step.strategy.load().sides().target.is_some())
+    };
     match step.filter(|name| !moves_rows(name)) {
-        Some(name) if !spec.steps.contains_key(name) => Err(ServiceError::UnknownStep(name.clone())),
+        Some(name) if !spec.steps.contains_key(name) => {
+            Err(ServiceError::UnknownStep(name.clone()))
+        }
         Some(_) => wrong("the step moves no rows, so no ledger knows it"),
         None => Ok(()),
     }
@@ -343,6 +535,11 @@ fn check_errand(errand: &Errand, plan_only: bool, spec: &spec::Spec) -> Result<(
 fn read_step(name: &str) -> Result<Option<StepName>, Status> {
     match name {
         "" => Ok(None),
-        name => name.parse().map(Some).map_err(|error| Status::invalid_argument(format!("step: {error}"))),
+        name => name.parse().map(Some).map_err(|error| {
+            Status::invalid_argument(format!(
+                "step: \
+            {error}"
+            ))
+        }),
     }
 }

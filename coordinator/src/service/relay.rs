@@ -1,4 +1,5 @@
-//! Passes calls of the command line on to the leader, one hop at most: a caller need not know who leads.
+//! Passes calls of the command line on to the leader, one hop at most: a caller need not know who
+//! leads.
 
 use std::error::Error as _;
 
@@ -22,24 +23,37 @@ pub(super) fn leader(
     handle: &CoordinatorHandle,
     metadata: &MetadataMap,
 ) -> Result<Option<ControlServiceClient<Channel>>, Status> {
-    let Role::Following { leader } = handle.role().borrow().clone() else { return Ok(None) };
+    let Role::Following { leader } = handle.role().borrow().clone() else {
+        return Ok(None);
+    };
     if leader.is_empty() || metadata.contains_key(RELAYED_METADATA) {
-        return Ok(None); // the question comes to the inbox, and is refused with what is known of the leader
+        // the question comes to the inbox, and is refused with what is known of the leader
+        return Ok(None);
     }
-    let unknown = |_| Status::from(ServiceError::NotLeader { leader: Some(leader.clone()) });
-    let connection = handle.options().dialer.connect_lazy(&leader).map_err(unknown)?;
+    let unknown = |_| {
+        Status::from(ServiceError::NotLeader {
+            leader: Some(leader.clone()),
+        })
+    };
+    let connection = handle
+        .options()
+        .dialer
+        .connect_lazy(&leader)
+        .map_err(unknown)?;
     let client = ControlServiceClient::new(connection.channel);
     Ok(Some(client.max_decoding_message_size(DOCUMENT_BYTES_MAX)))
 }
 
 /// The call as it is passed on: with its own metadata and its deadline, and marked.
 pub(super) fn passed_on<T>(mut request: Request<T>) -> Request<T> {
-    request.metadata_mut().insert(RELAYED_METADATA, MetadataValue::from_static("1"));
+    request
+        .metadata_mut()
+        .insert(RELAYED_METADATA, MetadataValue::from_static("1"));
     request
 }
 
-/// What the caller hears of a failed call of the leader: a line that broke is no answer of the leader's, and asking again may
-/// find its successor.
+/// What the caller hears of a failed call of the leader: a line that broke is no answer of the
+/// leader's, and asking again may find its successor.
 pub(super) fn passed_back(status: Status) -> Status {
     let mut broken = status.source();
     while let Some(deeper) = broken.and_then(|error| error.source()) {

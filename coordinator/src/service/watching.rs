@@ -1,5 +1,6 @@
-//! Runs that are watched: one loop a run asks the leader, at most so often, and all who watch it are told the same. So what a
-//! run's followers cost the leader does not depend on how many they are.
+//! Runs that are watched: one loop a run asks the leader, at most so often, and all who watch it
+//! are told the same. So what a run's followers cost the leader does not depend on how many they
+//! are.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -20,7 +21,8 @@ use crate::supervisor::{SpawnKind, Supervisor};
 
 /// How often those who watch a run are told of changes at the most.
 const SHOW_EVERY: Duration = Duration::from_millis(250);
-/// How often a run is looked at although nothing of it is known to have changed: times that are told pass by themselves.
+/// How often a run is looked at although nothing of it is known to have changed: times that are
+/// told pass by themselves.
 const LOOK_EVERY: Duration = Duration::from_secs(3);
 
 /// What is shown of a run at the moment.
@@ -48,11 +50,18 @@ pub(super) struct Board {
 
 impl Board {
     pub(super) fn of(handle: CoordinatorHandle) -> Self {
-        Self { handle, supervisor: Supervisor::default(), shows: Arc::default() }
+        Self {
+            handle,
+            supervisor: Supervisor::default(),
+            shows: Arc::default(),
+        }
     }
 
     /// A run's documents, from now until it has ended. One who is slow misses some, never the last.
-    pub(super) fn watch(&self, id: RunId) -> impl Stream<Item = Result<pb::Document, Status>> + Send + use<> {
+    pub(super) fn watch(
+        &self,
+        id: RunId,
+    ) -> impl Stream<Item = Result<pb::Document, Status>> + Send + use<> {
         let mut shown = self.join(id);
         shown.mark_changed(); // what others have been shown is news here
         futures_util::stream::unfold(Some(shown), async |shown| {
@@ -64,7 +73,9 @@ impl Board {
                 let now = shown.borrow_and_update().clone();
                 match now {
                     Shown::Nothing => {}
-                    Shown::Run(document) => return Some((Ok(document.as_ref().clone()), Some(shown))),
+                    Shown::Run(document) => {
+                        return Some((Ok(document.as_ref().clone()), Some(shown)));
+                    }
                     Shown::Last(document) => return Some((Ok(document.as_ref().clone()), None)),
                     Shown::Failed(status) => return Some((Err(status), None)),
                 }
@@ -81,7 +92,8 @@ impl Board {
         let (show, shown) = watch::channel(Shown::Nothing);
         shows.insert(id, show.clone());
         let board = self.clone();
-        self.supervisor.spawn(SpawnKind::Watch, async move { board.show(id, &show).await });
+        self.supervisor
+            .spawn(SpawnKind::Watch, async move { board.show(id, &show).await });
         shown
     }
 

@@ -34,13 +34,23 @@ impl WorkerApi {
 
 #[tonic::async_trait]
 impl WorkerService for WorkerApi {
-    async fn register(&self, request: Request<pb::RegisterRequest>) -> Result<Response<pb::RegisterResponse>, Status> {
+    async fn register(
+        &self,
+        request: Request<pb::RegisterRequest>,
+    ) -> Result<Response<pb::RegisterResponse>, Status> {
         let request = request.into_inner();
         if request.protocol != PROTOCOL_VERSION {
-            return Err(ServiceError::Protocol { theirs: request.protocol }.into());
+            return Err(ServiceError::Protocol {
+                theirs: request.protocol,
+            }
+            .into());
         }
-        let worker: WorkerId =
-            request.worker.parse().map_err(|error| Status::invalid_argument(format!("worker: {error}")))?;
+        let worker: WorkerId = request.worker.parse().map_err(|error| {
+            Status::invalid_argument(format!(
+                "worker: \
+                {error}"
+            ))
+        })?;
         let session = SessionId::from_bytes(rand::rng().random());
         let record = WorkerRecord {
             session,
@@ -53,13 +63,26 @@ impl WorkerService for WorkerApi {
         };
         let size = record.to_bytes().len();
         if size > RECORD_BYTES_MAX {
-            let problem = format!("with them the worker's record takes {size} bytes, at most {RECORD_BYTES_MAX}");
-            return Err(ServiceError::from(FieldError::new("labels and capabilities", problem)).into());
+            let problem = format!(
+                "with them the worker's record takes {size} bytes, at most \
+                                   {RECORD_BYTES_MAX}"
+            );
+            return Err(
+                ServiceError::from(FieldError::new("labels and capabilities", problem)).into(),
+            );
         }
-        let cluster = self.handle.ask(|reply| Ask::Register { worker, record, reply }).await?;
+        let cluster = self
+            .handle
+            .ask(|reply| Ask::Register {
+                worker,
+                record,
+                reply,
+            })
+            .await?;
         let times = self.handle.options().sessions;
         let known = Capabilities::of_program(self.handle.options().allow_noop);
-        let millis = |time: std::time::Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let millis =
+            |time: std::time::Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         Ok(Response::new(pb::RegisterResponse {
             session: session_to(&session),
             ttl_millis: millis(times.ttl),
@@ -71,24 +94,47 @@ impl WorkerService for WorkerApi {
         }))
     }
 
-    async fn pull(&self, request: Request<pb::PullRequest>) -> Result<Response<pb::PullResponse>, Status> {
+    async fn pull(
+        &self,
+        request: Request<pb::PullRequest>,
+    ) -> Result<Response<pb::PullResponse>, Status> {
         let request = request.into_inner();
         let session = session_from(&request.session).map_err(ServiceError::from)?;
         let mut known = Vec::new();
         for digest in &request.known_orders {
             known.push(digest_from(digest, "known_orders").map_err(ServiceError::from)?);
         }
-        let handed = self.handle.ask(|reply| Ask::Pull { session, free: request.free_slots, reply }).await?;
+        let handed = self
+            .handle
+            .ask(|reply| Ask::Pull {
+                session,
+                free: request.free_slots,
+                reply,
+            })
+            .await?;
         let mut orders = BTreeMap::new();
         for one in &handed {
             if !known.contains(&one.assignment.order) {
-                orders.entry(one.assignment.order).or_insert_with(|| one.order.as_ref().clone());
+                orders
+                    .entry(one.assignment.order)
+                    .or_insert_with(|| one.order.as_ref().clone());
             }
         }
-        let orders =
-            orders.into_iter().map(|(digest, json)| pb::Order { digest: digest.as_bytes().to_vec(), json }).collect();
-        let assignments = handed.into_iter().map(|one| one.assignment.into()).collect();
-        Ok(Response::new(pb::PullResponse { assignments, orders }))
+        let orders = orders
+            .into_iter()
+            .map(|(digest, json)| pb::Order {
+                digest: digest.as_bytes().to_vec(),
+                json,
+            })
+            .collect();
+        let assignments = handed
+            .into_iter()
+            .map(|one| one.assignment.into())
+            .collect();
+        Ok(Response::new(pb::PullResponse {
+            assignments,
+            orders,
+        }))
     }
 
     async fn heartbeat(
@@ -97,25 +143,54 @@ impl WorkerService for WorkerApi {
     ) -> Result<Response<pb::HeartbeatResponse>, Status> {
         let request = request.into_inner();
         let session = session_from(&request.session).map_err(ServiceError::from)?;
-        let mut beat = Beat { draining: request.draining, ..Beat::default() };
+        let mut beat = Beat {
+            draining: request.draining,
+            ..Beat::default()
+        };
         for attempt in &request.attempts {
             let task = task_from(&attempt.task).map_err(ServiceError::from)?;
-            beat.attempts.push((task, nonce_from(&attempt.nonce).map_err(ServiceError::from)?));
+            beat.attempts.push((
+                task,
+                nonce_from(&attempt.nonce).map_err(ServiceError::from)?,
+            ));
             beat.reached.extend(attempt.reached.then_some(task));
         }
-        let (end, drain) = self.handle.ask(|reply| Ask::Heartbeat { session, beat, reply }).await?;
-        let end = end.into_iter().map(|nonce| nonce.to_bytes().to_vec()).collect();
+        let (end, drain) = self
+            .handle
+            .ask(|reply| Ask::Heartbeat {
+                session,
+                beat,
+                reply,
+            })
+            .await?;
+        let end = end
+            .into_iter()
+            .map(|nonce| nonce.to_bytes().to_vec())
+            .collect();
         Ok(Response::new(pb::HeartbeatResponse { end, drain }))
     }
 
-    async fn complete(&self, request: Request<pb::CompleteRequest>) -> Result<Response<pb::CompleteResponse>, Status> {
+    async fn complete(
+        &self,
+        request: Request<pb::CompleteRequest>,
+    ) -> Result<Response<pb::CompleteResponse>, Status> {
         let request = request.into_inner();
         let session = session_from(&request.session).map_err(ServiceError::from)?;
         let task = task_from(&request.task).map_err(ServiceError::from)?;
         let fence = fence_from(request.fence).map_err(ServiceError::from)?;
         let outcome = outcome_from(request.outcome).map_err(ServiceError::from)?;
         let millis = request.millis;
-        let counted = self.handle.ask(|reply| Ask::Complete { session, task, fence, outcome, millis, reply }).await?;
+        let counted = self
+            .handle
+            .ask(|reply| Ask::Complete {
+                session,
+                task,
+                fence,
+                outcome,
+                millis,
+                reply,
+            })
+            .await?;
         Ok(Response::new(pb::CompleteResponse { counted }))
     }
 }

@@ -1,5 +1,5 @@
-//! Whoever uses the cluster: they run a pipeline again while an earlier run has failed, is frozen or goes on, take up older runs, and
-//! cancel.
+//! Whoever uses the cluster: they run a pipeline again while an earlier run has failed, is frozen
+//! or goes on, take up older runs, and cancel.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,8 +20,8 @@ use crate::fixtures::submission;
 use crate::leader::Request;
 use crate::store::memory::MemoryStore;
 
-/// Runs that one pipeline may need after the last fault: those that stand when it ends, and those that learn from the target that the
-/// store has forgotten something.
+/// Runs that one pipeline may need after the last fault: those that stand when it ends, and those
+/// that learn from the target that the store has forgotten something.
 const RUNS_MAX: usize = 8;
 
 pub(super) struct People {
@@ -45,7 +45,11 @@ impl People {
             let parts = u32::try_from(self.specs.len()).unwrap();
             let at = began.elapsed().as_millis() / ((until - began) / parts).as_millis();
             let newest = usize::try_from(at).unwrap().min(self.specs.len() - 1);
-            let spec = if self.rng.random_range(0..4) > 0 { newest } else { self.rng.random_range(0..=newest) };
+            let spec = if self.rng.random_range(0..4) > 0 {
+                newest
+            } else {
+                self.rng.random_range(0..=newest)
+            };
             self.act(spec).await;
         }
         self
@@ -55,11 +59,19 @@ impl People {
         match self.rng.random_range(0..12) {
             4 | 5 if !self.known.is_empty() => {
                 let run = self.known[self.rng.random_range(0..self.known.len())];
-                let _ = self.doors.ask(|reply| Request::Retry { run, step: None, reply }).await;
+                let _ = self
+                    .doors
+                    .ask(|reply| Request::Retry {
+                        run,
+                        step: None,
+                        reply,
+                    })
+                    .await;
             }
             6 if !self.known.is_empty() => {
                 let run = self.known[self.rng.random_range(0..self.known.len())];
-                self.cancels.spawn(cancel(self.doors.clone(), Arc::clone(&self.target), run));
+                self.cancels
+                    .spawn(cancel(self.doors.clone(), Arc::clone(&self.target), run));
             }
             7 => self.target.grow(self.rng.random()),
             9 | 10 => self.submit(spec, true).await,
@@ -78,23 +90,43 @@ impl People {
 
     async fn begin(&self, spec: usize, fresh: bool) -> Result<RunId, ServiceError> {
         let submission = || submission(&self.specs[spec], false, fresh);
-        let begun = self.doors.ask(|reply| Request::Submit { submission: submission(), reply }).await;
+        let begun = self
+            .doors
+            .ask(|reply| Request::Submit {
+                submission: submission(),
+                reply,
+            })
+            .await;
         begun.map(|(run, _)| run)
     }
 
-    /// I11, once there are no faults any more: each pipeline is run until it succeeds, which takes a few runs at the most, and everything ends.
+    /// I11, once there are no faults any more: each pipeline is run until it succeeds, which takes
+    /// a few runs at the most, and everything ends.
     pub(super) async fn finish(&mut self) -> Result<(), String> {
         for spec in 0..self.specs.len() {
             let mut ends = Vec::new();
-            while ends.last().is_none_or(|(_, status)| *status != Some(RunStatus::Success)) {
+            while ends
+                .last()
+                .is_none_or(|(_, status)| *status != Some(RunStatus::Success))
+            {
                 if ends.len() == RUNS_MAX {
-                    return Err(format!("I11: {} does not succeed: {ends:?}", self.specs[spec].name));
+                    return Err(format!(
+                        "I11: {} does not succeed: {ends:?}",
+                        self.specs[spec].name
+                    ));
                 }
                 match self.begin(spec, false).await {
                     Ok(run) => ends.push((run, self.ends(run).await?)),
                     // A cancel is under way.
-                    Err(ServiceError::SpecChanged { .. }) => tokio::time::sleep(Duration::from_secs(1)).await,
-                    Err(error) => return Err(format!("I11: {} is refused: {error}", self.specs[spec].name)),
+                    Err(ServiceError::SpecChanged { .. }) => {
+                        tokio::time::sleep(Duration::from_secs(1)).await
+                    }
+                    Err(error) => {
+                        return Err(format!(
+                            "I11: {} is refused: {error}",
+                            self.specs[spec].name
+                        ));
+                    }
                 }
             }
         }
@@ -131,12 +163,21 @@ impl People {
 }
 
 async fn status(doors: &Doors, run: RunId) -> Option<RunStatus> {
-    doors.look(move |cluster| cluster.runs.get(&run).map(|run| run.record.status)).await
+    doors
+        .look(move |cluster| cluster.runs.get(&run).map(|run| run.record.status))
+        .await
 }
 
 /// Cancels a run and waits for the acknowledgement: the run's status.
 async fn cancel(doors: Doors, target: Arc<Target>, run: RunId) -> Result<(), String> {
-    match doors.ask(|reply| Request::Cancel { run, reason: "enough".to_owned(), reply }).await {
+    match doors
+        .ask(|reply| Request::Cancel {
+            run,
+            reason: "enough".to_owned(),
+            reply,
+        })
+        .await
+    {
         Ok(()) => {}
         Err(ServiceError::RunEnded { .. } | ServiceError::UnknownRun(_)) => return Ok(()),
         Err(error) => return Err(format!("a cancel is refused: {error}")),
@@ -150,16 +191,23 @@ async fn cancel(doors: Doors, target: Arc<Target>, run: RunId) -> Result<(), Str
             // A store that was put back has forgotten the wish.
             None if target.is_rewound() => return Ok(()),
             Some(status) if status.has_ended() && target.is_rewound() => return Ok(()),
-            None => return Err(format!("I5: run {run}, which is to be cancelled, is forgotten")),
+            None => {
+                return Err(format!(
+                    "I5: run {run}, which is to be cancelled, is forgotten"
+                ));
+            }
             Some(status) if status.has_ended() => {
-                return Err(format!("I5: run {run}, which is to be cancelled, is {status}"));
+                return Err(format!(
+                    "I5: run {run}, which is to be cancelled, is {status}"
+                ));
             }
             Some(_) => tokio::time::sleep(Duration::from_millis(100)).await,
         }
     }
 }
 
-/// Puts the store back to a backup, again and again: often to one that knows of a run no more than that it is being planned.
+/// Puts the store back to a backup, again and again: often to one that knows of a run no more than
+/// that it is being planned.
 pub(super) async fn rewind(
     store: MemoryStore,
     target: Arc<Target>,

@@ -1,8 +1,8 @@
-//! A target's ledger and its tables in memory, on the decisions that every connector makes: who takes a stream, the claim, the
-//! guard and the fence, and what they must never let through.
+//! A target's ledger and its tables in memory, on the decisions that every connector makes: who
+//! takes a stream, the claim, the guard and the fence, and what they must never let through.
 //!
-//! A ledger row belongs to a run, but what is counted here belongs to the stream: each position of an appended table is to be there
-//! once, whichever runs, plans and tasks brought it.
+//! A ledger row belongs to a run, but what is counted here belongs to the stream: each position of
+//! an appended table is to be there once, whichever runs, plans and tasks brought it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard};
@@ -25,14 +25,16 @@ use crate::fixtures::{facts, prepared};
 
 /// What every partition brings.
 pub(super) const RECEIPT: Receipt = Receipt { rows: 1, bytes: 8 };
-/// Where the rows of every table lie at first, and at last: it grows at both ends, so that plans of different times cut it in different
-/// ways.
+/// Where the rows of every table lie at first, and at last: it grows at both ends, so that plans of
+/// different times cut it in different ways.
 const ROWS_AT_FIRST: (i64, i64) = (0, 2);
 const ROWS_AT_LAST: (i64, i64) = (-3, 6);
-/// The positions that are counted: those of the table, and one beyond each end, for partitions there are open.
+/// The positions that are counted: those of the table, and one beyond each end, for partitions
+/// there are open.
 const POSITIONS: std::ops::RangeInclusive<i64> = -4..=7;
 
-/// A target that is wrong in one way: what is promised breaks on it, and the simulation must say so.
+/// A target that is wrong in one way: what is promised breaks on it, and the simulation must say
+/// so.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Break {
     /// A claim begins although a newer run has fenced its own.
@@ -65,7 +67,8 @@ struct Ledger {
     marks: BTreeMap<RunId, RunMark>,
     rows: BTreeMap<(RunId, TaskId), Row>,
     streams: BTreeMap<String, StreamOwner>,
-    /// Whose guard has matched: its transaction holds the row until it commits, or until its session is ended.
+    /// Whose guard has matched: its transaction holds the row until it commits, or until its
+    /// session is ended.
     guarded: BTreeMap<(RunId, TaskId), Fence>,
     /// How often the row at each position was loaded.
     loaded: BTreeMap<String, BTreeMap<i64, u32>>,
@@ -83,7 +86,8 @@ struct Ledger {
 pub(super) enum Claimed {
     /// The run was noted, and the claim has to look again.
     Noted,
-    /// What the ledger row means; [`Resume::Begin`] is the only answer under which the attempt may go on.
+    /// What the ledger row means; [`Resume::Begin`] is the only answer under which the attempt may
+    /// go on.
     Is(Resume),
     /// The stream was taken for another plan of the run.
     PlanChanged,
@@ -98,8 +102,14 @@ pub(super) struct Target {
 
 impl Target {
     pub(super) fn new(is_broken: Option<Break>) -> Self {
-        let ledger = Ledger { rows_lie: ROWS_AT_FIRST, ..Ledger::default() };
-        Self { is_broken, ledger: Mutex::new(ledger) }
+        let ledger = Ledger {
+            rows_lie: ROWS_AT_FIRST,
+            ..Ledger::default()
+        };
+        Self {
+            is_broken,
+            ledger: Mutex::new(ledger),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Ledger> {
@@ -130,7 +140,8 @@ impl Target {
         };
     }
 
-    /// The store was put back: it gives tokens that it gave before, and has forgotten what it acknowledged.
+    /// The store was put back: it gives tokens that it gave before, and has forgotten what it
+    /// acknowledged.
     pub(super) fn note_rewound(&self) {
         self.lock().is_rewound = true;
     }
@@ -153,34 +164,54 @@ impl Target {
         let mut ledger = self.lock();
         let Fence { token, nonce } = assignment.fence;
         if !ledger.issued.insert((token, nonce.bits())) {
-            ledger.violations.push(format!("I3: {token} came twice with one nonce"));
+            ledger
+                .violations
+                .push(format!("I3: {token} came twice with one nonce"));
         }
         let former = ledger.latest.insert(assignment.task, token);
         if former >= Some(token) && !ledger.is_rewound {
-            ledger.violations.push(format!("I3: {token} came after {former:?}"));
+            ledger
+                .violations
+                .push(format!("I3: {token} came after {former:?}"));
         }
     }
 
-    /// What is found of a step before it is planned: its source as it is now, and what its stream's receipts cover.
+    /// What is found of a step before it is planned: its source as it is now, and what its stream's
+    /// receipts cover.
     pub(super) fn probe(&self, order: &StepOrder) -> Outcome {
-        let Strategy::Backfill(load) = &order.strategy else { panic!("{} is not to be probed", order.step) };
+        let Strategy::Backfill(load) = &order.strategy else {
+            panic!("{} is not to be probed", order.step)
+        };
         let ledger = self.lock();
         let stream = stream_id(&order.pipeline, &order.step, load);
         let (first, last) = ledger.rows_lie;
         let mut found: StepFacts = facts(last - first + 1);
         found.target.covered = self.covered(&ledger, &stream, None);
-        let column = found.source.partition.as_mut().expect("the step is cut by a column");
+        let column = found
+            .source
+            .partition
+            .as_mut()
+            .expect("the step is cut by a column");
         (column.min, column.max) = (Some(Cursor::Integer(first)), Some(Cursor::Integer(last)));
         Outcome::Probed(serde_json::to_vec(&found).unwrap())
     }
 
-    /// The ranges of a stream that have been committed, whoever did it, but for this plan of this run.
-    fn covered(&self, ledger: &Ledger, stream: &str, own: Option<(RunId, PlanMark)>) -> Vec<CursorRange> {
+    /// The ranges of a stream that have been committed, whoever did it, but for this plan of this
+    /// run.
+    fn covered(
+        &self,
+        ledger: &Ledger,
+        stream: &str,
+        own: Option<(RunId, PlanMark)>,
+    ) -> Vec<CursorRange> {
         if self.is(Break::CoverageNotConsulted) {
             return Vec::new();
         }
         let mut coverage = Coverage::default();
-        let rows = ledger.rows.iter().filter(|((run, _), row)| row.stream == stream && own != Some((*run, row.plan)));
+        let rows = ledger
+            .rows
+            .iter()
+            .filter(|((run, _), row)| row.stream == stream && own != Some((*run, row.plan)));
         let committed = rows.filter(|(_, row)| row.row.state == LedgerState::Committed);
         committed.for_each(|(_, row)| coverage.insert(&row.slice));
         match coverage.contains(CursorKind::Integer, &Slice::Range(CursorRange::ALL)) {
@@ -192,19 +223,31 @@ impl Target {
     /// The stream becomes the run's and its plan's, and whoever had it is fenced: one transaction.
     pub(super) fn prepare(&self, order: &StepOrder, assignment: &Assignment) -> Outcome {
         let mut ledger = self.lock();
-        let settled = order.settled.as_ref().expect("a step that is prepared was planned");
+        let settled = order
+            .settled
+            .as_ref()
+            .expect("a step that is prepared was planned");
         let (run, stream) = (order.run, &settled.stream);
-        let mine = StreamOwner { run, token: assignment.fence.token, plan: Some(plan_of(order, settled)) };
+        let mine = StreamOwner {
+            run,
+            token: assignment.fence.token,
+            plan: Some(plan_of(order, settled)),
+        };
         let own = ledger.marks.get(&run).copied().unwrap_or(RunMark::Unknown);
         let owner = ledger.streams.get(stream).copied();
         let (former, leaves_plan) = match take_stream(&mine, own, owner.as_ref()) {
-            Takeover::Take { former, leaves_plan } => (former, leaves_plan),
+            Takeover::Take {
+                former,
+                leaves_plan,
+            } => (former, leaves_plan),
             Takeover::Superseded => return Outcome::Superseded { by: fenced_by(own) },
             Takeover::Outrun { newer } => return Outcome::Outrun { newer },
         };
         ledger.marks.entry(run).or_insert(RunMark::Running);
         let token = owner.map_or(mine.token, |owner| owner.token.max(mine.token));
-        ledger.streams.insert(stream.clone(), StreamOwner { token, ..mine });
+        ledger
+            .streams
+            .insert(stream.clone(), StreamOwner { token, ..mine });
         let others: BTreeSet<RunId> = ledger
             .rows
             .iter()
@@ -214,10 +257,14 @@ impl Target {
             .filter(|of| !matches!(ledger.marks.get(of), Some(RunMark::Fenced { .. })))
             .collect();
         for other in &others {
-            ledger.marks.insert(*other, RunMark::Fenced { by: Some(run) });
+            ledger
+                .marks
+                .insert(*other, RunMark::Fenced { by: Some(run) });
         }
         if !self.is(Break::OpenTasksLeft) {
-            let is_meant = |of: &RunId, row: &Row| *of != run && (others.contains(of) || row.stream == *stream);
+            let is_meant = |of: &RunId, row: &Row| {
+                *of != run && (others.contains(of) || row.stream == *stream)
+            };
             self.fence_tasks(&mut ledger, is_meant);
         }
         if leaves_plan && !self.is(Break::FormerPlanLeft) {
@@ -234,13 +281,21 @@ impl Target {
     /// The tasks of a phase of a run's plan that are committed.
     pub(super) fn committed(&self, order: &StepOrder, phase: u8) -> Outcome {
         let ledger = self.lock();
-        let plan = plan_of(order, order.settled.as_ref().expect("a step that moves rows was planned"));
+        let plan = plan_of(
+            order,
+            order
+                .settled
+                .as_ref()
+                .expect("a step that moves rows was planned"),
+        );
         let of_phase = ledger.rows.iter().filter(|((run, _), row)| {
             (*run, row.plan, &row.place.0, row.place.1) == (order.run, plan, &order.step, phase)
         });
         let committed = of_phase.filter(|(_, row)| row.row.state == LedgerState::Committed);
         let ordinals: BTreeSet<u64> = committed.map(|(_, row)| row.place.2).collect();
-        Outcome::Closed(Ordinals::of_ranges(ordinals.into_iter().map(|ordinal| (ordinal, ordinal))))
+        Outcome::Closed(Ordinals::of_ranges(
+            ordinals.into_iter().map(|ordinal| (ordinal, ordinal)),
+        ))
     }
 
     /// Ends what is open, after the guards in flight: a session that does not go on is ended.
@@ -255,9 +310,17 @@ impl Target {
         }
     }
 
-    pub(super) fn claim(&self, order: &StepOrder, assignment: &Assignment, slice: Slice) -> Claimed {
+    pub(super) fn claim(
+        &self,
+        order: &StepOrder,
+        assignment: &Assignment,
+        slice: Slice,
+    ) -> Claimed {
         let mut ledger = self.lock();
-        let settled = order.settled.as_ref().expect("a step that moves rows was planned");
+        let settled = order
+            .settled
+            .as_ref()
+            .expect("a step that moves rows was planned");
         let (run, mine, key) = (order.run, assignment.fence, (order.run, assignment.task));
         let mut mark = match ledger.marks.get(&run) {
             None | Some(RunMark::Unknown) => None,
@@ -267,23 +330,51 @@ impl Target {
         if self.is(Break::ClaimIgnoresNewerRun) {
             mark = mark.and(Some(ledger::RunMark::Running));
         }
-        let step = ledger::claim(mark, ledger.rows.get(&key).map(|row| &row.row), &mine, &order.spec_digest);
-        let owner = ledger.streams.get(&settled.stream).filter(|owner| owner.run == run);
-        let is_of_plan = may_claim(owner.and_then(|owner| owner.plan).as_ref(), &plan_of(order, settled));
+        let step = ledger::claim(
+            mark,
+            ledger.rows.get(&key).map(|row| &row.row),
+            &mine,
+            &order.spec_digest,
+        );
+        let owner = ledger
+            .streams
+            .get(&settled.stream)
+            .filter(|owner| owner.run == run);
+        let is_of_plan = may_claim(
+            owner.and_then(|owner| owner.plan).as_ref(),
+            &plan_of(order, settled),
+        );
         let is_fenced = mark == Some(ledger::RunMark::Fenced);
         match step {
-            // In a transaction of its own: one for both would not see a fence that was put in between.
+            // In a transaction of its own: one for both would not see a fence that was put in
+            // between.
             ClaimStep::NoteRun => {
                 ledger.marks.insert(run, RunMark::Running);
                 Claimed::Noted
             }
-            _ if !is_of_plan && !is_fenced && !self.is(Break::ClaimIgnoresPlan) => Claimed::PlanChanged,
+            _ if !is_of_plan && !is_fenced && !self.is(Break::ClaimIgnoresPlan) => {
+                Claimed::PlanChanged
+            }
             ClaimStep::Raise => {
                 let (state, receipt) = (LedgerState::Open, Receipt::default());
-                let row = LedgerRow { state, fence: mine, spec_digest: order.spec_digest, receipt };
+                let row = LedgerRow {
+                    state,
+                    fence: mine,
+                    spec_digest: order.spec_digest,
+                    receipt,
+                };
                 let place = (order.step.clone(), assignment.phase, assignment.ordinal);
                 let (stream, plan) = (settled.stream.clone(), plan_of(order, settled));
-                ledger.rows.insert(key, Row { row, stream, slice, plan, place });
+                ledger.rows.insert(
+                    key,
+                    Row {
+                        row,
+                        stream,
+                        slice,
+                        plan,
+                        place,
+                    },
+                );
                 // The former attempt's session, if it is there still, is ended.
                 ledger.guarded.remove(&key);
                 Claimed::Is(Resume::Begin)
@@ -302,15 +393,23 @@ impl Target {
         Some(permit)
     }
 
-    /// The commit of what was guarded. True when the rows are in; false when the session was ended before.
-    pub(super) fn commit(&self, _permit: CommitPermit, order: &StepOrder, assignment: &Assignment) -> bool {
+    /// The commit of what was guarded. True when the rows are in; false when the session was ended
+    /// before.
+    pub(super) fn commit(
+        &self,
+        _permit: CommitPermit,
+        order: &StepOrder,
+        assignment: &Assignment,
+    ) -> bool {
         let mut ledger = self.lock();
         let (run, key) = (order.run, (order.run, assignment.task));
         if ledger.guarded.get(&key) != Some(&assignment.fence) {
             return false;
         }
         ledger.guarded.remove(&key);
-        let Some(row) = ledger.rows.get_mut(&key) else { return false };
+        let Some(row) = ledger.rows.get_mut(&key) else {
+            return false;
+        };
         (row.row.state, row.row.receipt) = (LedgerState::Committed, RECEIPT);
         let (stream, slice) = (row.stream.clone(), row.slice);
         let loaded = ledger.loaded.entry(stream.clone()).or_default();
@@ -323,10 +422,16 @@ impl Target {
             }
         }
         if !twice.is_empty() {
-            ledger.violations.push(format!("I1: run {run} has loaded {twice:?} of {stream} once more, by {slice}"));
+            ledger.violations.push(format!(
+                "I1: run {run} has loaded {twice:?} of {stream} once \
+                more, by {slice}"
+            ));
         }
         if ledger.cancelled.contains(&run) {
-            ledger.violations.push(format!("I2: run {run} has committed {slice} of {stream} after its cancel"));
+            ledger.violations.push(format!(
+                "I2: run {run} has committed {slice} of {stream} after \
+                its cancel"
+            ));
         }
         true
     }
@@ -339,14 +444,27 @@ impl Target {
     }
 
     pub(super) fn is_committed(&self, run: RunId, task: TaskId) -> bool {
-        self.lock().rows.get(&(run, task)).is_some_and(|row| row.row.state == LedgerState::Committed)
+        self.lock()
+            .rows
+            .get(&(run, task))
+            .is_some_and(|row| row.row.state == LedgerState::Committed)
     }
 
     /// I1, once everything has ended: the positions of a stream that were not loaded exactly once.
     pub(super) fn not_once(&self, stream: &str) -> Vec<(i64, u32)> {
         let ledger = self.lock();
-        let times = |at| ledger.loaded.get(stream).and_then(|loaded| loaded.get(&at)).copied().unwrap_or(0);
-        POSITIONS.map(|at| (at, times(at))).filter(|(_, times)| *times != 1).collect()
+        let times = |at| {
+            ledger
+                .loaded
+                .get(stream)
+                .and_then(|loaded| loaded.get(&at))
+                .copied()
+                .unwrap_or(0)
+        };
+        POSITIONS
+            .map(|at| (at, times(at)))
+            .filter(|(_, times)| *times != 1)
+            .collect()
     }
 
     /// The run that took a stream of this one.
@@ -388,8 +506,12 @@ fn fenced_by(mark: RunMark) -> Option<RunId> {
 
 /// Whether a slice takes the row at a position.
 fn holds(slice: &Slice, at: i64) -> bool {
-    let Slice::Range(range) = slice else { return false };
-    let is_from = range.start().is_none_or(|start| start <= Cursor::Integer(at));
+    let Slice::Range(range) = slice else {
+        return false;
+    };
+    let is_from = range
+        .start()
+        .is_none_or(|start| start <= Cursor::Integer(at));
     is_from && range.end().is_none_or(|end| Cursor::Integer(at) < end)
 }
 
@@ -397,6 +519,11 @@ fn holds(slice: &Slice, at: i64) -> bool {
 pub(super) fn slice_of(assignment: &Assignment) -> Option<Slice> {
     match assignment.work {
         Work::Partition(slice) => Some(slice),
-        Work::Probe | Work::Prepare | Work::Noop(_) | Work::Fence | Work::Count(_) | Work::Close { .. } => None,
+        Work::Probe
+        | Work::Prepare
+        | Work::Noop(_)
+        | Work::Fence
+        | Work::Count(_)
+        | Work::Close { .. } => None,
     }
 }

@@ -1,10 +1,13 @@
-//! A worker that is worse than any real one: it pauses past its lease and goes on, dies, loses answers and repeats itself.
+//! A worker that is worse than any real one: it pauses past its lease and goes on, dies, loses
+//! answers and repeats itself.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use highwater_common::assignment::{Assignment, AttemptError, ErrorClass, Outcome, StepOrder, Work};
+use highwater_common::assignment::{
+    Assignment, AttemptError, ErrorClass, Outcome, StepOrder, Work,
+};
 use highwater_common::commit::Resume;
 use highwater_common::id::SessionId;
 use rand::rngs::StdRng;
@@ -38,7 +41,10 @@ impl SimulatedWorker {
             self.door += 1;
             let session = SessionId::from_bytes(self.rng.random());
             let handle = self.doors.handle(self.door);
-            if FakeWorker::register(handle, &self.name, session).await.is_err() {
+            if FakeWorker::register(handle, &self.name, session)
+                .await
+                .is_err()
+            {
                 tokio::time::sleep(Duration::from_millis(self.rng.random_range(100..700))).await;
                 continue;
             }
@@ -50,7 +56,8 @@ impl SimulatedWorker {
         Instant::now() < self.faults_until
     }
 
-    /// Pulls until the session is lost, or the worker dies: what it has begun goes on in both cases.
+    /// Pulls until the session is lost, or the worker dies: what it has begun goes on in both
+    /// cases.
     async fn session(&mut self, session: SessionId) {
         let held = Held::default();
         let mut next_beat = Instant::now();
@@ -64,16 +71,30 @@ impl SimulatedWorker {
             }
             if Instant::now() >= next_beat {
                 next_beat = Instant::now() + Duration::from_secs(3);
-                let attempts = held.lock().unwrap().values().map(|one| (one.task, one.fence.nonce)).collect();
+                let attempts = held
+                    .lock()
+                    .unwrap()
+                    .values()
+                    .map(|one| (one.task, one.fence.nonce))
+                    .collect();
                 let draining = false;
-                let beat = Beat { attempts, draining, ..Beat::default() };
-                let ask = |reply| Request::Heartbeat { session, beat, reply };
+                let beat = Beat {
+                    attempts,
+                    draining,
+                    ..Beat::default()
+                };
+                let ask = |reply| Request::Heartbeat {
+                    session,
+                    beat,
+                    reply,
+                };
                 match self.doors.handle(self.door).ask(ask).await {
                     Err(ServiceError::SessionEnded) => return,
                     Err(_) => self.door += 1,
-                    Ok((end, _drain)) => {
-                        held.lock().unwrap().retain(|nonce, _| !end.iter().any(|other| other.bits() == *nonce))
-                    }
+                    Ok((end, _drain)) => held
+                        .lock()
+                        .unwrap()
+                        .retain(|nonce, _| !end.iter().any(|other| other.bits() == *nonce)),
                 }
             }
             let free = 4 - u32::try_from(held.lock().unwrap().len()).unwrap().min(4);
@@ -81,7 +102,16 @@ impl SimulatedWorker {
                 tokio::time::sleep(Duration::from_millis(400)).await;
                 continue;
             }
-            match self.doors.handle(self.door).ask(|reply| Request::Pull { session, free, reply }).await {
+            match self
+                .doors
+                .handle(self.door)
+                .ask(|reply| Request::Pull {
+                    session,
+                    free,
+                    reply,
+                })
+                .await
+            {
                 Err(ServiceError::SessionEnded) => return,
                 Err(_) => {
                     self.door += 1;
@@ -93,7 +123,9 @@ impl SimulatedWorker {
                     for one in handed {
                         self.target.received(&one.assignment);
                         let order: StepOrder = serde_json::from_slice(&one.order).unwrap();
-                        held.lock().unwrap().insert(one.assignment.fence.nonce.bits(), one.assignment.clone());
+                        held.lock()
+                            .unwrap()
+                            .insert(one.assignment.fence.nonce.bits(), one.assignment.clone());
                         let attempt = Attempt {
                             order,
                             assignment: one.assignment,
@@ -126,7 +158,10 @@ impl Attempt {
         if let Some(outcome) = self.work().await {
             self.report(outcome).await;
         }
-        self.held.lock().unwrap().remove(&self.assignment.fence.nonce.bits());
+        self.held
+            .lock()
+            .unwrap()
+            .remove(&self.assignment.fence.nonce.bits());
     }
 
     /// Some time, now and then longer than any lease.
@@ -201,7 +236,8 @@ impl Attempt {
                 Claimed::Is(meaning) => return Some(self.outcome_of(meaning)),
                 Claimed::PlanChanged => {
                     let message = "the stream was taken for another plan";
-                    let error = AttemptError::new(ErrorClass::Permanent, PLAN_CHANGED_CODE, message);
+                    let error =
+                        AttemptError::new(ErrorClass::Permanent, PLAN_CHANGED_CODE, message);
                     return Some(Outcome::Failed(error));
                 }
             }
@@ -212,7 +248,9 @@ impl Attempt {
     fn outcome_of(&self, meaning: Resume) -> Outcome {
         match meaning {
             Resume::ReportOnly(receipt) => Outcome::Committed(receipt),
-            Resume::Superseded => Outcome::Superseded { by: self.target.fenced_by(self.order.run) },
+            Resume::Superseded => Outcome::Superseded {
+                by: self.target.fenced_by(self.order.run),
+            },
             Resume::Fenced { newer } => Outcome::Outrun { newer },
             Resume::Begin | Resume::Probe => transient(),
             Resume::SpecChanged => panic!("no spec of the simulation changes"),
@@ -235,7 +273,9 @@ impl Attempt {
                     repeats -= 1;
                 }
                 Err(ServiceError::SessionEnded) => return,
-                Err(_) => tokio::time::sleep(Duration::from_millis(self.rng.random_range(50..900))).await,
+                Err(_) => {
+                    tokio::time::sleep(Duration::from_millis(self.rng.random_range(50..900))).await
+                }
             }
         }
     }

@@ -1,4 +1,5 @@
-//! Refuses a transaction that some backend could not take, before any backend sees it: what one store accepts, all do.
+//! Refuses a transaction that some backend could not take, before any backend sees it: what one
+//! store accepts, all do.
 
 use std::collections::HashSet;
 
@@ -52,13 +53,15 @@ impl StoreTxn {
     /// Bytes of all keys and values, which count towards [`TXN_BYTES_MAX`].
     #[must_use]
     pub fn size_bytes(&self) -> usize {
-        self.expects.iter().map(Expect::size_bytes).sum::<usize>() + self.ops.iter().map(Op::size_bytes).sum::<usize>()
+        self.expects.iter().map(Expect::size_bytes).sum::<usize>()
+            + self.ops.iter().map(Op::size_bytes).sum::<usize>()
     }
 
     /// Whether any store may be sent this.
     ///
     /// # Errors
-    /// [`StoreError::Malformed`] with what is over its limit, or with the key that is empty or named twice.
+    /// [`StoreError::Malformed`] with what is over its limit, or with the key that is empty or
+    /// named twice.
     pub fn check(&self) -> Result<(), StoreError> {
         let (expects, ops, bytes) = (self.expects.len(), self.ops.len(), self.size_bytes());
         if expects > TXN_OPERATIONS_MAX {

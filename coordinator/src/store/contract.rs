@@ -1,4 +1,5 @@
-//! The contract of [`RecordStore`], as a suite that runs on every backend: see [`record_store_contract!`].
+//! The contract of [`RecordStore`], as a suite that runs on every backend: see
+//! [`record_store_contract!`].
 //!
 //! A backend that has not passed it is none. Each case gets a store of its own.
 
@@ -29,7 +30,8 @@ pub trait StoreFixture: Send + Sync + Sized {
     async fn client(&self) -> Arc<dyn RecordStore>;
 }
 
-/// Makes a module `$name` of tests, one for each case of the contract, on stores from the [`StoreFixture`] `$fixture`.
+/// Makes a module `$name` of tests, one for each case of the contract, on stores from the
+/// [`StoreFixture`] `$fixture`.
 #[macro_export]
 macro_rules! record_store_contract {
     ($name:ident, $fixture:ty) => {
@@ -103,7 +105,10 @@ fn delete(key: &str) -> Op {
 }
 
 async fn commit(store: &dyn RecordStore, expects: Vec<Expect>, ops: Vec<Op>) -> TxnOutcome {
-    store.commit(StoreTxn { expects, ops }).await.expect("the store answers")
+    store
+        .commit(StoreTxn { expects, ops })
+        .await
+        .expect("the store answers")
 }
 
 async fn apply(store: &dyn RecordStore, ops: Vec<Op>) {

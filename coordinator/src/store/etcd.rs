@@ -1,7 +1,8 @@
 //! Records in etcd, 3.4 or later: the store of a coordinator that has a second one standing by.
 //!
-//! Only this module knows etcd's client. Compares are on value bytes, or on absence; never on revisions, which a restored
-//! etcd issues again. A transaction is sent to one member, once: if its answer is lost it is unknown, and never repeated.
+//! Only this module knows etcd's client. Compares are on value bytes, or on absence; never on
+//! revisions, which a restored etcd issues again. A transaction is sent to one member, once: if its
+//! answer is lost it is unknown, and never repeated.
 
 mod members;
 mod office;
@@ -24,7 +25,8 @@ use super::prefix::prefix_end;
 use super::{Campaign, Expect, Key, Op, RecordStore, StoreError, StoreTxn, TxnOutcome, Value};
 use crate::supervisor::{SpawnKind, Supervisor};
 
-/// Records that one page of a scan holds; a page of the largest values still fits into [`REPLY_BYTES_MAX`].
+/// Records that one page of a scan holds; a page of the largest values still fits into
+/// [`REPLY_BYTES_MAX`].
 const PAGE_RECORDS: i64 = 128;
 /// The largest reply that is read when everything comes in one.
 const WHOLE_BYTES_MAX: usize = 1 << 30;
@@ -40,8 +42,9 @@ const NEIGHBOURS_MAX: usize = 8;
 const HISTORY_MIN: Duration = Duration::from_secs(1);
 /// Revisions that are remembered for it at the most.
 const SEEN_MAX: usize = 64;
-/// How often a scan is tried in pages, which are outrun when somebody compacts the revision of the first one. After that everything
-/// is asked for in one: no compaction takes the revision that is read now.
+/// How often a scan is tried in pages, which are outrun when somebody compacts the revision of the
+/// first one. After that everything is asked for in one: no compaction takes the revision that is
+/// read now.
 const PAGED_SCANS_MAX: u32 = 3;
 
 /// Where an etcd is, and how to speak to it.
@@ -53,11 +56,13 @@ pub struct EtcdOptions {
     pub prefix: String,
     /// A user and password, if etcd asks for them.
     pub login: Option<EtcdLogin>,
-    /// What `https` endpoints are checked against, and what they check. The files are read whenever a member is dialled anew.
+    /// What `https` endpoints are checked against, and what they check. The files are read whenever
+    /// a member is dialled anew.
     pub tls: Option<ClientTls>,
     /// How long one member has for its answer.
     pub request_timeout: Duration,
-    /// How often an idle connection is probed, and how long the probe may take: what finds a member that fell silent.
+    /// How often an idle connection is probed, and how long the probe may take: what finds a member
+    /// that fell silent.
     pub keep_alive: Duration,
 }
 
@@ -88,9 +93,16 @@ impl EtcdOptions {
 impl fmt::Debug for EtcdOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut options = f.debug_struct("EtcdOptions");
-        options.field("endpoints", &self.endpoints).field("prefix", &self.prefix);
-        options.field("user", &self.login.as_ref().map(|login| &login.user)).field("tls", &self.tls.is_some());
-        options.field("request_timeout", &self.request_timeout).field("keep_alive", &self.keep_alive).finish()
+        options
+            .field("endpoints", &self.endpoints)
+            .field("prefix", &self.prefix);
+        options
+            .field("user", &self.login.as_ref().map(|login| &login.user))
+            .field("tls", &self.tls.is_some());
+        options
+            .field("request_timeout", &self.request_timeout)
+            .field("keep_alive", &self.keep_alive)
+            .finish()
     }
 }
 
@@ -109,20 +121,26 @@ impl EtcdStore {
     /// Finds a member that answers.
     ///
     /// # Errors
-    /// [`StoreError::Unreachable`] when none does; [`StoreError::Rejected`] when an endpoint is no URL, or the login is
-    /// refused.
+    /// [`StoreError::Unreachable`] when none does; [`StoreError::Rejected`] when an endpoint is no
+    /// URL, or the login is refused.
     pub async fn connect(options: EtcdOptions) -> Result<Self, StoreError> {
         let members = Arc::new(Members::new(&options)?);
         let supervisor = Supervisor::default();
         let watches = supervisor.cancel_token().clone().drop_guard();
         let prefix = options.prefix;
-        let store = Self { members, prefix, seen: Mutex::default(), supervisor, _watches: watches };
+        let store = Self {
+            members,
+            prefix,
+            seen: Mutex::default(),
+            supervisor,
+            _watches: watches,
+        };
         store.get("fmt").await?;
         Ok(store)
     }
 
-    /// The names of other clusters that keep their records in this etcd, some of them at least; nothing unless this one is new
-    /// here: whoever mistypes a name begins a new cluster.
+    /// The names of other clusters that keep their records in this etcd, some of them at least;
+    /// nothing unless this one is new here: whoever mistypes a name begins a new cluster.
     ///
     /// # Errors
     /// No member answers.
@@ -134,14 +152,29 @@ impl EtcdStore {
         let end = prefix_end(CLUSTERS.as_bytes()).unwrap_or_else(|| vec![0]);
         let mut from = CLUSTERS.as_bytes().to_vec();
         while names.len() < NEIGHBOURS_MAX {
-            let options = GetOptions::new().with_range(end.clone()).with_limit(1).with_keys_only();
+            let options = GetOptions::new()
+                .with_range(end.clone())
+                .with_limit(1)
+                .with_keys_only();
             let read = |client: etcd_client::Client| {
                 let (from, options) = (from.clone(), options.clone());
                 async move { records_client(&client).get(from, Some(options)).await }
             };
-            let reply = self.members.ask(read).await.map_err(|error| self.members.store_error(error))?;
-            let key = reply.kvs().first().map(|record| String::from_utf8_lossy(record.key()).into_owned());
-            let name = key.as_deref().and_then(|key| key.strip_prefix(CLUSTERS)?.split('/').next().map(str::to_owned));
+            let reply = self
+                .members
+                .ask(read)
+                .await
+                .map_err(|error| self.members.store_error(error))?;
+            let key = reply
+                .kvs()
+                .first()
+                .map(|record| String::from_utf8_lossy(record.key()).into_owned());
+            let name = key.as_deref().and_then(|key| {
+                key.strip_prefix(CLUSTERS)?
+                    .split('/')
+                    .next()
+                    .map(str::to_owned)
+            });
             let Some(name) = name else { break };
             // Behind everything of that one.
             from = prefix_end(format!("{CLUSTERS}{name}/").as_bytes()).unwrap_or_else(|| vec![0]);
@@ -155,7 +188,10 @@ impl EtcdStore {
     }
 
     async fn page(&self, from: &[u8], end: &[u8], revision: i64) -> Result<GetResponse, AskError> {
-        let options = GetOptions::new().with_range(end).with_limit(PAGE_RECORDS).with_revision(revision);
+        let options = GetOptions::new()
+            .with_range(end)
+            .with_limit(PAGE_RECORDS)
+            .with_revision(revision);
         let read = |client: etcd_client::Client| {
             let (from, options) = (from.to_vec(), options.clone());
             async move { records_client(&client).get(from, Some(options)).await }
@@ -169,15 +205,28 @@ impl EtcdStore {
         let end = prefix_end(&from).unwrap_or_else(|| vec![0]);
         let read = |client: etcd_client::Client| {
             let (from, options) = (from.clone(), GetOptions::new().with_range(end.clone()));
-            async move { client.kv_client().max_decoding_message_size(WHOLE_BYTES_MAX).get(from, Some(options)).await }
+            async move {
+                client
+                    .kv_client()
+                    .max_decoding_message_size(WHOLE_BYTES_MAX)
+                    .get(from, Some(options))
+                    .await
+            }
         };
         let within = self.members.request_timeout() * WHOLE_PATIENCE;
-        let reply = self.members.ask_within(within, read).await.map_err(|error| self.members.store_error(error))?;
-        let record = |record: &etcd_client::KeyValue| Ok((self.own_key(record.key())?, record.value().to_vec()));
+        let reply = self
+            .members
+            .ask_within(within, read)
+            .await
+            .map_err(|error| self.members.store_error(error))?;
+        let record = |record: &etcd_client::KeyValue| {
+            Ok((self.own_key(record.key())?, record.value().to_vec()))
+        };
         reply.kvs().iter().map(record).collect()
     }
 
-    /// Every record below `prefix`, or `None` if the revision of its first page was compacted before its last.
+    /// Every record below `prefix`, or `None` if the revision of its first page was compacted
+    /// before its last.
     async fn scan_once(&self, prefix: &str) -> Result<Option<Vec<(Key, Value)>>, StoreError> {
         let mut from = self.full(prefix);
         // To etcd, a range that ends at 0 has no end.
@@ -191,12 +240,17 @@ impl EtcdStore {
                 Err(error) => return Err(self.members.store_error(error)),
             };
             if revision == 0 {
-                revision = page.header().map(etcd_client::ResponseHeader::revision).unwrap_or_default();
+                revision = page
+                    .header()
+                    .map(etcd_client::ResponseHeader::revision)
+                    .unwrap_or_default();
             }
             for record in page.kvs() {
                 records.push((self.own_key(record.key())?, record.value().to_vec()));
             }
-            let Some(last) = page.kvs().last().filter(|_| page.more()) else { return Ok(Some(records)) };
+            let Some(last) = page.kvs().last().filter(|_| page.more()) else {
+                return Ok(Some(records));
+            };
             if revision == 0 {
                 return Err(self.members.rejected(OddReply("a page without a revision")));
             }
@@ -204,12 +258,15 @@ impl EtcdStore {
         }
     }
 
-    /// The latest revision that was seen long enough ago, before `now` was. An etcd restored from a backup has gone back, and a
-    /// quiet one has not moved.
+    /// The latest revision that was seen long enough ago, before `now` was. An etcd restored from a
+    /// backup has gone back, and a quiet one has not moved.
     fn old_enough(&self, now: i64) -> Option<i64> {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         seen.retain(|(_, revision)| *revision < now);
-        let old = seen.iter().take_while(|(at, _)| at.elapsed() >= HISTORY_MIN).count();
+        let old = seen
+            .iter()
+            .take_while(|(at, _)| at.elapsed() >= HISTORY_MIN)
+            .count();
         let before = seen.drain(..old).next_back().map(|(_, revision)| revision);
         if seen.len() < SEEN_MAX {
             seen.push_back((Instant::now(), now));
@@ -218,14 +275,23 @@ impl EtcdStore {
     }
 
     fn own_key(&self, key: &[u8]) -> Result<Key, StoreError> {
-        let own = key.strip_prefix(self.prefix.as_bytes()).and_then(|key| std::str::from_utf8(key).ok());
-        own.map(str::to_owned).ok_or_else(|| self.members.rejected(OddReply("a key that is none of ours")))
+        let own = key
+            .strip_prefix(self.prefix.as_bytes())
+            .and_then(|key| std::str::from_utf8(key).ok());
+        own.map(str::to_owned).ok_or_else(|| {
+            self.members.rejected(OddReply(
+                "a key that is none of \
+            ours",
+            ))
+        })
     }
 
     fn etcd_txn(&self, txn: &StoreTxn) -> Txn {
         let compare = |expect: &Expect| match expect {
             Expect::Absent(key) => Compare::version(self.full(key), CompareOp::Equal, 0),
-            Expect::Bytes(key, value) => Compare::value(self.full(key), CompareOp::Equal, value.clone()),
+            Expect::Bytes(key, value) => {
+                Compare::value(self.full(key), CompareOp::Equal, value.clone())
+            }
         };
         let operation = |op: &Op| match op {
             Op::Put(key, value) => TxnOp::put(self.full(key), value.clone(), None),
@@ -247,7 +313,11 @@ impl RecordStore for EtcdStore {
             let full = full.clone();
             async move { records_client(&client).get(full, None).await }
         };
-        let reply = self.members.ask(read).await.map_err(|error| self.members.store_error(error))?;
+        let reply = self
+            .members
+            .ask(read)
+            .await
+            .map_err(|error| self.members.store_error(error))?;
         Ok(reply.kvs().first().map(|record| record.value().to_vec()))
     }
 
@@ -257,7 +327,8 @@ impl RecordStore for EtcdStore {
                 return Ok(records);
             }
         }
-        tracing::warn!(store = %self.members.place(), "somebody compacts faster than pages are read: all of it is read in one");
+        tracing::warn!(store = %self.members.place(), "somebody compacts faster than pages are \
+            read: all of it is read in one");
         self.scan_whole(prefix).await
     }
 
@@ -270,7 +341,8 @@ impl RecordStore for EtcdStore {
         };
         let reply = match self.members.send(send).await? {
             Sent::Unknown(error) => {
-                tracing::warn!(store = %self.members.place(), %error, "the outcome of a transaction is unknown");
+                tracing::warn!(store = %self.members.place(), %error, "the outcome of a \
+                    transaction is unknown");
                 return Ok(TxnOutcome::Unknown);
             }
             Sent::Answered(reply) => reply,
@@ -291,22 +363,42 @@ impl RecordStore for EtcdStore {
         Ok(receiver)
     }
 
-    async fn campaign(&self, key: &str, value: Value, ttl: Duration) -> Result<Campaign, StoreError> {
+    async fn campaign(
+        &self,
+        key: &str,
+        value: Value,
+        ttl: Duration,
+    ) -> Result<Campaign, StoreError> {
         office::campaign(&self.members, &self.supervisor, self.full(key), value, ttl).await
     }
 
-    /// Lets go of what has been history for a second already, so that no scan of normal length is outrun: not one of this
-    /// cluster, and none of another one's in the same etcd.
+    /// Lets go of what has been history for a second already, so that no scan of normal length is
+    /// outrun: not one of this cluster, and none of another one's in the same etcd.
     async fn compact(&self) -> Result<(), StoreError> {
         let full = self.full("fmt");
         let look = |client: etcd_client::Client| {
             let full = full.clone();
-            async move { records_client(&client).get(full, Some(GetOptions::new().with_keys_only())).await }
+            async move {
+                records_client(&client)
+                    .get(full, Some(GetOptions::new().with_keys_only()))
+                    .await
+            }
         };
-        let reply = self.members.ask(look).await.map_err(|error| self.members.store_error(error))?;
-        let now = reply.header().map(etcd_client::ResponseHeader::revision).unwrap_or_default();
-        let Some(before) = self.old_enough(now) else { return Ok(()) };
-        let compact = |client: etcd_client::Client| async move { client.kv_client().compact(before, None).await };
+        let reply = self
+            .members
+            .ask(look)
+            .await
+            .map_err(|error| self.members.store_error(error))?;
+        let now = reply
+            .header()
+            .map(etcd_client::ResponseHeader::revision)
+            .unwrap_or_default();
+        let Some(before) = self.old_enough(now) else {
+            return Ok(());
+        };
+        let compact = |client: etcd_client::Client| async move {
+            client.kv_client().compact(before, None).await
+        };
         match self.members.ask(compact).await {
             Ok(_) | Err(AskError::Compacted(_)) => Ok(()),
             Err(error) => Err(self.members.store_error(error)),
@@ -314,8 +406,13 @@ impl RecordStore for EtcdStore {
     }
 
     async fn size_bytes(&self) -> Result<u64, StoreError> {
-        let look = |client: etcd_client::Client| async move { client.maintenance_client().status().await };
-        let status = self.members.ask(look).await.map_err(|error| self.members.store_error(error))?;
+        let look =
+            |client: etcd_client::Client| async move { client.maintenance_client().status().await };
+        let status = self
+            .members
+            .ask(look)
+            .await
+            .map_err(|error| self.members.store_error(error))?;
         Ok(u64::try_from(status.db_size()).unwrap_or_default())
     }
 
@@ -325,7 +422,9 @@ impl RecordStore for EtcdStore {
 }
 
 fn records_client(client: &etcd_client::Client) -> etcd_client::KvClient {
-    client.kv_client().max_decoding_message_size(REPLY_BYTES_MAX)
+    client
+        .kv_client()
+        .max_decoding_message_size(REPLY_BYTES_MAX)
 }
 
 /// The value that one read of a refused transaction found. We send no other operations there.

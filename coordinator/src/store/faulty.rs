@@ -1,4 +1,5 @@
-//! Plays every fault of a store around any store, by name, so that callers can be tested against each.
+//! Plays every fault of a store around any store, by name, so that callers can be tested against
+//! each.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -48,7 +49,13 @@ impl Held {
     pub fn new() -> (Self, Fault) {
         let (arrived, arrival) = oneshot::channel();
         let (release, released) = oneshot::channel();
-        (Self { arrival: Some(arrival), release }, Fault::Held(HeldCommit { arrived, released }))
+        (
+            Self {
+                arrival: Some(arrival),
+                release,
+            },
+            Fault::Held(HeldCommit { arrived, released }),
+        )
     }
 
     /// Waits until the commit is there and held.
@@ -89,7 +96,12 @@ impl Faulty {
     /// `inner` without faults, so far.
     #[must_use]
     pub fn around(inner: Arc<dyn RecordStore>) -> Self {
-        Self { shared: Arc::new(Shared { inner, planted: Mutex::default() }) }
+        Self {
+            shared: Arc::new(Shared {
+                inner,
+                planted: Mutex::default(),
+            }),
+        }
     }
 
     /// Plants `fault` for the next commit that has none yet.
@@ -122,7 +134,10 @@ impl Faulty {
     }
 
     fn full(&self) -> StoreError {
-        StoreError::Full { place: self.place(), source: Box::new(PlantedFault) }
+        StoreError::Full {
+            place: self.place(),
+            source: Box::new(PlantedFault),
+        }
     }
 
     /// Makes every scan answer so long after it has read.
@@ -130,9 +145,15 @@ impl Faulty {
         self.planted().scans_take = takes;
     }
 
-    /// Tells everyone who holds an office now that it may be lost; the records stay until the reigns are dropped.
+    /// Tells everyone who holds an office now that it may be lost; the records stay until the
+    /// reigns are dropped.
     pub fn lose_reigns(&self) {
-        for lost in self.planted().reigns.drain(..).filter_map(|reign| reign.upgrade()) {
+        for lost in self
+            .planted()
+            .reigns
+            .drain(..)
+            .filter_map(|reign| reign.upgrade())
+        {
             lost.send_replace(true);
         }
     }
@@ -152,9 +173,17 @@ impl Faulty {
     fn take_fault(&self, txn: &StoreTxn) -> Option<Fault> {
         let mut planted = self.planted();
         planted.commits_seen += 1;
-        let fits =
-            |prefix: &Key| prefix.is_empty() || txn.ops.iter().any(|op: &Op| op.key().starts_with(prefix.as_str()));
-        let at = planted.commits.iter().position(|(prefix, _)| fits(prefix))?;
+        let fits = |prefix: &Key| {
+            prefix.is_empty()
+                || txn
+                    .ops
+                    .iter()
+                    .any(|op: &Op| op.key().starts_with(prefix.as_str()))
+        };
+        let at = planted
+            .commits
+            .iter()
+            .position(|(prefix, _)| fits(prefix))?;
         planted.commits.remove(at).map(|(_, fault)| fault)
     }
 
@@ -164,11 +193,17 @@ impl Faulty {
             return Ok(());
         }
         planted.reads_to_fail -= 1;
-        Err(StoreError::Unreachable { place: self.place(), source: Box::new(PlantedFault) })
+        Err(StoreError::Unreachable {
+            place: self.place(),
+            source: Box::new(PlantedFault),
+        })
     }
 
     fn planted(&self) -> MutexGuard<'_, Planted> {
-        self.shared.planted.lock().unwrap_or_else(PoisonError::into_inner)
+        self.shared
+            .planted
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -194,10 +229,16 @@ impl RecordStore for Faulty {
         match self.take_fault(&txn) {
             None => {}
             Some(Fault::Rejected) => {
-                return Err(StoreError::Rejected { place: self.place(), source: Box::new(PlantedFault) });
+                return Err(StoreError::Rejected {
+                    place: self.place(),
+                    source: Box::new(PlantedFault),
+                });
             }
             Some(Fault::Unreachable) => {
-                return Err(StoreError::Unreachable { place: self.place(), source: Box::new(PlantedFault) });
+                return Err(StoreError::Unreachable {
+                    place: self.place(),
+                    source: Box::new(PlantedFault),
+                });
             }
             Some(Fault::Full) => return Err(self.full()),
             Some(Fault::AppliedAnswerLost) => {
@@ -219,10 +260,20 @@ impl RecordStore for Faulty {
         self.shared.inner.hints(prefix).await
     }
 
-    async fn campaign(&self, key: &str, value: Value, ttl: Duration) -> Result<Campaign, StoreError> {
+    async fn campaign(
+        &self,
+        key: &str,
+        value: Value,
+        ttl: Duration,
+    ) -> Result<Campaign, StoreError> {
         if self.planted().is_full {
             // As in etcd: nobody new gets an office, and whoever has one keeps it.
-            return self.shared.inner.get(key).await?.map_or_else(|| Err(self.full()), |held| Ok(Campaign::Held(held)));
+            return self
+                .shared
+                .inner
+                .get(key)
+                .await?
+                .map_or_else(|| Err(self.full()), |held| Ok(Campaign::Held(held)));
         }
         match self.shared.inner.campaign(key, value, ttl).await? {
             Campaign::Won(reign) => {
@@ -247,7 +298,8 @@ impl RecordStore for Faulty {
     }
 }
 
-/// Tells of planted losses only. Lives on, whatever it says: a lost office is one whose holder must assume so.
+/// Tells of planted losses only. Lives on, whatever it says: a lost office is one whose holder must
+/// assume so.
 #[derive(Debug)]
 struct FaultyReign {
     reign: Box<dyn Reign>,

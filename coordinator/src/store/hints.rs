@@ -5,7 +5,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
 
-/// Who waits for what. One channel per prefix; channels without receivers go when the next one comes.
+/// Who waits for what. One channel per prefix; channels without receivers go when the next one
+/// comes.
 #[derive(Debug, Default)]
 pub(super) struct HintBoard {
     waiting: Mutex<BTreeMap<String, watch::Sender<u64>>>,
@@ -16,7 +17,10 @@ impl HintBoard {
     pub(super) fn subscribe(&self, prefix: &str) -> watch::Receiver<u64> {
         let mut waiting = self.lock();
         waiting.retain(|_, sender| !sender.is_closed());
-        waiting.entry(prefix.to_owned()).or_insert_with(|| watch::Sender::new(0)).subscribe()
+        waiting
+            .entry(prefix.to_owned())
+            .or_insert_with(|| watch::Sender::new(0))
+            .subscribe()
     }
 
     /// Wakes whoever waits for one of `keys`.

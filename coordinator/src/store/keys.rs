@@ -1,7 +1,7 @@
 //! Every key of every record, rendered and parsed in one place.
 //!
-//! Numbers are padded with zeros, so that the order of bytes is the order of numbers; a prefix ends in `/`, so that no key
-//! of task 10 lies below the prefix of task 1.
+//! Numbers are padded with zeros, so that the order of bytes is the order of numbers; a prefix ends
+//! in `/`, so that no key of task 10 lies below the prefix of task 1.
 
 use std::fmt;
 use std::str::FromStr;
@@ -127,7 +127,9 @@ impl RecordKey {
     /// # Errors
     /// [`KeyError`] when no record has such a key.
     pub fn parse(key: &str) -> Result<Self, KeyError> {
-        parse_parts(key).ok_or_else(|| KeyError { key: key.to_owned() })
+        parse_parts(key).ok_or_else(|| KeyError {
+            key: key.to_owned(),
+        })
     }
 }
 
@@ -138,16 +140,41 @@ impl fmt::Display for RecordKey {
             Self::Leader => f.write_str("leader"),
             Self::High => f.write_str("hi"),
             Self::Worker(id) => write!(f, "worker/{id}"),
-            Self::Pipeline { name, digest, part } => write!(f, "pipeline/{name}/{digest}/{part:0SHORT_DIGITS$}"),
-            Self::Run(run) => write!(f, "run/{run}"),
-            Self::Facts { run, step, part } => write!(f, "facts/{run}/{step}/{part:0SHORT_DIGITS$}"),
-            Self::Plan { run, generation, step, part } => {
-                write!(f, "plan/{run}/{generation:0SHORT_DIGITS$}/{step}/{part:0SHORT_DIGITS$}")
+            Self::Pipeline { name, digest, part } => {
+                write!(f, "pipeline/{name}/{digest}/{part:0SHORT_DIGITS$}")
             }
-            Self::Step { run, generation, step } => write!(f, "step/{run}/{generation:0SHORT_DIGITS$}/{step}"),
-            Self::Segment { run, generation, step, phase, number } => {
+            Self::Run(run) => write!(f, "run/{run}"),
+            Self::Facts { run, step, part } => {
+                write!(f, "facts/{run}/{step}/{part:0SHORT_DIGITS$}")
+            }
+            Self::Plan {
+                run,
+                generation,
+                step,
+                part,
+            } => {
+                write!(
+                    f,
+                    "plan/{run}/{generation:0SHORT_DIGITS$}/{step}/{part:0SHORT_DIGITS$}"
+                )
+            }
+            Self::Step {
+                run,
+                generation,
+                step,
+            } => write!(f, "step/{run}/{generation:0SHORT_DIGITS$}/{step}"),
+            Self::Segment {
+                run,
+                generation,
+                step,
+                phase,
+                number,
+            } => {
                 let generation = format_args!("{generation:0SHORT_DIGITS$}");
-                write!(f, "seg/{run}/{generation}/{step}/{phase:0PHASE_DIGITS$}/{number:0SHORT_DIGITS$}")
+                write!(
+                    f,
+                    "seg/{run}/{generation}/{step}/{phase:0PHASE_DIGITS$}/{number:0SHORT_DIGITS$}"
+                )
             }
             Self::Attempt { run, task } => write!(f, "att/{run}/{task}"),
             Self::Retry { run, task } => write!(f, "retry/{run}/{task}"),
@@ -165,22 +192,28 @@ fn parse_parts(key: &str) -> Option<RecordKey> {
         ["leader"] => RecordKey::Leader,
         ["hi"] => RecordKey::High,
         ["worker", id] => RecordKey::Worker(id.parse().ok()?),
-        ["pipeline", name, digest, part] => {
-            RecordKey::Pipeline { name: name.parse().ok()?, digest: digest.parse().ok()?, part: short(part)? }
-        }
+        ["pipeline", name, digest, part] => RecordKey::Pipeline {
+            name: name.parse().ok()?,
+            digest: digest.parse().ok()?,
+            part: short(part)?,
+        },
         ["run", run] => RecordKey::Run(run.parse().ok()?),
-        ["facts", run, step, part] => {
-            RecordKey::Facts { run: run.parse().ok()?, step: step.parse().ok()?, part: short(part)? }
-        }
+        ["facts", run, step, part] => RecordKey::Facts {
+            run: run.parse().ok()?,
+            step: step.parse().ok()?,
+            part: short(part)?,
+        },
         ["plan", run, generation, step, part] => RecordKey::Plan {
             run: run.parse().ok()?,
             generation: short(generation)?,
             step: step.parse().ok()?,
             part: short(part)?,
         },
-        ["step", run, generation, step] => {
-            RecordKey::Step { run: run.parse().ok()?, generation: short(generation)?, step: step.parse().ok()? }
-        }
+        ["step", run, generation, step] => RecordKey::Step {
+            run: run.parse().ok()?,
+            generation: short(generation)?,
+            step: step.parse().ok()?,
+        },
         ["seg", run, generation, step, phase, number] => RecordKey::Segment {
             run: run.parse().ok()?,
             generation: short(generation)?,
@@ -188,14 +221,24 @@ fn parse_parts(key: &str) -> Option<RecordKey> {
             phase: digits(phase, PHASE_DIGITS)?,
             number: short(number)?,
         },
-        ["att", run, task] => RecordKey::Attempt { run: run.parse().ok()?, task: task.parse().ok()? },
-        ["retry", run, task] => RecordKey::Retry { run: run.parse().ok()?, task: task.parse().ok()? },
-        ["dead", run, task] => RecordKey::Dead { run: run.parse().ok()?, task: task.parse().ok()? },
+        ["att", run, task] => RecordKey::Attempt {
+            run: run.parse().ok()?,
+            task: task.parse().ok()?,
+        },
+        ["retry", run, task] => RecordKey::Retry {
+            run: run.parse().ok()?,
+            task: task.parse().ok()?,
+        },
+        ["dead", run, task] => RecordKey::Dead {
+            run: run.parse().ok()?,
+            task: task.parse().ok()?,
+        },
         ["wm", stream] => RecordKey::Watermark(unescape(stream)?),
         ["audit", seq] => RecordKey::Audit(digits(seq, LONG_DIGITS)?),
         [..] => return None,
     };
-    // One record has one key: a text that reads alike but is written otherwise (`A1` for `a1`) is none.
+    // One record has one key: a text that reads alike but is written otherwise (`A1` for `a1`) is
+    // none.
     (parsed.render() == key).then_some(parsed)
 }
 
@@ -335,13 +378,16 @@ pub mod prefix {
     }
 }
 
-/// A text without `/`: what is not a letter, a digit or one of `-._:` stands as `%` and two hexadecimal digits.
+/// A text without `/`: what is not a letter, a digit or one of `-._:` stands as `%` and two
+/// hexadecimal digits.
 struct Escaped<'a>(&'a str);
 
 impl fmt::Display for Escaped<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.bytes().try_for_each(|byte| match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b':' => write!(f, "{}", char::from(byte)),
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b':' => {
+                write!(f, "{}", char::from(byte))
+            }
             _ => write!(f, "%{byte:02x}"),
         })
     }

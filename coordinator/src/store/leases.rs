@@ -1,7 +1,8 @@
-//! Leases of the backends that live in this process: a holder that is alive needs no renewal, one that let go has its
-//! time to live left.
+//! Leases of the backends that live in this process: a holder that is alive needs no renewal, one
+//! that let go has its time to live left.
 //!
-//! The book performs no I/O: the store asks it which leases have ended, and removes their records itself.
+//! The book performs no I/O: the store asks it which leases have ended, and removes their records
+//! itself.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -39,14 +40,23 @@ impl Leases {
         book.last += 1;
         let id = book.last;
         book.ends.insert(id, None);
-        Holder { id, ttl, leases: self.clone(), lost: watch::Sender::new(false) }
+        Holder {
+            id,
+            ttl,
+            leases: self.clone(),
+            lost: watch::Sender::new(false),
+        }
     }
 
     /// Takes out the leases that have ended by `now`. Their records must go.
     pub(super) fn take_ended(&self, now: Instant) -> Vec<LeaseId> {
         let mut book = self.lock();
-        let ended: Vec<_> =
-            book.ends.iter().filter(|(_, end)| end.is_some_and(|end| end <= now)).map(|(id, _)| *id).collect();
+        let ended: Vec<_> = book
+            .ends
+            .iter()
+            .filter(|(_, end)| end.is_some_and(|end| end <= now))
+            .map(|(id, _)| *id)
+            .collect();
         for id in &ended {
             book.ends.remove(id);
         }
@@ -80,8 +90,12 @@ impl Leases {
     }
 
     fn lock(&self) -> MutexGuard<'_, Book> {
-        // Each change of the book is one insert or remove: it is whole whatever its last user was doing.
-        self.shared.book.lock().unwrap_or_else(PoisonError::into_inner)
+        // Each change of the book is one insert or remove: it is whole whatever its last user was
+        // doing.
+        self.shared
+            .book
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 

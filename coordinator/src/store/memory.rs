@@ -40,8 +40,13 @@ impl MemoryStore {
 
     /// The records, without those whose lease has ended.
     fn records(&self) -> MutexGuard<'_, BTreeMap<Key, Record>> {
-        // Nothing can panic between the changes of one transaction, so the map is whole even if its last user died.
-        let mut records = self.shared.records.lock().unwrap_or_else(PoisonError::into_inner);
+        // Nothing can panic between the changes of one transaction, so the map is whole even if its
+        // last user died.
+        let mut records = self
+            .shared
+            .records
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         let ended = self.shared.leases.take_ended(Instant::now());
         if !ended.is_empty() {
             self.remove_leased(&mut records, &ended);
@@ -54,15 +59,22 @@ impl MemoryStore {
     pub(crate) fn backup(&self) -> BTreeMap<Key, Value> {
         let records = self.records();
         let lasting = records.iter().filter(|(_, record)| record.lease.is_none());
-        lasting.map(|(key, record)| (key.clone(), record.value.clone())).collect()
+        lasting
+            .map(|(key, record)| (key.clone(), record.value.clone()))
+            .collect()
     }
 
-    /// Puts the store back to a backup, under the feet of whoever uses it. What is tied to a lease stays as it is.
+    /// Puts the store back to a backup, under the feet of whoever uses it. What is tied to a lease
+    /// stays as it is.
     #[cfg(test)]
     pub(crate) fn restore(&self, backup: BTreeMap<Key, Value>) {
         let mut records = self.records();
         records.retain(|_, record| record.lease.is_some());
-        records.extend(backup.into_iter().map(|(key, value)| (key, Record { value, lease: None })));
+        records.extend(
+            backup
+                .into_iter()
+                .map(|(key, value)| (key, Record { value, lease: None })),
+        );
         let changed: Vec<Key> = records.keys().cloned().collect();
         drop(records);
         self.shared.hints.changed(changed.iter().map(Key::as_str));
@@ -70,7 +82,9 @@ impl MemoryStore {
 
     fn remove_leased(&self, records: &mut BTreeMap<Key, Record>, ended: &[LeaseId]) {
         let gone: Vec<Key> = records
-            .extract_if(.., |_, record| record.lease.is_some_and(|lease| ended.contains(&lease)))
+            .extract_if(.., |_, record| {
+                record.lease.is_some_and(|lease| ended.contains(&lease))
+            })
             .map(|(key, _)| key)
             .collect();
         self.shared.hints.changed(gone.iter().map(Key::as_str));
@@ -85,17 +99,27 @@ impl RecordStore for MemoryStore {
 
     async fn scan(&self, prefix: &str) -> Result<Vec<(Key, Value)>, StoreError> {
         let records = self.records();
-        let below = records.range(prefix.to_owned()..).take_while(|(key, _)| key.starts_with(prefix));
-        Ok(below.map(|(key, record)| (key.clone(), record.value.clone())).collect())
+        let below = records
+            .range(prefix.to_owned()..)
+            .take_while(|(key, _)| key.starts_with(prefix));
+        Ok(below
+            .map(|(key, record)| (key.clone(), record.value.clone()))
+            .collect())
     }
 
     async fn commit(&self, txn: StoreTxn) -> Result<TxnOutcome, StoreError> {
         txn.check()?;
         let mut records = self.records();
         let value_of = |key: &str| records.get(key).map(|record| record.value.as_slice());
-        if !txn.expects.iter().all(|expect| expect.holds(value_of(expect.key()))) {
+        if !txn
+            .expects
+            .iter()
+            .all(|expect| expect.holds(value_of(expect.key())))
+        {
             let current = txn.expects.iter().map(|expect| expect.key());
-            let current = current.map(|key| (key.to_owned(), value_of(key).map(<[u8]>::to_vec))).collect();
+            let current = current
+                .map(|key| (key.to_owned(), value_of(key).map(<[u8]>::to_vec)))
+                .collect();
             return Ok(TxnOutcome::Refused(current));
         }
         let changed: Vec<Key> = txn.ops.iter().map(|op| op.key().to_owned()).collect();
@@ -114,20 +138,38 @@ impl RecordStore for MemoryStore {
         Ok(self.shared.hints.subscribe(prefix))
     }
 
-    async fn campaign(&self, key: &str, value: Value, ttl: Duration) -> Result<Campaign, StoreError> {
+    async fn campaign(
+        &self,
+        key: &str,
+        value: Value,
+        ttl: Duration,
+    ) -> Result<Campaign, StoreError> {
         let mut records = self.records();
         if let Some(record) = records.get(key) {
             return Ok(Campaign::Held(record.value.clone()));
         }
         let holder = self.shared.leases.grant(ttl);
-        records.insert(key.to_owned(), Record { value, lease: Some(holder.id) });
+        records.insert(
+            key.to_owned(),
+            Record {
+                value,
+                lease: Some(holder.id),
+            },
+        );
         drop(records);
         self.shared.hints.changed(std::iter::once(key));
-        Ok(Campaign::Won(Box::new(MemoryReign { holder, store: self.clone() })))
+        Ok(Campaign::Won(Box::new(MemoryReign {
+            holder,
+            store: self.clone(),
+        })))
     }
 
     async fn size_bytes(&self) -> Result<u64, StoreError> {
-        let bytes: usize = self.records().iter().map(|(key, record)| key.len() + record.value.len()).sum();
+        let bytes: usize = self
+            .records()
+            .iter()
+            .map(|(key, record)| key.len() + record.value.len())
+            .sum();
         Ok(u64::try_from(bytes).unwrap_or(u64::MAX))
     }
 

@@ -31,8 +31,8 @@ pub const TXN_OPERATIONS_MAX: usize = 120;
 /// Bytes of keys and values that one transaction may hold at the most.
 pub const TXN_BYTES_MAX: usize = 512 * 1024;
 
-/// What must hold for a transaction to apply. Compares value bytes: a restored store issues revisions again, but bytes
-/// with a fresh nonce do not come back.
+/// What must hold for a transaction to apply. Compares value bytes: a restored store issues
+/// revisions again, but bytes with a fresh nonce do not come back.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Expect {
     /// The key has no value.
@@ -64,7 +64,8 @@ pub struct StoreTxn {
 pub enum TxnOutcome {
     /// Every expect held and every op is applied, durably.
     Applied,
-    /// Some expect did not hold; nothing is applied. Holds the current value of every key that `expects` named.
+    /// Some expect did not hold; nothing is applied. Holds the current value of every key that
+    /// `expects` named.
     Refused(Vec<(Key, Option<Value>)>),
     /// The answer was lost: applied or not, never half. The caller must read back.
     Unknown,
@@ -79,11 +80,12 @@ pub enum Campaign {
     Held(Value),
 }
 
-/// A won office: its record exists until it is resigned, or until its time to live passes without a renewal.
-/// Dropping it stops renewing.
+/// A won office: its record exists until it is resigned, or until its time to live passes without a
+/// renewal. Dropping it stops renewing.
 #[async_trait]
 pub trait Reign: Send + Sync + std::fmt::Debug {
-    /// Turns to `true` when the office may be lost: the holder's own monotonic clock has not seen a renewal in time.
+    /// Turns to `true` when the office may be lost: the holder's own monotonic clock has not seen a
+    /// renewal in time.
     fn lost(&self) -> watch::Receiver<bool>;
     /// Gives the office up at once; an error leaves it to the time to live.
     async fn resign(self: Box<Self>) -> Result<(), StoreError>;
@@ -110,8 +112,8 @@ pub enum StoreError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// The store has no room: it takes nothing new until somebody makes some. What it was asked to do it has not done; it still
-    /// answers reads.
+    /// The store has no room: it takes nothing new until somebody makes some. What it was asked to
+    /// do it has not done; it still answers reads.
     #[error("the store at {place} is out of space")]
     Full {
         /// Which store.
@@ -120,7 +122,8 @@ pub enum StoreError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// The transaction is over [`TXN_OPERATIONS_MAX`] or [`TXN_BYTES_MAX`], or names a key twice: nothing was sent.
+    /// The transaction is over [`TXN_OPERATIONS_MAX`] or [`TXN_BYTES_MAX`], or names a key twice:
+    /// nothing was sent.
     #[error("the transaction was not sent: {reason}")]
     Malformed {
         /// What is over.
@@ -137,34 +140,45 @@ pub enum StoreError {
 /// An ordered map of bytes with compare-and-commit.
 ///
 /// The guarantees, which the contract suite checks on every backend:
-/// - **One total order**: `commit` checks every expect and applies every op at one instant; two commits never interleave.
+/// - **One total order**: `commit` checks every expect and applies every op at one instant; two
+///   commits never interleave.
 /// - **Durable**: `Applied` is answered only once a crash of the store cannot lose it.
 /// - **Never half**: an `Unknown` was applied wholly or not at all.
-/// - **Reads**: `get` and `scan` see every commit that was answered `Applied` to this client before they began; `scan` sees
-///   one instant of the whole prefix. A read may be repeated.
-/// - **Hints**: `hints` may wake late, or for nothing, and may miss; nothing may rest on it but speed.
+/// - **Reads**: `get` and `scan` see every commit that was answered `Applied` to this client before
+///   they began; `scan` sees one instant of the whole prefix. A read may be repeated.
+/// - **Hints**: `hints` may wake late, or for nothing, and may miss; nothing may rest on it but
+///   speed.
 #[async_trait]
 pub trait RecordStore: Send + Sync + 'static {
     /// The value of `key`, if it has one.
     async fn get(&self, key: &str) -> Result<Option<Value>, StoreError>;
 
-    /// Every record whose key starts with `prefix`, ascending by key, as of one instant. Reads in pages of bounded size.
+    /// Every record whose key starts with `prefix`, ascending by key, as of one instant. Reads in
+    /// pages of bounded size.
     async fn scan(&self, prefix: &str) -> Result<Vec<(Key, Value)>, StoreError>;
 
     /// Applies all of `txn`, or nothing.
     ///
     /// # Errors
-    /// [`StoreError`] only when it is certain that nothing was applied; else the outcome is [`TxnOutcome::Unknown`].
+    /// [`StoreError`] only when it is certain that nothing was applied; else the outcome is
+    /// [`TxnOutcome::Unknown`].
     async fn commit(&self, txn: StoreTxn) -> Result<TxnOutcome, StoreError>;
 
     /// A receiver that changes, sooner or later, after a record below `prefix` has.
     async fn hints(&self, prefix: &str) -> Result<watch::Receiver<u64>, StoreError>;
 
-    /// Puts `value` at `key` if it is absent, tied to a lease of `ttl` that the reign renews. Does not wait.
-    async fn campaign(&self, key: &str, value: Value, ttl: Duration) -> Result<Campaign, StoreError>;
+    /// Puts `value` at `key` if it is absent, tied to a lease of `ttl` that the reign renews. Does
+    /// not wait.
+    async fn campaign(
+        &self,
+        key: &str,
+        value: Value,
+        ttl: Duration,
+    ) -> Result<Campaign, StoreError>;
 
-    /// Lets go of the history that the store keeps apart from its records. Records stay as they are. The leader calls it at
-    /// least every minute, and more often the faster it writes; a backend without history does nothing.
+    /// Lets go of the history that the store keeps apart from its records. Records stay as they
+    /// are. The leader calls it at least every minute, and more often the faster it writes; a
+    /// backend without history does nothing.
     async fn compact(&self) -> Result<(), StoreError> {
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! The one compare-and-swap loop: read a record, decide, put it if nobody was faster.
 //!
-//! It is bounded, and it never repeats a transaction whose answer was lost: that one goes back to the caller.
+//! It is bounded, and it never repeats a transaction whose answer was lost: that one goes back to
+//! the caller.
 
 use super::{Expect, Key, Op, RecordStore, StoreError, StoreTxn, TxnOutcome, Value};
 
@@ -22,7 +23,8 @@ pub enum Updated {
     Kept(Option<Value>),
     /// The change is applied: this is the new value.
     Applied(Option<Value>),
-    /// The answer was lost. The record has `wanted` now, or has not, or will have it yet; only reading back tells.
+    /// The answer was lost. The record has `wanted` now, or has not, or will have it yet; only
+    /// reading back tells.
     Unknown {
         /// The value that the change would leave.
         wanted: Option<Value>,
@@ -44,8 +46,9 @@ pub enum UpdateError<E> {
     Undecided(#[source] E),
 }
 
-/// Changes the record at `key` as `decide` says, given that all of `given` holds, trying at most `attempts_max` times.
-/// `decide` is run again on the current value after each refusal, so it must be pure. `given` must not name `key`.
+/// Changes the record at `key` as `decide` says, given that all of `given` holds, trying at most
+/// `attempts_max` times. `decide` is run again on the current value after each refusal, so it must
+/// be pure. `given` must not name `key`.
 ///
 /// # Errors
 /// [`UpdateError`] only when it is certain that nothing was applied.
@@ -68,13 +71,21 @@ pub async fn update<E>(
             None => Expect::Absent(key.to_owned()),
         };
         let expects = given.iter().cloned().chain([unchanged]).collect();
-        match store.commit(StoreTxn { expects, ops: vec![op] }).await? {
+        match store
+            .commit(StoreTxn {
+                expects,
+                ops: vec![op],
+            })
+            .await?
+        {
             TxnOutcome::Applied => return Ok(Updated::Applied(wanted)),
             TxnOutcome::Unknown => return Ok(Updated::Unknown { wanted }),
             TxnOutcome::Refused(mut values) => {
                 // The values come in the order of the expects, so the record's own is the last one.
                 current = values.pop().and_then(|(_, value)| value);
-                let holds = |(expect, (_, value)): (&Expect, &(Key, Option<Value>))| expect.holds(value.as_deref());
+                let holds = |(expect, (_, value)): (&Expect, &(Key, Option<Value>))| {
+                    expect.holds(value.as_deref())
+                };
                 if !given.iter().zip(&values).all(holds) {
                     return Ok(Updated::NotGiven(values));
                 }

@@ -1,8 +1,9 @@
 //! Records in one SQLite file, for a coordinator that is alone: the embedded mode.
 //!
-//! Every statement runs on one connection, in a loop of its own (`connection.rs`), so that a caller that gives up waiting
-//! never leaves a transaction open for the next one. A lock file beside the database admits one process; that is why
-//! lease deadlines may live in memory, and why opening may drop the records of old leases: their holders are gone.
+//! Every statement runs on one connection, in a loop of its own (`connection.rs`), so that a caller
+//! that gives up waiting never leaves a transaction open for the next one. A lock file beside the
+//! database admits one process; that is why lease deadlines may live in memory, and why opening may
+//! drop the records of old leases: their holders are gone.
 
 mod connection;
 
@@ -42,35 +43,46 @@ pub struct SqliteStore {
 }
 
 impl SqliteStore {
-    /// Opens the database at `path`, making it if there is none, and holds it until [`SqliteStore::close`], or until the
-    /// store and every reign in it are gone. The lock file stands beside it, with the extension `lock`.
+    /// Opens the database at `path`, making it if there is none, and holds it until
+    /// [`SqliteStore::close`], or until the store and every reign in it are gone. The lock file
+    /// stands beside it, with the extension `lock`.
     ///
     /// # Errors
     /// [`StoreError::HeldElsewhere`] when another process, or another store of this one, holds it;
-    /// [`StoreError::Unreachable`] when the file cannot be opened; [`StoreError::Rejected`] when it is of another format.
+    /// [`StoreError::Unreachable`] when the file cannot be opened; [`StoreError::Rejected`] when it
+    /// is of another format.
     pub async fn open(path: &Path) -> Result<Self, StoreError> {
         let lock = take_lock(path)?;
         Self::open_as(path, Access::Holder, Some(lock)).await
     }
 
-    /// Opens the database at `path` to look at it, held by a process or not. Changes are refused, hints never come, and
-    /// records tied to a lease are not shown: nobody here can tell whether their holder lives.
+    /// Opens the database at `path` to look at it, held by a process or not. Changes are refused,
+    /// hints never come, and records tied to a lease are not shown: nobody here can tell whether
+    /// their holder lives.
     ///
     /// # Errors
-    /// [`StoreError::Unreachable`] when there is no such database; [`StoreError::Rejected`] when it is of another format.
+    /// [`StoreError::Unreachable`] when there is no such database; [`StoreError::Rejected`] when it
+    /// is of another format.
     pub async fn open_read_only(path: &Path) -> Result<Self, StoreError> {
         Self::open_as(path, Access::ReadOnly, None).await
     }
 
     async fn open_as(path: &Path, access: Access, lock: Option<File>) -> Result<Self, StoreError> {
         let (leases, hints) = (Leases::default(), Arc::new(HintBoard::default()));
-        let connection = Connection::open(path, access, lock, leases.clone(), Arc::clone(&hints)).await?;
+        let connection =
+            Connection::open(path, access, lock, leases.clone(), Arc::clone(&hints)).await?;
         let (requests, inbox) = mpsc::channel(REQUESTS_MAX);
         Supervisor::default().spawn(SpawnKind::StoreConnection, connection.run(inbox));
-        Ok(Self { path: path.to_owned(), requests, leases, hints })
+        Ok(Self {
+            path: path.to_owned(),
+            requests,
+            leases,
+            hints,
+        })
     }
 
-    /// Carries out what is queued, closes the database and lets go of its lock. Later calls find it unreachable.
+    /// Carries out what is queued, closes the database and lets go of its lock. Later calls find it
+    /// unreachable.
     ///
     /// # Errors
     /// [`StoreError::Unreachable`] when it is closed already.
@@ -89,17 +101,22 @@ type Answer<T> = oneshot::Sender<T>;
 #[async_trait]
 impl RecordStore for SqliteStore {
     async fn get(&self, key: &str) -> Result<Option<Value>, StoreError> {
-        self.ask(|answer| Request::Get(key.to_owned(), answer)).await?
+        self.ask(|answer| Request::Get(key.to_owned(), answer))
+            .await?
     }
 
     async fn scan(&self, prefix: &str) -> Result<Vec<(Key, Value)>, StoreError> {
-        self.ask(|answer| Request::Scan(prefix.to_owned(), answer)).await?
+        self.ask(|answer| Request::Scan(prefix.to_owned(), answer))
+            .await?
     }
 
     async fn commit(&self, txn: StoreTxn) -> Result<TxnOutcome, StoreError> {
         txn.check()?;
         let (answer, answered) = oneshot::channel();
-        self.requests.send(Request::Commit(txn, answer)).await.map_err(|_| closed(&self.path))?;
+        self.requests
+            .send(Request::Commit(txn, answer))
+            .await
+            .map_err(|_| closed(&self.path))?;
         // The loop took the transaction and died before its answer: it may have been applied.
         answered.await.unwrap_or(Ok(TxnOutcome::Unknown))
     }
@@ -108,11 +125,25 @@ impl RecordStore for SqliteStore {
         Ok(self.hints.subscribe(prefix))
     }
 
-    async fn campaign(&self, key: &str, value: Value, ttl: Duration) -> Result<Campaign, StoreError> {
-        // The holder exists before the record: if this call is dropped on its way, the lease still has an end.
+    async fn campaign(
+        &self,
+        key: &str,
+        value: Value,
+        ttl: Duration,
+    ) -> Result<Campaign, StoreError> {
+        // The holder exists before the record: if this call is dropped on its way, the lease still
+        // has an end.
         let holder = self.leases.grant(ttl);
         let (key, lease) = (key.to_owned(), holder.id);
-        match self.ask(|answer| Request::Campaign { key, value, lease, answer }).await?? {
+        match self
+            .ask(|answer| Request::Campaign {
+                key,
+                value,
+                lease,
+                answer,
+            })
+            .await??
+        {
             None => Ok(Campaign::Won(Box::new(SqliteReign {
                 holder,
                 requests: self.requests.clone(),
@@ -127,7 +158,9 @@ impl RecordStore for SqliteStore {
 
     async fn size_bytes(&self) -> Result<u64, StoreError> {
         let size_of = async |path: PathBuf| tokio::fs::metadata(path).await.map(|file| file.len());
-        let database = size_of(self.path.clone()).await.map_err(|error| unreachable(&self.path, error))?;
+        let database = size_of(self.path.clone())
+            .await
+            .map_err(|error| unreachable(&self.path, error))?;
         let mut log = self.path.clone().into_os_string();
         log.push("-wal");
         // There is no log between a clean end and the first write.
@@ -154,7 +187,10 @@ impl Reign for SqliteReign {
 
     async fn resign(self: Box<Self>) -> Result<(), StoreError> {
         let lease = self.holder.id;
-        ask(&self.requests, &self.path, |answer| Request::EndLease(lease, answer)).await??;
+        ask(&self.requests, &self.path, |answer| {
+            Request::EndLease(lease, answer)
+        })
+        .await??;
         self.holder.end();
         Ok(())
     }
@@ -167,17 +203,26 @@ async fn ask<T>(
     request: impl FnOnce(Answer<T>) -> Request,
 ) -> Result<T, StoreError> {
     let (answer, answered) = oneshot::channel();
-    requests.send(request(answer)).await.map_err(|_| closed(path))?;
+    requests
+        .send(request(answer))
+        .await
+        .map_err(|_| closed(path))?;
     answered.await.map_err(|_| closed(path))
 }
 
 fn take_lock(path: &Path) -> Result<File, StoreError> {
     let lock_path = path.with_extension("lock");
-    let lock = File::options().create(true).truncate(false).write(true).open(&lock_path);
+    let lock = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&lock_path);
     let lock = lock.map_err(|error| unreachable(path, error))?;
     match lock.try_lock() {
         Ok(()) => Ok(lock),
-        Err(TryLockError::WouldBlock) => Err(StoreError::HeldElsewhere { place: place_of(path) }),
+        Err(TryLockError::WouldBlock) => Err(StoreError::HeldElsewhere {
+            place: place_of(path),
+        }),
         Err(TryLockError::Error(error)) => Err(unreachable(path, error)),
     }
 }
@@ -187,7 +232,10 @@ fn place_of(path: &Path) -> String {
 }
 
 fn unreachable(path: &Path, source: impl std::error::Error + Send + Sync + 'static) -> StoreError {
-    StoreError::Unreachable { place: place_of(path), source: Box::new(source) }
+    StoreError::Unreachable {
+        place: place_of(path),
+        source: Box::new(source),
+    }
 }
 
 fn closed(path: &Path) -> StoreError {

@@ -38,8 +38,13 @@ impl StoreFixture for SqliteFixture {
 
     async fn fresh() -> Self {
         let folder = TempDir::new().unwrap();
-        let store = SqliteStore::open(&folder.path().join("store.db")).await.unwrap();
-        Self { store: Arc::new(store), _folder: folder }
+        let store = SqliteStore::open(&folder.path().join("store.db"))
+            .await
+            .unwrap();
+        Self {
+            store: Arc::new(store),
+            _folder: folder,
+        }
     }
 
     /// One process has one client: the file is locked.

@@ -1,4 +1,5 @@
-//! Makes the demos' source databases, and proves that a copy of them is equal, without Highwater's own code.
+//! Makes the demos' source databases, and proves that a copy of them is equal, without Highwater's
+//! own code.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -8,8 +9,8 @@ use highwater_integration_tests::FlightsFull;
 use highwater_integration_tests::digest::{Digest, digest_both_sqlite, digest_postgres_query};
 use highwater_integration_tests::flights::{KEY, make_source};
 
-const USAGE: &str = "usage: flights make-source CSV.GZ OUT.DB | flights compare SOURCE.DB TARGET.DB [TABLE] \
-     | flights load-year URL | flights compare-year SOURCE_URL TARGET_URL";
+const USAGE: &str = "usage: flights make-source CSV.GZ OUT.DB | flights compare SOURCE.DB \
+     TARGET.DB [TABLE] | flights load-year URL | flights compare-year SOURCE_URL TARGET_URL";
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<ExitCode> {
@@ -30,8 +31,10 @@ async fn main() -> Result<ExitCode> {
         }
         ["compare-year", source, target] => {
             let query = format!("select * from flights order by {KEY}");
-            let (ours, theirs) =
-                tokio::try_join!(digest_postgres_query(source, &query), digest_postgres_query(target, &query))?;
+            let (ours, theirs) = tokio::try_join!(
+                digest_postgres_query(source, &query),
+                digest_postgres_query(target, &query)
+            )?;
             Ok(judge(&ours, &theirs))
         }
         _ => {

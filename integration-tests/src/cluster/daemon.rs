@@ -29,7 +29,13 @@ pub struct Daemon {
 
 impl Daemon {
     pub(super) const fn new(program: Program) -> Self {
-        Self { program, args: Vec::new(), env: Vec::new(), running: None, past: String::new() }
+        Self {
+            program,
+            args: Vec::new(),
+            env: Vec::new(),
+            running: None,
+            past: String::new(),
+        }
     }
 
     /// Adds arguments, from its next start on.
@@ -55,8 +61,14 @@ impl Daemon {
             Program::Coordinator => Binary::coordinator().await?,
             Program::Worker => Binary::worker().await?,
         };
-        let binary = self.env.iter().fold(binary.args(&self.args), |binary, (name, value)| binary.env(name, value));
-        // What the caller of the test run has in his folder or his environment is not meant for the child.
+        let binary = self
+            .env
+            .iter()
+            .fold(binary.args(&self.args), |binary, (name, value)| {
+                binary.env(name, value)
+            });
+        // What the caller of the test run has in his folder or his environment is not meant for the
+        // child.
         self.running = Some(binary.current_folder(std::env::temp_dir()).start()?);
         Ok(())
     }
@@ -110,7 +122,9 @@ impl Daemon {
     /// True while its process is there, frozen or not.
     #[must_use]
     pub fn is_running(&mut self) -> bool {
-        self.running.as_mut().is_some_and(|running| matches!(running.ended(), Ok(None)))
+        self.running
+            .as_mut()
+            .is_some_and(|running| matches!(running.ended(), Ok(None)))
     }
 
     /// Waits until it has logged `text` since its latest start.
@@ -118,13 +132,20 @@ impl Daemon {
     /// # Errors
     /// It does not run, has ended without, or `limit` has passed.
     pub async fn until_logged(&mut self, text: &str, limit: Duration) -> Result<()> {
-        self.running()?.until_stderr_holds(text, limit).await.map(drop)
+        self.running()?
+            .until_stderr_holds(text, limit)
+            .await
+            .map(drop)
     }
 
     /// Everything that it has logged, in all its processes.
     #[must_use]
     pub fn log(&self) -> String {
-        let now = self.running.as_ref().and_then(|running| running.stderr().ok()).unwrap_or_default();
+        let now = self
+            .running
+            .as_ref()
+            .and_then(|running| running.stderr().ok())
+            .unwrap_or_default();
         format!("{}{now}", self.past)
     }
 

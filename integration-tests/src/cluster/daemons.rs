@@ -1,4 +1,5 @@
-//! Coordinators and workers of one cluster as child processes, over an etcd and databases that others may share.
+//! Coordinators and workers of one cluster as child processes, over an etcd and databases that
+//! others may share.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -34,7 +35,8 @@ pub struct ClusterOptions {
     pub dead_endpoint: bool,
     /// How many bytes etcd's database may take; else etcd's own limit. Not over TLS.
     pub etcd_quota: Option<u64>,
-    /// Who signs the certificates of all parts, which then speak TLS only and let in nobody without one; else all is in the clear.
+    /// Who signs the certificates of all parts, which then speak TLS only and let in nobody without
+    /// one; else all is in the clear.
     pub authority: Option<Arc<Authority>>,
 }
 
@@ -73,7 +75,14 @@ impl Daemons {
     pub fn new(options: ClusterOptions, etcd: String) -> Result<Self> {
         let folder = scratch_folder("cluster")?;
         let (addresses, coordinators, workers) = (Vec::new(), Vec::new(), BTreeMap::new());
-        Ok(Self { addresses, options, etcd, coordinators, workers, folder })
+        Ok(Self {
+            addresses,
+            options,
+            etcd,
+            coordinators,
+            workers,
+            folder,
+        })
     }
 
     /// How they are set.
@@ -94,7 +103,15 @@ impl Daemons {
         }
         let mut daemon = Daemon::new(Program::Coordinator);
         let millis = |duration: Duration| format!("{}ms", duration.as_millis());
-        daemon.args(["--etcd", &etcd, "--cluster", cluster, "--listen", &address, "--allow-noop"]);
+        daemon.args([
+            "--etcd",
+            &etcd,
+            "--cluster",
+            cluster,
+            "--listen",
+            &address,
+            "--allow-noop",
+        ]);
         daemon.args(["--session-ttl", &millis(self.options.session_ttl)]);
         daemon.args(["--heartbeat", &millis(self.options.heartbeat)]);
         daemon.args(["--stop-margin", &millis(self.options.stop_margin)]);
@@ -102,16 +119,32 @@ impl Daemons {
         if let Some(authority) = &self.options.authority {
             let (certificate, key) = authority.sign("127.0.0.1")?;
             let (ca, certificate, key) = (authority.file(), certificate.as_path(), key.as_path());
-            daemon.args([OsStr::new("--tls-cert"), certificate.as_ref(), OsStr::new("--tls-key"), key.as_ref()]);
-            daemon.args([OsStr::new("--tls-client-ca"), ca.as_ref(), OsStr::new("--etcd-ca"), ca.as_ref()]);
-            daemon.args([OsStr::new("--etcd-cert"), certificate.as_ref(), OsStr::new("--etcd-key"), key.as_ref()]);
+            daemon.args([
+                OsStr::new("--tls-cert"),
+                certificate.as_ref(),
+                OsStr::new("--tls-key"),
+                key.as_ref(),
+            ]);
+            daemon.args([
+                OsStr::new("--tls-client-ca"),
+                ca.as_ref(),
+                OsStr::new("--etcd-ca"),
+                ca.as_ref(),
+            ]);
+            daemon.args([
+                OsStr::new("--etcd-cert"),
+                certificate.as_ref(),
+                OsStr::new("--etcd-key"),
+                key.as_ref(),
+            ]);
         }
         self.coordinators.push(daemon);
         self.addresses.push(address);
         Ok(self.coordinators.len() - 1)
     }
 
-    /// Starts one more coordinator, of the cluster of this name, and waits until it listens. Returns its number.
+    /// Starts one more coordinator, of the cluster of this name, and waits until it listens.
+    /// Returns its number.
     ///
     /// # Errors
     /// It does not start.
@@ -124,13 +157,23 @@ impl Daemons {
     /// The flags that a worker or the command needs to be let in and to trust who answers.
     #[must_use]
     pub fn tls_flags(&self) -> Vec<OsString> {
-        let Some((authority, (certificate, key))) =
-            self.options.authority.as_ref().and_then(|authority| Some((authority, authority.sign("client").ok()?)))
+        let Some((authority, (certificate, key))) = self
+            .options
+            .authority
+            .as_ref()
+            .and_then(|authority| Some((authority, authority.sign("client").ok()?)))
         else {
             return Vec::new();
         };
-        let flags = [("--tls-ca", authority.file()), ("--tls-cert", certificate), ("--tls-key", key)];
-        flags.into_iter().flat_map(|(flag, file)| [OsString::from(flag), file.into_os_string()]).collect()
+        let flags = [
+            ("--tls-ca", authority.file()),
+            ("--tls-cert", certificate),
+            ("--tls-key", key),
+        ];
+        flags
+            .into_iter()
+            .flat_map(|(flag, file)| [OsString::from(flag), file.into_os_string()])
+            .collect()
     }
 
     /// Where coordinator `no` listens.
@@ -161,14 +204,31 @@ impl Daemons {
     }
 
     /// A worker, not yet started, that knows these coordinators and has this environment.
-    pub fn prepare(&mut self, id: &str, slots: u32, coordinators: &str, env: &[(&str, &str)]) -> &mut Daemon {
+    pub fn prepare(
+        &mut self,
+        id: &str,
+        slots: u32,
+        coordinators: &str,
+        env: &[(&str, &str)],
+    ) -> &mut Daemon {
         let mut daemon = Daemon::new(Program::Worker);
-        daemon.args(["--coordinator", coordinators, "--id", id, "--slots", &slots.to_string(), "--allow-noop"]);
+        daemon.args([
+            "--coordinator",
+            coordinators,
+            "--id",
+            id,
+            "--slots",
+            &slots.to_string(),
+            "--allow-noop",
+        ]);
         daemon.args(self.tls_flags());
         for (name, value) in env {
             daemon.env(name, value);
         }
-        self.workers.entry(id.to_owned()).insert_entry(daemon).into_mut()
+        self.workers
+            .entry(id.to_owned())
+            .insert_entry(daemon)
+            .into_mut()
     }
 
     /// The worker of this name.
@@ -176,7 +236,9 @@ impl Daemons {
     /// # Panics
     /// There is none.
     pub fn worker(&mut self, id: &str) -> &mut Daemon {
-        self.workers.get_mut(id).unwrap_or_else(|| panic!("there is no worker {id}"))
+        self.workers
+            .get_mut(id)
+            .unwrap_or_else(|| panic!("there is no worker {id}"))
     }
 
     /// Which coordinator leads, as soon as one does.
@@ -193,8 +255,13 @@ impl Daemons {
     /// None leads in time.
     pub async fn next_leader(&mut self, former: &[usize]) -> Result<usize> {
         until("a coordinator to lead", READY_LIMIT, async || {
-            let Ok(status) = self.cluster_status().await else { return Ok(None) };
-            let leader = self.addresses.iter().position(|address| status["leader"] == address.as_str());
+            let Ok(status) = self.cluster_status().await else {
+                return Ok(None);
+            };
+            let leader = self
+                .addresses
+                .iter()
+                .position(|address| status["leader"] == address.as_str());
             Ok(leader.filter(|no| !former.contains(no)))
         })
         .await
@@ -204,10 +271,16 @@ impl Daemons {
     /// What every daemon has logged.
     #[must_use]
     pub fn logs(&self) -> String {
-        let coordinators =
-            self.coordinators.iter().enumerate().map(|(no, daemon)| (format!("coordinator {no}"), daemon));
+        let coordinators = self
+            .coordinators
+            .iter()
+            .enumerate()
+            .map(|(no, daemon)| (format!("coordinator {no}"), daemon));
         let workers = self.workers.iter().map(|(id, daemon)| (id.clone(), daemon));
-        coordinators.chain(workers).map(|(name, daemon)| format!("--- {name}\n{}", daemon.log())).collect()
+        coordinators
+            .chain(workers)
+            .map(|(name, daemon)| format!("--- {name}\n{}", daemon.log()))
+            .collect()
     }
 
     /// Writes a file that the command can be given.

@@ -1,7 +1,8 @@
-//! A whole cluster for a test: etcd, a source and a target PostgreSQL, coordinators and workers as child processes.
+//! A whole cluster for a test: etcd, a source and a target PostgreSQL, coordinators and workers as
+//! child processes.
 //!
-//! Each worker connects to the target as a user of its own, so that the target tells whose rows it holds. What happened is asked
-//! from outside: of the command, and of the databases themselves.
+//! Each worker connects to the target as a user of its own, so that the target tells whose rows it
+//! holds. What happened is asked from outside: of the command, and of the databases themselves.
 
 mod daemon;
 mod daemons;
@@ -66,7 +67,12 @@ impl Cluster {
         };
         let (etcd, source, target) = tokio::try_join!(etcd, Postgres::start(), Postgres::start())?;
         let daemons = Daemons::new(options, etcd.endpoint())?;
-        let mut cluster = Self { etcd, source, target, daemons };
+        let mut cluster = Self {
+            etcd,
+            source,
+            target,
+            daemons,
+        };
         for _ in 0..cluster.options().coordinators {
             cluster.add_coordinator("test").await?;
         }
@@ -79,7 +85,9 @@ impl Cluster {
     /// # Errors
     /// It does not start.
     pub async fn add_worker(&mut self, id: &str, slots: u32, failpoints: &str) -> Result<()> {
-        let daemon = self.prepare_worker(id, slots, &self.addresses.clone().join(",")).await?;
+        let daemon = self
+            .prepare_worker(id, slots, &self.addresses.clone().join(","))
+            .await?;
         if !failpoints.is_empty() {
             daemon.env("FAILPOINTS", failpoints);
         }
@@ -87,18 +95,33 @@ impl Cluster {
         self.until_worker(id, "ready", READY_LIMIT).await
     }
 
-    /// A worker, not yet started, that connects to the target as a user of its own name and knows these coordinators.
+    /// A worker, not yet started, that connects to the target as a user of its own name and knows
+    /// these coordinators.
     ///
     /// # Errors
     /// The target does not take the user.
-    pub async fn prepare_worker(&mut self, id: &str, slots: u32, coordinators: &str) -> Result<&mut Daemon> {
+    pub async fn prepare_worker(
+        &mut self,
+        id: &str,
+        slots: u32,
+        coordinators: &str,
+    ) -> Result<&mut Daemon> {
         let mut conn = self.target.connect("postgres").await?;
         // A superuser, as a worker of another name has to end its sessions.
         let create = AssertSqlSafe(format!("create role {id} login superuser"));
-        sqlx::raw_sql(create).execute(&mut conn).await.with_context(|| format!("make the user {id}"))?;
+        sqlx::raw_sql(create)
+            .execute(&mut conn)
+            .await
+            .with_context(|| format!("make the user {id}"))?;
         let source = self.source.url("postgres");
-        let target = self.target.url("postgres").replace("postgres@", &format!("{id}@"));
-        let env = [("SOURCE_URL", source.as_str()), ("TARGET_URL", target.as_str())];
+        let target = self
+            .target
+            .url("postgres")
+            .replace("postgres@", &format!("{id}@"));
+        let env = [
+            ("SOURCE_URL", source.as_str()),
+            ("TARGET_URL", target.as_str()),
+        ];
         Ok(self.daemons.prepare(id, slots, coordinators, &env))
     }
 }

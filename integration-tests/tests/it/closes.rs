@@ -1,4 +1,5 @@
-//! Targets that are put back to an older state under a run: what they lost is noticed, and loaded again, before the step has ended.
+//! Targets that are put back to an older state under a run: what they lost is noticed, and loaded
+//! again, before the step has ended.
 
 use std::path::Path;
 
@@ -37,7 +38,8 @@ fn cp(from: &Path, to: &Path) {
 
 /// The target's file holds everything, and nothing stands beside it.
 async fn settle(site: &Site) {
-    site.execute(Side::Target, "pragma wal_checkpoint(truncate)").await;
+    site.execute(Side::Target, "pragma wal_checkpoint(truncate)")
+        .await;
 }
 
 /// The target as it is, kept; nobody has it open.
@@ -68,7 +70,8 @@ async fn put_back(site: &mut Site, engine: Engine) {
 #[tokio::test]
 async fn a_target_restored_from_a_copy_is_noticed_before_the_step_ends() {
     for (engine, write) in [(Engine::Sqlite, APPEND), (Engine::Postgres, REPLACE)] {
-        // GIVEN a run that was killed in its midst, a copy of its target from then, and the run gone on to the end of its loads
+        // GIVEN a run that was killed in its midst, a copy of its target from then, and the run
+        // gone on to the end of its loads
         let mut site = Site::with_events(engine, write).await;
         killed(&site, IN_THE_MIDST).await;
         let before = site.tasks('C').await;
@@ -85,10 +88,19 @@ async fn a_target_restored_from_a_copy_is_noticed_before_the_step_ends() {
         site.assert_copied_once(DAYS).await;
         let status = site.status().await;
         let step = &status["steps"][0];
-        let lost = format!("{} tasks whose rows the target had lost were loaded again", DAYS - before);
+        let lost = format!(
+            "{} tasks whose rows the target had lost were loaded again",
+            DAYS - before
+        );
         assert!(step["warnings"].to_string().contains(&lost), "{status:#}");
-        let rows = site.numbers(Side::Source, ["count(*)"], "from events").await[0];
-        assert_eq!((step["status"].as_str(), step["rows"].as_i64()), (Some("success"), Some(rows)), "{status:#}");
+        let rows = site
+            .numbers(Side::Source, ["count(*)"], "from events")
+            .await[0];
+        assert_eq!(
+            (step["status"].as_str(), step["rows"].as_i64()),
+            (Some("success"), Some(rows)),
+            "{status:#}"
+        );
         // AND the next run finds nothing to do
         assert_exit(&site.run().await, 0);
         site.assert_copied_once(DAYS).await;
@@ -98,7 +110,8 @@ async fn a_target_restored_from_a_copy_is_noticed_before_the_step_ends() {
 #[tokio::test]
 async fn promoted_lagging_standby_is_noticed_and_repaired() {
     for killed_at in [AT_CLOSE, "attempt::after_commit=4*off->1*return(abort)"] {
-        // GIVEN a run that was killed in its midst, a standby that has what the target had then and no more, and the run gone on
+        // GIVEN a run that was killed in its midst, a standby that has what the target had then and
+        // no more, and the run gone on
         let mut site = Site::with_events(Engine::Postgres, APPEND).await;
         killed(&site, IN_THE_MIDST).await;
         let before = site.tasks('C').await;
@@ -110,28 +123,49 @@ async fn promoted_lagging_standby_is_noticed_and_repaired() {
         standby.promote().await.unwrap();
         site.point("TARGET_URL", standby.url("target"));
         let finished = site.run().await;
-        // THEN the run loads there what the standby lacks, whether a claim or the close was the first to notice, and every row is there once
+        // THEN the run loads there what the standby lacks, whether a claim or the close was the
+        // first to notice, and every row is there once
         assert_exit(&finished, 0);
         let mut target = standby.connect("target").await.unwrap();
-        let held: (i64, i64) =
-            sqlx::query_as("select count(*), count(distinct id) from events").fetch_one(&mut target).await.unwrap();
-        let committed: i64 = sqlx::query_scalar("select count(*) from highwater.task where state = 'C'")
+        let held: (i64, i64) = sqlx::query_as("select count(*), count(distinct id) from events")
             .fetch_one(&mut target)
             .await
             .unwrap();
-        let rows = site.numbers(Side::Source, ["count(*)"], "from events").await[0];
-        assert_eq!((held, committed), ((rows, rows), DAYS), "{}", finished.stderr);
+        let committed: i64 = sqlx::query_scalar(
+            "select count(*) from highwater.task where state = \
+            'C'",
+        )
+        .fetch_one(&mut target)
+        .await
+        .unwrap();
+        let rows = site
+            .numbers(Side::Source, ["count(*)"], "from events")
+            .await[0];
+        assert_eq!(
+            (held, committed),
+            ((rows, rows), DAYS),
+            "{}",
+            finished.stderr
+        );
         let status = site.status().await;
-        assert!(status["steps"][0]["warnings"].to_string().contains("had lost were loaded again"), "{status:#}");
+        assert!(
+            status["steps"][0]["warnings"]
+                .to_string()
+                .contains("had lost were loaded again"),
+            "{status:#}"
+        );
     }
 }
 
 #[tokio::test]
 async fn a_receipt_the_store_does_not_know_is_not_loaded_twice() {
     for engine in [Engine::Postgres, Engine::Sqlite] {
-        // GIVEN a run that was killed before its store heard of the last commit, a copy of that store, and the run gone on to its close
+        // GIVEN a run that was killed before its store heard of the last commit, a copy of that
+        // store, and the run gone on to its close
         let site = Site::with_events(engine, APPEND).await;
-        let table = site.events_table("not null", "").replace(" primary key", "");
+        let table = site
+            .events_table("not null", "")
+            .replace(" primary key", "");
         site.execute(Side::Target, &table).await;
         killed(&site, IN_THE_MIDST).await;
         site.copy_state(".highwater", "older");

@@ -27,9 +27,18 @@ steps:
 #[tokio::test]
 async fn a_year_of_flights_outlives_everything_that_happens_to_its_cluster() {
     // GIVEN the year in one PostgreSQL, two coordinators and four workers
-    let options = ClusterOptions { coordinators: 2, session_ttl: Duration::from_secs(6), ..ClusterOptions::default() };
+    let options = ClusterOptions {
+        coordinators: 2,
+        session_ttl: Duration::from_secs(6),
+        ..ClusterOptions::default()
+    };
     let mut cluster = Cluster::start(options).await.unwrap();
-    FlightsFull::find().await.unwrap().load(&cluster.source.url("postgres")).await.unwrap();
+    FlightsFull::find()
+        .await
+        .unwrap()
+        .load(&cluster.source.url("postgres"))
+        .await
+        .unwrap();
     for worker in ["w1", "w2", "w3", "w4"] {
         cluster.add_worker(worker, 2, SLOW).await.unwrap();
     }
@@ -48,7 +57,9 @@ async fn a_year_of_flights_outlives_everything_that_happens_to_its_cluster() {
     let first = cluster.leader().await.unwrap();
     cluster.coordinator(first).kill().unwrap();
     cluster.next_leader(&[first]).await.unwrap();
-    let done = cluster.status().await.unwrap()["tasks"]["done"].as_u64().unwrap();
+    let done = cluster.status().await.unwrap()["tasks"]["done"]
+        .as_u64()
+        .unwrap();
     cluster.until_done((done + 20).min(340)).await.unwrap();
     // and etcd is restarted
     cluster.etcd.kill().unwrap();
@@ -57,13 +68,17 @@ async fn a_year_of_flights_outlives_everything_that_happens_to_its_cluster() {
     let run = cluster.until_ended(LIMIT).await.unwrap();
     assert_eq!(run["status"], "success", "{run:#}\n{}", cluster.logs());
     // AND the copy is equal by count and digest
-    let (ours, theirs) = cluster.digests(&format!("select * from flights order by {KEY}")).await.unwrap();
+    let (ours, theirs) = cluster
+        .digests(&format!("select * from flights order by {KEY}"))
+        .await
+        .unwrap();
     assert_eq!(ours.rows, FlightsFull::ROWS);
     assert_eq!(ours, theirs, "{}", cluster.logs());
     // AND each day is committed once
     let ledger = cluster.ledger().await.unwrap();
     assert_eq!((ledger.committed, ledger.others), (365, 0), "{ledger:?}");
     assert_eq!(ledger.rows, i64::try_from(FlightsFull::ROWS).unwrap());
-    let days = "select count(distinct (range_start, range_end)) from highwater.task where state = 'C'";
+    let days = "select count(distinct (range_start, range_end)) from highwater.task where state = \
+                'C'";
     assert_eq!(cluster.number(days).await.unwrap(), 365);
 }

@@ -1,4 +1,5 @@
-//! Thousands of workers at one cluster: each is the real one, with lines of its own, and all of them lose their coordinator at once.
+//! Thousands of workers at one cluster: each is the real one, with lines of its own, and all of
+//! them lose their coordinator at once.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,8 +13,8 @@ use highwater_common::token::Fence;
 use highwater_integration_tests::cluster::{ClusterOptions, Daemons};
 use highwater_integration_tests::{Etcd, until};
 use highwater_worker::{
-    ApiError, AttemptReport, ClusterCoordinator, CoordinatorApi, HeartbeatAnswer, Pulled, Registered, Worker,
-    WorkerOptions,
+    ApiError, AttemptReport, ClusterCoordinator, CoordinatorApi, HeartbeatAnswer, Pulled,
+    Registered, Worker, WorkerOptions,
 };
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -25,7 +26,8 @@ const LIMIT: Duration = Duration::from_secs(90);
 /// The real way to the coordinators, and what came of it.
 struct Watched {
     inner: ClusterCoordinator,
-    /// Whether the coordinator has answered something, or was asked for a new session, since the test looked last.
+    /// Whether the coordinator has answered something, or was asked for a new session, since the
+    /// test looked last.
     is_heard: AtomicBool,
     has_asked_anew: AtomicBool,
     registrations: AtomicU32,
@@ -43,11 +45,17 @@ impl CoordinatorApi for Watched {
     async fn register(&self, options: &WorkerOptions) -> Result<Registered, ApiError> {
         self.has_asked_anew.store(true, Ordering::Relaxed);
         let answer = self.inner.register(options).await;
-        self.registrations.fetch_add(u32::from(answer.is_ok()), Ordering::Relaxed);
+        self.registrations
+            .fetch_add(u32::from(answer.is_ok()), Ordering::Relaxed);
         self.heard(answer)
     }
 
-    async fn pull(&self, session: SessionId, free: u32, known: &[DocumentDigest]) -> Result<Pulled, ApiError> {
+    async fn pull(
+        &self,
+        session: SessionId,
+        free: u32,
+        known: &[DocumentDigest],
+    ) -> Result<Pulled, ApiError> {
         self.inner.pull(session, free, known).await
     }
 
@@ -68,7 +76,9 @@ impl CoordinatorApi for Watched {
         outcome: Outcome,
         millis: u64,
     ) -> Result<bool, ApiError> {
-        self.inner.complete(session, task, fence, outcome, millis).await
+        self.inner
+            .complete(session, task, fence, outcome, millis)
+            .await
     }
 }
 
@@ -96,7 +106,12 @@ impl Herd {
             };
             let worker = Worker::new(options, Arc::<Watched>::clone(&watched));
             workers.push(watched);
-            running.spawn(async move { worker.run(CancellationToken::new(), CancellationToken::new()).await.unwrap() });
+            running.spawn(async move {
+                worker
+                    .run(CancellationToken::new(), CancellationToken::new())
+                    .await
+                    .unwrap()
+            });
         }
         Self { workers, running }
     }
@@ -113,27 +128,46 @@ impl Herd {
         self.workers.iter().filter(|worker| of(worker)).count()
     }
 
-    /// Waits until the coordinator has answered all of them, and returns how long that took from `began`.
-    async fn until_all(&self, what: &str, began: Instant, of: impl Fn(&Watched) -> bool) -> Duration {
-        let all = until(what, LIMIT, async || Ok((self.count(&of) == WORKERS).then(|| began.elapsed())));
-        all.await.map_err(|error| error.context(format!("{} of {WORKERS}", self.count(&of)))).unwrap()
+    /// Waits until the coordinator has answered all of them, and returns how long that took from
+    /// `began`.
+    async fn until_all(
+        &self,
+        what: &str,
+        began: Instant,
+        of: impl Fn(&Watched) -> bool,
+    ) -> Duration {
+        let all = until(what, LIMIT, async || {
+            Ok((self.count(&of) == WORKERS).then(|| began.elapsed()))
+        });
+        all.await
+            .map_err(|error| error.context(format!("{} of {WORKERS}", self.count(&of))))
+            .unwrap()
     }
 
     fn registrations(&self) -> u32 {
-        self.workers.iter().map(|worker| worker.registrations.load(Ordering::Relaxed)).sum()
+        self.workers
+            .iter()
+            .map(|worker| worker.registrations.load(Ordering::Relaxed))
+            .sum()
     }
 }
 
 /// The sockets of this process.
 fn sockets() -> usize {
-    let files = std::fs::read_dir("/proc/self/fd").unwrap().filter_map(Result::ok);
+    let files = std::fs::read_dir("/proc/self/fd")
+        .unwrap()
+        .filter_map(Result::ok);
     let links = files.filter_map(|file| std::fs::read_link(file.path()).ok());
-    links.filter(|link| link.to_string_lossy().starts_with("socket:")).count()
+    links
+        .filter(|link| link.to_string_lossy().starts_with("socket:"))
+        .count()
 }
 
 async fn until_listed(daemons: &Daemons) {
     let listed = until("the leader to list all workers", LIMIT, async || {
-        let Ok(status) = daemons.cluster_status().await else { return Ok(None) };
+        let Ok(status) = daemons.cluster_status().await else {
+            return Ok(None);
+        };
         let workers = status["workers"].as_array().map_or(0, Vec::len);
         Ok((workers == WORKERS).then_some(()))
     });
@@ -157,16 +191,25 @@ async fn two_thousand_workers_reconnect_without_a_herd() {
     }
     let leader = daemons.leader().await.unwrap();
     let herd = Herd::start(daemons.addresses());
-    let came = herd.until_all("all to come", Instant::now(), |worker| worker.is_heard.load(Ordering::Relaxed)).await;
+    let came = herd
+        .until_all("all to come", Instant::now(), |worker| {
+            worker.is_heard.load(Ordering::Relaxed)
+        })
+        .await;
     until_listed(&daemons).await;
     // WHEN the leader is killed
     daemons.coordinator(leader).kill().unwrap();
     herd.look_anew();
     // THEN the next one hears all of them
-    let heard =
-        herd.until_all("all to be heard", Instant::now(), |worker| worker.is_heard.load(Ordering::Relaxed)).await;
+    let heard = herd
+        .until_all("all to be heard", Instant::now(), |worker| {
+            worker.is_heard.load(Ordering::Relaxed)
+        })
+        .await;
     until_listed(&daemons).await;
-    let kept = u32::try_from(2 * WORKERS).unwrap().saturating_sub(herd.registrations());
+    let kept = u32::try_from(2 * WORKERS)
+        .unwrap()
+        .saturating_sub(herd.registrations());
     // WHEN that one is killed as well, and nobody is there until every session is over
     daemons.coordinator(1 - leader).kill().unwrap();
     herd.look_anew();
@@ -178,16 +221,24 @@ async fn two_thousand_workers_reconnect_without_a_herd() {
     herd.look_anew();
     daemons.restart_coordinator(leader).await.unwrap();
     // THEN all of them are registered anew, soon after one listens again
-    let back = herd.until_all("all to be back", Instant::now(), |worker| worker.is_heard.load(Ordering::Relaxed)).await;
+    let back = herd
+        .until_all("all to be back", Instant::now(), |worker| {
+            worker.is_heard.load(Ordering::Relaxed)
+        })
+        .await;
     until_listed(&daemons).await;
     let anew = herd.registrations() - before;
     eprintln!(
-        "{WORKERS} workers: came in {came:.1?}; after the leader's death heard in {heard:.1?}, {kept} of them in their session; \
-         after an outage registered in {back:.1?}, by {anew} registrations; {} sockets",
+        "{WORKERS} workers: came in {came:.1?}; after the leader's death heard in {heard:.1?}, \
+         {kept} of them in their session; after an outage registered in {back:.1?}, by {anew} \
+         registrations; {} sockets",
         sockets()
     );
     // AND hardly any of them twice, because its answer came too late
-    assert!(usize::try_from(anew).unwrap() < WORKERS * 2, "{anew} registrations");
+    assert!(
+        usize::try_from(anew).unwrap() < WORKERS * 2,
+        "{anew} registrations"
+    );
     // AND none of them has more lines than there are coordinators
     assert!(sockets() < 2 * WORKERS + 100, "{} sockets", sockets());
     drop(herd.running);

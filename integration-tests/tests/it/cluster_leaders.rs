@@ -7,9 +7,14 @@ use highwater_integration_tests::cluster::{Cluster, ClusterOptions, Orders};
 const LIMIT: Duration = Duration::from_secs(60);
 const SLOW: &str = "attempt::reading=return(stall 60)";
 
-/// So many coordinators and two slow workers, in the midst of a run. Sessions last longer than a change of leaders.
+/// So many coordinators and two slow workers, in the midst of a run. Sessions last longer than a
+/// change of leaders.
 async fn running(coordinators: usize, orders: Orders) -> Cluster {
-    let options = ClusterOptions { coordinators, session_ttl: Duration::from_secs(8), ..ClusterOptions::default() };
+    let options = ClusterOptions {
+        coordinators,
+        session_ttl: Duration::from_secs(8),
+        ..ClusterOptions::default()
+    };
     let mut cluster = Cluster::start(options).await.unwrap();
     orders.load(&cluster).await.unwrap();
     cluster.add_worker("w1", 2, SLOW).await.unwrap();
@@ -32,7 +37,12 @@ async fn coordinator_restart_mid_run_resumes() {
     assert_eq!(run["status"], "success", "{run:#}\n{}", cluster.logs());
     orders.check_copy(&cluster).await.unwrap();
     let ledger = cluster.ledger().await.unwrap();
-    assert_eq!((ledger.hi, ledger.attempt_max), ((1, 2), 1), "{ledger:?}\n{}", cluster.logs());
+    assert_eq!(
+        (ledger.hi, ledger.attempt_max),
+        ((1, 2), 1),
+        "{ledger:?}\n{}",
+        cluster.logs()
+    );
 }
 
 #[tokio::test]
@@ -49,7 +59,12 @@ async fn leader_killed_mid_run_hands_over_and_attempts_survive() {
     assert_eq!(run["status"], "success", "{run:#}\n{}", cluster.logs());
     orders.check_copy(&cluster).await.unwrap();
     let ledger = cluster.ledger().await.unwrap();
-    assert_eq!((ledger.hi, ledger.attempt_max), ((1, 2), 1), "{ledger:?}\n{}", cluster.logs());
+    assert_eq!(
+        (ledger.hi, ledger.attempt_max),
+        ((1, 2), 1),
+        "{ledger:?}\n{}",
+        cluster.logs()
+    );
     assert_eq!(cluster.leader().await.unwrap(), second);
 }
 
@@ -61,26 +76,52 @@ async fn old_leader_paused_and_woken_changes_nothing() {
     let old = cluster.leader().await.unwrap();
     cluster.coordinator(old).freeze().unwrap();
     let new = 1 - old;
-    cluster.coordinator(new).until_logged("leading", LIMIT).await.unwrap();
-    let before = cluster.etcd.ctl(&["get", "/highwater/v1/test/leader", "--hex"]).await.unwrap();
+    cluster
+        .coordinator(new)
+        .until_logged("leading", LIMIT)
+        .await
+        .unwrap();
+    let before = cluster
+        .etcd
+        .ctl(&["get", "/highwater/v1/test/leader", "--hex"])
+        .await
+        .unwrap();
     // WHEN the old one wakes up
     cluster.coordinator(old).thaw().unwrap();
-    cluster.coordinator(old).until_logged("the term is over", LIMIT).await.unwrap();
+    cluster
+        .coordinator(old)
+        .until_logged("the term is over", LIMIT)
+        .await
+        .unwrap();
     // THEN it has changed nothing, and follows
-    let after = cluster.etcd.ctl(&["get", "/highwater/v1/test/leader", "--hex"]).await.unwrap();
+    let after = cluster
+        .etcd
+        .ctl(&["get", "/highwater/v1/test/leader", "--hex"])
+        .await
+        .unwrap();
     assert_eq!(before, after);
     assert_eq!(cluster.next_leader(&[old]).await.unwrap(), new);
     let run = cluster.until_ended(LIMIT).await.unwrap();
     assert_eq!(run["status"], "success", "{run:#}\n{}", cluster.logs());
     orders.check_copy(&cluster).await.unwrap();
     let ledger = cluster.ledger().await.unwrap();
-    assert_eq!((ledger.hi, ledger.attempt_max), ((1, 2), 1), "{ledger:?}\n{}", cluster.logs());
+    assert_eq!(
+        (ledger.hi, ledger.attempt_max),
+        ((1, 2), 1),
+        "{ledger:?}\n{}",
+        cluster.logs()
+    );
 }
 
 #[tokio::test]
 async fn cli_follow_survives_a_leader_change() {
-    // GIVEN a run that two commands follow, one through the leader and one through the other coordinator
-    let options = ClusterOptions { coordinators: 2, session_ttl: Duration::from_secs(8), ..ClusterOptions::default() };
+    // GIVEN a run that two commands follow, one through the leader and one through the other
+    // coordinator
+    let options = ClusterOptions {
+        coordinators: 2,
+        session_ttl: Duration::from_secs(8),
+        ..ClusterOptions::default()
+    };
     let orders = Orders { days: 60, rows: 40 };
     let mut cluster = Cluster::start(options).await.unwrap();
     orders.load(&cluster).await.unwrap();
@@ -90,7 +131,12 @@ async fn cli_follow_survives_a_leader_change() {
     let mut followers = Vec::new();
     for no in [leader, 1 - leader] {
         let command = cluster.command(no).await.unwrap();
-        let mut follower = command.args(["run"]).args([&file]).args(["--output=json"]).start().unwrap();
+        let mut follower = command
+            .args(["run"])
+            .args([&file])
+            .args(["--output=json"])
+            .start()
+            .unwrap();
         follower.until_stderr_holds("tasks", LIMIT).await.unwrap();
         followers.push(follower);
     }
@@ -101,10 +147,23 @@ async fn cli_follow_survives_a_leader_change() {
     cluster.restart_coordinator(leader).await.unwrap();
     // THEN both follow on, to the end of the run
     for mut follower in followers {
-        let status = follower.wait(LIMIT).await.map_err(|error| error.context(cluster.logs())).unwrap();
-        assert!(status.success(), "{status}: {}\n{}", follower.stderr().unwrap(), cluster.logs());
+        let status = follower
+            .wait(LIMIT)
+            .await
+            .map_err(|error| error.context(cluster.logs()))
+            .unwrap();
+        assert!(
+            status.success(),
+            "{status}: {}\n{}",
+            follower.stderr().unwrap(),
+            cluster.logs()
+        );
         let run: serde_json::Value = serde_json::from_str(&follower.stdout().unwrap()).unwrap();
-        assert_eq!((run["status"].as_str(), run["tasks"]["done"].as_u64()), (Some("success"), Some(60)), "{run:#}");
+        assert_eq!(
+            (run["status"].as_str(), run["tasks"]["done"].as_u64()),
+            (Some("success"), Some(60)),
+            "{run:#}"
+        );
     }
     orders.check_copy(&cluster).await.unwrap();
 }
@@ -121,7 +180,15 @@ async fn a_leader_that_is_told_to_end_hands_over_at_once() {
     // THEN it ends in good order, and the run goes on under the other
     assert!(status.success(), "{status}\n{}", cluster.logs());
     cluster.next_leader(&[first]).await.unwrap();
-    assert_eq!(cluster.until_ended(LIMIT).await.unwrap()["status"], "success");
+    assert_eq!(
+        cluster.until_ended(LIMIT).await.unwrap()["status"],
+        "success"
+    );
     orders.check_copy(&cluster).await.unwrap();
-    assert_eq!(cluster.ledger().await.unwrap().attempt_max, 1, "{}", cluster.logs());
+    assert_eq!(
+        cluster.ledger().await.unwrap().attempt_max,
+        1,
+        "{}",
+        cluster.logs()
+    );
 }

@@ -1,5 +1,5 @@
-//! What an etcd can do to a cluster that copies a table: end and come back, be dead from the start, be put back to a backup, run
-//! out of space.
+//! What an etcd can do to a cluster that copies a table: end and come back, be dead from the start,
+//! be put back to a backup, run out of space.
 
 use std::time::Duration;
 
@@ -12,7 +12,11 @@ const SLOW: &str = "attempt::reading=return(stall 60)";
 async fn etcd_restarted_mid_run_is_survived() {
     // GIVEN a run under way, under two coordinators
     let orders = Orders { days: 60, rows: 40 };
-    let options = ClusterOptions { coordinators: 2, session_ttl: Duration::from_secs(8), ..ClusterOptions::default() };
+    let options = ClusterOptions {
+        coordinators: 2,
+        session_ttl: Duration::from_secs(8),
+        ..ClusterOptions::default()
+    };
     let mut cluster = Cluster::start(options).await.unwrap();
     orders.load(&cluster).await.unwrap();
     cluster.add_worker("w1", 2, SLOW).await.unwrap();
@@ -39,7 +43,10 @@ async fn etcd_restarted_mid_run_is_survived() {
 async fn etcd_endpoint_dead_from_the_start_is_survived() {
     // GIVEN a coordinator that is given two members, the first of which nobody listens as
     let orders = Orders { days: 20, rows: 40 };
-    let options = ClusterOptions { dead_endpoint: true, ..ClusterOptions::default() };
+    let options = ClusterOptions {
+        dead_endpoint: true,
+        ..ClusterOptions::default()
+    };
     let mut cluster = Cluster::start(options).await.unwrap();
     orders.load(&cluster).await.unwrap();
     cluster.add_worker("w1", 2, "").await.unwrap();
@@ -48,7 +55,12 @@ async fn etcd_endpoint_dead_from_the_start_is_survived() {
     let run = cluster.until_ended(LIMIT).await.unwrap();
     assert_eq!(run["status"], "success", "{run:#}\n{}", cluster.logs());
     orders.check_copy(&cluster).await.unwrap();
-    assert_eq!(cluster.ledger().await.unwrap().attempt_max, 1, "{}", cluster.logs());
+    assert_eq!(
+        cluster.ledger().await.unwrap().attempt_max,
+        1,
+        "{}",
+        cluster.logs()
+    );
 }
 
 #[tokio::test]
@@ -95,7 +107,10 @@ async fn etcd_restored_from_a_snapshot_reissues_tokens_safely() {
     let run = cluster.until_ended(LIMIT).await.unwrap();
     assert_eq!(run["status"], "success", "{run:#}\n{}", cluster.logs());
     orders.check_copy(&cluster).await.unwrap();
-    let kept = cluster.number("select count(*) from orders where worker = 'w1'").await.unwrap();
+    let kept = cluster
+        .number("select count(*) from orders where worker = 'w1'")
+        .await
+        .unwrap();
     assert_eq!(kept, committed * 40, "{}", cluster.logs());
     // AND the tasks that were open have tokens above those that the target had seen
     let ledger = cluster.ledger().await.unwrap();
@@ -120,26 +135,67 @@ async fn etcd_out_of_space_recovers_without_loss() {
     let leader = cluster.leader().await.unwrap();
     // WHEN it runs out of space
     cluster.etcd.fill().await.unwrap();
-    // THEN the leader stays, and says what is wrong and what to do: to whoever looks, at the run or at the cluster
-    cluster.coordinator(leader).until_logged("is out of space: it takes nothing new", LIMIT).await.unwrap();
-    let told = |run: &serde_json::Value| run["steps"][0]["waits"].to_string().contains("is out of space");
-    cluster.until_run("the run to say what it waits for", LIMIT, told).await.unwrap();
+    // THEN the leader stays, and says what is wrong and what to do: to whoever looks, at the run or
+    // at the cluster
+    cluster
+        .coordinator(leader)
+        .until_logged("is out of space: it takes nothing new", LIMIT)
+        .await
+        .unwrap();
+    let told = |run: &serde_json::Value| {
+        run["steps"][0]["waits"].to_string().contains(
+            "is out of \
+        space",
+        )
+    };
+    cluster
+        .until_run("the run to say what it waits for", LIMIT, told)
+        .await
+        .unwrap();
     let trouble = cluster.cluster_status().await.unwrap()["trouble"].to_string();
-    assert!(trouble.contains("defragment") && trouble.contains("alarm NOSPACE"), "{trouble}");
-    let done = cluster.status().await.unwrap()["tasks"]["done"].as_u64().unwrap();
+    assert!(
+        trouble.contains("defragment") && trouble.contains("alarm NOSPACE"),
+        "{trouble}"
+    );
+    let done = cluster.status().await.unwrap()["tasks"]["done"]
+        .as_u64()
+        .unwrap();
     assert!(done < 60, "{done} of 60 tasks are done");
     // AND what would be new is refused with the same words
-    let other = cluster.file("other.yaml", &orders.pipeline("").replace("name: orders", "name: other")).unwrap();
+    let other = cluster
+        .file(
+            "other.yaml",
+            &orders.pipeline("").replace(
+                "name: orders",
+                "name: \
+        other",
+            ),
+        )
+        .unwrap();
     let args = ["run".as_ref(), other.as_os_str(), "--detach".as_ref()];
     let refused = cluster.highwater(leader, args, LIMIT).await.unwrap();
-    assert!(!refused.status.success() && refused.stderr.contains("is out of space"), "{refused:?}");
+    assert!(
+        !refused.status.success() && refused.stderr.contains("is out of space"),
+        "{refused:?}"
+    );
     // WHEN the office falls free as well, which nobody can win now
     cluster.coordinator(leader).freeze().unwrap();
-    cluster.coordinator(1 - leader).until_logged("is out of space: it takes nothing new", LIMIT).await.unwrap();
+    cluster
+        .coordinator(1 - leader)
+        .until_logged("is out of space: it takes nothing new", LIMIT)
+        .await
+        .unwrap();
     cluster.coordinator(leader).thaw().unwrap();
-    cluster.coordinator(leader).until_logged("the term is over", LIMIT).await.unwrap();
+    cluster
+        .coordinator(leader)
+        .until_logged("the term is over", LIMIT)
+        .await
+        .unwrap();
     // THEN both are still there, and show the run
-    let shown = cluster.until_run("the run to be shown without a leader", LIMIT, told).await.unwrap();
+    let shown = cluster
+        .until_run("the run to be shown without a leader", LIMIT, told)
+        .await
+        .unwrap();
     assert_eq!(shown["tasks"]["done"], done, "{shown:#}");
     for no in 0..2 {
         assert!(cluster.coordinator(no).is_running(), "{}", cluster.logs());

@@ -28,7 +28,9 @@ impl Place {
                 sqlx::raw_sql(sql).execute(&mut conn).await.unwrap();
             }
             Self::Sqlite(path) => {
-                let options = SqliteConnectOptions::new().filename(path).create_if_missing(true);
+                let options = SqliteConnectOptions::new()
+                    .filename(path)
+                    .create_if_missing(true);
                 let mut conn = SqliteConnection::connect_with(&options).await.unwrap();
                 sqlx::raw_sql(sql).execute(&mut conn).await.unwrap();
                 conn.close().await.unwrap();
@@ -71,7 +73,10 @@ pub(super) struct World {
 
 impl World {
     pub(super) async fn start() -> Self {
-        Self { server: Postgres::start().await.unwrap(), folder: tempfile::tempdir().unwrap() }
+        Self {
+            server: Postgres::start().await.unwrap(),
+            folder: tempfile::tempdir().unwrap(),
+        }
     }
 
     pub(super) async fn postgres(&self, name: &str) -> Place {
@@ -83,7 +88,13 @@ impl World {
     }
 
     /// Runs a pipeline of these steps, in a folder that belongs to its name.
-    pub(super) async fn run(&self, name: &str, from: &Place, to: &Place, steps: &[Step]) -> Finished {
+    pub(super) async fn run(
+        &self,
+        name: &str,
+        from: &Place,
+        to: &Place,
+        steps: &[Step],
+    ) -> Finished {
         let folder = self.folder.path().join(name);
         std::fs::create_dir_all(&folder).unwrap();
         let mut text = format!(
@@ -93,21 +104,33 @@ impl World {
         );
         for Step { table, partition } in steps {
             text.push_str(&format!(
-                "  {table}:\n    strategy: {{type: backfill, reprocess: all}}\n    from: {{connection: source, table: {table}}}\n    \
-                 to: {{connection: target, table: {table}}}\n    partition: {{{partition}}}\n    \
-                 write: {{mode: replace_partition}}\n"
+                "  {table}:\n    strategy: {{type: backfill, reprocess: all}}\n    from: \
+                 {{connection: source, table: {table}}}\n    to: {{connection: target, table: \
+                 {table}}}\n    partition: {{{partition}}}\n    write: {{mode: \
+                 replace_partition}}\n"
             ));
         }
         std::fs::write(folder.join("pipeline.yaml"), text).unwrap();
-        let highwater = Binary::highwater().await.unwrap().args(["run", "pipeline.yaml", "--workers", "2"]);
-        let highwater = highwater.env("SOURCE_URL", from.url()).env("TARGET_URL", to.url());
+        let highwater =
+            Binary::highwater()
+                .await
+                .unwrap()
+                .args(["run", "pipeline.yaml", "--workers", "2"]);
+        let highwater = highwater
+            .env("SOURCE_URL", from.url())
+            .env("TARGET_URL", to.url());
         highwater.current_folder(&folder).run(LIMIT).await.unwrap()
     }
 
     /// Runs a pipeline that must succeed.
     pub(super) async fn load(&self, name: &str, from: &Place, to: &Place, steps: &[Step]) {
         let finished = self.run(name, from, to, steps).await;
-        assert!(finished.status.success(), "{name}: {}\n{}", finished.stdout, finished.stderr);
+        assert!(
+            finished.status.success(),
+            "{name}: {}\n{}",
+            finished.stdout,
+            finished.stderr
+        );
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -123,18 +146,36 @@ pub(super) struct Step {
 }
 
 const STEPS: [Step; 4] = [
-    Step { table: "instants", partition: "by: calendar, column: at, grain: day, tz: Europe/Berlin" },
-    Step { table: "civils", partition: "by: calendar, column: at, grain: day" },
-    Step { table: "dates", partition: "by: calendar, column: at, grain: month" },
-    Step { table: "numbers", partition: "by: integer, column: at, width: 100" },
+    Step {
+        table: "instants",
+        partition: "by: calendar, column: at, grain: day, tz: Europe/Berlin",
+    },
+    Step {
+        table: "civils",
+        partition: "by: calendar, column: at, grain: day",
+    },
+    Step {
+        table: "dates",
+        partition: "by: calendar, column: at, grain: month",
+    },
+    Step {
+        table: "numbers",
+        partition: "by: integer, column: at, width: 100",
+    },
 ];
 const EPOCHS: [Step; 2] = [
-    Step { table: "seconds", partition: "by: calendar, column: at, grain: day, tz: Europe/Berlin" },
-    Step { table: "millis", partition: "by: calendar, column: at, grain: day, tz: Europe/Berlin" },
+    Step {
+        table: "seconds",
+        partition: "by: calendar, column: at, grain: day, tz: Europe/Berlin",
+    },
+    Step {
+        table: "millis",
+        partition: "by: calendar, column: at, grain: day, tz: Europe/Berlin",
+    },
 ];
 
-/// Rows at, just below and just above the midnights of a week in which Berlin's clocks change, with all lengths of fractions,
-/// and rows without a position.
+/// Rows at, just below and just above the midnights of a week in which Berlin's clocks change, with
+/// all lengths of fractions, and rows without a position.
 const POSTGRES_ROWS: &str = "
     create table instants (id int primary key, at timestamptz, note text);
     insert into instants select n, timestamptz '2013-03-29 22:59:59.999+00' + n * interval '1 h 0.00025 s', 'r' || n
@@ -174,13 +215,16 @@ const SQLITE_ROWS: &str = "
     insert into numbers values (903, null, 'd');
 ";
 
-/// The same change to each table: one row goes, one comes, one moves to another partition, one loses its position.
+/// The same change to each table: one row goes, one comes, one moves to another partition, one
+/// loses its position.
 async fn change(place: &Place, steps: &[Step]) {
     for Step { table, .. } in steps {
         place
             .execute(&format!(
-                "delete from {table} where id = 7; insert into {table} select (select max(id) + 1 from {table}), at, 'new' from {table} where id = 90; \
-                 update {table} set at = (select o.at from {table} o where o.id = 120) where id = 11; \
+                "delete from {table} where id = 7; insert into {table} select (select max(id) + 1 \
+                 from {table}), at, 'new' from {table} where id = 90; \
+                 update {table} set at = (select o.at from {table} o where o.id = 120) where id = \
+                 11; \
                  update {table} set at = null where id = 20"
             ))
             .await;
@@ -190,7 +234,11 @@ async fn change(place: &Place, steps: &[Step]) {
 async fn assert_same(from: &Place, to: &Place, steps: &[Step], when: &str) {
     for Step { table, .. } in steps {
         let query = format!("select id, at, note from {table} order by id");
-        assert_eq!(to.digest(&query).await, from.digest(&query).await, "{table} {when}");
+        assert_eq!(
+            to.digest(&query).await,
+            from.digest(&query).await,
+            "{table} {when}"
+        );
     }
 }
 
@@ -217,7 +265,8 @@ async fn partitions_are_found_again_from_postgres_to_sqlite_and_on_from_there() 
     let (from, to) = (world.postgres("legacy").await, world.sqlite("wh"));
     from.execute(POSTGRES_ROWS).await;
     twice(&world, "pg_lite", &from, &to, &STEPS).await;
-    // The copy is a source like any other: its texts are known for the instants and civil times that they are.
+    // The copy is a source like any other: its texts are known for the instants and civil times
+    // that they are.
     let on = world.sqlite("on");
     twice(&world, "lite_on", &to, &on, &STEPS).await;
     // And what is text there is an instant again where a table says so.
@@ -255,7 +304,10 @@ async fn a_target_that_holds_positions_in_another_form_is_refused_before_it_is_t
     from.execute(SQLITE_ROWS).await;
     let table = "create table instants (id bigint primary key, at text, note text)";
     let other = "insert into instants values (1, '2013-03-30 10:00:00', 'mine')";
-    for (name, to) in [("refused_lite", world.sqlite("wh")), ("refused_pg", world.postgres("wh").await)] {
+    for (name, to) in [
+        ("refused_lite", world.sqlite("wh")),
+        ("refused_pg", world.postgres("wh").await),
+    ] {
         // GIVEN a target table whose times are written otherwise than the source's
         to.execute(table).await;
         to.execute(other).await;
@@ -264,7 +316,11 @@ async fn a_target_that_holds_positions_in_another_form_is_refused_before_it_is_t
         // THEN it is refused by the column's name and both forms, and nothing was touched
         let said = format!("{}{}", finished.stdout, finished.stderr);
         assert!(!finished.status.success());
-        for part in ["column at of instants", "2013-01-31 05:00:00", "2013-01-31T05:00:00.000Z"] {
+        for part in [
+            "column at of instants",
+            "2013-01-31 05:00:00",
+            "2013-01-31T05:00:00.000Z",
+        ] {
             assert!(said.contains(part), "{part}: {said}");
         }
         assert_eq!(to.count("instants").await, 1);

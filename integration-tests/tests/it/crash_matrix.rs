@@ -1,10 +1,11 @@
-//! The crash matrix: at every named place of an attempt, of a worker's calls and of the coordinator's transactions the process
-//! is ended, the step made to fail, or made to wait until it is killed or its lease is lost; in both write modes, and in both
-//! ways to run Highwater: the embedded process for both kinds of target, and a cluster of daemons over etcd. However it struck,
-//! the run then ends, and rows and ledger are exact.
+//! The crash matrix: at every named place of an attempt, of a worker's calls and of the
+//! coordinator's transactions the process is ended, the step made to fail, or made to wait until it
+//! is killed or its lease is lost; in both write modes, and in both ways to run Highwater: the
+//! embedded process for both kinds of target, and a cluster of daemons over etcd. However it
+//! struck, the run then ends, and rows and ledger are exact.
 //!
-//! A normal run strikes at each place once and takes turns through the rest; `make crash-matrix` does every cell.
-//! `HIGHWATER_MATRIX_CELL=t2::before` picks the cells whose names hold that text.
+//! A normal run strikes at each place once and takes turns through the rest; `make crash-matrix`
+//! does every cell. `HIGHWATER_MATRIX_CELL=t2::before` picks the cells whose names hold that text.
 
 mod bench;
 mod cell;
@@ -104,13 +105,18 @@ fn embedded() -> Vec<(Action, Engine, Mode)> {
 }
 
 async fn strike_between_runs(places: &[Place], story: Story, offset: usize) {
-    let cells = chosen(places, &embedded(), offset, |place, (action, engine, mode)| RunsCell {
-        place,
-        story,
-        action,
-        engine,
-        mode,
-    });
+    let cells = chosen(
+        places,
+        &embedded(),
+        offset,
+        |place, (action, engine, mode)| RunsCell {
+            place,
+            story,
+            action,
+            engine,
+            mode,
+        },
+    );
     if !cells.is_empty() {
         in_turns(Bench::start().await.unwrap(), cells, CELLS_AT_ONCE).await;
     }
@@ -118,8 +124,17 @@ async fn strike_between_runs(places: &[Place], story: Story, offset: usize) {
 
 async fn strike(places: &[Place], offset: usize) {
     let combinations = embedded();
-    let cells =
-        chosen(places, &combinations, offset, |place, (action, engine, mode)| Cell { place, action, engine, mode });
+    let cells = chosen(
+        places,
+        &combinations,
+        offset,
+        |place, (action, engine, mode)| Cell {
+            place,
+            action,
+            engine,
+            mode,
+        },
+    );
     if !cells.is_empty() {
         in_turns(Bench::start().await.unwrap(), cells, CELLS_AT_ONCE).await;
     }
@@ -132,18 +147,29 @@ async fn strike_cluster(places: &[Place], victims: &[Victim], offset: usize) {
             combinations.extend(ACTIONS.map(|action| (action, *victim, mode)));
         }
     }
-    let cells = chosen(places, &combinations, offset, |place, (action, victim, mode)| ClusterCell {
-        place,
-        action,
-        victim,
-        mode,
-    });
+    let cells = chosen(
+        places,
+        &combinations,
+        offset,
+        |place, (action, victim, mode)| ClusterCell {
+            place,
+            action,
+            victim,
+            mode,
+        },
+    );
     if !cells.is_empty() {
-        in_turns(ClusterBench::start().await.unwrap(), cells, CLUSTER_CELLS_AT_ONCE).await;
+        in_turns(
+            ClusterBench::start().await.unwrap(),
+            cells,
+            CLUSTER_CELLS_AT_ONCE,
+        )
+        .await;
     }
 }
 
-/// Every cell when all are wanted or some are picked; else one for each place, taking turns through the combinations.
+/// Every cell when all are wanted or some are picked; else one for each place, taking turns through
+/// the combinations.
 fn chosen<C: Copy, T: fmt::Display>(
     places: &[Place],
     combinations: &[C],
@@ -154,9 +180,13 @@ fn chosen<C: Copy, T: fmt::Display>(
     let only = std::env::var("HIGHWATER_MATRIX_CELL").unwrap_or_default();
     let mut cells = Vec::new();
     for (at, place) in places.iter().enumerate() {
-        // Seven and sixteen have no factor in common: sixteen places in a row meet sixteen combinations.
+        // Seven and sixteen have no factor in common: sixteen places in a row meet sixteen
+        // combinations.
         let turn = (at * 7 + offset) % combinations.len();
-        let chosen = combinations.iter().enumerate().filter(|(nth, _)| all || !only.is_empty() || *nth == turn);
+        let chosen = combinations
+            .iter()
+            .enumerate()
+            .filter(|(nth, _)| all || !only.is_empty() || *nth == turn);
         cells.extend(chosen.map(|(_, combination)| cell(*place, *combination)));
     }
     cells.retain(|cell| cell.to_string().contains(&only));

@@ -1,4 +1,5 @@
-//! The process dies at any instant, and the next one goes on: nothing is lost, and nothing is there twice.
+//! The process dies at any instant, and the next one goes on: nothing is lost, and nothing is there
+//! twice.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -39,22 +40,39 @@ async fn killed_process_mid_backfill_loses_and_doubles_nothing_when_it_replaces_
 async fn is_killed_again_and_again(engine: Engine, write: &str) {
     // GIVEN a table
     let site = Site::with_hours(engine, write).await;
-    let mut seed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64;
+    let mut seed = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap()
+        .as_nanos() as u64;
     println!("{engine:?} {write}: seed {seed}");
     // WHEN its backfill is killed several times, at moments that nobody chose
     for kill in 1..=KILLS {
         let mut run = site.start(SLOW).await;
         site.until_committed(i64::from(8 * kill)).await;
-        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        seed = seed
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
         tokio::time::sleep(Duration::from_millis((seed >> 33) % 80)).await;
-        assert_eq!(run.ended().unwrap(), None, "it came to its end before it was killed: {}", run.stderr().unwrap());
+        assert_eq!(
+            run.ended().unwrap(),
+            None,
+            "it came to its end before it was killed: {}",
+            run.stderr().unwrap()
+        );
         run.kill().unwrap();
     }
-    // THEN the last process ends it well, each row and each receipt is there once, and it was one run all the time
+    // THEN the last process ends it well, each row and each receipt is there once, and it was one
+    // run all the time
     assert_exit(&site.run().await, 0);
     site.assert_copied_once(HOURS).await;
     let task = site.ledger("task");
-    let runs = site.numbers(Side::Target, ["count(distinct run_id)"], &format!("from {task}")).await;
+    let runs = site
+        .numbers(
+            Side::Target,
+            ["count(distinct run_id)"],
+            &format!("from {task}"),
+        )
+        .await;
     assert_eq!(runs, [1]);
 }
 
@@ -75,10 +93,16 @@ async fn embedded_resumes_after_kill_9() {
         assert_exit(&finished, 0);
         assert_says(&finished.stderr, "goes on");
         let after = site.status().await;
-        assert_eq!((&after["run"], &after["status"]), (&before["run"], &Value::from("success")));
+        assert_eq!(
+            (&after["run"], &after["status"]),
+            (&before["run"], &Value::from("success"))
+        );
         assert_eq!(after["tasks"]["done"], HOURS);
         site.assert_copied_once(HOURS).await;
-        are_kept(&taken, &site.texts(Side::Target, RECEIPT, &committed(&site)).await);
+        are_kept(
+            &taken,
+            &site.texts(Side::Target, RECEIPT, &committed(&site)).await,
+        );
     }
 }
 
@@ -88,7 +112,10 @@ fn committed(site: &Site) -> String {
 
 #[track_caller]
 fn are_kept(before: &[String], after: &[String]) {
-    assert!(before.iter().all(|receipt| after.contains(receipt)), "{before:?} {after:?}");
+    assert!(
+        before.iter().all(|receipt| after.contains(receipt)),
+        "{before:?} {after:?}"
+    );
 }
 
 #[tokio::test]
@@ -97,12 +124,24 @@ async fn commit_applied_but_answer_lost_is_replayed_not_repeated() {
     let site = Site::with_hours(Engine::Postgres, APPEND).await;
     let run = site.highwater(&["-v", "run", "pipeline.yaml"]).await;
     // WHEN the table is copied
-    let finished = run.failpoints("commit_answer_lost=5*return").run(LIMIT).await.unwrap();
+    let finished = run
+        .failpoints("commit_answer_lost=5*return")
+        .run(LIMIT)
+        .await
+        .unwrap();
     // THEN the ledger was asked, and the first attempt of each task was enough
     assert_exit(&finished, 0);
     assert_says(&finished.stderr, "asking the ledger");
     site.assert_copied_once(HOURS).await;
-    assert_eq!(site.numbers(Side::Target, ["max(attempt)"], &format!("from {}", site.ledger("task"))).await, [1]);
+    assert_eq!(
+        site.numbers(
+            Side::Target,
+            ["max(attempt)"],
+            &format!("from {}", site.ledger("task"))
+        )
+        .await,
+        [1]
+    );
     assert_eq!(site.status().await["tasks"]["done"], HOURS);
 }
 
@@ -111,7 +150,9 @@ async fn a_commit_whose_process_died_before_it_could_tell_is_replayed() {
     for engine in [Engine::Postgres, Engine::Sqlite] {
         // GIVEN a process that dies right after a commit, before anybody heard of it
         let site = Site::with_hours(engine, APPEND).await;
-        let mut dying = site.start("attempt::after_commit=3*off->1*return(abort)").await;
+        let mut dying = site
+            .start("attempt::after_commit=3*off->1*return(abort)")
+            .await;
         assert!(!dying.wait(LIMIT).await.unwrap().success());
         let told = site.status().await["tasks"]["done"].as_i64().unwrap();
         let before = site.texts(Side::Target, RECEIPT, &committed(&site)).await;
@@ -123,16 +164,23 @@ async fn a_commit_whose_process_died_before_it_could_tell_is_replayed() {
         assert_exit(&site.run().await, 0);
         // THEN those commits stand as they are, and count
         site.assert_copied_once(HOURS).await;
-        are_kept(&before, &site.texts(Side::Target, RECEIPT, &committed(&site)).await);
+        are_kept(
+            &before,
+            &site.texts(Side::Target, RECEIPT, &committed(&site)).await,
+        );
         let status = site.status().await;
-        assert_eq!((&status["tasks"]["done"], &status["rows"]), (&Value::from(HOURS), &Value::from(400)));
+        assert_eq!(
+            (&status["tasks"]["done"], &status["rows"]),
+            (&Value::from(HOURS), &Value::from(400))
+        );
     }
 }
 
 #[tokio::test]
 async fn token_behind_the_target_raises_hi() {
     for engine in [Engine::Postgres, Engine::Sqlite] {
-        // GIVEN a copy of the state from early in a run, and a target that has since seen the tokens of later terms
+        // GIVEN a copy of the state from early in a run, and a target that has since seen the
+        // tokens of later terms
         let site = Site::with_hours(engine, REPLACE).await;
         let mut run = site.start(SLOW).await;
         site.until_committed(2).await;
@@ -141,13 +189,22 @@ async fn token_behind_the_target_raises_hi() {
         for committed in [10, 20, 30] {
             let mut run = site.start(SLOW).await;
             site.until_committed(committed).await;
-            until("an attempt to cut off", LIMIT, async || Ok((site.tasks('O').await > 0).then_some(())))
-                .await
-                .unwrap();
+            until("an attempt to cut off", LIMIT, async || {
+                Ok((site.tasks('O').await > 0).then_some(()))
+            })
+            .await
+            .unwrap();
             run.kill().unwrap();
         }
         assert!(site.tasks('O').await > 0, "attempts were cut off");
-        let seen = site.numbers(Side::Target, ["max(token)"], &format!("from {}", site.ledger("task"))).await[0] >> 24;
+        let seen = site
+            .numbers(
+                Side::Target,
+                ["max(token)"],
+                &format!("from {}", site.ledger("task")),
+            )
+            .await[0]
+            >> 24;
         // WHEN the state is put back, and the run goes on
         std::fs::remove_dir_all(site.path(".highwater")).unwrap();
         site.copy_state("older", ".highwater");
@@ -158,6 +215,9 @@ async fn token_behind_the_target_raises_hi() {
         site.assert_copied_once(HOURS).await;
         let cluster = site.finish(&["cluster", "status", "-o", "json"]).await;
         let cluster: Value = serde_json::from_str(&cluster.stdout).unwrap();
-        assert!(cluster["token_hi"].as_i64().unwrap() > seen, "{cluster} after {seen}");
+        assert!(
+            cluster["token_hi"].as_i64().unwrap() > seen,
+            "{cluster} after {seen}"
+        );
     }
 }

@@ -2,8 +2,8 @@
 
 use crate::site::{Engine, Side, Site, assert_exit, assert_says};
 
-/// A table whose every column but the last is one to cut by. The rows at the end are the odd ones: without a value, at the edges, beyond
-/// the whole numbers.
+/// A table whose every column but the last is one to cut by. The rows at the end are the odd ones:
+/// without a value, at the edges, beyond the whole numbers.
 const TABLE: &str = "
     create domain id19 as numeric(19,0); create domain own_id as id19; create domain stamp as timestamptz; create domain day as date;
     create table t (id bigint primary key, nid numeric(19,0), fid numeric, did own_id, o oid, at stamp, day day, iso text, code varchar(10), note text);
@@ -43,35 +43,62 @@ fn steps(strategy: &str) -> String {
 
 /// The rows of a table, each as a text, whatever types its columns have.
 async fn rows(site: &Site, side: Side, table: &str) -> Vec<String> {
-    let row = "concat_ws('|', id, coalesce(nid::text, '-'), coalesce(fid::text, '-'), coalesce(did::text, '-'), coalesce(o::text, '-'), \
-               coalesce(at::text, '-'), coalesce(day::text, '-'), \
-               coalesce(iso, '-'), coalesce(code, '-'), note)";
-    site.texts(side, row, &format!("from {table} order by id")).await
+    let row = "concat_ws('|', id, coalesce(nid::text, '-'), coalesce(fid::text, '-'), \
+               coalesce(did::text, '-'), coalesce(o::text, '-'), coalesce(at::text, '-'), \
+               coalesce(day::text, '-'), coalesce(iso, '-'), coalesce(code, '-'), note)";
+    site.texts(side, row, &format!("from {table} order by id"))
+        .await
 }
 
 #[tokio::test]
 async fn a_table_is_cut_by_what_its_ids_and_days_are() {
-    // GIVEN ids as decimals, behind domains and as oids, days behind domains and as text, and targets, some of which are there and wider
+    // GIVEN ids as decimals, behind domains and as oids, days behind domains and as text, and
+    // targets, some of which are there and wider
     let site = Site::empty(Engine::Postgres).await;
     site.execute(Side::Source, TABLE).await;
-    let wider = "(id numeric, nid numeric(25,3), fid numeric, did numeric, o bigint, at timestamptz, day date, iso text, code text, note text)";
-    site.execute(Side::Target, &format!("create table by_nid_wider {wider}; create table by_o_wider {wider}")).await;
+    let wider = "(id numeric, nid numeric(25,3), fid numeric, did numeric, o bigint, at \
+                 timestamptz, day date, iso text, code text, note text)";
+    site.execute(
+        Side::Target,
+        &format!(
+            "create table by_nid_wider {wider}; create table \
+        by_o_wider {wider}"
+        ),
+    )
+    .await;
     site.write_pipeline(&steps("backfill"));
     // WHEN it is cut by each of them
     assert_exit(&site.run().await, 0);
     // THEN all rows are there, once, in more than one part
     let exact = |text: &str| text.replace(".000", "");
-    let expected: Vec<String> = rows(&site, Side::Source, "t").await.iter().map(|row| exact(row)).collect();
+    let expected: Vec<String> = rows(&site, Side::Source, "t")
+        .await
+        .iter()
+        .map(|row| exact(row))
+        .collect();
     for (step, _) in CUTS {
-        let held: Vec<String> = rows(&site, Side::Target, step).await.iter().map(|row| exact(row)).collect();
+        let held: Vec<String> = rows(&site, Side::Target, step)
+            .await
+            .iter()
+            .map(|row| exact(row))
+            .collect();
         assert_eq!(held, expected, "{step}");
         let parts = format!("from highwater.task where state = 'C' and step = '{step}'");
-        let [parts, nulls] =
-            site.numbers(Side::Target, ["count(*)", "count(*) filter (where slice_kind = 'null')"], &parts).await;
-        assert!(parts > 2 && nulls == 1, "{step}: {parts} parts, {nulls} of rows without a value");
+        let [parts, nulls] = site
+            .numbers(
+                Side::Target,
+                ["count(*)", "count(*) filter (where slice_kind = 'null')"],
+                &parts,
+            )
+            .await;
+        assert!(
+            parts > 2 && nulls == 1,
+            "{step}: {parts} parts, {nulls} of rows without a value"
+        );
     }
     // AND ranges of text are found in the target by an index in the order that they have there
-    let texts = "from pg_indexes where tablename in ('by_iso', 'by_code') and indexdef like '%COLLATE \"C\")'";
+    let texts = "from pg_indexes where tablename in ('by_iso', 'by_code') and indexdef like \
+                 '%COLLATE \"C\")'";
     assert_eq!(site.numbers(Side::Target, ["count(*)"], texts).await, [2]);
     // WHEN it runs again THEN there is nothing to do, and no row is touched
     let before = site.tasks('C').await;
@@ -83,7 +110,11 @@ async fn a_table_is_cut_by_what_its_ids_and_days_are() {
     site.write_pipeline(&steps("{type: backfill, reprocess: all}"));
     assert_exit(&site.finish(&["run", "pipeline.yaml", "--new"]).await, 0);
     for (step, _) in CUTS {
-        let held: Vec<String> = rows(&site, Side::Target, step).await.iter().map(|row| exact(row)).collect();
+        let held: Vec<String> = rows(&site, Side::Target, step)
+            .await
+            .iter()
+            .map(|row| exact(row))
+            .collect();
         assert_eq!(held, expected, "{step}");
     }
 }
@@ -92,18 +123,24 @@ async fn a_table_is_cut_by_what_its_ids_and_days_are() {
 async fn what_would_be_cut_wrongly_is_refused_by_the_plan_with_what_to_do() {
     // GIVEN ids as decimals, one of them NaN, and a target that holds whole numbers
     let site = Site::empty(Engine::Postgres).await;
-    let sql = "create table t (id numeric(19,0), note text); insert into t values (1, 'a'), (5, 'b'), ('NaN', 'c')";
+    let sql = "create table t (id numeric(19,0), note text); insert into t values (1, 'a'), (5, \
+               'b'), ('NaN', 'c')";
     site.execute(Side::Source, sql).await;
-    site.execute(Side::Target, "create table narrow (id bigint, note text)").await;
+    site.execute(Side::Target, "create table narrow (id bigint, note text)")
+        .await;
     let pipeline = |strategy: &str, table: &str| {
         site.write_pipeline(&format!(
-            "steps:\n  s:\n    strategy: {strategy}\n    from: {{connection: source, table: t}}\n    \
-             to: {{connection: target, table: {table}}}\n    partition: {{by: integer, column: id, width: 2}}\n    \
-             write: {{mode: replace_partition}}\n"
+            "steps:\n  s:\n    strategy: {strategy}\n    from: {{connection: source, table: \
+             t}}\n    to: {{connection: target, table: {table}}}\n    partition: {{by: integer, \
+             column: id, width: 2}}\n    write: {{mode: replace_partition}}\n"
         ));
     };
     for (strategy, table, told) in [
-        ("backfill", "narrow", "a numeric may be NaN, be larger or have a fraction"),
+        (
+            "backfill",
+            "narrow",
+            "a numeric may be NaN, be larger or have a fraction",
+        ),
         ("backfill", "narrow", "read a view that casts it"),
         // A bound that is declared leaves numbers out, and NaN is none
         (
@@ -121,5 +158,9 @@ async fn what_would_be_cut_wrongly_is_refused_by_the_plan_with_what_to_do() {
     // WHEN no bound leaves it out THEN it is carried with the last part
     pipeline("backfill", "made");
     assert_exit(&site.run().await, 0);
-    assert_eq!(site.texts(Side::Target, "id", "from made order by id").await, ["1", "5", "NaN"]);
+    assert_eq!(
+        site.texts(Side::Target, "id", "from made order by id")
+            .await,
+        ["1", "5", "NaN"]
+    );
 }

@@ -26,7 +26,12 @@ impl EtcdServer {
         for _ in 0..START_ATTEMPTS_MAX {
             let (client_port, peer_port) = (free_port(), free_port());
             if let Some(process) = spawn(&data, client_port, peer_port) {
-                return Self { process, client_port, peer_port, data };
+                return Self {
+                    process,
+                    client_port,
+                    peer_port,
+                    data,
+                };
             }
         }
         panic!("etcd did not start");
@@ -54,11 +59,16 @@ impl EtcdServer {
 
     /// Starts it again after a kill, where it was, with the data it had.
     pub(crate) fn start_again(&mut self) {
-        self.process = spawn(&self.data, self.client_port, self.peer_port).expect("etcd starts again");
+        self.process = spawn(&self.data, self.client_port, self.peer_port).expect(
+            "etcd starts \
+            again",
+        );
     }
 
     fn signal(&self, signal: &str) {
-        let status = Command::new("kill").args([&format!("-{signal}"), &self.process.id().to_string()]).status();
+        let status = Command::new("kill")
+            .args([&format!("-{signal}"), &self.process.id().to_string()])
+            .status();
         assert!(status.unwrap().success());
     }
 }
@@ -72,17 +82,38 @@ impl Drop for EtcdServer {
 
 /// A port that nobody listens on, just now.
 pub(crate) fn free_port() -> u16 {
-    TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
+    TcpListener::bind(("127.0.0.1", 0))
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port()
 }
 
-#[allow(clippy::disallowed_methods, reason = "tests take the path of their servers from the environment")]
+#[allow(
+    clippy::disallowed_methods,
+    reason = "tests take the path of their servers from the \
+    environment"
+)]
 fn spawn(data: &TempDir, client_port: u16, peer_port: u16) -> Option<Child> {
-    let (client, peer) = (format!("http://127.0.0.1:{client_port}"), format!("http://127.0.0.1:{peer_port}"));
+    let (client, peer) = (
+        format!("http://127.0.0.1:{client_port}"),
+        format!("http://127.0.0.1:{peer_port}"),
+    );
     let mut process = Command::new(std::env::var("ETCD").unwrap_or_else(|_| "etcd".to_owned()))
         .arg("--data-dir")
         .arg(data.path())
-        .args(["--listen-client-urls", &client, "--advertise-client-urls", &client])
-        .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
+        .args([
+            "--listen-client-urls",
+            &client,
+            "--advertise-client-urls",
+            &client,
+        ])
+        .args([
+            "--listen-peer-urls",
+            &peer,
+            "--initial-advertise-peer-urls",
+            &peer,
+        ])
         .args(["--initial-cluster", &format!("default={peer}")])
         // Short, so that a start and a lease of a few seconds are quick.
         .args(["--heartbeat-interval", "100", "--election-timeout", "600"])

@@ -2,12 +2,13 @@
 
 use crate::site::{Engine, Side, Site, assert_exit, assert_says};
 
-/// Steps that copy `table` by its column, one for each way with rows without a position, into a table of that way's name.
+/// Steps that copy `table` by its column, one for each way with rows without a position, into a
+/// table of that way's name.
 fn ways_with_nulls(site: &Site, table: &str, partition: &str, mode: &str, ways: &[&str]) {
     let step = |way: &&str| {
         format!(
-            "  {way}:\n    strategy: backfill\n    from: {{connection: source, table: {table}}}\n    \
-             to: {{connection: target, table: {table}_{mode}_{way}}}\n    \
+            "  {way}:\n    strategy: backfill\n    from: {{connection: source, table: \
+             {table}}}\n    to: {{connection: target, table: {table}_{mode}_{way}}}\n    \
              partition: {{{partition}, nulls: {way}}}\n    write: {{mode: {mode}}}\n"
         )
     };
@@ -15,8 +16,8 @@ fn ways_with_nulls(site: &Site, table: &str, partition: &str, mode: &str, ways: 
     site.write_pipeline(&format!("steps:\n{steps}"));
 }
 
-/// A parent whose child has dropped its NOT NULL, and a foreign table that only declares one: 8 and 20 rows, of which 2 and
-/// 4 have no day.
+/// A parent whose child has dropped its NOT NULL, and a foreign table that only declares one: 8 and
+/// 20 rows, of which 2 and 4 have no day.
 async fn with_broken_promises() -> Site {
     let site = Site::empty(Engine::Postgres).await;
     let url = site.server().url("source");
@@ -47,7 +48,8 @@ async fn null_rows_of_a_child_table_are_not_lost() {
     sqlite
         .execute(
             Side::Source,
-            "create table items (id integer primary key desc, v int); insert into items values (null, 1), (null, 2), (5, 3)",
+            "create table items (id integer primary key desc, v int); insert into items values \
+             (null, 1), (null, 2), (5, 3)",
         )
         .await;
     let by_month = "by: calendar, column: at, grain: month";
@@ -64,16 +66,26 @@ async fn null_rows_of_a_child_table_are_not_lost() {
             assert_exit(&finished, 0);
             for (way, arrived) in [("partition", rows), ("ignore", rows - nulls)] {
                 let from = format!("from {table}_{mode}_{way}");
-                assert_eq!(site.numbers(Side::Target, ["count(*)"], &from).await, [arrived], "{from}");
+                assert_eq!(
+                    site.numbers(Side::Target, ["count(*)"], &from).await,
+                    [arrived],
+                    "{from}"
+                );
             }
             // AND those that are left where they are, are told
             let plan = site.finish(&["plan", "pipeline.yaml"]).await;
-            assert_says(&plan.stdout, &format!("{nulls} rows of {table} without {column}"));
+            assert_says(
+                &plan.stdout,
+                &format!("{nulls} rows of {table} without {column}"),
+            );
             // WHEN there shall be none THEN it is refused, and says how many there are
             ways_with_nulls(site, table, partition, mode, &["fail"]);
             let refused = site.run().await;
             assert_exit(&refused, 7);
-            assert_says(&refused.stdout, &format!("{nulls} rows of {table} have no {column}"));
+            assert_says(
+                &refused.stdout,
+                &format!("{nulls} rows of {table} have no {column}"),
+            );
         }
     }
 }
@@ -91,9 +103,9 @@ async fn row_level_security_is_told_or_refused() {
     site.point("SOURCE_URL", source.replace("postgres@", "clerk@"));
     let steps = |rows: &str| {
         format!(
-            "steps:\n  orders:\n    strategy: backfill\n    from: {{connection: source, table: orders{rows}}}\n    \
-             to: {{connection: target, table: orders}}\n    partition: {{by: integer, column: id}}\n    \
-             write: {{mode: append}}\n"
+            "steps:\n  orders:\n    strategy: backfill\n    from: {{connection: source, table: \
+             orders{rows}}}\n    to: {{connection: target, table: orders}}\n    partition: {{by: \
+             integer, column: id}}\n    write: {{mode: append}}\n"
         )
     };
     site.write_pipeline(&steps(""));
@@ -101,24 +113,35 @@ async fn row_level_security_is_told_or_refused() {
     for command in ["plan", "run"] {
         let finished = site.finish(&[command, "pipeline.yaml"]).await;
         assert_exit(&finished, 7);
-        for text in ["row level security of public.orders", "hides rows from clerk", "from.rows: visible"] {
+        for text in [
+            "row level security of public.orders",
+            "hides rows from clerk",
+            "from.rows: \
+            visible",
+        ] {
             assert_says(&format!("{}{}", finished.stdout, finished.stderr), text);
         }
     }
-    // WHEN the visible rows are meant THEN they are loaded, and the plan says that there may be others
+    // WHEN the visible rows are meant THEN they are loaded, and the plan says that there may be
+    // others
     site.write_pipeline(&steps(", rows: visible"));
     let plan = site.finish(&["plan", "pipeline.yaml"]).await;
     assert_exit(&plan, 0);
     assert_says(&plan.stdout, "rows of orders that row level security hides");
     assert_exit(&site.run().await, 0);
-    assert_eq!(site.numbers(Side::Target, ["count(*)", "min(tenant)"], "from orders").await, [25, 1]);
+    assert_eq!(
+        site.numbers(Side::Target, ["count(*)", "min(tenant)"], "from orders")
+            .await,
+        [25, 1]
+    );
     // GIVEN a target whose policies hold for the role that writes
     let sql = "alter table orders enable row level security; create policy own on orders using (tenant = 1);
                grant all on orders to clerk; grant create on database target to clerk";
     site.execute(Side::Target, sql).await;
     site.execute(
         Side::Target,
-        "grant all on schema highwater to clerk; grant all on all tables in schema highwater to clerk",
+        "grant all on schema highwater to clerk; grant all on all tables in schema highwater to \
+         clerk",
     )
     .await;
     site.point("TARGET_URL", target.replace("postgres@", "clerk@"));
@@ -131,17 +154,28 @@ async fn row_level_security_is_told_or_refused() {
 
 /// The step of a status document.
 fn step<'a>(status: &'a serde_json::Value, name: &str) -> &'a serde_json::Value {
-    status["steps"].as_array().unwrap().iter().find(|step| step["step"] == name).unwrap()
+    status["steps"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|step| step["step"] == name)
+        .unwrap()
 }
 
 #[tokio::test]
 async fn rows_in_no_partition_are_an_error() {
     for engine in [Engine::Postgres, Engine::Sqlite] {
-        // GIVEN a table that has neither a NULL nor a stray value when the run is planned, and gets them while the run is under way:
-        // its first step loads a table of the other steps' source, whose trigger puts them there
+        // GIVEN a table that has neither a NULL nor a stray value when the run is planned, and gets
+        // them while the run is under way: its first step loads a table of the other steps' source,
+        // whose trigger puts them there
         let site = Site::empty(engine).await;
-        site.execute(Side::Target, "create table seed (id integer not null primary key)").await;
-        site.execute(Side::Target, "insert into seed values (1)").await;
+        site.execute(
+            Side::Target,
+            "create table seed (id integer not null primary key)",
+        )
+        .await;
+        site.execute(Side::Target, "insert into seed values (1)")
+            .await;
         let (pos, trigger) = match engine {
             Engine::Postgres => (
                 "pos int",
@@ -159,23 +193,29 @@ async fn rows_in_no_partition_are_an_error() {
         for table in ["events", "words"] {
             let sql = format!(
                 "create table {table} (id integer not null primary key, {pos}); insert into {table} \
-                 with recursive n (i) as (select 1 union all select i + 1 from n where i < 30) select i, i from n"
+                 with recursive n (i) as (select 1 union all select i + 1 from n where i < 30) \
+                 select i, i from n"
             );
             site.execute(Side::Source, &sql).await;
         }
-        site.execute(Side::Source, "create table gate (id integer not null primary key)").await;
+        site.execute(
+            Side::Source,
+            "create table gate (id integer not null primary key)",
+        )
+        .await;
         site.execute(Side::Source, trigger).await;
         let step_of = |name: &str, table: &str, nulls: &str| {
             format!(
-                "  {name}:\n    strategy: {{type: backfill, start: 10, end: 20}}\n    depends_on: [gate]\n    \
-                 from: {{connection: source, table: {table}}}\n    to: {{connection: target, table: {name}}}\n    \
-                 partition: {{by: integer, column: pos, width: 5, nulls: {nulls}}}\n    write: {{mode: append}}\n"
+                "  {name}:\n    strategy: {{type: backfill, start: 10, end: 20}}\n    depends_on: \
+                 [gate]\n    from: {{connection: source, table: {table}}}\n    to: {{connection: \
+                 target, table: {name}}}\n    partition: {{by: integer, column: pos, width: 5, \
+                 nulls: {nulls}}}\n    write: {{mode: append}}\n"
             )
         };
         site.write_pipeline(&format!(
-            "steps:\n  gate:\n    strategy: backfill\n    from: {{connection: target, table: seed}}\n    \
-             to: {{connection: source, table: gate}}\n    partition: {{by: integer, column: id}}\n    \
-             write: {{mode: append}}\n{}{}{}{}",
+            "steps:\n  gate:\n    strategy: backfill\n    from: {{connection: target, table: \
+             seed}}\n    to: {{connection: source, table: gate}}\n    partition: {{by: integer, \
+             column: id}}\n    write: {{mode: append}}\n{}{}{}{}",
             step_of("failing", "events", "fail"),
             step_of("ignoring", "events", "ignore"),
             step_of("taking", "events", "partition"),
@@ -183,24 +223,44 @@ async fn rows_in_no_partition_are_an_error() {
         ));
         // WHEN it is run
         let finished = site.run().await;
-        // THEN the step that declared nothing of them is no success, and says how many there are and what to do
+        // THEN the step that declared nothing of them is no success, and says how many there are
+        // and what to do
         assert_exit(&finished, 3);
         let status = site.status().await;
         let failing = step(&status, "failing");
-        assert_eq!((&failing["status"], &failing["rows"]), (&"failed".into(), &10.into()), "{failing}");
-        assert_eq!(failing["dead"][0]["code"], "rows_in_no_partition", "{failing}");
+        assert_eq!(
+            (&failing["status"], &failing["rows"]),
+            (&"failed".into(), &10.into()),
+            "{failing}"
+        );
+        assert_eq!(
+            failing["dead"][0]["code"], "rows_in_no_partition",
+            "{failing}"
+        );
         for text in ["1 row without pos", "nulls: partition", "nulls: ignore"] {
             assert_says(failing["reason"].as_str().unwrap(), text);
             assert_says(&finished.stdout, text);
         }
         // AND those that declared what they leave out are, and tell it, row by row
-        let outside = ["9 rows of events whose pos lies before 10", "11 rows of events whose pos lies at or behind 20"];
+        let outside = [
+            "9 rows of events whose pos lies before 10",
+            "11 rows of events whose pos \
+            lies at or behind 20",
+        ];
         for (name, rows, told) in [
-            ("ignoring", 10, [&outside[..], &["1 row of events without pos"]].concat()),
+            (
+                "ignoring",
+                10,
+                [&outside[..], &["1 row of events without pos"]].concat(),
+            ),
             ("taking", 11, outside.to_vec()),
         ] {
             let step = step(&status, name);
-            assert_eq!((&step["status"], &step["rows"]), (&"success".into(), &rows.into()), "{step}");
+            assert_eq!(
+                (&step["status"], &step["rows"]),
+                (&"success".into(), &rows.into()),
+                "{step}"
+            );
             assert_eq!(step["not_loaded"], serde_json::json!(told), "{step}");
             for line in told {
                 assert_says(&finished.stdout, &format!("{name} not loaded: {line}"));
@@ -212,7 +272,11 @@ async fn rows_in_no_partition_are_an_error() {
             Engine::Postgres => assert_eq!(wording["status"], "success", "{wording}"),
             Engine::Sqlite => {
                 assert_eq!(wording["status"], "failed", "{wording}");
-                assert_says(wording["reason"].as_str().unwrap(), "1 row whose pos is not written as the others' are");
+                assert_says(
+                    wording["reason"].as_str().unwrap(),
+                    "1 row whose pos is not written \
+                    as the others' are",
+                );
             }
         }
     }
@@ -224,11 +288,18 @@ async fn a_plan_counts_the_rows_outside_of_what_is_declared() {
         // GIVEN a step that declares a part of its days, and ignores rows without one
         let site = Site::empty(engine).await;
         site.make_events("").await;
-        site.execute(Side::Source, "insert into events values (9001, null, 1, null), (9002, null, 1, null)").await;
+        site.execute(
+            Side::Source,
+            "insert into events values (9001, null, 1, null), (9002, null, \
+                                    1, null)",
+        )
+        .await;
         site.pipeline(Site::BACKFILL, "{mode: append}");
         let path = site.path("pipeline.yaml");
         let text = std::fs::read_to_string(&path).unwrap();
-        let text = text.replace("grain: day", "grain: day, nulls: ignore").replace("2024-03-01", "2024-03-02");
+        let text = text
+            .replace("grain: day", "grain: day, nulls: ignore")
+            .replace("2024-03-01", "2024-03-02");
         std::fs::write(&path, text.replace("2024-03-21", "2024-03-20")).unwrap();
         // WHEN it is planned THEN the plan says how many rows stay where they are
         let plan = site.finish(&["plan", "pipeline.yaml"]).await;

@@ -19,7 +19,12 @@ async fn server_with_passwords(folder: &Path) -> Postgres {
     std::fs::write(&hba, rules).unwrap();
     std::fs::set_permissions(&hba, Permissions::from_mode(0o644)).unwrap();
     let settings = vec![("hba_file".to_owned(), hba.to_str().unwrap().to_owned())];
-    Postgres::start_with(PostgresOptions { settings, ..PostgresOptions::default() }).await.unwrap()
+    Postgres::start_with(PostgresOptions {
+        settings,
+        ..PostgresOptions::default()
+    })
+    .await
+    .unwrap()
 }
 
 #[tokio::test]
@@ -29,13 +34,17 @@ async fn wrong_password_is_never_printed() {
     let folder = tempfile::tempdir().unwrap();
     let server = server_with_passwords(folder.path()).await;
     let mut conn = server.connect("postgres").await.unwrap();
-    let make = "create role keeper login password 'c0rrect-horse/battery'; create database store owner keeper";
+    let make = "create role keeper login password 'c0rrect-horse/battery'; create database store \
+                owner keeper";
     for statement in make.split("; ") {
         sqlx::raw_sql(statement).execute(&mut conn).await.unwrap();
     }
     let url = |password: &str| {
         let encoded = password.replace('/', "%2F");
-        format!("postgres://keeper:{encoded}@127.0.0.1:{}/store", server.port())
+        format!(
+            "postgres://keeper:{encoded}@127.0.0.1:{}/store",
+            server.port()
+        )
     };
     site.point("TARGET_URL", url(WRONG));
     // WHEN it is run, and asked about, as talkatively as can be
@@ -50,7 +59,10 @@ async fn wrong_password_is_never_printed() {
     }
     // THEN it says that the server did not let it in, and to whom it spoke
     assert_exit(&said[0], 7);
-    assert_says(&said[0].stdout, "password authentication failed for user \"keeper\"");
+    assert_says(
+        &said[0].stdout,
+        "password authentication failed for user \"keeper\"",
+    );
     assert_says(&said[0].stdout, "target");
     is_nowhere(WRONG, &said, &site);
     // WHEN the right one is there
@@ -63,15 +75,25 @@ async fn wrong_password_is_never_printed() {
     assert_exit(&said[1], 0);
     is_nowhere(RIGHT, &said, &site);
     let mut conn = server.connect("store").await.unwrap();
-    let done: i64 = sqlx::query_scalar("select count(*) from highwater.task").fetch_one(&mut conn).await.unwrap();
+    let done: i64 = sqlx::query_scalar("select count(*) from highwater.task")
+        .fetch_one(&mut conn)
+        .await
+        .unwrap();
     assert_eq!(done, DAYS);
-    let ledger: Vec<String> =
-        sqlx::query_scalar("select t::text from highwater.task t").fetch_all(&mut conn).await.unwrap();
+    let ledger: Vec<String> = sqlx::query_scalar("select t::text from highwater.task t")
+        .fetch_all(&mut conn)
+        .await
+        .unwrap();
     assert!(!ledger.concat().contains(RIGHT));
-    assert_eq!(site.numbers(Side::Source, ["count(*)"], "from events").await, [2_000]);
+    assert_eq!(
+        site.numbers(Side::Source, ["count(*)"], "from events")
+            .await,
+        [2_000]
+    );
 }
 
-/// Neither the password nor its encoded form, nor a telling part of it, is in what was printed or in a file of the state.
+/// Neither the password nor its encoded form, nor a telling part of it, is in what was printed or
+/// in a file of the state.
 fn is_nowhere(password: &str, said: &[Finished], site: &Site) {
     let (telling, _) = password.split_once('/').unwrap();
     for finished in said {
@@ -83,7 +105,13 @@ fn is_nowhere(password: &str, said: &[Finished], site: &Site) {
         let entry = entry.unwrap();
         if entry.file_type().unwrap().is_file() {
             let bytes = std::fs::read(entry.path()).unwrap();
-            assert!(!bytes.windows(telling.len()).any(|part| part == telling.as_bytes()), "{:?}", entry.path());
+            assert!(
+                !bytes
+                    .windows(telling.len())
+                    .any(|part| part == telling.as_bytes()),
+                "{:?}",
+                entry.path()
+            );
             files += 1;
         }
     }

@@ -9,7 +9,8 @@ use crate::site::{DAYS, Engine, Side, Site, assert_says};
 
 /// How long an attempt may move nothing here.
 const STALL: &str = "    limits: {stall: 3s}\n";
-/// How long a run may take that has to wait for a claim without an answer as well, in the worst case.
+/// How long a run may take that has to wait for a claim without an answer as well, in the worst
+/// case.
 const SILENT_LIMIT: Duration = Duration::from_secs(300);
 /// Keeps each attempt busy with its rows for a while, so that the silence meets it there.
 const SLOW: &str = "attempt::reading=sleep(700)";
@@ -25,7 +26,8 @@ async fn site() -> Site {
 #[tokio::test]
 async fn a_silent_host_is_given_up_by_the_watchdog() {
     for (variable, side) in [("TARGET_URL", Side::Target), ("SOURCE_URL", Side::Source)] {
-        // GIVEN a run in the midst of its tasks, over a line, and of its attempts one that waits for an answer
+        // GIVEN a run in the midst of its tasks, over a line, and of its attempts one that waits
+        // for an answer
         let mut site = site().await;
         let line = site.draw_line(variable, side).await;
         let mut run = site.start(SLOW).await;
@@ -42,7 +44,10 @@ async fn a_silent_host_is_given_up_by_the_watchdog() {
         // AND it was the watchdog that did
         let logs = site.finish(&["logs", "events"]).await;
         let told = format!("{}{}{said}", logs.stdout, logs.stderr);
-        assert!(told.contains("limits.stall") || told.contains("stalled"), "{side:?}: {told}");
+        assert!(
+            told.contains("limits.stall") || told.contains("stalled"),
+            "{side:?}: {told}"
+        );
     }
 }
 
@@ -60,7 +65,12 @@ async fn a_drain_ends_though_a_host_is_silent() {
     let ended = run.wait(SILENT_LIMIT).await.unwrap();
     assert_eq!(ended.code(), Some(130), "{}", run.stderr().unwrap());
     // AND the next process copies the rest, each row once
-    let finished = site.highwater(&["run", "pipeline.yaml"]).await.run(SILENT_LIMIT).await.unwrap();
+    let finished = site
+        .highwater(&["run", "pipeline.yaml"])
+        .await
+        .run(SILENT_LIMIT)
+        .await
+        .unwrap();
     assert_eq!(finished.status.code(), Some(0), "{}", finished.stderr);
     assert_says(&finished.stderr, "goes on");
     site.assert_copied_once(DAYS).await;

@@ -1,6 +1,7 @@
 //! A folder with a pipeline between two databases, and what can be asked of them from outside.
 //!
-//! The table `events` has 2,000 rows: 100 on each of the 20 days from 2024-03-01, so that the pipeline has 20 tasks.
+//! The table `events` has 2,000 rows: 100 on each of the 20 days from 2024-03-01, so that the
+//! pipeline has 20 tasks.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -55,7 +56,8 @@ pub(crate) struct Site {
 
 impl Site {
     /// 20 days, a task each.
-    pub(crate) const BACKFILL: &'static str = "{type: backfill, start: 2024-03-01, end: 2024-03-21}";
+    pub(crate) const BACKFILL: &'static str =
+        "{type: backfill, start: 2024-03-01, end: 2024-03-21}";
 
     /// Two empty databases.
     pub(crate) async fn empty(engine: Engine) -> Self {
@@ -65,13 +67,18 @@ impl Site {
             Engine::Sqlite => None,
             Engine::Postgres => {
                 let server = Postgres::start().await.unwrap();
-                for (variable, side) in [("SOURCE_URL", Side::Source), ("TARGET_URL", Side::Target)] {
+                for (variable, side) in [("SOURCE_URL", Side::Source), ("TARGET_URL", Side::Target)]
+                {
                     urls.insert(variable, server.create_database(side.name()).await.unwrap());
                 }
                 Some(server)
             }
         };
-        Self { folder, server, urls }
+        Self {
+            folder,
+            server,
+            urls,
+        }
     }
 
     /// Two databases, `events` in the first, and a pipeline with this write clause.
@@ -82,13 +89,18 @@ impl Site {
         site
     }
 
-    /// Two databases, `events` of four days, and a pipeline with this write clause that copies it by the hour: so many tasks
-    /// that a process can be met in their midst.
+    /// Two databases, `events` of four days, and a pipeline with this write clause that copies it
+    /// by the hour: so many tasks that a process can be met in their midst.
     pub(crate) async fn with_hours(engine: Engine, write: &str) -> Self {
         let site = Self::with_events(engine, write).await;
-        site.execute(Side::Source, "delete from events where id > 400").await;
+        site.execute(Side::Source, "delete from events where id > 400")
+            .await;
         let days = std::fs::read_to_string(site.path("pipeline.yaml")).unwrap();
-        let hours = days.replace("grain: day", "grain: hour").replace("end: 2024-03-21", "end: 2024-03-05");
+        let hours = days.replace("grain: day", "grain: hour").replace(
+            "end: 2024-03-21",
+            "end: \
+            2024-03-05",
+        );
         std::fs::write(site.path("pipeline.yaml"), hours).unwrap();
         site
     }
@@ -98,28 +110,35 @@ impl Site {
         self.execute(Side::Source, &self.events_table(at, "")).await;
         let fill = match self.server {
             Some(_) => {
-                "insert into events select i, timestamptz '2024-03-01 00:00Z' + (i - 1) * interval '864 s', i * 1.5, \
+                "insert into events select i, timestamptz '2024-03-01 00:00Z' + (i - 1) * interval \
+                 '864 s', i * 1.5, \
                  nullif('note ' || i % 7, 'note 3') from generate_series(1, 2000) i"
             }
             None => {
-                "with recursive n (i) as (select 1 union all select i + 1 from n where i < 2000) insert into events \
-                 select i, strftime('%Y-%m-%dT%H:%M:%SZ', '2024-03-01', '+' || ((i - 1) * 864) || ' seconds'), i * 1.5, \
+                "with recursive n (i) as (select 1 union all select i + 1 from n where i < 2000) \
+                 insert into events \
+                 select i, strftime('%Y-%m-%dT%H:%M:%SZ', '2024-03-01', '+' || ((i - 1) * 864) || \
+                 ' seconds'), i * 1.5, \
                  nullif('note ' || i % 7, 'note 3') from n"
             }
         };
         self.execute(Side::Source, fill).await;
-        self.execute(Side::Source, "create index events_at on events (at)").await;
+        self.execute(Side::Source, "create index events_at on events (at)")
+            .await;
     }
 
-    /// The statement that makes `events`, with what stands behind the type of `at`, and behind the last column.
+    /// The statement that makes `events`, with what stands behind the type of `at`, and behind the
+    /// last column.
     pub(crate) fn events_table(&self, at: &str, more: &str) -> String {
         match self.server {
             Some(_) => format!(
-                "create table events (id bigint primary key, at timestamptz {at}, amount numeric(12, 2) not null, \
+                "create table events (id bigint primary key, at timestamptz {at}, amount \
+                 numeric(12, 2) not null, \
                  note text {more})"
             ),
             None => format!(
-                "create table events (id integer not null primary key, at text {at}, amount real not null, \
+                "create table events (id integer not null primary key, at text {at}, amount real \
+                 not null, \
                  note text {more})"
             ),
         }
@@ -128,9 +147,9 @@ impl Site {
     /// Writes a pipeline that cuts `events` by day.
     pub(crate) fn pipeline(&self, strategy: &str, write: &str) {
         self.write_pipeline(&format!(
-            "steps:\n  events:\n    strategy: {strategy}\n    from: {{connection: source, table: events}}\n    \
-             to: {{connection: target, table: events}}\n    \
-             partition: {{by: calendar, column: at, grain: day, tz: UTC}}\n    write: {write}\n"
+            "steps:\n  events:\n    strategy: {strategy}\n    from: {{connection: source, table: \
+             events}}\n    to: {{connection: target, table: events}}\n    partition: {{by: \
+             calendar, column: at, grain: day, tz: UTC}}\n    write: {write}\n"
         ));
     }
 
@@ -138,9 +157,13 @@ impl Site {
     pub(crate) fn write_pipeline(&self, steps: &str) {
         let connections = match self.server {
             Some(_) => {
-                "  source: {type: postgres, url: \"${env:SOURCE_URL}\"}\n  target: {type: postgres, url: \"${env:TARGET_URL}\"}\n"
+                "  source: {type: postgres, url: \"${env:SOURCE_URL}\"}\n  target: {type: \
+                 postgres, url: \"${env:TARGET_URL}\"}\n"
             }
-            None => "  source: {type: sqlite, path: source.db}\n  target: {type: sqlite, path: target.db}\n",
+            None => {
+                "  source: {type: sqlite, path: source.db}\n  target: {type: sqlite, path: \
+                     target.db}\n"
+            }
         };
         let text = format!("version: 1\nname: events\nconnections:\n{connections}{steps}");
         std::fs::write(self.path("pipeline.yaml"), text).unwrap();
@@ -164,7 +187,14 @@ impl Site {
     /// Puts a line that can fall silent between the pipeline and one side.
     pub(crate) async fn draw_line(&mut self, variable: &'static str, side: Side) -> Line {
         let line = Line::to(self.server().port()).await.unwrap();
-        self.point(variable, format!("postgres://postgres@127.0.0.1:{}/{}", line.port(), side.name()));
+        self.point(
+            variable,
+            format!(
+                "postgres://postgres@127.0.0.1:{}/{}",
+                line.port(),
+                side.name()
+            ),
+        );
         line
     }
 
@@ -175,8 +205,14 @@ impl Site {
 
     /// The `highwater` command in this folder.
     pub(crate) async fn highwater(&self, args: &[&str]) -> Binary {
-        let highwater = Binary::highwater().await.unwrap().args(args).current_folder(self.folder.path());
-        self.urls.iter().fold(highwater, |highwater, (name, url)| highwater.env(name, url))
+        let highwater = Binary::highwater()
+            .await
+            .unwrap()
+            .args(args)
+            .current_folder(self.folder.path());
+        self.urls
+            .iter()
+            .fold(highwater, |highwater, (name, url)| highwater.env(name, url))
     }
 
     /// Runs a command to its end.
@@ -191,7 +227,11 @@ impl Site {
 
     /// `highwater run pipeline.yaml`, slowed or broken by failpoints.
     pub(crate) async fn start(&self, failpoints: &str) -> Running {
-        self.highwater(&["run", "pipeline.yaml"]).await.failpoints(failpoints).start().unwrap()
+        self.highwater(&["run", "pipeline.yaml"])
+            .await
+            .failpoints(failpoints)
+            .start()
+            .unwrap()
     }
 
     /// The latest run, as `status -o json` tells it.
@@ -217,36 +257,61 @@ impl Site {
     pub(crate) async fn execute(&self, side: Side, sql: &str) {
         if self.server.is_some() {
             let mut conn = self.postgres(side).await;
-            sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(&mut conn).await.unwrap();
+            sqlx::raw_sql(AssertSqlSafe(sql.to_owned()))
+                .execute(&mut conn)
+                .await
+                .unwrap();
             conn.close().await.unwrap();
         } else {
             let mut conn = self.sqlite(side).await;
-            sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(&mut conn).await.unwrap();
+            sqlx::raw_sql(AssertSqlSafe(sql.to_owned()))
+                .execute(&mut conn)
+                .await
+                .unwrap();
             conn.close().await.unwrap();
         }
     }
 
-    /// Locks `events` on one side against everybody, and comes back once somebody waits for it. Closing the session lets go.
+    /// Locks `events` on one side against everybody, and comes back once somebody waits for it.
+    /// Closing the session lets go.
     pub(crate) async fn hold_events_until_waited_for(&self, side: Side) -> PgConnection {
         let mut conn = self.postgres(side).await;
-        sqlx::raw_sql("begin; lock table events in access exclusive mode").execute(&mut conn).await.unwrap();
+        sqlx::raw_sql("begin; lock table events in access exclusive mode")
+            .execute(&mut conn)
+            .await
+            .unwrap();
         let waiting = "from pg_locks where not granted and relation = 'events'::regclass";
-        let waited_for = async || Ok((self.numbers(side, ["count(*)"], waiting).await[0] > 0).then_some(()));
-        until("somebody who waits for events", LIMIT, waited_for).await.unwrap();
+        let waited_for =
+            async || Ok((self.numbers(side, ["count(*)"], waiting).await[0] > 0).then_some(()));
+        until("somebody who waits for events", LIMIT, waited_for)
+            .await
+            .unwrap();
         conn
     }
 
     /// The numbers of a query's only row.
-    pub(crate) async fn numbers<const N: usize>(&self, side: Side, columns: [&str; N], from: &str) -> [i64; N] {
+    pub(crate) async fn numbers<const N: usize>(
+        &self,
+        side: Side,
+        columns: [&str; N],
+        from: &str,
+    ) -> [i64; N] {
         let mut numbers = [0; N];
-        let select = |column: &str| AssertSqlSafe(format!("select cast({column} as bigint) {from}"));
+        let select =
+            |column: &str| AssertSqlSafe(format!("select cast({column} as bigint) {from}"));
         for (number, column) in numbers.iter_mut().zip(columns) {
             *number = if self.server.is_some() {
                 let mut conn = self.postgres(side).await;
-                sqlx::query_scalar(select(column)).fetch_one(&mut conn).await.unwrap()
+                sqlx::query_scalar(select(column))
+                    .fetch_one(&mut conn)
+                    .await
+                    .unwrap()
             } else {
                 let mut conn = self.sqlite(side).await;
-                sqlx::query_scalar(select(column)).fetch_one(&mut conn).await.unwrap()
+                sqlx::query_scalar(select(column))
+                    .fetch_one(&mut conn)
+                    .await
+                    .unwrap()
             };
         }
         numbers
@@ -256,9 +321,15 @@ impl Site {
     pub(crate) async fn texts(&self, side: Side, column: &str, from: &str) -> Vec<String> {
         let select = AssertSqlSafe(format!("select cast({column} as text) {from}"));
         if self.server.is_some() {
-            sqlx::query_scalar(select).fetch_all(&mut self.postgres(side).await).await.unwrap()
+            sqlx::query_scalar(select)
+                .fetch_all(&mut self.postgres(side).await)
+                .await
+                .unwrap()
         } else {
-            sqlx::query_scalar(select).fetch_all(&mut self.sqlite(side).await).await.unwrap()
+            sqlx::query_scalar(select)
+                .fetch_all(&mut self.sqlite(side).await)
+                .await
+                .unwrap()
         }
     }
 
@@ -268,7 +339,10 @@ impl Site {
 
     async fn sqlite(&self, side: Side) -> SqliteConnection {
         let file = self.path(&format!("{}.db", side.name()));
-        let options = SqliteConnectOptions::new().filename(file).create_if_missing(true).busy_timeout(LIMIT);
+        let options = SqliteConnectOptions::new()
+            .filename(file)
+            .create_if_missing(true)
+            .busy_timeout(LIMIT);
         SqliteConnection::connect_with(&options).await.unwrap()
     }
 
@@ -283,10 +357,15 @@ impl Site {
     /// Whether the target has the ledger's table of tasks.
     pub(crate) async fn has_ledger(&self) -> bool {
         let (from, file) = match self.server {
-            Some(_) => {
-                ("from pg_class where relname = 'task' and relnamespace::regnamespace::text = 'highwater'", None)
-            }
-            None => ("from sqlite_schema where name = '_highwater_task'", Some(self.path("target.db"))),
+            Some(_) => (
+                "from pg_class where relname = 'task' and relnamespace::regnamespace::text = \
+                  'highwater'",
+                None,
+            ),
+            None => (
+                "from sqlite_schema where name = '_highwater_task'",
+                Some(self.path("target.db")),
+            ),
         };
         // To ask would make the file.
         if file.is_some_and(|file| !file.exists()) {
@@ -307,7 +386,11 @@ impl Site {
     /// Waits until the ledger has so many committed tasks.
     pub(crate) async fn until_committed(&self, tasks: i64) {
         let what = format!("{tasks} committed tasks");
-        until(&what, LIMIT, async || Ok((self.tasks('C').await >= tasks).then_some(()))).await.unwrap();
+        until(&what, LIMIT, async || {
+            Ok((self.tasks('C').await >= tasks).then_some(()))
+        })
+        .await
+        .unwrap();
     }
 
     /// The digests of `events` on both sides.
@@ -316,47 +399,82 @@ impl Site {
             Some(server) => {
                 let both = [Side::Source, Side::Target].map(|side| server.url(side.name()));
                 let [source, target] = &both;
-                let (source, target) =
-                    tokio::join!(digest_postgres(source, "events", "id"), digest_postgres(target, "events", "id"));
+                let (source, target) = tokio::join!(
+                    digest_postgres(source, "events", "id"),
+                    digest_postgres(target, "events", "id")
+                );
                 (source.unwrap(), target.unwrap())
             }
             None => {
                 let (source, target) = (self.path("source.db"), self.path("target.db"));
-                digest_both_sqlite(&source, &target, "events").await.unwrap()
+                digest_both_sqlite(&source, &target, "events")
+                    .await
+                    .unwrap()
             }
         }
     }
 
-    /// The target holds every row of the source once, and `tasks` ranges are committed, each of them once. The target may have no key.
+    /// The target holds every row of the source once, and `tasks` ranges are committed, each of
+    /// them once. The target may have no key.
     pub(crate) async fn assert_rows_once(&self, tasks: i64) {
-        let rows = self.numbers(Side::Source, ["count(*)"], "from events").await[0];
-        let held = self.numbers(Side::Target, ["count(*)", "count(distinct id)"], "from events").await;
+        let rows = self
+            .numbers(Side::Source, ["count(*)"], "from events")
+            .await[0];
+        let held = self
+            .numbers(
+                Side::Target,
+                ["count(*)", "count(distinct id)"],
+                "from events",
+            )
+            .await;
         assert_eq!(held, [rows, rows]);
         assert_eq!(self.tasks('C').await, tasks);
     }
 
-    /// Source and target hold the same; `tasks` ranges are committed, each of them once, and no other row is in the ledger.
+    /// Source and target hold the same; `tasks` ranges are committed, each of them once, and no
+    /// other row is in the ledger.
     pub(crate) async fn assert_copied_once(&self, tasks: i64) {
         let (source, target) = self.digests().await;
         assert_eq!(source, target);
         let task = self.ledger("task");
-        let key = "slice_kind || ':' || coalesce(cast(range_start as text), '') || ':' || coalesce(cast(range_end as text), '')";
-        let columns = ["count(*)", &format!("count(distinct {key})"), "coalesce(sum(rows), 0)"];
-        let committed = self.numbers(Side::Target, columns, &format!("from {task} where state = 'C'")).await;
-        assert_eq!(committed, [tasks, tasks, i64::try_from(source.rows).unwrap()]);
+        let key = "slice_kind || ':' || coalesce(cast(range_start as text), '') || ':' || \
+                   coalesce(cast(range_end as text), '')";
+        let columns = [
+            "count(*)",
+            &format!("count(distinct {key})"),
+            "coalesce(sum(rows), 0)",
+        ];
+        let committed = self
+            .numbers(
+                Side::Target,
+                columns,
+                &format!("from {task} where state = 'C'"),
+            )
+            .await;
+        assert_eq!(
+            committed,
+            [tasks, tasks, i64::try_from(source.rows).unwrap()]
+        );
         assert_eq!(self.tasks('O').await, 0, "no task is left open");
     }
 
-    /// Everything that tells whether a row was written: the ledger, and where and by which transaction the rows stand.
+    /// Everything that tells whether a row was written: the ledger, and where and by which
+    /// transaction the rows stand.
     pub(crate) async fn fingerprint(&self) -> (Vec<String>, Vec<String>) {
         let (row, ledger) = match self.server {
-            Some(_) => ("id || ':' || xmin::text || ctid::text", "t.xmin::text || t::text"),
+            Some(_) => (
+                "id || ':' || xmin::text || ctid::text",
+                "t.xmin::text || t::text",
+            ),
             None => (
                 "id || ':' || rowid",
-                "run_id || task_id || token || hex(nonce) || state || chunk || coalesce(committed_at, '')",
+                "run_id || task_id || token || hex(nonce) || state || chunk || \
+                 coalesce(committed_at, '')",
             ),
         };
-        let rows = self.texts(Side::Target, row, "from events order by id").await;
+        let rows = self
+            .texts(Side::Target, row, "from events order by id")
+            .await;
         let from = format!("from {} t order by run_id, task_id", self.ledger("task"));
         (rows, self.texts(Side::Target, ledger, &from).await)
     }
@@ -365,7 +483,13 @@ impl Site {
 /// The command ended with this code.
 #[track_caller]
 pub(crate) fn assert_exit(finished: &Finished, code: i32) {
-    assert_eq!(finished.status.code(), Some(code), "stdout: {}\nstderr: {}", finished.stdout, finished.stderr);
+    assert_eq!(
+        finished.status.code(),
+        Some(code),
+        "stdout: {}\nstderr: {}",
+        finished.stdout,
+        finished.stderr
+    );
 }
 
 /// What was printed holds the text.

@@ -1,12 +1,12 @@
-//! Values keep their form: the worst of each type, between each pair of connectors; and what a pair cannot carry is refused by
-//! its column's name.
+//! Values keep their form: the worst of each type, between each pair of connectors; and what a pair
+//! cannot carry is refused by its column's name.
 
 use sqlx::{AssertSqlSafe, Connection as _, Row as _};
 
 use super::contracts::{Place, Step, World};
 
-/// Columns of PostgreSQL's own types, and rows of their edge values. `amount` and what follows it are all that a type can hold;
-/// the last rows are NULL throughout, one of them without a position.
+/// Columns of PostgreSQL's own types, and rows of their edge values. `amount` and what follows it
+/// are all that a type can hold; the last rows are NULL throughout, one of them without a position.
 const POSTGRES: &str = r#"
     create table everything (
         id bigint primary key, at bigint, tiny smallint, small int, big bigint, amount numeric, price numeric(12,2),
@@ -55,7 +55,8 @@ const OWN: &str = r#"
         E'\\N\t'), (2, null, '😀', '{}', null, null, '', ''), (3, 3, null, null, 2147483647, row(null, null), null, null);
 "#;
 
-/// Values of SQLite: of classes that their columns do not announce, and at the ends of those that they do.
+/// Values of SQLite: of classes that their columns do not announce, and at the ends of those that
+/// they do.
 const SQLITE: &str = "
     create table classes (id integer primary key, at int, n int, r double, x text, b blob, free, d datetime, m decimal(12,2),
         f boolean, doubled int generated always as (n * 2) stored);
@@ -70,14 +71,20 @@ const SQLITE: &str = "
 const BY_TENS: &str = "by: integer, column: at, width: 10";
 
 fn step(table: &'static str) -> [Step; 1] {
-    [Step { table, partition: BY_TENS }]
+    [Step {
+        table,
+        partition: BY_TENS,
+    }]
 }
 
-/// All columns but those of `numbers`, which have no text in common; `note` as bytes, since COPY escapes some of its letters.
+/// All columns but those of `numbers`, which have no text in common; `note` as bytes, since COPY
+/// escapes some of its letters.
 fn texts(note: &str) -> String {
     format!(
-        "select id, at, tiny, small, big, amount, price, {note}, code, fixed, doc, docb, who, day, seen, at_instant, open, \
-         open_tz, span, net, subnet, mac, tags, grid, bits, more_bits, during, valid, words from everything order by id"
+        "select id, at, tiny, small, big, amount, price, {note}, code, fixed, doc, docb, who, day, \
+         seen, at_instant, open, \
+         open_tz, span, net, subnet, mac, tags, grid, bits, more_bits, during, valid, words from \
+         everything order by id"
     )
 }
 
@@ -86,26 +93,54 @@ async fn types_survive_the_trip() {
     let world = World::start().await;
     let legacy = world.postgres("legacy").await;
     // The digests are read in the form that values travel in.
-    legacy.execute("alter database legacy set intervalstyle = 'iso_8601'").await;
+    legacy
+        .execute("alter database legacy set intervalstyle = 'iso_8601'")
+        .await;
     legacy.execute(POSTGRES).await;
-    legacy.execute("insert into everything (id, single, ratio) values (90, 'NaN', 'NaN'), (91, '-0', '-0')").await;
+    legacy
+        .execute(
+            "insert into everything (id, single, ratio) values (90, 'NaN', 'NaN'), (91, \
+                    '-0', '-0')",
+        )
+        .await;
     legacy.execute(OWN_TYPES).await;
     legacy.execute(OWN).await;
-    let (all, own) = ("select * from everything order by id", "select * from own order by id");
+    let (all, own) = (
+        "select * from everything order by id",
+        "select * from own order by id",
+    );
 
-    // PostgreSQL to PostgreSQL: built-in types as binary, types of one's own as text; what a table computes is its own business
+    // PostgreSQL to PostgreSQL: built-in types as binary, types of one's own as text; what a table
+    // computes is its own business
     let wh = world.postgres("wh").await;
-    wh.execute("alter database wh set intervalstyle = 'iso_8601'").await;
+    wh.execute("alter database wh set intervalstyle = 'iso_8601'")
+        .await;
     wh.execute(OWN_TYPES).await;
-    world.load("pg_pg", &legacy, &wh, &[step("everything"), step("own")].concat()).await;
+    world
+        .load(
+            "pg_pg",
+            &legacy,
+            &wh,
+            &[step("everything"), step("own")].concat(),
+        )
+        .await;
     legacy.execute("alter table everything drop doubled").await;
     assert_eq!(wh.digest(all).await, legacy.digest(all).await);
     assert_eq!(wh.digest(own).await, legacy.digest(own).await);
 
     // PostgreSQL to SQLite: each text is the server's own, each number and each byte the same
     let lite = world.sqlite("wh");
-    legacy.execute("delete from everything where id in (90, 91)").await;
-    world.load("pg_lite", &legacy, &lite, &[step("everything"), step("own")].concat()).await;
+    legacy
+        .execute("delete from everything where id in (90, 91)")
+        .await;
+    world
+        .load(
+            "pg_lite",
+            &legacy,
+            &lite,
+            &[step("everything"), step("own")].concat(),
+        )
+        .await;
     // Of a NULL, SQLite's hex() makes the empty text.
     let ours = texts("iif(note is null, null, lower(hex(note)))");
     let theirs = texts("encode(convert_to(note, 'UTF8'), 'hex')");
@@ -115,27 +150,38 @@ async fn types_survive_the_trip() {
 
     // and back: what SQLite holds is again what it was, in a table of the same types
     let back = world.postgres("back").await;
-    back.execute("alter database back set intervalstyle = 'iso_8601'").await;
+    back.execute("alter database back set intervalstyle = 'iso_8601'")
+        .await;
     back.execute(POSTGRES).await;
     back.execute("truncate everything").await;
     // A double of SQLite is no single, but where it has no more bits than one.
-    lite.execute("alter table everything drop column single").await;
-    back.execute("alter table everything drop single, drop doubled").await;
+    lite.execute("alter table everything drop column single")
+        .await;
+    back.execute("alter table everything drop single, drop doubled")
+        .await;
     legacy.execute("alter table everything drop single").await;
-    world.load("lite_pg", &lite, &back, &step("everything")).await;
+    world
+        .load("lite_pg", &lite, &back, &step("everything"))
+        .await;
     assert_eq!(back.digest(all).await, legacy.digest(all).await);
 
     // SQLite to SQLite: every value keeps its class
     let (classes, copy) = (world.sqlite("classes"), world.sqlite("copy"));
     classes.execute(SQLITE).await;
-    world.load("lite_lite", &classes, &copy, &step("classes")).await;
-    let quoted =
-        "select id, at, quote(n), quote(r), quote(x), quote(b), quote(free), quote(d), quote(m), quote(f) from classes";
+    world
+        .load("lite_lite", &classes, &copy, &step("classes"))
+        .await;
+    let quoted = "select id, at, quote(n), quote(r), quote(x), quote(b), quote(free), quote(d), \
+         quote(m), \
+         quote(f) from classes";
     assert_eq!(copy.digest(quoted).await, classes.digest(quoted).await);
 
-    // SQLite to PostgreSQL: numbers, bytes and texts as they are; a column without a type of its own holds their texts
+    // SQLite to PostgreSQL: numbers, bytes and texts as they are; a column without a type of its
+    // own holds their texts
     let typed = world.postgres("typed").await;
-    world.load("classes_pg", &classes, &typed, &step("classes")).await;
+    world
+        .load("classes_pg", &classes, &typed, &step("classes"))
+        .await;
     let mut conn = connect(&typed).await;
     let exact = r#"select count(*) from classes where
         n is not distinct from (array[9223372036854775807, -9223372036854775808, 9007199254740993, -9007199254740993, null])[id]
@@ -146,46 +192,73 @@ async fn types_survive_the_trip() {
         and d is not distinct from (array['2013-01-01', '1357362000', null, '2.5', null])[id]
         and m is not distinct from (array['12.5', '12.50 EUR', '7', '1e20', null])[id]
         and f is not distinct from (array['1', '0', 'no', null, null])[id]"#;
-    let found = sqlx::query(AssertSqlSafe(exact)).fetch_one(&mut conn).await.unwrap();
+    let found = sqlx::query(AssertSqlSafe(exact))
+        .fetch_one(&mut conn)
+        .await
+        .unwrap();
     assert_eq!(found.get::<i64, _>(0), 5);
 }
 
 async fn connect(place: &Place) -> sqlx::PgConnection {
-    let Place::Postgres(url) = place else { panic!("a PostgreSQL") };
+    let Place::Postgres(url) = place else {
+        panic!("a PostgreSQL")
+    };
     sqlx::PgConnection::connect(url).await.unwrap()
 }
 
 /// What has no text in common: doubles by their bits, booleans, and bytes.
-async fn numbers(place: &Place) -> Vec<(i64, Option<u32>, Option<u64>, Option<bool>, Option<Vec<u8>>)> {
+async fn numbers(
+    place: &Place,
+) -> Vec<(i64, Option<u32>, Option<u64>, Option<bool>, Option<Vec<u8>>)> {
     let query = "select id, single, ratio, flag, payload from everything order by id";
     match place {
         Place::Postgres(_) => {
-            let rows = sqlx::query(query).fetch_all(&mut connect(place).await).await.unwrap();
+            let rows = sqlx::query(query)
+                .fetch_all(&mut connect(place).await)
+                .await
+                .unwrap();
             let bits = |row: &sqlx::postgres::PgRow| {
                 let single: Option<f32> = row.get(1);
                 let ratio: Option<f64> = row.get(2);
-                (row.get(0), single.map(f32::to_bits), ratio.map(f64::to_bits), row.get(3), row.get(4))
+                (
+                    row.get(0),
+                    single.map(f32::to_bits),
+                    ratio.map(f64::to_bits),
+                    row.get(3),
+                    row.get(4),
+                )
             };
             rows.iter().map(bits).collect()
         }
         Place::Sqlite(path) => {
             let options = sqlx::sqlite::SqliteConnectOptions::new().filename(path);
-            let mut conn = sqlx::SqliteConnection::connect_with(&options).await.unwrap();
+            let mut conn = sqlx::SqliteConnection::connect_with(&options)
+                .await
+                .unwrap();
             let rows = sqlx::query(query).fetch_all(&mut conn).await.unwrap();
             let bits = |row: &sqlx::sqlite::SqliteRow| {
                 // The shortest text of a single, read as a double, is the same single again.
                 #[expect(clippy::cast_possible_truncation, reason = "the value was a single")]
-                let single = row.get::<Option<f64>, _>(1).map(|value| (value as f32).to_bits());
+                let single = row
+                    .get::<Option<f64>, _>(1)
+                    .map(|value| (value as f32).to_bits());
                 let ratio: Option<f64> = row.get(2);
                 let flag = row.get::<Option<i64>, _>(3).map(|flag| flag == 1);
-                (row.get(0), single, ratio.map(f64::to_bits), flag, row.get(4))
+                (
+                    row.get(0),
+                    single,
+                    ratio.map(f64::to_bits),
+                    flag,
+                    row.get(4),
+                )
             };
             rows.iter().map(bits).collect()
         }
     }
 }
 
-/// One table for each value that a pair cannot carry: its name, its DDL in the source, what is in the target before, the value.
+/// One table for each value that a pair cannot carry: its name, its DDL in the source, what is in
+/// the target before, the value.
 struct Refusal {
     table: &'static str,
     column: &'static str,
@@ -196,13 +269,33 @@ struct Refusal {
 /// Tables of two partitions, the second with a value that cannot be carried in its last row.
 async fn are_refused(name: &str, from: &Place, to: &Place, world: &World, refusals: &[Refusal]) {
     let mut steps = Vec::new();
-    for Refusal { table, column, target, value } in refusals {
-        from.execute(&format!("create table {table} (id int primary key, at int, {column})")).await;
-        from.execute(&format!("insert into {table} values (1, 5, null), (2, 15, null), (3, 16, {value})")).await;
+    for Refusal {
+        table,
+        column,
+        target,
+        value,
+    } in refusals
+    {
+        from.execute(&format!(
+            "create table {table} (id int primary key, at int, {column})"
+        ))
+        .await;
+        from.execute(&format!(
+            "insert into {table} values (1, 5, null), (2, 15, null), (3, 16, \
+                               {value})"
+        ))
+        .await;
         if let Some(type_name) = target {
-            to.execute(&format!("create table {table} (id bigint primary key, at bigint, c {type_name})")).await;
+            to.execute(&format!(
+                "create table {table} (id bigint primary key, at bigint, c \
+                                 {type_name})"
+            ))
+            .await;
         }
-        steps.push(Step { table, partition: BY_TENS });
+        steps.push(Step {
+            table,
+            partition: BY_TENS,
+        });
     }
     // WHEN they are loaded
     let finished = world.run(name, from, to, &steps).await;
@@ -223,7 +316,12 @@ async fn are_refused(name: &str, from: &Place, to: &Place, world: &World, refusa
 async fn what_sqlite_holds_and_postgres_cannot_is_refused_by_its_column() {
     let world = World::start().await;
     let (from, to) = (world.sqlite("legacy"), world.postgres("wh").await);
-    let refusal = |table, column, target, value| Refusal { table, column, target, value };
+    let refusal = |table, column, target, value| Refusal {
+        table,
+        column,
+        target,
+        value,
+    };
     are_refused(
         "lite_pg",
         &from,
@@ -240,16 +338,37 @@ async fn what_sqlite_holds_and_postgres_cannot_is_refused_by_its_column() {
             refusal("number_in_blob", "c blob", None, "1"),
             refusal("rounded", "c", Some("float8"), "9007199254740993"),
             refusal("word_for_a_time", "c text", Some("timestamptz"), "'now'"),
-            refusal("zone_in_civil", "c text", Some("timestamp"), "'2013-01-01 10:00:00+02'"),
-            refusal("time_in_date", "c text", Some("date"), "'2013-01-01 10:00:00'"),
-            refusal("finer_than_micros", "c text", Some("timestamp"), "'2013-01-01 10:00:00.1234567'"),
+            refusal(
+                "zone_in_civil",
+                "c text",
+                Some("timestamp"),
+                "'2013-01-01 10:00:00+02'",
+            ),
+            refusal(
+                "time_in_date",
+                "c text",
+                Some("date"),
+                "'2013-01-01 10:00:00'",
+            ),
+            refusal(
+                "finer_than_micros",
+                "c text",
+                Some("timestamp"),
+                "'2013-01-01 \
+                10:00:00.1234567'",
+            ),
             refusal("too_large", "c int", Some("smallint"), "32768"),
             refusal("no_number", "c text", Some("numeric"), "'12,5'"),
             refusal("scale", "c decimal(10,2)", Some("numeric(10,2)"), "1.125"),
             refusal("blanks", "c text", Some("varchar(3)"), "'abc '"),
             refusal("pads", "c text", Some("char(3)"), "'ab'"),
             refusal("no_single", "c double", Some("real"), "0.1"),
-            refusal("coarse", "c text", Some("timestamp(3)"), "'2013-01-01 10:00:00.1234'"),
+            refusal(
+                "coarse",
+                "c text",
+                Some("timestamp(3)"),
+                "'2013-01-01 10:00:00.1234'",
+            ),
         ],
     )
     .await;
@@ -259,7 +378,12 @@ async fn what_sqlite_holds_and_postgres_cannot_is_refused_by_its_column() {
 async fn what_postgres_holds_and_sqlite_cannot_is_refused_by_its_column() {
     let world = World::start().await;
     let (from, to) = (world.postgres("legacy").await, world.sqlite("wh"));
-    let refusal = |table, column, target, value| Refusal { table, column, target, value };
+    let refusal = |table, column, target, value| Refusal {
+        table,
+        column,
+        target,
+        value,
+    };
     are_refused(
         "pg_lite",
         &from,
@@ -276,16 +400,19 @@ async fn what_postgres_holds_and_sqlite_cannot_is_refused_by_its_column() {
     // AND a column whose declared type would change the values is refused before the first row
     let to = world.sqlite("declared");
     from.execute(
-        "create table amounts (id int primary key, at int, c numeric); insert into amounts values (1, 1, 1.10)",
+        "create table amounts (id int primary key, at int, c numeric); insert into amounts values \
+         (1, 1, 1.10)",
     )
     .await;
-    to.execute("create table amounts (id integer primary key, at integer, c real)").await;
+    to.execute("create table amounts (id integer primary key, at integer, c real)")
+        .await;
     let finished = world.run("declared", &from, &to, &step("amounts")).await;
     let said = format!("{}{}", finished.stdout, finished.stderr);
     assert!(
         !finished.status.success()
             && said.contains(
-                "column c is numeric in amounts and REAL in amounts: SQLite would turn a decimal into a float"
+                "column c is numeric in amounts and REAL in amounts: SQLite would turn a decimal \
+                 into a float"
             ),
         "{said}"
     );

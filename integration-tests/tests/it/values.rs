@@ -9,26 +9,47 @@ const SECRET: &str = "zq7secret";
 
 /// What a target does to the value, and what has to be told of it.
 const POSTGRES: [(&str, &str, &str); 8] = [
-    ("unique_key", "alter table unique_key add constraint one_email unique (v)", "one_email"),
-    ("checked", "alter table checked add constraint no_letters check (v !~ 'z')", "no_letters"),
-    ("foreign_key", "alter table foreign_key add constraint known foreign key (v) references names", "known"),
+    (
+        "unique_key",
+        "alter table unique_key add constraint one_email unique (v)",
+        "one_email",
+    ),
+    (
+        "checked",
+        "alter table checked add constraint no_letters check (v !~ 'z')",
+        "no_letters",
+    ),
+    (
+        "foreign_key",
+        "alter table foreign_key add constraint known foreign key (v) references names",
+        "known",
+    ),
     (
         "deferred",
-        "alter table deferred add constraint known_later foreign key (v) references names deferrable initially deferred",
+        "alter table deferred add constraint known_later foreign key (v) references names \
+         deferrable initially deferred",
         "known_later",
     ),
-    ("excluded", "alter table excluded add constraint alone exclude using hash (v with =)", "alone"),
+    (
+        "excluded",
+        "alter table excluded add constraint alone exclude using hash (v with =)",
+        "alone",
+    ),
     (
         "raised",
         "create function complain() returns trigger language plpgsql as \
-           $$ begin raise exception 'bad value %', new.v using detail = new.v, hint = new.v; end $$; \
-         create trigger complain before insert on raised for each row execute function complain()",
+           $$ begin raise exception 'bad value %', new.v using detail = new.v, hint = new.v; end \
+           $$; \
+           create trigger complain before insert on raised for each row execute function \
+           complain()",
         "P0001",
     ),
     (
         "converted",
-        "create function convert() returns trigger language plpgsql as $$ begin perform new.v::integer; return new; end $$; \
-         create trigger convert before insert on converted for each row execute function convert()",
+        "create function convert() returns trigger language plpgsql as $$ begin perform \
+         new.v::integer; return new; end $$; \
+         create trigger convert before insert on converted for each row execute function \
+         convert()",
         "22P02",
     ),
     (
@@ -41,40 +62,60 @@ const POSTGRES: [(&str, &str, &str); 8] = [
 ];
 
 const SQLITE: [(&str, &str, &str); 3] = [
-    ("unique_key", "create unique index one_email on unique_key (v)", "unique_key.v"),
+    (
+        "unique_key",
+        "create unique index one_email on unique_key (v)",
+        "unique_key.v",
+    ),
     (
         "checked",
-        "drop table checked; create table checked (id integer not null primary key, v text constraint no_letters check (v not like '%z%'))",
+        "drop table checked; create table checked (id integer not null primary key, v text \
+         constraint no_letters check (v not like '%z%'))",
         "no_letters",
     ),
     (
         "raised",
-        "create trigger complain before insert on raised begin select json_extract('{}', new.v); end",
+        "create trigger complain before insert on raised begin select json_extract('{}', new.v); \
+         end",
         "SQLite refused it",
     ),
 ];
 
 #[tokio::test]
 async fn error_text_carries_no_row_value() {
-    for (engine, tables) in [(Engine::Postgres, &POSTGRES[..]), (Engine::Sqlite, &SQLITE[..])] {
-        // GIVEN targets that refuse the rows, each for a reason of its own, with rows whose values nobody may see
+    for (engine, tables) in [
+        (Engine::Postgres, &POSTGRES[..]),
+        (Engine::Sqlite, &SQLITE[..]),
+    ] {
+        // GIVEN targets that refuse the rows, each for a reason of its own, with rows whose values
+        // nobody may see
         let site = Site::empty(engine).await;
         let key = match engine {
             Engine::Postgres => "bigint primary key",
             Engine::Sqlite => "integer not null primary key",
         };
-        site.execute(Side::Target, "create table names (v text primary key)").await;
+        site.execute(Side::Target, "create table names (v text primary key)")
+            .await;
         let mut steps = String::from("steps:\n");
         for (table, refuse, _) in tables {
-            site.execute(Side::Source, &format!("create table {table} (id {key}, v text)")).await;
+            site.execute(
+                Side::Source,
+                &format!("create table {table} (id {key}, v text)"),
+            )
+            .await;
             let rows = format!("insert into {table} values (1, '{SECRET}'), (2, '{SECRET}')");
             site.execute(Side::Source, &rows).await;
-            site.execute(Side::Target, &format!("create table {table} (id {key}, v text)")).await;
+            site.execute(
+                Side::Target,
+                &format!("create table {table} (id {key}, v text)"),
+            )
+            .await;
             site.execute(Side::Target, refuse).await;
             steps.push_str(&format!(
-                "  {table}:\n    strategy: backfill\n    from: {{connection: source, table: {table}}}\n    \
-                 to: {{connection: target, table: {table}}}\n    partition: {{by: integer, column: id, width: 100}}\n    \
-                 write: {{mode: append}}\n    retries: {{max_attempts: 2, initial: 10ms, max: 20ms}}\n"
+                "  {table}:\n    strategy: backfill\n    from: {{connection: source, table: \
+                 {table}}}\n    to: {{connection: target, table: {table}}}\n    partition: {{by: \
+                 integer, column: id, width: 100}}\n    write: {{mode: append}}\n    retries: \
+                 {{max_attempts: 2, initial: 10ms, max: 20ms}}\n"
             ));
         }
         site.write_pipeline(&steps);
@@ -100,7 +141,9 @@ async fn error_text_carries_no_row_value() {
         assert!(
             files_of(&site.path(".highwater"), &mut |bytes| {
                 assert!(
-                    !bytes.windows(SECRET.len()).any(|part| part == SECRET.as_bytes()),
+                    !bytes
+                        .windows(SECRET.len())
+                        .any(|part| part == SECRET.as_bytes()),
                     "a file of the state holds a value"
                 );
             }) > 0

@@ -7,14 +7,17 @@ const BY_ID: &str = "by: integer, column: id, width: 2";
 const POSTGRES_COLUMNS: usize = 1_600;
 const SQLITE_COLUMNS: usize = 2_000;
 
-/// A table of so many columns with long names, and rows of which the first and the last column tell.
+/// A table of so many columns with long names, and rows of which the first and the last column
+/// tell.
 fn wide(columns: usize) -> String {
     let last = columns - 2;
-    let names: Vec<String> =
-        (0..=last).map(|n| format!("an_attribute_of_a_customer_that_has_many_of_them_{n} int")).collect();
+    let names: Vec<String> = (0..=last)
+        .map(|n| format!("an_attribute_of_a_customer_that_has_many_of_them_{n} int"))
+        .collect();
     format!(
         "create table wide (id integer primary key, {}); \
-         insert into wide (id, an_attribute_of_a_customer_that_has_many_of_them_0, an_attribute_of_a_customer_that_has_many_of_them_{last}) \
+         insert into wide (id, an_attribute_of_a_customer_that_has_many_of_them_0, \
+         an_attribute_of_a_customer_that_has_many_of_them_{last}) \
          values (1, 10, -1), (2, 20, -2), (3, null, -3), (4, 40, null), (5, 50, -5)",
         names.join(", ")
     )
@@ -23,7 +26,8 @@ fn wide(columns: usize) -> String {
 fn ends(columns: usize) -> String {
     let last = columns - 2;
     format!(
-        "select id, an_attribute_of_a_customer_that_has_many_of_them_0, an_attribute_of_a_customer_that_has_many_of_them_{last} \
+        "select id, an_attribute_of_a_customer_that_has_many_of_them_0, \
+         an_attribute_of_a_customer_that_has_many_of_them_{last} \
          from wide order by id"
     )
 }
@@ -35,9 +39,17 @@ async fn sixteen_hundred_columns_travel() {
     let (legacy, lite) = (world.postgres("legacy").await, world.sqlite("legacy"));
     legacy.execute(&wide(POSTGRES_COLUMNS)).await;
     lite.execute(&wide(SQLITE_COLUMNS)).await;
-    let step = [Step { table: "wide", partition: BY_ID }];
+    let step = [Step {
+        table: "wide",
+        partition: BY_ID,
+    }];
     for (name, from, to, columns) in [
-        ("pg_pg", &legacy, world.postgres("wh").await, POSTGRES_COLUMNS),
+        (
+            "pg_pg",
+            &legacy,
+            world.postgres("wh").await,
+            POSTGRES_COLUMNS,
+        ),
         ("pg_lite", &legacy, world.sqlite("wh"), POSTGRES_COLUMNS),
         ("lite_lite", &lite, world.sqlite("copy"), SQLITE_COLUMNS),
     ] {
@@ -45,12 +57,19 @@ async fn sixteen_hundred_columns_travel() {
         for _ in 0..2 {
             world.load(name, from, &to, &step).await;
             // THEN all of its rows are there, from the first column to the last
-            assert_eq!(to.digest(&ends(columns)).await, from.digest(&ends(columns)).await, "{name}");
+            assert_eq!(
+                to.digest(&ends(columns)).await,
+                from.digest(&ends(columns)).await,
+                "{name}"
+            );
         }
     }
     // AND what no target has is refused in words
     let wh = world.postgres("narrow").await;
     let finished = world.run("lite_pg", &lite, &wh, &step).await;
     let said = format!("{}{}", finished.stdout, finished.stderr);
-    assert!(!finished.status.success() && said.contains("1600 columns"), "{said}");
+    assert!(
+        !finished.status.success() && said.contains("1600 columns"),
+        "{said}"
+    );
 }

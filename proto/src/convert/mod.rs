@@ -1,4 +1,5 @@
-//! The only place that knows protobuf field by field. An error carries the path of the field it met.
+//! The only place that knows protobuf field by field. An error carries the path of the field it
+//! met.
 
 pub mod records;
 pub mod wire;
@@ -14,10 +15,14 @@ pub struct FieldError {
 impl FieldError {
     /// A problem with the field `path`.
     pub fn new(path: impl Into<String>, problem: impl Into<String>) -> Self {
-        Self { path: path.into(), problem: problem.into() }
+        Self {
+            path: path.into(),
+            problem: problem.into(),
+        }
     }
 
-    /// True when the message is whole and of a form that this version does not know: then all of its writer's are.
+    /// True when the message is whole and of a form that this version does not know: then all of
+    /// its writer's are.
     #[must_use]
     pub fn is_of_another_form(&self) -> bool {
         self.path == records::FORMAT_PATH
@@ -38,12 +43,18 @@ fn required<T>(value: Option<T>, path: &str) -> Result<T, FieldError> {
 
 /// The bytes of a field of fixed length.
 fn fixed<const N: usize>(bytes: &[u8], path: &str) -> Result<[u8; N], FieldError> {
-    bytes.try_into().map_err(|_| FieldError::new(path, format!("{} bytes, expected {N}", bytes.len())))
+    bytes
+        .try_into()
+        .map_err(|_| FieldError::new(path, format!("{} bytes, expected {N}", bytes.len())))
 }
 
 /// A field of text that must parse.
-fn parsed<T: std::str::FromStr<Err: std::fmt::Display>>(text: &str, path: &str) -> Result<T, FieldError> {
-    text.parse().map_err(|error: T::Err| FieldError::new(path, error.to_string()))
+fn parsed<T: std::str::FromStr<Err: std::fmt::Display>>(
+    text: &str,
+    path: &str,
+) -> Result<T, FieldError> {
+    text.parse()
+        .map_err(|error: T::Err| FieldError::new(path, error.to_string()))
 }
 
 /// A field of text that must parse, unless it is empty.
@@ -51,5 +62,9 @@ fn parsed_unless_empty<T: std::str::FromStr<Err: std::fmt::Display>>(
     text: &str,
     path: &str,
 ) -> Result<Option<T>, FieldError> {
-    if text.is_empty() { Ok(None) } else { parsed(text, path).map(Some) }
+    if text.is_empty() {
+        Ok(None)
+    } else {
+        parsed(text, path).map(Some)
+    }
 }

@@ -4,8 +4,8 @@ use highwater_common::assignment::{AttemptError, ErrorClass};
 use highwater_common::errand::Errand;
 use highwater_common::id::{AttemptNo, ClusterId, DocumentDigest, SessionId, WorkerId};
 use highwater_common::record::{
-    DeadRecord, FormatRecord, LeaderRecord, LeaseRecord, RetryRecord, RunRecord, RunWish, StepRecord, TaskAddress,
-    TaskHistory, WorkerRecord,
+    DeadRecord, FormatRecord, LeaderRecord, LeaseRecord, RetryRecord, RunRecord, RunWish,
+    StepRecord, TaskAddress, TaskHistory, WorkerRecord,
 };
 use highwater_common::status::{RunStatus, StepStatus};
 use highwater_common::token::{Fence, FencingToken};
@@ -44,8 +44,8 @@ fn decode<M: Message + Default>(bytes: &[u8], format: impl Fn(&M) -> u32) -> Res
 fn of_another_form(format: u32) -> String {
     let what_to_do = match format < RECORD_FORMAT {
         true => {
-            "an earlier version wrote it. Begin with an empty store: what the runs have committed stands in the ledgers of their \
-             targets, and a new run loads only what is missing"
+            "an earlier version wrote it. Begin with an empty store: what the runs have committed \
+             stands in the ledgers of their targets, and a new run loads only what is missing"
         }
         false => "a later version wrote it: upgrade every coordinator first",
     };
@@ -54,30 +54,48 @@ fn of_another_form(format: u32) -> String {
 
 impl Stored for FormatRecord {
     fn to_bytes(&self) -> Vec<u8> {
-        pb::Format { format: RECORD_FORMAT, cluster: self.cluster.as_bytes().to_vec() }.encode_to_vec()
+        pb::Format {
+            format: RECORD_FORMAT,
+            cluster: self.cluster.as_bytes().to_vec(),
+        }
+        .encode_to_vec()
     }
 
     fn from_bytes(bytes: &[u8]) -> Result<Self, FieldError> {
         let message: pb::Format = decode(bytes, |message: &pb::Format| message.format)?;
-        Ok(Self { cluster: ClusterId::from_bytes(fixed(&message.cluster, "cluster")?) })
+        Ok(Self {
+            cluster: ClusterId::from_bytes(fixed(&message.cluster, "cluster")?),
+        })
     }
 }
 
 impl Stored for LeaderRecord {
     fn to_bytes(&self) -> Vec<u8> {
-        pb::Leader { format: RECORD_FORMAT, term: self.term.to_vec(), address: self.address.clone() }.encode_to_vec()
+        pb::Leader {
+            format: RECORD_FORMAT,
+            term: self.term.to_vec(),
+            address: self.address.clone(),
+        }
+        .encode_to_vec()
     }
 
     fn from_bytes(bytes: &[u8]) -> Result<Self, FieldError> {
         let message: pb::Leader = decode(bytes, |message: &pb::Leader| message.format)?;
-        Ok(Self { term: fixed(&message.term, "term")?, address: message.address })
+        Ok(Self {
+            term: fixed(&message.term, "term")?,
+            address: message.address,
+        })
     }
 }
 
 /// The bytes of the `hi` record.
 #[must_use]
 pub fn hi_to_bytes(hi: u64) -> Vec<u8> {
-    pb::TokenHigh { format: RECORD_FORMAT, hi }.encode_to_vec()
+    pb::TokenHigh {
+        format: RECORD_FORMAT,
+        hi,
+    }
+    .encode_to_vec()
 }
 
 /// The `hi` of its record.
@@ -92,7 +110,13 @@ pub fn hi_from_bytes(bytes: &[u8]) -> Result<u64, FieldError> {
 #[must_use]
 pub fn document_to_parts(json: &[u8], part_bytes_max: usize) -> Vec<Vec<u8>> {
     json.chunks(part_bytes_max.max(1))
-        .map(|chunk| pb::Part { format: RECORD_FORMAT, json: chunk.to_vec() }.encode_to_vec())
+        .map(|chunk| {
+            pb::Part {
+                format: RECORD_FORMAT,
+                json: chunk.to_vec(),
+            }
+            .encode_to_vec()
+        })
         .collect()
 }
 
@@ -117,7 +141,9 @@ impl Stored for RunRecord {
             status: run_status_to(self.status) as i32,
             generation: self.generation,
             plan_parts: self.plan_parts,
-            plan_digest: self.plan_digest.map_or_else(Vec::new, |digest| digest.as_bytes().to_vec()),
+            plan_digest: self
+                .plan_digest
+                .map_or_else(Vec::new, |digest| digest.as_bytes().to_vec()),
             ended_micros: self.ended_micros.unwrap_or(0),
             reason: self.reason.clone(),
             committed: self.committed,
@@ -139,7 +165,8 @@ impl Stored for RunRecord {
             spec_parts: message.spec_parts,
             reference_time_micros: message.reference_time_micros,
             wish: wish_from(message.wish()).ok_or_else(|| FieldError::new("wish", "unknown"))?,
-            status: run_status_from(message.status()).ok_or_else(|| FieldError::new("status", "unknown"))?,
+            status: run_status_from(message.status())
+                .ok_or_else(|| FieldError::new("status", "unknown"))?,
             generation: message.generation,
             plan_parts: message.plan_parts,
             plan_digest,
@@ -161,7 +188,9 @@ pub fn errand_from(json: &[u8]) -> Result<Option<Errand>, FieldError> {
     if json.is_empty() {
         return Ok(None);
     }
-    Errand::from_json(json).map(Some).map_err(|error| FieldError::new("errand", error))
+    Errand::from_json(json)
+        .map(Some)
+        .map_err(|error| FieldError::new("errand", error))
 }
 
 impl Stored for StepRecord {
@@ -181,7 +210,8 @@ impl Stored for StepRecord {
 
     fn from_bytes(bytes: &[u8]) -> Result<Self, FieldError> {
         let message: pb::Step = decode(bytes, |message: &pb::Step| message.format)?;
-        let status = step_status_from(message.status()).ok_or_else(|| FieldError::new("status", "unknown"))?;
+        let status = step_status_from(message.status())
+            .ok_or_else(|| FieldError::new("status", "unknown"))?;
         Ok(Self {
             status,
             reason: message.reason,
@@ -218,12 +248,25 @@ impl Stored for LeaseRecord {
     fn from_bytes(bytes: &[u8]) -> Result<Self, FieldError> {
         let message: pb::Attempt = decode(bytes, |message: &pb::Attempt| message.format)?;
         Ok(Self {
-            address: address_from(&message.step, message.generation, message.phase, message.ordinal)?,
+            address: address_from(
+                &message.step,
+                message.generation,
+                message.phase,
+                message.ordinal,
+            )?,
             attempt: AttemptNo::new(message.attempt),
-            fence: Fence { token: FencingToken::from_raw(message.token), nonce: nonce_from(&message.nonce)? },
+            fence: Fence {
+                token: FencingToken::from_raw(message.token),
+                nonce: nonce_from(&message.nonce)?,
+            },
             worker: parsed(&message.worker, "worker")?,
             session: SessionId::from_bytes(fixed(&message.session, "session")?),
-            history: history_from(message.crashes, &message.crashed_workers, &message.failed_workers, message.breaks)?,
+            history: history_from(
+                message.crashes,
+                &message.crashed_workers,
+                &message.failed_workers,
+                message.breaks,
+            )?,
         })
     }
 }
@@ -250,9 +293,19 @@ impl Stored for RetryRecord {
     fn from_bytes(bytes: &[u8]) -> Result<Self, FieldError> {
         let message: pb::Retry = decode(bytes, |message: &pb::Retry| message.format)?;
         Ok(Self {
-            address: address_from(&message.step, message.generation, message.phase, message.ordinal)?,
+            address: address_from(
+                &message.step,
+                message.generation,
+                message.phase,
+                message.ordinal,
+            )?,
             attempts: message.attempts,
-            history: history_from(message.crashes, &message.crashed_workers, &message.failed_workers, message.breaks)?,
+            history: history_from(
+                message.crashes,
+                &message.crashed_workers,
+                &message.failed_workers,
+                message.breaks,
+            )?,
             not_before_millis: message.not_before_millis,
             error: error_from(message.error)?,
         })
@@ -277,7 +330,12 @@ impl Stored for DeadRecord {
     fn from_bytes(bytes: &[u8]) -> Result<Self, FieldError> {
         let message: pb::Dead = decode(bytes, |message: &pb::Dead| message.format)?;
         Ok(Self {
-            address: address_from(&message.step, message.generation, message.phase, message.ordinal)?,
+            address: address_from(
+                &message.step,
+                message.generation,
+                message.phase,
+                message.ordinal,
+            )?,
             attempts: message.attempts,
             work: message.work,
             error: error_from(message.error)?,
@@ -287,7 +345,8 @@ impl Stored for DeadRecord {
 
 impl Stored for WorkerRecord {
     fn to_bytes(&self) -> Vec<u8> {
-        // prost keeps maps in hash order, and equal records must have equal bytes: labels go one by one, in their order.
+        // prost keeps maps in hash order, and equal records must have equal bytes: labels go one by
+        // one, in their order.
         let mut bytes = pb::Worker {
             format: RECORD_FORMAT,
             session: self.session.as_bytes().to_vec(),
@@ -301,7 +360,13 @@ impl Stored for WorkerRecord {
         .encode_to_vec();
         for (key, value) in &self.labels {
             let one = [(key.clone(), value.clone())].into_iter().collect();
-            bytes.extend(pb::Worker { labels: one, ..Default::default() }.encode_to_vec());
+            bytes.extend(
+                pb::Worker {
+                    labels: one,
+                    ..Default::default()
+                }
+                .encode_to_vec(),
+            );
         }
         bytes
     }
@@ -320,19 +385,53 @@ impl Stored for WorkerRecord {
     }
 }
 
-fn address_from(step: &str, generation: u32, phase: u32, ordinal: u64) -> Result<TaskAddress, FieldError> {
-    let phase = u8::try_from(phase).map_err(|_| FieldError::new("phase", format!("{phase} is no phase")))?;
-    Ok(TaskAddress { step: parsed(step, "step")?, generation, phase, ordinal })
+fn address_from(
+    step: &str,
+    generation: u32,
+    phase: u32,
+    ordinal: u64,
+) -> Result<TaskAddress, FieldError> {
+    let phase = u8::try_from(phase).map_err(|_| {
+        FieldError::new(
+            "phase",
+            format!(
+                "{phase} is no \
+        phase"
+            ),
+        )
+    })?;
+    Ok(TaskAddress {
+        step: parsed(step, "step")?,
+        generation,
+        phase,
+        ordinal,
+    })
 }
 
 fn workers_to<'a>(workers: impl IntoIterator<Item = &'a WorkerId>) -> Vec<String> {
     workers.into_iter().map(ToString::to_string).collect()
 }
 
-fn history_from(crashes: u32, crashed: &[String], failed: &[String], breaks: u32) -> Result<TaskHistory, FieldError> {
-    let crashed_on = crashed.iter().map(|worker| parsed(worker, "crashed_workers")).collect::<Result<_, _>>()?;
-    let failed_on = failed.iter().map(|worker| parsed(worker, "failed_workers")).collect::<Result<_, _>>()?;
-    Ok(TaskHistory { crashes, crashed_on, failed_on, breaks })
+fn history_from(
+    crashes: u32,
+    crashed: &[String],
+    failed: &[String],
+    breaks: u32,
+) -> Result<TaskHistory, FieldError> {
+    let crashed_on = crashed
+        .iter()
+        .map(|worker| parsed(worker, "crashed_workers"))
+        .collect::<Result<_, _>>()?;
+    let failed_on = failed
+        .iter()
+        .map(|worker| parsed(worker, "failed_workers"))
+        .collect::<Result<_, _>>()?;
+    Ok(TaskHistory {
+        crashes,
+        crashed_on,
+        failed_on,
+        breaks,
+    })
 }
 
 fn error_to(error: &AttemptError) -> pb::Error {
@@ -340,7 +439,11 @@ fn error_to(error: &AttemptError) -> pb::Error {
         class: error.class.to_string(),
         code: error.code.clone(),
         message: error.message.clone(),
-        connection: error.connection.as_ref().map(ToString::to_string).unwrap_or_default(),
+        connection: error
+            .connection
+            .as_ref()
+            .map(ToString::to_string)
+            .unwrap_or_default(),
     }
 }
 
@@ -352,10 +455,18 @@ fn error_from(error: Option<pb::Error>) -> Result<AttemptError, FieldError> {
         "permanent" => ErrorClass::Permanent,
         "unreachable" => ErrorClass::Unreachable,
         "crash" => ErrorClass::Crash,
-        other => return Err(FieldError::new("error.class", format!("`{other}` is unknown"))),
+        other => {
+            return Err(FieldError::new(
+                "error.class",
+                format!("`{other}` is unknown"),
+            ));
+        }
     };
     let connection = parsed_unless_empty(&error.connection, "error.connection")?;
-    Ok(AttemptError { connection, ..AttemptError::new(class, error.code, error.message) })
+    Ok(AttemptError {
+        connection,
+        ..AttemptError::new(class, error.code, error.message)
+    })
 }
 
 fn wish_to(wish: RunWish) -> pb::run::Wish {

@@ -51,7 +51,10 @@ pub fn digest_from(bytes: &[u8], path: &str) -> Result<DocumentDigest, FieldErro
 
 impl From<Fence> for pb::Fence {
     fn from(fence: Fence) -> Self {
-        Self { token: fence.token.raw(), nonce: fence.nonce.to_bytes().to_vec() }
+        Self {
+            token: fence.token.raw(),
+            nonce: fence.nonce.to_bytes().to_vec(),
+        }
     }
 }
 
@@ -59,19 +62,28 @@ impl TryFrom<pb::Fence> for Fence {
     type Error = FieldError;
 
     fn try_from(fence: pb::Fence) -> Result<Self, FieldError> {
-        Ok(Self { token: FencingToken::from_raw(fence.token), nonce: nonce_from(&fence.nonce)? })
+        Ok(Self {
+            token: FencingToken::from_raw(fence.token),
+            nonce: nonce_from(&fence.nonce)?,
+        })
     }
 }
 
 impl From<Receipt> for pb::Receipt {
     fn from(receipt: Receipt) -> Self {
-        Self { rows: receipt.rows, bytes: receipt.bytes }
+        Self {
+            rows: receipt.rows,
+            bytes: receipt.bytes,
+        }
     }
 }
 
 impl From<pb::Receipt> for Receipt {
     fn from(receipt: pb::Receipt) -> Self {
-        Self { rows: receipt.rows, bytes: receipt.bytes }
+        Self {
+            rows: receipt.rows,
+            bytes: receipt.bytes,
+        }
     }
 }
 
@@ -84,7 +96,9 @@ impl From<Cursor> for pb::Cursor {
             Cursor::Civil(micros) => Position::CivilMicros(micros),
             Cursor::Date(days) => Position::DateDays(days),
         };
-        Self { position: Some(position) }
+        Self {
+            position: Some(position),
+        }
     }
 }
 
@@ -127,7 +141,10 @@ impl TryFrom<pb::Slice> for Slice {
 
 impl From<CursorRange> for pb::CursorRange {
     fn from(range: CursorRange) -> Self {
-        Self { start: range.start().map(Into::into), end: range.end().map(Into::into) }
+        Self {
+            start: range.start().map(Into::into),
+            end: range.end().map(Into::into),
+        }
     }
 }
 
@@ -136,7 +153,10 @@ impl TryFrom<pb::CursorRange> for CursorRange {
 
     fn try_from(range: pb::CursorRange) -> Result<Self, FieldError> {
         let side = |cursor: Option<pb::Cursor>, name: &str| {
-            cursor.map(Cursor::try_from).transpose().map_err(|error| error.under(name))
+            cursor
+                .map(Cursor::try_from)
+                .transpose()
+                .map_err(|error| error.under(name))
         };
         let (start, end) = (side(range.start, "start")?, side(range.end, "end")?);
         Self::new(start, end).map_err(|error| FieldError::new("range", error.to_string()))
@@ -197,13 +217,21 @@ impl TryFrom<pb::Assignment> for Assignment {
         let work = match required(assignment.work, "work")? {
             W::Probe(pb::Probe {}) => Work::Probe,
             W::Prepare(pb::Prepare {}) => Work::Prepare,
-            W::Partition(slice) => {
-                Work::Partition(slice.try_into().map_err(|error: FieldError| error.under("partition"))?)
-            }
+            W::Partition(slice) => Work::Partition(
+                slice
+                    .try_into()
+                    .map_err(|error: FieldError| error.under("partition"))?,
+            ),
             W::Noop(n) => Work::Noop(n),
             W::FenceRun(pb::FenceRun {}) => Work::Fence,
-            W::Count(range) => Work::Count(range.try_into().map_err(|error: FieldError| error.under("count"))?),
-            W::Close(phase) => Work::Close { phase: phase_from(phase, "close")? },
+            W::Count(range) => Work::Count(
+                range
+                    .try_into()
+                    .map_err(|error: FieldError| error.under("count"))?,
+            ),
+            W::Close(phase) => Work::Close {
+                phase: phase_from(phase, "close")?,
+            },
         };
         Ok(Self {
             task: task_from(&assignment.task)?,
@@ -226,7 +254,9 @@ fn phase_from(phase: u32, field: &str) -> Result<u8, FieldError> {
 /// # Errors
 /// [`FieldError`] when it is missing or malformed.
 pub fn fence_from(fence: Option<pb::Fence>) -> Result<Fence, FieldError> {
-    required(fence, "fence")?.try_into().map_err(|error: FieldError| error.under("fence"))
+    required(fence, "fence")?
+        .try_into()
+        .map_err(|error: FieldError| error.under("fence"))
 }
 
 /// An outcome as it travels in a completion.
@@ -237,11 +267,22 @@ pub fn outcome_to(outcome: Outcome) -> pb::complete_request::Outcome {
         Outcome::Committed(receipt) => O::Committed(receipt.into()),
         Outcome::Probed(facts) => O::Probed(facts),
         Outcome::Done => O::Done(pb::Done {}),
-        Outcome::Prepared { warnings, coverage, fingerprint } => {
-            O::Prepared(pb::Prepared { warnings, coverage: coverage.as_bytes().to_vec(), fingerprint })
-        }
+        Outcome::Prepared {
+            warnings,
+            coverage,
+            fingerprint,
+        } => O::Prepared(pb::Prepared {
+            warnings,
+            coverage: coverage.as_bytes().to_vec(),
+            fingerprint,
+        }),
         Outcome::Fenced { attempts } => O::FencedAttempts(attempts),
-        Outcome::Counted(LeftOut { before, behind, null, stray }) => O::Counted(pb::LeftOut {
+        Outcome::Counted(LeftOut {
+            before,
+            behind,
+            null,
+            stray,
+        }) => O::Counted(pb::LeftOut {
             before: Some(before.into()),
             behind: Some(behind.into()),
             null: Some(null.into()),
@@ -250,24 +291,38 @@ pub fn outcome_to(outcome: Outcome) -> pb::complete_request::Outcome {
         Outcome::Closed(there) => O::Closed(there.to_bytes()),
         Outcome::Unprepared(why) => O::Unprepared(failure_to(why)),
         Outcome::Outrun { newer } => O::OutrunBy(newer.raw()),
-        Outcome::Superseded { by } => {
-            O::Superseded(pb::Superseded { by: by.map_or_else(Vec::new, |run| run.as_bytes().to_vec()) })
-        }
+        Outcome::Superseded { by } => O::Superseded(pb::Superseded {
+            by: by.map_or_else(Vec::new, |run| run.as_bytes().to_vec()),
+        }),
         Outcome::Failed(error) => O::Failed(failure_to(error)),
         Outcome::Released => O::Released(pb::Released {}),
     }
 }
 
 fn failure_to(error: AttemptError) -> pb::Failure {
-    let connection = error.connection.as_ref().map(ToString::to_string).unwrap_or_default();
+    let connection = error
+        .connection
+        .as_ref()
+        .map(ToString::to_string)
+        .unwrap_or_default();
     let class = class_to(error.class) as i32;
-    pb::Failure { class, code: error.code, message: error.message, connection }
+    pb::Failure {
+        class,
+        code: error.code,
+        message: error.message,
+        connection,
+    }
 }
 
 fn failure_from(failure: pb::Failure, field: &str) -> Result<AttemptError, FieldError> {
-    let class = class_from(failure.class()).ok_or_else(|| FieldError::new("class", "unknown class").under(field))?;
-    let connection = parsed_unless_empty(&failure.connection, "connection").map_err(|error| error.under(field))?;
-    Ok(AttemptError { connection, ..AttemptError::new(class, failure.code, failure.message) })
+    let class = class_from(failure.class())
+        .ok_or_else(|| FieldError::new("class", "unknown class").under(field))?;
+    let connection = parsed_unless_empty(&failure.connection, "connection")
+        .map_err(|error| error.under(field))?;
+    Ok(AttemptError {
+        connection,
+        ..AttemptError::new(class, failure.code, failure.message)
+    })
 }
 
 /// The outcome of a completion.
@@ -292,11 +347,14 @@ pub fn outcome_from(outcome: Option<pb::complete_request::Outcome>) -> Result<Ou
             null: tally_from(found.null),
             stray: tally_from(found.stray),
         }),
-        O::Closed(bytes) => {
-            Outcome::Closed(Ordinals::from_bytes(&bytes).map_err(|error| FieldError::new("closed", error.to_string()))?)
-        }
+        O::Closed(bytes) => Outcome::Closed(
+            Ordinals::from_bytes(&bytes)
+                .map_err(|error| FieldError::new("closed", error.to_string()))?,
+        ),
         O::Unprepared(why) => Outcome::Unprepared(failure_from(why, "unprepared")?),
-        O::OutrunBy(raw) => Outcome::Outrun { newer: FencingToken::from_raw(raw) },
+        O::OutrunBy(raw) => Outcome::Outrun {
+            newer: FencingToken::from_raw(raw),
+        },
         O::Superseded(superseded) => Outcome::Superseded {
             by: match superseded.by.as_slice() {
                 [] => None,
@@ -310,7 +368,8 @@ pub fn outcome_from(outcome: Option<pb::complete_request::Outcome>) -> Result<Ou
 
 fn class_to(class: ErrorClass) -> pb::failure::Class {
     match class {
-        ErrorClass::Transient | ErrorClass::Crash => pb::failure::Class::Transient, // a worker never reports its own crash
+        // a worker never reports its own crash
+        ErrorClass::Transient | ErrorClass::Crash => pb::failure::Class::Transient,
         ErrorClass::Resource => pb::failure::Class::Resource,
         ErrorClass::Permanent => pb::failure::Class::Permanent,
         ErrorClass::Unreachable => pb::failure::Class::Unreachable,
@@ -343,7 +402,10 @@ mod tests {
     }
 
     fn slices() -> impl Strategy<Value = Slice> {
-        (proptest::option::of(cursors()), proptest::option::of(cursors()))
+        (
+            proptest::option::of(cursors()),
+            proptest::option::of(cursors()),
+        )
             .prop_map(|(start, end)| CursorRange::new(start, end).map_or(Slice::Null, Slice::Range))
     }
 
@@ -370,13 +432,19 @@ mod tests {
         let mut message = pb::Assignment::from(Assignment {
             task: TaskId::from_bytes([1; 16]),
             attempt: AttemptNo::FIRST,
-            fence: Fence { token: FencingToken::from_raw(1), nonce: Nonce::new(1) },
+            fence: Fence {
+                token: FencingToken::from_raw(1),
+                nonce: Nonce::new(1),
+            },
             work: Work::Probe,
             phase: 0,
             ordinal: 0,
             order: DocumentDigest::of(b""),
         });
-        message.fence = Some(pb::Fence { token: 1, nonce: vec![0; 15] });
+        message.fence = Some(pb::Fence {
+            token: 1,
+            nonce: vec![0; 15],
+        });
         let error = Assignment::try_from(message).expect_err("a nonce of 15 bytes");
         assert_eq!(error.to_string(), "fence.nonce: 15 bytes, expected 16");
     }

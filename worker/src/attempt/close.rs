@@ -10,15 +10,23 @@ use crate::connector::CloseRequest;
 use crate::patience::Call;
 
 /// Looks up the receipts of the tasks of a phase.
-pub(crate) async fn ask_for_commits(context: &OrderContext, phase: u8) -> Result<Outcome, AttemptError> {
+pub(crate) async fn ask_for_commits(
+    context: &OrderContext,
+    phase: u8,
+) -> Result<Outcome, AttemptError> {
     failpoint::hit_on("attempt::before_close", &context.worker).await?;
     let request = request(context, phase)?;
     let target = context.target()?;
-    Ok(Outcome::Closed(context.of_target(Call::Close, target.committed(&request)).await?))
+    Ok(Outcome::Closed(
+        context
+            .of_target(Call::Close, target.committed(&request))
+            .await?,
+    ))
 }
 
-/// How a task that moves rows has ended. One that met a target which is not as the step's prepare left it has the target prepared again; where
-/// the ledger is gone, only if no rows can be there twice then.
+/// How a task that moves rows has ended. One that met a target which is not as the step's prepare
+/// left it has the target prepared again; where the ledger is gone, only if no rows can be there
+/// twice then.
 pub(crate) async fn as_prepared(
     cx: &AttemptContext<'_>,
     ended: Result<Outcome, AttemptError>,
@@ -28,7 +36,9 @@ pub(crate) async fn as_prepared(
         Err(missing) if missing.code == LEDGER_MISSING => {
             let request = request(cx.of, cx.assignment.phase)?;
             let target = cx.of.target()?;
-            cx.of.of_target(Call::Close, target.committed(&request)).await?;
+            cx.of
+                .of_target(Call::Close, target.committed(&request))
+                .await?;
             Ok(Outcome::Unprepared(missing))
         }
         ended => ended,
@@ -37,7 +47,10 @@ pub(crate) async fn as_prepared(
 
 fn request(context: &OrderContext, phase: u8) -> Result<CloseRequest, AttemptError> {
     let (order, settled) = (&context.order, context.settled()?);
-    let (_, to) = order.target.as_ref().ok_or_else(|| malformed("no target"))?;
+    let (_, to) = order
+        .target
+        .as_ref()
+        .ok_or_else(|| malformed("no target"))?;
     Ok(CloseRequest {
         cluster: order.cluster,
         run: order.run,

@@ -9,7 +9,9 @@ use highwater_common::facts::Engine;
 use highwater_common::spec::Connection;
 use tokio::sync::OnceCell;
 
-use crate::connector::{ConnectorError, RowFormat, Shelf, Source, Target, open_source, open_target};
+use crate::connector::{
+    ConnectorError, RowFormat, Shelf, Source, Target, open_source, open_target,
+};
 use crate::meter::Progress;
 use crate::patience::{Call, Sides, answered};
 use crate::supervisor::Supervisor;
@@ -38,25 +40,61 @@ pub(crate) struct OrderContext {
 
 impl OrderContext {
     pub(crate) fn new(order: StepOrder, worker: String, supervisor: Supervisor) -> Self {
-        let (source_shelf, target_shelf) = (Shelf::new(supervisor.clone()), Shelf::new(supervisor.clone()));
-        Self { order, worker, supervisor, format: OnceCell::new(), source_shelf, target_shelf }
+        let (source_shelf, target_shelf) = (
+            Shelf::new(supervisor.clone()),
+            Shelf::new(supervisor.clone()),
+        );
+        Self {
+            order,
+            worker,
+            supervisor,
+            format: OnceCell::new(),
+            source_shelf,
+            target_shelf,
+        }
     }
 
     pub(crate) fn source(&self) -> Result<Box<dyn Source>, AttemptError> {
-        let (connection, table) = self.order.source.as_ref().ok_or_else(|| malformed("no source"))?;
+        let (connection, table) = self
+            .order
+            .source
+            .as_ref()
+            .ok_or_else(|| malformed("no source"))?;
         let shelf = Some(&self.source_shelf);
-        open_source(connection, &table.connection, table.rows, &self.base_dir(), &self.worker, &self.supervisor, shelf)
+        open_source(
+            connection,
+            &table.connection,
+            table.rows,
+            &self.base_dir(),
+            &self.worker,
+            &self.supervisor,
+            shelf,
+        )
     }
 
     pub(crate) fn target(&self) -> Result<Box<dyn Target>, AttemptError> {
-        let (connection, table) = self.order.target.as_ref().ok_or_else(|| malformed("no target"))?;
+        let (connection, table) = self
+            .order
+            .target
+            .as_ref()
+            .ok_or_else(|| malformed("no target"))?;
         let shelf = Some(&self.target_shelf);
-        open_target(connection, &table.connection, &self.base_dir(), &self.worker, &self.supervisor, shelf)
+        open_target(
+            connection,
+            &table.connection,
+            &self.base_dir(),
+            &self.worker,
+            &self.supervisor,
+            shelf,
+        )
     }
 
     pub(crate) fn sides(&self) -> Result<Sides<'_>, AttemptError> {
         match (&self.order.source, &self.order.target) {
-            (Some((_, from)), Some((_, to))) => Ok(Sides { source: &from.connection, target: &to.connection }),
+            (Some((_, from)), Some((_, to))) => Ok(Sides {
+                source: &from.connection,
+                target: &to.connection,
+            }),
             (None, _) | (_, None) => Err(malformed("no tables")),
         }
     }
@@ -80,7 +118,10 @@ impl OrderContext {
     }
 
     pub(crate) fn settled(&self) -> Result<&Settled, AttemptError> {
-        self.order.settled.as_ref().ok_or_else(|| malformed("no plan"))
+        self.order
+            .settled
+            .as_ref()
+            .ok_or_else(|| malformed("no plan"))
     }
 
     pub(crate) fn source_engine(&self) -> Engine {
@@ -92,7 +133,10 @@ impl OrderContext {
 }
 
 pub(crate) fn malformed(what: &str) -> AttemptError {
-    let message = format!("the order has {what}: coordinator and worker are of versions that do not fit");
+    let message = format!(
+        "the order has {what}: coordinator and worker are of versions that do \
+                           not fit"
+    );
     AttemptError::new(ErrorClass::Permanent, "malformed_order", message)
 }
 

@@ -26,12 +26,27 @@ pub(super) async fn errand(cx: &AttemptContext<'_>) -> Result<Outcome, AttemptEr
                 PartitionBy::Integer { .. } => "UTC".to_owned(),
             };
             let (run, token, kind) = (order.run, assignment.fence.token, CursorKind::Integer);
-            let stream = StreamRequest { stream, run, plan: None, token, kind };
-            let request = ForgetRequest { cluster: order.cluster, stream, forget: forget.clone(), tz };
+            let stream = StreamRequest {
+                stream,
+                run,
+                plan: None,
+                token,
+                kind,
+            };
+            let request = ForgetRequest {
+                cluster: order.cluster,
+                stream,
+                forget: forget.clone(),
+                tz,
+            };
             match target.forget(&request).await? {
                 ForgetOutcome::Done(receipts) => receipts,
-                ForgetOutcome::Not(PrepareOutcome::Outrun { newer }) => return Ok(Outcome::Outrun { newer }),
-                ForgetOutcome::Not(PrepareOutcome::Superseded | PrepareOutcome::Prepared { .. }) => {
+                ForgetOutcome::Not(PrepareOutcome::Outrun { newer }) => {
+                    return Ok(Outcome::Outrun { newer });
+                }
+                ForgetOutcome::Not(
+                    PrepareOutcome::Superseded | PrepareOutcome::Prepared { .. },
+                ) => {
                     return superseded(context, target.as_ref()).await;
                 }
             }

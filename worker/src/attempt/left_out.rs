@@ -19,14 +19,17 @@ const COUNT_TIME: Duration = Duration::from_mins(1);
 /// How long a server may count for a plan, which can do without.
 const PLAN_TIME: Duration = Duration::from_secs(5);
 
-/// Counts the rows outside of the range that the step declares, before it is planned. `None` when it declares none.
+/// Counts the rows outside of the range that the step declares, before it is planned. `None` when
+/// it declares none.
 pub(crate) async fn count_outside_of_declared(
     context: &OrderContext,
     source: &dyn Source,
     step: &Backfill,
     partition: &PartitionFacts,
 ) -> Result<Option<LeftOut>, AttemptError> {
-    let Some(whole) = declared_range(step, partition.kind) else { return Ok(None) };
+    let Some(whole) = declared_range(step, partition.kind) else {
+        return Ok(None);
+    };
     let request = LeftOutRequest {
         table: step.from.table.clone(),
         partition_column: partition.column.clone(),
@@ -35,13 +38,28 @@ pub(crate) async fn count_outside_of_declared(
         within: PLAN_TIME,
     };
     let counting = source.count_left_out(&request);
-    Ok(Some(answered(Call::Count, &step.from.connection, context.stall(), counting).await?))
+    Ok(Some(
+        answered(
+            Call::Count,
+            &step.from.connection,
+            context.stall(),
+            counting,
+        )
+        .await?,
+    ))
 }
 
 /// Counts what the step's partitions, now that they have ended, left where it is.
-pub(crate) async fn count_left_out(context: &OrderContext, whole: CursorRange) -> Result<Outcome, AttemptError> {
+pub(crate) async fn count_left_out(
+    context: &OrderContext,
+    whole: CursorRange,
+) -> Result<Outcome, AttemptError> {
     let settled = context.settled()?;
-    let (_, from) = context.order.source.as_ref().ok_or_else(|| malformed("no source"))?;
+    let (_, from) = context
+        .order
+        .source
+        .as_ref()
+        .ok_or_else(|| malformed("no source"))?;
     let request = LeftOutRequest {
         table: from.table.clone(),
         partition_column: settled.partition_column.clone(),
@@ -52,5 +70,7 @@ pub(crate) async fn count_left_out(context: &OrderContext, whole: CursorRange) -
     failpoint::hit_on("attempt::before_count", &context.worker).await?;
     let source = context.source()?;
     let counting = source.count_left_out(&request);
-    Ok(Outcome::Counted(answered(Call::Count, &from.connection, context.stall(), counting).await?))
+    Ok(Outcome::Counted(
+        answered(Call::Count, &from.connection, context.stall(), counting).await?,
+    ))
 }

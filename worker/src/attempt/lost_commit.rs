@@ -1,4 +1,5 @@
-//! A commit whose answer was lost: what the ledger says of it, and whose doing it is that it was undone.
+//! A commit whose answer was lost: what the ledger says of it, and whose doing it is that it was
+//! undone.
 
 use std::time::Duration;
 
@@ -31,10 +32,21 @@ pub(super) async fn ask_ledger(
                 Resume::Superseded => return superseded(context, target).await,
                 Resume::SpecChanged => return Err(spec_changed()),
                 Resume::Fenced { newer } => return Ok(Outcome::Outrun { newer }),
-                // Not committed, or not yet: the next claim waits for a commit still in flight, and sees what it did.
-                Resume::Begin | Resume::Probe => return Err(uncertain("the ledger does not hold it as committed")),
+                // Not committed, or not yet: the next claim waits for a commit still in flight, and
+                // sees what it did.
+                Resume::Begin | Resume::Probe => {
+                    return Err(uncertain(
+                        "the ledger does not hold it \
+                    as committed",
+                    ));
+                }
             },
-            Ok(None) => return Err(uncertain("the ledger has no row of it: the target may have lost data")),
+            Ok(None) => {
+                return Err(uncertain(
+                    "the ledger has no row of it: the target may have \
+                lost data",
+                ));
+            }
             Err(error) => last = Some(error),
         }
         tokio::time::sleep(wait).await;
@@ -50,12 +62,16 @@ pub(super) async fn ask_ledger(
     Err(error)
 }
 
-/// Why a commit was undone whose answer was lost: when its connection broke that is the connection's doing, as it is before a COMMIT.
+/// Why a commit was undone whose answer was lost: when its connection broke that is the
+/// connection's doing, as it is before a COMMIT.
 pub(super) fn undone_by(undone: AttemptError, lost: AttemptError) -> AttemptError {
     match (undone.class, lost.class) {
-        (ErrorClass::Transient, ErrorClass::Unreachable) => {
-            AttemptError { class: lost.class, code: lost.code, connection: lost.connection, ..undone }
-        }
+        (ErrorClass::Transient, ErrorClass::Unreachable) => AttemptError {
+            class: lost.class,
+            code: lost.code,
+            connection: lost.connection,
+            ..undone
+        },
         _ => undone,
     }
 }
@@ -74,12 +90,20 @@ mod tests {
         // GIVEN a commit that the ledger does not hold
         let undone = || uncertain("the ledger does not hold it as committed");
         let name = "warehouse".parse().expect("a name");
-        // WHEN its answer was lost with the connection THEN it is the connection's outage, and says what was uncertain
+        // WHEN its answer was lost with the connection THEN it is the connection's outage, and says
+        // what was uncertain
         let lost = AttemptError::unreachable(name, "connection_lost", "reset by peer");
         let of_outage = undone_by(undone(), lost.clone());
-        assert_eq!((of_outage.class, of_outage.code.as_str()), (ErrorClass::Unreachable, "connection_lost"));
-        assert_eq!((of_outage.connection, of_outage.message), (lost.connection.clone(), undone().message));
-        // WHEN the answer only took too long, or the spec has changed meanwhile THEN it is what it was
+        assert_eq!(
+            (of_outage.class, of_outage.code.as_str()),
+            (ErrorClass::Unreachable, "connection_lost")
+        );
+        assert_eq!(
+            (of_outage.connection, of_outage.message),
+            (lost.connection.clone(), undone().message)
+        );
+        // WHEN the answer only took too long, or the spec has changed meanwhile THEN it is what it
+        // was
         assert_eq!(undone_by(undone(), uncertain("too long")), undone());
         assert_eq!(undone_by(spec_changed(), lost), spec_changed());
     }

@@ -1,5 +1,5 @@
-//! What a column of PostgreSQL makes of a value without a word: rounds it, cuts it, fills it up. Such a value is refused here; what the
-//! server refuses aloud is left to it.
+//! What a column of PostgreSQL makes of a value without a word: rounds it, cuts it, fills it up.
+//! Such a value is refused here; what the server refuses aloud is left to it.
 
 use highwater_common::facts::{ColumnFacts, ColumnKind};
 use highwater_common::type_definition::TypeDefinition;
@@ -24,7 +24,8 @@ pub struct ColumnForm {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Limit {
     None,
-    /// Digits behind the point of a decimal, which it rounds to; negative where it rounds whole numbers, too.
+    /// Digits behind the point of a decimal, which it rounds to; negative where it rounds whole
+    /// numbers, too.
     Scale(i64),
     /// Digits behind the point of a time's seconds.
     Fraction(i64),
@@ -80,8 +81,9 @@ impl ColumnForm {
     }
 }
 
-/// How many digits a decimal has behind its point at least, however it is written; negative when it ends in zeros before the point.
-/// `None` for what is no decimal, of which the server knows more forms, and for zero.
+/// How many digits a decimal has behind its point at least, however it is written; negative when it
+/// ends in zeros before the point. `None` for what is no decimal, of which the server knows more
+/// forms, and for zero.
 fn digits_behind(text: &str) -> Option<i64> {
     let text = text.trim().trim_start_matches(['+', '-']);
     let (mantissa, exponent) = match text.split_once(['e', 'E']) {
@@ -89,7 +91,11 @@ fn digits_behind(text: &str) -> Option<i64> {
         None => (text, 0),
     };
     let (whole, behind) = mantissa.split_once('.').unwrap_or((mantissa, ""));
-    let digits: String = whole.chars().chain(behind.chars()).filter(|c| *c != '_').collect();
+    let digits: String = whole
+        .chars()
+        .chain(behind.chars())
+        .filter(|c| *c != '_')
+        .collect();
     let significant = digits.trim_end_matches('0');
     if !digits.bytes().all(|byte| byte.is_ascii_digit()) || significant.is_empty() {
         return None;
@@ -102,7 +108,10 @@ fn digits_behind(text: &str) -> Option<i64> {
 /// Digits behind the point of a time's seconds, without the zeros at their end.
 fn fraction(text: &str) -> i64 {
     let behind = text.split_once('.').map_or("", |(_, behind)| behind);
-    let digits: &str = behind.split(|c: char| !c.is_ascii_digit()).next().unwrap_or_default();
+    let digits: &str = behind
+        .split(|c: char| !c.is_ascii_digit())
+        .next()
+        .unwrap_or_default();
     i64::try_from(digits.trim_end_matches('0').len()).unwrap_or(i64::MAX)
 }
 
@@ -112,7 +121,14 @@ mod tests {
 
     fn form(type_name: &str, kind: ColumnKind) -> ColumnForm {
         let (name, type_name) = ("c".to_owned(), type_name.to_owned());
-        ColumnForm::of(&ColumnFacts { name, type_name, kind, nullable: true, binary_portable: true, definition: None })
+        ColumnForm::of(&ColumnFacts {
+            name,
+            type_name,
+            kind,
+            nullable: true,
+            binary_portable: true,
+            definition: None,
+        })
     }
 
     #[test]
@@ -124,7 +140,12 @@ mod tests {
                 &["1230.99", "100", "0.10", "1e3", "12300e-2", "NaN", "0.000"][..],
                 &["0.001", "1e-3"][..],
             ),
-            ("numeric(5,-2)", ColumnKind::Numeric, &["1200", "12e2", "0"], &["1210", "0.5"]),
+            (
+                "numeric(5,-2)",
+                ColumnKind::Numeric,
+                &["1200", "12e2", "0"],
+                &["1210", "0.5"],
+            ),
             ("numeric", ColumnKind::Numeric, &["0.000000001"], &[]),
             (
                 "timestamp(3) without time zone",
@@ -132,10 +153,30 @@ mod tests {
                 &["2024-01-01 10:00:00.120000", "infinity"],
                 &["2024-01-01 10:00:00.1234"],
             ),
-            ("time(0) with time zone", ColumnKind::Time, &["10:00:00+02"], &["10:00:00.5+02"]),
-            ("character varying(3)", ColumnKind::Text, &["abc", "é😀", ""], &["abc ", "abcd"]),
-            ("character(3)", ColumnKind::Text, &["abc", "é😀 "], &["ab", ""]),
-            ("name", ColumnKind::Text, &["abc"], &["é-é-é-é-é-é-é-é-é-é-é-é-é-é-é-é-é-é-é-é-é-é"]),
+            (
+                "time(0) with time zone",
+                ColumnKind::Time,
+                &["10:00:00+02"],
+                &["10:00:00.5+02"],
+            ),
+            (
+                "character varying(3)",
+                ColumnKind::Text,
+                &["abc", "é😀", ""],
+                &["abc ", "abcd"],
+            ),
+            (
+                "character(3)",
+                ColumnKind::Text,
+                &["abc", "é😀 "],
+                &["ab", ""],
+            ),
+            (
+                "name",
+                ColumnKind::Text,
+                &["abc"],
+                &["é-é-é-é-é-é-é-é-é-é-é-é-é-é-é-é-é-é-é-é-é-é"],
+            ),
             ("\"char\"", ColumnKind::Other, &["a", ""], &["ab"]),
             ("text", ColumnKind::Text, &["anything at all"], &[]),
         ] {

@@ -50,7 +50,13 @@ pub struct BinaryWalker {
 
 impl Default for BinaryWalker {
     fn default() -> Self {
-        Self { expect: Expect::Header, skip_bytes: 0, held: [0; HEADER_BYTES], held_bytes: 0, rows: 0 }
+        Self {
+            expect: Expect::Header,
+            skip_bytes: 0,
+            held: [0; HEADER_BYTES],
+            held_bytes: 0,
+            rows: 0,
+        }
     }
 }
 
@@ -58,16 +64,22 @@ impl BinaryWalker {
     /// Takes the next frame.
     ///
     /// # Errors
-    /// [`BinaryError`] when the stream is not what it should be; the walker is of no use afterwards.
+    /// [`BinaryError`] when the stream is not what it should be; the walker is of no use
+    /// afterwards.
     pub fn feed(&mut self, mut frame: &[u8]) -> Result<(), BinaryError> {
         loop {
-            let skipped = frame.len().min(usize::try_from(self.skip_bytes).unwrap_or(usize::MAX));
+            let skipped = frame
+                .len()
+                .min(usize::try_from(self.skip_bytes).unwrap_or(usize::MAX));
             frame = &frame[skipped..];
             self.skip_bytes -= skipped as u64;
             if self.skip_bytes == 0 {
                 self.end_row_without_fields_left();
             }
-            if matches!(self.expect, Expect::FieldCount) && self.skip_bytes == 0 && self.held_bytes == 0 {
+            if matches!(self.expect, Expect::FieldCount)
+                && self.skip_bytes == 0
+                && self.held_bytes == 0
+            {
                 frame = self.take_whole_rows(frame);
             }
             if frame.is_empty() {
@@ -109,7 +121,8 @@ impl BinaryWalker {
         }
     }
 
-    /// Nearly every row lies whole in its frame, and is counted without holding or remembering any of it.
+    /// Nearly every row lies whole in its frame, and is counted without holding or remembering any
+    /// of it.
     fn take_whole_rows<'f>(&mut self, mut frame: &'f [u8]) -> &'f [u8] {
         while let Some(after) = after_whole_row(frame) {
             self.rows += 1;
@@ -150,7 +163,9 @@ impl BinaryWalker {
                     -1 => 0,
                     length => u64::try_from(length).map_err(|_| malformed)?,
                 };
-                self.expect = Expect::FieldLength { fields_left: fields_left.saturating_sub(1) };
+                self.expect = Expect::FieldLength {
+                    fields_left: fields_left.saturating_sub(1),
+                };
             }
             Expect::Nothing => return Err(BinaryError::AfterTrailer),
         }
@@ -158,8 +173,8 @@ impl BinaryWalker {
     }
 }
 
-/// What follows the row that `frame` begins with. `None` when the row is cut off, is malformed or is the trailer: the walker
-/// that goes step by step says which.
+/// What follows the row that `frame` begins with. `None` when the row is cut off, is malformed or
+/// is the trailer: the walker that goes step by step says which.
 fn after_whole_row(frame: &[u8]) -> Option<&[u8]> {
     let (count, mut rest) = frame.split_first_chunk::<2>()?;
     for _ in 0..u16::try_from(i16::from_be_bytes(*count)).ok()? {
@@ -191,7 +206,9 @@ mod tests {
                 match field {
                     None => bytes.extend_from_slice(&(-1_i32).to_be_bytes()),
                     Some(value) => {
-                        bytes.extend_from_slice(&i32::try_from(value.len()).expect("small").to_be_bytes());
+                        bytes.extend_from_slice(
+                            &i32::try_from(value.len()).expect("small").to_be_bytes(),
+                        );
                         bytes.extend_from_slice(value);
                     }
                 }
@@ -237,16 +254,28 @@ mod tests {
         malformed[at..at + 4].copy_from_slice(&(-2_i32).to_be_bytes());
         for cut in 1..malformed.len() {
             let mut walker = BinaryWalker::default();
-            let fed = malformed.chunks(cut).try_for_each(|frame| walker.feed(frame));
-            assert_eq!(fed, Err(BinaryError::Malformed { row: 2 }), "frames of {cut} bytes");
+            let fed = malformed
+                .chunks(cut)
+                .try_for_each(|frame| walker.feed(frame));
+            assert_eq!(
+                fed,
+                Err(BinaryError::Malformed { row: 2 }),
+                "frames of {cut} bytes"
+            );
         }
     }
 
     #[test]
     fn what_is_no_copy_stream_is_refused() {
-        assert_eq!(BinaryWalker::default().feed(b"1\tone\n2\ttwo\n3\tthree\n"), Err(BinaryError::Signature));
+        assert_eq!(
+            BinaryWalker::default().feed(b"1\tone\n2\ttwo\n3\tthree\n"),
+            Err(BinaryError::Signature)
+        );
         let mut trailing = stream(&[], 0);
         trailing.push(0);
-        assert_eq!(BinaryWalker::default().feed(&trailing), Err(BinaryError::AfterTrailer));
+        assert_eq!(
+            BinaryWalker::default().feed(&trailing),
+            Err(BinaryError::AfterTrailer)
+        );
     }
 }

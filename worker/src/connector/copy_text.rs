@@ -39,7 +39,9 @@ pub fn encode_null(out: &mut Vec<u8>) {
 /// [`TextError::Escape`] when the line ends behind a backslash.
 pub fn decode_row(line: &[u8]) -> Result<Vec<Option<Vec<u8>>>, TextError> {
     // A tab inside a value is always escaped, so the bare ones part the fields.
-    line.split(|byte| *byte == b'\t').map(decode_field).collect()
+    line.split(|byte| *byte == b'\t')
+        .map(decode_field)
+        .collect()
 }
 
 fn decode_field(field: &[u8]) -> Result<Option<Vec<u8>>, TextError> {
@@ -60,7 +62,8 @@ fn decode_field(field: &[u8]) -> Result<Option<Vec<u8>>, TextError> {
             b'r' => value.push(b'\r'),
             b't' => value.push(b'\t'),
             b'v' => value.push(11),
-            // The server writes no octal and no hexadecimal escapes, so anything else stands for itself.
+            // The server writes no octal and no hexadecimal escapes, so anything else stands for
+            // itself.
             other => value.push(other),
         }
     }
@@ -79,7 +82,11 @@ impl LineCutter {
     ///
     /// # Errors
     /// Whatever `each` answers.
-    pub fn feed<E>(&mut self, frame: &[u8], mut each: impl FnMut(&[u8]) -> Result<(), E>) -> Result<(), E> {
+    pub fn feed<E>(
+        &mut self,
+        frame: &[u8],
+        mut each: impl FnMut(&[u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
         let mut rest = frame;
         while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
             let (line, after) = (&rest[..end], &rest[end + 1..]);
@@ -114,7 +121,13 @@ impl LineCutter {
     /// # Errors
     /// [`TextError::NoNewline`] when it ended inside a line.
     pub const fn finish(&self) -> Result<u64, TextError> {
-        if self.partial.is_empty() { Ok(self.lines) } else { Err(TextError::NoNewline { row: self.lines + 1 }) }
+        if self.partial.is_empty() {
+            Ok(self.lines)
+        } else {
+            Err(TextError::NoNewline {
+                row: self.lines + 1,
+            })
+        }
     }
 }
 
@@ -127,7 +140,10 @@ pub struct TextWalker {
 
 impl Default for TextWalker {
     fn default() -> Self {
-        Self { rows: 0, at_line_start: true }
+        Self {
+            rows: 0,
+            at_line_start: true,
+        }
     }
 }
 
@@ -151,7 +167,11 @@ impl TextWalker {
     /// # Errors
     /// [`TextError::NoNewline`] when it ended inside a row.
     pub const fn finish(&self) -> Result<u64, TextError> {
-        if self.at_line_start { Ok(self.rows) } else { Err(TextError::NoNewline { row: self.rows + 1 }) }
+        if self.at_line_start {
+            Ok(self.rows)
+        } else {
+            Err(TextError::NoNewline { row: self.rows + 1 })
+        }
     }
 }
 
@@ -191,7 +211,8 @@ mod tests {
             let (mut rest, mut cuts) = (&bytes[..], cuts.iter().cycle());
             while !rest.is_empty() {
                 let (frame, after) = rest.split_at((*cuts.next().expect("endless")).min(rest.len()));
-                cutter.feed(frame, |line| decode_row(line).map(|row| read.push(row))).expect("good lines");
+                cutter.feed(frame, |line| decode_row(line).map(|row| read.push(row))).expect("good \
+                    lines");
                 walker.feed(frame);
                 rest = after;
             }
@@ -203,14 +224,19 @@ mod tests {
 
     #[test]
     fn null_is_not_the_text_of_null() {
-        assert_eq!(decode_row(b"\\N\t\\\\N\t"), Ok(vec![None, Some(b"\\N".to_vec()), Some(Vec::new())]));
+        assert_eq!(
+            decode_row(b"\\N\t\\\\N\t"),
+            Ok(vec![None, Some(b"\\N".to_vec()), Some(Vec::new())])
+        );
         assert_eq!(decode_row(b"a\\"), Err(TextError::Escape));
     }
 
     #[test]
     fn a_stream_that_ends_inside_a_row_is_not_whole() {
         let (mut cutter, mut walker) = (LineCutter::default(), TextWalker::default());
-        cutter.feed(b"1\n2", |_| Ok::<(), TextError>(())).expect("no error of its own");
+        cutter
+            .feed(b"1\n2", |_| Ok::<(), TextError>(()))
+            .expect("no error of its own");
         walker.feed(b"1\n2");
         assert_eq!(cutter.finish(), Err(TextError::NoNewline { row: 2 }));
         assert_eq!(walker.finish(), Err(TextError::NoNewline { row: 2 }));

@@ -1,4 +1,5 @@
-//! A wrapper around a target that plays faults: refuses, applies and loses the answer, holds, or is slow.
+//! A wrapper around a target that plays faults: refuses, applies and loses the answer, holds, or is
+//! slow.
 //!
 //! The target behind it is a real one; only the answers, and when they come, are played.
 
@@ -17,9 +18,9 @@ use highwater_common::spec::TableName;
 use tokio::sync::Semaphore;
 
 use super::{
-    Claim, ClaimOutcome, Claimed, CloseRequest, CommitOutcome, ConnectorError, DataTx, FenceReport, ForgetOutcome,
-    ForgetRequest, GuardOutcome, Guarded, PrepareOutcome, PrepareRequest, RowFormat, RowStream, Target, TargetProbe,
-    WriteRequest,
+    Claim, ClaimOutcome, Claimed, CloseRequest, CommitOutcome, ConnectorError, DataTx, FenceReport,
+    ForgetOutcome, ForgetRequest, GuardOutcome, Guarded, PrepareOutcome, PrepareRequest, RowFormat,
+    RowStream, Target, TargetProbe, WriteRequest,
 };
 
 /// A call on a target, or on what its claims give.
@@ -72,7 +73,10 @@ struct Sides {
 
 impl Default for Gate {
     fn default() -> Self {
-        Self(Arc::new(Sides { arrived: Semaphore::new(0), opened: Semaphore::new(0) }))
+        Self(Arc::new(Sides {
+            arrived: Semaphore::new(0),
+            opened: Semaphore::new(0),
+        }))
     }
 }
 
@@ -109,11 +113,21 @@ enum Turn {
 
 impl Script {
     fn add(&self, op: TargetOp, fault: Fault) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(op).or_default().push_back(fault);
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .entry(op)
+            .or_default()
+            .push_back(fault);
     }
 
     async fn play(&self, op: TargetOp) -> Result<Turn, ConnectorError> {
-        let fault = self.0.lock().unwrap_or_else(PoisonError::into_inner).get_mut(&op).and_then(VecDeque::pop_front);
+        let fault = self
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get_mut(&op)
+            .and_then(VecDeque::pop_front);
         match fault {
             None => Ok(Turn::Work),
             Some(Fault::Reject(class)) => Err(error(class, "fault_rejected", op)),
@@ -131,17 +145,23 @@ impl Script {
 }
 
 impl Turn {
-    /// The answer, or its loss; what a lost answer held is dropped, as a broken connection drops it.
+    /// The answer, or its loss; what a lost answer held is dropped, as a broken connection drops
+    /// it.
     fn told<T>(self, op: TargetOp, answer: Result<T, ConnectorError>) -> Result<T, ConnectorError> {
         match self {
             Self::Work => answer,
-            Self::WorkAndLose => answer.and_then(|_lost| Err(error(ErrorClass::Transient, "fault_answer_lost", op))),
+            Self::WorkAndLose => {
+                answer.and_then(|_lost| Err(error(ErrorClass::Transient, "fault_answer_lost", op)))
+            }
         }
     }
 }
 
 fn error(class: ErrorClass, code: &str, op: TargetOp) -> ConnectorError {
-    ConnectorError { report: AttemptError::new(class, code, format!("{op:?}: a fault was played")), source: None }
+    ConnectorError {
+        report: AttemptError::new(class, code, format!("{op:?}: a fault was played")),
+        source: None,
+    }
 }
 
 /// A target that plays faults.
@@ -155,7 +175,10 @@ impl Faulty {
     /// `inner`, without a fault until [`Faulty::next`] adds one.
     #[must_use]
     pub fn around(inner: Arc<dyn Target>) -> Self {
-        Self { inner, script: Script::default() }
+        Self {
+            inner,
+            script: Script::default(),
+        }
     }
 
     /// The next call of `op` that has no fault yet gets this one.
@@ -180,9 +203,10 @@ impl Target for Faulty {
         let turn = self.script.play(TargetOp::Claim).await?;
         let outcome = turn.told(TargetOp::Claim, self.inner.claim(claim).await)?;
         Ok(match outcome {
-            ClaimOutcome::Held(inner) => {
-                ClaimOutcome::Held(Box::new(FaultyClaimed { inner, script: self.script.clone() }))
-            }
+            ClaimOutcome::Held(inner) => ClaimOutcome::Held(Box::new(FaultyClaimed {
+                inner,
+                script: self.script.clone(),
+            })),
             ClaimOutcome::Committed(receipt) => ClaimOutcome::Committed(receipt),
             ClaimOutcome::Superseded => ClaimOutcome::Superseded,
             ClaimOutcome::Fenced { newer } => ClaimOutcome::Fenced { newer },
@@ -191,7 +215,11 @@ impl Target for Faulty {
         })
     }
 
-    async fn ledger_row(&self, run: &RunId, task: &TaskId) -> Result<Option<LedgerRow>, ConnectorError> {
+    async fn ledger_row(
+        &self,
+        run: &RunId,
+        task: &TaskId,
+    ) -> Result<Option<LedgerRow>, ConnectorError> {
         let turn = self.script.play(TargetOp::LedgerRow).await?;
         turn.told(TargetOp::LedgerRow, self.inner.ledger_row(run, task).await)
     }
@@ -200,7 +228,11 @@ impl Target for Faulty {
         self.inner.committed(request).await
     }
 
-    async fn fence_run(&self, cluster: &ClusterId, run: &RunId) -> Result<FenceReport, ConnectorError> {
+    async fn fence_run(
+        &self,
+        cluster: &ClusterId,
+        run: &RunId,
+    ) -> Result<FenceReport, ConnectorError> {
         let turn = self.script.play(TargetOp::FenceRun).await?;
         turn.told(TargetOp::FenceRun, self.inner.fence_run(cluster, run).await)
     }
@@ -209,7 +241,11 @@ impl Target for Faulty {
         self.inner.fenced_by(run).await
     }
 
-    async fn receipts(&self, cluster: &ClusterId, stream: &str) -> Result<StreamReceipts, ConnectorError> {
+    async fn receipts(
+        &self,
+        cluster: &ClusterId,
+        stream: &str,
+    ) -> Result<StreamReceipts, ConnectorError> {
         self.inner.receipts(cluster, stream).await
     }
 
@@ -226,7 +262,12 @@ impl Target for Faulty {
         self.inner.columns(table).await
     }
 
-    fn formats(&self, from: Engine, columns: &[ColumnFacts], own: &[ColumnFacts]) -> Vec<RowFormat> {
+    fn formats(
+        &self,
+        from: Engine,
+        columns: &[ColumnFacts],
+        own: &[ColumnFacts],
+    ) -> Vec<RowFormat> {
         self.inner.formats(from, columns, own)
     }
 }
@@ -241,7 +282,10 @@ impl Claimed for FaultyClaimed {
     async fn begin(self: Box<Self>) -> Result<Box<dyn DataTx>, ConnectorError> {
         let turn = self.script.play(TargetOp::Begin).await?;
         let inner = turn.told(TargetOp::Begin, self.inner.begin().await)?;
-        Ok(Box::new(FaultyTx { inner, script: self.script }))
+        Ok(Box::new(FaultyTx {
+            inner,
+            script: self.script,
+        }))
     }
 }
 
@@ -259,15 +303,26 @@ impl DataTx for FaultyTx {
     ) -> Result<(Box<dyn DataTx>, Receipt), ConnectorError> {
         let turn = self.script.play(TargetOp::Write).await?;
         let (inner, receipt) = turn.told(TargetOp::Write, self.inner.write(request, rows).await)?;
-        Ok((Box::new(Self { inner, script: self.script }), receipt))
+        Ok((
+            Box::new(Self {
+                inner,
+                script: self.script,
+            }),
+            receipt,
+        ))
     }
 
     async fn guard(self: Box<Self>, receipt: &Receipt) -> Result<GuardOutcome, ConnectorError> {
         let turn = self.script.play(TargetOp::Guard).await?;
-        Ok(match turn.told(TargetOp::Guard, self.inner.guard(receipt).await)? {
-            GuardOutcome::Holds(inner) => GuardOutcome::Holds(Box::new(FaultyGuarded { inner, script: self.script })),
-            GuardOutcome::Lost => GuardOutcome::Lost,
-        })
+        Ok(
+            match turn.told(TargetOp::Guard, self.inner.guard(receipt).await)? {
+                GuardOutcome::Holds(inner) => GuardOutcome::Holds(Box::new(FaultyGuarded {
+                    inner,
+                    script: self.script,
+                })),
+                GuardOutcome::Lost => GuardOutcome::Lost,
+            },
+        )
     }
 }
 
@@ -285,9 +340,11 @@ impl Guarded for FaultyGuarded {
         };
         match (turn, self.inner.commit().await) {
             (Turn::Work, outcome) => outcome,
-            (Turn::WorkAndLose, CommitOutcome::Committed) => {
-                CommitOutcome::Unknown(error(ErrorClass::Transient, "fault_answer_lost", TargetOp::Commit))
-            }
+            (Turn::WorkAndLose, CommitOutcome::Committed) => CommitOutcome::Unknown(error(
+                ErrorClass::Transient,
+                "fault_answer_lost",
+                TargetOp::Commit,
+            )),
             (Turn::WorkAndLose, CommitOutcome::Refused(error) | CommitOutcome::Unknown(error)) => {
                 CommitOutcome::Unknown(error)
             }

@@ -1,4 +1,5 @@
-//! The connectors: the only place that knows a database. A read side, a write side, one contract for each.
+//! The connectors: the only place that knows a database. A read side, a write side, one contract
+//! for each.
 
 pub mod column_form;
 #[cfg(any(test, feature = "contract"))]
@@ -47,9 +48,11 @@ pub struct SourceProbe {
     pub table: TableName,
     /// Columns left out.
     pub exclude: Vec<String>,
-    /// The partition column, for strategies that have one; an unknown one is an error that lists the columns.
+    /// The partition column, for strategies that have one; an unknown one is an error that lists
+    /// the columns.
     pub partition_column: Option<String>,
-    /// The pipeline says where the partitions begin and end and how wide they are: then its bounds are not looked for.
+    /// The pipeline says where the partitions begin and end and how wide they are: then its bounds
+    /// are not looked for.
     pub bounds_declared: bool,
 }
 
@@ -68,14 +71,16 @@ pub struct TargetProbe {
     pub partition: Option<(String, CursorKind)>,
     /// The stream whose committed ranges are wanted.
     pub stream: String,
-    /// Whether the target's triggers are to act on what will be written: to skip them takes a right.
+    /// Whether the target's triggers are to act on what will be written: to skip them takes a
+    /// right.
     pub triggers: Triggers,
 }
 
 /// How rows travel between a source and a target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RowFormat {
-    /// PostgreSQL's binary COPY stream, passed through untouched; only between identical portable types.
+    /// PostgreSQL's binary COPY stream, passed through untouched; only between identical portable
+    /// types.
     CopyBinary,
     /// PostgreSQL's text COPY stream, passed through untouched.
     CopyText,
@@ -155,11 +160,13 @@ pub trait RowStream: Send {
 /// The read side of a connection. Every read opens, owns and closes its own connection.
 #[async_trait]
 pub trait Source: Send + Sync {
-    /// Reads the catalogue, and what the plan needs of the rows; changes nothing. The bounds of the partition column may take as
-    /// long as a scan does; all that a plan can do without takes five seconds at most.
+    /// Reads the catalogue, and what the plan needs of the rows; changes nothing. The bounds of the
+    /// partition column may take as long as a scan does; all that a plan can do without takes five
+    /// seconds at most.
     async fn probe(&self, probe: &SourceProbe) -> Result<TableFacts, ConnectorError>;
-    /// Counts the rows outside of a range that a partition column has, and by what they lie outside. A table that is too large for
-    /// that, and has no index on the column, leaves them unknown.
+    /// Counts the rows outside of a range that a partition column has, and by what they lie
+    /// outside. A table that is too large for that, and has no index on the column, leaves them
+    /// unknown.
     async fn count_left_out(&self, request: &LeftOutRequest) -> Result<LeftOut, ConnectorError>;
     /// Begins to read a slice: exactly the rows a single statement sees.
     async fn read(&self, request: &ReadRequest) -> Result<Box<dyn RowStream>, ConnectorError>;
@@ -178,7 +185,8 @@ pub struct PrepareRequest {
     pub source_table: TableName,
     /// The source's columns, which a created table gets in this target's types.
     pub columns: Vec<ColumnFacts>,
-    /// The source's engine differs from or equals the target's: same type names are kept, others are mapped.
+    /// The source's engine differs from or equals the target's: same type names are kept, others
+    /// are mapped.
     pub source_engine: Engine,
     /// The key a created table gets; may be empty.
     pub key: Vec<String>,
@@ -199,7 +207,8 @@ pub struct StreamRequest {
     pub stream: String,
     /// The run.
     pub run: RunId,
-    /// Which plan of it; `None` for a person's errand, which has none. Only claims under this plan begin from now on.
+    /// Which plan of it; `None` for a person's errand, which has none. Only claims under this plan
+    /// begin from now on.
     pub plan: Option<PlanMark>,
     /// The token of the attempt that takes it.
     pub token: FencingToken,
@@ -214,7 +223,8 @@ pub enum PrepareOutcome {
     Prepared {
         /// What a person should know.
         warnings: Vec<String>,
-        /// What has been committed of the stream, by others and by other plans of the run. It cannot change any more.
+        /// What has been committed of the stream, by others and by other plans of the run. It
+        /// cannot change any more.
         coverage: Coverage,
         /// Which life of which server the target is.
         fingerprint: String,
@@ -238,7 +248,10 @@ impl PrepareOutcome {
     pub fn warnings(self) -> Vec<String> {
         match self {
             Self::Prepared { warnings, .. } => warnings,
-            Self::Superseded | Self::Outrun { .. } => panic!("the stream was to be the run's, not {self:?}"),
+            Self::Superseded | Self::Outrun { .. } => panic!(
+                "the stream was to be the run's, not \
+                {self:?}"
+            ),
         }
     }
 }
@@ -325,8 +338,8 @@ pub struct WriteRequest {
     pub mode: WriteMode,
     /// Whether the target's triggers act on them.
     pub triggers: Triggers,
-    /// What happens, in [`WriteMode::ReplacePartition`], to rows found in the slice when no committed ledger row of the
-    /// stream overlaps it. [`WriteMode::Append`] does not look.
+    /// What happens, in [`WriteMode::ReplacePartition`], to rows found in the slice when no
+    /// committed ledger row of the stream overlaps it. [`WriteMode::Append`] does not look.
     pub resident: Resident,
     /// How the rows come.
     pub format: RowFormat,
@@ -337,24 +350,26 @@ pub struct WriteRequest {
 /// A claim that stands. Dropping it closes its connection; the fence stays until a newer one.
 #[async_trait]
 pub trait Claimed: Send {
-    /// Opens the data transaction on the connection that claimed. Never cancelled: it runs to its end apart from the caller.
+    /// Opens the data transaction on the connection that claimed. Never cancelled: it runs to its
+    /// end apart from the caller.
     async fn begin(self: Box<Self>) -> Result<Box<dyn DataTx>, ConnectorError>;
 }
 
-/// An open data transaction. Every step consumes it: after an error, or dropped at any await, the connection closes, the
-/// server rolls back, and nothing is left that could commit.
+/// An open data transaction. Every step consumes it: after an error, or dropped at any await, the
+/// connection closes, the server rolls back, and nothing is left that could commit.
 #[async_trait]
 pub trait DataTx: Send {
-    /// Empties the slice when the mode asks for it, or makes sure that it is empty; then writes every row of `rows`, and,
-    /// when replacing, counts the slice again and fails unless it holds exactly the rows read.
+    /// Empties the slice when the mode asks for it, or makes sure that it is empty; then writes
+    /// every row of `rows`, and, when replacing, counts the slice again and fails unless it holds
+    /// exactly the rows read.
     async fn write(
         self: Box<Self>,
         request: &WriteRequest,
         rows: &mut dyn RowStream,
     ) -> Result<(Box<dyn DataTx>, Receipt), ConnectorError>;
 
-    /// The guard: the ledger row goes to committed if it still is this attempt's. The last statement before COMMIT; nothing
-    /// can be written after it.
+    /// The guard: the ledger row goes to committed if it still is this attempt's. The last
+    /// statement before COMMIT; nothing can be written after it.
     async fn guard(self: Box<Self>, receipt: &Receipt) -> Result<GuardOutcome, ConnectorError>;
 }
 
@@ -400,57 +415,79 @@ pub trait Target: Send + Sync {
     /// Permanent `target_of_another_cluster` when the ledger belongs to another cluster.
     async fn probe(&self, probe: &TargetProbe) -> Result<TargetFacts, ConnectorError>;
 
-    /// Takes the stream, and makes the ledger and the table where they are missing: one transaction, under a lock that no other
-    /// prepare of the target holds. Marks the target as the cluster's.
+    /// Takes the stream, and makes the ledger and the table where they are missing: one
+    /// transaction, under a lock that no other prepare of the target holds. Marks the target as the
+    /// cluster's.
     ///
-    /// Every other run that has rows of the stream is fenced as by [`Target::fence_run`], and open tasks of another plan of the same run are
-    /// given up: once this answered, nothing that others or another plan have committed of the stream changes. Repeating it is harmless. A late one, of a run that was fenced or
-    /// whose stream was taken under a larger token, changes nothing.
+    /// Every other run that has rows of the stream is fenced as by [`Target::fence_run`], and open
+    /// tasks of another plan of the same run are given up: once this answered, nothing that others
+    /// or another plan have committed of the stream changes. Repeating it is harmless. A late one,
+    /// of a run that was fenced or whose stream was taken under a larger token, changes nothing.
     async fn prepare(&self, request: &PrepareRequest) -> Result<PrepareOutcome, ConnectorError>;
 
     /// Raises the fence of a task, in a short transaction of its own.
     async fn claim(&self, claim: &Claim) -> Result<ClaimOutcome, ConnectorError>;
 
     /// The ledger row of a task, read on a new connection.
-    async fn ledger_row(&self, run: &RunId, task: &TaskId) -> Result<Option<LedgerRow>, ConnectorError>;
+    async fn ledger_row(
+        &self,
+        run: &RunId,
+        task: &TaskId,
+    ) -> Result<Option<LedgerRow>, ConnectorError>;
 
-    /// The tasks of a phase that are committed, by their ordinals; changes nothing. A target without a ledger has none.
+    /// The tasks of a phase that are committed, by their ordinals; changes nothing. A target
+    /// without a ledger has none.
     ///
     /// # Errors
-    /// Permanent `target_of_another_cluster` when the ledger belongs to another cluster, and `ledger_missing` when there is none although
-    /// the table holds rows that were appended: loading them again could double them.
+    /// Permanent `target_of_another_cluster` when the ledger belongs to another cluster, and
+    /// `ledger_missing` when there is none although the table holds rows that were appended:
+    /// loading them again could double them.
     async fn committed(&self, request: &CloseRequest) -> Result<Ordinals, ConnectorError>;
 
-    /// Fences a run: after it answered, no commit of the run lands. A target without a ledger gets one.
-    async fn fence_run(&self, cluster: &ClusterId, run: &RunId) -> Result<FenceReport, ConnectorError>;
+    /// Fences a run: after it answered, no commit of the run lands. A target without a ledger gets
+    /// one.
+    async fn fence_run(
+        &self,
+        cluster: &ClusterId,
+        run: &RunId,
+    ) -> Result<FenceReport, ConnectorError>;
 
-    /// The run that took a stream of `run` from it, and so fenced it; `None` when it was cancelled, or is not fenced.
+    /// The run that took a stream of `run` from it, and so fenced it; `None` when it was cancelled,
+    /// or is not fenced.
     async fn fenced_by(&self, run: &RunId) -> Result<Option<RunId>, ConnectorError>;
 
     /// What the ledger holds of a stream; changes nothing.
     ///
     /// # Errors
     /// Permanent `target_of_another_cluster` when the ledger belongs to another cluster.
-    async fn receipts(&self, cluster: &ClusterId, stream: &str) -> Result<StreamReceipts, ConnectorError>;
+    async fn receipts(
+        &self,
+        cluster: &ClusterId,
+        stream: &str,
+    ) -> Result<StreamReceipts, ConnectorError>;
 
-    /// Takes a stream as [`Target::prepare`] does, and voids receipts of it: they stay, and are coverage no longer.
+    /// Takes a stream as [`Target::prepare`] does, and voids receipts of it: they stay, and are
+    /// coverage no longer.
     ///
     /// # Errors
-    /// Permanent `receipt_in_part` when the range that is meant has some of the positions of a receipt and not all of them.
+    /// Permanent `receipt_in_part` when the range that is meant has some of the positions of a
+    /// receipt and not all of them.
     async fn forget(&self, request: &ForgetRequest) -> Result<ForgetOutcome, ConnectorError>;
 
-    /// Takes over the target's mark for `cluster`, whoever held it; its incarnation is raised. Returns the former holder.
+    /// Takes over the target's mark for `cluster`, whoever held it; its incarnation is raised.
+    /// Returns the former holder.
     async fn adopt(&self, cluster: &ClusterId) -> Result<Option<ClusterId>, ConnectorError>;
 
     /// The columns of a table as it stands; empty when there is none.
     async fn columns(&self, table: &TableName) -> Result<Vec<ColumnFacts>, ConnectorError>;
 
     /// The formats it can take these columns in, given the table's own columns, best first.
-    fn formats(&self, from: Engine, columns: &[ColumnFacts], own: &[ColumnFacts]) -> Vec<RowFormat>;
+    fn formats(&self, from: Engine, columns: &[ColumnFacts], own: &[ColumnFacts])
+    -> Vec<RowFormat>;
 }
 
-/// Why a connector failed: what a decision and a person need, with the driver's error behind it. Its message never holds a
-/// secret.
+/// Why a connector failed: what a decision and a person need, with the driver's error behind it.
+/// Its message never holds a secret.
 #[derive(Debug, thiserror::Error)]
 #[error("{}", report.message)]
 pub struct ConnectorError {
@@ -464,7 +501,10 @@ pub struct ConnectorError {
 impl ConnectorError {
     /// A failure that no driver reported.
     pub(crate) const fn of_report(report: AttemptError) -> Self {
-        Self { report, source: None }
+        Self {
+            report,
+            source: None,
+        }
     }
 }
 

@@ -1,4 +1,5 @@
-//! From a connection as the pipeline names it to a connector: the one place that knows which engine is whose.
+//! From a connection as the pipeline names it to a connector: the one place that knows which engine
+//! is whose.
 
 use std::path::{Path, PathBuf};
 
@@ -12,7 +13,8 @@ use super::{Source, Target};
 use crate::secrets::resolve;
 use crate::supervisor::Supervisor;
 
-/// The read side of a connection, which means `rows` of a table where its server hides some. Relative paths mean `base_dir`; `worker` names who resolves secrets, in errors. Sessions are
+/// The read side of a connection, which means `rows` of a table where its server hides some.
+/// Relative paths mean `base_dir`; `worker` names who resolves secrets, in errors. Sessions are
 /// taken from `shelf` and put there, if one is given.
 ///
 /// # Errors
@@ -27,13 +29,24 @@ pub fn open_source(
     shelf: Option<&Shelf>,
 ) -> Result<Box<dyn Source>, AttemptError> {
     Ok(match connection {
-        Connection::Postgres { url, max_connections, .. } => {
-            let source = PostgresSource::new(resolve(url, worker)?, name.clone(), supervisor.clone())?;
-            Box::new(source.seeing(rows).keeping(unless_limited(shelf, *max_connections)))
+        Connection::Postgres {
+            url,
+            max_connections,
+            ..
+        } => {
+            let source =
+                PostgresSource::new(resolve(url, worker)?, name.clone(), supervisor.clone())?;
+            Box::new(
+                source
+                    .seeing(rows)
+                    .keeping(unless_limited(shelf, *max_connections)),
+            )
         }
-        Connection::Sqlite { path, .. } => {
-            Box::new(SqliteSource::new(below(base_dir, path), name.clone(), supervisor.clone()))
-        }
+        Connection::Sqlite { path, .. } => Box::new(SqliteSource::new(
+            below(base_dir, path),
+            name.clone(),
+            supervisor.clone(),
+        )),
     })
 }
 
@@ -50,17 +63,25 @@ pub fn open_target(
     shelf: Option<&Shelf>,
 ) -> Result<Box<dyn Target>, AttemptError> {
     Ok(match connection {
-        Connection::Postgres { url, max_connections, .. } => {
-            let target = PostgresTarget::new(resolve(url, worker)?, name.clone(), supervisor.clone())?;
+        Connection::Postgres {
+            url,
+            max_connections,
+            ..
+        } => {
+            let target =
+                PostgresTarget::new(resolve(url, worker)?, name.clone(), supervisor.clone())?;
             Box::new(target.keeping(unless_limited(shelf, *max_connections)))
         }
-        Connection::Sqlite { path, .. } => {
-            Box::new(SqliteTarget::new(below(base_dir, path), name.clone(), supervisor.clone()))
-        }
+        Connection::Sqlite { path, .. } => Box::new(SqliteTarget::new(
+            below(base_dir, path),
+            name.clone(),
+            supervisor.clone(),
+        )),
     })
 }
 
-/// Where connections are counted none waits without a task: another worker's task may have been given its place.
+/// Where connections are counted none waits without a task: another worker's task may have been
+/// given its place.
 fn unless_limited(shelf: Option<&Shelf>, max_connections: Option<u32>) -> Option<Shelf> {
     shelf.filter(|_| max_connections.is_none()).cloned()
 }

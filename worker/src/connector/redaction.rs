@@ -1,8 +1,10 @@
-//! What may be repeated of a server's words: never a value of a row, which is somebody's data and would lie in store and logs.
-//! Kept are SQLSTATE, column, table, constraint and type; pure, and held to it by properties.
+//! What may be repeated of a server's words: never a value of a row, which is somebody's data and
+//! would lie in store and logs. Kept are SQLSTATE, column, table, constraint and type; pure, and
+//! held to it by properties.
 //!
-//! Words are kept only where none of their kind quotes a value. Everything else is told in our own, by its code: no pattern finds
-//! the values in a text that may be in any language, and that a trigger may have written.
+//! Words are kept only where none of their kind quotes a value. Everything else is told in our own,
+//! by its code: no pattern finds the values in a text that may be in any language, and that a
+//! trigger may have written.
 
 /// What a PostgreSQL server said.
 #[derive(Debug, Clone, Copy, Default)]
@@ -18,8 +20,15 @@ pub(super) struct PostgresSaid<'a> {
 
 /// The words for a person.
 pub(super) fn postgres_words(said: &PostgresSaid<'_>) -> String {
-    let mut words = if keeps_words(said) { said.message.to_owned() } else { own_words(said) };
-    let column = said.column.map(str::to_owned).or_else(|| said.context.and_then(column_of_copy));
+    let mut words = if keeps_words(said) {
+        said.message.to_owned()
+    } else {
+        own_words(said)
+    };
+    let column = said
+        .column
+        .map(str::to_owned)
+        .or_else(|| said.context.and_then(column_of_copy));
     if let Some(column) = column {
         words.push_str(&format!(", in column {column}"));
     }
@@ -32,13 +41,16 @@ pub(super) fn postgres_words(said: &PostgresSaid<'_>) -> String {
     words
 }
 
-/// Whether no error of the kind quotes what is in a row. Within a COPY even a name may be a value: of a column of type `regclass`,
-/// say. What a function of the user's own says may be anything.
+/// Whether no error of the kind quotes what is in a row. Within a COPY even a name may be a value:
+/// of a column of type `regclass`, say. What a function of the user's own says may be anything.
 fn keeps_words(said: &PostgresSaid<'_>) -> bool {
     let class = said.state.get(..2).unwrap_or_default();
     let about_the_server = matches!(class, "08" | "25" | "40" | "53" | "55" | "57" | "58")
         || matches!(said.state, "54000" | "54001" | "54011" | "XX001" | "XX002");
-    let about_statements = matches!(class, "0A" | "26" | "28" | "2D" | "34" | "3B" | "3D" | "3F" | "42" | "54" | "XX");
+    let about_statements = matches!(
+        class,
+        "0A" | "26" | "28" | "2D" | "34" | "3B" | "3D" | "3F" | "42" | "54" | "XX"
+    );
     match said.context {
         None => about_the_server || about_statements,
         Some(context) => context.starts_with("COPY ") && about_the_server,
@@ -54,7 +66,10 @@ fn own_words(said: &PostgresSaid<'_>) -> String {
         "22021" => "a text has bytes that are no text in the server's encoding",
         "22P02" | "22P03" => "a value is none of its column's type",
         "2200M" | "2200N" | "2200S" | "2200T" => "a value is no XML",
-        "23001" | "23503" => "a foreign key does not hold: a row refers to one that is not there, or is referred to",
+        "23001" | "23503" => {
+            "a foreign key does not hold: a row refers to one that is not there, \
+                              or is referred to"
+        }
         "23502" => "a value is NULL where none may be",
         "23505" => "two rows have one key that has to be unique",
         "23514" => "a row does not keep a check",
@@ -105,7 +120,8 @@ const TYPES: [&str; 28] = [
     "bit",
 ];
 
-/// The type that the message is about, if it is a built-in one and stands where the server writes it.
+/// The type that the message is about, if it is a built-in one and stands where the server writes
+/// it.
 fn type_of(message: &str) -> Option<String> {
     let named = ["invalid input syntax for type ", "value too long for type "];
     let rest = match named.iter().find_map(|start| message.strip_prefix(start)) {
@@ -114,18 +130,28 @@ fn type_of(message: &str) -> Option<String> {
     };
     let (name, modifier) = rest.split_once('(').unwrap_or((rest, ""));
     let is_number = |text: &str| text.len() <= 6 && text.bytes().all(|byte| byte.is_ascii_digit());
-    let modifier = modifier.strip_suffix(')').filter(|modifier| is_number(modifier));
+    let modifier = modifier
+        .strip_suffix(')')
+        .filter(|modifier| is_number(modifier));
     TYPES.contains(&name).then(|| match modifier {
         Some(modifier) => format!("{name}({modifier})"),
         None => name.to_owned(),
     })
 }
 
-/// The column of a context such as `COPY orders, line 3, column amount: "x"`. A line that is quoted may look like one, too.
+/// The column of a context such as `COPY orders, line 3, column amount: "x"`. A line that is quoted
+/// may look like one, too.
 fn column_of_copy(context: &str) -> Option<String> {
     let (_, rest) = context.strip_prefix("COPY ")?.split_once(", line ")?;
     let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
-    let (column, _) = rest.get(digits..).filter(|_| digits > 0)?.strip_prefix(", column ")?.split_once(": ")?;
+    let (column, _) = rest
+        .get(digits..)
+        .filter(|_| digits > 0)?
+        .strip_prefix(", column ")?
+        .split_once(
+            ": \
+        ",
+        )?;
     Some(column.to_owned())
 }
 
@@ -153,14 +179,19 @@ const SQLITE_NAMES: [&str; 13] = [
 pub(super) fn sqlite_words(code: Option<i32>, message: &str) -> String {
     let keeps = match code {
         Some(SQLITE_TRIGGER) | None => false,
-        // An error of statements, and a constraint: of the first kind functions write some, with what they were given.
-        Some(code) if matches!(code & 0xff, 1 | 19) => SQLITE_NAMES.iter().any(|start| message.starts_with(start)),
+        // An error of statements, and a constraint: of the first kind functions write some, with
+        // what they were given.
+        Some(code) if matches!(code & 0xff, 1 | 19) => {
+            SQLITE_NAMES.iter().any(|start| message.starts_with(start))
+        }
         // For any other code SQLite has one text of its own.
         Some(_) => true,
     };
     match (keeps, code) {
         (true, _) => message.to_owned(),
-        (false, Some(SQLITE_TRIGGER)) => "a trigger raised an error, whose words may hold values".to_owned(),
+        (false, Some(SQLITE_TRIGGER)) => {
+            "a trigger raised an error, whose words may hold values".to_owned()
+        }
         (false, _) => "SQLite refused it, in words that may hold values".to_owned(),
     }
 }
@@ -172,26 +203,60 @@ mod tests {
     use super::*;
 
     fn said<'a>(state: &'a str, message: &'a str, context: Option<&'a str>) -> PostgresSaid<'a> {
-        PostgresSaid { state, message, context, ..PostgresSaid::default() }
+        PostgresSaid {
+            state,
+            message,
+            context,
+            ..PostgresSaid::default()
+        }
     }
 
     #[test]
     fn what_says_where_and_why_stays() {
         let context = Some("COPY orders, line 3, column amount: \"4111 1111\"");
-        let words = postgres_words(&said("22P02", "invalid input syntax for type integer: \"4111 1111\"", context));
-        assert_eq!(words, "a value is none of its column's type (type integer), in column amount");
+        let words = postgres_words(&said(
+            "22P02",
+            "invalid input syntax for type integer: \"4111 \
+            1111\"",
+            context,
+        ));
+        assert_eq!(
+            words,
+            "a value is none of its column's type (type integer), in column amount"
+        );
         let words = postgres_words(&PostgresSaid {
             table: Some("orders"),
             constraint: Some("orders_email_key"),
-            ..said("23505", "duplicate key value violates unique constraint \"orders_email_key\"", None)
+            ..said(
+                "23505",
+                "duplicate key value violates unique constraint \"orders_email_key\"",
+                None,
+            )
         });
-        assert!(words.ends_with(", table orders, constraint orders_email_key"), "{words}");
-        let words = postgres_words(&said("22001", "value too long for type character varying(5)", None));
-        assert_eq!(words, "a value is too long for its column (type character varying(5))");
+        assert!(
+            words.ends_with(", table orders, constraint orders_email_key"),
+            "{words}"
+        );
+        let words = postgres_words(&said(
+            "22001",
+            "value too long for type character varying(5)",
+            None,
+        ));
+        assert_eq!(
+            words,
+            "a value is too long for its column (type character varying(5))"
+        );
         let missing = "relation \"orders\" does not exist";
         assert_eq!(postgres_words(&said("42P01", missing, None)), missing);
         let full = "could not extend file \"base/5/16384\": No space left on device";
-        assert_eq!(postgres_words(&said("53100", full, Some("COPY orders, line 3: \"secret\""))), full);
+        assert_eq!(
+            postgres_words(&said(
+                "53100",
+                full,
+                Some("COPY orders, line 3: \"secret\"")
+            )),
+            full
+        );
     }
 
     proptest! {
@@ -221,7 +286,8 @@ mod tests {
             let contexts = [
                 format!("COPY orders, line 3, column amount: \"{value}\""),
                 format!("COPY orders, line 3: \"1, column {value}: x\""),
-                format!("PL/pgSQL function check_it() line 3 at RAISE\nCOPY orders, line 3, column {value}: x"),
+                format!("PL/pgSQL function check_it() line 3 at RAISE\nCOPY orders, line 3, column \
+                         {value}: x"),
                 format!("SQL function \"f\" statement 1: {value}"),
                 format!("COPY orders, Zeile 3, Spalte amount: «{value}»"),
                 "COPY orders, line 3".to_owned(),
@@ -236,7 +302,8 @@ mod tests {
 
         #[test]
         fn sqlite_repeats_no_value_either(value in "[j-z]{9,14}", code in prop::sample::select(vec![1_i32, 1811, 19, 275, 2067])) {
-            for message in [value.clone(), format!("bad JSON path: '{value}'"), format!("{value}: UNIQUE constraint failed: ")] {
+            for message in [value.clone(), format!("bad JSON path: '{value}'"), format!("{value}: \
+                UNIQUE constraint failed: ")] {
                 prop_assert!(!sqlite_words(Some(code), &message).contains(&value));
             }
         }

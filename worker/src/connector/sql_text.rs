@@ -1,8 +1,8 @@
 //! SQL text for every dialect, and the only place that asserts it safe to run.
 //! Never performs I/O, and never takes a name or a value into the text unquoted.
 //!
-//! Text is a `&'static str` of the code, or a name, or a literal: each has its own method, so an unquoted name does not
-//! compile. Bounds are literals and not parameters, because COPY takes none.
+//! Text is a `&'static str` of the code, or a name, or a literal: each has its own method, so an
+//! unquoted name does not compile. Bounds are literals and not parameters, because COPY takes none.
 
 use highwater_common::cursor::{Cursor, CursorKind};
 use highwater_common::facts::CursorForm;
@@ -38,7 +38,10 @@ impl Sql {
     /// A statement that begins with `text`.
     #[must_use]
     pub fn new(dialect: Dialect, text: &'static str) -> Self {
-        Self { dialect, text: text.to_owned() }
+        Self {
+            dialect,
+            text: text.to_owned(),
+        }
     }
 
     /// Text of the code.
@@ -74,7 +77,8 @@ impl Sql {
         self
     }
 
-    /// A text literal. A backslash is itself, since every PostgreSQL of today has `standard_conforming_strings` on.
+    /// A text literal. A backslash is itself, since every PostgreSQL of today has
+    /// `standard_conforming_strings` on.
     #[must_use]
     pub fn literal(mut self, value: &str) -> Self {
         quote(&mut self.text, value, '\'');
@@ -95,11 +99,13 @@ impl Sql {
         self
     }
 
-    /// A type's name as a catalogue writes it, such as `numeric(12,2)` or `timestamp with time zone`. What is not made of
-    /// letters, digits, underscores, spaces, dots, commas and brackets becomes `text`, so no catalogue can write SQL of its own.
+    /// A type's name as a catalogue writes it, such as `numeric(12,2)` or `timestamp with time
+    /// zone`. What is not made of letters, digits, underscores, spaces, dots, commas and brackets
+    /// becomes `text`, so no catalogue can write SQL of its own.
     #[must_use]
     pub fn type_name(mut self, name: &str) -> Self {
-        self.text.push_str(if is_plain_type(name) { name } else { "text" });
+        self.text
+            .push_str(if is_plain_type(name) { name } else { "text" });
         self
     }
 
@@ -131,16 +137,21 @@ impl Sql {
         self
     }
 
-    /// The partition column as it is compared: text by its bytes, since a language's own order may be any.
+    /// The partition column as it is compared: text by its bytes, since a language's own order may
+    /// be any.
     fn position(self, column: &str, form: CursorForm) -> Self {
         match (form, self.dialect) {
             (CursorForm::TextDate | CursorForm::TextTime { .. }, Dialect::Postgres) => {
                 self.name(column).text(" collate \"C\"")
             }
             (CursorForm::TextDate | CursorForm::TextTime { .. }, Dialect::Sqlite)
-            | (CursorForm::Native | CursorForm::Oid | CursorForm::EpochSeconds | CursorForm::EpochMillis, _) => {
-                self.name(column)
-            }
+            | (
+                CursorForm::Native
+                | CursorForm::Oid
+                | CursorForm::EpochSeconds
+                | CursorForm::EpochMillis,
+                _,
+            ) => self.name(column),
         }
     }
 
@@ -152,7 +163,10 @@ impl Sql {
             (CursorForm::Oid, Dialect::Postgres) => postgres_oid(cursor),
             (CursorForm::Native | CursorForm::Oid, Dialect::Sqlite)
             | (
-                CursorForm::TextDate | CursorForm::TextTime { .. } | CursorForm::EpochSeconds | CursorForm::EpochMillis,
+                CursorForm::TextDate
+                | CursorForm::TextTime { .. }
+                | CursorForm::EpochSeconds
+                | CursorForm::EpochMillis,
                 _,
             ) => match bound(cursor, form) {
                 Bound::Integer(value) => value.to_string(),
@@ -197,9 +211,10 @@ pub fn is_plain_type(name: &str) -> bool {
         Some(_) | None => name,
     };
     !name.is_empty()
-        && bare
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b' ' | b',' | b'.' | b'(' | b')' | b'[' | b']'))
+        && bare.bytes().all(|b| {
+            b.is_ascii_alphanumeric()
+                || matches!(b, b'_' | b' ' | b',' | b'.' | b'(' | b')' | b'[' | b']')
+        })
 }
 
 /// The server's type for a cursor's kind in PostgreSQL.
@@ -219,7 +234,8 @@ fn quote(out: &mut String, text: &str, mark: char) {
         if c == mark {
             out.push(mark);
         }
-        // Neither server takes a NUL in its text; dropping it turns a truncated statement into an unknown name.
+        // Neither server takes a NUL in its text; dropping it turns a truncated statement into an
+        // unknown name.
         if c != '\0' {
             out.push(c);
         }
@@ -250,16 +266,29 @@ fn postgres_native(cursor: Cursor) -> String {
         Cursor::Civil(micros) if has_plain_year(micros) => {
             format!("'{}'::{kind}", time_text(micros))
         }
-        Cursor::Instant(micros) => format!("('1970-01-01 00:00:00+00'::{kind} + {})", postgres_interval(micros)),
-        Cursor::Civil(micros) => format!("('1970-01-01 00:00:00'::{kind} + {})", postgres_interval(micros)),
+        Cursor::Instant(micros) => format!(
+            "('1970-01-01 00:00:00+00'::{kind} + {})",
+            postgres_interval(micros)
+        ),
+        Cursor::Civil(micros) => format!(
+            "('1970-01-01 00:00:00'::{kind} + {})",
+            postgres_interval(micros)
+        ),
         Cursor::Date(days) => format!("('1970-01-01'::{kind} + ({days}))"),
     }
 }
 
 /// Days and seconds apart: older servers read no more than 32 bits of either.
 fn postgres_interval(micros: i64) -> String {
-    let (days, rest) = (micros.div_euclid(MICROS_PER_DAY), micros.rem_euclid(MICROS_PER_DAY));
-    format!("'{days} days {}.{:06} seconds'::interval", rest / MICROS_PER_SECOND, rest % MICROS_PER_SECOND)
+    let (days, rest) = (
+        micros.div_euclid(MICROS_PER_DAY),
+        micros.rem_euclid(MICROS_PER_DAY),
+    );
+    format!(
+        "'{days} days {}.{:06} seconds'::interval",
+        rest / MICROS_PER_SECOND,
+        rest % MICROS_PER_SECOND
+    )
 }
 
 /// True for the years 1 to 9999, which every server reads as four digits.
@@ -270,24 +299,33 @@ fn has_plain_year(micros: i64) -> bool {
 
 /// `2013-01-01 05:00:00.000000`.
 fn time_text(micros: i64) -> String {
-    let (days, rest) = (micros.div_euclid(MICROS_PER_DAY), micros.rem_euclid(MICROS_PER_DAY));
+    let (days, rest) = (
+        micros.div_euclid(MICROS_PER_DAY),
+        micros.rem_euclid(MICROS_PER_DAY),
+    );
     let (seconds, fraction) = (rest / MICROS_PER_SECOND, rest % MICROS_PER_SECOND);
     let (year, month, day) = civil_of(days);
     let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
     format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}.{fraction:06}")
 }
 
-/// Year, month and day of a count of days since 1970-01-01, for any count. Idea: H. Hinnant, "chrono-compatible low-level
-/// date algorithms" (2013); jiff's calendar ends at the year 9999, PostgreSQL's does not.
+/// Year, month and day of a count of days since 1970-01-01, for any count. Idea: H. Hinnant,
+/// "chrono-compatible low-level date algorithms" (2013); jiff's calendar ends at the year 9999,
+/// PostgreSQL's does not.
 fn civil_of(days: i64) -> (i64, i64, i64) {
     let shifted = days + 719_468;
     let era = shifted.div_euclid(146_097);
     let day_of_era = shifted.rem_euclid(146_097);
-    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let year_of_era =
+        (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let shifted_month = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
-    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
+    let month = if shifted_month < 10 {
+        shifted_month + 3
+    } else {
+        shifted_month - 9
+    };
     (year_of_era + era * 400 + i64::from(month <= 2), month, day)
 }
 
@@ -299,21 +337,41 @@ mod tests {
     use super::*;
 
     fn literal(cursor: Cursor, form: CursorForm) -> String {
-        Sql::new(Dialect::Postgres, "").cursor(cursor, form).as_str().to_owned()
+        Sql::new(Dialect::Postgres, "")
+            .cursor(cursor, form)
+            .as_str()
+            .to_owned()
     }
 
     #[test]
     fn a_name_or_literal_with_a_quote_stays_a_name_or_literal() {
-        let table = TableName { schema: Some("od\"d".into()), name: "t; drop table x".into() };
-        let sql = Sql::new(Dialect::Postgres, "select ").table(&table).text(", ").literal("it's");
-        assert_eq!(sql.as_str(), "select \"od\"\"d\".\"t; drop table x\", 'it''s'");
+        let table = TableName {
+            schema: Some("od\"d".into()),
+            name: "t; drop table x".into(),
+        };
+        let sql = Sql::new(Dialect::Postgres, "select ")
+            .table(&table)
+            .text(", ")
+            .literal("it's");
+        assert_eq!(
+            sql.as_str(),
+            "select \"od\"\"d\".\"t; drop table x\", 'it''s'"
+        );
     }
 
     #[test]
     fn a_type_name_that_is_more_than_a_type_becomes_text() {
-        let typed = |name| Sql::new(Dialect::Postgres, "").type_name(name).as_str().to_owned();
+        let typed = |name| {
+            Sql::new(Dialect::Postgres, "")
+                .type_name(name)
+                .as_str()
+                .to_owned()
+        };
         assert_eq!(typed("numeric(12,2)"), "numeric(12,2)");
-        assert_eq!(typed("timestamp(3) with time zone"), "timestamp(3) with time zone");
+        assert_eq!(
+            typed("timestamp(3) with time zone"),
+            "timestamp(3) with time zone"
+        );
         assert_eq!(typed("\"char\"[]"), "\"char\"[]");
         assert_eq!(typed("int); drop table x; --"), "text");
         assert_eq!(typed("\"char\"; drop table x"), "text");
@@ -322,11 +380,18 @@ mod tests {
 
     #[test]
     fn slices_are_half_open_and_leave_null_to_its_own_slice() {
-        let slice =
-            |slice: Slice| Sql::new(Dialect::Postgres, "").slice("id", CursorForm::Native, &slice).as_str().to_owned();
+        let slice = |slice: Slice| {
+            Sql::new(Dialect::Postgres, "")
+                .slice("id", CursorForm::Native, &slice)
+                .as_str()
+                .to_owned()
+        };
         let range = |start, end| Slice::Range(CursorRange::new(start, end).expect("not empty"));
         let (one, nine) = (Some(Cursor::Integer(1)), Some(Cursor::Integer(9)));
-        assert_eq!(slice(range(one, nine)), "\"id\" >= '1'::bigint and \"id\" < '9'::bigint");
+        assert_eq!(
+            slice(range(one, nine)),
+            "\"id\" >= '1'::bigint and \"id\" < '9'::bigint"
+        );
         assert_eq!(slice(range(None, nine)), "\"id\" < '9'::bigint");
         assert_eq!(slice(range(one, None)), "\"id\" >= '1'::bigint");
         assert_eq!(slice(range(None, None)), "\"id\" is not null");
@@ -335,21 +400,43 @@ mod tests {
 
     #[test]
     fn text_is_compared_by_its_bytes() {
-        let range = CursorRange::new(Some(Cursor::Date(0)), Some(Cursor::Date(1))).expect("not empty");
-        let sql = Sql::new(Dialect::Postgres, "").slice("at", CursorForm::TextDate, &Slice::Range(range));
-        assert_eq!(sql.as_str(), r#""at" collate "C" >= '1970-01-01' and "at" collate "C" < '1970-01-02'"#);
+        let range = CursorRange::new(Some(Cursor::Date(0)), Some(Cursor::Date(1))).expect(
+            "not \
+            empty",
+        );
+        let sql =
+            Sql::new(Dialect::Postgres, "").slice("at", CursorForm::TextDate, &Slice::Range(range));
+        assert_eq!(
+            sql.as_str(),
+            r#""at" collate "C" >= '1970-01-01' and "at" collate "C" < '1970-01-02'"#
+        );
     }
 
     #[test]
     fn oids_are_compared_with_oids_however_far_the_bounds_reach() {
         let slice = |start, end| {
-            let range = CursorRange::new(Option::map(start, Cursor::Integer), Option::map(end, Cursor::Integer));
+            let range = CursorRange::new(
+                Option::map(start, Cursor::Integer),
+                Option::map(end, Cursor::Integer),
+            );
             let slice = Slice::Range(range.expect("not empty"));
-            Sql::new(Dialect::Postgres, "").slice("o", CursorForm::Oid, &slice).as_str().to_owned()
+            Sql::new(Dialect::Postgres, "")
+                .slice("o", CursorForm::Oid, &slice)
+                .as_str()
+                .to_owned()
         };
-        assert_eq!(slice(Some(-5), Some(9)), r#""o" >= '0'::oid and "o" < '9'::oid"#);
-        assert_eq!(slice(Some(0), Some(4_294_967_295)), r#""o" >= '0'::oid and "o" < '4294967295'::oid"#);
-        assert_eq!(slice(Some(7), Some(4_294_967_296)), r#""o" >= '7'::oid and "o" is not null"#);
+        assert_eq!(
+            slice(Some(-5), Some(9)),
+            r#""o" >= '0'::oid and "o" < '9'::oid"#
+        );
+        assert_eq!(
+            slice(Some(0), Some(4_294_967_295)),
+            r#""o" >= '0'::oid and "o" < '4294967295'::oid"#
+        );
+        assert_eq!(
+            slice(Some(7), Some(4_294_967_296)),
+            r#""o" >= '7'::oid and "o" is not null"#
+        );
         assert_eq!(slice(Some(4_294_967_296), None), "false");
         assert_eq!(slice(None, Some(-1)), r#""o" < '0'::oid"#);
         assert_eq!(slice(None, None), r#""o" is not null"#);
@@ -358,14 +445,30 @@ mod tests {
     #[test]
     fn positions_are_literals_in_every_form() {
         let at = Cursor::Instant(1_500_000);
-        assert_eq!(literal(at, CursorForm::Native), "'1970-01-01 00:00:01.500000+00'::timestamptz");
+        assert_eq!(
+            literal(at, CursorForm::Native),
+            "'1970-01-01 00:00:01.500000+00'::timestamptz"
+        );
         assert_eq!(literal(at, CursorForm::EpochSeconds), "2");
         assert_eq!(literal(at, CursorForm::EpochMillis), "1500");
-        let zulu = CursorForm::TextTime { separator_t: true, fraction_digits: 3, zulu: true };
+        let zulu = CursorForm::TextTime {
+            separator_t: true,
+            fraction_digits: 3,
+            zulu: true,
+        };
         assert_eq!(literal(at, zulu), "'1970-01-01T00:00:01.500Z'");
-        assert_eq!(literal(Cursor::Date(-1), CursorForm::TextDate), "'1969-12-31'");
-        assert_eq!(literal(Cursor::Date(-1), CursorForm::Native), "('1970-01-01'::date + (-1))");
-        assert_eq!(literal(Cursor::Integer(i64::MIN), CursorForm::Native), "'-9223372036854775808'::bigint");
+        assert_eq!(
+            literal(Cursor::Date(-1), CursorForm::TextDate),
+            "'1969-12-31'"
+        );
+        assert_eq!(
+            literal(Cursor::Date(-1), CursorForm::Native),
+            "('1970-01-01'::date + (-1))"
+        );
+        assert_eq!(
+            literal(Cursor::Integer(i64::MIN), CursorForm::Native),
+            "'-9223372036854775808'::bigint"
+        );
         assert_eq!(
             literal(Cursor::Civil(i64::MAX), CursorForm::Native),
             "('1970-01-01 00:00:00'::timestamp + '106751991 days 14454.775807 seconds'::interval)"

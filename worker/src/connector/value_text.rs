@@ -1,5 +1,5 @@
-//! Typed values to and from PostgreSQL's text forms.
-//! Never rounds, cuts or guesses: a value that has no exact form in its column is refused by the column's name.
+//! Typed values to and from PostgreSQL's text forms. Never rounds, cuts or guesses: a value that
+//! has no exact form in its column is refused by the column's name.
 
 use std::borrow::Cow;
 
@@ -13,7 +13,9 @@ use super::copy_text::{encode_field, encode_null};
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ValueError {
     /// PostgreSQL's text cannot hold it.
-    #[error("column {column} holds a text with a NUL character, which PostgreSQL's text cannot hold")]
+    #[error(
+        "column {column} holds a text with a NUL character, which PostgreSQL's text cannot hold"
+    )]
     NulInText {
         /// The column.
         column: String,
@@ -45,7 +47,10 @@ pub enum ValueError {
         column: String,
     },
     /// A value that a column of whole numbers could only take changed.
-    #[error("column {column} is of type {type_name}, and a row holds something else than a whole number")]
+    #[error(
+        "column {column} is of type {type_name}, and a row holds something else than a whole \
+             number"
+    )]
     NotWhole {
         /// The column.
         column: String,
@@ -53,16 +58,21 @@ pub enum ValueError {
         type_name: String,
     },
     /// A value that a column of doubles could only take rounded, or not at all.
-    #[error("column {column} is of type {type_name}, and a row holds text, or a number that it would round")]
+    #[error(
+        "column {column} is of type {type_name}, and a row holds text, or a number that it \
+             would round"
+    )]
     NotReal {
         /// The column.
         column: String,
         /// Its type.
         type_name: String,
     },
-    /// Text that the server would read as a time after its own fashion: `now`, a zone dropped, digits rounded.
+    /// Text that the server would read as a time after its own fashion: `now`, a zone dropped,
+    /// digits rounded.
     #[error(
-        "column {column} is of type {type_name}, and a row holds a text that is not a time of that type in ISO 8601"
+        "column {column} is of type {type_name}, and a row holds a text that is not a time of that \
+         type in ISO 8601"
     )]
     NotTime {
         /// The column.
@@ -72,7 +82,8 @@ pub enum ValueError {
     },
     /// A value that the column would round, cut or fill up.
     #[error(
-        "column {column} is of type {type_name}, and a row holds a value that it would round, cut or fill up in silence"
+        "column {column} is of type {type_name}, and a row holds a value that it would round, cut \
+         or fill up in silence"
     )]
     Changed {
         /// The column.
@@ -118,7 +129,11 @@ impl ValueError {
 ///
 /// # Errors
 /// [`ValueError`] when the value has no exact form there.
-pub fn encode_value(value: &Value, column: &ColumnForm, out: &mut Vec<u8>) -> Result<(), ValueError> {
+pub fn encode_value(
+    value: &Value,
+    column: &ColumnForm,
+    out: &mut Vec<u8>,
+) -> Result<(), ValueError> {
     let name = || column.name.clone();
     let text = match value {
         Value::Null => {
@@ -135,9 +150,14 @@ pub fn encode_value(value: &Value, column: &ColumnForm, out: &mut Vec<u8>) -> Re
         }
         Value::RawText(_) => return Err(ValueError::NotUtf8 { column: name() }),
         Value::Bytes(_) => {
-            return Err(ValueError::BytesInText { column: name(), type_name: column.type_name.clone() });
+            return Err(ValueError::BytesInText {
+                column: name(),
+                type_name: column.type_name.clone(),
+            });
         }
-        Value::Text(text) if text.contains('\0') => return Err(ValueError::NulInText { column: name() }),
+        Value::Text(text) if text.contains('\0') => {
+            return Err(ValueError::NulInText { column: name() });
+        }
         Value::Integer(number) => Cow::Owned(integer_text(*number, column)?),
         Value::Real(number) => Cow::Owned(real_text_for(*number, column)?),
         Value::Text(text) => {
@@ -146,7 +166,10 @@ pub fn encode_value(value: &Value, column: &ColumnForm, out: &mut Vec<u8>) -> Re
         }
     };
     if !column.keeps(&text) {
-        return Err(ValueError::Changed { column: name(), type_name: column.type_name.clone() });
+        return Err(ValueError::Changed {
+            column: name(),
+            type_name: column.type_name.clone(),
+        });
     }
     encode_field(text.as_bytes(), out);
     Ok(())
@@ -170,7 +193,10 @@ fn integer_text(number: i64, column: &ColumnForm) -> Result<String, ValueError> 
             Err(ValueError::NumberInTime { column: name() })
         }
         ColumnKind::Float32 | ColumnKind::Float64 if number.unsigned_abs() > 1 << float_bits => {
-            Err(ValueError::NotReal { column: name(), type_name: type_name() })
+            Err(ValueError::NotReal {
+                column: name(),
+                type_name: type_name(),
+            })
         }
         ColumnKind::Int16
         | ColumnKind::Int32
@@ -194,20 +220,29 @@ fn real_text_for(number: f64, column: &ColumnForm) -> Result<String, ValueError>
         ColumnKind::Date | ColumnKind::Time | ColumnKind::Civil | ColumnKind::Instant => {
             Err(ValueError::NumberInTime { column: name() })
         }
-        ColumnKind::Int16 | ColumnKind::Int32 | ColumnKind::Int64 => {
-            Err(ValueError::NotWhole { column: name(), type_name: type_name() })
+        ColumnKind::Int16 | ColumnKind::Int32 | ColumnKind::Int64 => Err(ValueError::NotWhole {
+            column: name(),
+            type_name: type_name(),
+        }),
+        ColumnKind::Text | ColumnKind::Any | ColumnKind::Other | ColumnKind::Json => {
+            Ok(format!("{number:?}"))
         }
-        ColumnKind::Text | ColumnKind::Any | ColumnKind::Other | ColumnKind::Json => Ok(format!("{number:?}")),
-        ColumnKind::Float32 if !is_single(number) => {
-            Err(ValueError::NotReal { column: name(), type_name: type_name() })
+        ColumnKind::Float32 if !is_single(number) => Err(ValueError::NotReal {
+            column: name(),
+            type_name: type_name(),
+        }),
+        ColumnKind::Float32 | ColumnKind::Float64 | ColumnKind::Numeric | ColumnKind::Uuid => {
+            Ok(real_text(number))
         }
-        ColumnKind::Float32 | ColumnKind::Float64 | ColumnKind::Numeric | ColumnKind::Uuid => Ok(real_text(number)),
     }
 }
 
 /// Whether a double is a single, too.
 fn is_single(number: f64) -> bool {
-    #[expect(clippy::cast_possible_truncation, reason = "whether anything is cut is the question")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "whether anything is cut is the question"
+    )]
     let single = number as f32;
     number.is_nan() || f64::from(single).to_bits() == number.to_bits()
 }
@@ -219,7 +254,10 @@ fn check_text(text: &str, column: &ColumnForm) -> Result<(), ValueError> {
         ColumnKind::Int16 | ColumnKind::Int32 | ColumnKind::Int64 => {
             let digits = text.strip_prefix('-').unwrap_or(text);
             if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
-                return Err(ValueError::NotWhole { column: name(), type_name: type_name() });
+                return Err(ValueError::NotWhole {
+                    column: name(),
+                    type_name: type_name(),
+                });
             }
         }
         ColumnKind::Float32 | ColumnKind::Float64 => {
@@ -229,18 +267,31 @@ fn check_text(text: &str, column: &ColumnForm) -> Result<(), ValueError> {
             };
             let is_kept = shortest.is_ok_and(|shortest| digits_of(&shortest) == digits_of(text));
             if !is_kept && !matches!(text, "NaN" | "Infinity" | "-Infinity") {
-                return Err(ValueError::NotReal { column: name(), type_name: type_name() });
+                return Err(ValueError::NotReal {
+                    column: name(),
+                    type_name: type_name(),
+                });
             }
         }
         ColumnKind::Date | ColumnKind::Civil | ColumnKind::Instant | ColumnKind::Time => {
             let is_it = iso_shape(text).is_some_and(|shape| match column.kind {
-                ColumnKind::Date => shape == Shape { date: true, time: false, zone: false },
+                ColumnKind::Date => {
+                    shape
+                        == Shape {
+                            date: true,
+                            time: false,
+                            zone: false,
+                        }
+                }
                 ColumnKind::Time => !shape.date && shape.zone == column.is_zoned,
                 ColumnKind::Instant => shape.date,
                 _ => shape.date && !shape.zone,
             });
             if !is_it && !matches!(text, "infinity" | "-infinity") {
-                return Err(ValueError::NotTime { column: name(), type_name: type_name() });
+                return Err(ValueError::NotTime {
+                    column: name(),
+                    type_name: type_name(),
+                });
             }
         }
         ColumnKind::Bool
@@ -255,7 +306,8 @@ fn check_text(text: &str, column: &ColumnForm) -> Result<(), ValueError> {
     Ok(())
 }
 
-/// The digits of a number's text without sign, point, exponent and the zeros at both ends: what rounding would change.
+/// The digits of a number's text without sign, point, exponent and the zeros at both ends: what
+/// rounding would change.
 fn digits_of(text: &str) -> String {
     let mantissa = text.split(['e', 'E']).next().unwrap_or(text);
     let digits: String = mantissa.chars().filter(char::is_ascii_digit).collect();
@@ -270,8 +322,9 @@ struct Shape {
     zone: bool,
 }
 
-/// The shape of `[year-month-day][ |T][hour:minute[:second[.at most six digits]]][Z|+hour[:minute]][ BC]`, as PostgreSQL writes
-/// it itself. Whether the day exists is the server's to say.
+/// The shape of `[year-month-day][ |T][hour:minute[:second[.at most six
+/// digits]]][Z|+hour[:minute]][ BC]`, as PostgreSQL writes it itself. Whether the day exists is the
+/// server's to say.
 fn iso_shape(text: &str) -> Option<Shape> {
     if let Some(text) = text.strip_suffix(" BC") {
         return iso_shape(text).filter(|shape| shape.date);
@@ -285,7 +338,13 @@ fn iso_shape(text: &str) -> Option<Shape> {
     };
     let (date, rest) = match text.find([' ', 'T']) {
         Some(at) if is_date(&text[..at]) => (true, &text[at + 1..]),
-        None if is_date(text) => return Some(Shape { date: true, time: false, zone: false }),
+        None if is_date(text) => {
+            return Some(Shape {
+                date: true,
+                time: false,
+                zone: false,
+            });
+        }
         None => (false, text),
         Some(_) => return None,
     };
@@ -294,28 +353,45 @@ fn iso_shape(text: &str) -> Option<Shape> {
         Some(at) if &rest[at..] == "Z" => (&rest[..at], true),
         Some(at) => {
             let mut parts = rest[at + 1..].split(':');
-            let is_zone =
-                parts.clone().count() <= 2 && parts.all(|part| is_digits(part, 2, 2) || is_digits(part, 4, 4));
+            let is_zone = parts.clone().count() <= 2
+                && parts.all(|part| is_digits(part, 2, 2) || is_digits(part, 4, 4));
             (is_zone.then_some(&rest[..at])?, true)
         }
     };
-    let (clock, fraction) = clock.split_once('.').map_or((clock, None), |(clock, fraction)| (clock, Some(fraction)));
+    let (clock, fraction) = clock
+        .split_once('.')
+        .map_or((clock, None), |(clock, fraction)| (clock, Some(fraction)));
     let parts: Vec<&str> = clock.split(':').collect();
     let is_clock = (2..=3).contains(&parts.len()) && parts.iter().all(|part| is_digits(part, 2, 2));
     let is_fraction = fraction.is_none_or(|digits| parts.len() == 3 && is_digits(digits, 1, 6));
-    (is_clock && is_fraction).then_some(Shape { date, time: true, zone })
+    (is_clock && is_fraction).then_some(Shape {
+        date,
+        time: true,
+        zone,
+    })
 }
 
-/// The value of a field of a text COPY line. Bytes are decoded; everything else stays the server's own text.
+/// The value of a field of a text COPY line. Bytes are decoded; everything else stays the server's
+/// own text.
 ///
 /// # Errors
 /// [`ValueError`] when the field is not what the column's kind writes.
 pub fn decode_value(field: Option<Vec<u8>>, column: &ColumnFacts) -> Result<Value, ValueError> {
-    let Some(field) = field else { return Ok(Value::Null) };
+    let Some(field) = field else {
+        return Ok(Value::Null);
+    };
     if column.kind == ColumnKind::Bytes {
-        return decode_hex(&field).map(Value::Bytes).ok_or_else(|| ValueError::NotHex { column: column.name.clone() });
+        return decode_hex(&field)
+            .map(Value::Bytes)
+            .ok_or_else(|| ValueError::NotHex {
+                column: column.name.clone(),
+            });
     }
-    String::from_utf8(field).map(Value::Text).map_err(|_| ValueError::NotUtf8 { column: column.name.clone() })
+    String::from_utf8(field)
+        .map(Value::Text)
+        .map_err(|_| ValueError::NotUtf8 {
+            column: column.name.clone(),
+        })
 }
 
 /// The shortest digits that read back as the same double, in words that PostgreSQL reads.
@@ -323,7 +399,11 @@ fn real_text(number: f64) -> String {
     if number.is_nan() {
         "NaN".to_owned()
     } else if number.is_infinite() {
-        if number > 0.0 { "Infinity".to_owned() } else { "-Infinity".to_owned() }
+        if number > 0.0 {
+            "Infinity".to_owned()
+        } else {
+            "-Infinity".to_owned()
+        }
     } else {
         number.to_string()
     }
@@ -344,8 +424,15 @@ fn decode_hex(field: &[u8]) -> Option<Vec<u8>> {
     if digits.len() % 2 != 0 {
         return None;
     }
-    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|value| u8::try_from(value).ok());
-    digits.chunks_exact(2).map(|pair| Some(digit(pair[0])? << 4 | digit(pair[1])?)).collect()
+    let digit = |byte: u8| {
+        char::from(byte)
+            .to_digit(16)
+            .and_then(|value| u8::try_from(value).ok())
+    };
+    digits
+        .chunks_exact(2)
+        .map(|pair| Some(digit(pair[0])? << 4 | digit(pair[1])?))
+        .collect()
 }
 
 #[cfg(test)]
@@ -391,7 +478,10 @@ mod tests {
 
     #[test]
     fn what_has_no_exact_form_is_refused_by_its_columns_name() {
-        assert_eq!(through(&Value::Integer(1), ColumnKind::Bool), Ok(Value::Text("t".into())));
+        assert_eq!(
+            through(&Value::Integer(1), ColumnKind::Bool),
+            Ok(Value::Text("t".into()))
+        );
         let refused = [
             (Value::Integer(2), ColumnKind::Bool, "not_boolean"),
             (Value::Text("a\0b".into()), ColumnKind::Text, "nul_in_text"),
@@ -402,17 +492,49 @@ mod tests {
             (Value::Text("0x10".into()), ColumnKind::Int64, "not_whole"),
             (Value::Text("-".into()), ColumnKind::Int64, "not_whole"),
             (Value::Real(2.5), ColumnKind::Int32, "not_whole"),
-            (Value::Text("0.10000000000000000001".into()), ColumnKind::Float64, "not_real"),
-            (Value::Text("16777217".into()), ColumnKind::Float32, "not_real"),
+            (
+                Value::Text("0.10000000000000000001".into()),
+                ColumnKind::Float64,
+                "not_real",
+            ),
+            (
+                Value::Text("16777217".into()),
+                ColumnKind::Float32,
+                "not_real",
+            ),
             (Value::Text("one".into()), ColumnKind::Float64, "not_real"),
-            (Value::Integer((1 << 53) + 1), ColumnKind::Float64, "not_real"),
-            (Value::Integer((1 << 24) + 1), ColumnKind::Float32, "not_real"),
+            (
+                Value::Integer((1 << 53) + 1),
+                ColumnKind::Float64,
+                "not_real",
+            ),
+            (
+                Value::Integer((1 << 24) + 1),
+                ColumnKind::Float32,
+                "not_real",
+            ),
             (Value::Real(0.1), ColumnKind::Float32, "not_real"),
             (Value::Text("now".into()), ColumnKind::Instant, "not_time"),
-            (Value::Text("2013-01-01 10:00:00".into()), ColumnKind::Date, "not_time"),
-            (Value::Text("2013-01-01 10:00:00+02".into()), ColumnKind::Civil, "not_time"),
-            (Value::Text("2013-01-01 10:00:00.1234567".into()), ColumnKind::Civil, "not_time"),
-            (Value::Text("10:00:00 BC".into()), ColumnKind::Time, "not_time"),
+            (
+                Value::Text("2013-01-01 10:00:00".into()),
+                ColumnKind::Date,
+                "not_time",
+            ),
+            (
+                Value::Text("2013-01-01 10:00:00+02".into()),
+                ColumnKind::Civil,
+                "not_time",
+            ),
+            (
+                Value::Text("2013-01-01 10:00:00.1234567".into()),
+                ColumnKind::Civil,
+                "not_time",
+            ),
+            (
+                Value::Text("10:00:00 BC".into()),
+                ColumnKind::Time,
+                "not_time",
+            ),
         ];
         for (value, kind, code) in refused {
             let error = through(&value, kind).expect_err("refused");
@@ -433,7 +555,10 @@ mod tests {
             ("infinity", ColumnKind::Civil),
             ("23:59:59.5", ColumnKind::Time),
         ] {
-            assert_eq!(through(&Value::Text(text.into()), kind), Ok(Value::Text(text.into())));
+            assert_eq!(
+                through(&Value::Text(text.into()), kind),
+                Ok(Value::Text(text.into()))
+            );
         }
     }
 }

@@ -1,4 +1,5 @@
-//! The heartbeat on a clock that is held, before a coordinator that answers slowly and then not at all.
+//! The heartbeat on a clock that is held, before a coordinator that answers slowly and then not at
+//! all.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -32,7 +33,12 @@ impl CoordinatorApi for Slow {
         Ok(Pulled::default())
     }
 
-    async fn heartbeat(&self, _: SessionId, _: &[AttemptReport], _: bool) -> Result<HeartbeatAnswer, ApiError> {
+    async fn heartbeat(
+        &self,
+        _: SessionId,
+        _: &[AttemptReport],
+        _: bool,
+    ) -> Result<HeartbeatAnswer, ApiError> {
         if self.heartbeats.fetch_add(1, Ordering::Relaxed) > 0 {
             return std::future::pending().await;
         }
@@ -41,7 +47,14 @@ impl CoordinatorApi for Slow {
         Ok(HeartbeatAnswer::default())
     }
 
-    async fn complete(&self, _: SessionId, _: TaskId, _: Fence, _: Outcome, _: u64) -> Result<bool, ApiError> {
+    async fn complete(
+        &self,
+        _: SessionId,
+        _: TaskId,
+        _: Fence,
+        _: Outcome,
+        _: u64,
+    ) -> Result<bool, ApiError> {
         Ok(true)
     }
 }
@@ -62,7 +75,10 @@ fn assignment() -> Assignment {
     Assignment {
         task: TaskId::from_bytes([3; 16]),
         attempt: AttemptNo::FIRST,
-        fence: Fence { token: FencingToken::from_raw(1), nonce: Nonce::new(1) },
+        fence: Fence {
+            token: FencingToken::from_raw(1),
+            nonce: Nonce::new(1),
+        },
         work: Work::Prepare,
         phase: 0,
         ordinal: 0,
@@ -87,12 +103,21 @@ async fn attempts_end_before_the_time_to_live_that_began_when_the_heartbeat_was_
     };
     // WHEN the heartbeat beats to its end
     beat.run().await;
-    // THEN the attempts end a margin before the coordinator may give them to others: its time to live may have been running
-    // since the heartbeat was sent, not since its answer came
+    // THEN the attempts end a margin before the coordinator may give them to others: its time to
+    // live may have been running since the heartbeat was sent, not since its answer came
     assert!(attempt.is_cancelled() && over.is_cancelled());
     let sent_at = *api.sent_at.get().expect("one was sent");
-    let Registered { ttl, stop_margin, .. } = registered();
+    let Registered {
+        ttl, stop_margin, ..
+    } = registered();
     let ended_after = sent_at.elapsed();
-    assert!(ended_after <= ttl - stop_margin + Duration::from_millis(10), "{ended_after:?}");
-    assert!(ended_after >= ttl - stop_margin - Duration::from_millis(10), "not needlessly early: {ended_after:?}");
+    assert!(
+        ended_after <= ttl - stop_margin + Duration::from_millis(10),
+        "{ended_after:?}"
+    );
+    assert!(
+        ended_after >= ttl - stop_margin - Duration::from_millis(10),
+        "not needlessly early: \
+        {ended_after:?}"
+    );
 }

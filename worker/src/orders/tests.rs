@@ -17,7 +17,10 @@ fn order(no: usize) -> (DocumentDigest, Vec<u8>) {
         step: format!("s{no}").parse().expect("a name"),
         spec_digest: DocumentDigest::of(b"a spec"),
         base_dir: String::new(),
-        strategy: Strategy::Noop(Noop { tasks: 1, hold: std::time::Duration::ZERO }),
+        strategy: Strategy::Noop(Noop {
+            tasks: 1,
+            hold: std::time::Duration::ZERO,
+        }),
         attempt_millis_max: None,
         stall_millis_max: 600_000,
         errand: None,
@@ -32,7 +35,11 @@ fn order(no: usize) -> (DocumentDigest, Vec<u8>) {
 
 fn learn(orders: &mut Orders, some: impl IntoIterator<Item = (DocumentDigest, Vec<u8>)>) {
     orders.learn(some.into_iter().collect(), |json| {
-        Ok(OrderContext::new(serde_json::from_slice(json)?, "w1".to_owned(), Supervisor::default()))
+        Ok(OrderContext::new(
+            serde_json::from_slice(json)?,
+            "w1".to_owned(),
+            Supervisor::default(),
+        ))
     });
 }
 
@@ -42,7 +49,10 @@ fn orders_in_use_are_kept_and_of_the_others_the_latest() {
     let mut orders = Orders::default();
     let all: Vec<_> = (0..200).map(order).collect();
     learn(&mut orders, all.clone());
-    let held: Vec<_> = all.iter().map(|(digest, _)| orders.of(digest).expect("just learnt")).collect();
+    let held: Vec<_> = all
+        .iter()
+        .map(|(digest, _)| orders.of(digest).expect("just learnt"))
+        .collect();
     // THEN none is forgotten
     orders.forget();
     assert_eq!(orders.digests().len(), 200);
@@ -68,12 +78,24 @@ fn a_task_without_an_order_it_can_read_is_an_attempt_that_failed() {
     learn(&mut orders, [(digest, b"{\"order\": 2}".to_vec())]);
     // THEN its task fails with a reason, is counted, and its order is asked for again
     let failed = orders.of(&digest).err().expect("unreadable");
-    assert_eq!((failed.class, failed.code.as_str()), (ErrorClass::Transient, "unreadable_order"));
-    assert!(failed.message.contains("one version of coordinator and worker"), "{}", failed.message);
+    assert_eq!(
+        (failed.class, failed.code.as_str()),
+        (ErrorClass::Transient, "unreadable_order")
+    );
+    assert!(
+        failed
+            .message
+            .contains("one version of coordinator and worker"),
+        "{}",
+        failed.message
+    );
     assert!(orders.digests().is_empty());
     // WHEN it does not come at all, THEN that is said
     learn(&mut orders, []);
-    assert_eq!(orders.of(&digest).err().expect("missing").code, "missing_order");
+    assert_eq!(
+        orders.of(&digest).err().expect("missing").code,
+        "missing_order"
+    );
     // WHEN it comes, THEN the task has it
     learn(&mut orders, [order(1)]);
     assert!(orders.of(&digest).is_ok());

@@ -1,5 +1,8 @@
 //! Waits on a clock that is held.
-#![allow(clippy::disallowed_methods, reason = "tests own their time and their loops")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "tests own their time and their loops"
+)]
 
 use std::future::{pending, ready};
 use std::sync::Arc;
@@ -19,7 +22,15 @@ struct Session(Arc<()>);
 
 #[tokio::test(start_paused = true)]
 async fn a_call_without_an_answer_is_given_up_and_its_session_is_dropped() {
-    for call in [Call::Probe, Call::Adopt, Call::Prepare, Call::Columns, Call::Claim, Call::Ledger, Call::Fence] {
+    for call in [
+        Call::Probe,
+        Call::Adopt,
+        Call::Prepare,
+        Call::Columns,
+        Call::Claim,
+        Call::Ledger,
+        Call::Fence,
+    ] {
         // GIVEN a call that holds a session, and never answers
         let held = Arc::new(());
         let session = Session(Arc::clone(&held));
@@ -29,12 +40,27 @@ async fn a_call_without_an_answer_is_given_up_and_its_session_is_dropped() {
         };
         // WHEN its answer is waited for
         let began = Instant::now();
-        let error = answered(call, &name("warehouse"), STALL, asked).await.expect_err("nobody answers");
+        let error = answered(call, &name("warehouse"), STALL, asked)
+            .await
+            .expect_err(
+                "nobody \
+            answers",
+            );
         // THEN it is given up within its time, by name, as its connection's outage
-        assert!(began.elapsed() <= call.limit(STALL) + Duration::from_secs(1), "{call}");
-        assert_eq!((error.class, error.code.as_str()), (ErrorClass::Unreachable, "silent"));
+        assert!(
+            began.elapsed() <= call.limit(STALL) + Duration::from_secs(1),
+            "{call}"
+        );
+        assert_eq!(
+            (error.class, error.code.as_str()),
+            (ErrorClass::Unreachable, "silent")
+        );
         assert_eq!(error.connection, Some(name("warehouse")));
-        assert!(error.message.contains(&call.to_string()) && error.message.contains("warehouse"), "{}", error.message);
+        assert!(
+            error.message.contains(&call.to_string()) && error.message.contains("warehouse"),
+            "{}",
+            error.message
+        );
         assert_eq!(Arc::strong_count(&held), 1, "the session is gone");
     }
 }
@@ -48,10 +74,14 @@ async fn an_answer_in_time_is_the_answer() {
 #[tokio::test(start_paused = true)]
 async fn an_attempt_is_ended_only_once_nothing_has_moved_for_long() {
     let (source, target) = (name("legacy"), name("warehouse"));
-    let sides = Sides { source: &source, target: &target };
+    let sides = Sides {
+        source: &source,
+        target: &target,
+    };
     let progress = Progress::default();
     let began = Instant::now();
-    // GIVEN an attempt that moves a byte now and then, each time just before it would be ended, and at last no more
+    // GIVEN an attempt that moves a byte now and then, each time just before it would be ended, and
+    // at last no more
     let moving = async {
         for byte in 1..=20 {
             sleep(STALL * 9 / 10).await;
@@ -60,26 +90,55 @@ async fn an_attempt_is_ended_only_once_nothing_has_moved_for_long() {
         pending::<Result<(), AttemptError>>().await
     };
     // WHEN it is watched
-    let error = unless_stalled(&progress, STALL, sides, moving).await.expect_err("it moves no more");
+    let error = unless_stalled(&progress, STALL, sides, moving)
+        .await
+        .expect_err("it moves no more");
     // THEN it is ended after the last one, as something that may go well the next time
     let silent = began.elapsed() - STALL * 9 / 10 * 20;
-    assert!((STALL * 7 / 8..=STALL * 9 / 8).contains(&silent), "{silent:?}");
-    assert_eq!((error.class, error.code.as_str()), (ErrorClass::Transient, "stalled"));
-    assert!(error.message.starts_with("nothing was taken by warehouse for 10 min"), "{}", error.message);
+    assert!(
+        (STALL * 7 / 8..=STALL * 9 / 8).contains(&silent),
+        "{silent:?}"
+    );
+    assert_eq!(
+        (error.class, error.code.as_str()),
+        (ErrorClass::Transient, "stalled")
+    );
+    assert!(
+        error
+            .message
+            .starts_with("nothing was taken by warehouse for 10 min"),
+        "{}",
+        error.message
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_worker_that_was_frozen_blames_nobody() {
     let (source, target) = (name("legacy"), name("warehouse"));
-    let sides = Sides { source: &source, target: &target };
+    let sides = Sides {
+        source: &source,
+        target: &target,
+    };
     let progress = Progress::default();
     // GIVEN an attempt that is watched
-    let watched = unless_stalled(&progress, STALL, sides, pending::<Result<(), AttemptError>>());
+    let watched = unless_stalled(
+        &progress,
+        STALL,
+        sides,
+        pending::<Result<(), AttemptError>>(),
+    );
     tokio::pin!(watched);
     assert!(timeout(Duration::ZERO, &mut watched).await.is_err());
     // WHEN hours pass at once, as they do for a process that was stopped
     advance(STALL * 30).await;
     // THEN it has time to go on
-    assert!(timeout(STALL / 2, &mut watched).await.is_err(), "the time that it was frozen is not held against it");
-    assert!(timeout(STALL, &mut watched).await.is_ok(), "but it is watched");
+    assert!(
+        timeout(STALL / 2, &mut watched).await.is_err(),
+        "the time that it was frozen is not \
+        held against it"
+    );
+    assert!(
+        timeout(STALL, &mut watched).await.is_ok(),
+        "but it is watched"
+    );
 }

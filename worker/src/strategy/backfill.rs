@@ -1,5 +1,5 @@
-//! A range of a table, in parallel: probe both sides, prepare the target, move each partition, count what none of them took,
-//! ask the target what it has of them.
+//! A range of a table, in parallel: probe both sides, prepare the target, move each partition,
+//! count what none of them took, ask the target what it has of them.
 
 use async_trait::async_trait;
 use highwater_common::assignment::{AttemptError, ErrorClass, FACTS_BYTES_MAX, Outcome, Work};
@@ -11,8 +11,8 @@ use highwater_runtime::failpoint;
 
 use super::{Run, other_work};
 use crate::attempt::{
-    AttemptContext, as_prepared, ask_for_commits, count_left_out, count_outside_of_declared, malformed, move_slice,
-    superseded,
+    AttemptContext, as_prepared, ask_for_commits, count_left_out, count_outside_of_declared,
+    malformed, move_slice, superseded,
 };
 use crate::connector::{PrepareOutcome, PrepareRequest, SourceProbe, StreamRequest, TargetProbe};
 use crate::patience::{Call, answered};
@@ -37,7 +37,9 @@ async fn probe(backfill: &Backfill, cx: &AttemptContext<'_>) -> Result<Outcome, 
         return Err(malformed("nothing to probe"));
     };
     failpoint::hit_on("attempt::before_probe", &context.worker).await?;
-    let Some(asked) = backfill.probe() else { return Err(malformed("nothing to probe")) };
+    let Some(asked) = backfill.probe() else {
+        return Err(malformed("nothing to probe"));
+    };
     let (column, triggers) = (asked.partition_column.to_owned(), asked.triggers);
     let (source, target) = (context.source()?, context.target()?);
     let asked = SourceProbe {
@@ -46,20 +48,31 @@ async fn probe(backfill: &Backfill, cx: &AttemptContext<'_>) -> Result<Outcome, 
         partition_column: Some(column.clone()),
         bounds_declared: asked.bounds_declared,
     };
-    let mut facts = answered(Call::Probe, &from.connection, context.stall(), source.probe(&asked)).await?;
+    let mut facts = answered(
+        Call::Probe,
+        &from.connection,
+        context.stall(),
+        source.probe(&asked),
+    )
+    .await?;
     if let Some(partition) = &mut facts.partition {
-        partition.left_out = count_outside_of_declared(context, source.as_ref(), backfill, partition).await?;
+        partition.left_out =
+            count_outside_of_declared(context, source.as_ref(), backfill, partition).await?;
     }
     let source = facts;
-    // Before the target is probed, because the probe of one that is another cluster's is refused. A repeat finds it this cluster's already.
+    // Before the target is probed, because the probe of one that is another cluster's is refused. A
+    // repeat finds it this cluster's already.
     let adopted = match context.order.adopts {
         true => {
-            let former = context.of_target(Call::Adopt, target.adopt(&context.order.cluster)).await?;
+            let former = context
+                .of_target(Call::Adopt, target.adopt(&context.order.cluster))
+                .await?;
             Some(Adopted { former })
         }
         false => None,
     };
-    let stream = highwater_common::plan::stream_id(&context.order.pipeline, &context.order.step, backfill);
+    let stream =
+        highwater_common::plan::stream_id(&context.order.pipeline, &context.order.step, backfill);
     let asked = TargetProbe {
         cluster: context.order.cluster,
         table: to.table.clone(),
@@ -70,16 +83,26 @@ async fn probe(backfill: &Backfill, cx: &AttemptContext<'_>) -> Result<Outcome, 
         triggers,
     };
     let target = context.of_target(Call::Probe, target.probe(&asked)).await?;
-    let json = serde_json::to_vec(&StepFacts { source, target, adopted, receipts: None })
-        .map_err(|error| AttemptError::new(ErrorClass::Permanent, "facts", error.to_string()))?;
+    let json = serde_json::to_vec(&StepFacts {
+        source,
+        target,
+        adopted,
+        receipts: None,
+    })
+    .map_err(|error| AttemptError::new(ErrorClass::Permanent, "facts", error.to_string()))?;
     if json.len() > FACTS_BYTES_MAX {
         let message = format!(
-            "what is known of {} and {} takes {} bytes, and at most {FACTS_BYTES_MAX} can be kept: leave columns out with `from.exclude`",
+            "what is known of {} and {} takes {} bytes, and at most {FACTS_BYTES_MAX} can be kept: \
+             leave columns out with `from.exclude`",
             from.table,
             to.table,
             json.len()
         );
-        return Err(AttemptError::new(ErrorClass::Permanent, "facts_too_large", message));
+        return Err(AttemptError::new(
+            ErrorClass::Permanent,
+            "facts_too_large",
+            message,
+        ));
     }
     failpoint::hit_on("attempt::after_probe", &context.worker).await?;
     Ok(Outcome::Probed(json))
@@ -111,12 +134,20 @@ async fn prepare(cx: &AttemptContext<'_>) -> Result<Outcome, AttemptError> {
     };
     failpoint::hit_on("attempt::prepare", &context.worker).await?;
     let target = context.target()?;
-    let prepared = context.of_target(Call::Prepare, target.prepare(&request)).await?;
+    let prepared = context
+        .of_target(Call::Prepare, target.prepare(&request))
+        .await?;
     failpoint::hit_on("attempt::after_prepare", &context.worker).await?;
     match prepared {
-        PrepareOutcome::Prepared { warnings, coverage, fingerprint } => {
-            Ok(Outcome::Prepared { warnings, coverage: coverage.digest(), fingerprint })
-        }
+        PrepareOutcome::Prepared {
+            warnings,
+            coverage,
+            fingerprint,
+        } => Ok(Outcome::Prepared {
+            warnings,
+            coverage: coverage.digest(),
+            fingerprint,
+        }),
         PrepareOutcome::Superseded => superseded(context, target.as_ref()).await,
         PrepareOutcome::Outrun { newer } => Ok(Outcome::Outrun { newer }),
     }

@@ -1,4 +1,5 @@
-//! The load strategies: how an attempt of each of their phases runs. What they decide stands in `highwater_common::strategy`.
+//! The load strategies: how an attempt of each of their phases runs. What they decide stands in
+//! `highwater_common::strategy`.
 
 mod backfill;
 mod noop;

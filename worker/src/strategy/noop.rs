@@ -15,9 +15,12 @@ impl Run for Noop {
                 tokio::time::sleep(self.hold).await;
                 Ok(Outcome::Done)
             }
-            Work::Probe | Work::Prepare | Work::Partition(_) | Work::Fence | Work::Count(_) | Work::Close { .. } => {
-                Err(other_work(work))
-            }
+            Work::Probe
+            | Work::Prepare
+            | Work::Partition(_)
+            | Work::Fence
+            | Work::Count(_)
+            | Work::Close { .. } => Err(other_work(work)),
         }
     }
 }

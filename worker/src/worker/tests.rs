@@ -41,40 +41,77 @@ impl CoordinatorApi for Away {
         std::future::pending().await
     }
 
-    async fn heartbeat(&self, _: SessionId, _: &[AttemptReport], _: bool) -> Result<HeartbeatAnswer, ApiError> {
+    async fn heartbeat(
+        &self,
+        _: SessionId,
+        _: &[AttemptReport],
+        _: bool,
+    ) -> Result<HeartbeatAnswer, ApiError> {
         Ok(HeartbeatAnswer::default())
     }
 
-    async fn complete(&self, _: SessionId, _: TaskId, _: Fence, _: Outcome, _: u64) -> Result<bool, ApiError> {
+    async fn complete(
+        &self,
+        _: SessionId,
+        _: TaskId,
+        _: Fence,
+        _: Outcome,
+        _: u64,
+    ) -> Result<bool, ApiError> {
         Ok(true)
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn workers_that_lost_their_coordinator_together_come_back_apart() {
-    // GIVEN many workers that all begin to look for a coordinator in one moment, and none for a minute
+    // GIVEN many workers that all begin to look for a coordinator in one moment, and none for a
+    // minute
     let began = Instant::now();
-    let api =
-        Arc::new(Away { back: began + Duration::from_secs(60), asked: Mutex::default(), let_in: Mutex::default() });
+    let api = Arc::new(Away {
+        back: began + Duration::from_secs(60),
+        asked: Mutex::default(),
+        let_in: Mutex::default(),
+    });
     let (drain, stop) = (CancellationToken::new(), CancellationToken::new());
     let supervisor = Supervisor::default();
     for no in 0..WORKERS {
         let id = format!("w{no}").parse().expect("a name");
-        let options = WorkerOptions { id, slots: 1, labels: BTreeMap::new(), allow_noop: true };
+        let options = WorkerOptions {
+            id,
+            slots: 1,
+            labels: BTreeMap::new(),
+            allow_noop: true,
+        };
         let worker = Worker::new(options, Arc::<Away>::clone(&api));
         let (drain, stop) = (drain.clone(), stop.clone());
-        supervisor.spawn(SpawnKind::Attempt, async move { worker.run(drain, stop).await.expect("never refused") });
+        supervisor.spawn(SpawnKind::Attempt, async move {
+            worker.run(drain, stop).await.expect(
+                "never \
+            refused",
+            )
+        });
     }
     // WHEN it is there, THEN all are back soon
     tokio::time::sleep_until(api.back + Duration::from_secs(5) + Duration::from_millis(1)).await;
     assert_eq!(api.let_in.lock().expect("a test").len(), WORKERS);
-    // AND never has more than a small part of them asked at once, as soon as they had been refused a few times
+    // AND never has more than a small part of them asked at once, as soon as they had been refused
+    // a few times
     let asked = api.asked.lock().expect("a test").clone();
     let mut a_tenth = BTreeMap::new();
     for at in asked {
-        *a_tenth.entry((at - began).as_millis() / 100).or_insert(0_usize) += 1;
+        *a_tenth
+            .entry((at - began).as_millis() / 100)
+            .or_insert(0_usize) += 1;
     }
-    let most = a_tenth.iter().filter(|(at, _)| **at >= 200).map(|(_, asked)| *asked).max();
-    assert!(most.is_some_and(|most| most < WORKERS / 6), "{most:?} of {WORKERS} in a tenth of a second: {a_tenth:?}");
+    let most = a_tenth
+        .iter()
+        .filter(|(at, _)| **at >= 200)
+        .map(|(_, asked)| *asked)
+        .max();
+    assert!(
+        most.is_some_and(|most| most < WORKERS / 6),
+        "{most:?} of {WORKERS} in a tenth of a \
+        second: {a_tenth:?}"
+    );
     drain.cancel();
 }

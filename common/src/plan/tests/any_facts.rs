@@ -1,6 +1,9 @@
-//! No fact can panic the planner, and no stored plan its reader: both are made of what stands in tables, whatever that is.
+//! No fact can panic the planner, and no stored plan its reader: both are made of what stands in
+//! tables, whatever that is.
 
-use proptest::prelude::{Just, ProptestConfig, Strategy, any, prop, prop_assert, prop_assert_eq, prop_oneof, proptest};
+use proptest::prelude::{
+    Just, ProptestConfig, Strategy, any, prop, prop_assert, prop_assert_eq, prop_oneof, proptest,
+};
 
 use super::*;
 use crate::coverage::Coverage;
@@ -9,7 +12,8 @@ use crate::strategy::{Load as _, PlanContext};
 use crate::task::TaskState;
 use crate::watermark::Watermark;
 
-/// A whole number, often one at the ends of something: of the 64-bit and 32-bit numbers, of a library's calendar, of a server's.
+/// A whole number, often one at the ends of something: of the 64-bit and 32-bit numbers, of a
+/// library's calendar, of a server's.
 fn number() -> impl Strategy<Value = i64> {
     let ends = [
         i64::MIN,
@@ -26,12 +30,18 @@ fn number() -> impl Strategy<Value = i64> {
         any::<i64>(),
         -100_000_i64..100_000,
         1_000_000_000_000_000_i64..2_000_000_000_000_000,
-        (prop::sample::select(ends.to_vec()), -3_i64..=3).prop_map(|(end, near)| end.saturating_add(near)),
+        (prop::sample::select(ends.to_vec()), -3_i64..=3)
+            .prop_map(|(end, near)| end.saturating_add(near)),
     ]
 }
 
 fn kind() -> impl Strategy<Value = CursorKind> {
-    prop::sample::select(vec![CursorKind::Integer, CursorKind::Instant, CursorKind::Civil, CursorKind::Date])
+    prop::sample::select(vec![
+        CursorKind::Integer,
+        CursorKind::Instant,
+        CursorKind::Civil,
+        CursorKind::Date,
+    ])
 }
 
 fn of_kind(kind: CursorKind, number: i64) -> Cursor {
@@ -65,42 +75,81 @@ fn form() -> impl Strategy<Value = CursorForm> {
 
 fn partition() -> impl Strategy<Value = PartitionFacts> {
     kind().prop_flat_map(|kind| {
-        let ends = (prop::option::of(cursor(kind)), prop::option::of(cursor(kind)));
+        let ends = (
+            prop::option::of(cursor(kind)),
+            prop::option::of(cursor(kind)),
+        );
         let histogram = prop::collection::vec(cursor(kind), 0..6);
         let empty = prop::collection::vec((cursor(kind), cursor(kind)), 0..4);
         let rest = (any::<bool>(), prop::option::of(any::<u64>()), any::<bool>());
-        (form(), ends, histogram, empty, rest, prop::option::weighted(0.1, ".{0,8}")).prop_map(
-            move |(form, (min, max), histogram, empty, (nullable, null_rows, indexed), column)| PartitionFacts {
-                column: column.unwrap_or_else(|| "created_at".to_owned()),
-                kind,
-                form,
-                min,
-                max,
-                nullable,
-                left_out: None,
-                null_rows,
-                indexed,
-                histogram,
-                empty,
-            },
+        (
+            form(),
+            ends,
+            histogram,
+            empty,
+            rest,
+            prop::option::weighted(0.1, ".{0,8}"),
         )
+            .prop_map(
+                move |(
+                    form,
+                    (min, max),
+                    histogram,
+                    empty,
+                    (nullable, null_rows, indexed),
+                    column,
+                )| PartitionFacts {
+                    column: column.unwrap_or_else(|| "created_at".to_owned()),
+                    kind,
+                    form,
+                    min,
+                    max,
+                    nullable,
+                    left_out: None,
+                    null_rows,
+                    indexed,
+                    histogram,
+                    empty,
+                },
+            )
     })
 }
 
 fn bound() -> impl Strategy<Value = Option<Bound>> {
     let text = prop_oneof![
         number().prop_map(|number| number.to_string()),
-        (0..=9_999_u16, 1..=13_u8, 1..=32_u8).prop_map(|(year, month, day)| format!("{year:04}-{month:02}-{day:02}")),
-        (0..=9_999_u16, 0..=24_u8).prop_map(|(year, hour)| format!("{year:04}-12-31T{hour:02}:59:59.999999Z")),
+        (0..=9_999_u16, 1..=13_u8, 1..=32_u8)
+            .prop_map(|(year, month, day)| format!("{year:04}-{month:02}-{day:02}")),
+        (0..=9_999_u16, 0..=24_u8)
+            .prop_map(|(year, hour)| format!("{year:04}-12-31T{hour:02}:59:59.999999Z")),
         ".{0,12}",
     ];
     prop::option::of(text.prop_map(Bound))
 }
 
 fn rule() -> impl Strategy<Value = PartitionBy> {
-    let grain = prop::sample::select(vec![Grain::Hour, Grain::Day, Grain::Week, Grain::Month, Grain::Year]);
-    let tz = prop::sample::select(vec!["UTC", "Europe/Berlin", "Pacific/Apia", "America/St_Johns", "Nowhere", ""]);
-    let width = prop_oneof![Just(0), Just(1), Just(u64::MAX), 1_000_000_000_000_000_000..u64::MAX, any::<u64>()];
+    let grain = prop::sample::select(vec![
+        Grain::Hour,
+        Grain::Day,
+        Grain::Week,
+        Grain::Month,
+        Grain::Year,
+    ]);
+    let tz = prop::sample::select(vec![
+        "UTC",
+        "Europe/Berlin",
+        "Pacific/Apia",
+        "America/St_Johns",
+        "Nowhere",
+        "",
+    ]);
+    let width = prop_oneof![
+        Just(0),
+        Just(1),
+        Just(u64::MAX),
+        1_000_000_000_000_000_000..u64::MAX,
+        any::<u64>()
+    ];
     prop_oneof![
         3 => (grain, tz).prop_map(|(grain, tz)| PartitionBy::Calendar { grain, tz: tz.to_owned() }),
         2 => (prop::option::of(width), any::<u64>()).prop_map(|(width, max_rows)| PartitionBy::Integer { width, max_rows }),
@@ -125,35 +174,64 @@ fn step() -> impl Strategy<Value = Backfill> {
 fn covered() -> impl Strategy<Value = Vec<CursorRange>> {
     let side = |kind| prop::option::of(cursor(kind));
     let range = kind().prop_flat_map(move |kind| (side(kind), side(kind)));
-    prop::collection::vec(range, 0..5)
-        .prop_map(|sides| sides.into_iter().filter_map(|(start, end)| CursorRange::new(start, end).ok()).collect())
+    prop::collection::vec(range, 0..5).prop_map(|sides| {
+        sides
+            .into_iter()
+            .filter_map(|(start, end)| CursorRange::new(start, end).ok())
+            .collect()
+    })
 }
 
-/// Asks of a plan whatever a leader, a document or a worker would, and of its ranges that they are what they should be.
+/// Asks of a plan whatever a leader, a document or a worker would, and of its ranges that they are
+/// what they should be.
 fn ask_everything(plan: &StepPlan) {
     for (number, phase) in plan.numbered() {
         let count = phase.len();
-        let ordinals =
-            (0..count.min(3)).chain([count / 2, count.saturating_sub(2), count.saturating_sub(1), count, u64::MAX]);
+        let ordinals = (0..count.min(3)).chain([
+            count / 2,
+            count.saturating_sub(2),
+            count.saturating_sub(1),
+            count,
+            u64::MAX,
+        ]);
         for ordinal in ordinals {
-            let _ = (phase.skips(ordinal), plan.work(number, ordinal).map(|work| work.to_string()));
+            let _ = (
+                phase.skips(ordinal),
+                plan.work(number, ordinal).map(|work| work.to_string()),
+            );
             let _ = Segment::place(ordinal);
         }
         let mut segment = Segment::new(u16::try_from(count).unwrap_or(u16::MAX));
         segment.set(segment.len() - 1, TaskState::Done);
         assert!(Segment::from_bytes(&segment.to_bytes()).is_ok());
     }
-    let _ = (plan.tasks_planned(), plan.tasks_covered(), plan.works().take(3).count());
+    let _ = (
+        plan.tasks_planned(),
+        plan.tasks_covered(),
+        plan.works().take(3).count(),
+    );
     if let Some(partitions) = plan.partitions() {
         let generator = partitions.generator();
         let ranges = generator.ranges();
         for no in [0, ranges / 2, ranges.saturating_sub(1)] {
             let (range, ordinal) = (generator.range(no), generator.ordinal_of(no));
-            assert_eq!(generator.partition(ordinal), Some(Slice::Range(range)), "{range}");
-            let _ =
-                Watermark::of(&Coverage::of(&[range], false), generator.kind(), generator.whole().start()).to_string();
+            assert_eq!(
+                generator.partition(ordinal),
+                Some(Slice::Range(range)),
+                "{range}"
+            );
+            let _ = Watermark::of(
+                &Coverage::of(&[range], false),
+                generator.kind(),
+                generator.whole().start(),
+            )
+            .to_string();
         }
-        let _ = generator.joined().iter().map(ToString::to_string).collect::<Vec<_>>();
+        let _ = generator
+            .joined()
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>();
     }
 }
 

@@ -1,5 +1,6 @@
-//! Into PostgreSQL. From PostgreSQL a value comes as its type's own text, so a pair is judged by what the target's type makes of
-//! such texts; from SQLite it comes as whatever it is, so the value itself is judged, where the target's type alone does not refuse it.
+//! Into PostgreSQL. From PostgreSQL a value comes as its type's own text, so a pair is judged by
+//! what the target's type makes of such texts; from SQLite it comes as whatever it is, so the value
+//! itself is judged, where the target's type alone does not refuse it.
 
 use super::Compat;
 use crate::facts::{ColumnFacts, ColumnKind};
@@ -14,10 +15,14 @@ const TOO_LARGE: &str = "the type's definition is too large to be compared";
 
 /// Built-in types whose every value is a value of the other one, written alike.
 const WIDENS: [(&str, &[&str]); 7] = [
-    ("smallint", &["integer", "bigint", "real", "double precision"]),
+    (
+        "smallint",
+        &["integer", "bigint", "real", "double precision"],
+    ),
     ("integer", &["bigint", "double precision"]),
     ("oid", &["bigint", "double precision"]),
-    // A day beyond the year 294276 is no timestamp; the server refuses it aloud, and nobody has one.
+    // A day beyond the year 294276 is no timestamp; the server refuses it aloud, and nobody has
+    // one.
     ("date", &["timestamp without time zone"]),
     ("cidr", &["inet"]),
     ("jsonb", &["json"]),
@@ -35,15 +40,34 @@ const REFUSED: [(&str, &[&str], &str); 10] = [
     ("bigint", &["real", "double precision"], ROUNDS),
     ("integer", &["real"], ROUNDS),
     ("numeric", &["real", "double precision"], ROUNDS),
-    ("numeric", &["bigint", "integer", "smallint"], "a numeric may be NaN, be larger or have a fraction"),
+    (
+        "numeric",
+        &["bigint", "integer", "smallint"],
+        "a numeric may be NaN, be larger or have a \
+        fraction",
+    ),
     ("bigint", &["integer", "smallint"], NARROWS),
     ("integer", &["smallint"], NARROWS),
-    ("json", &["jsonb"], "jsonb keeps one of two equal keys, and neither their order nor the spelling"),
-    ("integer", &["oid"], "an oid takes a negative number for a large one"),
+    (
+        "json",
+        &["jsonb"],
+        "jsonb keeps one of two equal keys, and neither their order nor the \
+                          spelling",
+    ),
+    (
+        "integer",
+        &["oid"],
+        "an oid takes a negative number for a large one",
+    ),
 ];
 
 /// Digits that a whole number has at most.
-const WHOLE_DIGITS: [(&str, i64); 4] = [("smallint", 5), ("integer", 10), ("oid", 10), ("bigint", 19)];
+const WHOLE_DIGITS: [(&str, i64); 4] = [
+    ("smallint", 5),
+    ("integer", 10),
+    ("oid", 10),
+    ("bigint", 19),
+];
 
 /// Extensions' types that hold any text.
 const TEXT_EXTENSIONS: [(&str, &str); 1] = [("citext", "citext")];
@@ -61,7 +85,9 @@ pub fn has_same_wire_form(from: &ColumnFacts, to: &ColumnFacts) -> bool {
     // Both are sent as the letters themselves.
     let is_letters = |name: &TypeName| matches!(name.name.as_str(), "text" | "character varying");
     let is_same = |one: &TypeDefinition, two: &TypeDefinition, is_whole: bool| {
-        let (TypeDefinition::Base { name: one, .. }, TypeDefinition::Base { name: two, .. }) = (one, two) else {
+        let (TypeDefinition::Base { name: one, .. }, TypeDefinition::Base { name: two, .. }) =
+            (one, two)
+        else {
             return false;
         };
         one == two || (is_whole && is_letters(one) && is_letters(two))
@@ -83,7 +109,8 @@ fn refuse<T>(reason: &str) -> Result<T, String> {
 /// Whether every value of `from` keeps its value in `to`; else why not.
 fn carry(from: &TypeDefinition, to: &TypeDefinition) -> Result<(), String> {
     use TypeDefinition as T;
-    // A value of a domain is one of the type below; a value that a domain of the target forbids is refused by the server.
+    // A value of a domain is one of the type below; a value that a domain of the target forbids is
+    // refused by the server.
     let (from, to) = (from.without_domains(), to.without_domains());
     if is_unlimited_text(to) {
         return Ok(()); // every type has a text form, and text without a limit keeps it
@@ -94,40 +121,84 @@ fn carry(from: &TypeDefinition, to: &TypeDefinition) -> Result<(), String> {
     match (from, to) {
         (T::TooLarge { .. }, _) | (_, T::TooLarge { .. }) => refuse(TOO_LARGE),
         (T::Base { .. }, T::Base { .. }) => base(from, to),
-        (T::Array(from), T::Array(to)) => carry(from, to).map_err(|reason| format!("of its elements: {reason}")),
+        (T::Array(from), T::Array(to)) => carry(from, to).map_err(|reason| {
+            format!(
+                "of its \
+            elements: {reason}"
+            )
+        }),
         (T::Enum { labels: from, .. }, T::Enum { labels: to, .. }) => labels(from, to),
         (T::Composite { fields: from, .. }, T::Composite { fields: to, .. }) => fields(from, to),
         (
-            T::Range { subtype: from, rules: from_rules, multi: from_multi, .. },
-            T::Range { subtype: to, rules: to_rules, multi: to_multi, .. },
+            T::Range {
+                subtype: from,
+                rules: from_rules,
+                multi: from_multi,
+                ..
+            },
+            T::Range {
+                subtype: to,
+                rules: to_rules,
+                multi: to_multi,
+                ..
+            },
         ) if from_multi == to_multi => {
-            // What can be counted has one form, which other rules keep as it is; nothing else is known to be kept.
-            let are_kept = from_rules == to_rules || (from_rules == T::COUNTED && to_rules.is_empty());
+            // What can be counted has one form, which other rules keep as it is; nothing else is
+            // known to be kept.
+            let are_kept =
+                from_rules == to_rules || (from_rules == T::COUNTED && to_rules.is_empty());
             if !are_kept {
-                return refuse("the ranges bring their bounds to different forms, or order them differently");
+                return refuse(
+                    "the ranges bring their bounds to different forms, or order them \
+                               differently",
+                );
             }
             carry(from, to).map_err(|reason| format!("of its bounds: {reason}"))?;
-            if from == to || is_ordered_alike(from, to) { Ok(()) } else { refuse(NO_RULE) }
+            if from == to || is_ordered_alike(from, to) {
+                Ok(())
+            } else {
+                refuse(NO_RULE)
+            }
         }
         (
-            T::Base { .. } | T::Array(_) | T::Domain { .. } | T::Enum { .. } | T::Composite { .. } | T::Range { .. },
-            T::Base { .. } | T::Array(_) | T::Domain { .. } | T::Enum { .. } | T::Composite { .. } | T::Range { .. },
+            T::Base { .. }
+            | T::Array(_)
+            | T::Domain { .. }
+            | T::Enum { .. }
+            | T::Composite { .. }
+            | T::Range { .. },
+            T::Base { .. }
+            | T::Array(_)
+            | T::Domain { .. }
+            | T::Enum { .. }
+            | T::Composite { .. }
+            | T::Range { .. },
         ) => refuse(NO_RULE),
     }
 }
 
-/// Whether bounds lie between each other in both types alike: what a text means for an order nobody knows.
+/// Whether bounds lie between each other in both types alike: what a text means for an order nobody
+/// knows.
 fn is_ordered_alike(from: &TypeDefinition, to: &TypeDefinition) -> bool {
     let is_number_or_time = |name: &str| {
-        matches!(name, "smallint" | "integer" | "bigint" | "numeric" | "date") || name.starts_with("timestamp")
+        matches!(name, "smallint" | "integer" | "bigint" | "numeric" | "date")
+            || name.starts_with("timestamp")
     };
-    let known = |definition: &TypeDefinition| definition.built_in_name().is_some_and(is_number_or_time);
+    let known =
+        |definition: &TypeDefinition| definition.built_in_name().is_some_and(is_number_or_time);
     known(from) && known(to)
 }
 
 fn base(from: &TypeDefinition, to: &TypeDefinition) -> Result<(), String> {
     use TypeDefinition as T;
-    let (T::Base { name, modifiers }, T::Base { name: to_name, modifiers: to_modifiers }) = (from, to) else {
+    let (
+        T::Base { name, modifiers },
+        T::Base {
+            name: to_name,
+            modifiers: to_modifiers,
+        },
+    ) = (from, to)
+    else {
         return refuse(NO_RULE);
     };
     if name.is_same_base(to_name) {
@@ -135,7 +206,14 @@ fn base(from: &TypeDefinition, to: &TypeDefinition) -> Result<(), String> {
         if modifiers == to_modifiers || to_modifiers.is_empty() {
             return Ok(());
         }
-        return if name.is_built_in() { modified(&name.name, from, to) } else { refuse("its modifiers differ") };
+        return if name.is_built_in() {
+            modified(&name.name, from, to)
+        } else {
+            refuse(
+                "its \
+            modifiers differ",
+            )
+        };
     }
     if !(name.is_built_in() && to_name.is_built_in()) {
         return refuse(NO_RULE);
@@ -149,11 +227,21 @@ fn base(from: &TypeDefinition, to: &TypeDefinition) -> Result<(), String> {
             Some(_) | None => Ok(()),
         };
     }
-    if WIDENS.iter().any(|(narrow, wide)| *narrow == name && wide.contains(&to_name)) {
+    if WIDENS
+        .iter()
+        .any(|(narrow, wide)| *narrow == name && wide.contains(&to_name))
+    {
         // Of a time's text the fraction is what a precision takes away, and a day has none.
-        return if to_name == "bit varying" { modified("bit varying", from, to) } else { Ok(()) };
+        return if to_name == "bit varying" {
+            modified("bit varying", from, to)
+        } else {
+            Ok(())
+        };
     }
-    if let Some((_, _, reason)) = REFUSED.iter().find(|(one, two, _)| *one == name && two.contains(&to_name)) {
+    if let Some((_, _, reason)) = REFUSED
+        .iter()
+        .find(|(one, two, _)| *one == name && two.contains(&to_name))
+    {
         return refuse(reason);
     }
     let is_zoned = |name: &str| name.ends_with("with time zone");
@@ -183,7 +271,11 @@ fn modified(name: &str, from: &TypeDefinition, to: &TypeDefinition) -> Result<()
         "bit varying" => at_most(NARROWS),
         "interval" => {
             let ((unit, digits), (to_unit, to_digits)) = (interval(from), interval(to));
-            if unit <= to_unit && digits <= to_digits { Ok(()) } else { refuse(ROUNDS) }
+            if unit <= to_unit && digits <= to_digits {
+                Ok(())
+            } else {
+                refuse(ROUNDS)
+            }
         }
         // Six digits are all that a time ever has.
         name if name.starts_with("time") && first(to).is_some_and(|digits| digits >= 6) => Ok(()),
@@ -199,28 +291,48 @@ fn digits_of(numeric: &TypeDefinition) -> Option<(i64, i64)> {
     Some((numbers.first()?.checked_sub(scale)?, scale))
 }
 
-/// The smallest unit that an interval of this kind holds, and the digits behind its seconds' point. The larger units are always held.
+/// The smallest unit that an interval of this kind holds, and the digits behind its seconds' point.
+/// The larger units are always held.
 fn interval(definition: &TypeDefinition) -> (usize, i64) {
     const UNITS: [&str; 6] = ["year", "month", "day", "hour", "minute", "second"];
     const DIGITS_MAX: i64 = 6;
-    let TypeDefinition::Base { modifiers, .. } = definition else { return (UNITS.len(), DIGITS_MAX) };
+    let TypeDefinition::Base { modifiers, .. } = definition else {
+        return (UNITS.len(), DIGITS_MAX);
+    };
     let (fields, digits) = modifiers.split_once('(').unwrap_or((modifiers, ""));
-    let digits = digits.trim_end_matches(')').trim().parse().unwrap_or(DIGITS_MAX);
-    let smallest = fields.split_whitespace().last().and_then(|last| UNITS.iter().position(|unit| *unit == last));
+    let digits = digits
+        .trim_end_matches(')')
+        .trim()
+        .parse()
+        .unwrap_or(DIGITS_MAX);
+    let smallest = fields
+        .split_whitespace()
+        .last()
+        .and_then(|last| UNITS.iter().position(|unit| *unit == last));
     let smallest = smallest.unwrap_or(UNITS.len().saturating_sub(1));
     // What holds no seconds holds no digits of them.
-    (smallest, if smallest.saturating_add(1) < UNITS.len() { 0 } else { digits })
+    (
+        smallest,
+        if smallest.saturating_add(1) < UNITS.len() {
+            0
+        } else {
+            digits
+        },
+    )
 }
 
 /// Whether a type holds any text as it is.
 fn is_unlimited_text(definition: &TypeDefinition) -> bool {
-    let TypeDefinition::Base { name, modifiers } = definition else { return false };
+    let TypeDefinition::Base { name, modifiers } = definition else {
+        return false;
+    };
     if let Some(extension) = &name.extension {
         return TEXT_EXTENSIONS.contains(&(extension.as_str(), name.name.as_str()));
     }
     name.is_built_in()
         && (name.name == "text"
-            || (modifiers.is_empty() && matches!(name.name.as_str(), "character varying" | "character")))
+            || (modifiers.is_empty()
+                && matches!(name.name.as_str(), "character varying" | "character")))
 }
 
 /// A text of limited length.
@@ -232,10 +344,19 @@ struct TextLimit {
 
 fn text_limit(definition: &TypeDefinition) -> Option<TextLimit> {
     let name = definition.built_in_name()?;
-    let letters = definition.numbers().first().and_then(|letters| u64::try_from(*letters).ok());
+    let letters = definition
+        .numbers()
+        .first()
+        .and_then(|letters| u64::try_from(*letters).ok());
     match name {
-        "character varying" => Some(TextLimit { letters: letters?, pads: false }),
-        "character" => Some(TextLimit { letters: letters?, pads: true }),
+        "character varying" => Some(TextLimit {
+            letters: letters?,
+            pads: false,
+        }),
+        "character" => Some(TextLimit {
+            letters: letters?,
+            pads: true,
+        }),
         _ => None,
     }
 }
@@ -243,7 +364,9 @@ fn text_limit(definition: &TypeDefinition) -> Option<TextLimit> {
 fn into_limited_text(from: &TypeDefinition, limit: TextLimit) -> Result<(), String> {
     let length = text_length(from);
     match length {
-        Some((least, most)) if limit.pads && least == limit.letters && most == limit.letters => Ok(()),
+        Some((least, most)) if limit.pads && least == limit.letters && most == limit.letters => {
+            Ok(())
+        }
         Some(_) | None if limit.pads => refuse(PADS),
         Some((_, most)) if most <= limit.letters => Ok(()),
         Some(_) | None => refuse(NARROWS),
@@ -253,10 +376,19 @@ fn into_limited_text(from: &TypeDefinition, limit: TextLimit) -> Result<(), Stri
 /// How many letters the text of a value has at least and at most, where that is known.
 fn text_length(definition: &TypeDefinition) -> Option<(u64, u64)> {
     if let TypeDefinition::Enum { labels, .. } = definition {
-        let letters = || labels.iter().map(|label| u64::try_from(label.chars().count()).unwrap_or(u64::MAX));
+        let letters = || {
+            labels
+                .iter()
+                .map(|label| u64::try_from(label.chars().count()).unwrap_or(u64::MAX))
+        };
         return Some((letters().min()?, letters().max()?));
     }
-    let first = || definition.numbers().first().and_then(|number| u64::try_from(*number).ok());
+    let first = || {
+        definition
+            .numbers()
+            .first()
+            .and_then(|number| u64::try_from(*number).ok())
+    };
     Some(match definition.built_in_name()? {
         "boolean" => (1, 1),
         "\"char\"" => (0, 4),
@@ -289,14 +421,18 @@ fn labels(from: &[String], to: &[String]) -> Result<(), String> {
     }
     let shared = to.iter().filter(|label| from.contains(label));
     match shared.zip(from).find(|(there, here)| there != here) {
-        Some((there, here)) => {
-            Err(format!("the target's type has its labels in another order: '{there}' comes before '{here}'"))
-        }
+        Some((there, here)) => Err(format!(
+            "the target's type has its labels in another order: '{there}' comes before \
+                         '{here}'"
+        )),
         None => Ok(()),
     }
 }
 
-fn fields(from: &[(String, TypeDefinition)], to: &[(String, TypeDefinition)]) -> Result<(), String> {
+fn fields(
+    from: &[(String, TypeDefinition)],
+    to: &[(String, TypeDefinition)],
+) -> Result<(), String> {
     for (at, (name, _)) in from.iter().enumerate() {
         match to.iter().position(|(other, _)| other == name) {
             Some(there) if there == at => (),
@@ -311,14 +447,19 @@ fn fields(from: &[(String, TypeDefinition)], to: &[(String, TypeDefinition)]) ->
         }
     }
     if to.len() != from.len() {
-        return Err(format!("the target's type has {} fields, and the source's {}", to.len(), from.len()));
+        return Err(format!(
+            "the target's type has {} fields, and the source's {}",
+            to.len(),
+            from.len()
+        ));
     }
     from.iter().zip(to).try_for_each(|((name, from), (_, to))| {
         carry(from, to).map_err(|reason| format!("of its field {name}: {reason}"))
     })
 }
 
-/// What two types of one name differ in, if they do: a created column gets the type only where they do not.
+/// What two types of one name differ in, if they do: a created column gets the type only where they
+/// do not.
 #[must_use]
 pub fn definition_differs(from: &TypeDefinition, to: &TypeDefinition) -> Option<String> {
     let back = || carry(to, from).map_err(|reason| format!("the other way round, {reason}"));
@@ -331,7 +472,15 @@ pub fn may_round(definition: &TypeDefinition) -> bool {
     use TypeDefinition as T;
     match definition.without_domains() {
         // Of bits the server refuses those that are too many, or too few.
-        T::Base { name, modifiers } => !modifiers.is_empty() && !matches!(name.name.as_str(), "bit" | "bit varying"),
+        T::Base { name, modifiers } => {
+            !modifiers.is_empty()
+                && !matches!(
+                    name.name.as_str(),
+                    "bit"
+                        | "bit \
+            varying"
+                )
+        }
         T::Array(inner) | T::Range { subtype: inner, .. } => may_round(inner),
         T::Composite { fields, .. } => fields.iter().any(|(_, field)| may_round(field)),
         T::Enum { .. } => false,
@@ -339,8 +488,9 @@ pub fn may_round(definition: &TypeDefinition) -> bool {
     }
 }
 
-/// The server checks each value of SQLite that it reads, and the worker those that the server would change in silence. Refused is what
-/// no value could be carried into, and what nobody looks into: a type with a limit inside of it.
+/// The server checks each value of SQLite that it reads, and the worker those that the server would
+/// change in silence. Refused is what no value could be carried into, and what nobody looks into: a
+/// type with a limit inside of it.
 pub(super) fn from_sqlite(from: &ColumnFacts, to: &ColumnFacts) -> Compat {
     use ColumnKind as K;
     let definition = TypeDefinition::of(to);
@@ -350,7 +500,9 @@ pub(super) fn from_sqlite(from: &ColumnFacts, to: &ColumnFacts) -> Compat {
         (_, K::Other) if may_round(&definition) => Compat::Refused(ROUNDS.to_owned()),
         (K::Text | K::Any, _) | (_, K::Text) => by_value(from.kind, to.kind),
         // A column of floats holds nothing else, not even a whole number.
-        (K::Float32 | K::Float64, K::Bool | K::Int16 | K::Int32 | K::Int64) => Compat::Refused(NO_RULE.to_owned()),
+        (K::Float32 | K::Float64, K::Bool | K::Int16 | K::Int32 | K::Int64) => {
+            Compat::Refused(NO_RULE.to_owned())
+        }
         (
             K::Bool | K::Int16 | K::Int32 | K::Int64 | K::Float32 | K::Float64 | K::Numeric,
             K::Bool | K::Int16 | K::Int32 | K::Int64 | K::Float32 | K::Float64 | K::Numeric,
@@ -393,7 +545,8 @@ pub(super) fn from_sqlite(from: &ColumnFacts, to: &ColumnFacts) -> Compat {
     }
 }
 
-/// SQLite's columns promise nothing. That is told only where a value of the declared type may well be one that does not go.
+/// SQLite's columns promise nothing. That is told only where a value of the declared type may well
+/// be one that does not go.
 fn by_value(from: ColumnKind, to: ColumnKind) -> Compat {
     use ColumnKind as K;
     match (from, to) {

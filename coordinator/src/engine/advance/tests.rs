@@ -13,13 +13,27 @@ fn settle(view: &mut View) -> Vec<Advance> {
         assert!(done.len() < 100, "{done:?}");
         match &next {
             Advance::Plan { .. } | Advance::Replan { .. } => panic!("the view is planned"),
-            Advance::Step { run, step, status, reason } => {
-                let record = &mut view.cluster.runs.get_mut(run).unwrap().steps.get_mut(step).unwrap().record;
+            Advance::Step {
+                run,
+                step,
+                status,
+                reason,
+            } => {
+                let record = &mut view
+                    .cluster
+                    .runs
+                    .get_mut(run)
+                    .unwrap()
+                    .steps
+                    .get_mut(step)
+                    .unwrap()
+                    .record;
                 (record.status, record.reason) = (*status, reason.clone());
             }
             Advance::Run { run, event, reason } => {
                 let record = &mut view.cluster.runs.get_mut(run).unwrap().record;
-                (record.status, record.reason) = (record.status.apply(*event).unwrap(), reason.clone());
+                (record.status, record.reason) =
+                    (record.status.apply(*event).unwrap(), reason.clone());
             }
         }
         done.push(next);
@@ -28,11 +42,16 @@ fn settle(view: &mut View) -> Vec<Advance> {
 }
 
 fn status(view: &View, step: &str) -> StepStatus {
-    view.run().steps[&step.parse::<StepName>().unwrap()].record.status
+    view.run().steps[&step.parse::<StepName>().unwrap()]
+        .record
+        .status
 }
 
 fn reason(view: &View, step: &str) -> String {
-    view.run().steps[&step.parse::<StepName>().unwrap()].record.reason.clone()
+    view.run().steps[&step.parse::<StepName>().unwrap()]
+        .record
+        .reason
+        .clone()
 }
 
 const NOOP: &str = "    strategy: {type: noop, tasks: 2}\n";
@@ -41,9 +60,18 @@ const NOOP: &str = "    strategy: {type: noop, tasks: 2}\n";
 fn a_skipped_step_names_the_first_ancestor_that_failed() {
     // GIVEN a → b → c, d after a however it ended, and e on its own
     let step = |rest: &str| format!("{NOOP}{rest}");
-    let (b, c, d) =
-        (step("    depends_on: [a]"), step("    depends_on: [b]"), step("    depends_on: [{step: a, when: done}]"));
-    let mut view = view("", &[("a", NOOP), ("b", &b), ("c", &c), ("d", &d), ("e", NOOP)]);
+    let (b, c, d) = (
+        step("    depends_on: [a]"),
+        step("    depends_on: [b]"),
+        step(
+            "    depends_on: [{step: \
+            a, when: done}]",
+        ),
+    );
+    let mut view = view(
+        "",
+        &[("a", NOOP), ("b", &b), ("c", &c), ("d", &d), ("e", NOOP)],
+    );
     settle(&mut view);
     assert_eq!(["a", "b", "c", "d", "e"].map(|name| status(&view, name)), {
         use StepStatus::{Pending, Running};
@@ -54,12 +82,23 @@ fn a_skipped_step_names_the_first_ancestor_that_failed() {
     finish(&mut view, "a", 1);
     settle(&mut view);
     // THEN its dependants are skipped because of it, and the independent branches go on
-    assert_eq!((status(&view, "a"), status(&view, "b"), status(&view, "c")), {
-        (StepStatus::Failed, StepStatus::Skipped, StepStatus::Skipped)
-    });
-    assert_eq!((reason(&view, "b"), reason(&view, "c")), ("a failed".to_owned(), "a failed".to_owned()));
-    assert!(reason(&view, "a").starts_with("1 of 2 tasks dead: noop 0: "), "{}", reason(&view, "a"));
-    assert_eq!((status(&view, "d"), status(&view, "e")), (StepStatus::Running, StepStatus::Running));
+    assert_eq!(
+        (status(&view, "a"), status(&view, "b"), status(&view, "c")),
+        { (StepStatus::Failed, StepStatus::Skipped, StepStatus::Skipped) }
+    );
+    assert_eq!(
+        (reason(&view, "b"), reason(&view, "c")),
+        ("a failed".to_owned(), "a failed".to_owned())
+    );
+    assert!(
+        reason(&view, "a").starts_with("1 of 2 tasks dead: noop 0: "),
+        "{}",
+        reason(&view, "a")
+    );
+    assert_eq!(
+        (status(&view, "d"), status(&view, "e")),
+        (StepStatus::Running, StepStatus::Running)
+    );
     assert_eq!(view.run().record.status, RunStatus::Running);
     // WHEN those end well, THEN the run still is no success, and says whose fault it is
     for (step, ordinal) in [("d", 0), ("d", 1), ("e", 0), ("e", 1)] {
@@ -67,7 +106,10 @@ fn a_skipped_step_names_the_first_ancestor_that_failed() {
     }
     settle(&mut view);
     assert_eq!(view.run().record.status, RunStatus::Failed);
-    assert_eq!(view.run().record.reason, "not every step succeeded: a, b, c");
+    assert_eq!(
+        view.run().record.reason,
+        "not every step succeeded: a, b, c"
+    );
 }
 
 #[test]
@@ -86,8 +128,14 @@ fn nothing_to_do_is_a_success_of_no_tasks() {
     }
     // WHEN the last of them has ended, THEN it is a success
     settle(&mut view);
-    assert_eq!((status(&view, "orders"), view.run().record.status), (StepStatus::Success, RunStatus::Success));
-    assert_eq!(view.run().steps.values().next().unwrap().counts().planned(), 0);
+    assert_eq!(
+        (status(&view, "orders"), view.run().record.status),
+        (StepStatus::Success, RunStatus::Success)
+    );
+    assert_eq!(
+        view.run().steps.values().next().unwrap().counts().planned(),
+        0
+    );
 }
 
 #[test]
@@ -97,7 +145,11 @@ fn dead_tasks_fail_a_step_only_past_its_tolerance() {
         let mut view = view("", &[("a", &tolerant)]);
         settle(&mut view);
         for ordinal in 0..2 {
-            if ordinal < deaths { kill(&mut view, "a", ordinal) } else { finish(&mut view, "a", ordinal) }
+            if ordinal < deaths {
+                kill(&mut view, "a", ordinal)
+            } else {
+                finish(&mut view, "a", ordinal)
+            }
         }
         settle(&mut view);
         assert_eq!(status(&view, "a"), expected);
@@ -127,5 +179,8 @@ fn a_wish_to_cancel_comes_before_everything_else_and_waits_for_every_fence() {
     view.finish_fence("b");
     assert_eq!(settle(&mut view).len(), 1);
     assert_eq!(view.run().record.status, RunStatus::Cancelled);
-    assert_eq!(view.run().record.spec_digest, DocumentDigest::of(&view.run().spec.canonical_json()));
+    assert_eq!(
+        view.run().record.spec_digest,
+        DocumentDigest::of(&view.run().spec.canonical_json())
+    );
 }

@@ -12,11 +12,21 @@ const NOW: i64 = 1_000_000;
 
 /// A run of so many tasks, half of them done, one open, and a worker with free slots.
 fn half_done(tasks: u64) -> (View, SessionId) {
-    let mut view = view("", &[("a", &format!("    strategy: {{type: noop, tasks: {tasks}}}\n"))]);
+    let mut view = view(
+        "",
+        &[(
+            "a",
+            &format!("    strategy: {{type: noop, tasks: {tasks}}}\n"),
+        )],
+    );
     view.begin();
     let step = view.run_mut().steps.values_mut().next().expect("one step");
     let table = step.table_mut(1, 0).expect("the work of a no-op");
-    let done = TaskResult { rows: 1, millis: 1, attempts: 1 };
+    let done = TaskResult {
+        rows: 1,
+        millis: 1,
+        attempts: 1,
+    };
     for number in 0..tasks / 2 / 1024 {
         let (mut segment, _) = table.segment_of(Segment::ordinal(number, 0));
         let mut moves = Vec::new();
@@ -54,14 +64,40 @@ fn a_million_tasks_are_looked_at_no_more_than_a_few_thousand() {
         [
             // WHEN a document is made, the workers are listed, the few tasks in some state are,
             states_read(|| run_document(cluster, run, short(), NOW)),
-            states_read(|| cluster_document(cluster, Duration::ZERO, short(), 1, String::new(), String::new(), 0)),
+            states_read(|| {
+                cluster_document(
+                    cluster,
+                    Duration::ZERO,
+                    short(),
+                    1,
+                    String::new(),
+                    String::new(),
+                    0,
+                )
+            }),
             states_read(|| tasks_document(run, short(), None, dead, 500)),
             states_read(|| tasks_document(run, short(), None, Some(TaskState::Open), 500)),
             states_read(|| tasks_document(run, short(), None, Some(TaskState::Pending), 500)),
             // WHEN a turn looks for what follows, for what is due, and for what to hand out
             states_read(|| crate::engine::advance(cluster)),
-            states_read(|| run.steps.values().flat_map(Step::tables).map(|table| table.retries.next_moment(NOW)).min()),
-            states_read(|| assign(cluster, &[Seat { session: id, free: 16 }], NOW, 256)),
+            states_read(|| {
+                run.steps
+                    .values()
+                    .flat_map(Step::tables)
+                    .map(|table| table.retries.next_moment(NOW))
+                    .min()
+            }),
+            states_read(|| {
+                assign(
+                    cluster,
+                    &[Seat {
+                        session: id,
+                        free: 16,
+                    }],
+                    NOW,
+                    256,
+                )
+            }),
         ]
     };
     // THEN it takes as many looks at single tasks in a run of a million as in one of ten thousand

@@ -7,11 +7,31 @@ use proptest::prelude::*;
 use super::*;
 
 fn record(ordinal: u64, not_before_millis: i64, avoids: bool) -> Held<RetryRecord> {
-    let address = TaskAddress { step: "a".parse().expect("a name"), generation: 1, phase: 1, ordinal };
-    let failed_on = avoids.then(|| "w1".parse().expect("a name")).into_iter().collect();
-    let history = TaskHistory { failed_on, ..TaskHistory::default() };
+    let address = TaskAddress {
+        step: "a".parse().expect("a name"),
+        generation: 1,
+        phase: 1,
+        ordinal,
+    };
+    let failed_on = avoids
+        .then(|| "w1".parse().expect("a name"))
+        .into_iter()
+        .collect();
+    let history = TaskHistory {
+        failed_on,
+        ..TaskHistory::default()
+    };
     let error = AttemptError::new(ErrorClass::Transient, "broken", "the connection broke");
-    Held { record: RetryRecord { address, attempts: 1, history, not_before_millis, error }, bytes: Vec::new() }
+    Held {
+        record: RetryRecord {
+            address,
+            attempts: 1,
+            history,
+            not_before_millis,
+            error,
+        },
+        bytes: Vec::new(),
+    }
 }
 
 proptest! {

@@ -10,15 +10,30 @@ use proptest::prelude::*;
 use super::*;
 
 thread_local! {
-    /// How often a table was asked for a task's state: what a walk over tasks costs, whatever the machine.
+    /// How often a table was asked for a task's state: what a walk over tasks costs, whatever the
+    /// machine.
     pub(crate) static STATES_READ: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
 }
 
 /// So many no-op tasks.
 fn table(tasks: u64) -> TaskTable {
-    let noop = Noop { tasks, hold: std::time::Duration::ZERO };
-    let (pipeline, step) = ("shop".parse().expect("a name"), "a".parse().expect("a name"));
-    let plan = noop.plan(&PlanContext { pipeline: &pipeline, step: &step }, None).expect("a plan");
+    let noop = Noop {
+        tasks,
+        hold: std::time::Duration::ZERO,
+    };
+    let (pipeline, step) = (
+        "shop".parse().expect("a name"),
+        "a".parse().expect("a name"),
+    );
+    let plan = noop
+        .plan(
+            &PlanContext {
+                pipeline: &pipeline,
+                step: &step,
+            },
+            None,
+        )
+        .expect("a plan");
     TaskTable::planned(&Arc::new(plan), 0)
 }
 
@@ -107,9 +122,9 @@ proptest! {
     ) {
         // GIVEN a load of a few partitions, in either order
         let load = format!(
-            "    strategy: {{type: backfill, order: {}}}\n    from: {{connection: source, table: a}}\n    \
-             to: {{connection: target, table: a}}\n    partition: {{by: integer, column: id, width: 1}}\n    \
-             write: {{mode: replace_partition}}\n",
+            "    strategy: {{type: backfill, order: {}}}\n    from: {{connection: source, table: \
+             a}}\n    to: {{connection: target, table: a}}\n    partition: {{by: integer, column: \
+             id, width: 1}}\n    write: {{mode: replace_partition}}\n",
             if newest { "newest" } else { "oldest" },
         );
         let view = crate::engine::fixtures::view("", &[("a", &load)]);
@@ -128,7 +143,8 @@ proptest! {
             segment.set(index, to);
             let bytes = segment.to_bytes();
             table.put_segment(number, segment, bytes, &[(at, from, to, None)]);
-            // THEN after each move the table has kept what a walk finds, and so has one that read the segments
+            // THEN after each move the table has kept what a walk finds, and so has one that read
+            // the segments
             let generator = plan.partitions().expect("a load").generator();
             let is_committed = |no: &u64| {
                 matches!(table.state(generator.ordinal_of(*no)), TaskState::Done | TaskState::Covered)

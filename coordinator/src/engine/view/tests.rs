@@ -21,17 +21,26 @@ fn two_runs() -> View {
 fn held_back(view: &View) -> (bool, bool) {
     let mut runs: Vec<_> = view.cluster.runs.values().collect();
     runs.sort_by_key(|run| run.record.reference_time_micros);
-    (view.cluster.is_held_back(runs[0]), view.cluster.is_held_back(runs[1]))
+    (
+        view.cluster.is_held_back(runs[0]),
+        view.cluster.is_held_back(runs[1]),
+    )
 }
 
 #[test]
 fn a_run_waits_for_the_older_one_of_its_pipeline_and_for_no_other() {
-    // GIVEN two runs of one pipeline, THEN the younger one waits for the older one, and not the other way round
+    // GIVEN two runs of one pipeline, THEN the younger one waits for the older one, and not the
+    // other way round
     let mut both = two_runs();
     assert_eq!(held_back(&both), (false, true));
     // WHEN the younger one is a plan only, THEN it waits for nobody
-    let (older, younger) = (both.run().id, *both.cluster.runs.keys().last().expect("two runs"));
-    let wish = |view: &mut View, id, wish| view.cluster.runs.get_mut(&id).expect("there").record.wish = wish;
+    let (older, younger) = (
+        both.run().id,
+        *both.cluster.runs.keys().last().expect("two runs"),
+    );
+    let wish = |view: &mut View, id, wish| {
+        view.cluster.runs.get_mut(&id).expect("there").record.wish = wish
+    };
     wish(&mut both, younger, RunWish::Plan);
     assert_eq!(held_back(&both), (false, false));
     // WHEN the older one is a plan only, or has ended, THEN nobody waits for it
@@ -39,10 +48,24 @@ fn a_run_waits_for_the_older_one_of_its_pipeline_and_for_no_other() {
     wish(&mut both, older, RunWish::Plan);
     assert_eq!(held_back(&both), (false, false));
     wish(&mut both, older, RunWish::Run);
-    both.cluster.runs.get_mut(&older).expect("there").record.status = RunStatus::Success;
+    both.cluster
+        .runs
+        .get_mut(&older)
+        .expect("there")
+        .record
+        .status = RunStatus::Success;
     assert_eq!(held_back(&both), (false, false));
     // AND runs of other pipelines do not wait for each other
     let mut apart = two_runs();
-    apart.cluster.runs.get_mut(&younger).expect("there").record.pipeline = "shop1".parse().expect("a name");
+    apart
+        .cluster
+        .runs
+        .get_mut(&younger)
+        .expect("there")
+        .record
+        .pipeline = "shop1".parse().expect(
+        "a \
+        name",
+    );
     assert_eq!(held_back(&apart), (false, false));
 }

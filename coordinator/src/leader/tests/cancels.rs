@@ -14,7 +14,13 @@ async fn after_the_wish_nothing_is_handed_out_but_fences() {
     // GIVEN a run under way, its one slot's worth of limit taken
     let bench = Bench::new(5);
     let mut worker = bench.worker("w1").await;
-    let run = bench.submit(&pipeline("shop", "limits: {tasks: 1}", &[("a", "$load"), ("b", "$load")])).await;
+    let run = bench
+        .submit(&pipeline(
+            "shop",
+            "limits: {tasks: 1}",
+            &[("a", "$load"), ("b", "$load")],
+        ))
+        .await;
     let partition = loop {
         let task = worker.take_one().await;
         if matches!(task.work, Work::Partition(_)) {
@@ -27,7 +33,10 @@ async fn after_the_wish_nothing_is_handed_out_but_fences() {
     // THEN the attempt is told to end, and only fences come, whatever the limits
     assert_eq!(worker.beat().await.unwrap(), [partition.fence.nonce]);
     let first = worker.take_one().await;
-    assert_eq!((first.work, bench.status(run).await), (Work::Fence, RunStatus::Cancelling));
+    assert_eq!(
+        (first.work, bench.status(run).await),
+        (Work::Fence, RunStatus::Cancelling)
+    );
     let second = worker.take_one().await;
     assert_eq!(second.work, Work::Fence);
     // THEN it is acknowledged after the last of them, not before
@@ -37,11 +46,21 @@ async fn after_the_wish_nothing_is_handed_out_but_fences() {
     assert_eq!(bench.status(run).await, RunStatus::Cancelled);
     let steps = bench
         .look(move |leader| {
-            leader.cluster().runs[&run].steps.values().map(|step| step.record.status).collect::<Vec<_>>()
+            leader.cluster().runs[&run]
+                .steps
+                .values()
+                .map(|step| step.record.status)
+                .collect::<Vec<_>>()
         })
         .await;
-    assert!(steps.iter().all(|status| *status == StepStatus::Cancelled), "{steps:?}");
-    assert!(matches!(bench.cancel(run).await, Err(ServiceError::RunEnded { .. })));
+    assert!(
+        steps.iter().all(|status| *status == StepStatus::Cancelled),
+        "{steps:?}"
+    );
+    assert!(matches!(
+        bench.cancel(run).await,
+        Err(ServiceError::RunEnded { .. })
+    ));
 }
 
 #[tokio::test(start_paused = true)]
@@ -50,7 +69,8 @@ async fn a_fence_is_tried_for_ever() {
     let mut worker = bench.worker("w1").await;
     let run = bench.prepared(&mut worker).await;
     bench.cancel(run).await.unwrap();
-    // WHEN it fails, permanently by name, more often than any task may, and its worker is lost now and then
+    // WHEN it fails, permanently by name, more often than any task may, and its worker is lost now
+    // and then
     for attempt in 1..=12 {
         let fence = worker.take_one().await;
         assert_eq!((fence.work, fence.attempt.get()), (Work::Fence, attempt));
@@ -91,15 +111,24 @@ async fn a_target_that_remembers_a_cancel_brings_it_back() {
     let run = bench.prepared(&mut worker).await;
     let task = worker.take_one().await;
     // WHEN a claim is told so
-    worker.complete(&task, Outcome::Superseded { by: None }).await.unwrap();
+    worker
+        .complete(&task, Outcome::Superseded { by: None })
+        .await
+        .unwrap();
     // THEN the run is cancelled once more
-    assert_eq!(bench.look(move |leader| leader.cluster().runs[&run].record.wish).await, RunWish::Cancel);
+    assert_eq!(
+        bench
+            .look(move |leader| leader.cluster().runs[&run].record.wish)
+            .await,
+        RunWish::Cancel
+    );
     assert_eq!(bench.finish(&mut worker, run).await, RunStatus::Cancelled);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_run_is_fenced_whatever_the_store_knows_of_its_progress() {
-    // GIVEN a run of which the store knows only that it is being planned: it may be a backup's store
+    // GIVEN a run of which the store knows only that it is being planned: it may be a backup's
+    // store
     let bench = Bench::new(1);
     let mut worker = bench.worker("w1").await;
     let run = bench.submit(&one_load()).await;
@@ -115,7 +144,10 @@ async fn a_run_is_fenced_whatever_the_store_knows_of_its_progress() {
     let run = bench.prepared(&mut worker).await;
     let task = worker.take_one().await;
     let error = AttemptError::new(ErrorClass::Permanent, "c".repeat(100_000), "no");
-    worker.complete(&task, Outcome::Failed(error)).await.unwrap();
+    worker
+        .complete(&task, Outcome::Failed(error))
+        .await
+        .unwrap();
     assert_eq!(bench.status(run).await, RunStatus::Failed);
     bench.cancel(run).await.unwrap();
     assert_eq!(bench.status(run).await, RunStatus::Cancelling);

@@ -18,7 +18,12 @@ async fn until_close(worker: &mut FakeWorker) -> (Assignment, Vec<Assignment>) {
         if matches!(task.work, Work::Close { .. }) {
             return (task, done);
         }
-        assert!(worker.complete(&task, well(&task, PARTITIONS)).await.unwrap());
+        assert!(
+            worker
+                .complete(&task, well(&task, PARTITIONS))
+                .await
+                .unwrap()
+        );
         done.push(task);
     }
 }
@@ -71,12 +76,27 @@ async fn done_without_a_receipt_is_opened_again() {
         }
         let (close, again) = until_close(&mut worker).await;
         let works: Vec<String> = again.iter().map(|task| task.work.to_string()).collect();
-        assert_eq!(works.first().map(String::as_str), Some("prepare"), "{works:?}");
-        assert_eq!(again[1..].iter().map(|task| task.ordinal).collect::<Vec<_>>(), [1, 3], "{works:?}");
-        // WHEN the close finds all, THEN the step is a success, of as many rows, and says what happened
+        assert_eq!(
+            works.first().map(String::as_str),
+            Some("prepare"),
+            "{works:?}"
+        );
+        assert_eq!(
+            again[1..]
+                .iter()
+                .map(|task| task.ordinal)
+                .collect::<Vec<_>>(),
+            [1, 3],
+            "{works:?}"
+        );
+        // WHEN the close finds all, THEN the step is a success, of as many rows, and says what
+        // happened
         assert!(worker.complete(&close, without(&[])).await.unwrap());
         let after = step(&bench, run).await;
-        assert_eq!((bench.status(run).await, after.1, after.2), (RunStatus::Success, before.1, before.2));
+        assert_eq!(
+            (bench.status(run).await, after.1, after.2),
+            (RunStatus::Success, before.1, before.2)
+        );
         assert_eq!(after.0.tasks_lost, 2);
     }
 }
@@ -114,10 +134,22 @@ async fn a_target_that_keeps_losing_fails_its_step() {
     worker.complete(&close, without(&[2])).await.unwrap();
     assert_eq!(bench.status(run).await, RunStatus::Failed);
     let (record, _, _) = step(&bench, run).await;
-    assert!(record.reason.starts_with("close: the target has lost the commits of 1 task"), "{}", record.reason);
+    assert!(
+        record
+            .reason
+            .starts_with("close: the target has lost the commits of 1 task"),
+        "{}",
+        record.reason
+    );
     let code = bench.look(move |leader| {
         let step = &leader.cluster().runs[&run].steps.values().next().unwrap();
-        step.tables().find_map(|table| table.dead.values().next().map(|dead| dead.record.error.code.clone()))
+        step.tables().find_map(|table| {
+            table
+                .dead
+                .values()
+                .next()
+                .map(|dead| dead.record.error.code.clone())
+        })
     });
     assert_eq!(code.await.as_deref(), Some(KEEPS_LOSING));
 }
@@ -125,9 +157,13 @@ async fn a_target_that_keeps_losing_fails_its_step() {
 /// A prepare's answer that names the target.
 fn prepared_on(task: &Assignment, server: &str) -> Outcome {
     match well(task, PARTITIONS) {
-        Outcome::Prepared { warnings, coverage, .. } => {
-            Outcome::Prepared { warnings, coverage, fingerprint: server.to_owned() }
-        }
+        Outcome::Prepared {
+            warnings, coverage, ..
+        } => Outcome::Prepared {
+            warnings,
+            coverage,
+            fingerprint: server.to_owned(),
+        },
         other => panic!("{other:?}"),
     }
 }
@@ -139,27 +175,53 @@ async fn tasks_that_meet_another_target_have_it_prepared_again_once() {
     let mut worker = bench.worker("w1").await;
     let run = bench.prepared(&mut worker).await;
     let tasks = worker.take(2).await;
-    let refused = || Outcome::Unprepared(AttemptError::new(ErrorClass::Transient, TARGET_CHANGED, "it is another one"));
+    let refused = || {
+        Outcome::Unprepared(AttemptError::new(
+            ErrorClass::Transient,
+            TARGET_CHANGED,
+            "it \
+        is another one",
+        ))
+    };
     // WHEN one of them meets a target that is another one by now
     worker.complete(&tasks[0], refused()).await.unwrap();
     // THEN it is prepared again, and its claims are told of that one
     let prepare = worker.take_one().await;
     assert_eq!(prepare.work, Work::Prepare);
-    worker.complete(&prepare, prepared_on(&prepare, "another")).await.unwrap();
+    worker
+        .complete(&prepare, prepared_on(&prepare, "another"))
+        .await
+        .unwrap();
     let order = bench.look(move |leader| {
         let run = &leader.cluster().runs[&run];
         let name = run.steps.keys().next().unwrap();
-        run.order(leader.cluster().id, name, 1).unwrap().settled.unwrap().target_fingerprint
+        run.order(leader.cluster().id, name, 1)
+            .unwrap()
+            .settled
+            .unwrap()
+            .target_fingerprint
     });
     assert_eq!(order.await, "another");
     // AND what the other task met before that is no reason to do so once more, nor a failure
     worker.complete(&tasks[1], refused()).await.unwrap();
     let (close, again) = until_close(&mut worker).await;
-    assert!(again.iter().all(|task| task.work != Work::Prepare), "{again:?}");
-    assert!(again.iter().any(|task| task.task == tasks[0].task && task.attempt.get() == 1), "no attempt is counted");
+    assert!(
+        again.iter().all(|task| task.work != Work::Prepare),
+        "{again:?}"
+    );
+    assert!(
+        again
+            .iter()
+            .any(|task| task.task == tasks[0].task && task.attempt.get() == 1),
+        "no \
+        attempt is counted"
+    );
     assert_ne!(tasks[0].order, close.order);
     worker.complete(&close, without(&[])).await.unwrap();
-    assert_eq!((bench.status(run).await, step(&bench, run).await.0.setbacks), (RunStatus::Success, 1));
+    assert_eq!(
+        (bench.status(run).await, step(&bench, run).await.0.setbacks),
+        (RunStatus::Success, 1)
+    );
     let (held, loaded) = bench.views().await;
     assert_eq!(held, loaded);
 }

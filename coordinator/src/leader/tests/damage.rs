@@ -1,4 +1,5 @@
-//! What cannot be read of one run, or panics when it is derived, is that run's damage: the leader leads on.
+//! What cannot be read of one run, or panics when it is derived, is that run's damage: the leader
+//! leads on.
 
 use highwater_common::status::RunStatus;
 
@@ -6,14 +7,21 @@ use crate::error::ServiceError;
 use crate::fixtures::{Bench, one_load, pipeline};
 use crate::store::{Op, RecordStore as _, StoreTxn, TxnOutcome};
 
-/// Spoils every record below a prefix, as if a bit had turned on a disk. The form that it says stays.
+/// Spoils every record below a prefix, as if a bit had turned on a disk. The form that it says
+/// stays.
 async fn spoil(bench: &Bench, prefix: &str) {
     let records = bench.store.scan(prefix).await.unwrap();
     assert!(!records.is_empty(), "nothing at {prefix}");
     for (key, mut value) in records {
         value.truncate(value.len() - 1);
-        let txn = StoreTxn { expects: Vec::new(), ops: vec![Op::Put(key, value)] };
-        assert!(matches!(bench.store.commit(txn).await, Ok(TxnOutcome::Applied)));
+        let txn = StoreTxn {
+            expects: Vec::new(),
+            ops: vec![Op::Put(key, value)],
+        };
+        assert!(matches!(
+            bench.store.commit(txn).await,
+            Ok(TxnOutcome::Applied)
+        ));
     }
 }
 
@@ -36,20 +44,48 @@ async fn one_unreadable_spec_damages_one_run() {
             })
             .await;
         assert_eq!(status, RunStatus::Failed, "{prefix}: {reason}");
-        assert!(reason.contains("cannot be read") || reason.contains("can no longer be read"), "{prefix}: {reason}");
-        assert!(matches!(bench.retry(run).await, Err(ServiceError::Damaged { .. })), "{prefix}");
+        assert!(
+            reason.contains("cannot be read") || reason.contains("can no longer be read"),
+            "{prefix}: \
+            {reason}"
+        );
+        assert!(
+            matches!(bench.retry(run).await, Err(ServiceError::Damaged { .. })),
+            "{prefix}"
+        );
         // AND another pipeline runs
         let mut worker = bench.worker("w1").await;
-        let other = bench.submit(&pipeline("other", "", &[("items", "$load")])).await;
-        assert_eq!(bench.finish(&mut worker, other).await, RunStatus::Success, "{prefix}");
+        let other = bench
+            .submit(&pipeline("other", "", &[("items", "$load")]))
+            .await;
+        assert_eq!(
+            bench.finish(&mut worker, other).await,
+            RunStatus::Success,
+            "{prefix}"
+        );
         // AND it can be cancelled: its target is fenced, or it says that nobody knows the target
         bench.cancel(run).await.unwrap();
-        assert_eq!(bench.finish(&mut worker, run).await, RunStatus::Cancelled, "{prefix}");
-        let reason = bench.look(move |leader| leader.cluster().runs[&run].record.reason.clone()).await;
-        assert_eq!(reason.contains("were not fenced"), prefix.starts_with("pipeline/"), "{prefix}: {reason}");
+        assert_eq!(
+            bench.finish(&mut worker, run).await,
+            RunStatus::Cancelled,
+            "{prefix}"
+        );
+        let reason = bench
+            .look(move |leader| leader.cluster().runs[&run].record.reason.clone())
+            .await;
+        assert_eq!(
+            reason.contains("were not fenced"),
+            prefix.starts_with("pipeline/"),
+            "{prefix}: \
+            {reason}"
+        );
         // AND the pipeline itself runs again
         let again = bench.submit(&one_load()).await;
-        assert_eq!(bench.finish(&mut worker, again).await, RunStatus::Success, "{prefix}");
+        assert_eq!(
+            bench.finish(&mut worker, again).await,
+            RunStatus::Success,
+            "{prefix}"
+        );
     }
 }
 
@@ -61,9 +97,15 @@ async fn a_run_whose_own_record_is_unreadable_is_left_out_and_loses_nothing() {
     let before = bench.store.scan("").await.unwrap().len();
     spoil(&bench, "run/").await;
     bench.new_term().await;
-    assert!(bench.look(move |leader| !leader.cluster().runs.contains_key(&run)).await);
+    assert!(
+        bench
+            .look(move |leader| !leader.cluster().runs.contains_key(&run))
+            .await
+    );
     assert_eq!(bench.store.scan("").await.unwrap().len(), before);
     let mut worker = bench.worker("w1").await;
-    let other = bench.submit(&pipeline("other", "", &[("items", "$load")])).await;
+    let other = bench
+        .submit(&pipeline("other", "", &[("items", "$load")]))
+        .await;
     assert_eq!(bench.finish(&mut worker, other).await, RunStatus::Success);
 }

@@ -15,7 +15,11 @@ const DONE: Outcome = Outcome::Committed(Receipt { rows: 1, bytes: 8 });
 
 #[tokio::test(start_paused = true)]
 async fn store_transaction_timed_out_but_applied_is_read_back() {
-    for fault in [|| Fault::AppliedAnswerLost, || Fault::NeverArrived, || Fault::Unreachable] {
+    for fault in [
+        || Fault::AppliedAnswerLost,
+        || Fault::NeverArrived,
+        || Fault::Unreachable,
+    ] {
         // GIVEN an assignment, then a completion, whose answer does not come
         let bench = Bench::new(1);
         let mut worker = bench.worker("w1").await;
@@ -25,7 +29,11 @@ async fn store_transaction_timed_out_but_applied_is_read_back() {
         let task = worker.take_one().await;
         bench.store.next_that_changes("att/", fault());
         // WHEN the worker is answered, THEN it was applied exactly once, and the term goes on
-        assert!(tell(bench.handle(), worker.session, &task, DONE).await.unwrap());
+        assert!(
+            tell(bench.handle(), worker.session, &task, DONE)
+                .await
+                .unwrap()
+        );
         assert_eq!(bench.store.faults_left(), 0);
         assert_eq!(bench.finish(&mut worker, run).await, RunStatus::Success);
         assert_eq!(bench.look(|leader| leader.term().1).await, hi);
@@ -41,7 +49,11 @@ async fn every_transaction_of_a_run_survives_a_lost_answer() {
         let bench = Bench::new(2);
         let mut worker = bench.worker("w1").await;
         for _ in 0..60 {
-            bench.store.next(if applied { Fault::AppliedAnswerLost } else { Fault::NeverArrived });
+            bench.store.next(if applied {
+                Fault::AppliedAnswerLost
+            } else {
+                Fault::NeverArrived
+            });
             bench.store.next(Fault::Slow(Duration::ZERO));
         }
         let run = bench.submit(&one_load()).await;
@@ -67,13 +79,30 @@ async fn a_refused_transaction_of_a_rewound_store_ends_the_term() {
             ops.push(Op::Delete(key));
         }
     }
-    ops.extend(before.into_iter().filter(|(key, _)| key != "leader").map(|(key, value)| Op::Put(key, value)));
-    bench.store.commit(StoreTxn { expects: Vec::new(), ops }).await.unwrap();
+    ops.extend(
+        before
+            .into_iter()
+            .filter(|(key, _)| key != "leader")
+            .map(|(key, value)| Op::Put(key, value)),
+    );
+    bench
+        .store
+        .commit(StoreTxn {
+            expects: Vec::new(),
+            ops,
+        })
+        .await
+        .unwrap();
     // WHEN the attempt completes
     let told = tell(bench.handle(), worker.session, &task, DONE).await;
-    // THEN nobody says that it counts: the term is over, and the next one knows what the store knows
+    // THEN nobody says that it counts: the term is over, and the next one knows what the store
+    // knows
     assert!(matches!(told, Err(ServiceError::BetweenTerms)), "{told:?}");
-    assert!(!tell(bench.handle(), worker.session, &task, DONE).await.unwrap());
+    assert!(
+        !tell(bench.handle(), worker.session, &task, DONE)
+            .await
+            .unwrap()
+    );
     assert!(bench.look(|leader| leader.term().1).await > hi);
     assert_eq!(bench.finish(&mut worker, run).await, RunStatus::Success);
 }
@@ -86,26 +115,48 @@ async fn callers_hear_of_the_end_of_a_term_and_do_not_hang() {
     worker.take_one().await;
     let parked = {
         let (handle, session) = (bench.handle().clone(), worker.session);
-        tokio::spawn(async move { handle.ask(|reply| Request::Pull { session, free: 1, reply }).await.map(|_| ()) })
+        tokio::spawn(async move {
+            handle
+                .ask(|reply| Request::Pull {
+                    session,
+                    free: 1,
+                    reply,
+                })
+                .await
+                .map(|_| ())
+        })
     };
     tokio::task::yield_now().await;
     // WHEN the term ends with a pull parked
     bench.store.lose_reigns();
     // THEN its caller is told so
-    assert!(matches!(parked.await.unwrap(), Err(ServiceError::BetweenTerms)));
+    assert!(matches!(
+        parked.await.unwrap(),
+        Err(ServiceError::BetweenTerms)
+    ));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_follower_names_the_leader_and_takes_over_when_it_has_gone() {
     // GIVEN a leader with an address, and a follower
-    let led = crate::options::CoordinatorOptions { address: "10.0.0.1:7070".to_owned(), ..options() };
+    let led = crate::options::CoordinatorOptions {
+        address: "10.0.0.1:7070".to_owned(),
+        ..options()
+    };
     let mut bench = Bench::with(1, 3, led);
     let mut worker = bench.worker("w1").await;
     let run = bench.prepared(&mut worker).await;
-    let follower = start(&bench.store, &options(), crate::clock::Clock::simulated(), 9);
+    let follower = start(
+        &bench.store,
+        &options(),
+        crate::clock::Clock::simulated(),
+        9,
+    );
     // WHEN the follower is asked, THEN it says who leads
     let refused = follower.handle.look(|_| Ok(())).await;
-    assert!(matches!(refused, Err(ServiceError::NotLeader { leader: Some(at) }) if at == "10.0.0.1:7070"));
+    assert!(
+        matches!(refused, Err(ServiceError::NotLeader { leader: Some(at) }) if at == "10.0.0.1:7070")
+    );
     // WHEN the leader resigns, THEN the follower leads at once, not after half a time to live
     bench.running.cancel.cancel();
     (&mut bench.running.ended).await.unwrap().unwrap();
@@ -113,7 +164,11 @@ async fn a_follower_names_the_leader_and_takes_over_when_it_has_gone() {
     while follower.handle.look(|_| Ok(())).await.is_err() {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    assert!(began.elapsed() < Duration::from_millis(200), "{:?}", began.elapsed());
+    assert!(
+        began.elapsed() < Duration::from_millis(200),
+        "{:?}",
+        began.elapsed()
+    );
     bench.running = follower;
     worker.handle = bench.handle().clone();
     assert_eq!(bench.finish(&mut worker, run).await, RunStatus::Success);
@@ -139,9 +194,17 @@ async fn a_leader_that_was_deposed_changes_nothing_any_more() {
     let mut worker = bench.worker("w1").await;
     bench.prepared(&mut worker).await;
     let task = worker.take_one().await;
-    let revoke = StoreTxn { expects: Vec::new(), ops: vec![Op::Delete("leader".to_owned())] };
+    let revoke = StoreTxn {
+        expects: Vec::new(),
+        ops: vec![Op::Delete("leader".to_owned())],
+    };
     bench.store.commit(revoke).await.unwrap();
-    let other = start(&bench.store, &options(), crate::clock::Clock::simulated(), 11);
+    let other = start(
+        &bench.store,
+        &options(),
+        crate::clock::Clock::simulated(),
+        11,
+    );
     while other.handle.look(|_| Ok(())).await.is_err() {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
@@ -151,7 +214,11 @@ async fn a_leader_that_was_deposed_changes_nothing_any_more() {
     // THEN it is refused, nothing has changed, and the new leader counts it
     assert!(matches!(told, Err(ServiceError::BetweenTerms)), "{told:?}");
     assert_eq!(bench.store.scan("").await.unwrap(), before);
-    assert!(tell(&other.handle, worker.session, &task, DONE).await.unwrap());
+    assert!(
+        tell(&other.handle, worker.session, &task, DONE)
+            .await
+            .unwrap()
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -161,15 +228,29 @@ async fn a_refusal_is_no_success_because_another_leader_did_the_same() {
     let mut worker = bench.worker("w1").await;
     bench.prepared(&mut worker).await;
     let task = worker.take_one().await;
-    let revoke = StoreTxn { expects: Vec::new(), ops: vec![Op::Delete("leader".to_owned())] };
+    let revoke = StoreTxn {
+        expects: Vec::new(),
+        ops: vec![Op::Delete("leader".to_owned())],
+    };
     bench.store.commit(revoke).await.unwrap();
-    let other = start(&bench.store, &options(), crate::clock::Clock::simulated(), 11);
+    let other = start(
+        &bench.store,
+        &options(),
+        crate::clock::Clock::simulated(),
+        11,
+    );
     while other.handle.look(|_| Ok(())).await.is_err() {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    assert!(tell(&other.handle, worker.session, &task, DONE).await.unwrap());
-    // WHEN the former one is told of the same completion: its transaction is refused, and every record is as it would leave it
+    assert!(
+        tell(&other.handle, worker.session, &task, DONE)
+            .await
+            .unwrap()
+    );
+    // WHEN the former one is told of the same completion: its transaction is refused, and every
+    // record is as it would leave it
     let told = tell(bench.handle(), worker.session, &task, DONE).await;
-    // THEN it does not go on as if it led: an answer was never lost, so the refusal says that somebody else wrote
+    // THEN it does not go on as if it led: an answer was never lost, so the refusal says that
+    // somebody else wrote
     assert!(matches!(told, Err(ServiceError::BetweenTerms)), "{told:?}");
 }

@@ -14,7 +14,11 @@ async fn a_run_goes_from_submit_to_success() {
     // GIVEN two steps, the second of which waits for the first
     let bench = Bench::new(5);
     let mut worker = bench.worker("w1").await;
-    let spec = pipeline("shop", "", &[("a", "$load"), ("b", "$load    depends_on: [a]")]);
+    let spec = pipeline(
+        "shop",
+        "",
+        &[("a", "$load"), ("b", "$load    depends_on: [a]")],
+    );
     // WHEN a worker does everything well
     let run = bench.submit(&spec).await;
     let status = bench.finish(&mut worker, run).await;
@@ -25,7 +29,12 @@ async fn a_run_goes_from_submit_to_success() {
             let run = &leader.cluster().runs[&run];
             let rows: u64 = run.steps.values().map(|step| step.rows()).sum();
             let done: u64 = run.steps.values().map(|step| step.counts().done).sum();
-            (rows, done, leader.cluster().leases.len(), run.record.committed)
+            (
+                rows,
+                done,
+                leader.cluster().leases.len(),
+                run.record.committed,
+            )
         })
         .await;
     assert_eq!(counted, (10, 10, 0, true));
@@ -38,12 +47,17 @@ async fn plan_problems_end_the_run_with_all_of_them_in_the_reason() {
     // GIVEN two steps whose probes find no column to read
     let bench = Bench::new(5);
     let mut worker = bench.worker("w1").await;
-    let run = bench.submit(&pipeline("shop", "", &[("a", "$load"), ("b", "$load")])).await;
+    let run = bench
+        .submit(&pipeline("shop", "", &[("a", "$load"), ("b", "$load")]))
+        .await;
     for _ in 0..2 {
         let probe = worker.take_one().await;
         let mut facts = crate::fixtures::facts(5);
         facts.source.columns.clear();
-        worker.complete(&probe, Outcome::Probed(serde_json::to_vec(&facts).unwrap())).await.unwrap();
+        worker
+            .complete(&probe, Outcome::Probed(serde_json::to_vec(&facts).unwrap()))
+            .await
+            .unwrap();
     }
     // WHEN the plan is made
     let (status, reason) = bench
@@ -52,11 +66,18 @@ async fn plan_problems_end_the_run_with_all_of_them_in_the_reason() {
             (record.status, record.reason.clone())
         })
         .await;
-    // THEN the run has failed, and its reason names both steps; it cannot be retried, since it has no plan
+    // THEN the run has failed, and its reason names both steps; it cannot be retried, since it has
+    // no plan
     assert_eq!(status, RunStatus::Failed);
-    assert!(reason.contains("steps.a") || reason.contains("a:") || reason.contains("a "), "{reason}");
+    assert!(
+        reason.contains("steps.a") || reason.contains("a:") || reason.contains("a "),
+        "{reason}"
+    );
     assert!(reason.matches("no column to read").count() == 2, "{reason}");
-    assert!(matches!(bench.retry(run).await, Err(ServiceError::NeverPlanned { .. })));
+    assert!(matches!(
+        bench.retry(run).await,
+        Err(ServiceError::NeverPlanned { .. })
+    ));
 }
 
 #[tokio::test(start_paused = true)]
@@ -64,14 +85,22 @@ async fn retry_revives_only_dead_tasks() {
     // GIVEN a run of three partitions, one of which died, and a step that was skipped after it
     let bench = Bench::new(3);
     let mut worker = bench.worker("w1").await;
-    let spec = pipeline("shop", "", &[("a", "$load"), ("b", "$load    depends_on: [a]")]);
+    let spec = pipeline(
+        "shop",
+        "",
+        &[("a", "$load"), ("b", "$load    depends_on: [a]")],
+    );
     let run = bench.submit(&spec).await;
     let mut died = 0;
     while !bench.status(run).await.has_ended() {
         for assignment in worker.pull(4).await.unwrap() {
             let dies = died == 0 && matches!(assignment.work, Work::Partition(_));
             died += u32::from(dies);
-            let outcome = if dies { permanent() } else { well(&assignment, 3) };
+            let outcome = if dies {
+                permanent()
+            } else {
+                well(&assignment, 3)
+            };
             worker.complete(&assignment, outcome).await.unwrap();
         }
     }
@@ -83,12 +112,19 @@ async fn retry_revives_only_dead_tasks() {
         .look(move |leader| {
             let steps = &leader.cluster().runs[&run].steps;
             let a = steps[&"a".parse().unwrap()].counts();
-            (a.pending, a.done, steps[&"b".parse().unwrap()].record.status)
+            (
+                a.pending,
+                a.done,
+                steps[&"b".parse().unwrap()].record.status,
+            )
         })
         .await;
     assert_eq!((pending, done, skipped), (1, 2, StepStatus::Pending));
     assert_eq!(bench.finish(&mut worker, run).await, RunStatus::Success);
-    assert!(matches!(bench.retry(run).await, Err(ServiceError::RunEnded { .. })));
+    assert!(matches!(
+        bench.retry(run).await,
+        Err(ServiceError::RunEnded { .. })
+    ));
 }
 
 #[tokio::test(start_paused = true)]
@@ -102,15 +138,28 @@ async fn a_retry_that_a_crash_interrupts_can_be_asked_again() {
         worker.complete(&partition, permanent()).await.unwrap();
         assert_eq!(bench.status(run).await, RunStatus::Failed);
         for _ in 0..commits {
-            bench.store.next(crate::store::faulty::Fault::Slow(Duration::from_millis(1)));
+            bench
+                .store
+                .next(crate::store::faulty::Fault::Slow(Duration::from_millis(1)));
         }
         let mut held = bench.store.hold_next_that_changes("");
         let handle = bench.handle().clone();
-        let asked = tokio::spawn(async move { handle.ask(|reply| Request::Retry { run, step: None, reply }).await });
+        let asked = tokio::spawn(async move {
+            handle
+                .ask(|reply| Request::Retry {
+                    run,
+                    step: None,
+                    reply,
+                })
+                .await
+        });
         held.arrived().await;
         bench.kill().await;
         held.release();
-        assert!(matches!(asked.await.unwrap(), Err(ServiceError::BetweenTerms)));
+        assert!(matches!(
+            asked.await.unwrap(),
+            Err(ServiceError::BetweenTerms)
+        ));
         // WHEN a new leader is asked again, unless the first retry went through
         let mut worker = bench.worker("w2").await;
         let status = bench.status(run).await;
@@ -118,7 +167,11 @@ async fn a_retry_that_a_crash_interrupts_can_be_asked_again() {
             assert_eq!(bench.retry(run).await.unwrap(), 1, "after {commits}");
         }
         // THEN the run succeeds
-        assert_eq!(bench.finish(&mut worker, run).await, RunStatus::Success, "after {commits}");
+        assert_eq!(
+            bench.finish(&mut worker, run).await,
+            RunStatus::Success,
+            "after {commits}"
+        );
     }
 }
 
@@ -129,16 +182,36 @@ async fn one_run_of_a_pipeline_is_under_way_at_a_time() {
     let run = bench.prepared(&mut worker).await;
     // WHEN the same is submitted, THEN it attaches
     let same = submission(&one_load(), false, false);
-    let again = bench.handle().ask(|reply| Request::Submit { submission: same, reply }).await.unwrap();
+    let again = bench
+        .handle()
+        .ask(|reply| Request::Submit {
+            submission: same,
+            reply,
+        })
+        .await
+        .unwrap();
     assert_eq!(again, (run, true));
     // WHEN another version is submitted, THEN it is refused
     let other = pipeline("shop", "", &[("orders", "$load    tolerate: {dead: 1}")]);
     let changed = submission(&other, false, false);
-    let refused = bench.handle().ask(|reply| Request::Submit { submission: changed, reply }).await;
+    let refused = bench
+        .handle()
+        .ask(|reply| Request::Submit {
+            submission: changed,
+            reply,
+        })
+        .await;
     assert!(matches!(refused, Err(ServiceError::SpecChanged { .. })));
     // WHEN a plan is asked for, THEN it waits for nobody
     let plan = submission(&other, true, false);
-    let (plan, _) = bench.handle().ask(|reply| Request::Submit { submission: plan, reply }).await.unwrap();
+    let (plan, _) = bench
+        .handle()
+        .ask(|reply| Request::Submit {
+            submission: plan,
+            reply,
+        })
+        .await
+        .unwrap();
     let mut other_worker = bench.worker("w2").await;
     while bench.status(plan).await != RunStatus::Planned {
         for assignment in other_worker.pull(8).await.unwrap() {
@@ -148,7 +221,14 @@ async fn one_run_of_a_pipeline_is_under_way_at_a_time() {
     }
     // WHEN it is to replace the old one, THEN it begins after the old one is fenced
     let fresh = submission(&other, false, true);
-    let (fresh, _) = bench.handle().ask(|reply| Request::Submit { submission: fresh, reply }).await.unwrap();
+    let (fresh, _) = bench
+        .handle()
+        .ask(|reply| Request::Submit {
+            submission: fresh,
+            reply,
+        })
+        .await
+        .unwrap();
     if !bench.status(run).await.has_ended() {
         assert_eq!(bench.status(run).await, RunStatus::Cancelling);
         assert_eq!(bench.finish(&mut worker, run).await, RunStatus::Cancelled);
@@ -173,8 +253,13 @@ async fn a_retry_that_is_due_does_not_keep_the_leader_awake() {
     assert_eq!(*version.borrow(), before);
     worker.beat().await.unwrap();
     assert_eq!(worker.take_one().await.attempt.get(), 2);
-    let waits =
-        bench.look(move |leader| leader.cluster().runs[&run].steps[&"orders".parse().unwrap()].counts().open).await;
+    let waits = bench
+        .look(move |leader| {
+            leader.cluster().runs[&run].steps[&"orders".parse().unwrap()]
+                .counts()
+                .open
+        })
+        .await;
     assert_eq!(waits, 1);
 }
 
@@ -190,9 +275,26 @@ async fn old_runs_are_forgotten_with_all_their_records() {
     // THEN the oldest are gone from the view and from the store, and a new leader agrees
     use crate::store::RecordStore;
     let records = bench.store.scan("").await.unwrap();
-    let count = |prefix: &str| records.iter().filter(|(key, _)| key.starts_with(prefix)).count();
-    assert_eq!((count("run/"), count("pipeline/"), count("facts/"), count("plan/")), (20, 1, 40, 20));
-    assert_eq!(count("seg/"), 100, "one of the probe, and one of each phase of the plan");
+    let count = |prefix: &str| {
+        records
+            .iter()
+            .filter(|(key, _)| key.starts_with(prefix))
+            .count()
+    };
+    assert_eq!(
+        (
+            count("run/"),
+            count("pipeline/"),
+            count("facts/"),
+            count("plan/")
+        ),
+        (20, 1, 40, 20)
+    );
+    assert_eq!(
+        count("seg/"),
+        100,
+        "one of the probe, and one of each phase of the plan"
+    );
     let (held, loaded) = bench.views().await;
     assert_eq!(held, loaded);
 }
@@ -206,10 +308,24 @@ async fn records_of_a_run_that_was_half_forgotten_go_with_the_next_term() {
     let run = bench.submit(&one_load()).await;
     bench.finish(&mut worker, run).await;
     let ops = vec![Op::Delete(format!("run/{run}"))];
-    bench.store.commit(StoreTxn { expects: Vec::new(), ops }).await.unwrap();
+    bench
+        .store
+        .commit(StoreTxn {
+            expects: Vec::new(),
+            ops,
+        })
+        .await
+        .unwrap();
     // WHEN a new term begins
     bench.new_term().await;
     // THEN nothing is left of it
-    let left = bench.store.scan("").await.unwrap().into_iter().map(|(key, _)| key).collect::<Vec<_>>();
+    let left = bench
+        .store
+        .scan("")
+        .await
+        .unwrap()
+        .into_iter()
+        .map(|(key, _)| key)
+        .collect::<Vec<_>>();
     assert_eq!(left, ["fmt", "hi", "leader", "worker/w1"]);
 }

@@ -19,7 +19,10 @@ async fn history(seed: u64) {
         &[
             ("a", "$load    retries: {max_attempts: 2}"),
             ("b", "$load    depends_on: [a]"),
-            ("c", "    strategy: {type: noop, tasks: 5}\n    limits: {tasks: 2}"),
+            (
+                "c",
+                "    strategy: {type: noop, tasks: 5}\n    limits: {tasks: 2}",
+            ),
         ],
     );
     let mut workers: Vec<FakeWorker> = Vec::new();
@@ -45,12 +48,19 @@ async fn history(seed: u64) {
             }
             8 if turn % 4 == 0 => {
                 bench.kill().await;
-                workers.iter_mut().for_each(|worker| worker.handle = bench.handle().clone());
+                workers
+                    .iter_mut()
+                    .for_each(|worker| worker.handle = bench.handle().clone());
             }
             _ => {
-                let Some(at) = (!workers.is_empty()).then(|| rng.random_range(0..workers.len())) else { continue };
+                let Some(at) = (!workers.is_empty()).then(|| rng.random_range(0..workers.len()))
+                else {
+                    continue;
+                };
                 let worker = &mut workers[at];
-                let Ok(tasks) = worker.pull(rng.random_range(1..6)).await else { continue };
+                let Ok(tasks) = worker.pull(rng.random_range(1..6)).await else {
+                    continue;
+                };
                 for task in tasks {
                     let outcome = match rng.random_range(0..12) {
                         0 => transient(),

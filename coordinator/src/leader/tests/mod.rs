@@ -1,5 +1,9 @@
-//! A leader and its workers, without a network: every fault that a store, a worker or another leader can bring.
-#![allow(clippy::disallowed_methods, reason = "tests own their time and their loops")]
+//! A leader and its workers, without a network: every fault that a store, a worker or another
+//! leader can bring.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "tests own their time and their loops"
+)]
 
 mod attempts;
 mod cancels;

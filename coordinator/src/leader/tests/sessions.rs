@@ -32,19 +32,26 @@ async fn a_slow_barrier_read_takes_nothing_from_the_sessions() {
     tokio::time::sleep(Duration::from_secs(4)).await;
     // THEN its session lives, and so does its attempt
     assert_eq!(worker.beat().await.unwrap(), []);
-    assert!(tell(bench.handle(), worker.session, &task, DONE).await.unwrap());
+    assert!(
+        tell(bench.handle(), worker.session, &task, DONE)
+            .await
+            .unwrap()
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_worker_that_speaks_while_the_leader_waits_for_the_store_was_not_silent() {
-    // GIVEN two workers, of which one falls silent, and a transaction that takes longer than a session
+    // GIVEN two workers, of which one falls silent, and a transaction that takes longer than a
+    // session
     let bench = Bench::new(4);
     let mut worker = bench.worker("w1").await;
     bench.worker("silent").await;
     bench.prepared(&mut worker).await;
     let (first, second) = (worker.take_one().await, worker.take_one().await);
     worker.beat().await.unwrap();
-    bench.store.next_that_changes("att/", Fault::Slow(Duration::from_secs(20)));
+    bench
+        .store
+        .next_that_changes("att/", Fault::Slow(Duration::from_secs(20)));
     let completing = {
         let (handle, session) = (bench.handle().clone(), worker.session);
         tokio::spawn(async move { tell(&handle, session, &first, DONE).await })
@@ -55,8 +62,14 @@ async fn a_worker_that_speaks_while_the_leader_waits_for_the_store_was_not_silen
     assert_eq!(worker.beat().await.unwrap(), []);
     // THEN its session lives, and the other one's has ended
     assert!(completing.await.unwrap().unwrap());
-    assert!(tell(bench.handle(), worker.session, &second, DONE).await.unwrap());
-    bench.look(|leader| assert_eq!(leader.cluster().sessions.len(), 1)).await;
+    assert!(
+        tell(bench.handle(), worker.session, &second, DONE)
+            .await
+            .unwrap()
+    );
+    bench
+        .look(|leader| assert_eq!(leader.cluster().sessions.len(), 1))
+        .await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -82,9 +95,22 @@ async fn workers_that_come_together_are_stored_together() {
     // THEN they take a few transactions, and each is known by its latest session
     let commits = bench.store.commits_seen() - before;
     assert!(commits <= 12, "{commits} transactions for 500 workers");
-    let known = bench.look(|leader| leader.cluster().sessions.keys().copied().collect::<Vec<_>>()).await;
+    let known = bench
+        .look(|leader| {
+            leader
+                .cluster()
+                .sessions
+                .keys()
+                .copied()
+                .collect::<Vec<_>>()
+        })
+        .await;
     assert_eq!(known.len(), 500);
-    assert!(!known.contains(&session(0)) && known.contains(&session(499)), "the second registration counts");
+    assert!(
+        !known.contains(&session(0)) && known.contains(&session(499)),
+        "the second \
+        registration counts"
+    );
     assert_eq!(bench.store.scan("worker/").await.unwrap().len(), 500);
     let (held, loaded) = bench.views().await;
     assert!(held == loaded);
@@ -107,8 +133,16 @@ async fn a_heartbeat_that_changes_nothing_is_no_turn() {
     assert!(!version.has_changed().unwrap());
     // WHEN it says that it drains, THEN they are
     let (session, attempts) = (worker.session, Vec::new());
-    let told = Beat { attempts, draining: true, ..Beat::default() };
-    let beat = bench.handle().ask(|reply| Request::Heartbeat { session, beat: told, reply });
+    let told = Beat {
+        attempts,
+        draining: true,
+        ..Beat::default()
+    };
+    let beat = bench.handle().ask(|reply| Request::Heartbeat {
+        session,
+        beat: told,
+        reply,
+    });
     beat.await.unwrap();
     tokio::time::sleep(Duration::from_millis(10)).await;
     assert!(version.has_changed().unwrap());

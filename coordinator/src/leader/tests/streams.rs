@@ -27,7 +27,12 @@ async fn step(bench: &Bench, run: RunId) -> (StepStatus, u32, u64, String) {
     bench
         .look(move |leader| {
             let step = leader.cluster().runs[&run].steps.values().next().unwrap();
-            (step.record.status, step.generation, step.counts().planned(), step.record.reason.clone())
+            (
+                step.record.status,
+                step.generation,
+                step.counts().planned(),
+                step.record.reason.clone(),
+            )
         })
         .await
 }
@@ -63,8 +68,12 @@ async fn coverage_that_changed_between_plan_and_fence_is_planned_again() {
         let prepare = worker.take_one().await;
         assert_eq!(prepare.work, Work::Prepare);
         let committed = Coverage::of(&[below(2)], false);
-        worker.complete(&prepare, prepared(&committed)).await.unwrap();
-        // THEN the step is probed again, whoever leads by then, and planned again under the next generation
+        worker
+            .complete(&prepare, prepared(&committed))
+            .await
+            .unwrap();
+        // THEN the step is probed again, whoever leads by then, and planned again under the next
+        // generation
         if dies_after == Some("probe") {
             bench.kill().await;
             worker = bench.worker("w2").await;
@@ -79,15 +88,24 @@ async fn coverage_that_changed_between_plan_and_fence_is_planned_again() {
         let prepare_again = worker.take_one().await;
         assert_eq!(prepare_again.work, Work::Prepare);
         assert_ne!(prepare_again.task, prepare.task);
-        assert_eq!(step(&bench, run).await, (StepStatus::Running, 2, 3, String::new()));
+        assert_eq!(
+            step(&bench, run).await,
+            (StepStatus::Running, 2, 3, String::new())
+        );
         let (held, stored) = bench.views().await;
         assert_eq!(held, stored);
         // AND once the coverage is the plan's, exactly the others are loaded
-        worker.complete(&prepare_again, prepared(&committed)).await.unwrap();
+        worker
+            .complete(&prepare_again, prepared(&committed))
+            .await
+            .unwrap();
         let first = worker.take_one().await;
         let slices = partitions(&mut worker, first).await;
         assert_eq!(slices.len(), 3, "{slices:?}");
-        assert!(slices.iter().all(|slice| !committed.meets(slice)), "{slices:?}");
+        assert!(
+            slices.iter().all(|slice| !committed.meets(slice)),
+            "{slices:?}"
+        );
         assert_eq!(bench.status(run).await, RunStatus::Success);
     }
 }
@@ -109,10 +127,16 @@ async fn a_store_put_back_to_a_planning_keeps_what_the_plan_is_made_from() {
     });
     told.unwrap();
     let prepare = worker.take_one().await;
-    // WHEN the store is put back to it, and the leader that does not know brings the step back to its probe
+    // WHEN the store is put back to it, and the leader that does not know brings the step back to
+    // its probe
     bench.memory.restore(backup);
-    let told = worker.complete(&prepare, prepared(&Coverage::of(&[below(2)], false))).await;
-    assert!(told.is_err(), "what the leader knows is not what the store holds: {told:?}");
+    let told = worker
+        .complete(&prepare, prepared(&Coverage::of(&[below(2)], false)))
+        .await;
+    assert!(
+        told.is_err(),
+        "what the leader knows is not what the store holds: {told:?}"
+    );
     // THEN the run is planned from what was found out before, and ends
     let mut next = bench.worker("w2").await;
     assert_eq!(bench.finish(&mut next, run).await, RunStatus::Success);
@@ -127,7 +151,10 @@ async fn coverage_that_never_settles_fails_the_step_and_says_why() {
     for round in 0..=REPLANS_MAX {
         let probe = worker.take_one().await;
         assert_eq!(probe.work, Work::Probe);
-        worker.complete(&probe, probed(9, i64::from(round) + 1)).await.unwrap();
+        worker
+            .complete(&probe, probed(9, i64::from(round) + 1))
+            .await
+            .unwrap();
         let prepare = worker.take_one().await;
         assert_eq!(prepare.work, Work::Prepare);
         let found = Coverage::of(&[below(i64::from(round) + 2)], false);
@@ -145,7 +172,9 @@ async fn a_step_that_cannot_be_planned_again_fails_alone() {
     // GIVEN two steps, of which one is to be planned again
     let bench = Bench::new(1);
     let mut worker = bench.worker("w1").await;
-    let run = bench.submit(&pipeline("shop", "", &[("a", "$load"), ("b", "$load")])).await;
+    let run = bench
+        .submit(&pipeline("shop", "", &[("a", "$load"), ("b", "$load")]))
+        .await;
     let (mut is_sent_back, mut has_failed) = (false, false);
     while !has_failed {
         let task = worker.take_one().await;
@@ -168,10 +197,16 @@ async fn a_step_that_cannot_be_planned_again_fails_alone() {
     let steps = bench
         .look(move |leader| {
             let steps = &leader.cluster().runs[&run].steps;
-            steps.values().map(|step| step.record.status).collect::<Vec<_>>()
+            steps
+                .values()
+                .map(|step| step.record.status)
+                .collect::<Vec<_>>()
         })
         .await;
-    assert!(steps.contains(&StepStatus::Success) && steps.contains(&StepStatus::Failed), "{steps:?}");
+    assert!(
+        steps.contains(&StepStatus::Success) && steps.contains(&StepStatus::Failed),
+        "{steps:?}"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -183,7 +218,8 @@ async fn an_older_run_is_never_tried_again() {
     let task = worker.take_one().await;
     worker.complete(&task, permanent()).await.unwrap();
     assert_eq!(bench.status(older).await, RunStatus::Failed);
-    // WHEN a later one was refused before it had a plan, THEN it can still be tried again: that one has touched nothing
+    // WHEN a later one was refused before it had a plan, THEN it can still be tried again: that one
+    // has touched nothing
     let refused = bench.submit(&one_load()).await;
     let probe = worker.take_one().await;
     worker.complete(&probe, permanent()).await.unwrap();
@@ -197,7 +233,9 @@ async fn an_older_run_is_never_tried_again() {
     // THEN it never is, and the answer names the later one
     let short = bench.look(move |leader| leader.short_of(&newer)).await;
     match bench.retry(older).await {
-        Err(error @ ServiceError::RunSuperseded { .. }) => assert!(error.to_string().contains(&short), "{error}"),
+        Err(error @ ServiceError::RunSuperseded { .. }) => {
+            assert!(error.to_string().contains(&short), "{error}")
+        }
         other => panic!("{other:?}"),
     }
     assert_eq!(bench.status(older).await, RunStatus::Failed);
@@ -205,18 +243,27 @@ async fn an_older_run_is_never_tried_again() {
 
 #[tokio::test(start_paused = true)]
 async fn a_run_whose_stream_was_taken_ends_and_names_who_took_it() {
-    // GIVEN a run that the store wants, and a target in which a run that the store does not know has taken the stream
+    // GIVEN a run that the store wants, and a target in which a run that the store does not know
+    // has taken the stream
     let bench = Bench::new(3);
     let mut worker = bench.worker("w1").await;
     let run = bench.prepared(&mut worker).await;
     let by = Some(RunId::from_bytes([0xab; 16]));
     // WHEN a claim is told so
     let task = worker.take_one().await;
-    worker.complete(&task, Outcome::Superseded { by }).await.unwrap();
+    worker
+        .complete(&task, Outcome::Superseded { by })
+        .await
+        .unwrap();
     // THEN the run ends, its targets fenced, and says by whom
     assert_eq!(bench.finish(&mut worker, run).await, RunStatus::Cancelled);
-    let reason = bench.look(move |leader| leader.cluster().runs[&run].record.reason.clone()).await;
-    assert!(reason.contains("superseded") && reason.contains("r-aba"), "{reason}");
+    let reason = bench
+        .look(move |leader| leader.cluster().runs[&run].record.reason.clone())
+        .await;
+    assert!(
+        reason.contains("superseded") && reason.contains("r-aba"),
+        "{reason}"
+    );
     // AND the next run of the pipeline begins
     let next = bench.submit(&one_load()).await;
     assert_ne!(next, run);

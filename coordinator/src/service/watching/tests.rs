@@ -11,7 +11,11 @@ type Documents = Pin<Box<dyn Stream<Item = Result<pb::Document, Status>> + Send>
 
 /// The next document, read.
 async fn next(documents: &mut Documents) -> RunDocument {
-    let document = documents.next().await.expect("a document").expect("no error");
+    let document = documents
+        .next()
+        .await
+        .expect("a document")
+        .expect("no error");
     serde_json::from_slice(&document.json).expect("a run")
 }
 
@@ -40,15 +44,28 @@ async fn sixty_four_followers_cost_the_leader_as_much_as_one() {
         }
         let looks = bench.look(|leader| leader.looks()).await - before;
         // THEN the leader was asked four times a second, by however many
-        assert!(looks <= 4 * 4 + 3, "{looks} looks for {followers} followers");
+        assert!(
+            looks <= 4 * 4 + 3,
+            "{looks} looks for {followers} followers"
+        );
         // AND all know how far it is, and hear of its end
-        let done =
-            bench.look(move |leader| leader.cluster().runs[&run].steps.values().next().unwrap().counts().done).await;
+        let done = bench
+            .look(move |leader| {
+                leader.cluster().runs[&run]
+                    .steps
+                    .values()
+                    .next()
+                    .unwrap()
+                    .counts()
+                    .done
+            })
+            .await;
         bench.finish(&mut worker, run).await;
         for documents in &mut watching {
             assert!(next(documents).await.tasks.done >= done - 60);
             while let Some(document) = documents.next().await {
-                let document: RunDocument = serde_json::from_slice(&document.unwrap().json).unwrap();
+                let document: RunDocument =
+                    serde_json::from_slice(&document.unwrap().json).unwrap();
                 assert!(!document.status.has_ended() || document.tasks.done == 1_000);
             }
         }
@@ -63,7 +80,8 @@ async fn a_run_that_nobody_watches_any_more_is_not_looked_at() {
     let run = bench.submit(&one_load()).await;
     let board = Board::of(bench.handle().clone());
     // GIVEN two who watch, of whom one goes, THEN the other one is told on
-    let (mut first, mut second): (Documents, Documents) = (Box::pin(board.watch(run)), Box::pin(board.watch(run)));
+    let (mut first, mut second): (Documents, Documents) =
+        (Box::pin(board.watch(run)), Box::pin(board.watch(run)));
     let (before, _) = (next(&mut first).await, next(&mut second).await);
     drop(first);
     let task = worker.take_one().await;

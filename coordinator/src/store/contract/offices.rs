@@ -43,7 +43,13 @@ pub async fn a_living_reign_outlasts_its_ttl<F: StoreFixture>(fixture: &F) {
     let reign = win(&*one, b"one", F::TTL).await;
     // WHEN two and a half times to live pass
     let mut lost = reign.lost();
-    assert!(timeout(F::TTL * 5 / 2, lost.wait_for(|lost| *lost)).await.is_err(), "the office was lost");
+    assert!(
+        timeout(F::TTL * 5 / 2, lost.wait_for(|lost| *lost))
+            .await
+            .is_err(),
+        "the office was \
+        lost"
+    );
     // THEN it is still held
     assert_eq!(held_by(&*other, F::TTL).await, b"one");
     assert_eq!(get(&*other, "leader").await, Some(b"one".to_vec()));
@@ -58,8 +64,18 @@ pub async fn a_resigned_office_is_free_at_once(fixture: &impl StoreFixture) {
         reign.resign().await.expect("the store answers");
         // THEN the record is gone, and whoever still asks the reign learns that it is over
         assert_eq!(get(&*other, "leader").await, None);
-        timeout(PATIENCE, lost.wait_for(|lost| *lost)).await.expect("it ends in time").expect("it says so");
-        win(&*other, b"other", long()).await.resign().await.expect("the store answers");
+        timeout(PATIENCE, lost.wait_for(|lost| *lost))
+            .await
+            .expect("it ends in time")
+            .expect(
+                "it \
+            says so",
+            );
+        win(&*other, b"other", long())
+            .await
+            .resign()
+            .await
+            .expect("the store answers");
     }
 }
 
@@ -71,12 +87,22 @@ pub async fn an_office_that_was_let_go_is_free_after_its_ttl<F: StoreFixture>(fi
     // WHEN its reign is dropped
     drop(reign);
     let dropped = Instant::now();
-    timeout(PATIENCE, lost.wait_for(|lost| *lost)).await.expect("it ends in time").expect("it says so");
+    timeout(PATIENCE, lost.wait_for(|lost| *lost))
+        .await
+        .expect("it ends in time")
+        .expect(
+            "it says \
+        so",
+        );
     // THEN it stays held for a while, and can be won after
     assert_eq!(held_by(&*other, F::TTL).await, b"one");
     let mut hints = other.hints("leader").await.expect("the store answers");
     let reign = loop {
-        match other.campaign("leader", b"other".to_vec(), F::TTL).await.expect("the store answers") {
+        match other
+            .campaign("leader", b"other".to_vec(), F::TTL)
+            .await
+            .expect("the store answers")
+        {
             Campaign::Won(reign) => break reign,
             Campaign::Held(value) => assert_eq!(value, b"one"),
         }
@@ -103,14 +129,25 @@ pub async fn a_late_resignation_does_not_touch_a_successor(fixture: &impl StoreF
 }
 
 /// Every transaction of a leader compares its office.
-pub async fn the_record_of_an_office_is_read_and_compared_like_any_other(fixture: &impl StoreFixture) {
+pub async fn the_record_of_an_office_is_read_and_compared_like_any_other(
+    fixture: &impl StoreFixture,
+) {
     let store = fixture.client().await;
     let reign = win(&*store, b"U", long()).await;
-    assert_eq!(store.scan("lead").await.expect("the store answers"), [("leader".to_owned(), b"U".to_vec())]);
-    assert_eq!(commit(&*store, vec![bytes("leader", b"U")], vec![put("hi", &[1])]).await, TxnOutcome::Applied);
+    assert_eq!(
+        store.scan("lead").await.expect("the store answers"),
+        [("leader".to_owned(), b"U".to_vec())]
+    );
+    assert_eq!(
+        commit(&*store, vec![bytes("leader", b"U")], vec![put("hi", &[1])]).await,
+        TxnOutcome::Applied
+    );
     reign.resign().await.expect("the store answers");
     let refused = TxnOutcome::Refused(vec![("leader".to_owned(), None)]);
-    assert_eq!(commit(&*store, vec![bytes("leader", b"U")], vec![put("hi", &[2])]).await, refused);
+    assert_eq!(
+        commit(&*store, vec![bytes("leader", b"U")], vec![put("hi", &[2])]).await,
+        refused
+    );
 }
 
 /// The lease belongs to the record that the campaign put, not to its key.
@@ -128,14 +165,22 @@ fn long() -> Duration {
 }
 
 async fn win(store: &dyn RecordStore, value: &[u8], ttl: Duration) -> Box<dyn Reign> {
-    match store.campaign("leader", value.to_vec(), ttl).await.expect("the store answers") {
+    match store
+        .campaign("leader", value.to_vec(), ttl)
+        .await
+        .expect("the store answers")
+    {
         Campaign::Won(reign) => reign,
         Campaign::Held(value) => panic!("the office is held by {value:?}"),
     }
 }
 
 async fn held_by(store: &dyn RecordStore, ttl: Duration) -> Value {
-    match store.campaign("leader", b"a rival".to_vec(), ttl).await.expect("the store answers") {
+    match store
+        .campaign("leader", b"a rival".to_vec(), ttl)
+        .await
+        .expect("the store answers")
+    {
         Campaign::Won(_) => panic!("the office was free"),
         Campaign::Held(value) => value,
     }

@@ -1,7 +1,8 @@
 //! One client per member, and what a failed call means.
 //!
-//! etcd's client does not fail over: with one of two members dead, every second call would fail. So each member has a
-//! client of its own, made at its first use, and a failure moves everyone on to the next member.
+//! etcd's client does not fail over: with one of two members dead, every second call would fail. So
+//! each member has a client of its own, made at its first use, and a failure moves everyone on to
+//! the next member.
 
 use std::error::Error;
 use std::fmt;
@@ -79,24 +80,46 @@ pub(super) enum Sent<T> {
 impl Members {
     pub(super) fn new(options: &EtcdOptions) -> Result<Self, StoreError> {
         let endpoints = &options.endpoints;
-        let refused = |reason| StoreError::Rejected { place: "etcd".to_owned(), source: Box::new(reason) };
+        let refused = |reason| StoreError::Rejected {
+            place: "etcd".to_owned(),
+            source: Box::new(reason),
+        };
         if endpoints.is_empty() {
             return Err(refused(BadEndpoints("no endpoint is given")));
         }
         if endpoints.iter().any(|endpoint| endpoint.contains('@')) {
             // Not quoted: what stands before the @ may be a password.
-            return Err(refused(BadEndpoints("an endpoint must not hold a user or a password")));
+            return Err(refused(BadEndpoints(
+                "an endpoint must not hold a user or a password",
+            )));
         }
-        if endpoints.iter().any(|endpoint| endpoint.starts_with("https://")) && options.tls.is_none() {
+        if endpoints
+            .iter()
+            .any(|endpoint| endpoint.starts_with("https://"))
+            && options.tls.is_none()
+        {
             return Err(refused(BadEndpoints(
                 "https needs to know whom to trust: name the authority by --etcd-ca FILE",
             )));
         }
-        if endpoints.iter().any(|endpoint| !endpoint.starts_with("https://")) && options.tls.is_some() {
-            return Err(refused(BadEndpoints("TLS was asked for: every endpoint has to begin with https://")));
+        if endpoints
+            .iter()
+            .any(|endpoint| !endpoint.starts_with("https://"))
+            && options.tls.is_some()
+        {
+            return Err(refused(BadEndpoints(
+                "TLS was asked for: every endpoint has to begin with \
+                https://",
+            )));
         }
         Ok(Self {
-            members: endpoints.iter().map(|e| Member { endpoint: e.clone(), client: Mutex::new(None) }).collect(),
+            members: endpoints
+                .iter()
+                .map(|e| Member {
+                    endpoint: e.clone(),
+                    client: Mutex::new(None),
+                })
+                .collect(),
             current: AtomicUsize::new(0),
             options: connect_options(options),
             tls: options.tls.clone(),
@@ -122,12 +145,17 @@ impl Members {
     }
 
     /// The same, where each member has this time for its answer.
-    pub(super) async fn ask_within<T, F>(&self, within: Duration, call: impl Fn(Client) -> F) -> Result<T, AskError>
+    pub(super) async fn ask_within<T, F>(
+        &self,
+        within: Duration,
+        call: impl Fn(Client) -> F,
+    ) -> Result<T, AskError>
     where
         F: Future<Output = Result<T, etcd_client::Error>> + Send,
     {
         let mut failure = None;
-        // Once more than there are members: the first may have failed on a connection that broke while it was idle.
+        // Once more than there are members: the first may have failed on a connection that broke
+        // while it was idle.
         for _ in 0..=self.members.len() {
             match self.call(within, &call).await {
                 Ok(answer) => return Ok(answer),
@@ -135,13 +163,21 @@ impl Members {
                 Err(CallError::Full(source)) => return Err(AskError::Full(source)),
                 Err(CallError::Compacted(source)) => return Err(AskError::Compacted(source)),
                 Err(CallError::LeaseGone(source)) => return Err(AskError::LeaseGone(source)),
-                Err(CallError::NotSent(source) | CallError::Unknown(source)) => failure = Some(source),
+                Err(CallError::NotSent(source) | CallError::Unknown(source)) => {
+                    failure = Some(source)
+                }
             }
         }
-        Err(AskError::Unreachable(failure.unwrap_or_else(|| Box::new(BadEndpoints("no endpoint is given")))))
+        Err(AskError::Unreachable(failure.unwrap_or_else(|| {
+            Box::new(BadEndpoints(
+                "no endpoint is \
+            given",
+            ))
+        })))
     }
 
-    /// Makes a call that must not be repeated: it goes to the first member that can be sent to, once.
+    /// Makes a call that must not be repeated: it goes to the first member that can be sent to,
+    /// once.
     ///
     /// # Errors
     /// [`StoreError`] when it is certain that nothing was done.
@@ -157,9 +193,14 @@ impl Members {
                 Err(CallError::Refused(source) | CallError::Compacted(source)) => {
                     return Err(self.store_error(AskError::Refused(source)));
                 }
-                Err(CallError::Full(source)) => return Err(self.store_error(AskError::Full(source))),
-                // We were away for longer than the lease lived, or etcd was: nothing is wrong, and the next try has a new one.
-                Err(CallError::LeaseGone(source)) => return Err(self.store_error(AskError::Unreachable(source))),
+                Err(CallError::Full(source)) => {
+                    return Err(self.store_error(AskError::Full(source)));
+                }
+                // We were away for longer than the lease lived, or etcd was: nothing is wrong, and
+                // the next try has a new one.
+                Err(CallError::LeaseGone(source)) => {
+                    return Err(self.store_error(AskError::Unreachable(source)));
+                }
                 Err(CallError::NotSent(source)) => failure = Some(source),
             }
         }
@@ -167,8 +208,13 @@ impl Members {
         Err(self.store_error(AskError::Unreachable(source)))
     }
 
-    /// Makes a call on the current member, and moves on from it if it does not answer `within` that time.
-    pub(super) async fn call<T, F>(&self, within: Duration, call: impl Fn(Client) -> F) -> Result<T, CallError>
+    /// Makes a call on the current member, and moves on from it if it does not answer `within` that
+    /// time.
+    pub(super) async fn call<T, F>(
+        &self,
+        within: Duration,
+        call: impl Fn(Client) -> F,
+    ) -> Result<T, CallError>
     where
         F: Future<Output = Result<T, etcd_client::Error>> + Send,
     {
@@ -189,10 +235,17 @@ impl Members {
 
     /// Moves everyone on from the member `at`, unless somebody did already.
     pub(super) fn leave(&self, at: usize) {
-        self.current.compare_exchange(at, at.wrapping_add(1), Ordering::Relaxed, Ordering::Relaxed).ok();
+        self.current
+            .compare_exchange(at, at.wrapping_add(1), Ordering::Relaxed, Ordering::Relaxed)
+            .ok();
     }
 
-    async fn call_at<T, F>(&self, at: usize, within: Duration, call: impl Fn(Client) -> F) -> Result<T, CallError>
+    async fn call_at<T, F>(
+        &self,
+        at: usize,
+        within: Duration,
+        call: impl Fn(Client) -> F,
+    ) -> Result<T, CallError>
     where
         F: Future<Output = Result<T, etcd_client::Error>> + Send,
     {
@@ -207,7 +260,8 @@ impl Members {
             Err(elapsed) => Err(CallError::Unknown(Box::new(elapsed))),
         };
         if self.tls.is_some() && matches!(answer, Err(CallError::NotSent(_))) {
-            *member.client.lock().await = None; // the next one is made of the files as they are then
+            // the next one is made of the files as they are then
+            *member.client.lock().await = None;
         }
         answer
     }
@@ -219,10 +273,17 @@ impl Members {
             return Ok(client.clone());
         }
         let mut options = self.options.clone();
-        if let Some(tls) = self.tls.as_ref().filter(|_| member.endpoint.starts_with("https://")) {
-            options = options.with_tls(tls_options(tls).map_err(|error| CallError::NotSent(Box::new(error)))?);
+        if let Some(tls) = self
+            .tls
+            .as_ref()
+            .filter(|_| member.endpoint.starts_with("https://"))
+        {
+            options = options
+                .with_tls(tls_options(tls).map_err(|error| CallError::NotSent(Box::new(error)))?);
         }
-        let client = Client::connect([&member.endpoint], Some(options)).await.map_err(connect_error)?;
+        let client = Client::connect([&member.endpoint], Some(options))
+            .await
+            .map_err(connect_error)?;
         Ok(known.insert(client).clone())
     }
 
@@ -231,9 +292,9 @@ impl Members {
         match error {
             AskError::Unreachable(source) => StoreError::Unreachable { place, source },
             AskError::Full(source) => StoreError::Full { place, source },
-            AskError::Refused(source) | AskError::Compacted(source) | AskError::LeaseGone(source) => {
-                StoreError::Rejected { place, source }
-            }
+            AskError::Refused(source)
+            | AskError::Compacted(source)
+            | AskError::LeaseGone(source) => StoreError::Rejected { place, source },
         }
     }
 
@@ -244,12 +305,15 @@ impl Members {
 
 impl fmt::Debug for Members {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Members").field("place", &self.place).finish_non_exhaustive()
+        f.debug_struct("Members")
+            .field("place", &self.place)
+            .finish_non_exhaustive()
     }
 }
 
 fn connect_options(options: &EtcdOptions) -> ConnectOptions {
-    // Half of what a call has, so that a member that cannot be reached is told from one that does not answer.
+    // Half of what a call has, so that a member that cannot be reached is told from one that does
+    // not answer.
     let connect_timeout = options.request_timeout / 2;
     let mut connect = ConnectOptions::new()
         .with_connect_timeout(connect_timeout)
@@ -257,17 +321,28 @@ fn connect_options(options: &EtcdOptions) -> ConnectOptions {
         .with_keep_alive_while_idle(true)
         .with_require_leader(true);
     if let Some(login) = &options.login {
-        connect = connect.with_user(&login.user, &login.password).with_auto_token_refresh(true);
+        connect = connect
+            .with_user(&login.user, &login.password)
+            .with_auto_token_refresh(true);
     }
     connect
 }
 
 /// What etcd's client makes TLS of, from the files as they are now.
 fn tls_options(tls: &ClientTls) -> Result<TlsOptions, FileError> {
-    let read = |path: &Path| std::fs::read(path).map_err(|source| FileError { path: path.to_owned(), source });
-    let mut options = TlsOptions::new().ca_certificate(Certificate::from_pem(read(&tls.authority)?));
+    let read = |path: &Path| {
+        std::fs::read(path).map_err(|source| FileError {
+            path: path.to_owned(),
+            source,
+        })
+    };
+    let mut options =
+        TlsOptions::new().ca_certificate(Certificate::from_pem(read(&tls.authority)?));
     if let Some(identity) = &tls.identity {
-        options = options.identity(Identity::from_pem(read(&identity.certificate)?, read(&identity.key)?));
+        options = options.identity(Identity::from_pem(
+            read(&identity.certificate)?,
+            read(&identity.key)?,
+        ));
     }
     Ok(match &tls.server_name {
         Some(name) => options.domain_name(name),
@@ -293,7 +368,9 @@ fn call_error(error: etcd_client::Error) -> CallError {
     match &error {
         E::GRpcStatus(status) if never_connected(status) => CallError::NotSent(Box::new(error)),
         E::GRpcStatus(status) => match answer_of_etcd(status) {
-            Some(Code::OutOfRange) if status.message().contains("compacted") => CallError::Compacted(Box::new(error)),
+            Some(Code::OutOfRange) if status.message().contains("compacted") => {
+                CallError::Compacted(Box::new(error))
+            }
             Some(Code::NotFound) if status.message().contains("lease not found") => {
                 CallError::LeaseGone(Box::new(error))
             }
@@ -343,7 +420,10 @@ fn call_error(error: etcd_client::Error) -> CallError {
 
 /// The code, if etcd itself gave it: a broken connection is told by the same codes.
 fn answer_of_etcd(status: &tonic::Status) -> Option<Code> {
-    status.message().starts_with("etcdserver: ").then(|| status.code())
+    status
+        .message()
+        .starts_with("etcdserver: ")
+        .then(|| status.code())
 }
 
 fn never_connected(status: &tonic::Status) -> bool {

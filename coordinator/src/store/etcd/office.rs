@@ -45,10 +45,12 @@ pub(super) async fn campaign(
     let granted = match grant(members, ttl).await {
         Err(full @ StoreError::Full { .. }) => {
             // Without room there is no new lease, but whoever holds the office still does.
-            return read_back(members, &key, 0).await?.map_or(Err(full), |found| match found {
-                Found::Theirs(held) => Ok(Campaign::Held(held)),
-                Found::Ours => Err(members.rejected(OddReply("an office without a lease"))),
-            });
+            return read_back(members, &key, 0)
+                .await?
+                .map_or(Err(full), |found| match found {
+                    Found::Theirs(held) => Ok(Campaign::Held(held)),
+                    Found::Ours => Err(members.rejected(OddReply("an office without a lease"))),
+                });
         }
         granted => granted?,
     };
@@ -70,24 +72,46 @@ pub(super) async fn campaign(
 }
 
 async fn grant(members: &Members, ttl: Duration) -> Result<Granted, StoreError> {
-    let seconds = i64::try_from(ttl.as_millis().div_ceil(1000)).unwrap_or(i64::MAX).max(1);
+    let seconds = i64::try_from(ttl.as_millis().div_ceil(1000))
+        .unwrap_or(i64::MAX)
+        .max(1);
     // Repeating a grant is harmless: a lease without records ends by itself.
     let asked = std::sync::Mutex::new(Instant::now());
     let ask = |client: etcd_client::Client| {
         // The time to live may run from the moment that etcd is asked.
-        *asked.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Instant::now();
+        *asked
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner) = Instant::now();
         async move { client.lease_client().grant(seconds, None).await }
     };
-    let granted = members.ask(ask).await.map_err(|error| members.store_error(error))?;
-    let asked_at = asked.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let granted = members
+        .ask(ask)
+        .await
+        .map_err(|error| members.store_error(error))?;
+    let asked_at = asked
+        .into_inner()
+        .unwrap_or_else(std::sync::PoisonError::into_inner);
     let ttl = Duration::from_secs(u64::try_from(granted.ttl()).unwrap_or_default());
-    Ok(Granted { lease: granted.id(), ttl, asked_at })
+    Ok(Granted {
+        lease: granted.id(),
+        ttl,
+        asked_at,
+    })
 }
 
-async fn put_if_absent(members: &Members, key: &[u8], value: Value, lease: i64) -> Result<Found, StoreError> {
+async fn put_if_absent(
+    members: &Members,
+    key: &[u8],
+    value: Value,
+    lease: i64,
+) -> Result<Found, StoreError> {
     let txn = Txn::new()
         .when([Compare::version(key, CompareOp::Equal, 0)])
-        .and_then([TxnOp::put(key, value, Some(PutOptions::new().with_lease(lease)))])
+        .and_then([TxnOp::put(
+            key,
+            value,
+            Some(PutOptions::new().with_lease(lease)),
+        )])
         .or_else([TxnOp::get(key, None)]);
     let send = |client: etcd_client::Client| {
         let txn = txn.clone();
@@ -100,7 +124,8 @@ async fn put_if_absent(members: &Members, key: &[u8], value: Value, lease: i64) 
             None => Err(members.rejected(OddReply("a held office without a holder"))),
         },
         Sent::Unknown(source) => read_back(members, key, lease).await?.ok_or_else(|| {
-            // Nobody has it so far. The lease is revoked next, and the put, should it still come, refused.
+            // Nobody has it so far. The lease is revoked next, and the put, should it still come,
+            // refused.
             members.store_error(AskError::Unreachable(source))
         }),
     }
@@ -112,14 +137,24 @@ async fn read_back(members: &Members, key: &[u8], lease: i64) -> Result<Option<F
         let key = key.to_vec();
         async move { records_client(&client).get(key, None).await }
     };
-    let reply = members.ask(read).await.map_err(|error| members.store_error(error))?;
+    let reply = members
+        .ask(read)
+        .await
+        .map_err(|error| members.store_error(error))?;
     let found = reply.kvs().first();
-    Ok(found.map(|held| if held.lease() == lease { Found::Ours } else { Found::Theirs(held.value().to_vec()) }))
+    Ok(found.map(|held| {
+        if held.lease() == lease {
+            Found::Ours
+        } else {
+            Found::Theirs(held.value().to_vec())
+        }
+    }))
 }
 
 /// Ends a lease and removes its records. One that has ended already is as good.
 async fn revoke(members: &Members, lease: i64) -> Result<(), AskError> {
-    let revoke = |client: etcd_client::Client| async move { client.lease_client().revoke(lease).await };
+    let revoke =
+        |client: etcd_client::Client| async move { client.lease_client().revoke(lease).await };
     match members.ask(revoke).await {
         Ok(_) | Err(AskError::LeaseGone(_)) => Ok(()),
         Err(error) => Err(error),
@@ -129,9 +164,19 @@ async fn revoke(members: &Members, lease: i64) -> Result<(), AskError> {
 fn begin(members: &Arc<Members>, supervisor: &Supervisor, granted: Granted) -> EtcdReign {
     let (tell_lost, lost) = watch::channel(false);
     let stop = CancellationToken::new();
-    let keeper = Keeper { members: Arc::clone(members), granted, tell_lost, stop: stop.clone() };
+    let keeper = Keeper {
+        members: Arc::clone(members),
+        granted,
+        tell_lost,
+        stop: stop.clone(),
+    };
     supervisor.spawn(SpawnKind::LeaseKeeper, keeper.run());
-    EtcdReign { members: Arc::clone(members), lease: granted.lease, lost, stop: stop.drop_guard() }
+    EtcdReign {
+        members: Arc::clone(members),
+        lease: granted.lease,
+        lost,
+        stop: stop.drop_guard(),
+    }
 }
 
 /// Renews a lease until it is told to stop, or has to assume that the lease is lost.
@@ -147,13 +192,14 @@ impl Keeper {
         tokio::select! {
             biased;
             () = self.stop.cancelled() => {}
-            () = self.renew_until_lost() => tracing::warn!(store = %self.members.place(), "an office may be lost"),
+            () = self.renew_until_lost() => tracing::warn!(store = %self.members.place(), "an \
+                office may be lost"),
         }
         self.tell_lost.send_replace(true);
     }
 
-    /// Returns a little before the lease can have ended. Counted from when the last renewal that was answered had been
-    /// sent, since etcd may have begun to count then.
+    /// Returns a little before the lease can have ended. Counted from when the last renewal that
+    /// was answered had been sent, since etcd may have begun to count then.
     async fn renew_until_lost(&self) {
         let lasting = self.granted.ttl - self.granted.ttl / MARGIN_DIVISOR;
         let period = self.granted.ttl / RENEWALS_PER_TTL;
@@ -165,7 +211,9 @@ impl Keeper {
             if sent_at >= lost_at {
                 return;
             }
-            let within = period.min(lost_at - sent_at).min(self.members.request_timeout());
+            let within = period
+                .min(lost_at - sent_at)
+                .min(self.members.request_timeout());
             match self.renew(within).await {
                 Ok(()) => {
                     lost_at = sent_at + lasting;
@@ -190,7 +238,9 @@ impl Keeper {
     /// The client opens a stream, sends one keep-alive, and turns an answer of ttl 0 into an error.
     async fn renew(&self, within: Duration) -> Result<(), CallError> {
         let lease = self.granted.lease;
-        let renew = |client: etcd_client::Client| async move { client.lease_client().keep_alive(lease).await };
+        let renew = |client: etcd_client::Client| async move {
+            client.lease_client().keep_alive(lease).await
+        };
         self.members.call(within, renew).await.map(drop)
     }
 }
@@ -210,8 +260,15 @@ impl Reign for EtcdReign {
     }
 
     async fn resign(self: Box<Self>) -> Result<(), StoreError> {
-        let Self { members, lease, stop, .. } = *self;
+        let Self {
+            members,
+            lease,
+            stop,
+            ..
+        } = *self;
         stop.disarm().cancel();
-        revoke(&members, lease).await.map_err(|error| members.store_error(error))
+        revoke(&members, lease)
+            .await
+            .map_err(|error| members.store_error(error))
     }
 }

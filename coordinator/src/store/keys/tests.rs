@@ -8,11 +8,15 @@ where
     T::Err: fmt::Debug,
 {
     // Short names over few letters, so that one is often the beginning of another.
-    prop_oneof!["[a-b][a-b0-1_]{0,2}", "[a-z][a-z0-9_]{0,62}"].prop_map(|text| text.parse().unwrap())
+    prop_oneof!["[a-b][a-b0-1_]{0,2}", "[a-z][a-z0-9_]{0,62}"]
+        .prop_map(|text| text.parse().unwrap())
 }
 
 fn id() -> impl Strategy<Value = [u8; 16]> {
-    prop_oneof![proptest::array::uniform16(0u8..2), proptest::array::uniform16(any::<u8>())]
+    prop_oneof![
+        proptest::array::uniform16(0u8..2),
+        proptest::array::uniform16(any::<u8>())
+    ]
 }
 
 fn number() -> impl Strategy<Value = u32> {
@@ -35,19 +39,41 @@ fn record_key() -> impl Strategy<Value = RecordKey> {
         Just(RecordKey::Leader),
         Just(RecordKey::High),
         worker.prop_map(RecordKey::Worker),
-        (name(), digest, number()).prop_map(|(name, digest, part)| RecordKey::Pipeline { name, digest, part }),
+        (name(), digest, number()).prop_map(|(name, digest, part)| RecordKey::Pipeline {
+            name,
+            digest,
+            part
+        }),
         run().prop_map(RecordKey::Run),
-        (run(), name(), number()).prop_map(|(run, step, part)| RecordKey::Facts { run, step, part }),
-        (run(), number(), name(), number()).prop_map(|(run, generation, step, part)| RecordKey::Plan {
+        (run(), name(), number()).prop_map(|(run, step, part)| RecordKey::Facts {
             run,
-            generation,
             step,
             part
         }),
-        (run(), number(), name()).prop_map(|(run, generation, step)| RecordKey::Step { run, generation, step }),
-        (run(), number(), name(), any::<u8>(), number()).prop_map(|(run, generation, step, phase, number)| {
-            RecordKey::Segment { run, generation, step, phase, number }
+        (run(), number(), name(), number()).prop_map(|(run, generation, step, part)| {
+            RecordKey::Plan {
+                run,
+                generation,
+                step,
+                part,
+            }
         }),
+        (run(), number(), name()).prop_map(|(run, generation, step)| RecordKey::Step {
+            run,
+            generation,
+            step
+        }),
+        (run(), number(), name(), any::<u8>(), number()).prop_map(
+            |(run, generation, step, phase, number)| {
+                RecordKey::Segment {
+                    run,
+                    generation,
+                    step,
+                    phase,
+                    number,
+                }
+            }
+        ),
         (run(), task()).prop_map(|(run, task)| RecordKey::Attempt { run, task }),
         (run(), task()).prop_map(|(run, task)| RecordKey::Retry { run, task }),
         (run(), task()).prop_map(|(run, task)| RecordKey::Dead { run, task }),
@@ -113,13 +139,39 @@ proptest! {
 #[test]
 fn every_key_lies_below_the_prefixes_that_are_meant_for_it() {
     let (run, task) = (RunId::from_bytes([7; 16]), TaskId::from_bytes([9; 16]));
-    let (name, step) = ("shop".parse::<PipelineName>().unwrap(), "orders".parse::<StepName>().unwrap());
+    let (name, step) = (
+        "shop".parse::<PipelineName>().unwrap(),
+        "orders".parse::<StepName>().unwrap(),
+    );
     let digest = DocumentDigest::of(b"spec");
-    let pipeline = RecordKey::Pipeline { name: name.clone(), digest, part: 0 };
-    let facts = RecordKey::Facts { run, step: step.clone(), part: 1 };
-    let plan = RecordKey::Plan { run, generation: 2, step: step.clone(), part: 3 };
-    let progress = RecordKey::Step { run, generation: 2, step: step.clone() };
-    let segment = RecordKey::Segment { run, generation: 2, step: step.clone(), phase: 1, number: 4 };
+    let pipeline = RecordKey::Pipeline {
+        name: name.clone(),
+        digest,
+        part: 0,
+    };
+    let facts = RecordKey::Facts {
+        run,
+        step: step.clone(),
+        part: 1,
+    };
+    let plan = RecordKey::Plan {
+        run,
+        generation: 2,
+        step: step.clone(),
+        part: 3,
+    };
+    let progress = RecordKey::Step {
+        run,
+        generation: 2,
+        step: step.clone(),
+    };
+    let segment = RecordKey::Segment {
+        run,
+        generation: 2,
+        step: step.clone(),
+        phase: 1,
+        number: 4,
+    };
     let table = [
         (RecordKey::Worker("w-1".parse().unwrap()), prefix::workers()),
         (pipeline.clone(), prefix::pipelines()),
@@ -137,12 +189,18 @@ fn every_key_lies_below_the_prefixes_that_are_meant_for_it() {
         (segment, prefix::segments_of_generation(&run, 2)),
         (RecordKey::Retry { run, task }, prefix::retries(&run)),
         (RecordKey::Dead { run, task }, prefix::dead(&run)),
-        (RecordKey::Watermark("shop/orders/a:t/b".to_owned()), prefix::watermarks()),
+        (
+            RecordKey::Watermark("shop/orders/a:t/b".to_owned()),
+            prefix::watermarks(),
+        ),
         (RecordKey::Audit(5), prefix::audits()),
     ];
     for (key, prefix) in table {
         assert!(key.render().starts_with(&prefix), "{key} below {prefix}");
         assert!(prefix.ends_with('/'), "{prefix}");
     }
-    assert_eq!(RecordKey::Watermark("shop/orders/a:t/b".to_owned()).render(), "wm/shop%2forders%2fa:t%2fb");
+    assert_eq!(
+        RecordKey::Watermark("shop/orders/a:t/b".to_owned()).render(),
+        "wm/shop%2forders%2fa:t%2fb"
+    );
 }

@@ -1,4 +1,5 @@
-//! The loop that owns the one connection to the database. It is never cancelled between the statements of a transaction.
+//! The loop that owns the one connection to the database. It is never cancelled between the
+//! statements of a transaction.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -39,18 +40,25 @@ pub(super) enum Request {
     /// Applies a transaction that was checked.
     Commit(StoreTxn, Answer<Result<TxnOutcome, StoreError>>),
     /// Puts a leased record if its key is absent; answers the value that is there if not.
-    Campaign { key: Key, value: Value, lease: LeaseId, answer: Answer<Result<Option<Value>, StoreError>> },
+    Campaign {
+        key: Key,
+        value: Value,
+        lease: LeaseId,
+        answer: Answer<Result<Option<Value>, StoreError>>,
+    },
     /// Removes the records of a lease.
     EndLease(LeaseId, Answer<Result<(), StoreError>>),
     /// Ends the loop.
     Close(Answer<()>),
 }
 
-/// The connection and what its loop must know. Fields drop in order: the lock goes after the connection.
+/// The connection and what its loop must know. Fields drop in order: the lock goes after the
+/// connection.
 #[derive(Debug)]
 pub(super) struct Connection {
     sqlite: SqliteConnection,
-    /// The connection may be inside a transaction that could not be ended: it is opened anew before its next use.
+    /// The connection may be inside a transaction that could not be ended: it is opened anew before
+    /// its next use.
     is_spoilt: bool,
     /// Leases that have ended and whose records are still there.
     ended: Vec<LeaseId>,
@@ -74,7 +82,9 @@ impl Connection {
         leases: Leases,
         hints: Arc<HintBoard>,
     ) -> Result<Self, StoreError> {
-        let sqlite = connect(path, access).await.map_err(|error| unreachable(path, error))?;
+        let sqlite = connect(path, access)
+            .await
+            .map_err(|error| unreachable(path, error))?;
         let mut connection = Self {
             sqlite,
             is_spoilt: false,
@@ -92,7 +102,10 @@ impl Connection {
     async fn prepare(&mut self) -> Result<(), StoreError> {
         if self.access == Access::Holder {
             self.execute("begin immediate").await?;
-            sqlx::raw_sql(SCHEMA).execute(&mut self.sqlite).await.map_err(|error| self.rejected(error))?;
+            sqlx::raw_sql(SCHEMA)
+                .execute(&mut self.sqlite)
+                .await
+                .map_err(|error| self.rejected(error))?;
         }
         let format: i64 = sqlx::query_scalar("select format from meta where id = 0")
             .fetch_one(&mut self.sqlite)
@@ -103,7 +116,8 @@ impl Connection {
         }
         if self.access == Access::Holder {
             // The lock is ours, so whoever held these leases is gone.
-            self.execute("delete from kv where lease is not null").await?;
+            self.execute("delete from kv where lease is not null")
+                .await?;
             self.execute("commit").await?;
         }
         Ok(())
@@ -127,9 +141,15 @@ impl Connection {
             }
         };
         drop(inbox);
-        let Self { sqlite, path, _lock: lock, .. } = self;
+        let Self {
+            sqlite,
+            path,
+            _lock: lock,
+            ..
+        } = self;
         if let Err(error) = sqlite.close().await {
-            tracing::warn!(store = %path.display(), %error, "the store's database did not close cleanly");
+            tracing::warn!(store = %path.display(), %error, "the store's database did not close \
+                cleanly");
         }
         drop(lock);
         if let Some(answer) = asks_to_close {
@@ -142,7 +162,12 @@ impl Connection {
             Request::Get(key, answer) => tell(answer, self.get(&key).await),
             Request::Scan(prefix, answer) => tell(answer, self.scan(&prefix).await),
             Request::Commit(txn, answer) => tell(answer, self.commit(&txn).await),
-            Request::Campaign { key, value, lease, answer } => tell(answer, self.campaign(&key, value, lease).await),
+            Request::Campaign {
+                key,
+                value,
+                lease,
+                answer,
+            } => tell(answer, self.campaign(&key, value, lease).await),
             Request::EndLease(lease, answer) => tell(answer, self.end_lease(lease).await),
             // The loop ends on it before it comes here.
             Request::Close(answer) => tell(answer, ()),
@@ -158,10 +183,12 @@ impl Connection {
         row.map_err(|error| self.rejected(error))
     }
 
-    /// One statement is one read transaction: it sees one instant, and the driver holds few rows of it at a time.
+    /// One statement is one read transaction: it sees one instant, and the driver holds few rows of
+    /// it at a time.
     async fn scan(&mut self, prefix: &str) -> Result<Vec<(Key, Value)>, StoreError> {
         let rows: Result<Vec<(Vec<u8>, Value)>, _> = sqlx::query_as(
-            "select k, v from kv where k >= ?1 and (?2 is null or k < ?2) and (lease is null or ?3) order by k",
+            "select k, v from kv where k >= ?1 and (?2 is null or k < ?2) and (lease is null or \
+             ?3) order by k",
         )
         .bind(prefix.as_bytes())
         .bind(prefix_end(prefix.as_bytes()))
@@ -169,8 +196,12 @@ impl Connection {
         .fetch_all(&mut self.sqlite)
         .await;
         let rows = rows.map_err(|error| self.rejected(error))?;
-        let keyed = rows.into_iter().map(|(key, value)| Ok((String::from_utf8(key)?, value)));
-        keyed.collect::<Result<_, std::string::FromUtf8Error>>().map_err(|error| self.rejected(error))
+        let keyed = rows
+            .into_iter()
+            .map(|(key, value)| Ok((String::from_utf8(key)?, value)));
+        keyed
+            .collect::<Result<_, std::string::FromUtf8Error>>()
+            .map_err(|error| self.rejected(error))
     }
 
     async fn commit(&mut self, txn: &StoreTxn) -> Result<TxnOutcome, StoreError> {
@@ -193,12 +224,16 @@ impl Connection {
     }
 
     /// Changes the rows, or answers the current values if some expect does not hold.
-    async fn apply(&mut self, txn: &StoreTxn) -> Result<Option<Vec<(Key, Option<Value>)>>, StoreError> {
+    async fn apply(
+        &mut self,
+        txn: &StoreTxn,
+    ) -> Result<Option<Vec<(Key, Option<Value>)>>, StoreError> {
         let mut current = Vec::with_capacity(txn.expects.len());
         for expect in &txn.expects {
             current.push((expect.key().to_owned(), self.get(expect.key()).await?));
         }
-        let holds = |(expect, (_, value)): (&Expect, &(Key, Option<Value>))| expect.holds(value.as_deref());
+        let holds =
+            |(expect, (_, value)): (&Expect, &(Key, Option<Value>))| expect.holds(value.as_deref());
         if !txn.expects.iter().zip(&current).all(holds) {
             return Ok(Some(current));
         }
@@ -207,8 +242,10 @@ impl Connection {
             match op {
                 Op::Put(key, value) => self.put(key, value, rev, None).await?,
                 Op::Delete(key) => {
-                    let deleted =
-                        sqlx::query("delete from kv where k = ?1").bind(key.as_bytes()).execute(&mut self.sqlite).await;
+                    let deleted = sqlx::query("delete from kv where k = ?1")
+                        .bind(key.as_bytes())
+                        .execute(&mut self.sqlite)
+                        .await;
                     deleted.map_err(|error| self.rejected(error))?;
                 }
             }
@@ -216,7 +253,12 @@ impl Connection {
         Ok(None)
     }
 
-    async fn campaign(&mut self, key: &str, value: Value, lease: LeaseId) -> Result<Option<Value>, StoreError> {
+    async fn campaign(
+        &mut self,
+        key: &str,
+        value: Value,
+        lease: LeaseId,
+    ) -> Result<Option<Value>, StoreError> {
         self.execute("begin immediate").await?;
         match self.put_if_absent(key, &value, lease).await {
             Ok(None) => match self.end_transaction().await {
@@ -224,7 +266,8 @@ impl Connection {
                     self.hints.changed(std::iter::once(key));
                     Ok(None)
                 }
-                // Should the record be there, it goes when its holder, who gives up now, has been gone for its time to live.
+                // Should the record be there, it goes when its holder, who gives up now, has been
+                // gone for its time to live.
                 TxnOutcome::Unknown | TxnOutcome::Refused(_) => Err(self.rejected(CampaignUnknown)),
             },
             Ok(Some(held)) => {
@@ -238,7 +281,12 @@ impl Connection {
         }
     }
 
-    async fn put_if_absent(&mut self, key: &str, value: &[u8], lease: LeaseId) -> Result<Option<Value>, StoreError> {
+    async fn put_if_absent(
+        &mut self,
+        key: &str,
+        value: &[u8],
+        lease: LeaseId,
+    ) -> Result<Option<Value>, StoreError> {
         if let Some(held) = self.get(key).await? {
             return Ok(Some(held));
         }
@@ -247,7 +295,13 @@ impl Connection {
         Ok(None)
     }
 
-    async fn put(&mut self, key: &str, value: &[u8], rev: i64, lease: Option<LeaseId>) -> Result<(), StoreError> {
+    async fn put(
+        &mut self,
+        key: &str,
+        value: &[u8],
+        rev: i64,
+        lease: Option<LeaseId>,
+    ) -> Result<(), StoreError> {
         let put = sqlx::query(
             "insert into kv(k, v, rev, lease) values (?1, ?2, ?3, ?4)
              on conflict (k) do update set v = excluded.v, rev = excluded.rev, lease = excluded.lease",
@@ -269,12 +323,16 @@ impl Connection {
     }
 
     async fn end_lease(&mut self, lease: LeaseId) -> Result<(), StoreError> {
-        let gone: Result<Vec<Vec<u8>>, _> = sqlx::query_scalar("delete from kv where lease = ?1 returning k")
-            .bind(lease)
-            .fetch_all(&mut self.sqlite)
-            .await;
+        let gone: Result<Vec<Vec<u8>>, _> = sqlx::query_scalar(
+            "delete from kv where lease = ?1 \
+            returning k",
+        )
+        .bind(lease)
+        .fetch_all(&mut self.sqlite)
+        .await;
         let gone = gone.map_err(|error| self.rejected(error))?;
-        self.hints.changed(gone.iter().filter_map(|key| std::str::from_utf8(key).ok()));
+        self.hints
+            .changed(gone.iter().filter_map(|key| std::str::from_utf8(key).ok()));
         Ok(())
     }
 
@@ -322,7 +380,11 @@ impl Connection {
     }
 
     async fn execute(&mut self, sql: &'static str) -> Result<(), StoreError> {
-        sqlx::raw_sql(sql).execute(&mut self.sqlite).await.map(drop).map_err(|error| self.rejected(error))
+        sqlx::raw_sql(sql)
+            .execute(&mut self.sqlite)
+            .await
+            .map(drop)
+            .map_err(|error| self.rejected(error))
     }
 
     fn shows_leased(&self) -> bool {
@@ -333,16 +395,23 @@ impl Connection {
     }
 
     fn rejected(&self, source: impl std::error::Error + Send + Sync + 'static) -> StoreError {
-        StoreError::Rejected { place: place_of(&self.path), source: Box::new(source) }
+        StoreError::Rejected {
+            place: place_of(&self.path),
+            source: Box::new(source),
+        }
     }
 }
 
 async fn connect(path: &Path, access: Access) -> Result<SqliteConnection, sqlx::Error> {
-    let options = SqliteConnectOptions::new().filename(path).busy_timeout(BUSY_WAIT_MAX).disable_statement_logging();
+    let options = SqliteConnectOptions::new()
+        .filename(path)
+        .busy_timeout(BUSY_WAIT_MAX)
+        .disable_statement_logging();
     let options = match access {
-        Access::Holder => {
-            options.create_if_missing(true).journal_mode(SqliteJournalMode::Wal).synchronous(SqliteSynchronous::Full)
-        }
+        Access::Holder => options
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full),
         Access::ReadOnly => options.read_only(true),
     };
     SqliteConnection::connect_with(&options).await

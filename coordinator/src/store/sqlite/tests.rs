@@ -5,7 +5,16 @@ use crate::store::Op;
 
 async fn put(store: &SqliteStore, key: &str, value: &[u8]) {
     let ops = vec![Op::Put(key.to_owned(), value.to_vec())];
-    assert_eq!(store.commit(StoreTxn { expects: vec![], ops }).await.unwrap(), TxnOutcome::Applied);
+    assert_eq!(
+        store
+            .commit(StoreTxn {
+                expects: vec![],
+                ops
+            })
+            .await
+            .unwrap(),
+        TxnOutcome::Applied
+    );
 }
 
 async fn win(store: &SqliteStore, ttl: Duration) -> Box<dyn Reign> {
@@ -32,7 +41,10 @@ async fn records_survive_a_reopening_and_those_of_old_leases_do_not() {
     store.close().await.unwrap();
     let store = SqliteStore::open(&path).await.unwrap();
     // THEN the record is there, and the office is free
-    assert_eq!(store.scan("").await.unwrap(), [("run/1".to_owned(), b"A".to_vec())]);
+    assert_eq!(
+        store.scan("").await.unwrap(),
+        [("run/1".to_owned(), b"A".to_vec())]
+    );
     let next = win(&store, Duration::from_secs(60)).await;
     // THEN the old reign has no power over the new one
     assert!(reign.resign().await.is_err());
@@ -45,7 +57,10 @@ async fn a_second_holder_is_refused_until_the_first_has_closed() {
     let (_folder, path) = file();
     let store = SqliteStore::open(&path).await.unwrap();
     let second = SqliteStore::open(&path).await;
-    assert!(matches!(second, Err(StoreError::HeldElsewhere { .. })), "{second:?}");
+    assert!(
+        matches!(second, Err(StoreError::HeldElsewhere { .. })),
+        "{second:?}"
+    );
     store.close().await.unwrap();
     SqliteStore::open(&path).await.unwrap();
 }
@@ -62,37 +77,72 @@ async fn a_looker_on_sees_the_records_and_changes_nothing() {
     // THEN it sees what is there and what comes, but for leased records
     assert_eq!(looker.get("run/1").await.unwrap(), Some(b"A".to_vec()));
     put(&store, "run/1", b"B").await;
-    assert_eq!(looker.scan("").await.unwrap(), [("run/1".to_owned(), b"B".to_vec())]);
+    assert_eq!(
+        looker.scan("").await.unwrap(),
+        [("run/1".to_owned(), b"B".to_vec())]
+    );
     // THEN its changes are refused
     let ops = vec![Op::Delete("run/1".to_owned())];
-    let outcome = looker.commit(StoreTxn { expects: vec![], ops }).await;
-    assert!(matches!(outcome, Err(StoreError::Rejected { .. })), "{outcome:?}");
-    assert!(looker.campaign("office", vec![], Duration::from_secs(1)).await.is_err());
+    let outcome = looker
+        .commit(StoreTxn {
+            expects: vec![],
+            ops,
+        })
+        .await;
+    assert!(
+        matches!(outcome, Err(StoreError::Rejected { .. })),
+        "{outcome:?}"
+    );
+    assert!(
+        looker
+            .campaign("office", vec![], Duration::from_secs(1))
+            .await
+            .is_err()
+    );
     assert_eq!(store.get("run/1").await.unwrap(), Some(b"B".to_vec()));
     // THEN it can look once the holder is gone
     looker.close().await.unwrap();
     store.close().await.unwrap();
     let looker = SqliteStore::open_read_only(&path).await.unwrap();
-    assert_eq!(looker.scan("").await.unwrap(), [("run/1".to_owned(), b"B".to_vec())]);
+    assert_eq!(
+        looker.scan("").await.unwrap(),
+        [("run/1".to_owned(), b"B".to_vec())]
+    );
 }
 
 #[tokio::test]
 async fn looking_at_nothing_makes_no_file() {
     let (_folder, path) = file();
-    assert!(matches!(SqliteStore::open_read_only(&path).await, Err(StoreError::Unreachable { .. })));
+    assert!(matches!(
+        SqliteStore::open_read_only(&path).await,
+        Err(StoreError::Unreachable { .. })
+    ));
     assert!(!path.exists());
 }
 
 #[tokio::test]
 async fn a_file_of_another_format_is_refused() {
     let (_folder, path) = file();
-    SqliteStore::open(&path).await.unwrap().close().await.unwrap();
+    SqliteStore::open(&path)
+        .await
+        .unwrap()
+        .close()
+        .await
+        .unwrap();
     let options = sqlx::sqlite::SqliteConnectOptions::new().filename(&path);
-    let mut sqlite = <sqlx::SqliteConnection as sqlx::Connection>::connect_with(&options).await.unwrap();
-    sqlx::query("update meta set format = 2").execute(&mut sqlite).await.unwrap();
+    let mut sqlite = <sqlx::SqliteConnection as sqlx::Connection>::connect_with(&options)
+        .await
+        .unwrap();
+    sqlx::query("update meta set format = 2")
+        .execute(&mut sqlite)
+        .await
+        .unwrap();
     sqlx::Connection::close(sqlite).await.unwrap();
     let opened = SqliteStore::open(&path).await;
-    assert!(matches!(opened, Err(StoreError::Rejected { .. })), "{opened:?}");
+    assert!(
+        matches!(opened, Err(StoreError::Rejected { .. })),
+        "{opened:?}"
+    );
 }
 
 #[tokio::test]
@@ -101,8 +151,13 @@ async fn a_caller_that_gives_up_leaves_no_transaction_behind() {
     let (_folder, path) = file();
     let store = SqliteStore::open(&path).await.unwrap();
     for n in 0..20_u8 {
-        let ops = (0..50).map(|at| Op::Put(format!("att/{at}"), vec![n])).collect();
-        let commit = store.commit(StoreTxn { expects: vec![], ops });
+        let ops = (0..50)
+            .map(|at| Op::Put(format!("att/{at}"), vec![n]))
+            .collect();
+        let commit = store.commit(StoreTxn {
+            expects: vec![],
+            ops,
+        });
         futures_util::FutureExt::now_or_never(commit);
     }
     // WHEN the next caller asks
@@ -118,9 +173,15 @@ async fn a_closed_store_is_unreachable() {
     let (_folder, path) = file();
     let store = SqliteStore::open(&path).await.unwrap();
     store.close().await.unwrap();
-    assert!(matches!(store.get("run/1").await, Err(StoreError::Unreachable { .. })));
+    assert!(matches!(
+        store.get("run/1").await,
+        Err(StoreError::Unreachable { .. })
+    ));
     let outcome = store.commit(StoreTxn::default()).await;
-    assert!(matches!(outcome, Err(StoreError::Unreachable { .. })), "{outcome:?}");
+    assert!(
+        matches!(outcome, Err(StoreError::Unreachable { .. })),
+        "{outcome:?}"
+    );
 }
 
 #[tokio::test]

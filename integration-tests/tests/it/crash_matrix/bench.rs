@@ -37,17 +37,30 @@ impl Bench {
         let postgres_source = server.create_database("source").await?;
         let mut conn = server.connect("source").await?;
         let rows = "create table parts (id bigint primary key, place bigint, note text); \
-            insert into parts select n, case when n <= 600 then n - 1 end, 'part ' || n from generate_series(1, 620) n; \
+            insert into parts select n, case when n <= 600 then n - 1 end, 'part ' || n from \
+            generate_series(1, 620) n; \
             create index on parts (place); analyze parts";
-        sqlx::raw_sql(rows).execute(&mut conn).await.context("make the source")?;
-        conn.close().await.context("close the connection that made the source")?;
+        sqlx::raw_sql(rows)
+            .execute(&mut conn)
+            .await
+            .context("make the source")?;
+        conn.close()
+            .await
+            .context("close the connection that made the source")?;
         let sqlite_source = folder.path().join("source.db");
         let rows = "create table parts (id integer primary key, place integer, note text); \
-            with recursive numbers (n) as (select 1 union all select n + 1 from numbers where n < 620) \
-            insert into parts select n, case when n <= 600 then n - 1 end, 'part ' || n from numbers; \
+            with recursive numbers (n) as (select 1 union all select n + 1 from numbers where n < \
+            620) \
+            insert into parts select n, case when n <= 600 then n - 1 end, 'part ' || n from \
+            numbers; \
             create index parts_place on parts (place)";
         make_sqlite(&sqlite_source, rows).await?;
-        Ok(Self { server, postgres_source, sqlite_source, folder })
+        Ok(Self {
+            server,
+            postgres_source,
+            sqlite_source,
+            folder,
+        })
     }
 
     /// The folder of a cell of its own.
@@ -58,7 +71,8 @@ impl Bench {
     }
 }
 
-/// What the cells of a cluster share besides: an etcd, in which each of them is a cluster of its own.
+/// What the cells of a cluster share besides: an etcd, in which each of them is a cluster of its
+/// own.
 pub(super) struct ClusterBench {
     pub(super) databases: Bench,
     pub(super) etcd: Etcd,
@@ -71,8 +85,8 @@ impl ClusterBench {
     }
 }
 
-/// A cell in which nothing happened: it proves nothing. On a machine so busy that a session ends before the place is come to, that
-/// is the machine's doing, so the cell is begun anew.
+/// A cell in which nothing happened: it proves nothing. On a machine so busy that a session ends
+/// before the place is come to, that is the machine's doing, so the cell is begun anew.
 #[derive(Debug)]
 pub(super) struct NeverStruck;
 
@@ -106,22 +120,46 @@ pub(super) async fn in_turns<C: Strike>(bench: C::Bench, cells: Vec<C>, at_once:
             let began = std::time::Instant::now();
             let mut outcome = cell.run(&bench, no).await;
             for again in 1..BEGUN_MAX {
-                let Some(NeverStruck) = outcome.as_ref().err().and_then(anyhow::Error::downcast_ref) else { break };
+                let Some(NeverStruck) =
+                    outcome.as_ref().err().and_then(anyhow::Error::downcast_ref)
+                else {
+                    break;
+                };
                 eprintln!("{cell}: nothing struck; once more");
                 outcome = cell.run(&bench, no + count * again).await;
             }
-            eprintln!("{cell}: {} in {:.1?}", if outcome.is_ok() { "exact" } else { "FAILED" }, began.elapsed());
+            eprintln!(
+                "{cell}: {} in {:.1?}",
+                if outcome.is_ok() { "exact" } else { "FAILED" },
+                began.elapsed()
+            );
             outcome.with_context(|| cell.to_string())
         });
     }
     let outcomes = running.join_all().await;
-    let failed: Vec<String> = outcomes.into_iter().filter_map(Result::err).map(|error| format!("{error:#}")).collect();
-    assert!(failed.is_empty(), "{} of {count} cells failed:\n{}", failed.len(), failed.join("\n\n"));
+    let failed: Vec<String> = outcomes
+        .into_iter()
+        .filter_map(Result::err)
+        .map(|error| format!("{error:#}"))
+        .collect();
+    assert!(
+        failed.is_empty(),
+        "{} of {count} cells failed:\n{}",
+        failed.len(),
+        failed.join("\n\n")
+    );
 }
 
 pub(super) async fn make_sqlite(file: &Path, statements: &'static str) -> Result<()> {
-    let options = SqliteConnectOptions::new().filename(file).create_if_missing(true);
+    let options = SqliteConnectOptions::new()
+        .filename(file)
+        .create_if_missing(true);
     let mut conn = SqliteConnection::connect_with(&options).await?;
-    sqlx::raw_sql(statements).execute(&mut conn).await.with_context(|| format!("make {}", file.display()))?;
-    conn.close().await.with_context(|| format!("close {}", file.display()))
+    sqlx::raw_sql(statements)
+        .execute(&mut conn)
+        .await
+        .with_context(|| format!("make {}", file.display()))?;
+    conn.close()
+        .await
+        .with_context(|| format!("close {}", file.display()))
 }

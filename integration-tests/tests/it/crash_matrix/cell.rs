@@ -1,4 +1,5 @@
-//! One cell of the embedded mode: it strikes, sees that it did, lets the run come to its end, and looks at every row and at the ledger.
+//! One cell of the embedded mode: it strikes, sees that it did, lets the run come to its end, and
+//! looks at every row and at the ledger.
 
 use std::fmt;
 use std::os::unix::process::ExitStatusExt as _;
@@ -56,8 +57,17 @@ pub(super) struct Cell {
 
 impl fmt::Display for Cell {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { place, action, engine, mode } = self;
-        write!(f, "{} (after {}) {action:?} {engine:?} {mode:?}", place.name, place.passed)
+        let Self {
+            place,
+            action,
+            engine,
+            mode,
+        } = self;
+        write!(
+            f,
+            "{} (after {}) {action:?} {engine:?} {mode:?}",
+            place.name, place.passed
+        )
     }
 }
 
@@ -67,7 +77,14 @@ impl Strike for Cell {
     async fn run(self, bench: &Bench, no: usize) -> Result<()> {
         let folder = bench.folder(&format!("cell-{no}"))?;
         let table = Table::make(bench, self.engine, &folder, no).await?;
-        std::fs::write(folder.join("pipeline.yaml"), table.pipeline(bench, self.mode)).context("write the pipeline")?;
+        std::fs::write(
+            folder.join("pipeline.yaml"),
+            table.pipeline(bench, self.mode),
+        )
+        .context(
+            "write \
+            the pipeline",
+        )?;
         self.strike(&folder).await?;
         table.check(bench).await
     }
@@ -80,9 +97,13 @@ impl Cell {
         let log = match self.action {
             Action::Kill => {
                 let mut running = armed.start()?;
-                let log = match running.until_stderr_holds(&self.struck(), CONVERGED_MAX).await {
+                let log = match running
+                    .until_stderr_holds(&self.struck(), CONVERGED_MAX)
+                    .await
+                {
                     Ok(log) => log,
-                    // It came to its end before the strike could; one that failed by itself is another matter.
+                    // It came to its end before the strike could; one that failed by itself is
+                    // another matter.
                     Err(error) if running.ended()?.is_some_and(|status| status.success()) => {
                         return Err(error.context(NeverStruck));
                     }
@@ -96,12 +117,20 @@ impl Cell {
             Action::Abort => {
                 let Finished { status, stderr, .. } = armed.run(CONVERGED_MAX).await?;
                 let is_untouched = !stderr.contains(&self.struck());
-                ensure!(status.signal() == Some(SIGABRT) || is_untouched, "it ended otherwise ({status}): {stderr}");
+                ensure!(
+                    status.signal() == Some(SIGABRT) || is_untouched,
+                    "it ended otherwise \
+                    ({status}): {stderr}"
+                );
                 again(folder).await?;
                 stderr
             }
             Action::Fail | Action::Resume => {
-                let Finished { status, stdout, stderr } = armed.run(CONVERGED_MAX).await?;
+                let Finished {
+                    status,
+                    stdout,
+                    stderr,
+                } = armed.run(CONVERGED_MAX).await?;
                 match status.code() {
                     Some(0) => ended_well(&stdout)?,
                     Some(UNREACHABLE) => again(folder).await?,
@@ -130,33 +159,71 @@ impl Cell {
     }
 
     fn failpoints(&self) -> String {
-        let Place { name, passed, with, .. } = self.place;
+        let Place {
+            name, passed, with, ..
+        } = self.place;
         let own = match self.action {
             Action::Resume if self.is_zombie() => {
-                format!("{name}@embedded-1=1*off->1*return(stall 4000);heartbeat::silent@embedded-1=return(stall 5000)")
+                format!(
+                    "{name}@embedded-1=1*off->1*return(stall \
+                         4000);heartbeat::silent@embedded-1=return(stall 5000)"
+                )
             }
             Action::Resume => self.place.armed(passed, "return(stall 4000)"),
-            Action::Abort | Action::Fail | Action::Kill => self.place.armed(passed, self.action.told()),
+            Action::Abort | Action::Fail | Action::Kill => {
+                self.place.armed(passed, self.action.told())
+            }
         };
-        if with.is_empty() { own } else { format!("{own};{with}") }
+        if with.is_empty() {
+            own
+        } else {
+            format!("{own};{with}")
+        }
     }
 }
 
 async fn highwater(folder: &Path) -> Result<Binary> {
-    let args = ["run", "pipeline.yaml", "--workers", "2", "-v", "-o", "json", "--progress", "none"];
+    let args = [
+        "run",
+        "pipeline.yaml",
+        "--workers",
+        "2",
+        "-v",
+        "-o",
+        "json",
+        "--progress",
+        "none",
+    ];
     let highwater = Binary::highwater().await?.args(args).env("NO_COLOR", "1");
-    Ok(highwater.env("HIGHWATER_SESSION_TTL", SESSION_TTL).current_folder(folder))
+    Ok(highwater
+        .env("HIGHWATER_SESSION_TTL", SESSION_TTL)
+        .current_folder(folder))
 }
 
 /// Runs again, with nothing in the way.
 async fn again(folder: &Path) -> Result<()> {
-    let Finished { status, stdout, stderr } = highwater(folder).await?.run(CONVERGED_MAX).await?;
-    ensure!(status.success(), "run again, it failed ({status}): {stderr}");
+    let Finished {
+        status,
+        stdout,
+        stderr,
+    } = highwater(folder).await?.run(CONVERGED_MAX).await?;
+    ensure!(
+        status.success(),
+        "run again, it failed ({status}): {stderr}"
+    );
     ended_well(&stdout)
 }
 
 pub(super) fn ended_well(stdout: &str) -> Result<()> {
-    let run: serde_json::Value = serde_json::from_str(stdout).with_context(|| format!("read {stdout:?}"))?;
-    ensure!(run["status"] == "success", "the run did not succeed: {stdout}");
+    let run: serde_json::Value = serde_json::from_str(stdout).with_context(|| {
+        format!(
+            "read \
+        {stdout:?}"
+        )
+    })?;
+    ensure!(
+        run["status"] == "success",
+        "the run did not succeed: {stdout}"
+    );
     Ok(())
 }

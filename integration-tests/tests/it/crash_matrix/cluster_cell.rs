@@ -1,6 +1,6 @@
-//! One cell of a cluster: etcd, one or two coordinators, two workers. Something strikes one of the daemons; it comes back, or
-//! another one takes over. The run comes to its end, every row and the ledger are exact, and a daemon that woke up late has
-//! changed nothing.
+//! One cell of a cluster: etcd, one or two coordinators, two workers. Something strikes one of the
+//! daemons; it comes back, or another one takes over. The run comes to its end, every row and the
+//! ledger are exact, and a daemon that woke up late has changed nothing.
 
 use std::fmt;
 use std::os::unix::process::ExitStatusExt as _;
@@ -25,7 +25,8 @@ const BETWEEN_COMMANDS: Duration = Duration::from_millis(200);
 const PAST_THE_LEASE: Duration = Duration::from_secs(1);
 /// Tasks at once of each worker.
 const SLOTS: u32 = 2;
-/// What a place that shall go on is told: to wait until the daemon is frozen. It has waited long enough when it is thawed.
+/// What a place that shall go on is told: to wait until the daemon is frozen. It has waited long
+/// enough when it is thawed.
 const UNTIL_FROZEN: &str = "return(stall 2500)";
 
 /// Who is struck.
@@ -52,8 +53,18 @@ pub(super) struct ClusterCell {
 
 impl fmt::Display for ClusterCell {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { place, action, victim, mode } = self;
-        write!(f, "cluster: {} (after {}) {action:?} {victim:?} {mode:?}", place.name, self.passed())
+        let Self {
+            place,
+            action,
+            victim,
+            mode,
+        } = self;
+        write!(
+            f,
+            "cluster: {} (after {}) {action:?} {victim:?} {mode:?}",
+            place.name,
+            self.passed()
+        )
     }
 }
 
@@ -65,9 +76,12 @@ impl Strike for ClusterCell {
         let folder = databases.folder(&format!("cell-{no}"))?;
         let table = Table::make(databases, Engine::Postgres, &folder, no).await?;
         let file = folder.join("pipeline.yaml");
-        std::fs::write(&file, table.pipeline(databases, self.mode)).context("write the pipeline")?;
+        std::fs::write(&file, table.pipeline(databases, self.mode))
+            .context("write the pipeline")?;
         let mut daemons = Daemons::new(ClusterOptions::default(), bench.etcd.endpoint())?;
-        let struck = self.strike(&mut daemons, &format!("cell_{no}"), &file).await;
+        let struck = self
+            .strike(&mut daemons, &format!("cell_{no}"), &file)
+            .await;
         struck.with_context(|| daemons.logs())?;
         let checked = table.check(databases).await;
         checked.with_context(|| daemons.logs())
@@ -84,45 +98,69 @@ impl ClusterCell {
         };
         let (ended, struck) = tokio::try_join!(followed, self.see_it_strike(daemons))?;
         let took = ended.saturating_duration_since(struck);
-        ensure!(took < CONVERGED_MAX, "the run came to its end {took:?} after the strike");
+        ensure!(
+            took < CONVERGED_MAX,
+            "the run came to its end {took:?} after the strike"
+        );
         if self.action == Action::Resume {
             self.let_the_zombie_act(daemons).await?;
         }
         Ok(())
     }
 
-    /// Starts coordinators and the first worker, the one that is to be struck under arms. Returns what the command is to ask:
-    /// the only coordinator; or, in turns, the one that stands by, and both of them, the leader first.
+    /// Starts coordinators and the first worker, the one that is to be struck under arms. Returns
+    /// what the command is to ask: the only coordinator; or, in turns, the one that stands by, and
+    /// both of them, the leader first.
     async fn start(self, daemons: &mut Daemons, cluster: &str) -> Result<String> {
         let first = daemons.prepare_coordinator(cluster)?;
         let (coordinator, worker) = match self.victim {
-            Victim::Worker | Victim::WorkerForGood => (String::new(), [self.failpoints(), self.elsewhere()].join(";")),
+            Victim::Worker | Victim::WorkerForGood => (
+                String::new(),
+                [self.failpoints(), self.elsewhere()].join(";"),
+            ),
             Victim::OnlyCoordinator | Victim::LeaderOfTwo => (self.failpoints(), self.elsewhere()),
         };
         daemons.coordinator(first).env("FAILPOINTS", &coordinator);
         daemons.restart_coordinator(first).await?;
-        let leads = if self.is_before_the_term() { self.struck() } else { "leading".to_owned() };
-        daemons.coordinator(first).until_logged(&leads, LIMIT).await?;
+        let leads = if self.is_before_the_term() {
+            self.struck()
+        } else {
+            "leading".to_owned()
+        };
+        daemons
+            .coordinator(first)
+            .until_logged(&leads, LIMIT)
+            .await?;
         let mut addresses = daemons.address(first).to_owned();
         let mut asked = addresses.clone();
         if self.victim == Victim::LeaderOfTwo {
             let second = daemons.add_coordinator(cluster).await?;
             addresses = format!("{addresses},{}", daemons.address(second));
-            asked = if self.mode == Mode::Append { daemons.address(second).to_owned() } else { addresses.clone() };
+            asked = if self.mode == Mode::Append {
+                daemons.address(second).to_owned()
+            } else {
+                addresses.clone()
+            };
         }
-        daemons.prepare("w1", SLOTS, &addresses, &[("FAILPOINTS", &worker)]).start().await?;
+        daemons
+            .prepare("w1", SLOTS, &addresses, &[("FAILPOINTS", &worker)])
+            .start()
+            .await?;
         daemons.prepare("w2", SLOTS, &addresses, &[]);
         Ok(asked)
     }
 
-    /// Waits for the strike, does what belongs to it, and returns when it was. The second worker comes afterwards, where the
-    /// first one has to be alone to be sure to come to the place.
+    /// Waits for the strike, does what belongs to it, and returns when it was. The second worker
+    /// comes afterwards, where the first one has to be alone to be sure to come to the place.
     async fn see_it_strike(self, daemons: &mut Daemons) -> Result<Instant> {
         let is_alone = self.place.is_single || !self.place.with.is_empty();
         if !is_alone {
             daemons.worker("w2").start().await?;
         }
-        self.victim(daemons).until_logged(&self.struck(), LIMIT).await.context(NeverStruck)?;
+        self.victim(daemons)
+            .until_logged(&self.struck(), LIMIT)
+            .await
+            .context(NeverStruck)?;
         let struck = Instant::now();
         if is_alone {
             daemons.worker("w2").start().await?;
@@ -131,7 +169,10 @@ impl ClusterCell {
             Action::Fail => {}
             Action::Abort => {
                 let status = self.victim(daemons).ended(LIMIT).await?;
-                ensure!(status.signal() == Some(SIGABRT), "it ended otherwise: {status}");
+                ensure!(
+                    status.signal() == Some(SIGABRT),
+                    "it ended otherwise: {status}"
+                );
                 self.come_back(daemons).await?;
             }
             Action::Kill => {
@@ -166,11 +207,20 @@ impl ClusterCell {
 
     /// Waits until others have what the frozen daemon held.
     async fn outlast_the_lease(self, daemons: &mut Daemons) -> Result<()> {
-        let ClusterOptions { session_ttl, leader_ttl, .. } = *daemons.options();
+        let ClusterOptions {
+            session_ttl,
+            leader_ttl,
+            ..
+        } = *daemons.options();
         match self.victim {
-            Victim::Worker | Victim::WorkerForGood if self.place.is_for_zombies => {
-                daemons.coordinator(0).until_logged("worker lost", LIMIT).await.context("the lease was not lost")
-            }
+            Victim::Worker | Victim::WorkerForGood if self.place.is_for_zombies => daemons
+                .coordinator(0)
+                .until_logged("worker lost", LIMIT)
+                .await
+                .context(
+                    "the lease \
+                    was not lost",
+                ),
             Victim::Worker | Victim::WorkerForGood => {
                 tokio::time::sleep(session_ttl + PAST_THE_LEASE).await;
                 Ok(())
@@ -183,23 +233,33 @@ impl ClusterCell {
         }
     }
 
-    /// Waits until the daemon that was frozen has done whatever it wanted to, which must change nothing.
+    /// Waits until the daemon that was frozen has done whatever it wanted to, which must change
+    /// nothing.
     async fn let_the_zombie_act(self, daemons: &mut Daemons) -> Result<()> {
         match self.victim {
             Victim::Worker | Victim::WorkerForGood => {
                 // What it has in hand comes to its end first.
                 daemons.worker("w1").terminate()?;
                 let status = daemons.worker("w1").ended(LIMIT).await?;
-                ensure!(status.success(), "the worker that woke up ended otherwise: {status}");
+                ensure!(
+                    status.success(),
+                    "the worker that woke up ended otherwise: {status}"
+                );
             }
             // Its term had not begun.
             Victim::OnlyCoordinator | Victim::LeaderOfTwo if self.is_before_the_term() => {}
             Victim::OnlyCoordinator | Victim::LeaderOfTwo => {
-                daemons.coordinator(0).until_logged("the term is over", LIMIT).await?;
+                daemons
+                    .coordinator(0)
+                    .until_logged("the term is over", LIMIT)
+                    .await?;
             }
         }
         let run = daemons.status().await?;
-        ensure!(run["status"] == "success", "the run has changed after its end: {run:#}");
+        ensure!(
+            run["status"] == "success",
+            "the run has changed after its end: {run:#}"
+        );
         Ok(())
     }
 
@@ -213,7 +273,8 @@ impl ClusterCell {
         self.place.name.starts_with("t0::")
     }
 
-    /// How often the place lets pass: a worker comes to what is a worker's half as often as both workers do.
+    /// How often the place lets pass: a worker comes to what is a worker's half as often as both
+    /// workers do.
     fn passed(self) -> u32 {
         match self.victim {
             Victim::Worker | Victim::WorkerForGood => self.place.passed / 2,
@@ -222,7 +283,11 @@ impl ClusterCell {
     }
 
     fn failpoints(self) -> String {
-        let told = if self.action == Action::Resume { UNTIL_FROZEN } else { self.action.told() };
+        let told = if self.action == Action::Resume {
+            UNTIL_FROZEN
+        } else {
+            self.action.told()
+        };
         self.place.armed(self.passed(), told)
     }
 
@@ -232,16 +297,28 @@ impl ClusterCell {
     }
 }
 
-/// Runs the pipeline to its end, as a user does: the command is given again when it could not reach anybody who leads.
+/// Runs the pipeline to its end, as a user does: the command is given again when it could not reach
+/// anybody who leads.
 async fn follow(coordinator: &str, file: &Path) -> Result<()> {
     let began = Instant::now();
     loop {
-        let highwater = Binary::highwater().await?.args(["--coordinator", coordinator, "run"]).args([file]);
-        let highwater = highwater.args(["-o", "json", "--progress", "none"]).env("NO_COLOR", "1");
-        let Finished { status, stdout, stderr } = highwater.run(FOLLOW_MAX).await?;
+        let highwater = Binary::highwater()
+            .await?
+            .args(["--coordinator", coordinator, "run"])
+            .args([file]);
+        let highwater = highwater
+            .args(["-o", "json", "--progress", "none"])
+            .env("NO_COLOR", "1");
+        let Finished {
+            status,
+            stdout,
+            stderr,
+        } = highwater.run(FOLLOW_MAX).await?;
         match status.code() {
             Some(0) => return ended_well(&stdout),
-            Some(UNREACHABLE) if began.elapsed() < FOLLOW_MAX => tokio::time::sleep(BETWEEN_COMMANDS).await,
+            Some(UNREACHABLE) if began.elapsed() < FOLLOW_MAX => {
+                tokio::time::sleep(BETWEEN_COMMANDS).await
+            }
             _ => bail!("the run did not end well ({status}): {stdout}\n{stderr}"),
         }
     }

@@ -1,5 +1,5 @@
-//! The named places that the matrix strikes at. Those of an attempt and of a worker's calls lie in a worker, the others in a
-//! coordinator.
+//! The named places that the matrix strikes at. Those of an attempt and of a worker's calls lie in
+//! a worker, the others in a coordinator.
 
 /// Where a cell strikes.
 #[derive(Debug, Clone, Copy)]
@@ -18,31 +18,59 @@ pub(super) struct Place {
 
 impl Place {
     const fn new(name: &'static str, passed: u32) -> Self {
-        Self { name, passed, with: "", is_for_zombies: false, is_single: false }
+        Self {
+            name,
+            passed,
+            with: "",
+            is_for_zombies: false,
+            is_single: false,
+        }
     }
 
     const fn zombies(name: &'static str, passed: u32) -> Self {
-        Self { name, passed, with: "", is_for_zombies: true, is_single: false }
+        Self {
+            name,
+            passed,
+            with: "",
+            is_for_zombies: true,
+            is_single: false,
+        }
     }
 
     const fn single(name: &'static str) -> Self {
-        Self { name, passed: 0, with: "", is_for_zombies: false, is_single: true }
+        Self {
+            name,
+            passed: 0,
+            with: "",
+            is_for_zombies: false,
+            is_single: true,
+        }
     }
 
     const fn with(name: &'static str, passed: u32, with: &'static str) -> Self {
-        Self { name, passed, with, is_for_zombies: false, is_single: false }
+        Self {
+            name,
+            passed,
+            with,
+            is_for_zombies: false,
+            is_single: false,
+        }
     }
 
     /// What `FAILPOINTS` says, so that the place does `what` once, after it was passed so often.
     pub(super) fn armed(&self, passed: u32, what: &str) -> String {
-        let passed = if passed == 0 { String::new() } else { format!("{passed}*off->") };
+        let passed = if passed == 0 {
+            String::new()
+        } else {
+            format!("{passed}*off->")
+        };
         format!("{}={passed}1*{what}", self.name)
     }
 }
 
 /// A worker with a task in hand that falls silent for longer than its session lives.
-const SILENT_WORKER: &str =
-    "attempt::before_guard@embedded-1=1*off->1*return(stall 4000);heartbeat::silent@embedded-1=return(stall 5000)";
+const SILENT_WORKER: &str = "attempt::before_guard@embedded-1=1*off->1*return(stall \
+     4000);heartbeat::silent@embedded-1=return(stall 5000)";
 /// An attempt that fails.
 const FAILED_ATTEMPT: &str = "attempt::before_guard=2*off->1*return";
 /// An attempt that lasts for a few heartbeats.
@@ -68,14 +96,20 @@ pub(super) const ATTEMPT: [Place; 13] = [
 ];
 
 /// Places between the statements of a claim.
-pub(super) const CLAIM: [Place; 3] =
-    [Place::new("claim::marked", 3), Place::new("claim::raised", 3), Place::new("claim::committed", 3)];
+pub(super) const CLAIM: [Place; 3] = [
+    Place::new("claim::marked", 3),
+    Place::new("claim::raised", 3),
+    Place::new("claim::committed", 3),
+];
 
 /// Places between the statements of a cancel's fence.
-pub(super) const FENCE: [Place; 2] = [Place::new("fence::marked", 0), Place::new("fence::committed", 0)];
+pub(super) const FENCE: [Place; 2] = [
+    Place::new("fence::marked", 0),
+    Place::new("fence::committed", 0),
+];
 
-/// Places that a newer run comes to before its first row: around and between the statements that take the stream from an older
-/// one, and in its first claim.
+/// Places that a newer run comes to before its first row: around and between the statements that
+/// take the stream from an older one, and in its first claim.
 pub(super) const NEWER_RUN: [Place; 8] = [
     Place::new("attempt::prepare", 0),
     Place::new("stream::taken", 0),

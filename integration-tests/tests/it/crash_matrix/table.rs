@@ -1,4 +1,5 @@
-//! What is copied in every cell, where to, and what must be true of the copy however often something struck.
+//! What is copied in every cell, where to, and what must be true of the copy however often
+//! something struck.
 
 use std::path::{Path, PathBuf};
 
@@ -32,9 +33,14 @@ pub(super) enum Table {
 }
 
 impl Table {
-    /// Makes the target of cell `no`, empty. No key: a row written twice must be seen twice. In PostgreSQL the token says which
-    /// attempt wrote it.
-    pub(super) async fn make(bench: &Bench, engine: Engine, folder: &Path, no: usize) -> Result<Self> {
+    /// Makes the target of cell `no`, empty. No key: a row written twice must be seen twice. In
+    /// PostgreSQL the token says which attempt wrote it.
+    pub(super) async fn make(
+        bench: &Bench,
+        engine: Engine,
+        folder: &Path,
+        no: usize,
+    ) -> Result<Self> {
         match engine {
             Engine::Postgres => {
                 let name = format!("cell_{no}");
@@ -43,8 +49,13 @@ impl Table {
                 let create = "create table parts (id bigint not null, place bigint, note text, \
                     token bigint not null default current_setting('highwater.token')::bigint); \
                     create index on parts (place)";
-                sqlx::raw_sql(create).execute(&mut conn).await.context("make the target")?;
-                conn.close().await.context("close the connection that made the target")?;
+                sqlx::raw_sql(create)
+                    .execute(&mut conn)
+                    .await
+                    .context("make the target")?;
+                conn.close()
+                    .await
+                    .context("close the connection that made the target")?;
                 Ok(Self::Postgres(url))
             }
             Engine::Sqlite => {
@@ -91,7 +102,8 @@ steps:
         )
     }
 
-    /// Every row once, every ledger row committed, and each row under the token of its ledger row (I1, I4, I6).
+    /// Every row once, every ledger row committed, and each row under the token of its ledger row
+    /// (I1, I4, I6).
     pub(super) async fn check(&self, bench: &Bench) -> Result<()> {
         self.check_runs(bench, 1).await
     }
@@ -108,8 +120,14 @@ steps:
                 digest_sqlite_query(file, ROWS_QUERY).await?,
             ),
         };
-        ensure!(source == target, "the rows differ: {source} there, {target} here");
-        ensure!(i64::try_from(source.rows) == Ok(ROWS), "the source has {source}");
+        ensure!(
+            source == target,
+            "the rows differ: {source} there, {target} here"
+        );
+        ensure!(
+            i64::try_from(source.rows) == Ok(ROWS),
+            "the source has {source}"
+        );
         match self {
             Self::Postgres(url) => check_postgres(url, runs).await,
             Self::Sqlite(file) => check_sqlite(file, runs).await,
@@ -119,59 +137,121 @@ steps:
     /// The ledger says of one run, and of no other, that a newer one has taken its stream.
     pub(super) async fn check_superseded(&self) -> Result<()> {
         let marks = |table: &str| {
-            let asked = "select count(*) filter (where state = 'X' and fenced_by is not null), count(*) from";
+            let asked = "select count(*) filter (where state = 'X' and fenced_by is not null), \
+                         count(*) from";
             sqlx::AssertSqlSafe(format!("{asked} {table}"))
         };
         let (fenced, runs): (i64, i64) = match self {
             Self::Postgres(url) => {
-                let mut conn = sqlx::PgConnection::connect(url).await.context("connect to read the runs")?;
-                sqlx::query_as(marks("highwater.run")).fetch_one(&mut conn).await.context("read the runs")?
+                let mut conn = sqlx::PgConnection::connect(url).await.context(
+                    "connect to read the \
+                    runs",
+                )?;
+                sqlx::query_as(marks("highwater.run"))
+                    .fetch_one(&mut conn)
+                    .await
+                    .context(
+                        "read \
+                    the runs",
+                    )?
             }
             Self::Sqlite(file) => {
                 let options = SqliteConnectOptions::new().filename(file).read_only(true);
-                let mut conn =
-                    SqliteConnection::connect_with(&options).await.context("open the target to read the runs")?;
-                sqlx::query_as(marks("_highwater_run")).fetch_one(&mut conn).await.context("read the runs")?
+                let mut conn = SqliteConnection::connect_with(&options).await.context(
+                    "open the target to \
+                        read the runs",
+                )?;
+                sqlx::query_as(marks("_highwater_run"))
+                    .fetch_one(&mut conn)
+                    .await
+                    .context(
+                        "read \
+                    the runs",
+                    )?
             }
         };
-        ensure!((fenced, runs) == (1, 2), "{fenced} of {runs} runs are fenced by a newer one");
+        ensure!(
+            (fenced, runs) == (1, 2),
+            "{fenced} of {runs} runs are fenced by a newer one"
+        );
         Ok(())
     }
 }
 
 async fn check_postgres(url: &str, runs: i64) -> Result<()> {
-    let mut conn = sqlx::PgConnection::connect(url).await.context("connect to read the ledger")?;
+    let mut conn = sqlx::PgConnection::connect(url)
+        .await
+        .context("connect to read the ledger")?;
     let ledger = "select count(*), count(distinct task_id), count(distinct run_id), \
         count(*) filter (where state = 'C'), count(*) filter (where state not in ('C', 'X')), \
         coalesce(sum(rows), 0)::int8 from highwater.task";
-    let counted = sqlx::query_as(ledger).fetch_one(&mut conn).await.context("read the ledger")?;
-    let strangers = "select count(*) from parts p where not exists (select from highwater.task k where k.token = p.token \
+    let counted = sqlx::query_as(ledger)
+        .fetch_one(&mut conn)
+        .await
+        .context("read the ledger")?;
+    let strangers = "select count(*) from parts p where not exists (select from highwater.task k \
+        where k.token = p.token \
         and k.state = 'C' and case when k.slice_kind = 'null' then p.place is null else \
-        (k.range_start is null or p.place >= k.range_start) and (k.range_end is null or p.place < k.range_end) end)";
-    let strangers: i64 = sqlx::query_scalar(strangers).fetch_one(&mut conn).await.context("compare the tokens")?;
-    ensure!(strangers == 0, "I6: {strangers} rows carry another token than their ledger row");
-    conn.close().await.context("close the connection that read the ledger")?;
+        (k.range_start is null or p.place >= k.range_start) and (k.range_end is null or p.place < \
+        k.range_end) end)";
+    let strangers: i64 = sqlx::query_scalar(strangers)
+        .fetch_one(&mut conn)
+        .await
+        .context(
+            "compare \
+        the tokens",
+        )?;
+    ensure!(
+        strangers == 0,
+        "I6: {strangers} rows carry another token than their ledger row"
+    );
+    conn.close()
+        .await
+        .context("close the connection that read the ledger")?;
     judge(counted, runs)
 }
 
 async fn check_sqlite(file: &Path, runs: i64) -> Result<()> {
     let options = SqliteConnectOptions::new().filename(file).read_only(true);
-    let mut conn = SqliteConnection::connect_with(&options).await.context("open the target to read the ledger")?;
+    let mut conn = SqliteConnection::connect_with(&options).await.context(
+        "open the target to read \
+        the ledger",
+    )?;
     let ledger = "select count(*), count(distinct task_id), count(distinct run_id), \
         count(*) filter (where state = 'C'), count(*) filter (where state not in ('C', 'X')), \
         coalesce(sum(rows), 0) from _highwater_task";
-    let counted = sqlx::query_as(ledger).fetch_one(&mut conn).await.context("read the ledger")?;
-    let wrong = "select count(*) from _highwater_task k where k.state = 'C' and k.rows <> (select count(*) from parts p \
+    let counted = sqlx::query_as(ledger)
+        .fetch_one(&mut conn)
+        .await
+        .context("read the ledger")?;
+    let wrong = "select count(*) from _highwater_task k where k.state = 'C' and k.rows <> (select \
+        count(*) from parts p \
         where case when k.slice_kind = 'null' then p.place is null else \
-        (k.range_start is null or p.place >= k.range_start) and (k.range_end is null or p.place < k.range_end) end)";
-    let wrong: i64 = sqlx::query_scalar(wrong).fetch_one(&mut conn).await.context("compare the counts")?;
-    ensure!(wrong == 0, "{wrong} ledger rows count other rows than there are in their ranges");
-    conn.close().await.context("close the file that held the ledger")?;
+        (k.range_start is null or p.place >= k.range_start) and (k.range_end is null or p.place < \
+        k.range_end) end)";
+    let wrong: i64 = sqlx::query_scalar(wrong)
+        .fetch_one(&mut conn)
+        .await
+        .context(
+            "compare the \
+        counts",
+        )?;
+    ensure!(
+        wrong == 0,
+        "{wrong} ledger rows count other rows than there are in their ranges"
+    );
+    conn.close()
+        .await
+        .context("close the file that held the ledger")?;
     judge(counted, runs)
 }
 
-/// Ledger rows, tasks, runs, committed rows, those that still could be, and the rows that they count.
-fn judge((entries, tasks, runs, committed, open, rows): (i64, i64, i64, i64, i64, i64), expected: i64) -> Result<()> {
+/// Ledger rows, tasks, runs, committed rows, those that still could be, and the rows that they
+/// count.
+fn judge(
+    (entries, tasks, runs, committed, open, rows): (i64, i64, i64, i64, i64, i64),
+    expected: i64,
+) -> Result<()> {
     ensure!(runs == expected, "the ledger knows {runs} runs");
     ensure!(
         entries == tasks && committed == PARTITIONS,
@@ -179,7 +259,11 @@ fn judge((entries, tasks, runs, committed, open, rows): (i64, i64, i64, i64, i64
     );
     ensure!(open == 0, "{open} entries of the ledger are still open");
     // What one run did not commit it was fenced from; a single one has nothing that is fenced.
-    ensure!(expected > 1 || entries == committed, "{} entries of the ledger are not committed", entries - committed);
+    ensure!(
+        expected > 1 || entries == committed,
+        "{} entries of the ledger are not committed",
+        entries - committed
+    );
     ensure!(rows == ROWS, "the ledger counts {rows} rows");
     Ok(())
 }

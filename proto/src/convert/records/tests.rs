@@ -7,9 +7,20 @@ use super::*;
 
 /// Reads bytes as every record there is.
 fn read_all(bytes: &[u8]) {
-    let _ = (FormatRecord::from_bytes(bytes), LeaderRecord::from_bytes(bytes), RunRecord::from_bytes(bytes));
-    let _ = (StepRecord::from_bytes(bytes), LeaseRecord::from_bytes(bytes), RetryRecord::from_bytes(bytes));
-    let _ = (DeadRecord::from_bytes(bytes), WorkerRecord::from_bytes(bytes));
+    let _ = (
+        FormatRecord::from_bytes(bytes),
+        LeaderRecord::from_bytes(bytes),
+        RunRecord::from_bytes(bytes),
+    );
+    let _ = (
+        StepRecord::from_bytes(bytes),
+        LeaseRecord::from_bytes(bytes),
+        RetryRecord::from_bytes(bytes),
+    );
+    let _ = (
+        DeadRecord::from_bytes(bytes),
+        WorkerRecord::from_bytes(bytes),
+    );
     let _ = (hi_from_bytes(bytes), part_from_bytes(bytes));
 }
 
@@ -45,9 +56,17 @@ fn name<T: std::str::FromStr<Err: std::fmt::Debug>>(text: &str) -> T {
 
 fn lease() -> LeaseRecord {
     LeaseRecord {
-        address: TaskAddress { step: name("orders"), generation: 1, phase: 1, ordinal: 1025 },
+        address: TaskAddress {
+            step: name("orders"),
+            generation: 1,
+            phase: 1,
+            ordinal: 1025,
+        },
         attempt: AttemptNo::new(3),
-        fence: Fence { token: FencingToken::from_raw(77), nonce: Nonce::new(9) },
+        fence: Fence {
+            token: FencingToken::from_raw(77),
+            nonce: Nonce::new(9),
+        },
         worker: name("host-1.4711"),
         session: SessionId::from_bytes([4; 16]),
         history: TaskHistory {
@@ -62,7 +81,10 @@ fn lease() -> LeaseRecord {
 #[test]
 fn records_survive_their_bytes() {
     let lease = lease();
-    assert_eq!(LeaseRecord::from_bytes(&lease.to_bytes()), Ok(lease.clone()));
+    assert_eq!(
+        LeaseRecord::from_bytes(&lease.to_bytes()),
+        Ok(lease.clone())
+    );
     let retry = RetryRecord {
         address: lease.address.clone(),
         attempts: 2,
@@ -74,7 +96,11 @@ fn records_survive_their_bytes() {
     let worker = WorkerRecord {
         session: lease.session,
         slots: 4,
-        labels: [("zone".to_owned(), "a".to_owned()), ("disk".to_owned(), "fast".to_owned())].into(),
+        labels: [
+            ("zone".to_owned(), "a".to_owned()),
+            ("disk".to_owned(), "fast".to_owned()),
+        ]
+        .into(),
         version: "0.1.0".to_owned(),
         allow_noop: true,
         cordoned: false,
@@ -85,11 +111,24 @@ fn records_survive_their_bytes() {
 
 #[test]
 fn a_record_of_another_form_is_refused() {
-    // GIVEN records of an earlier and of a later version, WHEN they are read, THEN each says what to do
-    for (format, advice) in [(1, "Begin with an empty store"), (3, "upgrade every coordinator first")] {
-        let bytes = pb::Format { format, cluster: vec![0; 16] }.encode_to_vec();
-        let error = FormatRecord::from_bytes(&bytes).expect_err("another form").to_string();
-        assert!(error.starts_with(&format!("format: {format}")) && error.contains(advice), "{error}");
+    // GIVEN records of an earlier and of a later version, WHEN they are read, THEN each says what
+    // to do
+    for (format, advice) in [
+        (1, "Begin with an empty store"),
+        (3, "upgrade every coordinator first"),
+    ] {
+        let bytes = pb::Format {
+            format,
+            cluster: vec![0; 16],
+        }
+        .encode_to_vec();
+        let error = FormatRecord::from_bytes(&bytes)
+            .expect_err("another form")
+            .to_string();
+        assert!(
+            error.starts_with(&format!("format: {format}")) && error.contains(advice),
+            "{error}"
+        );
     }
     assert!(LeaseRecord::from_bytes(&[0xff, 0xff]).is_err());
 }

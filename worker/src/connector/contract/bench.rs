@@ -16,8 +16,9 @@ use highwater_common::token::{Fence, FencingToken, Nonce};
 
 use super::TargetFixture;
 use crate::connector::{
-    Claim, ClaimOutcome, Claimed, CommitOutcome, ConnectorError, DataTx, GuardOutcome, PrepareOutcome, PrepareRequest,
-    RowBatch, RowFormat, RowStream, StreamRequest, Target, TargetProbe, Value, WriteRequest,
+    Claim, ClaimOutcome, Claimed, CommitOutcome, ConnectorError, DataTx, GuardOutcome,
+    PrepareOutcome, PrepareRequest, RowBatch, RowFormat, RowStream, StreamRequest, Target,
+    TargetProbe, Value, WriteRequest,
 };
 
 /// The stream that the suite loads.
@@ -37,15 +38,27 @@ impl<F: TargetFixture> Bench<F> {
     pub(super) async fn prepared() -> Self {
         let bench = Self::fresh().await;
         let (warnings, coverage) = bench.prepare().await;
-        assert_eq!(warnings, Vec::<String>::new(), "a table of our own making is as it should be");
+        assert_eq!(
+            warnings,
+            Vec::<String>::new(),
+            "a table of our own making is as it should be"
+        );
         assert!(coverage.is_empty());
         bench
     }
 
-    /// Prepares for the bench's run, which must be given the stream: the warnings, and what others have committed.
+    /// Prepares for the bench's run, which must be given the stream: the warnings, and what others
+    /// have committed.
     pub(super) async fn prepare(&self) -> (Vec<String>, Coverage) {
-        match self.target.prepare(&self.prepare_request()).await.expect("the target can be prepared") {
-            PrepareOutcome::Prepared { warnings, coverage, .. } => (warnings, coverage),
+        match self
+            .target
+            .prepare(&self.prepare_request())
+            .await
+            .expect("the target can be prepared")
+        {
+            PrepareOutcome::Prepared {
+                warnings, coverage, ..
+            } => (warnings, coverage),
             other => panic!("the stream was to be the run's, not {other:?}"),
         }
     }
@@ -61,13 +74,22 @@ impl<F: TargetFixture> Bench<F> {
         let fixture = F::fresh().await;
         let target = fixture.target();
         let (cluster, run) = (ClusterId::from_bytes([1; 16]), RunId::from_bytes([7; 16]));
-        let mut bench = Self { fixture, target, cluster, run, fingerprint: String::new() };
+        let mut bench = Self {
+            fixture,
+            target,
+            cluster,
+            run,
+            fingerprint: String::new(),
+        };
         bench.fingerprint = bench.probe().await.fingerprint;
         bench
     }
 
     pub(super) async fn probe(&self) -> TargetFacts {
-        self.target.probe(&self.target_probe()).await.expect("the target can be probed")
+        self.target
+            .probe(&self.target_probe())
+            .await
+            .expect("the target can be probed")
     }
 
     pub(super) fn target_probe(&self) -> TargetProbe {
@@ -108,7 +130,8 @@ impl<F: TargetFixture> Bench<F> {
         FencingToken::new(u64::from(self.run.as_bytes()[0]) - 4, lo).expect("in range")
     }
 
-    /// The claim of the `attempt`-th attempt on the task of `slice`; its token grows with its number.
+    /// The claim of the `attempt`-th attempt on the task of `slice`; its token grows with its
+    /// number.
     pub(super) fn claim(&self, slice: Slice, attempt: u32) -> Claim {
         let step: StepName = "orders".parse().expect("a legal name");
         Claim {
@@ -123,7 +146,10 @@ impl<F: TargetFixture> Bench<F> {
             stream: STREAM.to_owned(),
             slice,
             attempt: AttemptNo::new(attempt),
-            fence: Fence { token: self.token(attempt), nonce: Nonce::new(u128::from(attempt)) },
+            fence: Fence {
+                token: self.token(attempt),
+                nonce: Nonce::new(u128::from(attempt)),
+            },
             spec_digest: DocumentDigest::of(b"spec"),
             fingerprint: self.fingerprint.clone(),
         }
@@ -146,15 +172,28 @@ impl<F: TargetFixture> Bench<F> {
 
     /// A claim that must be granted.
     pub(super) async fn held(&self, claim: &Claim) -> Box<dyn Claimed> {
-        match self.target.claim(claim).await.expect("a claim on a target that works") {
+        match self
+            .target
+            .claim(claim)
+            .await
+            .expect("a claim on a target that works")
+        {
             ClaimOutcome::Held(claimed) => claimed,
-            other => panic!("the claim of attempt {} was to be held, not {other:?}", claim.attempt),
+            other => panic!(
+                "the claim of attempt {} was to be held, not {other:?}",
+                claim.attempt
+            ),
         }
     }
 
     /// Claims, writes and commits the rows of `slice`; gives the receipt.
     pub(super) async fn load(&self, slice: Slice, rows: Given) -> Receipt {
-        self.load_as(&self.claim(slice, 1), &self.write_request(slice), rows).await.expect("the load goes through")
+        self.load_as(&self.claim(slice, 1), &self.write_request(slice), rows)
+            .await
+            .expect(
+                "the \
+            load goes through",
+            )
     }
 
     /// [`Bench::load`] with everything given, up to the first error.
@@ -173,14 +212,21 @@ impl<F: TargetFixture> Bench<F> {
     /// Rows of the table that the condition holds for.
     pub(super) async fn rows_where(&self, condition: &str) -> i64 {
         let table = self.fixture.table_sql();
-        self.fixture.number(&format!("select count(*) from {table} where {condition}")).await
+        self.fixture
+            .number(&format!("select count(*) from {table} where {condition}"))
+            .await
     }
 
     /// Puts rows into the table as somebody else would.
     pub(super) async fn insert(&self, ids: std::ops::Range<i64>) {
         for id in ids {
             let table = self.fixture.table_sql();
-            self.fixture.execute(&format!("insert into {table} (id, pos, note) values ({id}, {id}, 'old')")).await;
+            self.fixture
+                .execute(&format!(
+                    "insert into {table} (id, pos, note) values ({id}, {id}, \
+                'old')"
+                ))
+                .await;
         }
     }
 }
@@ -210,7 +256,11 @@ pub(super) async fn assert_lost(tx: Box<dyn DataTx>, receipt: &Receipt) {
 }
 
 /// A zombie goes on with its claim: it writes these rows and comes to its guard, in vain.
-pub(super) async fn assert_writes_in_vain(claimed: Box<dyn Claimed>, request: &WriteRequest, mut rows: Given) {
+pub(super) async fn assert_writes_in_vain(
+    claimed: Box<dyn Claimed>,
+    request: &WriteRequest,
+    mut rows: Given,
+) {
     let guarded = async {
         let (tx, receipt) = claimed.begin().await?.write(request, &mut rows).await?;
         tx.guard(&receipt).await
@@ -218,7 +268,8 @@ pub(super) async fn assert_writes_in_vain(claimed: Box<dyn Claimed>, request: &W
     assert_fenced(guarded.await);
 }
 
-/// The guard is lost, or is never reached: a target may end the session of an attempt that a newer one has fenced.
+/// The guard is lost, or is never reached: a target may end the session of an attempt that a newer
+/// one has fenced.
 fn assert_fenced(guarded: Result<GuardOutcome, ConnectorError>) {
     match guarded {
         Ok(GuardOutcome::Lost) => {}
@@ -240,7 +291,10 @@ pub(super) fn failure<T>(answer: Result<T, ConnectorError>) -> AttemptError {
 }
 
 pub(super) fn fence(lo: u32, nonce: u128) -> Fence {
-    Fence { token: FencingToken::new(3, lo).expect("in range"), nonce: Nonce::new(nonce) }
+    Fence {
+        token: FencingToken::new(3, lo).expect("in range"),
+        nonce: Nonce::new(nonce),
+    }
 }
 
 /// The positions `[start, end)`.
@@ -263,13 +317,19 @@ impl Given {
     #[must_use]
     pub fn rows(ids: std::ops::Range<i64>) -> Self {
         let all: Vec<_> = ids.map(|id| row(id, Some(id))).collect();
-        Self { batches: all.chunks(100).map(<[_]>::to_vec).collect(), ..Self::default() }
+        Self {
+            batches: all.chunks(100).map(<[_]>::to_vec).collect(),
+            ..Self::default()
+        }
     }
 
     /// Rows of the NULL partition.
     #[must_use]
     pub fn without_position(ids: std::ops::Range<i64>) -> Self {
-        Self { batches: VecDeque::from([ids.map(|id| row(id, None)).collect()]), ..Self::default() }
+        Self {
+            batches: VecDeque::from([ids.map(|id| row(id, None)).collect()]),
+            ..Self::default()
+        }
     }
 
     /// The source breaks once these rows were read.
@@ -288,7 +348,11 @@ impl Given {
 
 fn row(id: i64, pos: Option<i64>) -> Vec<Value> {
     let text = |value: i64| Value::Text(value.to_string());
-    vec![text(id), pos.map_or(Value::Null, text), Value::Text(format!("note {id}"))]
+    vec![
+        text(id),
+        pos.map_or(Value::Null, text),
+        Value::Text(format!("note {id}")),
+    ]
 }
 
 #[async_trait]
@@ -301,8 +365,16 @@ impl RowStream for Given {
                 Ok(Some(RowBatch::Rows(rows)))
             }
             None if self.dies => {
-                let report = AttemptError::new(ErrorClass::Transient, "source_gone", "the source broke off");
-                Err(ConnectorError { report, source: None })
+                let report = AttemptError::new(
+                    ErrorClass::Transient,
+                    "source_gone",
+                    "the source \
+                    broke off",
+                );
+                Err(ConnectorError {
+                    report,
+                    source: None,
+                })
             }
             None => Ok(None),
         }

@@ -4,7 +4,9 @@ use highwater_common::assignment::{ErrorClass, Receipt};
 use highwater_common::commit::LedgerState;
 use highwater_common::id::{ClusterId, DocumentDigest, RunId};
 
-use super::bench::{Bench, Given, assert_lost, assert_writes_in_vain, commit, failure, fence, range};
+use super::bench::{
+    Bench, Given, assert_lost, assert_writes_in_vain, commit, failure, fence, range,
+};
 use super::{TargetFixture, Writers};
 use crate::connector::{ClaimOutcome, Claimed};
 
@@ -17,11 +19,22 @@ pub async fn a_growing_token_takes_the_claim_over<F: TargetFixture>() {
     // WHEN a larger token claims it
     let _held = bench.held(&second).await;
     // THEN the ledger has the newer fence, and the older attempt cannot come back
-    let row = bench.target.ledger_row(&bench.run, &first.task).await.expect("readable").expect("claimed");
+    let row = bench
+        .target
+        .ledger_row(&bench.run, &first.task)
+        .await
+        .expect("readable")
+        .expect("claimed");
     assert_eq!((row.state, row.fence), (LedgerState::Open, second.fence));
-    assert_eq!((row.spec_digest, row.receipt), (first.spec_digest, Receipt::default()));
+    assert_eq!(
+        (row.spec_digest, row.receipt),
+        (first.spec_digest, Receipt::default())
+    );
     let answer = bench.target.claim(&first).await.expect("an answer");
-    assert!(matches!(answer, ClaimOutcome::Fenced { newer } if newer == second.fence.token), "{answer:?}");
+    assert!(
+        matches!(answer, ClaimOutcome::Fenced { newer } if newer == second.fence.token),
+        "{answer:?}"
+    );
 }
 
 /// A token that comes twice, after a store was restored, is told apart by its nonce.
@@ -35,8 +48,16 @@ pub async fn an_equal_token_with_another_nonce_is_fenced<F: TargetFixture>() {
     again.fence = fence(1, 99);
     let answer = bench.target.claim(&again).await.expect("an answer");
     // THEN it is refused, and the ledger keeps the first
-    assert!(matches!(answer, ClaimOutcome::Fenced { newer } if newer == first.fence.token), "{answer:?}");
-    let row = bench.target.ledger_row(&bench.run, &first.task).await.expect("readable").expect("claimed");
+    assert!(
+        matches!(answer, ClaimOutcome::Fenced { newer } if newer == first.fence.token),
+        "{answer:?}"
+    );
+    let row = bench
+        .target
+        .ledger_row(&bench.run, &first.task)
+        .await
+        .expect("readable")
+        .expect("claimed");
     assert_eq!(row.fence, first.fence);
 }
 
@@ -45,8 +66,15 @@ pub async fn a_smaller_token_is_fenced<F: TargetFixture>() {
     let bench = Bench::<F>::prepared().await;
     let newer = bench.claim(range(0, 10), 5);
     drop(bench.held(&newer).await);
-    let answer = bench.target.claim(&bench.claim(range(0, 10), 4)).await.expect("an answer");
-    assert!(matches!(answer, ClaimOutcome::Fenced { newer: met } if met == newer.fence.token), "{answer:?}");
+    let answer = bench
+        .target
+        .claim(&bench.claim(range(0, 10), 4))
+        .await
+        .expect("an answer");
+    assert!(
+        matches!(answer, ClaimOutcome::Fenced { newer: met } if met == newer.fence.token),
+        "{answer:?}"
+    );
 }
 
 /// A claim whose answer was lost is repeated by its own attempt, and goes on.
@@ -55,7 +83,11 @@ pub async fn the_same_attempt_may_claim_again<F: TargetFixture>() {
     let claim = bench.claim(range(0, 10), 1);
     drop(bench.held(&claim).await);
     let receipt = bench
-        .load_as(&claim, &bench.write_request(claim.slice), Given::rows(0..10))
+        .load_as(
+            &claim,
+            &bench.write_request(claim.slice),
+            Given::rows(0..10),
+        )
         .await
         .expect("the load goes through");
     assert_eq!(receipt.rows, 10);
@@ -66,16 +98,32 @@ pub async fn guard_is_last_and_fences_the_zombie<F: TargetFixture>() {
     let bench = Bench::<F>::prepared().await;
     let (slice, request) = (range(0, 10), bench.write_request(range(0, 10)));
     let (zombie, successor) = (bench.claim(slice, 1), bench.claim(slice, 2));
-    // GIVEN an attempt that fell asleep after its claim; where the target takes several writers, in mid-transaction
+    // GIVEN an attempt that fell asleep after its claim; where the target takes several writers, in
+    // mid-transaction
     let claimed = bench.held(&zombie).await;
     let (mut claimed, mut written) = (Some(claimed), None);
     if F::WRITERS == Writers::Many {
-        let tx = claimed.take().expect("just claimed").begin().await.expect("begins");
+        let tx = claimed
+            .take()
+            .expect("just claimed")
+            .begin()
+            .await
+            .expect("begins");
         let other = bench.write_request(range(1_000, 1_010));
-        written = Some(tx.write(&other, &mut Given::rows(1_000..1_010)).await.expect("writes"));
+        written = Some(
+            tx.write(&other, &mut Given::rows(1_000..1_010))
+                .await
+                .expect("writes"),
+        );
     }
     // WHEN its successor does the whole work, and the zombie wakes up afterwards
-    let receipt = bench.load_as(&successor, &request, Given::rows(0..8)).await.expect("the successor commits");
+    let receipt = bench
+        .load_as(&successor, &request, Given::rows(0..8))
+        .await
+        .expect(
+            "the \
+        successor commits",
+        );
     match (claimed, written) {
         (Some(claimed), _) => assert_writes_in_vain(claimed, &request, Given::rows(0..10)).await,
         (None, Some((tx, receipt))) => assert_lost(tx, &receipt).await,
@@ -83,8 +131,16 @@ pub async fn guard_is_last_and_fences_the_zombie<F: TargetFixture>() {
     }
     // THEN the rows and the ledger are the successor's
     assert_eq!(bench.rows_where("1 = 1").await, 8);
-    let row = bench.target.ledger_row(&bench.run, &zombie.task).await.expect("readable").expect("claimed");
-    assert_eq!((row.state, row.fence, row.receipt), (LedgerState::Committed, successor.fence, receipt));
+    let row = bench
+        .target
+        .ledger_row(&bench.run, &zombie.task)
+        .await
+        .expect("readable")
+        .expect("claimed");
+    assert_eq!(
+        (row.state, row.fence, row.receipt),
+        (LedgerState::Committed, successor.fence, receipt)
+    );
 }
 
 /// The claim alone is the fence: the successor need not have begun, let alone committed.
@@ -98,7 +154,8 @@ pub async fn a_successors_claim_alone_fences_the_zombie<F: TargetFixture>() {
     assert_zombie_and_successor(&bench, zombie, successor).await;
 }
 
-/// Store and target were both rewound: the same token is issued again, and only the nonce tells the attempts apart.
+/// Store and target were both rewound: the same token is issued again, and only the nonce tells the
+/// attempts apart.
 pub async fn a_token_issued_again_fences_the_zombie_by_its_nonce<F: TargetFixture>() {
     let bench = Bench::<F>::prepared().await;
     // GIVEN a claim that the target forgot
@@ -122,7 +179,10 @@ async fn assert_zombie_and_successor<F: TargetFixture>(
     assert_writes_in_vain(zombie, &request, Given::rows(0..10)).await;
     assert_eq!(bench.rows_where("1 = 1").await, 0);
     let tx = successor.begin().await.expect("begins");
-    let (tx, receipt) = tx.write(&request, &mut Given::rows(0..7)).await.expect("writes");
+    let (tx, receipt) = tx
+        .write(&request, &mut Given::rows(0..7))
+        .await
+        .expect("writes");
     commit(tx, &receipt).await;
     assert_eq!(bench.rows_where("1 = 1").await, 7);
 }
@@ -133,9 +193,20 @@ pub async fn a_committed_task_replays_its_receipt<F: TargetFixture>() {
     let receipt = bench.load(range(0, 10), Given::rows(0..10)).await;
     assert_eq!(receipt.rows, 10);
     // WHEN another worker claims the task again, with a larger token
-    let answer = bench.fixture.target().claim(&bench.claim(range(0, 10), 2)).await.expect("an answer");
+    let answer = bench
+        .fixture
+        .target()
+        .claim(&bench.claim(range(0, 10), 2))
+        .await
+        .expect(
+            "an \
+        answer",
+        );
     // THEN it is given the receipt
-    assert!(matches!(answer, ClaimOutcome::Committed(replayed) if replayed == receipt), "{answer:?}");
+    assert!(
+        matches!(answer, ClaimOutcome::Committed(replayed) if replayed == receipt),
+        "{answer:?}"
+    );
 }
 
 /// Invariant I2: after the fence was answered, nothing of the run commits.
@@ -143,42 +214,85 @@ pub async fn a_fenced_run_commits_nothing_more<F: TargetFixture>() {
     let bench = Bench::<F>::prepared().await;
     // GIVEN one committed task, and one whose attempt is under way
     bench.load(range(10, 20), Given::rows(10..20)).await;
-    let (claim, request) = (bench.claim(range(0, 10), 1), bench.write_request(range(0, 10)));
+    let (claim, request) = (
+        bench.claim(range(0, 10), 1),
+        bench.write_request(range(0, 10)),
+    );
     let claimed = bench.held(&claim).await;
     let (mut claimed, mut written) = (Some(claimed), None);
     if F::WRITERS == Writers::Many {
-        let tx = claimed.take().expect("just claimed").begin().await.expect("begins");
-        written = Some(tx.write(&request, &mut Given::rows(0..10)).await.expect("writes"));
+        let tx = claimed
+            .take()
+            .expect("just claimed")
+            .begin()
+            .await
+            .expect("begins");
+        written = Some(
+            tx.write(&request, &mut Given::rows(0..10))
+                .await
+                .expect("writes"),
+        );
     }
     // WHEN the run is fenced, twice
-    let report = bench.target.fence_run(&bench.cluster, &bench.run).await.expect("fences");
+    let report = bench
+        .target
+        .fence_run(&bench.cluster, &bench.run)
+        .await
+        .expect("fences");
     assert_eq!(report.attempts, 1);
-    assert_eq!(bench.target.fence_run(&bench.cluster, &bench.run).await.expect("fences").attempts, 0);
+    assert_eq!(
+        bench
+            .target
+            .fence_run(&bench.cluster, &bench.run)
+            .await
+            .expect("fences")
+            .attempts,
+        0
+    );
     // THEN the attempt loses its guard, and no claim of the run begins, not even a first one
     let (tx, receipt) = match (claimed, written) {
         (Some(claimed), _) => {
             let tx = claimed.begin().await.expect("begins");
-            tx.write(&request, &mut Given::rows(0..10)).await.expect("writes")
+            tx.write(&request, &mut Given::rows(0..10))
+                .await
+                .expect("writes")
         }
         (None, Some(written)) => written,
         (None, None) => unreachable!("claimed or written"),
     };
     assert_lost(tx, &receipt).await;
     for slice in [range(0, 10), range(20, 30)] {
-        let answer = bench.target.claim(&bench.claim(slice, 2)).await.expect("an answer");
+        let answer = bench
+            .target
+            .claim(&bench.claim(slice, 2))
+            .await
+            .expect("an answer");
         assert!(matches!(answer, ClaimOutcome::Superseded), "{answer:?}");
     }
     // AND what was committed stays
     assert_eq!(bench.rows_where("1 = 1").await, 10);
 }
 
-/// A run that never touched the target is fenced all the same: a claim that comes later finds the fence.
+/// A run that never touched the target is fenced all the same: a claim that comes later finds the
+/// fence.
 pub async fn a_run_is_fenced_in_a_target_without_a_ledger<F: TargetFixture>() {
     let bench = Bench::<F>::fresh().await;
-    let report = bench.target.fence_run(&bench.cluster, &bench.run).await.expect("fences");
+    let report = bench
+        .target
+        .fence_run(&bench.cluster, &bench.run)
+        .await
+        .expect("fences");
     assert_eq!(report.attempts, 0);
-    bench.target.prepare(&bench.prepare_request()).await.expect("prepares");
-    let answer = bench.target.claim(&bench.claim(range(0, 10), 1)).await.expect("an answer");
+    bench
+        .target
+        .prepare(&bench.prepare_request())
+        .await
+        .expect("prepares");
+    let answer = bench
+        .target
+        .claim(&bench.claim(range(0, 10), 1))
+        .await
+        .expect("an answer");
     assert!(matches!(answer, ClaimOutcome::Superseded), "{answer:?}");
     // AND another run is free
     let mut other = bench.claim(range(0, 10), 1);
@@ -195,7 +309,12 @@ pub async fn a_changed_spec_is_told_and_claims_nothing<F: TargetFixture>() {
     changed.spec_digest = DocumentDigest::of(b"another spec");
     let answer = bench.target.claim(&changed).await.expect("an answer");
     assert!(matches!(answer, ClaimOutcome::SpecChanged), "{answer:?}");
-    let row = bench.target.ledger_row(&bench.run, &claim.task).await.expect("readable").expect("claimed");
+    let row = bench
+        .target
+        .ledger_row(&bench.run, &claim.task)
+        .await
+        .expect("readable")
+        .expect("claimed");
     assert_eq!(row.fence, claim.fence);
 }
 
@@ -215,26 +334,48 @@ pub async fn a_second_cluster_is_refused_until_it_adopts<F: TargetFixture>() {
     ];
     // THEN it is refused everywhere, and told what to do
     for refusal in refusals {
-        assert_eq!((refusal.class, refusal.code.as_str()), (ErrorClass::Permanent, "target_of_another_cluster"));
-        assert!(refusal.message.contains("highwater cluster adopt"), "{}", refusal.message);
+        assert_eq!(
+            (refusal.class, refusal.code.as_str()),
+            (ErrorClass::Permanent, "target_of_another_cluster")
+        );
+        assert!(
+            refusal.message.contains("highwater cluster adopt"),
+            "{}",
+            refusal.message
+        );
     }
     // AND once it has adopted the target, it works there and the first does not
-    assert_eq!(bench.target.adopt(&bench.cluster).await.expect("adopts"), Some(first));
+    assert_eq!(
+        bench.target.adopt(&bench.cluster).await.expect("adopts"),
+        Some(first)
+    );
     bench.fingerprint = bench.probe().await.fingerprint;
     bench.load(range(10, 20), Given::rows(10..20)).await;
     assert_eq!(bench.rows_where("1 = 1").await, 20);
     bench.cluster = first;
-    assert_eq!(failure(bench.target.probe(&bench.target_probe()).await).code, "target_of_another_cluster");
+    assert_eq!(
+        failure(bench.target.probe(&bench.target_probe()).await).code,
+        "target_of_another_cluster"
+    );
 }
 
 /// A cluster that lost a target may get it back, with workers that slept meanwhile.
 pub async fn a_run_is_fenced_whoever_the_target_belongs_to<F: TargetFixture>() {
     let bench = Bench::<F>::prepared().await;
     let second = ClusterId::from_bytes([2; 16]);
-    // GIVEN a target that another cluster has adopted, and a run of the first one that never came to it
+    // GIVEN a target that another cluster has adopted, and a run of the first one that never came
+    // to it
     bench.target.adopt(&second).await.expect("adopts");
     // WHEN that run is cancelled, and the first cluster gets the target back
-    assert_eq!(bench.target.fence_run(&bench.cluster, &bench.run).await.expect("fences").attempts, 0);
+    assert_eq!(
+        bench
+            .target
+            .fence_run(&bench.cluster, &bench.run)
+            .await
+            .expect("fences")
+            .attempts,
+        0
+    );
     bench.target.adopt(&bench.cluster).await.expect("adopts");
     // THEN no claim of the run begins
     let mut claim = bench.claim(range(0, 10), 1);
@@ -250,7 +391,14 @@ pub async fn a_claim_on_another_target_than_planned_is_refused<F: TargetFixture>
     claim.fingerprint = "another target".to_owned();
     let refusal = failure(bench.target.claim(&claim).await);
     assert_eq!(refusal.code, "target_changed", "{}", refusal.message);
-    assert_eq!(bench.target.ledger_row(&bench.run, &claim.task).await.expect("readable"), None);
+    assert_eq!(
+        bench
+            .target
+            .ledger_row(&bench.run, &claim.task)
+            .await
+            .expect("readable"),
+        None
+    );
 }
 
 /// Restarting a worker is no change of the target; nor is work on it.
@@ -259,9 +407,18 @@ pub async fn a_target_keeps_its_fingerprint<F: TargetFixture>() {
     let before = bench.probe().await.fingerprint;
     let claim = bench.claim(range(0, 10), 1);
     let tx = bench.held(&claim).await.begin().await.expect("begins");
-    let (tx, receipt) = tx.write(&bench.write_request(range(0, 10)), &mut Given::rows(0..10)).await.expect("writes");
+    let (tx, receipt) = tx
+        .write(&bench.write_request(range(0, 10)), &mut Given::rows(0..10))
+        .await
+        .expect("writes");
     commit(tx, &receipt).await;
-    let after = bench.fixture.target().probe(&bench.target_probe()).await.expect("probes").fingerprint;
+    let after = bench
+        .fixture
+        .target()
+        .probe(&bench.target_probe())
+        .await
+        .expect("probes")
+        .fingerprint;
     assert_eq!(before, after);
 }
 
@@ -271,24 +428,34 @@ pub async fn a_commit_whose_answer_was_lost_is_found_in_the_ledger<F: TargetFixt
     use crate::connector::{CommitOutcome, GuardOutcome};
 
     let mut bench = Bench::<F>::prepared().await;
-    // GIVEN a target that applies the first commit and loses its answer, and loses the second commit itself
+    // GIVEN a target that applies the first commit and loses its answer, and loses the second
+    // commit itself
     let faulty = Faulty::around(bench.fixture.target());
     faulty.next(TargetOp::Commit, Fault::AppliedAnswerLost);
     faulty.next(TargetOp::Commit, Fault::Reject(ErrorClass::Transient));
     bench.target = std::sync::Arc::new(faulty);
-    for (slice, ids, state) in
-        [(range(0, 10), 0..10, LedgerState::Committed), (range(10, 20), 10..20, LedgerState::Open)]
-    {
+    for (slice, ids, state) in [
+        (range(0, 10), 0..10, LedgerState::Committed),
+        (range(10, 20), 10..20, LedgerState::Open),
+    ] {
         let claim = bench.claim(slice, 1);
         let tx = bench.held(&claim).await.begin().await.expect("begins");
-        let (tx, receipt) = tx.write(&bench.write_request(slice), &mut Given::rows(ids)).await.expect("writes");
+        let (tx, receipt) = tx
+            .write(&bench.write_request(slice), &mut Given::rows(ids))
+            .await
+            .expect("writes");
         let GuardOutcome::Holds(guarded) = tx.guard(&receipt).await.expect("an answer") else {
             panic!("the guard was to hold")
         };
         // WHEN it commits
         assert!(matches!(guarded.commit().await, CommitOutcome::Unknown(_)));
         // THEN the ledger, asked anew, says what became of it
-        let row = bench.target.ledger_row(&bench.run, &claim.task).await.expect("readable").expect("claimed");
+        let row = bench
+            .target
+            .ledger_row(&bench.run, &claim.task)
+            .await
+            .expect("readable")
+            .expect("claimed");
         assert_eq!((row.state, row.fence), (state, claim.fence));
     }
     assert_eq!(bench.rows_where("1 = 1").await, 10);
@@ -297,13 +464,18 @@ pub async fn a_commit_whose_answer_was_lost_is_found_in_the_ledger<F: TargetFixt
 /// Many workers, one target: every task is committed once, whatever the order.
 pub async fn attempts_at_the_same_time_all_commit<F: TargetFixture>() {
     let bench = Bench::<F>::prepared().await;
-    let tasks = (0..8).map(|n| bench.load(range(n * 50, n * 50 + 50), Given::rows(n * 50..n * 50 + 50)));
+    let tasks =
+        (0..8).map(|n| bench.load(range(n * 50, n * 50 + 50), Given::rows(n * 50..n * 50 + 50)));
     let receipts = futures_util::future::join_all(tasks).await;
-    assert_eq!(receipts.iter().map(|receipt| receipt.rows).sum::<u64>(), 400);
+    assert_eq!(
+        receipts.iter().map(|receipt| receipt.rows).sum::<u64>(),
+        400
+    );
     assert_eq!(bench.rows_where("1 = 1").await, 400);
 }
 
-/// Of two attempts on one task that run at the same time, the one with the smaller token commits nothing.
+/// Of two attempts on one task that run at the same time, the one with the smaller token commits
+/// nothing.
 pub async fn two_attempts_at_once_commit_once<F: TargetFixture>() {
     let bench = Bench::<F>::prepared().await;
     let slice = range(0, 10);
@@ -311,29 +483,46 @@ pub async fn two_attempts_at_once_commit_once<F: TargetFixture>() {
         let bench = &bench;
         async move {
             let claim = bench.claim(slice, number);
-            // A fenced attempt's session may be ended at any statement, those of its claim included, or run into the rows of the one
-            // that fenced it. Nobody ends the session of the last claim.
+            // A fenced attempt's session may be ended at any statement, those of its claim
+            // included, or run into the rows of the one that fenced it. Nobody ends the session of
+            // the last claim.
             let claimed = match bench.fixture.target().claim(&claim).await {
                 Ok(ClaimOutcome::Held(claimed)) => claimed,
                 Ok(ClaimOutcome::Committed(_) | ClaimOutcome::Fenced { .. }) => return 0,
-                Err(error) if matches!(error.report.class, ErrorClass::Transient | ErrorClass::Unreachable) => {
+                Err(error)
+                    if matches!(
+                        error.report.class,
+                        ErrorClass::Transient | ErrorClass::Unreachable
+                    ) =>
+                {
                     return 0;
                 }
                 other => panic!("{other:?}"),
             };
-            let Ok(tx) = claimed.begin().await else { return 0 };
-            let Ok((tx, receipt)) = tx.write(&bench.write_request(slice), &mut Given::rows(0..10)).await else {
+            let Ok(tx) = claimed.begin().await else {
+                return 0;
+            };
+            let Ok((tx, receipt)) = tx
+                .write(&bench.write_request(slice), &mut Given::rows(0..10))
+                .await
+            else {
                 return 0;
             };
             match tx.guard(&receipt).await {
                 Ok(crate::connector::GuardOutcome::Holds(guarded)) => {
-                    assert!(matches!(guarded.commit().await, crate::connector::CommitOutcome::Committed));
+                    assert!(matches!(
+                        guarded.commit().await,
+                        crate::connector::CommitOutcome::Committed
+                    ));
                     1
                 }
                 Ok(crate::connector::GuardOutcome::Lost) | Err(_) => 0,
             }
         }
     };
-    let commits: i32 = futures_util::future::join_all((1..=4).map(attempt)).await.into_iter().sum();
+    let commits: i32 = futures_util::future::join_all((1..=4).map(attempt))
+        .await
+        .into_iter()
+        .sum();
     assert_eq!((commits, bench.rows_where("1 = 1").await), (1, 10));
 }

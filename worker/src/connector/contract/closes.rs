@@ -22,12 +22,15 @@ fn request<F: TargetFixture>(bench: &Bench<F>, mode: WriteMode) -> CloseRequest 
     }
 }
 
-/// Those that are committed and no others: not what is open, and nothing of another plan, phase, step or run.
+/// Those that are committed and no others: not what is open, and nothing of another plan, phase,
+/// step or run.
 pub async fn the_commits_of_a_phase_are_told_by_their_ordinals<F: TargetFixture>() {
     // GIVEN three committed tasks, and one that is open
     let bench = Bench::<F>::prepared().await;
     for start in [0, 10, 40] {
-        bench.load(range(start, start + 10), Given::rows(start..start + 10)).await;
+        bench
+            .load(range(start, start + 10), Given::rows(start..start + 10))
+            .await;
     }
     let held = bench.held(&bench.claim(range(20, 30), 1)).await;
     // WHEN their step asks, THEN it is told of the three
@@ -37,41 +40,96 @@ pub async fn the_commits_of_a_phase_are_told_by_their_ordinals<F: TargetFixture>
     drop(held);
     // AND whoever else asks is told of none
     let others = [
-        CloseRequest { plan: plan(2), ..asked.clone() },
-        CloseRequest { phase: asked.phase + 1, ..asked.clone() },
-        CloseRequest { step: "others".parse().expect("a legal name"), ..asked.clone() },
-        CloseRequest { run: RunId::from_bytes([99; 16]), ..asked.clone() },
+        CloseRequest {
+            plan: plan(2),
+            ..asked.clone()
+        },
+        CloseRequest {
+            phase: asked.phase + 1,
+            ..asked.clone()
+        },
+        CloseRequest {
+            step: "others".parse().expect("a legal name"),
+            ..asked.clone()
+        },
+        CloseRequest {
+            run: RunId::from_bytes([99; 16]),
+            ..asked.clone()
+        },
     ];
     for other in others {
-        assert_eq!(bench.target.committed(&other).await.expect("an answer"), Ordinals::default(), "{other:?}");
+        assert_eq!(
+            bench.target.committed(&other).await.expect("an answer"),
+            Ordinals::default(),
+            "{other:?}"
+        );
     }
-    let foreign = CloseRequest { cluster: ClusterId::from_bytes([2; 16]), ..asked.clone() };
-    assert_eq!(failure(bench.target.committed(&foreign).await).code, "target_of_another_cluster");
+    let foreign = CloseRequest {
+        cluster: ClusterId::from_bytes([2; 16]),
+        ..asked.clone()
+    };
+    assert_eq!(
+        failure(bench.target.committed(&foreign).await).code,
+        "target_of_another_cluster"
+    );
     // WHEN the target is put back to before it all, THEN none is there
     bench.fixture.forget_claims().await;
-    assert_eq!(bench.target.committed(&asked).await.expect("an answer"), Ordinals::default());
+    assert_eq!(
+        bench.target.committed(&asked).await.expect("an answer"),
+        Ordinals::default()
+    );
 }
 
-/// Nothing is there; but rows that were appended must not be loaded again by somebody who cannot know which they are.
+/// Nothing is there; but rows that were appended must not be loaded again by somebody who cannot
+/// know which they are.
 pub async fn a_target_without_a_ledger_holds_no_commit<F: TargetFixture>() {
     // GIVEN a target without a ledger and without a table
     let bench = Bench::<F>::fresh().await;
     for mode in [WriteMode::Append, WriteMode::ReplacePartition] {
-        let told = bench.target.committed(&request(&bench, mode)).await.expect("an answer");
+        let told = bench
+            .target
+            .committed(&request(&bench, mode))
+            .await
+            .expect("an answer");
         assert_eq!(told, Ordinals::default());
     }
     // WHEN there is a table, and rows in it, THEN whoever appends is refused
     let table = bench.fixture.table_sql();
     bench
         .fixture
-        .execute(&format!("create table {table} (id bigint not null primary key, pos bigint, note text)"))
+        .execute(&format!(
+            "create table {table} (id bigint not null primary key, pos bigint, note \
+                           text)"
+        ))
         .await;
     let appends = request(&bench, WriteMode::Append);
-    assert_eq!(bench.target.committed(&appends).await.expect("an answer"), Ordinals::default());
-    bench.fixture.execute(&format!("insert into {table} (id, pos, note) values (1, 1, 'a')")).await;
+    assert_eq!(
+        bench.target.committed(&appends).await.expect("an answer"),
+        Ordinals::default()
+    );
+    bench
+        .fixture
+        .execute(&format!(
+            "insert into {table} (id, pos, note) values (1, 1, 'a')"
+        ))
+        .await;
     let refusal = failure(bench.target.committed(&appends).await);
-    assert_eq!((refusal.class, refusal.code.as_str()), (ErrorClass::Permanent, LEDGER_MISSING));
-    assert!(refusal.message.contains("could double them"), "{}", refusal.message);
-    let told = bench.target.committed(&request(&bench, WriteMode::ReplacePartition)).await.expect("an answer");
+    assert_eq!(
+        (refusal.class, refusal.code.as_str()),
+        (ErrorClass::Permanent, LEDGER_MISSING)
+    );
+    assert!(
+        refusal.message.contains("could double them"),
+        "{}",
+        refusal.message
+    );
+    let told = bench
+        .target
+        .committed(&request(&bench, WriteMode::ReplacePartition))
+        .await
+        .expect(
+            "an \
+        answer",
+        );
     assert_eq!(told, Ordinals::default());
 }

@@ -14,8 +14,8 @@ const POLLS_MAX: usize = 2_000;
 /// Rows of each attempt: a few batches, so that writing waits several times.
 const ROWS: i64 = 250;
 
-/// Cuts an attempt off after every number of polls that it can take; whatever was under way, nothing stays open, and the
-/// task's rows are in the target wholly or not at all.
+/// Cuts an attempt off after every number of polls that it can take; whatever was under way,
+/// nothing stays open, and the task's rows are in the target wholly or not at all.
 pub async fn a_begin_or_commit_dropped_at_any_await_leaves_no_open_transaction<F: TargetFixture>() {
     let bench = Bench::<F>::prepared().await;
     for polls in 0..POLLS_MAX {
@@ -25,22 +25,39 @@ pub async fn a_begin_or_commit_dropped_at_any_await_leaves_no_open_transaction<F
         let finished = polled_at_most(polls, attempt(&bench, slice)).await;
         // WHEN the next attempt comes
         let next = bench.claim(slice, 2);
-        let answer = bench.target.claim(&next).await.expect("nothing stands in the way of the next claim");
+        let answer = bench.target.claim(&next).await.expect(
+            "nothing stands in the way of the next \
+            claim",
+        );
         match answer {
             // THEN it finds the work done by a commit that ran to its end,
-            crate::connector::ClaimOutcome::Committed(receipt) => assert_eq!(receipt.rows, ROWS as u64),
+            crate::connector::ClaimOutcome::Committed(receipt) => {
+                assert_eq!(receipt.rows, ROWS as u64)
+            }
             // or nothing of it, and does it itself
             crate::connector::ClaimOutcome::Held(claimed) => {
                 let tx = claimed.begin().await.expect("nothing is left open");
                 let rows = &mut Given::rows(first..first + ROWS);
-                let (tx, receipt) = tx.write(&bench.write_request(slice), rows).await.expect("writes");
+                let (tx, receipt) = tx
+                    .write(&bench.write_request(slice), rows)
+                    .await
+                    .expect("writes");
                 commit(tx, &receipt).await;
             }
             other => panic!("after {polls} polls: {other:?}"),
         }
-        let row = bench.target.ledger_row(&bench.run, &next.task).await.expect("readable").expect("claimed");
+        let row = bench
+            .target
+            .ledger_row(&bench.run, &next.task)
+            .await
+            .expect("readable")
+            .expect("claimed");
         assert_eq!(row.state, LedgerState::Committed);
-        assert_eq!(bench.rows_where(&format!("pos >= {first}")).await, ROWS, "after {polls} polls");
+        assert_eq!(
+            bench.rows_where(&format!("pos >= {first}")).await,
+            ROWS,
+            "after {polls} polls"
+        );
         if finished {
             return;
         }
@@ -49,13 +66,23 @@ pub async fn a_begin_or_commit_dropped_at_any_await_leaves_no_open_transaction<F
 }
 
 async fn attempt<F: TargetFixture>(bench: &Bench<F>, slice: Slice) {
-    let Slice::Range(range) = slice else { unreachable!("the case loads ranges") };
+    let Slice::Range(range) = slice else {
+        unreachable!("the case loads ranges")
+    };
     let Some(highwater_common::cursor::Cursor::Integer(first)) = range.start() else {
         unreachable!("of whole numbers")
     };
-    let tx = bench.held(&bench.claim(slice, 1)).await.begin().await.expect("begins");
+    let tx = bench
+        .held(&bench.claim(slice, 1))
+        .await
+        .begin()
+        .await
+        .expect("begins");
     let rows = &mut Given::rows(first..first + ROWS);
-    let (tx, receipt) = tx.write(&bench.write_request(slice), rows).await.expect("writes");
+    let (tx, receipt) = tx
+        .write(&bench.write_request(slice), rows)
+        .await
+        .expect("writes");
     commit(tx, &receipt).await;
 }
 

@@ -1,7 +1,9 @@
-//! The contract of sources and targets as a suite of tests: what the traits promise, tried on a real server.
+//! The contract of sources and targets as a suite of tests: what the traits promise, tried on a
+//! real server.
 //!
 //! A connector plugs in with a fixture and a macro, [`target_contract!`](crate::target_contract) or
-//! [`source_contract!`](crate::source_contract); whatever differs between dialects of SQL is the fixture's business.
+//! [`source_contract!`](crate::source_contract); whatever differs between dialects of SQL is the
+//! fixture's business.
 
 mod bench;
 pub mod claims;
@@ -51,7 +53,8 @@ pub trait TargetFixture: Send + Sync + Sized {
     /// The name of the table that the suite loads; it does not exist yet.
     fn table(&self) -> TableName;
 
-    /// `id`, a whole number of 64 bits, NOT NULL; `pos`, one that may be NULL; `note`, text that may be NULL.
+    /// `id`, a whole number of 64 bits, NOT NULL; `pos`, one that may be NULL; `note`, text that
+    /// may be NULL.
     fn columns(&self) -> Vec<ColumnFacts>;
 
     /// How positions of `pos` are written.
@@ -68,22 +71,23 @@ pub trait TargetFixture: Send + Sync + Sized {
     /// The table's name in SQL.
     fn table_sql(&self) -> String;
 
-    /// Makes the table swallow the row with this `id` behind the writer's back: inserted, counted, and gone.
+    /// Makes the table swallow the row with this `id` behind the writer's back: inserted, counted,
+    /// and gone.
     async fn swallow(&self, id: i64);
 
     /// Deletes the ledger's task rows, as a target does that is restored from a backup.
     async fn forget_claims(&self);
 
-    /// Changes the ledger row whose range begins at `start`, behind everybody's back: its state, its token by so much, and its
-    /// nonce to another if `renewed`.
+    /// Changes the ledger row whose range begins at `start`, behind everybody's back: its state,
+    /// its token by so much, and its nonce to another if `renewed`.
     async fn alter_claim(&self, start: i64, state: LedgerState, later: i64, renewed: bool);
 }
 
 /// A source that belongs to one test.
 #[async_trait]
 pub trait SourceFixture: Send + Sync + Sized {
-    /// A source whose table `items` has `rows` rows: `id` 1, 2, …, the primary key; `pos`, indexed, `id * 10`, or NULL for
-    /// every seventh; `note`, the text `note <id>`, or NULL for every fifth.
+    /// A source whose table `items` has `rows` rows: `id` 1, 2, …, the primary key; `pos`, indexed,
+    /// `id * 10`, or NULL for every seventh; `note`, the text `note <id>`, or NULL for every fifth.
     async fn fresh(rows: i64) -> Self;
 
     /// A connector on the source.
@@ -91,7 +95,10 @@ pub trait SourceFixture: Send + Sync + Sized {
 
     /// The name of the table.
     fn table(&self) -> TableName {
-        TableName { schema: None, name: "items".to_owned() }
+        TableName {
+            schema: None,
+            name: "items".to_owned(),
+        }
     }
 }
 

@@ -18,14 +18,34 @@ use crate::connector::{LeftOutRequest, ReadRequest, RowBatch, RowFormat, SourceP
 pub async fn a_probe_tells_columns_key_rows_and_bounds<F: SourceFixture>() {
     let fixture = F::fresh(100).await;
     let facts = facts(&fixture).await;
-    assert_eq!(facts.columns.iter().map(|column| column.name.as_str()).collect::<Vec<_>>(), ["id", "pos", "note"]);
-    assert_eq!(facts.columns.iter().map(|column| column.nullable).collect::<Vec<_>>(), [false, true, true]);
+    assert_eq!(
+        facts
+            .columns
+            .iter()
+            .map(|column| column.name.as_str())
+            .collect::<Vec<_>>(),
+        ["id", "pos", "note"]
+    );
+    assert_eq!(
+        facts
+            .columns
+            .iter()
+            .map(|column| column.nullable)
+            .collect::<Vec<_>>(),
+        [false, true, true]
+    );
     assert_eq!((facts.rows, facts.rows_exact), (100, true));
     assert_eq!(facts.key, ["id"]);
     assert!(facts.bytes > 0);
     let partition = facts.partition.expect("a column was named");
-    assert_eq!((partition.column.as_str(), partition.kind), ("pos", CursorKind::Integer));
-    assert_eq!((partition.min, partition.max), (Some(Cursor::Integer(10)), Some(Cursor::Integer(1_000))));
+    assert_eq!(
+        (partition.column.as_str(), partition.kind),
+        ("pos", CursorKind::Integer)
+    );
+    assert_eq!(
+        (partition.min, partition.max),
+        (Some(Cursor::Integer(10)), Some(Cursor::Integer(1_000)))
+    );
     assert_eq!((partition.nullable, partition.indexed), (true, true));
     assert!(partition.null_rows.is_none_or(|rows| rows == 14));
     // AND an excluded column is not read
@@ -49,12 +69,20 @@ pub async fn the_slices_cover_every_row_once_even_null<F: SourceFixture>() {
     let facts = facts(&fixture).await;
     let at = |value| Some(Cursor::Integer(value));
     let range = |start, end| Slice::Range(CursorRange::new(start, end).expect("not empty"));
-    let slices = [range(None, at(500)), range(at(500), at(501)), range(at(501), at(29_000)), range(at(29_000), None)];
+    let slices = [
+        range(None, at(500)),
+        range(at(500), at(501)),
+        range(at(501), at(29_000)),
+        range(at(29_000), None),
+    ];
     let mut seen = BTreeSet::new();
     let mut rows = 0;
     for slice in slices.into_iter().chain([Slice::Null]) {
         for row in read(&fixture, &facts, slice).await {
-            let id: i64 = shown(&row[0]).expect("never NULL").parse().expect("a whole number");
+            let id: i64 = shown(&row[0])
+                .expect("never NULL")
+                .parse()
+                .expect("a whole number");
             rows += 1;
             assert!(seen.insert(id), "{id} came twice");
             let pos = (id % 7 != 0).then(|| (id * 10).to_string());
@@ -63,17 +91,32 @@ pub async fn the_slices_cover_every_row_once_even_null<F: SourceFixture>() {
         }
     }
     assert_eq!((rows, seen.len()), (3_000, 3_000));
-    assert_eq!(read(&fixture, &facts, Slice::Range(CursorRange::ALL)).await.len(), 3_000 - 3_000 / 7);
+    assert_eq!(
+        read(&fixture, &facts, Slice::Range(CursorRange::ALL))
+            .await
+            .len(),
+        3_000 - 3_000 / 7
+    );
 }
 
 /// A misspelt name is told with what there is.
 pub async fn an_unknown_table_is_refused_by_name<F: SourceFixture>() {
     let fixture = F::fresh(1).await;
     let mut probe = source_probe(&fixture);
-    probe.table = TableName { schema: None, name: "itmes".to_owned() };
+    probe.table = TableName {
+        schema: None,
+        name: "itmes".to_owned(),
+    };
     let refusal = failure(fixture.source().probe(&probe).await);
-    assert_eq!((refusal.class, refusal.code.as_str()), (ErrorClass::Permanent, "unknown_table"));
-    assert!(refusal.message.contains("itmes") && refusal.message.contains("items"), "{}", refusal.message);
+    assert_eq!(
+        (refusal.class, refusal.code.as_str()),
+        (ErrorClass::Permanent, "unknown_table")
+    );
+    assert!(
+        refusal.message.contains("itmes") && refusal.message.contains("items"),
+        "{}",
+        refusal.message
+    );
 }
 
 /// So is a misspelt column.
@@ -82,8 +125,15 @@ pub async fn an_unknown_column_is_refused_by_name<F: SourceFixture>() {
     let mut probe = source_probe(&fixture);
     probe.partition_column = Some("pso".to_owned());
     let refusal = failure(fixture.source().probe(&probe).await);
-    assert_eq!((refusal.class, refusal.code.as_str()), (ErrorClass::Permanent, "unknown_column"));
-    assert!(refusal.message.contains("pso") && refusal.message.contains("pos"), "{}", refusal.message);
+    assert_eq!(
+        (refusal.class, refusal.code.as_str()),
+        (ErrorClass::Permanent, "unknown_column")
+    );
+    assert!(
+        refusal.message.contains("pso") && refusal.message.contains("pos"),
+        "{}",
+        refusal.message
+    );
 }
 
 /// An attempt that is given up leaves the source as it was.
@@ -93,7 +143,11 @@ pub async fn a_dropped_stream_lets_the_source_go<F: SourceFixture>() {
     for _ in 0..5 {
         let mut stream = fixture
             .source()
-            .read(&read_request(&fixture, &facts, Slice::Range(CursorRange::ALL)))
+            .read(&read_request(
+                &fixture,
+                &facts,
+                Slice::Range(CursorRange::ALL),
+            ))
             .await
             .expect("reads");
         assert!(stream.next().await.expect("a first batch").is_some());
@@ -110,11 +164,19 @@ pub async fn rows_outside_of_a_range_are_counted_by_kind<F: SourceFixture>() {
         let request = LeftOutRequest {
             table: fixture.table(),
             partition_column: "pos".to_owned(),
-            form: facts(&fixture).await.partition.expect("a column was named").form,
+            form: facts(&fixture)
+                .await
+                .partition
+                .expect("a column was named")
+                .form,
             whole: CursorRange::new(start, end).expect("not empty"),
             within: Duration::from_mins(1),
         };
-        fixture.source().count_left_out(&request).await.expect("counts")
+        fixture
+            .source()
+            .count_left_out(&request)
+            .await
+            .expect("counts")
     };
     let null = Tally::Exactly(100);
     // Positions are ten times the ids, of which every seventh has none.
@@ -126,8 +188,12 @@ pub async fn rows_outside_of_a_range_are_counted_by_kind<F: SourceFixture>() {
         (at(10), at(6_991), 0, 0),
     ] {
         let found = count(start, end).await;
-        let expected =
-            LeftOut { before: Tally::Exactly(before), behind: Tally::Exactly(behind), null, ..LeftOut::NONE };
+        let expected = LeftOut {
+            before: Tally::Exactly(before),
+            behind: Tally::Exactly(behind),
+            null,
+            ..LeftOut::NONE
+        };
         assert_eq!(found, expected, "{start:?} to {end:?}");
     }
 }
@@ -142,7 +208,11 @@ fn source_probe<F: SourceFixture>(fixture: &F) -> SourceProbe {
 }
 
 async fn facts<F: SourceFixture>(fixture: &F) -> TableFacts {
-    fixture.source().probe(&source_probe(fixture)).await.expect("the source can be probed")
+    fixture
+        .source()
+        .probe(&source_probe(fixture))
+        .await
+        .expect("the source can be probed")
 }
 
 fn read_request<F: SourceFixture>(fixture: &F, facts: &TableFacts, slice: Slice) -> ReadRequest {
@@ -158,8 +228,15 @@ fn read_request<F: SourceFixture>(fixture: &F, facts: &TableFacts, slice: Slice)
 
 async fn read<F: SourceFixture>(fixture: &F, facts: &TableFacts, slice: Slice) -> Vec<Vec<Value>> {
     let source = fixture.source();
-    assert!(source.formats(&facts.columns).contains(&RowFormat::Values), "typed values are every source's format");
-    let mut stream = source.read(&read_request(fixture, facts, slice)).await.expect("reads");
+    assert!(
+        source.formats(&facts.columns).contains(&RowFormat::Values),
+        "typed values are every \
+        source's format"
+    );
+    let mut stream = source
+        .read(&read_request(fixture, facts, slice))
+        .await
+        .expect("reads");
     let mut rows = Vec::new();
     while let Some(batch) = stream.next().await.expect("the source holds") {
         match batch {

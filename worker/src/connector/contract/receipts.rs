@@ -1,4 +1,5 @@
-//! Receipts and the table they speak of: one without the other is refused, before anything is loaded on top of it.
+//! Receipts and the table they speak of: one without the other is refused, before anything is
+//! loaded on top of it.
 
 use highwater_common::assignment::{AttemptError, ErrorClass};
 
@@ -16,9 +17,22 @@ async fn refusals<F: TargetFixture>(bench: &mut Bench<F>) -> [AttemptError; 2] {
 
 async fn assert_refused<F: TargetFixture>(bench: &mut Bench<F>, why: &str) {
     for refusal in refusals(bench).await {
-        assert_eq!((refusal.class, refusal.code.as_str()), (ErrorClass::Permanent, "receipts_without_rows"));
-        for text in [why, "coverage forget", "another name of the step", "bring the table itself back"] {
-            assert!(refusal.message.contains(text), "{text}: {}", refusal.message);
+        assert_eq!(
+            (refusal.class, refusal.code.as_str()),
+            (ErrorClass::Permanent, "receipts_without_rows")
+        );
+        for text in [
+            why,
+            "coverage forget",
+            "another name of the step",
+            "bring the table itself \
+            back",
+        ] {
+            assert!(
+                refusal.message.contains(text),
+                "{text}: {}",
+                refusal.message
+            );
         }
     }
 }
@@ -28,32 +42,56 @@ async fn assert_fine<F: TargetFixture>(bench: &mut Bench<F>) {
     bench.prepare().await;
 }
 
-/// Emptied, dropped, renamed away or made anew with the same rows: the receipts are none of that table.
+/// Emptied, dropped, renamed away or made anew with the same rows: the receipts are none of that
+/// table.
 pub async fn an_emptied_or_remade_table_is_refused_with_its_receipts<F: TargetFixture>() {
     // GIVEN a table with receipts, which may be vacuumed and altered as its owner likes
     let mut bench = Bench::<F>::prepared().await;
     bench.load(range(0, 10), Given::rows(0..10)).await;
     let (table, away) = (bench.fixture.table_sql(), "highwater_test_away");
     bench.fixture.execute("vacuum").await;
-    bench.fixture.execute(&format!("alter table {table} add column more text")).await;
-    assert_fine(&mut bench).await;
-    // WHEN it is renamed away THEN its receipts are refused, and taken again once it is back
-    bench.fixture.execute(&format!("alter table {table} rename to {away}")).await;
-    assert_refused(&mut bench, "there is no such table any more").await;
-    bench.fixture.execute(&format!("alter table {away} rename to {table}")).await;
-    assert_fine(&mut bench).await;
-    // WHEN another one stands in its place, with the very same rows
-    bench.fixture.execute(&format!("alter table {table} rename to {away}")).await;
     bench
         .fixture
-        .execute(&format!("create table {table} (id bigint not null primary key, pos bigint, note text)"))
+        .execute(&format!("alter table {table} add column more text"))
         .await;
-    bench.fixture.execute(&format!("insert into {table} select id, pos, note from {away}")).await;
+    assert_fine(&mut bench).await;
+    // WHEN it is renamed away THEN its receipts are refused, and taken again once it is back
+    bench
+        .fixture
+        .execute(&format!("alter table {table} rename to {away}"))
+        .await;
+    assert_refused(&mut bench, "there is no such table any more").await;
+    bench
+        .fixture
+        .execute(&format!("alter table {away} rename to {table}"))
+        .await;
+    assert_fine(&mut bench).await;
+    // WHEN another one stands in its place, with the very same rows
+    bench
+        .fixture
+        .execute(&format!("alter table {table} rename to {away}"))
+        .await;
+    bench
+        .fixture
+        .execute(&format!(
+            "create table {table} (id bigint not null primary key, pos bigint, note \
+                           text)"
+        ))
+        .await;
+    bench
+        .fixture
+        .execute(&format!(
+            "insert into {table} select id, pos, note from {away}"
+        ))
+        .await;
     assert_refused(&mut bench, "was made anew").await;
     bench.fixture.execute("vacuum").await;
     assert_refused(&mut bench, "was made anew").await;
     bench.fixture.execute(&format!("drop table {table}")).await;
-    bench.fixture.execute(&format!("alter table {away} rename to {table}")).await;
+    bench
+        .fixture
+        .execute(&format!("alter table {away} rename to {table}"))
+        .await;
     assert_fine(&mut bench).await;
     // WHEN it is emptied, or dropped
     bench.fixture.execute(&format!("delete from {table}")).await;

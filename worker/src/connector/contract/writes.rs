@@ -17,10 +17,21 @@ pub async fn prepare_again_changes_nothing<F: TargetFixture>() {
     bench.load(range(0, 10), Given::rows(0..10)).await;
     let (warnings, coverage) = bench.prepare().await;
     assert_eq!(warnings, Vec::<String>::new());
-    assert_eq!(coverage, Coverage::default(), "what its own plan has committed is no news to it");
+    assert_eq!(
+        coverage,
+        Coverage::default(),
+        "what its own plan has committed is no news to it"
+    );
     assert_eq!(bench.rows_where("1 = 1").await, 10);
     let table = bench.probe().await.table.expect("the table is there");
-    assert_eq!(table.columns.iter().map(|column| column.name.as_str()).collect::<Vec<_>>(), ["id", "pos", "note"]);
+    assert_eq!(
+        table
+            .columns
+            .iter()
+            .map(|column| column.name.as_str())
+            .collect::<Vec<_>>(),
+        ["id", "pos", "note"]
+    );
     assert_eq!(table.key, ["id"]);
     assert!(table.partition_indexed && table.has_rows);
     assert_eq!(table.partition_form, Some(bench.fixture.form()));
@@ -37,25 +48,49 @@ pub async fn a_replaced_range_holds_exactly_the_rows_read<F: TargetFixture>() {
     // THEN the range holds those, and its neighbour what it held
     assert_eq!(receipt.rows, 40);
     assert_eq!(bench.rows_where("pos < 100").await, 40);
-    assert_eq!(bench.rows_where("pos >= 100 and note is not null").await, 600);
+    assert_eq!(
+        bench.rows_where("pos >= 100 and note is not null").await,
+        600
+    );
 }
 
 /// After an error nothing is left to commit, and nothing stands in the next attempt's way.
 pub async fn a_failed_statement_poisons_the_attempt<F: TargetFixture>() {
     let bench = Bench::<F>::prepared().await;
-    let (claim, request) = (bench.claim(range(0, 10), 1), bench.write_request(range(0, 10)));
+    let (claim, request) = (
+        bench.claim(range(0, 10), 1),
+        bench.write_request(range(0, 10)),
+    );
     // GIVEN rows of which the last repeats a key
     let rows = Given::rows(0..10).and(Given::rows(9..10));
     // WHEN they are written
     let refusal = failure(bench.load_as(&claim, &request, rows).await);
     // THEN the attempt is over for good, with a reason that names the table, and left nothing
-    assert_eq!((refusal.class, refusal.code.as_str()), (ErrorClass::Permanent, "constraint_violation"));
-    assert!(refusal.message.contains(&bench.fixture.table().name), "{}", refusal.message);
+    assert_eq!(
+        (refusal.class, refusal.code.as_str()),
+        (ErrorClass::Permanent, "constraint_violation")
+    );
+    assert!(
+        refusal.message.contains(&bench.fixture.table().name),
+        "{}",
+        refusal.message
+    );
     assert_eq!(bench.rows_where("1 = 1").await, 0);
-    let row = bench.target.ledger_row(&bench.run, &claim.task).await.expect("readable").expect("claimed");
-    assert_eq!((row.state, row.receipt), (LedgerState::Open, Receipt::default()));
+    let row = bench
+        .target
+        .ledger_row(&bench.run, &claim.task)
+        .await
+        .expect("readable")
+        .expect("claimed");
+    assert_eq!(
+        (row.state, row.receipt),
+        (LedgerState::Open, Receipt::default())
+    );
     // AND the next attempt does the work
-    let receipt = bench.load_as(&bench.claim(range(0, 10), 2), &request, Given::rows(0..10)).await.expect("commits");
+    let receipt = bench
+        .load_as(&bench.claim(range(0, 10), 2), &request, Given::rows(0..10))
+        .await
+        .expect("commits");
     assert_eq!((receipt.rows, bench.rows_where("1 = 1").await), (10, 10));
 }
 
@@ -66,7 +101,11 @@ pub async fn a_source_that_dies_halfway_leaves_the_old_rows<F: TargetFixture>() 
     bench.run = highwater_common::id::RunId::from_bytes([8; 16]);
     let claim = bench.claim(range(0, 500), 1);
     let rows = Given::rows(0..300).then_dies();
-    let refusal = failure(bench.load_as(&claim, &bench.write_request(claim.slice), rows).await);
+    let refusal = failure(
+        bench
+            .load_as(&claim, &bench.write_request(claim.slice), rows)
+            .await,
+    );
     assert_eq!(refusal.code, "source_gone");
     assert_eq!(bench.rows_where("1 = 1").await, 500);
 }
@@ -78,13 +117,31 @@ pub async fn resident_rows_without_receipt_are_not_replaced_unasked<F: TargetFix
     bench.insert(5..8).await;
     // WHEN the range they lie in is loaded
     let claim = bench.claim(range(0, 10), 1);
-    let refusal = failure(bench.load_as(&claim, &bench.write_request(claim.slice), Given::rows(0..10)).await);
+    let refusal = failure(
+        bench
+            .load_as(
+                &claim,
+                &bench.write_request(claim.slice),
+                Given::rows(0..10),
+            )
+            .await,
+    );
     // THEN it is refused, and they stay
-    assert_eq!((refusal.class, refusal.code.as_str()), (ErrorClass::Permanent, "resident_rows"));
-    assert!(refusal.message.contains('3') && refusal.message.contains("write.resident"), "{}", refusal.message);
+    assert_eq!(
+        (refusal.class, refusal.code.as_str()),
+        (ErrorClass::Permanent, "resident_rows")
+    );
+    assert!(
+        refusal.message.contains('3') && refusal.message.contains("write.resident"),
+        "{}",
+        refusal.message
+    );
     assert_eq!(bench.rows_where("note = 'old'").await, 3);
     // AND a range beside them is loaded
-    assert_eq!(bench.load(range(10, 20), Given::rows(10..20)).await.rows, 10);
+    assert_eq!(
+        bench.load(range(10, 20), Given::rows(10..20)).await.rows,
+        10
+    );
 }
 
 /// `write.resident: replace` is the asking.
@@ -92,9 +149,21 @@ pub async fn resident_rows_are_replaced_when_asked<F: TargetFixture>() {
     let bench = Bench::<F>::prepared().await;
     bench.insert(5..8).await;
     let claim = bench.claim(range(0, 10), 1);
-    let request = crate::connector::WriteRequest { resident: Resident::Replace, ..bench.write_request(claim.slice) };
-    bench.load_as(&claim, &request, Given::rows(0..10)).await.expect("the load goes through");
-    assert_eq!((bench.rows_where("1 = 1").await, bench.rows_where("note = 'old'").await), (10, 0));
+    let request = crate::connector::WriteRequest {
+        resident: Resident::Replace,
+        ..bench.write_request(claim.slice)
+    };
+    bench
+        .load_as(&claim, &request, Given::rows(0..10))
+        .await
+        .expect("the load goes through");
+    assert_eq!(
+        (
+            bench.rows_where("1 = 1").await,
+            bench.rows_where("note = 'old'").await
+        ),
+        (10, 0)
+    );
 }
 
 /// The target is counted, not ourselves.
@@ -104,13 +173,31 @@ pub async fn a_replaced_range_that_counts_differently_rolls_back<F: TargetFixtur
     bench.fixture.swallow(3).await;
     // WHEN a range is loaded
     let claim = bench.claim(range(0, 10), 1);
-    let refusal = failure(bench.load_as(&claim, &bench.write_request(claim.slice), Given::rows(0..10)).await);
+    let refusal = failure(
+        bench
+            .load_as(
+                &claim,
+                &bench.write_request(claim.slice),
+                Given::rows(0..10),
+            )
+            .await,
+    );
     // THEN nothing is committed
     assert_eq!(refusal.class, ErrorClass::Permanent);
     let expected = ["replaced_range_counts_differently", "count_mismatch"];
-    assert!(expected.contains(&refusal.code.as_str()), "{}: {}", refusal.code, refusal.message);
+    assert!(
+        expected.contains(&refusal.code.as_str()),
+        "{}: {}",
+        refusal.code,
+        refusal.message
+    );
     assert_eq!(bench.rows_where("1 = 1").await, 0);
-    let row = bench.target.ledger_row(&bench.run, &claim.task).await.expect("readable").expect("claimed");
+    let row = bench
+        .target
+        .ledger_row(&bench.run, &claim.task)
+        .await
+        .expect("readable")
+        .expect("claimed");
     assert_eq!(row.state, LedgerState::Open);
 }
 
@@ -118,10 +205,20 @@ pub async fn a_replaced_range_that_counts_differently_rolls_back<F: TargetFixtur
 pub async fn the_null_partition_is_a_slice_of_its_own<F: TargetFixture>() {
     let mut bench = Bench::<F>::prepared().await;
     bench.load(range(0, 10), Given::rows(0..10)).await;
-    bench.load(Slice::Null, Given::without_position(100..120)).await;
+    bench
+        .load(Slice::Null, Given::without_position(100..120))
+        .await;
     bench.run = highwater_common::id::RunId::from_bytes([8; 16]);
-    bench.load(Slice::Null, Given::without_position(100..105)).await;
-    assert_eq!((bench.rows_where("pos is null").await, bench.rows_where("pos is not null").await), (5, 10));
+    bench
+        .load(Slice::Null, Given::without_position(100..105))
+        .await;
+    assert_eq!(
+        (
+            bench.rows_where("pos is null").await,
+            bench.rows_where("pos is not null").await
+        ),
+        (5, 10)
+    );
     let facts = bench.probe().await;
     assert!(facts.covered_null);
     assert_eq!(facts.covered.len(), 1);
@@ -132,8 +229,15 @@ pub async fn an_empty_slice_leaves_a_receipt<F: TargetFixture>() {
     let bench = Bench::<F>::prepared().await;
     let receipt = bench.load(range(0, 10), Given::default()).await;
     assert_eq!(receipt, Receipt::default());
-    let answer = bench.target.claim(&bench.claim(range(0, 10), 2)).await.expect("an answer");
-    assert!(matches!(answer, ClaimOutcome::Committed(Receipt { rows: 0, .. })), "{answer:?}");
+    let answer = bench
+        .target
+        .claim(&bench.claim(range(0, 10), 2))
+        .await
+        .expect("an answer");
+    assert!(
+        matches!(answer, ClaimOutcome::Committed(Receipt { rows: 0, .. })),
+        "{answer:?}"
+    );
     assert_eq!(bench.probe().await.covered.len(), 1);
 }
 
@@ -142,8 +246,17 @@ pub async fn appended_rows_stay_beside_those_that_are_there<F: TargetFixture>() 
     let bench = Bench::<F>::prepared().await;
     bench.insert(0..3).await;
     let claim = bench.claim(range(0, 10), 1);
-    let request = crate::connector::WriteRequest { mode: WriteMode::Append, ..bench.write_request(claim.slice) };
-    let receipt = bench.load_as(&claim, &request, Given::rows(3..10)).await.expect("the load goes through");
+    let request = crate::connector::WriteRequest {
+        mode: WriteMode::Append,
+        ..bench.write_request(claim.slice)
+    };
+    let receipt = bench
+        .load_as(&claim, &request, Given::rows(3..10))
+        .await
+        .expect(
+            "the load goes \
+        through",
+        );
     assert_eq!((receipt.rows, bench.rows_where("1 = 1").await), (7, 10));
 }
 
@@ -164,5 +277,8 @@ pub async fn coverage_merges_ranges_that_touch<F: TargetFixture>() {
     // AND another stream is not covered by it
     let mut other = bench.target_probe();
     other.stream = "shop/other/legacy:items-1/items".to_owned();
-    assert_eq!(bench.target.probe(&other).await.expect("probes").covered, []);
+    assert_eq!(
+        bench.target.probe(&other).await.expect("probes").covered,
+        []
+    );
 }

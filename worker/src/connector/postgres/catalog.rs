@@ -28,11 +28,13 @@ pub(super) struct Table {
 #[derive(Debug, Clone)]
 pub(super) struct Column {
     pub(super) facts: ColumnFacts,
-    /// What positions its type is made of, and how they are written for it; none of text, where only the values tell.
+    /// What positions its type is made of, and how they are written for it; none of text, where
+    /// only the values tell.
     pub(super) position: Option<(CursorKind, CursorForm)>,
     pub(super) generated: bool,
     pub(super) has_default: bool,
-    /// The text of its values may name objects of the catalogue, in full or not as the search path says.
+    /// The text of its values may name objects of the catalogue, in full or not as the search path
+    /// says.
     pub(super) prints_names: bool,
 }
 
@@ -43,17 +45,29 @@ impl Table {
 
     /// The columns that can be written and read as rows: all but the generated ones.
     pub(super) fn facts(&self) -> impl Iterator<Item = &ColumnFacts> {
-        self.columns.iter().filter(|column| !column.generated).map(|column| &column.facts)
+        self.columns
+            .iter()
+            .filter(|column| !column.generated)
+            .map(|column| &column.facts)
     }
 
     fn names_where(&self, holds: impl Fn(&Column) -> bool) -> Vec<String> {
-        self.columns.iter().filter(|column| holds(column)).map(|column| column.facts.name.clone()).collect()
+        self.columns
+            .iter()
+            .filter(|column| holds(column))
+            .map(|column| column.facts.name.clone())
+            .collect()
     }
 
-    /// The table as a plan compares it with the rows; what takes a look at its rows is left at its least.
+    /// The table as a plan compares it with the rows; what takes a look at its rows is left at its
+    /// least.
     pub(super) fn as_target(&self) -> TargetTableFacts {
         TargetTableFacts {
-            columns: self.columns.iter().map(|column| column.facts.clone()).collect(),
+            columns: self
+                .columns
+                .iter()
+                .map(|column| column.facts.clone())
+                .collect(),
             generated: self.names_where(|column| column.generated),
             defaulted: self.names_where(|column| column.has_default),
             key: Vec::new(),
@@ -66,11 +80,16 @@ impl Table {
 
     /// The names, for an error to list.
     pub(super) fn column_names(&self) -> String {
-        self.columns.iter().map(|column| column.facts.name.as_str()).collect::<Vec<_>>().join(", ")
+        self.columns
+            .iter()
+            .map(|column| column.facts.name.as_str())
+            .collect::<Vec<_>>()
+            .join(", ")
     }
 }
 
-/// The name in full: one without a schema means what it means to the role's own search path. One that is nowhere stays as it is.
+/// The name in full: one without a schema means what it means to the role's own search path. One
+/// that is nowhere stays as it is.
 pub(super) async fn qualified(
     conn: &mut PgConnection,
     endpoint: &Endpoint,
@@ -80,7 +99,8 @@ pub(super) async fn qualified(
         return Ok(table.clone());
     }
     let schema = sqlx::query_scalar::<_, String>(
-        "select n.nspname::text from unnest(current_setting('highwater.schemas')::name[]) with ordinality p (name, place) \
+        "select n.nspname::text from unnest(current_setting('highwater.schemas')::name[]) with \
+         ordinality p (name, place) \
          join pg_namespace n on n.nspname = p.name join pg_class c on c.relnamespace = n.oid \
          where c.relname = $1 order by p.place limit 1",
     )
@@ -88,10 +108,14 @@ pub(super) async fn qualified(
     .fetch_optional(&mut *conn)
     .await
     .map_err(|error| classify(endpoint, "read the catalogue", error))?;
-    Ok(TableName { schema, name: table.name.clone() })
+    Ok(TableName {
+        schema,
+        name: table.name.clone(),
+    })
 }
 
-/// The name in full of a table that is to be made: without a schema it goes where the role's own search path makes tables.
+/// The name in full of a table that is to be made: without a schema it goes where the role's own
+/// search path makes tables.
 pub(super) async fn qualified_or_new(
     conn: &mut PgConnection,
     endpoint: &Endpoint,
@@ -101,16 +125,22 @@ pub(super) async fn qualified_or_new(
     if found.schema.is_some() {
         return Ok(found);
     }
-    let first: Option<String> = sqlx::query_scalar("select (current_setting('highwater.schemas')::text[])[1]")
-        .fetch_one(&mut *conn)
-        .await
-        .map_err(|error| classify(endpoint, "read the catalogue", error))?;
+    let first: Option<String> = sqlx::query_scalar(
+        "select \
+        (current_setting('highwater.schemas')::text[])[1]",
+    )
+    .fetch_one(&mut *conn)
+    .await
+    .map_err(|error| classify(endpoint, "read the catalogue", error))?;
     match first {
-        Some(schema) => Ok(TableName { schema: Some(schema), ..found }),
+        Some(schema) => Ok(TableName {
+            schema: Some(schema),
+            ..found
+        }),
         None => {
             let message = format!(
-                "no schema of the search path on {endpoint} exists, so there is no place to make {table} in; write the table \
-                 with its schema"
+                "no schema of the search path on {endpoint} exists, so there is no place to make \
+                 {table} in; write the table with its schema"
             );
             Err(permanent("unknown_table", message))
         }
@@ -118,16 +148,23 @@ pub(super) async fn qualified_or_new(
 }
 
 /// The table, or `None` when there is none of this name that holds rows.
-pub(super) async fn find_table(conn: &mut PgConnection, table: &TableName) -> Result<Option<Table>, sqlx::Error> {
+pub(super) async fn find_table(
+    conn: &mut PgConnection,
+    table: &TableName,
+) -> Result<Option<Table>, sqlx::Error> {
     let found = sqlx::query(
-        "select c.oid::int8 as oid from pg_class c where c.oid = to_regclass($1) and c.relkind in ('r', 'p', 'v', 'm', 'f')",
+        "select c.oid::int8 as oid from pg_class c where c.oid = to_regclass($1) and c.relkind in \
+         ('r', 'p', 'v', 'm', 'f')",
     )
     .bind(quoted_table(table))
     .fetch_optional(&mut *conn)
     .await?;
     let Some(found) = found else { return Ok(None) };
     let oid: i64 = found.try_get("oid")?;
-    Ok(Some(Table { oid, columns: read_columns(conn, oid).await? }))
+    Ok(Some(Table {
+        oid,
+        columns: read_columns(conn, oid).await?,
+    }))
 }
 
 /// The table of a source, or the error that names what is there instead.
@@ -137,10 +174,20 @@ pub(super) async fn source_table(
     table: &TableName,
 ) -> Result<Table, ConnectorError> {
     if table.schema.as_deref() == Some(ledger::SCHEMA) || table.name.starts_with("_highwater") {
-        let message = format!("{table} on {endpoint} belongs to Highwater itself and is never a source; name another");
+        let message = format!(
+            "{table} on {endpoint} belongs to Highwater itself and is never a \
+                               source; name another"
+        );
         return Err(permanent("ledger_as_source", message));
     }
-    let found = find_table(conn, table).await.map_err(|error| classify(endpoint, "read the catalogue", error))?;
+    let found = find_table(conn, table).await.map_err(|error| {
+        classify(
+            endpoint,
+            "read the \
+        catalogue",
+            error,
+        )
+    })?;
     match found {
         Some(table) => Ok(table),
         None => Err(unknown_table(conn, endpoint, table).await),
@@ -148,12 +195,17 @@ pub(super) async fn source_table(
 }
 
 /// The error of a table that is not there: it names what is.
-pub(super) async fn unknown_table(conn: &mut PgConnection, endpoint: &Endpoint, table: &TableName) -> ConnectorError {
+pub(super) async fn unknown_table(
+    conn: &mut PgConnection,
+    endpoint: &Endpoint,
+    table: &TableName,
+) -> ConnectorError {
     let found = sqlx::query_scalar::<_, String>(
         "select c.relname::text from pg_class c join pg_namespace n on n.oid = c.relnamespace \
          where c.relkind in ('r', 'p', 'v', 'm', 'f') and n.nspname <> 'highwater' \
-           and case when $1::text is null then n.nspname = any (current_setting('highwater.schemas')::name[]) \
-                    else n.nspname = $1 end \
+         and case when $1::text is null then n.nspname = any \
+         (current_setting('highwater.schemas')::name[]) \
+         else n.nspname = $1 end \
          order by 1 limit 1000",
     )
     .bind(&table.schema)
@@ -163,33 +215,68 @@ pub(super) async fn unknown_table(conn: &mut PgConnection, endpoint: &Endpoint, 
         Ok(names) => names,
         Err(error) => return classify(endpoint, "read the catalogue", error),
     };
-    let place = table.schema.as_ref().map_or_else(|| "the search path".to_owned(), |schema| format!("schema {schema}"));
+    let place = table.schema.as_ref().map_or_else(
+        || "the search path".to_owned(),
+        |schema| {
+            format!(
+                "schema \
+        {schema}"
+            )
+        },
+    );
     names.sort_by_key(|name| distance(name, &table.name));
-    let there = match (names.len(), names.iter().take(NAMES_MAX).cloned().collect::<Vec<_>>().join(", ")) {
+    let there = match (
+        names.len(),
+        names
+            .iter()
+            .take(NAMES_MAX)
+            .cloned()
+            .collect::<Vec<_>>()
+            .join(
+                ", \
+        ",
+            ),
+    ) {
         (0, _) => format!("{place} holds no table that the user may see"),
         (1..=NAMES_MAX, names) => format!("{place} holds {names}"),
         (more, names) => format!("{place} holds {more} tables, such as {names}"),
     };
-    permanent("unknown_table", format!("there is no table {table} on {endpoint}; {there}"))
+    permanent(
+        "unknown_table",
+        format!("there is no table {table} on {endpoint}; {there}"),
+    )
 }
 
 /// The error of a column that is not there: it names those that are.
-pub(super) fn unknown_column(endpoint: &Endpoint, name: &TableName, table: &Table, column: &str) -> ConnectorError {
-    let message = format!("table {name} on {endpoint} has no column {column}; it has {}", table.column_names());
+pub(super) fn unknown_column(
+    endpoint: &Endpoint,
+    name: &TableName,
+    table: &Table,
+    column: &str,
+) -> ConnectorError {
+    let message = format!(
+        "table {name} on {endpoint} has no column {column}; it has {}",
+        table.column_names()
+    );
     permanent("unknown_column", message)
 }
 
-/// The columns of the primary key; without one, and where `or_unique`, of the first unique key of NOT NULL columns.
-pub(super) async fn read_key(conn: &mut PgConnection, oid: i64, or_unique: bool) -> Result<Vec<String>, sqlx::Error> {
+/// The columns of the primary key; without one, and where `or_unique`, of the first unique key of
+/// NOT NULL columns.
+pub(super) async fn read_key(
+    conn: &mut PgConnection,
+    oid: i64,
+    or_unique: bool,
+) -> Result<Vec<String>, sqlx::Error> {
     sqlx::query_scalar::<_, String>(
         "select a.attname::text \
          from (select i.indexrelid, i.indkey::int2[] as keys, i.indnkeyatts \
-               from pg_index i \
-               where i.indrelid = $1::oid and i.indisvalid and i.indimmediate and i.indpred is null \
-                 and i.indexprs is null and (i.indisprimary or ($2 and i.indisunique)) \
-                 and not exists (select from pg_attribute a where a.attrelid = i.indrelid \
-                                 and a.attnum = any (i.indkey::int2[]) and not a.attnotnull) \
-               order by i.indisprimary desc, i.indexrelid limit 1) i \
+         from pg_index i \
+         where i.indrelid = $1::oid and i.indisvalid and i.indimmediate and i.indpred is null \
+         and i.indexprs is null and (i.indisprimary or ($2 and i.indisunique)) \
+         and not exists (select from pg_attribute a where a.attrelid = i.indrelid \
+         and a.attnum = any (i.indkey::int2[]) and not a.attnotnull) \
+         order by i.indisprimary desc, i.indexrelid limit 1) i \
          cross join lateral unnest(i.keys) with ordinality as k(attnum, place) \
          join pg_attribute a on a.attrelid = $1::oid and a.attnum = k.attnum \
          where k.place <= i.indnkeyatts order by k.place",
@@ -200,15 +287,24 @@ pub(super) async fn read_key(conn: &mut PgConnection, oid: i64, or_unique: bool)
     .await
 }
 
-/// Whether a whole, ordered index leads with the column, in the order in which it is compared: of text that is the order of its bytes.
-pub(super) async fn is_indexed(conn: &mut PgConnection, oid: i64, column: &str) -> Result<bool, sqlx::Error> {
+/// Whether a whole, ordered index leads with the column, in the order in which it is compared: of
+/// text that is the order of its bytes.
+pub(super) async fn is_indexed(
+    conn: &mut PgConnection,
+    oid: i64,
+    column: &str,
+) -> Result<bool, sqlx::Error> {
     sqlx::query_scalar::<_, bool>(
-        "select exists (select from pg_index i join pg_class c on c.oid = i.indexrelid join pg_am m on m.oid = c.relam \
-                        join pg_attribute a on a.attrelid = i.indrelid and a.attnum = (i.indkey::int2[])[0] \
-                        where i.indrelid = $1::oid and i.indisvalid and i.indpred is null and m.amname = 'btree' \
-                          and coalesce((select l.collname = 'C' and l.collnamespace = 'pg_catalog'::regnamespace \
-                                        from pg_collation l where l.oid = (i.indcollation::oid[])[0]), true) \
-                          and a.attname = $2)",
+        "select exists (select from pg_index i join pg_class c on c.oid = i.indexrelid join pg_am \
+                        m on m.oid = c.relam \
+                        join pg_attribute a on a.attrelid = i.indrelid and a.attnum = \
+                        (i.indkey::int2[])[0] \
+                        where i.indrelid = $1::oid and i.indisvalid and i.indpred is null and \
+                        m.amname = 'btree' \
+                        and coalesce((select l.collname = 'C' and l.collnamespace = \
+                        'pg_catalog'::regnamespace \
+                        from pg_collation l where l.oid = (i.indcollation::oid[])[0]), true) \
+                        and a.attname = $2)",
     )
     .bind(oid)
     .bind(column)
@@ -220,24 +316,33 @@ async fn read_columns(conn: &mut PgConnection, oid: i64) -> Result<Vec<Column>, 
     let rows = sqlx::query(
         "select a.attname::text as name, format_type(a.atttypid, a.atttypmod) as type_name, \
                 not (a.attnotnull or (t.typtype = 'd' and t.typnotnull)) as nullable, \
-                a.attgenerated <> '' as generated, a.atthasdef or a.attidentity <> '' or t.typdefault is not null as has_default, \
+                a.attgenerated <> '' as generated, a.atthasdef or a.attidentity <> '' or \
+                t.typdefault is not null as has_default, \
                 a.atttypid::int8 as type_oid, \
-                case when t.typtype = 'b' and t.oid < 16384 then t.typname::text else '' end as builtin, \
+                case when t.typtype = 'b' and t.oid < 16384 then t.typname::text else '' end as \
+                builtin, \
                 t.oid < 16384 as is_built_in, \
                 t.typtype = 'b' and t.oid < 16384 and t.typsend <> 0 and t.typreceive <> 0 \
-                  and coalesce(e.typtype = 'b', true) and coalesce(e.typname, t.typname) not like 'reg%' \
-                  and coalesce(e.typname, t.typname) not in ('money', 'xml', 'aclitem', 'pg_node_tree', 'refcursor') \
-                  as binary_portable, \
+                and coalesce(e.typtype = 'b', true) and coalesce(e.typname, t.typname) not like \
+                'reg%' \
+                and coalesce(e.typname, t.typname) not in ('money', 'xml', 'aclitem', \
+                'pg_node_tree', 'refcursor') \
+                as binary_portable, \
                 coalesce(e.typname, t.typname) like 'reg%' \
-                  or t.oid >= 16384 and coalesce(e.typtype, t.typtype) not in ('b', 'e') as prints_names \
-         from pg_attribute a join pg_type t on t.oid = a.atttypid \
-              left join pg_type e on e.oid = t.typelem and t.typcategory = 'A' \
-         where a.attrelid = $1::oid and a.attnum > 0 and not a.attisdropped order by a.attnum",
+                or t.oid >= 16384 and coalesce(e.typtype, t.typtype) not in ('b', 'e') as \
+                prints_names \
+                from pg_attribute a join pg_type t on t.oid = a.atttypid \
+                left join pg_type e on e.oid = t.typelem and t.typcategory = 'A' \
+                where a.attrelid = $1::oid and a.attnum > 0 and not a.attisdropped order by \
+                a.attnum",
     )
     .bind(oid)
     .fetch_all(&mut *conn)
     .await?;
-    let mut columns = rows.iter().map(read_column).collect::<Result<Vec<_>, _>>()?;
+    let mut columns = rows
+        .iter()
+        .map(read_column)
+        .collect::<Result<Vec<_>, _>>()?;
     // Most tables have built-in types only, whose names say all, and cost no second question.
     let mut own = Vec::new();
     for (row, column) in rows.iter().zip(0..) {
@@ -250,7 +355,10 @@ async fn read_columns(conn: &mut PgConnection, oid: i64) -> Result<Vec<Column>, 
         }
     }
     for (column, definition) in definitions(conn, own).await? {
-        let (built_in, column) = (definition.built_in_name().map(str::to_owned), &mut columns[column]);
+        let (built_in, column) = (
+            definition.built_in_name().map(str::to_owned),
+            &mut columns[column],
+        );
         // What a domain holds is what the type below it holds.
         column.facts.kind = built_in.as_deref().map_or(ColumnKind::Other, kind_of);
         column.position = built_in.as_deref().and_then(position_of);
@@ -279,7 +387,8 @@ fn read_column(row: &PgRow) -> Result<Column, sqlx::Error> {
     })
 }
 
-/// What a built-in type holds; anything unknown has a text form, and that is all that is asked of it.
+/// What a built-in type holds; anything unknown has a text form, and that is all that is asked of
+/// it.
 fn kind_of(builtin: &str) -> ColumnKind {
     match builtin {
         "bool" | "boolean" => ColumnKind::Bool,
@@ -289,7 +398,9 @@ fn kind_of(builtin: &str) -> ColumnKind {
         "float4" | "real" => ColumnKind::Float32,
         "float8" | "double precision" => ColumnKind::Float64,
         "numeric" => ColumnKind::Numeric,
-        "text" | "varchar" | "character varying" | "bpchar" | "character" | "name" => ColumnKind::Text,
+        "text" | "varchar" | "character varying" | "bpchar" | "character" | "name" => {
+            ColumnKind::Text
+        }
         "bytea" => ColumnKind::Bytes,
         "date" => ColumnKind::Date,
         "time" | "time without time zone" | "timetz" | "time with time zone" => ColumnKind::Time,
@@ -301,12 +412,14 @@ fn kind_of(builtin: &str) -> ColumnKind {
     }
 }
 
-/// The positions that a built-in type is made of. A `numeric` compares rightly with whole numbers, whatever lies between them; NaN and
-/// the infinities lie in the open ends.
+/// The positions that a built-in type is made of. A `numeric` compares rightly with whole numbers,
+/// whatever lies between them; NaN and the infinities lie in the open ends.
 fn position_of(builtin: &str) -> Option<(CursorKind, CursorForm)> {
     let kind = match builtin {
         "oid" => return Some((CursorKind::Integer, CursorForm::Oid)),
-        "int2" | "smallint" | "int4" | "integer" | "int8" | "bigint" | "numeric" => CursorKind::Integer,
+        "int2" | "smallint" | "int4" | "integer" | "int8" | "bigint" | "numeric" => {
+            CursorKind::Integer
+        }
         "timestamptz" | "timestamp with time zone" => CursorKind::Instant,
         "timestamp" | "timestamp without time zone" => CursorKind::Civil,
         "date" => CursorKind::Date,
@@ -322,7 +435,9 @@ fn distance(a: &str, b: &str) -> usize {
     for (at, letter) in a.chars().enumerate() {
         let mut diagonal = std::mem::replace(&mut row[0], at + 1);
         for (column, other) in b.iter().enumerate() {
-            let cost = (diagonal + usize::from(letter != *other)).min(row[column] + 1).min(row[column + 1] + 1);
+            let cost = (diagonal + usize::from(letter != *other))
+                .min(row[column] + 1)
+                .min(row[column + 1] + 1);
             diagonal = std::mem::replace(&mut row[column + 1], cost);
         }
     }

@@ -1,5 +1,6 @@
-//! The claim: raises the fence of a task, in a short transaction of its own, on the connection that will do the work.
-//! Never waits for ever behind a zombie: the session that held the task before is ended, known by its process and its start.
+//! The claim: raises the fence of a task, in a short transaction of its own, on the connection that
+//! will do the work. Never waits for ever behind a zombie: the session that held the task before is
+//! ended, known by its process and its start.
 
 use std::time::Duration;
 
@@ -21,7 +22,8 @@ use crate::connector::sql_text::{Dialect, Sql};
 use crate::connector::{Claim, ClaimOutcome, ConnectorError};
 use crate::supervisor::Supervisor;
 
-/// Rounds of one claim. Each one more means that another session changed the row in between, or held it and was ended.
+/// Rounds of one claim. Each one more means that another session changed the row in between, or
+/// held it and was ended.
 const ROUNDS_MAX: u32 = 5;
 /// Looks at a session that was told to end, 50 ms apart.
 const GONE_LOOKS_MAX: u32 = 100;
@@ -64,9 +66,20 @@ pub(super) async fn claim(
     let mut conn = endpoint.open_or_take(SessionRole::Target).await?;
     check_cluster(&mut conn, endpoint, &claim.cluster).await?;
     check_fingerprint(&mut conn, endpoint, &claim.fingerprint).await?;
-    let me = own_mark(&mut conn).await.map_err(|error| classify(endpoint, "claim a task", error))?;
-    let mut claiming = Claiming { conn, endpoint, claim, me, former: None, hindered: Ended::Gone };
-    claiming.set_lock_timeout(endpoint.session().claim_lock_timeout).await?;
+    let me = own_mark(&mut conn)
+        .await
+        .map_err(|error| classify(endpoint, "claim a task", error))?;
+    let mut claiming = Claiming {
+        conn,
+        endpoint,
+        claim,
+        me,
+        former: None,
+        hindered: Ended::Gone,
+    };
+    claiming
+        .set_lock_timeout(endpoint.session().claim_lock_timeout)
+        .await?;
     for _ in 0..ROUNDS_MAX {
         match claiming.round().await? {
             Round::Again => (),
@@ -77,23 +90,33 @@ pub(super) async fn claim(
             }
             Round::Over(Decided::InDoubt) => {
                 let message = format!(
-                    "task {} has begun something on {endpoint} that is not one transaction, and nobody knows how it ended; \
-                     look at the target, then close the task by hand",
+                    "task {} has begun something on {endpoint} that is not one transaction, and \
+                     nobody knows how it ended; look at the target, then close the task by hand",
                     claim.task
                 );
                 return Err(permanent("in_doubt", message));
             }
             Round::Over(Decided::Held { chunk }) => {
-                claiming.set_lock_timeout(endpoint.session().lock_timeout).await?;
-                // The fence stands already; the former session could only hold locks that the work would wait for.
+                claiming
+                    .set_lock_timeout(endpoint.session().lock_timeout)
+                    .await?;
+                // The fence stands already; the former session could only hold locks that the work
+                // would wait for.
                 claiming.end_former().await?;
-                let held = Held::new(claiming.conn, endpoint.clone(), supervisor.clone(), claim, chunk);
+                let held = Held::new(
+                    claiming.conn,
+                    endpoint.clone(),
+                    supervisor.clone(),
+                    claim,
+                    chunk,
+                );
                 return Ok(ClaimOutcome::Held(Box::new(held)));
             }
         }
     }
     let message = format!(
-        "task {} on {endpoint} could not be claimed: another session keeps its ledger row locked; pg_stat_activity shows which{}",
+        "task {} on {endpoint} could not be claimed: another session keeps its ledger row locked; \
+         pg_stat_activity shows which{}",
         claim.task,
         claiming.hindered.advice()
     );
@@ -109,7 +132,10 @@ impl Claiming<'_> {
                 Ok(Round::Blocked)
             }
             Err(error) if is_missing_relation(&error) => {
-                let message = format!("there is no ledger on {}; was it dropped? Start a new run", self.endpoint);
+                let message = format!(
+                    "there is no ledger on {}; was it dropped? Start a new run",
+                    self.endpoint
+                );
                 Err(permanent(LEDGER_MISSING, message))
             }
             Err(error) => Err(classify(self.endpoint, "claim a task", error)),
@@ -117,21 +143,31 @@ impl Claiming<'_> {
     }
 
     async fn try_round(&mut self) -> Result<Round, sqlx::Error> {
-        let (run, task) = (uuid(self.claim.run.as_bytes()), uuid(self.claim.task.as_bytes()));
-        self.conn.execute("begin isolation level read committed").await?;
-        // Held until the claim commits: whoever adopts the target waits for it, and then fences what it claimed.
-        let holder = sqlx::query_scalar::<_, Uuid>("select cluster_id from highwater.meta for share")
-            .fetch_optional(&mut self.conn)
-            .await?
-            .map(|holder| ClusterId::from_bytes(holder.into_bytes()));
+        let (run, task) = (
+            uuid(self.claim.run.as_bytes()),
+            uuid(self.claim.task.as_bytes()),
+        );
+        self.conn
+            .execute("begin isolation level read committed")
+            .await?;
+        // Held until the claim commits: whoever adopts the target waits for it, and then fences
+        // what it claimed.
+        let holder =
+            sqlx::query_scalar::<_, Uuid>("select cluster_id from highwater.meta for share")
+                .fetch_optional(&mut self.conn)
+                .await?
+                .map(|holder| ClusterId::from_bytes(holder.into_bytes()));
         if let Some(holder) = holder.filter(|holder| *holder != self.claim.cluster) {
             self.conn.execute("rollback").await?;
             return Ok(Round::Over(Decided::Adopted(holder)));
         }
-        let state = sqlx::query_scalar::<_, String>("select state from highwater.run where run_id = $1 for share")
-            .bind(run)
-            .fetch_optional(&mut self.conn)
-            .await?;
+        let state = sqlx::query_scalar::<_, String>(
+            "select state from highwater.run where run_id \
+            = $1 for share",
+        )
+        .bind(run)
+        .fetch_optional(&mut self.conn)
+        .await?;
         match state.as_deref() {
             Some("R") => (),
             Some(_) => {
@@ -139,22 +175,29 @@ impl Claiming<'_> {
                 return Ok(Round::Over(Decided::Outcome(ClaimOutcome::Superseded)));
             }
             None => {
-                // In a transaction of its own, then again: one statement for both would not see a fence put in between.
+                // In a transaction of its own, then again: one statement for both would not see a
+                // fence put in between.
                 self.conn.execute("rollback").await?;
-                sqlx::query("insert into highwater.run (run_id, state) values ($1, 'R') on conflict do nothing")
-                    .bind(run)
-                    .execute(&mut self.conn)
-                    .await?;
+                sqlx::query(
+                    "insert into highwater.run (run_id, state) values ($1, 'R') on \
+                             conflict do nothing",
+                )
+                .bind(run)
+                .execute(&mut self.conn)
+                .await?;
                 return Ok(Round::Again);
             }
         }
         stumble("claim::marked").await?;
         // Read before the upsert overwrites it. A later attempt's session is not this one's to end.
-        // And which plan the stream was taken for: whoever takes it for another one waits for the run's mark, which this holds.
+        // And which plan the stream was taken for: whoever takes it for another one waits for the
+        // run's mark, which this holds.
         let former = sqlx::query(
-            "select t.session_id, (extract(epoch from t.session_start) * 1000000)::int8 as session_micros, \
+            "select t.session_id, (extract(epoch from t.session_start) * 1000000)::int8 as \
+                session_micros, \
                 (select plan from highwater.stream where stream_id = $4 and run_id = $1) as plan \
-             from (values (1)) one left join highwater.task t on t.run_id = $1 and t.task_id = $2 and t.token < $3",
+                from (values (1)) one left join highwater.task t on t.run_id = $1 and t.task_id = \
+                $2 and t.token < $3",
         )
         .bind(run)
         .bind(task)
@@ -162,11 +205,17 @@ impl Claiming<'_> {
         .bind(&self.claim.stream)
         .fetch_one(&mut self.conn)
         .await?;
-        if !may_claim(plan_mark(former.try_get("plan")?).as_ref(), &self.claim.plan) {
+        if !may_claim(
+            plan_mark(former.try_get("plan")?).as_ref(),
+            &self.claim.plan,
+        ) {
             self.conn.execute("rollback").await?;
             return Ok(Round::Over(Decided::Outcome(ClaimOutcome::PlanChanged)));
         }
-        self.former = mark(former.try_get("session_id")?, former.try_get("session_micros")?);
+        self.former = mark(
+            former.try_get("session_id")?,
+            former.try_get("session_micros")?,
+        );
         if let Some(chunk) = self.upsert().await? {
             stumble("claim::raised").await?;
             self.conn.execute("commit").await?;
@@ -176,7 +225,8 @@ impl Claiming<'_> {
         let found = ledger::read_row(&mut self.conn, &self.claim.run, &self.claim.task).await?;
         self.conn.execute("commit").await?;
         match found {
-            // It was not there a moment ago and is not there now: an insert of another session was rolled back.
+            // It was not there a moment ago and is not there now: an insert of another session was
+            // rolled back.
             None => Ok(Round::Again),
             Some(found) => self.decide(&found).await,
         }
@@ -186,16 +236,21 @@ impl Claiming<'_> {
         let claim = self.claim;
         let slice = StoredSlice::of(&claim.slice);
         sqlx::query_scalar::<_, i32>(
-            "insert into highwater.task as task (run_id, task_id, token, nonce, state, spec_digest, session_id, \
-                session_start, generation, step, phase, ordinal, plan, stream_id, slice_kind, range_start, range_end, attempt) \
-             values ($1, $2, $3, $4, 'O', $5, pg_backend_pid(), \
+            "insert into highwater.task as task (run_id, task_id, token, nonce, state, \
+                spec_digest, session_id, \
+                session_start, generation, step, phase, ordinal, plan, stream_id, slice_kind, \
+                range_start, range_end, attempt) \
+                values ($1, $2, $3, $4, 'O', $5, pg_backend_pid(), \
                 (select backend_start from pg_stat_activity where pid = pg_backend_pid()), \
                 $6, $7, $8, $9, $10, $11, $12, $13, $14, $15) \
-             on conflict (run_id, task_id) do update set token = excluded.token, nonce = excluded.nonce, \
-                session_id = excluded.session_id, session_start = excluded.session_start, attempt = excluded.attempt, \
+                on conflict (run_id, task_id) do update set token = excluded.token, nonce = \
+                excluded.nonce, \
+                session_id = excluded.session_id, session_start = excluded.session_start, attempt \
+                = excluded.attempt, \
                 claimed_at = now() \
-             where task.state = 'O' and task.token < excluded.token and task.spec_digest = excluded.spec_digest \
-             returning chunk",
+                where task.state = 'O' and task.token < excluded.token and task.spec_digest = \
+                excluded.spec_digest \
+                returning chunk",
         )
         .bind(uuid(claim.run.as_bytes()))
         .bind(uuid(claim.task.as_bytes()))
@@ -229,8 +284,8 @@ impl Claiming<'_> {
         Ok(Round::Over(Decided::Outcome(outcome)))
     }
 
-    /// The row is this very attempt's: a claim of it whose answer was lost. Its session must be gone before this one takes
-    /// its place, or two sessions would pass one guard.
+    /// The row is this very attempt's: a claim of it whose answer was lost. Its session must be
+    /// gone before this one takes its place, or two sessions would pass one guard.
     async fn take_own_row(&mut self, found: &FoundRow) -> Result<Round, sqlx::Error> {
         if found.session == Some(self.me) {
             self.former = None;
@@ -243,8 +298,9 @@ impl Claiming<'_> {
         }
         let taken = sqlx::query(
             "update highwater.task set session_id = pg_backend_pid(), \
-                session_start = (select backend_start from pg_stat_activity where pid = pg_backend_pid()) \
-             where run_id = $1 and task_id = $2 and token = $3 and nonce = $4 and state = 'O' \
+                session_start = (select backend_start from pg_stat_activity where pid = \
+                pg_backend_pid()) \
+                where run_id = $1 and task_id = $2 and token = $3 and nonce = $4 and state = 'O' \
                 and session_id is not distinct from $5 and chunk = $6",
         )
         .bind(uuid(self.claim.run.as_bytes()))
@@ -256,21 +312,29 @@ impl Claiming<'_> {
         .execute(&mut self.conn)
         .await?;
         self.former = None;
-        Ok(if taken.rows_affected() == 1 { Round::Over(Decided::Held { chunk: found.chunk }) } else { Round::Again })
+        Ok(if taken.rows_affected() == 1 {
+            Round::Over(Decided::Held { chunk: found.chunk })
+        } else {
+            Round::Again
+        })
     }
 
-    /// Ends the session that claimed before, if it still lives. Lacking the right to do so is not an error yet: it is one
-    /// when the work then has to wait for that session.
+    /// Ends the session that claimed before, if it still lives. Lacking the right to do so is not
+    /// an error yet: it is one when the work then has to wait for that session.
     async fn end_former(&mut self) -> Result<(), ConnectorError> {
-        let Some(former) = self.former.take() else { return Ok(()) };
+        let Some(former) = self.former.take() else {
+            return Ok(());
+        };
         if former == self.me {
             return Ok(());
         }
         let gone = self.end_and_see_gone(former).await;
-        let gone = gone.map_err(|error| classify(self.endpoint, "end a former attempt's session", error))?;
+        let gone =
+            gone.map_err(|error| classify(self.endpoint, "end a former attempt's session", error))?;
         if gone != Ended::Gone {
             let advice = gone.advice();
-            tracing::warn!(target = %self.endpoint, pid = former.pid, "a former attempt's session could not be ended{advice}");
+            tracing::warn!(target = %self.endpoint, pid = former.pid, "a former attempt's session \
+                could not be ended{advice}");
         }
         Ok(())
     }
@@ -288,7 +352,8 @@ impl Claiming<'_> {
 
     async fn run(&mut self, statement: &'static str) -> Result<(), ConnectorError> {
         let done = self.conn.execute(statement).await;
-        done.map(drop).map_err(|error| classify(self.endpoint, "claim a task", error))
+        done.map(drop)
+            .map_err(|error| classify(self.endpoint, "claim a task", error))
     }
 }
 
@@ -299,7 +364,8 @@ pub(super) enum Ended {
     LivesOn,
     /// The role may not end it.
     NotAllowed,
-    /// A session with its process id lives, and the role may not see since when: it may be this one.
+    /// A session with its process id lives, and the role may not see since when: it may be this
+    /// one.
     NotVisible,
 }
 
@@ -309,25 +375,29 @@ impl Ended {
         match self {
             Self::Gone | Self::LivesOn => "",
             Self::NotAllowed => {
-                "; the role may not end the session of the attempt before: grant it pg_signal_backend, or let all workers use \
-                 one role"
+                "; the role may not end the session of the attempt before: grant it \
+                 pg_signal_backend, or let all workers use one role"
             }
             Self::NotVisible => {
-                "; the role may not see whether the session of the attempt before still lives: grant it pg_read_all_stats and \
-                 pg_signal_backend, or let all workers use one role"
+                "; the role may not see whether the session of the attempt before still lives: \
+                 grant it pg_read_all_stats and pg_signal_backend, or let all workers use one role"
             }
         }
     }
 }
 
 /// Tells a session to end and looks until it is gone. What cannot be seen is never taken for gone.
-pub(super) async fn end_session(conn: &mut PgConnection, session: SessionMark) -> Result<Ended, sqlx::Error> {
+pub(super) async fn end_session(
+    conn: &mut PgConnection,
+    session: SessionMark,
+) -> Result<Ended, sqlx::Error> {
     for _ in 0..GONE_LOOKS_MAX {
         let found = sqlx::query_as::<_, (bool, bool)>(
             "select backend_start is null, \
-                    case when (extract(epoch from backend_start) * 1000000)::int8 = $2 then pg_terminate_backend(pid) end \
-                       is not null \
-             from pg_stat_activity where pid = $1 and pid <> pg_backend_pid()",
+                    case when (extract(epoch from backend_start) * 1000000)::int8 = $2 then \
+                    pg_terminate_backend(pid) end \
+                    is not null \
+                    from pg_stat_activity where pid = $1 and pid <> pg_backend_pid()",
         )
         .bind(session.pid)
         .bind(session.started_micros)
@@ -346,27 +416,43 @@ pub(super) async fn end_session(conn: &mut PgConnection, session: SessionMark) -
     Ok(Ended::LivesOn)
 }
 
-/// How long the session waits for a lock from now on; within a transaction that is rolled back it comes to nothing.
-pub(super) async fn set_lock_timeout(conn: &mut PgConnection, timeout: Duration) -> Result<(), sqlx::Error> {
+/// How long the session waits for a lock from now on; within a transaction that is rolled back it
+/// comes to nothing.
+pub(super) async fn set_lock_timeout(
+    conn: &mut PgConnection,
+    timeout: Duration,
+) -> Result<(), sqlx::Error> {
     let millis = i64::try_from(timeout.as_millis()).unwrap_or(i64::from(i32::MAX));
-    let set = Sql::new(Dialect::Postgres, "set lock_timeout = ").integer(millis).into_statement();
+    let set = Sql::new(Dialect::Postgres, "set lock_timeout = ")
+        .integer(millis)
+        .into_statement();
     conn.execute(sqlx::raw_sql(set)).await.map(drop)
 }
 
-/// Ends the sessions that stopped in the midst of a claim, whose ledger rows nobody sees yet: they keep whoever fences their run
-/// waiting. A claim alone locks rows of `run`, and its statements follow each other at once; it is simply made again.
-pub(super) async fn end_idle_claims(conn: &mut PgConnection, idle: Duration) -> Result<(), sqlx::Error> {
+/// Ends the sessions that stopped in the midst of a claim, whose ledger rows nobody sees yet: they
+/// keep whoever fences their run waiting. A claim alone locks rows of `run`, and its statements
+/// follow each other at once; it is simply made again.
+pub(super) async fn end_idle_claims(
+    conn: &mut PgConnection,
+    idle: Duration,
+) -> Result<(), sqlx::Error> {
     let rows = sqlx::query(
-        "select a.pid, (extract(epoch from a.backend_start) * 1000000)::int8 as started from pg_stat_activity a \
-         where a.state like 'idle in transaction%' and clock_timestamp() - a.state_change > $1 * interval '1 millisecond' \
-           and a.pid in (select l.pid from pg_locks l join pg_database d on d.oid = l.database \
-              where d.datname = current_database() and l.relation = 'highwater.run'::regclass and l.mode = 'RowShareLock')",
+        "select a.pid, (extract(epoch from a.backend_start) * 1000000)::int8 as started from \
+         pg_stat_activity a \
+         where a.state like 'idle in transaction%' and clock_timestamp() - a.state_change > $1 * \
+         interval '1 millisecond' \
+         and a.pid in (select l.pid from pg_locks l join pg_database d on d.oid = l.database \
+         where d.datname = current_database() and l.relation = 'highwater.run'::regclass and \
+         l.mode = 'RowShareLock')",
     )
     .bind(i64::try_from(idle.as_millis()).unwrap_or(i64::MAX))
     .fetch_all(&mut *conn)
     .await?;
     for row in rows {
-        let session = SessionMark { pid: row.try_get("pid")?, started_micros: row.try_get("started")? };
+        let session = SessionMark {
+            pid: row.try_get("pid")?,
+            started_micros: row.try_get("started")?,
+        };
         end_session(conn, session).await?;
     }
     Ok(())
@@ -374,14 +460,22 @@ pub(super) async fn end_idle_claims(conn: &mut PgConnection, idle: Duration) -> 
 
 async fn own_mark(conn: &mut PgConnection) -> Result<SessionMark, sqlx::Error> {
     let row = sqlx::query(
-        "select pid, (extract(epoch from backend_start) * 1000000)::int8 as started from pg_stat_activity \
+        "select pid, (extract(epoch from backend_start) * 1000000)::int8 as started from \
+         pg_stat_activity \
          where pid = pg_backend_pid()",
     )
     .fetch_one(&mut *conn)
     .await?;
-    Ok(SessionMark { pid: row.try_get("pid")?, started_micros: row.try_get("started")? })
+    Ok(SessionMark {
+        pid: row.try_get("pid")?,
+        started_micros: row.try_get("started")?,
+    })
 }
 
 pub(super) fn mark(pid: Option<i32>, started_micros: Option<i64>) -> Option<SessionMark> {
-    pid.zip(started_micros).map(|(pid, started_micros)| SessionMark { pid, started_micros })
+    pid.zip(started_micros)
+        .map(|(pid, started_micros)| SessionMark {
+            pid,
+            started_micros,
+        })
 }

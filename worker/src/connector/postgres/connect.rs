@@ -1,5 +1,6 @@
-//! Comes to a server: the first of several that answers and is the one that is meant, with the password in the form it takes.
-//! Never tries a password at a second server that the first one refused, never shows one.
+//! Comes to a server: the first of several that answers and is the one that is meant, with the
+//! password in the form it takes. Never tries a password at a second server that the first one
+//! refused, never shows one.
 
 use std::fmt;
 use std::str::FromStr;
@@ -64,7 +65,10 @@ impl Route {
             }
         }
         let forms = read.iter().map(Form::new).collect::<Result<_, _>>()?;
-        Ok(Self { forms, first: read.into_iter().next().ok_or(malformed)? })
+        Ok(Self {
+            forms,
+            first: read.into_iter().next().ok_or(malformed)?,
+        })
     }
 
     /// The user that sessions are opened for.
@@ -80,7 +84,9 @@ impl Route {
 impl fmt::Display for Route {
     /// `host:port/database`, all hosts of several; a folder of sockets without its port.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Some(form) = self.forms.first() else { return Ok(()) };
+        let Some(form) = self.forms.first() else {
+            return Ok(());
+        };
         for (at, server) in form.servers.iter().enumerate() {
             let comma = if at > 0 { "," } else { "" };
             match (server.get_socket(), server.get_host()) {
@@ -88,14 +94,23 @@ impl fmt::Display for Route {
                 (None, host) => write!(f, "{comma}{host}:{}", server.get_port())?,
             }
         }
-        let database = self.server().and_then(PgConnectOptions::get_database).unwrap_or_else(|| self.user());
+        let database = self
+            .server()
+            .and_then(PgConnectOptions::get_database)
+            .unwrap_or_else(|| self.user());
         write!(f, "/{database}")
     }
 }
 
 impl Form {
     fn new(to: &Destination) -> Result<Self, String> {
-        Ok(Self { servers: to.hosts.iter().map(|host| options(to, host)).collect::<Result<_, _>>()? })
+        Ok(Self {
+            servers: to
+                .hosts
+                .iter()
+                .map(|host| options(to, host))
+                .collect::<Result<_, _>>()?,
+        })
     }
 }
 
@@ -105,10 +120,19 @@ fn options(to: &Destination, host: &Host) -> Result<PgConnectOptions, String> {
     let user = to.user.as_deref().map(encoded);
     base.extend(user.iter().flat_map(|user| [user.as_str(), "@"]));
     base.push_str(&format!("{}:{}", encoded(&host.name), host.port));
-    base.extend(to.database.iter().flat_map(|database| ["/".to_owned(), encoded(database)]));
-    let base = if host.name.is_empty() { "postgres://" } else { base.as_str() };
-    let mut options =
-        PgConnectOptions::from_str(base).map_err(|_| "the driver takes none such".to_owned())?.port(host.port);
+    base.extend(
+        to.database
+            .iter()
+            .flat_map(|database| ["/".to_owned(), encoded(database)]),
+    );
+    let base = if host.name.is_empty() {
+        "postgres://"
+    } else {
+        base.as_str()
+    };
+    let mut options = PgConnectOptions::from_str(base)
+        .map_err(|_| "the driver takes none such".to_owned())?
+        .port(host.port);
     options = match host.name.as_str() {
         "" => options,
         folder if folder.starts_with('/') => options.socket(folder),
@@ -124,8 +148,11 @@ fn options(to: &Destination, host: &Host) -> Result<PgConnectOptions, String> {
         options = options.database(database);
     }
     if let Some(mode) = &to.tls.mode {
-        options =
-            options.ssl_mode(PgSslMode::from_str(mode).map_err(|_| "the driver knows no such sslmode".to_owned())?);
+        options = options.ssl_mode(PgSslMode::from_str(mode).map_err(|_| {
+            "the driver knows no such \
+                sslmode"
+                .to_owned()
+        })?);
     }
     if let Some(root) = &to.tls.root {
         options = options.ssl_root_cert(root);
@@ -138,35 +165,64 @@ fn options(to: &Destination, host: &Host) -> Result<PgConnectOptions, String> {
     }
     // A parameter at start-up is one that a pooler may refuse: everything else is set afterwards.
     let name = to.application_name.as_deref().unwrap_or("highwater");
-    Ok(options.application_name(name).extra_float_digits(None).disable_statement_logging())
+    Ok(options
+        .application_name(name)
+        .extra_float_digits(None)
+        .disable_statement_logging())
 }
 
 fn encoded(text: &str) -> String {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
     text.bytes()
-        .map(|byte| if is_plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") })
+        .map(|byte| {
+            if is_plain(byte) {
+                char::from(byte).to_string()
+            } else {
+                format!("%{byte:02X}")
+            }
+        })
         .collect()
 }
 
 /// A session that nobody has set up yet.
-pub(super) async fn connect(endpoint: &Endpoint, patience: Duration) -> Result<PgConnection, ConnectorError> {
+pub(super) async fn connect(
+    endpoint: &Endpoint,
+    patience: Duration,
+) -> Result<PgConnection, ConnectorError> {
     let route = endpoint.route();
     check_tls_files(endpoint, &route.first.tls).await?;
     let patience = route.first.connect_timeout.unwrap_or(patience);
     let mut refused = None;
     for form in &route.forms {
         match connect_to_one(endpoint, form, patience).await {
-            Err(error) if matches!(error.report.code.as_str(), "wrong_password" | "login_refused") => {
+            Err(error)
+                if matches!(
+                    error.report.code.as_str(),
+                    "wrong_password" | "login_refused"
+                ) =>
+            {
                 refused.get_or_insert(error);
             }
             other => return other,
         }
     }
-    Err(refused.unwrap_or_else(|| permanent("malformed_url", format!("the URL of {endpoint} names no server"))))
+    Err(refused.unwrap_or_else(|| {
+        permanent(
+            "malformed_url",
+            format!(
+                "the URL of {endpoint} names \
+        no server"
+            ),
+        )
+    }))
 }
 
 /// The first of the servers that answers and is the one that is meant.
-async fn connect_to_one(endpoint: &Endpoint, form: &Form, patience: Duration) -> Result<PgConnection, ConnectorError> {
+async fn connect_to_one(
+    endpoint: &Endpoint,
+    form: &Form,
+    patience: Duration,
+) -> Result<PgConnection, ConnectorError> {
     let wanted = endpoint.route().first.wanted;
     let rounds = match wanted {
         Wanted::PreferStandby => vec![Wanted::PreferStandby, Wanted::Any],
@@ -180,15 +236,20 @@ async fn connect_to_one(endpoint: &Endpoint, form: &Form, patience: Duration) ->
                     true => return Ok(conn),
                     false => {
                         conn.close().await.ok();
-                        let message =
-                            format!("a server of {endpoint} is not the one that target_session_attrs asks for");
+                        let message = format!(
+                            "a server of {endpoint} is not the one that \
+                                     target_session_attrs asks for"
+                        );
                         failures.push(unreachable(endpoint, message));
                     }
                 },
                 Err(error)
                     if matches!(
                         error.report.code.as_str(),
-                        "unreachable" | "connection_lost" | "server_starting" | "too_many_connections"
+                        "unreachable"
+                            | "connection_lost"
+                            | "server_starting"
+                            | "too_many_connections"
                     ) =>
                 {
                     failures.push(error);
@@ -198,7 +259,15 @@ async fn connect_to_one(endpoint: &Endpoint, form: &Form, patience: Duration) ->
         }
     }
     let last = failures.pop();
-    Err(last.unwrap_or_else(|| permanent("malformed_url", format!("the URL of {endpoint} names no server"))))
+    Err(last.unwrap_or_else(|| {
+        permanent(
+            "malformed_url",
+            format!(
+                "the URL of {endpoint} names no \
+        server"
+            ),
+        )
+    }))
 }
 
 async fn connect_to(
@@ -210,13 +279,20 @@ async fn connect_to(
         Ok(connected) => connected.map_err(|error| connect_error(endpoint, error)),
         Err(_) => {
             let waited = patience.as_secs();
-            let message = format!("cannot reach {endpoint}: no answer within {waited} s; is this its address?");
+            let message = format!(
+                "cannot reach {endpoint}: no answer within {waited} s; is this \
+                                   its address?"
+            );
             Err(unreachable(endpoint, message))
         }
     }
 }
 
-async fn is_wanted(endpoint: &Endpoint, conn: &mut PgConnection, wanted: Wanted) -> Result<bool, ConnectorError> {
+async fn is_wanted(
+    endpoint: &Endpoint,
+    conn: &mut PgConnection,
+    wanted: Wanted,
+) -> Result<bool, ConnectorError> {
     if wanted == Wanted::Any {
         return Ok(true);
     }
@@ -226,8 +302,10 @@ async fn is_wanted(endpoint: &Endpoint, conn: &mut PgConnection, wanted: Wanted)
                 pg_catalog.current_setting('default_transaction_read_only') as read_only",
     );
     let row = asked.fetch_one(&mut *conn).await.map_err(failed)?;
-    let (recovering, read_only): (String, String) =
-        (row.try_get("recovering").map_err(failed)?, row.try_get("read_only").map_err(failed)?);
+    let (recovering, read_only): (String, String) = (
+        row.try_get("recovering").map_err(failed)?,
+        row.try_get("read_only").map_err(failed)?,
+    );
     Ok(wanted.is(recovering == "true", read_only == "off"))
 }
 
@@ -244,7 +322,10 @@ async fn check_tls_files(endpoint: &Endpoint, tls: &Tls) -> Result<(), Connector
             Ok(_) => format!("holds no `-----BEGIN {wanted}` in PEM form"),
             Err(error) => format!("cannot be read by this worker: {error}"),
         };
-        let message = format!("cannot open a session on {endpoint}: the file {file}, which {parameter} names, {wrong}");
+        let message = format!(
+            "cannot open a session on {endpoint}: the file {file}, which \
+                               {parameter} names, {wrong}"
+        );
         return Err(permanent("tls_file", message));
     }
     Ok(())

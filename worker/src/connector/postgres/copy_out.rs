@@ -27,7 +27,8 @@ const BATCH_BYTES_MAX: usize = 1024 * 1024;
 
 type Pump = Pin<Box<dyn Future<Output = Result<(), ConnectorError>> + Send>>;
 
-/// A slice being read. The pump owns the connection and runs only while `next` is awaited, so dropping this drops both.
+/// A slice being read. The pump owns the connection and runs only while `next` is awaited, so
+/// dropping this drops both.
 pub(super) struct CopyOut {
     pump: Option<Pump>,
     batches: mpsc::Receiver<Piece>,
@@ -52,12 +53,21 @@ pub(super) struct CopyOrder {
 }
 
 impl CopyOut {
-    /// Begins to read. The first batch is awaited here: until then the session would be idle in its transaction, and ended
-    /// if the target took its time.
-    pub(super) async fn begin(conn: PgConnection, order: CopyOrder) -> Result<Self, ConnectorError> {
+    /// Begins to read. The first batch is awaited here: until then the session would be idle in its
+    /// transaction, and ended if the target took its time.
+    pub(super) async fn begin(
+        conn: PgConnection,
+        order: CopyOrder,
+    ) -> Result<Self, ConnectorError> {
         let (pieces, batches) = mpsc::channel(1);
         let pump: Pump = Box::pin(pump(conn, order, pieces));
-        let mut reading = Self { pump: Some(pump), batches, first: None, rows: 0, bytes: 0 };
+        let mut reading = Self {
+            pump: Some(pump),
+            batches,
+            first: None,
+            rows: 0,
+            bytes: 0,
+        };
         reading.first = reading.next_piece().await?;
         Ok(reading)
     }
@@ -67,7 +77,8 @@ impl CopyOut {
             let ended = tokio::select! { biased;
                 piece = self.batches.recv() => match piece {
                     Some(piece) => return Ok(Some(piece)),
-                    // The sender lives in the pump; it is gone only when the pump is about to answer.
+                    // The sender lives in the pump; it is gone only when the pump is about to
+                    // answer.
                     None => pump.await,
                 },
                 ended = &mut *pump => ended,
@@ -101,7 +112,11 @@ impl RowStream for CopyOut {
     }
 }
 
-async fn pump(mut conn: PgConnection, order: CopyOrder, pieces: mpsc::Sender<Piece>) -> Result<(), ConnectorError> {
+async fn pump(
+    mut conn: PgConnection,
+    order: CopyOrder,
+    pieces: mpsc::Sender<Piece>,
+) -> Result<(), ConnectorError> {
     let what = format!("read {}", order.what);
     let failed = |error| classify(&order.endpoint, &what, error);
     let mut gather = Gather::new(&order);
@@ -121,7 +136,8 @@ async fn pump(mut conn: PgConnection, order: CopyOrder, pieces: mpsc::Sender<Pie
     }
     match conn.execute("commit").await {
         Ok(_) => order.endpoint.keep_or_close(conn).await,
-        Err(error) => tracing::debug!(%error, "the session of a slice that was read could not be kept"),
+        Err(error) => tracing::debug!(%error, "the session of a slice that was read could not be \
+            kept"),
     }
     Ok(())
 }
@@ -129,7 +145,10 @@ async fn pump(mut conn: PgConnection, order: CopyOrder, pieces: mpsc::Sender<Pie
 enum Walk {
     Binary(BinaryWalker),
     Text(TextWalker),
-    Values { cutter: LineCutter, rows: Vec<Vec<Value>> },
+    Values {
+        cutter: LineCutter,
+        rows: Vec<Vec<Value>>,
+    },
 }
 
 /// Joins frames into batches and counts their rows.
@@ -148,7 +167,10 @@ impl<'o> Gather<'o> {
         let walk = match order.format {
             RowFormat::CopyBinary => Walk::Binary(BinaryWalker::default()),
             RowFormat::CopyText => Walk::Text(TextWalker::default()),
-            RowFormat::Values => Walk::Values { cutter: LineCutter::default(), rows: Vec::new() },
+            RowFormat::Values => Walk::Values {
+                cutter: LineCutter::default(),
+                rows: Vec::new(),
+            },
         };
         Self {
             order,
@@ -187,7 +209,8 @@ impl<'o> Gather<'o> {
         Ok(())
     }
 
-    /// Small frames are joined. A large one is cut where it lies: of a row of a gigabyte no second copy is made.
+    /// Small frames are joined. A large one is cut where it lies: of a row of a gigabyte no second
+    /// copy is made.
     fn keep(&mut self, frame: &Bytes) {
         if frame.len() < BATCH_BYTES_MAX {
             self.buffer.extend_from_slice(frame);
@@ -198,7 +221,8 @@ impl<'o> Gather<'o> {
         }
         let mut rest = frame.clone();
         while !rest.is_empty() {
-            self.large.push_back(rest.split_to(rest.len().min(BATCH_BYTES_MAX)));
+            self.large
+                .push_back(rest.split_to(rest.len().min(BATCH_BYTES_MAX)));
         }
     }
 
@@ -206,7 +230,9 @@ impl<'o> Gather<'o> {
     fn piece(&mut self, bytes_min: usize) -> Option<Piece> {
         let rows_seen = self.rows();
         let batch = match &mut self.walk {
-            Walk::Binary(_) | Walk::Text(_) if !self.large.is_empty() => RowBatch::Copy(self.large.pop_front()?),
+            Walk::Binary(_) | Walk::Text(_) if !self.large.is_empty() => {
+                RowBatch::Copy(self.large.pop_front()?)
+            }
             Walk::Binary(_) | Walk::Text(_) => {
                 if self.buffer.len() < bytes_min.max(1) {
                     return None;
@@ -222,15 +248,28 @@ impl<'o> Gather<'o> {
                 RowBatch::Rows(std::mem::take(rows))
             }
         };
-        Some(Piece { batch, rows: rows_seen, bytes: self.bytes })
+        Some(Piece {
+            batch,
+            rows: rows_seen,
+            bytes: self.bytes,
+        })
     }
 
     fn finish(&mut self) -> Result<(), ConnectorError> {
         let order = self.order;
         match &self.walk {
-            Walk::Binary(walker) => walker.finish().map(drop).map_err(|error| broken(order, &error)),
-            Walk::Text(walker) => walker.finish().map(drop).map_err(|error| broken(order, &error)),
-            Walk::Values { cutter, .. } => cutter.finish().map(drop).map_err(|error| broken(order, &error)),
+            Walk::Binary(walker) => walker
+                .finish()
+                .map(drop)
+                .map_err(|error| broken(order, &error)),
+            Walk::Text(walker) => walker
+                .finish()
+                .map(drop)
+                .map_err(|error| broken(order, &error)),
+            Walk::Values { cutter, .. } => cutter
+                .finish()
+                .map(drop)
+                .map_err(|error| broken(order, &error)),
         }
     }
 
@@ -244,7 +283,8 @@ impl<'o> Gather<'o> {
 
     fn too_large(&self, bytes: usize) -> ConnectorError {
         let message = format!(
-            "row {} of {} on {} holds {} MiB; at most {} MiB can travel, so leave its large column out",
+            "row {} of {} on {} holds {} MiB; at most {} MiB can travel, so leave its large column \
+             out",
             self.rows() + 1,
             self.order.what,
             self.order.endpoint,
@@ -267,8 +307,13 @@ fn decode_line(order: &CopyOrder, line: &[u8]) -> Result<Vec<Value>, ConnectorEr
         );
         return Err(fault(ErrorClass::Transient, "broken_stream", message));
     }
-    let values = fields.into_iter().zip(&order.columns).map(|(field, column)| decode_value(field, column));
-    values.collect::<Result<_, _>>().map_err(|error| permanent(error.code(), error.to_string()))
+    let values = fields
+        .into_iter()
+        .zip(&order.columns)
+        .map(|(field, column)| decode_value(field, column));
+    values
+        .collect::<Result<_, _>>()
+        .map_err(|error| permanent(error.code(), error.to_string()))
 }
 
 fn broken(order: &CopyOrder, error: &(impl std::error::Error + ?Sized)) -> ConnectorError {

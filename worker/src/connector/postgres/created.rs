@@ -1,5 +1,5 @@
-//! The type that a column of a created table gets.
-//! Never makes a type: one of the source's own making is used if the target has it, made alike, else the column is text, and that is told.
+//! The type that a column of a created table gets. Never makes a type: one of the source's own
+//! making is used if the target has it, made alike, else the column is text, and that is told.
 
 use highwater_common::facts::{ColumnFacts, ColumnKind, CreatedAs, Engine};
 use highwater_common::plan::definition_differs;
@@ -15,7 +15,11 @@ enum Written {
     /// The server's own, as its catalogue writes it.
     BuiltIn(String),
     /// One that somebody made.
-    Own { name: TypeName, modifiers: String, is_array: bool },
+    Own {
+        name: TypeName,
+        modifiers: String,
+        is_array: bool,
+    },
 }
 
 /// What a created column becomes.
@@ -28,13 +32,23 @@ pub(super) struct CreatedType {
 
 impl CreatedType {
     fn built_in(name: &str) -> Self {
-        Self { written: Written::BuiltIn(name.to_owned()), told: None }
+        Self {
+            written: Written::BuiltIn(name.to_owned()),
+            told: None,
+        }
     }
 
     /// Another type than the source's, and why.
     fn instead(column: &ColumnFacts, name: &str, reason: String) -> Self {
-        let told = CreatedAs { column: column.name.clone(), type_name: name.to_owned(), reason };
-        Self { written: Written::BuiltIn(name.to_owned()), told: Some(told) }
+        let told = CreatedAs {
+            column: column.name.clone(),
+            type_name: name.to_owned(),
+            reason,
+        };
+        Self {
+            written: Written::BuiltIn(name.to_owned()),
+            told: Some(told),
+        }
     }
 
     pub(super) fn is_text(&self) -> bool {
@@ -49,17 +63,25 @@ impl CreatedType {
     pub(super) fn write(&self, sql: Sql) -> Sql {
         match &self.written {
             Written::BuiltIn(name) => sql.type_name(name),
-            Written::Own { name, modifiers, is_array } => {
+            Written::Own {
+                name,
+                modifiers,
+                is_array,
+            } => {
                 let sql = sql.name(&name.schema).text(".").name(&name.name);
-                let sql = if modifiers.is_empty() { sql } else { sql.text("(").type_name(modifiers).text(")") };
+                let sql = if modifiers.is_empty() {
+                    sql
+                } else {
+                    sql.text("(").type_name(modifiers).text(")")
+                };
                 if *is_array { sql.text("[]") } else { sql }
             }
         }
     }
 }
 
-/// The type of a created column. Positions of the partition column must stay comparable, so a domain that the target lacks becomes the
-/// type below it there.
+/// The type of a created column. Positions of the partition column must stay comparable, so a
+/// domain that the target lacks becomes the type below it there.
 pub(super) async fn created_type(
     conn: &mut PgConnection,
     engine: Engine,
@@ -72,12 +94,23 @@ pub(super) async fn created_type(
         (Engine::Postgres, Some(definition)) => definition.as_ref(),
     };
     let reason = match own(conn, definition).await? {
-        Ok(written) => return Ok(CreatedType { written, told: None }),
+        Ok(written) => {
+            return Ok(CreatedType {
+                written,
+                told: None,
+            });
+        }
         Err(reason) => reason,
     };
     match definition.without_domains() {
-        TypeDefinition::Base { name, modifiers } if name.is_built_in() && column.name == partition_column => {
-            let below = if modifiers.is_empty() { name.name.clone() } else { written_with(&name.name, modifiers) };
+        TypeDefinition::Base { name, modifiers }
+            if name.is_built_in() && column.name == partition_column =>
+        {
+            let below = if modifiers.is_empty() {
+                name.name.clone()
+            } else {
+                written_with(&name.name, modifiers)
+            };
             Ok(CreatedType::instead(column, &below, reason))
         }
         _ => Ok(CreatedType::instead(column, "text", reason)),
@@ -92,9 +125,15 @@ fn written_with(name: &str, modifiers: &str) -> String {
     }
 }
 
-async fn built_in(conn: &mut PgConnection, column: &ColumnFacts) -> Result<CreatedType, sqlx::Error> {
+async fn built_in(
+    conn: &mut PgConnection,
+    column: &ColumnFacts,
+) -> Result<CreatedType, sqlx::Error> {
     let name = &column.type_name;
-    let known: bool = sqlx::query_scalar("select to_regtype($1) is not null").bind(name).fetch_one(&mut *conn).await?;
+    let known: bool = sqlx::query_scalar("select to_regtype($1) is not null")
+        .bind(name)
+        .fetch_one(&mut *conn)
+        .await?;
     // A server of an older version lacks types of a newer one.
     Ok(match known && is_plain_type(name) {
         true => CreatedType::built_in(name),
@@ -103,7 +142,10 @@ async fn built_in(conn: &mut PgConnection, column: &ColumnFacts) -> Result<Creat
 }
 
 /// The target's own type of that name, made alike; else why there is none.
-async fn own(conn: &mut PgConnection, definition: &TypeDefinition) -> Result<Result<Written, String>, sqlx::Error> {
+async fn own(
+    conn: &mut PgConnection,
+    definition: &TypeDefinition,
+) -> Result<Result<Written, String>, sqlx::Error> {
     use TypeDefinition as T;
     let (element, is_array) = match definition {
         T::Array(element) => (element.as_ref(), true),
@@ -111,12 +153,16 @@ async fn own(conn: &mut PgConnection, definition: &TypeDefinition) -> Result<Res
     };
     let (name, modifiers) = match element {
         T::Base { name, modifiers } => (name, modifiers.clone()),
-        T::Domain { name, .. } | T::Enum { name, .. } | T::Composite { name, .. } | T::Range { name, .. } => {
-            (name, String::new())
-        }
+        T::Domain { name, .. }
+        | T::Enum { name, .. }
+        | T::Composite { name, .. }
+        | T::Range { name, .. } => (name, String::new()),
         T::Array(_) => return Ok(Err("an array of arrays has no name".to_owned())),
         T::TooLarge { name } => {
-            return Ok(Err(format!("the definition of {}.{} is too large to be compared", name.schema, name.name)));
+            return Ok(Err(format!(
+                "the definition of {}.{} is too large to be compared",
+                name.schema, name.name
+            )));
         }
     };
     let shown = match &name.extension {
@@ -127,7 +173,8 @@ async fn own(conn: &mut PgConnection, definition: &TypeDefinition) -> Result<Res
         return Ok(Err(format!("the target has no type {shown}")));
     };
     let differs = match (element, &found) {
-        (T::Base { .. }, T::Base { .. }) => None, // found by its name, which is all that there is to it
+        // found by its name, which is all that there is to it
+        (T::Base { .. }, T::Base { .. }) => None,
         (one, two) => definition_differs(one, two),
     };
     let (T::Base { name, .. }
@@ -139,8 +186,14 @@ async fn own(conn: &mut PgConnection, definition: &TypeDefinition) -> Result<Res
         return Ok(Err(format!("the target's type {shown} cannot be compared")));
     };
     Ok(match differs {
-        None => Ok(Written::Own { name, modifiers, is_array }),
-        Some(reason) => Err(format!("the target's type {shown} is made otherwise: {reason}")),
+        None => Ok(Written::Own {
+            name,
+            modifiers,
+            is_array,
+        }),
+        Some(reason) => Err(format!(
+            "the target's type {shown} is made otherwise: {reason}"
+        )),
     })
 }
 
@@ -171,16 +224,34 @@ mod tests {
 
     #[test]
     fn a_types_modifiers_stand_where_sql_wants_them() {
-        assert_eq!(written_with("timestamp with time zone", "3"), "timestamp(3) with time zone");
+        assert_eq!(
+            written_with("timestamp with time zone", "3"),
+            "timestamp(3) with time zone"
+        );
         assert_eq!(written_with("numeric", "12,2"), "numeric(12,2)");
-        assert_eq!(written_with("character varying", "5"), "character varying(5)");
+        assert_eq!(
+            written_with("character varying", "5"),
+            "character varying(5)"
+        );
     }
 
     #[test]
     fn a_type_of_ones_own_is_named_with_its_schema_and_quoted() {
-        let name = TypeName { schema: "sh\"op".to_owned(), name: "OrderKind".to_owned(), extension: None };
-        let own = Written::Own { name, modifiers: "Point,4326".to_owned(), is_array: true };
-        let sql = CreatedType { written: own, told: None }.write(Sql::new(Dialect::Postgres, ""));
+        let name = TypeName {
+            schema: "sh\"op".to_owned(),
+            name: "OrderKind".to_owned(),
+            extension: None,
+        };
+        let own = Written::Own {
+            name,
+            modifiers: "Point,4326".to_owned(),
+            is_array: true,
+        };
+        let sql = CreatedType {
+            written: own,
+            told: None,
+        }
+        .write(Sql::new(Dialect::Postgres, ""));
         assert_eq!(sql.as_str(), "\"sh\"\"op\".\"OrderKind\"(Point,4326)[]");
     }
 }

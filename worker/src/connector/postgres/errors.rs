@@ -1,5 +1,5 @@
-//! What a PostgreSQL error means for the next attempt, in one table, and how a person is told of it.
-//! Never lets a URL or a password into a message.
+//! What a PostgreSQL error means for the next attempt, in one table, and how a person is told of
+//! it. Never lets a URL or a password into a message.
 
 use highwater_common::assignment::{AttemptError, ErrorClass};
 use highwater_common::outage::breaks_an_attempt;
@@ -12,16 +12,20 @@ use crate::connector::redaction::{PostgresSaid, postgres_words};
 
 /// A statement that writes, in a session that may only read.
 const READ_ONLY: &str = "25006";
-/// A target answers so after a failover. A source's sessions are read-only by our own doing, and no waiting changes that.
-const SOURCE_WRITES: &str = "a view, a function or a policy of it writes when it is read, and a source is only read: name a table or a view that \
-     does not";
+/// A target answers so after a failover. A source's sessions are read-only by our own doing, and no
+/// waiting changes that.
+const SOURCE_WRITES: &str = "a view, a function or a policy of it writes when it is read, and a \
+     source is only read: name a table or a view that does not";
 
 /// The code of a server that could not even be asked.
 const UNREACHABLE: &str = "unreachable";
 
 /// An error of our own finding: nothing the driver said stands behind it.
 pub(super) fn fault(class: ErrorClass, code: &str, message: impl Into<String>) -> ConnectorError {
-    ConnectorError { report: AttemptError::new(class, code, message), source: None }
+    ConnectorError {
+        report: AttemptError::new(class, code, message),
+        source: None,
+    }
 }
 
 /// A permanent error of our own finding.
@@ -40,16 +44,19 @@ pub(super) fn is_state(error: &sqlx::Error, state: &str) -> bool {
     database_error(error).is_some_and(|error| error.code() == state)
 }
 
-/// True when this answer to a COMMIT says for certain that nothing was committed: the server found a reason, a deferred
-/// constraint for one, rolled back and went on. A session that ended over it, or a server that itself does not know, is no
-/// such answer.
+/// True when this answer to a COMMIT says for certain that nothing was committed: the server found
+/// a reason, a deferred constraint for one, rolled back and went on. A session that ended over it,
+/// or a server that itself does not know, is no such answer.
 pub(super) fn is_refusal(error: &sqlx::Error) -> bool {
     database_error(error).is_some_and(|error| is_refusing(error.severity(), error.code()))
 }
 
 fn is_refusing(severity: PgSeverity, state: &str) -> bool {
-    // 40003: a proxy or a distributed server lost track of the transaction. Of class 08 and 57 nobody stayed to say.
-    severity == PgSeverity::Error && state != "40003" && !matches!(state.get(..2), None | Some("08" | "57"))
+    // 40003: a proxy or a distributed server lost track of the transaction. Of class 08 and 57
+    // nobody stayed to say.
+    severity == PgSeverity::Error
+        && state != "40003"
+        && !matches!(state.get(..2), None | Some("08" | "57"))
 }
 
 /// The server's refusal of a relation that is not there.
@@ -61,74 +68,164 @@ pub(super) fn is_missing_relation(error: &sqlx::Error) -> bool {
 pub(super) fn classify(endpoint: &Endpoint, what: &str, error: sqlx::Error) -> ConnectorError {
     match database_error(&error) {
         // The server's whole answer holds values of rows, and is not handed on.
-        Some(server) => ConnectorError { report: server_report(endpoint, what, server), source: None },
-        None => ConnectorError { report: driver_report(endpoint, what, &error), source: Some(Box::new(error)) },
+        Some(server) => ConnectorError {
+            report: server_report(endpoint, what, server),
+            source: None,
+        },
+        None => ConnectorError {
+            report: driver_report(endpoint, what, &error),
+            source: Some(Box::new(error)),
+        },
     }
 }
 
-/// Class, code, and what a person does next, of a SQLSTATE. What is not on the list is permanent, until someone adds it with
-/// a test.
+/// Class, code, and what a person does next, of a SQLSTATE. What is not on the list is permanent,
+/// until someone adds it with a test.
 fn verdict(state: &str) -> (ErrorClass, &'static str, &'static str) {
     use ErrorClass::{Permanent, Resource, Transient, Unreachable};
     match state {
         "40001" => (Transient, "serialization_failure", ""),
         "40P01" => (Transient, "deadlock", ""),
-        READ_ONLY => (Unreachable, "read_only", "is the server a standby, or in the middle of a failover?"),
+        READ_ONLY => (
+            Unreachable,
+            "read_only",
+            "is the server a standby, or in the middle of a \
+            failover?",
+        ),
         "25P03" | "25P04" => (Transient, "session_timed_out", ""),
         "57P01" | "57P02" | "57P05" => (Unreachable, "session_ended", ""),
         "57P03" => (Unreachable, "server_starting", ""),
-        "57014" => (Resource, "statement_timeout", "raise the timeout, or make the partitions smaller"),
-        "55P03" => (Resource, "lock_timeout", "another session holds the lock; pg_stat_activity shows which"),
+        "57014" => (
+            Resource,
+            "statement_timeout",
+            "raise the timeout, or make the partitions \
+            smaller",
+        ),
+        "55P03" => (
+            Resource,
+            "lock_timeout",
+            "another session holds the lock; pg_stat_activity \
+            shows which",
+        ),
         "53100" => (Resource, "disk_full", "make room on the server"),
         "53200" => (Resource, "out_of_memory", ""),
-        "53300" => (Unreachable, "too_many_connections", "lower the connection's max_connections"),
-        "28P01" => (Permanent, "wrong_password", "correct the user or the password of the connection"),
-        "3D000" => (Permanent, "unknown_database", "create the database, or correct the connection"),
-        "42501" => (Permanent, "missing_right", "grant it to the user of the connection"),
+        "53300" => (
+            Unreachable,
+            "too_many_connections",
+            "lower the connection's max_connections",
+        ),
+        "28P01" => (
+            Permanent,
+            "wrong_password",
+            "correct the user or the password of the \
+            connection",
+        ),
+        "3D000" => (
+            Permanent,
+            "unknown_database",
+            "create the database, or correct the connection",
+        ),
+        "42501" => (
+            Permanent,
+            "missing_right",
+            "grant it to the user of the connection",
+        ),
         "42P01" | "3F000" => (Permanent, "unknown_table", "create it, or correct its name"),
-        "42703" => (Permanent, "unknown_column", "correct its name, or plan anew if the table has changed"),
-        "22003" => (Permanent, "numeric_overflow", "give the target's column a wider type"),
-        "22001" => (Permanent, "text_too_long", "give the target's column a wider type"),
-        "22P02" | "22007" | "22008" | "22P03" => {
-            (Permanent, "value_does_not_fit", "correct the value, or the type of the target's column")
-        }
+        "42703" => (
+            Permanent,
+            "unknown_column",
+            "correct its name, or plan anew if the table has \
+            changed",
+        ),
+        "22003" => (
+            Permanent,
+            "numeric_overflow",
+            "give the target's column a wider type",
+        ),
+        "22001" => (
+            Permanent,
+            "text_too_long",
+            "give the target's column a wider type",
+        ),
+        "22P02" | "22007" | "22008" | "22P03" => (
+            Permanent,
+            "value_does_not_fit",
+            "correct the value, or the type of the target's \
+                column",
+        ),
         // A session that the server itself gave has its prepared statements to itself.
         "42P05" | "26000" => (Permanent, "transaction_pooling", TRANSACTION_POOLING),
-        "23502" => (Permanent, "constraint_violation", "correct the rows, or allow NULL in the target"),
-        "23505" => (Permanent, "constraint_violation", "a row with this key is there already"),
-        "23503" => (Permanent, "constraint_violation", "load the referenced table first"),
-        "23514" => (Permanent, "constraint_violation", "correct the rows, or the check"),
+        "23502" => (
+            Permanent,
+            "constraint_violation",
+            "correct the rows, or allow NULL in the \
+            target",
+        ),
+        "23505" => (
+            Permanent,
+            "constraint_violation",
+            "a row with this key is there already",
+        ),
+        "23503" => (
+            Permanent,
+            "constraint_violation",
+            "load the referenced table first",
+        ),
+        "23514" => (
+            Permanent,
+            "constraint_violation",
+            "correct the rows, or the check",
+        ),
         _ => match state.get(..2) {
             Some("08") => (Unreachable, "connection_lost", ""),
             Some("53") => (Resource, "resources_exhausted", ""),
             Some("57") => (Unreachable, "session_ended", ""),
-            Some("28") => (Permanent, "login_refused", "correct the user or pg_hba.conf"),
-            Some("22") => (Permanent, "value_does_not_fit", "correct the value, or the type of the target's column"),
-            Some("23") => (Permanent, "constraint_violation", "correct the rows, or the constraint"),
+            Some("28") => (
+                Permanent,
+                "login_refused",
+                "correct the user or pg_hba.conf",
+            ),
+            Some("22") => (
+                Permanent,
+                "value_does_not_fit",
+                "correct the value, or the type of the \
+                target's column",
+            ),
+            Some("23") => (
+                Permanent,
+                "constraint_violation",
+                "correct the rows, or the constraint",
+            ),
             _ => (Permanent, "refused_by_server", ""),
         },
     }
 }
 
 /// What to do about a pooler that gives each transaction another session of the server.
-const TRANSACTION_POOLING: &str = "a pooler stands in front of the server and gives each transaction another session of it \
-     (pool_mode = transaction or statement), while a claim, its settings and its transaction need one: use session pooling, or \
-     connect to the server itself";
+const TRANSACTION_POOLING: &str = "a pooler stands in front of the server and gives each \
+     transaction another session of it (pool_mode = transaction or statement), while a claim, its \
+     settings and its transaction need one: use session pooling, or connect to the server itself";
 
 /// The error of a session that is not the one that was set up.
 pub(super) fn transaction_pooling(endpoint: &Endpoint) -> ConnectorError {
-    let message = format!("the session on {endpoint} is not the one that was set up; {TRANSACTION_POOLING}");
+    let message = format!(
+        "the session on {endpoint} is not the one that was set up; \
+                           {TRANSACTION_POOLING}"
+    );
     permanent("transaction_pooling", message)
 }
 
 fn server_report(endpoint: &Endpoint, what: &str, error: &PgDatabaseError) -> AttemptError {
-    // Our own settings are gone with the session that had them; a pooler itself has no other language.
+    // Our own settings are gone with the session that had them; a pooler itself has no other
+    // language.
     let is_other_session = error.code() == "42704" && error.message().contains("\"highwater.");
     if is_other_session || (error.code() == "08P01" && error.message().contains("pooling mode")) {
         return transaction_pooling(endpoint).report;
     }
     let (class, code, next) = match error.code() {
-        READ_ONLY if endpoint.is_source() => (ErrorClass::Permanent, "source_writes", SOURCE_WRITES),
+        READ_ONLY if endpoint.is_source() => {
+            (ErrorClass::Permanent, "source_writes", SOURCE_WRITES)
+        }
         state => verdict(state),
     };
     let words = postgres_words(&PostgresSaid {
@@ -148,43 +245,78 @@ fn server_report(endpoint: &Endpoint, what: &str, error: &PgDatabaseError) -> At
 }
 
 /// The report of an error; one of reachability names its connection.
-fn report(endpoint: &Endpoint, class: ErrorClass, code: &str, message: impl Into<String>) -> AttemptError {
+fn report(
+    endpoint: &Endpoint,
+    class: ErrorClass,
+    code: &str,
+    message: impl Into<String>,
+) -> AttemptError {
     match class {
-        ErrorClass::Unreachable => AttemptError::unreachable(endpoint.connection().clone(), code, message),
-        ErrorClass::Transient | ErrorClass::Resource | ErrorClass::Permanent | ErrorClass::Crash => {
-            AttemptError::new(class, code, message)
+        ErrorClass::Unreachable => {
+            AttemptError::unreachable(endpoint.connection().clone(), code, message)
         }
+        ErrorClass::Transient
+        | ErrorClass::Resource
+        | ErrorClass::Permanent
+        | ErrorClass::Crash => AttemptError::new(class, code, message),
     }
 }
 
 fn driver_report(endpoint: &Endpoint, what: &str, error: &sqlx::Error) -> AttemptError {
     let (class, code, why) = match error {
-        sqlx::Error::Io(io) => (ErrorClass::Unreachable, "connection_lost", format!("the connection broke ({io})")),
+        sqlx::Error::Io(io) => (
+            ErrorClass::Unreachable,
+            "connection_lost",
+            format!(
+                "the \
+            connection broke ({io})"
+            ),
+        ),
         sqlx::Error::Tls(why) => (
             ErrorClass::Permanent,
             "tls_refused",
             format!("TLS was not agreed upon ({why}); check sslmode and certificates"),
         ),
-        sqlx::Error::Protocol(_) | sqlx::Error::WorkerCrashed | sqlx::Error::BeginFailed => {
-            (ErrorClass::Unreachable, "connection_lost", "the conversation with the server broke off".to_owned())
-        }
-        other => (ErrorClass::Permanent, "driver_failed", format!("the driver failed ({other})")),
+        sqlx::Error::Protocol(_) | sqlx::Error::WorkerCrashed | sqlx::Error::BeginFailed => (
+            ErrorClass::Unreachable,
+            "connection_lost",
+            "the conversation with the server broke \
+                off"
+            .to_owned(),
+        ),
+        other => (
+            ErrorClass::Permanent,
+            "driver_failed",
+            format!("the driver failed ({other})"),
+        ),
     };
-    report(endpoint, class, code, format!("cannot {what} on {endpoint}: {why}"))
+    report(
+        endpoint,
+        class,
+        code,
+        format!("cannot {what} on {endpoint}: {why}"),
+    )
 }
 
 /// The error of a server that could not be reached or did not let us in.
 pub(super) fn connect_error(endpoint: &Endpoint, error: sqlx::Error) -> ConnectorError {
     if let sqlx::Error::Io(io) = &error {
-        let message = format!("cannot reach {endpoint}: {io}; is the server up, and is this its address?");
+        let message = format!(
+            "cannot reach {endpoint}: {io}; is the server up, and is this its \
+                               address?"
+        );
         let report = unreachable(endpoint, message).report;
-        return ConnectorError { report, source: Some(Box::new(error)) };
+        return ConnectorError {
+            report,
+            source: Some(Box::new(error)),
+        };
     }
     // What a pooler says of a password, or of a parameter at start-up.
     let is_refused_login = is_state(&error, "08P01");
     let mut error = classify(endpoint, "open a session", error);
     if is_refused_login {
-        error.report = AttemptError::new(ErrorClass::Permanent, "login_refused", error.report.message);
+        error.report =
+            AttemptError::new(ErrorClass::Permanent, "login_refused", error.report.message);
     }
     if error.report.class == ErrorClass::Unreachable && breaks_an_attempt(&error.report.code) {
         error.report.code = UNREACHABLE.to_owned(); // nothing was under way that could have broken
@@ -194,7 +326,10 @@ pub(super) fn connect_error(endpoint: &Endpoint, error: sqlx::Error) -> Connecto
 
 /// The error of a server that did not answer.
 pub(super) fn unreachable(endpoint: &Endpoint, message: impl Into<String>) -> ConnectorError {
-    ConnectorError { report: report(endpoint, ErrorClass::Unreachable, UNREACHABLE, message), source: None }
+    ConnectorError {
+        report: report(endpoint, ErrorClass::Unreachable, UNREACHABLE, message),
+        source: None,
+    }
 }
 
 fn database_error(error: &sqlx::Error) -> Option<&PgDatabaseError> {
@@ -223,9 +358,15 @@ mod tests {
         assert!(is_refusing(PgSeverity::Error, "23503") && is_refusing(PgSeverity::Error, "40001"));
         assert!(is_refusing(PgSeverity::Error, "P0001") && is_refusing(PgSeverity::Error, "53100"));
         // The session ended with it, or whoever answered does not know: only the ledger does.
-        assert!(!is_refusing(PgSeverity::Fatal, "23503") && !is_refusing(PgSeverity::Panic, "53100"));
-        assert!(!is_refusing(PgSeverity::Fatal, "57P01") && !is_refusing(PgSeverity::Error, "57P01"));
-        assert!(!is_refusing(PgSeverity::Error, "40003") && !is_refusing(PgSeverity::Error, "08007"));
+        assert!(
+            !is_refusing(PgSeverity::Fatal, "23503") && !is_refusing(PgSeverity::Panic, "53100")
+        );
+        assert!(
+            !is_refusing(PgSeverity::Fatal, "57P01") && !is_refusing(PgSeverity::Error, "57P01")
+        );
+        assert!(
+            !is_refusing(PgSeverity::Error, "40003") && !is_refusing(PgSeverity::Error, "08007")
+        );
         assert!(!is_refusing(PgSeverity::Error, ""));
     }
 }

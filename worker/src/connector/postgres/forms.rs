@@ -1,5 +1,6 @@
-//! How a target's partition column holds positions: as values of its own type, or as text or numbers that stand for times.
-//! Never reads a whole table: it looks at a sample of the rows, the first and the last among them.
+//! How a target's partition column holds positions: as values of its own type, or as text or
+//! numbers that stand for times. Never reads a whole table: it looks at a sample of the rows, the
+//! first and the last among them.
 
 use highwater_common::cursor::CursorKind;
 use highwater_common::facts::{ColumnKind, CursorForm};
@@ -18,8 +19,8 @@ const SAMPLE_ROWS: i64 = 10_000;
 /// Letters of a text looked at: more than any form of a time has.
 const SAMPLE_LETTERS: i64 = 40;
 
-/// The form of the positions of `kind` in a column of a target; `None` when its type could hold them in more than one form and
-/// it holds none yet, and when its type cannot hold them.
+/// The form of the positions of `kind` in a column of a target; `None` when its type could hold
+/// them in more than one form and it holds none yet, and when its type cannot hold them.
 pub(super) async fn position_form(
     conn: &mut PgConnection,
     endpoint: &Endpoint,
@@ -41,8 +42,9 @@ pub(super) async fn position_form(
                 Err(_) => Err(permanent(
                     "partition_form",
                     format!(
-                        "column {name} of the target table {table} on {endpoint} holds texts of several forms, or no times, so \
-                         that its ranges cannot be replaced; bring them to one form, or load another table"
+                        "column {name} of the target table {table} on {endpoint} holds texts of \
+                         several forms, or no times, so that its ranges cannot be replaced; bring \
+                         them to one form, or load another table"
                     ),
                 )),
             }
@@ -51,8 +53,8 @@ pub(super) async fn position_form(
             match ends(conn, table, name).await.map_err(failed)? {
                 (Some(min), Some(max)) => epoch_form(min, max).map(Some).ok_or_else(|| {
                     let message = format!(
-                        "column {name} of the target table {table} on {endpoint} holds {min} to {max}: neither seconds nor \
-                         milliseconds since 1970 throughout"
+                        "column {name} of the target table {table} on {endpoint} holds {min} to \
+                         {max}: neither seconds nor milliseconds since 1970 throughout"
                     );
                     permanent("partition_form", message)
                 }),
@@ -69,20 +71,46 @@ fn form_of_type(column: &Column, kind: CursorKind) -> Option<CursorForm> {
         (own, form) if own == kind => Some(form),
         // A day is compared with a civil time as its first moment.
         (CursorKind::Civil, form) if kind == CursorKind::Date => Some(form),
-        (CursorKind::Integer | CursorKind::Instant | CursorKind::Civil | CursorKind::Date, _) => None,
+        (CursorKind::Integer | CursorKind::Instant | CursorKind::Civil | CursorKind::Date, _) => {
+            None
+        }
     }
 }
 
-async fn sample(conn: &mut PgConnection, table: &TableName, column: &str) -> Result<Vec<Value>, sqlx::Error> {
+async fn sample(
+    conn: &mut PgConnection,
+    table: &TableName,
+    column: &str,
+) -> Result<Vec<Value>, sqlx::Error> {
     let end = |sql: Sql, function: &'static str| {
-        let sql = sql.text(") union all (select ").text(function).text("(").name(column);
+        let sql = sql
+            .text(") union all (select ")
+            .text(function)
+            .text("(")
+            .name(column);
         sql.text(" collate \"C\") from ").table(table)
     };
-    let sql = Sql::new(Dialect::Postgres, "select left(v::text, ").integer(SAMPLE_LETTERS).text(") from ((select ");
-    let sql = sql.name(column).text(" as v from ").table(table).text(" where ").name(column);
-    let sql = end(end(sql.text(" is not null limit ").integer(SAMPLE_ROWS), "min"), "max");
+    let sql = Sql::new(Dialect::Postgres, "select left(v::text, ")
+        .integer(SAMPLE_LETTERS)
+        .text(
+            ") \
+        from ((select ",
+        );
+    let sql = sql
+        .name(column)
+        .text(" as v from ")
+        .table(table)
+        .text(" where ")
+        .name(column);
+    let sql = end(
+        end(sql.text(" is not null limit ").integer(SAMPLE_ROWS), "min"),
+        "max",
+    );
     let sql = sql.text(")) s where v is not null").into_statement();
-    let texts = sqlx::query_scalar::<_, String>(sql).persistent(false).fetch_all(&mut *conn).await?;
+    let texts = sqlx::query_scalar::<_, String>(sql)
+        .persistent(false)
+        .fetch_all(&mut *conn)
+        .await?;
     Ok(texts.into_iter().map(Value::Text).collect())
 }
 
@@ -91,7 +119,13 @@ async fn ends(
     table: &TableName,
     column: &str,
 ) -> Result<(Option<i64>, Option<i64>), sqlx::Error> {
-    let sql = Sql::new(Dialect::Postgres, "select min(").name(column).text(")::int8, max(").name(column);
+    let sql = Sql::new(Dialect::Postgres, "select min(")
+        .name(column)
+        .text(")::int8, max(")
+        .name(column);
     let sql = sql.text(")::int8 from ").table(table).into_statement();
-    sqlx::query_as(sql).persistent(false).fetch_one(&mut *conn).await
+    sqlx::query_as(sql)
+        .persistent(false)
+        .fetch_one(&mut *conn)
+        .await
 }

@@ -1,5 +1,5 @@
-//! The ledger: who claimed which task, and what was committed, in the target itself.
-//! Never decides: it reads and writes rows; what they mean is `highwater_common::commit`'s business.
+//! The ledger: who claimed which task, and what was committed, in the target itself. Never decides:
+//! it reads and writes rows; what they mean is `highwater_common::commit`'s business.
 
 use highwater_common::assignment::{ErrorClass, Receipt};
 use highwater_common::close::{LEDGER_MISSING, Ordinals, TARGET_CHANGED};
@@ -18,7 +18,8 @@ use crate::connector::{CloseRequest, ConnectorError};
 pub(super) const SCHEMA: &str = "highwater";
 /// What this version writes; another is refused.
 const FORMAT: i32 = 4;
-/// Held while a ledger or a table is made: `create … if not exists` of two sessions at once fails in one of them.
+/// Held while a ledger or a table is made: `create … if not exists` of two sessions at once fails
+/// in one of them.
 const MAKE_LOCK: i64 = 0x6869_6768_7761_7465;
 
 const MAKE_TABLES: &str = "
@@ -86,13 +87,21 @@ pub(super) const fn uuid(bytes: &[u8; 16]) -> Uuid {
 }
 
 /// Waits until no other session makes a ledger or a table; the lock goes with the transaction.
-pub(super) async fn lock_making(conn: &mut PgConnection, endpoint: &Endpoint) -> Result<(), ConnectorError> {
-    let locked = sqlx::query("select pg_advisory_xact_lock($1)").bind(MAKE_LOCK).execute(&mut *conn).await;
-    locked.map(drop).map_err(|error| classify(endpoint, "lock the ledger for making it", error))
+pub(super) async fn lock_making(
+    conn: &mut PgConnection,
+    endpoint: &Endpoint,
+) -> Result<(), ConnectorError> {
+    let locked = sqlx::query("select pg_advisory_xact_lock($1)")
+        .bind(MAKE_LOCK)
+        .execute(&mut *conn)
+        .await;
+    locked
+        .map(drop)
+        .map_err(|error| classify(endpoint, "lock the ledger for making it", error))
 }
 
-/// Makes the ledger where it is missing, and marks the target as the cluster's, inside the caller's transaction and under
-/// [`lock_making`]. Refuses one that is another cluster's.
+/// Makes the ledger where it is missing, and marks the target as the cluster's, inside the caller's
+/// transaction and under [`lock_making`]. Refuses one that is another cluster's.
 pub(super) async fn make(
     conn: &mut PgConnection,
     endpoint: &Endpoint,
@@ -111,7 +120,8 @@ pub(super) async fn make_whoever_holds(
     make_tables(conn, endpoint).await?;
     let failed = |error| classify(endpoint, "mark the target as the cluster's", error);
     sqlx::query(
-        "insert into highwater.meta (cluster_id, incarnation, format) values ($1, 1, $2) on conflict do nothing",
+        "insert into highwater.meta (cluster_id, incarnation, format) values ($1, 1, $2) on \
+         conflict do nothing",
     )
     .bind(uuid(cluster.as_bytes()))
     .bind(FORMAT)
@@ -122,7 +132,10 @@ pub(super) async fn make_whoever_holds(
 }
 
 /// Makes the ledger's tables where they are missing.
-pub(super) async fn make_tables(conn: &mut PgConnection, endpoint: &Endpoint) -> Result<(), ConnectorError> {
+pub(super) async fn make_tables(
+    conn: &mut PgConnection,
+    endpoint: &Endpoint,
+) -> Result<(), ConnectorError> {
     let failed = |error| classify(endpoint, "make the ledger", error);
     // `create schema if not exists` asks for a right on the database even when the schema is there.
     let there: bool = sqlx::query_scalar("select to_regnamespace('highwater') is not null")
@@ -130,16 +143,21 @@ pub(super) async fn make_tables(conn: &mut PgConnection, endpoint: &Endpoint) ->
         .await
         .map_err(failed)?;
     if !there {
-        conn.execute("create schema highwater").await.map_err(failed)?;
+        conn.execute("create schema highwater")
+            .await
+            .map_err(failed)?;
     }
     let whole: bool = sqlx::query_scalar(
-        "select to_regclass('highwater.meta') is not null and to_regclass('highwater.watermark') is not null",
+        "select to_regclass('highwater.meta') is not null and to_regclass('highwater.watermark') \
+         is not null",
     )
     .fetch_one(&mut *conn)
     .await
     .map_err(failed)?;
     if !whole {
-        conn.execute(sqlx::raw_sql(MAKE_TABLES)).await.map_err(failed)?;
+        conn.execute(sqlx::raw_sql(MAKE_TABLES))
+            .await
+            .map_err(failed)?;
     }
     Ok(())
 }
@@ -149,7 +167,9 @@ pub(super) async fn read_cluster(
     conn: &mut PgConnection,
     endpoint: &Endpoint,
 ) -> Result<Option<ClusterId>, ConnectorError> {
-    let found = sqlx::query("select cluster_id, format from highwater.meta").fetch_optional(&mut *conn).await;
+    let found = sqlx::query("select cluster_id, format from highwater.meta")
+        .fetch_optional(&mut *conn)
+        .await;
     let row = match found {
         Ok(row) => row,
         Err(error) if is_missing_relation(&error) => None,
@@ -161,12 +181,16 @@ pub(super) async fn read_cluster(
     if format != FORMAT {
         let message = if format < FORMAT {
             format!(
-                "the ledger on {endpoint} has format {format}, of an earlier version of Highwater, and this worker reads {FORMAT} \
-                 only. Let that version finish, then move the schema `{SCHEMA}` away (`alter schema {SCHEMA} rename to …`) and \
-                 begin with an empty target table: receipts of the earlier form are not read"
+                "the ledger on {endpoint} has format {format}, of an earlier version of Highwater, \
+                 and this worker reads {FORMAT} only. Let that version finish, then move the \
+                 schema `{SCHEMA}` away (`alter schema {SCHEMA} rename to …`) and begin with an \
+                 empty target table: receipts of the earlier form are not read"
             )
         } else {
-            format!("the ledger on {endpoint} has format {format}, and this worker knows {FORMAT}; update the worker")
+            format!(
+                "the ledger on {endpoint} has format {format}, and this worker knows {FORMAT}; \
+                     update the worker"
+            )
         };
         return Err(permanent("unknown_ledger_format", message));
     }
@@ -183,50 +207,87 @@ pub(super) async fn check_cluster(
     match read_cluster(conn, endpoint).await? {
         Some(holder) => check_holder(endpoint, &holder, cluster),
         None => {
-            let message = format!("there is no ledger on {endpoint}; was it dropped? Start a new run to make it again");
+            let message = format!(
+                "there is no ledger on {endpoint}; was it dropped? Start a new \
+                                   run to make it again"
+            );
             Err(permanent(LEDGER_MISSING, message))
         }
     }
 }
 
 /// Refuses a target of another cluster.
-pub(super) fn check_holder(endpoint: &Endpoint, holder: &ClusterId, cluster: &ClusterId) -> Result<(), ConnectorError> {
+pub(super) fn check_holder(
+    endpoint: &Endpoint,
+    holder: &ClusterId,
+    cluster: &ClusterId,
+) -> Result<(), ConnectorError> {
     if holder == cluster {
         return Ok(());
     }
     let message = format!(
-        "{endpoint} belongs to cluster {holder}, and this is cluster {cluster}; two clusters on one target would \
-         not see each other's claims. If the other one is gone, take the target over with `highwater cluster adopt`"
+        "{endpoint} belongs to cluster {holder}, and this is cluster {cluster}; two clusters on \
+         one target would not see each other's claims. If the other one is gone, take the target \
+         over with `highwater cluster adopt`"
     );
     Err(permanent("target_of_another_cluster", message))
 }
 
-/// Which server this is, and which life of it: a failover or a restored backup begins a new timeline.
-pub(super) async fn read_fingerprint(conn: &mut PgConnection, endpoint: &Endpoint) -> Result<String, ConnectorError> {
-    // The name of the current log file tells the timeline at once; the control file only after the next checkpoint.
-    const FULL: &str = "select 'pg:' || s.system_identifier || '/' || case when pg_is_in_recovery() then 'standby' \
+/// Which server this is, and which life of it: a failover or a restored backup begins a new
+/// timeline.
+pub(super) async fn read_fingerprint(
+    conn: &mut PgConnection,
+    endpoint: &Endpoint,
+) -> Result<String, ConnectorError> {
+    // The name of the current log file tells the timeline at once; the control file only after the
+    // next checkpoint.
+    const FULL: &str = "select 'pg:' || s.system_identifier || '/' || case when \
+         pg_is_in_recovery() then 'standby' \
          else substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) end from pg_control_system() s";
-    const WITHOUT_RIGHTS: &str = "select 'pg:db' || oid || '/' || case when pg_is_in_recovery() then 'standby' \
-         else substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) end from pg_database where datname = current_database()";
-    let read = match sqlx::query_scalar::<_, String>(FULL).fetch_one(&mut *conn).await {
+    const WITHOUT_RIGHTS: &str = "select 'pg:db' || oid || '/' || case when pg_is_in_recovery() \
+         then 'standby' \
+         else substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) end from pg_database where \
+         datname = current_database()";
+    let read = match sqlx::query_scalar::<_, String>(FULL)
+        .fetch_one(&mut *conn)
+        .await
+    {
         Err(error) if is_state(&error, "42501") => {
-            sqlx::query_scalar::<_, String>(WITHOUT_RIGHTS).fetch_one(&mut *conn).await
+            sqlx::query_scalar::<_, String>(WITHOUT_RIGHTS)
+                .fetch_one(&mut *conn)
+                .await
         }
         other => other,
     };
     read.map_err(|error| classify(endpoint, "read the server's identity", error))
 }
 
-/// Which database this is, whichever life of its server: a standby that takes over is the same, one restored from a dump is not.
-pub(super) async fn read_database(conn: &mut PgConnection, endpoint: &Endpoint) -> Result<String, ConnectorError> {
-    const FULL: &str = "select s.system_identifier || '/' || d.oid from pg_control_system() s, pg_database d \
+/// Which database this is, whichever life of its server: a standby that takes over is the same, one
+/// restored from a dump is not.
+pub(super) async fn read_database(
+    conn: &mut PgConnection,
+    endpoint: &Endpoint,
+) -> Result<String, ConnectorError> {
+    const FULL: &str = "select s.system_identifier || '/' || d.oid from pg_control_system() s, \
+         pg_database d \
          where d.datname = current_database()";
-    const WITHOUT_RIGHTS: &str = "select 'db/' || oid from pg_database where datname = current_database()";
-    let mut read = sqlx::query_scalar::<_, bool>("select has_function_privilege('pg_control_system()', 'execute')");
+    const WITHOUT_RIGHTS: &str = "select 'db/' || oid from pg_database where datname = \
+                                  current_database()";
+    let mut read = sqlx::query_scalar::<_, bool>(
+        "select \
+        has_function_privilege('pg_control_system()', 'execute')",
+    );
     read = read.persistent(false);
     let failed = |error| classify(endpoint, "read the database's identity", error);
-    let text = if read.fetch_one(&mut *conn).await.map_err(failed)? { FULL } else { WITHOUT_RIGHTS };
-    sqlx::query_scalar::<_, String>(text).fetch_one(&mut *conn).await.map_err(failed)
+    let text = if read.fetch_one(&mut *conn).await.map_err(failed)? {
+        FULL
+    } else {
+        WITHOUT_RIGHTS
+    };
+    sqlx::query_scalar::<_, String>(text)
+        .fetch_one(&mut *conn)
+        .await
+        .map_err(failed)
 }
 
 /// Refuses a server that is not the one last reconciled.
@@ -240,19 +301,24 @@ pub(super) async fn check_fingerprint(
         return Ok(());
     }
     let message = format!(
-        "{endpoint} is {found} now and was {expected} when its ledger was last compared; a failover or a restore \
-         may have lost commits, so nothing is written before it has been compared again"
+        "{endpoint} is {found} now and was {expected} when its ledger was last compared; a \
+         failover or a restore may have lost commits, so nothing is written before it has been \
+         compared again"
     );
     Err(fault(ErrorClass::Transient, TARGET_CHANGED, message))
 }
 
 /// The tasks of a phase of a run's plan that are committed.
-pub(super) async fn committed(conn: &mut PgConnection, request: &CloseRequest) -> Result<Ordinals, sqlx::Error> {
+pub(super) async fn committed(
+    conn: &mut PgConnection,
+    request: &CloseRequest,
+) -> Result<Ordinals, sqlx::Error> {
     let islands = sqlx::query_as::<_, (i64, i64)>(
         "select min(ordinal), max(ordinal) from ( \
-            select ordinal, ordinal - row_number() over (order by ordinal) as island from highwater.task \
+            select ordinal, ordinal - row_number() over (order by ordinal) as island from \
+            highwater.task \
             where run_id = $1 and step = $2 and phase = $3 and plan = $4 and state = 'C') found \
-         group by island order by 1",
+            group by island order by 1",
     )
     .bind(uuid(request.run.as_bytes()))
     .bind(request.step.as_str())
@@ -261,10 +327,15 @@ pub(super) async fn committed(conn: &mut PgConnection, request: &CloseRequest) -
     .fetch_all(&mut *conn)
     .await?;
     let side = |ordinal: i64| u64::try_from(ordinal).unwrap_or(u64::MAX);
-    Ok(Ordinals::of_ranges(islands.into_iter().map(|(first, last)| (side(first), side(last)))))
+    Ok(Ordinals::of_ranges(
+        islands
+            .into_iter()
+            .map(|(first, last)| (side(first), side(last))),
+    ))
 }
 
-/// A session of the target: its process and when it began, since the system gives process ids again.
+/// A session of the target: its process and when it began, since the system gives process ids
+/// again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct SessionMark {
     pub(super) pid: i32,
@@ -301,12 +372,23 @@ pub(super) async fn read_row(
 fn parse_row(row: &PgRow) -> Result<FoundRow, sqlx::Error> {
     let decode = |message: &str| sqlx::Error::Decode(message.to_owned().into());
     let letter: String = row.try_get("state")?;
-    let state = LedgerState::from_letter(&letter).ok_or_else(|| decode("a ledger row has an unknown state"))?;
+    let state = LedgerState::from_letter(&letter).ok_or_else(|| {
+        decode(
+            "a ledger row has an \
+        unknown state",
+        )
+    })?;
     let nonce: Uuid = row.try_get("nonce")?;
     let digest: Vec<u8> = row.try_get("spec_digest")?;
-    let digest = <[u8; 32]>::try_from(digest).map_err(|_| decode("a ledger row's digest has no 32 bytes"))?;
+    let digest = <[u8; 32]>::try_from(digest).map_err(|_| {
+        decode(
+            "a ledger row's digest has no 32 \
+        bytes",
+        )
+    })?;
     let (rows, bytes): (i64, i64) = (row.try_get("rows")?, row.try_get("bytes")?);
-    let (pid, started): (Option<i32>, Option<i64>) = (row.try_get("session_id")?, row.try_get("session_micros")?);
+    let (pid, started): (Option<i32>, Option<i64>) =
+        (row.try_get("session_id")?, row.try_get("session_micros")?);
     Ok(FoundRow {
         row: LedgerRow {
             state,
@@ -315,9 +397,15 @@ fn parse_row(row: &PgRow) -> Result<FoundRow, sqlx::Error> {
                 nonce: Nonce::from_bytes(nonce.into_bytes()),
             },
             spec_digest: DocumentDigest::from_bytes(digest),
-            receipt: Receipt { rows: u64::try_from(rows).unwrap_or(0), bytes: u64::try_from(bytes).unwrap_or(0) },
+            receipt: Receipt {
+                rows: u64::try_from(rows).unwrap_or(0),
+                bytes: u64::try_from(bytes).unwrap_or(0),
+            },
         },
         chunk: row.try_get("chunk")?,
-        session: pid.zip(started).map(|(pid, started_micros)| SessionMark { pid, started_micros }),
+        session: pid.zip(started).map(|(pid, started_micros)| SessionMark {
+            pid,
+            started_micros,
+        }),
     })
 }

@@ -33,10 +33,18 @@ pub(super) async fn left_out(
     rows: SourceRows,
 ) -> Result<LeftOut, ConnectorError> {
     let mut table = source_table(conn, endpoint, &asked.table).await?;
-    let failed = |error| classify(endpoint, &format!("read the catalogue of {}", asked.table), error);
+    let failed = |error| {
+        classify(
+            endpoint,
+            &format!("read the catalogue of {}", asked.table),
+            error,
+        )
+    };
     look_at_source(conn, endpoint, &asked.table, rows).await?;
     doubt_not_null(conn, &mut table).await.map_err(failed)?;
-    let indexed = is_indexed(conn, table.oid, &asked.partition_column).await.map_err(failed)?;
+    let indexed = is_indexed(conn, table.oid, &asked.partition_column)
+        .await
+        .map_err(failed)?;
     let (estimate, bytes) = size(conn, table.oid).await.map_err(failed)?;
     let cost = match (indexed, is_soon_counted(estimate, bytes)) {
         (true, _) => Cost::OfIndex,
@@ -46,8 +54,8 @@ pub(super) async fn left_out(
     count(conn, endpoint, &table, asked, cost).await
 }
 
-/// The conditions of rows outside of the range: before it, behind it, without a value, and those whose value is no position. `None`
-/// where there can be none.
+/// The conditions of rows outside of the range: before it, behind it, without a value, and those
+/// whose value is no position. `None` where there can be none.
 struct Outside([Option<Sql>; 4]);
 
 impl Outside {
@@ -58,14 +66,28 @@ impl Outside {
             let range = CursorRange::new(start, end).ok()?;
             Some(fragment().slice(name, form, &Slice::Range(range)))
         };
-        let before = asked.whole.start().and_then(|start| side(None, Some(start)));
+        let before = asked
+            .whole
+            .start()
+            .and_then(|start| side(None, Some(start)));
         let behind = asked.whole.end().and_then(|end| side(Some(end), None));
-        let null = column.facts.nullable.then(|| fragment().slice(name, form, &Slice::Null));
+        let null = column
+            .facts
+            .nullable
+            .then(|| fragment().slice(name, form, &Slice::Null));
         if matches!(form, CursorForm::TextDate | CursorForm::TextTime { .. }) {
             let placed = || has_place(fragment(), name, form);
             let outside: Vec<&Sql> = before.iter().chain(&behind).collect();
             let stray = outside.split_first().map(|(first, others)| {
-                let any = others.iter().fold(fragment().text("(").sql(first), |any, other| any.text(" or ").sql(other));
+                let any = others
+                    .iter()
+                    .fold(fragment().text("(").sql(first), |any, other| {
+                        any.text(
+                            " \
+                    or ",
+                        )
+                        .sql(other)
+                    });
                 any.text(") and not (").sql(&placed()).text(")")
             });
             let and_placed = |side: Sql| side.text(" and ").sql(&placed());
@@ -82,7 +104,8 @@ impl Outside {
     }
 }
 
-/// The rows of each kind that there may be; those that no NOT NULL and no declared bound lets lie outside are none.
+/// The rows of each kind that there may be; those that no NOT NULL and no declared bound lets lie
+/// outside are none.
 async fn count(
     conn: &mut PgConnection,
     endpoint: &Endpoint,
@@ -107,7 +130,12 @@ async fn count(
         (Some(_), None) => Tally::Unknown,
         (Some(_), Some(tallies)) => Tally::of(tallies[at].unsigned_abs()),
     };
-    Ok(LeftOut { before: tally(0), behind: tally(1), null: tally(2), stray: tally(3) })
+    Ok(LeftOut {
+        before: tally(0),
+        behind: tally(1),
+        null: tally(2),
+        stray: tally(3),
+    })
 }
 
 /// `None` when it took too long.
@@ -117,12 +145,23 @@ async fn counted(
     asked: &LeftOutRequest,
     statement: Sql,
 ) -> Result<Option<[i64; 4]>, ConnectorError> {
-    let failed =
-        |error| classify(endpoint, &format!("count the rows of {} that no partition takes", asked.table), error);
+    let failed = |error| {
+        classify(
+            endpoint,
+            &format!("count the rows of {} that no partition takes", asked.table),
+            error,
+        )
+    };
     let millis = i64::try_from(asked.within.as_millis()).unwrap_or(i64::MAX);
-    let limit = Sql::new(Dialect::Postgres, "set statement_timeout = ").integer(millis).into_statement();
+    let limit = Sql::new(Dialect::Postgres, "set statement_timeout = ")
+        .integer(millis)
+        .into_statement();
     conn.execute(sqlx::raw_sql(limit)).await.map_err(failed)?;
-    let row = match sqlx::query(statement.into_statement()).persistent(false).fetch_one(&mut *conn).await {
+    let row = match sqlx::query(statement.into_statement())
+        .persistent(false)
+        .fetch_one(&mut *conn)
+        .await
+    {
         Ok(row) => row,
         Err(error) if is_state(&error, STATEMENT_TIMEOUT) => return Ok(None),
         Err(error) => return Err(failed(error)),
@@ -131,33 +170,50 @@ async fn counted(
     Ok(Some([at(0)?, at(1)?, at(2)?, at(3)?]))
 }
 
-/// A count for each kind, which an index finds without the rows of the others, and each no further than it is told.
+/// A count for each kind, which an index finds without the rows of the others, and each no further
+/// than it is told.
 fn by_index(asked: &LeftOutRequest, outside: &Outside) -> Sql {
-    let past = i64::try_from(COUNTED_MAX).unwrap_or(i64::MAX).saturating_add(1);
-    outside.0.iter().enumerate().fold(Sql::new(Dialect::Postgres, "select "), |sql, (at, condition)| {
-        let sql = if at > 0 { sql.text(", ") } else { sql };
-        match condition {
-            None => sql.text("0::int8"),
-            Some(condition) => sql
-                .text("(select count(*) from (select from ")
-                .table(&asked.table)
-                .text(" where ")
-                .sql(condition)
-                .text(" limit ")
-                .integer(past)
-                .text(") b)"),
-        }
-    })
+    let past = i64::try_from(COUNTED_MAX)
+        .unwrap_or(i64::MAX)
+        .saturating_add(1);
+    outside.0.iter().enumerate().fold(
+        Sql::new(Dialect::Postgres, "select "),
+        |sql, (at, condition)| {
+            let sql = if at > 0 { sql.text(", ") } else { sql };
+            match condition {
+                None => sql.text("0::int8"),
+                Some(condition) => sql
+                    .text("(select count(*) from (select from ")
+                    .table(&asked.table)
+                    .text(" where ")
+                    .sql(condition)
+                    .text(" limit ")
+                    .integer(past)
+                    .text(") b)"),
+            }
+        },
+    )
 }
 
 /// One scan for all kinds, in which a view computes each value once.
 fn by_one_scan(asked: &LeftOutRequest, outside: &Outside) -> Sql {
-    let counts = outside.0.iter().enumerate().fold(Sql::new(Dialect::Postgres, "select "), |sql, (at, condition)| {
-        let sql = if at > 0 { sql.text(", ") } else { sql };
-        match condition {
-            None => sql.text("0::int8"),
-            Some(condition) => sql.text("count(*) filter (where ").sql(condition).text(")"),
-        }
-    });
-    counts.text(" from (select ").name(&asked.partition_column).text(" from ").table(&asked.table).text(" offset 0) b")
+    let counts = outside.0.iter().enumerate().fold(
+        Sql::new(Dialect::Postgres, "select "),
+        |sql, (at, condition)| {
+            let sql = if at > 0 { sql.text(", ") } else { sql };
+            match condition {
+                None => sql.text("0::int8"),
+                Some(condition) => sql.text("count(*) filter (where ").sql(condition).text(")"),
+            }
+        },
+    );
+    counts
+        .text(" from (select ")
+        .name(&asked.partition_column)
+        .text(" from ")
+        .table(&asked.table)
+        .text(
+            " \
+        offset 0) b",
+        )
 }

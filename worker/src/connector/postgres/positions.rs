@@ -1,5 +1,6 @@
-//! How the server reckons with the positions of a column of a source: their raw numbers, and which of its values have one.
-//! Never casts the column where rows are looked for, so that an index finds them.
+//! How the server reckons with the positions of a column of a source: their raw numbers, and which
+//! of its values have one. Never casts the column where rows are looked for, so that an index finds
+//! them.
 
 use highwater_common::cursor::CursorKind;
 use highwater_common::facts::{ColumnKind, CursorForm};
@@ -18,17 +19,28 @@ impl Positions {
     /// Those of a column whose type alone tells them.
     pub(super) fn of(column: &Column) -> Option<Self> {
         let (kind, form) = column.position?;
-        Some(Self { kind, form, is_decimal: column.facts.kind == ColumnKind::Numeric })
+        Some(Self {
+            kind,
+            form,
+            is_decimal: column.facts.kind == ColumnKind::Numeric,
+        })
     }
 
     /// Those of a column of texts, all of one form.
     pub(super) const fn of_text(kind: CursorKind, form: CursorForm) -> Self {
-        Self { kind, form, is_decimal: false }
+        Self {
+            kind,
+            form,
+            is_decimal: false,
+        }
     }
 
     /// Whether the column holds texts.
     pub(super) const fn are_texts(self) -> bool {
-        matches!(self.form, CursorForm::TextDate | CursorForm::TextTime { .. })
+        matches!(
+            self.form,
+            CursorForm::TextDate | CursorForm::TextTime { .. }
+        )
     }
 
     /// The raw number of a value `v`; of a decimal the whole number below it.
@@ -36,25 +48,35 @@ impl Positions {
         match self.kind {
             CursorKind::Integer if self.is_decimal => "floor(v)::int8",
             CursorKind::Integer => "v::int8",
-            // The server's last thirty years lie beyond 64 bits of microseconds since 1970; the last position stands for them.
+            // The server's last thirty years lie beyond 64 bits of microseconds since 1970; the
+            // last position stands for them.
             CursorKind::Instant | CursorKind::Civil => {
-                "case when v >= '294247-01-01' then 9223372036854775807 else (extract(epoch from v) * 1000000)::int8 end"
+                "case when v >= '294247-01-01' then 9223372036854775807 else (extract(epoch from \
+                 v) * 1000000)::int8 end"
             }
             CursorKind::Date => "(v - date '1970-01-01')::int8",
         }
     }
 
-    /// Behind the column's name: that its value has a raw number. What has none lies in an open end: a time before or behind all
-    /// others, a decimal of more than 64 bits, and NaN, which the server puts behind all numbers.
+    /// Behind the column's name: that its value has a raw number. What has none lies in an open
+    /// end: a time before or behind all others, a decimal of more than 64 bits, and NaN, which the
+    /// server puts behind all numbers.
     pub(super) const fn finite(self) -> &'static str {
         match self.kind {
-            CursorKind::Integer if self.is_decimal => " between -9223372036854775808 and 9223372036854775807",
+            CursorKind::Integer if self.is_decimal => {
+                " between -9223372036854775808 and \
+                9223372036854775807"
+            }
             CursorKind::Integer => " is not null",
-            CursorKind::Instant | CursorKind::Civil | CursorKind::Date => " not in ('infinity', '-infinity')",
+            CursorKind::Instant | CursorKind::Civil | CursorKind::Date => {
+                " not in ('infinity', \
+                '-infinity')"
+            }
         }
     }
 
-    /// Behind the column's name: that its value may be the first with a raw number, as an index finds it.
+    /// Behind the column's name: that its value may be the first with a raw number, as an index
+    /// finds it.
     pub(super) const fn down_to_the_first(self) -> &'static str {
         match self.kind {
             CursorKind::Integer => self.finite(),
@@ -62,7 +84,8 @@ impl Positions {
         }
     }
 
-    /// Behind the column's name: that its value may be the last with a raw number, as an index finds it.
+    /// Behind the column's name: that its value may be the last with a raw number, as an index
+    /// finds it.
     pub(super) const fn up_to_the_last(self) -> &'static str {
         match self.kind {
             CursorKind::Integer => self.finite(),
@@ -70,7 +93,8 @@ impl Positions {
         }
     }
 
-    /// How far apart rows are on average where it pays to look for stretches without any: an hour, a day, or some numbers.
+    /// How far apart rows are on average where it pays to look for stretches without any: an hour,
+    /// a day, or some numbers.
     pub(super) const fn spacing(self) -> i128 {
         match self.kind {
             CursorKind::Integer => 16,

@@ -1,5 +1,5 @@
-//! Makes ledger and target table before a step's partitions, or makes sure that what is there can take the rows.
-//! Never alters a table that is there, and never drops one.
+//! Makes ledger and target table before a step's partitions, or makes sure that what is there can
+//! take the rows. Never alters a table that is there, and never drops one.
 
 use highwater_common::coverage::Coverage;
 use highwater_common::cursor::CursorKind;
@@ -20,13 +20,22 @@ use crate::connector::sql_text::{Dialect, Sql};
 use crate::connector::{ConnectorError, PrepareOutcome, PrepareRequest};
 
 /// Takes the stream and makes what is missing, in one transaction.
-pub(super) async fn prepare(endpoint: &Endpoint, request: &PrepareRequest) -> Result<PrepareOutcome, ConnectorError> {
+pub(super) async fn prepare(
+    endpoint: &Endpoint,
+    request: &PrepareRequest,
+) -> Result<PrepareOutcome, ConnectorError> {
     let mut conn = endpoint.open(SessionRole::Target).await?;
     let table = qualified_or_new(&mut conn, endpoint, &request.table).await?;
     let told_as = &request.table;
-    let request = &PrepareRequest { table, ..request.clone() };
+    let request = &PrepareRequest {
+        table,
+        ..request.clone()
+    };
     check_right(&mut conn, endpoint, request.triggers).await?;
-    let stream = Stream { endpoint, request: &request.stream };
+    let stream = Stream {
+        endpoint,
+        request: &request.stream,
+    };
     let fenced = match stream.take(&mut conn, &request.cluster).await? {
         Taken::Mine { fenced } => fenced,
         Taken::Not(outcome) => {
@@ -36,21 +45,35 @@ pub(super) async fn prepare(endpoint: &Endpoint, request: &PrepareRequest) -> Re
     };
     let failed = |error| classify(endpoint, &format!("prepare {}", request.table), error);
     let name = &request.stream.stream;
-    let found = find_table(&mut conn, &request.table).await.map_err(failed)?;
+    let found = find_table(&mut conn, &request.table)
+        .await
+        .map_err(failed)?;
     receipts::check(&mut conn, endpoint, name, &request.table, found.as_ref()).await?;
     let (warnings, coverage) = match &found {
         // Receipts of nothing are none of a table that is still to be made.
-        None => (create_table(&mut conn, endpoint, request).await?, Coverage::default()),
+        None => (
+            create_table(&mut conn, endpoint, request).await?,
+            Coverage::default(),
+        ),
         Some(table) => {
             let warnings = check_table(&mut conn, endpoint, request, told_as, table).await?;
             // The receipts of this very plan are its own tasks', and their claims meet them.
-            let own = request.stream.plan.as_ref().map(|plan| (&request.stream.run, plan));
-            (warnings, read_coverage(&mut conn, endpoint, name, request.stream.kind, own).await?)
+            let own = request
+                .stream
+                .plan
+                .as_ref()
+                .map(|plan| (&request.stream.run, plan));
+            (
+                warnings,
+                read_coverage(&mut conn, endpoint, name, request.stream.kind, own).await?,
+            )
         }
     };
     let table = match found {
         Some(table) => Some(table),
-        None => find_table(&mut conn, &request.table).await.map_err(failed)?,
+        None => find_table(&mut conn, &request.table)
+            .await
+            .map_err(failed)?,
     };
     if let Some(table) = &table {
         receipts::note(&mut conn, endpoint, name, table).await?;
@@ -60,7 +83,11 @@ pub(super) async fn prepare(endpoint: &Endpoint, request: &PrepareRequest) -> Re
     stumble("stream::committed").await.map_err(failed)?;
     stream.end_fenced(&mut conn, &fenced).await;
     conn.close().await.ok();
-    Ok(PrepareOutcome::Prepared { warnings, coverage, fingerprint })
+    Ok(PrepareOutcome::Prepared {
+        warnings,
+        coverage,
+        fingerprint,
+    })
 }
 
 async fn create_table(
@@ -71,47 +98,84 @@ async fn create_table(
     let failed = |error| classify(endpoint, &format!("create {}", request.table), error);
     let mut warnings = Vec::new();
     if let Some(schema) = &request.table.schema {
-        let there: bool = sqlx::query_scalar("select exists (select from pg_namespace where nspname = $1)")
-            .bind(schema)
-            .fetch_one(&mut *conn)
-            .await
-            .map_err(failed)?;
+        let there: bool = sqlx::query_scalar(
+            "select exists (select from pg_namespace where \
+            nspname = $1)",
+        )
+        .bind(schema)
+        .fetch_one(&mut *conn)
+        .await
+        .map_err(failed)?;
         if !there {
-            let create = Sql::new(Dialect::Postgres, "create schema ").name(schema).into_statement();
+            let create = Sql::new(Dialect::Postgres, "create schema ")
+                .name(schema)
+                .into_statement();
             conn.execute(sqlx::raw_sql(create)).await.map_err(failed)?;
         }
     }
-    let mut create = Sql::new(Dialect::Postgres, "create table ").table(&request.table).text(" (");
+    let mut create = Sql::new(Dialect::Postgres, "create table ")
+        .table(&request.table)
+        .text(" (");
     for (at, column) in request.columns.iter().enumerate() {
-        let made =
-            created_type(conn, request.source_engine, column, &request.partition_column).await.map_err(failed)?;
+        let made = created_type(
+            conn,
+            request.source_engine,
+            column,
+            &request.partition_column,
+        )
+        .await
+        .map_err(failed)?;
         warnings.extend(made.told().map(|told| told.line(&request.table)));
         create = if at > 0 { create.text(", ") } else { create };
         create = made.write(create.name(&column.name).text(" "));
-        // Positions that another engine keeps as text are compared by their bytes, there and here, and found by an index so.
+        // Positions that another engine keeps as text are compared by their bytes, there and here,
+        // and found by an index so.
         let is_text_position = request.source_engine == Engine::Sqlite
             && made.is_text()
             && column.name.eq_ignore_ascii_case(&request.partition_column);
-        create = if is_text_position { create.text(" collate \"C\"") } else { create };
-        create = if column.nullable { create } else { create.text(" not null") };
+        create = if is_text_position {
+            create.text(" collate \"C\"")
+        } else {
+            create
+        };
+        create = if column.nullable {
+            create
+        } else {
+            create.text(" not null")
+        };
     }
     if !request.key.is_empty() {
-        create = create.text(", primary key (").names(request.key.iter().map(String::as_str)).text(")");
+        create = create
+            .text(", primary key (")
+            .names(request.key.iter().map(String::as_str))
+            .text(")");
     }
-    conn.execute(sqlx::raw_sql(create.text(")").into_statement())).await.map_err(failed)?;
+    conn.execute(sqlx::raw_sql(create.text(")").into_statement()))
+        .await
+        .map_err(failed)?;
     let by_bytes = is_compared_by_bytes(request);
-    if wants_index(request) && (by_bytes || request.key.first() != Some(&request.partition_column)) {
-        let index = Sql::new(Dialect::Postgres, "create index on ").table(&request.table).text(" (");
-        let index = index.name(&request.partition_column).text(if by_bytes { " collate \"C\")" } else { ")" });
+    if wants_index(request) && (by_bytes || request.key.first() != Some(&request.partition_column))
+    {
+        let index = Sql::new(Dialect::Postgres, "create index on ")
+            .table(&request.table)
+            .text(" (");
+        let index = index.name(&request.partition_column).text(if by_bytes {
+            " collate \"C\")"
+        } else {
+            ")"
+        });
         let index = index.into_statement();
         conn.execute(sqlx::raw_sql(index)).await.map_err(failed)?;
     }
     Ok(warnings)
 }
 
-/// Texts of PostgreSQL keep their own order in the created column, which is another than the one that their ranges are found in.
+/// Texts of PostgreSQL keep their own order in the created column, which is another than the one
+/// that their ranges are found in.
 fn is_compared_by_bytes(request: &PrepareRequest) -> bool {
-    let is_text = |column: &ColumnFacts| column.name == request.partition_column && column.kind == ColumnKind::Text;
+    let is_text = |column: &ColumnFacts| {
+        column.name == request.partition_column && column.kind == ColumnKind::Text
+    };
     request.source_engine == Engine::Postgres
         && request.stream.kind != CursorKind::Integer
         && request.columns.iter().any(is_text)
@@ -125,8 +189,8 @@ fn wants_index(request: &PrepareRequest) -> bool {
     }
 }
 
-/// What the plan found out of the table, asked once more of what is there now, and said in the same words: `told_as` is the table as
-/// the pipeline names it.
+/// What the plan found out of the table, asked once more of what is there now, and said in the same
+/// words: `told_as` is the table as the pipeline names it.
 async fn check_table(
     conn: &mut PgConnection,
     endpoint: &Endpoint,
@@ -134,24 +198,56 @@ async fn check_table(
     told_as: &TableName,
     table: &Table,
 ) -> Result<Vec<String>, ConnectorError> {
-    let failed = |error| classify(endpoint, &format!("read the catalogue of {}", request.table), error);
+    let failed = |error| {
+        classify(
+            endpoint,
+            &format!("read the catalogue of {}", request.table),
+            error,
+        )
+    };
     let found = table.as_target();
-    let rows = Rows { engine: request.source_engine, table: &request.source_table, columns: &request.columns };
-    let told = plan::check_table(rows, Destination { engine: Engine::Postgres, table: &request.table, found: &found });
+    let rows = Rows {
+        engine: request.source_engine,
+        table: &request.source_table,
+        columns: &request.columns,
+    };
+    let told = plan::check_table(
+        rows,
+        Destination {
+            engine: Engine::Postgres,
+            table: &request.table,
+            found: &found,
+        },
+    );
     if let Some(refusal) = refusal(endpoint, &told) {
         return Err(refusal);
     }
     let reactions = read_reactions(conn, table.oid).await.map_err(failed)?;
     let (mode, triggers) = (request.mode, request.triggers);
-    let to = Writing { engine: Engine::Postgres, table: told_as, mode, triggers };
+    let to = Writing {
+        engine: Engine::Postgres,
+        table: told_as,
+        mode,
+        triggers,
+    };
     let mut told = plan::check_reactions(to, Some(&reactions));
     if let Some(refusal) = refusal(endpoint, &told) {
         return Err(refusal);
     }
-    if wants_index(request) && !is_indexed(conn, table.oid, &request.partition_column).await.map_err(failed)? {
-        let own = table.column(&request.partition_column).map(|column| column.facts.kind);
+    if wants_index(request)
+        && !is_indexed(conn, table.oid, &request.partition_column)
+            .await
+            .map_err(failed)?
+    {
+        let own = table
+            .column(&request.partition_column)
+            .map(|column| column.facts.kind);
         let by_bytes = own == Some(ColumnKind::Text) && request.stream.kind != CursorKind::Integer;
-        told.warnings.push(plan::unindexed_target(told_as, &request.partition_column, by_bytes));
+        told.warnings.push(plan::unindexed_target(
+            told_as,
+            &request.partition_column,
+            by_bytes,
+        ));
     }
     Ok(told.warnings)
 }
@@ -159,6 +255,13 @@ async fn check_table(
 /// The error of a table that cannot take the rows, in the words of the plan.
 fn refusal(endpoint: &Endpoint, told: &TableCompat) -> Option<ConnectorError> {
     let first = told.misfits.first()?;
-    let told: Vec<String> = told.misfits.iter().map(|misfit| format!("{}; {}", misfit.message, misfit.help)).collect();
-    Some(permanent(first.code, format!("{} ({endpoint})", told.join(". "))))
+    let told: Vec<String> = told
+        .misfits
+        .iter()
+        .map(|misfit| format!("{}; {}", misfit.message, misfit.help))
+        .collect();
+    Some(permanent(
+        first.code,
+        format!("{} ({endpoint})", told.join(". ")),
+    ))
 }

@@ -1,5 +1,6 @@
-//! Reads what a plan needs to know of a source table, from the catalogue where it can.
-//! Never guesses a bound, however long it takes to read; what a plan can do without takes no longer than the probe's time.
+//! Reads what a plan needs to know of a source table, from the catalogue where it can. Never
+//! guesses a bound, however long it takes to read; what a plan can do without takes no longer than
+//! the probe's time.
 
 use std::time::Duration;
 
@@ -47,7 +48,11 @@ pub(super) async fn probe_source(
     asked: &SourceProbe,
     rows: SourceRows,
 ) -> Result<TableFacts, ConnectorError> {
-    let mut probe = Probe { conn, endpoint, until: Instant::now() + endpoint.session().statement_timeout };
+    let mut probe = Probe {
+        conn,
+        endpoint,
+        until: Instant::now() + endpoint.session().statement_timeout,
+    };
     probe.limit_statement().await?;
     let mut table = source_table(probe.conn, endpoint, &asked.table).await?;
     for name in asked.exclude.iter().chain(&asked.partition_column) {
@@ -56,11 +61,29 @@ pub(super) async fn probe_source(
         }
     }
     let filtered = look_at_source(probe.conn, endpoint, &asked.table, rows).await?;
-    let failed = |error| classify(endpoint, &format!("read the catalogue of {}", asked.table), error);
-    doubt_not_null(probe.conn, &mut table).await.map_err(failed)?;
-    let columns: Vec<_> = table.facts().filter(|column| !asked.exclude.contains(&column.name)).cloned().collect();
-    let mut key = read_key(probe.conn, table.oid, true).await.map_err(failed)?;
-    let is_kept = |name: &String| columns.iter().any(|column| column.name == *name && !column.nullable);
+    let failed = |error| {
+        classify(
+            endpoint,
+            &format!("read the catalogue of {}", asked.table),
+            error,
+        )
+    };
+    doubt_not_null(probe.conn, &mut table)
+        .await
+        .map_err(failed)?;
+    let columns: Vec<_> = table
+        .facts()
+        .filter(|column| !asked.exclude.contains(&column.name))
+        .cloned()
+        .collect();
+    let mut key = read_key(probe.conn, table.oid, true)
+        .await
+        .map_err(failed)?;
+    let is_kept = |name: &String| {
+        columns
+            .iter()
+            .any(|column| column.name == *name && !column.nullable)
+    };
     if !key.iter().all(is_kept) || is_inherited(probe.conn, table.oid).await.map_err(failed)? {
         key.clear();
     }
@@ -87,11 +110,18 @@ pub(super) async fn probe_source(
 impl Probe<'_> {
     /// Gives the next statement what is left of the probe's time.
     pub(super) async fn limit_statement(&mut self) -> Result<(), ConnectorError> {
-        let left = self.until.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
+        let left = self
+            .until
+            .saturating_duration_since(Instant::now())
+            .max(Duration::from_millis(1));
         let millis = i64::try_from(left.as_millis()).unwrap_or(1);
-        let limit = Sql::new(Dialect::Postgres, "set statement_timeout = ").integer(millis).into_statement();
+        let limit = Sql::new(Dialect::Postgres, "set statement_timeout = ")
+            .integer(millis)
+            .into_statement();
         let limited = self.conn.execute(sqlx::raw_sql(limit)).await;
-        limited.map(drop).map_err(|error| classify(self.endpoint, "set up a probe", error))
+        limited
+            .map(drop)
+            .map_err(|error| classify(self.endpoint, "set up a probe", error))
     }
 
     /// The exact number of rows, where that is cheap enough to be known in time.
@@ -104,14 +134,17 @@ impl Probe<'_> {
         if !is_soon_counted(estimate, bytes) {
             return Ok(None);
         }
-        self.optional(Sql::new(Dialect::Postgres, "select count(*) from ").table(&asked.table)).await
+        self.optional(Sql::new(Dialect::Postgres, "select count(*) from ").table(&asked.table))
+            .await
     }
 
     /// A number that may stay unknown: a statement that runs out of time gives `None`.
     async fn optional(&mut self, sql: Sql) -> Result<Option<i64>, ConnectorError> {
         self.limit_statement().await?;
-        let counted =
-            sqlx::query_scalar::<_, i64>(sql.into_statement()).persistent(false).fetch_one(&mut *self.conn).await;
+        let counted = sqlx::query_scalar::<_, i64>(sql.into_statement())
+            .persistent(false)
+            .fetch_one(&mut *self.conn)
+            .await;
         match counted {
             Ok(count) => Ok(Some(count)),
             Err(error) if is_state(&error, STATEMENT_TIMEOUT) => Ok(None),
@@ -127,29 +160,46 @@ impl Probe<'_> {
         rows: i64,
     ) -> Result<PartitionFacts, ConnectorError> {
         let positions = match table.column(name) {
-            Some(column) if column.facts.kind == ColumnKind::Text => self.text_positions(asked, name).await?,
-            Some(column) => Positions::of(column).ok_or_else(|| self.not_a_position(asked, table, name))?,
+            Some(column) if column.facts.kind == ColumnKind::Text => {
+                self.text_positions(asked, name).await?
+            }
+            Some(column) => {
+                Positions::of(column).ok_or_else(|| self.not_a_position(asked, table, name))?
+            }
             None => return Err(self.not_a_position(asked, table, name)),
         };
         self.until = Instant::now() + self.endpoint.session().statement_timeout;
         self.limit_statement().await?;
-        let failed = |error| classify(self.endpoint, &format!("read the catalogue of {}", asked.table), error);
-        let indexed = is_indexed(self.conn, table.oid, name).await.map_err(failed)?;
+        let failed = |error| {
+            classify(
+                self.endpoint,
+                &format!("read the catalogue of {}", asked.table),
+                error,
+            )
+        };
+        let indexed = is_indexed(self.conn, table.oid, name)
+            .await
+            .map_err(failed)?;
         let (min, max) = match asked.bounds_declared {
             true => (None, None),
             false => (
-                self.bound(asked, name, positions, indexed, End::First).await?,
-                self.bound(asked, name, positions, indexed, End::Last).await?,
+                self.bound(asked, name, positions, indexed, End::First)
+                    .await?,
+                self.bound(asked, name, positions, indexed, End::Last)
+                    .await?,
             ),
         };
         // A plan cannot do without bounds, however long they took; what follows is dispensable.
         self.until = Instant::now() + self.endpoint.session().probe_timeout;
-        let nullable = table.column(name).is_none_or(|column| column.facts.nullable);
+        let nullable = table
+            .column(name)
+            .is_none_or(|column| column.facts.nullable);
         let null_rows = match nullable {
             false => Some(0),
             true if indexed || rows < COUNTED_ROWS_MAX => {
                 let sql = Sql::new(Dialect::Postgres, "select count(*) from ").table(&asked.table);
-                self.optional(sql.text(" where ").name(name).text(" is null")).await?
+                self.optional(sql.text(" where ").name(name).text(" is null"))
+                    .await?
             }
             true => None,
         };
@@ -164,21 +214,27 @@ impl Probe<'_> {
             null_rows: null_rows.and_then(|count| u64::try_from(count).ok()),
             indexed,
             histogram: self.histogram(asked, table, name, positions.kind).await?,
-            empty: self.empty(asked, name, positions, rows, min.zip(max)).await?,
+            empty: self
+                .empty(asked, name, positions, rows, min.zip(max))
+                .await?,
         })
     }
 
     fn not_a_position(&self, asked: &SourceProbe, table: &Table, name: &str) -> ConnectorError {
-        let type_name = table.column(name).map_or("unknown", |column| column.facts.type_name.as_str());
+        let type_name = table
+            .column(name)
+            .map_or("unknown", |column| column.facts.type_name.as_str());
         let message = format!(
-            "column {name} of {} on {} is {type_name}; a partition column is smallint, integer, bigint, numeric, oid, date, timestamp, \
-             timestamptz, text of days or times, or a domain over one of them. Cut by another column, or read a view that casts this one",
+            "column {name} of {} on {} is {type_name}; a partition column is smallint, integer, \
+             bigint, numeric, oid, date, timestamp, timestamptz, text of days or times, or a \
+             domain over one of them. Cut by another column, or read a view that casts this one",
             asked.table, self.endpoint
         );
         permanent("unsupported_partition_column", message)
     }
 
-    /// The first or the last position. Infinities are left out: they lie in the open ends. Takes as long as it needs.
+    /// The first or the last position. Infinities are left out: they lie in the open ends. Takes as
+    /// long as it needs.
     async fn bound(
         &mut self,
         asked: &SourceProbe,
@@ -191,15 +247,27 @@ impl Probe<'_> {
             return self.text_bound(asked, name, positions, indexed, end).await;
         }
         self.begin_bound(asked, name, indexed, end).await?;
-        let select = Sql::new(Dialect::Postgres, "select ").text(positions.raw()).text(" from (select ");
-        let from = select.name(name).text(" as v from ").table(&asked.table).text(" where ").name(name);
+        let select = Sql::new(Dialect::Postgres, "select ")
+            .text(positions.raw())
+            .text(
+                " from \
+            (select ",
+            );
+        let from = select
+            .name(name)
+            .text(" as v from ")
+            .table(&asked.table)
+            .text(" where ")
+            .name(name);
         let ordered = match end {
-            End::First => {
-                from.text(positions.down_to_the_first()).text(" order by 1 limit 1) b where v::text <> 'infinity'")
-            }
-            End::Last => {
-                from.text(positions.up_to_the_last()).text(" order by 1 desc limit 1) b where v::text <> '-infinity'")
-            }
+            End::First => from.text(positions.down_to_the_first()).text(
+                " order by 1 limit 1) b where \
+                    v::text <> 'infinity'",
+            ),
+            End::Last => from.text(positions.up_to_the_last()).text(
+                " order by 1 desc limit 1) b where \
+                    v::text <> '-infinity'",
+            ),
         };
         let read = sqlx::query_scalar::<_, i64>(ordered.into_statement())
             .persistent(false)
@@ -209,8 +277,9 @@ impl Probe<'_> {
         Ok(raw.and_then(|raw| cursor(positions.kind, raw)))
     }
 
-    /// The widest stretches without a row, where the rows are so few for their bounds that a rule would make mostly empty
-    /// partitions. Needs every position, so it is given up when it takes too long.
+    /// The widest stretches without a row, where the rows are so few for their bounds that a rule
+    /// would make mostly empty partitions. Needs every position, so it is given up when it takes
+    /// too long.
     async fn empty(
         &mut self,
         asked: &SourceProbe,
@@ -220,9 +289,13 @@ impl Probe<'_> {
         bounds: Option<(Cursor, Cursor)>,
     ) -> Result<Vec<(Cursor, Cursor)>, ConnectorError> {
         if rows < COUNTED_ROWS_MAX && positions.are_texts() {
-            return self.empty_of_texts(asked, name, positions, rows, bounds).await;
+            return self
+                .empty_of_texts(asked, name, positions, rows, bounds)
+                .await;
         }
-        let Some((min, max)) = bounds.map(|(min, max)| (raw(min), raw(max))) else { return Ok(Vec::new()) };
+        let Some((min, max)) = bounds.map(|(min, max)| (raw(min), raw(max))) else {
+            return Ok(Vec::new());
+        };
         let span = i128::from(max) - i128::from(min);
         if rows >= COUNTED_ROWS_MAX || span / i128::from(rows.max(1)) < positions.spacing() {
             return Ok(Vec::new());
@@ -231,7 +304,8 @@ impl Probe<'_> {
         let width = i64::try_from(span / EMPTY_PART).unwrap_or(i64::MAX);
         let sql = Sql::new(
             Dialect::Postgres,
-            "select low, high from (select raw as low, lead(raw) over (order by raw) as high from (select ",
+            "select low, high from (select raw as low, lead(raw) over (order by raw) as high from \
+             (select ",
         )
         .text(positions.raw())
         .text(" as raw from (select ")
@@ -244,15 +318,26 @@ impl Probe<'_> {
         .text(") b) p) g where high::numeric - low > ")
         .integer(width)
         .text(" order by high::numeric - low desc limit 100");
-        let found = sqlx::query_as::<_, (i64, i64)>(sql.into_statement()).persistent(false).fetch_all(&mut *self.conn);
+        let found = sqlx::query_as::<_, (i64, i64)>(sql.into_statement())
+            .persistent(false)
+            .fetch_all(&mut *self.conn);
         let mut found = match found.await {
             Ok(found) => found,
             Err(error) if is_state(&error, STATEMENT_TIMEOUT) => return Ok(Vec::new()),
-            Err(error) => return Err(classify(self.endpoint, &format!("look through {}", asked.table), error)),
+            Err(error) => {
+                return Err(classify(
+                    self.endpoint,
+                    &format!("look through {}", asked.table),
+                    error,
+                ));
+            }
         };
         found.sort_unstable();
         let at = |raw| cursor(positions.kind, raw);
-        Ok(found.into_iter().filter_map(|(low, high)| at(low).zip(at(high))).collect())
+        Ok(found
+            .into_iter()
+            .filter_map(|(low, high)| at(low).zip(at(high)))
+            .collect())
     }
 
     /// Bounds between which equally many rows lie, for whole numbers, as the last ANALYZE saw them.
@@ -270,36 +355,58 @@ impl Probe<'_> {
         self.limit_statement().await?;
         let bounds = sqlx::query_scalar::<_, Vec<i64>>(
             "select array(select floor(b)::int8 from unnest(s.histogram_bounds::text::numeric[]) b \
-                           where b between -9223372036854775808 and 9223372036854775807 order by 1) from pg_stats s \
-             join pg_class c on c.oid = $1::oid and c.relname = s.tablename \
-             join pg_namespace n on n.oid = c.relnamespace and n.nspname = s.schemaname \
-             where s.attname = $2 and s.histogram_bounds is not null order by s.inherited desc limit 1",
+                           where b between -9223372036854775808 and 9223372036854775807 order by \
+                           1) from pg_stats s \
+                           join pg_class c on c.oid = $1::oid and c.relname = s.tablename \
+                           join pg_namespace n on n.oid = c.relnamespace and n.nspname = \
+                           s.schemaname \
+                           where s.attname = $2 and s.histogram_bounds is not null order by \
+                           s.inherited desc limit 1",
         )
         .bind(table.oid)
         .bind(name)
         .fetch_optional(&mut *self.conn)
         .await
-        .map_err(|error| classify(self.endpoint, &format!("read the statistics of {}", asked.table), error))?;
-        Ok(thinned(&bounds.unwrap_or_default(), HISTOGRAM_MAX).into_iter().map(Cursor::Integer).collect())
+        .map_err(|error| {
+            classify(
+                self.endpoint,
+                &format!("read the statistics of {}", asked.table),
+                error,
+            )
+        })?;
+        Ok(thinned(&bounds.unwrap_or_default(), HISTOGRAM_MAX)
+            .into_iter()
+            .map(Cursor::Integer)
+            .collect())
     }
 }
 
-/// The server's estimate of the rows, `None` for a table never analysed, and the bytes, both over all tables that inherit
-/// from it, its partitions among them.
-pub(super) async fn size(conn: &mut PgConnection, oid: i64) -> Result<(Option<i64>, i64), sqlx::Error> {
+/// The server's estimate of the rows, `None` for a table never analysed, and the bytes, both over
+/// all tables that inherit from it, its partitions among them.
+pub(super) async fn size(
+    conn: &mut PgConnection,
+    oid: i64,
+) -> Result<(Option<i64>, i64), sqlx::Error> {
     let row = sqlx::query(
         "with recursive parts as (select $1::oid as oid union \
-                                  select i.inhrelid from parts join pg_inherits i on i.inhparent = parts.oid) \
-         select sum(greatest(c.reltuples, 0))::int8 as rows, bool_or(c.reltuples < 0) as unknown, \
-                coalesce(sum(case when c.relkind in ('r', 'm') then pg_total_relation_size(c.oid) end), 0)::int8 as bytes \
-         from parts join pg_class c on c.oid = parts.oid where c.relkind <> 'p'",
+                                  select i.inhrelid from parts join pg_inherits i on i.inhparent = \
+                                  parts.oid) \
+                                  select sum(greatest(c.reltuples, 0))::int8 as rows, \
+                                  bool_or(c.reltuples < 0) as unknown, \
+                                  coalesce(sum(case when c.relkind in ('r', 'm') then \
+                                  pg_total_relation_size(c.oid) end), 0)::int8 as bytes \
+                                  from parts join pg_class c on c.oid = parts.oid where c.relkind \
+                                  <> 'p'",
     )
     .bind(oid)
     .fetch_one(&mut *conn)
     .await?;
     let rows: Option<i64> = row.try_get("rows")?;
     let unknown: Option<bool> = row.try_get("unknown")?;
-    Ok((rows.filter(|_| unknown == Some(false)), row.try_get("bytes")?))
+    Ok((
+        rows.filter(|_| unknown == Some(false)),
+        row.try_get("bytes")?,
+    ))
 }
 
 /// Whether a table of so many rows and bytes is small enough to be counted.
@@ -337,7 +444,9 @@ fn thinned(bounds: &[i64], max: usize) -> Vec<i64> {
     let mut taken: Vec<i64> = if bounds.len() <= max {
         bounds.to_vec()
     } else {
-        (0..max).map(|at| bounds[at * (bounds.len() - 1) / (max - 1)]).collect()
+        (0..max)
+            .map(|at| bounds[at * (bounds.len() - 1) / (max - 1)])
+            .collect()
     };
     taken.dedup();
     taken
@@ -351,7 +460,10 @@ mod tests {
     fn a_long_histogram_keeps_its_ends() {
         let bounds: Vec<i64> = (0..1_001).collect();
         let thin = thinned(&bounds, 200);
-        assert_eq!((thin.len(), thin.first(), thin.last()), (200, Some(&0), Some(&1_000)));
+        assert_eq!(
+            (thin.len(), thin.first(), thin.last()),
+            (200, Some(&0), Some(&1_000))
+        );
         assert_eq!(thinned(&[1, 1, 2], 200), vec![1, 2]);
     }
 }

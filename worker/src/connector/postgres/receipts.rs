@@ -6,7 +6,9 @@ use highwater_common::errand::{ForgetPlan, StreamReceipts};
 use highwater_common::id::RunId;
 use highwater_common::range::Slice;
 use highwater_common::spec::TableName;
-use highwater_common::stream::{RECEIPTS_CODE, RowsExpected, TableFound, contradiction, receipts_message};
+use highwater_common::stream::{
+    RECEIPTS_CODE, RowsExpected, TableFound, contradiction, receipts_message,
+};
 use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row};
 
@@ -18,14 +20,16 @@ use super::slices::{StoredSlice, stored_slice};
 use crate::connector::sql_text::{Dialect, Sql};
 use crate::connector::{ConnectorError, ForgetRequest};
 
-/// Which table the rows of a stream went to: an oid means nothing in another database, such as one restored from a dump.
+/// Which table the rows of a stream went to: an oid means nothing in another database, such as one
+/// restored from a dump.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Identity {
     database: String,
     oid: i64,
 }
 
-/// Refuses to go on where the stream's receipts say that rows are, and there are none: no table, another one, or an empty one.
+/// Refuses to go on where the stream's receipts say that rows are, and there are none: no table,
+/// another one, or an empty one.
 pub(super) async fn check(
     conn: &mut PgConnection,
     endpoint: &Endpoint,
@@ -33,14 +37,26 @@ pub(super) async fn check(
     name: &TableName,
     table: Option<&Table>,
 ) -> Result<(), ConnectorError> {
-    let failed = |error| classify(endpoint, &format!("compare {name} with its receipts"), error);
+    let failed = |error| {
+        classify(
+            endpoint,
+            &format!("compare {name} with its receipts"),
+            error,
+        )
+    };
     let found = match table {
         None => TableFound::Missing,
         Some(table) if is_remade(conn, endpoint, stream, table).await? => TableFound::Remade,
         Some(_) => {
-            let any = Sql::new(Dialect::Postgres, "select exists (select from ").table(name).text(")");
+            let any = Sql::new(Dialect::Postgres, "select exists (select from ")
+                .table(name)
+                .text(")");
             let any = sqlx::query_scalar::<_, bool>(any.into_statement()).persistent(false);
-            if any.fetch_one(&mut *conn).await.map_err(failed)? { TableFound::Filled } else { TableFound::Empty }
+            if any.fetch_one(&mut *conn).await.map_err(failed)? {
+                TableFound::Filled
+            } else {
+                TableFound::Empty
+            }
         }
     };
     if found == TableFound::Filled {
@@ -49,7 +65,10 @@ pub(super) async fn check(
     let expected = are_rows_expected(conn, stream).await.map_err(failed)?;
     match contradiction(found, expected) {
         None => Ok(()),
-        Some(why) => Err(permanent(RECEIPTS_CODE, receipts_message(&endpoint.to_string(), &name.to_string(), why))),
+        Some(why) => Err(permanent(
+            RECEIPTS_CODE,
+            receipts_message(&endpoint.to_string(), &name.to_string(), why),
+        )),
     }
 }
 
@@ -61,7 +80,8 @@ async fn is_remade(
 ) -> Result<bool, ConnectorError> {
     let failed = |error| classify(endpoint, "read the ledger's note of a table", error);
     let noted = sqlx::query(
-        "select table_database, table_oid::int8 as oid from highwater.stream where stream_id = $1 and table_oid is not null",
+        "select table_database, table_oid::int8 as oid from highwater.stream where stream_id = $1 \
+         and table_oid is not null",
     )
     .bind(stream)
     .fetch_optional(&mut *conn)
@@ -69,7 +89,10 @@ async fn is_remade(
     .map_err(failed)?;
     let Some(noted) = noted else { return Ok(false) };
     let noted = Identity {
-        database: noted.try_get::<Option<String>, _>("table_database").map_err(failed)?.unwrap_or_default(),
+        database: noted
+            .try_get::<Option<String>, _>("table_database")
+            .map_err(failed)?
+            .unwrap_or_default(),
         oid: noted.try_get("oid").map_err(failed)?,
     };
     let database = ledger::read_database(conn, endpoint).await?;
@@ -84,20 +107,24 @@ pub(super) async fn note(
     table: &Table,
 ) -> Result<(), ConnectorError> {
     let database = ledger::read_database(conn, endpoint).await?;
-    sqlx::query("update highwater.stream set table_database = $2, table_oid = $3::int8::oid where stream_id = $1")
-        .bind(stream)
-        .bind(database)
-        .bind(table.oid)
-        .execute(&mut *conn)
-        .await
-        .map(drop)
-        .map_err(|error| classify(endpoint, "note the table of a stream", error))
+    sqlx::query(
+        "update highwater.stream set table_database = $2, table_oid = $3::int8::oid where \
+                 stream_id = $1",
+    )
+    .bind(stream)
+    .bind(database)
+    .bind(table.oid)
+    .execute(&mut *conn)
+    .await
+    .map(drop)
+    .map_err(|error| classify(endpoint, "note the table of a stream", error))
 }
 
 /// Read only as far as it must be: as a rule the latest receipt settles it.
 async fn are_rows_expected(conn: &mut PgConnection, stream: &str) -> Result<bool, sqlx::Error> {
     let mut receipts = sqlx::query(
-        "select slice_kind, range_start, range_end, rows from highwater.task where stream_id = $1 and state = 'C' \
+        "select slice_kind, range_start, range_end, rows from highwater.task where stream_id = $1 \
+         and state = 'C' \
          order by committed_at desc, token desc",
     )
     .bind(stream)
@@ -121,20 +148,29 @@ pub(super) async fn read(
     by: Option<&RunId>,
 ) -> Result<StreamReceipts, ConnectorError> {
     let failed = |error| classify(endpoint, "read the receipts of a step", error);
-    let mut found = StreamReceipts { stream: stream.to_owned(), ..StreamReceipts::default() };
+    let mut found = StreamReceipts {
+        stream: stream.to_owned(),
+        ..StreamReceipts::default()
+    };
     let mut rows = sqlx::query(
-        "select slice_kind, range_start, range_end, rows, state, voided_by is not distinct from $2 as mine \
-         from highwater.task where stream_id = $1 and state in ('C', 'V') order by range_start nulls first",
+        "select slice_kind, range_start, range_end, rows, state, voided_by is not distinct from $2 \
+         as mine \
+         from highwater.task where stream_id = $1 and state in ('C', 'V') order by range_start \
+         nulls first",
     )
     .bind(stream)
     .bind(by.map(|run| uuid(run.as_bytes())))
     .fetch(&mut *conn);
     while let Some(row) = rows.try_next().await.map_err(failed)? {
-        let (state, mine): (String, bool) =
-            (row.try_get("state").map_err(failed)?, row.try_get("mine").map_err(failed)?);
+        let (state, mine): (String, bool) = (
+            row.try_get("state").map_err(failed)?,
+            row.try_get("mine").map_err(failed)?,
+        );
         if state == "V" {
             found.voided = found.voided.saturating_add(1);
-            found.forgotten = found.forgotten.saturating_add(u64::from(by.is_some() && mine));
+            found.forgotten = found
+                .forgotten
+                .saturating_add(u64::from(by.is_some() && mine));
             continue;
         }
         let rows: i64 = row.try_get("rows").map_err(failed)?;
@@ -149,7 +185,11 @@ pub(super) async fn read(
 
 fn slice_in(row: &PgRow) -> Result<Option<Slice>, sqlx::Error> {
     let kind: String = row.try_get("slice_kind")?;
-    Ok(stored_slice(&kind, row.try_get("range_start")?, row.try_get("range_end")?))
+    Ok(stored_slice(
+        &kind,
+        row.try_get("range_start")?,
+        row.try_get("range_end")?,
+    ))
 }
 
 /// Voids receipts of a stream, inside the transaction that has taken it.
@@ -161,7 +201,8 @@ pub(super) async fn void(
     let failed = |error| classify(endpoint, "void the receipts of a step", error);
     let (stream, run) = (&request.stream.stream, &request.stream.run);
     let held = sqlx::query(
-        "select distinct slice_kind, range_start, range_end from highwater.task where stream_id = $1 and state = 'C'",
+        "select distinct slice_kind, range_start, range_end from highwater.task where stream_id = \
+         $1 and state = 'C'",
     )
     .bind(stream)
     .fetch_all(&mut *conn)
@@ -171,13 +212,15 @@ pub(super) async fn void(
     for row in &held {
         slices.extend(slice_in(row).map_err(failed)?);
     }
-    let plan =
-        ForgetPlan::of(&request.forget, &request.tz, &slices).map_err(|why| permanent("receipt_in_part", why))?;
-    let meant = plan.range.map(|range| StoredSlice::of(&Slice::Range(range)));
+    let plan = ForgetPlan::of(&request.forget, &request.tz, &slices)
+        .map_err(|why| permanent("receipt_in_part", why))?;
+    let meant = plan
+        .range
+        .map(|range| StoredSlice::of(&Slice::Range(range)));
     sqlx::query(
         "update highwater.task set state = 'V', voided_at = now(), voided_by = $2, void_reason = $3 \
          where stream_id = $1 and state = 'C' and ($4::text is null or slice_kind = $4 \
-            and ($5::int8 is null or range_start >= $5) and ($6::int8 is null or range_end <= $6))",
+         and ($5::int8 is null or range_start >= $5) and ($6::int8 is null or range_end <= $6))",
     )
     .bind(stream)
     .bind(uuid(run.as_bytes()))

@@ -1,5 +1,5 @@
-//! Opens sessions: each operation its own, pinned to one form of every value, and closed with it or put on the shelf.
-//! Never lends a session to two at once, never shows the URL.
+//! Opens sessions: each operation its own, pinned to one form of every value, and closed with it or
+//! put on the shelf. Never lends a session to two at once, never shows the URL.
 
 use std::fmt;
 use std::sync::Arc;
@@ -23,13 +23,15 @@ pub struct SessionOptions {
     pub lock_timeout: Duration,
     /// For the ledger row of a claim, before the session that holds it is ended.
     pub claim_lock_timeout: Duration,
-    /// For any one statement, a COPY of a whole partition included. An attempt has a limit of its own.
+    /// For any one statement, a COPY of a whole partition included. An attempt has a limit of its
+    /// own.
     pub statement_timeout: Duration,
     /// For the next statement of an open transaction.
     pub idle_in_transaction_timeout: Duration,
     /// For what a probe asks and a plan can do without, such as exact counts.
     pub probe_timeout: Duration,
-    /// The largest row that is read; a larger one fails by name. Of a row one to a few copies are held in memory.
+    /// The largest row that is read; a larger one fails by name. Of a row one to a few copies are
+    /// held in memory.
     pub row_bytes_max: usize,
 }
 
@@ -57,7 +59,8 @@ pub(super) enum SessionRole {
     Target,
 }
 
-/// Where sessions are opened. Its text names connection, host and database, never a user's password.
+/// Where sessions are opened. Its text names connection, host and database, never a user's
+/// password.
 #[derive(Clone)]
 pub(super) struct Endpoint {
     connection: ConnectionName,
@@ -77,12 +80,19 @@ impl Endpoint {
     ) -> Result<Self, ConnectorError> {
         let route = Route::new(urls).map_err(|why| {
             let message = format!(
-                "the URL of connection {connection} is malformed: {why}. It reads postgres://user:password@host:5432/database, or \
-                 host=… user=… dbname=…"
+                "the URL of connection {connection} is malformed: {why}. It reads \
+                 postgres://user:password@host:5432/database, or host=… user=… dbname=…"
             );
             permanent("malformed_url", message)
         })?;
-        Ok(Self { connection, route: Arc::new(route), session, url: urls.key().into(), shelf: None, is_source: false })
+        Ok(Self {
+            connection,
+            route: Arc::new(route),
+            session,
+            url: urls.key().into(),
+            shelf: None,
+            is_source: false,
+        })
     }
 
     /// The endpoint, with a shelf for the sessions that have done their work.
@@ -92,7 +102,10 @@ impl Endpoint {
 
     /// The endpoint of a source.
     pub(super) fn reading(self) -> Self {
-        Self { is_source: true, ..self }
+        Self {
+            is_source: true,
+            ..self
+        }
     }
 
     pub(super) const fn is_source(&self) -> bool {
@@ -118,7 +131,10 @@ impl Endpoint {
             Ok(pinned) => pinned?,
             Err(_) => {
                 let waited = self.session.connect_timeout.as_secs();
-                let message = format!("cannot set up a session on {self}: no answer within {waited} s");
+                let message = format!(
+                    "cannot set up a session on {self}: no answer within \
+                                       {waited} s"
+                );
                 return Err(unreachable(self, message));
             }
         }
@@ -126,9 +142,14 @@ impl Endpoint {
     }
 
     /// A session that has served a task already, made as new, or one of its own.
-    pub(super) async fn open_or_take(&self, role: SessionRole) -> Result<PgConnection, ConnectorError> {
+    pub(super) async fn open_or_take(
+        &self,
+        role: SessionRole,
+    ) -> Result<PgConnection, ConnectorError> {
         while let Some(mut conn) = self.shelf.as_ref().and_then(|shelf| shelf.take(&self.url)) {
-            match tokio::time::timeout(self.session.connect_timeout, self.renew(&mut conn, role)).await {
+            match tokio::time::timeout(self.session.connect_timeout, self.renew(&mut conn, role))
+                .await
+            {
                 Ok(Ok(())) => return Ok(conn),
                 Ok(Err(error)) => tracing::debug!(%error, "a session on the shelf was gone"),
                 Err(_) => tracing::debug!("a session on the shelf did not answer"),
@@ -137,7 +158,8 @@ impl Endpoint {
         self.open(role).await
     }
 
-    /// Lets go of a session that is in no transaction and that no open ledger row names: to the shelf, or closed.
+    /// Lets go of a session that is in no transaction and that no open ledger row names: to the
+    /// shelf, or closed.
     pub(super) async fn keep_or_close(&self, conn: PgConnection) {
         match &self.shelf {
             Some(shelf) => shelf.put(conn, &self.url),
@@ -145,12 +167,18 @@ impl Endpoint {
         }
     }
 
-    /// Takes back what triggers may have left in a session, and pins it anew. Prepared statements stay: they are the gain.
-    async fn renew(&self, conn: &mut PgConnection, role: SessionRole) -> Result<(), ConnectorError> {
+    /// Takes back what triggers may have left in a session, and pins it anew. Prepared statements
+    /// stay: they are the gain.
+    async fn renew(
+        &self,
+        conn: &mut PgConnection,
+        role: SessionRole,
+    ) -> Result<(), ConnectorError> {
         let renewal = match role {
             SessionRole::Source => "reset session authorization; reset role; reset all",
             SessionRole::Target => {
-                "reset session authorization; reset role; reset all; unlisten *; select pg_advisory_unlock_all(); discard temp"
+                "reset session authorization; reset role; reset all; unlisten *; select \
+                 pg_advisory_unlock_all(); discard temp"
             }
         };
         let renewed = conn.execute(sqlx::raw_sql(renewal)).await;
@@ -173,7 +201,9 @@ impl Endpoint {
             }
             match conn.execute(statement).await {
                 Ok(_) => (),
-                Err(error) if is_state(&error, "42501") => return Err(self.not_to_be_pinned(name, wanted)),
+                Err(error) if is_state(&error, "42501") => {
+                    return Err(self.not_to_be_pinned(name, wanted));
+                }
                 Err(error) => return Err(failed(error)),
             }
         }
@@ -183,9 +213,9 @@ impl Endpoint {
     fn not_to_be_pinned(&self, name: &str, wanted: &str) -> ConnectorError {
         let user = self.route.user();
         let message = format!(
-            "on {self} the setting {name} is not {wanted} for user {user}, who may not change it, so that rows would be left out \
-             or unchecked in silence; take it back with `alter role {user} reset {name}`, or `alter database … reset {name}`, \
-             whichever sets it"
+            "on {self} the setting {name} is not {wanted} for user {user}, who may not change it, \
+             so that rows would be left out or unchecked in silence; take it back with `alter role \
+             {user} reset {name}`, or `alter database … reset {name}`, whichever sets it"
         );
         permanent("setting_not_pinned", message)
     }

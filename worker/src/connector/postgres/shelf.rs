@@ -1,6 +1,6 @@
-//! Sessions between two tasks: one that has done its work to the end may serve the next task of the same order, for opening
-//! one costs more than a small partition does.
-//! Never holds a session that is in a transaction, that met an error, or that an open ledger row names.
+//! Sessions between two tasks: one that has done its work to the end may serve the next task of the
+//! same order, for opening one costs more than a small partition does. Never holds a session that
+//! is in a transaction, that met an error, or that an open ledger row names.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -35,7 +35,10 @@ impl Shelf {
     /// An empty shelf. What lies on it is closed by a loop of `supervisor`.
     #[must_use]
     pub fn new(supervisor: Supervisor) -> Self {
-        Self { idle: Arc::default(), supervisor }
+        Self {
+            idle: Arc::default(),
+            supervisor,
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Idle>> {
@@ -51,7 +54,11 @@ impl Shelf {
 
     /// Puts a session back, outside of any transaction.
     pub(super) fn put(&self, conn: PgConnection, url: &Arc<str>) {
-        self.lock().push(Idle { conn, url: Arc::clone(url), since: Instant::now() });
+        self.lock().push(Idle {
+            conn,
+            url: Arc::clone(url),
+            since: Instant::now(),
+        });
         let shelf = self.clone();
         self.supervisor.spawn(SpawnKind::Shelf, async move {
             tokio::select! {
@@ -65,20 +72,26 @@ impl Shelf {
     /// Closes what has waited long enough; everything once the worker ends.
     async fn clear(&self) {
         let is_over = self.supervisor.cancel_token().is_cancelled();
-        let over: Vec<Idle> = self.lock().extract_if(.., |idle| is_over || idle.since.elapsed() >= IDLE_MAX).collect();
+        let over: Vec<Idle> = self
+            .lock()
+            .extract_if(.., |idle| is_over || idle.since.elapsed() >= IDLE_MAX)
+            .collect();
         for idle in over {
             close(idle.conn).await;
         }
     }
 }
 
-/// Says goodbye, and does not wait for a server that is silent: dropping the session closes it as well.
+/// Says goodbye, and does not wait for a server that is silent: dropping the session closes it as
+/// well.
 pub(super) async fn close(conn: PgConnection) {
     tokio::time::timeout(GOODBYE_WAIT, conn.close()).await.ok();
 }
 
 impl fmt::Debug for Shelf {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Shelf").field("idle", &self.lock().len()).finish_non_exhaustive()
+        f.debug_struct("Shelf")
+            .field("idle", &self.lock().len())
+            .finish_non_exhaustive()
     }
 }

@@ -6,7 +6,8 @@ use highwater_common::range::{CursorRange, Slice};
 
 use super::probe::cursor;
 
-/// A slice as three columns: what kind its positions are, and the raw numbers of its ends, open where there is none.
+/// A slice as three columns: what kind its positions are, and the raw numbers of its ends, open
+/// where there is none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct StoredSlice {
     pub(super) kind: &'static str,
@@ -22,7 +23,11 @@ pub(super) const NULL: &str = "null";
 impl StoredSlice {
     pub(super) fn of(slice: &Slice) -> Self {
         match slice {
-            Slice::Null => Self { kind: NULL, start: None, end: None },
+            Slice::Null => Self {
+                kind: NULL,
+                start: None,
+                end: None,
+            },
             Slice::Range(range) => Self {
                 kind: range.kind().map_or(ALL, kind_text),
                 start: range.start().map(raw),
@@ -34,7 +39,12 @@ impl StoredSlice {
 
 /// The slice of the ledger's three columns; `None` for one that no version has written.
 pub(super) fn stored_slice(kind: &str, start: Option<i64>, end: Option<i64>) -> Option<Slice> {
-    let kinds = [CursorKind::Integer, CursorKind::Instant, CursorKind::Civil, CursorKind::Date];
+    let kinds = [
+        CursorKind::Integer,
+        CursorKind::Instant,
+        CursorKind::Civil,
+        CursorKind::Date,
+    ];
     match kind {
         NULL => Some(Slice::Null),
         ALL => Some(Slice::Range(CursorRange::ALL)),
@@ -72,7 +82,10 @@ pub(super) struct RangeMerger {
 
 impl RangeMerger {
     pub(super) const fn new(kind: CursorKind) -> Self {
-        Self { kind, merged: Vec::new() }
+        Self {
+            kind,
+            merged: Vec::new(),
+        }
     }
 
     /// Takes the next range.
@@ -97,7 +110,10 @@ impl RangeMerger {
     /// The ranges, ascending, none touching the next.
     pub(super) fn finish(self) -> Vec<CursorRange> {
         let at = |raw: Option<i64>| raw.and_then(|raw| cursor(self.kind, raw));
-        self.merged.iter().filter_map(|(start, end)| CursorRange::new(at(*start), at(*end)).ok()).collect()
+        self.merged
+            .iter()
+            .filter_map(|(start, end)| CursorRange::new(at(*start), at(*end)).ok())
+            .collect()
     }
 }
 
@@ -116,18 +132,36 @@ mod tests {
     fn merge(mut ranges: Vec<(Option<i64>, Option<i64>)>) -> Vec<CursorRange> {
         ranges.sort();
         let mut merger = RangeMerger::new(CursorKind::Integer);
-        ranges.into_iter().for_each(|(start, end)| merger.push(start, end));
+        ranges
+            .into_iter()
+            .for_each(|(start, end)| merger.push(start, end));
         merger.finish()
     }
 
     #[test]
     fn ranges_that_touch_are_one() {
         let range = |start, end| {
-            CursorRange::new(Option::map(start, Cursor::Integer), Option::map(end, Cursor::Integer)).expect("not empty")
+            CursorRange::new(
+                Option::map(start, Cursor::Integer),
+                Option::map(end, Cursor::Integer),
+            )
+            .expect(
+                "not \
+                empty",
+            )
         };
-        assert_eq!(merge(vec![(Some(5), Some(9)), (Some(1), Some(5))]), vec![range(Some(1), Some(9))]);
-        assert_eq!(merge(vec![(None, Some(3)), (Some(4), None)]), vec![range(None, Some(3)), range(Some(4), None)]);
-        assert_eq!(merge(vec![(None, None), (Some(4), Some(5))]), vec![CursorRange::ALL]);
+        assert_eq!(
+            merge(vec![(Some(5), Some(9)), (Some(1), Some(5))]),
+            vec![range(Some(1), Some(9))]
+        );
+        assert_eq!(
+            merge(vec![(None, Some(3)), (Some(4), None)]),
+            vec![range(None, Some(3)), range(Some(4), None)]
+        );
+        assert_eq!(
+            merge(vec![(None, None), (Some(4), Some(5))]),
+            vec![CursorRange::ALL]
+        );
     }
 
     proptest! {

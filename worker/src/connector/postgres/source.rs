@@ -21,7 +21,9 @@ use super::probe::probe_source;
 use super::session::{Endpoint, SessionOptions, SessionRole};
 use super::shelf::Shelf;
 use crate::connector::sql_text::{Dialect, Sql};
-use crate::connector::{ConnectorError, LeftOutRequest, ReadRequest, RowFormat, RowStream, Source, SourceProbe};
+use crate::connector::{
+    ConnectorError, LeftOutRequest, ReadRequest, RowFormat, RowStream, Source, SourceProbe,
+};
 use crate::supervisor::Supervisor;
 
 /// Reads tables of a PostgreSQL database, 13 or later.
@@ -31,8 +33,8 @@ pub struct PostgresSource {
 }
 
 impl PostgresSource {
-    /// A source at `url`, whose references to secrets are resolved already. Nothing is opened yet. A source spawns nothing:
-    /// what it reads stops with its reader.
+    /// A source at `url`, whose references to secrets are resolved already. Nothing is opened yet.
+    /// A source spawns nothing: what it reads stops with its reader.
     ///
     /// # Errors
     /// Permanent `malformed_url`.
@@ -53,7 +55,10 @@ impl PostgresSource {
         connection: ConnectionName,
         options: SessionOptions,
     ) -> Result<Self, ConnectorError> {
-        Ok(Self { endpoint: Endpoint::new(&url.into(), connection, options)?.reading(), rows: SourceRows::All })
+        Ok(Self {
+            endpoint: Endpoint::new(&url.into(), connection, options)?.reading(),
+            rows: SourceRows::All,
+        })
     }
 
     /// Means these rows, where row level security hides some.
@@ -65,13 +70,18 @@ impl PostgresSource {
     /// Takes sessions from `shelf`, and puts them there once they have done their work.
     #[must_use]
     pub fn keeping(self, shelf: Option<Shelf>) -> Self {
-        Self { endpoint: self.endpoint.keeping(shelf), ..self }
+        Self {
+            endpoint: self.endpoint.keeping(shelf),
+            ..self
+        }
     }
 }
 
 impl fmt::Debug for PostgresSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PostgresSource").field("endpoint", &self.endpoint).finish()
+        f.debug_struct("PostgresSource")
+            .field("endpoint", &self.endpoint)
+            .finish()
     }
 }
 
@@ -80,13 +90,31 @@ impl Source for PostgresSource {
     async fn probe(&self, probe: &SourceProbe) -> Result<TableFacts, ConnectorError> {
         let mut conn = self.endpoint.open(SessionRole::Source).await?;
         let table = qualified(&mut conn, &self.endpoint, &probe.table).await?;
-        probe_source(&mut conn, &self.endpoint, &SourceProbe { table, ..probe.clone() }, self.rows).await
+        probe_source(
+            &mut conn,
+            &self.endpoint,
+            &SourceProbe {
+                table,
+                ..probe.clone()
+            },
+            self.rows,
+        )
+        .await
     }
 
     async fn count_left_out(&self, request: &LeftOutRequest) -> Result<LeftOut, ConnectorError> {
         let mut conn = self.endpoint.open(SessionRole::Source).await?;
         let table = qualified(&mut conn, &self.endpoint, &request.table).await?;
-        left_out(&mut conn, &self.endpoint, &LeftOutRequest { table, ..request.clone() }, self.rows).await
+        left_out(
+            &mut conn,
+            &self.endpoint,
+            &LeftOutRequest {
+                table,
+                ..request.clone()
+            },
+            self.rows,
+        )
+        .await
     }
 
     async fn read(&self, request: &ReadRequest) -> Result<Box<dyn RowStream>, ConnectorError> {
@@ -113,8 +141,8 @@ impl Source for PostgresSource {
 }
 
 impl PostgresSource {
-    /// Locks the table against being altered until the read has ended, and makes sure that it still is what was planned:
-    /// bytes of another type would otherwise be taken for the planned one's.
+    /// Locks the table against being altered until the read has ended, and makes sure that it still
+    /// is what was planned: bytes of another type would otherwise be taken for the planned one's.
     async fn hold_table(
         &self,
         conn: &mut PgConnection,
@@ -125,10 +153,18 @@ impl PostgresSource {
         let begin = match self.rows {
             SourceRows::All => "begin isolation level read committed, read only; select ",
             SourceRows::Visible => {
-                "begin isolation level read committed, read only; set local row_security = on; select "
+                "begin isolation level read committed, read only; set local row_security = on; \
+                 select "
             }
         };
-        let lock = Sql::new(Dialect::Postgres, begin).text(PINNED).text("; select from ").table(name).text(" limit 0");
+        let lock = Sql::new(Dialect::Postgres, begin)
+            .text(PINNED)
+            .text("; select from ")
+            .table(name)
+            .text(
+                " \
+            limit 0",
+            );
         match conn.fetch_all(sqlx::raw_sql(lock.into_statement())).await {
             Ok(rows) => match rows.first().map(|row| row.try_get::<Option<String>, _>(0)) {
                 Some(Ok(Some(pinned))) if pinned == "source" => (),
@@ -148,12 +184,23 @@ impl PostgresSource {
         }
         // Only what is read under the lock stays true.
         let table = source_table(conn, &self.endpoint, name).await?;
-        columns.iter().try_for_each(|column| still_planned(&self.endpoint, name, &table, column))?;
-        // A view's functions find what they find for the role itself. Names inside of values stay whole.
+        columns
+            .iter()
+            .try_for_each(|column| still_planned(&self.endpoint, name, &table, column))?;
+        // A view's functions find what they find for the role itself. Names inside of values stay
+        // whole.
         let is_read = |column: &Column| columns.iter().any(|read| read.name == column.facts.name);
-        if !table.columns.iter().any(|column| column.prints_names && is_read(column)) {
-            let own_path = Sql::new(Dialect::Postgres, "select ").text(OWN_PATH).into_statement();
-            conn.execute(sqlx::raw_sql(own_path)).await.map_err(failed)?;
+        if !table
+            .columns
+            .iter()
+            .any(|column| column.prints_names && is_read(column))
+        {
+            let own_path = Sql::new(Dialect::Postgres, "select ")
+                .text(OWN_PATH)
+                .into_statement();
+            conn.execute(sqlx::raw_sql(own_path))
+                .await
+                .map_err(failed)?;
         }
         Ok(())
     }
@@ -173,12 +220,14 @@ fn still_planned(
     }
     let message = if found.facts.type_name == planned.type_name {
         format!(
-            "column {} of {name} on {endpoint} is {}, whose definition has changed since the run was planned; plan anew with --new",
+            "column {} of {name} on {endpoint} is {}, whose definition has changed since the run \
+             was planned; plan anew with --new",
             planned.name, planned.type_name
         )
     } else {
         format!(
-            "column {} of {name} on {endpoint} was {} when the run was planned and is {} now; plan anew with --new",
+            "column {} of {name} on {endpoint} was {} when the run was planned and is {} now; plan \
+             anew with --new",
             planned.name, planned.type_name, found.facts.type_name
         )
     };

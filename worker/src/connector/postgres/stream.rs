@@ -1,5 +1,5 @@
-//! The fence of a stream: one run at a time owns it, and what others have committed of it stands still.
-//! Never decides who may take a stream: that is `highwater_common::stream`'s business.
+//! The fence of a stream: one run at a time owns it, and what others have committed of it stands
+//! still. Never decides who may take a stream: that is `highwater_common::stream`'s business.
 
 use futures_util::TryStreamExt;
 use highwater_common::assignment::ErrorClass;
@@ -41,19 +41,33 @@ pub(super) enum Taken {
 }
 
 impl Stream<'_> {
-    /// Begins a transaction, makes the ledger where it is missing and takes the stream. Whoever takes it waits for the guards
-    /// in flight; a session that holds its rows without going on is ended.
-    pub(super) async fn take(&self, conn: &mut PgConnection, cluster: &ClusterId) -> Result<Taken, ConnectorError> {
+    /// Begins a transaction, makes the ledger where it is missing and takes the stream. Whoever
+    /// takes it waits for the guards in flight; a session that holds its rows without going on is
+    /// ended.
+    pub(super) async fn take(
+        &self,
+        conn: &mut PgConnection,
+        cluster: &ClusterId,
+    ) -> Result<Taken, ConnectorError> {
         let failed = |error| classify(self.endpoint, "take the stream", error);
         for _ in 0..FENCE_ROUNDS_MAX {
-            conn.execute("begin isolation level read committed").await.map_err(failed)?;
+            conn.execute("begin isolation level read committed")
+                .await
+                .map_err(failed)?;
             ledger::lock_making(conn, self.endpoint).await?;
             ledger::make(conn, self.endpoint, cluster).await?;
-            let mine = StreamOwner { run: self.request.run, token: self.request.token, plan: self.request.plan };
+            let mine = StreamOwner {
+                run: self.request.run,
+                token: self.request.token,
+                plan: self.request.plan,
+            };
             let own = read_mark(conn, &mine.run).await.map_err(failed)?;
             let owner = self.owner(conn).await.map_err(failed)?;
             let (former, leaves_plan) = match take_stream(&mine, own, owner.as_ref()) {
-                Takeover::Take { former, leaves_plan } => (former, leaves_plan),
+                Takeover::Take {
+                    former,
+                    leaves_plan,
+                } => (former, leaves_plan),
                 Takeover::Superseded => {
                     conn.execute("rollback").await.map_err(failed)?;
                     return Ok(Taken::Not(PrepareOutcome::Superseded));
@@ -73,22 +87,30 @@ impl Stream<'_> {
             }
         }
         let message = format!(
-            "the stream {} could not be taken on {}: task rows of an earlier run stay locked; pg_stat_activity shows by whom",
+            "the stream {} could not be taken on {}: task rows of an earlier run stay locked; \
+             pg_stat_activity shows by whom",
             self.request.stream, self.endpoint
         );
         Err(fault(ErrorClass::Resource, "fence_blocked", message))
     }
 
     async fn owner(&self, conn: &mut PgConnection) -> Result<Option<StreamOwner>, sqlx::Error> {
-        let row = sqlx::query("select run_id, token, plan from highwater.stream where stream_id = $1")
-            .bind(&self.request.stream)
-            .fetch_optional(&mut *conn)
-            .await?;
+        let row = sqlx::query(
+            "select run_id, token, plan from highwater.stream where stream_id = \
+                               $1",
+        )
+        .bind(&self.request.stream)
+        .fetch_optional(&mut *conn)
+        .await?;
         let owner = |row: PgRow| {
             let run: Uuid = row.try_get("run_id")?;
             let token = FencingToken::from_raw(row.try_get("token")?);
             let plan = plan_mark(row.try_get("plan")?);
-            Ok(StreamOwner { run: RunId::from_bytes(run.into_bytes()), token, plan })
+            Ok(StreamOwner {
+                run: RunId::from_bytes(run.into_bytes()),
+                token,
+                plan,
+            })
         };
         row.map(owner).transpose()
     }
@@ -108,8 +130,9 @@ impl Stream<'_> {
         Ok(fenced)
     }
 
-    /// Gives up the run's own open tasks of the stream, which are of another plan of it, after its claims in flight: a later one reads
-    /// which plan the stream was taken for. Their rows go, so that a task that both plans have can begin anew, and their guards match none.
+    /// Gives up the run's own open tasks of the stream, which are of another plan of it, after its
+    /// claims in flight: a later one reads which plan the stream was taken for. Their rows go, so
+    /// that a task that both plans have can begin anew, and their guards match none.
     async fn give_up_own(&self, conn: &mut PgConnection) -> Result<Vec<SessionMark>, sqlx::Error> {
         let mine = uuid(self.request.run.as_bytes());
         sqlx::query("select from highwater.run where run_id = $1 for no key update")
@@ -118,7 +141,8 @@ impl Stream<'_> {
             .await?;
         let rows = sqlx::query(
             "delete from highwater.task where state = 'O' and run_id = $1 and stream_id = $2 \
-             returning session_id, (extract(epoch from session_start) * 1000000)::int8 as session_micros",
+             returning session_id, (extract(epoch from session_start) * 1000000)::int8 as \
+             session_micros",
         )
         .bind(mine)
         .bind(&self.request.stream)
@@ -126,42 +150,59 @@ impl Stream<'_> {
         .await?;
         let mut given_up = Vec::new();
         for row in rows {
-            given_up.extend(mark(row.try_get("session_id")?, row.try_get("session_micros")?));
+            given_up.extend(mark(
+                row.try_get("session_id")?,
+                row.try_get("session_micros")?,
+            ));
         }
         Ok(given_up)
     }
 
-    /// Notes the new owner, and fences whoever else has rows of the stream: the runs first, which waits for their claims in
-    /// flight, then their open tasks, which waits for their guards. Gives the sessions of those tasks.
+    /// Notes the new owner, and fences whoever else has rows of the stream: the runs first, which
+    /// waits for their claims in flight, then their open tasks, which waits for their guards. Gives
+    /// the sessions of those tasks.
     async fn fence_others(
         &self,
         conn: &mut PgConnection,
         former: Option<&RunId>,
     ) -> Result<Vec<SessionMark>, sqlx::Error> {
-        let StreamRequest { stream, run, token, .. } = self.request;
+        let StreamRequest {
+            stream, run, token, ..
+        } = self.request;
         let (mine, former) = (uuid(run.as_bytes()), former.map(|run| uuid(run.as_bytes())));
         set_lock_timeout(conn, self.endpoint.session().claim_lock_timeout).await?;
-        sqlx::query("insert into highwater.run (run_id, state) values ($1, 'R') on conflict do nothing")
-            .bind(mine)
-            .execute(&mut *conn)
-            .await?;
         sqlx::query(
-            "insert into highwater.stream as stream (stream_id, run_id, token, plan) values ($1, $2, $3, $4) \
+            "insert into highwater.run (run_id, state) values ($1, 'R') on conflict do \
+                     nothing",
+        )
+        .bind(mine)
+        .execute(&mut *conn)
+        .await?;
+        sqlx::query(
+            "insert into highwater.stream as stream (stream_id, run_id, token, plan) values ($1, \
+             $2, $3, $4) \
              on conflict (stream_id) do update \
-                set run_id = excluded.run_id, token = greatest(stream.token, excluded.token), plan = excluded.plan, \
-                    taken_at = now()",
+             set run_id = excluded.run_id, token = greatest(stream.token, excluded.token), plan = \
+             excluded.plan, \
+             taken_at = now()",
         )
         .bind(stream)
         .bind(mine)
         .bind(token.raw())
-        .bind(self.request.plan.as_ref().map(|plan| plan.as_bytes().as_slice()))
+        .bind(
+            self.request
+                .plan
+                .as_ref()
+                .map(|plan| plan.as_bytes().as_slice()),
+        )
         .execute(&mut *conn)
         .await?;
         stumble("stream::taken").await?;
         let runs = sqlx::query_scalar::<_, Uuid>(
             "update highwater.run set state = 'X', fenced_at = now(), fenced_by = $1 \
              where state = 'R' and run_id <> $1 \
-               and (run_id = $3 or run_id in (select run_id from highwater.task where stream_id = $2)) returning run_id",
+             and (run_id = $3 or run_id in (select run_id from highwater.task where stream_id = \
+             $2)) returning run_id",
         )
         .bind(mine)
         .bind(stream)
@@ -169,17 +210,22 @@ impl Stream<'_> {
         .fetch_all(&mut *conn)
         .await?;
         stumble("stream::runs_fenced").await?;
-        // Two statements, for the sake of two indexes: every open task of the runs just fenced, and every other one of the
-        // stream, such as of a run whose cancel was cut off between its two halves.
+        // Two statements, for the sake of two indexes: every open task of the runs just fenced, and
+        // every other one of the stream, such as of a run whose cancel was cut off between its two
+        // halves.
         let of_runs = sqlx::query(
-            "update highwater.task set state = 'X' where state = 'O' and run_id <> $1 and run_id = any ($2) \
-             returning session_id, (extract(epoch from session_start) * 1000000)::int8 as session_micros",
+            "update highwater.task set state = 'X' where state = 'O' and run_id <> $1 and run_id = \
+             any ($2) \
+             returning session_id, (extract(epoch from session_start) * 1000000)::int8 as \
+             session_micros",
         )
         .bind(mine)
         .bind(runs);
         let of_stream = sqlx::query(
-            "update highwater.task set state = 'X' where state = 'O' and run_id <> $1 and stream_id = $2 \
-             returning session_id, (extract(epoch from session_start) * 1000000)::int8 as session_micros",
+            "update highwater.task set state = 'X' where state = 'O' and run_id <> $1 and \
+             stream_id = $2 \
+             returning session_id, (extract(epoch from session_start) * 1000000)::int8 as \
+             session_micros",
         )
         .bind(mine)
         .bind(stream);
@@ -187,20 +233,30 @@ impl Stream<'_> {
         rows.extend(of_stream.fetch_all(&mut *conn).await?);
         let mut fenced = Vec::new();
         for row in rows {
-            fenced.extend(mark(row.try_get("session_id")?, row.try_get("session_micros")?));
+            fenced.extend(mark(
+                row.try_get("session_id")?,
+                row.try_get("session_micros")?,
+            ));
         }
         stumble("stream::tasks_fenced").await?;
         set_lock_timeout(conn, self.endpoint.session().lock_timeout).await?;
         Ok(fenced)
     }
 
-    /// Ends the sessions of the stream's open tasks, which are all of other runs or of another plan: one of them holds its row without
-    /// going on.
-    async fn end_holders(&self, conn: &mut PgConnection, former: Option<&RunId>) -> Result<(), ConnectorError> {
+    /// Ends the sessions of the stream's open tasks, which are all of other runs or of another
+    /// plan: one of them holds its row without going on.
+    async fn end_holders(
+        &self,
+        conn: &mut PgConnection,
+        former: Option<&RunId>,
+    ) -> Result<(), ConnectorError> {
         let failed = |error| classify(self.endpoint, "end the sessions of an earlier run", error);
-        end_idle_claims(conn, self.endpoint.session().claim_lock_timeout / 2).await.map_err(failed)?;
+        end_idle_claims(conn, self.endpoint.session().claim_lock_timeout / 2)
+            .await
+            .map_err(failed)?;
         let rows = sqlx::query(
-            "select session_id, (extract(epoch from session_start) * 1000000)::int8 as session_micros from highwater.task \
+            "select session_id, (extract(epoch from session_start) * 1000000)::int8 as \
+             session_micros from highwater.task \
              where state = 'O' and (stream_id = $1 or run_id = $2)",
         )
         .bind(&self.request.stream)
@@ -209,8 +265,10 @@ impl Stream<'_> {
         .await
         .map_err(failed)?;
         for row in rows {
-            let session =
-                mark(row.try_get("session_id").map_err(failed)?, row.try_get("session_micros").map_err(failed)?);
+            let session = mark(
+                row.try_get("session_id").map_err(failed)?,
+                row.try_get("session_micros").map_err(failed)?,
+            );
             if let Some(session) = session {
                 end_session(conn, session).await.map_err(failed)?;
             }
@@ -218,16 +276,19 @@ impl Stream<'_> {
         Ok(())
     }
 
-    /// Ends what the fence has made vain: it could commit nothing, and would only hold locks on the table.
+    /// Ends what the fence has made vain: it could commit nothing, and would only hold locks on the
+    /// table.
     pub(super) async fn end_fenced(&self, conn: &mut PgConnection, fenced: &[SessionMark]) {
         for session in fenced {
             match end_session(conn, *session).await {
                 Ok(Ended::Gone) => (),
                 Ok(Ended::LivesOn | Ended::NotAllowed | Ended::NotVisible) => {
-                    tracing::warn!(target = %self.endpoint, pid = session.pid, "a fenced session could not be ended")
+                    tracing::warn!(target = %self.endpoint, pid = session.pid, "a fenced session \
+                        could not be ended")
                 }
                 Err(error) => {
-                    tracing::warn!(target = %self.endpoint, pid = session.pid, %error, "a fenced session could not be ended");
+                    tracing::warn!(target = %self.endpoint, pid = session.pid, %error, "a fenced \
+                        session could not be ended");
                     return;
                 }
             }
@@ -236,7 +297,10 @@ impl Stream<'_> {
 }
 
 /// What the ledger says of a run.
-pub(super) async fn read_mark(conn: &mut PgConnection, run: &RunId) -> Result<RunMark, sqlx::Error> {
+pub(super) async fn read_mark(
+    conn: &mut PgConnection,
+    run: &RunId,
+) -> Result<RunMark, sqlx::Error> {
     let found = sqlx::query("select state, fenced_by from highwater.run where run_id = $1")
         .bind(uuid(run.as_bytes()))
         .fetch_optional(&mut *conn)
@@ -246,19 +310,27 @@ pub(super) async fn read_mark(conn: &mut PgConnection, run: &RunId) -> Result<Ru
         Err(error) if is_missing_relation(&error) => None,
         Err(error) => return Err(error),
     };
-    let Some(row) = row else { return Ok(RunMark::Unknown) };
+    let Some(row) = row else {
+        return Ok(RunMark::Unknown);
+    };
     let (state, by): (String, Option<Uuid>) = (row.try_get("state")?, row.try_get("fenced_by")?);
     let by = by.map(|by| RunId::from_bytes(by.into_bytes()));
-    Ok(if state == "R" { RunMark::Running } else { RunMark::Fenced { by } })
+    Ok(if state == "R" {
+        RunMark::Running
+    } else {
+        RunMark::Fenced { by }
+    })
 }
 
 /// The mark of a plan, unless nobody has put one there.
 pub(super) fn plan_mark(stored: Option<Vec<u8>>) -> Option<PlanMark> {
-    stored.and_then(|bytes| bytes.try_into().ok()).map(PlanMark::from_bytes)
+    stored
+        .and_then(|bytes| bytes.try_into().ok())
+        .map(PlanMark::from_bytes)
 }
 
-/// What the stream's committed tasks cover, whoever committed them, but for `own`. Read as it comes, so that a million rows need the memory
-/// of their gaps.
+/// What the stream's committed tasks cover, whoever committed them, but for `own`. Read as it
+/// comes, so that a million rows need the memory of their gaps.
 pub(super) async fn read_coverage(
     conn: &mut PgConnection,
     endpoint: &Endpoint,
@@ -272,7 +344,8 @@ pub(super) async fn read_coverage(
     let mut rows = sqlx::query(
         "select distinct slice_kind, range_start, range_end from highwater.task \
          where stream_id = $1 and state = 'C' and slice_kind = any ($2) \
-            and not (run_id is not distinct from $3 and plan is not distinct from $4) order by range_start nulls first",
+         and not (run_id is not distinct from $3 and plan is not distinct from $4) order by \
+         range_start nulls first",
     )
     .bind(stream)
     .bind(vec![kind_text(kind), ALL, NULL])
@@ -285,12 +358,15 @@ pub(super) async fn read_coverage(
             covered_null = true;
             continue;
         }
-        merger.push(row.try_get("range_start").map_err(failed)?, row.try_get("range_end").map_err(failed)?);
+        merger.push(
+            row.try_get("range_start").map_err(failed)?,
+            row.try_get("range_end").map_err(failed)?,
+        );
         if merger.len() > COVERED_MAX {
             // To leave some out would load them twice.
             let message = format!(
-                "the ledger on {endpoint} holds more than {COVERED_MAX} separate ranges of {stream}; fill the gaps in ascending \
-                 order, or reprocess all"
+                "the ledger on {endpoint} holds more than {COVERED_MAX} separate ranges of \
+                 {stream}; fill the gaps in ascending order, or reprocess all"
             );
             return Err(permanent("coverage_too_scattered", message));
         }

@@ -32,8 +32,8 @@ use super::stream::{self, Stream, Taken, read_coverage};
 use super::triggers::{check_right, read_reactions};
 use crate::connector::sql_text::{Dialect, Sql};
 use crate::connector::{
-    Claim, ClaimOutcome, CloseRequest, ConnectorError, FenceReport, ForgetOutcome, ForgetRequest, PrepareOutcome,
-    PrepareRequest, RowFormat, Target, TargetProbe,
+    Claim, ClaimOutcome, CloseRequest, ConnectorError, FenceReport, ForgetOutcome, ForgetRequest,
+    PrepareOutcome, PrepareRequest, RowFormat, Target, TargetProbe,
 };
 use crate::supervisor::Supervisor;
 
@@ -47,8 +47,8 @@ pub struct PostgresTarget {
 }
 
 impl PostgresTarget {
-    /// A target at `url`, whose references to secrets are resolved already. Nothing is opened yet. Begins and commits run in
-    /// loops of `supervisor`, to their end.
+    /// A target at `url`, whose references to secrets are resolved already. Nothing is opened yet.
+    /// Begins and commits run in loops of `supervisor`, to their end.
     ///
     /// # Errors
     /// Permanent `malformed_url`.
@@ -70,13 +70,19 @@ impl PostgresTarget {
         supervisor: Supervisor,
         options: SessionOptions,
     ) -> Result<Self, ConnectorError> {
-        Ok(Self { endpoint: Endpoint::new(&url.into(), connection, options)?, supervisor })
+        Ok(Self {
+            endpoint: Endpoint::new(&url.into(), connection, options)?,
+            supervisor,
+        })
     }
 
     /// Takes sessions from `shelf`, and puts them there once they have done their work.
     #[must_use]
     pub fn keeping(self, shelf: Option<Shelf>) -> Self {
-        Self { endpoint: self.endpoint.keeping(shelf), ..self }
+        Self {
+            endpoint: self.endpoint.keeping(shelf),
+            ..self
+        }
     }
 
     fn failed(&self, what: &'static str) -> impl Fn(sqlx::Error) -> ConnectorError + '_ {
@@ -86,7 +92,9 @@ impl PostgresTarget {
 
 impl fmt::Debug for PostgresTarget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PostgresTarget").field("endpoint", &self.endpoint).finish()
+        f.debug_struct("PostgresTarget")
+            .field("endpoint", &self.endpoint)
+            .finish()
     }
 }
 
@@ -95,10 +103,15 @@ impl Target for PostgresTarget {
     async fn probe(&self, probe: &TargetProbe) -> Result<TargetFacts, ConnectorError> {
         let mut conn = self.endpoint.open(SessionRole::Target).await?;
         let failed = self.failed("probe the target");
-        let millis = i64::try_from(self.endpoint.session().probe_timeout.as_millis()).unwrap_or(i64::MAX);
-        let limit = Sql::new(Dialect::Postgres, "set statement_timeout = ").integer(millis).into_statement();
+        let millis =
+            i64::try_from(self.endpoint.session().probe_timeout.as_millis()).unwrap_or(i64::MAX);
+        let limit = Sql::new(Dialect::Postgres, "set statement_timeout = ")
+            .integer(millis)
+            .into_statement();
         conn.execute(sqlx::raw_sql(limit)).await.map_err(&failed)?;
-        conn.execute("set default_transaction_read_only = on").await.map_err(&failed)?;
+        conn.execute("set default_transaction_read_only = on")
+            .await
+            .map_err(&failed)?;
         let holder = ledger::read_cluster(&mut conn, &self.endpoint).await?;
         if let Some(holder) = &holder {
             ledger::check_holder(&self.endpoint, holder, &probe.cluster)?;
@@ -106,15 +119,31 @@ impl Target for PostgresTarget {
         check_right(&mut conn, &self.endpoint, probe.triggers).await?;
         let fingerprint = ledger::read_fingerprint(&mut conn, &self.endpoint).await?;
         let table = qualified(&mut conn, &self.endpoint, &probe.table).await?;
-        let probe = &TargetProbe { table, ..probe.clone() };
+        let probe = &TargetProbe {
+            table,
+            ..probe.clone()
+        };
         let table = self.table_facts(&mut conn, probe).await?;
-        let created_as = if table.is_none() { self.created_as(&mut conn, probe).await? } else { Vec::new() };
+        let created_as = if table.is_none() {
+            self.created_as(&mut conn, probe).await?
+        } else {
+            Vec::new()
+        };
         let (covered, covered_null) = match (&holder, &probe.partition) {
             (Some(_), Some((_, kind))) => {
                 let found = find_table(&mut conn, &probe.table).await.map_err(&failed)?;
-                receipts::check(&mut conn, &self.endpoint, &probe.stream, &probe.table, found.as_ref()).await?;
+                receipts::check(
+                    &mut conn,
+                    &self.endpoint,
+                    &probe.stream,
+                    &probe.table,
+                    found.as_ref(),
+                )
+                .await?;
                 let coverage = match found {
-                    Some(_) => read_coverage(&mut conn, &self.endpoint, &probe.stream, *kind, None).await?,
+                    Some(_) => {
+                        read_coverage(&mut conn, &self.endpoint, &probe.stream, *kind, None).await?
+                    }
                     None => Coverage::default(),
                 };
                 (coverage.ranges(*kind).collect(), coverage.null())
@@ -122,7 +151,14 @@ impl Target for PostgresTarget {
             (None, _) | (_, None) => (Vec::new(), false),
         };
         conn.close().await.ok();
-        Ok(TargetFacts { engine: Engine::Postgres, fingerprint, table, created_as, covered, covered_null })
+        Ok(TargetFacts {
+            engine: Engine::Postgres,
+            fingerprint,
+            table,
+            created_as,
+            covered,
+            covered_null,
+        })
     }
 
     async fn prepare(&self, request: &PrepareRequest) -> Result<PrepareOutcome, ConnectorError> {
@@ -133,7 +169,11 @@ impl Target for PostgresTarget {
         claim(&self.endpoint, &self.supervisor, asked).await
     }
 
-    async fn ledger_row(&self, run: &RunId, task: &TaskId) -> Result<Option<LedgerRow>, ConnectorError> {
+    async fn ledger_row(
+        &self,
+        run: &RunId,
+        task: &TaskId,
+    ) -> Result<Option<LedgerRow>, ConnectorError> {
         let mut conn = self.endpoint.open(SessionRole::Target).await?;
         let found = match ledger::read_row(&mut conn, run, task).await {
             Ok(found) => found.map(|found| found.row),
@@ -149,10 +189,18 @@ impl Target for PostgresTarget {
         let found = match ledger::read_cluster(&mut conn, &self.endpoint).await? {
             Some(holder) => {
                 ledger::check_holder(&self.endpoint, &holder, &request.cluster)?;
-                ledger::committed(&mut conn, request).await.map_err(self.failed("read what the step has committed"))?
+                ledger::committed(&mut conn, request)
+                    .await
+                    .map_err(self.failed(
+                        "read what the \
+                    step has committed",
+                    ))?
             }
-            None if request.mode == WriteMode::Append && self.holds_rows(&mut conn, &request.table).await? => {
-                let message = ledger_lost_message(&self.endpoint.to_string(), &request.table.to_string());
+            None if request.mode == WriteMode::Append
+                && self.holds_rows(&mut conn, &request.table).await? =>
+            {
+                let message =
+                    ledger_lost_message(&self.endpoint.to_string(), &request.table.to_string());
                 return Err(permanent(LEDGER_MISSING, message));
             }
             None => Ordinals::default(),
@@ -161,17 +209,27 @@ impl Target for PostgresTarget {
         Ok(found)
     }
 
-    async fn fence_run(&self, cluster: &ClusterId, run: &RunId) -> Result<FenceReport, ConnectorError> {
+    async fn fence_run(
+        &self,
+        cluster: &ClusterId,
+        run: &RunId,
+    ) -> Result<FenceReport, ConnectorError> {
         let mut conn = self.endpoint.open(SessionRole::Target).await?;
-        // Whoever the target belongs to by now: a run's id is nobody else's, and this cluster might get the target back.
+        // Whoever the target belongs to by now: a run's id is nobody else's, and this cluster might
+        // get the target back.
         self.make_ledger(&mut conn, cluster).await?;
-        // First the run: this waits for the claims in flight, and every later one sees it. A claim is short.
+        // First the run: this waits for the claims in flight, and every later one sees it. A claim
+        // is short.
         let failed = self.failed("fence a run");
-        set_lock_timeout(&mut conn, self.endpoint.session().claim_lock_timeout).await.map_err(&failed)?;
+        set_lock_timeout(&mut conn, self.endpoint.session().claim_lock_timeout)
+            .await
+            .map_err(&failed)?;
         for round in 0..FENCE_ROUNDS_MAX {
             let fenced = sqlx::query(
-                "insert into highwater.run as run (run_id, state, fenced_at) values ($1, 'X', now()) \
-                 on conflict (run_id) do update set state = 'X', fenced_at = coalesce(run.fenced_at, excluded.fenced_at)",
+                "insert into highwater.run as run (run_id, state, fenced_at) values ($1, 'X', \
+                 now()) \
+                 on conflict (run_id) do update set state = 'X', fenced_at = \
+                 coalesce(run.fenced_at, excluded.fenced_at)",
             )
             .bind(uuid(run.as_bytes()))
             .execute(&mut conn)
@@ -180,19 +238,30 @@ impl Target for PostgresTarget {
                 break;
             }
             let idle = self.endpoint.session().claim_lock_timeout / 2;
-            end_idle_claims(&mut conn, idle).await.map_err(self.failed("end a claim that stopped halfway"))?;
+            end_idle_claims(&mut conn, idle).await.map_err(self.failed(
+                "end a claim that stopped \
+                halfway",
+            ))?;
         }
-        stumble("fence::marked").await.map_err(self.failed("fence the run"))?;
-        set_lock_timeout(&mut conn, self.endpoint.session().lock_timeout).await.map_err(&failed)?;
+        stumble("fence::marked")
+            .await
+            .map_err(self.failed("fence the run"))?;
+        set_lock_timeout(&mut conn, self.endpoint.session().lock_timeout)
+            .await
+            .map_err(&failed)?;
         let attempts = self.fence_tasks(&mut conn, run).await?;
-        stumble("fence::committed").await.map_err(self.failed("fence the run"))?;
+        stumble("fence::committed")
+            .await
+            .map_err(self.failed("fence the run"))?;
         conn.close().await.ok();
         Ok(FenceReport { attempts })
     }
 
     async fn fenced_by(&self, run: &RunId) -> Result<Option<RunId>, ConnectorError> {
         let mut conn = self.endpoint.open(SessionRole::Target).await?;
-        let mark = stream::read_mark(&mut conn, run).await.map_err(self.failed("read the run's mark"))?;
+        let mark = stream::read_mark(&mut conn, run)
+            .await
+            .map_err(self.failed("read the run's mark"))?;
         conn.close().await.ok();
         Ok(match mark {
             RunMark::Fenced { by } => by,
@@ -200,10 +269,17 @@ impl Target for PostgresTarget {
         })
     }
 
-    async fn receipts(&self, cluster: &ClusterId, stream: &str) -> Result<StreamReceipts, ConnectorError> {
+    async fn receipts(
+        &self,
+        cluster: &ClusterId,
+        stream: &str,
+    ) -> Result<StreamReceipts, ConnectorError> {
         let mut conn = self.endpoint.open(SessionRole::Target).await?;
         let found = match ledger::read_cluster(&mut conn, &self.endpoint).await? {
-            None => StreamReceipts { stream: stream.to_owned(), ..StreamReceipts::default() },
+            None => StreamReceipts {
+                stream: stream.to_owned(),
+                ..StreamReceipts::default()
+            },
             Some(holder) => {
                 ledger::check_holder(&self.endpoint, &holder, cluster)?;
                 receipts::read(&mut conn, &self.endpoint, stream, None).await?
@@ -215,13 +291,18 @@ impl Target for PostgresTarget {
 
     async fn forget(&self, request: &ForgetRequest) -> Result<ForgetOutcome, ConnectorError> {
         let mut conn = self.endpoint.open(SessionRole::Target).await?;
-        let stream = Stream { endpoint: &self.endpoint, request: &request.stream };
+        let stream = Stream {
+            endpoint: &self.endpoint,
+            request: &request.stream,
+        };
         let fenced = match stream.take(&mut conn, &request.cluster).await? {
             Taken::Mine { fenced } => fenced,
             Taken::Not(outcome) => return Ok(ForgetOutcome::Not(outcome)),
         };
         let left = receipts::void(&mut conn, &self.endpoint, request).await?;
-        conn.execute("commit").await.map_err(self.failed("void the receipts of a step"))?;
+        conn.execute("commit")
+            .await
+            .map_err(self.failed("void the receipts of a step"))?;
         stream.end_fenced(&mut conn, &fenced).await;
         conn.close().await.ok();
         Ok(ForgetOutcome::Done(left))
@@ -231,12 +312,16 @@ impl Target for PostgresTarget {
         let mut conn = self.endpoint.open(SessionRole::Target).await?;
         let failed = self.failed("adopt the target");
         for round in 0..FENCE_ROUNDS_MAX {
-            conn.execute("begin isolation level read committed").await.map_err(&failed)?;
+            conn.execute("begin isolation level read committed")
+                .await
+                .map_err(&failed)?;
             ledger::lock_making(&mut conn, &self.endpoint).await?;
             ledger::make_tables(&mut conn, &self.endpoint).await?;
             let former = ledger::read_cluster(&mut conn, &self.endpoint).await?;
             let taken = match former {
-                None => ledger::make(&mut conn, &self.endpoint, cluster).await.map(|()| Ok(()))?,
+                None => ledger::make(&mut conn, &self.endpoint, cluster)
+                    .await
+                    .map(|()| Ok(()))?,
                 Some(former) => take_over(&mut conn, cluster, former != *cluster).await,
             };
             if !self.is_blocked(taken, round)? {
@@ -253,19 +338,29 @@ impl Target for PostgresTarget {
     async fn columns(&self, table: &TableName) -> Result<Vec<ColumnFacts>, ConnectorError> {
         let mut conn = self.endpoint.open(SessionRole::Target).await?;
         let table = qualified(&mut conn, &self.endpoint, table).await?;
-        let found = find_table(&mut conn, &table).await.map_err(self.failed("read the target's columns"))?;
+        let found = find_table(&mut conn, &table).await.map_err(self.failed(
+            "read the target's \
+            columns",
+        ))?;
         conn.close().await.ok();
         Ok(found.map_or_else(Vec::new, |table| table.facts().cloned().collect()))
     }
 
-    fn formats(&self, from: Engine, columns: &[ColumnFacts], own: &[ColumnFacts]) -> Vec<RowFormat> {
+    fn formats(
+        &self,
+        from: Engine,
+        columns: &[ColumnFacts],
+        own: &[ColumnFacts],
+    ) -> Vec<RowFormat> {
         match from {
             Engine::Sqlite => vec![RowFormat::Values],
             Engine::Postgres => {
                 let is_same = |column: &ColumnFacts| {
                     // A table that is still to be made gets the source's own types.
                     let found = own.iter().find(|own| own.name == column.name);
-                    found.map_or(own.is_empty() && column.binary_portable, |own| has_same_wire_form(column, own))
+                    found.map_or(own.is_empty() && column.binary_portable, |own| {
+                        has_same_wire_form(column, own)
+                    })
                 };
                 let mut formats = vec![RowFormat::CopyText, RowFormat::Values];
                 if columns.iter().all(is_same) {
@@ -279,12 +374,23 @@ impl Target for PostgresTarget {
 
 impl PostgresTarget {
     /// What prepare would create in another type than the source's.
-    async fn created_as(&self, conn: &mut PgConnection, probe: &TargetProbe) -> Result<Vec<CreatedAs>, ConnectorError> {
-        let column = probe.partition.as_ref().map_or("", |(column, _)| column.as_str());
+    async fn created_as(
+        &self,
+        conn: &mut PgConnection,
+        probe: &TargetProbe,
+    ) -> Result<Vec<CreatedAs>, ConnectorError> {
+        let column = probe
+            .partition
+            .as_ref()
+            .map_or("", |(column, _)| column.as_str());
         let mut told = Vec::new();
         for one in &probe.columns {
             let made = created_type(conn, probe.source_engine, one, column).await;
-            told.extend(made.map_err(self.failed("look for the source's types"))?.told().cloned());
+            told.extend(
+                made.map_err(self.failed("look for the source's types"))?
+                    .told()
+                    .cloned(),
+            );
         }
         Ok(told)
     }
@@ -295,11 +401,14 @@ impl PostgresTarget {
         probe: &TargetProbe,
     ) -> Result<Option<TargetTableFacts>, ConnectorError> {
         let failed = self.failed("probe the target");
-        let Some(table) = find_table(conn, &probe.table).await.map_err(&failed)? else { return Ok(None) };
+        let Some(table) = find_table(conn, &probe.table).await.map_err(&failed)? else {
+            return Ok(None);
+        };
         let (mut partition_form, mut partition_indexed) = (None, false);
         if let Some((name, kind)) = &probe.partition {
             if let Some(column) = table.column(name) {
-                partition_form = position_form(conn, &self.endpoint, &probe.table, column, *kind).await?;
+                partition_form =
+                    position_form(conn, &self.endpoint, &probe.table, column, *kind).await?;
             }
             partition_indexed = is_indexed(conn, table.oid, name).await.map_err(&failed)?;
         }
@@ -315,31 +424,57 @@ impl PostgresTarget {
         }))
     }
 
-    async fn any_row(&self, conn: &mut PgConnection, table: &TableName) -> Result<bool, ConnectorError> {
-        let any = Sql::new(Dialect::Postgres, "select exists (select from ").table(table).text(")");
-        let read = sqlx::query_scalar::<_, bool>(any.into_statement()).persistent(false).fetch_one(conn).await;
+    async fn any_row(
+        &self,
+        conn: &mut PgConnection,
+        table: &TableName,
+    ) -> Result<bool, ConnectorError> {
+        let any = Sql::new(Dialect::Postgres, "select exists (select from ")
+            .table(table)
+            .text(")");
+        let read = sqlx::query_scalar::<_, bool>(any.into_statement())
+            .persistent(false)
+            .fetch_one(conn)
+            .await;
         read.map_err(self.failed("look for rows of the target table"))
     }
 
     /// Whether there is such a table, and a row in it.
-    async fn holds_rows(&self, conn: &mut PgConnection, table: &TableName) -> Result<bool, ConnectorError> {
+    async fn holds_rows(
+        &self,
+        conn: &mut PgConnection,
+        table: &TableName,
+    ) -> Result<bool, ConnectorError> {
         let table = qualified(conn, &self.endpoint, table).await?;
-        match find_table(conn, &table).await.map_err(self.failed("look for the target table"))? {
+        match find_table(conn, &table)
+            .await
+            .map_err(self.failed("look for the target table"))?
+        {
             Some(_) => self.any_row(conn, &table).await,
             None => Ok(false),
         }
     }
 
-    async fn make_ledger(&self, conn: &mut PgConnection, cluster: &ClusterId) -> Result<(), ConnectorError> {
+    async fn make_ledger(
+        &self,
+        conn: &mut PgConnection,
+        cluster: &ClusterId,
+    ) -> Result<(), ConnectorError> {
         let failed = self.failed("make the ledger");
-        conn.execute("begin isolation level read committed").await.map_err(&failed)?;
+        conn.execute("begin isolation level read committed")
+            .await
+            .map_err(&failed)?;
         ledger::lock_making(conn, &self.endpoint).await?;
         ledger::make_whoever_holds(conn, &self.endpoint, cluster).await?;
         conn.execute("commit").await.map(drop).map_err(&failed)
     }
 
     /// Whether a fence has to wait for a lock once more.
-    fn is_blocked(&self, fenced: Result<(), sqlx::Error>, round: u32) -> Result<bool, ConnectorError> {
+    fn is_blocked(
+        &self,
+        fenced: Result<(), sqlx::Error>,
+        round: u32,
+    ) -> Result<bool, ConnectorError> {
         match fenced {
             Ok(()) => Ok(false),
             Err(error) if is_state(&error, "55P03") && round + 1 < FENCE_ROUNDS_MAX => Ok(true),
@@ -347,15 +482,24 @@ impl PostgresTarget {
         }
     }
 
-    /// Fences the open tasks of a run, in a statement of its own: this waits for the guards in flight, and every later one
-    /// matches no row.
-    async fn fence_tasks(&self, conn: &mut PgConnection, run: &RunId) -> Result<u64, ConnectorError> {
+    /// Fences the open tasks of a run, in a statement of its own: this waits for the guards in
+    /// flight, and every later one matches no row.
+    async fn fence_tasks(
+        &self,
+        conn: &mut PgConnection,
+        run: &RunId,
+    ) -> Result<u64, ConnectorError> {
         for round in 0..FENCE_ROUNDS_MAX {
-            let fenced = sqlx::query("update highwater.task set state = 'X' where run_id = $1 and state = 'O'")
-                .bind(uuid(run.as_bytes()))
-                .execute(&mut *conn)
-                .await;
-            let attempts = fenced.as_ref().map_or(0, sqlx::postgres::PgQueryResult::rows_affected);
+            let fenced = sqlx::query(
+                "update highwater.task set state = 'X' where run_id = $1 and \
+                                      state = 'O'",
+            )
+            .bind(uuid(run.as_bytes()))
+            .execute(&mut *conn)
+            .await;
+            let attempts = fenced
+                .as_ref()
+                .map_or(0, sqlx::postgres::PgQueryResult::rows_affected);
             if !self.is_blocked(fenced.map(drop), round)? {
                 return Ok(attempts);
             }
@@ -365,18 +509,29 @@ impl PostgresTarget {
     }
 
     fn fence_blocked(&self, whose: &str) -> ConnectorError {
-        let message = format!("{whose} could not be fenced on {}: its task rows stay locked", self.endpoint);
+        let message = format!(
+            "{whose} could not be fenced on {}: its task rows stay locked",
+            self.endpoint
+        );
         fault(ErrorClass::Resource, "fence_blocked", message)
     }
 
-    /// Ends the sessions of open tasks, of a run or of all: one of them holds its row without going on.
-    async fn end_sessions(&self, conn: &mut PgConnection, run: Option<&RunId>) -> Result<(), ConnectorError> {
+    /// Ends the sessions of open tasks, of a run or of all: one of them holds its row without going
+    /// on.
+    async fn end_sessions(
+        &self,
+        conn: &mut PgConnection,
+        run: Option<&RunId>,
+    ) -> Result<(), ConnectorError> {
         let failed = self.failed("end the sessions of a run");
-        end_idle_claims(conn, self.endpoint.session().claim_lock_timeout / 2).await.map_err(&failed)?;
+        end_idle_claims(conn, self.endpoint.session().claim_lock_timeout / 2)
+            .await
+            .map_err(&failed)?;
         let rows = sqlx::query(
-            "select t.session_id, (extract(epoch from t.session_start) * 1000000)::int8 as session_micros \
+            "select t.session_id, (extract(epoch from t.session_start) * 1000000)::int8 as \
+             session_micros \
              from highwater.task t join pg_stat_activity a on a.pid = t.session_id \
-                and coalesce(a.backend_start = t.session_start, true) \
+             and coalesce(a.backend_start = t.session_start, true) \
              where ($1::uuid is null or t.run_id = $1) and t.state = 'O'",
         )
         .bind(run.map(|run| uuid(run.as_bytes())))
@@ -386,27 +541,43 @@ impl PostgresTarget {
         for row in rows {
             let pid = row.try_get("session_id").map_err(&failed)?;
             let started_micros = row.try_get("session_micros").map_err(&failed)?;
-            let ended = end_session(conn, SessionMark { pid, started_micros }).await.map_err(&failed)?;
+            let ended = end_session(
+                conn,
+                SessionMark {
+                    pid,
+                    started_micros,
+                },
+            )
+            .await
+            .map_err(&failed)?;
             if ended != Ended::Gone {
                 let advice = ended.advice();
-                tracing::warn!(target = %self.endpoint, pid, "a session of the run could not be ended{advice}");
+                tracing::warn!(target = %self.endpoint, pid, "a session of the run could not be \
+                    ended{advice}");
             }
         }
         Ok(())
     }
 }
 
-/// Gives the target's mark to `cluster`, and fences what another one has claimed, all within one transaction: cut off in between, a
-/// repeat would find the mark its own and fence nothing. A claim holds the mark until it commits, so every claim of the former
-/// cluster is either fenced here or refused; the last statement waits for the guards in flight.
-async fn take_over(conn: &mut PgConnection, cluster: &ClusterId, is_foreign: bool) -> Result<(), sqlx::Error> {
+/// Gives the target's mark to `cluster`, and fences what another one has claimed, all within one
+/// transaction: cut off in between, a repeat would find the mark its own and fence nothing. A claim
+/// holds the mark until it commits, so every claim of the former cluster is either fenced here or
+/// refused; the last statement waits for the guards in flight.
+async fn take_over(
+    conn: &mut PgConnection,
+    cluster: &ClusterId,
+    is_foreign: bool,
+) -> Result<(), sqlx::Error> {
     sqlx::query("update highwater.meta set cluster_id = $1, incarnation = incarnation + 1")
         .bind(uuid(cluster.as_bytes()))
         .execute(&mut *conn)
         .await?;
     if is_foreign {
-        conn.execute("update highwater.run set state = 'X', fenced_at = now() where state = 'R'").await?;
-        conn.execute("update highwater.task set state = 'X' where state = 'O'").await?;
+        conn.execute("update highwater.run set state = 'X', fenced_at = now() where state = 'R'")
+            .await?;
+        conn.execute("update highwater.task set state = 'X' where state = 'O'")
+            .await?;
     }
     Ok(())
 }

@@ -1,5 +1,8 @@
 //! The connector against a real PostgreSQL, one of its own for each test.
-#![allow(clippy::disallowed_methods, reason = "tests own their time and their loops")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "tests own their time and their loops"
+)]
 
 mod commits;
 mod contract;
@@ -33,8 +36,9 @@ use tokio_util::sync::CancellationToken;
 use self::server::Server;
 use super::{PostgresSource, PostgresTarget, SessionOptions};
 use crate::connector::{
-    Claim, ClaimOutcome, Claimed, CommitOutcome, ConnectorError, DataTx, GuardOutcome, Guarded, PrepareRequest,
-    ReadRequest, RowFormat, RowStream, Source, SourceProbe, StreamRequest, Target, TargetProbe, WriteRequest,
+    Claim, ClaimOutcome, Claimed, CommitOutcome, ConnectorError, DataTx, GuardOutcome, Guarded,
+    PrepareRequest, ReadRequest, RowFormat, RowStream, Source, SourceProbe, StreamRequest, Target,
+    TargetProbe, WriteRequest,
 };
 use crate::supervisor::Supervisor;
 
@@ -56,43 +60,96 @@ struct World {
 impl World {
     async fn start() -> Self {
         let server = Server::start();
-        let mut postgres = PgConnection::connect(&server.url("postgres")).await.expect("the server is up");
-        postgres.execute("create database legacy").await.expect("created");
-        postgres.execute("create database wh").await.expect("created");
+        let mut postgres = PgConnection::connect(&server.url("postgres")).await.expect(
+            "the server \
+            is up",
+        );
+        postgres
+            .execute("create database legacy")
+            .await
+            .expect("created");
+        postgres
+            .execute("create database wh")
+            .await
+            .expect("created");
         let supervisor = Supervisor::new(CancellationToken::new());
-        let options =
-            SessionOptions { claim_lock_timeout: std::time::Duration::from_millis(200), ..SessionOptions::default() };
-        let (legacy_name, wh_name) = ("legacy".parse().expect("a name"), "wh".parse().expect("a name"));
+        let options = SessionOptions {
+            claim_lock_timeout: std::time::Duration::from_millis(200),
+            ..SessionOptions::default()
+        };
+        let (legacy_name, wh_name) = (
+            "legacy".parse().expect("a name"),
+            "wh".parse().expect(
+                "a \
+            name",
+            ),
+        );
         Self {
-            legacy: PgConnection::connect(&server.url("legacy")).await.expect("connected"),
-            wh: PgConnection::connect(&server.url("wh")).await.expect("connected"),
-            source: PostgresSource::new(&server.url("legacy"), legacy_name, supervisor.clone()).expect("a good url"),
-            target: PostgresTarget::with_options(&server.url("wh"), wh_name, supervisor.clone(), options)
-                .expect("a good url"),
+            legacy: PgConnection::connect(&server.url("legacy"))
+                .await
+                .expect("connected"),
+            wh: PgConnection::connect(&server.url("wh"))
+                .await
+                .expect("connected"),
+            source: PostgresSource::new(&server.url("legacy"), legacy_name, supervisor.clone())
+                .expect(
+                    "a \
+                good url",
+                ),
+            target: PostgresTarget::with_options(
+                &server.url("wh"),
+                wh_name,
+                supervisor.clone(),
+                options,
+            )
+            .expect("a good url"),
             supervisor,
             server,
         }
     }
 
-    /// A world with `orders (id bigint primary key, note text)`, `rows` of them in the source, prepared in the target.
+    /// A world with `orders (id bigint primary key, note text)`, `rows` of them in the source,
+    /// prepared in the target.
     async fn with_orders(rows: i64) -> Self {
         let mut world = Self::start().await;
-        world.legacy("create table orders (id bigint primary key, note text)").await;
-        world.legacy(&format!("insert into orders select n, 'note ' || n from generate_series(1, {rows}) n")).await;
+        world
+            .legacy("create table orders (id bigint primary key, note text)")
+            .await;
+        world
+            .legacy(&format!(
+                "insert into orders select n, 'note ' || n from generate_series(1, \
+                               {rows}) n"
+            ))
+            .await;
         world.prepare().await.expect("prepared");
         world
     }
 
     async fn legacy(&mut self, sql: &str) {
-        self.legacy.execute(sqlx::raw_sql(AssertSqlSafe(sql.to_owned()))).await.expect("legacy runs it");
+        self.legacy
+            .execute(sqlx::raw_sql(AssertSqlSafe(sql.to_owned())))
+            .await
+            .expect(
+                "legacy \
+            runs it",
+            );
     }
 
     async fn wh(&mut self, sql: &str) {
-        self.wh.execute(sqlx::raw_sql(AssertSqlSafe(sql.to_owned()))).await.expect("wh runs it");
+        self.wh
+            .execute(sqlx::raw_sql(AssertSqlSafe(sql.to_owned())))
+            .await
+            .expect("wh runs it");
     }
 
     async fn count(&mut self, sql: &str) -> i64 {
-        sqlx::query_scalar(AssertSqlSafe(sql.to_owned())).fetch_one(&mut self.wh).await.expect("wh counts")
+        sqlx::query_scalar(AssertSqlSafe(sql.to_owned()))
+            .fetch_one(&mut self.wh)
+            .await
+            .expect(
+                "wh \
+            counts",
+            )
     }
 
     async fn orders(&mut self) -> i64 {
@@ -116,7 +173,11 @@ impl World {
     }
 
     async fn prepare(&self) -> Result<Vec<String>, ConnectorError> {
-        Ok(self.target.prepare(&prepare_request(self.columns().await)).await?.warnings())
+        Ok(self
+            .target
+            .prepare(&prepare_request(self.columns().await))
+            .await?
+            .warnings())
     }
 
     async fn fingerprint(&self) -> String {
@@ -175,7 +236,10 @@ impl World {
     }
 
     async fn read(&self, slice: Slice, format: RowFormat) -> Box<dyn RowStream> {
-        self.source.read(&self.read_request(slice, format).await).await.expect("reading")
+        self.source
+            .read(&self.read_request(slice, format).await)
+            .await
+            .expect("reading")
     }
 
     async fn write_request(&self, slice: Slice, format: RowFormat) -> WriteRequest {
@@ -196,7 +260,8 @@ impl World {
     /// An attempt that has claimed and written everything, up to its guard.
     async fn written(&self, lo: u32) -> Result<(Box<dyn DataTx>, Receipt), ConnectorError> {
         let tx = self.held(lo).await.begin().await.expect("begun");
-        self.write(tx, &self.write_request(all(), RowFormat::CopyBinary).await).await
+        self.write(tx, &self.write_request(all(), RowFormat::CopyBinary).await)
+            .await
     }
 
     async fn write(
@@ -217,23 +282,30 @@ impl World {
         }
     }
 
-    /// Waits until the server has ended every session of the connector that holds a transaction; the server's answer is the
-    /// event, and it has ten seconds.
+    /// Waits until the server has ended every session of the connector that holds a transaction;
+    /// the server's answer is the event, and it has ten seconds.
     async fn no_open_transaction(&mut self) {
         for _ in 0..500 {
             let open = "select count(*) from pg_stat_activity \
-                        where application_name = 'highwater' and (xact_start is not null or state like 'idle in%')";
+                        where application_name = 'highwater' and (xact_start is not null or state \
+                        like 'idle in%')";
             if self.count(open).await == 0 {
                 return;
             }
-            self.wh.execute("select pg_sleep(0.02)").await.expect("wh waits");
+            self.wh
+                .execute("select pg_sleep(0.02)")
+                .await
+                .expect("wh waits");
         }
         panic!("a transaction stays open");
     }
 }
 
 fn fence(lo: u32) -> Fence {
-    Fence { token: FencingToken::new(1, lo).expect("in range"), nonce: Nonce::new(u128::from(lo)) }
+    Fence {
+        token: FencingToken::new(1, lo).expect("in range"),
+        nonce: Nonce::new(u128::from(lo)),
+    }
 }
 
 fn all() -> Slice {
@@ -241,13 +313,24 @@ fn all() -> Slice {
 }
 
 fn ids(start: Option<i64>, end: Option<i64>) -> Slice {
-    Slice::Range(CursorRange::new(start.map(Cursor::Integer), end.map(Cursor::Integer)).expect("not empty"))
+    Slice::Range(
+        CursorRange::new(start.map(Cursor::Integer), end.map(Cursor::Integer)).expect(
+            "not \
+        empty",
+        ),
+    )
 }
 
 fn table_name(text: &str) -> TableName {
     match text.split_once('.') {
-        Some((schema, name)) => TableName { schema: Some(schema.to_owned()), name: name.to_owned() },
-        None => TableName { schema: None, name: text.to_owned() },
+        Some((schema, name)) => TableName {
+            schema: Some(schema.to_owned()),
+            name: name.to_owned(),
+        },
+        None => TableName {
+            schema: None,
+            name: text.to_owned(),
+        },
     }
 }
 
@@ -275,6 +358,11 @@ fn prepare_request(columns: Vec<ColumnFacts>) -> PrepareRequest {
 #[track_caller]
 fn refused<T>(result: Result<T, ConnectorError>, class: ErrorClass, code: &str) -> String {
     let error = result.map(drop).expect_err("refused");
-    assert_eq!((error.report.class, error.report.code.as_str()), (class, code), "{}", error.report.message);
+    assert_eq!(
+        (error.report.class, error.report.code.as_str()),
+        (class, code),
+        "{}",
+        error.report.message
+    );
     error.report.message
 }

@@ -1,13 +1,14 @@
-//! Reads where a connection leads to, as libpq reads it: a URL, or a keyword string. Pure: nothing is looked up here.
-//! Never repeats a part of the text in an error but the names of parameters and what cannot be a password.
+//! Reads where a connection leads to, as libpq reads it: a URL, or a keyword string. Pure: nothing
+//! is looked up here. Never repeats a part of the text in an error but the names of parameters and
+//! what cannot be a password.
 
 use std::time::Duration;
 
 /// What libpq takes when nothing is said.
 const DEFAULT_PORT: u16 = 5432;
 /// How a character that means something in a URL is written in a value.
-const ENCODE: &str = "a character of user or password that a URL gives a meaning (/ ? # [ ] @ : %) has to be percent-encoded, \
-     such as %2F for /, %23 for #, %25 for %";
+const ENCODE: &str = "a character of user or password that a URL gives a meaning (/ ? # [ ] @ : %) \
+     has to be percent-encoded, such as %2F for /, %23 for #, %25 for %";
 
 /// Where a connection leads to, and how.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -75,12 +76,17 @@ pub(super) fn destination(text: &str) -> Result<Destination, String> {
     let text = text.trim();
     let pairs = match text.split_once("://") {
         Some((scheme, rest))
-            if scheme.eq_ignore_ascii_case("postgres") || scheme.eq_ignore_ascii_case("postgresql") =>
+            if scheme.eq_ignore_ascii_case("postgres")
+                || scheme.eq_ignore_ascii_case("postgresql") =>
         {
             of_url(rest)?
         }
         _ if text.contains('=') => of_keywords(text)?,
-        _ => return Err("it begins neither with postgres:// nor with a keyword such as host=".to_owned()),
+        _ => {
+            return Err(
+                "it begins neither with postgres:// nor with a keyword such as host=".to_owned(),
+            );
+        }
     };
     of_pairs(pairs)
 }
@@ -91,7 +97,11 @@ fn of_url(rest: &str) -> Result<Pairs, String> {
     let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
     let (authority, rest) = rest.split_at(end);
     if rest.contains('#')
-        || (!authority.contains('@') && rest.split(['?', '&']).next().is_some_and(|path| path.contains('@')))
+        || (!authority.contains('@')
+            && rest
+                .split(['?', '&'])
+                .next()
+                .is_some_and(|path| path.contains('@')))
     {
         return Err(ENCODE.to_owned());
     }
@@ -99,15 +109,36 @@ fn of_url(rest: &str) -> Result<Pairs, String> {
     let (user, password) = credentials.split_once(':').unwrap_or((credentials, ""));
     let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
     let mut pairs = Pairs::new();
-    for (key, value) in [("user", user), ("password", password), ("dbname", path.trim_start_matches('/'))] {
+    for (key, value) in [
+        ("user", user),
+        ("password", password),
+        ("dbname", path.trim_start_matches('/')),
+    ] {
         if !value.is_empty() {
             pairs.push((key.to_owned(), decoded(value)?));
         }
     }
     if !hosts.is_empty() {
-        let split: Vec<_> = hosts.split(',').map(host_and_port).collect::<Result<_, _>>()?;
-        pairs.push(("host".to_owned(), split.iter().map(|(host, _)| host.as_str()).collect::<Vec<_>>().join(",")));
-        pairs.push(("port".to_owned(), split.iter().map(|(_, port)| port.as_str()).collect::<Vec<_>>().join(",")));
+        let split: Vec<_> = hosts
+            .split(',')
+            .map(host_and_port)
+            .collect::<Result<_, _>>()?;
+        pairs.push((
+            "host".to_owned(),
+            split
+                .iter()
+                .map(|(host, _)| host.as_str())
+                .collect::<Vec<_>>()
+                .join(","),
+        ));
+        pairs.push((
+            "port".to_owned(),
+            split
+                .iter()
+                .map(|(_, port)| port.as_str())
+                .collect::<Vec<_>>()
+                .join(","),
+        ));
     }
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         let Some((key, value)) = pair.split_once('=') else {
@@ -145,7 +176,9 @@ fn decoded(text: &str) -> Result<String, String> {
             bytes.push(*first);
             continue;
         }
-        let escape = tail.split_at_checked(2).filter(|(hex, _)| hex.iter().all(u8::is_ascii_hexdigit));
+        let escape = tail
+            .split_at_checked(2)
+            .filter(|(hex, _)| hex.iter().all(u8::is_ascii_hexdigit));
         let byte = escape.and_then(|(hex, after)| {
             let byte = u8::from_str_radix(std::str::from_utf8(hex).ok()?, 16).ok()?;
             Some((byte, after))
@@ -153,13 +186,19 @@ fn decoded(text: &str) -> Result<String, String> {
         match byte {
             Some((0, _)) => return Err("%00 is no character of any value".to_owned()),
             Some((byte, after)) => (bytes.push(byte), rest = after).1,
-            None => return Err(format!("a % is followed by no two hexadecimal digits; {ENCODE}")),
+            None => {
+                return Err(format!(
+                    "a % is followed by no two hexadecimal digits; {ENCODE}"
+                ));
+            }
         }
     }
-    String::from_utf8(bytes).map_err(|_| "a value is not UTF-8 once its percent escapes are read".to_owned())
+    String::from_utf8(bytes)
+        .map_err(|_| "a value is not UTF-8 once its percent escapes are read".to_owned())
 }
 
-/// `key = value` and so on; a value with spaces stands in single quotes, and a backslash takes the next character as it is.
+/// `key = value` and so on; a value with spaces stands in single quotes, and a backslash takes the
+/// next character as it is.
 fn of_keywords(text: &str) -> Result<Pairs, String> {
     let mut pairs = Pairs::new();
     let mut rest = text.chars().peekable();
@@ -174,7 +213,10 @@ fn of_keywords(text: &str) -> Result<Pairs, String> {
         }
         while rest.next_if(|c| c.is_whitespace()).is_some() {}
         if rest.next() != Some('=') {
-            return Err("a keyword is followed by no =; a value with spaces stands in single quotes".to_owned());
+            return Err(
+                "a keyword is followed by no =; a value with spaces stands in single quotes"
+                    .to_owned(),
+            );
         }
         while rest.next_if(|c| c.is_whitespace()).is_some() {}
         let quoted = rest.next_if_eq(&'\'').is_some();
@@ -193,7 +235,8 @@ fn of_keywords(text: &str) -> Result<Pairs, String> {
     }
 }
 
-/// Parameters that change nothing here: what they ask for is so anyway, or is the driver's own business.
+/// Parameters that change nothing here: what they ask for is so anyway, or is the driver's own
+/// business.
 const WITHOUT_EFFECT: [&str; 12] = [
     "keepalives",
     "keepalives_idle",
@@ -216,12 +259,22 @@ const HARMLESS: [(&str, &[&str]); 8] = [
     ("sslnegotiation", &["postgres"]),
     ("sslcertmode", &["allow", "disable"]),
     ("load_balance_hosts", &["disable"]),
-    ("client_encoding", &["UTF8", "utf8", "UTF-8", "utf-8", "auto"]),
+    (
+        "client_encoding",
+        &["UTF8", "utf8", "UTF-8", "utf-8", "auto"],
+    ),
     ("replication", &["false", "off", "no", "0"]),
     ("require_auth", &[""]),
 ];
 
-const SSL_MODES: [&str; 6] = ["disable", "allow", "prefer", "require", "verify-ca", "verify-full"];
+const SSL_MODES: [&str; 6] = [
+    "disable",
+    "allow",
+    "prefer",
+    "require",
+    "verify-ca",
+    "verify-full",
+];
 
 fn of_pairs(pairs: Pairs) -> Result<Destination, String> {
     let mut to = Destination::default();
@@ -238,8 +291,12 @@ fn of_pairs(pairs: Pairs) -> Result<Destination, String> {
             "connect_timeout" => to.connect_timeout = timeout(&value)?,
             "target_session_attrs" => to.wanted = wanted(&value)?,
             "options" => to.settings.extend(settings(&value)?),
-            "sslmode" | "ssl-mode" if SSL_MODES.contains(&value.as_str()) => to.tls.mode = Some(value),
-            "sslmode" | "ssl-mode" => return Err(format!("sslmode is one of {}", SSL_MODES.join(", "))),
+            "sslmode" | "ssl-mode" if SSL_MODES.contains(&value.as_str()) => {
+                to.tls.mode = Some(value)
+            }
+            "sslmode" | "ssl-mode" => {
+                return Err(format!("sslmode is one of {}", SSL_MODES.join(", ")));
+            }
             "ssl" if value == "true" => to.tls.mode = Some("require".to_owned()),
             // The roots that the driver brings along.
             "sslrootcert" if value == "system" => to.tls.root = None,
@@ -248,8 +305,8 @@ fn of_pairs(pairs: Pairs) -> Result<Destination, String> {
             "sslkey" | "ssl-key" => to.tls.key = Some(value),
             "passfile" => {
                 return Err(
-                    "passfile is not supported: put a reference to the password into the URL; ~/.pgpass of the \
-                     worker is read when it holds none"
+                    "passfile is not supported: put a reference to the password into the URL; \
+                     ~/.pgpass of the worker is read when it holds none"
                         .to_owned(),
                 );
             }
@@ -257,9 +314,21 @@ fn of_pairs(pairs: Pairs) -> Result<Destination, String> {
             key => match HARMLESS.iter().find(|(name, _)| *name == key) {
                 Some((_, values)) if values.contains(&value.as_str()) => {}
                 Some((_, values)) => {
-                    return Err(format!("{key} with another value than {} is not supported", values.join(" or ")));
+                    return Err(format!(
+                        "{key} with another value than {} is not supported",
+                        values.join(
+                            " \
+                        or "
+                        )
+                    ));
                 }
-                None => return Err(format!("its parameter {} is unknown or not supported; take it out", shown(key))),
+                None => {
+                    return Err(format!(
+                        "its parameter {} is unknown or not supported; take it \
+                    out",
+                        shown(key)
+                    ));
+                }
             },
         }
     }
@@ -272,33 +341,69 @@ fn of_pairs(pairs: Pairs) -> Result<Destination, String> {
 
 /// The name of a parameter, unless it looks like something else.
 fn shown(key: &str) -> String {
-    let is_name = key.len() <= 40 && key.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'));
-    if is_name { format!("`{key}`") } else { "(of no readable name)".to_owned() }
+    let is_name = key.len() <= 40
+        && key
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'));
+    if is_name {
+        format!("`{key}`")
+    } else {
+        "(of no readable name)".to_owned()
+    }
 }
 
 fn hosts(names: &str, addresses: &str, ports: &str) -> Result<Vec<Host>, String> {
-    let list = if addresses.is_empty() { names } else { addresses };
+    let list = if addresses.is_empty() {
+        names
+    } else {
+        addresses
+    };
     let ports = ports
         .split(',')
         .map(|port| match port.trim() {
             "" => Ok(DEFAULT_PORT),
-            port => {
-                port.parse::<u16>().ok().filter(|port| *port > 0).ok_or("a port is a number from 1 to 65535".to_owned())
-            }
+            port => port.parse::<u16>().ok().filter(|port| *port > 0).ok_or(
+                "a port is a number from 1 \
+                    to 65535"
+                    .to_owned(),
+            ),
         })
         .collect::<Result<Vec<_>, _>>()?;
     let names: Vec<&str> = list.split(',').map(str::trim).collect();
     if ports.len() != 1 && ports.len() != names.len() {
-        return Err(format!("it names {} hosts and {} ports", names.len(), ports.len()));
+        return Err(format!(
+            "it names {} hosts and {} ports",
+            names.len(),
+            ports.len()
+        ));
     }
-    let port_of = |at: usize| ports.get(at).or(ports.first()).copied().unwrap_or(DEFAULT_PORT);
-    Ok(names.iter().enumerate().map(|(at, name)| Host { name: (*name).to_owned(), port: port_of(at) }).collect())
+    let port_of = |at: usize| {
+        ports
+            .get(at)
+            .or(ports.first())
+            .copied()
+            .unwrap_or(DEFAULT_PORT)
+    };
+    Ok(names
+        .iter()
+        .enumerate()
+        .map(|(at, name)| Host {
+            name: (*name).to_owned(),
+            port: port_of(at),
+        })
+        .collect())
 }
 
 fn timeout(text: &str) -> Result<Option<Duration>, String> {
-    let seconds: i64 = text.trim().parse().map_err(|_| "connect_timeout is a number of seconds".to_owned())?;
+    let seconds: i64 = text
+        .trim()
+        .parse()
+        .map_err(|_| "connect_timeout is a number of seconds".to_owned())?;
     // As libpq takes it: none at 0, which here is the default, and never less than 2.
-    Ok(u64::try_from(seconds).ok().filter(|seconds| *seconds > 0).map(|seconds| Duration::from_secs(seconds.max(2))))
+    Ok(u64::try_from(seconds)
+        .ok()
+        .filter(|seconds| *seconds > 0)
+        .map(|seconds| Duration::from_secs(seconds.max(2))))
 }
 
 fn wanted(text: &str) -> Result<Wanted, String> {
@@ -310,19 +415,26 @@ fn wanted(text: &str) -> Result<Wanted, String> {
         "standby" => Wanted::Standby,
         "prefer-standby" => Wanted::PreferStandby,
         _ => {
-            return Err("target_session_attrs is one of any, read-write, read-only, primary, standby, prefer-standby"
-                .to_owned());
+            return Err(
+                "target_session_attrs is one of any, read-write, read-only, primary, \
+                        standby, prefer-standby"
+                    .to_owned(),
+            );
         }
     })
 }
 
-/// `-c name=value` and `--name=value`, with spaces between them; a backslash takes the next character as it is.
+/// `-c name=value` and `--name=value`, with spaces between them; a backslash takes the next
+/// character as it is.
 fn settings(text: &str) -> Result<Pairs, String> {
     let mut words = vec![String::new()];
     let mut rest = text.chars();
     while let Some(c) = rest.next() {
         match c {
-            '\\' => words.last_mut().into_iter().for_each(|word| word.extend(rest.next())),
+            '\\' => words
+                .last_mut()
+                .into_iter()
+                .for_each(|word| word.extend(rest.next())),
             c if c.is_whitespace() => words.push(String::new()),
             c => words.last_mut().into_iter().for_each(|word| word.push(c)),
         }

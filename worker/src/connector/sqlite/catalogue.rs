@@ -41,7 +41,9 @@ pub(super) struct Table {
 impl Table {
     /// The column of this name, as SQLite compares names.
     pub(super) fn column(&self, name: &str) -> Option<&Column> {
-        self.columns.iter().find(|column| column.facts.name.eq_ignore_ascii_case(name))
+        self.columns
+            .iter()
+            .find(|column| column.facts.name.eq_ignore_ascii_case(name))
     }
 
     /// The primary key, or the first unique key of NOT NULL columns.
@@ -49,19 +51,36 @@ impl Table {
         if !self.primary_key.is_empty() {
             return self.primary_key.clone();
         }
-        let not_null = |name: &String| self.column(name).is_some_and(|column| !column.facts.nullable);
-        self.unique.iter().find(|key| key.iter().all(not_null)).cloned().unwrap_or_default()
+        let not_null = |name: &String| {
+            self.column(name)
+                .is_some_and(|column| !column.facts.nullable)
+        };
+        self.unique
+            .iter()
+            .find(|key| key.iter().all(not_null))
+            .cloned()
+            .unwrap_or_default()
     }
 
-    /// The table as a plan compares it with the rows; what takes a look at its rows is left at its least.
+    /// The table as a plan compares it with the rows; what takes a look at its rows is left at its
+    /// least.
     pub(super) fn as_target(&self) -> TargetTableFacts {
         let names_where = |holds: &dyn Fn(&Column) -> bool| {
-            self.columns.iter().filter(|column| holds(column)).map(|column| column.facts.name.clone()).collect()
+            self.columns
+                .iter()
+                .filter(|column| holds(column))
+                .map(|column| column.facts.name.clone())
+                .collect()
         };
         // A row id that no row brings is made by SQLite.
-        let is_rowid = |column: &Column| self.has_rowid && self.primary_key == [column.facts.name.as_str()];
+        let is_rowid =
+            |column: &Column| self.has_rowid && self.primary_key == [column.facts.name.as_str()];
         TargetTableFacts {
-            columns: self.columns.iter().map(|column| column.facts.clone()).collect(),
+            columns: self
+                .columns
+                .iter()
+                .map(|column| column.facts.clone())
+                .collect(),
             generated: names_where(&|column| column.generated),
             defaulted: names_where(&|column| column.has_default || is_rowid(column)),
             key: self.key(),
@@ -74,7 +93,9 @@ impl Table {
 
     /// Whether an index leads with the column.
     pub(super) fn leads_with(&self, column: &str) -> bool {
-        self.leading.iter().any(|name| name.eq_ignore_ascii_case(column))
+        self.leading
+            .iter()
+            .any(|name| name.eq_ignore_ascii_case(column))
     }
 
     /// The columns' names for a message.
@@ -90,7 +111,8 @@ pub(super) fn kind_of(type_name: &str) -> ColumnKind {
         Affinity::Text => ColumnKind::Text,
         Affinity::Real => ColumnKind::Float64,
         Affinity::Blob if !type_name.trim().is_empty() => ColumnKind::Bytes,
-        // DATE, DATETIME, BOOLEAN and DECIMAL mean nothing to SQLite: each value is what it was written as.
+        // DATE, DATETIME, BOOLEAN and DECIMAL mean nothing to SQLite: each value is what it was
+        // written as.
         Affinity::Blob | Affinity::Numeric => ColumnKind::Any,
     }
 }
@@ -112,8 +134,15 @@ pub(super) async fn existing(
     .fetch_all(conn)
     .await
     .map_err(place.failed(what))?;
-    let there = if names.is_empty() { "no tables".to_owned() } else { listed(names.iter().map(String::as_str)) };
-    Err(place.permanent("unknown_table", format!("there is no table `{name}`; the file has {there}")))
+    let there = if names.is_empty() {
+        "no tables".to_owned()
+    } else {
+        listed(names.iter().map(String::as_str))
+    };
+    Err(place.permanent(
+        "unknown_table",
+        format!("there is no table `{name}`; the file has {there}"),
+    ))
 }
 
 /// The table, or `None` when there is none of this name.
@@ -123,13 +152,17 @@ pub(super) async fn find(
     name: &TableName,
 ) -> Result<Option<Table>, ConnectorError> {
     if name.name.to_ascii_lowercase().starts_with(LEDGER_PREFIX) {
-        let message = format!("`{name}` belongs to Highwater's ledger and is no table of yours; name another");
+        let message = format!(
+            "`{name}` belongs to Highwater's ledger and is no table of yours; \
+                               name another"
+        );
         return Err(place.permanent("ledger_table", message));
     }
     let failed = || place.failed(format!("read the catalogue of {name}"));
     let schema = sql::schema(name);
     let Some(row) = sqlx::query(
-        "select type, wr from pragma_table_list(?1) where name = ?1 collate nocase and schema = ?2 collate nocase",
+        "select type, wr from pragma_table_list(?1) where name = ?1 collate nocase and schema = ?2 \
+         collate nocase",
     )
     .bind(&name.name)
     .bind(schema)
@@ -148,9 +181,17 @@ pub(super) async fn find(
         (true, false) => Storage::ByKey,
     };
     let (columns, primary_key) = columns_of(conn, name, storage).await.map_err(failed())?;
-    let mut table = Table { columns, primary_key, unique: Vec::new(), leading: Vec::new(), has_rowid };
+    let mut table = Table {
+        columns,
+        primary_key,
+        unique: Vec::new(),
+        leading: Vec::new(),
+        has_rowid,
+    };
     table.leading.extend(table.primary_key.first().cloned());
-    read_indexes(conn, name, &mut table).await.map_err(failed())?;
+    read_indexes(conn, name, &mut table)
+        .await
+        .map_err(failed())?;
     Ok(Some(table))
 }
 
@@ -186,13 +227,16 @@ async fn columns_of(
         }
     }
     key.sort();
-    // A key that is the row id has no index of its own. `integer primary key desc` has one, and takes NULL.
-    let has_key_index: bool =
-        sqlx::query_scalar("select exists (select 1 from pragma_index_list(?1, ?2) where origin = 'pk')")
-            .bind(&name.name)
-            .bind(sql::schema(name))
-            .fetch_one(conn)
-            .await?;
+    // A key that is the row id has no index of its own. `integer primary key desc` has one, and
+    // takes NULL.
+    let has_key_index: bool = sqlx::query_scalar(
+        "select exists (select 1 from pragma_index_list(?1, ?2) where origin = \
+                            'pk')",
+    )
+    .bind(&name.name)
+    .bind(sql::schema(name))
+    .fetch_one(conn)
+    .await?;
     let is_key_kept = match storage {
         Storage::ByRowId => key.len() == 1 && !has_key_index,
         Storage::ByKey => true,
@@ -213,20 +257,30 @@ async fn columns_of(
                 binary_portable: false,
                 definition: None,
             };
-            Column { facts, has_default: row.get::<i64, _>(3) != 0, generated: row.get::<i64, _>(5) > 1 }
+            Column {
+                facts,
+                has_default: row.get::<i64, _>(3) != 0,
+                generated: row.get::<i64, _>(5) > 1,
+            }
         })
         .collect();
     Ok((columns, key.into_iter().map(|(_, name)| name).collect()))
 }
 
-async fn read_indexes(conn: &mut SqliteConnection, name: &TableName, table: &mut Table) -> Result<(), sqlx::Error> {
+async fn read_indexes(
+    conn: &mut SqliteConnection,
+    name: &TableName,
+    table: &mut Table,
+) -> Result<(), sqlx::Error> {
     let schema = sql::schema(name);
-    let indexes =
-        sqlx::query("select name, \"unique\" from pragma_index_list(?1, ?2) where partial = 0 order by seq desc")
-            .bind(&name.name)
-            .bind(schema)
-            .fetch_all(&mut *conn)
-            .await?;
+    let indexes = sqlx::query(
+        "select name, \"unique\" from pragma_index_list(?1, ?2) where partial = 0 \
+                     order by seq desc",
+    )
+    .bind(&name.name)
+    .bind(schema)
+    .fetch_all(&mut *conn)
+    .await?;
     for index in indexes {
         // An index on an expression has no name there.
         let columns: Vec<Option<String>> =
@@ -247,7 +301,15 @@ async fn read_indexes(conn: &mut SqliteConnection, name: &TableName, table: &mut
 /// Names for a message: at most [`NAMES_LISTED_MAX`] of them.
 pub(super) fn listed<'a>(names: impl Iterator<Item = &'a str>) -> String {
     let names: Vec<&str> = names.collect();
-    let mut text = names.iter().take(NAMES_LISTED_MAX).map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+    let mut text = names
+        .iter()
+        .take(NAMES_LISTED_MAX)
+        .map(|name| format!("`{name}`"))
+        .collect::<Vec<_>>()
+        .join(
+            ", \
+        ",
+        );
     if names.len() > NAMES_LISTED_MAX {
         text.push_str(&format!(" and {} more", names.len() - NAMES_LISTED_MAX));
     }

@@ -20,8 +20,9 @@ pub(super) enum Answer {
     PlanChanged,
 }
 
-/// Claims on `session`; [`Resume::Begin`] is the only answer under which it may go on. Whatever comes out of it, no transaction is left open on a session that is given back.
-/// Gives the target's fingerprint too, which the attempt's guard compares.
+/// Claims on `session`; [`Resume::Begin`] is the only answer under which it may go on. Whatever
+/// comes out of it, no transaction is left open on a session that is given back. Gives the target's
+/// fingerprint too, which the attempt's guard compares.
 pub(super) async fn claim(
     session: &mut Session,
     place: &Place,
@@ -40,31 +41,49 @@ pub(super) async fn claim(
         Answer::Is(Resume::Begin) => "commit",
         Answer::PlanChanged
         | Answer::Is(
-            Resume::ReportOnly(_) | Resume::Superseded | Resume::SpecChanged | Resume::Fenced { .. } | Resume::Probe,
+            Resume::ReportOnly(_)
+            | Resume::Superseded
+            | Resume::SpecChanged
+            | Resume::Fenced { .. }
+            | Resume::Probe,
         ) => "rollback",
     };
-    sql::run(session.conn(), sqlx::query(end)).await.map_err(place.failed("end the claim"))?;
+    sql::run(session.conn(), sqlx::query(end))
+        .await
+        .map_err(place.failed("end the claim"))?;
     failpoint::hit("claim::committed").await?;
     Ok((answer, fingerprint))
 }
 
-async fn decide(session: &mut Session, place: &Place, claim: &Claim) -> Result<Answer, ConnectorError> {
+async fn decide(
+    session: &mut Session,
+    place: &Place,
+    claim: &Claim,
+) -> Result<Answer, ConnectorError> {
     let run = claim.run.to_string();
-    let state: Option<String> = sqlx::query_scalar("select state from _highwater_run where run_id = ?")
-        .bind(&run)
-        .fetch_optional(session.conn())
-        .await
-        .map_err(place.failed("read the run's state"))?;
+    let state: Option<String> = sqlx::query_scalar(
+        "select state from _highwater_run where run_id \
+        = ?",
+    )
+    .bind(&run)
+    .fetch_optional(session.conn())
+    .await
+    .map_err(place.failed("read the run's state"))?;
     match state.as_deref() {
         Some("X") => return Ok(Answer::Is(Resume::Superseded)),
         Some(_) => {}
         None => {
-            let note = sqlx::query("insert into _highwater_run (run_id, state) values (?, 'R')").bind(&run);
-            sql::run(session.conn(), note).await.map_err(place.failed("note the run"))?;
+            let note = sqlx::query("insert into _highwater_run (run_id, state) values (?, 'R')")
+                .bind(&run);
+            sql::run(session.conn(), note)
+                .await
+                .map_err(place.failed("note the run"))?;
         }
     }
     let owner = stream::owner(session.conn(), place, &claim.stream).await?;
-    let taken = owner.filter(|owner| owner.run == claim.run).and_then(|owner| owner.plan);
+    let taken = owner
+        .filter(|owner| owner.run == claim.run)
+        .and_then(|owner| owner.plan);
     if !may_claim(taken.as_ref(), &claim.plan) {
         return Ok(Answer::PlanChanged);
     }
@@ -73,14 +92,22 @@ async fn decide(session: &mut Session, place: &Place, claim: &Claim) -> Result<A
     failpoint::hit("claim::raised").await?;
     match ledger::row(session.conn(), place, &claim.run, &claim.task).await? {
         Some((row, _)) => Ok(Answer::Is(resume(&row, &claim.fence, &claim.spec_digest))),
-        None => Err(place.permanent("ledger_unreadable", "the claim that was just written is not there")),
+        None => Err(place.permanent(
+            "ledger_unreadable",
+            "the claim that was just written is not \
+            there",
+        )),
     }
 }
 
-async fn check_target(session: &mut Session, place: &Place, claim: &Claim) -> Result<String, ConnectorError> {
+async fn check_target(
+    session: &mut Session,
+    place: &Place,
+    claim: &Claim,
+) -> Result<String, ConnectorError> {
     let Some(meta) = ledger::meta(session.conn(), place).await? else {
-        let message =
-            "the target has no ledger: it was deleted or replaced since the run was prepared. Plan the run anew";
+        let message = "the target has no ledger: it was deleted or replaced since the run was \
+             prepared. Plan the run anew";
         return Err(place.permanent(LEDGER_MISSING, message));
     };
     ledger::belongs(place, &meta, &claim.cluster)?;
@@ -89,13 +116,15 @@ async fn check_target(session: &mut Session, place: &Place, claim: &Claim) -> Re
         return Ok(found);
     }
     let message = format!(
-        "the target is another file than the one the run was planned for (it was {}, it is {found}). Plan the run anew",
+        "the target is another file than the one the run was planned for (it was {}, it is \
+         {found}). Plan the run anew",
         claim.fingerprint
     );
     Err(place.permanent(TARGET_CHANGED, message))
 }
 
-/// Writes the fence unless a rule of the ledger forbids it; who won is read afterwards, never guessed from a count.
+/// Writes the fence unless a rule of the ledger forbids it; who won is read afterwards, never
+/// guessed from a count.
 async fn raise(session: &mut Session, place: &Place, claim: &Claim) -> Result<(), ConnectorError> {
     let (slice_kind, start, end) = ledger::slice_columns(&claim.slice);
     let own = Process::own();
@@ -126,13 +155,21 @@ async fn raise(session: &mut Session, place: &Place, claim: &Claim) -> Result<()
     .bind(claim.spec_digest.to_string())
     .bind(own.pid)
     .bind(&own.start);
-    sql::run(session.conn(), fence).await.map_err(place.failed("raise the fence"))?;
+    sql::run(session.conn(), fence)
+        .await
+        .map_err(place.failed("raise the fence"))?;
     Ok(())
 }
 
-/// Another process holds the write lock. If it is this task's former attempt, still writing although its lease is over,
-/// it is ended: it could not commit any more, and it stands in everybody's way.
-async fn held_up(session: &mut Session, place: &Place, claim: &Claim, error: sqlx::Error) -> ConnectorError {
+/// Another process holds the write lock. If it is this task's former attempt, still writing
+/// although its lease is over, it is ended: it could not commit any more, and it stands in
+/// everybody's way.
+async fn held_up(
+    session: &mut Session,
+    place: &Place,
+    claim: &Claim,
+    error: sqlx::Error,
+) -> ConnectorError {
     let Some(writer) = process::writer_of(place.path()).await else {
         return place.driver("begin the claim", error);
     };
@@ -141,20 +178,28 @@ async fn held_up(session: &mut Session, place: &Place, claim: &Claim, error: sql
         && former.end().await
     {
         let message = format!(
-            "process {writer}, the task's former attempt, still held the file's write lock after {waited} s and was \
-             ended; the next attempt goes on"
+            "process {writer}, the task's former attempt, still held the file's write lock after \
+             {waited} s and was ended; the next attempt goes on"
         );
         return place.error(ErrorClass::Resource, "former_attempt_ended", message);
     }
     let message = format!(
-        "process {writer} has held the file's write lock for more than {waited} s. Wait for it, or end it if it hangs"
+        "process {writer} has held the file's write lock for more than {waited} s. Wait for it, or \
+         end it if it hangs"
     );
     place.error(ErrorClass::Resource, "write_lock_held", message)
 }
 
 /// The process of the task's former attempt, if it is the writer and holds no other task's claim.
-async fn former_attempt_of(session: &mut Session, place: &Place, claim: &Claim, writer: i64) -> Option<Process> {
-    let (row, former) = ledger::row(session.conn(), place, &claim.run, &claim.task).await.ok()??;
+async fn former_attempt_of(
+    session: &mut Session,
+    place: &Place,
+    claim: &Claim,
+    writer: i64,
+) -> Option<Process> {
+    let (row, former) = ledger::row(session.conn(), place, &claim.run, &claim.task)
+        .await
+        .ok()??;
     let others: i64 = sqlx::query_scalar(
         "select count(*) from _highwater_task where state = 'O' and session_id = ? and session_start = ?
          and not (run_id = ? and task_id = ?)",
@@ -167,5 +212,6 @@ async fn former_attempt_of(session: &mut Session, place: &Place, claim: &Claim, 
     .await
     .ok()?;
     let is_former = row.state == LedgerState::Open && row.fence.token < claim.fence.token;
-    (is_former && others == 0 && former.pid == writer && former != *Process::own()).then_some(former)
+    (is_former && others == 0 && former.pid == writer && former != *Process::own())
+        .then_some(former)
 }

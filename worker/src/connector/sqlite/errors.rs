@@ -19,10 +19,14 @@ pub(super) struct Place {
 }
 
 impl Place {
-    /// The file at `path`, made absolute so that SQLite never takes it for a URI or for a database in memory.
+    /// The file at `path`, made absolute so that SQLite never takes it for a URI or for a database
+    /// in memory.
     pub(super) fn new(path: &Path, connection: ConnectionName) -> Self {
         let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-        Self { path: Arc::new(path), connection }
+        Self {
+            path: Arc::new(path),
+            connection,
+        }
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -30,9 +34,17 @@ impl Place {
     }
 
     /// An error of our own finding.
-    pub(super) fn error(&self, class: ErrorClass, code: &str, what: impl AsRef<str>) -> ConnectorError {
+    pub(super) fn error(
+        &self,
+        class: ErrorClass,
+        code: &str,
+        what: impl AsRef<str>,
+    ) -> ConnectorError {
         let message = format!("{} ({self})", what.as_ref());
-        ConnectorError { report: AttemptError::new(class, code, message), source: None }
+        ConnectorError {
+            report: AttemptError::new(class, code, message),
+            source: None,
+        }
     }
 
     /// An error that will come again.
@@ -50,23 +62,38 @@ impl Place {
         let message = format!("cannot {what}: {said} ({self}). {advice}");
         let report = AttemptError::new(class, code, message.trim_end());
         let is_said = matches!(error, sqlx::Error::Database(_));
-        ConnectorError { report, source: (!is_said).then(|| error.into()) }
+        ConnectorError {
+            report,
+            source: (!is_said).then(|| error.into()),
+        }
     }
 
     /// [`Place::driver`] for `map_err`.
-    pub(super) fn failed(&self, what: impl AsRef<str>) -> impl FnOnce(sqlx::Error) -> ConnectorError {
+    pub(super) fn failed(
+        &self,
+        what: impl AsRef<str>,
+    ) -> impl FnOnce(sqlx::Error) -> ConnectorError {
         move |error| self.driver(what.as_ref(), error)
     }
 
     /// A spawned loop that ended without an answer.
     pub(super) fn lost(&self, what: &str) -> ConnectorError {
-        self.error(ErrorClass::Transient, "answer_lost", format!("the answer to {what} was lost"))
+        self.error(
+            ErrorClass::Transient,
+            "answer_lost",
+            format!("the answer to {what} was lost"),
+        )
     }
 }
 
 impl std::fmt::Display for Place {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "connection `{}`, file {}", self.connection, self.path.display())
+        write!(
+            f,
+            "connection `{}`, file {}",
+            self.connection,
+            self.path.display()
+        )
     }
 }
 
@@ -77,7 +104,9 @@ pub(super) fn primary_code(error: &sqlx::Error) -> Option<i32> {
 
 /// The result code as the driver gives it.
 fn extended_code(error: &sqlx::Error) -> Option<i32> {
-    let sqlx::Error::Database(said) = error else { return None };
+    let sqlx::Error::Database(said) = error else {
+        return None;
+    };
     said.code()?.parse().ok()
 }
 
@@ -86,8 +115,9 @@ pub(super) fn is_busy(error: &sqlx::Error) -> bool {
     matches!(primary_code(error), Some(5 | 6))
 }
 
-/// True when this answer to a COMMIT says for certain that nothing was committed: a reader still holds the file, or a
-/// constraint does not hold. After an error of the disk it may be there or not, and only the ledger knows.
+/// True when this answer to a COMMIT says for certain that nothing was committed: a reader still
+/// holds the file, or a constraint does not hold. After an error of the disk it may be there or
+/// not, and only the ledger knows.
 pub(super) fn is_refusal(error: &sqlx::Error) -> bool {
     matches!(primary_code(error), Some(5 | 6 | 19))
 }
@@ -102,32 +132,80 @@ fn classify(error: &sqlx::Error) -> (ErrorClass, &'static str, &'static str) {
                 "Another connection holds the file's lock; the next attempt waits anew.",
             ),
             7 => (C::Resource, "out_of_memory", "SQLite could not get memory."),
-            9 => (C::Transient, "interrupted", "The attempt was given up while the statement ran."),
-            10 => (C::Resource, "io_error", "Check the disk, and that the file system supports locks."),
-            13 => (C::Resource, "disk_full", "Make room on the disk that holds the file."),
-            17 => (C::Transient, "schema_moved", "The schema changed while the statement was prepared."),
-            3 | 8 => (C::Permanent, "read_only", "Give the worker's user the right to write the file and its folder."),
-            11 => {
-                (C::Permanent, "database_corrupt", "Run `pragma integrity_check`, and restore the file from a backup.")
-            }
+            9 => (
+                C::Transient,
+                "interrupted",
+                "The attempt was given up while the statement ran.",
+            ),
+            10 => (
+                C::Resource,
+                "io_error",
+                "Check the disk, and that the file system supports \
+                locks.",
+            ),
+            13 => (
+                C::Resource,
+                "disk_full",
+                "Make room on the disk that holds the file.",
+            ),
+            17 => (
+                C::Transient,
+                "schema_moved",
+                "The schema changed while the statement was \
+                prepared.",
+            ),
+            3 | 8 => (
+                C::Permanent,
+                "read_only",
+                "Give the worker's user the right to write the \
+                file and its folder.",
+            ),
+            11 => (
+                C::Permanent,
+                "database_corrupt",
+                "Run `pragma integrity_check`, and restore the \
+                    file from a backup.",
+            ),
             14 => (
                 C::Permanent,
                 "cannot_open",
                 "Check that the file is a regular file this user may open, and its folder too.",
             ),
-            18 => (C::Permanent, "value_too_large", "A value or a statement is past SQLite's limits."),
-            19 => (C::Permanent, "constraint_violation", "Correct the rows, or the constraint of the target table."),
-            20 => (C::Permanent, "datatype_mismatch", "A value does not fit the column's declared type."),
-            26 => (C::Permanent, "not_a_database", "The file is no SQLite database; check the connection's path."),
+            18 => (
+                C::Permanent,
+                "value_too_large",
+                "A value or a statement is past SQLite's \
+                limits.",
+            ),
+            19 => (
+                C::Permanent,
+                "constraint_violation",
+                "Correct the rows, or the constraint of \
+                the target table.",
+            ),
+            20 => (
+                C::Permanent,
+                "datatype_mismatch",
+                "A value does not fit the column's declared \
+                type.",
+            ),
+            26 => (
+                C::Permanent,
+                "not_a_database",
+                "The file is no SQLite database; check the \
+                connection's path.",
+            ),
             _ => (C::Permanent, "sql_error", ""),
         };
     }
     match error {
         sqlx::Error::Io(_) => (C::Resource, "io_error", "Check the disk."),
         // A question that always has an answer got none, or none to its end.
-        sqlx::Error::WorkerCrashed | sqlx::Error::RowNotFound => {
-            (C::Transient, "connection_lost", "The connection's thread ended.")
-        }
+        sqlx::Error::WorkerCrashed | sqlx::Error::RowNotFound => (
+            C::Transient,
+            "connection_lost",
+            "The connection's thread ended.",
+        ),
         _ => (C::Permanent, "driver_error", ""),
     }
 }

@@ -1,4 +1,5 @@
-//! Rows on their way into SQLite: what each value becomes, and the inserts that carry many of them at once.
+//! Rows on their way into SQLite: what each value becomes, and the inserts that carry many of them
+//! at once.
 
 use std::sync::Arc;
 
@@ -63,12 +64,23 @@ pub(super) struct Inserter<'a> {
 
 impl<'a> Inserter<'a> {
     /// An inserter for the request's columns, which `table` must have.
-    pub(super) fn new(place: &'a Place, request: &WriteRequest, table: &Table) -> Result<Self, ConnectorError> {
-        let columns =
-            request.columns.iter().map(|column| plan(place, request, table, column)).collect::<Result<Vec<_>, _>>()?;
-        let rows_per_statement = (VARIABLES_MAX / columns.len().max(1)).clamp(1, ROWS_PER_STATEMENT_MAX);
+    pub(super) fn new(
+        place: &'a Place,
+        request: &WriteRequest,
+        table: &Table,
+    ) -> Result<Self, ConnectorError> {
+        let columns = request
+            .columns
+            .iter()
+            .map(|column| plan(place, request, table, column))
+            .collect::<Result<Vec<_>, _>>()?;
+        let rows_per_statement =
+            (VARIABLES_MAX / columns.len().max(1)).clamp(1, ROWS_PER_STATEMENT_MAX);
         let names = sql::idents(request.columns.iter().map(|column| column.name.as_str()));
-        let head = format!("insert into {} ({names}) values ", sql::table(&request.table));
+        let head = format!(
+            "insert into {} ({names}) values ",
+            sql::table(&request.table)
+        );
         let full = Arc::new(statement(&head, columns.len(), rows_per_statement));
         Ok(Self {
             place,
@@ -85,9 +97,17 @@ impl<'a> Inserter<'a> {
     }
 
     /// Takes a row; it is inserted now or with those that follow.
-    pub(super) async fn add(&mut self, conn: &mut SqliteConnection, row: Vec<Value>) -> Result<(), ConnectorError> {
+    pub(super) async fn add(
+        &mut self,
+        conn: &mut SqliteConnection,
+        row: Vec<Value>,
+    ) -> Result<(), ConnectorError> {
         if row.len() != self.columns.len() {
-            let message = format!("a row of {} values came for {} columns", row.len(), self.columns.len());
+            let message = format!(
+                "a row of {} values came for {} columns",
+                row.len(),
+                self.columns.len()
+            );
             return Err(self.place.permanent("row_shape", message));
         }
         if row.iter().any(|value| matches!(value, Value::RawText(_))) {
@@ -95,11 +115,16 @@ impl<'a> Inserter<'a> {
         }
         for (value, column) in row.into_iter().zip(&self.columns) {
             let stored = convert(value, column).map_err(|problem| {
-                let message = format!("column `{}` of `{}`: {}", column.name, self.table, problem.text);
+                let message = format!(
+                    "column `{}` of `{}`: {}",
+                    column.name, self.table, problem.text
+                );
                 self.place.permanent(problem.code, message)
             })?;
-            self.bytes_waiting += bind(&mut self.waiting, stored)
-                .map_err(|error| self.place.driver("bind a value", sqlx::Error::Encode(error)))?;
+            self.bytes_waiting += bind(&mut self.waiting, stored).map_err(|error| {
+                self.place
+                    .driver("bind a value", sqlx::Error::Encode(error))
+            })?;
         }
         self.rows_waiting += 1;
         if self.rows_waiting == self.rows_per_statement || self.bytes_waiting >= WAITING_BYTES_MAX {
@@ -108,32 +133,45 @@ impl<'a> Inserter<'a> {
         Ok(())
     }
 
-    /// Inserts a row with text that is not UTF-8: no driver binds such a text, so its bytes are bound and made text by SQLite. In a file
-    /// of another encoding they would be another text.
-    async fn add_raw(&mut self, conn: &mut SqliteConnection, row: Vec<Value>) -> Result<(), ConnectorError> {
+    /// Inserts a row with text that is not UTF-8: no driver binds such a text, so its bytes are
+    /// bound and made text by SQLite. In a file of another encoding they would be another text.
+    async fn add_raw(
+        &mut self,
+        conn: &mut SqliteConnection,
+        row: Vec<Value>,
+    ) -> Result<(), ConnectorError> {
         if self.rows_waiting > 0 {
             self.flush(conn).await?;
         }
         let failed = |error| self.place.failed("read the encoding of the file")(error);
-        let encoding: String = sqlx::query_scalar("pragma encoding").fetch_one(&mut *conn).await.map_err(failed)?;
+        let encoding: String = sqlx::query_scalar("pragma encoding")
+            .fetch_one(&mut *conn)
+            .await
+            .map_err(failed)?;
         let mut arguments = SqliteArguments::default();
         let mut marks = Vec::new();
         for (value, column) in row.into_iter().zip(&self.columns) {
             let is_raw = matches!(value, Value::RawText(_));
             if is_raw && encoding != "UTF-8" {
                 let message = format!(
-                    "column `{}` of `{}` holds text that is not UTF-8, and the target file keeps its texts as {encoding}",
+                    "column `{}` of `{}` holds text that is not UTF-8, and the target file keeps \
+                     its texts as {encoding}",
                     column.name, self.table
                 );
                 return Err(self.place.permanent("not_utf8", message));
             }
             marks.push(if is_raw { "cast(? as text)" } else { "?" });
             let stored = convert(value, column).map_err(|problem| {
-                let message = format!("column `{}` of `{}`: {}", column.name, self.table, problem.text);
+                let message = format!(
+                    "column `{}` of `{}`: {}",
+                    column.name, self.table, problem.text
+                );
                 self.place.permanent(problem.code, message)
             })?;
-            bind(&mut arguments, stored)
-                .map_err(|error| self.place.driver("bind a value", sqlx::Error::Encode(error)))?;
+            bind(&mut arguments, stored).map_err(|error| {
+                self.place
+                    .driver("bind a value", sqlx::Error::Encode(error))
+            })?;
         }
         let insert = format!("{}({})", self.head, marks.join(","));
         let insert = sqlx::query_with(AssertSqlSafe(insert), arguments).persistent(false);
@@ -143,7 +181,10 @@ impl<'a> Inserter<'a> {
     }
 
     /// Inserts what still waits, and gives the number of rows that SQLite inserted.
-    pub(super) async fn finish(mut self, conn: &mut SqliteConnection) -> Result<u64, ConnectorError> {
+    pub(super) async fn finish(
+        mut self,
+        conn: &mut SqliteConnection,
+    ) -> Result<u64, ConnectorError> {
         if self.rows_waiting > 0 {
             self.flush(conn).await?;
         }
@@ -158,8 +199,11 @@ impl<'a> Inserter<'a> {
         let insert = if rows == self.rows_per_statement {
             sqlx::query_with(AssertSqlSafe(Arc::clone(&self.full)), arguments)
         } else {
-            sqlx::query_with(AssertSqlSafe(statement(&self.head, self.columns.len(), rows)), arguments)
-                .persistent(false)
+            sqlx::query_with(
+                AssertSqlSafe(statement(&self.head, self.columns.len(), rows)),
+                arguments,
+            )
+            .persistent(false)
         };
         let failed = self.place.failed(format!("insert into {}", self.table));
         self.inserted += sql::run(conn, insert).await.map_err(failed)?;
@@ -189,9 +233,17 @@ fn statement(head: &str, columns: usize, rows: usize) -> String {
     format!("{head}{}", vec![row.as_str(); rows].join(","))
 }
 
-fn plan(place: &Place, request: &WriteRequest, table: &Table, column: &ColumnFacts) -> Result<Column, ConnectorError> {
+fn plan(
+    place: &Place,
+    request: &WriteRequest,
+    table: &Table,
+    column: &ColumnFacts,
+) -> Result<Column, ConnectorError> {
     let Some(own) = table.column(&column.name) else {
-        let message = format!("the target table `{}` lost its column `{}`", request.table, column.name);
+        let message = format!(
+            "the target table `{}` lost its column `{}`",
+            request.table, column.name
+        );
         return Err(place.permanent("schema_changed", message));
     };
     let conversion = match column.kind {
@@ -210,7 +262,11 @@ fn plan(place: &Place, request: &WriteRequest, table: &Table, column: &ColumnFac
         | ColumnKind::Other
         | ColumnKind::Any => Conversion::Text,
     };
-    Ok(Column { name: column.name.clone(), conversion, affinity: affinity(&own.facts.type_name) })
+    Ok(Column {
+        name: column.name.clone(),
+        conversion,
+        affinity: affinity(&own.facts.type_name),
+    })
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -222,7 +278,13 @@ struct Problem {
 impl Problem {
     /// Never tells the value: it is somebody's.
     fn changed(text: &str) -> Self {
-        Self { code: "value_does_not_fit", text: format!("{text}; declare the column without a type, or exclude it") }
+        Self {
+            code: "value_does_not_fit",
+            text: format!(
+                "{text}; declare the column without a \
+            type, or exclude it"
+            ),
+        }
     }
 }
 
@@ -257,18 +319,26 @@ fn convert(value: Value, column: &Column) -> Result<Stored, Problem> {
 
 fn integer(number: i64, affinity: Affinity) -> Result<Stored, Problem> {
     match affinity {
-        Affinity::Integer | Affinity::Numeric | Affinity::Blob | Affinity::Text => Ok(Stored::Integer(number)),
+        Affinity::Integer | Affinity::Numeric | Affinity::Blob | Affinity::Text => {
+            Ok(Stored::Integer(number))
+        }
         Affinity::Real if is_exact_double(number.into()) => Ok(Stored::Integer(number)),
-        Affinity::Real => Err(Problem::changed("a row holds a whole number that SQLite would round to a float there")),
+        Affinity::Real => Err(Problem::changed(
+            "a row holds a whole number that SQLite would round \
+            to a float there",
+        )),
     }
 }
 
 fn float(number: f64, affinity: Affinity) -> Result<Stored, Problem> {
     match affinity {
-        Affinity::Integer | Affinity::Numeric | Affinity::Blob | Affinity::Real => Ok(Stored::Real(number)),
-        Affinity::Text => {
-            Err(Problem::changed("a row holds a float, and SQLite would turn it into a text of 15 digits there"))
+        Affinity::Integer | Affinity::Numeric | Affinity::Blob | Affinity::Real => {
+            Ok(Stored::Real(number))
         }
+        Affinity::Text => Err(Problem::changed(
+            "a row holds a float, and SQLite would turn it into a text of 15 \
+                                  digits there",
+        )),
     }
 }
 
@@ -276,10 +346,13 @@ fn float(number: f64, affinity: Affinity) -> Result<Stored, Problem> {
 fn kept_text(text: String, affinity: Affinity) -> Result<Stored, Problem> {
     match affinity {
         Affinity::Text | Affinity::Blob => Ok(Stored::Text(text)),
-        Affinity::Integer | Affinity::Numeric | Affinity::Real if !reads_as_number(&text) => Ok(Stored::Text(text)),
-        Affinity::Integer | Affinity::Numeric | Affinity::Real => {
-            Err(Problem::changed("a row holds a text that reads as a number, and SQLite would turn it into one there"))
+        Affinity::Integer | Affinity::Numeric | Affinity::Real if !reads_as_number(&text) => {
+            Ok(Stored::Text(text))
         }
+        Affinity::Integer | Affinity::Numeric | Affinity::Real => Err(Problem::changed(
+            "a row holds a text that reads as a number, and SQLite would turn \
+                                  it into one there",
+        )),
     }
 }
 
@@ -288,18 +361,22 @@ fn decimal(text: String, affinity: Affinity) -> Result<Stored, Problem> {
     match affinity {
         Affinity::Text | Affinity::Blob => Ok(Stored::Text(text)),
         // `NaN` and the infinities are no numbers to SQLite.
-        Affinity::Integer | Affinity::Numeric | Affinity::Real if !reads_as_number(&text) => Ok(Stored::Text(text)),
+        Affinity::Integer | Affinity::Numeric | Affinity::Real if !reads_as_number(&text) => {
+            Ok(Stored::Text(text))
+        }
         Affinity::Integer | Affinity::Numeric | Affinity::Real => match exact_number(&text) {
             Some(Stored::Integer(number)) => integer(number, affinity),
             Some(number) => Ok(number),
             None => Err(Problem::changed(
-                "a row holds a decimal that SQLite would turn into a float there, which is not exactly it",
+                "a row holds a decimal that SQLite would turn into a float there, which is not \
+                 exactly it",
             )),
         },
     }
 }
 
-/// Whether SQLite may take a text for a number: digits with a sign, a point and an exponent, and blanks around them.
+/// Whether SQLite may take a text for a number: digits with a sign, a point and an exponent, and
+/// blanks around them.
 fn reads_as_number(text: &str) -> bool {
     let text = text.trim_matches(|c: char| c.is_ascii_whitespace() || c == '\u{b}');
     let text = text.strip_prefix(['+', '-']).unwrap_or(text);
@@ -328,7 +405,8 @@ fn exact_number(text: &str) -> Option<Stored> {
     {
         return Some(Stored::Integer(number));
     }
-    // The decimal is `digits / 10^n`; a double is `m / 2^n` with 53 bits of m. So all fives must cancel out.
+    // The decimal is `digits / 10^n`; a double is `m / 2^n` with 53 bits of m. So all fives must
+    // cancel out.
     let mut digits: i128 = format!("{whole}{behind}").parse().ok()?;
     for _ in 0..behind.len() {
         digits = (digits % 5 == 0).then_some(digits / 5)?;
@@ -340,16 +418,23 @@ fn exact_number(text: &str) -> Option<Stored> {
 /// Whether a double holds a whole number exactly.
 const fn is_exact_double(number: i128) -> bool {
     let magnitude = number.unsigned_abs();
-    magnitude == 0 || u128::BITS - magnitude.leading_zeros() - magnitude.trailing_zeros() <= f64::MANTISSA_DIGITS
+    magnitude == 0
+        || u128::BITS - magnitude.leading_zeros() - magnitude.trailing_zeros()
+            <= f64::MANTISSA_DIGITS
 }
 
-/// A double from its text, as servers write it; `None` for text that is none. SQLite's columns of floats keep no sign of a zero, and
-/// -0 equals 0, so it is carried as SQLite can.
+/// A double from its text, as servers write it; `None` for text that is none. SQLite's columns of
+/// floats keep no sign of a zero, and -0 equals 0, so it is carried as SQLite can.
 fn real(text: &str) -> Result<Option<f64>, Problem> {
     match text {
         "NaN" => {
-            let text = "SQLite would store NaN as NULL; exclude the column, or cast it in the source".to_owned();
-            Err(Problem { code: "value_does_not_fit", text })
+            let text = "SQLite would store NaN as NULL; exclude the column, or cast it in the \
+                        source"
+                .to_owned();
+            Err(Problem {
+                code: "value_does_not_fit",
+                text,
+            })
         }
         "Infinity" => Ok(Some(f64::INFINITY)),
         "-Infinity" => Ok(Some(f64::NEG_INFINITY)),
@@ -366,8 +451,19 @@ mod tests {
 
     use super::*;
 
-    fn converted(value: Value, conversion: Conversion, affinity: Affinity) -> Result<Stored, Problem> {
-        convert(value, &Column { name: "c".to_owned(), conversion, affinity })
+    fn converted(
+        value: Value,
+        conversion: Conversion,
+        affinity: Affinity,
+    ) -> Result<Stored, Problem> {
+        convert(
+            value,
+            &Column {
+                name: "c".to_owned(),
+                conversion,
+                affinity,
+            },
+        )
     }
 
     fn text(text: &str) -> Value {
@@ -378,18 +474,81 @@ mod tests {
     fn text_becomes_what_its_kind_says() {
         let kept = |text: &str| Ok(Stored::Text(text.to_owned()));
         for (value, conversion, affinity, expected) in [
-            (text("-5"), Conversion::Integer, Affinity::Integer, Ok(Stored::Integer(-5))),
-            (text("1e3"), Conversion::Real, Affinity::Real, Ok(Stored::Real(1000.0))),
-            (text("-Infinity"), Conversion::Real, Affinity::Real, Ok(Stored::Real(f64::NEG_INFINITY))),
-            (text("t"), Conversion::Bool, Affinity::Numeric, Ok(Stored::Integer(1))),
-            (text("0012.50"), Conversion::Text, Affinity::Text, kept("0012.50")),
-            (text("2024-01-01 00:00:00+00"), Conversion::Text, Affinity::Numeric, kept("2024-01-01 00:00:00+00")),
-            (text("abc"), Conversion::Integer, Affinity::Integer, kept("abc")),
-            (text("0.10"), Conversion::Decimal, Affinity::Text, kept("0.10")),
-            (text("0.50"), Conversion::Decimal, Affinity::Numeric, Ok(Stored::Real(0.5))),
-            (text("12.00"), Conversion::Decimal, Affinity::Numeric, Ok(Stored::Integer(12))),
-            (text("NaN"), Conversion::Decimal, Affinity::Numeric, kept("NaN")),
-            (Value::Bytes(vec![0]), Conversion::Text, Affinity::Integer, Ok(Stored::Bytes(vec![0]))),
+            (
+                text("-5"),
+                Conversion::Integer,
+                Affinity::Integer,
+                Ok(Stored::Integer(-5)),
+            ),
+            (
+                text("1e3"),
+                Conversion::Real,
+                Affinity::Real,
+                Ok(Stored::Real(1000.0)),
+            ),
+            (
+                text("-Infinity"),
+                Conversion::Real,
+                Affinity::Real,
+                Ok(Stored::Real(f64::NEG_INFINITY)),
+            ),
+            (
+                text("t"),
+                Conversion::Bool,
+                Affinity::Numeric,
+                Ok(Stored::Integer(1)),
+            ),
+            (
+                text("0012.50"),
+                Conversion::Text,
+                Affinity::Text,
+                kept("0012.50"),
+            ),
+            (
+                text("2024-01-01 00:00:00+00"),
+                Conversion::Text,
+                Affinity::Numeric,
+                kept(
+                    "2024-01-01 \
+                00:00:00+00",
+                ),
+            ),
+            (
+                text("abc"),
+                Conversion::Integer,
+                Affinity::Integer,
+                kept("abc"),
+            ),
+            (
+                text("0.10"),
+                Conversion::Decimal,
+                Affinity::Text,
+                kept("0.10"),
+            ),
+            (
+                text("0.50"),
+                Conversion::Decimal,
+                Affinity::Numeric,
+                Ok(Stored::Real(0.5)),
+            ),
+            (
+                text("12.00"),
+                Conversion::Decimal,
+                Affinity::Numeric,
+                Ok(Stored::Integer(12)),
+            ),
+            (
+                text("NaN"),
+                Conversion::Decimal,
+                Affinity::Numeric,
+                kept("NaN"),
+            ),
+            (
+                Value::Bytes(vec![0]),
+                Conversion::Text,
+                Affinity::Integer,
+                Ok(Stored::Bytes(vec![0])),
+            ),
         ] {
             let shown = format!("{value:?} into {affinity:?}");
             assert_eq!(converted(value, conversion, affinity), expected, "{shown}");
@@ -402,7 +561,11 @@ mod tests {
             (text("0012.50"), Conversion::Text, Affinity::Numeric),
             (text(" 7 "), Conversion::Text, Affinity::Real),
             (text("0.10"), Conversion::Decimal, Affinity::Numeric),
-            (text("9007199254740993"), Conversion::Integer, Affinity::Real),
+            (
+                text("9007199254740993"),
+                Conversion::Integer,
+                Affinity::Real,
+            ),
             (text("1.5"), Conversion::Real, Affinity::Text),
             (text("NaN"), Conversion::Real, Affinity::Real),
             (Value::Real(0.1), Conversion::Text, Affinity::Text),
@@ -443,7 +606,8 @@ mod tests {
         }
 
         #[test]
-        fn what_rust_reads_as_a_finite_number_sqlite_may_too(text in "[ +-]?[0-9]{0,3}[.]?[0-9]{0,3}([eE][+-]?[0-9]{0,2})?") {
+        fn what_rust_reads_as_a_finite_number_sqlite_may_too(text in "[ \
+            +-]?[0-9]{0,3}[.]?[0-9]{0,3}([eE][+-]?[0-9]{0,2})?") {
             if text.trim().parse::<f64>().is_ok() {
                 prop_assert!(reads_as_number(&text), "{}", text);
             }

@@ -57,19 +57,28 @@ pub(super) struct Meta {
 }
 
 /// The mark of the target, or `None` when the file has no ledger.
-pub(super) async fn meta(conn: &mut SqliteConnection, place: &Place) -> Result<Option<Meta>, ConnectorError> {
+pub(super) async fn meta(
+    conn: &mut SqliteConnection,
+    place: &Place,
+) -> Result<Option<Meta>, ConnectorError> {
     let failed = || place.failed("read the ledger's mark");
-    let there: i64 = sqlx::query_scalar("select count(*) from sqlite_schema where name = '_highwater_meta'")
-        .fetch_one(&mut *conn)
-        .await
-        .map_err(failed())?;
+    let there: i64 = sqlx::query_scalar(
+        "select count(*) from sqlite_schema where name = \
+        '_highwater_meta'",
+    )
+    .fetch_one(&mut *conn)
+    .await
+    .map_err(failed())?;
     if there == 0 {
         return Ok(None);
     }
-    let Some(row) = sqlx::query("select cluster_id, incarnation, format, file_id from _highwater_meta")
-        .fetch_optional(conn)
-        .await
-        .map_err(failed())?
+    let Some(row) = sqlx::query(
+        "select cluster_id, incarnation, format, file_id from \
+                                 _highwater_meta",
+    )
+    .fetch_optional(conn)
+    .await
+    .map_err(failed())?
     else {
         return Ok(None);
     };
@@ -77,26 +86,42 @@ pub(super) async fn meta(conn: &mut SqliteConnection, place: &Place) -> Result<O
     if format != FORMAT {
         let message = if format < FORMAT {
             format!(
-                "the ledger has format {format}, of an earlier version of Highwater, and this version reads {FORMAT} only. Let that \
-                 version finish, then begin with a new file: receipts of the earlier form are not read"
+                "the ledger has format {format}, of an earlier version of Highwater, and this \
+                 version reads {FORMAT} only. Let that version finish, then begin with a new file: \
+                 receipts of the earlier form are not read"
             )
         } else {
-            format!("the ledger has format {format}, this version knows {FORMAT}; use a version that knows it")
+            format!(
+                "the ledger has format {format}, this version knows {FORMAT}; use a version \
+                     that knows it"
+            )
         };
         return Err(place.permanent("unknown_ledger_format", message));
     }
-    let cluster = row.get::<String, _>(0).parse().map_err(|error| unreadable(place, &error))?;
-    Ok(Some(Meta { cluster, incarnation: row.get(1), file_id: row.get(3) }))
+    let cluster = row
+        .get::<String, _>(0)
+        .parse()
+        .map_err(|error| unreadable(place, &error))?;
+    Ok(Some(Meta {
+        cluster,
+        incarnation: row.get(1),
+        file_id: row.get(3),
+    }))
 }
 
 /// Fails when the target belongs to another cluster.
-pub(super) fn belongs(place: &Place, meta: &Meta, cluster: &ClusterId) -> Result<(), ConnectorError> {
+pub(super) fn belongs(
+    place: &Place,
+    meta: &Meta,
+    cluster: &ClusterId,
+) -> Result<(), ConnectorError> {
     if meta.cluster == *cluster {
         return Ok(());
     }
     let message = format!(
-        "the target belongs to cluster {}, and this is cluster {cluster}. If the other one writes here no more, for \
-         instance because its `.highwater` folder was deleted, take the target over with `highwater cluster adopt`",
+        "the target belongs to cluster {}, and this is cluster {cluster}. If the other one writes \
+         here no more, for instance because its `.highwater` folder was deleted, take the target \
+         over with `highwater cluster adopt`",
         meta.cluster
     );
     Err(place.permanent("target_of_another_cluster", message))
@@ -111,26 +136,44 @@ pub(super) async fn ensure(
     if let Some(meta) = meta(conn, place).await? {
         return Ok((meta, false));
     }
-    sqlx::raw_sql(TABLES).execute(&mut *conn).await.map_err(place.failed("make the ledger"))?;
+    sqlx::raw_sql(TABLES)
+        .execute(&mut *conn)
+        .await
+        .map_err(place.failed("make the ledger"))?;
     let mark = sqlx::query(
         "insert into _highwater_meta (one, cluster_id, incarnation, format, file_id, created_at)
          values (1, ?, 1, ?, lower(hex(randomblob(8))), strftime('%Y-%m-%dT%H:%M:%fZ', 'now'))",
     )
     .bind(cluster.to_string())
     .bind(FORMAT);
-    sql::run(conn, mark).await.map_err(place.failed("mark the ledger"))?;
+    sql::run(conn, mark)
+        .await
+        .map_err(place.failed("mark the ledger"))?;
     match meta(conn, place).await? {
         Some(meta) => Ok((meta, true)),
-        None => Err(place.permanent("ledger_unreadable", "the ledger that was just made is not there")),
+        None => Err(place.permanent(
+            "ledger_unreadable",
+            "the ledger that was just made is not \
+            there",
+        )),
     }
 }
 
-/// Which file this is, and which life of it: the file's identity on this host, and its ledger's. A file that does not
-/// exist yet has none, and a file without a ledger its identity alone.
-pub(super) async fn fingerprint(place: &Place, meta: Option<&Meta>) -> Result<String, ConnectorError> {
-    let file = tokio::fs::metadata(place.path())
-        .await
-        .map_err(|error| place.permanent("unknown_database", format!("cannot look at the database file: {error}")))?;
+/// Which file this is, and which life of it: the file's identity on this host, and its ledger's. A
+/// file that does not exist yet has none, and a file without a ledger its identity alone.
+pub(super) async fn fingerprint(
+    place: &Place,
+    meta: Option<&Meta>,
+) -> Result<String, ConnectorError> {
+    let file = tokio::fs::metadata(place.path()).await.map_err(|error| {
+        place.permanent(
+            "unknown_database",
+            format!(
+                "cannot look at the database \
+            file: {error}"
+            ),
+        )
+    })?;
     let identity = format!("{}:{}", file.dev(), file.ino());
     Ok(match meta {
         Some(meta) => format!("{identity}:{}", meta.file_id),
@@ -138,12 +181,15 @@ pub(super) async fn fingerprint(place: &Place, meta: Option<&Meta>) -> Result<St
     })
 }
 
-/// True when a target that was `expected` when it was reconciled is the one that is `found` now. A target that had no
-/// ledger then may have got one since: by the prepare task of the same plan.
+/// True when a target that was `expected` when it was reconciled is the one that is `found` now. A
+/// target that had no ledger then may have got one since: by the prepare task of the same plan.
 pub(super) fn is_same_target(expected: &str, found: &str) -> bool {
     found == expected
         || expected.is_empty()
-        || found.strip_prefix(expected).is_some_and(|rest| rest.starts_with(':')) && expected.matches(':').count() == 1
+        || found
+            .strip_prefix(expected)
+            .is_some_and(|rest| rest.starts_with(':'))
+            && expected.matches(':').count() == 1
 }
 
 /// The ledger row of a task.
@@ -167,19 +213,58 @@ pub(super) async fn row(
 
 fn decode(place: &Place, row: &SqliteRow) -> Result<(LedgerRow, Process), ConnectorError> {
     let letter: String = row.get(0);
-    let state = LedgerState::from_letter(&letter).ok_or_else(|| unreadable(place, &format!("a state `{letter}`")))?;
-    let nonce: [u8; 16] =
-        row.get::<Vec<u8>, _>(2).try_into().map_err(|_| unreadable(place, &"a nonce that has not 16 bytes"))?;
-    let spec_digest: DocumentDigest = row.get::<String, _>(3).parse().map_err(|error| unreadable(place, &error))?;
+    let state = LedgerState::from_letter(&letter).ok_or_else(|| {
+        unreadable(
+            place,
+            &format!(
+                "a \
+        state `{letter}`"
+            ),
+        )
+    })?;
+    let nonce: [u8; 16] = row.get::<Vec<u8>, _>(2).try_into().map_err(|_| {
+        unreadable(
+            place,
+            &"a nonce that has not \
+            16 bytes",
+        )
+    })?;
+    let spec_digest: DocumentDigest = row
+        .get::<String, _>(3)
+        .parse()
+        .map_err(|error| unreadable(place, &error))?;
     let count = |at: usize| u64::try_from(row.get::<i64, _>(at)).unwrap_or(0);
-    let fence = Fence { token: FencingToken::from_raw(row.get(1)), nonce: Nonce::from_bytes(nonce) };
-    let receipt = Receipt { rows: count(4), bytes: count(5) };
-    let session = Process { pid: row.get(6), start: row.get(7) };
-    Ok((LedgerRow { state, fence, spec_digest, receipt }, session))
+    let fence = Fence {
+        token: FencingToken::from_raw(row.get(1)),
+        nonce: Nonce::from_bytes(nonce),
+    };
+    let receipt = Receipt {
+        rows: count(4),
+        bytes: count(5),
+    };
+    let session = Process {
+        pid: row.get(6),
+        start: row.get(7),
+    };
+    Ok((
+        LedgerRow {
+            state,
+            fence,
+            spec_digest,
+            receipt,
+        },
+        session,
+    ))
 }
 
 fn unreadable(place: &Place, what: &dyn std::fmt::Display) -> ConnectorError {
-    place.permanent("ledger_unreadable", format!("the ledger holds what no version has written: {what}"))
+    place.permanent(
+        "ledger_unreadable",
+        format!(
+            "the ledger holds what no version has written: \
+        {what}"
+        ),
+    )
 }
 
 /// A slice as the ledger's columns have it: kind, first position, first position outside.
@@ -268,11 +353,15 @@ pub(super) async fn committed(
     .fetch_all(conn)
     .await
     .map_err(place.failed("read what the step has committed"))?;
-    let side = |row: &SqliteRow, at: usize| u64::try_from(row.get::<i64, _>(at)).unwrap_or(u64::MAX);
-    Ok(Ordinals::of_ranges(rows.iter().map(|row| (side(row, 0), side(row, 1)))))
+    let side =
+        |row: &SqliteRow, at: usize| u64::try_from(row.get::<i64, _>(at)).unwrap_or(u64::MAX);
+    Ok(Ordinals::of_ranges(
+        rows.iter().map(|row| (side(row, 0), side(row, 1))),
+    ))
 }
 
-/// What the stream's committed tasks cover, whoever committed them, but for `own`: ranges of the kind that is wanted, and the NULL rows.
+/// What the stream's committed tasks cover, whoever committed them, but for `own`: ranges of the
+/// kind that is wanted, and the NULL rows.
 pub(super) async fn coverage(
     conn: &mut SqliteConnection,
     place: &Place,
@@ -297,7 +386,10 @@ pub(super) async fn coverage(
             "null" => null = true,
             "all" => ranges.push((None, None)),
             _ => {
-                let side = |at: usize| row.get::<Option<i64>, _>(at).and_then(|raw| cursor(&kind, raw));
+                let side = |at: usize| {
+                    row.get::<Option<i64>, _>(at)
+                        .and_then(|raw| cursor(&kind, raw))
+                };
                 let (start, end) = (side(1), side(2));
                 if start.or(end).map(Cursor::kind) == Some(wanted) {
                     ranges.push((start, end));
@@ -322,7 +414,9 @@ fn merged(mut ranges: Vec<(Option<Cursor>, Option<Cursor>)>) -> Vec<CursorRange>
             Some(_) | None => out.push((start, end)),
         }
     }
-    out.into_iter().filter_map(|(start, end)| CursorRange::new(start, end).ok()).collect()
+    out.into_iter()
+        .filter_map(|(start, end)| CursorRange::new(start, end).ok())
+        .collect()
 }
 
 #[cfg(test)]
@@ -333,9 +427,25 @@ mod tests {
     fn ranges_that_touch_become_one() {
         let at = |value| Some(Cursor::Integer(value));
         let range = |start, end| CursorRange::new(start, end).expect("not empty");
-        let given = vec![(at(10), at(20)), (at(0), at(10)), (at(30), at(40)), (at(12), at(15)), (at(50), None)];
-        assert_eq!(merged(given), [range(at(0), at(20)), range(at(30), at(40)), range(at(50), None)]);
-        assert_eq!(merged(vec![(at(3), at(4)), (None, None)]), [CursorRange::ALL]);
+        let given = vec![
+            (at(10), at(20)),
+            (at(0), at(10)),
+            (at(30), at(40)),
+            (at(12), at(15)),
+            (at(50), None),
+        ];
+        assert_eq!(
+            merged(given),
+            [
+                range(at(0), at(20)),
+                range(at(30), at(40)),
+                range(at(50), None)
+            ]
+        );
+        assert_eq!(
+            merged(vec![(at(3), at(4)), (None, None)]),
+            [CursorRange::ALL]
+        );
     }
 
     #[test]

@@ -11,7 +11,8 @@ use super::position::{Condition, condition, has_place};
 use super::sql;
 use crate::connector::{ConnectorError, LeftOutRequest};
 
-/// The rows of each kind. A column of SQLite holds values of any type, so one that lies outside may be no position at all.
+/// The rows of each kind. A column of SQLite holds values of any type, so one that lies outside may
+/// be no position at all.
 pub(super) async fn count(
     conn: &mut SqliteConnection,
     place: &Place,
@@ -20,20 +21,34 @@ pub(super) async fn count(
     is_cheap: bool,
 ) -> Result<LeftOut, ConnectorError> {
     let (column, form) = (&asked.partition_column, asked.form);
-    let nullable = table.column(column).is_none_or(|column| column.facts.nullable);
+    let nullable = table
+        .column(column)
+        .is_none_or(|column| column.facts.nullable);
     let side = |start, end| {
         let range = CursorRange::new(start, end).ok()?;
         Some(condition(column, &Slice::Range(range), form))
     };
-    let before = asked.whole.start().and_then(|start| side(None, Some(start)));
+    let before = asked
+        .whole
+        .start()
+        .and_then(|start| side(None, Some(start)));
     let behind = asked.whole.end().and_then(|end| side(Some(end), None));
     let placed = has_place(column, form);
-    let and_placed = |side: &Condition| Condition { text: format!("{} and ({placed})", side.text), ..side.clone() };
+    let and_placed = |side: &Condition| Condition {
+        text: format!("{} and ({placed})", side.text),
+        ..side.clone()
+    };
     let outside: Vec<&Condition> = before.iter().chain(&behind).collect();
     let stray = (!outside.is_empty()).then(|| {
         let any: Vec<&str> = outside.iter().map(|side| side.text.as_str()).collect();
-        let bounds = outside.iter().flat_map(|side| side.bounds.clone()).collect();
-        Condition { text: format!("({}) and not ({placed})", any.join(" or ")), bounds }
+        let bounds = outside
+            .iter()
+            .flat_map(|side| side.bounds.clone())
+            .collect();
+        Condition {
+            text: format!("({}) and not ({placed})", any.join(" or ")),
+            bounds,
+        }
     });
     let kinds = [
         before.as_ref().map(and_placed),
@@ -44,13 +59,22 @@ pub(super) async fn count(
     if kinds.iter().all(Option::is_none) {
         return Ok(LeftOut::NONE);
     }
-    let tallies = if is_cheap { Some(counted(conn, place, asked, &kinds).await?) } else { None };
+    let tallies = if is_cheap {
+        Some(counted(conn, place, asked, &kinds).await?)
+    } else {
+        None
+    };
     let tally = |at: usize| match (&kinds[at], tallies) {
         (None, _) => Tally::Exactly(0),
         (Some(_), None) => Tally::Unknown,
         (Some(_), Some(tallies)) => Tally::of(tallies[at].unsigned_abs()),
     };
-    Ok(LeftOut { before: tally(0), behind: tally(1), null: tally(2), stray: tally(3) })
+    Ok(LeftOut {
+        before: tally(0),
+        behind: tally(1),
+        null: tally(2),
+        stray: tally(3),
+    })
 }
 
 async fn counted(
@@ -59,7 +83,12 @@ async fn counted(
     asked: &LeftOutRequest,
     kinds: &[Option<Condition>; 4],
 ) -> Result<[i64; 4], ConnectorError> {
-    let failed = || place.failed(format!("count the rows of {} that no partition takes", asked.table));
+    let failed = || {
+        place.failed(format!(
+            "count the rows of {} that no partition takes",
+            asked.table
+        ))
+    };
     let past = COUNTED_MAX + 1;
     let columns = kinds.iter().map(|kind| match kind {
         None => "0".to_owned(),
@@ -69,9 +98,19 @@ async fn counted(
         }
     });
     let text = format!("select {}", columns.collect::<Vec<_>>().join(", "));
-    let bounds = kinds.iter().flatten().flat_map(|kind| kind.bounds.clone()).collect();
-    let all = Condition { text: String::new(), bounds };
-    let row = sql::bound(text, &all).fetch_one(conn).await.map_err(failed())?;
+    let bounds = kinds
+        .iter()
+        .flatten()
+        .flat_map(|kind| kind.bounds.clone())
+        .collect();
+    let all = Condition {
+        text: String::new(),
+        bounds,
+    };
+    let row = sql::bound(text, &all)
+        .fetch_one(conn)
+        .await
+        .map_err(failed())?;
     let at = |at: usize| row.try_get::<i64, _>(at).map_err(failed());
     Ok([at(0)?, at(1)?, at(2)?, at(3)?])
 }

@@ -1,8 +1,9 @@
 //! SQLite: a file on this host, read side and write side.
 //!
-//! A source is opened read-only and never changed, not even into WAL mode. A target has one writer at a time: attempts of
-//! this process queue in the connector instead of meeting SQLite's busy timeout. Every attempt owns its connection, and an
-//! abandoned connection interrupts what it was doing, so that its transaction is rolled back at once.
+//! A source is opened read-only and never changed, not even into WAL mode. A target has one writer
+//! at a time: attempts of this process queue in the connector instead of meeting SQLite's busy
+//! timeout. Every attempt owns its connection, and an abandoned connection interrupts what it was
+//! doing, so that its transaction is rolled back at once.
 
 mod catalogue;
 mod claim;

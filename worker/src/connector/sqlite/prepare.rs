@@ -1,4 +1,5 @@
-//! The target table: made from the source's columns where it is missing, compared with them where it exists.
+//! The target table: made from the source's columns where it is missing, compared with them where
+//! it exists.
 
 use highwater_common::facts::{ColumnFacts, ColumnKind, Engine, Reaction};
 use highwater_common::plan::{self, Destination, Rows, TableCompat, Writing};
@@ -37,10 +38,13 @@ pub(super) async fn table(
 /// The type a column gets in a created table.
 fn type_of(column: &ColumnFacts, source: Engine) -> String {
     match source {
-        // A declared type is only ever letters, digits, blanks and a length; anything else is kept out of the statement.
+        // A declared type is only ever letters, digits, blanks and a length; anything else is kept
+        // out of the statement.
         Engine::Sqlite if is_plain(&column.type_name) => column.type_name.clone(),
         Engine::Sqlite | Engine::Postgres => match column.kind {
-            ColumnKind::Bool | ColumnKind::Int16 | ColumnKind::Int32 | ColumnKind::Int64 => "INTEGER",
+            ColumnKind::Bool | ColumnKind::Int16 | ColumnKind::Int32 | ColumnKind::Int64 => {
+                "INTEGER"
+            }
             ColumnKind::Float32 | ColumnKind::Float64 => "REAL",
             ColumnKind::Bytes => "BLOB",
             ColumnKind::Any => "",
@@ -60,17 +64,32 @@ fn type_of(column: &ColumnFacts, source: Engine) -> String {
 
 fn is_plain(type_name: &str) -> bool {
     let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, ' ' | '_' | '(' | ')' | ',');
-    let starts_well = type_name.is_empty() || type_name.starts_with(|c: char| c.is_ascii_alphabetic());
-    let keyword = type_name.split(|c: char| !c.is_ascii_alphanumeric()).any(|word| {
-        ["primary", "references", "check", "default", "collate", "generated", "unique", "not", "constraint", "as"]
+    let starts_well =
+        type_name.is_empty() || type_name.starts_with(|c: char| c.is_ascii_alphabetic());
+    let keyword = type_name
+        .split(|c: char| !c.is_ascii_alphanumeric())
+        .any(|word| {
+            [
+                "primary",
+                "references",
+                "check",
+                "default",
+                "collate",
+                "generated",
+                "unique",
+                "not",
+                "constraint",
+                "as",
+            ]
             .iter()
             .any(|reserved| word.eq_ignore_ascii_case(reserved))
-    });
+        });
     starts_well && !keyword && type_name.chars().all(legal)
 }
 
-/// A name for the index on the partition column that nothing in the file has, if the table is to have that index: tables and
-/// indexes of a file share one set of names, and those of two tables may come out alike.
+/// A name for the index on the partition column that nothing in the file has, if the table is to
+/// have that index: tables and indexes of a file share one set of names, and those of two tables
+/// may come out alike.
 async fn index_name(
     conn: &mut SqliteConnection,
     place: &Place,
@@ -79,17 +98,31 @@ async fn index_name(
     /// An index is only there for speed: a file that has taken so many names goes without.
     const NAMES_MAX: u32 = 100;
     let column = &request.partition_column;
-    let key_leads = request.key.first().is_some_and(|first| first.eq_ignore_ascii_case(column));
+    let key_leads = request
+        .key
+        .first()
+        .is_some_and(|first| first.eq_ignore_ascii_case(column));
     if key_leads || request.mode != WriteMode::ReplacePartition {
         return Ok(None);
     }
     let schema = sql::ident(sql::schema(&request.table));
     for number in 1..=NAMES_MAX {
-        let end = if number == 1 { String::new() } else { number.to_string() };
+        let end = if number == 1 {
+            String::new()
+        } else {
+            number.to_string()
+        };
         let name = format!("{}_{column}_idx{end}", request.table.name);
-        let question = format!("select 1 from {schema}.sqlite_schema where name = ? collate nocase");
-        let taken = sql::once(question).bind(&name).fetch_optional(&mut *conn).await;
-        if taken.map_err(place.failed("list the names of the file"))?.is_none() {
+        let question =
+            format!("select 1 from {schema}.sqlite_schema where name = ? collate nocase");
+        let taken = sql::once(question)
+            .bind(&name)
+            .fetch_optional(&mut *conn)
+            .await;
+        if taken
+            .map_err(place.failed("list the names of the file"))?
+            .is_none()
+        {
             return Ok(Some(name));
         }
     }
@@ -102,14 +135,32 @@ fn statements(request: &PrepareRequest, index: Option<&str>) -> Vec<String> {
         .columns
         .iter()
         .map(|column| {
-            let not_null = if column.nullable && !in_key(&column.name) { "" } else { " not null" };
-            format!("{} {}{not_null}", sql::ident(&column.name), type_of(column, request.source_engine))
+            let not_null = if column.nullable && !in_key(&column.name) {
+                ""
+            } else {
+                " not null"
+            };
+            format!(
+                "{} {}{not_null}",
+                sql::ident(&column.name),
+                type_of(column, request.source_engine)
+            )
         })
         .collect();
     if !request.key.is_empty() {
-        lines.push(format!("primary key ({})", sql::idents(request.key.iter().map(String::as_str))));
+        lines.push(format!(
+            "primary key ({})",
+            sql::idents(request.key.iter().map(String::as_str))
+        ));
     }
-    let mut statements = vec![format!("create table {} ({})", sql::table(&request.table), lines.join(", "))];
+    let mut statements = vec![format!(
+        "create table {} ({})",
+        sql::table(&request.table),
+        lines.join(
+            ", \
+        "
+        )
+    )];
     if let Some(index) = index {
         statements.push(format!(
             "create index {}.{} on {} ({})",
@@ -122,7 +173,8 @@ fn statements(request: &PrepareRequest, index: Option<&str>) -> Vec<String> {
     statements
 }
 
-/// What the plan said of the table, asked once more of what is there now. What is only risky, the plan has told.
+/// What the plan said of the table, asked once more of what is there now. What is only risky, the
+/// plan has told.
 fn compare(
     place: &Place,
     request: &PrepareRequest,
@@ -130,25 +182,51 @@ fn compare(
     reactions: Option<&[Reaction]>,
 ) -> Result<Vec<String>, ConnectorError> {
     let found = table.as_target();
-    let rows = Rows { engine: request.source_engine, table: &request.source_table, columns: &request.columns };
-    let told = plan::check_table(rows, Destination { engine: Engine::Sqlite, table: &request.table, found: &found });
+    let rows = Rows {
+        engine: request.source_engine,
+        table: &request.source_table,
+        columns: &request.columns,
+    };
+    let told = plan::check_table(
+        rows,
+        Destination {
+            engine: Engine::Sqlite,
+            table: &request.table,
+            found: &found,
+        },
+    );
     refuse(place, &told)?;
     let mut told = plan::check_reactions(writing(request), reactions);
     refuse(place, &told)?;
     if request.mode == WriteMode::ReplacePartition && !table.leads_with(&request.partition_column) {
-        told.warnings.push(plan::unindexed_target(&request.table, &request.partition_column, false));
+        told.warnings.push(plan::unindexed_target(
+            &request.table,
+            &request.partition_column,
+            false,
+        ));
     }
     Ok(told.warnings)
 }
 
 const fn writing(request: &PrepareRequest) -> Writing<'_> {
     let (mode, triggers) = (request.mode, request.triggers);
-    Writing { engine: Engine::Sqlite, table: &request.table, mode, triggers }
+    Writing {
+        engine: Engine::Sqlite,
+        table: &request.table,
+        mode,
+        triggers,
+    }
 }
 
 /// The error of a table that cannot take the rows, in the words of the plan.
 fn refuse(place: &Place, told: &TableCompat) -> Result<(), ConnectorError> {
-    let Some(first) = told.misfits.first() else { return Ok(()) };
-    let all: Vec<String> = told.misfits.iter().map(|misfit| format!("{}; {}", misfit.message, misfit.help)).collect();
+    let Some(first) = told.misfits.first() else {
+        return Ok(());
+    };
+    let all: Vec<String> = told
+        .misfits
+        .iter()
+        .map(|misfit| format!("{}; {}", misfit.message, misfit.help))
+        .collect();
     Err(place.permanent(first.code, all.join(". ")))
 }

@@ -1,5 +1,5 @@
-//! The queue of writers on one file. SQLite has one writer at a time: within this process attempts wait their turn here,
-//! in the order they came, instead of racing through SQLite's busy timeout.
+//! The queue of writers on one file. SQLite has one writer at a time: within this process attempts
+//! wait their turn here, in the order they came, instead of racing through SQLite's busy timeout.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -7,10 +7,12 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// One queue per file, process-wide, because several targets may mean the same file. Holds no file that nobody waits for.
+/// One queue per file, process-wide, because several targets may mean the same file. Holds no file
+/// that nobody waits for.
 static QUEUES: Mutex<BTreeMap<PathBuf, Weak<Semaphore>>> = Mutex::new(BTreeMap::new());
 
-/// The right to write to a file, as far as this process is concerned. Dropping it lets the next one go.
+/// The right to write to a file, as far as this process is concerned. Dropping it lets the next one
+/// go.
 #[derive(Debug)]
 pub(super) struct Turn {
     _permit: OwnedSemaphorePermit,
@@ -21,7 +23,10 @@ pub(super) struct Turn {
 pub(super) async fn turn(path: &Path) -> Option<Turn> {
     let queue = queue_of(&identity(path));
     let permit = Arc::clone(&queue).acquire_owned().await.ok()?;
-    Some(Turn { _permit: permit, _queue: queue })
+    Some(Turn {
+        _permit: permit,
+        _queue: queue,
+    })
 }
 
 fn queue_of(file: &Path) -> Arc<Semaphore> {
@@ -35,12 +40,16 @@ fn queue_of(file: &Path) -> Arc<Semaphore> {
     queue
 }
 
-/// The file's real path, so that two ways to write it meet in one queue. A file that does not exist yet has its folder's.
+/// The file's real path, so that two ways to write it meet in one queue. A file that does not exist
+/// yet has its folder's.
 fn identity(path: &Path) -> PathBuf {
     if let Ok(real) = path.canonicalize() {
         return real;
     }
-    match (path.parent().and_then(|folder| folder.canonicalize().ok()), path.file_name()) {
+    match (
+        path.parent().and_then(|folder| folder.canonicalize().ok()),
+        path.file_name(),
+    ) {
         (Some(folder), Some(name)) => folder.join(name),
         (None, _) | (_, None) => path.to_owned(),
     }

@@ -52,7 +52,11 @@ impl SqliteRows {
     ) -> Self {
         let (tell, batches) = mpsc::channel(BATCHES_AHEAD_MAX);
         let abandoned = session.abandon_flag();
-        let names: Vec<String> = request.columns.iter().map(|column| column.name.clone()).collect();
+        let names: Vec<String> = request
+            .columns
+            .iter()
+            .map(|column| column.name.clone())
+            .collect();
         let table = request.table.to_string();
         let text = format!(
             "select {} from {} where {}",
@@ -62,14 +66,25 @@ impl SqliteRows {
         );
         let reader = place.clone();
         supervisor.spawn(SpawnKind::Attempt, async move {
-            let read = Reading { place: reader, table, names };
+            let read = Reading {
+                place: reader,
+                table,
+                names,
+            };
             if let Err(error) = read.run(&mut session, text, condition, &tell).await {
                 // A reader that is gone needs no reason.
                 tell.send(Err(error)).await.ok();
             }
             session.close().await;
         });
-        Self { batches, abandoned, place, ended: false, rows: 0, bytes: 0 }
+        Self {
+            batches,
+            abandoned,
+            place,
+            ended: false,
+            rows: 0,
+            bytes: 0,
+        }
     }
 }
 
@@ -122,9 +137,15 @@ impl Reading {
         condition: Condition,
         tell: &mpsc::Sender<Told>,
     ) -> Result<(), ConnectorError> {
-        let failed = || self.place.failed(format!("read the rows of {}", self.table));
+        let failed = || {
+            self.place
+                .failed(format!("read the rows of {}", self.table))
+        };
         let mut steps = Executor::fetch_many(session.conn(), sql::bound(text, &condition));
-        let mut batch = Batch { rows: Vec::new(), bytes: 0 };
+        let mut batch = Batch {
+            rows: Vec::new(),
+            bytes: 0,
+        };
         let mut is_whole = false;
         while let Some(step) = steps.next().await {
             let row = match step.map_err(failed())? {
@@ -138,7 +159,13 @@ impl Reading {
             batch.rows.push(values);
             batch.bytes += bytes;
             if batch.rows.len() >= BATCH_ROWS_MAX || batch.bytes >= BATCH_BYTES_MAX {
-                let full = std::mem::replace(&mut batch, Batch { rows: Vec::new(), bytes: 0 });
+                let full = std::mem::replace(
+                    &mut batch,
+                    Batch {
+                        rows: Vec::new(),
+                        bytes: 0,
+                    },
+                );
                 if tell.send(Ok(Some(full))).await.is_err() {
                     return Ok(());
                 }
@@ -159,10 +186,15 @@ impl Reading {
         let mut bytes = 0;
         let mut values = Vec::with_capacity(self.names.len());
         for (at, name) in self.names.iter().enumerate() {
-            let raw = row.try_get_raw(at).map_err(self.place.failed(format!("read column `{name}`")))?;
+            let raw = row
+                .try_get_raw(at)
+                .map_err(self.place.failed(format!("read column `{name}`")))?;
             let value = value_of(raw).map_err(|reason| {
-                let message =
-                    format!("column `{name}` of `{}` holds {reason}; correct it, or exclude the column", self.table);
+                let message = format!(
+                    "column `{name}` of `{}` holds {reason}; correct it, or exclude the \
+                             column",
+                    self.table
+                );
                 self.place.permanent("value_unreadable", message)
             })?;
             bytes += size_of(&value);
@@ -170,7 +202,8 @@ impl Reading {
         }
         if bytes > ROW_BYTES_MAX {
             let message = format!(
-                "a row of `{}` has {bytes} bytes, and at most {ROW_BYTES_MAX} are carried; exclude its largest column",
+                "a row of `{}` has {bytes} bytes, and at most {ROW_BYTES_MAX} are carried; exclude \
+                 its largest column",
                 self.table
             );
             return Err(self.place.permanent("row_too_large", message));
@@ -186,13 +219,30 @@ pub(super) fn value_of(raw: SqliteValueRef<'_>) -> Result<Value, &'static str> {
     }
     let class = raw.type_info();
     match class.name() {
-        "INTEGER" => <i64 as Decode<Sqlite>>::decode(raw).map(Value::Integer).map_err(|_| "an unreadable integer"),
-        "REAL" => <f64 as Decode<Sqlite>>::decode(raw).map(Value::Real).map_err(|_| "an unreadable number"),
+        "INTEGER" => <i64 as Decode<Sqlite>>::decode(raw)
+            .map(Value::Integer)
+            .map_err(|_| {
+                "an \
+            unreadable integer"
+            }),
+        "REAL" => <f64 as Decode<Sqlite>>::decode(raw)
+            .map(Value::Real)
+            .map_err(|_| {
+                "an unreadable \
+            number"
+            }),
         "TEXT" => {
-            let bytes = <Vec<u8> as Decode<Sqlite>>::decode(raw).map_err(|_| "an unreadable text")?;
-            Ok(String::from_utf8(bytes).map_or_else(|error| Value::RawText(error.into_bytes()), Value::Text))
+            let bytes =
+                <Vec<u8> as Decode<Sqlite>>::decode(raw).map_err(|_| "an unreadable text")?;
+            Ok(String::from_utf8(bytes)
+                .map_or_else(|error| Value::RawText(error.into_bytes()), Value::Text))
         }
-        "BLOB" => <Vec<u8> as Decode<Sqlite>>::decode(raw).map(Value::Bytes).map_err(|_| "an unreadable blob"),
+        "BLOB" => <Vec<u8> as Decode<Sqlite>>::decode(raw)
+            .map(Value::Bytes)
+            .map_err(|_| {
+                "an \
+            unreadable blob"
+            }),
         _ => Err("a value of an unknown storage class"),
     }
 }

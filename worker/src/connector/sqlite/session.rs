@@ -1,7 +1,8 @@
 //! A connection that one attempt owns: never pooled, never used again after an error.
 //!
-//! Dropping it closes it, which rolls back whatever was open. The flag behind SQLite's progress handler makes the drop
-//! reach a statement that is still running, so that the file's lock is not held for work nobody wants.
+//! Dropping it closes it, which rolls back whatever was open. The flag behind SQLite's progress
+//! handler makes the drop reach a statement that is still running, so that the file's lock is not
+//! held for work nobody wants.
 
 use std::io::ErrorKind;
 use std::sync::Arc;
@@ -57,22 +58,36 @@ impl Session {
                 .journal_mode(SqliteJournalMode::Wal)
                 .synchronous(SqliteSynchronous::Full),
         };
-        let mut conn = options.disable_statement_logging().connect().await.map_err(place.failed("open the file"))?;
+        let mut conn = options
+            .disable_statement_logging()
+            .connect()
+            .await
+            .map_err(place.failed(
+                "open \
+            the file",
+            ))?;
         let abandoned = Arc::new(AtomicBool::new(false));
         let flag = Arc::clone(&abandoned);
         conn.lock_handle()
             .await
             .map_err(place.failed("open the file"))?
             .set_progress_handler(STEPS_BETWEEN_LOOKS, move || !flag.load(Ordering::Relaxed));
-        Ok(Self { conn: Some(conn), abandoned })
+        Ok(Self {
+            conn: Some(conn),
+            abandoned,
+        })
     }
 
     /// The connection.
     pub(super) fn conn(&mut self) -> &mut SqliteConnection {
-        self.conn.as_mut().expect("a session keeps its connection until it is closed, and closing consumes it")
+        self.conn.as_mut().expect(
+            "a session keeps its connection until it is closed, and closing \
+                                   consumes it",
+        )
     }
 
-    /// What makes the session's running statement stop when it is set; for loops that outlive their reader.
+    /// What makes the session's running statement stop when it is set; for loops that outlive their
+    /// reader.
     pub(super) fn abandon_flag(&self) -> Arc<AtomicBool> {
         Arc::clone(&self.abandoned)
     }
@@ -80,7 +95,8 @@ impl Session {
     /// Closes the connection and waits until it is gone, and with it every open transaction.
     pub(super) async fn close(mut self) {
         if let Some(conn) = self.conn.take() {
-            // The file is released either way; what is left to say would say nothing about the data.
+            // The file is released either way; what is left to say would say nothing about the
+            // data.
             conn.close().await.ok();
         }
     }
@@ -98,9 +114,16 @@ async fn check_file(place: &Place, purpose: Purpose) -> Result<(), ConnectorErro
             Ok(_) => Ok(()),
             Err(error) if error.kind() == ErrorKind::NotFound => Err(place.permanent(
                 "unknown_database",
-                "the database file does not exist. Check the connection's path: it is relative to the pipeline file",
+                "the database file does not exist. Check the connection's path: it is relative to \
+                 the pipeline file",
             )),
-            Err(error) => Err(place.permanent("cannot_open", format!("cannot look at the database file: {error}"))),
+            Err(error) => Err(place.permanent(
+                "cannot_open",
+                format!(
+                    "cannot look at the database \
+                file: {error}"
+                ),
+            )),
         },
         Purpose::Make => check_folder(place).await,
     }
@@ -108,12 +131,17 @@ async fn check_file(place: &Place, purpose: Purpose) -> Result<(), ConnectorErro
 
 /// A target's folder is the user's to make: a misspelt path must not grow a tree of folders.
 pub(super) async fn check_folder(place: &Place) -> Result<(), ConnectorError> {
-    let Some(folder) = place.path().parent() else { return Ok(()) };
+    let Some(folder) = place.path().parent() else {
+        return Ok(());
+    };
     match tokio::fs::metadata(folder).await {
         Ok(found) if found.is_dir() => Ok(()),
         Ok(_) | Err(_) => Err(place.permanent(
             "unknown_database",
-            format!("the folder {} does not exist. Create it, or correct the connection's path", folder.display()),
+            format!(
+                "the folder {} does not exist. Create it, or correct the connection's path",
+                folder.display()
+            ),
         )),
     }
 }

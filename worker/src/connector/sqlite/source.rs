@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 use highwater_common::cursor::{Cursor, CursorKind};
-use highwater_common::facts::{ColumnFacts, ColumnKind, CursorForm, Engine, PartitionFacts, TableFacts};
+use highwater_common::facts::{
+    ColumnFacts, ColumnKind, CursorForm, Engine, PartitionFacts, TableFacts,
+};
 use highwater_common::id::ConnectionName;
 use highwater_common::left_out::LeftOut;
 use highwater_common::spec::TableName;
@@ -16,7 +18,9 @@ use super::errors::Place;
 use super::rows::{SqliteRows, value_of};
 use super::session::{Purpose, Session};
 use super::{left_out, position, sql};
-use crate::connector::{ConnectorError, LeftOutRequest, ReadRequest, RowFormat, RowStream, Source, SourceProbe, Value};
+use crate::connector::{
+    ConnectorError, LeftOutRequest, ReadRequest, RowFormat, RowStream, Source, SourceProbe, Value,
+};
 use crate::supervisor::Supervisor;
 
 /// Row ids up to which a table is counted; beyond it the largest one is the estimate.
@@ -33,7 +37,10 @@ impl SqliteSource {
     /// The file at `path`, which `connection` names in messages.
     #[must_use]
     pub fn new(path: PathBuf, connection: ConnectionName, supervisor: Supervisor) -> Self {
-        Self { place: Place::new(Path::new(&path), connection), supervisor }
+        Self {
+            place: Place::new(Path::new(&path), connection),
+            supervisor,
+        }
     }
 }
 
@@ -41,7 +48,12 @@ impl SqliteSource {
 impl Source for SqliteSource {
     async fn probe(&self, probe: &SourceProbe) -> Result<TableFacts, ConnectorError> {
         let mut session = Session::open(&self.place, Purpose::Read).await?;
-        let facts = Probing { place: &self.place, probe }.facts(session.conn()).await;
+        let facts = Probing {
+            place: &self.place,
+            probe,
+        }
+        .facts(session.conn())
+        .await;
         session.close().await;
         facts
     }
@@ -57,17 +69,34 @@ impl Source for SqliteSource {
         match request.format {
             RowFormat::Values => {}
             RowFormat::CopyBinary | RowFormat::CopyText => {
-                return Err(self.place.permanent("row_format", "SQLite gives rows as typed values only"));
+                return Err(self.place.permanent(
+                    "row_format",
+                    "SQLite gives rows as typed values \
+                    only",
+                ));
             }
         }
         let mut session = Session::open(&self.place, Purpose::Read).await?;
-        // Asked before the rows, so that a name that is gone is told by name and not by SQLite's first complaint.
+        // Asked before the rows, so that a name that is gone is told by name and not by SQLite's
+        // first complaint.
         let table = catalogue::existing(session.conn(), &self.place, &request.table).await?;
-        for column in request.columns.iter().map(|column| &column.name).chain([&request.partition_column]) {
+        for column in request
+            .columns
+            .iter()
+            .map(|column| &column.name)
+            .chain([&request.partition_column])
+        {
             known(&self.place, &table, &request.table, column)?;
         }
-        let condition = position::condition(&request.partition_column, &request.slice, request.form);
-        Ok(Box::new(SqliteRows::begin(session, self.place.clone(), &self.supervisor, request, condition)))
+        let condition =
+            position::condition(&request.partition_column, &request.slice, request.form);
+        Ok(Box::new(SqliteRows::begin(
+            session,
+            self.place.clone(),
+            &self.supervisor,
+            request,
+            condition,
+        )))
     }
 
     fn formats(&self, _columns: &[ColumnFacts]) -> Vec<RowFormat> {
@@ -76,16 +105,29 @@ impl Source for SqliteSource {
 }
 
 impl SqliteSource {
-    async fn left_out(&self, conn: &mut SqliteConnection, request: &LeftOutRequest) -> Result<LeftOut, ConnectorError> {
+    async fn left_out(
+        &self,
+        conn: &mut SqliteConnection,
+        request: &LeftOutRequest,
+    ) -> Result<LeftOut, ConnectorError> {
         let table = catalogue::existing(conn, &self.place, &request.table).await?;
-        known(&self.place, &table, &request.table, &request.partition_column)?;
+        known(
+            &self.place,
+            &table,
+            &request.table,
+            &request.partition_column,
+        )?;
         let is_cheap = table.leads_with(&request.partition_column) || {
             let largest = format!("select max(rowid) from {}", sql::table(&request.table));
-            let failed = self.place.failed(format!("count the rows of {}", request.table));
+            let failed = self
+                .place
+                .failed(format!("count the rows of {}", request.table));
             let largest: Option<i64> = match table.has_rowid {
-                true => {
-                    sql::once(largest).fetch_one(&mut *conn).await.and_then(|row| row.try_get(0)).map_err(failed)?
-                }
+                true => sql::once(largest)
+                    .fetch_one(&mut *conn)
+                    .await
+                    .and_then(|row| row.try_get(0))
+                    .map_err(failed)?,
                 false => None,
             };
             largest.is_none_or(|largest| largest <= COUNTED_ROWS_MAX)
@@ -94,11 +136,19 @@ impl SqliteSource {
     }
 }
 
-fn known(place: &Place, table: &Table, name: &TableName, column: &str) -> Result<(), ConnectorError> {
+fn known(
+    place: &Place,
+    table: &Table,
+    name: &TableName,
+    column: &str,
+) -> Result<(), ConnectorError> {
     if table.column(column).is_some() {
         return Ok(());
     }
-    let message = format!("table `{name}` has no column `{column}`; it has {}", table.column_names());
+    let message = format!(
+        "table `{name}` has no column `{column}`; it has {}",
+        table.column_names()
+    );
     Err(place.permanent("unknown_column", message))
 }
 
@@ -111,21 +161,39 @@ impl Probing<'_> {
     async fn facts(&self, conn: &mut SqliteConnection) -> Result<TableFacts, ConnectorError> {
         let name = &self.probe.table;
         let table = catalogue::existing(conn, self.place, name).await?;
-        for column in self.probe.exclude.iter().chain(&self.probe.partition_column) {
+        for column in self
+            .probe
+            .exclude
+            .iter()
+            .chain(&self.probe.partition_column)
+        {
             known(self.place, &table, name, column)?;
         }
         let (rows, rows_exact) = self.count(conn, &table).await?;
-        let bytes: i64 = sqlx::query_scalar("select page_count * page_size from pragma_page_count, pragma_page_size")
-            .fetch_one(&mut *conn)
-            .await
-            .map_err(self.place.failed("read the size of the file"))?;
+        let bytes: i64 = sqlx::query_scalar(
+            "select page_count * page_size from pragma_page_count, \
+            pragma_page_size",
+        )
+        .fetch_one(&mut *conn)
+        .await
+        .map_err(self.place.failed("read the size of the file"))?;
         let partition = match &self.probe.partition_column {
             Some(column) => Some(self.partition(conn, &table, column).await?),
             None => None,
         };
-        let excluded = |name: &str| self.probe.exclude.iter().any(|excluded| excluded.eq_ignore_ascii_case(name));
-        // What a table computes is its own business: the target computes it too, or has no such column.
-        let columns = table.columns.iter().filter(|column| !column.generated).map(|column| column.facts.clone());
+        let excluded = |name: &str| {
+            self.probe
+                .exclude
+                .iter()
+                .any(|excluded| excluded.eq_ignore_ascii_case(name))
+        };
+        // What a table computes is its own business: the target computes it too, or has no such
+        // column.
+        let columns = table
+            .columns
+            .iter()
+            .filter(|column| !column.generated)
+            .map(|column| column.facts.clone());
         let columns = columns.filter(|facts| !excluded(&facts.name)).collect();
         let mut key = table.key();
         // A key is one only with all of its columns, and where no row lacks a part of it.
@@ -151,17 +219,30 @@ impl Probing<'_> {
         table: &Table,
         key: &[String],
     ) -> Result<bool, ConnectorError> {
-        let may_hold_null = |name: &&String| table.column(name).is_none_or(|column| column.facts.nullable);
-        let nulls: Vec<String> =
-            key.iter().filter(may_hold_null).map(|name| format!("{} is null", sql::ident(name))).collect();
+        let may_hold_null = |name: &&String| {
+            table
+                .column(name)
+                .is_none_or(|column| column.facts.nullable)
+        };
+        let nulls: Vec<String> = key
+            .iter()
+            .filter(may_hold_null)
+            .map(|name| format!("{} is null", sql::ident(name)))
+            .collect();
         if nulls.is_empty() {
             return Ok(false);
         }
-        let found = self.value(conn, "1", &format!("where {} limit 1", nulls.join(" or "))).await?;
+        let found = self
+            .value(conn, "1", &format!("where {} limit 1", nulls.join(" or ")))
+            .await?;
         Ok(found != Value::Null)
     }
 
-    async fn count(&self, conn: &mut SqliteConnection, table: &Table) -> Result<(u64, bool), ConnectorError> {
+    async fn count(
+        &self,
+        conn: &mut SqliteConnection,
+        table: &Table,
+    ) -> Result<(u64, bool), ConnectorError> {
         if table.has_rowid {
             let largest: Option<i64> = self.one(conn, "max(rowid)", "").await?;
             if let Some(largest) = largest.filter(|largest| *largest > COUNTED_ROWS_MAX) {
@@ -180,16 +261,28 @@ impl Probing<'_> {
     ) -> Result<PartitionFacts, ConnectorError> {
         let name = column_name(table, column);
         let quoted = sql::ident(&name);
-        let nullable = table.column(column).is_none_or(|column| column.facts.nullable);
-        let null_rows: i64 =
-            if nullable { self.one(conn, "count(*)", &format!("where {quoted} is null")).await? } else { 0 };
+        let nullable = table
+            .column(column)
+            .is_none_or(|column| column.facts.nullable);
+        let null_rows: i64 = if nullable {
+            self.one(conn, "count(*)", &format!("where {quoted} is null"))
+                .await?
+        } else {
+            0
+        };
         let (kind, form) = self.form(conn, table, &name).await?;
         let mut ends = [None, None];
-        let looked_for = if self.probe.bounds_declared { [].as_slice() } else { ["min", "max"].as_slice() };
+        let looked_for = if self.probe.bounds_declared {
+            [].as_slice()
+        } else {
+            ["min", "max"].as_slice()
+        };
         for (end, function) in ends.iter_mut().zip(looked_for) {
             // Infinities lie in the open ends, and are no bounds.
             let finite = format!("where {quoted} not in {}", position::INFINITIES);
-            let value = self.value(conn, &format!("{function}({quoted})"), &finite).await?;
+            let value = self
+                .value(conn, &format!("{function}({quoted})"), &finite)
+                .await?;
             *end = self.cursor(&name, &value, kind, form)?;
         }
         let [min, max] = ends;
@@ -224,7 +317,8 @@ impl Probing<'_> {
         }
     }
 
-    /// The one form that all values of the column have. A column without values has its declared type's.
+    /// The one form that all values of the column have. A column without values has its declared
+    /// type's.
     async fn form(
         &self,
         conn: &mut SqliteConnection,
@@ -233,32 +327,63 @@ impl Probing<'_> {
     ) -> Result<(CursorKind, CursorForm), ConnectorError> {
         let quoted = sql::ident(column);
         let facts = table.column(column).map(|column| column.facts.clone());
-        let type_name = facts.map(|facts| facts.type_name.to_ascii_uppercase()).unwrap_or_default();
-        let is_time = ["DATE", "TIME", "STAMP"].iter().any(|word| type_name.contains(word));
+        let type_name = facts
+            .map(|facts| facts.type_name.to_ascii_uppercase())
+            .unwrap_or_default();
+        let is_time = ["DATE", "TIME", "STAMP"]
+            .iter()
+            .any(|word| type_name.contains(word));
         let finite = format!("{quoted} not in {}", position::INFINITIES);
-        let sample = self.value(conn, &quoted, &format!("where {finite} limit 1")).await?;
+        let sample = self
+            .value(conn, &quoted, &format!("where {finite} limit 1"))
+            .await?;
         if sample == Value::Null {
             return Ok(form_of_type(&type_name, is_time));
         }
         let free = position::free_form_of(&sample);
         if let Some((kind, form)) = position::form_of(&sample).or(free) {
             let is_strict = position::has_form(column, form);
-            let mut stray = self.value(conn, &quoted, &format!("where {finite} and not ({is_strict}) limit 1")).await?;
+            let mut stray = self
+                .value(
+                    conn,
+                    &quoted,
+                    &format!(
+                        "where {finite} and not \
+                ({is_strict}) limit 1"
+                    ),
+                )
+                .await?;
             if let (true, Some((kind, form))) = (stray != Value::Null, free) {
                 let is_free = position::has_free_fraction(column, false, Some(kind));
-                stray = self.value(conn, &quoted, &format!("where {finite} and not ({is_free}) limit 1")).await?;
+                stray = self
+                    .value(
+                        conn,
+                        &quoted,
+                        &format!(
+                            "where {finite} and not ({is_free}) \
+                    limit 1"
+                        ),
+                    )
+                    .await?;
                 if stray == Value::Null {
                     return Ok((kind, form));
                 }
             }
             if stray != Value::Null {
-                let reason =
-                    format!("while other rows hold {}: a partition column needs one form throughout", shown(&sample));
+                let reason = format!(
+                    "while other rows hold {}: a partition column needs one form throughout",
+                    shown(&sample)
+                );
                 return Err(self.no_position(column, &stray, &reason));
             }
             return self.unit(conn, column, (kind, form), is_time).await;
         }
-        Err(self.no_position(column, &sample, "which is neither an integer nor an ISO 8601 date or time"))
+        Err(self.no_position(
+            column,
+            &sample,
+            "which is neither an integer nor an ISO 8601 date or \
+            time",
+        ))
     }
 
     /// The form, once it is known whether whole numbers stand for times.
@@ -277,15 +402,19 @@ impl Probing<'_> {
         let max: i64 = self.one(conn, &format!("max({quoted})"), "").await?;
         if position::are_digits_of_days(min, max) {
             let reason = format!(
-                "up to {max}: days written as digits, and not seconds since 1970. Read a view that writes them with dashes, such as \
-                 substr({column}, 1, 4) || '-' || substr({column}, 5, 2) || '-' || substr({column}, 7, 2)"
+                "up to {max}: days written as digits, and not seconds since 1970. Read a view that \
+                 writes them with dashes, such as substr({column}, 1, 4) || '-' || \
+                 substr({column}, 5, 2) || '-' || substr({column}, 7, 2)"
             );
             return Err(self.no_position(column, &Value::Integer(min), &reason));
         }
         match position::epoch_form(min, max) {
             Some(form) => Ok((CursorKind::Instant, form)),
             None => {
-                let reason = format!("up to {max}: neither seconds nor milliseconds since 1970 throughout");
+                let reason = format!(
+                    "up to {max}: neither seconds nor milliseconds since 1970 \
+                                      throughout"
+                );
                 Err(self.no_position(column, &Value::Integer(min), &reason))
             }
         }
@@ -294,27 +423,60 @@ impl Probing<'_> {
     fn no_position(&self, column: &str, value: &Value, reason: &str) -> ConnectorError {
         let table = &self.probe.table;
         let message = format!(
-            "column `{column}` of `{table}` cannot partition it: it holds {}, {reason}. Partition by another column",
+            "column `{column}` of `{table}` cannot partition it: it holds {}, {reason}. Partition \
+             by another column",
             shown(value)
         );
         self.place.permanent("partition_form", message)
     }
 
-    async fn value(&self, conn: &mut SqliteConnection, what: &str, rest: &str) -> Result<Value, ConnectorError> {
+    async fn value(
+        &self,
+        conn: &mut SqliteConnection,
+        what: &str,
+        rest: &str,
+    ) -> Result<Value, ConnectorError> {
         let what_for = format!("read column facts of {}", self.probe.table);
-        let text = format!("select {what} from {} {rest}", sql::table(&self.probe.table));
-        let row = sql::once(text).fetch_optional(conn).await.map_err(self.place.failed(&what_for))?;
-        let Some(row) = row else { return Ok(Value::Null) };
+        let text = format!(
+            "select {what} from {} {rest}",
+            sql::table(&self.probe.table)
+        );
+        let row = sql::once(text)
+            .fetch_optional(conn)
+            .await
+            .map_err(self.place.failed(&what_for))?;
+        let Some(row) = row else {
+            return Ok(Value::Null);
+        };
         let raw = row.try_get_raw(0).map_err(self.place.failed(&what_for))?;
-        value_of(raw).map_err(|reason| self.place.permanent("value_unreadable", format!("{what_for}: {reason}")))
+        value_of(raw).map_err(|reason| {
+            self.place.permanent(
+                "value_unreadable",
+                format!(
+                    "{what_for}: \
+            {reason}"
+                ),
+            )
+        })
     }
 
-    async fn one<T>(&self, conn: &mut SqliteConnection, what: &str, rest: &str) -> Result<T, ConnectorError>
+    async fn one<T>(
+        &self,
+        conn: &mut SqliteConnection,
+        what: &str,
+        rest: &str,
+    ) -> Result<T, ConnectorError>
     where
         T: for<'r> sqlx::Decode<'r, sqlx::Sqlite> + sqlx::Type<sqlx::Sqlite> + Send + Unpin,
     {
-        let text = format!("select {what} from {} {rest}", sql::table(&self.probe.table));
-        let failed = || self.place.failed(format!("count the rows of {}", self.probe.table));
+        let text = format!(
+            "select {what} from {} {rest}",
+            sql::table(&self.probe.table)
+        );
+        let failed = || {
+            self.place
+                .failed(format!("count the rows of {}", self.probe.table))
+        };
         let row = sql::once(text).fetch_one(conn).await.map_err(failed())?;
         row.try_get(0).map_err(failed())
     }
@@ -322,21 +484,32 @@ impl Probing<'_> {
 
 /// The catalogue's own spelling.
 fn column_name(table: &Table, column: &str) -> String {
-    table.column(column).map_or_else(|| column.to_owned(), |column| column.facts.name.clone())
+    table
+        .column(column)
+        .map_or_else(|| column.to_owned(), |column| column.facts.name.clone())
 }
 
-/// What an empty column would hold, by its declared type alone: any form reads its no rows equally well.
+/// What an empty column would hold, by its declared type alone: any form reads its no rows equally
+/// well.
 fn form_of_type(type_name: &str, is_time: bool) -> (CursorKind, CursorForm) {
     if catalogue::kind_of(type_name) == ColumnKind::Int64 && !is_time {
         (CursorKind::Integer, CursorForm::Native)
     } else if type_name == "DATE" {
         (CursorKind::Date, CursorForm::TextDate)
     } else {
-        (CursorKind::Civil, CursorForm::TextTime { separator_t: false, fraction_digits: 0, zulu: false })
+        (
+            CursorKind::Civil,
+            CursorForm::TextTime {
+                separator_t: false,
+                fraction_digits: 0,
+                zulu: false,
+            },
+        )
     }
 }
 
-/// A value as a message shows it: what would be a position, a number or a date, and of another text only its shape.
+/// A value as a message shows it: what would be a position, a number or a date, and of another text
+/// only its shape.
 fn shown(value: &Value) -> String {
     match value {
         Value::Null => "NULL".to_owned(),
@@ -350,6 +523,11 @@ fn shown(value: &Value) -> String {
 }
 
 fn looks_like_a_date(text: &str) -> bool {
-    let is_of_a_date = |letter| matches!(letter, '0'..='9' | '-' | '.' | '/' | ':' | '+' | ' ' | 'T' | 'Z');
+    let is_of_a_date = |letter| {
+        matches!(
+            letter,
+            '0'..='9' | '-' | '.' | '/' | ':' | '+' | ' ' | 'T' | 'Z'
+        )
+    };
     text.len() <= 40 && text.chars().all(is_of_a_date) && text.matches(['-', '.', '/']).count() >= 2
 }

@@ -18,7 +18,8 @@ pub(super) fn ident(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
-/// `table` as a qualified identifier. Without a schema it is `main`'s, so that no temporary table can stand before it.
+/// `table` as a qualified identifier. Without a schema it is `main`'s, so that no temporary table
+/// can stand before it.
 pub(super) fn table(table: &TableName) -> String {
     format!("{}.{}", ident(schema(table)), ident(&table.name))
 }
@@ -40,18 +41,25 @@ pub(super) fn once<'q>(text: String) -> Query<'q, Sqlite, SqliteArguments> {
 
 /// [`once`], with the values of the condition's placeholders.
 pub(super) fn bound<'q>(text: String, condition: &Condition) -> Query<'q, Sqlite, SqliteArguments> {
-    condition.bounds.iter().fold(once(text), |query, bound| match bound {
-        Bound::Integer(value) => query.bind(*value),
-        Bound::Text(value) => query.bind(value.clone()),
-    })
+    condition
+        .bounds
+        .iter()
+        .fold(once(text), |query, bound| match bound {
+            Bound::Integer(value) => query.bind(*value),
+            Bound::Text(value) => query.bind(value.clone()),
+        })
 }
 
 /// Runs one statement and gives the rows it changed.
 ///
 /// # Errors
-/// Also when the connection's thread ended before it said that the statement is done: the driver's own `execute` takes the
-/// silence for a statement that changed nothing, and a COMMIT must not be believed on silence.
-pub(super) async fn run<'q, A>(conn: &mut SqliteConnection, query: Query<'q, Sqlite, A>) -> Result<u64, sqlx::Error>
+/// Also when the connection's thread ended before it said that the statement is done: the driver's
+/// own `execute` takes the silence for a statement that changed nothing, and a COMMIT must not be
+/// believed on silence.
+pub(super) async fn run<'q, A>(
+    conn: &mut SqliteConnection,
+    query: Query<'q, Sqlite, A>,
+) -> Result<u64, sqlx::Error>
 where
     A: IntoArguments<Sqlite> + Send + 'q,
 {
@@ -73,7 +81,14 @@ mod tests {
     #[test]
     fn a_quote_in_a_name_stays_a_part_of_the_name() {
         assert_eq!(ident("a\"b"), "\"a\"\"b\"");
-        assert_eq!(table(&TableName { schema: None, name: "t; drop".to_owned() }), "\"main\".\"t; drop\"");
+        assert_eq!(
+            table(&TableName {
+                schema: None,
+                name: "t; drop".to_owned()
+            }),
+            "\"main\".\"t; \
+            drop\""
+        );
         assert_eq!(idents(["a", "b"]), "\"a\", \"b\"");
     }
 }

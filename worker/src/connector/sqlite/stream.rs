@@ -1,6 +1,8 @@
-//! The fence of a stream: one run at a time owns it, and what others have committed of it stands still.
+//! The fence of a stream: one run at a time owns it, and what others have committed of it stands
+//! still.
 //!
-//! A file has one writer at a time, so whoever is inside a transaction that writes has no claim and no guard in flight beside him.
+//! A file has one writer at a time, so whoever is inside a transaction that writes has no claim and
+//! no guard in flight beside him.
 
 use highwater_common::id::RunId;
 use highwater_common::stream::{PlanMark, RunMark, StreamOwner, Takeover, take_stream};
@@ -14,35 +16,57 @@ use super::sql;
 use crate::connector::{ConnectorError, PrepareOutcome, StreamRequest};
 
 /// What the ledger says of a run.
-pub(super) async fn mark(conn: &mut SqliteConnection, place: &Place, run: &RunId) -> Result<RunMark, ConnectorError> {
+pub(super) async fn mark(
+    conn: &mut SqliteConnection,
+    place: &Place,
+    run: &RunId,
+) -> Result<RunMark, ConnectorError> {
     let row = sqlx::query("select state, fenced_by from _highwater_run where run_id = ?")
         .bind(run.to_string())
         .fetch_optional(conn)
         .await
         .map_err(place.failed("read the run's state"))?;
-    let Some(row) = row else { return Ok(RunMark::Unknown) };
-    let by = row.get::<Option<String>, _>(1).and_then(|by| by.parse().ok());
-    Ok(if row.get::<String, _>(0) == "R" { RunMark::Running } else { RunMark::Fenced { by } })
+    let Some(row) = row else {
+        return Ok(RunMark::Unknown);
+    };
+    let by = row
+        .get::<Option<String>, _>(1)
+        .and_then(|by| by.parse().ok());
+    Ok(if row.get::<String, _>(0) == "R" {
+        RunMark::Running
+    } else {
+        RunMark::Fenced { by }
+    })
 }
 
-/// Takes the stream, inside the caller's transaction, and fences whoever else has rows of it. Gives the answer to an attempt that
-/// may not have it.
+/// Takes the stream, inside the caller's transaction, and fences whoever else has rows of it. Gives
+/// the answer to an attempt that may not have it.
 pub(super) async fn take(
     conn: &mut SqliteConnection,
     place: &Place,
     wanted: &StreamRequest,
 ) -> Result<Option<PrepareOutcome>, ConnectorError> {
-    let mine = StreamOwner { run: wanted.run, token: wanted.token, plan: wanted.plan };
+    let mine = StreamOwner {
+        run: wanted.run,
+        token: wanted.token,
+        plan: wanted.plan,
+    };
     let own = mark(conn, place, &wanted.run).await?;
     let owner = owner(conn, place, &wanted.stream).await?;
     let (former, leaves_plan) = match take_stream(&mine, own, owner.as_ref()) {
-        Takeover::Take { former, leaves_plan } => (former, leaves_plan),
+        Takeover::Take {
+            former,
+            leaves_plan,
+        } => (former, leaves_plan),
         Takeover::Superseded => return Ok(Some(PrepareOutcome::Superseded)),
         Takeover::Outrun { newer } => return Ok(Some(PrepareOutcome::Outrun { newer })),
     };
     let (run, former) = (wanted.run.to_string(), former.map(|run| run.to_string()));
-    let note =
-        sqlx::query("insert into _highwater_run (run_id, state) values (?, 'R') on conflict do nothing").bind(&run);
+    let note = sqlx::query(
+        "insert into _highwater_run (run_id, state) values (?, 'R') on conflict do \
+                     nothing",
+    )
+    .bind(&run);
     let take = sqlx::query(
         "insert into _highwater_stream (stream_id, run_id, token, plan, taken_at)
          values (?, ?, ?, ?, strftime('%Y-%m-%dT%H:%M:%fZ', 'now'))
@@ -68,18 +92,33 @@ pub(super) async fn take(
     )
     .bind(&run)
     .bind(&wanted.stream);
-    sql::run(conn, note).await.map_err(place.failed("note the run"))?;
-    sql::run(conn, take).await.map_err(place.failed("take the stream"))?;
+    sql::run(conn, note)
+        .await
+        .map_err(place.failed("note the run"))?;
+    sql::run(conn, take)
+        .await
+        .map_err(place.failed("take the stream"))?;
     failpoint::hit("stream::taken").await?;
-    sql::run(conn, fence_runs).await.map_err(place.failed("fence the stream's earlier runs"))?;
+    sql::run(conn, fence_runs)
+        .await
+        .map_err(place.failed("fence the stream's earlier runs"))?;
     failpoint::hit("stream::runs_fenced").await?;
-    sql::run(conn, fence_tasks).await.map_err(place.failed("fence the open tasks of the stream's earlier runs"))?;
+    sql::run(conn, fence_tasks).await.map_err(place.failed(
+        "fence the open tasks of the stream's \
+        earlier runs",
+    ))?;
     failpoint::hit("stream::tasks_fenced").await?;
     if leaves_plan {
-        // Of another plan of this very run. Their rows go, so that a task that both plans have can begin anew, and their guards match none.
-        let give_up = sqlx::query("delete from _highwater_task where state = 'O' and run_id = ? and stream_id = ?");
+        // Of another plan of this very run. Their rows go, so that a task that both plans have can
+        // begin anew, and their guards match none.
+        let give_up = sqlx::query(
+            "delete from _highwater_task where state = 'O' and run_id = ? \
+                                   and stream_id = ?",
+        );
         let give_up = give_up.bind(&run).bind(&wanted.stream);
-        sql::run(conn, give_up).await.map_err(place.failed("give up the tasks of another plan"))?;
+        sql::run(conn, give_up)
+            .await
+            .map_err(place.failed("give up the tasks of another plan"))?;
     }
     Ok(None)
 }
@@ -97,10 +136,21 @@ pub(super) async fn owner(
         .map_err(place.failed("read the stream's owner"))?;
     row.map(|row| {
         let run = row.get::<String, _>(0).parse().map_err(|_| {
-            place.permanent("ledger_unreadable", "the ledger holds what no version has written: a run without an id")
+            place.permanent(
+                "ledger_unreadable",
+                "the ledger holds what no version has written: a \
+                run without an id",
+            )
         })?;
-        let plan = row.get::<Option<Vec<u8>>, _>(2).and_then(|bytes| bytes.try_into().ok()).map(PlanMark::from_bytes);
-        Ok(StreamOwner { run, token: FencingToken::from_raw(row.get(1)), plan })
+        let plan = row
+            .get::<Option<Vec<u8>>, _>(2)
+            .and_then(|bytes| bytes.try_into().ok())
+            .map(PlanMark::from_bytes);
+        Ok(StreamOwner {
+            run,
+            token: FencingToken::from_raw(row.get(1)),
+            plan,
+        })
     })
     .transpose()
 }

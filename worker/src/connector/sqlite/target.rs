@@ -26,8 +26,8 @@ use super::session::{Purpose, Session, check_folder};
 use super::transaction::{Attempt, SqliteClaimed};
 use super::{claim, ledger, position, prepare, receipts, sql, stream, triggers};
 use crate::connector::{
-    Claim, ClaimOutcome, CloseRequest, ConnectorError, FenceReport, ForgetOutcome, ForgetRequest, PrepareOutcome,
-    PrepareRequest, RowFormat, Target, TargetProbe, Value,
+    Claim, ClaimOutcome, CloseRequest, ConnectorError, FenceReport, ForgetOutcome, ForgetRequest,
+    PrepareOutcome, PrepareRequest, RowFormat, Target, TargetProbe, Value,
 };
 use crate::supervisor::{SpawnKind, Supervisor};
 
@@ -39,19 +39,26 @@ pub struct SqliteTarget {
 }
 
 impl SqliteTarget {
-    /// The file at `path`, which `connection` names in messages. Prepare creates it where it is missing.
+    /// The file at `path`, which `connection` names in messages. Prepare creates it where it is
+    /// missing.
     #[must_use]
     pub fn new(path: PathBuf, connection: ConnectionName, supervisor: Supervisor) -> Self {
-        Self { place: Place::new(Path::new(&path), connection), supervisor }
+        Self {
+            place: Place::new(Path::new(&path), connection),
+            supervisor,
+        }
     }
 
-    /// Runs `change` apart from the caller, to its end, when it is this process's turn to write to the file.
+    /// Runs `change` apart from the caller, to its end, when it is this process's turn to write to
+    /// the file.
     async fn change<T, F>(&self, what: &str, change: F) -> Result<T, ConnectorError>
     where
         T: Send + 'static,
         F: Future<Output = Result<T, ConnectorError>> + Send + 'static,
     {
-        let Some(turn) = turn(self.place.path()).await else { return Err(self.place.lost(what)) };
+        let Some(turn) = turn(self.place.path()).await else {
+            return Err(self.place.lost(what));
+        };
         let done = self.supervisor.spawn(SpawnKind::Commit, async move {
             let done = change.await;
             drop(turn);
@@ -76,12 +83,22 @@ impl Change {
         let mut session = Session::open(&place, Purpose::Make).await?;
         let begun = async {
             let conn = session.conn();
-            sql::run(conn, sqlx::query("begin immediate")).await.map_err(place.failed("begin on the ledger"))?;
+            sql::run(conn, sqlx::query("begin immediate"))
+                .await
+                .map_err(place.failed(
+                    "begin on \
+                the ledger",
+                ))?;
             ledger::ensure(conn, &place, cluster).await
         }
         .await;
         match begun {
-            Ok((meta, made)) => Ok(Self { session, place, meta, made }),
+            Ok((meta, made)) => Ok(Self {
+                session,
+                place,
+                meta,
+                made,
+            }),
             Err(error) => {
                 session.close().await;
                 Err(error)
@@ -94,7 +111,9 @@ impl Change {
         let done = match done {
             Ok(done) => {
                 let ended = sql::run(self.session.conn(), sqlx::query("commit")).await;
-                ended.map(|_rows| done).map_err(self.place.failed("commit on the ledger"))
+                ended
+                    .map(|_rows| done)
+                    .map_err(self.place.failed("commit on the ledger"))
             }
             Err(error) => Err(error),
         };
@@ -102,14 +121,19 @@ impl Change {
         done
     }
 
-    async fn prepare(&mut self, request: &PrepareRequest) -> Result<PrepareOutcome, ConnectorError> {
+    async fn prepare(
+        &mut self,
+        request: &PrepareRequest,
+    ) -> Result<PrepareOutcome, ConnectorError> {
         ledger::belongs(&self.place, &self.meta, &request.cluster)?;
         let wanted = &request.stream;
         if let Some(not_mine) = stream::take(self.session.conn(), &self.place, wanted).await? {
             return Ok(not_mine);
         }
         let (conn, place) = (self.session.conn(), &self.place);
-        let is_there = catalogue::find(conn, place, &request.table).await?.is_some();
+        let is_there = catalogue::find(conn, place, &request.table)
+            .await?
+            .is_some();
         receipts::check(conn, place, &wanted.stream, &request.table, is_there).await?;
         let warnings = prepare::table(conn, place, request).await?;
         receipts::note(conn, place, &wanted.stream, &request.table).await?;
@@ -123,7 +147,11 @@ impl Change {
             false => Coverage::default(),
         };
         let fingerprint = ledger::fingerprint(place, Some(&self.meta)).await?;
-        Ok(PrepareOutcome::Prepared { warnings, coverage, fingerprint })
+        Ok(PrepareOutcome::Prepared {
+            warnings,
+            coverage,
+            fingerprint,
+        })
     }
 
     async fn forget(&mut self, request: &ForgetRequest) -> Result<ForgetOutcome, ConnectorError> {
@@ -131,12 +159,15 @@ impl Change {
         let conn = self.session.conn();
         match stream::take(conn, &self.place, &request.stream).await? {
             Some(not_mine) => Ok(ForgetOutcome::Not(not_mine)),
-            None => receipts::void(conn, &self.place, request).await.map(ForgetOutcome::Done),
+            None => receipts::void(conn, &self.place, request)
+                .await
+                .map(ForgetOutcome::Done),
         }
     }
 
-    /// The run first, then its open tasks: a claim that comes later sees the run, one that came before is an open task.
-    /// Whoever the target belongs to by now: a run's id is nobody else's, and this cluster might get the target back.
+    /// The run first, then its open tasks: a claim that comes later sees the run, one that came
+    /// before is an open task. Whoever the target belongs to by now: a run's id is nobody else's,
+    /// and this cluster might get the target back.
     async fn fence(&mut self, run: &RunId) -> Result<FenceReport, ConnectorError> {
         let conn = self.session.conn();
         let fence_run = sqlx::query(
@@ -144,8 +175,13 @@ impl Change {
              on conflict (run_id) do update set state = 'X', fenced_at = coalesce(fenced_at, excluded.fenced_at)",
         )
         .bind(run.to_string());
-        let fence_tasks = sqlx::query("update _highwater_task set state = 'X' where run_id = ? and state = 'O'");
-        sql::run(conn, fence_run).await.map_err(self.place.failed("fence the run"))?;
+        let fence_tasks = sqlx::query(
+            "update _highwater_task set state = 'X' where run_id = ? and \
+                                       state = 'O'",
+        );
+        sql::run(conn, fence_run)
+            .await
+            .map_err(self.place.failed("fence the run"))?;
         failpoint::hit("fence::marked").await?;
         let attempts = sql::run(conn, fence_tasks.bind(run.to_string()))
             .await
@@ -160,16 +196,24 @@ impl Change {
         }
         let former = self.meta.cluster;
         let conn = self.session.conn();
-        let mark = sqlx::query("update _highwater_meta set cluster_id = ?, incarnation = incarnation + 1");
+        let mark = sqlx::query(
+            "update _highwater_meta set cluster_id = ?, incarnation = \
+                                incarnation + 1",
+        );
         let mut statements = vec![mark.bind(cluster.to_string())];
         if former != *cluster {
             statements.push(sqlx::query(
-                "update _highwater_run set state = 'X', fenced_at = strftime('%Y-%m-%dT%H:%M:%fZ', 'now') where state = 'R'",
+                "update _highwater_run set state = 'X', fenced_at = strftime('%Y-%m-%dT%H:%M:%fZ', \
+                 'now') where state = 'R'",
             ));
-            statements.push(sqlx::query("update _highwater_task set state = 'X' where state = 'O'"));
+            statements.push(sqlx::query(
+                "update _highwater_task set state = 'X' where state = 'O'",
+            ));
         }
         for statement in statements {
-            sql::run(conn, statement).await.map_err(self.place.failed("take the target over"))?;
+            sql::run(conn, statement)
+                .await
+                .map_err(self.place.failed("take the target over"))?;
         }
         Ok(Some(former))
     }
@@ -191,7 +235,12 @@ impl Target for SqliteTarget {
             return Ok(facts);
         }
         let mut session = Session::open(&self.place, Purpose::Write).await?;
-        let probed = Probing { place: &self.place, probe }.fill(session.conn(), &mut facts).await;
+        let probed = Probing {
+            place: &self.place,
+            probe,
+        }
+        .fill(session.conn(), &mut facts)
+        .await;
         session.close().await;
         probed.map(|()| facts)
     }
@@ -233,7 +282,10 @@ impl Target for SqliteTarget {
                     fence: claim.fence,
                     fingerprint,
                 };
-                return Ok(ClaimOutcome::Held(Box::new(SqliteClaimed { session, attempt })));
+                return Ok(ClaimOutcome::Held(Box::new(SqliteClaimed {
+                    session,
+                    attempt,
+                })));
             }
             Answer::Is(Resume::ReportOnly(receipt)) => Ok(ClaimOutcome::Committed(receipt)),
             Answer::Is(Resume::Superseded) => Ok(ClaimOutcome::Superseded),
@@ -243,14 +295,19 @@ impl Target for SqliteTarget {
             // Every step that this version runs on SQLite is one transaction.
             Answer::Is(Resume::Probe) => Err(self.place.permanent(
                 "in_doubt",
-                "the ledger says that a step which is no single transaction was begun, which this version never does here",
+                "the ledger says that a step which is no single transaction was begun, which this \
+                 version never does here",
             )),
         };
         session.close().await;
         outcome
     }
 
-    async fn ledger_row(&self, run: &RunId, task: &TaskId) -> Result<Option<LedgerRow>, ConnectorError> {
+    async fn ledger_row(
+        &self,
+        run: &RunId,
+        task: &TaskId,
+    ) -> Result<Option<LedgerRow>, ConnectorError> {
         if !self.place.path().exists() {
             return Ok(None);
         }
@@ -278,12 +335,22 @@ impl Target for SqliteTarget {
                 return ledger::committed(conn, place, request).await;
             }
             let appends = request.mode == WriteMode::Append;
-            if appends && catalogue::find(conn, place, &request.table).await?.is_some() {
-                let text = format!("select exists (select 1 from {})", sql::table(&request.table));
+            if appends
+                && catalogue::find(conn, place, &request.table)
+                    .await?
+                    .is_some()
+            {
+                let text = format!(
+                    "select exists (select 1 from {})",
+                    sql::table(&request.table)
+                );
                 let look = sql::once(text).fetch_one(&mut *conn).await;
-                let has_rows: i64 = look.map_err(place.failed("look at the target table"))?.get(0);
+                let has_rows: i64 = look
+                    .map_err(place.failed("look at the target table"))?
+                    .get(0);
                 if has_rows != 0 {
-                    let message = ledger_lost_message(&place.to_string(), &request.table.to_string());
+                    let message =
+                        ledger_lost_message(&place.to_string(), &request.table.to_string());
                     return Err(place.permanent(LEDGER_MISSING, message));
                 }
             }
@@ -294,7 +361,11 @@ impl Target for SqliteTarget {
         found
     }
 
-    async fn fence_run(&self, cluster: &ClusterId, run: &RunId) -> Result<FenceReport, ConnectorError> {
+    async fn fence_run(
+        &self,
+        cluster: &ClusterId,
+        run: &RunId,
+    ) -> Result<FenceReport, ConnectorError> {
         let (place, cluster, run) = (self.place.clone(), *cluster, *run);
         self.change("fence", async move {
             let mut change = Change::begin(place, &cluster).await?;
@@ -325,14 +396,23 @@ impl Target for SqliteTarget {
         })
     }
 
-    async fn receipts(&self, cluster: &ClusterId, stream: &str) -> Result<StreamReceipts, ConnectorError> {
-        let nothing = StreamReceipts { stream: stream.to_owned(), ..StreamReceipts::default() };
+    async fn receipts(
+        &self,
+        cluster: &ClusterId,
+        stream: &str,
+    ) -> Result<StreamReceipts, ConnectorError> {
+        let nothing = StreamReceipts {
+            stream: stream.to_owned(),
+            ..StreamReceipts::default()
+        };
         if !self.place.path().exists() {
             return Ok(nothing);
         }
         let mut session = Session::open(&self.place, Purpose::Write).await?;
         let found = async {
-            let Some(meta) = ledger::meta(session.conn(), &self.place).await? else { return Ok(nothing) };
+            let Some(meta) = ledger::meta(session.conn(), &self.place).await? else {
+                return Ok(nothing);
+            };
             ledger::belongs(&self.place, &meta, cluster)?;
             receipts::read(session.conn(), &self.place, stream, None).await
         }
@@ -365,10 +445,21 @@ impl Target for SqliteTarget {
         let mut session = Session::open(&self.place, Purpose::Write).await?;
         let found = catalogue::find(session.conn(), &self.place, table).await;
         session.close().await;
-        Ok(found?.map_or_else(Vec::new, |table| table.columns.into_iter().map(|column| column.facts).collect()))
+        Ok(found?.map_or_else(Vec::new, |table| {
+            table
+                .columns
+                .into_iter()
+                .map(|column| column.facts)
+                .collect()
+        }))
     }
 
-    fn formats(&self, _from: Engine, _columns: &[ColumnFacts], _own: &[ColumnFacts]) -> Vec<RowFormat> {
+    fn formats(
+        &self,
+        _from: Engine,
+        _columns: &[ColumnFacts],
+        _own: &[ColumnFacts],
+    ) -> Vec<RowFormat> {
         vec![RowFormat::Values]
     }
 }
@@ -379,7 +470,11 @@ struct Probing<'a> {
 }
 
 impl Probing<'_> {
-    async fn fill(&self, conn: &mut SqliteConnection, facts: &mut TargetFacts) -> Result<(), ConnectorError> {
+    async fn fill(
+        &self,
+        conn: &mut SqliteConnection,
+        facts: &mut TargetFacts,
+    ) -> Result<(), ConnectorError> {
         let meta = ledger::meta(conn, self.place).await?;
         if let Some(meta) = &meta {
             ledger::belongs(self.place, meta, &self.probe.cluster)?;
@@ -387,10 +482,19 @@ impl Probing<'_> {
         facts.fingerprint = ledger::fingerprint(self.place, meta.as_ref()).await?;
         let table = catalogue::find(conn, self.place, &self.probe.table).await?;
         if let (Some(_), Some((_, kind))) = (&meta, &self.probe.partition) {
-            receipts::check(conn, self.place, &self.probe.stream, &self.probe.table, table.is_some()).await?;
-            let coverage = ledger::coverage(conn, self.place, &self.probe.stream, *kind, None).await?;
+            receipts::check(
+                conn,
+                self.place,
+                &self.probe.stream,
+                &self.probe.table,
+                table.is_some(),
+            )
+            .await?;
+            let coverage =
+                ledger::coverage(conn, self.place, &self.probe.stream, *kind, None).await?;
             if table.is_some() {
-                (facts.covered, facts.covered_null) = (coverage.ranges(*kind).collect(), coverage.null());
+                (facts.covered, facts.covered_null) =
+                    (coverage.ranges(*kind).collect(), coverage.null());
             }
         }
         if let Some(table) = table {
@@ -399,9 +503,17 @@ impl Probing<'_> {
         Ok(())
     }
 
-    async fn table(&self, conn: &mut SqliteConnection, table: &Table) -> Result<TargetTableFacts, ConnectorError> {
+    async fn table(
+        &self,
+        conn: &mut SqliteConnection,
+        table: &Table,
+    ) -> Result<TargetTableFacts, ConnectorError> {
         let has_rows = self.value(conn, "1", "limit 1").await? != Value::Null;
-        let partition = self.probe.partition.as_ref().filter(|(column, _)| table.column(column).is_some());
+        let partition = self
+            .probe
+            .partition
+            .as_ref()
+            .filter(|(column, _)| table.column(column).is_some());
         let partition_form = match partition {
             Some((column, kind)) => self.form(conn, column, *kind).await?,
             None => None,
@@ -415,7 +527,8 @@ impl Probing<'_> {
         })
     }
 
-    /// The one form that the values there have. `None` without values: then the rows' own form will be the column's.
+    /// The one form that the values there have. `None` without values: then the rows' own form will
+    /// be the column's.
     async fn form(
         &self,
         conn: &mut SqliteConnection,
@@ -424,7 +537,9 @@ impl Probing<'_> {
     ) -> Result<Option<CursorForm>, ConnectorError> {
         let quoted = sql::ident(column);
         let finite = format!("where {quoted} not in {}", position::INFINITIES);
-        let sample = self.value(conn, &quoted, &format!("{finite} limit 1")).await?;
+        let sample = self
+            .value(conn, &quoted, &format!("{finite} limit 1"))
+            .await?;
         if sample == Value::Null {
             return Ok((kind == CursorKind::Integer).then_some(CursorForm::Native));
         }
@@ -442,33 +557,67 @@ impl Probing<'_> {
             other => position::form_of(other).map(|(_, form)| form),
         };
         if let Some(form) = strict
-            && self.all(conn, &finite, &position::has_form(column, form)).await?
+            && self
+                .all(conn, &finite, &position::has_form(column, form))
+                .await?
         {
             return Ok(Some(form));
         }
         for separator_t in [false, true] {
-            if self.all(conn, &finite, &position::has_free_fraction(column, separator_t, None)).await? {
-                return Ok(Some(CursorForm::TextTime { separator_t, fraction_digits: 0, zulu: false }));
+            if self
+                .all(
+                    conn,
+                    &finite,
+                    &position::has_free_fraction(column, separator_t, None),
+                )
+                .await?
+            {
+                return Ok(Some(CursorForm::TextTime {
+                    separator_t,
+                    fraction_digits: 0,
+                    zulu: false,
+                }));
             }
         }
         let message = format!(
-            "column `{column}` of the target table `{}` holds values of several forms, so that its ranges cannot be \
-             replaced. Bring them to one form, or load another table",
+            "column `{column}` of the target table `{}` holds values of several forms, so that its \
+             ranges cannot be replaced. Bring them to one form, or load another table",
             self.probe.table
         );
         Err(self.place.permanent("partition_form", message))
     }
 
-    async fn all(&self, conn: &mut SqliteConnection, finite: &str, condition: &str) -> Result<bool, ConnectorError> {
+    async fn all(
+        &self,
+        conn: &mut SqliteConnection,
+        finite: &str,
+        condition: &str,
+    ) -> Result<bool, ConnectorError> {
         let stray = format!("{finite} and not ({condition}) limit 1");
         Ok(self.value(conn, "1", &stray).await? == Value::Null)
     }
 
-    async fn value(&self, conn: &mut SqliteConnection, what: &str, rest: &str) -> Result<Value, ConnectorError> {
-        let failed = || self.place.failed(format!("look at the rows of {}", self.probe.table));
-        let text = format!("select {what} from {} {rest}", sql::table(&self.probe.table));
-        let row = sql::once(text).fetch_optional(conn).await.map_err(failed())?;
-        let Some(row) = row else { return Ok(Value::Null) };
+    async fn value(
+        &self,
+        conn: &mut SqliteConnection,
+        what: &str,
+        rest: &str,
+    ) -> Result<Value, ConnectorError> {
+        let failed = || {
+            self.place
+                .failed(format!("look at the rows of {}", self.probe.table))
+        };
+        let text = format!(
+            "select {what} from {} {rest}",
+            sql::table(&self.probe.table)
+        );
+        let row = sql::once(text)
+            .fetch_optional(conn)
+            .await
+            .map_err(failed())?;
+        let Some(row) = row else {
+            return Ok(Value::Null);
+        };
         let raw = row.try_get_raw(0).map_err(failed())?;
         value_of(raw).map_err(|reason| self.place.permanent("value_unreadable", reason))
     }

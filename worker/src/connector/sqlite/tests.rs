@@ -24,7 +24,9 @@ pub(super) struct File {
 
 impl File {
     pub(super) fn fresh() -> Self {
-        Self { folder: tempfile::tempdir().expect("a folder") }
+        Self {
+            folder: tempfile::tempdir().expect("a folder"),
+        }
     }
 
     pub(super) fn path(&self) -> std::path::PathBuf {
@@ -32,33 +34,61 @@ impl File {
     }
 
     pub(super) async fn open(&self) -> SqliteConnection {
-        SqliteConnectOptions::new().filename(self.path()).create_if_missing(true).connect().await.expect("opens")
+        SqliteConnectOptions::new()
+            .filename(self.path())
+            .create_if_missing(true)
+            .connect()
+            .await
+            .expect("opens")
     }
 
     pub(super) async fn run(&self, sql: &str) {
-        sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(&mut self.open().await).await.expect("runs");
+        sqlx::raw_sql(AssertSqlSafe(sql.to_owned()))
+            .execute(&mut self.open().await)
+            .await
+            .expect("runs");
     }
 
     pub(super) async fn number(&self, sql: &str) -> i64 {
-        sqlx::query_scalar(AssertSqlSafe(sql.to_owned())).fetch_one(&mut self.open().await).await.expect("counts")
+        sqlx::query_scalar(AssertSqlSafe(sql.to_owned()))
+            .fetch_one(&mut self.open().await)
+            .await
+            .expect("counts")
     }
 
     pub(super) fn source(&self) -> SqliteSource {
-        SqliteSource::new(self.path(), "legacy".parse().expect("a legal name"), supervisor())
+        SqliteSource::new(
+            self.path(),
+            "legacy".parse().expect("a legal name"),
+            supervisor(),
+        )
     }
 
     pub(super) fn target(&self) -> SqliteTarget {
-        SqliteTarget::new(self.path(), "wh".parse().expect("a legal name"), supervisor())
+        SqliteTarget::new(
+            self.path(),
+            "wh".parse().expect("a legal name"),
+            supervisor(),
+        )
     }
 }
 
 /// The one value of a query, as text.
 pub(super) async fn text(file: &File, sql: &str) -> String {
-    sqlx::query_scalar(AssertSqlSafe(sql.to_owned())).fetch_one(&mut file.open().await).await.expect("a text")
+    sqlx::query_scalar(AssertSqlSafe(sql.to_owned()))
+        .fetch_one(&mut file.open().await)
+        .await
+        .expect(
+            "a \
+        text",
+        )
 }
 
 pub(super) fn table(name: &str) -> TableName {
-    TableName { schema: None, name: name.to_owned() }
+    TableName {
+        schema: None,
+        name: name.to_owned(),
+    }
 }
 
 fn supervisor() -> Supervisor {
@@ -118,7 +148,8 @@ impl TargetFixture for File {
 
     async fn swallow(&self, id: i64) {
         self.run(&format!(
-            "create trigger swallow after insert on items when new.id = {id} begin delete from items where id = {id}; end"
+            "create trigger swallow after insert on items when new.id = {id} begin delete from \
+             items where id = {id}; end"
         ))
         .await;
     }
@@ -131,7 +162,8 @@ impl TargetFixture for File {
         let nonce = if renewed { "randomblob(16)" } else { "nonce" };
         let state = state.letter();
         self.run(&format!(
-            "update _highwater_task set state = '{state}', token = token + {later}, nonce = {nonce} where range_start = {start}"
+            "update _highwater_task set state = '{state}', token = token + {later}, nonce = \
+             {nonce} where range_start = {start}"
         ))
         .await;
     }

@@ -1,5 +1,6 @@
-//! The data transaction of an attempt: claimed, begun, written, guarded, committed. Each step consumes the one before it,
-//! and an error closes the connection, so that nothing is left that could commit.
+//! The data transaction of an attempt: claimed, begun, written, guarded, committed. Each step
+//! consumes the one before it, and an error closes the connection, so that nothing is left that
+//! could commit.
 
 use async_trait::async_trait;
 use highwater_common::assignment::Receipt;
@@ -18,7 +19,8 @@ use super::queue::{Turn, turn};
 use super::session::Session;
 use super::sql;
 use crate::connector::{
-    Claimed, CommitOutcome, ConnectorError, DataTx, GuardOutcome, Guarded, RowBatch, RowStream, WriteRequest,
+    Claimed, CommitOutcome, ConnectorError, DataTx, GuardOutcome, Guarded, RowBatch, RowStream,
+    WriteRequest,
 };
 use crate::supervisor::{SpawnKind, Supervisor};
 
@@ -43,7 +45,8 @@ pub(super) struct SqliteClaimed {
     pub(super) attempt: Attempt,
 }
 
-/// An open transaction. The fields are dropped in their order: the connection closes before the next writer's turn.
+/// An open transaction. The fields are dropped in their order: the connection closes before the
+/// next writer's turn.
 struct SqliteTx {
     session: Session,
     _turn: Turn,
@@ -58,13 +61,25 @@ struct SqliteGuarded {
 #[async_trait]
 impl Claimed for SqliteClaimed {
     async fn begin(self: Box<Self>) -> Result<Box<dyn DataTx>, ConnectorError> {
-        let Self { mut session, attempt } = *self;
+        let Self {
+            mut session,
+            attempt,
+        } = *self;
         let place = attempt.place.clone();
-        let Some(turn) = turn(place.path()).await else { return Err(place.lost("the wait for the file's turn")) };
+        let Some(turn) = turn(place.path()).await else {
+            return Err(place.lost(
+                "the wait for the \
+            file's turn",
+            ));
+        };
         let supervisor = attempt.supervisor.clone();
         let begun = supervisor.spawn(SpawnKind::Commit, async move {
             match sql::run(session.conn(), sqlx::query("begin immediate")).await {
-                Ok(_) => Ok(SqliteTx { session, _turn: turn, attempt }),
+                Ok(_) => Ok(SqliteTx {
+                    session,
+                    _turn: turn,
+                    attempt,
+                }),
                 Err(error) => {
                     session.close().await;
                     Err(attempt.place.driver("begin the transaction", error))
@@ -96,7 +111,10 @@ impl DataTx for SqliteTx {
 
     async fn guard(mut self: Box<Self>, receipt: &Receipt) -> Result<GuardOutcome, ConnectorError> {
         match self.matched(receipt).await.map(|rows| judge(rows, None)) {
-            Ok(Ok(permit)) => Ok(GuardOutcome::Holds(Box::new(SqliteGuarded { tx: self, permit }))),
+            Ok(Ok(permit)) => Ok(GuardOutcome::Holds(Box::new(SqliteGuarded {
+                tx: self,
+                permit,
+            }))),
             Ok(Err(_not_held)) => {
                 self.session.close().await;
                 Ok(GuardOutcome::Lost)
@@ -134,7 +152,9 @@ impl SqliteTx {
         self.session.close().await;
         match ended {
             Ok(_rows) => (),
-            Err(error) if is_refusal(&error) => return CommitOutcome::Refused(place.driver("commit", error)),
+            Err(error) if is_refusal(&error) => {
+                return CommitOutcome::Refused(place.driver("commit", error));
+            }
             Err(error) => return CommitOutcome::Unknown(place.driver("commit", error)),
         }
         match failpoint::hit("commit_answer_lost").await {
@@ -145,7 +165,14 @@ impl SqliteTx {
 
     /// The number of ledger rows that still are this attempt's, which become committed: the guard.
     async fn matched(&mut self, receipt: &Receipt) -> Result<u64, ConnectorError> {
-        let Attempt { place, run, task, fence, fingerprint, .. } = &self.attempt;
+        let Attempt {
+            place,
+            run,
+            task,
+            fence,
+            fingerprint,
+            ..
+        } = &self.attempt;
         let place = place.clone();
         // A file that was unlinked or replaced under the open connection would take the rows along.
         let found = match ledger::meta(self.session.conn(), &place).await? {
@@ -153,7 +180,8 @@ impl SqliteTx {
             None => String::new(),
         };
         if found != *fingerprint {
-            let message = "the database file was replaced while the attempt was writing. Plan the run anew";
+            let message = "the database file was replaced while the attempt was writing. Plan the \
+                           run anew";
             return Err(place.permanent("target_changed", message));
         }
         let count = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
@@ -169,13 +197,20 @@ impl SqliteTx {
         .bind(fence.token.raw())
         .bind(fence.nonce.to_bytes().to_vec())
         .bind(FIRST_CHUNK);
-        sql::run(self.session.conn(), guard).await.map_err(place.failed("guard the commit"))
+        sql::run(self.session.conn(), guard)
+            .await
+            .map_err(place.failed("guard the commit"))
     }
 
-    async fn replace(&mut self, request: &WriteRequest, rows: &mut dyn RowStream) -> Result<Receipt, ConnectorError> {
+    async fn replace(
+        &mut self,
+        request: &WriteRequest,
+        rows: &mut dyn RowStream,
+    ) -> Result<Receipt, ConnectorError> {
         let place = self.attempt.place.clone();
         let table = catalogue::existing(self.session.conn(), &place, &request.table).await?;
-        let condition = position::condition(&request.partition_column, &request.slice, request.form);
+        let condition =
+            position::condition(&request.partition_column, &request.slice, request.form);
         match request.mode {
             WriteMode::Append => {}
             WriteMode::ReplacePartition => self.empty(request, &condition).await?,
@@ -183,37 +218,55 @@ impl SqliteTx {
         let mut inserter = Inserter::new(&place, request, &table)?;
         while let Some(batch) = rows.next().await? {
             let RowBatch::Rows(batch) = batch else {
-                return Err(place.permanent("row_format", "a COPY stream came where SQLite takes typed values"));
+                return Err(place.permanent(
+                    "row_format",
+                    "a COPY stream came where SQLite takes \
+                    typed values",
+                ));
             };
             for row in batch {
                 inserter.add(self.session.conn(), row).await?;
             }
         }
         let inserted = inserter.finish(self.session.conn()).await?;
-        let receipt = Receipt { rows: rows.rows(), bytes: rows.bytes() };
+        let receipt = Receipt {
+            rows: rows.rows(),
+            bytes: rows.bytes(),
+        };
         self.check(request, &condition, &receipt, inserted).await?;
         Ok(receipt)
     }
 
     /// Deletes the slice's rows, once it is clear that they may be deleted.
-    async fn empty(&mut self, request: &WriteRequest, condition: &Condition) -> Result<(), ConnectorError> {
+    async fn empty(
+        &mut self,
+        request: &WriteRequest,
+        condition: &Condition,
+    ) -> Result<(), ConnectorError> {
         let place = self.attempt.place.clone();
         let own = match request.resident {
             Resident::Replace => true,
-            Resident::Fail => ledger::overlaps(self.session.conn(), &place, &request.stream, &request.slice).await?,
+            Resident::Fail => {
+                ledger::overlaps(self.session.conn(), &place, &request.stream, &request.slice)
+                    .await?
+            }
         };
         if !own {
             let resident = self.count(request, condition).await?;
             if resident > 0 {
                 let message = format!(
-                    "`{}` already holds {resident} rows of {}, and no run of this stream has loaded them. Remove them, or \
-                     say `write.resident: replace`",
+                    "`{}` already holds {resident} rows of {}, and no run of this stream has \
+                     loaded them. Remove them, or say `write.resident: replace`",
                     request.table, request.slice
                 );
                 return Err(place.permanent("resident_rows", message));
             }
         }
-        let text = format!("delete from {} where {}", sql::table(&request.table), condition.text);
+        let text = format!(
+            "delete from {} where {}",
+            sql::table(&request.table),
+            condition.text
+        );
         sql::run(self.session.conn(), sql::bound(text, condition))
             .await
             .map_err(place.failed(format!("delete {} of {}", request.slice, request.table)))?;
@@ -232,8 +285,8 @@ impl SqliteTx {
         let (table, slice, read) = (&request.table, &request.slice, receipt.rows);
         if inserted != read {
             let message = format!(
-                "{read} rows of {slice} were read, and `{table}` took {inserted}. Look for triggers on the table that drop or \
-                 add rows"
+                "{read} rows of {slice} were read, and `{table}` took {inserted}. Look for \
+                 triggers on the table that drop or add rows"
             );
             return Err(place.permanent("count_mismatch", message));
         }
@@ -245,8 +298,9 @@ impl SqliteTx {
                     return Ok(());
                 }
                 let message = format!(
-                    "{read} rows of {slice} were read, and `{table}` holds {found} rows of it after they were written. Look for \
-                     triggers that move rows, and whether `{}` keeps its values",
+                    "{read} rows of {slice} were read, and `{table}` holds {found} rows of it \
+                     after they were written. Look for triggers that move rows, and whether `{}` \
+                     keeps its values",
                     request.partition_column
                 );
                 Err(place.permanent("replaced_range_counts_differently", message))
@@ -254,11 +308,23 @@ impl SqliteTx {
         }
     }
 
-    async fn count(&mut self, request: &WriteRequest, condition: &Condition) -> Result<u64, ConnectorError> {
+    async fn count(
+        &mut self,
+        request: &WriteRequest,
+        condition: &Condition,
+    ) -> Result<u64, ConnectorError> {
         use sqlx::Row;
 
-        let failed = || self.attempt.place.failed(format!("count {} of {}", request.slice, request.table));
-        let text = format!("select count(*) from {} where {}", sql::table(&request.table), condition.text);
+        let failed = || {
+            self.attempt
+                .place
+                .failed(format!("count {} of {}", request.slice, request.table))
+        };
+        let text = format!(
+            "select count(*) from {} where {}",
+            sql::table(&request.table),
+            condition.text
+        );
         let (place, query) = (failed(), sql::bound(text, condition));
         let row = query.fetch_one(self.session.conn()).await.map_err(place)?;
         Ok(u64::try_from(row.get::<i64, _>(0)).unwrap_or(0))

@@ -1,5 +1,5 @@
-//! What a table's triggers do to a load: SQLite keeps each as the text of the statement that made it, and that text says when.
-//! Never judges them: that is `highwater_common::plan`'s business.
+//! What a table's triggers do to a load: SQLite keeps each as the text of the statement that made
+//! it, and that text says when. Never judges them: that is `highwater_common::plan`'s business.
 
 use highwater_common::facts::{Reaction, ReactionKind};
 use highwater_common::spec::TableName;
@@ -13,7 +13,8 @@ use crate::connector::ConnectorError;
 /// The most that are read.
 const REACTIONS_MAX: i64 = 200;
 
-/// The triggers that answer to rows inserted into a table or deleted from it. Another connection's temporary ones are its own.
+/// The triggers that answer to rows inserted into a table or deleted from it. Another connection's
+/// temporary ones are its own.
 pub(super) async fn read(
     conn: &mut SqliteConnection,
     place: &Place,
@@ -25,10 +26,17 @@ pub(super) async fn read(
         "select cast(name as text), cast(sql as text) from {schema}.sqlite_schema \
          where type = 'trigger' and tbl_name = ? collate nocase order by name limit {REACTIONS_MAX}"
     );
-    let rows = sql::once(question).bind(&table.name).fetch_all(conn).await.map_err(failed())?;
+    let rows = sql::once(question)
+        .bind(&table.name)
+        .fetch_all(conn)
+        .await
+        .map_err(failed())?;
     let mut found = Vec::new();
     for row in rows {
-        let (name, text): (String, String) = (row.try_get(0).map_err(failed())?, row.try_get(1).map_err(failed())?);
+        let (name, text): (String, String) = (
+            row.try_get(0).map_err(failed())?,
+            row.try_get(1).map_err(failed())?,
+        );
         let when = When::of(&text);
         found.push(Reaction {
             name,
@@ -53,9 +61,13 @@ struct When {
 }
 
 impl When {
-    /// Reads the head of a statement that SQLite has accepted. A text that is none takes the load for concerned.
+    /// Reads the head of a statement that SQLite has accepted. A text that is none takes the load
+    /// for concerned.
     fn of(statement: &str) -> Self {
-        let mut words = Words(statement).skip_while(|word| word != "trigger").skip(1).peekable();
+        let mut words = Words(statement)
+            .skip_while(|word| word != "trigger")
+            .skip(1)
+            .peekable();
         if words.peek().is_some_and(|word| word == "if") {
             words.by_ref().take(3).for_each(drop);
         }
@@ -69,8 +81,12 @@ impl When {
             Some("instead") => "instead of",
             Some(_) | None => "before",
         };
-        let event = words.find(|word| !matches!(word.as_str(), "before" | "after" | "instead" | "of"));
-        Self { time, event: event.unwrap_or_else(|| "insert".to_owned()) }
+        let event =
+            words.find(|word| !matches!(word.as_str(), "before" | "after" | "instead" | "of"));
+        Self {
+            time,
+            event: event.unwrap_or_else(|| "insert".to_owned()),
+        }
     }
 
     fn text(&self) -> String {
@@ -78,7 +94,8 @@ impl When {
     }
 }
 
-/// The words of a statement in small letters, without comments; what is quoted is one word, without its quotes told apart.
+/// The words of a statement in small letters, without comments; what is quoted is one word, without
+/// its quotes told apart.
 struct Words<'s>(&'s str);
 
 impl Iterator for Words<'_> {
@@ -140,20 +157,48 @@ mod tests {
     #[test]
     fn the_text_of_a_trigger_says_when_it_acts() {
         for (statement, time, event) in [
-            ("CREATE TRIGGER a INSERT ON t BEGIN SELECT 1; END", "before", "insert"),
-            ("create temp trigger if not exists main.a after delete on t begin select 1; end", "after", "delete"),
             (
-                "CREATE TRIGGER \"delete \"\" on\" /* delete */ BEFORE -- delete\n INSERT ON t BEGIN DELETE FROM u; END",
+                "CREATE TRIGGER a INSERT ON t BEGIN SELECT 1; END",
                 "before",
                 "insert",
             ),
-            ("CREATE TRIGGER [after]INSTEAD OF UPDATE OF x ON v BEGIN SELECT 1; END", "instead of", "update"),
-            ("CREATE TRIGGER `x`.'after' after\tDELETE ON t BEGIN SELECT 1; END", "after", "delete"),
-            ("CREATE TRIGGER après INSERT ON t BEGIN SELECT 1; END", "before", "insert"),
+            (
+                "create temp trigger if not exists main.a after delete on t begin select 1; end",
+                "after",
+                "delete",
+            ),
+            (
+                "CREATE TRIGGER \"delete \"\" on\" /* delete */ BEFORE -- delete\n INSERT ON t \
+                 BEGIN DELETE FROM u; END",
+                "before",
+                "insert",
+            ),
+            (
+                "CREATE TRIGGER [after]INSTEAD OF UPDATE OF x ON v BEGIN SELECT 1; END",
+                "instead of",
+                "update",
+            ),
+            (
+                "CREATE TRIGGER `x`.'after' after\tDELETE ON t BEGIN SELECT 1; END",
+                "after",
+                "delete",
+            ),
+            (
+                "CREATE TRIGGER après INSERT ON t BEGIN SELECT 1; END",
+                "before",
+                "insert",
+            ),
             ("", "before", "insert"),
             ("CREATE TRIGGER \"never closed", "before", "insert"),
         ] {
-            assert_eq!(When::of(statement), When { time, event: event.to_owned() }, "{statement}");
+            assert_eq!(
+                When::of(statement),
+                When {
+                    time,
+                    event: event.to_owned()
+                },
+                "{statement}"
+            );
         }
     }
 }

@@ -21,7 +21,9 @@ impl Fixture {
     }
 
     async fn connect(&self) -> PgConnection {
-        PgConnection::connect(&self.url()).await.expect("the server is up")
+        PgConnection::connect(&self.url())
+            .await
+            .expect("the server is up")
     }
 }
 
@@ -34,11 +36,18 @@ impl TargetFixture for Fixture {
     const WRITERS: Writers = Writers::Many;
 
     async fn fresh() -> Self {
-        Self { server: Server::start() }
+        Self {
+            server: Server::start(),
+        }
     }
 
     fn target(&self) -> Arc<dyn Target> {
-        Arc::new(PostgresTarget::new(&self.url(), "wh".parse().expect("a name"), supervisor()).expect("a good url"))
+        Arc::new(
+            PostgresTarget::new(&self.url(), "wh".parse().expect("a name"), supervisor()).expect(
+                "a \
+            good url",
+            ),
+        )
     }
 
     fn source_engine(&self) -> Engine {
@@ -66,11 +75,18 @@ impl TargetFixture for Fixture {
     }
 
     async fn execute(&self, sql: &str) {
-        self.connect().await.execute(sqlx::raw_sql(AssertSqlSafe(sql.to_owned()))).await.expect("runs");
+        self.connect()
+            .await
+            .execute(sqlx::raw_sql(AssertSqlSafe(sql.to_owned())))
+            .await
+            .expect("runs");
     }
 
     async fn number(&self, sql: &str) -> i64 {
-        sqlx::query_scalar(AssertSqlSafe(sql.to_owned())).fetch_one(&mut self.connect().await).await.expect("counts")
+        sqlx::query_scalar(AssertSqlSafe(sql.to_owned()))
+            .fetch_one(&mut self.connect().await)
+            .await
+            .expect("counts")
     }
 
     fn table_sql(&self) -> String {
@@ -81,7 +97,8 @@ impl TargetFixture for Fixture {
         self.execute(&format!(
             "create function swallow() returns trigger language plpgsql as \
                $$ begin delete from items where id = {id}; return null; end $$; \
-             create trigger swallow after insert on items for each row when (new.id = {id}) execute function swallow()"
+               create trigger swallow after insert on items for each row when (new.id = {id}) \
+               execute function swallow()"
         ))
         .await;
     }
@@ -91,10 +108,15 @@ impl TargetFixture for Fixture {
     }
 
     async fn alter_claim(&self, start: i64, state: LedgerState, later: i64, renewed: bool) {
-        let nonce = if renewed { "gen_random_uuid()" } else { "nonce" };
+        let nonce = if renewed {
+            "gen_random_uuid()"
+        } else {
+            "nonce"
+        };
         let state = state.letter();
         self.execute(&format!(
-            "update highwater.task set state = '{state}', token = token + {later}, nonce = {nonce} where range_start = {start}"
+            "update highwater.task set state = '{state}', token = token + {later}, nonce = {nonce} \
+             where range_start = {start}"
         ))
         .await;
     }
@@ -103,11 +125,15 @@ impl TargetFixture for Fixture {
 #[async_trait]
 impl SourceFixture for Fixture {
     async fn fresh(rows: i64) -> Self {
-        let fixture = Self { server: Server::start() };
+        let fixture = Self {
+            server: Server::start(),
+        };
         fixture
             .execute(&format!(
-                "create table items (id bigint primary key, pos bigint, note text); create index on items (pos); \
-                 insert into items select i, case when i % 7 > 0 then i * 10 end, case when i % 5 > 0 then 'note ' || i end \
+                "create table items (id bigint primary key, pos bigint, note text); create index \
+                 on items (pos); \
+                 insert into items select i, case when i % 7 > 0 then i * 10 end, case when i % 5 \
+                 > 0 then 'note ' || i end \
                  from generate_series(1, {rows}) i"
             ))
             .await;
@@ -115,7 +141,13 @@ impl SourceFixture for Fixture {
     }
 
     fn source(&self) -> Arc<dyn Source> {
-        Arc::new(PostgresSource::new(&self.url(), "legacy".parse().expect("a name"), supervisor()).expect("a good url"))
+        Arc::new(
+            PostgresSource::new(&self.url(), "legacy".parse().expect("a name"), supervisor())
+                .expect(
+                    "a \
+            good url",
+                ),
+        )
     }
 }
 

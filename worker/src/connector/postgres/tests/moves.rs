@@ -23,10 +23,13 @@ const ODD_ROWS: &str = r#"insert into orders (id, small, amount, anything, ratio
     null, null from generate_series(1, 3)"#;
 
 async fn digest(conn: &mut PgConnection) -> (i64, String) {
-    sqlx::query_as("select count(*), md5(string_agg(o::text, '|' order by id, o::text)) from orders o")
-        .fetch_one(conn)
-        .await
-        .expect("a digest")
+    sqlx::query_as(
+        "select count(*), md5(string_agg(o::text, '|' order by id, o::text)) from \
+                    orders o",
+    )
+    .fetch_one(conn)
+    .await
+    .expect("a digest")
 }
 
 #[tokio::test]
@@ -36,12 +39,25 @@ async fn rows_of_every_type_arrive_as_they_were_in_every_format() {
     world.legacy(ODD_TABLE).await;
     world.legacy(ODD_ROWS).await;
     let columns = world.columns().await;
-    assert!(columns.iter().all(|column| column.name != "double_id"), "a generated column is nobody's to write");
+    assert!(
+        columns.iter().all(|column| column.name != "double_id"),
+        "a generated column is \
+        nobody's to write"
+    );
     let formats = world.source.formats(&columns);
-    assert_eq!(formats, [RowFormat::CopyBinary, RowFormat::CopyText, RowFormat::Values]);
+    assert_eq!(
+        formats,
+        [
+            RowFormat::CopyBinary,
+            RowFormat::CopyText,
+            RowFormat::Values
+        ]
+    );
     let expected: (i64, String) = sqlx::query_as(
-        "select count(*), md5(string_agg(o::text, '|' order by id, o::text)) from (select id, small, amount, anything, \
-         ratio, single, note, code, payload, day, at, seen, open, span, who, doc, docb, tags, flag, net from orders) o",
+        "select count(*), md5(string_agg(o::text, '|' order by id, o::text)) from (select id, \
+         small, amount, anything, \
+         ratio, single, note, code, payload, day, at, seen, open, span, who, doc, docb, tags, \
+         flag, net from orders) o",
     )
     .fetch_one(&mut world.legacy)
     .await
@@ -52,15 +68,28 @@ async fn rows_of_every_type_arrive_as_they_were_in_every_format() {
     for (at, format) in formats.into_iter().enumerate() {
         world.wh("truncate orders").await;
         // WHEN it is moved in three slices, each a task of its own
-        for (slot, slice) in [ids(None, Some(-7)), ids(Some(-7), None), Slice::Null].into_iter().enumerate() {
+        for (slot, slice) in [ids(None, Some(-7)), ids(Some(-7), None), Slice::Null]
+            .into_iter()
+            .enumerate()
+        {
             let mut claim = world.claim_of(1, slice).await;
             claim.task = TaskId::from_bytes([u8::try_from(10 * at + slot).expect("small"); 16]);
             let tx = world.held_for(&claim).await.begin().await.expect("begun");
-            let (tx, receipt) = world.write(tx, &world.write_request(slice, format).await).await.expect("written");
-            let GuardOutcome::Holds(guarded) = tx.guard(&receipt).await.expect("no fault") else { panic!("lost") };
+            let (tx, receipt) = world
+                .write(tx, &world.write_request(slice, format).await)
+                .await
+                .expect("written");
+            let GuardOutcome::Holds(guarded) = tx.guard(&receipt).await.expect("no fault") else {
+                panic!("lost")
+            };
             assert!(matches!(guarded.commit().await, CommitOutcome::Committed));
             // THEN the receipt says what was written
-            let row = world.target.ledger_row(&RUN, &claim.task).await.expect("read").expect("there");
+            let row = world
+                .target
+                .ledger_row(&RUN, &claim.task)
+                .await
+                .expect("read")
+                .expect("there");
             assert_eq!(row.receipt, receipt);
             assert_eq!(receipt.rows, [1993, 2008, 3][slot], "{format:?}");
         }
@@ -73,42 +102,80 @@ async fn rows_of_every_type_arrive_as_they_were_in_every_format() {
 async fn batches_are_bounded_and_an_oversized_row_fails_by_name() {
     // GIVEN rows of about 3 MiB, and one of 17 MiB
     let mut world = World::start().await;
-    world.legacy("create table orders (id bigint primary key, note text)").await;
-    world.legacy("insert into orders select n, repeat('x', 3000000) from generate_series(1, 3) n").await;
-    world.legacy("insert into orders values (9, repeat('y', 17 * 1024 * 1024))").await;
-    let options = SessionOptions { row_bytes_max: 16 << 20, ..SessionOptions::default() };
-    let (url, name) = (world.server.url("legacy"), "legacy".parse().expect("a name"));
+    world
+        .legacy("create table orders (id bigint primary key, note text)")
+        .await;
+    world
+        .legacy("insert into orders select n, repeat('x', 3000000) from generate_series(1, 3) n")
+        .await;
+    world
+        .legacy("insert into orders values (9, repeat('y', 17 * 1024 * 1024))")
+        .await;
+    let options = SessionOptions {
+        row_bytes_max: 16 << 20,
+        ..SessionOptions::default()
+    };
+    let (url, name) = (
+        world.server.url("legacy"),
+        "legacy".parse().expect("a name"),
+    );
     world.source = PostgresSource::with_options(&url, name, options).expect("a good url");
     // WHEN the smaller ones are read
     let mut rows = world.read(ids(None, Some(9)), RowFormat::CopyBinary).await;
     let mut bytes = 0;
     while let Some(batch) = rows.next().await.expect("read") {
-        let RowBatch::Copy(batch) = batch else { panic!("bytes") };
+        let RowBatch::Copy(batch) = batch else {
+            panic!("bytes")
+        };
         // THEN no batch is larger than it may be
         assert!(batch.len() <= 1024 * 1024);
         bytes += batch.len() as u64;
     }
     assert_eq!((rows.rows(), rows.bytes()), (3, bytes));
     // and the large one is refused by its place
-    let request = world.read_request(ids(Some(9), None), RowFormat::CopyText).await;
-    let message = refused(world.source.read(&request).await.map(drop), ErrorClass::Permanent, "row_too_large");
-    assert!(message.contains("row 1 of [9, +inf) of public.orders"), "{message}");
+    let request = world
+        .read_request(ids(Some(9), None), RowFormat::CopyText)
+        .await;
+    let message = refused(
+        world.source.read(&request).await.map(drop),
+        ErrorClass::Permanent,
+        "row_too_large",
+    );
+    assert!(
+        message.contains("row 1 of [9, +inf) of public.orders"),
+        "{message}"
+    );
 }
 
 /// The most memory that this process has had, in MiB.
 fn memory_peak() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").expect("Linux");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a peak");
-    line.trim().trim_end_matches(" kB").parse::<u64>().expect("kilobytes") / 1024
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))
+        .expect("a peak");
+    line.trim()
+        .trim_end_matches(" kB")
+        .parse::<u64>()
+        .expect("kilobytes")
+        / 1024
 }
 
 #[tokio::test]
 async fn a_row_of_a_hundred_megabytes_travels() {
-    const DIGEST: &str = "select count(*) from orders where md5(note) = (select md5(repeat('0123456789', 10000000)))";
+    const DIGEST: &str = "select count(*) from orders where md5(note) = (select \
+                          md5(repeat('0123456789', 10000000)))";
     // GIVEN a small row and one of 100 MB
     let mut world = World::start().await;
-    world.legacy("create table orders (id bigint primary key, note text)").await;
-    world.legacy("insert into orders values (1, 'small'), (2, repeat('0123456789', 10000000)), (3, 'small')").await;
+    world
+        .legacy("create table orders (id bigint primary key, note text)")
+        .await;
+    world
+        .legacy(
+            "insert into orders values (1, 'small'), (2, repeat('0123456789', 10000000)), (3, \
+                  'small')",
+        )
+        .await;
     world.prepare().await.expect("prepared");
     let before = memory_peak();
     for (task, format) in [(1, RowFormat::CopyBinary), (2, RowFormat::CopyText)] {
@@ -117,11 +184,24 @@ async fn a_row_of_a_hundred_megabytes_travels() {
         let mut claim = world.claim_of(1, all()).await;
         claim.task = TaskId::from_bytes([task; 16]);
         let tx = world.held_for(&claim).await.begin().await.expect("begun");
-        let (tx, receipt) = world.write(tx, &world.write_request(all(), format).await).await.expect("written");
-        let GuardOutcome::Holds(guarded) = tx.guard(&receipt).await.expect("no fault") else { panic!("lost") };
+        let (tx, receipt) = world
+            .write(tx, &world.write_request(all(), format).await)
+            .await
+            .expect("written");
+        let GuardOutcome::Holds(guarded) = tx.guard(&receipt).await.expect("no fault") else {
+            panic!("lost")
+        };
         assert!(matches!(guarded.commit().await, CommitOutcome::Committed));
         // THEN they are there, and no more memory was needed than some copies of the row
-        assert_eq!((receipt.rows, world.orders().await, world.count(DIGEST).await), (3, 3, 1), "{format:?}");
+        assert_eq!(
+            (
+                receipt.rows,
+                world.orders().await,
+                world.count(DIGEST).await
+            ),
+            (3, 3, 1),
+            "{format:?}"
+        );
     }
     let copied = memory_peak() - before;
     assert!(copied < 400, "{copied} MiB");
@@ -129,8 +209,12 @@ async fn a_row_of_a_hundred_megabytes_travels() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("wh.db");
     let name = "file".parse().expect("a name");
-    let target = crate::connector::sqlite::SqliteTarget::new(path.clone(), name, world.supervisor.clone());
-    target.prepare(&prepare_request(world.columns().await)).await.expect("prepared");
+    let target =
+        crate::connector::sqlite::SqliteTarget::new(path.clone(), name, world.supervisor.clone());
+    target
+        .prepare(&prepare_request(world.columns().await))
+        .await
+        .expect("prepared");
     let probe = TargetProbe {
         cluster: CLUSTER,
         table: table_name("orders"),
@@ -142,19 +226,36 @@ async fn a_row_of_a_hundred_megabytes_travels() {
     };
     let mut claim = world.claim_of(1, all()).await;
     claim.fingerprint = target.probe(&probe).await.expect("probed").fingerprint;
-    let ClaimOutcome::Held(held) = target.claim(&claim).await.expect("no fault") else { panic!("the claim stands") };
+    let ClaimOutcome::Held(held) = target.claim(&claim).await.expect("no fault") else {
+        panic!(
+            "the \
+        claim stands"
+        )
+    };
     let write = world.write_request(all(), RowFormat::Values).await;
     let mut rows = world.read(all(), RowFormat::Values).await;
-    let (tx, receipt) = held.begin().await.expect("begun").write(&write, rows.as_mut()).await.expect("written");
-    let GuardOutcome::Holds(guarded) = tx.guard(&receipt).await.expect("no fault") else { panic!("lost") };
+    let (tx, receipt) = held
+        .begin()
+        .await
+        .expect("begun")
+        .write(&write, rows.as_mut())
+        .await
+        .expect("written");
+    let GuardOutcome::Holds(guarded) = tx.guard(&receipt).await.expect("no fault") else {
+        panic!("lost")
+    };
     assert!(matches!(guarded.commit().await, CommitOutcome::Committed));
     let options = sqlx::sqlite::SqliteConnectOptions::new().filename(&path);
-    let mut file = sqlx::SqliteConnection::connect_with(&options).await.expect("opened");
-    let kept: (i64, i64) =
-        sqlx::query_as("select count(*), max(length(note)) from orders where id = 2 and note like '0123%'")
-            .fetch_one(&mut file)
-            .await
-            .expect("counted");
+    let mut file = sqlx::SqliteConnection::connect_with(&options)
+        .await
+        .expect("opened");
+    let kept: (i64, i64) = sqlx::query_as(
+        "select count(*), max(length(note)) from orders where id = 2 and note like \
+                        '0123%'",
+    )
+    .fetch_one(&mut file)
+    .await
+    .expect("counted");
     assert_eq!((receipt.rows, kept), (3, (1, 100_000_000)));
     let peak = memory_peak() - before;
     assert!(peak < 1_000, "{peak} MiB");
@@ -164,12 +265,27 @@ async fn a_row_of_a_hundred_megabytes_travels() {
 async fn each_row_can_carry_the_token_of_its_attempt() {
     // GIVEN a target table that takes the token as a default
     let mut world = World::with_orders(10).await;
-    world.wh("alter table orders add token bigint default current_setting('highwater.token', true)::bigint").await;
+    world
+        .wh(
+            "alter table orders add token bigint default current_setting('highwater.token', \
+              true)::bigint",
+        )
+        .await;
     // WHEN an attempt commits
-    assert!(matches!(world.guarded(5).await.commit().await, CommitOutcome::Committed));
+    assert!(matches!(
+        world.guarded(5).await.commit().await,
+        CommitOutcome::Committed
+    ));
     // THEN each row has it
     let token = fence(5).token.raw();
-    assert_eq!(world.count(&format!("select count(*) from orders where token = {token}")).await, 10);
+    assert_eq!(
+        world
+            .count(&format!(
+                "select count(*) from orders where token = {token}"
+            ))
+            .await,
+        10
+    );
 }
 
 /// Rows of another engine, typed one by one.
@@ -199,8 +315,12 @@ impl RowStream for TypedRows {
 async fn typed_values_of_another_engine_arrive_exactly_or_are_refused() {
     // GIVEN columns of another engine's kinds, and a table made for them
     let mut world = World::start().await;
-    let kinds =
-        [("id", ColumnKind::Int64), ("flag", ColumnKind::Bool), ("note", ColumnKind::Any), ("raw", ColumnKind::Bytes)];
+    let kinds = [
+        ("id", ColumnKind::Int64),
+        ("flag", ColumnKind::Bool),
+        ("note", ColumnKind::Any),
+        ("raw", ColumnKind::Bytes),
+    ];
     let columns = kinds.map(|(name, kind)| ColumnFacts {
         name: name.into(),
         type_name: "ANYTHING".into(),
@@ -214,23 +334,54 @@ async fn typed_values_of_another_engine_arrive_exactly_or_are_refused() {
     world.target.prepare(&request).await.expect("prepared");
     let mut write = world_write(&columns);
     let text = |text: &str| Value::Text(text.into());
-    let row = |id, note: Value| vec![Value::Integer(id), Value::Integer(id % 2), note, Value::Bytes(vec![0, 9, 92])];
+    let row = |id, note: Value| {
+        vec![
+            Value::Integer(id),
+            Value::Integer(id % 2),
+            note,
+            Value::Bytes(vec![0, 9, 92]),
+        ]
+    };
     // WHEN typed rows are written THEN each value is what it was
-    let notes = vec![row(1, text("a\tb\\N\n")), row(2, Value::Real(0.1)), row(3, Value::Null), row(4, text("\\N"))];
+    let notes = vec![
+        row(1, text("a\tb\\N\n")),
+        row(2, Value::Real(0.1)),
+        row(3, Value::Null),
+        row(4, text("\\N")),
+    ];
     let tx = world.held(1).await.begin().await.expect("begun");
-    let (tx, receipt) = tx.write(&write, &mut TypedRows { rows: notes, seen: 0 }).await.expect("written");
-    let GuardOutcome::Holds(guarded) = tx.guard(&receipt).await.expect("no fault") else { panic!("lost") };
+    let (tx, receipt) = tx
+        .write(
+            &write,
+            &mut TypedRows {
+                rows: notes,
+                seen: 0,
+            },
+        )
+        .await
+        .expect("written");
+    let GuardOutcome::Holds(guarded) = tx.guard(&receipt).await.expect("no fault") else {
+        panic!("lost")
+    };
     assert!(matches!(guarded.commit().await, CommitOutcome::Committed));
     let exact = r"select count(*) from orders where flag = (id % 2 = 1) and raw = '\x00095c'
                   and note is not distinct from (array[E'a\tb\\N\n', '0.1', null, '\N'])[id]";
     assert_eq!(world.count(exact).await, 4);
-    // WHEN one has no exact form THEN the attempt fails by the column's name, and nothing of it is there
+    // WHEN one has no exact form THEN the attempt fails by the column's name, and nothing of it is
+    // there
     write.slice = ids(Some(5), None);
     let mut claim = world.claim_of(1, write.slice).await;
     claim.task = TaskId::from_bytes([9; 16]);
     let tx = world.held_for(&claim).await.begin().await.expect("begun");
-    let mut rows = TypedRows { rows: vec![row(5, Value::Null), row(6, text("a\0b"))], seen: 0 };
-    let message = refused(tx.write(&write, &mut rows).await, ErrorClass::Permanent, "nul_in_text");
+    let mut rows = TypedRows {
+        rows: vec![row(5, Value::Null), row(6, text("a\0b"))],
+        seen: 0,
+    };
+    let message = refused(
+        tx.write(&write, &mut rows).await,
+        ErrorClass::Permanent,
+        "nul_in_text",
+    );
     assert!(message.contains("column note"), "{message}");
     world.no_open_transaction().await;
     assert_eq!(world.orders().await, 4);

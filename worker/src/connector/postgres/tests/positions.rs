@@ -1,4 +1,5 @@
-//! What cuts a table: whole numbers, days and times of any type that holds them, each row in one slice.
+//! What cuts a table: whole numbers, days and times of any type that holds them, each row in one
+//! slice.
 
 use super::*;
 use crate::connector::sql_text::{Dialect, Sql};
@@ -8,7 +9,12 @@ use highwater_common::left_out::{LeftOut, Tally};
 
 /// The facts of a column of `t`.
 async fn positions(world: &World, column: &str) -> PartitionFacts {
-    world.facts("t", column).await.expect("probed").partition.expect("asked for")
+    world
+        .facts("t", column)
+        .await
+        .expect("probed")
+        .partition
+        .expect("asked for")
 }
 
 /// The ids of the rows of `t` in a slice by `column`, ascending.
@@ -16,11 +22,20 @@ async fn ids_in(world: &World, column: &str, form: CursorForm, slice: Slice) -> 
     let mut columns = world.facts("t", "id").await.expect("probed").columns;
     columns.retain(|column| column.name == "id");
     let (partition_column, format) = (column.to_owned(), RowFormat::Values);
-    let request = ReadRequest { table: table_name("t"), columns, partition_column, form, slice, format };
+    let request = ReadRequest {
+        table: table_name("t"),
+        columns,
+        partition_column,
+        form,
+        slice,
+        format,
+    };
     let mut rows = world.source.read(&request).await.expect("reading");
     let mut found = Vec::new();
     while let Some(batch) = rows.next().await.expect("read") {
-        let RowBatch::Rows(batch) = batch else { panic!("values") };
+        let RowBatch::Rows(batch) = batch else {
+            panic!("values")
+        };
         found.extend(batch.into_iter().map(|row| match row.as_slice() {
             [Value::Text(id)] => id.parse::<i64>().expect("a number"),
             other => panic!("{other:?}"),
@@ -32,27 +47,49 @@ async fn ids_in(world: &World, column: &str, form: CursorForm, slice: Slice) -> 
 
 /// The condition of a slice uses an index.
 async fn finds_by_index(world: &mut World, column: &str, form: CursorForm, slice: Slice) {
-    let sql = Sql::new(Dialect::Postgres, "explain select id from t where ").slice(column, form, &slice);
-    world.legacy("set enable_seqscan = off; set enable_indexscan = on").await;
-    let lines: Vec<String> =
-        sqlx::query_scalar(sql.into_statement()).fetch_all(&mut world.legacy).await.expect("a plan");
-    assert!(lines.iter().any(|line| line.contains("Index Cond")), "{column}: {lines:?}");
+    let sql =
+        Sql::new(Dialect::Postgres, "explain select id from t where ").slice(column, form, &slice);
+    world
+        .legacy("set enable_seqscan = off; set enable_indexscan = on")
+        .await;
+    let lines: Vec<String> = sqlx::query_scalar(sql.into_statement())
+        .fetch_all(&mut world.legacy)
+        .await
+        .expect("a plan");
+    assert!(
+        lines.iter().any(|line| line.contains("Index Cond")),
+        "{column}: {lines:?}"
+    );
 }
 
 async fn left_out(world: &World, column: &str, form: CursorForm, whole: Slice) -> LeftOut {
-    let Slice::Range(whole) = whole else { panic!("a range") };
+    let Slice::Range(whole) = whole else {
+        panic!("a range")
+    };
     let (table, within) = (table_name("t"), std::time::Duration::from_mins(1));
-    let request = LeftOutRequest { table, partition_column: column.to_owned(), form, whole, within };
+    let request = LeftOutRequest {
+        table,
+        partition_column: column.to_owned(),
+        form,
+        whole,
+        within,
+    };
     world.source.count_left_out(&request).await.expect("counts")
 }
 
 fn dates(start: i32, end: i32) -> Slice {
-    Slice::Range(CursorRange::new(Some(Cursor::Date(start)), Some(Cursor::Date(end))).expect("not empty"))
+    Slice::Range(
+        CursorRange::new(Some(Cursor::Date(start)), Some(Cursor::Date(end))).expect(
+            "not \
+        empty",
+        ),
+    )
 }
 
 #[tokio::test]
 async fn whole_numbers_of_every_type_are_cut_and_no_row_falls_between() {
-    // GIVEN ids as decimals, with what lies between, beyond and beside whole numbers, and as oids, on both sides of 2^31
+    // GIVEN ids as decimals, with what lies between, beyond and beside whole numbers, and as oids,
+    // on both sides of 2^31
     let mut world = World::start().await;
     world
         .legacy(
@@ -66,9 +103,14 @@ async fn whole_numbers_of_every_type_are_cut_and_no_row_falls_between() {
              create index on t (s); analyze t",
         )
         .await;
-    let infinities = world.count("select current_setting('server_version_num')::int8").await >= 140_000;
+    let infinities = world
+        .count("select current_setting('server_version_num')::int8")
+        .await
+        >= 140_000;
     if infinities {
-        world.legacy("insert into t (id, f) values (209, 'Infinity'), (210, '-Infinity'); analyze t").await;
+        world
+            .legacy("insert into t (id, f) values (209, 'Infinity'), (210, '-Infinity'); analyze t")
+            .await;
     }
     for (column, form, max) in [
         ("n", CursorForm::Native, 100),
@@ -79,26 +121,57 @@ async fn whole_numbers_of_every_type_are_cut_and_no_row_falls_between() {
     ] {
         // WHEN it is probed THEN its bounds are the first and the last whole number of 64 bits
         let found = positions(&world, column).await;
-        assert_eq!((found.kind, found.form, found.indexed), (CursorKind::Integer, form, true), "{column}");
+        assert_eq!(
+            (found.kind, found.form, found.indexed),
+            (CursorKind::Integer, form, true),
+            "{column}"
+        );
         let min = if column == "o" { 0 } else { 1 };
-        assert_eq!((found.min, found.max), (Some(Cursor::Integer(min)), Some(Cursor::Integer(max))), "{column}");
-        assert!(found.histogram.len() > 50, "{column}: {:?}", found.histogram);
-        // WHEN it is cut THEN each row is in one slice, found by an index, however far the bounds reach
+        assert_eq!(
+            (found.min, found.max),
+            (Some(Cursor::Integer(min)), Some(Cursor::Integer(max))),
+            "{column}"
+        );
+        assert!(
+            found.histogram.len() > 50,
+            "{column}: {:?}",
+            found.histogram
+        );
+        // WHEN it is cut THEN each row is in one slice, found by an index, however far the bounds
+        // reach
         let mut all = ids_in(&world, column, form, Slice::Null).await;
-        let edges = [i64::MIN, -1, 0, 10, 11, 2_147_483_648, 4_294_967_295, 4_294_967_296, i64::MAX];
+        let edges = [
+            i64::MIN,
+            -1,
+            0,
+            10,
+            11,
+            2_147_483_648,
+            4_294_967_295,
+            4_294_967_296,
+            i64::MAX,
+        ];
         let ends = std::iter::once(None).chain(edges.map(Some));
         for (start, end) in ends.zip(edges.map(Some).into_iter().chain([None])) {
             all.extend(ids_in(&world, column, form, ids(start, end)).await);
         }
         all.sort_unstable();
-        let every: Vec<i64> =
-            sqlx::query_scalar("select id from t order by 1").fetch_all(&mut world.legacy).await.expect("read");
+        let every: Vec<i64> = sqlx::query_scalar("select id from t order by 1")
+            .fetch_all(&mut world.legacy)
+            .await
+            .expect("read");
         assert_eq!(all, every, "{column}");
         finds_by_index(&mut world, column, form, ids(Some(10), Some(11))).await;
     }
     // AND what lies between two whole numbers is in the slice of the one below
-    assert_eq!(ids_in(&world, "f", CursorForm::Native, ids(Some(10), Some(11))).await, [10, 204]);
-    assert_eq!(ids_in(&world, "o", CursorForm::Oid, ids(Some(2_147_483_648), None)).await, [301, 302]);
+    assert_eq!(
+        ids_in(&world, "f", CursorForm::Native, ids(Some(10), Some(11))).await,
+        [10, 204]
+    );
+    assert_eq!(
+        ids_in(&world, "o", CursorForm::Oid, ids(Some(2_147_483_648), None)).await,
+        [301, 302]
+    );
     // WHEN bounds are declared THEN numbers outside are that, and NaN is no number that was
     let beyond = if infinities { 1 } else { 0 };
     let found = left_out(&world, "f", CursorForm::Native, ids(Some(1), Some(11))).await;
@@ -114,16 +187,30 @@ async fn whole_numbers_of_every_type_are_cut_and_no_row_falls_between() {
     };
     assert_eq!(found, expected);
     world.legacy("drop index t_f_idx").await;
-    assert_eq!(left_out(&world, "f", CursorForm::Native, ids(Some(1), Some(11))).await, expected);
-    assert_eq!(left_out(&world, "f", CursorForm::Native, ids(Some(1), None)).await.stray, Tally::Exactly(0));
-    assert_eq!(left_out(&world, "o", CursorForm::Oid, ids(Some(1), Some(i64::MAX))).await.before, Tally::Exactly(1));
+    assert_eq!(
+        left_out(&world, "f", CursorForm::Native, ids(Some(1), Some(11))).await,
+        expected
+    );
+    assert_eq!(
+        left_out(&world, "f", CursorForm::Native, ids(Some(1), None))
+            .await
+            .stray,
+        Tally::Exactly(0)
+    );
+    assert_eq!(
+        left_out(&world, "o", CursorForm::Oid, ids(Some(1), Some(i64::MAX)))
+            .await
+            .before,
+        Tally::Exactly(1)
+    );
 }
 
 #[tokio::test]
 async fn a_domain_is_cut_as_the_type_below_it_on_both_sides() {
     // GIVEN times and days behind domains, one over another
     let mut world = World::start().await;
-    let types = "create domain stamp as timestamptz(3); create domain own_stamp as stamp; create domain day as date; \
+    let types = "create domain stamp as timestamptz(3); create domain own_stamp as stamp; create \
+                 domain day as date; \
                  create domain clock as timestamp";
     world
         .legacy(&format!(
@@ -134,15 +221,39 @@ async fn a_domain_is_cut_as_the_type_below_it_on_both_sides() {
              create index on t (at); create index on t (day); create index on t (seen)"
         ))
         .await;
-    world.wh(&format!("{types}; create table t (id bigint primary key, at own_stamp, day day, seen clock)")).await;
+    world
+        .wh(&format!(
+            "{types}; create table t (id bigint primary key, at own_stamp, day day, seen \
+                       clock)"
+        ))
+        .await;
     for (column, kind, min, cut) in [
-        ("at", CursorKind::Instant, Cursor::Instant(1_704_070_800_000_000), Cursor::Instant(1_704_110_400_000_000)),
-        ("day", CursorKind::Date, Cursor::Date(19_724), Cursor::Date(19_735)),
-        ("seen", CursorKind::Civil, Cursor::Civil(1_704_070_800_000_000), Cursor::Civil(1_704_110_400_000_000)),
+        (
+            "at",
+            CursorKind::Instant,
+            Cursor::Instant(1_704_070_800_000_000),
+            Cursor::Instant(1_704_110_400_000_000),
+        ),
+        (
+            "day",
+            CursorKind::Date,
+            Cursor::Date(19_724),
+            Cursor::Date(19_735),
+        ),
+        (
+            "seen",
+            CursorKind::Civil,
+            Cursor::Civil(1_704_070_800_000_000),
+            Cursor::Civil(1_704_110_400_000_000),
+        ),
     ] {
         // WHEN the source is probed and cut THEN the domain is no hindrance
         let found = positions(&world, column).await;
-        assert_eq!((found.kind, found.form, found.min), (kind, CursorForm::Native, Some(min)), "{column}");
+        assert_eq!(
+            (found.kind, found.form, found.min),
+            (kind, CursorForm::Native, Some(min)),
+            "{column}"
+        );
         let range = |start, end| Slice::Range(CursorRange::new(start, end).expect("not empty"));
         let (below, above) = (range(None, Some(cut)), range(Some(cut), None));
         let mut all = ids_in(&world, column, found.form, Slice::Null).await;
@@ -162,13 +273,24 @@ async fn a_domain_is_cut_as_the_type_below_it_on_both_sides() {
             stream: STREAM.into(),
             triggers: Triggers::Fire,
         };
-        let held = world.target.probe(&probe).await.expect("probed").table.expect("there").partition_form;
+        let held = world
+            .target
+            .probe(&probe)
+            .await
+            .expect("probed")
+            .table
+            .expect("there")
+            .partition_form;
         assert_eq!(held, Some(CursorForm::Native), "{column}");
     }
-    assert_eq!(ids_in(&world, "day", CursorForm::Native, dates(19_724, 19_726)).await, [1, 2]);
+    assert_eq!(
+        ids_in(&world, "day", CursorForm::Native, dates(19_724, 19_726)).await,
+        [1, 2]
+    );
 }
 
-/// A table of days as text, in columns of every type and order that holds them; in the last ones an odd value each.
+/// A table of days as text, in columns of every type and order that holds them; in the last ones an
+/// odd value each.
 const TEXT_DAYS: &str = "create domain iso as text; create domain own_iso as iso;
     create collation loose (provider = icu, locale = 'en-u-ka-shifted', deterministic = false);
     create table t (id bigint primary key, plain text, short varchar(10), fixed char(10), own own_iso, icu text collate \"en-x-icu\",
@@ -190,11 +312,24 @@ async fn days_written_as_text_are_cut_whatever_order_their_column_has() {
         ("loose", false),
         ("bytes", true),
     ] {
-        // WHEN it is probed THEN its texts are days, and only an index in the order of bytes counts as one
+        // WHEN it is probed THEN its texts are days, and only an index in the order of bytes counts
+        // as one
         let found = positions(&world, column).await;
-        assert_eq!((found.kind, found.form), (CursorKind::Date, CursorForm::TextDate), "{column}");
-        assert_eq!((found.min, found.max), (Some(Cursor::Date(19_723)), Some(Cursor::Date(19_822))), "{column}");
-        assert_eq!((found.indexed, found.null_rows), (indexed, Some(1)), "{column}");
+        assert_eq!(
+            (found.kind, found.form),
+            (CursorKind::Date, CursorForm::TextDate),
+            "{column}"
+        );
+        assert_eq!(
+            (found.min, found.max),
+            (Some(Cursor::Date(19_723)), Some(Cursor::Date(19_822))),
+            "{column}"
+        );
+        assert_eq!(
+            (found.indexed, found.null_rows),
+            (indexed, Some(1)),
+            "{column}"
+        );
         // AND each row is in one slice
         let range = |start, end| Slice::Range(CursorRange::new(start, end).expect("not empty"));
         let (first, last) = (Some(Cursor::Date(19_754)), Some(Cursor::Date(19_783)));
@@ -212,20 +347,41 @@ async fn days_written_as_text_are_cut_whatever_order_their_column_has() {
     }
     // WHEN a column holds nothing THEN any form would do
     assert_eq!(positions(&world, "empty").await.kind, CursorKind::Date);
-    // WHEN another form is among them, or blanks are part of it, THEN that is refused, and the value is not told
+    // WHEN another form is among them, or blanks are part of it, THEN that is refused, and the
+    // value is not told
     for (column, shape) in [("mixed", "'99.99.9999'"), ("padded", "'9999-99-99  '")] {
-        let message = refused(world.facts("t", column).await, ErrorClass::Permanent, "partition_form");
-        assert!(message.contains(shape) && message.contains("read a view that casts this one"), "{message}");
+        let message = refused(
+            world.facts("t", column).await,
+            ErrorClass::Permanent,
+            "partition_form",
+        );
+        assert!(
+            message.contains(shape) && message.contains("read a view that casts this one"),
+            "{message}"
+        );
         assert!(!message.contains("31.01.2024"), "{message}");
     }
-    // WHEN texts of other forms come later THEN each has a place, or is told apart outside of what is declared
-    let odd = "(201, 'n/a'), (202, ''), (203, '2024-1-5'), (204, '2024-02-31'), (205, '0000-00-00'), (206, 'infinity')";
-    world.legacy(&format!("insert into t (id, late) values {odd}")).await;
+    // WHEN texts of other forms come later THEN each has a place, or is told apart outside of what
+    // is declared
+    let odd = "(201, 'n/a'), (202, ''), (203, '2024-1-5'), (204, '2024-02-31'), (205, \
+               '0000-00-00'), (206, 'infinity')";
+    world
+        .legacy(&format!("insert into t (id, late) values {odd}"))
+        .await;
     let range = |start: Option<i32>, end: Option<i32>| {
-        Slice::Range(CursorRange::new(start.map(Cursor::Date), end.map(Cursor::Date)).expect("not empty"))
+        Slice::Range(
+            CursorRange::new(start.map(Cursor::Date), end.map(Cursor::Date)).expect(
+                "not \
+            empty",
+            ),
+        )
     };
     let mut all = ids_in(&world, "late", CursorForm::TextDate, Slice::Null).await;
-    for slice in [range(None, Some(19_754)), range(Some(19_754), Some(19_783)), range(Some(19_783), None)] {
+    for slice in [
+        range(None, Some(19_754)),
+        range(Some(19_754), Some(19_783)),
+        range(Some(19_783), None),
+    ] {
         all.extend(ids_in(&world, "late", CursorForm::TextDate, slice).await);
     }
     all.sort_unstable();
@@ -237,9 +393,15 @@ async fn days_written_as_text_are_cut_whatever_order_their_column_has() {
         stray: Tally::Exactly(4), // 2024-02-31 is within, and the infinity behind
     };
     let whole = dates(19_723, 19_814);
-    assert_eq!(left_out(&world, "late", CursorForm::TextDate, whole).await, expected);
+    assert_eq!(
+        left_out(&world, "late", CursorForm::TextDate, whole).await,
+        expected
+    );
     world.legacy("create index on t (late collate \"C\")").await;
-    assert_eq!(left_out(&world, "late", CursorForm::TextDate, whole).await, expected);
+    assert_eq!(
+        left_out(&world, "late", CursorForm::TextDate, whole).await,
+        expected
+    );
 }
 
 #[tokio::test]
@@ -253,20 +415,45 @@ async fn times_written_as_text_are_cut_in_their_one_form() {
                 from (select i, timestamp '2024-01-01' + i * interval '1 h' as at from generate_series(1, 48) i) n",
         )
         .await;
-    let time = |separator_t, fraction_digits, zulu| CursorForm::TextTime { separator_t, fraction_digits, zulu };
+    let time = |separator_t, fraction_digits, zulu| CursorForm::TextTime {
+        separator_t,
+        fraction_digits,
+        zulu,
+    };
     for (column, kind, form, cut) in [
-        ("spaced", CursorKind::Civil, time(false, 0, false), Cursor::Civil(1_704_153_600_000_000)),
-        ("zulu", CursorKind::Instant, time(true, 3, true), Cursor::Instant(1_704_153_600_000_000)),
+        (
+            "spaced",
+            CursorKind::Civil,
+            time(false, 0, false),
+            Cursor::Civil(1_704_153_600_000_000),
+        ),
+        (
+            "zulu",
+            CursorKind::Instant,
+            time(true, 3, true),
+            Cursor::Instant(1_704_153_600_000_000),
+        ),
     ] {
         // WHEN a column of times is probed and cut THEN the slices part its rows at midnight
         let found = positions(&world, column).await;
         assert_eq!((found.kind, found.form), (kind, form), "{column}");
         let range = |start, end| Slice::Range(CursorRange::new(start, end).expect("not empty"));
-        assert_eq!(ids_in(&world, column, form, range(None, Some(cut))).await, (1..24).collect::<Vec<_>>());
-        assert_eq!(ids_in(&world, column, form, range(Some(cut), None)).await, (24..=48).collect::<Vec<_>>());
+        assert_eq!(
+            ids_in(&world, column, form, range(None, Some(cut))).await,
+            (1..24).collect::<Vec<_>>()
+        );
+        assert_eq!(
+            ids_in(&world, column, form, range(Some(cut), None)).await,
+            (24..=48).collect::<Vec<_>>()
+        );
     }
     // WHEN one day lies far behind the others THEN the stretch before it is found empty
     let far = positions(&world, "far").await;
     assert_eq!(far.max, Some(Cursor::Date(2_932_896)));
-    assert_eq!(far.empty.last(), Some(&(Cursor::Date(19_725), Cursor::Date(2_932_896))), "{:?}", far.empty);
+    assert_eq!(
+        far.empty.last(),
+        Some(&(Cursor::Date(19_725), Cursor::Date(2_932_896))),
+        "{:?}",
+        far.empty
+    );
 }

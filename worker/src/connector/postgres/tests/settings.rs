@@ -1,4 +1,5 @@
-//! Settings that a server, a database or a role comes with: none of them changes what is read or written.
+//! Settings that a server, a database or a role comes with: none of them changes what is read or
+//! written.
 
 use std::collections::BTreeMap;
 
@@ -39,20 +40,59 @@ const ROWS: &str = r#"insert into s.kinds select n, n % 2 = 0, n, -n, n / 3.0, n
 
 /// What is left as it is, and why.
 const SKIPPED: [(&str, &str); 14] = [
-    ("application_name", "a name for people; the connection's URL sets it"),
-    ("local_preload_libraries", "loads a library, of which this server has none"),
-    ("session_preload_libraries", "loads a library, of which this server has none"),
-    ("dynamic_library_path", "without its libraries the server has no languages"),
-    ("extension_destdir", "Debian's own; where extensions are installed from"),
+    (
+        "application_name",
+        "a name for people; the connection's URL sets it",
+    ),
+    (
+        "local_preload_libraries",
+        "loads a library, of which this server has none",
+    ),
+    (
+        "session_preload_libraries",
+        "loads a library, of which this server has none",
+    ),
+    (
+        "dynamic_library_path",
+        "without its libraries the server has no languages",
+    ),
+    (
+        "extension_destdir",
+        "Debian's own; where extensions are installed from",
+    ),
     ("jit_dump_bitcode", "writes files into the data folder"),
-    ("log_statement_stats", "excludes the settings of its kind, which are tried"),
-    ("default_tablespace", "needs a table space; where a table lies changes no value"),
-    ("temp_tablespaces", "needs a table space; where a file lies changes no value"),
-    ("default_table_access_method", "this server has one only; how a table is kept changes no value"),
-    ("transaction_isolation", "of one transaction; no session begins with it"),
-    ("transaction_read_only", "of one transaction; no session begins with it"),
-    ("transaction_deferrable", "of one transaction; no session begins with it"),
-    ("allow_system_table_mods", "lets a superuser break the catalogue, and does nothing by itself"),
+    (
+        "log_statement_stats",
+        "excludes the settings of its kind, which are tried",
+    ),
+    (
+        "default_tablespace",
+        "needs a table space; where a table lies changes no value",
+    ),
+    (
+        "temp_tablespaces",
+        "needs a table space; where a file lies changes no value",
+    ),
+    (
+        "default_table_access_method",
+        "this server has one only; how a table is kept changes no value",
+    ),
+    (
+        "transaction_isolation",
+        "of one transaction; no session begins with it",
+    ),
+    (
+        "transaction_read_only",
+        "of one transaction; no session begins with it",
+    ),
+    (
+        "transaction_deferrable",
+        "of one transaction; no session begins with it",
+    ),
+    (
+        "allow_system_table_mods",
+        "lets a superuser break the catalogue, and does nothing by itself",
+    ),
 ];
 
 /// Another value of a setting that is text.
@@ -91,34 +131,44 @@ async fn other_settings(conn: &mut PgConnection) -> Vec<Setting> {
         .await
         .expect("the settings");
     let (skipped, texts) = (BTreeMap::from(SKIPPED), BTreeMap::from(TEXTS));
-    let settings = rows.iter().filter(|row| !skipped.contains_key(row.get::<&str, _>("name"))).map(|row| {
-        let (name, setting): (String, String) = (row.get("name"), row.get("setting"));
-        let text = |column| row.get::<Option<String>, _>(column).unwrap_or_default();
-        let value = match (texts.get(name.as_str()), row.get::<&str, _>("vartype")) {
-            (Some(value), _) => (*value).to_owned(),
-            (None, "bool") => if setting == "on" { "off" } else { "on" }.to_owned(),
-            (None, "enum") => {
-                let values: Vec<String> = row.get("enumvals");
-                values.into_iter().find(|value| *value != setting).expect("another value")
-            }
-            // The server starves at the least memory, and at the least stack. Times in the millions of years are no limit.
-            (None, "integer" | "real") if name == "max_stack_depth" => "1024".to_owned(),
-            (None, "integer" | "real") if name == "temp_buffers" => "200".to_owned(),
-            // More of these would only make the test slow.
-            (None, "integer" | "real") if name == "debug_discard_caches" => "0".to_owned(),
-            (None, "integer" | "real") if setting == text("min_val") => match name.as_str() {
-                "extra_float_digits" => "-5".to_owned(),
-                "gin_fuzzy_search_limit" => "5".to_owned(),
-                "vacuum_cost_delay" => "1".to_owned(),
-                "post_auth_delay" => "0".to_owned(),
-                _ => text("max_val"),
-            },
-            (None, "integer" | "real") if name == "extra_float_digits" => "-5".to_owned(),
-            (None, "integer" | "real") => text("min_val"),
-            (None, other) => panic!("{name} is {other}: give it another value, or say why it is skipped"),
-        };
-        Setting { name, value }
-    });
+    let settings = rows
+        .iter()
+        .filter(|row| !skipped.contains_key(row.get::<&str, _>("name")))
+        .map(|row| {
+            let (name, setting): (String, String) = (row.get("name"), row.get("setting"));
+            let text = |column| row.get::<Option<String>, _>(column).unwrap_or_default();
+            let value = match (texts.get(name.as_str()), row.get::<&str, _>("vartype")) {
+                (Some(value), _) => (*value).to_owned(),
+                (None, "bool") => if setting == "on" { "off" } else { "on" }.to_owned(),
+                (None, "enum") => {
+                    let values: Vec<String> = row.get("enumvals");
+                    values
+                        .into_iter()
+                        .find(|value| *value != setting)
+                        .expect("another value")
+                }
+                // The server starves at the least memory, and at the least stack. Times in the
+                // millions of years are no limit.
+                (None, "integer" | "real") if name == "max_stack_depth" => "1024".to_owned(),
+                (None, "integer" | "real") if name == "temp_buffers" => "200".to_owned(),
+                // More of these would only make the test slow.
+                (None, "integer" | "real") if name == "debug_discard_caches" => "0".to_owned(),
+                (None, "integer" | "real") if setting == text("min_val") => match name.as_str() {
+                    "extra_float_digits" => "-5".to_owned(),
+                    "gin_fuzzy_search_limit" => "5".to_owned(),
+                    "vacuum_cost_delay" => "1".to_owned(),
+                    "post_auth_delay" => "0".to_owned(),
+                    _ => text("max_val"),
+                },
+                (None, "integer" | "real") if name == "extra_float_digits" => "-5".to_owned(),
+                (None, "integer" | "real") => text("min_val"),
+                (None, other) => panic!(
+                    "{name} is {other}: give it another value, or say why it is \
+                                     skipped"
+                ),
+            };
+            Setting { name, value }
+        });
     settings.collect()
 }
 
@@ -127,11 +177,18 @@ async fn world_of_kinds() -> World {
     let mut world = World::start().await;
     world.legacy(KINDS).await;
     world.legacy(ROWS).await;
-    world.wh(&KINDS[..KINDS.find("create table s.kinds").expect("there")]).await;
-    world.wh("create role loader superuser login password 's3cr3t-of-the-test'").await;
+    world
+        .wh(&KINDS[..KINDS.find("create table s.kinds").expect("there")])
+        .await;
+    world
+        .wh("create role loader superuser login password 's3cr3t-of-the-test'")
+        .await;
     let url = |database| world.server.url_as("loader", server::PASSWORD, database);
     let legacy = "legacy".parse().expect("a name");
-    let source = PostgresSource::new(&url("legacy"), legacy, world.supervisor.clone()).expect("a good url");
+    let source = PostgresSource::new(&url("legacy"), legacy, world.supervisor.clone()).expect(
+        "a \
+        good url",
+    );
     let wh = "wh".parse().expect("a name");
     let target = PostgresTarget::new(&url("wh"), wh, world.supervisor.clone()).expect("a good url");
     (world.source, world.target) = (source, target);
@@ -140,13 +197,16 @@ async fn world_of_kinds() -> World {
 
 /// Probes, makes the table, and moves every row, as a run does.
 async fn copied(world: &mut World) -> Result<(i64, String), ConnectorError> {
-    world.wh("drop table if exists s.kinds; drop schema if exists highwater cascade").await;
+    world
+        .wh("drop table if exists s.kinds; drop schema if exists highwater cascade")
+        .await;
     let table = table_name("s.kinds");
     let facts = world.facts("s.kinds", "id").await?;
     let mut prepare = prepare_request(facts.columns.clone());
     prepare.table = table.clone();
     world.target.prepare(&prepare).await?;
-    let ClaimOutcome::Held(held) = world.target.claim(&world.claim_of(1, all()).await).await? else {
+    let ClaimOutcome::Held(held) = world.target.claim(&world.claim_of(1, all()).await).await?
+    else {
         panic!("the claim stands")
     };
     let mut read = world_read(facts.columns.clone());
@@ -165,7 +225,9 @@ async fn copied(world: &mut World) -> Result<(i64, String), ConnectorError> {
         stream: STREAM.into(),
     };
     let (tx, receipt) = held.begin().await?.write(&write, rows.as_mut()).await?;
-    let GuardOutcome::Holds(guarded) = tx.guard(&receipt).await? else { panic!("the guard holds") };
+    let GuardOutcome::Holds(guarded) = tx.guard(&receipt).await? else {
+        panic!("the guard holds")
+    };
     match guarded.commit().await {
         CommitOutcome::Committed => Ok(digest(&mut world.wh).await),
         CommitOutcome::Refused(error) | CommitOutcome::Unknown(error) => Err(error),
@@ -184,10 +246,17 @@ fn world_read(columns: Vec<ColumnFacts>) -> ReadRequest {
 }
 
 async fn digest(conn: &mut PgConnection) -> (i64, String) {
-    let types = "(select string_agg(attname || ' ' || format_type(atttypid, atttypmod), ',' order by attnum) \
-                  from pg_attribute where attrelid = 's.kinds'::regclass and attnum > 0)";
-    let digest = format!("select count(*), md5({types} || string_agg(k::text, '|' order by id)) from s.kinds k");
-    sqlx::query_as(AssertSqlSafe(digest)).fetch_one(conn).await.expect("a digest")
+    let types = "(select string_agg(attname || ' ' || format_type(atttypid, atttypmod), ',' order \
+                  by attnum) from pg_attribute where attrelid = 's.kinds'::regclass and attnum > \
+                  0)";
+    let digest = format!(
+        "select count(*), md5({types} || string_agg(k::text, '|' order by id)) \
+                          from s.kinds k"
+    );
+    sqlx::query_as(AssertSqlSafe(digest))
+        .fetch_one(conn)
+        .await
+        .expect("a digest")
 }
 
 /// Whose settings they are.
@@ -197,7 +266,11 @@ enum Owner {
     Databases,
 }
 
-async fn with_settings(world: &mut World, owner: Owner, settings: &[Setting]) -> Result<(i64, String), ConnectorError> {
+async fn with_settings(
+    world: &mut World,
+    owner: Owner,
+    settings: &[Setting],
+) -> Result<(i64, String), ConnectorError> {
     let owners: &[&str] = match owner {
         Owner::Role => &["role loader"],
         Owner::Databases => &["database legacy", "database wh"],
@@ -206,9 +279,20 @@ async fn with_settings(world: &mut World, owner: Owner, settings: &[Setting]) ->
         let mut sql = String::new();
         for Setting { name, value } in settings {
             // A list is given item by item, a value that is no list whole.
-            let is_list = matches!(name.as_str(), "search_path" | "DateStyle" | "restrict_nonsystem_relation_kind");
-            let value = if is_list { value.clone() } else { format!("'{value}'") };
-            let value = if name == "restrict_nonsystem_relation_kind" { format!("'{value}'") } else { value };
+            let is_list = matches!(
+                name.as_str(),
+                "search_path" | "DateStyle" | "restrict_nonsystem_relation_kind"
+            );
+            let value = if is_list {
+                value.clone()
+            } else {
+                format!("'{value}'")
+            };
+            let value = if name == "restrict_nonsystem_relation_kind" {
+                format!("'{value}'")
+            } else {
+                value
+            };
             sql.push_str(&format!("alter {owner} set {name} = {value};"));
         }
         world.wh(&sql).await;
@@ -222,20 +306,28 @@ async fn with_settings(world: &mut World, owner: Owner, settings: &[Setting]) ->
 
 #[tokio::test]
 async fn no_setting_of_role_or_database_changes_a_value() {
-    // GIVEN a table of all types, and every setting that a role or a database may bring along, each with another value
+    // GIVEN a table of all types, and every setting that a role or a database may bring along, each
+    // with another value
     let mut world = world_of_kinds().await;
     let settings = other_settings(&mut world.wh).await;
     assert!(settings.len() > 150, "{} settings", settings.len());
     let expected = digest(&mut world.legacy).await;
-    assert_eq!(copied(&mut world).await.expect("copied"), expected, "without any");
+    assert_eq!(
+        copied(&mut world).await.expect("copied"),
+        expected,
+        "without any"
+    );
     for owner in [Owner::Role, Owner::Databases] {
-        // WHEN the table is copied under some of them at a time, the suspicious ones fewer and fewer
+        // WHEN the table is copied under some of them at a time, the suspicious ones fewer and
+        // fewer
         let mut batches: Vec<&[Setting]> = settings.chunks(24).rev().collect();
         let mut guilty = Vec::new();
         while let Some(batch) = batches.pop() {
             match with_settings(&mut world, owner, batch).await {
                 Ok(found) if found == expected => {}
-                failed if batch.len() == 1 => guilty.push((batch, failed.map_err(|error| error.report))),
+                failed if batch.len() == 1 => {
+                    guilty.push((batch, failed.map_err(|error| error.report)))
+                }
                 _ => batches.extend([&batch[..batch.len() / 2], &batch[batch.len() / 2..]]),
             }
         }
@@ -249,41 +341,78 @@ async fn a_setting_that_cannot_be_taken_back_is_refused_by_name() {
     // GIVEN a role without rights whose triggers and foreign keys were switched off for it
     let mut world = World::with_orders(10).await;
     world
-        .wh("create role clerk login password 's3cr3t-of-the-test'; alter role clerk set session_replication_role = replica; \
-             grant all on all tables in schema public, highwater to clerk; grant usage on schema highwater to clerk")
+        .wh(
+            "create role clerk login password 's3cr3t-of-the-test'; alter role clerk set \
+             session_replication_role = replica; \
+             grant all on all tables in schema public, highwater to clerk; grant usage on schema \
+             highwater to clerk",
+        )
         .await;
     let url = world.server.url_as("clerk", server::PASSWORD, "wh");
-    world.target =
-        PostgresTarget::new(&url, "wh".parse().expect("a name"), world.supervisor.clone()).expect("a good url");
+    world.target = PostgresTarget::new(
+        &url,
+        "wh".parse().expect("a name"),
+        world.supervisor.clone(),
+    )
+    .expect(
+        "a \
+            good url",
+    );
     // WHEN it comes to the target THEN it is refused, by the setting and by what takes it back
     let columns = world.target.columns(&table_name("orders")).await;
     let message = refused(columns, ErrorClass::Permanent, "setting_not_pinned");
-    assert!(message.contains("session_replication_role is not origin"), "{message}");
-    assert!(message.contains("alter role clerk reset session_replication_role"), "{message}");
+    assert!(
+        message.contains("session_replication_role is not origin"),
+        "{message}"
+    );
+    assert!(
+        message.contains("alter role clerk reset session_replication_role"),
+        "{message}"
+    );
 }
 
 #[tokio::test]
 async fn a_table_without_a_schema_is_the_one_that_the_role_means() {
     // GIVEN two tables of one name on either side, and a role that finds the second one first
     let mut world = World::with_orders(10).await;
-    world.legacy("create schema own; create table own.orders (id bigint primary key, note text)").await;
-    world.legacy("insert into own.orders values (1, 'mine')").await;
-    world.wh("create schema own; create table own.orders (id bigint primary key, note text)").await;
-    world.wh("alter role postgres set search_path = own, public").await;
+    world
+        .legacy("create schema own; create table own.orders (id bigint primary key, note text)")
+        .await;
+    world
+        .legacy("insert into own.orders values (1, 'mine')")
+        .await;
+    world
+        .wh("create schema own; create table own.orders (id bigint primary key, note text)")
+        .await;
+    world
+        .wh("alter role postgres set search_path = own, public")
+        .await;
     // WHEN the table is loaded without its schema
-    assert!(matches!(world.guarded(1).await.commit().await, CommitOutcome::Committed));
+    assert!(matches!(
+        world.guarded(1).await.commit().await,
+        CommitOutcome::Committed
+    ));
     // THEN the role's own was meant on both sides
-    assert_eq!(world.count("select count(*) from own.orders where note = 'mine'").await, 1);
+    assert_eq!(
+        world
+            .count("select count(*) from own.orders where note = 'mine'")
+            .await,
+        1
+    );
     assert_eq!(world.count("select count(*) from public.orders").await, 0);
-    // and one that is still to be made, of a stream without receipts, is made where the role makes its tables
-    world.wh("drop table own.orders, public.orders; drop schema highwater cascade").await;
+    // and one that is still to be made, of a stream without receipts, is made where the role makes
+    // its tables
+    world
+        .wh("drop table own.orders, public.orders; drop schema highwater cascade")
+        .await;
     world.prepare().await.expect("prepared");
     assert_eq!(world.count("select count(*) from own.orders").await, 0);
 }
 
 #[tokio::test]
 async fn triggers_and_views_find_what_the_role_finds() {
-    // GIVEN a view and a trigger whose functions name tables of the role's own search path, without their schema
+    // GIVEN a view and a trigger whose functions name tables of the role's own search path, without
+    // their schema
     let mut world = World::with_orders(10).await;
     let lookup = "create schema own; create table own.notes (id bigint primary key, note text); \
                   insert into own.notes select n, 'own ' || n from generate_series(1, 10) n;";
@@ -292,23 +421,38 @@ async fn triggers_and_views_find_what_the_role_finds() {
         .legacy(
             "create function own.note_of(i bigint) returns text language plpgsql stable as \
                $$ begin return (select note from notes where id = i); end $$; \
-             alter table orders rename to base; create view orders as select id, own.note_of(id) as note from base",
+               alter table orders rename to base; create view orders as select id, own.note_of(id) \
+               as note from base",
         )
         .await;
     world.wh(lookup).await;
     world
-        .wh("create function own.note() returns trigger language plpgsql as \
+        .wh(
+            "create function own.note() returns trigger language plpgsql as \
                $$ begin update notes set note = 'seen' where id = new.id; return new; end $$; \
              create trigger note before insert on orders for each row execute function own.note(); \
-             alter role postgres set search_path = public, own")
+             alter role postgres set search_path = public, own",
+        )
         .await;
     // WHEN rows are moved from the one to the other
     let tx = world.held(1).await.begin().await.expect("begun");
     let request = world.write_request(all(), RowFormat::CopyText).await;
     let (tx, receipt) = world.write(tx, &request).await.expect("written");
-    let GuardOutcome::Holds(guarded) = tx.guard(&receipt).await.expect("no fault") else { panic!("lost") };
+    let GuardOutcome::Holds(guarded) = tx.guard(&receipt).await.expect("no fault") else {
+        panic!("lost")
+    };
     assert!(matches!(guarded.commit().await, CommitOutcome::Committed));
     // THEN both found theirs
-    assert_eq!(world.count("select count(*) from orders where note = 'own ' || id").await, 10);
-    assert_eq!(world.count("select count(*) from own.notes where note = 'seen'").await, 10);
+    assert_eq!(
+        world
+            .count("select count(*) from orders where note = 'own ' || id")
+            .await,
+        10
+    );
+    assert_eq!(
+        world
+            .count("select count(*) from own.notes where note = 'seen'")
+            .await,
+        10
+    );
 }

@@ -1,4 +1,5 @@
-//! A server whose packets are dropped: it neither answers nor closes, and its sessions live on there.
+//! A server whose packets are dropped: it neither answers nor closes, and its sessions live on
+//! there.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,8 +13,8 @@ use tokio::sync::Semaphore;
 use super::*;
 use crate::patience::{Call, answered};
 
-/// Forwards to a server until a client says `word`. That and whatever comes after it on the line is swallowed, both ways, and the
-/// test's clock runs as fast as it can.
+/// Forwards to a server until a client says `word`. That and whatever comes after it on the line is
+/// swallowed, both ways, and the test's clock runs as fast as it can.
 struct Line {
     port: u16,
     /// Whether it listens for the word.
@@ -31,16 +32,41 @@ impl Line {
         let (leaving, listening) = (Arc::clone(&left), Arc::clone(&listens));
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                let server = TcpStream::connect(("127.0.0.1", behind)).await.expect("the server is up");
-                tokio::spawn(forward(client, server, word, Arc::clone(&listening), Arc::clone(&leaving)));
+                let server = TcpStream::connect(("127.0.0.1", behind)).await.expect(
+                    "the server is \
+                    up",
+                );
+                tokio::spawn(forward(
+                    client,
+                    server,
+                    word,
+                    Arc::clone(&listening),
+                    Arc::clone(&leaving),
+                ));
             }
         });
-        Self { port, listens, left }
+        Self {
+            port,
+            listens,
+            left,
+        }
     }
 
     fn target(&self, world: &World) -> PostgresTarget {
-        let url = format!("postgres://postgres:{}@127.0.0.1:{}/wh", server::PASSWORD, self.port);
-        PostgresTarget::new(&url, "wh".parse().expect("a name"), world.supervisor.clone()).expect("a good url")
+        let url = format!(
+            "postgres://postgres:{}@127.0.0.1:{}/wh",
+            server::PASSWORD,
+            self.port
+        );
+        PostgresTarget::new(
+            &url,
+            "wh".parse().expect("a name"),
+            world.supervisor.clone(),
+        )
+        .expect(
+            "a \
+            good url",
+        )
     }
 }
 
@@ -69,7 +95,10 @@ async fn forward(
         if length == 0 {
             break;
         }
-        if !is_silent && listens.load(Ordering::Relaxed) && String::from_utf8_lossy(said).contains(word) {
+        if !is_silent
+            && listens.load(Ordering::Relaxed)
+            && String::from_utf8_lossy(said).contains(word)
+        {
             is_silent = true;
             silence.cancel();
             tokio::time::pause();
@@ -100,7 +129,12 @@ async fn silenced<T>(
     let error = asked.err().expect("nobody answers");
     tokio::time::resume();
     // THEN the call is given up by this side's clock, and its session is closed
-    assert_eq!((error.class, error.code.as_str()), (ErrorClass::Unreachable, "silent"), "{call}: {}", error.message);
+    assert_eq!(
+        (error.class, error.code.as_str()),
+        (ErrorClass::Unreachable, "silent"),
+        "{call}: {}",
+        error.message
+    );
     line.left.acquire().await.expect("open").forget();
 }
 
@@ -108,26 +142,50 @@ async fn silenced<T>(
 async fn a_silent_host_is_left_when_the_time_of_a_call_is_over() {
     let name = "wh".parse().expect("a name");
     let stall = Duration::from_mins(10);
-    silenced(Call::Claim, "insert into highwater.task", async |_, target, claim| {
-        answered(Call::Claim, &name, stall, target.claim(claim)).await
-    })
+    silenced(
+        Call::Claim,
+        "insert into highwater.task",
+        async |_, target, claim| answered(Call::Claim, &name, stall, target.claim(claim)).await,
+    )
     .await;
     silenced(Call::Ledger, "highwater.task", async |_, target, claim| {
-        answered(Call::Ledger, &name, stall, target.ledger_row(&claim.run, &claim.task)).await
+        answered(
+            Call::Ledger,
+            &name,
+            stall,
+            target.ledger_row(&claim.run, &claim.task),
+        )
+        .await
     })
     .await;
     silenced(Call::Fence, "highwater.run", async |_, target, claim| {
-        answered(Call::Fence, &name, stall, target.fence_run(&claim.cluster, &claim.run)).await
+        answered(
+            Call::Fence,
+            &name,
+            stall,
+            target.fence_run(&claim.cluster, &claim.run),
+        )
+        .await
     })
     .await;
     silenced(Call::Columns, "pg_attribute", async |_, target, _| {
-        answered(Call::Columns, &name, stall, target.columns(&table_name("orders"))).await
+        answered(
+            Call::Columns,
+            &name,
+            stall,
+            target.columns(&table_name("orders")),
+        )
+        .await
     })
     .await;
-    silenced(Call::Prepare, "pg_advisory_xact_lock", async |world, target, _| {
-        let request = prepare_request(world.columns().await);
-        answered(Call::Prepare, &name, stall, target.prepare(&request)).await
-    })
+    silenced(
+        Call::Prepare,
+        "pg_advisory_xact_lock",
+        async |world, target, _| {
+            let request = prepare_request(world.columns().await);
+            answered(Call::Prepare, &name, stall, target.prepare(&request)).await
+        },
+    )
     .await;
     silenced(Call::Probe, "pg_attribute", async |_, target, _| {
         let probe = TargetProbe {
@@ -151,13 +209,27 @@ async fn a_begin_without_an_answer_is_waited_for_a_minute_and_never_cancelled() 
     let claim = world.claim_of(1, all()).await;
     let line = Line::silent_at(&world.server, "begin isolation level").await;
     line.listens.store(false, Ordering::Relaxed);
-    let ClaimOutcome::Held(held) = line.target(&world).claim(&claim).await.expect("no fault") else { panic!("held") };
+    let ClaimOutcome::Held(held) = line.target(&world).claim(&claim).await.expect("no fault")
+    else {
+        panic!("held")
+    };
     line.listens.store(true, Ordering::Relaxed);
     // WHEN it begins its transaction
     let error = held.begin().await.err().expect("nobody answers");
     // THEN the wait is over by this side's clock
-    assert_eq!((error.report.class, error.report.code.as_str()), (ErrorClass::Unreachable, "silent"));
-    // AND the begin itself goes on: its session is still there, and a worker that ends waits for it no longer than its time
+    assert_eq!(
+        (error.report.class, error.report.code.as_str()),
+        (ErrorClass::Unreachable, "silent")
+    );
+    // AND the begin itself goes on: its session is still there, and a worker that ends waits for it
+    // no longer than its time
     assert_eq!(line.left.available_permits(), 0);
-    assert!(world.supervisor.wait(Duration::from_secs(10)).await.is_err(), "the begin has not ended");
+    assert!(
+        world
+            .supervisor
+            .wait(Duration::from_secs(10))
+            .await
+            .is_err(),
+        "the begin has not ended"
+    );
 }

@@ -1,4 +1,5 @@
-//! The rule of the plan, held against a real server: pairs of types, each with the values at its edges.
+//! The rule of the plan, held against a real server: pairs of types, each with the values at its
+//! edges.
 
 use bytes::Bytes;
 use futures_util::TryStreamExt;
@@ -13,11 +14,29 @@ const TYPES: [(&str, &[&str]); 64] = [
     ("boolean", &["true", "false"]),
     ("smallint", &["-32768", "32767", "0"]),
     ("integer", &["-2147483648", "2147483647", "16777217"]),
-    ("bigint", &["-9223372036854775808", "9223372036854775807", "9007199254740993"]),
+    (
+        "bigint",
+        &[
+            "-9223372036854775808",
+            "9223372036854775807",
+            "9007199254740993",
+        ],
+    ),
     ("oid", &["0", "4294967295"]),
     ("real", &["0.1", "-0", "3.4028235e38", "NaN", "-Infinity"]),
-    ("double precision", &["0.1", "5e-324", "1.7976931348623157e308", "NaN", "Infinity"]),
-    ("numeric", &["0.000000000000000000001", "12345678901234567890.5", "NaN", "Infinity"]),
+    (
+        "double precision",
+        &["0.1", "5e-324", "1.7976931348623157e308", "NaN", "Infinity"],
+    ),
+    (
+        "numeric",
+        &[
+            "0.000000000000000000001",
+            "12345678901234567890.5",
+            "NaN",
+            "Infinity",
+        ],
+    ),
     ("numeric(10,2)", &["99999999.99", "-99999999.99", "NaN"]),
     ("numeric(12,2)", &["9999999999.99", "-9999999999.99", "NaN"]),
     ("numeric(14,4)", &["9999999999.9999", "-0.0001", "NaN"]),
@@ -25,7 +44,10 @@ const TYPES: [(&str, &[&str]); 64] = [
     ("text", &["", " ", "a  ", "Ab", "{1", "repeat('é😀', 100)"]),
     ("character varying", &["", "a  ", "repeat('é😀', 100)"]),
     ("character varying(3)", &["", "a  ", "😀😀😀", "Ab"]),
-    ("character varying(20)", &["repeat('😀', 20)", "repeat('x', 19) || ' '"]),
+    (
+        "character varying(20)",
+        &["repeat('😀', 20)", "repeat('x', 19) || ' '"],
+    ),
     ("character varying(5)", &["abcde"]),
     ("character varying(11)", &["repeat('y', 11)"]),
     ("character(3)", &["a", "abc", ""]),
@@ -34,19 +56,41 @@ const TYPES: [(&str, &[&str]); 64] = [
     ("citext", &["MiXeD", "repeat('é', 100)", "a  "]),
     ("name", &["nom", "repeat('n', 63)"]),
     ("bytea", &[r"\x00ff", r"\x"]),
-    ("date", &["4713-01-01 BC", "5874897-12-31", "infinity", "2024-02-29"]),
+    (
+        "date",
+        &["4713-01-01 BC", "5874897-12-31", "infinity", "2024-02-29"],
+    ),
     ("time", &["24:00", "23:59:59.999999"]),
     ("time(0)", &["24:00", "23:59:59"]),
     ("time(3)", &["23:59:59.999"]),
     ("timetz", &["24:00:00-15:59", "12:00:00.5+05:30"]),
     (
         "timestamp",
-        &["4713-01-01 00:00:00 BC", "294276-12-31 23:59:59.999999", "infinity", "2024-01-01 10:11:12.123456"],
+        &[
+            "4713-01-01 00:00:00 BC",
+            "294276-12-31 23:59:59.999999",
+            "infinity",
+            "2024-01-01 \
+            10:11:12.123456",
+        ],
     ),
     ("timestamp(3)", &["2024-01-01 10:11:12.123", "-infinity"]),
     ("timestamp(0)", &["2024-01-01 10:11:12"]),
-    ("timestamptz", &["294276-12-31 23:59:59.999999+00", "2024-01-01 10:11:12.123456+02"]),
-    ("interval", &["-178000000 years", "1 mon -1 day 00:00:00.000001", "1 day 02:03:04.567891"]),
+    (
+        "timestamptz",
+        &[
+            "294276-12-31 23:59:59.999999+00",
+            "2024-01-01 10:11:12.123456+02",
+        ],
+    ),
+    (
+        "interval",
+        &[
+            "-178000000 years",
+            "1 mon -1 day 00:00:00.000001",
+            "1 day 02:03:04.567891",
+        ],
+    ),
     ("interval(3)", &["1 day 02:03:04.567"]),
     ("interval year", &["5 years"]),
     ("interval year to month", &["3 years 2 mons"]),
@@ -55,7 +99,13 @@ const TYPES: [(&str, &[&str]); 64] = [
     ("bit(5)", &["10101", "00001"]),
     ("bit varying", &["", "0101010101"]),
     ("bit varying(5)", &["", "00001"]),
-    ("uuid", &["00000000-0000-0000-0000-000000000000", "ffffffff-ffff-ffff-ffff-ffffffffffff"]),
+    (
+        "uuid",
+        &[
+            "00000000-0000-0000-0000-000000000000",
+            "ffffffff-ffff-ffff-ffff-ffffffffffff",
+        ],
+    ),
     ("json", &["{\"a\" :  1, \"a\": 2}", "null"]),
     ("jsonb", &["{\"k\": [1e400, null]}", "\"x\""]),
     ("inet", &["10.0.0.1/8", "::1"]),
@@ -79,14 +129,21 @@ const TYPES: [(&str, &[&str]); 64] = [
     ("tstzrange", &["[2024-01-01 10:00:00+00,infinity]"]),
 ];
 
-/// Types of a database's own making, and the same under the same names in the target, made otherwise.
-const OWN: &str = "create extension citext; create type mood as enum ('sad', 'ok'); create domain price as numeric(12,4); \
-    create type addr as (street text, city text); create type span as range (subtype = numeric); create domain label as text; \
+/// Types of a database's own making, and the same under the same names in the target, made
+/// otherwise.
+const OWN: &str = "create extension citext; create type mood as enum ('sad', 'ok'); create domain \
+    price as numeric(12,4); \
+    create type addr as (street text, city text); create type span as range (subtype = numeric); \
+    create domain label as text; \
     create type nested as (id integer, at addr, moods mood[])";
-const OTHER: &str = "create extension citext; create type mood as enum ('ok', 'sad'); create domain price as numeric(12,0); \
-    create type addr as (city text, street text); create type span as range (subtype = numeric); create domain label as varchar(5); \
-    create type nested as (id integer, at addr, moods mood[]); create type moods as enum ('glad', 'sad', 'so', 'ok'); \
-    create domain wide as numeric(14,4) check (value > 0); create type addr2 as (street varchar, city text)";
+const OTHER: &str = "create extension citext; create type mood as enum ('ok', 'sad'); create \
+    domain price as numeric(12,0); \
+    create type addr as (city text, street text); create type span as range (subtype = numeric); \
+    create domain label as varchar(5); \
+    create type nested as (id integer, at addr, moods mood[]); create type moods as enum ('glad', \
+    'sad', 'so', 'ok'); \
+    create domain wide as numeric(14,4) check (value > 0); create type addr2 as (street varchar, \
+    city text)";
 const OWN_TYPES: [(&str, &[&str]); 8] = [
     ("mood", &["sad", "ok"]),
     ("mood[]", &["{sad,NULL}"]),
@@ -98,13 +155,18 @@ const OWN_TYPES: [(&str, &[&str]); 8] = [
     ("label", &["longer than five"]),
 ];
 const OTHER_TYPES: [&str; 14] = [
-    "mood", "moods", "mood[]", "moods[]", "price", "wide", "price[]", "wide[]", "addr", "addr2", "nested", "span",
-    "label", "text",
+    "mood", "moods", "mood[]", "moods[]", "price", "wide", "price[]", "wide[]", "addr", "addr2",
+    "nested", "span", "label", "text",
 ];
 
-/// Pairs where a text that comes back is not all that there is to a value, or where one value in a million years fails aloud.
+/// Pairs where a text that comes back is not all that there is to a value, or where one value in a
+/// million years fails aloud.
 const EXCEPTIONS: [(&str, &str, &str); 22] = [
-    ("date", "timestamp", "carried: a day beyond the year 294276 is refused by the server"),
+    (
+        "date",
+        "timestamp",
+        "carried: a day beyond the year 294276 is refused by the server",
+    ),
     ("daterange", "tsrange", "carried: the same"),
     ("time", "timetz", "refused: nobody has named the zone"),
     ("timestamp", "timestamptz", "refused: the same"),
@@ -113,12 +175,28 @@ const EXCEPTIONS: [(&str, &str, &str); 22] = [
     ("tsrange", "tstzrange", "refused: the same"),
     ("tstzrange", "tsrange", "refused: the same"),
     ("daterange", "tstzrange", "refused: the same"),
-    ("real", "double precision", "refused: the digits name another number"),
-    ("real", "numeric", "refused: the digits are not all of the number"),
+    (
+        "real",
+        "double precision",
+        "refused: the digits name another number",
+    ),
+    (
+        "real",
+        "numeric",
+        "refused: the digits are not all of the number",
+    ),
     ("double precision", "numeric", "refused: the same"),
-    ("numeric(", "double precision", "refused: no binary fraction is a decimal one"),
+    (
+        "numeric(",
+        "double precision",
+        "refused: no binary fraction is a decimal one",
+    ),
     ("numeric(", "real", "refused: the same"),
-    ("smallint", "json", "refused: a number is not meant as a document"),
+    (
+        "smallint",
+        "json",
+        "refused: a number is not meant as a document",
+    ),
     ("integer", "json", "refused: the same"),
     ("bigint", "json", "refused: the same"),
     ("oid", "json", "refused: the same"),
@@ -128,7 +206,8 @@ const EXCEPTIONS: [(&str, &str, &str); 22] = [
     ("oid", "jsonb", "refused: the same"),
 ];
 
-/// Types whose texts have a greatest length that their edges above reach: only of these can be seen that a limited text is too short.
+/// Types whose texts have a greatest length that their edges above reach: only of these can be seen
+/// that a limited text is too short.
 const LENGTHS_REACHED: [&str; 12] = [
     "boolean",
     "smallint",
@@ -158,27 +237,51 @@ async fn tables(conn: &mut PgConnection, prefix: &str, types: &[&str]) -> Vec<Co
         run(conn, &format!("create table {table} (n int, v {name})"))
             .await
             .unwrap_or_else(|error| panic!("{name}: {error}"));
-        let found = find_table(conn, &table_name(&table)).await.expect("read").expect("made");
-        columns.push(Column { facts: found.column("v").expect("made").facts.clone(), name: (*name).to_owned(), table });
+        let found = find_table(conn, &table_name(&table))
+            .await
+            .expect("read")
+            .expect("made");
+        columns.push(Column {
+            facts: found.column("v").expect("made").facts.clone(),
+            name: (*name).to_owned(),
+            table,
+        });
     }
     columns
 }
 
 async fn run(conn: &mut PgConnection, sql: &str) -> Result<(), sqlx::Error> {
-    conn.execute(sqlx::raw_sql(AssertSqlSafe(sql.to_owned()))).await.map(drop)
+    conn.execute(sqlx::raw_sql(AssertSqlSafe(sql.to_owned())))
+        .await
+        .map(drop)
 }
 
 /// A table as COPY gives it.
-async fn read(conn: &mut PgConnection, table: &str, format: &str) -> Result<Vec<Bytes>, sqlx::Error> {
-    let rows =
-        conn.copy_out_raw(&format!("copy (select * from {table} order by n) to stdout (format {format})")).await?;
+async fn read(
+    conn: &mut PgConnection,
+    table: &str,
+    format: &str,
+) -> Result<Vec<Bytes>, sqlx::Error> {
+    let rows = conn
+        .copy_out_raw(&format!(
+            "copy (select * from {table} order by n) to stdout (format \
+                                    {format})"
+        ))
+        .await?;
     rows.try_collect().await
 }
 
 /// Fills a table with what COPY gave.
-async fn fill(conn: &mut PgConnection, table: &str, rows: &[Bytes], format: &str) -> Result<(), sqlx::Error> {
+async fn fill(
+    conn: &mut PgConnection,
+    table: &str,
+    rows: &[Bytes],
+    format: &str,
+) -> Result<(), sqlx::Error> {
     run(conn, &format!("delete from {table}")).await?;
-    let mut copy = conn.copy_in_raw(&format!("copy {table} from stdin (format {format})")).await?;
+    let mut copy = conn
+        .copy_in_raw(&format!("copy {table} from stdin (format {format})"))
+        .await?;
     for bytes in rows {
         copy.send(bytes.as_ref()).await?;
     }
@@ -188,7 +291,10 @@ async fn fill(conn: &mut PgConnection, table: &str, rows: &[Bytes], format: &str
 /// The values of a table as COPY writes them.
 async fn texts(conn: &mut PgConnection, table: &str) -> Vec<String> {
     let text = format!("select format('%s', v) from {table} order by n");
-    let rows = sqlx::query(AssertSqlSafe(text)).fetch_all(conn).await.expect("read");
+    let rows = sqlx::query(AssertSqlSafe(text))
+        .fetch_all(conn)
+        .await
+        .expect("read");
     rows.iter().map(|row| row.get(0)).collect()
 }
 
@@ -200,10 +306,20 @@ struct Sent<'a> {
     texts: Vec<String>,
 }
 
-/// Whether a table keeps every value that is sent to it: its text is the same, or, where that is a number, a time or a part of either,
-/// reads back as the same.
-async fn are_kept(from: &mut PgConnection, to: &mut PgConnection, sent: &Sent<'_>, two: &Column, format: &str) -> bool {
-    let rows = if format == "binary" { &sent.binary } else { &sent.text };
+/// Whether a table keeps every value that is sent to it: its text is the same, or, where that is a
+/// number, a time or a part of either, reads back as the same.
+async fn are_kept(
+    from: &mut PgConnection,
+    to: &mut PgConnection,
+    sent: &Sent<'_>,
+    two: &Column,
+    format: &str,
+) -> bool {
+    let rows = if format == "binary" {
+        &sent.binary
+    } else {
+        &sent.text
+    };
     if fill(to, &two.table, rows, format).await.is_err() {
         return false;
     }
@@ -217,12 +333,17 @@ async fn are_kept(from: &mut PgConnection, to: &mut PgConnection, sent: &Sent<'_
     if number(&sent.texts).is_some_and(|sent| number(&kept).is_some_and(|kept| sent == kept)) {
         return true;
     }
-    let (back, rows) = (format!("{}_back", sent.column.table), read(to, &two.table, "text").await.expect("read"));
+    let (back, rows) = (
+        format!("{}_back", sent.column.table),
+        read(to, &two.table, "text").await.expect("read"),
+    );
     fill(from, &back, &rows, "text").await.is_ok() && texts(from, &back).await == sent.texts
 }
 
 fn is_text(name: &str) -> bool {
-    ["char", "text", "name"].iter().any(|word| name.contains(word))
+    ["char", "text", "name"]
+        .iter()
+        .any(|word| name.contains(word))
 }
 
 /// Whether a pair that is refused, and whose values are kept nonetheless, is known to be so.
@@ -233,22 +354,30 @@ fn is_known(one: &str, two: &str, is_carried: bool) -> bool {
         (None, _) | (_, None) => (one, two),
     };
     let is_limited = is_text(two) && (two.contains('(') || two == "name");
-    let is_reached = two != "name" && !is_array && LENGTHS_REACHED.iter().any(|known| one.starts_with(known));
+    let is_reached =
+        two != "name" && !is_array && LENGTHS_REACHED.iter().any(|known| one.starts_with(known));
     (is_limited && !is_reached && !is_carried)
         || EXCEPTIONS.iter().any(|(from, to, why)| {
-            let is_pair = one.starts_with(from) && (two == *to || two.starts_with(&format!("{to}(")));
+            let is_pair =
+                one.starts_with(from) && (two == *to || two.starts_with(&format!("{to}(")));
             is_pair && why.starts_with("carried") == is_carried
         })
 }
 
 /// Texts without the zeros that a scale puts behind a point.
 fn number(texts: &[String]) -> Option<Vec<String>> {
-    let is_number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit() || matches!(byte, b'-' | b'.'));
+    let is_number = |text: &str| {
+        text.bytes()
+            .all(|byte| byte.is_ascii_digit() || matches!(byte, b'-' | b'.'))
+    };
     let plain = |text: &String| match text.contains('.') {
         true => text.trim_end_matches('0').trim_end_matches('.').to_owned(),
         false => text.clone(),
     };
-    texts.iter().all(|text| is_number(text)).then(|| texts.iter().map(plain).collect())
+    texts
+        .iter()
+        .all(|text| is_number(text))
+        .then(|| texts.iter().map(plain).collect())
 }
 
 /// Every pair of which the rule says something else than the server does.
@@ -256,34 +385,72 @@ async fn wrong_pairs(world: &mut World, types: &[(&str, &[&str])], others: &[&st
     let names: Vec<&str> = types.iter().map(|(name, _)| *name).collect();
     let (from, to) = (&mut world.legacy, &mut world.wh);
     for conn in [&mut *from, &mut *to] {
-        run(conn, "set timezone = 'UTC'; set datestyle = 'ISO, MDY'; set intervalstyle = 'iso_8601'")
-            .await
-            .expect("set");
-        run(conn, "set extra_float_digits = 3; set synchronous_commit = off").await.expect("set");
+        run(
+            conn,
+            "set timezone = 'UTC'; set datestyle = 'ISO, MDY'; set intervalstyle = 'iso_8601'",
+        )
+        .await
+        .expect("set");
+        run(
+            conn,
+            "set extra_float_digits = 3; set synchronous_commit = off",
+        )
+        .await
+        .expect("set");
     }
-    let (sources, targets) = (tables(from, "s", &names).await, tables(to, "t", others).await);
+    let (sources, targets) = (
+        tables(from, "s", &names).await,
+        tables(to, "t", others).await,
+    );
     for (column, (name, values)) in sources.iter().zip(types) {
         for (at, value) in values.iter().enumerate() {
-            let value = if value.starts_with("repeat(") { (*value).to_owned() } else { format!("'{value}'") };
-            run(from, &format!("insert into {} values ({at}, {value})", column.table)).await.expect(name);
+            let value = if value.starts_with("repeat(") {
+                (*value).to_owned()
+            } else {
+                format!("'{value}'")
+            };
+            run(
+                from,
+                &format!("insert into {} values ({at}, {value})", column.table),
+            )
+            .await
+            .expect(name);
         }
-        run(from, &format!("create table {0}_back (like {0})", column.table)).await.expect("made");
+        run(
+            from,
+            &format!("create table {0}_back (like {0})", column.table),
+        )
+        .await
+        .expect("made");
     }
     let mut wrong = Vec::new();
     for one in &sources {
-        let (text, binary) =
-            (read(from, &one.table, "text").await.expect("read"), read(from, &one.table, "binary").await);
-        let sent = Sent { column: one, text, binary: binary.unwrap_or_default(), texts: texts(from, &one.table).await };
+        let (text, binary) = (
+            read(from, &one.table, "text").await.expect("read"),
+            read(from, &one.table, "binary").await,
+        );
+        let sent = Sent {
+            column: one,
+            text,
+            binary: binary.unwrap_or_default(),
+            texts: texts(from, &one.table).await,
+        };
         for two in &targets {
             let said = compat(Engine::Postgres, &one.facts, Engine::Postgres, &two.facts);
             let is_carried = said == Compat::Carried;
             let kept = are_kept(from, to, &sent, two, "text").await;
             if is_carried != kept && !is_known(&one.name, &two.name, is_carried) {
-                wrong.push(format!("{} into {}: kept is {kept}, and the rule says {said:?}", one.name, two.name));
+                wrong.push(format!(
+                    "{} into {}: kept is {kept}, and the rule says {said:?}",
+                    one.name, two.name
+                ));
             }
             let is_binary = is_carried && kept && has_same_wire_form(&one.facts, &two.facts);
             if is_binary && !are_kept(from, to, &sent, two, "binary").await {
-                wrong.push(format!("{} into {}: their binary forms differ", one.name, two.name));
+                wrong.push(format!(
+                    "{} into {}: their binary forms differ",
+                    one.name, two.name
+                ));
             }
         }
     }
@@ -297,9 +464,15 @@ async fn a_type_is_carried_exactly_if_every_value_is() {
     world.legacy("create extension citext").await;
     world.wh("create extension citext").await;
     let names: Vec<&str> = TYPES.iter().map(|(name, _)| *name).collect();
-    // WHEN the values are copied as they would be THEN exactly the pairs that the plan carries have kept them all
+    // WHEN the values are copied as they would be THEN exactly the pairs that the plan carries have
+    // kept them all
     let wrong = wrong_pairs(&mut world, &TYPES, &names).await;
-    assert!(wrong.is_empty(), "{} pairs:\n{}", wrong.len(), wrong.join("\n"));
+    assert!(
+        wrong.is_empty(),
+        "{} pairs:\n{}",
+        wrong.len(),
+        wrong.join("\n")
+    );
 }
 
 #[tokio::test]
@@ -310,16 +483,30 @@ async fn a_type_of_ones_own_is_carried_by_what_it_is_made_of() {
     world.wh(OTHER).await;
     // WHEN their values are copied THEN the definitions have told which of them are kept
     let mut wrong = wrong_pairs(&mut world, &OWN_TYPES, &OTHER_TYPES).await;
-    // but for those whose text is the same and means something else: fields, and labels, in another order
+    // but for those whose text is the same and means something else: fields, and labels, in another
+    // order
     let is_other_meaning = |line: &String| {
-        ["mood into mood:", "mood[] into mood[]:", "addr into addr:", "nested into nested:"]
-            .iter()
-            .any(|pair| line.starts_with(pair))
+        [
+            "mood into mood:",
+            "mood[] into mood[]:",
+            "addr into addr:",
+            "nested into nested:",
+        ]
+        .iter()
+        .any(|pair| line.starts_with(pair))
     };
     let (other, wrong): (Vec<_>, Vec<_>) = wrong.drain(..).partition(is_other_meaning);
-    assert!(wrong.is_empty(), "{} pairs:\n{}", wrong.len(), wrong.join("\n"));
+    assert!(
+        wrong.is_empty(),
+        "{} pairs:\n{}",
+        wrong.len(),
+        wrong.join("\n")
+    );
     assert_eq!(other.len(), 4, "{other:?}");
-    for reason in ["its labels in another order", "its field street is number 2 there and 1 here"] {
+    for reason in [
+        "its labels in another order",
+        "its field street is number 2 there and 1 here",
+    ] {
         assert!(other.iter().any(|line| line.contains(reason)), "{other:?}");
     }
 }

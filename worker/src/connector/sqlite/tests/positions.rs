@@ -25,34 +25,75 @@ async fn partition(file: &File) -> Result<PartitionFacts, ConnectorError> {
         bounds_declared: false,
         partition_column: Some("AT".to_owned()),
     };
-    Ok(Source::probe(&file.source(), &probe).await?.partition.expect("a column was named"))
+    Ok(Source::probe(&file.source(), &probe)
+        .await?
+        .partition
+        .expect("a column was named"))
 }
 
 fn time(separator_t: bool, fraction_digits: u8, zulu: bool) -> CursorForm {
-    CursorForm::TextTime { separator_t, fraction_digits, zulu }
+    CursorForm::TextTime {
+        separator_t,
+        fraction_digits,
+        zulu,
+    }
 }
 
 #[tokio::test]
 async fn a_probe_tells_the_form_of_a_calendar() {
     for (declared, values, kind, form) in [
-        ("text", vec!["'2013-01-05'", "null", "'2014-02-01'"], CursorKind::Date, CursorForm::TextDate),
-        ("datetime", vec!["'2013-01-05 05:00:00'"], CursorKind::Civil, time(false, 0, false)),
+        (
+            "text",
+            vec!["'2013-01-05'", "null", "'2014-02-01'"],
+            CursorKind::Date,
+            CursorForm::TextDate,
+        ),
+        (
+            "datetime",
+            vec!["'2013-01-05 05:00:00'"],
+            CursorKind::Civil,
+            time(false, 0, false),
+        ),
         (
             "datetime",
             vec!["'2013-01-05T05:00:00.25Z'", "'2013-01-05T05:00:00.50Z'"],
             CursorKind::Instant,
             time(true, 2, true),
         ),
-        ("timestamp", vec!["1357362000", "0"], CursorKind::Instant, CursorForm::EpochSeconds),
-        ("timestamp", vec!["1357362000000"], CursorKind::Instant, CursorForm::EpochMillis),
-        ("integer", vec!["1357362000", "null"], CursorKind::Integer, CursorForm::Native),
+        (
+            "timestamp",
+            vec!["1357362000", "0"],
+            CursorKind::Instant,
+            CursorForm::EpochSeconds,
+        ),
+        (
+            "timestamp",
+            vec!["1357362000000"],
+            CursorKind::Instant,
+            CursorForm::EpochMillis,
+        ),
+        (
+            "integer",
+            vec!["1357362000", "null"],
+            CursorKind::Integer,
+            CursorForm::Native,
+        ),
         ("integer", vec![], CursorKind::Integer, CursorForm::Native),
         ("date", vec![], CursorKind::Date, CursorForm::TextDate),
     ] {
-        let facts = partition(&file(declared, &values).await).await.expect("one form throughout");
-        assert_eq!((facts.kind, facts.form), (kind, form), "{declared} {values:?}");
+        let facts = partition(&file(declared, &values).await)
+            .await
+            .expect("one form throughout");
+        assert_eq!(
+            (facts.kind, facts.form),
+            (kind, form),
+            "{declared} {values:?}"
+        );
         assert_eq!(facts.column, "at", "the catalogue's own spelling");
-        assert_eq!(facts.null_rows, Some(values.iter().filter(|value| **value == "null").count() as u64));
+        assert_eq!(
+            facts.null_rows,
+            Some(values.iter().filter(|value| **value == "null").count() as u64)
+        );
     }
 }
 
@@ -60,8 +101,14 @@ async fn a_probe_tells_the_form_of_a_calendar() {
 async fn bounds_are_positions() {
     let file = file("text", &["'2013-01-05'", "'2014-02-01'", "null"]).await;
     let facts = partition(&file).await.expect("dates");
-    assert_eq!(facts.min.map(|at| at.to_string()).as_deref(), Some("2013-01-05"));
-    assert_eq!(facts.max.map(|at| at.to_string()).as_deref(), Some("2014-02-01"));
+    assert_eq!(
+        facts.min.map(|at| at.to_string()).as_deref(),
+        Some("2013-01-05")
+    );
+    assert_eq!(
+        facts.max.map(|at| at.to_string()).as_deref(),
+        Some("2014-02-01")
+    );
     assert!(!facts.indexed && facts.nullable);
 }
 
@@ -69,19 +116,46 @@ async fn bounds_are_positions() {
 async fn a_column_of_several_forms_is_refused_with_an_example() {
     for (declared, values, example) in [
         ("text", vec!["'2013-01-05'", "'05.01.2013'"], "05.01.2013"),
-        ("text", vec!["'2013-01-05'", "'2013-01-05 10:00:00'"], "10:00:00"),
-        ("text", vec!["'2013-01-05T10:00:00Z'", "'2013-01-05T10:00:00+02:00'"], "+02:00"),
-        ("text", vec!["'2013-01-05T10:00:00'", "'2013-01-05T10:00:00.5'"], ".5"),
+        (
+            "text",
+            vec!["'2013-01-05'", "'2013-01-05 10:00:00'"],
+            "10:00:00",
+        ),
+        (
+            "text",
+            vec!["'2013-01-05T10:00:00Z'", "'2013-01-05T10:00:00+02:00'"],
+            "+02:00",
+        ),
+        (
+            "text",
+            vec!["'2013-01-05T10:00:00'", "'2013-01-05T10:00:00.5'"],
+            ".5",
+        ),
         ("date", vec!["'2013-01-05'", "20130105"], "20130105"),
         ("integer", vec!["1", "1.5"], "1.5"),
         ("text", vec!["'monday'"], "a text like 'xxxxxx'"),
         ("real", vec!["1.5"], "1.5"),
-        ("timestamp", vec!["1357362000", "1357362000000"], "1357362000000"),
+        (
+            "timestamp",
+            vec!["1357362000", "1357362000000"],
+            "1357362000000",
+        ),
         ("text", vec!["'2013-01-05'", "'2013-02-31'"], "2013-02-31"),
     ] {
-        let refusal = partition(&file(declared, &values).await).await.expect_err("several forms").report;
-        assert_eq!((refusal.class, refusal.code.as_str()), (ErrorClass::Permanent, "partition_form"), "{values:?}");
-        assert!(refusal.message.contains("`at`") && refusal.message.contains(example), "{}", refusal.message);
+        let refusal = partition(&file(declared, &values).await)
+            .await
+            .expect_err("several forms")
+            .report;
+        assert_eq!(
+            (refusal.class, refusal.code.as_str()),
+            (ErrorClass::Permanent, "partition_form"),
+            "{values:?}"
+        );
+        assert!(
+            refusal.message.contains("`at`") && refusal.message.contains(example),
+            "{}",
+            refusal.message
+        );
     }
 }
 
@@ -102,12 +176,23 @@ async fn the_slices_of_a_text_calendar_cover_every_row_once() {
     // WHEN they are read by days
     let day = |day: i64| Some(Cursor::Instant((15_706 + day) * 86_400_000_000));
     let range = |start, end| Slice::Range(CursorRange::new(start, end).expect("not empty"));
-    let slices = [range(None, day(0)), range(day(0), day(1)), range(day(1), day(2)), range(day(2), None), Slice::Null];
+    let slices = [
+        range(None, day(0)),
+        range(day(0), day(1)),
+        range(day(1), day(2)),
+        range(day(2), None),
+        Slice::Null,
+    ];
     let mut counts = Vec::new();
     for slice in slices {
         let request = ReadRequest {
             table: table("t"),
-            columns: vec![super::column("at", "text", highwater_common::facts::ColumnKind::Text, true)],
+            columns: vec![super::column(
+                "at",
+                "text",
+                highwater_common::facts::ColumnKind::Text,
+                true,
+            )],
             partition_column: "at".to_owned(),
             form: facts.form,
             slice,
@@ -127,6 +212,15 @@ async fn the_slices_of_a_text_calendar_cover_every_row_once() {
 async fn days_written_as_digits_are_refused_by_name() {
     let file = file("date", &["20240301", "20240328"]).await;
     let refused = partition(&file).await.expect_err("no seconds");
-    assert_eq!((refused.report.class, refused.report.code.as_str()), (ErrorClass::Permanent, "partition_form"));
-    assert!(refused.report.message.contains("20240301, up to 20240328: days written as digits"), "{refused}");
+    assert_eq!(
+        (refused.report.class, refused.report.code.as_str()),
+        (ErrorClass::Permanent, "partition_form")
+    );
+    assert!(
+        refused
+            .report
+            .message
+            .contains("20240301, up to 20240328: days written as digits"),
+        "{refused}"
+    );
 }

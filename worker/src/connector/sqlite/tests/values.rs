@@ -12,8 +12,9 @@ use highwater_common::token::{Fence, FencingToken, Nonce};
 
 use super::{File, column, table, text};
 use crate::connector::{
-    Claim, ClaimOutcome, CommitOutcome, ConnectorError, GuardOutcome, PrepareRequest, ReadRequest, RowBatch, RowFormat,
-    RowStream, Source, SourceProbe, StreamRequest, Target, TargetProbe, Value, WriteRequest,
+    Claim, ClaimOutcome, CommitOutcome, ConnectorError, GuardOutcome, PrepareRequest, ReadRequest,
+    RowBatch, RowFormat, RowStream, Source, SourceProbe, StreamRequest, Target, TargetProbe, Value,
+    WriteRequest,
 };
 
 pub(super) struct Rows(pub(super) Option<Vec<Vec<Value>>>, pub(super) u64);
@@ -77,11 +78,16 @@ pub(super) async fn load(
         stream: "s".to_owned(),
         slice,
         attempt: AttemptNo::FIRST,
-        fence: Fence { token: FencingToken::new(1, 1).expect("in range"), nonce: Nonce::new(1) },
+        fence: Fence {
+            token: FencingToken::new(1, 1).expect("in range"),
+            nonce: Nonce::new(1),
+        },
         spec_digest: DocumentDigest::of(b"spec"),
         fingerprint: String::new(),
     };
-    let ClaimOutcome::Held(claimed) = target.claim(&claim).await? else { panic!("held") };
+    let ClaimOutcome::Held(claimed) = target.claim(&claim).await? else {
+        panic!("held")
+    };
     let request = WriteRequest {
         table: table("t"),
         columns: columns.to_vec(),
@@ -95,7 +101,9 @@ pub(super) async fn load(
         stream: "s".to_owned(),
     };
     let (tx, receipt) = claimed.begin().await?.write(&request, rows).await?;
-    let GuardOutcome::Holds(guarded) = tx.guard(&receipt).await? else { panic!("holds") };
+    let GuardOutcome::Holds(guarded) = tx.guard(&receipt).await? else {
+        panic!("holds")
+    };
     match guarded.commit().await {
         CommitOutcome::Committed => Ok(receipt),
         CommitOutcome::Refused(error) | CommitOutcome::Unknown(error) => Err(error),
@@ -139,8 +147,15 @@ async fn every_value_keeps_its_storage_class_from_sqlite_to_sqlite() {
     // WHEN it is copied
     let to = File::fresh();
     let mut rows = Source::read(&from.source(), &request).await.expect("reads");
-    let receipt =
-        load(&to, Engine::Sqlite, &facts.columns, (ALL, CursorForm::Native), rows.as_mut()).await.expect("loads");
+    let receipt = load(
+        &to,
+        Engine::Sqlite,
+        &facts.columns,
+        (ALL, CursorForm::Native),
+        rows.as_mut(),
+    )
+    .await
+    .expect("loads");
     // THEN both hold the same, to the storage class
     assert_eq!(receipt.rows, 4);
     let all = "select group_concat(l, char(10)) from (select id || typeof(n) || quote(n) || typeof(r) || quote(r) || typeof(x) ||
@@ -148,7 +163,10 @@ async fn every_value_keeps_its_storage_class_from_sqlite_to_sqlite() {
                quote(m) as l from t order by id)";
     assert_eq!(text(&from, all).await, text(&to, all).await);
     let types = "select group_concat(type) from pragma_table_info('t')";
-    assert_eq!(text(&to, types).await.to_lowercase(), "integer,int,double,text,blob,,datetime,decimal(12,2)");
+    assert_eq!(
+        text(&to, types).await.to_lowercase(),
+        "integer,int,double,text,blob,,datetime,decimal(12,2)"
+    );
 }
 
 #[tokio::test]
@@ -176,18 +194,37 @@ async fn text_that_is_not_utf_8_is_carried_as_it_is_between_files_of_sqlite() {
     // WHEN they are copied THEN every byte and every class is the same
     let to = File::fresh();
     let mut rows = Source::read(&from.source(), &request).await.expect("reads");
-    let receipt = load(&to, Engine::Sqlite, &columns, (ALL, CursorForm::Native), rows.as_mut()).await.expect("loads");
+    let receipt = load(
+        &to,
+        Engine::Sqlite,
+        &columns,
+        (ALL, CursorForm::Native),
+        rows.as_mut(),
+    )
+    .await
+    .expect("loads");
     assert_eq!(receipt.rows, 5);
     let all = "select group_concat(l, char(10)) from
                (select id || typeof(x) || coalesce(hex(x), '-') || typeof(y) || hex(y) as l from t order by id)";
     assert_eq!(text(&from, all).await, text(&to, all).await);
     // AND a file of another encoding, where the bytes would be another text, refuses them by column
     let wide = File::fresh();
-    wide.run("pragma encoding = 'UTF-16le'; create table other (x)").await;
+    wide.run("pragma encoding = 'UTF-16le'; create table other (x)")
+        .await;
     let mut rows = Source::read(&from.source(), &request).await.expect("reads");
-    let refusal = load(&wide, Engine::Sqlite, &columns, (ALL, CursorForm::Native), rows.as_mut()).await;
+    let refusal = load(
+        &wide,
+        Engine::Sqlite,
+        &columns,
+        (ALL, CursorForm::Native),
+        rows.as_mut(),
+    )
+    .await;
     let refusal = refusal.expect_err("not UTF-8").report;
-    assert_eq!((refusal.class, refusal.code.as_str()), (ErrorClass::Permanent, "not_utf8"));
+    assert_eq!(
+        (refusal.class, refusal.code.as_str()),
+        (ErrorClass::Permanent, "not_utf8")
+    );
     assert!(refusal.message.contains("`x`"), "{}", refusal.message);
 }
 
@@ -222,21 +259,49 @@ fn postgres_row(at: &str, f: &str) -> Vec<Value> {
 async fn values_of_another_server_become_what_their_kind_says_and_lose_nothing() {
     let file = File::fresh();
     // GIVEN rows of one day, as another server writes its instants
-    let times = ["2013-01-01 00:00:00+00", "2013-01-01 12:00:00.5+00", "2013-01-01 23:59:59.999999+00"];
-    let mut rows = Rows(Some(times.iter().map(|at| postgres_row(at, "Infinity")).collect()), 0);
+    let times = [
+        "2013-01-01 00:00:00+00",
+        "2013-01-01 12:00:00.5+00",
+        "2013-01-01 \
+        23:59:59.999999+00",
+    ];
+    let mut rows = Rows(
+        Some(
+            times
+                .iter()
+                .map(|at| postgres_row(at, "Infinity"))
+                .collect(),
+        ),
+        0,
+    );
     let day = |day: i64| Some(Cursor::Instant((15_706 + day) * 86_400_000_000));
     let slice = Slice::Range(CursorRange::new(day(0), day(1)).expect("not empty"));
     // WHEN they are loaded, and counted again by the same bounds
-    let receipt = load(&file, Engine::Postgres, &postgres_columns(), (slice, CursorForm::Native), &mut rows).await;
+    let receipt = load(
+        &file,
+        Engine::Postgres,
+        &postgres_columns(),
+        (slice, CursorForm::Native),
+        &mut rows,
+    )
+    .await;
     // THEN all are there, each in the form that loses nothing
     assert_eq!(receipt.expect("loads").rows, 3);
     assert_eq!(
-        text(&file, "select quote(i) || quote(f) || quote(n) || quote(b) || quote(y) || quote(j) || quote(a) from t")
-            .await,
+        text(
+            &file,
+            "select quote(i) || quote(f) || quote(n) || quote(b) || quote(y) || quote(j) \
+                     || quote(a) from t"
+        )
+        .await,
         "-79.0e+999'0012.50'1X'00FF''{\"a\": 1}''{1,2}'"
     );
     assert_eq!(
-        text(&file, "select group_concat(type) from pragma_table_info('t')").await,
+        text(
+            &file,
+            "select group_concat(type) from pragma_table_info('t')"
+        )
+        .await,
         "TEXT,INTEGER,REAL,TEXT,INTEGER,BLOB,TEXT,TEXT"
     );
     // AND a later probe finds the form by which they can be replaced
@@ -245,12 +310,19 @@ async fn values_of_another_server_become_what_their_kind_says_and_lose_nothing()
         table: table("t"),
         source_engine: Engine::Postgres,
         columns: Vec::new(),
-        partition: Some(("at".to_owned(), highwater_common::cursor::CursorKind::Instant)),
+        partition: Some((
+            "at".to_owned(),
+            highwater_common::cursor::CursorKind::Instant,
+        )),
         stream: "s".to_owned(),
         triggers: Triggers::Fire,
     };
     let facts = file.target().probe(&probe).await.expect("probes");
-    let form = CursorForm::TextTime { separator_t: false, fraction_digits: 0, zulu: false };
+    let form = CursorForm::TextTime {
+        separator_t: false,
+        fraction_digits: 0,
+        zulu: false,
+    };
     assert_eq!(facts.table.expect("it is there").partition_form, Some(form));
     assert_eq!(facts.covered.len(), 1);
 }
@@ -259,10 +331,24 @@ async fn values_of_another_server_become_what_their_kind_says_and_lose_nothing()
 async fn a_number_that_sqlite_cannot_keep_is_refused_by_column() {
     let file = File::fresh();
     let mut rows = Rows(Some(vec![postgres_row("2013-01-01 00:00:00+00", "NaN")]), 0);
-    let refusal = load(&file, Engine::Postgres, &postgres_columns(), (ALL, CursorForm::Native), &mut rows).await;
+    let refusal = load(
+        &file,
+        Engine::Postgres,
+        &postgres_columns(),
+        (ALL, CursorForm::Native),
+        &mut rows,
+    )
+    .await;
     let refusal = refusal.expect_err("NaN").report;
-    assert_eq!((refusal.class, refusal.code.as_str()), (ErrorClass::Permanent, "value_does_not_fit"));
-    assert!(refusal.message.contains("`f`") && refusal.message.contains("NaN"), "{}", refusal.message);
+    assert_eq!(
+        (refusal.class, refusal.code.as_str()),
+        (ErrorClass::Permanent, "value_does_not_fit")
+    );
+    assert!(
+        refusal.message.contains("`f`") && refusal.message.contains("NaN"),
+        "{}",
+        refusal.message
+    );
     assert_eq!(file.number("select count(*) from t").await, 0);
 }
 
@@ -276,7 +362,10 @@ async fn wide_rows_travel_in_bounded_pieces_and_a_very_wide_one_whole() {
          insert into t select i, randomblob(1000000) from n",
     )
     .await;
-    let columns = [column("id", "INTEGER", ColumnKind::Int64, false), column("b", "BLOB", ColumnKind::Bytes, true)];
+    let columns = [
+        column("id", "INTEGER", ColumnKind::Int64, false),
+        column("b", "BLOB", ColumnKind::Bytes, true),
+    ];
     let request = ReadRequest {
         table: table("t"),
         columns: columns.to_vec(),
@@ -288,19 +377,42 @@ async fn wide_rows_travel_in_bounded_pieces_and_a_very_wide_one_whole() {
     // WHEN they are read and copied
     let mut rows = Source::read(&from.source(), &request).await.expect("reads");
     while let Some(batch) = rows.next().await.expect("reads") {
-        let RowBatch::Rows(batch) = batch else { panic!("values") };
+        let RowBatch::Rows(batch) = batch else {
+            panic!("values")
+        };
         assert!(batch.len() <= 2);
     }
     let to = File::fresh();
     let mut rows = Source::read(&from.source(), &request).await.expect("reads");
-    load(&to, Engine::Sqlite, &columns, (ALL, CursorForm::Native), rows.as_mut()).await.expect("loads");
+    load(
+        &to,
+        Engine::Sqlite,
+        &columns,
+        (ALL, CursorForm::Native),
+        rows.as_mut(),
+    )
+    .await
+    .expect("loads");
     // THEN all bytes arrive
     let sum = "select cast(count(*) as text) || max(hex(substr(b, -8))) from t";
     assert_eq!(text(&from, sum).await, text(&to, sum).await);
     // AND so does one of many times a batch
-    from.run("insert into t values (11, zeroblob(40000000))").await;
+    from.run("insert into t values (11, zeroblob(40000000))")
+        .await;
     let to = File::fresh();
     let mut rows = Source::read(&from.source(), &request).await.expect("reads");
-    load(&to, Engine::Sqlite, &columns, (ALL, CursorForm::Native), rows.as_mut()).await.expect("loads");
-    assert_eq!(to.number("select count(*) from t where length(b) = 40000000").await, 1);
+    load(
+        &to,
+        Engine::Sqlite,
+        &columns,
+        (ALL, CursorForm::Native),
+        rows.as_mut(),
+    )
+    .await
+    .expect("loads");
+    assert_eq!(
+        to.number("select count(*) from t where length(b) = 40000000")
+            .await,
+        1
+    );
 }
