@@ -13,7 +13,7 @@ use highwater_common::id::{DocumentDigest, RunId, StepName};
 use highwater_common::plan::Plan;
 use highwater_common::segment::{SEGMENT_TASKS, Segment, TaskResult};
 use highwater_common::spec::{
-    Backfill, Grain, Nulls, Order, Partition, PartitionBy, Reprocess, Resident, RetryPolicy,
+    Backfill, Chunk, Grain, Nulls, Order, Partition, PartitionBy, Reprocess, Resident, RetryPolicy,
     RunLimits, SourceRows, SourceTable, Spec, Step, StepLimits, Strategy, TableName, TargetTable,
     Triggers, Write, WriteMode,
 };
@@ -109,6 +109,7 @@ fn spec(name: &StepName, tz: &str) -> Spec {
             resident: Resident::Fail,
             triggers: Triggers::Fire,
         },
+        chunk: Chunk::default(),
     };
     let step = Step {
         depends_on: Vec::new(),

@@ -13,7 +13,7 @@ use crate::id::{
 };
 use crate::left_out::LeftOut;
 use crate::range::{CursorRange, Slice};
-use crate::spec::{Connection, SourceTable, Strategy, TargetTable, Write};
+use crate::spec::{Chunk, Connection, SourceTable, Strategy, TargetTable, Write};
 use crate::token::{Fence, FencingToken};
 
 /// What a task does.
@@ -110,6 +110,9 @@ pub struct Settled {
     pub target_form: CursorForm,
     /// How rows are written.
     pub write: Write,
+    /// How much of a partition one commit takes; `None` commits it whole.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chunk: Option<Chunk>,
     /// The digest of the rule that cuts and of what it leaves out: with the generation, which
     /// slices there are.
     pub cut: DocumentDigest,
@@ -149,6 +152,17 @@ pub struct Receipt {
     pub rows: u64,
     /// Bytes carried.
     pub bytes: u64,
+}
+
+impl Receipt {
+    /// Both together.
+    #[must_use]
+    pub const fn and(self, other: Self) -> Self {
+        Self {
+            rows: self.rows.saturating_add(other.rows),
+            bytes: self.bytes.saturating_add(other.bytes),
+        }
+    }
 }
 
 /// Why an attempt failed, as far as a decision about the next one needs it.
@@ -192,6 +206,14 @@ pub struct AttemptError {
     /// The connection that could not be reached, of an [`ErrorClass::Unreachable`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub connection: Option<ConnectionName>,
+    /// Rows that the task has committed all the same, in chunks before the one that failed.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub committed_rows: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+const fn is_zero(of: &u64) -> bool {
+    *of == 0
 }
 
 impl AttemptError {
@@ -215,6 +237,24 @@ impl AttemptError {
             code: code.into(),
             message,
             connection: None,
+            committed_rows: 0,
+        }
+    }
+
+    /// The error of a task that keeps so many rows all the same, which its message tells.
+    #[must_use]
+    pub fn keeping(self, rows: u64) -> Self {
+        if rows == 0 {
+            return self;
+        }
+        let message = format!(
+            "{} ({rows} rows of it are committed and stay)",
+            self.message
+        );
+        Self {
+            connection: self.connection,
+            committed_rows: rows,
+            ..Self::new(self.class, self.code, message)
         }
     }
 

@@ -49,6 +49,17 @@ impl Cursor {
         }
     }
 
+    /// The next position of the kind; `None` behind the last one.
+    #[must_use]
+    pub fn successor(self) -> Option<Self> {
+        match self {
+            Self::Integer(at) => at.checked_add(1).map(Self::Integer),
+            Self::Instant(at) => at.checked_add(1).map(Self::Instant),
+            Self::Civil(at) => at.checked_add(1).map(Self::Civil),
+            Self::Date(at) => at.checked_add(1).map(Self::Date),
+        }
+    }
+
     /// The position of an instant, to the microsecond below.
     #[must_use]
     pub fn instant(at: Timestamp) -> Self {

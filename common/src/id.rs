@@ -199,6 +199,15 @@ impl TaskId {
         }
         Self(truncate(&hash.finalize()))
     }
+
+    /// The id of the receipt for the part of the task that is committed while the task goes on.
+    #[must_use]
+    pub fn part(&self) -> Self {
+        let mut hash = Sha256::new();
+        hash.update(self.0);
+        hash.update("part");
+        Self(truncate(&hash.finalize()))
+    }
 }
 
 /// What a worker calls itself: unique among the workers of a cluster, chosen by its operator or

@@ -1,24 +1,26 @@
 //! One attempt of a task, to its end. What it does is its strategy's business, but for what belongs
 //! to no plan: an errand, and the fence of a cancelled run.
 
+mod chunks;
+mod claim;
 mod close;
 mod context;
 mod errand;
 mod left_out;
 mod lost_commit;
-mod slice;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use highwater_common::assignment::{Assignment, AttemptError, ErrorClass, Outcome, Work};
 
+#[cfg(test)]
+pub(crate) use self::chunks::begin_with_rows;
+pub(crate) use self::claim::move_slice;
 pub(crate) use self::close::{as_prepared, ask_for_commits};
 pub(crate) use self::context::{AttemptContext, OrderContext, malformed};
 pub(crate) use self::left_out::{count_left_out, count_outside_of_declared};
-#[cfg(test)]
-pub(crate) use self::slice::begin_with_rows;
-pub(crate) use self::slice::move_slice;
+
 use crate::connector::Target;
 use crate::meter::Progress;
 use crate::patience::Call;

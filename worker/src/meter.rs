@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use async_trait::async_trait;
+use highwater_common::assignment::Receipt;
 use highwater_runtime::failpoint;
 
 use crate::connector::{ConnectorError, RowBatch, RowStream};
@@ -53,14 +54,22 @@ impl Progress {
 pub(crate) struct Metered {
     inner: Box<dyn RowStream>,
     progress: Arc<Progress>,
+    /// What was moved before these rows.
+    before: Receipt,
     worker: String,
 }
 
 impl Metered {
-    pub(crate) fn new(inner: Box<dyn RowStream>, progress: Arc<Progress>, worker: String) -> Self {
+    pub(crate) const fn new(
+        inner: Box<dyn RowStream>,
+        progress: Arc<Progress>,
+        before: Receipt,
+        worker: String,
+    ) -> Self {
         Self {
             inner,
             progress,
+            before,
             worker,
         }
     }
@@ -72,7 +81,11 @@ impl RowStream for Metered {
         self.progress.wait_for_source(true);
         let batch = self.inner.next().await?;
         self.progress.wait_for_source(false);
-        self.progress.note(self.inner.rows(), self.inner.bytes());
+        let moved = self.before.and(Receipt {
+            rows: self.inner.rows(),
+            bytes: self.inner.bytes(),
+        });
+        self.progress.note(moved.rows, moved.bytes);
         failpoint::hit_on("attempt::reading", &self.worker).await?;
         Ok(batch)
     }

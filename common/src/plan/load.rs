@@ -14,7 +14,7 @@ use crate::facts::{ColumnFacts, ColumnKind, CursorForm, Engine, PartitionFacts, 
 use crate::id::{DocumentDigest, PipelineName, StepName};
 use crate::left_out::{LeftOut, Taken, Tally, judge};
 use crate::partition::{Generator, rows_in};
-use crate::spec::{Backfill, Nulls, Reprocess, TableName, WriteMode};
+use crate::spec::{Backfill, Chunk, Nulls, Reprocess, TableName, WriteMode};
 
 /// What is settled of a step that moves rows.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -118,6 +118,7 @@ pub fn plan_load(
         source_form: column.form,
         target_form,
         write: step.write.clone(),
+        chunk: chunk(step, column),
         cut: digest(&(&generator, &covered)),
         target_fingerprint: facts.target.fingerprint.clone(),
         reprocess_all: step.reprocess == Reprocess::All,
@@ -138,6 +139,15 @@ pub fn plan_load(
         notes,
         facts: digest(facts),
     })
+}
+
+/// Chunks are cut in the order of the partition column. Without an index that finds their ends each
+/// of them would scan the table, so that then a partition is one.
+fn chunk(step: &Backfill, column: &PartitionFacts) -> Option<Chunk> {
+    match step.write.mode {
+        WriteMode::Append if column.indexed => Some(step.chunk),
+        WriteMode::Append | WriteMode::ReplacePartition => None,
+    }
 }
 
 fn estimate(partitions: &Partitions, facts: &StepFacts, column: &PartitionFacts) -> u64 {

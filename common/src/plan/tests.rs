@@ -17,7 +17,7 @@ use crate::left_out::{LeftOut, Tally, declared_range};
 use crate::partition::DAY_MICROS;
 use crate::range::{CursorRange, Slice};
 use crate::spec::{
-    Backfill, Bound, Grain, Noop, Nulls, Order, Partition, PartitionBy, Reprocess, Resident,
+    Backfill, Bound, Chunk, Grain, Noop, Nulls, Order, Partition, PartitionBy, Reprocess, Resident,
     RetryPolicy, RunLimits, SourceRows, SourceTable, StepLimits, Strategy, TableName, TargetTable,
     Triggers, Write, WriteMode,
 };
@@ -72,6 +72,7 @@ fn days(start: Option<&str>, end: Option<&str>) -> Backfill {
             resident: Resident::Fail,
             triggers: Triggers::Fire,
         },
+        chunk: Chunk::default(),
     }
 }
 

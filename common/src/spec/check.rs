@@ -65,6 +65,7 @@ pub(super) fn check(
         | Shape::Table
         | Shape::Target
         | Shape::Duration
+        | Shape::Bytes
         | Shape::Zone => {
             check_text(node, shape, path, problems);
         }
@@ -230,6 +231,7 @@ fn places_of(key: &str) -> Vec<String> {
             | Shape::Whole(..)
             | Shape::Bool
             | Shape::Duration
+            | Shape::Bytes
             | Shape::Zone
             | Shape::Words(_) => {}
         }
@@ -446,6 +448,12 @@ fn check_text(node: &Node, shape: &Shape, path: &str, problems: &mut Problems) {
                 "such as 1h30m, 45m, 10s or 50ms",
             )
         }),
+        Shape::Bytes => value::bytes(text).is_none().then(|| {
+            (
+                format!("`{short}` is no number of bytes"),
+                "such as 64MiB, 512KiB, 1GiB or 1000000",
+            )
+        }),
         Shape::Zone => value::zone(text).is_none().then(|| {
             (
                 format!("`{short}` is no known time zone"),
@@ -492,6 +500,7 @@ const TARGET_HINT: &str = "write table or schema.table; {source.table} and {sour
 fn no_text(node: &Node, shape: &Shape, path: &str, problems: &mut Problems) {
     let expected = match shape {
         Shape::Duration => "a duration such as 10s",
+        Shape::Bytes => "a number of bytes such as 64MiB",
         Shape::Name => "a name",
         Shape::Table | Shape::Target => "the name of a table",
         Shape::Zone => "a time zone",

@@ -11,9 +11,9 @@ use serde::de::value::{Error as WordError, StrDeserializer};
 use super::check::tag_of;
 use super::keys::STEP;
 use super::model::{
-    Backfill, Bound, Connection, Dependency, Noop, Nulls, Order, Partition, PartitionBy, Pool,
-    Reprocess, Resident, RetryPolicy, RunLimits, SecretText, SourceRows, SourceTable, Spec, Step,
-    StepLimits, Strategy, TableName, TargetTable, Triggers, When, Write,
+    Backfill, Bound, Chunk, Connection, Dependency, Noop, Nulls, Order, Partition, PartitionBy,
+    Pool, Reprocess, Resident, RetryPolicy, RunLimits, SecretText, SourceRows, SourceTable, Spec,
+    Step, StepLimits, Strategy, TableName, TargetTable, Triggers, When, Write,
 };
 use super::node::{Node, Scalar, ScalarKind, Value, join};
 use super::problem::Place;
@@ -307,6 +307,18 @@ fn backfill(node: &Node, strategy: &Node, draft: &DraftStep) -> Option<Backfill>
             resident: or(write.get("resident"), Resident::Fail, word)?,
             triggers: or(write.get("triggers"), Triggers::Fire, word)?,
         },
+        chunk: chunk(node.get("chunk"))?,
+    })
+}
+
+fn chunk(node: Option<&Node>) -> Option<Chunk> {
+    let of = Chunk::default();
+    Some(Chunk {
+        target: or(under(node, "target"), of.target, duration)?,
+        max_rows: or(under(node, "max_rows"), of.max_rows, whole)?,
+        max_bytes: or(under(node, "max_bytes"), of.max_bytes, |node| {
+            value::bytes(node.as_text()?)
+        })?,
     })
 }
 

@@ -6,11 +6,11 @@ use serde::Serialize;
 use serde_json::{Map, Value as Json, json};
 
 use super::model::{
-    Backfill, Connection, Noop, PartitionBy, RetryPolicy, Spec, Step, StepLimits, Strategy,
+    Backfill, Chunk, Connection, Noop, PartitionBy, RetryPolicy, Spec, Step, StepLimits, Strategy,
 };
 use super::node::{Entry, Node, ScalarKind, Value, scalar};
 use super::problem::Place;
-use super::value::{duration_text, table_text};
+use super::value::{bytes_text, duration_text, table_text};
 
 impl Spec {
     /// The file that says all that this pipeline is, with nothing left to defaults. Reading it
@@ -157,7 +157,18 @@ fn backfill(of: &Backfill) -> Json {
         Some(&of.write.key).filter(|key| !key.is_empty()),
     );
     let to = json!({"connection": of.to.connection, "table": table_text(&of.to.table, true)});
-    json!({"strategy": strategy, "from": from, "to": to, "partition": partition, "write": write})
+    let Chunk {
+        target,
+        max_rows,
+        max_bytes,
+    } = of.chunk;
+    let chunk = json!({
+        "target": duration_text(target), "max_rows": max_rows, "max_bytes": bytes_text(max_bytes),
+    });
+    json!({
+        "strategy": strategy, "from": from, "to": to, "partition": partition, "write": write,
+        "chunk": chunk,
+    })
 }
 
 /// Puts a value that is there into an object. Everything that comes here has a JSON form.

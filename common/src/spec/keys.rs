@@ -274,10 +274,13 @@ pub(super) static STEP: Fields = Fields {
             Shape::Fields(&TOLERATE),
             "What may go wrong before the step fails.",
         ),
-        Key::later(
+        Key::new(
             "chunk",
-            "a partition is committed as one chunk: choose a finer grain",
-        ),
+            Shape::Fields(&CHUNK),
+            "How much of a partition one commit takes where rows are appended; a replaced partition \
+             is committed whole.",
+        )
+        .only(BACKFILL),
         Key::later("checks", "compare the tables after the run"),
         Key::later("slot_limit", "it belongs to `cdc`"),
         Key::later("sql", "it belongs to the strategy `sql`"),
@@ -622,6 +625,30 @@ static STEP_LIMITS: Fields = Fields {
             Shape::Duration,
             "How long an attempt may move no byte before it is \
             ended; 10m.",
+        ),
+    ],
+};
+
+static CHUNK: Fields = Fields {
+    what: "a chunk",
+    tag: None,
+    shorthand: None,
+    is_merged: true,
+    keys: &[
+        Key::new(
+            "target",
+            Shape::Duration,
+            "How long a chunk is to take: its size follows; 10s.",
+        ),
+        Key::new(
+            "max_rows",
+            Shape::Whole(1, ROWS_MAX),
+            "Rows of a chunk at most, but for those of one position; 500000.",
+        ),
+        Key::new(
+            "max_bytes",
+            Shape::Bytes,
+            "Bytes that a chunk is to have at most, judged by the one before; 64MiB.",
         ),
     ],
 };

@@ -92,6 +92,7 @@ fn expand(node: &mut Node, shape: &Shape) {
         | Shape::Whole(..)
         | Shape::Bool
         | Shape::Duration
+        | Shape::Bytes
         | Shape::Zone
         | Shape::Words(_) => {}
     }

@@ -167,6 +167,8 @@ pub struct Backfill {
     pub order: Order,
     /// How rows are written.
     pub write: Write,
+    /// How much of a partition one commit takes where rows are appended.
+    pub chunk: Chunk,
 }
 
 /// A bound as the user wrote it: read once the partition column's kind is known.
@@ -341,6 +343,28 @@ pub struct Write {
     pub resident: Resident,
     /// Whether the target's triggers fire for what is written.
     pub triggers: Triggers,
+}
+
+/// How much of a partition one commit takes where rows are appended. Its size follows the target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Chunk {
+    /// How long a chunk is to take.
+    #[serde(with = "millis")]
+    pub target: Duration,
+    /// Rows at most, but for those of one position, which are never parted.
+    pub max_rows: u64,
+    /// Bytes that a chunk is to have at most, judged by the one before it.
+    pub max_bytes: u64,
+}
+
+impl Default for Chunk {
+    fn default() -> Self {
+        Self {
+            target: Duration::from_secs(10),
+            max_rows: 500_000,
+            max_bytes: 64 << 20,
+        }
+    }
 }
 
 /// Whether the target's own triggers and rules act on what a load writes.

@@ -53,6 +53,7 @@ fn shape_schema(shape: &Shape) -> Json {
         Shape::Duration => or_param(
             &json!({"type": "string", "pattern": "^(?=.)([0-9]+h)?([0-9]+m)?([0-9]+s)?([0-9]+ms)?$"}),
         ),
+        Shape::Bytes => or_param(&json!({"type": "string", "pattern": "^[0-9]+(KiB|MiB|GiB)?$"})),
         Shape::Words(words) => {
             let words: Vec<&str> = words
                 .iter()

@@ -26,6 +26,8 @@ pub(super) enum Shape {
     Bool,
     /// A duration: `1h30m`.
     Duration,
+    /// A number of bytes: `64MiB`.
+    Bytes,
     /// The IANA name of a time zone.
     Zone,
     /// One of some words.

@@ -42,6 +42,7 @@ defaults:
   to: {connection: target, table: "analytics.{source.table}"}
   partition: {by: calendar, column: at, grain: day, tz: Europe/Berlin, nulls: ignore}
   write: {mode: replace_partition, key: [id], resident: replace, on_schema_change: fail}
+  chunk: {target: 5s, max_rows: 1000, max_bytes: 1MiB}
   retries: {max_attempts: 3, initial: 2s, max: 1m, unreachable: 5m}
   limits: {tasks: 4, attempt: 45m, stall: 3m}
   pools: [legacy_reads]
@@ -60,6 +61,7 @@ steps:
     to: {connection: target, table: sales.orders}
     partition: {by: calendar, column: placed, grain: month, tz: America/New_York, nulls: fail}
     write: {mode: replace_partition, key: [order_id], resident: replace, triggers: skip, on_schema_change: fail}
+    chunk: {target: 20s, max_rows: 100000, max_bytes: 32MiB}
     retries: {max_attempts: 7, initial: 3s, max: 10m, unreachable: 2h}
     limits: {tasks: 32, attempt: 30m, stall: 5m}
     pools: [legacy_reads, evenings]

@@ -50,6 +50,30 @@ pub(super) fn duration_text(duration: Duration) -> String {
     }
 }
 
+const BYTE_UNITS: [(&str, u64); 3] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
+
+/// Reads `64MiB`, `512KiB`, `1GiB` or a plain number of bytes; none is no number of them.
+pub(super) fn bytes(text: &str) -> Option<u64> {
+    let unit = BYTE_UNITS
+        .iter()
+        .find_map(|(unit, factor)| Some((text.strip_suffix(unit)?, *factor)));
+    let (count, factor) = unit.unwrap_or((text, 1));
+    let is_written_out = count.bytes().all(|byte| byte.is_ascii_digit());
+    let bytes = count.parse::<u64>().ok()?.checked_mul(factor)?;
+    (is_written_out && bytes > 0).then_some(bytes)
+}
+
+/// Writes a number of bytes as [`bytes`] reads it.
+pub(super) fn bytes_text(bytes: u64) -> String {
+    let unit = BYTE_UNITS
+        .iter()
+        .find(|(_, factor)| bytes > 0 && bytes.is_multiple_of(*factor));
+    match unit.and_then(|(unit, factor)| Some((unit, bytes.checked_div(*factor)?))) {
+        Some((unit, count)) => format!("{count}{unit}"),
+        None => bytes.to_string(),
+    }
+}
+
 /// The IANA name of a zone as its database spells it; `None` for a zone that the database, which is
 /// part of the program, does not know. The machine's own database is not asked: two machines would
 /// plan differently.
@@ -299,6 +323,33 @@ pub(super) fn table_text(table: &TableName, is_template: bool) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn numbers_of_bytes_are_read_and_written_alike() {
+        for (text, count) in [
+            ("64MiB", 64 << 20),
+            ("1GiB", 1 << 30),
+            ("3KiB", 3072),
+            ("1000000", 1_000_000),
+        ] {
+            assert_eq!(bytes(text), Some(count), "{text}");
+            assert_eq!(bytes_text(count), text);
+        }
+        for text in [
+            "",
+            "0",
+            "0MiB",
+            "MiB",
+            "64MB",
+            "-1",
+            "+1",
+            "1.5MiB",
+            "64 MiB",
+            "99999999999GiB",
+        ] {
+            assert_eq!(bytes(text), None, "{text}");
+        }
+    }
 
     #[test]
     fn durations_are_read_and_written_alike() {

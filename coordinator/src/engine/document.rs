@@ -70,7 +70,7 @@ pub(crate) fn run_summary(cluster: &Cluster, run: &Run, short: String) -> RunDoc
         reason: reason(run),
         reference_time: rfc3339(run.record.reference_time_micros),
         ended_at: run.record.ended_micros.map(rfc3339),
-        committed: run.record.committed || tasks.done > 0,
+        committed: run.record.committed || tasks.done > 0 || has_kept_rows(run),
         tasks,
         rows: run.steps.values().map(Step::rows).sum(),
         bytes: run.steps.values().map(|step| step.bytes).sum(),
@@ -203,6 +203,13 @@ fn failed_task(
         code: error.code.clone(),
         message: error.message.clone(),
     }
+}
+
+/// Whether a task that is dead has committed a part of its rows.
+fn has_kept_rows(run: &Run) -> bool {
+    let tables = run.steps.values().flat_map(Step::tables);
+    let mut dead = tables.flat_map(|table| table.dead.values());
+    dead.any(|dead| dead.record.error.committed_rows > 0)
 }
 
 fn strategy_of(run: &Run, name: &StepName) -> &'static str {

@@ -610,6 +610,7 @@ fn naming(error: AttemptError, worker: &WorkerId) -> AttemptError {
     ) + &on;
     AttemptError {
         connection: error.connection,
+        committed_rows: error.committed_rows,
         ..AttemptError::new(error.class, error.code, message)
     }
 }

@@ -7,6 +7,7 @@
 
 mod backfill;
 mod cancel;
+mod chunks;
 mod closes;
 mod cluster_calls;
 mod cluster_flights;

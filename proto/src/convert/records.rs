@@ -444,6 +444,7 @@ fn error_to(error: &AttemptError) -> pb::Error {
             .as_ref()
             .map(ToString::to_string)
             .unwrap_or_default(),
+        committed_rows: error.committed_rows,
     }
 }
 
@@ -465,6 +466,7 @@ fn error_from(error: Option<pb::Error>) -> Result<AttemptError, FieldError> {
     let connection = parsed_unless_empty(&error.connection, "error.connection")?;
     Ok(AttemptError {
         connection,
+        committed_rows: error.committed_rows,
         ..AttemptError::new(class, error.code, error.message)
     })
 }

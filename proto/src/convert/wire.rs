@@ -311,6 +311,7 @@ fn failure_to(error: AttemptError) -> pb::Failure {
         code: error.code,
         message: error.message,
         connection,
+        committed_rows: error.committed_rows,
     }
 }
 
@@ -321,6 +322,7 @@ fn failure_from(failure: pb::Failure, field: &str) -> Result<AttemptError, Field
         .map_err(|error| error.under(field))?;
     Ok(AttemptError {
         connection,
+        committed_rows: failure.committed_rows,
         ..AttemptError::new(class, failure.code, failure.message)
     })
 }

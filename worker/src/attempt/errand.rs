@@ -1,7 +1,6 @@
 //! What a person asks of a target's ledger.
 
 use highwater_common::assignment::{AttemptError, ErrorClass, Outcome};
-use highwater_common::cursor::CursorKind;
 use highwater_common::errand::Errand;
 use highwater_common::facts::StepFacts;
 use highwater_common::spec::{PartitionBy, Strategy};
@@ -25,13 +24,13 @@ pub(super) async fn errand(cx: &AttemptContext<'_>) -> Result<Outcome, AttemptEr
                 PartitionBy::Calendar { tz, .. } => tz.clone(),
                 PartitionBy::Integer { .. } => "UTC".to_owned(),
             };
-            let (run, token, kind) = (order.run, assignment.fence.token, CursorKind::Integer);
+            let (run, token) = (order.run, assignment.fence.token);
             let stream = StreamRequest {
                 stream,
                 run,
                 plan: None,
                 token,
-                kind,
+                kind: None,
             };
             let request = ForgetRequest {
                 cluster: order.cluster,

@@ -6,7 +6,7 @@ use std::time::Duration;
 use highwater_common::assignment::{Assignment, AttemptError, ErrorClass, Outcome};
 use highwater_common::commit::{Resume, resume};
 
-use super::slice::spec_changed;
+use super::claim::spec_changed;
 use super::{OrderContext, superseded};
 use crate::connector::Target;
 use crate::patience::Call;

@@ -8,19 +8,21 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use highwater_common::assignment::{AttemptError, ErrorClass, Receipt};
+use highwater_common::assignment::{AttemptError, ErrorClass};
+use highwater_common::chunk::Reached;
 use highwater_common::close::Ordinals;
-use highwater_common::commit::LedgerRow;
+use highwater_common::commit::{CommitPermit, LedgerRow};
 use highwater_common::errand::StreamReceipts;
 use highwater_common::facts::{ColumnFacts, Engine, TargetFacts};
-use highwater_common::id::{ClusterId, RunId, TaskId};
+use highwater_common::id::{ClusterId, ConnectionName, RunId, TaskId};
+use highwater_common::range::Slice;
 use highwater_common::spec::TableName;
 use tokio::sync::Semaphore;
 
 use super::{
-    Claim, ClaimOutcome, Claimed, CloseRequest, CommitOutcome, ConnectorError, DataTx, FenceReport,
-    ForgetOutcome, ForgetRequest, GuardOutcome, Guarded, PrepareOutcome, PrepareRequest, RowFormat,
-    RowStream, Target, TargetProbe, WriteRequest,
+    Claim, ClaimOutcome, Claimed, CloseRequest, CommitFailure, ConnectorError, FenceReport,
+    ForgetOutcome, ForgetRequest, GuardStep, Matched, PrepareOutcome, PrepareRequest, RowFormat,
+    RowStream, Rows, Target, TargetProbe, TargetTx, WriteRequest,
 };
 
 /// A call on a target, or on what its claims give.
@@ -34,11 +36,11 @@ pub enum TargetOp {
     Claim,
     /// [`Claimed::begin`].
     Begin,
-    /// [`DataTx::write`].
-    Write,
-    /// [`DataTx::guard`].
+    /// [`TargetTx::insert`].
+    Insert,
+    /// [`TargetTx::guard`].
     Guard,
-    /// [`Guarded::commit`].
+    /// [`TargetTx::commit`].
     Commit,
     /// [`Target::ledger_row`].
     LedgerRow,
@@ -203,10 +205,12 @@ impl Target for Faulty {
         let turn = self.script.play(TargetOp::Claim).await?;
         let outcome = turn.told(TargetOp::Claim, self.inner.claim(claim).await)?;
         Ok(match outcome {
-            ClaimOutcome::Held(inner) => ClaimOutcome::Held(Box::new(FaultyClaimed {
-                inner,
-                script: self.script.clone(),
-            })),
+            ClaimOutcome::Held(held) => {
+                let script = self.script.clone();
+                let around =
+                    |inner| -> Box<dyn Claimed> { Box::new(FaultyClaimed { inner, script }) };
+                ClaimOutcome::Held(held.wrapped(around))
+            }
             ClaimOutcome::Committed(receipt) => ClaimOutcome::Committed(receipt),
             ClaimOutcome::Superseded => ClaimOutcome::Superseded,
             ClaimOutcome::Fenced { newer } => ClaimOutcome::Fenced { newer },
@@ -279,7 +283,19 @@ struct FaultyClaimed {
 
 #[async_trait]
 impl Claimed for FaultyClaimed {
-    async fn begin(self: Box<Self>) -> Result<Box<dyn DataTx>, ConnectorError> {
+    fn connection(&self) -> &ConnectionName {
+        self.inner.connection()
+    }
+
+    fn reached(&self) -> Reached {
+        self.inner.reached()
+    }
+
+    async fn ready(&mut self) -> Result<(), ConnectorError> {
+        self.inner.ready().await
+    }
+
+    async fn begin(self: Box<Self>) -> Result<Box<dyn TargetTx>, ConnectorError> {
         let turn = self.script.play(TargetOp::Begin).await?;
         let inner = turn.told(TargetOp::Begin, self.inner.begin().await)?;
         Ok(Box::new(FaultyTx {
@@ -287,67 +303,78 @@ impl Claimed for FaultyClaimed {
             script: self.script,
         }))
     }
+
+    async fn release(self: Box<Self>) {
+        self.inner.release().await;
+    }
 }
 
 struct FaultyTx {
-    inner: Box<dyn DataTx>,
+    inner: Box<dyn TargetTx>,
     script: Script,
 }
 
 #[async_trait]
-impl DataTx for FaultyTx {
-    async fn write(
-        self: Box<Self>,
+impl TargetTx for FaultyTx {
+    fn place(&self) -> String {
+        self.inner.place()
+    }
+
+    async fn hold(&mut self, request: &WriteRequest) -> Result<(), ConnectorError> {
+        self.inner.hold(request).await
+    }
+
+    async fn has_receipts(&mut self, stream: &str, slice: &Slice) -> Result<bool, ConnectorError> {
+        self.inner.has_receipts(stream, slice).await
+    }
+
+    async fn count(&mut self, rows: &Rows, most: u64) -> Result<u64, ConnectorError> {
+        self.inner.count(rows, most).await
+    }
+
+    async fn delete(&mut self, rows: &Rows) -> Result<(), ConnectorError> {
+        self.inner.delete(rows).await
+    }
+
+    async fn insert(
+        &mut self,
         request: &WriteRequest,
         rows: &mut dyn RowStream,
-    ) -> Result<(Box<dyn DataTx>, Receipt), ConnectorError> {
-        let turn = self.script.play(TargetOp::Write).await?;
-        let (inner, receipt) = turn.told(TargetOp::Write, self.inner.write(request, rows).await)?;
-        Ok((
-            Box::new(Self {
+    ) -> Result<u64, ConnectorError> {
+        let turn = self.script.play(TargetOp::Insert).await?;
+        turn.told(TargetOp::Insert, self.inner.insert(request, rows).await)
+    }
+
+    async fn guard(&mut self, step: &GuardStep) -> Result<Matched, ConnectorError> {
+        let turn = self.script.play(TargetOp::Guard).await?;
+        turn.told(TargetOp::Guard, self.inner.guard(step).await)
+    }
+
+    async fn roll_back(self: Box<Self>) {
+        self.inner.roll_back().await;
+    }
+
+    async fn discard(self: Box<Self>) {
+        self.inner.discard().await;
+    }
+
+    async fn commit(
+        self: Box<Self>,
+        permit: CommitPermit,
+    ) -> Result<Box<dyn Claimed>, CommitFailure> {
+        let turn = self.script.play(TargetOp::Commit).await;
+        let turn = turn.map_err(CommitFailure::Unknown)?;
+        let inner = self.inner.commit(permit).await?;
+        match turn {
+            Turn::Work => Ok(Box::new(FaultyClaimed {
                 inner,
                 script: self.script,
-            }),
-            receipt,
-        ))
-    }
-
-    async fn guard(self: Box<Self>, receipt: &Receipt) -> Result<GuardOutcome, ConnectorError> {
-        let turn = self.script.play(TargetOp::Guard).await?;
-        Ok(
-            match turn.told(TargetOp::Guard, self.inner.guard(receipt).await)? {
-                GuardOutcome::Holds(inner) => GuardOutcome::Holds(Box::new(FaultyGuarded {
-                    inner,
-                    script: self.script,
-                })),
-                GuardOutcome::Lost => GuardOutcome::Lost,
-            },
-        )
-    }
-}
-
-struct FaultyGuarded {
-    inner: Box<dyn Guarded>,
-    script: Script,
-}
-
-#[async_trait]
-impl Guarded for FaultyGuarded {
-    async fn commit(self: Box<Self>) -> CommitOutcome {
-        let turn = match self.script.play(TargetOp::Commit).await {
-            Ok(turn) => turn,
-            Err(error) => return CommitOutcome::Unknown(error),
-        };
-        match (turn, self.inner.commit().await) {
-            (Turn::Work, outcome) => outcome,
-            (Turn::WorkAndLose, CommitOutcome::Committed) => CommitOutcome::Unknown(error(
+            })),
+            Turn::WorkAndLose => Err(CommitFailure::Unknown(error(
                 ErrorClass::Transient,
                 "fault_answer_lost",
                 TargetOp::Commit,
-            )),
-            (Turn::WorkAndLose, CommitOutcome::Refused(error) | CommitOutcome::Unknown(error)) => {
-                CommitOutcome::Unknown(error)
-            }
+            ))),
         }
     }
 }

@@ -121,7 +121,7 @@ async fn prepare(cx: &AttemptContext<'_>) -> Result<Outcome, AttemptError> {
         columns: settled.columns.clone(),
         source_engine: context.source_engine(),
         key: settled.key.clone(),
-        partition_column: settled.partition_column.clone(),
+        partition_column: Some(settled.partition_column.clone()),
         mode: settled.write.mode,
         triggers: settled.write.triggers,
         stream: StreamRequest {
@@ -129,7 +129,7 @@ async fn prepare(cx: &AttemptContext<'_>) -> Result<Outcome, AttemptError> {
             run: order.run,
             plan: Some(PlanMark::of(order.generation, &settled.cut)),
             token: assignment.fence.token,
-            kind: settled.partition_kind,
+            kind: Some(settled.partition_kind),
         },
     };
     failpoint::hit_on("attempt::prepare", &context.worker).await?;

@@ -86,7 +86,7 @@ impl Strike for Cell {
             the pipeline",
         )?;
         self.strike(&folder).await?;
-        table.check(bench).await
+        table.check(bench, self.mode).await
     }
 }
 

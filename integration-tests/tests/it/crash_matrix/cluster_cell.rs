@@ -83,7 +83,7 @@ impl Strike for ClusterCell {
             .strike(&mut daemons, &format!("cell_{no}"), &file)
             .await;
         struck.with_context(|| daemons.logs())?;
-        let checked = table.check(databases).await;
+        let checked = table.check(databases, self.mode).await;
         checked.with_context(|| daemons.logs())
     }
 }

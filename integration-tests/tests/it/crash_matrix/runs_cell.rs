@@ -119,7 +119,7 @@ impl Strike for RunsCell {
                 table.check_superseded().await?;
             }
         }
-        table.check_runs(bench, 2).await
+        table.check_runs(bench, self.mode, 2).await
     }
 }
 

@@ -90,7 +90,7 @@ fn records_survive_their_bytes() {
         attempts: 2,
         history: lease.history.clone(),
         not_before_millis: 5,
-        error: AttemptError::new(ErrorClass::Crash, "lost", "worker a fell silent"),
+        error: AttemptError::new(ErrorClass::Crash, "lost", "worker a fell silent").keeping(7),
     };
     assert_eq!(RetryRecord::from_bytes(&retry.to_bytes()), Ok(retry));
     let worker = WorkerRecord {

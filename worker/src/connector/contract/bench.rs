@@ -16,9 +16,9 @@ use highwater_common::token::{Fence, FencingToken, Nonce};
 
 use super::TargetFixture;
 use crate::connector::{
-    Claim, ClaimOutcome, Claimed, CommitOutcome, ConnectorError, DataTx, GuardOutcome,
-    PrepareOutcome, PrepareRequest, RowBatch, RowFormat, RowStream, StreamRequest, Target,
-    TargetProbe, Value, WriteRequest,
+    Claim, ClaimOutcome, CommitOutcome, ConnectorError, DataTx, GuardOutcome, GuardStep, HeldClaim,
+    PrepareOutcome, PrepareRequest, RowBatch, RowFormat, RowStream, Rows, SliceRows, StreamRequest,
+    Target, TargetProbe, Value, WriteRequest,
 };
 
 /// The stream that the suite loads.
@@ -112,7 +112,7 @@ impl<F: TargetFixture> Bench<F> {
             columns: self.fixture.columns(),
             source_engine: self.fixture.source_engine(),
             key: vec!["id".to_owned()],
-            partition_column: "pos".to_owned(),
+            partition_column: Some("pos".to_owned()),
             mode: WriteMode::ReplacePartition,
             triggers: Triggers::Fire,
             stream: StreamRequest {
@@ -120,7 +120,7 @@ impl<F: TargetFixture> Bench<F> {
                 run: self.run,
                 plan: Some(plan(1)),
                 token: self.token(0),
-                kind: CursorKind::Integer,
+                kind: Some(CursorKind::Integer),
             },
         }
     }
@@ -159,9 +159,11 @@ impl<F: TargetFixture> Bench<F> {
         WriteRequest {
             table: self.fixture.table(),
             columns: self.fixture.columns(),
-            partition_column: "pos".to_owned(),
-            form: self.fixture.form(),
-            slice,
+            rows: Rows::Slice(SliceRows {
+                column: "pos".to_owned(),
+                form: self.fixture.form(),
+                slice,
+            }),
             mode: WriteMode::ReplacePartition,
             triggers: Triggers::Fire,
             resident: Resident::Fail,
@@ -171,7 +173,7 @@ impl<F: TargetFixture> Bench<F> {
     }
 
     /// A claim that must be granted.
-    pub(super) async fn held(&self, claim: &Claim) -> Box<dyn Claimed> {
+    pub(super) async fn held(&self, claim: &Claim) -> HeldClaim {
         match self
             .target
             .claim(claim)
@@ -237,10 +239,14 @@ pub(super) fn plan(no: u8) -> PlanMark {
 }
 
 /// Guards and commits; both must go through.
-pub(super) async fn commit(tx: Box<dyn DataTx>, receipt: &Receipt) {
-    match tx.guard(receipt).await.expect("the guard can be asked") {
+pub(super) async fn commit(tx: DataTx, receipt: &Receipt) {
+    match tx
+        .guard(&GuardStep::last(*receipt))
+        .await
+        .expect("the guard can be asked")
+    {
         GuardOutcome::Holds(guarded) => match guarded.commit().await {
-            CommitOutcome::Committed => {}
+            CommitOutcome::Committed(_) => {}
             CommitOutcome::Refused(error) | CommitOutcome::Unknown(error) => {
                 panic!("the commit was to be known: {error}")
             }
@@ -250,20 +256,20 @@ pub(super) async fn commit(tx: Box<dyn DataTx>, receipt: &Receipt) {
 }
 
 /// The guard must be lost.
-pub(super) async fn assert_lost(tx: Box<dyn DataTx>, receipt: &Receipt) {
-    let guarded = tx.guard(receipt).await;
+pub(super) async fn assert_lost(tx: DataTx, receipt: &Receipt) {
+    let guarded = tx.guard(&GuardStep::last(*receipt)).await;
     assert_fenced(guarded);
 }
 
 /// A zombie goes on with its claim: it writes these rows and comes to its guard, in vain.
 pub(super) async fn assert_writes_in_vain(
-    claimed: Box<dyn Claimed>,
+    claimed: HeldClaim,
     request: &WriteRequest,
     mut rows: Given,
 ) {
     let guarded = async {
         let (tx, receipt) = claimed.begin().await?.write(request, &mut rows).await?;
-        tx.guard(&receipt).await
+        tx.guard(&GuardStep::last(receipt)).await
     };
     assert_fenced(guarded.await);
 }

@@ -8,7 +8,7 @@ use super::bench::{
     Bench, Given, assert_lost, assert_writes_in_vain, commit, failure, fence, range,
 };
 use super::{TargetFixture, Writers};
-use crate::connector::{ClaimOutcome, Claimed};
+use crate::connector::{ClaimOutcome, CommitOutcome, GuardOutcome, GuardStep, HeldClaim};
 
 /// The later attempt holds the task.
 pub async fn a_growing_token_takes_the_claim_over<F: TargetFixture>() {
@@ -172,8 +172,8 @@ pub async fn a_token_issued_again_fences_the_zombie_by_its_nonce<F: TargetFixtur
 
 async fn assert_zombie_and_successor<F: TargetFixture>(
     bench: &Bench<F>,
-    zombie: Box<dyn Claimed>,
-    successor: Box<dyn Claimed>,
+    zombie: HeldClaim,
+    successor: HeldClaim,
 ) {
     let request = bench.write_request(range(0, 10));
     assert_writes_in_vain(zombie, &request, Given::rows(0..10)).await;
@@ -425,8 +425,6 @@ pub async fn a_target_keeps_its_fingerprint<F: TargetFixture>() {
 /// A commit whose answer was lost is in the ledger, or it is not; the ledger's word is final.
 pub async fn a_commit_whose_answer_was_lost_is_found_in_the_ledger<F: TargetFixture>() {
     use crate::connector::faulty::{Fault, Faulty, TargetOp};
-    use crate::connector::{CommitOutcome, GuardOutcome};
-
     let mut bench = Bench::<F>::prepared().await;
     // GIVEN a target that applies the first commit and loses its answer, and loses the second
     // commit itself
@@ -444,7 +442,11 @@ pub async fn a_commit_whose_answer_was_lost_is_found_in_the_ledger<F: TargetFixt
             .write(&bench.write_request(slice), &mut Given::rows(ids))
             .await
             .expect("writes");
-        let GuardOutcome::Holds(guarded) = tx.guard(&receipt).await.expect("an answer") else {
+        let GuardOutcome::Holds(guarded) = tx
+            .guard(&GuardStep::last(receipt))
+            .await
+            .expect("an answer")
+        else {
             panic!("the guard was to hold")
         };
         // WHEN it commits
@@ -508,11 +510,11 @@ pub async fn two_attempts_at_once_commit_once<F: TargetFixture>() {
             else {
                 return 0;
             };
-            match tx.guard(&receipt).await {
+            match tx.guard(&GuardStep::last(receipt)).await {
                 Ok(crate::connector::GuardOutcome::Holds(guarded)) => {
                     assert!(matches!(
                         guarded.commit().await,
-                        crate::connector::CommitOutcome::Committed
+                        crate::connector::CommitOutcome::Committed(_)
                     ));
                     1
                 }

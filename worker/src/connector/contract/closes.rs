@@ -9,7 +9,7 @@ use super::TargetFixture;
 use super::bench::{Bench, Given, failure, plan, range};
 use crate::connector::CloseRequest;
 
-fn request<F: TargetFixture>(bench: &Bench<F>, mode: WriteMode) -> CloseRequest {
+pub(super) fn request<F: TargetFixture>(bench: &Bench<F>, mode: WriteMode) -> CloseRequest {
     let claim = bench.claim(range(0, 10), 1);
     CloseRequest {
         cluster: claim.cluster,

@@ -7,7 +7,7 @@ use highwater_common::ledger::{self, ClaimStep, RunMark};
 
 use super::TargetFixture;
 use super::bench::{Bench, Given, failure, fence, range};
-use crate::connector::{Claim, ClaimOutcome, GuardOutcome};
+use crate::connector::{Claim, ClaimOutcome, GuardOutcome, GuardStep};
 
 const STATES: [LedgerState; 4] = [
     LedgerState::Open,
@@ -170,7 +170,10 @@ pub async fn every_guard_holds_where_it_is_decided_and_nowhere_else<F: TargetFix
                 .write(&bench.write_request(slice), rows)
                 .await
                 .expect("writes");
-            let answer = tx.guard(&receipt).await.expect("the guard can be asked");
+            let answer = tx
+                .guard(&GuardStep::last(receipt))
+                .await
+                .expect("the guard can be asked");
             // THEN it holds where the decision says so
             let is_permitted = judge(ledger::guard(Some(&found), &claim.fence), None).is_ok();
             let holds = matches!(answer, GuardOutcome::Holds(_));

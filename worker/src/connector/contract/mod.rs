@@ -6,6 +6,7 @@
 //! fixture's business.
 
 mod bench;
+pub mod chunks;
 pub mod claims;
 pub mod closes;
 pub mod decisions;
@@ -129,6 +130,11 @@ macro_rules! target_contract {
                 claims::a_commit_whose_answer_was_lost_is_found_in_the_ledger
                 claims::attempts_at_the_same_time_all_commit
                 claims::two_attempts_at_once_commit_once
+                chunks::an_attempt_goes_on_where_the_commits_of_the_one_before_end
+                chunks::a_part_of_a_slice_is_covered_when_its_run_is_fenced
+                chunks::a_part_of_a_slice_is_no_committed_task
+                chunks::a_zombie_adds_no_chunk_to_those_that_it_committed
+                chunks::a_watermark_that_was_moved_meanwhile_loses_the_guard
                 decisions::every_claim_does_to_the_ledger_what_is_decided
                 decisions::every_claim_of_a_fenced_run_is_superseded
                 decisions::every_guard_holds_where_it_is_decided_and_nowhere_else
@@ -174,6 +180,7 @@ macro_rules! source_contract {
                 reads::an_unknown_column_is_refused_by_name
                 reads::a_dropped_stream_lets_the_source_go
                 reads::rows_outside_of_a_range_are_counted_by_kind
+                reads::the_position_behind_so_many_rows_is_told
             }
         }
     };

@@ -12,7 +12,9 @@ use highwater_common::spec::TableName;
 
 use super::SourceFixture;
 use super::bench::failure;
-use crate::connector::{LeftOutRequest, ReadRequest, RowBatch, RowFormat, SourceProbe, Value};
+use crate::connector::{
+    LeftOutRequest, ReadRequest, RowBatch, RowFormat, Rows, SliceRows, SourceProbe, Value,
+};
 
 /// Facts are what a plan is made of.
 pub async fn a_probe_tells_columns_key_rows_and_bounds<F: SourceFixture>() {
@@ -219,9 +221,11 @@ fn read_request<F: SourceFixture>(fixture: &F, facts: &TableFacts, slice: Slice)
     ReadRequest {
         table: fixture.table(),
         columns: facts.columns.clone(),
-        partition_column: "pos".to_owned(),
-        form: facts.partition.as_ref().expect("a column was named").form,
-        slice,
+        rows: Rows::Slice(SliceRows {
+            column: "pos".to_owned(),
+            form: facts.partition.as_ref().expect("a column was named").form,
+            slice,
+        }),
         format: RowFormat::Values,
     }
 }
@@ -258,4 +262,33 @@ fn shown(value: &Value) -> Option<String> {
         Value::Text(text) => Some(text.clone()),
         Value::Bytes(bytes) | Value::RawText(bytes) => Some(format!("{bytes:?}")),
     }
+}
+
+/// Where a chunk ends: in the order of positions, within the slice, and nowhere when the slice has
+/// not so many rows.
+pub async fn the_position_behind_so_many_rows_is_told<F: SourceFixture>() {
+    // GIVEN rows at 10, 20, … but for every seventh, which has no position
+    let fixture = F::fresh(70).await;
+    let form = facts(&fixture)
+        .await
+        .partition
+        .expect("a column was named")
+        .form;
+    let at = |value| Some(Cursor::Integer(value));
+    let ask = async |start, end, before| {
+        let of = SliceRows {
+            column: "pos".to_owned(),
+            form,
+            slice: Slice::Range(CursorRange::new(start, end).expect("not empty")),
+        };
+        let (source, table) = (fixture.source(), fixture.table());
+        let asked = source.position_at(&table, &of, CursorKind::Integer, before);
+        asked.await.expect("an answer")
+    };
+    assert_eq!(ask(None, None, 0).await, at(10));
+    assert_eq!(ask(None, None, 6).await, at(80));
+    assert_eq!(ask(at(25), at(60), 0).await, at(30));
+    assert_eq!(ask(at(25), at(60), 2).await, at(50));
+    assert_eq!(ask(at(25), at(60), 3).await, None);
+    assert_eq!(ask(None, None, 60).await, None);
 }

@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use highwater_common::assignment::ErrorClass;
+use highwater_common::chunk::Reached;
 use highwater_common::close::LEDGER_MISSING;
 use highwater_common::commit::{Resume, resume};
 use highwater_common::id::ClusterId;
@@ -12,14 +13,14 @@ use highwater_common::stream::may_claim;
 use sqlx::{Executor, PgConnection, Row};
 use uuid::Uuid;
 
-use super::data::Held;
+use super::data::{Held, Session};
 use super::errors::{classify, fault, is_missing_relation, is_state, permanent, stumble};
 use super::ledger::{self, FoundRow, SessionMark, check_cluster, check_fingerprint, uuid};
 use super::session::{Endpoint, SessionRole};
-use super::slices::StoredSlice;
 use super::stream::plan_mark;
 use crate::connector::sql_text::{Dialect, Sql};
-use crate::connector::{Claim, ClaimOutcome, ConnectorError};
+use crate::connector::stored_slice::StoredSlice;
+use crate::connector::{Claim, ClaimOutcome, ConnectorError, HeldClaim};
 use crate::supervisor::Supervisor;
 
 /// Rounds of one claim. Each one more means that another session changed the row in between, or
@@ -40,9 +41,7 @@ enum Round {
 enum Decided {
     /// The target was adopted by another cluster since this connection looked.
     Adopted(ClusterId),
-    Held {
-        chunk: i32,
-    },
+    Held(Reached),
     Outcome(ClaimOutcome),
     InDoubt,
 }
@@ -96,21 +95,21 @@ pub(super) async fn claim(
                 );
                 return Err(permanent("in_doubt", message));
             }
-            Round::Over(Decided::Held { chunk }) => {
+            Round::Over(Decided::Held(reached)) => {
                 claiming
                     .set_lock_timeout(endpoint.session().lock_timeout)
                     .await?;
                 // The fence stands already; the former session could only hold locks that the work
                 // would wait for.
                 claiming.end_former().await?;
-                let held = Held::new(
-                    claiming.conn,
-                    endpoint.clone(),
-                    supervisor.clone(),
-                    claim,
-                    chunk,
-                );
-                return Ok(ClaimOutcome::Held(Box::new(held)));
+                let held = Held(Session {
+                    conn: claiming.conn,
+                    endpoint: endpoint.clone(),
+                    claim: claim.clone(),
+                    reached,
+                });
+                let held = HeldClaim::new(Box::new(held), supervisor.clone());
+                return Ok(ClaimOutcome::Held(held));
             }
         }
     }
@@ -216,11 +215,11 @@ impl Claiming<'_> {
             former.try_get("session_id")?,
             former.try_get("session_micros")?,
         );
-        if let Some(chunk) = self.upsert().await? {
+        if let Some(reached) = self.upsert().await? {
             stumble("claim::raised").await?;
             self.conn.execute("commit").await?;
             stumble("claim::committed").await?;
-            return Ok(Round::Over(Decided::Held { chunk }));
+            return Ok(Round::Over(Decided::Held(reached)));
         }
         let found = ledger::read_row(&mut self.conn, &self.claim.run, &self.claim.task).await?;
         self.conn.execute("commit").await?;
@@ -232,10 +231,10 @@ impl Claiming<'_> {
         }
     }
 
-    async fn upsert(&mut self) -> Result<Option<i32>, sqlx::Error> {
+    async fn upsert(&mut self) -> Result<Option<Reached>, sqlx::Error> {
         let claim = self.claim;
         let slice = StoredSlice::of(&claim.slice);
-        sqlx::query_scalar::<_, i32>(
+        let raised = sqlx::query(
             "insert into highwater.task as task (run_id, task_id, token, nonce, state, \
                 spec_digest, session_id, \
                 session_start, generation, step, phase, ordinal, plan, stream_id, slice_kind, \
@@ -250,7 +249,7 @@ impl Claiming<'_> {
                 claimed_at = now() \
                 where task.state = 'O' and task.token < excluded.token and task.spec_digest = \
                 excluded.spec_digest \
-                returning chunk",
+                returning chunk, cursor, rows, bytes",
         )
         .bind(uuid(claim.run.as_bytes()))
         .bind(uuid(claim.task.as_bytes()))
@@ -268,7 +267,8 @@ impl Claiming<'_> {
         .bind(slice.end)
         .bind(i32::try_from(claim.attempt.get()).unwrap_or(i32::MAX))
         .fetch_optional(&mut self.conn)
-        .await
+        .await?;
+        raised.map(|row| ledger::reached(&row)).transpose()
     }
 
     /// What the row means that the upsert left alone.
@@ -289,7 +289,7 @@ impl Claiming<'_> {
     async fn take_own_row(&mut self, found: &FoundRow) -> Result<Round, sqlx::Error> {
         if found.session == Some(self.me) {
             self.former = None;
-            return Ok(Round::Over(Decided::Held { chunk: found.chunk }));
+            return Ok(Round::Over(Decided::Held(found.reached)));
         }
         if let Some(session) = found.session
             && self.end_and_see_gone(session).await? != Ended::Gone
@@ -308,12 +308,12 @@ impl Claiming<'_> {
         .bind(self.claim.fence.token.raw())
         .bind(uuid(&self.claim.fence.nonce.to_bytes()))
         .bind(found.session.map(|session| session.pid))
-        .bind(found.chunk)
+        .bind(i32::try_from(found.reached.chunks).unwrap_or(i32::MAX))
         .execute(&mut self.conn)
         .await?;
         self.former = None;
         Ok(if taken.rows_affected() == 1 {
-            Round::Over(Decided::Held { chunk: found.chunk })
+            Round::Over(Decided::Held(found.reached))
         } else {
             Round::Again
         })

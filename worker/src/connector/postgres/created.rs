@@ -86,7 +86,7 @@ pub(super) async fn created_type(
     conn: &mut PgConnection,
     engine: Engine,
     column: &ColumnFacts,
-    partition_column: &str,
+    partition_column: Option<&str>,
 ) -> Result<CreatedType, sqlx::Error> {
     let definition = match (engine, &column.definition) {
         (Engine::Sqlite, _) => return Ok(CreatedType::built_in(type_for(column.kind))),
@@ -104,7 +104,7 @@ pub(super) async fn created_type(
     };
     match definition.without_domains() {
         TypeDefinition::Base { name, modifiers }
-            if name.is_built_in() && column.name == partition_column =>
+            if name.is_built_in() && Some(column.name.as_str()) == partition_column =>
         {
             let below = if modifiers.is_empty() {
                 name.name.clone()

@@ -2,6 +2,7 @@
 //! it reads and writes rows; what they mean is `highwater_common::commit`'s business.
 
 use highwater_common::assignment::{ErrorClass, Receipt};
+use highwater_common::chunk::Reached;
 use highwater_common::close::{LEDGER_MISSING, Ordinals, TARGET_CHANGED};
 use highwater_common::commit::{LedgerRow, LedgerState};
 use highwater_common::id::{ClusterId, DocumentDigest, RunId, TaskId};
@@ -12,12 +13,13 @@ use uuid::Uuid;
 
 use super::errors::{classify, fault, is_missing_relation, is_state, permanent};
 use super::session::Endpoint;
+use crate::connector::stored_slice::stored_cursor;
 use crate::connector::{CloseRequest, ConnectorError};
 
 /// The schema of the ledger's tables.
 pub(super) const SCHEMA: &str = "highwater";
 /// What this version writes; another is refused.
-const FORMAT: i32 = 4;
+const FORMAT: i32 = 5;
 /// Held while a ledger or a table is made: `create … if not exists` of two sessions at once fails
 /// in one of them.
 const MAKE_LOCK: i64 = 0x6869_6768_7761_7465;
@@ -64,6 +66,7 @@ create table if not exists highwater.task (
     voided_at timestamptz,
     voided_by uuid,
     void_reason text,
+    part boolean not null default false,
     primary key (run_id, task_id));
 create index if not exists task_stream on highwater.task (stream_id, state);
 create table if not exists highwater.stream (
@@ -317,7 +320,7 @@ pub(super) async fn committed(
         "select min(ordinal), max(ordinal) from ( \
             select ordinal, ordinal - row_number() over (order by ordinal) as island from \
             highwater.task \
-            where run_id = $1 and step = $2 and phase = $3 and plan = $4 and state = 'C') found \
+            where run_id = $1 and step = $2 and phase = $3 and plan = $4 and state = 'C' and not part) found \
             group by island order by 1",
     )
     .bind(uuid(request.run.as_bytes()))
@@ -347,7 +350,7 @@ pub(super) struct SessionMark {
 #[derive(Debug, Clone)]
 pub(super) struct FoundRow {
     pub(super) row: LedgerRow,
-    pub(super) chunk: i32,
+    pub(super) reached: Reached,
     pub(super) session: Option<SessionMark>,
 }
 
@@ -358,7 +361,7 @@ pub(super) async fn read_row(
     task: &TaskId,
 ) -> Result<Option<FoundRow>, sqlx::Error> {
     let found = sqlx::query(
-        "select state, token, nonce, spec_digest, chunk, rows, bytes, session_id, \
+        "select state, token, nonce, spec_digest, chunk, cursor, rows, bytes, session_id, \
                 (extract(epoch from session_start) * 1000000)::int8 as session_micros \
          from highwater.task where run_id = $1 and task_id = $2",
     )
@@ -386,7 +389,7 @@ fn parse_row(row: &PgRow) -> Result<FoundRow, sqlx::Error> {
         bytes",
         )
     })?;
-    let (rows, bytes): (i64, i64) = (row.try_get("rows")?, row.try_get("bytes")?);
+    let reached = reached(row)?;
     let (pid, started): (Option<i32>, Option<i64>) =
         (row.try_get("session_id")?, row.try_get("session_micros")?);
     Ok(FoundRow {
@@ -397,15 +400,31 @@ fn parse_row(row: &PgRow) -> Result<FoundRow, sqlx::Error> {
                 nonce: Nonce::from_bytes(nonce.into_bytes()),
             },
             spec_digest: DocumentDigest::from_bytes(digest),
-            receipt: Receipt {
-                rows: u64::try_from(rows).unwrap_or(0),
-                bytes: u64::try_from(bytes).unwrap_or(0),
-            },
+            receipt: reached.receipt,
         },
-        chunk: row.try_get("chunk")?,
+        reached,
         session: pid.zip(started).map(|(pid, started_micros)| SessionMark {
             pid,
             started_micros,
         }),
+    })
+}
+
+/// How far a task's commits have come, by the columns `chunk`, `cursor`, `rows` and `bytes`.
+pub(super) fn reached(row: &PgRow) -> Result<Reached, sqlx::Error> {
+    let cursor = match row.try_get::<Option<String>, _>("cursor")? {
+        None => None,
+        Some(text) => Some(stored_cursor(&text).ok_or_else(|| {
+            sqlx::Error::Decode("a ledger row has an unreadable position".into())
+        })?),
+    };
+    let (rows, bytes): (i64, i64) = (row.try_get("rows")?, row.try_get("bytes")?);
+    Ok(Reached {
+        chunks: u32::try_from(row.try_get::<i32, _>("chunk")?).unwrap_or(0),
+        cursor,
+        receipt: Receipt {
+            rows: u64::try_from(rows).unwrap_or(0),
+            bytes: u64::try_from(bytes).unwrap_or(0),
+        },
     })
 }

@@ -2,10 +2,16 @@
 //! of its values have one. Never casts the column where rows are looked for, so that an index finds
 //! them.
 
-use highwater_common::cursor::CursorKind;
+use highwater_common::cursor::{Cursor, CursorKind};
 use highwater_common::facts::{ColumnKind, CursorForm};
+use highwater_common::spec::TableName;
+
+use sqlx::PgConnection;
 
 use super::catalog::Column;
+use crate::connector::sql_text::{Dialect, Sql};
+use crate::connector::stored_slice::cursor;
+use crate::connector::{SliceRows, Value, position};
 
 /// What the positions of a column are, and how the server makes them of its values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,4 +108,59 @@ impl Positions {
             CursorKind::Date => 1,
         }
     }
+}
+
+/// The position of the row of a slice that `before` others precede.
+pub(super) async fn position_at(
+    conn: &mut PgConnection,
+    table: &TableName,
+    of: &SliceRows,
+    kind: CursorKind,
+    before: u64,
+) -> Result<Option<Cursor>, sqlx::Error> {
+    let positions = Positions::of_text(kind, of.form);
+    let read = match kind {
+        _ if positions.are_texts() => "left(concat(v), 40)",
+        // A decimal, or a domain over one, may be of any size, or NaN.
+        CursorKind::Integer => {
+            "case when v::numeric between -9223372036854775808 and 9223372036854775807 \
+             then floor(v::numeric)::int8::text end"
+        }
+        CursorKind::Instant | CursorKind::Civil | CursorKind::Date => "",
+    };
+    let select = Sql::new(Dialect::Postgres, "select ");
+    let select = match read {
+        "" => select
+            .text("case when v not in ('infinity', '-infinity') then (")
+            .text(positions.raw())
+            .text(")::text end"),
+        read => select.text(read),
+    };
+    let by_bytes = match positions.are_texts() {
+        true => " collate \"C\"",
+        false => "",
+    };
+    let select = select
+        .text(" from (select ")
+        .name(&of.column)
+        .text(" as v from ")
+        .table(table)
+        .text(" where ")
+        .slice(&of.column, of.form, &of.slice)
+        .text(" order by ")
+        .name(&of.column)
+        .text(by_bytes)
+        .text(" limit 1 offset ")
+        .integer(i64::try_from(before).unwrap_or(i64::MAX))
+        .text(") one");
+    let found = sqlx::query_scalar::<_, Option<String>>(select.into_statement());
+    let found = found
+        .persistent(false)
+        .fetch_optional(conn)
+        .await?
+        .flatten();
+    Ok(found.and_then(|text| match positions.are_texts() {
+        true => position::cursor(&Value::Text(text), kind, of.form),
+        false => cursor(kind, text.parse().ok()?),
+    }))
 }

@@ -5,7 +5,7 @@ use highwater_common::coverage::Coverage;
 use highwater_common::cursor::CursorKind;
 use highwater_common::facts::{ColumnFacts, ColumnKind, Engine};
 use highwater_common::plan::{self, Destination, Rows, TableCompat, Writing};
-use highwater_common::spec::{TableName, WriteMode};
+use highwater_common::spec::TableName;
 use sqlx::{Connection, Executor, PgConnection};
 
 use super::catalog::{Table, find_table, is_indexed, qualified_or_new};
@@ -63,10 +63,11 @@ pub(super) async fn prepare(
                 .plan
                 .as_ref()
                 .map(|plan| (&request.stream.run, plan));
-            (
-                warnings,
-                read_coverage(&mut conn, endpoint, name, request.stream.kind, own).await?,
-            )
+            let coverage = match request.stream.kind {
+                Some(kind) => read_coverage(&mut conn, endpoint, name, kind, own).await?,
+                None => Coverage::default(),
+            };
+            (warnings, coverage)
         }
     };
     let table = match found {
@@ -121,7 +122,7 @@ async fn create_table(
             conn,
             request.source_engine,
             column,
-            &request.partition_column,
+            request.partition_column.as_deref(),
         )
         .await
         .map_err(failed)?;
@@ -132,7 +133,10 @@ async fn create_table(
         // and found by an index so.
         let is_text_position = request.source_engine == Engine::Sqlite
             && made.is_text()
-            && column.name.eq_ignore_ascii_case(&request.partition_column);
+            && request
+                .partition_column
+                .as_ref()
+                .is_some_and(|by| column.name.eq_ignore_ascii_case(by));
         create = if is_text_position {
             create.text(" collate \"C\"")
         } else {
@@ -154,16 +158,15 @@ async fn create_table(
         .await
         .map_err(failed)?;
     let by_bytes = is_compared_by_bytes(request);
-    if wants_index(request) && (by_bytes || request.key.first() != Some(&request.partition_column))
+    if let Some(sought) = request.sought_column()
+        && (by_bytes || request.key.first().is_none_or(|first| first != sought))
     {
         let index = Sql::new(Dialect::Postgres, "create index on ")
             .table(&request.table)
             .text(" (");
-        let index = index.name(&request.partition_column).text(if by_bytes {
-            " collate \"C\")"
-        } else {
-            ")"
-        });
+        let index = index
+            .name(sought)
+            .text(if by_bytes { " collate \"C\")" } else { ")" });
         let index = index.into_statement();
         conn.execute(sqlx::raw_sql(index)).await.map_err(failed)?;
     }
@@ -174,19 +177,11 @@ async fn create_table(
 /// that their ranges are found in.
 fn is_compared_by_bytes(request: &PrepareRequest) -> bool {
     let is_text = |column: &ColumnFacts| {
-        column.name == request.partition_column && column.kind == ColumnKind::Text
+        Some(&column.name) == request.partition_column.as_ref() && column.kind == ColumnKind::Text
     };
     request.source_engine == Engine::Postgres
-        && request.stream.kind != CursorKind::Integer
+        && request.stream.kind != Some(CursorKind::Integer)
         && request.columns.iter().any(is_text)
-}
-
-/// Every replaced range is found, deleted and counted by the partition column.
-fn wants_index(request: &PrepareRequest) -> bool {
-    match request.mode {
-        WriteMode::ReplacePartition => true,
-        WriteMode::Append => false,
-    }
 }
 
 /// What the plan found out of the table, asked once more of what is there now, and said in the same
@@ -234,20 +229,14 @@ async fn check_table(
     if let Some(refusal) = refusal(endpoint, &told) {
         return Err(refusal);
     }
-    if wants_index(request)
-        && !is_indexed(conn, table.oid, &request.partition_column)
-            .await
-            .map_err(failed)?
+    if let Some(sought) = request.sought_column()
+        && !is_indexed(conn, table.oid, sought).await.map_err(failed)?
     {
-        let own = table
-            .column(&request.partition_column)
-            .map(|column| column.facts.kind);
-        let by_bytes = own == Some(ColumnKind::Text) && request.stream.kind != CursorKind::Integer;
-        told.warnings.push(plan::unindexed_target(
-            told_as,
-            &request.partition_column,
-            by_bytes,
-        ));
+        let own = table.column(sought).map(|column| column.facts.kind);
+        let by_bytes =
+            own == Some(ColumnKind::Text) && request.stream.kind != Some(CursorKind::Integer);
+        told.warnings
+            .push(plan::unindexed_target(told_as, sought, by_bytes));
     }
     Ok(told.warnings)
 }

@@ -16,8 +16,8 @@ use super::nulls::{doubt_not_null, is_inherited};
 use super::policies::look_at_source;
 use super::positions::Positions;
 use super::session::Endpoint;
-use super::slices::raw;
 use crate::connector::sql_text::{Dialect, Sql};
+use crate::connector::stored_slice::{cursor, raw};
 use crate::connector::{ConnectorError, SourceProbe};
 
 /// Tables estimated below this are counted.
@@ -426,16 +426,6 @@ impl End {
             Self::First => "smallest value",
             Self::Last => "largest value",
         }
-    }
-}
-
-/// The position that a ledger or an answer holds as a raw number; `None` for a day out of range.
-pub(super) fn cursor(kind: CursorKind, raw: i64) -> Option<Cursor> {
-    match kind {
-        CursorKind::Integer => Some(Cursor::Integer(raw)),
-        CursorKind::Instant => Some(Cursor::Instant(raw)),
-        CursorKind::Civil => Some(Cursor::Civil(raw)),
-        CursorKind::Date => i32::try_from(raw).ok().map(Cursor::Date),
     }
 }
 

@@ -16,8 +16,8 @@ use super::catalog::Table;
 use super::errors::{classify, permanent};
 use super::ledger::{self, uuid};
 use super::session::Endpoint;
-use super::slices::{StoredSlice, stored_slice};
 use crate::connector::sql_text::{Dialect, Sql};
+use crate::connector::stored_slice::{StoredSlice, stored_slice};
 use crate::connector::{ConnectorError, ForgetRequest};
 
 /// Which table the rows of a stream went to: an oid means nothing in another database, such as one

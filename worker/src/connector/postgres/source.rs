@@ -4,6 +4,7 @@
 use std::fmt;
 
 use async_trait::async_trait;
+use highwater_common::cursor::{Cursor, CursorKind};
 use highwater_common::facts::{ColumnFacts, TableFacts};
 use highwater_common::id::ConnectionName;
 use highwater_common::left_out::LeftOut;
@@ -17,12 +18,14 @@ use super::errors::{classify, is_missing_relation, permanent, transaction_poolin
 use super::left_out::left_out;
 use super::pins::{OWN_PATH, PINNED};
 use super::policies::{hidden_rows, is_filtered};
+use super::positions::position_at;
 use super::probe::probe_source;
 use super::session::{Endpoint, SessionOptions, SessionRole};
 use super::shelf::Shelf;
 use crate::connector::sql_text::{Dialect, Sql};
 use crate::connector::{
-    ConnectorError, LeftOutRequest, ReadRequest, RowFormat, RowStream, Source, SourceProbe,
+    ConnectorError, LeftOutRequest, ReadRequest, RowFormat, RowStream, Rows, SliceRows, Source,
+    SourceProbe,
 };
 use crate::supervisor::Supervisor;
 
@@ -123,12 +126,31 @@ impl Source for PostgresSource {
         self.hold_table(&mut conn, &table, &request.columns).await?;
         let order = CopyOrder {
             endpoint: self.endpoint.clone(),
-            what: format!("{} of {table}", request.slice),
+            what: format!("{} of {table}", request.rows),
             statement: copy_statement(request, &table),
             format: request.format,
             columns: request.columns.clone(),
         };
         Ok(Box::new(CopyOut::begin(conn, order).await?))
+    }
+
+    async fn position_at(
+        &self,
+        table: &TableName,
+        of: &SliceRows,
+        kind: CursorKind,
+        before: u64,
+    ) -> Result<Option<Cursor>, ConnectorError> {
+        let mut conn = self.endpoint.open_or_take(SessionRole::Source).await?;
+        let table = qualified(&mut conn, &self.endpoint, table).await?;
+        let failed = |error| classify(&self.endpoint, &format!("look into {table}"), error);
+        conn.execute(self.begin()).await.map_err(failed)?;
+        let found = position_at(&mut conn, &table, of, kind, before)
+            .await
+            .map_err(failed)?;
+        conn.execute("rollback").await.map_err(failed)?;
+        self.endpoint.keep_or_close(conn).await;
+        Ok(found)
     }
 
     fn formats(&self, columns: &[ColumnFacts]) -> Vec<RowFormat> {
@@ -141,6 +163,16 @@ impl Source for PostgresSource {
 }
 
 impl PostgresSource {
+    /// Begins a transaction that sees the rows which are meant.
+    const fn begin(&self) -> &'static str {
+        match self.rows {
+            SourceRows::All => "begin isolation level read committed, read only",
+            SourceRows::Visible => {
+                "begin isolation level read committed, read only; set local row_security = on"
+            }
+        }
+    }
+
     /// Locks the table against being altered until the read has ended, and makes sure that it still
     /// is what was planned: bytes of another type would otherwise be taken for the planned one's.
     async fn hold_table(
@@ -150,14 +182,8 @@ impl PostgresSource {
         columns: &[ColumnFacts],
     ) -> Result<(), ConnectorError> {
         let failed = |error| classify(&self.endpoint, &format!("read {name}"), error);
-        let begin = match self.rows {
-            SourceRows::All => "begin isolation level read committed, read only; select ",
-            SourceRows::Visible => {
-                "begin isolation level read committed, read only; set local row_security = on; \
-                 select "
-            }
-        };
-        let lock = Sql::new(Dialect::Postgres, begin)
+        let lock = Sql::new(Dialect::Postgres, self.begin())
+            .text("; select ")
             .text(PINNED)
             .text("; select from ")
             .table(name)
@@ -238,9 +264,14 @@ fn copy_statement(request: &ReadRequest, table: &TableName) -> String {
     let select = Sql::new(Dialect::Postgres, "copy (select ")
         .names(request.columns.iter().map(|column| column.name.as_str()))
         .text(" from ")
-        .table(table)
-        .text(" where ")
-        .slice(&request.partition_column, request.form, &request.slice);
+        .table(table);
+    let select = match &request.rows {
+        Rows::All => select,
+        Rows::Slice(of) => {
+            let only = select.text(" where ");
+            only.slice(&of.column, of.form, &of.slice)
+        }
+    };
     let copy = match request.format {
         RowFormat::CopyBinary => select.text(") to stdout (format binary)"),
         RowFormat::CopyText | RowFormat::Values => select.text(") to stdout (format text)"),

@@ -16,8 +16,8 @@ use super::claim::{Ended, end_idle_claims, end_session, mark, set_lock_timeout};
 use super::errors::{classify, fault, is_missing_relation, is_state, permanent, stumble};
 use super::ledger::{self, SessionMark, uuid};
 use super::session::Endpoint;
-use super::slices::{ALL, NULL, RangeMerger, kind_text};
 use super::target::FENCE_ROUNDS_MAX;
+use crate::connector::stored_slice::{ALL, NULL, RangeMerger, kind_text};
 use crate::connector::{ConnectorError, PrepareOutcome, StreamRequest};
 
 /// The most ranges of coverage that a probe brings home.

@@ -385,7 +385,7 @@ impl PostgresTarget {
             .map_or("", |(column, _)| column.as_str());
         let mut told = Vec::new();
         for one in &probe.columns {
-            let made = created_type(conn, probe.source_engine, one, column).await;
+            let made = created_type(conn, probe.source_engine, one, Some(column)).await;
             told.extend(
                 made.map_err(self.failed("look for the source's types"))?
                     .told()

@@ -36,9 +36,9 @@ use tokio_util::sync::CancellationToken;
 use self::server::Server;
 use super::{PostgresSource, PostgresTarget, SessionOptions};
 use crate::connector::{
-    Claim, ClaimOutcome, Claimed, CommitOutcome, ConnectorError, DataTx, GuardOutcome, Guarded,
-    PrepareRequest, ReadRequest, RowFormat, RowStream, Source, SourceProbe, StreamRequest, Target,
-    TargetProbe, WriteRequest,
+    Claim, ClaimOutcome, CommitOutcome, ConnectorError, DataTx, GuardOutcome, GuardStep, Guarded,
+    HeldClaim, PrepareRequest, ReadRequest, RowFormat, RowStream, Rows, SliceRows, Source,
+    SourceProbe, StreamRequest, Target, TargetProbe, WriteRequest,
 };
 use crate::supervisor::Supervisor;
 
@@ -213,11 +213,11 @@ impl World {
     }
 
     /// A claim with token `1.lo` that stands.
-    async fn held(&self, lo: u32) -> Box<dyn Claimed> {
+    async fn held(&self, lo: u32) -> HeldClaim {
         self.held_for(&self.claim_of(lo, all()).await).await
     }
 
-    async fn held_for(&self, claim: &Claim) -> Box<dyn Claimed> {
+    async fn held_for(&self, claim: &Claim) -> HeldClaim {
         match self.target.claim(claim).await.expect("no fault") {
             ClaimOutcome::Held(held) => held,
             other => panic!("the claim does not stand: {other:?}"),
@@ -228,9 +228,11 @@ impl World {
         ReadRequest {
             table: table_name("orders"),
             columns: self.columns().await,
-            partition_column: "id".into(),
-            form: CursorForm::Native,
-            slice,
+            rows: Rows::Slice(SliceRows {
+                column: "id".into(),
+                form: CursorForm::Native,
+                slice,
+            }),
             format,
         }
     }
@@ -246,9 +248,11 @@ impl World {
         WriteRequest {
             table: table_name("orders"),
             columns: self.columns().await,
-            partition_column: "id".into(),
-            form: CursorForm::Native,
-            slice,
+            rows: Rows::Slice(SliceRows {
+                column: "id".into(),
+                form: CursorForm::Native,
+                slice,
+            }),
             mode: WriteMode::ReplacePartition,
             triggers: Triggers::Fire,
             resident: Resident::Fail,
@@ -258,7 +262,7 @@ impl World {
     }
 
     /// An attempt that has claimed and written everything, up to its guard.
-    async fn written(&self, lo: u32) -> Result<(Box<dyn DataTx>, Receipt), ConnectorError> {
+    async fn written(&self, lo: u32) -> Result<(DataTx, Receipt), ConnectorError> {
         let tx = self.held(lo).await.begin().await.expect("begun");
         self.write(tx, &self.write_request(all(), RowFormat::CopyBinary).await)
             .await
@@ -266,17 +270,17 @@ impl World {
 
     async fn write(
         &self,
-        tx: Box<dyn DataTx>,
+        tx: DataTx,
         request: &WriteRequest,
-    ) -> Result<(Box<dyn DataTx>, Receipt), ConnectorError> {
-        let mut rows = self.read(request.slice, request.format).await;
+    ) -> Result<(DataTx, Receipt), ConnectorError> {
+        let mut rows = self.read(slice_of(request), request.format).await;
         tx.write(request, rows.as_mut()).await
     }
 
     /// An attempt up to its COMMIT.
-    async fn guarded(&self, lo: u32) -> Box<dyn Guarded> {
+    async fn guarded(&self, lo: u32) -> Guarded {
         let (tx, receipt) = self.written(lo).await.expect("written");
-        match tx.guard(&receipt).await.expect("no fault") {
+        match tx.guard(&GuardStep::last(receipt)).await.expect("no fault") {
             GuardOutcome::Holds(guarded) => guarded,
             GuardOutcome::Lost => panic!("the guard does not hold"),
         }
@@ -342,7 +346,7 @@ fn prepare_request(columns: Vec<ColumnFacts>) -> PrepareRequest {
         columns,
         source_engine: Engine::Postgres,
         key: vec!["id".into()],
-        partition_column: "id".into(),
+        partition_column: Some("id".into()),
         mode: WriteMode::ReplacePartition,
         triggers: Triggers::Fire,
         stream: StreamRequest {
@@ -350,7 +354,7 @@ fn prepare_request(columns: Vec<ColumnFacts>) -> PrepareRequest {
             run: RUN,
             plan: Some(PlanMark::of(1, &DocumentDigest::of(b"cut"))),
             token: fence(0).token,
-            kind: CursorKind::Integer,
+            kind: Some(CursorKind::Integer),
         },
     }
 }
@@ -365,4 +369,9 @@ fn refused<T>(result: Result<T, ConnectorError>, class: ErrorClass, code: &str) 
         error.report.message
     );
     error.report.message
+}
+
+/// The slice that a request of these tests writes.
+fn slice_of(request: &WriteRequest) -> Slice {
+    request.rows.slice().expect("of a slice").slice
 }

@@ -10,9 +10,9 @@ use tokio::time::Instant;
 use super::errors::{classify, fault, is_state, permanent};
 use super::positions::Positions;
 use super::probe::{EMPTY_PART, End, Probe, STATEMENT_TIMEOUT};
-use super::slices::raw;
 use crate::connector::position::{cursor, form_of, pattern, shape};
 use crate::connector::sql_text::{Dialect, Sql};
+use crate::connector::stored_slice::raw;
 use crate::connector::{ConnectorError, SourceProbe, Value};
 
 /// Letters of a text that are looked at: more than any form of a time has.

@@ -1,15 +1,18 @@
 //! The claim: raises a task's fence in a short transaction of its own.
 
 use highwater_common::assignment::ErrorClass;
+use highwater_common::chunk::Reached;
 use highwater_common::close::{LEDGER_MISSING, TARGET_CHANGED};
 use highwater_common::commit::{LedgerState, Resume, resume};
 use highwater_common::stream::may_claim;
 use highwater_runtime::failpoint;
 
 use super::errors::{Place, is_busy};
+use super::ledger::FoundRow;
 use super::process::{self, Process};
 use super::session::{BUSY_TIMEOUT, Session};
 use super::{ledger, sql, stream};
+use crate::connector::stored_slice::StoredSlice;
 use crate::connector::{Claim, ConnectorError};
 
 /// What a claim came to.
@@ -20,14 +23,21 @@ pub(super) enum Answer {
     PlanChanged,
 }
 
+/// What a claim found.
+pub(super) struct Raised {
+    /// Which file the target is.
+    pub(super) fingerprint: String,
+    /// How far the task's commits have come.
+    pub(super) reached: Reached,
+}
+
 /// Claims on `session`; [`Resume::Begin`] is the only answer under which it may go on. Whatever
-/// comes out of it, no transaction is left open on a session that is given back. Gives the target's
-/// fingerprint too, which the attempt's guard compares.
+/// comes out of it, no transaction is left open on a session that is given back.
 pub(super) async fn claim(
     session: &mut Session,
     place: &Place,
     claim: &Claim,
-) -> Result<(Answer, String), ConnectorError> {
+) -> Result<(Answer, Raised), ConnectorError> {
     if let Err(error) = sql::run(session.conn(), sqlx::query("begin immediate")).await {
         return Err(if is_busy(&error) {
             held_up(session, place, claim, error).await
@@ -36,7 +46,7 @@ pub(super) async fn claim(
         });
     }
     let fingerprint = check_target(session, place, claim).await?;
-    let answer = decide(session, place, claim).await?;
+    let (answer, reached) = decide(session, place, claim).await?;
     let end = match answer {
         Answer::Is(Resume::Begin) => "commit",
         Answer::PlanChanged
@@ -52,14 +62,21 @@ pub(super) async fn claim(
         .await
         .map_err(place.failed("end the claim"))?;
     failpoint::hit("claim::committed").await?;
-    Ok((answer, fingerprint))
+    Ok((
+        answer,
+        Raised {
+            fingerprint,
+            reached,
+        },
+    ))
 }
 
 async fn decide(
     session: &mut Session,
     place: &Place,
     claim: &Claim,
-) -> Result<Answer, ConnectorError> {
+) -> Result<(Answer, Reached), ConnectorError> {
+    let nothing = Reached::default();
     let run = claim.run.to_string();
     let state: Option<String> = sqlx::query_scalar(
         "select state from _highwater_run where run_id \
@@ -70,7 +87,7 @@ async fn decide(
     .await
     .map_err(place.failed("read the run's state"))?;
     match state.as_deref() {
-        Some("X") => return Ok(Answer::Is(Resume::Superseded)),
+        Some("X") => return Ok((Answer::Is(Resume::Superseded), nothing)),
         Some(_) => {}
         None => {
             let note = sqlx::query("insert into _highwater_run (run_id, state) values (?, 'R')")
@@ -85,13 +102,16 @@ async fn decide(
         .filter(|owner| owner.run == claim.run)
         .and_then(|owner| owner.plan);
     if !may_claim(taken.as_ref(), &claim.plan) {
-        return Ok(Answer::PlanChanged);
+        return Ok((Answer::PlanChanged, nothing));
     }
     failpoint::hit("claim::marked").await?;
     raise(session, place, claim).await?;
     failpoint::hit("claim::raised").await?;
     match ledger::row(session.conn(), place, &claim.run, &claim.task).await? {
-        Some((row, _)) => Ok(Answer::Is(resume(&row, &claim.fence, &claim.spec_digest))),
+        Some(found) => {
+            let answer = resume(&found.row, &claim.fence, &claim.spec_digest);
+            Ok((Answer::Is(answer), found.reached))
+        }
         None => Err(place.permanent(
             "ledger_unreadable",
             "the claim that was just written is not \
@@ -126,7 +146,7 @@ async fn check_target(
 /// Writes the fence unless a rule of the ledger forbids it; who won is read afterwards, never
 /// guessed from a count.
 async fn raise(session: &mut Session, place: &Place, claim: &Claim) -> Result<(), ConnectorError> {
-    let (slice_kind, start, end) = ledger::slice_columns(&claim.slice);
+    let slice = StoredSlice::of(&claim.slice);
     let own = Process::own();
     let fence = sqlx::query(
         "insert into _highwater_task (run_id, task_id, token, nonce, state, generation, step, phase, ordinal, plan, stream_id,
@@ -148,9 +168,9 @@ async fn raise(session: &mut Session, place: &Place, claim: &Claim) -> Result<()
     .bind(i64::try_from(claim.ordinal).unwrap_or(i64::MAX))
     .bind(claim.plan.as_bytes().to_vec())
     .bind(&claim.stream)
-    .bind(slice_kind)
-    .bind(start)
-    .bind(end)
+    .bind(slice.kind)
+    .bind(slice.start)
+    .bind(slice.end)
     .bind(i64::from(claim.attempt.get()))
     .bind(claim.spec_digest.to_string())
     .bind(own.pid)
@@ -197,7 +217,11 @@ async fn former_attempt_of(
     claim: &Claim,
     writer: i64,
 ) -> Option<Process> {
-    let (row, former) = ledger::row(session.conn(), place, &claim.run, &claim.task)
+    let FoundRow {
+        row,
+        session: former,
+        ..
+    } = ledger::row(session.conn(), place, &claim.run, &claim.task)
         .await
         .ok()??;
     let others: i64 = sqlx::query_scalar(

@@ -21,6 +21,10 @@ pub(super) struct Place {
 impl Place {
     /// The file at `path`, made absolute so that SQLite never takes it for a URI or for a database
     /// in memory.
+    pub(super) const fn connection(&self) -> &ConnectionName {
+        &self.connection
+    }
+
     pub(super) fn new(path: &Path, connection: ConnectionName) -> Self {
         let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
         Self {

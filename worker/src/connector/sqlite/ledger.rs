@@ -3,12 +3,13 @@
 use std::os::unix::fs::MetadataExt;
 
 use highwater_common::assignment::Receipt;
+use highwater_common::chunk::Reached;
 use highwater_common::close::Ordinals;
 use highwater_common::commit::{LedgerRow, LedgerState};
 use highwater_common::coverage::Coverage;
-use highwater_common::cursor::{Cursor, CursorKind};
+use highwater_common::cursor::CursorKind;
 use highwater_common::id::{ClusterId, DocumentDigest, RunId, TaskId};
-use highwater_common::range::{CursorRange, Slice};
+use highwater_common::range::Slice;
 use highwater_common::stream::PlanMark;
 use highwater_common::token::{Fence, FencingToken, Nonce};
 use sqlx::Row;
@@ -17,10 +18,13 @@ use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use super::errors::Place;
 use super::process::Process;
 use super::sql;
+use crate::connector::stored_slice::{
+    ALL, NULL, RangeMerger, StoredSlice, kind_text, stored_cursor,
+};
 use crate::connector::{CloseRequest, ConnectorError};
 
 /// The form of the ledger's tables that this version reads and writes.
-const FORMAT: i64 = 4;
+const FORMAT: i64 = 5;
 
 const TABLES: &str = "
 create table if not exists _highwater_meta (
@@ -37,7 +41,7 @@ create table if not exists _highwater_task (
   spec_digest text not null, chunk integer not null default 0, cursor text, session_id integer not null,
   session_start text not null, rows integer not null default 0, bytes integer not null default 0, row_digest text,
   source_position text, result text, claimed_at text not null, committed_at text,
-  voided_at text, voided_by text, void_reason text, primary key (run_id, task_id)) strict, without rowid;
+  voided_at text, voided_by text, void_reason text, part integer not null default 0, primary key (run_id, task_id)) strict, without rowid;
 create index if not exists _highwater_task_stream on _highwater_task (stream_id, state);
 create table if not exists _highwater_stream (
   stream_id text not null primary key, run_id text not null, token integer not null, table_name text,
@@ -192,15 +196,22 @@ pub(super) fn is_same_target(expected: &str, found: &str) -> bool {
             && expected.matches(':').count() == 1
 }
 
+/// A ledger row, with the process of its latest claim.
+pub(super) struct FoundRow {
+    pub(super) row: LedgerRow,
+    pub(super) reached: Reached,
+    pub(super) session: Process,
+}
+
 /// The ledger row of a task.
 pub(super) async fn row(
     conn: &mut SqliteConnection,
     place: &Place,
     run: &RunId,
     task: &TaskId,
-) -> Result<Option<(LedgerRow, Process)>, ConnectorError> {
+) -> Result<Option<FoundRow>, ConnectorError> {
     let found = sqlx::query(
-        "select state, token, nonce, spec_digest, rows, bytes, session_id, session_start
+        "select state, token, nonce, spec_digest, rows, bytes, session_id, session_start, chunk, cursor
          from _highwater_task where run_id = ? and task_id = ?",
     )
     .bind(run.to_string())
@@ -211,7 +222,7 @@ pub(super) async fn row(
     found.map(|row| decode(place, &row)).transpose()
 }
 
-fn decode(place: &Place, row: &SqliteRow) -> Result<(LedgerRow, Process), ConnectorError> {
+fn decode(place: &Place, row: &SqliteRow) -> Result<FoundRow, ConnectorError> {
     let letter: String = row.get(0);
     let state = LedgerState::from_letter(&letter).ok_or_else(|| {
         unreadable(
@@ -246,15 +257,26 @@ fn decode(place: &Place, row: &SqliteRow) -> Result<(LedgerRow, Process), Connec
         pid: row.get(6),
         start: row.get(7),
     };
-    Ok((
-        LedgerRow {
+    let cursor = match row.get::<Option<String>, _>(9) {
+        None => None,
+        Some(text) => {
+            Some(stored_cursor(&text).ok_or_else(|| unreadable(place, &"a position of no kind"))?)
+        }
+    };
+    Ok(FoundRow {
+        row: LedgerRow {
             state,
             fence,
             spec_digest,
             receipt,
         },
+        reached: Reached {
+            chunks: u32::try_from(row.get::<i64, _>(8)).unwrap_or(0),
+            cursor,
+            receipt,
+        },
         session,
-    ))
+    })
 }
 
 fn unreadable(place: &Place, what: &dyn std::fmt::Display) -> ConnectorError {
@@ -267,49 +289,6 @@ fn unreadable(place: &Place, what: &dyn std::fmt::Display) -> ConnectorError {
     )
 }
 
-/// A slice as the ledger's columns have it: kind, first position, first position outside.
-pub(super) fn slice_columns(slice: &Slice) -> (&'static str, Option<i64>, Option<i64>) {
-    let range = match slice {
-        Slice::Null => return ("null", None, None),
-        Slice::Range(range) => range,
-    };
-    let kind = match range.kind() {
-        None => "all",
-        Some(CursorKind::Integer) => "integer",
-        Some(CursorKind::Instant) => "instant",
-        Some(CursorKind::Civil) => "civil",
-        Some(CursorKind::Date) => "date",
-    };
-    (kind, range.start().map(raw), range.end().map(raw))
-}
-
-fn raw(cursor: Cursor) -> i64 {
-    match cursor {
-        Cursor::Integer(value) | Cursor::Instant(value) | Cursor::Civil(value) => value,
-        Cursor::Date(days) => i64::from(days),
-    }
-}
-
-fn cursor(kind: &str, raw: i64) -> Option<Cursor> {
-    match kind {
-        "integer" => Some(Cursor::Integer(raw)),
-        "instant" => Some(Cursor::Instant(raw)),
-        "civil" => Some(Cursor::Civil(raw)),
-        "date" => i32::try_from(raw).ok().map(Cursor::Date),
-        _ => None,
-    }
-}
-
-/// The slice of the ledger's three columns; `None` for one that no version has written.
-pub(super) fn slice_of(kind: &str, start: Option<i64>, end: Option<i64>) -> Option<Slice> {
-    let at = |raw: Option<i64>| raw.and_then(|raw| cursor(kind, raw));
-    match kind {
-        "null" => Some(Slice::Null),
-        "all" => Some(Slice::Range(CursorRange::ALL)),
-        _ => CursorRange::new(at(start), at(end)).ok().map(Slice::Range),
-    }
-}
-
 /// Whether a committed row of the stream has rows of `slice`.
 pub(super) async fn overlaps(
     conn: &mut SqliteConnection,
@@ -317,7 +296,7 @@ pub(super) async fn overlaps(
     stream: &str,
     slice: &Slice,
 ) -> Result<bool, ConnectorError> {
-    let (kind, start, end) = slice_columns(slice);
+    let StoredSlice { kind, start, end } = StoredSlice::of(slice);
     let found: i64 = sqlx::query_scalar(
         "select exists (select 1 from _highwater_task where stream_id = ?1 and state = 'C' and (
            slice_kind = ?2 and (range_start is null or ?4 is null or range_start < ?4)
@@ -343,7 +322,7 @@ pub(super) async fn committed(
     let rows = sqlx::query(
         "select min(ordinal), max(ordinal) from (
            select ordinal, ordinal - row_number() over (order by ordinal) as island from _highwater_task
-           where run_id = ? and step = ? and phase = ? and plan = ? and state = 'C')
+           where run_id = ? and step = ? and phase = ? and plan = ? and state = 'C' and not part)
          group by island order by 1",
     )
     .bind(request.run.to_string())
@@ -379,74 +358,23 @@ pub(super) async fn coverage(
     .fetch_all(conn)
     .await
     .map_err(place.failed("read the ranges committed so far"))?;
-    let (mut ranges, mut null) = (Vec::new(), false);
+    let (mut merger, mut null) = (RangeMerger::new(wanted), false);
     for row in rows {
         let kind: String = row.get(0);
         match kind.as_str() {
-            "null" => null = true,
-            "all" => ranges.push((None, None)),
-            _ => {
-                let side = |at: usize| {
-                    row.get::<Option<i64>, _>(at)
-                        .and_then(|raw| cursor(&kind, raw))
-                };
-                let (start, end) = (side(1), side(2));
-                if start.or(end).map(Cursor::kind) == Some(wanted) {
-                    ranges.push((start, end));
-                }
+            NULL => null = true,
+            kind if kind == ALL || kind == kind_text(wanted) => {
+                merger.push(row.get(1), row.get(2));
             }
+            _ => {}
         }
     }
-    Ok(Coverage::of(&merged(ranges), null))
-}
-
-/// Ranges that overlap or touch become one. Ascending; `None` is open.
-fn merged(mut ranges: Vec<(Option<Cursor>, Option<Cursor>)>) -> Vec<CursorRange> {
-    ranges.sort();
-    let mut out: Vec<(Option<Cursor>, Option<Cursor>)> = Vec::new();
-    for (start, end) in ranges {
-        match out.last_mut() {
-            Some((_, reached)) if reached.is_none() || start <= *reached => {
-                if reached.is_some() && (end.is_none() || end > *reached) {
-                    *reached = end;
-                }
-            }
-            Some(_) | None => out.push((start, end)),
-        }
-    }
-    out.into_iter()
-        .filter_map(|(start, end)| CursorRange::new(start, end).ok())
-        .collect()
+    Ok(Coverage::of(&merger.finish(), null))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn ranges_that_touch_become_one() {
-        let at = |value| Some(Cursor::Integer(value));
-        let range = |start, end| CursorRange::new(start, end).expect("not empty");
-        let given = vec![
-            (at(10), at(20)),
-            (at(0), at(10)),
-            (at(30), at(40)),
-            (at(12), at(15)),
-            (at(50), None),
-        ];
-        assert_eq!(
-            merged(given),
-            [
-                range(at(0), at(20)),
-                range(at(30), at(40)),
-                range(at(50), None)
-            ]
-        );
-        assert_eq!(
-            merged(vec![(at(3), at(4)), (None, None)]),
-            [CursorRange::ALL]
-        );
-    }
 
     #[test]
     fn a_target_that_got_its_ledger_after_the_plan_is_the_same_and_one_made_anew_is_not() {

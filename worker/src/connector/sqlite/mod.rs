@@ -8,6 +8,7 @@
 mod catalogue;
 mod claim;
 mod errors;
+mod guard;
 mod insert;
 mod ledger;
 mod left_out;

@@ -6,6 +6,7 @@ use highwater_common::facts::CursorForm;
 use highwater_common::range::Slice;
 
 use super::sql::ident;
+use crate::connector::Rows;
 pub(super) use crate::connector::position::{
     Bound, are_digits_of_days, bound, cursor, epoch_form, form_of, free_form_of, shape,
 };
@@ -50,6 +51,17 @@ pub(super) fn condition(column: &str, slice: &Slice, form: CursorForm) -> Condit
     Condition {
         text: terms.join(" and "),
         bounds,
+    }
+}
+
+/// The condition that holds for exactly these rows.
+pub(super) fn of_rows(rows: &Rows) -> Condition {
+    match rows {
+        Rows::All => Condition {
+            text: "true".to_owned(),
+            bounds: Vec::new(),
+        },
+        Rows::Slice(of) => condition(&of.column, &of.slice, of.form),
     }
 }
 

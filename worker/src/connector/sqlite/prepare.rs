@@ -3,7 +3,6 @@
 
 use highwater_common::facts::{ColumnFacts, ColumnKind, Engine, Reaction};
 use highwater_common::plan::{self, Destination, Rows, TableCompat, Writing};
-use highwater_common::spec::WriteMode;
 use sqlx::sqlite::SqliteConnection;
 
 use super::catalogue::{self, Table};
@@ -97,12 +96,14 @@ async fn index_name(
 ) -> Result<Option<String>, ConnectorError> {
     /// An index is only there for speed: a file that has taken so many names goes without.
     const NAMES_MAX: u32 = 100;
-    let column = &request.partition_column;
+    let Some(column) = request.sought_column() else {
+        return Ok(None);
+    };
     let key_leads = request
         .key
         .first()
         .is_some_and(|first| first.eq_ignore_ascii_case(column));
-    if key_leads || request.mode != WriteMode::ReplacePartition {
+    if key_leads {
         return Ok(None);
     }
     let schema = sql::ident(sql::schema(&request.table));
@@ -161,13 +162,13 @@ fn statements(request: &PrepareRequest, index: Option<&str>) -> Vec<String> {
         "
         )
     )];
-    if let Some(index) = index {
+    if let (Some(index), Some(column)) = (index, request.sought_column()) {
         statements.push(format!(
             "create index {}.{} on {} ({})",
             sql::ident(sql::schema(&request.table)),
             sql::ident(index),
             sql::ident(&request.table.name),
-            sql::ident(&request.partition_column)
+            sql::ident(column)
         ));
     }
     statements
@@ -198,12 +199,11 @@ fn compare(
     refuse(place, &told)?;
     let mut told = plan::check_reactions(writing(request), reactions);
     refuse(place, &told)?;
-    if request.mode == WriteMode::ReplacePartition && !table.leads_with(&request.partition_column) {
-        told.warnings.push(plan::unindexed_target(
-            &request.table,
-            &request.partition_column,
-            false,
-        ));
+    if let Some(sought) = request.sought_column()
+        && !table.leads_with(sought)
+    {
+        let warning = plan::unindexed_target(&request.table, sought, false);
+        told.warnings.push(warning);
     }
     Ok(told.warnings)
 }

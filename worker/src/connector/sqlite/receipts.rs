@@ -17,7 +17,8 @@ use sqlx::Row;
 use sqlx::sqlite::SqliteConnection;
 
 use super::errors::Place;
-use super::{ledger, sql};
+use super::sql;
+use crate::connector::stored_slice::{StoredSlice, stored_slice};
 use crate::connector::{ConnectorError, ForgetRequest};
 
 /// True for an entry of the schema that stands behind the marker.
@@ -69,7 +70,7 @@ pub(super) async fn check(
     let mut expecting = RowsExpected::default();
     let is_expected = receipts.iter().any(|row| {
         let rows = u64::try_from(row.get::<i64, _>(3)).unwrap_or(0);
-        let slice = ledger::slice_of(&row.get::<String, _>(0), row.get(1), row.get(2));
+        let slice = stored_slice(&row.get::<String, _>(0), row.get(1), row.get(2));
         slice.is_some_and(|slice| expecting.earlier(&slice, rows))
     });
     match contradiction(found, is_expected) {
@@ -180,7 +181,7 @@ pub(super) async fn read(
         found.rows = found
             .rows
             .saturating_add(u64::try_from(row.get::<i64, _>(3)).unwrap_or(0));
-        if let Some(slice) = ledger::slice_of(&row.get::<String, _>(0), row.get(1), row.get(2)) {
+        if let Some(slice) = stored_slice(&row.get::<String, _>(0), row.get(1), row.get(2)) {
             found.coverage.insert(&slice);
         }
     }
@@ -204,13 +205,13 @@ pub(super) async fn void(
     .map_err(place.failed("read the receipts of the step"))?;
     let slices: Vec<_> = held
         .iter()
-        .filter_map(|row| ledger::slice_of(&row.get::<String, _>(0), row.get(1), row.get(2)))
+        .filter_map(|row| stored_slice(&row.get::<String, _>(0), row.get(1), row.get(2)))
         .collect();
     let plan = ForgetPlan::of(&request.forget, &request.tz, &slices)
         .map_err(|why| place.permanent("receipt_in_part", why))?;
     let meant = plan
         .range
-        .map(|range| ledger::slice_columns(&Slice::Range(range)));
+        .map(|range| StoredSlice::of(&Slice::Range(range)));
     let void = sqlx::query(
         "update _highwater_task set state = 'V', voided_at = strftime('%Y-%m-%dT%H:%M:%fZ', 'now'), voided_by = ?2, void_reason = ?3
          where stream_id = ?1 and state = 'C' and (?4 is null or slice_kind = ?4
@@ -219,9 +220,9 @@ pub(super) async fn void(
     .bind(stream)
     .bind(run.to_string())
     .bind(&request.forget.reason)
-    .bind(meant.map(|(kind, _, _)| kind))
-    .bind(meant.and_then(|(_, start, _)| start))
-    .bind(meant.and_then(|(_, _, end)| end));
+    .bind(meant.map(|meant| meant.kind))
+    .bind(meant.and_then(|meant| meant.start))
+    .bind(meant.and_then(|meant| meant.end));
     sql::run(conn, void)
         .await
         .map_err(place.failed("void the receipts of the step"))?;

@@ -19,7 +19,8 @@ use super::rows::{SqliteRows, value_of};
 use super::session::{Purpose, Session};
 use super::{left_out, position, sql};
 use crate::connector::{
-    ConnectorError, LeftOutRequest, ReadRequest, RowFormat, RowStream, Source, SourceProbe, Value,
+    ConnectorError, LeftOutRequest, ReadRequest, RowFormat, RowStream, SliceRows, Source,
+    SourceProbe, Value,
 };
 use crate::supervisor::Supervisor;
 
@@ -80,16 +81,11 @@ impl Source for SqliteSource {
         // Asked before the rows, so that a name that is gone is told by name and not by SQLite's
         // first complaint.
         let table = catalogue::existing(session.conn(), &self.place, &request.table).await?;
-        for column in request
-            .columns
-            .iter()
-            .map(|column| &column.name)
-            .chain([&request.partition_column])
-        {
+        let by = request.rows.slice().map(|of| &of.column);
+        for column in request.columns.iter().map(|column| &column.name).chain(by) {
             known(&self.place, &table, &request.table, column)?;
         }
-        let condition =
-            position::condition(&request.partition_column, &request.slice, request.form);
+        let condition = position::of_rows(&request.rows);
         Ok(Box::new(SqliteRows::begin(
             session,
             self.place.clone(),
@@ -97,6 +93,28 @@ impl Source for SqliteSource {
             request,
             condition,
         )))
+    }
+
+    async fn position_at(
+        &self,
+        table: &TableName,
+        of: &SliceRows,
+        kind: CursorKind,
+        before: u64,
+    ) -> Result<Option<Cursor>, ConnectorError> {
+        let only = position::condition(&of.column, &of.slice, of.form);
+        let (column, name) = (sql::ident(&of.column), sql::table(table));
+        let before = i64::try_from(before).unwrap_or(i64::MAX);
+        let text = format!(
+            "select {column} from {name} where {} order by {column} limit 1 offset {before}",
+            only.text
+        );
+        let mut session = Session::open(&self.place, Purpose::Read).await?;
+        let found = sql::bound(text, &only).fetch_optional(session.conn()).await;
+        let found = found.map_err(self.place.failed(format!("look into {table}")));
+        let value = found.map(|row| row.and_then(|row| value_of(row.try_get_raw(0).ok()?).ok()));
+        session.close().await;
+        Ok(value?.and_then(|value| position::cursor(&value, kind, of.form)))
     }
 
     fn formats(&self, _columns: &[ColumnFacts]) -> Vec<RowFormat> {

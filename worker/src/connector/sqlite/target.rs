@@ -27,7 +27,7 @@ use super::transaction::{Attempt, SqliteClaimed};
 use super::{claim, ledger, position, prepare, receipts, sql, stream, triggers};
 use crate::connector::{
     Claim, ClaimOutcome, CloseRequest, ConnectorError, FenceReport, ForgetOutcome, ForgetRequest,
-    PrepareOutcome, PrepareRequest, RowFormat, Target, TargetProbe, Value,
+    HeldClaim, PrepareOutcome, PrepareRequest, RowFormat, Target, TargetProbe, Value,
 };
 use crate::supervisor::{SpawnKind, Supervisor};
 
@@ -138,13 +138,13 @@ impl Change {
         let warnings = prepare::table(conn, place, request).await?;
         receipts::note(conn, place, &wanted.stream, &request.table).await?;
         // Receipts of nothing are none of a table that was just made.
-        let coverage = match is_there {
-            true => {
+        let coverage = match wanted.kind {
+            Some(kind) if is_there => {
                 // The receipts of this very plan are its own tasks', and their claims meet them.
                 let own = wanted.plan.as_ref().map(|plan| (&wanted.run, plan));
-                ledger::coverage(conn, place, &wanted.stream, wanted.kind, own).await?
+                ledger::coverage(conn, place, &wanted.stream, kind, own).await?
             }
-            false => Coverage::default(),
+            Some(_) | None => Coverage::default(),
         };
         let fingerprint = ledger::fingerprint(place, Some(&self.meta)).await?;
         Ok(PrepareOutcome::Prepared {
@@ -263,7 +263,7 @@ impl Target for SqliteTarget {
             .change("claim", async move {
                 let mut session = Session::open(&place, Purpose::Write).await?;
                 match claim::claim(&mut session, &place, &wanted).await {
-                    Ok((answer, fingerprint)) => Ok((session, answer, fingerprint)),
+                    Ok((answer, raised)) => Ok((session, answer, raised)),
                     Err(error) => {
                         session.close().await;
                         Err(error)
@@ -271,21 +271,18 @@ impl Target for SqliteTarget {
                 }
             })
             .await?;
-        let (session, answer, fingerprint) = claimed;
+        let (session, answer, raised) = claimed;
         let outcome = match answer {
             Answer::Is(Resume::Begin) => {
                 let attempt = Attempt {
                     place: self.place.clone(),
-                    supervisor: self.supervisor.clone(),
-                    run: claim.run,
-                    task: claim.task,
-                    fence: claim.fence,
-                    fingerprint,
+                    claim: claim.clone(),
+                    fingerprint: raised.fingerprint,
+                    reached: raised.reached,
                 };
-                return Ok(ClaimOutcome::Held(Box::new(SqliteClaimed {
-                    session,
-                    attempt,
-                })));
+                let claimed = Box::new(SqliteClaimed::new(session, attempt));
+                let held = HeldClaim::new(claimed, self.supervisor.clone());
+                return Ok(ClaimOutcome::Held(held));
             }
             Answer::Is(Resume::ReportOnly(receipt)) => Ok(ClaimOutcome::Committed(receipt)),
             Answer::Is(Resume::Superseded) => Ok(ClaimOutcome::Superseded),
@@ -320,7 +317,7 @@ impl Target for SqliteTarget {
         }
         .await;
         session.close().await;
-        Ok(row?.map(|(row, _)| row))
+        Ok(row?.map(|found| found.row))
     }
 
     async fn committed(&self, request: &CloseRequest) -> Result<Ordinals, ConnectorError> {

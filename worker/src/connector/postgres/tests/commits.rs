@@ -115,11 +115,15 @@ async fn a_source_slower_than_the_idle_timeout_is_loaded() {
         .expect("begun");
     let request = world.write_request(all(), RowFormat::CopyText).await;
     let (tx, receipt) = tx.write(&request, rows.as_mut()).await.expect("written");
-    let GuardOutcome::Holds(guarded) = tx.guard(&receipt).await.expect("no fault") else {
+    let GuardOutcome::Holds(guarded) = tx.guard(&GuardStep::last(receipt)).await.expect("no fault")
+    else {
         panic!("lost")
     };
     // THEN it commits, and every row is there
-    assert!(matches!(guarded.commit().await, CommitOutcome::Committed));
+    assert!(matches!(
+        guarded.commit().await,
+        CommitOutcome::Committed(_)
+    ));
     assert_eq!(
         world
             .count("select count(*) from orders where length(note) = 400")
@@ -143,7 +147,7 @@ async fn a_data_transaction_commits_to_disk_whatever_the_role_says() {
     // WHEN an attempt commits
     assert!(matches!(
         world.guarded(1).await.commit().await,
-        CommitOutcome::Committed
+        CommitOutcome::Committed(_)
     ));
     // THEN it waited for the disk
     assert_eq!(

@@ -342,12 +342,18 @@ async fn a_target_probe_finds_what_the_stream_has_committed() {
         claim.task = TaskId::from_bytes([u8::try_from(at).expect("small"); 16]);
         claim.run = RunId::from_bytes([u8::try_from(at % 2).expect("small"); 16]);
         let tx = world.held_for(&claim).await.begin().await.expect("begun");
-        let GuardOutcome::Holds(guarded) = tx.guard(&Receipt::default()).await.expect("no fault")
+        let GuardOutcome::Holds(guarded) = tx
+            .guard(&GuardStep::last(Receipt::default()))
+            .await
+            .expect("no fault")
         else {
             panic!("lost")
         };
         if at < 4 {
-            assert!(matches!(guarded.commit().await, CommitOutcome::Committed));
+            assert!(matches!(
+                guarded.commit().await,
+                CommitOutcome::Committed(_)
+            ));
         }
     }
     // THEN the committed ones are told, merged

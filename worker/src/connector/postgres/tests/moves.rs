@@ -3,7 +3,7 @@
 use highwater_common::facts::ColumnKind;
 
 use super::*;
-use crate::connector::{RowBatch, Value};
+use crate::connector::{CommitOutcome, GuardOutcome, GuardStep, RowBatch, Rows, SliceRows, Value};
 
 const ODD_TABLE: &str = "create table orders (
     id bigint, small smallint not null, amount numeric(20,4), anything numeric, ratio double precision, single real,
@@ -79,10 +79,15 @@ async fn rows_of_every_type_arrive_as_they_were_in_every_format() {
                 .write(tx, &world.write_request(slice, format).await)
                 .await
                 .expect("written");
-            let GuardOutcome::Holds(guarded) = tx.guard(&receipt).await.expect("no fault") else {
+            let GuardOutcome::Holds(guarded) =
+                tx.guard(&GuardStep::last(receipt)).await.expect("no fault")
+            else {
                 panic!("lost")
             };
-            assert!(matches!(guarded.commit().await, CommitOutcome::Committed));
+            assert!(matches!(
+                guarded.commit().await,
+                CommitOutcome::Committed(_)
+            ));
             // THEN the receipt says what was written
             let row = world
                 .target
@@ -188,10 +193,15 @@ async fn a_row_of_a_hundred_megabytes_travels() {
             .write(tx, &world.write_request(all(), format).await)
             .await
             .expect("written");
-        let GuardOutcome::Holds(guarded) = tx.guard(&receipt).await.expect("no fault") else {
+        let GuardOutcome::Holds(guarded) =
+            tx.guard(&GuardStep::last(receipt)).await.expect("no fault")
+        else {
             panic!("lost")
         };
-        assert!(matches!(guarded.commit().await, CommitOutcome::Committed));
+        assert!(matches!(
+            guarded.commit().await,
+            CommitOutcome::Committed(_)
+        ));
         // THEN they are there, and no more memory was needed than some copies of the row
         assert_eq!(
             (
@@ -241,10 +251,14 @@ async fn a_row_of_a_hundred_megabytes_travels() {
         .write(&write, rows.as_mut())
         .await
         .expect("written");
-    let GuardOutcome::Holds(guarded) = tx.guard(&receipt).await.expect("no fault") else {
+    let GuardOutcome::Holds(guarded) = tx.guard(&GuardStep::last(receipt)).await.expect("no fault")
+    else {
         panic!("lost")
     };
-    assert!(matches!(guarded.commit().await, CommitOutcome::Committed));
+    assert!(matches!(
+        guarded.commit().await,
+        CommitOutcome::Committed(_)
+    ));
     let options = sqlx::sqlite::SqliteConnectOptions::new().filename(&path);
     let mut file = sqlx::SqliteConnection::connect_with(&options)
         .await
@@ -274,7 +288,7 @@ async fn each_row_can_carry_the_token_of_its_attempt() {
     // WHEN an attempt commits
     assert!(matches!(
         world.guarded(5).await.commit().await,
-        CommitOutcome::Committed
+        CommitOutcome::Committed(_)
     ));
     // THEN each row has it
     let token = fence(5).token.raw();
@@ -360,17 +374,26 @@ async fn typed_values_of_another_engine_arrive_exactly_or_are_refused() {
         )
         .await
         .expect("written");
-    let GuardOutcome::Holds(guarded) = tx.guard(&receipt).await.expect("no fault") else {
+    let GuardOutcome::Holds(guarded) = tx.guard(&GuardStep::last(receipt)).await.expect("no fault")
+    else {
         panic!("lost")
     };
-    assert!(matches!(guarded.commit().await, CommitOutcome::Committed));
+    assert!(matches!(
+        guarded.commit().await,
+        CommitOutcome::Committed(_)
+    ));
     let exact = r"select count(*) from orders where flag = (id % 2 = 1) and raw = '\x00095c'
                   and note is not distinct from (array[E'a\tb\\N\n', '0.1', null, '\N'])[id]";
     assert_eq!(world.count(exact).await, 4);
     // WHEN one has no exact form THEN the attempt fails by the column's name, and nothing of it is
     // there
-    write.slice = ids(Some(5), None);
-    let mut claim = world.claim_of(1, write.slice).await;
+    let slice = ids(Some(5), None);
+    write.rows = Rows::Slice(SliceRows {
+        column: "id".into(),
+        form: CursorForm::Native,
+        slice,
+    });
+    let mut claim = world.claim_of(1, slice).await;
     claim.task = TaskId::from_bytes([9; 16]);
     let tx = world.held_for(&claim).await.begin().await.expect("begun");
     let mut rows = TypedRows {
@@ -391,9 +414,11 @@ fn world_write(columns: &[ColumnFacts]) -> WriteRequest {
     WriteRequest {
         table: table_name("orders"),
         columns: columns.to_vec(),
-        partition_column: "id".into(),
-        form: CursorForm::Native,
-        slice: all(),
+        rows: Rows::Slice(SliceRows {
+            column: "id".into(),
+            form: CursorForm::Native,
+            slice: all(),
+        }),
         mode: WriteMode::ReplacePartition,
         triggers: Triggers::Fire,
         resident: Resident::Fail,

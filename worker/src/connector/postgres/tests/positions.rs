@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::connector::sql_text::{Dialect, Sql};
-use crate::connector::{LeftOutRequest, RowBatch, Value};
+use crate::connector::{LeftOutRequest, RowBatch, Rows, SliceRows, Value};
 use highwater_common::facts::PartitionFacts;
 use highwater_common::left_out::{LeftOut, Tally};
 
@@ -25,9 +25,11 @@ async fn ids_in(world: &World, column: &str, form: CursorForm, slice: Slice) -> 
     let request = ReadRequest {
         table: table_name("t"),
         columns,
-        partition_column,
-        form,
-        slice,
+        rows: Rows::Slice(SliceRows {
+            column: partition_column,
+            form,
+            slice,
+        }),
         format,
     };
     let mut rows = world.source.read(&request).await.expect("reading");

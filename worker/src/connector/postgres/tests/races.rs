@@ -25,7 +25,10 @@ async fn guard_is_last_and_fences_the_zombie() {
     forget_session(&mut world).await;
     // WHEN a later attempt claims, which the zombie does not hold up, and the zombie wakes up
     let later = world.held(2).await;
-    let outcome = zombie.guard(&receipt).await.expect("no fault");
+    let outcome = zombie
+        .guard(&GuardStep::last(receipt))
+        .await
+        .expect("no fault");
     // THEN the zombie's guard does not hold, and nothing of it is there
     assert!(matches!(outcome, GuardOutcome::Lost));
     assert_eq!(world.orders().await, 0);
@@ -35,10 +38,14 @@ async fn guard_is_last_and_fences_the_zombie() {
         .write(tx, &world.write_request(all(), RowFormat::CopyText).await)
         .await
         .expect("written");
-    let GuardOutcome::Holds(guarded) = tx.guard(&receipt).await.expect("no fault") else {
+    let GuardOutcome::Holds(guarded) = tx.guard(&GuardStep::last(receipt)).await.expect("no fault")
+    else {
         panic!("lost")
     };
-    assert!(matches!(guarded.commit().await, CommitOutcome::Committed));
+    assert!(matches!(
+        guarded.commit().await,
+        CommitOutcome::Committed(_)
+    ));
     assert_eq!(world.orders().await, 100);
 }
 
@@ -76,10 +83,15 @@ async fn of_many_claims_at_once_only_the_largest_token_commits() {
             Ok(ClaimOutcome::Held(held)) => {
                 // A session that a later claim has ended can do nothing at all.
                 let Ok(tx) = held.begin().await else { continue };
-                let Ok(GuardOutcome::Holds(guarded)) = tx.guard(&Receipt::default()).await else {
+                let Ok(GuardOutcome::Holds(guarded)) =
+                    tx.guard(&GuardStep::last(Receipt::default())).await
+                else {
                     continue;
                 };
-                assert!(matches!(guarded.commit().await, CommitOutcome::Committed));
+                assert!(matches!(
+                    guarded.commit().await,
+                    CommitOutcome::Committed(_)
+                ));
                 committed += 1;
             }
             Ok(ClaimOutcome::Fenced { newer }) => assert!(newer <= fence(8).token),
@@ -103,8 +115,8 @@ async fn a_former_session_is_ended_after_a_claim() {
     // WHEN a later attempt claims
     let later = world.guarded(2).await;
     // THEN the zombie's session is gone, and the later attempt did not wait for it
-    assert!(zombie.guard(&receipt).await.is_err());
-    assert!(matches!(later.commit().await, CommitOutcome::Committed));
+    assert!(zombie.guard(&GuardStep::last(receipt)).await.is_err());
+    assert!(matches!(later.commit().await, CommitOutcome::Committed(_)));
     assert_eq!(world.orders().await, 10);
 }
 
@@ -116,7 +128,7 @@ async fn a_zombie_between_guard_and_commit_does_not_block_its_successor() {
     // WHEN a later attempt runs to its end
     assert!(matches!(
         world.guarded(2).await.commit().await,
-        CommitOutcome::Committed
+        CommitOutcome::Committed(_)
     ));
     // THEN the zombie's commit is unknown to it, the ledger has the later one's, and each row is
     // there once
@@ -151,14 +163,21 @@ async fn a_claim_after_a_commit_only_reports_it_and_an_older_one_is_fenced() {
     let again = world.held(5).await;
     assert!(held.begin().await.is_err());
     let tx = again.begin().await.expect("begun");
-    let GuardOutcome::Holds(guarded) = tx.guard(&Receipt { rows: 7, bytes: 8 }).await.expect(
-        "no \
+    let GuardOutcome::Holds(guarded) = tx
+        .guard(&GuardStep::last(Receipt { rows: 7, bytes: 8 }))
+        .await
+        .expect(
+            "no \
         fault",
-    ) else {
+        )
+    else {
         panic!("lost")
     };
     // WHEN it has committed THEN every later claim replays the receipt
-    assert!(matches!(guarded.commit().await, CommitOutcome::Committed));
+    assert!(matches!(
+        guarded.commit().await,
+        CommitOutcome::Committed(_)
+    ));
     let later = world
         .target
         .claim(&world.claim_of(6, all()).await)
@@ -241,7 +260,10 @@ async fn after_a_fence_no_commit_of_the_run_lands() {
         .expect("fenced");
     // THEN its guard does not hold, later claims are refused, and a repeat finds nothing to do
     assert_eq!(report.attempts, 1);
-    assert!(matches!(tx.guard(&receipt).await, Ok(GuardOutcome::Lost)));
+    assert!(matches!(
+        tx.guard(&GuardStep::last(receipt)).await,
+        Ok(GuardOutcome::Lost)
+    ));
     let later = world
         .target
         .claim(&world.claim_of(2, all()).await)
@@ -286,7 +308,7 @@ async fn a_fence_waits_for_the_guard_in_flight() {
         tokio::join!(guarded.commit(), fence)
     };
     // THEN the commit landed before the fence answered, and was not counted as fenced
-    assert!(matches!(outcome, CommitOutcome::Committed));
+    assert!(matches!(outcome, CommitOutcome::Committed(_)));
     assert_eq!(report.expect("fenced").attempts, 0);
     assert_eq!(world.orders().await, 10);
 }
@@ -373,7 +395,9 @@ async fn a_begin_or_commit_dropped_at_any_await_leaves_no_open_transaction() {
         request.resident = Resident::Replace;
         world.wh("delete from orders").await;
         let (tx, receipt) = world.write(tx, &request).await.expect("written");
-        let GuardOutcome::Holds(guarded) = tx.guard(&receipt).await.expect("no fault") else {
+        let GuardOutcome::Holds(guarded) =
+            tx.guard(&GuardStep::last(receipt)).await.expect("no fault")
+        else {
             panic!("lost")
         };
         drop_after(guarded.commit(), polls).await;
@@ -452,7 +476,10 @@ async fn a_cluster_that_lost_the_target_commits_nothing_more() {
     );
     // THEN the attempt's guard does not hold, nothing of it is there, and the former cluster claims
     // nothing
-    assert!(matches!(open.guard(&receipt).await, Ok(GuardOutcome::Lost)));
+    assert!(matches!(
+        open.guard(&GuardStep::last(receipt)).await,
+        Ok(GuardOutcome::Lost)
+    ));
     assert_eq!(world.orders().await, 0);
     let refused = world
         .target
@@ -504,7 +531,10 @@ async fn an_adoption_that_is_cut_off_has_taken_nothing() {
         world.target.adopt(&other).await.expect("adopted"),
         Some(CLUSTER)
     );
-    assert!(matches!(open.guard(&receipt).await, Ok(GuardOutcome::Lost)));
+    assert!(matches!(
+        open.guard(&GuardStep::last(receipt)).await,
+        Ok(GuardOutcome::Lost)
+    ));
     assert_eq!(world.orders().await, 0);
 }
 
@@ -544,5 +574,5 @@ async fn a_session_that_cannot_be_seen_is_not_taken_for_gone() {
         message.contains("pg_read_all_stats") && message.contains("pg_signal_backend"),
         "{message}"
     );
-    assert!(matches!(zombie.commit().await, CommitOutcome::Committed));
+    assert!(matches!(zombie.commit().await, CommitOutcome::Committed(_)));
 }

@@ -26,10 +26,14 @@ async fn resident_rows_without_receipt_are_not_replaced_unasked() {
     let mut request = world.write_request(all(), RowFormat::CopyText).await;
     request.resident = Resident::Replace;
     let (tx, receipt) = world.write(tx, &request).await.expect("written");
-    let GuardOutcome::Holds(guarded) = tx.guard(&receipt).await.expect("no fault") else {
+    let GuardOutcome::Holds(guarded) = tx.guard(&GuardStep::last(receipt)).await.expect("no fault")
+    else {
         panic!("lost")
     };
-    assert!(matches!(guarded.commit().await, CommitOutcome::Committed));
+    assert!(matches!(
+        guarded.commit().await,
+        CommitOutcome::Committed(_)
+    ));
     assert_eq!(world.orders().await, 10);
     // WHEN another run of the stream comes THEN the rows are its own, and are replaced
     let mut claim = world.claim_of(1, all()).await;

@@ -215,9 +215,11 @@ async fn copied(world: &mut World) -> Result<(i64, String), ConnectorError> {
     let write = WriteRequest {
         table,
         columns: facts.columns,
-        partition_column: "id".into(),
-        form: CursorForm::Native,
-        slice: all(),
+        rows: Rows::Slice(SliceRows {
+            column: "id".into(),
+            form: CursorForm::Native,
+            slice: all(),
+        }),
         mode: WriteMode::ReplacePartition,
         triggers: Triggers::Fire,
         resident: Resident::Fail,
@@ -225,11 +227,11 @@ async fn copied(world: &mut World) -> Result<(i64, String), ConnectorError> {
         stream: STREAM.into(),
     };
     let (tx, receipt) = held.begin().await?.write(&write, rows.as_mut()).await?;
-    let GuardOutcome::Holds(guarded) = tx.guard(&receipt).await? else {
+    let GuardOutcome::Holds(guarded) = tx.guard(&GuardStep::last(receipt)).await? else {
         panic!("the guard holds")
     };
     match guarded.commit().await {
-        CommitOutcome::Committed => Ok(digest(&mut world.wh).await),
+        CommitOutcome::Committed(_) => Ok(digest(&mut world.wh).await),
         CommitOutcome::Refused(error) | CommitOutcome::Unknown(error) => Err(error),
     }
 }
@@ -238,9 +240,11 @@ fn world_read(columns: Vec<ColumnFacts>) -> ReadRequest {
     ReadRequest {
         table: table_name("s.kinds"),
         columns,
-        partition_column: "id".into(),
-        form: CursorForm::Native,
-        slice: all(),
+        rows: Rows::Slice(SliceRows {
+            column: "id".into(),
+            form: CursorForm::Native,
+            slice: all(),
+        }),
         format: RowFormat::CopyText,
     }
 }
@@ -390,7 +394,7 @@ async fn a_table_without_a_schema_is_the_one_that_the_role_means() {
     // WHEN the table is loaded without its schema
     assert!(matches!(
         world.guarded(1).await.commit().await,
-        CommitOutcome::Committed
+        CommitOutcome::Committed(_)
     ));
     // THEN the role's own was meant on both sides
     assert_eq!(
@@ -438,10 +442,14 @@ async fn triggers_and_views_find_what_the_role_finds() {
     let tx = world.held(1).await.begin().await.expect("begun");
     let request = world.write_request(all(), RowFormat::CopyText).await;
     let (tx, receipt) = world.write(tx, &request).await.expect("written");
-    let GuardOutcome::Holds(guarded) = tx.guard(&receipt).await.expect("no fault") else {
+    let GuardOutcome::Holds(guarded) = tx.guard(&GuardStep::last(receipt)).await.expect("no fault")
+    else {
         panic!("lost")
     };
-    assert!(matches!(guarded.commit().await, CommitOutcome::Committed));
+    assert!(matches!(
+        guarded.commit().await,
+        CommitOutcome::Committed(_)
+    ));
     // THEN both found theirs
     assert_eq!(
         world

@@ -30,13 +30,17 @@ async fn load(world: &World, lo: u8, slice: Slice) {
     let tx = world.held_for(&claim).await.begin().await.expect("begun");
     let request = world.write_request(slice, RowFormat::CopyBinary).await;
     let (tx, receipt) = world.write(tx, &request).await.expect("written");
-    let GuardOutcome::Holds(guarded) = tx.guard(&receipt).await.expect("no fault") else {
+    let GuardOutcome::Holds(guarded) = tx.guard(&GuardStep::last(receipt)).await.expect("no fault")
+    else {
         panic!(
             "the \
         guard is lost"
         )
     };
-    assert!(matches!(guarded.commit().await, CommitOutcome::Committed));
+    assert!(matches!(
+        guarded.commit().await,
+        CommitOutcome::Committed(_)
+    ));
 }
 
 async fn no_session_is_left(world: &mut World) {
@@ -103,7 +107,7 @@ async fn a_session_that_lost_its_guard_or_met_an_error_is_closed() {
     let ended = world.held(2).await;
     // WHEN the first one comes to its guard, on a session that was ended, and the other is dropped
     assert!(!matches!(
-        outrun.guard(&receipt).await,
+        outrun.guard(&GuardStep::last(receipt)).await,
         Ok(GuardOutcome::Holds(_))
     ));
     drop(ended);

@@ -358,18 +358,22 @@ async fn load(world: &World, task: u8, slice: Slice) -> Result<CommitOutcome, Co
     let read = ReadRequest {
         table: table_name("orders"),
         columns: columns.clone(),
-        partition_column: "id".into(),
-        form: CursorForm::Native,
-        slice,
+        rows: Rows::Slice(SliceRows {
+            column: "id".into(),
+            form: CursorForm::Native,
+            slice,
+        }),
         format: RowFormat::CopyText,
     };
     let mut rows = world.source.read(&read).await?;
     let write = WriteRequest {
         table: table_name("orders"),
         columns,
-        partition_column: "id".into(),
-        form: CursorForm::Native,
-        slice,
+        rows: Rows::Slice(SliceRows {
+            column: "id".into(),
+            form: CursorForm::Native,
+            slice,
+        }),
         mode: WriteMode::ReplacePartition,
         triggers: Triggers::Fire,
         resident: Resident::Fail,
@@ -377,7 +381,7 @@ async fn load(world: &World, task: u8, slice: Slice) -> Result<CommitOutcome, Co
         stream: STREAM.into(),
     };
     let (tx, receipt) = held.begin().await?.write(&write, rows.as_mut()).await?;
-    let GuardOutcome::Holds(guarded) = tx.guard(&receipt).await? else {
+    let GuardOutcome::Holds(guarded) = tx.guard(&GuardStep::last(receipt)).await? else {
         panic!("the guard holds")
     };
     Ok(guarded.commit().await)
@@ -395,7 +399,10 @@ async fn a_pooler_of_sessions_is_as_good_as_the_server() {
         (3, ids(Some(1_400), None)),
     ] {
         let outcome = load(&world, task, slice).await.expect("no fault");
-        assert!(matches!(outcome, CommitOutcome::Committed), "{outcome:?}");
+        assert!(
+            matches!(outcome, CommitOutcome::Committed(_)),
+            "{outcome:?}"
+        );
     }
     // THEN every row is there, as it was
     let whole = "select count(*) from orders where day = '2024-02-03' and tags[2] is null and note \

@@ -6,7 +6,7 @@ use highwater_common::plan::{Compat, compat};
 use highwater_common::range::{CursorRange, Slice};
 use sqlx::Row;
 
-use super::values::{Rows, load};
+use super::values::{GivenRows, load};
 use super::*;
 use crate::connector::Value;
 
@@ -192,7 +192,7 @@ async fn a_column_of_sqlite_takes_exactly_what_its_affinity_keeps() {
                     .iter()
                     .zip(1..)
                     .map(|(value, id)| vec![text(&format!("{id}")), text(value)]);
-                let mut rows = Rows(Some(rows.collect()), 0);
+                let mut rows = GivenRows(Some(rows.collect()), 0);
                 let loaded = load(
                     &file,
                     Engine::Postgres,

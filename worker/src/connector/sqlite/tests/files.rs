@@ -10,8 +10,8 @@ use super::{File, column, table, text};
 use crate::connector::contract::{Given, TargetFixture};
 use crate::connector::faulty::{Fault, Faulty, Gate, TargetOp};
 use crate::connector::{
-    Claim, ClaimOutcome, CommitOutcome, GuardOutcome, PrepareRequest, RowFormat, Source,
-    SourceProbe, StreamRequest, Target, TargetProbe, WriteRequest,
+    Claim, ClaimOutcome, CommitOutcome, GuardOutcome, GuardStep, PrepareRequest, RowFormat, Rows,
+    SliceRows, Source, SourceProbe, StreamRequest, Target, TargetProbe, WriteRequest,
 };
 use highwater_common::cursor::{Cursor, CursorKind};
 use highwater_common::facts::{ColumnKind, CursorForm, Engine};
@@ -56,7 +56,7 @@ fn prepare(file: &File) -> PrepareRequest {
         columns: file.columns(),
         source_engine: Engine::Sqlite,
         key: vec!["id".to_owned()],
-        partition_column: "pos".to_owned(),
+        partition_column: Some("pos".to_owned()),
         mode: WriteMode::ReplacePartition,
         triggers: Triggers::Fire,
         stream: StreamRequest {
@@ -64,7 +64,7 @@ fn prepare(file: &File) -> PrepareRequest {
             run: RunId::from_bytes([7; 16]),
             plan: Some(PlanMark::of(1, &DocumentDigest::of(b"cut"))),
             token: FencingToken::new(1, 0).expect("in range"),
-            kind: CursorKind::Integer,
+            kind: Some(CursorKind::Integer),
         },
     }
 }
@@ -73,9 +73,11 @@ fn write(file: &File) -> WriteRequest {
     WriteRequest {
         table: table("items"),
         columns: file.columns(),
-        partition_column: "pos".to_owned(),
-        form: CursorForm::Native,
-        slice: slice(),
+        rows: Rows::Slice(SliceRows {
+            column: "pos".to_owned(),
+            form: CursorForm::Native,
+            slice: slice(),
+        }),
         mode: WriteMode::ReplacePartition,
         triggers: Triggers::Fire,
         resident: Resident::Fail,
@@ -282,7 +284,7 @@ async fn a_file_replaced_under_an_open_transaction_loses_no_commit() {
     std::fs::copy(file.path(), &restored).expect("copies");
     std::fs::rename(&restored, file.path()).expect("renames");
     // THEN the guard refuses: the commit would go to a file that nobody can open any more
-    let Err(error) = tx.guard(&receipt).await else {
+    let Err(error) = tx.guard(&GuardStep::last(receipt)).await else {
         panic!("refused")
     };
     assert_eq!(error.report.code, "target_changed");
@@ -317,7 +319,11 @@ async fn an_attempt_waits_its_turn_and_a_dropped_wait_frees_it() {
             .write(&write(&file), &mut Given::rows(0..10))
             .await
             .expect("writes");
-        let GuardOutcome::Holds(guarded) = tx.guard(&receipt).await.expect("an answer") else {
+        let GuardOutcome::Holds(guarded) = tx
+            .guard(&GuardStep::last(receipt))
+            .await
+            .expect("an answer")
+        else {
             panic!("holds")
         };
         guarded.commit().await
@@ -339,7 +345,7 @@ async fn an_attempt_waits_its_turn_and_a_dropped_wait_frees_it() {
     };
     let (commit, report) = tokio::join!(first, second);
     // THEN each had its turn: the fence came after the commit
-    assert!(matches!(commit, CommitOutcome::Committed), "{commit:?}");
+    assert!(matches!(commit, CommitOutcome::Committed(_)), "{commit:?}");
     assert_eq!(report.expect("fences").attempts, 0);
     let row = file
         .target()
@@ -382,7 +388,11 @@ async fn a_commit_that_a_reader_holds_up_is_refused_and_can_be_tried_again() {
         .write(&write(&file), &mut Given::rows(0..10))
         .await
         .expect("writes");
-    let GuardOutcome::Holds(guarded) = tx.guard(&receipt).await.expect("an answer") else {
+    let GuardOutcome::Holds(guarded) = tx
+        .guard(&GuardStep::last(receipt))
+        .await
+        .expect("an answer")
+    else {
         panic!("holds")
     };
     let mut reader = file.open().await;
@@ -631,7 +641,7 @@ async fn indexes_of_tables_whose_names_run_together_have_names_of_their_own() {
         table: table(name),
         columns: vec![column(column_name, "date", ColumnKind::Text, true)],
         key: Vec::new(),
-        partition_column: column_name.to_owned(),
+        partition_column: Some(column_name.to_owned()),
         ..prepare(&file)
     };
     // WHEN both are prepared THEN each has its index

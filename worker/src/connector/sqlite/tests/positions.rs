@@ -6,7 +6,9 @@ use highwater_common::facts::{CursorForm, PartitionFacts};
 use highwater_common::range::{CursorRange, Slice};
 
 use super::{File, table};
-use crate::connector::{ConnectorError, ReadRequest, RowBatch, RowFormat, Source, SourceProbe};
+use crate::connector::{
+    ConnectorError, ReadRequest, RowBatch, RowFormat, Rows, SliceRows, Source, SourceProbe,
+};
 
 /// A table whose column `at` is declared as `declared` and holds these SQL literals.
 async fn file(declared: &str, values: &[&str]) -> File {
@@ -193,9 +195,11 @@ async fn the_slices_of_a_text_calendar_cover_every_row_once() {
                 highwater_common::facts::ColumnKind::Text,
                 true,
             )],
-            partition_column: "at".to_owned(),
-            form: facts.form,
-            slice,
+            rows: Rows::Slice(SliceRows {
+                column: "at".to_owned(),
+                form: facts.form,
+                slice,
+            }),
             format: RowFormat::Values,
         };
         let mut rows = Source::read(&file.source(), &request).await.expect("reads");

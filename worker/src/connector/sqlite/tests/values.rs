@@ -12,15 +12,15 @@ use highwater_common::token::{Fence, FencingToken, Nonce};
 
 use super::{File, column, table, text};
 use crate::connector::{
-    Claim, ClaimOutcome, CommitOutcome, ConnectorError, GuardOutcome, PrepareRequest, ReadRequest,
-    RowBatch, RowFormat, RowStream, Source, SourceProbe, StreamRequest, Target, TargetProbe, Value,
-    WriteRequest,
+    Claim, ClaimOutcome, CommitOutcome, ConnectorError, GuardOutcome, GuardStep, PrepareRequest,
+    ReadRequest, RowBatch, RowFormat, RowStream, Rows, SliceRows, Source, SourceProbe,
+    StreamRequest, Target, TargetProbe, Value, WriteRequest,
 };
 
-pub(super) struct Rows(pub(super) Option<Vec<Vec<Value>>>, pub(super) u64);
+pub(super) struct GivenRows(pub(super) Option<Vec<Vec<Value>>>, pub(super) u64);
 
 #[async_trait]
-impl RowStream for Rows {
+impl RowStream for GivenRows {
     async fn next(&mut self) -> Result<Option<RowBatch>, ConnectorError> {
         let batch = self.0.take();
         self.1 += batch.as_ref().map_or(0, |rows| rows.len() as u64);
@@ -54,7 +54,7 @@ pub(super) async fn load(
             columns: columns.to_vec(),
             source_engine: source,
             key: Vec::new(),
-            partition_column: partition_column.clone(),
+            partition_column: Some(partition_column.clone()),
             mode: WriteMode::ReplacePartition,
             triggers: Triggers::Fire,
             stream: StreamRequest {
@@ -62,7 +62,7 @@ pub(super) async fn load(
                 run: RunId::from_bytes([7; 16]),
                 plan: Some(PlanMark::of(1, &DocumentDigest::of(b"cut"))),
                 token: FencingToken::new(1, 0).expect("in range"),
-                kind: CursorKind::Integer,
+                kind: Some(CursorKind::Integer),
             },
         })
         .await?;
@@ -91,9 +91,11 @@ pub(super) async fn load(
     let request = WriteRequest {
         table: table("t"),
         columns: columns.to_vec(),
-        partition_column,
-        form,
-        slice,
+        rows: Rows::Slice(SliceRows {
+            column: partition_column,
+            form,
+            slice,
+        }),
         mode: WriteMode::ReplacePartition,
         triggers: Triggers::Fire,
         resident: Resident::Fail,
@@ -101,11 +103,11 @@ pub(super) async fn load(
         stream: "s".to_owned(),
     };
     let (tx, receipt) = claimed.begin().await?.write(&request, rows).await?;
-    let GuardOutcome::Holds(guarded) = tx.guard(&receipt).await? else {
+    let GuardOutcome::Holds(guarded) = tx.guard(&GuardStep::last(receipt)).await? else {
         panic!("holds")
     };
     match guarded.commit().await {
-        CommitOutcome::Committed => Ok(receipt),
+        CommitOutcome::Committed(_) => Ok(receipt),
         CommitOutcome::Refused(error) | CommitOutcome::Unknown(error) => Err(error),
     }
 }
@@ -139,9 +141,11 @@ async fn every_value_keeps_its_storage_class_from_sqlite_to_sqlite() {
     let request = ReadRequest {
         table: table("t"),
         columns: facts.columns.clone(),
-        partition_column: "id".to_owned(),
-        form: CursorForm::Native,
-        slice: ALL,
+        rows: Rows::Slice(SliceRows {
+            column: "id".to_owned(),
+            form: CursorForm::Native,
+            slice: ALL,
+        }),
         format: RowFormat::Values,
     };
     // WHEN it is copied
@@ -186,9 +190,11 @@ async fn text_that_is_not_utf_8_is_carried_as_it_is_between_files_of_sqlite() {
     let request = ReadRequest {
         table: table("t"),
         columns: columns.to_vec(),
-        partition_column: "id".to_owned(),
-        form: CursorForm::Native,
-        slice: ALL,
+        rows: Rows::Slice(SliceRows {
+            column: "id".to_owned(),
+            form: CursorForm::Native,
+            slice: ALL,
+        }),
         format: RowFormat::Values,
     };
     // WHEN they are copied THEN every byte and every class is the same
@@ -265,7 +271,7 @@ async fn values_of_another_server_become_what_their_kind_says_and_lose_nothing()
         "2013-01-01 \
         23:59:59.999999+00",
     ];
-    let mut rows = Rows(
+    let mut rows = GivenRows(
         Some(
             times
                 .iter()
@@ -330,7 +336,7 @@ async fn values_of_another_server_become_what_their_kind_says_and_lose_nothing()
 #[tokio::test]
 async fn a_number_that_sqlite_cannot_keep_is_refused_by_column() {
     let file = File::fresh();
-    let mut rows = Rows(Some(vec![postgres_row("2013-01-01 00:00:00+00", "NaN")]), 0);
+    let mut rows = GivenRows(Some(vec![postgres_row("2013-01-01 00:00:00+00", "NaN")]), 0);
     let refusal = load(
         &file,
         Engine::Postgres,
@@ -369,9 +375,11 @@ async fn wide_rows_travel_in_bounded_pieces_and_a_very_wide_one_whole() {
     let request = ReadRequest {
         table: table("t"),
         columns: columns.to_vec(),
-        partition_column: "id".to_owned(),
-        form: CursorForm::Native,
-        slice: ALL,
+        rows: Rows::Slice(SliceRows {
+            column: "id".to_owned(),
+            form: CursorForm::Native,
+            slice: ALL,
+        }),
         format: RowFormat::Values,
     };
     // WHEN they are read and copied

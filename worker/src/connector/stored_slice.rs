@@ -1,27 +1,31 @@
-//! How the ledger holds slices, and what its committed ones cover.
+//! How a ledger holds slices and positions, on every engine, and what its committed slices cover.
 //! Never orders anything but the raw numbers of one kind of position.
 
 use highwater_common::cursor::{Cursor, CursorKind};
 use highwater_common::range::{CursorRange, Slice};
 
-use super::probe::cursor;
-
 /// A slice as three columns: what kind its positions are, and the raw numbers of its ends, open
 /// where there is none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct StoredSlice {
-    pub(super) kind: &'static str,
-    pub(super) start: Option<i64>,
-    pub(super) end: Option<i64>,
+pub(in crate::connector) struct StoredSlice {
+    pub(in crate::connector) kind: &'static str,
+    pub(in crate::connector) start: Option<i64>,
+    pub(in crate::connector) end: Option<i64>,
 }
 
 /// The kind of the range that has no ends, and so no kind of position.
-pub(super) const ALL: &str = "all";
+pub(in crate::connector) const ALL: &str = "all";
+const KINDS: [CursorKind; 4] = [
+    CursorKind::Integer,
+    CursorKind::Instant,
+    CursorKind::Civil,
+    CursorKind::Date,
+];
 /// The kind of the rows without a position.
-pub(super) const NULL: &str = "null";
+pub(in crate::connector) const NULL: &str = "null";
 
 impl StoredSlice {
-    pub(super) fn of(slice: &Slice) -> Self {
+    pub(in crate::connector) fn of(slice: &Slice) -> Self {
         match slice {
             Slice::Null => Self {
                 kind: NULL,
@@ -38,18 +42,16 @@ impl StoredSlice {
 }
 
 /// The slice of the ledger's three columns; `None` for one that no version has written.
-pub(super) fn stored_slice(kind: &str, start: Option<i64>, end: Option<i64>) -> Option<Slice> {
-    let kinds = [
-        CursorKind::Integer,
-        CursorKind::Instant,
-        CursorKind::Civil,
-        CursorKind::Date,
-    ];
+pub(in crate::connector) fn stored_slice(
+    kind: &str,
+    start: Option<i64>,
+    end: Option<i64>,
+) -> Option<Slice> {
     match kind {
         NULL => Some(Slice::Null),
         ALL => Some(Slice::Range(CursorRange::ALL)),
         other => {
-            let kind = kinds.into_iter().find(|kind| kind_text(*kind) == other)?;
+            let kind = KINDS.into_iter().find(|kind| kind_text(*kind) == other)?;
             let at = |raw: Option<i64>| raw.and_then(|raw| cursor(kind, raw));
             CursorRange::new(at(start), at(end)).ok().map(Slice::Range)
         }
@@ -57,7 +59,7 @@ pub(super) fn stored_slice(kind: &str, start: Option<i64>, end: Option<i64>) -> 
 }
 
 /// The ledger's word for a kind of position.
-pub(super) const fn kind_text(kind: CursorKind) -> &'static str {
+pub(in crate::connector) const fn kind_text(kind: CursorKind) -> &'static str {
     match kind {
         CursorKind::Integer => "integer",
         CursorKind::Instant => "instant",
@@ -66,22 +68,44 @@ pub(super) const fn kind_text(kind: CursorKind) -> &'static str {
     }
 }
 
-pub(super) fn raw(at: Cursor) -> i64 {
+pub(in crate::connector) fn raw(at: Cursor) -> i64 {
     match at {
         Cursor::Integer(raw) | Cursor::Instant(raw) | Cursor::Civil(raw) => raw,
         Cursor::Date(days) => i64::from(days),
     }
 }
 
+/// A position with its kind, as the ledger holds how far a task has come: `integer:17`.
+pub(in crate::connector) fn cursor_text(at: Cursor) -> String {
+    format!("{}:{}", kind_text(at.kind()), raw(at))
+}
+
+/// The position of a text of [`cursor_text`]; `None` for one that no version has written.
+pub(in crate::connector) fn stored_cursor(text: &str) -> Option<Cursor> {
+    let (kind, at) = text.split_once(':')?;
+    let kind = KINDS.into_iter().find(|of| kind_text(*of) == kind)?;
+    cursor(kind, at.parse().ok()?)
+}
+
+/// The position that a ledger or an answer holds as a raw number; `None` for a day out of range.
+pub(in crate::connector) fn cursor(kind: CursorKind, raw: i64) -> Option<Cursor> {
+    match kind {
+        CursorKind::Integer => Some(Cursor::Integer(raw)),
+        CursorKind::Instant => Some(Cursor::Instant(raw)),
+        CursorKind::Civil => Some(Cursor::Civil(raw)),
+        CursorKind::Date => i32::try_from(raw).ok().map(Cursor::Date),
+    }
+}
+
 /// Merges ranges that come in ascending order of their starts, open starts first.
 #[derive(Debug)]
-pub(super) struct RangeMerger {
+pub(in crate::connector) struct RangeMerger {
     kind: CursorKind,
     merged: Vec<(Option<i64>, Option<i64>)>,
 }
 
 impl RangeMerger {
-    pub(super) const fn new(kind: CursorKind) -> Self {
+    pub(in crate::connector) const fn new(kind: CursorKind) -> Self {
         Self {
             kind,
             merged: Vec::new(),
@@ -89,7 +113,7 @@ impl RangeMerger {
     }
 
     /// Takes the next range.
-    pub(super) fn push(&mut self, start: Option<i64>, end: Option<i64>) {
+    pub(in crate::connector) fn push(&mut self, start: Option<i64>, end: Option<i64>) {
         let Some((_, last_end)) = self.merged.last_mut() else {
             self.merged.push((start, end));
             return;
@@ -103,12 +127,12 @@ impl RangeMerger {
     }
 
     /// How many ranges it has become.
-    pub(super) fn len(&self) -> usize {
+    pub(in crate::connector) fn len(&self) -> usize {
         self.merged.len()
     }
 
     /// The ranges, ascending, none touching the next.
-    pub(super) fn finish(self) -> Vec<CursorRange> {
+    pub(in crate::connector) fn finish(self) -> Vec<CursorRange> {
         let at = |raw: Option<i64>| raw.and_then(|raw| cursor(self.kind, raw));
         self.merged
             .iter()

@@ -1,0 +1,275 @@
+//! A slice on its way, chunk by chunk: begin, move, guard, commit. The order of these is the whole
+//! safety of a load.
+//!
+//! Where rows are appended, the position that a chunk ends at goes into the ledger with its rows, so
+//! that the next attempt goes on there. A partition that is replaced is one chunk.
+
+use std::sync::Arc;
+
+use highwater_common::assignment::{AttemptError, Outcome, Receipt};
+use highwater_common::chunk::{ChunkSize, Reached, below};
+use highwater_common::cursor::Cursor;
+use highwater_common::facts::ColumnFacts;
+use highwater_common::range::{CursorRange, Slice};
+use highwater_common::spec::TableName;
+use highwater_runtime::failpoint;
+use tokio::time::Instant;
+
+use super::lost_commit::{ask_ledger, uncertain, undone_by};
+use super::{AttemptContext, OrderContext, malformed};
+use crate::connector::{
+    CommitOutcome, ConnectorError, DataTx, GuardOutcome, GuardStep, Guarded, HeldClaim, Next,
+    ReadRequest, RowFormat, RowStream, Rows, SliceRows, Source, Target, WriteRequest,
+};
+use crate::meter::Metered;
+use crate::patience::{Call, unless_stalled};
+
+/// What a chunk came to.
+enum Moved {
+    /// It is committed, and the claim lives on for the next one.
+    Chunk { claimed: HeldClaim, moved: Receipt },
+    /// It was the last one, or not this attempt's to commit.
+    Over(Outcome),
+}
+
+/// Moves what is left of a slice under a claim that stands.
+pub(super) async fn move_chunks(
+    cx: &AttemptContext<'_>,
+    target: &dyn Target,
+    mut claimed: HeldClaim,
+    slice: Slice,
+) -> Result<Outcome, AttemptError> {
+    let settled = cx.of.settled()?;
+    let loading = Loading {
+        cx,
+        source: cx.of.source()?,
+        target,
+        format: format(cx.of, target).await?,
+    };
+    let mut size = settled.chunk.as_ref().map(ChunkSize::first);
+    loop {
+        let reached = claimed.reached();
+        let rest = reached
+            .rest_of(slice)
+            .ok_or_else(|| malformed("a slice that ends before what is committed of it"))?;
+        let end = match size {
+            Some(size) => loading.chunk_end(rest, size).await?,
+            None => None,
+        };
+        let (chunk, end) = below(rest, end);
+        let begun = Instant::now();
+        let moved = loading.move_chunk(claimed, reached, chunk, end).await;
+        match moved.map_err(|error| error.keeping(reached.receipt.rows))? {
+            Moved::Over(outcome) => return Ok(outcome),
+            Moved::Chunk { claimed: on, moved } => {
+                let millis = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+                if let (Some(now), Some(limits)) = (size, &settled.chunk) {
+                    size = Some(now.after(limits, moved.rows, moved.bytes, millis));
+                }
+                claimed = on;
+            }
+        }
+        failpoint::hit_on("attempt::between_chunks", &cx.of.worker).await?;
+    }
+}
+
+/// The format that both sides can read and write.
+async fn format(context: &OrderContext, target: &dyn Target) -> Result<RowFormat, AttemptError> {
+    let agreed = context.format.get_or_try_init(async || {
+        let settled = context.settled()?;
+        let (_, to) = context
+            .order
+            .target
+            .as_ref()
+            .ok_or_else(|| malformed("no target"))?;
+        let own: Vec<ColumnFacts> = context
+            .of_target(Call::Columns, target.columns(&to.table))
+            .await?;
+        let offered = context.source()?.formats(&settled.columns);
+        let taken = target.formats(context.source_engine(), &settled.columns, &own);
+        offered
+            .into_iter()
+            .find(|format| taken.contains(format))
+            .ok_or_else(|| malformed("no common row format"))
+    });
+    agreed.await.copied()
+}
+
+/// What all chunks of an attempt have in common.
+struct Loading<'a> {
+    cx: &'a AttemptContext<'a>,
+    source: Box<dyn Source>,
+    target: &'a dyn Target,
+    format: RowFormat,
+}
+
+impl Loading<'_> {
+    /// Where the next chunk ends; `None` when all of `rest` is one. Rows of one position are never
+    /// parted.
+    async fn chunk_end(
+        &self,
+        rest: Slice,
+        size: ChunkSize,
+    ) -> Result<Option<Cursor>, AttemptError> {
+        let Slice::Range(range) = rest else {
+            return Ok(None);
+        };
+        let found = self.position_at(rest, size.rows()).await?;
+        match (found, range.start()) {
+            (Some(found), Some(start)) if found <= start => {
+                let behind = start
+                    .successor()
+                    .and_then(|behind| CursorRange::new(Some(behind), range.end()).ok());
+                match behind {
+                    Some(behind) => self.position_at(Slice::Range(behind), 0).await,
+                    None => Ok(None),
+                }
+            }
+            (found, _) => Ok(found),
+        }
+    }
+
+    async fn position_at(&self, slice: Slice, before: u64) -> Result<Option<Cursor>, AttemptError> {
+        let (context, progress) = (self.cx.of, self.cx.progress);
+        let (from, of) = (self.tables()?.0, self.source_rows(slice)?);
+        let kind = context.settled()?.partition_kind;
+        progress.wait_for_source(true);
+        let asked = async { Ok(self.source.position_at(from, &of, kind, before).await?) };
+        let found = unless_stalled(progress, context.stall(), context.sides()?, asked).await;
+        progress.wait_for_source(false);
+        found
+    }
+
+    async fn move_chunk(
+        &self,
+        claimed: HeldClaim,
+        reached: Reached,
+        chunk: Slice,
+        end: Option<Cursor>,
+    ) -> Result<Moved, AttemptError> {
+        let (context, progress) = (self.cx.of, self.cx.progress);
+        let (read, write) = (self.read(chunk)?, self.write(chunk)?);
+        let (tx, inner) = begin_with_rows(self.reading(&read), claimed).await?;
+        progress.note_reached();
+        failpoint::hit_on("attempt::after_begin", &context.worker).await?;
+        let moving = async {
+            let progress = Arc::clone(progress);
+            let mut rows = Metered::new(inner, progress, reached.receipt, context.worker.clone());
+            let (tx, receipt) = tx.write(&write, &mut rows).await?;
+            drop(rows);
+            failpoint::hit_on("attempt::before_guard", &context.worker).await?;
+            let step = GuardStep {
+                next: end.map_or(Next::Committed, |cursor| Next::Continue { cursor }),
+                ..GuardStep::last(receipt)
+            };
+            Ok((tx.guard(&step).await?, receipt))
+        };
+        let sides = context.sides()?;
+        let (guarded, moved) = unless_stalled(progress, context.stall(), sides, moving).await?;
+        let asked = || ask_ledger(context, self.target, self.cx.assignment);
+        let GuardOutcome::Holds(guarded) = guarded else {
+            return asked().await.map(Moved::Over);
+        };
+        failpoint::hit_on("attempt::before_commit", &context.worker).await?;
+        let committed = committed_or_unknown(context, guarded).await?;
+        failpoint::hit_on("attempt::after_commit", &context.worker).await?;
+        match committed {
+            CommitOutcome::Committed(Some(claimed)) => Ok(Moved::Chunk { claimed, moved }),
+            CommitOutcome::Committed(None) => {
+                let all = reached.receipt.and(moved);
+                Ok(Moved::Over(Outcome::Committed(all)))
+            }
+            CommitOutcome::Refused(error) => Err(error.into()),
+            CommitOutcome::Unknown(error) => {
+                let task = &self.cx.assignment.task;
+                tracing::warn!(%task, %error, "a commit's answer was lost: asking the ledger");
+                let outcome = asked().await;
+                outcome
+                    .map(Moved::Over)
+                    .map_err(|undone| undone_by(undone, error.report))
+            }
+        }
+    }
+
+    /// The source's rows, unless it says nothing for too long.
+    async fn reading(&self, read: &ReadRequest) -> Result<Box<dyn RowStream>, AttemptError> {
+        let (context, progress) = (self.cx.of, self.cx.progress);
+        progress.wait_for_source(true);
+        let asked = async { Ok(self.source.read(read).await?) };
+        let rows = unless_stalled(progress, context.stall(), context.sides()?, asked).await;
+        progress.wait_for_source(false);
+        rows
+    }
+
+    fn read(&self, chunk: Slice) -> Result<ReadRequest, AttemptError> {
+        Ok(ReadRequest {
+            table: self.tables()?.0.clone(),
+            columns: self.cx.of.settled()?.columns.clone(),
+            rows: Rows::Slice(self.source_rows(chunk)?),
+            format: self.format,
+        })
+    }
+
+    fn write(&self, chunk: Slice) -> Result<WriteRequest, AttemptError> {
+        let settled = self.cx.of.settled()?;
+        Ok(WriteRequest {
+            table: self.tables()?.1.clone(),
+            columns: settled.columns.clone(),
+            rows: Rows::Slice(SliceRows {
+                column: settled.partition_column.clone(),
+                form: settled.target_form,
+                slice: chunk,
+            }),
+            mode: settled.write.mode,
+            triggers: settled.write.triggers,
+            resident: settled.write.resident,
+            format: self.format,
+            stream: settled.stream.clone(),
+        })
+    }
+
+    fn source_rows(&self, slice: Slice) -> Result<SliceRows, AttemptError> {
+        let settled = self.cx.of.settled()?;
+        Ok(SliceRows {
+            column: settled.partition_column.clone(),
+            form: settled.source_form,
+            slice,
+        })
+    }
+
+    /// The source's table and the target's.
+    fn tables(&self) -> Result<(&TableName, &TableName), AttemptError> {
+        match (&self.cx.of.order.source, &self.cx.of.order.target) {
+            (Some((_, from)), Some((_, to))) => Ok((&from.table, &to.table)),
+            (None, _) | (_, None) => Err(malformed("no tables")),
+        }
+    }
+}
+
+/// The source answers first, and only then the target's transaction begins: a scan may take an hour
+/// to its first row, and a target ends a transaction that idles for long. A begin is not watched for
+/// a stall, because it may wait for its turn.
+pub(crate) async fn begin_with_rows<E: From<ConnectorError>>(
+    reading: impl Future<Output = Result<Box<dyn RowStream>, E>>,
+    claimed: HeldClaim,
+) -> Result<(DataTx, Box<dyn RowStream>), E> {
+    let rows = reading.await?;
+    let tx = claimed.begin().await?;
+    Ok((tx, rows))
+}
+
+/// The answer to COMMIT. A commit is never cancelled: it goes on in its own loop, and whoever waited
+/// for it too long asks the ledger instead.
+async fn committed_or_unknown(
+    context: &OrderContext,
+    guarded: Guarded,
+) -> Result<CommitOutcome, AttemptError> {
+    let target = context.sides()?.target;
+    Ok(tokio::time::timeout(context.stall(), guarded.commit())
+        .await
+        .unwrap_or_else(|_| {
+            let message =
+                format!("{target} did not answer a commit within the step's limits.stall");
+            CommitOutcome::Unknown(ConnectorError::of_report(uncertain(&message)))
+        }))
+}

@@ -1,0 +1,289 @@
+//! What a source and a target are asked, and what they answer.
+
+use std::time::Duration;
+
+use highwater_common::assignment::Receipt;
+use highwater_common::coverage::Coverage;
+use highwater_common::cursor::{Cursor, CursorKind};
+use highwater_common::facts::{ColumnFacts, CursorForm, Engine};
+use highwater_common::id::{AttemptNo, ClusterId, DocumentDigest, RunId, StepName, TaskId};
+use highwater_common::range::{CursorRange, Slice};
+use highwater_common::spec::{Resident, TableName, Triggers, WriteMode};
+use highwater_common::stream::PlanMark;
+use highwater_common::token::{Fence, FencingToken};
+
+use super::rows::{RowFormat, Rows};
+
+/// What the step's probe asks of a source.
+#[derive(Debug, Clone)]
+pub struct SourceProbe {
+    /// The table.
+    pub table: TableName,
+    /// Columns left out.
+    pub exclude: Vec<String>,
+    /// The partition column, for strategies that have one; an unknown one is an error that lists
+    /// the columns.
+    pub partition_column: Option<String>,
+    /// The pipeline says where the partitions begin and end and how wide they are: then its bounds
+    /// are not looked for.
+    pub bounds_declared: bool,
+}
+
+/// What the step's probe asks of a target.
+#[derive(Debug, Clone)]
+pub struct TargetProbe {
+    /// Who asks: a target that belongs to another cluster refuses.
+    pub cluster: ClusterId,
+    /// The table.
+    pub table: TableName,
+    /// The source's database.
+    pub source_engine: Engine,
+    /// The columns that the rows bring.
+    pub columns: Vec<ColumnFacts>,
+    /// The partition column and the kind of its positions in the source.
+    pub partition: Option<(String, CursorKind)>,
+    /// The stream whose committed ranges are wanted.
+    pub stream: String,
+    /// Whether the target's triggers are to act on what will be written: to skip them takes a
+    /// right.
+    pub triggers: Triggers,
+}
+
+/// What a source is asked to read.
+#[derive(Debug, Clone)]
+pub struct ReadRequest {
+    /// The table.
+    pub table: TableName,
+    /// The columns, in the order wanted.
+    pub columns: Vec<ColumnFacts>,
+    /// Which rows.
+    pub rows: Rows,
+    /// How they travel.
+    pub format: RowFormat,
+}
+
+/// Which rows of a source lie outside.
+#[derive(Debug, Clone)]
+pub struct LeftOutRequest {
+    /// The table.
+    pub table: TableName,
+    /// The partition column.
+    pub partition_column: String,
+    /// How its positions are written for this server.
+    pub form: CursorForm,
+    /// The range; rows without a position are outside of any.
+    pub whole: CursorRange,
+    /// How long a server may take to count them. What takes longer is not known.
+    pub within: Duration,
+}
+
+/// What prepare makes sure of.
+#[derive(Debug, Clone)]
+pub struct PrepareRequest {
+    /// Who asks.
+    pub cluster: ClusterId,
+    /// The table.
+    pub table: TableName,
+    /// The table that the rows come from, for messages.
+    pub source_table: TableName,
+    /// The source's columns, which a created table gets in this target's types.
+    pub columns: Vec<ColumnFacts>,
+    /// The source's engine differs from or equals the target's: same type names are kept, others
+    /// are mapped.
+    pub source_engine: Engine,
+    /// The key a created table gets; may be empty.
+    pub key: Vec<String>,
+    /// The partition column, indexed in a created table when the write mode replaces.
+    pub partition_column: Option<String>,
+    /// How rows will be written.
+    pub mode: WriteMode,
+    /// Whether the target's triggers act on them.
+    pub triggers: Triggers,
+    /// Which stream the table is loaded by, and who takes it.
+    pub stream: StreamRequest,
+}
+
+impl PrepareRequest {
+    /// The column by which every replaced range is found, deleted and counted: it wants an index.
+    #[must_use]
+    pub fn sought_column(&self) -> Option<&str> {
+        match self.mode {
+            WriteMode::ReplacePartition => self.partition_column.as_deref(),
+            WriteMode::Append => None,
+        }
+    }
+}
+
+/// Who takes a stream for himself.
+#[derive(Debug, Clone)]
+pub struct StreamRequest {
+    /// The stream.
+    pub stream: String,
+    /// The run.
+    pub run: RunId,
+    /// Which plan of it; `None` for a person's errand, which has none. Only claims under this plan
+    /// begin from now on.
+    pub plan: Option<PlanMark>,
+    /// The token of the attempt that takes it.
+    pub token: FencingToken,
+    /// What the stream's positions are, where it has any.
+    pub kind: Option<CursorKind>,
+}
+
+/// What came of a prepare. Only faults are errors; a lost race is an outcome.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PrepareOutcome {
+    /// Ledger and table are there, and the stream is the run's.
+    Prepared {
+        /// What a person should know.
+        warnings: Vec<String>,
+        /// What has been committed of the stream, by others and by other plans of the run. It
+        /// cannot change any more.
+        coverage: Coverage,
+        /// Which life of which server the target is.
+        fingerprint: String,
+    },
+    /// The run is fenced in this target: nothing of it commits any more.
+    Superseded,
+    /// Another run took the stream under a token at least as large.
+    Outrun {
+        /// That token.
+        newer: FencingToken,
+    },
+}
+
+impl PrepareOutcome {
+    /// The warnings of a prepare that must have been given its stream.
+    ///
+    /// # Panics
+    /// When it was not.
+    #[cfg(any(test, feature = "contract"))]
+    #[must_use]
+    pub fn warnings(self) -> Vec<String> {
+        match self {
+            Self::Prepared { warnings, .. } => warnings,
+            Self::Superseded | Self::Outrun { .. } => panic!(
+                "the stream was to be the run's, not \
+                {self:?}"
+            ),
+        }
+    }
+}
+
+/// Who claims which task, and what the ledger row is to say of it.
+#[derive(Debug, Clone)]
+pub struct Claim {
+    /// Who commands.
+    pub cluster: ClusterId,
+    /// The run.
+    pub run: RunId,
+    /// The task.
+    pub task: TaskId,
+    /// Which plan of the run, by its number.
+    pub generation: u32,
+    /// Which plan of the run: the one that the stream was taken for, or the claim is refused.
+    pub plan: PlanMark,
+    /// The step.
+    pub step: StepName,
+    /// The phase of the plan that the task belongs to.
+    pub phase: u8,
+    /// Its ordinal in that phase.
+    pub ordinal: u64,
+    /// The stream.
+    pub stream: String,
+    /// The slice, for coverage.
+    pub slice: Slice,
+    /// Which attempt.
+    pub attempt: AttemptNo,
+    /// The fence.
+    pub fence: Fence,
+    /// The digest of the spec that the run executes.
+    pub spec_digest: DocumentDigest,
+    /// The target as last reconciled; a claim on another is refused.
+    pub fingerprint: String,
+}
+
+/// Where rows are written, how, and where they came from.
+#[derive(Debug, Clone)]
+pub struct WriteRequest {
+    /// The table.
+    pub table: TableName,
+    /// The columns in the order they come.
+    pub columns: Vec<ColumnFacts>,
+    /// Which rows are written, as the target finds them.
+    pub rows: Rows,
+    /// How rows are written.
+    pub mode: WriteMode,
+    /// Whether the target's triggers act on them.
+    pub triggers: Triggers,
+    /// What happens, in [`WriteMode::ReplacePartition`], to rows found in the slice when no
+    /// committed ledger row of the stream overlaps it. [`WriteMode::Append`] does not look.
+    pub resident: Resident,
+    /// How the rows come.
+    pub format: RowFormat,
+    /// The stream, to ask the ledger whether rows found in the slice are its own.
+    pub stream: String,
+}
+
+/// What a fence did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FenceReport {
+    /// Ledger rows that went from open to fenced.
+    pub attempts: u64,
+}
+
+/// What a commit does to the ledger: the last that a transaction says before COMMIT.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GuardStep {
+    /// What this chunk wrote.
+    pub chunk: Receipt,
+    /// What the task's row says afterwards.
+    pub next: Next,
+    /// The watermark that moves in the same transaction, for strategies that keep one.
+    pub watermark: Option<WatermarkMove>,
+}
+
+impl GuardStep {
+    /// The step that ends a task without a watermark.
+    #[must_use]
+    pub const fn last(chunk: Receipt) -> Self {
+        Self {
+            chunk,
+            next: Next::Committed,
+            watermark: None,
+        }
+    }
+}
+
+/// What becomes of a task's row with a commit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Next {
+    /// It stays open: the slice is committed up to this position, and the next chunk goes on there.
+    Continue {
+        /// The first position that is not committed.
+        cursor: Cursor,
+    },
+    /// It is committed, and the task is over.
+    Committed,
+}
+
+/// How a stream's watermark moves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WatermarkMove {
+    /// The stream.
+    pub stream: String,
+    /// Where it stands afterwards.
+    pub position: String,
+    /// The version that was read before the rows; `None` when there was no watermark. Another one
+    /// by now means that somebody else moved it, and nothing is committed.
+    pub seen: Option<u64>,
+}
+
+/// How many rows a guard found as it demands them: one each, or nothing commits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Matched {
+    /// Of the ledger.
+    pub ledger: u64,
+    /// Of the watermarks; `None` where none moves.
+    pub watermark: Option<u64>,
+}

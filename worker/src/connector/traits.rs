@@ -1,0 +1,238 @@
+//! What a connector promises. It decides nothing: it reads, writes and answers.
+
+use std::fmt;
+
+use async_trait::async_trait;
+use highwater_common::assignment::Receipt;
+use highwater_common::chunk::Reached;
+use highwater_common::close::Ordinals;
+use highwater_common::commit::{CommitPermit, LedgerRow};
+use highwater_common::cursor::{Cursor, CursorKind};
+use highwater_common::errand::StreamReceipts;
+use highwater_common::facts::{ColumnFacts, Engine, TableFacts, TargetFacts};
+use highwater_common::id::{ClusterId, ConnectionName, RunId, TaskId};
+use highwater_common::left_out::LeftOut;
+use highwater_common::range::Slice;
+use highwater_common::spec::TableName;
+use highwater_common::token::FencingToken;
+
+use super::requests::{
+    Claim, FenceReport, GuardStep, LeftOutRequest, Matched, PrepareOutcome, PrepareRequest,
+    ReadRequest, SourceProbe, TargetProbe, WriteRequest,
+};
+use super::rows::{RowFormat, RowStream, Rows, SliceRows};
+use super::transaction::HeldClaim;
+use super::{CloseRequest, ConnectorError, ForgetOutcome, ForgetRequest};
+
+/// The read side of a connection. Every read opens, owns and closes its own connection.
+#[async_trait]
+pub trait Source: Send + Sync {
+    /// Reads the catalogue, and what the plan needs of the rows; changes nothing. The bounds of the
+    /// partition column may take as long as a scan does; all that a plan can do without takes five
+    /// seconds at most.
+    async fn probe(&self, probe: &SourceProbe) -> Result<TableFacts, ConnectorError>;
+    /// Counts the rows outside of a range that a partition column has, and by what they lie
+    /// outside. A table that is too large for that, and has no index on the column, leaves them
+    /// unknown.
+    async fn count_left_out(&self, request: &LeftOutRequest) -> Result<LeftOut, ConnectorError>;
+    /// Begins to read a slice: exactly the rows a single statement sees.
+    async fn read(&self, request: &ReadRequest) -> Result<Box<dyn RowStream>, ConnectorError>;
+    /// The position of the row that `before` others of the slice precede, in the order of positions.
+    /// `None` when there are not so many, or when the row's value has no position.
+    async fn position_at(
+        &self,
+        table: &TableName,
+        of: &SliceRows,
+        kind: CursorKind,
+        before: u64,
+    ) -> Result<Option<Cursor>, ConnectorError>;
+    /// The formats it can give these columns in, best first.
+    fn formats(&self, columns: &[ColumnFacts]) -> Vec<RowFormat>;
+}
+
+/// The write side of a connection, with its ledger.
+#[async_trait]
+pub trait Target: Send + Sync {
+    /// Reads the catalogue and the ledger; at most five seconds, changes nothing.
+    ///
+    /// # Errors
+    /// Permanent `target_of_another_cluster` when the ledger belongs to another cluster.
+    async fn probe(&self, probe: &TargetProbe) -> Result<TargetFacts, ConnectorError>;
+
+    /// Takes the stream, and makes the ledger and the table where they are missing: one
+    /// transaction, under a lock that no other prepare of the target holds. Marks the target as the
+    /// cluster's.
+    ///
+    /// Every other run that has rows of the stream is fenced as by [`Target::fence_run`], and open
+    /// tasks of another plan of the same run are given up: once this answered, nothing that others
+    /// or another plan have committed of the stream changes. Repeating it is harmless. A late one,
+    /// of a run that was fenced or whose stream was taken under a larger token, changes nothing.
+    async fn prepare(&self, request: &PrepareRequest) -> Result<PrepareOutcome, ConnectorError>;
+
+    /// Raises the fence of a task, in a short transaction of its own.
+    async fn claim(&self, claim: &Claim) -> Result<ClaimOutcome, ConnectorError>;
+
+    /// The ledger row of a task, read on a new connection.
+    async fn ledger_row(
+        &self,
+        run: &RunId,
+        task: &TaskId,
+    ) -> Result<Option<LedgerRow>, ConnectorError>;
+
+    /// The tasks of a phase that are committed, by their ordinals; changes nothing. A target
+    /// without a ledger has none.
+    ///
+    /// # Errors
+    /// Permanent `target_of_another_cluster` when the ledger belongs to another cluster, and
+    /// `ledger_missing` when there is none although the table holds rows that were appended:
+    /// loading them again could double them.
+    async fn committed(&self, request: &CloseRequest) -> Result<Ordinals, ConnectorError>;
+
+    /// Fences a run: after it answered, no commit of the run lands. A target without a ledger gets
+    /// one.
+    async fn fence_run(
+        &self,
+        cluster: &ClusterId,
+        run: &RunId,
+    ) -> Result<FenceReport, ConnectorError>;
+
+    /// The run that took a stream of `run` from it, and so fenced it; `None` when it was cancelled,
+    /// or is not fenced.
+    async fn fenced_by(&self, run: &RunId) -> Result<Option<RunId>, ConnectorError>;
+
+    /// What the ledger holds of a stream; changes nothing.
+    ///
+    /// # Errors
+    /// Permanent `target_of_another_cluster` when the ledger belongs to another cluster.
+    async fn receipts(
+        &self,
+        cluster: &ClusterId,
+        stream: &str,
+    ) -> Result<StreamReceipts, ConnectorError>;
+
+    /// Takes a stream as [`Target::prepare`] does, and voids receipts of it: they stay, and are
+    /// coverage no longer.
+    ///
+    /// # Errors
+    /// Permanent `receipt_in_part` when the range that is meant has some of the positions of a
+    /// receipt and not all of them.
+    async fn forget(&self, request: &ForgetRequest) -> Result<ForgetOutcome, ConnectorError>;
+
+    /// Takes over the target's mark for `cluster`, whoever held it; its incarnation is raised.
+    /// Returns the former holder.
+    async fn adopt(&self, cluster: &ClusterId) -> Result<Option<ClusterId>, ConnectorError>;
+
+    /// The columns of a table as it stands; empty when there is none.
+    async fn columns(&self, table: &TableName) -> Result<Vec<ColumnFacts>, ConnectorError>;
+
+    /// The formats it can take these columns in, given the table's own columns, best first.
+    fn formats(&self, from: Engine, columns: &[ColumnFacts], own: &[ColumnFacts])
+    -> Vec<RowFormat>;
+}
+
+/// What came of a claim. Only faults are errors; a lost race is an outcome.
+pub enum ClaimOutcome {
+    /// The fence stands, and this connection holds it: the work may begin.
+    Held(HeldClaim),
+    /// An earlier attempt committed: there is nothing to do but to report it.
+    Committed(Receipt),
+    /// The run was cancelled, or the task split.
+    Superseded,
+    /// A token at least as large is there, and it is not this attempt's.
+    Fenced {
+        /// The token met.
+        newer: FencingToken,
+    },
+    /// The row was claimed for another version of the spec.
+    SpecChanged,
+    /// The run took the stream for another plan: tasks of this one begin no more.
+    PlanChanged,
+}
+
+impl fmt::Debug for ClaimOutcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Held(_) => f.write_str("Held"),
+            Self::Committed(receipt) => write!(f, "Committed({receipt:?})"),
+            Self::Superseded => f.write_str("Superseded"),
+            Self::Fenced { newer } => write!(f, "Fenced({newer})"),
+            Self::SpecChanged => f.write_str("SpecChanged"),
+            Self::PlanChanged => f.write_str("PlanChanged"),
+        }
+    }
+}
+
+/// A claim that stands. Dropping it closes its connection; the fence stays until a newer one.
+#[async_trait]
+pub trait Claimed: Send {
+    /// The connection, for messages.
+    fn connection(&self) -> &ConnectionName;
+
+    /// How far the commits of the task have come.
+    fn reached(&self) -> Reached;
+
+    /// Waits until a transaction may begin, where writers take turns. May take long, and may be
+    /// given up at any time.
+    async fn ready(&mut self) -> Result<(), ConnectorError> {
+        Ok(())
+    }
+
+    /// Opens the data transaction on the connection that claimed.
+    async fn begin(self: Box<Self>) -> Result<Box<dyn TargetTx>, ConnectorError>;
+
+    /// Gives the session back: another claim may take it up.
+    async fn release(self: Box<Self>);
+}
+
+/// An open data transaction: what can be done in it, and no decision. Dropping it closes its
+/// connection, and the server rolls back.
+#[async_trait]
+pub trait TargetTx: Send {
+    /// The database, for messages.
+    fn place(&self) -> String;
+
+    /// Holds the table against being altered until the transaction ends, and makes sure that it
+    /// takes the rows as they will come. What follows is about this table.
+    async fn hold(&mut self, request: &WriteRequest) -> Result<(), ConnectorError>;
+
+    /// Whether a committed task of the stream has rows of the slice.
+    async fn has_receipts(&mut self, stream: &str, slice: &Slice) -> Result<bool, ConnectorError>;
+
+    /// Counts rows of the table, up to `most`.
+    async fn count(&mut self, rows: &Rows, most: u64) -> Result<u64, ConnectorError>;
+
+    /// Deletes rows of the table.
+    async fn delete(&mut self, rows: &Rows) -> Result<(), ConnectorError>;
+
+    /// Writes every row of `rows`, and tells how many the server says it took.
+    async fn insert(
+        &mut self,
+        request: &WriteRequest,
+        rows: &mut dyn RowStream,
+    ) -> Result<u64, ConnectorError>;
+
+    /// The guard: the task's row takes the step if it is still this attempt's and no chunk was
+    /// committed meanwhile, and then the watermark does. The last statements before COMMIT.
+    async fn guard(&mut self, step: &GuardStep) -> Result<Matched, ConnectorError>;
+
+    /// Rolls back a session that answers: its locks are gone when this returns.
+    async fn roll_back(self: Box<Self>);
+
+    /// Lets go of a transaction that failed. Waits for no server that may be silent.
+    async fn discard(self: Box<Self>);
+
+    /// Commits. The claim lives on, for the next chunk or to be released.
+    async fn commit(
+        self: Box<Self>,
+        permit: CommitPermit,
+    ) -> Result<Box<dyn Claimed>, CommitFailure>;
+}
+
+/// Why a commit did not answer that it is durable.
+#[derive(Debug)]
+pub enum CommitFailure {
+    /// The server answered that it did not commit, and why: everything was rolled back.
+    Refused(ConnectorError),
+    /// The answer was lost: only the ledger, asked on a new connection, knows.
+    Unknown(ConnectorError),
+}

@@ -1,0 +1,292 @@
+//! The data transaction, above what a connector can do: rows first, then the guard, then COMMIT,
+//! each step consuming the one before.
+//!
+//! Never cancels a begin or a commit: they run in loops of their own, and whoever waits for them may
+//! go away. Never leaves a transaction that could commit behind an error.
+
+use std::fmt;
+use std::time::Duration;
+
+use highwater_common::assignment::{AttemptError, ErrorClass, Receipt};
+use highwater_common::chunk::Reached;
+use highwater_common::commit::{CommitPermit, judge};
+use highwater_common::spec::{Resident, WriteMode};
+use highwater_runtime::failpoint;
+
+use super::ConnectorError;
+use super::requests::{GuardStep, Next, WriteRequest};
+use super::rows::RowStream;
+use super::traits::{Claimed, CommitFailure, TargetTx};
+use crate::supervisor::{SpawnKind, Supervisor};
+
+/// How long the answer to BEGIN is waited for, once it is the attempt's turn: only a silent server
+/// takes longer.
+const BEGIN_WAIT: Duration = Duration::from_mins(1);
+/// Resident rows are counted up to this many: enough for a person to judge by.
+const RESIDENT_COUNTED_MAX: u64 = 10_000;
+
+/// A claim that stands, and can be worked under. Dropping it closes its connection.
+pub struct HeldClaim {
+    claimed: Box<dyn Claimed>,
+    supervisor: Supervisor,
+}
+
+impl fmt::Debug for HeldClaim {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HeldClaim").finish_non_exhaustive()
+    }
+}
+
+impl HeldClaim {
+    pub(super) const fn new(claimed: Box<dyn Claimed>, supervisor: Supervisor) -> Self {
+        Self {
+            claimed,
+            supervisor,
+        }
+    }
+
+    /// The same claim with another way to what it stands for.
+    #[cfg(any(test, feature = "contract"))]
+    pub(super) fn wrapped(self, wrap: impl FnOnce(Box<dyn Claimed>) -> Box<dyn Claimed>) -> Self {
+        Self {
+            claimed: wrap(self.claimed),
+            supervisor: self.supervisor,
+        }
+    }
+
+    /// How far the commits of the task have come.
+    #[must_use]
+    pub fn reached(&self) -> Reached {
+        self.claimed.reached()
+    }
+
+    /// Opens the data transaction on the connection that claimed.
+    ///
+    /// # Errors
+    /// Those of the connector; `connection_lost` when the process ends meanwhile.
+    pub async fn begin(mut self) -> Result<DataTx, ConnectorError> {
+        self.claimed.ready().await?;
+        let Self {
+            claimed,
+            supervisor,
+        } = self;
+        let connection = claimed.connection().clone();
+        let begun = supervisor.spawn(SpawnKind::Commit, claimed.begin());
+        match tokio::time::timeout(BEGIN_WAIT, begun).await {
+            Ok(Ok(tx)) => Ok(DataTx {
+                tx: tx?,
+                supervisor,
+            }),
+            Ok(Err(_)) => Err(broken_off("connection_lost", "a begin")),
+            Err(_) => {
+                let waited = BEGIN_WAIT.as_secs();
+                let message = format!(
+                    "cannot begin a transaction on {connection}: no answer within {waited} s"
+                );
+                let silent = AttemptError::unreachable(connection, "silent", message);
+                Err(ConnectorError::of_report(silent))
+            }
+        }
+    }
+}
+
+/// An open data transaction. After an error, or dropped at any await, the connection closes, the
+/// server rolls back, and nothing is left that could commit.
+pub struct DataTx {
+    tx: Box<dyn TargetTx>,
+    supervisor: Supervisor,
+}
+
+impl DataTx {
+    /// Empties the rows' place when the mode asks for it, or makes sure that it is empty; then writes
+    /// every row of `rows`, and, when replacing, counts again and fails unless the target holds
+    /// exactly the rows read.
+    ///
+    /// # Errors
+    /// Those of the connector and of `rows`; permanent `resident_rows`, `count_mismatch` and
+    /// `replaced_range_counts_differently`.
+    pub async fn write(
+        mut self,
+        request: &WriteRequest,
+        rows: &mut dyn RowStream,
+    ) -> Result<(Self, Receipt), ConnectorError> {
+        match write(self.tx.as_mut(), request, rows).await {
+            Ok(receipt) => Ok((self, receipt)),
+            Err(error) => {
+                self.tx.discard().await;
+                Err(error)
+            }
+        }
+    }
+
+    /// The guard. The last statement before COMMIT: nothing can be written after it.
+    ///
+    /// # Errors
+    /// Those of the connector.
+    pub async fn guard(mut self, step: &GuardStep) -> Result<GuardOutcome, ConnectorError> {
+        let judged = self.tx.guard(step).await;
+        match judged.map(|matched| judge(matched.ledger, matched.watermark)) {
+            Ok(Ok(permit)) => Ok(GuardOutcome::Holds(Guarded {
+                tx: self.tx,
+                supervisor: self.supervisor,
+                permit,
+                next: step.next,
+            })),
+            Ok(Err(_not_held)) => {
+                self.tx.roll_back().await;
+                Ok(GuardOutcome::Lost)
+            }
+            Err(error) => {
+                self.tx.discard().await;
+                Err(error)
+            }
+        }
+    }
+}
+
+async fn write(
+    tx: &mut dyn TargetTx,
+    request: &WriteRequest,
+    rows: &mut dyn RowStream,
+) -> Result<Receipt, ConnectorError> {
+    tx.hold(request).await?;
+    let (into, table) = (&request.rows, &request.table);
+    match request.mode {
+        WriteMode::Append => {}
+        WriteMode::ReplacePartition => {
+            match request.resident {
+                Resident::Replace => {}
+                Resident::Fail => refuse_residents(tx, request).await?,
+            }
+            tx.delete(into).await?;
+        }
+    }
+    let written = tx.insert(request, rows).await?;
+    let read = rows.rows();
+    if written != read {
+        let message = format!(
+            "{read} rows of {into} were read and {written} written to {table} on {}; does a trigger \
+             leave rows out? Nothing was kept",
+            tx.place()
+        );
+        return Err(permanent("count_mismatch", message));
+    }
+    if request.mode == WriteMode::ReplacePartition {
+        // Neither the source's count nor the server's own is evidence of what is there now.
+        let found = tx.count(into, u64::MAX).await?;
+        if found != read {
+            let message = format!(
+                "{read} rows of {into} were written to {table} on {}, and {found} are found there; \
+                 does a trigger move rows, does the column's type round, or does somebody else \
+                 write? Nothing was kept",
+                tx.place()
+            );
+            return Err(permanent("replaced_range_counts_differently", message));
+        }
+    }
+    Ok(Receipt {
+        rows: read,
+        bytes: rows.bytes(),
+    })
+}
+
+/// Rows that no run of this stream has put there are somebody's: they are not replaced unasked.
+async fn refuse_residents(
+    tx: &mut dyn TargetTx,
+    request: &WriteRequest,
+) -> Result<(), ConnectorError> {
+    let into = &request.rows;
+    let resident = tx.count(into, RESIDENT_COUNTED_MAX).await?;
+    // Most slices are empty, and an empty one needs no look at a ledger of a million rows.
+    if resident == 0 {
+        return Ok(());
+    }
+    if let Some(of) = into.slice()
+        && tx.has_receipts(&request.stream, &of.slice).await?
+    {
+        return Ok(());
+    }
+    let at_least = match resident {
+        RESIDENT_COUNTED_MAX => "at least ",
+        _ => "",
+    };
+    let message = format!(
+        "{} on {} holds {at_least}{resident} rows in {into} that no run of this step has written; \
+         nothing was touched. To replace them set `write.resident: replace`, or write to another \
+         table",
+        request.table,
+        tx.place()
+    );
+    Err(permanent("resident_rows", message))
+}
+
+/// What the guard found.
+pub enum GuardOutcome {
+    /// The row is still this attempt's; only COMMIT is left.
+    Holds(Guarded),
+    /// It is not; everything was rolled back. The ledger row, asked anew, says whose it is.
+    Lost,
+}
+
+/// A guarded transaction: the only thing left to do is to commit it.
+pub struct Guarded {
+    tx: Box<dyn TargetTx>,
+    supervisor: Supervisor,
+    permit: CommitPermit,
+    next: Next,
+}
+
+impl Guarded {
+    /// Commits. Runs to its end apart from the caller.
+    pub async fn commit(self) -> CommitOutcome {
+        let supervisor = self.supervisor.clone();
+        match supervisor.spawn(SpawnKind::Commit, self.run()).await {
+            Ok(outcome) => outcome,
+            Err(_) => CommitOutcome::Unknown(broken_off("commit_unknown", "a commit")),
+        }
+    }
+
+    /// The only COMMIT of data. The permit is used up with it, however it ends.
+    async fn run(self) -> CommitOutcome {
+        if let Err(error) = failpoint::hit("commit_before").await {
+            return CommitOutcome::Unknown(error.into());
+        }
+        let claimed = match self.tx.commit(self.permit).await {
+            Ok(claimed) => claimed,
+            Err(CommitFailure::Refused(error)) => return CommitOutcome::Refused(error),
+            Err(CommitFailure::Unknown(error)) => return CommitOutcome::Unknown(error),
+        };
+        let claim = match self.next {
+            Next::Continue { .. } => Some(HeldClaim::new(claimed, self.supervisor)),
+            Next::Committed => {
+                // Before anybody hears of it, so that the next attempt finds the session.
+                claimed.release().await;
+                None
+            }
+        };
+        match failpoint::hit("commit_answer_lost").await {
+            Ok(()) => CommitOutcome::Committed(claim),
+            Err(error) => CommitOutcome::Unknown(error.into()),
+        }
+    }
+}
+
+/// What came of a commit.
+#[derive(Debug)]
+pub enum CommitOutcome {
+    /// Durable. The claim lives on when the task goes on with another chunk.
+    Committed(Option<HeldClaim>),
+    /// The server answered that it did not commit, and why: everything was rolled back.
+    Refused(ConnectorError),
+    /// The answer was lost: only the ledger, asked on a new connection, knows.
+    Unknown(ConnectorError),
+}
+
+fn permanent(code: &str, message: String) -> ConnectorError {
+    ConnectorError::of_report(AttemptError::new(ErrorClass::Permanent, code, message))
+}
+
+fn broken_off(code: &str, what: &str) -> ConnectorError {
+    let message = format!("{what} broke off with its process; the ledger knows what became of it");
+    ConnectorError::of_report(AttemptError::new(ErrorClass::Transient, code, message))
+}
