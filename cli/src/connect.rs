@@ -77,7 +77,7 @@ pub(crate) enum Need {
 
 /// Where a connection leads.
 #[derive(Debug, Clone)]
-pub(crate) enum Place {
+pub(crate) enum Destination {
     /// To this machine: this process or another, over a folder.
     Embedded,
     /// To a cluster, which has these coordinators.
@@ -90,7 +90,7 @@ pub(crate) struct Connection {
     /// The client.
     pub client: ControlClient,
     /// Where it leads.
-    pub place: Place,
+    pub place: Destination,
     /// What runs in this process; `None` when the coordinator is another's.
     pub embedded: Option<Embedded>,
     banner: String,
@@ -99,7 +99,7 @@ pub(crate) struct Connection {
 impl Connection {
     /// The way to a coordinator of this process.
     #[must_use]
-    pub(crate) fn of_process(embedded: Embedded, place: Place, banner: String) -> Self {
+    pub(crate) fn of_process(embedded: Embedded, place: Destination, banner: String) -> Self {
         Self {
             client: embedded.client.clone(),
             place,
@@ -117,7 +117,7 @@ impl Connection {
     /// Goes to the next of a cluster's coordinators that answers, after the one in use did not.
     /// When none does, it stays where it is until the next time.
     pub(crate) async fn move_on(&mut self) {
-        if let Place::Remote(coordinators) = &self.place
+        if let Destination::Remote(coordinators) = &self.place
             && let Ok(next) = coordinators.with_the_first_last().dial().await
         {
             *self = next;
@@ -151,7 +151,7 @@ pub(crate) async fn open(place: &Where, need: Need) -> Result<Connection, CliErr
     match (attached, need) {
         (Some(client), Need::Read | Need::Act) => Ok(Connection {
             client,
-            place: Place::Embedded,
+            place: Destination::Embedded,
             embedded: None,
             banner: format!(
                 "embedded {}, through the process that runs there",
@@ -192,7 +192,11 @@ async fn start(place: &Where, need: Need) -> Result<Connection, CliError> {
     };
     let embedded = embedded::start(dir, workers, need, place.session_ttl).await?;
     let banner = format!("embedded {}, {with}", dir.display());
-    Ok(Connection::of_process(embedded, Place::Embedded, banner))
+    Ok(Connection::of_process(
+        embedded,
+        Destination::Embedded,
+        banner,
+    ))
 }
 
 /// A cluster's coordinators.
@@ -260,7 +264,7 @@ impl Coordinators {
                     coordinators.addresses.rotate_left(at);
                     return Ok(Connection {
                         client,
-                        place: Place::Remote(coordinators),
+                        place: Destination::Remote(coordinators),
                         embedded: None,
                         banner,
                     });

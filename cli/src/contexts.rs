@@ -220,7 +220,7 @@ mod tests {
         (home, contexts, environment)
     }
 
-    fn settled(
+    fn load_order(
         line: &str,
         contexts: &Contexts,
         environment: &Environment,
@@ -236,7 +236,9 @@ mod tests {
     fn flags_beat_the_environment_which_beats_what_was_chosen() {
         let (home, contexts, environment) = home(TWO);
         let goes = |line: &str, environment: &Environment| {
-            settled(line, &contexts, environment).unwrap().coordinator
+            load_order(line, &contexts, environment)
+                .unwrap()
+                .coordinator
         };
         assert_eq!(goes("highwater ls", &environment), None);
         contexts.choose("test").unwrap();
@@ -270,7 +272,7 @@ mod tests {
         );
         assert_eq!(goes("highwater ls --context embedded", &addressed), None);
         assert_eq!(goes("highwater ls --state other", &environment), None);
-        let prod = settled(
+        let prod = load_order(
             "highwater ls --context prod --tls-server-name c",
             &contexts,
             &environment,
@@ -285,7 +287,7 @@ mod tests {
     #[test]
     fn an_unknown_context_is_told_with_those_that_there_are() {
         let (_home, contexts, environment) = home(TWO);
-        let error = settled("highwater ls --context prdo", &contexts, &environment).unwrap_err();
+        let error = load_order("highwater ls --context prdo", &contexts, &environment).unwrap_err();
         assert_eq!(error.exit(), ExitCode::Usage);
         let text = error.render(&crate::render::Look::plain());
         assert!(
@@ -298,7 +300,7 @@ mod tests {
     #[test]
     fn a_file_that_is_wrong_is_named() {
         let (_home, contexts, environment) = home("contexts: {prod: {coordinater: [x]}}");
-        let text = settled("highwater ls --context prod", &contexts, &environment).unwrap_err();
+        let text = load_order("highwater ls --context prod", &contexts, &environment).unwrap_err();
         let text = text.render(&crate::render::Look::plain());
         assert!(
             text.contains("config.yaml") && text.contains("coordinater"),

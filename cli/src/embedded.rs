@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use highwater_common::document::AdoptedDocument;
 use highwater_common::id::ConnectionName;
 use highwater_common::spec::{self, Spec};
-use highwater_common::view::AdoptedDocument;
 use highwater_coordinator::store::sqlite::SqliteStore;
 use highwater_coordinator::store::{RecordStore, StoreError};
 use highwater_coordinator::{

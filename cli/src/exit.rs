@@ -1,7 +1,7 @@
 //! Which exit code a run's end, or a call's refusal, comes to.
 
+use highwater_common::document::RunDocument;
 use highwater_common::status::RunStatus;
-use highwater_common::view::RunDocument;
 pub use highwater_runtime::ExitCode;
 use tonic::Code;
 

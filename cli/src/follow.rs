@@ -3,14 +3,14 @@
 
 use std::time::Duration;
 
+use highwater_common::document::RunDocument;
 use highwater_common::status::RunStatus;
-use highwater_common::view::RunDocument;
 use highwater_proto::v1::{Document, GetRunRequest};
 use highwater_runtime::Interrupts;
 use tokio::time::{Instant, MissedTickBehavior};
 use tonic::{Code, Status, Streaming};
 
-use crate::connect::{Connection, Fetched, Place};
+use crate::connect::{Connection, Destination, Fetched};
 use crate::deadline::{CALL_WAIT_MAX, within};
 use crate::embedded::Embedded;
 use crate::error::CliError;
@@ -203,10 +203,10 @@ impl Follower<'_> {
         let is_away =
             exit::of_code(status.code()) == ExitCode::Unreachable && since.elapsed() < AWAY_MAX;
         let may_return = match self.connection.place {
-            Place::Remote(_) => is_away,
+            Destination::Remote(_) => is_away,
             // The coordinator of this process begins another term; one of another process has gone
             // for good.
-            Place::Embedded => is_draining || (is_away && self.connection.embedded.is_some()),
+            Destination::Embedded => is_draining || (is_away && self.connection.embedded.is_some()),
         };
         if may_return {
             Ok(())

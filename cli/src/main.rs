@@ -29,13 +29,13 @@ fn main() -> ProcessExit {
     let environment = Environment::read();
     let contexts = Contexts::of(&environment);
     // A verb that asks nobody does not care where a cluster would be.
-    let settled = if cli.command.asks_a_coordinator() {
+    let load_order = if cli.command.asks_a_coordinator() {
         contexts.settle(&mut cli.global, &environment)
     } else {
         Ok(())
     };
     let mut output = Output::of_process(&cli.global, &environment);
-    if let Err(error) = settled {
+    if let Err(error) = load_order {
         output.tell(&error.render(&output.talk_look));
         return error.exit().into();
     }

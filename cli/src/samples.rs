@@ -1,12 +1,12 @@
 //! Documents for tests.
 
-use highwater_common::id::{DocumentDigest, RunId, TaskId};
-use highwater_common::status::{RunStatus, StepStatus};
-use highwater_common::view::{
+use highwater_common::document::{
     ClusterDocument, EventDocument, EventsDocument, FailedTaskDocument, PlanDocument,
     PlannedStepDocument, RunDocument, RunsDocument, StepDocument, TaskCounts, TaskDocument,
     TasksDocument, WorkerDocument,
 };
+use highwater_common::id::{DocumentDigest, RunId, TaskId};
+use highwater_common::status::{RunStatus, StepStatus};
 
 /// The id of every sample run.
 pub(crate) const RUN: RunId =

@@ -13,9 +13,9 @@ use highwater_common::id::{DocumentDigest, RunId, StepName};
 use highwater_common::plan::Plan;
 use highwater_common::segment::{SEGMENT_TASKS, Segment, TaskResult};
 use highwater_common::spec::{
-    Backfill, Chunk, Grain, Nulls, Order, Partition, PartitionBy, Reprocess, Resident, RetryPolicy,
-    RunLimits, SourceRows, SourceTable, Spec, Step, StepLimits, Strategy, TableName, TargetTable,
-    Triggers, Write, WriteMode,
+    Backfill, Chunk, ExistingRows, Grain, Nulls, Order, Partition, PartitionBy, Reprocess,
+    RetryPolicy, RunLimits, SourceRows, SourceTable, Spec, Step, StepLimits, Strategy, TableName,
+    TargetTable, Triggers, Write, WriteMode,
 };
 
 const TASKS: u64 = 1_000_000;
@@ -106,7 +106,7 @@ fn spec(name: &StepName, tz: &str) -> Spec {
         write: Write {
             mode: WriteMode::Append,
             key: Vec::new(),
-            resident: Resident::Fail,
+            resident: ExistingRows::Fail,
             triggers: Triggers::Fire,
         },
         chunk: Chunk::default(),

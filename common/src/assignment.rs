@@ -82,7 +82,7 @@ pub struct StepOrder {
     /// The write side, for strategies that have one.
     pub target: Option<(Connection, TargetTable)>,
     /// What planning settled; `None` before it.
-    pub settled: Option<Settled>,
+    pub load_order: Option<LoadOrder>,
     /// Whether the probe takes over a target that belongs to another cluster.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub adopts: bool,
@@ -93,7 +93,7 @@ pub struct StepOrder {
 
 /// What planning settled for a step that moves rows.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Settled {
+pub struct LoadOrder {
     /// The stream: `pipeline/step/connection:table-digest/target-table`.
     pub stream: String,
     /// The columns to move, in the source's order.
@@ -293,7 +293,7 @@ pub enum Outcome {
         fingerprint: String,
     },
     /// A fence stands: so many open attempts can no longer commit.
-    Fenced {
+    RunFenced {
         /// How many ledger rows went from open to fenced.
         attempts: u64,
     },
@@ -305,7 +305,7 @@ pub enum Outcome {
     /// to an older state. Nothing of the attempt is in it; why is what a person is told.
     Unprepared(AttemptError),
     /// A claim met a larger token: the store was rewound, or a newer attempt runs.
-    Outrun {
+    Fenced {
         /// The token met.
         newer: FencingToken,
     },

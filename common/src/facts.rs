@@ -60,7 +60,7 @@ pub enum ColumnKind {
     Any,
 }
 
-/// One column, as the catalogue tells of it.
+/// One column, as the catalog tells of it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ColumnFacts {
     /// The name, unquoted.
@@ -69,7 +69,7 @@ pub struct ColumnFacts {
     pub type_name: String,
     /// What it holds.
     pub kind: ColumnKind,
-    /// Whether NULL is allowed; in a source, whether a row may hold it, whatever the catalogue
+    /// Whether NULL is allowed; in a source, whether a row may hold it, whatever the catalog
     /// says.
     pub nullable: bool,
     /// Whether a PostgreSQL binary COPY of this type means the same on every server: built-in

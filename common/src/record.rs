@@ -31,7 +31,7 @@ pub struct LeaderRecord {
 
 /// What is wanted of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RunWish {
+pub enum RunIntent {
     /// A plan, and no more.
     Plan,
     /// Everything.
@@ -54,7 +54,7 @@ pub struct RunRecord {
     /// "Now", for everything the run does, in microseconds since 1970.
     pub reference_time_micros: i64,
     /// What is wanted.
-    pub wish: RunWish,
+    pub intent: RunIntent,
     /// Where it stands.
     pub status: RunStatus,
     /// Which plan; 0 while there is none.

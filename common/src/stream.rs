@@ -89,7 +89,7 @@ pub enum Takeover {
     Superseded,
     /// Another run, or another plan of this one, took the stream under a token at least as large:
     /// this attempt is late, or the store was rewound.
-    Outrun {
+    Fenced {
         /// That token.
         newer: FencingToken,
     },
@@ -117,7 +117,7 @@ pub fn take_stream(mine: &StreamOwner, own: RunMark, owner: Option<&StreamOwner>
             former: None,
             leaves_plan: false,
         },
-        Some(owner) if owner.token >= mine.token => Takeover::Outrun { newer: owner.token },
+        Some(owner) if owner.token >= mine.token => Takeover::Fenced { newer: owner.token },
         Some(owner) if owner.run == mine.run => Takeover::Take {
             former: None,
             leaves_plan: true,
@@ -266,7 +266,7 @@ mod tests {
                     if at == other {
                         take(false)
                     } else {
-                        Takeover::Outrun { newer: now.token }
+                        Takeover::Fenced { newer: now.token }
                     }
                 );
             }
@@ -301,7 +301,7 @@ mod tests {
         );
         assert_eq!(
             take_stream(&older, RunMark::Unknown, Some(&newer)),
-            Takeover::Outrun { newer: newer.token }
+            Takeover::Fenced { newer: newer.token }
         );
         // AND the newer one takes it, and takes it again, whatever its own attempts have done
         assert_eq!(

@@ -1,5 +1,5 @@
 //! What a PostgreSQL type is made of. Two types of one name may differ in it, so it is compared and
-//! not the name. Never asks a server: the catalogue's answers become a definition, or a built-in
+//! not the name. Never asks a server: the catalog's answers become a definition, or a built-in
 //! type's name is read as one.
 
 use serde::{Deserialize, Serialize};
@@ -121,7 +121,7 @@ impl TypeDefinition {
             .unwrap_or_else(|| Self::built_in(&column.type_name))
     }
 
-    /// The definition of a built-in type, by its name as a catalogue writes it: `numeric(12,2)[]`.
+    /// The definition of a built-in type, by its name as a catalog writes it: `numeric(12,2)[]`.
     #[must_use]
     pub fn built_in(written: &str) -> Self {
         let written = written.trim().to_ascii_lowercase();
@@ -222,7 +222,7 @@ fn alias(name: &str) -> &str {
         "timetz" => "time with time zone",
         "time" => "time without time zone",
         "varbit" => "bit varying",
-        // What the catalogue calls a `bit` without a length, which the word alone would limit to
+        // What the catalog calls a `bit` without a length, which the word alone would limit to
         // one.
         "\"bit\"" => "bit",
         other => other,

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use highwater_common::id::ClusterId;
 use highwater_common::record::{FormatRecord, LeaderRecord};
-use highwater_proto::convert::records::{Stored, hi_to_bytes};
+use highwater_proto::convert::records::{StoredRecord, hi_to_bytes};
 use highwater_runtime::failpoint;
 use rand::RngExt;
 use rand::SeedableRng;
@@ -18,10 +18,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::error::ServiceError;
-use crate::leader::{Fallen, Leader, LoadError, Request, Term, load};
+use crate::leader::{Leader, LoadError, Request, Term, TermEnded, load};
 use crate::options::CoordinatorOptions;
 use crate::store::keys::RecordKey;
-use crate::store::{Campaign, Expect, Op, RecordStore, Reign, StoreError, StoreTxn, TxnOutcome};
+use crate::store::{
+    Campaign, Expect, Leadership, Op, RecordStore, StoreError, StoreTxn, TxnOutcome,
+};
 
 /// Requests that wait for the leader at the most.
 const INBOX_MAX: usize = 1024;
@@ -52,7 +54,7 @@ pub struct Coordinator {
     role: watch::Sender<Role>,
 }
 
-/// What wins the office: everything of a coordinator but its requests.
+/// What wins the leadership: everything of a coordinator but its requests.
 struct Campaigner {
     store: Arc<dyn RecordStore>,
     options: CoordinatorOptions,
@@ -78,11 +80,11 @@ pub enum Role {
 
 /// What came of a campaign.
 enum Campaigned {
-    /// The office is won, and the store is read.
-    Won(Box<dyn Reign>, Box<Term>),
+    /// The leadership is won, and the store is read.
+    Won(Box<dyn Leadership>, Box<Term>),
     /// Somebody else leads, there if it is known.
     Held(Option<String>),
-    /// Nobody leads, and the store has no room for anybody's office.
+    /// Nobody leads, and the store has no room for anybody's leadership.
     Full(StoreError),
     /// The store did not answer, or did not say what became of the barrier.
     Failed,
@@ -186,8 +188,8 @@ impl Coordinator {
                 return Ok(());
             };
             match campaigned {
-                Campaigned::Won(reign, term) => {
-                    let is_over = self.lead(reign, *term, is_first_term, &cancel).await;
+                Campaigned::Won(leadership, term) => {
+                    let is_over = self.lead(leadership, *term, is_first_term, &cancel).await;
                     is_first_term = false;
                     // whoever waits for a change asks again, and hears
                     self.version.send_modify(|version| *version += 1);
@@ -257,55 +259,52 @@ impl Coordinator {
     /// Leads for one term. True when the coordinator is to end.
     async fn lead(
         &mut self,
-        reign: Box<dyn Reign>,
+        leadership: Box<dyn Leadership>,
         mut term: Term,
         mut is_first_term: bool,
         cancel: &CancellationToken,
     ) -> bool {
         let record = term.record.clone();
-        let fallen = loop {
+        let ended = loop {
             let mut leader = self.leader(term);
             // Only what was leased before this process began is gone for certain: workers outlive a
             // term.
-            let fallen =
+            let ended =
                 match self.campaigner.options.is_exclusive && std::mem::take(&mut is_first_term) {
                     true => leader.release_everything().await,
                     false => Ok(()),
                 };
             self.role.send_replace(Role::Leading);
-            let fallen = match fallen {
-                Ok(()) => leader.run(&mut self.inbox, reign.lost(), cancel).await,
-                Err(fallen) => Err(fallen),
+            let ended = match ended {
+                Ok(()) => leader.run(&mut self.inbox, leadership.lost(), cancel).await,
+                Err(ended) => Err(ended),
             };
-            match fallen {
-                Err(Fallen::Full(error)) => match self
-                    .hold_without_room(&error, &record, reign.lost(), cancel)
+            match ended {
+                Err(TermEnded::Full(error)) => match self
+                    .hold_without_room(&error, &record, leadership.lost(), cancel)
                     .await
                 {
                     Some(next) => term = next,
                     None if cancel.is_cancelled() => break Ok(()),
-                    None => break Err(Fallen::Full(error)),
+                    None => break Err(TermEnded::Full(error)),
                 },
-                fallen => break fallen,
+                ended => break ended,
             }
         };
         self.role.send_replace(Role::BetweenTerms);
-        if let Err(error) = reign.resign().await {
+        if let Err(error) = leadership.resign().await {
             tracing::warn!(%error, "the lead ends by its time to live");
         }
-        match fallen {
+        match ended {
             Ok(()) => true,
             Err(
-                fallen @ (Fallen::Full(_)
-                | Fallen::Deposed
-                | Fallen::Rewound { .. }
-                | Fallen::Store(_)
-                | Fallen::Unresolved),
+                ended @ (TermEnded::Full(_)
+                | TermEnded::Deposed
+                | TermEnded::Rewound { .. }
+                | TermEnded::Store(_)
+                | TermEnded::Unresolved),
             ) => {
-                tracing::warn!(
-                    error = &fallen as &dyn std::error::Error,
-                    "the term is over"
-                );
+                tracing::warn!(error = &ended as &dyn std::error::Error, "the term is over");
                 false
             }
         }
@@ -330,8 +329,8 @@ impl Coordinator {
         )
     }
 
-    /// Refuses what comes, until `wait` has passed or the office may have become free. True when
-    /// the coordinator is to end.
+    /// Refuses what comes, until `wait` has passed or the leadership may have become free. True
+    /// when the coordinator is to end.
     async fn stand_by(
         &mut self,
         refusal: impl Fn() -> ServiceError,
@@ -412,7 +411,7 @@ impl Coordinator {
 }
 
 impl Campaigner {
-    /// Tells when the office may have changed hands, if the store can; else it is asked now and
+    /// Tells when the leadership may have changed hands, if the store can; else it is asked now and
     /// then.
     async fn hints(&self) -> Option<watch::Receiver<u64>> {
         let hints = self.store.hints(&RecordKey::Leader.render()).await;
@@ -421,7 +420,7 @@ impl Campaigner {
             .ok()
     }
 
-    /// T0 and the barrier: wins the office, reads everything, raises `hi`.
+    /// T0 and the barrier: wins the leadership, reads everything, raises `hi`.
     async fn campaign(&mut self) -> Result<Campaigned, CoordinatorError> {
         let record = LeaderRecord {
             term: self.rng.random(),
@@ -429,12 +428,12 @@ impl Campaigner {
         }
         .to_bytes();
         let key = RecordKey::Leader.render();
-        let reign = match self
+        let leadership = match self
             .store
             .campaign(&key, record.clone(), self.options.leader_ttl)
             .await
         {
-            Ok(Campaign::Won(reign)) => reign,
+            Ok(Campaign::Won(leadership)) => leadership,
             Ok(Campaign::Held(leader)) => {
                 let address = LeaderRecord::from_bytes(&leader)
                     .ok()
@@ -454,10 +453,10 @@ impl Campaigner {
             Err(error) => return Err(CoordinatorError::Store(error)),
         };
         match self.barrier(record).await {
-            Ok(Some(term)) => return Ok(Campaigned::Won(reign, Box::new(term))),
+            Ok(Some(term)) => return Ok(Campaigned::Won(leadership, Box::new(term))),
             Ok(None) => {}
             Err(LoadError::Store(error @ StoreError::Full { .. })) => {
-                resign(reign).await;
+                resign(leadership).await;
                 return Ok(Campaigned::Full(error));
             }
             Err(LoadError::Store(error)) => {
@@ -468,11 +467,11 @@ impl Campaigner {
                 );
             }
             Err(error @ (LoadError::Record { .. } | LoadError::Key(_))) => {
-                resign(reign).await;
+                resign(leadership).await;
                 return Err(error.into());
             }
         }
-        resign(reign).await;
+        resign(leadership).await;
         Ok(Campaigned::Failed)
     }
 
@@ -524,8 +523,8 @@ impl Campaigner {
     }
 }
 
-async fn resign(reign: Box<dyn Reign>) {
-    if let Err(error) = reign.resign().await {
+async fn resign(leadership: Box<dyn Leadership>) {
+    if let Err(error) = leadership.resign().await {
         tracing::warn!(%error, "an unused lead ends by its time to live");
     }
 }

@@ -31,7 +31,7 @@ use crate::clock::Clock;
 use crate::coordinator::{Coordinator, CoordinatorError, CoordinatorHandle};
 use crate::engine::Cluster;
 use crate::error::ServiceError;
-use crate::leader::{Beat, Handed, Leader, Request, Submission};
+use crate::leader::{Beat, Granted, Leader, Request, Submission};
 use crate::options::{CoordinatorOptions, SessionOptions};
 use crate::store::faulty::Faulty;
 use crate::store::memory::MemoryStore;
@@ -122,7 +122,7 @@ pub(crate) fn well(assignment: &Assignment, partitions: i64) -> Outcome {
         Work::Prepare => prepared(&Coverage::default()),
         Work::Noop(_) => Outcome::Done,
         Work::Partition(_) => Outcome::Committed(Receipt { rows: 1, bytes: 8 }),
-        Work::Fence => Outcome::Fenced { attempts: 0 },
+        Work::Fence => Outcome::RunFenced { attempts: 0 },
         Work::Count(_) => Outcome::Counted(highwater_common::left_out::LeftOut::NONE),
         Work::Close { .. } => Outcome::Closed(Ordinals::of_ranges([(0, ORDINALS_MAX - 1)])),
     }
@@ -228,8 +228,8 @@ impl Bench {
         &self.running.handle
     }
 
-    /// Kills the coordinator, wherever it is, starts another, and waits for the office's time to
-    /// live until that one leads.
+    /// Kills the coordinator, wherever it is, starts another, and waits for the leadership's time
+    /// to live until that one leads.
     pub(crate) async fn kill(&mut self) {
         self.running.ended.abort();
         let seed = self.rng.random();
@@ -486,7 +486,7 @@ impl FakeWorker {
 
     pub(crate) async fn pull(&mut self, free: u32) -> Result<Vec<Assignment>, ServiceError> {
         let session = self.session;
-        let handed: Vec<Handed> = self
+        let granted: Vec<Granted> = self
             .handle
             .ask(|reply| Request::Pull {
                 session,
@@ -494,7 +494,7 @@ impl FakeWorker {
                 reply,
             })
             .await?;
-        let assignments: Vec<Assignment> = handed.into_iter().map(|one| one.assignment).collect();
+        let assignments: Vec<Assignment> = granted.into_iter().map(|one| one.assignment).collect();
         self.held.extend(assignments.iter().cloned());
         Ok(assignments)
     }

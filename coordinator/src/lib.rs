@@ -20,7 +20,7 @@ pub mod supervisor;
 
 pub use coordinator::{Coordinator, CoordinatorError, CoordinatorHandle, Role, cluster_id};
 pub use error::ServiceError;
-pub use leader::{Fallen, LoadError};
+pub use leader::{LoadError, TermEnded};
 pub use options::{CoordinatorOptions, SessionOptions};
 pub use service::{
     ControlApi, Deadlines, WorkerApi, control_service, limited_server, worker_service,

@@ -51,7 +51,7 @@ pub struct CoordinatorOptions {
     pub address: String,
     /// How it reaches the other coordinators.
     pub dialer: Dialer,
-    /// Time to live of the office.
+    /// Time to live of the leadership.
     pub leader_ttl: Duration,
     /// Times of worker sessions.
     pub sessions: SessionOptions,
@@ -89,9 +89,9 @@ impl CoordinatorOptions {
             stop_margin,
             ..
         } = self.sessions;
-        // The office falls free a time to live after its holder died, a second later at the most by
-        // etcd's own clock; a worker that was heard last just before then asks every fraction of a
-        // heartbeat.
+        // The leadership falls free a time to live after its holder died, a second later at the
+        // most by etcd's own clock; a worker that was heard last just before then asks every
+        // fraction of a heartbeat.
         let takes = self.leader_ttl + Duration::from_secs(1) + heartbeat.mul_f64(1.5);
         let patience = ttl.saturating_sub(stop_margin);
         if takes > patience {

@@ -54,8 +54,8 @@ const BROKEN_SEEDS_MAX: u64 = 200;
 const PLANTED_CODE: &str = "not_null";
 /// How long the faults last.
 const FAULTS: Duration = Duration::from_secs(90);
-/// Every run ends within this time after the last fault: a worker's session, an office's time to
-/// live, and the longest wait between two attempts, several times over.
+/// Every run ends within this time after the last fault: a worker's session, an leadership's time
+/// to live, and the longest wait between two attempts, several times over.
 const ENDS_WITHIN: Duration = Duration::from_secs(1800);
 
 /// Both coordinators together are asked so often at the most, 200 ms apart.
@@ -210,8 +210,9 @@ impl Simulation {
                     store.fill(false);
                 });
             }
-            // The office's lease is revoked: for a while there are two who believe that they lead.
-            9 => Office(self.store.clone()).revoke(&mut self.rng).await,
+            // The leadership's lease is revoked: for a while there are two who believe that they
+            // lead.
+            9 => Election(self.store.clone()).revoke(&mut self.rng).await,
             _ => {
                 let at = self.rng.random_range(0..2);
                 self.running[at].ended.abort();
@@ -232,12 +233,12 @@ impl Simulation {
         let until = tokio::time::Instant::now() + FAULTS;
         let begun = Arc::new(Notify::new());
         if !self.seed.is_multiple_of(4) {
-            let office = Office(self.store.clone());
+            let election = Election(self.store.clone());
             let rng = StdRng::seed_from_u64(self.rng.random());
             tokio::spawn(rewind(
                 self.memory.clone(),
                 Arc::clone(&self.target),
-                office,
+                election,
                 Arc::clone(&begun),
                 rng,
             ));
@@ -393,10 +394,10 @@ fn problems_of(run: &Run, target: &Target) -> Vec<String> {
     problems
 }
 
-/// The office, as something outside of the cluster sees it.
-struct Office(Faulty);
+/// The leadership, as something outside of the cluster sees it.
+struct Election(Faulty);
 
-impl Office {
+impl Election {
     /// Takes the record away. Who holds it is told within the time that a renewal takes.
     async fn revoke(&self, rng: &mut StdRng) {
         let ops = vec![Op::Delete("leader".to_owned())];

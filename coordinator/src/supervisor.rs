@@ -8,7 +8,7 @@ pub enum SpawnKind {
     /// Owns the connection of the embedded store; never cancelled, ends when the store is closed or
     /// let go.
     StoreConnection,
-    /// Renews the lease of a won office; ends with its reign.
+    /// Renews the lease of a won leadership; ends with its term.
     LeaseKeeper,
     /// Follows a prefix of the store for hints; ends with its last receiver, or with the store.
     StoreWatch,

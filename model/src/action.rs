@@ -11,7 +11,7 @@ use crate::world::{PARTITIONS, PREPARE, Protocol, SLICES, World};
 /// leader, `r` a run, `t` a task of it, `a` an attempt by its place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Action {
-    /// The office's lease ends, although its holder may not know.
+    /// The leadership's lease ends, although its holder may not know.
     OfficeEnds,
     /// T0 and T0b.
     Campaign(usize),

@@ -23,7 +23,7 @@ pub enum Invariant {
     I5,
     /// Rows carry the fence of their ledger row.
     I6,
-    /// Only the holder of the office changes the store, and of two assignments of a task one
+    /// Only the holder of the leadership changes the store, and of two assignments of a task one
     /// applies.
     I9,
     /// A healthy cluster comes to an end from here.

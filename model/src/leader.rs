@@ -26,10 +26,10 @@ impl Protocol {
         let mut next = world.clone();
         match action {
             Action::OfficeEnds => {
-                if world.store.office == 0 || world.seen.terms >= self.bounds.terms {
+                if world.store.election == 0 || world.seen.terms >= self.bounds.terms {
                     return None;
                 }
-                next.store.office = 0;
+                next.store.election = 0;
             }
             Action::Campaign(leader) => self.campaign(&mut next, leader)?,
             Action::Begin(leader, run) => {
@@ -132,17 +132,17 @@ impl Protocol {
 
     fn campaign(&self, world: &mut World, at: usize) -> Option<()> {
         let free = world.leaders.iter().position(Option::is_none).unwrap_or(0);
-        if world.store.office != 0 || world.seen.terms >= self.bounds.terms || at != free {
+        if world.store.election != 0 || world.seen.terms >= self.bounds.terms || at != free {
             return None;
         }
         world.seen.terms += 1;
-        world.store.office = world.seen.terms;
+        world.store.election = world.seen.terms;
         world.store.hi += 1;
         if self.counts_revisions() {
             world.store.revision += 1;
             world.store.created = world.store.revision;
         }
-        let (term, created, hi) = (world.store.office, world.store.created, world.store.hi);
+        let (term, created, hi) = (world.store.election, world.store.created, world.store.hi);
         world.leaders[at] = Some(Leader {
             term,
             created,
@@ -154,21 +154,21 @@ impl Protocol {
         Some(())
     }
 
-    /// A transaction of a leader passes its compare of the office. What is wrong with a design is
-    /// seen here.
+    /// A transaction of a leader passes its compare of the leadership. What is wrong with a design
+    /// is seen here.
     fn leads(&self, world: &mut World, at: usize) -> Option<Leader> {
         let leader = world.leaders[at]?;
         let passes = match self.design {
             Design::RevisionIsATerm => {
-                world.store.office != 0 && world.store.created == leader.created
+                world.store.election != 0 && world.store.created == leader.created
             }
             Design::LeaderNotCompared if leader.has_written => true,
-            _ => world.store.office == leader.term,
+            _ => world.store.election == leader.term,
         };
         if !passes || leader.is_waiting {
             return None;
         }
-        if world.store.office != leader.term {
+        if world.store.election != leader.term {
             world.seen.broken.add(Invariant::I9);
         }
         if self.design == Design::LeaderNotCompared {
@@ -278,7 +278,7 @@ impl Protocol {
             world.letters[at].is_spent = true;
         }
         let record = &mut world.store.runs[run];
-        let leads = world.store.office == term && record.status == Some(RunStatus::Running);
+        let leads = world.store.election == term && record.status == Some(RunStatus::Running);
         let is_free =
             record.tasks[task].lease.is_none() && record.tasks[task].state == TaskState::Pending;
         let overwrites = record.tasks[task].lease.is_some_and(|lease| lease != fence);
@@ -386,7 +386,7 @@ impl Protocol {
             Told::Prepared(covered) => self.prepared(world, run, covered)?,
             Told::Failed => self.failed(world, run, task, ErrorClass::Transient)?,
             Told::PlanChanged => self.failed(world, run, task, ErrorClass::Permanent)?,
-            Told::Outrun(newer) => {
+            Told::Fenced(newer) => {
                 (record.state, record.lease) =
                     (record.state.apply(TaskEvent::Released).ok()?, None);
                 let held = world.leaders[leader].as_mut()?;
@@ -504,7 +504,7 @@ pub(crate) fn ends(model: &Protocol, world: &World) -> bool {
     };
     let healthy = Protocol::new(model.design, bounds);
     let mut now = world.clone();
-    now.store.office = 0;
+    now.store.election = 0;
     (now.leaders, now.backup, now.replica) = ([None; 2], None, None);
     now.attempts.clear();
     now.letters.clear();

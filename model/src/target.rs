@@ -183,8 +183,8 @@ impl Protocol {
                 world.attempts[at].at = At::Told(Told::Superseded);
                 return Some(());
             }
-            Takeover::Outrun { newer } => {
-                world.attempts[at].at = At::Told(Told::Outrun(newer));
+            Takeover::Fenced { newer } => {
+                world.attempts[at].at = At::Told(Told::Fenced(newer));
                 return Some(());
             }
         };
@@ -457,7 +457,7 @@ fn after(meaning: Resume, begun: At) -> At {
         Resume::Begin => begun,
         Resume::ReportOnly(_) => At::Told(Told::Committed),
         Resume::Superseded => At::Told(Told::Superseded),
-        Resume::Fenced { newer } => At::Told(Told::Outrun(newer)),
+        Resume::Fenced { newer } => At::Told(Told::Fenced(newer)),
         Resume::SpecChanged | Resume::Probe => At::Told(Told::Failed),
     }
 }

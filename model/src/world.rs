@@ -71,10 +71,10 @@ pub struct World {
 /// The records that decisions rest on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Store {
-    /// The term that leads; 0 when the office is free.
-    pub(crate) office: u8,
-    /// The revision at which the office's record was made; only designs that go by revisions count
-    /// them.
+    /// The term that leads; 0 when the leadership is free.
+    pub(crate) election: u8,
+    /// The revision at which the leadership's record was made; only designs that go by revisions
+    /// count them.
     pub(crate) created: u8,
     pub(crate) revision: u8,
     pub(crate) hi: u8,
@@ -296,7 +296,7 @@ pub(crate) enum Told {
     Superseded,
     /// The stream was taken for another plan of its run.
     PlanChanged,
-    Outrun(FencingToken),
+    Fenced(FencingToken),
     /// The stream is fenced, and these slices are committed.
     Prepared(u8),
 }
@@ -335,7 +335,7 @@ pub(crate) struct Seen {
 impl World {
     fn new() -> Self {
         let store = Store {
-            office: 0,
+            election: 0,
             created: 0,
             revision: 0,
             hi: 0,
@@ -401,7 +401,7 @@ impl World {
                 }
             });
             let is_known = |term: u8| {
-                term == store.office || backup.is_some_and(|backup| backup.office == term)
+                term == store.election || backup.is_some_and(|backup| backup.election == term)
             };
             for leader in &mut self.leaders {
                 *leader = leader.filter(|leader| leader.term != 0 && is_known(leader.term));

@@ -196,13 +196,13 @@ mod tests {
             server_name: Some("c".to_owned()),
             ..Default::default()
         };
-        let settled = args(Some("flag.pem"), None, None).over(file).settle();
+        let load_order = args(Some("flag.pem"), None, None).over(file).settle();
         let expected = ClientTls {
             authority: "flag.pem".into(),
             identity: None,
             server_name: Some("c".to_owned()),
         };
-        assert_eq!(settled, Ok(Some(expected)));
+        assert_eq!(load_order, Ok(Some(expected)));
         assert_eq!(args(None, None, None).settle(), Ok(None));
         assert_eq!(
             args(Some("ca"), Some("cert"), None).settle(),

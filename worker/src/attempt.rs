@@ -65,7 +65,7 @@ async fn dispatch(cx: AttemptContext<'_>) -> Result<Outcome, AttemptError> {
             let target = context.target()?;
             let fencing = target.fence_run(&context.order.cluster, &context.order.run);
             let report = context.of_target(Call::Fence, fencing).await?;
-            Ok(Outcome::Fenced {
+            Ok(Outcome::RunFenced {
                 attempts: report.attempts,
             })
         }

@@ -5,9 +5,9 @@
 
 mod attempt;
 mod backoff;
-mod cluster;
 pub mod connector;
 mod coordinator_api;
+mod failover;
 mod heartbeat;
 mod meter;
 mod orders;
@@ -19,8 +19,8 @@ mod stumbling;
 pub mod supervisor;
 mod worker;
 
-pub use cluster::ClusterCoordinator;
 pub use coordinator_api::{
     ApiError, AttemptReport, CoordinatorApi, GrpcCoordinator, HeartbeatAnswer, Pulled, Registered,
 };
+pub use failover::ClusterCoordinator;
 pub use worker::{Worker, WorkerError, WorkerOptions};

@@ -12,7 +12,7 @@ pub enum SpawnKind {
     /// A begin or a commit on a target; never cancelled, runs to its end.
     Commit,
     /// Closes a session that no task took up; cancelled when no attempt is left.
-    Shelf,
+    SessionPool,
 }
 
 impl highwater_runtime::SpawnKind for SpawnKind {
@@ -20,7 +20,7 @@ impl highwater_runtime::SpawnKind for SpawnKind {
         match self {
             Self::Heartbeat | Self::Attempt => CancelledBy::Owner,
             Self::Commit => CancelledBy::Nobody,
-            Self::Shelf => CancelledBy::Supervisor,
+            Self::SessionPool => CancelledBy::Supervisor,
         }
     }
 }

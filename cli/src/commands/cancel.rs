@@ -1,6 +1,6 @@
 //! `cancel`: nothing of the run commits afterwards.
 
-use highwater_common::view::RunDocument;
+use highwater_common::document::RunDocument;
 use highwater_proto::v1::CancelRequest;
 
 use super::Context;

@@ -1,7 +1,7 @@
 //! `cluster`: who leads and who works; and taking over targets.
 
+use highwater_common::document::{AdoptedDocument, ClusterDocument};
 use highwater_common::id::ConnectionName;
-use highwater_common::view::{AdoptedDocument, ClusterDocument};
 use highwater_proto::v1::GetClusterRequest;
 use serde_json::json;
 

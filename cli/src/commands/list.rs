@@ -1,6 +1,6 @@
 //! `ls`: runs, newest first.
 
-use highwater_common::view::RunsDocument;
+use highwater_common::document::RunsDocument;
 use highwater_proto::v1::ListRunsRequest;
 
 use super::Context;

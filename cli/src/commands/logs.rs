@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use highwater_common::view::EventsDocument;
+use highwater_common::document::EventsDocument;
 use highwater_proto::v1::ListEventsRequest;
 
 use super::{Context, run};

@@ -18,7 +18,7 @@ mod workers;
 
 use std::io::IsTerminal;
 
-use highwater_common::view::RunDocument;
+use highwater_common::document::RunDocument;
 use highwater_runtime::Interrupts;
 use serde_json::Value;
 

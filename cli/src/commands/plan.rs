@@ -1,7 +1,7 @@
 //! `plan`: what a run would do. Changes nothing.
 
+use highwater_common::document::PlanDocument;
 use highwater_common::status::RunStatus;
-use highwater_common::view::PlanDocument;
 use highwater_proto::v1::GetRunRequest;
 
 use super::Context;

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use highwater_common::view::RunDocument;
+use highwater_common::document::RunDocument;
 use highwater_proto::v1::RetryRequest;
 
 use super::Context;

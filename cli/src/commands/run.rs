@@ -1,8 +1,8 @@
 //! `run`: begins a run, or goes on with an unfinished one, and follows it.
 
+use highwater_common::document::RunDocument;
 use highwater_common::errand::Errand;
 use highwater_common::id::RunId;
-use highwater_common::view::RunDocument;
 use highwater_proto::v1::{GetRunRequest, SubmitRequest};
 
 use super::Context;

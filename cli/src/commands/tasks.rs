@@ -1,6 +1,6 @@
 //! `tasks`: the tasks of a run, by state.
 
-use highwater_common::view::TasksDocument;
+use highwater_common::document::TasksDocument;
 use highwater_proto::v1::ListTasksRequest;
 
 use super::Context;

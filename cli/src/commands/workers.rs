@@ -1,6 +1,6 @@
 //! `workers`: who works; and telling one to stop.
 
-use highwater_common::view::ClusterDocument;
+use highwater_common::document::ClusterDocument;
 use highwater_proto::v1::set_worker_request::Action;
 use highwater_proto::v1::{GetClusterRequest, SetWorkerRequest};
 

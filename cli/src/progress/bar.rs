@@ -1,7 +1,7 @@
 //! Progress on a terminal: at most eight lines that are drawn again and again, failures above them.
 
+use highwater_common::document::{RunDocument, StepDocument};
 use highwater_common::status::StepStatus;
-use highwater_common::view::{RunDocument, StepDocument};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use super::changes::failures;

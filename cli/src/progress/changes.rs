@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
+use highwater_common::document::{FailedTaskDocument, RunDocument, StepDocument};
 use highwater_common::id::TaskId;
 use highwater_common::status::StepStatus;
-use highwater_common::view::{FailedTaskDocument, RunDocument, StepDocument};
 
 use crate::render::{Look, count, failed_task, is_told_by, tame};
 

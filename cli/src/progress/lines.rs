@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use highwater_common::view::RunDocument;
+use highwater_common::document::RunDocument;
 
 use super::changes::changes;
 use crate::output::Output;

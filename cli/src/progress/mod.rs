@@ -9,7 +9,7 @@ pub(crate) use pace::{Pace, PaceMeter};
 
 use std::time::Duration;
 
-use highwater_common::view::RunDocument;
+use highwater_common::document::RunDocument;
 
 use self::bar::Bar;
 use self::lines::Lines;

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use highwater_common::view::RunDocument;
+use highwater_common::document::RunDocument;
 
 use crate::render::to_f64;
 

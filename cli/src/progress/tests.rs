@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use highwater_common::document::RunDocument;
 use highwater_common::status::{RunStatus, StepStatus};
-use highwater_common::view::RunDocument;
 
 use super::bar::texts;
 use super::changes::{changes, failures};

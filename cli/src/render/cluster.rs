@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use highwater_common::view::{ClusterDocument, WorkerDocument};
+use highwater_common::document::{ClusterDocument, WorkerDocument};
 
 use super::look::{Look, tame};
 use super::{borderless, bytes, count, duration};

@@ -1,6 +1,6 @@
 //! What a run would do.
 
-use highwater_common::view::{PlanDocument, PlannedStepDocument};
+use highwater_common::document::{PlanDocument, PlannedStepDocument};
 
 use super::look::{Look, tame};
 use super::number::{about, to_f64};

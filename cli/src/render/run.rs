@@ -3,9 +3,9 @@
 
 use std::time::Duration;
 
+use highwater_common::document::{FailedTaskDocument, RunDocument, StepDocument, TaskCounts};
 use highwater_common::status::RunStatus;
 use highwater_common::task::TaskState;
-use highwater_common::view::{FailedTaskDocument, RunDocument, StepDocument, TaskCounts};
 use jiff::Timestamp;
 
 use super::look::{Look, tame};

@@ -1,6 +1,6 @@
 //! Runs, newest first.
 
-use highwater_common::view::{RunDocument, RunsDocument};
+use highwater_common::document::{RunDocument, RunsDocument};
 use jiff::Timestamp;
 
 use super::look::{Look, tame};

@@ -1,8 +1,8 @@
 //! The last word about a run: how it ended, what is committed, what to know of it, and the command
 //! that leads on.
 
+use highwater_common::document::{RunDocument, StepDocument};
 use highwater_common::status::{RunStatus, StepStatus};
-use highwater_common::view::{RunDocument, StepDocument};
 use jiff::Timestamp;
 
 use super::look::{Look, tame};
@@ -162,7 +162,12 @@ fn named_with_reason(step: &StepDocument) -> String {
 
 fn dead(
     run: &RunDocument,
-) -> impl Iterator<Item = (&StepDocument, &highwater_common::view::FailedTaskDocument)> {
+) -> impl Iterator<
+    Item = (
+        &StepDocument,
+        &highwater_common::document::FailedTaskDocument,
+    ),
+> {
     run.steps
         .iter()
         .flat_map(|step| step.dead.iter().map(move |task| (step, task)))

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use highwater_common::view::{EventDocument, EventsDocument, TaskDocument, TasksDocument};
+use highwater_common::document::{EventDocument, EventsDocument, TaskDocument, TasksDocument};
 
 use super::look::{Look, tame};
 use super::{borderless, count, duration};

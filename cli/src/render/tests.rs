@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use highwater_common::document::{ClusterDocument, RunDocument, TaskCounts};
 use highwater_common::status::{RunStatus, StepStatus};
-use highwater_common::view::{ClusterDocument, RunDocument, TaskCounts};
 
 use super::*;
 use crate::progress::Pace;

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use highwater_common::view::RunDocument;
+use highwater_common::document::RunDocument;
 use highwater_proto::v1::control_service_server::{ControlService, ControlServiceServer};
 use highwater_proto::v1::{
     CancelRequest, Document, GetClusterRequest, GetRunRequest, ListEventsRequest, ListRunsRequest,

@@ -4,7 +4,7 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
-use crate::connect::{Connection, Place, client};
+use crate::connect::{Connection, Destination, client};
 use crate::embedded::Embedded;
 use crate::follow::{Followed, Follower, Until};
 use crate::progress::Reporter;
@@ -30,7 +30,7 @@ async fn own_process() -> (
         stop: stop.clone(),
         ended,
     };
-    let place = Place::Embedded;
+    let place = Destination::Embedded;
     (
         Connection::of_process(embedded, place, "embedded .highwater, 4 workers".to_owned()),
         drain,

@@ -10,9 +10,9 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use clap::Parser;
+use highwater_common::document::RunDocument;
 use highwater_common::id::DocumentDigest;
 use highwater_common::status::RunStatus;
-use highwater_common::view::RunDocument;
 use highwater_runtime::Interrupts;
 use tokio::sync::mpsc;
 use tonic::Code;

@@ -1,6 +1,6 @@
 //! Cuts a dataset into partitions: the rule is stored and digested, never the partitions.
 //!
-//! A [`Generator`] gives any partition by its ordinal, so a million of them take no memory and a
+//! A [`Partitioning`] gives any partition by its ordinal, so a million of them take no memory and a
 //! plan is expanded as the workers get on. Its partitions are disjoint, adjacent, and cover exactly
 //! the declared range, or everything, plus the rows without a position where the plan says so.
 
@@ -31,7 +31,7 @@ pub const PARTITIONS_MAX: u64 = 1_000_000;
 
 /// The rule that makes a step's partitions. Ordinals run from 0 and always mean the same partition.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Generator {
+pub struct Partitioning {
     rule: Rule,
     order: Order,
     null: bool,
@@ -109,7 +109,7 @@ pub enum PartitionError {
     Stored(&'static str),
 }
 
-impl Generator {
+impl Partitioning {
     /// The generator of a rule's partitions in an order; `null` adds the partition of rows without
     /// a position, at the end.
     #[must_use]
@@ -133,8 +133,8 @@ impl Generator {
     #[must_use]
     pub fn partition(&self, ordinal: u64) -> Option<Slice> {
         match self.place(ordinal)? {
-            Place::Null => Some(Slice::Null),
-            Place::Range(no) => Some(Slice::Range(self.range(no))),
+            PartitionRef::Null => Some(Slice::Null),
+            PartitionRef::Range(no) => Some(Slice::Range(self.range(no))),
         }
     }
 
@@ -205,20 +205,20 @@ impl Generator {
         }
     }
 
-    fn place(&self, ordinal: u64) -> Option<Place> {
+    fn place(&self, ordinal: u64) -> Option<PartitionRef> {
         let ranges = self.ranges();
         if ordinal < ranges {
-            return Some(Place::Range(match self.order {
+            return Some(PartitionRef::Range(match self.order {
                 Order::Oldest => ordinal,
                 Order::Newest => ranges.saturating_sub(1).saturating_sub(ordinal),
             }));
         }
-        (self.null && ordinal == ranges).then_some(Place::Null)
+        (self.null && ordinal == ranges).then_some(PartitionRef::Null)
     }
 }
 
 /// What an ordinal stands for.
-enum Place {
+enum PartitionRef {
     Range(u64),
     Null,
 }

@@ -66,20 +66,20 @@ fn calendar(
     })
 }
 
-fn ranges(generator: &Generator) -> Vec<CursorRange> {
-    (0..generator.ranges())
-        .map(|no| generator.range(no))
+fn ranges(partitioning: &Partitioning) -> Vec<CursorRange> {
+    (0..partitioning.ranges())
+        .map(|no| partitioning.range(no))
         .collect()
 }
 
 /// What every rule owes: its partitions are disjoint, adjacent, cover exactly the whole, and NULL
 /// once.
 fn check_cover(
-    generator: &Generator,
+    partitioning: &Partitioning,
     start: Option<Cursor>,
     end: Option<Cursor>,
 ) -> Result<(), TestCaseError> {
-    let ascending = ranges(generator);
+    let ascending = ranges(partitioning);
     prop_assert_eq!(ascending[0].start(), start);
     prop_assert_eq!(ascending[ascending.len() - 1].end(), end);
     for pair in ascending.windows(2) {
@@ -88,21 +88,21 @@ fn check_cover(
     }
     // By ordinal there are the same slices, NULL last and once, and the order decides which comes
     // first.
-    let slices: Vec<Slice> = (0..generator.len())
-        .filter_map(|ordinal| generator.partition(ordinal))
+    let slices: Vec<Slice> = (0..partitioning.len())
+        .filter_map(|ordinal| partitioning.partition(ordinal))
         .collect();
-    prop_assert_eq!(generator.partition(generator.len()), None);
+    prop_assert_eq!(partitioning.partition(partitioning.len()), None);
     let mut expected: Vec<Slice> = ascending.into_iter().map(Slice::Range).collect();
-    if generator.order == Order::Newest {
+    if partitioning.order == Order::Newest {
         expected.reverse();
     }
-    expected.extend(generator.null.then_some(Slice::Null));
+    expected.extend(partitioning.null.then_some(Slice::Null));
     prop_assert_eq!(&slices, &expected);
     // The stored form means the same.
-    let stored = serde_json::to_string(generator).expect("a document");
+    let stored = serde_json::to_string(partitioning).expect("a document");
     prop_assert_eq!(
-        &serde_json::from_str::<Generator>(&stored).expect("what was stored"),
-        generator
+        &serde_json::from_str::<Partitioning>(&stored).expect("what was stored"),
+        partitioning
     );
     Ok(())
 }
@@ -140,7 +140,7 @@ proptest! {
             enough partitions");
         let order = if newest { Order::Newest } else { Order::Oldest };
         // THEN every position lies in exactly one partition
-        check_cover(&Generator::new(Rule::Calendar(rule), order, null), start, end)?;
+        check_cover(&Partitioning::new(Rule::Calendar(rule), order, null), start, end)?;
     }
 
     #[test]
@@ -174,7 +174,7 @@ proptest! {
         // THEN every number lies in exactly one partition
         let order = if newest { Order::Newest } else { Order::Oldest };
         let sides = (start.map(Cursor::Integer), end.map(Cursor::Integer));
-        check_cover(&Generator::new(Rule::Integer(rule), order, null), sides.0, sides.1)?;
+        check_cover(&Partitioning::new(Rule::Integer(rule), order, null), sides.0, sides.1)?;
     }
 
     #[test]
@@ -201,10 +201,10 @@ proptest! {
         // in exactly one
         let wide = offered.iter().any(|(_, width)| *width > 21);
         prop_assert!(rule.len() <= plain.len() && (!wide || rule.len() < plain.len()));
-        let generator = Generator::new(Rule::Calendar(rule), if newest { Order::Newest } else { Order::Oldest }, null);
-        let ranges = ranges(&generator);
-        prop_assert!(generator.joined().iter().all(|joined| ranges.contains(joined)));
-        check_cover(&generator, start, None)?;
+        let partitioning = Partitioning::new(Rule::Calendar(rule), if newest { Order::Newest } else { Order::Oldest }, null);
+        let ranges = ranges(&partitioning);
+        prop_assert!(partitioning.joined().iter().all(|joined| ranges.contains(joined)));
+        check_cover(&partitioning, start, None)?;
     }
 
     #[test]
@@ -217,10 +217,10 @@ proptest! {
         facts.empty = offered.iter().map(|(at, width)| (low + at, low + at + width)).map(|(a, b)| (Cursor::Integer(a), Cursor::Integer(b))).collect();
         let rule = Integer::by_width(step, start.then_some(low), None, &facts).expect("few enough \
             parts");
-        let generator = Generator::new(Rule::Integer(rule), if newest { Order::Newest } else { Order::Oldest }, false);
-        let ranges = ranges(&generator);
-        prop_assert!(generator.joined().iter().all(|joined| ranges.contains(joined)));
-        check_cover(&generator, start.then_some(Cursor::Integer(low)), None)?;
+        let partitioning = Partitioning::new(Rule::Integer(rule), if newest { Order::Newest } else { Order::Oldest }, false);
+        let ranges = ranges(&partitioning);
+        prop_assert!(partitioning.joined().iter().all(|joined| ranges.contains(joined)));
+        check_cover(&partitioning, start.then_some(Cursor::Integer(low)), None)?;
     }
 
     #[test]
@@ -236,8 +236,8 @@ proptest! {
             "first": first, "last": last, "dropped": [], "zone_digest": null,
         }}, "order": "oldest", "null": false});
         // WHEN it is read, THEN it is refused, or every partition of it is a range
-        if let Ok(generator) = serde_json::from_value::<Generator>(stored) {
-            check_cover(&generator, Some(Cursor::Instant(start)), Some(Cursor::Instant(end)))?;
+        if let Ok(partitioning) = serde_json::from_value::<Partitioning>(stored) {
+            check_cover(&partitioning, Some(Cursor::Instant(start)), Some(Cursor::Instant(end)))?;
         }
     }
 }
@@ -252,7 +252,7 @@ fn dst_days_have_23_and_25_hours() {
         None,
     ];
     let rule = calendar(CursorKind::Instant, Grain::Day, "Europe/Berlin", sides).expect("a year");
-    let generator = Generator::new(Rule::Calendar(rule), Order::Oldest, false);
+    let partitioning = Partitioning::new(Rule::Calendar(rule), Order::Oldest, false);
     // WHEN their lengths are taken
     let hours = |range: &CursorRange| match (range.start(), range.end()) {
         (Some(Cursor::Instant(start)), Some(Cursor::Instant(end))) => {
@@ -260,7 +260,7 @@ fn dst_days_have_23_and_25_hours() {
         }
         other => panic!("a closed range, not {other:?}"),
     };
-    let days = ranges(&generator);
+    let days = ranges(&partitioning);
     let odd: Vec<(usize, i64)> = days
         .iter()
         .map(hours)
@@ -294,8 +294,11 @@ fn days_that_never_were_are_dropped() {
     let rule = calendar(CursorKind::Instant, Grain::Day, "Pacific/Apia", sides).expect("five days");
     // THEN there are four, adjacent, and the missing one is remembered
     assert_eq!(rule.dropped().len(), 1);
-    let generator = Generator::new(Rule::Calendar(rule), Order::Oldest, false);
-    let days: Vec<String> = ranges(&generator).iter().map(ToString::to_string).collect();
+    let partitioning = Partitioning::new(Rule::Calendar(rule), Order::Oldest, false);
+    let days: Vec<String> = ranges(&partitioning)
+        .iter()
+        .map(ToString::to_string)
+        .collect();
     assert_eq!(
         days,
         [
@@ -422,7 +425,7 @@ fn open_sides_are_placed_by_what_was_found() {
     )
     .expect("years");
     check_cover(
-        &Generator::new(Rule::Calendar(rule), Order::Oldest, true),
+        &Partitioning::new(Rule::Calendar(rule), Order::Oldest, true),
         None,
         None,
     )
@@ -478,9 +481,12 @@ fn integers_are_cut_where_the_rows_are() {
     );
     // WHEN they are cut into parts of a million
     let rule = Integer::by_rows(10_000_000, 1_000_000, None, None, &facts).expect("ten parts");
-    let generator = Generator::new(Rule::Integer(rule), Order::Oldest, false);
+    let partitioning = Partitioning::new(Rule::Integer(rule), Order::Oldest, false);
     // THEN each tenth is a part
-    let ends: Vec<String> = ranges(&generator).iter().map(ToString::to_string).collect();
+    let ends: Vec<String> = ranges(&partitioning)
+        .iter()
+        .map(ToString::to_string)
+        .collect();
     assert_eq!(ends[..2], ["(-inf, 100)", "[100, 200)"]);
     assert_eq!((ends.len(), ends[9].as_str()), (10, "[900, +inf)"));
     // AND of a declared range only its own rows count
@@ -496,10 +502,14 @@ fn widths_are_aligned_unless_a_start_is_declared() {
     let facts = integers(Some(17), Some(250), Vec::new());
     let texts = |start| {
         let rule = Integer::by_width(100, start, None, &facts).expect("three parts");
-        ranges(&Generator::new(Rule::Integer(rule), Order::Oldest, false))
-            .iter()
-            .map(ToString::to_string)
-            .collect::<Vec<_>>()
+        ranges(&Partitioning::new(
+            Rule::Integer(rule),
+            Order::Oldest,
+            false,
+        ))
+        .iter()
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
     };
     assert_eq!(texts(None), ["(-inf, 100)", "[100, 200)", "[200, +inf)"]);
     assert_eq!(texts(Some(50)), ["[50, 150)", "[150, 250)", "[250, +inf)"]);
@@ -550,15 +560,19 @@ fn one_row_in_year_9999_makes_one_partition_of_the_empty_years() {
         empty: &empty,
     };
     // WHEN it is cut by day, THEN the empty years are one partition, and the others are days
-    let generator = Generator::new(
+    let partitioning = Partitioning::new(
         Rule::Calendar(Calendar::new(request).expect("few")),
         Order::Oldest,
         false,
     );
-    assert_eq!(generator.len(), 37);
-    let joined: Vec<String> = generator.joined().iter().map(ToString::to_string).collect();
+    assert_eq!(partitioning.len(), 37);
+    let joined: Vec<String> = partitioning
+        .joined()
+        .iter()
+        .map(ToString::to_string)
+        .collect();
     assert_eq!(joined, ["[2024-02-05T00:00:00Z, 9999-12-30T00:00:00Z)"]);
-    assert_eq!(generator.range(35), generator.joined()[0]);
+    assert_eq!(partitioning.range(35), partitioning.joined()[0]);
     // WHEN nothing is known of the years between, THEN that is told in words
     let refused = Calendar::new(CalendarRequest {
         empty: &[],
@@ -582,8 +596,11 @@ fn whole_numbers_far_apart_are_cut_where_they_are() {
     )];
     // WHEN they are cut by a width of a thousand, THEN there are three parts
     let rule = Integer::by_width(1_000, None, None, &facts).expect("few");
-    let generator = Generator::new(Rule::Integer(rule), Order::Oldest, false);
-    let parts: Vec<String> = ranges(&generator).iter().map(ToString::to_string).collect();
+    let partitioning = Partitioning::new(Rule::Integer(rule), Order::Oldest, false);
+    let parts: Vec<String> = ranges(&partitioning)
+        .iter()
+        .map(ToString::to_string)
+        .collect();
     assert_eq!(
         parts,
         [

@@ -5,7 +5,7 @@ use super::problem::Problems;
 use crate::cursor::{Cursor, CursorKind};
 use crate::facts::{ColumnFacts, ColumnKind, CursorForm, Engine, PartitionFacts, StepFacts};
 use crate::partition::{
-    BoundError, Calendar, CalendarRequest, Generator, Integer, PartitionError, Rule, read_bound,
+    BoundError, Calendar, CalendarRequest, Integer, PartitionError, Partitioning, Rule, read_bound,
 };
 use crate::spec::{Backfill, Bound, Nulls, PartitionBy};
 
@@ -15,7 +15,7 @@ pub(super) fn settle_generator(
     facts: &StepFacts,
     column: &PartitionFacts,
     problems: &mut Problems<'_>,
-) -> Option<Generator> {
+) -> Option<Partitioning> {
     check_kind(step, column, problems)?;
     let tz = match &step.partition.by {
         PartitionBy::Calendar { tz, .. } => tz.as_str(),
@@ -53,7 +53,7 @@ pub(super) fn settle_generator(
     };
     let null = settle_nulls(step, column, problems);
     match made {
-        Ok(rule) => Some(Generator::new(rule, step.order, null)),
+        Ok(rule) => Some(Partitioning::new(rule, step.order, null)),
         Err(error) => {
             tell(step, column, &error, problems);
             None
@@ -344,7 +344,7 @@ fn settle_nulls(step: &Backfill, column: &PartitionFacts, problems: &mut Problem
 pub(super) fn check_form(
     side: &str,
     form: CursorForm,
-    generator: &Generator,
+    partitioning: &Partitioning,
     column: &PartitionFacts,
     problems: &mut Problems<'_>,
 ) {
@@ -361,7 +361,7 @@ pub(super) fn check_form(
         Cursor::Instant(micros) | Cursor::Civil(micros) => micros.checked_rem(unit) == Some(0),
         Cursor::Integer(_) | Cursor::Date(_) => true,
     };
-    let whole = generator.whole();
+    let whole = partitioning.whole();
     let text_days = form == CursorForm::TextDate && column.kind == CursorKind::Instant;
     if text_days
         || ![whole.start(), whole.end()]

@@ -7,20 +7,20 @@ use super::cut::{check_form, settle_generator, target_form};
 use super::partitions::{Partitions, cut_by_coverage};
 use super::problem::{PlanProblem, Problems};
 use super::table_compat::names;
-use crate::assignment::Settled;
+use crate::assignment::LoadOrder;
 use crate::coverage::Coverage;
 use crate::cursor::CursorKind;
 use crate::facts::{ColumnFacts, ColumnKind, CursorForm, Engine, PartitionFacts, StepFacts};
 use crate::id::{DocumentDigest, PipelineName, StepName};
 use crate::left_out::{LeftOut, Taken, Tally, judge};
-use crate::partition::{Generator, rows_in};
+use crate::partition::{Partitioning, rows_in};
 use crate::spec::{Backfill, Chunk, Nulls, Reprocess, TableName, WriteMode};
 
 /// What is settled of a step that moves rows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LoadPlan {
     /// What all its tasks have in common.
-    pub settled: Settled,
+    pub load_order: LoadOrder,
     /// What they move.
     pub partitions: Partitions,
     /// The digest of what had been committed when the plan was made; `None` when the plan does not
@@ -86,19 +86,19 @@ pub fn plan_load(
         return Err(problems.into_vec());
     };
     let target_form = target_form(step, facts, column, &mut problems);
-    let generator = settle_generator(step, facts, column, &mut problems);
-    let (Some(target_form), Some(generator)) = (target_form, generator) else {
+    let partitioning = settle_generator(step, facts, column, &mut problems);
+    let (Some(target_form), Some(partitioning)) = (target_form, partitioning) else {
         return Err(problems.into_vec());
     };
-    check_form("source", column.form, &generator, column, &mut problems);
-    check_form("target", target_form, &generator, column, &mut problems);
+    check_form("source", column.form, &partitioning, column, &mut problems);
+    check_form("target", target_form, &partitioning, column, &mut problems);
     let found = Coverage::of(&facts.target.covered, facts.target.covered_null);
-    check_coverage(step, &generator, &found, &mut problems, &mut warnings);
-    check_strays(step, column, &generator, &mut problems);
+    check_coverage(step, &partitioning, &found, &mut problems, &mut warnings);
+    check_strays(step, column, &partitioning, &mut problems);
     if !problems.is_empty() {
         return Err(problems.into_vec());
     }
-    warn(step, facts, column, &generator, &found, &mut warnings);
+    warn(step, facts, column, &partitioning, &found, &mut warnings);
     // What is appended again would be there twice, so even a plan that loads everything depends on
     // what is there.
     let depends_on = match (step.reprocess, step.write.mode) {
@@ -109,7 +109,7 @@ pub fn plan_load(
         Reprocess::Missing => found,
         Reprocess::All => Coverage::default(),
     };
-    let settled = Settled {
+    let load_order = LoadOrder {
         stream: stream_id(pipeline, name, step),
         columns,
         key,
@@ -119,19 +119,19 @@ pub fn plan_load(
         target_form,
         write: step.write.clone(),
         chunk: chunk(step, column),
-        cut: digest(&(&generator, &covered)),
+        cut: digest(&(&partitioning, &covered)),
         target_fingerprint: facts.target.fingerprint.clone(),
         reprocess_all: step.reprocess == Reprocess::All,
     };
-    let mut notes = notes(step, facts, column, &generator);
-    let partitions = Partitions::new(generator, covered);
+    let mut notes = notes(step, facts, column, &partitioning);
+    let partitions = Partitions::new(partitioning, covered);
     let left_out = partitions.len().saturating_sub(partitions.tasks_planned());
     if left_out > 0 {
         notes.push(format!("{left_out} partitions that earlier runs committed"));
     }
     let estimated_rows = estimate(&partitions, facts, column);
     Ok(LoadPlan {
-        settled,
+        load_order,
         partitions,
         depends_on,
         estimated_rows,
@@ -151,15 +151,15 @@ fn chunk(step: &Backfill, column: &PartitionFacts) -> Option<Chunk> {
 }
 
 fn estimate(partitions: &Partitions, facts: &StepFacts, column: &PartitionFacts) -> u64 {
-    let (generator, covered) = (partitions.generator(), partitions.covered());
+    let (partitioning, covered) = (partitions.partitioning(), partitions.covered());
     let nulls = column.null_rows.unwrap_or(0);
     let placed = facts.source.rows.saturating_sub(nulls);
-    let gaps = covered.gaps(generator.kind(), &generator.whole());
+    let gaps = covered.gaps(partitioning.kind(), &partitioning.whole());
     let rows = gaps
         .iter()
         .map(|gap| rows_in(column, placed, gap))
         .fold(0, u64::saturating_add);
-    let null_rows = if generator.has_null() && !covered.null() {
+    let null_rows = if partitioning.has_null() && !covered.null() {
         nulls
     } else {
         0
@@ -169,12 +169,12 @@ fn estimate(partitions: &Partitions, facts: &StepFacts, column: &PartitionFacts)
 
 fn check_coverage(
     step: &Backfill,
-    generator: &Generator,
+    partitioning: &Partitioning,
     covered: &Coverage,
     problems: &mut Problems<'_>,
     warnings: &mut Vec<String>,
 ) {
-    let kind = generator.kind();
+    let kind = partitioning.kind();
     let to = &step.to.table;
     let kinds = [
         CursorKind::Integer,
@@ -207,17 +207,17 @@ fn check_coverage(
         ),
         Reprocess::All => {}
         Reprocess::Missing => {
-            let cut = cut_by_coverage(generator, covered);
+            let cut = cut_by_coverage(partitioning, covered);
             let in_pieces = cut
                 .iter()
-                .find(|no| covered.gaps(kind, &generator.range(**no)).len() > 1);
+                .find(|no| covered.gaps(kind, &partitioning.range(**no)).len() > 1);
             if let Some(no) = in_pieces.filter(|_| is_append) {
                 problems.add(
                     "plan::covered_in_pieces",
                     format!(
                         "of the partition {} earlier runs committed parts in the middle, and \
                          appending all of it would repeat them in {to}",
-                        generator.range(*no)
+                        partitioning.range(*no)
                     ),
                     "use the grain of those runs, or `write.mode: replace_partition`",
                 );
@@ -237,7 +237,7 @@ fn check_coverage(
 fn check_strays(
     step: &Backfill,
     column: &PartitionFacts,
-    generator: &Generator,
+    partitioning: &Partitioning,
     problems: &mut Problems<'_>,
 ) {
     let stray = column
@@ -251,7 +251,7 @@ fn check_strays(
     let taken = Taken {
         table,
         column: name,
-        whole: generator.whole(),
+        whole: partitioning.whole(),
         has_null_partition: true,
         nulls,
     };
@@ -271,12 +271,12 @@ fn warn(
     step: &Backfill,
     facts: &StepFacts,
     column: &PartitionFacts,
-    generator: &Generator,
+    partitioning: &Partitioning,
     covered: &Coverage,
     warnings: &mut Vec<String>,
 ) {
     let (from, to, name) = (&step.from.table, &step.to.table, &column.column);
-    if !column.indexed && generator.len() > 1 {
+    if !column.indexed && partitioning.len() > 1 {
         let texts = matches!(
             column.form,
             CursorForm::TextDate | CursorForm::TextTime { .. }
@@ -291,7 +291,7 @@ fn warn(
                                scans the whole table"
         ));
     }
-    let joined = generator.joined();
+    let joined = partitioning.joined();
     if let Some(widest) = joined.first() {
         let count = joined.len();
         warnings.push(format!(
@@ -299,8 +299,8 @@ fn warn(
              so, such as {widest}: is a value of {name} at its end meant?"
         ));
     }
-    if generator.len() > 1_000 && generator.len() > facts.source.rows {
-        let (partitions, rows) = (generator.len(), facts.source.rows);
+    if partitioning.len() > 1_000 && partitioning.len() > facts.source.rows {
+        let (partitions, rows) = (partitioning.len(), facts.source.rows);
         warnings.push(format!(
             "{partitions} partitions for about {rows} rows of {from}: a coarser \
                                rule is faster"
@@ -310,7 +310,7 @@ fn warn(
         return;
     };
     let replaces = step.write.mode == WriteMode::ReplacePartition;
-    if replaces && !target.partition_indexed && generator.len() > 1 {
+    if replaces && !target.partition_indexed && partitioning.len() > 1 {
         let is_text = |own: &ColumnFacts| own.name == *name && own.kind == ColumnKind::Text;
         let by_bytes = facts.target.engine == Engine::Postgres
             && column.kind != CursorKind::Integer
@@ -355,9 +355,9 @@ fn notes(
     step: &Backfill,
     facts: &StepFacts,
     column: &PartitionFacts,
-    generator: &Generator,
+    partitioning: &Partitioning,
 ) -> Vec<String> {
-    let (from, name, whole) = (&step.from.table, &column.column, generator.whole());
+    let (from, name, whole) = (&step.from.table, &column.column, partitioning.whole());
     let mut notes = Vec::new();
     if facts.source.filtered {
         notes.push(format!(
@@ -376,7 +376,7 @@ fn notes(
         table: from,
         column: name,
         whole,
-        has_null_partition: generator.has_null(),
+        has_null_partition: partitioning.has_null(),
         nulls,
     };
     notes.extend(judge(&found, &taken).unwrap_or_default());

@@ -30,7 +30,7 @@ pub use self::table_compat::{Destination, Misfit, Rows, TableCompat, check_table
 pub use self::type_compat::{
     Affinity, Compat, affinity, compat, definition_differs, has_same_wire_form, may_round,
 };
-use crate::assignment::{Settled, Work};
+use crate::assignment::{LoadOrder, Work};
 use crate::facts::StepFacts;
 use crate::id::{DocumentDigest, PipelineName, RunId, StepName, TaskId};
 use crate::spec::{Spec, Step};
@@ -54,7 +54,7 @@ pub struct StepPlan {
     /// What is done, one after the other.
     pub phases: Vec<Phase>,
     /// What all tasks of the step have in common; `None` for a step that moves no rows.
-    pub settled: Option<Settled>,
+    pub load_order: Option<LoadOrder>,
     /// The digest of the coverage that the plan stands and falls with, if it does.
     pub depends_on: Option<DocumentDigest>,
     /// About how many rows will be moved.
@@ -202,7 +202,7 @@ impl StepPlan {
             (Tasks::One, PhaseKind::Prepare) => Some(Work::Prepare),
             (Tasks::One, PhaseKind::Count) => self
                 .partitions()
-                .map(|partitions| Work::Count(partitions.generator().whole())),
+                .map(|partitions| Work::Count(partitions.partitioning().whole())),
             (Tasks::One, PhaseKind::Close) => {
                 let load = self
                     .numbered()

@@ -5,13 +5,13 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use crate::coverage::Coverage;
-use crate::partition::Generator;
+use crate::partition::Partitioning;
 use crate::range::{CursorRange, Slice};
 
 /// The partitions of a table, expanded by ordinal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Partitions {
-    generator: Generator,
+    partitioning: Partitioning,
     /// What earlier runs committed and this one leaves out; empty when everything is loaded again.
     covered: Coverage,
     tasks: u64,
@@ -20,16 +20,16 @@ pub struct Partitions {
 impl Partitions {
     /// The partitions of a rule, without what is covered.
     #[must_use]
-    pub fn new(generator: Generator, covered: Coverage) -> Self {
+    pub fn new(partitioning: Partitioning, covered: Coverage) -> Self {
         // Counted by the edges of the covered ranges, not by the partitions.
-        let mut tasks = generator.ranges();
-        for range in covered.ranges(generator.kind()) {
-            tasks = tasks.saturating_sub(contained(&generator, &range));
+        let mut tasks = partitioning.ranges();
+        for range in covered.ranges(partitioning.kind()) {
+            tasks = tasks.saturating_sub(contained(&partitioning, &range));
         }
-        let has_null_task = generator.has_null() && !covered.null();
+        let has_null_task = partitioning.has_null() && !covered.null();
         Self {
             tasks: tasks.saturating_add(u64::from(has_null_task)),
-            generator,
+            partitioning,
             covered,
         }
     }
@@ -37,8 +37,8 @@ impl Partitions {
     /// The rule behind the ordinals. A partition of it may be committed already, wholly or in part:
     /// [`Partitions::slice`] is what a task moves.
     #[must_use]
-    pub const fn generator(&self) -> &Generator {
-        &self.generator
+    pub const fn partitioning(&self) -> &Partitioning {
+        &self.partitioning
     }
 
     /// What earlier runs committed and this one leaves out.
@@ -50,7 +50,7 @@ impl Partitions {
     /// How many ordinals there are, those left out included.
     #[must_use]
     pub fn len(&self) -> u64 {
-        self.generator.len()
+        self.partitioning.len()
     }
 
     /// True when there is no partition.
@@ -69,11 +69,11 @@ impl Partitions {
     /// edges; `None` when they committed all of it, and beyond the last ordinal.
     #[must_use]
     pub fn slice(&self, ordinal: u64) -> Option<Slice> {
-        match self.generator.partition(ordinal)? {
+        match self.partitioning.partition(ordinal)? {
             Slice::Null => (!self.covered.null()).then_some(Slice::Null),
             Slice::Range(range) if self.covered.is_empty() => Some(Slice::Range(range)),
             Slice::Range(range) => {
-                let gaps = self.covered.gaps(self.generator.kind(), &range);
+                let gaps = self.covered.gaps(self.partitioning.kind(), &range);
                 let (first, last) = (gaps.first()?, gaps.last()?);
                 CursorRange::new(first.start(), last.end())
                     .ok()
@@ -93,7 +93,8 @@ impl Partitions {
     pub fn reached(&self, from: u64, is_committed: impl Fn(u64) -> bool) -> u64 {
         // Ordinals follow the declared order; ranges follow the cursor.
         let mut reached = from;
-        while reached < self.generator.ranges() && is_committed(self.generator.ordinal_of(reached))
+        while reached < self.partitioning.ranges()
+            && is_committed(self.partitioning.ordinal_of(reached))
         {
             reached = reached.saturating_add(1);
         }
@@ -116,31 +117,33 @@ fn first_where(count: u64, is_there: impl Fn(u64) -> bool) -> u64 {
 }
 
 /// How many partitions lie wholly within `range`.
-fn contained(generator: &Generator, range: &CursorRange) -> u64 {
-    let count = generator.ranges();
+fn contained(partitioning: &Partitioning, range: &CursorRange) -> u64 {
+    let count = partitioning.ranges();
     // `None` is the least start; as an end it is the greatest.
-    let first = first_where(count, |no| generator.range(no).start() >= range.start());
-    let beyond = first_where(count, |no| match (generator.range(no).end(), range.end()) {
-        (_, None) => false,
-        (None, Some(_)) => true,
-        (Some(end), Some(limit)) => end > limit,
+    let first = first_where(count, |no| partitioning.range(no).start() >= range.start());
+    let beyond = first_where(count, |no| {
+        match (partitioning.range(no).end(), range.end()) {
+            (_, None) => false,
+            (None, Some(_)) => true,
+            (Some(end), Some(limit)) => end > limit,
+        }
     });
     beyond.saturating_sub(first)
 }
 
 /// The partitions in which a covered range begins or ends: at most two for each.
-pub(super) fn cut_by_coverage(generator: &Generator, covered: &Coverage) -> BTreeSet<u64> {
+pub(super) fn cut_by_coverage(partitioning: &Partitioning, covered: &Coverage) -> BTreeSet<u64> {
     let edges = covered
-        .ranges(generator.kind())
+        .ranges(partitioning.kind())
         .flat_map(|range| [range.start(), range.end()])
         .flatten();
     edges
         .filter_map(|edge| {
-            let after = first_where(generator.ranges(), |no| {
-                generator.range(no).start().is_some_and(|s| s >= edge)
+            let after = first_where(partitioning.ranges(), |no| {
+                partitioning.range(no).start().is_some_and(|s| s >= edge)
             });
             let no = after.checked_sub(1)?;
-            let inside = generator.range(no).split_at(edge).is_some();
+            let inside = partitioning.range(no).split_at(edge).is_some();
             inside.then_some(no)
         })
         .collect()

@@ -17,9 +17,9 @@ use crate::left_out::{LeftOut, Tally, declared_range};
 use crate::partition::DAY_MICROS;
 use crate::range::{CursorRange, Slice};
 use crate::spec::{
-    Backfill, Bound, Chunk, Grain, Noop, Nulls, Order, Partition, PartitionBy, Reprocess, Resident,
-    RetryPolicy, RunLimits, SourceRows, SourceTable, StepLimits, Strategy, TableName, TargetTable,
-    Triggers, Write, WriteMode,
+    Backfill, Bound, Chunk, ExistingRows, Grain, Noop, Nulls, Order, Partition, PartitionBy,
+    Reprocess, RetryPolicy, RunLimits, SourceRows, SourceTable, StepLimits, Strategy, TableName,
+    TargetTable, Triggers, Write, WriteMode,
 };
 
 fn table(name: &str) -> TableName {
@@ -69,7 +69,7 @@ fn days(start: Option<&str>, end: Option<&str>) -> Backfill {
         write: Write {
             mode: WriteMode::ReplacePartition,
             key: Vec::new(),
-            resident: Resident::Fail,
+            resident: ExistingRows::Fail,
             triggers: Triggers::Fire,
         },
         chunk: Chunk::default(),
@@ -343,17 +343,17 @@ fn hundred_million_row_plan_stays_small() {
 #[test]
 fn a_plan_settles_what_its_tasks_have_in_common() {
     let plan = plan(&days(None, None), &facts());
-    let settled = plan.settled;
+    let load_order = plan.load_order;
     assert_eq!(
-        settled.stream,
+        load_order.stream,
         "shop/orders/legacy:public.orders/public.orders_copy"
     );
     assert_eq!(
-        (settled.key.as_slice(), settled.columns.len()),
+        (load_order.key.as_slice(), load_order.columns.len()),
         (["id".to_owned()].as_slice(), 3)
     );
     assert_eq!(
-        (settled.source_form, settled.target_form),
+        (load_order.source_form, load_order.target_form),
         (CursorForm::Native, CursorForm::Native)
     );
     assert_eq!(
@@ -721,7 +721,7 @@ fn instants_on_their_way_into_sqlite_are_compared_by_whole_seconds() {
         fraction_digits: 0,
         zulu: false,
     };
-    assert_eq!(plan(&days(None, None), &facts).settled.target_form, form);
+    assert_eq!(plan(&days(None, None), &facts).load_order.target_form, form);
 }
 
 #[test]

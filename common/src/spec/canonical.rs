@@ -4,7 +4,7 @@ use serde_json::{Map, Value as Json};
 
 use super::document::tree;
 use super::model::Spec;
-use super::problem::{Place, Problem, Problems};
+use super::problem::{Location, Problem, Problems};
 use crate::id::DocumentDigest;
 
 impl Spec {
@@ -53,7 +53,7 @@ pub fn from_canonical(bytes: &[u8]) -> Result<Spec, Vec<Problem>> {
             problems.add(
                 "spec::not_canonical",
                 "",
-                Place::START,
+                Location::START,
                 format!("not the canonical form of a pipeline: {error}"),
             );
             return Err(problems.into_sorted());
@@ -72,7 +72,7 @@ pub fn from_canonical(bytes: &[u8]) -> Result<Spec, Vec<Problem>> {
     problems.add(
         "spec::not_canonical",
         "",
-        Place::START,
+        Location::START,
         "not the canonical form of a pipeline",
     );
     Err(problems.into_sorted())

@@ -3,7 +3,7 @@
 
 use super::keys::FILE;
 use super::node::{Entry, Node, Scalar, ScalarKind, Value, join, shortened};
-use super::problem::{Place, Problem, Problems};
+use super::problem::{Location, Problem, Problems};
 use super::secret::{LITERAL_PASSWORD, UrlFault, judge_url};
 use super::shape::{Fields, Form, Key, List, Named, Shape, Word};
 use super::suggest::{listed, nearest};
@@ -14,7 +14,7 @@ use crate::id::is_name;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Extent {
     Whole,
-    Laid,
+    Partial,
 }
 
 /// Reports whatever of `node` is not of `shape`.
@@ -30,7 +30,7 @@ pub(super) fn check(
     }
     match shape {
         Shape::Fields(fields) => check_fields(node, fields, path, extent, problems),
-        Shape::Laid(fields) => check_fields(node, fields, path, Extent::Laid, problems),
+        Shape::Partial(fields) => check_fields(node, fields, path, Extent::Partial, problems),
         Shape::Named(named) => check_named(node, named, path, extent, problems),
         Shape::List(list) => check_list(node, list, path, problems),
         Shape::Words(words) => check_word(node, words, path, problems),
@@ -98,7 +98,7 @@ fn check_fields(
             }) => {
                 let message = format!("`{}` is not supported yet", entry.key);
                 problems
-                    .add("spec::not_supported_yet", &below, entry.place, message)
+                    .add("spec::not_supported_yet", &below, entry.location, message)
                     .hint(*doc);
             }
             Some(
@@ -120,7 +120,7 @@ fn check_fields(
         for key in fields.keys.iter().filter(|key| is_missing(key, node, word)) {
             let message = format!("{} needs `{}`", fields.what, key.name);
             problems
-                .add("spec::missing_key", path, node.place, message)
+                .add("spec::missing_key", path, node.location, message)
                 .hint(key.doc);
         }
     }
@@ -151,7 +151,7 @@ fn foreign_key(
     let (tag, word) = (fields.tag.unwrap_or_default(), word.unwrap_or_default());
     let message = format!("`{}` has no meaning with `{tag}: {word}`", entry.key);
     problems
-        .add("spec::unknown_key", path, entry.place, message)
+        .add("spec::unknown_key", path, entry.location, message)
         .hint(format!("it goes with `{tag}: {}`", key.only.join("` or `")));
 }
 
@@ -183,7 +183,7 @@ fn unknown_key(
     };
     let message = format!("unknown key `{}`", shortened(&entry.key));
     problems
-        .add("spec::unknown_key", path, entry.place, message)
+        .add("spec::unknown_key", path, entry.location, message)
         .hint(hint);
 }
 
@@ -219,7 +219,7 @@ fn places_of(key: &str) -> Vec<String> {
             }
             Shape::List(list) => descend(&list.each, &format!("{path}[]"), key, places),
             // What may stand in `defaults` may stand in a step: naming the step is enough.
-            Shape::Laid(_) => {}
+            Shape::Partial(_) => {}
             Shape::Text
             | Shape::File
             | Shape::Name
@@ -258,14 +258,14 @@ fn check_named(node: &Node, named: &Named, path: &str, extent: Extent, problems:
             named.entries_min,
             named.entries_max
         );
-        problems.add("spec::wrong_count", path, node.place, message);
+        problems.add("spec::wrong_count", path, node.location, message);
     }
     for entry in entries {
         let below = join(path, &entry.key);
         if !named.is_any_text && !is_name(&entry.key) {
             let message = format!("`{}` cannot name {}", shortened(&entry.key), named.what);
             problems
-                .add("spec::bad_name", &below, entry.place, message)
+                .add("spec::bad_name", &below, entry.location, message)
                 .hint(NAME_HINT);
         }
         check(&entry.node, &named.each, &below, extent, problems);
@@ -277,7 +277,7 @@ const NAME_HINT: &str = "a name is a lower-case letter, then at most 62 of a-z, 
 fn check_list(node: &Node, list: &List, path: &str, problems: &mut Problems) {
     let Value::List(items) = &node.value else {
         if let Some((word, hint)) = list.later.filter(|(word, _)| node.as_text() == Some(word)) {
-            return not_yet(word, hint, node.place, path, problems);
+            return not_yet(word, hint, node.location, path, problems);
         }
         return wrong_type(node, "a list", path, problems);
     };
@@ -288,7 +288,7 @@ fn check_list(node: &Node, list: &List, path: &str, problems: &mut Problems) {
             list.items_min,
             list.items_max
         );
-        problems.add("spec::wrong_count", path, node.place, message);
+        problems.add("spec::wrong_count", path, node.location, message);
     }
     for (at, item) in items.iter().enumerate() {
         check(
@@ -315,10 +315,10 @@ fn check_word(node: &Node, words: &[Word], path: &str, problems: &mut Problems) 
         Some(Word { later: None, .. }) => {}
         Some(Word {
             later: Some(hint), ..
-        }) => not_yet(text, hint, node.place, path, problems),
+        }) => not_yet(text, hint, node.location, path, problems),
         None => {
             let message = format!("`{}` is none of {}", shortened(text), listed(known()));
-            let problem = problems.add("spec::unknown_word", path, node.place, message);
+            let problem = problems.add("spec::unknown_word", path, node.location, message);
             if let Some(meant) = nearest(text, known()) {
                 problem.hint(format!("did you mean `{meant}`?"));
             }
@@ -326,12 +326,12 @@ fn check_word(node: &Node, words: &[Word], path: &str, problems: &mut Problems) 
     }
 }
 
-fn not_yet(word: &str, hint: &str, place: Place, path: &str, problems: &mut Problems) {
+fn not_yet(word: &str, hint: &str, location: Location, path: &str, problems: &mut Problems) {
     problems
         .add(
             "spec::not_supported_yet",
             path,
-            place,
+            location,
             format!("`{word}` is not supported yet"),
         )
         .hint(hint);
@@ -355,7 +355,7 @@ fn check_whole(node: &Node, min: u64, max: u64, path: &str, problems: &mut Probl
                 problems.add(
                     "spec::out_of_range",
                     path,
-                    node.place,
+                    node.location,
                     format!(
                         "{value} is out of \
                     range: {legal} legal"
@@ -392,12 +392,12 @@ fn check_bound(node: &Node, path: &str, problems: &mut Problems) {
     if text == "now" {
         let hint = "name the first position that is not wanted, or leave `end` out to go to the \
                     last row";
-        return not_yet("now", hint, node.place, path, problems);
+        return not_yet("now", hint, node.location, path, problems);
     }
     if value::bound(text).is_none() {
         let message = format!("`{}` is no date, time or whole number", shortened(text));
         problems
-            .add("spec::bad_value", path, node.place, message)
+            .add("spec::bad_value", path, node.location, message)
             .hint("such as 2013-01-01, 2013-01-01T05:00:00Z or 42");
     }
 }
@@ -413,21 +413,26 @@ fn check_url(node: &Node, path: &str, problems: &mut Problems) {
             .add(
                 LITERAL_PASSWORD,
                 path,
-                node.place,
+                node.location,
                 "the URL holds a password; the file is \
                 stored, so it would be too",
             )
             .hint(format!("put a reference in its place: {REFERENCES}")),
         Err(UrlFault::Reference(error)) => {
             problems
-                .add("spec::bad_reference", path, node.place, error.to_string())
+                .add(
+                    "spec::bad_reference",
+                    path,
+                    node.location,
+                    error.to_string(),
+                )
                 .hint(format!("write {REFERENCES}"));
         }
         Err(UrlFault::Scheme) => problems
             .add(
                 "spec::bad_value",
                 path,
-                node.place,
+                node.location,
                 "the URL begins neither with `postgres://`, nor with a keyword such as `host=`, \
                  nor with a reference",
             )
@@ -482,11 +487,11 @@ fn check_text(node: &Node, shape: &Shape, path: &str, problems: &mut Problems) {
         | Shape::Whole(..)
         | Shape::Bool
         | Shape::Words(_) => None,
-        Shape::Fields(_) | Shape::Laid(_) | Shape::Named(_) | Shape::List(_) => None,
+        Shape::Fields(_) | Shape::Partial(_) | Shape::Named(_) | Shape::List(_) => None,
     };
     if let Some((message, hint)) = fault {
         problems
-            .add("spec::bad_value", path, node.place, message)
+            .add("spec::bad_value", path, node.location, message)
             .hint(hint);
     }
 }
@@ -513,7 +518,7 @@ fn no_text(node: &Node, shape: &Shape, path: &str, problems: &mut Problems) {
         Shape::Bool
         | Shape::Words(_)
         | Shape::Fields(_)
-        | Shape::Laid(_)
+        | Shape::Partial(_)
         | Shape::Named(_)
         | Shape::List(_) => "text",
     };
@@ -523,7 +528,7 @@ fn no_text(node: &Node, shape: &Shape, path: &str, problems: &mut Problems) {
         {
             let message = format!("expected {expected}, found {}", node.described());
             problems
-                .add("spec::quote_it", path, node.place, message)
+                .add("spec::quote_it", path, node.location, message)
                 .hint(format!("quote it: \"{}\"", shortened(&scalar.written)));
         }
         (Value::Scalar(_) | Value::List(_) | Value::Map(_), _) => {
@@ -541,7 +546,7 @@ fn wrong_type(node: &Node, expected: &str, path: &str, problems: &mut Problems) 
     problems.add(
         "spec::wrong_type",
         path,
-        node.place,
+        node.location,
         format!("expected {expected}, found {found}"),
     );
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::decode::{Draft, Side, Sited};
+use super::decode::{Draft, Located, Side};
 use super::model::{Connection, TableName};
 use super::problem::Problems;
 use super::suggest::{listed, nearest};
@@ -36,8 +36,12 @@ fn check_connections(draft: &Draft, problems: &mut Problems) {
             {
                 None => {
                     let message = format!("no connection is named `{}`", name.value);
-                    let problem =
-                        problems.add("spec::unknown_connection", &name.path, name.place, message);
+                    let problem = problems.add(
+                        "spec::unknown_connection",
+                        &name.path,
+                        name.location,
+                        message,
+                    );
                     match nearest(name.value.as_str(), known.iter().copied()) {
                         Some(meant) => problem.hint(format!("did you mean `{meant}`?")),
                         None => {
@@ -50,7 +54,7 @@ fn check_connections(draft: &Draft, problems: &mut Problems) {
                         "the step would write through `{}`, which is `read_only`",
                         name.value
                     );
-                    problems.add("spec::read_only", &name.path, name.place, message);
+                    problems.add("spec::read_only", &name.path, name.location, message);
                 }
                 Some((_, Some(_) | None)) => {}
             }
@@ -68,7 +72,7 @@ fn check_pools(draft: &Draft, problems: &mut Problems) {
                 problems.add(
                     "spec::repeated",
                     &pool.path,
-                    pool.place,
+                    pool.location,
                     format!(
                         "`{name}` is listed \
                     twice"
@@ -78,7 +82,7 @@ fn check_pools(draft: &Draft, problems: &mut Problems) {
                 let problem = problems.add(
                     "spec::unknown_pool",
                     &pool.path,
-                    pool.place,
+                    pool.location,
                     format!(
                         "no pool is \
                         named `{name}`"
@@ -111,7 +115,8 @@ fn check_graph(draft: &Draft, problems: &mut Problems) {
             let on = edge.value.step.as_str();
             if !names.contains(&on) {
                 let message = format!("no step is named `{on}`");
-                let problem = problems.add("spec::unknown_step", &edge.path, edge.place, message);
+                let problem =
+                    problems.add("spec::unknown_step", &edge.path, edge.location, message);
                 if let Some(meant) = nearest(on, names.iter().copied()) {
                     problem.hint(format!("did you mean `{meant}`?"));
                 }
@@ -119,7 +124,7 @@ fn check_graph(draft: &Draft, problems: &mut Problems) {
                 problems.add(
                     "spec::repeated",
                     &edge.path,
-                    edge.place,
+                    edge.location,
                     format!(
                         "`{on}` is listed \
                     twice"
@@ -157,7 +162,7 @@ fn check_graph(draft: &Draft, problems: &mut Problems) {
         problems.add(
             "spec::cycle",
             &edge.path,
-            edge.place,
+            edge.location,
             DagError::Cycle(path).to_string(),
         );
     }
@@ -179,12 +184,12 @@ fn check_tables(draft: &Draft, problems: &mut Problems) {
         let Some((target, table)) = to else { continue };
         if from.is_some_and(|(source, _)| source == target) {
             let message = format!("`{}` is read and written by the same step", table.value);
-            problems.add("spec::same_table", &table.path, table.place, message);
+            problems.add("spec::same_table", &table.path, table.location, message);
         }
         if let Some(other) = written.get(&target) {
             let message = format!("`{}` is also written by the step `{other}`", table.value);
             problems
-                .add("spec::two_writers", &table.path, table.place, message)
+                .add("spec::two_writers", &table.path, table.location, message)
                 .hint("one table has one step: give each a target of its own");
         } else {
             written.insert(target, &step.name.value);
@@ -192,13 +197,13 @@ fn check_tables(draft: &Draft, problems: &mut Problems) {
     }
 }
 
-fn side_id<'a>(draft: &Draft, side: Option<&'a Side>) -> Option<(TableId, &'a Sited<TableName>)> {
+fn side_id<'a>(draft: &Draft, side: Option<&'a Side>) -> Option<(TableId, &'a Located<TableName>)> {
     let (connection, table) = (side?.connection.as_ref()?, side?.table.as_ref()?);
     Some((table_id(draft, &connection.value, &table.value), table))
 }
 
 /// Tables of our own are neither read nor written by a step.
-fn check_reserved(table: &Sited<TableName>, problems: &mut Problems) {
+fn check_reserved(table: &Located<TableName>, problems: &mut Problems) {
     let is_ours = table
         .value
         .schema
@@ -212,7 +217,7 @@ fn check_reserved(table: &Sited<TableName>, problems: &mut Problems) {
             .starts_with("_highwater_")
     {
         let message = format!("`{}` is one of Highwater's own tables", table.value);
-        problems.add("spec::reserved_table", &table.path, table.place, message);
+        problems.add("spec::reserved_table", &table.path, table.location, message);
     }
 }
 

@@ -11,27 +11,27 @@ use serde::de::value::{Error as WordError, StrDeserializer};
 use super::check::tag_of;
 use super::keys::STEP;
 use super::model::{
-    Backfill, Bound, Chunk, Connection, Dependency, Noop, Nulls, Order, Partition, PartitionBy,
-    Pool, Reprocess, Resident, RetryPolicy, RunLimits, SecretText, SourceRows, SourceTable, Spec,
-    Step, StepLimits, Strategy, TableName, TargetTable, Triggers, When, Write,
+    Backfill, Bound, Chunk, Connection, Dependency, ExistingRows, Noop, Nulls, Order, Partition,
+    PartitionBy, Pool, Reprocess, RetryPolicy, RunLimits, SecretText, SourceRows, SourceTable,
+    Spec, Step, StepLimits, Strategy, TableName, TargetTable, Triggers, When, Write,
 };
 use super::node::{Node, Scalar, ScalarKind, Value, join};
-use super::problem::Place;
+use super::problem::Location;
 use super::value;
 use crate::id::{ConnectionName, PoolName, StepName};
 
 /// A part of the file, and where it stands.
 #[derive(Debug, Clone)]
-pub(super) struct Sited<T> {
+pub(super) struct Located<T> {
     pub(super) value: T,
     pub(super) path: String,
-    pub(super) place: Place,
+    pub(super) location: Location,
 }
 
 /// What could be made of a file.
 #[derive(Debug)]
 pub(super) struct Draft {
-    pub(super) connections: Vec<(Sited<String>, Option<Connection>)>,
+    pub(super) connections: Vec<(Located<String>, Option<Connection>)>,
     /// The names of the pools.
     pub(super) pools: Vec<String>,
     pub(super) steps: Vec<DraftStep>,
@@ -42,9 +42,9 @@ pub(super) struct Draft {
 /// What could be made of a step.
 #[derive(Debug)]
 pub(super) struct DraftStep {
-    pub(super) name: Sited<String>,
-    pub(super) depends_on: Vec<Sited<Dependency>>,
-    pub(super) pools: Vec<Sited<PoolName>>,
+    pub(super) name: Located<String>,
+    pub(super) depends_on: Vec<Located<Dependency>>,
+    pub(super) pools: Vec<Located<PoolName>>,
     pub(super) from: Option<Side>,
     pub(super) to: Option<Side>,
 }
@@ -52,8 +52,8 @@ pub(super) struct DraftStep {
 /// One side of a step.
 #[derive(Debug)]
 pub(super) struct Side {
-    pub(super) connection: Option<Sited<ConnectionName>>,
-    pub(super) table: Option<Sited<TableName>>,
+    pub(super) connection: Option<Located<ConnectionName>>,
+    pub(super) table: Option<Located<TableName>>,
 }
 
 /// Reads the long form of a file.
@@ -64,10 +64,10 @@ pub(super) fn draft(file: &Node) -> Draft {
         entries.iter().map(move |entry| {
             let path = join(&key, &entry.key);
             (
-                Sited {
+                Located {
                     value: entry.key.clone(),
                     path,
-                    place: entry.place,
+                    location: entry.location,
                 },
                 &entry.node,
             )
@@ -143,7 +143,7 @@ fn pool(node: &Node) -> Option<Pool> {
     })
 }
 
-fn draft_step(name: Sited<String>, node: &Node) -> DraftStep {
+fn draft_step(name: Located<String>, node: &Node) -> DraftStep {
     let is_backfill = tag_of(&STEP, node) == Some("backfill");
     let side = |key: &str| {
         node.get(key)
@@ -178,19 +178,19 @@ fn draft_step(name: Sited<String>, node: &Node) -> DraftStep {
         // A word that is none was reported; the step is still looked for.
         let when = item.get("when").and_then(word).unwrap_or(When::Success);
         let value = Dependency { step, when };
-        Some(Sited {
+        Some(Located {
             value,
             path: format!("{path}[{at}]"),
-            place: item.place,
+            location: item.location,
         })
     });
     let path = join(&name.path, "pools");
     let items = node.get("pools").map_or(&[][..], Node::items);
     let pools = items.iter().enumerate().filter_map(|(at, item)| {
-        Some(Sited {
+        Some(Located {
             value: item.as_text()?.parse().ok()?,
             path: format!("{path}[{at}]"),
-            place: item.place,
+            location: item.location,
         })
     });
     DraftStep {
@@ -207,12 +207,12 @@ fn sited<T>(
     key: &str,
     path: &str,
     read: impl Fn(&Node) -> Option<T>,
-) -> Option<Sited<T>> {
+) -> Option<Located<T>> {
     let node = node.get(key)?;
-    Some(Sited {
+    Some(Located {
         value: read(node)?,
         path: join(path, key),
-        place: node.place,
+        location: node.location,
     })
 }
 
@@ -304,7 +304,7 @@ fn backfill(node: &Node, strategy: &Node, draft: &DraftStep) -> Option<Backfill>
             key: key
                 .map(|node| node.as_text().map(str::to_owned))
                 .collect::<Option<_>>()?,
-            resident: or(write.get("resident"), Resident::Fail, word)?,
+            resident: or(write.get("resident"), ExistingRows::Fail, word)?,
             triggers: or(write.get("triggers"), Triggers::Fire, word)?,
         },
         chunk: chunk(node.get("chunk"))?,

@@ -9,7 +9,7 @@ use super::model::{
     Backfill, Chunk, Connection, Noop, PartitionBy, RetryPolicy, Spec, Step, StepLimits, Strategy,
 };
 use super::node::{Entry, Node, ScalarKind, Value, scalar};
-use super::problem::Place;
+use super::problem::Location;
 use super::value::{bytes_text, duration_text, table_text};
 
 impl Spec {
@@ -182,25 +182,25 @@ fn insert(object: &mut Json, key: &str, value: Option<impl Serialize>) {
 
 /// The tree of a document that no file holds.
 pub(super) fn tree(document: &Json) -> Node {
-    let place = Place::START;
+    let location = Location::START;
     let value = match document {
-        Json::Null => return scalar(ScalarKind::Null, String::new(), place),
-        Json::Bool(value) => return scalar(ScalarKind::Bool(*value), value.to_string(), place),
+        Json::Null => return scalar(ScalarKind::Null, String::new(), location),
+        Json::Bool(value) => return scalar(ScalarKind::Bool(*value), value.to_string(), location),
         Json::Number(number) => {
             let kind = number.as_i128().map_or(ScalarKind::Real, ScalarKind::Whole);
-            return scalar(kind, number.to_string(), place);
+            return scalar(kind, number.to_string(), location);
         }
-        Json::String(text) => return Node::text(text, place),
+        Json::String(text) => return Node::text(text, location),
         Json::Array(items) => Value::List(items.iter().map(tree).collect()),
         Json::Object(entries) => {
             let entry = |(key, value): (&String, &Json)| Entry {
                 key: key.clone(),
-                place,
+                location,
                 node: tree(value),
                 is_laid: false,
             };
             Value::Map(entries.iter().map(entry).collect())
         }
     };
-    Node { value, place }
+    Node { value, location }
 }

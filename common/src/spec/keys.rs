@@ -52,7 +52,7 @@ pub(super) static FILE: Fields = Fields {
         ),
         Key::new(
             "defaults",
-            Shape::Laid(&STEP),
+            Shape::Partial(&STEP),
             "Laid under every step: maps merge, lists and `strategy` are replaced.",
         ),
         Key::new(
@@ -277,8 +277,8 @@ pub(super) static STEP: Fields = Fields {
         Key::new(
             "chunk",
             Shape::Fields(&CHUNK),
-            "How much of a partition one commit takes where rows are appended; a replaced partition \
-             is committed whole.",
+            "How much of a partition one commit takes where rows are appended; a replaced \
+             partition is committed whole.",
         )
         .only(BACKFILL),
         Key::later("checks", "compare the tables after the run"),

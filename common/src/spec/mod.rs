@@ -10,9 +10,9 @@ mod canonical;
 mod check;
 mod checks;
 mod decode;
+mod defaults;
 mod document;
 mod keys;
-mod lay;
 mod model;
 mod node;
 mod params;
@@ -38,7 +38,7 @@ pub use secret::{SecretError, SecretPart, masked, secret_parts};
 pub use value::BoundForm;
 
 use node::{Node, Value};
-use problem::{Place, Problems};
+use problem::{Location, Problems};
 use shape::Shape;
 
 /// Reads a pipeline file, with the values that parameters were given.
@@ -60,7 +60,7 @@ fn read_tree(
     mut problems: Problems,
 ) -> Result<Spec, Vec<Problem>> {
     params::substitute(&mut file, params, &mut problems);
-    lay::long_form(&mut file);
+    defaults::long_form(&mut file);
     check::check(
         &file,
         &Shape::Fields(&keys::FILE),
@@ -83,7 +83,7 @@ fn read_tree(
                 problems.add(
                     "spec::unreadable",
                     "",
-                    Place::START,
+                    Location::START,
                     "the file cannot be read, and \
                     no rule says why",
                 );

@@ -340,7 +340,7 @@ pub struct Write {
     /// The columns that identify a row in the target; empty leaves it to the source's key.
     pub key: Vec<String>,
     /// What happens when a range that no run has committed already holds rows.
-    pub resident: Resident,
+    pub resident: ExistingRows,
     /// Whether the target's triggers fire for what is written.
     pub triggers: Triggers,
 }
@@ -392,7 +392,7 @@ pub enum WriteMode {
 /// What happens to rows found in a range that no run has committed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Resident {
+pub enum ExistingRows {
     /// The task fails and touches nothing.
     Fail,
     /// They are replaced.

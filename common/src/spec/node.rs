@@ -8,11 +8,11 @@ use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_saphyr::{
-    DefaultMessageFormatter, DuplicateKeyPolicy, Location, MergeKeyPolicy, MessageFormatter,
-    NonFiniteFloatPolicy, Options, Spanned,
+    DefaultMessageFormatter, DuplicateKeyPolicy, Location as YamlLocation, MergeKeyPolicy,
+    MessageFormatter, NonFiniteFloatPolicy, Options, Spanned,
 };
 
-use super::problem::{Place, Problems};
+use super::problem::{Location, Problems};
 
 /// The largest file read, in bytes.
 pub(super) const BYTES_MAX: usize = 1 << 20;
@@ -25,7 +25,7 @@ const NODES_MAX: usize = 200_000;
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Node {
     pub(super) value: Value,
-    pub(super) place: Place,
+    pub(super) location: Location,
 }
 
 /// What a value is.
@@ -60,20 +60,20 @@ pub(super) enum ScalarKind {
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Entry {
     pub(super) key: String,
-    pub(super) place: Place,
+    pub(super) location: Location,
     pub(super) node: Node,
     /// True when `defaults` laid it here, so that it may mean nothing to this step.
     pub(super) is_laid: bool,
 }
 
 impl Node {
-    pub(super) fn text(text: impl Into<String>, place: Place) -> Self {
+    pub(super) fn text(text: impl Into<String>, location: Location) -> Self {
         Self {
             value: Value::Scalar(Scalar {
                 kind: ScalarKind::Text,
                 written: text.into(),
             }),
-            place,
+            location,
         }
     }
 
@@ -161,7 +161,7 @@ pub(super) fn read(text: &str, problems: &mut Problems) -> Option<Node> {
         problems.add(
             "spec::too_large",
             "",
-            Place::START,
+            Location::START,
             format!(
                 "the file is larger than \
             {BYTES_MAX} bytes"
@@ -172,14 +172,14 @@ pub(super) fn read(text: &str, problems: &mut Problems) -> Option<Node> {
     match serde_saphyr::from_str_with_options::<Spanned<Raw>>(text, options()) {
         Ok(root) => Builder { text, problems }.node(root, None, ""),
         Err(error) => {
-            let place = error
+            let location = error
                 .location()
-                .map_or(Place::START, |location| place_of(text, location));
+                .map_or(Location::START, |location| place_of(text, location));
             // The reader's own messages speak of characters and tags, never of a value.
             let message = DefaultMessageFormatter
                 .format_message(error.without_snippet())
                 .into_owned();
-            problems.add("spec::yaml", "", place, format!("not YAML: {message}"));
+            problems.add("spec::yaml", "", location, format!("not YAML: {message}"));
             None
         }
     }
@@ -200,7 +200,7 @@ fn options() -> Options {
 }
 
 /// The place of a part of `text`. Some places are told in characters only.
-fn place_of(text: &str, location: Location) -> Place {
+fn place_of(text: &str, location: YamlLocation) -> Location {
     let whole = |value: u64| usize::try_from(value).unwrap_or(usize::MAX);
     let short = |value: u64| u32::try_from(value).unwrap_or(u32::MAX).max(1);
     let span = location.span();
@@ -227,7 +227,7 @@ fn place_of(text: &str, location: Location) -> Place {
     };
     let offset = offset.min(body.len());
     let length = length.min(body.len().saturating_sub(offset));
-    Place {
+    Location {
         line: short(location.line()),
         column: short(location.column()),
         offset: offset.saturating_add(mark),
@@ -243,7 +243,7 @@ struct Builder<'a> {
 
 impl Builder<'_> {
     /// `key` is the place of the node's key: maps, lists and missing values are marked by it.
-    fn node(&mut self, raw: Spanned<Raw>, key: Option<Place>, path: &str) -> Option<Node> {
+    fn node(&mut self, raw: Spanned<Raw>, key: Option<Location>, path: &str) -> Option<Node> {
         let own = place_of(self.text, raw.defined);
         let by_key = key.unwrap_or(own);
         Some(match raw.value {
@@ -254,12 +254,12 @@ impl Builder<'_> {
                 }
                 Node {
                     value: Value::List(nodes),
-                    place: by_key,
+                    location: by_key,
                 }
             }
             Raw::Map(pairs) => Node {
                 value: Value::Map(self.entries(pairs, path)),
-                place: by_key,
+                location: by_key,
             },
             Raw::Text(written) => scalar(ScalarKind::Text, written, own),
             Raw::Null => scalar(
@@ -273,25 +273,25 @@ impl Builder<'_> {
         })
     }
 
-    fn written(&self, place: Place) -> String {
+    fn written(&self, location: Location) -> String {
         self.text
-            .get(place.offset..place.offset.saturating_add(place.length))
+            .get(location.offset..location.offset.saturating_add(location.length))
             .unwrap_or_default()
             .to_owned()
     }
 
     fn entries(&mut self, pairs: Vec<(Spanned<Raw>, Spanned<Raw>)>, path: &str) -> Vec<Entry> {
-        let mut first: HashMap<String, Place> = HashMap::new();
+        let mut first: HashMap<String, Location> = HashMap::new();
         let mut entries = Vec::with_capacity(pairs.len());
         for (key, value) in pairs {
-            let place = place_of(self.text, key.defined);
+            let location = place_of(self.text, key.defined);
             let Raw::Text(key) = key.value else {
-                let written = shortened(&self.written(place));
+                let written = shortened(&self.written(location));
                 self.problems
                     .add(
                         "spec::key_is_no_text",
                         path,
-                        place,
+                        location,
                         format!(
                             "the key `{written}` is no \
                         text"
@@ -308,14 +308,14 @@ impl Builder<'_> {
                     earlier.line
                 );
                 self.problems
-                    .add("spec::duplicate_key", &below, place, message);
+                    .add("spec::duplicate_key", &below, location, message);
                 continue;
             }
-            first.insert(key.clone(), place);
-            if let Some(node) = self.node(value, Some(place), &below) {
+            first.insert(key.clone(), location);
+            if let Some(node) = self.node(value, Some(location), &below) {
                 entries.push(Entry {
                     key,
-                    place,
+                    location,
                     node,
                     is_laid: false,
                 });
@@ -326,10 +326,10 @@ impl Builder<'_> {
 }
 
 /// A scalar as a node.
-pub(super) fn scalar(kind: ScalarKind, written: String, place: Place) -> Node {
+pub(super) fn scalar(kind: ScalarKind, written: String, location: Location) -> Node {
     Node {
         value: Value::Scalar(Scalar { kind, written }),
-        place,
+        location,
     }
 }
 

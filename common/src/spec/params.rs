@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::node::{Node, Scalar, ScalarKind, Value, join, scalar, shortened};
-use super::problem::{Place, Problems};
+use super::problem::{Location, Problems};
 use super::suggest::nearest;
 use super::value::ParamType;
 
@@ -35,7 +35,9 @@ pub(super) fn substitute(
             walk.node(&mut entry.node, &entry.key);
         }
     }
-    let place = file.get("params").map_or(Place::START, |node| node.place);
+    let location = file
+        .get("params")
+        .map_or(Location::START, |node| node.location);
     params.retain(|name, _| !used.contains(name));
     for name in given.keys() {
         if params.contains_key(name) {
@@ -43,7 +45,12 @@ pub(super) fn substitute(
                 "the parameter `{name}` is given, but nothing in the file refers \
                                    to it"
             );
-            problems.add("spec::unused_param", &join("params", name), place, message);
+            problems.add(
+                "spec::unused_param",
+                &join("params", name),
+                location,
+                message,
+            );
         }
     }
 }
@@ -68,17 +75,17 @@ fn declared(
         let default = entry
             .node
             .get("default")
-            .and_then(|node| Some((written(node)?, node.place)));
+            .and_then(|node| Some((written(node)?, node.location)));
         let value = match (given.get(&entry.key), default) {
-            (Some(value), _) => Some((value.clone(), entry.place, path.clone())),
-            (None, Some((value, place))) => Some((value, place, join(&path, "default"))),
+            (Some(value), _) => Some((value.clone(), entry.location, path.clone())),
+            (None, Some((value, location))) => Some((value, location, join(&path, "default"))),
             (None, None) => {
                 if entry.node.get("default").is_none() {
                     problems
                         .add(
                             "spec::missing_param",
                             &path,
-                            entry.place,
+                            entry.location,
                             format!("the parameter `{}` has no value", entry.key),
                         )
                         .hint(format!(
@@ -89,7 +96,7 @@ fn declared(
                 None
             }
         };
-        let value = value.and_then(|(value, place, path)| {
+        let value = value.and_then(|(value, location, path)| {
             let fault = if value.contains("${") {
                 "holds a reference".to_owned()
             } else if of.admits(&value) {
@@ -102,18 +109,23 @@ fn declared(
                 shortened(&value),
                 entry.key
             );
-            problems.add("spec::bad_param", &path, place, message);
+            problems.add("spec::bad_param", &path, location, message);
             None
         });
         params.insert(entry.key.clone(), Param { of, value });
     }
-    let place = node.map_or(Place::START, |node| node.place);
+    let location = node.map_or(Location::START, |node| node.location);
     for name in given.keys().filter(|name| !params.contains_key(*name)) {
         let message = format!(
             "the parameter `{}` is given, but the file declares none of that name",
             shortened(name)
         );
-        let problem = problems.add("spec::unknown_param", &join("params", name), place, message);
+        let problem = problems.add(
+            "spec::unknown_param",
+            &join("params", name),
+            location,
+            message,
+        );
         if let Some(meant) = nearest(name, params.keys().map(String::as_str)) {
             problem.hint(format!("did you mean `{meant}`?"));
         }
@@ -151,7 +163,7 @@ struct Walk<'a> {
 
 impl Walk<'_> {
     fn node(&mut self, node: &mut Node, path: &str) {
-        let place = node.place;
+        let location = node.location;
         match &mut node.value {
             Value::Map(entries) => {
                 for entry in entries {
@@ -169,51 +181,55 @@ impl Walk<'_> {
             }) if written.contains("${") => {
                 let written = std::mem::take(written);
                 *node = self
-                    .text(&written, place, path)
-                    .unwrap_or_else(|| scalar(ScalarKind::Broken, written, place));
+                    .text(&written, location, path)
+                    .unwrap_or_else(|| scalar(ScalarKind::Broken, written, location));
             }
             Value::Scalar(_) => {}
         }
     }
 
     /// The text with its parameters put in. A whole number that is the whole text stays one.
-    fn text(&mut self, text: &str, place: Place, path: &str) -> Option<Node> {
+    fn text(&mut self, text: &str, location: Location, path: &str) -> Option<Node> {
         let (mut out, mut rest, mut is_sound) = (String::new(), text, true);
         while let Some((before, from)) = rest.split_once("${") {
             out.push_str(before);
             let Some((inner, after)) = from.split_once('}') else {
                 out.push_str("${");
                 out.push_str(from);
-                is_sound &= self.reference("", place, path);
+                is_sound &= self.reference("", location, path);
                 rest = "";
                 break;
             };
             let whole = format!("${{{inner}}}");
             match inner.strip_prefix("param:") {
-                Some(name) => match self.param(name, place, path) {
+                Some(name) => match self.param(name, location, path) {
                     Some((ParamType::Integer, value)) if whole == text => {
-                        return Some(scalar(ScalarKind::Whole(value.parse().ok()?), value, place));
+                        return Some(scalar(
+                            ScalarKind::Whole(value.parse().ok()?),
+                            value,
+                            location,
+                        ));
                     }
                     Some((_, value)) => out.push_str(&value),
                     None => is_sound = false,
                 },
                 None => {
-                    is_sound &= self.reference(inner, place, path);
+                    is_sound &= self.reference(inner, location, path);
                     out.push_str(&whole);
                 }
             }
             rest = after;
         }
         out.push_str(rest);
-        is_sound.then(|| Node::text(out, place))
+        is_sound.then(|| Node::text(out, location))
     }
 
-    fn param(&mut self, name: &str, place: Place, path: &str) -> Option<(ParamType, String)> {
+    fn param(&mut self, name: &str, location: Location, path: &str) -> Option<(ParamType, String)> {
         if self.is_fixed {
             self.problems.add(
                 "spec::bad_reference",
                 path,
-                place,
+                location,
                 "no reference may stand here",
             );
             return None;
@@ -225,7 +241,7 @@ impl Walk<'_> {
         let message = format!("`{}` is no declared parameter", shortened(name));
         let problem = self
             .problems
-            .add("spec::unknown_param", path, place, message);
+            .add("spec::unknown_param", path, location, message);
         match nearest(name, self.params.keys().map(String::as_str)) {
             Some(meant) => problem.hint(format!("did you mean `{meant}`?")),
             None => problem.hint("declare it under `params`"),
@@ -235,7 +251,7 @@ impl Walk<'_> {
 
     /// Whether any other reference may stand here. Those of a connection's URL are looked at where
     /// that is checked.
-    fn reference(&mut self, inner: &str, place: Place, path: &str) -> bool {
+    fn reference(&mut self, inner: &str, location: Location, path: &str) -> bool {
         let is_url = path.starts_with("connections.")
             && path.ends_with(".url")
             && path.matches('.').count() == 2;
@@ -245,13 +261,13 @@ impl Walk<'_> {
         if inner.starts_with("env:") || inner.starts_with("file:") {
             let message = "a reference to a secret may stand in the `url` of a connection only";
             self.problems
-                .add("spec::misplaced_secret", path, place, message);
+                .add("spec::misplaced_secret", path, location, message);
         } else {
             self.problems
                 .add(
                     "spec::bad_reference",
                     path,
-                    place,
+                    location,
                     "a reference that cannot be read",
                 )
                 .hint("write ${param:name}, the name declared under `params`");

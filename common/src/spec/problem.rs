@@ -10,14 +10,14 @@ use super::secret::masked_message;
 
 /// A place in the text of a pipeline file, as [`Problem`] describes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct Place {
+pub(super) struct Location {
     pub(super) line: u32,
     pub(super) column: u32,
     pub(super) offset: usize,
     pub(super) length: usize,
 }
 
-impl Place {
+impl Location {
     /// The beginning of the text: where a problem is shown that no part of the file caused.
     pub(super) const START: Self = Self {
         line: 1,
@@ -51,8 +51,8 @@ pub struct Problem {
 
 impl Problem {
     /// Where the file says it.
-    pub(super) const fn place(&self) -> Place {
-        Place {
+    pub(super) const fn location(&self) -> Location {
+        Location {
             line: self.line,
             column: self.column,
             offset: self.offset,
@@ -88,19 +88,19 @@ impl Problems {
         &mut self,
         code: &'static str,
         path: &str,
-        place: Place,
+        location: Location,
         message: impl Into<String>,
     ) -> &mut Problem {
         let at = self.0.len();
         // Whatever a problem quotes of the file passes here, so a password in an unexpected place
         // is masked here too.
         let (path, message) = (masked_message(path), masked_message(&message.into()));
-        let Place {
+        let Location {
             line,
             column,
             offset,
             length,
-        } = place;
+        } = location;
         self.0.push(Problem {
             code,
             path,
@@ -147,7 +147,7 @@ impl Problems {
             .retain(|problem| is_refusal(problem.code) || !is_under(&problem.path));
         let mut seen = HashSet::new();
         self.0.retain(|problem| {
-            seen.insert((problem.code, problem.place(), problem.message.clone()))
+            seen.insert((problem.code, problem.location(), problem.message.clone()))
         });
         self.0.sort_by_key(|problem| problem.offset);
         self.0

@@ -93,20 +93,20 @@ fn spec_schema_equals_decoder() {
         .collect();
     for (path, pointer) in found
         .iter()
-        .filter(|(path, _)| keys.iter().any(|(place, _)| place == path))
+        .filter(|(path, _)| keys.iter().any(|(location, _)| location == path))
     {
         let mut changed = full.clone();
-        let place = changed
+        let location = changed
             .pointer_mut(pointer)
             .and_then(Json::as_object_mut)
             .expect("a map");
         let added: Vec<&&str> = names
             .iter()
-            .filter(|name| !place.contains_key(**name))
+            .filter(|name| !location.contains_key(**name))
             .collect();
         added
             .iter()
-            .for_each(|name| drop(place.insert((**name).to_owned(), json!([[["?"]]]))));
+            .for_each(|name| drop(location.insert((**name).to_owned(), json!([[["?"]]]))));
         let problems = parse_json(&changed).expect_err("no key takes this value");
         // THEN the decoder knows it exactly where the schema does
         let below = path_of(pointer);
@@ -144,11 +144,11 @@ fn spec_schema_equals_decoder() {
         for key in entries.keys() {
             missing.remove(&(path.clone(), key.clone()));
             let mut changed = full.clone();
-            let place = changed
+            let location = changed
                 .pointer_mut(pointer)
                 .and_then(Json::as_object_mut)
                 .expect("a map");
-            place.remove(key);
+            location.remove(key);
             // THEN the pipeline is another one, or none; so the decoder reads every key
             let is_idle = matches!(
                 (path.as_str(), key.as_str()),
@@ -316,8 +316,8 @@ proptest! {
         let mut document: Json = serde_saphyr::from_str(FULL).expect("YAML");
         let mut leaves = Vec::new();
         scalars(&document, "", &mut leaves);
-        let place = document.pointer_mut(&leaves[at.index(leaves.len())]).expect("there");
-        *place = serde_json::from_str(PIECES[piece]).unwrap_or_else(|_| json!(PIECES[piece]));
+        let location = document.pointer_mut(&leaves[at.index(leaves.len())]).expect("there");
+        *location = serde_json::from_str(PIECES[piece]).unwrap_or_else(|_| json!(PIECES[piece]));
         judge(&document.to_string())?;
     }
 }

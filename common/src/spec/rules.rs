@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::check::tag_of;
 use super::decode::{bound, duration, word};
 use super::keys::STEP;
-use super::model::{Reprocess, Resident, RetryPolicy, WriteMode};
+use super::model::{ExistingRows, Reprocess, RetryPolicy, WriteMode};
 use super::node::{Node, join, shortened};
 use super::problem::Problems;
 use super::value::{self, BoundForm};
@@ -54,7 +54,7 @@ impl Rules<'_> {
             problems.add(
                 "spec::conflict",
                 &join(self.path, "retries"),
-                node.place,
+                node.location,
                 message,
             );
         }
@@ -69,7 +69,7 @@ impl Rules<'_> {
                 problems.add(
                     "spec::out_of_range",
                     &self.path("limits", key),
-                    node.place,
+                    node.location,
                     "no \
                     attempt ends in no time",
                 );
@@ -89,19 +89,19 @@ impl Rules<'_> {
                 .add(
                     "spec::conflict",
                     &self.path("strategy", "reprocess"),
-                    node.place,
+                    node.location,
                     message,
                 )
                 .hint("use `mode: replace_partition`, or `reprocess: missing`");
         }
         if let Some(node) = self.node("write", "resident")
-            && word(node) == Some(Resident::Replace)
+            && word(node) == Some(ExistingRows::Replace)
         {
             problems
                 .add(
                     "spec::conflict",
                     &self.path("write", "resident"),
-                    node.place,
+                    node.location,
                     "`mode: \
                     append` replaces no rows",
                 )
@@ -127,7 +127,7 @@ impl Rules<'_> {
             problems.add(
                 "spec::conflict",
                 &self.path("partition", "column"),
-                node.place,
+                node.location,
                 message,
             );
         }
@@ -147,13 +147,13 @@ impl Rules<'_> {
                     "rows are told apart by `{}`, which is excluded",
                     shortened(column)
                 );
-                problems.add("spec::conflict", &path, node.place, message);
+                problems.add("spec::conflict", &path, node.location, message);
             }
             if !seen.insert(column) {
                 problems.add(
                     "spec::repeated",
                     &path,
-                    node.place,
+                    node.location,
                     format!("`{}` is listed twice", shortened(column)),
                 );
             }
@@ -178,7 +178,7 @@ impl Rules<'_> {
                 .add(
                     "spec::conflict",
                     &self.path("to", "table"),
-                    node.place,
+                    node.location,
                     error.to_string(),
                 )
                 .hint(format!(
@@ -206,7 +206,7 @@ impl Rules<'_> {
             problems.add(
                 "spec::conflict",
                 &self.path("strategy", key),
-                node.place,
+                node.location,
                 message,
             );
         }
@@ -217,7 +217,7 @@ impl Rules<'_> {
             problems.add(
                 "spec::empty_range",
                 &self.path("strategy", key),
-                node.place,
+                node.location,
                 message,
             );
         }

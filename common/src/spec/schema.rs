@@ -63,7 +63,7 @@ fn shape_schema(shape: &Shape) -> Json {
             or_param(&json!({"enum": words}))
         }
         Shape::Fields(fields) => fields_schema(fields, fields.is_merged),
-        Shape::Laid(fields) => fields_schema(fields, true),
+        Shape::Partial(fields) => fields_schema(fields, true),
         Shape::Named(named) => {
             let mut schema = json!({
                 "type": "object",

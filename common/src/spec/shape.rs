@@ -35,7 +35,7 @@ pub(super) enum Shape {
     /// A map of known keys.
     Fields(&'static Fields),
     /// A map of known keys, any of which may be missing: it is laid under others.
-    Laid(&'static Fields),
+    Partial(&'static Fields),
     /// A map from names of one's own.
     Named(&'static Named),
     /// A list.

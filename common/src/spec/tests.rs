@@ -122,7 +122,7 @@ fn a_file_becomes_a_pipeline_with_its_defaults_filled_in() {
     );
     assert_eq!(
         (backfill.partition.nulls, backfill.write.resident),
-        (Nulls::Partition, Resident::Fail)
+        (Nulls::Partition, ExistingRows::Fail)
     );
     assert_eq!(
         backfill.partition.by,

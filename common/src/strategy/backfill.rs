@@ -50,7 +50,7 @@ impl Load for Backfill {
             }]);
         };
         let LoadPlan {
-            settled,
+            load_order,
             partitions,
             depends_on,
             estimated_rows,
@@ -70,7 +70,7 @@ impl Load for Backfill {
                 Phase::one(PhaseKind::Count),
                 Phase::one(PhaseKind::Close),
             ],
-            settled: Some(settled),
+            load_order: Some(load_order),
             depends_on,
             estimated_rows,
             warnings,
@@ -83,7 +83,7 @@ impl Load for Backfill {
         let Some(partitions) = plan.partitions() else {
             return String::new();
         };
-        let (column, whole) = (&self.partition.column, partitions.generator().whole());
+        let (column, whole) = (&self.partition.column, partitions.partitioning().whole());
         match &self.partition.by {
             PartitionBy::Calendar { grain, tz } => {
                 format!("by {} of {column}, {tz}, {whole}", grain.as_str())
@@ -105,14 +105,14 @@ impl Load for Backfill {
     }
 
     fn judge_left_out(&self, plan: &StepPlan, found: &LeftOut) -> Result<Vec<String>, String> {
-        let (Some(partitions), Some(settled)) = (plan.partitions(), &plan.settled) else {
+        let (Some(partitions), Some(load_order)) = (plan.partitions(), &plan.load_order) else {
             return Ok(Vec::new());
         };
         let taken = Taken {
             table: &self.from.table,
-            column: &settled.partition_column,
-            whole: partitions.generator().whole(),
-            has_null_partition: partitions.generator().has_null(),
+            column: &load_order.partition_column,
+            whole: partitions.partitioning().whole(),
+            has_null_partition: partitions.partitioning().has_null(),
             nulls: self.partition.nulls,
         };
         judge(found, &taken)

@@ -49,7 +49,7 @@ impl Load for Noop {
         };
         Ok(StepPlan {
             phases: vec![execute],
-            settled: None,
+            load_order: None,
             depends_on: None,
             estimated_rows: 0,
             warnings: Vec::new(),

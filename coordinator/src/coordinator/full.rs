@@ -20,8 +20,9 @@ const ASK_AGAIN: Duration = Duration::from_secs(1);
 const ASKED_BETWEEN_WORDS: u32 = 30;
 
 impl Coordinator {
-    /// Keeps the office while the store has no room, and answers what needs none. Returns the next
-    /// term once there is room, or nothing when the office is lost, or the coordinator is to end.
+    /// Keeps the leadership while the store has no room, and answers what needs none. Returns the
+    /// next term once there is room, or nothing when the leadership is lost, or the coordinator is
+    /// to end.
     pub(super) async fn hold_without_room(
         &mut self,
         full: &StoreError,
@@ -60,8 +61,8 @@ impl Coordinator {
         None
     }
 
-    /// The next term, once the store takes something; `None` when the office is somebody else's, or
-    /// nobody knows.
+    /// The next term, once the store takes something; `None` when the leadership is somebody
+    /// else's, or nobody knows.
     async fn next_term(&mut self, record: &[u8]) -> Result<Option<Term>, LoadError> {
         let (store, hi) = (&self.campaigner.store, RecordKey::High.render());
         if let Some(bytes) = store.get(&hi).await? {
@@ -81,7 +82,7 @@ impl Coordinator {
         self.campaigner.barrier(record.to_vec()).await
     }
 
-    /// Waits a while for room for anybody's office, and answers those who look. True when the
+    /// Waits a while for room for anybody's leadership, and answers those who look. True when the
     /// coordinator is to end.
     pub(super) async fn wait_for_room(
         &mut self,
@@ -128,9 +129,9 @@ impl Coordinator {
         Some(view)
     }
 
-    /// Answers for [`ASK_AGAIN`]. Heartbeats are heard by whoever `holds` the office: while nothing
-    /// is written nobody's attempt can be given to another worker. True when nobody will ask any
-    /// more.
+    /// Answers for [`ASK_AGAIN`]. Heartbeats are heard by whoever `holds` the leadership: while
+    /// nothing is written nobody's attempt can be given to another worker. True when nobody will
+    /// ask any more.
     async fn answer_for(&mut self, view: Option<&Leader>, holds: bool, trouble: &str) -> bool {
         let until = tokio::time::sleep(ASK_AGAIN);
         tokio::pin!(until);

@@ -2,7 +2,7 @@
 
 use highwater_common::assignment::AttemptError;
 use highwater_common::id::{RunId, StepName};
-use highwater_common::record::RunWish;
+use highwater_common::record::RunIntent;
 use highwater_common::spec::When;
 use highwater_common::status::{RunEvent, RunStatus, StepStatus};
 use highwater_common::task::TaskState;
@@ -63,7 +63,7 @@ fn of_run(cluster: &Cluster, run: &Run) -> Option<Advance> {
             reason,
         })
     };
-    if run.record.wish == RunWish::Cancel
+    if run.record.intent == RunIntent::Cancel
         && !run.record.status.has_ended()
         && run.record.status != RunStatus::Cancelling
     {
@@ -74,7 +74,7 @@ fn of_run(cluster: &Cluster, run: &Run) -> Option<Advance> {
             event(RunEvent::Refused, run.damage.clone().unwrap_or_default())
         }
         RunStatus::Planning => of_planning(run),
-        RunStatus::Planned if run.record.wish == RunWish::Run && !cluster.is_held_back(run) => {
+        RunStatus::Planned if run.record.intent == RunIntent::Run && !cluster.is_held_back(run) => {
             event(RunEvent::Started, String::new())
         }
         RunStatus::Running if run.damage.is_some() => {

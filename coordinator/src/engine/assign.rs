@@ -7,12 +7,12 @@ use std::collections::BTreeSet;
 
 use highwater_common::id::{ConnectionName, RunId, SessionId, StepName, WorkerId};
 use highwater_common::outage::Gate;
-use highwater_common::record::{RunWish, TaskAddress};
+use highwater_common::record::{RunIntent, TaskAddress};
 use highwater_common::status::RunStatus;
 
 use super::budget::{Budgets, Uses, uses};
 use super::outages::Reach;
-use super::seats::{Demand, Places, Seat, Seats, able, avoids_until, is_avoided};
+use super::placement::{Demand, FreeSlots, Placement, Seat, able, avoids_until, is_avoided};
 use super::step::TaskTable;
 use super::view::{Cluster, Run};
 
@@ -36,7 +36,7 @@ pub(crate) fn assign(
     now_millis: i64,
     grants_max: usize,
 ) -> Vec<Grant> {
-    let mut seats = Seats::of(cluster, seats);
+    let mut seats = Placement::of(cluster, seats);
     let mut queues: Vec<RunQueue<'_>> = cluster
         .runs
         .values()
@@ -95,7 +95,7 @@ struct StepQueue<'a> {
     /// The connections that its tasks need.
     reach: Reach<'a>,
     /// Where its tasks may go.
-    places: Places,
+    places: FreeSlots,
     /// Where they could go once a slot is free: only asked for while a task avoids somebody.
     able: Vec<&'a WorkerId>,
     /// As of when tasks avoid workers, if any does.
@@ -105,7 +105,12 @@ struct StepQueue<'a> {
 }
 
 impl<'a> RunQueue<'a> {
-    fn of(cluster: &'a Cluster, run: &'a Run, seats: &Seats<'_>, now_millis: i64) -> Option<Self> {
+    fn of(
+        cluster: &'a Cluster,
+        run: &'a Run,
+        seats: &Placement<'_>,
+        now_millis: i64,
+    ) -> Option<Self> {
         let is_fencing = run.record.status == RunStatus::Cancelling;
         if !run.wants_work() || (!is_fencing && cluster.is_held_back(run)) {
             return None;
@@ -147,7 +152,7 @@ impl<'a> RunQueue<'a> {
     fn next(
         &mut self,
         turn: u64,
-        seats: &mut Seats<'_>,
+        seats: &mut Placement<'_>,
         pools: &mut Budgets<'a>,
     ) -> Option<(TaskAddress, SessionId)> {
         while self.open < self.open_max {
@@ -194,12 +199,12 @@ impl<'a> StepQueue<'a> {
         cluster: &'a Cluster,
         run: &'a Run,
         name: &'a StepName,
-        seats: &Seats<'_>,
+        seats: &Placement<'_>,
         now_millis: i64,
     ) -> Option<Self> {
         let step = run.steps.get(name)?;
         let known = run.spec.steps.get(name)?;
-        if run.record.wish == RunWish::Cancel && run.record.status != RunStatus::Cancelling {
+        if run.record.intent == RunIntent::Cancel && run.record.status != RunStatus::Cancelling {
             return None; // what is no longer wanted is not begun, whatever its status still says
         }
         let (generation, phase) = run.due_phase(name)?;
@@ -228,7 +233,7 @@ impl<'a> StepQueue<'a> {
                 .map_or(u64::MAX, u64::from),
             served: (0, step.last_token),
             uses: uses(known),
-            reach: Reach::of(known, run.record.wish, kind),
+            reach: Reach::of(known, run.record.intent, kind),
             places: seats.fit(&demand),
             able: if avoids {
                 able(cluster, &demand)
@@ -242,7 +247,7 @@ impl<'a> StepQueue<'a> {
     }
 
     /// The next of its tasks that somebody with a free slot may have.
-    fn next(&mut self, seats: &mut Seats<'_>) -> Option<(u64, SessionId)> {
+    fn next(&mut self, seats: &mut Placement<'_>) -> Option<(u64, SessionId)> {
         while seats.is_free(&self.places) {
             let ordinal = self.due.next()?;
             let retry = self.table.retries.get(&ordinal).map(|retry| &retry.record);

@@ -4,15 +4,15 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use highwater_common::assignment::AttemptError;
+use highwater_common::document::{
+    AdoptedDocument, ClusterDocument, FailedTaskDocument, PlanDocument, PlannedStepDocument,
+    RunDocument, StepDocument, TaskCounts, TaskDocument, TasksDocument, WorkerDocument,
+};
 use highwater_common::facts::Adopted;
 use highwater_common::id::{ClusterId, ConnectionName, StepName, TaskId};
 use highwater_common::plan::StepPlan;
 use highwater_common::record::TaskAddress;
 use highwater_common::task::TaskState;
-use highwater_common::view::{
-    AdoptedDocument, ClusterDocument, FailedTaskDocument, PlanDocument, PlannedStepDocument,
-    RunDocument, StepDocument, TaskCounts, TaskDocument, TasksDocument, WorkerDocument,
-};
 
 use super::step::{Step, TaskTable};
 use super::view::{Cluster, Run};
@@ -224,7 +224,7 @@ fn strategy_of(run: &Run, name: &StepName) -> &'static str {
 fn watermark(step: &Step) -> Option<String> {
     let partitions = step.plan.as_ref()?.partitions()?;
     let last = step.reached().checked_sub(1)?;
-    let end = partitions.generator().range(last);
+    let end = partitions.partitioning().range(last);
     Some(
         end.end()
             .map_or_else(|| "everything".to_owned(), |cursor| cursor.to_string()),

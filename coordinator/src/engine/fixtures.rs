@@ -9,7 +9,7 @@ use highwater_common::dag::Dag;
 use highwater_common::id::{AttemptNo, ClusterId, DocumentDigest, RunId, SessionId, StepName};
 use highwater_common::plan::{PhaseKind, Plan, StepPlan, plan_step};
 use highwater_common::record::{
-    DeadRecord, LeaseRecord, RetryRecord, RunRecord, RunWish, TaskAddress, TaskHistory,
+    DeadRecord, LeaseRecord, RetryRecord, RunIntent, RunRecord, TaskAddress, TaskHistory,
     WorkerRecord,
 };
 use highwater_common::segment::{Segment, TaskResult};
@@ -20,7 +20,7 @@ use highwater_common::token::{Fence, FencingToken, Nonce};
 
 use super::leases::Leases;
 use super::outages::Outages;
-use super::step::{Held, Step, TaskTable};
+use super::step::{Step, Stored, TaskTable};
 use super::view::{Cluster, Run, Session};
 use crate::fixtures::{facts, pipeline};
 
@@ -130,7 +130,7 @@ pub(crate) fn give(
     };
     table.leases.insert(
         address.ordinal,
-        Held {
+        Stored {
             record,
             bytes: Vec::new(),
         },
@@ -166,7 +166,7 @@ pub(crate) fn kill_task(view: &mut View, address: TaskAddress) {
     };
     table.dead.insert(
         ordinal,
-        Held {
+        Stored {
             record,
             bytes: Vec::new(),
         },
@@ -201,7 +201,7 @@ impl View {
             spec_parts: 1,
             base_dir: String::new(),
             reference_time_micros: 1 + i64::try_from(no).unwrap(),
-            wish: RunWish::Run,
+            intent: RunIntent::Run,
             status: RunStatus::Running,
             generation: 1,
             plan_parts: 1,
@@ -321,7 +321,7 @@ impl View {
                 };
                 table.retries.insert(
                     ordinal,
-                    Held {
+                    Stored {
                         record,
                         bytes: Vec::new(),
                     },

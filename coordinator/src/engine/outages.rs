@@ -9,7 +9,7 @@ use std::time::Duration;
 use highwater_common::id::ConnectionName;
 use highwater_common::outage::{Gate, Outage};
 use highwater_common::plan::PhaseKind;
-use highwater_common::record::{RunWish, TaskAddress};
+use highwater_common::record::{RunIntent, TaskAddress};
 use highwater_common::spec::Step;
 
 use super::view::Run;
@@ -102,7 +102,7 @@ pub(crate) struct Reach<'a> {
 
 impl<'a> Reach<'a> {
     /// Of the tasks of such a phase of a step, in a run of which that much is wished.
-    pub(crate) fn of(step: &'a Step, wish: RunWish, kind: PhaseKind) -> Self {
+    pub(crate) fn of(step: &'a Step, intent: RunIntent, kind: PhaseKind) -> Self {
         let sides = step.strategy.load().sides();
         let (source, target) = (
             sides.source.map(|from| &from.connection),
@@ -115,9 +115,9 @@ impl<'a> Reach<'a> {
         };
         let connections = source.into_iter().chain(target).collect();
         // A fence is never given up: until it stands its run has not ended.
-        let patience = match wish {
-            RunWish::Plan => step.retries.unreachable.min(PLAN_WAIT_MAX),
-            RunWish::Run | RunWish::Cancel => step.retries.unreachable,
+        let patience = match intent {
+            RunIntent::Plan => step.retries.unreachable.min(PLAN_WAIT_MAX),
+            RunIntent::Run | RunIntent::Cancel => step.retries.unreachable,
         };
         Self {
             connections,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use highwater_common::id::{PipelineName, RunId};
-use highwater_common::record::RunWish;
+use highwater_common::record::RunIntent;
 
 use super::view::{Cluster, Run};
 
@@ -33,7 +33,7 @@ fn is_prunable<'a>(
     kept: &mut BTreeMap<(&'a PipelineName, bool), usize>,
     now_micros: i64,
 ) -> bool {
-    let is_plan = run.record.wish == RunWish::Plan;
+    let is_plan = run.record.intent == RunIntent::Plan;
     if !is_plan && !run.record.status.has_ended() {
         return false;
     }

@@ -6,13 +6,13 @@ use std::ops::Deref;
 
 use highwater_common::record::RetryRecord;
 
-use super::seats::avoids_until;
-use super::step::Held;
+use super::placement::avoids_until;
+use super::step::Stored;
 
 /// Records of tasks that wait, by ordinal; read like the map they are.
 #[derive(Clone, Default)]
 pub(crate) struct Retries {
-    records: BTreeMap<u64, Held<RetryRecord>>,
+    records: BTreeMap<u64, Stored<RetryRecord>>,
     /// When each is due, and which it is.
     due: BTreeSet<(i64, u64)>,
     /// Until when those that failed somewhere wait for another worker.
@@ -26,7 +26,7 @@ impl std::fmt::Debug for Retries {
 }
 
 impl Deref for Retries {
-    type Target = BTreeMap<u64, Held<RetryRecord>>;
+    type Target = BTreeMap<u64, Stored<RetryRecord>>;
 
     fn deref(&self) -> &Self::Target {
         &self.records
@@ -35,7 +35,7 @@ impl Deref for Retries {
 
 impl Retries {
     /// A task waits.
-    pub(crate) fn insert(&mut self, ordinal: u64, held: Held<RetryRecord>) {
+    pub(crate) fn insert(&mut self, ordinal: u64, held: Stored<RetryRecord>) {
         self.remove(&ordinal);
         self.due.insert((held.record.not_before_millis, ordinal));
         self.avoiding

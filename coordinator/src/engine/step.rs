@@ -4,18 +4,18 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use highwater_common::document::TaskCounts;
 use highwater_common::plan::{Phase, PhaseKind, StepPlan, Tasks};
 use highwater_common::record::{DeadRecord, LeaseRecord, StepRecord, TaskAddress};
 use highwater_common::segment::{SEGMENT_TASKS, Segment, TaskResult};
 use highwater_common::status::StepStatus;
 use highwater_common::task::TaskState;
-use highwater_common::view::TaskCounts;
 
 use super::retries::Retries;
 
 /// A record with the bytes it has in the store, which a transaction compares.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Held<T> {
+pub(crate) struct Stored<T> {
     /// The record.
     pub record: T,
     /// Its bytes.
@@ -102,9 +102,9 @@ impl Step {
     /// was planned.
     #[must_use]
     pub(crate) fn fingerprint(&self) -> Option<&str> {
-        let settled = self.plan.as_ref().and_then(|plan| plan.settled.as_ref());
+        let load_order = self.plan.as_ref().and_then(|plan| plan.load_order.as_ref());
         match self.record.fingerprint.as_str() {
-            "" => settled.map(|settled| settled.target_fingerprint.as_str()),
+            "" => load_order.map(|load_order| load_order.target_fingerprint.as_str()),
             noted => Some(noted),
         }
     }
@@ -281,11 +281,11 @@ pub(crate) struct TaskTable {
     /// How many tasks there are.
     pub len: u64,
     /// Leases, by ordinal.
-    pub leases: BTreeMap<u64, Held<LeaseRecord>>,
+    pub leases: BTreeMap<u64, Stored<LeaseRecord>>,
     /// Tasks that wait for their next attempt.
     pub retries: Retries,
     /// Tasks that were given up.
-    pub dead: BTreeMap<u64, Held<DeadRecord>>,
+    pub dead: BTreeMap<u64, Stored<DeadRecord>>,
     /// Tasks by state.
     pub counts: TaskCounts,
     /// Rows committed and counted.

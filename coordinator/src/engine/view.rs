@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use highwater_common::assignment::{Settled, StepOrder, Work};
+use highwater_common::assignment::{LoadOrder, StepOrder, Work};
 use highwater_common::capability::Capabilities;
 use highwater_common::dag::Dag;
 use highwater_common::facts::StepFacts;
@@ -12,7 +12,7 @@ use highwater_common::id::{
     ClusterId, DocumentDigest, PoolName, RunId, SessionId, StepName, TaskId, WorkerId,
 };
 use highwater_common::plan::{PhaseKind, Plan};
-use highwater_common::record::{RunRecord, RunWish, TaskAddress, WorkerRecord};
+use highwater_common::record::{RunIntent, RunRecord, TaskAddress, WorkerRecord};
 use highwater_common::spec::Spec;
 use highwater_common::status::{RunStatus, StepStatus};
 
@@ -110,21 +110,22 @@ impl Run {
     /// stream by stream.
     #[must_use]
     pub(crate) fn holds_back(&self) -> bool {
-        self.is_active() && !(self.record.wish == RunWish::Cancel && self.record.generation == 0)
+        self.is_active()
+            && !(self.record.intent == RunIntent::Cancel && self.record.generation == 0)
     }
 
     /// True when the run may have changed a target, as far as the store knows: it had a plan that
     /// somebody wanted to run, or still may get one.
     #[must_use]
     pub(crate) fn may_have_begun(&self) -> bool {
-        self.record.wish != RunWish::Plan
+        self.record.intent != RunIntent::Plan
             && (self.record.generation > 0 || !self.record.status.has_ended())
     }
 
     /// True while the run may still commit something, or holds the pipeline.
     #[must_use]
     pub(crate) fn is_active(&self) -> bool {
-        !self.record.status.has_ended() && self.record.wish != RunWish::Plan
+        !self.record.status.has_ended() && self.record.intent != RunIntent::Plan
     }
 
     /// What the task at `address` does. `None` for an address outside the plan.
@@ -225,14 +226,14 @@ impl Run {
             Some(target) => Some((connection(&target.connection)?, target.clone())),
             None => None,
         };
-        let settled = match generation {
+        let load_order = match generation {
             0 => None,
             _ => self.steps.get(step).and_then(|step| {
-                let settled = step.plan.as_ref()?.settled.clone()?;
+                let load_order = step.plan.as_ref()?.load_order.clone()?;
                 let target_fingerprint = step.fingerprint()?.to_owned();
-                Some(Settled {
+                Some(LoadOrder {
                     target_fingerprint,
-                    ..settled
+                    ..load_order
                 })
             }),
         };
@@ -249,7 +250,7 @@ impl Run {
             stall_millis_max: millis(known.limits.stall),
             source,
             target,
-            settled,
+            load_order,
             adopts: generation == 0 && self.record.adopts,
             errand: self
                 .record
@@ -310,7 +311,7 @@ impl Cluster {
     /// touches nothing and waits for nobody.
     #[must_use]
     pub(crate) fn is_held_back(&self, run: &Run) -> bool {
-        run.record.wish != RunWish::Plan
+        run.record.intent != RunIntent::Plan
             && self.runs.values().any(|other| {
                 other.id != run.id
                     && other.record.pipeline == run.record.pipeline

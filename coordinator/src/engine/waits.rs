@@ -4,15 +4,15 @@
 use std::collections::BTreeMap;
 
 use highwater_common::capability::Capabilities;
+use highwater_common::document::TaskCounts;
 use highwater_common::id::{SessionId, StepName, WorkerId};
 use highwater_common::plan::PhaseKind;
 use highwater_common::status::{RunStatus, StepStatus};
-use highwater_common::view::TaskCounts;
 
 use super::assign::open_of;
 use super::budget::{Budgets, uses};
 use super::outages::Reach;
-use super::seats::{Demand, able, avoids_until, carries, is_avoided};
+use super::placement::{Demand, able, avoids_until, carries, is_avoided};
 use super::step::Step;
 use super::view::{Cluster, Run};
 
@@ -104,7 +104,7 @@ fn away(
         step.table(generation, phase)?,
         step.kind(generation, phase)?,
     );
-    let wait = Reach::of(known, run.record.wish, kind).wait(run, now_millis);
+    let wait = Reach::of(known, run.record.intent, kind).wait(run, now_millis);
     let wait = wait.filter(|_| waiting(&table.counts) > 0)?;
     Some(match kind {
         PhaseKind::Probe | PhaseKind::Fence | PhaseKind::Count | PhaseKind::Close => {

@@ -10,7 +10,7 @@ use highwater_common::facts::StepFacts;
 use highwater_common::id::{AttemptNo, SessionId, TaskId, WorkerId};
 use highwater_common::plan::PhaseKind;
 use highwater_common::record::{
-    DeadRecord, LeaseRecord, RetryRecord, RunWish, TaskAddress, TaskHistory,
+    DeadRecord, LeaseRecord, RetryRecord, RunIntent, TaskAddress, TaskHistory,
 };
 use highwater_common::retry::{QUARANTINE_CODE, RetryDecision, RetryHistory, decide};
 use highwater_common::segment::TaskResult;
@@ -26,7 +26,7 @@ use super::facts::{self, FactsRecords, PARTS_AT_ONCE_MAX};
 use super::request::Reply;
 use super::runs::cut;
 use super::streams::unsettled;
-use super::{Fallen, Handed, Leader};
+use super::{Granted, Leader, TermEnded};
 use crate::engine::{Change, ChangeKind, Reach, assign};
 use crate::store::keys::RecordKey;
 use crate::store::{Expect, Op};
@@ -58,7 +58,7 @@ impl Leader {
         };
         lease.session == *session
             && lease.fence.nonce == nonce
-            && (run.record.wish != RunWish::Cancel || lease.address.generation == 0)
+            && (run.record.intent != RunIntent::Cancel || lease.address.generation == 0)
     }
 
     pub(super) fn lease(&self, task: &TaskId) -> Option<(&LeaseRecord, &crate::engine::Run)> {
@@ -72,7 +72,7 @@ impl Leader {
 
     /// Counts completions. Nobody is told before the store has applied them, a repeat within the
     /// turn neither.
-    pub(super) async fn complete(&mut self, completions: Vec<Completion>) -> Result<(), Fallen> {
+    pub(super) async fn complete(&mut self, completions: Vec<Completion>) -> Result<(), TermEnded> {
         let (mut changes, mut replies) = (Vec::new(), Vec::new());
         let mut judged = BTreeSet::new();
         for completion in completions {
@@ -82,7 +82,7 @@ impl Leader {
             };
             if judged.insert(completion.task) {
                 let outcome = believable(outcome);
-                if let Outcome::Outrun { newer } = outcome {
+                if let Outcome::Fenced { newer } = outcome {
                     self.raise_hi_above(newer).await?;
                 }
                 if let Outcome::Superseded { by } = outcome {
@@ -144,9 +144,9 @@ impl Leader {
             | Outcome::Prepared { .. }
             | Outcome::Counted(_)
             | Outcome::Closed(_)
-            | Outcome::Fenced { .. } => true,
+            | Outcome::RunFenced { .. } => true,
             Outcome::Failed(error) => error.class == ErrorClass::Permanent,
-            Outcome::Outrun { .. }
+            Outcome::Fenced { .. }
             | Outcome::Superseded { .. }
             | Outcome::Unprepared(_)
             | Outcome::Released => false,
@@ -163,7 +163,7 @@ impl Leader {
                     ..planned
                 })
             }
-            (Outcome::Fenced { attempts }, Work::Fence) => {
+            (Outcome::RunFenced { attempts }, Work::Fence) => {
                 tracing::info!(attempts, "fenced");
                 self.completed(task, Receipt::default(), millis)
             }
@@ -188,7 +188,7 @@ impl Leader {
             },
             (Outcome::Failed(error), _) => self.failed(task, error, None),
             (
-                Outcome::Outrun { .. }
+                Outcome::Fenced { .. }
                 | Outcome::Superseded { .. }
                 | Outcome::Unprepared(_)
                 | Outcome::Released,
@@ -196,7 +196,7 @@ impl Leader {
             ) => self.released(task),
             (
                 Outcome::Committed(_)
-                | Outcome::Fenced { .. }
+                | Outcome::RunFenced { .. }
                 | Outcome::Counted(_)
                 | Outcome::Closed(_)
                 | Outcome::Done
@@ -429,7 +429,7 @@ impl Leader {
     }
 
     /// Raises `hi` above a token that a target has seen: the store was rewound.
-    async fn raise_hi_above(&mut self, newer: FencingToken) -> Result<(), Fallen> {
+    async fn raise_hi_above(&mut self, newer: FencingToken) -> Result<(), TermEnded> {
         if newer.hi() < self.hi {
             return Ok(()); // the attempt's own token is of an earlier term; the next one's will do
         }
@@ -438,7 +438,7 @@ impl Leader {
         self.set_hi(newer.hi() + 1).await
     }
 
-    async fn set_hi(&mut self, hi: u64) -> Result<(), Fallen> {
+    async fn set_hi(&mut self, hi: u64) -> Result<(), TermEnded> {
         let key = RecordKey::High.render();
         let expects = vec![Expect::Bytes(key.clone(), hi_to_bytes(self.hi))];
         self.commit_records("hi", expects, vec![Op::Put(key, hi_to_bytes(hi))])
@@ -449,7 +449,7 @@ impl Leader {
     }
 
     /// Hands pending tasks to the parked pulls.
-    pub(super) async fn hand_out(&mut self) -> Result<(), Fallen> {
+    pub(super) async fn hand_out(&mut self) -> Result<(), TermEnded> {
         self.has_more = false;
         let seats = self.parking.seats();
         if seats.is_empty() {
@@ -463,23 +463,23 @@ impl Leader {
         if FencingToken::LO_MAX - self.lo < u32::try_from(grants.len()).unwrap_or(u32::MAX) {
             self.set_hi(self.hi + 1).await?;
         }
-        let mut handed: BTreeMap<SessionId, Vec<Handed>> = BTreeMap::new();
+        let mut granted: BTreeMap<SessionId, Vec<Granted>> = BTreeMap::new();
         let mut changes = Vec::new();
         for grant in grants {
             let Some((change, one)) = self.grant(&grant.run, grant.address, grant.session) else {
                 continue;
             };
-            handed.entry(grant.session).or_default().push(one);
+            granted.entry(grant.session).or_default().push(one);
             changes.push(change.into());
         }
         let stale = self.apply_changes(changes).await?;
-        for (session, mut handed) in handed {
+        for (session, mut granted) in granted {
             // only what the store has is anybody's
-            handed.retain(|one| !stale.contains(&one.assignment.task));
+            granted.retain(|one| !stale.contains(&one.assignment.task));
             if let Some(parked) = self.parking.take(&session) {
                 // A caller that has gone meanwhile never heard of its tasks: its heartbeats will
                 // not name them, and they return.
-                let _ = parked.reply.send(Ok(handed));
+                let _ = parked.reply.send(Ok(granted));
             }
         }
         Ok(())
@@ -490,7 +490,7 @@ impl Leader {
         run: &highwater_common::id::RunId,
         address: TaskAddress,
         session: SessionId,
-    ) -> Option<(Change, Handed)> {
+    ) -> Option<(Change, Granted)> {
         let worker = self.cluster.sessions.get(&session)?.worker.clone();
         let cluster = self.cluster.id;
         let nonce = Nonce::new(self.rng.random());
@@ -518,7 +518,7 @@ impl Leader {
         };
         let known = run.spec.steps.get(&address.step)?;
         run.outages.asked(
-            &Reach::of(known, run.record.wish, kind).connections,
+            &Reach::of(known, run.record.intent, kind).connections,
             &address,
         );
         let (before, history) = retry.map_or((0, TaskHistory::default()), |retry| {
@@ -543,7 +543,7 @@ impl Leader {
         };
         Some((
             change,
-            Handed {
+            Granted {
                 assignment: Assignment {
                     task,
                     attempt,
@@ -563,7 +563,7 @@ impl Leader {
     pub(super) async fn apply_changes(
         &mut self,
         changes: Vec<Planned>,
-    ) -> Result<BTreeSet<TaskId>, Fallen> {
+    ) -> Result<BTreeSet<TaskId>, TermEnded> {
         let mut batch = Batch::default();
         let mut stale = BTreeSet::new();
         for planned in changes {
@@ -619,7 +619,7 @@ fn naming(error: AttemptError, worker: &WorkerId) -> AttemptError {
 /// token there is.
 fn believable(outcome: Outcome) -> Outcome {
     match outcome {
-        Outcome::Outrun { newer } if newer.hi() > FencingToken::HI_MAX / 2 => {
+        Outcome::Fenced { newer } if newer.hi() > FencingToken::HI_MAX / 2 => {
             let message = format!(
                 "the target's ledger holds the token {newer}, which no coordinator issued: \
                          mend its row"
@@ -634,11 +634,11 @@ fn believable(outcome: Outcome) -> Outcome {
         | Outcome::Probed(_)
         | Outcome::Done
         | Outcome::Prepared { .. }
-        | Outcome::Fenced { .. }
+        | Outcome::RunFenced { .. }
         | Outcome::Counted(_)
         | Outcome::Closed(_)
         | Outcome::Unprepared(_)
-        | Outcome::Outrun { .. }
+        | Outcome::Fenced { .. }
         | Outcome::Superseded { .. }
         | Outcome::Failed(_)
         | Outcome::Released => outcome,

@@ -12,9 +12,9 @@ use highwater_common::plan::PhaseKind;
 use highwater_common::record::{StepRecord, TaskAddress};
 use highwater_common::segment::{Segment, TaskResult};
 use highwater_common::task::{IllegalTransition, TaskState};
-use highwater_proto::convert::records::Stored;
+use highwater_proto::convert::records::StoredRecord;
 
-use crate::engine::{Change, ChangeKind, Cluster, Held, TaskTable};
+use crate::engine::{Change, ChangeKind, Cluster, Stored, TaskTable};
 use crate::store::keys::RecordKey;
 use crate::store::{Expect, Key, Op, StoreTxn, TXN_BYTES_MAX, TXN_OPERATIONS_MAX, Value};
 
@@ -264,7 +264,7 @@ impl Batch {
             match change.kind {
                 ChangeKind::Assign(record) => {
                     table.retries.remove(&ordinal);
-                    table.leases.insert(ordinal, Held { record, bytes });
+                    table.leases.insert(ordinal, Stored { record, bytes });
                 }
                 ChangeKind::Complete(_) | ChangeKind::Release | ChangeKind::Supersede => {
                     table.leases.remove(&ordinal);
@@ -273,11 +273,11 @@ impl Batch {
                 ChangeKind::FindLost => {}
                 ChangeKind::Delay(record) => {
                     table.leases.remove(&ordinal);
-                    table.retries.insert(ordinal, Held { record, bytes });
+                    table.retries.insert(ordinal, Stored { record, bytes });
                 }
                 ChangeKind::Die(record) => {
                     table.leases.remove(&ordinal);
-                    table.dead.insert(ordinal, Held { record, bytes });
+                    table.dead.insert(ordinal, Stored { record, bytes });
                 }
                 ChangeKind::Revive => {
                     table.dead.remove(&ordinal);

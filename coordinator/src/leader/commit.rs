@@ -21,7 +21,7 @@ const DELETES_MAX: usize = 100;
 
 /// Why a term is over.
 #[derive(Debug, thiserror::Error)]
-pub enum Fallen {
+pub enum TermEnded {
     /// Somebody else leads, or nobody does.
     #[error("the leader's record is no longer this one's")]
     Deposed,
@@ -32,8 +32,8 @@ pub enum Fallen {
         /// Which records, at most three.
         keys: String,
     },
-    /// The store has no room. What was to be written was not, so the office stays: work goes on in
-    /// a new term once there is room.
+    /// The store has no room. What was to be written was not, so the leadership stays: work goes on
+    /// in a new term once there is room.
     #[error("the store took nothing more")]
     Full(#[source] StoreError),
     /// The store does not answer, or refuses.
@@ -45,7 +45,7 @@ pub enum Fallen {
 }
 
 /// As if the store's answer had been lost for good.
-impl From<Struck> for Fallen {
+impl From<Struck> for TermEnded {
     fn from(_: Struck) -> Self {
         Self::Unresolved
     }
@@ -55,8 +55,8 @@ impl Leader {
     /// Applies a transaction of this term.
     ///
     /// # Errors
-    /// [`Fallen`] when it is not applied: the view may no longer be what the store holds.
-    pub(super) async fn commit(&self, txn: StoreTxn) -> Result<(), Fallen> {
+    /// [`TermEnded`] when it is not applied: the view may no longer be what the store holds.
+    pub(super) async fn commit(&self, txn: StoreTxn) -> Result<(), TermEnded> {
         let mut wait = UNKNOWN_WAIT;
         let mut was_unknown = false;
         for attempt in 0..UNKNOWN_ATTEMPTS_MAX {
@@ -74,16 +74,16 @@ impl Leader {
                 {
                     tracing::warn!(%error, "the store did not answer");
                 }
-                // One that was sent before may be on its way still: then the office must not stay,
-                // for it would be let in.
-                Err(StoreError::Full { .. }) if was_unknown => return Err(Fallen::Unresolved),
-                Err(error @ StoreError::Full { .. }) => return Err(Fallen::Full(error)),
-                Err(error) => return Err(Fallen::Store(error)),
+                // One that was sent before may be on its way still: then the leadership must not
+                // stay, for it would be let in.
+                Err(StoreError::Full { .. }) if was_unknown => return Err(TermEnded::Unresolved),
+                Err(error @ StoreError::Full { .. }) => return Err(TermEnded::Full(error)),
+                Err(error) => return Err(TermEnded::Store(error)),
             }
             tokio::time::sleep(wait).await;
             wait *= 2;
         }
-        Err(Fallen::Unresolved)
+        Err(TermEnded::Unresolved)
     }
 
     fn judge_refusal(
@@ -91,7 +91,7 @@ impl Leader {
         txn: &StoreTxn,
         was_unknown: bool,
         values: &[(Key, Option<Value>)],
-    ) -> Result<(), Fallen> {
+    ) -> Result<(), TermEnded> {
         if was_unknown && is_applied(txn, values) {
             return Ok(());
         }
@@ -100,7 +100,7 @@ impl Leader {
             .iter()
             .any(|(key, value)| *key == leader && value.as_deref() == Some(self.term.as_slice()));
         if !leads {
-            return Err(Fallen::Deposed);
+            return Err(TermEnded::Deposed);
         }
         let holds = |expect: &Expect| match expect {
             Expect::Absent(key) => value_of(values, key).is_none(),
@@ -116,13 +116,13 @@ impl Leader {
             .take(3)
             .map(key)
             .collect();
-        Err(Fallen::Rewound {
+        Err(TermEnded::Rewound {
             keys: keys.join(", "),
         })
     }
 
     /// Applies a batch and brings it into the view.
-    pub(super) async fn commit_batch(&mut self, batch: Batch) -> Result<(), Fallen> {
+    pub(super) async fn commit_batch(&mut self, batch: Batch) -> Result<(), TermEnded> {
         if batch.is_empty() {
             return Ok(());
         }
@@ -165,7 +165,7 @@ impl Leader {
     }
 
     /// Deletes records that nothing refers to any more, in as many transactions as they need.
-    pub(super) async fn delete(&self, keys: Vec<Key>) -> Result<(), Fallen> {
+    pub(super) async fn delete(&self, keys: Vec<Key>) -> Result<(), TermEnded> {
         self.delete_while(&[], keys).await
     }
 
@@ -174,7 +174,7 @@ impl Leader {
         &self,
         expects: &[Expect],
         keys: Vec<Key>,
-    ) -> Result<(), Fallen> {
+    ) -> Result<(), TermEnded> {
         for some in keys.chunks(DELETES_MAX) {
             let ops = some.iter().cloned().map(Op::Delete).collect();
             self.commit_records("deletion", expects.to_vec(), ops)
@@ -190,7 +190,7 @@ impl Leader {
         name: &str,
         mut expects: Vec<Expect>,
         ops: Vec<Op>,
-    ) -> Result<(), Fallen> {
+    ) -> Result<(), TermEnded> {
         expects.push(Expect::Bytes(RecordKey::Leader.render(), self.term.clone()));
         failpoint::hit(&format!("{name}::before")).await?;
         self.commit(StoreTxn { expects, ops }).await?;

@@ -3,8 +3,8 @@
 
 use std::collections::VecDeque;
 
+use highwater_common::document::EventDocument;
 use highwater_common::id::{RunId, StepName};
-use highwater_common::view::EventDocument;
 
 use crate::engine::{Change, ChangeKind, Cluster, rfc3339};
 

@@ -14,12 +14,12 @@ use highwater_common::record::{
 use highwater_common::segment::Segment;
 use highwater_common::spec::{self, Spec};
 use highwater_proto::convert::FieldError;
-use highwater_proto::convert::records::{Stored, hi_from_bytes, part_from_bytes};
+use highwater_proto::convert::records::{StoredRecord, hi_from_bytes, part_from_bytes};
 
 use super::contain::contained;
 use super::facts;
 use super::runs::{new_run, set_plan};
-use crate::engine::{Cluster, Held, Leases, Run, Session, TaskTable};
+use crate::engine::{Cluster, Leases, Run, Session, Stored, TaskTable};
 use crate::store::keys::{KeyError, RecordKey};
 use crate::store::{Key, RecordStore, StoreError};
 
@@ -67,9 +67,9 @@ struct Shelf {
     /// With the bytes, which a later transaction compares: also of a record that cannot be read.
     steps: BTreeMap<(RunId, u32, StepName), FoundStep>,
     segments: Vec<(TaskPlace, u64, Vec<u8>)>,
-    leases: Vec<(RunId, Held<LeaseRecord>)>,
-    retries: Vec<(RunId, Held<RetryRecord>)>,
-    dead: Vec<(RunId, Held<DeadRecord>)>,
+    leases: Vec<(RunId, Stored<LeaseRecord>)>,
+    retries: Vec<(RunId, Stored<RetryRecord>)>,
+    dead: Vec<(RunId, Stored<DeadRecord>)>,
     keys: Vec<(Owner, Key)>,
     /// What cannot be read of a run, or of the spec of several; the first of each.
     damage: BTreeMap<RunId, String>,
@@ -247,7 +247,7 @@ impl Shelf {
             RecordKey::Attempt { run, .. } => {
                 self.leases.push((
                     run,
-                    Held {
+                    Stored {
                         record: LeaseRecord::from_bytes(&value)?,
                         bytes: value,
                     },
@@ -256,7 +256,7 @@ impl Shelf {
             RecordKey::Retry { run, .. } => {
                 self.retries.push((
                     run,
-                    Held {
+                    Stored {
                         record: RetryRecord::from_bytes(&value)?,
                         bytes: value,
                     },
@@ -265,7 +265,7 @@ impl Shelf {
             RecordKey::Dead { run, .. } => {
                 self.dead.push((
                     run,
-                    Held {
+                    Stored {
                         record: DeadRecord::from_bytes(&value)?,
                         bytes: value,
                     },

@@ -9,7 +9,7 @@ use highwater_common::record::{StepRecord, TaskAddress};
 use highwater_common::task::TaskState;
 
 use super::batch::Planned;
-use super::{Fallen, Leader};
+use super::{Leader, TermEnded};
 use crate::engine::{Change, ChangeKind, Run, Step};
 
 /// Tasks whose changes are made at once: as many as one transaction takes segments of.
@@ -26,7 +26,7 @@ impl Leader {
         task: &TaskId,
         there: &Ordinals,
         millis: u64,
-    ) -> Result<Option<Planned>, Fallen> {
+    ) -> Result<Option<Planned>, TermEnded> {
         self.reached(task);
         let Some((lease, run)) = self.lease(task) else {
             return Ok(None);
@@ -89,7 +89,7 @@ impl Leader {
         &mut self,
         task: &TaskId,
         why: AttemptError,
-    ) -> Result<Outcome, Fallen> {
+    ) -> Result<Outcome, TermEnded> {
         let Some((lease, run)) = self.lease(task) else {
             return Ok(Outcome::Released);
         };

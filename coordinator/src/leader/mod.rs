@@ -31,10 +31,10 @@ use rand::rngs::StdRng;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-pub use commit::Fallen;
+pub use commit::TermEnded;
 pub use load::LoadError;
 pub(crate) use load::{listed, load};
-pub(crate) use request::{Beat, Handed, Request, Submission, WorkerAction};
+pub(crate) use request::{Beat, Granted, Request, Submission, WorkerAction};
 
 use crate::clock::Clock;
 use crate::engine::{Cluster, Leases, Step};
@@ -177,16 +177,16 @@ impl Leader {
         }
     }
 
-    /// Leads until `cancel`, or until the office is lost.
+    /// Leads until `cancel`, or until the leadership is lost.
     ///
     /// # Errors
-    /// [`Fallen`]: the term is over, and a new one must read everything anew.
+    /// [`TermEnded`]: the term is over, and a new one must read everything anew.
     pub(crate) async fn run(
         mut self,
         inbox: &mut mpsc::Receiver<Request>,
         mut lost: watch::Receiver<bool>,
         cancel: &CancellationToken,
-    ) -> Result<(), Fallen> {
+    ) -> Result<(), TermEnded> {
         self.lose_orphans().await?;
         self.turn(Vec::new()).await?;
         loop {
@@ -196,7 +196,7 @@ impl Leader {
             tokio::select! {
                 biased;
                 () = cancel.cancelled() => return Ok(()),
-                _ = lost.wait_for(|lost| *lost) => return Err(Fallen::Deposed),
+                _ = lost.wait_for(|lost| *lost) => return Err(TermEnded::Deposed),
                 count = inbox.recv_many(&mut requests, REQUESTS_MAX) => if count == 0 { return Ok(()) },
                 () = tokio::time::sleep_until(wake_at) => {}
             }
@@ -220,7 +220,7 @@ impl Leader {
     }
 
     /// Handles what came, then does everything that follows from it.
-    async fn turn(&mut self, requests: Vec<Request>) -> Result<(), Fallen> {
+    async fn turn(&mut self, requests: Vec<Request>) -> Result<(), TermEnded> {
         let (mut registrations, mut completions) = (Vec::new(), Vec::new());
         for request in requests {
             match self.handle(request).await? {

@@ -5,7 +5,7 @@ use highwater_common::assignment::{AttemptError, ErrorClass, Receipt};
 use highwater_common::id::TaskId;
 use highwater_common::left_out::{LeftOut, ROWS_IN_NO_PARTITION};
 use highwater_common::record::StepRecord;
-use highwater_proto::convert::records::Stored;
+use highwater_proto::convert::records::StoredRecord;
 
 use super::Leader;
 use super::batch::{Effect, Planned};

@@ -45,14 +45,14 @@ impl Leader {
             run.id,
             Arc::clone(&run.spec),
         );
-        let wish = run.record.wish;
+        let intent = run.record.intent;
         let Some(known) = spec.steps.get(&address.step) else {
             return Err(error);
         };
         let Some(kind) = run.kind(&address) else {
             return Err(error);
         };
-        let reach = Reach::of(known, wish, kind);
+        let reach = Reach::of(known, intent, kind);
         if !reach.connections.contains(&connection) {
             return Err(error);
         }
@@ -127,7 +127,7 @@ impl Leader {
             return;
         };
         run.outages
-            .reached(&Reach::of(known, run.record.wish, kind).connections);
+            .reached(&Reach::of(known, run.record.intent, kind).connections);
     }
 
     /// The attempts of a session that say so themselves. Only one that was sent to find out is

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use highwater_common::id::SessionId;
 
-use super::Handed;
+use super::Granted;
 use super::request::Reply;
 use crate::engine::Seat;
 
@@ -14,7 +14,7 @@ pub(super) struct Parked {
     pub(super) session: SessionId,
     pub(super) free: u32,
     pub(super) until: Duration,
-    pub(super) reply: Reply<Vec<Handed>>,
+    pub(super) reply: Reply<Vec<Granted>>,
 }
 
 /// The pulls that wait: one a session at the most.

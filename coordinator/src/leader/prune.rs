@@ -2,7 +2,7 @@
 
 use highwater_common::id::RunId;
 
-use super::{Fallen, Leader};
+use super::{Leader, TermEnded};
 use crate::engine::{Run, prunable};
 use crate::store::keys::{RecordKey, prefix};
 use crate::store::{Expect, Key, Op, StoreError};
@@ -12,7 +12,7 @@ impl Leader {
     ///
     /// A run's own record goes first, in one transaction: from then on nothing can read the others,
     /// and what a crash leaves of them is found by the next term.
-    pub(super) async fn prune(&mut self) -> Result<(), Fallen> {
+    pub(super) async fn prune(&mut self) -> Result<(), TermEnded> {
         if !std::mem::take(&mut self.may_prune) {
             return Ok(());
         }
@@ -24,7 +24,7 @@ impl Leader {
         Ok(())
     }
 
-    async fn forget(&mut self, id: RunId) -> Result<(), Fallen> {
+    async fn forget(&mut self, id: RunId) -> Result<(), TermEnded> {
         let Some(run) = self.cluster.runs.get(&id) else {
             return Ok(());
         };

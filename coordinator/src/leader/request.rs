@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use highwater_common::assignment::{Assignment, Outcome};
+use highwater_common::document::EventDocument;
 use highwater_common::errand::Errand;
 use highwater_common::id::{
     ClusterId, DocumentDigest, PipelineName, RunId, SessionId, StepName, TaskId, WorkerId,
@@ -11,14 +12,13 @@ use highwater_common::id::{
 use highwater_common::record::WorkerRecord;
 use highwater_common::spec::Spec;
 use highwater_common::token::{Fence, Nonce};
-use highwater_common::view::EventDocument;
-use highwater_proto::convert::records::Stored;
+use highwater_proto::convert::records::StoredRecord;
 use tokio::sync::oneshot;
 
 use super::attempts::Completion;
 use super::parking::Parked;
 use super::sessions::Registration;
-use super::{Fallen, Leader};
+use super::{Leader, TermEnded};
 use crate::engine::Cluster;
 use crate::error::ServiceError;
 use crate::store::Op;
@@ -42,7 +42,7 @@ pub(crate) enum Request {
     Pull {
         session: SessionId,
         free: u32,
-        reply: Reply<Vec<Handed>>,
+        reply: Reply<Vec<Granted>>,
     },
     /// A worker is alive.
     Heartbeat {
@@ -171,7 +171,7 @@ impl Submission {
 
 /// A task on its way to a worker, with the order it belongs to.
 #[derive(Debug, Clone)]
-pub(crate) struct Handed {
+pub(crate) struct Granted {
     pub(crate) assignment: Assignment,
     pub(crate) order: Arc<Vec<u8>>,
 }
@@ -179,7 +179,7 @@ pub(crate) struct Handed {
 impl Leader {
     /// Answers a request, or does what it asks; what goes into the store together with others of
     /// its kind is returned.
-    pub(super) async fn handle(&mut self, request: Request) -> Result<Option<Grouped>, Fallen> {
+    pub(super) async fn handle(&mut self, request: Request) -> Result<Option<Grouped>, TermEnded> {
         match request {
             Request::Register {
                 worker,
@@ -259,7 +259,7 @@ impl Leader {
         Ok(None)
     }
 
-    fn park(&mut self, session: SessionId, free: u32, reply: Reply<Vec<Handed>>) {
+    fn park(&mut self, session: SessionId, free: u32, reply: Reply<Vec<Granted>>) {
         if !self.cluster.sessions.contains_key(&session) {
             let _ = reply.send(Err(ServiceError::SessionEnded));
             return;
@@ -297,7 +297,7 @@ impl Leader {
         &mut self,
         name: &str,
         action: WorkerAction,
-    ) -> Result<Result<(), ServiceError>, Fallen> {
+    ) -> Result<Result<(), ServiceError>, TermEnded> {
         let found = self
             .cluster
             .sessions

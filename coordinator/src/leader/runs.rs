@@ -7,14 +7,14 @@ use highwater_common::dag::Dag;
 use highwater_common::errand::Errand;
 use highwater_common::id::{RunId, StepName};
 use highwater_common::plan::Plan;
-use highwater_common::record::{RECORD_BYTES_MAX, RunRecord, RunWish};
+use highwater_common::record::{RECORD_BYTES_MAX, RunIntent, RunRecord};
 use highwater_common::status::{RunEvent, RunStatus, StepStatus};
-use highwater_proto::convert::records::{Stored, document_to_parts};
+use highwater_proto::convert::records::{StoredRecord, document_to_parts};
 use rand::RngExt;
 
 use super::batch::Planned;
 use super::contain::contained;
-use super::{Fallen, Leader, Submission};
+use super::{Leader, Submission, TermEnded};
 use crate::engine::{Advance, Change, ChangeKind, Outages, Run, Step, advance};
 use crate::error::ServiceError;
 use crate::store::keys::RecordKey;
@@ -28,16 +28,16 @@ impl Leader {
     pub(super) async fn submit(
         &mut self,
         submission: Submission,
-    ) -> Result<Result<(RunId, bool), ServiceError>, Fallen> {
+    ) -> Result<Result<(RunId, bool), ServiceError>, TermEnded> {
         if !submission.plan_only {
             let active = self
                 .cluster
                 .newest_first()
                 .into_iter()
                 .find(|run| run.holds_back() && run.record.pipeline == *submission.pipeline())
-                .map(|run| (run.id, run.record.spec_digest, run.record.wish));
-            if let Some((id, digest, wish)) = active {
-                let is_same = digest == submission.digest && wish == RunWish::Run;
+                .map(|run| (run.id, run.record.spec_digest, run.record.intent));
+            if let Some((id, digest, intent)) = active {
+                let is_same = digest == submission.digest && intent == RunIntent::Run;
                 if is_same && !submission.fresh {
                     return Ok(Ok((id, true)));
                 }
@@ -48,7 +48,7 @@ impl Leader {
                         run,
                         was: digest.short(),
                         is: submission.digest.short(),
-                        is_cancelling: wish == RunWish::Cancel,
+                        is_cancelling: intent == RunIntent::Cancel,
                     }));
                 }
                 if let Err(refused) = self.cancel(id, "replaced by a newer run").await? {
@@ -69,7 +69,7 @@ impl Leader {
         self.begin(submission).await.map(|run| Ok((run, false)))
     }
 
-    async fn begin(&mut self, submission: Submission) -> Result<RunId, Fallen> {
+    async fn begin(&mut self, submission: Submission) -> Result<RunId, TermEnded> {
         let id = RunId::from_bytes(self.rng.random());
         let parts = document_to_parts(&submission.canonical, RECORD_BYTES_MAX - 64);
         let name = submission.pipeline().clone();
@@ -99,10 +99,10 @@ impl Leader {
             base_dir: submission.base_dir,
             // Strictly after every other run, so that "older" is never a matter of the clock.
             reference_time_micros: self.clock.wall_micros().max(latest + 1),
-            wish: if submission.plan_only {
-                RunWish::Plan
+            intent: if submission.plan_only {
+                RunIntent::Plan
             } else {
-                RunWish::Run
+                RunIntent::Run
             },
             status: RunStatus::Planning,
             generation: 0,
@@ -134,7 +134,7 @@ impl Leader {
         &self,
         name: &str,
         parts: Vec<(String, Vec<u8>)>,
-    ) -> Result<(), Fallen> {
+    ) -> Result<(), TermEnded> {
         let (mut ops, mut bytes) = (Vec::new(), 0);
         for (key, value) in parts {
             let more = key.len() + value.len();
@@ -160,7 +160,7 @@ impl Leader {
         &mut self,
         id: RunId,
         reason: &str,
-    ) -> Result<Result<(), ServiceError>, Fallen> {
+    ) -> Result<Result<(), ServiceError>, TermEnded> {
         let Some(run) = self.cluster.runs.get(&id) else {
             return Ok(Err(ServiceError::UnknownRun(id.to_string())));
         };
@@ -179,7 +179,7 @@ impl Leader {
             | RunStatus::Failed => {}
         }
         let mut record = run.record.clone();
-        record.wish = RunWish::Cancel;
+        record.intent = RunIntent::Cancel;
         record.reason = cut(reason, REASON_BYTES_MAX);
         if record.status == RunStatus::Failed {
             record.status = RunStatus::Cancelling;
@@ -195,7 +195,7 @@ impl Leader {
         &mut self,
         id: RunId,
         only: Option<&StepName>,
-    ) -> Result<Result<u64, ServiceError>, Fallen> {
+    ) -> Result<Result<u64, ServiceError>, TermEnded> {
         let (status, changes) = match self.revivable(id, only) {
             Ok(found) => found,
             Err(refused) => return Ok(Err(refused)),
@@ -318,7 +318,7 @@ impl Leader {
     }
 
     /// Does everything that follows from where tasks, steps and runs stand.
-    pub(super) async fn advance(&mut self) -> Result<(), Fallen> {
+    pub(super) async fn advance(&mut self) -> Result<(), TermEnded> {
         let mut last = None;
         while let Some(next) = advance(&self.cluster) {
             if last.as_ref() == Some(&next) {
@@ -343,7 +343,7 @@ impl Leader {
     }
 
     /// Makes the plan from what the probes found, and freezes it.
-    async fn plan(&mut self, id: RunId) -> Result<(), Fallen> {
+    async fn plan(&mut self, id: RunId) -> Result<(), TermEnded> {
         let Some(run) = self.cluster.runs.get(&id) else {
             return Ok(());
         };
@@ -419,7 +419,12 @@ impl Leader {
         Ok(())
     }
 
-    async fn move_run(&mut self, id: RunId, event: RunEvent, reason: String) -> Result<(), Fallen> {
+    async fn move_run(
+        &mut self,
+        id: RunId,
+        event: RunEvent,
+        reason: String,
+    ) -> Result<(), TermEnded> {
         let Some(run) = self.cluster.runs.get(&id) else {
             return Ok(());
         };
@@ -451,7 +456,7 @@ impl Leader {
         self.put_run(id, record).await
     }
 
-    async fn cancel_steps(&mut self, id: RunId) -> Result<(), Fallen> {
+    async fn cancel_steps(&mut self, id: RunId) -> Result<(), TermEnded> {
         let Some(run) = self.cluster.runs.get(&id) else {
             return Ok(());
         };
@@ -467,7 +472,7 @@ impl Leader {
         Ok(())
     }
 
-    pub(super) async fn put_run(&mut self, id: RunId, record: RunRecord) -> Result<(), Fallen> {
+    pub(super) async fn put_run(&mut self, id: RunId, record: RunRecord) -> Result<(), TermEnded> {
         let Some(run) = self.cluster.runs.get(&id) else {
             return Ok(());
         };
@@ -494,7 +499,7 @@ impl Leader {
         name: &StepName,
         status: StepStatus,
         reason: String,
-    ) -> Result<(), Fallen> {
+    ) -> Result<(), TermEnded> {
         let Some(step) = self
             .cluster
             .runs

@@ -7,11 +7,11 @@ use highwater_common::assignment::{AttemptError, ErrorClass};
 use highwater_common::id::{ClusterId, SessionId, TaskId, WorkerId};
 use highwater_common::record::WorkerRecord;
 use highwater_common::token::Nonce;
-use highwater_proto::convert::records::Stored;
+use highwater_proto::convert::records::StoredRecord;
 
 use super::batch::Planned;
 use super::request::Reply;
-use super::{Fallen, Leader};
+use super::{Leader, TermEnded};
 use crate::engine::Session;
 use crate::error::ServiceError;
 use crate::store::Key;
@@ -33,7 +33,7 @@ impl Leader {
     pub(super) async fn register(
         &mut self,
         registrations: Vec<Registration>,
-    ) -> Result<(), Fallen> {
+    ) -> Result<(), TermEnded> {
         let mut registrations = VecDeque::from(registrations);
         while !registrations.is_empty() {
             let mut group = BTreeMap::new();
@@ -51,7 +51,7 @@ impl Leader {
     async fn register_group(
         &mut self,
         mut group: BTreeMap<WorkerId, Registration>,
-    ) -> Result<(), Fallen> {
+    ) -> Result<(), TermEnded> {
         let mut earlier = Vec::new();
         for (id, session) in &self.cluster.sessions {
             if let Some(registration) = group.get_mut(&session.worker) {
@@ -101,7 +101,7 @@ impl Leader {
         session: SessionId,
         attempts: &[(TaskId, Nonce)],
         draining: bool,
-    ) -> Result<Result<Vec<Nonce>, ServiceError>, Fallen> {
+    ) -> Result<Result<Vec<Nonce>, ServiceError>, TermEnded> {
         let now = self.clock.monotonic();
         let Some(known) = self.cluster.sessions.get_mut(&session) else {
             return Ok(Err(ServiceError::SessionEnded));
@@ -125,7 +125,7 @@ impl Leader {
         session: SessionId,
         attempts: &[(TaskId, Nonce)],
         now: Duration,
-    ) -> Result<(), Fallen> {
+    ) -> Result<(), TermEnded> {
         let patience = self.sessions.heartbeat * MISSED_HEARTBEATS;
         let named: BTreeSet<u128> = attempts.iter().map(|(_, nonce)| nonce.bits()).collect();
         let unheard: Vec<TaskId> = self
@@ -150,7 +150,7 @@ impl Leader {
 
     /// Ends the sessions that were not heard of in time. While the leader was busy nobody was
     /// silent: whoever spoke meanwhile is listened to first.
-    pub(super) async fn expire(&mut self) -> Result<(), Fallen> {
+    pub(super) async fn expire(&mut self) -> Result<(), TermEnded> {
         let heard_until = self.heard_until;
         if heard_until < self.sessions_end {
             return Ok(());
@@ -172,7 +172,7 @@ impl Leader {
     }
 
     /// Ends sessions: their attempts count as crashed. The records of their workers stay.
-    async fn drop_sessions(&mut self, ids: &[SessionId]) -> Result<(), Fallen> {
+    async fn drop_sessions(&mut self, ids: &[SessionId]) -> Result<(), TermEnded> {
         let mut lost = Vec::new();
         for id in ids {
             let Some(session) = self.cluster.sessions.remove(id) else {
@@ -187,7 +187,7 @@ impl Leader {
     }
 
     /// Counts the attempts of sessions as crashed.
-    async fn lose_leases(&mut self, lost: &[(SessionId, WorkerId)]) -> Result<(), Fallen> {
+    async fn lose_leases(&mut self, lost: &[(SessionId, WorkerId)]) -> Result<(), TermEnded> {
         let mut changes = Vec::new();
         for (id, worker) in lost {
             let tasks: Vec<TaskId> = self
@@ -216,7 +216,7 @@ impl Leader {
 
     /// Counts the attempts of sessions that no record tells of: an earlier leader died while it
     /// replaced them.
-    pub(super) async fn lose_orphans(&mut self) -> Result<(), Fallen> {
+    pub(super) async fn lose_orphans(&mut self) -> Result<(), TermEnded> {
         let mut orphans = BTreeMap::new();
         for session in self
             .cluster
@@ -235,7 +235,7 @@ impl Leader {
 
     /// Gives back every lease: the store admits one process, so whoever held one is gone for
     /// certain. Nothing is counted.
-    pub(crate) async fn release_everything(&mut self) -> Result<(), Fallen> {
+    pub(crate) async fn release_everything(&mut self) -> Result<(), TermEnded> {
         let changes = self
             .cluster
             .leases

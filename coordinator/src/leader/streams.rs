@@ -8,7 +8,7 @@ use highwater_common::assignment::{AttemptError, ErrorClass, Outcome};
 use highwater_common::facts::StepFacts;
 use highwater_common::id::{DocumentDigest, RunId, StepName, TaskId};
 use highwater_common::plan::{Plan, StepPlan, plan_step};
-use highwater_common::record::{RECORD_BYTES_MAX, RunWish, TaskAddress};
+use highwater_common::record::{RECORD_BYTES_MAX, RunIntent, TaskAddress};
 use highwater_common::status::StepStatus;
 use highwater_common::stream::{AfterFence, REPLANS_MAX, after_fence};
 use highwater_proto::convert::records::document_to_parts;
@@ -16,7 +16,7 @@ use highwater_proto::convert::records::document_to_parts;
 use super::batch::Planned;
 use super::contain::contained;
 use super::runs::follow_plan;
-use super::{Fallen, Leader};
+use super::{Leader, TermEnded};
 use crate::engine::{Change, ChangeKind};
 use crate::store::Expect;
 use crate::store::keys::{RecordKey, prefix};
@@ -29,7 +29,7 @@ impl Leader {
         &mut self,
         task: &TaskId,
         by: Option<RunId>,
-    ) -> Result<(), Fallen> {
+    ) -> Result<(), TermEnded> {
         let Some(run) = self.cluster.leases.get(task).map(|open| open.run) else {
             return Ok(());
         };
@@ -37,7 +37,7 @@ impl Leader {
             .cluster
             .runs
             .get(&run)
-            .is_some_and(|run| run.record.wish == RunWish::Cancel);
+            .is_some_and(|run| run.record.intent == RunIntent::Cancel);
         if wished {
             return Ok(());
         }
@@ -74,7 +74,7 @@ impl Leader {
         &mut self,
         task: &TaskId,
         outcome: &Outcome,
-    ) -> Result<Option<Vec<Planned>>, Fallen> {
+    ) -> Result<Option<Vec<Planned>>, TermEnded> {
         let Outcome::Prepared { coverage, .. } = outcome else {
             return Ok(None);
         };
@@ -115,7 +115,7 @@ impl Leader {
     /// New facts may have fewer parts, and none of the former ones must be left behind them. A
     /// store that was put back to when the run had no plan keeps them: there they are what the plan
     /// is to be made from, and nobody would find them out again.
-    async fn forget_facts(&mut self, run: RunId, step: &StepName) -> Result<(), Fallen> {
+    async fn forget_facts(&mut self, run: RunId, step: &StepName) -> Result<(), TermEnded> {
         let Some(known) = self.cluster.runs.get(&run) else {
             return Ok(());
         };
@@ -124,7 +124,7 @@ impl Leader {
             .store
             .scan(&prefix::facts(&run))
             .await
-            .map_err(Fallen::Store)?;
+            .map_err(TermEnded::Store)?;
         let is_of_step = |key: &String| matches!(RecordKey::parse(key), Ok(RecordKey::Facts { step: of, .. }) if of == *step);
         let keys = found
             .into_iter()
@@ -136,7 +136,7 @@ impl Leader {
 
     /// Plans a step again from what its second probe found, under the run's next generation. The
     /// other steps go on under theirs.
-    pub(super) async fn replan(&mut self, id: RunId, name: &StepName) -> Result<(), Fallen> {
+    pub(super) async fn replan(&mut self, id: RunId, name: &StepName) -> Result<(), TermEnded> {
         let Some(run) = self.cluster.runs.get(&id) else {
             return Ok(());
         };

@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use futures_util::{Stream, StreamExt as _};
 use highwater_common::capability::Capabilities;
+use highwater_common::document::{ClusterDocument, EventsDocument, RunDocument, RunsDocument};
 use highwater_common::errand::{Errand, Forget};
 use highwater_common::id::{DocumentDigest, RunId, StepName};
 use highwater_common::spec;
 use highwater_common::status::RunStatus;
 use highwater_common::task::TaskState;
-use highwater_common::view::{ClusterDocument, EventsDocument, RunDocument, RunsDocument};
 use highwater_proto::convert::FieldError;
 use highwater_proto::convert::records::errand_from;
 use highwater_proto::v1 as pb;

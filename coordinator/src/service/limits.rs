@@ -138,7 +138,7 @@ where
     }
 }
 
-/// Seats for those who watch runs.
+/// Placement for those who watch runs.
 #[derive(Debug, Clone)]
 pub(super) struct Watches(Arc<Semaphore>);
 

@@ -7,9 +7,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::Stream;
+use highwater_common::document::RunDocument;
 use highwater_common::id::RunId;
 use highwater_common::status::RunStatus;
-use highwater_common::view::RunDocument;
 use highwater_proto::v1 as pb;
 use tokio::sync::watch;
 use tonic::Status;

@@ -7,7 +7,7 @@ use highwater_common::id::{SessionId, WorkerId};
 use highwater_common::record::{RECORD_BYTES_MAX, WorkerRecord};
 use highwater_proto::PROTOCOL_VERSION;
 use highwater_proto::convert::FieldError;
-use highwater_proto::convert::records::Stored;
+use highwater_proto::convert::records::StoredRecord;
 use highwater_proto::convert::wire::{
     digest_from, fence_from, nonce_from, outcome_from, session_from, session_to, task_from,
 };
@@ -104,7 +104,7 @@ impl WorkerService for WorkerApi {
         for digest in &request.known_orders {
             known.push(digest_from(digest, "known_orders").map_err(ServiceError::from)?);
         }
-        let handed = self
+        let granted = self
             .handle
             .ask(|reply| Ask::Pull {
                 session,
@@ -113,7 +113,7 @@ impl WorkerService for WorkerApi {
             })
             .await?;
         let mut orders = BTreeMap::new();
-        for one in &handed {
+        for one in &granted {
             if !known.contains(&one.assignment.order) {
                 orders
                     .entry(one.assignment.order)
@@ -127,7 +127,7 @@ impl WorkerService for WorkerApi {
                 json,
             })
             .collect();
-        let assignments = handed
+        let assignments = granted
             .into_iter()
             .map(|one| one.assignment.into())
             .collect();

@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::target::Target;
-use super::{Doors, ENDS_WITHIN, Office};
+use super::{Doors, ENDS_WITHIN, Election};
 use crate::error::ServiceError;
 use crate::fixtures::submission;
 use crate::leader::Request;
@@ -211,7 +211,7 @@ async fn cancel(doors: Doors, target: Arc<Target>, run: RunId) -> Result<(), Str
 pub(super) async fn rewind(
     store: MemoryStore,
     target: Arc<Target>,
-    office: Office,
+    election: Election,
     begun: Arc<Notify>,
     mut rng: StdRng,
 ) {
@@ -229,7 +229,7 @@ pub(super) async fn rewind(
         store.restore(backup);
         target.grow(rng.random());
         if rng.random() {
-            office.revoke(&mut rng).await;
+            election.revoke(&mut rng).await;
         }
     }
 }

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard};
 
-use highwater_common::assignment::{Assignment, Outcome, Receipt, Settled, StepOrder, Work};
+use highwater_common::assignment::{Assignment, LoadOrder, Outcome, Receipt, StepOrder, Work};
 use highwater_common::close::Ordinals;
 use highwater_common::commit::{CommitPermit, LedgerRow, LedgerState, Resume, judge, resume};
 use highwater_common::coverage::Coverage;
@@ -223,15 +223,15 @@ impl Target {
     /// The stream becomes the run's and its plan's, and whoever had it is fenced: one transaction.
     pub(super) fn prepare(&self, order: &StepOrder, assignment: &Assignment) -> Outcome {
         let mut ledger = self.lock();
-        let settled = order
-            .settled
+        let load_order = order
+            .load_order
             .as_ref()
             .expect("a step that is prepared was planned");
-        let (run, stream) = (order.run, &settled.stream);
+        let (run, stream) = (order.run, &load_order.stream);
         let mine = StreamOwner {
             run,
             token: assignment.fence.token,
-            plan: Some(plan_of(order, settled)),
+            plan: Some(plan_of(order, load_order)),
         };
         let own = ledger.marks.get(&run).copied().unwrap_or(RunMark::Unknown);
         let owner = ledger.streams.get(stream).copied();
@@ -241,7 +241,7 @@ impl Target {
                 leaves_plan,
             } => (former, leaves_plan),
             Takeover::Superseded => return Outcome::Superseded { by: fenced_by(own) },
-            Takeover::Outrun { newer } => return Outcome::Outrun { newer },
+            Takeover::Fenced { newer } => return Outcome::Fenced { newer },
         };
         ledger.marks.entry(run).or_insert(RunMark::Running);
         let token = owner.map_or(mine.token, |owner| owner.token.max(mine.token));
@@ -274,7 +274,7 @@ impl Target {
             let given_up: BTreeSet<(RunId, TaskId)> = given_up.map(|(key, _)| key).collect();
             ledger.guarded.retain(|key, _| !given_up.contains(key));
         }
-        let own = Some((run, plan_of(order, settled)));
+        let own = Some((run, plan_of(order, load_order)));
         prepared(&Coverage::of(&self.covered(&ledger, stream, own), false))
     }
 
@@ -284,7 +284,7 @@ impl Target {
         let plan = plan_of(
             order,
             order
-                .settled
+                .load_order
                 .as_ref()
                 .expect("a step that moves rows was planned"),
         );
@@ -317,8 +317,8 @@ impl Target {
         slice: Slice,
     ) -> Claimed {
         let mut ledger = self.lock();
-        let settled = order
-            .settled
+        let load_order = order
+            .load_order
             .as_ref()
             .expect("a step that moves rows was planned");
         let (run, mine, key) = (order.run, assignment.fence, (order.run, assignment.task));
@@ -338,11 +338,11 @@ impl Target {
         );
         let owner = ledger
             .streams
-            .get(&settled.stream)
+            .get(&load_order.stream)
             .filter(|owner| owner.run == run);
         let is_of_plan = may_claim(
             owner.and_then(|owner| owner.plan).as_ref(),
-            &plan_of(order, settled),
+            &plan_of(order, load_order),
         );
         let is_fenced = mark == Some(ledger::RunMark::Fenced);
         match step {
@@ -364,7 +364,7 @@ impl Target {
                     receipt,
                 };
                 let place = (order.step.clone(), assignment.phase, assignment.ordinal);
-                let (stream, plan) = (settled.stream.clone(), plan_of(order, settled));
+                let (stream, plan) = (load_order.stream.clone(), plan_of(order, load_order));
                 ledger.rows.insert(
                     key,
                     Row {
@@ -493,8 +493,8 @@ impl Target {
     }
 }
 
-fn plan_of(order: &StepOrder, settled: &Settled) -> PlanMark {
-    PlanMark::of(order.generation, &settled.cut)
+fn plan_of(order: &StepOrder, load_order: &LoadOrder) -> PlanMark {
+    PlanMark::of(order.generation, &load_order.cut)
 }
 
 fn fenced_by(mark: RunMark) -> Option<RunId> {

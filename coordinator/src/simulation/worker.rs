@@ -119,8 +119,8 @@ impl SimulatedWorker {
                 }
                 // The answer is lost on its way.
                 Ok(_) if self.is_faulty() && self.rng.random_range(0..40) == 0 => {}
-                Ok(handed) => {
-                    for one in handed {
+                Ok(granted) => {
+                    for one in granted {
                         self.target.received(&one.assignment);
                         let order: StepOrder = serde_json::from_slice(&one.order).unwrap();
                         held.lock()
@@ -251,7 +251,7 @@ impl Attempt {
             Resume::Superseded => Outcome::Superseded {
                 by: self.target.fenced_by(self.order.run),
             },
-            Resume::Fenced { newer } => Outcome::Outrun { newer },
+            Resume::Fenced { newer } => Outcome::Fenced { newer },
             Resume::Begin | Resume::Probe => transient(),
             Resume::SpecChanged => panic!("no spec of the simulation changes"),
         }

@@ -4,7 +4,7 @@
 //! A backend that has not passed it is none. Each case gets a store of its own.
 
 pub mod commits;
-pub mod offices;
+pub mod elections;
 pub mod reads;
 
 use std::sync::Arc;
@@ -20,7 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// A store for one case.
 #[async_trait]
 pub trait StoreFixture: Send + Sync + Sized {
-    /// The time to live of the suite's offices; short, since some cases wait for its end.
+    /// The time to live of the suite's leaderships; short, since some cases wait for its end.
     const TTL: Duration;
 
     /// A store without records.
@@ -61,7 +61,7 @@ macro_rules! record_store_contract {
                 the_history_can_go_and_the_records_stay,
                 a_store_can_be_named_and_measured,
             ],
-            offices: [
+            elections: [
                 an_office_is_held_by_one,
                 of_many_candidates_exactly_one_wins,
                 a_living_reign_outlasts_its_ttl,

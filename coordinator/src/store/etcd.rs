@@ -4,8 +4,8 @@
 //! revisions, which a restored etcd issues again. A transaction is sent to one member, once: if its
 //! answer is lost it is unknown, and never repeated.
 
+mod election;
 mod members;
-mod office;
 mod watching;
 
 use std::collections::VecDeque;
@@ -369,7 +369,7 @@ impl RecordStore for EtcdStore {
         value: Value,
         ttl: Duration,
     ) -> Result<Campaign, StoreError> {
-        office::campaign(&self.members, &self.supervisor, self.full(key), value, ttl).await
+        election::campaign(&self.members, &self.supervisor, self.full(key), value, ttl).await
     }
 
     /// Lets go of what has been history for a second already, so that no scan of normal length is

@@ -8,7 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::sync::{oneshot, watch};
 
-use super::{Campaign, Key, Op, RecordStore, Reign, StoreError, StoreTxn, TxnOutcome, Value};
+use super::{Campaign, Key, Leadership, Op, RecordStore, StoreError, StoreTxn, TxnOutcome, Value};
 
 /// What goes wrong with one commit.
 #[derive(Debug)]
@@ -145,14 +145,14 @@ impl Faulty {
         self.planted().scans_take = takes;
     }
 
-    /// Tells everyone who holds an office now that it may be lost; the records stay until the
+    /// Tells everyone who holds an leadership now that it may be lost; the records stay until the
     /// reigns are dropped.
     pub fn lose_reigns(&self) {
         for lost in self
             .planted()
             .reigns
             .drain(..)
-            .filter_map(|reign| reign.upgrade())
+            .filter_map(|leadership| leadership.upgrade())
         {
             lost.send_replace(true);
         }
@@ -267,7 +267,7 @@ impl RecordStore for Faulty {
         ttl: Duration,
     ) -> Result<Campaign, StoreError> {
         if self.planted().is_full {
-            // As in etcd: nobody new gets an office, and whoever has one keeps it.
+            // As in etcd: nobody new gets an leadership, and whoever has one keeps it.
             return self
                 .shared
                 .inner
@@ -276,10 +276,10 @@ impl RecordStore for Faulty {
                 .map_or_else(|| Err(self.full()), |held| Ok(Campaign::Held(held)));
         }
         match self.shared.inner.campaign(key, value, ttl).await? {
-            Campaign::Won(reign) => {
+            Campaign::Won(leadership) => {
                 let lost = Arc::new(watch::Sender::new(false));
                 self.planted().reigns.push(Arc::downgrade(&lost));
-                Ok(Campaign::Won(Box::new(FaultyReign { reign, lost })))
+                Ok(Campaign::Won(Box::new(FaultyReign { leadership, lost })))
             }
             held @ Campaign::Held(_) => Ok(held),
         }
@@ -298,22 +298,22 @@ impl RecordStore for Faulty {
     }
 }
 
-/// Tells of planted losses only. Lives on, whatever it says: a lost office is one whose holder must
-/// assume so.
+/// Tells of planted losses only. Lives on, whatever it says: a lost leadership is one whose holder
+/// must assume so.
 #[derive(Debug)]
 struct FaultyReign {
-    reign: Box<dyn Reign>,
+    leadership: Box<dyn Leadership>,
     lost: Arc<watch::Sender<bool>>,
 }
 
 #[async_trait]
-impl Reign for FaultyReign {
+impl Leadership for FaultyReign {
     fn lost(&self) -> watch::Receiver<bool> {
         self.lost.subscribe()
     }
 
     async fn resign(self: Box<Self>) -> Result<(), StoreError> {
-        self.reign.resign().await
+        self.leadership.resign().await
     }
 }
 

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::hints::HintBoard;
 use super::leases::{Holder, LeaseId, Leases};
-use super::{Campaign, Key, Op, RecordStore, Reign, StoreError, StoreTxn, TxnOutcome, Value};
+use super::{Campaign, Key, Leadership, Op, RecordStore, StoreError, StoreTxn, TxnOutcome, Value};
 
 /// A map behind a mutex. Clones share their records, like several clients of one store.
 #[derive(Debug, Clone, Default)]
@@ -185,7 +185,7 @@ struct MemoryReign {
 }
 
 #[async_trait]
-impl Reign for MemoryReign {
+impl Leadership for MemoryReign {
     fn lost(&self) -> watch::Receiver<bool> {
         self.holder.lost()
     }

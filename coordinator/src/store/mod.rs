@@ -71,23 +71,23 @@ pub enum TxnOutcome {
     Unknown,
 }
 
-/// Who holds an office, after an attempt to win it.
+/// Who holds an leadership, after an attempt to win it.
 #[derive(Debug)]
 pub enum Campaign {
-    /// The caller holds it for as long as the reign lives.
-    Won(Box<dyn Reign>),
+    /// The caller holds it for as long as the term lives.
+    Won(Box<dyn Leadership>),
     /// Somebody else holds it.
     Held(Value),
 }
 
-/// A won office: its record exists until it is resigned, or until its time to live passes without a
-/// renewal. Dropping it stops renewing.
+/// A won leadership: its record exists until it is resigned, or until its time to live passes
+/// without a renewal. Dropping it stops renewing.
 #[async_trait]
-pub trait Reign: Send + Sync + std::fmt::Debug {
-    /// Turns to `true` when the office may be lost: the holder's own monotonic clock has not seen a
-    /// renewal in time.
+pub trait Leadership: Send + Sync + std::fmt::Debug {
+    /// Turns to `true` when the leadership may be lost: the holder's own monotonic clock has not
+    /// seen a renewal in time.
     fn lost(&self) -> watch::Receiver<bool>;
-    /// Gives the office up at once; an error leaves it to the time to live.
+    /// Gives the leadership up at once; an error leaves it to the time to live.
     async fn resign(self: Box<Self>) -> Result<(), StoreError>;
 }
 
@@ -167,7 +167,7 @@ pub trait RecordStore: Send + Sync + 'static {
     /// A receiver that changes, sooner or later, after a record below `prefix` has.
     async fn hints(&self, prefix: &str) -> Result<watch::Receiver<u64>, StoreError>;
 
-    /// Puts `value` at `key` if it is absent, tied to a lease of `ttl` that the reign renews. Does
+    /// Puts `value` at `key` if it is absent, tied to a lease of `ttl` that the term renews. Does
     /// not wait.
     async fn campaign(
         &self,

@@ -18,7 +18,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use self::connection::{Connection, Request};
 use super::hints::HintBoard;
 use super::leases::{Holder, Leases};
-use super::{Campaign, Key, RecordStore, Reign, StoreError, StoreTxn, TxnOutcome, Value};
+use super::{Campaign, Key, Leadership, RecordStore, StoreError, StoreTxn, TxnOutcome, Value};
 use crate::supervisor::{SpawnKind, Supervisor};
 
 /// Requests that wait for the connection at the most; further callers wait before they queue.
@@ -44,7 +44,7 @@ pub struct SqliteStore {
 
 impl SqliteStore {
     /// Opens the database at `path`, making it if there is none, and holds it until
-    /// [`SqliteStore::close`], or until the store and every reign in it are gone. The lock file
+    /// [`SqliteStore::close`], or until the store and every term in it are gone. The lock file
     /// stands beside it, with the extension `lock`.
     ///
     /// # Errors
@@ -180,7 +180,7 @@ struct SqliteReign {
 }
 
 #[async_trait]
-impl Reign for SqliteReign {
+impl Leadership for SqliteReign {
     fn lost(&self) -> watch::Receiver<bool> {
         self.holder.lost()
     }

@@ -6,7 +6,7 @@
 
 mod daemon;
 mod daemons;
-mod looks;
+mod observe;
 mod orders;
 
 use std::ops::{Deref, DerefMut};
@@ -17,7 +17,7 @@ use sqlx::AssertSqlSafe;
 
 pub use daemon::Daemon;
 pub use daemons::{ClusterOptions, Daemons};
-pub use looks::Ledger;
+pub use observe::Ledger;
 pub use orders::Orders;
 
 use crate::etcd::Etcd;

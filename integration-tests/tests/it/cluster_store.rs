@@ -178,7 +178,7 @@ async fn etcd_out_of_space_recovers_without_loss() {
         !refused.status.success() && refused.stderr.contains("is out of space"),
         "{refused:?}"
     );
-    // WHEN the office falls free as well, which nobody can win now
+    // WHEN the leadership falls free as well, which nobody can win now
     cluster.coordinator(leader).freeze().unwrap();
     cluster
         .coordinator(1 - leader)

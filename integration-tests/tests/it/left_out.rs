@@ -42,7 +42,7 @@ async fn with_broken_promises() -> Site {
 
 #[tokio::test]
 async fn null_rows_of_a_child_table_are_not_lost() {
-    // GIVEN tables whose catalogue says NOT NULL and whose rows do not keep to it
+    // GIVEN tables whose catalog says NOT NULL and whose rows do not keep to it
     let postgres = with_broken_promises().await;
     let sqlite = Site::empty(Engine::Sqlite).await;
     sqlite

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use highwater_coordinator::store::etcd::{EtcdLogin, EtcdOptions, EtcdStore};
 use highwater_coordinator::store::{
-    Campaign, Expect, Op, RecordStore, Reign, StoreError, StoreTxn, TxnOutcome,
+    Campaign, Expect, Leadership, Op, RecordStore, StoreError, StoreTxn, TxnOutcome,
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -33,9 +33,9 @@ fn put_if_absent(key: &str, value: &[u8]) -> StoreTxn {
     }
 }
 
-async fn win(store: &EtcdStore, ttl: Duration) -> Box<dyn Reign> {
+async fn win(store: &EtcdStore, ttl: Duration) -> Box<dyn Leadership> {
     match store.campaign("leader", b"me".to_vec(), ttl).await.unwrap() {
-        Campaign::Won(reign) => reign,
+        Campaign::Won(leadership) => leadership,
         Campaign::Held(value) => panic!("held by {value:?}"),
     }
 }
@@ -106,7 +106,7 @@ async fn a_transaction_that_timed_out_is_unknown_and_a_compare_tells_what_came_o
         // WHEN it goes on, a transaction with the same expects settles which of the two applied,
         // for good
         server.thaw();
-        let settled = timeout(PATIENCE, async {
+        let load_order = timeout(PATIENCE, async {
             loop {
                 match store.commit(put_if_absent(&key, b"second")).await {
                     Ok(TxnOutcome::Applied) => return b"second".to_vec(),
@@ -116,10 +116,13 @@ async fn a_transaction_that_timed_out_is_unknown_and_a_compare_tells_what_came_o
                 }
             }
         });
-        let settled = settled.await.unwrap();
-        assert!(settled == b"first" || settled == b"second", "{settled:?}");
+        let load_order = load_order.await.unwrap();
+        assert!(
+            load_order == b"first" || load_order == b"second",
+            "{load_order:?}"
+        );
         for _ in 0..10 {
-            assert_eq!(store.get(&key).await.unwrap().as_ref(), Some(&settled));
+            assert_eq!(store.get(&key).await.unwrap().as_ref(), Some(&load_order));
         }
     }
 }
@@ -171,9 +174,9 @@ async fn a_leader_whose_etcd_falls_silent_gives_up_before_etcd_does() {
     let store = EtcdStore::connect(options(vec![server.endpoint()]))
         .await
         .unwrap();
-    let reign = win(&store, ttl).await;
-    let mut lost = reign.lost();
-    // GIVEN an office that has been renewed at least once
+    let leadership = win(&store, ttl).await;
+    let mut lost = leadership.lost();
+    // GIVEN an leadership that has been renewed at least once
     assert!(timeout(ttl / 2, lost.wait_for(|lost| *lost)).await.is_err());
     // WHEN etcd falls silent
     server.freeze();
@@ -184,15 +187,16 @@ async fn a_leader_whose_etcd_falls_silent_gives_up_before_etcd_does() {
         .expect("it gives up")
         .unwrap();
     assert!(frozen.elapsed() < ttl, "{:?}", frozen.elapsed());
-    // WHEN etcd goes on, the office can be won again
+    // WHEN etcd goes on, the leadership can be won again
     server.thaw();
-    drop(reign);
+    drop(leadership);
     let mut hints = store.hints("leader").await.unwrap();
     let next = timeout(PATIENCE, async {
         loop {
-            if let Ok(Campaign::Won(reign)) = store.campaign("leader", b"next".to_vec(), ttl).await
+            if let Ok(Campaign::Won(leadership)) =
+                store.campaign("leader", b"next".to_vec(), ttl).await
             {
-                return reign;
+                return leadership;
             }
             timeout(ttl / 4, hints.changed()).await.ok();
         }

@@ -4,7 +4,7 @@ use highwater_common::assignment::{AttemptError, ErrorClass};
 use highwater_common::errand::Errand;
 use highwater_common::id::{AttemptNo, ClusterId, DocumentDigest, SessionId, WorkerId};
 use highwater_common::record::{
-    DeadRecord, FormatRecord, LeaderRecord, LeaseRecord, RetryRecord, RunRecord, RunWish,
+    DeadRecord, FormatRecord, LeaderRecord, LeaseRecord, RetryRecord, RunIntent, RunRecord,
     StepRecord, TaskAddress, TaskHistory, WorkerRecord,
 };
 use highwater_common::status::{RunStatus, StepStatus};
@@ -22,7 +22,7 @@ pub const RECORD_FORMAT: u32 = 2;
 pub(super) const FORMAT_PATH: &str = "format";
 
 /// A record that has bytes in the store.
-pub trait Stored: Sized {
+pub trait StoredRecord: Sized {
     /// The record's bytes; equal records have equal bytes.
     fn to_bytes(&self) -> Vec<u8>;
 
@@ -52,7 +52,7 @@ fn of_another_form(format: u32) -> String {
     format!("{format}, but this version reads {RECORD_FORMAT}; {what_to_do}")
 }
 
-impl Stored for FormatRecord {
+impl StoredRecord for FormatRecord {
     fn to_bytes(&self) -> Vec<u8> {
         pb::Format {
             format: RECORD_FORMAT,
@@ -69,7 +69,7 @@ impl Stored for FormatRecord {
     }
 }
 
-impl Stored for LeaderRecord {
+impl StoredRecord for LeaderRecord {
     fn to_bytes(&self) -> Vec<u8> {
         pb::Leader {
             format: RECORD_FORMAT,
@@ -128,7 +128,7 @@ pub fn part_from_bytes(bytes: &[u8]) -> Result<Vec<u8>, FieldError> {
     decode(bytes, |message: &pb::Part| message.format).map(|message| message.json)
 }
 
-impl Stored for RunRecord {
+impl StoredRecord for RunRecord {
     fn to_bytes(&self) -> Vec<u8> {
         pb::Run {
             format: RECORD_FORMAT,
@@ -137,7 +137,7 @@ impl Stored for RunRecord {
             spec_parts: self.spec_parts,
             base_dir: self.base_dir.clone(),
             reference_time_micros: self.reference_time_micros,
-            wish: wish_to(self.wish) as i32,
+            intent: intent_to(self.intent) as i32,
             status: run_status_to(self.status) as i32,
             generation: self.generation,
             plan_parts: self.plan_parts,
@@ -164,7 +164,8 @@ impl Stored for RunRecord {
             spec_digest: DocumentDigest::from_bytes(fixed(&message.spec_digest, "spec_digest")?),
             spec_parts: message.spec_parts,
             reference_time_micros: message.reference_time_micros,
-            wish: wish_from(message.wish()).ok_or_else(|| FieldError::new("wish", "unknown"))?,
+            intent: intent_from(message.intent())
+                .ok_or_else(|| FieldError::new("wish", "unknown"))?,
             status: run_status_from(message.status())
                 .ok_or_else(|| FieldError::new("status", "unknown"))?,
             generation: message.generation,
@@ -193,7 +194,7 @@ pub fn errand_from(json: &[u8]) -> Result<Option<Errand>, FieldError> {
         .map_err(|error| FieldError::new("errand", error))
 }
 
-impl Stored for StepRecord {
+impl StoredRecord for StepRecord {
     fn to_bytes(&self) -> Vec<u8> {
         pb::Step {
             format: RECORD_FORMAT,
@@ -224,7 +225,7 @@ impl Stored for StepRecord {
     }
 }
 
-impl Stored for LeaseRecord {
+impl StoredRecord for LeaseRecord {
     fn to_bytes(&self) -> Vec<u8> {
         pb::Attempt {
             format: RECORD_FORMAT,
@@ -271,7 +272,7 @@ impl Stored for LeaseRecord {
     }
 }
 
-impl Stored for RetryRecord {
+impl StoredRecord for RetryRecord {
     fn to_bytes(&self) -> Vec<u8> {
         pb::Retry {
             format: RECORD_FORMAT,
@@ -312,7 +313,7 @@ impl Stored for RetryRecord {
     }
 }
 
-impl Stored for DeadRecord {
+impl StoredRecord for DeadRecord {
     fn to_bytes(&self) -> Vec<u8> {
         pb::Dead {
             format: RECORD_FORMAT,
@@ -343,7 +344,7 @@ impl Stored for DeadRecord {
     }
 }
 
-impl Stored for WorkerRecord {
+impl StoredRecord for WorkerRecord {
     fn to_bytes(&self) -> Vec<u8> {
         // prost keeps maps in hash order, and equal records must have equal bytes: labels go one by
         // one, in their order.
@@ -471,20 +472,20 @@ fn error_from(error: Option<pb::Error>) -> Result<AttemptError, FieldError> {
     })
 }
 
-fn wish_to(wish: RunWish) -> pb::run::Wish {
-    match wish {
-        RunWish::Plan => pb::run::Wish::Plan,
-        RunWish::Run => pb::run::Wish::Run,
-        RunWish::Cancel => pb::run::Wish::Cancel,
+fn intent_to(intent: RunIntent) -> pb::run::Intent {
+    match intent {
+        RunIntent::Plan => pb::run::Intent::Plan,
+        RunIntent::Run => pb::run::Intent::Run,
+        RunIntent::Cancel => pb::run::Intent::Cancel,
     }
 }
 
-fn wish_from(wish: pb::run::Wish) -> Option<RunWish> {
-    match wish {
-        pb::run::Wish::Unspecified => None,
-        pb::run::Wish::Plan => Some(RunWish::Plan),
-        pb::run::Wish::Run => Some(RunWish::Run),
-        pb::run::Wish::Cancel => Some(RunWish::Cancel),
+fn intent_from(intent: pb::run::Intent) -> Option<RunIntent> {
+    match intent {
+        pb::run::Intent::Unspecified => None,
+        pb::run::Intent::Plan => Some(RunIntent::Plan),
+        pb::run::Intent::Run => Some(RunIntent::Run),
+        pb::run::Intent::Cancel => Some(RunIntent::Cancel),
     }
 }
 

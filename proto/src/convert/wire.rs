@@ -276,7 +276,7 @@ pub fn outcome_to(outcome: Outcome) -> pb::complete_request::Outcome {
             coverage: coverage.as_bytes().to_vec(),
             fingerprint,
         }),
-        Outcome::Fenced { attempts } => O::FencedAttempts(attempts),
+        Outcome::RunFenced { attempts } => O::FencedAttempts(attempts),
         Outcome::Counted(LeftOut {
             before,
             behind,
@@ -290,7 +290,7 @@ pub fn outcome_to(outcome: Outcome) -> pb::complete_request::Outcome {
         }),
         Outcome::Closed(there) => O::Closed(there.to_bytes()),
         Outcome::Unprepared(why) => O::Unprepared(failure_to(why)),
-        Outcome::Outrun { newer } => O::OutrunBy(newer.raw()),
+        Outcome::Fenced { newer } => O::FencedBy(newer.raw()),
         Outcome::Superseded { by } => O::Superseded(pb::Superseded {
             by: by.map_or_else(Vec::new, |run| run.as_bytes().to_vec()),
         }),
@@ -342,7 +342,7 @@ pub fn outcome_from(outcome: Option<pb::complete_request::Outcome>) -> Result<Ou
             warnings: prepared.warnings,
             fingerprint: prepared.fingerprint,
         },
-        O::FencedAttempts(attempts) => Outcome::Fenced { attempts },
+        O::FencedAttempts(attempts) => Outcome::RunFenced { attempts },
         O::Counted(found) => Outcome::Counted(LeftOut {
             before: tally_from(found.before),
             behind: tally_from(found.behind),
@@ -354,7 +354,7 @@ pub fn outcome_from(outcome: Option<pb::complete_request::Outcome>) -> Result<Ou
                 .map_err(|error| FieldError::new("closed", error.to_string()))?,
         ),
         O::Unprepared(why) => Outcome::Unprepared(failure_from(why, "unprepared")?),
-        O::OutrunBy(raw) => Outcome::Outrun {
+        O::FencedBy(raw) => Outcome::Fenced {
             newer: FencingToken::from_raw(raw),
         },
         O::Superseded(superseded) => Outcome::Superseded {

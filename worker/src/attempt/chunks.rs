@@ -1,8 +1,8 @@
 //! A slice on its way, chunk by chunk: begin, move, guard, commit. The order of these is the whole
 //! safety of a load.
 //!
-//! Where rows are appended, the position that a chunk ends at goes into the ledger with its rows, so
-//! that the next attempt goes on there. A partition that is replaced is one chunk.
+//! Where rows are appended, the position that a chunk ends at goes into the ledger with its rows,
+//! so that the next attempt goes on there. A partition that is replaced is one chunk.
 
 use std::sync::Arc;
 
@@ -39,14 +39,14 @@ pub(super) async fn move_chunks(
     mut claimed: HeldClaim,
     slice: Slice,
 ) -> Result<Outcome, AttemptError> {
-    let settled = cx.of.settled()?;
+    let load_order = cx.of.load_order()?;
     let loading = Loading {
         cx,
         source: cx.of.source()?,
         target,
         format: format(cx.of, target).await?,
     };
-    let mut size = settled.chunk.as_ref().map(ChunkSize::first);
+    let mut size = load_order.chunk.as_ref().map(ChunkSize::first);
     loop {
         let reached = claimed.reached();
         let rest = reached
@@ -63,7 +63,7 @@ pub(super) async fn move_chunks(
             Moved::Over(outcome) => return Ok(outcome),
             Moved::Chunk { claimed: on, moved } => {
                 let millis = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
-                if let (Some(now), Some(limits)) = (size, &settled.chunk) {
+                if let (Some(now), Some(limits)) = (size, &load_order.chunk) {
                     size = Some(now.after(limits, moved.rows, moved.bytes, millis));
                 }
                 claimed = on;
@@ -76,7 +76,7 @@ pub(super) async fn move_chunks(
 /// The format that both sides can read and write.
 async fn format(context: &OrderContext, target: &dyn Target) -> Result<RowFormat, AttemptError> {
     let agreed = context.format.get_or_try_init(async || {
-        let settled = context.settled()?;
+        let load_order = context.load_order()?;
         let (_, to) = context
             .order
             .target
@@ -85,8 +85,8 @@ async fn format(context: &OrderContext, target: &dyn Target) -> Result<RowFormat
         let own: Vec<ColumnFacts> = context
             .of_target(Call::Columns, target.columns(&to.table))
             .await?;
-        let offered = context.source()?.formats(&settled.columns);
-        let taken = target.formats(context.source_engine(), &settled.columns, &own);
+        let offered = context.source()?.formats(&load_order.columns);
+        let taken = target.formats(context.source_engine(), &load_order.columns, &own);
         offered
             .into_iter()
             .find(|format| taken.contains(format))
@@ -132,7 +132,7 @@ impl Loading<'_> {
     async fn position_at(&self, slice: Slice, before: u64) -> Result<Option<Cursor>, AttemptError> {
         let (context, progress) = (self.cx.of, self.cx.progress);
         let (from, of) = (self.tables()?.0, self.source_rows(slice)?);
-        let kind = context.settled()?.partition_kind;
+        let kind = context.load_order()?.partition_kind;
         progress.wait_for_source(true);
         let asked = async { Ok(self.source.position_at(from, &of, kind, before).await?) };
         let found = unless_stalled(progress, context.stall(), context.sides()?, asked).await;
@@ -204,35 +204,35 @@ impl Loading<'_> {
     fn read(&self, chunk: Slice) -> Result<ReadRequest, AttemptError> {
         Ok(ReadRequest {
             table: self.tables()?.0.clone(),
-            columns: self.cx.of.settled()?.columns.clone(),
+            columns: self.cx.of.load_order()?.columns.clone(),
             rows: Rows::Slice(self.source_rows(chunk)?),
             format: self.format,
         })
     }
 
     fn write(&self, chunk: Slice) -> Result<WriteRequest, AttemptError> {
-        let settled = self.cx.of.settled()?;
+        let load_order = self.cx.of.load_order()?;
         Ok(WriteRequest {
             table: self.tables()?.1.clone(),
-            columns: settled.columns.clone(),
+            columns: load_order.columns.clone(),
             rows: Rows::Slice(SliceRows {
-                column: settled.partition_column.clone(),
-                form: settled.target_form,
+                column: load_order.partition_column.clone(),
+                form: load_order.target_form,
                 slice: chunk,
             }),
-            mode: settled.write.mode,
-            triggers: settled.write.triggers,
-            resident: settled.write.resident,
+            mode: load_order.write.mode,
+            triggers: load_order.write.triggers,
+            resident: load_order.write.resident,
             format: self.format,
-            stream: settled.stream.clone(),
+            stream: load_order.stream.clone(),
         })
     }
 
     fn source_rows(&self, slice: Slice) -> Result<SliceRows, AttemptError> {
-        let settled = self.cx.of.settled()?;
+        let load_order = self.cx.of.load_order()?;
         Ok(SliceRows {
-            column: settled.partition_column.clone(),
-            form: settled.source_form,
+            column: load_order.partition_column.clone(),
+            form: load_order.source_form,
             slice,
         })
     }
@@ -247,8 +247,8 @@ impl Loading<'_> {
 }
 
 /// The source answers first, and only then the target's transaction begins: a scan may take an hour
-/// to its first row, and a target ends a transaction that idles for long. A begin is not watched for
-/// a stall, because it may wait for its turn.
+/// to its first row, and a target ends a transaction that idles for long. A begin is not watched
+/// for a stall, because it may wait for its turn.
 pub(crate) async fn begin_with_rows<E: From<ConnectorError>>(
     reading: impl Future<Output = Result<Box<dyn RowStream>, E>>,
     claimed: HeldClaim,
@@ -258,8 +258,8 @@ pub(crate) async fn begin_with_rows<E: From<ConnectorError>>(
     Ok((tx, rows))
 }
 
-/// The answer to COMMIT. A commit is never cancelled: it goes on in its own loop, and whoever waited
-/// for it too long asks the ledger instead.
+/// The answer to COMMIT. A commit is never cancelled: it goes on in its own loop, and whoever
+/// waited for it too long asks the ledger instead.
 async fn committed_or_unknown(
     context: &OrderContext,
     guarded: Guarded,

@@ -16,23 +16,23 @@ pub(crate) async fn move_slice(
     slice: Slice,
 ) -> Result<Outcome, AttemptError> {
     let (context, assignment) = (cx.of, cx.assignment);
-    let (order, settled) = (&context.order, context.settled()?);
+    let (order, load_order) = (&context.order, context.load_order()?);
     let target = context.target()?;
     let claim = Claim {
         cluster: order.cluster,
         run: order.run,
         task: assignment.task,
         generation: order.generation,
-        plan: PlanMark::of(order.generation, &settled.cut),
+        plan: PlanMark::of(order.generation, &load_order.cut),
         step: order.step.clone(),
         phase: assignment.phase,
         ordinal: assignment.ordinal,
-        stream: settled.stream.clone(),
+        stream: load_order.stream.clone(),
         slice,
         attempt: assignment.attempt,
         fence: assignment.fence,
         spec_digest: order.spec_digest,
-        fingerprint: settled.target_fingerprint.clone(),
+        fingerprint: load_order.target_fingerprint.clone(),
     };
     failpoint::hit_on("attempt::before_claim", &context.worker).await?;
     match context.of_target(Call::Claim, target.claim(&claim)).await? {
@@ -42,7 +42,7 @@ pub(crate) async fn move_slice(
         }
         ClaimOutcome::Committed(receipt) => Ok(Outcome::Committed(receipt)),
         ClaimOutcome::Superseded => superseded(context, target.as_ref()).await,
-        ClaimOutcome::Fenced { newer } => Ok(Outcome::Outrun { newer }),
+        ClaimOutcome::Fenced { newer } => Ok(Outcome::Fenced { newer }),
         ClaimOutcome::SpecChanged => Err(spec_changed()),
         ClaimOutcome::PlanChanged => Err(plan_changed()),
     }

@@ -46,7 +46,7 @@ pub(crate) async fn as_prepared(
 }
 
 fn request(context: &OrderContext, phase: u8) -> Result<CloseRequest, AttemptError> {
-    let (order, settled) = (&context.order, context.settled()?);
+    let (order, load_order) = (&context.order, context.load_order()?);
     let (_, to) = order
         .target
         .as_ref()
@@ -54,10 +54,10 @@ fn request(context: &OrderContext, phase: u8) -> Result<CloseRequest, AttemptErr
     Ok(CloseRequest {
         cluster: order.cluster,
         run: order.run,
-        plan: PlanMark::of(order.generation, &settled.cut),
+        plan: PlanMark::of(order.generation, &load_order.cut),
         step: order.step.clone(),
         phase,
         table: to.table.clone(),
-        mode: settled.write.mode,
+        mode: load_order.write.mode,
     })
 }

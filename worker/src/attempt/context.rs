@@ -4,13 +4,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use highwater_common::assignment::{Assignment, AttemptError, ErrorClass, Settled, StepOrder};
+use highwater_common::assignment::{Assignment, AttemptError, ErrorClass, LoadOrder, StepOrder};
 use highwater_common::facts::Engine;
 use highwater_common::spec::Connection;
 use tokio::sync::OnceCell;
 
 use crate::connector::{
-    ConnectorError, RowFormat, Shelf, Source, Target, open_source, open_target,
+    ConnectorError, RowFormat, SessionPool, Source, Target, open_source, open_target,
 };
 use crate::meter::Progress;
 use crate::patience::{Call, Sides, answered};
@@ -34,23 +34,23 @@ pub(crate) struct OrderContext {
     /// The format that both sides agreed on; asked once.
     pub(crate) format: OnceCell<RowFormat>,
     /// Sessions between two attempts, of either side.
-    source_shelf: Shelf,
-    target_shelf: Shelf,
+    source_sessions: SessionPool,
+    target_sessions: SessionPool,
 }
 
 impl OrderContext {
     pub(crate) fn new(order: StepOrder, worker: String, supervisor: Supervisor) -> Self {
-        let (source_shelf, target_shelf) = (
-            Shelf::new(supervisor.clone()),
-            Shelf::new(supervisor.clone()),
+        let (source_sessions, target_sessions) = (
+            SessionPool::new(supervisor.clone()),
+            SessionPool::new(supervisor.clone()),
         );
         Self {
             order,
             worker,
             supervisor,
             format: OnceCell::new(),
-            source_shelf,
-            target_shelf,
+            source_sessions,
+            target_sessions,
         }
     }
 
@@ -60,7 +60,7 @@ impl OrderContext {
             .source
             .as_ref()
             .ok_or_else(|| malformed("no source"))?;
-        let shelf = Some(&self.source_shelf);
+        let session_pool = Some(&self.source_sessions);
         open_source(
             connection,
             &table.connection,
@@ -68,7 +68,7 @@ impl OrderContext {
             &self.base_dir(),
             &self.worker,
             &self.supervisor,
-            shelf,
+            session_pool,
         )
     }
 
@@ -78,14 +78,14 @@ impl OrderContext {
             .target
             .as_ref()
             .ok_or_else(|| malformed("no target"))?;
-        let shelf = Some(&self.target_shelf);
+        let session_pool = Some(&self.target_sessions);
         open_target(
             connection,
             &table.connection,
             &self.base_dir(),
             &self.worker,
             &self.supervisor,
-            shelf,
+            session_pool,
         )
     }
 
@@ -117,9 +117,9 @@ impl OrderContext {
         PathBuf::from(&self.order.base_dir)
     }
 
-    pub(crate) fn settled(&self) -> Result<&Settled, AttemptError> {
+    pub(crate) fn load_order(&self) -> Result<&LoadOrder, AttemptError> {
         self.order
-            .settled
+            .load_order
             .as_ref()
             .ok_or_else(|| malformed("no plan"))
     }

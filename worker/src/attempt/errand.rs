@@ -40,8 +40,8 @@ pub(super) async fn errand(cx: &AttemptContext<'_>) -> Result<Outcome, AttemptEr
             };
             match target.forget(&request).await? {
                 ForgetOutcome::Done(receipts) => receipts,
-                ForgetOutcome::Not(PrepareOutcome::Outrun { newer }) => {
-                    return Ok(Outcome::Outrun { newer });
+                ForgetOutcome::Not(PrepareOutcome::Fenced { newer }) => {
+                    return Ok(Outcome::Fenced { newer });
                 }
                 ForgetOutcome::Not(
                     PrepareOutcome::Superseded | PrepareOutcome::Prepared { .. },

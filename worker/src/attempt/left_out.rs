@@ -54,7 +54,7 @@ pub(crate) async fn count_left_out(
     context: &OrderContext,
     whole: CursorRange,
 ) -> Result<Outcome, AttemptError> {
-    let settled = context.settled()?;
+    let load_order = context.load_order()?;
     let (_, from) = context
         .order
         .source
@@ -62,8 +62,8 @@ pub(crate) async fn count_left_out(
         .ok_or_else(|| malformed("no source"))?;
     let request = LeftOutRequest {
         table: from.table.clone(),
-        partition_column: settled.partition_column.clone(),
-        form: settled.source_form,
+        partition_column: load_order.partition_column.clone(),
+        form: load_order.source_form,
         whole,
         within: COUNT_TIME,
     };

@@ -31,7 +31,7 @@ pub(super) async fn ask_ledger(
                 Resume::ReportOnly(receipt) => return Ok(Outcome::Committed(receipt)),
                 Resume::Superseded => return superseded(context, target).await,
                 Resume::SpecChanged => return Err(spec_changed()),
-                Resume::Fenced { newer } => return Ok(Outcome::Outrun { newer }),
+                Resume::Fenced { newer } => return Ok(Outcome::Fenced { newer }),
                 // Not committed, or not yet: the next claim waits for a commit still in flight, and
                 // sees what it did.
                 Resume::Begin | Resume::Probe => {

@@ -26,7 +26,7 @@ use highwater_common::assignment::AttemptError;
 use highwater_runtime::failpoint::Struck;
 
 pub use open::{open_source, open_target};
-pub use postgres::Shelf;
+pub use postgres::SessionPool;
 pub use receipt_requests::{CloseRequest, ForgetOutcome, ForgetRequest};
 pub use requests::{
     Claim, FenceReport, GuardStep, LeftOutRequest, Matched, Next, PrepareOutcome, PrepareRequest,

@@ -7,7 +7,7 @@ use highwater_common::assignment::AttemptError;
 use highwater_common::id::ConnectionName;
 use highwater_common::spec::{Connection, SourceRows};
 
-use super::postgres::{PostgresSource, PostgresTarget, Shelf};
+use super::postgres::{PostgresSource, PostgresTarget, SessionPool};
 use super::sqlite::{SqliteSource, SqliteTarget};
 use super::{Source, Target};
 use crate::secrets::resolve;
@@ -15,7 +15,7 @@ use crate::supervisor::Supervisor;
 
 /// The read side of a connection, which means `rows` of a table where its server hides some.
 /// Relative paths mean `base_dir`; `worker` names who resolves secrets, in errors. Sessions are
-/// taken from `shelf` and put there, if one is given.
+/// taken from `session pool` and put there, if one is given.
 ///
 /// # Errors
 /// Permanent: a reference that cannot be resolved, a malformed URL.
@@ -26,7 +26,7 @@ pub fn open_source(
     base_dir: &Path,
     worker: &str,
     supervisor: &Supervisor,
-    shelf: Option<&Shelf>,
+    session_pool: Option<&SessionPool>,
 ) -> Result<Box<dyn Source>, AttemptError> {
     Ok(match connection {
         Connection::Postgres {
@@ -39,7 +39,7 @@ pub fn open_source(
             Box::new(
                 source
                     .seeing(rows)
-                    .keeping(unless_limited(shelf, *max_connections)),
+                    .keeping(unless_limited(session_pool, *max_connections)),
             )
         }
         Connection::Sqlite { path, .. } => Box::new(SqliteSource::new(
@@ -60,7 +60,7 @@ pub fn open_target(
     base_dir: &Path,
     worker: &str,
     supervisor: &Supervisor,
-    shelf: Option<&Shelf>,
+    session_pool: Option<&SessionPool>,
 ) -> Result<Box<dyn Target>, AttemptError> {
     Ok(match connection {
         Connection::Postgres {
@@ -70,7 +70,7 @@ pub fn open_target(
         } => {
             let target =
                 PostgresTarget::new(resolve(url, worker)?, name.clone(), supervisor.clone())?;
-            Box::new(target.keeping(unless_limited(shelf, *max_connections)))
+            Box::new(target.keeping(unless_limited(session_pool, *max_connections)))
         }
         Connection::Sqlite { path, .. } => Box::new(SqliteTarget::new(
             below(base_dir, path),
@@ -82,8 +82,11 @@ pub fn open_target(
 
 /// Where connections are counted none waits without a task: another worker's task may have been
 /// given its place.
-fn unless_limited(shelf: Option<&Shelf>, max_connections: Option<u32>) -> Option<Shelf> {
-    shelf.filter(|_| max_connections.is_none()).cloned()
+fn unless_limited(
+    session_pool: Option<&SessionPool>,
+    max_connections: Option<u32>,
+) -> Option<SessionPool> {
+    session_pool.filter(|_| max_connections.is_none()).cloned()
 }
 
 fn below(base_dir: &Path, path: &str) -> PathBuf {

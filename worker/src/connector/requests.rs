@@ -8,7 +8,7 @@ use highwater_common::cursor::{Cursor, CursorKind};
 use highwater_common::facts::{ColumnFacts, CursorForm, Engine};
 use highwater_common::id::{AttemptNo, ClusterId, DocumentDigest, RunId, StepName, TaskId};
 use highwater_common::range::{CursorRange, Slice};
-use highwater_common::spec::{Resident, TableName, Triggers, WriteMode};
+use highwater_common::spec::{ExistingRows, TableName, Triggers, WriteMode};
 use highwater_common::stream::PlanMark;
 use highwater_common::token::{Fence, FencingToken};
 
@@ -146,7 +146,7 @@ pub enum PrepareOutcome {
     /// The run is fenced in this target: nothing of it commits any more.
     Superseded,
     /// Another run took the stream under a token at least as large.
-    Outrun {
+    Fenced {
         /// That token.
         newer: FencingToken,
     },
@@ -162,7 +162,7 @@ impl PrepareOutcome {
     pub fn warnings(self) -> Vec<String> {
         match self {
             Self::Prepared { warnings, .. } => warnings,
-            Self::Superseded | Self::Outrun { .. } => panic!(
+            Self::Superseded | Self::Fenced { .. } => panic!(
                 "the stream was to be the run's, not \
                 {self:?}"
             ),
@@ -218,7 +218,7 @@ pub struct WriteRequest {
     pub triggers: Triggers,
     /// What happens, in [`WriteMode::ReplacePartition`], to rows found in the slice when no
     /// committed ledger row of the stream overlaps it. [`WriteMode::Append`] does not look.
-    pub resident: Resident,
+    pub resident: ExistingRows,
     /// How the rows come.
     pub format: RowFormat,
     /// The stream, to ask the ledger whether rows found in the slice are its own.

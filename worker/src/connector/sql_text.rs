@@ -99,9 +99,9 @@ impl Sql {
         self
     }
 
-    /// A type's name as a catalogue writes it, such as `numeric(12,2)` or `timestamp with time
+    /// A type's name as a catalog writes it, such as `numeric(12,2)` or `timestamp with time
     /// zone`. What is not made of letters, digits, underscores, spaces, dots, commas and brackets
-    /// becomes `text`, so no catalogue can write SQL of its own.
+    /// becomes `text`, so no catalog can write SQL of its own.
     #[must_use]
     pub fn type_name(mut self, name: &str) -> Self {
         self.text
@@ -205,7 +205,7 @@ pub fn quoted_table(table: &TableName) -> String {
 /// True for a type's name that needs no quoting.
 #[must_use]
 pub fn is_plain_type(name: &str) -> bool {
-    // The catalogue quotes `"char"` and `"bit"`, whose names without quotes mean other types.
+    // The catalog quotes `"char"` and `"bit"`, whose names without quotes mean other types.
     let bare = match name.strip_prefix('"').and_then(|rest| rest.split_once('"')) {
         Some(("char" | "bit", rest)) => rest,
         Some(_) | None => name,

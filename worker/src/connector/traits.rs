@@ -27,7 +27,7 @@ use super::{CloseRequest, ConnectorError, ForgetOutcome, ForgetRequest};
 /// The read side of a connection. Every read opens, owns and closes its own connection.
 #[async_trait]
 pub trait Source: Send + Sync {
-    /// Reads the catalogue, and what the plan needs of the rows; changes nothing. The bounds of the
+    /// Reads the catalog, and what the plan needs of the rows; changes nothing. The bounds of the
     /// partition column may take as long as a scan does; all that a plan can do without takes five
     /// seconds at most.
     async fn probe(&self, probe: &SourceProbe) -> Result<TableFacts, ConnectorError>;
@@ -37,8 +37,8 @@ pub trait Source: Send + Sync {
     async fn count_left_out(&self, request: &LeftOutRequest) -> Result<LeftOut, ConnectorError>;
     /// Begins to read a slice: exactly the rows a single statement sees.
     async fn read(&self, request: &ReadRequest) -> Result<Box<dyn RowStream>, ConnectorError>;
-    /// The position of the row that `before` others of the slice precede, in the order of positions.
-    /// `None` when there are not so many, or when the row's value has no position.
+    /// The position of the row that `before` others of the slice precede, in the order of
+    /// positions. `None` when there are not so many, or when the row's value has no position.
     async fn position_at(
         &self,
         table: &TableName,
@@ -53,7 +53,7 @@ pub trait Source: Send + Sync {
 /// The write side of a connection, with its ledger.
 #[async_trait]
 pub trait Target: Send + Sync {
-    /// Reads the catalogue and the ledger; at most five seconds, changes nothing.
+    /// Reads the catalog and the ledger; at most five seconds, changes nothing.
     ///
     /// # Errors
     /// Permanent `target_of_another_cluster` when the ledger belongs to another cluster.

@@ -1,8 +1,8 @@
 //! The data transaction, above what a connector can do: rows first, then the guard, then COMMIT,
 //! each step consuming the one before.
 //!
-//! Never cancels a begin or a commit: they run in loops of their own, and whoever waits for them may
-//! go away. Never leaves a transaction that could commit behind an error.
+//! Never cancels a begin or a commit: they run in loops of their own, and whoever waits for them
+//! may go away. Never leaves a transaction that could commit behind an error.
 
 use std::fmt;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use std::time::Duration;
 use highwater_common::assignment::{AttemptError, ErrorClass, Receipt};
 use highwater_common::chunk::Reached;
 use highwater_common::commit::{CommitPermit, judge};
-use highwater_common::spec::{Resident, WriteMode};
+use highwater_common::spec::{ExistingRows, WriteMode};
 use highwater_runtime::failpoint;
 
 use super::ConnectorError;
@@ -22,7 +22,7 @@ use crate::supervisor::{SpawnKind, Supervisor};
 /// How long the answer to BEGIN is waited for, once it is the attempt's turn: only a silent server
 /// takes longer.
 const BEGIN_WAIT: Duration = Duration::from_mins(1);
-/// Resident rows are counted up to this many: enough for a person to judge by.
+/// ExistingRows rows are counted up to this many: enough for a person to judge by.
 const RESIDENT_COUNTED_MAX: u64 = 10_000;
 
 /// A claim that stands, and can be worked under. Dropping it closes its connection.
@@ -98,9 +98,9 @@ pub struct DataTx {
 }
 
 impl DataTx {
-    /// Empties the rows' place when the mode asks for it, or makes sure that it is empty; then writes
-    /// every row of `rows`, and, when replacing, counts again and fails unless the target holds
-    /// exactly the rows read.
+    /// Empties the rows' place when the mode asks for it, or makes sure that it is empty; then
+    /// writes every row of `rows`, and, when replacing, counts again and fails unless the target
+    /// holds exactly the rows read.
     ///
     /// # Errors
     /// Those of the connector and of `rows`; permanent `resident_rows`, `count_mismatch` and
@@ -155,8 +155,8 @@ async fn write(
         WriteMode::Append => {}
         WriteMode::ReplacePartition => {
             match request.resident {
-                Resident::Replace => {}
-                Resident::Fail => refuse_residents(tx, request).await?,
+                ExistingRows::Replace => {}
+                ExistingRows::Fail => refuse_residents(tx, request).await?,
             }
             tx.delete(into).await?;
         }
@@ -165,8 +165,8 @@ async fn write(
     let read = rows.rows();
     if written != read {
         let message = format!(
-            "{read} rows of {into} were read and {written} written to {table} on {}; does a trigger \
-             leave rows out? Nothing was kept",
+            "{read} rows of {into} were read and {written} written to {table} on {}; does a \
+             trigger leave rows out? Nothing was kept",
             tx.place()
         );
         return Err(permanent("count_mismatch", message));

@@ -26,7 +26,7 @@ fn order(no: usize) -> (DocumentDigest, Vec<u8>) {
         errand: None,
         source: None,
         target: None,
-        settled: None,
+        load_order: None,
         adopts: false,
     };
     let json = serde_json::to_vec(&order).expect("an order");

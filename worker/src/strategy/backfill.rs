@@ -110,7 +110,7 @@ async fn probe(backfill: &Backfill, cx: &AttemptContext<'_>) -> Result<Outcome, 
 
 async fn prepare(cx: &AttemptContext<'_>) -> Result<Outcome, AttemptError> {
     let (context, assignment) = (cx.of, cx.assignment);
-    let (order, settled) = (&context.order, context.settled()?);
+    let (order, load_order) = (&context.order, context.load_order()?);
     let (Some((_, from)), Some((_, to))) = (&context.order.source, &context.order.target) else {
         return Err(malformed("no tables"));
     };
@@ -118,18 +118,18 @@ async fn prepare(cx: &AttemptContext<'_>) -> Result<Outcome, AttemptError> {
         cluster: context.order.cluster,
         table: to.table.clone(),
         source_table: from.table.clone(),
-        columns: settled.columns.clone(),
+        columns: load_order.columns.clone(),
         source_engine: context.source_engine(),
-        key: settled.key.clone(),
-        partition_column: Some(settled.partition_column.clone()),
-        mode: settled.write.mode,
-        triggers: settled.write.triggers,
+        key: load_order.key.clone(),
+        partition_column: Some(load_order.partition_column.clone()),
+        mode: load_order.write.mode,
+        triggers: load_order.write.triggers,
         stream: StreamRequest {
-            stream: settled.stream.clone(),
+            stream: load_order.stream.clone(),
             run: order.run,
-            plan: Some(PlanMark::of(order.generation, &settled.cut)),
+            plan: Some(PlanMark::of(order.generation, &load_order.cut)),
             token: assignment.fence.token,
-            kind: Some(settled.partition_kind),
+            kind: Some(load_order.partition_kind),
         },
     };
     failpoint::hit_on("attempt::prepare", &context.worker).await?;
@@ -149,6 +149,6 @@ async fn prepare(cx: &AttemptContext<'_>) -> Result<Outcome, AttemptError> {
             fingerprint,
         }),
         PrepareOutcome::Superseded => superseded(context, target.as_ref()).await,
-        PrepareOutcome::Outrun { newer } => Ok(Outcome::Outrun { newer }),
+        PrepareOutcome::Fenced { newer } => Ok(Outcome::Fenced { newer }),
     }
 }

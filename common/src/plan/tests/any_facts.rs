@@ -211,23 +211,23 @@ fn ask_everything(plan: &StepPlan) {
         plan.works().take(3).count(),
     );
     if let Some(partitions) = plan.partitions() {
-        let generator = partitions.generator();
-        let ranges = generator.ranges();
+        let partitioning = partitions.partitioning();
+        let ranges = partitioning.ranges();
         for no in [0, ranges / 2, ranges.saturating_sub(1)] {
-            let (range, ordinal) = (generator.range(no), generator.ordinal_of(no));
+            let (range, ordinal) = (partitioning.range(no), partitioning.ordinal_of(no));
             assert_eq!(
-                generator.partition(ordinal),
+                partitioning.partition(ordinal),
                 Some(Slice::Range(range)),
                 "{range}"
             );
             let _ = Watermark::of(
                 &Coverage::of(&[range], false),
-                generator.kind(),
-                generator.whole().start(),
+                partitioning.kind(),
+                partitioning.whole().start(),
             )
             .to_string();
         }
-        let _ = generator
+        let _ = partitioning
             .joined()
             .iter()
             .map(ToString::to_string)

@@ -171,7 +171,7 @@ fn a_step_whose_prepare_died_does_not_wait_for_its_partitions() {
 fn a_wish_to_cancel_comes_before_everything_else_and_waits_for_every_fence() {
     let mut view = view("", &[("a", "$load"), ("b", "$load"), ("n", NOOP)]);
     settle(&mut view);
-    view.run_mut().record.wish = RunWish::Cancel;
+    view.run_mut().record.intent = RunIntent::Cancel;
     assert_eq!(settle(&mut view).len(), 1);
     assert_eq!(view.run().record.status, RunStatus::Cancelling);
     view.finish_fence("a");

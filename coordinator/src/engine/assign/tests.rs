@@ -13,7 +13,7 @@ use highwater_common::task::TaskState;
 
 use super::*;
 use crate::engine::fixtures::{View, give, session, view};
-use crate::engine::seats::AVOIDS_FOR_MILLIS;
+use crate::engine::placement::AVOIDS_FOR_MILLIS;
 use crate::engine::step::Step;
 use crate::engine::waits::waits;
 
@@ -507,7 +507,7 @@ fn a_fence_waits_neither_for_labels_nor_for_another_worker() {
     view.begin();
     let plain = session(&mut view.cluster, 0, false);
     let run = view.cluster.runs.values_mut().next().expect("a run");
-    (run.record.status, run.record.wish) = (RunStatus::Cancelling, RunWish::Cancel);
+    (run.record.status, run.record.intent) = (RunStatus::Cancelling, RunIntent::Cancel);
     // THEN whoever is there may fence its target
     let grants = assign(
         &view.cluster,

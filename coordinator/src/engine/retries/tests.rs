@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-fn record(ordinal: u64, not_before_millis: i64, avoids: bool) -> Held<RetryRecord> {
+fn record(ordinal: u64, not_before_millis: i64, avoids: bool) -> Stored<RetryRecord> {
     let address = TaskAddress {
         step: "a".parse().expect("a name"),
         generation: 1,
@@ -22,7 +22,7 @@ fn record(ordinal: u64, not_before_millis: i64, avoids: bool) -> Held<RetryRecor
         ..TaskHistory::default()
     };
     let error = AttemptError::new(ErrorClass::Transient, "broken", "the connection broke");
-    Held {
+    Stored {
         record: RetryRecord {
             address,
             attempts: 1,

@@ -145,11 +145,11 @@ proptest! {
             table.put_segment(number, segment, bytes, &[(at, from, to, None)]);
             // THEN after each move the table has kept what a walk finds, and so has one that read
             // the segments
-            let generator = plan.partitions().expect("a load").generator();
+            let partitioning = plan.partitions().expect("a load").partitioning();
             let is_committed = |no: &u64| {
-                matches!(table.state(generator.ordinal_of(*no)), TaskState::Done | TaskState::Covered)
+                matches!(table.state(partitioning.ordinal_of(*no)), TaskState::Done | TaskState::Covered)
             };
-            let walked = (0..generator.ranges()).take_while(is_committed).count() as u64;
+            let walked = (0..partitioning.ranges()).take_while(is_committed).count() as u64;
             prop_assert_eq!(table.reached, walked);
             let mut loaded = TaskTable::planned(&plan, 1);
             for (number, (segment, bytes)) in &table.segments {

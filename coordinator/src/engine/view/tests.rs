@@ -1,6 +1,6 @@
 //! Which runs keep which others waiting.
 
-use highwater_common::record::RunWish;
+use highwater_common::record::RunIntent;
 use highwater_common::status::RunStatus;
 
 use crate::engine::fixtures::{View, view};
@@ -38,16 +38,16 @@ fn a_run_waits_for_the_older_one_of_its_pipeline_and_for_no_other() {
         both.run().id,
         *both.cluster.runs.keys().last().expect("two runs"),
     );
-    let wish = |view: &mut View, id, wish| {
-        view.cluster.runs.get_mut(&id).expect("there").record.wish = wish
+    let intent = |view: &mut View, id, intent| {
+        view.cluster.runs.get_mut(&id).expect("there").record.intent = intent
     };
-    wish(&mut both, younger, RunWish::Plan);
+    intent(&mut both, younger, RunIntent::Plan);
     assert_eq!(held_back(&both), (false, false));
     // WHEN the older one is a plan only, or has ended, THEN nobody waits for it
-    wish(&mut both, younger, RunWish::Run);
-    wish(&mut both, older, RunWish::Plan);
+    intent(&mut both, younger, RunIntent::Run);
+    intent(&mut both, older, RunIntent::Plan);
     assert_eq!(held_back(&both), (false, false));
-    wish(&mut both, older, RunWish::Run);
+    intent(&mut both, older, RunIntent::Run);
     both.cluster
         .runs
         .get_mut(&older)

@@ -137,7 +137,7 @@ async fn an_outcome_of_other_work_proves_nothing() {
     let task = worker.take_one().await;
     // WHEN a partition is answered as if it had been a fence
     worker
-        .complete(&task, Outcome::Fenced { attempts: 1 })
+        .complete(&task, Outcome::RunFenced { attempts: 1 })
         .await
         .unwrap();
     // THEN it is not counted as committed
@@ -266,7 +266,7 @@ async fn token_behind_the_target_raises_hi() {
     // WHEN the claim met a token of a term that this store has forgotten
     let newer = FencingToken::new(41, 3).unwrap();
     worker
-        .complete(&task, Outcome::Outrun { newer })
+        .complete(&task, Outcome::Fenced { newer })
         .await
         .unwrap();
     // THEN the next attempt has a larger one, in the store too
@@ -279,7 +279,7 @@ async fn token_behind_the_target_raises_hi() {
     // is
     let impossible = FencingToken::from_raw(i64::MAX);
     worker
-        .complete(&again, Outcome::Outrun { newer: impossible })
+        .complete(&again, Outcome::Fenced { newer: impossible })
         .await
         .unwrap();
     assert_eq!(only(&bench).await.0, TaskState::Dead);
@@ -449,7 +449,7 @@ async fn lo_that_is_used_up_raises_hi() {
         .unwrap()
         .unwrap()
         .iter()
-        .map(|handed| handed.assignment.fence.token)
+        .map(|granted| granted.assignment.fence.token)
         .collect();
     assert_eq!((tokens.len(), leader.hi), (3, hi + 1));
     assert!(tokens.iter().all(|token| token.hi() == hi + 1));

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use highwater_common::assignment::{AttemptError, ErrorClass, Outcome, Work};
-use highwater_common::record::RunWish;
+use highwater_common::record::RunIntent;
 use highwater_common::status::{RunStatus, StepStatus};
 
 use crate::error::ServiceError;
@@ -118,9 +118,9 @@ async fn a_target_that_remembers_a_cancel_brings_it_back() {
     // THEN the run is cancelled once more
     assert_eq!(
         bench
-            .look(move |leader| leader.cluster().runs[&run].record.wish)
+            .look(move |leader| leader.cluster().runs[&run].record.intent)
             .await,
-        RunWish::Cancel
+        RunIntent::Cancel
     );
     assert_eq!(bench.finish(&mut worker, run).await, RunStatus::Cancelled);
 }

@@ -197,7 +197,7 @@ async fn tasks_that_meet_another_target_have_it_prepared_again_once() {
         let name = run.steps.keys().next().unwrap();
         run.order(leader.cluster().id, name, 1)
             .unwrap()
-            .settled
+            .load_order
             .unwrap()
             .target_fingerprint
     });

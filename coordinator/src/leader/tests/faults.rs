@@ -189,7 +189,7 @@ async fn a_store_that_cannot_be_read_for_a_while_ends_no_coordinator() {
 
 #[tokio::test(start_paused = true)]
 async fn a_leader_that_was_deposed_changes_nothing_any_more() {
-    // GIVEN a leader whose office another one has won meanwhile
+    // GIVEN a leader whose leadership another one has won meanwhile
     let bench = Bench::new(1);
     let mut worker = bench.worker("w1").await;
     bench.prepared(&mut worker).await;
@@ -223,7 +223,7 @@ async fn a_leader_that_was_deposed_changes_nothing_any_more() {
 
 #[tokio::test(start_paused = true)]
 async fn a_refusal_is_no_success_because_another_leader_did_the_same() {
-    // GIVEN a leader whose office another one has won, which has counted a completion already
+    // GIVEN a leader whose leadership another one has won, which has counted a completion already
     let bench = Bench::new(2);
     let mut worker = bench.worker("w1").await;
     bench.prepared(&mut worker).await;

@@ -46,7 +46,7 @@ async fn a_store_without_room_ends_no_term_and_no_attempt() {
         );
     }
     assert_eq!(*bench.handle().role().borrow(), Role::OutOfSpace);
-    // WHEN there is room, THEN the attempt counts, under the same office and with larger tokens
+    // WHEN there is room, THEN the attempt counts, under the same leadership and with larger tokens
     bench.store.fill(false);
     while bench.look(|leader| leader.trouble().is_some()).await {
         tokio::time::sleep(Duration::from_millis(100)).await;
@@ -79,7 +79,7 @@ async fn a_transaction_on_its_way_is_not_let_in_by_a_term_that_a_full_store_bega
     bench.store.next_that_changes("att/", Fault::Full);
     let told = tell(bench.handle(), worker.session, &task, DONE).await;
     assert!(matches!(told, Err(ServiceError::BetweenTerms)), "{told:?}");
-    // THEN the office is given up: what is on its way compares a record that is no more
+    // THEN the leadership is given up: what is on its way compares a record that is no more
     assert_ne!(bench.look(|leader| leader.term().0.to_vec()).await, record);
     assert_eq!(bench.finish(&mut worker, run).await, RunStatus::Success);
 }

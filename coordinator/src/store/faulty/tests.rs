@@ -75,10 +75,10 @@ async fn a_reign_can_be_told_that_it_is_lost() {
         .campaign("leader", b"me".to_vec(), Duration::from_secs(10))
         .await
         .unwrap();
-    let Campaign::Won(reign) = won else {
+    let Campaign::Won(leadership) = won else {
         panic!("nobody else is there")
     };
-    let mut lost = reign.lost();
+    let mut lost = leadership.lost();
     assert!(!*lost.borrow());
     store.lose_reigns();
     lost.changed().await.unwrap();

@@ -17,9 +17,9 @@ async fn put(store: &SqliteStore, key: &str, value: &[u8]) {
     );
 }
 
-async fn win(store: &SqliteStore, ttl: Duration) -> Box<dyn Reign> {
+async fn win(store: &SqliteStore, ttl: Duration) -> Box<dyn Leadership> {
     match store.campaign("leader", b"me".to_vec(), ttl).await.unwrap() {
-        Campaign::Won(reign) => reign,
+        Campaign::Won(leadership) => leadership,
         Campaign::Held(_) => panic!("nobody else is there"),
     }
 }
@@ -36,18 +36,18 @@ async fn records_survive_a_reopening_and_those_of_old_leases_do_not() {
     let (_folder, path) = file();
     let store = SqliteStore::open(&path).await.unwrap();
     put(&store, "run/1", b"A").await;
-    let reign = win(&store, Duration::from_secs(60)).await;
-    // WHEN it is closed with the leader still in office, and opened again
+    let leadership = win(&store, Duration::from_secs(60)).await;
+    // WHEN it is closed with the leader still in leadership, and opened again
     store.close().await.unwrap();
     let store = SqliteStore::open(&path).await.unwrap();
-    // THEN the record is there, and the office is free
+    // THEN the record is there, and the leadership is free
     assert_eq!(
         store.scan("").await.unwrap(),
         [("run/1".to_owned(), b"A".to_vec())]
     );
     let next = win(&store, Duration::from_secs(60)).await;
-    // THEN the old reign has no power over the new one
-    assert!(reign.resign().await.is_err());
+    // THEN the old term has no power over the new one
+    assert!(leadership.resign().await.is_err());
     assert_eq!(store.get("leader").await.unwrap(), Some(b"me".to_vec()));
     next.resign().await.unwrap();
 }
@@ -186,13 +186,13 @@ async fn a_closed_store_is_unreachable() {
 
 #[tokio::test]
 async fn the_end_of_a_lease_is_a_hint() {
-    // GIVEN a looker for the office of a holder that has let go
+    // GIVEN a looker for the leadership of a holder that has let go
     let (_folder, path) = file();
     let store = SqliteStore::open(&path).await.unwrap();
-    let reign = win(&store, Duration::from_millis(100)).await;
+    let leadership = win(&store, Duration::from_millis(100)).await;
     let mut hints = store.hints("leader").await.unwrap();
-    drop(reign);
-    // WHEN its time to live has passed THEN a hint comes, and the office is free
+    drop(leadership);
+    // WHEN its time to live has passed THEN a hint comes, and the leadership is free
     hints.changed().await.unwrap();
     assert_eq!(store.get("leader").await.unwrap(), None);
 }

@@ -190,7 +190,8 @@ async fn check_postgres(url: &str, mode: Mode, runs: i64) -> Result<()> {
         .fetch_one(&mut conn)
         .await
         .context("read the ledger")?;
-    // A chunk keeps the token of the attempt that wrote it, and the row of its task gets later ones.
+    // A chunk keeps the token of the attempt that wrote it, and the row of its task gets later
+    // ones.
     let written_by = match mode {
         Mode::Append => ">=",
         Mode::ReplacePartition => "=",

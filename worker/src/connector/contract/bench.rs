@@ -10,7 +10,7 @@ use highwater_common::cursor::{Cursor, CursorKind};
 use highwater_common::facts::TargetFacts;
 use highwater_common::id::{AttemptNo, ClusterId, DocumentDigest, RunId, StepName, TaskId};
 use highwater_common::range::{CursorRange, Slice};
-use highwater_common::spec::{Resident, Triggers, WriteMode};
+use highwater_common::spec::{ExistingRows, Triggers, WriteMode};
 use highwater_common::stream::PlanMark;
 use highwater_common::token::{Fence, FencingToken, Nonce};
 
@@ -166,7 +166,7 @@ impl<F: TargetFixture> Bench<F> {
             }),
             mode: WriteMode::ReplacePartition,
             triggers: Triggers::Fire,
-            resident: Resident::Fail,
+            resident: ExistingRows::Fail,
             format: RowFormat::Values,
             stream: STREAM.to_owned(),
         }

@@ -135,8 +135,8 @@ pub async fn an_attempt_goes_on_where_the_commits_of_the_one_before_end<F: Targe
     assert_eq!(coverage_of_next(&mut bench).await, covered(0, 30));
 }
 
-/// Of a run that ends in the midst of a slice, the next run of the stream is told what is there, and
-/// nothing more is added to it.
+/// Of a run that ends in the midst of a slice, the next run of the stream is told what is there,
+/// and nothing more is added to it.
 pub async fn a_part_of_a_slice_is_covered_when_its_run_is_fenced<F: TargetFixture>() {
     let mut bench = Bench::<F>::prepared().await;
     let slice = range(WHOLE.0, WHOLE.1);

@@ -95,7 +95,7 @@ pub async fn a_late_prepare_of_an_older_run_takes_nothing<F: TargetFixture>() {
     let newer = bench.prepare_request().stream.token;
     assert_eq!(
         answers[0].as_ref().expect("an answer"),
-        &PrepareOutcome::Outrun { newer }
+        &PrepareOutcome::Fenced { newer }
     );
     assert_eq!(
         answers[1].as_ref().expect("an answer"),
@@ -182,7 +182,7 @@ pub async fn another_plan_of_the_run_commits_nothing_once_the_stream_is_taken<F:
     let answer = bench.target.prepare(&anew).await.expect("an answer");
     assert_eq!(
         answer,
-        PrepareOutcome::Outrun {
+        PrepareOutcome::Fenced {
             newer: anew.stream.token
         }
     );
@@ -194,7 +194,7 @@ pub async fn another_plan_of_the_run_commits_nothing_once_the_stream_is_taken<F:
     let outrun = bench.target.prepare(&late).await.expect("an answer");
     assert_eq!(
         outrun,
-        PrepareOutcome::Outrun {
+        PrepareOutcome::Fenced {
             newer: anew.stream.token
         }
     );

@@ -5,7 +5,7 @@ use highwater_common::commit::LedgerState;
 use highwater_common::coverage::Coverage;
 use highwater_common::cursor::Cursor;
 use highwater_common::range::{CursorRange, Slice};
-use highwater_common::spec::{Resident, WriteMode};
+use highwater_common::spec::{ExistingRows, WriteMode};
 
 use super::TargetFixture;
 use super::bench::{Bench, Given, failure, range};
@@ -150,7 +150,7 @@ pub async fn resident_rows_are_replaced_when_asked<F: TargetFixture>() {
     bench.insert(5..8).await;
     let claim = bench.claim(range(0, 10), 1);
     let request = crate::connector::WriteRequest {
-        resident: Resident::Replace,
+        resident: ExistingRows::Replace,
         ..bench.write_request(claim.slice)
     };
     bench

@@ -1,4 +1,4 @@
-//! Reads what the catalogue says of a table: columns, keys, indexes.
+//! Reads what the catalog says of a table: columns, keys, indexes.
 //! Never reads a row of it.
 
 use highwater_common::cursor::CursorKind;
@@ -17,7 +17,7 @@ use crate::connector::sql_text::quoted_table;
 /// How many names an error lists.
 const NAMES_MAX: usize = 10;
 
-/// A table of the catalogue.
+/// A table of the catalog.
 #[derive(Debug, Clone)]
 pub(super) struct Table {
     pub(super) oid: i64,
@@ -33,7 +33,7 @@ pub(super) struct Column {
     pub(super) position: Option<(CursorKind, CursorForm)>,
     pub(super) generated: bool,
     pub(super) has_default: bool,
-    /// The text of its values may name objects of the catalogue, in full or not as the search path
+    /// The text of its values may name objects of the catalog, in full or not as the search path
     /// says.
     pub(super) prints_names: bool,
 }
@@ -107,7 +107,7 @@ pub(super) async fn qualified(
     .bind(&table.name)
     .fetch_optional(&mut *conn)
     .await
-    .map_err(|error| classify(endpoint, "read the catalogue", error))?;
+    .map_err(|error| classify(endpoint, "read the catalog", error))?;
     Ok(TableName {
         schema,
         name: table.name.clone(),
@@ -131,7 +131,7 @@ pub(super) async fn qualified_or_new(
     )
     .fetch_one(&mut *conn)
     .await
-    .map_err(|error| classify(endpoint, "read the catalogue", error))?;
+    .map_err(|error| classify(endpoint, "read the catalog", error))?;
     match first {
         Some(schema) => Ok(TableName {
             schema: Some(schema),
@@ -184,7 +184,7 @@ pub(super) async fn source_table(
         classify(
             endpoint,
             "read the \
-        catalogue",
+        catalog",
             error,
         )
     })?;
@@ -213,7 +213,7 @@ pub(super) async fn unknown_table(
     .await;
     let mut names = match found {
         Ok(names) => names,
-        Err(error) => return classify(endpoint, "read the catalogue", error),
+        Err(error) => return classify(endpoint, "read the catalog", error),
     };
     let place = table.schema.as_ref().map_or_else(
         || "the search path".to_owned(),

@@ -13,7 +13,7 @@ use highwater_common::stream::may_claim;
 use sqlx::{Executor, PgConnection, Row};
 use uuid::Uuid;
 
-use super::data::{Held, Session};
+use super::data::{PgClaim, Session};
 use super::errors::{classify, fault, is_missing_relation, is_state, permanent, stumble};
 use super::ledger::{self, FoundRow, SessionMark, check_cluster, check_fingerprint, uuid};
 use super::session::{Endpoint, SessionRole};
@@ -102,7 +102,7 @@ pub(super) async fn claim(
                 // The fence stands already; the former session could only hold locks that the work
                 // would wait for.
                 claiming.end_former().await?;
-                let held = Held(Session {
+                let held = PgClaim(Session {
                     conn: claiming.conn,
                     endpoint: endpoint.clone(),
                     claim: claim.clone(),

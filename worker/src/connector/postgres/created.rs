@@ -12,7 +12,7 @@ use crate::connector::sql_text::{Sql, is_plain_type};
 /// A type as a statement names it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Written {
-    /// The server's own, as its catalogue writes it.
+    /// The server's own, as its catalog writes it.
     BuiltIn(String),
     /// One that somebody made.
     Own {

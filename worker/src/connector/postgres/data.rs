@@ -45,10 +45,10 @@ impl Session {
 }
 
 /// A claim that stands.
-pub(super) struct Held(pub(super) Session);
+pub(super) struct PgClaim(pub(super) Session);
 
 #[async_trait]
-impl Claimed for Held {
+impl Claimed for PgClaim {
     fn connection(&self) -> &ConnectionName {
         self.0.endpoint.connection()
     }
@@ -254,7 +254,7 @@ impl TargetTx for OpenTx {
         {
             session.reached = session.reached.and(chunk, cursor);
         }
-        Ok(Box::new(Held(session)))
+        Ok(Box::new(PgClaim(session)))
     }
 }
 

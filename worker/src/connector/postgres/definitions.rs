@@ -21,11 +21,11 @@ pub(super) struct TypeUse {
     /// Its place among the table's columns.
     pub(super) column: usize,
     pub(super) oid: i64,
-    /// The type as the catalogue writes it, modifiers and all.
+    /// The type as the catalog writes it, modifiers and all.
     pub(super) written: String,
 }
 
-/// A type as the catalogue has it.
+/// A type as the catalog has it.
 struct Entry {
     name: TypeName,
     class: String,
@@ -48,11 +48,8 @@ pub(super) async fn definitions(
     if uses.is_empty() {
         return Ok(Vec::new());
     }
-    let catalogue = read(conn, &uses.iter().map(|one| one.oid).collect::<Vec<_>>()).await?;
-    let mut tree = Tree {
-        catalogue,
-        parts: 0,
-    };
+    let catalog = read(conn, &uses.iter().map(|one| one.oid).collect::<Vec<_>>()).await?;
+    let mut tree = Tree { catalog, parts: 0 };
     Ok(uses
         .into_iter()
         .map(|one| (one.column, tree.define(one.oid, &one.written, 0)))
@@ -182,14 +179,14 @@ fn entry(row: &PgRow) -> Result<Entry, sqlx::Error> {
 
 /// Definitions in the making.
 struct Tree {
-    catalogue: HashMap<i64, Entry>,
+    catalog: HashMap<i64, Entry>,
     parts: usize,
 }
 
 impl Tree {
-    /// The definition of a type that the catalogue writes so where it is used.
+    /// The definition of a type that the catalog writes so where it is used.
     fn define(&mut self, oid: i64, written: &str, depth: usize) -> TypeDefinition {
-        let Some(entry) = self.catalogue.get(&oid) else {
+        let Some(entry) = self.catalog.get(&oid) else {
             return TypeDefinition::TooLarge {
                 name: TypeName::built_in(written),
             };

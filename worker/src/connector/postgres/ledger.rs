@@ -320,7 +320,8 @@ pub(super) async fn committed(
         "select min(ordinal), max(ordinal) from ( \
             select ordinal, ordinal - row_number() over (order by ordinal) as island from \
             highwater.task \
-            where run_id = $1 and step = $2 and phase = $3 and plan = $4 and state = 'C' and not part) found \
+            where run_id = $1 and step = $2 and phase = $3 and plan = $4 and state = 'C' and not \
+            part) found \
             group by island order by 1",
     )
     .bind(uuid(request.run.as_bytes()))

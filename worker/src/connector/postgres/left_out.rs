@@ -36,7 +36,7 @@ pub(super) async fn left_out(
     let failed = |error| {
         classify(
             endpoint,
-            &format!("read the catalogue of {}", asked.table),
+            &format!("read the catalog of {}", asked.table),
             error,
         )
     };

@@ -1,6 +1,6 @@
 //! PostgreSQL, 13 or later, as source and as target. Never shares a connection: every operation has
 //! its own, and any error closes it. One that served a task to its end may serve the next
-//! (`shelf`).
+//! (`session pool`).
 //!
 //! Values pass from COPY to COPY as the server's own bytes or text; nothing here decodes a value
 //! that it does not have to.
@@ -25,7 +25,7 @@ mod prepare;
 mod probe;
 mod receipts;
 mod session;
-mod shelf;
+mod session_pool;
 mod source;
 mod stream;
 mod target;
@@ -37,6 +37,6 @@ mod url;
 
 pub use connect::Urls;
 pub use session::SessionOptions;
-pub use shelf::Shelf;
+pub use session_pool::SessionPool;
 pub use source::PostgresSource;
 pub use target::PostgresTarget;

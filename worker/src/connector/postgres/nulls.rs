@@ -5,7 +5,7 @@ use sqlx::PgConnection;
 
 use super::catalog::Table;
 
-/// Makes a column nullable that the catalogue says is not, where nobody makes the rows keep to it:
+/// Makes a column nullable that the catalog says is not, where nobody makes the rows keep to it:
 /// NOT NULL binds a table's own rows alone, so a child by INHERITS may have dropped it, a foreign
 /// table and a foreign partition only declare it, a constraint may not be validated yet, and a
 /// domain's is checked where a value is made and not where it is stored.

@@ -196,7 +196,7 @@ async fn check_table(
     let failed = |error| {
         classify(
             endpoint,
-            &format!("read the catalogue of {}", request.table),
+            &format!("read the catalog of {}", request.table),
             error,
         )
     };

@@ -1,4 +1,4 @@
-//! Reads what a plan needs to know of a source table, from the catalogue where it can. Never
+//! Reads what a plan needs to know of a source table, from the catalog where it can. Never
 //! guesses a bound, however long it takes to read; what a plan can do without takes no longer than
 //! the probe's time.
 
@@ -64,7 +64,7 @@ pub(super) async fn probe_source(
     let failed = |error| {
         classify(
             endpoint,
-            &format!("read the catalogue of {}", asked.table),
+            &format!("read the catalog of {}", asked.table),
             error,
         )
     };
@@ -173,7 +173,7 @@ impl Probe<'_> {
         let failed = |error| {
             classify(
                 self.endpoint,
-                &format!("read the catalogue of {}", asked.table),
+                &format!("read the catalog of {}", asked.table),
                 error,
             )
         };

@@ -1,5 +1,5 @@
 //! Opens sessions: each operation its own, pinned to one form of every value, and closed with it or
-//! put on the shelf. Never lends a session to two at once, never shows the URL.
+//! put on the session pool. Never lends a session to two at once, never shows the URL.
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use sqlx::{Executor, PgConnection, Row};
 use super::connect::{Route, Urls, connect};
 use super::errors::{classify, is_state, permanent, unreachable};
 use super::pins::{PRIVILEGED, pins};
-use super::shelf::{Shelf, close};
+use super::session_pool::{SessionPool, close};
 use crate::connector::ConnectorError;
 
 /// How long a session waits for what.
@@ -67,7 +67,7 @@ pub(super) struct Endpoint {
     route: Arc<Route>,
     session: SessionOptions,
     url: Arc<str>,
-    shelf: Option<Shelf>,
+    session_pool: Option<SessionPool>,
     /// It is only read: its sessions refuse every write themselves.
     is_source: bool,
 }
@@ -90,14 +90,17 @@ impl Endpoint {
             route: Arc::new(route),
             session,
             url: urls.key().into(),
-            shelf: None,
+            session_pool: None,
             is_source: false,
         })
     }
 
-    /// The endpoint, with a shelf for the sessions that have done their work.
-    pub(super) fn keeping(self, shelf: Option<Shelf>) -> Self {
-        Self { shelf, ..self }
+    /// The endpoint, with a session pool for the sessions that have done their work.
+    pub(super) fn keeping(self, session_pool: Option<SessionPool>) -> Self {
+        Self {
+            session_pool,
+            ..self
+        }
     }
 
     /// The endpoint of a source.
@@ -146,7 +149,11 @@ impl Endpoint {
         &self,
         role: SessionRole,
     ) -> Result<PgConnection, ConnectorError> {
-        while let Some(mut conn) = self.shelf.as_ref().and_then(|shelf| shelf.take(&self.url)) {
+        while let Some(mut conn) = self
+            .session_pool
+            .as_ref()
+            .and_then(|session_pool| session_pool.take(&self.url))
+        {
             match tokio::time::timeout(self.session.connect_timeout, self.renew(&mut conn, role))
                 .await
             {
@@ -159,10 +166,10 @@ impl Endpoint {
     }
 
     /// Lets go of a session that is in no transaction and that no open ledger row names: to the
-    /// shelf, or closed.
+    /// session pool, or closed.
     pub(super) async fn keep_or_close(&self, conn: PgConnection) {
-        match &self.shelf {
-            Some(shelf) => shelf.put(conn, &self.url),
+        match &self.session_pool {
+            Some(session_pool) => session_pool.put(conn, &self.url),
             None => close(conn).await,
         }
     }

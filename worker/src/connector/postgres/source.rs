@@ -21,7 +21,7 @@ use super::policies::{hidden_rows, is_filtered};
 use super::positions::position_at;
 use super::probe::probe_source;
 use super::session::{Endpoint, SessionOptions, SessionRole};
-use super::shelf::Shelf;
+use super::session_pool::SessionPool;
 use crate::connector::sql_text::{Dialect, Sql};
 use crate::connector::{
     ConnectorError, LeftOutRequest, ReadRequest, RowFormat, RowStream, Rows, SliceRows, Source,
@@ -70,11 +70,11 @@ impl PostgresSource {
         Self { rows, ..self }
     }
 
-    /// Takes sessions from `shelf`, and puts them there once they have done their work.
+    /// Takes sessions from `session pool`, and puts them there once they have done their work.
     #[must_use]
-    pub fn keeping(self, shelf: Option<Shelf>) -> Self {
+    pub fn keeping(self, session_pool: Option<SessionPool>) -> Self {
         Self {
-            endpoint: self.endpoint.keeping(shelf),
+            endpoint: self.endpoint.keeping(session_pool),
             ..self
         }
     }

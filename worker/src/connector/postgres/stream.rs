@@ -72,9 +72,9 @@ impl Stream<'_> {
                     conn.execute("rollback").await.map_err(failed)?;
                     return Ok(Taken::Not(PrepareOutcome::Superseded));
                 }
-                Takeover::Outrun { newer } => {
+                Takeover::Fenced { newer } => {
                     conn.execute("rollback").await.map_err(failed)?;
-                    return Ok(Taken::Not(PrepareOutcome::Outrun { newer }));
+                    return Ok(Taken::Not(PrepareOutcome::Fenced { newer }));
                 }
             };
             match self.fence_all(conn, former.as_ref(), leaves_plan).await {

@@ -27,7 +27,7 @@ use super::policies::look_at_target;
 use super::prepare::prepare;
 use super::receipts;
 use super::session::{Endpoint, SessionOptions, SessionRole};
-use super::shelf::Shelf;
+use super::session_pool::SessionPool;
 use super::stream::{self, Stream, Taken, read_coverage};
 use super::triggers::{check_right, read_reactions};
 use crate::connector::sql_text::{Dialect, Sql};
@@ -76,11 +76,11 @@ impl PostgresTarget {
         })
     }
 
-    /// Takes sessions from `shelf`, and puts them there once they have done their work.
+    /// Takes sessions from `session pool`, and puts them there once they have done their work.
     #[must_use]
-    pub fn keeping(self, shelf: Option<Shelf>) -> Self {
+    pub fn keeping(self, session_pool: Option<SessionPool>) -> Self {
         Self {
-            endpoint: self.endpoint.keeping(shelf),
+            endpoint: self.endpoint.keeping(session_pool),
             ..self
         }
     }

@@ -15,8 +15,8 @@ mod positions;
 mod races;
 mod refusals;
 mod server;
+mod session_pool;
 mod settings;
-mod shelf;
 mod silence;
 mod triggers;
 mod type_pairs;
@@ -27,7 +27,7 @@ use highwater_common::cursor::{Cursor, CursorKind};
 use highwater_common::facts::{ColumnFacts, CursorForm, Engine, TableFacts};
 use highwater_common::id::{AttemptNo, ClusterId, DocumentDigest, RunId, TaskId};
 use highwater_common::range::{CursorRange, Slice};
-use highwater_common::spec::{Resident, TableName, Triggers, WriteMode};
+use highwater_common::spec::{ExistingRows, TableName, Triggers, WriteMode};
 use highwater_common::stream::PlanMark;
 use highwater_common::token::{Fence, FencingToken, Nonce};
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
@@ -255,7 +255,7 @@ impl World {
             }),
             mode: WriteMode::ReplacePartition,
             triggers: Triggers::Fire,
-            resident: Resident::Fail,
+            resident: ExistingRows::Fail,
             format,
             stream: STREAM.into(),
         }

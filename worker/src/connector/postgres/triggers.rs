@@ -1,4 +1,4 @@
-//! What a table's triggers and rules do to a load, read from the catalogue; and whether a session
+//! What a table's triggers and rules do to a load, read from the catalog; and whether a session
 //! may skip them. Never judges them: that is `highwater_common::plan`'s business.
 
 use highwater_common::facts::{Reaction, ReactionKind};

@@ -7,7 +7,7 @@ use highwater_common::commit::{LedgerState, Resume, resume};
 use highwater_common::stream::may_claim;
 use highwater_runtime::failpoint;
 
-use super::errors::{Place, is_busy};
+use super::errors::{DatabaseFile, is_busy};
 use super::ledger::FoundRow;
 use super::process::{self, Process};
 use super::session::{BUSY_TIMEOUT, Session};
@@ -35,7 +35,7 @@ pub(super) struct Raised {
 /// comes out of it, no transaction is left open on a session that is given back.
 pub(super) async fn claim(
     session: &mut Session,
-    place: &Place,
+    place: &DatabaseFile,
     claim: &Claim,
 ) -> Result<(Answer, Raised), ConnectorError> {
     if let Err(error) = sql::run(session.conn(), sqlx::query("begin immediate")).await {
@@ -73,7 +73,7 @@ pub(super) async fn claim(
 
 async fn decide(
     session: &mut Session,
-    place: &Place,
+    place: &DatabaseFile,
     claim: &Claim,
 ) -> Result<(Answer, Reached), ConnectorError> {
     let nothing = Reached::default();
@@ -122,7 +122,7 @@ async fn decide(
 
 async fn check_target(
     session: &mut Session,
-    place: &Place,
+    place: &DatabaseFile,
     claim: &Claim,
 ) -> Result<String, ConnectorError> {
     let Some(meta) = ledger::meta(session.conn(), place).await? else {
@@ -145,7 +145,11 @@ async fn check_target(
 
 /// Writes the fence unless a rule of the ledger forbids it; who won is read afterwards, never
 /// guessed from a count.
-async fn raise(session: &mut Session, place: &Place, claim: &Claim) -> Result<(), ConnectorError> {
+async fn raise(
+    session: &mut Session,
+    place: &DatabaseFile,
+    claim: &Claim,
+) -> Result<(), ConnectorError> {
     let slice = StoredSlice::of(&claim.slice);
     let own = Process::own();
     let fence = sqlx::query(
@@ -186,7 +190,7 @@ async fn raise(session: &mut Session, place: &Place, claim: &Claim) -> Result<()
 /// everybody's way.
 async fn held_up(
     session: &mut Session,
-    place: &Place,
+    place: &DatabaseFile,
     claim: &Claim,
     error: sqlx::Error,
 ) -> ConnectorError {
@@ -213,7 +217,7 @@ async fn held_up(
 /// The process of the task's former attempt, if it is the writer and holds no other task's claim.
 async fn former_attempt_of(
     session: &mut Session,
-    place: &Place,
+    place: &DatabaseFile,
     claim: &Claim,
     writer: i64,
 ) -> Option<Process> {

@@ -13,12 +13,12 @@ use crate::connector::redaction::sqlite_words;
 
 /// Which file of which connection: part of every message.
 #[derive(Debug, Clone)]
-pub(super) struct Place {
+pub(super) struct DatabaseFile {
     path: Arc<PathBuf>,
     connection: ConnectionName,
 }
 
-impl Place {
+impl DatabaseFile {
     /// The file at `path`, made absolute so that SQLite never takes it for a URI or for a database
     /// in memory.
     pub(super) const fn connection(&self) -> &ConnectionName {
@@ -90,7 +90,7 @@ impl Place {
     }
 }
 
-impl std::fmt::Display for Place {
+impl std::fmt::Display for DatabaseFile {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(
             f,

@@ -8,8 +8,8 @@ use sqlx::error::BoxDynError;
 use sqlx::sqlite::{SqliteArguments, SqliteConnection};
 use sqlx::{Arguments, AssertSqlSafe};
 
-use super::catalogue::{Affinity, Table, affinity};
-use super::errors::Place;
+use super::catalog::{Affinity, Table, affinity};
+use super::errors::DatabaseFile;
 use super::sql::{self, VARIABLES_MAX};
 use crate::connector::{ConnectorError, Value, WriteRequest};
 
@@ -50,7 +50,7 @@ enum Stored {
 
 /// Inserts rows into one table, many to a statement, and counts what SQLite says it inserted.
 pub(super) struct Inserter<'a> {
-    place: &'a Place,
+    place: &'a DatabaseFile,
     table: String,
     columns: Vec<Column>,
     head: String,
@@ -65,7 +65,7 @@ pub(super) struct Inserter<'a> {
 impl<'a> Inserter<'a> {
     /// An inserter for the request's columns, which `table` must have.
     pub(super) fn new(
-        place: &'a Place,
+        place: &'a DatabaseFile,
         request: &WriteRequest,
         table: &Table,
     ) -> Result<Self, ConnectorError> {
@@ -234,7 +234,7 @@ fn statement(head: &str, columns: usize, rows: usize) -> String {
 }
 
 fn plan(
-    place: &Place,
+    place: &DatabaseFile,
     request: &WriteRequest,
     table: &Table,
     column: &ColumnFacts,

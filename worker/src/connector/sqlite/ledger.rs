@@ -15,7 +15,7 @@ use highwater_common::token::{Fence, FencingToken, Nonce};
 use sqlx::Row;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 
-use super::errors::Place;
+use super::errors::DatabaseFile;
 use super::process::Process;
 use super::sql;
 use crate::connector::stored_slice::{
@@ -63,7 +63,7 @@ pub(super) struct Meta {
 /// The mark of the target, or `None` when the file has no ledger.
 pub(super) async fn meta(
     conn: &mut SqliteConnection,
-    place: &Place,
+    place: &DatabaseFile,
 ) -> Result<Option<Meta>, ConnectorError> {
     let failed = || place.failed("read the ledger's mark");
     let there: i64 = sqlx::query_scalar(
@@ -115,7 +115,7 @@ pub(super) async fn meta(
 
 /// Fails when the target belongs to another cluster.
 pub(super) fn belongs(
-    place: &Place,
+    place: &DatabaseFile,
     meta: &Meta,
     cluster: &ClusterId,
 ) -> Result<(), ConnectorError> {
@@ -134,7 +134,7 @@ pub(super) fn belongs(
 /// Makes the ledger where it is missing, inside the caller's transaction, and gives its mark.
 pub(super) async fn ensure(
     conn: &mut SqliteConnection,
-    place: &Place,
+    place: &DatabaseFile,
     cluster: &ClusterId,
 ) -> Result<(Meta, bool), ConnectorError> {
     if let Some(meta) = meta(conn, place).await? {
@@ -166,7 +166,7 @@ pub(super) async fn ensure(
 /// Which file this is, and which life of it: the file's identity on this host, and its ledger's. A
 /// file that does not exist yet has none, and a file without a ledger its identity alone.
 pub(super) async fn fingerprint(
-    place: &Place,
+    place: &DatabaseFile,
     meta: Option<&Meta>,
 ) -> Result<String, ConnectorError> {
     let file = tokio::fs::metadata(place.path()).await.map_err(|error| {
@@ -206,7 +206,7 @@ pub(super) struct FoundRow {
 /// The ledger row of a task.
 pub(super) async fn row(
     conn: &mut SqliteConnection,
-    place: &Place,
+    place: &DatabaseFile,
     run: &RunId,
     task: &TaskId,
 ) -> Result<Option<FoundRow>, ConnectorError> {
@@ -222,7 +222,7 @@ pub(super) async fn row(
     found.map(|row| decode(place, &row)).transpose()
 }
 
-fn decode(place: &Place, row: &SqliteRow) -> Result<FoundRow, ConnectorError> {
+fn decode(place: &DatabaseFile, row: &SqliteRow) -> Result<FoundRow, ConnectorError> {
     let letter: String = row.get(0);
     let state = LedgerState::from_letter(&letter).ok_or_else(|| {
         unreadable(
@@ -279,7 +279,7 @@ fn decode(place: &Place, row: &SqliteRow) -> Result<FoundRow, ConnectorError> {
     })
 }
 
-fn unreadable(place: &Place, what: &dyn std::fmt::Display) -> ConnectorError {
+fn unreadable(place: &DatabaseFile, what: &dyn std::fmt::Display) -> ConnectorError {
     place.permanent(
         "ledger_unreadable",
         format!(
@@ -292,7 +292,7 @@ fn unreadable(place: &Place, what: &dyn std::fmt::Display) -> ConnectorError {
 /// Whether a committed row of the stream has rows of `slice`.
 pub(super) async fn overlaps(
     conn: &mut SqliteConnection,
-    place: &Place,
+    place: &DatabaseFile,
     stream: &str,
     slice: &Slice,
 ) -> Result<bool, ConnectorError> {
@@ -316,7 +316,7 @@ pub(super) async fn overlaps(
 /// The tasks of a phase of a run's plan that are committed.
 pub(super) async fn committed(
     conn: &mut SqliteConnection,
-    place: &Place,
+    place: &DatabaseFile,
     request: &CloseRequest,
 ) -> Result<Ordinals, ConnectorError> {
     let rows = sqlx::query(
@@ -343,7 +343,7 @@ pub(super) async fn committed(
 /// kind that is wanted, and the NULL rows.
 pub(super) async fn coverage(
     conn: &mut SqliteConnection,
-    place: &Place,
+    place: &DatabaseFile,
     stream: &str,
     wanted: CursorKind,
     own: Option<(&RunId, &PlanMark)>,

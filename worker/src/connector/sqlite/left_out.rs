@@ -5,8 +5,8 @@ use highwater_common::range::{CursorRange, Slice};
 use sqlx::Row;
 use sqlx::sqlite::SqliteConnection;
 
-use super::catalogue::Table;
-use super::errors::Place;
+use super::catalog::Table;
+use super::errors::DatabaseFile;
 use super::position::{Condition, condition, has_place};
 use super::sql;
 use crate::connector::{ConnectorError, LeftOutRequest};
@@ -15,7 +15,7 @@ use crate::connector::{ConnectorError, LeftOutRequest};
 /// be no position at all.
 pub(super) async fn count(
     conn: &mut SqliteConnection,
-    place: &Place,
+    place: &DatabaseFile,
     table: &Table,
     asked: &LeftOutRequest,
     is_cheap: bool,
@@ -79,7 +79,7 @@ pub(super) async fn count(
 
 async fn counted(
     conn: &mut SqliteConnection,
-    place: &Place,
+    place: &DatabaseFile,
     asked: &LeftOutRequest,
     kinds: &[Option<Condition>; 4],
 ) -> Result<[i64; 4], ConnectorError> {

@@ -5,18 +5,18 @@ use highwater_common::facts::{ColumnFacts, ColumnKind, Engine, Reaction};
 use highwater_common::plan::{self, Destination, Rows, TableCompat, Writing};
 use sqlx::sqlite::SqliteConnection;
 
-use super::catalogue::{self, Table};
-use super::errors::Place;
+use super::catalog::{self, Table};
+use super::errors::DatabaseFile;
 use super::{sql, triggers};
 use crate::connector::{ConnectorError, PrepareRequest};
 
 /// Makes or checks the table, inside the caller's transaction. Returns warnings.
 pub(super) async fn table(
     conn: &mut SqliteConnection,
-    place: &Place,
+    place: &DatabaseFile,
     request: &PrepareRequest,
 ) -> Result<Vec<String>, ConnectorError> {
-    match catalogue::find(conn, place, &request.table).await? {
+    match catalog::find(conn, place, &request.table).await? {
         Some(table) => {
             let reactions = triggers::read(conn, place, &request.table).await?;
             compare(place, request, &table, Some(&reactions))
@@ -91,7 +91,7 @@ fn is_plain(type_name: &str) -> bool {
 /// may come out alike.
 async fn index_name(
     conn: &mut SqliteConnection,
-    place: &Place,
+    place: &DatabaseFile,
     request: &PrepareRequest,
 ) -> Result<Option<String>, ConnectorError> {
     /// An index is only there for speed: a file that has taken so many names goes without.
@@ -177,7 +177,7 @@ fn statements(request: &PrepareRequest, index: Option<&str>) -> Vec<String> {
 /// What the plan said of the table, asked once more of what is there now. What is only risky, the
 /// plan has told.
 fn compare(
-    place: &Place,
+    place: &DatabaseFile,
     request: &PrepareRequest,
     table: &Table,
     reactions: Option<&[Reaction]>,
@@ -219,7 +219,7 @@ const fn writing(request: &PrepareRequest) -> Writing<'_> {
 }
 
 /// The error of a table that cannot take the rows, in the words of the plan.
-fn refuse(place: &Place, told: &TableCompat) -> Result<(), ConnectorError> {
+fn refuse(place: &DatabaseFile, told: &TableCompat) -> Result<(), ConnectorError> {
     let Some(first) = told.misfits.first() else {
         return Ok(());
     };

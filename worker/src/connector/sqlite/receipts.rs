@@ -16,7 +16,7 @@ use highwater_common::stream::{
 use sqlx::Row;
 use sqlx::sqlite::SqliteConnection;
 
-use super::errors::Place;
+use super::errors::DatabaseFile;
 use super::sql;
 use crate::connector::stored_slice::{StoredSlice, stored_slice};
 use crate::connector::{ConnectorError, ForgetRequest};
@@ -29,7 +29,7 @@ const IS_BEHIND: &str = "s.rowid > (select m.rowid from main.sqlite_schema m whe
 /// another one, or an empty one.
 pub(super) async fn check(
     conn: &mut SqliteConnection,
-    place: &Place,
+    place: &DatabaseFile,
     stream: &str,
     name: &TableName,
     is_there: bool,
@@ -84,7 +84,7 @@ pub(super) async fn check(
 
 async fn is_remade(
     conn: &mut SqliteConnection,
-    place: &Place,
+    place: &DatabaseFile,
     stream: &str,
     name: &TableName,
 ) -> Result<bool, ConnectorError> {
@@ -110,7 +110,7 @@ async fn is_remade(
 /// streams that were made anew are noted as such: behind it they could not be told any more.
 pub(super) async fn note(
     conn: &mut SqliteConnection,
-    place: &Place,
+    place: &DatabaseFile,
     stream: &str,
     name: &TableName,
 ) -> Result<(), ConnectorError> {
@@ -152,7 +152,7 @@ pub(super) async fn note(
 /// What the ledger holds of a stream, and how many of its receipts `by` has voided.
 pub(super) async fn read(
     conn: &mut SqliteConnection,
-    place: &Place,
+    place: &DatabaseFile,
     stream: &str,
     by: Option<&RunId>,
 ) -> Result<StreamReceipts, ConnectorError> {
@@ -191,7 +191,7 @@ pub(super) async fn read(
 /// Voids receipts of a stream, inside the transaction that has taken it.
 pub(super) async fn void(
     conn: &mut SqliteConnection,
-    place: &Place,
+    place: &DatabaseFile,
     request: &ForgetRequest,
 ) -> Result<StreamReceipts, ConnectorError> {
     let (stream, run) = (&request.stream.stream, &request.stream.run);

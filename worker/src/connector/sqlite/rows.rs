@@ -9,7 +9,7 @@ use sqlx::sqlite::{Sqlite, SqliteRow, SqliteValueRef};
 use sqlx::{Decode, Either, Executor, Row, TypeInfo, ValueRef};
 use tokio::sync::mpsc;
 
-use super::errors::Place;
+use super::errors::DatabaseFile;
 use super::position::Condition;
 use super::session::Session;
 use super::sql;
@@ -35,7 +35,7 @@ struct Batch {
 pub(super) struct SqliteRows {
     batches: mpsc::Receiver<Told>,
     abandoned: Arc<AtomicBool>,
-    place: Place,
+    place: DatabaseFile,
     ended: bool,
     rows: u64,
     bytes: u64,
@@ -45,7 +45,7 @@ impl SqliteRows {
     /// Begins to read on `session`, which nobody else uses any more.
     pub(super) fn begin(
         mut session: Session,
-        place: Place,
+        place: DatabaseFile,
         supervisor: &Supervisor,
         request: &ReadRequest,
         condition: Condition,
@@ -124,7 +124,7 @@ impl Drop for SqliteRows {
 }
 
 struct Reading {
-    place: Place,
+    place: DatabaseFile,
     table: String,
     names: Vec<String>,
 }

@@ -12,7 +12,7 @@ use std::time::Duration;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteSynchronous};
 use sqlx::{ConnectOptions, Connection};
 
-use super::errors::Place;
+use super::errors::DatabaseFile;
 use crate::connector::ConnectorError;
 
 /// How long SQLite waits for a lock that another process holds.
@@ -42,7 +42,10 @@ pub(super) struct Session {
 
 impl Session {
     /// Opens the file.
-    pub(super) async fn open(place: &Place, purpose: Purpose) -> Result<Self, ConnectorError> {
+    pub(super) async fn open(
+        place: &DatabaseFile,
+        purpose: Purpose,
+    ) -> Result<Self, ConnectorError> {
         check_file(place, purpose).await?;
         let options = SqliteConnectOptions::new()
             .filename(place.path())
@@ -108,7 +111,7 @@ impl Drop for Session {
     }
 }
 
-async fn check_file(place: &Place, purpose: Purpose) -> Result<(), ConnectorError> {
+async fn check_file(place: &DatabaseFile, purpose: Purpose) -> Result<(), ConnectorError> {
     match purpose {
         Purpose::Read | Purpose::Write => match tokio::fs::metadata(place.path()).await {
             Ok(_) => Ok(()),
@@ -130,7 +133,7 @@ async fn check_file(place: &Place, purpose: Purpose) -> Result<(), ConnectorErro
 }
 
 /// A target's folder is the user's to make: a misspelt path must not grow a tree of folders.
-pub(super) async fn check_folder(place: &Place) -> Result<(), ConnectorError> {
+pub(super) async fn check_folder(place: &DatabaseFile) -> Result<(), ConnectorError> {
     let Some(folder) = place.path().parent() else {
         return Ok(());
     };

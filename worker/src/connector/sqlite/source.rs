@@ -13,8 +13,8 @@ use highwater_common::spec::TableName;
 use sqlx::Row;
 use sqlx::sqlite::SqliteConnection;
 
-use super::catalogue::{self, Table};
-use super::errors::Place;
+use super::catalog::{self, Table};
+use super::errors::DatabaseFile;
 use super::rows::{SqliteRows, value_of};
 use super::session::{Purpose, Session};
 use super::{left_out, position, sql};
@@ -30,7 +30,7 @@ const COUNTED_ROWS_MAX: i64 = 3_000_000;
 /// A SQLite file to read from. It is opened read-only, per read.
 #[derive(Debug, Clone)]
 pub struct SqliteSource {
-    place: Place,
+    place: DatabaseFile,
     supervisor: Supervisor,
 }
 
@@ -39,7 +39,7 @@ impl SqliteSource {
     #[must_use]
     pub fn new(path: PathBuf, connection: ConnectionName, supervisor: Supervisor) -> Self {
         Self {
-            place: Place::new(Path::new(&path), connection),
+            place: DatabaseFile::new(Path::new(&path), connection),
             supervisor,
         }
     }
@@ -80,7 +80,7 @@ impl Source for SqliteSource {
         let mut session = Session::open(&self.place, Purpose::Read).await?;
         // Asked before the rows, so that a name that is gone is told by name and not by SQLite's
         // first complaint.
-        let table = catalogue::existing(session.conn(), &self.place, &request.table).await?;
+        let table = catalog::existing(session.conn(), &self.place, &request.table).await?;
         let by = request.rows.slice().map(|of| &of.column);
         for column in request.columns.iter().map(|column| &column.name).chain(by) {
             known(&self.place, &table, &request.table, column)?;
@@ -128,7 +128,7 @@ impl SqliteSource {
         conn: &mut SqliteConnection,
         request: &LeftOutRequest,
     ) -> Result<LeftOut, ConnectorError> {
-        let table = catalogue::existing(conn, &self.place, &request.table).await?;
+        let table = catalog::existing(conn, &self.place, &request.table).await?;
         known(
             &self.place,
             &table,
@@ -155,7 +155,7 @@ impl SqliteSource {
 }
 
 fn known(
-    place: &Place,
+    place: &DatabaseFile,
     table: &Table,
     name: &TableName,
     column: &str,
@@ -171,14 +171,14 @@ fn known(
 }
 
 struct Probing<'a> {
-    place: &'a Place,
+    place: &'a DatabaseFile,
     probe: &'a SourceProbe,
 }
 
 impl Probing<'_> {
     async fn facts(&self, conn: &mut SqliteConnection) -> Result<TableFacts, ConnectorError> {
         let name = &self.probe.table;
-        let table = catalogue::existing(conn, self.place, name).await?;
+        let table = catalog::existing(conn, self.place, name).await?;
         for column in self
             .probe
             .exclude
@@ -500,7 +500,7 @@ impl Probing<'_> {
     }
 }
 
-/// The catalogue's own spelling.
+/// The catalog's own spelling.
 fn column_name(table: &Table, column: &str) -> String {
     table
         .column(column)
@@ -510,7 +510,7 @@ fn column_name(table: &Table, column: &str) -> String {
 /// What an empty column would hold, by its declared type alone: any form reads its no rows equally
 /// well.
 fn form_of_type(type_name: &str, is_time: bool) -> (CursorKind, CursorForm) {
-    if catalogue::kind_of(type_name) == ColumnKind::Int64 && !is_time {
+    if catalog::kind_of(type_name) == ColumnKind::Int64 && !is_time {
         (CursorKind::Integer, CursorForm::Native)
     } else if type_name == "DATE" {
         (CursorKind::Date, CursorForm::TextDate)

@@ -11,14 +11,14 @@ use highwater_runtime::failpoint;
 use sqlx::Row;
 use sqlx::sqlite::SqliteConnection;
 
-use super::errors::Place;
+use super::errors::DatabaseFile;
 use super::sql;
 use crate::connector::{ConnectorError, PrepareOutcome, StreamRequest};
 
 /// What the ledger says of a run.
 pub(super) async fn mark(
     conn: &mut SqliteConnection,
-    place: &Place,
+    place: &DatabaseFile,
     run: &RunId,
 ) -> Result<RunMark, ConnectorError> {
     let row = sqlx::query("select state, fenced_by from _highwater_run where run_id = ?")
@@ -43,7 +43,7 @@ pub(super) async fn mark(
 /// the answer to an attempt that may not have it.
 pub(super) async fn take(
     conn: &mut SqliteConnection,
-    place: &Place,
+    place: &DatabaseFile,
     wanted: &StreamRequest,
 ) -> Result<Option<PrepareOutcome>, ConnectorError> {
     let mine = StreamOwner {
@@ -59,7 +59,7 @@ pub(super) async fn take(
             leaves_plan,
         } => (former, leaves_plan),
         Takeover::Superseded => return Ok(Some(PrepareOutcome::Superseded)),
-        Takeover::Outrun { newer } => return Ok(Some(PrepareOutcome::Outrun { newer })),
+        Takeover::Fenced { newer } => return Ok(Some(PrepareOutcome::Fenced { newer })),
     };
     let (run, former) = (wanted.run.to_string(), former.map(|run| run.to_string()));
     let note = sqlx::query(
@@ -126,7 +126,7 @@ pub(super) async fn take(
 /// The run that took a stream last, and for which of its plans.
 pub(super) async fn owner(
     conn: &mut SqliteConnection,
-    place: &Place,
+    place: &DatabaseFile,
     stream: &str,
 ) -> Result<Option<StreamOwner>, ConnectorError> {
     let row = sqlx::query("select run_id, token, plan from _highwater_stream where stream_id = ?")

@@ -16,9 +16,9 @@ use highwater_runtime::failpoint;
 use sqlx::Row;
 use sqlx::sqlite::SqliteConnection;
 
-use super::catalogue::{self, Table};
+use super::catalog::{self, Table};
 use super::claim::Answer;
-use super::errors::Place;
+use super::errors::DatabaseFile;
 use super::ledger::Meta;
 use super::queue::turn;
 use super::rows::value_of;
@@ -34,7 +34,7 @@ use crate::supervisor::{SpawnKind, Supervisor};
 /// A SQLite file to write to, with its ledger.
 #[derive(Debug, Clone)]
 pub struct SqliteTarget {
-    place: Place,
+    place: DatabaseFile,
     supervisor: Supervisor,
 }
 
@@ -44,7 +44,7 @@ impl SqliteTarget {
     #[must_use]
     pub fn new(path: PathBuf, connection: ConnectionName, supervisor: Supervisor) -> Self {
         Self {
-            place: Place::new(Path::new(&path), connection),
+            place: DatabaseFile::new(Path::new(&path), connection),
             supervisor,
         }
     }
@@ -71,7 +71,7 @@ impl SqliteTarget {
 /// A transaction that changes the ledger itself, or what stands beside it.
 struct Change {
     session: Session,
-    place: Place,
+    place: DatabaseFile,
     meta: Meta,
     /// The ledger was made by this very transaction.
     made: bool,
@@ -79,7 +79,7 @@ struct Change {
 
 impl Change {
     /// Opens the file and the transaction; makes both, and the ledger, where they are missing.
-    async fn begin(place: Place, cluster: &ClusterId) -> Result<Self, ConnectorError> {
+    async fn begin(place: DatabaseFile, cluster: &ClusterId) -> Result<Self, ConnectorError> {
         let mut session = Session::open(&place, Purpose::Make).await?;
         let begun = async {
             let conn = session.conn();
@@ -131,9 +131,7 @@ impl Change {
             return Ok(not_mine);
         }
         let (conn, place) = (self.session.conn(), &self.place);
-        let is_there = catalogue::find(conn, place, &request.table)
-            .await?
-            .is_some();
+        let is_there = catalog::find(conn, place, &request.table).await?.is_some();
         receipts::check(conn, place, &wanted.stream, &request.table, is_there).await?;
         let warnings = prepare::table(conn, place, request).await?;
         receipts::note(conn, place, &wanted.stream, &request.table).await?;
@@ -332,11 +330,7 @@ impl Target for SqliteTarget {
                 return ledger::committed(conn, place, request).await;
             }
             let appends = request.mode == WriteMode::Append;
-            if appends
-                && catalogue::find(conn, place, &request.table)
-                    .await?
-                    .is_some()
-            {
+            if appends && catalog::find(conn, place, &request.table).await?.is_some() {
                 let text = format!(
                     "select exists (select 1 from {})",
                     sql::table(&request.table)
@@ -440,7 +434,7 @@ impl Target for SqliteTarget {
 
     async fn columns(&self, table: &TableName) -> Result<Vec<ColumnFacts>, ConnectorError> {
         let mut session = Session::open(&self.place, Purpose::Write).await?;
-        let found = catalogue::find(session.conn(), &self.place, table).await;
+        let found = catalog::find(session.conn(), &self.place, table).await;
         session.close().await;
         Ok(found?.map_or_else(Vec::new, |table| {
             table
@@ -462,7 +456,7 @@ impl Target for SqliteTarget {
 }
 
 struct Probing<'a> {
-    place: &'a Place,
+    place: &'a DatabaseFile,
     probe: &'a TargetProbe,
 }
 
@@ -477,7 +471,7 @@ impl Probing<'_> {
             ledger::belongs(self.place, meta, &self.probe.cluster)?;
         }
         facts.fingerprint = ledger::fingerprint(self.place, meta.as_ref()).await?;
-        let table = catalogue::find(conn, self.place, &self.probe.table).await?;
+        let table = catalog::find(conn, self.place, &self.probe.table).await?;
         if let (Some(_), Some((_, kind))) = (&meta, &self.probe.partition) {
             receipts::check(
                 conn,

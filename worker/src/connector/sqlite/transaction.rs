@@ -7,8 +7,8 @@ use highwater_common::commit::CommitPermit;
 use highwater_common::id::ConnectionName;
 use highwater_common::range::Slice;
 
-use super::catalogue;
-use super::errors::{Place, is_refusal};
+use super::catalog;
+use super::errors::{DatabaseFile, is_refusal};
 use super::guard::guard;
 use super::insert::Inserter;
 use super::position;
@@ -23,7 +23,7 @@ use crate::connector::{
 /// Whose attempt this is.
 #[derive(Debug, Clone)]
 pub(super) struct Attempt {
-    pub(super) place: Place,
+    pub(super) place: DatabaseFile,
     pub(super) claim: Claim,
     /// The file as it was claimed.
     pub(super) fingerprint: String,
@@ -65,7 +65,7 @@ struct HeldTable {
     sql: String,
     /// For messages.
     name: String,
-    table: catalogue::Table,
+    table: catalog::Table,
 }
 
 #[async_trait]
@@ -121,7 +121,7 @@ impl TargetTx for SqliteTx {
 
     async fn hold(&mut self, request: &WriteRequest) -> Result<(), ConnectorError> {
         let place = &self.attempt.place;
-        let table = catalogue::existing(self.session.conn(), place, &request.table).await?;
+        let table = catalog::existing(self.session.conn(), place, &request.table).await?;
         self.held = Some(HeldTable {
             sql: sql::table(&request.table),
             name: request.table.to_string(),

@@ -6,7 +6,7 @@ use highwater_common::spec::TableName;
 use sqlx::Row;
 use sqlx::sqlite::SqliteConnection;
 
-use super::errors::Place;
+use super::errors::DatabaseFile;
 use super::sql;
 use crate::connector::ConnectorError;
 
@@ -17,7 +17,7 @@ const REACTIONS_MAX: i64 = 200;
 /// temporary ones are its own.
 pub(super) async fn read(
     conn: &mut SqliteConnection,
-    place: &Place,
+    place: &DatabaseFile,
     table: &TableName,
 ) -> Result<Vec<Reaction>, ConnectorError> {
     let failed = || place.failed(format!("read the triggers of {table}"));

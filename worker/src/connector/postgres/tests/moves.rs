@@ -421,7 +421,7 @@ fn world_write(columns: &[ColumnFacts]) -> WriteRequest {
         }),
         mode: WriteMode::ReplacePartition,
         triggers: Triggers::Fire,
-        resident: Resident::Fail,
+        resident: ExistingRows::Fail,
         format: RowFormat::Values,
         stream: STREAM.into(),
     }

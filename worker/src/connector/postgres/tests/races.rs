@@ -321,7 +321,7 @@ async fn a_failed_statement_poisons_the_attempt() {
     world.wh("insert into orders values (3, 'resident')").await;
     let tx = world.held(1).await.begin().await.expect("begun");
     let mut request = world.write_request(all(), RowFormat::CopyText).await;
-    request.resident = Resident::Replace;
+    request.resident = ExistingRows::Replace;
     // WHEN it writes
     let message = refused(
         world.write(tx, &request).await,
@@ -392,7 +392,7 @@ async fn a_begin_or_commit_dropped_at_any_await_leaves_no_open_transaction() {
         claim.task = TaskId::from_bytes([100 + u8::try_from(polls).expect("small"); 16]);
         let tx = world.held_for(&claim).await.begin().await.expect("begun");
         let mut request = world.write_request(all(), RowFormat::CopyText).await;
-        request.resident = Resident::Replace;
+        request.resident = ExistingRows::Replace;
         world.wh("delete from orders").await;
         let (tx, receipt) = world.write(tx, &request).await.expect("written");
         let GuardOutcome::Holds(guarded) =

@@ -24,7 +24,7 @@ async fn resident_rows_without_receipt_are_not_replaced_unasked() {
     // WHEN it was asked to replace them THEN it does
     let tx = world.held(2).await.begin().await.expect("begun");
     let mut request = world.write_request(all(), RowFormat::CopyText).await;
-    request.resident = Resident::Replace;
+    request.resident = ExistingRows::Replace;
     let (tx, receipt) = world.write(tx, &request).await.expect("written");
     let GuardOutcome::Holds(guarded) = tx.guard(&GuardStep::last(receipt)).await.expect("no fault")
     else {

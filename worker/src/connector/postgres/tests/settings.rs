@@ -91,7 +91,7 @@ const SKIPPED: [(&str, &str); 14] = [
     ),
     (
         "allow_system_table_mods",
-        "lets a superuser break the catalogue, and does nothing by itself",
+        "lets a superuser break the catalog, and does nothing by itself",
     ),
 ];
 
@@ -222,7 +222,7 @@ async fn copied(world: &mut World) -> Result<(i64, String), ConnectorError> {
         }),
         mode: WriteMode::ReplacePartition,
         triggers: Triggers::Fire,
-        resident: Resident::Fail,
+        resident: ExistingRows::Fail,
         format: RowFormat::CopyText,
         stream: STREAM.into(),
     };

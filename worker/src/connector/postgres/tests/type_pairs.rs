@@ -229,7 +229,7 @@ struct Column {
     table: String,
 }
 
-/// Tables of one column each, as a connector's catalogue tells of them.
+/// Tables of one column each, as a connector's catalog tells of them.
 async fn tables(conn: &mut PgConnection, prefix: &str, types: &[&str]) -> Vec<Column> {
     let mut columns = Vec::new();
     for (at, name) in types.iter().enumerate() {

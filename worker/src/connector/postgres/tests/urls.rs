@@ -376,7 +376,7 @@ async fn load(world: &World, task: u8, slice: Slice) -> Result<CommitOutcome, Co
         }),
         mode: WriteMode::ReplacePartition,
         triggers: Triggers::Fire,
-        resident: Resident::Fail,
+        resident: ExistingRows::Fail,
         format: RowFormat::CopyText,
         stream: STREAM.into(),
     };

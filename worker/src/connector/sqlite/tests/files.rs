@@ -17,7 +17,7 @@ use highwater_common::cursor::{Cursor, CursorKind};
 use highwater_common::facts::{ColumnKind, CursorForm, Engine};
 use highwater_common::id::{AttemptNo, ClusterId, DocumentDigest, RunId, TaskId};
 use highwater_common::range::{CursorRange, Slice};
-use highwater_common::spec::Resident;
+use highwater_common::spec::ExistingRows;
 use highwater_common::stream::PlanMark;
 use highwater_common::token::{Fence, FencingToken, Nonce};
 
@@ -80,7 +80,7 @@ fn write(file: &File) -> WriteRequest {
         }),
         mode: WriteMode::ReplacePartition,
         triggers: Triggers::Fire,
-        resident: Resident::Fail,
+        resident: ExistingRows::Fail,
         format: RowFormat::Values,
         stream: "s".to_owned(),
     }

@@ -91,7 +91,7 @@ async fn a_probe_tells_the_form_of_a_calendar() {
             (kind, form),
             "{declared} {values:?}"
         );
-        assert_eq!(facts.column, "at", "the catalogue's own spelling");
+        assert_eq!(facts.column, "at", "the catalog's own spelling");
         assert_eq!(
             facts.null_rows,
             Some(values.iter().filter(|value| **value == "null").count() as u64)

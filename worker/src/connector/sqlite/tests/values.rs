@@ -6,7 +6,7 @@ use highwater_common::cursor::{Cursor, CursorKind};
 use highwater_common::facts::{ColumnFacts, ColumnKind, CursorForm, Engine};
 use highwater_common::id::{AttemptNo, ClusterId, DocumentDigest, RunId, TaskId};
 use highwater_common::range::{CursorRange, Slice};
-use highwater_common::spec::{Resident, Triggers, WriteMode};
+use highwater_common::spec::{ExistingRows, Triggers, WriteMode};
 use highwater_common::stream::PlanMark;
 use highwater_common::token::{Fence, FencingToken, Nonce};
 
@@ -98,7 +98,7 @@ pub(super) async fn load(
         }),
         mode: WriteMode::ReplacePartition,
         triggers: Triggers::Fire,
-        resident: Resident::Fail,
+        resident: ExistingRows::Fail,
         format: RowFormat::Values,
         stream: "s".to_owned(),
     };

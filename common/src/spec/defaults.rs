@@ -48,12 +48,12 @@ fn lay(under: &[Entry], over: &mut Node, is_step: bool) {
 /// Writes out the texts that stand for a map of one key.
 fn expand(node: &mut Node, shape: &Shape) {
     match shape {
-        Shape::Fields(fields) | Shape::Laid(fields) => {
+        Shape::Fields(fields) | Shape::Partial(fields) => {
             if let (Some(key), Some(_)) = (fields.shorthand, node.as_text()) {
-                let (text, place) = (node.clone(), node.place);
+                let (text, location) = (node.clone(), node.location);
                 node.value = Value::Map(vec![Entry {
                     key: key.to_owned(),
-                    place,
+                    location,
                     node: text,
                     is_laid: false,
                 }]);

@@ -2,7 +2,7 @@
 
 use highwater_common::id::TaskId;
 
-use super::super::Shelf;
+use super::super::SessionPool;
 use super::*;
 
 /// Sessions of the connector in the target.
@@ -19,7 +19,7 @@ async fn keeping() -> World {
     );
     world.target = target
         .expect("a good url")
-        .keeping(Some(Shelf::new(world.supervisor.clone())));
+        .keeping(Some(SessionPool::new(world.supervisor.clone())));
     world
 }
 

@@ -1,4 +1,4 @@
-//! What SQLite's catalogue says of a table.
+//! What SQLite's catalog says of a table.
 
 use highwater_common::facts::{ColumnFacts, ColumnKind, TargetTableFacts};
 pub(super) use highwater_common::plan::{Affinity, affinity};
@@ -6,7 +6,7 @@ use highwater_common::spec::TableName;
 use sqlx::Row;
 use sqlx::sqlite::SqliteConnection;
 
-use super::errors::Place;
+use super::errors::DatabaseFile;
 use super::sql;
 use crate::connector::ConnectorError;
 
@@ -15,7 +15,7 @@ pub(super) const LEDGER_PREFIX: &str = "_highwater_";
 /// Names listed in a message at most.
 const NAMES_LISTED_MAX: usize = 20;
 
-/// A column as the catalogue has it.
+/// A column as the catalog has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Column {
     pub(super) facts: ColumnFacts,
@@ -24,7 +24,7 @@ pub(super) struct Column {
     pub(super) generated: bool,
 }
 
-/// A table as the catalogue has it.
+/// A table as the catalog has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Table {
     pub(super) columns: Vec<Column>,
@@ -120,7 +120,7 @@ pub(super) fn kind_of(type_name: &str) -> ColumnKind {
 /// The table, or an error that names what there is instead.
 pub(super) async fn existing(
     conn: &mut SqliteConnection,
-    place: &Place,
+    place: &DatabaseFile,
     name: &TableName,
 ) -> Result<Table, ConnectorError> {
     if let Some(table) = find(conn, place, name).await? {
@@ -148,7 +148,7 @@ pub(super) async fn existing(
 /// The table, or `None` when there is none of this name.
 pub(super) async fn find(
     conn: &mut SqliteConnection,
-    place: &Place,
+    place: &DatabaseFile,
     name: &TableName,
 ) -> Result<Option<Table>, ConnectorError> {
     if name.name.to_ascii_lowercase().starts_with(LEDGER_PREFIX) {
@@ -158,7 +158,7 @@ pub(super) async fn find(
         );
         return Err(place.permanent("ledger_table", message));
     }
-    let failed = || place.failed(format!("read the catalogue of {name}"));
+    let failed = || place.failed(format!("read the catalog of {name}"));
     let schema = sql::schema(name);
     let Some(row) = sqlx::query(
         "select type, wr from pragma_table_list(?1) where name = ?1 collate nocase and schema = ?2 \

@@ -1,4 +1,4 @@
-//! An office in etcd: a record tied to a lease, and the loop that renews the lease.
+//! An leadership in etcd: a record tied to a lease, and the loop that renews the lease.
 //!
 //! etcd's own election is not used: it compares revisions, which a restored etcd issues again.
 
@@ -13,7 +13,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::members::{AskError, CallError, Members, Sent};
 use super::{OddReply, records_client, value_read};
-use crate::store::{Campaign, Reign, StoreError, Value};
+use crate::store::{Campaign, Leadership, StoreError, Value};
 use crate::supervisor::{SpawnKind, Supervisor};
 
 /// Renewals within one time to live.
@@ -44,7 +44,7 @@ pub(super) async fn campaign(
 ) -> Result<Campaign, StoreError> {
     let granted = match grant(members, ttl).await {
         Err(full @ StoreError::Full { .. }) => {
-            // Without room there is no new lease, but whoever holds the office still does.
+            // Without room there is no new lease, but whoever holds the leadership still does.
             return read_back(members, &key, 0)
                 .await?
                 .map_or(Err(full), |found| match found {
@@ -131,7 +131,7 @@ async fn put_if_absent(
     }
 }
 
-/// Who holds the office, if anybody does; told by the lease, which is ours alone.
+/// Who holds the leadership, if anybody does; told by the lease, which is ours alone.
 async fn read_back(members: &Members, key: &[u8], lease: i64) -> Result<Option<Found>, StoreError> {
     let read = |client: etcd_client::Client| {
         let key = key.to_vec();
@@ -254,7 +254,7 @@ struct EtcdReign {
 }
 
 #[async_trait]
-impl Reign for EtcdReign {
+impl Leadership for EtcdReign {
     fn lost(&self) -> watch::Receiver<bool> {
         self.lost.clone()
     }

@@ -18,7 +18,7 @@ const GOODBYE_WAIT: Duration = Duration::from_secs(1);
 
 /// The waiting sessions of one side of one order: at most as many as its tasks ever held at once.
 #[derive(Clone)]
-pub struct Shelf {
+pub struct SessionPool {
     idle: Arc<Mutex<Vec<Idle>>>,
     supervisor: Supervisor,
 }
@@ -31,8 +31,8 @@ struct Idle {
     since: Instant,
 }
 
-impl Shelf {
-    /// An empty shelf. What lies on it is closed by a loop of `supervisor`.
+impl SessionPool {
+    /// An empty session pool. What lies on it is closed by a loop of `supervisor`.
     #[must_use]
     pub fn new(supervisor: Supervisor) -> Self {
         Self {
@@ -59,13 +59,13 @@ impl Shelf {
             url: Arc::clone(url),
             since: Instant::now(),
         });
-        let shelf = self.clone();
-        self.supervisor.spawn(SpawnKind::Shelf, async move {
+        let session_pool = self.clone();
+        self.supervisor.spawn(SpawnKind::SessionPool, async move {
             tokio::select! {
-                () = shelf.supervisor.cancel_token().cancelled() => {}
+                () = session_pool.supervisor.cancel_token().cancelled() => {}
                 () = tokio::time::sleep(IDLE_MAX) => {}
             }
-            shelf.clear().await;
+            session_pool.clear().await;
         });
     }
 
@@ -88,9 +88,9 @@ pub(super) async fn close(conn: PgConnection) {
     tokio::time::timeout(GOODBYE_WAIT, conn.close()).await.ok();
 }
 
-impl fmt::Debug for Shelf {
+impl fmt::Debug for SessionPool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Shelf")
+        f.debug_struct("SessionPool")
             .field("idle", &self.lock().len())
             .finish_non_exhaustive()
     }

@@ -75,15 +75,15 @@ pub(super) fn carries(
 
 /// The parked pulls of workers that take work.
 #[derive(Debug)]
-pub(super) struct Seats<'a> {
+pub(super) struct Placement<'a> {
     cluster: &'a Cluster,
     seats: Vec<(Seat, &'a Session)>,
 }
 
-/// Seats by their place, for those who chose them.
-pub(super) type Places = Vec<usize>;
+/// Placement by their place, for those who chose them.
+pub(super) type FreeSlots = Vec<usize>;
 
-impl<'a> Seats<'a> {
+impl<'a> Placement<'a> {
     pub(super) fn of(cluster: &'a Cluster, seats: &[Seat]) -> Self {
         let known = |seat: &Seat| Some((*seat, cluster.sessions.get(&seat.session)?));
         let seats = seats
@@ -95,7 +95,7 @@ impl<'a> Seats<'a> {
     }
 
     /// The places of workers that meet a demand.
-    pub(super) fn fit(&self, demand: &Demand<'_>) -> Places {
+    pub(super) fn fit(&self, demand: &Demand<'_>) -> FreeSlots {
         let fits = self
             .seats
             .iter()
@@ -110,7 +110,7 @@ impl<'a> Seats<'a> {
     }
 
     /// Whether a slot is free at any of these places. Once none is, none will be in this round.
-    pub(super) fn is_free(&self, places: &Places) -> bool {
+    pub(super) fn is_free(&self, places: &FreeSlots) -> bool {
         self.at(places).any(|(_, seat, _)| seat.free > 0)
     }
 
@@ -118,7 +118,7 @@ impl<'a> Seats<'a> {
     /// avoided.
     pub(super) fn take(
         &mut self,
-        places: &Places,
+        places: &FreeSlots,
         avoids: impl Fn(&WorkerId) -> bool,
     ) -> Option<SessionId> {
         let free = self
@@ -130,7 +130,7 @@ impl<'a> Seats<'a> {
         Some(seat.session)
     }
 
-    fn at(&self, places: &Places) -> impl Iterator<Item = (usize, &Seat, &'a Session)> {
+    fn at(&self, places: &FreeSlots) -> impl Iterator<Item = (usize, &Seat, &'a Session)> {
         places.iter().filter_map(|place| {
             self.seats
                 .get(*place)
