@@ -28,7 +28,8 @@ pub use self::problem::PlanProblem;
 pub use self::reactions::{Writing, check_reactions};
 pub use self::table_compat::{Destination, Misfit, Rows, TableCompat, check_table};
 pub use self::type_compat::{
-    Affinity, Compat, affinity, compat, definition_differs, has_same_wire_form, may_round,
+    Affinity, Compat, EXCEPTIONS, Exception, affinity, compat, definition_differs,
+    has_same_wire_form,
 };
 use crate::assignment::{LoadOrder, Work};
 use crate::facts::StepFacts;

@@ -3,14 +3,15 @@
 
 use bytes::Bytes;
 use futures_util::TryStreamExt;
-use highwater_common::plan::{Compat, compat, has_same_wire_form};
+use highwater_common::plan::{Compat, Exception, compat, has_same_wire_form};
+use highwater_common::type_definition::TypeDefinition;
 use sqlx::Row;
 
 use super::super::catalog::find_table;
 use super::*;
 
 /// Types, and the values that show where each of them ends.
-const TYPES: [(&str, &[&str]); 64] = [
+const TYPES: [(&str, &[&str]); 66] = [
     ("boolean", &["true", "false"]),
     ("smallint", &["-32768", "32767", "0"]),
     ("integer", &["-2147483648", "2147483647", "16777217"]),
@@ -23,10 +24,27 @@ const TYPES: [(&str, &[&str]); 64] = [
         ],
     ),
     ("oid", &["0", "4294967295"]),
-    ("real", &["0.1", "-0", "3.4028235e38", "NaN", "-Infinity"]),
+    (
+        "real",
+        &[
+            "0.1",
+            "-0",
+            "3.4028235e38",
+            "-1.17549435e-38",
+            "NaN",
+            "-Infinity",
+        ],
+    ),
     (
         "double precision",
-        &["0.1", "5e-324", "1.7976931348623157e308", "NaN", "Infinity"],
+        &[
+            "0.1",
+            "5e-324",
+            "1.7976931348623157e308",
+            "-2.2250738585072014e-308",
+            "NaN",
+            "Infinity",
+        ],
     ),
     (
         "numeric",
@@ -41,6 +59,12 @@ const TYPES: [(&str, &[&str]); 64] = [
     ("numeric(12,2)", &["9999999999.99", "-9999999999.99", "NaN"]),
     ("numeric(14,4)", &["9999999999.9999", "-0.0001", "NaN"]),
     ("numeric(5,0)", &["99999", "-99999", "NaN"]),
+    // A scale below zero rounds whole numbers.
+    ("numeric(5,-2)", &["9999900", "-9999900", "NaN"]),
+    (
+        "numeric(16,0)",
+        &["9007199254740993", "-9999999999999999", "NaN"],
+    ),
     ("text", &["", " ", "a  ", "Ab", "{1", "repeat('é😀', 100)"]),
     ("character varying", &["", "a  ", "repeat('é😀', 100)"]),
     ("character varying(3)", &["", "a  ", "😀😀😀", "Ab"]),
@@ -52,10 +76,13 @@ const TYPES: [(&str, &[&str]); 64] = [
     ("character varying(11)", &["repeat('y', 11)"]),
     ("character(3)", &["a", "abc", ""]),
     ("character(36)", &["repeat('x', 36)", "y"]),
-    ("bpchar", &["a", "a  ", ""]),
+    ("bpchar", &["a", "a  ", "", "repeat('z', 40)"]),
     ("citext", &["MiXeD", "repeat('é', 100)", "a  "]),
     ("name", &["nom", "repeat('n', 63)"]),
-    ("bytea", &[r"\x00ff", r"\x"]),
+    (
+        "bytea",
+        &[r"\x00ff", r"\x", r"\x00112233445566778899aabbcc"],
+    ),
     (
         "date",
         &["4713-01-01 BC", "5874897-12-31", "infinity", "2024-02-29"],
@@ -63,19 +90,28 @@ const TYPES: [(&str, &[&str]); 64] = [
     ("time", &["24:00", "23:59:59.999999"]),
     ("time(0)", &["24:00", "23:59:59"]),
     ("time(3)", &["23:59:59.999"]),
-    ("timetz", &["24:00:00-15:59", "12:00:00.5+05:30"]),
+    (
+        "timetz",
+        &[
+            "24:00:00-15:59",
+            "12:00:00.5+05:30",
+            "23:59:59.999999-15:59:59",
+        ],
+    ),
     (
         "timestamp",
         &[
             "4713-01-01 00:00:00 BC",
             "294276-12-31 23:59:59.999999",
             "infinity",
-            "2024-01-01 \
-            10:11:12.123456",
+            "2024-01-01 10:11:12.123456",
         ],
     ),
     ("timestamp(3)", &["2024-01-01 10:11:12.123", "-infinity"]),
-    ("timestamp(0)", &["2024-01-01 10:11:12"]),
+    (
+        "timestamp(0)",
+        &["2024-01-01 10:11:12", "4713-12-31 23:59:59 BC"],
+    ),
     (
         "timestamptz",
         &[
@@ -87,17 +123,42 @@ const TYPES: [(&str, &[&str]); 64] = [
         "interval",
         &[
             "-178000000 years",
+            "1 year 2 mons 3 days 04:05:06.789012",
             "1 mon -1 day 00:00:00.000001",
             "1 day 02:03:04.567891",
         ],
     ),
-    ("interval(3)", &["1 day 02:03:04.567"]),
-    ("interval year", &["5 years"]),
-    ("interval year to month", &["3 years 2 mons"]),
-    ("interval day to minute", &["3 years 1 day 10:59"]),
-    ("interval day to second(2)", &["3 mons 1 day 10:59:58.12"]),
+    (
+        "interval(3)",
+        &[
+            "1 day 02:03:04.567",
+            "11 years 10 mons 11 days 14:15:16.123",
+        ],
+    ),
+    ("interval year", &["5 years", "-178000000 years"]),
+    (
+        "interval year to month",
+        &["3 years 2 mons", "-178000000 years -11 mons"],
+    ),
+    (
+        "interval day to minute",
+        &[
+            "3 years 1 day 10:59",
+            "-178000000 years -11 mons -2147483648 days",
+        ],
+    ),
+    (
+        "interval day to second(2)",
+        &[
+            "3 mons 1 day 10:59:58.12",
+            "-178000000 years -11 mons -2147483648 days",
+        ],
+    ),
     ("bit(5)", &["10101", "00001"]),
-    ("bit varying", &["", "0101010101"]),
+    (
+        "bit varying",
+        &["", "0101010101", "010101010101010101010101"],
+    ),
     ("bit varying(5)", &["", "00001"]),
     (
         "uuid",
@@ -106,24 +167,75 @@ const TYPES: [(&str, &[&str]); 64] = [
             "ffffffff-ffff-ffff-ffff-ffffffffffff",
         ],
     ),
-    ("json", &["{\"a\" :  1, \"a\": 2}", "null"]),
-    ("jsonb", &["{\"k\": [1e400, null]}", "\"x\""]),
-    ("inet", &["10.0.0.1/8", "::1"]),
-    ("cidr", &["10.0.0.0/8", "10.0.0.1/32"]),
+    (
+        "json",
+        &["{\"a\" :  1, \"a\": 2}", "null", "[1,2,3,4,5,6,7,8,9,10]"],
+    ),
+    (
+        "jsonb",
+        &[
+            "{\"k\": [1e400, null]}",
+            "\"x\"",
+            "[1, 2, 3, 4, 5, 6, 7, 8]",
+        ],
+    ),
+    (
+        "inet",
+        &[
+            "10.0.0.1/8",
+            "::1",
+            "1111:2222:3333:4444:5555:6666:7777:8888",
+        ],
+    ),
+    (
+        "cidr",
+        &[
+            "10.0.0.0/8",
+            "10.0.0.1/32",
+            "1111:2222:3333:4444:5555:6666:7777:8888/128",
+        ],
+    ),
     ("macaddr", &["08:00:2b:01:02:03"]),
     ("macaddr8", &["08:00:2b:01:02:03:04:05"]),
     ("integer[]", &["[0:2]={1,NULL,2147483647}", "{}"]),
     ("bigint[]", &["{9223372036854775807}", "{{1,2},{3,NULL}}"]),
-    ("text[]", &["{\"NULL\",NULL,\"a,b\",\"\"}", "{\"x  \"}"]),
-    ("character varying(3)[]", &["{abc,\"a  \"}"]),
-    ("character(4)[]", &["{a,abcd}"]),
-    ("numeric(10,2)[]", &["{1.25,NaN,NULL}"]),
-    ("numeric(10,0)[]", &["{9999999999,NaN}"]),
-    ("real[]", &["{0.1,3.4028235e38}"]),
-    ("double precision[]", &["{0.1234567890123}"]),
-    ("int4range", &["[1,5)", "empty", "(,)"]),
+    (
+        "text[]",
+        &["{\"NULL\",NULL,\"a,b\",\"\"}", "{\"x  \",longer,longest}"],
+    ),
+    (
+        "character varying(3)[]",
+        &["{abc,\"a  \"}", "{abc,def,ghi,jkl,mno,pqr}"],
+    ),
+    (
+        "character(4)[]",
+        &["{a,abcd}", "{abcd,efgh,ijkl,mnop,qrst}"],
+    ),
+    (
+        "numeric(10,2)[]",
+        &["{1.25,NaN,NULL}", "{99999999.99,99999999.99}"],
+    ),
+    (
+        "numeric(10,0)[]",
+        &["{9999999999,NaN}", "{9999999999,9999999999}"],
+    ),
+    (
+        "real[]",
+        &["{0.1,3.4028235e38}", "{-1.1754944e-38,3.4028235e38}"],
+    ),
+    (
+        "double precision[]",
+        &["{0.1234567890123}", "{0.1234567890123,NaN,NULL}"],
+    ),
+    (
+        "int4range",
+        &["[1,5)", "empty", "(,)", "[-2147483648,2147483646)"],
+    ),
     ("int8range", &["[1,9223372036854775807)"]),
-    ("numrange", &["[1.5,2.5]", "(1,2)"]),
+    (
+        "numrange",
+        &["[1.5,2.5]", "(1,2)", "[1,12345678901234567890.5]"],
+    ),
     ("daterange", &["[2024-01-01,2024-02-01)"]),
     ("tsrange", &["(2024-01-01 10:00:00,2024-01-02 10:00:00]"]),
     ("tstzrange", &["[2024-01-01 10:00:00+00,infinity]"]),
@@ -157,70 +269,6 @@ const OWN_TYPES: [(&str, &[&str]); 8] = [
 const OTHER_TYPES: [&str; 14] = [
     "mood", "moods", "mood[]", "moods[]", "price", "wide", "price[]", "wide[]", "addr", "addr2",
     "nested", "span", "label", "text",
-];
-
-/// Pairs where a text that comes back is not all that there is to a value, or where one value in a
-/// million years fails aloud.
-const EXCEPTIONS: [(&str, &str, &str); 22] = [
-    (
-        "date",
-        "timestamp",
-        "carried: a day beyond the year 294276 is refused by the server",
-    ),
-    ("daterange", "tsrange", "carried: the same"),
-    ("time", "timetz", "refused: nobody has named the zone"),
-    ("timestamp", "timestamptz", "refused: the same"),
-    ("timestamptz", "timestamp", "refused: the same"),
-    ("date", "timestamptz", "refused: the same"),
-    ("tsrange", "tstzrange", "refused: the same"),
-    ("tstzrange", "tsrange", "refused: the same"),
-    ("daterange", "tstzrange", "refused: the same"),
-    (
-        "real",
-        "double precision",
-        "refused: the digits name another number",
-    ),
-    (
-        "real",
-        "numeric",
-        "refused: the digits are not all of the number",
-    ),
-    ("double precision", "numeric", "refused: the same"),
-    (
-        "numeric(",
-        "double precision",
-        "refused: no binary fraction is a decimal one",
-    ),
-    ("numeric(", "real", "refused: the same"),
-    (
-        "smallint",
-        "json",
-        "refused: a number is not meant as a document",
-    ),
-    ("integer", "json", "refused: the same"),
-    ("bigint", "json", "refused: the same"),
-    ("oid", "json", "refused: the same"),
-    ("smallint", "jsonb", "refused: the same"),
-    ("integer", "jsonb", "refused: the same"),
-    ("bigint", "jsonb", "refused: the same"),
-    ("oid", "jsonb", "refused: the same"),
-];
-
-/// Types whose texts have a greatest length that their edges above reach: only of these can be seen
-/// that a limited text is too short.
-const LENGTHS_REACHED: [&str; 12] = [
-    "boolean",
-    "smallint",
-    "integer",
-    "bigint",
-    "oid",
-    "numeric(",
-    "character(",
-    "character varying(",
-    "bit(",
-    "bit varying(",
-    "uuid",
-    "macaddr",
 ];
 
 struct Column {
@@ -306,8 +354,33 @@ struct Sent<'a> {
     texts: Vec<String>,
 }
 
-/// Whether a table keeps every value that is sent to it: its text is the same, or, where that is a
-/// number, a time or a part of either, reads back as the same.
+/// The values of a table that has been filled, if it takes them all; none, either, if they differ by
+/// the zone of the session that fills it: then nobody has named it.
+async fn filled(
+    conn: &mut PgConnection,
+    column: (&str, &str),
+    rows: &[Bytes],
+    format: &str,
+) -> Option<Vec<String>> {
+    let (name, table) = column;
+    let has_zone = ["timetz", "timestamptz", "tstz"]
+        .iter()
+        .any(|zoned| name.starts_with(zoned));
+    if has_zone {
+        run(conn, "set timezone = 'Asia/Tokyo'").await.expect("set");
+        let taken = fill(conn, table, rows, format).await;
+        run(conn, "set timezone = 'UTC'").await.expect("set");
+        taken.ok()?;
+        let elsewhere = texts(conn, table).await;
+        fill(conn, table, rows, format).await.ok()?;
+        return Some(texts(conn, table).await).filter(|here| *here == elsewhere);
+    }
+    fill(conn, table, rows, format).await.ok()?;
+    Some(texts(conn, table).await)
+}
+
+/// Whether a table keeps every value that is sent to it: its text is the same, or, where that is no
+/// text itself, names the same number, or reads back as the same.
 async fn are_kept(
     from: &mut PgConnection,
     to: &mut PgConnection,
@@ -320,64 +393,73 @@ async fn are_kept(
     } else {
         &sent.text
     };
-    if fill(to, &two.table, rows, format).await.is_err() {
+    let Some(kept) = filled(to, (&two.name, &two.table), rows, format).await else {
         return false;
-    }
-    let kept = texts(to, &two.table).await;
-    if sent.texts == kept {
-        return true;
-    }
+    };
+    let (one, two) = (sent.column, two);
     if is_text(&two.name) {
-        return false;
+        return sent.texts == kept;
     }
-    if number(&sent.texts).is_some_and(|sent| number(&kept).is_some_and(|kept| sent == kept)) {
+    if numbers(&one.name, &sent.texts) == numbers(&two.name, &kept) {
         return true;
+    }
+    // The digits of a float are not its value, so that they come back says nothing.
+    if is_float(&one.name) || is_float(&two.name) {
+        return false;
     }
     let (back, rows) = (
-        format!("{}_back", sent.column.table),
+        format!("{}_back", one.table),
         read(to, &two.table, "text").await.expect("read"),
     );
-    fill(from, &back, &rows, "text").await.is_ok() && texts(from, &back).await == sent.texts
+    filled(from, (&one.name, &back), &rows, "text")
+        .await
+        .as_ref()
+        == Some(&sent.texts)
 }
 
 fn is_text(name: &str) -> bool {
-    ["char", "text", "name"]
+    ["char", "text", "name", "label"]
         .iter()
         .any(|word| name.contains(word))
 }
 
-/// Whether a pair that is refused, and whose values are kept nonetheless, is known to be so.
-fn is_known(one: &str, two: &str, is_carried: bool) -> bool {
-    let is_array = one.ends_with("[]") && !two.ends_with("[]");
-    let (one, two) = match (one.strip_suffix("[]"), two.strip_suffix("[]")) {
-        (Some(one), Some(two)) => (one, two),
-        (None, _) | (_, None) => (one, two),
-    };
-    let is_limited = is_text(two) && (two.contains('(') || two == "name");
-    let is_reached =
-        two != "name" && !is_array && LENGTHS_REACHED.iter().any(|known| one.starts_with(known));
-    (is_limited && !is_reached && !is_carried)
-        || EXCEPTIONS.iter().any(|(from, to, why)| {
-            let is_pair =
-                one.starts_with(from) && (two == *to || two.starts_with(&format!("{to}(")));
-            is_pair && why.starts_with("carried") == is_carried
-        })
+fn is_float(name: &str) -> bool {
+    ["real", "double precision"]
+        .iter()
+        .any(|float| name.starts_with(float))
 }
 
-/// Texts without the zeros that a scale puts behind a point.
-fn number(texts: &[String]) -> Option<Vec<String>> {
-    let is_number = |text: &str| {
-        text.bytes()
-            .all(|byte| byte.is_ascii_digit() || matches!(byte, b'-' | b'.'))
+/// Texts with the numbers in them written in full: all digits of a float, and no zeros that a scale
+/// puts behind a point.
+fn numbers(name: &str, texts: &[String]) -> Vec<String> {
+    let digits = |word: &str| {
+        let exact = match name.trim_end_matches("[]") {
+            "real" => word
+                .parse()
+                .ok()
+                .map(|number: f32| format!("{number:.200}")),
+            "double precision" => word
+                .parse()
+                .ok()
+                .map(|number: f64| format!("{number:.1100}")),
+            _ => None,
+        };
+        let exact = exact
+            .filter(|exact| exact.contains('.'))
+            .unwrap_or_else(|| word.to_owned());
+        let is_number = |text: &str| text.bytes().all(|byte| b"-.0123456789".contains(&byte));
+        match exact.contains('.') && is_number(&exact) {
+            true => exact.trim_end_matches('0').trim_end_matches('.').to_owned(),
+            false => exact,
+        }
     };
-    let plain = |text: &String| match text.contains('.') {
-        true => text.trim_end_matches('0').trim_end_matches('.').to_owned(),
-        false => text.clone(),
+    let written = |text: &String| {
+        text.split([',', '{', '}'])
+            .map(digits)
+            .collect::<Vec<_>>()
+            .join(",")
     };
-    texts
-        .iter()
-        .all(|text| is_number(text))
-        .then(|| texts.iter().map(plain).collect())
+    texts.iter().map(written).collect()
 }
 
 /// Every pair of which the rule says something else than the server does.
@@ -439,7 +521,11 @@ async fn wrong_pairs(world: &mut World, types: &[(&str, &[&str])], others: &[&st
             let said = compat(Engine::Postgres, &one.facts, Engine::Postgres, &two.facts);
             let is_carried = said == Compat::Carried;
             let kept = are_kept(from, to, &sent, two, "text").await;
-            if is_carried != kept && !is_known(&one.name, &two.name, is_carried) {
+            let exception = Exception::of(
+                &TypeDefinition::of(&one.facts),
+                &TypeDefinition::of(&two.facts),
+            );
+            if exception.map_or(kept, |exception| exception.is_carried) != is_carried {
                 wrong.push(format!(
                     "{} into {}: kept is {kept}, and the rule says {said:?}",
                     one.name, two.name
@@ -463,10 +549,16 @@ async fn a_type_is_carried_exactly_if_every_value_is() {
     let mut world = World::start().await;
     world.legacy("create extension citext").await;
     world.wh("create extension citext").await;
-    let names: Vec<&str> = TYPES.iter().map(|(name, _)| *name).collect();
+    let version: i32 = sqlx::query_scalar("select current_setting('server_version_num')::int")
+        .fetch_one(&mut world.wh)
+        .await
+        .expect("asked");
+    let mut types = TYPES.to_vec();
+    types.retain(|(name, _)| version >= 150_000 || !name.contains(",-"));
+    let names: Vec<&str> = types.iter().map(|(name, _)| *name).collect();
     // WHEN the values are copied as they would be THEN exactly the pairs that the plan carries have
-    // kept them all
-    let wrong = wrong_pairs(&mut world, &TYPES, &names).await;
+    // kept them all, but for the exceptions of the rule, which say why
+    let wrong = wrong_pairs(&mut world, &types, &names).await;
     assert!(
         wrong.is_empty(),
         "{} pairs:\n{}",

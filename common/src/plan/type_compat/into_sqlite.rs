@@ -2,7 +2,9 @@
 //! else.
 
 use super::Compat;
+use super::values::{Values, carries};
 use crate::facts::{ColumnFacts, ColumnKind};
+use crate::type_definition::TypeDefinition;
 
 /// How SQLite converts what is stored into a column, by the column's declared type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,27 +51,27 @@ const NUMBERS_IN_TEXT: &str = "SQLite turns a text that reads as a number into o
 const FLOATS_IN_TEXT: &str = "SQLite writes a float as text with 15 digits only in such a column, \
                               so a float";
 
-/// What a value of PostgreSQL becomes, in the storage class that the worker gives it.
-pub(super) fn from_postgres(from: &ColumnFacts, to: &ColumnFacts) -> Compat {
+/// What a value of a typed source becomes, in the storage class that the worker gives it.
+pub(super) fn of_typed(from: &ColumnFacts, to: &ColumnFacts) -> Compat {
     use {Affinity as A, ColumnKind as K};
     let refused = |reason: &str| Compat::Refused(reason.to_owned());
+    let is_exact_float = || {
+        let double = Values::Float(f64::MANTISSA_DIGITS);
+        carries(&Values::from(&TypeDefinition::of(from)), &double).is_ok()
+    };
     match (from.kind, affinity(&to.type_name)) {
         (_, A::Blob) | (K::Bytes, _) => Compat::Carried,
-        (K::Bool | K::Int16 | K::Int32, A::Integer | A::Numeric | A::Real | A::Text) => {
-            Compat::Carried
-        }
-        (K::Int64, A::Integer | A::Numeric | A::Text) => Compat::Carried,
+        (K::Bool | K::Int16 | K::Int32, _) => Compat::Carried,
         (K::Int64, A::Real) => refused(WHOLE_AS_FLOAT),
+        (K::Int64, A::Integer | A::Numeric | A::Text) => Compat::Carried,
         // A float that is whole becomes the whole number: the same number.
         (K::Float32 | K::Float64, A::Real | A::Numeric | A::Integer) => Compat::Carried,
         (K::Float32 | K::Float64, A::Text) => refused(FLOAT_AS_TEXT),
+        (K::Numeric, A::Real | A::Numeric | A::Integer) if is_exact_float() => Compat::Carried,
         (K::Numeric, A::Real) => refused(DECIMAL_AS_FLOAT),
         (K::Numeric, A::Numeric | A::Integer) => Compat::ByValue(DECIMALS),
         // Such texts never read as a number, so no affinity touches them.
-        (
-            K::Date | K::Time | K::Civil | K::Instant | K::Uuid,
-            A::Integer | A::Numeric | A::Real | A::Text,
-        ) => Compat::Carried,
+        (K::Date | K::Time | K::Civil | K::Instant | K::Uuid, _) => Compat::Carried,
         (K::Numeric | K::Text | K::Json | K::Other | K::Any, A::Text) => Compat::Carried,
         (K::Text | K::Json | K::Other | K::Any, A::Integer | A::Numeric | A::Real) => {
             Compat::ByValue(NUMBERS_IN_TEXT)
