@@ -72,6 +72,25 @@ impl Binary {
         Self::built("highwater-worker").await
     }
 
+    /// The `highwater` command of another tree, kept in `folder`. What both trees depend on is built
+    /// once.
+    ///
+    /// # Errors
+    /// It does not build.
+    pub async fn of_tree(tree: &Path, folder: &Path) -> Result<Self> {
+        let (tree, program) = (tree.to_owned(), folder.join("highwater"));
+        let kept = program.clone();
+        let build = move || -> Result<()> {
+            let _lock = lock(&kept_folder("tmp")?.join("highwater.lock"))?;
+            let built = build_at(&tree)?.join("highwater");
+            std::fs::copy(&built, &kept).context("keep the program of the other tree")?;
+            Ok(())
+        };
+        let built = tokio::task::spawn_blocking(build).await;
+        built.context("build the other tree")??;
+        Ok(Self::at(program))
+    }
+
     async fn built(name: &str) -> Result<Self> {
         static BUILT: OnceCell<PathBuf> = OnceCell::const_new();
         let build = || async {
@@ -248,25 +267,15 @@ fn read(folder: &TempDir, name: &str) -> Result<String> {
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// Builds the binaries and returns a folder of copies: a later build without failpoints must not
-/// replace what the tests run.
-fn build_binaries() -> Result<PathBuf> {
-    let folder = kept_folder("tmp")?;
-    let _lock = lock(&folder.join("highwater.lock"))?;
-    // A run of nextest is many processes: one of them builds. Elsewhere cargo itself finds that
-    // there is nothing to do.
-    let stamp = folder.join("highwater.run");
-    let run = variable("NEXTEST_RUN_ID");
-    let built = std::fs::read_to_string(&stamp).ok().map(OsString::from);
-    if run.is_some() && run == built && BINARIES.iter().all(|name| folder.join(name).exists()) {
-        return Ok(folder);
-    }
+/// Builds the binaries of a tree, with failpoints compiled in, and returns the folder that they are
+/// in until another tree is built.
+fn build_at(tree: &Path) -> Result<PathBuf> {
     let profile = profile_folder()?;
     let mut cargo = Command::new(variable("CARGO").unwrap_or_else(|| "cargo".into()));
     // The whole workspace, as the tests are built: a single package would have its dependencies
     // built anew, with other features.
     cargo
-        .current_dir(repository())
+        .current_dir(tree)
         .args(["build", "--quiet", "--locked", "--workspace", "--bins"]);
     cargo
         .args(["--features", FEATURES])
@@ -290,6 +299,23 @@ fn build_binaries() -> Result<PathBuf> {
         "cargo build failed: {}",
         String::from_utf8_lossy(&output.stderr)
     );
+    Ok(profile)
+}
+
+/// Builds the binaries and returns a folder of copies: a later build without failpoints must not
+/// replace what the tests run.
+fn build_binaries() -> Result<PathBuf> {
+    let folder = kept_folder("tmp")?;
+    let _lock = lock(&folder.join("highwater.lock"))?;
+    // A run of nextest is many processes: one of them builds. Elsewhere cargo itself finds that
+    // there is nothing to do.
+    let stamp = folder.join("highwater.run");
+    let run = variable("NEXTEST_RUN_ID");
+    let built = std::fs::read_to_string(&stamp).ok().map(OsString::from);
+    if run.is_some() && run == built && BINARIES.iter().all(|name| folder.join(name).exists()) {
+        return Ok(folder);
+    }
+    let profile = build_at(repository())?;
     for name in BINARIES {
         let fresh = folder.join("highwater.new");
         std::fs::copy(profile.join(name), &fresh).with_context(|| format!("copy {name}"))?;

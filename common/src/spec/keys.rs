@@ -298,7 +298,7 @@ static STRATEGY: Fields = Fields {
     shorthand: Some("type"),
     is_merged: false,
     keys: &[
-        Key::new("type", Shape::Words(&STRATEGIES), "Which strategy.").required(),
+        Key::new("type", Shape::Words(STRATEGIES), "Which strategy.").required(),
         Key::new(
             "start",
             Shape::Bound,
@@ -330,7 +330,7 @@ static STRATEGY: Fields = Fields {
     ],
 };
 
-static STRATEGIES: [Word; 8] = [
+static STRATEGIES: &[Word] = &[
     Word::new("backfill"),
     Word::new("noop"),
     Word::later(

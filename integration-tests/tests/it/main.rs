@@ -25,6 +25,7 @@ mod cuts;
 mod definitions;
 mod ends;
 mod etcd_server;
+mod extending;
 mod flights;
 mod harness;
 mod left_out;
