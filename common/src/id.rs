@@ -352,8 +352,27 @@ fn truncate(digest: &[u8]) -> [u8; 16] {
     bytes
 }
 
+/// Writes a piece at once: every key of the store has ids in it, and is written for each task.
 fn write_hex(f: &mut fmt::Formatter<'_>, bytes: &[u8]) -> fmt::Result {
-    bytes.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    for piece in bytes.chunks(32) {
+        let mut text = [0; 64];
+        let mut length: usize = 0;
+        for (pair, byte) in text.chunks_exact_mut(2).zip(piece) {
+            pair.copy_from_slice(&[hex_digit(byte >> 4), hex_digit(byte & 0xf)]);
+            length = length.saturating_add(2);
+        }
+        let text = text.get(..length).unwrap_or_default();
+        f.write_str(std::str::from_utf8(text).map_err(|_| fmt::Error)?)?;
+    }
+    Ok(())
+}
+
+/// The digit of a number below 16.
+const fn hex_digit(number: u8) -> u8 {
+    match number {
+        0..=9 => b'0'.saturating_add(number),
+        _ => b'a'.saturating_add(number.saturating_sub(10)),
+    }
 }
 
 fn parse_hex<const N: usize>(text: &str) -> Option<[u8; N]> {

@@ -5,8 +5,6 @@
 //! store compares bytes: equal segments have equal bytes. What is read is checked: damaged bytes
 //! are a typed error, never a panic.
 
-use std::collections::BTreeMap;
-
 use crate::task::TaskState;
 
 /// Tasks of a full segment.
@@ -83,7 +81,9 @@ pub enum SegmentError {
 pub struct Segment {
     states: Vec<TaskState>,
     counts: [u16; 8],
-    results: BTreeMap<u16, TaskResult>,
+    /// Of all tasks; of those that are not done an empty one. A segment is copied with each
+    /// transaction that changes it, and so in one piece.
+    results: Vec<TaskResult>,
 }
 
 impl Segment {
@@ -96,7 +96,7 @@ impl Segment {
         Self {
             states: vec![TaskState::Pending; usize::from(tasks)],
             counts,
-            results: BTreeMap::new(),
+            results: vec![TaskResult::default(); usize::from(tasks)],
         }
     }
 
@@ -131,7 +131,9 @@ impl Segment {
     /// What a done task did.
     #[must_use]
     pub fn result(&self, index: u16) -> Option<TaskResult> {
-        self.results.get(&index).copied()
+        let is_done = self.get(index) == Some(TaskState::Done);
+        let result = self.results.get(usize::from(index));
+        result.filter(|_| is_done).copied()
     }
 
     /// Sets a task's state, and returns the former; `None`, and no change, beyond the last. The
@@ -144,19 +146,8 @@ impl Segment {
         *count = count.saturating_sub(1);
         let count = count_of(&mut self.counts, state);
         *count = count.saturating_add(1);
-        match state {
-            TaskState::Done => {
-                self.results.entry(index).or_default();
-            }
-            TaskState::Pending
-            | TaskState::Open
-            | TaskState::RetryWait
-            | TaskState::Dead
-            | TaskState::InDoubt
-            | TaskState::Covered
-            | TaskState::Superseded => {
-                self.results.remove(&index);
-            }
+        if former != TaskState::Done || state != TaskState::Done {
+            self.put_result(index, TaskResult::default());
         }
         Some(former)
     }
@@ -164,8 +155,22 @@ impl Segment {
     /// Sets a task done, with what it did.
     pub fn set_done(&mut self, index: u16, result: TaskResult) -> Option<TaskState> {
         let former = self.set(index, TaskState::Done)?;
-        self.results.insert(index, result.bounded());
+        self.put_result(index, result.bounded());
         Some(former)
+    }
+
+    fn put_result(&mut self, index: u16, result: TaskResult) {
+        if let Some(slot) = self.results.get_mut(usize::from(index)) {
+            *slot = result;
+        }
+    }
+
+    /// The results of the tasks that are done, by their indices, ascending.
+    fn results(&self) -> impl Iterator<Item = &TaskResult> {
+        let states = self.states.iter().zip(&self.results);
+        states
+            .filter(|(state, _)| **state == TaskState::Done)
+            .map(|(_, result)| result)
     }
 
     /// How many tasks are in a state.
@@ -194,8 +199,7 @@ impl Segment {
     /// What all done tasks did together: rows, milliseconds and attempts.
     #[must_use]
     pub fn totals(&self) -> (u64, u64, u64) {
-        self.results
-            .values()
+        self.results()
             .fold((0, 0, 0), |(rows, millis, attempts), result| {
                 (
                     rows.saturating_add(result.rows),
@@ -210,7 +214,7 @@ impl Segment {
     /// byte.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
-        let of_results = self.results.len().saturating_mul(6);
+        let of_results = usize::from(self.count(TaskState::Done)).saturating_mul(6);
         let of_states = self.states.len().div_ceil(2);
         let mut bytes = Vec::with_capacity(
             of_states
@@ -226,7 +230,7 @@ impl Segment {
                     .fold(0, |byte, state| byte << 4 | state.code()),
             );
         }
-        for result in self.results.values() {
+        for result in self.results() {
             for value in [
                 result.rows,
                 u64::from(result.millis),
@@ -270,10 +274,10 @@ impl Segment {
                 });
             }
         }
-        for (index, result) in &mut segment.results {
-            let [rows, millis, attempts] = take_result(&mut rest, *index)?;
-            let narrow =
-                |value| u32::try_from(value).map_err(|_| SegmentError::Result { index: *index });
+        let states = (0..).zip(&segment.states).zip(&mut segment.results);
+        for ((index, _), result) in states.filter(|((_, state), _)| **state == TaskState::Done) {
+            let [rows, millis, attempts] = take_result(&mut rest, index)?;
+            let narrow = |value| u32::try_from(value).map_err(|_| SegmentError::Result { index });
             *result = TaskResult {
                 rows,
                 millis: narrow(millis)?,

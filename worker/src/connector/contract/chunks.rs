@@ -206,6 +206,20 @@ pub async fn a_zombie_adds_no_chunk_to_those_that_it_committed<F: TargetFixture>
     assert_eq!(bench.rows_where("1 = 1").await, 30);
 }
 
+/// A claim whose answer was lost is made again by the same attempt, under the same fence: only how
+/// many chunks there are tells a session that has overslept it.
+pub async fn a_chunk_of_the_same_attempt_on_another_session_loses_the_guard<F: TargetFixture>() {
+    let bench = Bench::<F>::prepared().await;
+    let slice = range(WHOLE.0, WHOLE.1);
+    let claimed = bench.held(&bench.claim(slice, 1)).await;
+    // WHEN a chunk was committed since the claim, under its own token and nonce
+    bench.fixture.count_a_chunk(WHOLE.0).await;
+    // THEN neither a chunk nor all of it is committed by whoever does not know of it
+    let request = appending(&bench, range(0, 10));
+    super::bench::assert_writes_in_vain(claimed, &request, Given::rows(0..10)).await;
+    assert_eq!(bench.rows_where("1 = 1").await, 0);
+}
+
 /// Of two commits that read the same watermark only the first one lands, rows and all.
 pub async fn a_watermark_that_was_moved_meanwhile_loses_the_guard<F: TargetFixture>() {
     let bench = Bench::<F>::prepared().await;

@@ -82,6 +82,10 @@ pub trait TargetFixture: Send + Sync + Sized {
     /// Changes the ledger row whose range begins at `start`, behind everybody's back: its state,
     /// its token by so much, and its nonce to another if `renewed`.
     async fn alter_claim(&self, start: i64, state: LedgerState, later: i64, renewed: bool);
+
+    /// Counts one more chunk in the ledger row of the claim whose range begins at `start`, as a
+    /// session of the same attempt does that nobody heard of any more.
+    async fn count_a_chunk(&self, start: i64);
 }
 
 /// A source that belongs to one test.
@@ -134,6 +138,7 @@ macro_rules! target_contract {
                 chunks::a_part_of_a_slice_is_covered_when_its_run_is_fenced
                 chunks::a_part_of_a_slice_is_no_committed_task
                 chunks::a_zombie_adds_no_chunk_to_those_that_it_committed
+                chunks::a_chunk_of_the_same_attempt_on_another_session_loses_the_guard
                 chunks::a_watermark_that_was_moved_meanwhile_loses_the_guard
                 decisions::every_claim_does_to_the_ledger_what_is_decided
                 decisions::every_claim_of_a_fenced_run_is_superseded

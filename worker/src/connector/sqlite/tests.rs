@@ -167,6 +167,13 @@ impl TargetFixture for File {
         ))
         .await;
     }
+
+    async fn count_a_chunk(&self, start: i64) {
+        self.run(&format!(
+            "update _highwater_task set chunk = chunk + 1 where range_start = {start} and not part"
+        ))
+        .await;
+    }
 }
 
 #[async_trait]

@@ -120,6 +120,13 @@ impl TargetFixture for Fixture {
         ))
         .await;
     }
+
+    async fn count_a_chunk(&self, start: i64) {
+        self.execute(&format!(
+            "update highwater.task set chunk = chunk + 1 where range_start = {start} and not part"
+        ))
+        .await;
+    }
 }
 
 #[async_trait]
