@@ -119,22 +119,19 @@ pub(super) async fn position_at(
     before: u64,
 ) -> Result<Option<Cursor>, sqlx::Error> {
     let positions = Positions::of_text(kind, of.form);
-    let read = match kind {
-        _ if positions.are_texts() => "left(concat(v), 40)",
-        // A decimal, or a domain over one, may be of any size, or NaN.
-        CursorKind::Integer => {
-            "case when v::numeric between -9223372036854775808 and 9223372036854775807 \
-             then floor(v::numeric)::int8::text end"
-        }
-        CursorKind::Instant | CursorKind::Civil | CursorKind::Date => "",
-    };
     let select = Sql::new(Dialect::Postgres, "select ");
-    let select = match read {
-        "" => select
+    let select = match (kind, of.form) {
+        _ if positions.are_texts() => select.text("left(concat(v), 40)"),
+        (CursorKind::Integer, CursorForm::Oid) => select.text("v::int8::text"),
+        // A decimal, or a domain over one, may be of any size, or NaN.
+        (CursorKind::Integer, _) => select.text(
+            "case when v::numeric between -9223372036854775808 and 9223372036854775807 \
+             then floor(v::numeric)::int8::text end",
+        ),
+        (CursorKind::Instant | CursorKind::Civil | CursorKind::Date, _) => select
             .text("case when v not in ('infinity', '-infinity') then (")
             .text(positions.raw())
             .text(")::text end"),
-        read => select.text(read),
     };
     let by_bytes = match positions.are_texts() {
         true => " collate \"C\"",

@@ -459,3 +459,54 @@ async fn times_written_as_text_are_cut_in_their_one_form() {
         far.empty
     );
 }
+
+#[tokio::test]
+async fn a_chunk_ends_at_a_position_in_columns_of_every_type() {
+    // GIVEN ten rows whose columns hold the same order, with what has no position at the end
+    let mut world = World::start().await;
+    world
+        .legacy(
+            "create domain own_id as numeric(19,0); create domain own_day as date;
+             create table t (id bigint primary key, n numeric, d own_id, o oid, s smallint,
+                day date, own own_day, at timestamp, z timestamptz, iso text, iso_at varchar(19));
+             insert into t select i, i + 0.5, i, i, i, date '2024-01-01' + i, date '2024-01-01' + i,
+                timestamp '2024-01-01' + i * interval '1 h', timestamptz '2024-01-01Z' + i * interval '1 h',
+                to_char(date '2024-01-01' + i, 'YYYY-MM-DD'),
+                to_char(timestamp '2024-01-01' + i * interval '1 h', 'YYYY-MM-DD HH24:MI:SS')
+                from generate_series(0, 9) i;
+             insert into t (id, n, day, own, at, z, iso) values
+                (10, 'NaN', 'infinity', 'infinity', 'infinity', 'infinity', 'infinity')",
+        )
+        .await;
+    let jan = 19_723; // days from 1970-01-01 to 2024-01-01
+    let hour = |n: i64| (i64::from(jan) * 24 + n) * 3_600_000_000;
+    for (column, third) in [
+        ("n", Cursor::Integer(3)),
+        ("d", Cursor::Integer(3)),
+        ("o", Cursor::Integer(3)),
+        ("s", Cursor::Integer(3)),
+        ("day", Cursor::Date(jan + 3)),
+        ("own", Cursor::Date(jan + 3)),
+        ("at", Cursor::Civil(hour(3))),
+        ("z", Cursor::Instant(hour(3))),
+        ("iso", Cursor::Date(jan + 3)),
+        ("iso_at", Cursor::Civil(hour(3))),
+    ] {
+        let PartitionFacts { kind, form, .. } = positions(&world, column).await;
+        let of = SliceRows {
+            column: column.to_owned(),
+            form,
+            slice: Slice::Range(CursorRange::ALL),
+        };
+        let table = table_name("t");
+        let at = async |before| match world.source.position_at(&table, &of, kind, before).await {
+            Ok(found) => found,
+            Err(error) => panic!("{column}: {error}"),
+        };
+        // WHEN the row behind three others is asked for THEN it is told, and none behind the last
+        // position
+        assert_eq!(at(3).await, Some(third), "{column}");
+        assert_eq!(at(10).await, None, "{column}");
+        assert_eq!(at(99).await, None, "{column}");
+    }
+}
