@@ -2,8 +2,7 @@
 
 #[expect(
     clippy::disallowed_methods,
-    reason = "cargo tells a build script where to write by a \
-    variable"
+    reason = "cargo tells a build script where to write by a variable"
 )]
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let files = [

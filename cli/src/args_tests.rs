@@ -15,8 +15,7 @@ fn the_command_line_is_consistent() {
 fn flags_of_every_verb_may_stand_anywhere() {
     for line in [
         "highwater -o json --state x status r-71c",
-        "highwater status r-71c --state x -o \
-        json",
+        "highwater status r-71c --state x -o json",
     ] {
         let cli = parse(line).unwrap();
         assert_eq!(cli.global.output, OutputForm::Json);
@@ -27,11 +26,9 @@ fn flags_of_every_verb_may_stand_anywhere() {
 
 #[test]
 fn run_takes_parameters_in_order() {
-    let cli = parse(
-        "highwater run p.yaml --param since=2024-01-01 --param note=a=b --workers 8 \
-                     --new",
-    )
-    .unwrap();
+    let cli =
+        parse("highwater run p.yaml --param since=2024-01-01 --param note=a=b --workers 8 --new")
+            .unwrap();
     let Command::Run(args) = cli.command else {
         panic!("{:?}", cli.command)
     };
@@ -71,8 +68,7 @@ fn help_and_version_are_no_errors() {
         "highwater --help",
         "highwater run --help",
         "highwater --version",
-        "highwater \
-        cluster status -h",
+        "highwater cluster status -h",
     ] {
         assert_eq!(parse(line).expect_err(line).exit_code(), 0, "{line}");
     }

@@ -170,14 +170,12 @@ pub(crate) async fn open(place: &Where, need: Need) -> Result<Connection, CliErr
         ))),
         (None, Need::Read) if !dir.is_dir() => Err(CliError::new(
             ExitCode::NothingSelected,
-            "there \
-            is no run",
+            "there is no run",
         )
         .at(format!("embedded {}", dir.display()))
         .why("the folder does not exist")
         .next(
-            "highwater run FILE, or name a cluster with --coordinator, or a folder with \
-                   --state",
+            "highwater run FILE, or name a cluster with --coordinator, or a folder with --state",
         )),
         (None, Need::Read | Need::Act | Need::Own) => start(place, need).await,
     }

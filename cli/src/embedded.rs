@@ -135,9 +135,7 @@ pub(crate) async fn adopt(
     let spec: Spec = spec::from_canonical(&pipeline.spec).map_err(|_| {
         failed(
             format!("the spec of {} cannot be read back", pipeline.name),
-            "this is a defect of \
-            Highwater"
-                .to_owned(),
+            "this is a defect of Highwater".to_owned(),
         )
     })?;
     let supervisor = Supervisor::default();
@@ -184,8 +182,7 @@ async fn open_store(dir: &Path, need: Need) -> Result<Arc<dyn RecordStore>, CliE
     std::fs::create_dir_all(dir).map_err(|error| {
         CliError::from_io(
             ExitCode::Unexpected,
-            "cannot make the folder of the \
-            state",
+            "cannot make the folder of the state",
             dir,
             &error,
         )
@@ -327,17 +324,15 @@ fn listen(dir: &Path) -> Result<UnixListener, CliError> {
 fn from_store(dir: &Path, error: &StoreError) -> CliError {
     let place = format!("embedded {}", dir.display());
     match error {
-        StoreError::HeldElsewhere { .. } => CliError::new(
-            ExitCode::Refused,
-            "another process \
-            works there",
-        )
-        .at(place)
-        .why("one process at a time holds the state")
-        .next(format!(
-            "highwater --state {} status, or another folder by --state",
-            dir.display()
-        )),
+        StoreError::HeldElsewhere { .. } => {
+            CliError::new(ExitCode::Refused, "another process works there")
+                .at(place)
+                .why("one process at a time holds the state")
+                .next(format!(
+                    "highwater --state {} status, or another folder by --state",
+                    dir.display()
+                ))
+        }
         StoreError::Unreachable { .. } => {
             CliError::new(ExitCode::NothingSelected, "there is no run")
                 .at(place)

@@ -165,10 +165,7 @@ mod tests {
     fn an_error_says_what_where_why_and_what_to_do_next() {
         let error = CliError::from_status(
             "cannot start the run",
-            &Status::failed_precondition(
-                "run \
-            r-71c is active",
-            ),
+            &Status::failed_precondition("run r-71c is active"),
         )
         .at("cluster http://127.0.0.1:7070")
         .next("highwater cancel r-71c --reason … -y");
@@ -185,8 +182,7 @@ mod tests {
     fn a_coordinator_that_dies_under_a_call_is_unreachable_and_one_that_answers_is_not() {
         let broken = std::io::Error::new(
             std::io::ErrorKind::BrokenPipe,
-            "stream closed because of \
-            a broken pipe",
+            "stream closed because of a broken pipe",
         );
         let died = CliError::from_status(
             "cannot start the run",

@@ -179,10 +179,8 @@ impl Follower<'_> {
             }
             Some(embedded) => {
                 embedded.drain.cancel();
-                let line = format!(
-                    "draining, Ctrl-C again stops at once; go on later with: \
-                                    {come_back}"
-                );
+                let line =
+                    format!("draining, Ctrl-C again stops at once; go on later with: {come_back}");
                 reporter.say(&line, self.output);
                 false
             }
@@ -230,8 +228,7 @@ impl Follower<'_> {
             Ok(()) if is_draining => Ok(Followed::Left),
             Ok(()) => Err(CliError::new(
                 ExitCode::Unexpected,
-                "the coordinator in this process \
-                ended before the run",
+                "the coordinator in this process ended before the run",
             )
             .next(&self.come_back)),
             Err(error) => Err(error.or_next(|| self.come_back.clone())),

@@ -102,10 +102,7 @@ fn text_of(path: &Path) -> Result<String, CliError> {
     if size > BYTES_MAX {
         return Err(CliError::new(
             ExitCode::Usage,
-            format!(
-                "the pipeline file is larger than \
-            {BYTES_MAX} bytes"
-            ),
+            format!("the pipeline file is larger than {BYTES_MAX} bytes"),
         )
         .at(path.display().to_string()));
     }

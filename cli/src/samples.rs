@@ -63,8 +63,7 @@ fn orders() -> StepDocument {
             1,
             "permanent",
             "numeric_overflow",
-            "amount\n\u{1b}[2Jout \
-            of range",
+            "amount\n\u{1b}[2Jout of range",
         )],
         retrying: vec![failed(
             2,
@@ -72,8 +71,7 @@ fn orders() -> StepDocument {
             2,
             "transient",
             "connection_lost",
-            "server \
-            closed",
+            "server closed",
         )],
         ..step("orders", StepStatus::Running)
     }

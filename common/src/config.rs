@@ -130,10 +130,7 @@ impl std::str::FromStr for ConfigDuration {
 
     fn from_str(text: &str) -> Result<Self, String> {
         parse_duration(text).map(Self).ok_or_else(|| {
-            format!(
-                "`{text}` is not a duration: write it as `500ms`, `15s`, `45m` \
-                                    or `1h30m`"
-            )
+            format!("`{text}` is not a duration: write it as `500ms`, `15s`, `45m` or `1h30m`")
         })
     }
 }
@@ -194,8 +191,7 @@ mod tests {
     #[test]
     fn settings_are_read_and_unknown_ones_refused() {
         let config = parse(
-            "coordinator: {etcd: [http://127.0.0.1:2379], session_ttl: 15s}\nworker: {slots: \
-                   4}",
+            "coordinator: {etcd: [http://127.0.0.1:2379], session_ttl: 15s}\nworker: {slots: 4}",
         )
         .expect("read");
         assert_eq!(

@@ -147,10 +147,8 @@ impl Coverage {
     /// The digest of what is covered: the same for equal coverages, however they came about.
     #[must_use]
     pub fn digest(&self) -> DocumentDigest {
-        let text = serde_json::to_vec(self).expect(
-            "a coverage is made of numbers and lists, which \
-            JSON can hold",
-        );
+        let text = serde_json::to_vec(self)
+            .expect("a coverage is made of numbers and lists, which JSON can hold");
         DocumentDigest::of(&text)
     }
 

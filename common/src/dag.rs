@@ -250,10 +250,8 @@ mod tests {
 
     #[test]
     fn steps_come_after_what_they_wait_for() {
-        let dag = graph(&[("a", &["c"]), ("b", &[]), ("c", &["b"]), ("d", &["a", "b"])]).expect(
-            "no \
-            circle",
-        );
+        let dag = graph(&[("a", &["c"]), ("b", &[]), ("c", &["b"]), ("d", &["a", "b"])])
+            .expect("no circle");
         assert_eq!(dag.order(), [name("b"), name("c"), name("a"), name("d")]);
         assert_eq!(
             dag.dependants(&name("b")).collect::<Vec<_>>(),

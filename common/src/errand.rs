@@ -123,9 +123,8 @@ impl ForgetPlan {
         };
         if kinds.any(|other| other != kind) {
             return Err(
-                "the step has receipts of several kinds of position: leave --from and --to \
-                        out"
-                .to_owned(),
+                "the step has receipts of several kinds of position: leave --from and --to out"
+                    .to_owned(),
             );
         }
         let range = forget.range(kind, tz)?;

@@ -236,8 +236,7 @@ impl FromStr for WorkerId {
         } else {
             Err(IdError::new(
                 text,
-                "a worker id: at most 128 letters, digits, dots, dashes and \
-                                    underscores",
+                "a worker id: at most 128 letters, digits, dots, dashes and underscores",
             ))
         }
     }
@@ -412,10 +411,7 @@ mod tests {
     fn task_ids_depend_on_every_part() {
         let (run, step) = (
             RunId::from_bytes([1; 16]),
-            "orders".parse::<StepName>().expect(
-                "a \
-            legal name",
-            ),
+            "orders".parse::<StepName>().expect("a legal name"),
         );
         let id = TaskId::derive(&run, 1, &step, 1, "[1, 2)");
         assert_eq!(id, TaskId::derive(&run, 1, &step, 1, "[1, 2)"));

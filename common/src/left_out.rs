@@ -134,23 +134,15 @@ pub fn judge(found: &LeftOut, taken: &Taken<'_>) -> Result<Vec<String>, String> 
     let (mut told, mut lost) = (Vec::new(), Vec::new());
     for (tally, bound, name, lies) in [
         (found.before, whole.start(), "start", "before"),
-        (
-            found.behind,
-            whole.end(),
-            "end",
-            "at \
-            or behind",
-        ),
+        (found.behind, whole.end(), "end", "at or behind"),
     ] {
         match (bound, tally.rows()) {
             (Some(bound), Some(rows)) => told.push(format!(
-                "{rows} of {table} whose {column} lies \
-                {lies} {bound}"
+                "{rows} of {table} whose {column} lies {lies} {bound}"
             )),
             (Some(bound), None) if tally == Tally::Unknown => {
                 told.push(format!(
-                    "rows of {table} whose {column} lies {lies} {bound}, which were \
-                                   not counted"
+                    "rows of {table} whose {column} lies {lies} {bound}, which were not counted"
                 ));
             }
             (None, Some(rows)) => {
@@ -206,10 +198,7 @@ pub fn judge(found: &LeftOut, taken: &Taken<'_>) -> Result<Vec<String>, String> 
     Err(format!(
         "{table} holds rows that no partition takes: {}; {}",
         lost.join(", "),
-        help.join(
-            "; \
-        "
-        )
+        help.join("; ")
     ))
 }
 
@@ -242,10 +231,7 @@ mod tests {
             start.then_some(Cursor::Integer(10)),
             end.then_some(Cursor::Integer(20)),
         )
-        .expect(
-            "not \
-            empty",
-        )
+        .expect("not empty")
     }
 
     fn table() -> TableName {
@@ -296,10 +282,11 @@ mod tests {
             },
             &taken(Nulls::Ignore),
         );
-        assert!(stray.expect_err("not declared").contains(
-            "1 row whose at is not written as the \
-            others' are"
-        ));
+        assert!(
+            stray
+                .expect_err("not declared")
+                .contains("1 row whose at is not written as the others' are")
+        );
     }
 
     #[test]

@@ -126,10 +126,9 @@ mod tests {
             1.0,
         ) {
             RetryDecision::Retry { after } => after.as_secs(),
-            other @ (RetryDecision::Dead | RetryDecision::Quarantine) => panic!(
-                "a retry, not \
-                {other:?}"
-            ),
+            other @ (RetryDecision::Dead | RetryDecision::Quarantine) => {
+                panic!("a retry, not {other:?}")
+            }
         };
         assert_eq!([1, 2, 3, 9, 10, 99].map(seconds), [1, 2, 4, 256, 300, 300]);
         let none = decide(ErrorClass::Resource, &history(9, 0, 0), &policy, 0.0);
@@ -165,8 +164,7 @@ mod tests {
         };
         assert!(
             matches!(after(3, 3, 1), RetryDecision::Retry { .. }),
-            "one worker alone may be \
-            what is broken"
+            "one worker alone may be what is broken"
         );
         assert!(matches!(after(3, 2, 2), RetryDecision::Retry { .. }));
         assert_eq!(after(3, 3, 2), RetryDecision::Quarantine);

@@ -295,8 +295,7 @@ impl Segment {
 /// The count of a state.
 #[expect(
     clippy::indexing_slicing,
-    reason = "a state's code is one of eight, and is found by a \
-    match over all states"
+    reason = "a state's code is one of eight, and is found by a match over all states"
 )]
 fn count_of(counts: &mut [u16; 8], state: TaskState) -> &mut u16 {
     &mut counts[usize::from(state.code() & 7)]

@@ -277,10 +277,8 @@ mod tests {
 
     fn slice(start: i64, end: i64) -> Slice {
         Slice::Range(
-            CursorRange::new(Some(Cursor::Integer(start)), Some(Cursor::Integer(end))).expect(
-                "not \
-            empty",
-            ),
+            CursorRange::new(Some(Cursor::Integer(start)), Some(Cursor::Integer(end)))
+                .expect("not empty"),
         )
     }
 

@@ -462,8 +462,7 @@ impl Campaigner {
             Err(LoadError::Store(error)) => {
                 tracing::warn!(
                     error = &error as &dyn std::error::Error,
-                    "the store could not be \
-                    read"
+                    "the store could not be read"
                 );
             }
             Err(error @ (LoadError::Record { .. } | LoadError::Key(_))) => {

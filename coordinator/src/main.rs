@@ -106,12 +106,8 @@ fn settle(args: Args) -> Result<Settings, Ending> {
         .map_err(|error| Ending::usage(with_causes(&error)))?;
     let (etcd_tls, login) = args.to_etcd.settle(&file).map_err(Ending::usage)?;
     let etcd = args.etcd.or(file.etcd).filter(|urls| !urls.is_empty());
-    let etcd = etcd.ok_or_else(|| {
-        Ending::usage(
-            "no etcd: name its members by --etcd \
-        http://HOST:2379",
-        )
-    })?;
+    let etcd =
+        etcd.ok_or_else(|| Ending::usage("no etcd: name its members by --etcd http://HOST:2379"))?;
     let cluster = args.cluster.or(file.cluster);
     let cluster = cluster.ok_or_else(|| Ending::usage("no cluster: name it by --cluster NAME"))?;
     if !highwater_common::id::is_name(&cluster) {
@@ -227,10 +223,7 @@ async fn serve(settings: Settings) -> Result<(), Ending> {
         .map_err(|error| {
             Ending::new(
                 Exit::Unexpected,
-                format!(
-                    "the descriptors cannot be read: \
-            {error}"
-                ),
+                format!("the descriptors cannot be read: {error}"),
             )
         })?;
     let over = CancellationToken::new();

@@ -125,8 +125,7 @@ impl CoordinatorOptions {
         }
         for (name, _) in self.pools.iter().filter(|(_, tasks)| **tasks == 0) {
             problems.push(format!(
-                "the pool {name} of 0 tasks lets none of its steps run: 1 is the \
-                                   least"
+                "the pool {name} of 0 tasks lets none of its steps run: 1 is the least"
             ));
         }
         problems

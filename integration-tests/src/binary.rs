@@ -94,10 +94,9 @@ impl Binary {
     async fn built(name: &str) -> Result<Self> {
         static BUILT: OnceCell<PathBuf> = OnceCell::const_new();
         let build = || async {
-            tokio::task::spawn_blocking(build_binaries).await.context(
-                "build \
-            highwater",
-            )?
+            tokio::task::spawn_blocking(build_binaries)
+                .await
+                .context("build highwater")?
         };
         Ok(Self::at(BUILT.get_or_try_init(build).await?.join(name)))
     }
@@ -230,8 +229,7 @@ impl Running {
                 }
                 ensure!(
                     ended.is_none(),
-                    "it ended ({ended:?}) without {text:?} on its standard \
-                    error: {stderr}"
+                    "it ended ({ended:?}) without {text:?} on its standard error: {stderr}"
                 );
                 Ok(None)
             };
@@ -258,12 +256,8 @@ impl Running {
 }
 
 fn read(folder: &TempDir, name: &str) -> Result<String> {
-    let bytes = std::fs::read(folder.path().join(name)).with_context(|| {
-        format!(
-            "read the child's \
-        {name}"
-        )
-    })?;
+    let bytes = std::fs::read(folder.path().join(name))
+        .with_context(|| format!("read the child's {name}"))?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
@@ -330,8 +324,7 @@ fn build_binaries() -> Result<PathBuf> {
 
 #[expect(
     clippy::disallowed_methods,
-    reason = "the harness runs inside cargo, which speaks by \
-    variables"
+    reason = "the harness runs inside cargo, which speaks by variables"
 )]
 fn variable(name: &str) -> Option<OsString> {
     std::env::var_os(name)

@@ -59,12 +59,8 @@ impl Authority {
     /// # Errors
     /// They cannot be written.
     pub fn sign_into(&self, host: &str, certificate: &Path, key: &Path) -> Result<()> {
-        let params = CertificateParams::new(vec![host.to_owned()]).with_context(|| {
-            format!(
-                "{host} \
-            as a name"
-            )
-        })?;
+        let params = CertificateParams::new(vec![host.to_owned()])
+            .with_context(|| format!("{host} as a name"))?;
         let own = KeyPair::generate().context("make a key")?;
         let signed = params
             .signed_by(&own, &self.issuer)

@@ -95,12 +95,11 @@ pub async fn digest_postgres_query(url: &str, query: &str) -> Result<Digest> {
         .await;
     let mut frames = copied.with_context(|| format!("read the rows of {query}"))?;
     let mut hashed = Hashed::default();
-    while let Some(frame) = frames.try_next().await.with_context(|| {
-        format!(
-            "read the rows of \
-        {query}"
-        )
-    })? {
+    while let Some(frame) = frames
+        .try_next()
+        .await
+        .with_context(|| format!("read the rows of {query}"))?
+    {
         hashed.copied(&frame);
     }
     drop(frames);
@@ -146,10 +145,7 @@ pub async fn digest_both_sqlite(
         "select {} from {} order by {}",
         values.join(", "),
         quoted(table),
-        order.join(
-            ", \
-        "
-        )
+        order.join(", ")
     );
     Ok((
         digest_sqlite_query(source, &query).await?,

@@ -240,10 +240,8 @@ impl Etcd {
     /// `etcdctl` says why.
     pub async fn make_room(&self) -> Result<()> {
         let deleted = self.ctl(&["del", JUNK, "--prefix", "-w", "json"]).await?;
-        let deleted: serde_json::Value = serde_json::from_str(&deleted).context(
-            "read what `del` \
-            printed",
-        )?;
+        let deleted: serde_json::Value =
+            serde_json::from_str(&deleted).context("read what `del` printed")?;
         let revision = deleted["header"]["revision"]
             .as_i64()
             .context("a deletion has a revision")?;
@@ -387,10 +385,7 @@ async fn is_healthy(port: u16) -> bool {
 async fn run(mut command: Command) -> Result<String> {
     let output = tokio::task::spawn_blocking(move || command.output())
         .await
-        .context(
-            "wait for \
-        etcdctl",
-        )?;
+        .context("wait for etcdctl")?;
     let output = output.context("run etcdctl")?;
     ensure!(
         output.status.success(),

@@ -157,12 +157,7 @@ impl FlightsFull {
             .context("connect to load the flights")?;
         let columns: Vec<String> = COLUMNS
             .iter()
-            .map(|(name, _, postgres)| {
-                format!(
-                    "{name} \
-            {postgres}"
-                )
-            })
+            .map(|(name, _, postgres)| format!("{name} {postgres}"))
             .collect();
         let create = format!("create table flights ({})", columns.join(", "));
         sqlx::raw_sql(AssertSqlSafe(create))

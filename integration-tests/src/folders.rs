@@ -53,10 +53,7 @@ pub(crate) fn scratch_folder(purpose: &str) -> Result<TempDir> {
     tempfile::Builder::new()
         .prefix(&format!("highwater-{purpose}-"))
         .tempdir()
-        .context(
-            "make a \
-        scratch folder",
-        )
+        .context("make a scratch folder")
 }
 
 /// Held while one process of this machine makes what all of them use. Released when the file is

@@ -27,8 +27,7 @@ impl Line {
     /// There is no free port.
     #[expect(
         clippy::disallowed_methods,
-        reason = "the value owns the loop, and ends it when it is \
-        dropped"
+        reason = "the value owns the loop, and ends it when it is dropped"
     )]
     pub async fn to(port: u16) -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0")

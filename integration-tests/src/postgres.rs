@@ -61,10 +61,7 @@ impl Postgres {
     pub async fn start_with(options: PostgresOptions) -> Result<Self> {
         let (programs, folder) = tokio::task::spawn_blocking(new_data_folder)
             .await
-            .context(
-                "make \
-            a data folder",
-            )??;
+            .context("make a data folder")??;
         let mut server = Self {
             process: None,
             programs,
@@ -95,12 +92,7 @@ impl Postgres {
     pub async fn connect(&self, database: &str) -> Result<PgConnection> {
         PgConnection::connect(&self.url(database))
             .await
-            .with_context(|| {
-                format!(
-                    "connect to \
-            {database}"
-                )
-            })
+            .with_context(|| format!("connect to {database}"))
     }
 
     /// Makes an empty database and returns its URL.
@@ -232,10 +224,7 @@ impl Postgres {
         backup.arg(self.port.to_string());
         let output = tokio::task::spawn_blocking(move || backup.output())
             .await
-            .context(
-                "wait for \
-            pg_basebackup",
-            )?;
+            .context("wait for pg_basebackup")?;
         let output = output.context("run pg_basebackup")?;
         ensure!(
             output.status.success(),
@@ -264,17 +253,11 @@ impl Postgres {
         sqlx::raw_sql("alter system set primary_conninfo = ''")
             .execute(&mut conn)
             .await
-            .context(
-                "cut \
-            the line",
-            )?;
+            .context("cut the line")?;
         sqlx::raw_sql("select pg_reload_conf()")
             .execute(&mut conn)
             .await
-            .context(
-                "read the \
-            settings again",
-            )?;
+            .context("read the settings again")?;
         until("the standby to be cut off", START_LIMIT, async || {
             let mut conn = self.connect("postgres").await?;
             let following: i64 = sqlx::query_scalar("select count(*) from pg_stat_wal_receiver")
@@ -323,10 +306,11 @@ impl Postgres {
                         // A server that has ended leaves the port to others: theirs is not the one
                         // we want.
                         _ if ended.as_ref().is_ok_and(Option::is_some) => Ok(Some(false)),
-                        Ok(conn) => conn.close().await.map(|()| Some(true)).context(
-                            "close the \
-                            first connection",
-                        ),
+                        Ok(conn) => conn
+                            .close()
+                            .await
+                            .map(|()| Some(true))
+                            .context("close the first connection"),
                         Err(_) => ended.map(|_| None),
                     }
                 }
@@ -394,10 +378,8 @@ fn children(of: u32) -> Vec<i64> {
 
 /// The newest installed version's programs.
 fn installed() -> Result<PathBuf> {
-    let versions = std::fs::read_dir("/usr/lib/postgresql").context(
-        "PostgreSQL is not installed: \
-        run `make setup`",
-    )?;
+    let versions = std::fs::read_dir("/usr/lib/postgresql")
+        .context("PostgreSQL is not installed: run `make setup`")?;
     let version = |path: &Path| path.file_name()?.to_str()?.parse::<u32>().ok();
     versions
         .filter_map(|entry| Some(entry.ok()?.path()))
@@ -452,10 +434,7 @@ fn template(programs: &Path) -> Result<PathBuf> {
     let version = Command::new(programs.join("postgres"))
         .arg("--version")
         .output()
-        .context(
-            "run postgres \
-            --version",
-        )?;
+        .context("run postgres --version")?;
     let version = String::from_utf8_lossy(&version.stdout)
         .replace(|c: char| !c.is_ascii_alphanumeric() && c != '.', "_");
     let kept = folder.join(version.trim_matches('_'));
@@ -485,10 +464,7 @@ fn template(programs: &Path) -> Result<PathBuf> {
     let copied = tempfile::Builder::new()
         .prefix("postgres-new-")
         .tempdir_in(&folder)
-        .context(
-            "make \
-        a folder",
-        )?;
+        .context("make a folder")?;
     copy(&data, &copied.path().join("data"))?;
     std::fs::rename(copied.path().join("data"), &kept).context("put the template in its place")?;
     Ok(kept)

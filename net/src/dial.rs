@@ -342,17 +342,13 @@ async fn dial(
             Ok(Ok([])) => Err(FailedDial {
                 error: io::ErrorKind::UnexpectedEof.into(),
                 failure: told(
-                    "it hung up without a word: it goes down, or it speaks TLS only \
-                               (https://)",
+                    "it hung up without a word: it goes down, or it speaks TLS only (https://)",
                 ),
             }),
             Ok(Err(error)) => Err(error.into()),
             Err(_) => Ok((
                 stream,
-                told(
-                    "it takes calls and stays silent: it hangs, or it speaks \
-                                        TLS only (https://)",
-                ),
+                told("it takes calls and stays silent: it hangs, or it speaks TLS only (https://)"),
             )),
         };
     };
@@ -421,8 +417,7 @@ fn explain(error: &io::Error, tls: &ClientTls, host: &str) -> Option<ConnectFail
         rustls::Error::InvalidCertificate(
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
         ) => format!(
-            "its certificate is not for the name {host}; --tls-server-name says what it \
-                      is for"
+            "its certificate is not for the name {host}; --tls-server-name says what it is for"
         ),
         rustls::Error::InvalidCertificate(
             CertificateError::Expired | CertificateError::ExpiredContext { .. },

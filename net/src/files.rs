@@ -93,8 +93,7 @@ pub enum TlsFileError {
 pub enum IncompleteTls {
     /// A certificate without its key, or the other way round.
     #[error(
-        "a certificate needs its key, and a key its certificate: --tls-cert FILE and --tls-key \
-             FILE"
+        "a certificate needs its key, and a key its certificate: --tls-cert FILE and --tls-key FILE"
     )]
     Identity,
     /// Whom to let in or to trust, and no certificate of its own.

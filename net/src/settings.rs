@@ -214,10 +214,7 @@ mod tests {
         );
         let nowhere = args(Some("/nowhere/ca.pem"), None, None)
             .settle_and_read()
-            .expect_err(
-                "no \
-            such file",
-            );
+            .expect_err("no such file");
         assert!(nowhere.to_string().contains("/nowhere/ca.pem"), "{nowhere}");
     }
 

@@ -186,10 +186,9 @@ impl GrpcCoordinator {
                     failure,
                 }
             }
-            (ApiError::Unavailable(why), Some((_, failure))) => ApiError::Unavailable(format!(
-                "{why}: \
-                {failure}"
-            )),
+            (ApiError::Unavailable(why), Some((_, failure))) => {
+                ApiError::Unavailable(format!("{why}: {failure}"))
+            }
             (error, _) => error,
         }
     }

@@ -65,8 +65,7 @@ impl Heartbeat {
                 Ok(answer) => {
                     tracing::debug!(
                         micros = sent_at.elapsed().as_micros(),
-                        "a heartbeat was \
-                        acknowledged"
+                        "a heartbeat was acknowledged"
                     );
                     acked_sent_at = sent_at;
                     answer
@@ -86,8 +85,7 @@ impl Heartbeat {
             }
             if Instant::now() >= acked_sent_at + patience {
                 tracing::warn!(
-                    "no heartbeat was acknowledged in time: attempts stop before others \
-                                begin them"
+                    "no heartbeat was acknowledged in time: attempts stop before others begin them"
                 );
                 break;
             }

@@ -91,8 +91,7 @@ fn settle(args: Args) -> Result<Settings, Ending> {
         .map_err(|error| Ending::usage(with_causes(&error)))?;
     let coordinator = ClusterCoordinator::new(&urls, tls).map_err(|error| {
         Ending::usage(format!(
-            "{error}: name a coordinator by --coordinator \
-            http://HOST:7070"
+            "{error}: name a coordinator by --coordinator http://HOST:7070"
         ))
     })?;
     let is_trusted = coordinator.is_secure() || args.insecure || file.insecure.unwrap_or(false);

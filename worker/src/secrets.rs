@@ -173,10 +173,7 @@ mod tests {
             &SecretText::new("postgres://u:${env:HIGHWATER_NOT_SET}@h/db"),
             "w-1",
         )
-        .expect_err(
-            "not \
-                set",
-        );
+        .expect_err("not set");
         assert_eq!(error.code, "unset_variable");
         assert!(
             error.message.contains("HIGHWATER_NOT_SET") && error.message.contains("w-1"),

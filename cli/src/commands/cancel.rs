@@ -20,10 +20,8 @@ pub(super) async fn cancel(
     args: &CancelArgs,
 ) -> Result<ExitCode, CliError> {
     if args.reason.trim().is_empty() {
-        return Err(CliError::new(ExitCode::Usage, "the reason is empty").why(
-            "it is what others \
-            will read later",
-        ));
+        return Err(CliError::new(ExitCode::Usage, "the reason is empty")
+            .why("it is what others will read later"));
     }
     let mut connection = context
         .open(&Where::new(context.global, FENCE_WORKERS), Need::Act)

@@ -88,13 +88,11 @@ fn line(
 ) -> String {
     match former {
         None => format!("{name}: was nobody's, is this cluster's now ({cluster})"),
-        Some(former) if former == cluster => format!(
-            "{name}: was this cluster's already \
-            ({cluster})"
-        ),
-        Some(former) => format!(
-            "{name}: taken over from {former}, is this cluster's now \
-                                 ({cluster})"
-        ),
+        Some(former) if former == cluster => {
+            format!("{name}: was this cluster's already ({cluster})")
+        }
+        Some(former) => {
+            format!("{name}: taken over from {former}, is this cluster's now ({cluster})")
+        }
     }
 }

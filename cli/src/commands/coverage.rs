@@ -29,10 +29,8 @@ pub(super) async fn show(
     args: &CoverageArgs,
 ) -> Result<ExitCode, CliError> {
     let Some(file) = &args.file else {
-        return Err(CliError::new(ExitCode::Usage, "no pipeline file").next(
-            "highwater coverage \
-            FILE [STEP]",
-        ));
+        return Err(CliError::new(ExitCode::Usage, "no pipeline file")
+            .next("highwater coverage FILE [STEP]"));
     };
     let step = args.step.as_deref().map(step_name).transpose()?;
     let file = FileArgs {
@@ -60,10 +58,9 @@ pub(super) async fn forget(
     }
     let step = step_name(&args.step)?;
     let reach = match (&args.from, &args.to) {
-        (None, None) => format!(
-            "voids every receipt of step {step}: the next run loads all of it \
-                                 again"
-        ),
+        (None, None) => {
+            format!("voids every receipt of step {step}: the next run loads all of it again")
+        }
         (from, to) => format!(
             "voids the receipts of step {step} from {} to {}: the next run loads them again",
             from.as_deref().unwrap_or("the beginning"),
@@ -211,10 +208,8 @@ mod tests {
     #[test]
     fn gaps_lie_between_what_is_covered() {
         let range = |start: i64, end: i64| {
-            CursorRange::new(Some(Cursor::Integer(start)), Some(Cursor::Integer(end))).expect(
-                "not \
-                empty",
-            )
+            CursorRange::new(Some(Cursor::Integer(start)), Some(Cursor::Integer(end)))
+                .expect("not empty")
         };
         let coverage = Coverage::of(&[range(0, 10), range(10, 20), range(30, 40)], true);
         assert_eq!(

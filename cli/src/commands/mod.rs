@@ -157,10 +157,9 @@ impl Context<'_> {
             return Ok(());
         }
         let refused = |why: &str| {
-            CliError::new(ExitCode::Refused, "not done").why(why).next(
-                "the \
-            same with -y",
-            )
+            CliError::new(ExitCode::Refused, "not done")
+                .why(why)
+                .next("the same with -y")
         };
         if self.global.no_input || !std::io::stdin().is_terminal() {
             return Err(refused("it needs a yes, and there is nobody to ask"));

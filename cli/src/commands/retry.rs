@@ -44,10 +44,7 @@ pub(super) async fn retry(
             let answer = answer.map_err(|status| {
                 CliError::from_status("cannot retry the run", &status)
                     .at(place)
-                    .next(format!(
-                        "{program} \
-                    status"
-                    ))
+                    .next(format!("{program} status"))
             })?;
             Fetched::try_from(answer.into_inner())
         })

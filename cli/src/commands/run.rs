@@ -69,10 +69,9 @@ pub(crate) async fn submit_and_follow(
         .map_err(|error| {
             let exit = error.exit();
             error.or_next(|| match exit {
-                ExitCode::Refused => format!(
-                    "{program} status, or {again} --new to cancel the \
-                unfinished run first"
-                ),
+                ExitCode::Refused => {
+                    format!("{program} status, or {again} --new to cancel the unfinished run first")
+                }
                 _ => again.clone(),
             })
         })?;

@@ -82,12 +82,9 @@ fn step_changes(before: Option<&StepDocument>, step: &StepDocument, look: &Look)
     // database is away.
     let waited = before.is_some_and(|before| !before.waits.is_empty());
     let is_away = |step: &StepDocument| {
-        step.waits.first().is_some_and(|why| {
-            why.contains(
-                " is \
-        unreachable since ",
-            )
-        })
+        step.waits
+            .first()
+            .is_some_and(|why| why.contains(" is unreachable since "))
     };
     let is_news = !waited || is_away(step) && !before.is_some_and(is_away);
     if let (true, Some(why)) = (is_news, step.waits.first()) {

@@ -127,15 +127,7 @@ mod tests {
     fn sizes_are_binary() {
         assert_eq!(
             [0, 1023, 1024, 61 << 20, 246 << 30].map(bytes),
-            [
-                "0 B",
-                "1023 B",
-                "1 KiB",
-                "61 \
-            MiB",
-                "246 \
-            GiB"
-            ]
+            ["0 B", "1023 B", "1 KiB", "61 MiB", "246 GiB"]
         );
     }
 

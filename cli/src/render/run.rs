@@ -237,10 +237,7 @@ pub(crate) fn eta(pace: &Pace) -> String {
             if soonest == latest {
                 format!("ETA {latest}")
             } else {
-                format!(
-                    "ETA {soonest} – \
-                {latest}"
-                )
+                format!("ETA {soonest} – {latest}")
             }
         }
     }

@@ -188,8 +188,7 @@ impl ControlService for Scripted {
         let stream: Self::WatchRunStream = match then {
             Then::End => Box::pin(documents),
             Then::Break => Box::pin(documents.chain(tokio_stream::once(Err(Status::unavailable(
-                "the leader \
-                    has resigned",
+                "the leader has resigned",
             ))))),
             Then::Silence => Box::pin(documents.chain(tokio_stream::pending())),
         };

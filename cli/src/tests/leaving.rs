@@ -70,8 +70,7 @@ async fn ctrl_c_leaves_a_cluster_run_running_and_tells_how_to_come_back() {
     // THEN nobody cancels it
     assert_eq!(exit.unwrap(), ExitCode::Interrupted);
     let back = format!(
-        "detached, the run goes on; come back with: highwater --coordinator {url} \
-                        status r-71c003\n"
+        "detached, the run goes on; come back with: highwater --coordinator {url} status r-71c003\n"
     );
     assert!(stderr.text().ends_with(&back), "{}", stderr.text());
     assert!(
@@ -97,8 +96,7 @@ async fn the_first_ctrl_c_drains_this_process_and_waits_for_its_end() {
     let text = shell.stderr.text();
     assert!(
         text.contains(
-            "draining, Ctrl-C again stops at once; go on later with: highwater run \
-                       pipeline.yaml"
+            "draining, Ctrl-C again stops at once; go on later with: highwater run pipeline.yaml"
         ),
         "{text}"
     );

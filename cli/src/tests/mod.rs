@@ -305,8 +305,7 @@ async fn a_plan_is_made_and_shown_and_nothing_runs() {
     let scripted = Scripted::new(Script::ending_with(planned));
     let url = scripted.on_port().await;
     let mut shell = Shell::new(&format!(
-        "highwater plan pipeline.yaml --progress none \
-        --coordinator {url}"
+        "highwater plan pipeline.yaml --progress none --coordinator {url}"
     ));
     let place = Where::new(&shell.cli.global, 4);
     let exit = plan_file(&mut shell.context(), &place, &pipeline())

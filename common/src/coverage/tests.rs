@@ -34,10 +34,8 @@ fn ordinals() -> impl Strategy<Value = OrdinalSet> {
 
 /// Whether the one number `at` is covered.
 fn covers(coverage: &Coverage, at: i64) -> bool {
-    let point = CursorRange::new(Some(Cursor::Integer(at)), Some(Cursor::Integer(at + 1))).expect(
-        "a \
-        range",
-    );
+    let point = CursorRange::new(Some(Cursor::Integer(at)), Some(Cursor::Integer(at + 1)))
+        .expect("a range");
     coverage.contains(CursorKind::Integer, &Slice::Range(point))
 }
 
@@ -116,10 +114,7 @@ proptest! {
 #[test]
 fn neighbours_become_one_range() {
     let range = |a, b| {
-        CursorRange::new(Some(Cursor::Integer(a)), Some(Cursor::Integer(b))).expect(
-            "a \
-        range",
-        )
+        CursorRange::new(Some(Cursor::Integer(a)), Some(Cursor::Integer(b))).expect("a range")
     };
     let covered = Coverage::of(&[range(1, 3), range(5, 7), range(3, 5)], true);
     assert_eq!(

@@ -78,8 +78,7 @@ pub const fn forms(kind: CursorKind) -> &'static str {
              2013-01-01T05:00:00+01:00"
         }
         CursorKind::Civil => {
-            "a day such as 2013-01-01 or a time without a zone such as \
-                              2013-01-01T05:00:00"
+            "a day such as 2013-01-01 or a time without a zone such as 2013-01-01T05:00:00"
         }
         CursorKind::Date => "a day such as 2013-01-01",
     }

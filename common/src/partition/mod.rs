@@ -121,8 +121,7 @@ impl Partitioning {
     #[must_use]
     #[expect(
         clippy::len_without_is_empty,
-        reason = "a generator is never empty: even an empty \
-        table is one partition"
+        reason = "a generator is never empty: even an empty table is one partition"
     )]
     pub fn len(&self) -> u64 {
         self.ranges().saturating_add(u64::from(self.null))
@@ -226,8 +225,7 @@ enum PartitionRef {
 /// The range between two bounds of which the rules have made sure that they ascend.
 #[expect(
     clippy::expect_used,
-    reason = "a range made up in its place would lose rows, or load them \
-                                        twice, in silence"
+    reason = "a range made up in its place would lose rows, or load them twice, in silence"
 )]
 fn ascending_range(start: Option<Cursor>, end: Option<Cursor>) -> CursorRange {
     CursorRange::new(start, end).expect("a rule's bounds ascend: it was checked when it was made")

@@ -120,8 +120,7 @@ mod tests {
                 assert_eq!(
                     (holding(grain, at), holding(grain, at - 1)),
                     (no, no - 1),
-                    "{grain:?} \
-                    {no}"
+                    "{grain:?} {no}"
                 );
             }
         }
@@ -144,10 +143,8 @@ mod tests {
 
     #[test]
     fn weeks_begin_on_mondays() {
-        let monday = datetime(start(Grain::Week, 2_300).expect("in the calendar")).expect(
-            "in the \
-            calendar",
-        );
+        let monday =
+            datetime(start(Grain::Week, 2_300).expect("in the calendar")).expect("in the calendar");
         assert_eq!(monday.date().weekday(), jiff::civil::Weekday::Monday);
         assert_eq!(
             micros(monday),

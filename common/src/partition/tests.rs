@@ -279,10 +279,7 @@ fn dst_days_have_23_and_25_hours() {
 fn days_that_never_were_are_dropped() {
     // GIVEN the days around the one that Samoa skipped, 2011-12-30
     let read = |text: &str| {
-        read_bound(&Bound(text.to_owned()), CursorKind::Instant, "Pacific/Apia").expect(
-            "a \
-        bound",
-        )
+        read_bound(&Bound(text.to_owned()), CursorKind::Instant, "Pacific/Apia").expect("a bound")
     };
     let sides = [
         Some(read("2011-12-28")),
@@ -429,10 +426,7 @@ fn open_sides_are_placed_by_what_was_found() {
         None,
         None,
     )
-    .expect(
-        "a \
-        cover",
-    );
+    .expect("a cover");
 }
 
 #[test]
@@ -443,10 +437,8 @@ fn too_many_partitions_are_refused_by_their_number() {
         None,
         None,
     ];
-    let error = calendar(CursorKind::Instant, Grain::Hour, "UTC", sides).expect_err(
-        "2,000 years \
-        of hours",
-    );
+    let error =
+        calendar(CursorKind::Instant, Grain::Hour, "UTC", sides).expect_err("2,000 years of hours");
     assert!(
         matches!(
             error,
@@ -490,10 +482,8 @@ fn integers_are_cut_where_the_rows_are() {
     assert_eq!(ends[..2], ["(-inf, 100)", "[100, 200)"]);
     assert_eq!((ends.len(), ends[9].as_str()), (10, "[900, +inf)"));
     // AND of a declared range only its own rows count
-    let rule = Integer::by_rows(10_000_000, 1_000_000, Some(100), Some(300), &facts).expect(
-        "two \
-        parts",
-    );
+    let rule =
+        Integer::by_rows(10_000_000, 1_000_000, Some(100), Some(300), &facts).expect("two parts");
     assert_eq!(rule.len(), 2);
 }
 
@@ -527,11 +517,8 @@ fn a_zone_whose_rules_changed_is_refused() {
     let rule = calendar(CursorKind::Instant, Grain::Day, "Europe/Berlin", sides).expect("a year");
     let mut stored = serde_json::to_value(&rule).expect("a document");
     // WHEN it names a digest that today's rules do not have
-    stored["zone_digest"] = serde_json::to_value(crate::id::DocumentDigest::of(b"other rules"))
-        .expect(
-            "a \
-        digest",
-        );
+    stored["zone_digest"] =
+        serde_json::to_value(crate::id::DocumentDigest::of(b"other rules")).expect("a digest");
     // THEN it is not used: its partitions would lie elsewhere
     let error = serde_json::from_value::<Calendar>(stored)
         .expect_err("other rules")

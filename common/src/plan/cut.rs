@@ -292,8 +292,7 @@ fn read_side(
             problems.add(
                 "plan::unknown_zone",
                 error.to_string(),
-                "name an IANA zone such as \
-                Europe/Berlin",
+                "name an IANA zone such as Europe/Berlin",
             );
             return None;
         }
@@ -330,8 +329,7 @@ fn settle_nulls(step: &Backfill, column: &PartitionFacts, problems: &mut Problem
         }
         (Nulls::Fail, true, None) => {
             let message = format!(
-                "column {name} of {table} may be NULL, and the table is too \
-                                   large to be counted"
+                "column {name} of {table} may be NULL, and the table is too large to be counted"
             );
             problems.add("plan::null_rows_unknown", message, help);
             false
@@ -391,16 +389,13 @@ fn tell(
             "plan::too_many_partitions",
             match &step.partition.by {
                 PartitionBy::Calendar { .. } => {
-                    "use a coarser `grain`, or declare `start` and \
-                    `end`"
+                    "use a coarser `grain`, or declare `start` and `end`"
                 }
                 PartitionBy::Integer { width: Some(_), .. } => {
-                    "use a larger `width`, or declare \
-                    `start` and `end`"
+                    "use a larger `width`, or declare `start` and `end`"
                 }
                 PartitionBy::Integer { width: None, .. } => {
-                    "use a larger `max_rows`, or declare \
-                    `start` and `end`"
+                    "use a larger `max_rows`, or declare `start` and `end`"
                 }
             },
         ),
@@ -414,11 +409,9 @@ fn tell(
         | PartitionError::ZoneWithoutInstants { .. } => {
             ("plan::partition_kind", "let `partition` fit the column")
         }
-        PartitionError::ZoneChanged { .. } | PartitionError::Stored(_) => (
-            "plan::stored_rule",
-            "plan \
-            again",
-        ),
+        PartitionError::ZoneChanged { .. } | PartitionError::Stored(_) => {
+            ("plan::stored_rule", "plan again")
+        }
     };
     problems.add(
         code,

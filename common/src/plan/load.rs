@@ -225,8 +225,7 @@ fn check_coverage(
             if !cut.is_empty() {
                 let count = cut.len();
                 warnings.push(format!(
-                    "{count} partitions are committed in part: only their rest \
-                                       is loaded"
+                    "{count} partitions are committed in part: only their rest is loaded"
                 ));
             }
         }
@@ -287,8 +286,7 @@ fn warn(
             String::new()
         };
         warnings.push(format!(
-            "no index of {from} leads with {name}{by_bytes}: each partition \
-                               scans the whole table"
+            "no index of {from} leads with {name}{by_bytes}: each partition scans the whole table"
         ));
     }
     let joined = partitioning.joined();
@@ -302,8 +300,7 @@ fn warn(
     if partitioning.len() > 1_000 && partitioning.len() > facts.source.rows {
         let (partitions, rows) = (partitioning.len(), facts.source.rows);
         warnings.push(format!(
-            "{partitions} partitions for about {rows} rows of {from}: a coarser \
-                               rule is faster"
+            "{partitions} partitions for about {rows} rows of {from}: a coarser rule is faster"
         ));
     }
     let Some(target) = &facts.target.table else {
@@ -392,13 +389,10 @@ fn notes(
 /// The plan covers its facts by their digest: the facts themselves are stored beside it.
 #[expect(
     clippy::expect_used,
-    reason = "names, numbers and lists always have a JSON form, whatever \
-                                        they say"
+    reason = "names, numbers and lists always have a JSON form, whatever they say"
 )]
 fn digest(of: &impl Serialize) -> DocumentDigest {
-    let text = serde_json::to_vec(of).expect(
-        "it is made of names, numbers and lists, which JSON \
-        can hold",
-    );
+    let text = serde_json::to_vec(of)
+        .expect("it is made of names, numbers and lists, which JSON can hold");
     DocumentDigest::of(&text)
 }

@@ -105,14 +105,11 @@ impl Plan {
     #[must_use]
     #[expect(
         clippy::expect_used,
-        reason = "names, numbers and lists always have a JSON form, \
-        whatever they say"
+        reason = "names, numbers and lists always have a JSON form, whatever they say"
     )]
     pub fn digest(&self) -> DocumentDigest {
-        let text = serde_json::to_vec(self).expect(
-            "a plan is made of names, numbers and lists, \
-            which JSON can hold",
-        );
+        let text = serde_json::to_vec(self)
+            .expect("a plan is made of names, numbers and lists, which JSON can hold");
         DocumentDigest::of(&text)
     }
 

@@ -118,8 +118,7 @@ fn line(one: &Reaction, triggers: Triggers) -> Option<String> {
         )),
         ReactionKind::RuleInstead if one.on_insert && !one.on_delete => None,
         ReactionKind::RuleAlso => Some(format!(
-            "rule {name} of {place} acts when a range is \
-            emptied ({when})"
+            "rule {name} of {place} acts when a range is emptied ({when})"
         )),
         ReactionKind::RuleInstead => Some(format!(
             "rule {name} of {place} puts something else in place of a delete ({when}): a range \
@@ -215,8 +214,7 @@ mod tests {
         assert_eq!((misfits.len(), append.len(), replace.len()), (0, 1, 2));
         assert!(
             append[0].starts_with(
-                "trigger ins of public.t fires for this load (before insert, \
-                                   each row)"
+                "trigger ins of public.t fires for this load (before insert, each row)"
             ),
             "{append:?}"
         );

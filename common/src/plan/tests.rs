@@ -215,10 +215,7 @@ fn codes(step: &Backfill, facts: &StepFacts) -> Vec<&'static str> {
 
 fn covered(facts: StepFacts, ranges: &[(&str, &str)]) -> StepFacts {
     let range = |(start, end): &(&str, &str)| {
-        CursorRange::new(Some(instant(start)), Some(instant(end))).expect(
-            "a \
-            range",
-        )
+        CursorRange::new(Some(instant(start)), Some(instant(end))).expect("a range")
     };
     let target = TargetFacts {
         covered: ranges.iter().map(range).collect(),
@@ -255,10 +252,7 @@ fn whole_plan(step: Backfill, facts: StepFacts) -> Plan {
         1_767_225_600_000_000,
         &facts,
     )
-    .expect(
-        "a \
-        plan",
-    )
+    .expect("a plan")
 }
 
 #[test]
@@ -281,10 +275,7 @@ fn same_spec_and_bounds_give_the_same_plan() {
     };
     assert_eq!(ids(&one), ids(&other));
     let stored: Plan = serde_json::from_slice(&serde_json::to_vec(&one).expect("a document"))
-        .expect(
-            "what \
-        was stored",
-        );
+        .expect("what was stored");
     assert_eq!((stored.digest(), ids(&stored)), (one.digest(), ids(&one)));
     // AND every id is another
     let mut distinct = ids(&one);
@@ -446,8 +437,7 @@ fn of_a_partition_committed_in_part_only_the_rest_is_loaded() {
     assert!(plan.partitions.skips(0) && plan.partitions.tasks_planned() == 3);
     assert_eq!(
         plan.partitions.slice(1).expect("a rest").to_string(),
-        "[2013-02-10T00:00:00Z, \
-        2013-03-01T00:00:00Z)"
+        "[2013-02-10T00:00:00Z, 2013-03-01T00:00:00Z)"
     );
     assert!(
         plan.warnings[0].contains("committed in part"),
@@ -527,8 +517,7 @@ fn every_refusal_names_its_fact_and_its_remedy() {
     let problem = &refused(&days(Some("soon"), None), &facts())[0];
     assert!(
         problem.to_string().starts_with(
-            "step orders: steps.orders.strategy.start: `soon` is not a day such as \
-                          2013-01-01"
+            "step orders: steps.orders.strategy.start: `soon` is not a day such as 2013-01-01"
         ),
         "{problem}"
     );
@@ -756,10 +745,8 @@ fn a_run_without_facts_or_with_too_many_tasks_tells_of_every_step() {
     spec.steps
         .insert("ping".parse().expect("a name"), noop.clone());
     // WHEN the run is planned, THEN both are told of
-    let problems = Plan::new(&spec, DocumentDigest::of(b""), 0, &BTreeMap::new()).expect_err(
-        "a \
-        refusal",
-    );
+    let problems =
+        Plan::new(&spec, DocumentDigest::of(b""), 0, &BTreeMap::new()).expect_err("a refusal");
     let codes: Vec<_> = problems.iter().map(|problem| problem.code).collect();
     assert_eq!(codes, ["plan::not_probed", "plan::too_many_partitions"]);
     // AND a no-op within it has its own tasks
@@ -790,10 +777,7 @@ fn counting_tasks_agrees_with_asking_each_of_them() {
                 Some(Cursor::Instant(from)),
                 (at > 0).then_some(Cursor::Instant(to)),
             )
-            .expect(
-                "a \
-                range",
-            )
+            .expect("a range")
         };
         facts.target.covered = (seed % 2..seed % 7 + 1).map(range).collect();
         // WHEN the plan counts its tasks, THEN as many ordinals are not skipped

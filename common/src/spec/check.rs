@@ -347,19 +347,13 @@ fn check_whole(node: &Node, min: u64, max: u64, path: &str, problems: &mut Probl
                 let legal = if min == max {
                     format!("only {min} is")
                 } else {
-                    format!(
-                        "{min} to \
-                    {max} are"
-                    )
+                    format!("{min} to {max} are")
                 };
                 problems.add(
                     "spec::out_of_range",
                     path,
                     node.location,
-                    format!(
-                        "{value} is out of \
-                    range: {legal} legal"
-                    ),
+                    format!("{value} is out of range: {legal} legal"),
                 );
             }
         }
@@ -390,8 +384,8 @@ fn check_bound(node: &Node, path: &str, problems: &mut Problems) {
         }
     };
     if text == "now" {
-        let hint = "name the first position that is not wanted, or leave `end` out to go to the \
-                    last row";
+        let hint =
+            "name the first position that is not wanted, or leave `end` out to go to the last row";
         return not_yet("now", hint, node.location, path, problems);
     }
     if value::bound(text).is_none() {
@@ -414,8 +408,7 @@ fn check_url(node: &Node, path: &str, problems: &mut Problems) {
                 LITERAL_PASSWORD,
                 path,
                 node.location,
-                "the URL holds a password; the file is \
-                stored, so it would be too",
+                "the URL holds a password; the file is stored, so it would be too",
             )
             .hint(format!("put a reference in its place: {REFERENCES}")),
         Err(UrlFault::Reference(error)) => {
@@ -476,8 +469,7 @@ fn check_text(node: &Node, shape: &Shape, path: &str, problems: &mut Problems) {
             (!is_legal).then(|| {
                 (
                     "the text is empty or holds a control character".to_owned(),
-                    "write \
-                some text",
+                    "write some text",
                 )
             })
         }
@@ -497,8 +489,8 @@ fn check_text(node: &Node, shape: &Shape, path: &str, problems: &mut Problems) {
 }
 
 const TABLE_HINT: &str = "write table or schema.table, a part in double quotes where it needs them";
-const TARGET_HINT: &str = "write table or schema.table; {source.table} and {source.schema} stand \
-                           for the source's";
+const TARGET_HINT: &str =
+    "write table or schema.table; {source.table} and {source.schema} stand for the source's";
 
 /// A value that is no text where text belongs. What YAML took for a number or a boolean has lost
 /// its spelling.

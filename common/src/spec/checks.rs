@@ -73,26 +73,19 @@ fn check_pools(draft: &Draft, problems: &mut Problems) {
                     "spec::repeated",
                     &pool.path,
                     pool.location,
-                    format!(
-                        "`{name}` is listed \
-                    twice"
-                    ),
+                    format!("`{name}` is listed twice"),
                 );
             } else if !known().any(|known| known == name) {
                 let problem = problems.add(
                     "spec::unknown_pool",
                     &pool.path,
                     pool.location,
-                    format!(
-                        "no pool is \
-                        named `{name}`"
-                    ),
+                    format!("no pool is named `{name}`"),
                 );
                 match (nearest(name, known()), draft.pools.as_slice()) {
                     (Some(meant), _) => problem.hint(format!("did you mean `{meant}`?")),
                     (None, []) => problem.hint(format!(
-                        "declare it at the top: pools: {{{name}: \
-                        {{tasks: 12}}}}"
+                        "declare it at the top: pools: {{{name}: {{tasks: 12}}}}"
                     )),
                     (None, [..]) => problem.hint(format!("pools: {}", listed(known()))),
                 }
@@ -125,10 +118,7 @@ fn check_graph(draft: &Draft, problems: &mut Problems) {
                     "spec::repeated",
                     &edge.path,
                     edge.location,
-                    format!(
-                        "`{on}` is listed \
-                    twice"
-                    ),
+                    format!("`{on}` is listed twice"),
                 );
             } else {
                 edges.push(edge.value.clone());

@@ -29,15 +29,13 @@ pub(super) static FILE: Fields = Fields {
         Key::new(
             "name",
             Shape::Name,
-            "The pipeline's name. Its history hangs on it: a new name \
-                                       starts afresh.",
+            "The pipeline's name. Its history hangs on it: a new name starts afresh.",
         )
         .required(),
         Key::new(
             "params",
             Shape::Named(&PARAMS),
-            "Values that --param may set, used as \
-            ${param:name}.",
+            "Values that --param may set, used as ${param:name}.",
         ),
         Key::new(
             "connections",
@@ -58,8 +56,7 @@ pub(super) static FILE: Fields = Fields {
         Key::new(
             "steps",
             Shape::Named(&STEPS),
-            "The nodes of the DAG by name; `depends_on` alone \
-            orders them.",
+            "The nodes of the DAG by name; `depends_on` alone orders them.",
         )
         .required(),
         Key::later(
@@ -96,8 +93,7 @@ static PARAM: Fields = Fields {
         Key::new(
             "default",
             Shape::Written,
-            "Its value when none is given; without one it must be \
-            given.",
+            "Its value when none is given; without one it must be given.",
         ),
     ],
 };
@@ -133,8 +129,7 @@ static CONNECTION: Fields = Fields {
         Key::new(
             "url",
             Shape::Url,
-            "The server's URL; a password is a reference: ${env:NAME} or \
-                                     ${file:/path}.",
+            "The server's URL; a password is a reference: ${env:NAME} or ${file:/path}.",
         )
         .required()
         .only(POSTGRES),
@@ -148,8 +143,7 @@ static CONNECTION: Fields = Fields {
         Key::new(
             "max_connections",
             Shape::Whole(1, 10_000),
-            "Connections at once over all workers \
-            of a run.",
+            "Connections at once over all workers of a run.",
         )
         .only(POSTGRES),
         Key::new(
@@ -206,8 +200,7 @@ static POOL: Fields = Fields {
     keys: &[Key::new(
         "tasks",
         Shape::Whole(1, TASKS_MAX),
-        "Tasks at once over all steps that name \
-        it.",
+        "Tasks at once over all steps that name it.",
     )
     .required()],
 };
@@ -243,8 +236,7 @@ pub(super) static STEP: Fields = Fields {
         Key::new(
             "partition",
             Shape::Fields(&PARTITION),
-            "How the table is cut; each part loads on \
-            its own.",
+            "How the table is cut; each part loads on its own.",
         )
         .required()
         .only(BACKFILL),
@@ -260,14 +252,12 @@ pub(super) static STEP: Fields = Fields {
         Key::new(
             "pools",
             Shape::List(&STEP_POOLS),
-            "The pools that each of its tasks takes a \
-            place of.",
+            "The pools that each of its tasks takes a place of.",
         ),
         Key::new(
             "labels",
             Shape::Named(&LABELS),
-            "Only workers that carry all of these labels get \
-            its tasks.",
+            "Only workers that carry all of these labels get its tasks.",
         ),
         Key::new(
             "tolerate",
@@ -343,8 +333,7 @@ static STRATEGIES: &[Word] = &[
     ),
     Word::later(
         "incremental",
-        "run a `backfill` again with a later `end`: it loads only what is \
-                                missing",
+        "run a `backfill` again with a later `end`: it loads only what is missing",
     ),
     Word::later(
         "cdc",
@@ -399,8 +388,7 @@ static FROM: Fields = Fields {
         Key::new(
             "table",
             Shape::Table,
-            "Which table: table or schema.table, parts in double \
-            quotes where needed.",
+            "Which table: table or schema.table, parts in double quotes where needed.",
         )
         .required(),
         Key::new(
@@ -411,8 +399,7 @@ static FROM: Fields = Fields {
         Key::new(
             "rows",
             Shape::Words(&ROWS),
-            "Which rows are meant where row level security hides \
-            some; all.",
+            "Which rows are meant where row level security hides some; all.",
         ),
         Key::later("query", "make a view of it and name that as `table`"),
     ],
@@ -453,8 +440,7 @@ static TO: Fields = Fields {
         Key::new(
             "table",
             Shape::Target,
-            "Which table; {source.table} and {source.schema} stand \
-            for the source's.",
+            "Which table; {source.table} and {source.schema} stand for the source's.",
         )
         .required(),
     ],
@@ -484,15 +470,13 @@ static PARTITION: Fields = Fields {
         Key::new(
             "width",
             Shape::Whole(1, WHOLE_MAX),
-            "Values in a part; without it, parts of \
-            about max_rows rows.",
+            "Values in a part; without it, parts of about max_rows rows.",
         )
         .only(INTEGER),
         Key::new(
             "max_rows",
             Shape::Whole(1, ROWS_MAX),
-            "Rows aimed at in a part when no width is \
-            given; 500000.",
+            "Rows aimed at in a part when no width is given; 500000.",
         )
         .only(INTEGER),
         Key::new(
@@ -540,20 +524,17 @@ static WRITE: Fields = Fields {
         Key::new(
             "key",
             Shape::List(&WRITE_KEY),
-            "The columns that identify a row; without them, \
-            the source's key.",
+            "The columns that identify a row; without them, the source's key.",
         ),
         Key::new(
             "resident",
             Shape::Words(&RESIDENT),
-            "What happens to rows in a range that no run \
-            has loaded; fail.",
+            "What happens to rows in a range that no run has loaded; fail.",
         ),
         Key::new(
             "triggers",
             Shape::Words(&TRIGGERS),
-            "Whether the target's triggers act on what \
-            is written; fire.",
+            "Whether the target's triggers act on what is written; fire.",
         ),
         Key::new(
             "on_schema_change",
@@ -623,8 +604,7 @@ static STEP_LIMITS: Fields = Fields {
         Key::new(
             "stall",
             Shape::Duration,
-            "How long an attempt may move no byte before it is \
-            ended; 10m.",
+            "How long an attempt may move no byte before it is ended; 10m.",
         ),
     ],
 };

@@ -84,8 +84,7 @@ fn read_tree(
                     "spec::unreadable",
                     "",
                     Location::START,
-                    "the file cannot be read, and \
-                    no rule says why",
+                    "the file cannot be read, and no rule says why",
                 );
             }
             Err(problems.into_sorted())

@@ -162,10 +162,7 @@ pub(super) fn read(text: &str, problems: &mut Problems) -> Option<Node> {
             "spec::too_large",
             "",
             Location::START,
-            format!(
-                "the file is larger than \
-            {BYTES_MAX} bytes"
-            ),
+            format!("the file is larger than {BYTES_MAX} bytes"),
         );
         return None;
     }
@@ -292,10 +289,7 @@ impl Builder<'_> {
                         "spec::key_is_no_text",
                         path,
                         location,
-                        format!(
-                            "the key `{written}` is no \
-                        text"
-                        ),
+                        format!("the key `{written}` is no text"),
                     )
                     .hint(format!("quote it: \"{written}\""));
                 continue;

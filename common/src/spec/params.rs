@@ -41,10 +41,8 @@ pub(super) fn substitute(
     params.retain(|name, _| !used.contains(name));
     for name in given.keys() {
         if params.contains_key(name) {
-            let message = format!(
-                "the parameter `{name}` is given, but nothing in the file refers \
-                                   to it"
-            );
+            let message =
+                format!("the parameter `{name}` is given, but nothing in the file refers to it");
             problems.add(
                 "spec::unused_param",
                 &join("params", name),

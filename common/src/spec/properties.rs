@@ -118,12 +118,10 @@ fn spec_schema_equals_decoder() {
                         "spec::unknown_key" | "spec::not_supported_yet"
                     )
             };
-            let is_known = problems.iter().find(is_refused).is_none_or(|problem| {
-                problem.message.contains(
-                    "has \
-                    no meaning with",
-                )
-            });
+            let is_known = problems
+                .iter()
+                .find(is_refused)
+                .is_none_or(|problem| problem.message.contains("has no meaning with"));
             assert_eq!(
                 is_known,
                 keys.contains(&(path.clone(), (**name).to_owned())),

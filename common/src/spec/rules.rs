@@ -70,8 +70,7 @@ impl Rules<'_> {
                     "spec::out_of_range",
                     &self.path("limits", key),
                     node.location,
-                    "no \
-                    attempt ends in no time",
+                    "no attempt ends in no time",
                 );
             }
         }
@@ -102,8 +101,7 @@ impl Rules<'_> {
                     "spec::conflict",
                     &self.path("write", "resident"),
                     node.location,
-                    "`mode: \
-                    append` replaces no rows",
+                    "`mode: append` replaces no rows",
                 )
                 .hint("use `mode: replace_partition`, or `resident: fail`");
         }

@@ -31,8 +31,7 @@ pub fn json_schema() -> Json {
 
 #[expect(
     clippy::indexing_slicing,
-    reason = "a schema is an object, and takes a key that it does \
-    not have"
+    reason = "a schema is an object, and takes a key that it does not have"
 )]
 fn shape_schema(shape: &Shape) -> Json {
     match shape {
@@ -115,8 +114,7 @@ fn fields_schema(fields: &'static Fields, is_merged: bool) -> Json {
 
 #[expect(
     clippy::indexing_slicing,
-    reason = "a schema is an object, and takes a key that it does \
-    not have"
+    reason = "a schema is an object, and takes a key that it does not have"
 )]
 fn object(fields: &'static Fields, tag: Option<(&str, &str)>, is_merged: bool) -> Json {
     let word = tag.map(|(_, word)| word);

@@ -280,8 +280,7 @@ fn spec_suggests_legal_key() {
     };
     assert_eq!(
         hint("name: flights\n", "name: flights\nlimit: {tasks: 1}\n"),
-        "did you mean \
-        `limits`?"
+        "did you mean `limits`?"
     );
     assert_eq!(
         hint("read_only: true", "readonly: true"),
@@ -294,8 +293,7 @@ fn spec_suggests_legal_key() {
     // a key of another place is told its place
     assert_eq!(
         hint("grain: day,", "grain: day, resident: fail,"),
-        "it is legal under \
-        `steps.<step>.write`"
+        "it is legal under `steps.<step>.write`"
     );
     assert_eq!(
         hint("grain: day,", "grain: day, width: 5,"),
@@ -303,10 +301,8 @@ fn spec_suggests_legal_key() {
     );
     // anything else is told what is legal
     assert!(
-        hint("grain: day,", "grain: day, frobnicate: 5,").starts_with(
-            "legal here: `by`, \
-        `column`, `grain`"
-        )
+        hint("grain: day,", "grain: day, frobnicate: 5,")
+            .starts_with("legal here: `by`, `column`, `grain`")
     );
     let password = hint(
         "max_connections: 8",
@@ -391,8 +387,7 @@ fn a_pool_that_is_not_declared_is_named_with_what_was_meant() {
     let pooled = FLIGHTS
         .replace(
             "name: flights\n",
-            "name: flights\npools: {legacy_reads: {tasks: 12}, idle: \
-                                     {tasks: 1}}\n",
+            "name: flights\npools: {legacy_reads: {tasks: 12}, idle: {tasks: 1}}\n",
         )
         .replace(
             "    partition:",
@@ -718,16 +713,11 @@ fn steps_that_would_overwrite_each_other_are_refused() {
     );
     let text = FLIGHTS.replace(
         "  target:",
-        "  again: {type: postgres, url: \
-        \"${env:TARGET_URL}\"}\n  target:",
+        "  again: {type: postgres, url: \"${env:TARGET_URL}\"}\n  target:",
     );
     let second = bad(&format!(
         "{text}  more:\n{}",
-        other.replace(
-            "connection: target",
-            "connection: \
-        again"
-        )
+        other.replace("connection: target", "connection: again")
     ));
     assert_eq!(second[0].code, "spec::two_writers");
     // reading and writing one table
@@ -789,11 +779,7 @@ fn what_contradicts_itself_is_refused() {
     );
     let append = FLIGHTS
         .replace("mode: replace_partition", "mode: append")
-        .replace(
-            "end: 2013-02-01",
-            "reprocess: \
-            all",
-        );
+        .replace("end: 2013-02-01", "reprocess: all");
     assert_eq!(bad(&append)[0].code, "spec::conflict");
     assert_eq!(code("grain: day, ", ""), "spec::missing_key");
     // a target's name that asks for a schema which the source's does not have
@@ -817,8 +803,7 @@ fn every_word_of_the_schema_is_a_word_of_the_model() {
             vec![
                 "grain: day, nulls: partition",
                 "grain: day, nulls: ignore",
-                "grain: \
-            day, nulls: fail",
+                "grain: day, nulls: fail",
             ],
         ),
         (
@@ -827,8 +812,7 @@ fn every_word_of_the_schema_is_a_word_of_the_model() {
                 "reprocess: missing",
                 "reprocess: all",
                 "order: oldest",
-                "order: \
-            newest",
+                "order: newest",
             ],
         ),
         (

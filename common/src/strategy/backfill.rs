@@ -90,17 +90,11 @@ impl Load for Backfill {
             }
             PartitionBy::Integer {
                 width: Some(width), ..
-            } => format!(
-                "by {width} of {column}, \
-                {whole}"
-            ),
+            } => format!("by {width} of {column}, {whole}"),
             PartitionBy::Integer {
                 width: None,
                 max_rows,
-            } => format!(
-                "by about {max_rows} rows of \
-                {column}, {whole}"
-            ),
+            } => format!("by about {max_rows} rows of {column}, {whole}"),
         }
     }
 

@@ -36,8 +36,7 @@ impl Load for Noop {
                 code: "plan::too_many_partitions",
                 step: of.step.clone(),
                 message: format!(
-                    "{tasks} tasks are more than the {PARTITIONS_MAX} that a step may \
-                                  have"
+                    "{tasks} tasks are more than the {PARTITIONS_MAX} that a step may have"
                 ),
                 help: "use fewer `tasks`".to_owned(),
             }]);

@@ -108,10 +108,7 @@ impl Coordinator {
         let store = &self.campaigner.store;
         let loaded = load(store.as_ref(), ClusterId::from_bytes([0; 16])).await;
         let loaded = loaded
-            .inspect_err(|error| {
-                tracing::warn!(%error, "a store without room \
-            cannot be read")
-            })
+            .inspect_err(|error| tracing::warn!(%error, "a store without room cannot be read"))
             .ok()?;
         let mut cluster = loaded.cluster;
         let options = &self.campaigner.options;

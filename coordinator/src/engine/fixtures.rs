@@ -289,12 +289,8 @@ impl View {
             0 => give_now(self, &address),
             1 => finish(self, step, ordinal),
             2 | 3 => {
-                let error = AttemptError::new(
-                    ErrorClass::Transient,
-                    "broken",
-                    "the connection \
-                    broke",
-                );
+                let error =
+                    AttemptError::new(ErrorClass::Transient, "broken", "the connection broke");
                 let not_before_millis = if how % 5 == 2 {
                     now_millis - 1
                 } else {

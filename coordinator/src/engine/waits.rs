@@ -217,8 +217,7 @@ fn limits_met(
     if !carriers().any(|(_, session)| session.capabilities().hold(demand.needs)) {
         return Some(match demand.needs.hold(Capabilities::NOOP) {
             true => format!(
-                "no connected worker{labelled} holds no-op tasks: start it with \
-                             --allow-noop"
+                "no connected worker{labelled} holds no-op tasks: start it with --allow-noop"
             ),
             false => format!(
                 "no connected worker{labelled} can do all that it needs: {}",
@@ -258,10 +257,7 @@ fn limits_met(
     let of_whom = if labelled.is_empty() {
         String::new()
     } else {
-        format!(
-            " of the \
-        workers{labelled}"
-        )
+        format!(" of the workers{labelled}")
     };
     (busy >= slots).then(|| format!("every slot{of_whom} is taken, {busy}/{slots}"))
 }

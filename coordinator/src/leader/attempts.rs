@@ -258,16 +258,11 @@ impl Leader {
         if json.len() > FACTS_BYTES_MAX {
             let size = json.len();
             return Err(refuse(format!(
-                "a probe brought {size} bytes of facts, more than \
-                                       {FACTS_BYTES_MAX}"
+                "a probe brought {size} bytes of facts, more than {FACTS_BYTES_MAX}"
             )));
         }
-        let found: StepFacts = serde_json::from_slice(json).map_err(|error| {
-            refuse(format!(
-                "a probe's facts are \
-                damaged: {error}"
-            ))
-        })?;
+        let found: StepFacts = serde_json::from_slice(json)
+            .map_err(|error| refuse(format!("a probe's facts are damaged: {error}")))?;
         let Some(planned) = self.completed(task, Receipt::default(), millis) else {
             return Ok(None);
         };
@@ -306,8 +301,7 @@ impl Leader {
                 error: AttemptError::new(
                     ErrorClass::Transient,
                     "released",
-                    "the worker gave the \
-                    task back",
+                    "the worker gave the task back",
                 ),
             })
         };

@@ -35,8 +35,7 @@ mod tests {
         let found = contained("planning", || numbers[at]).expect_err("a panic");
         assert!(
             found.contains(
-                "planning panicked: index out of bounds: the len is 3 but the index \
-                                is 7"
+                "planning panicked: index out of bounds: the len is 3 but the index is 7"
             ),
             "{found}"
         );

@@ -80,12 +80,8 @@ pub(super) fn from_parts(mut parts: BTreeMap<u32, Vec<u8>>) -> Result<Option<Ste
     let Some(head) = parts.remove(&0) else {
         return Ok(None);
     };
-    let head: Head = serde_json::from_slice(&head).map_err(|error| {
-        format!(
-            "its head is damaged: \
-        {error}"
-        )
-    })?;
+    let head: Head =
+        serde_json::from_slice(&head).map_err(|error| format!("its head is damaged: {error}"))?;
     let end = head.first.saturating_add(head.parts);
     let json: Vec<u8> = parts
         .range(head.first..end)

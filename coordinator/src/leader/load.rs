@@ -163,12 +163,9 @@ impl Shelf {
                 Ok(())
             }
             Some(Owner::Spec(name, digest)) => {
-                self.damaged_specs.entry((name, digest)).or_insert_with(|| {
-                    format!(
-                        "{key}: \
-                    {problem}"
-                    )
-                });
+                self.damaged_specs
+                    .entry((name, digest))
+                    .or_insert_with(|| format!("{key}: {problem}"));
                 Ok(())
             }
             None if run.is_some() => {
@@ -316,13 +313,9 @@ impl Shelf {
                     Ok(found) => run
                         .facts
                         .extend(found.map(|found| (name.clone(), Arc::new(found)))),
-                    Err(problem) => self.spoil(
-                        id,
-                        format!(
-                            "the facts of {name} cannot be read: \
-                        {problem}"
-                        ),
-                    ),
+                    Err(problem) => {
+                        self.spoil(id, format!("the facts of {name} cannot be read: {problem}"))
+                    }
                 }
             }
             // A plan of a later generation than the run's was cut off before it counted.
@@ -345,10 +338,7 @@ impl Shelf {
                     }
                     Err(why) => self.spoil(
                         id,
-                        format!(
-                            "the plan of {name} can no longer be read: \
-                        {why}"
-                        ),
+                        format!("the plan of {name} can no longer be read: {why}"),
                     ),
                 }
             }
@@ -404,10 +394,7 @@ impl Shelf {
             return Err(format!("the stored spec cannot be read: {why}"));
         }
         let Some(canonical) = self.specs.get(&key) else {
-            return Err(format!(
-                "the stored spec \
-            {place} is missing"
-            ));
+            return Err(format!("the stored spec {place} is missing"));
         };
         let read = contained("reading a spec", || spec::from_canonical(canonical))?;
         read.map_err(|problems| {

@@ -90,16 +90,11 @@ pub(super) async fn document_of(
 }
 
 pub(super) fn encode<T: Serialize>(schema: &str, document: &T) -> Result<pb::Document, Status> {
-    let json = serde_json::to_vec(document).map_err(|error| {
-        Status::internal(format!(
-            "{schema}: \
-        {error}"
-        ))
-    })?;
+    let json = serde_json::to_vec(document)
+        .map_err(|error| Status::internal(format!("{schema}: {error}")))?;
     if json.len() + ENVELOPE_BYTES_MAX > ANSWER_BYTES_MAX {
         let why = format!(
-            "the document {schema} takes {} bytes, more than an answer may: ask for \
-                           less",
+            "the document {schema} takes {} bytes, more than an answer may: ask for less",
             json.len()
         );
         return Err(Status::resource_exhausted(why));
@@ -507,10 +502,7 @@ fn check_errand(errand: &Errand, plan_only: bool, spec: &spec::Spec) -> Result<(
     let step = match errand {
         Errand::Show { step } => step.as_ref(),
         Errand::Forget(Forget { reason, .. }) if reason.trim().is_empty() => {
-            return wrong(
-                "the \
-            reason is empty",
-            );
+            return wrong("the reason is empty");
         }
         Errand::Forget(Forget { reason, .. }) if reason.len() > Forget::REASON_BYTES_MAX => {
             return wrong("the reason is too long: at most 1024 bytes");
@@ -535,11 +527,9 @@ fn check_errand(errand: &Errand, plan_only: bool, spec: &spec::Spec) -> Result<(
 fn read_step(name: &str) -> Result<Option<StepName>, Status> {
     match name {
         "" => Ok(None),
-        name => name.parse().map(Some).map_err(|error| {
-            Status::invalid_argument(format!(
-                "step: \
-            {error}"
-            ))
-        }),
+        name => name
+            .parse()
+            .map(Some)
+            .map_err(|error| Status::invalid_argument(format!("step: {error}"))),
     }
 }

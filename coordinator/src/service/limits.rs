@@ -78,8 +78,7 @@ impl Deadlines {
             Some("Pull") => (self.pull, "ask again"),
             Some("Cancel") => (
                 CANCEL_WAIT_MAX,
-                "the run is being cancelled still, and cancelling \
-                it again waits on",
+                "the run is being cancelled still, and cancelling it again waits on",
             ),
             _ => (
                 CALL_WAIT_MAX,

@@ -45,12 +45,10 @@ impl WorkerService for WorkerApi {
             }
             .into());
         }
-        let worker: WorkerId = request.worker.parse().map_err(|error| {
-            Status::invalid_argument(format!(
-                "worker: \
-                {error}"
-            ))
-        })?;
+        let worker: WorkerId = request
+            .worker
+            .parse()
+            .map_err(|error| Status::invalid_argument(format!("worker: {error}")))?;
         let session = SessionId::from_bytes(rand::rng().random());
         let record = WorkerRecord {
             session,

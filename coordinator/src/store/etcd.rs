@@ -279,10 +279,8 @@ impl EtcdStore {
             .strip_prefix(self.prefix.as_bytes())
             .and_then(|key| std::str::from_utf8(key).ok());
         own.map(str::to_owned).ok_or_else(|| {
-            self.members.rejected(OddReply(
-                "a key that is none of \
-            ours",
-            ))
+            self.members
+                .rejected(OddReply("a key that is none of ours"))
         })
     }
 

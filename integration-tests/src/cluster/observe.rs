@@ -77,10 +77,8 @@ impl Daemons {
         ];
         let finished = self.highwater(0, args, Duration::from_secs(30)).await?;
         ensure!(finished.status.success(), "{finished:?}\n{}", self.logs());
-        let document: Value = serde_json::from_str(&finished.stdout).context(
-            "read what `run` \
-            printed",
-        )?;
+        let document: Value =
+            serde_json::from_str(&finished.stdout).context("read what `run` printed")?;
         document["run"]
             .as_str()
             .map(str::to_owned)

@@ -39,8 +39,7 @@ async fn a_failing_partition_does_not_stop_the_others() {
         let columns = [
             "count(*)",
             "count(distinct id)",
-            "sum(case when id between 501 and 600 \
-            then 1 else 0 end)",
+            "sum(case when id between 501 and 600 then 1 else 0 end)",
         ];
         let rows = site.numbers(Side::Target, columns, "from events").await;
         assert_eq!(rows, [ROWS - 100, ROWS - 100, 0]);
@@ -251,8 +250,7 @@ async fn all_flights_of_2013_from_postgresql_to_postgresql() {
         "count(*)",
         "count(distinct range_start)",
         "sum(rows)",
-        "sum(case when state = \
-        'C' then 1 end)",
+        "sum(case when state = 'C' then 1 end)",
     ];
     let ledger = site
         .numbers(Side::Target, columns, "from highwater.task")

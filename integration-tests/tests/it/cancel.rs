@@ -43,13 +43,7 @@ async fn nothing_commits_after(engine: Engine) {
         let document: Value = serde_json::from_str(&cancelled.stdout).unwrap();
         assert_eq!(
             (&document["status"], &document["reason"]),
-            (
-                &Value::from("cancelled"),
-                &Value::from(
-                    "a \
-            test"
-                )
-            )
+            (&Value::from("cancelled"), &Value::from("a test"))
         );
         // THEN neither a row nor a receipt comes into being, while the process ends and afterwards
         let mut ended: Option<Instant> = None;

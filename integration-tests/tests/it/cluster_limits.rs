@@ -70,15 +70,13 @@ async fn a_pool_holds_over_steps_and_workers() {
     let pooled = with_copies(
         orders,
         "pools: {legacy_reads: {tasks: 2}, unused: {tasks: 1}}",
-        "    pools: \
-            [legacy_reads]\n",
+        "    pools: [legacy_reads]\n",
     );
     cluster.submit(&pooled).await.unwrap();
     let waits = |run: &serde_json::Value| {
-        run["steps"].to_string().contains(
-            "pool legacy_reads, \
-        2/2 in use",
-        )
+        run["steps"]
+            .to_string()
+            .contains("pool legacy_reads, 2/2 in use")
     };
     cluster
         .until_run("the pool to be named", LIMIT, waits)
@@ -122,22 +120,18 @@ async fn a_pool_of_the_cluster_holds_over_runs() {
     for worker in ["w1", "w2"] {
         cluster.add_worker(worker, 5, SLOW).await.unwrap();
     }
-    let pooled = orders.pipeline("pools: {legacy_reads: {tasks: 5}}")
-        + "    pools: \
-        [legacy_reads]\n";
+    let pooled =
+        orders.pipeline("pools: {legacy_reads: {tasks: 5}}") + "    pools: [legacy_reads]\n";
     cluster.submit(&pooled).await.unwrap();
-    let copies = pooled.replace("name: orders", "name: copies").replace(
-        "table: orders}\n    part",
-        "table: \
-            copies}\n    part",
-    );
+    let copies = pooled
+        .replace("name: orders", "name: copies")
+        .replace("table: orders}\n    part", "table: copies}\n    part");
     cluster.submit(&copies).await.unwrap();
     // WHEN both run, THEN the latter says that the cluster's pool is full
     let waits = |run: &serde_json::Value| {
-        run["steps"].to_string().contains(
-            "pool legacy_reads of the \
-            cluster, 3/3 in use",
-        )
+        run["steps"]
+            .to_string()
+            .contains("pool legacy_reads of the cluster, 3/3 in use")
     };
     cluster
         .until_run("the cluster's pool to be named", LIMIT, waits)
@@ -261,10 +255,9 @@ async fn labels_pin_a_step_to_the_workers_that_carry_them() {
     cluster.submit(&labelled).await.unwrap();
     // THEN its probe already waits for one, and says so
     let waits = |run: &serde_json::Value| {
-        run["steps"][0]["waits"].to_string().contains(
-            "probe: no connected worker has the labels \
-            disk=fast",
-        )
+        run["steps"][0]["waits"]
+            .to_string()
+            .contains("probe: no connected worker has the labels disk=fast")
     };
     cluster
         .until_run("the labels to be named", LIMIT, waits)

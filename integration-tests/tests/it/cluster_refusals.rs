@@ -316,10 +316,7 @@ async fn a_worker_of_another_protocol_is_refused() {
     let told = refused.message();
     assert!(
         told.contains(&format!("protocol {}", PROTOCOL_VERSION + 1))
-            && told.contains(
-                "same \
-        version"
-            ),
+            && told.contains("same version"),
         "{told}"
     );
     assert_eq!(
@@ -401,8 +398,7 @@ async fn settings_that_are_wrong_are_named_with_exit_code_2() {
                 &["--cluster", "test", "--listen", "0.0.0.0:0", "--insecure"],
             ]
             .concat(),
-            "--advertise \
-            HOST",
+            "--advertise HOST",
         ),
         (
             [&etcd[..], &["--cluster", "test", "--config", "/nowhere"]].concat(),

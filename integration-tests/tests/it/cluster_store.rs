@@ -143,10 +143,9 @@ async fn etcd_out_of_space_recovers_without_loss() {
         .await
         .unwrap();
     let told = |run: &serde_json::Value| {
-        run["steps"][0]["waits"].to_string().contains(
-            "is out of \
-        space",
-        )
+        run["steps"][0]["waits"]
+            .to_string()
+            .contains("is out of space")
     };
     cluster
         .until_run("the run to say what it waits for", LIMIT, told)
@@ -165,11 +164,7 @@ async fn etcd_out_of_space_recovers_without_loss() {
     let other = cluster
         .file(
             "other.yaml",
-            &orders.pipeline("").replace(
-                "name: orders",
-                "name: \
-        other",
-            ),
+            &orders.pipeline("").replace("name: orders", "name: other"),
         )
         .unwrap();
     let args = ["run".as_ref(), other.as_os_str(), "--detach".as_ref()];

@@ -92,8 +92,7 @@ async fn wrong_certificate_is_refused_and_says_so() {
         (
             vec!["--tls-ca", ours, "--tls-server-name", "db.example"],
             &address,
-            "is not for the name \
-            db.example",
+            "is not for the name db.example",
         ),
     ] {
         // WHEN the command calls, THEN it ends with 5 and says why
@@ -108,8 +107,7 @@ async fn wrong_certificate_is_refused_and_says_so() {
         assert_eq!(finished.status.code(), Some(5), "{finished:?}");
         assert!(
             finished.stderr.contains(told) && finished.stderr.contains(&address),
-            "{told}: \
-            {finished:?}"
+            "{told}: {finished:?}"
         );
         // AND WHEN a worker calls, THEN it ends with 5 and says why
         let args = [&["--coordinator", url.as_str(), "--id", "w1"], &flags[..]].concat();
@@ -123,8 +121,7 @@ async fn wrong_certificate_is_refused_and_says_so() {
         assert_eq!(finished.status.code(), Some(5), "{finished:?}");
         assert!(
             finished.stderr.contains(told) && finished.stderr.contains(&address),
-            "{told}: \
-            {finished:?}"
+            "{told}: {finished:?}"
         );
     }
     // WHEN the command calls in the clear, THEN it is told to use TLS

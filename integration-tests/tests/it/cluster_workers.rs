@@ -296,10 +296,9 @@ async fn a_database_that_only_some_workers_can_reach_is_named_and_worked_around(
     // WHEN both work on a run
     let run = cluster.submit(&orders.pipeline("")).await.unwrap();
     let waits = |run: &serde_json::Value| {
-        run["steps"].to_string().contains(
-            "target is unreachable \
-        since ",
-        )
+        run["steps"]
+            .to_string()
+            .contains("target is unreachable since ")
     };
     cluster
         .until_run("the connection to be told of", LIMIT, waits)
@@ -312,8 +311,7 @@ async fn a_database_that_only_some_workers_can_reach_is_named_and_worked_around(
     assert_eq!(
         cluster.ledger().await.unwrap().attempt_max,
         1,
-        "no attempt counts against a task \
-        that met an outage"
+        "no attempt counts against a task that met an outage"
     );
     assert_eq!(rows_by(&cluster, "w2").await, 480);
     // AND the worker and the connection are named, for people and in the events
@@ -355,12 +353,8 @@ async fn more_orders_than_a_worker_remembers_all_end() {
         .await
         .unwrap();
     cluster.until_worker("w1", "ready", LIMIT).await.unwrap();
-    let steps = (0..STEPS).map(|no| {
-        format!(
-            "  s{no}: {{strategy: {{type: noop, tasks: 3, hold: \
-        200ms}}}}\n"
-        )
-    });
+    let steps = (0..STEPS)
+        .map(|no| format!("  s{no}: {{strategy: {{type: noop, tasks: 3, hold: 200ms}}}}\n"));
     let pipeline = format!(
         "version: 1\nname: many\nsteps:\n{}",
         steps.collect::<String>()

@@ -56,8 +56,7 @@ async fn same_name_with_another_definition_is_refused() {
             "m",
             "mood",
             "create type mood as enum ('ok', 'sad')",
-            "labels in another order: 'ok' \
-            comes before 'sad'",
+            "labels in another order: 'ok' comes before 'sad'",
         ),
         (
             "m",
@@ -69,29 +68,25 @@ async fn same_name_with_another_definition_is_refused() {
             "ms",
             "mood[]",
             "create type mood as enum ('ok')",
-            "of its elements: the target's type \
-            has no label 'sad'",
+            "of its elements: the target's type has no label 'sad'",
         ),
         (
             "p",
             "price",
             "create domain price as numeric(12,0)",
-            "the target would round values in \
-            silence",
+            "the target would round values in silence",
         ),
         (
             "a",
             "addr",
             "create type addr as (city text, street text)",
-            "field street is number 2 \
-            there and 1 here",
+            "field street is number 2 there and 1 here",
         ),
         (
             "a",
             "addr",
             "create type addr as (street text, city text, zip int)",
-            "has 3 fields, and \
-            the source's 2",
+            "has 3 fields, and the source's 2",
         ),
         (
             "a",
@@ -103,8 +98,7 @@ async fn same_name_with_another_definition_is_refused() {
             "s",
             "span",
             "create type span as range (subtype = float4)",
-            "of its bounds: the target \
-            would round",
+            "of its bounds: the target would round",
         ),
         (
             "v",

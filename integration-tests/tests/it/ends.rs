@@ -52,12 +52,7 @@ async fn a_date_at_the_end_of_time_ends_no_process() {
     site.write_pipeline(&format!(
         "steps:\n{}{}",
         steps.concat(),
-        step(
-            "good",
-            "backfill",
-            "by: \
-        integer, column: id"
-        )
+        step("good", "backfill", "by: integer, column: id")
     ));
     assert_exit(&site.run().await, 0);
     for (table, rows) in [("d", 5), ("i", 5), ("good", 5)] {

@@ -59,10 +59,8 @@ impl EtcdServer {
 
     /// Starts it again after a kill, where it was, with the data it had.
     pub(crate) fn start_again(&mut self) {
-        self.process = spawn(&self.data, self.client_port, self.peer_port).expect(
-            "etcd starts \
-            again",
-        );
+        self.process =
+            spawn(&self.data, self.client_port, self.peer_port).expect("etcd starts again");
     }
 
     fn signal(&self, signal: &str) {
@@ -91,8 +89,7 @@ pub(crate) fn free_port() -> u16 {
 
 #[allow(
     clippy::disallowed_methods,
-    reason = "tests take the path of their servers from the \
-    environment"
+    reason = "tests take the path of their servers from the environment"
 )]
 fn spawn(data: &TempDir, client_port: u16, peer_port: u16) -> Option<Child> {
     let (client, peer) = (

@@ -244,8 +244,7 @@ async fn rows_in_no_partition_are_an_error() {
         // AND those that declared what they leave out are, and tell it, row by row
         let outside = [
             "9 rows of events whose pos lies before 10",
-            "11 rows of events whose pos \
-            lies at or behind 20",
+            "11 rows of events whose pos lies at or behind 20",
         ];
         for (name, rows, told) in [
             (
@@ -274,8 +273,7 @@ async fn rows_in_no_partition_are_an_error() {
                 assert_eq!(wording["status"], "failed", "{wording}");
                 assert_says(
                     wording["reason"].as_str().unwrap(),
-                    "1 row whose pos is not written \
-                    as the others' are",
+                    "1 row whose pos is not written as the others' are",
                 );
             }
         }

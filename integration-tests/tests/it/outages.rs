@@ -121,8 +121,7 @@ async fn an_unreachable_source_holds_back_only_its_own_tasks() {
     let text = std::fs::read_to_string(site.path("pipeline.yaml")).unwrap();
     let text = text.replace(
         "connections:\n",
-        "connections:\n  far: {type: postgres, url: \
-        \"${env:FAR_URL}\"}\n",
+        "connections:\n  far: {type: postgres, url: \"${env:FAR_URL}\"}\n",
     );
     std::fs::write(site.path("pipeline.yaml"), text).unwrap();
     let mut run = site.start(SLOW).await;

@@ -45,11 +45,7 @@ async fn an_emptied_or_remade_table_is_refused_with_its_receipts() {
             .await;
         let anew = format!(
             "{}; insert into events select * from events_away",
-            site.events_table(
-                "not \
-            null",
-                ""
-            )
+            site.events_table("not null", "")
         );
         site.execute(Side::Target, &anew).await;
         assert_refused(&site, "was made anew").await;

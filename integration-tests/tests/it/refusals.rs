@@ -28,8 +28,7 @@ async fn unknown_table_says_which_connection_and_what_exists() {
             Engine::Postgres => (
                 "no table evnets",
                 "on source (127.0.0.1:",
-                "the search path \
-                holds events",
+                "the search path holds events",
             ),
             Engine::Sqlite => (
                 "no table `evnets`",

@@ -96,11 +96,9 @@ impl Site {
         site.execute(Side::Source, "delete from events where id > 400")
             .await;
         let days = std::fs::read_to_string(site.path("pipeline.yaml")).unwrap();
-        let hours = days.replace("grain: day", "grain: hour").replace(
-            "end: 2024-03-21",
-            "end: \
-            2024-03-05",
-        );
+        let hours = days
+            .replace("grain: day", "grain: hour")
+            .replace("end: 2024-03-21", "end: 2024-03-05");
         std::fs::write(site.path("pipeline.yaml"), hours).unwrap();
         site
     }

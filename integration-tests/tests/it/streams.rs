@@ -79,11 +79,9 @@ async fn a_frozen_last_attempt_of_a_failed_run_commits_nothing_after_a_newer_run
         .add_worker("w1", 1, "attempt::before_guard=sleep(3000)")
         .await
         .unwrap();
-    let append = orders.pipeline("").replace(
-        "{mode: replace_partition, key: [id]}",
-        "{mode: \
-        append}",
-    );
+    let append = orders
+        .pipeline("")
+        .replace("{mode: replace_partition, key: [id]}", "{mode: append}");
     let pipeline = append.replace("max_attempts: 8", "max_attempts: 1");
     let keyless = "alter table orders drop constraint orders_pkey";
     sqlx::raw_sql(keyless)

@@ -47,10 +47,7 @@ async fn call(
 ) -> (Result<(), Status>, Option<ConnectFailure>) {
     let connection = Dialer::new(tls)
         .connect_lazy(&format!("localhost:{}", address.port()))
-        .expect(
-            "an \
-        address",
-        );
+        .expect("an address");
     let answered = HealthClient::new(connection.channel.clone())
         .check(HealthCheckRequest::default())
         .await;

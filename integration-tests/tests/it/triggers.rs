@@ -56,8 +56,7 @@ async fn triggers_of_the_target_are_told() {
         for printed in [&plan.stdout, &run.stdout] {
             assert_says(
                 printed,
-                "trigger touch of public.t fires for this load (before insert or \
-                                  update, each row)",
+                "trigger touch of public.t fires for this load (before insert or update, each row)",
             );
             let gone =
                 "trigger gone of public.t fires for this load (after delete, each statement)";
@@ -140,8 +139,7 @@ async fn triggers_of_a_sqlite_target_are_told_and_cannot_be_skipped() {
     assert_exit(&refused, 7);
     assert_says(
         &format!("{}{}", refused.stdout, refused.stderr),
-        "SQLite has no switch that keeps \
-        the triggers of t",
+        "SQLite has no switch that keeps the triggers of t",
     );
     // WHEN it is run as it is THEN it is told which one fires
     site.write_pipeline(&step("mode: append"));

@@ -354,8 +354,7 @@ async fn what_sqlite_holds_and_postgres_cannot_is_refused_by_its_column() {
                 "finer_than_micros",
                 "c text",
                 Some("timestamp"),
-                "'2013-01-01 \
-                10:00:00.1234567'",
+                "'2013-01-01 10:00:00.1234567'",
             ),
             refusal("too_large", "c int", Some("smallint"), "32768"),
             refusal("no_number", "c text", Some("numeric"), "'12,5'"),

@@ -392,15 +392,8 @@ fn address_from(
     phase: u32,
     ordinal: u64,
 ) -> Result<TaskAddress, FieldError> {
-    let phase = u8::try_from(phase).map_err(|_| {
-        FieldError::new(
-            "phase",
-            format!(
-                "{phase} is no \
-        phase"
-            ),
-        )
-    })?;
+    let phase = u8::try_from(phase)
+        .map_err(|_| FieldError::new("phase", format!("{phase} is no phase")))?;
     Ok(TaskAddress {
         step: parsed(step, "step")?,
         generation,

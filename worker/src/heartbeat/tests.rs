@@ -117,7 +117,6 @@ async fn attempts_end_before_the_time_to_live_that_began_when_the_heartbeat_was_
     );
     assert!(
         ended_after >= ttl - stop_margin - Duration::from_millis(10),
-        "not needlessly early: \
-        {ended_after:?}"
+        "not needlessly early: {ended_after:?}"
     );
 }

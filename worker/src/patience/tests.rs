@@ -42,10 +42,7 @@ async fn a_call_without_an_answer_is_given_up_and_its_session_is_dropped() {
         let began = Instant::now();
         let error = answered(call, &name("warehouse"), STALL, asked)
             .await
-            .expect_err(
-                "nobody \
-            answers",
-            );
+            .expect_err("nobody answers");
         // THEN it is given up within its time, by name, as its connection's outage
         assert!(
             began.elapsed() <= call.limit(STALL) + Duration::from_secs(1),
@@ -134,8 +131,7 @@ async fn a_worker_that_was_frozen_blames_nobody() {
     // THEN it has time to go on
     assert!(
         timeout(STALL / 2, &mut watched).await.is_err(),
-        "the time that it was frozen is not \
-        held against it"
+        "the time that it was frozen is not held against it"
     );
     assert!(
         timeout(STALL, &mut watched).await.is_ok(),

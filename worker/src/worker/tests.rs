@@ -85,10 +85,7 @@ async fn workers_that_lost_their_coordinator_together_come_back_apart() {
         let worker = Worker::new(options, Arc::<Away>::clone(&api));
         let (drain, stop) = (drain.clone(), stop.clone());
         supervisor.spawn(SpawnKind::Attempt, async move {
-            worker.run(drain, stop).await.expect(
-                "never \
-            refused",
-            )
+            worker.run(drain, stop).await.expect("never refused")
         });
     }
     // WHEN it is there, THEN all are back soon
@@ -110,8 +107,7 @@ async fn workers_that_lost_their_coordinator_together_come_back_apart() {
         .max();
     assert!(
         most.is_some_and(|most| most < WORKERS / 6),
-        "{most:?} of {WORKERS} in a tenth of a \
-        second: {a_tenth:?}"
+        "{most:?} of {WORKERS} in a tenth of a second: {a_tenth:?}"
     );
     drain.cancel();
 }

@@ -86,8 +86,7 @@ fn a_target_whose_positions_have_another_form_is_refused_by_the_columns_name() {
                 assert_eq!(
                     plan(&days(None, None), &facts).load_order.target_form,
                     form,
-                    "{written:?} \
-                    {held:?}"
+                    "{written:?} {held:?}"
                 )
             }
             None => {
@@ -116,10 +115,7 @@ fn numbers_that_sqlite_would_keep_as_text_are_no_partition_column_there() {
             "numeric(19,0)",
             ColumnKind::Numeric,
             CursorForm::Native,
-            Some(
-                "id of public.orders is \
-            numeric(19,0)",
-            ),
+            Some("id of public.orders is numeric(19,0)"),
         ),
         (
             "oid",
@@ -186,8 +182,7 @@ fn an_oid_is_compared_as_what_the_target_holds_it_as() {
             Some(form) => assert_eq!(
                 plan(&by_rows(100), &facts).load_order.target_form,
                 form,
-                "{written:?} \
-                {held:?}"
+                "{written:?} {held:?}"
             ),
             None => assert_eq!(
                 refused(&by_rows(100), &facts)[0].code,

@@ -63,10 +63,7 @@ fn a_skipped_step_names_the_first_ancestor_that_failed() {
     let (b, c, d) = (
         step("    depends_on: [a]"),
         step("    depends_on: [b]"),
-        step(
-            "    depends_on: [{step: \
-            a, when: done}]",
-        ),
+        step("    depends_on: [{step: a, when: done}]"),
     );
     let mut view = view(
         "",

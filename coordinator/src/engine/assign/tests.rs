@@ -54,12 +54,7 @@ fn views() -> impl proptest::strategy::Strategy<Value = (View, Vec<Seat>)> {
                 runs.into_iter().enumerate()
             {
                 let limit = |key: &str, max: Option<u32>| {
-                    max.map_or(String::new(), |max| {
-                        format!(
-                            "{key}: \
-                    {{tasks: {max}}}\n"
-                        )
-                    })
+                    max.map_or(String::new(), |max| format!("{key}: {{tasks: {max}}}\n"))
                 };
                 let step = limit("    limits", of_step);
                 // The step at `at` names one pool, or both, or none.

@@ -41,11 +41,7 @@ fn one_task_asks_and_the_others_wait_for_it() {
         &[
             ("a", "$load"),
             ("b", "$load"),
-            (
-                "n",
-                "    strategy: {type: noop, \
-        tasks: 3}\n",
-            ),
+            ("n", "    strategy: {type: noop, tasks: 3}\n"),
         ],
     );
     one.begin();

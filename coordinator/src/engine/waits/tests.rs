@@ -38,8 +38,7 @@ fn waits_name_the_limit_that_is_met() {
     let id = session(&mut one.cluster, 0, false);
     assert_eq!(
         waits_of(&one, "a"),
-        ["9 tasks: no connected worker holds no-op tasks: start it \
-                                      with --allow-noop"]
+        ["9 tasks: no connected worker holds no-op tasks: start it with --allow-noop"]
     );
     one.cluster
         .sessions
@@ -156,8 +155,7 @@ fn labels_that_nobody_with_a_free_slot_carries_are_named() {
         .cordoned = true;
     assert_eq!(
         waits_of(&one, "a"),
-        ["9 tasks: every worker with the labels disk=fast, zone=a \
-                                      drains or is cordoned"]
+        ["9 tasks: every worker with the labels disk=fast, zone=a drains or is cordoned"]
     );
     one.cluster
         .sessions

@@ -94,8 +94,7 @@ async fn a_repeat_is_not_acknowledged_before_the_first_is_stored() {
         tell(bench.handle(), worker.session, &task, DONE)
             .await
             .unwrap(),
-        "the new term counts \
-        it"
+        "the new term counts it"
     );
 }
 

@@ -179,8 +179,7 @@ async fn tasks_that_meet_another_target_have_it_prepared_again_once() {
         Outcome::Unprepared(AttemptError::new(
             ErrorClass::Transient,
             TARGET_CHANGED,
-            "it \
-        is another one",
+            "it is another one",
         ))
     };
     // WHEN one of them meets a target that is another one by now
@@ -213,8 +212,7 @@ async fn tasks_that_meet_another_target_have_it_prepared_again_once() {
         again
             .iter()
             .any(|task| task.task == tasks[0].task && task.attempt.get() == 1),
-        "no \
-        attempt is counted"
+        "no attempt is counted"
     );
     assert_ne!(tasks[0].order, close.order);
     worker.complete(&close, without(&[])).await.unwrap();

@@ -46,8 +46,7 @@ async fn one_unreadable_spec_damages_one_run() {
         assert_eq!(status, RunStatus::Failed, "{prefix}: {reason}");
         assert!(
             reason.contains("cannot be read") || reason.contains("can no longer be read"),
-            "{prefix}: \
-            {reason}"
+            "{prefix}: {reason}"
         );
         assert!(
             matches!(bench.retry(run).await, Err(ServiceError::Damaged { .. })),
@@ -76,8 +75,7 @@ async fn one_unreadable_spec_damages_one_run() {
         assert_eq!(
             reason.contains("were not fenced"),
             prefix.starts_with("pipeline/"),
-            "{prefix}: \
-            {reason}"
+            "{prefix}: {reason}"
         );
         // AND the pipeline itself runs again
         let again = bench.submit(&one_load()).await;

@@ -131,8 +131,7 @@ async fn what_a_step_left_out_is_kept_with_it() {
         told,
         [
             "12 rows of a whose id lies before 0",
-            "rows of a whose id lies at or behind 2, which \
-            were not counted"
+            "rows of a whose id lies at or behind 2, which were not counted"
         ]
     );
 }

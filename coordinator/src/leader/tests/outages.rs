@@ -129,10 +129,7 @@ async fn while_a_connection_is_away_the_tasks_of_others_go_on() {
     spec.connections.insert(other.clone(), source);
     let step = spec.steps.get_mut(&"far".parse().unwrap()).unwrap();
     let highwater_common::spec::Strategy::Backfill(backfill) = &mut step.strategy else {
-        panic!(
-            "a \
-        load"
-        )
+        panic!("a load")
     };
     backfill.from.connection = other;
     let run = bench.submit(&spec).await;
@@ -223,10 +220,7 @@ async fn a_plan_gives_a_connection_up_that_a_run_would_wait_for() {
         );
         assert_eq!(
             reason.contains("source was unreachable for 3")
-                && reason.contains(
-                    "a plan gives it 30 \
-                s"
-                ),
+                && reason.contains("a plan gives it 30 s"),
             plan_only,
             "{reason}"
         );

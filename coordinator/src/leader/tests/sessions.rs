@@ -108,8 +108,7 @@ async fn workers_that_come_together_are_stored_together() {
     assert_eq!(known.len(), 500);
     assert!(
         !known.contains(&session(0)) && known.contains(&session(499)),
-        "the second \
-        registration counts"
+        "the second registration counts"
     );
     assert_eq!(bench.store.scan("worker/").await.unwrap().len(), 500);
     let (held, loaded) = bench.views().await;

@@ -293,10 +293,7 @@ pub async fn a_batch_of_120_operations_applies_and_one_of_121_is_not_sent(
         TxnOutcome::Applied
     );
     let TxnOutcome::Refused(current) = commit(&*store, expects, ops).await else {
-        panic!(
-            "nothing \
-        is absent now"
-        )
+        panic!("nothing is absent now")
     };
     assert_eq!(current.len(), TXN_OPERATIONS_MAX);
 }
@@ -345,10 +342,9 @@ pub async fn no_increment_of_many_is_lost(fixture: &impl StoreFixture) {
     };
     let work = clients.iter().map(async |client| {
         for _ in 0..ROUNDS {
-            let updated = update(&**client, &[], "hi", 1_000, increment).await.expect(
-                "the store \
-                answers",
-            );
+            let updated = update(&**client, &[], "hi", 1_000, increment)
+                .await
+                .expect("the store answers");
             assert!(matches!(updated, Updated::Applied(Some(_))), "{updated:?}");
         }
     });

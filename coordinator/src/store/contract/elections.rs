@@ -47,8 +47,7 @@ pub async fn a_living_reign_outlasts_its_ttl<F: StoreFixture>(fixture: &F) {
         timeout(F::TTL * 5 / 2, lost.wait_for(|lost| *lost))
             .await
             .is_err(),
-        "the office was \
-        lost"
+        "the office was lost"
     );
     // THEN it is still held
     assert_eq!(held_by(&*other, F::TTL).await, b"one");
@@ -67,10 +66,7 @@ pub async fn a_resigned_office_is_free_at_once(fixture: &impl StoreFixture) {
         timeout(PATIENCE, lost.wait_for(|lost| *lost))
             .await
             .expect("it ends in time")
-            .expect(
-                "it \
-            says so",
-            );
+            .expect("it says so");
         win(&*other, b"other", long())
             .await
             .resign()
@@ -90,10 +86,7 @@ pub async fn an_office_that_was_let_go_is_free_after_its_ttl<F: StoreFixture>(fi
     timeout(PATIENCE, lost.wait_for(|lost| *lost))
         .await
         .expect("it ends in time")
-        .expect(
-            "it says \
-        so",
-        );
+        .expect("it says so");
     // THEN it stays held for a while, and can be won after
     assert_eq!(held_by(&*other, F::TTL).await, b"one");
     let mut hints = other.hints("leader").await.expect("the store answers");

@@ -108,8 +108,7 @@ impl Members {
             && options.tls.is_some()
         {
             return Err(refused(BadEndpoints(
-                "TLS was asked for: every endpoint has to begin with \
-                https://",
+                "TLS was asked for: every endpoint has to begin with https://",
             )));
         }
         Ok(Self {
@@ -169,10 +168,7 @@ impl Members {
             }
         }
         Err(AskError::Unreachable(failure.unwrap_or_else(|| {
-            Box::new(BadEndpoints(
-                "no endpoint is \
-            given",
-            ))
+            Box::new(BadEndpoints("no endpoint is given"))
         })))
     }
 

@@ -56,10 +56,8 @@ async fn whoever_is_outrun_decides_again_on_the_new_value() {
     // WHEN it is updated
     let outcome = update(&store, &[], "run/1", 2, |value| {
         if seen.is_empty() {
-            futures_util::FutureExt::now_or_never(put(&store, "run/1", &[20])).expect(
-                "memory does \
-                not wait",
-            );
+            futures_util::FutureExt::now_or_never(put(&store, "run/1", &[20]))
+                .expect("memory does not wait");
         }
         seen.push(value.map(<[u8]>::to_vec));
         increment(value)
@@ -77,10 +75,8 @@ async fn the_attempts_have_an_end() {
     let mut rounds = 0;
     let outcome = update(&store, &[], "run/1", 3, |_| {
         rounds += 1;
-        futures_util::FutureExt::now_or_never(put(&store, "run/1", &[rounds])).expect(
-            "memory does \
-            not wait",
-        );
+        futures_util::FutureExt::now_or_never(put(&store, "run/1", &[rounds]))
+            .expect("memory does not wait");
         Ok::<_, Infallible>(Decision::Delete)
     })
     .await
