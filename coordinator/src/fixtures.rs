@@ -5,7 +5,9 @@
     reason = "tests own their time and their loops"
 )]
 
-use std::collections::{BTreeMap, BTreeSet};
+mod worker;
+
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,21 +19,21 @@ use highwater_common::cursor::{Cursor, CursorKind};
 use highwater_common::facts::{
     ColumnFacts, ColumnKind, CursorForm, Engine, PartitionFacts, StepFacts, TableFacts, TargetFacts,
 };
-use highwater_common::id::{DocumentDigest, RunId, SessionId, TaskId};
-use highwater_common::record::WorkerRecord;
+use highwater_common::id::{DocumentDigest, RunId, SessionId};
 use highwater_common::spec::{self, Spec};
 use highwater_common::status::RunStatus;
-use highwater_common::token::Nonce;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use worker::{FakeWorker, tell};
+
 use crate::clock::Clock;
 use crate::coordinator::{Coordinator, CoordinatorError, CoordinatorHandle};
 use crate::engine::Cluster;
 use crate::error::ServiceError;
-use crate::leader::{Beat, Granted, Leader, Request, Submission};
+use crate::leader::{Leader, Request, Submission};
 use crate::options::{CoordinatorOptions, SessionOptions};
 use crate::store::faulty::Faulty;
 use crate::store::memory::MemoryStore;
@@ -445,136 +447,4 @@ pub(crate) fn portrait(cluster: &Cluster) -> String {
         }
     }
     text
-}
-
-/// A worker that does what the test says, and nothing else.
-pub(crate) struct FakeWorker {
-    pub(crate) handle: CoordinatorHandle,
-    pub(crate) session: SessionId,
-    pub(crate) held: Vec<Assignment>,
-}
-
-impl FakeWorker {
-    pub(crate) async fn register(
-        handle: CoordinatorHandle,
-        name: &str,
-        session: SessionId,
-    ) -> Result<Self, ServiceError> {
-        let record = WorkerRecord {
-            session,
-            slots: 16,
-            labels: BTreeMap::new(),
-            version: "0".to_owned(),
-            allow_noop: true,
-            cordoned: false,
-            capabilities: BTreeSet::new(),
-        };
-        let worker = name.parse().unwrap();
-        handle
-            .ask(|reply| Request::Register {
-                worker,
-                record,
-                reply,
-            })
-            .await?;
-        Ok(Self {
-            handle,
-            session,
-            held: Vec::new(),
-        })
-    }
-
-    pub(crate) async fn pull(&mut self, free: u32) -> Result<Vec<Assignment>, ServiceError> {
-        let session = self.session;
-        let granted: Vec<Granted> = self
-            .handle
-            .ask(|reply| Request::Pull {
-                session,
-                free,
-                reply,
-            })
-            .await?;
-        let assignments: Vec<Assignment> = granted.into_iter().map(|one| one.assignment).collect();
-        self.held.extend(assignments.iter().cloned());
-        Ok(assignments)
-    }
-
-    /// At least one assignment, as soon as there is one.
-    pub(crate) async fn take(&mut self, free: u32) -> Vec<Assignment> {
-        for _ in 0..10_000 {
-            self.beat().await.unwrap();
-            let assignments = self.pull(free).await.unwrap();
-            if !assignments.is_empty() {
-                return assignments;
-            }
-        }
-        panic!("no work comes");
-    }
-
-    pub(crate) async fn take_one(&mut self) -> Assignment {
-        self.take(1).await.remove(0)
-    }
-
-    /// A heartbeat that lists what the worker holds; returns what it shall end.
-    pub(crate) async fn beat(&self) -> Result<Vec<Nonce>, ServiceError> {
-        self.tell_of(Vec::new()).await
-    }
-
-    /// A heartbeat that says of all that the worker holds that its connections have answered.
-    pub(crate) async fn beat_reached(&self) -> Result<Vec<Nonce>, ServiceError> {
-        self.tell_of(self.held.iter().map(|held| held.task).collect())
-            .await
-    }
-
-    async fn tell_of(&self, reached: Vec<TaskId>) -> Result<Vec<Nonce>, ServiceError> {
-        let attempts = self
-            .held
-            .iter()
-            .map(|held| (held.task, held.fence.nonce))
-            .collect();
-        let session = self.session;
-        let beat = Beat {
-            attempts,
-            reached,
-            draining: false,
-        };
-        let told = self
-            .handle
-            .ask(|reply| Request::Heartbeat {
-                session,
-                beat,
-                reply,
-            })
-            .await;
-        told.map(|(end, _drain)| end)
-    }
-
-    pub(crate) async fn complete(
-        &mut self,
-        assignment: &Assignment,
-        outcome: Outcome,
-    ) -> Result<bool, ServiceError> {
-        self.held.retain(|held| held.fence != assignment.fence);
-        tell(&self.handle, self.session, assignment, outcome).await
-    }
-}
-
-/// A completion, from whomever.
-pub(crate) async fn tell(
-    handle: &CoordinatorHandle,
-    session: SessionId,
-    assignment: &Assignment,
-    outcome: Outcome,
-) -> Result<bool, ServiceError> {
-    let (task, fence) = (assignment.task, assignment.fence);
-    handle
-        .ask(|reply| Request::Complete {
-            session,
-            task,
-            fence,
-            outcome,
-            millis: 5,
-            reply,
-        })
-        .await
 }

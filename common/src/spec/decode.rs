@@ -9,7 +9,6 @@ use serde::de::IntoDeserializer;
 use serde::de::value::{Error as WordError, StrDeserializer};
 
 use super::check::tag_of;
-use super::keys::STEP;
 use super::model::{
     Backfill, Bound, Chunk, Connection, Dependency, ExistingRows, Noop, Nulls, Order, Partition,
     PartitionBy, Pool, Reprocess, RetryPolicy, RunLimits, SecretText, SourceRows, SourceTable,
@@ -17,6 +16,7 @@ use super::model::{
 };
 use super::node::{Node, Scalar, ScalarKind, Value, join};
 use super::problem::Location;
+use super::step_keys::STEP;
 use super::value;
 use crate::id::{ConnectionName, PoolName, StepName};
 

@@ -20,9 +20,11 @@ mod problem;
 #[cfg(test)]
 mod properties;
 mod rules;
+mod scalars;
 mod schema;
 mod secret;
 mod shape;
+mod step_keys;
 mod suggest;
 #[cfg(test)]
 mod tests;

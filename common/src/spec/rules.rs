@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 
 use super::check::tag_of;
 use super::decode::{bound, duration, word};
-use super::keys::STEP;
 use super::model::{ExistingRows, Reprocess, RetryPolicy, WriteMode};
 use super::node::{Node, join, shortened};
 use super::problem::Problems;
+use super::step_keys::STEP;
 use super::value::{self, BoundForm};
 
 /// Reports what contradicts itself within the step under `path`.

@@ -13,7 +13,7 @@ use highwater_common::status::RunStatus;
 use super::budget::{Budgets, Uses, uses};
 use super::outages::Reach;
 use super::placement::{Demand, FreeSlots, Placement, Seat, able, avoids_until, is_avoided};
-use super::step::TaskTable;
+use super::task_table::TaskTable;
 use super::view::{Cluster, Run};
 
 /// A task for a session.

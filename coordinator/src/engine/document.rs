@@ -14,7 +14,8 @@ use highwater_common::plan::StepPlan;
 use highwater_common::record::TaskAddress;
 use highwater_common::task::TaskState;
 
-use super::step::{Step, TaskTable};
+use super::step::Step;
+use super::task_table::TaskTable;
 use super::view::{Cluster, Run};
 use super::waits::waits;
 

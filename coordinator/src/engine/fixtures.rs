@@ -20,7 +20,9 @@ use highwater_common::token::{Fence, FencingToken, Nonce};
 
 use super::leases::Leases;
 use super::outages::Outages;
-use super::step::{Step, Stored, TaskTable};
+use super::step::Step;
+use super::stored::Stored;
+use super::task_table::TaskTable;
 use super::view::{Cluster, Run, Session};
 use crate::fixtures::{facts, pipeline};
 

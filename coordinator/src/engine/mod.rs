@@ -27,6 +27,8 @@ mod placement;
 mod prune;
 mod retries;
 mod step;
+mod stored;
+mod task_table;
 mod view;
 mod waits;
 
@@ -40,5 +42,7 @@ pub(crate) use leases::{Leases, OpenLease};
 pub(crate) use outages::{Outages, Reach, spoken};
 pub(crate) use placement::Seat;
 pub(crate) use prune::prunable;
-pub(crate) use step::{Step, Stored, TaskTable};
+pub(crate) use step::Step;
+pub(crate) use stored::Stored;
+pub(crate) use task_table::TaskTable;
 pub(crate) use view::{Cluster, Run, Session};

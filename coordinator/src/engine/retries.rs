@@ -7,7 +7,7 @@ use std::ops::Deref;
 use highwater_common::record::RetryRecord;
 
 use super::placement::avoids_until;
-use super::step::Stored;
+use super::stored::Stored;
 
 /// Records of tasks that wait, by ordinal; read like the map they are.
 #[derive(Clone, Default)]

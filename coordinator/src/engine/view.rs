@@ -18,7 +18,8 @@ use highwater_common::status::{RunStatus, StepStatus};
 
 use super::leases::Leases;
 use super::outages::Outages;
-use super::step::{Stage, Step, TaskTable};
+use super::step::{Stage, Step};
+use super::task_table::TaskTable;
 
 /// Everything the leader knows. Rebuilt from the store at the start of each term.
 #[derive(Debug, Clone)]

@@ -1,38 +1,26 @@
 //! Attempts: what is handed out, and what came of it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use highwater_common::assignment::{
-    Assignment, AttemptError, ErrorClass, FACTS_BYTES_MAX, Outcome, Receipt, Work,
+    AttemptError, ErrorClass, FACTS_BYTES_MAX, Outcome, Receipt, Work,
 };
 use highwater_common::facts::StepFacts;
-use highwater_common::id::{AttemptNo, SessionId, TaskId, WorkerId};
+use highwater_common::id::{SessionId, TaskId};
 use highwater_common::plan::PhaseKind;
-use highwater_common::record::{
-    DeadRecord, LeaseRecord, RetryRecord, RunIntent, TaskAddress, TaskHistory,
-};
-use highwater_common::retry::{QUARANTINE_CODE, RetryDecision, RetryHistory, decide};
+use highwater_common::record::{LeaseRecord, RunIntent};
 use highwater_common::segment::TaskResult;
-use highwater_common::spec::RetryPolicy;
 use highwater_common::stream::AfterFence;
-use highwater_common::task::TaskState;
 use highwater_common::token::{Fence, FencingToken, Nonce};
-use highwater_proto::convert::records::hi_to_bytes;
-use rand::RngExt;
 
 use super::batch::{Batch, Effect, Planned, Pushed};
 use super::facts::{self, FactsRecords, PARTS_AT_ONCE_MAX};
 use super::request::Reply;
-use super::runs::cut;
 use super::streams::unsettled;
-use super::{Granted, Leader, TermEnded};
-use crate::engine::{Change, ChangeKind, Reach, assign};
-use crate::store::keys::RecordKey;
-use crate::store::{Expect, Op};
-
-/// Tasks handed out in one turn at the most, before requests are looked at again.
-const GRANTS_MAX: usize = 256;
+use super::{Leader, TermEnded};
+use crate::engine::{Change, ChangeKind};
+use crate::store::Op;
 
 /// How an attempt ended, as its worker told.
 pub(crate) struct Completion {
@@ -43,13 +31,6 @@ pub(crate) struct Completion {
     pub(crate) millis: u64,
     pub(crate) reply: Reply<bool>,
 }
-
-/// The longest code of an error that a record keeps, in bytes.
-const CODE_BYTES_MAX: usize = 64;
-/// Workers that a task's history names at the most: two are enough to condemn it.
-const CRASHED_WORKERS_MAX: usize = 8;
-/// Workers on which a task failed that its history names at the most; of more the latest ones.
-const FAILED_WORKERS_MAX: usize = 8;
 
 impl Leader {
     pub(super) fn may_go_on(&self, session: &SessionId, task: &TaskId, nonce: Nonce) -> bool {
@@ -286,272 +267,6 @@ impl Leader {
         }))
     }
 
-    /// A task whose attempt gave it back: what was counted before stays counted, this attempt is
-    /// not.
-    pub(super) fn released(&self, task: &TaskId) -> Option<Planned> {
-        let (lease, run) = self.lease(task)?;
-        let kind = if lease.attempt == AttemptNo::FIRST && lease.history == TaskHistory::default() {
-            ChangeKind::Release
-        } else {
-            ChangeKind::Delay(RetryRecord {
-                address: lease.address.clone(),
-                attempts: lease.attempt.get() - 1,
-                history: lease.history.clone(),
-                not_before_millis: 0,
-                error: AttemptError::new(
-                    ErrorClass::Transient,
-                    "released",
-                    "the worker gave the task back",
-                ),
-            })
-        };
-        Some(
-            Change {
-                run: run.id,
-                task: *task,
-                address: lease.address.clone(),
-                kind,
-            }
-            .into(),
-        )
-    }
-
-    /// A task whose attempt failed, or was lost on `crashed`.
-    pub(super) fn failed(
-        &mut self,
-        task: &TaskId,
-        error: AttemptError,
-        crashed: Option<&WorkerId>,
-    ) -> Option<Planned> {
-        let jitter: f64 = self.rng.random();
-        let now = self.clock.wall_millis();
-        let (lease, _) = self.lease(task)?;
-        let mut history = lease.history.clone();
-        if let Some(worker) = crashed {
-            history.crashes = history.crashes.saturating_add(1);
-            if history.crashed_on.len() < CRASHED_WORKERS_MAX {
-                history.crashed_on.insert(worker.clone());
-            }
-        }
-        let error = AttemptError {
-            code: cut(&error.code, CODE_BYTES_MAX),
-            ..error
-        };
-        // On one machine no worker reaches what another one does not.
-        let may_differ = crashed.is_none() && !self.cluster.is_one_machine;
-        let mut error = if may_differ {
-            naming(error, &lease.worker)
-        } else {
-            error
-        };
-        if error.class == ErrorClass::Unreachable {
-            let (worker, mut met) = (lease.worker.clone(), history.clone());
-            if may_differ {
-                note_failure(&mut met.failed_on, &worker);
-            }
-            match self.held_back(task, error, met, jitter) {
-                Ok(planned) => return Some(planned),
-                Err(counted) => error = counted,
-            }
-        }
-        let (lease, run) = self.lease(task)?;
-        let known = run.spec.steps.get(&lease.address.step)?;
-        let must_not_die = run.kind(&lease.address) == Some(PhaseKind::Fence);
-        let attempts = lease.attempt.get();
-        let past = RetryHistory {
-            attempts,
-            crashes: history.crashes,
-            crashed_workers: u32::try_from(history.crashed_on.len()).unwrap_or(u32::MAX),
-        };
-        // A fence is never given up: its run stays `cancelling` and says which target it waits for.
-        let (class, policy) = match must_not_die {
-            true => (
-                ErrorClass::Transient,
-                RetryPolicy {
-                    max_attempts: u32::MAX,
-                    ..RetryPolicy::default()
-                },
-            ),
-            false => (error.class, known.retries.clone()),
-        };
-        let address = lease.address.clone();
-        let work = run.work(&address)?.to_string();
-        let kind = match decide(class, &past, &policy, jitter) {
-            RetryDecision::Retry { after } => {
-                let wait = i64::try_from(after.as_millis()).unwrap_or(i64::MAX);
-                let not_before_millis = now.saturating_add(wait);
-                if may_differ {
-                    note_failure(&mut history.failed_on, &lease.worker);
-                }
-                ChangeKind::Delay(RetryRecord {
-                    address: address.clone(),
-                    attempts,
-                    history,
-                    not_before_millis,
-                    error,
-                })
-            }
-            RetryDecision::Dead => ChangeKind::Die(DeadRecord {
-                address: address.clone(),
-                attempts,
-                work,
-                error,
-            }),
-            RetryDecision::Quarantine => {
-                let message = format!(
-                    "{} attempts were lost with their workers; the last: {}",
-                    past.crashes, error.message
-                );
-                let error = AttemptError::new(ErrorClass::Crash, QUARANTINE_CODE, message);
-                ChangeKind::Die(DeadRecord {
-                    address: address.clone(),
-                    attempts,
-                    work,
-                    error,
-                })
-            }
-        };
-        Some(
-            Change {
-                run: run.id,
-                task: *task,
-                address,
-                kind,
-            }
-            .into(),
-        )
-    }
-
-    /// Raises `hi` above a token that a target has seen: the store was rewound.
-    async fn raise_hi_above(&mut self, newer: FencingToken) -> Result<(), TermEnded> {
-        if newer.hi() < self.hi {
-            return Ok(()); // the attempt's own token is of an earlier term; the next one's will do
-        }
-        tracing::warn!(%newer, hi = self.hi, "a target has seen larger tokens than this store: \
-            raising hi");
-        self.set_hi(newer.hi() + 1).await
-    }
-
-    async fn set_hi(&mut self, hi: u64) -> Result<(), TermEnded> {
-        let key = RecordKey::High.render();
-        let expects = vec![Expect::Bytes(key.clone(), hi_to_bytes(self.hi))];
-        self.commit_records("hi", expects, vec![Op::Put(key, hi_to_bytes(hi))])
-            .await?;
-        self.hi = hi;
-        self.lo = 0;
-        Ok(())
-    }
-
-    /// Hands pending tasks to the parked pulls.
-    pub(super) async fn hand_out(&mut self) -> Result<(), TermEnded> {
-        self.has_more = false;
-        let seats = self.parking.seats();
-        if seats.is_empty() {
-            return Ok(());
-        }
-        let grants = assign(&self.cluster, &seats, self.clock.wall_millis(), GRANTS_MAX);
-        if grants.is_empty() {
-            return Ok(());
-        }
-        self.has_more = grants.len() >= GRANTS_MAX;
-        if FencingToken::LO_MAX - self.lo < u32::try_from(grants.len()).unwrap_or(u32::MAX) {
-            self.set_hi(self.hi + 1).await?;
-        }
-        let mut granted: BTreeMap<SessionId, Vec<Granted>> = BTreeMap::new();
-        let mut changes = Vec::new();
-        for grant in grants {
-            let Some((change, one)) = self.grant(&grant.run, grant.address, grant.session) else {
-                continue;
-            };
-            granted.entry(grant.session).or_default().push(one);
-            changes.push(change.into());
-        }
-        let stale = self.apply_changes(changes).await?;
-        for (session, mut granted) in granted {
-            // only what the store has is anybody's
-            granted.retain(|one| !stale.contains(&one.assignment.task));
-            if let Some(parked) = self.parking.take(&session) {
-                // A caller that has gone meanwhile never heard of its tasks: its heartbeats will
-                // not name them, and they return.
-                let _ = parked.reply.send(Ok(granted));
-            }
-        }
-        Ok(())
-    }
-
-    fn grant(
-        &mut self,
-        run: &highwater_common::id::RunId,
-        address: TaskAddress,
-        session: SessionId,
-    ) -> Option<(Change, Granted)> {
-        let worker = self.cluster.sessions.get(&session)?.worker.clone();
-        let cluster = self.cluster.id;
-        let nonce = Nonce::new(self.rng.random());
-        self.lo += 1;
-        let fence = Fence {
-            token: FencingToken::new(self.hi, self.lo)?,
-            nonce,
-        };
-        let run = self.cluster.runs.get_mut(run)?;
-        let work = run.work(&address)?;
-        let task = run.task_id(&address)?;
-        let (table, kind) = (run.table(&address)?, run.kind(&address)?);
-        let retry = match table.state(address.ordinal) {
-            TaskState::RetryWait => table
-                .retries
-                .get(&address.ordinal)
-                .map(|held| held.record.clone()),
-            TaskState::Pending
-            | TaskState::Open
-            | TaskState::Done
-            | TaskState::Dead
-            | TaskState::InDoubt
-            | TaskState::Covered
-            | TaskState::Superseded => None,
-        };
-        let known = run.spec.steps.get(&address.step)?;
-        run.outages.asked(
-            &Reach::of(known, run.record.intent, kind).connections,
-            &address,
-        );
-        let (before, history) = retry.map_or((0, TaskHistory::default()), |retry| {
-            (retry.attempts, retry.history)
-        });
-        let attempt = AttemptNo::new(before + 1);
-        let (order, json) = run.order_document(cluster, &address)?;
-        let (phase, ordinal) = (address.phase, address.ordinal);
-        let lease = LeaseRecord {
-            address: address.clone(),
-            attempt,
-            fence,
-            worker,
-            session,
-            history,
-        };
-        let change = Change {
-            run: run.id,
-            task,
-            address,
-            kind: ChangeKind::Assign(lease),
-        };
-        Some((
-            change,
-            Granted {
-                assignment: Assignment {
-                    task,
-                    attempt,
-                    fence,
-                    work,
-                    phase,
-                    ordinal,
-                    order,
-                },
-                order: json,
-            },
-        ))
-    }
-
     /// Applies changes in as few transactions as the limits allow. Returns the tasks whose change
     /// came too late.
     pub(super) async fn apply_changes(
@@ -580,32 +295,6 @@ impl Leader {
         }
         self.commit_batch(batch).await?;
         Ok(stale)
-    }
-}
-
-/// Puts a worker to the end of those on which a task failed.
-fn note_failure(failed_on: &mut Vec<WorkerId>, worker: &WorkerId) {
-    failed_on.retain(|known| known != worker);
-    if failed_on.len() >= FAILED_WORKERS_MAX {
-        failed_on.remove(0);
-    }
-    failed_on.push(worker.clone());
-}
-
-/// The error with the worker that met it: what one worker meets another one may not.
-fn naming(error: AttemptError, worker: &WorkerId) -> AttemptError {
-    let on = format!(" (on worker {worker})");
-    if error.message.ends_with(&on) {
-        return error;
-    }
-    let message = cut(
-        &error.message,
-        AttemptError::MESSAGE_BYTES_MAX.saturating_sub(on.len()),
-    ) + &on;
-    AttemptError {
-        connection: error.connection,
-        committed_rows: error.committed_rows,
-        ..AttemptError::new(error.class, error.code, message)
     }
 }
 

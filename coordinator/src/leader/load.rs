@@ -1,6 +1,8 @@
 //! The barrier read: everything the store holds, as of one instant, made into the view of a new
 //! term.
 
+mod placing;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,18 +10,19 @@ use std::time::Duration;
 use highwater_common::id::{ClusterId, DocumentDigest, PipelineName, RunId, StepName, WorkerId};
 use highwater_common::plan::{Plan, StepPlan};
 use highwater_common::record::{
-    DeadRecord, FormatRecord, LeaseRecord, RetryRecord, RunRecord, StepRecord, TaskAddress,
-    WorkerRecord,
+    DeadRecord, FormatRecord, LeaseRecord, RetryRecord, RunRecord, StepRecord, WorkerRecord,
 };
-use highwater_common::segment::Segment;
 use highwater_common::spec::{self, Spec};
 use highwater_proto::convert::FieldError;
 use highwater_proto::convert::records::{StoredRecord, hi_from_bytes, part_from_bytes};
 
+use placing::TaskPlace;
+
 use super::contain::contained;
 use super::facts;
-use super::runs::{new_run, set_plan};
-use crate::engine::{Cluster, Leases, Run, Session, Stored, TaskTable};
+use super::planning::set_plan;
+use super::runs::new_run;
+use crate::engine::{Cluster, Leases, Run, Session, Stored};
 use crate::store::keys::{KeyError, RecordKey};
 use crate::store::{Key, RecordStore, StoreError};
 
@@ -404,65 +407,6 @@ impl Shelf {
             )
         })
     }
-
-    /// Puts every task where it stands.
-    fn place_tasks(mut self, cluster: &mut Cluster) {
-        for (place, number, bytes) in std::mem::take(&mut self.segments) {
-            let Some(table) = table_of(cluster, &place) else {
-                continue;
-            };
-            let placed = contained("loading the run", || {
-                match Segment::from_bytes(&bytes) {
-                    Ok(segment) => {
-                        table.load(number, segment, bytes);
-                        Ok(())
-                    }
-                    Err(error) => {
-                        // First states with the bytes that are there: a later transaction, of a
-                        // fence, compares them.
-                        let (segment, _) = table.segment_of(Segment::ordinal(number, 0));
-                        table.load(number, segment, bytes);
-                        let (run, generation, step, phase) = &place;
-                        Err(format!(
-                            "the record at seg/{run}/{generation}/{step}/{phase}/{number} cannot \
-                             be read: {error}"
-                        ))
-                    }
-                }
-            });
-            if let Err(why) = placed.and_then(|placed| placed) {
-                self.spoil(place.0, why);
-            }
-        }
-        for step in cluster
-            .runs
-            .values_mut()
-            .flat_map(|run| run.steps.values_mut())
-        {
-            step.tables_mut().for_each(TaskTable::settle);
-        }
-        for (run, held) in self.leases {
-            if let Some(table) = table_of(cluster, &place_of(run, &held.record.address)) {
-                table.leases.insert(held.record.address.ordinal, held);
-            }
-        }
-        for (run, held) in self.retries {
-            if let Some(table) = table_of(cluster, &place_of(run, &held.record.address)) {
-                table.retries.insert(held.record.address.ordinal, held);
-            }
-        }
-        for (run, held) in self.dead {
-            if let Some(table) = table_of(cluster, &place_of(run, &held.record.address)) {
-                table.dead.insert(held.record.address.ordinal, held);
-            }
-        }
-        for (run, why) in self.damage {
-            tracing::error!(%run, %why, "a run is damaged");
-            if let Some(run) = cluster.runs.get_mut(&run) {
-                run.damage = Some(why);
-            }
-        }
-    }
 }
 
 /// A spec that says nothing, in place of one that cannot be read.
@@ -505,25 +449,4 @@ pub(crate) fn listed(problems: &[spec::Problem]) -> String {
         .map(|problem| problem.message.clone())
         .collect::<Vec<_>>()
         .join("; ")
-}
-
-/// Whose tasks: run, generation, step, phase.
-type TaskPlace = (RunId, u32, StepName, u8);
-
-fn place_of(run: RunId, address: &TaskAddress) -> TaskPlace {
-    (run, address.generation, address.step.clone(), address.phase)
-}
-
-/// The tasks of a record, if their step still follows the plan that it is of.
-fn table_of<'a>(
-    cluster: &'a mut Cluster,
-    (run, generation, step, phase): &TaskPlace,
-) -> Option<&'a mut TaskTable> {
-    let step = cluster.runs.get_mut(run)?.steps.get_mut(step)?;
-    let is_followed = *generation == 0 || *generation == step.generation;
-    if is_followed {
-        step.table_mut(*generation, *phase)
-    } else {
-        None
-    }
 }

@@ -6,16 +6,13 @@ use std::sync::Arc;
 use highwater_common::dag::Dag;
 use highwater_common::errand::Errand;
 use highwater_common::id::{RunId, StepName};
-use highwater_common::plan::Plan;
 use highwater_common::record::{RECORD_BYTES_MAX, RunIntent, RunRecord};
 use highwater_common::status::{RunEvent, RunStatus, StepStatus};
 use highwater_proto::convert::records::{StoredRecord, document_to_parts};
 use rand::RngExt;
 
-use super::batch::Planned;
-use super::contain::contained;
 use super::{Leader, Submission, TermEnded};
-use crate::engine::{Advance, Change, ChangeKind, Outages, Run, Step, advance};
+use crate::engine::{Advance, Outages, Run, Step, advance};
 use crate::error::ServiceError;
 use crate::store::keys::RecordKey;
 use crate::store::{Expect, Op, TXN_BYTES_MAX, TXN_OPERATIONS_MAX};
@@ -188,135 +185,6 @@ impl Leader {
         self.put_run(id, record).await.map(Ok)
     }
 
-    /// Takes dead tasks of a failed run, and the steps skipped after them, back to pending. The run
-    /// goes first and the tasks last: whatever a crash leaves undone, the run fails again and can
-    /// be tried again.
-    pub(super) async fn retry(
-        &mut self,
-        id: RunId,
-        only: Option<&StepName>,
-    ) -> Result<Result<u64, ServiceError>, TermEnded> {
-        let (status, changes) = match self.revivable(id, only) {
-            Ok(found) => found,
-            Err(refused) => return Ok(Err(refused)),
-        };
-        if status == RunStatus::Failed {
-            self.move_run(id, RunEvent::Retried, String::new()).await?;
-        }
-        if let Some(run) = self.cluster.runs.get_mut(&id) {
-            // a person asks: what was given up has all its time once more
-            run.outages = Outages::default();
-        }
-        let Some(run) = self.cluster.runs.get(&id) else {
-            return Ok(Ok(0));
-        };
-        let is_meant = |name: &StepName| only.is_none_or(|only| only == name);
-        let reopened: Vec<(StepName, StepStatus)> = run
-            .steps
-            .iter()
-            .filter_map(|(name, step)| match step.record.status {
-                StepStatus::Failed if is_meant(name) => Some((name.clone(), StepStatus::Running)),
-                StepStatus::Skipped => Some((name.clone(), StepStatus::Pending)),
-                StepStatus::Failed
-                | StepStatus::Pending
-                | StepStatus::Running
-                | StepStatus::Success
-                | StepStatus::Cancelled => None,
-            })
-            .collect();
-        for (name, status) in reopened {
-            self.put_step(id, &name, status, String::new()).await?;
-        }
-        let revived = changes.len() as u64;
-        self.apply_changes(changes).await?;
-        Ok(Ok(revived))
-    }
-
-    /// Where a run stands, and the changes that bring its dead tasks back.
-    fn revivable(
-        &self,
-        id: RunId,
-        only: Option<&StepName>,
-    ) -> Result<(RunStatus, Vec<Planned>), ServiceError> {
-        let run = self
-            .cluster
-            .runs
-            .get(&id)
-            .ok_or_else(|| ServiceError::UnknownRun(id.to_string()))?;
-        if let Some(step) = only.filter(|step| !run.steps.contains_key(*step)) {
-            return Err(ServiceError::UnknownStep(step.clone()));
-        }
-        let status = run.record.status;
-        if status != RunStatus::Failed && status != RunStatus::Running {
-            return Err(ServiceError::RunEnded {
-                run: self.short_of(&id),
-                status,
-            });
-        }
-        if let Some(damage) = &run.damage {
-            return Err(ServiceError::Damaged {
-                run: self.short_of(&id),
-                damage: damage.clone(),
-            });
-        }
-        if run.record.generation == 0 {
-            return Err(ServiceError::NeverPlanned {
-                run: self.short_of(&id),
-            });
-        }
-        let is_other = |other: &&Run| {
-            other.holds_back() && other.id != id && other.record.pipeline == run.record.pipeline
-        };
-        if let Some(other) = self.cluster.runs.values().find(is_other) {
-            return Err(ServiceError::OtherRunActive {
-                run: self.short_of(&id),
-                other: self.short_of(&other.id),
-            });
-        }
-        // A run that goes on keeps what came after it waiting; one that has ended does not.
-        if let Some(newer) = self
-            .cluster
-            .successor(run)
-            .filter(|_| status == RunStatus::Failed)
-        {
-            return Err(ServiceError::RunSuperseded {
-                run: self.short_of(&id),
-                newer: self.short_of(&newer.id),
-                pipeline: run.record.pipeline.clone(),
-            });
-        }
-        let mut changes = Vec::new();
-        for (_, step) in run
-            .steps
-            .iter()
-            .filter(|(name, _)| only.is_none_or(|only| only == *name))
-        {
-            let dead = step
-                .planned_tables()
-                .flat_map(|(_, _, table)| table.dead.values());
-            for address in dead.map(|held| held.record.address.clone()) {
-                let Some(task) = run.task_id(&address) else {
-                    continue;
-                };
-                changes.push(
-                    Change {
-                        run: id,
-                        task,
-                        address,
-                        kind: ChangeKind::Revive,
-                    }
-                    .into(),
-                );
-            }
-        }
-        if changes.is_empty() {
-            return Err(ServiceError::NothingToRetry {
-                run: self.short_of(&id),
-            });
-        }
-        Ok((status, changes))
-    }
-
     /// Does everything that follows from where tasks, steps and runs stand.
     pub(super) async fn advance(&mut self) -> Result<(), TermEnded> {
         let mut last = None;
@@ -342,84 +210,7 @@ impl Leader {
         Ok(())
     }
 
-    /// Makes the plan from what the probes found, and freezes it.
-    async fn plan(&mut self, id: RunId) -> Result<(), TermEnded> {
-        let Some(run) = self.cluster.runs.get(&id) else {
-            return Ok(());
-        };
-        let facts: BTreeMap<_, _> = run
-            .facts
-            .iter()
-            .map(|(name, facts)| (name.clone(), facts.as_ref().clone()))
-            .collect();
-        // An errand is over with its probes: there is nothing to do afterwards.
-        let (spec_digest, reference_time_micros) =
-            (run.record.spec_digest, run.record.reference_time_micros);
-        let planned = contained("planning", || {
-            highwater_runtime::failpoint::panic_at("plan", &run.record.pipeline);
-            let plan = match run.record.errand {
-                Some(_) => Ok(Plan {
-                    spec_digest,
-                    reference_time_micros,
-                    steps: BTreeMap::new(),
-                }),
-                None => Plan::new(&run.spec, spec_digest, reference_time_micros, &facts),
-            };
-            plan.inspect(look_through)
-        });
-        let plan = match planned {
-            Ok(Ok(plan)) => Arc::new(plan),
-            Err(panic) => return self.move_run(id, RunEvent::Refused, panic).await,
-            Ok(Err(problems)) => {
-                let text: Vec<String> = problems.iter().map(ToString::to_string).collect();
-                return self.move_run(id, RunEvent::Refused, text.join("\n")).await;
-            }
-        };
-        let generation = 1;
-        let mut parts = Vec::new();
-        let mut plan_parts = 0;
-        for (step, plan) in &plan.steps {
-            let json = serde_json::to_vec(plan).unwrap_or_default();
-            for (bytes, part) in document_to_parts(&json, RECORD_BYTES_MAX - 64)
-                .into_iter()
-                .zip(0..)
-            {
-                parts.push((
-                    RecordKey::Plan {
-                        run: id,
-                        generation,
-                        step: step.clone(),
-                        part,
-                    }
-                    .render(),
-                    bytes,
-                ));
-                plan_parts += 1;
-            }
-        }
-        self.put_parts("plan_parts", parts).await?;
-        let Some(run) = self.cluster.runs.get(&id) else {
-            return Ok(());
-        };
-        let mut record = run.record.clone();
-        record.generation = generation;
-        record.plan_parts = plan_parts;
-        record.plan_digest = Some(plan.digest());
-        record.status = match record.status.apply(RunEvent::Planned) {
-            Ok(status) => status,
-            Err(illegal) => {
-                tracing::error!(run = %id, %illegal, "a plan came for a run that needs none");
-                return Ok(());
-            }
-        };
-        self.put_run(id, record).await?;
-        if let Some(run) = self.cluster.runs.get_mut(&id) {
-            set_plan(run, plan, &BTreeMap::new());
-        }
-        Ok(())
-    }
-
-    async fn move_run(
+    pub(super) async fn move_run(
         &mut self,
         id: RunId,
         event: RunEvent,
@@ -603,38 +394,6 @@ pub(super) fn new_run(
         damage: None,
         outages: Outages::default(),
         orders: BTreeMap::new(),
-    }
-}
-
-/// Derives what the leader will ask of a plan again and again, so that what cannot be derived shows
-/// where it is contained.
-pub(super) fn look_through(plan: &Plan) {
-    for step in plan.steps.values() {
-        for (number, phase) in step.numbered() {
-            let last = phase.len().saturating_sub(1);
-            for ordinal in [0, last / 2, last] {
-                let _ = step.work(number, ordinal).map(|work| work.to_string());
-            }
-        }
-    }
-}
-
-/// Gives a run its plan, and each step its tasks: under the first generation, or the one that it
-/// was planned in last.
-pub(super) fn set_plan(run: &mut Run, plan: Arc<Plan>, generations: &BTreeMap<StepName, u32>) {
-    let names: Vec<StepName> = run.steps.keys().cloned().collect();
-    run.plan = Some(plan);
-    for name in names {
-        follow_plan(run, &name, generations.get(&name).copied().unwrap_or(1));
-    }
-}
-
-/// Gives a step the tasks that its run's plan has for it, as a generation of its own of which
-/// nothing is stored yet.
-pub(super) fn follow_plan(run: &mut Run, name: &StepName, generation: u32) {
-    let planned = run.plan.as_ref().and_then(|plan| plan.steps.get(name));
-    if let (Some(step), Some(planned)) = (run.steps.get_mut(name), planned) {
-        step.follow(Arc::new(planned.clone()), generation);
     }
 }
 

@@ -15,7 +15,7 @@ use highwater_proto::convert::records::document_to_parts;
 
 use super::batch::Planned;
 use super::contain::contained;
-use super::runs::follow_plan;
+use super::planning::follow_plan;
 use super::{Leader, TermEnded};
 use crate::engine::{Change, ChangeKind};
 use crate::store::Expect;

@@ -15,20 +15,18 @@ use highwater_proto::convert::FieldError;
 use highwater_proto::convert::records::errand_from;
 use highwater_proto::v1 as pb;
 use highwater_proto::v1::control_service_server::ControlService;
-use serde::Serialize;
 use tonic::{Request, Response, Status};
 
 use crate::coordinator::CoordinatorHandle;
-use crate::engine::{cluster_document, plan_document, run_document, run_summary, tasks_document};
+use crate::engine::{cluster_document, plan_document, run_summary, tasks_document};
 use crate::error::ServiceError;
 use crate::leader::{Leader, Request as Ask, Submission, WorkerAction, listed};
 
-use super::limits::{ANSWER_BYTES_MAX, Watches};
+use super::documents::{document_of, encode};
+use super::limits::Watches;
 use super::relay;
 use super::watching::Board;
 
-/// What an answer takes beside its document, in bytes.
-const ENVELOPE_BYTES_MAX: usize = 1024;
 /// Tasks that one listing holds at the most.
 const TASKS_MAX: usize = 500;
 /// The longest folder that a pipeline may lie in, in bytes: it stands in a record.
@@ -62,47 +60,6 @@ impl ControlApi {
     async fn document(&self, id: RunId) -> Result<RunDocument, ServiceError> {
         document_of(&self.handle, id).await
     }
-}
-
-pub(super) async fn document_of(
-    handle: &CoordinatorHandle,
-    id: RunId,
-) -> Result<RunDocument, ServiceError> {
-    handle
-        .look(move |leader| {
-            let run = leader
-                .cluster()
-                .runs
-                .get(&id)
-                .ok_or_else(|| ServiceError::UnknownRun(id.to_string()))?;
-            let mut document =
-                run_document(leader.cluster(), run, leader.short_of(&id), leader.now().1);
-            if let Some(trouble) = leader.trouble().filter(|_| !run.record.status.has_ended()) {
-                let open = document
-                    .steps
-                    .iter_mut()
-                    .filter(|step| !step.status.has_ended());
-                open.for_each(|step| step.waits.insert(0, trouble.to_owned()));
-            }
-            Ok(document)
-        })
-        .await
-}
-
-pub(super) fn encode<T: Serialize>(schema: &str, document: &T) -> Result<pb::Document, Status> {
-    let json = serde_json::to_vec(document)
-        .map_err(|error| Status::internal(format!("{schema}: {error}")))?;
-    if json.len() + ENVELOPE_BYTES_MAX > ANSWER_BYTES_MAX {
-        let why = format!(
-            "the document {schema} takes {} bytes, more than an answer may: ask for less",
-            json.len()
-        );
-        return Err(Status::resource_exhausted(why));
-    }
-    Ok(pb::Document {
-        schema: schema.to_owned(),
-        json,
-    })
 }
 
 /// The run that `text` means: a prefix of its id, the latest of a pipeline, or the latest of all.

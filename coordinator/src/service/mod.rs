@@ -1,6 +1,7 @@
 //! The gRPC services: decode, ask, encode. No decisions.
 
 mod control;
+mod documents;
 mod limits;
 mod relay;
 mod watching;

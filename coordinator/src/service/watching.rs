@@ -14,7 +14,7 @@ use highwater_proto::v1 as pb;
 use tokio::sync::watch;
 use tonic::Status;
 
-use super::control::{document_of, encode};
+use super::documents::{document_of, encode};
 use crate::coordinator::CoordinatorHandle;
 use crate::error::ServiceError;
 use crate::supervisor::{SpawnKind, Supervisor};

@@ -1,15 +1,20 @@
 //! Records of the store to and from their bytes.
 
+mod words;
+
 use highwater_common::assignment::{AttemptError, ErrorClass};
 use highwater_common::errand::Errand;
 use highwater_common::id::{AttemptNo, ClusterId, DocumentDigest, SessionId, WorkerId};
 use highwater_common::record::{
-    DeadRecord, FormatRecord, LeaderRecord, LeaseRecord, RetryRecord, RunIntent, RunRecord,
-    StepRecord, TaskAddress, TaskHistory, WorkerRecord,
+    DeadRecord, FormatRecord, LeaderRecord, LeaseRecord, RetryRecord, RunRecord, StepRecord,
+    TaskAddress, TaskHistory, WorkerRecord,
 };
-use highwater_common::status::{RunStatus, StepStatus};
 use highwater_common::token::{Fence, FencingToken};
 use prost::Message;
+
+use words::{
+    intent_from, intent_to, run_status_from, run_status_to, step_status_from, step_status_to,
+};
 
 use super::wire::nonce_from;
 use super::{FieldError, fixed, parsed, parsed_unless_empty, required};
@@ -463,71 +468,6 @@ fn error_from(error: Option<pb::Error>) -> Result<AttemptError, FieldError> {
         committed_rows: error.committed_rows,
         ..AttemptError::new(class, error.code, error.message)
     })
-}
-
-fn intent_to(intent: RunIntent) -> pb::run::Intent {
-    match intent {
-        RunIntent::Plan => pb::run::Intent::Plan,
-        RunIntent::Run => pb::run::Intent::Run,
-        RunIntent::Cancel => pb::run::Intent::Cancel,
-    }
-}
-
-fn intent_from(intent: pb::run::Intent) -> Option<RunIntent> {
-    match intent {
-        pb::run::Intent::Unspecified => None,
-        pb::run::Intent::Plan => Some(RunIntent::Plan),
-        pb::run::Intent::Run => Some(RunIntent::Run),
-        pb::run::Intent::Cancel => Some(RunIntent::Cancel),
-    }
-}
-
-fn run_status_to(status: RunStatus) -> pb::run::Status {
-    match status {
-        RunStatus::Planning => pb::run::Status::Planning,
-        RunStatus::Planned => pb::run::Status::Planned,
-        RunStatus::Running => pb::run::Status::Running,
-        RunStatus::Cancelling => pb::run::Status::Cancelling,
-        RunStatus::Success => pb::run::Status::Success,
-        RunStatus::Failed => pb::run::Status::Failed,
-        RunStatus::Cancelled => pb::run::Status::Cancelled,
-    }
-}
-
-fn run_status_from(status: pb::run::Status) -> Option<RunStatus> {
-    match status {
-        pb::run::Status::Unspecified => None,
-        pb::run::Status::Planning => Some(RunStatus::Planning),
-        pb::run::Status::Planned => Some(RunStatus::Planned),
-        pb::run::Status::Running => Some(RunStatus::Running),
-        pb::run::Status::Cancelling => Some(RunStatus::Cancelling),
-        pb::run::Status::Success => Some(RunStatus::Success),
-        pb::run::Status::Failed => Some(RunStatus::Failed),
-        pb::run::Status::Cancelled => Some(RunStatus::Cancelled),
-    }
-}
-
-fn step_status_to(status: StepStatus) -> pb::step::Status {
-    match status {
-        StepStatus::Pending => pb::step::Status::Pending,
-        StepStatus::Running => pb::step::Status::Running,
-        StepStatus::Success => pb::step::Status::Success,
-        StepStatus::Failed => pb::step::Status::Failed,
-        StepStatus::Skipped => pb::step::Status::Skipped,
-        StepStatus::Cancelled => pb::step::Status::Cancelled,
-    }
-}
-
-fn step_status_from(status: pb::step::Status) -> Option<StepStatus> {
-    match status {
-        pb::step::Status::Unspecified => None,
-        pb::step::Status::Pending => Some(StepStatus::Pending),
-        pb::step::Status::Running => Some(StepStatus::Running),
-        pb::step::Status::Success => Some(StepStatus::Success),
-        pb::step::Status::Failed => Some(StepStatus::Failed),
-        pb::step::Status::Skipped => Some(StepStatus::Skipped),
-        pb::step::Status::Cancelled => Some(StepStatus::Cancelled),
-    }
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use highwater_common::segment::{Segment, TaskResult};
 
 use super::*;
 use crate::engine::fixtures::{View, give, session, view};
-use crate::engine::step::tests::STATES_READ;
+use crate::engine::task_table::tests::STATES_READ;
 use crate::engine::{Seat, assign};
 
 const NOW: i64 = 1_000_000;

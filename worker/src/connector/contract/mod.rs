@@ -11,6 +11,7 @@ pub mod claims;
 pub mod closes;
 pub mod decisions;
 pub mod drops;
+pub mod fences;
 pub mod reads;
 pub mod receipts;
 pub mod streams;
@@ -124,11 +125,11 @@ macro_rules! target_contract {
                 claims::a_successors_claim_alone_fences_the_zombie
                 claims::a_token_issued_again_fences_the_zombie_by_its_nonce
                 claims::a_committed_task_replays_its_receipt
-                claims::a_fenced_run_commits_nothing_more
-                claims::a_run_is_fenced_in_a_target_without_a_ledger
+                fences::a_fenced_run_commits_nothing_more
+                fences::a_run_is_fenced_in_a_target_without_a_ledger
                 claims::a_changed_spec_is_told_and_claims_nothing
-                claims::a_second_cluster_is_refused_until_it_adopts
-                claims::a_run_is_fenced_whoever_the_target_belongs_to
+                fences::a_second_cluster_is_refused_until_it_adopts
+                fences::a_run_is_fenced_whoever_the_target_belongs_to
                 claims::a_claim_on_another_target_than_planned_is_refused
                 claims::a_target_keeps_its_fingerprint
                 claims::a_commit_whose_answer_was_lost_is_found_in_the_ledger

@@ -16,9 +16,11 @@ use super::claim::{Ended, end_idle_claims, end_session, mark, set_lock_timeout};
 use super::errors::{classify, fault, is_missing_relation, is_state, permanent, stumble};
 use super::ledger::{self, SessionMark, uuid};
 use super::session::Endpoint;
-use super::target::FENCE_ROUNDS_MAX;
 use crate::connector::stored_slice::{ALL, NULL, RangeMerger, kind_text};
 use crate::connector::{ConnectorError, PrepareOutcome, StreamRequest};
+
+/// Rounds of a fence, each of which ends the sessions that hold a task's row.
+pub(super) const FENCE_ROUNDS_MAX: u32 = 3;
 
 /// The most ranges of coverage that a probe brings home.
 const COVERED_MAX: usize = 600;

@@ -1,0 +1,461 @@
+//! The keys of a step, and of all that a step holds.
+
+use super::shape::{Fields, Key, List, Named, Shape, Word};
+
+const BACKFILL: &[&str] = &["backfill"];
+const NOOP: &[&str] = &["noop"];
+const CALENDAR: &[&str] = &["calendar"];
+const INTEGER: &[&str] = &["integer"];
+const TASKS_MAX: u64 = 100_000;
+const ROWS_MAX: u64 = 1_000_000_000_000;
+const WHOLE_MAX: u64 = i64::MAX as u64;
+
+/// A step, and what `defaults` lays under one.
+pub(super) static STEP: Fields = Fields {
+    what: "a step",
+    tag: Some("strategy"),
+    shorthand: None,
+    is_merged: true,
+    keys: &[
+        Key::new("strategy", Shape::Fields(&STRATEGY), "How it loads.").required(),
+        Key::new(
+            "depends_on",
+            Shape::List(&DEPENDS_ON),
+            "Steps that this one waits for.",
+        ),
+        Key::new("from", Shape::Fields(&FROM), "The read side.")
+            .required()
+            .only(BACKFILL),
+        Key::new("to", Shape::Fields(&TO), "The write side.")
+            .required()
+            .only(BACKFILL),
+        Key::new(
+            "partition",
+            Shape::Fields(&PARTITION),
+            "How the table is cut; each part loads on its own.",
+        )
+        .required()
+        .only(BACKFILL),
+        Key::new("write", Shape::Fields(&WRITE), "How rows are written.")
+            .required()
+            .only(BACKFILL),
+        Key::new(
+            "retries",
+            Shape::Fields(&RETRIES),
+            "What happens when an attempt fails: waits double, with full jitter.",
+        ),
+        Key::new("limits", Shape::Fields(&STEP_LIMITS), "Limits of the step."),
+        Key::new(
+            "pools",
+            Shape::List(&STEP_POOLS),
+            "The pools that each of its tasks takes a place of.",
+        ),
+        Key::new(
+            "labels",
+            Shape::Named(&LABELS),
+            "Only workers that carry all of these labels get its tasks.",
+        ),
+        Key::new(
+            "tolerate",
+            Shape::Fields(&TOLERATE),
+            "What may go wrong before the step fails.",
+        ),
+        Key::new(
+            "chunk",
+            Shape::Fields(&CHUNK),
+            "How much of a partition one commit takes where rows are appended; a replaced \
+             partition is committed whole.",
+        )
+        .only(BACKFILL),
+        Key::later("checks", "compare the tables after the run"),
+        Key::later("slot_limit", "it belongs to `cdc`"),
+        Key::later("sql", "it belongs to the strategy `sql`"),
+        Key::later("command", "it belongs to the strategy `exec`"),
+        Key::later("env", "it belongs to the strategy `exec`"),
+        Key::later("probe", "it belongs to the strategy `exec`"),
+        Key::later("idempotent", "it belongs to the strategy `exec`"),
+        Key::later("enabled", "leave the step out of the file"),
+    ],
+};
+
+static STRATEGY: Fields = Fields {
+    what: "a strategy",
+    tag: Some("type"),
+    shorthand: Some("type"),
+    is_merged: false,
+    keys: &[
+        Key::new("type", Shape::Words(STRATEGIES), "Which strategy.").required(),
+        Key::new(
+            "start",
+            Shape::Bound,
+            "First position wanted; without it, from the first row.",
+        )
+        .only(BACKFILL),
+        Key::new(
+            "end",
+            Shape::Bound,
+            "First position not wanted; without it, to the last row.",
+        )
+        .only(BACKFILL),
+        Key::new(
+            "reprocess",
+            Shape::Words(&REPROCESS),
+            "What of an already loaded range is loaded again; missing: nothing.",
+        )
+        .only(BACKFILL),
+        Key::new(
+            "order",
+            Shape::Words(&ORDER),
+            "Which partitions come first; oldest.",
+        )
+        .only(BACKFILL),
+        Key::new("tasks", Shape::Whole(1, 1_000_000), "How many tasks.")
+            .required()
+            .only(NOOP),
+        Key::new("hold", Shape::Duration, "How long each takes; 0s.").only(NOOP),
+    ],
+};
+
+static STRATEGIES: &[Word] = &[
+    Word::new("backfill"),
+    Word::new("noop"),
+    Word::later(
+        "full_refresh",
+        "`backfill` with `reprocess: all` loads a whole table again",
+    ),
+    Word::later(
+        "swap",
+        "`backfill` with `write.mode: replace_partition` replaces part by part",
+    ),
+    Word::later(
+        "incremental",
+        "run a `backfill` again with a later `end`: it loads only what is missing",
+    ),
+    Word::later(
+        "cdc",
+        "run a `backfill` again with a later `end`: it loads only what is missing",
+    ),
+    Word::later("sql", "run the statements after the pipeline"),
+    Word::later("exec", "run the program after the pipeline"),
+];
+
+static REPROCESS: [Word; 3] = [
+    Word::new("missing"),
+    Word::new("all"),
+    Word::later(
+        "failed",
+        "`missing` loads what no run has committed, so also what failed",
+    ),
+];
+
+static ORDER: [Word; 2] = [Word::new("oldest"), Word::new("newest")];
+
+static DEPENDS_ON: List = List {
+    items_min: 0,
+    items_max: 200,
+    each: Shape::Fields(&DEPENDENCY),
+    later: None,
+};
+
+static DEPENDENCY: Fields = Fields {
+    what: "a dependency",
+    tag: None,
+    shorthand: Some("step"),
+    is_merged: false,
+    keys: &[
+        Key::new("step", Shape::Name, "The step waited for.").required(),
+        Key::new(
+            "when",
+            Shape::Words(&WHEN),
+            "What it must have come to; success.",
+        ),
+    ],
+};
+
+static WHEN: [Word; 2] = [Word::new("success"), Word::new("done")];
+
+static FROM: Fields = Fields {
+    what: "a source",
+    tag: None,
+    shorthand: None,
+    is_merged: true,
+    keys: &[
+        Key::new("connection", Shape::Name, "Which database.").required(),
+        Key::new(
+            "table",
+            Shape::Table,
+            "Which table: table or schema.table, parts in double quotes where needed.",
+        )
+        .required(),
+        Key::new(
+            "columns",
+            Shape::Named(&COLUMNS),
+            "What is special about some columns; all others are read as they are.",
+        ),
+        Key::new(
+            "rows",
+            Shape::Words(&ROWS),
+            "Which rows are meant where row level security hides some; all.",
+        ),
+        Key::later("query", "make a view of it and name that as `table`"),
+    ],
+};
+
+static ROWS: [Word; 2] = [Word::new("all"), Word::new("visible")];
+
+static COLUMNS: Named = Named {
+    what: "a column",
+    placeholder: "<column>",
+    is_any_text: true,
+    entries_min: 0,
+    entries_max: 1600,
+    each: Shape::Fields(&COLUMN),
+};
+
+static COLUMN: Fields = Fields {
+    what: "a column",
+    tag: None,
+    shorthand: None,
+    is_merged: true,
+    keys: &[
+        Key::new("exclude", Shape::Bool, "Leave the column out."),
+        Key::later(
+            "cast",
+            "make a view with the cast in it and name that as `table`",
+        ),
+    ],
+};
+
+static TO: Fields = Fields {
+    what: "a target",
+    tag: None,
+    shorthand: None,
+    is_merged: true,
+    keys: &[
+        Key::new("connection", Shape::Name, "Which database.").required(),
+        Key::new(
+            "table",
+            Shape::Target,
+            "Which table; {source.table} and {source.schema} stand for the source's.",
+        )
+        .required(),
+    ],
+};
+
+static PARTITION: Fields = Fields {
+    what: "a partition rule",
+    tag: Some("by"),
+    shorthand: None,
+    is_merged: true,
+    keys: &[
+        Key::new("by", Shape::Words(&PARTITION_BY), "The rule that cuts.").required(),
+        Key::new(
+            "column",
+            Shape::Text,
+            "The column that is cut; its values never change.",
+        )
+        .required(),
+        Key::new(
+            "grain",
+            Shape::Words(&GRAINS),
+            "How long a civil period is.",
+        )
+        .required()
+        .only(CALENDAR),
+        Key::new("tz", Shape::Zone, "The zone whose midnights count; UTC.").only(CALENDAR),
+        Key::new(
+            "width",
+            Shape::Whole(1, WHOLE_MAX),
+            "Values in a part; without it, parts of about max_rows rows.",
+        )
+        .only(INTEGER),
+        Key::new(
+            "max_rows",
+            Shape::Whole(1, ROWS_MAX),
+            "Rows aimed at in a part when no width is given; 500000.",
+        )
+        .only(INTEGER),
+        Key::new(
+            "nulls",
+            Shape::Words(&NULLS),
+            "What happens to rows whose column is NULL; partition: they are one of their own.",
+        ),
+        Key::later("follow", "it belongs to the strategy `sql`"),
+    ],
+};
+
+static PARTITION_BY: [Word; 4] = [
+    Word::new("calendar"),
+    Word::new("integer"),
+    Word::later("keyset", "cut by a time or by a whole number"),
+    Word::later("hash", "cut by a time or by a whole number"),
+];
+
+static GRAINS: [Word; 5] = [
+    Word::new("hour"),
+    Word::new("day"),
+    Word::new("week"),
+    Word::new("month"),
+    Word::new("year"),
+];
+
+static NULLS: [Word; 3] = [
+    Word::new("partition"),
+    Word::new("ignore"),
+    Word::new("fail"),
+];
+
+static WRITE: Fields = Fields {
+    what: "a write rule",
+    tag: None,
+    shorthand: None,
+    is_merged: true,
+    keys: &[
+        Key::new(
+            "mode",
+            Shape::Words(&WRITE_MODES),
+            "How a partition's rows meet the target's.",
+        )
+        .required(),
+        Key::new(
+            "key",
+            Shape::List(&WRITE_KEY),
+            "The columns that identify a row; without them, the source's key.",
+        ),
+        Key::new(
+            "resident",
+            Shape::Words(&RESIDENT),
+            "What happens to rows in a range that no run has loaded; fail.",
+        ),
+        Key::new(
+            "triggers",
+            Shape::Words(&TRIGGERS),
+            "Whether the target's triggers act on what is written; fire.",
+        ),
+        Key::new(
+            "on_schema_change",
+            Shape::Words(&SCHEMA_CHANGE),
+            "What happens when the target's columns differ; fail.",
+        ),
+        Key::later(
+            "deletes",
+            "`replace_partition` deletes what the source no longer has",
+        ),
+    ],
+};
+
+static WRITE_MODES: [Word; 3] = [
+    Word::new("append"),
+    Word::new("replace_partition"),
+    Word::later(
+        "merge",
+        "`replace_partition` makes a range equal to the source's",
+    ),
+];
+
+static WRITE_KEY: List = List {
+    items_min: 1,
+    items_max: 32,
+    each: Shape::Text,
+    later: Some(("auto", "leave `key` out: the source's key is used")),
+};
+
+static RESIDENT: [Word; 2] = [Word::new("fail"), Word::new("replace")];
+
+static TRIGGERS: [Word; 2] = [Word::new("fire"), Word::new("skip")];
+
+static SCHEMA_CHANGE: [Word; 2] = [
+    Word::new("fail"),
+    Word::later(
+        "add_columns",
+        "add the columns to the target, then run again",
+    ),
+];
+
+static RETRIES: Fields = Fields {
+    what: "a retry rule",
+    tag: None,
+    shorthand: None,
+    is_merged: true,
+    keys: &[
+        Key::new("max_attempts", Shape::Whole(1, 100), "Attempts in all; 5."),
+        Key::new("initial", Shape::Duration, "The first wait's ceiling; 1s."),
+        Key::new("max", Shape::Duration, "Every wait's ceiling; 5m."),
+        Key::new(
+            "unreachable",
+            Shape::Duration,
+            "How long a connection may be away before the tasks that need it are given up; 1h.",
+        ),
+    ],
+};
+
+static STEP_LIMITS: Fields = Fields {
+    what: "the limits of a step",
+    tag: None,
+    shorthand: None,
+    is_merged: true,
+    keys: &[
+        Key::new("tasks", Shape::Whole(1, TASKS_MAX), "Tasks at once."),
+        Key::new("attempt", Shape::Duration, "One attempt's time."),
+        Key::new(
+            "stall",
+            Shape::Duration,
+            "How long an attempt may move no byte before it is ended; 10m.",
+        ),
+    ],
+};
+
+static CHUNK: Fields = Fields {
+    what: "a chunk",
+    tag: None,
+    shorthand: None,
+    is_merged: true,
+    keys: &[
+        Key::new(
+            "target",
+            Shape::Duration,
+            "How long a chunk is to take: its size follows; 10s.",
+        ),
+        Key::new(
+            "max_rows",
+            Shape::Whole(1, ROWS_MAX),
+            "Rows of a chunk at most, but for those of one position; 500000.",
+        ),
+        Key::new(
+            "max_bytes",
+            Shape::Bytes,
+            "Bytes that a chunk is to have at most, judged by the one before; 64MiB.",
+        ),
+    ],
+};
+
+static LABELS: Named = Named {
+    what: "a label",
+    placeholder: "<label>",
+    is_any_text: true,
+    entries_min: 0,
+    entries_max: 32,
+    each: Shape::Text,
+};
+
+static STEP_POOLS: List = List {
+    items_min: 0,
+    items_max: 32,
+    each: Shape::Name,
+    later: None,
+};
+
+static TOLERATE: Fields = Fields {
+    what: "what is tolerated",
+    tag: None,
+    shorthand: None,
+    is_merged: true,
+    keys: &[
+        Key::new(
+            "dead",
+            Shape::Whole(0, 1_000_000),
+            "Tasks that may die before the step fails; 0.",
+        ),
+        Key::later("stop_above", "`dead` bounds the tasks that may die"),
+    ],
+};

@@ -1,0 +1,185 @@
+//! What becomes of a task whose attempt failed, was lost, or gave it back.
+
+use highwater_common::assignment::{AttemptError, ErrorClass};
+use highwater_common::id::{AttemptNo, TaskId, WorkerId};
+use highwater_common::plan::PhaseKind;
+use highwater_common::record::{DeadRecord, RetryRecord, TaskHistory};
+use highwater_common::retry::{QUARANTINE_CODE, RetryDecision, RetryHistory, decide};
+use highwater_common::spec::RetryPolicy;
+use rand::RngExt;
+
+use super::Leader;
+use super::batch::Planned;
+use super::runs::cut;
+use crate::engine::{Change, ChangeKind};
+
+/// The longest code of an error that a record keeps, in bytes.
+const CODE_BYTES_MAX: usize = 64;
+/// Workers that a task's history names at the most: two are enough to condemn it.
+const CRASHED_WORKERS_MAX: usize = 8;
+/// Workers on which a task failed that its history names at the most; of more the latest ones.
+const FAILED_WORKERS_MAX: usize = 8;
+
+impl Leader {
+    /// A task whose attempt gave it back: what was counted before stays counted, this attempt is
+    /// not.
+    pub(super) fn released(&self, task: &TaskId) -> Option<Planned> {
+        let (lease, run) = self.lease(task)?;
+        let kind = if lease.attempt == AttemptNo::FIRST && lease.history == TaskHistory::default() {
+            ChangeKind::Release
+        } else {
+            ChangeKind::Delay(RetryRecord {
+                address: lease.address.clone(),
+                attempts: lease.attempt.get() - 1,
+                history: lease.history.clone(),
+                not_before_millis: 0,
+                error: AttemptError::new(
+                    ErrorClass::Transient,
+                    "released",
+                    "the worker gave the task back",
+                ),
+            })
+        };
+        Some(
+            Change {
+                run: run.id,
+                task: *task,
+                address: lease.address.clone(),
+                kind,
+            }
+            .into(),
+        )
+    }
+
+    /// A task whose attempt failed, or was lost on `crashed`.
+    pub(super) fn failed(
+        &mut self,
+        task: &TaskId,
+        error: AttemptError,
+        crashed: Option<&WorkerId>,
+    ) -> Option<Planned> {
+        let jitter: f64 = self.rng.random();
+        let now = self.clock.wall_millis();
+        let (lease, _) = self.lease(task)?;
+        let mut history = lease.history.clone();
+        if let Some(worker) = crashed {
+            history.crashes = history.crashes.saturating_add(1);
+            if history.crashed_on.len() < CRASHED_WORKERS_MAX {
+                history.crashed_on.insert(worker.clone());
+            }
+        }
+        let error = AttemptError {
+            code: cut(&error.code, CODE_BYTES_MAX),
+            ..error
+        };
+        // On one machine no worker reaches what another one does not.
+        let may_differ = crashed.is_none() && !self.cluster.is_one_machine;
+        let mut error = if may_differ {
+            naming(error, &lease.worker)
+        } else {
+            error
+        };
+        if error.class == ErrorClass::Unreachable {
+            let (worker, mut met) = (lease.worker.clone(), history.clone());
+            if may_differ {
+                note_failure(&mut met.failed_on, &worker);
+            }
+            match self.held_back(task, error, met, jitter) {
+                Ok(planned) => return Some(planned),
+                Err(counted) => error = counted,
+            }
+        }
+        let (lease, run) = self.lease(task)?;
+        let known = run.spec.steps.get(&lease.address.step)?;
+        let must_not_die = run.kind(&lease.address) == Some(PhaseKind::Fence);
+        let attempts = lease.attempt.get();
+        let past = RetryHistory {
+            attempts,
+            crashes: history.crashes,
+            crashed_workers: u32::try_from(history.crashed_on.len()).unwrap_or(u32::MAX),
+        };
+        // A fence is never given up: its run stays `cancelling` and says which target it waits for.
+        let (class, policy) = match must_not_die {
+            true => (
+                ErrorClass::Transient,
+                RetryPolicy {
+                    max_attempts: u32::MAX,
+                    ..RetryPolicy::default()
+                },
+            ),
+            false => (error.class, known.retries.clone()),
+        };
+        let address = lease.address.clone();
+        let work = run.work(&address)?.to_string();
+        let kind = match decide(class, &past, &policy, jitter) {
+            RetryDecision::Retry { after } => {
+                let wait = i64::try_from(after.as_millis()).unwrap_or(i64::MAX);
+                let not_before_millis = now.saturating_add(wait);
+                if may_differ {
+                    note_failure(&mut history.failed_on, &lease.worker);
+                }
+                ChangeKind::Delay(RetryRecord {
+                    address: address.clone(),
+                    attempts,
+                    history,
+                    not_before_millis,
+                    error,
+                })
+            }
+            RetryDecision::Dead => ChangeKind::Die(DeadRecord {
+                address: address.clone(),
+                attempts,
+                work,
+                error,
+            }),
+            RetryDecision::Quarantine => {
+                let message = format!(
+                    "{} attempts were lost with their workers; the last: {}",
+                    past.crashes, error.message
+                );
+                let error = AttemptError::new(ErrorClass::Crash, QUARANTINE_CODE, message);
+                ChangeKind::Die(DeadRecord {
+                    address: address.clone(),
+                    attempts,
+                    work,
+                    error,
+                })
+            }
+        };
+        Some(
+            Change {
+                run: run.id,
+                task: *task,
+                address,
+                kind,
+            }
+            .into(),
+        )
+    }
+}
+
+/// Puts a worker to the end of those on which a task failed.
+fn note_failure(failed_on: &mut Vec<WorkerId>, worker: &WorkerId) {
+    failed_on.retain(|known| known != worker);
+    if failed_on.len() >= FAILED_WORKERS_MAX {
+        failed_on.remove(0);
+    }
+    failed_on.push(worker.clone());
+}
+
+/// The error with the worker that met it: what one worker meets another one may not.
+fn naming(error: AttemptError, worker: &WorkerId) -> AttemptError {
+    let on = format!(" (on worker {worker})");
+    if error.message.ends_with(&on) {
+        return error;
+    }
+    let message = cut(
+        &error.message,
+        AttemptError::MESSAGE_BYTES_MAX.saturating_sub(on.len()),
+    ) + &on;
+    AttemptError {
+        connection: error.connection,
+        committed_rows: error.committed_rows,
+        ..AttemptError::new(error.class, error.code, message)
+    }
+}
