@@ -133,10 +133,8 @@ impl OrderContext {
 }
 
 pub(crate) fn malformed(what: &str) -> AttemptError {
-    let message = format!(
-        "the order has {what}: coordinator and worker are of versions that do \
-                           not fit"
-    );
+    let message =
+        format!("the order has {what}: coordinator and worker are of versions that do not fit");
     AttemptError::new(ErrorClass::Permanent, "malformed_order", message)
 }
 

@@ -35,16 +35,12 @@ pub(super) async fn ask_ledger(
                 // Not committed, or not yet: the next claim waits for a commit still in flight, and
                 // sees what it did.
                 Resume::Begin | Resume::Probe => {
-                    return Err(uncertain(
-                        "the ledger does not hold it \
-                    as committed",
-                    ));
+                    return Err(uncertain("the ledger does not hold it as committed"));
                 }
             },
             Ok(None) => {
                 return Err(uncertain(
-                    "the ledger has no row of it: the target may have \
-                lost data",
+                    "the ledger has no row of it: the target may have lost data",
                 ));
             }
             Err(error) => last = Some(error),

@@ -67,8 +67,7 @@ fn own_words(said: &PostgresSaid<'_>) -> String {
         "22P02" | "22P03" => "a value is none of its column's type",
         "2200M" | "2200N" | "2200S" | "2200T" => "a value is no XML",
         "23001" | "23503" => {
-            "a foreign key does not hold: a row refers to one that is not there, \
-                              or is referred to"
+            "a foreign key does not hold: a row refers to one that is not there, or is referred to"
         }
         "23502" => "a value is NULL where none may be",
         "23505" => "two rows have one key that has to be unique",
@@ -148,10 +147,7 @@ fn column_of_copy(context: &str) -> Option<String> {
         .get(digits..)
         .filter(|_| digits > 0)?
         .strip_prefix(", column ")?
-        .split_once(
-            ": \
-        ",
-        )?;
+        .split_once(": ")?;
     Some(column.to_owned())
 }
 
@@ -216,8 +212,7 @@ mod tests {
         let context = Some("COPY orders, line 3, column amount: \"4111 1111\"");
         let words = postgres_words(&said(
             "22P02",
-            "invalid input syntax for type integer: \"4111 \
-            1111\"",
+            "invalid input syntax for type integer: \"4111 1111\"",
             context,
         ));
         assert_eq!(

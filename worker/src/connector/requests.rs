@@ -162,10 +162,9 @@ impl PrepareOutcome {
     pub fn warnings(self) -> Vec<String> {
         match self {
             Self::Prepared { warnings, .. } => warnings,
-            Self::Superseded | Self::Fenced { .. } => panic!(
-                "the stream was to be the run's, not \
-                {self:?}"
-            ),
+            Self::Superseded | Self::Fenced { .. } => {
+                panic!("the stream was to be the run's, not {self:?}")
+            }
         }
     }
 }

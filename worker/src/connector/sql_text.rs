@@ -400,10 +400,8 @@ mod tests {
 
     #[test]
     fn text_is_compared_by_its_bytes() {
-        let range = CursorRange::new(Some(Cursor::Date(0)), Some(Cursor::Date(1))).expect(
-            "not \
-            empty",
-        );
+        let range =
+            CursorRange::new(Some(Cursor::Date(0)), Some(Cursor::Date(1))).expect("not empty");
         let sql =
             Sql::new(Dialect::Postgres, "").slice("at", CursorForm::TextDate, &Slice::Range(range));
         assert_eq!(

@@ -169,10 +169,7 @@ mod tests {
                 Option::map(start, Cursor::Integer),
                 Option::map(end, Cursor::Integer),
             )
-            .expect(
-                "not \
-                empty",
-            )
+            .expect("not empty")
         };
         assert_eq!(
             merge(vec![(Some(5), Some(9)), (Some(1), Some(5))]),

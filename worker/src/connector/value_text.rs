@@ -48,8 +48,7 @@ pub enum ValueError {
     },
     /// A value that a column of whole numbers could only take changed.
     #[error(
-        "column {column} is of type {type_name}, and a row holds something else than a whole \
-             number"
+        "column {column} is of type {type_name}, and a row holds something else than a whole number"
     )]
     NotWhole {
         /// The column.

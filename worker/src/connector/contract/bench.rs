@@ -192,10 +192,7 @@ impl<F: TargetFixture> Bench<F> {
     pub(super) async fn load(&self, slice: Slice, rows: Given) -> Receipt {
         self.load_as(&self.claim(slice, 1), &self.write_request(slice), rows)
             .await
-            .expect(
-                "the \
-            load goes through",
-            )
+            .expect("the load goes through")
     }
 
     /// [`Bench::load`] with everything given, up to the first error.
@@ -371,12 +368,8 @@ impl RowStream for Given {
                 Ok(Some(RowBatch::Rows(rows)))
             }
             None if self.dies => {
-                let report = AttemptError::new(
-                    ErrorClass::Transient,
-                    "source_gone",
-                    "the source \
-                    broke off",
-                );
+                let report =
+                    AttemptError::new(ErrorClass::Transient, "source_gone", "the source broke off");
                 Err(ConnectorError {
                     report,
                     source: None,

@@ -120,10 +120,7 @@ pub async fn guard_is_last_and_fences_the_zombie<F: TargetFixture>() {
     let receipt = bench
         .load_as(&successor, &request, Given::rows(0..8))
         .await
-        .expect(
-            "the \
-        successor commits",
-        );
+        .expect("the successor commits");
     match (claimed, written) {
         (Some(claimed), _) => assert_writes_in_vain(claimed, &request, Given::rows(0..10)).await,
         (None, Some((tx, receipt))) => assert_lost(tx, &receipt).await,
@@ -198,10 +195,7 @@ pub async fn a_committed_task_replays_its_receipt<F: TargetFixture>() {
         .target()
         .claim(&bench.claim(range(0, 10), 2))
         .await
-        .expect(
-            "an \
-        answer",
-        );
+        .expect("an answer");
     // THEN it is given the receipt
     assert!(
         matches!(answer, ClaimOutcome::Committed(replayed) if replayed == receipt),

@@ -127,9 +127,6 @@ pub async fn a_target_without_a_ledger_holds_no_commit<F: TargetFixture>() {
         .target
         .committed(&request(&bench, WriteMode::ReplacePartition))
         .await
-        .expect(
-            "an \
-        answer",
-        );
+        .expect("an answer");
     assert_eq!(told, Ordinals::default());
 }

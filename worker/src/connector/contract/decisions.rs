@@ -22,10 +22,7 @@ async fn row_of<F: TargetFixture>(bench: &Bench<F>, claim: &Claim) -> LedgerRow 
         .ledger_row(&claim.run, &claim.task)
         .await
         .expect("readable")
-        .expect(
-            "there is a \
-        row",
-        )
+        .expect("there is a row")
 }
 
 /// Every state of a row, under a smaller, the same and a larger token, of this attempt and of
@@ -70,8 +67,7 @@ pub async fn every_claim_does_to_the_ledger_what_is_decided<F: TargetFixture>() 
                     ClaimStep::Raise => {
                         assert!(
                             matches!(answer, Ok(ClaimOutcome::Held(_))),
-                            "{case}, not \
-                            {answer:?}"
+                            "{case}, not {answer:?}"
                         );
                         assert_eq!(
                             (after.state, after.fence),

@@ -234,8 +234,7 @@ async fn read<F: SourceFixture>(fixture: &F, facts: &TableFacts, slice: Slice) -
     let source = fixture.source();
     assert!(
         source.formats(&facts.columns).contains(&RowFormat::Values),
-        "typed values are every \
-        source's format"
+        "typed values are every source's format"
     );
     let mut stream = source
         .read(&read_request(fixture, facts, slice))

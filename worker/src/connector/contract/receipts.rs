@@ -25,8 +25,7 @@ async fn assert_refused<F: TargetFixture>(bench: &mut Bench<F>, why: &str) {
             why,
             "coverage forget",
             "another name of the step",
-            "bring the table itself \
-            back",
+            "bring the table itself back",
         ] {
             assert!(
                 refusal.message.contains(text),

@@ -253,10 +253,7 @@ pub async fn appended_rows_stay_beside_those_that_are_there<F: TargetFixture>() 
     let receipt = bench
         .load_as(&claim, &request, Given::rows(3..10))
         .await
-        .expect(
-            "the load goes \
-        through",
-        );
+        .expect("the load goes through");
     assert_eq!((receipt.rows, bench.rows_where("1 = 1").await), (7, 10));
 }
 

@@ -175,19 +175,13 @@ pub(super) async fn source_table(
 ) -> Result<Table, ConnectorError> {
     if table.schema.as_deref() == Some(ledger::SCHEMA) || table.name.starts_with("_highwater") {
         let message = format!(
-            "{table} on {endpoint} belongs to Highwater itself and is never a \
-                               source; name another"
+            "{table} on {endpoint} belongs to Highwater itself and is never a source; name another"
         );
         return Err(permanent("ledger_as_source", message));
     }
-    let found = find_table(conn, table).await.map_err(|error| {
-        classify(
-            endpoint,
-            "read the \
-        catalog",
-            error,
-        )
-    })?;
+    let found = find_table(conn, table)
+        .await
+        .map_err(|error| classify(endpoint, "read the catalog", error))?;
     match found {
         Some(table) => Ok(table),
         None => Err(unknown_table(conn, endpoint, table).await),
@@ -217,12 +211,7 @@ pub(super) async fn unknown_table(
     };
     let place = table.schema.as_ref().map_or_else(
         || "the search path".to_owned(),
-        |schema| {
-            format!(
-                "schema \
-        {schema}"
-            )
-        },
+        |schema| format!("schema {schema}"),
     );
     names.sort_by_key(|name| distance(name, &table.name));
     let there = match (
@@ -232,10 +221,7 @@ pub(super) async fn unknown_table(
             .take(NAMES_MAX)
             .cloned()
             .collect::<Vec<_>>()
-            .join(
-                ", \
-        ",
-            ),
+            .join(", "),
     ) {
         (0, _) => format!("{place} holds no table that the user may see"),
         (1..=NAMES_MAX, names) => format!("{place} holds {names}"),

@@ -148,11 +148,9 @@ fn options(to: &Destination, host: &Host) -> Result<PgConnectOptions, String> {
         options = options.database(database);
     }
     if let Some(mode) = &to.tls.mode {
-        options = options.ssl_mode(PgSslMode::from_str(mode).map_err(|_| {
-            "the driver knows no such \
-                sslmode"
-                .to_owned()
-        })?);
+        options = options.ssl_mode(
+            PgSslMode::from_str(mode).map_err(|_| "the driver knows no such sslmode".to_owned())?,
+        );
     }
     if let Some(root) = &to.tls.root {
         options = options.ssl_root_cert(root);
@@ -209,10 +207,7 @@ pub(super) async fn connect(
     Err(refused.unwrap_or_else(|| {
         permanent(
             "malformed_url",
-            format!(
-                "the URL of {endpoint} names \
-        no server"
-            ),
+            format!("the URL of {endpoint} names no server"),
         )
     }))
 }
@@ -262,10 +257,7 @@ async fn connect_to_one(
     Err(last.unwrap_or_else(|| {
         permanent(
             "malformed_url",
-            format!(
-                "the URL of {endpoint} names no \
-        server"
-            ),
+            format!("the URL of {endpoint} names no server"),
         )
     }))
 }
@@ -280,8 +272,7 @@ async fn connect_to(
         Err(_) => {
             let waited = patience.as_secs();
             let message = format!(
-                "cannot reach {endpoint}: no answer within {waited} s; is this \
-                                   its address?"
+                "cannot reach {endpoint}: no answer within {waited} s; is this its address?"
             );
             Err(unreachable(endpoint, message))
         }
@@ -323,8 +314,7 @@ async fn check_tls_files(endpoint: &Endpoint, tls: &Tls) -> Result<(), Connector
             Err(error) => format!("cannot be read by this worker: {error}"),
         };
         let message = format!(
-            "cannot open a session on {endpoint}: the file {file}, which \
-                               {parameter} names, {wrong}"
+            "cannot open a session on {endpoint}: the file {file}, which {parameter} names, {wrong}"
         );
         return Err(permanent("tls_file", message));
     }

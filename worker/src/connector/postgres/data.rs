@@ -268,10 +268,7 @@ impl OpenTx {
         let failed = session.failed(&format!("write {}", request.table));
         let lock = Sql::new(Dialect::Postgres, "lock table ")
             .table(&request.table)
-            .text(
-                " in row \
-            exclusive mode",
-            );
+            .text(" in row exclusive mode");
         match session
             .conn
             .execute(sqlx::raw_sql(lock.into_statement()))

@@ -89,8 +89,7 @@ fn verdict(state: &str) -> (ErrorClass, &'static str, &'static str) {
         READ_ONLY => (
             Unreachable,
             "read_only",
-            "is the server a standby, or in the middle of a \
-            failover?",
+            "is the server a standby, or in the middle of a failover?",
         ),
         "25P03" | "25P04" => (Transient, "session_timed_out", ""),
         "57P01" | "57P02" | "57P05" => (Unreachable, "session_ended", ""),
@@ -98,14 +97,12 @@ fn verdict(state: &str) -> (ErrorClass, &'static str, &'static str) {
         "57014" => (
             Resource,
             "statement_timeout",
-            "raise the timeout, or make the partitions \
-            smaller",
+            "raise the timeout, or make the partitions smaller",
         ),
         "55P03" => (
             Resource,
             "lock_timeout",
-            "another session holds the lock; pg_stat_activity \
-            shows which",
+            "another session holds the lock; pg_stat_activity shows which",
         ),
         "53100" => (Resource, "disk_full", "make room on the server"),
         "53200" => (Resource, "out_of_memory", ""),
@@ -117,8 +114,7 @@ fn verdict(state: &str) -> (ErrorClass, &'static str, &'static str) {
         "28P01" => (
             Permanent,
             "wrong_password",
-            "correct the user or the password of the \
-            connection",
+            "correct the user or the password of the connection",
         ),
         "3D000" => (
             Permanent,
@@ -134,8 +130,7 @@ fn verdict(state: &str) -> (ErrorClass, &'static str, &'static str) {
         "42703" => (
             Permanent,
             "unknown_column",
-            "correct its name, or plan anew if the table has \
-            changed",
+            "correct its name, or plan anew if the table has changed",
         ),
         "22003" => (
             Permanent,
@@ -150,16 +145,14 @@ fn verdict(state: &str) -> (ErrorClass, &'static str, &'static str) {
         "22P02" | "22007" | "22008" | "22P03" => (
             Permanent,
             "value_does_not_fit",
-            "correct the value, or the type of the target's \
-                column",
+            "correct the value, or the type of the target's column",
         ),
         // A session that the server itself gave has its prepared statements to itself.
         "42P05" | "26000" => (Permanent, "transaction_pooling", TRANSACTION_POOLING),
         "23502" => (
             Permanent,
             "constraint_violation",
-            "correct the rows, or allow NULL in the \
-            target",
+            "correct the rows, or allow NULL in the target",
         ),
         "23505" => (
             Permanent,
@@ -188,8 +181,7 @@ fn verdict(state: &str) -> (ErrorClass, &'static str, &'static str) {
             Some("22") => (
                 Permanent,
                 "value_does_not_fit",
-                "correct the value, or the type of the \
-                target's column",
+                "correct the value, or the type of the target's column",
             ),
             Some("23") => (
                 Permanent,
@@ -208,10 +200,8 @@ const TRANSACTION_POOLING: &str = "a pooler stands in front of the server and gi
 
 /// The error of a session that is not the one that was set up.
 pub(super) fn transaction_pooling(endpoint: &Endpoint) -> ConnectorError {
-    let message = format!(
-        "the session on {endpoint} is not the one that was set up; \
-                           {TRANSACTION_POOLING}"
-    );
+    let message =
+        format!("the session on {endpoint} is not the one that was set up; {TRANSACTION_POOLING}");
     permanent("transaction_pooling", message)
 }
 
@@ -267,10 +257,7 @@ fn driver_report(endpoint: &Endpoint, what: &str, error: &sqlx::Error) -> Attemp
         sqlx::Error::Io(io) => (
             ErrorClass::Unreachable,
             "connection_lost",
-            format!(
-                "the \
-            connection broke ({io})"
-            ),
+            format!("the connection broke ({io})"),
         ),
         sqlx::Error::Tls(why) => (
             ErrorClass::Permanent,
@@ -280,9 +267,7 @@ fn driver_report(endpoint: &Endpoint, what: &str, error: &sqlx::Error) -> Attemp
         sqlx::Error::Protocol(_) | sqlx::Error::WorkerCrashed | sqlx::Error::BeginFailed => (
             ErrorClass::Unreachable,
             "connection_lost",
-            "the conversation with the server broke \
-                off"
-            .to_owned(),
+            "the conversation with the server broke off".to_owned(),
         ),
         other => (
             ErrorClass::Permanent,
@@ -301,10 +286,8 @@ fn driver_report(endpoint: &Endpoint, what: &str, error: &sqlx::Error) -> Attemp
 /// The error of a server that could not be reached or did not let us in.
 pub(super) fn connect_error(endpoint: &Endpoint, error: sqlx::Error) -> ConnectorError {
     if let sqlx::Error::Io(io) = &error {
-        let message = format!(
-            "cannot reach {endpoint}: {io}; is the server up, and is this its \
-                               address?"
-        );
+        let message =
+            format!("cannot reach {endpoint}: {io}; is the server up, and is this its address?");
         let report = unreachable(endpoint, message).report;
         return ConnectorError {
             report,

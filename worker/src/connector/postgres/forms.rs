@@ -92,10 +92,7 @@ async fn sample(
     };
     let sql = Sql::new(Dialect::Postgres, "select left(v::text, ")
         .integer(SAMPLE_LETTERS)
-        .text(
-            ") \
-        from ((select ",
-        );
+        .text(") from ((select ");
     let sql = sql
         .name(column)
         .text(" as v from ")

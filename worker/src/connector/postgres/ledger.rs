@@ -211,8 +211,7 @@ pub(super) async fn check_cluster(
         Some(holder) => check_holder(endpoint, &holder, cluster),
         None => {
             let message = format!(
-                "there is no ledger on {endpoint}; was it dropped? Start a new \
-                                   run to make it again"
+                "there is no ledger on {endpoint}; was it dropped? Start a new run to make it again"
             );
             Err(permanent(LEDGER_MISSING, message))
         }
@@ -376,20 +375,12 @@ pub(super) async fn read_row(
 fn parse_row(row: &PgRow) -> Result<FoundRow, sqlx::Error> {
     let decode = |message: &str| sqlx::Error::Decode(message.to_owned().into());
     let letter: String = row.try_get("state")?;
-    let state = LedgerState::from_letter(&letter).ok_or_else(|| {
-        decode(
-            "a ledger row has an \
-        unknown state",
-        )
-    })?;
+    let state = LedgerState::from_letter(&letter)
+        .ok_or_else(|| decode("a ledger row has an unknown state"))?;
     let nonce: Uuid = row.try_get("nonce")?;
     let digest: Vec<u8> = row.try_get("spec_digest")?;
-    let digest = <[u8; 32]>::try_from(digest).map_err(|_| {
-        decode(
-            "a ledger row's digest has no 32 \
-        bytes",
-        )
-    })?;
+    let digest = <[u8; 32]>::try_from(digest)
+        .map_err(|_| decode("a ledger row's digest has no 32 bytes"))?;
     let reached = reached(row)?;
     let (pid, started): (Option<i32>, Option<i64>) =
         (row.try_get("session_id")?, row.try_get("session_micros")?);

@@ -82,11 +82,7 @@ impl Outside {
                 let any = others
                     .iter()
                     .fold(fragment().text("(").sql(first), |any, other| {
-                        any.text(
-                            " \
-                    or ",
-                        )
-                        .sql(other)
+                        any.text(" or ").sql(other)
                     });
                 any.text(") and not (").sql(&placed()).text(")")
             });
@@ -212,8 +208,5 @@ fn by_one_scan(asked: &LeftOutRequest, outside: &Outside) -> Sql {
         .name(&asked.partition_column)
         .text(" from ")
         .table(&asked.table)
-        .text(
-            " \
-        offset 0) b",
-        )
+        .text(" offset 0) b")
 }

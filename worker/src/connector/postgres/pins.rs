@@ -154,12 +154,7 @@ mod tests {
         let knows = |version, name: &str| text(version).contains(name);
         assert!(!knows(130_015, "idle_session_timeout") && knows(140_000, "idle_session_timeout"));
         assert!(
-            !knows(160_009, "transaction_timeout = 0")
-                && knows(
-                    170_000,
-                    "transaction_timeout \
-            = 0"
-                )
+            !knows(160_009, "transaction_timeout = 0") && knows(170_000, "transaction_timeout = 0")
         );
         assert!(!knows(130_015, "restrict_nonsystem") && knows(130_016, "restrict_nonsystem"));
         assert!(!knows(160_003, "restrict_nonsystem") && knows(160_004, "restrict_nonsystem"));

@@ -70,13 +70,11 @@ impl Positions {
     pub(super) const fn finite(self) -> &'static str {
         match self.kind {
             CursorKind::Integer if self.is_decimal => {
-                " between -9223372036854775808 and \
-                9223372036854775807"
+                " between -9223372036854775808 and 9223372036854775807"
             }
             CursorKind::Integer => " is not null",
             CursorKind::Instant | CursorKind::Civil | CursorKind::Date => {
-                " not in ('infinity', \
-                '-infinity')"
+                " not in ('infinity', '-infinity')"
             }
         }
     }

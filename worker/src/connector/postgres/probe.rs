@@ -260,14 +260,12 @@ impl Probe<'_> {
             .text(" where ")
             .name(name);
         let ordered = match end {
-            End::First => from.text(positions.down_to_the_first()).text(
-                " order by 1 limit 1) b where \
-                    v::text <> 'infinity'",
-            ),
-            End::Last => from.text(positions.up_to_the_last()).text(
-                " order by 1 desc limit 1) b where \
-                    v::text <> '-infinity'",
-            ),
+            End::First => from
+                .text(positions.down_to_the_first())
+                .text(" order by 1 limit 1) b where v::text <> 'infinity'"),
+            End::Last => from
+                .text(positions.up_to_the_last())
+                .text(" order by 1 desc limit 1) b where v::text <> '-infinity'"),
         };
         let read = sqlx::query_scalar::<_, i64>(ordered.into_statement())
             .persistent(false)

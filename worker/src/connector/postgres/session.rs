@@ -134,10 +134,8 @@ impl Endpoint {
             Ok(pinned) => pinned?,
             Err(_) => {
                 let waited = self.session.connect_timeout.as_secs();
-                let message = format!(
-                    "cannot set up a session on {self}: no answer within \
-                                       {waited} s"
-                );
+                let message =
+                    format!("cannot set up a session on {self}: no answer within {waited} s");
                 return Err(unreachable(self, message));
             }
         }

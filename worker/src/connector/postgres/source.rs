@@ -187,10 +187,7 @@ impl PostgresSource {
             .text(PINNED)
             .text("; select from ")
             .table(name)
-            .text(
-                " \
-            limit 0",
-            );
+            .text(" limit 0");
         match conn.fetch_all(sqlx::raw_sql(lock.into_statement())).await {
             Ok(rows) => match rows.first().map(|row| row.try_get::<Option<String>, _>(0)) {
                 Some(Ok(Some(pinned))) if pinned == "source" => (),

@@ -191,10 +191,7 @@ impl Target for PostgresTarget {
                 ledger::check_holder(&self.endpoint, &holder, &request.cluster)?;
                 ledger::committed(&mut conn, request)
                     .await
-                    .map_err(self.failed(
-                        "read what the \
-                    step has committed",
-                    ))?
+                    .map_err(self.failed("read what the step has committed"))?
             }
             None if request.mode == WriteMode::Append
                 && self.holds_rows(&mut conn, &request.table).await? =>
@@ -238,10 +235,9 @@ impl Target for PostgresTarget {
                 break;
             }
             let idle = self.endpoint.session().claim_lock_timeout / 2;
-            end_idle_claims(&mut conn, idle).await.map_err(self.failed(
-                "end a claim that stopped \
-                halfway",
-            ))?;
+            end_idle_claims(&mut conn, idle)
+                .await
+                .map_err(self.failed("end a claim that stopped halfway"))?;
         }
         stumble("fence::marked")
             .await
@@ -338,10 +334,9 @@ impl Target for PostgresTarget {
     async fn columns(&self, table: &TableName) -> Result<Vec<ColumnFacts>, ConnectorError> {
         let mut conn = self.endpoint.open(SessionRole::Target).await?;
         let table = qualified(&mut conn, &self.endpoint, table).await?;
-        let found = find_table(&mut conn, &table).await.map_err(self.failed(
-            "read the target's \
-            columns",
-        ))?;
+        let found = find_table(&mut conn, &table)
+            .await
+            .map_err(self.failed("read the target's columns"))?;
         conn.close().await.ok();
         Ok(found.map_or_else(Vec::new, |table| table.facts().cloned().collect()))
     }

@@ -60,10 +60,9 @@ struct World {
 impl World {
     async fn start() -> Self {
         let server = Server::start();
-        let mut postgres = PgConnection::connect(&server.url("postgres")).await.expect(
-            "the server \
-            is up",
-        );
+        let mut postgres = PgConnection::connect(&server.url("postgres"))
+            .await
+            .expect("the server is up");
         postgres
             .execute("create database legacy")
             .await
@@ -79,10 +78,7 @@ impl World {
         };
         let (legacy_name, wh_name) = (
             "legacy".parse().expect("a name"),
-            "wh".parse().expect(
-                "a \
-            name",
-            ),
+            "wh".parse().expect("a name"),
         );
         Self {
             legacy: PgConnection::connect(&server.url("legacy"))
@@ -92,10 +88,7 @@ impl World {
                 .await
                 .expect("connected"),
             source: PostgresSource::new(&server.url("legacy"), legacy_name, supervisor.clone())
-                .expect(
-                    "a \
-                good url",
-                ),
+                .expect("a good url"),
             target: PostgresTarget::with_options(
                 &server.url("wh"),
                 wh_name,
@@ -129,10 +122,7 @@ impl World {
         self.legacy
             .execute(sqlx::raw_sql(AssertSqlSafe(sql.to_owned())))
             .await
-            .expect(
-                "legacy \
-            runs it",
-            );
+            .expect("legacy runs it");
     }
 
     async fn wh(&mut self, sql: &str) {
@@ -146,10 +136,7 @@ impl World {
         sqlx::query_scalar(AssertSqlSafe(sql.to_owned()))
             .fetch_one(&mut self.wh)
             .await
-            .expect(
-                "wh \
-            counts",
-            )
+            .expect("wh counts")
     }
 
     async fn orders(&mut self) -> i64 {
@@ -318,10 +305,7 @@ fn all() -> Slice {
 
 fn ids(start: Option<i64>, end: Option<i64>) -> Slice {
     Slice::Range(
-        CursorRange::new(start.map(Cursor::Integer), end.map(Cursor::Integer)).expect(
-            "not \
-        empty",
-        ),
+        CursorRange::new(start.map(Cursor::Integer), end.map(Cursor::Integer)).expect("not empty"),
     )
 }
 

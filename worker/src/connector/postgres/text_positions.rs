@@ -35,10 +35,7 @@ fn matches(sql: Sql, column: &str, pattern: &str) -> Sql {
 fn select_values() -> Sql {
     Sql::new(Dialect::Postgres, "select left(concat(v), ")
         .integer(LETTERS_MAX)
-        .text(
-            ") from \
-        (select ",
-        )
+        .text(") from (select ")
 }
 
 impl Probe<'_> {
@@ -72,10 +69,7 @@ impl Probe<'_> {
             .name(name)
             .text(" as v from ")
             .table(&asked.table)
-            .text(
-                " \
-            where ",
-            )
+            .text(" where ")
             .name(name);
         let values = values.text(" is not null");
         let values = if asked.bounds_declared {
@@ -134,15 +128,9 @@ impl Probe<'_> {
             .name(name)
             .text(" as v from ")
             .table(&asked.table)
-            .text(
-                " \
-            where ",
-            );
+            .text(" where ");
         let values = matches(values, name, &format!("^{}$", pattern(positions.form)))
-            .text(
-                " order \
-            by ",
-            )
+            .text(" order by ")
             .name(name);
         let values = match end {
             End::First => values.text(" collate \"C\" limit 1) s"),
@@ -174,8 +162,7 @@ impl Probe<'_> {
         if !indexed {
             let table = &asked.table;
             tracing::info!(
-                "reading the {} of {name} in {table} by a full scan: no index leads \
-                            with it",
+                "reading the {} of {name} in {table} by a full scan: no index leads with it",
                 end.name()
             );
         }
@@ -201,8 +188,7 @@ impl Probe<'_> {
         let why = if indexed {
             "the server is too busy"
         } else {
-            "no index leads with it; create \
-            one"
+            "no index leads with it; create one"
         };
         let message = format!(
             "the bounds of {name} in {} on {} could not be read within {} s: {why}",
@@ -254,10 +240,10 @@ impl Probe<'_> {
             .text(" where ");
         let sql = matches(sql, name, &format!("^{}$", pattern(positions.form)));
         let width = i64::try_from(days / EMPTY_PART).unwrap_or(i64::MAX);
-        let sql = sql.text(") t) p) g) w where days > ").integer(width).text(
-            " order by days desc \
-            limit 100",
-        );
+        let sql = sql
+            .text(") t) p) g) w where days > ")
+            .integer(width)
+            .text(" order by days desc limit 100");
         let found = sqlx::query_as::<_, (String, String)>(sql.into_statement()).persistent(false);
         let mut found = match found.fetch_all(&mut *self.conn).await {
             Ok(found) => found,

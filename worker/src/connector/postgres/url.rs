@@ -316,16 +316,12 @@ fn of_pairs(pairs: Pairs) -> Result<Destination, String> {
                 Some((_, values)) => {
                     return Err(format!(
                         "{key} with another value than {} is not supported",
-                        values.join(
-                            " \
-                        or "
-                        )
+                        values.join(" or ")
                     ));
                 }
                 None => {
                     return Err(format!(
-                        "its parameter {} is unknown or not supported; take it \
-                    out",
+                        "its parameter {} is unknown or not supported; take it out",
                         shown(key)
                     ));
                 }
@@ -362,11 +358,11 @@ fn hosts(names: &str, addresses: &str, ports: &str) -> Result<Vec<Host>, String>
         .split(',')
         .map(|port| match port.trim() {
             "" => Ok(DEFAULT_PORT),
-            port => port.parse::<u16>().ok().filter(|port| *port > 0).ok_or(
-                "a port is a number from 1 \
-                    to 65535"
-                    .to_owned(),
-            ),
+            port => port
+                .parse::<u16>()
+                .ok()
+                .filter(|port| *port > 0)
+                .ok_or("a port is a number from 1 to 65535".to_owned()),
         })
         .collect::<Result<Vec<_>, _>>()?;
     let names: Vec<&str> = list.split(',').map(str::trim).collect();

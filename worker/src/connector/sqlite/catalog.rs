@@ -153,8 +153,7 @@ pub(super) async fn find(
 ) -> Result<Option<Table>, ConnectorError> {
     if name.name.to_ascii_lowercase().starts_with(LEDGER_PREFIX) {
         let message = format!(
-            "`{name}` belongs to Highwater's ledger and is no table of yours; \
-                               name another"
+            "`{name}` belongs to Highwater's ledger and is no table of yours; name another"
         );
         return Err(place.permanent("ledger_table", message));
     }
@@ -306,10 +305,7 @@ pub(super) fn listed<'a>(names: impl Iterator<Item = &'a str>) -> String {
         .take(NAMES_LISTED_MAX)
         .map(|name| format!("`{name}`"))
         .collect::<Vec<_>>()
-        .join(
-            ", \
-        ",
-        );
+        .join(", ");
     if names.len() > NAMES_LISTED_MAX {
         text.push_str(&format!(" and {} more", names.len() - NAMES_LISTED_MAX));
     }

@@ -114,8 +114,7 @@ async fn decide(
         }
         None => Err(place.permanent(
             "ledger_unreadable",
-            "the claim that was just written is not \
-            there",
+            "the claim that was just written is not there",
         )),
     }
 }

@@ -144,8 +144,7 @@ fn classify(error: &sqlx::Error) -> (ErrorClass, &'static str, &'static str) {
             10 => (
                 C::Resource,
                 "io_error",
-                "Check the disk, and that the file system supports \
-                locks.",
+                "Check the disk, and that the file system supports locks.",
             ),
             13 => (
                 C::Resource,
@@ -155,20 +154,17 @@ fn classify(error: &sqlx::Error) -> (ErrorClass, &'static str, &'static str) {
             17 => (
                 C::Transient,
                 "schema_moved",
-                "The schema changed while the statement was \
-                prepared.",
+                "The schema changed while the statement was prepared.",
             ),
             3 | 8 => (
                 C::Permanent,
                 "read_only",
-                "Give the worker's user the right to write the \
-                file and its folder.",
+                "Give the worker's user the right to write the file and its folder.",
             ),
             11 => (
                 C::Permanent,
                 "database_corrupt",
-                "Run `pragma integrity_check`, and restore the \
-                    file from a backup.",
+                "Run `pragma integrity_check`, and restore the file from a backup.",
             ),
             14 => (
                 C::Permanent,
@@ -178,26 +174,22 @@ fn classify(error: &sqlx::Error) -> (ErrorClass, &'static str, &'static str) {
             18 => (
                 C::Permanent,
                 "value_too_large",
-                "A value or a statement is past SQLite's \
-                limits.",
+                "A value or a statement is past SQLite's limits.",
             ),
             19 => (
                 C::Permanent,
                 "constraint_violation",
-                "Correct the rows, or the constraint of \
-                the target table.",
+                "Correct the rows, or the constraint of the target table.",
             ),
             20 => (
                 C::Permanent,
                 "datatype_mismatch",
-                "A value does not fit the column's declared \
-                type.",
+                "A value does not fit the column's declared type.",
             ),
             26 => (
                 C::Permanent,
                 "not_a_database",
-                "The file is no SQLite database; check the \
-                connection's path.",
+                "The file is no SQLite database; check the connection's path.",
             ),
             _ => (C::Permanent, "sql_error", ""),
         };

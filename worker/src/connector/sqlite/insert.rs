@@ -280,10 +280,7 @@ impl Problem {
     fn changed(text: &str) -> Self {
         Self {
             code: "value_does_not_fit",
-            text: format!(
-                "{text}; declare the column without a \
-            type, or exclude it"
-            ),
+            text: format!("{text}; declare the column without a type, or exclude it"),
         }
     }
 }
@@ -324,8 +321,7 @@ fn integer(number: i64, affinity: Affinity) -> Result<Stored, Problem> {
         }
         Affinity::Real if is_exact_double(number.into()) => Ok(Stored::Integer(number)),
         Affinity::Real => Err(Problem::changed(
-            "a row holds a whole number that SQLite would round \
-            to a float there",
+            "a row holds a whole number that SQLite would round to a float there",
         )),
     }
 }
@@ -336,8 +332,7 @@ fn float(number: f64, affinity: Affinity) -> Result<Stored, Problem> {
             Ok(Stored::Real(number))
         }
         Affinity::Text => Err(Problem::changed(
-            "a row holds a float, and SQLite would turn it into a text of 15 \
-                                  digits there",
+            "a row holds a float, and SQLite would turn it into a text of 15 digits there",
         )),
     }
 }
@@ -350,8 +345,7 @@ fn kept_text(text: String, affinity: Affinity) -> Result<Stored, Problem> {
             Ok(Stored::Text(text))
         }
         Affinity::Integer | Affinity::Numeric | Affinity::Real => Err(Problem::changed(
-            "a row holds a text that reads as a number, and SQLite would turn \
-                                  it into one there",
+            "a row holds a text that reads as a number, and SQLite would turn it into one there",
         )),
     }
 }
@@ -428,9 +422,9 @@ const fn is_exact_double(number: i128) -> bool {
 fn real(text: &str) -> Result<Option<f64>, Problem> {
     match text {
         "NaN" => {
-            let text = "SQLite would store NaN as NULL; exclude the column, or cast it in the \
-                        source"
-                .to_owned();
+            let text =
+                "SQLite would store NaN as NULL; exclude the column, or cast it in the source"
+                    .to_owned();
             Err(Problem {
                 code: "value_does_not_fit",
                 text,

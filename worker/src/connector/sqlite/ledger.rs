@@ -157,8 +157,7 @@ pub(super) async fn ensure(
         Some(meta) => Ok((meta, true)),
         None => Err(place.permanent(
             "ledger_unreadable",
-            "the ledger that was just made is not \
-            there",
+            "the ledger that was just made is not there",
         )),
     }
 }
@@ -172,10 +171,7 @@ pub(super) async fn fingerprint(
     let file = tokio::fs::metadata(place.path()).await.map_err(|error| {
         place.permanent(
             "unknown_database",
-            format!(
-                "cannot look at the database \
-            file: {error}"
-            ),
+            format!("cannot look at the database file: {error}"),
         )
     })?;
     let identity = format!("{}:{}", file.dev(), file.ino());
@@ -224,22 +220,12 @@ pub(super) async fn row(
 
 fn decode(place: &DatabaseFile, row: &SqliteRow) -> Result<FoundRow, ConnectorError> {
     let letter: String = row.get(0);
-    let state = LedgerState::from_letter(&letter).ok_or_else(|| {
-        unreadable(
-            place,
-            &format!(
-                "a \
-        state `{letter}`"
-            ),
-        )
-    })?;
-    let nonce: [u8; 16] = row.get::<Vec<u8>, _>(2).try_into().map_err(|_| {
-        unreadable(
-            place,
-            &"a nonce that has not \
-            16 bytes",
-        )
-    })?;
+    let state = LedgerState::from_letter(&letter)
+        .ok_or_else(|| unreadable(place, &format!("a state `{letter}`")))?;
+    let nonce: [u8; 16] = row
+        .get::<Vec<u8>, _>(2)
+        .try_into()
+        .map_err(|_| unreadable(place, &"a nonce that has not 16 bytes"))?;
     let spec_digest: DocumentDigest = row
         .get::<String, _>(3)
         .parse()
@@ -282,10 +268,7 @@ fn decode(place: &DatabaseFile, row: &SqliteRow) -> Result<FoundRow, ConnectorEr
 fn unreadable(place: &DatabaseFile, what: &dyn std::fmt::Display) -> ConnectorError {
     place.permanent(
         "ledger_unreadable",
-        format!(
-            "the ledger holds what no version has written: \
-        {what}"
-        ),
+        format!("the ledger holds what no version has written: {what}"),
     )
 }
 

@@ -130,10 +130,9 @@ pub(super) fn has_place(column: &str, form: CursorForm) -> String {
         | CursorForm::Oid
         | CursorForm::EpochSeconds
         | CursorForm::EpochMillis => strict,
-        CursorForm::TextDate | CursorForm::TextTime { zulu: true, .. } => format!(
-            "{strict} or \
-            {infinite}"
-        ),
+        CursorForm::TextDate | CursorForm::TextTime { zulu: true, .. } => {
+            format!("{strict} or {infinite}")
+        }
         CursorForm::TextTime { separator_t, .. } => {
             format!(
                 "{strict} or {infinite} or {}",

@@ -157,10 +157,7 @@ fn statements(request: &PrepareRequest, index: Option<&str>) -> Vec<String> {
     let mut statements = vec![format!(
         "create table {} ({})",
         sql::table(&request.table),
-        lines.join(
-            ", \
-        "
-        )
+        lines.join(", ")
     )];
     if let (Some(index), Some(column)) = (index, request.sought_column()) {
         statements.push(format!(

@@ -22,8 +22,8 @@ use crate::connector::stored_slice::{StoredSlice, stored_slice};
 use crate::connector::{ConnectorError, ForgetRequest};
 
 /// True for an entry of the schema that stands behind the marker.
-const IS_BEHIND: &str = "s.rowid > (select m.rowid from main.sqlite_schema m where m.name = \
-                         '_highwater_marker')";
+const IS_BEHIND: &str =
+    "s.rowid > (select m.rowid from main.sqlite_schema m where m.name = '_highwater_marker')";
 
 /// Refuses to go on where the stream's receipts say that rows are, and there are none: no table,
 /// another one, or an empty one.
@@ -46,10 +46,7 @@ pub(super) async fn check(
         let any = any
             .fetch_one(&mut *conn)
             .await
-            .map_err(place.failed(format!(
-                "look at the rows \
-            of {name}"
-            )))?;
+            .map_err(place.failed(format!("look at the rows of {name}")))?;
         if any.get::<i64, _>(0) != 0 {
             TableFound::Filled
         } else {
@@ -100,10 +97,7 @@ async fn is_remade(
         .await;
     found
         .map(|row| row.get::<i64, _>(0) != 0)
-        .map_err(place.failed(
-            "read the ledger's note of a \
-        table",
-        ))
+        .map_err(place.failed("read the ledger's note of a table"))
 }
 
 /// Notes which table the stream's rows go to from now on. Before the marker moves, tables of other

@@ -191,8 +191,7 @@ impl Reading {
                 .map_err(self.place.failed(format!("read column `{name}`")))?;
             let value = value_of(raw).map_err(|reason| {
                 let message = format!(
-                    "column `{name}` of `{}` holds {reason}; correct it, or exclude the \
-                             column",
+                    "column `{name}` of `{}` holds {reason}; correct it, or exclude the column",
                     self.table
                 );
                 self.place.permanent("value_unreadable", message)
@@ -221,16 +220,10 @@ pub(super) fn value_of(raw: SqliteValueRef<'_>) -> Result<Value, &'static str> {
     match class.name() {
         "INTEGER" => <i64 as Decode<Sqlite>>::decode(raw)
             .map(Value::Integer)
-            .map_err(|_| {
-                "an \
-            unreadable integer"
-            }),
+            .map_err(|_| "an unreadable integer"),
         "REAL" => <f64 as Decode<Sqlite>>::decode(raw)
             .map(Value::Real)
-            .map_err(|_| {
-                "an unreadable \
-            number"
-            }),
+            .map_err(|_| "an unreadable number"),
         "TEXT" => {
             let bytes =
                 <Vec<u8> as Decode<Sqlite>>::decode(raw).map_err(|_| "an unreadable text")?;
@@ -239,10 +232,7 @@ pub(super) fn value_of(raw: SqliteValueRef<'_>) -> Result<Value, &'static str> {
         }
         "BLOB" => <Vec<u8> as Decode<Sqlite>>::decode(raw)
             .map(Value::Bytes)
-            .map_err(|_| {
-                "an \
-            unreadable blob"
-            }),
+            .map_err(|_| "an unreadable blob"),
         _ => Err("a value of an unknown storage class"),
     }
 }

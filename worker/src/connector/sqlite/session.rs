@@ -65,10 +65,7 @@ impl Session {
             .disable_statement_logging()
             .connect()
             .await
-            .map_err(place.failed(
-                "open \
-            the file",
-            ))?;
+            .map_err(place.failed("open the file"))?;
         let abandoned = Arc::new(AtomicBool::new(false));
         let flag = Arc::clone(&abandoned);
         conn.lock_handle()
@@ -83,10 +80,9 @@ impl Session {
 
     /// The connection.
     pub(super) fn conn(&mut self) -> &mut SqliteConnection {
-        self.conn.as_mut().expect(
-            "a session keeps its connection until it is closed, and closing \
-                                   consumes it",
-        )
+        self.conn
+            .as_mut()
+            .expect("a session keeps its connection until it is closed, and closing consumes it")
     }
 
     /// What makes the session's running statement stop when it is set; for loops that outlive their
@@ -122,10 +118,7 @@ async fn check_file(place: &DatabaseFile, purpose: Purpose) -> Result<(), Connec
             )),
             Err(error) => Err(place.permanent(
                 "cannot_open",
-                format!(
-                    "cannot look at the database \
-                file: {error}"
-                ),
+                format!("cannot look at the database file: {error}"),
             )),
         },
         Purpose::Make => check_folder(place).await,

@@ -69,11 +69,9 @@ impl Source for SqliteSource {
         match request.format {
             RowFormat::Values => {}
             RowFormat::CopyBinary | RowFormat::CopyText => {
-                return Err(self.place.permanent(
-                    "row_format",
-                    "SQLite gives rows as typed values \
-                    only",
-                ));
+                return Err(self
+                    .place
+                    .permanent("row_format", "SQLite gives rows as typed values only"));
             }
         }
         let mut session = Session::open(&self.place, Purpose::Read).await?;

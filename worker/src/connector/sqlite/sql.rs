@@ -86,8 +86,7 @@ mod tests {
                 schema: None,
                 name: "t; drop".to_owned()
             }),
-            "\"main\".\"t; \
-            drop\""
+            "\"main\".\"t; drop\""
         );
         assert_eq!(idents(["a", "b"]), "\"a\", \"b\"");
     }

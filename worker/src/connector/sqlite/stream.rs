@@ -103,10 +103,9 @@ pub(super) async fn take(
         .await
         .map_err(place.failed("fence the stream's earlier runs"))?;
     failpoint::hit("stream::runs_fenced").await?;
-    sql::run(conn, fence_tasks).await.map_err(place.failed(
-        "fence the open tasks of the stream's \
-        earlier runs",
-    ))?;
+    sql::run(conn, fence_tasks)
+        .await
+        .map_err(place.failed("fence the open tasks of the stream's earlier runs"))?;
     failpoint::hit("stream::tasks_fenced").await?;
     if leaves_plan {
         // Of another plan of this very run. Their rows go, so that a task that both plans have can
@@ -138,8 +137,7 @@ pub(super) async fn owner(
         let run = row.get::<String, _>(0).parse().map_err(|_| {
             place.permanent(
                 "ledger_unreadable",
-                "the ledger holds what no version has written: a \
-                run without an id",
+                "the ledger holds what no version has written: a run without an id",
             )
         })?;
         let plan = row

@@ -78,10 +78,7 @@ pub(super) async fn text(file: &File, sql: &str) -> String {
     sqlx::query_scalar(AssertSqlSafe(sql.to_owned()))
         .fetch_one(&mut file.open().await)
         .await
-        .expect(
-            "a \
-        text",
-        )
+        .expect("a text")
 }
 
 pub(super) fn table(name: &str) -> TableName {

@@ -43,10 +43,8 @@ impl TargetFixture for Fixture {
 
     fn target(&self) -> Arc<dyn Target> {
         Arc::new(
-            PostgresTarget::new(&self.url(), "wh".parse().expect("a name"), supervisor()).expect(
-                "a \
-            good url",
-            ),
+            PostgresTarget::new(&self.url(), "wh".parse().expect("a name"), supervisor())
+                .expect("a good url"),
         )
     }
 
@@ -150,10 +148,7 @@ impl SourceFixture for Fixture {
     fn source(&self) -> Arc<dyn Source> {
         Arc::new(
             PostgresSource::new(&self.url(), "legacy".parse().expect("a name"), supervisor())
-                .expect(
-                    "a \
-            good url",
-                ),
+                .expect("a good url"),
         )
     }
 }

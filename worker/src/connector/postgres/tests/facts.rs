@@ -144,10 +144,7 @@ async fn a_table_without_an_index_is_planned() {
         .await
         .expect("probed")
         .partition
-        .expect(
-            "asked \
-        for",
-        );
+        .expect("asked for");
     assert_eq!(
         (partition.min, partition.max),
         (Some(Cursor::Date(19_724)), Some(Cursor::Date(19_733)))
@@ -193,10 +190,7 @@ async fn a_source_that_writes_when_it_is_read_is_refused_and_not_waited_for() {
         .probe(&of_the_view(false))
         .await
         .map(drop)
-        .expect_err(
-            "it \
-        writes",
-        )
+        .expect_err("it writes")
         .report;
     assert_eq!(
         (refused.class, refused.code.as_str()),
@@ -233,10 +227,7 @@ async fn two_prepares_at_once_make_one_table_and_a_repeat_is_harmless() {
     told.extend(two);
     assert_eq!(
         told,
-        [
-            "column m of mart.orders is created as text: the target has no type \
-                       public.mood"
-        ]
+        ["column m of mart.orders is created as text: the target has no type public.mood"]
     );
     request.key.clear();
     // THEN the repeat finds a table that takes the rows: unknown types as text, an index on the
@@ -542,8 +533,7 @@ async fn a_created_column_gets_the_sources_type_where_the_target_has_it_and_else
             "shop.cents",
             "pair",
             "\"char\"",
-            "bit \
-            varying(5)"
+            "bit varying(5)"
         ]
     );
 }

@@ -13,10 +13,8 @@ async fn left_out(world: &World, table: &str, within: Duration) -> LeftOut {
         table: table_name(table),
         partition_column: "at".into(),
         form: CursorForm::Native,
-        whole: CursorRange::new(Some(Cursor::Integer(11)), Some(Cursor::Integer(21))).expect(
-            "not \
-            empty",
-        ),
+        whole: CursorRange::new(Some(Cursor::Integer(11)), Some(Cursor::Integer(21)))
+            .expect("not empty"),
         within,
     };
     world.source.count_left_out(&request).await.expect("counts")

@@ -41,8 +41,7 @@ async fn rows_of_every_type_arrive_as_they_were_in_every_format() {
     let columns = world.columns().await;
     assert!(
         columns.iter().all(|column| column.name != "double_id"),
-        "a generated column is \
-        nobody's to write"
+        "a generated column is nobody's to write"
     );
     let formats = world.source.formats(&columns);
     assert_eq!(
@@ -237,10 +236,7 @@ async fn a_row_of_a_hundred_megabytes_travels() {
     let mut claim = world.claim_of(1, all()).await;
     claim.fingerprint = target.probe(&probe).await.expect("probed").fingerprint;
     let ClaimOutcome::Held(held) = target.claim(&claim).await.expect("no fault") else {
-        panic!(
-            "the \
-        claim stands"
-        )
+        panic!("the claim stands")
     };
     let write = world.write_request(all(), RowFormat::Values).await;
     let mut rows = world.read(all(), RowFormat::Values).await;

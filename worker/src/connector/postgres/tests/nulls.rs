@@ -13,8 +13,7 @@ async fn may_be_null(world: &World, table: &str) -> (bool, Vec<String>) {
         .expect("a column");
     assert_eq!(
         column.nullable, partition.nullable,
-        "a created column takes what the partitions \
-        bring"
+        "a created column takes what the partitions bring"
     );
     (partition.nullable, facts.key)
 }

@@ -133,10 +133,7 @@ async fn a_target_whose_policies_hold_for_the_role_is_refused() {
         "wh".parse().expect("a name"),
         world.supervisor.clone(),
     )
-    .expect(
-        "a \
-            good url",
-    );
+    .expect("a good url");
     let probe = TargetProbe {
         cluster: CLUSTER,
         table: table_name("orders"),

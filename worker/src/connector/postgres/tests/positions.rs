@@ -81,10 +81,7 @@ async fn left_out(world: &World, column: &str, form: CursorForm, whole: Slice) -
 
 fn dates(start: i32, end: i32) -> Slice {
     Slice::Range(
-        CursorRange::new(Some(Cursor::Date(start)), Some(Cursor::Date(end))).expect(
-            "not \
-        empty",
-        ),
+        CursorRange::new(Some(Cursor::Date(start)), Some(Cursor::Date(end))).expect("not empty"),
     )
 }
 
@@ -225,8 +222,7 @@ async fn a_domain_is_cut_as_the_type_below_it_on_both_sides() {
         .await;
     world
         .wh(&format!(
-            "{types}; create table t (id bigint primary key, at own_stamp, day day, seen \
-                       clock)"
+            "{types}; create table t (id bigint primary key, at own_stamp, day day, seen clock)"
         ))
         .await;
     for (column, kind, min, cut) in [
@@ -372,10 +368,7 @@ async fn days_written_as_text_are_cut_whatever_order_their_column_has() {
         .await;
     let range = |start: Option<i32>, end: Option<i32>| {
         Slice::Range(
-            CursorRange::new(start.map(Cursor::Date), end.map(Cursor::Date)).expect(
-                "not \
-            empty",
-            ),
+            CursorRange::new(start.map(Cursor::Date), end.map(Cursor::Date)).expect("not empty"),
         )
     };
     let mut all = ids_in(&world, "late", CursorForm::TextDate, Slice::Null).await;

@@ -76,8 +76,7 @@ async fn of_many_claims_at_once_only_the_largest_token_commits() {
                 let class = error.report.class;
                 assert!(
                     matches!(class, ErrorClass::Transient | ErrorClass::Unreachable),
-                    "{class}: \
-                    {error}"
+                    "{class}: {error}"
                 );
             }
             Ok(ClaimOutcome::Held(held)) => {
@@ -166,10 +165,7 @@ async fn a_claim_after_a_commit_only_reports_it_and_an_older_one_is_fenced() {
     let GuardOutcome::Holds(guarded) = tx
         .guard(&GuardStep::last(Receipt { rows: 7, bytes: 8 }))
         .await
-        .expect(
-            "no \
-        fault",
-        )
+        .expect("no fault")
     else {
         panic!("lost")
     };
@@ -214,10 +210,7 @@ async fn a_claim_that_stopped_halfway_keeps_no_fence_waiting() {
     for conn in &mut asleep {
         conn.execute("begin; select state from highwater.run for share")
             .await
-            .expect(
-                "as a claim \
-            begins",
-            );
+            .expect("as a claim begins");
     }
     world
         .wh
@@ -380,8 +373,7 @@ async fn a_begin_or_commit_dropped_at_any_await_leaves_no_open_transaction() {
                 .wait(std::time::Duration::from_secs(60))
                 .await
                 .is_ok(),
-            "every \
-            loop ended"
+            "every loop ended"
         );
         world.no_open_transaction().await;
     }
@@ -408,8 +400,7 @@ async fn a_begin_or_commit_dropped_at_any_await_leaves_no_open_transaction() {
                 .wait(std::time::Duration::from_secs(60))
                 .await
                 .is_ok(),
-            "every \
-            loop ended"
+            "every loop ended"
         );
         world.no_open_transaction().await;
         let row = world
@@ -425,8 +416,7 @@ async fn a_begin_or_commit_dropped_at_any_await_leaves_no_open_transaction() {
             } else {
                 0
             },
-            "{polls} \
-            polls"
+            "{polls} polls"
         );
     }
 }

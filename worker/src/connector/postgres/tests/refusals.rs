@@ -130,10 +130,7 @@ async fn a_login_that_fails_tells_where_and_never_the_password() {
             .server
             .url_as("postgres", "hunter2-is-wrong", "legacy"),
     )
-    .expect(
-        "a \
-        good url",
-    );
+    .expect("a good url");
     let error = wrong.probe(&probe).await.expect_err("refused");
     assert_eq!(
         (error.report.class, error.report.code.as_str()),

@@ -18,10 +18,7 @@ impl Server {
         let home = tempfile::Builder::new()
             .prefix("highwater-pg-")
             .tempdir()
-            .expect(
-                "a temporary \
-            folder",
-            );
+            .expect("a temporary folder");
         let data = home.path().join("data");
         if is_root() {
             run(Command::new("chown").arg("postgres").arg(home.path()));
@@ -53,12 +50,7 @@ impl Server {
         let is_ready = log
             .by_ref()
             .inspect(|line| said.push(line.clone()))
-            .any(|line| {
-                line.contains(
-                    "ready \
-                to accept",
-                )
-            });
+            .any(|line| line.contains("ready to accept"));
         assert!(is_ready, "postgres did not start: {said:#?}");
         // A full pipe would stop the server.
         std::thread::spawn(move || log.for_each(drop));
@@ -103,10 +95,7 @@ fn template() -> PathBuf {
         .rev()
         .nth(1)
         .map(|part| part.as_os_str().to_owned())
-        .expect(
-            "a \
-        version",
-        );
+        .expect("a version");
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/tmp");
     let template = folder.join(format!("postgres-{}", version.display()));
     if template.exists() {
@@ -115,10 +104,7 @@ fn template() -> PathBuf {
     let home = tempfile::Builder::new()
         .prefix("highwater-pg-")
         .tempdir()
-        .expect(
-            "a temporary \
-        folder",
-        );
+        .expect("a temporary folder");
     let password_file = home.path().join("password");
     std::fs::write(&password_file, PASSWORD).expect("written");
     if is_root() {
@@ -141,10 +127,7 @@ fn template() -> PathBuf {
     let copy = tempfile::Builder::new()
         .prefix("postgres-")
         .tempdir_in(&folder)
-        .expect(
-            "a folder \
-        for the copy",
-        );
+        .expect("a folder for the copy");
     run(Command::new("cp")
         .arg("-a")
         .arg(home.path().join("data"))

@@ -32,10 +32,7 @@ async fn load(world: &World, lo: u8, slice: Slice) {
     let (tx, receipt) = world.write(tx, &request).await.expect("written");
     let GuardOutcome::Holds(guarded) = tx.guard(&GuardStep::last(receipt)).await.expect("no fault")
     else {
-        panic!(
-            "the \
-        guard is lost"
-        )
+        panic!("the guard is lost")
     };
     assert!(matches!(
         guarded.commit().await,
@@ -150,8 +147,7 @@ async fn kept_sessions_are_closed_with_the_worker() {
             .wait(std::time::Duration::from_secs(60))
             .await
             .is_ok(),
-        "every loop \
-        ended"
+        "every loop ended"
     );
     no_session_is_left(&mut world).await;
 }

@@ -162,10 +162,9 @@ async fn other_settings(conn: &mut PgConnection) -> Vec<Setting> {
                 },
                 (None, "integer" | "real") if name == "extra_float_digits" => "-5".to_owned(),
                 (None, "integer" | "real") => text("min_val"),
-                (None, other) => panic!(
-                    "{name} is {other}: give it another value, or say why it is \
-                                     skipped"
-                ),
+                (None, other) => {
+                    panic!("{name} is {other}: give it another value, or say why it is skipped")
+                }
             };
             Setting { name, value }
         });
@@ -185,10 +184,8 @@ async fn world_of_kinds() -> World {
         .await;
     let url = |database| world.server.url_as("loader", server::PASSWORD, database);
     let legacy = "legacy".parse().expect("a name");
-    let source = PostgresSource::new(&url("legacy"), legacy, world.supervisor.clone()).expect(
-        "a \
-        good url",
-    );
+    let source =
+        PostgresSource::new(&url("legacy"), legacy, world.supervisor.clone()).expect("a good url");
     let wh = "wh".parse().expect("a name");
     let target = PostgresTarget::new(&url("wh"), wh, world.supervisor.clone()).expect("a good url");
     (world.source, world.target) = (source, target);
@@ -358,10 +355,7 @@ async fn a_setting_that_cannot_be_taken_back_is_refused_by_name() {
         "wh".parse().expect("a name"),
         world.supervisor.clone(),
     )
-    .expect(
-        "a \
-            good url",
-    );
+    .expect("a good url");
     // WHEN it comes to the target THEN it is refused, by the setting and by what takes it back
     let columns = world.target.columns(&table_name("orders")).await;
     let message = refused(columns, ErrorClass::Permanent, "setting_not_pinned");

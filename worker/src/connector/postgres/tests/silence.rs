@@ -32,10 +32,9 @@ impl Line {
         let (leaving, listening) = (Arc::clone(&left), Arc::clone(&listens));
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                let server = TcpStream::connect(("127.0.0.1", behind)).await.expect(
-                    "the server is \
-                    up",
-                );
+                let server = TcpStream::connect(("127.0.0.1", behind))
+                    .await
+                    .expect("the server is up");
                 tokio::spawn(forward(
                     client,
                     server,
@@ -63,10 +62,7 @@ impl Line {
             "wh".parse().expect("a name"),
             world.supervisor.clone(),
         )
-        .expect(
-            "a \
-            good url",
-        )
+        .expect("a good url")
     }
 }
 

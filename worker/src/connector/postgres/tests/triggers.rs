@@ -59,8 +59,7 @@ async fn a_trigger_acts_on_a_load_where_its_rows_are_stored() {
         [
             "public.p1 never +0",
             "public.p1 part +0",
-            "public.p1 \
-        whole +0"
+            "public.p1 whole +0"
         ]
     );
     // WHEN the parent's is disabled in all of its copies but one THEN it still acts; in all, no
@@ -111,19 +110,11 @@ async fn a_table_that_others_inherit_from_deletes_their_rows_and_inserts_none() 
     );
     assert_eq!(
         names(&found, |one| one.on_insert && one.fires),
-        [
-            "public.a log +0",
-            "public.a \
-        always +0"
-        ]
+        ["public.a log +0", "public.a always +0"]
     );
     assert_eq!(
         names(&found, |one| one.fires_if_skipped),
-        [
-            "public.a always +0",
-            "public.a \
-        replicas +0"
-        ]
+        ["public.a always +0", "public.a replicas +0"]
     );
     assert_eq!(
         found[0].when,

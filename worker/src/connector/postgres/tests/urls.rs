@@ -283,8 +283,7 @@ async fn through(mode: &str) -> (World, Pooler) {
     for setting in [
         "datestyle = 'SQL, DMY'",
         "array_nulls = off",
-        "intervalstyle = \
-        postgres_verbose",
+        "intervalstyle = postgres_verbose",
     ] {
         world
             .wh(&format!(
@@ -350,10 +349,7 @@ async fn load(world: &World, task: u8, slice: Slice) -> Result<CommitOutcome, Co
         fingerprint,
     };
     let ClaimOutcome::Held(held) = world.target.claim(&claim).await? else {
-        panic!(
-            "the claim \
-        stands"
-        )
+        panic!("the claim stands")
     };
     let read = ReadRequest {
         table: table_name("orders"),

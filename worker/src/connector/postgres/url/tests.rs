@@ -118,8 +118,7 @@ fn what_cannot_be_read_is_told_without_the_text() {
         ),
         (
             "postgres://me:hunter2@db/shop?target_session_attrs=hunter2",
-            "target_session_attrs is \
-            one of",
+            "target_session_attrs is one of",
         ),
         ("postgres://me:hunter2@db/shop?sslcert=/x", "sslkey"),
         (

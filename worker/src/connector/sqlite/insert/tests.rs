@@ -55,10 +55,7 @@ fn text_becomes_what_its_kind_says() {
             text("2024-01-01 00:00:00+00"),
             Conversion::Text,
             Affinity::Numeric,
-            kept(
-                "2024-01-01 \
-            00:00:00+00",
-            ),
+            kept("2024-01-01 00:00:00+00"),
         ),
         (
             text("abc"),

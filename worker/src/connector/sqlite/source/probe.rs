@@ -213,10 +213,7 @@ impl Probing<'_> {
                 .value(
                     conn,
                     &quoted,
-                    &format!(
-                        "where {finite} and not \
-                ({is_strict}) limit 1"
-                    ),
+                    &format!("where {finite} and not ({is_strict}) limit 1"),
                 )
                 .await?;
             if let (true, Some((kind, form))) = (stray != Value::Null, free) {
@@ -225,10 +222,7 @@ impl Probing<'_> {
                     .value(
                         conn,
                         &quoted,
-                        &format!(
-                            "where {finite} and not ({is_free}) \
-                    limit 1"
-                        ),
+                        &format!("where {finite} and not ({is_free}) limit 1"),
                     )
                     .await?;
                 if stray == Value::Null {
@@ -247,8 +241,7 @@ impl Probing<'_> {
         Err(self.no_position(
             column,
             &sample,
-            "which is neither an integer nor an ISO 8601 date or \
-            time",
+            "which is neither an integer nor an ISO 8601 date or time",
         ))
     }
 
@@ -277,10 +270,8 @@ impl Probing<'_> {
         match position::epoch_form(min, max) {
             Some(form) => Ok((CursorKind::Instant, form)),
             None => {
-                let reason = format!(
-                    "up to {max}: neither seconds nor milliseconds since 1970 \
-                                      throughout"
-                );
+                let reason =
+                    format!("up to {max}: neither seconds nor milliseconds since 1970 throughout");
                 Err(self.no_position(column, &Value::Integer(min), &reason))
             }
         }
@@ -316,13 +307,8 @@ impl Probing<'_> {
         };
         let raw = row.try_get_raw(0).map_err(self.place.failed(&what_for))?;
         value_of(raw).map_err(|reason| {
-            self.place.permanent(
-                "value_unreadable",
-                format!(
-                    "{what_for}: \
-            {reason}"
-                ),
-            )
+            self.place
+                .permanent("value_unreadable", format!("{what_for}: {reason}"))
         })
     }
 

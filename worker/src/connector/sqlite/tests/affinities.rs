@@ -100,16 +100,15 @@ async fn raw(
         let insert = sqlx::query("insert into r (v) values (?)");
         let insert = match kind {
             ColumnKind::Bool => insert.bind(i64::from(*value == "t")),
-            ColumnKind::Int32 | ColumnKind::Int64 => insert.bind(value.parse::<i64>().expect(
-                "a \
-                number",
-            )),
-            ColumnKind::Float64 => {
-                insert.bind(value.replace("Infinity", "inf").parse::<f64>().expect(
-                    "a \
-                number",
-                ))
+            ColumnKind::Int32 | ColumnKind::Int64 => {
+                insert.bind(value.parse::<i64>().expect("a number"))
             }
+            ColumnKind::Float64 => insert.bind(
+                value
+                    .replace("Infinity", "inf")
+                    .parse::<f64>()
+                    .expect("a number"),
+            ),
             _ => insert.bind((*value).to_owned()),
         };
         insert.execute(&mut conn).await.expect("inserted");
@@ -209,18 +208,14 @@ async fn a_column_of_sqlite_takes_exactly_what_its_affinity_keeps() {
                         .all(|(value, found)| is_kept(kind, value, &found)),
                     (Compat::ByValue(_), Err(error)) => {
                         error.report.code == "value_does_not_fit"
-                            && error.report.message.contains(
-                                "column \
-                            `v`",
-                            )
+                            && error.report.message.contains("column `v`")
                     }
                     (Compat::Refused(_), Err(error)) => error.report.code == "plan::type_mismatch",
                     (Compat::Refused(_), Ok(_)) | (Compat::Carried, Err(_)) => false,
                 };
                 if !is_right {
                     wrong.push(format!(
-                        "{values:?} of {type_name} into `{declared}`: {said:?}, \
-                                        {loaded:?}"
+                        "{values:?} of {type_name} into `{declared}`: {said:?}, {loaded:?}"
                     ));
                 }
             }

@@ -112,10 +112,7 @@ async fn a_missing_source_is_refused_by_path_and_connection_and_never_created() 
     let file = File::fresh();
     let refusal = Source::probe(&file.source(), &source_probe("items"))
         .await
-        .expect_err(
-            "there is \
-        no file",
-        )
+        .expect_err("there is no file")
         .report;
     assert_eq!(
         (refusal.class, refusal.code.as_str()),
@@ -165,10 +162,7 @@ async fn a_text_file_is_no_database() {
     .expect("writes");
     let refusal = Source::probe(&file.source(), &source_probe("items"))
         .await
-        .expect_err(
-            "no \
-        database",
-        )
+        .expect_err("no database")
         .report;
     assert_eq!(
         (refusal.class, refusal.code.as_str()),
@@ -308,10 +302,11 @@ async fn an_attempt_waits_its_turn_and_a_dropped_wait_frees_it() {
     let gate = Gate::default();
     faulty.next(TargetOp::Guard, Fault::Hold(gate.clone()));
     let first = async {
-        let ClaimOutcome::Held(claimed) = faulty.claim(&claim(&fingerprint, 1)).await.expect(
-            "an \
-            answer",
-        ) else {
+        let ClaimOutcome::Held(claimed) = faulty
+            .claim(&claim(&fingerprint, 1))
+            .await
+            .expect("an answer")
+        else {
             panic!("held")
         };
         let tx = claimed.begin().await.expect("begins");
@@ -377,10 +372,12 @@ async fn a_commit_that_a_reader_holds_up_is_refused_and_can_be_tried_again() {
         .await
         .expect("probes")
         .fingerprint;
-    let ClaimOutcome::Held(claimed) = file.target().claim(&claim(&fingerprint, 1)).await.expect(
-        "an \
-        answer",
-    ) else {
+    let ClaimOutcome::Held(claimed) = file
+        .target()
+        .claim(&claim(&fingerprint, 1))
+        .await
+        .expect("an answer")
+    else {
         panic!("held")
     };
     let tx = claimed.begin().await.expect("begins");
@@ -474,8 +471,7 @@ async fn a_former_attempts_process_that_holds_the_write_lock_is_ended() {
         .await
         .expect("readable")
         .expect("the zombie begins")
-        != "the zombie \
-        has begun"
+        != "the zombie has begun"
     {}
     // WHEN its successor claims
     let refusal = target
@@ -595,8 +591,7 @@ async fn an_existing_table_of_another_shape_is_refused_with_every_difference() {
     for part in [
         "items lacks note",
         "column pos of the target table items is generated",
-        "column extra of \
-            the target table",
+        "column extra of the target table",
     ] {
         assert!(refusal.message.contains(part), "{}", refusal.message);
     }
@@ -624,10 +619,7 @@ async fn an_existing_table_without_an_index_gets_a_warning() {
         .warnings();
     assert_eq!(
         warnings,
-        [
-            "no index of items leads with pos: each partition scans the whole target \
-                           table"
-        ]
+        ["no index of items leads with pos: each partition scans the whole target table"]
     );
 }
 

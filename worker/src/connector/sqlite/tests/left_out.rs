@@ -39,8 +39,7 @@ async fn a_value_that_is_no_position_is_not_taken_for_one_outside() {
         (
             CursorForm::Native,
             numbers,
-            "(1), (2), (10), (19), (20), (null), ('n/a'), ('12'), \
-                                       (x'00'), (9.5)",
+            "(1), (2), (10), (19), (20), (null), ('n/a'), ('12'), (x'00'), (9.5)",
         ),
         (
             CursorForm::TextDate,

@@ -50,8 +50,7 @@ async fn a_primary_key_may_hold_null_except_where_it_is_the_row_id_or_the_storag
         assert_eq!(
             found.key.first().map(String::as_str),
             Some("id"),
-            "{declaration}: no row lacks \
-            it"
+            "{declaration}: no row lacks it"
         );
         // AND a key that a row lacks is none
         if !is_kept {

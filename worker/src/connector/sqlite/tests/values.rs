@@ -268,8 +268,7 @@ async fn values_of_another_server_become_what_their_kind_says_and_lose_nothing()
     let times = [
         "2013-01-01 00:00:00+00",
         "2013-01-01 12:00:00.5+00",
-        "2013-01-01 \
-        23:59:59.999999+00",
+        "2013-01-01 23:59:59.999999+00",
     ];
     let mut rows = GivenRows(
         Some(
