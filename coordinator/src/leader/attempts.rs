@@ -16,7 +16,7 @@ use highwater_common::token::{Fence, FencingToken, Nonce};
 
 use super::batch::{Batch, Effect, Planned, Pushed};
 use super::facts::{self, FactsRecords, PARTS_AT_ONCE_MAX};
-use super::request::Reply;
+use super::reply::Reply;
 use super::streams::unsettled;
 use super::{Leader, TermEnded};
 use crate::engine::{Change, ChangeKind};

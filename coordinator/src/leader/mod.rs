@@ -20,6 +20,7 @@ mod outages;
 mod parking;
 mod planning;
 mod prune;
+mod reply;
 mod request;
 mod revival;
 mod runs;
@@ -38,7 +39,8 @@ use tokio_util::sync::CancellationToken;
 pub use commit::TermEnded;
 pub use load::LoadError;
 pub(crate) use load::{listed, load};
-pub(crate) use request::{Beat, Granted, Request, Submission, WorkerAction};
+pub(crate) use reply::Granted;
+pub(crate) use request::{Beat, Request, Submission, WorkerAction};
 
 use crate::clock::Clock;
 use crate::engine::{Cluster, Leases, Step};

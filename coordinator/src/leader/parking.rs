@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use highwater_common::id::SessionId;
 
-use super::Granted;
-use super::request::Reply;
+use super::reply::{Granted, Reply};
 use crate::engine::Seat;
 
 /// A pull that waits for work.

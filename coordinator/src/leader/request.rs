@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use highwater_common::assignment::{Assignment, Outcome};
+use highwater_common::assignment::Outcome;
 use highwater_common::document::EventDocument;
 use highwater_common::errand::Errand;
 use highwater_common::id::{
@@ -13,19 +13,16 @@ use highwater_common::record::WorkerRecord;
 use highwater_common::spec::Spec;
 use highwater_common::token::{Fence, Nonce};
 use highwater_proto::convert::records::StoredRecord;
-use tokio::sync::oneshot;
 
 use super::attempts::Completion;
 use super::parking::Parked;
+use super::reply::{Granted, Reply};
 use super::sessions::Registration;
 use super::{Leader, TermEnded};
 use crate::engine::Cluster;
 use crate::error::ServiceError;
 use crate::store::Op;
 use crate::store::keys::RecordKey;
-
-/// Where an answer goes. A caller that has gone is no error.
-pub(crate) type Reply<T> = oneshot::Sender<Result<T, ServiceError>>;
 
 /// A look at the view, made where the view is, or told why there is none.
 pub(crate) type Look = Box<dyn FnOnce(Result<&Leader, ServiceError>) + Send>;
@@ -167,13 +164,6 @@ impl Submission {
     pub(crate) fn pipeline(&self) -> &PipelineName {
         &self.spec.name
     }
-}
-
-/// A task on its way to a worker, with the order it belongs to.
-#[derive(Debug, Clone)]
-pub(crate) struct Granted {
-    pub(crate) assignment: Assignment,
-    pub(crate) order: Arc<Vec<u8>>,
 }
 
 impl Leader {

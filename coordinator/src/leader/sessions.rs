@@ -10,7 +10,7 @@ use highwater_common::token::Nonce;
 use highwater_proto::convert::records::StoredRecord;
 
 use super::batch::Planned;
-use super::request::Reply;
+use super::reply::Reply;
 use super::{Leader, TermEnded};
 use crate::engine::Session;
 use crate::error::ServiceError;
