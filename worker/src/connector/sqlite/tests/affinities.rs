@@ -29,7 +29,7 @@ const DECLARED: [&str; 14] = [
     "decimal(10,2)",
 ];
 /// Types of PostgreSQL, and the values that show what becomes of them.
-const KINDS: [(&str, ColumnKind, &[&str]); 12] = [
+const KINDS: [(&str, ColumnKind, &[&str]); 15] = [
     ("boolean", ColumnKind::Bool, &["t", "f"]),
     ("integer", ColumnKind::Int32, &["-2147483648", "2147483647"]),
     (
@@ -48,6 +48,17 @@ const KINDS: [(&str, ColumnKind, &[&str]); 12] = [
             "0.12345678901234568",
             "Infinity",
         ],
+    ),
+    ("smallint", ColumnKind::Int16, &["-32768", "32767"]),
+    (
+        "numeric(5,0)",
+        ColumnKind::Numeric,
+        &["99999", "-99999", "0"],
+    ),
+    (
+        "numeric(15,0)",
+        ColumnKind::Numeric,
+        &["999999999999999", "-999999999999999"],
     ),
     (
         "numeric(10,2)",
@@ -150,7 +161,7 @@ fn is_kept(kind: ColumnKind, value: &str, (class, found): &(String, String)) -> 
                 .is_ok_and(|found| found == value)
         }
         (ColumnKind::Float64, _)
-        | (ColumnKind::Int32 | ColumnKind::Int64 | ColumnKind::Numeric, _) => {
+        | (ColumnKind::Int16 | ColumnKind::Int32 | ColumnKind::Int64 | ColumnKind::Numeric, _) => {
             plain(found) == plain(value)
         }
         _ => found == value,
