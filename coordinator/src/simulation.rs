@@ -54,7 +54,7 @@ const BROKEN_SEEDS_MAX: u64 = 200;
 const PLANTED_CODE: &str = "not_null";
 /// How long the faults last.
 const FAULTS: Duration = Duration::from_secs(90);
-/// Every run ends within this time after the last fault: a worker's session, an leadership's time
+/// Every run ends within this time after the last fault: a worker's session, a leadership's time
 /// to live, and the longest wait between two attempts, several times over.
 const ENDS_WITHIN: Duration = Duration::from_secs(1800);
 

@@ -145,7 +145,7 @@ impl Faulty {
         self.planted().scans_take = takes;
     }
 
-    /// Tells everyone who holds an leadership now that it may be lost; the records stay until the
+    /// Tells everyone who holds a leadership now that it may be lost; the records stay until the
     /// reigns are dropped.
     pub fn lose_reigns(&self) {
         for lost in self
@@ -267,7 +267,7 @@ impl RecordStore for Faulty {
         ttl: Duration,
     ) -> Result<Campaign, StoreError> {
         if self.planted().is_full {
-            // As in etcd: nobody new gets an leadership, and whoever has one keeps it.
+            // As in etcd: nobody new gets a leadership, and whoever has one keeps it.
             return self
                 .shared
                 .inner

@@ -71,7 +71,7 @@ pub enum TxnOutcome {
     Unknown,
 }
 
-/// Who holds an leadership, after an attempt to win it.
+/// Who holds a leadership, after an attempt to win it.
 #[derive(Debug)]
 pub enum Campaign {
     /// The caller holds it for as long as the term lives.

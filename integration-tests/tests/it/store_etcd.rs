@@ -176,7 +176,7 @@ async fn a_leader_whose_etcd_falls_silent_gives_up_before_etcd_does() {
         .unwrap();
     let leadership = win(&store, ttl).await;
     let mut lost = leadership.lost();
-    // GIVEN an leadership that has been renewed at least once
+    // GIVEN a leadership that has been renewed at least once
     assert!(timeout(ttl / 2, lost.wait_for(|lost| *lost)).await.is_err());
     // WHEN etcd falls silent
     server.freeze();

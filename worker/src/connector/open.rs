@@ -15,7 +15,7 @@ use crate::supervisor::Supervisor;
 
 /// The read side of a connection, which means `rows` of a table where its server hides some.
 /// Relative paths mean `base_dir`; `worker` names who resolves secrets, in errors. Sessions are
-/// taken from `session pool` and put there, if one is given.
+/// taken from `session_pool` and put there, if one is given.
 ///
 /// # Errors
 /// Permanent: a reference that cannot be resolved, a malformed URL.

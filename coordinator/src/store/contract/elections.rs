@@ -1,4 +1,4 @@
-//! An leadership is held by one, for as long as its holder lives, and not much longer.
+//! A leadership is held by one, for as long as its holder lives, and not much longer.
 
 use std::time::Duration;
 
@@ -100,7 +100,7 @@ pub async fn an_office_that_was_let_go_is_free_after_its_ttl<F: StoreFixture>(fi
             Campaign::Held(value) => assert_eq!(value, b"one"),
         }
         assert!(dropped.elapsed() < PATIENCE, "the office stays held");
-        // A hint may miss, so whoever waits for an leadership also asks now and then.
+        // A hint may miss, so whoever waits for a leadership also asks now and then.
         timeout(F::TTL / 4, hints.changed()).await.ok();
     };
     assert_eq!(get(&*one, "leader").await, Some(b"other".to_vec()));
@@ -110,7 +110,7 @@ pub async fn an_office_that_was_let_go_is_free_after_its_ttl<F: StoreFixture>(fi
 /// A holder that overslept the end of its leadership.
 pub async fn a_late_resignation_does_not_touch_a_successor(fixture: &impl StoreFixture) {
     let (one, other) = (fixture.client().await, fixture.client().await);
-    // GIVEN an leadership that went to somebody else without its holder's doing
+    // GIVEN a leadership that went to somebody else without its holder's doing
     let old = win(&*one, b"one", long()).await;
     apply(&*other, vec![delete("leader")]).await;
     let new = win(&*other, b"other", long()).await;

@@ -1,6 +1,6 @@
 //! PostgreSQL, 13 or later, as source and as target. Never shares a connection: every operation has
 //! its own, and any error closes it. One that served a task to its end may serve the next
-//! (`session pool`).
+//! (`session_pool`).
 //!
 //! Values pass from COPY to COPY as the server's own bytes or text; nothing here decodes a value
 //! that it does not have to.

@@ -70,7 +70,7 @@ impl PostgresSource {
         Self { rows, ..self }
     }
 
-    /// Takes sessions from `session pool`, and puts them there once they have done their work.
+    /// Takes sessions from `session_pool`, and puts them there once they have done their work.
     #[must_use]
     pub fn keeping(self, session_pool: Option<SessionPool>) -> Self {
         Self {
