@@ -1,4 +1,4 @@
-//! An leadership in etcd: a record tied to a lease, and the loop that renews the lease.
+//! A leadership in etcd: a record tied to a lease, and the loop that renews the lease.
 //!
 //! etcd's own election is not used: it compares revisions, which a restored etcd issues again.
 
