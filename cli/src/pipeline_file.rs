@@ -124,7 +124,7 @@ impl From<spec::Problem> for Problem {
     fn from(problem: spec::Problem) -> Self {
         let narrow = |value: u32| usize::try_from(value).unwrap_or(usize::MAX);
         Self {
-            code: problem.code.to_owned(),
+            code: problem.code.to_string().to_owned(),
             path: problem.path,
             line: narrow(problem.line),
             column: narrow(problem.column),

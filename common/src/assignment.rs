@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::close::Ordinals;
 use crate::cursor::CursorKind;
 use crate::errand::Errand;
+use crate::error_code::ErrorCode;
 use crate::facts::{ColumnFacts, CursorForm};
 use crate::id::{
     AttemptNo, ClusterId, ConnectionName, DocumentDigest, PipelineName, RunId, StepName, TaskId,
@@ -199,7 +200,7 @@ impl fmt::Display for ErrorClass {
 pub struct AttemptError {
     /// What a decision needs.
     pub class: ErrorClass,
-    /// A short stable name: `unknown_table`, `numeric_overflow`.
+    /// An [`ErrorCode`], or one of another version.
     pub code: String,
     /// What, where, why and what to do next; at most 1 KiB; never a secret.
     pub message: String,
@@ -222,7 +223,14 @@ impl AttemptError {
 
     /// An error whose message is cut to [`AttemptError::MESSAGE_BYTES_MAX`].
     #[must_use]
-    pub fn new(class: ErrorClass, code: impl Into<String>, message: impl Into<String>) -> Self {
+    pub fn new(class: ErrorClass, code: ErrorCode, message: impl Into<String>) -> Self {
+        Self::received(class, code.as_str().to_owned(), message)
+    }
+
+    /// An error that was sent or stored, perhaps by another version, whose codes are not all known
+    /// here.
+    #[must_use]
+    pub fn received(class: ErrorClass, code: String, message: impl Into<String>) -> Self {
         let mut message = message.into();
         if message.len() > Self::MESSAGE_BYTES_MAX {
             let end = (0..=Self::MESSAGE_BYTES_MAX - 3)
@@ -234,11 +242,17 @@ impl AttemptError {
         }
         Self {
             class,
-            code: code.into(),
+            code,
             message,
             connection: None,
             committed_rows: 0,
         }
+    }
+
+    /// Whether it is of one of these codes.
+    #[must_use]
+    pub fn is_of(&self, codes: &[ErrorCode]) -> bool {
+        codes.iter().any(|code| self.code == *code)
     }
 
     /// The error of a task that keeps so many rows all the same, which its message tells.
@@ -254,7 +268,7 @@ impl AttemptError {
         Self {
             connection: self.connection,
             committed_rows: rows,
-            ..Self::new(self.class, self.code, message)
+            ..Self::received(self.class, self.code, message)
         }
     }
 
@@ -262,7 +276,7 @@ impl AttemptError {
     #[must_use]
     pub fn unreachable(
         connection: ConnectionName,
-        code: impl Into<String>,
+        code: ErrorCode,
         message: impl Into<String>,
     ) -> Self {
         Self {

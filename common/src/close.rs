@@ -11,16 +11,6 @@ use crate::segment::put_varint;
 /// How often a step may find that its target has changed or lost commits, before it fails.
 pub const SETBACKS_MAX: u32 = 5;
 
-/// The code of an error that tells of a target which loses commits again and again.
-pub const KEEPS_LOSING: &str = "target_keeps_losing";
-
-/// The code of an error that tells of a target which is not the one that was prepared: a failover,
-/// or a replaced file.
-pub const TARGET_CHANGED: &str = "target_changed";
-
-/// The code of an error that tells of a target without a ledger.
-pub const LEDGER_MISSING: &str = "ledger_missing";
-
 /// What a person is told of a target whose ledger is gone while its table is there: nobody knows
 /// which rows are in it, and more of them would be there twice.
 #[must_use]

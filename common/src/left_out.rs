@@ -11,9 +11,6 @@ use crate::spec::{Backfill, Bound, Nulls, PartitionBy, TableName};
 /// Rows of one kind are counted up to here: more of them are only known to be more.
 pub const COUNTED_MAX: u64 = 1_000_000;
 
-/// The code of the error of a step whose rows are not all in a partition.
-pub const ROWS_IN_NO_PARTITION: &str = "rows_in_no_partition";
-
 /// How many rows there are of a kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -26,6 +26,7 @@ pub mod cursor;
 pub mod dag;
 pub mod document;
 pub mod errand;
+pub mod error_code;
 pub mod facts;
 pub mod id;
 pub mod ledger;
@@ -45,3 +46,6 @@ pub mod task;
 pub mod token;
 pub mod type_definition;
 pub mod watermark;
+
+#[cfg(test)]
+mod tests;

@@ -6,6 +6,7 @@
 //! Idea: the circuit breaker of M. Nygard, "Release It!" (2007); the trial request of its half-open
 //! state is one real task.
 
+use crate::error_code::ErrorCode;
 use std::time::Duration;
 
 /// The first wait's ceiling.
@@ -17,7 +18,13 @@ const WAIT_MAX: Duration = Duration::from_secs(30);
 /// says nothing about the task.
 #[must_use]
 pub fn breaks_an_attempt(code: &str) -> bool {
-    matches!(code, "connection_lost" | "session_ended" | "silent")
+    [
+        ErrorCode::ConnectionLost,
+        ErrorCode::SessionEnded,
+        ErrorCode::Silent,
+    ]
+    .iter()
+    .any(|breaking| breaking.as_str() == code)
 }
 
 /// A connection that could not be reached. Moments are milliseconds of the caller's clock.

@@ -12,9 +12,6 @@ use crate::spec::RetryPolicy;
 pub const QUARANTINE_CRASHES: u32 = 3;
 /// Different workers among those crashes: one broken worker must not condemn a healthy task.
 pub const QUARANTINE_WORKERS: u32 = 2;
-/// The error code of a task that was quarantined.
-pub const QUARANTINE_CODE: &str = "crashes_its_workers";
-
 /// Connections that may break under a task's attempts before such attempts count: a row that makes
 /// its server crash must not be tried for ever.
 pub const BREAKS_MAX: u32 = 16;
@@ -41,7 +38,7 @@ pub enum RetryDecision {
     },
     /// It is dead, with the error that it had.
     Dead,
-    /// It is dead, with [`QUARANTINE_CODE`]: it seems to kill the workers that take it.
+    /// It is dead, with [`CrashesItsWorkers`](crate::error_code::ErrorCode::CrashesItsWorkers): it seems to kill the workers that take it.
     Quarantine,
 }
 

@@ -184,9 +184,6 @@ pub const fn contradiction(found: TableFound, rows_expected: bool) -> Option<&'s
     }
 }
 
-/// The code of an error that tells of receipts without their rows.
-pub const RECEIPTS_CODE: &str = "receipts_without_rows";
-
 /// What a person is told whose target contradicts its receipts, and the three ways on.
 #[must_use]
 pub fn receipts_message(place: &str, table: &str, why: &str) -> String {

@@ -16,6 +16,7 @@ use highwater_common::assignment::{Assignment, AttemptError, ErrorClass, Outcome
 use highwater_common::close::{ORDINALS_MAX, Ordinals};
 use highwater_common::coverage::Coverage;
 use highwater_common::cursor::{Cursor, CursorKind};
+use highwater_common::error_code::ErrorCode;
 use highwater_common::facts::{
     ColumnFacts, ColumnKind, CursorForm, Engine, PartitionFacts, StepFacts, TableFacts, TargetFacts,
 };
@@ -143,7 +144,7 @@ pub(crate) fn prepared(coverage: &Coverage) -> Outcome {
 pub(crate) fn transient() -> Outcome {
     Outcome::Failed(AttemptError::new(
         ErrorClass::Transient,
-        "broken_pipe",
+        ErrorCode::BrokenStream,
         "the connection broke",
     ))
 }
@@ -152,7 +153,7 @@ pub(crate) fn transient() -> Outcome {
 pub(crate) fn permanent() -> Outcome {
     Outcome::Failed(AttemptError::new(
         ErrorClass::Permanent,
-        "not_null",
+        ErrorCode::ConstraintViolation,
         "a value is missing",
     ))
 }

@@ -19,11 +19,12 @@ mod worker;
 use std::sync::Arc;
 use std::time::Duration;
 
+use highwater_common::assignment::AttemptError;
 use highwater_common::assignment::Work;
+use highwater_common::error_code::ErrorCode;
 use highwater_common::id::StepName;
 use highwater_common::plan::stream_id;
 use highwater_common::record::TaskAddress;
-use highwater_common::retry::QUARANTINE_CODE;
 use highwater_common::spec::{Spec, Step, Strategy};
 use highwater_common::status::RunStatus;
 use highwater_common::task::TaskState;
@@ -44,14 +45,14 @@ use crate::store::memory::MemoryStore;
 use crate::store::{Op, RecordStore, StoreTxn};
 use people::{People, rewind};
 use target::{Break, Target};
-use worker::{PLAN_CHANGED_CODE, SimulatedWorker};
+use worker::SimulatedWorker;
 
 /// Schedules that the test goes through, unless `HIGHWATER_SEEDS` wants more.
 const SEEDS: u64 = 40;
 /// Schedules within which a target that is wrong has to be caught.
 const BROKEN_SEEDS_MAX: u64 = 200;
 /// The code of the failure that is planted into tasks, so that runs fail.
-const PLANTED_CODE: &str = "not_null";
+const PLANTED: ErrorCode = ErrorCode::ConstraintViolation;
 /// How long the faults last.
 const FAULTS: Duration = Duration::from_secs(90);
 /// Every run ends within this time after the last fault: a worker's session, a leadership's time
@@ -379,13 +380,13 @@ fn problems_of(run: &Run, target: &Target) -> Vec<String> {
     }
     // Workers that die all the time make a task look like poison, and values that do not fit are
     // planted; nothing else may end a task, unless the store has forgotten a plan.
-    let may_die = |code: &str| {
-        let of_rewound = target.is_rewound() && code == PLAN_CHANGED_CODE;
-        of_rewound || code == QUARANTINE_CODE || code == PLANTED_CODE
+    let may_die = |error: &AttemptError| {
+        let of_rewound = target.is_rewound() && error.code == ErrorCode::PlanChanged;
+        of_rewound || error.is_of(&[ErrorCode::CrashesItsWorkers, PLANTED])
     };
     let tables = || run.steps.values().flat_map(|step| step.tables());
     let dead = tables().flat_map(|table| table.dead.values());
-    let others = dead.filter(|held| !may_die(&held.record.error.code));
+    let others = dead.filter(|held| !may_die(&held.record.error));
     problems.extend(others.map(|held| format!("run {id} failed: {:?}", held.record)));
     let is_poisoned = tables().any(|table| table.counts.dead > 0);
     if run.record.status == RunStatus::Failed && !is_poisoned {

@@ -2,6 +2,7 @@
 //! the feature `failpoints` they are nothing.
 
 use highwater_common::assignment::{AttemptError, ErrorClass};
+use highwater_common::error_code::ErrorCode;
 
 /// A place was told to fail. What that means is up to whoever stands there.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -13,7 +14,11 @@ pub struct Struck {
 /// Places that fail do so as things that pass: the attempt is made again.
 impl From<Struck> for AttemptError {
     fn from(struck: Struck) -> Self {
-        Self::new(ErrorClass::Transient, "failpoint", struck.to_string())
+        Self::new(
+            ErrorClass::Transient,
+            ErrorCode::Failpoint,
+            struck.to_string(),
+        )
     }
 }
 

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use highwater_common::assignment::{Assignment, AttemptError, ErrorClass, Outcome, Work};
+use highwater_common::error_code::ErrorCode;
 
 #[cfg(test)]
 pub(crate) use self::chunks::begin_with_rows;
@@ -48,7 +49,7 @@ pub(crate) async fn run(
                 );
                 Err(AttemptError::new(
                     ErrorClass::Resource,
-                    "attempt_timeout",
+                    ErrorCode::AttemptTimeout,
                     message,
                 ))
             }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use highwater_common::assignment::{AttemptError, ErrorClass};
+use highwater_common::error_code::ErrorCode;
 use highwater_common::id::DocumentDigest;
 
 use crate::attempt::OrderContext;
@@ -76,11 +77,11 @@ impl Orders {
         }
         let (code, why) = match self.unreadable.get(digest) {
             Some(why) => (
-                "unreadable_order",
+                ErrorCode::UnreadableOrder,
                 format!("the task's order cannot be read: {why}"),
             ),
             None => (
-                "missing_order",
+                ErrorCode::MissingOrder,
                 "the task came without its order".to_owned(),
             ),
         };

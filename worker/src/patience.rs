@@ -11,6 +11,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use highwater_common::assignment::{AttemptError, ErrorClass};
+use highwater_common::error_code::ErrorCode;
 use highwater_common::id::ConnectionName;
 
 use crate::connector::ConnectorError;
@@ -90,7 +91,7 @@ pub(crate) async fn answered<T>(
             );
             Err(AttemptError::unreachable(
                 connection.clone(),
-                "silent",
+                ErrorCode::Silent,
                 message,
             ))
         }
@@ -124,7 +125,7 @@ pub(crate) async fn unless_stalled<T>(
                  is the host silent? If it only needs longer, raise limits.stall",
                 words(stall)
             );
-            Err(AttemptError::new(ErrorClass::Transient, "stalled", message))
+            Err(AttemptError::new(ErrorClass::Transient, ErrorCode::Stalled, message))
         }
     }
 }

@@ -3,6 +3,7 @@
 //! and its errors name the reference, never the value.
 
 use highwater_common::assignment::{AttemptError, ErrorClass};
+use highwater_common::error_code::ErrorCode;
 use highwater_common::spec::{SecretPart, SecretText, secret_parts};
 
 /// The text of a connection's URL with every `${env:X}` and `${file:/path}` replaced by what it
@@ -15,10 +16,9 @@ use highwater_common::spec::{SecretPart, SecretText, secret_parts};
 /// # Errors
 /// Permanent, naming worker and reference: a variable that is not set, a file that cannot be read.
 pub(crate) fn resolve(text: &SecretText, worker: &str) -> Result<Vec<String>, AttemptError> {
-    let refuse =
-        |code: &str, message: String| AttemptError::new(ErrorClass::Permanent, code, message);
+    let refuse = |code, message: String| AttemptError::new(ErrorClass::Permanent, code, message);
     let parts = secret_parts(text.as_written())
-        .map_err(|error| refuse("malformed_reference", error.to_string()))?;
+        .map_err(|error| refuse(ErrorCode::MalformedReference, error.to_string()))?;
     let mut pieces = Vec::new();
     for part in parts {
         pieces.push(match part {
@@ -28,7 +28,7 @@ pub(crate) fn resolve(text: &SecretText, worker: &str) -> Result<Vec<String>, At
                     "the variable {name}, which `${{env:{name}}}` refers to, is not set for worker \
                      {worker}: set it there and try again"
                 );
-                refuse("unset_variable", message)
+                refuse(ErrorCode::UnsetVariable, message)
             })?),
             SecretPart::File(path) => {
                 let content = std::fs::read_to_string(&path).map_err(|error| {
@@ -36,7 +36,7 @@ pub(crate) fn resolve(text: &SecretText, worker: &str) -> Result<Vec<String>, At
                         "worker {worker} cannot read {path}, which `${{file:{path}}}` \
                                  refers to: {error}"
                     );
-                    refuse("unreadable_secret", message)
+                    refuse(ErrorCode::UnreadableSecret, message)
                 })?;
                 Piece::Value(content.trim_end_matches(['\n', '\r']).to_owned())
             }

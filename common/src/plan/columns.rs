@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use super::problem::Problems;
 use super::reactions::{Writing, check_reactions};
 use super::table_compat::{Destination, Rows, check_table, find, names};
+use crate::error_code::ErrorCode;
 use crate::facts::{ColumnFacts, ColumnKind, CursorForm, Engine, StepFacts};
 use crate::spec::Backfill;
 
@@ -20,14 +21,14 @@ pub(super) fn settle_columns(
     let columns = proven(facts);
     if source.columns.is_empty() {
         problems.add(
-            "plan::no_columns",
+            ErrorCode::PlanNoColumns,
             format!("table {} has no column to read", step.from.table),
             "check `from.table` and `from.exclude`",
         );
     }
     if let Some(name) = step.from.casts.keys().next() {
         problems.add(
-            "plan::cast_unsupported",
+            ErrorCode::PlanCastUnsupported,
             format!(
                 "column {name} of {} is to be cast, which is not supported yet",
                 step.from.table
@@ -37,7 +38,7 @@ pub(super) fn settle_columns(
     }
     if find(source.engine, &source.columns, &step.partition.column).is_none() {
         problems.add(
-            "plan::unknown_column",
+            ErrorCode::PlanUnknownColumn,
             format!(
                 "the partition column {} is not among the columns read from {}: {}",
                 step.partition.column,
@@ -127,7 +128,7 @@ fn check_case(step: &Backfill, columns: &[ColumnFacts], problems: &mut Problems<
     for column in columns {
         if let Some(other) = seen.insert(column.name.to_ascii_lowercase(), &column.name) {
             problems.add(
-                "plan::column_names_collide",
+                ErrorCode::PlanColumnNamesCollide,
                 format!(
                     "columns {other} and {} of {} differ in their case alone, and SQLite takes \
                      them for one column",
@@ -167,7 +168,7 @@ pub(super) fn settle_key(
     let missing = unknown(&step.write.key);
     if !missing.is_empty() {
         problems.add(
-            "plan::unknown_key_column",
+            ErrorCode::PlanUnknownKeyColumn,
             format!(
                 "the key names {}, which {} does not have; it has {}",
                 missing.join(", "),
@@ -184,7 +185,7 @@ pub(super) fn settle_key(
         && let Some(name) = step.write.key.iter().find(is_nullable)
     {
         problems.add(
-            "plan::nullable_key",
+            ErrorCode::PlanNullableKey,
             format!(
                 "key column {name} may be NULL in {}, and a key may not",
                 step.from.table

@@ -3,6 +3,7 @@
 
 use super::problem::Problems;
 use crate::cursor::{Cursor, CursorKind};
+use crate::error_code::ErrorCode;
 use crate::facts::{ColumnFacts, ColumnKind, CursorForm, Engine, PartitionFacts, StepFacts};
 use crate::partition::{
     BoundError, Calendar, CalendarRequest, Integer, PartitionError, Partitioning, Rule, read_bound,
@@ -74,7 +75,7 @@ pub(super) fn target_form(
     if let Some(type_name) = text_of_numbers(facts, column) {
         let (from, name) = (&step.from.table, &column.column);
         problems.add(
-            "plan::partition_form",
+            ErrorCode::PlanPartitionForm,
             format!(
                 "column {name} of {from} is {type_name}, which SQLite keeps as text, and that has \
                  another order than its numbers"
@@ -130,7 +131,7 @@ pub(super) fn target_form(
         }
     };
     problems.add(
-        "plan::partition_form",
+        ErrorCode::PlanPartitionForm,
         message,
         format!("load another table, or bring {name} of {to} to the form of {from}"),
     );
@@ -238,17 +239,17 @@ fn check_kind(step: &Backfill, column: &PartitionFacts, problems: &mut Problems<
     let (table, name, kind) = (&step.from.table, &column.column, kind_name(column.kind));
     match &step.partition.by {
         PartitionBy::Integer { .. } if column.kind != CursorKind::Integer => problems.add(
-            "plan::partition_kind",
+            ErrorCode::PlanPartitionKind,
             format!("column {name} of {table} holds {kind}, which `by: integer` cannot cut"),
             "use `by: calendar`, or name a column of whole numbers",
         ),
         PartitionBy::Calendar { .. } if column.kind == CursorKind::Integer => problems.add(
-            "plan::partition_kind",
+            ErrorCode::PlanPartitionKind,
             format!("column {name} of {table} holds {kind}, which `by: calendar` cannot cut"),
             "use `by: integer`, or name a column of dates or times",
         ),
         PartitionBy::Calendar { grain, .. } if !grain.fits(column.kind) => problems.add(
-            "plan::partition_grain",
+            ErrorCode::PlanPartitionGrain,
             format!("column {name} of {table} holds {kind}, which cannot be cut into hours"),
             "use `grain: day` or a longer one",
         ),
@@ -256,7 +257,7 @@ fn check_kind(step: &Backfill, column: &PartitionFacts, problems: &mut Problems<
             if column.kind != CursorKind::Instant && !tz.eq_ignore_ascii_case("utc") =>
         {
             problems.add(
-                "plan::partition_zone",
+                ErrorCode::PlanPartitionZone,
                 format!(
                     "column {name} of {table} holds {kind}, which no zone applies to, so `tz: \
                      {tz}` has no meaning"
@@ -290,7 +291,7 @@ fn read_side(
         Ok(at) => at,
         Err(error @ BoundError::Zone(_)) => {
             problems.add(
-                "plan::unknown_zone",
+                ErrorCode::PlanUnknownZone,
                 error.to_string(),
                 "name an IANA zone such as Europe/Berlin",
             );
@@ -299,7 +300,7 @@ fn read_side(
         Err(error @ (BoundError::Form { .. } | BoundError::TooFine { .. })) => {
             let (name, kind) = (&column.column, kind_name(column.kind));
             problems.add(
-                "plan::bound",
+                ErrorCode::PlanBound,
                 format!(
                     "{}: {error} (column {name} of {} holds {kind})",
                     problems.path(side),
@@ -321,7 +322,7 @@ fn settle_nulls(step: &Backfill, column: &PartitionFacts, problems: &mut Problem
         (Nulls::Fail, true, Some(1..)) => {
             let rows = column.null_rows.unwrap_or(0);
             problems.add(
-                "plan::null_rows",
+                ErrorCode::PlanNullRows,
                 format!("{rows} rows of {table} have no {name}"),
                 help,
             );
@@ -331,7 +332,7 @@ fn settle_nulls(step: &Backfill, column: &PartitionFacts, problems: &mut Problem
             let message = format!(
                 "column {name} of {table} may be NULL, and the table is too large to be counted"
             );
-            problems.add("plan::null_rows_unknown", message, help);
+            problems.add(ErrorCode::PlanNullRowsUnknown, message, help);
             false
         }
         (Nulls::Fail, true, Some(0)) | (Nulls::Fail, false, _) | (Nulls::Ignore, _, _) => false,
@@ -368,7 +369,7 @@ pub(super) fn check_form(
             .all(is_written)
     {
         problems.add(
-            "plan::partition_form",
+            ErrorCode::PlanPartitionForm,
             format!(
                 "column {} of the {side} is written too coarsely for the declared bounds",
                 column.column
@@ -386,7 +387,7 @@ fn tell(
 ) {
     let (code, help) = match error {
         PartitionError::TooMany { .. } => (
-            "plan::too_many_partitions",
+            ErrorCode::PlanTooManyPartitions,
             match &step.partition.by {
                 PartitionBy::Calendar { .. } => {
                     "use a coarser `grain`, or declare `start` and `end`"
@@ -399,18 +400,19 @@ fn tell(
                 }
             },
         ),
-        PartitionError::Empty { .. } => ("plan::empty_range", "let `end` lie behind `start`"),
+        PartitionError::Empty { .. } => (ErrorCode::PlanEmptyRange, "let `end` lie behind `start`"),
         PartitionError::Zone(_) => (
-            "plan::unknown_zone",
+            ErrorCode::PlanUnknownZone,
             "name an IANA zone such as Europe/Berlin",
         ),
         PartitionError::Kind { .. }
         | PartitionError::Grain { .. }
-        | PartitionError::ZoneWithoutInstants { .. } => {
-            ("plan::partition_kind", "let `partition` fit the column")
-        }
+        | PartitionError::ZoneWithoutInstants { .. } => (
+            ErrorCode::PlanPartitionKind,
+            "let `partition` fit the column",
+        ),
         PartitionError::ZoneChanged { .. } | PartitionError::Stored(_) => {
-            ("plan::stored_rule", "plan again")
+            (ErrorCode::PlanStoredRule, "plan again")
         }
     };
     problems.add(

@@ -10,6 +10,7 @@ use super::table_compat::names;
 use crate::assignment::LoadOrder;
 use crate::coverage::Coverage;
 use crate::cursor::CursorKind;
+use crate::error_code::ErrorCode;
 use crate::facts::{ColumnFacts, ColumnKind, CursorForm, Engine, PartitionFacts, StepFacts};
 use crate::id::{DocumentDigest, PipelineName, StepName};
 use crate::left_out::{LeftOut, Taken, Tally, judge};
@@ -81,7 +82,7 @@ pub fn plan_load(
                 "the probe found nothing about {column} of {table}: {}",
                 names(&columns)
             );
-            problems.add("plan::not_probed", message, "plan again");
+            problems.add(ErrorCode::PlanNotProbed, message, "plan again");
         }
         return Err(problems.into_vec());
     };
@@ -187,7 +188,7 @@ fn check_coverage(
         .find(|other| *other != kind && covered.ranges(*other).next().is_some());
     if covered.ranges(kind).next().is_none() && other.is_some() {
         problems.add(
-            "plan::coverage_kind",
+            ErrorCode::PlanCoverageKind,
             format!(
                 "earlier runs committed ranges into {to} while {} was of another kind",
                 step.partition.column
@@ -198,7 +199,7 @@ fn check_coverage(
     let is_append = step.write.mode == WriteMode::Append;
     match step.reprocess {
         Reprocess::All if is_append && !covered.is_empty() => problems.add(
-            "plan::append_again",
+            ErrorCode::PlanAppendAgain,
             format!(
                 "{to} holds what earlier runs appended, and `reprocess: all` would append it a \
                      second time"
@@ -213,7 +214,7 @@ fn check_coverage(
                 .find(|no| covered.gaps(kind, &partitioning.range(**no)).len() > 1);
             if let Some(no) = in_pieces.filter(|_| is_append) {
                 problems.add(
-                    "plan::covered_in_pieces",
+                    ErrorCode::PlanCoveredInPieces,
                     format!(
                         "of the partition {} earlier runs committed parts in the middle, and \
                          appending all of it would repeat them in {to}",
@@ -262,7 +263,7 @@ fn check_strays(
         &taken,
     ) {
         let (message, help) = lost.split_once("; ").unwrap_or((&lost, "plan again"));
-        problems.add("plan::rows_in_no_partition", message, help);
+        problems.add(ErrorCode::PlanRowsInNoPartition, message, help);
     }
 }
 

@@ -1,6 +1,7 @@
 //! Why a pipeline cannot be planned: each problem names its step, the fact behind it, and what to
 //! do.
 
+use crate::error_code::ErrorCode;
 use crate::id::StepName;
 
 /// One reason why a run cannot be planned. Permanent: it stays until the pipeline or a table
@@ -8,8 +9,8 @@ use crate::id::StepName;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("step {step}: {message}; {help}")]
 pub struct PlanProblem {
-    /// A short stable name: `plan::unknown_column`.
-    pub code: &'static str,
+    /// Which kind it is.
+    pub code: ErrorCode,
     /// The step.
     pub step: StepName,
     /// What is wrong, with table, column and the fact found.
@@ -34,7 +35,7 @@ impl<'a> Problems<'a> {
 
     pub(super) fn add(
         &mut self,
-        code: &'static str,
+        code: ErrorCode,
         message: impl Into<String>,
         help: impl Into<String>,
     ) {

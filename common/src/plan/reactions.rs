@@ -3,6 +3,7 @@
 //! [`super::check_table`] is: by the plan and by the prepare task.
 
 use super::table_compat::{Misfit, TableCompat};
+use crate::error_code::ErrorCode;
 use crate::facts::{Engine, Reaction, ReactionKind};
 use crate::spec::{TableName, Triggers, WriteMode};
 
@@ -29,7 +30,7 @@ pub fn check_reactions(to: Writing<'_>, found: Option<&[Reaction]>) -> TableComp
     let mut told = TableCompat::default();
     if to.triggers == Triggers::Skip && to.engine == Engine::Sqlite {
         told.misfits.push(Misfit {
-            code: "plan::triggers_not_skipped",
+            code: ErrorCode::PlanTriggersNotSkipped,
             message: format!(
                 "`write.triggers: skip`, and SQLite has no switch that keeps the triggers of {} \
                  from firing",
@@ -56,7 +57,7 @@ pub fn check_reactions(to: Writing<'_>, found: Option<&[Reaction]>) -> TableComp
         one.kind == ReactionKind::RuleInstead && one.on_insert && one.is_rule_in_force()
     }) {
         told.misfits.push(Misfit {
-            code: "plan::insert_rule",
+            code: ErrorCode::PlanInsertRule,
             message: format!(
                 "rule {} of {} puts something else in place of an insert ({}), and COPY, by which \
                  rows are loaded, goes past rules",
@@ -191,7 +192,10 @@ mod tests {
             Some(found),
         );
         (
-            told.misfits.iter().map(|misfit| misfit.code).collect(),
+            told.misfits
+                .iter()
+                .map(|misfit| misfit.code.as_str())
+                .collect(),
             told.warnings,
         )
     }

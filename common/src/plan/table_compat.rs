@@ -3,6 +3,7 @@
 //! would.
 
 use super::type_compat::{Compat, compat};
+use crate::error_code::ErrorCode;
 use crate::facts::{ColumnFacts, Engine, TargetTableFacts};
 use crate::spec::TableName;
 
@@ -32,7 +33,7 @@ pub struct Destination<'a> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Misfit {
     /// A short stable name: `plan::type_mismatch`.
-    pub code: &'static str,
+    pub code: ErrorCode,
     /// What is wrong, by table and column.
     pub message: String,
     /// What to do about it.
@@ -49,7 +50,7 @@ pub struct TableCompat {
 }
 
 impl TableCompat {
-    fn refuse(&mut self, code: &'static str, message: String, help: String) {
+    fn refuse(&mut self, code: ErrorCode, message: String, help: String) {
         self.misfits.push(Misfit {
             code,
             message,
@@ -107,7 +108,7 @@ pub fn check_table(rows: Rows<'_>, to: Destination<'_>) -> TableCompat {
         .collect();
     if !missing.is_empty() {
         told.refuse(
-            "plan::missing_target_column",
+            ErrorCode::PlanMissingTargetColumn,
             format!(
                 "the target table {table} lacks {}; the source table {from} has {}; the target has \
                  {}",
@@ -139,7 +140,7 @@ pub fn check_table(rows: Rows<'_>, to: Destination<'_>) -> TableCompat {
                 .any(|column| is_same_name(engine, &column.name, &own.name))
         {
             told.refuse(
-                "plan::unfed_target_column",
+                ErrorCode::PlanUnfedTargetColumn,
                 format!(
                     "column {} of the target table {table} is NOT NULL and has no default, and \
                      {from} has no column of that name",
@@ -167,7 +168,7 @@ fn check_column(
         .any(|name| is_same_name(to.engine, name, &own.name))
     {
         told.refuse(
-            "plan::generated_target_column",
+            ErrorCode::PlanGeneratedTargetColumn,
             format!(
                 "column {} of the target table {table} is generated there and cannot be written",
                 own.name
@@ -190,7 +191,7 @@ fn check_column(
             .warnings
             .push(format!("{}: {what} fails its partition", pair())),
         Compat::Refused(reason) => told.refuse(
-            "plan::type_mismatch",
+            ErrorCode::PlanTypeMismatch,
             format!("{}: {reason}", pair()),
             format!(
                 "change the column's type in {table}, read a view that casts it, or leave it out \

@@ -209,7 +209,7 @@ fn refused(step: &Backfill, facts: &StepFacts) -> Vec<PlanProblem> {
 fn codes(step: &Backfill, facts: &StepFacts) -> Vec<&'static str> {
     refused(step, facts)
         .into_iter()
-        .map(|problem| problem.code)
+        .map(|problem| problem.code.as_str())
         .collect()
 }
 

@@ -5,6 +5,7 @@ use serde_json::{Map, Value as Json};
 use super::document::tree;
 use super::model::Spec;
 use super::problem::{Location, Problem, Problems};
+use crate::error_code::ErrorCode;
 use crate::id::DocumentDigest;
 
 impl Spec {
@@ -51,7 +52,7 @@ pub fn from_canonical(bytes: &[u8]) -> Result<Spec, Vec<Problem>> {
         Ok(spec) => spec,
         Err(error) => {
             problems.add(
-                "spec::not_canonical",
+                ErrorCode::SpecNotCanonical,
                 "",
                 Location::START,
                 format!("not the canonical form of a pipeline: {error}"),
@@ -70,7 +71,7 @@ pub fn from_canonical(bytes: &[u8]) -> Result<Spec, Vec<Problem>> {
         return Ok(spec);
     }
     problems.add(
-        "spec::not_canonical",
+        ErrorCode::SpecNotCanonical,
         "",
         Location::START,
         "not the canonical form of a pipeline",

@@ -7,9 +7,9 @@ use super::problem::{Problem, Problems};
 use super::scalars::{
     NAME_HINT, check_bound, check_text, check_url, check_whole, check_word, not_yet, wrong_type,
 };
-use super::secret::LITERAL_PASSWORD;
 use super::shape::{Fields, Form, Key, List, Named, Shape};
 use super::suggest::{listed, nearest};
+use crate::error_code::ErrorCode;
 use crate::id::is_name;
 
 /// Whether a map must have all it needs, or is laid under others that have the rest.
@@ -100,7 +100,12 @@ fn check_fields(
             }) => {
                 let message = format!("`{}` is not supported yet", entry.key);
                 problems
-                    .add("spec::not_supported_yet", &below, entry.location, message)
+                    .add(
+                        ErrorCode::SpecNotSupportedYet,
+                        &below,
+                        entry.location,
+                        message,
+                    )
                     .hint(*doc);
             }
             Some(
@@ -122,7 +127,7 @@ fn check_fields(
         for key in fields.keys.iter().filter(|key| is_missing(key, node, word)) {
             let message = format!("{} needs `{}`", fields.what, key.name);
             problems
-                .add("spec::missing_key", path, node.location, message)
+                .add(ErrorCode::SpecMissingKey, path, node.location, message)
                 .hint(key.doc);
         }
     }
@@ -153,7 +158,7 @@ fn foreign_key(
     let (tag, word) = (fields.tag.unwrap_or_default(), word.unwrap_or_default());
     let message = format!("`{}` has no meaning with `{tag}: {word}`", entry.key);
     problems
-        .add("spec::unknown_key", path, entry.location, message)
+        .add(ErrorCode::SpecUnknownKey, path, entry.location, message)
         .hint(format!("it goes with `{tag}: {}`", key.only.join("` or `")));
 }
 
@@ -185,7 +190,7 @@ fn unknown_key(
     };
     let message = format!("unknown key `{}`", shortened(&entry.key));
     problems
-        .add("spec::unknown_key", path, entry.location, message)
+        .add(ErrorCode::SpecUnknownKey, path, entry.location, message)
         .hint(hint);
 }
 
@@ -260,14 +265,14 @@ fn check_named(node: &Node, named: &Named, path: &str, extent: Extent, problems:
             named.entries_min,
             named.entries_max
         );
-        problems.add("spec::wrong_count", path, node.location, message);
+        problems.add(ErrorCode::SpecWrongCount, path, node.location, message);
     }
     for entry in entries {
         let below = join(path, &entry.key);
         if !named.is_any_text && !is_name(&entry.key) {
             let message = format!("`{}` cannot name {}", shortened(&entry.key), named.what);
             problems
-                .add("spec::bad_name", &below, entry.location, message)
+                .add(ErrorCode::SpecBadName, &below, entry.location, message)
                 .hint(NAME_HINT);
         }
         check(&entry.node, &named.each, &below, extent, problems);
@@ -288,7 +293,7 @@ fn check_list(node: &Node, list: &List, path: &str, problems: &mut Problems) {
             list.items_min,
             list.items_max
         );
-        problems.add("spec::wrong_count", path, node.location, message);
+        problems.add(ErrorCode::SpecWrongCount, path, node.location, message);
     }
     for (at, item) in items.iter().enumerate() {
         check(
@@ -305,6 +310,6 @@ impl Problem {
     /// Whether a reader must never see the marked text.
     #[must_use]
     pub fn is_secret(&self) -> bool {
-        self.code == LITERAL_PASSWORD
+        self.code == ErrorCode::SpecLiteralPassword
     }
 }

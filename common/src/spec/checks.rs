@@ -7,6 +7,7 @@ use super::model::{Connection, TableName};
 use super::problem::Problems;
 use super::suggest::{listed, nearest};
 use crate::dag::{Dag, DagError};
+use crate::error_code::ErrorCode;
 use crate::id::{ConnectionName, StepName};
 
 /// Reports what does not hold together. Parts that could not be read are taken for what they were
@@ -37,7 +38,7 @@ fn check_connections(draft: &Draft, problems: &mut Problems) {
                 None => {
                     let message = format!("no connection is named `{}`", name.value);
                     let problem = problems.add(
-                        "spec::unknown_connection",
+                        ErrorCode::SpecUnknownConnection,
                         &name.path,
                         name.location,
                         message,
@@ -54,7 +55,7 @@ fn check_connections(draft: &Draft, problems: &mut Problems) {
                         "the step would write through `{}`, which is `read_only`",
                         name.value
                     );
-                    problems.add("spec::read_only", &name.path, name.location, message);
+                    problems.add(ErrorCode::SpecReadOnly, &name.path, name.location, message);
                 }
                 Some((_, Some(_) | None)) => {}
             }
@@ -70,14 +71,14 @@ fn check_pools(draft: &Draft, problems: &mut Problems) {
             let name = pool.value.as_str();
             if !seen.insert(name) {
                 problems.add(
-                    "spec::repeated",
+                    ErrorCode::SpecRepeated,
                     &pool.path,
                     pool.location,
                     format!("`{name}` is listed twice"),
                 );
             } else if !known().any(|known| known == name) {
                 let problem = problems.add(
-                    "spec::unknown_pool",
+                    ErrorCode::SpecUnknownPool,
                     &pool.path,
                     pool.location,
                     format!("no pool is named `{name}`"),
@@ -108,14 +109,18 @@ fn check_graph(draft: &Draft, problems: &mut Problems) {
             let on = edge.value.step.as_str();
             if !names.contains(&on) {
                 let message = format!("no step is named `{on}`");
-                let problem =
-                    problems.add("spec::unknown_step", &edge.path, edge.location, message);
+                let problem = problems.add(
+                    ErrorCode::SpecUnknownStep,
+                    &edge.path,
+                    edge.location,
+                    message,
+                );
                 if let Some(meant) = nearest(on, names.iter().copied()) {
                     problem.hint(format!("did you mean `{meant}`?"));
                 }
             } else if !seen.insert(on) {
                 problems.add(
-                    "spec::repeated",
+                    ErrorCode::SpecRepeated,
                     &edge.path,
                     edge.location,
                     format!("`{on}` is listed twice"),
@@ -150,7 +155,7 @@ fn check_graph(draft: &Draft, problems: &mut Problems) {
     });
     if let Some(edge) = edge {
         problems.add(
-            "spec::cycle",
+            ErrorCode::SpecCycle,
             &edge.path,
             edge.location,
             DagError::Cycle(path).to_string(),
@@ -174,12 +179,22 @@ fn check_tables(draft: &Draft, problems: &mut Problems) {
         let Some((target, table)) = to else { continue };
         if from.is_some_and(|(source, _)| source == target) {
             let message = format!("`{}` is read and written by the same step", table.value);
-            problems.add("spec::same_table", &table.path, table.location, message);
+            problems.add(
+                ErrorCode::SpecSameTable,
+                &table.path,
+                table.location,
+                message,
+            );
         }
         if let Some(other) = written.get(&target) {
             let message = format!("`{}` is also written by the step `{other}`", table.value);
             problems
-                .add("spec::two_writers", &table.path, table.location, message)
+                .add(
+                    ErrorCode::SpecTwoWriters,
+                    &table.path,
+                    table.location,
+                    message,
+                )
                 .hint("one table has one step: give each a target of its own");
         } else {
             written.insert(target, &step.name.value);
@@ -207,7 +222,12 @@ fn check_reserved(table: &Located<TableName>, problems: &mut Problems) {
             .starts_with("_highwater_")
     {
         let message = format!("`{}` is one of Highwater's own tables", table.value);
-        problems.add("spec::reserved_table", &table.path, table.location, message);
+        problems.add(
+            ErrorCode::SpecReservedTable,
+            &table.path,
+            table.location,
+            message,
+        );
     }
 }
 

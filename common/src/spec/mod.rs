@@ -30,6 +30,7 @@ mod suggest;
 mod tests;
 mod value;
 
+use crate::error_code::ErrorCode;
 use std::collections::BTreeMap;
 
 pub use canonical::from_canonical;
@@ -83,7 +84,7 @@ fn read_tree(
                 // A rule of decoding that no check knows. Refusing is safe; a property looks for
                 // such files.
                 problems.add(
-                    "spec::unreadable",
+                    ErrorCode::SpecUnreadable,
                     "",
                     Location::START,
                     "the file cannot be read, and no rule says why",

@@ -3,6 +3,7 @@
 //! The tree is read through a type of our own and not through derived structs: those stop at the
 //! first problem, and those that the reader has to buffer lose the place.
 
+use crate::error_code::ErrorCode;
 use std::collections::HashMap;
 use std::fmt;
 
@@ -159,7 +160,7 @@ pub(super) fn shortened(text: &str) -> String {
 pub(super) fn read(text: &str, problems: &mut Problems) -> Option<Node> {
     if text.len() > BYTES_MAX {
         problems.add(
-            "spec::too_large",
+            ErrorCode::SpecTooLarge,
             "",
             Location::START,
             format!("the file is larger than {BYTES_MAX} bytes"),
@@ -176,7 +177,12 @@ pub(super) fn read(text: &str, problems: &mut Problems) -> Option<Node> {
             let message = DefaultMessageFormatter
                 .format_message(error.without_snippet())
                 .into_owned();
-            problems.add("spec::yaml", "", location, format!("not YAML: {message}"));
+            problems.add(
+                ErrorCode::SpecYaml,
+                "",
+                location,
+                format!("not YAML: {message}"),
+            );
             None
         }
     }
@@ -286,7 +292,7 @@ impl Builder<'_> {
                 let written = shortened(&self.written(location));
                 self.problems
                     .add(
-                        "spec::key_is_no_text",
+                        ErrorCode::SpecKeyIsNoText,
                         path,
                         location,
                         format!("the key `{written}` is no text"),
@@ -302,7 +308,7 @@ impl Builder<'_> {
                     earlier.line
                 );
                 self.problems
-                    .add("spec::duplicate_key", &below, location, message);
+                    .add(ErrorCode::SpecDuplicateKey, &below, location, message);
                 continue;
             }
             first.insert(key.clone(), location);

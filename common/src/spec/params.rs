@@ -1,5 +1,6 @@
 //! Puts the values of parameters in. `${param:name}` is all there is: no templates.
 
+use crate::error_code::ErrorCode;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::node::{Node, Scalar, ScalarKind, Value, join, scalar, shortened};
@@ -44,7 +45,7 @@ pub(super) fn substitute(
             let message =
                 format!("the parameter `{name}` is given, but nothing in the file refers to it");
             problems.add(
-                "spec::unused_param",
+                ErrorCode::SpecUnusedParam,
                 &join("params", name),
                 location,
                 message,
@@ -81,7 +82,7 @@ fn declared(
                 if entry.node.get("default").is_none() {
                     problems
                         .add(
-                            "spec::missing_param",
+                            ErrorCode::SpecMissingParam,
                             &path,
                             entry.location,
                             format!("the parameter `{}` has no value", entry.key),
@@ -107,7 +108,7 @@ fn declared(
                 shortened(&value),
                 entry.key
             );
-            problems.add("spec::bad_param", &path, location, message);
+            problems.add(ErrorCode::SpecBadParam, &path, location, message);
             None
         });
         params.insert(entry.key.clone(), Param { of, value });
@@ -119,7 +120,7 @@ fn declared(
             shortened(name)
         );
         let problem = problems.add(
-            "spec::unknown_param",
+            ErrorCode::SpecUnknownParam,
             &join("params", name),
             location,
             message,
@@ -225,7 +226,7 @@ impl Walk<'_> {
     fn param(&mut self, name: &str, location: Location, path: &str) -> Option<(ParamType, String)> {
         if self.is_fixed {
             self.problems.add(
-                "spec::bad_reference",
+                ErrorCode::SpecBadReference,
                 path,
                 location,
                 "no reference may stand here",
@@ -239,7 +240,7 @@ impl Walk<'_> {
         let message = format!("`{}` is no declared parameter", shortened(name));
         let problem = self
             .problems
-            .add("spec::unknown_param", path, location, message);
+            .add(ErrorCode::SpecUnknownParam, path, location, message);
         match nearest(name, self.params.keys().map(String::as_str)) {
             Some(meant) => problem.hint(format!("did you mean `{meant}`?")),
             None => problem.hint("declare it under `params`"),
@@ -259,11 +260,11 @@ impl Walk<'_> {
         if inner.starts_with("env:") || inner.starts_with("file:") {
             let message = "a reference to a secret may stand in the `url` of a connection only";
             self.problems
-                .add("spec::misplaced_secret", path, location, message);
+                .add(ErrorCode::SpecMisplacedSecret, path, location, message);
         } else {
             self.problems
                 .add(
-                    "spec::bad_reference",
+                    ErrorCode::SpecBadReference,
                     path,
                     location,
                     "a reference that cannot be read",

@@ -1,6 +1,7 @@
 //! What is wrong with a pipeline file, and where. Rendering with a caret is left to whoever shows
 //! it.
 
+use crate::error_code::ErrorCode;
 use std::collections::HashSet;
 use std::fmt;
 
@@ -30,8 +31,8 @@ impl Location {
 /// One problem of a pipeline file. No problem ever repeats a password.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Problem {
-    /// What kind of problem: `spec::unknown_key`. Stable, for programs.
-    pub code: &'static str,
+    /// Which kind it is.
+    pub code: ErrorCode,
     /// The path of the key or value: `steps.orders.retries.max_attempts`; empty for the file as a
     /// whole.
     pub path: String,
@@ -86,7 +87,7 @@ impl Problems {
     #[expect(clippy::indexing_slicing, reason = "it was put there just now")]
     pub(super) fn add(
         &mut self,
-        code: &'static str,
+        code: ErrorCode,
         path: &str,
         location: Location,
         message: impl Into<String>,
@@ -128,7 +129,12 @@ impl Problems {
     /// The problems in the order of the file. A value that `defaults` lays under many steps is
     /// reported once, and what stands under a key that is itself refused is not reported at all.
     pub(super) fn into_sorted(mut self) -> Vec<Problem> {
-        let is_refusal = |code| matches!(code, "spec::unknown_key" | "spec::not_supported_yet");
+        let is_refusal = |code| {
+            matches!(
+                code,
+                ErrorCode::SpecUnknownKey | ErrorCode::SpecNotSupportedYet
+            )
+        };
         let refused: HashSet<String> = self
             .0
             .iter()

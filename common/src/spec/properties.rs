@@ -1,6 +1,7 @@
 //! What holds for every file: the schema and the decoder know the same keys, and no text makes a
 //! reading panic.
 
+use crate::error_code::ErrorCode;
 use std::collections::BTreeSet;
 
 use proptest::prelude::*;
@@ -115,7 +116,7 @@ fn spec_schema_equals_decoder() {
                 problem.path == node::join(&below, name)
                     && matches!(
                         problem.code,
-                        "spec::unknown_key" | "spec::not_supported_yet"
+                        ErrorCode::SpecUnknownKey | ErrorCode::SpecNotSupportedYet
                     )
             };
             let is_known = problems

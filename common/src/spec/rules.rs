@@ -1,5 +1,6 @@
 //! Rules between the keys of one step. Each looks only at what could be read.
 
+use crate::error_code::ErrorCode;
 use std::collections::BTreeSet;
 
 use super::check::tag_of;
@@ -52,7 +53,7 @@ impl Rules<'_> {
                 value::duration_text(last)
             );
             problems.add(
-                "spec::conflict",
+                ErrorCode::SpecConflict,
                 &join(self.path, "retries"),
                 node.location,
                 message,
@@ -67,7 +68,7 @@ impl Rules<'_> {
                 .filter(|node| duration(node).is_some_and(|time| time.is_zero()))
             {
                 problems.add(
-                    "spec::out_of_range",
+                    ErrorCode::SpecOutOfRange,
                     &self.path("limits", key),
                     node.location,
                     "no attempt ends in no time",
@@ -86,7 +87,7 @@ impl Rules<'_> {
             let message = "`reprocess: all` with `mode: append` would add every row a second time";
             problems
                 .add(
-                    "spec::conflict",
+                    ErrorCode::SpecConflict,
                     &self.path("strategy", "reprocess"),
                     node.location,
                     message,
@@ -98,7 +99,7 @@ impl Rules<'_> {
         {
             problems
                 .add(
-                    "spec::conflict",
+                    ErrorCode::SpecConflict,
                     &self.path("write", "resident"),
                     node.location,
                     "`mode: append` replaces no rows",
@@ -123,7 +124,7 @@ impl Rules<'_> {
                 shortened(column)
             );
             problems.add(
-                "spec::conflict",
+                ErrorCode::SpecConflict,
                 &self.path("partition", "column"),
                 node.location,
                 message,
@@ -145,11 +146,11 @@ impl Rules<'_> {
                     "rows are told apart by `{}`, which is excluded",
                     shortened(column)
                 );
-                problems.add("spec::conflict", &path, node.location, message);
+                problems.add(ErrorCode::SpecConflict, &path, node.location, message);
             }
             if !seen.insert(column) {
                 problems.add(
-                    "spec::repeated",
+                    ErrorCode::SpecRepeated,
                     &path,
                     node.location,
                     format!("`{}` is listed twice", shortened(column)),
@@ -174,7 +175,7 @@ impl Rules<'_> {
         {
             problems
                 .add(
-                    "spec::conflict",
+                    ErrorCode::SpecConflict,
                     &self.path("to", "table"),
                     node.location,
                     error.to_string(),
@@ -202,7 +203,7 @@ impl Rules<'_> {
             };
             let message = format!("a step that is cut `by: {by}` begins and ends at {expected}");
             problems.add(
-                "spec::conflict",
+                ErrorCode::SpecConflict,
                 &self.path("strategy", key),
                 node.location,
                 message,
@@ -213,7 +214,7 @@ impl Rules<'_> {
         {
             let message = "the end is not behind the start; the range is [start, end)";
             problems.add(
-                "spec::empty_range",
+                ErrorCode::SpecEmptyRange,
                 &self.path("strategy", key),
                 node.location,
                 message,

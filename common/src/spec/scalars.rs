@@ -2,10 +2,11 @@
 
 use super::node::{Node, Scalar, ScalarKind, Value, shortened};
 use super::problem::{Location, Problems};
-use super::secret::{LITERAL_PASSWORD, UrlFault, judge_url};
+use super::secret::{UrlFault, judge_url};
 use super::shape::{Shape, Word};
 use super::suggest::{listed, nearest};
 use super::value;
+use crate::error_code::ErrorCode;
 use crate::id::is_name;
 
 pub(super) const NAME_HINT: &str =
@@ -31,7 +32,7 @@ pub(super) fn check_word(node: &Node, words: &[Word], path: &str, problems: &mut
         }) => not_yet(text, hint, node.location, path, problems),
         None => {
             let message = format!("`{}` is none of {}", shortened(text), listed(known()));
-            let problem = problems.add("spec::unknown_word", path, node.location, message);
+            let problem = problems.add(ErrorCode::SpecUnknownWord, path, node.location, message);
             if let Some(meant) = nearest(text, known()) {
                 problem.hint(format!("did you mean `{meant}`?"));
             }
@@ -52,7 +53,7 @@ pub(super) fn check_whole(node: &Node, min: u64, max: u64, path: &str, problems:
                     format!("{min} to {max} are")
                 };
                 problems.add(
-                    "spec::out_of_range",
+                    ErrorCode::SpecOutOfRange,
                     path,
                     node.location,
                     format!("{value} is out of range: {legal} legal"),
@@ -93,7 +94,7 @@ pub(super) fn check_bound(node: &Node, path: &str, problems: &mut Problems) {
     if value::bound(text).is_none() {
         let message = format!("`{}` is no date, time or whole number", shortened(text));
         problems
-            .add("spec::bad_value", path, node.location, message)
+            .add(ErrorCode::SpecBadValue, path, node.location, message)
             .hint("such as 2013-01-01, 2013-01-01T05:00:00Z or 42");
     }
 }
@@ -107,7 +108,7 @@ pub(super) fn check_url(node: &Node, path: &str, problems: &mut Problems) {
         Ok(()) => {}
         Err(UrlFault::Password) => problems
             .add(
-                LITERAL_PASSWORD,
+                ErrorCode::SpecLiteralPassword,
                 path,
                 node.location,
                 "the URL holds a password; the file is stored, so it would be too",
@@ -116,7 +117,7 @@ pub(super) fn check_url(node: &Node, path: &str, problems: &mut Problems) {
         Err(UrlFault::Reference(error)) => {
             problems
                 .add(
-                    "spec::bad_reference",
+                    ErrorCode::SpecBadReference,
                     path,
                     node.location,
                     error.to_string(),
@@ -125,7 +126,7 @@ pub(super) fn check_url(node: &Node, path: &str, problems: &mut Problems) {
         }
         Err(UrlFault::Scheme) => problems
             .add(
-                "spec::bad_value",
+                ErrorCode::SpecBadValue,
                 path,
                 node.location,
                 "the URL begins neither with `postgres://`, nor with a keyword such as `host=`, \
@@ -185,7 +186,7 @@ pub(super) fn check_text(node: &Node, shape: &Shape, path: &str, problems: &mut 
     };
     if let Some((message, hint)) = fault {
         problems
-            .add("spec::bad_value", path, node.location, message)
+            .add(ErrorCode::SpecBadValue, path, node.location, message)
             .hint(hint);
     }
 }
@@ -218,7 +219,7 @@ fn no_text(node: &Node, shape: &Shape, path: &str, problems: &mut Problems) {
         {
             let message = format!("expected {expected}, found {}", node.described());
             problems
-                .add("spec::quote_it", path, node.location, message)
+                .add(ErrorCode::SpecQuoteIt, path, node.location, message)
                 .hint(format!("quote it: \"{}\"", shortened(&scalar.written)));
         }
         (Value::Scalar(_) | Value::List(_) | Value::Map(_), _) => {
@@ -236,7 +237,7 @@ pub(super) fn not_yet(
 ) {
     problems
         .add(
-            "spec::not_supported_yet",
+            ErrorCode::SpecNotSupportedYet,
             path,
             location,
             format!("`{word}` is not supported yet"),
@@ -251,7 +252,7 @@ pub(super) fn wrong_type(node: &Node, expected: &str, path: &str, problems: &mut
         node.described()
     };
     problems.add(
-        "spec::wrong_type",
+        ErrorCode::SpecWrongType,
         path,
         node.location,
         format!("expected {expected}, found {found}"),

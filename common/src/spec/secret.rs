@@ -2,6 +2,7 @@
 //! shown. Never resolves a reference: only the worker that connects does.
 
 use super::problem::Problem;
+use crate::error_code::ErrorCode;
 
 /// A part of a text that may hold references.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -192,7 +193,7 @@ fn unescaped(key: &str) -> String {
 pub fn masked(text: &str, problems: &[Problem]) -> String {
     let marked = problems
         .iter()
-        .filter(|problem| problem.code == LITERAL_PASSWORD);
+        .filter(|problem| problem.code == ErrorCode::SpecLiteralPassword);
     let mut hidden: Vec<(usize, usize)> = marked
         .map(|problem| {
             (
@@ -224,9 +225,6 @@ pub fn masked(text: &str, problems: &[Problem]) -> String {
     }
     out
 }
-
-/// The code of the problem whose marked text must never be shown.
-pub(super) const LITERAL_PASSWORD: &str = "spec::literal_password";
 
 /// Where passwords seem to stand in a line. Rather too much than too little: it is only shown.
 #[expect(

@@ -414,7 +414,7 @@ fn a_pool_that_is_not_declared_is_named_with_what_was_meant() {
     };
     let problem = only("[legacy_reads]", "[legacy_reads, legacy_read]");
     assert_eq!(
-        (problem.code, problem.path.as_str()),
+        (problem.code.as_str(), problem.path.as_str()),
         ("spec::unknown_pool", "steps.flights.pools[1]")
     );
     assert_eq!(
@@ -446,7 +446,7 @@ fn spec_refuses_literal_password() {
         let problems = bad(&text);
         assert_eq!(problems.len(), 1, "{url}");
         assert_eq!(
-            (problems[0].code, problems[0].path.as_str()),
+            (problems[0].code.as_str(), problems[0].path.as_str()),
             ("spec::literal_password", "connections.target.url")
         );
         assert!(problems[0].is_secret());
@@ -569,7 +569,7 @@ fn parameters_are_checked_against_their_types() {
 fn numbers_where_text_belongs_ask_for_quotes() {
     let problem = only("path: flights.db", "path: 0052");
     assert_eq!(
-        (problem.code, problem.hint.as_deref()),
+        (problem.code.as_str(), problem.hint.as_deref()),
         ("spec::quote_it", Some("quote it: \"0052\""))
     );
     assert_eq!(only("key: [time_hour", "key: [7").code, "spec::quote_it");
@@ -678,7 +678,10 @@ fn a_cycle_is_refused_with_its_path() {
     };
     let problems = bad(&text("[b]", "[{step: a, when: done}]", "[a]"));
     assert_eq!(problems.len(), 1, "{}", report(&problems));
-    assert_eq!((problems[0].code, problems[0].line), ("spec::cycle", 4));
+    assert_eq!(
+        (problems[0].code.as_str(), problems[0].line),
+        ("spec::cycle", 4)
+    );
     assert_eq!(problems[0].message, "steps wait for each other: a → b → a");
     assert_eq!(
         bad(&text("[a]", "[]", "[]"))[0].message,
@@ -708,7 +711,11 @@ fn steps_that_would_overwrite_each_other_are_refused() {
         .replace("\"analytics.{source.table}\"", "analytics.flights");
     let second = bad(&format!("{FLIGHTS}  more:\n{other}"));
     assert_eq!(
-        (second.len(), second[0].code, second[0].path.as_str()),
+        (
+            second.len(),
+            second[0].code.as_str(),
+            second[0].path.as_str()
+        ),
         (1, "spec::two_writers", "steps.more.to.table")
     );
     let text = FLIGHTS.replace(

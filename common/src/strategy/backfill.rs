@@ -3,6 +3,7 @@
 
 use super::{Load, PlanContext, ProbeRequest, Sides};
 use crate::capability::Capabilities;
+use crate::error_code::ErrorCode;
 use crate::facts::StepFacts;
 use crate::left_out::{LeftOut, Taken, judge};
 use crate::plan::{LoadPlan, Phase, PhaseKind, PlanProblem, StepPlan, Tasks, plan_load};
@@ -43,7 +44,7 @@ impl Load for Backfill {
     ) -> Result<StepPlan, Vec<PlanProblem>> {
         let Some(facts) = facts else {
             return Err(vec![PlanProblem {
-                code: "plan::not_probed",
+                code: ErrorCode::PlanNotProbed,
                 step: of.step.clone(),
                 message: format!("nothing was found out about {}", self.from.table),
                 help: "plan again".to_owned(),

@@ -2,6 +2,7 @@
 
 use super::{Load, PlanContext, ProbeRequest, Sides};
 use crate::capability::Capabilities;
+use crate::error_code::ErrorCode;
 use crate::facts::StepFacts;
 use crate::left_out::LeftOut;
 use crate::partition::PARTITIONS_MAX;
@@ -33,7 +34,7 @@ impl Load for Noop {
         let tasks = self.tasks;
         if tasks > PARTITIONS_MAX {
             return Err(vec![PlanProblem {
-                code: "plan::too_many_partitions",
+                code: ErrorCode::PlanTooManyPartitions,
                 step: of.step.clone(),
                 message: format!(
                     "{tasks} tasks are more than the {PARTITIONS_MAX} that a step may have"

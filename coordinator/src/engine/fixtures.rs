@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use highwater_common::assignment::{AttemptError, ErrorClass};
 use highwater_common::dag::Dag;
+use highwater_common::error_code::ErrorCode;
 use highwater_common::id::{AttemptNo, ClusterId, DocumentDigest, RunId, SessionId, StepName};
 use highwater_common::plan::{PhaseKind, Plan, StepPlan, plan_step};
 use highwater_common::record::{
@@ -157,7 +158,11 @@ pub(crate) fn kill(view: &mut View, step: &str, ordinal: u64) {
 pub(crate) fn kill_task(view: &mut View, address: TaskAddress) {
     let ordinal = address.ordinal;
     let work = view.run().work(&address).unwrap().to_string();
-    let error = AttemptError::new(ErrorClass::Permanent, "gone", "the table is gone");
+    let error = AttemptError::new(
+        ErrorClass::Permanent,
+        ErrorCode::UnknownTable,
+        "the table is gone",
+    );
     let table = view.table_mut(&address);
     put_state(table, ordinal, TaskState::Dead);
     let record = DeadRecord {
@@ -291,8 +296,11 @@ impl View {
             0 => give_now(self, &address),
             1 => finish(self, step, ordinal),
             2 | 3 => {
-                let error =
-                    AttemptError::new(ErrorClass::Transient, "broken", "the connection broke");
+                let error = AttemptError::new(
+                    ErrorClass::Transient,
+                    ErrorCode::BrokenStream,
+                    "the connection broke",
+                );
                 let not_before_millis = if how % 5 == 2 {
                     now_millis - 1
                 } else {

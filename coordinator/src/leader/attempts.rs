@@ -6,6 +6,7 @@ use std::sync::Arc;
 use highwater_common::assignment::{
     AttemptError, ErrorClass, FACTS_BYTES_MAX, Outcome, Receipt, Work,
 };
+use highwater_common::error_code::ErrorCode;
 use highwater_common::facts::StepFacts;
 use highwater_common::id::{SessionId, TaskId};
 use highwater_common::plan::PhaseKind;
@@ -197,7 +198,7 @@ impl Leader {
                 );
                 self.failed(
                     task,
-                    AttemptError::new(ErrorClass::Permanent, "malformed_outcome", message),
+                    AttemptError::new(ErrorClass::Permanent, ErrorCode::MalformedOutcome, message),
                     None,
                 )
             }
@@ -235,7 +236,9 @@ impl Leader {
         json: &[u8],
         millis: u64,
     ) -> Result<Option<Planned>, AttemptError> {
-        let refuse = |message: String| AttemptError::new(ErrorClass::Permanent, "facts", message);
+        let refuse = |message: String| {
+            AttemptError::new(ErrorClass::Permanent, ErrorCode::MalformedFacts, message)
+        };
         if json.len() > FACTS_BYTES_MAX {
             let size = json.len();
             return Err(refuse(format!(
@@ -309,7 +312,7 @@ fn believable(outcome: Outcome) -> Outcome {
             );
             Outcome::Failed(AttemptError::new(
                 ErrorClass::Permanent,
-                "impossible_token",
+                ErrorCode::ImpossibleToken,
                 message,
             ))
         }

@@ -1,10 +1,11 @@
 //! What becomes of a task whose attempt failed, was lost, or gave it back.
 
 use highwater_common::assignment::{AttemptError, ErrorClass};
+use highwater_common::error_code::ErrorCode;
 use highwater_common::id::{AttemptNo, TaskId, WorkerId};
 use highwater_common::plan::PhaseKind;
 use highwater_common::record::{DeadRecord, RetryRecord, TaskHistory};
-use highwater_common::retry::{QUARANTINE_CODE, RetryDecision, RetryHistory, decide};
+use highwater_common::retry::{RetryDecision, RetryHistory, decide};
 use highwater_common::spec::RetryPolicy;
 use rand::RngExt;
 
@@ -35,7 +36,7 @@ impl Leader {
                 not_before_millis: 0,
                 error: AttemptError::new(
                     ErrorClass::Transient,
-                    "released",
+                    ErrorCode::Released,
                     "the worker gave the task back",
                 ),
             })
@@ -137,7 +138,8 @@ impl Leader {
                     "{} attempts were lost with their workers; the last: {}",
                     past.crashes, error.message
                 );
-                let error = AttemptError::new(ErrorClass::Crash, QUARANTINE_CODE, message);
+                let error =
+                    AttemptError::new(ErrorClass::Crash, ErrorCode::CrashesItsWorkers, message);
                 ChangeKind::Die(DeadRecord {
                     address: address.clone(),
                     attempts,
@@ -180,6 +182,6 @@ fn naming(error: AttemptError, worker: &WorkerId) -> AttemptError {
     AttemptError {
         connection: error.connection,
         committed_rows: error.committed_rows,
-        ..AttemptError::new(error.class, error.code, message)
+        ..AttemptError::received(error.class, error.code, message)
     }
 }

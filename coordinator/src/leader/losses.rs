@@ -2,7 +2,8 @@
 //! replaced. What they lost is done again.
 
 use highwater_common::assignment::{AttemptError, ErrorClass, Outcome, Receipt};
-use highwater_common::close::{AfterClose, KEEPS_LOSING, Ordinals, SETBACKS_MAX, after_close};
+use highwater_common::close::{AfterClose, Ordinals, SETBACKS_MAX, after_close};
+use highwater_common::error_code::ErrorCode;
 use highwater_common::id::TaskId;
 use highwater_common::plan::PhaseKind;
 use highwater_common::record::{StepRecord, TaskAddress};
@@ -141,5 +142,5 @@ fn keeps_losing(lost: u64) -> AttemptError {
          do several servers answer under its name? Mend that, then `highwater retry`",
         if lost == 1 { "" } else { "s" }
     );
-    AttemptError::new(ErrorClass::Permanent, KEEPS_LOSING, message)
+    AttemptError::new(ErrorClass::Permanent, ErrorCode::TargetKeepsLosing, message)
 }

@@ -2,8 +2,9 @@
 //! its count found left out.
 
 use highwater_common::assignment::{AttemptError, ErrorClass, Receipt};
+use highwater_common::error_code::ErrorCode;
 use highwater_common::id::TaskId;
-use highwater_common::left_out::{LeftOut, ROWS_IN_NO_PARTITION};
+use highwater_common::left_out::LeftOut;
 use highwater_common::record::StepRecord;
 use highwater_proto::convert::records::StoredRecord;
 
@@ -65,7 +66,7 @@ impl Leader {
         {
             Err(lost) => self.failed(
                 task,
-                AttemptError::new(ErrorClass::Permanent, ROWS_IN_NO_PARTITION, lost),
+                AttemptError::new(ErrorClass::Permanent, ErrorCode::RowsInNoPartition, lost),
                 None,
             ),
             Ok(told) => {

@@ -79,7 +79,7 @@ impl Leader {
                 "{connection} was unreachable for {lasted}, and {who} gives it {limit}: {}",
                 error.message
             );
-            return Err(AttemptError::new(
+            return Err(AttemptError::received(
                 ErrorClass::Permanent,
                 error.code,
                 message,

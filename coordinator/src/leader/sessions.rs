@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use highwater_common::assignment::{AttemptError, ErrorClass};
+use highwater_common::error_code::ErrorCode;
 use highwater_common::id::{ClusterId, SessionId, TaskId, WorkerId};
 use highwater_common::record::WorkerRecord;
 use highwater_common::token::Nonce;
@@ -202,7 +203,7 @@ impl Leader {
             for task in tasks {
                 let error = AttemptError::new(
                     ErrorClass::Crash,
-                    "worker_lost",
+                    ErrorCode::WorkerLost,
                     format!(
                         "worker {worker} fell silent for {:?} with the task in hand",
                         self.sessions.ttl

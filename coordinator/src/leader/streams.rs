@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use highwater_common::assignment::{AttemptError, ErrorClass, Outcome};
+use highwater_common::error_code::ErrorCode;
 use highwater_common::facts::StepFacts;
 use highwater_common::id::{DocumentDigest, RunId, StepName, TaskId};
 use highwater_common::plan::{Plan, StepPlan, plan_step};
@@ -204,5 +205,5 @@ pub(super) fn unsettled() -> AttemptError {
          ledger? Run the pipeline again once it is at rest",
         REPLANS_MAX + 1
     );
-    AttemptError::new(ErrorClass::Permanent, "coverage_unsettled", message)
+    AttemptError::new(ErrorClass::Permanent, ErrorCode::CoverageUnsettled, message)
 }

@@ -9,6 +9,7 @@ use highwater_common::assignment::{
     Assignment, AttemptError, ErrorClass, Outcome, StepOrder, Work,
 };
 use highwater_common::commit::Resume;
+use highwater_common::error_code::ErrorCode;
 use highwater_common::id::SessionId;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -19,9 +20,6 @@ use super::target::{Claimed, RECEIPT, Target, slice_of};
 use crate::error::ServiceError;
 use crate::fixtures::{FakeWorker, permanent, tell, transient, well};
 use crate::leader::{Beat, Request};
-
-/// The code of an attempt that came for a plan which its run has left.
-pub(super) const PLAN_CHANGED_CODE: &str = "plan_changed";
 
 pub(super) struct SimulatedWorker {
     pub(super) name: String,
@@ -237,7 +235,7 @@ impl Attempt {
                 Claimed::PlanChanged => {
                     let message = "the stream was taken for another plan";
                     let error =
-                        AttemptError::new(ErrorClass::Permanent, PLAN_CHANGED_CODE, message);
+                        AttemptError::new(ErrorClass::Permanent, ErrorCode::PlanChanged, message);
                     return Some(Outcome::Failed(error));
                 }
             }

@@ -466,7 +466,7 @@ fn error_from(error: Option<pb::Error>) -> Result<AttemptError, FieldError> {
     Ok(AttemptError {
         connection,
         committed_rows: error.committed_rows,
-        ..AttemptError::new(class, error.code, error.message)
+        ..AttemptError::received(class, error.code, error.message)
     })
 }
 

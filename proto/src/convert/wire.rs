@@ -323,7 +323,7 @@ fn failure_from(failure: pb::Failure, field: &str) -> Result<AttemptError, Field
     Ok(AttemptError {
         connection,
         committed_rows: failure.committed_rows,
-        ..AttemptError::new(class, failure.code, failure.message)
+        ..AttemptError::received(class, failure.code, failure.message)
     })
 }
 

@@ -1,6 +1,7 @@
 //! The claim of a slice: who may load it, and what is left to be loaded.
 
 use highwater_common::assignment::{AttemptError, ErrorClass, Outcome};
+use highwater_common::error_code::ErrorCode;
 use highwater_common::range::Slice;
 use highwater_common::stream::PlanMark;
 use highwater_runtime::failpoint;
@@ -51,12 +52,12 @@ pub(crate) async fn move_slice(
 pub(super) fn spec_changed() -> AttemptError {
     let message = "the target holds this task for another version of the spec: begin a new run \
                    with `--new`";
-    AttemptError::new(ErrorClass::Permanent, "spec_changed", message)
+    AttemptError::new(ErrorClass::Permanent, ErrorCode::SpecChanged, message)
 }
 
 fn plan_changed() -> AttemptError {
     let message = "the run has loaded the target under another plan since, which the store does \
                    not know, so that this one's tasks could load rows twice: was the store put \
                    back to a backup? Begin a new run with `--new`";
-    AttemptError::new(ErrorClass::Permanent, "plan_changed", message)
+    AttemptError::new(ErrorClass::Permanent, ErrorCode::PlanChanged, message)
 }

@@ -1,7 +1,7 @@
 //! Asks the target which of a step's commits it still holds.
 
 use highwater_common::assignment::{AttemptError, Outcome};
-use highwater_common::close::{LEDGER_MISSING, TARGET_CHANGED};
+use highwater_common::error_code::ErrorCode;
 use highwater_common::stream::PlanMark;
 use highwater_runtime::failpoint;
 
@@ -32,8 +32,10 @@ pub(crate) async fn as_prepared(
     ended: Result<Outcome, AttemptError>,
 ) -> Result<Outcome, AttemptError> {
     match ended {
-        Err(changed) if changed.code == TARGET_CHANGED => Ok(Outcome::Unprepared(changed)),
-        Err(missing) if missing.code == LEDGER_MISSING => {
+        Err(changed) if changed.code == ErrorCode::TargetChanged => {
+            Ok(Outcome::Unprepared(changed))
+        }
+        Err(missing) if missing.code == ErrorCode::LedgerMissing => {
             let request = request(cx.of, cx.assignment.phase)?;
             let target = cx.of.target()?;
             cx.of

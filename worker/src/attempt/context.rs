@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use highwater_common::assignment::{Assignment, AttemptError, ErrorClass, LoadOrder, StepOrder};
+use highwater_common::error_code::ErrorCode;
 use highwater_common::facts::Engine;
 use highwater_common::spec::Connection;
 use tokio::sync::OnceCell;
@@ -135,7 +136,7 @@ impl OrderContext {
 pub(crate) fn malformed(what: &str) -> AttemptError {
     let message =
         format!("the order has {what}: coordinator and worker are of versions that do not fit");
-    AttemptError::new(ErrorClass::Permanent, "malformed_order", message)
+    AttemptError::new(ErrorClass::Permanent, ErrorCode::MalformedOrder, message)
 }
 
 impl From<ConnectorError> for AttemptError {

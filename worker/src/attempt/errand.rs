@@ -2,6 +2,7 @@
 
 use highwater_common::assignment::{AttemptError, ErrorClass, Outcome};
 use highwater_common::errand::Errand;
+use highwater_common::error_code::ErrorCode;
 use highwater_common::facts::StepFacts;
 use highwater_common::spec::{PartitionBy, Strategy};
 
@@ -52,7 +53,12 @@ pub(super) async fn errand(cx: &AttemptContext<'_>) -> Result<Outcome, AttemptEr
         }
     };
     let facts = StepFacts::of_receipts(context.source_engine(), receipts);
-    let json = serde_json::to_vec(&facts)
-        .map_err(|error| AttemptError::new(ErrorClass::Permanent, "facts", error.to_string()))?;
+    let json = serde_json::to_vec(&facts).map_err(|error| {
+        AttemptError::new(
+            ErrorClass::Permanent,
+            ErrorCode::MalformedFacts,
+            error.to_string(),
+        )
+    })?;
     Ok(Outcome::Probed(json))
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use highwater_common::assignment::{Assignment, AttemptError, ErrorClass, Outcome};
 use highwater_common::commit::{Resume, resume};
+use highwater_common::error_code::ErrorCode;
 
 use super::claim::spec_changed;
 use super::{OrderContext, superseded};
@@ -74,7 +75,7 @@ pub(super) fn undone_by(undone: AttemptError, lost: AttemptError) -> AttemptErro
 
 pub(super) fn uncertain(why: &str) -> AttemptError {
     let message = format!("the answer to a commit was lost, and {why}; the next attempt finds out");
-    AttemptError::new(ErrorClass::Transient, "commit_unknown", message)
+    AttemptError::new(ErrorClass::Transient, ErrorCode::CommitUnknown, message)
 }
 
 #[cfg(test)]
@@ -88,7 +89,7 @@ mod tests {
         let name = "warehouse".parse().expect("a name");
         // WHEN its answer was lost with the connection THEN it is the connection's outage, and says
         // what was uncertain
-        let lost = AttemptError::unreachable(name, "connection_lost", "reset by peer");
+        let lost = AttemptError::unreachable(name, ErrorCode::ConnectionLost, "reset by peer");
         let of_outage = undone_by(undone(), lost.clone());
         assert_eq!(
             (of_outage.class, of_outage.code.as_str()),

@@ -161,7 +161,11 @@ impl Turn {
 
 fn error(class: ErrorClass, code: &str, op: TargetOp) -> ConnectorError {
     ConnectorError {
-        report: AttemptError::new(class, code, format!("{op:?}: a fault was played")),
+        report: AttemptError::received(
+            class,
+            code.to_owned(),
+            format!("{op:?}: a fault was played"),
+        ),
         source: None,
     }
 }

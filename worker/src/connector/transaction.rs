@@ -10,6 +10,7 @@ use std::time::Duration;
 use highwater_common::assignment::{AttemptError, ErrorClass, Receipt};
 use highwater_common::chunk::Reached;
 use highwater_common::commit::{CommitPermit, judge};
+use highwater_common::error_code::ErrorCode;
 use highwater_common::spec::{ExistingRows, WriteMode};
 use highwater_runtime::failpoint;
 
@@ -77,13 +78,13 @@ impl HeldClaim {
                 tx: tx?,
                 supervisor,
             }),
-            Ok(Err(_)) => Err(broken_off("connection_lost", "a begin")),
+            Ok(Err(_)) => Err(broken_off(ErrorCode::ConnectionLost, "a begin")),
             Err(_) => {
                 let waited = BEGIN_WAIT.as_secs();
                 let message = format!(
                     "cannot begin a transaction on {connection}: no answer within {waited} s"
                 );
-                let silent = AttemptError::unreachable(connection, "silent", message);
+                let silent = AttemptError::unreachable(connection, ErrorCode::Silent, message);
                 Err(ConnectorError::of_report(silent))
             }
         }
@@ -169,7 +170,7 @@ async fn write(
              trigger leave rows out? Nothing was kept",
             tx.place()
         );
-        return Err(permanent("count_mismatch", message));
+        return Err(permanent(ErrorCode::CountMismatch, message));
     }
     if request.mode == WriteMode::ReplacePartition {
         // Neither the source's count nor the server's own is evidence of what is there now.
@@ -181,7 +182,10 @@ async fn write(
                  write? Nothing was kept",
                 tx.place()
             );
-            return Err(permanent("replaced_range_counts_differently", message));
+            return Err(permanent(
+                ErrorCode::ReplacedRangeCountsDifferently,
+                message,
+            ));
         }
     }
     Ok(Receipt {
@@ -217,7 +221,7 @@ async fn refuse_residents(
         request.table,
         tx.place()
     );
-    Err(permanent("resident_rows", message))
+    Err(permanent(ErrorCode::ResidentRows, message))
 }
 
 /// What the guard found.
@@ -242,7 +246,7 @@ impl Guarded {
         let supervisor = self.supervisor.clone();
         match supervisor.spawn(SpawnKind::Commit, self.run()).await {
             Ok(outcome) => outcome,
-            Err(_) => CommitOutcome::Unknown(broken_off("commit_unknown", "a commit")),
+            Err(_) => CommitOutcome::Unknown(broken_off(ErrorCode::CommitUnknown, "a commit")),
         }
     }
 
@@ -282,11 +286,11 @@ pub enum CommitOutcome {
     Unknown(ConnectorError),
 }
 
-fn permanent(code: &str, message: String) -> ConnectorError {
+fn permanent(code: ErrorCode, message: String) -> ConnectorError {
     ConnectorError::of_report(AttemptError::new(ErrorClass::Permanent, code, message))
 }
 
-fn broken_off(code: &str, what: &str) -> ConnectorError {
+fn broken_off(code: ErrorCode, what: &str) -> ConnectorError {
     let message = format!("{what} broke off with its process; the ledger knows what became of it");
     ConnectorError::of_report(AttemptError::new(ErrorClass::Transient, code, message))
 }

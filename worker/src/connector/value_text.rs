@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 
+use highwater_common::error_code::ErrorCode;
 use highwater_common::facts::{ColumnFacts, ColumnKind};
 
 use super::Value;
@@ -107,19 +108,19 @@ pub enum ValueError {
 impl ValueError {
     /// The short stable name.
     #[must_use]
-    pub const fn code(&self) -> &'static str {
+    pub const fn code(&self) -> ErrorCode {
         match self {
-            Self::NulInText { .. } => "nul_in_text",
-            Self::NotBoolean { .. } => "not_boolean",
-            Self::BytesInText { .. } => "bytes_in_text",
-            Self::NumberInBytes { .. } => "number_in_bytes",
-            Self::NumberInTime { .. } => "number_in_time",
-            Self::NotWhole { .. } => "not_whole",
-            Self::NotReal { .. } => "not_real",
-            Self::NotTime { .. } => "not_time",
-            Self::Changed { .. } => "value_changed",
-            Self::NotUtf8 { .. } => "not_utf8",
-            Self::NotHex { .. } => "not_hex",
+            Self::NulInText { .. } => ErrorCode::NulInText,
+            Self::NotBoolean { .. } => ErrorCode::NotBoolean,
+            Self::BytesInText { .. } => ErrorCode::BytesInText,
+            Self::NumberInBytes { .. } => ErrorCode::NumberInBytes,
+            Self::NumberInTime { .. } => ErrorCode::NumberInTime,
+            Self::NotWhole { .. } => ErrorCode::NotWhole,
+            Self::NotReal { .. } => ErrorCode::NotReal,
+            Self::NotTime { .. } => ErrorCode::NotTime,
+            Self::Changed { .. } => ErrorCode::ValueChanged,
+            Self::NotUtf8 { .. } => ErrorCode::NotUtf8,
+            Self::NotHex { .. } => ErrorCode::NotHex,
         }
     }
 }

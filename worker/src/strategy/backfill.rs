@@ -3,6 +3,7 @@
 
 use async_trait::async_trait;
 use highwater_common::assignment::{AttemptError, ErrorClass, FACTS_BYTES_MAX, Outcome, Work};
+use highwater_common::error_code::ErrorCode;
 use highwater_common::facts::{Adopted, StepFacts};
 use highwater_common::spec::Backfill;
 use highwater_common::strategy::Load as _;
@@ -89,7 +90,13 @@ async fn probe(backfill: &Backfill, cx: &AttemptContext<'_>) -> Result<Outcome, 
         adopted,
         receipts: None,
     })
-    .map_err(|error| AttemptError::new(ErrorClass::Permanent, "facts", error.to_string()))?;
+    .map_err(|error| {
+        AttemptError::new(
+            ErrorClass::Permanent,
+            ErrorCode::MalformedFacts,
+            error.to_string(),
+        )
+    })?;
     if json.len() > FACTS_BYTES_MAX {
         let message = format!(
             "what is known of {} and {} takes {} bytes, and at most {FACTS_BYTES_MAX} can be kept: \
@@ -100,7 +107,7 @@ async fn probe(backfill: &Backfill, cx: &AttemptContext<'_>) -> Result<Outcome, 
         );
         return Err(AttemptError::new(
             ErrorClass::Permanent,
-            "facts_too_large",
+            ErrorCode::FactsTooLarge,
             message,
         ));
     }

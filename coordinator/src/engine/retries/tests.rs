@@ -1,6 +1,7 @@
 //! What is kept by moment, against a walk over all records.
 
 use highwater_common::assignment::{AttemptError, ErrorClass};
+use highwater_common::error_code::ErrorCode;
 use highwater_common::record::{TaskAddress, TaskHistory};
 use proptest::prelude::*;
 
@@ -21,7 +22,11 @@ fn record(ordinal: u64, not_before_millis: i64, avoids: bool) -> Stored<RetryRec
         failed_on,
         ..TaskHistory::default()
     };
-    let error = AttemptError::new(ErrorClass::Transient, "broken", "the connection broke");
+    let error = AttemptError::new(
+        ErrorClass::Transient,
+        ErrorCode::BrokenStream,
+        "the connection broke",
+    );
     Stored {
         record: RetryRecord {
             address,

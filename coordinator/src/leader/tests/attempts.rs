@@ -5,7 +5,6 @@ use std::time::Duration;
 use highwater_common::assignment::{Outcome, Receipt};
 use highwater_common::id::{SessionId, TaskId};
 use highwater_common::record::{LeaseRecord, RetryRecord};
-use highwater_common::retry::QUARANTINE_CODE;
 use highwater_common::status::RunStatus;
 use highwater_common::task::TaskState;
 use highwater_common::token::FencingToken;
@@ -214,7 +213,7 @@ async fn three_crashes_on_two_workers_quarantine_a_task() {
     let (dead, status) = (dead.0.unwrap(), dead.1);
     assert_eq!(
         (dead.error.code.as_str(), dead.attempts, status),
-        (QUARANTINE_CODE, 3, RunStatus::Failed)
+        ("crashes_its_workers", 3, RunStatus::Failed)
     );
 }
 

@@ -143,7 +143,7 @@ async fn a_run_is_fenced_whatever_the_store_knows_of_its_progress() {
     // AND so is one that has failed
     let run = bench.prepared(&mut worker).await;
     let task = worker.take_one().await;
-    let error = AttemptError::new(ErrorClass::Permanent, "c".repeat(100_000), "no");
+    let error = AttemptError::received(ErrorClass::Permanent, "c".repeat(100_000), "no");
     worker
         .complete(&task, Outcome::Failed(error))
         .await

@@ -1,7 +1,8 @@
 //! The end of a step: whether its target still holds what the store counts.
 
 use highwater_common::assignment::{Assignment, AttemptError, ErrorClass, Outcome, Work};
-use highwater_common::close::{KEEPS_LOSING, ORDINALS_MAX, Ordinals, SETBACKS_MAX, TARGET_CHANGED};
+use highwater_common::close::{ORDINALS_MAX, Ordinals, SETBACKS_MAX};
+use highwater_common::error_code::ErrorCode;
 use highwater_common::id::RunId;
 use highwater_common::record::StepRecord;
 use highwater_common::status::{RunStatus, StepStatus};
@@ -151,7 +152,7 @@ async fn a_target_that_keeps_losing_fails_its_step() {
                 .map(|dead| dead.record.error.code.clone())
         })
     });
-    assert_eq!(code.await.as_deref(), Some(KEEPS_LOSING));
+    assert_eq!(code.await.as_deref(), Some("target_keeps_losing"));
 }
 
 /// A prepare's answer that names the target.
@@ -178,7 +179,7 @@ async fn tasks_that_meet_another_target_have_it_prepared_again_once() {
     let refused = || {
         Outcome::Unprepared(AttemptError::new(
             ErrorClass::Transient,
-            TARGET_CHANGED,
+            ErrorCode::TargetChanged,
             "it is another one",
         ))
     };

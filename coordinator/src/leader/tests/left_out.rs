@@ -2,7 +2,7 @@
 
 use highwater_common::assignment::{Outcome, Work};
 use highwater_common::id::RunId;
-use highwater_common::left_out::{LeftOut, ROWS_IN_NO_PARTITION, Tally};
+use highwater_common::left_out::{LeftOut, Tally};
 use highwater_common::status::{RunStatus, StepStatus};
 
 use crate::fixtures::{Bench, FakeWorker, one_load, permanent, pipeline, transient, well};
@@ -78,7 +78,7 @@ async fn a_step_with_rows_in_no_partition_fails_and_is_counted_again_when_it_is_
         dead.map(|dead| dead.record.error.code.clone())
             .collect::<Vec<_>>()
     });
-    assert_eq!(code.await, [ROWS_IN_NO_PARTITION]);
+    assert_eq!(code.await, ["rows_in_no_partition"]);
     // WHEN it is tried again, by another leader, after they are gone, THEN only the count is done
     // again
     bench.new_term().await;

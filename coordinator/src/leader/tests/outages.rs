@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use highwater_common::assignment::{Assignment, AttemptError, Outcome, Work};
+use highwater_common::error_code::ErrorCode;
 use highwater_common::id::{ConnectionName, RunId};
 use highwater_common::status::RunStatus;
 use tokio::time::Instant;
@@ -12,7 +13,7 @@ use crate::fixtures::{Bench, FakeWorker, pipeline, well};
 
 const PARTITIONS: i64 = 200;
 
-fn away(connection: &str, code: &str) -> Outcome {
+fn away(connection: &str, code: ErrorCode) -> Outcome {
     let connection: ConnectionName = connection.parse().unwrap();
     Outcome::Failed(AttemptError::unreachable(
         connection,
@@ -91,7 +92,7 @@ async fn a_target_down_for_five_minutes_fails_no_task() {
     let began = Instant::now();
     let until = began + Duration::from_secs(300);
     let failures = work_until(&bench, &mut worker, until, |_| {
-        Some(away("target", "unreachable"))
+        Some(away("target", ErrorCode::Unreachable))
     })
     .await;
     // THEN it was asked by one task at a time, at longer and longer intervals, and no attempt
@@ -169,7 +170,7 @@ async fn while_a_connection_is_away_the_tasks_of_others_go_on() {
     // WHEN everything of it fails for a while
     let until = Instant::now() + Duration::from_secs(60);
     work_until(&bench, &mut worker, until, |assignment| {
-        is_far(assignment, &far).then(|| away("other", "unreachable"))
+        is_far(assignment, &far).then(|| away("other", ErrorCode::Unreachable))
     })
     .await;
     // THEN the other step has ended, and no attempt counts
@@ -195,7 +196,7 @@ async fn a_plan_gives_a_connection_up_that_a_run_would_wait_for() {
         let spec = pipeline("shop", "", &[("orders", "$load")]);
         let run = bench.submit_as(&spec, plan_only).await;
         // WHEN it is asked for two minutes
-        let fails = |_: &Assignment| Some(away("source", "unreachable"));
+        let fails = |_: &Assignment| Some(away("source", ErrorCode::Unreachable));
         work_until(
             &bench,
             &mut worker,
@@ -246,7 +247,7 @@ async fn a_connection_that_stays_away_is_given_up_in_the_end() {
             .unwrap();
     }
     let began = Instant::now();
-    let fails = |_: &Assignment| Some(away("target", "unreachable"));
+    let fails = |_: &Assignment| Some(away("target", ErrorCode::Unreachable));
     work_until(&bench, &mut worker, began + Duration::from_secs(595), fails).await;
     assert_eq!(bench.status(run).await, RunStatus::Running);
     // WHEN its time is over
@@ -283,7 +284,7 @@ async fn a_task_that_breaks_its_connection_again_and_again_is_not_tried_for_ever
     let run = bench.prepared(&mut worker).await;
     let began = Instant::now();
     // WHEN it is tried THEN it is dead in the end, and not before an outage would have passed
-    let fails = |_: &Assignment| Some(away("target", "connection_lost"));
+    let fails = |_: &Assignment| Some(away("target", ErrorCode::ConnectionLost));
     work_until(&bench, &mut worker, began + Duration::from_secs(60), fails).await;
     assert_eq!(bench.status(run).await, RunStatus::Running);
     work_until(
@@ -304,7 +305,7 @@ async fn a_task_that_has_reached_its_connections_lets_the_others_go() {
     bench.prepared(&mut worker).await;
     let assignment = worker.take_one().await;
     worker
-        .complete(&assignment, away("source", "unreachable"))
+        .complete(&assignment, away("source", ErrorCode::Unreachable))
         .await
         .unwrap();
     let asking = worker.take(16).await;
@@ -328,7 +329,7 @@ async fn a_fence_waits_for_its_target_for_ever() {
     // WHEN that lasts for two hours
     let until = Instant::now() + Duration::from_secs(2 * 3600);
     let failures = work_until(&bench, &mut worker, until, |_| {
-        Some(away("target", "unreachable"))
+        Some(away("target", ErrorCode::Unreachable))
     })
     .await;
     // THEN it is asked all the time, and the run stays as it is

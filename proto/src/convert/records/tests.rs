@@ -1,5 +1,6 @@
 //! Records survive their bytes, and no bytes can panic their reader.
 
+use highwater_common::error_code::ErrorCode;
 use highwater_common::token::Nonce;
 use proptest::prelude::*;
 
@@ -90,7 +91,12 @@ fn records_survive_their_bytes() {
         attempts: 2,
         history: lease.history.clone(),
         not_before_millis: 5,
-        error: AttemptError::new(ErrorClass::Crash, "lost", "worker a fell silent").keeping(7),
+        error: AttemptError::new(
+            ErrorClass::Crash,
+            ErrorCode::WorkerLost,
+            "worker a fell silent",
+        )
+        .keeping(7),
     };
     assert_eq!(RetryRecord::from_bytes(&retry.to_bytes()), Ok(retry));
     let worker = WorkerRecord {

@@ -368,8 +368,11 @@ impl RowStream for Given {
                 Ok(Some(RowBatch::Rows(rows)))
             }
             None if self.dies => {
-                let report =
-                    AttemptError::new(ErrorClass::Transient, "source_gone", "the source broke off");
+                let report = AttemptError::received(
+                    ErrorClass::Transient,
+                    "source_gone".to_owned(),
+                    "the source broke off",
+                );
                 Err(ConnectorError {
                     report,
                     source: None,

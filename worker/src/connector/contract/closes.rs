@@ -1,7 +1,7 @@
 //! What a step's close is told of its commits.
 
 use highwater_common::assignment::ErrorClass;
-use highwater_common::close::{LEDGER_MISSING, Ordinals};
+use highwater_common::close::Ordinals;
 use highwater_common::id::{ClusterId, RunId};
 use highwater_common::spec::WriteMode;
 
@@ -116,7 +116,7 @@ pub async fn a_target_without_a_ledger_holds_no_commit<F: TargetFixture>() {
     let refusal = failure(bench.target.committed(&appends).await);
     assert_eq!(
         (refusal.class, refusal.code.as_str()),
-        (ErrorClass::Permanent, LEDGER_MISSING)
+        (ErrorClass::Permanent, "ledger_missing")
     );
     assert!(
         refusal.message.contains("could double them"),

@@ -2,6 +2,7 @@
 //! Never reads a row of it.
 
 use highwater_common::cursor::CursorKind;
+use highwater_common::error_code::ErrorCode;
 use highwater_common::facts::{ColumnFacts, ColumnKind, CursorForm, TargetTableFacts};
 use highwater_common::spec::TableName;
 use sqlx::postgres::PgRow;
@@ -142,7 +143,7 @@ pub(super) async fn qualified_or_new(
                 "no schema of the search path on {endpoint} exists, so there is no place to make \
                  {table} in; write the table with its schema"
             );
-            Err(permanent("unknown_table", message))
+            Err(permanent(ErrorCode::UnknownTable, message))
         }
     }
 }
@@ -177,7 +178,7 @@ pub(super) async fn source_table(
         let message = format!(
             "{table} on {endpoint} belongs to Highwater itself and is never a source; name another"
         );
-        return Err(permanent("ledger_as_source", message));
+        return Err(permanent(ErrorCode::LedgerTable, message));
     }
     let found = find_table(conn, table)
         .await
@@ -228,7 +229,7 @@ pub(super) async fn unknown_table(
         (more, names) => format!("{place} holds {more} tables, such as {names}"),
     };
     permanent(
-        "unknown_table",
+        ErrorCode::UnknownTable,
         format!("there is no table {table} on {endpoint}; {there}"),
     )
 }
@@ -244,7 +245,7 @@ pub(super) fn unknown_column(
         "table {name} on {endpoint} has no column {column}; it has {}",
         table.column_names()
     );
-    permanent("unknown_column", message)
+    permanent(ErrorCode::UnknownColumn, message)
 }
 
 /// The columns of the primary key; without one, and where `or_unique`, of the first unique key of

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use highwater_common::assignment::ErrorClass;
 use highwater_common::chunk::Reached;
-use highwater_common::close::LEDGER_MISSING;
 use highwater_common::commit::{Resume, resume};
+use highwater_common::error_code::ErrorCode;
 use highwater_common::id::ClusterId;
 use highwater_common::stream::may_claim;
 use sqlx::{Executor, PgConnection, Row};
@@ -93,7 +93,7 @@ pub(super) async fn claim(
                      nobody knows how it ended; look at the target, then close the task by hand",
                     claim.task
                 );
-                return Err(permanent("in_doubt", message));
+                return Err(permanent(ErrorCode::InDoubt, message));
             }
             Round::Over(Decided::Held(reached)) => {
                 claiming
@@ -119,7 +119,11 @@ pub(super) async fn claim(
         claim.task,
         claiming.hindered.advice()
     );
-    Err(fault(ErrorClass::Resource, "claim_blocked", message))
+    Err(fault(
+        ErrorClass::Resource,
+        ErrorCode::ClaimBlocked,
+        message,
+    ))
 }
 
 impl Claiming<'_> {
@@ -135,7 +139,7 @@ impl Claiming<'_> {
                     "there is no ledger on {}; was it dropped? Start a new run",
                     self.endpoint
                 );
-                Err(permanent(LEDGER_MISSING, message))
+                Err(permanent(ErrorCode::LedgerMissing, message))
             }
             Err(error) => Err(classify(self.endpoint, "claim a task", error)),
         }

@@ -6,6 +6,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+use highwater_common::error_code::ErrorCode;
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 use sqlx::{ConnectOptions, Connection, PgConnection, Row};
 
@@ -194,10 +195,9 @@ pub(super) async fn connect(
     for form in &route.forms {
         match connect_to_one(endpoint, form, patience).await {
             Err(error)
-                if matches!(
-                    error.report.code.as_str(),
-                    "wrong_password" | "login_refused"
-                ) =>
+                if error
+                    .report
+                    .is_of(&[ErrorCode::WrongPassword, ErrorCode::LoginRefused]) =>
             {
                 refused.get_or_insert(error);
             }
@@ -206,7 +206,7 @@ pub(super) async fn connect(
     }
     Err(refused.unwrap_or_else(|| {
         permanent(
-            "malformed_url",
+            ErrorCode::MalformedUrl,
             format!("the URL of {endpoint} names no server"),
         )
     }))
@@ -239,13 +239,12 @@ async fn connect_to_one(
                     }
                 },
                 Err(error)
-                    if matches!(
-                        error.report.code.as_str(),
-                        "unreachable"
-                            | "connection_lost"
-                            | "server_starting"
-                            | "too_many_connections"
-                    ) =>
+                    if error.report.is_of(&[
+                        ErrorCode::Unreachable,
+                        ErrorCode::ConnectionLost,
+                        ErrorCode::ServerStarting,
+                        ErrorCode::TooManyConnections,
+                    ]) =>
                 {
                     failures.push(error);
                 }
@@ -256,7 +255,7 @@ async fn connect_to_one(
     let last = failures.pop();
     Err(last.unwrap_or_else(|| {
         permanent(
-            "malformed_url",
+            ErrorCode::MalformedUrl,
             format!("the URL of {endpoint} names no server"),
         )
     }))
@@ -316,7 +315,7 @@ async fn check_tls_files(endpoint: &Endpoint, tls: &Tls) -> Result<(), Connector
         let message = format!(
             "cannot open a session on {endpoint}: the file {file}, which {parameter} names, {wrong}"
         );
-        return Err(permanent("tls_file", message));
+        return Err(permanent(ErrorCode::TlsFile, message));
     }
     Ok(())
 }

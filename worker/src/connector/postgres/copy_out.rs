@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
 use highwater_common::assignment::ErrorClass;
+use highwater_common::error_code::ErrorCode;
 use highwater_common::facts::ColumnFacts;
 use sqlx::{Executor, PgConnection};
 use tokio::sync::mpsc;
@@ -291,7 +292,7 @@ impl<'o> Gather<'o> {
             bytes / (1024 * 1024),
             self.order.endpoint.session().row_bytes_max / (1024 * 1024),
         );
-        permanent("row_too_large", message)
+        permanent(ErrorCode::RowTooLarge, message)
     }
 }
 
@@ -305,7 +306,11 @@ fn decode_line(order: &CopyOrder, line: &[u8]) -> Result<Vec<Value>, ConnectorEr
             fields.len(),
             order.columns.len()
         );
-        return Err(fault(ErrorClass::Transient, "broken_stream", message));
+        return Err(fault(
+            ErrorClass::Transient,
+            ErrorCode::BrokenStream,
+            message,
+        ));
     }
     let values = fields
         .into_iter()
@@ -318,5 +323,5 @@ fn decode_line(order: &CopyOrder, line: &[u8]) -> Result<Vec<Value>, ConnectorEr
 
 fn broken(order: &CopyOrder, error: &(impl std::error::Error + ?Sized)) -> ConnectorError {
     let message = format!("cannot read {} on {}: {error}", order.what, order.endpoint);
-    fault(ErrorClass::Transient, "broken_stream", message)
+    fault(ErrorClass::Transient, ErrorCode::BrokenStream, message)
 }

@@ -5,6 +5,7 @@
 use async_trait::async_trait;
 use highwater_common::chunk::Reached;
 use highwater_common::commit::CommitPermit;
+use highwater_common::error_code::ErrorCode;
 use highwater_common::facts::{ColumnFacts, Engine};
 use highwater_common::id::ConnectionName;
 use highwater_common::plan::{Compat, compat, has_same_wire_form};
@@ -213,7 +214,7 @@ impl TargetTx for OpenTx {
                 | (RowFormat::Values, RowBatch::Copy(_)) => {
                     let message = "rows came in another format than was agreed upon; this is a bug \
                                    of Highwater's";
-                    return Err(permanent("wrong_format", message));
+                    return Err(permanent(ErrorCode::WrongFormat, message));
                 }
             }
         }
@@ -312,7 +313,7 @@ impl OpenTx {
                         facts.type_name,
                         column.type_name
                     );
-                    Err(permanent("schema_changed", message))
+                    Err(permanent(ErrorCode::SchemaChanged, message))
                 }
             }
         });
@@ -358,7 +359,7 @@ impl OpenTx {
 /// A call that comes before [`TargetTx::hold`].
 fn not_held() -> ConnectorError {
     permanent(
-        "table_not_held",
+        ErrorCode::TableNotHeld,
         "a table is written that was not held; this is a bug",
     )
 }
@@ -409,7 +410,7 @@ fn encode_row(
             row.len(),
             columns.len()
         );
-        return Err(permanent("wrong_format", message));
+        return Err(permanent(ErrorCode::WrongFormat, message));
     }
     for (at, (value, column)) in row.iter().zip(columns).enumerate() {
         if at > 0 {

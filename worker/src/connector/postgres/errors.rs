@@ -2,6 +2,7 @@
 //! it. Never lets a URL or a password into a message.
 
 use highwater_common::assignment::{AttemptError, ErrorClass};
+use highwater_common::error_code::ErrorCode;
 use highwater_common::outage::breaks_an_attempt;
 use highwater_runtime::failpoint;
 use sqlx::postgres::{PgDatabaseError, PgSeverity};
@@ -17,11 +18,12 @@ const READ_ONLY: &str = "25006";
 const SOURCE_WRITES: &str = "a view, a function or a policy of it writes when it is read, and a \
      source is only read: name a table or a view that does not";
 
-/// The code of a server that could not even be asked.
-const UNREACHABLE: &str = "unreachable";
-
 /// An error of our own finding: nothing the driver said stands behind it.
-pub(super) fn fault(class: ErrorClass, code: &str, message: impl Into<String>) -> ConnectorError {
+pub(super) fn fault(
+    class: ErrorClass,
+    code: ErrorCode,
+    message: impl Into<String>,
+) -> ConnectorError {
     ConnectorError {
         report: AttemptError::new(class, code, message),
         source: None,
@@ -29,7 +31,7 @@ pub(super) fn fault(class: ErrorClass, code: &str, message: impl Into<String>) -
 }
 
 /// A permanent error of our own finding.
-pub(super) fn permanent(code: &str, message: impl Into<String>) -> ConnectorError {
+pub(super) fn permanent(code: ErrorCode, message: impl Into<String>) -> ConnectorError {
     fault(ErrorClass::Permanent, code, message)
 }
 
@@ -81,114 +83,122 @@ pub(super) fn classify(endpoint: &Endpoint, what: &str, error: sqlx::Error) -> C
 
 /// Class, code, and what a person does next, of a SQLSTATE. What is not on the list is permanent,
 /// until someone adds it with a test.
-fn verdict(state: &str) -> (ErrorClass, &'static str, &'static str) {
+fn verdict(state: &str) -> (ErrorClass, ErrorCode, &'static str) {
     use ErrorClass::{Permanent, Resource, Transient, Unreachable};
     match state {
-        "40001" => (Transient, "serialization_failure", ""),
-        "40P01" => (Transient, "deadlock", ""),
+        "40001" => (Transient, ErrorCode::SerializationFailure, ""),
+        "40P01" => (Transient, ErrorCode::Deadlock, ""),
         READ_ONLY => (
             Unreachable,
-            "read_only",
+            ErrorCode::ReadOnly,
             "is the server a standby, or in the middle of a failover?",
         ),
-        "25P03" | "25P04" => (Transient, "session_timed_out", ""),
-        "57P01" | "57P02" | "57P05" => (Unreachable, "session_ended", ""),
-        "57P03" => (Unreachable, "server_starting", ""),
+        "25P03" | "25P04" => (Transient, ErrorCode::SessionTimedOut, ""),
+        "57P01" | "57P02" | "57P05" => (Unreachable, ErrorCode::SessionEnded, ""),
+        "57P03" => (Unreachable, ErrorCode::ServerStarting, ""),
         "57014" => (
             Resource,
-            "statement_timeout",
+            ErrorCode::StatementTimeout,
             "raise the timeout, or make the partitions smaller",
         ),
         "55P03" => (
             Resource,
-            "lock_timeout",
+            ErrorCode::LockTimeout,
             "another session holds the lock; pg_stat_activity shows which",
         ),
-        "53100" => (Resource, "disk_full", "make room on the server"),
-        "53200" => (Resource, "out_of_memory", ""),
+        "53100" => (Resource, ErrorCode::DiskFull, "make room on the server"),
+        "53200" => (Resource, ErrorCode::OutOfMemory, ""),
         "53300" => (
             Unreachable,
-            "too_many_connections",
+            ErrorCode::TooManyConnections,
             "lower the connection's max_connections",
         ),
         "28P01" => (
             Permanent,
-            "wrong_password",
+            ErrorCode::WrongPassword,
             "correct the user or the password of the connection",
         ),
         "3D000" => (
             Permanent,
-            "unknown_database",
+            ErrorCode::UnknownDatabase,
             "create the database, or correct the connection",
         ),
         "42501" => (
             Permanent,
-            "missing_right",
+            ErrorCode::MissingRight,
             "grant it to the user of the connection",
         ),
-        "42P01" | "3F000" => (Permanent, "unknown_table", "create it, or correct its name"),
+        "42P01" | "3F000" => (
+            Permanent,
+            ErrorCode::UnknownTable,
+            "create it, or correct its name",
+        ),
         "42703" => (
             Permanent,
-            "unknown_column",
+            ErrorCode::UnknownColumn,
             "correct its name, or plan anew if the table has changed",
         ),
         "22003" => (
             Permanent,
-            "numeric_overflow",
+            ErrorCode::NumericOverflow,
             "give the target's column a wider type",
         ),
         "22001" => (
             Permanent,
-            "text_too_long",
+            ErrorCode::TextTooLong,
             "give the target's column a wider type",
         ),
         "22P02" | "22007" | "22008" | "22P03" => (
             Permanent,
-            "value_does_not_fit",
+            ErrorCode::ValueDoesNotFit,
             "correct the value, or the type of the target's column",
         ),
         // A session that the server itself gave has its prepared statements to itself.
-        "42P05" | "26000" => (Permanent, "transaction_pooling", TRANSACTION_POOLING),
+        "42P05" | "26000" => (
+            Permanent,
+            ErrorCode::TransactionPooling,
+            TRANSACTION_POOLING,
+        ),
         "23502" => (
             Permanent,
-            "constraint_violation",
+            ErrorCode::ConstraintViolation,
             "correct the rows, or allow NULL in the target",
         ),
         "23505" => (
             Permanent,
-            "constraint_violation",
+            ErrorCode::ConstraintViolation,
             "a row with this key is there already",
         ),
         "23503" => (
             Permanent,
-            "constraint_violation",
+            ErrorCode::ConstraintViolation,
             "load the referenced table first",
         ),
         "23514" => (
             Permanent,
-            "constraint_violation",
+            ErrorCode::ConstraintViolation,
             "correct the rows, or the check",
         ),
         _ => match state.get(..2) {
-            Some("08") => (Unreachable, "connection_lost", ""),
-            Some("53") => (Resource, "resources_exhausted", ""),
-            Some("57") => (Unreachable, "session_ended", ""),
+            Some("08") => (Unreachable, ErrorCode::ConnectionLost, ""),
+            Some("53") => (Resource, ErrorCode::ResourcesExhausted, ""),
+            Some("57") => (Unreachable, ErrorCode::SessionEnded, ""),
             Some("28") => (
                 Permanent,
-                "login_refused",
+                ErrorCode::LoginRefused,
                 "correct the user or pg_hba.conf",
             ),
             Some("22") => (
                 Permanent,
-                "value_does_not_fit",
+                ErrorCode::ValueDoesNotFit,
                 "correct the value, or the type of the target's column",
             ),
             Some("23") => (
                 Permanent,
-                "constraint_violation",
+                ErrorCode::ConstraintViolation,
                 "correct the rows, or the constraint",
             ),
-            _ => (Permanent, "refused_by_server", ""),
+            _ => (Permanent, ErrorCode::RefusedByServer, ""),
         },
     }
 }
@@ -202,7 +212,7 @@ const TRANSACTION_POOLING: &str = "a pooler stands in front of the server and gi
 pub(super) fn transaction_pooling(endpoint: &Endpoint) -> ConnectorError {
     let message =
         format!("the session on {endpoint} is not the one that was set up; {TRANSACTION_POOLING}");
-    permanent("transaction_pooling", message)
+    permanent(ErrorCode::TransactionPooling, message)
 }
 
 fn server_report(endpoint: &Endpoint, what: &str, error: &PgDatabaseError) -> AttemptError {
@@ -213,9 +223,11 @@ fn server_report(endpoint: &Endpoint, what: &str, error: &PgDatabaseError) -> At
         return transaction_pooling(endpoint).report;
     }
     let (class, code, next) = match error.code() {
-        READ_ONLY if endpoint.is_source() => {
-            (ErrorClass::Permanent, "source_writes", SOURCE_WRITES)
-        }
+        READ_ONLY if endpoint.is_source() => (
+            ErrorClass::Permanent,
+            ErrorCode::SourceWrites,
+            SOURCE_WRITES,
+        ),
         state => verdict(state),
     };
     let words = postgres_words(&PostgresSaid {
@@ -238,7 +250,7 @@ fn server_report(endpoint: &Endpoint, what: &str, error: &PgDatabaseError) -> At
 fn report(
     endpoint: &Endpoint,
     class: ErrorClass,
-    code: &str,
+    code: ErrorCode,
     message: impl Into<String>,
 ) -> AttemptError {
     match class {
@@ -256,22 +268,22 @@ fn driver_report(endpoint: &Endpoint, what: &str, error: &sqlx::Error) -> Attemp
     let (class, code, why) = match error {
         sqlx::Error::Io(io) => (
             ErrorClass::Unreachable,
-            "connection_lost",
+            ErrorCode::ConnectionLost,
             format!("the connection broke ({io})"),
         ),
         sqlx::Error::Tls(why) => (
             ErrorClass::Permanent,
-            "tls_refused",
+            ErrorCode::TlsRefused,
             format!("TLS was not agreed upon ({why}); check sslmode and certificates"),
         ),
         sqlx::Error::Protocol(_) | sqlx::Error::WorkerCrashed | sqlx::Error::BeginFailed => (
             ErrorClass::Unreachable,
-            "connection_lost",
+            ErrorCode::ConnectionLost,
             "the conversation with the server broke off".to_owned(),
         ),
         other => (
             ErrorClass::Permanent,
-            "driver_failed",
+            ErrorCode::DriverError,
             format!("the driver failed ({other})"),
         ),
     };
@@ -298,11 +310,11 @@ pub(super) fn connect_error(endpoint: &Endpoint, error: sqlx::Error) -> Connecto
     let is_refused_login = is_state(&error, "08P01");
     let mut error = classify(endpoint, "open a session", error);
     if is_refused_login {
-        error.report =
-            AttemptError::new(ErrorClass::Permanent, "login_refused", error.report.message);
+        error = permanent(ErrorCode::LoginRefused, error.report.message);
     }
     if error.report.class == ErrorClass::Unreachable && breaks_an_attempt(&error.report.code) {
-        error.report.code = UNREACHABLE.to_owned(); // nothing was under way that could have broken
+        // Nothing was under way that could have broken.
+        error.report.code = ErrorCode::Unreachable.to_string();
     }
     error
 }
@@ -310,7 +322,12 @@ pub(super) fn connect_error(endpoint: &Endpoint, error: sqlx::Error) -> Connecto
 /// The error of a server that did not answer.
 pub(super) fn unreachable(endpoint: &Endpoint, message: impl Into<String>) -> ConnectorError {
     ConnectorError {
-        report: report(endpoint, ErrorClass::Unreachable, UNREACHABLE, message),
+        report: report(
+            endpoint,
+            ErrorClass::Unreachable,
+            ErrorCode::Unreachable,
+            message,
+        ),
         source: None,
     }
 }

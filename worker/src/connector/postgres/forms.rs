@@ -3,6 +3,7 @@
 //! first and the last among them.
 
 use highwater_common::cursor::CursorKind;
+use highwater_common::error_code::ErrorCode;
 use highwater_common::facts::{ColumnKind, CursorForm};
 use highwater_common::spec::TableName;
 use sqlx::PgConnection;
@@ -40,7 +41,7 @@ pub(super) async fn position_form(
             match common_form(&values) {
                 Ok(form) => Ok(form.map(|(_, form)| form)),
                 Err(_) => Err(permanent(
-                    "partition_form",
+                    ErrorCode::PartitionForm,
                     format!(
                         "column {name} of the target table {table} on {endpoint} holds texts of \
                          several forms, or no times, so that its ranges cannot be replaced; bring \
@@ -56,7 +57,7 @@ pub(super) async fn position_form(
                         "column {name} of the target table {table} on {endpoint} holds {min} to \
                          {max}: neither seconds nor milliseconds since 1970 throughout"
                     );
-                    permanent("partition_form", message)
+                    permanent(ErrorCode::PartitionForm, message)
                 }),
                 (None, _) | (_, None) => Ok(None),
             }

@@ -3,8 +3,9 @@
 
 use highwater_common::assignment::{ErrorClass, Receipt};
 use highwater_common::chunk::Reached;
-use highwater_common::close::{LEDGER_MISSING, Ordinals, TARGET_CHANGED};
+use highwater_common::close::Ordinals;
 use highwater_common::commit::{LedgerRow, LedgerState};
+use highwater_common::error_code::ErrorCode;
 use highwater_common::id::{ClusterId, DocumentDigest, RunId, TaskId};
 use highwater_common::token::{Fence, FencingToken, Nonce};
 use sqlx::postgres::PgRow;
@@ -195,7 +196,7 @@ pub(super) async fn read_cluster(
                      update the worker"
             )
         };
-        return Err(permanent("unknown_ledger_format", message));
+        return Err(permanent(ErrorCode::UnknownLedgerFormat, message));
     }
     let id: Uuid = row.try_get("cluster_id").map_err(failed)?;
     Ok(Some(ClusterId::from_bytes(id.into_bytes())))
@@ -213,7 +214,7 @@ pub(super) async fn check_cluster(
             let message = format!(
                 "there is no ledger on {endpoint}; was it dropped? Start a new run to make it again"
             );
-            Err(permanent(LEDGER_MISSING, message))
+            Err(permanent(ErrorCode::LedgerMissing, message))
         }
     }
 }
@@ -232,7 +233,7 @@ pub(super) fn check_holder(
          one target would not see each other's claims. If the other one is gone, take the target \
          over with `highwater cluster adopt`"
     );
-    Err(permanent("target_of_another_cluster", message))
+    Err(permanent(ErrorCode::TargetOfAnotherCluster, message))
 }
 
 /// Which server this is, and which life of it: a failover or a restored backup begins a new
@@ -307,7 +308,11 @@ pub(super) async fn check_fingerprint(
          failover or a restore may have lost commits, so nothing is written before it has been \
          compared again"
     );
-    Err(fault(ErrorClass::Transient, TARGET_CHANGED, message))
+    Err(fault(
+        ErrorClass::Transient,
+        ErrorCode::TargetChanged,
+        message,
+    ))
 }
 
 /// The tasks of a phase of a run's plan that are committed.

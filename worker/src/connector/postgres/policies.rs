@@ -2,6 +2,7 @@
 //! meant. Never takes an answer with rows missing for the whole table: sessions are pinned to
 //! `row_security = off`, by which the server refuses a statement rather than filter it.
 
+use highwater_common::error_code::ErrorCode;
 use highwater_common::spec::{SourceRows, TableName};
 use sqlx::{Executor, PgConnection};
 
@@ -57,7 +58,7 @@ pub(super) async fn hidden_rows(
          as a role with BYPASSRLS, or say `from.rows: visible` to load only the rows that {role} \
          may see"
     );
-    permanent("row_level_security", message)
+    permanent(ErrorCode::RowLevelSecurity, message)
 }
 
 /// Refuses a target whose policies hold for the role: rows that they hide can be neither found, nor
@@ -79,7 +80,7 @@ pub(super) async fn look_at_target(
          neither replaced nor counted, and the server takes no COPY there; load as the table's \
          owner or as a role with BYPASSRLS"
     );
-    Err(permanent("row_level_security", message))
+    Err(permanent(ErrorCode::RowLevelSecurity, message))
 }
 
 /// Whether the server refused because policies would hide rows, rather than for want of a right.

@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use highwater_common::cursor::{Cursor, CursorKind};
+use highwater_common::error_code::ErrorCode;
 use highwater_common::facts::{ColumnKind, Engine, PartitionFacts, TableFacts};
 use highwater_common::spec::SourceRows;
 use sqlx::{Executor, PgConnection, Row};
@@ -230,7 +231,7 @@ impl Probe<'_> {
              domain over one of them. Cut by another column, or read a view that casts this one",
             asked.table, self.endpoint
         );
-        permanent("unsupported_partition_column", message)
+        permanent(ErrorCode::UnsupportedPartitionColumn, message)
     }
 
     /// The first or the last position. Infinities are left out: they lie in the open ends. Takes as

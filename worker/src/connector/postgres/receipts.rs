@@ -3,12 +3,11 @@
 
 use futures_util::TryStreamExt;
 use highwater_common::errand::{ForgetPlan, StreamReceipts};
+use highwater_common::error_code::ErrorCode;
 use highwater_common::id::RunId;
 use highwater_common::range::Slice;
 use highwater_common::spec::TableName;
-use highwater_common::stream::{
-    RECEIPTS_CODE, RowsExpected, TableFound, contradiction, receipts_message,
-};
+use highwater_common::stream::{RowsExpected, TableFound, contradiction, receipts_message};
 use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row};
 
@@ -66,7 +65,7 @@ pub(super) async fn check(
     match contradiction(found, expected) {
         None => Ok(()),
         Some(why) => Err(permanent(
-            RECEIPTS_CODE,
+            ErrorCode::ReceiptsWithoutRows,
             receipts_message(&endpoint.to_string(), &name.to_string(), why),
         )),
     }
@@ -213,7 +212,7 @@ pub(super) async fn void(
         slices.extend(slice_in(row).map_err(failed)?);
     }
     let plan = ForgetPlan::of(&request.forget, &request.tz, &slices)
-        .map_err(|why| permanent("receipt_in_part", why))?;
+        .map_err(|why| permanent(ErrorCode::ReceiptInPart, why))?;
     let meant = plan
         .range
         .map(|range| StoredSlice::of(&Slice::Range(range)));

@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use highwater_common::error_code::ErrorCode;
 use highwater_common::id::ConnectionName;
 use sqlx::{Executor, PgConnection, Row};
 
@@ -83,7 +84,7 @@ impl Endpoint {
                 "the URL of connection {connection} is malformed: {why}. It reads \
                  postgres://user:password@host:5432/database, or host=… user=… dbname=…"
             );
-            permanent("malformed_url", message)
+            permanent(ErrorCode::MalformedUrl, message)
         })?;
         Ok(Self {
             connection,
@@ -222,7 +223,7 @@ impl Endpoint {
              so that rows would be left out or unchecked in silence; take it back with `alter role \
              {user} reset {name}`, or `alter database … reset {name}`, whichever sets it"
         );
-        permanent("setting_not_pinned", message)
+        permanent(ErrorCode::SettingNotPinned, message)
     }
 }
 

@@ -5,6 +5,7 @@ use std::fmt;
 
 use async_trait::async_trait;
 use highwater_common::cursor::{Cursor, CursorKind};
+use highwater_common::error_code::ErrorCode;
 use highwater_common::facts::{ColumnFacts, TableFacts};
 use highwater_common::id::ConnectionName;
 use highwater_common::left_out::LeftOut;
@@ -254,7 +255,7 @@ fn still_planned(
             planned.name, planned.type_name, found.facts.type_name
         )
     };
-    Err(permanent("schema_changed", message))
+    Err(permanent(ErrorCode::SchemaChanged, message))
 }
 
 fn copy_statement(request: &ReadRequest, table: &TableName) -> String {

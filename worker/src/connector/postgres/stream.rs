@@ -5,6 +5,7 @@ use futures_util::TryStreamExt;
 use highwater_common::assignment::ErrorClass;
 use highwater_common::coverage::Coverage;
 use highwater_common::cursor::CursorKind;
+use highwater_common::error_code::ErrorCode;
 use highwater_common::id::{ClusterId, RunId};
 use highwater_common::stream::{PlanMark, RunMark, StreamOwner, Takeover, take_stream};
 use highwater_common::token::FencingToken;
@@ -93,7 +94,11 @@ impl Stream<'_> {
              pg_stat_activity shows by whom",
             self.request.stream, self.endpoint
         );
-        Err(fault(ErrorClass::Resource, "fence_blocked", message))
+        Err(fault(
+            ErrorClass::Resource,
+            ErrorCode::FenceBlocked,
+            message,
+        ))
     }
 
     async fn owner(&self, conn: &mut PgConnection) -> Result<Option<StreamOwner>, sqlx::Error> {
@@ -370,7 +375,7 @@ pub(super) async fn read_coverage(
                 "the ledger on {endpoint} holds more than {COVERED_MAX} separate ranges of \
                  {stream}; fill the gaps in ascending order, or reprocess all"
             );
-            return Err(permanent("coverage_too_scattered", message));
+            return Err(permanent(ErrorCode::CoverageTooScattered, message));
         }
     }
     Ok(Coverage::of(&merger.finish(), covered_null))

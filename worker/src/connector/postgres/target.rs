@@ -6,10 +6,11 @@ mod fencing;
 use std::fmt;
 
 use async_trait::async_trait;
-use highwater_common::close::{LEDGER_MISSING, Ordinals, ledger_lost_message};
+use highwater_common::close::{Ordinals, ledger_lost_message};
 use highwater_common::commit::LedgerRow;
 use highwater_common::coverage::Coverage;
 use highwater_common::errand::StreamReceipts;
+use highwater_common::error_code::ErrorCode;
 use highwater_common::facts::{ColumnFacts, CreatedAs, Engine, TargetFacts, TargetTableFacts};
 use highwater_common::id::{ClusterId, ConnectionName, RunId, TaskId};
 use highwater_common::plan::has_same_wire_form;
@@ -198,7 +199,7 @@ impl Target for PostgresTarget {
             {
                 let message =
                     ledger_lost_message(&self.endpoint.to_string(), &request.table.to_string());
-                return Err(permanent(LEDGER_MISSING, message));
+                return Err(permanent(ErrorCode::LedgerMissing, message));
             }
             None => Ordinals::default(),
         };

@@ -4,6 +4,7 @@
 
 use highwater_common::assignment::ErrorClass;
 use highwater_common::cursor::{Cursor, CursorKind};
+use highwater_common::error_code::ErrorCode;
 use highwater_common::facts::CursorForm;
 use tokio::time::Instant;
 
@@ -111,7 +112,7 @@ impl Probe<'_> {
              as 2024-01-31 05:00:00, in one form throughout. Bring it to one form, cut by another \
              column, or read a view that casts this one"
         );
-        permanent("partition_form", message)
+        permanent(ErrorCode::PartitionForm, message)
     }
 
     /// The first or the last text of the form, as a position. Takes as long as it needs.
@@ -196,7 +197,7 @@ impl Probe<'_> {
             self.endpoint,
             self.endpoint.session().statement_timeout.as_secs()
         );
-        fault(ErrorClass::Resource, "probe_timeout", message)
+        fault(ErrorClass::Resource, ErrorCode::ProbeTimeout, message)
     }
 
     /// The widest stretches between two texts, where the rows are few for so long a time. Given up

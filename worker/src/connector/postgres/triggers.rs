@@ -1,6 +1,7 @@
 //! What a table's triggers and rules do to a load, read from the catalog; and whether a session
 //! may skip them. Never judges them: that is `highwater_common::plan`'s business.
 
+use highwater_common::error_code::ErrorCode;
 use highwater_common::facts::{Reaction, ReactionKind};
 use highwater_common::spec::Triggers;
 use sqlx::{Connection, Executor, PgConnection, Row};
@@ -194,7 +195,7 @@ pub(super) fn refusal(endpoint: &Endpoint, error: sqlx::Error) -> ConnectorError
          load as a superuser, or `grant set on parameter session_replication_role to {user}` \
          (PostgreSQL 15 or later), or leave `write.triggers` out"
     );
-    permanent("triggers_not_skipped", message)
+    permanent(ErrorCode::TriggersNotSkipped, message)
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! What SQLite's catalog says of a table.
 
+use highwater_common::error_code::ErrorCode;
 use highwater_common::facts::{ColumnFacts, ColumnKind, TargetTableFacts};
 pub(super) use highwater_common::plan::{Affinity, affinity};
 use highwater_common::spec::TableName;
@@ -140,7 +141,7 @@ pub(super) async fn existing(
         listed(names.iter().map(String::as_str))
     };
     Err(place.permanent(
-        "unknown_table",
+        ErrorCode::UnknownTable,
         format!("there is no table `{name}`; the file has {there}"),
     ))
 }
@@ -155,7 +156,7 @@ pub(super) async fn find(
         let message = format!(
             "`{name}` belongs to Highwater's ledger and is no table of yours; name another"
         );
-        return Err(place.permanent("ledger_table", message));
+        return Err(place.permanent(ErrorCode::LedgerTable, message));
     }
     let failed = || place.failed(format!("read the catalog of {name}"));
     let schema = sql::schema(name);

@@ -2,8 +2,8 @@
 
 use highwater_common::assignment::ErrorClass;
 use highwater_common::chunk::Reached;
-use highwater_common::close::{LEDGER_MISSING, TARGET_CHANGED};
 use highwater_common::commit::{LedgerState, Resume, resume};
+use highwater_common::error_code::ErrorCode;
 use highwater_common::stream::may_claim;
 use highwater_runtime::failpoint;
 
@@ -113,7 +113,7 @@ async fn decide(
             Ok((Answer::Is(answer), found.reached))
         }
         None => Err(place.permanent(
-            "ledger_unreadable",
+            ErrorCode::LedgerUnreadable,
             "the claim that was just written is not there",
         )),
     }
@@ -127,7 +127,7 @@ async fn check_target(
     let Some(meta) = ledger::meta(session.conn(), place).await? else {
         let message = "the target has no ledger: it was deleted or replaced since the run was \
              prepared. Plan the run anew";
-        return Err(place.permanent(LEDGER_MISSING, message));
+        return Err(place.permanent(ErrorCode::LedgerMissing, message));
     };
     ledger::belongs(place, &meta, &claim.cluster)?;
     let found = ledger::fingerprint(place, Some(&meta)).await?;
@@ -139,7 +139,7 @@ async fn check_target(
          {found}). Plan the run anew",
         claim.fingerprint
     );
-    Err(place.permanent(TARGET_CHANGED, message))
+    Err(place.permanent(ErrorCode::TargetChanged, message))
 }
 
 /// Writes the fence unless a rule of the ledger forbids it; who won is read afterwards, never
@@ -204,13 +204,13 @@ async fn held_up(
             "process {writer}, the task's former attempt, still held the file's write lock after \
              {waited} s and was ended; the next attempt goes on"
         );
-        return place.error(ErrorClass::Resource, "former_attempt_ended", message);
+        return place.error(ErrorClass::Resource, ErrorCode::FormerAttemptEnded, message);
     }
     let message = format!(
         "process {writer} has held the file's write lock for more than {waited} s. Wait for it, or \
          end it if it hangs"
     );
-    place.error(ErrorClass::Resource, "write_lock_held", message)
+    place.error(ErrorClass::Resource, ErrorCode::WriteLockHeld, message)
 }
 
 /// The process of the task's former attempt, if it is the writer and holds no other task's claim.

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use highwater_common::assignment::{AttemptError, ErrorClass};
+use highwater_common::error_code::ErrorCode;
 use highwater_common::id::ConnectionName;
 
 use crate::connector::ConnectorError;
@@ -41,7 +42,7 @@ impl DatabaseFile {
     pub(super) fn error(
         &self,
         class: ErrorClass,
-        code: &str,
+        code: ErrorCode,
         what: impl AsRef<str>,
     ) -> ConnectorError {
         let message = format!("{} ({self})", what.as_ref());
@@ -52,7 +53,7 @@ impl DatabaseFile {
     }
 
     /// An error that will come again.
-    pub(super) fn permanent(&self, code: &str, what: impl AsRef<str>) -> ConnectorError {
+    pub(super) fn permanent(&self, code: ErrorCode, what: impl AsRef<str>) -> ConnectorError {
         self.error(ErrorClass::Permanent, code, what)
     }
 
@@ -84,7 +85,7 @@ impl DatabaseFile {
     pub(super) fn lost(&self, what: &str) -> ConnectorError {
         self.error(
             ErrorClass::Transient,
-            "answer_lost",
+            ErrorCode::AnswerLost,
             format!("the answer to {what} was lost"),
         )
     }
@@ -126,82 +127,86 @@ pub(super) fn is_refusal(error: &sqlx::Error) -> bool {
     matches!(primary_code(error), Some(5 | 6 | 19))
 }
 
-fn classify(error: &sqlx::Error) -> (ErrorClass, &'static str, &'static str) {
+fn classify(error: &sqlx::Error) -> (ErrorClass, ErrorCode, &'static str) {
     use ErrorClass as C;
     if let Some(code) = primary_code(error) {
         return match code {
             5 | 6 => (
                 C::Transient,
-                "database_locked",
+                ErrorCode::DatabaseLocked,
                 "Another connection holds the file's lock; the next attempt waits anew.",
             ),
-            7 => (C::Resource, "out_of_memory", "SQLite could not get memory."),
+            7 => (
+                C::Resource,
+                ErrorCode::OutOfMemory,
+                "SQLite could not get memory.",
+            ),
             9 => (
                 C::Transient,
-                "interrupted",
+                ErrorCode::Interrupted,
                 "The attempt was given up while the statement ran.",
             ),
             10 => (
                 C::Resource,
-                "io_error",
+                ErrorCode::IoError,
                 "Check the disk, and that the file system supports locks.",
             ),
             13 => (
                 C::Resource,
-                "disk_full",
+                ErrorCode::DiskFull,
                 "Make room on the disk that holds the file.",
             ),
             17 => (
                 C::Transient,
-                "schema_moved",
+                ErrorCode::SchemaMoved,
                 "The schema changed while the statement was prepared.",
             ),
             3 | 8 => (
                 C::Permanent,
-                "read_only",
+                ErrorCode::ReadOnly,
                 "Give the worker's user the right to write the file and its folder.",
             ),
             11 => (
                 C::Permanent,
-                "database_corrupt",
+                ErrorCode::DatabaseCorrupt,
                 "Run `pragma integrity_check`, and restore the file from a backup.",
             ),
             14 => (
                 C::Permanent,
-                "cannot_open",
+                ErrorCode::CannotOpen,
                 "Check that the file is a regular file this user may open, and its folder too.",
             ),
             18 => (
                 C::Permanent,
-                "value_too_large",
+                ErrorCode::ValueTooLarge,
                 "A value or a statement is past SQLite's limits.",
             ),
             19 => (
                 C::Permanent,
-                "constraint_violation",
+                ErrorCode::ConstraintViolation,
                 "Correct the rows, or the constraint of the target table.",
             ),
             20 => (
                 C::Permanent,
-                "datatype_mismatch",
+                ErrorCode::DatatypeMismatch,
                 "A value does not fit the column's declared type.",
             ),
             26 => (
                 C::Permanent,
-                "not_a_database",
+                ErrorCode::NotADatabase,
                 "The file is no SQLite database; check the connection's path.",
             ),
-            _ => (C::Permanent, "sql_error", ""),
+            _ => (C::Permanent, ErrorCode::SqlError, ""),
         };
     }
     match error {
-        sqlx::Error::Io(_) => (C::Resource, "io_error", "Check the disk."),
+        sqlx::Error::Io(_) => (C::Resource, ErrorCode::IoError, "Check the disk."),
         // A question that always has an answer got none, or none to its end.
         sqlx::Error::WorkerCrashed | sqlx::Error::RowNotFound => (
             C::Transient,
-            "connection_lost",
+            ErrorCode::ConnectionLost,
             "The connection's thread ended.",
         ),
-        _ => (C::Permanent, "driver_error", ""),
+        _ => (C::Permanent, ErrorCode::DriverError, ""),
     }
 }

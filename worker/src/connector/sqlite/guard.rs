@@ -4,8 +4,8 @@
 //! so the rows are covered whatever becomes of the task. The receipt goes when the task's own row
 //! takes its place.
 
-use highwater_common::close::TARGET_CHANGED;
 use highwater_common::cursor::Cursor;
+use highwater_common::error_code::ErrorCode;
 use highwater_common::range::{CursorRange, Slice};
 use sqlx::sqlite::SqliteConnection;
 
@@ -77,7 +77,7 @@ async fn check_file(conn: &mut SqliteConnection, attempt: &Attempt) -> Result<()
         return Ok(());
     }
     let message = "the database file was replaced while the attempt was writing. Plan the run anew";
-    Err(place.permanent(TARGET_CHANGED, message))
+    Err(place.permanent(ErrorCode::TargetChanged, message))
 }
 
 /// The receipt of what is committed of the task: it grows with each chunk.

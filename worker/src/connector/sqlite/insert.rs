@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use highwater_common::error_code::ErrorCode;
 use highwater_common::facts::{ColumnFacts, ColumnKind};
 use sqlx::error::BoxDynError;
 use sqlx::sqlite::{SqliteArguments, SqliteConnection};
@@ -108,7 +109,7 @@ impl<'a> Inserter<'a> {
                 row.len(),
                 self.columns.len()
             );
-            return Err(self.place.permanent("row_shape", message));
+            return Err(self.place.permanent(ErrorCode::RowShape, message));
         }
         if row.iter().any(|value| matches!(value, Value::RawText(_))) {
             return self.add_raw(conn, row).await;
@@ -158,7 +159,7 @@ impl<'a> Inserter<'a> {
                      its texts as {encoding}",
                     column.name, self.table
                 );
-                return Err(self.place.permanent("not_utf8", message));
+                return Err(self.place.permanent(ErrorCode::NotUtf8, message));
             }
             marks.push(if is_raw { "cast(? as text)" } else { "?" });
             let stored = convert(value, column).map_err(|problem| {
@@ -244,7 +245,7 @@ fn plan(
             "the target table `{}` lost its column `{}`",
             request.table, column.name
         );
-        return Err(place.permanent("schema_changed", message));
+        return Err(place.permanent(ErrorCode::SchemaChanged, message));
     };
     let conversion = match column.kind {
         ColumnKind::Int16 | ColumnKind::Int32 | ColumnKind::Int64 => Conversion::Integer,
@@ -271,7 +272,7 @@ fn plan(
 
 #[derive(Debug, PartialEq, Eq)]
 struct Problem {
-    code: &'static str,
+    code: ErrorCode,
     text: String,
 }
 
@@ -279,7 +280,7 @@ impl Problem {
     /// Never tells the value: it is somebody's.
     fn changed(text: &str) -> Self {
         Self {
-            code: "value_does_not_fit",
+            code: ErrorCode::ValueDoesNotFit,
             text: format!("{text}; declare the column without a type, or exclude it"),
         }
     }
@@ -426,7 +427,7 @@ fn real(text: &str) -> Result<Option<f64>, Problem> {
                 "SQLite would store NaN as NULL; exclude the column, or cast it in the source"
                     .to_owned();
             Err(Problem {
-                code: "value_does_not_fit",
+                code: ErrorCode::ValueDoesNotFit,
                 text,
             })
         }

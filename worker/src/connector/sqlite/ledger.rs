@@ -8,6 +8,7 @@ use highwater_common::close::Ordinals;
 use highwater_common::commit::{LedgerRow, LedgerState};
 use highwater_common::coverage::Coverage;
 use highwater_common::cursor::CursorKind;
+use highwater_common::error_code::ErrorCode;
 use highwater_common::id::{ClusterId, DocumentDigest, RunId, TaskId};
 use highwater_common::range::Slice;
 use highwater_common::stream::PlanMark;
@@ -100,7 +101,7 @@ pub(super) async fn meta(
                      that knows it"
             )
         };
-        return Err(place.permanent("unknown_ledger_format", message));
+        return Err(place.permanent(ErrorCode::UnknownLedgerFormat, message));
     }
     let cluster = row
         .get::<String, _>(0)
@@ -128,7 +129,7 @@ pub(super) fn belongs(
          over with `highwater cluster adopt`",
         meta.cluster
     );
-    Err(place.permanent("target_of_another_cluster", message))
+    Err(place.permanent(ErrorCode::TargetOfAnotherCluster, message))
 }
 
 /// Makes the ledger where it is missing, inside the caller's transaction, and gives its mark.
@@ -156,7 +157,7 @@ pub(super) async fn ensure(
     match meta(conn, place).await? {
         Some(meta) => Ok((meta, true)),
         None => Err(place.permanent(
-            "ledger_unreadable",
+            ErrorCode::LedgerUnreadable,
             "the ledger that was just made is not there",
         )),
     }
@@ -170,7 +171,7 @@ pub(super) async fn fingerprint(
 ) -> Result<String, ConnectorError> {
     let file = tokio::fs::metadata(place.path()).await.map_err(|error| {
         place.permanent(
-            "unknown_database",
+            ErrorCode::UnknownDatabase,
             format!("cannot look at the database file: {error}"),
         )
     })?;
@@ -267,7 +268,7 @@ fn decode(place: &DatabaseFile, row: &SqliteRow) -> Result<FoundRow, ConnectorEr
 
 fn unreadable(place: &DatabaseFile, what: &dyn std::fmt::Display) -> ConnectorError {
     place.permanent(
-        "ledger_unreadable",
+        ErrorCode::LedgerUnreadable,
         format!("the ledger holds what no version has written: {what}"),
     )
 }

@@ -7,12 +7,11 @@
 //! behind it was made later.
 
 use highwater_common::errand::{ForgetPlan, StreamReceipts};
+use highwater_common::error_code::ErrorCode;
 use highwater_common::id::RunId;
 use highwater_common::range::Slice;
 use highwater_common::spec::TableName;
-use highwater_common::stream::{
-    RECEIPTS_CODE, RowsExpected, TableFound, contradiction, receipts_message,
-};
+use highwater_common::stream::{RowsExpected, TableFound, contradiction, receipts_message};
 use sqlx::Row;
 use sqlx::sqlite::SqliteConnection;
 
@@ -73,7 +72,7 @@ pub(super) async fn check(
     match contradiction(found, is_expected) {
         None => Ok(()),
         Some(why) => Err(place.permanent(
-            RECEIPTS_CODE,
+            ErrorCode::ReceiptsWithoutRows,
             receipts_message("the target", &format!("`{name}`"), why),
         )),
     }
@@ -202,7 +201,7 @@ pub(super) async fn void(
         .filter_map(|row| stored_slice(&row.get::<String, _>(0), row.get(1), row.get(2)))
         .collect();
     let plan = ForgetPlan::of(&request.forget, &request.tz, &slices)
-        .map_err(|why| place.permanent("receipt_in_part", why))?;
+        .map_err(|why| place.permanent(ErrorCode::ReceiptInPart, why))?;
     let meant = plan
         .range
         .map(|range| StoredSlice::of(&Slice::Range(range)));

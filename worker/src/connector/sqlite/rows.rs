@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use futures_util::StreamExt;
+use highwater_common::error_code::ErrorCode;
 use sqlx::sqlite::{Sqlite, SqliteRow, SqliteValueRef};
 use sqlx::{Decode, Either, Executor, Row, TypeInfo, ValueRef};
 use tokio::sync::mpsc;
@@ -194,7 +195,7 @@ impl Reading {
                     "column `{name}` of `{}` holds {reason}; correct it, or exclude the column",
                     self.table
                 );
-                self.place.permanent("value_unreadable", message)
+                self.place.permanent(ErrorCode::ValueUnreadable, message)
             })?;
             bytes += size_of(&value);
             values.push(value);
@@ -205,7 +206,7 @@ impl Reading {
                  its largest column",
                 self.table
             );
-            return Err(self.place.permanent("row_too_large", message));
+            return Err(self.place.permanent(ErrorCode::RowTooLarge, message));
         }
         Ok((values, bytes))
     }

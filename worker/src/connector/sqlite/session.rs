@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use highwater_common::error_code::ErrorCode;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteSynchronous};
 use sqlx::{ConnectOptions, Connection};
 
@@ -112,12 +113,12 @@ async fn check_file(place: &DatabaseFile, purpose: Purpose) -> Result<(), Connec
         Purpose::Read | Purpose::Write => match tokio::fs::metadata(place.path()).await {
             Ok(_) => Ok(()),
             Err(error) if error.kind() == ErrorKind::NotFound => Err(place.permanent(
-                "unknown_database",
+                ErrorCode::UnknownDatabase,
                 "the database file does not exist. Check the connection's path: it is relative to \
                  the pipeline file",
             )),
             Err(error) => Err(place.permanent(
-                "cannot_open",
+                ErrorCode::CannotOpen,
                 format!("cannot look at the database file: {error}"),
             )),
         },
@@ -133,7 +134,7 @@ pub(super) async fn check_folder(place: &DatabaseFile) -> Result<(), ConnectorEr
     match tokio::fs::metadata(folder).await {
         Ok(found) if found.is_dir() => Ok(()),
         Ok(_) | Err(_) => Err(place.permanent(
-            "unknown_database",
+            ErrorCode::UnknownDatabase,
             format!(
                 "the folder {} does not exist. Create it, or correct the connection's path",
                 folder.display()

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 use highwater_common::cursor::{Cursor, CursorKind};
+use highwater_common::error_code::ErrorCode;
 use highwater_common::facts::{ColumnFacts, TableFacts};
 use highwater_common::id::ConnectionName;
 use highwater_common::left_out::LeftOut;
@@ -69,9 +70,10 @@ impl Source for SqliteSource {
         match request.format {
             RowFormat::Values => {}
             RowFormat::CopyBinary | RowFormat::CopyText => {
-                return Err(self
-                    .place
-                    .permanent("row_format", "SQLite gives rows as typed values only"));
+                return Err(self.place.permanent(
+                    ErrorCode::RowFormat,
+                    "SQLite gives rows as typed values only",
+                ));
             }
         }
         let mut session = Session::open(&self.place, Purpose::Read).await?;

@@ -4,6 +4,7 @@
 //! A file has one writer at a time, so whoever is inside a transaction that writes has no claim and
 //! no guard in flight beside him.
 
+use highwater_common::error_code::ErrorCode;
 use highwater_common::id::RunId;
 use highwater_common::stream::{PlanMark, RunMark, StreamOwner, Takeover, take_stream};
 use highwater_common::token::FencingToken;
@@ -136,7 +137,7 @@ pub(super) async fn owner(
     row.map(|row| {
         let run = row.get::<String, _>(0).parse().map_err(|_| {
             place.permanent(
-                "ledger_unreadable",
+                ErrorCode::LedgerUnreadable,
                 "the ledger holds what no version has written: a run without an id",
             )
         })?;

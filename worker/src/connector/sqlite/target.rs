@@ -5,10 +5,11 @@ mod probe;
 use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
-use highwater_common::close::{LEDGER_MISSING, Ordinals, ledger_lost_message};
+use highwater_common::close::{Ordinals, ledger_lost_message};
 use highwater_common::commit::{LedgerRow, Resume};
 use highwater_common::coverage::Coverage;
 use highwater_common::errand::StreamReceipts;
+use highwater_common::error_code::ErrorCode;
 use highwater_common::facts::{ColumnFacts, Engine, TargetFacts};
 use highwater_common::id::{ClusterId, ConnectionName, RunId, TaskId};
 use highwater_common::spec::{TableName, WriteMode};
@@ -290,7 +291,7 @@ impl Target for SqliteTarget {
             Answer::Is(Resume::Fenced { newer }) => Ok(ClaimOutcome::Fenced { newer }),
             // Every step that this version runs on SQLite is one transaction.
             Answer::Is(Resume::Probe) => Err(self.place.permanent(
-                "in_doubt",
+                ErrorCode::InDoubt,
                 "the ledger says that a step which is no single transaction was begun, which this \
                  version never does here",
             )),
@@ -343,7 +344,7 @@ impl Target for SqliteTarget {
                 if has_rows != 0 {
                     let message =
                         ledger_lost_message(&place.to_string(), &request.table.to_string());
-                    return Err(place.permanent(LEDGER_MISSING, message));
+                    return Err(place.permanent(ErrorCode::LedgerMissing, message));
                 }
             }
             Ok(Ordinals::default())

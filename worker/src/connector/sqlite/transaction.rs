@@ -4,6 +4,7 @@
 use async_trait::async_trait;
 use highwater_common::chunk::Reached;
 use highwater_common::commit::CommitPermit;
+use highwater_common::error_code::ErrorCode;
 use highwater_common::id::ConnectionName;
 use highwater_common::range::Slice;
 
@@ -175,7 +176,7 @@ impl TargetTx for SqliteTx {
         while let Some(batch) = rows.next().await? {
             let RowBatch::Rows(batch) = batch else {
                 return Err(place.permanent(
-                    "wrong_format",
+                    ErrorCode::WrongFormat,
                     "a COPY stream came where SQLite takes typed values; this is a bug",
                 ));
             };
@@ -239,7 +240,7 @@ impl SqliteTx {
     fn held(&self) -> Result<&HeldTable, ConnectorError> {
         self.held.as_ref().ok_or_else(|| {
             self.attempt.place.permanent(
-                "table_not_held",
+                ErrorCode::TableNotHeld,
                 "a table is written that was not held; this is a bug",
             )
         })

@@ -1,13 +1,10 @@
 //! docs/types.md shows the rule: its tables are made here, of what the rule says of each pair.
 
 use std::collections::BTreeMap;
-use std::fs;
 
 use super::*;
 use crate::plan::type_compat::values::{ANY_LENGTH, NO_RULE, Values};
-
-const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/types.md");
-const UPDATE: &str = "HIGHWATER_UPDATE_DOCS";
+use crate::tests::made_page::shows;
 
 const POSTGRES: [&str; 37] = [
     "boolean",
@@ -282,33 +279,6 @@ fn tables() -> [(&'static str, String); 6] {
 }
 
 #[test]
-#[expect(clippy::disallowed_methods, reason = "a test's own switch")]
 fn the_page_of_types_shows_the_rule() {
-    // GIVEN the page
-    let page = fs::read_to_string(PAGE).expect("the page");
-    // WHEN its tables are made anew
-    let made = tables()
-        .into_iter()
-        .fold(page.clone(), |page, (name, table)| {
-            let (start, end) = (format!("<!-- rule: {name} -->\n"), "<!-- /rule -->");
-            let at = page
-                .find(&start)
-                .unwrap_or_else(|| panic!("no table {name}"))
-                + start.len();
-            let to = at
-                + page[at..]
-                    .find(end)
-                    .unwrap_or_else(|| panic!("no end of {name}"));
-            format!("{}{table}{}", &page[..at], &page[to..])
-        });
-    // THEN nothing of it has changed
-    if std::env::var(UPDATE).is_ok() {
-        fs::write(PAGE, made).expect("written");
-    } else {
-        assert!(
-            made == page,
-            "docs/types.md is not what the rule says; make it anew: \
-            {UPDATE}=1 cargo test -p highwater-common the_page_of_types"
-        );
-    }
+    shows("types.md", tables());
 }

@@ -1,6 +1,7 @@
 //! How runs are fenced, and their sessions ended.
 
 use highwater_common::assignment::ErrorClass;
+use highwater_common::error_code::ErrorCode;
 use highwater_common::id::{ClusterId, RunId};
 use sqlx::{Executor, PgConnection, Row};
 
@@ -70,7 +71,7 @@ impl PostgresTarget {
             "{whose} could not be fenced on {}: its task rows stay locked",
             self.endpoint
         );
-        fault(ErrorClass::Resource, "fence_blocked", message)
+        fault(ErrorClass::Resource, ErrorCode::FenceBlocked, message)
     }
 
     /// Ends the sessions of open tasks, of a run or of all: one of them holds its row without going

@@ -218,7 +218,7 @@ async fn what_is_not_there_is_answered_with_what_is() {
     refused(
         world.facts("highwater.task", "token").await,
         ErrorClass::Permanent,
-        "ledger_as_source",
+        "ledger_table",
     );
     // WHEN the source's table changes between plan and read THEN its rows are not taken for the
     // planned ones

@@ -1,6 +1,7 @@
 //! What a file says of a table that is to be read.
 
 use highwater_common::cursor::{Cursor, CursorKind};
+use highwater_common::error_code::ErrorCode;
 use highwater_common::facts::{ColumnKind, CursorForm, Engine, PartitionFacts, TableFacts};
 use highwater_common::spec::TableName;
 use sqlx::Row;
@@ -284,7 +285,7 @@ impl Probing<'_> {
              by another column",
             shown(value)
         );
-        self.place.permanent("partition_form", message)
+        self.place.permanent(ErrorCode::PartitionForm, message)
     }
 
     async fn value(
@@ -308,7 +309,7 @@ impl Probing<'_> {
         let raw = row.try_get_raw(0).map_err(self.place.failed(&what_for))?;
         value_of(raw).map_err(|reason| {
             self.place
-                .permanent("value_unreadable", format!("{what_for}: {reason}"))
+                .permanent(ErrorCode::ValueUnreadable, format!("{what_for}: {reason}"))
         })
     }
 
@@ -397,5 +398,5 @@ pub(super) fn known(
         "table `{name}` has no column `{column}`; it has {}",
         table.column_names()
     );
-    Err(place.permanent("unknown_column", message))
+    Err(place.permanent(ErrorCode::UnknownColumn, message))
 }

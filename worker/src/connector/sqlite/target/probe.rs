@@ -1,6 +1,7 @@
 //! What a file says of a table that is to be written.
 
 use highwater_common::cursor::CursorKind;
+use highwater_common::error_code::ErrorCode;
 use highwater_common::facts::{CursorForm, TargetFacts, TargetTableFacts};
 use sqlx::Row;
 use sqlx::sqlite::SqliteConnection;
@@ -131,7 +132,7 @@ impl Probing<'_> {
              ranges cannot be replaced. Bring them to one form, or load another table",
             self.probe.table
         );
-        Err(self.place.permanent("partition_form", message))
+        Err(self.place.permanent(ErrorCode::PartitionForm, message))
     }
 
     async fn all(
@@ -166,6 +167,6 @@ impl Probing<'_> {
             return Ok(Value::Null);
         };
         let raw = row.try_get_raw(0).map_err(failed())?;
-        value_of(raw).map_err(|reason| self.place.permanent("value_unreadable", reason))
+        value_of(raw).map_err(|reason| self.place.permanent(ErrorCode::ValueUnreadable, reason))
     }
 }
