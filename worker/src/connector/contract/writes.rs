@@ -3,7 +3,7 @@
 use highwater_common::assignment::{ErrorClass, Receipt};
 use highwater_common::commit::LedgerState;
 use highwater_common::coverage::Coverage;
-use highwater_common::cursor::Cursor;
+use highwater_common::cursor::{Cursor, CursorKind};
 use highwater_common::range::{CursorRange, Slice};
 use highwater_common::spec::{ExistingRows, WriteMode};
 
@@ -271,6 +271,11 @@ pub async fn coverage_merges_ranges_that_touch<F: TargetFixture>() {
     let facts = bench.probe().await;
     assert_eq!(facts.covered, [covered(0, 20), covered(30, 40)]);
     assert!(!facts.covered_null);
+    // AND as positions of another kind it covers nothing
+    let mut days = bench.target_probe();
+    days.partition = Some(("pos".to_owned(), CursorKind::Date));
+    let facts = bench.target.probe(&days).await.expect("probes");
+    assert_eq!(facts.covered, []);
     // AND another stream is not covered by it
     let mut other = bench.target_probe();
     other.stream = "shop/other/legacy:items-1/items".to_owned();

@@ -304,3 +304,49 @@ async fn a_target_that_changed_since_it_was_reconciled_is_not_written() {
     );
     assert!(message.contains(&claim.fingerprint), "{message}");
 }
+
+#[tokio::test]
+async fn a_ledger_that_cannot_be_used_is_refused_for_its_reason() {
+    let mut world = World::with_orders(1).await;
+    let claim = world.claim_of(1, all()).await;
+    // GIVEN a role that may not read the ledger WHEN it claims THEN that is said, and nothing else
+    world
+        .wh(&format!(
+            "create role stranger login password '{PASSWORD}'; \
+             grant usage on schema highwater to stranger; \
+             grant execute on function pg_control_system to stranger"
+        ))
+        .await;
+    let url = world.server.url_as("stranger", PASSWORD, "wh");
+    let stranger = PostgresTarget::new(
+        &url,
+        "wh".parse().expect("a name"),
+        world.supervisor.clone(),
+    );
+    refused(
+        stranger.expect("a good url").claim(&claim).await,
+        ErrorClass::Permanent,
+        "missing_right",
+    );
+    // GIVEN a ledger of an earlier or of a later version WHEN anybody asks for it THEN it is left
+    // as it is
+    for (format, advice) in [(1, "an earlier version"), (99, "update the worker")] {
+        world
+            .wh(&format!("update highwater.meta set format = {format}"))
+            .await;
+        let message = refused(
+            world.prepare().await,
+            ErrorClass::Permanent,
+            "unknown_ledger_format",
+        );
+        assert!(message.contains(advice), "{message}");
+    }
+    // GIVEN that the ledger is dropped WHEN an attempt claims THEN it is told so
+    world.wh("drop schema highwater cascade").await;
+    let message = refused(
+        world.target.claim(&claim).await,
+        ErrorClass::Permanent,
+        "ledger_missing",
+    );
+    assert!(message.contains("was it dropped?"), "{message}");
+}

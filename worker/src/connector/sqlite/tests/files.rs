@@ -660,3 +660,26 @@ async fn indexes_of_tables_whose_names_run_together_have_names_of_their_own() {
                  and name like 'a%' order by name)";
     assert_eq!(text(&file, names).await, "a_b_c_idx,a_b_c_idx3");
 }
+
+#[tokio::test]
+async fn a_ledger_of_another_version_is_left_as_it_is() {
+    for (format, advice) in [(1, "an earlier version"), (99, "a version that knows it")] {
+        // GIVEN a ledger of an earlier or of a later version
+        let file = File::fresh();
+        let target = file.target();
+        target.prepare(&prepare(&file)).await.expect("prepares");
+        file.run(&format!("update _highwater_meta set format = {format}"))
+            .await;
+        // WHEN a run is to begin THEN it is refused
+        let refusal = target
+            .prepare(&prepare(&file))
+            .await
+            .expect_err("another version")
+            .report;
+        assert_eq!(
+            (refusal.class, refusal.code.as_str()),
+            (ErrorClass::Permanent, "unknown_ledger_format")
+        );
+        assert!(refusal.message.contains(advice), "{}", refusal.message);
+    }
+}
