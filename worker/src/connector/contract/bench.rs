@@ -14,7 +14,7 @@ use highwater_common::spec::{ExistingRows, Triggers, WriteMode};
 use highwater_common::stream::PlanMark;
 use highwater_common::token::{Fence, FencingToken, Nonce};
 
-use super::TargetFixture;
+use super::{Row, TableChange, TargetFixture};
 use crate::connector::{
     Claim, ClaimOutcome, CommitOutcome, ConnectorError, DataTx, GuardOutcome, GuardStep, HeldClaim,
     PrepareOutcome, PrepareRequest, RowBatch, RowFormat, RowStream, Rows, SliceRows, StreamRequest,
@@ -208,23 +208,29 @@ impl<F: TargetFixture> Bench<F> {
         Ok(receipt)
     }
 
-    /// Rows of the table that the condition holds for.
-    pub(super) async fn rows_where(&self, condition: &str) -> i64 {
-        let table = self.fixture.table_sql();
-        self.fixture
-            .number(&format!("select count(*) from {table} where {condition}"))
-            .await
+    /// How many rows the table has.
+    pub(super) async fn count(&self) -> usize {
+        self.fixture.rows().await.len()
+    }
+
+    /// How many rows of the table the condition holds for.
+    pub(super) async fn rows_where(&self, condition: impl Fn(&Row) -> bool) -> usize {
+        let rows = self.fixture.rows().await;
+        rows.into_iter().filter(condition).count()
+    }
+
+    /// Changes the table as somebody else would, step by step.
+    pub(super) async fn change<const STEPS: usize>(&self, steps: [TableChange; STEPS]) {
+        for step in steps {
+            self.fixture.change(&step).await;
+        }
     }
 
     /// Puts rows into the table as somebody else would.
     pub(super) async fn insert(&self, ids: std::ops::Range<i64>) {
         for id in ids {
-            let table = self.fixture.table_sql();
             self.fixture
-                .execute(&format!(
-                    "insert into {table} (id, pos, note) values ({id}, {id}, \
-                'old')"
-                ))
+                .change(&TableChange::Insert(Row::old(id)))
                 .await;
         }
     }

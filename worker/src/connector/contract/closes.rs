@@ -5,8 +5,8 @@ use highwater_common::close::Ordinals;
 use highwater_common::id::{ClusterId, RunId};
 use highwater_common::spec::WriteMode;
 
-use super::TargetFixture;
 use super::bench::{Bench, Given, failure, plan, range};
+use super::{TableChange, TargetFixture};
 use crate::connector::CloseRequest;
 
 pub(super) fn request<F: TargetFixture>(bench: &Bench<F>, mode: WriteMode) -> CloseRequest {
@@ -94,25 +94,13 @@ pub async fn a_target_without_a_ledger_holds_no_commit<F: TargetFixture>() {
         assert_eq!(told, Ordinals::default());
     }
     // WHEN there is a table, and rows in it, THEN whoever appends is refused
-    let table = bench.fixture.table_sql();
-    bench
-        .fixture
-        .execute(&format!(
-            "create table {table} (id bigint not null primary key, pos bigint, note \
-                           text)"
-        ))
-        .await;
+    bench.fixture.change(&TableChange::Make).await;
     let appends = request(&bench, WriteMode::Append);
     assert_eq!(
         bench.target.committed(&appends).await.expect("an answer"),
         Ordinals::default()
     );
-    bench
-        .fixture
-        .execute(&format!(
-            "insert into {table} (id, pos, note) values (1, 1, 'a')"
-        ))
-        .await;
+    bench.insert(1..2).await;
     let refusal = failure(bench.target.committed(&appends).await);
     assert_eq!(
         (refusal.class, refusal.code.as_str()),

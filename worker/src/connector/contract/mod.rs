@@ -2,8 +2,8 @@
 //! real server.
 //!
 //! A connector plugs in with a fixture and a macro, [`target_contract!`](crate::target_contract) or
-//! [`source_contract!`](crate::source_contract); whatever differs between dialects of SQL is the
-//! fixture's business.
+//! [`source_contract!`](crate::source_contract). The suite speaks no SQL: how its table is changed and
+//! looked at is the fixture's business.
 
 mod bench;
 pub mod chunks;
@@ -37,6 +37,83 @@ pub enum Writers {
     Many,
 }
 
+/// A row of the suite's table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Row {
+    /// The key.
+    pub id: i64,
+    /// The position.
+    pub pos: Option<i64>,
+    /// The rest.
+    pub note: Option<String>,
+}
+
+impl Row {
+    const OLD: &str = "old";
+
+    /// A row of somebody else's.
+    fn old(id: i64) -> Self {
+        Self {
+            id,
+            pos: Some(id),
+            note: Some(Self::OLD.to_owned()),
+        }
+    }
+
+    fn is_old(&self) -> bool {
+        self.note.as_deref() == Some(Self::OLD)
+    }
+}
+
+/// What somebody else does to the suite's table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TableChange {
+    /// Makes it, empty, with its three columns and its key.
+    Make,
+    /// Puts a row into it.
+    Insert(Row),
+    /// Gives it one more column, which may be NULL.
+    AddColumn,
+    /// What an owner does now and then, and what changes no row: `vacuum`.
+    Tidy,
+    /// Gives it another name.
+    RenameAway,
+    /// Gives the table that was renamed away its own name again.
+    RenameBack,
+    /// Puts the rows of the table that was renamed away into the one in its place.
+    FillFromAway,
+    /// Deletes its rows.
+    Empty,
+    /// Drops it.
+    Drop,
+}
+
+impl TableChange {
+    /// The statement for a table of this name, in the SQL that all dialects share.
+    #[must_use]
+    pub fn sql(&self, table: &str) -> String {
+        let away = format!("{table}_away");
+        match self {
+            Self::Make => format!(
+                "create table {table} (id bigint not null primary key, pos bigint, note text)"
+            ),
+            Self::Insert(Row { id, pos, note }) => {
+                let pos = pos.map_or("null".to_owned(), |pos| pos.to_string());
+                let note = note.as_ref();
+                let note = note.map_or("null".to_owned(), |note| format!("'{note}'"));
+                format!("insert into {table} (id, pos, note) values ({id}, {pos}, {note})")
+            }
+            Self::AddColumn => format!("alter table {table} add column more text"),
+            Self::Tidy => "vacuum".to_owned(),
+            Self::RenameAway => format!("alter table {table} rename to {away}"),
+            Self::RenameBack => format!("alter table {away} rename to {table}"),
+            Self::FillFromAway => format!("insert into {table} select id, pos, note from {away}"),
+            Self::Empty => format!("delete from {table}"),
+            Self::Drop => format!("drop table {table}"),
+        }
+    }
+}
+
 /// A target that belongs to one test.
 #[async_trait]
 pub trait TargetFixture: Send + Sync + Sized {
@@ -64,14 +141,11 @@ pub trait TargetFixture: Send + Sync + Sized {
         CursorForm::Native
     }
 
-    /// Runs SQL of this dialect as somebody else would.
-    async fn execute(&self, sql: &str);
+    /// Changes the table as somebody else would.
+    async fn change(&self, change: &TableChange);
 
-    /// The number that a query of one row and one column gives.
-    async fn number(&self, sql: &str) -> i64;
-
-    /// The table's name in SQL.
-    fn table_sql(&self) -> String;
+    /// The rows of the table, which exists.
+    async fn rows(&self) -> Vec<Row>;
 
     /// Makes the table swallow the row with this `id` behind the writer's back: inserted, counted,
     /// and gone.

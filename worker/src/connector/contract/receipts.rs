@@ -3,8 +3,8 @@
 
 use highwater_common::assignment::{AttemptError, ErrorClass};
 
-use super::TargetFixture;
 use super::bench::{Bench, Given, failure, range};
+use super::{TableChange, TargetFixture};
 
 /// What the probe and a newer run's prepare say; both must refuse.
 async fn refusals<F: TargetFixture>(bench: &mut Bench<F>) -> [AttemptError; 2] {
@@ -44,58 +44,28 @@ async fn assert_fine<F: TargetFixture>(bench: &mut Bench<F>) {
 /// Emptied, dropped, renamed away or made anew with the same rows: the receipts are none of that
 /// table.
 pub async fn an_emptied_or_remade_table_is_refused_with_its_receipts<F: TargetFixture>() {
+    use TableChange::{AddColumn, Drop, Empty, FillFromAway, Make, RenameAway, RenameBack, Tidy};
     // GIVEN a table with receipts, which may be vacuumed and altered as its owner likes
     let mut bench = Bench::<F>::prepared().await;
     bench.load(range(0, 10), Given::rows(0..10)).await;
-    let (table, away) = (bench.fixture.table_sql(), "highwater_test_away");
-    bench.fixture.execute("vacuum").await;
-    bench
-        .fixture
-        .execute(&format!("alter table {table} add column more text"))
-        .await;
+    bench.change([Tidy, AddColumn]).await;
     assert_fine(&mut bench).await;
     // WHEN it is renamed away THEN its receipts are refused, and taken again once it is back
-    bench
-        .fixture
-        .execute(&format!("alter table {table} rename to {away}"))
-        .await;
+    bench.change([RenameAway]).await;
     assert_refused(&mut bench, "there is no such table any more").await;
-    bench
-        .fixture
-        .execute(&format!("alter table {away} rename to {table}"))
-        .await;
+    bench.change([RenameBack]).await;
     assert_fine(&mut bench).await;
     // WHEN another one stands in its place, with the very same rows
-    bench
-        .fixture
-        .execute(&format!("alter table {table} rename to {away}"))
-        .await;
-    bench
-        .fixture
-        .execute(&format!(
-            "create table {table} (id bigint not null primary key, pos bigint, note \
-                           text)"
-        ))
-        .await;
-    bench
-        .fixture
-        .execute(&format!(
-            "insert into {table} select id, pos, note from {away}"
-        ))
-        .await;
+    bench.change([RenameAway, Make, FillFromAway]).await;
     assert_refused(&mut bench, "was made anew").await;
-    bench.fixture.execute("vacuum").await;
+    bench.change([Tidy]).await;
     assert_refused(&mut bench, "was made anew").await;
-    bench.fixture.execute(&format!("drop table {table}")).await;
-    bench
-        .fixture
-        .execute(&format!("alter table {away} rename to {table}"))
-        .await;
+    bench.change([Drop, RenameBack]).await;
     assert_fine(&mut bench).await;
     // WHEN it is emptied, or dropped
-    bench.fixture.execute(&format!("delete from {table}")).await;
+    bench.change([Empty]).await;
     assert_refused(&mut bench, "the table is empty").await;
-    bench.fixture.execute(&format!("drop table {table}")).await;
+    bench.change([Drop]).await;
     assert_refused(&mut bench, "there is no such table any more").await;
 }
 
@@ -110,11 +80,10 @@ pub async fn receipts_of_nothing_contradict_no_table<F: TargetFixture>() {
     // THEN the empty table is as it should be
     assert_fine(&mut bench).await;
     // WHEN it is dropped THEN it is made again, and its slices are loaded again
-    let table = bench.fixture.table_sql();
-    bench.fixture.execute(&format!("drop table {table}")).await;
+    bench.change([TableChange::Drop]).await;
     assert_eq!(bench.probe().await.covered.len(), 0);
     bench.next_run();
     assert!(bench.prepare().await.1.is_empty());
     bench.load(range(0, 10), Given::rows(0..10)).await;
-    assert_eq!(bench.rows_where("1 = 1").await, 10);
+    assert_eq!(bench.count().await, 10);
 }

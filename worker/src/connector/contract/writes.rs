@@ -7,8 +7,8 @@ use highwater_common::cursor::{Cursor, CursorKind};
 use highwater_common::range::{CursorRange, Slice};
 use highwater_common::spec::{ExistingRows, WriteMode};
 
-use super::TargetFixture;
 use super::bench::{Bench, Given, failure, range};
+use super::{Row, TargetFixture};
 use crate::connector::ClaimOutcome;
 
 /// A worker that died after its prepare is followed by one that prepares again.
@@ -22,7 +22,7 @@ pub async fn prepare_again_changes_nothing<F: TargetFixture>() {
         Coverage::default(),
         "what its own plan has committed is no news to it"
     );
-    assert_eq!(bench.rows_where("1 = 1").await, 10);
+    assert_eq!(bench.count().await, 10);
     let table = bench.probe().await.table.expect("the table is there");
     assert_eq!(
         table
@@ -47,9 +47,16 @@ pub async fn a_replaced_range_holds_exactly_the_rows_read<F: TargetFixture>() {
     let receipt = bench.load(range(0, 100), Given::rows(0..40)).await;
     // THEN the range holds those, and its neighbour what it held
     assert_eq!(receipt.rows, 40);
-    assert_eq!(bench.rows_where("pos < 100").await, 40);
     assert_eq!(
-        bench.rows_where("pos >= 100 and note is not null").await,
+        bench
+            .rows_where(|row| row.pos.is_some_and(|pos| pos < 100))
+            .await,
+        40
+    );
+    assert_eq!(
+        bench
+            .rows_where(|row| row.pos.is_some_and(|pos| pos >= 100) && row.note.is_some())
+            .await,
         600
     );
 }
@@ -75,7 +82,7 @@ pub async fn a_failed_statement_poisons_the_attempt<F: TargetFixture>() {
         "{}",
         refusal.message
     );
-    assert_eq!(bench.rows_where("1 = 1").await, 0);
+    assert_eq!(bench.count().await, 0);
     let row = bench
         .target
         .ledger_row(&bench.run, &claim.task)
@@ -91,7 +98,7 @@ pub async fn a_failed_statement_poisons_the_attempt<F: TargetFixture>() {
         .load_as(&bench.claim(range(0, 10), 2), &request, Given::rows(0..10))
         .await
         .expect("commits");
-    assert_eq!((receipt.rows, bench.rows_where("1 = 1").await), (10, 10));
+    assert_eq!((receipt.rows, bench.count().await), (10, 10));
 }
 
 /// The old rows go with the commit, not before.
@@ -107,7 +114,7 @@ pub async fn a_source_that_dies_halfway_leaves_the_old_rows<F: TargetFixture>() 
             .await,
     );
     assert_eq!(refusal.code, "source_gone");
-    assert_eq!(bench.rows_where("1 = 1").await, 500);
+    assert_eq!(bench.count().await, 500);
 }
 
 /// Rows that nobody of this stream wrote are not deleted without a word.
@@ -136,7 +143,7 @@ pub async fn resident_rows_without_receipt_are_not_replaced_unasked<F: TargetFix
         "{}",
         refusal.message
     );
-    assert_eq!(bench.rows_where("note = 'old'").await, 3);
+    assert_eq!(bench.rows_where(Row::is_old).await, 3);
     // AND a range beside them is loaded
     assert_eq!(
         bench.load(range(10, 20), Given::rows(10..20)).await.rows,
@@ -158,10 +165,7 @@ pub async fn resident_rows_are_replaced_when_asked<F: TargetFixture>() {
         .await
         .expect("the load goes through");
     assert_eq!(
-        (
-            bench.rows_where("1 = 1").await,
-            bench.rows_where("note = 'old'").await
-        ),
+        (bench.count().await, bench.rows_where(Row::is_old).await),
         (10, 0)
     );
 }
@@ -191,7 +195,7 @@ pub async fn a_replaced_range_that_counts_differently_rolls_back<F: TargetFixtur
         refusal.code,
         refusal.message
     );
-    assert_eq!(bench.rows_where("1 = 1").await, 0);
+    assert_eq!(bench.count().await, 0);
     let row = bench
         .target
         .ledger_row(&bench.run, &claim.task)
@@ -214,8 +218,8 @@ pub async fn the_null_partition_is_a_slice_of_its_own<F: TargetFixture>() {
         .await;
     assert_eq!(
         (
-            bench.rows_where("pos is null").await,
-            bench.rows_where("pos is not null").await
+            bench.rows_where(|row| row.pos.is_none()).await,
+            bench.rows_where(|row| row.pos.is_some()).await
         ),
         (5, 10)
     );
@@ -254,7 +258,7 @@ pub async fn appended_rows_stay_beside_those_that_are_there<F: TargetFixture>() 
         .load_as(&claim, &request, Given::rows(3..10))
         .await
         .expect("the load goes through");
-    assert_eq!((receipt.rows, bench.rows_where("1 = 1").await), (7, 10));
+    assert_eq!((receipt.rows, bench.count().await), (7, 10));
 }
 
 /// `reprocess: missing` reads this.

@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
 use super::{SqliteSource, SqliteTarget};
-use crate::connector::contract::{SourceFixture, TargetFixture, Writers};
+use crate::connector::contract::{Row, SourceFixture, TableChange, TargetFixture, Writers};
 use crate::connector::{Source, Target};
 use crate::supervisor::Supervisor;
 use crate::{source_contract, target_contract};
@@ -131,16 +131,16 @@ impl TargetFixture for File {
         ]
     }
 
-    async fn execute(&self, sql: &str) {
-        self.run(sql).await;
+    async fn change(&self, change: &TableChange) {
+        self.run(&change.sql("items")).await;
     }
 
-    async fn number(&self, sql: &str) -> i64 {
-        File::number(self, sql).await
-    }
-
-    fn table_sql(&self) -> String {
-        "items".to_owned()
+    async fn rows(&self) -> Vec<Row> {
+        let all = sqlx::query_as("select id, pos, note from items");
+        let all: Vec<(i64, Option<i64>, Option<String>)> =
+            all.fetch_all(&mut self.open().await).await.expect("reads");
+        let row = |(id, pos, note)| Row { id, pos, note };
+        all.into_iter().map(row).collect()
     }
 
     async fn swallow(&self, id: i64) {

@@ -7,7 +7,7 @@ use highwater_common::commit::LedgerState;
 use highwater_common::facts::ColumnKind;
 
 use super::*;
-use crate::connector::contract::{SourceFixture, TargetFixture, Writers};
+use crate::connector::contract::{Row, SourceFixture, TableChange, TargetFixture, Writers};
 use crate::{source_contract, target_contract};
 
 /// A server; what it holds is in its first database.
@@ -24,6 +24,14 @@ impl Fixture {
         PgConnection::connect(&self.url())
             .await
             .expect("the server is up")
+    }
+
+    async fn execute(&self, sql: &str) {
+        self.connect()
+            .await
+            .execute(sqlx::raw_sql(AssertSqlSafe(sql.to_owned())))
+            .await
+            .expect("runs");
     }
 }
 
@@ -72,23 +80,18 @@ impl TargetFixture for Fixture {
         ]
     }
 
-    async fn execute(&self, sql: &str) {
-        self.connect()
-            .await
-            .execute(sqlx::raw_sql(AssertSqlSafe(sql.to_owned())))
-            .await
-            .expect("runs");
+    async fn change(&self, change: &TableChange) {
+        self.execute(&change.sql("items")).await;
     }
 
-    async fn number(&self, sql: &str) -> i64 {
-        sqlx::query_scalar(AssertSqlSafe(sql.to_owned()))
-            .fetch_one(&mut self.connect().await)
+    async fn rows(&self) -> Vec<Row> {
+        let all = sqlx::query_as("select id, pos, note from items");
+        let all: Vec<(i64, Option<i64>, Option<String>)> = all
+            .fetch_all(&mut self.connect().await)
             .await
-            .expect("counts")
-    }
-
-    fn table_sql(&self) -> String {
-        "items".to_owned()
+            .expect("reads");
+        let row = |(id, pos, note)| Row { id, pos, note };
+        all.into_iter().map(row).collect()
     }
 
     async fn swallow(&self, id: i64) {
