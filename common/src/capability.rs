@@ -8,21 +8,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+use crate::facts::Engine;
 use crate::id::ConnectionName;
 use crate::spec::{Connection, Step};
 
 /// A set of what can be done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Capabilities(u8);
+pub struct Capabilities(u32);
 
-const POSTGRES: Capabilities = Capabilities(1 << 1);
-const SQLITE: Capabilities = Capabilities(1 << 2);
-
-/// What is known, and the word for each.
-const WORDS: [(Capabilities, &str); 4] = [
+/// What is known beside the databases, and the word for each.
+const WORDS: [(Capabilities, &str); 2] = [
     (Capabilities::BACKFILL, "backfill"),
-    (POSTGRES, "postgres"),
-    (SQLITE, "sqlite"),
     (Capabilities::NOOP, "noop"),
 ];
 
@@ -32,12 +28,19 @@ impl Capabilities {
     /// To move partitions.
     pub const BACKFILL: Self = Self(1);
     /// To hold slots.
-    pub const NOOP: Self = Self(1 << 3);
+    pub const NOOP: Self = Self(1 << 1);
+
+    /// To reach databases of this kind.
+    #[must_use]
+    pub const fn of_engine(engine: Engine) -> Self {
+        Self(1 << 2 << engine as u32)
+    }
 
     /// What programs of this version can do; no-op tasks only where they are allowed.
     #[must_use]
-    pub const fn of_program(allow_noop: bool) -> Self {
-        let moving = Self::BACKFILL.and(POSTGRES).and(SQLITE);
+    pub fn of_program(allow_noop: bool) -> Self {
+        let engines = Engine::ALL.iter().copied().map(Self::of_engine);
+        let moving = engines.fold(Self::BACKFILL, Self::and);
         if allow_noop {
             moving.and(Self::NOOP)
         } else {
@@ -52,8 +55,7 @@ impl Capabilities {
         if told.is_empty() {
             return Self::of_program(allow_noop);
         }
-        WORDS
-            .into_iter()
+        words()
             .filter(|(_, word)| told.contains(*word))
             .fold(Self::NONE, |all, (one, _)| all.and(one))
     }
@@ -66,10 +68,7 @@ impl Capabilities {
             .sides()
             .connections()
             .filter_map(|name| connections.get(name));
-        let engines = engines.map(|connection| match connection {
-            Connection::Postgres { .. } => POSTGRES,
-            Connection::Sqlite { .. } => SQLITE,
-        });
+        let engines = engines.map(|connection| Self::of_engine(connection.engine()));
         engines.fold(load.needs(), Self::and)
     }
 
@@ -88,12 +87,18 @@ impl Capabilities {
     /// The words.
     #[must_use]
     pub fn words(self) -> BTreeSet<String> {
-        WORDS
-            .into_iter()
+        words()
             .filter(|(one, _)| self.hold(*one))
             .map(|(_, word)| word.to_owned())
             .collect()
     }
+}
+
+/// All that is known, and the word for each.
+fn words() -> impl Iterator<Item = (Capabilities, &'static str)> {
+    let engines = Engine::ALL.iter().copied();
+    let engines = engines.map(|engine| (Capabilities::of_engine(engine), engine.word()));
+    WORDS.into_iter().chain(engines)
 }
 
 impl fmt::Display for Capabilities {
@@ -108,6 +113,9 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    const POSTGRES: Capabilities = Capabilities::of_engine(Engine::Postgres);
+    const SQLITE: Capabilities = Capabilities::of_engine(Engine::Sqlite);
 
     fn told(words: &[&str]) -> BTreeSet<String> {
         words.iter().map(|word| (*word).to_owned()).collect()
@@ -142,13 +150,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_words_of_a_set_are_the_set(bits in 1u8..16) {
+        fn the_words_of_a_set_are_the_set(bits in 1..1_u32 << words().count()) {
             let set = Capabilities(bits);
             prop_assert_eq!(Capabilities::of_worker(&set.words(), false), set);
         }
 
         #[test]
-        fn a_set_holds_another_just_when_it_loses_nothing_to_it(one in 0u8..16, other in 0u8..16) {
+        fn a_set_holds_another_just_when_it_loses_nothing_to_it(one in 0_u32..16, other in 0_u32..16) {
             let (one, other) = (Capabilities(one), Capabilities(other));
             prop_assert_eq!(one.hold(other), one.and(other) == one);
         }

@@ -20,6 +20,29 @@ pub enum Engine {
     Sqlite,
 }
 
+impl Engine {
+    /// All that there are.
+    pub const ALL: &[Self] = &[Self::Postgres, Self::Sqlite];
+
+    /// Its word: the `type` of a connection, and what a worker that knows it says of itself.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Postgres => "postgres",
+            Self::Sqlite => "sqlite",
+        }
+    }
+
+    /// Whether two names are those of one column.
+    #[must_use]
+    pub fn is_same_name(self, one: &str, two: &str) -> bool {
+        match self {
+            Self::Postgres => one == two,
+            Self::Sqlite => one.eq_ignore_ascii_case(two),
+        }
+    }
+}
+
 /// What a column holds, as far as its values must be carried from one engine to another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

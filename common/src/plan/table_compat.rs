@@ -67,14 +67,7 @@ pub(super) fn find<'a>(
 ) -> Option<&'a ColumnFacts> {
     columns
         .iter()
-        .find(|column| is_same_name(engine, &column.name, name))
-}
-
-fn is_same_name(engine: Engine, one: &str, two: &str) -> bool {
-    match engine {
-        Engine::Postgres => one == two,
-        Engine::Sqlite => one.eq_ignore_ascii_case(two),
-    }
+        .find(|column| engine.is_same_name(&column.name, name))
 }
 
 /// Names for a message, at most as many as a reader will read.
@@ -125,7 +118,7 @@ pub fn check_table(rows: Rows<'_>, to: Destination<'_>) -> TableCompat {
         }
     }
     for own in &to.found.columns {
-        let is_named = |name: &String| is_same_name(engine, name, &own.name);
+        let is_named = |name: &String| engine.is_same_name(name, &own.name);
         let is_filled = own.nullable
             || to
                 .found
@@ -137,7 +130,7 @@ pub fn check_table(rows: Rows<'_>, to: Destination<'_>) -> TableCompat {
             && !rows
                 .columns
                 .iter()
-                .any(|column| is_same_name(engine, &column.name, &own.name))
+                .any(|column| engine.is_same_name(&column.name, &own.name))
         {
             told.refuse(
                 ErrorCode::PlanUnfedTargetColumn,
@@ -165,7 +158,7 @@ fn check_column(
         .found
         .generated
         .iter()
-        .any(|name| is_same_name(to.engine, name, &own.name))
+        .any(|name| to.engine.is_same_name(name, &own.name))
     {
         told.refuse(
             ErrorCode::PlanGeneratedTargetColumn,

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::decode::{Draft, Located, Side};
-use super::model::{Connection, TableName};
+use super::model::TableName;
 use super::problem::Problems;
 use super::suggest::{listed, nearest};
 use crate::dag::{Dag, DagError};
@@ -239,20 +239,7 @@ fn table_id(draft: &Draft, name: &ConnectionName, table: &TableName) -> TableId 
         .iter()
         .find(|(known, _)| known.value == name.as_str());
     match connection.and_then(|(_, connection)| connection.as_ref()) {
-        Some(Connection::Postgres { url, .. }) => (
-            format!("url {}", url.as_written()),
-            table.schema.clone().unwrap_or("public".to_owned()),
-            table.name.clone(),
-        ),
-        Some(Connection::Sqlite { path, .. }) => (
-            format!("path {}", path.trim_start_matches("./")),
-            table
-                .schema
-                .as_deref()
-                .unwrap_or("main")
-                .to_ascii_lowercase(),
-            table.name.to_ascii_lowercase(),
-        ),
+        Some(connection) => connection.table_id(table),
         None => (
             format!("name {name}"),
             table.schema.clone().unwrap_or_default(),

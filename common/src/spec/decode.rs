@@ -9,10 +9,11 @@ use serde::de::IntoDeserializer;
 use serde::de::value::{Error as WordError, StrDeserializer};
 
 use super::check::tag_of;
+use super::connection::Connection;
 use super::model::{
-    Backfill, Bound, Chunk, Connection, Dependency, ExistingRows, Noop, Nulls, Order, Partition,
-    PartitionBy, Pool, Reprocess, RetryPolicy, RunLimits, SecretText, SourceRows, SourceTable,
-    Spec, Step, StepLimits, Strategy, TableName, TargetTable, Triggers, When, Write,
+    Backfill, Bound, Chunk, Dependency, ExistingRows, Noop, Nulls, Order, Partition, PartitionBy,
+    Pool, Reprocess, RetryPolicy, RunLimits, SourceRows, SourceTable, Spec, Step, StepLimits,
+    Strategy, TableName, TargetTable, Triggers, When, Write,
 };
 use super::node::{Node, Scalar, ScalarKind, Value, join};
 use super::problem::Location;
@@ -74,7 +75,7 @@ pub(super) fn draft(file: &Node) -> Draft {
         })
     };
     let connections: Vec<_> = named("connections")
-        .map(|(name, node)| (name, connection(node)))
+        .map(|(name, node)| (name, Connection::decode(node)))
         .collect();
     let pools: Vec<_> = named("pools").collect();
     let mut steps = Vec::new();
@@ -116,24 +117,6 @@ pub(super) fn draft(file: &Node) -> Draft {
         pools,
         steps,
         spec,
-    }
-}
-
-fn connection(node: &Node) -> Option<Connection> {
-    let read_only = or(node.get("read_only"), false, boolean)?;
-    match node.get("type")?.as_text()? {
-        "postgres" => Some(Connection::Postgres {
-            url: SecretText::new(node.get("url")?.as_text()?),
-            max_connections: or(node.get("max_connections"), None, |node| {
-                whole(node).map(Some)
-            })?,
-            read_only,
-        }),
-        "sqlite" => Some(Connection::Sqlite {
-            path: node.get("path")?.as_text()?.to_owned(),
-            read_only,
-        }),
-        _ => None,
     }
 }
 
@@ -375,7 +358,11 @@ fn under<'a>(node: Option<&'a Node>, key: &str) -> Option<&'a Node> {
 }
 
 /// The default of a key that is not there, or what can be made of its value.
-fn or<T>(node: Option<&Node>, default: T, read: impl Fn(&Node) -> Option<T>) -> Option<T> {
+pub(super) fn or<T>(
+    node: Option<&Node>,
+    default: T,
+    read: impl Fn(&Node) -> Option<T>,
+) -> Option<T> {
     node.map_or(Some(default), read)
 }
 
@@ -385,7 +372,7 @@ pub(super) fn word<T: DeserializeOwned>(node: &Node) -> Option<T> {
     T::deserialize(word).ok()
 }
 
-fn whole<T: TryFrom<i128>>(node: &Node) -> Option<T> {
+pub(super) fn whole<T: TryFrom<i128>>(node: &Node) -> Option<T> {
     match &node.value {
         Value::Scalar(Scalar {
             kind: ScalarKind::Whole(value),
@@ -395,7 +382,7 @@ fn whole<T: TryFrom<i128>>(node: &Node) -> Option<T> {
     }
 }
 
-fn boolean(node: &Node) -> Option<bool> {
+pub(super) fn boolean(node: &Node) -> Option<bool> {
     match &node.value {
         Value::Scalar(Scalar {
             kind: ScalarKind::Bool(value),

@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::{Map, Value as Json, json};
 
 use super::model::{
-    Backfill, Chunk, Connection, Noop, PartitionBy, RetryPolicy, Spec, Step, StepLimits, Strategy,
+    Backfill, Chunk, Noop, PartitionBy, RetryPolicy, Spec, Step, StepLimits, Strategy,
 };
 use super::node::{Entry, Node, ScalarKind, Value, scalar};
 use super::problem::Location;
@@ -20,7 +20,7 @@ impl Spec {
         let connections = self
             .connections
             .iter()
-            .map(|(name, of)| (name.to_string(), connection(of)));
+            .map(|(name, of)| (name.to_string(), of.document()));
         let steps = self
             .steps
             .iter()
@@ -43,23 +43,6 @@ impl Spec {
         );
         insert(&mut document, "steps", Some(steps.collect::<Map<_, _>>()));
         document
-    }
-}
-
-fn connection(connection: &Connection) -> Json {
-    match connection {
-        Connection::Postgres {
-            url,
-            max_connections,
-            read_only,
-        } => {
-            let mut document = json!({"type": "postgres", "url": url, "read_only": read_only});
-            insert(&mut document, "max_connections", *max_connections);
-            document
-        }
-        Connection::Sqlite { path, read_only } => {
-            json!({"type": "sqlite", "path": path, "read_only": read_only})
-        }
     }
 }
 
@@ -172,7 +155,7 @@ fn backfill(of: &Backfill) -> Json {
 }
 
 /// Puts a value that is there into an object. Everything that comes here has a JSON form.
-fn insert(object: &mut Json, key: &str, value: Option<impl Serialize>) {
+pub(super) fn insert(object: &mut Json, key: &str, value: Option<impl Serialize>) {
     if let (Some(object), Some(Ok(value))) =
         (object.as_object_mut(), value.map(serde_json::to_value))
     {

@@ -117,7 +117,7 @@ static CONNECTION: Fields = Fields {
     keys: &[
         Key::new(
             "type",
-            Shape::Words(&CONNECTION_TYPES),
+            Shape::Words(CONNECTION_TYPES),
             "Which kind of database.",
         )
         .required(),
@@ -149,7 +149,7 @@ static CONNECTION: Fields = Fields {
     ],
 };
 
-static CONNECTION_TYPES: [Word; 5] = [
+static CONNECTION_TYPES: &[Word] = &[
     Word::new("postgres"),
     Word::new("sqlite"),
     Word::later(

@@ -9,6 +9,7 @@
 mod canonical;
 mod check;
 mod checks;
+mod connection;
 mod decode;
 mod defaults;
 mod document;
@@ -34,6 +35,7 @@ use crate::error_code::ErrorCode;
 use std::collections::BTreeMap;
 
 pub use canonical::from_canonical;
+pub use connection::Connection;
 pub use model::*;
 pub use problem::Problem;
 pub use schema::json_schema;
@@ -99,16 +101,6 @@ fn read_tree(
 #[must_use]
 pub fn parse_duration(text: &str) -> Option<std::time::Duration> {
     value::duration(text)
-}
-
-impl Connection {
-    /// Whether writing through it is refused.
-    #[must_use]
-    pub const fn is_read_only(&self) -> bool {
-        match self {
-            Self::Postgres { read_only, .. } | Self::Sqlite { read_only, .. } => *read_only,
-        }
-    }
 }
 
 impl Node {

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::connection::Connection;
 use crate::cursor::CursorKind;
 use crate::id::{ConnectionName, PipelineName, PoolName, StepName};
 
@@ -30,28 +31,6 @@ pub struct Spec {
     pub pools: BTreeMap<PoolName, Pool>,
     /// The nodes of the DAG by name.
     pub steps: BTreeMap<StepName, Step>,
-}
-
-/// How to reach a database. Secrets are references, resolved only by the worker that connects.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "type", rename_all = "snake_case")]
-pub enum Connection {
-    /// A PostgreSQL server.
-    Postgres {
-        /// The URL, with references in it.
-        url: SecretText,
-        /// Connections at once over all workers of a run.
-        max_connections: Option<u32>,
-        /// Refuse to write through this connection.
-        read_only: bool,
-    },
-    /// A SQLite file.
-    Sqlite {
-        /// The file, relative to the pipeline file's folder.
-        path: String,
-        /// Refuse to write through this connection.
-        read_only: bool,
-    },
 }
 
 /// Text that may hold references to secrets, such as `${env:LEGACY_URL}` or

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use highwater_common::id::{ConnectionName, PoolName};
-use highwater_common::spec::{Connection, Step};
+use highwater_common::spec::Step;
 
 use super::view::{Cluster, Run};
 
@@ -43,14 +43,10 @@ impl<'a> Budgets<'a> {
     pub(super) fn of_run(run: &'a Run) -> Self {
         let mut budgets = Self::default();
         for (name, connection) in &run.spec.connections {
-            if let Connection::Postgres {
-                max_connections: Some(max),
-                ..
-            } = connection
-            {
+            if let Some(max) = connection.max_connections() {
                 budgets
                     .0
-                    .insert(Shared::Connection(name), (0, u64::from(*max)));
+                    .insert(Shared::Connection(name), (0, u64::from(max)));
             }
         }
         for (name, pool) in &run.spec.pools {

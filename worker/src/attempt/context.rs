@@ -7,7 +7,6 @@ use std::time::Duration;
 use highwater_common::assignment::{Assignment, AttemptError, ErrorClass, LoadOrder, StepOrder};
 use highwater_common::error_code::ErrorCode;
 use highwater_common::facts::Engine;
-use highwater_common::spec::Connection;
 use tokio::sync::OnceCell;
 
 use crate::connector::{
@@ -126,10 +125,8 @@ impl OrderContext {
     }
 
     pub(crate) fn source_engine(&self) -> Engine {
-        match self.order.source.as_ref().map(|(connection, _)| connection) {
-            Some(Connection::Sqlite { .. }) => Engine::Sqlite,
-            Some(Connection::Postgres { .. }) | None => Engine::Postgres,
-        }
+        let source = self.order.source.as_ref();
+        source.map_or(Engine::Postgres, |(connection, _)| connection.engine())
     }
 }
 
