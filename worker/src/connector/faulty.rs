@@ -291,10 +291,6 @@ impl Claimed for FaultyClaimed {
         self.inner.connection()
     }
 
-    fn reached(&self) -> Reached {
-        self.inner.reached()
-    }
-
     async fn ready(&mut self) -> Result<(), ConnectorError> {
         self.inner.ready().await
     }
@@ -349,9 +345,13 @@ impl TargetTx for FaultyTx {
         turn.told(TargetOp::Insert, self.inner.insert(request, rows).await)
     }
 
-    async fn guard(&mut self, step: &GuardStep) -> Result<Matched, ConnectorError> {
+    async fn guard(
+        &mut self,
+        reached: &Reached,
+        step: &GuardStep,
+    ) -> Result<Matched, ConnectorError> {
         let turn = self.script.play(TargetOp::Guard).await?;
-        turn.told(TargetOp::Guard, self.inner.guard(step).await)
+        turn.told(TargetOp::Guard, self.inner.guard(reached, step).await)
     }
 
     async fn roll_back(self: Box<Self>) {

@@ -168,9 +168,6 @@ pub trait Claimed: Send {
     /// The connection, for messages.
     fn connection(&self) -> &ConnectionName;
 
-    /// How far the commits of the task have come.
-    fn reached(&self) -> Reached;
-
     /// Waits until a transaction may begin, where writers take turns. May take long, and may be
     /// given up at any time.
     async fn ready(&mut self) -> Result<(), ConnectorError> {
@@ -211,9 +208,13 @@ pub trait TargetTx: Send {
         rows: &mut dyn RowStream,
     ) -> Result<u64, ConnectorError>;
 
-    /// The guard: the task's row takes the step if it is still this attempt's and no chunk was
-    /// committed meanwhile, and then the watermark does. The last statements before COMMIT.
-    async fn guard(&mut self, step: &GuardStep) -> Result<Matched, ConnectorError>;
+    /// The guard: the task's row takes the step if it is still this attempt's and its commits have
+    /// come as far as `reached`, and then the watermark does. The last statements before COMMIT.
+    async fn guard(
+        &mut self,
+        reached: &Reached,
+        step: &GuardStep,
+    ) -> Result<Matched, ConnectorError>;
 
     /// Rolls back a session that answers: its locks are gone when this returns.
     async fn roll_back(self: Box<Self>);

@@ -29,6 +29,7 @@ const RESIDENT_COUNTED_MAX: u64 = 10_000;
 /// A claim that stands, and can be worked under. Dropping it closes its connection.
 pub struct HeldClaim {
     claimed: Box<dyn Claimed>,
+    reached: Reached,
     supervisor: Supervisor,
 }
 
@@ -39,9 +40,15 @@ impl fmt::Debug for HeldClaim {
 }
 
 impl HeldClaim {
-    pub(super) const fn new(claimed: Box<dyn Claimed>, supervisor: Supervisor) -> Self {
+    /// A claim of a task whose commits have come as far as `reached`.
+    pub(super) const fn new(
+        claimed: Box<dyn Claimed>,
+        reached: Reached,
+        supervisor: Supervisor,
+    ) -> Self {
         Self {
             claimed,
+            reached,
             supervisor,
         }
     }
@@ -51,14 +58,14 @@ impl HeldClaim {
     pub(super) fn wrapped(self, wrap: impl FnOnce(Box<dyn Claimed>) -> Box<dyn Claimed>) -> Self {
         Self {
             claimed: wrap(self.claimed),
-            supervisor: self.supervisor,
+            ..self
         }
     }
 
     /// How far the commits of the task have come.
     #[must_use]
-    pub fn reached(&self) -> Reached {
-        self.claimed.reached()
+    pub const fn reached(&self) -> Reached {
+        self.reached
     }
 
     /// Opens the data transaction on the connection that claimed.
@@ -69,6 +76,7 @@ impl HeldClaim {
         self.claimed.ready().await?;
         let Self {
             claimed,
+            reached,
             supervisor,
         } = self;
         let connection = claimed.connection().clone();
@@ -76,6 +84,7 @@ impl HeldClaim {
         match tokio::time::timeout(BEGIN_WAIT, begun).await {
             Ok(Ok(tx)) => Ok(DataTx {
                 tx: tx?,
+                reached,
                 supervisor,
             }),
             Ok(Err(_)) => Err(broken_off(ErrorCode::ConnectionLost, "a begin")),
@@ -95,6 +104,7 @@ impl HeldClaim {
 /// server rolls back, and nothing is left that could commit.
 pub struct DataTx {
     tx: Box<dyn TargetTx>,
+    reached: Reached,
     supervisor: Supervisor,
 }
 
@@ -125,13 +135,16 @@ impl DataTx {
     /// # Errors
     /// Those of the connector.
     pub async fn guard(mut self, step: &GuardStep) -> Result<GuardOutcome, ConnectorError> {
-        let judged = self.tx.guard(step).await;
+        let judged = self.tx.guard(&self.reached, step).await;
         match judged.map(|matched| judge(matched.ledger, matched.watermark)) {
             Ok(Ok(permit)) => Ok(GuardOutcome::Holds(Guarded {
                 tx: self.tx,
                 supervisor: self.supervisor,
                 permit,
-                next: step.next,
+                reached: match step.next {
+                    Next::Continue { cursor } => Some(self.reached.and(step.chunk, cursor)),
+                    Next::Committed => None,
+                },
             })),
             Ok(Err(_not_held)) => {
                 self.tx.roll_back().await;
@@ -237,7 +250,8 @@ pub struct Guarded {
     tx: Box<dyn TargetTx>,
     supervisor: Supervisor,
     permit: CommitPermit,
-    next: Next,
+    /// How far the task's commits have come with this one; `None` when it is the last.
+    reached: Option<Reached>,
 }
 
 impl Guarded {
@@ -260,9 +274,9 @@ impl Guarded {
             Err(CommitFailure::Refused(error)) => return CommitOutcome::Refused(error),
             Err(CommitFailure::Unknown(error)) => return CommitOutcome::Unknown(error),
         };
-        let claim = match self.next {
-            Next::Continue { .. } => Some(HeldClaim::new(claimed, self.supervisor)),
-            Next::Committed => {
+        let claim = match self.reached {
+            Some(reached) => Some(HeldClaim::new(claimed, reached, self.supervisor)),
+            None => {
                 // Before anybody hears of it, so that the next attempt finds the session.
                 claimed.release().await;
                 None

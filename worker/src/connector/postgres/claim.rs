@@ -106,9 +106,8 @@ pub(super) async fn claim(
                     conn: claiming.conn,
                     endpoint: endpoint.clone(),
                     claim: claim.clone(),
-                    reached,
                 });
-                let held = HeldClaim::new(Box::new(held), supervisor.clone());
+                let held = HeldClaim::new(Box::new(held), reached, supervisor.clone());
                 return Ok(ClaimOutcome::Held(held));
             }
         }

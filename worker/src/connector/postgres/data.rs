@@ -24,7 +24,7 @@ use crate::connector::sql_text::{Dialect, Sql};
 use crate::connector::stored_slice::{ALL, NULL, StoredSlice};
 use crate::connector::value_text::encode_value;
 use crate::connector::{
-    Claim, Claimed, CommitFailure, ConnectorError, GuardStep, Matched, Next, RowBatch, RowFormat,
+    Claim, Claimed, CommitFailure, ConnectorError, GuardStep, Matched, RowBatch, RowFormat,
     RowStream, Rows, TargetTx, Value, WriteRequest,
 };
 
@@ -35,7 +35,6 @@ pub(super) struct Session {
     pub(super) conn: PgConnection,
     pub(super) endpoint: Endpoint,
     pub(super) claim: Claim,
-    pub(super) reached: Reached,
 }
 
 impl Session {
@@ -54,10 +53,6 @@ impl Claimed for PgClaim {
         self.0.endpoint.connection()
     }
 
-    fn reached(&self) -> Reached {
-        self.0.reached
-    }
-
     async fn begin(self: Box<Self>) -> Result<Box<dyn TargetTx>, ConnectorError> {
         let mut session = self.0;
         let failed = session.failed("begin a transaction");
@@ -66,7 +61,6 @@ impl Claimed for PgClaim {
         Ok(Box::new(OpenTx {
             session,
             held: None,
-            next: None,
         }))
     }
 
@@ -80,8 +74,6 @@ impl Claimed for PgClaim {
 struct OpenTx {
     session: Session,
     held: Option<HeldTable>,
-    /// What its guard made of the task's row.
-    next: Option<GuardStep>,
 }
 
 /// The table that is written, under a lock.
@@ -224,10 +216,12 @@ impl TargetTx for OpenTx {
         copy.finish().await.map_err(&failed)
     }
 
-    async fn guard(&mut self, step: &GuardStep) -> Result<Matched, ConnectorError> {
-        let matched = guard(&mut self.session, step).await?;
-        self.next = Some(step.clone());
-        Ok(matched)
+    async fn guard(
+        &mut self,
+        reached: &Reached,
+        step: &GuardStep,
+    ) -> Result<Matched, ConnectorError> {
+        guard(&mut self.session, reached, step).await
     }
 
     async fn roll_back(mut self: Box<Self>) {
@@ -237,25 +231,16 @@ impl TargetTx for OpenTx {
     async fn discard(self: Box<Self>) {}
 
     async fn commit(
-        mut self: Box<Self>,
+        self: Box<Self>,
         _permit: CommitPermit,
     ) -> Result<Box<dyn Claimed>, CommitFailure> {
         let mut session = self.session;
         let failed = session.failed("commit");
         match session.conn.execute("commit").await {
-            Ok(_) => (),
-            Err(error) if is_refusal(&error) => return Err(CommitFailure::Refused(failed(error))),
-            Err(error) => return Err(CommitFailure::Unknown(failed(error))),
+            Ok(_) => Ok(Box::new(PgClaim(session))),
+            Err(error) if is_refusal(&error) => Err(CommitFailure::Refused(failed(error))),
+            Err(error) => Err(CommitFailure::Unknown(failed(error))),
         }
-        if let Some(GuardStep {
-            chunk,
-            next: Next::Continue { cursor },
-            ..
-        }) = self.next
-        {
-            session.reached = session.reached.and(chunk, cursor);
-        }
-        Ok(Box::new(PgClaim(session)))
     }
 }
 

@@ -4,6 +4,7 @@
 //! so the rows are covered whatever becomes of the task. The receipt goes when the task's own row
 //! takes its place.
 
+use highwater_common::chunk::Reached;
 use highwater_common::cursor::Cursor;
 use highwater_common::range::{CursorRange, Slice};
 
@@ -12,14 +13,15 @@ use super::ledger::uuid;
 use crate::connector::stored_slice::{StoredSlice, cursor_text, kind_text};
 use crate::connector::{ConnectorError, GuardStep, Matched, Next, WatermarkMove};
 
-/// The task's row takes the step if it is still the session's, and then the watermark does.
+/// The task's row takes the step if it is still the session's, and stands where it was `reached`, and then the watermark does.
 pub(super) async fn guard(
     session: &mut Session,
+    reached: &Reached,
     step: &GuardStep,
 ) -> Result<Matched, ConnectorError> {
     let kept = match step.next {
         Next::Continue { cursor } => keep_part(session, step, cursor).await?,
-        Next::Committed if session.reached.chunks > 0 => drop_part(session).await?,
+        Next::Committed if reached.chunks > 0 => drop_part(session).await?,
         Next::Committed => 1,
     };
     if kept != 1 {
@@ -45,7 +47,7 @@ pub(super) async fn guard(
     .bind(uuid(claim.task.as_bytes()))
     .bind(claim.fence.token.raw())
     .bind(uuid(&claim.fence.nonce.to_bytes()))
-    .bind(i32::try_from(session.reached.chunks).unwrap_or(i32::MAX))
+    .bind(i32::try_from(reached.chunks).unwrap_or(i32::MAX))
     .bind(state)
     .bind(cursor)
     .bind(number(step.chunk.rows))

@@ -4,6 +4,7 @@
 //! so the rows are covered whatever becomes of the task. The receipt goes when the task's own row
 //! takes its place.
 
+use highwater_common::chunk::Reached;
 use highwater_common::cursor::Cursor;
 use highwater_common::error_code::ErrorCode;
 use highwater_common::range::{CursorRange, Slice};
@@ -14,16 +15,17 @@ use super::{ledger, sql};
 use crate::connector::stored_slice::{StoredSlice, cursor_text, kind_text};
 use crate::connector::{ConnectorError, GuardStep, Matched, Next, WatermarkMove};
 
-/// The task's row takes the step if it is still the attempt's, and then the watermark does.
+/// The task's row takes the step if it is still the attempt's, and stands where it was `reached`, and then the watermark does.
 pub(super) async fn guard(
     conn: &mut SqliteConnection,
     attempt: &Attempt,
+    reached: &Reached,
     step: &GuardStep,
 ) -> Result<Matched, ConnectorError> {
     check_file(conn, attempt).await?;
     let kept = match step.next {
         Next::Continue { cursor } => keep_part(conn, attempt, step, cursor).await?,
-        Next::Committed if attempt.reached.chunks > 0 => drop_part(conn, attempt).await?,
+        Next::Committed if reached.chunks > 0 => drop_part(conn, attempt).await?,
         Next::Committed => 1,
     };
     if kept != 1 {
@@ -48,7 +50,7 @@ pub(super) async fn guard(
     .bind(claim.task.to_string())
     .bind(claim.fence.token.raw())
     .bind(claim.fence.nonce.to_bytes().to_vec())
-    .bind(i64::from(attempt.reached.chunks))
+    .bind(i64::from(reached.chunks))
     .bind(state)
     .bind(cursor)
     .bind(number(step.chunk.rows))

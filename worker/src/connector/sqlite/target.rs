@@ -278,10 +278,9 @@ impl Target for SqliteTarget {
                     place: self.place.clone(),
                     claim: claim.clone(),
                     fingerprint: raised.fingerprint,
-                    reached: raised.reached,
                 };
                 let claimed = Box::new(SqliteClaimed::new(session, attempt));
-                let held = HeldClaim::new(claimed, self.supervisor.clone());
+                let held = HeldClaim::new(claimed, raised.reached, self.supervisor.clone());
                 return Ok(ClaimOutcome::Held(held));
             }
             Answer::Is(Resume::ReportOnly(receipt)) => Ok(ClaimOutcome::Committed(receipt)),

@@ -17,8 +17,8 @@ use super::queue::{Turn, turn};
 use super::session::Session;
 use super::{ledger, sql};
 use crate::connector::{
-    Claim, Claimed, CommitFailure, ConnectorError, GuardStep, Matched, Next, RowBatch, RowStream,
-    Rows, TargetTx, WriteRequest,
+    Claim, Claimed, CommitFailure, ConnectorError, GuardStep, Matched, RowBatch, RowStream, Rows,
+    TargetTx, WriteRequest,
 };
 
 /// Whose attempt this is.
@@ -28,7 +28,6 @@ pub(super) struct Attempt {
     pub(super) claim: Claim,
     /// The file as it was claimed.
     pub(super) fingerprint: String,
-    pub(super) reached: Reached,
 }
 
 /// A claim that stands, and the connection that made it.
@@ -56,8 +55,6 @@ struct SqliteTx {
     _turn: Option<Turn>,
     attempt: Attempt,
     held: Option<HeldTable>,
-    /// What its guard made of the task's row.
-    next: Option<GuardStep>,
 }
 
 /// The table that is written. No other connection alters it meanwhile: a file has one writer.
@@ -73,10 +70,6 @@ struct HeldTable {
 impl Claimed for SqliteClaimed {
     fn connection(&self) -> &ConnectionName {
         self.attempt.place.connection()
-    }
-
-    fn reached(&self) -> Reached {
-        self.attempt.reached
     }
 
     async fn ready(&mut self) -> Result<(), ConnectorError> {
@@ -105,7 +98,6 @@ impl Claimed for SqliteClaimed {
             _turn: turn,
             attempt,
             held: None,
-            next: None,
         }))
     }
 
@@ -187,10 +179,12 @@ impl TargetTx for SqliteTx {
         inserter.finish(self.session.conn()).await
     }
 
-    async fn guard(&mut self, step: &GuardStep) -> Result<Matched, ConnectorError> {
-        let matched = guard(self.session.conn(), &self.attempt, step).await?;
-        self.next = Some(step.clone());
-        Ok(matched)
+    async fn guard(
+        &mut self,
+        reached: &Reached,
+        step: &GuardStep,
+    ) -> Result<Matched, ConnectorError> {
+        guard(self.session.conn(), &self.attempt, reached, step).await
     }
 
     async fn roll_back(self: Box<Self>) {
@@ -209,8 +203,7 @@ impl TargetTx for SqliteTx {
         let Self {
             mut session,
             _turn: turn,
-            mut attempt,
-            next,
+            attempt,
             ..
         } = *self;
         if let Err(error) = sql::run(session.conn(), sqlx::query("commit")).await {
@@ -222,14 +215,6 @@ impl TargetTx for SqliteTx {
                 true => CommitFailure::Refused(error),
                 false => CommitFailure::Unknown(error),
             });
-        }
-        if let Some(GuardStep {
-            chunk,
-            next: Next::Continue { cursor },
-            ..
-        }) = next
-        {
-            attempt.reached = attempt.reached.and(chunk, cursor);
         }
         drop(turn);
         Ok(Box::new(SqliteClaimed::new(session, attempt)))
