@@ -22,7 +22,11 @@ pub enum Engine {
 
 impl Engine {
     /// All that there are.
-    pub const ALL: &[Self] = &[Self::Postgres, Self::Sqlite];
+    pub const ALL: &[Self] = &[
+        // A worker's words follow this list.
+        Self::Postgres,
+        Self::Sqlite,
+    ];
 
     /// Its word: the `type` of a connection, and what a worker that knows it says of itself.
     #[must_use]

@@ -8,6 +8,7 @@ use std::process::{Command, ExitStatus};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use serde_json::Value as Json;
 use tempfile::TempDir;
 use tokio::sync::OnceCell;
 
@@ -88,6 +89,36 @@ impl Binary {
         };
         let built = tokio::task::spawn_blocking(build).await;
         built.context("build the other tree")??;
+        Ok(Self::at(program))
+    }
+
+    /// An integration test of another tree, kept in `folder`, which wants nothing but arguments.
+    /// What both trees depend on is built once.
+    ///
+    /// # Errors
+    /// It does not build.
+    pub async fn test_of_tree(tree: &Path, folder: &Path, test: &str) -> Result<Self> {
+        let (tree, program) = (tree.to_owned(), folder.join(test));
+        let (kept, test) = (program.clone(), test.to_owned());
+        let build = move || -> Result<()> {
+            let _lock = lock(&kept_folder("tmp")?.join("highwater.lock"))?;
+            // Not the whole of it: the other programs would be built with what the test alone needs.
+            let told = cargo(
+                &tree,
+                &["--offline", "--test", &test, "--message-format", "json"],
+            )?;
+            let built = told
+                .lines()
+                .filter(|line| line.contains("\"executable\":\""));
+            let built = built.filter_map(|line| serde_json::from_str::<Json>(line).ok());
+            let built = built.filter(|told| told["target"]["name"] == test.as_str());
+            let built = built.filter_map(|told| told["executable"].as_str().map(PathBuf::from));
+            let built = built.last().context("cargo told of no such test")?;
+            std::fs::copy(&built, &kept).context("keep the test of the other tree")?;
+            Ok(())
+        };
+        let built = tokio::task::spawn_blocking(build).await;
+        built.context("build a test of the other tree")??;
         Ok(Self::at(program))
     }
 
@@ -264,15 +295,19 @@ fn read(folder: &TempDir, name: &str) -> Result<String> {
 /// Builds the binaries of a tree, with failpoints compiled in, and returns the folder that they are
 /// in until another tree is built.
 fn build_at(tree: &Path) -> Result<PathBuf> {
-    let profile = profile_folder()?;
+    cargo(tree, &["--locked", "--bins", "--features", FEATURES])?;
+    profile_folder()
+}
+
+/// Builds something of a tree, and gives what cargo tells of it.
+fn cargo(tree: &Path, what: &[&str]) -> Result<String> {
     let mut cargo = Command::new(variable("CARGO").unwrap_or_else(|| "cargo".into()));
     // The whole workspace, as the tests are built: a single package would have its dependencies
     // built anew, with other features.
     cargo
         .current_dir(tree)
-        .args(["build", "--quiet", "--locked", "--workspace", "--bins"]);
-    cargo
-        .args(["--features", FEATURES])
+        .args(["build", "--quiet", "--workspace"])
+        .args(what)
         .arg("--target-dir")
         .arg(target_folder()?);
     // Cargo tells this test what package it belongs to. Some build scripts ask for the same
@@ -284,7 +319,7 @@ fn build_at(tree: &Path) -> Result<PathBuf> {
     for name in std::env::vars_os().map(|(name, _)| name).filter(about_us) {
         cargo.env_remove(name);
     }
-    if profile.ends_with("release") {
+    if profile_folder()?.ends_with("release") {
         cargo.arg("--release");
     }
     let output = cargo.output().context("run cargo build")?;
@@ -293,7 +328,7 @@ fn build_at(tree: &Path) -> Result<PathBuf> {
         "cargo build failed: {}",
         String::from_utf8_lossy(&output.stderr)
     );
-    Ok(profile)
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 /// Builds the binaries and returns a folder of copies: a later build without failpoints must not

@@ -50,6 +50,15 @@ pub struct TableCompat {
 }
 
 impl TableCompat {
+    /// Why it cannot, all of it, with the code of the first reason; `None` when it can.
+    #[must_use]
+    pub fn refusal(&self) -> Option<(ErrorCode, String)> {
+        let first = self.misfits.first()?;
+        let reason = |misfit: &Misfit| format!("{}; {}", misfit.message, misfit.help);
+        let all: Vec<String> = self.misfits.iter().map(reason).collect();
+        Some((first.code, all.join(". ")))
+    }
+
     fn refuse(&mut self, code: ErrorCode, message: String, help: String) {
         self.misfits.push(Misfit {
             code,

@@ -46,8 +46,10 @@ pub trait Source: Send + Sync {
         kind: CursorKind,
         before: u64,
     ) -> Result<Option<Cursor>, ConnectorError>;
-    /// The formats it can give these columns in, best first.
-    fn formats(&self, columns: &[ColumnFacts]) -> Vec<RowFormat>;
+    /// The formats it can give these columns in, best first; typed values are always one.
+    fn formats(&self, _columns: &[ColumnFacts]) -> Vec<RowFormat> {
+        vec![RowFormat::Values]
+    }
 }
 
 /// The write side of a connection, with its ledger.
@@ -125,9 +127,16 @@ pub trait Target: Send + Sync {
     /// The columns of a table as it stands; empty when there is none.
     async fn columns(&self, table: &TableName) -> Result<Vec<ColumnFacts>, ConnectorError>;
 
-    /// The formats it can take these columns in, given the table's own columns, best first.
-    fn formats(&self, from: Engine, columns: &[ColumnFacts], own: &[ColumnFacts])
-    -> Vec<RowFormat>;
+    /// The formats it can take these columns in, given the table's own columns, best first; typed
+    /// values are always one.
+    fn formats(
+        &self,
+        _from: Engine,
+        _columns: &[ColumnFacts],
+        _own: &[ColumnFacts],
+    ) -> Vec<RowFormat> {
+        vec![RowFormat::Values]
+    }
 }
 
 /// What came of a claim. Only faults are errors; a lost race is an outcome.

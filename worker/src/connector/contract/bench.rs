@@ -210,12 +210,12 @@ impl<F: TargetFixture> Bench<F> {
 
     /// How many rows the table has.
     pub(super) async fn count(&self) -> usize {
-        self.fixture.rows().await.len()
+        self.fixture.rows(None).await.len()
     }
 
     /// How many rows of the table the condition holds for.
     pub(super) async fn rows_where(&self, condition: impl Fn(&Row) -> bool) -> usize {
-        let rows = self.fixture.rows().await;
+        let rows = self.fixture.rows(None).await;
         rows.into_iter().filter(condition).count()
     }
 

@@ -54,9 +54,7 @@ pub async fn a_begin_or_commit_dropped_at_any_await_leaves_no_open_transaction<F
             .expect("claimed");
         assert_eq!(row.state, LedgerState::Committed);
         assert_eq!(
-            bench
-                .rows_where(|row| row.pos.is_some_and(|pos| pos >= first))
-                .await,
+            bench.fixture.rows(Some(first)).await.len(),
             ROWS as usize,
             "after {polls} polls"
         );

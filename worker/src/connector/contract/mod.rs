@@ -144,8 +144,9 @@ pub trait TargetFixture: Send + Sync + Sized {
     /// Changes the table as somebody else would.
     async fn change(&self, change: &TableChange);
 
-    /// The rows of the table, which exists.
-    async fn rows(&self) -> Vec<Row>;
+    /// The rows of the table, which exists: all of them, or those whose position is `from` or
+    /// behind it.
+    async fn rows(&self, from: Option<i64>) -> Vec<Row>;
 
     /// Makes the table swallow the row with this `id` behind the writer's back: inserted, counted,
     /// and gone.

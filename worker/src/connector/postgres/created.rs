@@ -88,10 +88,12 @@ pub(super) async fn created_type(
     column: &ColumnFacts,
     partition_column: Option<&str>,
 ) -> Result<CreatedType, sqlx::Error> {
-    let definition = match (engine, &column.definition) {
-        (Engine::Sqlite, _) => return Ok(CreatedType::built_in(type_for(column.kind))),
-        (Engine::Postgres, None) => return built_in(conn, column).await,
-        (Engine::Postgres, Some(definition)) => definition.as_ref(),
+    let definition = match &column.definition {
+        _ if engine != Engine::Postgres => {
+            return Ok(CreatedType::built_in(type_for(column.kind)));
+        }
+        None => return built_in(conn, column).await,
+        Some(definition) => definition.as_ref(),
     };
     let reason = match own(conn, definition).await? {
         Ok(written) => {

@@ -243,14 +243,6 @@ async fn check_table(
 
 /// The error of a table that cannot take the rows, in the words of the plan.
 fn refusal(endpoint: &Endpoint, told: &TableCompat) -> Option<ConnectorError> {
-    let first = told.misfits.first()?;
-    let told: Vec<String> = told
-        .misfits
-        .iter()
-        .map(|misfit| format!("{}; {}", misfit.message, misfit.help))
-        .collect();
-    Some(permanent(
-        first.code,
-        format!("{} ({endpoint})", told.join(". ")),
-    ))
+    let (code, why) = told.refusal()?;
+    Some(permanent(code, format!("{why} ({endpoint})")))
 }

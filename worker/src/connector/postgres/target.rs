@@ -348,23 +348,21 @@ impl Target for PostgresTarget {
         columns: &[ColumnFacts],
         own: &[ColumnFacts],
     ) -> Vec<RowFormat> {
-        match from {
-            Engine::Sqlite => vec![RowFormat::Values],
-            Engine::Postgres => {
-                let is_same = |column: &ColumnFacts| {
-                    // A table that is still to be made gets the source's own types.
-                    let found = own.iter().find(|own| own.name == column.name);
-                    found.map_or(own.is_empty() && column.binary_portable, |own| {
-                        has_same_wire_form(column, own)
-                    })
-                };
-                let mut formats = vec![RowFormat::CopyText, RowFormat::Values];
-                if columns.iter().all(is_same) {
-                    formats.insert(0, RowFormat::CopyBinary);
-                }
-                formats
-            }
+        if from != Engine::Postgres {
+            return vec![RowFormat::Values];
         }
+        let is_same = |column: &ColumnFacts| {
+            // A table that is still to be made gets the source's own types.
+            let found = own.iter().find(|own| own.name == column.name);
+            found.map_or(own.is_empty() && column.binary_portable, |own| {
+                has_same_wire_form(column, own)
+            })
+        };
+        let mut formats = vec![RowFormat::CopyText, RowFormat::Values];
+        if columns.iter().all(is_same) {
+            formats.insert(0, RowFormat::CopyBinary);
+        }
+        formats
     }
 }
 

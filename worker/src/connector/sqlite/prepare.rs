@@ -40,7 +40,7 @@ fn type_of(column: &ColumnFacts, source: Engine) -> String {
         // A declared type is only ever letters, digits, blanks and a length; anything else is kept
         // out of the statement.
         Engine::Sqlite if is_plain(&column.type_name) => column.type_name.clone(),
-        Engine::Sqlite | Engine::Postgres => match column.kind {
+        _ => match column.kind {
             ColumnKind::Bool | ColumnKind::Int16 | ColumnKind::Int32 | ColumnKind::Int64 => {
                 "INTEGER"
             }
@@ -217,13 +217,8 @@ const fn writing(request: &PrepareRequest) -> Writing<'_> {
 
 /// The error of a table that cannot take the rows, in the words of the plan.
 fn refuse(place: &DatabaseFile, told: &TableCompat) -> Result<(), ConnectorError> {
-    let Some(first) = told.misfits.first() else {
-        return Ok(());
-    };
-    let all: Vec<String> = told
-        .misfits
-        .iter()
-        .map(|misfit| format!("{}; {}", misfit.message, misfit.help))
-        .collect();
-    Err(place.permanent(first.code, all.join(". ")))
+    match told.refusal() {
+        Some((code, why)) => Err(place.permanent(code, why)),
+        None => Ok(()),
+    }
 }

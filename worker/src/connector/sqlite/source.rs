@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use async_trait::async_trait;
 use highwater_common::cursor::{Cursor, CursorKind};
 use highwater_common::error_code::ErrorCode;
-use highwater_common::facts::{ColumnFacts, TableFacts};
+use highwater_common::facts::TableFacts;
 use highwater_common::id::ConnectionName;
 use highwater_common::left_out::LeftOut;
 use highwater_common::spec::TableName;
@@ -114,10 +114,6 @@ impl Source for SqliteSource {
         let value = found.map(|row| row.and_then(|row| value_of(row.try_get_raw(0).ok()?).ok()));
         session.close().await;
         Ok(value?.and_then(|value| position::cursor(&value, kind, of.form)))
-    }
-
-    fn formats(&self, _columns: &[ColumnFacts]) -> Vec<RowFormat> {
-        vec![RowFormat::Values]
     }
 }
 

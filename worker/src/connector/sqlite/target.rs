@@ -29,7 +29,7 @@ use super::transaction::{Attempt, SqliteClaimed};
 use super::{claim, ledger, prepare, receipts, sql, stream};
 use crate::connector::{
     Claim, ClaimOutcome, CloseRequest, ConnectorError, FenceReport, ForgetOutcome, ForgetRequest,
-    HeldClaim, PrepareOutcome, PrepareRequest, RowFormat, Target, TargetProbe,
+    HeldClaim, PrepareOutcome, PrepareRequest, Target, TargetProbe,
 };
 use crate::supervisor::{SpawnKind, Supervisor};
 
@@ -444,14 +444,5 @@ impl Target for SqliteTarget {
                 .map(|column| column.facts)
                 .collect()
         }))
-    }
-
-    fn formats(
-        &self,
-        _from: Engine,
-        _columns: &[ColumnFacts],
-        _own: &[ColumnFacts],
-    ) -> Vec<RowFormat> {
-        vec![RowFormat::Values]
     }
 }

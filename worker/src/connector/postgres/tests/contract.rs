@@ -84,8 +84,10 @@ impl TargetFixture for Fixture {
         self.execute(&change.sql("items")).await;
     }
 
-    async fn rows(&self) -> Vec<Row> {
-        let all = sqlx::query_as("select id, pos, note from items");
+    async fn rows(&self, from: Option<i64>) -> Vec<Row> {
+        let from = from.map_or(String::new(), |from| format!(" where pos >= {from}"));
+        let all = format!("select id, pos, note from items{from}");
+        let all = sqlx::query_as(AssertSqlSafe(all));
         let all: Vec<(i64, Option<i64>, Option<String>)> = all
             .fetch_all(&mut self.connect().await)
             .await
