@@ -32,12 +32,22 @@ impl ChunkSize {
         self.0
     }
 
+    /// Half of it, for a chunk that took a database too long; `None` for a single row.
+    #[must_use]
+    pub const fn half(self) -> Option<Self> {
+        match self.0 / 2 {
+            0 => None,
+            half => Some(Self(half)),
+        }
+    }
+
     /// The size after a chunk of `rows` and `bytes` that took `millis`: what would have met the
     /// target in time and bytes, but at most double and at least half of this one.
     #[must_use]
     pub fn after(self, limits: &Chunk, rows: u64, bytes: u64, millis: u64) -> Self {
         let max = limits.max_rows.max(1);
-        let least = LEAST_ROWS.min(max);
+        // One that was halved grows from where it is.
+        let least = LEAST_ROWS.min(max).min(self.0);
         let target = u64::try_from(limits.target.as_millis()).unwrap_or(u64::MAX);
         let wanted = share(rows, target, millis).min(share(rows, limits.max_bytes, bytes));
         let near = wanted.clamp(self.0 / 2, self.0.saturating_mul(2));
@@ -142,6 +152,22 @@ mod tests {
             .rows(),
             7
         );
+    }
+
+    #[test]
+    fn a_chunk_that_took_too_long_is_halved_down_to_a_row_and_grows_again_by_twos() {
+        let limits = limits(500_000);
+        let mut sizes = vec![ChunkSize::first(&limits)];
+        while let Some(half) = sizes.last().and_then(|size| size.half()) {
+            sizes.push(half);
+        }
+        let rows: Vec<u64> = sizes.iter().map(|size| size.rows()).collect();
+        assert_eq!(rows[..3], [20_000, 10_000, 5_000]);
+        assert_eq!(rows.last(), Some(&1));
+        assert!(rows.windows(2).all(|pair| pair[1] == pair[0] / 2));
+        // A fast chunk doubles it, a slow one leaves it where it is.
+        assert_eq!(ChunkSize(10).after(&limits, 10, 100, 1).rows(), 20);
+        assert_eq!(ChunkSize(10).after(&limits, 10, 100, 60_000).rows(), 10);
     }
 
     #[test]

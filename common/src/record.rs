@@ -120,6 +120,8 @@ pub struct TaskHistory {
     pub failed_on: Vec<WorkerId>,
     /// Connections that broke while an attempt was using them.
     pub breaks: u32,
+    /// Rows that the task had committed, in chunks, when an attempt of it last failed.
+    pub committed_rows: u64,
 }
 
 /// `att/<run>/<task>`: a task lease.

@@ -42,6 +42,17 @@ pub enum RetryDecision {
     Quarantine,
 }
 
+/// Whether a failed attempt is one of `retries.max_attempts`. One that has committed a part of its
+/// task, and then met what passes, is not: the next one goes on behind it, so that a task comes to
+/// its end after so many of them, as after so many chunks.
+#[must_use]
+pub const fn counts(class: ErrorClass, has_committed: bool) -> bool {
+    match class {
+        ErrorClass::Transient | ErrorClass::Resource | ErrorClass::Unreachable => !has_committed,
+        ErrorClass::Permanent | ErrorClass::Crash => true,
+    }
+}
+
 /// Decides about a task whose attempt failed and counted; one that only could not reach a
 /// connection counts when nobody knows which, or once it has broken [`BREAKS_MAX`] of them.
 /// `jitter` is a random number in [0, 1); another one is moved into that range.
@@ -146,6 +157,15 @@ mod tests {
             0.5,
         );
         assert_eq!(decision, RetryDecision::Dead);
+    }
+
+    #[test]
+    fn a_failure_after_a_commit_counts_as_no_attempt_unless_it_will_come_again() {
+        for class in CLASSES {
+            let is_lasting = matches!(class, ErrorClass::Permanent | ErrorClass::Crash);
+            assert!(counts(class, false), "{class}");
+            assert_eq!(counts(class, true), is_lasting, "{class}");
+        }
     }
 
     #[test]

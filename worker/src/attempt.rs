@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use highwater_common::assignment::{Assignment, AttemptError, ErrorClass, Outcome, Work};
 use highwater_common::error_code::ErrorCode;
+use tokio_util::sync::CancellationToken;
 
 #[cfg(test)]
 pub(crate) use self::chunks::begin_with_rows;
@@ -32,11 +33,13 @@ pub(crate) async fn run(
     context: &OrderContext,
     assignment: &Assignment,
     progress: &Arc<Progress>,
+    drain: &CancellationToken,
 ) -> Outcome {
     let work = dispatch(AttemptContext {
         of: context,
         assignment,
         progress,
+        drain,
     });
     let outcome = match context.order.attempt_millis_max {
         None => work.await,
@@ -47,11 +50,8 @@ pub(crate) async fn run(
                     "the attempt took longer than {limit} ms, the step's limits.attempt: raise it, \
                      or cut smaller partitions"
                 );
-                Err(AttemptError::new(
-                    ErrorClass::Resource,
-                    ErrorCode::AttemptTimeout,
-                    message,
-                ))
+                let error = AttemptError::new(ErrorClass::Resource, ErrorCode::AttemptTimeout, message);
+                Err(error.keeping(progress.committed()))
             }
         },
     };

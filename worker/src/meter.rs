@@ -14,6 +14,8 @@ use crate::connector::{ConnectorError, RowBatch, RowStream};
 pub(crate) struct Progress {
     rows: AtomicU64,
     bytes: AtomicU64,
+    /// Rows that the task has committed, in chunks.
+    committed: AtomicU64,
     /// Whether both sides have answered.
     reached: AtomicBool,
     /// Whether the source's next rows are waited for; else it is the target that has them.
@@ -35,6 +37,14 @@ impl Progress {
     pub(crate) fn note(&self, rows: u64, bytes: u64) {
         self.rows.store(rows, Ordering::Relaxed);
         self.bytes.store(bytes, Ordering::Relaxed);
+    }
+
+    pub(crate) fn committed(&self) -> u64 {
+        self.committed.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn note_committed(&self, rows: u64) {
+        self.committed.store(rows, Ordering::Relaxed);
     }
 
     pub(crate) fn waits_for_source(&self) -> bool {

@@ -167,8 +167,8 @@ impl Worker {
         }
     }
 
-    /// Works until `drain`, then finishes what it has and ends; `stop` ends it at once, giving its
-    /// tasks back.
+    /// Works until `drain`, then finishes what it has and ends; a partition that is moved in chunks is
+    /// given back after the next one. `stop` ends it at once, giving its tasks back.
     ///
     /// # Errors
     /// [`WorkerError`] when the coordinator will not have the worker at all.
@@ -359,7 +359,7 @@ impl RunAttempt {
             Ok(order) => tokio::select! {
                 biased;
                 () = self.cancel.cancelled() => None,
-                outcome = attempt::run(order, &self.assignment, &progress) => Some(outcome),
+                outcome = attempt::run(order, &self.assignment, &progress, &self.drain) => Some(outcome),
             },
             Err(error) => Some(Outcome::Failed(error.clone())),
         };

@@ -5,7 +5,7 @@ use highwater_common::error_code::ErrorCode;
 use highwater_common::id::{AttemptNo, TaskId, WorkerId};
 use highwater_common::plan::PhaseKind;
 use highwater_common::record::{DeadRecord, RetryRecord, TaskHistory};
-use highwater_common::retry::{RetryDecision, RetryHistory, decide};
+use highwater_common::retry::{RetryDecision, RetryHistory, counts, decide};
 use highwater_common::spec::RetryPolicy;
 use rand::RngExt;
 
@@ -63,6 +63,10 @@ impl Leader {
         let now = self.clock.wall_millis();
         let (lease, _) = self.lease(task)?;
         let mut history = lease.history.clone();
+        let has_committed = error.committed_rows > history.committed_rows;
+        if has_committed {
+            (history.committed_rows, history.breaks) = (error.committed_rows, 0);
+        }
         if let Some(worker) = crashed {
             history.crashes = history.crashes.saturating_add(1);
             if history.crashed_on.len() < CRASHED_WORKERS_MAX {
@@ -93,7 +97,8 @@ impl Leader {
         let (lease, run) = self.lease(task)?;
         let known = run.spec.steps.get(&lease.address.step)?;
         let must_not_die = run.kind(&lease.address) == Some(PhaseKind::Fence);
-        let attempts = lease.attempt.get();
+        let uncounted = u32::from(!counts(error.class, has_committed));
+        let attempts = lease.attempt.get().saturating_sub(uncounted);
         let past = RetryHistory {
             attempts,
             crashes: history.crashes,

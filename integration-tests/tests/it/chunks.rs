@@ -1,9 +1,17 @@
 //! Partitions that are appended chunk by chunk: what is committed stays, and is not loaded again.
 
+use std::time::Duration;
+
+use highwater_integration_tests::{Postgres, Signal, until};
 use serde_json::Value;
 
+use crate::outages::number;
 use crate::site::{Engine, LIMIT, ROWS, Side, Site, assert_exit, assert_says};
 
+/// What a run with an outage in its midst may take on a busy machine.
+const LONG: Duration = Duration::from_mins(3);
+/// Makes a run of twenty chunks long enough to be met between two of them.
+const SLOW: &str = "attempt::between_chunks=return(stall 500)";
 const BOTH: [Engine; 2] = [Engine::Postgres, Engine::Sqlite];
 /// All rows in one partition, a hundred of them to a chunk: the rows of a day.
 const STEP: &str = "\
@@ -76,7 +84,9 @@ async fn a_chunk_whose_answer_was_lost_is_not_committed_twice() {
         // THEN each row is there once all the same
         assert_exit(&finished.unwrap(), 0);
         site.assert_copied_once(1).await;
-        assert_eq!(ledger(&site).await, [format!("C 20 {ROWS} 3")]);
+        // AND of the attempts that lost an answer only the first counts: the second one had the
+        // chunk that it committed
+        assert_eq!(ledger(&site).await, [format!("C 20 {ROWS} 2")]);
     }
 }
 
@@ -130,5 +140,101 @@ async fn a_partition_without_an_index_to_cut_it_by_is_one_chunk() {
         assert_exit(&site.run().await, 0);
         site.assert_copied_once(1).await;
         assert_eq!(ledger(&site).await, [format!("C 1 {ROWS} 1")]);
+    }
+}
+
+#[tokio::test]
+async fn a_worker_that_drains_gives_a_partition_back_after_its_next_chunk() {
+    for engine in BOTH {
+        // GIVEN a run in the midst of its only partition
+        let site = with_chunks(engine).await;
+        let mut run = site.start(SLOW).await;
+        site.until_committed(1).await;
+        // WHEN it drains THEN it ends behind a chunk, and long before its partition does
+        run.signal(Signal::Int).unwrap();
+        assert_eq!(run.wait(LIMIT).await.unwrap().code(), Some(130));
+        let committed = rows(&site).await;
+        let chunks = committed / 100;
+        assert_eq!(committed % 100, 0);
+        assert!((1..20).contains(&chunks), "{chunks} chunks");
+        let kept = [
+            format!("O {chunks} {committed} 1"),
+            format!("C 0 {committed} 1"),
+        ];
+        assert_eq!(ledger(&site).await, kept);
+        // WHEN another worker goes on THEN it loads the rest, and no attempt was counted
+        assert_exit(&site.run().await, 0);
+        site.assert_copied_once(1).await;
+        assert_eq!(ledger(&site).await, [format!("C 20 {ROWS} 1")]);
+    }
+}
+
+#[tokio::test]
+async fn a_statement_that_takes_too_long_halves_the_chunk_and_counts_no_attempt() {
+    // GIVEN a run in the midst of its only partition, and a table whose lock it waits for
+    let site = with_chunks(Engine::Postgres).await;
+    let mut run = site.start(SLOW).await;
+    site.until_committed(1).await;
+    let held = site.hold_events_until_waited_for(Side::Target).await;
+    // WHEN the server ends its statement, as it does one that takes longer than it may
+    let cancel = "select pg_cancel_backend(pid) from pg_locks where not granted \
+                  and relation = 'events'::regclass";
+    site.execute(Side::Target, cancel).await;
+    drop(held);
+    // THEN the same attempt goes on with a chunk of half the rows, and the next ones are whole
+    let ended = run.wait(LIMIT).await.unwrap();
+    assert!(ended.success(), "{}", run.stderr().unwrap());
+    site.assert_copied_once(1).await;
+    assert_eq!(ledger(&site).await, [format!("C 21 {ROWS} 1")]);
+}
+
+#[tokio::test]
+async fn an_attempt_that_has_committed_a_chunk_counts_as_none_when_it_fails() {
+    for engine in BOTH {
+        // GIVEN a task that may be attempted three times, whose every attempt fails behind its
+        // first chunk
+        let site = with_chunks(engine).await;
+        let run = site.highwater(&["run", "pipeline.yaml"]).await;
+        let run = run.failpoints("attempt::between_chunks=return");
+        // THEN it comes to its end all the same
+        assert_exit(&run.run(LIMIT).await.unwrap(), 0);
+        site.assert_copied_once(1).await;
+        assert_eq!(ledger(&site).await, [format!("C 20 {ROWS} 1")]);
+    }
+}
+
+#[tokio::test]
+async fn a_target_away_between_two_chunks_costs_neither_an_attempt_nor_a_row() {
+    // GIVEN a run in the midst of its only partition, into a server of its own
+    let mut site = with_chunks(Engine::Postgres).await;
+    let mut target = Postgres::start().await.unwrap();
+    let url = target.create_database("target").await.unwrap();
+    site.point("TARGET_URL", url);
+    let mut run = site.start(SLOW).await;
+    const COMMITTED: &str = "select count(*) from highwater.task where part";
+    until("a committed chunk", LONG, async || {
+        Ok((number(&target, "target", COMMITTED).await > 0).then_some(()))
+    })
+    .await
+    .unwrap();
+    // WHEN the server is away, for longer than it is asked twice
+    target.kill().unwrap();
+    let said = "target is unreachable since ";
+    until(said, LONG, async || {
+        Ok(run.stderr()?.contains(said).then_some(()))
+    })
+    .await
+    .unwrap();
+    target.restart().await.unwrap();
+    // THEN the run goes on behind its last chunk, and ends well
+    let ended = run.wait(LONG).await.unwrap();
+    assert!(ended.success(), "{}", run.stderr().unwrap());
+    for (sql, expected) in [
+        ("select count(*) from events", ROWS),
+        ("select count(distinct id) from events", ROWS),
+        ("select chunk::int8 from highwater.task", 20),
+        ("select attempt::int8 from highwater.task", 1),
+    ] {
+        assert_eq!(number(&target, "target", sql).await, expected, "{sql}");
     }
 }

@@ -25,7 +25,7 @@ async fn with_another_target() -> (Site, Postgres) {
 }
 
 /// One number from a server's database.
-async fn number(server: &Postgres, database: &str, sql: &'static str) -> i64 {
+pub(crate) async fn number(server: &Postgres, database: &str, sql: &'static str) -> i64 {
     let mut conn = server.connect(database).await.unwrap();
     sqlx::query(sql)
         .fetch_one(&mut conn)

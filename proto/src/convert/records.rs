@@ -247,6 +247,7 @@ impl StoredRecord for LeaseRecord {
             crashed_workers: workers_to(&self.history.crashed_on),
             failed_workers: workers_to(&self.history.failed_on),
             breaks: self.history.breaks,
+            committed_rows: self.history.committed_rows,
         }
         .encode_to_vec()
     }
@@ -272,6 +273,7 @@ impl StoredRecord for LeaseRecord {
                 &message.crashed_workers,
                 &message.failed_workers,
                 message.breaks,
+                message.committed_rows,
             )?,
         })
     }
@@ -290,6 +292,7 @@ impl StoredRecord for RetryRecord {
             crashed_workers: workers_to(&self.history.crashed_on),
             failed_workers: workers_to(&self.history.failed_on),
             breaks: self.history.breaks,
+            committed_rows: self.history.committed_rows,
             not_before_millis: self.not_before_millis,
             error: Some(error_to(&self.error)),
         }
@@ -311,6 +314,7 @@ impl StoredRecord for RetryRecord {
                 &message.crashed_workers,
                 &message.failed_workers,
                 message.breaks,
+                message.committed_rows,
             )?,
             not_before_millis: message.not_before_millis,
             error: error_from(message.error)?,
@@ -416,6 +420,7 @@ fn history_from(
     crashed: &[String],
     failed: &[String],
     breaks: u32,
+    committed_rows: u64,
 ) -> Result<TaskHistory, FieldError> {
     let crashed_on = crashed
         .iter()
@@ -430,6 +435,7 @@ fn history_from(
         crashed_on,
         failed_on,
         breaks,
+        committed_rows,
     })
 }
 

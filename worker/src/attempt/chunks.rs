@@ -32,12 +32,15 @@ enum Moved {
     Over(Outcome),
 }
 
-/// Moves what is left of a slice under a claim that stands.
+/// Moves what is left of a slice under a claim that stands. `size` is that of its next chunk, where
+/// it is moved in chunks, and stays behind for the next claim. A worker that drains ends it after
+/// the chunk that is under way, and gives the rest back.
 pub(super) async fn move_chunks(
     cx: &AttemptContext<'_>,
     target: &dyn Target,
     mut claimed: HeldClaim,
     slice: Slice,
+    size: &mut Option<ChunkSize>,
 ) -> Result<Outcome, AttemptError> {
     let load_order = cx.of.load_order()?;
     let loading = Loading {
@@ -46,30 +49,38 @@ pub(super) async fn move_chunks(
         target,
         format: format(cx.of, target).await?,
     };
-    let mut size = load_order.chunk.as_ref().map(ChunkSize::first);
     loop {
         let reached = claimed.reached();
+        cx.progress.note_committed(reached.receipt.rows);
         let rest = reached
             .rest_of(slice)
             .ok_or_else(|| malformed("a slice that ends before what is committed of it"))?;
-        let end = match size {
-            Some(size) => loading.chunk_end(rest, size).await?,
+        let kept = |error: AttemptError| error.keeping(reached.receipt.rows);
+        let end = match *size {
+            Some(size) => loading.chunk_end(rest, size).await.map_err(kept)?,
             None => None,
         };
         let (chunk, end) = below(rest, end);
         let begun = Instant::now();
         let moved = loading.move_chunk(claimed, reached, chunk, end).await;
-        match moved.map_err(|error| error.keeping(reached.receipt.rows))? {
+        match moved.map_err(kept)? {
             Moved::Over(outcome) => return Ok(outcome),
             Moved::Chunk { claimed: on, moved } => {
                 let millis = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
-                if let (Some(now), Some(limits)) = (size, &load_order.chunk) {
-                    size = Some(now.after(limits, moved.rows, moved.bytes, millis));
+                if let (Some(now), Some(limits)) = (*size, &load_order.chunk) {
+                    *size = Some(now.after(limits, moved.rows, moved.bytes, millis));
                 }
                 claimed = on;
             }
         }
-        failpoint::hit_on("attempt::between_chunks", &cx.of.worker).await?;
+        let struck = failpoint::hit_on("attempt::between_chunks", &cx.of.worker).await;
+        let kept = claimed.reached().receipt.rows;
+        struck.map_err(|struck| AttemptError::from(struck).keeping(kept))?;
+        if cx.drain.is_cancelled() {
+            // Its session closes, and whoever claims next goes on behind this chunk.
+            tracing::info!(task = %cx.assignment.task, "draining: the rest is given back");
+            return Ok(Outcome::Released);
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! The claim of a slice: who may load it, and what is left to be loaded.
 
 use highwater_common::assignment::{AttemptError, ErrorClass, Outcome};
+use highwater_common::chunk::ChunkSize;
 use highwater_common::error_code::ErrorCode;
 use highwater_common::range::Slice;
 use highwater_common::stream::PlanMark;
@@ -11,10 +12,42 @@ use super::{AttemptContext, superseded};
 use crate::connector::{Claim, ClaimOutcome};
 use crate::patience::Call;
 
+/// How often an attempt takes it for the size of its chunks that no byte moves. A host that is
+/// silent says nothing to smaller ones either.
+const STALLS_MAX: u32 = 3;
+
 /// Claims the task, moves what is left of its slice, and commits the rows with its ledger row.
+///
+/// Where it is moved in chunks, one that took a database too long is tried again at half its size,
+/// by the same attempt: it claims once more, and goes on behind what it has committed.
 pub(crate) async fn move_slice(
     cx: &AttemptContext<'_>,
     slice: Slice,
+) -> Result<Outcome, AttemptError> {
+    let mut size = cx.of.load_order()?.chunk.as_ref().map(ChunkSize::first);
+    let mut stalls = 0;
+    loop {
+        let error = match claim_and_move(cx, slice, &mut size).await {
+            Err(error) if error.code == ErrorCode::StatementTimeout => error,
+            Err(error) if error.code == ErrorCode::Stalled && stalls < STALLS_MAX => {
+                stalls += 1;
+                error
+            }
+            ended => return ended,
+        };
+        let Some(half) = size.and_then(ChunkSize::half) else {
+            return Err(error);
+        };
+        let (task, rows) = (&cx.assignment.task, half.rows());
+        tracing::warn!(%task, rows, %error.message, "a chunk took too long: it is tried in halves");
+        size = Some(half);
+    }
+}
+
+async fn claim_and_move(
+    cx: &AttemptContext<'_>,
+    slice: Slice,
+    size: &mut Option<ChunkSize>,
 ) -> Result<Outcome, AttemptError> {
     let (context, assignment) = (cx.of, cx.assignment);
     let (order, load_order) = (&context.order, context.load_order()?);
@@ -39,7 +72,7 @@ pub(crate) async fn move_slice(
     match context.of_target(Call::Claim, target.claim(&claim)).await? {
         ClaimOutcome::Held(claimed) => {
             failpoint::hit_on("attempt::after_claim", &context.worker).await?;
-            move_chunks(cx, target.as_ref(), claimed, slice).await
+            move_chunks(cx, target.as_ref(), claimed, slice, size).await
         }
         ClaimOutcome::Committed(receipt) => Ok(Outcome::Committed(receipt)),
         ClaimOutcome::Superseded => superseded(context, target.as_ref()).await,

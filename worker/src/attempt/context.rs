@@ -8,6 +8,7 @@ use highwater_common::assignment::{Assignment, AttemptError, ErrorClass, LoadOrd
 use highwater_common::error_code::ErrorCode;
 use highwater_common::facts::Engine;
 use tokio::sync::OnceCell;
+use tokio_util::sync::CancellationToken;
 
 use crate::connector::{
     ConnectorError, RowFormat, SessionPool, Source, Target, open_source, open_target,
@@ -24,6 +25,8 @@ pub(crate) struct AttemptContext<'a> {
     pub(crate) assignment: &'a Assignment,
     /// For its heartbeats.
     pub(crate) progress: &'a Arc<Progress>,
+    /// Cancelled when the worker drains: what can be given back in good order is.
+    pub(crate) drain: &'a CancellationToken,
 }
 
 /// An order with what all its attempts share in this worker.

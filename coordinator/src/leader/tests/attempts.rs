@@ -256,6 +256,35 @@ async fn released_tasks_keep_their_count() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_attempt_that_committed_a_part_before_it_failed_counts_as_none() {
+    let bench = Bench::new(1);
+    let mut worker = bench.worker("w1").await;
+    bench.prepared(&mut worker).await;
+    let failed = |committed| match transient() {
+        Outcome::Failed(error) => Outcome::Failed(error.keeping(committed)),
+        other => panic!("a failure, not {other:?}"),
+    };
+    // GIVEN more attempts than a task has, each of which commits some more of it and then fails
+    for no in 1..=10 {
+        let task = worker.take_one().await;
+        assert_eq!(task.attempt.get(), 1);
+        worker.complete(&task, failed(no * 100)).await.unwrap();
+        let retry = only(&bench).await.2.unwrap();
+        assert_eq!(
+            (retry.attempts, retry.history.committed_rows),
+            (0, no * 100)
+        );
+    }
+    // WHEN they commit nothing any more THEN they count
+    for no in 1..=5 {
+        let task = worker.take_one().await;
+        assert_eq!(task.attempt.get(), no);
+        worker.complete(&task, failed(1_000)).await.unwrap();
+    }
+    assert_eq!(only(&bench).await.0, TaskState::Dead);
+}
+
+#[tokio::test(start_paused = true)]
 async fn token_behind_the_target_raises_hi() {
     let bench = Bench::new(1);
     let mut worker = bench.worker("w1").await;

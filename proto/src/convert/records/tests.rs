@@ -75,6 +75,7 @@ fn lease() -> LeaseRecord {
             crashed_on: [name("a"), name("b")].into(),
             failed_on: [name("c")].into(),
             breaks: 3,
+            committed_rows: 500,
         },
     }
 }
