@@ -112,8 +112,8 @@ impl Binary {
                 .filter(|line| line.contains("\"executable\":\""));
             let built = built.filter_map(|line| serde_json::from_str::<Json>(line).ok());
             let built = built.filter(|told| told["target"]["name"] == test.as_str());
-            let built = built.filter_map(|told| told["executable"].as_str().map(PathBuf::from));
-            let built = built.last().context("cargo told of no such test")?;
+            let mut built = built.filter_map(|told| told["executable"].as_str().map(PathBuf::from));
+            let built = built.next_back().context("cargo told of no such test")?;
             std::fs::copy(&built, &kept).context("keep the test of the other tree")?;
             Ok(())
         };
