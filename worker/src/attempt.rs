@@ -50,7 +50,8 @@ pub(crate) async fn run(
                     "the attempt took longer than {limit} ms, the step's limits.attempt: raise it, \
                      or cut smaller partitions"
                 );
-                let error = AttemptError::new(ErrorClass::Resource, ErrorCode::AttemptTimeout, message);
+                let error =
+                    AttemptError::new(ErrorClass::Resource, ErrorCode::AttemptTimeout, message);
                 Err(error.keeping(progress.committed()))
             }
         },

@@ -118,7 +118,7 @@ mod folder {
 
     /// What it adds to the files that list all databases: the lines before, and what comes behind
     /// them.
-    pub(super) const LISTED: [(&str, &str, &str); 22] = [
+    pub(super) const LISTED: [(&str, &str, &str); 23] = [
         (
             "common/src/facts.rs",
             "    /// SQLite 3.\n    Sqlite,",
@@ -188,6 +188,11 @@ mod folder {
             "common/src/spec/keys.rs",
             "        .only(SQLITE),",
             "        Key::new(\"folder\", Shape::File, \"Where.\").required().only(&[\"folder\"]),",
+        ),
+        (
+            "common/src/error_code.rs",
+            "    ValueTooLarge = \"value_too_large\",",
+            "    /// A value is none of its column's type.\n    ValueRefused = \"value_refused\",",
         ),
         (
             "common/src/plan/type_compat.rs",

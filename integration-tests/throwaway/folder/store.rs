@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use highwater_common::assignment::{AttemptError, ErrorClass};
+use highwater_common::error_code::ErrorCode;
 use highwater_common::id::ConnectionName;
 use highwater_common::spec::TableName;
 use serde::{Deserialize, Serialize};
@@ -54,7 +55,7 @@ impl Place {
         Self { path, connection }
     }
 
-    pub(super) fn permanent(&self, code: &str, what: impl fmt::Display) -> ConnectorError {
+    pub(super) fn permanent(&self, code: ErrorCode, what: impl fmt::Display) -> ConnectorError {
         let report = AttemptError::new(ErrorClass::Permanent, code, format!("{what} ({self})"));
         ConnectorError::of_report(report)
     }
@@ -62,7 +63,11 @@ impl Place {
     fn unreachable(&self, what: &str, error: &std::io::Error) -> ConnectorError {
         let message = format!("cannot {what}: {error} ({self})");
         let connection = self.connection.clone();
-        ConnectorError::of_report(AttemptError::unreachable(connection, "folder", message))
+        ConnectorError::of_report(AttemptError::unreachable(
+            connection,
+            ErrorCode::Unreachable,
+            message,
+        ))
     }
 
     /// Waits until nobody else writes. Dropping the wait changes nothing.
@@ -82,7 +87,7 @@ impl Place {
     pub(super) fn load(&self) -> Result<Data, ConnectorError> {
         match fs::read(self.path.join(DOCUMENT)) {
             Ok(bytes) => serde_json::from_slice(&bytes)
-                .map_err(|error| self.permanent("ledger_unreadable", error)),
+                .map_err(|error| self.permanent(ErrorCode::LedgerUnreadable, error)),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(Data::default()),
             Err(error) => Err(self.unreachable("read the document", &error)),
         }
@@ -112,7 +117,7 @@ impl Place {
         data.tables.get(&name.name).ok_or_else(|| {
             let there = tables.join(", ");
             self.permanent(
-                "unknown_table",
+                ErrorCode::UnknownTable,
                 format!("no table {name}; there is {there}"),
             )
         })

@@ -1,6 +1,7 @@
 //! A table in the document: its columns, its key, its rows.
 
 use highwater_common::cursor::{Cursor, CursorKind};
+use highwater_common::error_code::ErrorCode;
 use highwater_common::facts::{ColumnFacts, ColumnKind, CursorForm, TargetTableFacts};
 use highwater_common::range::Slice;
 use serde::{Deserialize, Serialize};
@@ -32,7 +33,7 @@ impl Table {
             let names: Vec<&str> = self.columns.iter().map(|own| own.name.as_str()).collect();
             let names = names.join(", ");
             place.permanent(
-                "unknown_column",
+                ErrorCode::UnknownColumn,
                 format!("no column {name}; there is {names}"),
             )
         })
@@ -70,7 +71,7 @@ impl Table {
             let held = held(&self.columns[at], value);
             row[at] = held.ok_or_else(|| {
                 let what = format!("a value of column {} is none of its type", column.name);
-                place.permanent("value_refused", what)
+                place.permanent(ErrorCode::ValueRefused, what)
             })?;
         }
         let key: Vec<usize> = self.key.iter().filter_map(|name| self.at(name)).collect();
@@ -80,7 +81,7 @@ impl Table {
             || self.columns.iter().enumerate().any(lacks)
         {
             let what = format!("a row of {} repeats a key or lacks a value", request.table);
-            return Err(place.permanent("constraint_violation", what));
+            return Err(place.permanent(ErrorCode::ConstraintViolation, what));
         }
         if !row[0]
             .as_i64()

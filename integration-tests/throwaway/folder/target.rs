@@ -3,16 +3,17 @@
 
 use async_trait::async_trait;
 use highwater_common::chunk::Reached;
-use highwater_common::close::{LEDGER_MISSING, Ordinals, TARGET_CHANGED, ledger_lost_message};
+use highwater_common::close::{Ordinals, ledger_lost_message};
 use highwater_common::commit::{CommitPermit, LedgerRow, Resume};
 use highwater_common::coverage::Coverage;
 use highwater_common::errand::StreamReceipts;
+use highwater_common::error_code::ErrorCode;
 use highwater_common::facts::{ColumnFacts, ColumnKind, Engine, TargetFacts};
 use highwater_common::id::{ClusterId, ConnectionName, RunId, TaskId};
 use highwater_common::plan::{self, Destination};
 use highwater_common::range::Slice;
 use highwater_common::spec::{TableName, WriteMode};
-use highwater_common::stream::{RECEIPTS_CODE, RunMark, receipts_message};
+use highwater_common::stream::{RunMark, receipts_message};
 
 use super::ledger::{Answer, Ledger};
 use super::store::{Data, Place, Replaced, Turn};
@@ -56,7 +57,9 @@ impl FolderTarget {
         }
         let what = "the target is another cluster's. If that one writes here no more, take it over \
                     with `highwater cluster adopt`";
-        Err(self.place.permanent("target_of_another_cluster", what))
+        Err(self
+            .place
+            .permanent(ErrorCode::TargetOfAnotherCluster, what))
     }
 
     /// Refuses receipts whose rows are not there.
@@ -69,7 +72,9 @@ impl FolderTarget {
     ) -> Result<(), ConnectorError> {
         ledger.contradiction(stream, table).map_or(Ok(()), |why| {
             let message = receipts_message("the target", &name.to_string(), why);
-            Err(self.place.permanent(RECEIPTS_CODE, message))
+            Err(self
+                .place
+                .permanent(ErrorCode::ReceiptsWithoutRows, message))
         })
     }
 
@@ -102,7 +107,7 @@ impl FolderTarget {
                         "column {} is {}, which no folder keeps",
                         own.name, own.type_name
                     );
-                    return Err(self.place.permanent("no_type", what));
+                    return Err(self.place.permanent(ErrorCode::ValueRefused, what));
                 }
             };
             Ok(ColumnFacts {
@@ -201,13 +206,13 @@ impl Target for FolderTarget {
             let Some(ledger) = &mut data.ledger else {
                 return Err(self
                     .place
-                    .permanent(LEDGER_MISSING, "the target has no ledger"));
+                    .permanent(ErrorCode::LedgerMissing, "the target has no ledger"));
             };
             self.belongs(ledger, &claim.cluster)?;
             // A folder that had no ledger when it was planned got it by the step's own prepare.
             if !claim.fingerprint.is_empty() && claim.fingerprint != ledger.id {
                 let what = "the target is another folder than the one that was planned for";
-                return Err(self.place.permanent(TARGET_CHANGED, what));
+                return Err(self.place.permanent(ErrorCode::TargetChanged, what));
             }
             Ok(ledger.claim(claim))
         });
@@ -228,7 +233,7 @@ impl Target for FolderTarget {
             Answer::Is(Resume::Fenced { newer }, _) => ClaimOutcome::Fenced { newer },
             Answer::Is(Resume::Probe, _) => {
                 let what = "something was begun here that is no transaction";
-                return Err(self.place.permanent("in_doubt", what));
+                return Err(self.place.permanent(ErrorCode::InDoubt, what));
             }
         })
     }
@@ -255,7 +260,7 @@ impl Target for FolderTarget {
             {
                 let place = self.place.to_string();
                 let message = ledger_lost_message(&place, &request.table.to_string());
-                Err(self.place.permanent(LEDGER_MISSING, message))
+                Err(self.place.permanent(ErrorCode::LedgerMissing, message))
             }
             None => Ok(Ordinals::default()),
         }
@@ -310,7 +315,7 @@ impl Target for FolderTarget {
             let voided = ledger.void(request);
             voided
                 .map(ForgetOutcome::Done)
-                .map_err(|why| self.place.permanent("receipt_in_part", why))
+                .map_err(|why| self.place.permanent(ErrorCode::ReceiptInPart, why))
         })
         .await
     }
@@ -387,7 +392,7 @@ impl FolderTx {
         let Self {
             place, data, table, ..
         } = self;
-        let missing = || place.permanent("unknown_table", format!("no table {table}"));
+        let missing = || place.permanent(ErrorCode::UnknownTable, format!("no table {table}"));
         data.tables.get_mut(table).ok_or_else(missing)
     }
 }
@@ -437,7 +442,7 @@ impl TargetTx for FolderTx {
         let mut taken = 0;
         while let Some(batch) = rows.next().await? {
             let RowBatch::Rows(batch) = batch else {
-                return Err(place.permanent("wrong_format", "a folder takes typed values"));
+                return Err(place.permanent(ErrorCode::WrongFormat, "a folder takes typed values"));
             };
             for row in batch {
                 self.table()?.insert(&place, request, row)?;
@@ -455,7 +460,7 @@ impl TargetTx for FolderTx {
         let Some(ledger) = &mut self.data.ledger else {
             return Err(self
                 .place
-                .permanent(LEDGER_MISSING, "the target has no ledger"));
+                .permanent(ErrorCode::LedgerMissing, "the target has no ledger"));
         };
         Ok(ledger.guard(&self.claim, reached, step))
     }

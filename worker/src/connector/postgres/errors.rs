@@ -8,8 +8,8 @@ use highwater_runtime::failpoint;
 use sqlx::postgres::{PgDatabaseError, PgSeverity};
 
 use super::session::Endpoint;
-use crate::connector::redaction::{PostgresSaid, postgres_words};
 use crate::connector::ConnectorError;
+use crate::connector::redaction::{PostgresSaid, postgres_words};
 
 /// A statement that writes, in a session that may only read.
 const READ_ONLY: &str = "25006";

@@ -13,7 +13,8 @@ use super::ledger::uuid;
 use crate::connector::stored_slice::{StoredSlice, cursor_text, kind_text};
 use crate::connector::{ConnectorError, GuardStep, Matched, Next, WatermarkMove};
 
-/// The task's row takes the step if it is still the session's, and stands where it was `reached`, and then the watermark does.
+/// The task's row takes the step if it is still the session's, and stands where it was `reached`;
+/// then the watermark does.
 pub(super) async fn guard(
     session: &mut Session,
     reached: &Reached,

@@ -15,7 +15,8 @@ use super::{ledger, sql};
 use crate::connector::stored_slice::{StoredSlice, cursor_text, kind_text};
 use crate::connector::{ConnectorError, GuardStep, Matched, Next, WatermarkMove};
 
-/// The task's row takes the step if it is still the attempt's, and stands where it was `reached`, and then the watermark does.
+/// The task's row takes the step if it is still the attempt's, and stands where it was `reached`;
+/// then the watermark does.
 pub(super) async fn guard(
     conn: &mut SqliteConnection,
     attempt: &Attempt,
