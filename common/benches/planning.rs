@@ -106,6 +106,7 @@ fn spec(name: &StepName, tz: &str) -> Spec {
         write: Write {
             mode: WriteMode::Append,
             key: Vec::new(),
+            cursor: None,
             resident: ExistingRows::Fail,
             triggers: Triggers::Fire,
         },

@@ -124,6 +124,8 @@ error_codes! {
     PlanGeneratedTargetColumn = "plan::generated_target_column",
     /// A rule of the target rewrites what is inserted.
     PlanInsertRule = "plan::insert_rule",
+    /// The target has no key or unique index of exactly the columns that rows are merged by.
+    PlanMergeKey = "plan::merge_key",
     /// The target has no column for one of the source.
     PlanMissingTargetColumn = "plan::missing_target_column",
     /// No column is left to be copied.
@@ -159,6 +161,8 @@ error_codes! {
     PlanUnfedTargetColumn = "plan::unfed_target_column",
     /// The source has no such column.
     PlanUnknownColumn = "plan::unknown_column",
+    /// `write.cursor` names a column that is not copied.
+    PlanUnknownCursor = "plan::unknown_cursor",
     /// `write.key` names a column that is not copied.
     PlanUnknownKeyColumn = "plan::unknown_key_column",
     /// There is no such time zone.
@@ -284,6 +288,8 @@ error_codes! {
     RefusedByServer = "refused_by_server",
     /// The worker gave the task back.
     Released = "released",
+    /// Rows of one key came together, and no cursor tells which of them is the newest.
+    RepeatedKey = "repeated_key",
     /// After `replace_partition` the range does not hold the rows that were written.
     ReplacedRangeCountsDifferently = "replaced_range_counts_differently",
     /// The target's range holds rows without a receipt: see `write.resident`.

@@ -244,6 +244,10 @@ pub struct TargetTableFacts {
     pub defaulted: Vec<String>,
     /// The columns of its primary key; empty without one.
     pub key: Vec<String>,
+    /// The sets of columns that no two rows may share, by a key or an index that is checked at
+    /// once and covers every row; the primary key is among them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unique: Vec<Vec<String>>,
     /// How positions of the partition column are written for this server, when the step has one.
     pub partition_form: Option<CursorForm>,
     /// Whether an index leads with the partition column.
@@ -270,6 +274,9 @@ pub struct Reaction {
     pub when: String,
     /// It acts when rows are inserted.
     pub on_insert: bool,
+    /// It acts when rows are updated.
+    #[serde(default)]
+    pub on_update: bool,
     /// It acts when rows are deleted.
     pub on_delete: bool,
     /// It acts in a session that fires triggers.

@@ -8,7 +8,7 @@ use super::reactions::{Writing, check_reactions};
 use super::table_compat::{Destination, Rows, check_table, find, names};
 use crate::error_code::ErrorCode;
 use crate::facts::{ColumnFacts, ColumnKind, CursorForm, Engine, StepFacts};
-use crate::spec::Backfill;
+use crate::spec::{Backfill, WriteMode};
 
 /// Checks the columns of both sides; returns those that travel.
 pub(super) fn settle_columns(
@@ -141,8 +141,87 @@ fn check_case(step: &Backfill, columns: &[ColumnFacts], problems: &mut Problems<
     }
 }
 
-/// The key a created table gets: the declared one, else the source's where all of it is read.
+/// The key that rows are told apart by, and that a created table gets.
 pub(super) fn settle_key(
+    step: &Backfill,
+    facts: &StepFacts,
+    problems: &mut Problems<'_>,
+    warnings: &mut Vec<String>,
+) -> Vec<String> {
+    let key = key_of(step, facts, problems, warnings);
+    if step.write.mode == WriteMode::Merge {
+        check_merge(step, facts, &key, problems);
+    }
+    key
+}
+
+/// Rows are merged by a key that tells each row of the target from all others, and by a cursor that
+/// comes with them.
+fn check_merge(step: &Backfill, facts: &StepFacts, key: &[String], problems: &mut Problems<'_>) {
+    let (from, to) = (&step.from.table, &step.to.table);
+    if let Some(cursor) = &step.write.cursor
+        && find(facts.source.engine, &facts.source.columns, cursor).is_none()
+    {
+        problems.add(
+            ErrorCode::PlanUnknownCursor,
+            format!(
+                "`write.cursor` names {cursor}, which {from} does not have; it has {}",
+                names(&facts.source.columns)
+            ),
+            "name the column that tells which row is newer, or leave `write.cursor` out",
+        );
+    }
+    if key.is_empty() {
+        problems.add(
+            ErrorCode::PlanMergeKey,
+            format!("{from} has no key to merge its rows by"),
+            "name the columns that tell its rows apart in `write.key`",
+        );
+        return;
+    }
+    let is_nullable = |name: &&String| {
+        find(facts.source.engine, &facts.source.columns, name).is_some_and(|column| column.nullable)
+    };
+    if let Some(name) = key.iter().find(is_nullable) {
+        problems.add(
+            ErrorCode::PlanNullableKey,
+            format!("key column {name} may be NULL in {from}, and no row is found by NULL"),
+            "name NOT NULL columns in `write.key`",
+        );
+    }
+    let Some(found) = &facts.target.table else {
+        return;
+    };
+    let engine = facts.target.engine;
+    let is_same = |own: &Vec<String>| {
+        own.len() == key.len()
+            && key
+                .iter()
+                .all(|name| own.iter().any(|other| engine.is_same_name(name, other)))
+    };
+    if !found.unique.iter().any(is_same) {
+        let has = match found.unique.as_slice() {
+            [] => "none at all".to_owned(),
+            some => some
+                .iter()
+                .map(|key| format!("({})", key.join(", ")))
+                .collect::<Vec<_>>()
+                .join(", "),
+        };
+        let key = key.join(", ");
+        problems.add(
+            ErrorCode::PlanMergeKey,
+            format!(
+                "rows are merged by ({key}), and {to} has no primary key and no unique index of \
+                 exactly these columns; it has {has}"
+            ),
+            format!("`create unique index on {to} ({key})`, or name another key in `write.key`"),
+        );
+    }
+}
+
+/// The declared key, else the source's where all of it is read.
+fn key_of(
     step: &Backfill,
     facts: &StepFacts,
     problems: &mut Problems<'_>,
@@ -182,6 +261,7 @@ pub(super) fn settle_key(
         find(source.engine, &source.columns, name).is_some_and(|column| column.nullable)
     };
     if facts.target.table.is_none()
+        && step.write.mode != WriteMode::Merge
         && let Some(name) = step.write.key.iter().find(is_nullable)
     {
         problems.add(

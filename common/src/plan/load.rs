@@ -104,7 +104,7 @@ pub fn plan_load(
     // what is there.
     let depends_on = match (step.reprocess, step.write.mode) {
         (Reprocess::Missing, _) | (Reprocess::All, WriteMode::Append) => Some(found.digest()),
-        (Reprocess::All, WriteMode::ReplacePartition) => None,
+        (Reprocess::All, WriteMode::ReplacePartition | WriteMode::Merge) => None,
     };
     let covered = match step.reprocess {
         Reprocess::Missing => found,
@@ -146,8 +146,8 @@ pub fn plan_load(
 /// of them would scan the table, so that then a partition is one.
 fn chunk(step: &Backfill, column: &PartitionFacts) -> Option<Chunk> {
     match step.write.mode {
-        WriteMode::Append if column.indexed => Some(step.chunk),
-        WriteMode::Append | WriteMode::ReplacePartition => None,
+        WriteMode::Append | WriteMode::Merge if column.indexed => Some(step.chunk),
+        WriteMode::Append | WriteMode::Merge | WriteMode::ReplacePartition => None,
     }
 }
 
@@ -316,14 +316,14 @@ fn warn(
         warnings.push(unindexed_target(to, name, by_bytes));
     }
     if target.has_rows && covered.is_empty() {
-        warnings.push(if replaces {
-            format!(
-                "{to} holds rows that no run has committed: `write.resident` decides about \
-                     those in the way"
-            )
-        } else {
-            format!("{to} holds rows that no run has committed: more are added to them")
-        });
+        let what_becomes = match step.write.mode {
+            WriteMode::ReplacePartition => "`write.resident` decides about those in the way",
+            WriteMode::Append => "more are added to them",
+            WriteMode::Merge => "those with the key of a row of the source are updated",
+        };
+        warnings.push(format!(
+            "{to} holds rows that no run has committed: {what_becomes}"
+        ));
     }
 }
 

@@ -44,11 +44,18 @@ pub fn check_reactions(to: Writing<'_>, found: Option<&[Reaction]>) -> TableComp
         return told;
     }
     let Some(found) = found else { return told };
-    let deletes = to.mode == WriteMode::ReplacePartition;
+    let (updates, deletes) = match to.mode {
+        WriteMode::Append => (false, false),
+        WriteMode::ReplacePartition => (false, true),
+        WriteMode::Merge => (true, false),
+    };
     let concerned: Vec<&Reaction> = found
         .iter()
-        .filter(|one| one.on_insert || (one.on_delete && deletes))
+        .filter(|one| one.on_insert || (one.on_update && updates) || (one.on_delete && deletes))
         .collect();
+    if updates {
+        refuse_rules(to.table, &concerned, &mut told);
+    }
     let acts = |one: &Reaction| match to.triggers {
         Triggers::Fire => one.fires,
         Triggers::Skip => one.fires_if_skipped,
@@ -85,6 +92,25 @@ pub fn check_reactions(to: Writing<'_>, found: Option<&[Reaction]>) -> TableComp
         told.warnings.insert(0, skipped(to.table, &concerned));
     }
     told
+}
+
+/// PostgreSQL merges into no table whose rules answer to an insert or an update.
+fn refuse_rules(table: &TableName, concerned: &[&Reaction], told: &mut TableCompat) {
+    let is_rule = |one: &&&Reaction| match one.kind {
+        ReactionKind::Trigger => false,
+        ReactionKind::RuleAlso | ReactionKind::RuleInstead => true,
+    };
+    if let Some(rule) = concerned.iter().find(is_rule) {
+        told.misfits.push(Misfit {
+            code: ErrorCode::PlanInsertRule,
+            message: format!(
+                "rule {} of {table} acts {}, and PostgreSQL merges rows into no table with such \
+                 a rule",
+                rule.name, rule.when
+            ),
+            help: "make a trigger of it, or use `write.mode: replace_partition`".to_owned(),
+        });
+    }
 }
 
 impl Reaction {
@@ -166,6 +192,7 @@ mod tests {
             kind,
             when: "before insert, each row".to_owned(),
             on_insert,
+            on_update: false,
             on_delete,
             fires: true,
             fires_if_skipped: false,

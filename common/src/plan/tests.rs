@@ -69,6 +69,7 @@ fn days(start: Option<&str>, end: Option<&str>) -> Backfill {
         write: Write {
             mode: WriteMode::ReplacePartition,
             key: Vec::new(),
+            cursor: None,
             resident: ExistingRows::Fail,
             triggers: Triggers::Fire,
         },
@@ -176,12 +177,17 @@ fn existing(mut facts: StepFacts) -> StepFacts {
         generated: Vec::new(),
         defaulted: Vec::new(),
         key: vec!["id".to_owned()],
+        unique: vec![vec!["id".to_owned()]],
         partition_form: Some(CursorForm::Native),
         partition_indexed: true,
         has_rows: false,
         reactions: Vec::new(),
     });
     facts
+}
+
+fn target(facts: &mut StepFacts) -> &mut TargetTableFacts {
+    facts.target.table.as_mut().expect("a table")
 }
 
 fn partition(facts: &mut StepFacts) -> &mut PartitionFacts {
@@ -787,4 +793,69 @@ fn counting_tasks_agrees_with_asking_each_of_them() {
             .count() as u64;
         assert_eq!(plan.partitions.tasks_planned(), asked, "seed {seed}");
     }
+}
+
+#[test]
+fn rows_are_merged_by_a_key_that_tells_them_apart_on_both_sides() {
+    let mut step = days(None, None);
+    step.write.mode = WriteMode::Merge;
+    // GIVEN a target whose key is the source's THEN a merge is planned, chunk by chunk
+    let mut there = existing(facts());
+    let planned = plan(&step, &there);
+    assert_eq!(planned.load_order.key, ["id"]);
+    assert_eq!(
+        planned.load_order.chunk.is_some(),
+        partition(&mut there).indexed
+    );
+    // GIVEN another key that no index of the target keeps
+    step.write.key = vec!["created_at".to_owned()];
+    // THEN that is refused, and so is that it may hold NULL
+    assert_eq!(
+        codes(&step, &there),
+        ["plan::nullable_key", "plan::merge_key"]
+    );
+    // GIVEN an index over more columns than the key has, or fewer THEN it is not taken for it
+    step.write.key = vec!["id".to_owned()];
+    for unique in [vec![], vec![vec!["id".to_owned(), "total".to_owned()]]] {
+        target(&mut there).unique = unique;
+        assert_eq!(codes(&step, &there), ["plan::merge_key"]);
+    }
+    // GIVEN a source without a key THEN one must be named
+    step.write.key.clear();
+    there.source.key.clear();
+    assert_eq!(codes(&step, &there), ["plan::merge_key"]);
+    // GIVEN a cursor that is not read THEN it is refused by name
+    let mut there = existing(facts());
+    step.write.cursor = Some("updated_at".to_owned());
+    assert_eq!(codes(&step, &there), ["plan::unknown_cursor"]);
+    step.write.cursor = Some("total".to_owned());
+    assert_eq!(
+        plan(&step, &there).load_order.write.cursor,
+        step.write.cursor
+    );
+    // GIVEN a rule that answers to an update THEN no rows are merged past it
+    target(&mut there).reactions = vec![crate::facts::Reaction {
+        name: "keep".to_owned(),
+        table: "orders_copy".to_owned(),
+        alike: 0,
+        kind: crate::facts::ReactionKind::RuleInstead,
+        when: "on update do instead".to_owned(),
+        on_insert: false,
+        on_update: true,
+        on_delete: false,
+        fires: true,
+        fires_if_skipped: false,
+    }];
+    assert_eq!(codes(&step, &there), ["plan::insert_rule"]);
+}
+
+#[test]
+fn a_merge_that_loads_all_again_depends_on_nothing_that_is_there() {
+    let mut step = days(None, None);
+    (step.write.mode, step.reprocess) = (WriteMode::Merge, Reprocess::All);
+    let there = existing(facts());
+    assert_eq!(plan(&step, &there).depends_on, None);
+    // WHEN only what is missing is wanted THEN it depends on what is missing
+    step.reprocess = Reprocess::Missing;
+    assert!(plan(&step, &there).depends_on.is_some());
 }

@@ -13,7 +13,7 @@ use super::connection::Connection;
 use super::model::{
     Backfill, Bound, Chunk, Dependency, ExistingRows, Noop, Nulls, Order, Partition, PartitionBy,
     Pool, Reprocess, RetryPolicy, RunLimits, SourceRows, SourceTable, Spec, Step, StepLimits,
-    Strategy, TableName, TargetTable, Triggers, When, Write,
+    Strategy, TableName, TargetTable, Triggers, When, Write, WriteMode,
 };
 use super::node::{Node, Scalar, ScalarKind, Value, join};
 use super::problem::Location;
@@ -222,7 +222,9 @@ fn step(node: &Node, draft: &DraftStep) -> Option<Step> {
             unreachable: or(under(retries, "unreachable"), policy.unreachable, duration)?,
         },
         limits: StepLimits {
-            tasks: or(under(limits, "tasks"), None, |node| whole(node).map(Some))?,
+            tasks: or(under(limits, "tasks"), tasks_unless_limited(node), |node| {
+                whole(node).map(Some)
+            })?,
             attempt: or(under(limits, "attempt"), None, |node| {
                 duration(node).map(Some)
             })?,
@@ -235,6 +237,20 @@ fn step(node: &Node, draft: &DraftStep) -> Option<Step> {
         pools,
         labels: or(node.get("labels"), BTreeMap::new(), labels)?,
         tolerate_dead: or(under(node.get("tolerate"), "dead"), 0, whole)?,
+    })
+}
+
+/// How many tasks of a step run beside each other where its `limits` do not say. The rows of a merge
+/// without a cursor win in the order in which they are committed, which has to be the order in which
+/// they were read.
+fn tasks_unless_limited(step: &Node) -> Option<u32> {
+    merges_without_cursor(step).then_some(1)
+}
+
+/// Whether the step merges rows, and no column tells which is the newer.
+pub(super) fn merges_without_cursor(step: &Node) -> bool {
+    step.get("write").is_some_and(|write| {
+        write.get("mode").and_then(word) == Some(WriteMode::Merge) && write.get("cursor").is_none()
     })
 }
 
@@ -287,6 +303,9 @@ fn backfill(node: &Node, strategy: &Node, draft: &DraftStep) -> Option<Backfill>
             key: key
                 .map(|node| node.as_text().map(str::to_owned))
                 .collect::<Option<_>>()?,
+            cursor: or(write.get("cursor"), None, |node| {
+                node.as_text().map(|name| Some(name.to_owned()))
+            })?,
             resident: or(write.get("resident"), ExistingRows::Fail, word)?,
             triggers: or(write.get("triggers"), Triggers::Fire, word)?,
         },

@@ -139,6 +139,7 @@ fn backfill(of: &Backfill) -> Json {
         "key",
         Some(&of.write.key).filter(|key| !key.is_empty()),
     );
+    insert(&mut write, "cursor", of.write.cursor.as_ref());
     let to = json!({"connection": of.to.connection, "table": table_text(&of.to.table, true)});
     let Chunk {
         target,

@@ -146,7 +146,7 @@ pub struct Backfill {
     pub order: Order,
     /// How rows are written.
     pub write: Write,
-    /// How much of a partition one commit takes where rows are appended.
+    /// How much of a partition one commit takes where rows are appended or merged.
     pub chunk: Chunk,
 }
 
@@ -318,13 +318,17 @@ pub struct Write {
     pub mode: WriteMode,
     /// The columns that identify a row in the target; empty leaves it to the source's key.
     pub key: Vec<String>,
+    /// With [`WriteMode::Merge`], the column that tells which of two rows of one key is newer: the
+    /// larger one stays.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cursor: Option<String>,
     /// What happens when a range that no run has committed already holds rows.
     pub resident: ExistingRows,
     /// Whether the target's triggers fire for what is written.
     pub triggers: Triggers,
 }
 
-/// How much of a partition one commit takes where rows are appended. Its size follows the target.
+/// How much of a partition one commit takes where rows are appended or merged. Its size follows the target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Chunk {
     /// How long a chunk is to take.
@@ -366,6 +370,9 @@ pub enum WriteMode {
     /// The target's rows of the range are deleted, the source's inserted and counted, in one
     /// transaction.
     ReplacePartition,
+    /// Rows whose key the target has take the place of those, unless they are older; the others are
+    /// added. Rows that the source does not have stay.
+    Merge,
 }
 
 /// What happens to rows found in a range that no run has committed.

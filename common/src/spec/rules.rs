@@ -4,7 +4,7 @@ use crate::error_code::ErrorCode;
 use std::collections::BTreeSet;
 
 use super::check::tag_of;
-use super::decode::{bound, duration, word};
+use super::decode::{bound, duration, merges_without_cursor, whole, word};
 use super::model::{ExistingRows, Reprocess, RetryPolicy, WriteMode};
 use super::node::{Node, join, shortened};
 use super::problem::Problems;
@@ -78,9 +78,56 @@ impl Rules<'_> {
     }
 
     fn write_mode(&self, problems: &mut Problems) {
-        let Some(WriteMode::Append) = self.node("write", "mode").and_then(word) else {
-            return;
-        };
+        let mode = self.node("write", "mode").and_then(word);
+        match mode {
+            Some(WriteMode::Append) => self.append(problems),
+            Some(WriteMode::Merge) => self.merge(problems),
+            Some(WriteMode::ReplacePartition) | None => {}
+        }
+        if let Some(node) = self.node("write", "cursor")
+            && mode.is_some_and(|mode| mode != WriteMode::Merge)
+        {
+            problems
+                .add(
+                    ErrorCode::SpecConflict,
+                    &self.path("write", "cursor"),
+                    node.location,
+                    "only `mode: merge` asks which of two rows is newer",
+                )
+                .hint("use `mode: merge`, or leave `cursor` out");
+        }
+    }
+
+    fn merge(&self, problems: &mut Problems) {
+        if let Some(node) = self.node("write", "resident")
+            && word(node) == Some(ExistingRows::Replace)
+        {
+            problems
+                .add(
+                    ErrorCode::SpecConflict,
+                    &self.path("write", "resident"),
+                    node.location,
+                    "`mode: merge` replaces row by row, by the key",
+                )
+                .hint("leave `resident` out, or use `mode: replace_partition`");
+        }
+        if let Some(node) = self.node("limits", "tasks")
+            && whole::<u32>(node).is_some_and(|tasks| tasks > 1)
+            && merges_without_cursor(self.step)
+        {
+            problems
+                .add(
+                    ErrorCode::SpecConflict,
+                    &self.path("limits", "tasks"),
+                    node.location,
+                    "without `write.cursor` a merge runs one task at a time: of two tasks the one \
+                     that read an older row could commit last",
+                )
+                .hint("name the column that tells which row is newer in `write.cursor`");
+        }
+    }
+
+    fn append(&self, problems: &mut Problems) {
         if let Some(node) = self.node("strategy", "reprocess")
             && word(node) == Some(Reprocess::All)
         {
@@ -126,6 +173,20 @@ impl Rules<'_> {
             problems.add(
                 ErrorCode::SpecConflict,
                 &self.path("partition", "column"),
+                node.location,
+                message,
+            );
+        }
+        if let Some(node) = self.node("write", "cursor")
+            && let Some(column) = node.as_text().filter(|column| excluded.contains(column))
+        {
+            let message = format!(
+                "`{}` tells which row is newer, and is excluded",
+                shortened(column)
+            );
+            problems.add(
+                ErrorCode::SpecConflict,
+                &self.path("write", "cursor"),
                 node.location,
                 message,
             );

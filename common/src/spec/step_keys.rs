@@ -63,8 +63,8 @@ pub(super) static STEP: Fields = Fields {
         Key::new(
             "chunk",
             Shape::Fields(&CHUNK),
-            "How much of a partition one commit takes where rows are appended; a replaced \
-             partition is committed whole.",
+            "How much of a partition one commit takes where rows are appended or merged; a \
+             replaced partition is committed whole.",
         )
         .only(BACKFILL),
         Key::later("checks", "compare the tables after the run"),
@@ -323,6 +323,12 @@ static WRITE: Fields = Fields {
             "The columns that identify a row; without them, the source's key.",
         ),
         Key::new(
+            "cursor",
+            Shape::Text,
+            "With `merge`, the column that tells which of two rows of one key is newer; without \
+             one the step runs one task at a time.",
+        ),
+        Key::new(
             "resident",
             Shape::Words(&RESIDENT),
             "What happens to rows in a range that no run has loaded; fail.",
@@ -347,10 +353,7 @@ static WRITE: Fields = Fields {
 static WRITE_MODES: [Word; 3] = [
     Word::new("append"),
     Word::new("replace_partition"),
-    Word::later(
-        "merge",
-        "`replace_partition` makes a range equal to the source's",
-    ),
+    Word::new("merge"),
 ];
 
 static WRITE_KEY: List = List {

@@ -784,6 +784,17 @@ fn what_contradicts_itself_is_refused() {
         code("    write:", "    limits: {stall: 0s}\n    write:"),
         "spec::out_of_range"
     );
+    assert_eq!(
+        code("mode: replace_partition", "resident: replace, mode: merge"),
+        "spec::conflict"
+    );
+    assert_eq!(
+        code(
+            "mode: replace_partition",
+            "cursor: sched_dep_time, mode: replace_partition"
+        ),
+        "spec::conflict"
+    );
     let append = FLIGHTS
         .replace("mode: replace_partition", "mode: append")
         .replace("end: 2013-02-01", "reprocess: all");
@@ -848,4 +859,25 @@ fn every_word_of_the_schema_is_a_word_of_the_model() {
 #[test]
 fn the_schema_is_a_snapshot() {
     insta::assert_snapshot!(serde_json::to_string_pretty(&json_schema()).expect("JSON"));
+}
+
+#[test]
+fn a_merge_without_a_cursor_runs_one_task_at_a_time() {
+    let merge = FLIGHTS.replace("mode: replace_partition", "mode: merge");
+    let tasks = |text: &str| {
+        let spec = good(text);
+        spec.steps.values().next().expect("a step").limits.tasks
+    };
+    // GIVEN a merge without a column that tells which row is newer THEN its tasks take turns
+    assert_eq!(tasks(&merge), Some(1));
+    let limited = |text: &str| text.replace("    write:", "    limits: {tasks: 2}\n    write:");
+    let problem = &bad(&limited(&merge))[0];
+    assert_eq!(
+        (problem.code.as_str(), problem.path.as_str()),
+        ("spec::conflict", "steps.flights.limits.tasks")
+    );
+    // AND with one they run beside each other
+    let merge = merge.replace("mode: merge", "mode: merge, cursor: time_hour");
+    assert_eq!(tasks(&merge), None);
+    assert_eq!(tasks(&limited(&merge)), Some(2));
 }
