@@ -243,6 +243,8 @@ error_codes! {
     MalformedReference = "malformed_reference",
     /// The connection's URL cannot be read.
     MalformedUrl = "malformed_url",
+    /// The database cannot merge rows by their key.
+    MergeUnsupported = "merge_unsupported",
     /// A task came without its order: run one version of coordinator and worker.
     MissingOrder = "missing_order",
     /// The user lacks a right; the message says which to grant.

@@ -72,6 +72,9 @@ steps:
     from: {table: items}
     partition: {by: integer, column: id, width: 100, max_rows: 7}
     write: {mode: append, resident: fail}
+  refunds:
+    from: {table: refunds}
+    write: {mode: merge, key: [id], cursor: changed_at, resident: fail}
   shipments:
     from: {table: shipments}
 "#;
@@ -353,8 +356,8 @@ fn what_is_not_built_yet_is_refused_and_never_ignored() {
         ),
         (
             "mode: replace_partition",
-            "mode: merge",
-            "steps.flights.write.mode",
+            "mode: replace_partition, deletes: hard",
+            "steps.flights.write.deletes",
         ),
         (
             "key: [time_hour, carrier, flight]",

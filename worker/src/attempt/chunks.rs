@@ -18,8 +18,8 @@ use tokio::time::Instant;
 use super::lost_commit::{ask_ledger, uncertain, undone_by};
 use super::{AttemptContext, OrderContext, malformed};
 use crate::connector::{
-    CommitOutcome, ConnectorError, DataTx, GuardOutcome, GuardStep, Guarded, HeldClaim, Next,
-    ReadRequest, RowFormat, RowStream, Rows, SliceRows, Source, Target, WriteRequest,
+    CommitOutcome, ConnectorError, DataTx, GuardOutcome, GuardStep, Guarded, HeldClaim, MergeBy,
+    Next, ReadRequest, RowFormat, RowStream, Rows, SliceRows, Source, Target, WriteRequest,
 };
 use crate::meter::Metered;
 use crate::patience::{Call, unless_stalled};
@@ -232,6 +232,10 @@ impl Loading<'_> {
                 slice: chunk,
             }),
             mode: load_order.write.mode,
+            merge_by: MergeBy {
+                key: load_order.key.clone(),
+                cursor: load_order.write.cursor.clone(),
+            },
             triggers: load_order.write.triggers,
             resident: load_order.write.resident,
             format: self.format,

@@ -21,8 +21,8 @@ use tokio::sync::Semaphore;
 
 use super::{
     Claim, ClaimOutcome, Claimed, CloseRequest, CommitFailure, ConnectorError, FenceReport,
-    ForgetOutcome, ForgetRequest, GuardStep, Matched, PrepareOutcome, PrepareRequest, RowFormat,
-    RowStream, Rows, Target, TargetProbe, TargetTx, WriteRequest,
+    ForgetOutcome, ForgetRequest, GuardStep, Matched, MergeTx, PrepareOutcome, PrepareRequest,
+    RowFormat, RowStream, Rows, Target, TargetProbe, TargetTx, WriteRequest,
 };
 
 /// A call on a target, or on what its claims give.
@@ -343,6 +343,10 @@ impl TargetTx for FaultyTx {
     ) -> Result<u64, ConnectorError> {
         let turn = self.script.play(TargetOp::Insert).await?;
         turn.told(TargetOp::Insert, self.inner.insert(request, rows).await)
+    }
+
+    fn merging(&mut self) -> Option<&mut dyn MergeTx> {
+        self.inner.merging()
     }
 
     async fn guard(

@@ -29,11 +29,12 @@ pub use open::{open_source, open_target};
 pub use postgres::SessionPool;
 pub use receipt_requests::{CloseRequest, ForgetOutcome, ForgetRequest};
 pub use requests::{
-    Claim, FenceReport, GuardStep, LeftOutRequest, Matched, Next, PrepareOutcome, PrepareRequest,
-    ReadRequest, SourceProbe, StreamRequest, TargetProbe, WatermarkMove, WriteRequest,
+    Claim, FenceReport, GuardStep, LeftOutRequest, Matched, MergeBy, Merged, Next, PrepareOutcome,
+    PrepareRequest, ReadRequest, SourceProbe, StreamRequest, TargetProbe, WatermarkMove,
+    WriteRequest,
 };
 pub use rows::{RowBatch, RowFormat, RowStream, Rows, SliceRows, Value};
-pub use traits::{ClaimOutcome, Claimed, CommitFailure, Source, Target, TargetTx};
+pub use traits::{ClaimOutcome, Claimed, CommitFailure, MergeTx, Source, Target, TargetTx};
 pub use transaction::{CommitOutcome, DataTx, GuardOutcome, Guarded, HeldClaim};
 
 /// Why a connector failed: what a decision and a person need, with the driver's error behind it.

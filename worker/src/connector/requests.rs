@@ -109,7 +109,7 @@ impl PrepareRequest {
     pub fn sought_column(&self) -> Option<&str> {
         match self.mode {
             WriteMode::ReplacePartition => self.partition_column.as_deref(),
-            WriteMode::Append => None,
+            WriteMode::Append | WriteMode::Merge => None,
         }
     }
 }
@@ -213,15 +213,36 @@ pub struct WriteRequest {
     pub rows: Rows,
     /// How rows are written.
     pub mode: WriteMode,
+    /// By which columns they find the rows that they take the place of, in [`WriteMode::Merge`].
+    pub merge_by: MergeBy,
     /// Whether the target's triggers act on them.
     pub triggers: Triggers,
     /// What happens, in [`WriteMode::ReplacePartition`], to rows found in the slice when no
-    /// committed ledger row of the stream overlaps it. [`WriteMode::Append`] does not look.
+    /// committed ledger row of the stream overlaps it. The other modes do not look.
     pub resident: ExistingRows,
     /// How the rows come.
     pub format: RowFormat,
     /// The stream, to ask the ledger whether rows found in the slice are its own.
     pub stream: String,
+}
+
+/// How rows that are merged meet those that are there.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct MergeBy {
+    /// The columns that tell a row from all others; none of them is NULL.
+    pub key: Vec<String>,
+    /// The column whose larger value is the newer one's.
+    pub cursor: Option<String>,
+}
+
+/// What became of rows that were merged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Merged {
+    /// Rows that came.
+    pub came: u64,
+    /// Rows among them that share their key with another one, where no cursor says which of them
+    /// is the newer.
+    pub repeated: u64,
 }
 
 /// What a fence did.

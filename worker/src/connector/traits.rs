@@ -17,7 +17,7 @@ use highwater_common::spec::TableName;
 use highwater_common::token::FencingToken;
 
 use super::requests::{
-    Claim, FenceReport, GuardStep, LeftOutRequest, Matched, PrepareOutcome, PrepareRequest,
+    Claim, FenceReport, GuardStep, LeftOutRequest, Matched, Merged, PrepareOutcome, PrepareRequest,
     ReadRequest, SourceProbe, TargetProbe, WriteRequest,
 };
 use super::rows::{RowFormat, RowStream, Rows, SliceRows};
@@ -217,6 +217,11 @@ pub trait TargetTx: Send {
         rows: &mut dyn RowStream,
     ) -> Result<u64, ConnectorError>;
 
+    /// How it merges rows; `None` of a database that cannot.
+    fn merging(&mut self) -> Option<&mut dyn MergeTx> {
+        None
+    }
+
     /// The guard: the task's row takes the step if it is still this attempt's and its commits have
     /// come as far as `reached`, and then the watermark does. The last statements before COMMIT.
     async fn guard(
@@ -236,6 +241,20 @@ pub trait TargetTx: Send {
         self: Box<Self>,
         permit: CommitPermit,
     ) -> Result<Box<dyn Claimed>, CommitFailure>;
+}
+
+/// What a data transaction does beyond [`TargetTx`] where the database can merge rows.
+#[async_trait]
+pub trait MergeTx: Send {
+    /// Writes every row of `rows` beside the table, where nobody sees it, and then the newest of
+    /// each key into the table, in the order of the keys: two that merge at once never wait for
+    /// each other in a circle. A row of the table with this key is updated, unless its cursor is
+    /// larger; one that shares another unique key only is not touched, and fails the statement.
+    async fn merge(
+        &mut self,
+        request: &WriteRequest,
+        rows: &mut dyn RowStream,
+    ) -> Result<Merged, ConnectorError>;
 }
 
 /// Why a commit did not answer that it is durable.

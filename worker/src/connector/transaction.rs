@@ -15,7 +15,7 @@ use highwater_common::spec::{ExistingRows, WriteMode};
 use highwater_runtime::failpoint;
 
 use super::ConnectorError;
-use super::requests::{GuardStep, Next, WriteRequest};
+use super::requests::{GuardStep, Merged, Next, WriteRequest};
 use super::rows::RowStream;
 use super::traits::{Claimed, CommitFailure, TargetTx};
 use crate::supervisor::{SpawnKind, Supervisor};
@@ -167,6 +167,7 @@ async fn write(
     let (into, table) = (&request.rows, &request.table);
     match request.mode {
         WriteMode::Append => {}
+        WriteMode::Merge => return merge(tx, request, rows).await,
         WriteMode::ReplacePartition => {
             match request.resident {
                 ExistingRows::Replace => {}
@@ -200,6 +201,41 @@ async fn write(
                 message,
             ));
         }
+    }
+    Ok(Receipt {
+        rows: read,
+        bytes: rows.bytes(),
+    })
+}
+
+async fn merge(
+    tx: &mut dyn TargetTx,
+    request: &WriteRequest,
+    rows: &mut dyn RowStream,
+) -> Result<Receipt, ConnectorError> {
+    let (into, table) = (&request.rows, &request.table);
+    let Some(merging) = tx.merging() else {
+        let message = format!("{} cannot merge rows into {table}", tx.place());
+        return Err(permanent(ErrorCode::MergeUnsupported, message));
+    };
+    let Merged { came, repeated } = merging.merge(request, rows).await?;
+    let read = rows.rows();
+    if came != read {
+        let message = format!(
+            "{read} rows of {into} were read and {came} came to {}; nothing was kept",
+            tx.place()
+        );
+        return Err(permanent(ErrorCode::CountMismatch, message));
+    }
+    if repeated > 0 {
+        let key = request.merge_by.key.join(", ");
+        let message = format!(
+            "{repeated} of {read} rows of {into} share their {key} with another one, or a trigger \
+             of {table} on {} leaves them out; nothing was kept. Name the column that tells which \
+             row is newer in `write.cursor`, or columns that tell the rows apart in `write.key`",
+            tx.place()
+        );
+        return Err(permanent(ErrorCode::RepeatedKey, message));
     }
     Ok(Receipt {
         rows: read,

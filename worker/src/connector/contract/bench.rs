@@ -17,8 +17,8 @@ use highwater_common::token::{Fence, FencingToken, Nonce};
 use super::{Row, TableChange, TargetFixture};
 use crate::connector::{
     Claim, ClaimOutcome, CommitOutcome, ConnectorError, DataTx, GuardOutcome, GuardStep, HeldClaim,
-    PrepareOutcome, PrepareRequest, RowBatch, RowFormat, RowStream, Rows, SliceRows, StreamRequest,
-    Target, TargetProbe, Value, WriteRequest,
+    MergeBy, PrepareOutcome, PrepareRequest, RowBatch, RowFormat, RowStream, Rows, SliceRows,
+    StreamRequest, Target, TargetProbe, Value, WriteRequest,
 };
 
 /// The stream that the suite loads.
@@ -165,6 +165,7 @@ impl<F: TargetFixture> Bench<F> {
                 slice,
             }),
             mode: WriteMode::ReplacePartition,
+            merge_by: MergeBy::default(),
             triggers: Triggers::Fire,
             resident: ExistingRows::Fail,
             format: RowFormat::Values,
@@ -328,6 +329,33 @@ impl Given {
         let all: Vec<_> = ids.map(|id| row(id, Some(id))).collect();
         Self {
             batches: all.chunks(100).map(<[_]>::to_vec).collect(),
+            ..Self::default()
+        }
+    }
+
+    /// These rows.
+    #[must_use]
+    pub fn of(rows: &[Row]) -> Self {
+        let text = |value: i64| Value::Text(value.to_string());
+        let values = |row: &Row| {
+            vec![
+                text(row.id),
+                row.pos.map_or(Value::Null, text),
+                row.note.clone().map_or(Value::Null, Value::Text),
+            ]
+        };
+        Self {
+            batches: VecDeque::from([rows.iter().map(values).collect()]),
+            ..Self::default()
+        }
+    }
+
+    /// Rows of one column.
+    #[must_use]
+    pub fn ids<const COUNT: usize>(ids: [i64; COUNT]) -> Self {
+        let values = |id: i64| vec![Value::Text(id.to_string())];
+        Self {
+            batches: VecDeque::from([ids.into_iter().map(values).collect()]),
             ..Self::default()
         }
     }

@@ -2,7 +2,8 @@
 //! real server.
 //!
 //! A connector plugs in with a fixture and a macro, [`target_contract!`](crate::target_contract) or
-//! [`source_contract!`](crate::source_contract). The suite speaks no SQL: how its table is changed and
+//! [`source_contract!`](crate::source_contract); one that merges with
+//! [`merge_contract!`](crate::merge_contract), too. The suite speaks no SQL: how its table is changed and
 //! looked at is the fixture's business.
 
 mod bench;
@@ -12,6 +13,7 @@ pub mod closes;
 pub mod decisions;
 pub mod drops;
 pub mod fences;
+pub mod merges;
 pub mod reads;
 pub mod receipts;
 pub mod streams;
@@ -240,6 +242,28 @@ macro_rules! target_contract {
                 writes::appended_rows_stay_beside_those_that_are_there
                 writes::coverage_merges_ranges_that_touch
                 drops::a_begin_or_commit_dropped_at_any_await_leaves_no_open_transaction
+            }
+        }
+    };
+}
+
+/// Runs what a target that merges promises besides, on a
+/// [`MergeFixture`](crate::connector::contract::merges::MergeFixture).
+#[macro_export]
+macro_rules! merge_contract {
+    ($name:ident, $fixture:ty) => {
+        mod $name {
+            #[allow(unused_imports, reason = "the fixture may be named by a path")]
+            use super::*;
+
+            $crate::contract_cases! { $fixture;
+                merges::a_merge_of_two_windows_ends_as_the_newest
+                merges::an_older_window_committing_last_does_not_win
+                merges::of_rows_that_come_together_the_newest_stays
+                merges::rows_of_one_key_without_a_cursor_are_refused
+                merges::a_merge_never_touches_a_row_sharing_only_a_secondary_unique_key
+                merges::rows_that_are_nothing_but_their_key_are_merged
+                merges::a_merge_goes_on_with_another_chunk
             }
         }
     };

@@ -72,6 +72,7 @@ impl Table {
             generated: self.names_where(|column| column.generated),
             defaulted: self.names_where(|column| column.has_default),
             key: Vec::new(),
+            unique: Vec::new(),
             partition_form: None,
             partition_indexed: false,
             has_rows: false,
@@ -246,6 +247,25 @@ pub(super) fn unknown_column(
         table.column_names()
     );
     permanent(ErrorCode::UnknownColumn, message)
+}
+
+/// The columns of the primary key, and of every unique index that is checked at once and covers
+/// all rows.
+pub(super) async fn read_unique(
+    conn: &mut PgConnection,
+    oid: i64,
+) -> Result<Vec<Vec<String>>, sqlx::Error> {
+    sqlx::query_scalar::<_, Vec<String>>(
+        "select array_agg(a.attname::text order by k.place) \
+         from pg_index i cross join lateral unnest(i.indkey::int2[]) with ordinality k(attnum, place) \
+         join pg_attribute a on a.attrelid = i.indrelid and a.attnum = k.attnum \
+         where i.indrelid = $1::oid and i.indisunique and i.indisvalid and i.indimmediate \
+         and i.indpred is null and i.indexprs is null and k.place <= i.indnkeyatts \
+         group by i.indexrelid, i.indisprimary order by i.indisprimary desc, i.indexrelid limit 200",
+    )
+    .bind(oid)
+    .fetch_all(&mut *conn)
+    .await
 }
 
 /// The columns of the primary key; without one, and where `or_unique`, of the first unique key of

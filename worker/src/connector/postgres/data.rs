@@ -24,8 +24,8 @@ use crate::connector::sql_text::{Dialect, Sql};
 use crate::connector::stored_slice::{ALL, NULL, StoredSlice};
 use crate::connector::value_text::encode_value;
 use crate::connector::{
-    Claim, Claimed, CommitFailure, ConnectorError, GuardStep, Matched, RowBatch, RowFormat,
-    RowStream, Rows, TargetTx, Value, WriteRequest,
+    Claim, Claimed, CommitFailure, ConnectorError, GuardStep, Matched, MergeTx, RowBatch,
+    RowFormat, RowStream, Rows, TargetTx, Value, WriteRequest,
 };
 
 /// Encoded rows are sent in frames of about this size.
@@ -71,15 +71,15 @@ impl Claimed for PgClaim {
 }
 
 /// An open data transaction.
-struct OpenTx {
-    session: Session,
-    held: Option<HeldTable>,
+pub(super) struct OpenTx {
+    pub(super) session: Session,
+    pub(super) held: Option<HeldTable>,
 }
 
 /// The table that is written, under a lock.
-struct HeldTable {
+pub(super) struct HeldTable {
     /// By its schema, too.
-    table: TableName,
+    pub(super) table: TableName,
     /// Its own columns, in the order that rows come in.
     columns: Vec<ColumnFacts>,
 }
@@ -178,42 +178,18 @@ impl TargetTx for OpenTx {
         let Some(held) = &self.held else {
             return Err(not_held());
         };
-        let session = &mut self.session;
-        let failed = session.failed(&format!("copy {} into {}", request.rows, held.table));
-        let statement = copy_statement(request, &held.table);
-        let mut copy = session
-            .conn
-            .copy_in_raw(&statement)
-            .await
-            .map_err(&failed)?;
-        let mut frame = Vec::new();
-        let forms: Vec<ColumnForm> = held.columns.iter().map(ColumnForm::of).collect();
-        while let Some(batch) = rows.next().await? {
-            match (request.format, batch) {
-                (RowFormat::CopyBinary | RowFormat::CopyText, RowBatch::Copy(bytes)) => {
-                    copy.send(bytes).await.map_err(&failed)?;
-                }
-                (RowFormat::Values, RowBatch::Rows(batch)) => {
-                    for row in &batch {
-                        encode_row(row, &forms, &mut frame)?;
-                        if frame.len() >= FRAME_BYTES {
-                            copy.send(frame.as_slice()).await.map_err(&failed)?;
-                            frame.clear();
-                        }
-                    }
-                }
-                (RowFormat::CopyBinary | RowFormat::CopyText, RowBatch::Rows(_))
-                | (RowFormat::Values, RowBatch::Copy(_)) => {
-                    let message = "rows came in another format than was agreed upon; this is a bug \
-                                   of Highwater's";
-                    return Err(permanent(ErrorCode::WrongFormat, message));
-                }
-            }
-        }
-        if !frame.is_empty() {
-            copy.send(frame).await.map_err(&failed)?;
-        }
-        copy.finish().await.map_err(&failed)
+        let (what, statement) = (
+            format!("copy {} into {}", request.rows, held.table),
+            copy_statement(
+                request,
+                Sql::new(Dialect::Postgres, "copy ").table(&held.table),
+            ),
+        );
+        self.copy(&what, &statement, request.format, rows).await
+    }
+
+    fn merging(&mut self) -> Option<&mut dyn MergeTx> {
+        Some(self)
     }
 
     async fn guard(
@@ -245,6 +221,51 @@ impl TargetTx for OpenTx {
 }
 
 impl OpenTx {
+    /// Sends rows by a COPY statement, for the columns of the held table; gives the number that the
+    /// server took.
+    pub(super) async fn copy(
+        &mut self,
+        what: &str,
+        statement: &str,
+        format: RowFormat,
+        rows: &mut dyn RowStream,
+    ) -> Result<u64, ConnectorError> {
+        let Some(held) = &self.held else {
+            return Err(not_held());
+        };
+        let session = &mut self.session;
+        let failed = session.failed(what);
+        let mut copy = session.conn.copy_in_raw(statement).await.map_err(&failed)?;
+        let mut frame = Vec::new();
+        let forms: Vec<ColumnForm> = held.columns.iter().map(ColumnForm::of).collect();
+        while let Some(batch) = rows.next().await? {
+            match (format, batch) {
+                (RowFormat::CopyBinary | RowFormat::CopyText, RowBatch::Copy(bytes)) => {
+                    copy.send(bytes).await.map_err(&failed)?;
+                }
+                (RowFormat::Values, RowBatch::Rows(batch)) => {
+                    for row in &batch {
+                        encode_row(row, &forms, &mut frame)?;
+                        if frame.len() >= FRAME_BYTES {
+                            copy.send(frame.as_slice()).await.map_err(&failed)?;
+                            frame.clear();
+                        }
+                    }
+                }
+                (RowFormat::CopyBinary | RowFormat::CopyText, RowBatch::Rows(_))
+                | (RowFormat::Values, RowBatch::Copy(_)) => {
+                    let message = "rows came in another format than was agreed upon; this is a bug \
+                                   of Highwater's";
+                    return Err(permanent(ErrorCode::WrongFormat, message));
+                }
+            }
+        }
+        if !frame.is_empty() {
+            copy.send(frame).await.map_err(&failed)?;
+        }
+        copy.finish().await.map_err(&failed)
+    }
+
     /// Locks the table against being altered and finds its columns in the order that rows come in.
     async fn hold_table(
         &mut self,
@@ -342,7 +363,7 @@ impl OpenTx {
 }
 
 /// A call that comes before [`TargetTx::hold`].
-fn not_held() -> ConnectorError {
+pub(super) fn not_held() -> ConnectorError {
     permanent(
         ErrorCode::TableNotHeld,
         "a table is written that was not held; this is a bug",
@@ -372,9 +393,9 @@ fn only(sql: Sql, rows: &Rows) -> Sql {
     }
 }
 
-fn copy_statement(request: &WriteRequest, table: &TableName) -> String {
-    let copy = Sql::new(Dialect::Postgres, "copy ")
-        .table(table)
+/// The statement that takes the request's rows, after its beginning up to the table.
+pub(super) fn copy_statement(request: &WriteRequest, copy_table: Sql) -> String {
+    let copy = copy_table
         .text(" (")
         .names(request.columns.iter().map(|column| column.name.as_str()));
     let copy = match request.format {

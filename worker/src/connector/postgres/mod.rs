@@ -17,6 +17,7 @@ mod forms;
 mod guard;
 mod ledger;
 mod left_out;
+mod merge;
 mod nulls;
 mod pins;
 mod policies;

@@ -20,7 +20,7 @@ use sqlx::{Connection, Executor, PgConnection};
 
 use fencing::take_over;
 
-use super::catalog::{find_table, is_indexed, qualified, read_key};
+use super::catalog::{find_table, is_indexed, qualified, read_key, read_unique};
 use super::claim::{claim, end_idle_claims, set_lock_timeout};
 use super::connect::Urls;
 use super::created::created_type;
@@ -410,6 +410,7 @@ impl PostgresTarget {
         let has_rows = self.any_row(conn, &probe.table).await?;
         Ok(Some(TargetTableFacts {
             key: read_key(conn, table.oid, false).await.map_err(&failed)?,
+            unique: read_unique(conn, table.oid).await.map_err(&failed)?,
             partition_form,
             partition_indexed,
             has_rows,

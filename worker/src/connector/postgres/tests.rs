@@ -37,7 +37,7 @@ use self::server::Server;
 use super::{PostgresSource, PostgresTarget, SessionOptions};
 use crate::connector::{
     Claim, ClaimOutcome, CommitOutcome, ConnectorError, DataTx, GuardOutcome, GuardStep, Guarded,
-    HeldClaim, PrepareRequest, ReadRequest, RowFormat, RowStream, Rows, SliceRows, Source,
+    HeldClaim, MergeBy, PrepareRequest, ReadRequest, RowFormat, RowStream, Rows, SliceRows, Source,
     SourceProbe, StreamRequest, Target, TargetProbe, WriteRequest,
 };
 use crate::supervisor::Supervisor;
@@ -241,6 +241,7 @@ impl World {
                 slice,
             }),
             mode: WriteMode::ReplacePartition,
+            merge_by: MergeBy::default(),
             triggers: Triggers::Fire,
             resident: ExistingRows::Fail,
             format,

@@ -30,7 +30,7 @@ const TRIGGERS: &str = "with recursive tree as ( \
        own as (select t.oid, t.tgparentid, t.tgname, t.tgtype::int4 as type, t.tgenabled, \
        t.tgrelid, tree.named, tree.gets_rows \
        from pg_trigger t join tree on tree.oid = t.tgrelid \
-       where (t.tgtype & 1 = 1 or tree.named) and t.tgtype & 12 <> 0 \
+       where (t.tgtype & 1 = 1 or tree.named) and t.tgtype & 28 <> 0 \
        and case when t.tgconstraint = 0 then not t.tgisinternal or t.tgparentid <> 0 \
        else exists (select from pg_constraint k where k.oid = t.tgconstraint and k.contype = 't') \
        end), \
@@ -54,10 +54,11 @@ const RULES: &str = "select r.rulename::text as name, r.ev_type::text as event, 
             r.ev_enabled in ('R', 'A') as if_skipped \
             from pg_rewrite r join pg_class c on c.oid = r.ev_class join pg_namespace n on n.oid = \
             c.relnamespace \
-            where r.ev_class = $1::oid and r.ev_type in ('3', '4') and r.ev_enabled <> 'D' order \
+            where r.ev_class = $1::oid and r.ev_type in ('2', '3', '4') and r.ev_enabled <> 'D' order \
             by r.rulename limit $2";
 
-/// The triggers and rules that answer to rows inserted into a table or deleted from it.
+/// The triggers and rules that answer to rows inserted into a table, updated in it or deleted from
+/// it.
 pub(super) async fn read_reactions(
     conn: &mut PgConnection,
     oid: i64,
@@ -69,7 +70,8 @@ pub(super) async fn read_reactions(
         .fetch_all(&mut *conn)
         .await?
     {
-        let on_insert = row.try_get::<String, _>("event")? == "3";
+        let event: String = row.try_get("event")?;
+        let (on_insert, on_update) = (event == "3", event == "2");
         let is_instead: bool = row.try_get("is_instead")?;
         let condition = if row.try_get("has_condition")? {
             " where a condition holds"
@@ -77,7 +79,11 @@ pub(super) async fn read_reactions(
             ""
         };
         let (event, how) = (
-            if on_insert { "insert" } else { "delete" },
+            match event.as_str() {
+                "2" => "update",
+                "3" => "insert",
+                _ => "delete",
+            },
             if is_instead { "instead" } else { "also" },
         );
         found.push(Reaction {
@@ -91,7 +97,8 @@ pub(super) async fn read_reactions(
             },
             when: format!("on {event} do {how}{condition}"),
             on_insert,
-            on_delete: !on_insert,
+            on_update,
+            on_delete: !on_insert && !on_update,
             fires: row.try_get("fires")?,
             fires_if_skipped: row.try_get("if_skipped")?,
         });
@@ -111,6 +118,7 @@ pub(super) async fn read_reactions(
             kind: ReactionKind::Trigger,
             when: when.text(),
             on_insert: when.has(When::INSERT) && gets_rows,
+            on_update: when.has(When::UPDATE) && gets_rows,
             on_delete: when.has(When::DELETE),
             fires: row.try_get("fires")?,
             fires_if_skipped: row.try_get("if_skipped")?,

@@ -63,6 +63,13 @@ impl Table {
             .unwrap_or_default()
     }
 
+    /// The primary key, and every unique index of other columns.
+    fn unique_keys(&self) -> Vec<Vec<String>> {
+        let primary = Some(self.primary_key.clone()).filter(|key| !key.is_empty());
+        let others = self.unique.iter().filter(|key| **key != self.primary_key);
+        primary.into_iter().chain(others.cloned()).collect()
+    }
+
     /// The table as a plan compares it with the rows; what takes a look at its rows is left at its
     /// least.
     pub(super) fn as_target(&self) -> TargetTableFacts {
@@ -85,6 +92,7 @@ impl Table {
             generated: names_where(&|column| column.generated),
             defaulted: names_where(&|column| column.has_default || is_rowid(column)),
             key: self.key(),
+            unique: self.unique_keys(),
             partition_form: None,
             partition_indexed: false,
             has_rows: false,

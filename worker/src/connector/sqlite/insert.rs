@@ -64,11 +64,13 @@ pub(super) struct Inserter<'a> {
 }
 
 impl<'a> Inserter<'a> {
-    /// An inserter for the request's columns, which `table` must have.
+    /// An inserter for the request's columns, which `table` must have, into the table of the name
+    /// `into`, as SQL has it.
     pub(super) fn new(
         place: &'a DatabaseFile,
         request: &WriteRequest,
         table: &Table,
+        into: &str,
     ) -> Result<Self, ConnectorError> {
         let columns = request
             .columns
@@ -78,10 +80,7 @@ impl<'a> Inserter<'a> {
         let rows_per_statement =
             (VARIABLES_MAX / columns.len().max(1)).clamp(1, ROWS_PER_STATEMENT_MAX);
         let names = sql::idents(request.columns.iter().map(|column| column.name.as_str()));
-        let head = format!(
-            "insert into {} ({names}) values ",
-            sql::table(&request.table)
-        );
+        let head = format!("insert into {into} ({names}) values ");
         let full = Arc::new(statement(&head, columns.len(), rows_per_statement));
         Ok(Self {
             place,

@@ -12,6 +12,7 @@ mod guard;
 mod insert;
 mod ledger;
 mod left_out;
+mod merge;
 mod position;
 mod prepare;
 mod process;

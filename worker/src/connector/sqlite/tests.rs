@@ -12,10 +12,11 @@ use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
 use super::{SqliteSource, SqliteTarget};
+use crate::connector::contract::merges::MergeFixture;
 use crate::connector::contract::{Row, SourceFixture, TableChange, TargetFixture, Writers};
 use crate::connector::{Source, Target};
 use crate::supervisor::Supervisor;
-use crate::{source_contract, target_contract};
+use crate::{merge_contract, source_contract, target_contract};
 
 /// A folder with one database in it.
 pub(super) struct File {
@@ -200,5 +201,12 @@ mod nulls;
 mod positions;
 mod values;
 
+impl MergeFixture for File {
+    async fn unique_notes(&self) {
+        self.run("create unique index notes on items (note)").await;
+    }
+}
+
 target_contract!(target, File);
+merge_contract!(merge, File);
 source_contract!(source, File);

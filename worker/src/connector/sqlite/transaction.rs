@@ -17,8 +17,8 @@ use super::queue::{Turn, turn};
 use super::session::Session;
 use super::{ledger, sql};
 use crate::connector::{
-    Claim, Claimed, CommitFailure, ConnectorError, GuardStep, Matched, RowBatch, RowStream, Rows,
-    TargetTx, WriteRequest,
+    Claim, Claimed, CommitFailure, ConnectorError, GuardStep, Matched, MergeTx, RowBatch,
+    RowStream, Rows, TargetTx, WriteRequest,
 };
 
 /// Whose attempt this is.
@@ -50,17 +50,17 @@ impl SqliteClaimed {
 
 /// An open transaction. The fields are dropped in their order: the connection closes before the
 /// next writer's turn.
-struct SqliteTx {
-    session: Session,
+pub(super) struct SqliteTx {
+    pub(super) session: Session,
     _turn: Option<Turn>,
-    attempt: Attempt,
+    pub(super) attempt: Attempt,
     held: Option<HeldTable>,
 }
 
 /// The table that is written. No other connection alters it meanwhile: a file has one writer.
-struct HeldTable {
+pub(super) struct HeldTable {
     /// As it stands in a statement.
-    sql: String,
+    pub(super) sql: String,
     /// For messages.
     name: String,
     table: catalog::Table,
@@ -163,20 +163,12 @@ impl TargetTx for SqliteTx {
         request: &WriteRequest,
         rows: &mut dyn RowStream,
     ) -> Result<u64, ConnectorError> {
-        let place = self.attempt.place.clone();
-        let mut inserter = Inserter::new(&place, request, &self.held()?.table)?;
-        while let Some(batch) = rows.next().await? {
-            let RowBatch::Rows(batch) = batch else {
-                return Err(place.permanent(
-                    ErrorCode::WrongFormat,
-                    "a COPY stream came where SQLite takes typed values; this is a bug",
-                ));
-            };
-            for row in batch {
-                inserter.add(self.session.conn(), row).await?;
-            }
-        }
-        inserter.finish(self.session.conn()).await
+        let into = self.held()?.sql.clone();
+        self.insert_into(&into, request, rows).await
+    }
+
+    fn merging(&mut self) -> Option<&mut dyn MergeTx> {
+        Some(self)
     }
 
     async fn guard(
@@ -222,7 +214,30 @@ impl TargetTx for SqliteTx {
 }
 
 impl SqliteTx {
-    fn held(&self) -> Result<&HeldTable, ConnectorError> {
+    /// Inserts rows, of the columns of the held table, into the table that `into` names.
+    pub(super) async fn insert_into(
+        &mut self,
+        into: &str,
+        request: &WriteRequest,
+        rows: &mut dyn RowStream,
+    ) -> Result<u64, ConnectorError> {
+        let place = self.attempt.place.clone();
+        let mut inserter = Inserter::new(&place, request, &self.held()?.table, into)?;
+        while let Some(batch) = rows.next().await? {
+            let RowBatch::Rows(batch) = batch else {
+                return Err(place.permanent(
+                    ErrorCode::WrongFormat,
+                    "a COPY stream came where SQLite takes typed values; this is a bug",
+                ));
+            };
+            for row in batch {
+                inserter.add(self.session.conn(), row).await?;
+            }
+        }
+        inserter.finish(self.session.conn()).await
+    }
+
+    pub(super) fn held(&self) -> Result<&HeldTable, ConnectorError> {
         self.held.as_ref().ok_or_else(|| {
             self.attempt.place.permanent(
                 ErrorCode::TableNotHeld,

@@ -13,7 +13,7 @@ use crate::connector::ConnectorError;
 /// The most that are read.
 const REACTIONS_MAX: i64 = 200;
 
-/// The triggers that answer to rows inserted into a table or deleted from it. Another connection's
+/// The triggers that answer to rows inserted into a table, updated in it or deleted from it. Another connection's
 /// temporary ones are its own.
 pub(super) async fn read(
     conn: &mut SqliteConnection,
@@ -44,6 +44,7 @@ pub(super) async fn read(
             alike: 0,
             kind: ReactionKind::Trigger,
             on_insert: when.event == "insert",
+            on_update: when.event == "update",
             on_delete: when.event == "delete",
             when: when.text(),
             fires: true,

@@ -7,8 +7,9 @@ use highwater_common::commit::LedgerState;
 use highwater_common::facts::ColumnKind;
 
 use super::*;
+use crate::connector::contract::merges::MergeFixture;
 use crate::connector::contract::{Row, SourceFixture, TableChange, TargetFixture, Writers};
-use crate::{source_contract, target_contract};
+use crate::{merge_contract, source_contract, target_contract};
 
 /// A server; what it holds is in its first database.
 struct Fixture {
@@ -158,5 +159,12 @@ impl SourceFixture for Fixture {
     }
 }
 
+impl MergeFixture for Fixture {
+    async fn unique_notes(&self) {
+        self.execute("alter table items add unique (note)").await;
+    }
+}
+
 target_contract!(target, Fixture);
+merge_contract!(merge, Fixture);
 source_contract!(source, Fixture);

@@ -416,6 +416,7 @@ fn world_write(columns: &[ColumnFacts]) -> WriteRequest {
             slice: all(),
         }),
         mode: WriteMode::ReplacePartition,
+        merge_by: MergeBy::default(),
         triggers: Triggers::Fire,
         resident: ExistingRows::Fail,
         format: RowFormat::Values,

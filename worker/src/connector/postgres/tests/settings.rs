@@ -218,6 +218,7 @@ async fn copied(world: &mut World) -> Result<(i64, String), ConnectorError> {
             slice: all(),
         }),
         mode: WriteMode::ReplacePartition,
+        merge_by: MergeBy::default(),
         triggers: Triggers::Fire,
         resident: ExistingRows::Fail,
         format: RowFormat::CopyText,

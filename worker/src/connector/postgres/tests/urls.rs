@@ -371,6 +371,7 @@ async fn load(world: &World, task: u8, slice: Slice) -> Result<CommitOutcome, Co
             slice,
         }),
         mode: WriteMode::ReplacePartition,
+        merge_by: MergeBy::default(),
         triggers: Triggers::Fire,
         resident: ExistingRows::Fail,
         format: RowFormat::CopyText,

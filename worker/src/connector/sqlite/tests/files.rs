@@ -10,8 +10,9 @@ use super::{File, column, table, text};
 use crate::connector::contract::{Given, TargetFixture};
 use crate::connector::faulty::{Fault, Faulty, Gate, TargetOp};
 use crate::connector::{
-    Claim, ClaimOutcome, CommitOutcome, GuardOutcome, GuardStep, PrepareRequest, RowFormat, Rows,
-    SliceRows, Source, SourceProbe, StreamRequest, Target, TargetProbe, WriteRequest,
+    Claim, ClaimOutcome, CommitOutcome, GuardOutcome, GuardStep, MergeBy, PrepareRequest,
+    RowFormat, Rows, SliceRows, Source, SourceProbe, StreamRequest, Target, TargetProbe,
+    WriteRequest,
 };
 use highwater_common::cursor::{Cursor, CursorKind};
 use highwater_common::facts::{ColumnKind, CursorForm, Engine};
@@ -79,6 +80,7 @@ fn write(file: &File) -> WriteRequest {
             slice: slice(),
         }),
         mode: WriteMode::ReplacePartition,
+        merge_by: MergeBy::default(),
         triggers: Triggers::Fire,
         resident: ExistingRows::Fail,
         format: RowFormat::Values,

@@ -12,9 +12,9 @@ use highwater_common::token::{Fence, FencingToken, Nonce};
 
 use super::{File, column, table, text};
 use crate::connector::{
-    Claim, ClaimOutcome, CommitOutcome, ConnectorError, GuardOutcome, GuardStep, PrepareRequest,
-    ReadRequest, RowBatch, RowFormat, RowStream, Rows, SliceRows, Source, SourceProbe,
-    StreamRequest, Target, TargetProbe, Value, WriteRequest,
+    Claim, ClaimOutcome, CommitOutcome, ConnectorError, GuardOutcome, GuardStep, MergeBy,
+    PrepareRequest, ReadRequest, RowBatch, RowFormat, RowStream, Rows, SliceRows, Source,
+    SourceProbe, StreamRequest, Target, TargetProbe, Value, WriteRequest,
 };
 
 pub(super) struct GivenRows(pub(super) Option<Vec<Vec<Value>>>, pub(super) u64);
@@ -97,6 +97,7 @@ pub(super) async fn load(
             slice,
         }),
         mode: WriteMode::ReplacePartition,
+        merge_by: MergeBy::default(),
         triggers: Triggers::Fire,
         resident: ExistingRows::Fail,
         format: RowFormat::Values,
