@@ -74,7 +74,7 @@ steps:
     write: {mode: append, resident: fail}
   refunds:
     from: {table: refunds}
-    write: {mode: merge, key: [id], cursor: changed_at, resident: fail}
+    write: {mode: merge, key: [refund_id], cursor: changed_at, resident: fail}
   shipments:
     from: {table: shipments}
 "#;

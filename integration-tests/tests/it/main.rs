@@ -29,6 +29,7 @@ mod extending;
 mod flights;
 mod harness;
 mod left_out;
+mod merges;
 mod outages;
 mod receipts;
 mod refusals;
