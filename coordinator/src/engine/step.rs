@@ -1,6 +1,7 @@
 //! A step's tasks as the leader sees them: what the store holds, decoded, with the bytes it holds
 //! them in.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use highwater_common::document::TaskCounts;
@@ -35,6 +36,20 @@ pub(crate) struct Step {
     pub last_token: i64,
     /// The token of the prepare that was handed out last in this term.
     pub prepare_token: i64,
+    /// Set while the tasks that are counted as done are to be compared with the receipts of the
+    /// target, before more of them are handed out.
+    pub comparison: Option<Comparison>,
+}
+
+/// A comparison in the midst of a step: the step's close, handed out early.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Comparison {
+    /// The token of the close that makes it, once that was handed out: the answer of an earlier
+    /// one may be older than what is counted.
+    pub token: Option<i64>,
+    /// Tasks that were counted since it became due. The target may have been read before they were
+    /// committed, so a missing receipt of theirs says nothing.
+    pub since: BTreeSet<u64>,
 }
 
 impl Step {
@@ -61,6 +76,7 @@ impl Step {
             bytes: 0,
             last_token: 0,
             prepare_token: 0,
+            comparison: None,
         }
     }
 
@@ -78,6 +94,7 @@ impl Step {
             ..Self::fresh().record
         };
         self.stored = None;
+        self.comparison = None;
         self.phases = plan
             .numbered()
             .map(|(number, _)| TaskTable::planned(&plan, number))
@@ -127,6 +144,72 @@ impl Step {
             }
         }
         Stage::Over
+    }
+
+    /// Makes a comparison due, if there is anything to compare before the step's close: something
+    /// is counted as done, and its phase is not over. A close that is under way may have been asked
+    /// before the last task was counted, so it is asked once more.
+    pub(crate) fn compare(&mut self) {
+        let (load, close) = (
+            self.of_kind(PhaseKind::Load),
+            self.of_kind(PhaseKind::Close),
+        );
+        let is_due = match (load, close) {
+            (Some((_, load)), Some((_, close))) if !close.has_ended() => {
+                load.counts.done > 0 && (!load.has_ended() || close.counts.open > 0)
+            }
+            (Some(_) | None, Some(_) | None) => false,
+        };
+        self.comparison = is_due.then(Comparison::default);
+    }
+
+    /// The phase whose tasks are due while `phase` is: in the place of more loads, the close, when
+    /// a comparison is to be made.
+    #[must_use]
+    pub(crate) fn due_before(&self, phase: u8) -> u8 {
+        let is_load = self.kind(self.generation, phase) == Some(PhaseKind::Load);
+        let compares = is_load && self.comparison.is_some();
+        let close = self.of_kind(PhaseKind::Close).filter(|_| compares);
+        close.map_or(phase, |(number, _)| number)
+    }
+
+    /// Notes of the comparison, if one is due, that a task was handed out.
+    pub(crate) fn note_assigned(&mut self, kind: PhaseKind, token: i64) {
+        if kind != PhaseKind::Close {
+            return;
+        }
+        // Once the loads are over this is the close itself, and compares all there is.
+        let is_last = self
+            .of_kind(PhaseKind::Load)
+            .is_none_or(|(_, table)| table.has_ended());
+        match &mut self.comparison {
+            comparison if is_last => *comparison = None,
+            Some(comparison) => comparison.token = Some(token),
+            None => {}
+        }
+    }
+
+    /// Notes of the comparison, if one is due, that a task was counted.
+    pub(crate) fn note_done(&mut self, kind: PhaseKind, ordinal: u64) {
+        if let Some(comparison) = self.comparison.as_mut().filter(|_| kind == PhaseKind::Load) {
+            comparison.since.insert(ordinal);
+        }
+    }
+
+    /// Notes of the comparison, if one is due, that a task was given up. A close that cannot be
+    /// made ends the step once its loads are over, and keeps none of them waiting.
+    pub(crate) fn note_dead(&mut self, kind: PhaseKind) {
+        if kind == PhaseKind::Close {
+            self.comparison = None;
+        }
+    }
+
+    /// The phase of a kind, and its tasks.
+    #[must_use]
+    pub(crate) fn of_kind(&self, kind: PhaseKind) -> Option<(u8, &TaskTable)> {
+        self.planned_tables()
+            .find(|(_, phase, _)| phase.kind == kind)
+            .map(|(number, _, table)| (number, table))
     }
 
     /// What the tasks of a phase are for; `None` for one that the step does not have, or not any

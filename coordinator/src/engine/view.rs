@@ -173,7 +173,7 @@ impl Run {
             RunStatus::Running if step.is_replanned() => Some(PROBE),
             RunStatus::Running if step.record.status == StepStatus::Running => {
                 match step.stage(known.tolerate_dead) {
-                    Stage::In(phase) => Some((step.generation, phase)),
+                    Stage::In(phase) => Some((step.generation, step.due_before(phase))),
                     Stage::Failed(_) | Stage::Over => None,
                 }
             }

@@ -248,15 +248,22 @@ impl Batch {
                     (step.record, step.stored) = (record, Some(bytes));
                 }
             }
-            if let ChangeKind::Assign(lease) = &change.kind {
-                step.last_token = lease.fence.token.raw();
-                if step.kind(change.address.generation, change.address.phase)
-                    == Some(PhaseKind::Prepare)
-                {
-                    step.prepare_token = lease.fence.token.raw();
-                }
-            }
             let address = &change.address;
+            let kind = step.kind(address.generation, address.phase);
+            match (&change.kind, kind) {
+                (ChangeKind::Assign(lease), kind) => {
+                    let token = lease.fence.token.raw();
+                    step.last_token = token;
+                    if kind == Some(PhaseKind::Prepare) {
+                        step.prepare_token = token;
+                    }
+                    kind.into_iter()
+                        .for_each(|kind| step.note_assigned(kind, token));
+                }
+                (ChangeKind::Complete(_), Some(kind)) => step.note_done(kind, address.ordinal),
+                (ChangeKind::Die(_), Some(kind)) => step.note_dead(kind),
+                (_, _) => {}
+            }
             let Some(table) = step.table_mut(address.generation, address.phase) else {
                 continue;
             };

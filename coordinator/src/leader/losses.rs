@@ -4,9 +4,10 @@
 use highwater_common::assignment::{AttemptError, ErrorClass, Outcome, Receipt};
 use highwater_common::close::{AfterClose, Ordinals, SETBACKS_MAX, after_close};
 use highwater_common::error_code::ErrorCode;
-use highwater_common::id::TaskId;
+use highwater_common::id::{RunId, TaskId};
 use highwater_common::plan::PhaseKind;
 use highwater_common::record::{StepRecord, TaskAddress};
+use highwater_common::status::{RunStatus, StepStatus};
 use highwater_common::task::TaskState;
 
 use super::batch::Planned;
@@ -19,9 +20,12 @@ const AT_ONCE: usize = 4096;
 impl Leader {
     /// What a close found: the target holds all that is counted, or the tasks that it has lost are
     /// opened again, and the prepare before them: ledger, table and stream may be older, too.
+    /// Receipts that the store does not know are met by their tasks' claims; a task that has none
+    /// coming is made pending for that.
     ///
     /// The close's own lease goes last. Cut off before that, the close is simply done once more,
-    /// and finds what is left.
+    /// and finds what is left. One that was made in the midst of the step is given back: it comes
+    /// again at the end.
     pub(super) async fn closed(
         &mut self,
         task: &TaskId,
@@ -36,52 +40,98 @@ impl Leader {
         let Some(step) = run.steps.get(&address.step) else {
             return Ok(None);
         };
-        let Some((phase, _, table)) = step
-            .planned_tables()
-            .find(|(_, phase, _)| phase.kind == PhaseKind::Load)
-        else {
+        let Some((phase, table)) = step.of_kind(PhaseKind::Load) else {
             return Ok(self.completed(task, Receipt::default(), millis));
         };
-        let lost = match after_close(table.in_state(TaskState::Done), there, step.record.setbacks) {
-            AfterClose::Ends => return Ok(self.completed(task, Receipt::default(), millis)),
+        let compared = step.comparison.as_ref();
+        let is_older =
+            compared.is_some_and(|compared| compared.token != Some(lease.fence.token.raw()));
+        // A step that has ended meanwhile is as it ended, until somebody tries it again.
+        let goes_on =
+            run.record.status == RunStatus::Running && step.record.status == StepStatus::Running;
+        if is_older || !goes_on {
+            return Ok(self.released(task));
+        }
+        let is_counted =
+            |ordinal: &u64| compared.is_none_or(|compared| !compared.since.contains(ordinal));
+        let done = table.in_state(TaskState::Done).filter(is_counted);
+        let setbacks = step.record.setbacks;
+        let lost = match after_close(done, there, setbacks) {
+            AfterClose::Ends => Vec::new(),
             AfterClose::GiveUp(lost) => return Ok(self.failed(task, keeps_losing(lost), None)),
             AfterClose::Reopen(lost) => lost,
         };
-        tracing::warn!(run = %id, step = %address.step, lost = lost.len(), "the target has lost \
-            committed tasks: loading them again");
-        if let Some(prepare) = done_prepare(run, step, &address) {
-            self.apply_changes(vec![prepare.into()]).await?;
+        let states = [TaskState::RetryWait, TaskState::Dead].into_iter();
+        let met: Vec<u64> = states
+            .flat_map(|state| table.in_state(state))
+            .filter(|ordinal| setbacks < SETBACKS_MAX && there.contains(*ordinal))
+            .collect();
+        let is_last = compared.is_none();
+        if lost.is_empty() && met.is_empty() && is_last {
+            return Ok(self.completed(task, Receipt::default(), millis));
         }
-        for ordinals in lost.chunks(AT_ONCE) {
-            let Some(run) = self.cluster.runs.get(&id) else {
-                return Ok(None);
-            };
-            let found = ordinals.iter().filter_map(|ordinal| {
-                let address = TaskAddress {
-                    phase,
-                    ordinal: *ordinal,
-                    ..address.clone()
-                };
-                Some(
-                    Change {
-                        run: id,
-                        task: run.task_id(&address)?,
-                        address,
-                        kind: ChangeKind::FindLost,
-                    }
-                    .into(),
-                )
-            });
-            let found = found.collect();
-            self.apply_changes(found).await?;
+        if !lost.is_empty() {
+            tracing::warn!(run = %id, step = %address.step, lost = lost.len(), "the target has \
+                lost committed tasks: loading them again");
+            if let Some(prepare) = done_prepare(run, step, &address) {
+                self.apply_changes(vec![prepare.into()]).await?;
+            }
+        }
+        let load = TaskAddress {
+            phase,
+            ordinal: 0,
+            ..address.clone()
+        };
+        self.change_all(id, &load, &lost, &ChangeKind::FindLost)
+            .await?;
+        self.change_all(id, &load, &met, &ChangeKind::Revive)
+            .await?;
+        let run = self.cluster.runs.get_mut(&id);
+        if let Some(step) = run.and_then(|run| run.steps.get_mut(&address.step)) {
+            step.comparison = None;
+        }
+        let released = self.released(task);
+        if lost.is_empty() && met.is_empty() {
+            return Ok(released);
         }
         let count = u64::try_from(lost.len()).unwrap_or(u64::MAX);
-        Ok(self.released(task).and_then(|released| {
+        Ok(released.and_then(|released| {
             self.noting(released, |record| {
                 record.tasks_lost = record.tasks_lost.saturating_add(count);
                 set_back(record);
             })
         }))
+    }
+
+    /// Makes the same change of many tasks of a phase.
+    async fn change_all(
+        &mut self,
+        id: RunId,
+        of: &TaskAddress,
+        ordinals: &[u64],
+        kind: &ChangeKind,
+    ) -> Result<(), TermEnded> {
+        for ordinals in ordinals.chunks(AT_ONCE) {
+            let Some(run) = self.cluster.runs.get(&id) else {
+                return Ok(());
+            };
+            let changes = ordinals.iter().filter_map(|ordinal| {
+                let address = TaskAddress {
+                    ordinal: *ordinal,
+                    ..of.clone()
+                };
+                let change = Change {
+                    run: id,
+                    task: run.task_id(&address)?,
+                    address,
+                    kind: kind.clone(),
+                };
+                Some(change.into())
+            });
+            let changes = changes.collect();
+            self.apply_changes(changes).await?;
+        }
+        Ok(())
     }
 
     /// What a task comes to whose claim found a target that is not as it was prepared: the step
@@ -107,8 +157,14 @@ impl Leader {
             return Ok(Outcome::Failed(why));
         }
         tracing::warn!(run = %run.id, step = %lease.address.step, "preparing the target again: {}", why.message);
+        let (id, name) = (run.id, lease.address.step.clone());
         let prepare = self.noting(prepare.into(), set_back);
         self.apply_changes(prepare.into_iter().collect()).await?;
+        // Another server, or an older file: it may lack what was counted before.
+        let run = self.cluster.runs.get_mut(&id);
+        if let Some(step) = run.and_then(|run| run.steps.get_mut(&name)) {
+            step.compare();
+        }
         Ok(Outcome::Released)
     }
 }
@@ -119,8 +175,7 @@ fn set_back(record: &mut StepRecord) {
 
 /// The change that opens a step's prepare again; `None` while it is open already.
 fn done_prepare(run: &Run, step: &Step, of: &TaskAddress) -> Option<Change> {
-    let mut tables = step.planned_tables();
-    let (phase, _, table) = tables.find(|(_, phase, _)| phase.kind == PhaseKind::Prepare)?;
+    let (phase, table) = step.of_kind(PhaseKind::Prepare)?;
     let address = TaskAddress {
         phase,
         ordinal: 0,

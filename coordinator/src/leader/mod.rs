@@ -32,6 +32,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use highwater_common::id::TaskId;
+use highwater_common::status::StepStatus;
 use rand::rngs::StdRng;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -156,6 +157,12 @@ impl Leader {
             (session.heard, session.deadline) = (since, since + sessions.ttl);
         }
         cluster.leases = Leases::of(&cluster.runs, since);
+        // Nobody knows what became of the targets in the meantime.
+        let running = cluster.runs.values_mut().filter(|run| run.wants_work());
+        running
+            .flat_map(|run| run.steps.values_mut())
+            .filter(|step| step.record.status == StepStatus::Running)
+            .for_each(Step::compare);
         let sessions_end = since + sessions.ttl;
         Self {
             store,

@@ -3,12 +3,15 @@
 
 use std::path::Path;
 
+use highwater_integration_tests::{Signal, until};
+
 use crate::site::{DAYS, Engine, LIMIT, Side, Site, assert_exit, assert_says};
 
 const REPLACE: &str = "{mode: replace_partition}";
 const APPEND: &str = "{mode: append}";
 const IN_THE_MIDST: &str = "attempt::after_commit=6*off->1*return(abort)";
-const AT_CLOSE: &str = "attempt::before_close=1*return(abort)";
+/// At the end of a run that went on: its first close is the comparison with which it began.
+const AT_CLOSE: &str = "attempt::before_close=1*off->1*return(abort)";
 
 /// Runs the pipeline until it strikes there.
 async fn killed(site: &Site, failpoints: &str) {
@@ -102,6 +105,50 @@ async fn a_target_restored_from_a_copy_is_noticed_before_the_step_ends() {
             "{status:#}"
         );
         // AND the next run finds nothing to do
+        assert_exit(&site.run().await, 0);
+        site.assert_copied_once(DAYS).await;
+    }
+}
+
+#[tokio::test]
+async fn a_target_put_back_while_nobody_led_is_noticed_when_the_next_term_begins() {
+    for (engine, write) in [(Engine::Sqlite, APPEND), (Engine::Postgres, APPEND)] {
+        // GIVEN a run that was killed in its midst, a copy of its target from then, and the run
+        // gone on, and killed in its midst once more
+        let mut site = Site::with_events(engine, write).await;
+        killed(&site, IN_THE_MIDST).await;
+        let before = site.tasks('C').await;
+        save(&mut site, engine).await;
+        killed(&site, "attempt::after_commit=4*off->1*return(abort)").await;
+        let after = site.tasks('C').await;
+        assert!((before + 4..DAYS).contains(&after), "{before}, {after}");
+        // WHEN the copy is put in the target's place, and the run goes on so slowly that none of
+        // its tasks comes to its claim
+        put_back(&mut site, engine).await;
+        assert_eq!(site.tasks('C').await, before);
+        let mut slow = site
+            .start("attempt::before_claim=return(stall 600000)")
+            .await;
+        // THEN it is noticed at once
+        until("the lost tasks are told", LIMIT, async || {
+            let told = site.finish(&["status", "-o", "json"]).await;
+            Ok(told
+                .stdout
+                .contains("had lost were loaded again")
+                .then_some(()))
+        })
+        .await
+        .unwrap();
+        let status = site.status().await;
+        let step = &status["steps"][0];
+        assert_eq!(step["status"].as_str(), Some("running"), "{status:#}");
+        let done = step["tasks"]["done"].as_i64().unwrap();
+        assert!((1..=before).contains(&done), "{status:#}");
+        slow.signal(Signal::Kill).unwrap();
+        slow.wait(LIMIT).await.unwrap();
+        // AND when the run goes on, nothing is lost, and nothing is there twice
+        assert_exit(&site.run().await, 0);
+        site.assert_copied_once(DAYS).await;
         assert_exit(&site.run().await, 0);
         site.assert_copied_once(DAYS).await;
     }
