@@ -30,7 +30,6 @@ use highwater_common::status::RunStatus;
 use highwater_common::task::TaskState;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
@@ -45,12 +44,12 @@ use crate::store::memory::MemoryStore;
 use crate::store::{Op, RecordStore, StoreTxn};
 use people::{People, rewind};
 use target::{Break, Target};
-use worker::SimulatedWorker;
+use worker::{Machine, SimulatedWorker};
 
 /// Schedules that the test goes through, unless `HIGHWATER_SEEDS` wants more.
 const SEEDS: u64 = 40;
 /// Schedules within which a target that is wrong has to be caught.
-const BROKEN_SEEDS_MAX: u64 = 200;
+const BROKEN_SEEDS_MAX: u64 = 400;
 /// The code of the failure that is planted into tasks, so that runs fail.
 const PLANTED: ErrorCode = ErrorCode::ConstraintViolation;
 /// How long the faults last.
@@ -138,6 +137,7 @@ struct Simulation {
     running: [Running; 2],
     doors: Doors,
     target: Arc<Target>,
+    machines: [Machine; 3],
     stop: CancellationToken,
 }
 
@@ -162,14 +162,16 @@ impl Simulation {
             running,
             doors,
             target,
+            machines: [(); 3].map(|()| Machine::new()),
             stop: CancellationToken::new(),
         }
     }
 
     fn start_workers(&mut self) {
-        for no in 0..3 {
+        for (no, machine) in self.machines.iter().enumerate() {
             let worker = SimulatedWorker {
                 name: format!("w{no}"),
+                machine: machine.clone(),
                 door: no,
                 doors: self.doors.clone(),
                 target: Arc::clone(&self.target),
@@ -189,7 +191,7 @@ impl Simulation {
 
     /// One fault, drawn by lot.
     async fn fault(&mut self) {
-        match self.rng.random_range(0..13) {
+        match self.rng.random_range(0..15) {
             0 | 1 => self.store.next(Fault::AppliedAnswerLost),
             2 | 3 => self.store.next(Fault::NeverArrived),
             4 => self.store.next(Fault::Unreachable),
@@ -214,6 +216,9 @@ impl Simulation {
             // The leadership's lease is revoked: for a while there are two who believe that they
             // lead.
             9 => Election(self.store.clone()).revoke(&mut self.rng).await,
+            // A machine stands still with all that it has begun, for longer than its leases last.
+            11 | 12 => self.machines[self.rng.random_range(0..3)]
+                .freeze(Duration::from_millis(self.rng.random_range(8_000..60_000))),
             _ => {
                 let at = self.rng.random_range(0..2);
                 self.running[at].ended.abort();
@@ -232,7 +237,6 @@ impl Simulation {
     async fn run(mut self) -> Vec<String> {
         self.start_workers();
         let until = tokio::time::Instant::now() + FAULTS;
-        let begun = Arc::new(Notify::new());
         if !self.seed.is_multiple_of(4) {
             let election = Election(self.store.clone());
             let rng = StdRng::seed_from_u64(self.rng.random());
@@ -240,7 +244,7 @@ impl Simulation {
                 self.memory.clone(),
                 Arc::clone(&self.target),
                 election,
-                Arc::clone(&begun),
+                self.machines.clone(),
                 rng,
             ));
         }
@@ -250,7 +254,6 @@ impl Simulation {
             rng: StdRng::seed_from_u64(self.rng.random()),
             specs: specs(),
             known: Vec::new(),
-            begun: Arc::clone(&begun),
             cancels: tokio::task::JoinSet::new(),
         };
         let people = tokio::spawn(people.act_until(until));

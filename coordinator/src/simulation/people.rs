@@ -9,11 +9,11 @@ use highwater_common::spec::Spec;
 use highwater_common::status::RunStatus;
 use rand::RngExt;
 use rand::rngs::StdRng;
-use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::target::Target;
+use super::worker::Machine;
 use super::{Doors, ENDS_WITHIN, Election};
 use crate::error::ServiceError;
 use crate::fixtures::submission;
@@ -30,8 +30,6 @@ pub(super) struct People {
     pub(super) rng: StdRng,
     pub(super) specs: Vec<Spec>,
     pub(super) known: Vec<RunId>,
-    /// Told of every run that is begun.
-    pub(super) begun: Arc<Notify>,
     pub(super) cancels: JoinSet<Result<(), String>>,
 }
 
@@ -84,7 +82,6 @@ impl People {
     async fn submit(&mut self, spec: usize, fresh: bool) {
         if let Ok(run) = self.begin(spec, fresh).await {
             self.known.push(run);
-            self.begun.notify_waiters();
         }
     }
 
@@ -207,29 +204,50 @@ async fn cancel(doors: Doors, target: Arc<Target>, run: RunId) -> Result<(), Str
 }
 
 /// Puts the store back to a backup, again and again: often to one that knows of a run no more than
-/// that it is being planned.
+/// that it is being planned, as soon as tasks of its plan are handed out.
 pub(super) async fn rewind(
     store: MemoryStore,
     target: Arc<Target>,
     election: Election,
-    begun: Arc<Notify>,
+    machines: [Machine; 3],
     mut rng: StdRng,
 ) {
     loop {
-        if rng.random_range(0..3) > 0 {
-            begun.notified().await;
+        // Half of the backups are of a run that is being planned, put back once its plan is under
+        // way; the others are of anything, at any time.
+        let is_of_planning = rng.random_range(0..3) > 0;
+        if is_of_planning {
+            target.is_asked_for_a_plan().await;
         }
-        tokio::time::sleep(Duration::from_millis(rng.random_range(1..4_000))).await;
+        tokio::time::sleep(Duration::from_millis(rng.random_range(1..2_000))).await;
         let backup = store.backup();
-        tokio::time::sleep(Duration::from_millis(rng.random_range(1..15_000))).await;
+        let waits = Duration::from_millis(rng.random_range(1..15_000));
+        let mut is_frozen = rng.random();
+        if is_of_planning && rng.random_range(0..4) > 0 {
+            is_frozen |= tokio::time::timeout(waits, target.loads_begin())
+                .await
+                .is_ok();
+        } else {
+            tokio::time::sleep(waits).await;
+        }
         if target.is_healed() {
             return;
+        }
+        // What was handed out stands still, wherever it is, until the store that has forgotten it
+        // has gone on.
+        for machine in machines.iter().filter(|_| is_frozen) {
+            if rng.random_range(0..3) > 0 {
+                machine.freeze(Duration::from_millis(rng.random_range(8_000..60_000)));
+            }
         }
         target.note_rewound();
         store.restore(backup);
         target.grow(rng.random());
         if rng.random() {
             election.revoke(&mut rng).await;
+        }
+        if is_frozen {
+            tokio::time::sleep(Duration::from_millis(rng.random_range(1..30_000))).await;
         }
     }
 }

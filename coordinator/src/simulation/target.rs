@@ -20,6 +20,7 @@ use highwater_common::range::{CursorRange, Slice};
 use highwater_common::spec::Strategy;
 use highwater_common::stream::{PlanMark, RunMark, StreamOwner, Takeover, may_claim, take_stream};
 use highwater_common::token::{Fence, FencingToken};
+use tokio::sync::Notify;
 
 use crate::fixtures::{facts, prepared};
 
@@ -98,6 +99,10 @@ pub(super) enum Claimed {
 pub(super) struct Target {
     is_broken: Option<Break>,
     ledger: Mutex<Ledger>,
+    /// Told of every probe, as a worker receives it.
+    probes: Notify,
+    /// Told of every task that moves rows, as a worker receives it.
+    loads: Notify,
 }
 
 impl Target {
@@ -109,6 +114,8 @@ impl Target {
         Self {
             is_broken,
             ledger: Mutex::new(ledger),
+            probes: Notify::new(),
+            loads: Notify::new(),
         }
     }
 
@@ -161,6 +168,11 @@ impl Target {
 
     /// I3: an assignment that a worker has received.
     pub(super) fn received(&self, assignment: &Assignment) {
+        match assignment.work {
+            Work::Probe => self.probes.notify_waiters(),
+            Work::Partition(_) => self.loads.notify_waiters(),
+            Work::Prepare | Work::Noop(_) | Work::Fence | Work::Count(_) | Work::Close { .. } => {}
+        }
         let mut ledger = self.lock();
         let Fence { token, nonce } = assignment.fence;
         if !ledger.issued.insert((token, nonce.bits())) {
@@ -174,6 +186,16 @@ impl Target {
                 .violations
                 .push(format!("I3: {token} came after {former:?}"));
         }
+    }
+
+    /// Until a worker receives a probe.
+    pub(super) async fn is_asked_for_a_plan(&self) {
+        self.probes.notified().await;
+    }
+
+    /// Until a worker receives a task that moves rows.
+    pub(super) async fn loads_begin(&self) {
+        self.loads.notified().await;
     }
 
     /// What is found of a step before it is planned: its source as it is now, and what its stream's

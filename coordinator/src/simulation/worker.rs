@@ -23,6 +23,7 @@ use crate::leader::{Beat, Request};
 
 pub(super) struct SimulatedWorker {
     pub(super) name: String,
+    pub(super) machine: Machine,
     pub(super) door: usize,
     pub(super) doors: Doors,
     pub(super) target: Arc<Target>,
@@ -31,6 +32,31 @@ pub(super) struct SimulatedWorker {
 }
 
 type Held = Arc<Mutex<BTreeMap<u128, Assignment>>>;
+
+/// What a worker runs on. While it is frozen nothing of it goes on, wherever it stands, and nobody
+/// there notices.
+#[derive(Clone)]
+pub(super) struct Machine(Arc<Mutex<Instant>>);
+
+impl Machine {
+    pub(super) fn new() -> Self {
+        Self(Arc::new(Mutex::new(Instant::now())))
+    }
+
+    pub(super) fn freeze(&self, time: Duration) {
+        *self.0.lock().unwrap() = Instant::now() + time;
+    }
+
+    async fn thawed(&self) {
+        loop {
+            let thaws = *self.0.lock().unwrap();
+            if Instant::now() >= thaws {
+                return;
+            }
+            tokio::time::sleep_until(thaws).await;
+        }
+    }
+}
 
 impl SimulatedWorker {
     /// One session after the other, for ever.
@@ -60,6 +86,7 @@ impl SimulatedWorker {
         let held = Held::default();
         let mut next_beat = Instant::now();
         loop {
+            self.machine.thawed().await;
             if self.is_faulty() && self.rng.random_range(0..400) == 0 {
                 // Stopped, or swapped out: the attempts sleep less long than the heartbeats.
                 tokio::time::sleep(Duration::from_secs(self.rng.random_range(10..40))).await;
@@ -128,6 +155,7 @@ impl SimulatedWorker {
                             order,
                             assignment: one.assignment,
                             session,
+                            machine: self.machine.clone(),
                             doors: self.doors.clone(),
                             target: Arc::clone(&self.target),
                             rng: StdRng::seed_from_u64(self.rng.random()),
@@ -145,6 +173,7 @@ struct Attempt {
     order: StepOrder,
     assignment: Assignment,
     session: SessionId,
+    machine: Machine,
     doors: Doors,
     target: Arc<Target>,
     rng: StdRng,
@@ -170,6 +199,7 @@ impl Attempt {
             _ => self.rng.random_range(1..1_500),
         };
         tokio::time::sleep(Duration::from_millis(millis)).await;
+        self.machine.thawed().await;
     }
 
     /// `None` when the attempt dies.
