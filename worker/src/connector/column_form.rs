@@ -17,6 +17,8 @@ pub struct ColumnForm {
     pub(super) kind: ColumnKind,
     /// Whether a time of the column has a zone.
     pub(super) is_zoned: bool,
+    /// Whether it is an interval, which takes a number for seconds.
+    pub(super) is_interval: bool,
     limit: Limit,
 }
 
@@ -35,6 +37,8 @@ enum Limit {
     Padded(u64),
     /// Bytes, of which it cuts all others.
     Bytes(usize),
+    /// Whole numbers without a sign, which it reads negative ones as.
+    Unsigned,
 }
 
 impl ColumnForm {
@@ -56,6 +60,7 @@ impl ColumnForm {
             (ColumnKind::Text, "character") => letters.map_or(Limit::None, Limit::Padded),
             (ColumnKind::Text, _) => letters.map_or(Limit::None, Limit::Letters),
             (_, "\"char\"") => Limit::Bytes(1),
+            (_, "oid" | "xid" | "cid") => Limit::Unsigned,
             _ => Limit::None,
         };
         Self {
@@ -63,6 +68,7 @@ impl ColumnForm {
             type_name: column.type_name.clone(),
             kind: column.kind,
             is_zoned: base.ends_with("with time zone"),
+            is_interval: base == "interval",
             limit,
         }
     }
@@ -77,6 +83,7 @@ impl ColumnForm {
             Limit::Letters(most) => letters() <= most,
             Limit::Padded(all) => letters() == all,
             Limit::Bytes(most) => text.len() <= most,
+            Limit::Unsigned => !text.contains('-'),
         }
     }
 }
@@ -178,6 +185,12 @@ mod tests {
                 &["é-é-é-é-é-é-é-é-é-é-é-é-é-é-é-é-é-é-é-é-é-é"],
             ),
             ("\"char\"", ColumnKind::Other, &["a", ""], &["ab"]),
+            (
+                "oid",
+                ColumnKind::Int64,
+                &["0", "4294967295"],
+                &["-1", " -0x1"],
+            ),
             ("text", ColumnKind::Text, &["anything at all"], &[]),
         ] {
             let form = form(type_name, kind);

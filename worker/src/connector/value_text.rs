@@ -192,6 +192,7 @@ fn integer_text(number: i64, column: &ColumnForm) -> Result<String, ValueError> 
         ColumnKind::Date | ColumnKind::Time | ColumnKind::Civil | ColumnKind::Instant => {
             Err(ValueError::NumberInTime { column: name() })
         }
+        ColumnKind::Other if column.is_interval => Err(ValueError::NumberInTime { column: name() }),
         ColumnKind::Float32 | ColumnKind::Float64 if number.unsigned_abs() > 1 << float_bits => {
             Err(ValueError::NotReal {
                 column: name(),
@@ -220,6 +221,7 @@ fn real_text_for(number: f64, column: &ColumnForm) -> Result<String, ValueError>
         ColumnKind::Date | ColumnKind::Time | ColumnKind::Civil | ColumnKind::Instant => {
             Err(ValueError::NumberInTime { column: name() })
         }
+        ColumnKind::Other if column.is_interval => Err(ValueError::NumberInTime { column: name() }),
         ColumnKind::Int16 | ColumnKind::Int32 | ColumnKind::Int64 => Err(ValueError::NotWhole {
             column: name(),
             type_name: type_name(),

@@ -20,6 +20,7 @@ mod settings;
 mod silence;
 mod triggers;
 mod type_pairs;
+mod untyped;
 mod urls;
 
 use highwater_common::assignment::{ErrorClass, Receipt};

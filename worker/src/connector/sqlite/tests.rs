@@ -195,6 +195,7 @@ impl SourceFixture for File {
 }
 
 mod affinities;
+mod between;
 mod files;
 mod left_out;
 mod nulls;
