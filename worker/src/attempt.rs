@@ -1,5 +1,5 @@
-//! One attempt of a task, to its end. What it does is its strategy's business, but for what belongs
-//! to no plan: an errand, and the fence of a cancelled run.
+//! What attempts are made of: what they work with, and each thing that they may do. Which of it an
+//! attempt does is said by `dispatch` and by its strategy.
 
 mod chunks;
 mod claim;
@@ -9,80 +9,17 @@ mod errand;
 mod left_out;
 mod lost_commit;
 
-use std::sync::Arc;
-use std::time::Duration;
-
-use highwater_common::assignment::{Assignment, AttemptError, ErrorClass, Outcome, Work};
-use highwater_common::error_code::ErrorCode;
-use tokio_util::sync::CancellationToken;
+use highwater_common::assignment::{AttemptError, Outcome};
 
 #[cfg(test)]
 pub(crate) use self::chunks::begin_with_rows;
 pub(crate) use self::claim::move_slice;
 pub(crate) use self::close::{as_prepared, ask_for_commits};
 pub(crate) use self::context::{AttemptContext, OrderContext, malformed};
+pub(crate) use self::errand::errand;
 pub(crate) use self::left_out::{count_left_out, count_outside_of_declared};
 
 use crate::connector::Target;
-use crate::meter::Progress;
-use crate::patience::Call;
-use crate::strategy;
-
-/// Runs one attempt to its end.
-pub(crate) async fn run(
-    context: &OrderContext,
-    assignment: &Assignment,
-    progress: &Arc<Progress>,
-    drain: &CancellationToken,
-) -> Outcome {
-    let work = dispatch(AttemptContext {
-        of: context,
-        assignment,
-        progress,
-        drain,
-    });
-    let outcome = match context.order.attempt_millis_max {
-        None => work.await,
-        Some(limit) => match tokio::time::timeout(Duration::from_millis(limit), work).await {
-            Ok(outcome) => outcome,
-            Err(_) => {
-                let message = format!(
-                    "the attempt took longer than {limit} ms, the step's limits.attempt: raise it, \
-                     or cut smaller partitions"
-                );
-                let error =
-                    AttemptError::new(ErrorClass::Resource, ErrorCode::AttemptTimeout, message);
-                Err(error.keeping(progress.committed()))
-            }
-        },
-    };
-    outcome.unwrap_or_else(Outcome::Failed)
-}
-
-async fn dispatch(cx: AttemptContext<'_>) -> Result<Outcome, AttemptError> {
-    let (context, work) = (cx.of, cx.assignment.work);
-    match work {
-        Work::Probe if context.order.errand.is_some() => errand::errand(&cx).await,
-        Work::Fence => {
-            let target = context.target()?;
-            let fencing = target.fence_run(&context.order.cluster, &context.order.run);
-            let report = context.of_target(Call::Fence, fencing).await?;
-            Ok(Outcome::RunFenced {
-                attempts: report.attempts,
-            })
-        }
-        Work::Probe
-        | Work::Prepare
-        | Work::Partition(_)
-        | Work::Noop(_)
-        | Work::Count(_)
-        | Work::Close { .. } => {
-            strategy::run_of(&context.order.strategy)
-                .run(&cx, &work)
-                .await
-        }
-    }
-}
 
 /// The target says that nothing of the run commits any more, and why.
 pub(crate) async fn superseded(

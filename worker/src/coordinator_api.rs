@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use highwater_common::assignment::{Assignment, Outcome};
 use highwater_common::capability::Capabilities;
-use highwater_common::id::{ClusterId, DocumentDigest, SessionId, TaskId};
+use highwater_common::id::{ClusterId, DocumentDigest, SessionId, TaskId, WorkerId};
 use highwater_common::token::{Fence, Nonce};
 use highwater_net::{ConnectFailure, Connection};
 use highwater_proto::convert::FieldError;
@@ -19,7 +19,18 @@ use highwater_proto::{LEADER_METADATA, PROTOCOL_VERSION};
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 
-use crate::worker::WorkerOptions;
+/// What a worker is started with.
+#[derive(Debug, Clone)]
+pub struct WorkerOptions {
+    /// What it calls itself.
+    pub id: WorkerId,
+    /// Tasks at once.
+    pub slots: u32,
+    /// What it says of itself.
+    pub labels: BTreeMap<String, String>,
+    /// Whether it holds no-op tasks.
+    pub allow_noop: bool,
+}
 
 /// A session, and the times the coordinator keeps it by.
 #[derive(Debug, Clone, PartialEq, Eq)]

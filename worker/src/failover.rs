@@ -10,10 +10,10 @@ use highwater_common::id::{DocumentDigest, SessionId, TaskId};
 use highwater_common::token::Fence;
 use highwater_net::{AddressError, ClientTls, Dialer};
 
+use crate::coordinator_api::WorkerOptions;
 use crate::coordinator_api::{
     ApiError, AttemptReport, CoordinatorApi, GrpcCoordinator, HeartbeatAnswer, Pulled, Registered,
 };
-use crate::worker::WorkerOptions;
 
 /// The coordinator of a cluster.
 #[derive(Debug)]

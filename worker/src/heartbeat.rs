@@ -9,8 +9,8 @@ use rand::RngExt;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::attempts::Attempts;
 use crate::coordinator_api::{ApiError, CoordinatorApi, Registered};
-use crate::worker::Attempts;
 
 /// While nobody hears them heartbeats come so many times as often: the next leader is to be found
 /// as soon as there is one.

@@ -4,9 +4,11 @@
 //! what is done; a worker decides only how, and stops by itself when it may no longer be believed.
 
 mod attempt;
+mod attempts;
 mod backoff;
 pub mod connector;
 mod coordinator_api;
+mod dispatch;
 mod failover;
 mod heartbeat;
 mod meter;
@@ -21,6 +23,7 @@ mod worker;
 
 pub use coordinator_api::{
     ApiError, AttemptReport, CoordinatorApi, GrpcCoordinator, HeartbeatAnswer, Pulled, Registered,
+    WorkerOptions,
 };
 pub use failover::ClusterCoordinator;
-pub use worker::{Worker, WorkerError, WorkerOptions};
+pub use worker::{Worker, WorkerError};

@@ -9,10 +9,10 @@ use highwater_common::id::{DocumentDigest, SessionId, TaskId};
 use highwater_common::token::Fence;
 use highwater_runtime::failpoint::{self, Struck};
 
+use crate::coordinator_api::WorkerOptions;
 use crate::coordinator_api::{
     ApiError, AttemptReport, CoordinatorApi, HeartbeatAnswer, Pulled, Registered,
 };
-use crate::worker::WorkerOptions;
 
 /// Calls the coordinator between the places `<call>::before` and `<call>::after`.
 pub(crate) struct Stumbling {

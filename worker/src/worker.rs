@@ -1,20 +1,20 @@
 //! A worker's life: it registers, pulls, runs attempts and tells their outcomes, and begins a new
 //! session when it lost one.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use highwater_common::assignment::{Assignment, AttemptError, Outcome};
 use highwater_common::id::WorkerId;
-use highwater_common::token::Nonce;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::attempt::{self, OrderContext};
+use crate::attempt::OrderContext;
+use crate::attempts::Attempts;
 use crate::backoff::Backoff;
-use crate::coordinator_api::{ApiError, AttemptReport, CoordinatorApi, Registered};
+use crate::coordinator_api::{ApiError, CoordinatorApi, Registered, WorkerOptions};
+use crate::dispatch::run;
 use crate::heartbeat;
 use crate::meter::Progress;
 use crate::orders::Orders;
@@ -27,19 +27,6 @@ const RELEASE_WAIT: Duration = Duration::from_secs(2);
 /// more, sessions being closed. A server that is silent would hold it for ever, and the ledger
 /// knows what a commit comes to.
 const LAST_WAIT: Duration = Duration::from_secs(10);
-
-/// What a worker is started with.
-#[derive(Debug, Clone)]
-pub struct WorkerOptions {
-    /// What it calls itself.
-    pub id: WorkerId,
-    /// Tasks at once.
-    pub slots: u32,
-    /// What it says of itself.
-    pub labels: BTreeMap<String, String>,
-    /// Whether it holds no-op tasks.
-    pub allow_noop: bool,
-}
 
 /// Why a worker stopped by itself.
 #[derive(Debug, thiserror::Error)]
@@ -72,76 +59,6 @@ pub struct Worker {
     orders: Orders,
 }
 
-/// The attempts of one session.
-#[derive(Debug, Default)]
-pub(crate) struct Attempts {
-    running: Mutex<BTreeMap<u128, Running>>,
-}
-
-#[derive(Debug, Clone)]
-struct Running {
-    assignment: Assignment,
-    progress: Arc<Progress>,
-    cancel: CancellationToken,
-}
-
-impl Attempts {
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<u128, Running>> {
-        self.running.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Notes one that begins; it can be ended from here on.
-    pub(crate) fn begin(
-        &self,
-        assignment: Assignment,
-        progress: Arc<Progress>,
-        cancel: CancellationToken,
-    ) {
-        let nonce = assignment.fence.nonce.bits();
-        self.lock().insert(
-            nonce,
-            Running {
-                assignment,
-                progress,
-                cancel,
-            },
-        );
-    }
-
-    /// What a heartbeat tells of them.
-    pub(crate) fn reports(&self) -> Vec<AttemptReport> {
-        let running = self.lock();
-        running
-            .values()
-            .map(|attempt| {
-                let (rows, bytes) = attempt.progress.get();
-                let (task, nonce) = (attempt.assignment.task, attempt.assignment.fence.nonce);
-                AttemptReport {
-                    task,
-                    nonce,
-                    rows,
-                    bytes,
-                    reached: attempt.progress.has_reached(),
-                }
-            })
-            .collect()
-    }
-
-    /// Ends one; the coordinator no longer waits for it.
-    pub(crate) fn end(&self, nonce: Nonce) {
-        if let Some(attempt) = self.lock().get(&nonce.bits()) {
-            attempt.cancel.cancel();
-        }
-    }
-
-    /// Ends all.
-    pub(crate) fn end_all(&self) {
-        self.lock()
-            .values()
-            .for_each(|attempt| attempt.cancel.cancel());
-    }
-}
-
 /// One connected life of the worker.
 struct Session {
     registered: Registered,
@@ -167,8 +84,8 @@ impl Worker {
         }
     }
 
-    /// Works until `drain`, then finishes what it has and ends; a partition that is moved in chunks is
-    /// given back after the next one. `stop` ends it at once, giving its tasks back.
+    /// Works until `drain`, then finishes what it has and ends; a partition that is moved in chunks
+    /// is given back after the next one. `stop` ends it at once, giving its tasks back.
     ///
     /// # Errors
     /// [`WorkerError`] when the coordinator will not have the worker at all.
@@ -359,7 +276,7 @@ impl RunAttempt {
             Ok(order) => tokio::select! {
                 biased;
                 () = self.cancel.cancelled() => None,
-                outcome = attempt::run(order, &self.assignment, &progress, &self.drain) => Some(outcome),
+                outcome = run(order, &self.assignment, &progress, &self.drain) => Some(outcome),
             },
             Err(error) => Some(Outcome::Failed(error.clone())),
         };
@@ -369,9 +286,7 @@ impl RunAttempt {
             None if self.stop.is_cancelled() => self.release(millis).await,
             None => {} // whoever ended the attempt no longer waits for it
         }
-        self.attempts
-            .lock()
-            .remove(&self.assignment.fence.nonce.bits());
+        self.attempts.forget(self.assignment.fence.nonce);
     }
 
     /// Gives the task back, so that it is no attempt of a worker that was lost. Whatever of it is

@@ -10,7 +10,7 @@ use super::{AttemptContext, malformed, superseded};
 use crate::connector::{ForgetOutcome, ForgetRequest, PrepareOutcome, StreamRequest};
 
 /// Asks the target's ledger for what a person wants of it, and looks at no table.
-pub(super) async fn errand(cx: &AttemptContext<'_>) -> Result<Outcome, AttemptError> {
+pub(crate) async fn errand(cx: &AttemptContext<'_>) -> Result<Outcome, AttemptError> {
     let (context, assignment) = (cx.of, cx.assignment);
     let order = &context.order;
     let (Some(errand), Strategy::Backfill(backfill)) = (&order.errand, &order.strategy) else {

@@ -9,8 +9,8 @@ use highwater_common::id::{AttemptNo, ClusterId, DocumentDigest, SessionId, Task
 use highwater_common::token::{Fence, FencingToken, Nonce};
 
 use super::*;
+use crate::coordinator_api::WorkerOptions;
 use crate::coordinator_api::{AttemptReport, HeartbeatAnswer, Pulled};
-use crate::worker::WorkerOptions;
 
 /// How long the coordinator takes for the heartbeat that it acknowledges.
 const ANSWER_TAKES: Duration = Duration::from_millis(1_900);

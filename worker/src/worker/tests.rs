@@ -1,11 +1,14 @@
 //! Many workers on a clock that is held, before a coordinator that is away for a while.
 
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+
 use async_trait::async_trait;
 use highwater_common::id::{ClusterId, DocumentDigest, SessionId, TaskId};
 use highwater_common::token::Fence;
 
 use super::*;
-use crate::coordinator_api::{HeartbeatAnswer, Pulled};
+use crate::coordinator_api::{AttemptReport, HeartbeatAnswer, Pulled};
 
 const WORKERS: usize = 500;
 

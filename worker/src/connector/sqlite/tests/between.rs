@@ -1,5 +1,5 @@
-//! The rule of the plan between two files of SQLite: what a column of each declared type holds, into
-//! columns of each other one.
+//! The rule of the plan between two files of SQLite: what a column of each declared type holds,
+//! into columns of each other one.
 
 use highwater_common::error_code::ErrorCode;
 use highwater_common::facts::CursorForm;
