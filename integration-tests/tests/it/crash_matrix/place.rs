@@ -79,7 +79,7 @@ const LONG_ATTEMPT: &str = "attempt::before_guard=1*off->1*return(stall 1500)";
 const LOST_ASSIGNMENT: &str = "pull::after=3*off->1*return";
 
 /// Places of an attempt.
-pub(super) const ATTEMPT: [Place; 13] = [
+pub(super) const ATTEMPT: [Place; 15] = [
     Place::single("attempt::before_probe"),
     Place::single("attempt::after_probe"),
     Place::single("attempt::prepare"),
@@ -93,6 +93,8 @@ pub(super) const ATTEMPT: [Place; 13] = [
     Place::zombies("attempt::after_commit", 3),
     Place::new("commit_before", 3),
     Place::new("commit_answer_lost", 3),
+    Place::single("attempt::before_count"),
+    Place::single("attempt::before_close"),
 ];
 
 /// Places between the statements of a claim.
