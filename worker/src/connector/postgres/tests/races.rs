@@ -528,18 +528,18 @@ async fn an_adoption_that_is_cut_off_has_taken_nothing() {
     assert_eq!(world.orders().await, 0);
 }
 
-#[tokio::test]
-async fn a_session_that_cannot_be_seen_is_not_taken_for_gone() {
-    // GIVEN an attempt of another role's between its guard and its COMMIT: it holds the ledger row
+/// What a role of these rights is told that claims the task of another role's attempt, which stands
+/// between its guard and its COMMIT and holds the ledger row; that attempt commits all the same.
+async fn told_by_a_living_attempt(rights: &str) -> String {
     let mut world = World::with_orders(10).await;
     let zombie = world.guarded(1).await;
     world
-        .wh(
-            "create role clerk login password 's3cr3t-of-the-test'; grant usage on schema \
-             highwater to clerk; \
-             grant all on all tables in schema public, highwater to clerk; grant execute on \
-             function pg_control_system to clerk",
-        )
+        .wh(&format!(
+            "create role clerk login password '{PASSWORD}'; grant usage on schema highwater to \
+             clerk; grant all on all tables in schema public, highwater to clerk; \
+             grant execute on function pg_control_system to clerk; {rights}",
+            PASSWORD = server::PASSWORD
+        ))
         .await;
     let url = world.server.url_as("clerk", server::PASSWORD, "wh");
     let options = SessionOptions {
@@ -553,16 +553,33 @@ async fn a_session_that_cannot_be_seen_is_not_taken_for_gone() {
         options,
     );
     let claim = world.claim_of(2, all()).await;
-    // WHEN a role claims that may not see since when that session lives
     let message = refused(
         clerk.expect("a good url").claim(&claim).await,
         ErrorClass::Resource,
         "claim_blocked",
     );
-    // THEN it says which right is missing, and the session was left alone
+    assert!(matches!(zombie.commit().await, CommitOutcome::Committed(_)));
+    message
+}
+
+#[tokio::test]
+async fn a_session_that_cannot_be_seen_is_not_taken_for_gone() {
+    // WHEN a role claims that may not see since when that session lives
+    let message = told_by_a_living_attempt("").await;
+    // THEN it says which rights are missing
     assert!(
         message.contains("pg_read_all_stats") && message.contains("pg_signal_backend"),
         "{message}"
     );
-    assert!(matches!(zombie.commit().await, CommitOutcome::Committed(_)));
+}
+
+#[tokio::test]
+async fn a_session_that_may_not_be_ended_is_left_and_the_right_is_named() {
+    // WHEN a role claims that may see that session, and not end it
+    let message = told_by_a_living_attempt("grant pg_read_all_stats to clerk").await;
+    // THEN it says which right is missing
+    assert!(
+        message.contains("pg_signal_backend") && !message.contains("pg_read_all_stats"),
+        "{message}"
+    );
 }
