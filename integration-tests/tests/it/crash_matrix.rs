@@ -1,6 +1,6 @@
 //! The crash matrix: at every named place of an attempt, of a worker's calls and of the
 //! coordinator's transactions the process is ended, the step made to fail, or made to wait until it
-//! is killed or its lease is lost; in both write modes, and in both ways to run Highwater: the
+//! is killed or its lease is lost; in every write mode, and in both ways to run Highwater: the
 //! embedded process for both kinds of target, and a cluster of daemons over etcd. However it
 //! struck, the run then ends, and rows and ledger are exact.
 //!
@@ -28,7 +28,7 @@ const CELLS_AT_ONCE: usize = 3;
 /// Cells of a cluster at once. They wait still more: for sessions and leads that have to end.
 const CLUSTER_CELLS_AT_ONCE: usize = 5;
 
-const MODES: [Mode; 2] = [Mode::Append, Mode::ReplacePartition];
+const MODES: [Mode; 3] = [Mode::Append, Mode::ReplacePartition, Mode::Merge];
 const ACTIONS: [Action; 4] = [Action::Abort, Action::Fail, Action::Kill, Action::Resume];
 const WORKERS: [Victim; 2] = [Victim::Worker, Victim::WorkerForGood];
 const COORDINATORS: [Victim; 2] = [Victim::OnlyCoordinator, Victim::LeaderOfTwo];

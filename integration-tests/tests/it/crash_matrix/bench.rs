@@ -150,12 +150,12 @@ pub(super) async fn in_turns<C: Strike>(bench: C::Bench, cells: Vec<C>, at_once:
     );
 }
 
-pub(super) async fn make_sqlite(file: &Path, statements: &'static str) -> Result<()> {
+pub(super) async fn make_sqlite(file: &Path, statements: &str) -> Result<()> {
     let options = SqliteConnectOptions::new()
         .filename(file)
         .create_if_missing(true);
     let mut conn = SqliteConnection::connect_with(&options).await?;
-    sqlx::raw_sql(statements)
+    sqlx::raw_sql(sqlx::AssertSqlSafe(statements.to_owned()))
         .execute(&mut conn)
         .await
         .with_context(|| format!("make {}", file.display()))?;

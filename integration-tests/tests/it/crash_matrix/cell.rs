@@ -76,7 +76,7 @@ impl Strike for Cell {
 
     async fn run(self, bench: &Bench, no: usize) -> Result<()> {
         let folder = bench.folder(&format!("cell-{no}"))?;
-        let table = Table::make(bench, self.engine, &folder, no).await?;
+        let table = Table::make(bench, (self.engine, self.mode), &folder, no).await?;
         std::fs::write(
             folder.join("pipeline.yaml"),
             table.pipeline(bench, self.mode),

@@ -74,7 +74,7 @@ impl Strike for ClusterCell {
     async fn run(self, bench: &ClusterBench, no: usize) -> Result<()> {
         let databases = &bench.databases;
         let folder = databases.folder(&format!("cell-{no}"))?;
-        let table = Table::make(databases, Engine::Postgres, &folder, no).await?;
+        let table = Table::make(databases, (Engine::Postgres, self.mode), &folder, no).await?;
         let file = folder.join("pipeline.yaml");
         std::fs::write(&file, table.pipeline(databases, self.mode))
             .context("write the pipeline")?;

@@ -62,7 +62,7 @@ impl Strike for RunsCell {
 
     async fn run(self, bench: &Bench, no: usize) -> Result<()> {
         let folder = bench.folder(&format!("cell-{no}"))?;
-        let table = Table::make(bench, self.engine, &folder, no).await?;
+        let table = Table::make(bench, (self.engine, self.mode), &folder, no).await?;
         let file = folder.join("pipeline.yaml");
         let whole = table.pipeline(bench, self.mode);
         match self.story {

@@ -24,6 +24,17 @@ pub(super) enum Engine {
 pub(super) enum Mode {
     Append,
     ReplacePartition,
+    Merge,
+}
+
+impl Mode {
+    /// Whether partitions are committed in chunks.
+    const fn has_chunks(self) -> bool {
+        match self {
+            Self::Append | Self::Merge => true,
+            Self::ReplacePartition => false,
+        }
+    }
 }
 
 /// A target of a cell's own.
@@ -33,23 +44,29 @@ pub(super) enum Table {
 }
 
 impl Table {
-    /// Makes the target of cell `no`, empty. No key: a row written twice must be seen twice. In
-    /// PostgreSQL the token says which attempt wrote it.
+    /// Makes the target of cell `no`, empty. No key, unless rows are merged by it: a row written
+    /// twice must be seen twice. In PostgreSQL the token says which attempt wrote it.
     pub(super) async fn make(
         bench: &Bench,
-        engine: Engine,
+        (engine, mode): (Engine, Mode),
         folder: &Path,
         no: usize,
     ) -> Result<Self> {
+        let unique = match mode {
+            Mode::Append | Mode::ReplacePartition => "",
+            Mode::Merge => "create unique index parts_id on parts (id);",
+        };
         match engine {
             Engine::Postgres => {
                 let name = format!("cell_{no}");
                 let url = bench.server.create_database(&name).await?;
                 let mut conn = bench.server.connect(&name).await?;
-                let create = "create table parts (id bigint not null, place bigint, note text, \
+                let create = format!(
+                    "create table parts (id bigint not null, place bigint, note text, \
                     token bigint not null default current_setting('highwater.token')::bigint); \
-                    create index on parts (place)";
-                sqlx::raw_sql(create)
+                    create index on parts (place); {unique}"
+                );
+                sqlx::raw_sql(sqlx::AssertSqlSafe(create.clone()))
                     .execute(&mut conn)
                     .await
                     .context("make the target")?;
@@ -60,9 +77,11 @@ impl Table {
             }
             Engine::Sqlite => {
                 let file = folder.join("target.db");
-                let create = "create table parts (id integer not null, place integer, note text); \
-                    create index parts_place on parts (place)";
-                make_sqlite(&file, create).await?;
+                let create = format!(
+                    "create table parts (id integer not null, place integer, note text); \
+                    create index parts_place on parts (place); {unique}"
+                );
+                make_sqlite(&file, &create).await?;
                 Ok(Self::Sqlite(file))
             }
         }
@@ -83,6 +102,7 @@ impl Table {
         let mode = match mode {
             Mode::Append => "append",
             Mode::ReplacePartition => "replace_partition",
+            Mode::Merge => "merge, cursor: place",
         };
         format!(
             "version: 1
@@ -192,10 +212,7 @@ async fn check_postgres(url: &str, mode: Mode, runs: i64) -> Result<()> {
         .context("read the ledger")?;
     // A chunk keeps the token of the attempt that wrote it, and the row of its task gets later
     // ones.
-    let written_by = match mode {
-        Mode::Append => ">=",
-        Mode::ReplacePartition => "=",
-    };
+    let written_by = if mode.has_chunks() { ">=" } else { "=" };
     let strangers = format!(
         "select count(*) from parts p where not exists (select from highwater.task k \
         where k.token {written_by} p.token \
@@ -264,7 +281,7 @@ fn judge(
 ) -> Result<()> {
     ensure!(runs == expected, "the ledger knows {runs} runs");
     // What a run leaves of a partition when it is superseded is a receipt of its own.
-    let has_parts = mode == Mode::Append && expected > 1;
+    let has_parts = mode.has_chunks() && expected > 1;
     ensure!(
         entries == tasks && (committed == PARTITIONS || has_parts && committed > PARTITIONS),
         "the ledger has {committed} of {entries} entries committed, of {tasks} tasks"
