@@ -105,7 +105,13 @@ impl Binary {
             // Not the whole of it: the other programs would be built with what the test alone needs.
             let told = cargo(
                 &tree,
-                &["--offline", "--test", &test, "--message-format", "json"],
+                &[
+                    "--offline",
+                    "--test",
+                    &test,
+                    "--message-format",
+                    "json-render-diagnostics",
+                ],
             )?;
             let built = told
                 .lines()

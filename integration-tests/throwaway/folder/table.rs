@@ -100,6 +100,7 @@ impl Table {
             generated: Vec::new(),
             defaulted: Vec::new(),
             key: self.key.clone(),
+            unique: self.key.first().map(|_| self.key.clone()).into_iter().collect(),
             partition_form: partition.map(|_| CursorForm::Native),
             partition_indexed: partition.is_some(),
             has_rows: !self.rows.is_empty(),
