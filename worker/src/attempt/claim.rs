@@ -12,27 +12,19 @@ use super::{AttemptContext, superseded};
 use crate::connector::{Claim, ClaimOutcome};
 use crate::patience::Call;
 
-/// How often an attempt takes it for the size of its chunks that no byte moves. A host that is
-/// silent says nothing to smaller ones either.
-const STALLS_MAX: u32 = 3;
-
 /// Claims the task, moves what is left of its slice, and commits the rows with its ledger row.
 ///
-/// Where it is moved in chunks, one that took a database too long is tried again at half its size,
-/// by the same attempt: it claims once more, and goes on behind what it has committed.
+/// Where it is moved in chunks, one that took a database longer than a statement may is tried again
+/// at half its size, by the same attempt: it claims once more, and goes on behind what it has
+/// committed. A host that is silent says nothing to smaller ones either, and ends the attempt.
 pub(crate) async fn move_slice(
     cx: &AttemptContext<'_>,
     slice: Slice,
 ) -> Result<Outcome, AttemptError> {
     let mut size = cx.of.load_order()?.chunk.as_ref().map(ChunkSize::first);
-    let mut stalls = 0;
     loop {
         let error = match claim_and_move(cx, slice, &mut size).await {
             Err(error) if error.code == ErrorCode::StatementTimeout => error,
-            Err(error) if error.code == ErrorCode::Stalled && stalls < STALLS_MAX => {
-                stalls += 1;
-                error
-            }
             ended => return ended,
         };
         let Some(half) = size.and_then(ChunkSize::half) else {

@@ -238,7 +238,68 @@ async fn former_attempt_of(
     .fetch_one(session.conn())
     .await
     .ok()?;
-    let is_former = row.state == LedgerState::Open && row.fence.token < claim.fence.token;
-    (is_former && others == 0 && former.pid == writer && former != *Process::own())
-        .then_some(former)
+    let suspect = Suspect {
+        is_earlier: row.state == LedgerState::Open && row.fence.token < claim.fence.token,
+        other_claims: others,
+        is_writer: former.pid == writer,
+        is_this_process: former == *Process::own(),
+    };
+    suspect.may_be_ended().then_some(former)
+}
+
+/// What is known of the process that claimed a task before.
+#[derive(Debug, Clone, Copy)]
+struct Suspect {
+    /// Its claim is open, and older than the one that waits.
+    is_earlier: bool,
+    /// Claims of other tasks that it holds: work that would end with it.
+    other_claims: i64,
+    /// It is the process that holds the file's lock.
+    is_writer: bool,
+    is_this_process: bool,
+}
+
+impl Suspect {
+    /// Nobody's process is ended but the one whose claim has been handed on, and which does nothing
+    /// else.
+    const fn may_be_ended(self) -> bool {
+        self.is_earlier && self.other_claims == 0 && self.is_writer && !self.is_this_process
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_former_attempt_that_holds_the_lock_and_nothing_else_is_ended() {
+        let former = Suspect {
+            is_earlier: true,
+            other_claims: 0,
+            is_writer: true,
+            is_this_process: false,
+        };
+        assert!(former.may_be_ended());
+        let others = [
+            Suspect {
+                is_earlier: false,
+                ..former
+            },
+            Suspect {
+                other_claims: 1,
+                ..former
+            },
+            Suspect {
+                is_writer: false,
+                ..former
+            },
+            Suspect {
+                is_this_process: true,
+                ..former
+            },
+        ];
+        for other in others {
+            assert!(!other.may_be_ended(), "{other:?}");
+        }
+    }
 }
