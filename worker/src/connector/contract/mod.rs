@@ -3,8 +3,8 @@
 //!
 //! A connector plugs in with a fixture and a macro, [`target_contract!`](crate::target_contract) or
 //! [`source_contract!`](crate::source_contract); one that merges with
-//! [`merge_contract!`](crate::merge_contract), too. The suite speaks no SQL: how its table is changed and
-//! looked at is the fixture's business.
+//! [`merge_contract!`](crate::merge_contract), too. The suite speaks no SQL: how its table is
+//! changed and looked at is the fixture's business.
 
 mod bench;
 pub mod chunks;

@@ -257,11 +257,13 @@ pub(super) async fn read_unique(
 ) -> Result<Vec<Vec<String>>, sqlx::Error> {
     sqlx::query_scalar::<_, Vec<String>>(
         "select array_agg(a.attname::text order by k.place) \
-         from pg_index i cross join lateral unnest(i.indkey::int2[]) with ordinality k(attnum, place) \
+         from pg_index i cross join lateral unnest(i.indkey::int2[]) \
+         with ordinality k(attnum, place) \
          join pg_attribute a on a.attrelid = i.indrelid and a.attnum = k.attnum \
          where i.indrelid = $1::oid and i.indisunique and i.indisvalid and i.indimmediate \
          and i.indpred is null and i.indexprs is null and k.place <= i.indnkeyatts \
-         group by i.indexrelid, i.indisprimary order by i.indisprimary desc, i.indexrelid limit 200",
+         group by i.indexrelid, i.indisprimary order by i.indisprimary desc, \
+         i.indexrelid limit 200",
     )
     .bind(oid)
     .fetch_all(&mut *conn)
