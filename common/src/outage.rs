@@ -6,8 +6,9 @@
 //! Idea: the circuit breaker of M. Nygard, "Release It!" (2007); the trial request of its half-open
 //! state is one real task.
 
-use crate::error_code::ErrorCode;
 use std::time::Duration;
+
+use crate::error_code::ErrorCode;
 
 /// The first wait's ceiling.
 const FIRST_WAIT: Duration = Duration::from_secs(1);

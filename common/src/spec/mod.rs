@@ -31,8 +31,9 @@ mod suggest;
 mod tests;
 mod value;
 
-use crate::error_code::ErrorCode;
 use std::collections::BTreeMap;
+
+use crate::error_code::ErrorCode;
 
 pub use canonical::from_canonical;
 pub use connection::Connection;

@@ -3,9 +3,10 @@
 //! The tree is read through a type of our own and not through derived structs: those stop at the
 //! first problem, and those that the reader has to buffer lose the place.
 
-use crate::error_code::ErrorCode;
 use std::collections::HashMap;
 use std::fmt;
+
+use crate::error_code::ErrorCode;
 
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_saphyr::{

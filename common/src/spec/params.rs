@@ -1,12 +1,12 @@
 //! Puts the values of parameters in. `${param:name}` is all there is: no templates.
 
-use crate::error_code::ErrorCode;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::node::{Node, Scalar, ScalarKind, Value, join, scalar, shortened};
 use super::problem::{Location, Problems};
 use super::suggest::nearest;
 use super::value::ParamType;
+use crate::error_code::ErrorCode;
 
 /// A declared parameter. Without a usable value it has been reported.
 struct Param {

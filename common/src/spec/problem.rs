@@ -1,9 +1,10 @@
 //! What is wrong with a pipeline file, and where. Rendering with a caret is left to whoever shows
 //! it.
 
-use crate::error_code::ErrorCode;
 use std::collections::HashSet;
 use std::fmt;
+
+use crate::error_code::ErrorCode;
 
 use serde::Serialize;
 

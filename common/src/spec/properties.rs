@@ -1,8 +1,9 @@
 //! What holds for every file: the schema and the decoder know the same keys, and no text makes a
 //! reading panic.
 
-use crate::error_code::ErrorCode;
 use std::collections::BTreeSet;
+
+use crate::error_code::ErrorCode;
 
 use proptest::prelude::*;
 use serde_json::{Value as Json, json};

@@ -1,6 +1,5 @@
 //! Rules between the keys of one step. Each looks only at what could be read.
 
-use crate::error_code::ErrorCode;
 use std::collections::BTreeSet;
 
 use super::check::tag_of;
@@ -10,6 +9,7 @@ use super::node::{Node, join, shortened};
 use super::problem::Problems;
 use super::step_keys::STEP;
 use super::value::{self, BoundForm};
+use crate::error_code::ErrorCode;
 
 /// Reports what contradicts itself within the step under `path`.
 pub(super) fn check_step(step: &Node, path: &str, problems: &mut Problems) {
