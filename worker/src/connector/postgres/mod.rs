@@ -19,6 +19,7 @@ mod ledger;
 mod left_out;
 mod merge;
 mod nulls;
+mod other_sessions;
 mod pins;
 mod policies;
 mod positions;

@@ -13,9 +13,9 @@ use sqlx::postgres::PgRow;
 use sqlx::{Executor, PgConnection, Row};
 use uuid::Uuid;
 
-use super::claim::{Ended, end_idle_claims, end_session, mark, set_lock_timeout};
 use super::errors::{classify, fault, is_missing_relation, is_state, permanent, stumble};
 use super::ledger::{self, SessionMark, uuid};
+use super::other_sessions::{Ended, end_idle_claims, end_session, mark, set_lock_timeout};
 use super::session::Endpoint;
 use crate::connector::stored_slice::{ALL, NULL, RangeMerger, kind_text};
 use crate::connector::{ConnectorError, PrepareOutcome, StreamRequest};

@@ -21,12 +21,13 @@ use sqlx::{Connection, Executor, PgConnection};
 use fencing::take_over;
 
 use super::catalog::{find_table, is_indexed, qualified, read_key, read_unique};
-use super::claim::{claim, end_idle_claims, set_lock_timeout};
+use super::claim::claim;
 use super::connect::Urls;
 use super::created::created_type;
 use super::errors::{classify, is_missing_relation, permanent, stumble};
 use super::forms::position_form;
 use super::ledger::{self, uuid};
+use super::other_sessions::{end_idle_claims, set_lock_timeout};
 use super::policies::look_at_target;
 use super::prepare::prepare;
 use super::receipts;

@@ -5,9 +5,9 @@ use highwater_common::error_code::ErrorCode;
 use highwater_common::id::{ClusterId, RunId};
 use sqlx::{Executor, PgConnection, Row};
 
-use super::super::claim::{Ended, end_idle_claims, end_session};
 use super::super::errors::{classify, fault, is_state};
 use super::super::ledger::{self, SessionMark, uuid};
+use super::super::other_sessions::{Ended, end_idle_claims, end_session};
 use super::super::stream::FENCE_ROUNDS_MAX;
 use super::PostgresTarget;
 use crate::connector::ConnectorError;
