@@ -67,6 +67,17 @@ fn may_raise(row: &LedgerRow, mine: &Fence, digest: &DocumentDigest) -> bool {
     row.state == LedgerState::Open && row.fence.token < mine.token && row.spec_digest == *digest
 }
 
+/// Whether a claim also takes the fence of another task's row, where the tasks of a step run one at
+/// a time: of the claims of its stream the latest one alone may commit. That task's own next claim
+/// comes with a larger token, and takes the fence back.
+///
+/// The row is one of the run and the stream, and is changed by the transaction that raises the
+/// claim's own.
+#[must_use]
+pub fn takes_fence_of(other: &LedgerRow, mine: &Fence) -> bool {
+    other.state == LedgerState::Open && other.fence != *mine && other.fence.token <= mine.token
+}
+
 /// How many rows an attempt's guard matches; [`judge`](crate::commit::judge) says whether it may
 /// commit then.
 #[must_use]
@@ -182,6 +193,24 @@ mod tests {
             ClaimStep::Stands(Resume::Begin),
             "a claim whose answer was lost stands"
         );
+    }
+
+    #[test]
+    fn a_fence_taken_from_another_task_is_open_and_of_no_larger_token() {
+        for state in STATES {
+            for (token, nonce) in [(1, 9), (2, 9), (2, 2), (3, 9)] {
+                let other = row(state, fence_of(token, nonce));
+                let takes = takes_fence_of(&other, &fence_of(2, 2));
+                let may = state == LedgerState::Open && nonce == 9 && token < 3;
+                assert_eq!(takes, may, "{state:?}, {token}/{nonce}");
+                // AND whoever had it commits no more
+                let taken = row(state, fence_of(2, 2));
+                assert_eq!(
+                    guard(Some(&taken), &other.fence) == 0,
+                    nonce == 9 || state != LedgerState::Open
+                );
+            }
+        }
     }
 
     #[test]

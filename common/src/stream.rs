@@ -60,6 +60,14 @@ pub fn may_claim(taken: Option<&PlanMark>, mine: &PlanMark) -> bool {
     taken.is_none_or(|taken| taken == mine)
 }
 
+/// The token by which a claim is late, where the tasks of a step run one at a time: the stream's row
+/// holds the largest one that took the stream, or claimed a task of it alone. The claim that is not
+/// late puts its own there.
+#[must_use]
+pub fn claimed_since(latest: FencingToken, mine: FencingToken) -> Option<FencingToken> {
+    (latest > mine).then_some(latest)
+}
+
 /// What a target's ledger says of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RunMark {
@@ -236,6 +244,15 @@ mod tests {
             plan: Some(plan),
             ..owner(run, token)
         }
+    }
+
+    #[test]
+    fn a_claim_alone_is_late_behind_a_larger_token_only() {
+        let late = |latest, mine| {
+            let token = FencingToken::from_raw;
+            claimed_since(token(latest), token(mine)).map(FencingToken::raw)
+        };
+        assert_eq!([late(4, 5), late(5, 5), late(6, 5)], [None, None, Some(6)]);
     }
 
     #[test]

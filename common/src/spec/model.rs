@@ -328,6 +328,15 @@ pub struct Write {
     pub triggers: Triggers,
 }
 
+impl Write {
+    /// Whether the last commit of a row wins, so that tasks must run one after the other: then the
+    /// rows are committed in the order in which they were read.
+    #[must_use]
+    pub fn runs_alone(&self) -> bool {
+        self.mode == WriteMode::Merge && self.cursor.is_none()
+    }
+}
+
 /// How much of a partition one commit takes where rows are appended or merged. Its size follows the target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Chunk {

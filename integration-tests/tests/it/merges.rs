@@ -1,5 +1,7 @@
 //! Rows that are merged by their key: what changed is updated, what is new is added, the rest stays.
 
+use highwater_integration_tests::cluster::{Cluster, ClusterOptions, Orders};
+
 use crate::site::{Engine, LIMIT, ROWS, Side, Site, assert_exit, assert_says};
 
 const BOTH: [Engine; 2] = [Engine::Postgres, Engine::Sqlite];
@@ -126,4 +128,53 @@ async fn a_target_that_cannot_tell_rows_apart_is_refused_by_the_plan() {
             sums(&site, Side::Source).await
         );
     }
+}
+
+#[tokio::test]
+async fn a_frozen_task_of_a_merge_without_a_cursor_undoes_no_later_row() {
+    // GIVEN a merge without a cursor, whose worker is frozen with a day's rows in hand
+    let orders = Orders { days: 2, rows: 40 };
+    let mut cluster = Cluster::start(ClusterOptions::default()).await.unwrap();
+    orders.load(&cluster).await.unwrap();
+    cluster
+        .add_worker("w1", 1, "attempt::after_begin=sleep(3000)")
+        .await
+        .unwrap();
+    let pipeline = orders
+        .pipeline("")
+        .replace("{mode: replace_partition", "{mode: merge");
+    cluster.submit(&pipeline).await.unwrap();
+    let has_read = "select count(*) from highwater.task, pg_stat_activity where task.state = 'O' \
+        and usename = 'w1' and pg_stat_activity.state = 'idle in transaction'";
+    cluster
+        .until_number("w1 to have read", has_read)
+        .await
+        .unwrap();
+    cluster.worker("w1").freeze().unwrap();
+    // AND one of them has come into the next day, which another worker has loaded since, and holds
+    let moves = "update orders set placed = placed + interval '1 day', note = 'moved' where id = 7";
+    sqlx::raw_sql(moves)
+        .execute(&mut cluster.source.connect("postgres").await.unwrap())
+        .await
+        .unwrap();
+    cluster
+        .add_worker("w2", 1, "attempt::after_commit=1*return(stall 8000)")
+        .await
+        .unwrap();
+    let commits = "select count(*) from highwater.task where state = 'C'";
+    cluster
+        .until_number("w2 to have committed", commits)
+        .await
+        .unwrap();
+    // WHEN the frozen worker goes on
+    cluster.worker("w1").thaw().unwrap();
+    cluster.until_worker("w1", "ready", LIMIT).await.unwrap();
+    let run = cluster.until_ended(LIMIT).await.unwrap();
+    assert_eq!(run["status"], "success", "{run:#}\n{}", cluster.logs());
+    // THEN the row is as it was read last
+    let (source, target) = cluster
+        .digests("select id, placed, note from orders order by id")
+        .await
+        .unwrap();
+    assert_eq!((source.rows, &source), (80, &target));
 }

@@ -55,6 +55,7 @@ async fn claim_and_move(
         ordinal: assignment.ordinal,
         stream: load_order.stream.clone(),
         slice,
+        runs_alone: load_order.write.runs_alone(),
         attempt: assignment.attempt,
         fence: assignment.fence,
         spec_digest: order.spec_digest,

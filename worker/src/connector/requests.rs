@@ -192,6 +192,9 @@ pub struct Claim {
     pub stream: String,
     /// The slice, for coverage.
     pub slice: Slice,
+    /// Whether the stream's tasks run one at a time: then this claim fences the open attempts of
+    /// all others, too. Asked of a target that merges alone.
+    pub runs_alone: bool,
     /// Which attempt.
     pub attempt: AttemptNo,
     /// The fence.

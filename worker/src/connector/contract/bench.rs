@@ -145,6 +145,7 @@ impl<F: TargetFixture> Bench<F> {
             ordinal: ordinal(&slice),
             stream: STREAM.to_owned(),
             slice,
+            runs_alone: false,
             attempt: AttemptNo::new(attempt),
             fence: Fence {
                 token: self.token(attempt),

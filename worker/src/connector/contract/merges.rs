@@ -1,13 +1,17 @@
 //! Rows that take the place of those with their key: the newest stays, whoever commits last.
 
 use highwater_common::assignment::{AttemptError, ErrorClass};
+use highwater_common::commit::{LedgerRow, LedgerState};
 use highwater_common::cursor::Cursor;
+use highwater_common::ledger;
 use highwater_common::range::Slice;
 use highwater_common::spec::WriteMode;
 
-use super::bench::{Bench, Given, commit, failure, range};
+use super::bench::{Bench, Given, assert_writes_in_vain, commit, failure, range};
 use super::{Row, TableChange, TargetFixture};
-use crate::connector::{CommitOutcome, GuardOutcome, GuardStep, MergeBy, Next, WriteRequest};
+use crate::connector::{
+    Claim, ClaimOutcome, CommitOutcome, GuardOutcome, GuardStep, MergeBy, Next, WriteRequest,
+};
 
 /// A target that merges.
 pub trait MergeFixture: TargetFixture {
@@ -184,6 +188,112 @@ pub async fn rows_that_are_nothing_but_their_key_are_merged<F: MergeFixture>() {
     let mut ids: Vec<i64> = rows(&bench).await.iter().map(|row| row.id).collect();
     ids.sort_unstable();
     assert_eq!(ids, [1, 2]);
+}
+
+/// The claim of a task that runs alone: the `lo`th token of the run.
+fn alone<F: TargetFixture>(bench: &Bench<F>, slice: Slice, lo: u32) -> Claim {
+    Claim {
+        runs_alone: true,
+        ..bench.claim(slice, lo)
+    }
+}
+
+/// Where the last commit wins, the attempt that read first must not commit last: a claim ends the
+/// open attempts of the other tasks, and those come back by claims of their own.
+pub async fn a_claim_alone_ends_the_attempts_of_every_other_task<F: MergeFixture>() {
+    let bench = Bench::<F>::prepared().await;
+    let (old, new) = ([row(1, 15, "old")], [row(1, 25, "new")]);
+    let (first, second) = (range(10, 20), range(20, 30));
+    // GIVEN an attempt that read a row and fell asleep, and the task that the row has come into
+    // since
+    let zombie = bench.held(&alone(&bench, first, 1)).await;
+    let successor = bench.held(&alone(&bench, second, 2)).await;
+    // WHEN the sleeper goes on, be it before the other one commits or after it, THEN in vain
+    let request = merging(&bench, first, false);
+    assert_writes_in_vain(zombie, &request, Given::of(&old)).await;
+    let tx = successor.begin().await.expect("it begins");
+    let (tx, receipt) = tx
+        .write(&merging(&bench, second, false), &mut Given::of(&new))
+        .await
+        .expect("it is written");
+    commit(tx, &receipt).await;
+    assert_eq!(rows(&bench).await, new);
+    // AND the sleeper's task is done by its next attempt
+    let again = alone(&bench, first, 3);
+    bench
+        .load_as(&again, &request, Given::of(&[row(2, 16, "other")]))
+        .await
+        .expect("the merge goes through");
+    assert_eq!(rows(&bench).await, [new[0].clone(), row(2, 16, "other")]);
+}
+
+/// A claim that was late is refused, whichever task it is of, also one that had never claimed.
+pub async fn a_late_claim_of_another_task_is_fenced<F: MergeFixture>() {
+    let bench = Bench::<F>::prepared().await;
+    let latest = alone(&bench, range(10, 20), 5);
+    let late = alone(&bench, range(20, 30), 4);
+    let refused = async || {
+        let answer = bench.target.claim(&late).await.expect("an answer");
+        assert!(
+            matches!(answer, ClaimOutcome::Fenced { newer } if newer == latest.fence.token),
+            "{answer:?}"
+        );
+        let row = bench.target.ledger_row(&bench.run, &late.task).await;
+        assert_eq!(row.expect("readable"), None);
+    };
+    // GIVEN a claim WHEN an earlier one of another task comes, THEN it is told the later token
+    let held = bench.held(&latest).await;
+    refused().await;
+    // AND the claim that came before it goes on, and the late one stays refused once it has committed
+    let request = merging(&bench, range(10, 20), false);
+    let tx = held.begin().await.expect("it begins");
+    let (tx, receipt) = tx
+        .write(&request, &mut Given::of(&[row(1, 15, "one")]))
+        .await
+        .expect("it is written");
+    commit(tx, &receipt).await;
+    refused().await;
+    assert_eq!(rows(&bench).await, [row(1, 15, "one")]);
+}
+
+/// What a claim does to the rows of other tasks is what is decided, in every state of theirs.
+pub async fn a_claim_alone_does_to_other_rows_what_is_decided<F: MergeFixture>() {
+    let bench = Bench::<F>::prepared().await;
+    let mut start = 0;
+    let mut others = Vec::new();
+    // GIVEN rows of other tasks in every state, under a smaller and the same token
+    for state in [
+        LedgerState::Open,
+        LedgerState::Intent,
+        LedgerState::Committed,
+        LedgerState::Fenced,
+    ] {
+        for lo in [2, 3] {
+            start += 10;
+            let other = bench.claim(range(start, start + 10), lo);
+            drop(bench.held(&other).await);
+            bench.fixture.alter_claim(start, state, 0, true).await;
+            others.push(other);
+        }
+    }
+    let mine = alone(&bench, range(0, 10), 3);
+    let row_of = async |claim: &Claim| {
+        let row = bench.target.ledger_row(&bench.run, &claim.task).await;
+        row.expect("readable").expect("claimed")
+    };
+    let mut before = Vec::new();
+    for other in &others {
+        before.push(row_of(other).await);
+    }
+    // WHEN a task that runs alone is claimed
+    drop(bench.held(&mine).await);
+    // THEN it took the fences that it was to take, and nothing else has changed
+    for (other, before) in others.iter().zip(before) {
+        let taken = ledger::takes_fence_of(&before, &mine.fence);
+        assert_eq!(taken, before.state == LedgerState::Open);
+        let fence = if taken { mine.fence } else { before.fence };
+        assert_eq!(row_of(other).await, LedgerRow { fence, ..before });
+    }
 }
 
 /// What a chunk used beside the table is gone when the next one begins on the same session.

@@ -264,6 +264,9 @@ macro_rules! merge_contract {
                 merges::a_merge_never_touches_a_row_sharing_only_a_secondary_unique_key
                 merges::rows_that_are_nothing_but_their_key_are_merged
                 merges::a_merge_goes_on_with_another_chunk
+                merges::a_claim_alone_ends_the_attempts_of_every_other_task
+                merges::a_late_claim_of_another_task_is_fenced
+                merges::a_claim_alone_does_to_other_rows_what_is_decided
             }
         }
     };

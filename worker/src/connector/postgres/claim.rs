@@ -9,7 +9,8 @@ use highwater_common::chunk::Reached;
 use highwater_common::commit::{Resume, resume};
 use highwater_common::error_code::ErrorCode;
 use highwater_common::id::ClusterId;
-use highwater_common::stream::may_claim;
+use highwater_common::stream::{claimed_since, may_claim};
+use highwater_common::token::FencingToken;
 use sqlx::{Executor, PgConnection, Row};
 use uuid::Uuid;
 
@@ -49,7 +50,8 @@ struct Claiming<'c> {
     endpoint: &'c Endpoint,
     claim: &'c Claim,
     me: SessionMark,
-    former: Option<SessionMark>,
+    /// The sessions of the attempts whose fences it takes.
+    former: Vec<SessionMark>,
     /// How the last try to end a session of the task came out.
     hindered: Ended,
 }
@@ -71,7 +73,7 @@ pub(super) async fn claim(
         endpoint,
         claim,
         me,
-        former: None,
+        former: Vec::new(),
         hindered: Ended::Gone,
     };
     claiming
@@ -161,6 +163,14 @@ impl Claiming<'_> {
             self.conn.execute("rollback").await?;
             return Ok(Round::Over(Decided::Adopted(holder)));
         }
+        if self.claim.runs_alone
+            && let Some(newer) = self.take_turn().await?
+        {
+            self.conn.execute("rollback").await?;
+            return Ok(Round::Over(Decided::Outcome(ClaimOutcome::Fenced {
+                newer,
+            })));
+        }
         let state = sqlx::query_scalar::<_, String>(
             "select state from highwater.run where run_id \
             = $1 for share",
@@ -196,27 +206,34 @@ impl Claiming<'_> {
             "select t.session_id, (extract(epoch from t.session_start) * 1000000)::int8 as \
                 session_micros, \
                 (select plan from highwater.stream where stream_id = $4 and run_id = $1) as plan \
-                from (values (1)) one left join highwater.task t on t.run_id = $1 and t.task_id = \
-                $2 and t.token < $3",
+                from (values (1)) one left join highwater.task t on t.run_id = $1 and t.token < $3 \
+                and (t.task_id = $2 or ($5 and t.stream_id = $4 and t.state = 'O'))",
         )
         .bind(run)
         .bind(task)
         .bind(self.claim.fence.token.raw())
         .bind(&self.claim.stream)
-        .fetch_one(&mut self.conn)
+        .bind(self.claim.runs_alone)
+        .fetch_all(&mut self.conn)
         .await?;
-        if !may_claim(
-            plan_mark(former.try_get("plan")?).as_ref(),
-            &self.claim.plan,
-        ) {
-            self.conn.execute("rollback").await?;
-            return Ok(Round::Over(Decided::Outcome(ClaimOutcome::PlanChanged)));
+        self.former.clear();
+        for former in &former {
+            if !may_claim(
+                plan_mark(former.try_get("plan")?).as_ref(),
+                &self.claim.plan,
+            ) {
+                self.conn.execute("rollback").await?;
+                return Ok(Round::Over(Decided::Outcome(ClaimOutcome::PlanChanged)));
+            }
+            self.former.extend(mark(
+                former.try_get("session_id")?,
+                former.try_get("session_micros")?,
+            ));
         }
-        self.former = mark(
-            former.try_get("session_id")?,
-            former.try_get("session_micros")?,
-        );
         if let Some(reached) = self.upsert().await? {
+            if self.claim.runs_alone {
+                self.take_fences().await?;
+            }
             stumble("claim::raised").await?;
             self.conn.execute("commit").await?;
             stumble("claim::committed").await?;
@@ -230,6 +247,39 @@ impl Claiming<'_> {
             None => Ok(Round::Again),
             Some(found) => self.decide(&found).await,
         }
+    }
+
+    /// Keeps the claims of the stream's other tasks waiting until this one has ended, and notes its
+    /// token. The token of a later one, if there is one. Before the run's mark: whoever takes the
+    /// stream for another run locks them in this order, too.
+    async fn take_turn(&mut self) -> Result<Option<FencingToken>, sqlx::Error> {
+        let mine = self.claim.fence.token;
+        let latest = sqlx::query_scalar::<_, i64>(
+            "update highwater.stream set token = greatest(token, $3) where stream_id = $1 and \
+             run_id = $2 returning token",
+        )
+        .bind(&self.claim.stream)
+        .bind(uuid(self.claim.run.as_bytes()))
+        .bind(mine.raw())
+        .fetch_optional(&mut self.conn)
+        .await?;
+        Ok(latest.and_then(|latest| claimed_since(FencingToken::from_raw(latest), mine)))
+    }
+
+    /// Takes the fences of the stream's other open tasks, after their guards in flight.
+    async fn take_fences(&mut self) -> Result<(), sqlx::Error> {
+        sqlx::query(
+            "update highwater.task set token = $4, nonce = $5 where run_id = $1 and stream_id = $2 \
+             and task_id <> $3 and state = 'O' and token <= $4 and (token, nonce) <> ($4, $5)",
+        )
+        .bind(uuid(self.claim.run.as_bytes()))
+        .bind(&self.claim.stream)
+        .bind(uuid(self.claim.task.as_bytes()))
+        .bind(self.claim.fence.token.raw())
+        .bind(uuid(&self.claim.fence.nonce.to_bytes()))
+        .execute(&mut self.conn)
+        .await
+        .map(drop)
     }
 
     async fn upsert(&mut self) -> Result<Option<Reached>, sqlx::Error> {
@@ -289,7 +339,7 @@ impl Claiming<'_> {
     /// gone before this one takes its place, or two sessions would pass one guard.
     async fn take_own_row(&mut self, found: &FoundRow) -> Result<Round, sqlx::Error> {
         if found.session == Some(self.me) {
-            self.former = None;
+            self.former.clear();
             return Ok(Round::Over(Decided::Held(found.reached)));
         }
         if let Some(session) = found.session
@@ -312,7 +362,7 @@ impl Claiming<'_> {
         .bind(i32::try_from(found.reached.chunks).unwrap_or(i32::MAX))
         .execute(&mut self.conn)
         .await?;
-        self.former = None;
+        self.former.clear();
         Ok(if taken.rows_affected() == 1 {
             Round::Over(Decided::Held(found.reached))
         } else {
@@ -320,22 +370,22 @@ impl Claiming<'_> {
         })
     }
 
-    /// Ends the session that claimed before, if it still lives. Lacking the right to do so is not
-    /// an error yet: it is one when the work then has to wait for that session.
+    /// Ends the sessions that claimed before, those that still live. Lacking the right to do so is
+    /// not an error yet: it is one when the work then has to wait for such a session.
     async fn end_former(&mut self) -> Result<(), ConnectorError> {
-        let Some(former) = self.former.take() else {
-            return Ok(());
-        };
-        if former == self.me {
-            return Ok(());
-        }
-        let gone = self.end_and_see_gone(former).await;
-        let gone =
-            gone.map_err(|error| classify(self.endpoint, "end a former attempt's session", error))?;
-        if gone != Ended::Gone {
-            let advice = gone.advice();
-            tracing::warn!(target = %self.endpoint, pid = former.pid, "a former attempt's session \
-                could not be ended{advice}");
+        for former in std::mem::take(&mut self.former) {
+            if former == self.me {
+                continue;
+            }
+            let gone = self.end_and_see_gone(former).await;
+            let gone = gone.map_err(|error| {
+                classify(self.endpoint, "end a former attempt's session", error)
+            })?;
+            if gone != Ended::Gone {
+                let advice = gone.advice();
+                tracing::warn!(target = %self.endpoint, pid = former.pid, "a former attempt's \
+                    session could not be ended{advice}");
+            }
         }
         Ok(())
     }

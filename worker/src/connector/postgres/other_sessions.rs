@@ -72,8 +72,8 @@ pub(super) async fn end_session(
 }
 
 /// Ends the sessions that stopped in the midst of a claim, whose ledger rows nobody sees yet: they
-/// keep whoever fences their run waiting. A claim alone locks rows of `run`, and its statements
-/// follow each other at once; it is simply made again.
+/// keep whoever fences their run waiting. A claim alone shares rows of `meta` and `run`, and its
+/// statements follow each other at once; it is simply made again.
 pub(super) async fn end_idle_claims(
     conn: &mut PgConnection,
     idle: Duration,
@@ -84,8 +84,8 @@ pub(super) async fn end_idle_claims(
          where a.state like 'idle in transaction%' and clock_timestamp() - a.state_change > $1 * \
          interval '1 millisecond' \
          and a.pid in (select l.pid from pg_locks l join pg_database d on d.oid = l.database \
-         where d.datname = current_database() and l.relation = 'highwater.run'::regclass and \
-         l.mode = 'RowShareLock')",
+         where d.datname = current_database() and l.mode = 'RowShareLock' and \
+         l.relation in ('highwater.meta'::regclass, 'highwater.run'::regclass))",
     )
     .bind(i64::try_from(idle.as_millis()).unwrap_or(i64::MAX))
     .fetch_all(&mut *conn)

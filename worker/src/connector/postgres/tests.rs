@@ -193,6 +193,7 @@ impl World {
             step: "orders".parse().expect("a name"),
             stream: STREAM.into(),
             slice,
+            runs_alone: false,
             attempt: AttemptNo::new(lo),
             fence: fence(lo),
             spec_digest: DocumentDigest::of(b"spec"),

@@ -4,7 +4,8 @@ use highwater_common::assignment::ErrorClass;
 use highwater_common::chunk::Reached;
 use highwater_common::commit::{LedgerState, Resume, resume};
 use highwater_common::error_code::ErrorCode;
-use highwater_common::stream::may_claim;
+use highwater_common::stream::{claimed_since, may_claim};
+use highwater_common::token::FencingToken;
 use highwater_runtime::failpoint;
 
 use super::errors::{DatabaseFile, is_busy};
@@ -105,11 +106,19 @@ async fn decide(
         return Ok((Answer::PlanChanged, nothing));
     }
     failpoint::hit("claim::marked").await?;
+    if claim.runs_alone
+        && let Some(newer) = take_turn(session, place, claim).await?
+    {
+        return Ok((Answer::Is(Resume::Fenced { newer }), nothing));
+    }
     raise(session, place, claim).await?;
     failpoint::hit("claim::raised").await?;
     match ledger::row(session.conn(), place, &claim.run, &claim.task).await? {
         Some(found) => {
             let answer = resume(&found.row, &claim.fence, &claim.spec_digest);
+            if claim.runs_alone && answer == Resume::Begin {
+                take_fences(session, place, claim).await?;
+            }
             Ok((Answer::Is(answer), found.reached))
         }
         None => Err(place.permanent(
@@ -117,6 +126,47 @@ async fn decide(
             "the claim that was just written is not there",
         )),
     }
+}
+
+/// Notes the claim's token as the latest of the stream; that of a later one, if there is one.
+async fn take_turn(
+    session: &mut Session,
+    place: &DatabaseFile,
+    claim: &Claim,
+) -> Result<Option<FencingToken>, ConnectorError> {
+    let mine = claim.fence.token;
+    let latest: Option<i64> = sqlx::query_scalar(
+        "update _highwater_stream set token = max(token, ?) where stream_id = ? and run_id = ?
+         returning token",
+    )
+    .bind(mine.raw())
+    .bind(&claim.stream)
+    .bind(claim.run.to_string())
+    .fetch_optional(session.conn())
+    .await
+    .map_err(place.failed("note the claim's turn"))?;
+    Ok(latest.and_then(|latest| claimed_since(FencingToken::from_raw(latest), mine)))
+}
+
+/// Takes the fences of the stream's other open tasks.
+async fn take_fences(
+    session: &mut Session,
+    place: &DatabaseFile,
+    claim: &Claim,
+) -> Result<(), ConnectorError> {
+    let fence = sqlx::query(
+        "update _highwater_task set token = ?1, nonce = ?2 where run_id = ?3 and stream_id = ?4
+           and task_id <> ?5 and state = 'O' and token <= ?1 and (token, nonce) <> (?1, ?2)",
+    )
+    .bind(claim.fence.token.raw())
+    .bind(claim.fence.nonce.to_bytes().to_vec())
+    .bind(claim.run.to_string())
+    .bind(&claim.stream)
+    .bind(claim.task.to_string());
+    sql::run(session.conn(), fence)
+        .await
+        .map_err(place.failed("fence the stream's other tasks"))
+        .map(drop)
 }
 
 async fn check_target(

@@ -206,11 +206,16 @@ async fn a_claim_that_stopped_halfway_keeps_no_fence_waiting() {
             .await
             .expect("connected")
     };
-    let mut asleep = [connect().await, connect().await];
-    for conn in &mut asleep {
-        conn.execute("begin; select state from highwater.run for share")
-            .await
-            .expect("as a claim begins");
+    // AND one of a task that runs alone, which is frozen even earlier and locks the stream
+    let mut asleep = [connect().await, connect().await, connect().await];
+    let held = [
+        "begin; select state from highwater.run for share",
+        "begin; select state from highwater.run for share",
+        "begin; select cluster_id from highwater.meta for share; \
+         update highwater.stream set token = token",
+    ];
+    for (conn, held) in asleep.iter_mut().zip(held) {
+        conn.execute(held).await.expect("as a claim begins");
     }
     world
         .wh

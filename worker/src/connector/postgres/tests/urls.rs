@@ -343,6 +343,7 @@ async fn load(world: &World, task: u8, slice: Slice) -> Result<CommitOutcome, Co
         step: "orders".parse().expect("a name"),
         stream: STREAM.into(),
         slice,
+        runs_alone: false,
         attempt: AttemptNo::new(1),
         fence: fence(1),
         spec_digest: DocumentDigest::of(b"spec"),

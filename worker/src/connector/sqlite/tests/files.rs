@@ -39,6 +39,7 @@ fn claim(fingerprint: &str, attempt: u32) -> Claim {
         step: "orders".parse().expect("a legal name"),
         stream: "s".to_owned(),
         slice: slice(),
+        runs_alone: false,
         attempt: AttemptNo::new(attempt),
         fence: Fence {
             token: FencingToken::new(1, attempt).expect("in range"),

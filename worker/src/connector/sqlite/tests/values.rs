@@ -77,6 +77,7 @@ pub(super) async fn load(
         step: "orders".parse().expect("a legal name"),
         stream: "s".to_owned(),
         slice,
+        runs_alone: false,
         attempt: AttemptNo::FIRST,
         fence: Fence {
             token: FencingToken::new(1, 1).expect("in range"),
