@@ -157,6 +157,9 @@ error_codes! {
     PlanTriggersNotSkipped = "plan::triggers_not_skipped",
     /// A column's type does not carry every value of the source's: see [types.md](types.md).
     PlanTypeMismatch = "plan::type_mismatch",
+    /// Something hangs on the target's table that would not go along when another one takes its
+    /// place.
+    PlanUncarriedDependant = "plan::uncarried_dependant",
     /// A column of the target needs a value and gets none.
     PlanUnfedTargetColumn = "plan::unfed_target_column",
     /// The source has no such column.
@@ -206,6 +209,8 @@ error_codes! {
     DiskFull = "disk_full",
     /// The database's driver failed in a way that is on no list.
     DriverError = "driver_error",
+    /// The database cannot let one table take the place of another.
+    ExchangeUnsupported = "exchange_unsupported",
     /// What was read of a table is larger than the store takes.
     FactsTooLarge = "facts_too_large",
     /// A build for tests was told to fail here.
@@ -322,6 +327,8 @@ error_codes! {
     SessionTimedOut = "session_timed_out",
     /// A setting that changes values could not be set for the session.
     SettingNotPinned = "setting_not_pinned",
+    /// The table that is to take the place of the one that is read is gone, or not like it.
+    ShadowUnfit = "shadow_unfit",
     /// The database did not answer in time.
     Silent = "silent",
     /// A view, a function or a policy of the source writes when it is read.
@@ -334,6 +341,9 @@ error_codes! {
     Stalled = "stalled",
     /// A statement took longer than the server lets it.
     StatementTimeout = "statement_timeout",
+    /// Another session held a lock that the exchange of two tables needs; nobody waits behind it
+    /// any more.
+    SwapBlocked = "swap_blocked",
     /// Rows came before the table was held: a defect to report.
     TableNotHeld = "table_not_held",
     /// The target is another server, or another life of it, than the one that was prepared.
@@ -342,6 +352,8 @@ error_codes! {
     TargetKeepsLosing = "target_keeps_losing",
     /// The ledger belongs to another cluster.
     TargetOfAnotherCluster = "target_of_another_cluster",
+    /// Another table has the name of the one that was planned for.
+    TargetReplaced = "target_replaced",
     /// A text is longer than the target's column.
     TextTooLong = "text_too_long",
     /// A certificate or key cannot be read.

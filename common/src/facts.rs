@@ -257,6 +257,83 @@ pub struct TargetTableFacts {
     /// Triggers and rules that answer to rows written or deleted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub reactions: Vec<Reaction>,
+    /// What another table would have to take over with its place, when that was asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exchange: Option<ExchangeFacts>,
+}
+
+/// What a probe learns of a table that another one is to take the place of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExchangeFacts {
+    /// Which table it is, whatever its name.
+    pub identity: String,
+    /// Bytes that it takes, its indexes included: another one like it takes as many.
+    pub bytes: u64,
+    /// What hangs on it, at most 500; those that would not go along come first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dependants: Vec<Dependant>,
+}
+
+/// Something of a database that hangs on a table, or a trait of the table itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Dependant {
+    /// What it is.
+    pub kind: DependantKind,
+    /// Its name, or what the server says of it.
+    pub name: String,
+    /// Whose it is, where the role that loads may not change it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub foreign_owner: Option<String>,
+}
+
+/// The kinds of [`Dependant`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DependantKind {
+    /// The table itself.
+    Table,
+    /// A view that reads it.
+    View,
+    /// A function whose body the server holds parsed.
+    Function,
+    /// A trigger of it.
+    Trigger,
+    /// A row level security policy of it.
+    Policy,
+    /// A sequence that belongs to a column.
+    Sequence,
+    /// A foreign key of it.
+    ForeignKey,
+    /// Another table's foreign key that leads to it.
+    ReferencingKey,
+    /// Extended statistics.
+    Statistics,
+    /// A publication that it is in.
+    Publication,
+    /// It is no ordinary table.
+    NotOrdinary,
+    /// It is a partition of another table.
+    Partition,
+    /// It inherits from another table, or another one from it.
+    Inheritance,
+    /// A materialized view that reads it.
+    MaterializedView,
+    /// A view of one session.
+    TemporaryView,
+    /// A rule of it, or one that names it.
+    Rule,
+    /// A column, function, view or type that is made of the table's row type.
+    RowType,
+    /// A foreign key of a partitioned table: it cannot be checked later.
+    PartitionedKey,
+    /// A subscription that writes into it.
+    Subscription,
+    /// An extension that it is a part of.
+    Extension,
+    /// A security label.
+    SecurityLabel,
+    /// Anything else.
+    Other,
 }
 
 /// What a target does of its own when rows of a table are written or deleted: a trigger, or a rule.

@@ -7,6 +7,7 @@
 
 mod columns;
 mod cut;
+mod dependants;
 mod load;
 mod partitions;
 mod phase;
@@ -21,6 +22,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::dependants::{check_dependants, goes_along};
 pub use self::load::{LoadPlan, plan_load, stream_id, unindexed_target};
 pub use self::partitions::Partitions;
 pub use self::phase::{Phase, PhaseKind, Tasks};

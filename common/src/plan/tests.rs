@@ -182,6 +182,7 @@ fn existing(mut facts: StepFacts) -> StepFacts {
         partition_indexed: true,
         has_rows: false,
         reactions: Vec::new(),
+        exchange: None,
     });
     facts
 }

@@ -105,6 +105,7 @@ impl Table {
             partition_indexed: partition.is_some(),
             has_rows: !self.rows.is_empty(),
             reactions: Vec::new(),
+            exchange: None,
         }
     }
 }

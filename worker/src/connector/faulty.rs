@@ -20,9 +20,10 @@ use highwater_common::spec::TableName;
 use tokio::sync::Semaphore;
 
 use super::{
-    Claim, ClaimOutcome, Claimed, CloseRequest, CommitFailure, ConnectorError, FenceReport,
-    ForgetOutcome, ForgetRequest, GuardStep, Matched, MergeTx, PrepareOutcome, PrepareRequest,
-    RowFormat, RowStream, Rows, Target, TargetProbe, TargetTx, WriteRequest,
+    Claim, ClaimOutcome, Claimed, CloseRequest, CommitFailure, ConnectorError, ExchangeTx,
+    FenceReport, ForgetOutcome, ForgetRequest, GuardStep, Matched, MergeTx, PrepareOutcome,
+    PrepareRequest, RowFormat, RowStream, Rows, Shadows, Target, TargetProbe, TargetTx,
+    WriteRequest,
 };
 
 /// A call on a target, or on what its claims give.
@@ -270,6 +271,10 @@ impl Target for Faulty {
         self.inner.columns(table).await
     }
 
+    fn shadows(&self) -> Option<&dyn Shadows> {
+        self.inner.shadows()
+    }
+
     fn formats(
         &self,
         from: Engine,
@@ -347,6 +352,10 @@ impl TargetTx for FaultyTx {
 
     fn merging(&mut self) -> Option<&mut dyn MergeTx> {
         self.inner.merging()
+    }
+
+    fn exchanging(&mut self) -> Option<&mut dyn ExchangeTx> {
+        self.inner.exchanging()
     }
 
     async fn guard(

@@ -6,6 +6,7 @@ pub mod column_form;
 pub mod contract;
 pub mod copy_binary;
 pub mod copy_text;
+mod exchange_requests;
 #[cfg(any(test, feature = "contract"))]
 pub mod faulty;
 mod open;
@@ -25,6 +26,7 @@ pub mod value_text;
 use highwater_common::assignment::AttemptError;
 use highwater_runtime::failpoint::Struck;
 
+pub use exchange_requests::{ExchangeRequest, Exchanged, ShadowFound, ShadowKind, ShadowRequest};
 pub use open::{open_source, open_target};
 pub use postgres::SessionPool;
 pub use receipt_requests::{CloseRequest, ForgetOutcome, ForgetRequest};
@@ -34,7 +36,9 @@ pub use requests::{
     WriteRequest,
 };
 pub use rows::{RowBatch, RowFormat, RowStream, Rows, SliceRows, Value};
-pub use traits::{ClaimOutcome, Claimed, CommitFailure, MergeTx, Source, Target, TargetTx};
+pub use traits::{
+    ClaimOutcome, Claimed, CommitFailure, ExchangeTx, MergeTx, Shadows, Source, Target, TargetTx,
+};
 pub use transaction::{CommitOutcome, DataTx, GuardOutcome, Guarded, HeldClaim};
 
 /// Why a connector failed: what a decision and a person need, with the driver's error behind it.

@@ -47,6 +47,8 @@ pub struct TargetProbe {
     /// Whether the target's triggers are to act on what will be written: to skip them takes a
     /// right.
     pub triggers: Triggers,
+    /// Whether another table is to take this one's place: then what hangs on it is looked for.
+    pub exchange: bool,
 }
 
 /// What a source is asked to read.

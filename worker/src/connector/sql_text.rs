@@ -190,6 +190,13 @@ impl Sql {
     }
 }
 
+/// Statements that the server itself wrote out of its catalog, to be run at once: its own text of a
+/// definition, names and literals quoted by its `format`. Nothing else may come in here.
+#[must_use]
+pub fn server_script(statements: &[String]) -> AssertSqlSafe<String> {
+    AssertSqlSafe(statements.join(";\n"))
+}
+
 /// The table's name, quoted for both dialects, as a server's own name lookup takes it.
 #[must_use]
 pub fn quoted_table(table: &TableName) -> String {

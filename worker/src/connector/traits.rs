@@ -16,6 +16,7 @@ use highwater_common::range::Slice;
 use highwater_common::spec::TableName;
 use highwater_common::token::FencingToken;
 
+use super::exchange_requests::{ExchangeRequest, Exchanged, ShadowFound, ShadowRequest};
 use super::requests::{
     Claim, FenceReport, GuardStep, LeftOutRequest, Matched, Merged, PrepareOutcome, PrepareRequest,
     ReadRequest, SourceProbe, TargetProbe, WriteRequest,
@@ -127,6 +128,12 @@ pub trait Target: Send + Sync {
     /// The columns of a table as it stands; empty when there is none.
     async fn columns(&self, table: &TableName) -> Result<Vec<ColumnFacts>, ConnectorError>;
 
+    /// How it loads a table beside the one that is read; `None` of a database where none can take
+    /// the other's place.
+    fn shadows(&self) -> Option<&dyn Shadows> {
+        None
+    }
+
     /// The formats it can take these columns in, given the table's own columns, best first; typed
     /// values are always one.
     fn formats(
@@ -137,6 +144,40 @@ pub trait Target: Send + Sync {
     ) -> Vec<RowFormat> {
         vec![RowFormat::Values]
     }
+}
+
+/// Tables beside the ones that are read, where a database can let one take the other's place with
+/// all that hangs on it ([`ExchangeTx`]). Each is found again by a mark of its own, so that a run
+/// that died goes on with its own and leaves nothing that nobody knows of.
+#[async_trait]
+pub trait Shadows: Send + Sync {
+    /// Makes an empty table beside the one that is read, like it in its columns and in how they are
+    /// stored, of the same owner, and nobody else's to read; without indexes, keys, checks and
+    /// triggers. One that the run has made for the step already stays as it is, with its rows.
+    ///
+    /// # Errors
+    /// Permanent `target_replaced` when the table is not the one of the request.
+    async fn make(&self, request: &ShadowRequest) -> Result<TableName, ConnectorError>;
+
+    /// Gives the shadow the indexes, keys, checks and statistics of the table that is read, and
+    /// looks at its rows for the planner. What is there already is left, so it may be repeated.
+    ///
+    /// # Errors
+    /// Permanent `target_replaced`, `shadow_unfit` when there is no shadow, and
+    /// `constraint_violation`.
+    async fn finish(&self, request: &ShadowRequest) -> Result<(), ConnectorError>;
+
+    /// Checks what an exchange left unchecked because it takes as long as a scan: foreign keys that
+    /// were valid. The request names the table that left its place. May be repeated, also when that
+    /// is dropped.
+    async fn validate(&self, request: &ShadowRequest) -> Result<(), ConnectorError>;
+
+    /// Every shadow and every kept table of the database.
+    async fn find(&self) -> Result<Vec<ShadowFound>, ConnectorError>;
+
+    /// Drops one that was found, with nothing that depends on it: that is an error. One that is gone
+    /// or stands in the table's place by now is left alone.
+    async fn drop(&self, found: &ShadowFound) -> Result<(), ConnectorError>;
 }
 
 /// What came of a claim. Only faults are errors; a lost race is an outcome.
@@ -222,6 +263,11 @@ pub trait TargetTx: Send {
         None
     }
 
+    /// How it exchanges a table for another one; `None` of a database that cannot.
+    fn exchanging(&mut self) -> Option<&mut dyn ExchangeTx> {
+        None
+    }
+
     /// The guard: the task's row takes the step if it is still this attempt's and its commits have
     /// come as far as `reached`, and then the watermark does. The last statements before COMMIT.
     async fn guard(
@@ -255,6 +301,20 @@ pub trait MergeTx: Send {
         request: &WriteRequest,
         rows: &mut dyn RowStream,
     ) -> Result<Merged, ConnectorError>;
+}
+
+/// What a data transaction does beyond [`TargetTx`] where the database can let one table take the
+/// place of another.
+#[async_trait]
+pub trait ExchangeTx: Send {
+    /// Lets one table take the place of another: it has its name from then on, and all that hangs
+    /// on it. Whoever reads sees the one or the other, never none and no mix. The other one is kept
+    /// under another name, and can come back the same way.
+    ///
+    /// # Errors
+    /// Resource `swap_blocked` when somebody holds a lock: whoever is to read does not wait any
+    /// longer. Permanent `target_replaced`, `shadow_unfit` and `plan::uncarried_dependant`.
+    async fn exchange(&mut self, request: &ExchangeRequest) -> Result<Exchanged, ConnectorError>;
 }
 
 /// Why a commit did not answer that it is durable.

@@ -15,6 +15,7 @@ use highwater_common::spec::{ExistingRows, WriteMode};
 use highwater_runtime::failpoint;
 
 use super::ConnectorError;
+use super::exchange_requests::{ExchangeRequest, Exchanged};
 use super::requests::{GuardStep, Merged, Next, WriteRequest};
 use super::rows::RowStream;
 use super::traits::{Claimed, CommitFailure, TargetTx};
@@ -123,6 +124,35 @@ impl DataTx {
     ) -> Result<(Self, Receipt), ConnectorError> {
         match write(self.tx.as_mut(), request, rows).await {
             Ok(receipt) => Ok((self, receipt)),
+            Err(error) => {
+                self.tx.discard().await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Lets one table take the place of another, of a target that can.
+    ///
+    /// # Errors
+    /// Those of [`ExchangeTx::exchange`](super::ExchangeTx::exchange); permanent
+    /// `exchange_unsupported`.
+    pub async fn exchange(
+        mut self,
+        request: &ExchangeRequest,
+    ) -> Result<(Self, Exchanged), ConnectorError> {
+        let exchanged = match self.tx.exchanging() {
+            Some(exchanging) => exchanging.exchange(request).await,
+            None => {
+                let message = format!(
+                    "{} cannot let a table take the place of {}",
+                    self.tx.place(),
+                    request.table
+                );
+                Err(permanent(ErrorCode::ExchangeUnsupported, message))
+            }
+        };
+        match exchanged {
+            Ok(exchanged) => Ok((self, exchanged)),
             Err(error) => {
                 self.tx.discard().await;
                 Err(error)

@@ -82,6 +82,7 @@ async fn probe(backfill: &Backfill, cx: &AttemptContext<'_>) -> Result<Outcome, 
         partition: source.partition.as_ref().map(|facts| (column, facts.kind)),
         stream,
         triggers,
+        exchange: false,
     };
     let target = context.of_target(Call::Probe, target.probe(&asked)).await?;
     let json = serde_json::to_vec(&StepFacts {

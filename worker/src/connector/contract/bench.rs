@@ -101,6 +101,7 @@ impl<F: TargetFixture> Bench<F> {
             partition: Some(("pos".to_owned(), CursorKind::Integer)),
             stream: STREAM.to_owned(),
             triggers: Triggers::Fire,
+            exchange: false,
         }
     }
 

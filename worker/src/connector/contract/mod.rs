@@ -3,7 +3,8 @@
 //!
 //! A connector plugs in with a fixture and a macro, [`target_contract!`](crate::target_contract) or
 //! [`source_contract!`](crate::source_contract); one that merges with
-//! [`merge_contract!`](crate::merge_contract), too. The suite speaks no SQL: how its table is
+//! [`merge_contract!`](crate::merge_contract), too, and one whose tables can take the place of
+//! others with [`swap_contract!`](crate::swap_contract). The suite speaks no SQL: how its table is
 //! changed and looked at is the fixture's business.
 
 mod bench;
@@ -17,6 +18,7 @@ pub mod merges;
 pub mod reads;
 pub mod receipts;
 pub mod streams;
+pub mod swaps;
 pub mod writes;
 
 pub use bench::Given;
@@ -267,6 +269,29 @@ macro_rules! merge_contract {
                 merges::a_claim_alone_ends_the_attempts_of_every_other_task
                 merges::a_late_claim_of_another_task_is_fenced
                 merges::a_claim_alone_does_to_other_rows_what_is_decided
+            }
+        }
+    };
+}
+
+/// Runs what a target promises besides whose tables can take the place of others, on a
+/// [`SwapFixture`](crate::connector::contract::swaps::SwapFixture).
+#[macro_export]
+macro_rules! swap_contract {
+    ($name:ident, $fixture:ty) => {
+        mod $name {
+            #[allow(unused_imports, reason = "the fixture may be named by a path")]
+            use super::*;
+
+            $crate::contract_cases! { $fixture;
+                swaps::a_shadow_takes_the_place_of_the_table
+                swaps::a_run_goes_on_with_its_own_shadow
+                swaps::an_unfinished_shadow_is_not_published
+                swaps::a_target_replaced_since_the_plan_is_not_swapped
+                swaps::a_blocked_swap_leaves_the_lock_queue
+                swaps::a_zombie_cannot_publish_its_shadow
+                swaps::a_crash_around_the_rename_publishes_once
+                swaps::an_undone_swap_brings_the_old_table_back
             }
         }
     };

@@ -77,6 +77,7 @@ impl Table {
             partition_indexed: false,
             has_rows: false,
             reactions: Vec::new(),
+            exchange: None,
         }
     }
 

@@ -24,8 +24,8 @@ use crate::connector::sql_text::{Dialect, Sql};
 use crate::connector::stored_slice::{ALL, NULL, StoredSlice};
 use crate::connector::value_text::encode_value;
 use crate::connector::{
-    Claim, Claimed, CommitFailure, ConnectorError, GuardStep, Matched, MergeTx, RowBatch,
-    RowFormat, RowStream, Rows, TargetTx, Value, WriteRequest,
+    Claim, Claimed, CommitFailure, ConnectorError, ExchangeTx, GuardStep, Matched, MergeTx,
+    RowBatch, RowFormat, RowStream, Rows, TargetTx, Value, WriteRequest,
 };
 
 /// Encoded rows are sent in frames of about this size.
@@ -189,6 +189,10 @@ impl TargetTx for OpenTx {
     }
 
     fn merging(&mut self) -> Option<&mut dyn MergeTx> {
+        Some(self)
+    }
+
+    fn exchanging(&mut self) -> Option<&mut dyn ExchangeTx> {
         Some(self)
     }
 

@@ -13,6 +13,7 @@ mod created;
 mod data;
 mod definitions;
 mod errors;
+mod exchange;
 mod forms;
 mod guard;
 mod ledger;

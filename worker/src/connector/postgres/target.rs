@@ -25,6 +25,7 @@ use super::claim::claim;
 use super::connect::Urls;
 use super::created::created_type;
 use super::errors::{classify, is_missing_relation, permanent, stumble};
+use super::exchange::read_exchange_facts;
 use super::forms::position_form;
 use super::ledger::{self, uuid};
 use super::other_sessions::{end_idle_claims, set_lock_timeout};
@@ -38,7 +39,7 @@ use super::triggers::{check_right, read_reactions};
 use crate::connector::sql_text::{Dialect, Sql};
 use crate::connector::{
     Claim, ClaimOutcome, CloseRequest, ConnectorError, FenceReport, ForgetOutcome, ForgetRequest,
-    PrepareOutcome, PrepareRequest, RowFormat, Target, TargetProbe,
+    PrepareOutcome, PrepareRequest, RowFormat, Shadows, Target, TargetProbe,
 };
 use crate::supervisor::Supervisor;
 
@@ -85,6 +86,10 @@ impl PostgresTarget {
             endpoint: self.endpoint.keeping(session_pool),
             ..self
         }
+    }
+
+    pub(super) const fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
     }
 
     fn failed(&self, what: &'static str) -> impl Fn(sqlx::Error) -> ConnectorError + '_ {
@@ -343,6 +348,10 @@ impl Target for PostgresTarget {
         Ok(found.map_or_else(Vec::new, |table| table.facts().cloned().collect()))
     }
 
+    fn shadows(&self) -> Option<&dyn Shadows> {
+        Some(self)
+    }
+
     fn formats(
         &self,
         from: Engine,
@@ -408,6 +417,14 @@ impl PostgresTarget {
             partition_indexed = is_indexed(conn, table.oid, name).await.map_err(&failed)?;
         }
         look_at_target(conn, &self.endpoint, &probe.table).await?;
+        let exchange = match probe.exchange {
+            true => Some(
+                read_exchange_facts(conn, table.oid)
+                    .await
+                    .map_err(&failed)?,
+            ),
+            false => None,
+        };
         let has_rows = self.any_row(conn, &probe.table).await?;
         Ok(Some(TargetTableFacts {
             key: read_key(conn, table.oid, false).await.map_err(&failed)?,
@@ -416,6 +433,7 @@ impl PostgresTarget {
             partition_indexed,
             has_rows,
             reactions: read_reactions(conn, table.oid).await.map_err(&failed)?,
+            exchange,
             ..table.as_target()
         }))
     }

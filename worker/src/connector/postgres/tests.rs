@@ -177,6 +177,7 @@ impl World {
             partition: None,
             stream: STREAM.into(),
             triggers: Triggers::Fire,
+            exchange: false,
         };
         self.target.probe(&probe).await.expect("probed").fingerprint
     }

@@ -97,6 +97,7 @@ impl Table {
             partition_indexed: false,
             has_rows: false,
             reactions: Vec::new(),
+            exchange: None,
         }
     }
 

@@ -1,5 +1,6 @@
 //! The contract of sources and targets, on a server of each case's own.
 
+use std::any::Any;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -8,8 +9,9 @@ use highwater_common::facts::ColumnKind;
 
 use super::*;
 use crate::connector::contract::merges::MergeFixture;
+use crate::connector::contract::swaps::SwapFixture;
 use crate::connector::contract::{Row, SourceFixture, TableChange, TargetFixture, Writers};
-use crate::{merge_contract, source_contract, target_contract};
+use crate::{merge_contract, source_contract, swap_contract, target_contract};
 
 /// A server; what it holds is in its first database.
 struct Fixture {
@@ -165,6 +167,16 @@ impl MergeFixture for Fixture {
     }
 }
 
+impl SwapFixture for Fixture {
+    async fn keep_reading(&self) -> Box<dyn Any + Send> {
+        let mut reader = self.connect().await;
+        let reading = "begin; select from items";
+        reader.execute(sqlx::raw_sql(reading)).await.expect("reads");
+        Box::new(reader)
+    }
+}
+
 target_contract!(target, Fixture);
 merge_contract!(merge, Fixture);
+swap_contract!(swap, Fixture);
 source_contract!(source, Fixture);

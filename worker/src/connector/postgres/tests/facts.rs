@@ -299,6 +299,7 @@ async fn a_target_probe_finds_what_the_stream_has_committed() {
         partition: Some(("id".into(), CursorKind::Integer)),
         stream: STREAM.into(),
         triggers: Triggers::Fire,
+        exchange: false,
     };
     // GIVEN nothing at all THEN the probe says so and makes nothing
     let facts = world.target.probe(&probe).await.expect("probed");
@@ -448,6 +449,7 @@ async fn a_created_column_gets_the_sources_type_where_the_target_has_it_and_else
         partition: Some(("id".into(), CursorKind::Integer)),
         stream: STREAM.into(),
         triggers: Triggers::Fire,
+        exchange: false,
     };
     // WHEN the target has none of them, or one that is made otherwise
     world

@@ -232,6 +232,7 @@ async fn a_row_of_a_hundred_megabytes_travels() {
         partition: None,
         stream: STREAM.into(),
         triggers: Triggers::Fire,
+        exchange: false,
     };
     let mut claim = world.claim_of(1, all()).await;
     claim.fingerprint = target.probe(&probe).await.expect("probed").fingerprint;

@@ -142,6 +142,7 @@ async fn a_target_whose_policies_hold_for_the_role_is_refused() {
         partition: Some(("id".into(), highwater_common::cursor::CursorKind::Integer)),
         stream: STREAM.into(),
         triggers: Triggers::Fire,
+        exchange: false,
     };
     // GIVEN policies that hold for the role THEN the probe says so before anything is written
     let message = refused(

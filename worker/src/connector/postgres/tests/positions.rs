@@ -270,6 +270,7 @@ async fn a_domain_is_cut_as_the_type_below_it_on_both_sides() {
             partition: Some((column.to_owned(), kind)),
             stream: STREAM.into(),
             triggers: Triggers::Fire,
+            exchange: false,
         };
         let held = world
             .target

@@ -192,6 +192,7 @@ async fn a_silent_host_is_left_when_the_time_of_a_call_is_over() {
             partition: None,
             stream: STREAM.into(),
             triggers: Triggers::Fire,
+            exchange: false,
         };
         answered(Call::Probe, &name, stall, target.probe(&probe)).await
     })

@@ -330,6 +330,7 @@ async fn load(world: &World, task: u8, slice: Slice) -> Result<CommitOutcome, Co
         partition: None,
         stream: STREAM.into(),
         triggers: Triggers::Fire,
+        exchange: false,
     };
     let fingerprint = world.target.probe(&probe).await?.fingerprint;
     let claim = Claim {

@@ -98,6 +98,7 @@ fn probe() -> TargetProbe {
         partition: Some(("pos".to_owned(), CursorKind::Integer)),
         stream: "s".to_owned(),
         triggers: Triggers::Fire,
+        exchange: false,
     }
 }
 

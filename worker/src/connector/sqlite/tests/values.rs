@@ -323,6 +323,7 @@ async fn values_of_another_server_become_what_their_kind_says_and_lose_nothing()
         )),
         stream: "s".to_owned(),
         triggers: Triggers::Fire,
+        exchange: false,
     };
     let facts = file.target().probe(&probe).await.expect("probes");
     let form = CursorForm::TextTime {

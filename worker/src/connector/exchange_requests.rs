@@ -1,0 +1,74 @@
+//! What a target is asked where it can exchange a table for another one.
+
+use std::time::Duration;
+
+use highwater_common::id::{RunId, StepName};
+use highwater_common::spec::TableName;
+
+/// Which table another one is to take the place of, and for whom.
+#[derive(Debug, Clone)]
+pub struct ShadowRequest {
+    /// The table that is read.
+    pub table: TableName,
+    /// Which table that is, as the probe found it.
+    pub identity: String,
+    /// The run.
+    pub run: RunId,
+    /// The step.
+    pub step: StepName,
+}
+
+/// A table that is to take another one's place, or that left its place to another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ShadowFound {
+    /// Its name.
+    pub table: TableName,
+    /// Which table it is, whatever its name.
+    pub identity: String,
+    /// The table that it belongs to, by the name that this one had then.
+    pub of: TableName,
+    /// Which of the two it is.
+    pub kind: ShadowKind,
+    /// The run that made it one.
+    pub run: RunId,
+    /// Its step.
+    pub step: String,
+    /// Since when: microseconds since 1970-01-01T00:00:00Z, by the server's clock.
+    pub since_micros: i64,
+}
+
+/// What a table beside the one that is read is there for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ShadowKind {
+    /// It is loaded, to take the place of the table that is read.
+    Shadow,
+    /// It has been read, until another one took its place.
+    Kept,
+}
+
+/// Which table takes the place of which.
+#[derive(Debug, Clone)]
+pub struct ExchangeRequest {
+    /// The table that is read.
+    pub table: TableName,
+    /// Which table that has to be: the one that was planned for. Another one of its name by now is
+    /// somebody else's.
+    pub identity: String,
+    /// The table that takes its place: a finished shadow, or the kept one that is to come back.
+    pub by: TableName,
+    /// The run.
+    pub run: RunId,
+    /// The step.
+    pub step: StepName,
+    /// How long any one lock is waited for: as long as that, whoever reads waits behind it.
+    pub lock_wait: Duration,
+}
+
+/// What an exchange left behind.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Exchanged {
+    /// Which table has the name now.
+    pub identity: String,
+    /// The table that had it, by its name from now on.
+    pub kept: TableName,
+}

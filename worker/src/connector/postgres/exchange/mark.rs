@@ -1,0 +1,129 @@
+//! The mark of a shadow or of a kept table, in its comment: whose it is, since when, and what is
+//! still to be checked. It goes wherever the table goes, and away with it. Whoever may write the
+//! comment may write anything, so nothing of it is run: it names, and no more.
+
+use highwater_common::id::RunId;
+use highwater_common::spec::TableName;
+use serde_json::{Value, json};
+
+use super::carried::Key;
+use crate::connector::ShadowKind;
+use crate::connector::sql_text::{Dialect, Sql};
+
+/// How a mark begins.
+pub(super) const BEGINS: &str = "highwater: ";
+
+/// What is said of a table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Mark {
+    pub(super) kind: ShadowKind,
+    pub(super) of: TableName,
+    pub(super) run: RunId,
+    pub(super) step: String,
+    /// By the server's clock.
+    pub(super) since_micros: i64,
+    /// Foreign keys that the exchange left unchecked.
+    pub(super) unchecked: Vec<Key>,
+}
+
+impl Mark {
+    fn text(&self) -> String {
+        let unchecked = self.unchecked.iter().map(
+            |key| json!({ "schema": key.table.schema, "table": key.table.name, "key": key.name }),
+        );
+        let unchecked: Vec<Value> = unchecked.collect();
+        let said = json!({
+            "kind": match self.kind {
+                ShadowKind::Shadow => "shadow",
+                ShadowKind::Kept => "kept",
+            },
+            "schema": self.of.schema,
+            "table": self.of.name,
+            "run": self.run.to_string(),
+            "step": self.step,
+            "since": self.since_micros,
+            "unchecked": unchecked,
+        });
+        format!("{BEGINS}{said}")
+    }
+
+    /// The mark that a comment is; `None` of somebody's own words.
+    pub(super) fn of_comment(comment: &str) -> Option<Self> {
+        let said: Value = serde_json::from_str(comment.strip_prefix(BEGINS)?).ok()?;
+        Some(Self {
+            kind: match text(&said, "kind")?.as_str() {
+                "shadow" => ShadowKind::Shadow,
+                "kept" => ShadowKind::Kept,
+                _ => return None,
+            },
+            of: table(&said)?,
+            run: text(&said, "run")?.parse().ok()?,
+            step: text(&said, "step")?,
+            since_micros: said.get("since")?.as_i64()?,
+            unchecked: said
+                .get("unchecked")?
+                .as_array()?
+                .iter()
+                .filter_map(key)
+                .collect(),
+        })
+    }
+
+    /// The statement that puts the mark on a table.
+    pub(super) fn statement(&self, table: &TableName) -> Sql {
+        let on = Sql::new(Dialect::Postgres, "comment on table ").table(table);
+        on.text(" is ").literal(&self.text())
+    }
+}
+
+fn text(of: &Value, key: &str) -> Option<String> {
+    of.get(key)?.as_str().map(str::to_owned)
+}
+
+fn table(of: &Value) -> Option<TableName> {
+    Some(TableName {
+        schema: text(of, "schema"),
+        name: text(of, "table")?,
+    })
+}
+
+fn key(of: &Value) -> Option<Key> {
+    Some(Key {
+        table: table(of)?,
+        name: text(of, "key")?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mark_is_read_as_it_was_written_and_nobodys_words_are_one() {
+        let name = |name: &str| TableName {
+            schema: Some("sh'op".to_owned()),
+            name: name.to_owned(),
+        };
+        let mark = Mark {
+            kind: ShadowKind::Kept,
+            of: name("ord\"ers"),
+            run: RunId::from_bytes([7; 16]),
+            step: "orders".to_owned(),
+            since_micros: 1_700_000_000_000_001,
+            unchecked: vec![Key {
+                table: name("lines"),
+                name: "of order".to_owned(),
+            }],
+        };
+        assert_eq!(Mark::of_comment(&mark.text()), Some(mark.clone()));
+        for words in [
+            "",
+            "orders",
+            "highwater: ",
+            "highwater: {}",
+            "highwater: [1]",
+        ] {
+            assert_eq!(Mark::of_comment(words), None, "{words}");
+        }
+    }
+}

@@ -1,0 +1,278 @@
+//! Lets one table take the place of another by their names, in one transaction: whoever reads the
+//! name waits for its end and then sees the other table, and views see it, too.
+//!
+//! Every lock is taken before the one on the table that is read, which is taken last: whoever reads
+//! waits for nothing but the few statements behind it.
+
+mod carried;
+mod dependants;
+mod finished;
+mod mark;
+mod shadow;
+
+use async_trait::async_trait;
+use highwater_common::error_code::ErrorCode;
+use highwater_common::plan::check_dependants;
+use highwater_common::spec::TableName;
+use sqlx::{Executor, PgConnection, Row};
+
+use self::carried::{BOTH, read_script};
+use self::dependants::read_dependants;
+pub(super) use self::dependants::read_exchange_facts;
+use self::finished::read_unlike;
+use self::mark::Mark;
+use super::catalog::{qualified, unknown_table};
+use super::data::{OpenTx, Session};
+use super::errors::{classify, fault, is_state, permanent, transaction_pooling};
+use super::pins::PINNED;
+use crate::connector::sql_text::{Dialect, Sql, server_script};
+use crate::connector::{ConnectorError, ExchangeRequest, ExchangeTx, Exchanged, ShadowKind};
+
+const LOCK_NOT_AVAILABLE: &str = "55P03";
+
+/// Takes the locks that the exchange needs on everything but the two tables, in the order in which
+/// readers take theirs. A view is locked by giving it the owner that it has: `lock table` would lock
+/// every table that it reads.
+const LOCKS: &str = r",
+held as (select distinct v.oid, v.relkind, v.relowner, 'access exclusive' as mode
+  from l, pg_depend d join pg_rewrite r on r.oid = d.objid join pg_class v on v.oid = r.ev_class
+  where d.classid = 'pg_rewrite'::regclass and d.refclassid = 'pg_class'::regclass
+  and d.refobjid = l.oid and v.relkind = 'v'
+  union select o.oid, o.relkind, o.relowner, case when k.confrelid = l.oid
+    then 'access exclusive' else 'share row exclusive' end
+  from l, a, pg_constraint k join pg_class o on o.oid in (k.conrelid, k.confrelid)
+  where k.contype = 'f' and k.conparentid = 0
+  and (l.oid in (k.conrelid, k.confrelid) or a.oid in (k.conrelid, k.confrelid))
+  and o.oid not in (l.oid, a.oid))
+select case when relkind = 'v'
+    then format('alter view %s owner to %I', oid::regclass, pg_get_userbyid(relowner))
+    else format('lock table only %s in %s mode', oid::regclass, mode) end as statement
+  from held order by relkind = 'v' desc, oid, mode";
+
+#[async_trait]
+impl ExchangeTx for OpenTx {
+    async fn exchange(&mut self, request: &ExchangeRequest) -> Result<Exchanged, ConnectorError> {
+        exchange(&mut self.session, request).await
+    }
+}
+
+async fn exchange(
+    session: &mut Session,
+    request: &ExchangeRequest,
+) -> Result<Exchanged, ConnectorError> {
+    let table = qualified(&mut session.conn, &session.endpoint, &request.table).await?;
+    let request = &ExchangeRequest {
+        table,
+        ..request.clone()
+    };
+    wait_no_longer(session, request).await?;
+    let oid = planned(&request.identity)?;
+    let by = lock(session, request, oid).await?;
+    check(session, request, oid, by).await?;
+    let failed = refused(session, request);
+    let script = read_script(&mut session.conn, oid, by)
+        .await
+        .map_err(&failed)?;
+    let kept = TableName {
+        schema: request.table.schema.clone(),
+        name: kept_name(oid),
+    };
+    let exchanged = session
+        .conn
+        .execute(sqlx::raw_sql(server_script(&script.statements)));
+    exchanged.await.map_err(&failed)?;
+    let mark = Mark {
+        kind: ShadowKind::Kept,
+        of: request.table.clone(),
+        run: request.run,
+        step: request.step.to_string(),
+        since_micros: read_clock(&mut session.conn).await.map_err(&failed)?,
+        unchecked: script.unchecked,
+    };
+    let mark = mark.statement(&kept).into_statement();
+    session
+        .conn
+        .execute(sqlx::raw_sql(mark))
+        .await
+        .map_err(&failed)?;
+    note(session, oid, by).await.map_err(&failed)?;
+    Ok(Exchanged {
+        identity: by.to_string(),
+        kept,
+    })
+}
+
+/// From here on no lock is waited for longer than the request says, and the session is seen to be
+/// the one that was set up.
+async fn wait_no_longer(
+    session: &mut Session,
+    request: &ExchangeRequest,
+) -> Result<(), ConnectorError> {
+    let failed = refused(session, request);
+    let millis = i64::try_from(request.lock_wait.as_millis()).unwrap_or(i64::from(i32::MAX));
+    // 0 would wait for ever.
+    let set = Sql::new(Dialect::Postgres, "set local lock_timeout = ").integer(millis.max(1));
+    let set = set.text("; select ").text(PINNED).into_statement();
+    let pinned = session.conn.fetch_all(sqlx::raw_sql(set)).await;
+    let pinned = pinned.map_err(&failed)?;
+    let said = pinned.last().map(|row| row.try_get::<Option<String>, _>(0));
+    match said.transpose().map_err(failed)?.flatten().as_deref() {
+        Some("target") => Ok(()),
+        _ => Err(transaction_pooling(&session.endpoint)),
+    }
+}
+
+/// Locks whatever the exchange changes; gives the oid of the table that takes the place.
+async fn lock(
+    session: &mut Session,
+    request: &ExchangeRequest,
+    oid: i64,
+) -> Result<i64, ConnectorError> {
+    let failed = refused(session, request);
+    let Some(by) = oid_of(&mut session.conn, &request.by)
+        .await
+        .map_err(&failed)?
+    else {
+        return Err(unfit(session, request, "it is not there"));
+    };
+    let locks = Sql::new(Dialect::Postgres, BOTH).text(LOCKS);
+    let locks = sqlx::query_scalar::<_, String>(locks.into_statement())
+        .bind(oid)
+        .bind(by)
+        .fetch_all(&mut session.conn)
+        .await
+        .map_err(&failed)?;
+    for statement in locks {
+        let one = server_script(&[statement]);
+        session
+            .conn
+            .execute(sqlx::raw_sql(one))
+            .await
+            .map_err(&failed)?;
+    }
+    for table in [&request.by, &request.table] {
+        let lock = Sql::new(Dialect::Postgres, "lock table only ")
+            .table(table)
+            .text(" in access exclusive mode");
+        let locked = session.conn.execute(sqlx::raw_sql(lock.into_statement()));
+        locked.await.map_err(&failed)?;
+    }
+    // Only what is read under the locks stays true.
+    let now = oid_of(&mut session.conn, &request.table)
+        .await
+        .map_err(&failed)?;
+    if now != Some(oid) {
+        return Err(match now {
+            Some(_) => replaced(&session.endpoint.to_string(), &request.table),
+            None => unknown_table(&mut session.conn, &session.endpoint, &request.table).await,
+        });
+    }
+    match oid_of(&mut session.conn, &request.by)
+        .await
+        .map_err(failed)?
+    {
+        Some(now) if now == by => Ok(by),
+        Some(_) | None => Err(unfit(session, request, "it was made anew")),
+    }
+}
+
+/// What was true when it was planned and loaded is true still.
+async fn check(
+    session: &mut Session,
+    request: &ExchangeRequest,
+    oid: i64,
+    by: i64,
+) -> Result<(), ConnectorError> {
+    let failed = refused(session, request);
+    let found = read_dependants(&mut session.conn, oid)
+        .await
+        .map_err(&failed)?;
+    if let Some((code, why)) = check_dependants(&request.table, &found).refusal() {
+        return Err(permanent(code, format!("{why} ({})", session.endpoint)));
+    }
+    match read_unlike(&mut session.conn, oid, by)
+        .await
+        .map_err(failed)?
+    {
+        Some(why) => Err(unfit(session, request, &why)),
+        None => Ok(()),
+    }
+}
+
+/// The stream's receipts speak of the rows that are read by the name: those of the table that has it
+/// now.
+async fn note(session: &mut Session, oid: i64, by: i64) -> Result<(), sqlx::Error> {
+    let noted = sqlx::query(
+        "update highwater.stream set table_oid = $3::int8::oid where stream_id = $1 and table_oid \
+         = $2::int8::oid",
+    );
+    let noted = noted.bind(&session.claim.stream).bind(oid).bind(by);
+    noted.execute(&mut session.conn).await.map(drop)
+}
+
+/// The table of this name, by its oid.
+async fn oid_of(conn: &mut PgConnection, table: &TableName) -> Result<Option<i64>, sqlx::Error> {
+    sqlx::query_scalar::<_, i64>(
+        "select c.oid::int8 from pg_class c join pg_namespace n on n.oid = c.relnamespace \
+         where n.nspname = $1 and c.relname = $2 and c.relkind in ('r', 'p', 'v', 'm', 'f')",
+    )
+    .bind(&table.schema)
+    .bind(&table.name)
+    .fetch_optional(conn)
+    .await
+}
+
+/// The server's time, in microseconds since 1970-01-01T00:00:00Z.
+async fn read_clock(conn: &mut PgConnection) -> Result<i64, sqlx::Error> {
+    sqlx::query_scalar("select (extract(epoch from clock_timestamp()) * 1000000)::int8")
+        .fetch_one(conn)
+        .await
+}
+
+fn planned(identity: &str) -> Result<i64, ConnectorError> {
+    identity.parse().map_err(|_| {
+        let message = format!("`{identity}` is no table's identity; this is a bug");
+        permanent(ErrorCode::TargetReplaced, message)
+    })
+}
+
+/// The name of a table that gave its place away.
+fn kept_name(oid: i64) -> String {
+    format!("_highwater_old_{oid}")
+}
+
+fn refused(
+    session: &Session,
+    request: &ExchangeRequest,
+) -> impl Fn(sqlx::Error) -> ConnectorError + use<> {
+    let (endpoint, table) = (session.endpoint.clone(), request.table.clone());
+    move |error| {
+        let is_blocked = is_state(&error, LOCK_NOT_AVAILABLE);
+        let what = format!("let another table take the place of {table}");
+        let told = classify(&endpoint, &what, error);
+        match is_blocked {
+            true => fault(
+                told.report.class,
+                ErrorCode::SwapBlocked,
+                told.report.message,
+            ),
+            false => told,
+        }
+    }
+}
+
+fn replaced(endpoint: &str, table: &TableName) -> ConnectorError {
+    let message = format!(
+        "{table} on {endpoint} is another table than the one that was planned for; nothing was \
+         touched. Plan anew with --new"
+    );
+    permanent(ErrorCode::TargetReplaced, message)
+}
+
+fn unfit(session: &Session, request: &ExchangeRequest, why: &str) -> ConnectorError {
+    let message = format!(
+        "{} cannot take the place of {} on {}: {why}; nothing was touched. Plan anew with --new",
+        request.by, request.table, session.endpoint
+    );
+    permanent(ErrorCode::ShadowUnfit, message)
+}

@@ -1,0 +1,313 @@
+//! Tables beside the ones that are read: made, finished, found again and dropped.
+
+use async_trait::async_trait;
+use highwater_common::error_code::ErrorCode;
+use highwater_common::id::RunId;
+use highwater_common::spec::TableName;
+use sqlx::{Connection, Executor, PgConnection, Row};
+
+use super::super::catalog::{qualified, unknown_table};
+use super::super::errors::{classify, permanent};
+use super::super::ledger::lock_making;
+use super::super::session::{Endpoint, SessionRole};
+use super::super::target::PostgresTarget;
+use super::carried::BOTH;
+use super::finished::{Lack, read_lacking};
+use super::mark::{BEGINS, Mark};
+use super::{kept_name, oid_of, planned, read_clock, replaced};
+use crate::connector::sql_text::{Dialect, Sql, server_script};
+use crate::connector::{ConnectorError, ShadowFound, ShadowKind, ShadowRequest, Shadows};
+
+/// PostgreSQL 14: how a column is compressed.
+const COMPRESSES: u32 = 140_000;
+/// One session finishes a shadow at a time.
+const FINISH_LOCK: i32 = 0x6869_6768;
+
+/// The table as it is made, with all that LIKE does not take over.
+const LIKE: &str = r"select concat(case c.relpersistence when 'u' then 'create unlogged table '
+    else 'create table ' end, $2::text, ' (like ', c.oid::regclass, ' including defaults including '
+    'generated including identity including storage including comments', $3::text, ')',
+    ' using ' || quote_ident(m.amname),
+    (select ' with (' || string_agg(o, ', ') || ')' from (
+      select format('%I = %L', option_name, option_value) from pg_options_to_table(c.reloptions)
+      union all select format('toast.%I = %L', option_name, option_value)
+      from pg_class t, pg_options_to_table(t.reloptions) where t.oid = c.reltoastrelid) x (o)),
+    ' tablespace ' || quote_ident(s.spcname))
+  from pg_class c join pg_am m on m.oid = c.relam
+  left join pg_tablespace s on s.oid = c.reltablespace where c.oid = $1::int8::oid";
+
+/// Of the owner of the other one, and of nobody else: default privileges may have let in somebody.
+const PRIVATE: &str = r"
+select format('alter table %s owner to %I', a.name, pg_get_userbyid(l.relowner)) as statement
+  from l, a where a.relowner <> l.relowner
+union all select distinct format('revoke all on table %s from %s', a.name,
+    case g.grantee when 0 then 'public' else quote_ident(pg_get_userbyid(g.grantee)) end)
+  from l, a, aclexplode(a.relacl) g where g.grantee not in (l.relowner, a.relowner)
+order by statement";
+
+#[async_trait]
+impl Shadows for PostgresTarget {
+    async fn make(&self, request: &ShadowRequest) -> Result<TableName, ConnectorError> {
+        let mut making = Session::open(self.endpoint(), request).await?;
+        let made = making.make().await?;
+        making.conn.close().await.ok();
+        Ok(made)
+    }
+
+    async fn finish(&self, request: &ShadowRequest) -> Result<(), ConnectorError> {
+        let mut finishing = Session::open(self.endpoint(), request).await?;
+        finishing.finish().await?;
+        finishing.conn.close().await.ok();
+        Ok(())
+    }
+
+    async fn validate(&self, request: &ShadowRequest) -> Result<(), ConnectorError> {
+        let mut validating = Session::open(self.endpoint(), request).await?;
+        validating.validate().await?;
+        validating.conn.close().await.ok();
+        Ok(())
+    }
+
+    async fn find(&self) -> Result<Vec<ShadowFound>, ConnectorError> {
+        let mut conn = self.endpoint().open(SessionRole::Target).await?;
+        let found = find(&mut conn).await;
+        let found = found.map_err(|error| classify(self.endpoint(), "look for shadows", error))?;
+        conn.close().await.ok();
+        Ok(found)
+    }
+
+    async fn drop(&self, found: &ShadowFound) -> Result<(), ConnectorError> {
+        let what = format!("drop {}", found.table);
+        let failed = |error| classify(self.endpoint(), &what, error);
+        let mut conn = self.endpoint().open(SessionRole::Target).await?;
+        conn.execute("begin").await.map_err(failed)?;
+        // Nobody else makes, drops or looks at shadows meanwhile; a name is given away under a lock
+        // of the table only, so it is asked for again under that.
+        let there = find(&mut conn).await.map_err(failed)?;
+        if there.iter().any(|one| one == found) {
+            let lock = Sql::new(Dialect::Postgres, "lock table only ").table(&found.table);
+            let lock = lock.text(" in access exclusive mode").into_statement();
+            conn.execute(sqlx::raw_sql(lock)).await.map_err(failed)?;
+            let there = find(&mut conn).await.map_err(failed)?;
+            if there.iter().any(|one| one == found) {
+                let drop = Sql::new(Dialect::Postgres, "drop table ").table(&found.table);
+                let drop = drop.text(" restrict").into_statement();
+                conn.execute(sqlx::raw_sql(drop)).await.map_err(failed)?;
+            }
+        }
+        conn.execute("commit").await.map_err(failed)?;
+        conn.close().await.ok();
+        Ok(())
+    }
+}
+
+/// A session that works on the shadow of one table.
+struct Session<'a> {
+    conn: PgConnection,
+    endpoint: &'a Endpoint,
+    request: &'a ShadowRequest,
+    /// The table, by its schema, too.
+    table: TableName,
+    /// By its oid, as it was planned for.
+    oid: i64,
+}
+
+impl<'a> Session<'a> {
+    async fn open(
+        endpoint: &'a Endpoint,
+        request: &'a ShadowRequest,
+    ) -> Result<Self, ConnectorError> {
+        let mut conn = endpoint.open(SessionRole::Target).await?;
+        let table = qualified(&mut conn, endpoint, &request.table).await?;
+        Ok(Self {
+            conn,
+            endpoint,
+            request,
+            table,
+            oid: planned(&request.identity)?,
+        })
+    }
+
+    fn failed(&self, what: &str) -> impl Fn(sqlx::Error) -> ConnectorError + use<> {
+        let (endpoint, what) = (self.endpoint.clone(), format!("{what} of {}", self.table));
+        move |error| classify(&endpoint, &what, error)
+    }
+
+    /// The shadow's name: one for each run, so that no run touches another's.
+    fn shadow(&self) -> TableName {
+        TableName {
+            schema: self.table.schema.clone(),
+            name: format!("_highwater_new_{}_{}", self.oid, suffix(&self.request.run)),
+        }
+    }
+
+    async fn run(&mut self, what: &str, statements: &[String]) -> Result<(), ConnectorError> {
+        let failed = self.failed(what);
+        let run = self.conn.execute(sqlx::raw_sql(server_script(statements)));
+        run.await.map(drop).map_err(failed)
+    }
+
+    async fn check_planned(&mut self) -> Result<(), ConnectorError> {
+        let failed = self.failed("look for the table");
+        match oid_of(&mut self.conn, &self.table).await.map_err(failed)? {
+            Some(oid) if oid == self.oid => Ok(()),
+            Some(_) => Err(replaced(&self.endpoint.to_string(), &self.table)),
+            None => Err(unknown_table(&mut self.conn, self.endpoint, &self.table).await),
+        }
+    }
+
+    async fn make(&mut self) -> Result<TableName, ConnectorError> {
+        let failed = self.failed("make a shadow");
+        let shadow = self.shadow();
+        self.conn.execute("begin").await.map_err(&failed)?;
+        lock_making(&mut self.conn, self.endpoint).await?;
+        self.check_planned().await?;
+        if oid_of(&mut self.conn, &shadow)
+            .await
+            .map_err(&failed)?
+            .is_none()
+        {
+            self.create(&shadow).await?;
+        }
+        self.conn.execute("commit").await.map_err(failed)?;
+        Ok(shadow)
+    }
+
+    async fn create(&mut self, shadow: &TableName) -> Result<(), ConnectorError> {
+        let failed = self.failed("make a shadow");
+        let compression = match self.conn.server_version_num() {
+            Some(version) if version < COMPRESSES => "",
+            Some(_) | None => " including compression",
+        };
+        let name = Sql::new(Dialect::Postgres, "").table(shadow);
+        let create = sqlx::query_scalar::<_, String>(LIKE)
+            .bind(self.oid)
+            .bind(name.as_str())
+            .bind(compression)
+            .fetch_one(&mut self.conn)
+            .await
+            .map_err(&failed)?;
+        // Else a table of the database's own tablespace would follow the role's setting.
+        let here = "set local default_tablespace = ''".to_owned();
+        self.run("make a shadow", &[here, create]).await?;
+        let made = oid_of(&mut self.conn, shadow).await.map_err(&failed)?;
+        let private = Sql::new(Dialect::Postgres, BOTH).text(PRIVATE);
+        let private = sqlx::query_scalar::<_, String>(private.into_statement())
+            .bind(self.oid)
+            .bind(made)
+            .fetch_all(&mut self.conn)
+            .await
+            .map_err(&failed)?;
+        self.run("make a shadow", &private).await?;
+        let mark = Mark {
+            kind: ShadowKind::Shadow,
+            of: self.table.clone(),
+            run: self.request.run,
+            step: self.request.step.to_string(),
+            since_micros: read_clock(&mut self.conn).await.map_err(&failed)?,
+            unchecked: Vec::new(),
+        };
+        let mark = mark.statement(shadow).into_statement();
+        let marked = self.conn.execute(sqlx::raw_sql(mark)).await;
+        marked.map(drop).map_err(failed)
+    }
+
+    async fn finish(&mut self) -> Result<(), ConnectorError> {
+        let failed = self.failed("finish the shadow");
+        let shadow = self.shadow();
+        self.check_planned().await?;
+        let Some(by) = oid_of(&mut self.conn, &shadow).await.map_err(&failed)? else {
+            let message = format!(
+                "{shadow}, which was to take the place of {} on {}, is not there; plan anew with \
+                 --new",
+                self.table, self.endpoint
+            );
+            return Err(permanent(ErrorCode::ShadowUnfit, message));
+        };
+        let lock = sqlx::query("select pg_advisory_lock($1, $2::int8::oid::int4)");
+        let lock = lock
+            .bind(FINISH_LOCK)
+            .bind(by)
+            .execute(&mut self.conn)
+            .await;
+        lock.map_err(&failed)?;
+        let suffix = format!("_{}", suffix(&self.request.run));
+        for lack in Lack::ALL {
+            let lacking = read_lacking(&mut self.conn, lack, self.oid, by, &suffix).await;
+            for statement in lacking.map_err(&failed)? {
+                let one = ["begin".to_owned(), statement, "commit".to_owned()];
+                self.run("finish the shadow", &one).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn validate(&mut self) -> Result<(), ConnectorError> {
+        let failed = self.failed("check the foreign keys");
+        let kept = kept_name(self.oid);
+        let found = marks(&mut self.conn).await.map_err(&failed)?;
+        let kept = found.into_iter().find(|one| one.found.table.name == kept);
+        for key in kept.map(|one| one.mark.unchecked).unwrap_or_default() {
+            let validate = Sql::new(Dialect::Postgres, "alter table ")
+                .table(&key.table)
+                .text(" validate constraint ")
+                .name(&key.name)
+                .into_statement();
+            let checked = self.conn.execute(sqlx::raw_sql(validate)).await;
+            checked.map_err(&failed)?;
+        }
+        Ok(())
+    }
+}
+
+/// What ends the names of what a run makes.
+fn suffix(run: &RunId) -> String {
+    run.to_string().chars().take(12).collect()
+}
+
+struct Marked {
+    found: ShadowFound,
+    mark: Mark,
+}
+
+async fn find(conn: &mut PgConnection) -> Result<Vec<ShadowFound>, sqlx::Error> {
+    let marked = marks(conn).await?;
+    Ok(marked.into_iter().map(|one| one.found).collect())
+}
+
+/// Every table that is marked, and has a name of ours: one that took a place has neither.
+async fn marks(conn: &mut PgConnection) -> Result<Vec<Marked>, sqlx::Error> {
+    let rows = sqlx::query(
+        "select n.nspname::text as schema, c.relname::text as name, c.oid::text as identity, \
+         d.description as mark from pg_description d join pg_class c on c.oid = d.objoid \
+         join pg_namespace n on n.oid = c.relnamespace \
+         where d.classoid = 'pg_class'::regclass and d.objsubid = 0 and c.relkind = 'r' \
+         and starts_with(c.relname::text, '_highwater_') and starts_with(d.description, $1) \
+         order by 1, 2",
+    )
+    .bind(BEGINS)
+    .fetch_all(conn)
+    .await?;
+    let mut found = Vec::new();
+    for row in rows {
+        let Some(mark) = Mark::of_comment(&row.try_get::<String, _>("mark")?) else {
+            continue;
+        };
+        found.push(Marked {
+            found: ShadowFound {
+                table: TableName {
+                    schema: row.try_get("schema")?,
+                    name: row.try_get("name")?,
+                },
+                identity: row.try_get("identity")?,
+                of: mark.of.clone(),
+                kind: mark.kind,
+                run: mark.run,
+                step: mark.step.clone(),
+                since_micros: mark.since_micros,
+            },
+            mark,
+        });
+    }
+    Ok(found)
+}
