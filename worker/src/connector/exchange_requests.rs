@@ -60,7 +60,8 @@ pub struct ExchangeRequest {
     pub run: RunId,
     /// The step.
     pub step: StepName,
-    /// How long any one lock is waited for: as long as that, whoever reads waits behind it.
+    /// How long the locks are waited for, all together: as long as that, whoever reads may wait
+    /// behind it. Well below the server's `deadlock_timeout`, or a reader may be ended in its place.
     pub lock_wait: Duration,
 }
 

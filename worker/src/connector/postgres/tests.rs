@@ -18,6 +18,7 @@ mod server;
 mod session_pool;
 mod settings;
 mod silence;
+mod swaps;
 mod triggers;
 mod type_pairs;
 mod untyped;

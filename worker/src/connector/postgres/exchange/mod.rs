@@ -14,7 +14,8 @@ use async_trait::async_trait;
 use highwater_common::error_code::ErrorCode;
 use highwater_common::plan::check_dependants;
 use highwater_common::spec::TableName;
-use sqlx::{Executor, PgConnection, Row};
+use sqlx::{Executor, PgConnection};
+use tokio::time::Instant;
 
 use self::carried::{BOTH, read_script};
 use self::dependants::read_dependants;
@@ -30,24 +31,24 @@ use crate::connector::{ConnectorError, ExchangeRequest, ExchangeTx, Exchanged, S
 
 const LOCK_NOT_AVAILABLE: &str = "55P03";
 
-/// Takes the locks that the exchange needs on everything but the two tables, in the order in which
-/// readers take theirs. A view is locked by giving it the owner that it has: `lock table` would lock
-/// every table that it reads.
+/// The locks that the exchange needs on everything but the two tables, in the order in which readers
+/// take theirs. A view is locked by giving it the owner that it has: `lock table` would lock every
+/// table that it reads. To drop a foreign key locks the table that it leads to against readers, too;
+/// a role that may not lock that table itself waits for it later.
 const LOCKS: &str = r",
-held as (select distinct v.oid, v.relkind, v.relowner, 'access exclusive' as mode
+held as (select distinct v.oid, v.relkind, v.relowner
   from l, pg_depend d join pg_rewrite r on r.oid = d.objid join pg_class v on v.oid = r.ev_class
   where d.classid = 'pg_rewrite'::regclass and d.refclassid = 'pg_class'::regclass
-  and d.refobjid = l.oid and v.relkind = 'v'
-  union select o.oid, o.relkind, o.relowner, case when k.confrelid = l.oid
-    then 'access exclusive' else 'share row exclusive' end
+  and d.refobjid = l.oid and v.relkind = 'v' and v.relpersistence <> 't'
+  union select o.oid, o.relkind, o.relowner
   from l, a, pg_constraint k join pg_class o on o.oid in (k.conrelid, k.confrelid)
-  where k.contype = 'f' and k.conparentid = 0
+  where k.contype = 'f' and k.conparentid = 0 and has_table_privilege(o.oid, 'update')
   and (l.oid in (k.conrelid, k.confrelid) or a.oid in (k.conrelid, k.confrelid))
   and o.oid not in (l.oid, a.oid))
 select case when relkind = 'v'
     then format('alter view %s owner to %I', oid::regclass, pg_get_userbyid(relowner))
-    else format('lock table only %s in %s mode', oid::regclass, mode) end as statement
-  from held order by relkind = 'v' desc, oid, mode";
+    else format('lock table only %s in access exclusive mode', oid::regclass) end as statement
+  from held order by relkind = 'v' desc, oid";
 
 #[async_trait]
 impl ExchangeTx for OpenTx {
@@ -65,7 +66,7 @@ async fn exchange(
         table,
         ..request.clone()
     };
-    wait_no_longer(session, request).await?;
+    check_session(session, request).await?;
     let oid = planned(&request.identity)?;
     let by = lock(session, request, oid).await?;
     check(session, request, oid, by).await?;
@@ -102,21 +103,18 @@ async fn exchange(
     })
 }
 
-/// From here on no lock is waited for longer than the request says, and the session is seen to be
-/// the one that was set up.
-async fn wait_no_longer(
+/// The session is the one that was set up, and not another one that a pooler gave the transaction.
+async fn check_session(
     session: &mut Session,
     request: &ExchangeRequest,
 ) -> Result<(), ConnectorError> {
     let failed = refused(session, request);
-    let millis = i64::try_from(request.lock_wait.as_millis()).unwrap_or(i64::from(i32::MAX));
-    // 0 would wait for ever.
-    let set = Sql::new(Dialect::Postgres, "set local lock_timeout = ").integer(millis.max(1));
-    let set = set.text("; select ").text(PINNED).into_statement();
-    let pinned = session.conn.fetch_all(sqlx::raw_sql(set)).await;
-    let pinned = pinned.map_err(&failed)?;
-    let said = pinned.last().map(|row| row.try_get::<Option<String>, _>(0));
-    match said.transpose().map_err(failed)?.flatten().as_deref() {
+    let asked = Sql::new(Dialect::Postgres, "select ").text(PINNED);
+    let said = sqlx::query_scalar::<_, Option<String>>(asked.into_statement())
+        .fetch_one(&mut session.conn)
+        .await
+        .map_err(failed)?;
+    match said.as_deref() {
         Some("target") => Ok(()),
         _ => Err(transaction_pooling(&session.endpoint)),
     }
@@ -142,20 +140,15 @@ async fn lock(
         .fetch_all(&mut session.conn)
         .await
         .map_err(&failed)?;
+    let until = Instant::now() + request.lock_wait;
     for statement in locks {
-        let one = server_script(&[statement]);
-        session
-            .conn
-            .execute(sqlx::raw_sql(one))
-            .await
-            .map_err(&failed)?;
+        take_lock(session, request, until, statement).await?;
     }
     for table in [&request.by, &request.table] {
         let lock = Sql::new(Dialect::Postgres, "lock table only ")
             .table(table)
             .text(" in access exclusive mode");
-        let locked = session.conn.execute(sqlx::raw_sql(lock.into_statement()));
-        locked.await.map_err(&failed)?;
+        take_lock(session, request, until, lock.as_str().to_owned()).await?;
     }
     // Only what is read under the locks stays true.
     let now = oid_of(&mut session.conn, &request.table)
@@ -174,6 +167,23 @@ async fn lock(
         Some(now) if now == by => Ok(by),
         Some(_) | None => Err(unfit(session, request, "it was made anew")),
     }
+}
+
+/// Takes one lock, and waits for it and all later ones no longer than until then.
+async fn take_lock(
+    session: &mut Session,
+    request: &ExchangeRequest,
+    until: Instant,
+    lock: String,
+) -> Result<(), ConnectorError> {
+    let failed = refused(session, request);
+    let left = until.saturating_duration_since(Instant::now()).as_millis();
+    // 0 would wait for ever.
+    let wait = Sql::new(Dialect::Postgres, "set local lock_timeout = ")
+        .integer(i64::try_from(left).unwrap_or(i64::from(i32::MAX)).max(1));
+    let both = server_script(&[wait.as_str().to_owned(), lock]);
+    let locked = session.conn.execute(sqlx::raw_sql(both)).await;
+    locked.map(drop).map_err(failed)
 }
 
 /// What was true when it was planned and loaded is true still.

@@ -81,8 +81,8 @@ impl Shadows for PostgresTarget {
         let failed = |error| classify(self.endpoint(), &what, error);
         let mut conn = self.endpoint().open(SessionRole::Target).await?;
         conn.execute("begin").await.map_err(failed)?;
-        // Nobody else makes, drops or looks at shadows meanwhile; a name is given away under a lock
-        // of the table only, so it is asked for again under that.
+        // An exchange gives names away under a lock of the table, so it is asked for again under
+        // that.
         let there = find(&mut conn).await.map_err(failed)?;
         if there.iter().any(|one| one == found) {
             let lock = Sql::new(Dialect::Postgres, "lock table only ").table(&found.table);

@@ -70,6 +70,19 @@ impl Server {
         self.home.path().display().to_string()
     }
 
+    /// What pg_dump says of a database's definitions.
+    pub(super) fn dump(&self, database: &str, options: &[&str]) -> String {
+        let dumped = Command::new(bin_dir().join("pg_dump"))
+            .arg("--schema-only")
+            .args(options)
+            .arg(self.url(database))
+            .output()
+            .expect("pg_dump starts");
+        let errors = String::from_utf8_lossy(&dumped.stderr);
+        assert!(dumped.status.success(), "{errors}");
+        String::from_utf8_lossy(&dumped.stdout).into_owned()
+    }
+
     pub(super) fn url_as(&self, user: &str, password: &str, database: &str) -> String {
         format!(
             "postgres://{user}:{password}@127.0.0.1:{}/{database}",
