@@ -3,49 +3,13 @@
 use serde::{Deserialize, Serialize};
 
 use crate::cursor::{Cursor, CursorKind};
+pub use crate::engine::Engine;
 use crate::errand::StreamReceipts;
 use crate::id::ClusterId;
 use crate::left_out::LeftOut;
 use crate::range::CursorRange;
 use crate::spec::TableName;
 use crate::type_definition::TypeDefinition;
-
-/// The database behind a connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Engine {
-    /// PostgreSQL, 13 or later.
-    Postgres,
-    /// SQLite 3.
-    Sqlite,
-}
-
-impl Engine {
-    /// All that there are.
-    pub const ALL: &[Self] = &[
-        // A worker's words follow this list.
-        Self::Postgres,
-        Self::Sqlite,
-    ];
-
-    /// Its word: the `type` of a connection, and what a worker that knows it says of itself.
-    #[must_use]
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::Postgres => "postgres",
-            Self::Sqlite => "sqlite",
-        }
-    }
-
-    /// Whether two names are those of one column.
-    #[must_use]
-    pub fn is_same_name(self, one: &str, two: &str) -> bool {
-        match self {
-            Self::Postgres => one == two,
-            Self::Sqlite => one.eq_ignore_ascii_case(two),
-        }
-    }
-}
 
 /// What a column holds, as far as its values must be carried from one engine to another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -106,6 +70,18 @@ pub struct ColumnFacts {
     /// and all of SQLite's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub definition: Option<Box<TypeDefinition>>,
+}
+
+impl ColumnFacts {
+    /// The definition of the column's type: the one that came with it, else what the name of a
+    /// built-in type says.
+    #[must_use]
+    pub fn type_definition(&self) -> TypeDefinition {
+        self.definition
+            .as_deref()
+            .cloned()
+            .unwrap_or_else(|| TypeDefinition::built_in(&self.type_name))
+    }
 }
 
 /// How a cursor is written so that the server's own order is the cursor's order.

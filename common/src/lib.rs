@@ -25,6 +25,7 @@ pub mod coverage;
 pub mod cursor;
 pub mod dag;
 pub mod document;
+pub mod engine;
 pub mod errand;
 pub mod error_code;
 pub mod facts;

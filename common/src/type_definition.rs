@@ -4,8 +4,6 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::facts::ColumnFacts;
-
 /// The name of a type, and where it lives.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct TypeName {
@@ -109,17 +107,6 @@ pub enum TypeDefinition {
 impl TypeDefinition {
     /// The rules of the built-in ranges over whole numbers and days.
     pub const COUNTED: &str = "counted";
-
-    /// The definition of a column's type: the one that came with it, else what the name of a
-    /// built-in type says.
-    #[must_use]
-    pub fn of(column: &ColumnFacts) -> Self {
-        column
-            .definition
-            .as_deref()
-            .cloned()
-            .unwrap_or_else(|| Self::built_in(&column.type_name))
-    }
 
     /// The definition of a built-in type, by its name as a catalog writes it: `numeric(12,2)[]`.
     #[must_use]

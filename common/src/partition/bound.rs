@@ -4,8 +4,8 @@
 use jiff::Timestamp;
 use jiff::civil::{Date, DateTime};
 
+use super::period::{self, to_date_cursor};
 use super::zone::{UnknownZone, Zone};
-use super::{period, to_date_cursor};
 use crate::cursor::{Cursor, CursorKind};
 use crate::spec::Bound;
 

@@ -9,8 +9,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::hops::{Hops, RAW_PARTS_MIN, Stretch, are_settled, settled};
+use super::period;
+use super::ranges::{PARTITIONS_MAX, PartitionError, ascending_range};
 use super::zone::Zone;
-use super::{PARTITIONS_MAX, PartitionError, ascending_range, period};
 use crate::cursor::{Cursor, CursorKind};
 use crate::id::DocumentDigest;
 use crate::range::CursorRange;

@@ -3,8 +3,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::estimate;
 use super::hops::{Hops, RAW_PARTS_MIN, Stretch, are_settled, settled};
-use super::{PARTITIONS_MAX, PartitionError, ascending_range, estimate};
+use super::ranges::{PARTITIONS_MAX, PartitionError, ascending_range};
 use crate::cursor::{Cursor, CursorKind};
 use crate::facts::PartitionFacts;
 use crate::range::CursorRange;

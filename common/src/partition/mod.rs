@@ -10,6 +10,7 @@ mod estimate;
 mod hops;
 mod integer;
 mod period;
+mod ranges;
 #[cfg(test)]
 mod tests;
 mod zone;
@@ -21,13 +22,11 @@ pub use self::calendar::{Calendar, CalendarRequest};
 pub use self::estimate::rows_in;
 pub use self::integer::Integer;
 pub(crate) use self::period::DAY_MICROS;
+pub use self::ranges::{PARTITIONS_MAX, PartitionError};
 pub use self::zone::UnknownZone;
-use crate::cursor::{Cursor, CursorKind};
+use crate::cursor::CursorKind;
 use crate::range::{CursorRange, Slice};
-use crate::spec::{Grain, Order};
-
-/// The most partitions of a step.
-pub const PARTITIONS_MAX: u64 = 1_000_000;
+use crate::spec::Order;
 
 /// The rule that makes a step's partitions. Ordinals run from 0 and always mean the same partition.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,68 +44,6 @@ pub enum Rule {
     Calendar(Calendar),
     /// Into ranges of whole numbers.
     Integer(Integer),
-}
-
-/// Why a range cannot be cut as asked.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum PartitionError {
-    /// More partitions than [`PARTITIONS_MAX`].
-    #[error(
-        "{partitions} partitions from {low} to {high} are more than the {PARTITIONS_MAX} that \
-             a step may have"
-    )]
-    TooMany {
-        /// How many there would be.
-        partitions: u64,
-        /// From where.
-        low: Cursor,
-        /// To where.
-        high: Cursor,
-    },
-    /// The end does not lie behind the start.
-    #[error("the end {end} does not lie behind the start {start}")]
-    Empty {
-        /// The start.
-        start: Cursor,
-        /// The end.
-        end: Cursor,
-    },
-    /// A position of another kind than the column's.
-    #[error("{at} is no position of a column of kind {kind:?}")]
-    Kind {
-        /// The position.
-        at: Cursor,
-        /// The column's kind.
-        kind: CursorKind,
-    },
-    /// The grain cannot cut a column of this kind.
-    #[error("a column of kind {kind:?} cannot be cut by {grain:?}")]
-    Grain {
-        /// The column's kind.
-        kind: CursorKind,
-        /// The grain.
-        grain: Grain,
-    },
-    /// A zone means nothing for positions that are no instants.
-    #[error("a column of kind {kind:?} knows no zone, so it cannot be cut by the clock of {tz}")]
-    ZoneWithoutInstants {
-        /// The column's kind.
-        kind: CursorKind,
-        /// The zone asked for.
-        tz: String,
-    },
-    /// There is no such zone.
-    #[error(transparent)]
-    Zone(#[from] UnknownZone),
-    /// The rules of a zone are no longer those that the partitions were made by.
-    #[error("the rules of the time zone {tz} have changed since the plan was made")]
-    ZoneChanged {
-        /// The zone.
-        tz: String,
-    },
-    /// A stored rule contradicts itself.
-    #[error("a stored partition rule is damaged: {0}")]
-    Stored(&'static str),
 }
 
 impl Partitioning {
@@ -220,18 +157,4 @@ impl Partitioning {
 enum PartitionRef {
     Range(u64),
     Null,
-}
-
-/// The range between two bounds of which the rules have made sure that they ascend.
-#[expect(
-    clippy::expect_used,
-    reason = "a range made up in its place would lose rows, or load them twice, in silence"
-)]
-fn ascending_range(start: Option<Cursor>, end: Option<Cursor>) -> CursorRange {
-    CursorRange::new(start, end).expect("a rule's bounds ascend: it was checked when it was made")
-}
-
-/// The position of a day, moved into what a date can be.
-fn to_date_cursor(days: i64) -> Cursor {
-    Cursor::Date(i32::try_from(days).unwrap_or(if days < 0 { i32::MIN } else { i32::MAX }))
 }

@@ -102,6 +102,11 @@ fn month_of(day: i64) -> i64 {
     })
 }
 
+/// The position of a day, moved into what a date can be.
+pub(super) fn to_date_cursor(days: i64) -> Cursor {
+    Cursor::Date(i32::try_from(days).unwrap_or(if days < 0 { i32::MIN } else { i32::MAX }))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -3,9 +3,11 @@
 use jiff::Timestamp;
 use proptest::prelude::*;
 
+use super::period::to_date_cursor;
 use super::*;
+use crate::cursor::Cursor;
 use crate::facts::{CursorForm, PartitionFacts};
-use crate::spec::Bound;
+use crate::spec::{Bound, Grain};
 
 const ZONES: [&str; 9] = [
     "UTC",

@@ -8,11 +8,13 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::*;
+use crate::assignment::Work;
 use crate::cursor::{Cursor, CursorKind};
 use crate::facts::{
     ColumnFacts, ColumnKind, CursorForm, Engine, PartitionFacts, TableFacts, TargetFacts,
     TargetTableFacts,
 };
+use crate::id::RunId;
 use crate::left_out::{LeftOut, Tally, declared_range};
 use crate::partition::DAY_MICROS;
 use crate::range::{CursorRange, Slice};

@@ -16,24 +16,15 @@ mod postgres_values;
 #[cfg(test)]
 mod tests;
 mod values;
+mod verdict;
 mod wire_form;
 
 pub use self::exceptions::{EXCEPTIONS, Exception};
 pub use self::into_postgres::definition_differs;
 pub use self::into_sqlite::{Affinity, affinity};
+pub use self::verdict::Compat;
 pub use self::wire_form::has_same_wire_form;
 use crate::facts::{ColumnFacts, Engine};
-
-/// Whether values of one column can be carried into another.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Compat {
-    /// Every value keeps its value.
-    Carried,
-    /// Each value is looked at; this is what some of them could not keep.
-    ByValue(&'static str),
-    /// Some value would be lost or changed, for this reason.
-    Refused(String),
-}
 
 /// What becomes of values of `from` in a column like `to`.
 #[must_use]

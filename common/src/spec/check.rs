@@ -7,7 +7,7 @@ use super::problem::{Problem, Problems};
 use super::scalars::{
     NAME_HINT, check_bound, check_text, check_url, check_whole, check_word, not_yet, wrong_type,
 };
-use super::shape::{Fields, Form, Key, List, Named, Shape};
+use super::shape::{Fields, Form, Key, List, Named, Shape, tag_of};
 use super::suggest::{listed, nearest};
 use crate::error_code::ErrorCode;
 use crate::id::is_name;
@@ -138,13 +138,6 @@ fn check_fields(
 fn is_missing(key: &Key, node: &Node, word: Option<&str>) -> bool {
     let is_asked = key.only.is_empty() || word.is_some_and(|word| key.only.contains(&word));
     key.is_required && is_asked && node.get(key.name).is_none()
-}
-
-/// The word of the tag, when it is one that says which keys are legal.
-pub(super) fn tag_of<'a>(fields: &Fields, node: &'a Node) -> Option<&'a str> {
-    let tag = node.get(fields.tag?)?;
-    let word = tag.as_text().or_else(|| tag.get("type")?.as_text())?;
-    fields.variants().contains(&word).then_some(word)
 }
 
 fn foreign_key(

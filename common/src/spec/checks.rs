@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::decode::{Draft, Located, Side};
-use super::model::TableName;
 use super::problem::Problems;
 use super::suggest::{listed, nearest};
+use super::value::TableName;
 use crate::dag::{Dag, DagError};
 use crate::error_code::ErrorCode;
 use crate::id::{ConnectionName, StepName};

@@ -4,10 +4,10 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Value as Json, json};
 
-use super::decode::{boolean, or, whole};
-use super::document::insert;
-use super::model::{SecretText, TableName};
+use super::fields::{boolean, insert, or, whole};
 use super::node::Node;
+use super::secret::SecretText;
+use super::value::TableName;
 use crate::facts::Engine;
 
 /// How to reach a database. Secrets are references, resolved only by the worker that connects.

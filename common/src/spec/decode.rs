@@ -4,21 +4,18 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use serde::de::DeserializeOwned;
-use serde::de::IntoDeserializer;
-use serde::de::value::{Error as WordError, StrDeserializer};
-
-use super::check::tag_of;
 use super::connection::Connection;
+use super::fields::{boolean, duration, or, under, whole, word};
 use super::model::{
-    Backfill, Bound, Chunk, Dependency, ExistingRows, Noop, Nulls, Order, Partition, PartitionBy,
-    Pool, Reprocess, RetryPolicy, RunLimits, SourceRows, SourceTable, Spec, Step, StepLimits,
-    Strategy, TableName, TargetTable, Triggers, When, Write, WriteMode,
+    Backfill, Chunk, Dependency, ExistingRows, Noop, Nulls, Order, Partition, PartitionBy, Pool,
+    Reprocess, RetryPolicy, RunLimits, SourceRows, SourceTable, Spec, Step, StepLimits, Strategy,
+    TargetTable, Triggers, When, Write, WriteMode,
 };
 use super::node::{Node, Scalar, ScalarKind, Value, join};
 use super::problem::Location;
+use super::shape::tag_of;
 use super::step_keys::STEP;
-use super::value;
+use super::value::{self, Bound, TableName};
 use crate::id::{ConnectionName, PoolName, StepName};
 
 /// A part of the file, and where it stands.
@@ -370,47 +367,4 @@ pub(super) fn bound(node: &Node) -> Option<Bound> {
         }) => Some(Bound(value.to_string())),
         Value::Scalar(_) | Value::List(_) | Value::Map(_) => None,
     }
-}
-
-fn under<'a>(node: Option<&'a Node>, key: &str) -> Option<&'a Node> {
-    node?.get(key)
-}
-
-/// The default of a key that is not there, or what can be made of its value.
-pub(super) fn or<T>(
-    node: Option<&Node>,
-    default: T,
-    read: impl Fn(&Node) -> Option<T>,
-) -> Option<T> {
-    node.map_or(Some(default), read)
-}
-
-/// A word as the model spells it.
-pub(super) fn word<T: DeserializeOwned>(node: &Node) -> Option<T> {
-    let word: StrDeserializer<'_, WordError> = node.as_text()?.into_deserializer();
-    T::deserialize(word).ok()
-}
-
-pub(super) fn whole<T: TryFrom<i128>>(node: &Node) -> Option<T> {
-    match &node.value {
-        Value::Scalar(Scalar {
-            kind: ScalarKind::Whole(value),
-            ..
-        }) => T::try_from(*value).ok(),
-        Value::Scalar(_) | Value::List(_) | Value::Map(_) => None,
-    }
-}
-
-pub(super) fn boolean(node: &Node) -> Option<bool> {
-    match &node.value {
-        Value::Scalar(Scalar {
-            kind: ScalarKind::Bool(value),
-            ..
-        }) => Some(*value),
-        Value::Scalar(_) | Value::List(_) | Value::Map(_) => None,
-    }
-}
-
-pub(super) fn duration(node: &Node) -> Option<Duration> {
-    value::duration(node.as_text()?)
 }

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
 use serde_json::{Map, Value as Json, json};
 
+use super::fields::insert;
 use super::model::{
     Backfill, Chunk, Noop, PartitionBy, RetryPolicy, Spec, Step, StepLimits, Strategy,
 };
@@ -153,15 +153,6 @@ fn backfill(of: &Backfill) -> Json {
         "strategy": strategy, "from": from, "to": to, "partition": partition, "write": write,
         "chunk": chunk,
     })
-}
-
-/// Puts a value that is there into an object. Everything that comes here has a JSON form.
-pub(super) fn insert(object: &mut Json, key: &str, value: Option<impl Serialize>) {
-    if let (Some(object), Some(Ok(value))) =
-        (object.as_object_mut(), value.map(serde_json::to_value))
-    {
-        object.insert(key.to_owned(), value);
-    }
 }
 
 /// The tree of a document that no file holds.

@@ -5,12 +5,12 @@
 //! spec digest; the coordinator reads it back and checks it again.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::connection::Connection;
+use super::value::{Bound, TableName};
 use crate::cursor::CursorKind;
 use crate::id::{ConnectionName, PipelineName, PoolName, StepName};
 
@@ -31,26 +31,6 @@ pub struct Spec {
     pub pools: BTreeMap<PoolName, Pool>,
     /// The nodes of the DAG by name.
     pub steps: BTreeMap<StepName, Step>,
-}
-
-/// Text that may hold references to secrets, such as `${env:LEGACY_URL}` or
-/// `${file:/run/secrets/url}`; kept as written.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct SecretText(String);
-
-impl SecretText {
-    /// The text as written. The parser has checked that it holds no literal password.
-    #[must_use]
-    pub fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
-    }
-
-    /// The text with its references unresolved.
-    #[must_use]
-    pub fn as_written(&self) -> &str {
-        &self.0
-    }
 }
 
 /// Limits of a run.
@@ -150,11 +130,6 @@ pub struct Backfill {
     pub chunk: Chunk,
 }
 
-/// A bound as the user wrote it: read once the partition column's kind is known.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Bound(pub String);
-
 /// The read side of a step.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SourceTable {
@@ -188,24 +163,6 @@ pub struct TargetTable {
     pub connection: ConnectionName,
     /// Which table; created from the source's shape when missing.
     pub table: TableName,
-}
-
-/// The name of a table, unquoted.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct TableName {
-    /// The schema; `None` leaves it to the server (`public`, `main`).
-    pub schema: Option<String>,
-    /// The table.
-    pub name: String,
-}
-
-impl fmt::Display for TableName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.schema {
-            Some(schema) => write!(f, "{schema}.{}", self.name),
-            None => f.write_str(&self.name),
-        }
-    }
 }
 
 /// How a table is cut into partitions.

@@ -8,7 +8,7 @@ use crate::error_code::ErrorCode;
 
 use serde::Serialize;
 
-use super::secret::masked_message;
+use super::secret::{masked_message, masked_ranges};
 
 /// A place in the text of a pipeline file, as [`Problem`] describes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -165,4 +165,20 @@ impl Problem {
     pub(super) fn hint(&mut self, hint: impl Into<String>) {
         self.hint = Some(masked_message(&hint.into()));
     }
+}
+
+/// The text of a pipeline file as it may be shown beside `problems`: of the same length, with what
+/// looks like a password masked, so that every place still holds.
+#[must_use]
+pub fn masked(text: &str, problems: &[Problem]) -> String {
+    let marked = problems
+        .iter()
+        .filter(|problem| problem.code == ErrorCode::SpecLiteralPassword);
+    let hidden = marked.map(|problem| {
+        (
+            problem.offset,
+            problem.offset.saturating_add(problem.length),
+        )
+    });
+    masked_ranges(text, hidden.collect())
 }

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use super::check::tag_of;
-use super::decode::{bound, duration, merges_without_cursor, whole, word};
+use super::decode::{bound, merges_without_cursor};
+use super::fields::{duration, whole, word};
 use super::model::{ExistingRows, Reprocess, RetryPolicy, WriteMode};
 use super::node::{Node, join, shortened};
 use super::problem::Problems;
+use super::shape::tag_of;
 use super::step_keys::STEP;
 use super::value::{self, BoundForm};
 use crate::error_code::ErrorCode;

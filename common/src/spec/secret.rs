@@ -1,8 +1,27 @@
 //! Secrets are references. Tells references from literal passwords, and masks what must not be
 //! shown. Never resolves a reference: only the worker that connects does.
 
-use super::problem::Problem;
-use crate::error_code::ErrorCode;
+use serde::{Deserialize, Serialize};
+
+/// Text that may hold references to secrets, such as `${env:LEGACY_URL}` or
+/// `${file:/run/secrets/url}`; kept as written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct SecretText(String);
+
+impl SecretText {
+    /// The text as written. The parser has checked that it holds no literal password.
+    #[must_use]
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// The text with its references unresolved.
+    #[must_use]
+    pub fn as_written(&self) -> &str {
+        &self.0
+    }
+}
 
 /// A part of a text that may hold references.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -187,21 +206,9 @@ fn unescaped(key: &str) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// The text of a pipeline file as it may be shown beside `problems`: of the same length, with what
-/// looks like a password masked, so that every place still holds.
-#[must_use]
-pub fn masked(text: &str, problems: &[Problem]) -> String {
-    let marked = problems
-        .iter()
-        .filter(|problem| problem.code == ErrorCode::SpecLiteralPassword);
-    let mut hidden: Vec<(usize, usize)> = marked
-        .map(|problem| {
-            (
-                problem.offset,
-                problem.offset.saturating_add(problem.length),
-            )
-        })
-        .collect();
+/// A text with what looks like a password masked, and what stands in the ranges `hidden`; of the
+/// same length.
+pub(super) fn masked_ranges(text: &str, mut hidden: Vec<(usize, usize)>) -> String {
     let mut at = 0;
     for line in text.split_inclusive('\n') {
         let in_text =
@@ -308,7 +315,7 @@ fn is_reference(text: &str) -> bool {
 
 /// A message as it may be shown.
 pub(super) fn masked_message(message: &str) -> String {
-    masked(message, &[])
+    masked_ranges(message, Vec::new())
 }
 
 #[cfg(test)]
@@ -387,7 +394,7 @@ mod tests {
             ),
             ("url: postgres://h:5432/x", "url: postgres://h:5432/x"),
         ] {
-            assert_eq!(masked(text, &[]), shown);
+            assert_eq!(masked_message(text), shown);
             assert_eq!(shown.len(), text.len());
         }
     }

@@ -1,6 +1,8 @@
 //! What a key's value may look like. The decoder's checks and the JSON Schema are both made from
 //! these shapes, so that neither can know a key that the other does not.
 
+use super::node::Node;
+
 /// What a value may be.
 #[derive(Debug)]
 pub(super) enum Shape {
@@ -182,4 +184,11 @@ impl Fields {
     pub(super) fn key(&self, name: &str) -> Option<&'static Key> {
         self.keys.iter().find(|key| key.name == name)
     }
+}
+
+/// The word of the tag, when it is one that says which keys are legal.
+pub(super) fn tag_of<'a>(fields: &Fields, node: &'a Node) -> Option<&'a str> {
+    let tag = node.get(fields.tag?)?;
+    let word = tag.as_text().or_else(|| tag.get("type")?.as_text())?;
+    fields.variants().contains(&word).then_some(word)
 }

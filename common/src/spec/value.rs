@@ -1,11 +1,11 @@
 //! How single values are written: durations, table names, bounds, zones, the types of parameters.
 
+use std::fmt;
 use std::time::Duration;
 
 use jiff::civil;
 use jiff::tz::TimeZoneDatabase;
-
-use super::model::{Bound, TableName};
+use serde::{Deserialize, Serialize};
 
 /// The longest duration that a file may name: 366 days.
 const DURATION_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
@@ -112,6 +112,11 @@ impl BoundForm {
     }
 }
 
+/// A bound as the user wrote it: read once the partition column's kind is known.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Bound(pub String);
+
 impl Bound {
     /// What the text can be read as. Every bound of a pipeline that was parsed can.
     #[must_use]
@@ -207,6 +212,24 @@ pub(super) enum TableError {
     NoSchema,
     #[error("a part of the name is longer than 128 bytes")]
     Long,
+}
+
+/// The name of a table, unquoted.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct TableName {
+    /// The schema; `None` leaves it to the server (`public`, `main`).
+    pub schema: Option<String>,
+    /// The table.
+    pub name: String,
+}
+
+impl fmt::Display for TableName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.schema {
+            Some(schema) => write!(f, "{schema}.{}", self.name),
+            None => f.write_str(&self.name),
+        }
+    }
 }
 
 /// Reads `table` or `schema.table`, each part as it is or in double quotes. Letters keep their

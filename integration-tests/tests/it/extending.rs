@@ -120,22 +120,22 @@ mod folder {
     /// them.
     pub(super) const LISTED: [(&str, &str, &str); 23] = [
         (
-            "common/src/facts.rs",
+            "common/src/engine.rs",
             "    /// SQLite 3.\n    Sqlite,",
             "    /// A folder.\n    Folder,",
         ),
         (
-            "common/src/facts.rs",
+            "common/src/engine.rs",
             "        Self::Postgres,",
             "        Self::Folder,",
         ),
         (
-            "common/src/facts.rs",
+            "common/src/engine.rs",
             "            Self::Sqlite => \"sqlite\",",
             "            Self::Folder => \"folder\",",
         ),
         (
-            "common/src/facts.rs",
+            "common/src/engine.rs",
             "            Self::Postgres => one == two,",
             "            Self::Folder => one == two,",
         ),

@@ -2,7 +2,6 @@
 //! Such a value is refused here; what the server refuses aloud is left to it.
 
 use highwater_common::facts::{ColumnFacts, ColumnKind};
-use highwater_common::type_definition::TypeDefinition;
 
 /// Bytes that the server keeps of a `name`.
 const NAME_BYTES_MAX: usize = 63;
@@ -45,7 +44,7 @@ impl ColumnForm {
     /// The form of a column. A domain has the one of the type below it.
     #[must_use]
     pub fn of(column: &ColumnFacts) -> Self {
-        let definition = TypeDefinition::of(column);
+        let definition = column.type_definition();
         let base = definition.built_in_name().unwrap_or_default();
         let first = definition.numbers().first().copied();
         let letters = first.and_then(|letters| u64::try_from(letters).ok());

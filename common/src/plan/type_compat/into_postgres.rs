@@ -2,9 +2,9 @@
 //! what the two types hold; from SQLite it comes as whatever it is, so the value itself is judged,
 //! where the target's type alone does not refuse it.
 
-use super::Compat;
 use super::exceptions::Exception;
 use super::values::{NO_RULE, ROUNDS, Reason, Time, Values, carries};
+use super::verdict::Compat;
 use crate::facts::{ColumnFacts, ColumnKind};
 use crate::type_definition::TypeDefinition;
 
@@ -12,7 +12,7 @@ const TOO_LARGE: &str = "the type's definition is too large to be compared";
 const RULES: &str = "the ranges bring their bounds to different forms, or order them differently";
 
 pub(super) fn within(from: &ColumnFacts, to: &ColumnFacts) -> Compat {
-    match carry(&TypeDefinition::of(from), &TypeDefinition::of(to)) {
+    match carry(&from.type_definition(), &to.type_definition()) {
         Ok(()) => Compat::Carried,
         Err(reason) => Compat::Refused(reason.into_owned()),
     }
@@ -155,7 +155,7 @@ pub(super) fn of_each_value(from: &ColumnFacts, to: &ColumnFacts) -> Compat {
         )
     };
     match (from.kind, to.kind) {
-        (_, K::Other) if may_round(&TypeDefinition::of(to)) => Compat::Refused(ROUNDS.to_owned()),
+        (_, K::Other) if may_round(&to.type_definition()) => Compat::Refused(ROUNDS.to_owned()),
         (K::Bytes, K::Text) => Compat::Refused("bytes are no text".to_owned()),
         (K::Int64 | K::Float64 | K::Any, K::Float32) | (K::Int64, K::Float64) => {
             Compat::ByValue("a number that a float of this size would round")

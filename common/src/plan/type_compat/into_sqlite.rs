@@ -1,10 +1,9 @@
 //! Into SQLite, whose columns hold any value, but for what their affinity turns into something
 //! else.
 
-use super::Compat;
 use super::values::{Values, carries};
+use super::verdict::Compat;
 use crate::facts::{ColumnFacts, ColumnKind};
-use crate::type_definition::TypeDefinition;
 
 /// How SQLite converts what is stored into a column, by the column's declared type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,7 +56,7 @@ pub(super) fn of_typed(from: &ColumnFacts, to: &ColumnFacts) -> Compat {
     let refused = |reason: &str| Compat::Refused(reason.to_owned());
     let is_exact_float = || {
         let double = Values::Float(f64::MANTISSA_DIGITS);
-        carries(&Values::from(&TypeDefinition::of(from)), &double).is_ok()
+        carries(&Values::from(&from.type_definition()), &double).is_ok()
     };
     match (from.kind, affinity(&to.type_name)) {
         (_, A::Blob) | (K::Bytes, _) => Compat::Carried,

@@ -19,7 +19,7 @@ pub fn has_same_wire_form(from: &ColumnFacts, to: &ColumnFacts) -> bool {
     if !from.binary_portable || !to.binary_portable {
         return false;
     }
-    match (TypeDefinition::of(from), TypeDefinition::of(to)) {
+    match (from.type_definition(), to.type_definition()) {
         // An array names the type of its elements.
         (TypeDefinition::Array(one), TypeDefinition::Array(two)) => is_same(&one, &two, false),
         (one, two) => one == two || is_same(&one, &two, true),

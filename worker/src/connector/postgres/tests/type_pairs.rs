@@ -4,7 +4,6 @@
 use bytes::Bytes;
 use futures_util::TryStreamExt;
 use highwater_common::plan::{Compat, Exception, compat, has_same_wire_form};
-use highwater_common::type_definition::TypeDefinition;
 use sqlx::Row;
 
 use super::super::catalog::find_table;
@@ -521,10 +520,8 @@ async fn wrong_pairs(world: &mut World, types: &[(&str, &[&str])], others: &[&st
             let said = compat(Engine::Postgres, &one.facts, Engine::Postgres, &two.facts);
             let is_carried = said == Compat::Carried;
             let kept = are_kept(from, to, &sent, two, "text").await;
-            let exception = Exception::of(
-                &TypeDefinition::of(&one.facts),
-                &TypeDefinition::of(&two.facts),
-            );
+            let exception =
+                Exception::of(&one.facts.type_definition(), &two.facts.type_definition());
             if exception.map_or(kept, |exception| exception.is_carried) != is_carried {
                 wrong.push(format!(
                     "{} into {}: kept is {kept}, and the rule says {said:?}",
