@@ -11,8 +11,9 @@ use highwater_common::record::{RunIntent, TaskAddress};
 use highwater_common::status::RunStatus;
 
 use super::budget::{Budgets, Uses, uses};
-use super::outages::Reach;
-use super::placement::{Demand, FreeSlots, Placement, Seat, able, avoids_until, is_avoided};
+use super::placement::{Demand, FreeSlots, Placement, Seat, able, is_avoided};
+use super::reach::Reach;
+use super::retries::avoids_until;
 use super::task_table::TaskTable;
 use super::view::{Cluster, Run};
 

@@ -239,7 +239,7 @@ impl View {
 
     /// Brings in order what follows from the runs.
     fn reindex(&mut self) {
-        self.cluster.leases = Leases::of(&self.cluster.runs, Duration::ZERO);
+        self.cluster.find_leases(Duration::ZERO);
     }
 
     /// The only run.

@@ -7,9 +7,6 @@ use std::time::Duration;
 use highwater_common::id::{RunId, SessionId, TaskId};
 use highwater_common::record::TaskAddress;
 
-use super::step::Step;
-use super::view::Run;
-
 /// Where an open task stands, and since when.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct OpenLease {
@@ -30,34 +27,17 @@ pub(crate) struct Leases {
     by_session: BTreeMap<SessionId, BTreeSet<TaskId>>,
 }
 
-impl Leases {
-    /// The leases that the tasks of these runs hold.
-    #[must_use]
-    pub(crate) fn of(runs: &BTreeMap<RunId, Run>, since: Duration) -> Self {
+impl FromIterator<(TaskId, OpenLease)> for Leases {
+    fn from_iter<I: IntoIterator<Item = (TaskId, OpenLease)>>(open: I) -> Self {
         let mut leases = Self::default();
-        for run in runs.values() {
-            let steps = run.steps.values();
-            for held in steps
-                .flat_map(Step::tables)
-                .flat_map(|table| table.leases.values())
-            {
-                let (address, session) = (held.record.address.clone(), held.record.session);
-                if let Some(task) = run.task_id(&address) {
-                    leases.insert(
-                        task,
-                        OpenLease {
-                            run: run.id,
-                            address,
-                            session,
-                            since,
-                        },
-                    );
-                }
-            }
+        for (task, lease) in open {
+            leases.insert(task, lease);
         }
         leases
     }
+}
 
+impl Leases {
     /// A task is open.
     pub(crate) fn insert(&mut self, task: TaskId, lease: OpenLease) {
         self.remove(&task);

@@ -25,6 +25,7 @@ mod leases;
 mod outages;
 mod placement;
 mod prune;
+mod reach;
 mod retries;
 mod step;
 mod stored;
@@ -39,9 +40,10 @@ pub(crate) use document::{
     cluster_document, plan_document, rfc3339, run_document, run_summary, tasks_document,
 };
 pub(crate) use leases::{Leases, OpenLease};
-pub(crate) use outages::{Outages, Reach, spoken};
+pub(crate) use outages::{Outages, spoken};
 pub(crate) use placement::Seat;
 pub(crate) use prune::prunable;
+pub(crate) use reach::Reach;
 pub(crate) use step::Step;
 pub(crate) use stored::Stored;
 pub(crate) use task_table::TaskTable;

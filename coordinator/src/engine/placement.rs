@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 
 use highwater_common::capability::Capabilities;
 use highwater_common::id::{ConnectionName, SessionId, WorkerId};
-use highwater_common::record::RetryRecord;
 use highwater_common::spec::{Connection, Step};
 
 use super::view::{Cluster, Session};
@@ -147,18 +146,6 @@ pub(super) fn able<'a>(cluster: &'a Cluster, demand: &Demand<'_>) -> Vec<&'a Wor
         .filter(|session| demand.is_met_by(cluster, session))
         .map(|session| &session.worker)
         .collect()
-}
-
-/// How long, from when it is due, a task waits for another worker than those on which it failed.
-pub(super) const AVOIDS_FOR_MILLIS: i64 = 30_000;
-
-/// Until when a task waits for another worker; then anybody is better than nobody, for the others
-/// may be stuck.
-pub(crate) const fn avoids_until(retry: &RetryRecord) -> Option<i64> {
-    match retry.history.failed_on.is_empty() {
-        true => None,
-        false => Some(retry.not_before_millis.saturating_add(AVOIDS_FOR_MILLIS)),
-    }
 }
 
 /// Whether a task that failed on some workers, the latest of them last, waits for another one

@@ -6,7 +6,6 @@ use std::ops::Deref;
 
 use highwater_common::record::RetryRecord;
 
-use super::placement::avoids_until;
 use super::stored::Stored;
 
 /// Records of tasks that wait, by ordinal; read like the map they are.
@@ -83,6 +82,18 @@ impl Retries {
             .into_iter()
             .chain(next(&self.avoiding))
             .min()
+    }
+}
+
+/// How long, from when it is due, a task waits for another worker than those on which it failed.
+pub(super) const AVOIDS_FOR_MILLIS: i64 = 30_000;
+
+/// Until when a task waits for another worker; then anybody is better than nobody, for the others
+/// may be stuck.
+pub(crate) const fn avoids_until(retry: &RetryRecord) -> Option<i64> {
+    match retry.history.failed_on.is_empty() {
+        true => None,
+        false => Some(retry.not_before_millis.saturating_add(AVOIDS_FOR_MILLIS)),
     }
 }
 

@@ -16,7 +16,7 @@ use highwater_common::record::{RunIntent, RunRecord, TaskAddress, WorkerRecord};
 use highwater_common::spec::Spec;
 use highwater_common::status::{RunStatus, StepStatus};
 
-use super::leases::Leases;
+use super::leases::{Leases, OpenLease};
 use super::outages::Outages;
 use super::step::{Stage, Step};
 use super::task_table::TaskTable;
@@ -195,6 +195,21 @@ impl Run {
         table.is_some_and(|table| table.leases.contains_key(&address.ordinal))
     }
 
+    fn open_leases(&self, since: Duration) -> impl Iterator<Item = (TaskId, OpenLease)> {
+        let tables = self.steps.values().flat_map(Step::tables);
+        let held = tables.flat_map(|table| table.leases.values());
+        held.filter_map(move |held| {
+            let (address, session) = (held.record.address.clone(), held.record.session);
+            let lease = OpenLease {
+                run: self.id,
+                address,
+                session,
+                since,
+            };
+            Some((self.task_id(&lease.address)?, lease))
+        })
+    }
+
     /// The id of the task at `address`.
     #[must_use]
     pub(crate) fn task_id(&self, address: &TaskAddress) -> Option<TaskId> {
@@ -308,6 +323,12 @@ impl Run {
 }
 
 impl Cluster {
+    /// Finds anew who holds which task, as of `since`: from the leases of all runs.
+    pub(crate) fn find_leases(&mut self, since: Duration) {
+        let runs = self.runs.values();
+        self.leases = runs.flat_map(|run| run.open_leases(since)).collect();
+    }
+
     /// True when an older run of the same pipeline must end before `run` may begin. A plan alone
     /// touches nothing and waits for nobody.
     #[must_use]

@@ -11,8 +11,9 @@ use highwater_common::status::{RunStatus, StepStatus};
 
 use super::assign::open_of;
 use super::budget::{Budgets, uses};
-use super::outages::Reach;
-use super::placement::{Demand, able, avoids_until, carries, is_avoided};
+use super::placement::{Demand, able, carries, is_avoided};
+use super::reach::Reach;
+use super::retries::avoids_until;
 use super::step::Step;
 use super::view::{Cluster, Run};
 

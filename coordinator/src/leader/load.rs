@@ -130,7 +130,7 @@ pub(crate) async fn load(
         cluster.runs.insert(id, shelf.run(id, record, stored));
     }
     shelf.place_tasks(&mut cluster);
-    cluster.leases = Leases::of(&cluster.runs, Duration::ZERO);
+    cluster.find_leases(Duration::ZERO);
     Ok(Loaded {
         cluster,
         hi,

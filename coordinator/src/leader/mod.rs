@@ -44,7 +44,7 @@ pub(crate) use reply::Granted;
 pub(crate) use request::{Beat, Request, Submission, WorkerAction};
 
 use crate::clock::Clock;
-use crate::engine::{Cluster, Leases, Step};
+use crate::engine::{Cluster, Step};
 use crate::options::SessionOptions;
 use crate::store::{Key, RecordStore};
 use parking::Parking;
@@ -156,7 +156,7 @@ impl Leader {
         for session in cluster.sessions.values_mut() {
             (session.heard, session.deadline) = (since, since + sessions.ttl);
         }
-        cluster.leases = Leases::of(&cluster.runs, since);
+        cluster.find_leases(since);
         // Nobody knows what became of the targets in the meantime.
         let running = cluster.runs.values_mut().filter(|run| run.wants_work());
         running

@@ -6,36 +6,35 @@
 
 mod election;
 mod members;
+mod options;
+mod replies;
 mod watching;
 
 use std::collections::VecDeque;
-use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use etcd_client::{Compare, CompareOp, GetOptions, GetResponse, Txn, TxnOp, TxnOpResponse};
-use highwater_net::ClientTls;
+use etcd_client::{Compare, CompareOp, GetOptions, GetResponse, Txn, TxnOp};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::DropGuard;
 
 use self::members::{AskError, Members, Sent};
+use self::options::CLUSTERS;
+pub use self::options::{EtcdLogin, EtcdOptions};
+use self::replies::{OddReply, records_client, value_read};
 use super::prefix::prefix_end;
 use super::{Campaign, Expect, Key, Op, RecordStore, StoreError, StoreTxn, TxnOutcome, Value};
 use crate::supervisor::{SpawnKind, Supervisor};
 
 /// Records that one page of a scan holds; a page of the largest values still fits into
-/// [`REPLY_BYTES_MAX`].
+/// [`REPLY_BYTES_MAX`](replies::REPLY_BYTES_MAX).
 const PAGE_RECORDS: i64 = 128;
 /// The largest reply that is read when everything comes in one.
 const WHOLE_BYTES_MAX: usize = 1 << 30;
 /// How many times as long as for a call a member has for everything in one.
 const WHOLE_PATIENCE: u32 = 15;
-/// The largest reply that is read: a page of records, each as large as a transaction may be.
-const REPLY_BYTES_MAX: usize = 80 * 1024 * 1024;
-/// What the keys of all clusters begin with.
-const CLUSTERS: &str = "/highwater/v1/";
 /// Other clusters that are named at the most.
 const NEIGHBOURS_MAX: usize = 8;
 /// How long history is kept at the least: longer than a scan takes.
@@ -46,65 +45,6 @@ const SEEN_MAX: usize = 64;
 /// first one. After that everything is asked for in one: no compaction takes the revision that is
 /// read now.
 const PAGED_SCANS_MAX: u32 = 3;
-
-/// Where an etcd is, and how to speak to it.
-#[derive(Clone)]
-pub struct EtcdOptions {
-    /// URLs of members: `http://10.0.0.1:2379`. Never with a user or a password in them.
-    pub endpoints: Vec<String>,
-    /// What every key of the cluster begins with; ends in `/`.
-    pub prefix: String,
-    /// A user and password, if etcd asks for them.
-    pub login: Option<EtcdLogin>,
-    /// What `https` endpoints are checked against, and what they check. The files are read whenever
-    /// a member is dialled anew.
-    pub tls: Option<ClientTls>,
-    /// How long one member has for its answer.
-    pub request_timeout: Duration,
-    /// How often an idle connection is probed, and how long the probe may take: what finds a member
-    /// that fell silent.
-    pub keep_alive: Duration,
-}
-
-/// A user of etcd.
-#[derive(Clone)]
-pub struct EtcdLogin {
-    /// The user's name.
-    pub user: String,
-    /// The password; never printed.
-    pub password: String,
-}
-
-impl EtcdOptions {
-    /// Options for the records of `cluster`, with a request timeout of 2 s.
-    #[must_use]
-    pub fn new(endpoints: Vec<String>, cluster: &str) -> Self {
-        Self {
-            endpoints,
-            prefix: format!("{CLUSTERS}{cluster}/"),
-            login: None,
-            tls: None,
-            request_timeout: Duration::from_secs(2),
-            keep_alive: Duration::from_secs(2),
-        }
-    }
-}
-
-impl fmt::Debug for EtcdOptions {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut options = f.debug_struct("EtcdOptions");
-        options
-            .field("endpoints", &self.endpoints)
-            .field("prefix", &self.prefix);
-        options
-            .field("user", &self.login.as_ref().map(|login| &login.user))
-            .field("tls", &self.tls.is_some());
-        options
-            .field("request_timeout", &self.request_timeout)
-            .field("keep_alive", &self.keep_alive)
-            .finish()
-    }
-}
 
 /// The records of one cluster in etcd.
 #[derive(Debug)]
@@ -418,22 +358,3 @@ impl RecordStore for EtcdStore {
         self.members.place().to_owned()
     }
 }
-
-fn records_client(client: &etcd_client::Client) -> etcd_client::KvClient {
-    client
-        .kv_client()
-        .max_decoding_message_size(REPLY_BYTES_MAX)
-}
-
-/// The value that one read of a refused transaction found. We send no other operations there.
-fn value_read(response: TxnOpResponse) -> Option<Value> {
-    match response {
-        TxnOpResponse::Get(read) => read.kvs().first().map(|record| record.value().to_vec()),
-        TxnOpResponse::Put(_) | TxnOpResponse::Delete(_) | TxnOpResponse::Txn(_) => None,
-    }
-}
-
-/// etcd answered what it should not.
-#[derive(Debug, thiserror::Error)]
-#[error("etcd answered {0}")]
-struct OddReply(&'static str);

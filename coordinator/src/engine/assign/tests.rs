@@ -13,7 +13,7 @@ use highwater_common::task::TaskState;
 
 use super::*;
 use crate::engine::fixtures::{View, give, session, view};
-use crate::engine::placement::AVOIDS_FOR_MILLIS;
+use crate::engine::retries::AVOIDS_FOR_MILLIS;
 use crate::engine::step::Step;
 use crate::engine::waits::waits;
 

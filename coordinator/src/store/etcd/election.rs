@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::members::{AskError, CallError, Members, Sent};
-use super::{OddReply, records_client, value_read};
+use super::replies::{OddReply, records_client, value_read};
 use crate::store::{Campaign, Leadership, StoreError, Value};
 use crate::supervisor::{SpawnKind, Supervisor};
 

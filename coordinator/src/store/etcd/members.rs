@@ -15,7 +15,7 @@ use highwater_net::ClientTls;
 use tokio::sync::Mutex;
 use tonic::Code;
 
-use super::EtcdOptions;
+use super::options::EtcdOptions;
 use crate::store::StoreError;
 
 /// The members of one etcd.

@@ -7,8 +7,8 @@ use etcd_client::WatchOptions;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::REPLY_BYTES_MAX;
 use super::members::{CallError, Members};
+use super::replies::REPLY_BYTES_MAX;
 
 /// How long a broken watch waits before it is opened anew.
 const REOPEN_AFTER: Duration = Duration::from_millis(200);
