@@ -7,27 +7,21 @@ use std::time::Duration;
 
 use highwater_net::{ClientTlsArgs, ConnectError, ConnectFailure, Dialer};
 use highwater_proto::v1::Document;
-use highwater_proto::v1::control_service_client::ControlServiceClient;
 use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
-use tonic::transport::{Channel, Endpoint, Uri};
+use tonic::transport::{Endpoint, Uri};
 
 use crate::args::Global;
+pub(crate) use crate::control::Need;
+use crate::control::{CONTROL_SOCKET, ControlClient, client};
 use crate::embedded::{self, Embedded};
 use crate::error::CliError;
 use crate::exit::ExitCode;
 
-/// The client of the control service.
-pub(crate) type ControlClient = ControlServiceClient<Channel>;
-
-/// The socket of the embedded process, within its folder.
-pub(crate) const CONTROL_SOCKET: &str = "control.sock";
-
 const CONNECT_WAIT_MAX: Duration = Duration::from_secs(5);
 const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(10);
 const KEEP_ALIVE_WAIT_MAX: Duration = Duration::from_secs(5);
-const MESSAGE_BYTES_MAX: usize = 16 << 20;
 
 /// Where a command goes.
 #[derive(Debug, Clone)]
@@ -60,19 +54,6 @@ impl Where {
             session_ttl: global.session_ttl.map(|ttl| ttl.0),
         }
     }
-}
-
-/// What a command needs of the embedded mode. A cluster gives everything.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Need {
-    /// To read: a live process answers, else the store is opened without leading it, and only if
-    /// there is one.
-    Read,
-    /// To change something: a live process does it, else one is started with workers and without a
-    /// run of its own.
-    Act,
-    /// To run: a process of its own, which nobody else's may be beside.
-    Own,
 }
 
 /// Where a connection leads.
@@ -350,12 +331,6 @@ fn patient(endpoint: Endpoint) -> Endpoint {
         .http2_keep_alive_interval(KEEP_ALIVE_EVERY)
         .keep_alive_timeout(KEEP_ALIVE_WAIT_MAX)
         .keep_alive_while_idle(true)
-}
-
-/// A client whose answers may be as large as documents are.
-#[must_use]
-pub(crate) fn client(channel: Channel) -> ControlClient {
-    ControlServiceClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX)
 }
 
 /// A document as it came, and as this version understands it.

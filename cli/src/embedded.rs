@@ -30,7 +30,7 @@ use tokio_stream::wrappers::{ReceiverStream, UnixListenerStream};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::{Channel, Endpoint, Server, Uri};
 
-use crate::connect::{self, CONTROL_SOCKET, ControlClient, Need};
+use crate::control::{CONTROL_SOCKET, ControlClient, Need, client as control_client};
 use crate::error::CliError;
 use crate::exit::ExitCode;
 use crate::pipeline_file::PipelineFile;
@@ -87,7 +87,7 @@ pub(crate) async fn start(
     let (coordinator, handle) =
         Coordinator::new(store, options).map_err(|error| from_coordinator(dir, &error))?;
     let (dialler, incoming) = mpsc::channel(STREAMS_MAX);
-    let client = connect::client(channel(dialler.clone()));
+    let client = control_client(channel(dialler.clone()));
     let (drain, stop) = (CancellationToken::new(), CancellationToken::new());
     let (tell, ended) = oneshot::channel();
     let parts = Parts {

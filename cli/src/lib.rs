@@ -10,6 +10,7 @@ mod commands;
 mod config;
 mod connect;
 mod contexts;
+mod control;
 mod deadline;
 mod embedded;
 mod error;

@@ -102,7 +102,7 @@ impl Scripted {
 
     /// Serves on the socket of a folder.
     pub(super) fn in_folder(&self, dir: &Path) {
-        let listener = UnixListener::bind(dir.join(crate::connect::CONTROL_SOCKET)).unwrap();
+        let listener = UnixListener::bind(dir.join(crate::control::CONTROL_SOCKET)).unwrap();
         let router = Server::builder().add_service(ControlServiceServer::new(self.clone()));
         tokio::spawn(router.serve_with_incoming(UnixListenerStream::new(listener)));
     }

@@ -4,7 +4,8 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
-use crate::connect::{Connection, Destination, client};
+use crate::connect::{Connection, Destination};
+use crate::control::client;
 use crate::embedded::Embedded;
 use crate::follow::{Followed, Follower, Until};
 use crate::progress::Reporter;
