@@ -4,6 +4,9 @@
 pub mod records;
 pub mod wire;
 
+/// The field of a record that says its form.
+const FORMAT_PATH: &str = "format";
+
 /// Why a message is not the thing it was taken for.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{path}: {problem}")]
@@ -25,7 +28,7 @@ impl FieldError {
     /// its writer's are.
     #[must_use]
     pub fn is_of_another_form(&self) -> bool {
-        self.path == records::FORMAT_PATH
+        self.path == FORMAT_PATH
     }
 
     /// The same problem, seen from one message further out.

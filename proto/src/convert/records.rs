@@ -17,14 +17,11 @@ use words::{
 };
 
 use super::wire::nonce_from;
-use super::{FieldError, fixed, parsed, parsed_unless_empty, required};
+use super::{FORMAT_PATH, FieldError, fixed, parsed, parsed_unless_empty, required};
 use crate::storage as pb;
 
 /// The form of record that this version writes, and the only one it reads.
 pub const RECORD_FORMAT: u32 = 2;
-
-/// The field of a record that says its form.
-pub(super) const FORMAT_PATH: &str = "format";
 
 /// A record that has bytes in the store.
 pub trait StoredRecord: Sized {

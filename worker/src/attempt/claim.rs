@@ -8,6 +8,7 @@ use highwater_common::stream::PlanMark;
 use highwater_runtime::failpoint;
 
 use super::chunks::move_chunks;
+use super::lost_commit::spec_changed;
 use super::{AttemptContext, superseded};
 use crate::connector::{Claim, ClaimOutcome};
 use crate::patience::Call;
@@ -73,12 +74,6 @@ async fn claim_and_move(
         ClaimOutcome::SpecChanged => Err(spec_changed()),
         ClaimOutcome::PlanChanged => Err(plan_changed()),
     }
-}
-
-pub(super) fn spec_changed() -> AttemptError {
-    let message = "the target holds this task for another version of the spec: begin a new run \
-                   with `--new`";
-    AttemptError::new(ErrorClass::Permanent, ErrorCode::SpecChanged, message)
 }
 
 fn plan_changed() -> AttemptError {

@@ -7,7 +7,6 @@ use highwater_common::assignment::{Assignment, AttemptError, ErrorClass, Outcome
 use highwater_common::commit::{Resume, resume};
 use highwater_common::error_code::ErrorCode;
 
-use super::claim::spec_changed;
 use super::{OrderContext, superseded};
 use crate::connector::Target;
 use crate::patience::Call;
@@ -76,6 +75,12 @@ pub(super) fn undone_by(undone: AttemptError, lost: AttemptError) -> AttemptErro
 pub(super) fn uncertain(why: &str) -> AttemptError {
     let message = format!("the answer to a commit was lost, and {why}; the next attempt finds out");
     AttemptError::new(ErrorClass::Transient, ErrorCode::CommitUnknown, message)
+}
+
+pub(super) fn spec_changed() -> AttemptError {
+    let message = "the target holds this task for another version of the spec: begin a new run \
+                   with `--new`";
+    AttemptError::new(ErrorClass::Permanent, ErrorCode::SpecChanged, message)
 }
 
 #[cfg(test)]
