@@ -19,6 +19,7 @@ mod session_pool;
 mod settings;
 mod silence;
 mod swaps;
+mod swaps_beside;
 mod triggers;
 mod type_pairs;
 mod untyped;

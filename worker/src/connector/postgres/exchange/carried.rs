@@ -36,7 +36,7 @@ pub(super) struct Script {
 }
 
 /// A foreign key, and the table that has it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Key {
     pub(super) table: TableName,
     pub(super) name: String,

@@ -78,6 +78,10 @@ found as (
   union all select case when own.relispartition then 'partition' else 'inheritance' end,
     i.inhparent::regclass::text, own.relowner
   from own join pg_inherits i on i.inhrelid = own.oid
+  union all select 'other', format('the disabled check of %I on %s', k.conname,
+    k.conrelid::regclass), own.relowner
+  from own join pg_constraint k on k.contype = 'f' and own.oid in (k.conrelid, k.confrelid)
+  where exists (select from pg_trigger t where t.tgconstraint = k.oid and t.tgenabled <> 'O')
   union all select 'subscription', pg_describe_object('pg_subscription'::regclass, r.srsubid, 0),
     own.relowner
   from own join pg_subscription_rel r on r.srrelid = own.oid

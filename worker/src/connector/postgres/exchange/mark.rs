@@ -5,13 +5,14 @@
 use highwater_common::id::RunId;
 use highwater_common::spec::TableName;
 use serde_json::{Value, json};
+use sqlx::{PgConnection, Row};
 
 use super::carried::Key;
-use crate::connector::ShadowKind;
 use crate::connector::sql_text::{Dialect, Sql};
+use crate::connector::{ShadowFound, ShadowKind};
 
 /// How a mark begins.
-pub(super) const BEGINS: &str = "highwater: ";
+const BEGINS: &str = "highwater: ";
 
 /// What is said of a table.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -92,6 +93,49 @@ fn key(of: &Value) -> Option<Key> {
         table: table(of)?,
         name: text(of, "key")?,
     })
+}
+
+/// A table that is marked.
+pub(super) struct Marked {
+    pub(super) found: ShadowFound,
+    pub(super) mark: Mark,
+}
+
+/// Every table that is marked, and has a name of ours: one that took a place has neither.
+pub(super) async fn read_marks(conn: &mut PgConnection) -> Result<Vec<Marked>, sqlx::Error> {
+    let rows = sqlx::query(
+        "select n.nspname::text as schema, c.relname::text as name, c.oid::text as identity, \
+         d.description as mark from pg_description d join pg_class c on c.oid = d.objoid \
+         join pg_namespace n on n.oid = c.relnamespace \
+         where d.classoid = 'pg_class'::regclass and d.objsubid = 0 and c.relkind = 'r' \
+         and starts_with(c.relname::text, '_highwater_') and starts_with(d.description, $1) \
+         order by 1, 2",
+    )
+    .bind(BEGINS)
+    .fetch_all(conn)
+    .await?;
+    let mut found = Vec::new();
+    for row in rows {
+        let Some(mark) = Mark::of_comment(&row.try_get::<String, _>("mark")?) else {
+            continue;
+        };
+        found.push(Marked {
+            found: ShadowFound {
+                table: TableName {
+                    schema: row.try_get("schema")?,
+                    name: row.try_get("name")?,
+                },
+                identity: row.try_get("identity")?,
+                of: mark.of.clone(),
+                kind: mark.kind,
+                run: mark.run,
+                step: mark.step.clone(),
+                since_micros: mark.since_micros,
+            },
+            mark,
+        });
+    }
+    Ok(found)
 }
 
 #[cfg(test)]

@@ -10,6 +10,8 @@ mod finished;
 mod mark;
 mod shadow;
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use highwater_common::error_code::ErrorCode;
 use highwater_common::plan::check_dependants;
@@ -17,11 +19,11 @@ use highwater_common::spec::TableName;
 use sqlx::{Executor, PgConnection};
 use tokio::time::Instant;
 
-use self::carried::{BOTH, read_script};
+use self::carried::{BOTH, Key, read_script};
 use self::dependants::read_dependants;
 pub(super) use self::dependants::read_exchange_facts;
 use self::finished::read_unlike;
-use self::mark::Mark;
+use self::mark::{Mark, read_marks};
 use super::catalog::{qualified, unknown_table};
 use super::data::{OpenTx, Session};
 use super::errors::{classify, fault, is_state, permanent, transaction_pooling};
@@ -30,6 +32,8 @@ use crate::connector::sql_text::{Dialect, Sql, server_script};
 use crate::connector::{ConnectorError, ExchangeRequest, ExchangeTx, Exchanged, ShadowKind};
 
 const LOCK_NOT_AVAILABLE: &str = "55P03";
+/// Longer than the time after which a server looks who waits for its vacuum (`deadlock_timeout`).
+const VACUUM_WAIT: Duration = Duration::from_secs(5);
 
 /// The locks that the exchange needs on everything but the two tables, in the order in which readers
 /// take theirs. A view is locked by giving it the owner that it has: `lock table` would lock every
@@ -74,6 +78,8 @@ async fn exchange(
     let script = read_script(&mut session.conn, oid, by)
         .await
         .map_err(&failed)?;
+    let unchecked = read_unchecked(session, request, script.unchecked).await;
+    let unchecked = unchecked.map_err(&failed)?;
     let kept = TableName {
         schema: request.table.schema.clone(),
         name: kept_name(oid),
@@ -88,7 +94,7 @@ async fn exchange(
         run: request.run,
         step: request.step.to_string(),
         since_micros: read_clock(&mut session.conn).await.map_err(&failed)?,
-        unchecked: script.unchecked,
+        unchecked,
     };
     let mark = mark.statement(&kept).into_statement();
     session
@@ -101,6 +107,23 @@ async fn exchange(
         identity: by.to_string(),
         kept,
     })
+}
+
+/// The keys that are to be checked after this exchange: those that it found checked, and those that
+/// an exchange before it left and that nobody has checked yet.
+async fn read_unchecked(
+    session: &mut Session,
+    request: &ExchangeRequest,
+    mut unchecked: Vec<Key>,
+) -> Result<Vec<Key>, sqlx::Error> {
+    for marked in read_marks(&mut session.conn).await? {
+        if marked.mark.kind == ShadowKind::Kept && marked.mark.of == request.table {
+            unchecked.extend(marked.mark.unchecked);
+        }
+    }
+    unchecked.sort();
+    unchecked.dedup();
+    Ok(unchecked)
 }
 
 /// The session is the one that was set up, and not another one that a pooler gave the transaction.
@@ -140,6 +163,7 @@ async fn lock(
         .fetch_all(&mut session.conn)
         .await
         .map_err(&failed)?;
+    wait_for_vacuum(session, request).await?;
     let until = Instant::now() + request.lock_wait;
     for statement in locks {
         take_lock(session, request, until, statement).await?;
@@ -167,6 +191,22 @@ async fn lock(
         Some(now) if now == by => Ok(by),
         Some(_) | None => Err(unfit(session, request, "it was made anew")),
     }
+}
+
+/// Waits for a vacuum of either table, and keeps the next one away, with a lock that no reader and
+/// no writer waits behind. The server ends its own vacuum once somebody waited for long enough.
+async fn wait_for_vacuum(
+    session: &mut Session,
+    request: &ExchangeRequest,
+) -> Result<(), ConnectorError> {
+    for table in [&request.by, &request.table] {
+        let lock = Sql::new(Dialect::Postgres, "lock table only ")
+            .table(table)
+            .text(" in share update exclusive mode");
+        let until = Instant::now() + VACUUM_WAIT;
+        take_lock(session, request, until, lock.as_str().to_owned()).await?;
+    }
+    Ok(())
 }
 
 /// Takes one lock, and waits for it and all later ones no longer than until then.

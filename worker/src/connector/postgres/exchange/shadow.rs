@@ -4,22 +4,24 @@ use async_trait::async_trait;
 use highwater_common::error_code::ErrorCode;
 use highwater_common::id::RunId;
 use highwater_common::spec::TableName;
-use sqlx::{Connection, Executor, PgConnection, Row};
+use sqlx::{Connection, Executor, PgConnection};
 
 use super::super::catalog::{qualified, unknown_table};
-use super::super::errors::{classify, permanent};
+use super::super::errors::{classify, is_missing_relation, is_state, permanent};
 use super::super::ledger::lock_making;
 use super::super::session::{Endpoint, SessionRole};
 use super::super::target::PostgresTarget;
 use super::carried::BOTH;
 use super::finished::{Lack, read_lacking};
-use super::mark::{BEGINS, Mark};
+use super::mark::{Mark, read_marks};
 use super::{kept_name, oid_of, planned, read_clock, replaced};
 use crate::connector::sql_text::{Dialect, Sql, server_script};
 use crate::connector::{ConnectorError, ShadowFound, ShadowKind, ShadowRequest, Shadows};
 
 /// PostgreSQL 14: how a column is compressed.
 const COMPRESSES: u32 = 140_000;
+/// The server's refusal of an object that is not there.
+const MISSING: &str = "42704";
 /// One session finishes a shadow at a time.
 const FINISH_LOCK: i32 = 0x6869_6768;
 
@@ -245,7 +247,7 @@ impl<'a> Session<'a> {
     async fn validate(&mut self) -> Result<(), ConnectorError> {
         let failed = self.failed("check the foreign keys");
         let kept = kept_name(self.oid);
-        let found = marks(&mut self.conn).await.map_err(&failed)?;
+        let found = read_marks(&mut self.conn).await.map_err(&failed)?;
         let kept = found.into_iter().find(|one| one.found.table.name == kept);
         for key in kept.map(|one| one.mark.unchecked).unwrap_or_default() {
             let validate = Sql::new(Dialect::Postgres, "alter table ")
@@ -253,8 +255,12 @@ impl<'a> Session<'a> {
                 .text(" validate constraint ")
                 .name(&key.name)
                 .into_statement();
-            let checked = self.conn.execute(sqlx::raw_sql(validate)).await;
-            checked.map_err(&failed)?;
+            match self.conn.execute(sqlx::raw_sql(validate)).await {
+                Ok(_) => (),
+                // Somebody has dropped it since.
+                Err(error) if is_state(&error, MISSING) || is_missing_relation(&error) => (),
+                Err(error) => return Err(failed(error)),
+            }
         }
         Ok(())
     }
@@ -265,49 +271,7 @@ fn suffix(run: &RunId) -> String {
     run.to_string().chars().take(12).collect()
 }
 
-struct Marked {
-    found: ShadowFound,
-    mark: Mark,
-}
-
 async fn find(conn: &mut PgConnection) -> Result<Vec<ShadowFound>, sqlx::Error> {
-    let marked = marks(conn).await?;
+    let marked = read_marks(conn).await?;
     Ok(marked.into_iter().map(|one| one.found).collect())
-}
-
-/// Every table that is marked, and has a name of ours: one that took a place has neither.
-async fn marks(conn: &mut PgConnection) -> Result<Vec<Marked>, sqlx::Error> {
-    let rows = sqlx::query(
-        "select n.nspname::text as schema, c.relname::text as name, c.oid::text as identity, \
-         d.description as mark from pg_description d join pg_class c on c.oid = d.objoid \
-         join pg_namespace n on n.oid = c.relnamespace \
-         where d.classoid = 'pg_class'::regclass and d.objsubid = 0 and c.relkind = 'r' \
-         and starts_with(c.relname::text, '_highwater_') and starts_with(d.description, $1) \
-         order by 1, 2",
-    )
-    .bind(BEGINS)
-    .fetch_all(conn)
-    .await?;
-    let mut found = Vec::new();
-    for row in rows {
-        let Some(mark) = Mark::of_comment(&row.try_get::<String, _>("mark")?) else {
-            continue;
-        };
-        found.push(Marked {
-            found: ShadowFound {
-                table: TableName {
-                    schema: row.try_get("schema")?,
-                    name: row.try_get("name")?,
-                },
-                identity: row.try_get("identity")?,
-                of: mark.of.clone(),
-                kind: mark.kind,
-                run: mark.run,
-                step: mark.step.clone(),
-                since_micros: mark.since_micros,
-            },
-            mark,
-        });
-    }
-    Ok(found)
 }
