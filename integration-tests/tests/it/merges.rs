@@ -1,7 +1,5 @@
 //! Rows that are merged by their key: what changed is updated, what is new is added, the rest stays.
 
-use highwater_integration_tests::cluster::{Cluster, ClusterOptions, Orders};
-
 use crate::site::{Engine, LIMIT, ROWS, Side, Site, assert_exit, assert_says};
 
 const BOTH: [Engine; 2] = [Engine::Postgres, Engine::Sqlite];
@@ -131,50 +129,24 @@ async fn a_target_that_cannot_tell_rows_apart_is_refused_by_the_plan() {
 }
 
 #[tokio::test]
-async fn a_frozen_task_of_a_merge_without_a_cursor_undoes_no_later_row() {
-    // GIVEN a merge without a cursor, whose worker is frozen with a day's rows in hand
-    let orders = Orders { days: 2, rows: 40 };
-    let mut cluster = Cluster::start(ClusterOptions::default()).await.unwrap();
-    orders.load(&cluster).await.unwrap();
-    cluster
-        .add_worker("w1", 1, "attempt::after_begin=sleep(3000)")
-        .await
-        .unwrap();
-    let pipeline = orders
-        .pipeline("")
-        .replace("{mode: replace_partition", "{mode: merge");
-    cluster.submit(&pipeline).await.unwrap();
-    let has_read = "select count(*) from highwater.task, pg_stat_activity where task.state = 'O' \
-        and usename = 'w1' and pg_stat_activity.state = 'idle in transaction'";
-    cluster
-        .until_number("w1 to have read", has_read)
-        .await
-        .unwrap();
-    cluster.worker("w1").freeze().unwrap();
-    // AND one of them has come into the next day, which another worker has loaded since, and holds
-    let moves = "update orders set placed = placed + interval '1 day', note = 'moved' where id = 7";
-    sqlx::raw_sql(moves)
-        .execute(&mut cluster.source.connect("postgres").await.unwrap())
-        .await
-        .unwrap();
-    cluster
-        .add_worker("w2", 1, "attempt::after_commit=1*return(stall 8000)")
-        .await
-        .unwrap();
-    let commits = "select count(*) from highwater.task where state = 'C'";
-    cluster
-        .until_number("w2 to have committed", commits)
-        .await
-        .unwrap();
-    // WHEN the frozen worker goes on
-    cluster.worker("w1").thaw().unwrap();
-    cluster.until_worker("w1", "ready", LIMIT).await.unwrap();
-    let run = cluster.until_ended(LIMIT).await.unwrap();
-    assert_eq!(run["status"], "success", "{run:#}\n{}", cluster.logs());
-    // THEN the row is as it was read last
-    let (source, target) = cluster
-        .digests("select id, placed, note from orders order by id")
-        .await
-        .unwrap();
-    assert_eq!((source.rows, &source), (80, &target));
+async fn the_claims_of_a_merge_without_a_cursor_fence_each_other() {
+    for engine in BOTH {
+        for (cursor, claimed_alone) in [(", cursor: at", 0), ("", 1)] {
+            // GIVEN a merge of several tasks
+            let site = merging(engine).await;
+            let step = STEP.replace(", cursor: at", cursor);
+            site.write_pipeline(&step.replace("grain: month", "grain: week"));
+            // WHEN it has run
+            assert_exit(&site.run().await, 0);
+            // THEN the stream holds the token of the last claim where claims fence each other, and
+            // else that of the prepare
+            let latest = format!(
+                "from {} where token = (select max(token) from {})",
+                site.ledger("stream"),
+                site.ledger("task")
+            );
+            let streams = site.numbers(Side::Target, ["count(*)"], &latest).await;
+            assert_eq!(streams, [claimed_alone], "{engine:?}{cursor}");
+        }
+    }
 }
