@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use highwater_common::close::SETBACKS_MAX;
 use highwater_common::id::RunId;
 use highwater_common::spec::Spec;
 use highwater_common::status::RunStatus;
@@ -23,6 +24,10 @@ use crate::store::memory::MemoryStore;
 /// Runs that one pipeline may need after the last fault: those that stand when it ends, and those
 /// that learn from the target that the store has forgotten something.
 const RUNS_MAX: usize = 8;
+
+/// How often a target loses commits at the most: a step meets each loss twice, by a claim and by a
+/// comparison, and after five setbacks it fails.
+const LOSSES_MAX: u32 = SETBACKS_MAX / 2;
 
 pub(super) struct People {
     pub(super) doors: Doors,
@@ -102,10 +107,12 @@ impl People {
     pub(super) async fn finish(&mut self) -> Result<(), String> {
         for spec in 0..self.specs.len() {
             let mut ends = Vec::new();
-            while ends
-                .last()
-                .is_none_or(|(_, status)| *status != Some(RunStatus::Success))
-            {
+            // One more run where the target has lost commits: of what earlier runs or steps that
+            // had ended have committed only the next plan knows.
+            let successes = 1 + usize::from(self.target.losses() > 0);
+            let is_success =
+                |(_, status): &&(RunId, Option<RunStatus>)| *status == Some(RunStatus::Success);
+            while ends.iter().filter(is_success).count() < successes {
                 if ends.len() == RUNS_MAX {
                     return Err(format!(
                         "I11: {} does not succeed: {ends:?}",
@@ -200,6 +207,19 @@ async fn cancel(doors: Doors, target: Arc<Target>, run: RunId) -> Result<(), Str
             }
             Some(_) => tokio::time::sleep(Duration::from_millis(100)).await,
         }
+    }
+}
+
+/// Lets the target lose its latest commits at a random moment, now and then in another life of its
+/// server.
+pub(super) async fn lose_commits(target: Arc<Target>, mut rng: StdRng) {
+    while target.losses() < LOSSES_MAX {
+        let backup = target.backup();
+        tokio::time::sleep(Duration::from_millis(rng.random_range(500..20_000))).await;
+        if target.is_healed() {
+            return;
+        }
+        target.put_back(backup, rng.random());
     }
 }
 

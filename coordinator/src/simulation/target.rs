@@ -22,7 +22,7 @@ use highwater_common::stream::{PlanMark, RunMark, StreamOwner, Takeover, may_cla
 use highwater_common::token::{Fence, FencingToken};
 use tokio::sync::Notify;
 
-use crate::fixtures::{facts, prepared};
+use crate::fixtures::facts;
 
 /// What every partition brings.
 pub(super) const RECEIPT: Receipt = Receipt { rows: 1, bytes: 8 };
@@ -50,10 +50,12 @@ pub(super) enum Break {
     GuardsPassedOver,
     /// A run that takes its stream for another plan leaves its open tasks of the former one.
     FormerPlanLeft,
+    /// A close tells of commits that are lost.
+    LostCommitsTold,
 }
 
 /// A row of the ledger, and where its rows lie.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Row {
     row: LedgerRow,
     stream: String,
@@ -61,6 +63,28 @@ struct Row {
     plan: PlanMark,
     /// Its step, phase and ordinal.
     place: (StepName, u8, u64),
+}
+
+/// What the target held at a moment: a copy of its files, or a standby that lags.
+pub(super) struct Backup {
+    marks: BTreeMap<RunId, RunMark>,
+    rows: BTreeMap<(RunId, TaskId), Row>,
+    streams: BTreeMap<String, StreamOwner>,
+    loaded: BTreeMap<String, BTreeMap<i64, u32>>,
+}
+
+/// Commits that the target has answered and holds no more.
+#[derive(Debug, Default)]
+struct Losses {
+    /// How often it was put back.
+    count: u32,
+    /// Those that were not made again: after which time they were lost, and their rows.
+    missing: BTreeMap<(RunId, TaskId), (u32, Row)>,
+    /// All that ever were.
+    ever: BTreeSet<TaskId>,
+    /// The latest close of each step that was counted: its token, and after which time it read the
+    /// target.
+    closed: BTreeMap<(RunId, StepName), (FencingToken, u32)>,
 }
 
 #[derive(Debug, Default)]
@@ -71,6 +95,11 @@ struct Ledger {
     /// Whose guard has matched: its transaction holds the row until it commits, or until its
     /// session is ended.
     guarded: BTreeMap<(RunId, TaskId), Fence>,
+    /// Whose session has claimed and lives. All end when the target is put back.
+    claimed: BTreeMap<(RunId, TaskId), Fence>,
+    losses: Losses,
+    /// Which life of the server: another one once it has failed over.
+    life: u32,
     /// How often the row at each position was loaded.
     loaded: BTreeMap<String, BTreeMap<i64, u32>>,
     rows_lie: (i64, i64),
@@ -92,6 +121,8 @@ pub(super) enum Claimed {
     Is(Resume),
     /// The stream was taken for another plan of the run.
     PlanChanged,
+    /// It is another server than the one that was prepared.
+    Unprepared,
 }
 
 /// One target.
@@ -157,6 +188,89 @@ impl Target {
         self.lock().is_rewound
     }
 
+    pub(super) fn backup(&self) -> Backup {
+        let ledger = self.lock();
+        Backup {
+            marks: ledger.marks.clone(),
+            rows: ledger.rows.clone(),
+            streams: ledger.streams.clone(),
+            loaded: ledger.loaded.clone(),
+        }
+    }
+
+    /// Puts the target back to a backup of itself, or lets a standby that lags take its place. All
+    /// sessions end. False, and nothing is done, when that loses no commit, or when it loses a
+    /// fence: who has the stream, or that a run is over. Of that nobody knows before a comparison
+    /// finds a lost commit.
+    pub(super) fn put_back(&self, backup: Backup, fails_over: bool) -> bool {
+        let mut ledger = self.lock();
+        let owner = |owner: &StreamOwner| (owner.run, owner.plan);
+        let keeps_streams = ledger
+            .streams
+            .iter()
+            .all(|(stream, now)| backup.streams.get(stream).map(owner) == Some(owner(now)));
+        let fences = |marks: &BTreeMap<RunId, RunMark>| {
+            let fenced = marks
+                .iter()
+                .filter(|(_, mark)| matches!(mark, RunMark::Fenced { .. }));
+            fenced.map(|(run, _)| *run).collect::<BTreeSet<_>>()
+        };
+        let is_kept = |key: &(RunId, TaskId)| {
+            let row = backup.rows.get(key);
+            row.is_some_and(|row| row.row.state == LedgerState::Committed)
+        };
+        let committed = ledger.rows.iter();
+        let lost: Vec<_> = committed
+            .filter(|(key, row)| row.row.state == LedgerState::Committed && !is_kept(key))
+            .map(|(key, row)| (*key, row.clone()))
+            .collect();
+        if lost.is_empty() || !keeps_streams || fences(&ledger.marks) != fences(&backup.marks) {
+            return false;
+        }
+        let losses = &mut ledger.losses;
+        losses.count += 1;
+        for (key, row) in lost {
+            losses.ever.insert(key.1);
+            losses.missing.insert(key, (losses.count, row));
+        }
+        ledger.life += u32::from(fails_over);
+        ledger.guarded.clear();
+        ledger.claimed.clear();
+        Backup {
+            marks: ledger.marks,
+            rows: ledger.rows,
+            streams: ledger.streams,
+            loaded: ledger.loaded,
+        } = backup;
+        true
+    }
+
+    /// How often the target has lost commits.
+    pub(super) fn losses(&self) -> u32 {
+        self.lock().losses.count
+    }
+
+    /// A close of a step was counted, which had read the target after so many losses.
+    pub(super) fn note_closed(&self, order: &StepOrder, token: FencingToken, losses: u32) {
+        let mut ledger = self.lock();
+        let closed = ledger.losses.closed.entry((order.run, order.step.clone()));
+        let closed = closed.or_insert((token, losses));
+        *closed = (*closed).max((token, losses));
+    }
+
+    /// Whether a commit was lost after the step's close had looked for it.
+    pub(super) fn is_lost_since(&self, run: RunId, step: &StepName, task: TaskId) -> bool {
+        let losses = &self.lock().losses;
+        let closed = losses.closed.get(&(run, step.clone()));
+        let lost = losses.missing.get(&(run, task));
+        lost.is_some_and(|(lost, _)| closed.is_none_or(|(_, read)| read < lost))
+    }
+
+    /// Whether a commit of the task was ever lost.
+    pub(super) fn was_lost(&self, task: TaskId) -> bool {
+        self.lock().losses.ever.contains(&task)
+    }
+
     /// What was broken so far, each by the name of the invariant.
     pub(super) fn violations(&self) -> Vec<String> {
         self.lock().violations.clone()
@@ -215,6 +329,7 @@ impl Target {
             .as_mut()
             .expect("the step is cut by a column");
         (column.min, column.max) = (Some(Cursor::Integer(first)), Some(Cursor::Integer(last)));
+        found.target.fingerprint = fingerprint(&ledger);
         Outcome::Probed(serde_json::to_vec(&found).unwrap())
     }
 
@@ -297,7 +412,12 @@ impl Target {
             ledger.guarded.retain(|key, _| !given_up.contains(key));
         }
         let own = Some((run, plan_of(order, load_order)));
-        prepared(&Coverage::of(&self.covered(&ledger, stream, own), false))
+        let coverage = Coverage::of(&self.covered(&ledger, stream, own), false);
+        Outcome::Prepared {
+            warnings: Vec::new(),
+            coverage: coverage.digest(),
+            fingerprint: fingerprint(&ledger),
+        }
     }
 
     /// The tasks of a phase of a run's plan that are committed.
@@ -314,7 +434,14 @@ impl Target {
             (*run, row.plan, &row.place.0, row.place.1) == (order.run, plan, &order.step, phase)
         });
         let committed = of_phase.filter(|(_, row)| row.row.state == LedgerState::Committed);
-        let ordinals: BTreeSet<u64> = committed.map(|(_, row)| row.place.2).collect();
+        let mut ordinals: BTreeSet<u64> = committed.map(|(_, row)| row.place.2).collect();
+        if self.is(Break::LostCommitsTold) {
+            let missing = ledger.losses.missing.iter();
+            let of_phase = missing.filter(|((run, _), (_, row))| {
+                (*run, row.plan, &row.place.0, row.place.1) == (order.run, plan, &order.step, phase)
+            });
+            ordinals.extend(of_phase.map(|(_, (_, row))| row.place.2));
+        }
         Outcome::Closed(Ordinals::of_ranges(
             ordinals.into_iter().map(|ordinal| (ordinal, ordinal)),
         ))
@@ -343,6 +470,9 @@ impl Target {
             .load_order
             .as_ref()
             .expect("a step that moves rows was planned");
+        if load_order.target_fingerprint != fingerprint(&ledger) {
+            return Claimed::Unprepared;
+        }
         let (run, mine, key) = (order.run, assignment.fence, (order.run, assignment.task));
         let mut mark = match ledger.marks.get(&run) {
             None | Some(RunMark::Unknown) => None,
@@ -399,6 +529,7 @@ impl Target {
                 );
                 // The former attempt's session, if it is there still, is ended.
                 ledger.guarded.remove(&key);
+                ledger.claimed.insert(key, mine);
                 Claimed::Is(Resume::Begin)
             }
             ClaimStep::Stands(meaning) => Claimed::Is(meaning),
@@ -409,6 +540,9 @@ impl Target {
     pub(super) fn guard(&self, order: &StepOrder, assignment: &Assignment) -> Option<CommitPermit> {
         let mut ledger = self.lock();
         let key = (order.run, assignment.task);
+        if ledger.claimed.get(&key) != Some(&assignment.fence) {
+            return None; // its session has ended
+        }
         let matched = ledger::guard(ledger.rows.get(&key).map(|row| &row.row), &assignment.fence);
         let permit = judge(matched, None).ok()?;
         ledger.guarded.insert(key, assignment.fence);
@@ -434,6 +568,7 @@ impl Target {
         };
         (row.row.state, row.row.receipt) = (LedgerState::Committed, RECEIPT);
         let (stream, slice) = (row.stream.clone(), row.slice);
+        ledger.losses.missing.remove(&key);
         let loaded = ledger.loaded.entry(stream.clone()).or_default();
         let mut twice = Vec::new();
         for at in POSITIONS.filter(|at| holds(&slice, *at)) {
@@ -513,6 +648,11 @@ impl Target {
     pub(super) fn acknowledge_cancel(&self, run: RunId) {
         self.lock().cancelled.insert(run);
     }
+}
+
+/// Which server it is, and which life of it.
+fn fingerprint(ledger: &Ledger) -> String {
+    format!("life {}", ledger.life)
 }
 
 fn plan_of(order: &StepOrder, load_order: &LoadOrder) -> PlanMark {

@@ -160,6 +160,7 @@ impl SimulatedWorker {
                             target: Arc::clone(&self.target),
                             rng: StdRng::seed_from_u64(self.rng.random()),
                             held: Arc::clone(&held),
+                            read_after: 0,
                         };
                         tokio::spawn(attempt.run());
                     }
@@ -178,6 +179,8 @@ struct Attempt {
     target: Arc<Target>,
     rng: StdRng,
     held: Held,
+    /// How often the target had lost commits when this attempt asked what it holds.
+    read_after: u32,
 }
 
 impl Attempt {
@@ -225,7 +228,12 @@ impl Attempt {
                 self.pause().await;
                 return Some(well(&self.assignment, 0));
             }
-            Work::Close { phase } => return Some(self.target.committed(&self.order, phase)),
+            Work::Close { phase } => {
+                self.read_after = self.target.losses();
+                let committed = self.target.committed(&self.order, phase);
+                self.pause().await;
+                return Some(committed);
+            }
             Work::Noop(_) | Work::Count(_) => return Some(well(&self.assignment, 0)),
         }
         if is_faulty && self.rng.random_range(0..8) == 0 {
@@ -262,6 +270,12 @@ impl Attempt {
                 Claimed::Noted => self.pause().await,
                 Claimed::Is(Resume::Begin) => return None,
                 Claimed::Is(meaning) => return Some(self.outcome_of(meaning)),
+                Claimed::Unprepared => {
+                    let message = "the target is another server";
+                    let error =
+                        AttemptError::new(ErrorClass::Permanent, ErrorCode::TargetChanged, message);
+                    return Some(Outcome::Unprepared(error));
+                }
                 Claimed::PlanChanged => {
                     let message = "the stream was taken for another plan";
                     let error =
@@ -294,6 +308,10 @@ impl Attempt {
                 Ok(counted) => {
                     if counted && matches!(outcome, Outcome::Committed(_)) {
                         self.target.acknowledge(self.assignment.task);
+                    }
+                    if counted && matches!(outcome, Outcome::Closed(_)) {
+                        let token = self.assignment.fence.token;
+                        self.target.note_closed(&self.order, token, self.read_after);
                     }
                     if repeats == 0 {
                         return;
