@@ -8,9 +8,12 @@ use crate::connector::sql_text::{Dialect, Sql};
 
 /// An index whose building broke off, by somebody's hand.
 const INVALID: &str = r"
-select format('drop index %I.%I', n.nspname, c.relname) as statement
+select case when k.oid is null then format('drop index %I.%I', n.nspname, c.relname)
+    else format('alter table %s drop constraint %I', a.name, k.conname) end as statement
   from a, pg_index i join pg_class c on c.oid = i.indexrelid
   join pg_namespace n on n.oid = c.relnamespace
+  left join pg_constraint k on k.conindid = c.oid and k.conrelid = i.indrelid
+    and k.contype in ('p', 'u', 'x')
   where i.indrelid = a.oid and not i.indisvalid";
 
 /// A key is built as an index first, for only that takes the index's own settings.
@@ -34,7 +37,7 @@ select format('set local default_tablespace = %L; ', tablespace) || case
         string_agg(format('%I = %L', option_name, option_value), ', '))
         from pg_options_to_table(missing.reloptions) having count(*) > 0), '')
     end as statement
-  from missing, a order by contype = 'p' desc, new_name";
+  from missing, a order by contype = 'p' desc nulls last, new_name";
 
 const MISSING_CHECKS: &str = r"
 select format('alter table %s add constraint %I %s', a.name, k.conname,

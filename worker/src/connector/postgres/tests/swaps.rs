@@ -126,6 +126,13 @@ impl Swapped {
         self.shadows().validate(&request).await.expect("again");
     }
 
+    async fn indexes(&mut self, sql: &str) -> Vec<i64> {
+        sqlx::query_scalar(AssertSqlSafe(sql.to_owned()))
+            .fetch_all(&mut self.world.wh)
+            .await
+            .expect("wh answers")
+    }
+
     async fn dependants(&self) -> Vec<Dependant> {
         dependants(&self.world.target, &self.table).await
     }
@@ -428,4 +435,58 @@ async fn an_owner_without_further_rights_swaps_what_is_his() {
     let shadow = shop.shadow(fill).await;
     shop.publish(&shadow).await;
     assert_eq!(shop.world.count("select id from shop.his").await, 7);
+}
+
+#[tokio::test]
+async fn a_shadow_is_nobody_elses_to_read_whatever_new_tables_are_by_default() {
+    let sql = "create schema shop; create role clerk; create role boss; grant usage on schema shop \
+               to clerk; alter default privileges in schema shop grant select on tables to clerk, \
+               public; create unlogged table shop.orders (id bigint primary key); revoke all on \
+               shop.orders from clerk, public; alter table shop.orders owner to boss";
+    let mut shop = Swapped::start("shop.orders", sql).await;
+    let before = dump(&shop.world);
+    let shadow = shop.shadow("insert into $shadow values (1)").await;
+    let seen = format!("select id from shop.{}", shadow.name);
+    shop.world.wh("set role clerk").await;
+    let read = shop
+        .world
+        .wh
+        .execute(sqlx::raw_sql(AssertSqlSafe(seen.clone())));
+    assert!(read.await.is_err(), "the shadow is private");
+    shop.world.wh("reset role").await;
+    // AND it is stored as the table is, and belongs to whom that belongs to
+    let stored = "select count(*) from pg_class where relname like any (array['orders', \
+                  '\\_highwater\\_new%']) and relkind = 'r' and relpersistence = 'u' and relowner = \
+                  'boss'::regrole";
+    assert_eq!(shop.world.count(stored).await, 2);
+    shop.publish(&shadow).await;
+    same(&before, &dump(&shop.world));
+}
+
+#[tokio::test]
+async fn what_a_shadow_has_is_left_and_an_invalid_index_is_built_again() {
+    let sql = "create schema shop; create table shop.orders (id bigint primary key, note text); \
+               create index on shop.orders (note); create index on shop.orders (note)";
+    let mut shop = Swapped::start("shop.orders", sql).await;
+    let shadow = shop.shadow("insert into $shadow values (1, 'new')").await;
+    let indexes = format!(
+        "select indexrelid::int8 from pg_index where indrelid = 'shop.{}'::regclass and indisvalid \
+         order by 1",
+        shadow.name
+    );
+    let built = shop.indexes(&indexes).await;
+    assert_eq!(built.len(), 3, "one for each, also of two that are alike");
+    // WHEN nothing is wrong THEN nothing is built
+    let request = shop.shadow_request().await;
+    shop.shadows().finish(&request).await.expect("again");
+    assert_eq!(shop.indexes(&indexes).await, built);
+    // WHEN some are invalid THEN those are, the key among them
+    let (first, last) = (built[0], built[2]);
+    let spoil = "update pg_index set indisvalid = false where indexrelid in";
+    shop.world.wh(&format!("{spoil} ({first}, {last})")).await;
+    shop.shadows().finish(&request).await.expect("finished");
+    let now = shop.indexes(&indexes).await;
+    assert_eq!((now.len(), now[0]), (3, built[1]));
+    assert!(!now.contains(&first) && !now.contains(&last));
+    shop.publish(&shadow).await;
 }
