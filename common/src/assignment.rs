@@ -101,14 +101,10 @@ pub struct LoadOrder {
     pub columns: Vec<ColumnFacts>,
     /// The columns of the key that a created table gets.
     pub key: Vec<String>,
-    /// The partition column.
-    pub partition_column: String,
-    /// What its positions are.
-    pub partition_kind: CursorKind,
-    /// How its positions are written in the source.
-    pub source_form: CursorForm,
-    /// How its positions are written in the target.
-    pub target_form: CursorForm,
+    /// What the table is cut by; `None` of one that is moved whole, which has to be said: an order
+    /// of another version, which does not say it, is not read as one of a whole table.
+    #[serde(deserialize_with = "Option::deserialize")]
+    pub cut_by: Option<CutBy>,
     /// How rows are written.
     pub write: Write,
     /// How much of a partition one commit takes; `None` commits it whole.
@@ -121,6 +117,19 @@ pub struct LoadOrder {
     pub target_fingerprint: String,
     /// The ranges that this stream's earlier runs had committed when the plan was made.
     pub reprocess_all: bool,
+}
+
+/// The column that cuts a table, as both sides have it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CutBy {
+    /// The column.
+    pub column: String,
+    /// What its positions are.
+    pub kind: CursorKind,
+    /// How its positions are written in the source.
+    pub source_form: CursorForm,
+    /// How its positions are written in the target.
+    pub target_form: CursorForm,
 }
 
 /// One task for one worker, under one fence.

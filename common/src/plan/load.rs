@@ -7,7 +7,7 @@ use super::cut::{check_form, settle_generator, target_form};
 use super::partitions::{Partitions, cut_by_coverage};
 use super::problem::{PlanProblem, Problems};
 use super::table_compat::names;
-use crate::assignment::LoadOrder;
+use crate::assignment::{CutBy, LoadOrder};
 use crate::coverage::Coverage;
 use crate::cursor::CursorKind;
 use crate::error_code::ErrorCode;
@@ -114,10 +114,12 @@ pub fn plan_load(
         stream: stream_id(pipeline, name, step),
         columns,
         key,
-        partition_column: column.column.clone(),
-        partition_kind: column.kind,
-        source_form: column.form,
-        target_form,
+        cut_by: Some(CutBy {
+            column: column.column.clone(),
+            kind: column.kind,
+            source_form: column.form,
+            target_form,
+        }),
         write: step.write.clone(),
         chunk: chunk(step, column),
         cut: digest(&(&partitioning, &covered)),

@@ -100,12 +100,12 @@ impl Load for Backfill {
     }
 
     fn judge_left_out(&self, plan: &StepPlan, found: &LeftOut) -> Result<Vec<String>, String> {
-        let (Some(partitions), Some(load_order)) = (plan.partitions(), &plan.load_order) else {
+        let Some(partitions) = plan.partitions() else {
             return Ok(Vec::new());
         };
         let taken = Taken {
             table: &self.from.table,
-            column: &load_order.partition_column,
+            column: &self.partition.column,
             whole: partitions.partitioning().whole(),
             has_null_partition: partitions.partitioning().has_null(),
             nulls: self.partition.nulls,

@@ -6,10 +6,10 @@
 
 use std::sync::Arc;
 
-use highwater_common::assignment::{AttemptError, Outcome, Receipt};
+use highwater_common::assignment::{AttemptError, CutBy, LoadOrder, Outcome, Receipt};
 use highwater_common::chunk::{ChunkSize, Reached, below};
 use highwater_common::cursor::Cursor;
-use highwater_common::facts::ColumnFacts;
+use highwater_common::facts::{ColumnFacts, CursorForm};
 use highwater_common::range::{CursorRange, Slice};
 use highwater_common::spec::TableName;
 use highwater_runtime::failpoint;
@@ -142,8 +142,13 @@ impl Loading<'_> {
 
     async fn position_at(&self, slice: Slice, before: u64) -> Result<Option<Cursor>, AttemptError> {
         let (context, progress) = (self.cx.of, self.cx.progress);
-        let (from, of) = (self.tables()?.0, self.source_rows(slice)?);
-        let kind = context.load_order()?.partition_kind;
+        let cut_by = context.cut_by()?;
+        let (from, kind) = (self.tables()?.0, cut_by.kind);
+        let of = SliceRows {
+            column: cut_by.column.clone(),
+            form: cut_by.source_form,
+            slice,
+        };
         progress.wait_for_source(true);
         let asked = async { Ok(self.source.position_at(from, &of, kind, before).await?) };
         let found = unless_stalled(progress, context.stall(), context.sides()?, asked).await;
@@ -216,7 +221,7 @@ impl Loading<'_> {
         Ok(ReadRequest {
             table: self.tables()?.0.clone(),
             columns: self.cx.of.load_order()?.columns.clone(),
-            rows: Rows::Slice(self.source_rows(chunk)?),
+            rows: rows_of(self.cx.of.load_order()?, chunk, |by| by.source_form),
             format: self.format,
         })
     }
@@ -226,11 +231,7 @@ impl Loading<'_> {
         Ok(WriteRequest {
             table: self.tables()?.1.clone(),
             columns: load_order.columns.clone(),
-            rows: Rows::Slice(SliceRows {
-                column: load_order.partition_column.clone(),
-                form: load_order.target_form,
-                slice: chunk,
-            }),
+            rows: rows_of(load_order, chunk, |by| by.target_form),
             mode: load_order.write.mode,
             merge_by: MergeBy {
                 key: load_order.key.clone(),
@@ -243,15 +244,6 @@ impl Loading<'_> {
         })
     }
 
-    fn source_rows(&self, slice: Slice) -> Result<SliceRows, AttemptError> {
-        let load_order = self.cx.of.load_order()?;
-        Ok(SliceRows {
-            column: load_order.partition_column.clone(),
-            form: load_order.source_form,
-            slice,
-        })
-    }
-
     /// The source's table and the target's.
     fn tables(&self) -> Result<(&TableName, &TableName), AttemptError> {
         match (&self.cx.of.order.source, &self.cx.of.order.target) {
@@ -259,6 +251,17 @@ impl Loading<'_> {
             (None, _) | (_, None) => Err(malformed("no tables")),
         }
     }
+}
+
+/// The rows of a slice in the words of one side; all of a table that nothing cuts.
+fn rows_of(order: &LoadOrder, slice: Slice, form: impl Fn(&CutBy) -> CursorForm) -> Rows {
+    order.cut_by.as_ref().map_or(Rows::All, |by| {
+        Rows::Slice(SliceRows {
+            column: by.column.clone(),
+            form: form(by),
+            slice,
+        })
+    })
 }
 
 /// The source answers first, and only then the target's transaction begins: a scan may take an hour

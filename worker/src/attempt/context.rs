@@ -4,7 +4,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use highwater_common::assignment::{Assignment, AttemptError, ErrorClass, LoadOrder, StepOrder};
+use highwater_common::assignment::{
+    Assignment, AttemptError, CutBy, ErrorClass, LoadOrder, StepOrder,
+};
 use highwater_common::error_code::ErrorCode;
 use highwater_common::facts::Engine;
 use tokio::sync::OnceCell;
@@ -125,6 +127,12 @@ impl OrderContext {
             .load_order
             .as_ref()
             .ok_or_else(|| malformed("no plan"))
+    }
+
+    /// What the table is cut by.
+    pub(crate) fn cut_by(&self) -> Result<&CutBy, AttemptError> {
+        let cut_by = self.load_order()?.cut_by.as_ref();
+        cut_by.ok_or_else(|| malformed("nothing to cut the table by"))
     }
 
     pub(crate) fn source_engine(&self) -> Engine {

@@ -54,7 +54,7 @@ pub(crate) async fn count_left_out(
     context: &OrderContext,
     whole: CursorRange,
 ) -> Result<Outcome, AttemptError> {
-    let load_order = context.load_order()?;
+    let cut_by = context.cut_by()?;
     let (_, from) = context
         .order
         .source
@@ -62,8 +62,8 @@ pub(crate) async fn count_left_out(
         .ok_or_else(|| malformed("no source"))?;
     let request = LeftOutRequest {
         table: from.table.clone(),
-        partition_column: load_order.partition_column.clone(),
-        form: load_order.source_form,
+        partition_column: cut_by.column.clone(),
+        form: cut_by.source_form,
         whole,
         within: COUNT_TIME,
     };

@@ -129,7 +129,7 @@ async fn prepare(cx: &AttemptContext<'_>) -> Result<Outcome, AttemptError> {
         columns: load_order.columns.clone(),
         source_engine: context.source_engine(),
         key: load_order.key.clone(),
-        partition_column: Some(load_order.partition_column.clone()),
+        partition_column: load_order.cut_by.as_ref().map(|by| by.column.clone()),
         mode: load_order.write.mode,
         triggers: load_order.write.triggers,
         stream: StreamRequest {
@@ -137,7 +137,7 @@ async fn prepare(cx: &AttemptContext<'_>) -> Result<Outcome, AttemptError> {
             run: order.run,
             plan: Some(PlanMark::of(order.generation, &load_order.cut)),
             token: assignment.fence.token,
-            kind: Some(load_order.partition_kind),
+            kind: load_order.cut_by.as_ref().map(|by| by.kind),
         },
     };
     failpoint::hit_on("attempt::prepare", &context.worker).await?;

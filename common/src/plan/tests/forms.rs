@@ -18,13 +18,13 @@ fn times_that_sqlite_keeps_as_text_stay_text_in_a_created_table() {
         facts.source.columns[1].kind = declared;
         let plan = plan(&days(None, None), &facts);
         assert_eq!(
-            (plan.load_order.target_form, plan.load_order.columns[1].kind),
+            (target_form(&plan), plan.load_order.columns[1].kind),
             (form, ColumnKind::Text)
         );
     }
     partition(&mut facts).form = CursorForm::EpochMillis;
     let plan = plan(&days(None, None), &facts);
-    assert_eq!(plan.load_order.target_form, CursorForm::EpochMillis);
+    assert_eq!(target_form(&plan), CursorForm::EpochMillis);
     assert_eq!(plan.load_order.columns[1].kind, ColumnKind::Int64);
 }
 
@@ -84,7 +84,7 @@ fn a_target_whose_positions_have_another_form_is_refused_by_the_columns_name() {
         match expected {
             Some(form) => {
                 assert_eq!(
-                    plan(&days(None, None), &facts).load_order.target_form,
+                    target_form(&plan(&days(None, None), &facts)),
                     form,
                     "{written:?} {held:?}"
                 )
@@ -130,7 +130,7 @@ fn numbers_that_sqlite_would_keep_as_text_are_no_partition_column_there() {
         match refused_as {
             // THEN those that stay numbers are cut
             None => assert_eq!(
-                plan(&by_rows(100), &facts).load_order.target_form,
+                target_form(&plan(&by_rows(100), &facts)),
                 CursorForm::Native
             ),
             // AND text, in which 10 lies before 9, is refused, with what to do
@@ -148,7 +148,7 @@ fn numbers_that_sqlite_would_keep_as_text_are_no_partition_column_there() {
     // as it
     facts.target.engine = Engine::Postgres;
     assert_eq!(
-        plan(&by_rows(100), &facts).load_order.target_form,
+        target_form(&plan(&by_rows(100), &facts)),
         CursorForm::Oid
     );
 }
@@ -180,7 +180,7 @@ fn an_oid_is_compared_as_what_the_target_holds_it_as() {
             .partition_form = Some(held);
         match expected {
             Some(form) => assert_eq!(
-                plan(&by_rows(100), &facts).load_order.target_form,
+                target_form(&plan(&by_rows(100), &facts)),
                 form,
                 "{written:?} {held:?}"
             ),
