@@ -292,7 +292,7 @@ impl Simulation {
         let target = Arc::clone(&self.target);
         let streams = specs().into_iter().flat_map(|spec| {
             let of_step = |(name, step): (&StepName, &Step)| match &step.strategy {
-                Strategy::Backfill(load) => Some(stream_id(&spec.name, name, load)),
+                Strategy::Backfill(load) => Some(stream_id(&spec.name, name, &load.from, &load.to)),
                 Strategy::Noop(_) => None,
             };
             spec.steps.iter().filter_map(of_step).collect::<Vec<_>>()

@@ -8,6 +8,8 @@ mod context;
 mod errand;
 mod left_out;
 mod lost_commit;
+mod prepare;
+mod probe;
 
 use highwater_common::assignment::{AttemptError, Outcome};
 
@@ -17,7 +19,9 @@ pub(crate) use self::claim::move_slice;
 pub(crate) use self::close::{as_prepared, ask_for_commits};
 pub(crate) use self::context::{AttemptContext, OrderContext, malformed};
 pub(crate) use self::errand::errand;
-pub(crate) use self::left_out::{count_left_out, count_outside_of_declared};
+pub(crate) use self::left_out::count_left_out;
+pub(crate) use self::prepare::prepare;
+pub(crate) use self::probe::probe;
 
 use crate::connector::Target;
 

@@ -8,11 +8,32 @@ use super::reactions::{Writing, check_reactions};
 use super::table_compat::{Destination, Rows, check_table, find, names};
 use crate::error_code::ErrorCode;
 use crate::facts::{ColumnFacts, ColumnKind, CursorForm, Engine, StepFacts};
-use crate::spec::{Backfill, WriteMode};
+use crate::spec::{Backfill, SourceTable, TargetTable, Write, WriteMode};
+
+/// What moves rows: from where, to where, and how.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Moving<'a> {
+    pub(crate) from: &'a SourceTable,
+    pub(crate) to: &'a TargetTable,
+    pub(crate) write: &'a Write,
+    /// The column that cuts the table, if one does.
+    pub(crate) cut_by: Option<&'a str>,
+}
+
+impl<'a> From<&'a Backfill> for Moving<'a> {
+    fn from(step: &'a Backfill) -> Self {
+        Self {
+            from: &step.from,
+            to: &step.to,
+            write: &step.write,
+            cut_by: Some(&step.partition.column),
+        }
+    }
+}
 
 /// Checks the columns of both sides; returns those that travel.
-pub(super) fn settle_columns(
-    step: &Backfill,
+pub(crate) fn settle_columns(
+    step: Moving<'_>,
     facts: &StepFacts,
     problems: &mut Problems<'_>,
     warnings: &mut Vec<String>,
@@ -36,12 +57,13 @@ pub(super) fn settle_columns(
             "remove `from.casts`; a view with the cast in it can be read instead",
         );
     }
-    if find(source.engine, &source.columns, &step.partition.column).is_none() {
+    if let Some(column) = step.cut_by
+        && find(source.engine, &source.columns, column).is_none()
+    {
         problems.add(
             ErrorCode::PlanUnknownColumn,
             format!(
-                "the partition column {} is not among the columns read from {}: {}",
-                step.partition.column,
+                "the partition column {column} is not among the columns read from {}: {}",
                 step.from.table,
                 names(&source.columns)
             ),
@@ -123,7 +145,7 @@ fn proven(facts: &StepFacts) -> Vec<ColumnFacts> {
 }
 
 /// SQLite takes names that differ in their case alone for one.
-fn check_case(step: &Backfill, columns: &[ColumnFacts], problems: &mut Problems<'_>) {
+fn check_case(step: Moving<'_>, columns: &[ColumnFacts], problems: &mut Problems<'_>) {
     let mut seen: BTreeMap<String, &str> = BTreeMap::new();
     for column in columns {
         if let Some(other) = seen.insert(column.name.to_ascii_lowercase(), &column.name) {
@@ -142,8 +164,8 @@ fn check_case(step: &Backfill, columns: &[ColumnFacts], problems: &mut Problems<
 }
 
 /// The key that rows are told apart by, and that a created table gets.
-pub(super) fn settle_key(
-    step: &Backfill,
+pub(crate) fn settle_key(
+    step: Moving<'_>,
     facts: &StepFacts,
     problems: &mut Problems<'_>,
     warnings: &mut Vec<String>,
@@ -157,7 +179,7 @@ pub(super) fn settle_key(
 
 /// Rows are merged by a key that tells each row of the target from all others, and by a cursor that
 /// comes with them.
-fn check_merge(step: &Backfill, facts: &StepFacts, key: &[String], problems: &mut Problems<'_>) {
+fn check_merge(step: Moving<'_>, facts: &StepFacts, key: &[String], problems: &mut Problems<'_>) {
     let (from, to) = (&step.from.table, &step.to.table);
     if let Some(cursor) = &step.write.cursor
         && find(facts.source.engine, &facts.source.columns, cursor).is_none()
@@ -222,7 +244,7 @@ fn check_merge(step: &Backfill, facts: &StepFacts, key: &[String], problems: &mu
 
 /// The declared key, else the source's where all of it is read.
 fn key_of(
-    step: &Backfill,
+    step: Moving<'_>,
     facts: &StepFacts,
     problems: &mut Problems<'_>,
     warnings: &mut Vec<String>,

@@ -15,7 +15,9 @@ use crate::facts::{ColumnFacts, ColumnKind, CursorForm, Engine, PartitionFacts, 
 use crate::id::{DocumentDigest, PipelineName, StepName};
 use crate::left_out::{LeftOut, Taken, Tally, judge};
 use crate::partition::{Partitioning, rows_in};
-use crate::spec::{Backfill, Chunk, Nulls, Reprocess, TableName, WriteMode};
+use crate::spec::{
+    Backfill, Chunk, Nulls, Reprocess, SourceTable, TableName, TargetTable, WriteMode,
+};
 
 /// What is settled of a step that moves rows.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,9 +42,14 @@ pub struct LoadPlan {
 /// The name of a step's stream, `pipeline/step/connection:table/target-table`. Every part of a name
 /// that could be taken for a separator is escaped, so two streams never share a name.
 #[must_use]
-pub fn stream_id(pipeline: &PipelineName, step: &StepName, load: &Backfill) -> String {
-    let (from, to) = (table_id(&load.from.table), table_id(&load.to.table));
-    format!("{pipeline}/{step}/{}:{from}/{to}", load.from.connection)
+pub fn stream_id(
+    pipeline: &PipelineName,
+    step: &StepName,
+    from: &SourceTable,
+    to: &TargetTable,
+) -> String {
+    let (table, target) = (table_id(&from.table), table_id(&to.table));
+    format!("{pipeline}/{step}/{}:{table}/{target}", from.connection)
 }
 
 fn table_id(table: &TableName) -> String {
@@ -71,8 +78,8 @@ pub fn plan_load(
 ) -> Result<LoadPlan, Vec<PlanProblem>> {
     let mut problems = Problems::of(name);
     let mut warnings = Vec::new();
-    let columns = settle_columns(step, facts, &mut problems, &mut warnings);
-    let key = settle_key(step, facts, &mut problems, &mut warnings);
+    let columns = settle_columns(step.into(), facts, &mut problems, &mut warnings);
+    let key = settle_key(step.into(), facts, &mut problems, &mut warnings);
     let Some(column) = &facts.source.partition else {
         // An unread partition column was told of already; a probe without facts of a column that is
         // read is told here.
@@ -111,7 +118,7 @@ pub fn plan_load(
         Reprocess::All => Coverage::default(),
     };
     let load_order = LoadOrder {
-        stream: stream_id(pipeline, name, step),
+        stream: stream_id(pipeline, name, &step.from, &step.to),
         columns,
         key,
         cut_by: Some(CutBy {

@@ -387,8 +387,8 @@ fn stream_names_cannot_be_forged_by_table_names() {
         name: "b.c".to_owned(),
     };
     assert_ne!(
-        stream_id(&pipeline(), &name(), &one),
-        stream_id(&pipeline(), &name(), &other)
+        stream_id(&pipeline(), &name(), &one.from, &one.to),
+        stream_id(&pipeline(), &name(), &other.from, &other.to)
     );
 }
 

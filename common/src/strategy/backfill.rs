@@ -3,10 +3,12 @@
 
 use super::{Load, PlanContext, ProbeRequest, Sides};
 use crate::capability::Capabilities;
+use crate::cursor::CursorKind;
 use crate::error_code::ErrorCode;
 use crate::facts::StepFacts;
-use crate::left_out::{LeftOut, Taken, judge};
+use crate::left_out::{LeftOut, Taken, declared_range, judge};
 use crate::plan::{LoadPlan, Phase, PhaseKind, PlanProblem, StepPlan, Tasks, plan_load};
+use crate::range::CursorRange;
 use crate::spec::{Backfill, PartitionBy};
 
 impl Load for Backfill {
@@ -25,16 +27,27 @@ impl Load for Backfill {
         Capabilities::BACKFILL
     }
 
+    fn zone(&self) -> &str {
+        match &self.partition.by {
+            PartitionBy::Calendar { tz, .. } => tz,
+            PartitionBy::Integer { .. } => "UTC",
+        }
+    }
+
     fn probe(&self) -> Option<ProbeRequest<'_>> {
         let has_width = match &self.partition.by {
             PartitionBy::Calendar { .. } => true,
             PartitionBy::Integer { width, .. } => width.is_some(),
         };
         Some(ProbeRequest {
-            partition_column: &self.partition.column,
+            partition_column: Some(&self.partition.column),
             bounds_declared: self.start.is_some() && self.end.is_some() && has_width,
             triggers: self.write.triggers,
         })
+    }
+
+    fn declared(&self, kind: CursorKind) -> Option<CursorRange> {
+        declared_range(self, kind)
     }
 
     fn plan(

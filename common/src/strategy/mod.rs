@@ -8,14 +8,16 @@ mod backfill;
 mod noop;
 
 use crate::capability::Capabilities;
+use crate::cursor::CursorKind;
 use crate::facts::StepFacts;
 use crate::id::{ConnectionName, PipelineName, StepName};
 use crate::left_out::LeftOut;
 use crate::plan::{PlanProblem, StepPlan};
+use crate::range::CursorRange;
 use crate::spec::{SourceTable, Strategy, TargetTable, Triggers};
 
 /// What a strategy decides.
-pub trait Load {
+pub trait Load: Sync {
     /// The word of the pipeline file.
     fn name(&self) -> &'static str;
 
@@ -25,8 +27,18 @@ pub trait Load {
     /// What a worker must be able to do beyond speaking to the sides' databases.
     fn needs(&self) -> Capabilities;
 
+    /// The zone whose midnights its partitions begin at.
+    fn zone(&self) -> &str {
+        "UTC"
+    }
+
     /// What must be found out before it can be planned; `None` when nothing must.
     fn probe(&self) -> Option<ProbeRequest<'_>>;
+
+    /// The range of positions that it says it loads; `None` when it does not say.
+    fn declared(&self, _kind: CursorKind) -> Option<CursorRange> {
+        None
+    }
 
     /// The plan, from what the probe found.
     ///
@@ -71,8 +83,8 @@ impl<'a> Sides<'a> {
 /// What a probe asks beyond what every table is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ProbeRequest<'a> {
-    /// The column whose range and rows are of interest.
-    pub partition_column: &'a str,
+    /// The column whose range and rows are of interest, if the table is cut by one.
+    pub partition_column: Option<&'a str>,
     /// Whether the step says all that would else be looked for in that column.
     pub bounds_declared: bool,
     /// What becomes of the target's triggers.

@@ -319,7 +319,7 @@ impl Target {
             panic!("{} is not to be probed", order.step)
         };
         let ledger = self.lock();
-        let stream = stream_id(&order.pipeline, &order.step, load);
+        let stream = stream_id(&order.pipeline, &order.step, &load.from, &load.to);
         let (first, last) = ledger.rows_lie;
         let mut found: StepFacts = facts(last - first + 1);
         found.target.covered = self.covered(&ledger, &stream, None);

@@ -11,7 +11,6 @@ use highwater_common::chunk::{ChunkSize, Reached, below};
 use highwater_common::cursor::Cursor;
 use highwater_common::facts::{ColumnFacts, CursorForm};
 use highwater_common::range::{CursorRange, Slice};
-use highwater_common::spec::TableName;
 use highwater_runtime::failpoint;
 use tokio::time::Instant;
 
@@ -143,7 +142,7 @@ impl Loading<'_> {
     async fn position_at(&self, slice: Slice, before: u64) -> Result<Option<Cursor>, AttemptError> {
         let (context, progress) = (self.cx.of, self.cx.progress);
         let cut_by = context.cut_by()?;
-        let (from, kind) = (self.tables()?.0, cut_by.kind);
+        let (from, kind) = (&context.tables()?.0.table, cut_by.kind);
         let of = SliceRows {
             column: cut_by.column.clone(),
             form: cut_by.source_form,
@@ -219,7 +218,7 @@ impl Loading<'_> {
 
     fn read(&self, chunk: Slice) -> Result<ReadRequest, AttemptError> {
         Ok(ReadRequest {
-            table: self.tables()?.0.clone(),
+            table: self.cx.of.tables()?.0.table.clone(),
             columns: self.cx.of.load_order()?.columns.clone(),
             rows: rows_of(self.cx.of.load_order()?, chunk, |by| by.source_form),
             format: self.format,
@@ -229,7 +228,7 @@ impl Loading<'_> {
     fn write(&self, chunk: Slice) -> Result<WriteRequest, AttemptError> {
         let load_order = self.cx.of.load_order()?;
         Ok(WriteRequest {
-            table: self.tables()?.1.clone(),
+            table: self.cx.of.tables()?.1.table.clone(),
             columns: load_order.columns.clone(),
             rows: rows_of(load_order, chunk, |by| by.target_form),
             mode: load_order.write.mode,
@@ -242,14 +241,6 @@ impl Loading<'_> {
             format: self.format,
             stream: load_order.stream.clone(),
         })
-    }
-
-    /// The source's table and the target's.
-    fn tables(&self) -> Result<(&TableName, &TableName), AttemptError> {
-        match (&self.cx.of.order.source, &self.cx.of.order.target) {
-            (Some((_, from)), Some((_, to))) => Ok((&from.table, &to.table)),
-            (None, _) | (_, None) => Err(malformed("no tables")),
-        }
     }
 }
 

@@ -9,6 +9,8 @@ use highwater_common::assignment::{
 };
 use highwater_common::error_code::ErrorCode;
 use highwater_common::facts::Engine;
+use highwater_common::plan::stream_id;
+use highwater_common::spec::{SourceTable, TargetTable};
 use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
 
@@ -95,13 +97,11 @@ impl OrderContext {
     }
 
     pub(crate) fn sides(&self) -> Result<Sides<'_>, AttemptError> {
-        match (&self.order.source, &self.order.target) {
-            (Some((_, from)), Some((_, to))) => Ok(Sides {
-                source: &from.connection,
-                target: &to.connection,
-            }),
-            (None, _) | (_, None) => Err(malformed("no tables")),
-        }
+        let (from, to) = self.tables()?;
+        Ok(Sides {
+            source: &from.connection,
+            target: &to.connection,
+        })
     }
 
     /// How long an attempt may move nothing.
@@ -127,6 +127,21 @@ impl OrderContext {
             .load_order
             .as_ref()
             .ok_or_else(|| malformed("no plan"))
+    }
+
+    /// What the step reads, and what it writes.
+    pub(crate) fn tables(&self) -> Result<(&SourceTable, &TargetTable), AttemptError> {
+        match (&self.order.source, &self.order.target) {
+            (Some((_, from)), Some((_, to))) => Ok((from, to)),
+            (None, _) | (_, None) => Err(malformed("no tables")),
+        }
+    }
+
+    /// The step's stream.
+    pub(crate) fn stream(&self) -> Result<String, AttemptError> {
+        let (from, to) = self.tables()?;
+        let StepOrder { pipeline, step, .. } = &self.order;
+        Ok(stream_id(pipeline, step, from, to))
     }
 
     /// What the table is cut by.

@@ -4,7 +4,6 @@ use highwater_common::assignment::{AttemptError, ErrorClass, Outcome};
 use highwater_common::errand::Errand;
 use highwater_common::error_code::ErrorCode;
 use highwater_common::facts::StepFacts;
-use highwater_common::spec::{PartitionBy, Strategy};
 
 use super::{AttemptContext, malformed, superseded};
 use crate::connector::{ForgetOutcome, ForgetRequest, PrepareOutcome, StreamRequest};
@@ -13,18 +12,14 @@ use crate::connector::{ForgetOutcome, ForgetRequest, PrepareOutcome, StreamReque
 pub(crate) async fn errand(cx: &AttemptContext<'_>) -> Result<Outcome, AttemptError> {
     let (context, assignment) = (cx.of, cx.assignment);
     let order = &context.order;
-    let (Some(errand), Strategy::Backfill(backfill)) = (&order.errand, &order.strategy) else {
+    let Some(errand) = &order.errand else {
         return Err(malformed("no errand"));
     };
-    let stream = highwater_common::plan::stream_id(&order.pipeline, &order.step, backfill);
+    let stream = context.stream()?;
     let target = context.target()?;
     let receipts = match errand {
         Errand::Show { .. } => target.receipts(&order.cluster, &stream).await?,
         Errand::Forget(forget) => {
-            let tz = match &backfill.partition.by {
-                PartitionBy::Calendar { tz, .. } => tz.clone(),
-                PartitionBy::Integer { .. } => "UTC".to_owned(),
-            };
             let (run, token) = (order.run, assignment.fence.token);
             let stream = StreamRequest {
                 stream,
@@ -37,7 +32,7 @@ pub(crate) async fn errand(cx: &AttemptContext<'_>) -> Result<Outcome, AttemptEr
                 cluster: order.cluster,
                 stream,
                 forget: forget.clone(),
-                tz,
+                tz: order.strategy.load().zone().to_owned(),
             };
             match target.forget(&request).await? {
                 ForgetOutcome::Done(receipts) => receipts,

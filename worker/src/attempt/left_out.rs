@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use highwater_common::assignment::{AttemptError, Outcome};
 use highwater_common::facts::PartitionFacts;
-use highwater_common::left_out::{LeftOut, declared_range};
+use highwater_common::left_out::LeftOut;
 use highwater_common::range::CursorRange;
-use highwater_common::spec::Backfill;
+use highwater_common::strategy::Load;
 use highwater_runtime::failpoint;
 
 use super::{OrderContext, malformed};
@@ -21,17 +21,17 @@ const PLAN_TIME: Duration = Duration::from_secs(5);
 
 /// Counts the rows outside of the range that the step declares, before it is planned. `None` when
 /// it declares none.
-pub(crate) async fn count_outside_of_declared(
+pub(super) async fn count_outside_of_declared(
     context: &OrderContext,
     source: &dyn Source,
-    step: &Backfill,
+    load: &dyn Load,
     partition: &PartitionFacts,
 ) -> Result<Option<LeftOut>, AttemptError> {
-    let Some(whole) = declared_range(step, partition.kind) else {
+    let (Some(whole), (from, _)) = (load.declared(partition.kind), context.tables()?) else {
         return Ok(None);
     };
     let request = LeftOutRequest {
-        table: step.from.table.clone(),
+        table: from.table.clone(),
         partition_column: partition.column.clone(),
         form: partition.form,
         whole,
@@ -39,13 +39,7 @@ pub(crate) async fn count_outside_of_declared(
     };
     let counting = source.count_left_out(&request);
     Ok(Some(
-        answered(
-            Call::Count,
-            &step.from.connection,
-            context.stall(),
-            counting,
-        )
-        .await?,
+        answered(Call::Count, &from.connection, context.stall(), counting).await?,
     ))
 }
 

@@ -147,10 +147,7 @@ fn numbers_that_sqlite_would_keep_as_text_are_no_partition_column_there() {
     // WHEN the target is PostgreSQL THEN the column that is made is of the same type, and compared
     // as it
     facts.target.engine = Engine::Postgres;
-    assert_eq!(
-        target_form(&plan(&by_rows(100), &facts)),
-        CursorForm::Oid
-    );
+    assert_eq!(target_form(&plan(&by_rows(100), &facts)), CursorForm::Oid);
 }
 
 #[test]

@@ -1,0 +1,53 @@
+//! The stream taken, and the target made ready: once a step, before anything is moved.
+
+use highwater_common::assignment::{AttemptError, Outcome};
+use highwater_common::stream::PlanMark;
+use highwater_runtime::failpoint;
+
+use super::{AttemptContext, superseded};
+use crate::connector::{PrepareOutcome, PrepareRequest, StreamRequest};
+use crate::patience::Call;
+
+/// Takes the step's stream, and makes the ledger and the target table where they are missing.
+pub(crate) async fn prepare(cx: &AttemptContext<'_>) -> Result<Outcome, AttemptError> {
+    let (context, assignment) = (cx.of, cx.assignment);
+    let (order, load_order) = (&context.order, context.load_order()?);
+    let (from, to) = context.tables()?;
+    let request = PrepareRequest {
+        cluster: context.order.cluster,
+        table: to.table.clone(),
+        source_table: from.table.clone(),
+        columns: load_order.columns.clone(),
+        source_engine: context.source_engine(),
+        key: load_order.key.clone(),
+        partition_column: load_order.cut_by.as_ref().map(|by| by.column.clone()),
+        mode: load_order.write.mode,
+        triggers: load_order.write.triggers,
+        stream: StreamRequest {
+            stream: load_order.stream.clone(),
+            run: order.run,
+            plan: Some(PlanMark::of(order.generation, &load_order.cut)),
+            token: assignment.fence.token,
+            kind: load_order.cut_by.as_ref().map(|by| by.kind),
+        },
+    };
+    failpoint::hit_on("attempt::prepare", &context.worker).await?;
+    let target = context.target()?;
+    let prepared = context
+        .of_target(Call::Prepare, target.prepare(&request))
+        .await?;
+    failpoint::hit_on("attempt::after_prepare", &context.worker).await?;
+    match prepared {
+        PrepareOutcome::Prepared {
+            warnings,
+            coverage,
+            fingerprint,
+        } => Ok(Outcome::Prepared {
+            warnings,
+            coverage: coverage.digest(),
+            fingerprint,
+        }),
+        PrepareOutcome::Superseded => superseded(context, target.as_ref()).await,
+        PrepareOutcome::Fenced { newer } => Ok(Outcome::Fenced { newer }),
+    }
+}

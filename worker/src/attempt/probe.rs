@@ -1,0 +1,96 @@
+//! What a step's plan is made of: both sides' catalogues, and what the target's ledger says.
+
+use highwater_common::assignment::{AttemptError, ErrorClass, FACTS_BYTES_MAX, Outcome};
+use highwater_common::error_code::ErrorCode;
+use highwater_common::facts::{Adopted, StepFacts};
+use highwater_common::strategy::Load;
+use highwater_runtime::failpoint;
+
+use super::left_out::count_outside_of_declared;
+use super::{AttemptContext, malformed};
+use crate::connector::{SourceProbe, TargetProbe};
+use crate::patience::{Call, answered};
+
+/// Finds out what the step's plan is made of, and tells it as JSON.
+pub(crate) async fn probe(
+    load: &dyn Load,
+    cx: &AttemptContext<'_>,
+) -> Result<Outcome, AttemptError> {
+    let context = cx.of;
+    let (from, to) = context.tables()?;
+    failpoint::hit_on("attempt::before_probe", &context.worker).await?;
+    let Some(asked) = load.probe() else {
+        return Err(malformed("nothing to probe"));
+    };
+    let (column, triggers) = (asked.partition_column.map(str::to_owned), asked.triggers);
+    let (source, target) = (context.source()?, context.target()?);
+    let asked = SourceProbe {
+        table: from.table.clone(),
+        exclude: from.exclude.clone(),
+        partition_column: column.clone(),
+        bounds_declared: asked.bounds_declared,
+    };
+    let mut facts = answered(
+        Call::Probe,
+        &from.connection,
+        context.stall(),
+        source.probe(&asked),
+    )
+    .await?;
+    if let Some(partition) = &mut facts.partition {
+        partition.left_out =
+            count_outside_of_declared(context, source.as_ref(), load, partition).await?;
+    }
+    let source = facts;
+    // Before the target is probed, because the probe of one that is another cluster's is refused. A
+    // repeat finds it this cluster's already.
+    let adopted = match context.order.adopts {
+        true => {
+            let former = context
+                .of_target(Call::Adopt, target.adopt(&context.order.cluster))
+                .await?;
+            Some(Adopted { former })
+        }
+        false => None,
+    };
+    let asked = TargetProbe {
+        cluster: context.order.cluster,
+        table: to.table.clone(),
+        source_engine: source.engine,
+        columns: source.columns.clone(),
+        partition: column.zip(source.partition.as_ref().map(|facts| facts.kind)),
+        stream: context.stream()?,
+        triggers,
+        exchange: false,
+    };
+    let target = context.of_target(Call::Probe, target.probe(&asked)).await?;
+    let json = serde_json::to_vec(&StepFacts {
+        source,
+        target,
+        adopted,
+        receipts: None,
+    })
+    .map_err(|error| {
+        AttemptError::new(
+            ErrorClass::Permanent,
+            ErrorCode::MalformedFacts,
+            error.to_string(),
+        )
+    })?;
+    if json.len() > FACTS_BYTES_MAX {
+        let message = format!(
+            "what is known of {} and {} takes {} bytes, and at most {FACTS_BYTES_MAX} can be kept: \
+             leave columns out with `from.exclude`",
+            from.table,
+            to.table,
+            json.len()
+        );
+        return Err(AttemptError::new(
+            ErrorClass::Permanent,
+            ErrorCode::FactsTooLarge,
+            message,
+        ));
+    }
+    failpoint::hit_on("attempt::after_probe", &context.worker).await?;
+    Ok(Outcome::Probed(json))
+}
