@@ -14,7 +14,7 @@ use crate::id::{
 };
 use crate::left_out::LeftOut;
 use crate::range::{CursorRange, Slice};
-use crate::spec::{Chunk, Connection, SourceTable, Strategy, TargetTable, Write};
+use crate::spec::{Chunk, Connection, Shrinking, SourceTable, Strategy, TargetTable, Write};
 use crate::token::{Fence, FencingToken};
 
 /// What a task does.
@@ -27,6 +27,8 @@ pub enum Work {
     Prepare,
     /// Moves one partition of a step.
     Partition(Slice),
+    /// Puts what a step reads in the place of all that its target holds.
+    Publish,
     /// Holds a slot; `n` tells one from the other.
     Noop(u64),
     /// Fences a cancelled run in a target.
@@ -47,6 +49,7 @@ impl fmt::Display for Work {
             Self::Probe => f.write_str("probe"),
             Self::Prepare => f.write_str("prepare"),
             Self::Partition(slice) => slice.fmt(f),
+            Self::Publish => f.write_str("publish"),
             Self::Noop(n) => write!(f, "noop {n}"),
             Self::Fence => f.write_str("fence"),
             Self::Count(_) => f.write_str("count"),
@@ -107,6 +110,9 @@ pub struct LoadOrder {
     pub cut_by: Option<CutBy>,
     /// How rows are written.
     pub write: Write,
+    /// How much smaller a table may become that is replaced whole.
+    #[serde(default)]
+    pub shrinking: Shrinking,
     /// How much of a partition one commit takes; `None` commits it whole.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub chunk: Option<Chunk>,

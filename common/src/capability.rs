@@ -17,8 +17,9 @@ use crate::spec::{Connection, Step};
 pub struct Capabilities(u32);
 
 /// What is known beside the databases, and the word for each.
-const WORDS: [(Capabilities, &str); 2] = [
+const WORDS: [(Capabilities, &str); 3] = [
     (Capabilities::BACKFILL, "backfill"),
+    (Capabilities::FULL_REFRESH, "full_refresh"),
     (Capabilities::NOOP, "noop"),
 ];
 
@@ -29,18 +30,20 @@ impl Capabilities {
     pub const BACKFILL: Self = Self(1);
     /// To hold slots.
     pub const NOOP: Self = Self(1 << 1);
+    /// To put a whole table in the place of another's rows.
+    pub const FULL_REFRESH: Self = Self(1 << 2);
 
     /// To reach databases of this kind.
     #[must_use]
     pub const fn of_engine(engine: Engine) -> Self {
-        Self(1 << 2 << engine as u32)
+        Self(1 << 16 << engine as u32)
     }
 
     /// What programs of this version can do; no-op tasks only where they are allowed.
     #[must_use]
     pub fn of_program(allow_noop: bool) -> Self {
         let engines = Engine::ALL.iter().copied().map(Self::of_engine);
-        let moving = engines.fold(Self::BACKFILL, Self::and);
+        let moving = engines.fold(Self::BACKFILL.and(Self::FULL_REFRESH), Self::and);
         if allow_noop {
             moving.and(Self::NOOP)
         } else {

@@ -149,8 +149,12 @@ error_codes! {
     PlanPartitionZone = "plan::partition_zone",
     /// Rows of the source are in no partition, and `rows: all` is declared.
     PlanRowsInNoPartition = "plan::rows_in_no_partition",
+    /// Deleting rows of the target would delete or change rows of other tables.
+    PlanReferencedTable = "plan::referenced_table",
     /// The stored rule of a plan cannot be read: plan again.
     PlanStoredRule = "plan::stored_rule",
+    /// The table is too large to be replaced in one transaction.
+    PlanTooLargeInPlace = "plan::too_large_in_place",
     /// There would be more partitions than a step may have.
     PlanTooManyPartitions = "plan::too_many_partitions",
     /// `triggers: skip` is declared, and the role may not skip them.
@@ -211,6 +215,8 @@ error_codes! {
     DriverError = "driver_error",
     /// The database cannot let one table take the place of another.
     ExchangeUnsupported = "exchange_unsupported",
+    /// The source has no row, and the target has some: see `allow_empty`.
+    EmptySource = "empty_source",
     /// What was read of a table is larger than the store takes.
     FactsTooLarge = "facts_too_large",
     /// A build for tests was told to fail here.
@@ -329,6 +335,8 @@ error_codes! {
     SettingNotPinned = "setting_not_pinned",
     /// The table that is to take the place of the one that is read is gone, or not like it.
     ShadowUnfit = "shadow_unfit",
+    /// The source has less than half of the rows that the target has: see `allow_shrink`.
+    ShrunkSource = "shrunk_source",
     /// The database did not answer in time.
     Silent = "silent",
     /// A view, a function or a policy of the source writes when it is read.

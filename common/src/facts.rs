@@ -236,6 +236,36 @@ pub struct TargetTableFacts {
     /// What another table would have to take over with its place, when that was asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exchange: Option<ExchangeFacts>,
+    /// Foreign keys of other tables that point to it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub referenced_by: Vec<ForeignKey>,
+}
+
+/// A foreign key of another table that points to a target.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ForeignKey {
+    /// Its name.
+    pub name: String,
+    /// The table that has it.
+    pub table: String,
+    /// What becomes of its rows when those that they point to are deleted.
+    pub on_delete: OnDelete,
+}
+
+/// What a foreign key does when the rows that it points to are deleted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnDelete {
+    /// It deletes its own.
+    Cascade,
+    /// It sets its columns to NULL.
+    SetNull,
+    /// It sets its columns to their defaults.
+    SetDefault,
+    /// It refuses, at once.
+    Refuse,
+    /// It refuses at the end of the transaction, if the rows are not there again by then.
+    RefuseAtCommit,
 }
 
 /// What a probe learns of a table that another one is to take the place of.

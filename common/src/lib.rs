@@ -39,6 +39,7 @@ pub mod range;
 pub mod record;
 pub mod retry;
 pub mod segment;
+pub mod shrink;
 pub mod spec;
 pub mod status;
 pub mod strategy;

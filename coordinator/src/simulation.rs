@@ -26,7 +26,7 @@ use highwater_common::error_code::ErrorCode;
 use highwater_common::id::StepName;
 use highwater_common::plan::stream_id;
 use highwater_common::record::TaskAddress;
-use highwater_common::spec::{Spec, Step, Strategy};
+use highwater_common::spec::{Spec, Step};
 use highwater_common::status::{RunStatus, StepStatus};
 use highwater_common::task::TaskState;
 use rand::rngs::StdRng;
@@ -291,9 +291,9 @@ impl Simulation {
     async fn check(&self) -> Vec<String> {
         let target = Arc::clone(&self.target);
         let streams = specs().into_iter().flat_map(|spec| {
-            let of_step = |(name, step): (&StepName, &Step)| match &step.strategy {
-                Strategy::Backfill(load) => Some(stream_id(&spec.name, name, &load.from, &load.to)),
-                Strategy::Noop(_) => None,
+            let of_step = |(name, step): (&StepName, &Step)| {
+                let sides = step.strategy.load().sides();
+                Some(stream_id(&spec.name, name, sides.source?, sides.target?))
             };
             spec.steps.iter().filter_map(of_step).collect::<Vec<_>>()
         });

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use super::problem::Problems;
 use super::reactions::{Writing, check_reactions};
+use super::references::check_references;
 use super::table_compat::{Destination, Rows, check_table, find, names};
 use crate::error_code::ErrorCode;
 use crate::facts::{ColumnFacts, ColumnKind, CursorForm, Engine, StepFacts};
@@ -107,18 +108,18 @@ pub(crate) fn settle_columns(
         mode: step.write.mode,
         triggers: step.write.triggers,
     };
-    let told = check_reactions(
-        to,
-        facts
-            .target
-            .table
-            .as_ref()
-            .map(|table| table.reactions.as_slice()),
-    );
-    for misfit in told.misfits {
-        problems.add(misfit.code, misfit.message, misfit.help);
+    let found = facts.target.table.as_ref();
+    let reactions = found.map(|table| table.reactions.as_slice());
+    let references = found.map_or(&[][..], |table| table.referenced_by.as_slice());
+    for told in [
+        check_reactions(to, reactions),
+        check_references(to, references),
+    ] {
+        for misfit in told.misfits {
+            problems.add(misfit.code, misfit.message, misfit.help);
+        }
+        warnings.extend(told.warnings);
     }
-    warnings.extend(told.warnings);
     columns
 }
 

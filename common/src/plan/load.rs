@@ -16,7 +16,7 @@ use crate::id::{DocumentDigest, PipelineName, StepName};
 use crate::left_out::{LeftOut, Taken, Tally, judge};
 use crate::partition::{Partitioning, rows_in};
 use crate::spec::{
-    Backfill, Chunk, Nulls, Reprocess, SourceTable, TableName, TargetTable, WriteMode,
+    Backfill, Chunk, Nulls, Reprocess, Shrinking, SourceTable, TableName, TargetTable, WriteMode,
 };
 
 /// What is settled of a step that moves rows.
@@ -111,7 +111,10 @@ pub fn plan_load(
     // what is there.
     let depends_on = match (step.reprocess, step.write.mode) {
         (Reprocess::Missing, _) | (Reprocess::All, WriteMode::Append) => Some(found.digest()),
-        (Reprocess::All, WriteMode::ReplacePartition | WriteMode::Merge) => None,
+        (
+            Reprocess::All,
+            WriteMode::ReplacePartition | WriteMode::ReplaceTable | WriteMode::Merge,
+        ) => None,
     };
     let covered = match step.reprocess {
         Reprocess::Missing => found,
@@ -131,6 +134,7 @@ pub fn plan_load(
         chunk: chunk(step, column),
         cut: digest(&(&partitioning, &covered)),
         target_fingerprint: facts.target.fingerprint.clone(),
+        shrinking: Shrinking::default(),
         reprocess_all: step.reprocess == Reprocess::All,
     };
     let mut notes = notes(step, facts, column, &partitioning);
@@ -156,7 +160,10 @@ pub fn plan_load(
 fn chunk(step: &Backfill, column: &PartitionFacts) -> Option<Chunk> {
     match step.write.mode {
         WriteMode::Append | WriteMode::Merge if column.indexed => Some(step.chunk),
-        WriteMode::Append | WriteMode::Merge | WriteMode::ReplacePartition => None,
+        WriteMode::Append
+        | WriteMode::Merge
+        | WriteMode::ReplacePartition
+        | WriteMode::ReplaceTable => None,
     }
 }
 
@@ -327,6 +334,7 @@ fn warn(
     if target.has_rows && covered.is_empty() {
         let what_becomes = match step.write.mode {
             WriteMode::ReplacePartition => "`write.resident` decides about those in the way",
+            WriteMode::ReplaceTable => "all of them are replaced",
             WriteMode::Append => "more are added to them",
             WriteMode::Merge => "those with the key of a row of the source are updated",
         };
@@ -357,6 +365,17 @@ fn by_bytes(column: &str) -> String {
     format!(" in the order of its bytes, which is `({column} collate \"C\")`")
 }
 
+/// Rows that the table has, and that the role which reads does not see.
+pub(crate) fn hidden_rows(facts: &StepFacts, from: &TableName) -> Vec<String> {
+    let hidden = facts.source.filtered.then(|| {
+        format!(
+            "rows of {from} that row level security hides from the role that reads (`from.rows: \
+             visible`)"
+        )
+    });
+    hidden.into_iter().collect()
+}
+
 /// Rows that the table has and the step leaves where they are.
 fn notes(
     step: &Backfill,
@@ -365,13 +384,7 @@ fn notes(
     partitioning: &Partitioning,
 ) -> Vec<String> {
     let (from, name, whole) = (&step.from.table, &column.column, partitioning.whole());
-    let mut notes = Vec::new();
-    if facts.source.filtered {
-        notes.push(format!(
-            "rows of {from} that row level security hides from the role that reads (`from.rows: \
-             visible`)"
-        ));
-    }
+    let mut notes = hidden_rows(facts, from);
     // Rows without a position are told below, and strays were refused.
     let found = LeftOut {
         null: Tally::Exactly(0),
@@ -401,7 +414,7 @@ fn notes(
     clippy::expect_used,
     reason = "names, numbers and lists always have a JSON form, whatever they say"
 )]
-fn digest(of: &impl Serialize) -> DocumentDigest {
+pub(crate) fn digest(of: &impl Serialize) -> DocumentDigest {
     let text = serde_json::to_vec(of)
         .expect("it is made of names, numbers and lists, which JSON can hold");
     DocumentDigest::of(&text)

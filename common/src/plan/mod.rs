@@ -13,6 +13,7 @@ mod partitions;
 mod phase;
 mod problem;
 mod reactions;
+mod references;
 mod step;
 mod table_compat;
 #[cfg(test)]
@@ -23,12 +24,16 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+pub(crate) use self::columns::{Moving, settle_columns, settle_key};
 pub use self::dependants::{check_dependants, goes_along};
 pub use self::load::{LoadPlan, plan_load, stream_id, unindexed_target};
+pub(crate) use self::load::{digest, hidden_rows};
 pub use self::partitions::Partitions;
 pub use self::phase::{Phase, PhaseKind, Tasks};
 pub use self::problem::PlanProblem;
+pub(crate) use self::problem::Problems;
 pub use self::reactions::{Writing, check_reactions};
+pub use self::references::check_references;
 pub use self::step::StepPlan;
 pub use self::table_compat::{Destination, Misfit, Rows, TableCompat, check_table};
 pub use self::type_compat::{

@@ -21,6 +21,8 @@ pub enum PhaseKind {
     Load,
     /// Does something that moves no rows.
     Execute,
+    /// Puts rows in the place of those that are there, at one instant.
+    Publish,
     /// Counts what no task took.
     Count,
     /// Asks whether the target still holds what was committed.
@@ -37,8 +39,22 @@ impl PhaseKind {
     #[must_use]
     pub const fn is_work(self) -> bool {
         match self {
-            Self::Load | Self::Execute => true,
+            Self::Load | Self::Execute | Self::Publish => true,
             Self::Probe | Self::Fence | Self::Prepare | Self::Count | Self::Close => false,
+        }
+    }
+
+    /// True of the phases whose tasks commit rows with a receipt, which a close asks for.
+    #[must_use]
+    pub const fn commits_rows(self) -> bool {
+        match self {
+            Self::Load | Self::Publish => true,
+            Self::Probe
+            | Self::Fence
+            | Self::Prepare
+            | Self::Execute
+            | Self::Count
+            | Self::Close => false,
         }
     }
 
@@ -51,6 +67,7 @@ impl PhaseKind {
             Self::Prepare => "prepare",
             Self::Load => "load",
             Self::Execute => "execute",
+            Self::Publish => "publish",
             Self::Count => "count",
             Self::Close => "close",
         }

@@ -3,6 +3,7 @@
 
 use crate::error_code::ErrorCode;
 use crate::id::StepName;
+use crate::spec::TableName;
 
 /// One reason why a run cannot be planned. Permanent: it stays until the pipeline or a table
 /// changes.
@@ -20,20 +21,20 @@ pub struct PlanProblem {
 }
 
 /// Collects the problems of one step, so that all are told at once.
-pub(super) struct Problems<'a> {
+pub(crate) struct Problems<'a> {
     step: &'a StepName,
     found: Vec<PlanProblem>,
 }
 
 impl<'a> Problems<'a> {
-    pub(super) const fn of(step: &'a StepName) -> Self {
+    pub(crate) const fn of(step: &'a StepName) -> Self {
         Self {
             step,
             found: Vec::new(),
         }
     }
 
-    pub(super) fn add(
+    pub(crate) fn add(
         &mut self,
         code: ErrorCode,
         message: impl Into<String>,
@@ -48,16 +49,22 @@ impl<'a> Problems<'a> {
         });
     }
 
+    /// Nothing was found out about the table.
+    pub(crate) fn not_probed(&mut self, table: &TableName) {
+        let message = format!("nothing was found out about {table}");
+        self.add(ErrorCode::PlanNotProbed, message, "plan again");
+    }
+
     /// Where a key of the step's strategy stands in the file.
-    pub(super) fn path(&self, key: &str) -> String {
+    pub(crate) fn path(&self, key: &str) -> String {
         format!("steps.{}.strategy.{key}", self.step)
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.found.is_empty()
     }
 
-    pub(super) fn into_vec(self) -> Vec<PlanProblem> {
+    pub(crate) fn into_vec(self) -> Vec<PlanProblem> {
         self.found
     }
 }

@@ -46,7 +46,7 @@ pub fn check_reactions(to: Writing<'_>, found: Option<&[Reaction]>) -> TableComp
     let Some(found) = found else { return told };
     let (updates, deletes) = match to.mode {
         WriteMode::Append => (false, false),
-        WriteMode::ReplacePartition => (false, true),
+        WriteMode::ReplacePartition | WriteMode::ReplaceTable => (false, true),
         WriteMode::Merge => (true, false),
     };
     let concerned: Vec<&Reaction> = found

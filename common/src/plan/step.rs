@@ -86,11 +86,10 @@ impl StepPlan {
             (Tasks::One, PhaseKind::Count) => self
                 .partitions()
                 .map(|partitions| Work::Count(partitions.partitioning().whole())),
+            (Tasks::One, PhaseKind::Publish) => Some(Work::Publish),
             (Tasks::One, PhaseKind::Close) => {
-                let load = self
-                    .numbered()
-                    .find(|(_, phase)| phase.kind == PhaseKind::Load);
-                load.map(|(number, _)| Work::Close { phase: number })
+                let committing = self.numbered().find(|(_, phase)| phase.kind.commits_rows());
+                committing.map(|(number, _)| Work::Close { phase: number })
             }
             (
                 Tasks::One,

@@ -185,6 +185,7 @@ fn existing(mut facts: StepFacts) -> StepFacts {
         has_rows: false,
         reactions: Vec::new(),
         exchange: None,
+        referenced_by: Vec::new(),
     });
     facts
 }

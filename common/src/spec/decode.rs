@@ -7,9 +7,9 @@ use std::time::Duration;
 use super::connection::Connection;
 use super::fields::{boolean, duration, or, under, whole, word};
 use super::model::{
-    Backfill, Chunk, Dependency, ExistingRows, Noop, Nulls, Order, Partition, PartitionBy, Pool,
-    Reprocess, RetryPolicy, RunLimits, SourceRows, SourceTable, Spec, Step, StepLimits, Strategy,
-    TargetTable, Triggers, When, Write, WriteMode,
+    Backfill, Chunk, Dependency, ExistingRows, FullRefresh, Noop, Nulls, Order, Partition,
+    PartitionBy, Pool, Reprocess, RetryPolicy, RunLimits, Shrinking, SourceRows, SourceTable, Spec,
+    Step, StepLimits, Strategy, TargetTable, Triggers, When, Write, WriteMode,
 };
 use super::node::{Node, Scalar, ScalarKind, Value, join};
 use super::problem::Location;
@@ -124,10 +124,10 @@ fn pool(node: &Node) -> Option<Pool> {
 }
 
 fn draft_step(name: Located<String>, node: &Node) -> DraftStep {
-    let is_backfill = tag_of(&STEP, node) == Some("backfill");
+    let moves_rows = matches!(tag_of(&STEP, node), Some("backfill" | "full_refresh"));
     let side = |key: &str| {
         node.get(key)
-            .filter(|_| is_backfill)
+            .filter(|_| moves_rows)
             .map(|side| (join(&name.path, key), side))
     };
     let from = side("from").map(|(path, side)| Side {
@@ -264,6 +264,8 @@ fn strategy(node: &Node, draft: &DraftStep) -> Option<Strategy> {
         "backfill" => {
             backfill(node, strategy, draft).map(|backfill| Strategy::Backfill(Box::new(backfill)))
         }
+        "full_refresh" => full_refresh(node, strategy, draft)
+            .map(|refresh| Strategy::FullRefresh(Box::new(refresh))),
         "noop" => Some(Strategy::Noop(Noop {
             tasks: whole(strategy.get("tasks")?)?,
             hold: or(strategy.get("hold"), Duration::ZERO, duration)?,
@@ -272,24 +274,54 @@ fn strategy(node: &Node, draft: &DraftStep) -> Option<Strategy> {
     }
 }
 
-fn backfill(node: &Node, strategy: &Node, draft: &DraftStep) -> Option<Backfill> {
+/// Both sides of a step that moves rows.
+fn sides(node: &Node, draft: &DraftStep) -> Option<(SourceTable, TargetTable)> {
     let side = |side: &Side| Some((side.connection.clone()?.value, side.table.clone()?.value));
     let (connection, table) = side(draft.from.as_ref()?)?;
-    let node_from = node.get("from")?;
-    let rows = or(node_from.get("rows"), SourceRows::All, word)?;
-    let from = SourceTable {
+    let from = node.get("from")?;
+    let source = SourceTable {
         connection,
         table,
-        exclude: excluded(node_from)?,
+        exclude: excluded(from)?,
         casts: BTreeMap::new(),
-        rows,
+        rows: or(from.get("rows"), SourceRows::All, word)?,
     };
     let (connection, table) = side(draft.to.as_ref()?)?;
+    Some((source, TargetTable { connection, table }))
+}
+
+fn full_refresh(node: &Node, strategy: &Node, draft: &DraftStep) -> Option<FullRefresh> {
+    let (from, to) = sides(node, draft)?;
+    let write = node.get("write");
+    Some(FullRefresh {
+        from,
+        to,
+        write: Write {
+            mode: WriteMode::ReplaceTable,
+            key: write_key(write)?,
+            cursor: None,
+            resident: ExistingRows::Replace,
+            triggers: or(under(write, "triggers"), Triggers::Fire, word)?,
+        },
+        shrinking: Shrinking {
+            allow_empty: or(strategy.get("allow_empty"), false, boolean)?,
+            allow_shrink: or(strategy.get("allow_shrink"), false, boolean)?,
+        },
+    })
+}
+
+/// The columns of `write.key`.
+fn write_key(write: Option<&Node>) -> Option<Vec<String>> {
+    let key = under(write, "key").map_or(&[][..], Node::items).iter();
+    key.map(|node| node.as_text().map(str::to_owned)).collect()
+}
+
+fn backfill(node: &Node, strategy: &Node, draft: &DraftStep) -> Option<Backfill> {
+    let (from, to) = sides(node, draft)?;
     let write = node.get("write")?;
-    let key = write.get("key").map_or(&[][..], Node::items).iter();
     Some(Backfill {
         from,
-        to: TargetTable { connection, table },
+        to,
         partition: partition(node.get("partition")?)?,
         start: or(strategy.get("start"), None, |node| bound(node).map(Some))?,
         end: or(strategy.get("end"), None, |node| bound(node).map(Some))?,
@@ -297,9 +329,7 @@ fn backfill(node: &Node, strategy: &Node, draft: &DraftStep) -> Option<Backfill>
         order: or(strategy.get("order"), Order::Oldest, word)?,
         write: Write {
             mode: word(write.get("mode")?)?,
-            key: key
-                .map(|node| node.as_text().map(str::to_owned))
-                .collect::<Option<_>>()?,
+            key: write_key(Some(write))?,
             cursor: or(write.get("cursor"), None, |node| {
                 node.as_text().map(|name| Some(name.to_owned()))
             })?,

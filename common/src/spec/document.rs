@@ -6,7 +6,8 @@ use serde_json::{Map, Value as Json, json};
 
 use super::fields::insert;
 use super::model::{
-    Backfill, Chunk, Noop, PartitionBy, RetryPolicy, Spec, Step, StepLimits, Strategy,
+    Backfill, Chunk, FullRefresh, Noop, PartitionBy, RetryPolicy, SourceTable, Spec, Step,
+    StepLimits, Strategy, TargetTable, Write,
 };
 use super::node::{Entry, Node, ScalarKind, Value, scalar};
 use super::problem::Location;
@@ -63,6 +64,7 @@ fn step(step: &Step) -> Json {
     insert(&mut limits, "attempt", attempt.map(duration_text));
     let mut document = match &step.strategy {
         Strategy::Backfill(of) => backfill(of),
+        Strategy::FullRefresh(of) => full_refresh(of),
         Strategy::Noop(Noop { tasks, hold }) => {
             json!({"strategy": {"type": "noop", "tasks": tasks, "hold": duration_text(*hold)}})
         }
@@ -94,29 +96,50 @@ fn step(step: &Step) -> Json {
     document
 }
 
+fn full_refresh(of: &FullRefresh) -> Json {
+    let strategy = json!({
+        "type": "full_refresh",
+        "allow_empty": of.shrinking.allow_empty,
+        "allow_shrink": of.shrinking.allow_shrink,
+    });
+    let mut write = json!({"triggers": of.write.triggers});
+    insert_key(&mut write, &of.write);
+    json!({"strategy": strategy, "from": source(&of.from), "to": target(&of.to), "write": write})
+}
+
+fn source(of: &SourceTable) -> Json {
+    let mut from = json!({
+        "connection": of.connection, "table": table_text(&of.table, false), "rows": of.rows,
+    });
+    let mut columns: BTreeMap<&str, Json> = of
+        .exclude
+        .iter()
+        .map(|column| (column.as_str(), json!({"exclude": true})))
+        .collect();
+    columns.extend(
+        of.casts
+            .iter()
+            .map(|(column, cast)| (column.as_str(), json!({"cast": cast}))),
+    );
+    insert(&mut from, "columns", Some(columns));
+    from
+}
+
+fn target(of: &TargetTable) -> Json {
+    json!({"connection": of.connection, "table": table_text(&of.table, true)})
+}
+
+/// No key is no list: the source's key is then taken.
+fn insert_key(write: &mut Json, of: &Write) {
+    insert(write, "key", Some(&of.key).filter(|key| !key.is_empty()));
+}
+
 fn backfill(of: &Backfill) -> Json {
     let mut strategy = json!({"type": "backfill"});
     insert(&mut strategy, "start", of.start.as_ref());
     insert(&mut strategy, "end", of.end.as_ref());
     insert(&mut strategy, "reprocess", Some(of.reprocess));
     insert(&mut strategy, "order", Some(of.order));
-
-    let mut from = json!({
-        "connection": of.from.connection, "table": table_text(&of.from.table, false), "rows": of.from.rows,
-    });
-    let mut columns: BTreeMap<&str, Json> = of
-        .from
-        .exclude
-        .iter()
-        .map(|column| (column.as_str(), json!({"exclude": true})))
-        .collect();
-    columns.extend(
-        of.from
-            .casts
-            .iter()
-            .map(|(column, cast)| (column.as_str(), json!({"cast": cast}))),
-    );
-    insert(&mut from, "columns", Some(columns));
 
     let mut partition = json!({"column": of.partition.column, "nulls": of.partition.nulls});
     match &of.partition.by {
@@ -133,25 +156,19 @@ fn backfill(of: &Backfill) -> Json {
     }
 
     let mut write = json!({"mode": of.write.mode, "resident": of.write.resident, "triggers": of.write.triggers});
-    // No key is no list: the source's key is then taken.
-    insert(
-        &mut write,
-        "key",
-        Some(&of.write.key).filter(|key| !key.is_empty()),
-    );
+    insert_key(&mut write, &of.write);
     insert(&mut write, "cursor", of.write.cursor.as_ref());
-    let to = json!({"connection": of.to.connection, "table": table_text(&of.to.table, true)});
     let Chunk {
-        target,
+        target: time,
         max_rows,
         max_bytes,
     } = of.chunk;
     let chunk = json!({
-        "target": duration_text(target), "max_rows": max_rows, "max_bytes": bytes_text(max_bytes),
+        "target": duration_text(time), "max_rows": max_rows, "max_bytes": bytes_text(max_bytes),
     });
     json!({
-        "strategy": strategy, "from": from, "to": to, "partition": partition, "write": write,
-        "chunk": chunk,
+        "strategy": strategy, "from": source(&of.from), "to": target(&of.to),
+        "partition": partition, "write": write, "chunk": chunk,
     })
 }
 

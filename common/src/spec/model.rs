@@ -93,6 +93,8 @@ pub enum When {
 pub enum Strategy {
     /// A range of a table, in parallel, each partition on its own.
     Backfill(Box<Backfill>),
+    /// A whole table, put in the place of the target's at one instant.
+    FullRefresh(Box<FullRefresh>),
     /// Tasks that hold a slot and move nothing: measures the control path.
     Noop(Noop),
 }
@@ -128,6 +130,29 @@ pub struct Backfill {
     pub write: Write,
     /// How much of a partition one commit takes where rows are appended or merged.
     pub chunk: Chunk,
+}
+
+/// A table that is read whole, and published at one instant.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FullRefresh {
+    /// The read side.
+    pub from: SourceTable,
+    /// The write side.
+    pub to: TargetTable,
+    /// How rows are written.
+    pub write: Write,
+    /// How much smaller the target may become.
+    pub shrinking: Shrinking,
+}
+
+/// How much smaller a table may become by being replaced. A source that lost its rows, or shows
+/// none to the role that reads, looks like one that has few.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shrinking {
+    /// Whether an empty source may empty it.
+    pub allow_empty: bool,
+    /// Whether it may lose more than half of its rows.
+    pub allow_shrink: bool,
 }
 
 /// The read side of a step.
@@ -336,6 +361,9 @@ pub enum WriteMode {
     /// The target's rows of the range are deleted, the source's inserted and counted, in one
     /// transaction.
     ReplacePartition,
+    /// All of the target's rows are deleted, the source's inserted and counted, in one transaction.
+    /// What `full_refresh` does; no word of a `write.mode`.
+    ReplaceTable,
     /// Rows whose key the target has take the place of those, unless they are older; the others are
     /// added. Rows that the source does not have stay.
     Merge,

@@ -17,11 +17,20 @@ pub(super) fn check_step(step: &Node, path: &str, problems: &mut Problems) {
     let rules = Rules { step, path };
     rules.retries(problems);
     rules.attempt(problems);
-    if tag_of(&STEP, step) == Some("backfill") {
-        rules.write_mode(problems);
-        rules.columns(problems);
-        rules.bounds(problems);
-        rules.target(problems);
+    match tag_of(&STEP, step) {
+        Some("backfill") => {
+            rules.needs_write_mode(problems);
+            rules.write_mode(problems);
+            rules.columns(problems);
+            rules.bounds(problems);
+            rules.target(problems);
+        }
+        Some("full_refresh") => {
+            rules.no_write_mode(problems);
+            rules.columns(problems);
+            rules.target(problems);
+        }
+        Some(_) | None => {}
     }
 }
 
@@ -78,12 +87,70 @@ impl Rules<'_> {
         }
     }
 
+    fn needs_write_mode(&self, problems: &mut Problems) {
+        let missing =
+            |path: &str, node: &Node, what: &str, key: &str, hint: &str, to: &mut Problems| {
+                to.add(
+                    ErrorCode::SpecMissingKey,
+                    path,
+                    node.location,
+                    format!("{what} needs `{key}`"),
+                )
+                .hint(hint);
+            };
+        match self.step.get("write") {
+            None => missing(
+                self.path,
+                self.step,
+                "a step",
+                "write",
+                "How rows are written.",
+                problems,
+            ),
+            Some(write) if write.get("mode").is_none() && !write.is_broken() => missing(
+                &join(self.path, "write"),
+                write,
+                "a write rule",
+                "mode",
+                "How a partition's rows meet the target's.",
+                problems,
+            ),
+            Some(_) => {}
+        }
+    }
+
+    /// All of the target's rows are replaced. What `defaults` says for other steps means nothing
+    /// here.
+    fn no_write_mode(&self, problems: &mut Problems) {
+        let of_this_step = self
+            .step
+            .entries()
+            .iter()
+            .filter(|entry| entry.key == "write" && !entry.is_laid);
+        for entry in of_this_step.flat_map(|write| write.node.entries()) {
+            if !entry.is_laid && matches!(entry.key.as_str(), "mode" | "cursor" | "resident") {
+                let message = format!(
+                    "`{}` has no meaning with `strategy: full_refresh`, which replaces all rows",
+                    entry.key
+                );
+                problems
+                    .add(
+                        ErrorCode::SpecUnknownKey,
+                        &self.path("write", &entry.key),
+                        entry.location,
+                        message,
+                    )
+                    .hint("leave it out, or use `strategy: backfill`");
+            }
+        }
+    }
+
     fn write_mode(&self, problems: &mut Problems) {
         let mode = self.node("write", "mode").and_then(word);
         match mode {
             Some(WriteMode::Append) => self.append(problems),
             Some(WriteMode::Merge) => self.merge(problems),
-            Some(WriteMode::ReplacePartition) | None => {}
+            Some(WriteMode::ReplacePartition | WriteMode::ReplaceTable) | None => {}
         }
         if let Some(node) = self.node("write", "cursor")
             && mode.is_some_and(|mode| mode != WriteMode::Merge)

@@ -3,6 +3,8 @@
 use super::shape::{Fields, Key, List, Named, Shape, Word};
 
 const BACKFILL: &[&str] = &["backfill"];
+const FULL_REFRESH: &[&str] = &["full_refresh"];
+const MOVING: &[&str] = &["backfill", "full_refresh"];
 const NOOP: &[&str] = &["noop"];
 const CALENDAR: &[&str] = &["calendar"];
 const INTEGER: &[&str] = &["integer"];
@@ -25,10 +27,10 @@ pub(super) static STEP: Fields = Fields {
         ),
         Key::new("from", Shape::Fields(&FROM), "The read side.")
             .required()
-            .only(BACKFILL),
+            .only(MOVING),
         Key::new("to", Shape::Fields(&TO), "The write side.")
             .required()
-            .only(BACKFILL),
+            .only(MOVING),
         Key::new(
             "partition",
             Shape::Fields(&PARTITION),
@@ -36,9 +38,7 @@ pub(super) static STEP: Fields = Fields {
         )
         .required()
         .only(BACKFILL),
-        Key::new("write", Shape::Fields(&WRITE), "How rows are written.")
-            .required()
-            .only(BACKFILL),
+        Key::new("write", Shape::Fields(&WRITE), "How rows are written.").only(MOVING),
         Key::new(
             "retries",
             Shape::Fields(&RETRIES),
@@ -109,6 +109,18 @@ static STRATEGY: Fields = Fields {
             "Which partitions come first; oldest.",
         )
         .only(BACKFILL),
+        Key::new(
+            "allow_empty",
+            Shape::Bool,
+            "Whether an empty source may empty the target; false.",
+        )
+        .only(FULL_REFRESH),
+        Key::new(
+            "allow_shrink",
+            Shape::Bool,
+            "Whether the target may lose more than half of its rows; false.",
+        )
+        .only(FULL_REFRESH),
         Key::new("tasks", Shape::Whole(1, 1_000_000), "How many tasks.")
             .required()
             .only(NOOP),
@@ -118,14 +130,11 @@ static STRATEGY: Fields = Fields {
 
 static STRATEGIES: &[Word] = &[
     Word::new("backfill"),
+    Word::new("full_refresh"),
     Word::new("noop"),
     Word::later(
-        "full_refresh",
-        "`backfill` with `reprocess: all` loads a whole table again",
-    ),
-    Word::later(
         "swap",
-        "`backfill` with `write.mode: replace_partition` replaces part by part",
+        "`full_refresh` replaces a table at one instant, in one transaction",
     ),
     Word::later(
         "incremental",
@@ -314,9 +323,8 @@ static WRITE: Fields = Fields {
         Key::new(
             "mode",
             Shape::Words(&WRITE_MODES),
-            "How a partition's rows meet the target's.",
-        )
-        .required(),
+            "How a partition's rows meet the target's; required with `backfill`.",
+        ),
         Key::new(
             "key",
             Shape::List(&WRITE_KEY),

@@ -109,7 +109,7 @@ fn only(from: &str, to: &str) -> Problem {
 fn backfill_of<'a>(spec: &'a Spec, step: &str) -> &'a Backfill {
     match &spec.steps[&step.parse::<StepName>().expect("a legal name")].strategy {
         Strategy::Backfill(backfill) => backfill,
-        Strategy::Noop(_) => panic!("{step} is no backfill"),
+        Strategy::FullRefresh(_) | Strategy::Noop(_) => panic!("{step} is no backfill"),
     }
 }
 

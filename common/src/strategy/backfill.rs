@@ -4,10 +4,9 @@
 use super::{Load, PlanContext, ProbeRequest, Sides};
 use crate::capability::Capabilities;
 use crate::cursor::CursorKind;
-use crate::error_code::ErrorCode;
 use crate::facts::StepFacts;
 use crate::left_out::{LeftOut, Taken, declared_range, judge};
-use crate::plan::{LoadPlan, Phase, PhaseKind, PlanProblem, StepPlan, Tasks, plan_load};
+use crate::plan::{LoadPlan, Phase, PhaseKind, PlanProblem, Problems, StepPlan, Tasks, plan_load};
 use crate::range::CursorRange;
 use crate::spec::{Backfill, PartitionBy};
 
@@ -56,12 +55,9 @@ impl Load for Backfill {
         facts: Option<&StepFacts>,
     ) -> Result<StepPlan, Vec<PlanProblem>> {
         let Some(facts) = facts else {
-            return Err(vec![PlanProblem {
-                code: ErrorCode::PlanNotProbed,
-                step: of.step.clone(),
-                message: format!("nothing was found out about {}", self.from.table),
-                help: "plan again".to_owned(),
-            }]);
+            let mut problems = Problems::of(of.step);
+            problems.not_probed(&self.from.table);
+            return Err(problems.into_vec());
         };
         let LoadPlan {
             load_order,

@@ -5,6 +5,7 @@
 //! folders, and where the pipeline file is read and written.
 
 mod backfill;
+mod full_refresh;
 mod noop;
 
 use crate::capability::Capabilities;
@@ -106,6 +107,7 @@ impl Strategy {
     pub fn load(&self) -> &dyn Load {
         match self {
             Self::Backfill(backfill) => backfill.as_ref(),
+            Self::FullRefresh(refresh) => refresh.as_ref(),
             Self::Noop(noop) => noop,
         }
     }

@@ -37,7 +37,9 @@ impl<'a> Reach<'a> {
         let (source, target) = match kind {
             PhaseKind::Fence | PhaseKind::Prepare | PhaseKind::Close => (None, target),
             PhaseKind::Count => (source, None),
-            PhaseKind::Probe | PhaseKind::Load | PhaseKind::Execute => (source, target),
+            PhaseKind::Probe | PhaseKind::Load | PhaseKind::Publish | PhaseKind::Execute => {
+                (source, target)
+            }
         };
         let connections = source.into_iter().chain(target).collect();
         // A fence is never given up: until it stands its run has not ended.

@@ -150,13 +150,10 @@ impl Step {
     /// is counted as done, and its phase is not over. A close that is under way may have been asked
     /// before the last task was counted, so it is asked once more.
     pub(crate) fn compare(&mut self) {
-        let (load, close) = (
-            self.of_kind(PhaseKind::Load),
-            self.of_kind(PhaseKind::Close),
-        );
-        let is_due = match (load, close) {
-            (Some((_, load)), Some((_, close))) if !close.has_ended() => {
-                load.counts.done > 0 && (!load.has_ended() || close.counts.open > 0)
+        let (committing, close) = (self.committing(), self.of_kind(PhaseKind::Close));
+        let is_due = match (committing, close) {
+            (Some((_, committing)), Some((_, close))) if !close.has_ended() => {
+                committing.counts.done > 0 && (!committing.has_ended() || close.counts.open > 0)
             }
             (Some(_) | None, Some(_) | None) => false,
         };
@@ -167,8 +164,8 @@ impl Step {
     /// a comparison is to be made.
     #[must_use]
     pub(crate) fn due_before(&self, phase: u8) -> u8 {
-        let is_load = self.kind(self.generation, phase) == Some(PhaseKind::Load);
-        let compares = is_load && self.comparison.is_some();
+        let kind = self.kind(self.generation, phase);
+        let compares = kind.is_some_and(PhaseKind::commits_rows) && self.comparison.is_some();
         let close = self.of_kind(PhaseKind::Close).filter(|_| compares);
         close.map_or(phase, |(number, _)| number)
     }
@@ -179,9 +176,7 @@ impl Step {
             return;
         }
         // Once the loads are over this is the close itself, and compares all there is.
-        let is_last = self
-            .of_kind(PhaseKind::Load)
-            .is_none_or(|(_, table)| table.has_ended());
+        let is_last = self.committing().is_none_or(|(_, table)| table.has_ended());
         match &mut self.comparison {
             comparison if is_last => *comparison = None,
             Some(comparison) => comparison.token = Some(token),
@@ -191,7 +186,7 @@ impl Step {
 
     /// Notes of the comparison, if one is due, that a task was counted.
     pub(crate) fn note_done(&mut self, kind: PhaseKind, ordinal: u64) {
-        if let Some(comparison) = self.comparison.as_mut().filter(|_| kind == PhaseKind::Load) {
+        if let Some(comparison) = self.comparison.as_mut().filter(|_| kind.commits_rows()) {
             comparison.since.insert(ordinal);
         }
     }
@@ -202,6 +197,14 @@ impl Step {
         if kind == PhaseKind::Close {
             self.comparison = None;
         }
+    }
+
+    /// The phase whose commits the close asks for, and its tasks.
+    #[must_use]
+    pub(crate) fn committing(&self) -> Option<(u8, &TaskTable)> {
+        self.planned_tables()
+            .find(|(_, phase, _)| phase.kind.commits_rows())
+            .map(|(number, _, table)| (number, table))
     }
 
     /// The phase of a kind, and its tasks.

@@ -138,7 +138,7 @@ impl Leader {
         }
         let (lease, run) = self.lease(task)?;
         match (outcome, run.work(&lease.address)?) {
-            (Outcome::Committed(receipt), Work::Partition(_)) => {
+            (Outcome::Committed(receipt), Work::Partition(_) | Work::Publish) => {
                 let planned = self.completed(task, receipt, millis)?;
                 Some(Planned {
                     effect: Effect::Carried(receipt.bytes),
@@ -187,6 +187,7 @@ impl Leader {
                 work @ (Work::Probe
                 | Work::Prepare
                 | Work::Partition(_)
+                | Work::Publish
                 | Work::Noop(_)
                 | Work::Fence
                 | Work::Count(_)

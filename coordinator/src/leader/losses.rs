@@ -40,7 +40,7 @@ impl Leader {
         let Some(step) = run.steps.get(&address.step) else {
             return Ok(None);
         };
-        let Some((phase, table)) = step.of_kind(PhaseKind::Load) else {
+        let Some((phase, table)) = step.committing() else {
             return Ok(self.completed(task, Receipt::default(), millis));
         };
         let compared = step.comparison.as_ref();

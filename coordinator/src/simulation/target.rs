@@ -285,7 +285,12 @@ impl Target {
         match assignment.work {
             Work::Probe => self.probes.notify_waiters(),
             Work::Partition(_) => self.loads.notify_waiters(),
-            Work::Prepare | Work::Noop(_) | Work::Fence | Work::Count(_) | Work::Close { .. } => {}
+            Work::Prepare
+            | Work::Publish
+            | Work::Noop(_)
+            | Work::Fence
+            | Work::Count(_)
+            | Work::Close { .. } => {}
         }
         let mut ledger = self.lock();
         let Fence { token, nonce } = assignment.fence;
@@ -683,6 +688,7 @@ pub(super) fn slice_of(assignment: &Assignment) -> Option<Slice> {
         Work::Partition(slice) => Some(slice),
         Work::Probe
         | Work::Prepare
+        | Work::Publish
         | Work::Noop(_)
         | Work::Fence
         | Work::Count(_)

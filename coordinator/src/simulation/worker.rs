@@ -234,7 +234,9 @@ impl Attempt {
                 self.pause().await;
                 return Some(committed);
             }
-            Work::Noop(_) | Work::Count(_) => return Some(well(&self.assignment, 0)),
+            Work::Publish | Work::Noop(_) | Work::Count(_) => {
+                return Some(well(&self.assignment, 0));
+            }
         }
         if is_faulty && self.rng.random_range(0..8) == 0 {
             return Some(permanent());

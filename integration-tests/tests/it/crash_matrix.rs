@@ -19,7 +19,7 @@ use std::fmt;
 use bench::{Bench, ClusterBench, in_turns};
 use cell::{Action, Cell};
 use cluster_cell::{ClusterCell, Victim};
-use place::{ATTEMPT, CALLS, CLAIM, FENCE, NEWER_RUN, Place, RECORDS, TASKS};
+use place::{ATTEMPT, CALLS, CLAIM, FENCE, NEWER_RUN, Place, RECORDS, REFRESH, TASKS};
 use runs_cell::{RunsCell, Story};
 use table::{Engine, Mode};
 
@@ -28,7 +28,9 @@ const CELLS_AT_ONCE: usize = 3;
 /// Cells of a cluster at once. They wait still more: for sessions and leads that have to end.
 const CLUSTER_CELLS_AT_ONCE: usize = 5;
 
-const MODES: [Mode; 3] = [Mode::Append, Mode::ReplacePartition, Mode::Merge];
+/// How the partitions of a backfill are written.
+const PARTITIONED: [Mode; 3] = [Mode::Append, Mode::ReplacePartition, Mode::Merge];
+const WHOLE: [Mode; 1] = [Mode::Refresh];
 const ACTIONS: [Action; 4] = [Action::Abort, Action::Fail, Action::Kill, Action::Resume];
 const WORKERS: [Victim; 2] = [Victim::Worker, Victim::WorkerForGood];
 const COORDINATORS: [Victim; 2] = [Victim::OnlyCoordinator, Victim::LeaderOfTwo];
@@ -41,6 +43,16 @@ async fn a_strike_within_an_attempt_loses_and_doubles_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_strike_within_a_claim_loses_and_doubles_nothing() {
     strike(&CLAIM, 4).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_strike_within_a_refresh_leaves_the_old_rows_or_the_new() {
+    strike_in(&WHOLE, &REFRESH, 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_strike_within_a_refresh_of_a_cluster_leaves_the_old_rows_or_the_new() {
+    strike_cluster_in(&WHOLE, &REFRESH, &[Victim::Worker], 5).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -94,9 +106,9 @@ async fn a_strike_around_a_record_of_a_run_in_a_cluster_loses_and_doubles_nothin
 }
 
 /// What an embedded cell may be: what strikes, the engine, and how rows are written.
-fn embedded() -> Vec<(Action, Engine, Mode)> {
+fn embedded(modes: &[Mode]) -> Vec<(Action, Engine, Mode)> {
     let mut combinations = Vec::new();
-    for mode in MODES {
+    for &mode in modes {
         for engine in [Engine::Postgres, Engine::Sqlite] {
             combinations.extend(ACTIONS.map(|action| (action, engine, mode)));
         }
@@ -107,7 +119,7 @@ fn embedded() -> Vec<(Action, Engine, Mode)> {
 async fn strike_between_runs(places: &[Place], story: Story, offset: usize) {
     let cells = chosen(
         places,
-        &embedded(),
+        &embedded(&PARTITIONED),
         offset,
         |place, (action, engine, mode)| RunsCell {
             place,
@@ -123,7 +135,11 @@ async fn strike_between_runs(places: &[Place], story: Story, offset: usize) {
 }
 
 async fn strike(places: &[Place], offset: usize) {
-    let combinations = embedded();
+    strike_in(&PARTITIONED, places, offset).await;
+}
+
+async fn strike_in(modes: &[Mode], places: &[Place], offset: usize) {
+    let combinations = embedded(modes);
     let cells = chosen(
         places,
         &combinations,
@@ -141,8 +157,12 @@ async fn strike(places: &[Place], offset: usize) {
 }
 
 async fn strike_cluster(places: &[Place], victims: &[Victim], offset: usize) {
+    strike_cluster_in(&PARTITIONED, places, victims, offset).await;
+}
+
+async fn strike_cluster_in(modes: &[Mode], places: &[Place], victims: &[Victim], offset: usize) {
     let mut combinations = Vec::new();
-    for mode in MODES {
+    for &mode in modes {
         for victim in victims {
             combinations.extend(ACTIONS.map(|action| (action, *victim, mode)));
         }

@@ -32,6 +32,7 @@ mod left_out;
 mod merges;
 mod outages;
 mod receipts;
+mod refreshes;
 mod refusals;
 mod secrets;
 mod silence;

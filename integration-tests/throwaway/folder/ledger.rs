@@ -66,7 +66,7 @@ pub(super) struct Task {
     ordinal: u64,
     plan: [u8; 32],
     stream: String,
-    slice: Slice,
+    slice: Option<Slice>,
     chunks: u32,
     cursor: Option<Cursor>,
     rows: u64,
@@ -216,7 +216,7 @@ impl Ledger {
                 let mut receipt = Task {
                     task: claim.task.part(),
                     is_part: true,
-                    slice: up_to(claim.slice, cursor),
+                    slice: claim.slice.map(|slice| up_to(slice, cursor)),
                     ..task.clone()
                 };
                 receipt.become_(LedgerState::Committed);
@@ -339,7 +339,8 @@ impl Ledger {
         let mut expecting = RowsExpected::default();
         let is_expected = receipts
             .iter()
-            .any(|task| expecting.earlier(&task.slice, task.rows));
+            .filter_map(|task| Some((task.slice?, task.rows)))
+            .any(|(slice, rows)| expecting.earlier(&slice, rows));
         contradiction(found, is_expected)
     }
 
@@ -356,7 +357,8 @@ impl Ledger {
         };
         let mut coverage = Coverage::default();
         let others = self.committed_of(stream).filter(|task| !is_own(task));
-        others.for_each(|task| coverage.insert(&task.slice));
+        let slices = others.filter_map(|task| task.slice);
+        slices.for_each(|slice| coverage.insert(&slice));
         coverage
     }
 
@@ -388,12 +390,15 @@ impl Ledger {
 
     pub(super) fn void(&mut self, request: &ForgetRequest) -> Result<StreamReceipts, String> {
         let (stream, run) = (&request.stream.stream, request.stream.run);
-        let slices: Vec<Slice> = self.committed_of(stream).map(|task| task.slice).collect();
+        let slices = self.committed_of(stream).filter_map(|task| task.slice);
+        let slices: Vec<Slice> = slices.collect();
         let plan = ForgetPlan::of(&request.forget, &request.tz, &slices)?;
         for task in self.tasks.iter_mut().filter(|task| {
             task.stream == *stream
                 && task.state() == LedgerState::Committed
-                && forgetting(&task.slice, plan.range.as_ref()) == Forgetting::Void
+                && task.slice.is_none_or(|slice| {
+                    forgetting(&slice, plan.range.as_ref()) == Forgetting::Void
+                })
         }) {
             task.become_(LedgerState::Voided);
             task.voided = Some((run, request.forget.reason.clone()));

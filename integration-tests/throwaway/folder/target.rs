@@ -150,7 +150,9 @@ impl FolderTarget {
         }
         let table = data.tables.get(&request.table.name);
         let was_there = table.is_some();
-        self.check_receipts(&ledger, &wanted.stream, &request.table, table)?;
+        if request.mode != WriteMode::ReplaceTable {
+            self.check_receipts(&ledger, &wanted.stream, &request.table, table)?;
+        }
         ledger.note_table(&wanted.stream, self.make_table(data, request)?);
         let own = wanted.plan.map(|plan| (wanted.run, plan));
         let coverage = match wanted.kind {

@@ -238,6 +238,7 @@ impl Loading<'_> {
             },
             triggers: load_order.write.triggers,
             resident: load_order.write.resident,
+            shrinking: load_order.shrinking,
             format: self.format,
             stream: load_order.stream.clone(),
         })

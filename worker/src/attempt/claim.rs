@@ -55,7 +55,7 @@ async fn claim_and_move(
         phase: assignment.phase,
         ordinal: assignment.ordinal,
         stream: load_order.stream.clone(),
-        slice,
+        slice: load_order.cut_by.as_ref().map(|_| slice),
         runs_alone: load_order.write.runs_alone(),
         attempt: assignment.attempt,
         fence: assignment.fence,

@@ -8,7 +8,7 @@ use highwater_common::cursor::{Cursor, CursorKind};
 use highwater_common::facts::{ColumnFacts, CursorForm, Engine};
 use highwater_common::id::{AttemptNo, ClusterId, DocumentDigest, RunId, StepName, TaskId};
 use highwater_common::range::{CursorRange, Slice};
-use highwater_common::spec::{ExistingRows, TableName, Triggers, WriteMode};
+use highwater_common::spec::{ExistingRows, Shrinking, TableName, Triggers, WriteMode};
 use highwater_common::stream::PlanMark;
 use highwater_common::token::{Fence, FencingToken};
 
@@ -111,7 +111,7 @@ impl PrepareRequest {
     pub fn sought_column(&self) -> Option<&str> {
         match self.mode {
             WriteMode::ReplacePartition => self.partition_column.as_deref(),
-            WriteMode::Append | WriteMode::Merge => None,
+            WriteMode::Append | WriteMode::ReplaceTable | WriteMode::Merge => None,
         }
     }
 }
@@ -192,8 +192,9 @@ pub struct Claim {
     pub ordinal: u64,
     /// The stream.
     pub stream: String,
-    /// The slice, for coverage.
-    pub slice: Slice,
+    /// The slice, for coverage; `None` of a task that puts rows in the place of all others, which
+    /// covers nothing: the next run does the same again.
+    pub slice: Option<Slice>,
     /// Whether the stream's tasks run one at a time: then this claim fences the open attempts of
     /// all others, too. Asked of a target that merges alone.
     pub runs_alone: bool,
@@ -225,6 +226,8 @@ pub struct WriteRequest {
     /// What happens, in [`WriteMode::ReplacePartition`], to rows found in the slice when no
     /// committed ledger row of the stream overlaps it. The other modes do not look.
     pub resident: ExistingRows,
+    /// How much smaller the table may become, in [`WriteMode::ReplaceTable`].
+    pub shrinking: Shrinking,
     /// How the rows come.
     pub format: RowFormat,
     /// The stream, to ask the ledger whether rows found in the slice are its own.

@@ -21,10 +21,24 @@ const KINDS: [CursorKind; 4] = [
     CursorKind::Civil,
     CursorKind::Date,
 ];
+/// The kind of a task that is of no slice: it puts rows in the place of all others.
+const TABLE: &str = "table";
 /// The kind of the rows without a position.
 pub(in crate::connector) const NULL: &str = "null";
 
 impl StoredSlice {
+    /// What a claim says of its task.
+    pub(in crate::connector) fn of_task(slice: Option<&Slice>) -> Self {
+        slice.map_or(
+            Self {
+                kind: TABLE,
+                start: None,
+                end: None,
+            },
+            Self::of,
+        )
+    }
+
     pub(in crate::connector) fn of(slice: &Slice) -> Self {
         match slice {
             Slice::Null => Self {
@@ -41,7 +55,8 @@ impl StoredSlice {
     }
 }
 
-/// The slice of the ledger's three columns; `None` for one that no version has written.
+/// The slice of the ledger's three columns; `None` of a task that is of none, and for one that no
+/// version has written.
 pub(in crate::connector) fn stored_slice(
     kind: &str,
     start: Option<i64>,

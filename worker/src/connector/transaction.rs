@@ -11,6 +11,7 @@ use highwater_common::assignment::{AttemptError, ErrorClass, Receipt};
 use highwater_common::chunk::Reached;
 use highwater_common::commit::{CommitPermit, judge};
 use highwater_common::error_code::ErrorCode;
+use highwater_common::shrink::{refused_shrinking, shrinking_message};
 use highwater_common::spec::{ExistingRows, WriteMode};
 use highwater_runtime::failpoint;
 
@@ -194,10 +195,11 @@ async fn write(
     rows: &mut dyn RowStream,
 ) -> Result<Receipt, ConnectorError> {
     tx.hold(request).await?;
-    let (into, table) = (&request.rows, &request.table);
+    let into = &request.rows;
     match request.mode {
         WriteMode::Append => {}
         WriteMode::Merge => return merge(tx, request, rows).await,
+        WriteMode::ReplaceTable => return replace_table(tx, request, rows).await,
         WriteMode::ReplacePartition => {
             match request.resident {
                 ExistingRows::Replace => {}
@@ -206,6 +208,38 @@ async fn write(
             tx.delete(into).await?;
         }
     }
+    let receipt = insert(tx, request, rows).await?;
+    if request.mode == WriteMode::ReplacePartition {
+        count_again(tx, request, receipt.rows).await?;
+    }
+    Ok(receipt)
+}
+
+/// All rows of the table go, and those that come are there in their place.
+async fn replace_table(
+    tx: &mut dyn TargetTx,
+    request: &WriteRequest,
+    rows: &mut dyn RowStream,
+) -> Result<Receipt, ConnectorError> {
+    let held = tx.count(&request.rows, u64::MAX).await?;
+    tx.delete(&request.rows).await?;
+    let receipt = insert(tx, request, rows).await?;
+    if let Some(code) = refused_shrinking(held, receipt.rows, request.shrinking) {
+        let table = request.table.to_string();
+        let message = shrinking_message(held, receipt.rows, &table, &tx.place());
+        return Err(permanent(code, message));
+    }
+    count_again(tx, request, receipt.rows).await?;
+    Ok(receipt)
+}
+
+/// Writes every row, and makes sure that the server took them.
+async fn insert(
+    tx: &mut dyn TargetTx,
+    request: &WriteRequest,
+    rows: &mut dyn RowStream,
+) -> Result<Receipt, ConnectorError> {
+    let (into, table) = (&request.rows, &request.table);
     let written = tx.insert(request, rows).await?;
     let read = rows.rows();
     if written != read {
@@ -216,26 +250,33 @@ async fn write(
         );
         return Err(permanent(ErrorCode::CountMismatch, message));
     }
-    if request.mode == WriteMode::ReplacePartition {
-        // Neither the source's count nor the server's own is evidence of what is there now.
-        let found = tx.count(into, u64::MAX).await?;
-        if found != read {
-            let message = format!(
-                "{read} rows of {into} were written to {table} on {}, and {found} are found there; \
-                 does a trigger move rows, does the column's type round, or does somebody else \
-                 write? Nothing was kept",
-                tx.place()
-            );
-            return Err(permanent(
-                ErrorCode::ReplacedRangeCountsDifferently,
-                message,
-            ));
-        }
-    }
     Ok(Receipt {
         rows: read,
         bytes: rows.bytes(),
     })
+}
+
+/// Neither the source's count nor the server's own is evidence of what is there now.
+async fn count_again(
+    tx: &mut dyn TargetTx,
+    request: &WriteRequest,
+    read: u64,
+) -> Result<(), ConnectorError> {
+    let (into, table) = (&request.rows, &request.table);
+    let found = tx.count(into, u64::MAX).await?;
+    if found == read {
+        return Ok(());
+    }
+    let message = format!(
+        "{read} rows of {into} were written to {table} on {}, and {found} are found there; does a \
+         trigger move rows, does the column's type round, or does somebody else write? Nothing was \
+         kept",
+        tx.place()
+    );
+    Err(permanent(
+        ErrorCode::ReplacedRangeCountsDifferently,
+        message,
+    ))
 }
 
 async fn merge(

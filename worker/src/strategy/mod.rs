@@ -2,6 +2,7 @@
 //! `highwater_common::strategy`.
 
 mod backfill;
+mod full_refresh;
 mod noop;
 
 use async_trait::async_trait;
@@ -21,6 +22,7 @@ pub(crate) trait Run: Sync {
 pub(crate) fn run_of(strategy: &Strategy) -> &dyn Run {
     match strategy {
         Strategy::Backfill(backfill) => backfill.as_ref(),
+        Strategy::FullRefresh(refresh) => refresh.as_ref(),
         Strategy::Noop(noop) => noop,
     }
 }

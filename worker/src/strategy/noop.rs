@@ -18,6 +18,7 @@ impl Run for Noop {
             Work::Probe
             | Work::Prepare
             | Work::Partition(_)
+            | Work::Publish
             | Work::Fence
             | Work::Count(_)
             | Work::Close { .. } => Err(other_work(work)),

@@ -97,6 +97,26 @@ pub(super) const ATTEMPT: [Place; 15] = [
     Place::single("attempt::before_close"),
 ];
 
+/// Places of a refresh, whose work is one task.
+pub(super) const REFRESH: [Place; 16] = [
+    Place::single("attempt::before_probe"),
+    Place::single("attempt::after_probe"),
+    Place::single("attempt::prepare"),
+    Place::single("attempt::after_prepare"),
+    Place::single("attempt::before_claim"),
+    Place::single("claim::marked"),
+    Place::single("claim::committed"),
+    Place::single("attempt::after_claim"),
+    Place::single("attempt::after_begin"),
+    Place::single("attempt::reading"),
+    Place::single("attempt::before_guard"),
+    Place::single("attempt::before_commit"),
+    Place::single("commit_before"),
+    Place::single("commit_answer_lost"),
+    Place::single("attempt::after_commit"),
+    Place::single("attempt::before_close"),
+];
+
 /// Places between the statements of a claim.
 pub(super) const CLAIM: [Place; 3] = [
     Place::new("claim::marked", 3),

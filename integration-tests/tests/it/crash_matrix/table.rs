@@ -25,14 +25,36 @@ pub(super) enum Mode {
     Append,
     ReplacePartition,
     Merge,
+    /// All of them at once, by `full_refresh`.
+    Refresh,
 }
 
 impl Mode {
+    /// How many tasks have a receipt in the end.
+    const fn receipts(self) -> i64 {
+        match self {
+            Self::Append | Self::ReplacePartition | Self::Merge => PARTITIONS,
+            Self::Refresh => 1,
+        }
+    }
+
+    /// How the step loads: its strategy and what belongs to that.
+    const fn keys(self) -> &'static str {
+        match self {
+            Self::Append => "strategy: backfill\n    write: {mode: append, key: [id]}",
+            Self::ReplacePartition => {
+                "strategy: backfill\n    write: {mode: replace_partition, key: [id]}"
+            }
+            Self::Merge => "strategy: backfill\n    write: {mode: merge, cursor: place, key: [id]}",
+            Self::Refresh => "strategy: full_refresh",
+        }
+    }
+
     /// Whether partitions are committed in chunks.
     const fn has_chunks(self) -> bool {
         match self {
             Self::Append | Self::Merge => true,
-            Self::ReplacePartition => false,
+            Self::ReplacePartition | Self::Refresh => false,
         }
     }
 }
@@ -53,7 +75,7 @@ impl Table {
         no: usize,
     ) -> Result<Self> {
         let unique = match mode {
-            Mode::Append | Mode::ReplacePartition => "",
+            Mode::Append | Mode::ReplacePartition | Mode::Refresh => "",
             Mode::Merge => "create unique index parts_id on parts (id);",
         };
         match engine {
@@ -99,11 +121,13 @@ impl Table {
                 format!("{{type: sqlite, path: {}}}", file.display()),
             ),
         };
-        let mode = match mode {
-            Mode::Append => "append",
-            Mode::ReplacePartition => "replace_partition",
-            Mode::Merge => "merge, cursor: place",
+        let cut = match mode {
+            Mode::Append | Mode::ReplacePartition | Mode::Merge => {
+                "partition: {by: integer, column: place, width: 50}\n    chunk: {max_rows: 20}\n    "
+            }
+            Mode::Refresh => "",
         };
+        let keys = mode.keys();
         format!(
             "version: 1
 name: matrix
@@ -112,13 +136,10 @@ connections:
   target: {target}
 steps:
   parts:
-    strategy: {{type: backfill}}
+    {keys}
     from: {{connection: source, table: parts}}
     to: {{connection: target, table: parts}}
-    partition: {{by: integer, column: place, width: 50}}
-    write: {{mode: {mode}, key: [id]}}
-    chunk: {{max_rows: 20}}
-    retries: {{initial: 100ms}}
+    {cut}retries: {{initial: 100ms}}
 "
         )
     }
@@ -283,7 +304,8 @@ fn judge(
     // What a run leaves of a partition when it is superseded is a receipt of its own.
     let has_parts = mode.has_chunks() && expected > 1;
     ensure!(
-        entries == tasks && (committed == PARTITIONS || has_parts && committed > PARTITIONS),
+        entries == tasks
+            && (committed == mode.receipts() || has_parts && committed > mode.receipts()),
         "the ledger has {committed} of {entries} entries committed, of {tasks} tasks"
     );
     ensure!(open == 0, "{open} entries of the ledger are still open");

@@ -145,7 +145,7 @@ impl<F: TargetFixture> Bench<F> {
             phase: 1,
             ordinal: ordinal(&slice),
             stream: STREAM.to_owned(),
-            slice,
+            slice: Some(slice),
             runs_alone: false,
             attempt: AttemptNo::new(attempt),
             fence: Fence {
@@ -170,6 +170,7 @@ impl<F: TargetFixture> Bench<F> {
             merge_by: MergeBy::default(),
             triggers: Triggers::Fire,
             resident: ExistingRows::Fail,
+            shrinking: highwater_common::spec::Shrinking::default(),
             format: RowFormat::Values,
             stream: STREAM.to_owned(),
         }

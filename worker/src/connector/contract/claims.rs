@@ -85,7 +85,7 @@ pub async fn the_same_attempt_may_claim_again<F: TargetFixture>() {
     let receipt = bench
         .load_as(
             &claim,
-            &bench.write_request(claim.slice),
+            &bench.write_request(claim.slice.expect("of a slice")),
             Given::rows(0..10),
         )
         .await

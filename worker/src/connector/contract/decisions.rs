@@ -127,7 +127,10 @@ pub async fn every_claim_of_a_fenced_run_is_superseded<F: TargetFixture>() {
         assert_eq!(row_of(&bench, claim).await.state, ledger::fence(state));
         // AND every claim, also of a later attempt, is told so
         for later in [2, 3] {
-            let answer = bench.target.claim(&bench.claim(claim.slice, later)).await;
+            let answer = bench
+                .target
+                .claim(&bench.claim(claim.slice.expect("of a slice"), later))
+                .await;
             assert!(
                 matches!(answer, Ok(ClaimOutcome::Superseded)),
                 "{state:?}, not {answer:?}"

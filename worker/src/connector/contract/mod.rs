@@ -17,6 +17,7 @@ pub mod fences;
 pub mod merges;
 pub mod reads;
 pub mod receipts;
+pub mod refreshes;
 pub mod streams;
 pub mod swaps;
 pub mod writes;
@@ -243,6 +244,11 @@ macro_rules! target_contract {
                 writes::an_empty_slice_leaves_a_receipt
                 writes::appended_rows_stay_beside_those_that_are_there
                 writes::coverage_merges_ranges_that_touch
+                refreshes::a_replaced_table_holds_the_rows_that_came_and_no_other
+                refreshes::a_table_is_not_left_with_less_than_half_of_its_rows
+                refreshes::a_table_is_emptied_when_that_is_allowed
+                refreshes::a_table_is_replaced_whole_or_not_at_all
+                refreshes::an_emptied_table_is_replaced_in_spite_of_its_receipts
                 drops::a_begin_or_commit_dropped_at_any_await_leaves_no_open_transaction
             }
         }

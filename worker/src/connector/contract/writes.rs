@@ -110,7 +110,11 @@ pub async fn a_source_that_dies_halfway_leaves_the_old_rows<F: TargetFixture>() 
     let rows = Given::rows(0..300).then_dies();
     let refusal = failure(
         bench
-            .load_as(&claim, &bench.write_request(claim.slice), rows)
+            .load_as(
+                &claim,
+                &bench.write_request(claim.slice.expect("of a slice")),
+                rows,
+            )
             .await,
     );
     assert_eq!(refusal.code, "source_gone");
@@ -128,7 +132,7 @@ pub async fn resident_rows_without_receipt_are_not_replaced_unasked<F: TargetFix
         bench
             .load_as(
                 &claim,
-                &bench.write_request(claim.slice),
+                &bench.write_request(claim.slice.expect("of a slice")),
                 Given::rows(0..10),
             )
             .await,
@@ -158,7 +162,7 @@ pub async fn resident_rows_are_replaced_when_asked<F: TargetFixture>() {
     let claim = bench.claim(range(0, 10), 1);
     let request = crate::connector::WriteRequest {
         resident: ExistingRows::Replace,
-        ..bench.write_request(claim.slice)
+        ..bench.write_request(claim.slice.expect("of a slice"))
     };
     bench
         .load_as(&claim, &request, Given::rows(0..10))
@@ -181,7 +185,7 @@ pub async fn a_replaced_range_that_counts_differently_rolls_back<F: TargetFixtur
         bench
             .load_as(
                 &claim,
-                &bench.write_request(claim.slice),
+                &bench.write_request(claim.slice.expect("of a slice")),
                 Given::rows(0..10),
             )
             .await,
@@ -252,7 +256,7 @@ pub async fn appended_rows_stay_beside_those_that_are_there<F: TargetFixture>() 
     let claim = bench.claim(range(0, 10), 1);
     let request = crate::connector::WriteRequest {
         mode: WriteMode::Append,
-        ..bench.write_request(claim.slice)
+        ..bench.write_request(claim.slice.expect("of a slice"))
     };
     let receipt = bench
         .load_as(&claim, &request, Given::rows(3..10))

@@ -78,6 +78,7 @@ impl Table {
             has_rows: false,
             reactions: Vec::new(),
             exchange: None,
+            referenced_by: Vec::new(),
         }
     }
 

@@ -284,7 +284,7 @@ impl Claiming<'_> {
 
     async fn upsert(&mut self) -> Result<Option<Reached>, sqlx::Error> {
         let claim = self.claim;
-        let slice = StoredSlice::of(&claim.slice);
+        let slice = StoredSlice::of_task(claim.slice.as_ref());
         let raised = sqlx::query(
             "insert into highwater.task as task (run_id, task_id, token, nonce, state, \
                 spec_digest, session_id, \

@@ -10,7 +10,7 @@ use highwater_common::facts::{ColumnFacts, Engine};
 use highwater_common::id::ConnectionName;
 use highwater_common::plan::{Compat, compat, has_same_wire_form};
 use highwater_common::range::Slice;
-use highwater_common::spec::{TableName, Triggers};
+use highwater_common::spec::{TableName, Triggers, WriteMode};
 use sqlx::{Executor, PgConnection, Row};
 
 use super::catalog::{find_table, qualified, unknown_column, unknown_table};
@@ -102,7 +102,11 @@ impl TargetTx for OpenTx {
             table: request.table.clone(),
             columns,
         });
-        self.show_token(request.triggers).await
+        self.show_token(request.triggers).await?;
+        match request.mode {
+            WriteMode::Append | WriteMode::ReplacePartition | WriteMode::Merge => Ok(()),
+            WriteMode::ReplaceTable => self.defer_constraints().await,
+        }
     }
 
     /// Whether a committed task of the stream overlaps the slice.
@@ -115,7 +119,7 @@ impl TargetTx for OpenTx {
         };
         sqlx::query_scalar::<_, bool>(
             "select exists (select from highwater.task where stream_id = $1 and state = 'C' \
-                and (slice_kind = any ($2) or ($3 and slice_kind <> 'null')) \
+                and (slice_kind = any ($2) or ($3 and slice_kind not in ('null', 'table'))) \
                 and ($4::int8 is null or range_end is null or range_end > $4) \
                 and ($5::int8 is null or range_start is null or range_start < $5))",
         )
@@ -270,6 +274,13 @@ impl OpenTx {
         copy.finish().await.map_err(&failed)
     }
 
+    /// Foreign keys that may wait are looked at when the rows are there again: by COMMIT.
+    async fn defer_constraints(&mut self) -> Result<(), ConnectorError> {
+        let failed = self.session.failed("defer the constraints");
+        let deferred = self.session.conn.execute("set constraints all deferred");
+        deferred.await.map(drop).map_err(failed)
+    }
+
     /// Locks the table against being altered and finds its columns in the order that rows come in.
     async fn hold_table(
         &mut self,
@@ -279,7 +290,13 @@ impl OpenTx {
         let failed = session.failed(&format!("write {}", request.table));
         let lock = Sql::new(Dialect::Postgres, "lock table ")
             .table(&request.table)
-            .text(" in row exclusive mode");
+            .text(match request.mode {
+                WriteMode::Append | WriteMode::ReplacePartition | WriteMode::Merge => {
+                    " in row exclusive mode"
+                }
+                // Whoever else writes waits: what is counted at the end is what was written.
+                WriteMode::ReplaceTable => " in share row exclusive mode",
+            });
         match session
             .conn
             .execute(sqlx::raw_sql(lock.into_statement()))

@@ -75,12 +75,12 @@ async fn keep_part(
     let failed = session.failed("keep the receipt of a chunk");
     let claim = &session.claim;
     let start = match claim.slice {
-        Slice::Range(range) => range.start(),
-        Slice::Null => None,
+        Some(Slice::Range(range)) => range.start(),
+        Some(Slice::Null) | None => None,
     };
     // A range without a kind of its own has the cursor's.
     let part = CursorRange::new(start, Some(cursor)).map(Slice::Range);
-    let part = StoredSlice::of(&part.unwrap_or(claim.slice));
+    let part = StoredSlice::of_task(part.ok().or(claim.slice).as_ref());
     let kept = sqlx::query(
         "insert into highwater.task as task (run_id, task_id, token, nonce, state, spec_digest, \
             generation, step, phase, ordinal, plan, stream_id, slice_kind, range_start, \

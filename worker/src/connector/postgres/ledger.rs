@@ -20,7 +20,7 @@ use crate::connector::{CloseRequest, ConnectorError};
 /// The schema of the ledger's tables.
 pub(super) const SCHEMA: &str = "highwater";
 /// What this version writes; another is refused.
-const FORMAT: i32 = 5;
+const FORMAT: i32 = 6;
 /// Held while a ledger or a table is made: `create … if not exists` of two sessions at once fails
 /// in one of them.
 const MAKE_LOCK: i64 = 0x6869_6768_7761_7465;
@@ -53,7 +53,7 @@ create table if not exists highwater.task (
     ordinal bigint not null,
     plan bytea not null,
     stream_id text not null,
-    slice_kind text not null check (slice_kind in ('integer', 'instant', 'civil', 'date', 'all', 'null')),
+    slice_kind text not null check (slice_kind in ('integer', 'instant', 'civil', 'date', 'all', 'null', 'table')),
     range_start bigint,
     range_end bigint,
     attempt integer not null,

@@ -27,6 +27,7 @@ mod positions;
 mod prepare;
 mod probe;
 mod receipts;
+mod references;
 mod session;
 mod session_pool;
 mod source;

@@ -5,7 +5,7 @@ use highwater_common::coverage::Coverage;
 use highwater_common::cursor::CursorKind;
 use highwater_common::facts::{ColumnFacts, ColumnKind, Engine};
 use highwater_common::plan::{self, Destination, Rows, TableCompat, Writing};
-use highwater_common::spec::TableName;
+use highwater_common::spec::{TableName, WriteMode};
 use sqlx::{Connection, Executor, PgConnection};
 
 use super::catalog::{Table, find_table, is_indexed, qualified_or_new};
@@ -13,6 +13,7 @@ use super::created::created_type;
 use super::errors::{classify, permanent, stumble};
 use super::ledger::read_fingerprint;
 use super::receipts;
+use super::references::read_references;
 use super::session::{Endpoint, SessionRole};
 use super::stream::{Stream, Taken, read_coverage};
 use super::triggers::{check_right, read_reactions};
@@ -48,7 +49,9 @@ pub(super) async fn prepare(
     let found = find_table(&mut conn, &request.table)
         .await
         .map_err(failed)?;
-    receipts::check(&mut conn, endpoint, name, &request.table, found.as_ref()).await?;
+    if request.mode != WriteMode::ReplaceTable {
+        receipts::check(&mut conn, endpoint, name, &request.table, found.as_ref()).await?;
+    }
     let (warnings, coverage) = match &found {
         // Receipts of nothing are none of a table that is still to be made.
         None => (
@@ -226,8 +229,11 @@ async fn check_table(
         triggers,
     };
     let mut told = plan::check_reactions(to, Some(&reactions));
-    if let Some(refusal) = refusal(endpoint, &told) {
-        return Err(refusal);
+    let references = read_references(conn, table.oid).await.map_err(failed)?;
+    for told in [&told, &plan::check_references(to, &references)] {
+        if let Some(refusal) = refusal(endpoint, told) {
+            return Err(refusal);
+        }
     }
     if let Some(sought) = request.sought_column()
         && !is_indexed(conn, table.oid, sought).await.map_err(failed)?

@@ -32,6 +32,7 @@ use super::other_sessions::{end_idle_claims, set_lock_timeout};
 use super::policies::look_at_target;
 use super::prepare::prepare;
 use super::receipts;
+use super::references::read_references;
 use super::session::{Endpoint, SessionOptions, SessionRole};
 use super::session_pool::SessionPool;
 use super::stream::{self, FENCE_ROUNDS_MAX, Stream, Taken, read_coverage};
@@ -434,6 +435,7 @@ impl PostgresTarget {
             has_rows,
             reactions: read_reactions(conn, table.oid).await.map_err(&failed)?,
             exchange,
+            referenced_by: read_references(conn, table.oid).await.map_err(&failed)?,
             ..table.as_target()
         }))
     }

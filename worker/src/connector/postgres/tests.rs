@@ -30,7 +30,7 @@ use highwater_common::cursor::{Cursor, CursorKind};
 use highwater_common::facts::{ColumnFacts, CursorForm, Engine, TableFacts};
 use highwater_common::id::{AttemptNo, ClusterId, DocumentDigest, RunId, TaskId};
 use highwater_common::range::{CursorRange, Slice};
-use highwater_common::spec::{ExistingRows, TableName, Triggers, WriteMode};
+use highwater_common::spec::{ExistingRows, Shrinking, TableName, Triggers, WriteMode};
 use highwater_common::stream::PlanMark;
 use highwater_common::token::{Fence, FencingToken, Nonce};
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
@@ -195,7 +195,7 @@ impl World {
             plan: PlanMark::of(1, &DocumentDigest::of(b"cut")),
             step: "orders".parse().expect("a name"),
             stream: STREAM.into(),
-            slice,
+            slice: Some(slice),
             runs_alone: false,
             attempt: AttemptNo::new(lo),
             fence: fence(lo),
@@ -249,6 +249,7 @@ impl World {
             merge_by: MergeBy::default(),
             triggers: Triggers::Fire,
             resident: ExistingRows::Fail,
+            shrinking: Shrinking::default(),
             format,
             stream: STREAM.into(),
         }

@@ -98,6 +98,7 @@ impl Table {
             has_rows: false,
             reactions: Vec::new(),
             exchange: None,
+            referenced_by: Vec::new(),
         }
     }
 

@@ -199,7 +199,7 @@ async fn raise(
     place: &DatabaseFile,
     claim: &Claim,
 ) -> Result<(), ConnectorError> {
-    let slice = StoredSlice::of(&claim.slice);
+    let slice = StoredSlice::of_task(claim.slice.as_ref());
     let own = Process::own();
     let fence = sqlx::query(
         "insert into _highwater_task (run_id, task_id, token, nonce, state, generation, step, phase, ordinal, plan, stream_id,

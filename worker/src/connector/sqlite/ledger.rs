@@ -25,7 +25,7 @@ use crate::connector::stored_slice::{
 use crate::connector::{CloseRequest, ConnectorError};
 
 /// The form of the ledger's tables that this version reads and writes.
-const FORMAT: i64 = 5;
+const FORMAT: i64 = 6;
 
 const TABLES: &str = "
 create table if not exists _highwater_meta (
@@ -285,7 +285,7 @@ pub(super) async fn overlaps(
         "select exists (select 1 from _highwater_task where stream_id = ?1 and state = 'C' and (
            slice_kind = ?2 and (range_start is null or ?4 is null or range_start < ?4)
                            and (range_end is null or ?3 is null or range_end > ?3)
-           or ?2 <> 'null' and slice_kind = 'all' or ?2 = 'all' and slice_kind <> 'null'))",
+           or ?2 <> 'null' and slice_kind = 'all' or ?2 = 'all' and slice_kind not in ('null', 'table')))",
     )
     .bind(stream)
     .bind(kind)

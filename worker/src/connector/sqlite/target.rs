@@ -134,7 +134,9 @@ impl Change {
         }
         let (conn, place) = (self.session.conn(), &self.place);
         let is_there = catalog::find(conn, place, &request.table).await?.is_some();
-        receipts::check(conn, place, &wanted.stream, &request.table, is_there).await?;
+        if request.mode != WriteMode::ReplaceTable {
+            receipts::check(conn, place, &wanted.stream, &request.table, is_there).await?;
+        }
         let warnings = prepare::table(conn, place, request).await?;
         receipts::note(conn, place, &wanted.stream, &request.table).await?;
         // Receipts of nothing are none of a table that was just made.

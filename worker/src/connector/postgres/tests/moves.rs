@@ -420,6 +420,7 @@ fn world_write(columns: &[ColumnFacts]) -> WriteRequest {
         merge_by: MergeBy::default(),
         triggers: Triggers::Fire,
         resident: ExistingRows::Fail,
+        shrinking: highwater_common::spec::Shrinking::default(),
         format: RowFormat::Values,
         stream: STREAM.into(),
     }

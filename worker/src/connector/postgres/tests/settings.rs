@@ -221,6 +221,7 @@ async fn copied(world: &mut World) -> Result<(i64, String), ConnectorError> {
         merge_by: MergeBy::default(),
         triggers: Triggers::Fire,
         resident: ExistingRows::Fail,
+        shrinking: highwater_common::spec::Shrinking::default(),
         format: RowFormat::CopyText,
         stream: STREAM.into(),
     };

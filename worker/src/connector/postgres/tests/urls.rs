@@ -343,7 +343,7 @@ async fn load(world: &World, task: u8, slice: Slice) -> Result<CommitOutcome, Co
         plan: PlanMark::of(1, &DocumentDigest::of(b"cut")),
         step: "orders".parse().expect("a name"),
         stream: STREAM.into(),
-        slice,
+        slice: Some(slice),
         runs_alone: false,
         attempt: AttemptNo::new(1),
         fence: fence(1),
@@ -376,6 +376,7 @@ async fn load(world: &World, task: u8, slice: Slice) -> Result<CommitOutcome, Co
         merge_by: MergeBy::default(),
         triggers: Triggers::Fire,
         resident: ExistingRows::Fail,
+        shrinking: highwater_common::spec::Shrinking::default(),
         format: RowFormat::CopyText,
         stream: STREAM.into(),
     };

@@ -38,7 +38,7 @@ fn claim(fingerprint: &str, attempt: u32) -> Claim {
         plan: PlanMark::of(1, &DocumentDigest::of(b"cut")),
         step: "orders".parse().expect("a legal name"),
         stream: "s".to_owned(),
-        slice: slice(),
+        slice: Some(slice()),
         runs_alone: false,
         attempt: AttemptNo::new(attempt),
         fence: Fence {
@@ -84,6 +84,7 @@ fn write(file: &File) -> WriteRequest {
         merge_by: MergeBy::default(),
         triggers: Triggers::Fire,
         resident: ExistingRows::Fail,
+        shrinking: highwater_common::spec::Shrinking::default(),
         format: RowFormat::Values,
         stream: "s".to_owned(),
     }

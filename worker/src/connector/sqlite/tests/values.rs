@@ -76,7 +76,7 @@ pub(super) async fn load(
         plan: PlanMark::of(1, &DocumentDigest::of(b"cut")),
         step: "orders".parse().expect("a legal name"),
         stream: "s".to_owned(),
-        slice,
+        slice: Some(slice),
         runs_alone: false,
         attempt: AttemptNo::FIRST,
         fence: Fence {
@@ -101,6 +101,7 @@ pub(super) async fn load(
         merge_by: MergeBy::default(),
         triggers: Triggers::Fire,
         resident: ExistingRows::Fail,
+        shrinking: highwater_common::spec::Shrinking::default(),
         format: RowFormat::Values,
         stream: "s".to_owned(),
     };

@@ -1,0 +1,28 @@
+//! A whole table, put in the place of another's rows: probe both sides, prepare the target, publish
+//! what the source holds, ask the target whether it still has it.
+
+use async_trait::async_trait;
+use highwater_common::assignment::{AttemptError, Outcome, Work};
+use highwater_common::range::{CursorRange, Slice};
+use highwater_common::spec::FullRefresh;
+
+use super::{Run, other_work};
+use crate::attempt::{AttemptContext, as_prepared, ask_for_commits, move_slice, prepare, probe};
+
+#[async_trait]
+impl Run for FullRefresh {
+    async fn run(&self, cx: &AttemptContext<'_>, work: &Work) -> Result<Outcome, AttemptError> {
+        match work {
+            Work::Probe => probe(self, cx).await,
+            Work::Prepare => prepare(cx).await,
+            Work::Publish => {
+                let all = Slice::Range(CursorRange::ALL);
+                as_prepared(cx, move_slice(cx, all).await).await
+            }
+            Work::Close { phase } => ask_for_commits(cx.of, *phase).await,
+            Work::Partition(_) | Work::Count(_) | Work::Noop(_) | Work::Fence => {
+                Err(other_work(work))
+            }
+        }
+    }
+}
