@@ -54,6 +54,11 @@ steps:
   bench:
     strategy: {type: noop, tasks: 10, hold: 50ms}
     depends_on: []
+  rates:
+    strategy: {type: full_refresh, allow_empty: true, allow_shrink: true}
+    from: {connection: source, table: rates}
+    to: {connection: target, table: rates}
+    write: {triggers: skip}
   orders:
     strategy: {type: backfill, start: "${param:since}", end: 2014-01-01, reprocess: all, order: newest}
     depends_on: [{step: bench, when: done}]
@@ -326,7 +331,7 @@ fn spec_suggests_legal_key() {
     let strategy = only("type: backfill", "type: mirror");
     assert_eq!(
         strategy.message,
-        "`mirror` is none of `backfill` and `noop`"
+        "`mirror` is none of `backfill`, `full_refresh` and `noop`"
     );
 }
 
@@ -666,6 +671,46 @@ fn canonical_json_is_read_back_and_checked_again() {
         from_canonical(b" {}").expect_err("refused")[0].code,
         "spec::not_canonical"
     );
+}
+
+#[test]
+fn a_refresh_has_no_write_mode_of_its_own() {
+    let file = |defaults: &str, write: &str| {
+        format!(
+            "version: 1\nname: x\nconnections:\n  a: {{type: sqlite, path: a.db}}\n  b: {{type: \
+             sqlite, path: b.db}}\n{defaults}steps:\n  rates:\n    strategy: full_refresh\n    from: \
+             {{connection: a, table: rates}}\n    to: {{connection: b, table: rates}}\n{write}"
+        )
+    };
+    // GIVEN defaults that mean other steps THEN they mean nothing here
+    let laid = "defaults:\n  write: {mode: append, resident: replace}\n";
+    let spec = good(&file(laid, "    write: {key: [id]}\n"));
+    let Strategy::FullRefresh(refresh) = &spec.steps[&"rates".parse().expect("legal")].strategy
+    else {
+        panic!("it is a refresh")
+    };
+    assert_eq!(refresh.write.mode, WriteMode::ReplaceTable);
+    assert_eq!(refresh.write.key, ["id"]);
+    assert_eq!(refresh.shrinking, Shrinking::default());
+    // AND what the step itself says is refused
+    for key in ["mode: append", "cursor: at", "resident: fail"] {
+        let problems = bad(&file("", &format!("    write: {{{key}}}\n")));
+        assert_eq!(problems.len(), 1, "{}", report(&problems));
+        assert_eq!(problems[0].code, ErrorCode::SpecUnknownKey);
+        let place = key.split(':').next().expect("a key");
+        assert_eq!(problems[0].path, format!("steps.rates.write.{place}"));
+    }
+    // AND a backfill still needs both
+    let backfill = file("", "").replace(
+        "strategy: full_refresh",
+        "strategy: backfill\n    partition: {by: integer, column: id, width: 5}",
+    );
+    for (write, missing) in [("", "`write`"), ("    write: {key: [id]}\n", "`mode`")] {
+        let problems = bad(&format!("{backfill}{write}"));
+        assert_eq!(problems.len(), 1, "{}", report(&problems));
+        assert_eq!(problems[0].code, ErrorCode::SpecMissingKey);
+        assert!(problems[0].message.contains(missing), "{}", problems[0]);
+    }
 }
 
 #[test]

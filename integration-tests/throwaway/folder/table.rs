@@ -106,6 +106,7 @@ impl Table {
             has_rows: !self.rows.is_empty(),
             reactions: Vec::new(),
             exchange: None,
+            referenced_by: Vec::new(),
         }
     }
 }
