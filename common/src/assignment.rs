@@ -27,6 +27,8 @@ pub enum Work {
     Prepare,
     /// Moves one partition of a step.
     Partition(Slice),
+    /// Builds what the loaded table still lacks.
+    Build,
     /// Puts what a step reads in the place of all that its target holds.
     Publish,
     /// Holds a slot; `n` tells one from the other.
@@ -49,6 +51,7 @@ impl fmt::Display for Work {
             Self::Probe => f.write_str("probe"),
             Self::Prepare => f.write_str("prepare"),
             Self::Partition(slice) => slice.fmt(f),
+            Self::Build => f.write_str("build"),
             Self::Publish => f.write_str("publish"),
             Self::Noop(n) => write!(f, "noop {n}"),
             Self::Fence => f.write_str("fence"),
@@ -110,6 +113,9 @@ pub struct LoadOrder {
     pub cut_by: Option<CutBy>,
     /// How rows are written.
     pub write: Write,
+    /// The table beside the target's that the rows go into, in [`WriteMode::Exchange`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shadow: Option<ShadowOrder>,
     /// How much smaller a table may become that is replaced whole.
     #[serde(default)]
     pub shrinking: Shrinking,
@@ -123,6 +129,16 @@ pub struct LoadOrder {
     pub target_fingerprint: String,
     /// The ranges that this stream's earlier runs had committed when the plan was made.
     pub reprocess_all: bool,
+}
+
+/// What there is to know of a table that is to take the place of a target's.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShadowOrder {
+    /// Which table the target's was when it was planned, whatever its name; empty when there was
+    /// none.
+    pub identity: String,
+    /// How many tasks load it.
+    pub tasks: u64,
 }
 
 /// The column that cuts a table, as both sides have it.

@@ -17,9 +17,10 @@ use crate::spec::{Connection, Step};
 pub struct Capabilities(u32);
 
 /// What is known beside the databases, and the word for each.
-const WORDS: [(Capabilities, &str); 3] = [
+const WORDS: [(Capabilities, &str); 4] = [
     (Capabilities::BACKFILL, "backfill"),
     (Capabilities::FULL_REFRESH, "full_refresh"),
+    (Capabilities::SWAP, "swap"),
     (Capabilities::NOOP, "noop"),
 ];
 
@@ -32,18 +33,23 @@ impl Capabilities {
     pub const NOOP: Self = Self(1 << 1);
     /// To put a whole table in the place of another's rows.
     pub const FULL_REFRESH: Self = Self(1 << 2);
+    /// To let a table take the place of another.
+    pub const SWAP: Self = Self(1 << 3);
 
     /// To reach databases of this kind.
     #[must_use]
     pub const fn of_engine(engine: Engine) -> Self {
-        Self(1 << 3 << engine as u32)
+        Self(1 << 4 << engine as u32)
     }
 
     /// What programs of this version can do; no-op tasks only where they are allowed.
     #[must_use]
     pub fn of_program(allow_noop: bool) -> Self {
         let engines = Engine::ALL.iter().copied().map(Self::of_engine);
-        let moving = engines.fold(Self::BACKFILL.and(Self::FULL_REFRESH), Self::and);
+        let moving = engines.fold(
+            Self::BACKFILL.and(Self::FULL_REFRESH).and(Self::SWAP),
+            Self::and,
+        );
         if allow_noop {
             moving.and(Self::NOOP)
         } else {
@@ -159,7 +165,7 @@ mod tests {
         }
 
         #[test]
-        fn a_set_holds_another_just_when_it_loses_nothing_to_it(one in 0_u32..32, other in 0_u32..32) {
+        fn a_set_holds_another_just_when_it_loses_nothing_to_it(one in 0_u32..64, other in 0_u32..64) {
             let (one, other) = (Capabilities(one), Capabilities(other));
             prop_assert_eq!(one.hold(other), one.and(other) == one);
         }

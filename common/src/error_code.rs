@@ -120,6 +120,8 @@ error_codes! {
     PlanCoveredInPieces = "plan::covered_in_pieces",
     /// There is nothing between `start` and `end`.
     PlanEmptyRange = "plan::empty_range",
+    /// The target cannot let one table take the place of another.
+    PlanExchangeUnsupported = "plan::exchange_unsupported",
     /// The target computes a column that would be written.
     PlanGeneratedTargetColumn = "plan::generated_target_column",
     /// A rule of the target rewrites what is inserted.
@@ -333,6 +335,8 @@ error_codes! {
     SessionTimedOut = "session_timed_out",
     /// A setting that changes values could not be set for the session.
     SettingNotPinned = "setting_not_pinned",
+    /// The table that is to take the place of the one that is read does not hold what was loaded into it.
+    ShadowIncomplete = "shadow_incomplete",
     /// The table that is to take the place of the one that is read is gone, or not like it.
     ShadowUnfit = "shadow_unfit",
     /// The source has less than half of the rows that the target has: see `allow_shrink`.

@@ -36,6 +36,49 @@ pub fn shrinking_message(held: u64, came: u64, table: &str, place: &str) -> Stri
     )
 }
 
+/// What a table that is to take the place of another was found to hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Weighed {
+    /// Receipts of the tasks that loaded it.
+    pub receipts: u64,
+    /// The rows that those speak of.
+    pub rows_received: u64,
+    /// The rows that it has.
+    pub rows: u64,
+    /// The rows of the table whose place it takes.
+    pub held: u64,
+}
+
+/// Why a table may not take the place of another, with what a person is told of it; `None` when it
+/// may. Every one of the `tasks` that were to load it has left its receipt, and it holds just their
+/// rows: nobody else has written to it, and nothing of it was lost.
+#[must_use]
+pub fn unfit_to_publish(
+    found: Weighed,
+    tasks: u64,
+    allowed: Shrinking,
+    table: &str,
+    place: &str,
+) -> Option<(ErrorCode, String)> {
+    let Weighed {
+        receipts,
+        rows_received,
+        rows,
+        held,
+    } = found;
+    if receipts != tasks || rows_received != rows {
+        let message = format!(
+            "the table that was to take the place of {table} on {place} holds {rows} rows and was \
+             loaded with {rows_received}, by {receipts} of {tasks} tasks: did somebody write to it, \
+             or was the target put back to an older state? {table} stays as it is. Begin a new run \
+             with `--new`"
+        );
+        return Some((ErrorCode::ShadowIncomplete, message));
+    }
+    let code = refused_shrinking(held, rows, allowed)?;
+    Some((code, shrinking_message(held, rows, table, place)))
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -79,6 +122,50 @@ mod tests {
                 refused,
                 "{held} {came}"
             );
+        }
+    }
+
+    #[test]
+    fn a_table_is_published_with_all_that_was_loaded_into_it_or_not_at_all() {
+        let whole = Weighed {
+            receipts: 3,
+            rows_received: 30,
+            rows: 30,
+            held: 40,
+        };
+        let judged = |found| {
+            let unfit = unfit_to_publish(found, 3, Shrinking::default(), "t", "here");
+            unfit.map(|(code, _)| code)
+        };
+        assert_eq!(judged(whole), None);
+        for (found, code) in [
+            (
+                Weighed {
+                    receipts: 2,
+                    ..whole
+                },
+                ErrorCode::ShadowIncomplete,
+            ),
+            (
+                Weighed {
+                    receipts: 4,
+                    ..whole
+                },
+                ErrorCode::ShadowIncomplete,
+            ),
+            (Weighed { rows: 29, ..whole }, ErrorCode::ShadowIncomplete),
+            (Weighed { rows: 31, ..whole }, ErrorCode::ShadowIncomplete),
+            (Weighed { held: 61, ..whole }, ErrorCode::ShrunkSource),
+            (
+                Weighed {
+                    rows: 0,
+                    rows_received: 0,
+                    ..whole
+                },
+                ErrorCode::EmptySource,
+            ),
+        ] {
+            assert_eq!(judged(found), Some(code), "{found:?}");
         }
     }
 

@@ -4,8 +4,10 @@
 mod chunks;
 mod claim;
 mod close;
+mod commit;
 mod context;
 mod errand;
+mod exchange;
 mod left_out;
 mod lost_commit;
 mod prepare;
@@ -19,6 +21,7 @@ pub(crate) use self::claim::move_slice;
 pub(crate) use self::close::{as_prepared, ask_for_commits};
 pub(crate) use self::context::{AttemptContext, OrderContext, malformed};
 pub(crate) use self::errand::errand;
+pub(crate) use self::exchange::{build_shadow, exchange, make_shadow, settle_exchange};
 pub(crate) use self::left_out::count_left_out;
 pub(crate) use self::prepare::prepare;
 pub(crate) use self::probe::probe;

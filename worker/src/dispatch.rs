@@ -59,6 +59,7 @@ async fn dispatch(cx: AttemptContext<'_>) -> Result<Outcome, AttemptError> {
         Work::Probe
         | Work::Prepare
         | Work::Partition(_)
+        | Work::Build
         | Work::Publish
         | Work::Noop(_)
         | Work::Count(_)

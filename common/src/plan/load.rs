@@ -113,7 +113,10 @@ pub fn plan_load(
         (Reprocess::Missing, _) | (Reprocess::All, WriteMode::Append) => Some(found.digest()),
         (
             Reprocess::All,
-            WriteMode::ReplacePartition | WriteMode::ReplaceTable | WriteMode::Merge,
+            WriteMode::ReplacePartition
+            | WriteMode::ReplaceTable
+            | WriteMode::Exchange
+            | WriteMode::Merge,
         ) => None,
     };
     let covered = match step.reprocess {
@@ -134,6 +137,7 @@ pub fn plan_load(
         chunk: chunk(step, column),
         cut: digest(&(&partitioning, &covered)),
         target_fingerprint: facts.target.fingerprint.clone(),
+        shadow: None,
         shrinking: Shrinking::default(),
         reprocess_all: step.reprocess == Reprocess::All,
     };
@@ -163,7 +167,8 @@ fn chunk(step: &Backfill, column: &PartitionFacts) -> Option<Chunk> {
         WriteMode::Append
         | WriteMode::Merge
         | WriteMode::ReplacePartition
-        | WriteMode::ReplaceTable => None,
+        | WriteMode::ReplaceTable
+        | WriteMode::Exchange => None,
     }
 }
 
@@ -334,7 +339,7 @@ fn warn(
     if target.has_rows && covered.is_empty() {
         let what_becomes = match step.write.mode {
             WriteMode::ReplacePartition => "`write.resident` decides about those in the way",
-            WriteMode::ReplaceTable => "all of them are replaced",
+            WriteMode::ReplaceTable | WriteMode::Exchange => "all of them are replaced",
             WriteMode::Append => "more are added to them",
             WriteMode::Merge => "those with the key of a row of the source are updated",
         };

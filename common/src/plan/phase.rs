@@ -21,6 +21,8 @@ pub enum PhaseKind {
     Load,
     /// Does something that moves no rows.
     Execute,
+    /// Builds what a loaded table still lacks: indexes, keys, checks.
+    Build,
     /// Puts rows in the place of those that are there, at one instant.
     Publish,
     /// Counts what no task took.
@@ -39,12 +41,13 @@ impl PhaseKind {
     #[must_use]
     pub const fn is_work(self) -> bool {
         match self {
-            Self::Load | Self::Execute | Self::Publish => true,
+            Self::Load | Self::Execute | Self::Build | Self::Publish => true,
             Self::Probe | Self::Fence | Self::Prepare | Self::Count | Self::Close => false,
         }
     }
 
-    /// True of the phases whose tasks commit rows with a receipt, which a close asks for.
+    /// True of the phases whose tasks commit rows with a receipt. A close asks for those of the
+    /// last of them.
     #[must_use]
     pub const fn commits_rows(self) -> bool {
         match self {
@@ -53,6 +56,7 @@ impl PhaseKind {
             | Self::Fence
             | Self::Prepare
             | Self::Execute
+            | Self::Build
             | Self::Count
             | Self::Close => false,
         }
@@ -67,6 +71,7 @@ impl PhaseKind {
             Self::Prepare => "prepare",
             Self::Load => "load",
             Self::Execute => "execute",
+            Self::Build => "build",
             Self::Publish => "publish",
             Self::Count => "count",
             Self::Close => "close",

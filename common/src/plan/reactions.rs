@@ -47,6 +47,8 @@ pub fn check_reactions(to: Writing<'_>, found: Option<&[Reaction]>) -> TableComp
     let (updates, deletes) = match to.mode {
         WriteMode::Append => (false, false),
         WriteMode::ReplacePartition | WriteMode::ReplaceTable => (false, true),
+        // The table that is written has none.
+        WriteMode::Exchange => return told,
         WriteMode::Merge => (true, false),
     };
     let concerned: Vec<&Reaction> = found

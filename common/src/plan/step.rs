@@ -6,6 +6,7 @@ use super::partitions::Partitions;
 use super::phase::{Phase, PhaseKind, Tasks};
 use crate::assignment::{LoadOrder, Work};
 use crate::id::{DocumentDigest, RunId, StepName, TaskId};
+use crate::range::{CursorRange, Slice};
 
 /// The plan of one step: its phases in their order. A task's phase is its place here, and its
 /// ordinal counts from 0 within the phase; both mean the same for as long as the plan lives.
@@ -86,15 +87,17 @@ impl StepPlan {
             (Tasks::One, PhaseKind::Count) => self
                 .partitions()
                 .map(|partitions| Work::Count(partitions.partitioning().whole())),
+            (Tasks::One, PhaseKind::Load) => Some(Work::Partition(Slice::Range(CursorRange::ALL))),
+            (Tasks::One, PhaseKind::Build) => Some(Work::Build),
             (Tasks::One, PhaseKind::Publish) => Some(Work::Publish),
             (Tasks::One, PhaseKind::Close) => {
-                let committing = self.numbered().find(|(_, phase)| phase.kind.commits_rows());
+                let committing = self
+                    .numbered()
+                    .filter(|(_, phase)| phase.kind.commits_rows())
+                    .last();
                 committing.map(|(number, _)| Work::Close { phase: number })
             }
-            (
-                Tasks::One,
-                PhaseKind::Probe | PhaseKind::Fence | PhaseKind::Load | PhaseKind::Execute,
-            ) => None,
+            (Tasks::One, PhaseKind::Probe | PhaseKind::Fence | PhaseKind::Execute) => None,
         }
     }
 

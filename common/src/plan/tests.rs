@@ -2,6 +2,7 @@
 
 mod any_facts;
 mod forms;
+mod whole;
 
 use std::time::Duration;
 

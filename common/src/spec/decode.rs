@@ -7,15 +7,16 @@ use std::time::Duration;
 use super::connection::Connection;
 use super::fields::{boolean, duration, or, under, whole, word};
 use super::model::{
-    Backfill, Chunk, Dependency, ExistingRows, FullRefresh, Noop, Nulls, Order, Partition,
-    PartitionBy, Pool, Reprocess, RetryPolicy, RunLimits, Shrinking, SourceRows, SourceTable, Spec,
-    Step, StepLimits, Strategy, TargetTable, Triggers, When, Write, WriteMode,
+    Backfill, Dependency, FullRefresh, Noop, Nulls, Order, Partition, PartitionBy, Pool, Reprocess,
+    RetryPolicy, RunLimits, Shrinking, SourceRows, SourceTable, Spec, Step, StepLimits, Strategy,
+    Swap, TargetTable, When,
 };
 use super::node::{Node, Scalar, ScalarKind, Value, join};
 use super::problem::Location;
 use super::shape::tag_of;
 use super::step_keys::STEP;
 use super::value::{self, Bound, TableName};
+use super::write::{Chunk, ExistingRows, Triggers, Write, WriteMode};
 use crate::id::{ConnectionName, PoolName, StepName};
 
 /// A part of the file, and where it stands.
@@ -124,7 +125,10 @@ fn pool(node: &Node) -> Option<Pool> {
 }
 
 fn draft_step(name: Located<String>, node: &Node) -> DraftStep {
-    let moves_rows = matches!(tag_of(&STEP, node), Some("backfill" | "full_refresh"));
+    let moves_rows = matches!(
+        tag_of(&STEP, node),
+        Some("backfill" | "full_refresh" | "swap")
+    );
     let side = |key: &str| {
         node.get(key)
             .filter(|_| moves_rows)
@@ -266,6 +270,7 @@ fn strategy(node: &Node, draft: &DraftStep) -> Option<Strategy> {
         }
         "full_refresh" => full_refresh(node, strategy, draft)
             .map(|refresh| Strategy::FullRefresh(Box::new(refresh))),
+        "swap" => swap(node, strategy, draft).map(|swap| Strategy::Swap(Box::new(swap))),
         "noop" => Some(Strategy::Noop(Noop {
             tasks: whole(strategy.get("tasks")?)?,
             hold: or(strategy.get("hold"), Duration::ZERO, duration)?,
@@ -292,21 +297,47 @@ fn sides(node: &Node, draft: &DraftStep) -> Option<(SourceTable, TargetTable)> {
 
 fn full_refresh(node: &Node, strategy: &Node, draft: &DraftStep) -> Option<FullRefresh> {
     let (from, to) = sides(node, draft)?;
-    let write = node.get("write");
     Some(FullRefresh {
         from,
         to,
-        write: Write {
-            mode: WriteMode::ReplaceTable,
-            key: write_key(write)?,
-            cursor: None,
-            resident: ExistingRows::Replace,
-            triggers: or(under(write, "triggers"), Triggers::Fire, word)?,
-        },
-        shrinking: Shrinking {
-            allow_empty: or(strategy.get("allow_empty"), false, boolean)?,
-            allow_shrink: or(strategy.get("allow_shrink"), false, boolean)?,
-        },
+        write: replacing(node.get("write"), WriteMode::ReplaceTable)?,
+        shrinking: shrinking(strategy)?,
+    })
+}
+
+fn swap(node: &Node, strategy: &Node, draft: &DraftStep) -> Option<Swap> {
+    let (from, to) = sides(node, draft)?;
+    Some(Swap {
+        from,
+        to,
+        partition: or(node.get("partition"), None, |node| {
+            partition(node).map(Some)
+        })?,
+        write: replacing(node.get("write"), WriteMode::Exchange)?,
+        shrinking: shrinking(strategy)?,
+        lock_timeout: or(
+            strategy.get("lock_timeout"),
+            Duration::from_millis(500),
+            duration,
+        )?,
+    })
+}
+
+/// How the rows of a table are written that takes the place of all others.
+fn replacing(write: Option<&Node>, mode: WriteMode) -> Option<Write> {
+    Some(Write {
+        mode,
+        key: write_key(write)?,
+        cursor: None,
+        resident: ExistingRows::Replace,
+        triggers: or(under(write, "triggers"), Triggers::Fire, word)?,
+    })
+}
+
+fn shrinking(strategy: &Node) -> Option<Shrinking> {
+    Some(Shrinking {
+        allow_empty: or(strategy.get("allow_empty"), false, boolean)?,
+        allow_shrink: or(strategy.get("allow_shrink"), false, boolean)?,
     })
 }
 

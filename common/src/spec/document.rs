@@ -6,12 +6,13 @@ use serde_json::{Map, Value as Json, json};
 
 use super::fields::insert;
 use super::model::{
-    Backfill, Chunk, FullRefresh, Noop, PartitionBy, RetryPolicy, SourceTable, Spec, Step,
-    StepLimits, Strategy, TargetTable, Write,
+    Backfill, FullRefresh, Noop, Partition, PartitionBy, RetryPolicy, SourceTable, Spec, Step,
+    StepLimits, Strategy, Swap, TargetTable,
 };
 use super::node::{Entry, Node, ScalarKind, Value, scalar};
 use super::problem::Location;
 use super::value::{bytes_text, duration_text, table_text};
+use super::write::{Chunk, Write};
 
 impl Spec {
     /// The file that says all that this pipeline is, with nothing left to defaults. Reading it
@@ -65,6 +66,7 @@ fn step(step: &Step) -> Json {
     let mut document = match &step.strategy {
         Strategy::Backfill(of) => backfill(of),
         Strategy::FullRefresh(of) => full_refresh(of),
+        Strategy::Swap(of) => swap(of),
         Strategy::Noop(Noop { tasks, hold }) => {
             json!({"strategy": {"type": "noop", "tasks": tasks, "hold": duration_text(*hold)}})
         }
@@ -107,6 +109,41 @@ fn full_refresh(of: &FullRefresh) -> Json {
     json!({"strategy": strategy, "from": source(&of.from), "to": target(&of.to), "write": write})
 }
 
+fn swap(of: &Swap) -> Json {
+    let strategy = json!({
+        "type": "swap",
+        "allow_empty": of.shrinking.allow_empty,
+        "allow_shrink": of.shrinking.allow_shrink,
+        "lock_timeout": duration_text(of.lock_timeout),
+    });
+    let mut write = json!({"triggers": of.write.triggers});
+    insert_key(&mut write, &of.write);
+    let mut document = json!({"strategy": strategy, "from": source(&of.from), "to": target(&of.to), "write": write});
+    insert(
+        &mut document,
+        "partition",
+        of.partition.as_ref().map(partition),
+    );
+    document
+}
+
+fn partition(of: &Partition) -> Json {
+    let mut partition = json!({"column": of.column, "nulls": of.nulls});
+    match &of.by {
+        PartitionBy::Calendar { grain, tz } => {
+            insert(&mut partition, "by", Some("calendar"));
+            insert(&mut partition, "grain", Some(grain));
+            insert(&mut partition, "tz", Some(tz));
+        }
+        PartitionBy::Integer { width, max_rows } => {
+            insert(&mut partition, "by", Some("integer"));
+            insert(&mut partition, "width", *width);
+            insert(&mut partition, "max_rows", Some(max_rows));
+        }
+    }
+    partition
+}
+
 fn source(of: &SourceTable) -> Json {
     let mut from = json!({
         "connection": of.connection, "table": table_text(&of.table, false), "rows": of.rows,
@@ -141,20 +178,6 @@ fn backfill(of: &Backfill) -> Json {
     insert(&mut strategy, "reprocess", Some(of.reprocess));
     insert(&mut strategy, "order", Some(of.order));
 
-    let mut partition = json!({"column": of.partition.column, "nulls": of.partition.nulls});
-    match &of.partition.by {
-        PartitionBy::Calendar { grain, tz } => {
-            insert(&mut partition, "by", Some("calendar"));
-            insert(&mut partition, "grain", Some(grain));
-            insert(&mut partition, "tz", Some(tz));
-        }
-        PartitionBy::Integer { width, max_rows } => {
-            insert(&mut partition, "by", Some("integer"));
-            insert(&mut partition, "width", *width);
-            insert(&mut partition, "max_rows", Some(max_rows));
-        }
-    }
-
     let mut write = json!({"mode": of.write.mode, "resident": of.write.resident, "triggers": of.write.triggers});
     insert_key(&mut write, &of.write);
     insert(&mut write, "cursor", of.write.cursor.as_ref());
@@ -168,7 +191,7 @@ fn backfill(of: &Backfill) -> Json {
     });
     json!({
         "strategy": strategy, "from": source(&of.from), "to": target(&of.to),
-        "partition": partition, "write": write, "chunk": chunk,
+        "partition": partition(&of.partition), "write": write, "chunk": chunk,
     })
 }
 

@@ -15,8 +15,10 @@ mod defaults;
 mod document;
 mod fields;
 mod keys;
+mod millis;
 mod model;
 mod node;
+mod optional_millis;
 mod params;
 mod problem;
 #[cfg(test)]
@@ -31,6 +33,7 @@ mod suggest;
 #[cfg(test)]
 mod tests;
 mod value;
+mod write;
 
 use std::collections::BTreeMap;
 
@@ -43,6 +46,7 @@ pub use problem::{Problem, masked};
 pub use schema::json_schema;
 pub use secret::{SecretError, SecretPart, SecretText, secret_parts};
 pub use value::{Bound, BoundForm, TableName};
+pub use write::*;
 
 use node::{Node, Value};
 use problem::{Location, Problems};

@@ -11,6 +11,8 @@ use serde::{Deserialize, Serialize};
 
 use super::connection::Connection;
 use super::value::{Bound, TableName};
+use super::write::{Chunk, Write};
+use super::{millis, optional_millis};
 use crate::cursor::CursorKind;
 use crate::id::{ConnectionName, PipelineName, PoolName, StepName};
 
@@ -95,6 +97,8 @@ pub enum Strategy {
     Backfill(Box<Backfill>),
     /// A whole table, put in the place of the target's at one instant.
     FullRefresh(Box<FullRefresh>),
+    /// A whole table, loaded beside the target's, which it takes the place of.
+    Swap(Box<Swap>),
     /// Tasks that hold a slot and move nothing: measures the control path.
     Noop(Noop),
 }
@@ -143,6 +147,24 @@ pub struct FullRefresh {
     pub write: Write,
     /// How much smaller the target may become.
     pub shrinking: Shrinking,
+}
+
+/// A table that is loaded beside the one that is read, and takes its place once it is whole.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Swap {
+    /// The read side.
+    pub from: SourceTable,
+    /// The write side.
+    pub to: TargetTable,
+    /// How the table is cut, to be loaded in parallel; `None` loads it by one task.
+    pub partition: Option<Partition>,
+    /// How rows are written.
+    pub write: Write,
+    /// How much smaller the target may become.
+    pub shrinking: Shrinking,
+    /// How long the exchange waits for its locks before it lets whoever waits behind it go on.
+    #[serde(with = "millis")]
+    pub lock_timeout: Duration,
 }
 
 /// How much smaller a table may become by being replaced. A source that lost its rows, or shows
@@ -293,92 +315,6 @@ pub enum Order {
     Newest,
 }
 
-/// How rows are written.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Write {
-    /// The mode.
-    pub mode: WriteMode,
-    /// The columns that identify a row in the target; empty leaves it to the source's key.
-    pub key: Vec<String>,
-    /// With [`WriteMode::Merge`], the column that tells which of two rows of one key is newer: the
-    /// larger one stays.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cursor: Option<String>,
-    /// What happens when a range that no run has committed already holds rows.
-    pub resident: ExistingRows,
-    /// Whether the target's triggers fire for what is written.
-    pub triggers: Triggers,
-}
-
-impl Write {
-    /// Whether the last commit of a row wins, so that tasks must run one after the other: then the
-    /// rows are committed in the order in which they were read.
-    #[must_use]
-    pub fn runs_alone(&self) -> bool {
-        self.mode == WriteMode::Merge && self.cursor.is_none()
-    }
-}
-
-/// How much of a partition one commit takes where rows are appended or merged. Its size follows the target.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Chunk {
-    /// How long a chunk is to take.
-    #[serde(with = "millis")]
-    pub target: Duration,
-    /// Rows at most, but for those of one position, which are never parted.
-    pub max_rows: u64,
-    /// Bytes that a chunk is to have at most, judged by the one before it.
-    pub max_bytes: u64,
-}
-
-impl Default for Chunk {
-    fn default() -> Self {
-        Self {
-            target: Duration::from_secs(10),
-            max_rows: 500_000,
-            max_bytes: 64 << 20,
-        }
-    }
-}
-
-/// Whether the target's own triggers and rules act on what a load writes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Triggers {
-    /// They do, as for anybody who writes; the plan names them.
-    Fire,
-    /// They do not, and neither does what the server builds on triggers: foreign keys and
-    /// deferrable keys are not checked.
-    Skip,
-}
-
-/// How a partition's rows meet the target's.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum WriteMode {
-    /// Rows are added.
-    Append,
-    /// The target's rows of the range are deleted, the source's inserted and counted, in one
-    /// transaction.
-    ReplacePartition,
-    /// All of the target's rows are deleted, the source's inserted and counted, in one transaction.
-    /// What `full_refresh` does; no word of a `write.mode`.
-    ReplaceTable,
-    /// Rows whose key the target has take the place of those, unless they are older; the others are
-    /// added. Rows that the source does not have stay.
-    Merge,
-}
-
-/// What happens to rows found in a range that no run has committed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ExistingRows {
-    /// The task fails and touches nothing.
-    Fail,
-    /// They are replaced.
-    Replace,
-}
-
 /// What happens when an attempt fails: exponential backoff with full jitter.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RetryPolicy {
@@ -430,45 +366,5 @@ impl Default for StepLimits {
             attempt: None,
             stall: Duration::from_mins(10),
         }
-    }
-}
-
-mod millis {
-    use std::time::Duration;
-
-    use serde::{Deserialize, Deserializer, Serializer};
-
-    pub(super) fn serialize<S: Serializer>(
-        duration: &Duration,
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
-        serializer.serialize_u64(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<Duration, D::Error> {
-        u64::deserialize(deserializer).map(Duration::from_millis)
-    }
-}
-
-mod optional_millis {
-    use std::time::Duration;
-
-    use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
-    pub(super) fn serialize<S: Serializer>(
-        duration: &Option<Duration>,
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
-        duration
-            .map(|duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
-            .serialize(serializer)
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<Option<Duration>, D::Error> {
-        Ok(Option::<u64>::deserialize(deserializer)?.map(Duration::from_millis))
     }
 }

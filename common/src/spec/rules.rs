@@ -4,12 +4,13 @@ use std::collections::BTreeSet;
 
 use super::decode::{bound, merges_without_cursor};
 use super::fields::{duration, whole, word};
-use super::model::{ExistingRows, Reprocess, RetryPolicy, WriteMode};
+use super::model::{Reprocess, RetryPolicy};
 use super::node::{Node, join, shortened};
 use super::problem::Problems;
 use super::shape::tag_of;
 use super::step_keys::STEP;
 use super::value::{self, BoundForm};
+use super::write::{ExistingRows, WriteMode};
 use crate::error_code::ErrorCode;
 
 /// Reports what contradicts itself within the step under `path`.
@@ -19,14 +20,15 @@ pub(super) fn check_step(step: &Node, path: &str, problems: &mut Problems) {
     rules.attempt(problems);
     match tag_of(&STEP, step) {
         Some("backfill") => {
+            rules.needs_partition(problems);
             rules.needs_write_mode(problems);
             rules.write_mode(problems);
             rules.columns(problems);
             rules.bounds(problems);
             rules.target(problems);
         }
-        Some("full_refresh") => {
-            rules.no_write_mode(problems);
+        Some(word @ ("full_refresh" | "swap")) => {
+            rules.no_write_mode(word, problems);
             rules.columns(problems);
             rules.target(problems);
         }
@@ -119,9 +121,23 @@ impl Rules<'_> {
         }
     }
 
+    fn needs_partition(&self, problems: &mut Problems) {
+        if self.step.get("partition").is_none() {
+            let message = "a step needs `partition`";
+            problems
+                .add(
+                    ErrorCode::SpecMissingKey,
+                    self.path,
+                    self.step.location,
+                    message,
+                )
+                .hint("How the table is cut; each part loads on its own.");
+        }
+    }
+
     /// All of the target's rows are replaced. What `defaults` says for other steps means nothing
     /// here.
-    fn no_write_mode(&self, problems: &mut Problems) {
+    fn no_write_mode(&self, strategy: &str, problems: &mut Problems) {
         let of_this_step = self
             .step
             .entries()
@@ -130,7 +146,7 @@ impl Rules<'_> {
         for entry in of_this_step.flat_map(|write| write.node.entries()) {
             if !entry.is_laid && matches!(entry.key.as_str(), "mode" | "cursor" | "resident") {
                 let message = format!(
-                    "`{}` has no meaning with `strategy: full_refresh`, which replaces all rows",
+                    "`{}` has no meaning with `strategy: {strategy}`, which replaces all rows",
                     entry.key
                 );
                 problems
@@ -150,7 +166,8 @@ impl Rules<'_> {
         match mode {
             Some(WriteMode::Append) => self.append(problems),
             Some(WriteMode::Merge) => self.merge(problems),
-            Some(WriteMode::ReplacePartition | WriteMode::ReplaceTable) | None => {}
+            Some(WriteMode::ReplacePartition | WriteMode::ReplaceTable | WriteMode::Exchange)
+            | None => {}
         }
         if let Some(node) = self.node("write", "cursor")
             && mode.is_some_and(|mode| mode != WriteMode::Merge)

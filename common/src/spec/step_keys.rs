@@ -3,8 +3,10 @@
 use super::shape::{Fields, Key, List, Named, Shape, Word};
 
 const BACKFILL: &[&str] = &["backfill"];
-const FULL_REFRESH: &[&str] = &["full_refresh"];
-const MOVING: &[&str] = &["backfill", "full_refresh"];
+const MOVING: &[&str] = &["backfill", "full_refresh", "swap"];
+const PARTITIONED: &[&str] = &["backfill", "swap"];
+const REPLACING: &[&str] = &["full_refresh", "swap"];
+const SWAP: &[&str] = &["swap"];
 const NOOP: &[&str] = &["noop"];
 const CALENDAR: &[&str] = &["calendar"];
 const INTEGER: &[&str] = &["integer"];
@@ -34,10 +36,9 @@ pub(super) static STEP: Fields = Fields {
         Key::new(
             "partition",
             Shape::Fields(&PARTITION),
-            "How the table is cut; each part loads on its own.",
+            "How the table is cut; each part loads on its own. Required with `backfill`.",
         )
-        .required()
-        .only(BACKFILL),
+        .only(PARTITIONED),
         Key::new("write", Shape::Fields(&WRITE), "How rows are written.").only(MOVING),
         Key::new(
             "retries",
@@ -114,13 +115,19 @@ static STRATEGY: Fields = Fields {
             Shape::Bool,
             "Whether an empty source may empty the target; false.",
         )
-        .only(FULL_REFRESH),
+        .only(REPLACING),
         Key::new(
             "allow_shrink",
             Shape::Bool,
             "Whether the target may lose more than half of its rows; false.",
         )
-        .only(FULL_REFRESH),
+        .only(REPLACING),
+        Key::new(
+            "lock_timeout",
+            Shape::Duration,
+            "How long the exchange waits for its locks before it tries again later; 500ms.",
+        )
+        .only(SWAP),
         Key::new("tasks", Shape::Whole(1, 1_000_000), "How many tasks.")
             .required()
             .only(NOOP),
@@ -131,11 +138,8 @@ static STRATEGY: Fields = Fields {
 static STRATEGIES: &[Word] = &[
     Word::new("backfill"),
     Word::new("full_refresh"),
+    Word::new("swap"),
     Word::new("noop"),
-    Word::later(
-        "swap",
-        "`full_refresh` replaces a table at one instant, in one transaction",
-    ),
     Word::later(
         "incremental",
         "run a `backfill` again with a later `end`: it loads only what is missing",

@@ -59,6 +59,11 @@ steps:
     from: {connection: source, table: rates}
     to: {connection: target, table: rates}
     write: {triggers: skip}
+  customers:
+    strategy: {type: swap, allow_empty: true, allow_shrink: true, lock_timeout: 200ms}
+    from: {connection: source, table: customers}
+    to: {connection: target, table: customers}
+    partition: {by: integer, column: id, width: 100}
   orders:
     strategy: {type: backfill, start: "${param:since}", end: 2014-01-01, reprocess: all, order: newest}
     depends_on: [{step: bench, when: done}]
@@ -114,7 +119,9 @@ fn only(from: &str, to: &str) -> Problem {
 fn backfill_of<'a>(spec: &'a Spec, step: &str) -> &'a Backfill {
     match &spec.steps[&step.parse::<StepName>().expect("a legal name")].strategy {
         Strategy::Backfill(backfill) => backfill,
-        Strategy::FullRefresh(_) | Strategy::Noop(_) => panic!("{step} is no backfill"),
+        Strategy::FullRefresh(_) | Strategy::Swap(_) | Strategy::Noop(_) => {
+            panic!("{step} is no backfill")
+        }
     }
 }
 
@@ -331,7 +338,7 @@ fn spec_suggests_legal_key() {
     let strategy = only("type: backfill", "type: mirror");
     assert_eq!(
         strategy.message,
-        "`mirror` is none of `backfill`, `full_refresh` and `noop`"
+        "`mirror` is none of `backfill`, `full_refresh`, `swap` and `noop`"
     );
 }
 

@@ -42,6 +42,7 @@ impl Load for Backfill {
             partition_column: Some(&self.partition.column),
             bounds_declared: self.start.is_some() && self.end.is_some() && has_width,
             triggers: self.write.triggers,
+            exchange: false,
         })
     }
 

@@ -38,6 +38,7 @@ impl Load for FullRefresh {
             partition_column: None,
             bounds_declared: false,
             triggers: self.write.triggers,
+            exchange: false,
         })
     }
 
@@ -70,6 +71,7 @@ impl Load for FullRefresh {
             key,
             cut_by: None,
             write: self.write.clone(),
+            shadow: None,
             shrinking: self.shrinking,
             chunk: None,
             cut: digest(&"whole"),

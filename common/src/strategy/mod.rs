@@ -7,6 +7,7 @@
 mod backfill;
 mod full_refresh;
 mod noop;
+mod swap;
 
 use crate::capability::Capabilities;
 use crate::cursor::CursorKind;
@@ -90,6 +91,8 @@ pub struct ProbeRequest<'a> {
     pub bounds_declared: bool,
     /// What becomes of the target's triggers.
     pub triggers: Triggers,
+    /// Whether another table is to take the target's place: then what hangs on it is looked for.
+    pub exchange: bool,
 }
 
 /// Whose step is planned.
@@ -108,6 +111,7 @@ impl Strategy {
         match self {
             Self::Backfill(backfill) => backfill.as_ref(),
             Self::FullRefresh(refresh) => refresh.as_ref(),
+            Self::Swap(swap) => swap.as_ref(),
             Self::Noop(noop) => noop,
         }
     }

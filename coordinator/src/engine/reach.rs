@@ -35,7 +35,9 @@ impl<'a> Reach<'a> {
             sides.target.map(|to| &to.connection),
         );
         let (source, target) = match kind {
-            PhaseKind::Fence | PhaseKind::Prepare | PhaseKind::Close => (None, target),
+            PhaseKind::Fence | PhaseKind::Prepare | PhaseKind::Build | PhaseKind::Close => {
+                (None, target)
+            }
             PhaseKind::Count => (source, None),
             PhaseKind::Probe | PhaseKind::Load | PhaseKind::Publish | PhaseKind::Execute => {
                 (source, target)

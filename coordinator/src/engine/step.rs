@@ -203,7 +203,8 @@ impl Step {
     #[must_use]
     pub(crate) fn committing(&self) -> Option<(u8, &TaskTable)> {
         self.planned_tables()
-            .find(|(_, phase, _)| phase.kind.commits_rows())
+            .filter(|(_, phase, _)| phase.kind.commits_rows())
+            .last()
             .map(|(number, _, table)| (number, table))
     }
 

@@ -111,7 +111,11 @@ fn away(
         PhaseKind::Probe | PhaseKind::Fence | PhaseKind::Count | PhaseKind::Close => {
             format!("{}: {wait}", kind.as_str())
         }
-        PhaseKind::Prepare | PhaseKind::Load | PhaseKind::Publish | PhaseKind::Execute => {
+        PhaseKind::Prepare
+        | PhaseKind::Load
+        | PhaseKind::Build
+        | PhaseKind::Publish
+        | PhaseKind::Execute => {
             let count = waiting(&step.counts());
             format!("{count} task{}: {wait}", if count == 1 { "" } else { "s" })
         }
@@ -165,7 +169,11 @@ fn set_up_wait(
     let is_shown = match kind {
         PhaseKind::Probe | PhaseKind::Fence | PhaseKind::Count | PhaseKind::Close => true,
         // told of the tasks that come after it
-        PhaseKind::Prepare | PhaseKind::Load | PhaseKind::Publish | PhaseKind::Execute => false,
+        PhaseKind::Prepare
+        | PhaseKind::Load
+        | PhaseKind::Build
+        | PhaseKind::Publish
+        | PhaseKind::Execute => false,
     };
     let waits = is_shown && table.counts.pending > 0;
     let limit = if waits {

@@ -163,7 +163,9 @@ impl Leader {
                 AfterFence::GiveUp => self.failed(task, unsettled(), None),
             },
             (Outcome::Counted(found), Work::Count(_)) => self.counted(task, &found, millis),
-            (Outcome::Done, Work::Noop(_)) => self.completed(task, Receipt::default(), millis),
+            (Outcome::Done, Work::Noop(_) | Work::Build) => {
+                self.completed(task, Receipt::default(), millis)
+            }
             (Outcome::Probed(json), Work::Probe) => match self.probed(task, &json, millis) {
                 Ok(planned) => planned,
                 Err(error) => self.failed(task, error, None),
@@ -187,6 +189,7 @@ impl Leader {
                 work @ (Work::Probe
                 | Work::Prepare
                 | Work::Partition(_)
+                | Work::Build
                 | Work::Publish
                 | Work::Noop(_)
                 | Work::Fence

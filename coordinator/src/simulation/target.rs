@@ -286,6 +286,7 @@ impl Target {
             Work::Probe => self.probes.notify_waiters(),
             Work::Partition(_) => self.loads.notify_waiters(),
             Work::Prepare
+            | Work::Build
             | Work::Publish
             | Work::Noop(_)
             | Work::Fence
@@ -688,6 +689,7 @@ pub(super) fn slice_of(assignment: &Assignment) -> Option<Slice> {
         Work::Partition(slice) => Some(slice),
         Work::Probe
         | Work::Prepare
+        | Work::Build
         | Work::Publish
         | Work::Noop(_)
         | Work::Fence

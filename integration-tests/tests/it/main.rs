@@ -40,6 +40,7 @@ mod site;
 mod store_contract;
 mod store_etcd;
 mod streams;
+mod swaps;
 mod tls_connections;
 mod triggers;
 mod type_trips;

@@ -143,7 +143,7 @@ async fn a_source_that_dies_halfway_leaves_the_old_rows() {
         assert_exit(&site.run().await, 0);
         let (target, _) = site.fingerprint().await;
         let broken = match engine {
-            Engine::Postgres => "amount / (id - 1900)",
+            Engine::Postgres => "(amount / (id - 1900))::numeric(12,2)",
             Engine::Sqlite => "case id when 1900 then abs(-9223372036854775808) else amount end",
         };
         let view = format!(
@@ -153,7 +153,9 @@ async fn a_source_that_dies_halfway_leaves_the_old_rows() {
         site.execute(Side::Source, &view).await;
         site.write_pipeline(&pipeline("broken", ""));
         // WHEN it is refreshed THEN the step fails, and not one row of the target was touched
-        assert_exit(&refresh(&site).await, 7);
+        let died = refresh(&site).await;
+        assert_exit(&died, 7);
+        assert_says(&died.stdout, "dead events[publish]");
         assert_eq!(site.fingerprint().await.0, target);
     }
 }
@@ -291,7 +293,12 @@ async fn what_the_page_about_strategies_shows_runs() {
         for example in &examples {
             site.write_pipeline(example);
             let name = example.lines().nth(1).unwrap().trim().trim_end_matches(':');
-            assert_exit(&refresh(&site).await, 0);
+            let ended = refresh(&site).await;
+            if engine == Engine::Sqlite && example.contains("strategy: swap") {
+                assert_exit(&ended, 7);
+                continue;
+            }
+            assert_exit(&ended, 0);
             let from = format!("from {name}");
             assert_eq!(
                 site.numbers(Side::Target, ["count(*)"], &from).await,

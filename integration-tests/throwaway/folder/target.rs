@@ -150,7 +150,7 @@ impl FolderTarget {
         }
         let table = data.tables.get(&request.table.name);
         let was_there = table.is_some();
-        if request.mode != WriteMode::ReplaceTable {
+        if !request.mode.replaces_all() {
             self.check_receipts(&ledger, &wanted.stream, &request.table, table)?;
         }
         ledger.note_table(&wanted.stream, self.make_table(data, request)?);

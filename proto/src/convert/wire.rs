@@ -192,6 +192,7 @@ impl From<Assignment> for pb::Assignment {
             Work::Probe => W::Probe(pb::Probe {}),
             Work::Prepare => W::Prepare(pb::Prepare {}),
             Work::Partition(slice) => W::Partition(slice.into()),
+            Work::Build => W::Build(pb::Build {}),
             Work::Publish => W::Publish(pb::Publish {}),
             Work::Noop(n) => W::Noop(n),
             Work::Fence => W::FenceRun(pb::FenceRun {}),
@@ -223,6 +224,7 @@ impl TryFrom<pb::Assignment> for Assignment {
                     .try_into()
                     .map_err(|error: FieldError| error.under("partition"))?,
             ),
+            W::Build(pb::Build {}) => Work::Build,
             W::Publish(pb::Publish {}) => Work::Publish,
             W::Noop(n) => Work::Noop(n),
             W::FenceRun(pb::FenceRun {}) => Work::Fence,

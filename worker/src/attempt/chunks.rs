@@ -14,11 +14,11 @@ use highwater_common::range::{CursorRange, Slice};
 use highwater_runtime::failpoint;
 use tokio::time::Instant;
 
-use super::lost_commit::{ask_ledger, uncertain, undone_by};
+use super::commit::{Committing, commit};
 use super::{AttemptContext, OrderContext, malformed};
 use crate::connector::{
-    CommitOutcome, ConnectorError, DataTx, GuardOutcome, GuardStep, Guarded, HeldClaim, MergeBy,
-    Next, ReadRequest, RowFormat, RowStream, Rows, SliceRows, Source, Target, WriteRequest,
+    ConnectorError, DataTx, GuardStep, HeldClaim, MergeBy, Next, ReadRequest, RowFormat, RowStream,
+    Rows, SliceRows, Source, Target, WriteRequest,
 };
 use crate::meter::Metered;
 use crate::patience::{Call, unless_stalled};
@@ -181,29 +181,13 @@ impl Loading<'_> {
         };
         let sides = context.sides()?;
         let (guarded, moved) = unless_stalled(progress, context.stall(), sides, moving).await?;
-        let asked = || ask_ledger(context, self.target, self.cx.assignment);
-        let GuardOutcome::Holds(guarded) = guarded else {
-            return asked().await.map(Moved::Over);
-        };
-        failpoint::hit_on("attempt::before_commit", &context.worker).await?;
-        let committed = committed_or_unknown(context, guarded).await?;
-        failpoint::hit_on("attempt::after_commit", &context.worker).await?;
-        match committed {
-            CommitOutcome::Committed(Some(claimed)) => Ok(Moved::Chunk { claimed, moved }),
-            CommitOutcome::Committed(None) => {
-                let all = reached.receipt.and(moved);
-                Ok(Moved::Over(Outcome::Committed(all)))
+        Ok(match commit(self.cx, self.target, guarded).await? {
+            Committing::Committed(Some(claimed)) => Moved::Chunk { claimed, moved },
+            Committing::Committed(None) => {
+                Moved::Over(Outcome::Committed(reached.receipt.and(moved)))
             }
-            CommitOutcome::Refused(error) => Err(error.into()),
-            CommitOutcome::Unknown(error) => {
-                let task = &self.cx.assignment.task;
-                tracing::warn!(%task, %error, "a commit's answer was lost: asking the ledger");
-                let outcome = asked().await;
-                outcome
-                    .map(Moved::Over)
-                    .map_err(|undone| undone_by(undone, error.report))
-            }
-        }
+            Committing::Over(outcome) => Moved::Over(outcome),
+        })
     }
 
     /// The source's rows, unless it says nothing for too long.
@@ -228,7 +212,7 @@ impl Loading<'_> {
     fn write(&self, chunk: Slice) -> Result<WriteRequest, AttemptError> {
         let load_order = self.cx.of.load_order()?;
         Ok(WriteRequest {
-            table: self.cx.of.tables()?.1.table.clone(),
+            table: self.cx.of.written_table(self.target)?,
             columns: load_order.columns.clone(),
             rows: rows_of(load_order, chunk, |by| by.target_form),
             mode: load_order.write.mode,
@@ -266,20 +250,4 @@ pub(crate) async fn begin_with_rows<E: From<ConnectorError>>(
     let rows = reading.await?;
     let tx = claimed.begin().await?;
     Ok((tx, rows))
-}
-
-/// The answer to COMMIT. A commit is never cancelled: it goes on in its own loop, and whoever
-/// waited for it too long asks the ledger instead.
-async fn committed_or_unknown(
-    context: &OrderContext,
-    guarded: Guarded,
-) -> Result<CommitOutcome, AttemptError> {
-    let target = context.sides()?.target;
-    Ok(tokio::time::timeout(context.stall(), guarded.commit())
-        .await
-        .unwrap_or_else(|_| {
-            let message =
-                format!("{target} did not answer a commit within the step's limits.stall");
-            CommitOutcome::Unknown(ConnectorError::of_report(uncertain(&message)))
-        }))
 }

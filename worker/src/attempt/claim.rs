@@ -10,7 +10,7 @@ use highwater_runtime::failpoint;
 use super::chunks::move_chunks;
 use super::lost_commit::spec_changed;
 use super::{AttemptContext, superseded};
-use crate::connector::{Claim, ClaimOutcome};
+use crate::connector::{Claim, ClaimOutcome, HeldClaim, Target};
 use crate::patience::Call;
 
 /// Claims the task, moves what is left of its slice, and commits the rows with its ledger row.
@@ -42,9 +42,29 @@ async fn claim_and_move(
     slice: Slice,
     size: &mut Option<ChunkSize>,
 ) -> Result<Outcome, AttemptError> {
+    let target = cx.of.target()?;
+    match claim(cx, target.as_ref(), slice).await? {
+        Claiming::Held(claimed) => move_chunks(cx, target.as_ref(), claimed, slice, size).await,
+        Claiming::Over(outcome) => Ok(outcome),
+    }
+}
+
+/// What came of a claim.
+pub(super) enum Claiming {
+    /// The work may begin.
+    Held(HeldClaim),
+    /// There is none, or it is not this attempt's.
+    Over(Outcome),
+}
+
+/// Claims the task.
+pub(super) async fn claim(
+    cx: &AttemptContext<'_>,
+    target: &dyn Target,
+    slice: Slice,
+) -> Result<Claiming, AttemptError> {
     let (context, assignment) = (cx.of, cx.assignment);
     let (order, load_order) = (&context.order, context.load_order()?);
-    let target = context.target()?;
     let claim = Claim {
         cluster: order.cluster,
         run: order.run,
@@ -55,7 +75,7 @@ async fn claim_and_move(
         phase: assignment.phase,
         ordinal: assignment.ordinal,
         stream: load_order.stream.clone(),
-        slice: load_order.cut_by.as_ref().map(|_| slice),
+        slice: (!load_order.write.mode.replaces_all()).then_some(slice),
         runs_alone: load_order.write.runs_alone(),
         attempt: assignment.attempt,
         fence: assignment.fence,
@@ -66,11 +86,11 @@ async fn claim_and_move(
     match context.of_target(Call::Claim, target.claim(&claim)).await? {
         ClaimOutcome::Held(claimed) => {
             failpoint::hit_on("attempt::after_claim", &context.worker).await?;
-            move_chunks(cx, target.as_ref(), claimed, slice, size).await
+            Ok(Claiming::Held(claimed))
         }
-        ClaimOutcome::Committed(receipt) => Ok(Outcome::Committed(receipt)),
-        ClaimOutcome::Superseded => superseded(context, target.as_ref()).await,
-        ClaimOutcome::Fenced { newer } => Ok(Outcome::Fenced { newer }),
+        ClaimOutcome::Committed(receipt) => Ok(Claiming::Over(Outcome::Committed(receipt))),
+        ClaimOutcome::Superseded => superseded(context, target).await.map(Claiming::Over),
+        ClaimOutcome::Fenced { newer } => Ok(Claiming::Over(Outcome::Fenced { newer })),
         ClaimOutcome::SpecChanged => Err(spec_changed()),
         ClaimOutcome::PlanChanged => Err(plan_changed()),
     }

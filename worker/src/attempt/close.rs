@@ -15,7 +15,7 @@ pub(crate) async fn ask_for_commits(
     phase: u8,
 ) -> Result<Outcome, AttemptError> {
     failpoint::hit_on("attempt::before_close", &context.worker).await?;
-    let request = request(context, phase)?;
+    let request = close_request(context, phase)?;
     let target = context.target()?;
     Ok(Outcome::Closed(
         context
@@ -36,7 +36,7 @@ pub(crate) async fn as_prepared(
             Ok(Outcome::Unprepared(changed))
         }
         Err(missing) if missing.code == ErrorCode::LedgerMissing => {
-            let request = request(cx.of, cx.assignment.phase)?;
+            let request = close_request(cx.of, cx.assignment.phase)?;
             let target = cx.of.target()?;
             cx.of
                 .of_target(Call::Close, target.committed(&request))
@@ -47,7 +47,11 @@ pub(crate) async fn as_prepared(
     }
 }
 
-fn request(context: &OrderContext, phase: u8) -> Result<CloseRequest, AttemptError> {
+/// Which commits of a phase are asked for.
+pub(super) fn close_request(
+    context: &OrderContext,
+    phase: u8,
+) -> Result<CloseRequest, AttemptError> {
     let (order, load_order) = (&context.order, context.load_order()?);
     let (_, to) = order
         .target

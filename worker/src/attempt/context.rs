@@ -10,12 +10,13 @@ use highwater_common::assignment::{
 use highwater_common::error_code::ErrorCode;
 use highwater_common::facts::Engine;
 use highwater_common::plan::stream_id;
-use highwater_common::spec::{SourceTable, TargetTable};
+use highwater_common::spec::{SourceTable, TableName, TargetTable};
 use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
 
 use crate::connector::{
-    ConnectorError, RowFormat, SessionPool, Source, Target, open_source, open_target,
+    ConnectorError, RowFormat, SessionPool, ShadowRequest, Shadows, Source, Target, open_source,
+    open_target,
 };
 use crate::meter::Progress;
 use crate::patience::{Call, Sides, answered};
@@ -144,6 +145,27 @@ impl OrderContext {
         Ok(stream_id(pipeline, step, from, to))
     }
 
+    /// What is asked about the table that takes the target's place; `None` where none does.
+    pub(crate) fn shadow(&self) -> Result<Option<ShadowRequest>, AttemptError> {
+        let Some(shadow) = &self.load_order()?.shadow else {
+            return Ok(None);
+        };
+        Ok(Some(ShadowRequest {
+            table: self.tables()?.1.table.clone(),
+            identity: shadow.identity.clone(),
+            run: self.order.run,
+            step: self.order.step.clone(),
+        }))
+    }
+
+    /// The table that rows are written to.
+    pub(crate) fn written_table(&self, target: &dyn Target) -> Result<TableName, AttemptError> {
+        match self.shadow()? {
+            Some(request) => Ok(shadows(target)?.name(&request)?),
+            None => Ok(self.tables()?.1.table.clone()),
+        }
+    }
+
     /// What the table is cut by.
     pub(crate) fn cut_by(&self) -> Result<&CutBy, AttemptError> {
         let cut_by = self.load_order()?.cut_by.as_ref();
@@ -154,6 +176,13 @@ impl OrderContext {
         let source = self.order.source.as_ref();
         source.map_or(Engine::Postgres, |(connection, _)| connection.engine())
     }
+}
+
+/// How a target loads a table beside the one that is read.
+pub(crate) fn shadows(target: &dyn Target) -> Result<&dyn Shadows, AttemptError> {
+    target
+        .shadows()
+        .ok_or_else(|| malformed("a target that cannot exchange tables"))
 }
 
 pub(crate) fn malformed(what: &str) -> AttemptError {

@@ -23,6 +23,7 @@ pub(crate) async fn probe(
         return Err(malformed("nothing to probe"));
     };
     let (column, triggers) = (asked.partition_column.map(str::to_owned), asked.triggers);
+    let exchange = asked.exchange;
     let (source, target) = (context.source()?, context.target()?);
     let asked = SourceProbe {
         table: from.table.clone(),
@@ -61,7 +62,7 @@ pub(crate) async fn probe(
         partition: column.zip(source.partition.as_ref().map(|facts| facts.kind)),
         stream: context.stream()?,
         triggers,
-        exchange: false,
+        exchange,
     };
     let target = context.of_target(Call::Probe, target.probe(&asked)).await?;
     let json = serde_json::to_vec(&StepFacts {

@@ -111,7 +111,10 @@ impl PrepareRequest {
     pub fn sought_column(&self) -> Option<&str> {
         match self.mode {
             WriteMode::ReplacePartition => self.partition_column.as_deref(),
-            WriteMode::Append | WriteMode::ReplaceTable | WriteMode::Merge => None,
+            WriteMode::Append
+            | WriteMode::ReplaceTable
+            | WriteMode::Exchange
+            | WriteMode::Merge => None,
         }
     }
 }

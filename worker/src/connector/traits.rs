@@ -13,6 +13,7 @@ use highwater_common::facts::{ColumnFacts, Engine, TableFacts, TargetFacts};
 use highwater_common::id::{ClusterId, ConnectionName, RunId, TaskId};
 use highwater_common::left_out::LeftOut;
 use highwater_common::range::Slice;
+use highwater_common::shrink::Weighed;
 use highwater_common::spec::TableName;
 use highwater_common::token::FencingToken;
 
@@ -158,6 +159,23 @@ pub trait Shadows: Send + Sync {
     /// # Errors
     /// Permanent `target_replaced` when the table is not the one of the request.
     async fn make(&self, request: &ShadowRequest) -> Result<TableName, ConnectorError>;
+
+    /// The shadow's name, whether it is there or not.
+    ///
+    /// # Errors
+    /// Permanent `target_replaced` when the request names no table.
+    fn name(&self, request: &ShadowRequest) -> Result<TableName, ConnectorError>;
+
+    /// Counts the rows of the shadow and of the table that is read, and those that the receipts of a
+    /// phase of the run speak of; changes nothing.
+    ///
+    /// # Errors
+    /// Permanent `shadow_unfit` when there is no shadow.
+    async fn weigh(
+        &self,
+        request: &ShadowRequest,
+        loaded: &CloseRequest,
+    ) -> Result<Weighed, ConnectorError>;
 
     /// Gives the shadow the indexes, keys, checks and statistics of the table that is read, and
     /// looks at its rows for the planner. What is there already is left, so it may be repeated.

@@ -197,7 +197,7 @@ async fn write(
     tx.hold(request).await?;
     let into = &request.rows;
     match request.mode {
-        WriteMode::Append => {}
+        WriteMode::Append | WriteMode::Exchange => {}
         WriteMode::Merge => return merge(tx, request, rows).await,
         WriteMode::ReplaceTable => return replace_table(tx, request, rows).await,
         WriteMode::ReplacePartition => {

@@ -20,7 +20,7 @@ impl Run for FullRefresh {
                 as_prepared(cx, move_slice(cx, all).await).await
             }
             Work::Close { phase } => ask_for_commits(cx.of, *phase).await,
-            Work::Partition(_) | Work::Count(_) | Work::Noop(_) | Work::Fence => {
+            Work::Partition(_) | Work::Build | Work::Count(_) | Work::Noop(_) | Work::Fence => {
                 Err(other_work(work))
             }
         }

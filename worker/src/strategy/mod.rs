@@ -4,6 +4,7 @@
 mod backfill;
 mod full_refresh;
 mod noop;
+mod swap;
 
 use async_trait::async_trait;
 use highwater_common::assignment::{AttemptError, Outcome, Work};
@@ -23,6 +24,7 @@ pub(crate) fn run_of(strategy: &Strategy) -> &dyn Run {
     match strategy {
         Strategy::Backfill(backfill) => backfill.as_ref(),
         Strategy::FullRefresh(refresh) => refresh.as_ref(),
+        Strategy::Swap(swap) => swap.as_ref(),
         Strategy::Noop(noop) => noop,
     }
 }

@@ -18,6 +18,7 @@ impl Run for Noop {
             Work::Probe
             | Work::Prepare
             | Work::Partition(_)
+            | Work::Build
             | Work::Publish
             | Work::Fence
             | Work::Count(_)

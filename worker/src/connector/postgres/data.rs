@@ -104,7 +104,10 @@ impl TargetTx for OpenTx {
         });
         self.show_token(request.triggers).await?;
         match request.mode {
-            WriteMode::Append | WriteMode::ReplacePartition | WriteMode::Merge => Ok(()),
+            WriteMode::Append
+            | WriteMode::ReplacePartition
+            | WriteMode::Exchange
+            | WriteMode::Merge => Ok(()),
             WriteMode::ReplaceTable => self.defer_constraints().await,
         }
     }
@@ -291,9 +294,10 @@ impl OpenTx {
         let lock = Sql::new(Dialect::Postgres, "lock table ")
             .table(&request.table)
             .text(match request.mode {
-                WriteMode::Append | WriteMode::ReplacePartition | WriteMode::Merge => {
-                    " in row exclusive mode"
-                }
+                WriteMode::Append
+                | WriteMode::ReplacePartition
+                | WriteMode::Exchange
+                | WriteMode::Merge => " in row exclusive mode",
                 // Whoever else writes waits: what is counted at the end is what was written.
                 WriteMode::ReplaceTable => " in share row exclusive mode",
             });

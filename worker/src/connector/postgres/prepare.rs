@@ -5,7 +5,7 @@ use highwater_common::coverage::Coverage;
 use highwater_common::cursor::CursorKind;
 use highwater_common::facts::{ColumnFacts, ColumnKind, Engine};
 use highwater_common::plan::{self, Destination, Rows, TableCompat, Writing};
-use highwater_common::spec::{TableName, WriteMode};
+use highwater_common::spec::TableName;
 use sqlx::{Connection, Executor, PgConnection};
 
 use super::catalog::{Table, find_table, is_indexed, qualified_or_new};
@@ -49,7 +49,7 @@ pub(super) async fn prepare(
     let found = find_table(&mut conn, &request.table)
         .await
         .map_err(failed)?;
-    if request.mode != WriteMode::ReplaceTable {
+    if !request.mode.replaces_all() {
         receipts::check(&mut conn, endpoint, name, &request.table, found.as_ref()).await?;
     }
     let (warnings, coverage) = match &found {

@@ -134,7 +134,7 @@ impl Change {
         }
         let (conn, place) = (self.session.conn(), &self.place);
         let is_there = catalog::find(conn, place, &request.table).await?.is_some();
-        if request.mode != WriteMode::ReplaceTable {
+        if !request.mode.replaces_all() {
             receipts::check(conn, place, &wanted.stream, &request.table, is_there).await?;
         }
         let warnings = prepare::table(conn, place, request).await?;

@@ -66,8 +66,14 @@ async fn exchange(
     request: &ExchangeRequest,
 ) -> Result<Exchanged, ConnectorError> {
     let table = qualified(&mut session.conn, &session.endpoint, &request.table).await?;
+    // Both stand in one schema.
+    let by = TableName {
+        schema: request.by.schema.clone().or_else(|| table.schema.clone()),
+        ..request.by.clone()
+    };
     let request = &ExchangeRequest {
         table,
+        by,
         ..request.clone()
     };
     check_session(session, request).await?;

@@ -3,12 +3,13 @@
 use async_trait::async_trait;
 use highwater_common::error_code::ErrorCode;
 use highwater_common::id::RunId;
+use highwater_common::shrink::Weighed;
 use highwater_common::spec::TableName;
 use sqlx::{Connection, Executor, PgConnection};
 
 use super::super::catalog::{qualified, unknown_table};
 use super::super::errors::{classify, is_missing_relation, is_state, permanent};
-use super::super::ledger::lock_making;
+use super::super::ledger::{lock_making, uuid};
 use super::super::session::{Endpoint, SessionRole};
 use super::super::target::PostgresTarget;
 use super::carried::BOTH;
@@ -16,7 +17,9 @@ use super::finished::{Lack, read_lacking};
 use super::mark::{Mark, read_marks};
 use super::{kept_name, oid_of, planned, read_clock, replaced};
 use crate::connector::sql_text::{Dialect, Sql, server_script};
-use crate::connector::{ConnectorError, ShadowFound, ShadowKind, ShadowRequest, Shadows};
+use crate::connector::{
+    CloseRequest, ConnectorError, ShadowFound, ShadowKind, ShadowRequest, Shadows,
+};
 
 /// PostgreSQL 14: how a column is compressed.
 const COMPRESSES: u32 = 140_000;
@@ -54,6 +57,25 @@ impl Shadows for PostgresTarget {
         let made = making.make().await?;
         making.conn.close().await.ok();
         Ok(made)
+    }
+
+    fn name(&self, request: &ShadowRequest) -> Result<TableName, ConnectorError> {
+        Ok(shadow_name(
+            &request.table,
+            planned(&request.identity)?,
+            &request.run,
+        ))
+    }
+
+    async fn weigh(
+        &self,
+        request: &ShadowRequest,
+        loaded: &CloseRequest,
+    ) -> Result<Weighed, ConnectorError> {
+        let mut weighing = Session::open(self.endpoint(), request).await?;
+        let weighed = weighing.weigh(loaded).await?;
+        weighing.conn.close().await.ok();
+        Ok(weighed)
     }
 
     async fn finish(&self, request: &ShadowRequest) -> Result<(), ConnectorError> {
@@ -137,10 +159,50 @@ impl<'a> Session<'a> {
 
     /// The shadow's name: one for each run, so that no run touches another's.
     fn shadow(&self) -> TableName {
-        TableName {
-            schema: self.table.schema.clone(),
-            name: format!("_highwater_new_{}_{}", self.oid, suffix(&self.request.run)),
-        }
+        shadow_name(&self.table, self.oid, &self.request.run)
+    }
+
+    /// Read at one instant, and under the names that both have now.
+    async fn weigh(&mut self, loaded: &CloseRequest) -> Result<Weighed, ConnectorError> {
+        let failed = self.failed("count the rows");
+        let shadow = self.shadow();
+        self.shadow_oid(&shadow).await?;
+        let count = Sql::new(Dialect::Postgres, "select (select count(*) from ").table(&shadow);
+        let count = count.text("), (select count(*) from ").table(&self.table);
+        let count = count.text(
+            "), count(*), coalesce(sum(rows), 0)::int8 from highwater.task where run_id = $1 and \
+             step = $2 and phase = $3 and plan = $4 and state = 'C' and not part",
+        );
+        let row = sqlx::query_as::<_, (i64, i64, i64, i64)>(count.into_statement())
+            .bind(uuid(loaded.run.as_bytes()))
+            .bind(loaded.step.as_str())
+            .bind(i16::from(loaded.phase))
+            .bind(loaded.plan.as_bytes().as_slice())
+            .persistent(false)
+            .fetch_one(&mut self.conn)
+            .await
+            .map_err(failed)?;
+        let count = |found: i64| u64::try_from(found).unwrap_or(0);
+        Ok(Weighed {
+            rows: count(row.0),
+            held: count(row.1),
+            receipts: count(row.2),
+            rows_received: count(row.3),
+        })
+    }
+
+    /// The shadow, by its oid.
+    async fn shadow_oid(&mut self, shadow: &TableName) -> Result<i64, ConnectorError> {
+        let failed = self.failed("look for the shadow");
+        let found = oid_of(&mut self.conn, shadow).await.map_err(failed)?;
+        found.ok_or_else(|| {
+            let message = format!(
+                "{shadow}, which was to take the place of {} on {}, is not there; plan anew with \
+                 --new",
+                self.table, self.endpoint
+            );
+            permanent(ErrorCode::ShadowUnfit, message)
+        })
     }
 
     async fn run(&mut self, what: &str, statements: &[String]) -> Result<(), ConnectorError> {
@@ -218,14 +280,7 @@ impl<'a> Session<'a> {
         let failed = self.failed("finish the shadow");
         let shadow = self.shadow();
         self.check_planned().await?;
-        let Some(by) = oid_of(&mut self.conn, &shadow).await.map_err(&failed)? else {
-            let message = format!(
-                "{shadow}, which was to take the place of {} on {}, is not there; plan anew with \
-                 --new",
-                self.table, self.endpoint
-            );
-            return Err(permanent(ErrorCode::ShadowUnfit, message));
-        };
+        let by = self.shadow_oid(&shadow).await?;
         let lock = sqlx::query("select pg_advisory_lock($1, $2::int8::oid::int4)");
         let lock = lock
             .bind(FINISH_LOCK)
@@ -263,6 +318,14 @@ impl<'a> Session<'a> {
             }
         }
         Ok(())
+    }
+}
+
+/// One for each run, so that no run touches another's.
+fn shadow_name(table: &TableName, oid: i64, run: &RunId) -> TableName {
+    TableName {
+        schema: table.schema.clone(),
+        name: format!("_highwater_new_{oid}_{}", suffix(run)),
     }
 }
 

@@ -1,0 +1,143 @@
+//! Steps that replace a whole table: in one task, or by another table beside it.
+
+use super::*;
+use crate::coverage::Coverage;
+use crate::error_code::ErrorCode;
+use crate::facts::{Dependant, DependantKind, ExchangeFacts};
+use crate::spec::{FullRefresh, Shrinking, Strategy, Swap};
+use crate::strategy::PlanContext;
+
+fn whole(mode: WriteMode) -> Write {
+    Write {
+        mode,
+        resident: ExistingRows::Replace,
+        ..days(None, None).write
+    }
+}
+
+fn refresh() -> Strategy {
+    let Backfill { from, to, .. } = days(None, None);
+    Strategy::FullRefresh(Box::new(FullRefresh {
+        from,
+        to,
+        write: whole(WriteMode::ReplaceTable),
+        shrinking: Shrinking::default(),
+    }))
+}
+
+fn swap(partition: Option<crate::spec::Partition>) -> Strategy {
+    let Backfill { from, to, .. } = days(None, None);
+    Strategy::Swap(Box::new(Swap {
+        from,
+        to,
+        partition,
+        write: whole(WriteMode::Exchange),
+        shrinking: Shrinking::default(),
+        lock_timeout: Duration::from_millis(500),
+    }))
+}
+
+fn planned(step: &Strategy, facts: &StepFacts) -> Result<StepPlan, Vec<PlanProblem>> {
+    let of = PlanContext {
+        pipeline: &pipeline(),
+        step: &name(),
+    };
+    step.load().plan(&of, Some(facts))
+}
+
+/// The phases of a plan, none of which may end with a dead task.
+fn kinds(plan: &StepPlan) -> Vec<PhaseKind> {
+    assert!(plan.phases.iter().all(|phase| !phase.tolerant));
+    plan.phases.iter().map(|phase| phase.kind).collect()
+}
+
+/// Facts of a target whose table can give its place to another.
+fn exchangeable() -> StepFacts {
+    let mut facts = existing(integer_facts(10_000));
+    target(&mut facts).exchange = Some(ExchangeFacts {
+        identity: "42".to_owned(),
+        bytes: 1,
+        dependants: Vec::new(),
+    });
+    facts
+}
+
+#[test]
+fn a_refresh_is_one_task_whose_commit_its_close_asks_for() {
+    let plan = planned(&refresh(), &existing(facts())).expect("planned");
+    assert_eq!(
+        kinds(&plan),
+        [PhaseKind::Prepare, PhaseKind::Publish, PhaseKind::Close]
+    );
+    assert_eq!(plan.tasks_planned(), 1);
+    assert_eq!(plan.work(1, 0), Some(Work::Publish));
+    assert_eq!(plan.work(2, 0), Some(Work::Close { phase: 1 }));
+    assert_eq!(plan.depends_on, None);
+    let load_order = plan.load_order.expect("it moves rows");
+    assert_eq!((load_order.cut_by, load_order.chunk), (None, None));
+}
+
+#[test]
+fn no_more_rows_than_one_transaction_bears_are_replaced_in_place() {
+    let mut facts = facts();
+    facts.source.rows = 5_000_000;
+    assert!(planned(&refresh(), &facts).is_ok());
+    facts.source.rows += 1;
+    let problems = planned(&refresh(), &facts).expect_err("too many");
+    assert_eq!(problems[0].code, ErrorCode::PlanTooLargeInPlace);
+    // AND a swap bears any number
+    facts.target = exchangeable().target;
+    assert!(planned(&swap(None), &facts).is_ok());
+}
+
+#[test]
+fn a_swap_loads_in_parts_and_publishes_once() {
+    let by_id = by_rows(1_000).partition;
+    let plan = planned(&swap(Some(by_id)), &exchangeable()).expect("planned");
+    assert_eq!(
+        kinds(&plan),
+        [
+            PhaseKind::Prepare,
+            PhaseKind::Load,
+            PhaseKind::Count,
+            PhaseKind::Build,
+            PhaseKind::Publish,
+            PhaseKind::Close
+        ]
+    );
+    assert_eq!(plan.work(4, 0), Some(Work::Publish));
+    assert_eq!(plan.work(5, 0), Some(Work::Close { phase: 4 }));
+    let tasks = plan.phases[1].tasks_planned();
+    let load_order = plan.load_order.expect("it moves rows");
+    let shadow = load_order.shadow.expect("it loads another table");
+    assert!(tasks > 1);
+    assert_eq!((shadow.identity.as_str(), shadow.tasks), ("42", tasks));
+    assert_eq!((plan.depends_on, load_order.chunk), (None, None));
+    // AND without a partition rule by one task
+    let plan = planned(&swap(None), &exchangeable()).expect("planned");
+    let all = Slice::Range(CursorRange::ALL);
+    assert_eq!(plan.work(1, 0), Some(Work::Partition(all)));
+    let load_order = plan.load_order.expect("it moves rows");
+    assert_eq!(load_order.shadow.expect("another table").tasks, 1);
+}
+
+#[test]
+fn a_swap_of_a_table_that_is_not_there_is_planned_again_once_it_is() {
+    let plan = planned(&swap(None), &facts()).expect("planned");
+    let nothing = Coverage::default().digest();
+    assert!(plan.depends_on.is_some_and(|digest| digest != nothing));
+}
+
+#[test]
+fn a_swap_is_refused_where_no_table_takes_anothers_place_or_something_would_stay() {
+    let code = |facts: &StepFacts| planned(&swap(None), facts).expect_err("refused")[0].code;
+    assert_eq!(code(&existing(facts())), ErrorCode::PlanExchangeUnsupported);
+    let mut facts = exchangeable();
+    let exchange = target(&mut facts).exchange.as_mut().expect("asked for");
+    exchange.dependants.push(Dependant {
+        kind: DependantKind::MaterializedView,
+        name: "public.monthly".to_owned(),
+        foreign_owner: None,
+    });
+    assert_eq!(code(&facts), ErrorCode::PlanUncarriedDependant);
+}

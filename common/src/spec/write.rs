@@ -1,0 +1,108 @@
+//! How a step's rows are written.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::millis;
+
+/// How rows are written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Write {
+    /// The mode.
+    pub mode: WriteMode,
+    /// The columns that identify a row in the target; empty leaves it to the source's key.
+    pub key: Vec<String>,
+    /// With [`WriteMode::Merge`], the column that tells which of two rows of one key is newer: the
+    /// larger one stays.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cursor: Option<String>,
+    /// What happens when a range that no run has committed already holds rows.
+    pub resident: ExistingRows,
+    /// Whether the target's triggers fire for what is written.
+    pub triggers: Triggers,
+}
+
+impl Write {
+    /// Whether the last commit of a row wins, so that tasks must run one after the other: then the
+    /// rows are committed in the order in which they were read.
+    #[must_use]
+    pub fn runs_alone(&self) -> bool {
+        self.mode == WriteMode::Merge && self.cursor.is_none()
+    }
+}
+
+/// How much of a partition one commit takes where rows are appended or merged. Its size follows the target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Chunk {
+    /// How long a chunk is to take.
+    #[serde(with = "millis")]
+    pub target: Duration,
+    /// Rows at most, but for those of one position, which are never parted.
+    pub max_rows: u64,
+    /// Bytes that a chunk is to have at most, judged by the one before it.
+    pub max_bytes: u64,
+}
+
+impl Default for Chunk {
+    fn default() -> Self {
+        Self {
+            target: Duration::from_secs(10),
+            max_rows: 500_000,
+            max_bytes: 64 << 20,
+        }
+    }
+}
+
+/// Whether the target's own triggers and rules act on what a load writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Triggers {
+    /// They do, as for anybody who writes; the plan names them.
+    Fire,
+    /// They do not, and neither does what the server builds on triggers: foreign keys and
+    /// deferrable keys are not checked.
+    Skip,
+}
+
+/// How a partition's rows meet the target's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WriteMode {
+    /// Rows are added.
+    Append,
+    /// The target's rows of the range are deleted, the source's inserted and counted, in one
+    /// transaction.
+    ReplacePartition,
+    /// All of the target's rows are deleted, the source's inserted and counted, in one transaction.
+    /// What `full_refresh` does; no word of a `write.mode`.
+    ReplaceTable,
+    /// Rows are added to a table beside the target's, which takes its place once it is whole. What
+    /// `swap` does; no word of a `write.mode`.
+    Exchange,
+    /// Rows whose key the target has take the place of those, unless they are older; the others are
+    /// added. Rows that the source does not have stay.
+    Merge,
+}
+
+impl WriteMode {
+    /// Whether a run leaves no row of an earlier one: then it asks neither for their receipts nor
+    /// gives one that covers anything.
+    #[must_use]
+    pub const fn replaces_all(self) -> bool {
+        match self {
+            Self::ReplaceTable | Self::Exchange => true,
+            Self::Append | Self::ReplacePartition | Self::Merge => false,
+        }
+    }
+}
+
+/// What happens to rows found in a range that no run has committed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ExistingRows {
+    /// The task fails and touches nothing.
+    Fail,
+    /// They are replaced.
+    Replace,
+}

@@ -1,0 +1,238 @@
+//! A whole table, loaded beside the one that is read, which it takes the place of once it is whole:
+//! prepare both, load the new one, build what it lacks, exchange the two, and ask the target whether
+//! it still has that.
+
+use super::{Load, PlanContext, ProbeRequest, Sides};
+use crate::assignment::{LoadOrder, ShadowOrder};
+use crate::capability::Capabilities;
+use crate::cursor::CursorKind;
+use crate::error_code::ErrorCode;
+use crate::facts::StepFacts;
+use crate::left_out::{LeftOut, Taken, judge};
+use crate::plan::{
+    LoadPlan, Moving, Phase, PhaseKind, PlanProblem, Problems, StepPlan, Tasks, check_dependants,
+    digest, hidden_rows, plan_load, settle_columns, settle_key, stream_id,
+};
+use crate::range::CursorRange;
+use crate::spec::{Backfill, Chunk, Order, Partition, PartitionBy, Reprocess, Swap};
+
+impl Load for Swap {
+    fn name(&self) -> &'static str {
+        "swap"
+    }
+
+    fn sides(&self) -> Sides<'_> {
+        Sides {
+            source: Some(&self.from),
+            target: Some(&self.to),
+        }
+    }
+
+    fn needs(&self) -> Capabilities {
+        Capabilities::SWAP
+    }
+
+    fn zone(&self) -> &str {
+        match self.partition.as_ref().map(|partition| &partition.by) {
+            Some(PartitionBy::Calendar { tz, .. }) => tz,
+            Some(PartitionBy::Integer { .. }) | None => "UTC",
+        }
+    }
+
+    fn probe(&self) -> Option<ProbeRequest<'_>> {
+        Some(ProbeRequest {
+            partition_column: self.partition.as_ref().map(|by| by.column.as_str()),
+            bounds_declared: false,
+            triggers: self.write.triggers,
+            exchange: true,
+        })
+    }
+
+    fn declared(&self, _: CursorKind) -> Option<CursorRange> {
+        None
+    }
+
+    fn plan(
+        &self,
+        of: &PlanContext<'_>,
+        facts: Option<&StepFacts>,
+    ) -> Result<StepPlan, Vec<PlanProblem>> {
+        let mut problems = Problems::of(of.step);
+        let Some(facts) = facts else {
+            problems.not_probed(&self.from.table);
+            return Err(problems.into_vec());
+        };
+        let identity = self.identity(facts, &mut problems);
+        let planned = match &self.partition {
+            Some(partition) => self.cut(partition, of, facts),
+            None => self.whole(of, facts),
+        };
+        let mut step = match planned {
+            Ok(step) if problems.is_empty() => step,
+            Ok(_) => return Err(problems.into_vec()),
+            Err(others) => {
+                let mut all = problems.into_vec();
+                all.extend(others);
+                return Err(all);
+            }
+        };
+        let tasks = step
+            .phases
+            .iter()
+            .filter(|phase| phase.kind == PhaseKind::Load)
+            .map(Phase::tasks_planned)
+            .fold(0, u64::saturating_add);
+        // A table that is still to be made has no identity yet: once it is there the step is
+        // planned again, because the target then answers otherwise than this plan says.
+        step.depends_on = identity.is_empty().then(|| digest(&"no table"));
+        if let Some(load_order) = &mut step.load_order {
+            load_order.shrinking = self.shrinking;
+            load_order.shadow = Some(ShadowOrder { identity, tasks });
+        }
+        Ok(step)
+    }
+
+    fn summary(&self, plan: &StepPlan) -> String {
+        let how = "beside the table, then in its place";
+        match (&self.partition, plan.partitions()) {
+            (Some(partition), Some(partitions)) => {
+                format!("{how}, {} parts by {}", partitions.len(), partition.column)
+            }
+            (_, None) | (None, _) => how.to_owned(),
+        }
+    }
+
+    fn judge_left_out(&self, plan: &StepPlan, found: &LeftOut) -> Result<Vec<String>, String> {
+        let (Some(partition), Some(partitions)) = (&self.partition, plan.partitions()) else {
+            return Ok(Vec::new());
+        };
+        let taken = Taken {
+            table: &self.from.table,
+            column: &partition.column,
+            whole: partitions.partitioning().whole(),
+            has_null_partition: partitions.partitioning().has_null(),
+            nulls: partition.nulls,
+        };
+        judge(found, &taken)
+    }
+}
+
+impl Swap {
+    /// Which table has the name now; empty where none has.
+    fn identity(&self, facts: &StepFacts, problems: &mut Problems<'_>) -> String {
+        let Some(found) = &facts.target.table else {
+            return String::new();
+        };
+        let Some(exchange) = &found.exchange else {
+            problems.add(
+                ErrorCode::PlanExchangeUnsupported,
+                format!(
+                    "a {} target cannot let another table take the place of {} with all that hangs \
+                     on it",
+                    facts.target.engine.word(),
+                    self.to.table
+                ),
+                "use `full_refresh`, which replaces its rows in one transaction",
+            );
+            return String::new();
+        };
+        for misfit in check_dependants(&self.to.table, &exchange.dependants).misfits {
+            problems.add(misfit.code, misfit.message, misfit.help);
+        }
+        exchange.identity.clone()
+    }
+
+    /// In parts, as a backfill of the whole table cuts it.
+    fn cut(
+        &self,
+        partition: &Partition,
+        of: &PlanContext<'_>,
+        facts: &StepFacts,
+    ) -> Result<StepPlan, Vec<PlanProblem>> {
+        let backfill = Backfill {
+            from: self.from.clone(),
+            to: self.to.clone(),
+            partition: partition.clone(),
+            start: None,
+            end: None,
+            reprocess: Reprocess::All,
+            order: Order::Oldest,
+            write: self.write.clone(),
+            chunk: Chunk::default(),
+        };
+        let LoadPlan {
+            load_order,
+            partitions,
+            depends_on,
+            estimated_rows,
+            warnings,
+            notes,
+            facts,
+        } = plan_load(of.pipeline, of.step, &backfill, facts)?;
+        let load = Phase {
+            kind: PhaseKind::Load,
+            tasks: Tasks::Partitions(Box::new(partitions)),
+            tolerant: false,
+        };
+        Ok(StepPlan {
+            phases: vec![
+                Phase::one(PhaseKind::Prepare),
+                load,
+                Phase::one(PhaseKind::Count),
+                Phase::one(PhaseKind::Build),
+                Phase::one(PhaseKind::Publish),
+                Phase::one(PhaseKind::Close),
+            ],
+            load_order: Some(load_order),
+            depends_on,
+            estimated_rows,
+            warnings,
+            not_loaded: notes,
+            facts: Some(facts),
+        })
+    }
+
+    /// By one task.
+    fn whole(&self, of: &PlanContext<'_>, facts: &StepFacts) -> Result<StepPlan, Vec<PlanProblem>> {
+        let (mut problems, mut warnings) = (Problems::of(of.step), Vec::new());
+        let moving = Moving {
+            from: &self.from,
+            to: &self.to,
+            write: &self.write,
+            cut_by: None,
+        };
+        let columns = settle_columns(moving, facts, &mut problems, &mut warnings);
+        let key = settle_key(moving, facts, &mut problems, &mut warnings);
+        if !problems.is_empty() {
+            return Err(problems.into_vec());
+        }
+        let load_order = LoadOrder {
+            stream: stream_id(of.pipeline, of.step, &self.from, &self.to),
+            columns,
+            key,
+            cut_by: None,
+            write: self.write.clone(),
+            shadow: None,
+            shrinking: self.shrinking,
+            chunk: None,
+            cut: digest(&"whole"),
+            target_fingerprint: facts.target.fingerprint.clone(),
+            reprocess_all: true,
+        };
+        Ok(StepPlan {
+            phases: vec![
+                Phase::one(PhaseKind::Prepare),
+                Phase::one(PhaseKind::Load),
+                Phase::one(PhaseKind::Build),
+                Phase::one(PhaseKind::Publish),
+                Phase::one(PhaseKind::Close),
+            ],
+            load_order: Some(load_order),
+            depends_on: None,
+            estimated_rows: facts.source.rows,
+            warnings,
+            not_loaded: hidden_rows(facts, &self.from.table),
+            facts: Some(digest(facts)),
+        })
+    }
+}

@@ -1,0 +1,60 @@
+//! The commit of what an attempt has written, once its guard was asked.
+
+use highwater_common::assignment::{AttemptError, Outcome};
+use highwater_runtime::failpoint;
+
+use super::lost_commit::{ask_ledger, uncertain, undone_by};
+use super::{AttemptContext, OrderContext};
+use crate::connector::{CommitOutcome, ConnectorError, GuardOutcome, Guarded, HeldClaim, Target};
+
+/// What came of a commit.
+pub(super) enum Committing {
+    /// It is durable; the claim lives on when the task goes on with another chunk.
+    Committed(Option<HeldClaim>),
+    /// The ledger says how the task stands.
+    Over(Outcome),
+}
+
+/// Commits, unless the guard was lost; asks the ledger where no answer came.
+pub(super) async fn commit(
+    cx: &AttemptContext<'_>,
+    target: &dyn Target,
+    guarded: GuardOutcome,
+) -> Result<Committing, AttemptError> {
+    let context = cx.of;
+    let asked = || ask_ledger(context, target, cx.assignment);
+    let GuardOutcome::Holds(guarded) = guarded else {
+        return asked().await.map(Committing::Over);
+    };
+    failpoint::hit_on("attempt::before_commit", &context.worker).await?;
+    let committed = committed_or_unknown(context, guarded).await?;
+    failpoint::hit_on("attempt::after_commit", &context.worker).await?;
+    match committed {
+        CommitOutcome::Committed(claimed) => Ok(Committing::Committed(claimed)),
+        CommitOutcome::Refused(error) => Err(error.into()),
+        CommitOutcome::Unknown(error) => {
+            let task = &cx.assignment.task;
+            tracing::warn!(%task, %error, "a commit's answer was lost: asking the ledger");
+            let outcome = asked().await;
+            outcome
+                .map(Committing::Over)
+                .map_err(|undone| undone_by(undone, error.report))
+        }
+    }
+}
+
+/// The answer to COMMIT. A commit is never cancelled: it goes on in its own loop, and whoever
+/// waited for it too long asks the ledger instead.
+async fn committed_or_unknown(
+    context: &OrderContext,
+    guarded: Guarded,
+) -> Result<CommitOutcome, AttemptError> {
+    let target = context.sides()?.target;
+    Ok(tokio::time::timeout(context.stall(), guarded.commit())
+        .await
+        .unwrap_or_else(|_| {
+            let message =
+                format!("{target} did not answer a commit within the step's limits.stall");
+            CommitOutcome::Unknown(ConnectorError::of_report(uncertain(&message)))
+        }))
+}

@@ -1,0 +1,175 @@
+//! A table that takes the place of the one that is read: made before it is loaded, finished once it
+//! is, exchanged in one transaction with the task's receipt, and what is left behind cleared away.
+
+use std::time::Duration;
+
+use highwater_common::assignment::{AttemptError, ErrorClass, Outcome, Receipt};
+use highwater_common::error_code::ErrorCode;
+use highwater_common::range::{CursorRange, Slice};
+use highwater_common::shrink::unfit_to_publish;
+use highwater_runtime::failpoint;
+
+use super::claim::{Claiming, claim};
+use super::close::close_request;
+use super::commit::{Committing, commit};
+use super::context::shadows;
+use super::{AttemptContext, OrderContext, malformed};
+use crate::backoff::Backoff;
+use crate::connector::{
+    ExchangeRequest, GuardStep, HeldClaim, ShadowFound, ShadowKind, ShadowRequest, Target,
+};
+use crate::patience::{Call, unless_stalled};
+
+/// How often an attempt tries to get the locks of an exchange.
+const TRIES: u32 = 60;
+
+/// The request about the step's shadow.
+fn shadow_request(context: &OrderContext) -> Result<ShadowRequest, AttemptError> {
+    context
+        .shadow()?
+        .ok_or_else(|| malformed("no table that takes another's place"))
+}
+
+/// Makes the shadow, and drops those of runs that were superseded. Nothing, where the table that it
+/// is to be like was made just now: then the step is planned again.
+pub(crate) async fn make_shadow(context: &OrderContext) -> Result<(), AttemptError> {
+    let request = shadow_request(context)?;
+    if request.identity.is_empty() {
+        return Ok(());
+    }
+    let target = context.target()?;
+    let shadows = shadows(target.as_ref())?;
+    for found in shadows.find().await? {
+        let is_orphan = found.kind == ShadowKind::Shadow
+            && is_of_step(&found, &request)
+            && found.run != request.run
+            && target.fenced_by(&found.run).await?.is_some();
+        if is_orphan {
+            tracing::info!(table = %found.table, run = %found.run, "dropping the table of a run \
+                that was superseded");
+            shadows.drop(&found).await?;
+        }
+    }
+    context
+        .of_target(Call::Prepare, shadows.make(&request))
+        .await?;
+    Ok(())
+}
+
+/// Builds what the shadow lacks.
+pub(crate) async fn build_shadow(cx: &AttemptContext<'_>) -> Result<Outcome, AttemptError> {
+    let request = shadow_request(cx.of)?;
+    failpoint::hit_on("attempt::before_build", &cx.of.worker).await?;
+    let target = cx.of.target()?;
+    shadows(target.as_ref())?.finish(&request).await?;
+    failpoint::hit_on("attempt::after_build", &cx.of.worker).await?;
+    Ok(Outcome::Done)
+}
+
+/// Checks what the exchange left to be checked, and drops what earlier exchanges have kept.
+pub(crate) async fn settle_exchange(context: &OrderContext) -> Result<(), AttemptError> {
+    let request = shadow_request(context)?;
+    let target = context.target()?;
+    let shadows = shadows(target.as_ref())?;
+    shadows.validate(&request).await?;
+    for found in shadows.find().await? {
+        let is_older = found.kind == ShadowKind::Kept
+            && is_of_step(&found, &request)
+            && found.identity != request.identity;
+        if is_older {
+            shadows.drop(&found).await?;
+        }
+    }
+    Ok(())
+}
+
+fn is_of_step(found: &ShadowFound, request: &ShadowRequest) -> bool {
+    let (of, table) = (&found.of, &request.table);
+    found.step == request.step.as_str()
+        && of.name == table.name
+        && (table.schema.is_none() || of.schema == table.schema)
+}
+
+/// Exchanges the two tables, with the task's receipt. `loaded` is the phase that has loaded the
+/// shadow. Where a lock is not got in time everything is rolled back, so that nobody waits behind
+/// it for long, and it is tried again a little later.
+pub(crate) async fn exchange(
+    cx: &AttemptContext<'_>,
+    loaded: u8,
+    lock_wait: Duration,
+) -> Result<Outcome, AttemptError> {
+    let context = cx.of;
+    let (request, target) = (shadow_request(context)?, context.target()?);
+    let (mut tried, mut backoff) = (0, Backoff::default());
+    loop {
+        let claimed = match claim(cx, target.as_ref(), Slice::Range(CursorRange::ALL)).await? {
+            Claiming::Held(claimed) => claimed,
+            Claiming::Over(outcome) => return Ok(outcome),
+        };
+        let rows = check(cx, target.as_ref(), &request, loaded).await?;
+        tried += 1;
+        match exchange_once(cx, target.as_ref(), claimed, &request, lock_wait, rows).await {
+            Err(blocked) if blocked.code == ErrorCode::SwapBlocked && tried < TRIES => {
+                let wait = backoff.next_wait();
+                tracing::info!(tried, ?wait, code = blocked.code, "{}", blocked.message);
+                tokio::time::sleep(wait).await;
+            }
+            ended => return ended,
+        }
+    }
+}
+
+/// Makes sure that the shadow is whole; gives its rows.
+async fn check(
+    cx: &AttemptContext<'_>,
+    target: &dyn Target,
+    request: &ShadowRequest,
+    loaded: u8,
+) -> Result<u64, AttemptError> {
+    let (context, load_order) = (cx.of, cx.of.load_order()?);
+    let shadow = load_order.shadow.as_ref();
+    let tasks = shadow.ok_or_else(|| malformed("no shadow"))?.tasks;
+    let close = close_request(context, loaded)?;
+    let found = shadows(target)?.weigh(request, &close).await?;
+    let to = context.tables()?.1;
+    let (table, place) = (to.table.to_string(), to.connection.to_string());
+    match unfit_to_publish(found, tasks, load_order.shrinking, &table, &place) {
+        None => Ok(found.rows),
+        Some((code, why)) => Err(AttemptError::new(ErrorClass::Permanent, code, why)),
+    }
+}
+
+async fn exchange_once(
+    cx: &AttemptContext<'_>,
+    target: &dyn Target,
+    claimed: HeldClaim,
+    request: &ShadowRequest,
+    lock_wait: Duration,
+    rows: u64,
+) -> Result<Outcome, AttemptError> {
+    let (context, progress) = (cx.of, cx.progress);
+    let by = shadows(target)?.name(request)?;
+    let request = ExchangeRequest {
+        table: request.table.clone(),
+        identity: request.identity.clone(),
+        by,
+        run: request.run,
+        step: request.step.clone(),
+        lock_wait,
+    };
+    let tx = claimed.begin().await?;
+    progress.note_reached();
+    failpoint::hit_on("attempt::after_begin", &context.worker).await?;
+    let receipt = Receipt { rows, bytes: 0 };
+    let exchanging = async {
+        let (tx, exchanged) = tx.exchange(&request).await?;
+        tracing::info!(table = %request.table, kept = %exchanged.kept, "exchanged");
+        failpoint::hit_on("attempt::before_guard", &context.worker).await?;
+        Ok(tx.guard(&GuardStep::last(receipt)).await?)
+    };
+    let guarded = unless_stalled(progress, context.stall(), context.sides()?, exchanging).await?;
+    match commit(cx, target, guarded).await? {
+        Committing::Committed(_) => Ok(Outcome::Committed(receipt)),
+        Committing::Over(outcome) => Ok(outcome),
+    }
+}

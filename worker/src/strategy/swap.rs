@@ -1,0 +1,40 @@
+//! A table loaded beside the one that is read: probe both sides, prepare the two, load the new one,
+//! build what it lacks, exchange them, ask the target whether it still has that.
+
+use async_trait::async_trait;
+use highwater_common::assignment::{AttemptError, Outcome, Work};
+use highwater_common::spec::Swap;
+
+use super::{Run, other_work};
+use crate::attempt::{
+    AttemptContext, as_prepared, ask_for_commits, build_shadow, count_left_out, exchange,
+    make_shadow, move_slice, prepare, probe, settle_exchange,
+};
+
+/// The phase that loads, in every plan of a swap.
+const LOAD: u8 = 1;
+
+#[async_trait]
+impl Run for Swap {
+    async fn run(&self, cx: &AttemptContext<'_>, work: &Work) -> Result<Outcome, AttemptError> {
+        match work {
+            Work::Probe => probe(self, cx).await,
+            Work::Prepare => {
+                let prepared = prepare(cx).await?;
+                if matches!(prepared, Outcome::Prepared { .. }) {
+                    make_shadow(cx.of).await?;
+                }
+                Ok(prepared)
+            }
+            Work::Partition(slice) => as_prepared(cx, move_slice(cx, *slice).await).await,
+            Work::Count(whole) => count_left_out(cx.of, *whole).await,
+            Work::Build => build_shadow(cx).await,
+            Work::Publish => as_prepared(cx, exchange(cx, LOAD, self.lock_timeout).await).await,
+            Work::Close { phase } => {
+                settle_exchange(cx.of).await?;
+                ask_for_commits(cx.of, *phase).await
+            }
+            Work::Noop(_) | Work::Fence => Err(other_work(work)),
+        }
+    }
+}
