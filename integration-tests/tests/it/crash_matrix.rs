@@ -19,7 +19,7 @@ use std::fmt;
 use bench::{Bench, ClusterBench, in_turns};
 use cell::{Action, Cell};
 use cluster_cell::{ClusterCell, Victim};
-use place::{ATTEMPT, CALLS, CLAIM, FENCE, NEWER_RUN, Place, RECORDS, REFRESH, TASKS};
+use place::{ATTEMPT, CALLS, CLAIM, FENCE, NEWER_RUN, Place, RECORDS, REFRESH, SWAP, TASKS};
 use runs_cell::{RunsCell, Story};
 use table::{Engine, Mode};
 
@@ -31,6 +31,7 @@ const CLUSTER_CELLS_AT_ONCE: usize = 5;
 /// How the partitions of a backfill are written.
 const PARTITIONED: [Mode; 3] = [Mode::Append, Mode::ReplacePartition, Mode::Merge];
 const WHOLE: [Mode; 1] = [Mode::Refresh];
+const BESIDE: [Mode; 1] = [Mode::Swap];
 const ACTIONS: [Action; 4] = [Action::Abort, Action::Fail, Action::Kill, Action::Resume];
 const WORKERS: [Victim; 2] = [Victim::Worker, Victim::WorkerForGood];
 const COORDINATORS: [Victim; 2] = [Victim::OnlyCoordinator, Victim::LeaderOfTwo];
@@ -105,11 +106,21 @@ async fn a_strike_around_a_record_of_a_run_in_a_cluster_loses_and_doubles_nothin
     strike_cluster(&RECORDS, &COORDINATORS, 11).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_strike_within_a_swap_leaves_the_old_table_or_the_new() {
+    strike_in(&BESIDE, &SWAP, 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_strike_within_a_swap_of_a_cluster_leaves_the_old_table_or_the_new() {
+    strike_cluster_in(&BESIDE, &SWAP, &[Victim::Worker], 2).await;
+}
+
 /// What an embedded cell may be: what strikes, the engine, and how rows are written.
 fn embedded(modes: &[Mode]) -> Vec<(Action, Engine, Mode)> {
     let mut combinations = Vec::new();
     for &mode in modes {
-        for engine in [Engine::Postgres, Engine::Sqlite] {
+        for &engine in mode.engines() {
             combinations.extend(ACTIONS.map(|action| (action, engine, mode)));
         }
     }

@@ -47,6 +47,14 @@ impl Place {
         }
     }
 
+    /// One that a run comes to again and again, in a worker that is alone until it strikes.
+    const fn late(name: &'static str, passed: u32) -> Self {
+        Self {
+            passed,
+            ..Self::single(name)
+        }
+    }
+
     const fn with(name: &'static str, passed: u32, with: &'static str) -> Self {
         Self {
             name,
@@ -116,6 +124,29 @@ pub(super) const REFRESH: [Place; 16] = [
     Place::single("attempt::after_commit"),
     Place::single("attempt::before_close"),
 ];
+
+/// Places of a swap: of its loads, of the building, and of the task that publishes, which is behind
+/// all loads.
+pub(super) const SWAP: [Place; 16] = [
+    Place::single("attempt::prepare"),
+    Place::single("attempt::after_prepare"),
+    Place::late("attempt::before_claim", 3),
+    Place::late("attempt::before_guard", 3),
+    Place::late("attempt::before_commit", 3),
+    Place::late("attempt::after_commit", 3),
+    Place::single("attempt::before_count"),
+    Place::single("attempt::before_build"),
+    Place::single("attempt::after_build"),
+    Place::late("attempt::before_claim", LOADS),
+    Place::late("attempt::after_begin", LOADS),
+    Place::late("attempt::before_guard", LOADS),
+    Place::late("commit_before", LOADS),
+    Place::late("commit_answer_lost", LOADS),
+    Place::late("attempt::after_commit", LOADS),
+    Place::single("attempt::before_close"),
+];
+/// The tasks that load.
+const LOADS: u32 = super::bench::PARTITIONS as u32;
 
 /// Places between the statements of a claim.
 pub(super) const CLAIM: [Place; 3] = [
