@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use highwater_common::assignment::AttemptError;
+use highwater_common::assignment::{AttemptError, Work};
 use highwater_common::document::{
     AdoptedDocument, ClusterDocument, FailedTaskDocument, PlanDocument, PlannedStepDocument,
     RunDocument, StepDocument, TaskCounts, TaskDocument, TasksDocument, WorkerDocument,
@@ -249,7 +249,9 @@ pub(crate) fn plan_document(cluster: ClusterId, run: &Run, short: String) -> Opt
         let Some(planned) = plan.steps.get(name) else {
             continue;
         };
-        let first = planned.works().take(FIRST_MAX);
+        // Of several tasks; one alone is told by the summary.
+        let is_one_of_many = |work: &Work| !matches!(work, Work::Build | Work::Publish);
+        let first = planned.works().filter(is_one_of_many).take(FIRST_MAX);
         let facts = run.facts.get(name);
         steps.push(PlannedStepDocument {
             step: name.clone(),
