@@ -215,7 +215,14 @@ async fn a_run_waits_for_a_worker_that_can_run_it_and_says_so() {
     let answer = client.register(request).await.unwrap().into_inner();
     assert_eq!(
         answer.capabilities,
-        ["backfill", "noop", "postgres", "sqlite"]
+        [
+            "backfill",
+            "full_refresh",
+            "noop",
+            "postgres",
+            "sqlite",
+            "swap"
+        ]
     );
     let shown = cluster.cluster_status().await.unwrap();
     assert_eq!(
