@@ -138,21 +138,35 @@ async fn a_crash_at_any_step_of_a_swap_leaves_one_table_and_no_orphan() {
 
 #[tokio::test]
 async fn the_shadow_of_a_run_that_was_given_up_is_dropped_by_the_next() {
-    // GIVEN a run that loads a part of its shadow and fails
     let site = swapping().await;
+    let feed = async |amount: &str| {
+        let view = format!(
+            "create or replace view feed as select id, at, {amount} as amount, note from events"
+        );
+        site.execute(Side::Source, &view).await;
+    };
+    feed("amount").await;
+    site.write_pipeline(&pipeline("feed", ""));
     assert_exit(&site.run().await, 0);
-    let damage = "create view broken as select id, at, (amount / (id - 1900))::numeric(12,2) as amount, note from \
-                  events";
-    site.execute(Side::Source, damage).await;
-    site.write_pipeline(&pipeline("broken", ""));
-    let failed = swap(&site).await;
-    assert_exit(&failed, 3);
-    assert!(left(&site).await.contains(&"_highwater_new".to_owned()));
-    // WHEN the next one swaps THEN only the table before is left
-    site.write_pipeline(&pipeline("events", ""));
-    let mend = "create or replace view broken as select id, at, amount, note from events";
-    site.execute(Side::Source, mend).await;
-    site.write_pipeline(&pipeline("broken", ""));
+    // GIVEN a run that has loaded a part of its shadow and failed
+    feed("(amount / (id - 1900))::numeric(12,2)").await;
+    assert_exit(&swap(&site).await, 3);
+    assert_eq!(left(&site).await, ["_highwater_new", "_highwater_old"]);
+    // AND one that is cancelled in the midst of it
+    feed("amount").await;
+    let died = site
+        .highwater(&["run", "pipeline.yaml", "--new"])
+        .await
+        .failpoints("attempt::before_build=1*return(abort)")
+        .run(LIMIT)
+        .await
+        .unwrap();
+    assert!(!died.status.success());
+    let name = site.status().await["pipeline"].as_str().unwrap().to_owned();
+    let cancel = ["cancel", &name, "--reason", "a test", "-y"];
+    assert_exit(&site.finish(&cancel).await, 0);
+    // THEN the first one's is gone by now, and the next run drops the other
+    assert_eq!(left(&site).await, ["_highwater_new", "_highwater_old"]);
     assert_exit(&swap(&site).await, 0);
     assert_equal(&site).await;
     assert_eq!(left(&site).await, ["_highwater_old"]);

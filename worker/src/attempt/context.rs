@@ -154,7 +154,7 @@ impl OrderContext {
             table: self.tables()?.1.table.clone(),
             identity: shadow.identity.clone(),
             run: self.order.run,
-            step: self.order.step.clone(),
+            stream: self.load_order()?.stream.clone(),
         }))
     }
 

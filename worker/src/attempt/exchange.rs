@@ -15,9 +15,7 @@ use super::commit::{Committing, commit};
 use super::context::shadows;
 use super::{AttemptContext, OrderContext, malformed};
 use crate::backoff::Backoff;
-use crate::connector::{
-    ExchangeRequest, GuardStep, HeldClaim, ShadowFound, ShadowKind, ShadowRequest, Target,
-};
+use crate::connector::{ExchangeRequest, GuardStep, HeldClaim, ShadowKind, ShadowRequest, Target};
 use crate::patience::{Call, unless_stalled};
 
 /// How often an attempt tries to get the locks of an exchange.
@@ -30,7 +28,8 @@ fn shadow_request(context: &OrderContext) -> Result<ShadowRequest, AttemptError>
         .ok_or_else(|| malformed("no table that takes another's place"))
 }
 
-/// Makes the shadow, and drops those of runs that were superseded. Nothing, where the table that it
+/// Makes the shadow, and drops those of earlier runs of the stream: the prepare has fenced them, and
+/// a run that was cancelled or superseded never comes back. Makes none where the table that it
 /// is to be like was made just now: then the step is planned again.
 pub(crate) async fn make_shadow(context: &OrderContext) -> Result<(), AttemptError> {
     let request = shadow_request(context)?;
@@ -39,20 +38,23 @@ pub(crate) async fn make_shadow(context: &OrderContext) -> Result<(), AttemptErr
     }
     let target = context.target()?;
     let shadows = shadows(target.as_ref())?;
-    for found in shadows.find().await? {
-        let is_orphan = found.kind == ShadowKind::Shadow
-            && is_of_step(&found, &request)
-            && found.run != request.run
-            && target.fenced_by(&found.run).await?.is_some();
-        if is_orphan {
-            tracing::info!(table = %found.table, run = %found.run, "dropping the table of a run \
-                that was superseded");
-            shadows.drop(&found).await?;
-        }
-    }
     context
         .of_target(Call::Prepare, shadows.make(&request))
         .await?;
+    let mut found = shadows.find().await?;
+    found.retain(|one| one.kind == ShadowKind::Shadow && one.stream == request.stream);
+    let own = found.iter().find(|one| one.run == request.run);
+    let Some(made) = own.map(|own| own.since_micros) else {
+        return Ok(());
+    };
+    // One that came later is a newer run's, which has taken the stream since.
+    for orphan in found {
+        if orphan.run != request.run && orphan.since_micros <= made {
+            let (table, run) = (&orphan.table, &orphan.run);
+            tracing::info!(%table, %run, "dropping what an ended run has loaded");
+            shadows.drop(&orphan).await?;
+        }
+    }
     Ok(())
 }
 
@@ -72,22 +74,16 @@ pub(crate) async fn settle_exchange(context: &OrderContext) -> Result<(), Attemp
     let target = context.target()?;
     let shadows = shadows(target.as_ref())?;
     shadows.validate(&request).await?;
-    for found in shadows.find().await? {
-        let is_older = found.kind == ShadowKind::Kept
-            && is_of_step(&found, &request)
-            && found.identity != request.identity;
-        if is_older {
-            shadows.drop(&found).await?;
-        }
+    let mut found = shadows.find().await?;
+    found.retain(|one| one.kind == ShadowKind::Kept && one.stream == request.stream);
+    let own = found.iter().find(|one| one.identity == request.identity);
+    let Some(kept) = own.map(|own| own.since_micros) else {
+        return Ok(());
+    };
+    for older in found.iter().filter(|one| one.since_micros < kept) {
+        shadows.drop(older).await?;
     }
     Ok(())
-}
-
-fn is_of_step(found: &ShadowFound, request: &ShadowRequest) -> bool {
-    let (of, table) = (&found.of, &request.table);
-    found.step == request.step.as_str()
-        && of.name == table.name
-        && (table.schema.is_none() || of.schema == table.schema)
 }
 
 /// Exchanges the two tables, with the task's receipt. `loaded` is the phase that has loaded the
@@ -154,7 +150,7 @@ async fn exchange_once(
         identity: request.identity.clone(),
         by,
         run: request.run,
-        step: request.step.clone(),
+        stream: request.stream.clone(),
         lock_wait,
     };
     let tx = claimed.begin().await?;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use highwater_common::id::{RunId, StepName};
+use highwater_common::id::RunId;
 use highwater_common::spec::TableName;
 
 /// Which table another one is to take the place of, and for whom.
@@ -14,8 +14,8 @@ pub struct ShadowRequest {
     pub identity: String,
     /// The run.
     pub run: RunId,
-    /// The step.
-    pub step: StepName,
+    /// The stream whose run it is.
+    pub stream: String,
 }
 
 /// A table that is to take another one's place, or that left its place to another.
@@ -31,8 +31,8 @@ pub struct ShadowFound {
     pub kind: ShadowKind,
     /// The run that made it one.
     pub run: RunId,
-    /// Its step.
-    pub step: String,
+    /// Its stream.
+    pub stream: String,
     /// Since when: microseconds since 1970-01-01T00:00:00Z, by the server's clock.
     pub since_micros: i64,
 }
@@ -58,8 +58,8 @@ pub struct ExchangeRequest {
     pub by: TableName,
     /// The run.
     pub run: RunId,
-    /// The step.
-    pub step: StepName,
+    /// The stream whose run it is.
+    pub stream: String,
     /// How long the locks are waited for, all together: as long as that, whoever reads may wait
     /// behind it. Well below the server's `deadlock_timeout`, or a reader may be ended in its place.
     pub lock_wait: Duration,

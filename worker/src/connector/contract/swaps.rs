@@ -62,7 +62,7 @@ impl<F: SwapFixture> Swap<F> {
             table: self.bench.fixture.table(),
             identity: self.identity.clone(),
             run: self.bench.run,
-            step: self.bench.claim(range(0, 1), 1).step,
+            stream: self.bench.claim(range(0, 1), 1).stream,
         }
     }
 
@@ -72,7 +72,7 @@ impl<F: SwapFixture> Swap<F> {
             identity: self.identity.clone(),
             by: self.shadow.clone(),
             run: self.bench.run,
-            step: self.bench.claim(range(0, 1), 1).step,
+            stream: self.bench.claim(range(0, 1), 1).stream,
             lock_wait: Duration::from_millis(200),
         }
     }
@@ -169,8 +169,10 @@ pub async fn a_run_goes_on_with_its_own_shadow<F: SwapFixture>() {
         (found[0].kind, &found[0].table),
         (ShadowKind::Shadow, &swap.shadow)
     );
+    // GIVEN another run, which has taken the stream
     let first = swap.bench.run;
     swap.bench.next_run();
+    swap.bench.prepare().await;
     let other = swap
         .shadows()
         .make(&swap.shadow_request())

@@ -20,7 +20,7 @@ pub(super) struct Mark {
     pub(super) kind: ShadowKind,
     pub(super) of: TableName,
     pub(super) run: RunId,
-    pub(super) step: String,
+    pub(super) stream: String,
     /// By the server's clock.
     pub(super) since_micros: i64,
     /// Foreign keys that the exchange left unchecked.
@@ -41,7 +41,7 @@ impl Mark {
             "schema": self.of.schema,
             "table": self.of.name,
             "run": self.run.to_string(),
-            "step": self.step,
+            "stream": self.stream,
             "since": self.since_micros,
             "unchecked": unchecked,
         });
@@ -59,7 +59,7 @@ impl Mark {
             },
             of: table(&said)?,
             run: text(&said, "run")?.parse().ok()?,
-            step: text(&said, "step")?,
+            stream: text(&said, "stream")?,
             since_micros: said.get("since")?.as_i64()?,
             unchecked: said
                 .get("unchecked")?
@@ -129,7 +129,7 @@ pub(super) async fn read_marks(conn: &mut PgConnection) -> Result<Vec<Marked>, s
                 of: mark.of.clone(),
                 kind: mark.kind,
                 run: mark.run,
-                step: mark.step.clone(),
+                stream: mark.stream.clone(),
                 since_micros: mark.since_micros,
             },
             mark,
@@ -152,7 +152,7 @@ mod tests {
             kind: ShadowKind::Kept,
             of: name("ord\"ers"),
             run: RunId::from_bytes([7; 16]),
-            step: "orders".to_owned(),
+            stream: "shop/orders/legacy:orders/orders".to_owned(),
             since_micros: 1_700_000_000_000_001,
             unchecked: vec![Key {
                 table: name("lines"),

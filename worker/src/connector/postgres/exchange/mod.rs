@@ -98,7 +98,7 @@ async fn exchange(
         kind: ShadowKind::Kept,
         of: request.table.clone(),
         run: request.run,
-        step: request.step.to_string(),
+        stream: request.stream.clone(),
         since_micros: read_clock(&mut session.conn).await.map_err(&failed)?,
         unchecked,
     };

@@ -1,14 +1,16 @@
 //! Tables beside the ones that are read: made, finished, found again and dropped.
 
 use async_trait::async_trait;
+use highwater_common::assignment::ErrorClass;
 use highwater_common::error_code::ErrorCode;
 use highwater_common::id::RunId;
 use highwater_common::shrink::Weighed;
 use highwater_common::spec::TableName;
 use sqlx::{Connection, Executor, PgConnection};
+use uuid::Uuid;
 
 use super::super::catalog::{qualified, unknown_table};
-use super::super::errors::{classify, is_missing_relation, is_state, permanent};
+use super::super::errors::{classify, fault, is_missing_relation, is_state, permanent};
 use super::super::ledger::{lock_making, uuid};
 use super::super::session::{Endpoint, SessionRole};
 use super::super::target::PostgresTarget;
@@ -220,11 +222,37 @@ impl<'a> Session<'a> {
         }
     }
 
+    /// No newer run has taken the stream: under the lock under which it would, so that the shadow of
+    /// a newer run is always the younger one.
+    async fn check_stream(&mut self) -> Result<(), ConnectorError> {
+        let failed = self.failed("look whose the stream is");
+        let owner = sqlx::query_scalar::<_, Uuid>(
+            "select run_id from highwater.stream where stream_id = $1",
+        )
+        .bind(&self.request.stream)
+        .fetch_optional(&mut self.conn)
+        .await
+        .map_err(failed)?;
+        if owner.is_none_or(|owner| owner == uuid(self.request.run.as_bytes())) {
+            return Ok(());
+        }
+        let message = format!(
+            "another run has taken the stream {} on {} since",
+            self.request.stream, self.endpoint
+        );
+        Err(fault(
+            ErrorClass::Transient,
+            ErrorCode::ShadowUnfit,
+            message,
+        ))
+    }
+
     async fn make(&mut self) -> Result<TableName, ConnectorError> {
         let failed = self.failed("make a shadow");
         let shadow = self.shadow();
         self.conn.execute("begin").await.map_err(&failed)?;
         lock_making(&mut self.conn, self.endpoint).await?;
+        self.check_stream().await?;
         self.check_planned().await?;
         if oid_of(&mut self.conn, &shadow)
             .await
@@ -267,7 +295,7 @@ impl<'a> Session<'a> {
             kind: ShadowKind::Shadow,
             of: self.table.clone(),
             run: self.request.run,
-            step: self.request.step.to_string(),
+            stream: self.request.stream.clone(),
             since_micros: read_clock(&mut self.conn).await.map_err(&failed)?,
             unchecked: Vec::new(),
         };

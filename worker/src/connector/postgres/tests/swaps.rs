@@ -50,7 +50,7 @@ impl Swapped {
             table: self.table.clone(),
             identity: self.identity().await,
             run: RUN,
-            step: "orders".parse().expect("a name"),
+            stream: STREAM.to_owned(),
         }
     }
 
@@ -77,7 +77,7 @@ impl Swapped {
             identity,
             by: by.clone(),
             run: RUN,
-            step: "orders".parse().expect("a name"),
+            stream: STREAM.to_owned(),
             lock_wait,
         };
         let claim = Claim {
