@@ -113,7 +113,8 @@ pub struct LoadOrder {
     pub cut_by: Option<CutBy>,
     /// How rows are written.
     pub write: Write,
-    /// The table beside the target's that the rows go into, in [`WriteMode::Exchange`].
+    /// The table beside the target's that the rows go into, in
+    /// [`WriteMode::Exchange`](crate::spec::WriteMode::Exchange).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shadow: Option<ShadowOrder>,
     /// How much smaller a table may become that is replaced whole.
