@@ -106,6 +106,9 @@ pub(crate) async fn exchange(
         tried += 1;
         match exchange_once(cx, target.as_ref(), claimed, &request, lock_wait, rows).await {
             Err(blocked) if blocked.code == ErrorCode::SwapBlocked && tried < TRIES => {
+                if cx.drain.is_cancelled() {
+                    return Ok(Outcome::Released);
+                }
                 let wait = backoff.next_wait();
                 tracing::info!(tried, ?wait, code = blocked.code, "{}", blocked.message);
                 tokio::time::sleep(wait).await;
