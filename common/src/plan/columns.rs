@@ -13,12 +13,12 @@ use crate::spec::{Backfill, SourceTable, TargetTable, Write, WriteMode};
 
 /// What moves rows: from where, to where, and how.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Moving<'a> {
-    pub(crate) from: &'a SourceTable,
-    pub(crate) to: &'a TargetTable,
-    pub(crate) write: &'a Write,
+pub(super) struct Moving<'a> {
+    pub(super) from: &'a SourceTable,
+    pub(super) to: &'a TargetTable,
+    pub(super) write: &'a Write,
     /// The column that cuts the table, if one does.
-    pub(crate) cut_by: Option<&'a str>,
+    pub(super) cut_by: Option<&'a str>,
 }
 
 impl<'a> From<&'a Backfill> for Moving<'a> {
@@ -33,7 +33,7 @@ impl<'a> From<&'a Backfill> for Moving<'a> {
 }
 
 /// Checks the columns of both sides; returns those that travel.
-pub(crate) fn settle_columns(
+pub(super) fn settle_columns(
     step: Moving<'_>,
     facts: &StepFacts,
     problems: &mut Problems<'_>,
@@ -165,7 +165,7 @@ fn check_case(step: Moving<'_>, columns: &[ColumnFacts], problems: &mut Problems
 }
 
 /// The key that rows are told apart by, and that a created table gets.
-pub(crate) fn settle_key(
+pub(super) fn settle_key(
     step: Moving<'_>,
     facts: &StepFacts,
     problems: &mut Problems<'_>,

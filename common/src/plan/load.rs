@@ -371,7 +371,7 @@ fn by_bytes(column: &str) -> String {
 }
 
 /// Rows that the table has, and that the role which reads does not see.
-pub(crate) fn hidden_rows(facts: &StepFacts, from: &TableName) -> Vec<String> {
+pub(super) fn hidden_rows(facts: &StepFacts, from: &TableName) -> Vec<String> {
     let hidden = facts.source.filtered.then(|| {
         format!(
             "rows of {from} that row level security hides from the role that reads (`from.rows: \

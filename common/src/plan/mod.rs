@@ -19,15 +19,15 @@ mod table_compat;
 #[cfg(test)]
 mod tests;
 mod type_compat;
+mod whole;
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-pub(crate) use self::columns::{Moving, settle_columns, settle_key};
 pub use self::dependants::{check_dependants, goes_along};
+pub(crate) use self::load::digest;
 pub use self::load::{LoadPlan, plan_load, stream_id, unindexed_target};
-pub(crate) use self::load::{digest, hidden_rows};
 pub use self::partitions::Partitions;
 pub use self::phase::{Phase, PhaseKind, Tasks};
 pub use self::problem::PlanProblem;
@@ -40,6 +40,7 @@ pub use self::type_compat::{
     Affinity, Compat, EXCEPTIONS, Exception, affinity, compat, definition_differs,
     has_same_wire_form,
 };
+pub(crate) use self::whole::{Whole, plan_whole};
 use crate::facts::StepFacts;
 use crate::id::{DocumentDigest, PipelineName, StepName};
 use crate::spec::{Spec, Step};

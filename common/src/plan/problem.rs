@@ -64,6 +64,19 @@ impl<'a> Problems<'a> {
         self.found.is_empty()
     }
 
+    /// What was planned, unless there are problems here or there: then all of them.
+    pub(crate) fn or<T>(self, planned: Result<T, Vec<PlanProblem>>) -> Result<T, Vec<PlanProblem>> {
+        let mut found = self.found;
+        match planned {
+            Ok(planned) if found.is_empty() => Ok(planned),
+            Ok(_) => Err(found),
+            Err(others) => {
+                found.extend(others);
+                Err(found)
+            }
+        }
+    }
+
     pub(crate) fn into_vec(self) -> Vec<PlanProblem> {
         self.found
     }

@@ -3,15 +3,11 @@
 //! what was published.
 
 use super::{Load, PlanContext, ProbeRequest, Sides};
-use crate::assignment::LoadOrder;
 use crate::capability::Capabilities;
 use crate::error_code::ErrorCode;
 use crate::facts::StepFacts;
 use crate::left_out::LeftOut;
-use crate::plan::{
-    Moving, Phase, PhaseKind, PlanProblem, Problems, StepPlan, digest, hidden_rows, settle_columns,
-    settle_key, stream_id,
-};
+use crate::plan::{PhaseKind, PlanProblem, Problems, StepPlan, Whole, plan_whole};
 use crate::spec::FullRefresh;
 
 /// The most rows of a source that one transaction puts in the place of others.
@@ -52,45 +48,15 @@ impl Load for FullRefresh {
             problems.not_probed(&self.from.table);
             return Err(problems.into_vec());
         };
-        let mut warnings = Vec::new();
-        let moving = Moving {
+        self.check_size(facts, &mut problems);
+        let whole = Whole {
             from: &self.from,
             to: &self.to,
             write: &self.write,
-            cut_by: None,
-        };
-        let columns = settle_columns(moving, facts, &mut problems, &mut warnings);
-        let key = settle_key(moving, facts, &mut problems, &mut warnings);
-        self.check_size(facts, &mut problems);
-        if !problems.is_empty() {
-            return Err(problems.into_vec());
-        }
-        let load_order = LoadOrder {
-            stream: stream_id(of.pipeline, of.step, &self.from, &self.to),
-            columns,
-            key,
-            cut_by: None,
-            write: self.write.clone(),
-            shadow: None,
             shrinking: self.shrinking,
-            chunk: None,
-            cut: digest(&"whole"),
-            target_fingerprint: facts.target.fingerprint.clone(),
-            reprocess_all: true,
         };
-        Ok(StepPlan {
-            phases: vec![
-                Phase::one(PhaseKind::Prepare),
-                Phase::one(PhaseKind::Publish),
-                Phase::one(PhaseKind::Close),
-            ],
-            load_order: Some(load_order),
-            depends_on: None,
-            estimated_rows: facts.source.rows,
-            warnings,
-            not_loaded: hidden_rows(facts, &self.from.table),
-            facts: Some(digest(facts)),
-        })
+        let phases = [PhaseKind::Prepare, PhaseKind::Publish, PhaseKind::Close];
+        problems.or(plan_whole(of.pipeline, of.step, &whole, &phases, facts))
     }
 
     fn summary(&self, _: &StepPlan) -> String {

@@ -3,17 +3,15 @@
 //! it still has that.
 
 use super::{Load, PlanContext, ProbeRequest, Sides};
-use crate::assignment::{LoadOrder, ShadowOrder};
+use crate::assignment::ShadowOrder;
 use crate::capability::Capabilities;
-use crate::cursor::CursorKind;
 use crate::error_code::ErrorCode;
 use crate::facts::StepFacts;
 use crate::left_out::{LeftOut, Taken, judge};
 use crate::plan::{
-    LoadPlan, Moving, Phase, PhaseKind, PlanProblem, Problems, StepPlan, Tasks, check_dependants,
-    digest, hidden_rows, plan_load, settle_columns, settle_key, stream_id,
+    LoadPlan, Phase, PhaseKind, PlanProblem, Problems, StepPlan, Tasks, Whole, check_dependants,
+    digest, plan_load, plan_whole,
 };
-use crate::range::CursorRange;
 use crate::spec::{Backfill, Chunk, Order, Partition, PartitionBy, Reprocess, Swap};
 
 impl Load for Swap {
@@ -48,10 +46,6 @@ impl Load for Swap {
         })
     }
 
-    fn declared(&self, _: CursorKind) -> Option<CursorRange> {
-        None
-    }
-
     fn plan(
         &self,
         of: &PlanContext<'_>,
@@ -67,15 +61,7 @@ impl Load for Swap {
             Some(partition) => self.cut(partition, of, facts),
             None => self.whole(of, facts),
         };
-        let mut step = match planned {
-            Ok(step) if problems.is_empty() => step,
-            Ok(_) => return Err(problems.into_vec()),
-            Err(others) => {
-                let mut all = problems.into_vec();
-                all.extend(others);
-                return Err(all);
-            }
-        };
+        let mut step = problems.or(planned)?;
         let tasks = step
             .phases
             .iter()
@@ -194,45 +180,19 @@ impl Swap {
 
     /// By one task.
     fn whole(&self, of: &PlanContext<'_>, facts: &StepFacts) -> Result<StepPlan, Vec<PlanProblem>> {
-        let (mut problems, mut warnings) = (Problems::of(of.step), Vec::new());
-        let moving = Moving {
+        let whole = Whole {
             from: &self.from,
             to: &self.to,
             write: &self.write,
-            cut_by: None,
-        };
-        let columns = settle_columns(moving, facts, &mut problems, &mut warnings);
-        let key = settle_key(moving, facts, &mut problems, &mut warnings);
-        if !problems.is_empty() {
-            return Err(problems.into_vec());
-        }
-        let load_order = LoadOrder {
-            stream: stream_id(of.pipeline, of.step, &self.from, &self.to),
-            columns,
-            key,
-            cut_by: None,
-            write: self.write.clone(),
-            shadow: None,
             shrinking: self.shrinking,
-            chunk: None,
-            cut: digest(&"whole"),
-            target_fingerprint: facts.target.fingerprint.clone(),
-            reprocess_all: true,
         };
-        Ok(StepPlan {
-            phases: vec![
-                Phase::one(PhaseKind::Prepare),
-                Phase::one(PhaseKind::Load),
-                Phase::one(PhaseKind::Build),
-                Phase::one(PhaseKind::Publish),
-                Phase::one(PhaseKind::Close),
-            ],
-            load_order: Some(load_order),
-            depends_on: None,
-            estimated_rows: facts.source.rows,
-            warnings,
-            not_loaded: hidden_rows(facts, &self.from.table),
-            facts: Some(digest(facts)),
-        })
+        let phases = [
+            PhaseKind::Prepare,
+            PhaseKind::Load,
+            PhaseKind::Build,
+            PhaseKind::Publish,
+            PhaseKind::Close,
+        ];
+        plan_whole(of.pipeline, of.step, &whole, &phases, facts)
     }
 }
