@@ -13,9 +13,9 @@ use highwater_common::id::{DocumentDigest, RunId, StepName};
 use highwater_common::plan::Plan;
 use highwater_common::segment::{SEGMENT_TASKS, Segment, TaskResult};
 use highwater_common::spec::{
-    Backfill, Chunk, ExistingRows, Grain, Nulls, Order, Partition, PartitionBy, Reprocess,
-    RetryPolicy, RunLimits, SourceRows, SourceTable, Spec, Step, StepLimits, Strategy, TableName,
-    TargetTable, Triggers, Write, WriteMode,
+    Backfill, Chunk, ExistingRows, Grain, Nulls, OnSchemaChange, Order, Partition, PartitionBy,
+    Reprocess, RetryPolicy, RunLimits, SourceRows, SourceTable, Spec, Step, StepLimits, Strategy,
+    TableName, TargetTable, Triggers, Write, WriteMode,
 };
 
 const TASKS: u64 = 1_000_000;
@@ -109,6 +109,7 @@ fn spec(name: &StepName, tz: &str) -> Spec {
             cursor: None,
             resident: ExistingRows::Fail,
             triggers: Triggers::Fire,
+            on_schema_change: OnSchemaChange::Fail,
         },
         chunk: Chunk::default(),
     };

@@ -45,7 +45,7 @@ pub(super) fn settle_columns(
         problems.add(
             ErrorCode::PlanNoColumns,
             format!("table {} has no column to read", step.from.table),
-            "check `from.table` and `from.exclude`",
+            "check `from.table` and what `from.columns` excludes",
         );
     }
     if let Some(name) = step.from.casts.keys().next() {
@@ -88,6 +88,7 @@ pub(super) fn settle_columns(
             engine: source.engine,
             table: &step.from.table,
             columns: &columns,
+            cut_by: step.cut_by,
         };
         let told = check_table(
             rows,
@@ -95,6 +96,7 @@ pub(super) fn settle_columns(
                 engine: facts.target.engine,
                 table: &step.to.table,
                 found,
+                on_schema_change: step.write.on_schema_change,
             },
         );
         for misfit in told.misfits {
@@ -157,7 +159,7 @@ fn check_case(step: Moving<'_>, columns: &[ColumnFacts], problems: &mut Problems
                      them for one column",
                     column.name, step.from.table
                 ),
-                "leave one of them out with `from.exclude`; a view with another name for it can be \
+                "exclude one of them under `from.columns`; a view with another name for it can be \
                  read instead",
             );
         }

@@ -5,7 +5,7 @@
 use super::type_compat::{Compat, compat};
 use crate::error_code::ErrorCode;
 use crate::facts::{ColumnFacts, Engine, TargetTableFacts};
-use crate::spec::TableName;
+use crate::spec::{OnSchemaChange, TableName};
 
 /// Where rows come from, and the columns that they bring.
 #[derive(Debug, Clone, Copy)]
@@ -16,6 +16,8 @@ pub struct Rows<'a> {
     pub table: &'a TableName,
     /// The columns that travel.
     pub columns: &'a [ColumnFacts],
+    /// The column that cuts them into parts, if one does.
+    pub cut_by: Option<&'a str>,
 }
 
 /// Where rows are to go.
@@ -27,6 +29,8 @@ pub struct Destination<'a> {
     pub table: &'a TableName,
     /// What is there.
     pub found: &'a TargetTableFacts,
+    /// What becomes of columns that are missing there.
+    pub on_schema_change: OnSchemaChange,
 }
 
 /// One reason why a table cannot take the rows.
@@ -47,6 +51,8 @@ pub struct TableCompat {
     pub misfits: Vec<Misfit>,
     /// What may fail later.
     pub warnings: Vec<String>,
+    /// The columns that are to be added to the table, where nothing else is wrong.
+    pub added: Vec<ColumnFacts>,
 }
 
 impl TableCompat {
@@ -102,24 +108,49 @@ pub(super) fn names(columns: &[ColumnFacts]) -> String {
 pub fn check_table(rows: Rows<'_>, to: Destination<'_>) -> TableCompat {
     let mut told = TableCompat::default();
     let (from, table, engine) = (rows.table, to.table, to.engine);
-    let missing: Vec<&str> = rows
-        .columns
-        .iter()
-        .filter(|column| find(engine, &to.found.columns, &column.name).is_none())
-        .map(|column| column.name.as_str())
-        .collect();
-    if !missing.is_empty() {
+    let is_missing =
+        |column: &&ColumnFacts| find(engine, &to.found.columns, &column.name).is_none();
+    let missing: Vec<&ColumnFacts> = rows.columns.iter().filter(is_missing).collect();
+    // Rows that are there would have no position in it.
+    let cuts = |column: &&ColumnFacts| {
+        rows.cut_by
+            .is_some_and(|name| engine.is_same_name(name, &column.name))
+    };
+    let (added, refused): (Vec<_>, Vec<_>) = match to.on_schema_change {
+        OnSchemaChange::Fail => (Vec::new(), missing),
+        OnSchemaChange::AddColumns => missing.into_iter().partition(|column| !cuts(column)),
+    };
+    if !refused.is_empty() {
+        let names_of: Vec<&str> = refused.iter().map(|column| column.name.as_str()).collect();
+        let help = match to.on_schema_change {
+            OnSchemaChange::Fail => format!(
+                "let them be added by `write.on_schema_change: add_columns`, add them to {table}, \
+                 or exclude them under `from.columns`"
+            ),
+            OnSchemaChange::AddColumns => format!(
+                "add the column that cuts the table to {table} yourself, with its values: rows \
+                 that are there would have no place"
+            ),
+        };
         told.refuse(
             ErrorCode::PlanMissingTargetColumn,
             format!(
                 "the target table {table} lacks {}; the source table {from} has {}; the target has \
                  {}",
-                missing.join(", "),
+                names_of.join(", "),
                 names(rows.columns),
                 names(&to.found.columns)
             ),
-            format!("add the columns to {table}, or leave them out with `from.exclude`"),
+            help,
         );
+    }
+    for column in added {
+        told.warnings.push(format!(
+            "column {} is added to {table}, as {from} has it: NULL in rows that are there and are \
+             not loaded again",
+            column.name
+        ));
+        told.added.push(column.clone());
     }
     for column in rows.columns {
         if let Some(own) = find(engine, &to.found.columns, &column.name) {
@@ -175,7 +206,7 @@ fn check_column(
                 "column {} of the target table {table} is generated there and cannot be written",
                 own.name
             ),
-            format!("leave it out with `from.exclude`, so that {table} computes it"),
+            format!("exclude it under `from.columns`, so that {table} computes it"),
         );
         return;
     }
@@ -196,8 +227,8 @@ fn check_column(
             ErrorCode::PlanTypeMismatch,
             format!("{}: {reason}", pair()),
             format!(
-                "change the column's type in {table}, read a view that casts it, or leave it out \
-                 with `from.exclude`"
+                "change the column's type in {table}, read a view that casts it, or exclude it \
+                 under `from.columns`"
             ),
         ),
     }

@@ -20,9 +20,9 @@ use crate::left_out::{LeftOut, Tally, declared_range};
 use crate::partition::DAY_MICROS;
 use crate::range::{CursorRange, Slice};
 use crate::spec::{
-    Backfill, Bound, Chunk, ExistingRows, Grain, Noop, Nulls, Order, Partition, PartitionBy,
-    Reprocess, RetryPolicy, RunLimits, SourceRows, SourceTable, StepLimits, Strategy, TableName,
-    TargetTable, Triggers, Write, WriteMode,
+    Backfill, Bound, Chunk, ExistingRows, Grain, Noop, Nulls, OnSchemaChange, Order, Partition,
+    PartitionBy, Reprocess, RetryPolicy, RunLimits, SourceRows, SourceTable, StepLimits, Strategy,
+    TableName, TargetTable, Triggers, Write, WriteMode,
 };
 
 fn table(name: &str) -> TableName {
@@ -75,6 +75,7 @@ fn days(start: Option<&str>, end: Option<&str>) -> Backfill {
             cursor: None,
             resident: ExistingRows::Fail,
             triggers: Triggers::Fire,
+            on_schema_change: OnSchemaChange::Fail,
         },
         chunk: Chunk::default(),
     }

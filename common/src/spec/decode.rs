@@ -16,7 +16,7 @@ use super::problem::Location;
 use super::shape::tag_of;
 use super::step_keys::STEP;
 use super::value::{self, Bound, TableName};
-use super::write::{Chunk, ExistingRows, Triggers, Write, WriteMode};
+use super::write::{Chunk, ExistingRows, OnSchemaChange, Triggers, Write, WriteMode};
 use crate::id::{ConnectionName, PoolName, StepName};
 
 /// A part of the file, and where it stands.
@@ -313,7 +313,11 @@ fn swap(node: &Node, strategy: &Node, draft: &DraftStep) -> Option<Swap> {
         partition: or(node.get("partition"), None, |node| {
             partition(node).map(Some)
         })?,
-        write: replacing(node.get("write"), WriteMode::Exchange)?,
+        // The table that takes the place of the target's is made like it.
+        write: Write {
+            on_schema_change: OnSchemaChange::Fail,
+            ..replacing(node.get("write"), WriteMode::Exchange)?
+        },
         shrinking: shrinking(strategy)?,
         lock_timeout: or(
             strategy.get("lock_timeout"),
@@ -331,6 +335,7 @@ fn replacing(write: Option<&Node>, mode: WriteMode) -> Option<Write> {
         cursor: None,
         resident: ExistingRows::Replace,
         triggers: or(under(write, "triggers"), Triggers::Fire, word)?,
+        on_schema_change: on_schema_change(write)?,
     })
 }
 
@@ -339,6 +344,10 @@ fn shrinking(strategy: &Node) -> Option<Shrinking> {
         allow_empty: or(strategy.get("allow_empty"), false, boolean)?,
         allow_shrink: or(strategy.get("allow_shrink"), false, boolean)?,
     })
+}
+
+fn on_schema_change(write: Option<&Node>) -> Option<OnSchemaChange> {
+    or(under(write, "on_schema_change"), OnSchemaChange::Fail, word)
 }
 
 /// The columns of `write.key`.
@@ -366,6 +375,7 @@ fn backfill(node: &Node, strategy: &Node, draft: &DraftStep) -> Option<Backfill>
             })?,
             resident: or(write.get("resident"), ExistingRows::Fail, word)?,
             triggers: or(write.get("triggers"), Triggers::Fire, word)?,
+            on_schema_change: on_schema_change(Some(write))?,
         },
         chunk: chunk(node.get("chunk"))?,
     })

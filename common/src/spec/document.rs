@@ -104,7 +104,9 @@ fn full_refresh(of: &FullRefresh) -> Json {
         "allow_empty": of.shrinking.allow_empty,
         "allow_shrink": of.shrinking.allow_shrink,
     });
-    let mut write = json!({"triggers": of.write.triggers});
+    let mut write = json!({
+        "triggers": of.write.triggers, "on_schema_change": of.write.on_schema_change,
+    });
     insert_key(&mut write, &of.write);
     json!({"strategy": strategy, "from": source(&of.from), "to": target(&of.to), "write": write})
 }
@@ -178,7 +180,10 @@ fn backfill(of: &Backfill) -> Json {
     insert(&mut strategy, "reprocess", Some(of.reprocess));
     insert(&mut strategy, "order", Some(of.order));
 
-    let mut write = json!({"mode": of.write.mode, "resident": of.write.resident, "triggers": of.write.triggers});
+    let mut write = json!({
+        "mode": of.write.mode, "resident": of.write.resident, "triggers": of.write.triggers,
+        "on_schema_change": of.write.on_schema_change,
+    });
     insert_key(&mut write, &of.write);
     insert(&mut write, "cursor", of.write.cursor.as_ref());
     let Chunk {

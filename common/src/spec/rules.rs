@@ -5,12 +5,12 @@ use std::collections::BTreeSet;
 use super::decode::{bound, merges_without_cursor};
 use super::fields::{duration, whole, word};
 use super::model::{Reprocess, RetryPolicy};
-use super::node::{Node, join, shortened};
+use super::node::{Entry, Node, join, shortened};
 use super::problem::Problems;
 use super::shape::tag_of;
 use super::step_keys::STEP;
 use super::value::{self, BoundForm};
-use super::write::{ExistingRows, WriteMode};
+use super::write::{ExistingRows, OnSchemaChange, WriteMode};
 use crate::error_code::ErrorCode;
 
 /// Reports what contradicts itself within the step under `path`.
@@ -29,6 +29,9 @@ pub(super) fn check_step(step: &Node, path: &str, problems: &mut Problems) {
         }
         Some(word @ ("full_refresh" | "swap")) => {
             rules.no_write_mode(word, problems);
+            if word == "swap" {
+                rules.no_added_columns(problems);
+            }
             rules.columns(problems);
             rules.target(problems);
         }
@@ -135,16 +138,22 @@ impl Rules<'_> {
         }
     }
 
-    /// All of the target's rows are replaced. What `defaults` says for other steps means nothing
-    /// here.
-    fn no_write_mode(&self, strategy: &str, problems: &mut Problems) {
+    /// What the step itself says under `write`. What `defaults` says for other steps is not there.
+    fn own_write(&self) -> impl Iterator<Item = &Entry> {
         let of_this_step = self
             .step
             .entries()
             .iter()
             .filter(|entry| entry.key == "write" && !entry.is_laid);
-        for entry in of_this_step.flat_map(|write| write.node.entries()) {
-            if !entry.is_laid && matches!(entry.key.as_str(), "mode" | "cursor" | "resident") {
+        of_this_step
+            .flat_map(|write| write.node.entries())
+            .filter(|entry| !entry.is_laid)
+    }
+
+    /// All of the target's rows are replaced.
+    fn no_write_mode(&self, strategy: &str, problems: &mut Problems) {
+        for entry in self.own_write() {
+            if matches!(entry.key.as_str(), "mode" | "cursor" | "resident") {
                 let message = format!(
                     "`{}` has no meaning with `strategy: {strategy}`, which replaces all rows",
                     entry.key
@@ -157,6 +166,25 @@ impl Rules<'_> {
                         message,
                     )
                     .hint("leave it out, or use `strategy: backfill`");
+            }
+        }
+    }
+
+    /// What takes the place of the target's table is made like it.
+    fn no_added_columns(&self, problems: &mut Problems) {
+        for entry in self.own_write() {
+            if entry.key == "on_schema_change"
+                && word(&entry.node) == Some(OnSchemaChange::AddColumns)
+            {
+                problems
+                    .add(
+                        ErrorCode::SpecConflict,
+                        &self.path("write", &entry.key),
+                        entry.location,
+                        "`strategy: swap` loads a table that is made like the target's, without \
+                         columns of its own",
+                    )
+                    .hint("add the columns to the target, and leave it out");
             }
         }
     }

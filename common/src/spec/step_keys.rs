@@ -353,7 +353,7 @@ static WRITE: Fields = Fields {
         Key::new(
             "on_schema_change",
             Shape::Words(&SCHEMA_CHANGE),
-            "What happens when the target's columns differ; fail.",
+            "What happens when the target's table lacks columns of the source; fail.",
         ),
         Key::later(
             "deletes",
@@ -379,13 +379,7 @@ static RESIDENT: [Word; 2] = [Word::new("fail"), Word::new("replace")];
 
 static TRIGGERS: [Word; 2] = [Word::new("fire"), Word::new("skip")];
 
-static SCHEMA_CHANGE: [Word; 2] = [
-    Word::new("fail"),
-    Word::later(
-        "add_columns",
-        "add the columns to the target, then run again",
-    ),
-];
+static SCHEMA_CHANGE: [Word; 2] = [Word::new("fail"), Word::new("add_columns")];
 
 static RETRIES: Fields = Fields {
     what: "a retry rule",

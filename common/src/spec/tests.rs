@@ -70,7 +70,7 @@ steps:
     from: {connection: source, table: orders, rows: visible, columns: {note: {exclude: true}}}
     to: {connection: target, table: sales.orders}
     partition: {by: calendar, column: placed, grain: month, tz: America/New_York, nulls: fail}
-    write: {mode: replace_partition, key: [order_id], resident: replace, triggers: skip, on_schema_change: fail}
+    write: {mode: replace_partition, key: [order_id], resident: replace, triggers: skip, on_schema_change: add_columns}
     chunk: {target: 20s, max_rows: 100000, max_bytes: 32MiB}
     retries: {max_attempts: 7, initial: 3s, max: 10m, unreachable: 2h}
     limits: {tasks: 32, attempt: 30m, stall: 5m}
@@ -597,6 +597,23 @@ fn numbers_where_text_belongs_ask_for_quotes() {
         quoted.hint.as_deref(),
         Some("write the number without quotes")
     );
+}
+
+#[test]
+fn a_swap_adds_no_columns() {
+    // GIVEN `defaults` that let columns be added WHEN a swap is among the steps THEN that says
+    // nothing of it
+    let step = "steps:\n  t:\n    strategy: swap\n    from: {connection: a, table: t}\n    to: \
+                {connection: a, table: u}\n";
+    let head = "version: 1\nname: p\nconnections: {a: {type: postgres, url: \"postgres://u:${env:P}@h/d\"}}\n";
+    let laid = "defaults: {write: {on_schema_change: add_columns}}\n";
+    good(&format!("{head}{laid}{step}"));
+    // WHEN the swap says so itself THEN it is refused
+    let own = format!("{head}{step}    write: {{on_schema_change: add_columns}}\n");
+    let told = report(&bad(&own));
+    assert!(told.contains("made like the target's"), "{told}");
+    // AND a refresh may
+    good(&own.replace("swap", "full_refresh"));
 }
 
 #[test]

@@ -21,6 +21,9 @@ pub struct Write {
     pub resident: ExistingRows,
     /// Whether the target's triggers fire for what is written.
     pub triggers: Triggers,
+    /// What happens to columns of the source that the target lacks.
+    #[serde(default, skip_serializing_if = "OnSchemaChange::is_fail")]
+    pub on_schema_change: OnSchemaChange,
 }
 
 impl Write {
@@ -63,6 +66,27 @@ pub enum Triggers {
     /// They do not, and neither does what the server builds on triggers: foreign keys and
     /// deferrable keys are not checked.
     Skip,
+}
+
+/// What becomes of a column that the source has and the target's table lacks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnSchemaChange {
+    /// Nothing is loaded.
+    #[default]
+    Fail,
+    /// It is added to the target's table, where rows that are there hold NULL in it.
+    AddColumns,
+}
+
+impl OnSchemaChange {
+    #[allow(
+        clippy::trivially_copy_pass_by_ref,
+        reason = "serde passes a reference"
+    )]
+    const fn is_fail(&self) -> bool {
+        matches!(self, Self::Fail)
+    }
 }
 
 /// How a partition's rows meet the target's.

@@ -18,6 +18,7 @@ mod cluster_refusals;
 mod cluster_store;
 mod cluster_tls;
 mod cluster_workers;
+mod columns;
 mod contracts;
 mod crash_matrix;
 mod crashes;

@@ -85,11 +85,13 @@ impl FolderTarget {
                 engine: request.source_engine,
                 table: &request.source_table,
                 columns: &request.columns,
+                cut_by: request.partition_column.as_deref(),
             };
             let to = Destination {
                 engine: Engine::Folder,
                 table: &request.table,
                 found: &table.facts(None),
+                on_schema_change: request.on_schema_change,
             };
             return match plan::check_table(rows, to).refusal() {
                 Some((code, why)) => Err(self.place.permanent(code, why)),

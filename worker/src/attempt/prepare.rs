@@ -23,6 +23,7 @@ pub(crate) async fn prepare(cx: &AttemptContext<'_>) -> Result<Outcome, AttemptE
         partition_column: load_order.cut_by.as_ref().map(|by| by.column.clone()),
         mode: load_order.write.mode,
         triggers: load_order.write.triggers,
+        on_schema_change: load_order.write.on_schema_change,
         stream: StreamRequest {
             stream: load_order.stream.clone(),
             run: order.run,

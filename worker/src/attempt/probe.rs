@@ -81,7 +81,7 @@ pub(crate) async fn probe(
     if json.len() > FACTS_BYTES_MAX {
         let message = format!(
             "what is known of {} and {} takes {} bytes, and at most {FACTS_BYTES_MAX} can be kept: \
-             leave columns out with `from.exclude`",
+             exclude columns under `from.columns`",
             from.table,
             to.table,
             json.len()

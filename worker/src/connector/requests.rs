@@ -8,7 +8,9 @@ use highwater_common::cursor::{Cursor, CursorKind};
 use highwater_common::facts::{ColumnFacts, CursorForm, Engine};
 use highwater_common::id::{AttemptNo, ClusterId, DocumentDigest, RunId, StepName, TaskId};
 use highwater_common::range::{CursorRange, Slice};
-use highwater_common::spec::{ExistingRows, Shrinking, TableName, Triggers, WriteMode};
+use highwater_common::spec::{
+    ExistingRows, OnSchemaChange, Shrinking, TableName, Triggers, WriteMode,
+};
 use highwater_common::stream::PlanMark;
 use highwater_common::token::{Fence, FencingToken};
 
@@ -101,6 +103,8 @@ pub struct PrepareRequest {
     pub mode: WriteMode,
     /// Whether the target's triggers act on them.
     pub triggers: Triggers,
+    /// What becomes of columns that a table which is there lacks.
+    pub on_schema_change: OnSchemaChange,
     /// Which stream the table is loaded by, and who takes it.
     pub stream: StreamRequest,
 }

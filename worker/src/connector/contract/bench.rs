@@ -10,7 +10,7 @@ use highwater_common::cursor::{Cursor, CursorKind};
 use highwater_common::facts::TargetFacts;
 use highwater_common::id::{AttemptNo, ClusterId, DocumentDigest, RunId, StepName, TaskId};
 use highwater_common::range::{CursorRange, Slice};
-use highwater_common::spec::{ExistingRows, Triggers, WriteMode};
+use highwater_common::spec::{ExistingRows, OnSchemaChange, Triggers, WriteMode};
 use highwater_common::stream::PlanMark;
 use highwater_common::token::{Fence, FencingToken, Nonce};
 
@@ -116,6 +116,7 @@ impl<F: TargetFixture> Bench<F> {
             partition_column: Some("pos".to_owned()),
             mode: WriteMode::ReplacePartition,
             triggers: Triggers::Fire,
+            on_schema_change: OnSchemaChange::Fail,
             stream: StreamRequest {
                 stream: STREAM.to_owned(),
                 run: self.run,

@@ -208,6 +208,7 @@ async fn check_table(
         engine: request.source_engine,
         table: &request.source_table,
         columns: &request.columns,
+        cut_by: request.partition_column.as_deref(),
     };
     let told = plan::check_table(
         rows,
@@ -215,11 +216,13 @@ async fn check_table(
             engine: Engine::Postgres,
             table: &request.table,
             found: &found,
+            on_schema_change: request.on_schema_change,
         },
     );
     if let Some(refusal) = refusal(endpoint, &told) {
         return Err(refusal);
     }
+    let mut warnings = add_columns(conn, endpoint, request, &told.added).await?;
     let reactions = read_reactions(conn, table.oid).await.map_err(failed)?;
     let (mode, triggers) = (request.mode, request.triggers);
     let to = Writing {
@@ -228,23 +231,54 @@ async fn check_table(
         mode,
         triggers,
     };
-    let mut told = plan::check_reactions(to, Some(&reactions));
+    let told = plan::check_reactions(to, Some(&reactions));
     let references = read_references(conn, table.oid).await.map_err(failed)?;
     for told in [&told, &plan::check_references(to, &references)] {
         if let Some(refusal) = refusal(endpoint, told) {
             return Err(refusal);
         }
     }
+    warnings.extend(told.warnings);
     if let Some(sought) = request.sought_column()
         && !is_indexed(conn, table.oid, sought).await.map_err(failed)?
     {
         let own = table.column(sought).map(|column| column.facts.kind);
         let by_bytes =
             own == Some(ColumnKind::Text) && request.stream.kind != Some(CursorKind::Integer);
-        told.warnings
-            .push(plan::unindexed_target(told_as, sought, by_bytes));
+        warnings.push(plan::unindexed_target(told_as, sought, by_bytes));
     }
-    Ok(told.warnings)
+    Ok(warnings)
+}
+
+/// Adds what the table lacks, by the type that a created table would have; NULL in the rows that
+/// are there. Readers and writers of the table wait until the commit, and it waits for them only
+/// as long as a lock of this session may be waited for.
+async fn add_columns(
+    conn: &mut PgConnection,
+    endpoint: &Endpoint,
+    request: &PrepareRequest,
+    added: &[ColumnFacts],
+) -> Result<Vec<String>, ConnectorError> {
+    let mut warnings = Vec::new();
+    for column in added {
+        let failed = |error| {
+            let what = format!("add column {} to {}", column.name, request.table);
+            classify(endpoint, &what, error)
+        };
+        let made = created_type(conn, request.source_engine, column, None)
+            .await
+            .map_err(failed)?;
+        warnings.extend(made.told().map(|told| told.line(&request.table)));
+        let add = Sql::new(Dialect::Postgres, "alter table ")
+            .table(&request.table)
+            .text(" add column ")
+            .name(&column.name)
+            .text(" ");
+        conn.execute(sqlx::raw_sql(made.write(add).into_statement()))
+            .await
+            .map_err(failed)?;
+    }
+    Ok(warnings)
 }
 
 /// The error of a table that cannot take the rows, in the words of the plan.

@@ -30,7 +30,9 @@ use highwater_common::cursor::{Cursor, CursorKind};
 use highwater_common::facts::{ColumnFacts, CursorForm, Engine, TableFacts};
 use highwater_common::id::{AttemptNo, ClusterId, DocumentDigest, RunId, TaskId};
 use highwater_common::range::{CursorRange, Slice};
-use highwater_common::spec::{ExistingRows, Shrinking, TableName, Triggers, WriteMode};
+use highwater_common::spec::{
+    ExistingRows, OnSchemaChange, Shrinking, TableName, Triggers, WriteMode,
+};
 use highwater_common::stream::PlanMark;
 use highwater_common::token::{Fence, FencingToken, Nonce};
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
@@ -340,6 +342,7 @@ fn prepare_request(columns: Vec<ColumnFacts>) -> PrepareRequest {
         partition_column: Some("id".into()),
         mode: WriteMode::ReplacePartition,
         triggers: Triggers::Fire,
+        on_schema_change: OnSchemaChange::Fail,
         stream: StreamRequest {
             stream: STREAM.into(),
             run: RUN,

@@ -19,7 +19,9 @@ pub(super) async fn table(
     match catalog::find(conn, place, &request.table).await? {
         Some(table) => {
             let reactions = triggers::read(conn, place, &request.table).await?;
-            compare(place, request, &table, Some(&reactions))
+            let told = compare(place, request, &table, Some(&reactions))?;
+            add_columns(conn, place, request, &told.added).await?;
+            Ok(told.warnings)
         }
         None => {
             refuse(place, &plan::check_reactions(writing(request), None))?;
@@ -178,12 +180,13 @@ fn compare(
     request: &PrepareRequest,
     table: &Table,
     reactions: Option<&[Reaction]>,
-) -> Result<Vec<String>, ConnectorError> {
+) -> Result<TableCompat, ConnectorError> {
     let found = table.as_target();
     let rows = Rows {
         engine: request.source_engine,
         table: &request.source_table,
         columns: &request.columns,
+        cut_by: request.partition_column.as_deref(),
     };
     let told = plan::check_table(
         rows,
@@ -191,9 +194,11 @@ fn compare(
             engine: Engine::Sqlite,
             table: &request.table,
             found: &found,
+            on_schema_change: request.on_schema_change,
         },
     );
     refuse(place, &told)?;
+    let added = told.added;
     let mut told = plan::check_reactions(writing(request), reactions);
     refuse(place, &told)?;
     if let Some(sought) = request.sought_column()
@@ -202,7 +207,29 @@ fn compare(
         let warning = plan::unindexed_target(&request.table, sought, false);
         told.warnings.push(warning);
     }
-    Ok(told.warnings)
+    Ok(TableCompat { added, ..told })
+}
+
+/// Adds what the table lacks; NULL in the rows that are there.
+async fn add_columns(
+    conn: &mut SqliteConnection,
+    place: &DatabaseFile,
+    request: &PrepareRequest,
+    added: &[ColumnFacts],
+) -> Result<(), ConnectorError> {
+    for column in added {
+        let add = format!(
+            "alter table {} add column {} {}",
+            sql::table(&request.table),
+            sql::ident(&column.name),
+            type_of(column, request.source_engine)
+        );
+        let what = format!("add column {} to {}", column.name, request.table);
+        sql::run(conn, sql::once(add))
+            .await
+            .map_err(place.failed(what))?;
+    }
+    Ok(())
 }
 
 const fn writing(request: &PrepareRequest) -> Writing<'_> {

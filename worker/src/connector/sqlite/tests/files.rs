@@ -3,7 +3,7 @@
 use std::process::Stdio;
 
 use highwater_common::assignment::{ErrorClass, Receipt};
-use highwater_common::spec::{Triggers, WriteMode};
+use highwater_common::spec::{OnSchemaChange, Triggers, WriteMode};
 use tokio::io::{AsyncBufReadExt, BufReader};
 
 use super::{File, column, table, text};
@@ -61,6 +61,7 @@ fn prepare(file: &File) -> PrepareRequest {
         partition_column: Some("pos".to_owned()),
         mode: WriteMode::ReplacePartition,
         triggers: Triggers::Fire,
+        on_schema_change: OnSchemaChange::Fail,
         stream: StreamRequest {
             stream: "s".to_owned(),
             run: RunId::from_bytes([7; 16]),

@@ -6,7 +6,7 @@ use highwater_common::cursor::{Cursor, CursorKind};
 use highwater_common::facts::{ColumnFacts, ColumnKind, CursorForm, Engine};
 use highwater_common::id::{AttemptNo, ClusterId, DocumentDigest, RunId, TaskId};
 use highwater_common::range::{CursorRange, Slice};
-use highwater_common::spec::{ExistingRows, Triggers, WriteMode};
+use highwater_common::spec::{ExistingRows, OnSchemaChange, Triggers, WriteMode};
 use highwater_common::stream::PlanMark;
 use highwater_common::token::{Fence, FencingToken, Nonce};
 
@@ -57,6 +57,7 @@ pub(super) async fn load(
             partition_column: Some(partition_column.clone()),
             mode: WriteMode::ReplacePartition,
             triggers: Triggers::Fire,
+            on_schema_change: OnSchemaChange::Fail,
             stream: StreamRequest {
                 stream: "s".to_owned(),
                 run: RunId::from_bytes([7; 16]),
