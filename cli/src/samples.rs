@@ -1,9 +1,9 @@
 //! Documents for tests.
 
 use highwater_common::document::{
-    ClusterDocument, EventDocument, EventsDocument, FailedTaskDocument, PlanDocument,
-    PlannedStepDocument, RunDocument, RunsDocument, StepDocument, TaskCounts, TaskDocument,
-    TasksDocument, WorkerDocument,
+    CheckDocument, ClusterDocument, EventDocument, EventsDocument, FailedTaskDocument,
+    PlanDocument, PlannedStepDocument, RunDocument, RunsDocument, StepDocument, TaskCounts,
+    TaskDocument, TasksDocument, WorkerDocument,
 };
 use highwater_common::id::{DocumentDigest, RunId, TaskId};
 use highwater_common::status::{RunStatus, StepStatus};
@@ -94,6 +94,7 @@ pub(crate) fn step(name: &str, status: StepStatus) -> StepDocument {
         waits: Vec::new(),
         warnings: Vec::new(),
         not_loaded: Vec::new(),
+        checks: Vec::new(),
         dead: Vec::new(),
         retrying: Vec::new(),
     }
@@ -319,4 +320,15 @@ pub(crate) fn events() -> EventsDocument {
         run: RUN,
         events,
     }
+}
+
+/// A check whose words were lost, one that passed, and one that failed.
+pub(crate) fn checks() -> Vec<CheckDocument> {
+    let check = |least: u64, found: &str| CheckDocument {
+        check: format!("min_rows: {least}"),
+        passed: least < 30,
+        expected: format!("at least {least} rows"),
+        found: found.to_owned(),
+    };
+    vec![check(1, ""), check(10, "12 rows"), check(30, "12 rows")]
 }

@@ -121,6 +121,7 @@ fn spec(name: &StepName, tz: &str) -> Spec {
         pools: Vec::new(),
         labels: BTreeMap::new(),
         tolerate_dead: 0,
+        checks: Vec::new(),
     };
     Spec {
         version: 1,

@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::check::CheckAnswer;
 use crate::close::Ordinals;
 use crate::cursor::CursorKind;
 use crate::errand::Errand;
@@ -14,7 +15,7 @@ use crate::id::{
 };
 use crate::left_out::LeftOut;
 use crate::range::{CursorRange, Slice};
-use crate::spec::{Chunk, Connection, Shrinking, SourceTable, Strategy, TargetTable, Write};
+use crate::spec::{Check, Chunk, Connection, Shrinking, SourceTable, Strategy, TargetTable, Write};
 use crate::token::{Fence, FencingToken};
 
 /// What a task does.
@@ -120,6 +121,9 @@ pub struct LoadOrder {
     /// How much smaller a table may become that is replaced whole.
     #[serde(default)]
     pub shrinking: Shrinking,
+    /// What the table must answer before its rows are published.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub checks: Vec<Check>,
     /// How much of a partition one commit takes; `None` commits it whole.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub chunk: Option<Chunk>,
@@ -318,11 +322,25 @@ impl AttemptError {
     }
 }
 
+/// What the checks of a step came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Checked {
+    /// The table that was asked, and where.
+    pub table: String,
+    /// One for each check, in their order.
+    pub answers: Vec<CheckAnswer>,
+    /// What was committed with them; `None` where they were asked apart from a commit, or one of
+    /// them kept it from being made.
+    pub committed: Option<Receipt>,
+}
+
 /// How an attempt ended, as the worker tells it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
     /// The task's rows are in the target, by this attempt or an earlier one.
     Committed(Receipt),
+    /// What the step's checks came to, and the commit that was made with them, if one was.
+    Checked(Checked),
     /// A probe's answer: `StepFacts` as JSON of at most [`FACTS_BYTES_MAX`]; a failure of its own
     /// when it is not.
     Probed(Vec<u8>),

@@ -17,11 +17,12 @@ use crate::spec::{Connection, Step};
 pub struct Capabilities(u32);
 
 /// What is known beside the databases, and the word for each.
-const WORDS: [(Capabilities, &str); 4] = [
+const WORDS: [(Capabilities, &str); 5] = [
     (Capabilities::BACKFILL, "backfill"),
     (Capabilities::FULL_REFRESH, "full_refresh"),
     (Capabilities::SWAP, "swap"),
     (Capabilities::NOOP, "noop"),
+    (Capabilities::CHECKS, "checks"),
 ];
 
 impl Capabilities {
@@ -36,20 +37,21 @@ impl Capabilities {
     /// To let a table take the place of another.
     pub const SWAP: Self = Self(1 << 3);
 
+    /// To ask a table what a step's checks say.
+    pub const CHECKS: Self = Self(1 << 4);
+
     /// To reach databases of this kind.
     #[must_use]
     pub const fn of_engine(engine: Engine) -> Self {
-        Self(1 << 4 << engine as u32)
+        Self(1 << 5 << engine as u32)
     }
 
     /// What programs of this version can do; no-op tasks only where they are allowed.
     #[must_use]
     pub fn of_program(allow_noop: bool) -> Self {
         let engines = Engine::ALL.iter().copied().map(Self::of_engine);
-        let moving = engines.fold(
-            Self::BACKFILL.and(Self::FULL_REFRESH).and(Self::SWAP),
-            Self::and,
-        );
+        let strategies = Self::BACKFILL.and(Self::FULL_REFRESH).and(Self::SWAP);
+        let moving = engines.fold(strategies.and(Self::CHECKS), Self::and);
         if allow_noop {
             moving.and(Self::NOOP)
         } else {
@@ -78,7 +80,12 @@ impl Capabilities {
             .connections()
             .filter_map(|name| connections.get(name));
         let engines = engines.map(|connection| Self::of_engine(connection.engine()));
-        engines.fold(load.needs(), Self::and)
+        let checks = if step.checks.is_empty() {
+            Self::NONE
+        } else {
+            Self::CHECKS
+        };
+        engines.fold(load.needs().and(checks), Self::and)
     }
 
     /// All of both.

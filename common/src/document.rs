@@ -150,10 +150,27 @@ pub struct StepDocument {
     /// Rows of the source that it left where they are, as they were counted at its end.
     #[serde(default)]
     pub not_loaded: Vec<String>,
+    /// What its checks came to, once they were made.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub checks: Vec<CheckDocument>,
     /// Tasks given up, at most 20.
     pub dead: Vec<FailedTaskDocument>,
     /// Tasks that wait for their next attempt, at most 5.
     pub retrying: Vec<FailedTaskDocument>,
+}
+
+/// What a check of a step came to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckDocument {
+    /// The check, as it is written: `min_rows: 30`.
+    pub check: String,
+    /// Whether the table answered as it must.
+    pub passed: bool,
+    /// What it must answer: `at least 30 rows`.
+    pub expected: String,
+    /// What it answered: `12 rows`. Empty where its commit proves that the check passed, and the
+    /// words were lost.
+    pub found: String,
 }
 
 /// A task that failed.

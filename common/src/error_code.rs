@@ -186,6 +186,10 @@ error_codes! {
     BytesInText = "bytes_in_text",
     /// The database's file, or its folder, cannot be opened.
     CannotOpen = "cannot_open",
+    /// A check of the step was not met; the message says which, and what was found.
+    CheckFailed = "check_failed",
+    /// What a check asks, the database cannot answer.
+    CheckUnsupported = "check_unsupported",
     /// Another session holds the task's row of the ledger.
     ClaimBlocked = "claim_blocked",
     /// The answer to a COMMIT was lost, and the ledger could not be asked; the next attempt asks

@@ -17,6 +17,7 @@
 
 pub mod assignment;
 pub mod capability;
+pub mod check;
 pub mod chunk;
 pub mod close;
 pub mod commit;

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::assignment::AttemptError;
+use crate::check::CheckAnswer;
 use crate::errand::Errand;
 use crate::id::{
     AttemptNo, ClusterId, DocumentDigest, PipelineName, SessionId, StepName, WorkerId,
@@ -92,6 +93,8 @@ pub struct StepRecord {
     pub setbacks: u32,
     /// How many tasks were opened again because the target had lost their commits.
     pub tasks_lost: u64,
+    /// What its checks came to, in their order; none until they were made.
+    pub checks: Vec<CheckAnswer>,
 }
 
 /// Where a task stands within its run.

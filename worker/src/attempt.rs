@@ -1,6 +1,7 @@
 //! What attempts are made of: what they work with, and each thing that they may do. Which of it an
 //! attempt does is said by `dispatch` and by its strategy.
 
+mod check;
 mod chunks;
 mod claim;
 mod close;

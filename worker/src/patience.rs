@@ -27,6 +27,9 @@ const PROBE_STALLS: u32 = 6;
 /// The least time that a probe has.
 const PROBE_LEAST: Duration = Duration::from_mins(1);
 
+/// How much longer than its server may take an answer to a check is waited for.
+const CHECK_GRACE: Duration = Duration::from_secs(30);
+
 /// A call on a database that moves no rows. Each has a time on the client's side, longer than the
 /// server's own timeouts and the waits for locks in it add up to: past it the server is not slow,
 /// but silent.
@@ -40,6 +43,7 @@ pub(crate) enum Call {
     Ledger,
     Fence,
     Count,
+    Check,
     Close,
 }
 
@@ -49,6 +53,8 @@ impl Call {
         match self {
             Self::Probe => stall.saturating_mul(PROBE_STALLS).max(PROBE_LEAST),
             Self::Prepare | Self::Count | Self::Close => Duration::from_mins(10),
+            // The server's own limit is the time that an attempt may move nothing.
+            Self::Check => stall.saturating_add(CHECK_GRACE),
             Self::Adopt | Self::Fence => Duration::from_mins(5),
             Self::Claim => Duration::from_mins(3),
             Self::Columns | Self::Ledger => Duration::from_mins(1),
@@ -67,6 +73,7 @@ impl fmt::Display for Call {
             Self::Ledger => "read the ledger",
             Self::Fence => "fence a run",
             Self::Count => "count the rows that no partition takes",
+            Self::Check => "check the table",
             Self::Close => "compare what is committed",
         })
     }

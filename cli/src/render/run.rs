@@ -3,7 +3,9 @@
 
 use std::time::Duration;
 
-use highwater_common::document::{FailedTaskDocument, RunDocument, StepDocument, TaskCounts};
+use highwater_common::document::{
+    CheckDocument, FailedTaskDocument, RunDocument, StepDocument, TaskCounts,
+};
 use highwater_common::status::RunStatus;
 use highwater_common::task::TaskState;
 use jiff::Timestamp;
@@ -167,6 +169,11 @@ fn details(step: &StepDocument, look: &Look) -> String {
             .map(|rows| format!("note    not loaded: {}", tame(rows))),
     );
     lines.extend(
+        step.checks
+            .iter()
+            .map(|answer| format!("check   {}", check(answer, look))),
+    );
+    lines.extend(
         step.dead
             .iter()
             .map(|task| format!("{}    {}", look.bad("dead"), failed_task(step, task))),
@@ -187,6 +194,21 @@ fn details(step: &StepDocument, look: &Look) -> String {
         .into_iter()
         .map(|line| format!("    {line}\n"))
         .collect()
+}
+
+/// What a check came to: `failed min_rows: 30: expects at least 30 rows, found 12 rows`.
+#[must_use]
+pub(super) fn check(answer: &CheckDocument, look: &Look) -> String {
+    let (check, found) = (tame(&answer.check), tame(&answer.found));
+    match (answer.passed, found.is_empty()) {
+        (true, true) => format!("passed {check}"),
+        (true, false) => format!("passed {check}: found {found}"),
+        (false, _) => format!(
+            "{} {check}: expects {}, found {found}",
+            look.bad("failed"),
+            tame(&answer.expected)
+        ),
+    }
 }
 
 /// A task that failed: `orders[2023-05-07] attempt 1 permanent numeric_overflow: amount`.

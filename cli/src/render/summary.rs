@@ -6,7 +6,7 @@ use highwater_common::status::{RunStatus, StepStatus};
 use jiff::Timestamp;
 
 use super::look::{Look, tame};
-use super::run::{failed_task, is_told_by, took};
+use super::run::{check, failed_task, is_told_by, took};
 use super::{count, duration};
 
 /// Dead tasks that the summary shows; `status` shows more.
@@ -45,6 +45,9 @@ pub(crate) fn summary(run: &RunDocument, now: Timestamp, look: &Look) -> String 
         }
         for rows in &step.not_loaded {
             text.push_str(&format!("  {} not loaded: {}\n", step.step, tame(rows)));
+        }
+        for answer in &step.checks {
+            text.push_str(&format!("  {} check {}\n", step.step, check(answer, look)));
         }
     }
     // The reason of a run that could not be planned is what its probes died of.

@@ -91,6 +91,7 @@ fn summaries_say_what_is_committed_and_what_to_do_next() {
     partly.steps = vec![samples::step("orders", StepStatus::Success)];
     partly.steps[0].not_loaded =
         vec!["12 rows of orders whose placed_at lies before 2019-01-01".to_owned()];
+    partly.steps[0].checks = samples::checks();
     let all = [
         samples::succeeded(),
         covered,
@@ -110,6 +111,9 @@ fn summaries_say_what_is_committed_and_what_to_do_next() {
 
     Run r-71c success in 5.2 s: 31 tasks · 27,004 rows
       orders not loaded: 12 rows of orders whose placed_at lies before 2019-01-01
+      orders check passed min_rows: 1
+      orders check passed min_rows: 10: found 12 rows
+      orders check failed min_rows: 30: expects at least 30 rows, found 12 rows
 
     Run r-71c failed, part committed, in 1 h 07 m: 1,132 done · 1 dead · 2 not run · 1,307,911,204 rows
       success 1 step · failed orders (1 dead) · skipped order_kpis (orders failed)

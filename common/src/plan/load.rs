@@ -134,6 +134,7 @@ pub fn plan_load(
             target_form,
         }),
         write: step.write.clone(),
+        checks: Vec::new(),
         chunk: chunk(step, column),
         cut: digest(&(&partitioning, &covered)),
         target_fingerprint: facts.target.fingerprint.clone(),

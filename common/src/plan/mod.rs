@@ -122,11 +122,13 @@ pub fn plan_step(
     step: &Step,
     facts: Option<&StepFacts>,
 ) -> Result<StepPlan, Vec<PlanProblem>> {
-    step.strategy.load().plan(
-        &PlanContext {
-            pipeline,
-            step: name,
-        },
-        facts,
-    )
+    let of = PlanContext {
+        pipeline,
+        step: name,
+    };
+    let mut plan = step.strategy.load().plan(&of, facts)?;
+    if let Some(load_order) = &mut plan.load_order {
+        load_order.checks.clone_from(&step.checks);
+    }
+    Ok(plan)
 }

@@ -250,6 +250,7 @@ fn spec(step: Backfill) -> Spec {
         pools: Vec::new(),
         labels: BTreeMap::new(),
         tolerate_dead: 0,
+        checks: Vec::new(),
     };
     Spec {
         version: 1,

@@ -49,6 +49,7 @@ pub(crate) fn plan_whole(
         write: whole.write.clone(),
         shadow: None,
         shrinking: whole.shrinking,
+        checks: Vec::new(),
         chunk: None,
         cut: digest(&"whole"),
         target_fingerprint: facts.target.fingerprint.clone(),

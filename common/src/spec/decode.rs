@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::connection::Connection;
+use super::data_check;
 use super::fields::{boolean, duration, or, under, whole, word};
 use super::model::{
     Backfill, Dependency, FullRefresh, Noop, Nulls, Order, Partition, PartitionBy, Pool, Reprocess,
@@ -238,7 +239,17 @@ fn step(node: &Node, draft: &DraftStep) -> Option<Step> {
         pools,
         labels: or(node.get("labels"), BTreeMap::new(), labels)?,
         tolerate_dead: or(under(node.get("tolerate"), "dead"), 0, whole)?,
+        checks: or(checks_of(node), Vec::new(), |checks| {
+            checks.items().iter().map(data_check::check).collect()
+        })?,
     })
+}
+
+/// The checks of a step that can have some; what `defaults` lays under another means nothing.
+fn checks_of(step: &Node) -> Option<&Node> {
+    let key = STEP.key("checks")?;
+    let has_some = tag_of(&STEP, step).is_some_and(|word| key.goes_with(Some(word)));
+    step.get("checks").filter(|_| has_some)
 }
 
 /// How many tasks of a step run beside each other where its `limits` do not say. The rows of a merge

@@ -95,6 +95,11 @@ fn step(step: &Step) -> Json {
         "tolerate",
         Some(json!({"dead": step.tolerate_dead})),
     );
+    insert(
+        &mut document,
+        "checks",
+        Some(&step.checks).filter(|checks| !checks.is_empty()),
+    );
     document
 }
 

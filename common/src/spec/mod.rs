@@ -10,6 +10,7 @@ mod canonical;
 mod check;
 mod checks;
 mod connection;
+mod data_check;
 mod decode;
 mod defaults;
 mod document;
@@ -41,6 +42,7 @@ use crate::error_code::ErrorCode;
 
 pub use canonical::from_canonical;
 pub use connection::Connection;
+pub use data_check::Check;
 pub use model::*;
 pub use problem::{Problem, masked};
 pub use schema::json_schema;

@@ -10,6 +10,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::connection::Connection;
+use super::data_check::Check;
 use super::value::{Bound, TableName};
 use super::write::{Chunk, Write};
 use super::{millis, optional_millis};
@@ -68,6 +69,9 @@ pub struct Step {
     pub labels: BTreeMap<String, String>,
     /// Tasks that may die before the step fails.
     pub tolerate_dead: u32,
+    /// What its table must answer before its rows are published.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub checks: Vec<Check>,
 }
 
 /// An edge of the DAG.

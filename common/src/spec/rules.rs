@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::data_check;
 use super::decode::{bound, merges_without_cursor};
 use super::fields::{duration, whole, word};
 use super::model::{Reprocess, RetryPolicy};
@@ -18,6 +19,9 @@ pub(super) fn check_step(step: &Node, path: &str, problems: &mut Problems) {
     let rules = Rules { step, path };
     rules.retries(problems);
     rules.attempt(problems);
+    if let Some(checks) = step.get("checks") {
+        data_check::check_items(checks, &join(path, "checks"), problems);
+    }
     match tag_of(&STEP, step) {
         Some("backfill") => {
             rules.needs_partition(problems);

@@ -1,5 +1,6 @@
 //! The keys of a step, and of all that a step holds.
 
+use super::data_check::CHECKS;
 use super::shape::{Fields, Key, List, Named, Shape, Word};
 
 const BACKFILL: &[&str] = &["backfill"];
@@ -7,6 +8,7 @@ const MOVING: &[&str] = &["backfill", "full_refresh", "swap"];
 const PARTITIONED: &[&str] = &["backfill", "swap"];
 const REPLACING: &[&str] = &["full_refresh", "swap"];
 const SWAP: &[&str] = &["swap"];
+const CHECKED: &[&str] = &["full_refresh"];
 const NOOP: &[&str] = &["noop"];
 const CALENDAR: &[&str] = &["calendar"];
 const INTEGER: &[&str] = &["integer"];
@@ -68,7 +70,12 @@ pub(super) static STEP: Fields = Fields {
              replaced partition is committed whole.",
         )
         .only(BACKFILL),
-        Key::later("checks", "compare the tables after the run"),
+        Key::new(
+            "checks",
+            Shape::List(&CHECKS),
+            "What the table must answer before its rows are published.",
+        )
+        .only(CHECKED),
         Key::later("slot_limit", "it belongs to `cdc`"),
         Key::later("sql", "it belongs to the strategy `sql`"),
         Key::later("command", "it belongs to the strategy `exec`"),

@@ -59,6 +59,7 @@ steps:
     from: {connection: source, table: rates}
     to: {connection: target, table: rates}
     write: {triggers: skip}
+    checks: [{min_rows: 30}]
   customers:
     strategy: {type: swap, allow_empty: true, allow_shrink: true, lock_timeout: 200ms}
     from: {connection: source, table: customers}
@@ -952,4 +953,32 @@ fn a_merge_without_a_cursor_runs_one_task_at_a_time() {
     let merge = merge.replace("mode: merge", "mode: merge, cursor: time_hour");
     assert_eq!(tasks(&merge), None);
     assert_eq!(tasks(&limited(&merge)), Some(2));
+}
+
+#[test]
+fn a_check_asks_one_thing_and_something() {
+    // GIVEN a step with checks THEN they are read in their order
+    let with = |checks: &str| {
+        let rates = "    write: {triggers: skip}\n    checks: [{min_rows: 30}]\n";
+        assert!(FULL.contains(rates));
+        FULL.replace(rates, &format!("    checks: {checks}\n"))
+    };
+    let rates: StepName = "rates".parse().expect("legal");
+    let spec = good(&with("[{min_rows: 30}, {min_rows: 1}]"));
+    let read = [Check::MinRows(30), Check::MinRows(1)];
+    assert_eq!(spec.steps[&rates].checks, read);
+    assert_eq!(good(&with("[]")).steps[&rates].checks, []);
+    // AND what is none is refused where it stands
+    for (checks, at, code) in [
+        ("{min_rows: 30}", "", ErrorCode::SpecWrongType),
+        ("[min_rows]", "[0]", ErrorCode::SpecWrongType),
+        ("[{}]", "[0]", ErrorCode::SpecMissingKey),
+        ("[{min_rows: 0}]", "[0].min_rows", ErrorCode::SpecOutOfRange),
+        ("[{max_rows: 1}]", "[0].max_rows", ErrorCode::SpecUnknownKey),
+    ] {
+        let problems = bad(&with(checks));
+        assert_eq!(problems.len(), 1, "{checks}: {}", report(&problems));
+        assert_eq!(problems[0].code, code, "{checks}: {}", problems[0]);
+        assert_eq!(problems[0].path, format!("steps.rates.checks{at}"));
+    }
 }

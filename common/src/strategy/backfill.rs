@@ -109,6 +109,10 @@ impl Load for Backfill {
         }
     }
 
+    fn after_failed_check(&self) -> &'static str {
+        "The rows that were loaded stay; mend them or the check, then `highwater retry` asks again"
+    }
+
     fn judge_left_out(&self, plan: &StepPlan, found: &LeftOut) -> Result<Vec<String>, String> {
         let Some(partitions) = plan.partitions() else {
             return Ok(Vec::new());

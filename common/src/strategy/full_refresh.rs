@@ -63,6 +63,10 @@ impl Load for FullRefresh {
         "all of it, at one instant".to_owned()
     }
 
+    fn after_failed_check(&self) -> &'static str {
+        "Nothing was kept: the table holds what it held before"
+    }
+
     fn judge_left_out(&self, _: &StepPlan, _: &LeftOut) -> Result<Vec<String>, String> {
         Ok(Vec::new())
     }

@@ -55,6 +55,11 @@ pub trait Load: Sync {
     /// How the plan goes about it, in a line.
     fn summary(&self, plan: &StepPlan) -> String;
 
+    /// What has become of the rows when a check of them failed, for people.
+    fn after_failed_check(&self) -> &'static str {
+        ""
+    }
+
     /// The rows that no task took, for people, when all of them were declared to stay where they
     /// are.
     ///

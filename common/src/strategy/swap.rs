@@ -88,6 +88,11 @@ impl Load for Swap {
         }
     }
 
+    fn after_failed_check(&self) -> &'static str {
+        "Nothing was published; the table that was loaded stays, to be looked at, until the step's \
+         next run"
+    }
+
     fn judge_left_out(&self, plan: &StepPlan, found: &LeftOut) -> Result<Vec<String>, String> {
         let (Some(partition), Some(partitions)) = (&self.partition, plan.partitions()) else {
             return Ok(Vec::new());

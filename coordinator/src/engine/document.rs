@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use highwater_common::assignment::{AttemptError, Work};
 use highwater_common::document::{
-    AdoptedDocument, ClusterDocument, FailedTaskDocument, PlanDocument, PlannedStepDocument,
-    RunDocument, StepDocument, TaskCounts, TaskDocument, TasksDocument, WorkerDocument,
+    AdoptedDocument, CheckDocument, ClusterDocument, FailedTaskDocument, PlanDocument,
+    PlannedStepDocument, RunDocument, StepDocument, TaskCounts, TaskDocument, TasksDocument,
+    WorkerDocument,
 };
 use highwater_common::facts::Adopted;
 use highwater_common::id::{ClusterId, ConnectionName, StepName, TaskId};
@@ -145,9 +146,27 @@ fn step_document(
         waits: waits(cluster, run, name, now_millis),
         warnings: warnings(step),
         not_loaded: step.record.not_loaded.clone(),
+        checks: checks(run, name, step),
         dead,
         retrying,
     }
+}
+
+/// What the checks of a step came to, once they were made.
+fn checks(run: &Run, name: &StepName, step: &Step) -> Vec<CheckDocument> {
+    let checks = run
+        .spec
+        .steps
+        .get(name)
+        .map_or(&[][..], |step| &step.checks);
+    let told = checks.iter().zip(&step.record.checks);
+    told.map(|(check, answer)| CheckDocument {
+        check: check.to_string(),
+        passed: answer.passed,
+        expected: check.expected(),
+        found: answer.found.clone(),
+    })
+    .collect()
 }
 
 /// What a person should know of a step: what its plan says, and what its prepare found besides, in

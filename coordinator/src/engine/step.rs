@@ -64,6 +64,7 @@ impl Step {
             fingerprint: String::new(),
             setbacks: 0,
             tasks_lost: 0,
+            checks: Vec::new(),
         };
         Self {
             record,

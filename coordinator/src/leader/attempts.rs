@@ -124,6 +124,7 @@ impl Leader {
             | Outcome::Probed(_)
             | Outcome::Done
             | Outcome::Prepared { .. }
+            | Outcome::Checked(_)
             | Outcome::Counted(_)
             | Outcome::Closed(_)
             | Outcome::RunFenced { .. } => true,
@@ -139,12 +140,9 @@ impl Leader {
         let (lease, run) = self.lease(task)?;
         match (outcome, run.work(&lease.address)?) {
             (Outcome::Committed(receipt), Work::Partition(_) | Work::Publish) => {
-                let planned = self.completed(task, receipt, millis)?;
-                Some(Planned {
-                    effect: Effect::Carried(receipt.bytes),
-                    ..planned
-                })
+                self.committed(task, receipt, millis)
             }
+            (Outcome::Checked(checked), Work::Publish) => self.checked(task, checked, millis),
             (Outcome::RunFenced { attempts }, Work::Fence) => {
                 tracing::info!(attempts, "fenced");
                 self.completed(task, Receipt::default(), millis)
@@ -181,6 +179,7 @@ impl Leader {
             (
                 Outcome::Committed(_)
                 | Outcome::RunFenced { .. }
+                | Outcome::Checked(_)
                 | Outcome::Counted(_)
                 | Outcome::Closed(_)
                 | Outcome::Done
@@ -325,6 +324,7 @@ fn believable(outcome: Outcome) -> Outcome {
         | Outcome::Done
         | Outcome::Prepared { .. }
         | Outcome::RunFenced { .. }
+        | Outcome::Checked(_)
         | Outcome::Counted(_)
         | Outcome::Closed(_)
         | Outcome::Unprepared(_)

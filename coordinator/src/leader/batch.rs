@@ -52,8 +52,15 @@ pub(super) enum Effect {
     Carried(u64),
     /// A probe brought these facts.
     Found(Arc<StepFacts>),
-    /// Something was noted in the step's record: the record, and its bytes.
-    Noted(StepRecord, Vec<u8>),
+    /// Something was noted in the step's record.
+    Noted {
+        /// The record.
+        record: Box<StepRecord>,
+        /// Its bytes.
+        stored: Vec<u8>,
+        /// So many bytes were carried by rows that were committed with it.
+        carried: u64,
+    },
 }
 
 impl From<Change> for Planned {
@@ -239,13 +246,18 @@ impl Batch {
                 Effect::None => {}
                 Effect::Carried(bytes) => step.bytes += bytes,
                 Effect::Found(facts) => drop(run.facts.insert(change.address.step.clone(), facts)),
-                Effect::Noted(record, bytes) => {
+                Effect::Noted {
+                    record,
+                    stored,
+                    carried,
+                } => {
+                    step.bytes += carried;
                     if record.fingerprint != step.record.fingerprint {
                         // What its workers are told says so, too.
                         run.orders
                             .remove(&(change.address.step.clone(), step.generation));
                     }
-                    (step.record, step.stored) = (record, Some(bytes));
+                    (step.record, step.stored) = (*record, Some(stored));
                 }
             }
             let address = &change.address;

@@ -7,6 +7,7 @@
 
 mod backfill;
 mod cancel;
+mod checks;
 mod chunks;
 mod closes;
 mod cluster_calls;

@@ -3,6 +3,7 @@
 mod words;
 
 use highwater_common::assignment::{AttemptError, ErrorClass};
+use highwater_common::check::CheckAnswer;
 use highwater_common::errand::Errand;
 use highwater_common::id::{AttemptNo, ClusterId, DocumentDigest, SessionId, WorkerId};
 use highwater_common::record::{
@@ -207,6 +208,7 @@ impl StoredRecord for StepRecord {
             fingerprint: self.fingerprint.clone(),
             setbacks: self.setbacks,
             tasks_lost: self.tasks_lost,
+            checks: self.checks.iter().map(answer_to).collect(),
         }
         .encode_to_vec()
     }
@@ -223,8 +225,19 @@ impl StoredRecord for StepRecord {
             fingerprint: message.fingerprint,
             setbacks: message.setbacks,
             tasks_lost: message.tasks_lost,
+            checks: message.checks.into_iter().map(answer_from).collect(),
         })
     }
+}
+
+fn answer_to(answer: &CheckAnswer) -> pb::step::CheckAnswer {
+    let CheckAnswer { passed, found } = answer.clone();
+    pb::step::CheckAnswer { passed, found }
+}
+
+fn answer_from(answer: pb::step::CheckAnswer) -> CheckAnswer {
+    let pb::step::CheckAnswer { passed, found } = answer;
+    CheckAnswer { passed, found }
 }
 
 impl StoredRecord for LeaseRecord {

@@ -1,6 +1,9 @@
 //! Messages of the wire to and from domain types.
 
-use highwater_common::assignment::{Assignment, AttemptError, ErrorClass, Outcome, Receipt, Work};
+use highwater_common::assignment::{
+    Assignment, AttemptError, Checked, ErrorClass, Outcome, Receipt, Work,
+};
+use highwater_common::check::CheckAnswer;
 use highwater_common::close::Ordinals;
 use highwater_common::cursor::Cursor;
 use highwater_common::id::{AttemptNo, DocumentDigest, RunId, SessionId, TaskId};
@@ -293,6 +296,11 @@ pub fn outcome_to(outcome: Outcome) -> pb::complete_request::Outcome {
             stray: Some(stray.into()),
         }),
         Outcome::Closed(there) => O::Closed(there.to_bytes()),
+        Outcome::Checked(checked) => O::Checked(pb::Checked {
+            table: checked.table,
+            answers: checked.answers.into_iter().map(answer_to).collect(),
+            committed: checked.committed.map(Into::into),
+        }),
         Outcome::Unprepared(why) => O::Unprepared(failure_to(why)),
         Outcome::Fenced { newer } => O::FencedBy(newer.raw()),
         Outcome::Superseded { by } => O::Superseded(pb::Superseded {
@@ -301,6 +309,16 @@ pub fn outcome_to(outcome: Outcome) -> pb::complete_request::Outcome {
         Outcome::Failed(error) => O::Failed(failure_to(error)),
         Outcome::Released => O::Released(pb::Released {}),
     }
+}
+
+fn answer_to(answer: CheckAnswer) -> pb::CheckAnswer {
+    let CheckAnswer { passed, found } = answer;
+    pb::CheckAnswer { passed, found }
+}
+
+fn answer_from(answer: pb::CheckAnswer) -> CheckAnswer {
+    let pb::CheckAnswer { passed, found } = answer;
+    CheckAnswer { passed, found }
 }
 
 fn failure_to(error: AttemptError) -> pb::Failure {
@@ -357,6 +375,11 @@ pub fn outcome_from(outcome: Option<pb::complete_request::Outcome>) -> Result<Ou
             Ordinals::from_bytes(&bytes)
                 .map_err(|error| FieldError::new("closed", error.to_string()))?,
         ),
+        O::Checked(checked) => Outcome::Checked(Checked {
+            table: checked.table,
+            answers: checked.answers.into_iter().map(answer_from).collect(),
+            committed: checked.committed.map(Into::into),
+        }),
         O::Unprepared(why) => Outcome::Unprepared(failure_from(why, "unprepared")?),
         O::FencedBy(raw) => Outcome::Fenced {
             newer: FencingToken::from_raw(raw),

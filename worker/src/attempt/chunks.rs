@@ -6,14 +6,16 @@
 
 use std::sync::Arc;
 
-use highwater_common::assignment::{AttemptError, CutBy, LoadOrder, Outcome, Receipt};
+use highwater_common::assignment::{AttemptError, Checked, CutBy, LoadOrder, Outcome, Receipt};
 use highwater_common::chunk::{ChunkSize, Reached, below};
 use highwater_common::cursor::Cursor;
 use highwater_common::facts::{ColumnFacts, CursorForm};
 use highwater_common::range::{CursorRange, Slice};
+use highwater_common::spec::Check;
 use highwater_runtime::failpoint;
 use tokio::time::Instant;
 
+use super::check::{Checking, check_before_commit};
 use super::commit::{Committing, commit};
 use super::{AttemptContext, OrderContext, malformed};
 use crate::connector::{
@@ -39,6 +41,7 @@ pub(super) async fn move_chunks(
     target: &dyn Target,
     mut claimed: HeldClaim,
     slice: Slice,
+    checks: &[Check],
     size: &mut Option<ChunkSize>,
 ) -> Result<Outcome, AttemptError> {
     let load_order = cx.of.load_order()?;
@@ -46,6 +49,7 @@ pub(super) async fn move_chunks(
         cx,
         source: cx.of.source()?,
         target,
+        checks,
         format: format(cx.of, target).await?,
     };
     loop {
@@ -110,6 +114,7 @@ struct Loading<'a> {
     cx: &'a AttemptContext<'a>,
     source: Box<dyn Source>,
     target: &'a dyn Target,
+    checks: &'a [Check],
     format: RowFormat,
 }
 
@@ -172,19 +177,38 @@ impl Loading<'_> {
             let mut rows = Metered::new(inner, progress, reached.receipt, context.worker.clone());
             let (tx, receipt) = tx.write(&write, &mut rows).await?;
             drop(rows);
+            Ok((tx, receipt))
+        };
+        let (stall, sides) = (context.stall(), context.sides()?);
+        let (mut tx, moved) = unless_stalled(progress, stall, sides, moving).await?;
+        let mut answers = Vec::new();
+        if end.is_none() && !self.checks.is_empty() {
+            match check_before_commit(self.cx, tx, &write.table, self.checks).await? {
+                Checking::Passed(on, passed) => (tx, answers) = (on, passed),
+                Checking::Failed(checked) => return Ok(Moved::Over(Outcome::Checked(checked))),
+            }
+        }
+        let guarding = async {
             failpoint::hit_on("attempt::before_guard", &context.worker).await?;
             let step = GuardStep {
                 next: end.map_or(Next::Committed, |cursor| Next::Continue { cursor }),
-                ..GuardStep::last(receipt)
+                ..GuardStep::last(moved)
             };
-            Ok((tx.guard(&step).await?, receipt))
+            Ok(tx.guard(&step).await?)
         };
-        let sides = context.sides()?;
-        let (guarded, moved) = unless_stalled(progress, context.stall(), sides, moving).await?;
+        let guarded = unless_stalled(progress, stall, sides, guarding).await?;
         Ok(match commit(self.cx, self.target, guarded).await? {
             Committing::Committed(Some(claimed)) => Moved::Chunk { claimed, moved },
             Committing::Committed(None) => {
-                Moved::Over(Outcome::Committed(reached.receipt.and(moved)))
+                let receipt = reached.receipt.and(moved);
+                Moved::Over(match answers.as_slice() {
+                    [] => Outcome::Committed(receipt),
+                    [..] => Outcome::Checked(Checked {
+                        table: write.table.to_string(),
+                        answers,
+                        committed: Some(receipt),
+                    }),
+                })
             }
             Committing::Over(outcome) => Moved::Over(outcome),
         })

@@ -4,6 +4,7 @@ use highwater_common::assignment::{AttemptError, ErrorClass, Outcome};
 use highwater_common::chunk::ChunkSize;
 use highwater_common::error_code::ErrorCode;
 use highwater_common::range::Slice;
+use highwater_common::spec::Check;
 use highwater_common::stream::PlanMark;
 use highwater_runtime::failpoint;
 
@@ -18,13 +19,15 @@ use crate::patience::Call;
 /// Where it is moved in chunks, one that took a database longer than a statement may is tried again
 /// at half its size, by the same attempt: it claims once more, and goes on behind what it has
 /// committed. A host that is silent says nothing to smaller ones either, and ends the attempt.
+/// `checks` are asked before the last commit, which is not made where one of them fails.
 pub(crate) async fn move_slice(
     cx: &AttemptContext<'_>,
     slice: Slice,
+    checks: &[Check],
 ) -> Result<Outcome, AttemptError> {
     let mut size = cx.of.load_order()?.chunk.as_ref().map(ChunkSize::first);
     loop {
-        let error = match claim_and_move(cx, slice, &mut size).await {
+        let error = match claim_and_move(cx, slice, checks, &mut size).await {
             Err(error) if error.code == ErrorCode::StatementTimeout => error,
             ended => return ended,
         };
@@ -40,11 +43,14 @@ pub(crate) async fn move_slice(
 async fn claim_and_move(
     cx: &AttemptContext<'_>,
     slice: Slice,
+    checks: &[Check],
     size: &mut Option<ChunkSize>,
 ) -> Result<Outcome, AttemptError> {
     let target = cx.of.target()?;
     match claim(cx, target.as_ref(), slice).await? {
-        Claiming::Held(claimed) => move_chunks(cx, target.as_ref(), claimed, slice, size).await,
+        Claiming::Held(claimed) => {
+            move_chunks(cx, target.as_ref(), claimed, slice, checks, size).await
+        }
         Claiming::Over(outcome) => Ok(outcome),
     }
 }

@@ -20,7 +20,7 @@ use highwater_common::spec::TableName;
 use tokio::sync::Semaphore;
 
 use super::{
-    Claim, ClaimOutcome, Claimed, CloseRequest, CommitFailure, ConnectorError, ExchangeTx,
+    CheckTx, Claim, ClaimOutcome, Claimed, CloseRequest, CommitFailure, ConnectorError, ExchangeTx,
     FenceReport, ForgetOutcome, ForgetRequest, GuardStep, Matched, MergeTx, PrepareOutcome,
     PrepareRequest, RowFormat, RowStream, Rows, Shadows, Target, TargetProbe, TargetTx,
     WriteRequest,
@@ -352,6 +352,10 @@ impl TargetTx for FaultyTx {
 
     fn merging(&mut self) -> Option<&mut dyn MergeTx> {
         self.inner.merging()
+    }
+
+    fn checking(&mut self) -> Option<&mut dyn CheckTx> {
+        self.inner.checking()
     }
 
     fn exchanging(&mut self) -> Option<&mut dyn ExchangeTx> {

@@ -1,6 +1,7 @@
 //! The connectors: the only place that knows a database. A read side, a write side, one contract
 //! for each.
 
+mod check_requests;
 pub mod column_form;
 #[cfg(any(test, feature = "contract"))]
 pub mod contract;
@@ -26,6 +27,7 @@ pub mod value_text;
 use highwater_common::assignment::AttemptError;
 use highwater_runtime::failpoint::Struck;
 
+pub use check_requests::{CheckRequest, Question};
 pub use exchange_requests::{ExchangeRequest, Exchanged, ShadowFound, ShadowKind, ShadowRequest};
 pub use open::{open_source, open_target};
 pub use postgres::SessionPool;
@@ -37,7 +39,8 @@ pub use requests::{
 };
 pub use rows::{RowBatch, RowFormat, RowStream, Rows, SliceRows, Value};
 pub use traits::{
-    ClaimOutcome, Claimed, CommitFailure, ExchangeTx, MergeTx, Shadows, Source, Target, TargetTx,
+    CheckTx, ClaimOutcome, Claimed, CommitFailure, ExchangeTx, MergeTx, Shadows, Source, Target,
+    TargetTx,
 };
 pub use transaction::{CommitOutcome, DataTx, GuardOutcome, Guarded, HeldClaim};
 

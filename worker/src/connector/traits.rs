@@ -4,6 +4,7 @@ use std::fmt;
 
 use async_trait::async_trait;
 use highwater_common::assignment::Receipt;
+use highwater_common::check::Found;
 use highwater_common::chunk::Reached;
 use highwater_common::close::Ordinals;
 use highwater_common::commit::{CommitPermit, LedgerRow};
@@ -17,6 +18,7 @@ use highwater_common::shrink::Weighed;
 use highwater_common::spec::TableName;
 use highwater_common::token::FencingToken;
 
+use super::check_requests::CheckRequest;
 use super::exchange_requests::{ExchangeRequest, Exchanged, ShadowFound, ShadowRequest};
 use super::requests::{
     Claim, FenceReport, GuardStep, LeftOutRequest, Matched, Merged, PrepareOutcome, PrepareRequest,
@@ -281,6 +283,11 @@ pub trait TargetTx: Send {
         None
     }
 
+    /// How it answers about what was written; `None` of a database that cannot.
+    fn checking(&mut self) -> Option<&mut dyn CheckTx> {
+        None
+    }
+
     /// How it exchanges a table for another one; `None` of a database that cannot.
     fn exchanging(&mut self) -> Option<&mut dyn ExchangeTx> {
         None
@@ -319,6 +326,18 @@ pub trait MergeTx: Send {
         request: &WriteRequest,
         rows: &mut dyn RowStream,
     ) -> Result<Merged, ConnectorError>;
+}
+
+/// What a data transaction does beyond [`TargetTx`] where the database can answer for the checks of
+/// a step.
+#[async_trait]
+pub trait CheckTx: Send {
+    /// Answers about the held table as the transaction sees it. Whatever the question is, it changes
+    /// nothing, and leaves nothing behind in the session.
+    ///
+    /// # Errors
+    /// Resource `statement_timeout` when the answer takes longer than it may.
+    async fn ask(&mut self, request: &CheckRequest) -> Result<Found, ConnectorError>;
 }
 
 /// What a data transaction does beyond [`TargetTx`] where the database can let one table take the

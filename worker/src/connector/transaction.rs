@@ -8,6 +8,7 @@ use std::fmt;
 use std::time::Duration;
 
 use highwater_common::assignment::{AttemptError, ErrorClass, Receipt};
+use highwater_common::check::Found;
 use highwater_common::chunk::Reached;
 use highwater_common::commit::{CommitPermit, judge};
 use highwater_common::error_code::ErrorCode;
@@ -16,6 +17,7 @@ use highwater_common::spec::{ExistingRows, WriteMode};
 use highwater_runtime::failpoint;
 
 use super::ConnectorError;
+use super::check_requests::CheckRequest;
 use super::exchange_requests::{ExchangeRequest, Exchanged};
 use super::requests::{GuardStep, Merged, Next, WriteRequest};
 use super::rows::RowStream;
@@ -159,6 +161,38 @@ impl DataTx {
                 Err(error)
             }
         }
+    }
+
+    /// Answers about what was written, of a target that can.
+    ///
+    /// # Errors
+    /// Those of [`CheckTx::ask`](super::CheckTx::ask); permanent `check_unsupported`.
+    pub async fn ask(mut self, request: &CheckRequest) -> Result<(Self, Found), ConnectorError> {
+        let found = match self.tx.checking() {
+            Some(checking) => checking.ask(request).await,
+            None => {
+                let message = format!("{} cannot answer checks", self.tx.place());
+                Err(permanent(ErrorCode::CheckUnsupported, message))
+            }
+        };
+        match found {
+            Ok(found) => Ok((self, found)),
+            Err(error) => {
+                self.tx.discard().await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Gives up what was written: when this returns, its locks are gone.
+    pub async fn give_up(self) {
+        self.tx.roll_back().await;
+    }
+
+    /// The database, for messages.
+    #[must_use]
+    pub fn place(&self) -> String {
+        self.tx.place()
     }
 
     /// The guard. The last statement before COMMIT: nothing can be written after it.

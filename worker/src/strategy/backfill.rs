@@ -16,7 +16,7 @@ impl Run for Backfill {
         match work {
             Work::Probe => probe(self, cx).await,
             Work::Prepare => prepare(cx).await,
-            Work::Partition(slice) => as_prepared(cx, move_slice(cx, *slice).await).await,
+            Work::Partition(slice) => as_prepared(cx, move_slice(cx, *slice, &[]).await).await,
             Work::Count(whole) => count_left_out(cx.of, *whole).await,
             Work::Close { phase } => ask_for_commits(cx.of, *phase).await,
             Work::Build | Work::Publish | Work::Noop(_) | Work::Fence => Err(other_work(work)),

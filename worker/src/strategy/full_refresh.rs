@@ -17,7 +17,8 @@ impl Run for FullRefresh {
             Work::Prepare => prepare(cx).await,
             Work::Publish => {
                 let all = Slice::Range(CursorRange::ALL);
-                as_prepared(cx, move_slice(cx, all).await).await
+                let checks = &cx.of.load_order()?.checks;
+                as_prepared(cx, move_slice(cx, all, checks).await).await
             }
             Work::Close { phase } => ask_for_commits(cx.of, *phase).await,
             Work::Partition(_) | Work::Build | Work::Count(_) | Work::Noop(_) | Work::Fence => {

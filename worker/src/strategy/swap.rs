@@ -26,7 +26,7 @@ impl Run for Swap {
                 }
                 Ok(prepared)
             }
-            Work::Partition(slice) => as_prepared(cx, move_slice(cx, *slice).await).await,
+            Work::Partition(slice) => as_prepared(cx, move_slice(cx, *slice, &[]).await).await,
             Work::Count(whole) => count_left_out(cx.of, *whole).await,
             Work::Build => build_shadow(cx).await,
             Work::Publish => as_prepared(cx, exchange(cx, LOAD, self.lock_timeout).await).await,

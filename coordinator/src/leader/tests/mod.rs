@@ -7,6 +7,7 @@
 
 mod attempts;
 mod cancels;
+mod checks;
 mod closes;
 mod damage;
 mod faults;

@@ -3,11 +3,13 @@
 //!
 //! A connector plugs in with a fixture and a macro, [`target_contract!`](crate::target_contract) or
 //! [`source_contract!`](crate::source_contract); one that merges with
-//! [`merge_contract!`](crate::merge_contract), too, and one whose tables can take the place of
+//! [`merge_contract!`](crate::merge_contract), too, one that answers for checks with
+//! [`check_contract!`](crate::check_contract), and one whose tables can take the place of
 //! others with [`swap_contract!`](crate::swap_contract). The suite speaks no SQL: how its table is
 //! changed and looked at is the fixture's business.
 
 mod bench;
+pub mod checks;
 pub mod chunks;
 pub mod claims;
 pub mod closes;
@@ -298,6 +300,22 @@ macro_rules! swap_contract {
                 swaps::a_zombie_cannot_publish_its_shadow
                 swaps::a_crash_around_the_rename_publishes_once
                 swaps::an_undone_swap_brings_the_old_table_back
+            }
+        }
+    };
+}
+
+/// Runs what a target promises besides that answers for the checks of a step.
+#[macro_export]
+macro_rules! check_contract {
+    ($name:ident, $fixture:ty) => {
+        mod $name {
+            #[allow(unused_imports, reason = "the fixture may be named by a path")]
+            use super::*;
+
+            $crate::contract_cases! { $fixture;
+                checks::a_transaction_answers_about_what_it_has_written
+                checks::what_is_given_up_was_never_there
             }
         }
     };

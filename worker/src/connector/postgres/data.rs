@@ -24,8 +24,8 @@ use crate::connector::sql_text::{Dialect, Sql};
 use crate::connector::stored_slice::{ALL, NULL, StoredSlice};
 use crate::connector::value_text::encode_value;
 use crate::connector::{
-    Claim, Claimed, CommitFailure, ConnectorError, ExchangeTx, GuardStep, Matched, MergeTx,
-    RowBatch, RowFormat, RowStream, Rows, TargetTx, Value, WriteRequest,
+    CheckTx, Claim, Claimed, CommitFailure, ConnectorError, ExchangeTx, GuardStep, Matched,
+    MergeTx, RowBatch, RowFormat, RowStream, Rows, TargetTx, Value, WriteRequest,
 };
 
 /// Encoded rows are sent in frames of about this size.
@@ -196,6 +196,10 @@ impl TargetTx for OpenTx {
     }
 
     fn merging(&mut self) -> Option<&mut dyn MergeTx> {
+        Some(self)
+    }
+
+    fn checking(&mut self) -> Option<&mut dyn CheckTx> {
         Some(self)
     }
 
@@ -411,7 +415,8 @@ fn changed_type(format: RowFormat, from: &ColumnFacts, own: &ColumnFacts) -> Opt
     }
 }
 
-fn only(sql: Sql, rows: &Rows) -> Sql {
+/// The statement, of some rows only.
+pub(super) fn only(sql: Sql, rows: &Rows) -> Sql {
     match rows {
         Rows::All => sql,
         Rows::Slice(of) => sql.text(" where ").slice(&of.column, of.form, &of.slice),

@@ -6,6 +6,7 @@
 //! that it does not have to.
 
 mod catalog;
+mod checks;
 mod claim;
 mod connect;
 mod copy_out;

@@ -6,6 +6,7 @@
 //! doing, so that its transaction is rolled back at once.
 
 mod catalog;
+mod checks;
 mod claim;
 mod errors;
 mod guard;

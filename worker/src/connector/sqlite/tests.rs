@@ -16,7 +16,7 @@ use crate::connector::contract::merges::MergeFixture;
 use crate::connector::contract::{Row, SourceFixture, TableChange, TargetFixture, Writers};
 use crate::connector::{Source, Target};
 use crate::supervisor::Supervisor;
-use crate::{merge_contract, source_contract, target_contract};
+use crate::{check_contract, merge_contract, source_contract, target_contract};
 
 /// A folder with one database in it.
 pub(super) struct File {
@@ -210,4 +210,5 @@ impl MergeFixture for File {
 
 target_contract!(target, File);
 merge_contract!(merge, File);
+check_contract!(check, File);
 source_contract!(source, File);

@@ -17,7 +17,7 @@ use super::queue::{Turn, turn};
 use super::session::Session;
 use super::{ledger, sql};
 use crate::connector::{
-    Claim, Claimed, CommitFailure, ConnectorError, GuardStep, Matched, MergeTx, RowBatch,
+    CheckTx, Claim, Claimed, CommitFailure, ConnectorError, GuardStep, Matched, MergeTx, RowBatch,
     RowStream, Rows, TargetTx, WriteRequest,
 };
 
@@ -165,6 +165,10 @@ impl TargetTx for SqliteTx {
     ) -> Result<u64, ConnectorError> {
         let into = self.held()?.sql.clone();
         self.insert_into(&into, request, rows).await
+    }
+
+    fn checking(&mut self) -> Option<&mut dyn CheckTx> {
+        Some(self)
     }
 
     fn merging(&mut self) -> Option<&mut dyn MergeTx> {

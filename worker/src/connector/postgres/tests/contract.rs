@@ -11,7 +11,7 @@ use super::*;
 use crate::connector::contract::merges::MergeFixture;
 use crate::connector::contract::swaps::SwapFixture;
 use crate::connector::contract::{Row, SourceFixture, TableChange, TargetFixture, Writers};
-use crate::{merge_contract, source_contract, swap_contract, target_contract};
+use crate::{check_contract, merge_contract, source_contract, swap_contract, target_contract};
 
 /// A server; what it holds is in its first database.
 struct Fixture {
@@ -178,5 +178,6 @@ impl SwapFixture for Fixture {
 
 target_contract!(target, Fixture);
 merge_contract!(merge, Fixture);
+check_contract!(check, Fixture);
 swap_contract!(swap, Fixture);
 source_contract!(source, Fixture);
