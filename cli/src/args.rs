@@ -188,6 +188,12 @@ Examples:
   highwater coverage pipeline.yaml orders     one step
   highwater coverage forget pipeline.yaml orders --reason 'the table was dropped'")]
     Coverage(CoverageArgs),
+    /// The tables that swaps have exchanged
+    Swap {
+        /// What to do with them.
+        #[command(subcommand)]
+        command: SwapCommand,
+    },
     /// The cluster itself
     Cluster {
         /// What to do with it.
@@ -378,6 +384,30 @@ pub struct ForgetArgs {
     pub to: Option<String>,
     /// Why; it is kept with the receipts
     #[arg(long, value_name = "TEXT")]
+    pub reason: String,
+}
+
+/// Verbs of `swap`.
+#[derive(Debug, Clone, Subcommand)]
+pub enum SwapCommand {
+    /// Brings the table before the latest swap of a step back, with all that hangs on it, and keeps
+    /// the other one; the same once more takes it back
+    #[command(
+        after_help = "Example:\n  highwater swap undo pipeline.yaml customers --reason 'half of them are missing'"
+    )]
+    Undo(UndoArgs),
+}
+
+/// What `swap undo` takes.
+#[derive(Debug, Clone, Args)]
+pub struct UndoArgs {
+    /// The file.
+    #[command(flatten)]
+    pub pipeline: FileArgs,
+    /// The step
+    pub step: String,
+    /// Why; it is kept with the receipts, which are voided
+    #[arg(long, value_name = "TEXT", default_value = "the swap was undone")]
     pub reason: String,
 }
 

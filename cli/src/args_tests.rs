@@ -95,6 +95,7 @@ fn help_shows_every_verb_and_the_exit_codes() {
       retry     Tries dead tasks of a run again, and the steps skipped after them
       cancel    Cancels a run, and answers once its targets are fenced: nothing of it commits afterwards
       coverage  Shows what the targets' ledgers hold of a pipeline's steps, and voids what is no longer true
+      swap      The tables that swaps have exchanged
       cluster   The cluster itself
       context   The clusters that the configuration file names
       schema    Prints the JSON Schema of the pipeline file

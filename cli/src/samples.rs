@@ -230,6 +230,7 @@ pub(crate) fn plan() -> PlanDocument {
         ],
         adopted: Default::default(),
         receipts: Default::default(),
+        undone: Default::default(),
     }
 }
 

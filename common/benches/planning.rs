@@ -178,5 +178,6 @@ fn facts() -> StepFacts {
         },
         adopted: None,
         receipts: None,
+        undone: None,
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::errand::StreamReceipts;
+use crate::errand::{StreamReceipts, Undone};
 use crate::id::{ClusterId, ConnectionName, DocumentDigest, PipelineName, RunId, StepName, TaskId};
 use crate::status::{RunStatus, StepStatus};
 use crate::task::TaskState;
@@ -218,6 +218,9 @@ pub struct PlanDocument {
     /// What the targets' ledgers hold, when that was all that the run asked: by step.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub receipts: BTreeMap<StepName, StreamReceipts>,
+    /// The exchanges that were undone, when that was all that the run asked: by step.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub undone: BTreeMap<StepName, Undone>,
 }
 
 /// A target that is this cluster's now.

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::coverage::Coverage;
 use crate::cursor::{Cursor, CursorKind};
-use crate::id::StepName;
+use crate::id::{RunId, StepName};
 use crate::partition::{BoundError, read_bound};
 use crate::range::{CursorRange, Slice};
 use crate::spec::Bound;
@@ -22,6 +22,17 @@ pub enum Errand {
     },
     /// To void receipts: they stay, and count as coverage no longer.
     Forget(Forget),
+    /// To let the table before the latest exchange be read again.
+    Undo(Undo),
+}
+
+/// Whose exchange is undone, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Undo {
+    /// The step.
+    pub step: StepName,
+    /// Why; it is kept with the receipts that are voided.
+    pub reason: String,
 }
 
 /// Which receipts are to be voided, and why.
@@ -40,6 +51,9 @@ pub struct Forget {
 }
 
 impl Errand {
+    /// The longest reason that a ledger keeps, in bytes.
+    pub const REASON_BYTES_MAX: usize = 1024;
+
     /// As JSON, which is how it is stored and sent.
     #[must_use]
     pub fn to_json(&self) -> Vec<u8> {
@@ -59,15 +73,31 @@ impl Errand {
     pub fn is_about(&self, name: &StepName) -> bool {
         match self {
             Self::Show { step } => step.as_ref().is_none_or(|step| step == name),
-            Self::Forget(forget) => forget.step == *name,
+            Self::Forget(Forget { step, .. }) | Self::Undo(Undo { step, .. }) => step == name,
+        }
+    }
+
+    /// Whether it takes the stream of its step: then no run of the pipeline may be under way, and
+    /// one that has failed never goes on.
+    #[must_use]
+    pub const fn takes_a_stream(&self) -> bool {
+        match self {
+            Self::Show { .. } => false,
+            Self::Forget(_) | Self::Undo(_) => true,
+        }
+    }
+
+    /// Why, where a person has to say it.
+    #[must_use]
+    pub fn reason(&self) -> Option<&str> {
+        match self {
+            Self::Show { .. } => None,
+            Self::Forget(Forget { reason, .. }) | Self::Undo(Undo { reason, .. }) => Some(reason),
         }
     }
 }
 
 impl Forget {
-    /// The longest reason that a ledger keeps, in bytes.
-    pub const REASON_BYTES_MAX: usize = 1024;
-
     /// The range that is meant, in a column of `kind`; `None` when all is meant, the NULL rows too.
     ///
     /// # Errors
@@ -186,6 +216,22 @@ pub struct StreamReceipts {
     pub forgotten: u64,
     /// What the receipts cover.
     pub coverage: Coverage,
+}
+
+/// An exchange that is undone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Undone {
+    /// The table that is read, by its name.
+    pub table: String,
+    /// The run that had put the table there that has left; missing when an earlier attempt did it,
+    /// of which no more is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run: Option<RunId>,
+    /// The table that has left, by the name under which it is kept.
+    pub kept: String,
+    /// What a person should know.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 
 #[cfg(test)]

@@ -280,6 +280,8 @@ error_codes! {
     NotUtf8 = "not_utf8",
     /// A column of whole numbers holds something else.
     NotWhole = "not_whole",
+    /// No exchange of the step has kept a table that could come back.
+    NothingToUndo = "nothing_to_undo",
     /// A text holds the character NUL, which PostgreSQL does not take.
     NulInText = "nul_in_text",
     /// A column of bytes holds a number.
@@ -412,6 +414,8 @@ error_codes! {
     WorkerLost = "worker_lost",
     /// Another connection holds the file's write lock.
     WriteLockHeld = "write_lock_held",
+    /// Another step has written the table since the exchange that is to be undone.
+    WrittenSince = "written_since",
     /// Rows came in another form than the target takes.
     WrongFormat = "wrong_format",
     /// The user or the password is wrong.

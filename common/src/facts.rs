@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cursor::{Cursor, CursorKind};
 pub use crate::engine::Engine;
-use crate::errand::StreamReceipts;
+use crate::errand::{StreamReceipts, Undone};
 use crate::id::ClusterId;
 use crate::left_out::LeftOut;
 use crate::range::CursorRange;
@@ -393,12 +393,15 @@ pub struct StepFacts {
     /// What the target's ledger holds of the step, when that was all that was asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub receipts: Option<StreamReceipts>,
+    /// The exchange that was undone, when that was all that was asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub undone: Option<Undone>,
 }
 
 impl StepFacts {
-    /// The answer of a probe that looked at no table.
+    /// The answer of a probe that looked at no table, without what it did.
     #[must_use]
-    pub fn of_receipts(engine: Engine, receipts: StreamReceipts) -> Self {
+    pub fn of_errand(engine: Engine) -> Self {
         let source = TableFacts {
             engine,
             columns: Vec::new(),
@@ -421,7 +424,8 @@ impl StepFacts {
             source,
             target,
             adopted: None,
-            receipts: Some(receipts),
+            receipts: None,
+            undone: None,
         }
     }
 }

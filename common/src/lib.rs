@@ -48,6 +48,7 @@ pub mod stream;
 pub mod task;
 pub mod token;
 pub mod type_definition;
+pub mod undo;
 pub mod watermark;
 
 #[cfg(test)]

@@ -93,10 +93,10 @@ pub enum ServiceError {
         /// The one under way.
         other: String,
     },
-    /// Receipts are forgotten only while nothing of the pipeline runs.
+    /// Receipts are forgotten, and exchanges undone, only while nothing of the pipeline runs.
     #[error(
-        "run {run} of pipeline {pipeline} is under way, and receipts are forgotten only when none \
-         is: wait for it, or cancel it"
+        "run {run} of pipeline {pipeline} is under way, and what it has loaded is taken back only \
+         when none is: wait for it, or cancel it"
     )]
     PipelineBusy {
         /// The pipeline.
@@ -117,6 +117,24 @@ pub enum ServiceError {
         /// The pipeline.
         pipeline: PipelineName,
     },
+    /// Somebody has undone what a step of the run had exchanged, and taken its stream for that.
+    #[error(
+        "run {run} does not go on: run {undone_by} has undone a swap of step `{step}` since, and what \
+         this run has loaded of it is read no more; run pipeline {pipeline} again"
+    )]
+    RunUndone {
+        /// The run.
+        run: String,
+        /// The run that was to undo it.
+        undone_by: String,
+        /// The step.
+        step: StepName,
+        /// The pipeline.
+        pipeline: PipelineName,
+    },
+    /// The step's table is loaded in its place.
+    #[error("step `{0}` is no `swap`: it exchanges no tables, so there is none to exchange back")]
+    NoExchange(StepName),
     /// Another version of the spec is being run.
     #[error(
         "pipeline {pipeline} changed since its run {run} began ({was} → {is}){}; `--new` cancels \
@@ -161,6 +179,8 @@ impl ServiceError {
             | Self::OtherRunActive { .. }
             | Self::RunSuperseded { .. }
             | Self::PipelineBusy { .. }
+            | Self::RunUndone { .. }
+            | Self::NoExchange(_)
             | Self::NoopRefused(_) => Code::FailedPrecondition,
             Self::UnknownRun(_)
             | Self::NoRun

@@ -115,6 +115,7 @@ pub(crate) fn facts(partitions: i64) -> StepFacts {
         },
         adopted: None,
         receipts: None,
+        undone: None,
     }
 }
 

@@ -18,7 +18,7 @@ use crate::args::{CoverageArgs, FileArgs, ForgetArgs};
 use crate::connect::{Need, Where};
 use crate::error::CliError;
 use crate::exit::ExitCode;
-use crate::pipeline_file;
+use crate::pipeline_file::{self, PipelineFile};
 use crate::render::count;
 
 /// Workers that ask the targets, when they live in this process.
@@ -49,13 +49,7 @@ pub(super) async fn forget(
     context: &mut Context<'_>,
     args: &ForgetArgs,
 ) -> Result<ExitCode, CliError> {
-    if args.reason.trim().is_empty() || args.reason.len() > Forget::REASON_BYTES_MAX {
-        let why = format!(
-            "it is what others will read later: 1 to {} bytes",
-            Forget::REASON_BYTES_MAX
-        );
-        return Err(CliError::new(ExitCode::Usage, "the reason is empty or too long").why(why));
-    }
+    check_reason(&args.reason)?;
     let step = step_name(&args.step)?;
     let reach = match (&args.from, &args.to) {
         (None, None) => {
@@ -87,10 +81,41 @@ pub(super) async fn forget(
     ask(context, &args.pipeline, errand, come_back).await
 }
 
-fn step_name(text: &str) -> Result<StepName, CliError> {
+pub(super) fn step_name(text: &str) -> Result<StepName, CliError> {
     text.parse().map_err(|error| {
         CliError::new(ExitCode::Usage, format!("`{text}` is no step")).why(format!("{error}"))
     })
+}
+
+/// Refuses a reason that a ledger would not keep.
+pub(super) fn check_reason(reason: &str) -> Result<(), CliError> {
+    if !reason.trim().is_empty() && reason.len() <= Errand::REASON_BYTES_MAX {
+        return Ok(());
+    }
+    let why = format!(
+        "it is what others will read later: 1 to {} bytes",
+        Errand::REASON_BYTES_MAX
+    );
+    Err(CliError::new(ExitCode::Usage, "the reason is empty or too long").why(why))
+}
+
+/// Has an errand done by whoever reaches the targets.
+pub(super) async fn do_errand(
+    context: &mut Context<'_>,
+    pipeline: &PipelineFile,
+    errand: Errand,
+    come_back: String,
+) -> Result<Planned, CliError> {
+    let place = Where::new(context.global, ASKING_WORKERS);
+    let connection = context.open(&place, Need::Act).await?;
+    make_plan(
+        context,
+        connection,
+        pipeline,
+        Wanted::Errand(errand),
+        come_back,
+    )
+    .await
 }
 
 async fn ask(
@@ -100,18 +125,7 @@ async fn ask(
     come_back: String,
 ) -> Result<ExitCode, CliError> {
     let pipeline = pipeline_file::read(file)?;
-    let connection = context
-        .open(&Where::new(context.global, ASKING_WORKERS), Need::Act)
-        .await?;
-    let plan = match make_plan(
-        context,
-        connection,
-        &pipeline,
-        Wanted::Errand(errand),
-        come_back,
-    )
-    .await?
-    {
+    let plan = match do_errand(context, &pipeline, errand, come_back).await? {
         Planned::Made(plan) => plan,
         Planned::Not(exit) => return Ok(exit),
     };

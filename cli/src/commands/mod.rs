@@ -10,6 +10,7 @@ pub(crate) mod plan;
 mod retry;
 pub(crate) mod run;
 mod status;
+mod swap;
 mod tasks;
 mod validate;
 mod version;
@@ -22,7 +23,7 @@ use highwater_common::document::RunDocument;
 use highwater_runtime::Interrupts;
 use serde_json::Value;
 
-use crate::args::{Cli, ClusterCommand, Command, CoverageCommand, Global, OutputForm};
+use crate::args::{Cli, ClusterCommand, Command, CoverageCommand, Global, OutputForm, SwapCommand};
 use crate::connect::{self, Connection, Fetched, Need, Where};
 use crate::contexts::Contexts;
 use crate::error::CliError;
@@ -70,6 +71,9 @@ async fn dispatch(command: &Command, context: &mut Context<'_>) -> Result<ExitCo
             None => coverage::show(context, args).await,
             Some(CoverageCommand::Forget(args)) => coverage::forget(context, args).await,
         },
+        Command::Swap {
+            command: SwapCommand::Undo(args),
+        } => swap::undo(context, args).await,
         Command::Cluster {
             command: ClusterCommand::Status,
         } => cluster::status(context).await,

@@ -130,7 +130,10 @@ pub(super) async fn submit(
         Wanted::Run | Wanted::FreshRun => "cannot start the run",
         Wanted::Plan => "cannot plan the pipeline",
         Wanted::Adoption => "cannot adopt the targets",
-        Wanted::Errand(_) => "cannot ask the targets' ledgers",
+        Wanted::Errand(Errand::Undo(_)) => "cannot undo the swap",
+        Wanted::Errand(Errand::Show { .. } | Errand::Forget(_)) => {
+            "cannot ask the targets' ledgers"
+        }
     };
     let place = connection.banner().to_owned();
     let answer = context

@@ -151,6 +151,7 @@ fn facts() -> StepFacts {
         },
         adopted: None,
         receipts: None,
+        undone: None,
     }
 }
 

@@ -9,6 +9,8 @@ mod full_refresh;
 mod noop;
 mod swap;
 
+use std::time::Duration;
+
 use crate::capability::Capabilities;
 use crate::cursor::CursorKind;
 use crate::facts::StepFacts;
@@ -36,6 +38,12 @@ pub trait Load: Sync {
 
     /// What must be found out before it can be planned; `None` when nothing must.
     fn probe(&self) -> Option<ProbeRequest<'_>>;
+
+    /// How long the exchange of its table waits for locks; `None` of one that is loaded in its
+    /// place.
+    fn exchange_lock_wait(&self) -> Option<Duration> {
+        None
+    }
 
     /// The range of positions that it says it loads; `None` when it does not say.
     fn declared(&self, _kind: CursorKind) -> Option<CursorRange> {

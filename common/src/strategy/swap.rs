@@ -2,6 +2,8 @@
 //! prepare both, load the new one, build what it lacks, exchange the two, and ask the target whether
 //! it still has that.
 
+use std::time::Duration;
+
 use super::{Load, PlanContext, ProbeRequest, Sides};
 use crate::assignment::ShadowOrder;
 use crate::capability::Capabilities;
@@ -44,6 +46,10 @@ impl Load for Swap {
             triggers: self.write.triggers,
             exchange: true,
         })
+    }
+
+    fn exchange_lock_wait(&self) -> Option<Duration> {
+        Some(self.lock_timeout)
     }
 
     fn plan(

@@ -303,6 +303,11 @@ pub(crate) fn plan_document(cluster: ClusterId, run: &Run, short: String) -> Opt
             .iter()
             .filter_map(|(name, facts)| Some((name.clone(), facts.receipts.clone()?)))
             .collect(),
+        undone: run
+            .facts
+            .iter()
+            .filter_map(|(name, facts)| Some((name.clone(), facts.undone.clone()?)))
+            .collect(),
     })
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use highwater_common::assignment::{LoadOrder, StepOrder, Work};
 use highwater_common::capability::Capabilities;
 use highwater_common::dag::Dag;
+use highwater_common::errand::Errand;
 use highwater_common::facts::StepFacts;
 use highwater_common::id::{
     ClusterId, DocumentDigest, PoolName, RunId, SessionId, StepName, TaskId, WorkerId,
@@ -113,6 +114,14 @@ impl Run {
     pub(crate) fn holds_back(&self) -> bool {
         self.is_active()
             && !(self.record.intent == RunIntent::Cancel && self.record.generation == 0)
+    }
+
+    /// True while a person takes back by it what other runs of the pipeline have loaded: none of
+    /// them goes on meanwhile.
+    #[must_use]
+    pub(crate) fn takes_back(&self) -> bool {
+        self.record.status == RunStatus::Planning
+            && (self.record.errand.as_ref()).is_some_and(Errand::takes_a_stream)
     }
 
     /// True when the run may have changed a target, as far as the store knows: it had a plan that
@@ -329,15 +338,15 @@ impl Cluster {
         self.leases = runs.flat_map(|run| run.open_leases(since)).collect();
     }
 
-    /// True when an older run of the same pipeline must end before `run` may begin. A plan alone
-    /// touches nothing and waits for nobody.
+    /// True when an older run of the same pipeline must end before `run` may begin, or an errand
+    /// that takes something back. A plan alone touches nothing and waits for nobody.
     #[must_use]
     pub(crate) fn is_held_back(&self, run: &Run) -> bool {
         run.record.intent != RunIntent::Plan
             && self.runs.values().any(|other| {
                 other.id != run.id
                     && other.record.pipeline == run.record.pipeline
-                    && other.holds_back()
+                    && (other.holds_back() || other.takes_back())
                     && (other.record.reference_time_micros, other.id)
                         < (run.record.reference_time_micros, run.id)
             })
@@ -354,6 +363,22 @@ impl Cluster {
                 && began(other) > began(run)
         });
         later.max_by_key(|other| began(other))
+    }
+
+    /// The later run by which a person has undone an exchange of a run's pipeline, and the step. It
+    /// is all that it did, and it is over once it has a plan.
+    #[must_use]
+    pub(crate) fn undone_by(&self, run: &Run) -> Option<(&Run, &StepName)> {
+        let began = |run: &Run| (run.record.reference_time_micros, run.id);
+        self.runs.values().find_map(|other| {
+            let is_later = other.record.pipeline == run.record.pipeline
+                && other.record.generation > 0
+                && began(other) > began(run);
+            match &other.record.errand {
+                Some(Errand::Undo(undo)) if is_later => Some((other, &undo.step)),
+                Some(Errand::Undo(_) | Errand::Forget(_) | Errand::Show { .. }) | None => None,
+            }
+        })
     }
 
     /// The runs, newest first.

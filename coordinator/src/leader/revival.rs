@@ -86,7 +86,9 @@ impl Leader {
             });
         }
         let is_other = |other: &&Run| {
-            other.holds_back() && other.id != id && other.record.pipeline == run.record.pipeline
+            (other.holds_back() || other.takes_back())
+                && other.id != id
+                && other.record.pipeline == run.record.pipeline
         };
         if let Some(other) = self.cluster.runs.values().find(is_other) {
             return Err(ServiceError::OtherRunActive {
@@ -103,6 +105,14 @@ impl Leader {
             return Err(ServiceError::RunSuperseded {
                 run: self.short_of(&id),
                 newer: self.short_of(&newer.id),
+                pipeline: run.record.pipeline.clone(),
+            });
+        }
+        if let Some((undone_by, step)) = self.cluster.undone_by(run) {
+            return Err(ServiceError::RunUndone {
+                run: self.short_of(&id),
+                undone_by: self.short_of(&undone_by.id),
+                step: step.clone(),
                 pipeline: run.record.pipeline.clone(),
             });
         }

@@ -53,17 +53,35 @@ impl Leader {
                 }
             }
         }
-        if let Some(Errand::Forget(_)) = &submission.errand {
-            let mut runs = self.cluster.newest_first().into_iter();
-            if let Some(run) =
-                runs.find(|run| run.holds_back() && run.record.pipeline == *submission.pipeline())
-            {
-                let (pipeline, run) = (submission.pipeline().clone(), self.short_of(&run.id));
-                return Ok(Err(ServiceError::PipelineBusy { pipeline, run }));
-            }
+        if let Some(under_way) = self.in_the_way(&submission) {
+            return Ok(under_way.map(|id| (id, true)));
         }
         self.may_prune = true;
         self.begin(submission).await.map(|run| Ok((run, false)))
+    }
+
+    /// What an errand that takes something back meets: itself, when whoever asked for it was cut off
+    /// and asks again, or a run that must end first. An undo that was done twice would be undone.
+    fn in_the_way(&self, submission: &Submission) -> Option<Result<RunId, ServiceError>> {
+        let errand = submission.errand.as_ref();
+        let errand = errand.filter(|errand| errand.takes_a_stream())?;
+        let mut runs = self.cluster.newest_first().into_iter();
+        let run = runs.find(|run| {
+            let is_undo = matches!(run.record.errand, Some(Errand::Undo(_)));
+            run.record.pipeline == *submission.pipeline()
+                && (run.holds_back() || (is_undo && run.takes_back()))
+        })?;
+        Some(match (&run.record.errand, errand) {
+            (Some(Errand::Undo(known)), Errand::Undo(asked))
+                if known.step == asked.step && run.record.spec_digest == submission.digest =>
+            {
+                Ok(run.id)
+            }
+            _ => Err(ServiceError::PipelineBusy {
+                pipeline: submission.pipeline().clone(),
+                run: self.short_of(&run.id),
+            }),
+        })
     }
 
     async fn begin(&mut self, submission: Submission) -> Result<RunId, TermEnded> {

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use futures_util::{Stream, StreamExt as _};
 use highwater_common::capability::Capabilities;
 use highwater_common::document::{ClusterDocument, EventsDocument, RunDocument, RunsDocument};
-use highwater_common::errand::{Errand, Forget};
 use highwater_common::id::{DocumentDigest, RunId, StepName};
 use highwater_common::spec;
 use highwater_common::status::RunStatus;
@@ -23,6 +22,7 @@ use crate::error::ServiceError;
 use crate::leader::{Leader, Request as Ask, Submission, WorkerAction, listed};
 
 use super::documents::{document_of, encode};
+use super::errands::check_errand;
 use super::limits::Watches;
 use super::relay;
 use super::watching::Board;
@@ -448,35 +448,6 @@ impl ControlService for ControlApi {
             .await?;
         self.get_cluster(Request::new(pb::GetClusterRequest {}))
             .await
-    }
-}
-
-fn check_errand(errand: &Errand, plan_only: bool, spec: &spec::Spec) -> Result<(), ServiceError> {
-    let wrong = |problem: &str| Err(FieldError::new("errand", problem.to_owned()).into());
-    if !plan_only {
-        return wrong("it goes together with plan_only");
-    }
-    let step = match errand {
-        Errand::Show { step } => step.as_ref(),
-        Errand::Forget(Forget { reason, .. }) if reason.trim().is_empty() => {
-            return wrong("the reason is empty");
-        }
-        Errand::Forget(Forget { reason, .. }) if reason.len() > Forget::REASON_BYTES_MAX => {
-            return wrong("the reason is too long: at most 1024 bytes");
-        }
-        Errand::Forget(forget) => Some(&forget.step),
-    };
-    let moves_rows = |name: &StepName| {
-        spec.steps
-            .get(name)
-            .is_some_and(|step| step.strategy.load().sides().target.is_some())
-    };
-    match step.filter(|name| !moves_rows(name)) {
-        Some(name) if !spec.steps.contains_key(name) => {
-            Err(ServiceError::UnknownStep(name.clone()))
-        }
-        Some(_) => wrong("the step moves no rows, so no ledger knows it"),
-        None => Ok(()),
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod control;
 mod documents;
+mod errands;
 mod limits;
 mod relay;
 mod watching;

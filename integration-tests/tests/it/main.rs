@@ -46,5 +46,6 @@ mod swaps;
 mod tls_connections;
 mod triggers;
 mod type_trips;
+mod undos;
 mod values;
 mod wide;

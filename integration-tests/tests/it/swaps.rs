@@ -8,7 +8,7 @@ use highwater_integration_tests::Finished;
 use crate::site::{Engine, LIMIT, ROWS, Side, Site, assert_exit, assert_says};
 
 /// A pipeline that swaps `events`, in parts, with more words in its strategy.
-fn pipeline(from: &str, more: &str) -> String {
+pub(crate) fn pipeline(from: &str, more: &str) -> String {
     format!(
         "steps:\n  events:\n    strategy: {{type: swap{more}}}\n    from: {{connection: source, \
          table: {from}}}\n    to: {{connection: target, table: events}}\n    partition: {{by: \
@@ -17,24 +17,24 @@ fn pipeline(from: &str, more: &str) -> String {
     )
 }
 
-async fn swapping() -> Site {
+pub(crate) async fn swapping() -> Site {
     let site = Site::empty(Engine::Postgres).await;
     site.make_events("not null").await;
     site.write_pipeline(&pipeline("events", ""));
     site
 }
 
-async fn swap(site: &Site) -> Finished {
+pub(crate) async fn swap(site: &Site) -> Finished {
     site.finish(&["run", "pipeline.yaml", "--new"]).await
 }
 
-async fn assert_equal(site: &Site) {
+pub(crate) async fn assert_equal(site: &Site) {
     let (source, target) = site.digests().await;
     assert_eq!(source, target);
 }
 
 /// The tables that a swap has made or kept.
-async fn left(site: &Site) -> Vec<String> {
+pub(crate) async fn left(site: &Site) -> Vec<String> {
     let from = "from pg_class where relkind = 'r' and relname like '\\_highwater\\_%' order by 1";
     site.texts(Side::Target, "left(relname, 14)", from).await
 }

@@ -1,54 +1,145 @@
-//! What a person asks of a target's ledger.
+//! What a person asks of a step's target beside a run.
 
 use highwater_common::assignment::{AttemptError, ErrorClass, Outcome};
-use highwater_common::errand::Errand;
+use highwater_common::errand::{Errand, Forget, Undo};
 use highwater_common::error_code::ErrorCode;
 use highwater_common::facts::StepFacts;
+use highwater_common::undo::Refused;
+use highwater_runtime::failpoint;
 
-use super::{AttemptContext, malformed, superseded};
-use crate::connector::{ForgetOutcome, ForgetRequest, PrepareOutcome, StreamRequest};
+use super::exchange::again_while_blocked;
+use super::{AttemptContext, OrderContext, malformed, superseded};
+use crate::connector::{
+    ForgetOutcome, ForgetRequest, PrepareOutcome, ShadowRequest, StreamRequest, Target,
+    UndoOutcome, UndoRequest,
+};
+use crate::patience::Call;
 
-/// Asks the target's ledger for what a person wants of it, and looks at no table.
+/// Does what a person wants of the target, and looks at no table for a plan.
 pub(crate) async fn errand(cx: &AttemptContext<'_>) -> Result<Outcome, AttemptError> {
-    let (context, assignment) = (cx.of, cx.assignment);
-    let order = &context.order;
-    let Some(errand) = &order.errand else {
-        return Err(malformed("no errand"));
+    match &cx.of.order.errand {
+        None => Err(malformed("no errand")),
+        Some(Errand::Show { .. }) => show(cx.of).await,
+        Some(Errand::Forget(forget)) => self::forget(cx, forget).await,
+        Some(Errand::Undo(undo)) => self::undo(cx, undo).await,
+    }
+}
+
+async fn show(context: &OrderContext) -> Result<Outcome, AttemptError> {
+    let (target, stream) = (context.target()?, context.stream()?);
+    let receipts = target.receipts(&context.order.cluster, &stream).await?;
+    let receipts = Some(receipts);
+    answer(&StepFacts {
+        receipts,
+        ..StepFacts::of_errand(context.source_engine())
+    })
+}
+
+async fn forget(cx: &AttemptContext<'_>, forget: &Forget) -> Result<Outcome, AttemptError> {
+    let target = cx.of.target()?;
+    match target.forget(&forget_request(cx, forget.clone())?).await? {
+        ForgetOutcome::Done(receipts) => answer(&StepFacts {
+            receipts: Some(receipts),
+            ..StepFacts::of_errand(cx.of.source_engine())
+        }),
+        ForgetOutcome::Not(why) => not_taken(cx.of, target.as_ref(), &why).await,
+    }
+}
+
+async fn undo(cx: &AttemptContext<'_>, undo: &Undo) -> Result<Outcome, AttemptError> {
+    let forget = Forget {
+        step: undo.step.clone(),
+        from: None,
+        to: None,
+        reason: undo.reason.clone(),
     };
-    let stream = context.stream()?;
+    let lock_wait = cx.of.order.strategy.load().exchange_lock_wait();
+    let request = UndoRequest {
+        forget: forget_request(cx, forget)?,
+        table: cx.of.tables()?.1.table.clone(),
+        lock_wait: lock_wait.ok_or_else(|| malformed("a step that exchanges no tables"))?,
+    };
+    again_while_blocked(cx, || undo_once(cx, &request)).await
+}
+
+async fn undo_once(
+    cx: &AttemptContext<'_>,
+    request: &UndoRequest,
+) -> Result<Outcome, AttemptError> {
+    let context = cx.of;
     let target = context.target()?;
-    let receipts = match errand {
-        Errand::Show { .. } => target.receipts(&order.cluster, &stream).await?,
-        Errand::Forget(forget) => {
-            let (run, token) = (order.run, assignment.fence.token);
-            let stream = StreamRequest {
-                stream,
-                run,
-                plan: None,
-                token,
-                kind: None,
-            };
-            let request = ForgetRequest {
-                cluster: order.cluster,
-                stream,
-                forget: forget.clone(),
-                tz: order.strategy.load().zone().to_owned(),
-            };
-            match target.forget(&request).await? {
-                ForgetOutcome::Done(receipts) => receipts,
-                ForgetOutcome::Not(PrepareOutcome::Fenced { newer }) => {
-                    return Ok(Outcome::Fenced { newer });
-                }
-                ForgetOutcome::Not(
-                    PrepareOutcome::Superseded | PrepareOutcome::Prepared { .. },
-                ) => {
-                    return superseded(context, target.as_ref()).await;
-                }
-            }
-        }
+    let Some(shadows) = target.shadows() else {
+        let to = context.tables()?.1;
+        let why = Refused::NoneKept;
+        let message = why.message(&to.table.to_string(), to.connection.as_str());
+        return Err(AttemptError::new(
+            ErrorClass::Permanent,
+            why.code(),
+            message,
+        ));
     };
-    let facts = StepFacts::of_receipts(context.source_engine(), receipts);
-    let json = serde_json::to_vec(&facts).map_err(|error| {
+    let undoing = context.of_target(Call::Prepare, shadows.undo(request));
+    let (mut undone, left) = match undoing.await? {
+        UndoOutcome::Done { undone, left } => (undone, left),
+        UndoOutcome::Not(why) => return not_taken(context, target.as_ref(), &why).await,
+    };
+    tracing::info!(table = %undone.table, kept = %undone.kept, "exchanged back");
+    failpoint::hit_on("attempt::after_undo", &context.worker).await?;
+    let left = ShadowRequest {
+        table: request.table.clone(),
+        identity: left,
+        run: context.order.run,
+        stream: request.forget.stream.stream.clone(),
+    };
+    // It takes as long as a scan, so it comes after the exchange, which nothing of it takes back.
+    match shadows.validate(&left).await {
+        Ok(()) => {}
+        Err(error) if error.report.class == ErrorClass::Permanent => {
+            let why = error.report.message;
+            undone
+                .warnings
+                .push(format!("foreign keys stay not valid: {why}"));
+        }
+        Err(error) => return Err(error.into()),
+    }
+    answer(&StepFacts {
+        undone: Some(undone),
+        ..StepFacts::of_errand(context.source_engine())
+    })
+}
+
+/// Whose receipts are voided, and by whom: the stream is taken as by a prepare.
+fn forget_request(cx: &AttemptContext<'_>, forget: Forget) -> Result<ForgetRequest, AttemptError> {
+    let order = &cx.of.order;
+    Ok(ForgetRequest {
+        cluster: order.cluster,
+        stream: StreamRequest {
+            stream: cx.of.stream()?,
+            run: order.run,
+            plan: None,
+            token: cx.assignment.fence.token,
+            kind: None,
+        },
+        forget,
+        tz: order.strategy.load().zone().to_owned(),
+    })
+}
+
+async fn not_taken(
+    context: &OrderContext,
+    target: &dyn Target,
+    why: &PrepareOutcome,
+) -> Result<Outcome, AttemptError> {
+    match why {
+        PrepareOutcome::Fenced { newer } => Ok(Outcome::Fenced { newer: *newer }),
+        PrepareOutcome::Superseded | PrepareOutcome::Prepared { .. } => {
+            superseded(context, target).await
+        }
+    }
+}
+
+fn answer(facts: &StepFacts) -> Result<Outcome, AttemptError> {
+    let json = serde_json::to_vec(facts).map_err(|error| {
         AttemptError::new(
             ErrorClass::Permanent,
             ErrorCode::MalformedFacts,

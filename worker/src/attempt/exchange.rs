@@ -88,7 +88,7 @@ pub(crate) async fn settle_exchange(context: &OrderContext) -> Result<(), Attemp
 
 /// Exchanges the two tables, with the task's receipt. `loaded` is the phase that has loaded the
 /// shadow. Where a lock is not got in time everything is rolled back, so that nobody waits behind
-/// it for long, and it is tried again a little later.
+/// it for long.
 pub(crate) async fn exchange(
     cx: &AttemptContext<'_>,
     loaded: u8,
@@ -96,15 +96,30 @@ pub(crate) async fn exchange(
 ) -> Result<Outcome, AttemptError> {
     let context = cx.of;
     let (request, target) = (shadow_request(context)?, context.target()?);
-    let (mut tried, mut backoff) = (0, Backoff::default());
-    loop {
-        let claimed = match claim(cx, target.as_ref(), Slice::Range(CursorRange::ALL)).await? {
+    let (request, target) = (&request, target.as_ref());
+    let once = || async move {
+        let claimed = match claim(cx, target, Slice::Range(CursorRange::ALL)).await? {
             Claiming::Held(claimed) => claimed,
             Claiming::Over(outcome) => return Ok(outcome),
         };
-        let rows = check(cx, target.as_ref(), &request, loaded).await?;
+        let rows = check(cx, target, request, loaded).await?;
+        exchange_once(cx, target, claimed, request, lock_wait, rows).await
+    };
+    again_while_blocked(cx, once).await
+}
+
+/// Tries an exchange again a little later, as long as it is blocked: by whoever reads the tables.
+pub(super) async fn again_while_blocked<F>(
+    cx: &AttemptContext<'_>,
+    mut once: impl FnMut() -> F,
+) -> Result<Outcome, AttemptError>
+where
+    F: Future<Output = Result<Outcome, AttemptError>>,
+{
+    let (mut tried, mut backoff) = (0, Backoff::default());
+    loop {
         tried += 1;
-        match exchange_once(cx, target.as_ref(), claimed, &request, lock_wait, rows).await {
+        match once().await {
             Err(blocked) if blocked.code == ErrorCode::SwapBlocked && tried < TRIES => {
                 if cx.drain.is_cancelled() {
                     return Ok(Outcome::Released);

@@ -70,6 +70,7 @@ pub(crate) async fn probe(
         target,
         adopted,
         receipts: None,
+        undone: None,
     })
     .map_err(|error| {
         AttemptError::new(

@@ -2,8 +2,11 @@
 
 use std::time::Duration;
 
+use highwater_common::errand::Undone;
 use highwater_common::id::RunId;
 use highwater_common::spec::TableName;
+
+use super::{ForgetRequest, PrepareOutcome};
 
 /// Which table another one is to take the place of, and for whom.
 #[derive(Debug, Clone)]
@@ -72,4 +75,29 @@ pub struct Exchanged {
     pub identity: String,
     /// The table that had it, by its name from now on.
     pub kept: TableName,
+}
+
+/// A person's word that the table before the latest exchange is to be read again.
+#[derive(Debug, Clone)]
+pub struct UndoRequest {
+    /// Who takes the stream for that, and why: all receipts of the stream are voided.
+    pub forget: ForgetRequest,
+    /// The table that is read.
+    pub table: TableName,
+    /// How long the locks are waited for, as for an exchange.
+    pub lock_wait: Duration,
+}
+
+/// What came of an [`UndoRequest`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum UndoOutcome {
+    /// It is done, by this attempt or by an earlier one of the same run.
+    Done {
+        /// What was done.
+        undone: Undone,
+        /// Which table is kept now, whatever its name.
+        left: String,
+    },
+    /// The stream could not be taken: why is what a prepare would have been told.
+    Not(PrepareOutcome),
 }

@@ -28,7 +28,9 @@ use highwater_common::assignment::AttemptError;
 use highwater_runtime::failpoint::Struck;
 
 pub use check_requests::{CheckRequest, Question};
-pub use exchange_requests::{ExchangeRequest, Exchanged, ShadowFound, ShadowKind, ShadowRequest};
+pub use exchange_requests::{
+    ExchangeRequest, Exchanged, ShadowFound, ShadowKind, ShadowRequest, UndoOutcome, UndoRequest,
+};
 pub use open::{open_source, open_target};
 pub use postgres::SessionPool;
 pub use receipt_requests::{CloseRequest, ForgetOutcome, ForgetRequest};

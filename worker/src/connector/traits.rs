@@ -19,7 +19,9 @@ use highwater_common::spec::TableName;
 use highwater_common::token::FencingToken;
 
 use super::check_requests::CheckRequest;
-use super::exchange_requests::{ExchangeRequest, Exchanged, ShadowFound, ShadowRequest};
+use super::exchange_requests::{
+    ExchangeRequest, Exchanged, ShadowFound, ShadowRequest, UndoOutcome, UndoRequest,
+};
 use super::requests::{
     Claim, FenceReport, GuardStep, LeftOutRequest, Matched, Merged, PrepareOutcome, PrepareRequest,
     ReadRequest, SourceProbe, TargetProbe, WriteRequest,
@@ -191,6 +193,16 @@ pub trait Shadows: Send + Sync {
     /// were valid. The request names the table that left its place. May be repeated, also when that
     /// is dropped.
     async fn validate(&self, request: &ShadowRequest) -> Result<(), ConnectorError>;
+
+    /// Takes a stream as [`Target::prepare`] does, and lets the table that its latest exchange has
+    /// kept take its place back; the one that is read until then is kept. The stream's receipts are
+    /// voided: they speak of a table that is read no more. All of it is one transaction. Repeating
+    /// it for the same run changes nothing.
+    ///
+    /// # Errors
+    /// As [`ExchangeTx::exchange`], and permanent `nothing_to_undo` where no table is kept and
+    /// `written_since` where another stream has written the table since.
+    async fn undo(&self, request: &UndoRequest) -> Result<UndoOutcome, ConnectorError>;
 
     /// Every shadow and every kept table of the database.
     async fn find(&self) -> Result<Vec<ShadowFound>, ConnectorError>;

@@ -10,6 +10,7 @@ mod cancels;
 mod checks;
 mod closes;
 mod damage;
+mod errands;
 mod faults;
 mod flow;
 mod full;

@@ -9,6 +9,7 @@ mod dependants;
 mod finished;
 mod mark;
 mod shadow;
+mod undo;
 
 use std::time::Duration;
 
@@ -25,9 +26,10 @@ pub(super) use self::dependants::read_exchange_facts;
 use self::finished::read_unlike;
 use self::mark::{Mark, read_marks};
 use super::catalog::{qualified, unknown_table};
-use super::data::{OpenTx, Session};
+use super::data::OpenTx;
 use super::errors::{classify, fault, is_state, permanent, transaction_pooling};
 use super::pins::PINNED;
+use super::session::Endpoint;
 use crate::connector::sql_text::{Dialect, Sql, server_script};
 use crate::connector::{ConnectorError, ExchangeRequest, ExchangeTx, Exchanged, ShadowKind};
 
@@ -57,15 +59,28 @@ select case when relkind = 'v'
 #[async_trait]
 impl ExchangeTx for OpenTx {
     async fn exchange(&mut self, request: &ExchangeRequest) -> Result<Exchanged, ConnectorError> {
-        exchange(&mut self.session, request).await
+        let mut at = Exchanging {
+            conn: &mut self.session.conn,
+            endpoint: &self.session.endpoint,
+            advice: "Plan anew with --new",
+        };
+        exchange(&mut at, request).await
     }
 }
 
+/// Where tables are exchanged, in an open transaction of a target's session.
+struct Exchanging<'a> {
+    conn: &'a mut PgConnection,
+    endpoint: &'a Endpoint,
+    /// What a person does who is told that the one cannot take the place of the other.
+    advice: &'static str,
+}
+
 async fn exchange(
-    session: &mut Session,
+    at: &mut Exchanging<'_>,
     request: &ExchangeRequest,
 ) -> Result<Exchanged, ConnectorError> {
-    let table = qualified(&mut session.conn, &session.endpoint, &request.table).await?;
+    let table = qualified(at.conn, at.endpoint, &request.table).await?;
     // Both stand in one schema.
     let by = TableName {
         schema: request.by.schema.clone().or_else(|| table.schema.clone()),
@@ -76,21 +91,19 @@ async fn exchange(
         by,
         ..request.clone()
     };
-    check_session(session, request).await?;
+    check_session(at, request).await?;
     let oid = planned(&request.identity)?;
-    let by = lock(session, request, oid).await?;
-    check(session, request, oid, by).await?;
-    let failed = refused(session, request);
-    let script = read_script(&mut session.conn, oid, by)
-        .await
-        .map_err(&failed)?;
-    let unchecked = read_unchecked(session, request, script.unchecked).await;
+    let by = lock(at, request, oid).await?;
+    check(at, request, oid, by).await?;
+    let failed = refused(at, request);
+    let script = read_script(at.conn, oid, by).await.map_err(&failed)?;
+    let unchecked = read_unchecked(at, request, script.unchecked).await;
     let unchecked = unchecked.map_err(&failed)?;
     let kept = TableName {
         schema: request.table.schema.clone(),
         name: kept_name(oid),
     };
-    let exchanged = session
+    let exchanged = at
         .conn
         .execute(sqlx::raw_sql(server_script(&script.statements)));
     exchanged.await.map_err(&failed)?;
@@ -99,16 +112,17 @@ async fn exchange(
         of: request.table.clone(),
         run: request.run,
         stream: request.stream.clone(),
-        since_micros: read_clock(&mut session.conn).await.map_err(&failed)?,
+        since_micros: read_clock(at.conn).await.map_err(&failed)?,
         unchecked,
     };
     let mark = mark.statement(&kept).into_statement();
-    session
-        .conn
+    at.conn
         .execute(sqlx::raw_sql(mark))
         .await
         .map_err(&failed)?;
-    note(session, oid, by).await.map_err(&failed)?;
+    note(at.conn, &request.stream, oid, by)
+        .await
+        .map_err(&failed)?;
     Ok(Exchanged {
         identity: by.to_string(),
         kept,
@@ -118,11 +132,11 @@ async fn exchange(
 /// The keys that are to be checked after this exchange: those that it found checked, and those that
 /// an exchange before it left and that nobody has checked yet.
 async fn read_unchecked(
-    session: &mut Session,
+    at: &mut Exchanging<'_>,
     request: &ExchangeRequest,
     mut unchecked: Vec<Key>,
 ) -> Result<Vec<Key>, sqlx::Error> {
-    for marked in read_marks(&mut session.conn).await? {
+    for marked in read_marks(at.conn).await? {
         if marked.mark.kind == ShadowKind::Kept && marked.mark.of == request.table {
             unchecked.extend(marked.mark.unchecked);
         }
@@ -134,75 +148,67 @@ async fn read_unchecked(
 
 /// The session is the one that was set up, and not another one that a pooler gave the transaction.
 async fn check_session(
-    session: &mut Session,
+    at: &mut Exchanging<'_>,
     request: &ExchangeRequest,
 ) -> Result<(), ConnectorError> {
-    let failed = refused(session, request);
+    let failed = refused(at, request);
     let asked = Sql::new(Dialect::Postgres, "select ").text(PINNED);
     let said = sqlx::query_scalar::<_, Option<String>>(asked.into_statement())
-        .fetch_one(&mut session.conn)
+        .fetch_one(&mut *at.conn)
         .await
         .map_err(failed)?;
     match said.as_deref() {
         Some("target") => Ok(()),
-        _ => Err(transaction_pooling(&session.endpoint)),
+        _ => Err(transaction_pooling(at.endpoint)),
     }
 }
 
 /// Locks whatever the exchange changes; gives the oid of the table that takes the place.
 async fn lock(
-    session: &mut Session,
+    at: &mut Exchanging<'_>,
     request: &ExchangeRequest,
     oid: i64,
 ) -> Result<i64, ConnectorError> {
-    let failed = refused(session, request);
-    let Some(by) = oid_of(&mut session.conn, &request.by)
-        .await
-        .map_err(&failed)?
-    else {
-        return Err(unfit(session, request, "it is not there"));
+    let failed = refused(at, request);
+    let Some(by) = oid_of(at.conn, &request.by).await.map_err(&failed)? else {
+        return Err(unfit(at, request, "it is not there"));
     };
     let locks = Sql::new(Dialect::Postgres, BOTH).text(LOCKS);
     let locks = sqlx::query_scalar::<_, String>(locks.into_statement())
         .bind(oid)
         .bind(by)
-        .fetch_all(&mut session.conn)
+        .fetch_all(&mut *at.conn)
         .await
         .map_err(&failed)?;
-    wait_for_vacuum(session, request).await?;
+    wait_for_vacuum(at, request).await?;
     let until = Instant::now() + request.lock_wait;
     for statement in locks {
-        take_lock(session, request, until, statement).await?;
+        take_lock(at, request, until, statement).await?;
     }
     for table in [&request.by, &request.table] {
         let lock = Sql::new(Dialect::Postgres, "lock table only ")
             .table(table)
             .text(" in access exclusive mode");
-        take_lock(session, request, until, lock.as_str().to_owned()).await?;
+        take_lock(at, request, until, lock.as_str().to_owned()).await?;
     }
     // Only what is read under the locks stays true.
-    let now = oid_of(&mut session.conn, &request.table)
-        .await
-        .map_err(&failed)?;
+    let now = oid_of(at.conn, &request.table).await.map_err(&failed)?;
     if now != Some(oid) {
         return Err(match now {
-            Some(_) => replaced(&session.endpoint.to_string(), &request.table),
-            None => unknown_table(&mut session.conn, &session.endpoint, &request.table).await,
+            Some(_) => replaced(&at.endpoint.to_string(), &request.table),
+            None => unknown_table(at.conn, at.endpoint, &request.table).await,
         });
     }
-    match oid_of(&mut session.conn, &request.by)
-        .await
-        .map_err(failed)?
-    {
+    match oid_of(at.conn, &request.by).await.map_err(failed)? {
         Some(now) if now == by => Ok(by),
-        Some(_) | None => Err(unfit(session, request, "it was made anew")),
+        Some(_) | None => Err(unfit(at, request, "it was made anew")),
     }
 }
 
 /// Waits for a vacuum of either table, and keeps the next one away, with a lock that no reader and
 /// no writer waits behind. The server ends its own vacuum once somebody waited for long enough.
 async fn wait_for_vacuum(
-    session: &mut Session,
+    at: &mut Exchanging<'_>,
     request: &ExchangeRequest,
 ) -> Result<(), ConnectorError> {
     for table in [&request.by, &request.table] {
@@ -210,60 +216,55 @@ async fn wait_for_vacuum(
             .table(table)
             .text(" in share update exclusive mode");
         let until = Instant::now() + VACUUM_WAIT;
-        take_lock(session, request, until, lock.as_str().to_owned()).await?;
+        take_lock(at, request, until, lock.as_str().to_owned()).await?;
     }
     Ok(())
 }
 
 /// Takes one lock, and waits for it and all later ones no longer than until then.
 async fn take_lock(
-    session: &mut Session,
+    at: &mut Exchanging<'_>,
     request: &ExchangeRequest,
     until: Instant,
     lock: String,
 ) -> Result<(), ConnectorError> {
-    let failed = refused(session, request);
+    let failed = refused(at, request);
     let left = until.saturating_duration_since(Instant::now()).as_millis();
     // 0 would wait for ever.
     let wait = Sql::new(Dialect::Postgres, "set local lock_timeout = ")
         .integer(i64::try_from(left).unwrap_or(i64::from(i32::MAX)).max(1));
     let both = server_script(&[wait.as_str().to_owned(), lock]);
-    let locked = session.conn.execute(sqlx::raw_sql(both)).await;
+    let locked = at.conn.execute(sqlx::raw_sql(both)).await;
     locked.map(drop).map_err(failed)
 }
 
 /// What was true when it was planned and loaded is true still.
 async fn check(
-    session: &mut Session,
+    at: &mut Exchanging<'_>,
     request: &ExchangeRequest,
     oid: i64,
     by: i64,
 ) -> Result<(), ConnectorError> {
-    let failed = refused(session, request);
-    let found = read_dependants(&mut session.conn, oid)
-        .await
-        .map_err(&failed)?;
+    let failed = refused(at, request);
+    let found = read_dependants(at.conn, oid).await.map_err(&failed)?;
     if let Some((code, why)) = check_dependants(&request.table, &found).refusal() {
-        return Err(permanent(code, format!("{why} ({})", session.endpoint)));
+        return Err(permanent(code, format!("{why} ({})", at.endpoint)));
     }
-    match read_unlike(&mut session.conn, oid, by)
-        .await
-        .map_err(failed)?
-    {
-        Some(why) => Err(unfit(session, request, &why)),
+    match read_unlike(at.conn, oid, by).await.map_err(failed)? {
+        Some(why) => Err(unfit(at, request, &why)),
         None => Ok(()),
     }
 }
 
 /// The stream's receipts speak of the rows that are read by the name: those of the table that has it
 /// now.
-async fn note(session: &mut Session, oid: i64, by: i64) -> Result<(), sqlx::Error> {
+async fn note(conn: &mut PgConnection, stream: &str, oid: i64, by: i64) -> Result<(), sqlx::Error> {
     let noted = sqlx::query(
         "update highwater.stream set table_oid = $3::int8::oid where stream_id = $1 and table_oid \
          = $2::int8::oid",
     );
-    let noted = noted.bind(&session.claim.stream).bind(oid).bind(by);
-    noted.execute(&mut session.conn).await.map(drop)
+    let noted = noted.bind(stream).bind(oid).bind(by);
+    noted.execute(conn).await.map(drop)
 }
 
 /// The table of this name, by its oid.
@@ -298,10 +299,10 @@ fn kept_name(oid: i64) -> String {
 }
 
 fn refused(
-    session: &Session,
+    at: &Exchanging<'_>,
     request: &ExchangeRequest,
 ) -> impl Fn(sqlx::Error) -> ConnectorError + use<> {
-    let (endpoint, table) = (session.endpoint.clone(), request.table.clone());
+    let (endpoint, table) = (at.endpoint.clone(), request.table.clone());
     move |error| {
         let is_blocked = is_state(&error, LOCK_NOT_AVAILABLE);
         let what = format!("let another table take the place of {table}");
@@ -325,10 +326,10 @@ fn replaced(endpoint: &str, table: &TableName) -> ConnectorError {
     permanent(ErrorCode::TargetReplaced, message)
 }
 
-fn unfit(session: &Session, request: &ExchangeRequest, why: &str) -> ConnectorError {
+fn unfit(at: &Exchanging<'_>, request: &ExchangeRequest, why: &str) -> ConnectorError {
     let message = format!(
-        "{} cannot take the place of {} on {}: {why}; nothing was touched. Plan anew with --new",
-        request.by, request.table, session.endpoint
+        "{} cannot take the place of {} on {}: {why}; nothing was touched. {}",
+        request.by, request.table, at.endpoint, at.advice
     );
     permanent(ErrorCode::ShadowUnfit, message)
 }

@@ -17,10 +17,12 @@ use super::super::target::PostgresTarget;
 use super::carried::BOTH;
 use super::finished::{Lack, read_lacking};
 use super::mark::{Mark, read_marks};
+use super::undo::undo;
 use super::{kept_name, oid_of, planned, read_clock, replaced};
 use crate::connector::sql_text::{Dialect, Sql, server_script};
 use crate::connector::{
-    CloseRequest, ConnectorError, ShadowFound, ShadowKind, ShadowRequest, Shadows,
+    CloseRequest, ConnectorError, ShadowFound, ShadowKind, ShadowRequest, Shadows, UndoOutcome,
+    UndoRequest,
 };
 
 /// PostgreSQL 14: how a column is compressed.
@@ -92,6 +94,10 @@ impl Shadows for PostgresTarget {
         validating.validate().await?;
         validating.conn.close().await.ok();
         Ok(())
+    }
+
+    async fn undo(&self, request: &UndoRequest) -> Result<UndoOutcome, ConnectorError> {
+        undo(self.endpoint(), request).await
     }
 
     async fn find(&self) -> Result<Vec<ShadowFound>, ConnectorError> {

@@ -1,0 +1,50 @@
+//! What a person may ask of the targets beside a run: checked before a run is begun for it.
+
+use highwater_common::errand::{Errand, Forget, Undo};
+use highwater_common::id::StepName;
+use highwater_common::spec;
+use highwater_proto::convert::FieldError;
+
+use crate::error::ServiceError;
+
+/// Refuses an errand that no step of the spec can do.
+pub(super) fn check_errand(
+    errand: &Errand,
+    plan_only: bool,
+    spec: &spec::Spec,
+) -> Result<(), ServiceError> {
+    let wrong = |problem: &str| Err(FieldError::new("errand", problem.to_owned()).into());
+    if !plan_only {
+        return wrong("it goes together with plan_only");
+    }
+    match errand.reason() {
+        Some(reason) if reason.trim().is_empty() => return wrong("the reason is empty"),
+        Some(reason) if reason.len() > Errand::REASON_BYTES_MAX => {
+            return wrong("the reason is too long: at most 1024 bytes");
+        }
+        Some(_) | None => {}
+    }
+    let step = match errand {
+        Errand::Show { step } => step.as_ref(),
+        Errand::Forget(Forget { step, .. }) => Some(step),
+        Errand::Undo(Undo { step, .. }) => {
+            let known = spec.steps.get(step);
+            if known.is_some_and(|known| known.strategy.load().exchange_lock_wait().is_none()) {
+                return Err(ServiceError::NoExchange(step.clone()));
+            }
+            Some(step)
+        }
+    };
+    let moves_rows = |name: &StepName| {
+        spec.steps
+            .get(name)
+            .is_some_and(|step| step.strategy.load().sides().target.is_some())
+    };
+    match step.filter(|name| !moves_rows(name)) {
+        Some(name) if !spec.steps.contains_key(name) => {
+            Err(ServiceError::UnknownStep(name.clone()))
+        }
+        Some(_) => wrong("the step moves no rows, so no ledger knows it"),
+        None => Ok(()),
+    }
+}
