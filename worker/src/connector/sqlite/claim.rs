@@ -289,12 +289,17 @@ async fn former_attempt_of(
     .await
     .ok()?;
     let suspect = Suspect {
-        is_earlier: row.state == LedgerState::Open && row.fence.token < claim.fence.token,
+        is_earlier: is_earlier(row.state, row.fence.token, claim.fence.token),
         other_claims: others,
         is_writer: former.pid == writer,
         is_this_process: former == *Process::own(),
     };
     suspect.may_be_ended().then_some(former)
+}
+
+/// Whether the claim that the ledger has in `state` is open, and gives way to one with this token.
+fn is_earlier(state: LedgerState, claimed: FencingToken, by: FencingToken) -> bool {
+    state == LedgerState::Open && claimed < by
 }
 
 /// What is known of the process that claimed a task before.
@@ -320,6 +325,22 @@ impl Suspect {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_an_open_claim_of_a_smaller_token_is_earlier() {
+        let (first, second) = (FencingToken::from_raw(1), FencingToken::from_raw(2));
+        assert!(is_earlier(LedgerState::Open, first, second));
+        assert!(!is_earlier(LedgerState::Open, second, first));
+        assert!(!is_earlier(LedgerState::Open, second, second));
+        for ended in [
+            LedgerState::Intent,
+            LedgerState::Committed,
+            LedgerState::Fenced,
+            LedgerState::Voided,
+        ] {
+            assert!(!is_earlier(ended, first, second), "{ended:?}");
+        }
+    }
 
     #[test]
     fn only_a_former_attempt_that_holds_the_lock_and_nothing_else_is_ended() {

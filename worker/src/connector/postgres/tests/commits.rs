@@ -209,3 +209,57 @@ async fn a_claim_waits_for_the_fence_that_is_on_its_way() {
         0
     );
 }
+
+#[tokio::test]
+async fn a_target_restored_from_a_dump_keeps_its_receipts() {
+    // GIVEN a target whose table has rows and a receipt of them
+    let mut world = World::with_orders(10).await;
+    let outcome = world.guarded(1).await.commit().await;
+    assert!(
+        matches!(outcome, CommitOutcome::Committed(_)),
+        "{outcome:?}"
+    );
+    // WHEN a dump of it is put into another database, where the table has another oid
+    world.wh("create database restored").await;
+    let spent = "do $$ begin for n in 1..50 loop execute 'create table spent' || n || '()'; end loop; end $$";
+    let mut restored = PgConnection::connect(&world.server.url("restored"))
+        .await
+        .expect("connected");
+    restored.execute(spent).await.expect("made");
+    world.server.restore("wh", "restored");
+    let oid = "select 'orders'::regclass::oid::int8";
+    let (there, here): (i64, i64) = (
+        sqlx::query_scalar(oid)
+            .fetch_one(&mut restored)
+            .await
+            .expect("read"),
+        world.count(oid).await,
+    );
+    assert_ne!(there, here);
+    // THEN the table there is not taken for another one: its rows came with their receipt
+    let name = "restored".parse().expect("a name");
+    let target = PostgresTarget::new(
+        &world.server.url("restored"),
+        name,
+        world.supervisor.clone(),
+    )
+    .expect("a good url");
+    let prepared = target
+        .prepare(&prepare_request(world.columns().await))
+        .await;
+    prepared.expect("prepared").warnings();
+    // AND one that is made anew is, from then on
+    let remake = "drop table orders; create table orders (id bigint primary key, note text); \
+                  insert into orders values (1, 'mine')";
+    restored
+        .execute(sqlx::raw_sql(remake))
+        .await
+        .expect("made anew");
+    refused(
+        target
+            .prepare(&prepare_request(world.columns().await))
+            .await,
+        ErrorClass::Permanent,
+        "receipts_without_rows",
+    );
+}

@@ -83,6 +83,27 @@ impl Server {
         String::from_utf8_lossy(&dumped.stdout).into_owned()
     }
 
+    /// Puts all that one database holds into another one, as from a backup of pg_dump.
+    pub(super) fn restore(&self, from: &str, into: &str) {
+        let file = self.home.path().join(format!("{from}.sql"));
+        run(Command::new(bin_dir().join("pg_dump"))
+            .arg("--file")
+            .arg(&file)
+            .arg(self.url(from)));
+        run(Command::new(bin_dir().join("psql"))
+            .args([
+                "--no-psqlrc",
+                "--quiet",
+                "--set",
+                "ON_ERROR_STOP=1",
+                "--output",
+                "/dev/null",
+            ])
+            .arg("--file")
+            .arg(&file)
+            .arg(self.url(into)));
+    }
+
     pub(super) fn url_as(&self, user: &str, password: &str, database: &str) -> String {
         format!(
             "postgres://{user}:{password}@127.0.0.1:{}/{database}",
