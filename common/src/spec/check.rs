@@ -5,7 +5,7 @@ use super::keys::FILE;
 use super::node::{Entry, Node, Scalar, ScalarKind, Value, join, shortened};
 use super::problem::{Problem, Problems};
 use super::scalars::{
-    NAME_HINT, check_bound, check_text, check_url, check_whole, check_word, not_yet, wrong_type,
+    NAME_HINT, check_bound, check_text, check_url, check_whole, check_word, wrong_type,
 };
 use super::shape::{Fields, Form, Key, List, Named, Shape, tag_of};
 use super::suggest::{listed, nearest};
@@ -274,10 +274,10 @@ fn check_named(node: &Node, named: &Named, path: &str, extent: Extent, problems:
 
 fn check_list(node: &Node, list: &List, path: &str, problems: &mut Problems) {
     let Value::List(items) = &node.value else {
-        if let Some((word, hint)) = list.later.filter(|(word, _)| node.as_text() == Some(word)) {
-            return not_yet(word, hint, node.location, path, problems);
+        if list.word.is_none() || node.as_text() != list.word {
+            wrong_type(node, "a list", path, problems);
         }
-        return wrong_type(node, "a list", path, problems);
+        return;
     };
     if items.len() < list.items_min || items.len() > list.items_max {
         let message = format!(

@@ -28,7 +28,7 @@ pub(super) static CHECKS: List = List {
     items_min: 0,
     items_max: CHECKS_MAX,
     each: Shape::Fields(&CHECK),
-    later: None,
+    word: None,
 };
 
 /// One of the keys stands in each check.

@@ -76,7 +76,14 @@ fn shape_schema(shape: &Shape) -> Json {
             schema
         }
         Shape::List(list) => {
-            json!({"type": "array", "minItems": list.items_min, "maxItems": list.items_max, "items": shape_schema(&list.each)})
+            let items = json!({
+                "type": "array", "minItems": list.items_min, "maxItems": list.items_max,
+                "items": shape_schema(&list.each),
+            });
+            match list.word {
+                Some(word) => json!({"anyOf": [{"const": word}, items]}),
+                None => items,
+            }
         }
     }
 }

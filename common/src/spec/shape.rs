@@ -106,8 +106,8 @@ pub(super) struct List {
     pub(super) items_min: usize,
     pub(super) items_max: usize,
     pub(super) each: Shape,
-    /// A word that will one day stand for a list, and what to do instead.
-    pub(super) later: Option<(&'static str, &'static str)>,
+    /// A word that may stand in the place of the list.
+    pub(super) word: Option<&'static str>,
 }
 
 impl Key {

@@ -174,7 +174,7 @@ static DEPENDS_ON: List = List {
     items_min: 0,
     items_max: 200,
     each: Shape::Fields(&DEPENDENCY),
-    later: None,
+    word: None,
 };
 
 static DEPENDENCY: Fields = Fields {
@@ -339,7 +339,7 @@ static WRITE: Fields = Fields {
         Key::new(
             "key",
             Shape::List(&WRITE_KEY),
-            "The columns that identify a row; without them, the source's key.",
+            "The columns that identify a row; auto: the source's key.",
         ),
         Key::new(
             "cursor",
@@ -379,7 +379,7 @@ static WRITE_KEY: List = List {
     items_min: 1,
     items_max: 32,
     each: Shape::Text,
-    later: Some(("auto", "leave `key` out: the source's key is used")),
+    word: Some("auto"),
 };
 
 static RESIDENT: [Word; 2] = [Word::new("fail"), Word::new("replace")];
@@ -458,7 +458,7 @@ static STEP_POOLS: List = List {
     items_min: 0,
     items_max: 32,
     each: Shape::Name,
-    later: None,
+    word: None,
 };
 
 static TOLERATE: Fields = Fields {

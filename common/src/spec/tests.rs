@@ -234,7 +234,7 @@ steps:
     from: {connection: scr, table: a.b.c, columns: {x: {cast: text}}}
     to: {connection: dst, table: "{step}"}
     partition: {by: calendar, column: 7, tz: Mars/Olympus, width: 5}
-    write: {mode: append, key: auto}
+    write: {mode: append, key: own}
     retries: {max_attempts: many, initial: 5}
 "#;
     // WHEN it is read
@@ -371,11 +371,6 @@ fn what_is_not_built_yet_is_refused_and_never_ignored() {
             "mode: replace_partition",
             "mode: replace_partition, deletes: hard",
             "steps.flights.write.deletes",
-        ),
-        (
-            "key: [time_hour, carrier, flight]",
-            "key: auto",
-            "steps.flights.write.key",
         ),
         (
             "grain: day",
@@ -598,6 +593,21 @@ fn numbers_where_text_belongs_ask_for_quotes() {
         quoted.hint.as_deref(),
         Some("write the number without quotes")
     );
+}
+
+#[test]
+fn the_key_auto_is_the_sources_in_spite_of_defaults() {
+    let text = "version: 1\nname: p\nconnections: {a: {type: postgres, url: \"postgres://u:${env:P}@h/d\"}}\n\
+                defaults: {write: {mode: merge, key: [b]}}\nsteps:\n  t:\n    strategy: backfill\n    from: \
+                {connection: a, table: t}\n    to: {connection: a, table: u}\n    partition: {by: \
+                integer, column: n}\n    write: {key: KEY}\n";
+    let key = |key: &str| {
+        let spec = good(&text.replace("KEY", key));
+        backfill_of(&spec, "t").write.key.clone()
+    };
+    assert_eq!(key("[c, d]"), ["c", "d"]);
+    assert_eq!(key("auto"), Vec::<String>::new());
+    assert!(report(&bad(&text.replace("KEY", "source"))).contains("a list"));
 }
 
 #[test]

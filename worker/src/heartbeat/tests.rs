@@ -241,16 +241,18 @@ async fn an_attempt_that_the_coordinator_ends_is_ended() {
             ..HeartbeatAnswer::default()
         };
         let attempt = CancellationToken::new();
-        let watched = attempt.clone();
-        let ended_at = tokio::spawn(async move {
-            watched.cancelled().await;
+        let ended = async {
+            attempt.cancelled().await;
             Instant::now()
-        });
+        };
         // WHEN it comes, and the session ends with the heartbeat after it
-        let beaten = beaten([Ok(answer)], &attempt, CancellationToken::new()).await;
+        let (beaten, ended_at) = tokio::join!(
+            beaten([Ok(answer)], &attempt, CancellationToken::new()),
+            ended
+        );
         // THEN the attempt ended with the answer, or not before the session did
         let first_answer = beaten.sent_at[0];
-        let with_answer = ended_at.await.expect("watched") == first_answer;
+        let with_answer = ended_at == first_answer;
         assert_eq!(with_answer, ends);
         assert_eq!(beaten.sent_at.len(), 2);
     }
