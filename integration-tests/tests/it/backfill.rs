@@ -6,7 +6,7 @@ use highwater_integration_tests::digest::digest_postgres;
 use highwater_integration_tests::{FlightsFull, flights};
 use serde_json::Value;
 
-use crate::site::{DAYS, Engine, ROWS, Side, Site, assert_exit, assert_says};
+use crate::site::{DAYS, Engine, LIMIT, ROWS, Side, Site, assert_exit, assert_says};
 
 const BOTH: [Engine; 2] = [Engine::Postgres, Engine::Sqlite];
 const APPEND: &str = "{mode: append}";
@@ -259,4 +259,20 @@ async fn all_flights_of_2013_from_postgresql_to_postgresql() {
         ledger,
         [365, 365, i64::try_from(FlightsFull::ROWS).unwrap(), 365]
     );
+}
+
+#[tokio::test]
+async fn files_are_found_beside_their_pipeline_from_any_folder() {
+    // GIVEN a pipeline whose files are named without a folder
+    let site = Site::with_events(Engine::Sqlite, "{mode: append}").await;
+    let pipeline = site.path("pipeline.yaml");
+    let elsewhere = tempfile::tempdir().unwrap();
+    // WHEN it is run from another folder
+    let run = site
+        .highwater(&["run", pipeline.to_str().unwrap()])
+        .await
+        .current_folder(elsewhere.path());
+    // THEN they are those beside it
+    assert_exit(&run.run(LIMIT).await.unwrap(), 0);
+    site.assert_copied_once(DAYS).await;
 }

@@ -31,19 +31,42 @@ pub(crate) async fn as_prepared(
     cx: &AttemptContext<'_>,
     ended: Result<Outcome, AttemptError>,
 ) -> Result<Outcome, AttemptError> {
-    match ended {
-        Err(changed) if changed.code == ErrorCode::TargetChanged => {
-            Ok(Outcome::Unprepared(changed))
-        }
-        Err(missing) if missing.code == ErrorCode::LedgerMissing => {
+    let error = match ended {
+        Err(error) => error,
+        Ok(outcome) => return Ok(outcome),
+    };
+    match Remedy::of(&error.code) {
+        Remedy::None => Err(error),
+        Remedy::Prepare => Ok(Outcome::Unprepared(error)),
+        Remedy::PrepareIfNothingIsThere => {
             let request = close_request(cx.of, cx.assignment.phase)?;
             let target = cx.of.target()?;
             cx.of
                 .of_target(Call::Close, target.committed(&request))
                 .await?;
-            Ok(Outcome::Unprepared(missing))
+            Ok(Outcome::Unprepared(error))
         }
-        ended => ended,
+    }
+}
+
+/// What helps against a target that refuses a claim.
+#[derive(Debug, PartialEq, Eq)]
+enum Remedy {
+    None,
+    Prepare,
+    PrepareIfNothingIsThere,
+}
+
+impl Remedy {
+    /// By the code of the error.
+    fn of(code: &str) -> Self {
+        if code == ErrorCode::TargetChanged.as_str() {
+            Self::Prepare
+        } else if code == ErrorCode::LedgerMissing.as_str() {
+            Self::PrepareIfNothingIsThere
+        } else {
+            Self::None
+        }
     }
 }
 
@@ -66,4 +89,21 @@ pub(super) fn close_request(
         table: to.table.clone(),
         mode: load_order.write.mode,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_target_is_prepared_again_where_that_is_what_it_lacks() {
+        for (code, remedy) in [
+            (ErrorCode::TargetChanged, Remedy::Prepare),
+            (ErrorCode::LedgerMissing, Remedy::PrepareIfNothingIsThere),
+            (ErrorCode::StatementTimeout, Remedy::None),
+            (ErrorCode::ClaimBlocked, Remedy::None),
+        ] {
+            assert_eq!(Remedy::of(code.as_str()), remedy, "{code:?}");
+        }
+    }
 }

@@ -42,8 +42,8 @@ use self::server::Server;
 use super::{PostgresSource, PostgresTarget, SessionOptions};
 use crate::connector::{
     Claim, ClaimOutcome, CommitOutcome, ConnectorError, DataTx, GuardOutcome, GuardStep, Guarded,
-    HeldClaim, MergeBy, PrepareRequest, ReadRequest, RowFormat, RowStream, Rows, SliceRows, Source,
-    SourceProbe, StreamRequest, Target, TargetProbe, WriteRequest,
+    HeldClaim, MergeBy, PrepareOutcome, PrepareRequest, ReadRequest, RowFormat, RowStream, Rows,
+    SliceRows, Source, SourceProbe, StreamRequest, Target, TargetProbe, WriteRequest,
 };
 use crate::supervisor::Supervisor;
 

@@ -247,7 +247,10 @@ async fn a_target_restored_from_a_dump_keeps_its_receipts() {
     let prepared = target
         .prepare(&prepare_request(world.columns().await))
         .await;
-    prepared.expect("prepared").warnings();
+    assert!(
+        matches!(prepared, Ok(PrepareOutcome::Prepared { .. })),
+        "{prepared:?}"
+    );
     // AND one that is made anew is, from then on
     let remake = "drop table orders; create table orders (id bigint primary key, note text); \
                   insert into orders values (1, 'mine')";
