@@ -396,6 +396,32 @@ pub enum SwapCommand {
         after_help = "Example:\n  highwater swap undo pipeline.yaml customers --reason 'half of them are missing'"
     )]
     Undo(UndoArgs),
+    /// Drops what ended runs have left beside the tables that are read: shadows of runs that were
+    /// given up or have failed, and on request the tables that were read before
+    #[command(after_help = "\
+Examples:
+  highwater swap clean pipeline.yaml --dry-run       what would be dropped?
+  highwater swap clean pipeline.yaml customers -y    what one step has left
+  highwater swap clean pipeline.yaml --kept -y       and the tables that `swap undo` would bring back")]
+    Clean(CleanArgs),
+}
+
+/// What `swap clean` takes.
+#[derive(Debug, Clone, Args)]
+pub struct CleanArgs {
+    /// The pipeline file
+    pub file: PathBuf,
+    /// Only of this step
+    pub step: Option<String>,
+    /// The tables that have been read before, too: what is dropped cannot be brought back
+    #[arg(long)]
+    pub kept: bool,
+    /// Show what would be dropped, and drop nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// A parameter's value
+    #[arg(long = "param", value_name = "NAME=VALUE", value_parser = parse_param)]
+    pub params: Vec<(String, String)>,
 }
 
 /// What `swap undo` takes.

@@ -231,6 +231,7 @@ pub(crate) fn plan() -> PlanDocument {
         adopted: Default::default(),
         receipts: Default::default(),
         undone: Default::default(),
+        beside: Default::default(),
     }
 }
 

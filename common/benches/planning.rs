@@ -179,5 +179,6 @@ fn facts() -> StepFacts {
         adopted: None,
         receipts: None,
         undone: None,
+        beside: None,
     }
 }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::errand::{StreamReceipts, Undone};
 use crate::id::{ClusterId, ConnectionName, DocumentDigest, PipelineName, RunId, StepName, TaskId};
+use crate::shadow::Beside;
 use crate::status::{RunStatus, StepStatus};
 use crate::task::TaskState;
 
@@ -221,6 +222,9 @@ pub struct PlanDocument {
     /// The exchanges that were undone, when that was all that the run asked: by step.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub undone: BTreeMap<StepName, Undone>,
+    /// What stands beside the tables that are read, when that was all that the run asked: by step.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub beside: BTreeMap<StepName, Vec<Beside>>,
 }
 
 /// A target that is this cluster's now.

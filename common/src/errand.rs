@@ -24,6 +24,22 @@ pub enum Errand {
     Forget(Forget),
     /// To let the table before the latest exchange be read again.
     Undo(Undo),
+    /// What ended runs have left beside the tables that are read; perhaps it is dropped.
+    Clean(Clean),
+}
+
+/// What is looked for beside the tables that are read, and what becomes of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Clean {
+    /// The step; of every step when missing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step: Option<StepName>,
+    /// Whether the tables that have been read before are meant, too.
+    #[serde(default)]
+    pub kept: bool,
+    /// Whether they are dropped, and not only looked for.
+    #[serde(default)]
+    pub drops: bool,
 }
 
 /// Whose exchange is undone, and why.
@@ -72,18 +88,20 @@ impl Errand {
     #[must_use]
     pub fn is_about(&self, name: &StepName) -> bool {
         match self {
-            Self::Show { step } => step.as_ref().is_none_or(|step| step == name),
+            Self::Show { step } | Self::Clean(Clean { step, .. }) => {
+                step.as_ref().is_none_or(|step| step == name)
+            }
             Self::Forget(Forget { step, .. }) | Self::Undo(Undo { step, .. }) => step == name,
         }
     }
 
-    /// Whether it takes the stream of its step: then no run of the pipeline may be under way, and
-    /// one that has failed never goes on.
+    /// Whether it takes back what runs of the pipeline have loaded: none may be under way meanwhile.
     #[must_use]
-    pub const fn takes_a_stream(&self) -> bool {
+    pub const fn takes_back(&self) -> bool {
         match self {
             Self::Show { .. } => false,
             Self::Forget(_) | Self::Undo(_) => true,
+            Self::Clean(clean) => clean.drops,
         }
     }
 
@@ -91,7 +109,7 @@ impl Errand {
     #[must_use]
     pub fn reason(&self) -> Option<&str> {
         match self {
-            Self::Show { .. } => None,
+            Self::Show { .. } | Self::Clean(_) => None,
             Self::Forget(Forget { reason, .. }) | Self::Undo(Undo { reason, .. }) => Some(reason),
         }
     }

@@ -8,6 +8,7 @@ use crate::errand::{StreamReceipts, Undone};
 use crate::id::ClusterId;
 use crate::left_out::LeftOut;
 use crate::range::CursorRange;
+use crate::shadow::Beside;
 use crate::spec::TableName;
 use crate::type_definition::TypeDefinition;
 
@@ -396,6 +397,9 @@ pub struct StepFacts {
     /// The exchange that was undone, when that was all that was asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub undone: Option<Undone>,
+    /// What stands beside the table that is read, when that was all that was asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub beside: Option<Vec<Beside>>,
 }
 
 impl StepFacts {
@@ -426,6 +430,7 @@ impl StepFacts {
             adopted: None,
             receipts: None,
             undone: None,
+            beside: None,
         }
     }
 }

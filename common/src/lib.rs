@@ -40,6 +40,7 @@ pub mod range;
 pub mod record;
 pub mod retry;
 pub mod segment;
+pub mod shadow;
 pub mod shrink;
 pub mod spec;
 pub mod status;

@@ -116,6 +116,7 @@ pub(crate) fn facts(partitions: i64) -> StepFacts {
         adopted: None,
         receipts: None,
         undone: None,
+        beside: None,
     }
 }
 

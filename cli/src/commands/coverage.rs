@@ -22,7 +22,7 @@ use crate::pipeline_file::{self, PipelineFile};
 use crate::render::count;
 
 /// Workers that ask the targets, when they live in this process.
-const ASKING_WORKERS: u32 = 4;
+pub(super) const ASKING_WORKERS: u32 = 4;
 
 pub(super) async fn show(
     context: &mut Context<'_>,

@@ -74,6 +74,9 @@ async fn dispatch(command: &Command, context: &mut Context<'_>) -> Result<ExitCo
         Command::Swap {
             command: SwapCommand::Undo(args),
         } => swap::undo(context, args).await,
+        Command::Swap {
+            command: SwapCommand::Clean(args),
+        } => swap::clean(context, args).await,
         Command::Cluster {
             command: ClusterCommand::Status,
         } => cluster::status(context).await,

@@ -68,10 +68,26 @@ pub(super) async fn make_plan(
     wanted: Wanted,
     come_back: String,
 ) -> Result<Planned, CliError> {
-    let (run, _) = submit(context, &mut connection, pipeline, wanted).await?;
+    let planned = plan_over(context, &mut connection, pipeline, wanted, come_back).await?;
+    // What is left to go on keeps what runs in this process.
+    if !matches!(planned, Planned::Not(ExitCode::Interrupted)) {
+        context.close(connection).await;
+    }
+    Ok(planned)
+}
+
+/// The same over a connection that stays open, for what comes after it.
+pub(super) async fn plan_over(
+    context: &mut Context<'_>,
+    connection: &mut Connection,
+    pipeline: &PipelineFile,
+    wanted: Wanted,
+    come_back: String,
+) -> Result<Planned, CliError> {
+    let (run, _) = submit(context, connection, pipeline, wanted).await?;
     let reporter = Reporter::new(context.global, context.output);
     let follower = Follower {
-        connection: &mut connection,
+        connection: &mut *connection,
         run: run.to_string(),
         until: Until::Planned,
         come_back,
@@ -84,7 +100,6 @@ pub(super) async fn make_plan(
     };
     match document.view.status {
         RunStatus::Failed | RunStatus::Cancelling | RunStatus::Cancelled => {
-            context.close(connection).await;
             // There is no plan to print: stdout stays empty.
             let text = render::summary(
                 &document.view,
@@ -112,6 +127,5 @@ pub(super) async fn make_plan(
             Fetched::try_from(answer.into_inner())
         })
         .await?;
-    context.close(connection).await;
     Ok(Planned::Made(Box::new(plan)))
 }

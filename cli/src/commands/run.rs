@@ -131,6 +131,7 @@ pub(super) async fn submit(
         Wanted::Plan => "cannot plan the pipeline",
         Wanted::Adoption => "cannot adopt the targets",
         Wanted::Errand(Errand::Undo(_)) => "cannot undo the swap",
+        Wanted::Errand(Errand::Clean(_)) => "cannot look beside the tables",
         Wanted::Errand(Errand::Show { .. } | Errand::Forget(_)) => {
             "cannot ask the targets' ledgers"
         }

@@ -1,13 +1,18 @@
 //! `swap`: the tables that swaps have exchanged, and what they have left beside them.
 
-use highwater_common::errand::{Errand, Undo, Undone};
+use std::collections::BTreeMap;
+
+use highwater_common::errand::{Clean, Errand, Undo, Undone};
 use highwater_common::id::StepName;
+use highwater_common::shadow::{Beside, ShadowKind};
 use serde_json::json;
 
 use super::Context;
-use super::coverage::{check_reason, do_errand, step_name};
-use super::plan::Planned;
-use crate::args::UndoArgs;
+use super::coverage::{ASKING_WORKERS, check_reason, do_errand, step_name};
+use super::plan::{Planned, plan_over};
+use super::run::Wanted;
+use crate::args::{CleanArgs, FileArgs, UndoArgs};
+use crate::connect::{Need, Where};
 use crate::error::CliError;
 use crate::exit::ExitCode;
 use crate::pipeline_file;
@@ -53,6 +58,105 @@ pub(super) async fn undo(context: &mut Context<'_>, args: &UndoArgs) -> Result<E
          back"
     ));
     Ok(ExitCode::Success)
+}
+
+pub(super) async fn clean(
+    context: &mut Context<'_>,
+    args: &CleanArgs,
+) -> Result<ExitCode, CliError> {
+    let step = args.step.as_deref().map(step_name).transpose()?;
+    let pipeline = pipeline_file::read(&FileArgs {
+        file: args.file.clone(),
+        params: args.params.clone(),
+    })?;
+    let errand = |drops| {
+        Errand::Clean(Clean {
+            step: step.clone(),
+            kept: args.kept,
+            drops,
+        })
+    };
+    let program = context.output.talk_look.program.clone();
+    let come_back = format!("{program} swap clean {}", args.file.display());
+    // Both questions go over one connection: a process that has let go of the state cannot be sure
+    // to be the next that holds it.
+    let place = Where::new(context.global, ASKING_WORKERS);
+    let mut connection = context.open(&place, Need::Act).await?;
+    let looking = Wanted::Errand(errand(false));
+    let looking = plan_over(
+        context,
+        &mut connection,
+        &pipeline,
+        looking,
+        come_back.clone(),
+    )
+    .await?;
+    let mut plan = match looking {
+        Planned::Made(plan) => plan,
+        Planned::Not(exit) => return Ok(exit),
+    };
+    let is_there = plan.view.beside.values().any(|found| !found.is_empty());
+    if is_there && !args.dry_run {
+        let reach = format!(
+            "drops what stands beside the tables that are read:\n{}A failed run whose shadow goes \
+             cannot be tried again, and a kept table that goes cannot be brought back",
+            listed(&plan.view.beside)
+        );
+        context.confirm(&reach).await?;
+        let dropping = Wanted::Errand(errand(true));
+        let dropped = plan_over(context, &mut connection, &pipeline, dropping, come_back).await?;
+        plan = match dropped {
+            Planned::Made(plan) => plan,
+            Planned::Not(exit) => return Ok(exit),
+        };
+    }
+    context.close(connection).await;
+    let beside = &plan.view.beside;
+    context.print(
+        &json!({
+            "schema": "swap/v1",
+            "pipeline": pipeline.name.to_string(),
+            "beside": beside,
+        }),
+        |_| match is_there {
+            true => listed(beside),
+            false => "nothing to drop\n".to_owned(),
+        },
+        || {
+            let tables = beside.values().flatten();
+            tables.map(|one| one.table.clone()).collect()
+        },
+    )?;
+    let is_left = |one: &Beside| one.problem.is_some();
+    Ok(match beside.values().flatten().any(is_left) {
+        true => ExitCode::PartCommitted,
+        false => ExitCode::Success,
+    })
+}
+
+/// A line for each table.
+fn listed(beside: &BTreeMap<StepName, Vec<Beside>>) -> String {
+    let mut text = String::new();
+    for (step, found) in beside {
+        for one in found {
+            let kind = match one.kind {
+                ShadowKind::Shadow => "shadow",
+                ShadowKind::Kept => "kept  ",
+            };
+            let since = jiff::Timestamp::from_microsecond(one.since_micros).unwrap_or_default();
+            let ends = match &one.problem {
+                Some(why) => format!(", not dropped: {why}"),
+                None if one.dropped => ", dropped".to_owned(),
+                None => String::new(),
+            };
+            text.push_str(&format!(
+                "{step}: {kind} {} of run {}, since {since:.0}{ends}\n",
+                one.table,
+                one.run.short(6)
+            ));
+        }
+    }
+    text
 }
 
 fn told(step: &StepName, undone: &Undone) -> String {

@@ -152,6 +152,7 @@ fn facts() -> StepFacts {
         adopted: None,
         receipts: None,
         undone: None,
+        beside: None,
     }
 }
 

@@ -9,7 +9,7 @@ use highwater_common::document::{
     PlannedStepDocument, RunDocument, StepDocument, TaskCounts, TaskDocument, TasksDocument,
     WorkerDocument,
 };
-use highwater_common::facts::Adopted;
+use highwater_common::facts::{Adopted, StepFacts};
 use highwater_common::id::{ClusterId, ConnectionName, StepName, TaskId};
 use highwater_common::plan::StepPlan;
 use highwater_common::record::TaskAddress;
@@ -298,17 +298,19 @@ pub(crate) fn plan_document(cluster: ClusterId, run: &Run, short: String) -> Opt
         tasks: steps.iter().map(|step| step.tasks).sum(),
         steps,
         adopted: adopted(cluster, run),
-        receipts: run
-            .facts
-            .iter()
-            .filter_map(|(name, facts)| Some((name.clone(), facts.receipts.clone()?)))
-            .collect(),
-        undone: run
-            .facts
-            .iter()
-            .filter_map(|(name, facts)| Some((name.clone(), facts.undone.clone()?)))
-            .collect(),
+        receipts: of_errand(run, |facts| facts.receipts.clone()),
+        undone: of_errand(run, |facts| facts.undone.clone()),
+        beside: of_errand(run, |facts| facts.beside.clone()),
     })
+}
+
+/// What the run's probes have brought home of an errand, by step.
+fn of_errand<T>(run: &Run, told: impl Fn(&StepFacts) -> Option<T>) -> BTreeMap<StepName, T> {
+    let told = run
+        .facts
+        .iter()
+        .map(|(name, facts)| Some((name.clone(), told(facts)?)));
+    told.flatten().collect()
 }
 
 /// The targets that the run's probes took over. Where several steps write to one, all but the first

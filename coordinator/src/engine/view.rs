@@ -121,7 +121,7 @@ impl Run {
     #[must_use]
     pub(crate) fn takes_back(&self) -> bool {
         self.record.status == RunStatus::Planning
-            && (self.record.errand.as_ref()).is_some_and(Errand::takes_a_stream)
+            && (self.record.errand.as_ref()).is_some_and(Errand::takes_back)
     }
 
     /// True when the run may have changed a target, as far as the store knows: it had a plan that
@@ -376,7 +376,10 @@ impl Cluster {
                 && began(other) > began(run);
             match &other.record.errand {
                 Some(Errand::Undo(undo)) if is_later => Some((other, &undo.step)),
-                Some(Errand::Undo(_) | Errand::Forget(_) | Errand::Show { .. }) | None => None,
+                Some(
+                    Errand::Undo(_) | Errand::Forget(_) | Errand::Clean(_) | Errand::Show { .. },
+                )
+                | None => None,
             }
         })
     }

@@ -64,7 +64,7 @@ impl Leader {
     /// and asks again, or a run that must end first. An undo that was done twice would be undone.
     fn in_the_way(&self, submission: &Submission) -> Option<Result<RunId, ServiceError>> {
         let errand = submission.errand.as_ref();
-        let errand = errand.filter(|errand| errand.takes_a_stream())?;
+        let errand = errand.filter(|errand| errand.takes_back())?;
         let mut runs = self.cluster.newest_first().into_iter();
         let run = runs.find(|run| {
             let is_undo = matches!(run.record.errand, Some(Errand::Undo(_)));

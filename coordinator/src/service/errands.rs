@@ -1,6 +1,6 @@
 //! What a person may ask of the targets beside a run: checked before a run is begun for it.
 
-use highwater_common::errand::{Errand, Forget, Undo};
+use highwater_common::errand::{Clean, Errand, Forget, Undo};
 use highwater_common::id::StepName;
 use highwater_common::spec;
 use highwater_proto::convert::FieldError;
@@ -25,7 +25,7 @@ pub(super) fn check_errand(
         Some(_) | None => {}
     }
     let step = match errand {
-        Errand::Show { step } => step.as_ref(),
+        Errand::Show { step } | Errand::Clean(Clean { step, .. }) => step.as_ref(),
         Errand::Forget(Forget { step, .. }) => Some(step),
         Errand::Undo(Undo { step, .. }) => {
             let known = spec.steps.get(step);

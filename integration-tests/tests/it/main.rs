@@ -9,6 +9,7 @@ mod backfill;
 mod cancel;
 mod checks;
 mod chunks;
+mod cleans;
 mod closes;
 mod cluster_calls;
 mod cluster_flights;

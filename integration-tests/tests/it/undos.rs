@@ -1,5 +1,6 @@
 //! The exchange of two tables backwards, by a person's word.
 
+use highwater_integration_tests::cluster::{Cluster, ClusterOptions};
 use highwater_integration_tests::{Digest, Finished};
 use serde_json::Value;
 
@@ -311,4 +312,51 @@ async fn a_target_without_an_exchange_has_nothing_to_undo() {
     site.make_events("not null").await;
     site.write_pipeline(&pipeline("events", ""));
     assert_exit(&undo(&site).await, 7);
+}
+
+#[tokio::test]
+async fn a_cluster_undoes_and_cleans_by_its_workers() {
+    // GIVEN a cluster whose worker has swapped a table twice
+    let mut cluster = Cluster::start(ClusterOptions::default()).await.unwrap();
+    let mut conn = cluster.source.connect("postgres").await.unwrap();
+    let rates =
+        "create table rates as select i as id, 'good' as note from generate_series(1, 50) i";
+    sqlx::raw_sql(rates).execute(&mut conn).await.unwrap();
+    let swapping = "version: 1\nname: rates\nconnections:\n  source: {type: postgres, url: \
+                    \"${env:SOURCE_URL}\"}\n  target: {type: postgres, url: \
+                    \"${env:TARGET_URL}\"}\nsteps:\n  rates:\n    strategy: swap\n    from: \
+                    {connection: source, table: rates}\n    to: {connection: target, table: rates}\n";
+    cluster.submit(swapping).await.unwrap();
+    cluster.add_worker("w1", 2, "").await.unwrap();
+    assert_eq!(
+        cluster.until_ended(LIMIT).await.unwrap()["status"],
+        "success"
+    );
+    let bad = sqlx::raw_sql("update rates set note = 'bad'");
+    bad.execute(&mut conn).await.unwrap();
+    cluster.submit(swapping).await.unwrap();
+    assert_eq!(
+        cluster.until_ended(LIMIT).await.unwrap()["status"],
+        "success"
+    );
+    let bad = "select count(*) from rates where note = 'bad'";
+    assert_eq!(cluster.number(bad).await.unwrap(), 50);
+    // WHEN it is undone THEN the rows before are read
+    let file = cluster.file("pipeline.yaml", swapping).unwrap();
+    let file = file.to_str().unwrap();
+    let undone = ["swap", "undo", file, "rates", "-y"];
+    let undone = cluster.highwater(0, undone, LIMIT).await.unwrap();
+    assert_exit(&undone, 0);
+    assert_eq!(cluster.number(bad).await.unwrap(), 0);
+    assert_eq!(
+        cluster.number("select count(*) from rates").await.unwrap(),
+        50
+    );
+    // AND what is kept now goes when that is said
+    let cleaned = ["swap", "clean", file, "--kept", "-y"];
+    let cleaned = cluster.highwater(0, cleaned, LIMIT).await.unwrap();
+    assert_exit(&cleaned, 0);
+    let kept =
+        "select count(*) from pg_class where relname like '\\_highwater\\_old%' and relkind = 'r'";
+    assert_eq!(cluster.number(kept).await.unwrap(), 0);
 }

@@ -1,17 +1,19 @@
 //! What a person asks of a step's target beside a run.
 
 use highwater_common::assignment::{AttemptError, ErrorClass, Outcome};
-use highwater_common::errand::{Errand, Forget, Undo};
+use highwater_common::errand::{Clean, Errand, Forget, Undo};
 use highwater_common::error_code::ErrorCode;
 use highwater_common::facts::StepFacts;
+use highwater_common::shadow::{Beside, ShadowKind, is_of_step};
 use highwater_common::undo::Refused;
 use highwater_runtime::failpoint;
 
+use super::context::shadows;
 use super::exchange::again_while_blocked;
 use super::{AttemptContext, OrderContext, malformed, superseded};
 use crate::connector::{
-    ForgetOutcome, ForgetRequest, PrepareOutcome, ShadowRequest, StreamRequest, Target,
-    UndoOutcome, UndoRequest,
+    ForgetOutcome, ForgetRequest, PrepareOutcome, ShadowFound, ShadowRequest, StreamRequest,
+    Target, UndoOutcome, UndoRequest,
 };
 use crate::patience::Call;
 
@@ -22,6 +24,7 @@ pub(crate) async fn errand(cx: &AttemptContext<'_>) -> Result<Outcome, AttemptEr
         Some(Errand::Show { .. }) => show(cx.of).await,
         Some(Errand::Forget(forget)) => self::forget(cx, forget).await,
         Some(Errand::Undo(undo)) => self::undo(cx, undo).await,
+        Some(Errand::Clean(clean)) => self::clean(cx.of, clean).await,
     }
 }
 
@@ -106,6 +109,64 @@ async fn undo_once(
         undone: Some(undone),
         ..StepFacts::of_errand(context.source_engine())
     })
+}
+
+/// Looks for what the step's runs have left beside the table that is read, whichever tables they
+/// read from and wrote to. No run of the pipeline is under way while it is dropped; one that has
+/// failed, and could go on with its shadow, is fenced first: nothing of it commits any more.
+async fn clean(context: &OrderContext, clean: &Clean) -> Result<Outcome, AttemptError> {
+    let (order, target) = (&context.order, context.target()?);
+    let mut beside = Vec::new();
+    let mut found = match target.shadows() {
+        Some(shadows) => context.of_target(Call::Prepare, shadows.find()).await?,
+        None => Vec::new(),
+    };
+    found.retain(|one| {
+        is_of_step(&one.stream, &order.pipeline, &order.step)
+            && (clean.kept || one.kind == ShadowKind::Shadow)
+    });
+    for one in found {
+        let problem = match clean.drops {
+            true => drop_found(context, target.as_ref(), &one).await?,
+            false => None,
+        };
+        beside.push(Beside {
+            table: one.table.to_string(),
+            of: one.of.to_string(),
+            kind: one.kind,
+            run: one.run,
+            since_micros: one.since_micros,
+            dropped: clean.drops && problem.is_none(),
+            problem,
+        });
+    }
+    answer(&StepFacts {
+        beside: Some(beside),
+        ..StepFacts::of_errand(context.source_engine())
+    })
+}
+
+/// Drops what was found; gives why it cannot be, where somebody else's things depend on it.
+async fn drop_found(
+    context: &OrderContext,
+    target: &dyn Target,
+    found: &ShadowFound,
+) -> Result<Option<String>, AttemptError> {
+    if found.kind == ShadowKind::Shadow {
+        let fencing = target.fence_run(&context.order.cluster, &found.run);
+        context.of_target(Call::Fence, fencing).await?;
+    }
+    failpoint::hit_on("attempt::before_drop", &context.worker).await?;
+    let dropping = shadows(target)?.drop(found);
+    match context.of_target(Call::Prepare, dropping).await {
+        Ok(()) => {
+            let (table, run) = (&found.table, &found.run);
+            tracing::info!(%table, %run, "dropped");
+            Ok(None)
+        }
+        Err(error) if error.class == ErrorClass::Permanent => Ok(Some(error.message)),
+        Err(error) => Err(error),
+    }
 }
 
 /// Whose receipts are voided, and by whom: the stream is taken as by a prepare.

@@ -71,6 +71,7 @@ pub(crate) async fn probe(
         adopted,
         receipts: None,
         undone: None,
+        beside: None,
     })
     .map_err(|error| {
         AttemptError::new(

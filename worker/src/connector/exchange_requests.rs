@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use highwater_common::errand::Undone;
 use highwater_common::id::RunId;
+pub use highwater_common::shadow::ShadowKind;
 use highwater_common::spec::TableName;
 
 use super::{ForgetRequest, PrepareOutcome};
@@ -38,15 +39,6 @@ pub struct ShadowFound {
     pub stream: String,
     /// Since when: microseconds since 1970-01-01T00:00:00Z, by the server's clock.
     pub since_micros: i64,
-}
-
-/// What a table beside the one that is read is there for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ShadowKind {
-    /// It is loaded, to take the place of the table that is read.
-    Shadow,
-    /// It has been read, until another one took its place.
-    Kept,
 }
 
 /// Which table takes the place of which.

@@ -19,7 +19,7 @@ use super::finished::{Lack, read_lacking};
 use super::mark::{Mark, read_marks};
 use super::undo::undo;
 use super::{kept_name, oid_of, planned, read_clock, replaced};
-use crate::connector::sql_text::{Dialect, Sql, server_script};
+use crate::connector::sql_text::{Dialect, Sql, quoted_table, server_script};
 use crate::connector::{
     CloseRequest, ConnectorError, ShadowFound, ShadowKind, ShadowRequest, Shadows, UndoOutcome,
     UndoRequest,
@@ -124,13 +124,41 @@ impl Shadows for PostgresTarget {
             if there.iter().any(|one| one == found) {
                 let drop = Sql::new(Dialect::Postgres, "drop table ").table(&found.table);
                 let drop = drop.text(" restrict").into_statement();
-                conn.execute(sqlx::raw_sql(drop)).await.map_err(failed)?;
+                if let Err(error) = conn.execute(sqlx::raw_sql(drop)).await {
+                    return Err(needed(&mut conn, found, failed(error)).await);
+                }
             }
         }
         conn.execute("commit").await.map_err(failed)?;
         conn.close().await.ok();
         Ok(())
     }
+}
+
+/// The error of a table that could not be dropped; where something depends on it, by its name.
+async fn needed(
+    conn: &mut PgConnection,
+    found: &ShadowFound,
+    mut error: ConnectorError,
+) -> ConnectorError {
+    const DEPENDANTS: &str = "select string_agg(distinct coalesce(\
+           (select pg_describe_object('pg_class'::regclass, r.ev_class, 0) from pg_rewrite r \
+            where d.classid = 'pg_rewrite'::regclass and r.oid = d.objid), \
+           pg_describe_object(d.classid, d.objid, d.objsubid)), ', ') \
+         from pg_depend d where d.refclassid = 'pg_class'::regclass and d.deptype = 'n' \
+         and d.refobjid = to_regclass($1)";
+    if conn.execute("rollback").await.is_ok()
+        && let Ok(Some(dependants)) = sqlx::query_scalar::<_, Option<String>>(DEPENDANTS)
+            .bind(quoted_table(&found.table))
+            .fetch_one(conn)
+            .await
+    {
+        error.report.message = format!(
+            "{} is needed by {dependants}: drop that, or let it read another table",
+            found.table
+        );
+    }
+    error
 }
 
 /// A session that works on the shadow of one table.
