@@ -30,6 +30,8 @@ pub enum Work {
     Partition(Slice),
     /// Builds what the loaded table still lacks.
     Build,
+    /// Asks a loaded table what its step's checks say.
+    Check,
     /// Puts what a step reads in the place of all that its target holds.
     Publish,
     /// Holds a slot; `n` tells one from the other.
@@ -53,6 +55,7 @@ impl fmt::Display for Work {
             Self::Prepare => f.write_str("prepare"),
             Self::Partition(slice) => slice.fmt(f),
             Self::Build => f.write_str("build"),
+            Self::Check => f.write_str("check"),
             Self::Publish => f.write_str("publish"),
             Self::Noop(n) => write!(f, "noop {n}"),
             Self::Fence => f.write_str("fence"),
@@ -124,6 +127,9 @@ pub struct LoadOrder {
     /// What the table must answer before its rows are published.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub checks: Vec<Check>,
+    /// The slices whose rows [`Check::RowCount`] counts on both sides; none counts all rows.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub counted: Vec<Slice>,
     /// How much of a partition one commit takes; `None` commits it whole.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub chunk: Option<Chunk>,

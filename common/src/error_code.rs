@@ -48,6 +48,8 @@ error_codes! {
     SpecBadValue = "spec::bad_value",
     /// Two keys contradict each other.
     SpecConflict = "spec::conflict",
+    /// The query of a check is not one statement about `{table}`.
+    SpecCheckSql = "spec::check_sql",
     /// Steps depend on each other in a circle.
     SpecCycle = "spec::cycle",
     /// A key is there twice.
@@ -126,6 +128,8 @@ error_codes! {
     PlanGeneratedTargetColumn = "plan::generated_target_column",
     /// A rule of the target rewrites what is inserted.
     PlanInsertRule = "plan::insert_rule",
+    /// A check names a column that the target does not have.
+    PlanCheckColumn = "plan::check_column",
     /// The target has no key or unique index of exactly the columns that rows are merged by.
     PlanMergeKey = "plan::merge_key",
     /// The target has no column for one of the source.

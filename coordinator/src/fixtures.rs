@@ -12,7 +12,9 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use highwater_common::assignment::{Assignment, AttemptError, ErrorClass, Outcome, Receipt, Work};
+use highwater_common::assignment::{
+    Assignment, AttemptError, Checked, ErrorClass, Outcome, Receipt, Work,
+};
 use highwater_common::close::{ORDINALS_MAX, Ordinals};
 use highwater_common::coverage::Coverage;
 use highwater_common::cursor::{Cursor, CursorKind};
@@ -127,6 +129,11 @@ pub(crate) fn well(assignment: &Assignment, partitions: i64) -> Outcome {
         Work::Prepare => prepared(&Coverage::default()),
         Work::Noop(_) | Work::Build => Outcome::Done,
         Work::Partition(_) | Work::Publish => Outcome::Committed(Receipt { rows: 1, bytes: 8 }),
+        Work::Check => Outcome::Checked(Checked {
+            table: String::new(),
+            answers: Vec::new(),
+            committed: None,
+        }),
         Work::Fence => Outcome::RunFenced { attempts: 0 },
         Work::Count(_) => Outcome::Counted(highwater_common::left_out::LeftOut::NONE),
         Work::Close { .. } => Outcome::Closed(Ordinals::of_ranges([(0, ORDINALS_MAX - 1)])),

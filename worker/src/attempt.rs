@@ -16,6 +16,7 @@ mod probe;
 
 use highwater_common::assignment::{AttemptError, Outcome};
 
+pub(crate) use self::check::check_table;
 #[cfg(test)]
 pub(crate) use self::chunks::begin_with_rows;
 pub(crate) use self::claim::move_slice;

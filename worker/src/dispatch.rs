@@ -60,6 +60,7 @@ async fn dispatch(cx: AttemptContext<'_>) -> Result<Outcome, AttemptError> {
         | Work::Prepare
         | Work::Partition(_)
         | Work::Build
+        | Work::Check
         | Work::Publish
         | Work::Noop(_)
         | Work::Count(_)

@@ -135,6 +135,7 @@ pub fn plan_load(
         }),
         write: step.write.clone(),
         checks: Vec::new(),
+        counted: Vec::new(),
         chunk: chunk(step, column),
         cut: digest(&(&partitioning, &covered)),
         target_fingerprint: facts.target.fingerprint.clone(),

@@ -5,6 +5,7 @@
 //! spec, reference time and facts always give the same plan, with the same digest and, for one run,
 //! the same task ids.
 
+mod checks;
 mod columns;
 mod cut;
 mod dependants;
@@ -45,6 +46,7 @@ use crate::facts::StepFacts;
 use crate::id::{DocumentDigest, PipelineName, StepName};
 use crate::spec::{Spec, Step};
 use crate::strategy::PlanContext;
+use checks::settle_checks;
 
 /// The plan of a whole run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -127,8 +129,6 @@ pub fn plan_step(
         step: name,
     };
     let mut plan = step.strategy.load().plan(&of, facts)?;
-    if let Some(load_order) = &mut plan.load_order {
-        load_order.checks.clone_from(&step.checks);
-    }
+    settle_checks(name, step, facts, &mut plan)?;
     Ok(plan)
 }

@@ -23,6 +23,8 @@ pub enum PhaseKind {
     Execute,
     /// Builds what a loaded table still lacks: indexes, keys, checks.
     Build,
+    /// Asks a loaded table what its checks say.
+    Check,
     /// Puts rows in the place of those that are there, at one instant.
     Publish,
     /// Counts what no task took.
@@ -42,7 +44,9 @@ impl PhaseKind {
     pub const fn is_work(self) -> bool {
         match self {
             Self::Load | Self::Execute | Self::Build | Self::Publish => true,
-            Self::Probe | Self::Fence | Self::Prepare | Self::Count | Self::Close => false,
+            Self::Probe | Self::Fence | Self::Prepare | Self::Check | Self::Count | Self::Close => {
+                false
+            }
         }
     }
 
@@ -57,6 +61,7 @@ impl PhaseKind {
             | Self::Prepare
             | Self::Execute
             | Self::Build
+            | Self::Check
             | Self::Count
             | Self::Close => false,
         }
@@ -72,6 +77,7 @@ impl PhaseKind {
             Self::Load => "load",
             Self::Execute => "execute",
             Self::Build => "build",
+            Self::Check => "check",
             Self::Publish => "publish",
             Self::Count => "count",
             Self::Close => "close",

@@ -89,6 +89,7 @@ impl StepPlan {
                 .map(|partitions| Work::Count(partitions.partitioning().whole())),
             (Tasks::One, PhaseKind::Load) => Some(Work::Partition(Slice::Range(CursorRange::ALL))),
             (Tasks::One, PhaseKind::Build) => Some(Work::Build),
+            (Tasks::One, PhaseKind::Check) => Some(Work::Check),
             (Tasks::One, PhaseKind::Publish) => Some(Work::Publish),
             (Tasks::One, PhaseKind::Close) => {
                 let committing = self

@@ -50,6 +50,7 @@ pub(crate) fn plan_whole(
         shadow: None,
         shrinking: whole.shrinking,
         checks: Vec::new(),
+        counted: Vec::new(),
         chunk: None,
         cut: digest(&"whole"),
         target_fingerprint: facts.target.fingerprint.clone(),

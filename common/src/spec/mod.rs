@@ -42,7 +42,7 @@ use crate::error_code::ErrorCode;
 
 pub use canonical::from_canonical;
 pub use connection::Connection;
-pub use data_check::Check;
+pub use data_check::{Check, query_about};
 pub use model::*;
 pub use problem::{Problem, masked};
 pub use schema::json_schema;

@@ -8,7 +8,6 @@ const MOVING: &[&str] = &["backfill", "full_refresh", "swap"];
 const PARTITIONED: &[&str] = &["backfill", "swap"];
 const REPLACING: &[&str] = &["full_refresh", "swap"];
 const SWAP: &[&str] = &["swap"];
-const CHECKED: &[&str] = &["full_refresh"];
 const NOOP: &[&str] = &["noop"];
 const CALENDAR: &[&str] = &["calendar"];
 const INTEGER: &[&str] = &["integer"];
@@ -75,7 +74,7 @@ pub(super) static STEP: Fields = Fields {
             Shape::List(&CHECKS),
             "What the table must answer before its rows are published.",
         )
-        .only(CHECKED),
+        .only(MOVING),
         Key::later("slot_limit", "it belongs to `cdc`"),
         Key::later("sql", "it belongs to the strategy `sql`"),
         Key::later("command", "it belongs to the strategy `exec`"),

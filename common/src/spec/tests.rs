@@ -48,6 +48,7 @@ defaults:
   pools: [legacy_reads]
   labels: {disk: fast}
   tolerate: {dead: 2}
+  checks: [{min_rows: 2}]
   depends_on: [bench]
   strategy: {type: backfill}
 steps:
@@ -59,7 +60,7 @@ steps:
     from: {connection: source, table: rates}
     to: {connection: target, table: rates}
     write: {triggers: skip}
-    checks: [{min_rows: 30}]
+    checks: [{row_count: {tolerance: 5}}, {min_rows: 30}, {not_null: [code]}, {unique: [code, day]}, {sql: "select true from {table}"}]
   customers:
     strategy: {type: swap, allow_empty: true, allow_shrink: true, lock_timeout: 200ms}
     from: {connection: source, table: customers}
@@ -969,13 +970,17 @@ fn a_merge_without_a_cursor_runs_one_task_at_a_time() {
 fn a_check_asks_one_thing_and_something() {
     // GIVEN a step with checks THEN they are read in their order
     let with = |checks: &str| {
-        let rates = "    write: {triggers: skip}\n    checks: [{min_rows: 30}]\n";
-        assert!(FULL.contains(rates));
-        FULL.replace(rates, &format!("    checks: {checks}\n"))
+        let rates = "    write: {triggers: skip}\n";
+        let (before, rest) = FULL.split_once(rates).expect("a refresh");
+        let (_, rest) = rest.split_once('\n').expect("its checks");
+        format!("{before}    checks: {checks}\n{rest}")
     };
     let rates: StepName = "rates".parse().expect("legal");
-    let spec = good(&with("[{min_rows: 30}, {min_rows: 1}]"));
-    let read = [Check::MinRows(30), Check::MinRows(1)];
+    let spec = good(&with(
+        "[{min_rows: 30}, {unique: [b, a]}, {row_count: {tolerance: 0}}]",
+    ));
+    let unique = Check::Unique(vec!["b".to_owned(), "a".to_owned()]);
+    let read = [Check::MinRows(30), unique, Check::RowCount { tolerance: 0 }];
     assert_eq!(spec.steps[&rates].checks, read);
     assert_eq!(good(&with("[]")).steps[&rates].checks, []);
     // AND what is none is refused where it stands
@@ -985,6 +990,29 @@ fn a_check_asks_one_thing_and_something() {
         ("[{}]", "[0]", ErrorCode::SpecMissingKey),
         ("[{min_rows: 0}]", "[0].min_rows", ErrorCode::SpecOutOfRange),
         ("[{max_rows: 1}]", "[0].max_rows", ErrorCode::SpecUnknownKey),
+        (
+            "[{min_rows: 1, unique: [a]}]",
+            "[0]",
+            ErrorCode::SpecConflict,
+        ),
+        (
+            "[{row_count: {}}]",
+            "[0].row_count",
+            ErrorCode::SpecMissingKey,
+        ),
+        (
+            "[{not_null: []}]",
+            "[0].not_null",
+            ErrorCode::SpecWrongCount,
+        ),
+        ("[{unique: [a, a]}]", "[0].unique", ErrorCode::SpecRepeated),
+        ("[{sql: select true}]", "[0].sql", ErrorCode::SpecCheckSql),
+        ("[{sql: \";\"}]", "[0].sql", ErrorCode::SpecCheckSql),
+        (
+            "[{sql: \"select true from {table}; drop table x\"}]",
+            "[0].sql",
+            ErrorCode::SpecCheckSql,
+        ),
     ] {
         let problems = bad(&with(checks));
         assert_eq!(problems.len(), 1, "{checks}: {}", report(&problems));

@@ -109,6 +109,11 @@ impl Load for Backfill {
         }
     }
 
+    /// Once the target is known to hold all that was loaded.
+    fn checked_after(&self) -> Option<PhaseKind> {
+        Some(PhaseKind::Close)
+    }
+
     fn after_failed_check(&self) -> &'static str {
         "The rows that were loaded stay; mend them or the check, then `highwater retry` asks again"
     }

@@ -16,7 +16,7 @@ use crate::cursor::CursorKind;
 use crate::facts::StepFacts;
 use crate::id::{ConnectionName, PipelineName, StepName};
 use crate::left_out::LeftOut;
-use crate::plan::{PlanProblem, StepPlan};
+use crate::plan::{PhaseKind, PlanProblem, StepPlan};
 use crate::range::CursorRange;
 use crate::spec::{SourceTable, Strategy, TargetTable, Triggers};
 
@@ -62,6 +62,12 @@ pub trait Load: Sync {
 
     /// How the plan goes about it, in a line.
     fn summary(&self, plan: &StepPlan) -> String;
+
+    /// The phase that its checks are a phase of their own after; `None` where they are asked by the
+    /// very transaction that publishes the rows.
+    fn checked_after(&self) -> Option<PhaseKind> {
+        None
+    }
 
     /// What has become of the rows when a check of them failed, for people.
     fn after_failed_check(&self) -> &'static str {

@@ -94,6 +94,10 @@ impl Load for Swap {
         }
     }
 
+    fn checked_after(&self) -> Option<PhaseKind> {
+        Some(PhaseKind::Build)
+    }
+
     fn after_failed_check(&self) -> &'static str {
         "Nothing was published; the table that was loaded stays, to be looked at, until the step's \
          next run"

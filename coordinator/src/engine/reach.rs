@@ -8,7 +8,7 @@ use highwater_common::id::ConnectionName;
 use highwater_common::outage::Gate;
 use highwater_common::plan::PhaseKind;
 use highwater_common::record::RunIntent;
-use highwater_common::spec::Step;
+use highwater_common::spec::{Check, Step};
 
 use super::outages::{Away, spoken};
 use super::view::Run;
@@ -38,6 +38,8 @@ impl<'a> Reach<'a> {
             PhaseKind::Fence | PhaseKind::Prepare | PhaseKind::Build | PhaseKind::Close => {
                 (None, target)
             }
+            PhaseKind::Check if !step.checks.iter().any(Check::asks_source) => (None, target),
+            PhaseKind::Check => (source, target),
             PhaseKind::Count => (source, None),
             PhaseKind::Probe | PhaseKind::Load | PhaseKind::Publish | PhaseKind::Execute => {
                 (source, target)

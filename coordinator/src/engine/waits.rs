@@ -108,7 +108,11 @@ fn away(
     let wait = Reach::of(known, run.record.intent, kind).wait(run, now_millis);
     let wait = wait.filter(|_| waiting(&table.counts) > 0)?;
     Some(match kind {
-        PhaseKind::Probe | PhaseKind::Fence | PhaseKind::Count | PhaseKind::Close => {
+        PhaseKind::Probe
+        | PhaseKind::Fence
+        | PhaseKind::Check
+        | PhaseKind::Count
+        | PhaseKind::Close => {
             format!("{}: {wait}", kind.as_str())
         }
         PhaseKind::Prepare
@@ -152,7 +156,7 @@ fn avoided<'a>(
         .then_some(first)
 }
 
-/// Why a probe, a fence, a count or a close is not handed out: until it is, the run shows no task
+/// Why a probe, a fence, a check, a count or a close is not handed out: until it is, the run shows no task
 /// at all.
 fn set_up_wait(
     cluster: &Cluster,
@@ -167,7 +171,11 @@ fn set_up_wait(
         step.kind(generation, phase)?,
     );
     let is_shown = match kind {
-        PhaseKind::Probe | PhaseKind::Fence | PhaseKind::Count | PhaseKind::Close => true,
+        PhaseKind::Probe
+        | PhaseKind::Fence
+        | PhaseKind::Check
+        | PhaseKind::Count
+        | PhaseKind::Close => true,
         // told of the tasks that come after it
         PhaseKind::Prepare
         | PhaseKind::Load

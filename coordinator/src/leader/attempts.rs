@@ -142,7 +142,9 @@ impl Leader {
             (Outcome::Committed(receipt), Work::Partition(_) | Work::Publish) => {
                 self.committed(task, receipt, millis)
             }
-            (Outcome::Checked(checked), Work::Publish) => self.checked(task, checked, millis),
+            (Outcome::Checked(checked), Work::Publish | Work::Check) => {
+                self.checked(task, checked, millis)
+            }
             (Outcome::RunFenced { attempts }, Work::Fence) => {
                 tracing::info!(attempts, "fenced");
                 self.completed(task, Receipt::default(), millis)
@@ -189,6 +191,7 @@ impl Leader {
                 | Work::Prepare
                 | Work::Partition(_)
                 | Work::Build
+                | Work::Check
                 | Work::Publish
                 | Work::Noop(_)
                 | Work::Fence

@@ -287,6 +287,7 @@ impl Target {
             Work::Partition(_) => self.loads.notify_waiters(),
             Work::Prepare
             | Work::Build
+            | Work::Check
             | Work::Publish
             | Work::Noop(_)
             | Work::Fence
@@ -690,6 +691,7 @@ pub(super) fn slice_of(assignment: &Assignment) -> Option<Slice> {
         Work::Probe
         | Work::Prepare
         | Work::Build
+        | Work::Check
         | Work::Publish
         | Work::Noop(_)
         | Work::Fence

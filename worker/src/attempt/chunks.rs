@@ -6,21 +6,22 @@
 
 use std::sync::Arc;
 
-use highwater_common::assignment::{AttemptError, Checked, CutBy, LoadOrder, Outcome, Receipt};
+use highwater_common::assignment::{AttemptError, Checked, Outcome, Receipt};
 use highwater_common::chunk::{ChunkSize, Reached, below};
 use highwater_common::cursor::Cursor;
-use highwater_common::facts::{ColumnFacts, CursorForm};
+use highwater_common::facts::ColumnFacts;
 use highwater_common::range::{CursorRange, Slice};
 use highwater_common::spec::Check;
 use highwater_runtime::failpoint;
 use tokio::time::Instant;
 
-use super::check::{Checking, check_before_commit};
+use super::check::{Checking, check_before_commit, count_source};
 use super::commit::{Committing, commit};
+use super::context::rows_of;
 use super::{AttemptContext, OrderContext, malformed};
 use crate::connector::{
     ConnectorError, DataTx, GuardStep, HeldClaim, MergeBy, Next, ReadRequest, RowFormat, RowStream,
-    Rows, SliceRows, Source, Target, WriteRequest,
+    SliceRows, Source, Target, WriteRequest,
 };
 use crate::meter::Metered;
 use crate::patience::{Call, unless_stalled};
@@ -169,6 +170,7 @@ impl Loading<'_> {
     ) -> Result<Moved, AttemptError> {
         let (context, progress) = (self.cx.of, self.cx.progress);
         let (read, write) = (self.read(chunk)?, self.write(chunk)?);
+        let source = count_source(context, self.checks).await?;
         let (tx, inner) = begin_with_rows(self.reading(&read), claimed).await?;
         progress.note_reached();
         failpoint::hit_on("attempt::after_begin", &context.worker).await?;
@@ -183,7 +185,8 @@ impl Loading<'_> {
         let (mut tx, moved) = unless_stalled(progress, stall, sides, moving).await?;
         let mut answers = Vec::new();
         if end.is_none() && !self.checks.is_empty() {
-            match check_before_commit(self.cx, tx, &write.table, self.checks).await? {
+            let (cx, table) = (self.cx, &write.table);
+            match check_before_commit(cx, tx, table, self.checks, source).await? {
                 Checking::Passed(on, passed) => (tx, answers) = (on, passed),
                 Checking::Failed(checked) => return Ok(Moved::Over(Outcome::Checked(checked))),
             }
@@ -251,17 +254,6 @@ impl Loading<'_> {
             stream: load_order.stream.clone(),
         })
     }
-}
-
-/// The rows of a slice in the words of one side; all of a table that nothing cuts.
-fn rows_of(order: &LoadOrder, slice: Slice, form: impl Fn(&CutBy) -> CursorForm) -> Rows {
-    order.cut_by.as_ref().map_or(Rows::All, |by| {
-        Rows::Slice(SliceRows {
-            column: by.column.clone(),
-            form: form(by),
-            slice,
-        })
-    })
 }
 
 /// The source answers first, and only then the target's transaction begins: a scan may take an hour

@@ -8,15 +8,16 @@ use highwater_common::assignment::{
     Assignment, AttemptError, CutBy, ErrorClass, LoadOrder, StepOrder,
 };
 use highwater_common::error_code::ErrorCode;
-use highwater_common::facts::Engine;
+use highwater_common::facts::{CursorForm, Engine};
 use highwater_common::plan::stream_id;
+use highwater_common::range::Slice;
 use highwater_common::spec::{SourceTable, TableName, TargetTable};
 use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
 
 use crate::connector::{
-    ConnectorError, RowFormat, SessionPool, ShadowRequest, Shadows, Source, Target, open_source,
-    open_target,
+    ConnectorError, RowFormat, Rows, SessionPool, ShadowRequest, Shadows, SliceRows, Source,
+    Target, open_source, open_target,
 };
 use crate::meter::Progress;
 use crate::patience::{Call, Sides, answered};
@@ -176,6 +177,21 @@ impl OrderContext {
         let source = self.order.source.as_ref();
         source.map_or(Engine::Postgres, |(connection, _)| connection.engine())
     }
+}
+
+/// The rows of a slice in the words of one side; all of a table that nothing cuts.
+pub(super) fn rows_of(
+    order: &LoadOrder,
+    slice: Slice,
+    form: impl Fn(&CutBy) -> CursorForm,
+) -> Rows {
+    order.cut_by.as_ref().map_or(Rows::All, |by| {
+        Rows::Slice(SliceRows {
+            column: by.column.clone(),
+            form: form(by),
+            slice,
+        })
+    })
 }
 
 /// How a target loads a table beside the one that is read.

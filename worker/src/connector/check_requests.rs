@@ -22,4 +22,10 @@ pub struct CheckRequest {
 pub enum Question {
     /// How many rows of these kinds it has, all of them together.
     Rows(Vec<Rows>),
+    /// How many rows have NULL in one of these columns.
+    Nulls(Vec<String>),
+    /// How many values of these columns several rows share; one with a NULL in it is nobody else's.
+    Shared(Vec<String>),
+    /// What a query answers, which stands for itself: `{table}` is the table.
+    Query(String),
 }

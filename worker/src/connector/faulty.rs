@@ -20,10 +20,10 @@ use highwater_common::spec::TableName;
 use tokio::sync::Semaphore;
 
 use super::{
-    CheckTx, Claim, ClaimOutcome, Claimed, CloseRequest, CommitFailure, ConnectorError, ExchangeTx,
-    FenceReport, ForgetOutcome, ForgetRequest, GuardStep, Matched, MergeTx, PrepareOutcome,
-    PrepareRequest, RowFormat, RowStream, Rows, Shadows, Target, TargetProbe, TargetTx,
-    WriteRequest,
+    CheckTx, Checks, Claim, ClaimOutcome, Claimed, CloseRequest, CommitFailure, ConnectorError,
+    ExchangeTx, FenceReport, ForgetOutcome, ForgetRequest, GuardStep, Matched, MergeTx,
+    PrepareOutcome, PrepareRequest, RowFormat, RowStream, Rows, Shadows, Target, TargetProbe,
+    TargetTx, WriteRequest,
 };
 
 /// A call on a target, or on what its claims give.
@@ -269,6 +269,10 @@ impl Target for Faulty {
 
     async fn columns(&self, table: &TableName) -> Result<Vec<ColumnFacts>, ConnectorError> {
         self.inner.columns(table).await
+    }
+
+    fn checks(&self) -> Option<&dyn Checks> {
+        self.inner.checks()
     }
 
     fn shadows(&self) -> Option<&dyn Shadows> {

@@ -41,8 +41,8 @@ pub use requests::{
 };
 pub use rows::{RowBatch, RowFormat, RowStream, Rows, SliceRows, Value};
 pub use traits::{
-    CheckTx, ClaimOutcome, Claimed, CommitFailure, ExchangeTx, MergeTx, Shadows, Source, Target,
-    TargetTx,
+    CheckTx, Checks, ClaimOutcome, Claimed, CommitFailure, ExchangeTx, MergeTx, Shadows, Source,
+    Target, TargetTx,
 };
 pub use transaction::{CommitOutcome, DataTx, GuardOutcome, Guarded, HeldClaim};
 

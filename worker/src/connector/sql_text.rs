@@ -1,8 +1,8 @@
 //! SQL text for every dialect, and the only place that asserts it safe to run.
 //! Never performs I/O, and never takes a name or a value into the text unquoted.
 //!
-//! Text is a `&'static str` of the code, or a name, or a literal: each has its own method, so an
-//! unquoted name does not compile. Bounds are literals and not parameters, because COPY takes none.
+//! Text is a `&'static str` of the code, or a name, or a literal, or the query of a check: each has its own
+//! method, so an unquoted name does not compile. Bounds are literals and not parameters, because COPY takes none.
 
 use highwater_common::cursor::{Cursor, CursorKind};
 use highwater_common::facts::CursorForm;
@@ -89,6 +89,15 @@ impl Sql {
     #[must_use]
     pub fn sql(mut self, other: &Self) -> Self {
         self.text.push_str(&other.text);
+        self
+    }
+
+    /// A user's query, as a table: whatever else it may say, it is only read from.
+    #[must_use]
+    pub fn query(mut self, text: &str) -> Self {
+        self.text.push_str("(\n");
+        self.text.push_str(text);
+        self.text.push_str("\n)");
         self
     }
 

@@ -1,15 +1,17 @@
 //! What a connector promises. It decides nothing: it reads, writes and answers.
 
 use std::fmt;
+use std::time::Duration;
 
 use async_trait::async_trait;
-use highwater_common::assignment::Receipt;
+use highwater_common::assignment::{AttemptError, ErrorClass, Receipt};
 use highwater_common::check::Found;
 use highwater_common::chunk::Reached;
 use highwater_common::close::Ordinals;
 use highwater_common::commit::{CommitPermit, LedgerRow};
 use highwater_common::cursor::{Cursor, CursorKind};
 use highwater_common::errand::StreamReceipts;
+use highwater_common::error_code::ErrorCode;
 use highwater_common::facts::{ColumnFacts, Engine, TableFacts, TargetFacts};
 use highwater_common::id::{ClusterId, ConnectionName, RunId, TaskId};
 use highwater_common::left_out::LeftOut;
@@ -52,6 +54,22 @@ pub trait Source: Send + Sync {
         kind: CursorKind,
         before: u64,
     ) -> Result<Option<Cursor>, ConnectorError>;
+    /// Counts rows of these kinds, all of them together, for a check; never for longer than `within`.
+    ///
+    /// # Errors
+    /// Permanent `check_unsupported` of a source that cannot, and resource `statement_timeout`.
+    async fn count(
+        &self,
+        table: &TableName,
+        _rows: &[Rows],
+        _within: Duration,
+    ) -> Result<u64, ConnectorError> {
+        let message = format!("the source of {table} cannot count its rows for a check");
+        let (class, code) = (ErrorClass::Permanent, ErrorCode::CheckUnsupported);
+        Err(ConnectorError::of_report(AttemptError::new(
+            class, code, message,
+        )))
+    }
     /// The formats it can give these columns in, best first; typed values are always one.
     fn formats(&self, _columns: &[ColumnFacts]) -> Vec<RowFormat> {
         vec![RowFormat::Values]
@@ -133,6 +151,11 @@ pub trait Target: Send + Sync {
     /// The columns of a table as it stands; empty when there is none.
     async fn columns(&self, table: &TableName) -> Result<Vec<ColumnFacts>, ConnectorError>;
 
+    /// How it answers about a table apart from a commit; `None` of a database that cannot.
+    fn checks(&self) -> Option<&dyn Checks> {
+        None
+    }
+
     /// How it loads a table beside the one that is read; `None` of a database where none can take
     /// the other's place.
     fn shadows(&self) -> Option<&dyn Shadows> {
@@ -149,6 +172,17 @@ pub trait Target: Send + Sync {
     ) -> Vec<RowFormat> {
         vec![RowFormat::Values]
     }
+}
+
+/// Answers for the checks of a step about a table that is loaded, as [`CheckTx`] gives them within
+/// a transaction.
+#[async_trait]
+pub trait Checks: Send + Sync {
+    /// Answers about the table as it is committed.
+    ///
+    /// # Errors
+    /// Those of [`CheckTx::ask`]; permanent `unknown_table`.
+    async fn ask(&self, request: &CheckRequest) -> Result<Found, ConnectorError>;
 }
 
 /// Tables beside the ones that are read, where a database can let one take the other's place with

@@ -21,9 +21,12 @@ impl Run for FullRefresh {
                 as_prepared(cx, move_slice(cx, all, checks).await).await
             }
             Work::Close { phase } => ask_for_commits(cx.of, *phase).await,
-            Work::Partition(_) | Work::Build | Work::Count(_) | Work::Noop(_) | Work::Fence => {
-                Err(other_work(work))
-            }
+            Work::Partition(_)
+            | Work::Build
+            | Work::Check
+            | Work::Count(_)
+            | Work::Noop(_)
+            | Work::Fence => Err(other_work(work)),
         }
     }
 }

@@ -19,6 +19,7 @@ impl Run for Noop {
             | Work::Prepare
             | Work::Partition(_)
             | Work::Build
+            | Work::Check
             | Work::Publish
             | Work::Fence
             | Work::Count(_)

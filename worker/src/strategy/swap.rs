@@ -7,8 +7,8 @@ use highwater_common::spec::Swap;
 
 use super::{Run, other_work};
 use crate::attempt::{
-    AttemptContext, as_prepared, ask_for_commits, build_shadow, count_left_out, exchange,
-    make_shadow, move_slice, prepare, probe, settle_exchange,
+    AttemptContext, as_prepared, ask_for_commits, build_shadow, check_table, count_left_out,
+    exchange, make_shadow, move_slice, prepare, probe, settle_exchange,
 };
 
 /// The phase that loads, in every plan of a swap.
@@ -29,6 +29,7 @@ impl Run for Swap {
             Work::Partition(slice) => as_prepared(cx, move_slice(cx, *slice, &[]).await).await,
             Work::Count(whole) => count_left_out(cx.of, *whole).await,
             Work::Build => build_shadow(cx).await,
+            Work::Check => check_table(cx.of).await,
             Work::Publish => as_prepared(cx, exchange(cx, LOAD, self.lock_timeout).await).await,
             Work::Close { phase } => {
                 settle_exchange(cx.of).await?;

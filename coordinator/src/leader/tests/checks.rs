@@ -144,3 +144,43 @@ async fn answers_to_other_checks_prove_nothing() {
         assert_eq!(told(&bench, run).await, []);
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_table_is_checked_once_it_is_loaded_and_again_when_it_is_tried_again() {
+    // GIVEN a backfill whose partitions are done, and whose target holds them
+    let bench = Bench::new(2);
+    let mut worker = bench.worker("w1").await;
+    let spec = pipeline(
+        "shop",
+        "",
+        &[("a", "$load    checks: [{min_rows: 1}, {min_rows: 30}]")],
+    );
+    let run = bench.submit(&spec).await;
+    let check = until(&mut worker, Work::Check).await;
+    assert_eq!(bench.status(run).await, RunStatus::Running);
+    // WHEN its check fails THEN the step is no success, and says what became of its rows
+    assert!(worker.complete(&check, answered(12, None)).await.unwrap());
+    assert_eq!(bench.status(run).await, RunStatus::Failed);
+    assert_eq!(told(&bench, run).await, told_of(12));
+    let reason = bench
+        .look(move |leader| {
+            let steps = &leader.cluster().runs[&run].steps;
+            steps.values().next().unwrap().record.reason.clone()
+        })
+        .await;
+    assert!(reason.starts_with("check: 1 of 2 checks"), "{reason}");
+    assert!(
+        reason.contains("The rows that were loaded stay"),
+        "{reason}"
+    );
+    // AND tried again under another leader it is only checked again
+    bench.new_term().await;
+    assert_eq!(bench.retry(run).await.unwrap(), 1);
+    let check = worker.take_one().await;
+    assert_eq!(check.work, Work::Check);
+    assert!(worker.complete(&check, answered(30, None)).await.unwrap());
+    assert_eq!(bench.status(run).await, RunStatus::Success);
+    assert_eq!(told(&bench, run).await, told_of(30));
+    let (held, loaded) = bench.views().await;
+    assert_eq!(held, loaded);
+}

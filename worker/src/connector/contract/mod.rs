@@ -316,6 +316,9 @@ macro_rules! check_contract {
             $crate::contract_cases! { $fixture;
                 checks::a_transaction_answers_about_what_it_has_written
                 checks::what_is_given_up_was_never_there
+                checks::a_loaded_table_answers_each_question
+                checks::a_query_that_writes_is_refused
+                checks::a_query_takes_no_longer_than_it_may
             }
         }
     };
@@ -337,6 +340,7 @@ macro_rules! source_contract {
                 reads::an_unknown_column_is_refused_by_name
                 reads::a_dropped_stream_lets_the_source_go
                 reads::rows_outside_of_a_range_are_counted_by_kind
+                reads::rows_are_counted_for_a_check
                 reads::the_position_behind_so_many_rows_is_told
             }
         }

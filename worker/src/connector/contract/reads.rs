@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use highwater_common::assignment::ErrorClass;
 use highwater_common::cursor::{Cursor, CursorKind};
-use highwater_common::facts::TableFacts;
+use highwater_common::facts::{CursorForm, TableFacts};
 use highwater_common::left_out::{LeftOut, Tally};
 use highwater_common::range::{CursorRange, Slice};
 use highwater_common::spec::TableName;
@@ -290,4 +290,28 @@ pub async fn the_position_behind_so_many_rows_is_told<F: SourceFixture>() {
     assert_eq!(ask(at(25), at(60), 2).await, at(50));
     assert_eq!(ask(at(25), at(60), 3).await, None);
     assert_eq!(ask(None, None, 60).await, None);
+}
+
+/// All of them, or those of slices.
+pub async fn rows_are_counted_for_a_check<F: SourceFixture>() {
+    let fixture = F::fresh(21).await;
+    let source = fixture.source();
+    let count = async |rows: Vec<Rows>| {
+        let within = std::time::Duration::from_secs(60);
+        let counted = source.count(&fixture.table(), &rows, within).await;
+        counted.expect("it counts")
+    };
+    let of = |slice: Slice| {
+        Rows::Slice(SliceRows {
+            column: "pos".to_owned(),
+            form: CursorForm::Native,
+            slice,
+        })
+    };
+    // every seventh has no position
+    let range = CursorRange::new(Some(Cursor::Integer(10)), Some(Cursor::Integer(100)));
+    let some = Slice::Range(range.expect("a range"));
+    assert_eq!(count(vec![Rows::All]).await, 21);
+    assert_eq!(count(vec![of(some)]).await, 8);
+    assert_eq!(count(vec![of(some), of(Slice::Null)]).await, 11);
 }

@@ -2,6 +2,7 @@
 //! Never writes: its sessions are read-only by the server's own word.
 
 use std::fmt;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use highwater_common::cursor::{Cursor, CursorKind};
@@ -13,12 +14,13 @@ use highwater_common::spec::{SourceRows, TableName};
 use sqlx::{Executor, PgConnection, Row};
 
 use super::catalog::{Column, Table, qualified, source_table, unknown_column, unknown_table};
+use super::checks::count;
 use super::connect::Urls;
 use super::copy_out::{CopyOrder, CopyOut};
 use super::errors::{classify, is_missing_relation, permanent, transaction_pooling};
 use super::left_out::left_out;
 use super::pins::{OWN_PATH, PINNED};
-use super::policies::{hidden_rows, is_filtered};
+use super::policies::{hidden_rows, is_filtered, look_at_source};
 use super::positions::position_at;
 use super::probe::probe_source;
 use super::session::{Endpoint, SessionOptions, SessionRole};
@@ -152,6 +154,23 @@ impl Source for PostgresSource {
         conn.execute("rollback").await.map_err(failed)?;
         self.endpoint.keep_or_close(conn).await;
         Ok(found)
+    }
+
+    async fn count(
+        &self,
+        table: &TableName,
+        rows: &[Rows],
+        within: Duration,
+    ) -> Result<u64, ConnectorError> {
+        let mut conn = self.endpoint.open_or_take(SessionRole::Source).await?;
+        let table = qualified(&mut conn, &self.endpoint, table).await?;
+        look_at_source(&mut conn, &self.endpoint, &table, self.rows).await?;
+        let failed = |error| classify(&self.endpoint, &format!("count {table}"), error);
+        conn.execute(self.begin()).await.map_err(failed)?;
+        let counted = count(&mut conn, &self.endpoint, &table, rows, within).await?;
+        conn.execute("rollback").await.map_err(failed)?;
+        self.endpoint.keep_or_close(conn).await;
+        Ok(counted)
     }
 
     fn formats(&self, columns: &[ColumnFacts]) -> Vec<RowFormat> {

@@ -39,8 +39,8 @@ use super::stream::{self, FENCE_ROUNDS_MAX, Stream, Taken, read_coverage};
 use super::triggers::{check_right, read_reactions};
 use crate::connector::sql_text::{Dialect, Sql};
 use crate::connector::{
-    Claim, ClaimOutcome, CloseRequest, ConnectorError, FenceReport, ForgetOutcome, ForgetRequest,
-    PrepareOutcome, PrepareRequest, RowFormat, Shadows, Target, TargetProbe,
+    Checks, Claim, ClaimOutcome, CloseRequest, ConnectorError, FenceReport, ForgetOutcome,
+    ForgetRequest, PrepareOutcome, PrepareRequest, RowFormat, Shadows, Target, TargetProbe,
 };
 use crate::supervisor::Supervisor;
 
@@ -347,6 +347,10 @@ impl Target for PostgresTarget {
             .map_err(self.failed("read the target's columns"))?;
         conn.close().await.ok();
         Ok(found.map_or_else(Vec::new, |table| table.facts().cloned().collect()))
+    }
+
+    fn checks(&self) -> Option<&dyn Checks> {
+        Some(self)
     }
 
     fn shadows(&self) -> Option<&dyn Shadows> {

@@ -3,6 +3,7 @@
 mod probe;
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use highwater_common::cursor::{Cursor, CursorKind};
@@ -20,9 +21,9 @@ use super::catalog;
 use super::errors::DatabaseFile;
 use super::rows::{SqliteRows, value_of};
 use super::session::{Purpose, Session};
-use super::{left_out, position, sql};
+use super::{checks, left_out, position, sql};
 use crate::connector::{
-    ConnectorError, LeftOutRequest, ReadRequest, RowFormat, RowStream, SliceRows, Source,
+    ConnectorError, LeftOutRequest, ReadRequest, RowFormat, RowStream, Rows, SliceRows, Source,
     SourceProbe,
 };
 use crate::supervisor::Supervisor;
@@ -92,6 +93,22 @@ impl Source for SqliteSource {
             request,
             condition,
         )))
+    }
+
+    async fn count(
+        &self,
+        table: &TableName,
+        rows: &[Rows],
+        within: Duration,
+    ) -> Result<u64, ConnectorError> {
+        let mut session = Session::open(&self.place, Purpose::Read).await?;
+        let counted = async {
+            catalog::existing(session.conn(), &self.place, table).await?;
+            checks::count(&mut session, &self.place, table, rows, within).await
+        }
+        .await;
+        session.close().await;
+        counted
     }
 
     async fn position_at(

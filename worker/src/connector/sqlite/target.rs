@@ -28,8 +28,8 @@ use super::session::{Purpose, Session, check_folder};
 use super::transaction::{Attempt, SqliteClaimed};
 use super::{claim, ledger, prepare, receipts, sql, stream};
 use crate::connector::{
-    Claim, ClaimOutcome, CloseRequest, ConnectorError, FenceReport, ForgetOutcome, ForgetRequest,
-    HeldClaim, PrepareOutcome, PrepareRequest, Target, TargetProbe,
+    Checks, Claim, ClaimOutcome, CloseRequest, ConnectorError, FenceReport, ForgetOutcome,
+    ForgetRequest, HeldClaim, PrepareOutcome, PrepareRequest, Target, TargetProbe,
 };
 use crate::supervisor::{SpawnKind, Supervisor};
 
@@ -49,6 +49,10 @@ impl SqliteTarget {
             place: DatabaseFile::new(Path::new(&path), connection),
             supervisor,
         }
+    }
+
+    pub(super) const fn place(&self) -> &DatabaseFile {
+        &self.place
     }
 
     /// Runs `change` apart from the caller, to its end, when it is this process's turn to write to
@@ -433,6 +437,10 @@ impl Target for SqliteTarget {
             change.end(done).await
         })
         .await
+    }
+
+    fn checks(&self) -> Option<&dyn Checks> {
+        Some(self)
     }
 
     async fn columns(&self, table: &TableName) -> Result<Vec<ColumnFacts>, ConnectorError> {
