@@ -15,7 +15,9 @@ use super::commit::{Committing, commit};
 use super::context::shadows;
 use super::{AttemptContext, OrderContext, malformed};
 use crate::backoff::Backoff;
-use crate::connector::{ExchangeRequest, GuardStep, HeldClaim, ShadowKind, ShadowRequest, Target};
+use crate::connector::{
+    ExchangeRequest, GuardStep, HeldClaim, ShadowFound, ShadowKind, ShadowRequest, Target,
+};
 use crate::patience::{Call, unless_stalled};
 
 /// How often an attempt tries to get the locks of an exchange.
@@ -41,21 +43,24 @@ pub(crate) async fn make_shadow(context: &OrderContext) -> Result<(), AttemptErr
     context
         .of_target(Call::Prepare, shadows.make(&request))
         .await?;
-    let mut found = shadows.find().await?;
-    found.retain(|one| one.kind == ShadowKind::Shadow && one.stream == request.stream);
-    let own = found.iter().find(|one| one.run == request.run);
-    let Some(made) = own.map(|own| own.since_micros) else {
-        return Ok(());
-    };
-    // One that came later is a newer run's, which has taken the stream since.
-    for orphan in found {
-        if orphan.run != request.run && orphan.since_micros <= made {
-            let (table, run) = (&orphan.table, &orphan.run);
-            tracing::info!(%table, %run, "dropping what an ended run has loaded");
-            shadows.drop(&orphan).await?;
-        }
+    for orphan in orphans(shadows.find().await?, &request) {
+        let (table, run) = (&orphan.table, &orphan.run);
+        tracing::info!(%table, %run, "dropping what an ended run has loaded");
+        shadows.drop(&orphan).await?;
     }
     Ok(())
+}
+
+/// The shadows that earlier runs of the stream have left. One that came later than the run's own is
+/// a newer run's, which has taken the stream since.
+fn orphans(mut found: Vec<ShadowFound>, of: &ShadowRequest) -> Vec<ShadowFound> {
+    found.retain(|one| one.kind == ShadowKind::Shadow && one.stream == of.stream);
+    let own = found.iter().find(|one| one.run == of.run);
+    let Some(made) = own.map(|own| own.since_micros) else {
+        return Vec::new();
+    };
+    found.retain(|one| one.run != of.run && one.since_micros <= made);
+    found
 }
 
 /// Builds what the shadow lacks.
@@ -74,16 +79,21 @@ pub(crate) async fn settle_exchange(context: &OrderContext) -> Result<(), Attemp
     let target = context.target()?;
     let shadows = shadows(target.as_ref())?;
     shadows.validate(&request).await?;
-    let mut found = shadows.find().await?;
-    found.retain(|one| one.kind == ShadowKind::Kept && one.stream == request.stream);
-    let own = found.iter().find(|one| one.identity == request.identity);
-    let Some(kept) = own.map(|own| own.since_micros) else {
-        return Ok(());
-    };
-    for older in found.iter().filter(|one| one.since_micros < kept) {
-        shadows.drop(older).await?;
+    for older in kept_before(shadows.find().await?, &request) {
+        shadows.drop(&older).await?;
     }
     Ok(())
+}
+
+/// The tables that exchanges of the stream have kept before that of this request.
+fn kept_before(mut found: Vec<ShadowFound>, of: &ShadowRequest) -> Vec<ShadowFound> {
+    found.retain(|one| one.kind == ShadowKind::Kept && one.stream == of.stream);
+    let own = found.iter().find(|one| one.identity == of.identity);
+    let Some(kept) = own.map(|own| own.since_micros) else {
+        return Vec::new();
+    };
+    found.retain(|one| one.since_micros < kept);
+    found
 }
 
 /// Exchanges the two tables, with the task's receipt. `loaded` is the phase that has loaded the
@@ -108,6 +118,11 @@ pub(crate) async fn exchange(
     again_while_blocked(cx, once).await
 }
 
+/// Whether an exchange that failed with this code is tried again after so many tries.
+fn is_tried_again(code: &str, tried: u32) -> bool {
+    code == ErrorCode::SwapBlocked.as_str() && tried < TRIES
+}
+
 /// Tries an exchange again a little later, as long as it is blocked: by whoever reads the tables.
 pub(super) async fn again_while_blocked<F>(
     cx: &AttemptContext<'_>,
@@ -120,7 +135,7 @@ where
     loop {
         tried += 1;
         match once().await {
-            Err(blocked) if blocked.code == ErrorCode::SwapBlocked && tried < TRIES => {
+            Err(blocked) if is_tried_again(&blocked.code, tried) => {
                 if cx.drain.is_cancelled() {
                     return Ok(Outcome::Released);
                 }
@@ -185,5 +200,106 @@ async fn exchange_once(
     match commit(cx, target, guarded).await? {
         Committing::Committed(_) => Ok(Outcome::Committed(receipt)),
         Committing::Over(outcome) => Ok(outcome),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use highwater_common::id::RunId;
+    use highwater_common::spec::TableName;
+
+    use super::*;
+
+    fn table(name: &str) -> TableName {
+        TableName {
+            schema: None,
+            name: name.to_owned(),
+        }
+    }
+
+    /// A table of the stream `s`, which run `run` has made what it is.
+    fn found(name: &str, kind: ShadowKind, run: u8, since_micros: i64) -> ShadowFound {
+        ShadowFound {
+            table: table(name),
+            identity: name.to_owned(),
+            of: table("t"),
+            kind,
+            run: RunId::from_bytes([run; 16]),
+            stream: "s".to_owned(),
+            since_micros,
+        }
+    }
+
+    fn of_other_stream(found: ShadowFound) -> ShadowFound {
+        ShadowFound {
+            stream: "other".to_owned(),
+            ..found
+        }
+    }
+
+    /// Run 2's.
+    fn request(identity: &str) -> ShadowRequest {
+        ShadowRequest {
+            table: table("t"),
+            identity: identity.to_owned(),
+            run: RunId::from_bytes([2; 16]),
+            stream: "s".to_owned(),
+        }
+    }
+
+    fn names(found: &[ShadowFound]) -> Vec<&str> {
+        found.iter().map(|one| one.table.name.as_str()).collect()
+    }
+
+    #[test]
+    fn only_shadows_of_earlier_runs_of_the_stream_are_orphans() {
+        let there = vec![
+            found("before", ShadowKind::Shadow, 1, 10),
+            found("as_old", ShadowKind::Shadow, 4, 20),
+            found("own", ShadowKind::Shadow, 2, 20),
+            found("newer", ShadowKind::Shadow, 3, 30),
+            found("kept", ShadowKind::Kept, 1, 10),
+            of_other_stream(found("another", ShadowKind::Shadow, 1, 10)),
+        ];
+        assert_eq!(
+            names(&orphans(there.clone(), &request("t"))),
+            ["before", "as_old"]
+        );
+        // Without a shadow of its own the run says nothing of what is earlier.
+        let without: Vec<_> = there
+            .into_iter()
+            .filter(|one| one.table.name != "own")
+            .collect();
+        assert_eq!(names(&orphans(without, &request("t"))), Vec::<&str>::new());
+    }
+
+    #[test]
+    fn only_what_earlier_exchanges_of_the_stream_kept_is_dropped() {
+        let there = vec![
+            found("before", ShadowKind::Kept, 1, 10),
+            found("just_now", ShadowKind::Kept, 2, 20),
+            found("at_once", ShadowKind::Kept, 3, 20),
+            found("later", ShadowKind::Kept, 3, 30),
+            found("shadow", ShadowKind::Shadow, 1, 10),
+            of_other_stream(found("another", ShadowKind::Kept, 1, 10)),
+        ];
+        assert_eq!(
+            names(&kept_before(there.clone(), &request("just_now"))),
+            ["before"]
+        );
+        assert_eq!(
+            names(&kept_before(there, &request("gone"))),
+            Vec::<&str>::new()
+        );
+    }
+
+    #[test]
+    fn a_blocked_exchange_is_tried_so_often_and_no_other_error_twice() {
+        let blocked = ErrorCode::SwapBlocked.as_str();
+        assert!(is_tried_again(blocked, 1));
+        assert!(is_tried_again(blocked, TRIES - 1));
+        assert!(!is_tried_again(blocked, TRIES));
+        assert!(!is_tried_again(blocked, TRIES + 1));
+        assert!(!is_tried_again(ErrorCode::StatementTimeout.as_str(), 1));
     }
 }

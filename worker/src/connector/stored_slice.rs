@@ -178,6 +178,43 @@ mod tests {
     }
 
     #[test]
+    fn a_ledgers_words_mean_what_they_meant() {
+        // GIVEN the words that ledgers hold THEN each stands for its kind, and comes back
+        for (kind, word) in [
+            (CursorKind::Integer, "integer"),
+            (CursorKind::Instant, "instant"),
+            (CursorKind::Civil, "civil"),
+            (CursorKind::Date, "date"),
+        ] {
+            assert_eq!(kind_text(kind), word);
+            let at = |raw| cursor(kind, raw).expect("in range");
+            let range = CursorRange::new(Some(at(3)), Some(at(7))).expect("not empty");
+            assert_eq!(
+                stored_slice(word, Some(3), Some(7)),
+                Some(Slice::Range(range))
+            );
+            assert_eq!(cursor_text(at(3)), format!("{word}:3"));
+            assert_eq!(stored_cursor(&format!("{word}:3")), Some(at(3)));
+        }
+        assert_eq!(stored_slice("lunar", Some(3), Some(7)), None);
+        assert_eq!(stored_cursor("lunar:3"), None);
+        assert_eq!(stored_cursor("integer:three"), None);
+        assert_eq!(stored_slice(NULL, None, None), Some(Slice::Null));
+    }
+
+    #[test]
+    fn a_merger_counts_what_it_keeps_apart() {
+        let mut merger = RangeMerger::new(CursorKind::Integer);
+        assert_eq!(merger.len(), 0);
+        merger.push(Some(1), Some(2));
+        merger.push(Some(2), Some(3));
+        assert_eq!(merger.len(), 1);
+        merger.push(Some(4), Some(5));
+        merger.push(Some(6), Some(7));
+        assert_eq!(merger.len(), 3);
+    }
+
+    #[test]
     fn ranges_that_touch_are_one() {
         let range = |start, end| {
             CursorRange::new(
