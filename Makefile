@@ -37,10 +37,10 @@ soak: ## Plan from a million arbitrary facts, read as many damaged records, simu
 crash-matrix: ## Strike at every failpoint in every way, embedded and in a cluster (the tests take turns)
 	HIGHWATER_FULL_MATRIX=1 cargo test -p highwater-integration-tests --test it crash_matrix -- --nocapture
 
-mutants: ## Change the code in small ways, and demand that a test notices each (hours; needs cargo-mutants)
+mutants: ## Change the code in small ways, and demand that a test notices each (hours; needs cargo-mutants and cargo-nextest)
 	@scripts/mutants
 
-mutants-cut: ## The same for the commit path and the stream of the pure core (half an hour)
+mutants-cut: ## The same for the commit path and the stream of the pure core (an hour)
 	@scripts/mutants cut
 
 demo: ## Copy a month of flights between two SQLite files, and prove that they are equal
