@@ -11,7 +11,9 @@ use highwater_integration_tests::digest::{digest_both_sqlite, digest_postgres};
 use highwater_integration_tests::{Binary, Digest, Finished, Line, Postgres, Running, until};
 use serde_json::Value;
 use sqlx::sqlite::SqliteConnectOptions;
-use sqlx::{AssertSqlSafe, Connection as _, PgConnection, SqliteConnection};
+use sqlx::{
+    AssertSqlSafe, Connection as _, Executor as _, PgConnection, Row as _, SqliteConnection,
+};
 use tempfile::TempDir;
 
 /// How long a command may take before the test gives up on it.
@@ -294,25 +296,17 @@ impl Site {
         columns: [&str; N],
         from: &str,
     ) -> [i64; N] {
-        let mut numbers = [0; N];
-        let select =
-            |column: &str| AssertSqlSafe(format!("select cast({column} as bigint) {from}"));
-        for (number, column) in numbers.iter_mut().zip(columns) {
-            *number = if self.server.is_some() {
-                let mut conn = self.postgres(side).await;
-                sqlx::query_scalar(select(column))
-                    .fetch_one(&mut conn)
-                    .await
-                    .unwrap()
-            } else {
-                let mut conn = self.sqlite(side).await;
-                sqlx::query_scalar(select(column))
-                    .fetch_one(&mut conn)
-                    .await
-                    .unwrap()
-            };
+        let columns = columns.map(|column| format!("cast({column} as bigint)"));
+        let select = AssertSqlSafe(format!("select {} {from}", columns.join(", ")));
+        if self.server.is_some() {
+            let mut conn = self.postgres(side).await;
+            let row = conn.fetch_one(select).await.unwrap();
+            std::array::from_fn(|at| row.get(at))
+        } else {
+            let mut conn = self.sqlite(side).await;
+            let row = conn.fetch_one(select).await.unwrap();
+            std::array::from_fn(|at| row.get(at))
         }
-        numbers
     }
 
     /// The rows of a query of one column, as text.

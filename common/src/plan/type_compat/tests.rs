@@ -169,6 +169,21 @@ proptest! {
     }
 }
 
+#[test]
+fn an_enumeration_without_labels_is_carried_into_every_text() {
+    let moods = |labels: &[&str]| TypeDefinition::Enum {
+        name: TypeName::built_in("mood"),
+        labels: labels.iter().map(|&label| label.to_owned()).collect(),
+    };
+    for text in ["text", "character(1)", "character varying(1)"] {
+        let text = TypeDefinition::built_in(text);
+        assert_eq!(carry(&moods(&[]), &text), Ok(()));
+        assert_eq!(carry(&moods(&["a"]), &text), Ok(()));
+    }
+    assert!(carry(&moods(&["a"]), &TypeDefinition::built_in("character(2)")).is_err());
+    assert!(carry(&moods(&[]), &TypeDefinition::built_in("integer")).is_err());
+}
+
 fn pairs(pool: &[TypeDefinition]) -> impl Iterator<Item = (&TypeDefinition, &TypeDefinition)> {
     pool.iter()
         .flat_map(move |one| pool.iter().map(move |two| (one, two)))

@@ -90,6 +90,8 @@ pub(super) const ANY_LENGTH: Lengths = 0..=u64::MAX;
 pub(super) fn carries(from: &Values<'_>, to: &Values<'_>) -> Result<(), Reason> {
     use Values as V;
     match (from, to) {
+        // There is no value that could change.
+        (V::Labels([]), V::Text(_)) => Ok(()),
         // Every type has a text form.
         (_, V::Text(lengths)) => {
             ensure(lengths.start() <= from.letters().start(), PADS)?;
