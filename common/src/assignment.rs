@@ -121,6 +121,10 @@ pub struct LoadOrder {
     /// [`WriteMode::Exchange`](crate::spec::WriteMode::Exchange).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shadow: Option<ShadowOrder>,
+    /// How the rows come to wait beside a table that is replaced whole, until all of them are there;
+    /// `None` writes them to the table as they are read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub staging: Option<Staging>,
     /// How much smaller a table may become that is replaced whole.
     #[serde(default)]
     pub shrinking: Shrinking,
@@ -150,6 +154,30 @@ pub struct ShadowOrder {
     pub identity: String,
     /// How many tasks load it.
     pub tasks: u64,
+}
+
+/// A table that is read at one point in time by several sessions at once, into a table of the
+/// attempt's own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Staging {
+    /// The sessions that read, and as many that write. One more on each side holds the point in time
+    /// and the claim.
+    pub readers: u32,
+}
+
+impl Staging {
+    /// The sessions that an attempt has on each side.
+    #[must_use]
+    pub const fn sessions(self) -> u32 {
+        self.readers.saturating_add(1)
+    }
+
+    /// With no more sessions on a side than this; `None` where that leaves nobody to read.
+    #[must_use]
+    pub fn within(self, sessions_max: u32) -> Option<Self> {
+        let readers = self.readers.min(sessions_max.saturating_sub(1));
+        (readers > 0).then_some(Self { readers })
+    }
 }
 
 /// The column that cuts a table, as both sides have it.

@@ -353,6 +353,10 @@ error_codes! {
     ShrunkSource = "shrunk_source",
     /// The database did not answer in time.
     Silent = "silent",
+    /// The session that held a point in time of the source has ended.
+    SnapshotLost = "snapshot_lost",
+    /// The database cannot publish rows that wait in a table beside.
+    StagingUnsupported = "staging_unsupported",
     /// A view, a function or a policy of the source writes when it is read.
     SourceWrites = "source_writes",
     /// The pipeline's step is not the one that the task was planned for.

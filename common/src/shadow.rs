@@ -13,6 +13,8 @@ pub enum ShadowKind {
     Shadow,
     /// It has been read, until another one took its place.
     Kept,
+    /// Rows wait in it, to be published in the table that is read.
+    Stage,
 }
 
 /// A table beside the one that is read, and what has become of it.

@@ -13,6 +13,7 @@ mod left_out;
 mod lost_commit;
 mod prepare;
 mod probe;
+mod staged;
 
 use highwater_common::assignment::{AttemptError, Outcome};
 
@@ -27,6 +28,7 @@ pub(crate) use self::exchange::{build_shadow, exchange, make_shadow, settle_exch
 pub(crate) use self::left_out::count_left_out;
 pub(crate) use self::prepare::prepare;
 pub(crate) use self::probe::probe;
+pub(crate) use self::staged::replace_all;
 
 use crate::connector::Target;
 

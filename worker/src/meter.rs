@@ -34,9 +34,16 @@ impl Progress {
         self.reached.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn note(&self, rows: u64, bytes: u64) {
-        self.rows.store(rows, Ordering::Relaxed);
-        self.bytes.store(bytes, Ordering::Relaxed);
+    /// So much has been moved, all in all.
+    pub(crate) fn note(&self, moved: Receipt) {
+        self.rows.store(moved.rows, Ordering::Relaxed);
+        self.bytes.store(moved.bytes, Ordering::Relaxed);
+    }
+
+    /// So much more has been moved.
+    fn add(&self, moved: Receipt) {
+        self.rows.fetch_add(moved.rows, Ordering::Relaxed);
+        self.bytes.fetch_add(moved.bytes, Ordering::Relaxed);
     }
 
     pub(crate) fn committed(&self) -> u64 {
@@ -60,27 +67,30 @@ impl Progress {
     }
 }
 
-/// Tells the heartbeat how far the rows are.
+/// Tells the heartbeat of rows as they move; several may do so at once.
 pub(crate) struct Metered {
     inner: Box<dyn RowStream>,
     progress: Arc<Progress>,
-    /// What was moved before these rows.
-    before: Receipt,
+    /// What was told of these rows.
+    told: Receipt,
     worker: String,
 }
 
 impl Metered {
-    pub(crate) const fn new(
-        inner: Box<dyn RowStream>,
-        progress: Arc<Progress>,
-        before: Receipt,
-        worker: String,
-    ) -> Self {
+    pub(crate) fn new(inner: Box<dyn RowStream>, progress: Arc<Progress>, worker: String) -> Self {
         Self {
             inner,
             progress,
-            before,
+            told: Receipt::default(),
             worker,
+        }
+    }
+
+    /// What has moved of these rows.
+    pub(crate) fn moved(&self) -> Receipt {
+        Receipt {
+            rows: self.inner.rows(),
+            bytes: self.inner.bytes(),
         }
     }
 }
@@ -91,11 +101,12 @@ impl RowStream for Metered {
         self.progress.wait_for_source(true);
         let batch = self.inner.next().await?;
         self.progress.wait_for_source(false);
-        let moved = self.before.and(Receipt {
-            rows: self.inner.rows(),
-            bytes: self.inner.bytes(),
+        let moved = self.moved();
+        self.progress.add(Receipt {
+            rows: moved.rows.saturating_sub(self.told.rows),
+            bytes: moved.bytes.saturating_sub(self.told.bytes),
         });
-        self.progress.note(moved.rows, moved.bytes);
+        self.told = moved;
         failpoint::hit_on("attempt::reading", &self.worker).await?;
         Ok(batch)
     }

@@ -142,6 +142,7 @@ fn listed(beside: &BTreeMap<StepName, Vec<Beside>>) -> String {
             let kind = match one.kind {
                 ShadowKind::Shadow => "shadow",
                 ShadowKind::Kept => "kept  ",
+                ShadowKind::Stage => "stage ",
             };
             let since = jiff::Timestamp::from_microsecond(one.since_micros).unwrap_or_default();
             let ends = match &one.problem {

@@ -140,6 +140,7 @@ pub fn plan_load(
         cut: digest(&(&partitioning, &covered)),
         target_fingerprint: facts.target.fingerprint.clone(),
         shadow: None,
+        staging: None,
         shrinking: Shrinking::default(),
         reprocess_all: step.reprocess == Reprocess::All,
     };

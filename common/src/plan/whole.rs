@@ -48,6 +48,7 @@ pub(crate) fn plan_whole(
         cut_by: None,
         write: whole.write.clone(),
         shadow: None,
+        staging: None,
         shrinking: whole.shrinking,
         checks: Vec::new(),
         counted: Vec::new(),

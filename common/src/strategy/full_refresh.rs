@@ -1,17 +1,27 @@
 //! A whole table, read and put in the place of what the target holds at one instant: nobody ever
 //! sees it empty or in part. Prepare the target, publish, and ask the target whether it still has
 //! what was published.
+//!
+//! A small table is replaced as it is read. A larger one would keep everybody else from writing for
+//! as long as it travels, and travels by one session: its rows are read at one point in time by
+//! several sessions into a table beside, and only then published.
 
 use super::{Load, PlanContext, ProbeRequest, Sides};
+use crate::assignment::Staging;
 use crate::capability::Capabilities;
 use crate::error_code::ErrorCode;
-use crate::facts::StepFacts;
+use crate::facts::{Engine, StepFacts};
 use crate::left_out::LeftOut;
 use crate::plan::{PhaseKind, PlanProblem, Problems, StepPlan, Whole, plan_whole};
 use crate::spec::FullRefresh;
 
 /// The most rows of a source that one transaction puts in the place of others.
 const ROWS_IN_PLACE_MAX: u64 = 5_000_000;
+/// What is replaced as it is read has at most so many rows, and so many bytes.
+const ROWS_AS_READ_MAX: u64 = 100_000;
+const BYTES_AS_READ_MAX: u64 = 64 * 1024 * 1024;
+/// The sessions that read a larger table.
+const READERS: u32 = 4;
 
 impl Load for FullRefresh {
     fn name(&self) -> &'static str {
@@ -56,11 +66,22 @@ impl Load for FullRefresh {
             shrinking: self.shrinking,
         };
         let phases = [PhaseKind::Prepare, PhaseKind::Publish, PhaseKind::Close];
-        problems.or(plan_whole(of.pipeline, of.step, &whole, &phases, facts))
+        let planned = plan_whole(of.pipeline, of.step, &whole, &phases, facts);
+        let mut step = problems.or(planned)?;
+        if let Some(load_order) = &mut step.load_order {
+            load_order.staging = staging(facts);
+        }
+        Ok(step)
     }
 
-    fn summary(&self, _: &StepPlan) -> String {
-        "all of it, at one instant".to_owned()
+    fn summary(&self, plan: &StepPlan) -> String {
+        match plan.load_order.as_ref().and_then(|order| order.staging) {
+            None => "all of it, at one instant".to_owned(),
+            Some(Staging { readers }) => format!(
+                "read by up to {readers} sessions at one point in time, then all of it at one \
+                 instant"
+            ),
+        }
     }
 
     fn after_failed_check(&self) -> &'static str {
@@ -70,6 +91,17 @@ impl Load for FullRefresh {
     fn judge_left_out(&self, _: &StepPlan, _: &LeftOut) -> Result<Vec<String>, String> {
         Ok(Vec::new())
     }
+}
+
+/// How a large table travels, between databases that can let several sessions read one point in
+/// time and publish what they have read.
+fn staging(facts: &StepFacts) -> Option<Staging> {
+    let is_large = facts.source.rows > ROWS_AS_READ_MAX || facts.source.bytes > BYTES_AS_READ_MAX;
+    let can = matches!(
+        (facts.source.engine, facts.target.engine),
+        (Engine::Postgres, Engine::Postgres)
+    );
+    (is_large && can).then_some(Staging { readers: READERS })
 }
 
 impl FullRefresh {

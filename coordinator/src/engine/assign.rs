@@ -233,7 +233,7 @@ impl<'a> StepQueue<'a> {
             open_max: if is_fencing { None } else { known.limits.tasks }
                 .map_or(u64::MAX, u64::from),
             served: (0, step.last_token),
-            uses: uses(known),
+            uses: uses(known, step),
             reach: Reach::of(known, run.record.intent, kind),
             places: seats.fit(&demand),
             able: if avoids {

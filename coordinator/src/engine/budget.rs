@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use highwater_common::id::{ConnectionName, PoolName};
-use highwater_common::spec::Step;
+use highwater_common::spec;
 
+use super::step::Step;
 use super::view::{Cluster, Run};
 
 /// What is limited.
@@ -77,7 +78,7 @@ impl<'a> Budgets<'a> {
         for (name, step) in &run.steps {
             let open = step.open();
             if let Some(known) = run.spec.steps.get(name).filter(|_| open > 0) {
-                self.take(&uses(known), open);
+                self.take(&uses(known, step), open);
             }
         }
     }
@@ -107,16 +108,45 @@ impl<'a> Budgets<'a> {
     }
 }
 
-/// What one task of a step holds at once: a connection of each side, and a place in each pool.
-pub(super) fn uses(step: &Step) -> Uses<'_> {
+/// What one task of a step holds at once: the connections of each side, and a place in each pool.
+pub(super) fn uses<'a>(known: &'a spec::Step, step: &Step) -> Uses<'a> {
+    let load_order = step.plan.as_ref().and_then(|plan| plan.load_order.as_ref());
+    let staging = load_order.and_then(|load_order| load_order.staging);
+    let of_side = staging.map_or(1, |staging| u64::from(staging.sessions()));
     let mut uses = Uses::new();
-    for name in step.strategy.load().sides().connections() {
+    for name in known.strategy.load().sides().connections() {
         let held = uses.entry(Shared::Connection(name)).or_default();
-        *held = held.saturating_add(1);
+        *held = held.saturating_add(of_side);
     }
-    for name in &step.pools {
+    for name in &known.pools {
         uses.insert(Shared::Pool(name), 1);
         uses.insert(Shared::ClusterPool(name), 1);
     }
     uses
+}
+
+#[cfg(test)]
+mod tests {
+    use highwater_common::assignment::Staging;
+    use highwater_common::id::StepName;
+
+    use super::*;
+    use crate::engine::fixtures::{View, view};
+
+    #[test]
+    fn an_attempt_whose_rows_wait_holds_all_of_its_sessions() {
+        let name: StepName = "a".parse().unwrap();
+        let held = |view: &View| -> Vec<u64> {
+            let run = view.run();
+            let uses = uses(&run.spec.steps[&name], &run.steps[&name]);
+            uses.into_values().collect()
+        };
+        let mut view = view("", &[("a", "$load")]);
+        assert_eq!(held(&view), [1, 1]);
+        let planned = view.run().steps[&name].plan.clone();
+        let mut plan = planned.unwrap().as_ref().clone();
+        plan.load_order.as_mut().unwrap().staging = Some(Staging { readers: 4 });
+        view.replan("a", plan);
+        assert_eq!(held(&view), [5, 5]);
+    }
 }

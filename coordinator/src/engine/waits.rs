@@ -66,7 +66,7 @@ pub(super) fn waits(cluster: &Cluster, run: &Run, name: &StepName, now_millis: i
         let wait = soonest
             .map_or(0, |moment| moment.saturating_sub(now_millis))
             .max(0);
-        let limit = || limits_met(cluster, run, step.open(), known);
+        let limit = || limits_met(cluster, run, step, known);
         let next = match (
             avoided(cluster, run, step, known, now_millis),
             if wait == 0 { limit() } else { None },
@@ -81,7 +81,7 @@ pub(super) fn waits(cluster: &Cluster, run: &Run, name: &StepName, now_millis: i
     }
     let pending = step.counts().pending;
     if pending > 0 && step.record.status == StepStatus::Running {
-        reasons.extend(limits_met(cluster, run, step.open(), known).map(|limit| {
+        reasons.extend(limits_met(cluster, run, step, known).map(|limit| {
             format!(
                 "{pending} task{}: {limit}",
                 if pending == 1 { "" } else { "s" }
@@ -185,7 +185,7 @@ fn set_up_wait(
     };
     let waits = is_shown && table.counts.pending > 0;
     let limit = if waits {
-        limits_met(cluster, run, step.open(), known)
+        limits_met(cluster, run, step, known)
     } else {
         None
     };
@@ -203,9 +203,10 @@ fn wait_seconds(millis: i64) -> f64 {
 fn limits_met(
     cluster: &Cluster,
     run: &Run,
-    open: u64,
+    step: &Step,
     known: &highwater_common::spec::Step,
 ) -> Option<String> {
+    let open = step.open();
     if cluster.sessions.is_empty() {
         return Some("no worker is connected".to_owned());
     }
@@ -254,7 +255,7 @@ fn limits_met(
     {
         return Some(format!("limit of the run, {of_run}/{max} at once"));
     }
-    let uses = uses(known);
+    let uses = uses(known, step);
     let of_cluster = || Budgets::of_cluster(cluster).full(&uses);
     if let Some((name, used, max)) = Budgets::of_run(run).full(&uses).or_else(of_cluster) {
         return Some(format!("{name}, {used}/{max} in use"));

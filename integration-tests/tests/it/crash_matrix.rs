@@ -19,7 +19,9 @@ use std::fmt;
 use bench::{Bench, ClusterBench, in_turns};
 use cell::{Action, Cell};
 use cluster_cell::{ClusterCell, Victim};
-use place::{ATTEMPT, CALLS, CLAIM, FENCE, NEWER_RUN, Place, RECORDS, REFRESH, SWAP, TASKS};
+use place::{
+    ATTEMPT, CALLS, CLAIM, FENCE, NEWER_RUN, Place, RECORDS, REFRESH, STAGED, SWAP, TASKS,
+};
 use runs_cell::{RunsCell, Story};
 use table::{Engine, Mode};
 
@@ -31,6 +33,7 @@ const CLUSTER_CELLS_AT_ONCE: usize = 5;
 /// How the partitions of a backfill are written.
 const PARTITIONED: [Mode; 3] = [Mode::Append, Mode::ReplacePartition, Mode::Merge];
 const WHOLE: [Mode; 1] = [Mode::Refresh];
+const WAITING: [Mode; 1] = [Mode::Staged];
 const BESIDE: [Mode; 1] = [Mode::Swap];
 const ACTIONS: [Action; 4] = [Action::Abort, Action::Fail, Action::Kill, Action::Resume];
 const WORKERS: [Victim; 2] = [Victim::Worker, Victim::WorkerForGood];
@@ -54,6 +57,11 @@ async fn a_strike_within_a_refresh_leaves_the_old_rows_or_the_new() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_strike_within_a_refresh_of_a_cluster_leaves_the_old_rows_or_the_new() {
     strike_cluster_in(&WHOLE, &REFRESH, &[Victim::Worker], 5).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_strike_within_a_refresh_of_a_large_table_leaves_the_old_rows_or_the_new() {
+    strike_in(&WAITING, &STAGED, 1).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -40,6 +40,7 @@ mod refusals;
 mod secrets;
 mod silence;
 mod site;
+mod snapshots;
 mod store_contract;
 mod store_etcd;
 mod streams;

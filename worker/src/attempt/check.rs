@@ -1,6 +1,6 @@
 //! The checks of a step: asks a table, and judges its answers.
 
-use highwater_common::assignment::{AttemptError, Checked, CutBy, ErrorClass, Outcome};
+use highwater_common::assignment::{AttemptError, Checked, CutBy, ErrorClass, Outcome, Receipt};
 use highwater_common::check::{CheckAnswer, Found};
 use highwater_common::error_code::ErrorCode;
 use highwater_common::facts::CursorForm;
@@ -8,45 +8,56 @@ use highwater_common::range::Slice;
 use highwater_common::spec::{Check, TableName};
 use highwater_runtime::failpoint;
 
+use super::commit::{Committing, guard_and_commit};
 use super::context::rows_of;
 use super::{AttemptContext, OrderContext};
-use crate::connector::{CheckRequest, DataTx, Question, Rows};
+use crate::connector::{CheckRequest, DataTx, GuardStep, Question, Rows, Target};
 use crate::patience::{Call, answered};
 
-/// What came of checks that were asked before a commit.
-pub(super) enum Checking {
-    /// The rows may be committed.
-    Passed(DataTx, Vec<CheckAnswer>),
-    /// Nothing of them is left.
-    Failed(Checked),
+/// What is asked of a table before its rows are committed.
+pub(super) struct Asked<'a> {
+    pub(super) table: &'a TableName,
+    pub(super) checks: &'a [Check],
+    /// The source's rows, where a check asks for them: counted before the transaction, which would
+    /// idle meanwhile.
+    pub(super) source: Option<u64>,
 }
 
-/// Asks a transaction about the table that it has written. `source` are the source's rows, counted
-/// before, where a check asks for them: meanwhile the transaction would idle.
-pub(super) async fn check_before_commit(
+/// Commits a task's last rows, `moved`, unless a check of the table fails: then nothing of them is
+/// left. `all` is what the task has moved with them.
+pub(super) async fn commit_checked(
     cx: &AttemptContext<'_>,
+    target: &dyn Target,
     mut tx: DataTx,
-    table: &TableName,
-    checks: &[Check],
-    source: Option<u64>,
-) -> Result<Checking, AttemptError> {
+    asked: Asked<'_>,
+    moved: Receipt,
+    all: Receipt,
+) -> Result<Outcome, AttemptError> {
     let mut answers = Vec::new();
-    for check in checks {
-        let request = request(cx.of, table, check).await?;
+    for check in asked.checks {
+        let request = request(cx.of, asked.table, check).await?;
         let (on, found) = cx.of.of_target(Call::Check, tx.ask(&request)).await?;
         tx = on;
-        answers.push(judged(check, found, source));
+        answers.push(judged(check, found, asked.source));
     }
-    if answers.iter().all(|answer| answer.passed) {
-        return Ok(Checking::Passed(tx, answers));
+    if !answers.iter().all(|answer| answer.passed) {
+        let table = format!("{} on {}", asked.table, tx.place());
+        tx.give_up().await;
+        return Ok(Outcome::Checked(Checked {
+            table,
+            answers,
+            committed: None,
+        }));
     }
-    let table = format!("{table} on {}", tx.place());
-    tx.give_up().await;
-    Ok(Checking::Failed(Checked {
-        table,
-        answers,
-        committed: None,
-    }))
+    match guard_and_commit(cx, target, tx, &GuardStep::last(moved)).await? {
+        Committing::Over(outcome) => Ok(outcome),
+        Committing::Committed(_) if answers.is_empty() => Ok(Outcome::Committed(all)),
+        Committing::Committed(_) => Ok(Outcome::Checked(Checked {
+            table: asked.table.to_string(),
+            answers,
+            committed: Some(all),
+        })),
+    }
 }
 
 /// Asks about the table that the step has loaded.

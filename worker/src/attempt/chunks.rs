@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use highwater_common::assignment::{AttemptError, Checked, Outcome, Receipt};
+use highwater_common::assignment::{AttemptError, Outcome, Receipt};
 use highwater_common::chunk::{ChunkSize, Reached, below};
 use highwater_common::cursor::Cursor;
 use highwater_common::facts::ColumnFacts;
@@ -15,8 +15,8 @@ use highwater_common::spec::Check;
 use highwater_runtime::failpoint;
 use tokio::time::Instant;
 
-use super::check::{Checking, check_before_commit, count_source};
-use super::commit::{Committing, commit};
+use super::check::{Asked, commit_checked, count_source};
+use super::commit::{Committing, guard_and_commit};
 use super::context::rows_of;
 use super::{AttemptContext, OrderContext, malformed};
 use crate::connector::{
@@ -89,7 +89,10 @@ pub(super) async fn move_chunks(
 }
 
 /// The format that both sides can read and write.
-async fn format(context: &OrderContext, target: &dyn Target) -> Result<RowFormat, AttemptError> {
+pub(super) async fn format(
+    context: &OrderContext,
+    target: &dyn Target,
+) -> Result<RowFormat, AttemptError> {
     let agreed = context.format.get_or_try_init(async || {
         let load_order = context.load_order()?;
         let (_, to) = context
@@ -169,52 +172,44 @@ impl Loading<'_> {
         end: Option<Cursor>,
     ) -> Result<Moved, AttemptError> {
         let (context, progress) = (self.cx.of, self.cx.progress);
-        let (read, write) = (self.read(chunk)?, self.write(chunk)?);
+        let read = read_request(context, chunk, self.format)?;
+        let write = write_request(context, self.target, chunk, self.format)?;
         let source = count_source(context, self.checks).await?;
         let (tx, inner) = begin_with_rows(self.reading(&read), claimed).await?;
         progress.note_reached();
         failpoint::hit_on("attempt::after_begin", &context.worker).await?;
         let moving = async {
-            let progress = Arc::clone(progress);
-            let mut rows = Metered::new(inner, progress, reached.receipt, context.worker.clone());
+            progress.note(reached.receipt);
+            let mut rows = Metered::new(inner, Arc::clone(progress), context.worker.clone());
             let (tx, receipt) = tx.write(&write, &mut rows).await?;
             drop(rows);
             Ok((tx, receipt))
         };
         let (stall, sides) = (context.stall(), context.sides()?);
-        let (mut tx, moved) = unless_stalled(progress, stall, sides, moving).await?;
-        let mut answers = Vec::new();
-        if end.is_none() && !self.checks.is_empty() {
-            let (cx, table) = (self.cx, &write.table);
-            match check_before_commit(cx, tx, table, self.checks, source).await? {
-                Checking::Passed(on, passed) => (tx, answers) = (on, passed),
-                Checking::Failed(checked) => return Ok(Moved::Over(Outcome::Checked(checked))),
-            }
-        }
-        let guarding = async {
-            failpoint::hit_on("attempt::before_guard", &context.worker).await?;
-            let step = GuardStep {
-                next: end.map_or(Next::Committed, |cursor| Next::Continue { cursor }),
-                ..GuardStep::last(moved)
+        let (tx, moved) = unless_stalled(progress, stall, sides, moving).await?;
+        let Some(cursor) = end else {
+            let asked = Asked {
+                table: &write.table,
+                checks: self.checks,
+                source,
             };
-            Ok(tx.guard(&step).await?)
+            let all = reached.receipt.and(moved);
+            let over = commit_checked(self.cx, self.target, tx, asked, moved, all).await?;
+            return Ok(Moved::Over(over));
         };
-        let guarded = unless_stalled(progress, stall, sides, guarding).await?;
-        Ok(match commit(self.cx, self.target, guarded).await? {
-            Committing::Committed(Some(claimed)) => Moved::Chunk { claimed, moved },
-            Committing::Committed(None) => {
-                let receipt = reached.receipt.and(moved);
-                Moved::Over(match answers.as_slice() {
-                    [] => Outcome::Committed(receipt),
-                    [..] => Outcome::Checked(Checked {
-                        table: write.table.to_string(),
-                        answers,
-                        committed: Some(receipt),
-                    }),
-                })
-            }
-            Committing::Over(outcome) => Moved::Over(outcome),
-        })
+        let step = GuardStep {
+            next: Next::Continue { cursor },
+            ..GuardStep::last(moved)
+        };
+        Ok(
+            match guard_and_commit(self.cx, self.target, tx, &step).await? {
+                Committing::Committed(Some(claimed)) => Moved::Chunk { claimed, moved },
+                Committing::Committed(None) => {
+                    Moved::Over(Outcome::Committed(reached.receipt.and(moved)))
+                }
+                Committing::Over(outcome) => Moved::Over(outcome),
+            },
+        )
     }
 
     /// The source's rows, unless it says nothing for too long.
@@ -226,34 +221,46 @@ impl Loading<'_> {
         progress.wait_for_source(false);
         rows
     }
+}
 
-    fn read(&self, chunk: Slice) -> Result<ReadRequest, AttemptError> {
-        Ok(ReadRequest {
-            table: self.cx.of.tables()?.0.table.clone(),
-            columns: self.cx.of.load_order()?.columns.clone(),
-            rows: rows_of(self.cx.of.load_order()?, chunk, |by| by.source_form),
-            format: self.format,
-        })
-    }
+/// What the source is asked for a slice.
+pub(super) fn read_request(
+    context: &OrderContext,
+    slice: Slice,
+    format: RowFormat,
+) -> Result<ReadRequest, AttemptError> {
+    let load_order = context.load_order()?;
+    Ok(ReadRequest {
+        table: context.tables()?.0.table.clone(),
+        columns: load_order.columns.clone(),
+        rows: rows_of(load_order, slice, |by| by.source_form),
+        format,
+    })
+}
 
-    fn write(&self, chunk: Slice) -> Result<WriteRequest, AttemptError> {
-        let load_order = self.cx.of.load_order()?;
-        Ok(WriteRequest {
-            table: self.cx.of.written_table(self.target)?,
-            columns: load_order.columns.clone(),
-            rows: rows_of(load_order, chunk, |by| by.target_form),
-            mode: load_order.write.mode,
-            merge_by: MergeBy {
-                key: load_order.key.clone(),
-                cursor: load_order.write.cursor.clone(),
-            },
-            triggers: load_order.write.triggers,
-            resident: load_order.write.resident,
-            shrinking: load_order.shrinking,
-            format: self.format,
-            stream: load_order.stream.clone(),
-        })
-    }
+/// Where and how the target writes it.
+pub(super) fn write_request(
+    context: &OrderContext,
+    target: &dyn Target,
+    slice: Slice,
+    format: RowFormat,
+) -> Result<WriteRequest, AttemptError> {
+    let load_order = context.load_order()?;
+    Ok(WriteRequest {
+        table: context.written_table(target)?,
+        columns: load_order.columns.clone(),
+        rows: rows_of(load_order, slice, |by| by.target_form),
+        mode: load_order.write.mode,
+        merge_by: MergeBy {
+            key: load_order.key.clone(),
+            cursor: load_order.write.cursor.clone(),
+        },
+        triggers: load_order.write.triggers,
+        resident: load_order.write.resident,
+        shrinking: load_order.shrinking,
+        format,
+        stream: load_order.stream.clone(),
+    })
 }
 
 /// The source answers first, and only then the target's transaction begins: a scan may take an hour

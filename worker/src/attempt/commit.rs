@@ -5,7 +5,10 @@ use highwater_runtime::failpoint;
 
 use super::lost_commit::{ask_ledger, uncertain, undone_by};
 use super::{AttemptContext, OrderContext};
-use crate::connector::{CommitOutcome, ConnectorError, GuardOutcome, Guarded, HeldClaim, Target};
+use crate::connector::{
+    CommitOutcome, ConnectorError, DataTx, GuardOutcome, GuardStep, Guarded, HeldClaim, Target,
+};
+use crate::patience::unless_stalled;
 
 /// What came of a commit.
 pub(super) enum Committing {
@@ -13,6 +16,22 @@ pub(super) enum Committing {
     Committed(Option<HeldClaim>),
     /// The ledger says how the task stands.
     Over(Outcome),
+}
+
+/// Asks for the guard, and commits what it holds for.
+pub(super) async fn guard_and_commit(
+    cx: &AttemptContext<'_>,
+    target: &dyn Target,
+    tx: DataTx,
+    step: &GuardStep,
+) -> Result<Committing, AttemptError> {
+    let guarding = async {
+        failpoint::hit_on("attempt::before_guard", &cx.of.worker).await?;
+        Ok(tx.guard(step).await?)
+    };
+    let (stall, sides) = (cx.of.stall(), cx.of.sides()?);
+    let guarded = unless_stalled(cx.progress, stall, sides, guarding).await?;
+    commit(cx, target, guarded).await
 }
 
 /// Commits, unless the guard was lost; asks the ledger where no answer came.

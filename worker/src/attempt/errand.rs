@@ -123,7 +123,7 @@ async fn clean(context: &OrderContext, clean: &Clean) -> Result<Outcome, Attempt
     };
     found.retain(|one| {
         is_of_step(&one.stream, &order.pipeline, &order.step)
-            && (clean.kept || one.kind == ShadowKind::Shadow)
+            && (clean.kept || one.kind != ShadowKind::Kept)
     });
     for one in found {
         let problem = match clean.drops {

@@ -224,6 +224,7 @@ mod tests {
             identity: name.to_owned(),
             of: table("t"),
             kind,
+            attempt: None,
             run: RunId::from_bytes([run; 16]),
             stream: "s".to_owned(),
             since_micros,

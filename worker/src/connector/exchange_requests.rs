@@ -6,6 +6,7 @@ use highwater_common::errand::Undone;
 use highwater_common::id::RunId;
 pub use highwater_common::shadow::ShadowKind;
 use highwater_common::spec::TableName;
+use highwater_common::token::FencingToken;
 
 use super::{ForgetRequest, PrepareOutcome};
 
@@ -22,7 +23,7 @@ pub struct ShadowRequest {
     pub stream: String,
 }
 
-/// A table that is to take another one's place, or that left its place to another.
+/// A table beside another one: that is to take its place, that has left it, or that rows wait in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ShadowFound {
     /// Its name.
@@ -31,8 +32,10 @@ pub struct ShadowFound {
     pub identity: String,
     /// The table that it belongs to, by the name that this one had then.
     pub of: TableName,
-    /// Which of the two it is.
+    /// What it is there for.
     pub kind: ShadowKind,
+    /// The attempt whose own it is, of a table that rows wait in.
+    pub attempt: Option<FencingToken>,
     /// The run that made it one.
     pub run: RunId,
     /// Its stream.

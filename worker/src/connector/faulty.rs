@@ -22,8 +22,8 @@ use tokio::sync::Semaphore;
 use super::{
     CheckTx, Checks, Claim, ClaimOutcome, Claimed, CloseRequest, CommitFailure, ConnectorError,
     ExchangeTx, FenceReport, ForgetOutcome, ForgetRequest, GuardStep, Matched, MergeTx,
-    PrepareOutcome, PrepareRequest, RowFormat, RowStream, Rows, Shadows, Target, TargetProbe,
-    TargetTx, WriteRequest,
+    PrepareOutcome, PrepareRequest, ReplaceTx, RowFormat, RowStream, Rows, Shadows, Stages, Target,
+    TargetProbe, TargetTx, WriteRequest,
 };
 
 /// A call on a target, or on what its claims give.
@@ -275,6 +275,10 @@ impl Target for Faulty {
         self.inner.checks()
     }
 
+    fn stages(&self) -> Option<&dyn Stages> {
+        self.inner.stages()
+    }
+
     fn shadows(&self) -> Option<&dyn Shadows> {
         self.inner.shadows()
     }
@@ -360,6 +364,10 @@ impl TargetTx for FaultyTx {
 
     fn checking(&mut self) -> Option<&mut dyn CheckTx> {
         self.inner.checking()
+    }
+
+    fn replacing(&mut self) -> Option<&mut dyn ReplaceTx> {
+        self.inner.replacing()
     }
 
     fn exchanging(&mut self) -> Option<&mut dyn ExchangeTx> {

@@ -19,6 +19,7 @@ mod requests;
 mod rows;
 pub mod sql_text;
 pub mod sqlite;
+mod staging;
 mod stored_slice;
 mod traits;
 mod transaction;
@@ -40,6 +41,7 @@ pub use requests::{
     WriteRequest,
 };
 pub use rows::{RowBatch, RowFormat, RowStream, Rows, SliceRows, Value};
+pub use staging::{Pages, ReplaceTx, Snapshot, Snapshots, StageRequest, Stages};
 pub use traits::{
     CheckTx, Checks, ClaimOutcome, Claimed, CommitFailure, ExchangeTx, MergeTx, Shadows, Source,
     Target, TargetTx,

@@ -29,6 +29,7 @@ use super::requests::{
     ReadRequest, SourceProbe, TargetProbe, WriteRequest,
 };
 use super::rows::{RowFormat, RowStream, Rows, SliceRows};
+use super::staging::{ReplaceTx, Snapshots, Stages};
 use super::transaction::HeldClaim;
 use super::{CloseRequest, ConnectorError, ForgetOutcome, ForgetRequest};
 
@@ -70,6 +71,11 @@ pub trait Source: Send + Sync {
             class, code, message,
         )))
     }
+    /// How several sessions read one point in time; `None` of a database where they cannot.
+    fn snapshots(&self) -> Option<&dyn Snapshots> {
+        None
+    }
+
     /// The formats it can give these columns in, best first; typed values are always one.
     fn formats(&self, _columns: &[ColumnFacts]) -> Vec<RowFormat> {
         vec![RowFormat::Values]
@@ -159,6 +165,11 @@ pub trait Target: Send + Sync {
     /// How it loads a table beside the one that is read; `None` of a database where none can take
     /// the other's place.
     fn shadows(&self) -> Option<&dyn Shadows> {
+        None
+    }
+
+    /// How rows wait in a table beside the one that is read; `None` of a database where they cannot.
+    fn stages(&self) -> Option<&dyn Stages> {
         None
     }
 
@@ -336,6 +347,11 @@ pub trait TargetTx: Send {
 
     /// How it exchanges a table for another one; `None` of a database that cannot.
     fn exchanging(&mut self) -> Option<&mut dyn ExchangeTx> {
+        None
+    }
+
+    /// How it publishes rows that wait in a table beside; `None` of a database that cannot.
+    fn replacing(&mut self) -> Option<&mut dyn ReplaceTx> {
         None
     }
 

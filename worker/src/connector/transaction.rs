@@ -13,7 +13,7 @@ use highwater_common::chunk::Reached;
 use highwater_common::commit::{CommitPermit, judge};
 use highwater_common::error_code::ErrorCode;
 use highwater_common::shrink::{refused_shrinking, shrinking_message};
-use highwater_common::spec::{ExistingRows, WriteMode};
+use highwater_common::spec::{ExistingRows, TableName, WriteMode};
 use highwater_runtime::failpoint;
 
 use super::ConnectorError;
@@ -127,6 +127,27 @@ impl DataTx {
     ) -> Result<(Self, Receipt), ConnectorError> {
         match write(self.tx.as_mut(), request, rows).await {
             Ok(receipt) => Ok((self, receipt)),
+            Err(error) => {
+                self.tx.discard().await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Brings the table to hold the rows that wait in `stage`, and no other ones: as many as were
+    /// `read`, or fails.
+    ///
+    /// # Errors
+    /// Those of the connector; permanent `staging_unsupported`, `replaced_range_counts_differently`
+    /// and the codes of a table that may not shrink so far.
+    pub async fn replace_by(
+        mut self,
+        request: &WriteRequest,
+        stage: &TableName,
+        read: u64,
+    ) -> Result<Self, ConnectorError> {
+        match replace_by(self.tx.as_mut(), request, stage, read).await {
+            Ok(()) => Ok(self),
             Err(error) => {
                 self.tx.discard().await;
                 Err(error)
@@ -249,6 +270,38 @@ async fn write(
     Ok(receipt)
 }
 
+/// All rows of the table that do not wait in `stage` go, and those that it lacks are there then.
+async fn replace_by(
+    tx: &mut dyn TargetTx,
+    request: &WriteRequest,
+    stage: &TableName,
+    read: u64,
+) -> Result<(), ConnectorError> {
+    tx.hold(request).await?;
+    let held = tx.count(&request.rows, u64::MAX).await?;
+    refuse_shrinking(tx, request, held, read)?;
+    let Some(replacing) = tx.replacing() else {
+        let message = format!("{} cannot publish the rows of {stage}", tx.place());
+        return Err(permanent(ErrorCode::StagingUnsupported, message));
+    };
+    replacing.replace_by(request, stage).await?;
+    count_again(tx, request, read).await
+}
+
+fn refuse_shrinking(
+    tx: &dyn TargetTx,
+    request: &WriteRequest,
+    held: u64,
+    read: u64,
+) -> Result<(), ConnectorError> {
+    let Some(code) = refused_shrinking(held, read, request.shrinking) else {
+        return Ok(());
+    };
+    let table = request.table.to_string();
+    let message = shrinking_message(held, read, &table, &tx.place());
+    Err(permanent(code, message))
+}
+
 /// All rows of the table go, and those that come are there in their place.
 async fn replace_table(
     tx: &mut dyn TargetTx,
@@ -258,11 +311,7 @@ async fn replace_table(
     let held = tx.count(&request.rows, u64::MAX).await?;
     tx.delete(&request.rows).await?;
     let receipt = insert(tx, request, rows).await?;
-    if let Some(code) = refused_shrinking(held, receipt.rows, request.shrinking) {
-        let table = request.table.to_string();
-        let message = shrinking_message(held, receipt.rows, &table, &tx.place());
-        return Err(permanent(code, message));
-    }
+    refuse_shrinking(tx, request, held, receipt.rows)?;
     count_again(tx, request, receipt.rows).await?;
     Ok(receipt)
 }

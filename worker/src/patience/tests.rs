@@ -7,6 +7,7 @@
 use std::future::{pending, ready};
 use std::sync::Arc;
 
+use highwater_common::assignment::Receipt;
 use tokio::time::{Instant, advance, sleep, timeout};
 
 use super::*;
@@ -82,7 +83,10 @@ async fn an_attempt_is_ended_only_once_nothing_has_moved_for_long() {
     let moving = async {
         for byte in 1..=20 {
             sleep(STALL * 9 / 10).await;
-            progress.note(0, byte);
+            progress.note(Receipt {
+                rows: 0,
+                bytes: byte,
+            });
         }
         pending::<Result<(), AttemptError>>().await
     };

@@ -3,11 +3,10 @@
 
 use async_trait::async_trait;
 use highwater_common::assignment::{AttemptError, Outcome, Work};
-use highwater_common::range::{CursorRange, Slice};
 use highwater_common::spec::FullRefresh;
 
 use super::{Run, other_work};
-use crate::attempt::{AttemptContext, as_prepared, ask_for_commits, move_slice, prepare, probe};
+use crate::attempt::{AttemptContext, as_prepared, ask_for_commits, prepare, probe, replace_all};
 
 #[async_trait]
 impl Run for FullRefresh {
@@ -16,9 +15,8 @@ impl Run for FullRefresh {
             Work::Probe => probe(self, cx).await,
             Work::Prepare => prepare(cx).await,
             Work::Publish => {
-                let all = Slice::Range(CursorRange::ALL);
                 let checks = &cx.of.load_order()?.checks;
-                as_prepared(cx, move_slice(cx, all, checks).await).await
+                as_prepared(cx, replace_all(cx, checks).await).await
             }
             Work::Close { phase } => ask_for_commits(cx.of, *phase).await,
             Work::Partition(_)

@@ -1,6 +1,7 @@
 //! Steps that replace a whole table: in one task, or by another table beside it.
 
 use super::*;
+use crate::assignment::Staging;
 use crate::coverage::Coverage;
 use crate::error_code::ErrorCode;
 use crate::facts::{Dependant, DependantKind, ExchangeFacts};
@@ -88,6 +89,37 @@ fn no_more_rows_than_one_transaction_bears_are_replaced_in_place() {
     // AND a swap bears any number
     facts.target = exchangeable().target;
     assert!(planned(&swap(None), &facts).is_ok());
+}
+
+#[test]
+fn a_large_table_waits_beside_the_one_that_is_read() {
+    let staging = |facts: &StepFacts| {
+        let plan = planned(&refresh(), facts).expect("planned");
+        let summary = refresh().load().summary(&plan);
+        let staging = plan.load_order.expect("it moves rows").staging;
+        assert_eq!(summary.contains("one point in time"), staging.is_some());
+        staging
+    };
+    let mut facts = existing(facts());
+    (facts.source.rows, facts.source.bytes) = (100_000, 64 * 1024 * 1024);
+    assert_eq!(staging(&facts), None);
+    facts.source.rows += 1;
+    assert_eq!(staging(&facts), Some(Staging { readers: 4 }));
+    (facts.source.rows, facts.source.bytes) = (1, 64 * 1024 * 1024 + 1);
+    assert_eq!(staging(&facts), Some(Staging { readers: 4 }));
+    // AND where a side cannot, it is replaced as it is read
+    facts.target.engine = Engine::Sqlite;
+    assert_eq!(staging(&facts), None);
+}
+
+#[test]
+fn a_staging_has_no_more_sessions_than_there_are() {
+    let staging = Staging { readers: 4 };
+    assert_eq!(staging.sessions(), 5);
+    for (max, readers) in [(100, 4), (5, 4), (4, 3), (2, 1)] {
+        assert_eq!(staging.within(max), Some(Staging { readers }));
+    }
+    assert_eq!((staging.within(1), staging.within(0)), (None, None));
 }
 
 #[test]

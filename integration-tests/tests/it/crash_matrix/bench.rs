@@ -9,7 +9,7 @@ use highwater_integration_tests::{Binary, Etcd, Postgres};
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{Connection as _, SqliteConnection};
 use tempfile::TempDir;
-use tokio::sync::Semaphore;
+use tokio::sync::{OnceCell, Semaphore};
 use tokio::task::JoinSet;
 
 /// How often a cell is begun until something strikes.
@@ -27,6 +27,8 @@ pub(super) struct Bench {
     /// The source of SQLite targets.
     pub(super) sqlite_source: PathBuf,
     folder: TempDir,
+    /// Whether [`Bench::make_apart`] was done.
+    apart: OnceCell<()>,
 }
 
 impl Bench {
@@ -60,7 +62,27 @@ impl Bench {
             postgres_source,
             sqlite_source,
             folder,
+            apart: OnceCell::new(),
         })
+    }
+
+    /// Makes a source `parts_apart` in PostgreSQL: the same rows, but in so many pages, most of them
+    /// empty, that the table is a large one.
+    pub(super) async fn make_apart(&self) -> Result<()> {
+        let made = self.apart.get_or_try_init(async || {
+            let mut conn = self.server.connect("source").await?;
+            let rows = "create table parts_apart (like parts including all); \
+                alter table parts_apart alter note set storage plain; \
+                insert into parts_apart select * from parts where id % 2 = 0; \
+                insert into parts_apart select -n, null, repeat('x', 7000) from \
+                generate_series(1, 8300) n; \
+                insert into parts_apart select * from parts where id % 2 = 1; \
+                delete from parts_apart where id < 0; analyze parts_apart";
+            let made = sqlx::raw_sql(rows).execute(&mut conn).await;
+            made.context("make the source of many pages")?;
+            conn.close().await.context("close its connection")
+        });
+        made.await.copied()
     }
 
     /// The folder of a cell of its own.

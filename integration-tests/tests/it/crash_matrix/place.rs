@@ -125,6 +125,20 @@ pub(super) const REFRESH: [Place; 16] = [
     Place::single("attempt::before_close"),
 ];
 
+/// Places of a refresh whose rows wait beside until all are there.
+pub(super) const STAGED: [Place; 10] = [
+    Place::single("attempt::after_claim"),
+    Place::single("attempt::after_stage"),
+    Place::single("attempt::after_snapshot"),
+    Place::late("attempt::before_piece", 5),
+    Place::single("attempt::reading"),
+    Place::single("attempt::after_begin"),
+    Place::single("attempt::before_guard"),
+    Place::single("commit_before"),
+    Place::single("commit_answer_lost"),
+    Place::single("attempt::after_commit"),
+];
+
 /// Places of a swap: of its loads, of the building, and of the task that publishes, which is behind
 /// all loads.
 pub(super) const SWAP: [Place; 16] = [

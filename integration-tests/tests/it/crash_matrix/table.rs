@@ -27,6 +27,8 @@ pub(super) enum Mode {
     Merge,
     /// All of them at once, by `full_refresh`.
     Refresh,
+    /// The same of a table so large that they wait beside until all are there.
+    Staged,
     /// Into a table beside it, which takes its place, by `swap`.
     Swap,
 }
@@ -38,7 +40,7 @@ impl Mode {
             Self::Append | Self::ReplacePartition | Self::Merge | Self::Refresh => {
                 &[Engine::Postgres, Engine::Sqlite]
             }
-            Self::Swap => &[Engine::Postgres],
+            Self::Staged | Self::Swap => &[Engine::Postgres],
         }
     }
 
@@ -46,7 +48,7 @@ impl Mode {
     const fn receipts(self) -> i64 {
         match self {
             Self::Append | Self::ReplacePartition | Self::Merge => PARTITIONS,
-            Self::Refresh => 1,
+            Self::Refresh | Self::Staged => 1,
             // Those that load, and the one that publishes.
             Self::Swap => PARTITIONS + 1,
         }
@@ -60,7 +62,7 @@ impl Mode {
                 "strategy: backfill\n    write: {mode: replace_partition, key: [id]}"
             }
             Self::Merge => "strategy: backfill\n    write: {mode: merge, cursor: place, key: [id]}",
-            Self::Refresh => "strategy: full_refresh",
+            Self::Refresh | Self::Staged => "strategy: full_refresh",
             Self::Swap => "strategy: swap",
         }
     }
@@ -69,7 +71,7 @@ impl Mode {
     const fn has_chunks(self) -> bool {
         match self {
             Self::Append | Self::Merge => true,
-            Self::ReplacePartition | Self::Refresh | Self::Swap => false,
+            Self::ReplacePartition | Self::Refresh | Self::Staged | Self::Swap => false,
         }
     }
 }
@@ -90,9 +92,12 @@ impl Table {
         no: usize,
     ) -> Result<Self> {
         let unique = match mode {
-            Mode::Append | Mode::ReplacePartition | Mode::Refresh | Mode::Swap => "",
+            Mode::Append | Mode::ReplacePartition | Mode::Refresh | Mode::Staged | Mode::Swap => "",
             Mode::Merge => "create unique index parts_id on parts (id);",
         };
+        if mode == Mode::Staged {
+            bench.make_apart().await?;
+        }
         match engine {
             Engine::Postgres => {
                 let name = format!("cell_{no}");
@@ -141,9 +146,13 @@ impl Table {
                 "partition: {by: integer, column: place, width: 50}\n    chunk: {max_rows: 20}\n    "
             }
             Mode::Swap => "partition: {by: integer, column: place, width: 50}\n    ",
-            Mode::Refresh => "",
+            Mode::Refresh | Mode::Staged => "",
         };
         let keys = mode.keys();
+        let from = match mode {
+            Mode::Staged => "parts_apart",
+            _ => "parts",
+        };
         format!(
             "version: 1
 name: matrix
@@ -153,7 +162,7 @@ connections:
 steps:
   parts:
     {keys}
-    from: {{connection: source, table: parts}}
+    from: {{connection: source, table: {from}}}
     to: {{connection: target, table: parts}}
     {cut}retries: {{initial: 100ms}}
 "

@@ -4,8 +4,9 @@
 //! A connector plugs in with a fixture and a macro, [`target_contract!`](crate::target_contract) or
 //! [`source_contract!`](crate::source_contract); one that merges with
 //! [`merge_contract!`](crate::merge_contract), too, one that answers for checks with
-//! [`check_contract!`](crate::check_contract), and one whose tables can take the place of
-//! others with [`swap_contract!`](crate::swap_contract). The suite speaks no SQL: how its table is
+//! [`check_contract!`](crate::check_contract), one whose tables can take the place of others with
+//! [`swap_contract!`](crate::swap_contract), and one where rows can wait beside a table with
+//! [`staging_contract!`](crate::staging_contract). The suite speaks no SQL: how its table is
 //! changed and looked at is the fixture's business.
 
 mod bench;
@@ -20,6 +21,7 @@ pub mod merges;
 pub mod reads;
 pub mod receipts;
 pub mod refreshes;
+pub mod stages;
 pub mod streams;
 pub mod swaps;
 pub mod writes;
@@ -300,6 +302,23 @@ macro_rules! swap_contract {
                 swaps::a_zombie_cannot_publish_its_shadow
                 swaps::a_crash_around_the_rename_publishes_once
                 swaps::an_undone_swap_brings_the_old_table_back
+            }
+        }
+    };
+}
+
+/// Runs what a target promises besides where rows can wait in a table beside.
+#[macro_export]
+macro_rules! staging_contract {
+    ($name:ident, $fixture:ty) => {
+        mod $name {
+            #[allow(unused_imports, reason = "the fixture may be named by a path")]
+            use super::*;
+
+            $crate::contract_cases! { $fixture;
+                stages::a_table_holds_the_rows_that_waited_and_no_other
+                stages::rows_that_are_missing_publish_nothing
+                stages::a_stage_is_one_attempts_own
             }
         }
     };

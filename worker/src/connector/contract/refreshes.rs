@@ -8,14 +8,16 @@ use super::bench::{Bench, Given, failure, range};
 use super::{Row, TableChange, TargetFixture};
 use crate::connector::{Claim, PrepareRequest, Rows, WriteRequest};
 
-fn claim<F: TargetFixture>(bench: &Bench<F>, attempt: u32) -> Claim {
+/// The claim of the only task of a stream that replaces its table.
+pub(super) fn claim<F: TargetFixture>(bench: &Bench<F>, attempt: u32) -> Claim {
     Claim {
         slice: None,
         ..bench.claim(Slice::Range(CursorRange::ALL), attempt)
     }
 }
 
-fn replacing<F: TargetFixture>(bench: &Bench<F>) -> WriteRequest {
+/// The write of all rows.
+pub(super) fn replacing<F: TargetFixture>(bench: &Bench<F>) -> WriteRequest {
     WriteRequest {
         mode: WriteMode::ReplaceTable,
         rows: Rows::All,
@@ -24,7 +26,8 @@ fn replacing<F: TargetFixture>(bench: &Bench<F>) -> WriteRequest {
     }
 }
 
-async fn prepare<F: TargetFixture>(bench: &Bench<F>) {
+/// Prepares the table for such a stream.
+pub(super) async fn prepare<F: TargetFixture>(bench: &Bench<F>) {
     let mut request = PrepareRequest {
         mode: WriteMode::ReplaceTable,
         partition_column: None,

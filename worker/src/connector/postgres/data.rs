@@ -25,7 +25,7 @@ use crate::connector::stored_slice::{ALL, NULL, StoredSlice};
 use crate::connector::value_text::encode_value;
 use crate::connector::{
     CheckTx, Claim, Claimed, CommitFailure, ConnectorError, ExchangeTx, GuardStep, Matched,
-    MergeTx, RowBatch, RowFormat, RowStream, Rows, TargetTx, Value, WriteRequest,
+    MergeTx, ReplaceTx, RowBatch, RowFormat, RowStream, Rows, TargetTx, Value, WriteRequest,
 };
 
 /// Encoded rows are sent in frames of about this size.
@@ -207,6 +207,10 @@ impl TargetTx for OpenTx {
         Some(self)
     }
 
+    fn replacing(&mut self) -> Option<&mut dyn ReplaceTx> {
+        Some(self)
+    }
+
     async fn guard(
         &mut self,
         reached: &Reached,
@@ -248,37 +252,9 @@ impl OpenTx {
         let Some(held) = &self.held else {
             return Err(not_held());
         };
-        let session = &mut self.session;
-        let failed = session.failed(what);
-        let mut copy = session.conn.copy_in_raw(statement).await.map_err(&failed)?;
-        let mut frame = Vec::new();
         let forms: Vec<ColumnForm> = held.columns.iter().map(ColumnForm::of).collect();
-        while let Some(batch) = rows.next().await? {
-            match (format, batch) {
-                (RowFormat::CopyBinary | RowFormat::CopyText, RowBatch::Copy(bytes)) => {
-                    copy.send(bytes).await.map_err(&failed)?;
-                }
-                (RowFormat::Values, RowBatch::Rows(batch)) => {
-                    for row in &batch {
-                        encode_row(row, &forms, &mut frame)?;
-                        if frame.len() >= FRAME_BYTES {
-                            copy.send(frame.as_slice()).await.map_err(&failed)?;
-                            frame.clear();
-                        }
-                    }
-                }
-                (RowFormat::CopyBinary | RowFormat::CopyText, RowBatch::Rows(_))
-                | (RowFormat::Values, RowBatch::Copy(_)) => {
-                    let message = "rows came in another format than was agreed upon; this is a bug \
-                                   of Highwater's";
-                    return Err(permanent(ErrorCode::WrongFormat, message));
-                }
-            }
-        }
-        if !frame.is_empty() {
-            copy.send(frame).await.map_err(&failed)?;
-        }
-        copy.finish().await.map_err(&failed)
+        let Session { conn, endpoint, .. } = &mut self.session;
+        copy_in(conn, endpoint, what, statement, (format, &forms), rows).await
     }
 
     /// Foreign keys that may wait are looked at when the rows are there again: by COMMIT.
@@ -389,6 +365,47 @@ impl OpenTx {
             _ => Err(transaction_pooling(&session.endpoint)),
         }
     }
+}
+
+/// Sends rows by a COPY statement, in the format that they come in, or from values in the columns'
+/// forms; gives the number that the server took.
+pub(super) async fn copy_in(
+    conn: &mut PgConnection,
+    endpoint: &Endpoint,
+    what: &str,
+    statement: &str,
+    (format, forms): (RowFormat, &[ColumnForm]),
+    rows: &mut dyn RowStream,
+) -> Result<u64, ConnectorError> {
+    let failed = |error| classify(endpoint, what, error);
+    let mut copy = conn.copy_in_raw(statement).await.map_err(failed)?;
+    let mut frame = Vec::new();
+    while let Some(batch) = rows.next().await? {
+        match (format, batch) {
+            (RowFormat::CopyBinary | RowFormat::CopyText, RowBatch::Copy(bytes)) => {
+                copy.send(bytes).await.map_err(failed)?;
+            }
+            (RowFormat::Values, RowBatch::Rows(batch)) => {
+                for row in &batch {
+                    encode_row(row, forms, &mut frame)?;
+                    if frame.len() >= FRAME_BYTES {
+                        copy.send(frame.as_slice()).await.map_err(failed)?;
+                        frame.clear();
+                    }
+                }
+            }
+            (RowFormat::CopyBinary | RowFormat::CopyText, RowBatch::Rows(_))
+            | (RowFormat::Values, RowBatch::Copy(_)) => {
+                let message = "rows came in another format than was agreed upon; this is a bug of \
+                               Highwater's";
+                return Err(permanent(ErrorCode::WrongFormat, message));
+            }
+        }
+    }
+    if !frame.is_empty() {
+        copy.send(frame).await.map_err(failed)?;
+    }
+    copy.finish().await.map_err(failed)
 }
 
 /// A call that comes before [`TargetTx::hold`].

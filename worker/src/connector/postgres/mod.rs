@@ -31,6 +31,7 @@ mod receipts;
 mod references;
 mod session;
 mod session_pool;
+mod snapshot;
 mod source;
 mod stream;
 mod target;

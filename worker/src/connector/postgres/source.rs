@@ -27,12 +27,13 @@ use super::session::{Endpoint, SessionOptions, SessionRole};
 use super::session_pool::SessionPool;
 use crate::connector::sql_text::{Dialect, Sql};
 use crate::connector::{
-    ConnectorError, LeftOutRequest, ReadRequest, RowFormat, RowStream, Rows, SliceRows, Source,
-    SourceProbe,
+    ConnectorError, LeftOutRequest, Pages, ReadRequest, RowFormat, RowStream, Rows, SliceRows,
+    Snapshots, Source, SourceProbe,
 };
 use crate::supervisor::Supervisor;
 
 /// Reads tables of a PostgreSQL database, 13 or later.
+#[derive(Clone)]
 pub struct PostgresSource {
     endpoint: Endpoint,
     rows: SourceRows,
@@ -126,14 +127,10 @@ impl Source for PostgresSource {
     async fn read(&self, request: &ReadRequest) -> Result<Box<dyn RowStream>, ConnectorError> {
         let mut conn = self.endpoint.open_or_take(SessionRole::Source).await?;
         let table = qualified(&mut conn, &self.endpoint, &request.table).await?;
-        self.hold_table(&mut conn, &table, &request.columns).await?;
-        let order = CopyOrder {
-            endpoint: self.endpoint.clone(),
-            what: format!("{} of {table}", request.rows),
-            statement: copy_statement(request, &table),
-            format: request.format,
-            columns: request.columns.clone(),
-        };
+        let begin = Sql::new(Dialect::Postgres, self.begin());
+        self.hold_table(&mut conn, begin, &table, &request.columns)
+            .await?;
+        let order = copy_order(&self.endpoint, request, &table, Pages::ALL);
         Ok(Box::new(CopyOut::begin(conn, order).await?))
     }
 
@@ -173,6 +170,10 @@ impl Source for PostgresSource {
         Ok(counted)
     }
 
+    fn snapshots(&self) -> Option<&dyn Snapshots> {
+        Some(self)
+    }
+
     fn formats(&self, columns: &[ColumnFacts]) -> Vec<RowFormat> {
         let mut formats = vec![RowFormat::CopyText, RowFormat::Values];
         if columns.iter().all(|column| column.binary_portable) {
@@ -193,16 +194,26 @@ impl PostgresSource {
         }
     }
 
-    /// Locks the table against being altered until the read has ended, and makes sure that it still
-    /// is what was planned: bytes of another type would otherwise be taken for the planned one's.
-    async fn hold_table(
+    pub(super) const fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
+    pub(super) const fn rows(&self) -> SourceRows {
+        self.rows
+    }
+
+    /// Locks the table against being altered until the transaction of `begin` has ended, and makes
+    /// sure that it still is what was planned: bytes of another type would otherwise be taken for
+    /// the planned one's.
+    pub(super) async fn hold_table(
         &self,
         conn: &mut PgConnection,
+        begin: Sql,
         name: &TableName,
         columns: &[ColumnFacts],
     ) -> Result<(), ConnectorError> {
         let failed = |error| classify(&self.endpoint, &format!("read {name}"), error);
-        let lock = Sql::new(Dialect::Postgres, self.begin())
+        let lock = begin
             .text("; select ")
             .text(PINNED)
             .text("; select from ")
@@ -277,13 +288,33 @@ fn still_planned(
     Err(permanent(ErrorCode::SchemaChanged, message))
 }
 
-fn copy_statement(request: &ReadRequest, table: &TableName) -> String {
+/// How rows of a table come by COPY, in a transaction that holds it.
+pub(super) fn copy_order(
+    endpoint: &Endpoint,
+    request: &ReadRequest,
+    table: &TableName,
+    pages: Pages,
+) -> CopyOrder {
+    let rows = match pages {
+        Pages::ALL => request.rows.to_string(),
+        some => some.to_string(),
+    };
+    CopyOrder {
+        endpoint: endpoint.clone(),
+        what: format!("{rows} of {table}"),
+        statement: copy_statement(request, table, pages),
+        format: request.format,
+        columns: request.columns.clone(),
+    }
+}
+
+fn copy_statement(request: &ReadRequest, table: &TableName, pages: Pages) -> String {
     let select = Sql::new(Dialect::Postgres, "copy (select ")
         .names(request.columns.iter().map(|column| column.name.as_str()))
         .text(" from ")
         .table(table);
     let select = match &request.rows {
-        Rows::All => select,
+        Rows::All => in_pages(select, pages),
         Rows::Slice(of) => {
             let only = select.text(" where ");
             only.slice(&of.column, of.form, &of.slice)
@@ -294,4 +325,22 @@ fn copy_statement(request: &ReadRequest, table: &TableName) -> String {
         RowFormat::CopyText | RowFormat::Values => select.text(") to stdout (format text)"),
     };
     copy.as_str().to_owned()
+}
+
+fn in_pages(select: Sql, pages: Pages) -> Sql {
+    let page = |select: Sql, page: u64| {
+        let page = i64::try_from(page).unwrap_or(i64::MAX);
+        select.text("'(").integer(page).text(",0)'::pg_catalog.tid")
+    };
+    match pages {
+        Pages::ALL => select,
+        Pages { start, end: None } => page(select.text(" where ctid >= "), start),
+        Pages {
+            start,
+            end: Some(end),
+        } => {
+            let from = page(select.text(" where ctid >= "), start);
+            page(from.text(" and ctid < "), end)
+        }
+    }
 }

@@ -40,7 +40,7 @@ use super::triggers::{check_right, read_reactions};
 use crate::connector::sql_text::{Dialect, Sql};
 use crate::connector::{
     Checks, Claim, ClaimOutcome, CloseRequest, ConnectorError, FenceReport, ForgetOutcome,
-    ForgetRequest, PrepareOutcome, PrepareRequest, RowFormat, Shadows, Target, TargetProbe,
+    ForgetRequest, PrepareOutcome, PrepareRequest, RowFormat, Shadows, Stages, Target, TargetProbe,
 };
 use crate::supervisor::Supervisor;
 
@@ -350,6 +350,10 @@ impl Target for PostgresTarget {
     }
 
     fn checks(&self) -> Option<&dyn Checks> {
+        Some(self)
+    }
+
+    fn stages(&self) -> Option<&dyn Stages> {
         Some(self)
     }
 

@@ -4,6 +4,7 @@
 
 use highwater_common::id::RunId;
 use highwater_common::spec::TableName;
+use highwater_common::token::FencingToken;
 use serde_json::{Value, json};
 use sqlx::{PgConnection, Row};
 
@@ -18,6 +19,7 @@ const BEGINS: &str = "highwater: ";
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Mark {
     pub(super) kind: ShadowKind,
+    pub(super) attempt: Option<FencingToken>,
     pub(super) of: TableName,
     pub(super) run: RunId,
     pub(super) stream: String,
@@ -37,7 +39,9 @@ impl Mark {
             "kind": match self.kind {
                 ShadowKind::Shadow => "shadow",
                 ShadowKind::Kept => "kept",
+                ShadowKind::Stage => "stage",
             },
+            "attempt": self.attempt.map(FencingToken::raw),
             "schema": self.of.schema,
             "table": self.of.name,
             "run": self.run.to_string(),
@@ -55,8 +59,13 @@ impl Mark {
             kind: match text(&said, "kind")?.as_str() {
                 "shadow" => ShadowKind::Shadow,
                 "kept" => ShadowKind::Kept,
+                "stage" => ShadowKind::Stage,
                 _ => return None,
             },
+            attempt: said
+                .get("attempt")
+                .and_then(Value::as_i64)
+                .map(FencingToken::from_raw),
             of: table(&said)?,
             run: text(&said, "run")?.parse().ok()?,
             stream: text(&said, "stream")?,
@@ -128,6 +137,7 @@ pub(super) async fn read_marks(conn: &mut PgConnection) -> Result<Vec<Marked>, s
                 identity: row.try_get("identity")?,
                 of: mark.of.clone(),
                 kind: mark.kind,
+                attempt: mark.attempt,
                 run: mark.run,
                 stream: mark.stream.clone(),
                 since_micros: mark.since_micros,
@@ -150,6 +160,7 @@ mod tests {
         };
         let mark = Mark {
             kind: ShadowKind::Kept,
+            attempt: None,
             of: name("ord\"ers"),
             run: RunId::from_bytes([7; 16]),
             stream: "shop/orders/legacy:orders/orders".to_owned(),

@@ -9,6 +9,7 @@ mod dependants;
 mod finished;
 mod mark;
 mod shadow;
+mod stage;
 mod undo;
 
 use std::time::Duration;
@@ -109,6 +110,7 @@ async fn exchange(
     exchanged.await.map_err(&failed)?;
     let mark = Mark {
         kind: ShadowKind::Kept,
+        attempt: None,
         of: request.table.clone(),
         run: request.run,
         stream: request.stream.clone(),

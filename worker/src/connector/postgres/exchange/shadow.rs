@@ -6,6 +6,7 @@ use highwater_common::error_code::ErrorCode;
 use highwater_common::id::RunId;
 use highwater_common::shrink::Weighed;
 use highwater_common::spec::TableName;
+use highwater_common::token::FencingToken;
 use sqlx::{Connection, Executor, PgConnection};
 use uuid::Uuid;
 
@@ -161,15 +162,15 @@ async fn needed(
     error
 }
 
-/// A session that works on the shadow of one table.
-struct Session<'a> {
-    conn: PgConnection,
-    endpoint: &'a Endpoint,
-    request: &'a ShadowRequest,
+/// A session that works on a table beside another one.
+pub(super) struct Session<'a> {
+    pub(super) conn: PgConnection,
+    pub(super) endpoint: &'a Endpoint,
+    pub(super) request: &'a ShadowRequest,
     /// The table, by its schema, too.
-    table: TableName,
+    pub(super) table: TableName,
     /// By its oid, as it was planned for.
-    oid: i64,
+    pub(super) oid: i64,
 }
 
 impl<'a> Session<'a> {
@@ -258,7 +259,7 @@ impl<'a> Session<'a> {
 
     /// No newer run has taken the stream: under the lock under which it would, so that the shadow of
     /// a newer run is always the younger one.
-    async fn check_stream(&mut self) -> Result<(), ConnectorError> {
+    pub(super) async fn check_stream(&mut self) -> Result<(), ConnectorError> {
         let failed = self.failed("look whose the stream is");
         let owner = sqlx::query_scalar::<_, Uuid>(
             "select run_id from highwater.stream where stream_id = $1",
@@ -293,14 +294,13 @@ impl<'a> Session<'a> {
             .map_err(&failed)?
             .is_none()
         {
-            self.create(&shadow).await?;
+            self.create_like(&shadow).await?;
         }
         self.conn.execute("commit").await.map_err(failed)?;
         Ok(shadow)
     }
 
-    async fn create(&mut self, shadow: &TableName) -> Result<(), ConnectorError> {
-        let failed = self.failed("make a shadow");
+    async fn create_like(&mut self, shadow: &TableName) -> Result<(), ConnectorError> {
         let compression = match self.conn.server_version_num() {
             Some(version) if version < COMPRESSES => "",
             Some(_) | None => " including compression",
@@ -312,7 +312,19 @@ impl<'a> Session<'a> {
             .bind(compression)
             .fetch_one(&mut self.conn)
             .await
-            .map_err(&failed)?;
+            .map_err(self.failed("make a shadow"))?;
+        self.create(shadow, create, None).await
+    }
+
+    /// Makes the table by this statement, of the other one's owner and nobody else's to read, and
+    /// marks it.
+    pub(super) async fn create(
+        &mut self,
+        shadow: &TableName,
+        create: String,
+        attempt: Option<FencingToken>,
+    ) -> Result<(), ConnectorError> {
+        let failed = self.failed("make a shadow");
         // Else a table of the database's own tablespace would follow the role's setting.
         let here = "set local default_tablespace = ''".to_owned();
         self.run("make a shadow", &[here, create]).await?;
@@ -326,7 +338,11 @@ impl<'a> Session<'a> {
             .map_err(&failed)?;
         self.run("make a shadow", &private).await?;
         let mark = Mark {
-            kind: ShadowKind::Shadow,
+            kind: match attempt {
+                None => ShadowKind::Shadow,
+                Some(_) => ShadowKind::Stage,
+            },
+            attempt,
             of: self.table.clone(),
             run: self.request.run,
             stream: self.request.stream.clone(),

@@ -11,7 +11,10 @@ use super::*;
 use crate::connector::contract::merges::MergeFixture;
 use crate::connector::contract::swaps::SwapFixture;
 use crate::connector::contract::{Row, SourceFixture, TableChange, TargetFixture, Writers};
-use crate::{check_contract, merge_contract, source_contract, swap_contract, target_contract};
+use crate::{
+    check_contract, merge_contract, source_contract, staging_contract, swap_contract,
+    target_contract,
+};
 
 /// A server; what it holds is in its first database.
 struct Fixture {
@@ -178,6 +181,7 @@ impl SwapFixture for Fixture {
 
 target_contract!(target, Fixture);
 merge_contract!(merge, Fixture);
+staging_contract!(staging, Fixture);
 check_contract!(check, Fixture);
 swap_contract!(swap, Fixture);
 source_contract!(source, Fixture);
