@@ -206,6 +206,7 @@ pub(crate) fn plan() -> PlanDocument {
                 rows: 1_310_000_000,
                 rows_exact: false,
                 summary: "by day of created_at, UTC, [2022-01-01, 2025-01-01)".to_owned(),
+                columns: Vec::new(),
                 first: vec![
                     "[2022-01-01, 2022-01-02)".to_owned(),
                     "[2022-01-02, 2022-01-03)".to_owned(),
@@ -223,6 +224,7 @@ pub(crate) fn plan() -> PlanDocument {
                 rows: 0,
                 rows_exact: true,
                 summary: "5 tasks of 50 ms".to_owned(),
+                columns: Vec::new(),
                 first: Vec::new(),
                 warnings: Vec::new(),
                 notes: Vec::new(),

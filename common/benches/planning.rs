@@ -13,9 +13,9 @@ use highwater_common::id::{DocumentDigest, RunId, StepName};
 use highwater_common::plan::Plan;
 use highwater_common::segment::{SEGMENT_TASKS, Segment, TaskResult};
 use highwater_common::spec::{
-    Backfill, Chunk, ExistingRows, Grain, Nulls, OnSchemaChange, Order, Partition, PartitionBy,
-    Reprocess, RetryPolicy, RunLimits, SourceRows, SourceTable, Spec, Step, StepLimits, Strategy,
-    TableName, TargetTable, Triggers, Write, WriteMode,
+    Backfill, Chunk, ColumnRules, ExistingRows, Grain, Nulls, OnSchemaChange, Order, Partition,
+    PartitionBy, Reprocess, RetryPolicy, RunLimits, SourceRows, SourceTable, Spec, Step,
+    StepLimits, Strategy, TableName, TargetTable, Triggers, Write, WriteMode,
 };
 
 const TASKS: u64 = 1_000_000;
@@ -83,9 +83,8 @@ fn spec(name: &StepName, tz: &str) -> Spec {
         from: SourceTable {
             connection: "legacy".parse().expect("a name"),
             table: table("events"),
-            exclude: Vec::new(),
+            columns: ColumnRules::default(),
             rows: SourceRows::All,
-            casts: BTreeMap::new(),
         },
         to: TargetTable {
             connection: "warehouse".parse().expect("a name"),
@@ -149,6 +148,7 @@ fn facts() -> StepFacts {
                 nullable: true,
                 binary_portable: true,
                 definition: None,
+                origin: None,
             }],
             key: Vec::new(),
             rows: 10_000_000_000,

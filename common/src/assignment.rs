@@ -183,14 +183,32 @@ impl Staging {
 /// The column that cuts a table, as both sides have it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CutBy {
-    /// The column.
+    /// The column in the source.
     pub column: String,
+    /// The column in the target, where it arrives under another name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub renamed: Option<String>,
     /// What its positions are.
     pub kind: CursorKind,
     /// How its positions are written in the source.
     pub source_form: CursorForm,
     /// How its positions are written in the target.
     pub target_form: CursorForm,
+}
+
+impl CutBy {
+    /// The column, and how its positions are written, in the source.
+    #[must_use]
+    pub fn in_source(&self) -> (&str, CursorForm) {
+        (&self.column, self.source_form)
+    }
+
+    /// The column, and how its positions are written, in the target.
+    #[must_use]
+    pub fn in_target(&self) -> (&str, CursorForm) {
+        let column = self.renamed.as_ref().unwrap_or(&self.column);
+        (column, self.target_form)
+    }
 }
 
 /// One task for one worker, under one fence.

@@ -256,6 +256,9 @@ pub struct PlannedStepDocument {
     pub summary: String,
     /// The first partitions in order, at most three.
     pub first: Vec<String>,
+    /// The columns that are renamed or cast, and how.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub columns: Vec<String>,
     /// What should be mended or known before it runs.
     pub warnings: Vec<String>,
     /// What is left out: rows outside the declared bounds, NULLs.

@@ -112,8 +112,8 @@ error_codes! {
     PlanAppendAgain = "plan::append_again",
     /// `start` or `end` cannot be read as a position of the partition column.
     PlanBound = "plan::bound",
-    /// A column is declared with a cast that the engine does not know.
-    PlanCastUnsupported = "plan::cast_unsupported",
+    /// The column that cuts the table is cast.
+    PlanCastPartition = "plan::cast_partition",
     /// Two columns would have the same name in the target.
     PlanColumnNamesCollide = "plan::column_names_collide",
     /// Earlier runs loaded the stream by partitions of another kind.
@@ -190,6 +190,8 @@ error_codes! {
     BytesInText = "bytes_in_text",
     /// The database's file, or its folder, cannot be opened.
     CannotOpen = "cannot_open",
+    /// A column cannot be read as the type that `from.columns` names.
+    CastImpossible = "cast_impossible",
     /// A check of the step was not met; the message says which, and what was found.
     CheckFailed = "check_failed",
     /// What a check asks, the database cannot answer.

@@ -1,7 +1,13 @@
 //! What a probe learns of a table: the facts that a plan is made of.
 
+mod columns;
+
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
+pub(crate) use self::columns::shown_type;
+pub use self::columns::{CastFrom, ColumnFacts, ColumnKind, ColumnOrigin};
 use crate::cursor::{Cursor, CursorKind};
 pub use crate::engine::Engine;
 use crate::errand::{StreamReceipts, Undone};
@@ -10,80 +16,6 @@ use crate::left_out::LeftOut;
 use crate::range::CursorRange;
 use crate::shadow::Beside;
 use crate::spec::TableName;
-use crate::type_definition::TypeDefinition;
-
-/// What a column holds, as far as its values must be carried from one engine to another.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ColumnKind {
-    /// True or false.
-    Bool,
-    /// A whole number of at most 16 bits.
-    Int16,
-    /// A whole number of at most 32 bits.
-    Int32,
-    /// A whole number of at most 64 bits.
-    Int64,
-    /// IEEE 754 single precision.
-    Float32,
-    /// IEEE 754 double precision.
-    Float64,
-    /// A decimal of any size, NaN and infinities included.
-    Numeric,
-    /// Text.
-    Text,
-    /// Bytes.
-    Bytes,
-    /// A day.
-    Date,
-    /// A time of day, with or without zone.
-    Time,
-    /// A civil time: date and time without a zone.
-    Civil,
-    /// An instant: date and time with a zone.
-    Instant,
-    /// A UUID.
-    Uuid,
-    /// A JSON document, kept as the source's text.
-    Json,
-    /// Anything else that has a text form: arrays, enums, domains, ranges, networks, intervals.
-    Other,
-    /// A SQLite column of no fixed type: each value has its own.
-    Any,
-}
-
-/// One column, as the catalog tells of it.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct ColumnFacts {
-    /// The name, unquoted.
-    pub name: String,
-    /// The type as the server writes it: `numeric(12,2)`, `timestamp with time zone`.
-    pub type_name: String,
-    /// What it holds.
-    pub kind: ColumnKind,
-    /// Whether NULL is allowed; in a source, whether a row may hold it, whatever the catalog
-    /// says.
-    pub nullable: bool,
-    /// Whether a PostgreSQL binary COPY of this type means the same on every server: built-in
-    /// scalars and arrays of them.
-    pub binary_portable: bool,
-    /// What the type is made of; `None` where its name says all: built-in types, arrays of them,
-    /// and all of SQLite's.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub definition: Option<Box<TypeDefinition>>,
-}
-
-impl ColumnFacts {
-    /// The definition of the column's type: the one that came with it, else what the name of a
-    /// built-in type says.
-    #[must_use]
-    pub fn type_definition(&self) -> TypeDefinition {
-        self.definition
-            .as_deref()
-            .cloned()
-            .unwrap_or_else(|| TypeDefinition::built_in(&self.type_name))
-    }
-}
 
 /// How a cursor is written so that the server's own order is the cursor's order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -115,7 +47,7 @@ pub enum CursorForm {
 /// What the source says of the partition column.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PartitionFacts {
-    /// The column's name.
+    /// The column's name in the source.
     pub column: String,
     /// What its positions are.
     pub kind: CursorKind,
@@ -149,10 +81,10 @@ pub struct PartitionFacts {
 pub struct TableFacts {
     /// The database.
     pub engine: Engine,
-    /// The columns to be read, in the table's order, without the excluded ones.
+    /// The columns to be read as they arrive, in the table's order, without the excluded ones.
     pub columns: Vec<ColumnFacts>,
-    /// The columns of the primary key, or of the first unique key of NOT NULL columns; empty
-    /// without one.
+    /// The columns of the primary key, or of the first unique key of NOT NULL columns, as they
+    /// arrive; empty without one, and where one of them is cast: two values may be cast to one.
     pub key: Vec<String>,
     /// Rows: exact below a million, else the server's estimate.
     pub rows: u64,
@@ -165,6 +97,42 @@ pub struct TableFacts {
     pub filtered: bool,
     /// The partition column, when the step has one.
     pub partition: Option<PartitionFacts>,
+}
+
+impl TableFacts {
+    /// What arrives of a column of the source, by its name there.
+    #[must_use]
+    pub fn arrival_of(&self, name: &str) -> Option<&ColumnFacts> {
+        self.columns
+            .iter()
+            .find(|column| self.engine.is_same_name(column.source_name(), name))
+    }
+
+    /// The facts with columns under other names: name in the source → name in the target.
+    #[must_use]
+    pub fn renamed(mut self, renames: &BTreeMap<String, String>) -> Self {
+        let engine = self.engine;
+        let new_name = |name: &str| {
+            let found = renames
+                .iter()
+                .find(|(old, _)| engine.is_same_name(old, name));
+            found.map(|(_, new)| new.clone())
+        };
+        self.key = self
+            .key
+            .into_iter()
+            .map(|name| new_name(&name).unwrap_or(name))
+            .collect();
+        self.columns = self
+            .columns
+            .into_iter()
+            .map(|column| match new_name(&column.name) {
+                Some(name) => column.renamed(&name),
+                None => column,
+            })
+            .collect();
+        self
+    }
 }
 
 /// What a probe learns of a target. Bounded as a part of [`StepFacts`].

@@ -83,6 +83,7 @@ pub(crate) fn facts(partitions: i64) -> StepFacts {
         nullable: false,
         binary_portable: true,
         definition: None,
+        origin: None,
     };
     StepFacts {
         source: TableFacts {

@@ -78,6 +78,7 @@ fn remarks(step: &PlannedStepDocument, look: &Look) -> String {
         let more = if step.tasks > shown { ", …" } else { "" };
         lines.push(format!("first {}{others}{more}", tame(first)));
     }
+    lines.extend(step.columns.iter().map(|column| tame(column)));
     lines.extend(
         step.warnings
             .iter()

@@ -1,12 +1,10 @@
 //! Do the two tables fit together? Settles which columns travel and by which key a created table
 //! knows its rows.
 
-use std::collections::BTreeMap;
-
 use super::problem::Problems;
 use super::reactions::{Writing, check_reactions};
 use super::references::check_references;
-use super::table_compat::{Destination, Rows, check_table, find, names};
+use super::table_compat::{Destination, Rows, check_table, find, names, source_names};
 use crate::error_code::ErrorCode;
 use crate::facts::{ColumnFacts, ColumnKind, CursorForm, Engine, StepFacts};
 use crate::spec::{Backfill, SourceTable, TargetTable, Write, WriteMode};
@@ -48,32 +46,31 @@ pub(super) fn settle_columns(
             "check `from.table` and what `from.columns` excludes",
         );
     }
-    if let Some(name) = step.from.casts.keys().next() {
+    let cut = step.cut_by.map(|name| (name, source.arrival_of(name)));
+    if let Some((name, Some(column))) = cut
+        && column.cast_from().is_some()
+    {
         problems.add(
-            ErrorCode::PlanCastUnsupported,
+            ErrorCode::PlanCastPartition,
             format!(
-                "column {name} of {} is to be cast, which is not supported yet",
+                "the partition column {name} of {} is cast, and no index would find its parts",
                 step.from.table
             ),
-            "remove `from.casts`; a view with the cast in it can be read instead",
+            "cut by a column that is read as it is",
         );
     }
-    if let Some(column) = step.cut_by
-        && find(source.engine, &source.columns, column).is_none()
-    {
+    if let Some((column, None)) = cut {
         problems.add(
             ErrorCode::PlanUnknownColumn,
             format!(
                 "the partition column {column} is not among the columns read from {}: {}",
                 step.from.table,
-                names(&source.columns)
+                source_names(&source.columns)
             ),
             "name one of them in `partition.column`, or do not exclude it",
         );
     }
-    if facts.target.engine == Engine::Sqlite {
-        check_case(step, &columns, problems);
-    }
+    check_names(step, facts.target.engine, &columns, problems);
     if facts.target.table.is_none() {
         warnings.extend(
             facts
@@ -88,7 +85,7 @@ pub(super) fn settle_columns(
             engine: source.engine,
             table: &step.from.table,
             columns: &columns,
-            cut_by: step.cut_by,
+            cut_by: cut.and_then(|(_, column)| Some(column?.name.as_str())),
         };
         let told = check_table(
             rows,
@@ -132,9 +129,10 @@ fn proven(facts: &StepFacts) -> Vec<ColumnFacts> {
     let (Some(partition), Engine::Sqlite) = (&facts.source.partition, facts.source.engine) else {
         return columns;
     };
-    let position = columns
-        .iter_mut()
-        .find(|column| column.name.eq_ignore_ascii_case(&partition.column));
+    let position = columns.iter_mut().find(|column| {
+        let name = column.source_name();
+        name.eq_ignore_ascii_case(&partition.column)
+    });
     if let Some(column) = position {
         column.kind = match partition.form {
             CursorForm::TextDate | CursorForm::TextTime { .. } => ColumnKind::Text,
@@ -147,22 +145,30 @@ fn proven(facts: &StepFacts) -> Vec<ColumnFacts> {
     columns
 }
 
-/// SQLite takes names that differ in their case alone for one.
-fn check_case(step: Moving<'_>, columns: &[ColumnFacts], problems: &mut Problems<'_>) {
-    let mut seen: BTreeMap<String, &str> = BTreeMap::new();
-    for column in columns {
-        if let Some(other) = seen.insert(column.name.to_ascii_lowercase(), &column.name) {
-            problems.add(
-                ErrorCode::PlanColumnNamesCollide,
-                format!(
-                    "columns {other} and {} of {} differ in their case alone, and SQLite takes \
-                     them for one column",
-                    column.name, step.from.table
-                ),
-                "exclude one of them under `from.columns`; a view with another name for it can be \
-                 read instead",
-            );
-        }
+/// No two columns are written under one name. SQLite takes names that differ in their case alone for
+/// one.
+fn check_names(step: Moving<'_>, to: Engine, columns: &[ColumnFacts], problems: &mut Problems<'_>) {
+    for (at, column) in columns.iter().enumerate() {
+        let mut before = columns.iter().take(at);
+        let Some(other) = before.find(|other| to.is_same_name(&other.name, &column.name)) else {
+            continue;
+        };
+        let (one, two) = (other.source_name(), column.source_name());
+        let why = if other.name == column.name {
+            format!("are both to be written as {}", column.name)
+        } else if other.origin.is_none() && column.origin.is_none() {
+            "differ in their case alone, and SQLite takes them for one column".to_owned()
+        } else {
+            format!(
+                "are to be written as {} and {}, and SQLite takes these for one column",
+                other.name, column.name
+            )
+        };
+        problems.add(
+            ErrorCode::PlanColumnNamesCollide,
+            format!("columns {one} and {two} of {} {why}", step.from.table),
+            "exclude one of them under `from.columns`, or give it another name there by `rename`",
+        );
     }
 }
 
@@ -190,7 +196,8 @@ fn check_merge(step: Moving<'_>, facts: &StepFacts, key: &[String], problems: &m
         problems.add(
             ErrorCode::PlanUnknownCursor,
             format!(
-                "`write.cursor` names {cursor}, which {from} does not have; it has {}",
+                "`write.cursor` names {cursor}, and no column of {from} is written as that; there \
+                 are {}",
                 names(&facts.source.columns)
             ),
             "name the column that tells which row is newer, or leave `write.cursor` out",
@@ -274,7 +281,7 @@ fn key_of(
         problems.add(
             ErrorCode::PlanUnknownKeyColumn,
             format!(
-                "the key names {}, which {} does not have; it has {}",
+                "the key names {}, and no column of {} is written as that; there are {}",
                 missing.join(", "),
                 step.from.table,
                 names(&source.columns)

@@ -72,6 +72,7 @@ pub(super) fn target_form(
     problems: &mut Problems<'_>,
 ) -> Option<CursorForm> {
     let written = written_form(facts, column);
+    let arrives = arrival(facts, column);
     if let Some(type_name) = text_of_numbers(facts, column) {
         let (from, name) = (&step.from.table, &column.column);
         problems.add(
@@ -90,7 +91,7 @@ pub(super) fn target_form(
     let held = table.partition_form;
     let fits = match (facts.target.engine, held) {
         (Engine::Postgres, Some(CursorForm::Native)) => !is_finer_than_micros(column.form),
-        (Engine::Postgres, None) => may_hold(&table.columns, &column.column, written),
+        (Engine::Postgres, None) => may_hold(&table.columns, arrives, written),
         // Its declared type is of no account: a column without values takes those that come.
         (Engine::Sqlite, None) => true,
         (Engine::Sqlite, Some(held)) if facts.source.engine == Engine::Postgres => {
@@ -115,17 +116,19 @@ pub(super) fn target_form(
         }
         Some(held) => {
             let (held, written) = (form_name(held), form_name(written));
-            format!("column {name} of {to} holds {held}, and would be given {written} from {from}")
+            format!(
+                "column {arrives} of {to} holds {held}, and would be given {written} from {from}"
+            )
         }
         None => {
             let declared = table
                 .columns
                 .iter()
-                .find(|other| other.name.eq_ignore_ascii_case(name));
+                .find(|other| other.name.eq_ignore_ascii_case(arrives));
             let declared = declared.map_or("missing", |other| other.type_name.as_str());
             let (kind, written) = (kind_name(column.kind), form_name(written));
             format!(
-                "column {name} of {to} is {declared}, and cannot be compared with {kind} as {from} \
+                "column {arrives} of {to} is {declared}, and cannot be compared with {kind} as {from} \
                  gives them: {written}"
             )
         }
@@ -133,9 +136,15 @@ pub(super) fn target_form(
     problems.add(
         ErrorCode::PlanPartitionForm,
         message,
-        format!("load another table, or bring {name} of {to} to the form of {from}"),
+        format!("load another table, or bring {arrives} of {to} to the form of {from}"),
     );
     None
+}
+
+/// The name of the partition column in the target.
+pub(super) fn arrival<'a>(facts: &'a StepFacts, column: &'a PartitionFacts) -> &'a str {
+    let arrives = facts.source.arrival_of(&column.column);
+    arrives.map_or(&column.column, |read| &read.name)
 }
 
 /// The form of the positions in rows that come to a table without any.
@@ -166,11 +175,7 @@ fn text_of_numbers<'f>(facts: &'f StepFacts, column: &PartitionFacts) -> Option<
     {
         return None;
     }
-    let own = facts
-        .source
-        .columns
-        .iter()
-        .find(|own| own.name == column.column)?;
+    let own = facts.source.arrival_of(&column.column)?;
     let arrives_whole = matches!(
         own.kind,
         ColumnKind::Int16 | ColumnKind::Int32 | ColumnKind::Int64

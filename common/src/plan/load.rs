@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::columns::{settle_columns, settle_key};
-use super::cut::{check_form, settle_generator, target_form};
+use super::cut::{arrival, check_form, settle_generator, target_form};
 use super::partitions::{Partitions, cut_by_coverage};
 use super::problem::{PlanProblem, Problems};
 use super::table_compat::names;
@@ -129,6 +129,9 @@ pub fn plan_load(
         key,
         cut_by: Some(CutBy {
             column: column.column.clone(),
+            renamed: Some(arrival(facts, column))
+                .filter(|name| *name != column.column)
+                .map(str::to_owned),
             kind: column.kind,
             source_form: column.form,
             target_form,
@@ -333,6 +336,7 @@ fn warn(
     };
     let replaces = step.write.mode == WriteMode::ReplacePartition;
     if replaces && !target.partition_indexed && partitioning.len() > 1 {
+        let name = arrival(facts, column);
         let is_text = |own: &ColumnFacts| own.name == *name && own.kind == ColumnKind::Text;
         let by_bytes = facts.target.engine == Engine::Postgres
             && column.kind != CursorKind::Integer

@@ -4,7 +4,7 @@
 
 use super::type_compat::{Compat, compat};
 use crate::error_code::ErrorCode;
-use crate::facts::{ColumnFacts, Engine, TargetTableFacts};
+use crate::facts::{ColumnFacts, Engine, TargetTableFacts, shown_type};
 use crate::spec::{OnSchemaChange, TableName};
 
 /// Where rows come from, and the columns that they bring.
@@ -87,12 +87,17 @@ pub(super) fn find<'a>(
 
 /// Names for a message, at most as many as a reader will read.
 pub(super) fn names(columns: &[ColumnFacts]) -> String {
+    listed(columns, |column| &column.name)
+}
+
+/// The names that the source has.
+pub(super) fn source_names(columns: &[ColumnFacts]) -> String {
+    listed(columns, ColumnFacts::source_name)
+}
+
+fn listed(columns: &[ColumnFacts], name: impl Fn(&ColumnFacts) -> &str) -> String {
     const SHOWN_MAX: usize = 40;
-    let shown: Vec<&str> = columns
-        .iter()
-        .take(SHOWN_MAX)
-        .map(|column| column.name.as_str())
-        .collect();
+    let shown: Vec<&str> = columns.iter().take(SHOWN_MAX).map(name).collect();
     let more = columns.len().saturating_sub(SHOWN_MAX);
     let listed = shown.join(", ");
     if more == 0 {
@@ -125,7 +130,7 @@ pub fn check_table(rows: Rows<'_>, to: Destination<'_>) -> TableCompat {
         let help = match to.on_schema_change {
             OnSchemaChange::Fail => format!(
                 "let them be added by `write.on_schema_change: add_columns`, add them to {table}, \
-                 or exclude them under `from.columns`"
+                 or rename or exclude them under `from.columns`"
             ),
             OnSchemaChange::AddColumns => format!(
                 "add the column that cuts the table to {table} yourself, with its values: rows \
@@ -176,7 +181,7 @@ pub fn check_table(rows: Rows<'_>, to: Destination<'_>) -> TableCompat {
                 ErrorCode::PlanUnfedTargetColumn,
                 format!(
                     "column {} of the target table {table} is NOT NULL and has no default, and \
-                     {from} has no column of that name",
+                     {from} brings no column of that name",
                     own.name
                 ),
                 format!("give the column a default in {table}, or let it be NULL"),
@@ -211,12 +216,18 @@ fn check_column(
         return;
     }
     let pair = || {
-        format!(
-            "column {} is {} in {from} and {} in {table}",
-            column.name,
-            shown(column),
-            shown(own)
-        )
+        let is = shown(column);
+        let cast = column
+            .cast_from()
+            .map(|cast| format!(", cast from {},", shown_type(&cast.type_name)));
+        let cast = cast.unwrap_or_default();
+        let (name, read) = (&column.name, column.source_name());
+        let renamed = match name == read {
+            true => String::new(),
+            false => format!(" ({read} in {from})"),
+        };
+        let own = shown(own);
+        format!("column {name}{renamed} is {is}{cast} in {from} and {own} in {table}")
     };
     match compat(rows.engine, column, to.engine, own) {
         Compat::Carried => (),
@@ -226,10 +237,16 @@ fn check_column(
         Compat::Refused(reason) => told.refuse(
             ErrorCode::PlanTypeMismatch,
             format!("{}: {reason}", pair()),
-            format!(
-                "change the column's type in {table}, read a view that casts it, or exclude it \
-                 under `from.columns`"
-            ),
+            match rows.cut_by == Some(column.name.as_str()) {
+                true => format!(
+                    "change the column's type in {table}, or read a view that casts it, and cut \
+                     that"
+                ),
+                false => format!(
+                    "change the column's type in {table}, or `cast` it to another one, or exclude \
+                     it, under `from.columns`"
+                ),
+            },
         ),
     }
     if column.nullable && !own.nullable {

@@ -1,6 +1,7 @@
 //! Plans as a user meets them: settled, refused, expanded.
 
 mod any_facts;
+mod arriving;
 mod forms;
 mod whole;
 
@@ -20,9 +21,9 @@ use crate::left_out::{LeftOut, Tally, declared_range};
 use crate::partition::DAY_MICROS;
 use crate::range::{CursorRange, Slice};
 use crate::spec::{
-    Backfill, Bound, Chunk, ExistingRows, Grain, Noop, Nulls, OnSchemaChange, Order, Partition,
-    PartitionBy, Reprocess, RetryPolicy, RunLimits, SourceRows, SourceTable, StepLimits, Strategy,
-    TableName, TargetTable, Triggers, Write, WriteMode,
+    Backfill, Bound, Chunk, ColumnRules, ExistingRows, Grain, Noop, Nulls, OnSchemaChange, Order,
+    Partition, PartitionBy, Reprocess, RetryPolicy, RunLimits, SourceRows, SourceTable, StepLimits,
+    Strategy, TableName, TargetTable, Triggers, Write, WriteMode,
 };
 
 fn table(name: &str) -> TableName {
@@ -49,9 +50,8 @@ fn days(start: Option<&str>, end: Option<&str>) -> Backfill {
         from: SourceTable {
             connection: "legacy".parse().expect("a name"),
             table: table("orders"),
-            exclude: Vec::new(),
+            columns: ColumnRules::default(),
             rows: SourceRows::All,
-            casts: BTreeMap::new(),
         },
         to: TargetTable {
             connection: "warehouse".parse().expect("a name"),
@@ -99,6 +99,7 @@ fn column(name: &str, type_name: &str, kind: ColumnKind, nullable: bool) -> Colu
         nullable,
         binary_portable: true,
         definition: None,
+        origin: None,
     }
 }
 
@@ -575,7 +576,7 @@ fn tables_that_do_not_fit_are_refused_with_both_sides_columns() {
     assert_eq!(
         problems[2].message,
         "column loaded_by of the target table public.orders_copy is NOT NULL and has no default, \
-         and public.orders has no column of that name"
+         and public.orders brings no column of that name"
     );
     // WHEN that one has a default, and another is computed there, THEN the computed one is what is
     // told

@@ -66,6 +66,7 @@ pub(super) fn check(
         | Shape::Name
         | Shape::Table
         | Shape::Target
+        | Shape::Type
         | Shape::Duration
         | Shape::Bytes
         | Shape::Zone => {
@@ -225,6 +226,7 @@ fn places_of(key: &str) -> Vec<String> {
             | Shape::Name
             | Shape::Table
             | Shape::Target
+            | Shape::Type
             | Shape::Url
             | Shape::Bound => {}
             Shape::Written

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::columns::ColumnRules;
 use super::connection::Connection;
 use super::data_check;
 use super::fields::{boolean, duration, or, under, whole, word};
@@ -298,8 +299,7 @@ fn sides(node: &Node, draft: &DraftStep) -> Option<(SourceTable, TargetTable)> {
     let source = SourceTable {
         connection,
         table,
-        exclude: excluded(from)?,
-        casts: BTreeMap::new(),
+        columns: column_rules(from)?,
         rows: or(from.get("rows"), SourceRows::All, word)?,
     };
     let (connection, table) = side(draft.to.as_ref()?)?;
@@ -403,16 +403,21 @@ fn chunk(node: Option<&Node>) -> Option<Chunk> {
     })
 }
 
-/// The excluded columns, ascending: the order of a map means nothing.
-fn excluded(from: &Node) -> Option<Vec<String>> {
-    let mut names = Vec::new();
+/// The rules of single columns: the order of a map means nothing.
+fn column_rules(from: &Node) -> Option<ColumnRules> {
+    let mut rules = ColumnRules::default();
     for entry in from.get("columns").map_or(&[][..], Node::entries) {
         if or(entry.node.get("exclude"), false, boolean)? {
-            names.push(entry.key.clone());
+            rules.exclude.push(entry.key.clone());
+        }
+        for (rule, named) in [("rename", &mut rules.renames), ("cast", &mut rules.casts)] {
+            if let Some(node) = entry.node.get(rule) {
+                named.insert(entry.key.clone(), node.as_text()?.to_owned());
+            }
         }
     }
-    names.sort();
-    Some(names)
+    rules.exclude.sort();
+    Some(rules)
 }
 
 fn partition(node: &Node) -> Option<Partition> {

@@ -86,6 +86,7 @@ fn expand(node: &mut Node, shape: &Shape) {
         | Shape::Name
         | Shape::Table
         | Shape::Target
+        | Shape::Type
         | Shape::Url
         | Shape::Bound => {}
         Shape::Written

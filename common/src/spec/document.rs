@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value as Json, json};
 
+use super::columns::ColumnRules;
 use super::fields::insert;
 use super::model::{
     Backfill, FullRefresh, Noop, Partition, PartitionBy, RetryPolicy, SourceTable, Spec, Step,
@@ -155,16 +156,22 @@ fn source(of: &SourceTable) -> Json {
     let mut from = json!({
         "connection": of.connection, "table": table_text(&of.table, false), "rows": of.rows,
     });
-    let mut columns: BTreeMap<&str, Json> = of
-        .exclude
-        .iter()
-        .map(|column| (column.as_str(), json!({"exclude": true})))
-        .collect();
-    columns.extend(
-        of.casts
-            .iter()
-            .map(|(column, cast)| (column.as_str(), json!({"cast": cast}))),
-    );
+    let ColumnRules {
+        exclude,
+        renames,
+        casts,
+    } = &of.columns;
+    let mut columns: BTreeMap<&str, Json> = BTreeMap::new();
+    for (rule, named) in [("rename", renames), ("cast", casts)] {
+        for (column, value) in named {
+            let of_column = columns.entry(column).or_insert_with(|| json!({}));
+            insert(of_column, rule, Some(value));
+        }
+    }
+    for column in exclude {
+        let of_column = columns.entry(column).or_insert_with(|| json!({}));
+        insert(of_column, "exclude", Some(true));
+    }
     insert(&mut from, "columns", Some(columns));
     from
 }

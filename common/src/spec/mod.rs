@@ -9,6 +9,7 @@
 mod canonical;
 mod check;
 mod checks;
+mod columns;
 mod connection;
 mod data_check;
 mod decode;
@@ -41,6 +42,7 @@ use std::collections::BTreeMap;
 use crate::error_code::ErrorCode;
 
 pub use canonical::from_canonical;
+pub use columns::ColumnRules;
 pub use connection::Connection;
 pub use data_check::{Check, query_about};
 pub use model::*;

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::columns::ColumnRules;
 use super::connection::Connection;
 use super::data_check::Check;
 use super::value::{Bound, TableName};
@@ -188,10 +189,9 @@ pub struct SourceTable {
     pub connection: ConnectionName,
     /// Which table.
     pub table: TableName,
-    /// Columns left out.
-    pub exclude: Vec<String>,
-    /// Columns read as another type: name → the server's type name.
-    pub casts: BTreeMap<String, String>,
+    /// What is special about some of its columns.
+    #[serde(flatten)]
+    pub columns: ColumnRules,
     /// Which rows are meant.
     pub rows: SourceRows,
 }

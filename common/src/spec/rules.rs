@@ -1,7 +1,6 @@
 //! Rules between the keys of one step. Each looks only at what could be read.
 
-use std::collections::BTreeSet;
-
+use super::columns::check_columns;
 use super::data_check;
 use super::decode::{bound, merges_without_cursor};
 use super::fields::{duration, whole, word};
@@ -27,7 +26,7 @@ pub(super) fn check_step(step: &Node, path: &str, problems: &mut Problems) {
             rules.needs_partition(problems);
             rules.needs_write_mode(problems);
             rules.write_mode(problems);
-            rules.columns(problems);
+            check_columns(step, path, problems);
             rules.bounds(problems);
             rules.target(problems);
         }
@@ -36,7 +35,7 @@ pub(super) fn check_step(step: &Node, path: &str, problems: &mut Problems) {
             if word == "swap" {
                 rules.no_added_columns(problems);
             }
-            rules.columns(problems);
+            check_columns(step, path, problems);
             rules.target(problems);
         }
         Some(_) | None => {}
@@ -269,71 +268,6 @@ impl Rules<'_> {
                     "`mode: append` replaces no rows",
                 )
                 .hint("use `mode: replace_partition`, or `resident: fail`");
-        }
-    }
-
-    fn columns(&self, problems: &mut Problems) {
-        let excluded: BTreeSet<&str> = self
-            .node("from", "columns")
-            .map_or(&[][..], Node::entries)
-            .iter()
-            .filter(|entry| entry.node.get("exclude").is_some_and(Node::is_true))
-            .map(|entry| entry.key.as_str())
-            .collect();
-        if let Some(node) = self.node("partition", "column")
-            && let Some(column) = node.as_text().filter(|column| excluded.contains(column))
-        {
-            let message = format!(
-                "the table is cut by `{}`, which is excluded",
-                shortened(column)
-            );
-            problems.add(
-                ErrorCode::SpecConflict,
-                &self.path("partition", "column"),
-                node.location,
-                message,
-            );
-        }
-        if let Some(node) = self.node("write", "cursor")
-            && let Some(column) = node.as_text().filter(|column| excluded.contains(column))
-        {
-            let message = format!(
-                "`{}` tells which row is newer, and is excluded",
-                shortened(column)
-            );
-            problems.add(
-                ErrorCode::SpecConflict,
-                &self.path("write", "cursor"),
-                node.location,
-                message,
-            );
-        }
-        let mut seen = BTreeSet::new();
-        for (at, node) in self
-            .node("write", "key")
-            .map_or(&[][..], Node::items)
-            .iter()
-            .enumerate()
-        {
-            let Some(column) = node.as_text() else {
-                continue;
-            };
-            let path = format!("{}[{at}]", self.path("write", "key"));
-            if excluded.contains(column) {
-                let message = format!(
-                    "rows are told apart by `{}`, which is excluded",
-                    shortened(column)
-                );
-                problems.add(ErrorCode::SpecConflict, &path, node.location, message);
-            }
-            if !seen.insert(column) {
-                problems.add(
-                    ErrorCode::SpecRepeated,
-                    &path,
-                    node.location,
-                    format!("`{}` is listed twice", shortened(column)),
-                );
-            }
         }
     }
 

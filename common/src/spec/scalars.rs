@@ -1,5 +1,6 @@
 //! Holds single values to their shape, and says what is wrong with one.
 
+use super::columns::is_type_name;
 use super::node::{Node, Scalar, ScalarKind, Value, shortened};
 use super::problem::{Location, Problems};
 use super::secret::{UrlFault, judge_url};
@@ -167,6 +168,12 @@ pub(super) fn check_text(node: &Node, shape: &Shape, path: &str, problems: &mut 
         Shape::Target => value::target(text, None)
             .err()
             .map(|error| (format!("`{short}` names no table: {error}"), TARGET_HINT)),
+        Shape::Type => (!is_type_name(text)).then(|| {
+            (
+                format!("`{short}` is the name of no type"),
+                "such as text, bigint or numeric(12,2), as the source's server writes it",
+            )
+        }),
         Shape::Text | Shape::File => {
             let is_legal = !text.is_empty() && !text.contains(char::is_control);
             (!is_legal).then(|| {
@@ -200,6 +207,7 @@ fn no_text(node: &Node, shape: &Shape, path: &str, problems: &mut Problems) {
         Shape::Name => "a name",
         Shape::Table | Shape::Target => "the name of a table",
         Shape::Zone => "a time zone",
+        Shape::Type => "the name of a type",
         Shape::Text
         | Shape::File
         | Shape::Url

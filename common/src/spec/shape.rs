@@ -16,6 +16,8 @@ pub(super) enum Shape {
     Table,
     /// A table whose name may hold the source's.
     Target,
+    /// The name of a type, as a server writes it.
+    Type,
     /// The URL of a PostgreSQL server, with references to secrets.
     Url,
     /// A date, a time or a whole number, as written.

@@ -238,9 +238,11 @@ static COLUMN: Fields = Fields {
     is_merged: true,
     keys: &[
         Key::new("exclude", Shape::Bool, "Leave the column out."),
-        Key::later(
+        Key::new("rename", Shape::Text, "The column's name in the target."),
+        Key::new(
             "cast",
-            "make a view with the cast in it and name that as `table`",
+            Shape::Type,
+            "Read the column as this type of the source's server; it may round.",
         ),
     ],
 };

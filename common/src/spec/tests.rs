@@ -69,7 +69,7 @@ steps:
   orders:
     strategy: {type: backfill, start: "${param:since}", end: 2014-01-01, reprocess: all, order: newest}
     depends_on: [{step: bench, when: done}]
-    from: {connection: source, table: orders, rows: visible, columns: {note: {exclude: true}}}
+    from: {connection: source, table: orders, rows: visible, columns: {note: {exclude: true}, buyer_no: {rename: customer}, price: {cast: "numeric(12,2)"}}}
     to: {connection: target, table: sales.orders}
     partition: {by: calendar, column: placed, grain: month, tz: America/New_York, nulls: fail}
     write: {mode: replace_partition, key: [order_id], resident: replace, triggers: skip, on_schema_change: add_columns}
@@ -166,11 +166,11 @@ fn defaults_are_laid_under_every_step() {
     // GIVEN defaults for all; WHEN a step says little; THEN the rest comes from them
     let shipments = backfill_of(&spec, "shipments");
     assert_eq!(shipments.to.table.to_string(), "analytics.shipments");
-    assert_eq!(shipments.from.exclude, ["secret"]);
+    assert_eq!(shipments.from.columns.exclude, ["secret"]);
     assert_eq!(shipments.write.key, ["id"]);
     // maps merge key by key, lists and strategies are replaced
     let orders = backfill_of(&spec, "orders");
-    assert_eq!(orders.from.exclude, ["note", "secret"]);
+    assert_eq!(orders.from.columns.exclude, ["note", "secret"]);
     assert_eq!(orders.write.key, ["order_id"]);
     assert_eq!(
         (orders.from.rows, shipments.from.rows),
@@ -232,7 +232,7 @@ steps:
   b:
     strategy: {type: backfill, start: "${param:sinse}", end: now}
     depends_on: a
-    from: {connection: scr, table: a.b.c, columns: {x: {cast: text}}}
+    from: {connection: scr, table: a.b.c, columns: {x: {cast: "text;"}}}
     to: {connection: dst, table: "{step}"}
     partition: {by: calendar, column: 7, tz: Mars/Olympus, width: 5}
     write: {mode: append, key: own}
@@ -362,11 +362,6 @@ fn what_is_not_built_yet_is_refused_and_never_ignored() {
             "table: flights}",
             "table: flights, query: select 1}",
             "steps.flights.from.query",
-        ),
-        (
-            "table: flights}",
-            "table: flights, columns: {x: {cast: text}}}",
-            "steps.flights.from.columns.x.cast",
         ),
         (
             "mode: replace_partition",
@@ -690,8 +685,8 @@ fn canonical_json_is_read_back_and_checked_again() {
         "spec::read_only"
     );
     assert_eq!(
-        code(&|json| json["steps"]["flights"]["strategy"]["from"]["casts"] = json!({"a": "b"})),
-        "spec::not_supported_yet"
+        code(&|json| json["steps"]["flights"]["strategy"]["from"]["casts"] = json!({"a": ";"})),
+        "spec::bad_value"
     );
     assert_eq!(
         code(&|json| json["connections"]["target"]["url"] = json!("postgres://u:p@h")),

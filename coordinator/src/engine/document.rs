@@ -9,7 +9,7 @@ use highwater_common::document::{
     PlannedStepDocument, RunDocument, StepDocument, TaskCounts, TaskDocument, TasksDocument,
     WorkerDocument,
 };
-use highwater_common::facts::{Adopted, StepFacts};
+use highwater_common::facts::{Adopted, ColumnFacts, StepFacts};
 use highwater_common::id::{ClusterId, ConnectionName, StepName, TaskId};
 use highwater_common::plan::StepPlan;
 use highwater_common::record::TaskAddress;
@@ -283,6 +283,10 @@ pub(crate) fn plan_document(cluster: ClusterId, run: &Run, short: String) -> Opt
             }),
             summary: summary(run, name, planned),
             first: first.map(|work| work.to_string()).collect(),
+            columns: planned.load_order.as_ref().map_or_else(Vec::new, |order| {
+                let columns = order.columns.iter();
+                columns.filter_map(ColumnFacts::how_it_arrives).collect()
+            }),
             warnings: planned.warnings.clone(),
             notes: planned.not_loaded.clone(),
         });

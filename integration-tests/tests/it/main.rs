@@ -37,6 +37,7 @@ mod outages;
 mod receipts;
 mod refreshes;
 mod refusals;
+mod renames;
 mod secrets;
 mod silence;
 mod site;

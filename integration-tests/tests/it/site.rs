@@ -7,7 +7,9 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use highwater_integration_tests::digest::{digest_both_sqlite, digest_postgres};
+use highwater_integration_tests::digest::{
+    digest_both_sqlite, digest_postgres, digest_postgres_query, digest_sqlite_query,
+};
 use highwater_integration_tests::{Binary, Digest, Finished, Line, Postgres, Running, until};
 use serde_json::Value;
 use sqlx::sqlite::SqliteConnectOptions;
@@ -402,6 +404,28 @@ impl Site {
                 digest_both_sqlite(&source, &target, "events")
                     .await
                     .unwrap()
+            }
+        }
+    }
+
+    /// The digests of a query's rows on each side.
+    pub(crate) async fn digests_of(&self, source: &str, target: &str) -> (Digest, Digest) {
+        match &self.server {
+            Some(server) => {
+                let [from, to] = [Side::Source, Side::Target].map(|side| server.url(side.name()));
+                let (source, target) = tokio::join!(
+                    digest_postgres_query(&from, source),
+                    digest_postgres_query(&to, target)
+                );
+                (source.unwrap(), target.unwrap())
+            }
+            None => {
+                let (from, to) = (self.path("source.db"), self.path("target.db"));
+                let (source, target) = tokio::join!(
+                    digest_sqlite_query(&from, source),
+                    digest_sqlite_query(&to, target)
+                );
+                (source.unwrap(), target.unwrap())
             }
         }
     }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use highwater_common::cursor::{Cursor, CursorKind};
+use highwater_common::error_code::ErrorCode;
 use highwater_common::facts::{CursorForm, Engine, PartitionFacts, TableFacts};
 use highwater_common::left_out::{LeftOut, Tally};
 use highwater_common::spec::TableName;
@@ -27,8 +28,11 @@ impl Source for FolderSource {
     async fn probe(&self, probe: &SourceProbe) -> Result<TableFacts, ConnectorError> {
         let data = self.0.load()?;
         let table = self.0.table(&data, &probe.table)?;
-        for name in probe.exclude.iter().chain(&probe.partition_column) {
+        for name in probe.columns.named().chain(&probe.partition_column) {
             table.known(&self.0, name)?;
+        }
+        if !probe.columns.casts.is_empty() {
+            return Err(self.0.permanent(ErrorCode::CastImpossible, "a folder casts nothing"));
         }
         let partition = probe.partition_column.as_ref().and_then(|name| {
             let at = table.at(name)?;
@@ -47,7 +51,7 @@ impl Source for FolderSource {
                 empty: Vec::new(),
             })
         });
-        let is_read = |name: &String| !probe.exclude.contains(name);
+        let is_read = |name: &String| !probe.columns.exclude.contains(name);
         let columns = table.columns.iter().filter(|own| is_read(&own.name));
         Ok(TableFacts {
             engine: Engine::Folder,
@@ -89,7 +93,7 @@ impl Source for FolderSource {
         let wanted = request
             .columns
             .iter()
-            .map(|own| table.known(&self.0, &own.name));
+            .map(|own| table.known(&self.0, own.source_name()));
         let wanted: Vec<usize> = wanted.collect::<Result<_, _>>()?;
         let meant = table.meant(&self.0, &request.rows)?;
         let rows = table.rows.iter().filter(|row| meant(row));

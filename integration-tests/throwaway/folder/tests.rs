@@ -72,6 +72,7 @@ fn columns() -> Vec<ColumnFacts> {
         nullable,
         binary_portable: false,
         definition: None,
+        origin: None,
     };
     vec![
         column("id", "integer", ColumnKind::Int64, false),

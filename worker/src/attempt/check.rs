@@ -94,7 +94,7 @@ pub(super) async fn count_source(
         return Ok(None);
     }
     let (from, _) = context.tables()?;
-    let rows = counted(context, |by| by.source_form)?;
+    let rows = counted(context, CutBy::in_source)?;
     let source = context.source()?;
     let counting = source.count(&from.table, &rows, context.stall());
     let count = answered(Call::Check, &from.connection, context.stall(), counting);
@@ -116,7 +116,7 @@ async fn request(
 ) -> Result<CheckRequest, AttemptError> {
     failpoint::hit_on("attempt::before_check", &context.worker).await?;
     let question = match check {
-        Check::RowCount { .. } => Question::Rows(counted(context, |by| by.target_form)?),
+        Check::RowCount { .. } => Question::Rows(counted(context, CutBy::in_target)?),
         Check::MinRows(_) => Question::Rows(vec![Rows::All]),
         Check::NotNull(columns) => Question::Nulls(columns.clone()),
         Check::Unique(columns) => Question::Shared(columns.clone()),
@@ -132,13 +132,13 @@ async fn request(
 /// The rows that are counted on both sides, in the words of one.
 fn counted(
     context: &OrderContext,
-    form: impl Fn(&CutBy) -> CursorForm,
+    side: impl Fn(&CutBy) -> (&str, CursorForm),
 ) -> Result<Vec<Rows>, AttemptError> {
     let load_order = context.load_order()?;
     Ok(match load_order.counted.as_slice() {
         [] => vec![Rows::All],
         slices => {
-            let rows = |slice: &Slice| rows_of(load_order, *slice, &form);
+            let rows = |slice: &Slice| rows_of(load_order, *slice, &side);
             slices.iter().map(rows).collect()
         }
     })

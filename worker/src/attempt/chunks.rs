@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use highwater_common::assignment::{AttemptError, Outcome, Receipt};
+use highwater_common::assignment::{AttemptError, CutBy, Outcome, Receipt};
 use highwater_common::chunk::{ChunkSize, Reached, below};
 use highwater_common::cursor::Cursor;
 use highwater_common::facts::ColumnFacts;
@@ -233,7 +233,7 @@ pub(super) fn read_request(
     Ok(ReadRequest {
         table: context.tables()?.0.table.clone(),
         columns: load_order.columns.clone(),
-        rows: rows_of(load_order, slice, |by| by.source_form),
+        rows: rows_of(load_order, slice, CutBy::in_source),
         format,
     })
 }
@@ -249,7 +249,7 @@ pub(super) fn write_request(
     Ok(WriteRequest {
         table: context.written_table(target)?,
         columns: load_order.columns.clone(),
-        rows: rows_of(load_order, slice, |by| by.target_form),
+        rows: rows_of(load_order, slice, CutBy::in_target),
         mode: load_order.write.mode,
         merge_by: MergeBy {
             key: load_order.key.clone(),

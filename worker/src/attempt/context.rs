@@ -183,12 +183,13 @@ impl OrderContext {
 pub(super) fn rows_of(
     order: &LoadOrder,
     slice: Slice,
-    form: impl Fn(&CutBy) -> CursorForm,
+    side: impl Fn(&CutBy) -> (&str, CursorForm),
 ) -> Rows {
     order.cut_by.as_ref().map_or(Rows::All, |by| {
+        let (column, form) = side(by);
         Rows::Slice(SliceRows {
-            column: by.column.clone(),
-            form: form(by),
+            column: column.to_owned(),
+            form,
             slice,
         })
     })

@@ -20,7 +20,10 @@ pub(crate) async fn prepare(cx: &AttemptContext<'_>) -> Result<Outcome, AttemptE
         columns: load_order.columns.clone(),
         source_engine: context.source_engine(),
         key: load_order.key.clone(),
-        partition_column: load_order.cut_by.as_ref().map(|by| by.column.clone()),
+        partition_column: load_order
+            .cut_by
+            .as_ref()
+            .map(|by| by.in_target().0.to_owned()),
         mode: load_order.write.mode,
         triggers: load_order.write.triggers,
         on_schema_change: load_order.write.on_schema_change,

@@ -22,13 +22,12 @@ pub(crate) async fn probe(
     let Some(asked) = load.probe() else {
         return Err(malformed("nothing to probe"));
     };
-    let (column, triggers) = (asked.partition_column.map(str::to_owned), asked.triggers);
-    let exchange = asked.exchange;
+    let (triggers, exchange) = (asked.triggers, asked.exchange);
     let (source, target) = (context.source()?, context.target()?);
     let asked = SourceProbe {
         table: from.table.clone(),
-        exclude: from.exclude.clone(),
-        partition_column: column.clone(),
+        columns: from.columns.clone(),
+        partition_column: asked.partition_column.map(str::to_owned),
         bounds_declared: asked.bounds_declared,
     };
     let mut facts = answered(
@@ -42,7 +41,12 @@ pub(crate) async fn probe(
         partition.left_out =
             count_outside_of_declared(context, source.as_ref(), load, partition).await?;
     }
-    let source = facts;
+    let source = facts.renamed(&from.columns.renames);
+    let partition = source.partition.as_ref().map(|by| {
+        let arrives = source.arrival_of(&by.column);
+        let name = arrives.map_or(&by.column, |column| &column.name);
+        (name.clone(), by.kind)
+    });
     // Before the target is probed, because the probe of one that is another cluster's is refused. A
     // repeat finds it this cluster's already.
     let adopted = match context.order.adopts {
@@ -59,7 +63,7 @@ pub(crate) async fn probe(
         table: to.table.clone(),
         source_engine: source.engine,
         columns: source.columns.clone(),
-        partition: column.zip(source.partition.as_ref().map(|facts| facts.kind)),
+        partition,
         stream: context.stream()?,
         triggers,
         exchange,

@@ -134,6 +134,7 @@ mod tests {
             nullable: true,
             binary_portable: true,
             definition: None,
+            origin: None,
         })
     }
 

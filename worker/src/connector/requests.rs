@@ -9,7 +9,7 @@ use highwater_common::facts::{ColumnFacts, CursorForm, Engine};
 use highwater_common::id::{AttemptNo, ClusterId, DocumentDigest, RunId, StepName, TaskId};
 use highwater_common::range::{CursorRange, Slice};
 use highwater_common::spec::{
-    ExistingRows, OnSchemaChange, Shrinking, TableName, Triggers, WriteMode,
+    ColumnRules, ExistingRows, OnSchemaChange, Shrinking, TableName, Triggers, WriteMode,
 };
 use highwater_common::stream::PlanMark;
 use highwater_common::token::{Fence, FencingToken};
@@ -21,8 +21,9 @@ use super::rows::{RowFormat, Rows};
 pub struct SourceProbe {
     /// The table.
     pub table: TableName,
-    /// Columns left out.
-    pub exclude: Vec<String>,
+    /// Columns left out, and those that are cast; one that is only renamed is told of by the name
+    /// that it has. A name that the table does not have is an error that lists the columns.
+    pub columns: ColumnRules,
     /// The partition column, for strategies that have one; an unknown one is an error that lists
     /// the columns.
     pub partition_column: Option<String>,

@@ -118,6 +118,13 @@ impl Sql {
         self
     }
 
+    /// A type's name that the server itself has written, or has read as a type and nothing more.
+    #[must_use]
+    pub fn known_type(mut self, name: &str) -> Self {
+        self.text.push_str(name);
+        self
+    }
+
     /// The condition that a row of `slice` meets.
     #[must_use]
     pub fn slice(mut self, column: &str, form: CursorForm, slice: &Slice) -> Self {

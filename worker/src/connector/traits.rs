@@ -39,12 +39,19 @@ pub trait Source: Send + Sync {
     /// Reads the catalog, and what the plan needs of the rows; changes nothing. The bounds of the
     /// partition column may take as long as a scan does; all that a plan can do without takes five
     /// seconds at most.
+    ///
+    /// A column that is to be cast is told of as it arrives, with what it is cast from, once the
+    /// database has said that it can.
+    ///
+    /// # Errors
+    /// Permanent `unknown_table`, `unknown_column` and `cast_impossible`.
     async fn probe(&self, probe: &SourceProbe) -> Result<TableFacts, ConnectorError>;
     /// Counts the rows outside of a range that a partition column has, and by what they lie
     /// outside. A table that is too large for that, and has no index on the column, leaves them
     /// unknown.
     async fn count_left_out(&self, request: &LeftOutRequest) -> Result<LeftOut, ConnectorError>;
-    /// Begins to read a slice: exactly the rows a single statement sees.
+    /// Begins to read a slice: exactly the rows a single statement sees. Columns are read by their
+    /// names in the source, and cast there.
     async fn read(&self, request: &ReadRequest) -> Result<Box<dyn RowStream>, ConnectorError>;
     /// The position of the row that `before` others of the slice precede, in the order of
     /// positions. `None` when there are not so many, or when the row's value has no position.

@@ -28,6 +28,7 @@ fn column(engine: Engine, type_name: &str) -> ColumnFacts {
         nullable: true,
         binary_portable: false,
         definition: None,
+        origin: None,
     }
 }
 

@@ -8,7 +8,7 @@ use highwater_common::cursor::{Cursor, CursorKind};
 use highwater_common::facts::{CursorForm, TableFacts};
 use highwater_common::left_out::{LeftOut, Tally};
 use highwater_common::range::{CursorRange, Slice};
-use highwater_common::spec::TableName;
+use highwater_common::spec::{ColumnRules, TableName};
 
 use super::SourceFixture;
 use super::bench::failure;
@@ -52,7 +52,7 @@ pub async fn a_probe_tells_columns_key_rows_and_bounds<F: SourceFixture>() {
     assert!(partition.null_rows.is_none_or(|rows| rows == 14));
     // AND an excluded column is not read
     let mut probe = source_probe(&fixture);
-    probe.exclude = vec!["note".to_owned()];
+    probe.columns.exclude = vec!["note".to_owned()];
     let facts = fixture.source().probe(&probe).await.expect("probes");
     assert_eq!(facts.columns.len(), 2);
 }
@@ -203,7 +203,7 @@ pub async fn rows_outside_of_a_range_are_counted_by_kind<F: SourceFixture>() {
 fn source_probe<F: SourceFixture>(fixture: &F) -> SourceProbe {
     SourceProbe {
         table: fixture.table(),
-        exclude: Vec::new(),
+        columns: ColumnRules::default(),
         bounds_declared: false,
         partition_column: Some("pos".to_owned()),
     }

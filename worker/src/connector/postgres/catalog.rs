@@ -1,14 +1,12 @@
 //! Reads what the catalog says of a table: columns, keys, indexes.
 //! Never reads a row of it.
 
-use highwater_common::cursor::CursorKind;
 use highwater_common::error_code::ErrorCode;
-use highwater_common::facts::{ColumnFacts, ColumnKind, CursorForm, TargetTableFacts};
+use highwater_common::facts::{ColumnFacts, TargetTableFacts};
 use highwater_common::spec::TableName;
-use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row};
 
-use super::definitions::{TypeUse, definitions};
+use super::columns::{Column, read_columns};
 use super::errors::{classify, permanent};
 use super::ledger;
 use super::session::Endpoint;
@@ -23,20 +21,6 @@ const NAMES_MAX: usize = 10;
 pub(super) struct Table {
     pub(super) oid: i64,
     pub(super) columns: Vec<Column>,
-}
-
-/// A column of a table, and what only this server needs to know of it.
-#[derive(Debug, Clone)]
-pub(super) struct Column {
-    pub(super) facts: ColumnFacts,
-    /// What positions its type is made of, and how they are written for it; none of text, where
-    /// only the values tell.
-    pub(super) position: Option<(CursorKind, CursorForm)>,
-    pub(super) generated: bool,
-    pub(super) has_default: bool,
-    /// The text of its values may name objects of the catalog, in full or not as the search path
-    /// says.
-    pub(super) prints_names: bool,
 }
 
 impl Table {
@@ -321,122 +305,6 @@ pub(super) async fn is_indexed(
     .bind(column)
     .fetch_one(&mut *conn)
     .await
-}
-
-async fn read_columns(conn: &mut PgConnection, oid: i64) -> Result<Vec<Column>, sqlx::Error> {
-    let rows = sqlx::query(
-        "select a.attname::text as name, format_type(a.atttypid, a.atttypmod) as type_name, \
-                not (a.attnotnull or (t.typtype = 'd' and t.typnotnull)) as nullable, \
-                a.attgenerated <> '' as generated, a.atthasdef or a.attidentity <> '' or \
-                t.typdefault is not null as has_default, \
-                a.atttypid::int8 as type_oid, \
-                case when t.typtype = 'b' and t.oid < 16384 then t.typname::text else '' end as \
-                builtin, \
-                t.oid < 16384 as is_built_in, \
-                t.typtype = 'b' and t.oid < 16384 and t.typsend <> 0 and t.typreceive <> 0 \
-                and coalesce(e.typtype = 'b', true) and coalesce(e.typname, t.typname) not like \
-                'reg%' \
-                and coalesce(e.typname, t.typname) not in ('money', 'xml', 'aclitem', \
-                'pg_node_tree', 'refcursor') \
-                as binary_portable, \
-                coalesce(e.typname, t.typname) like 'reg%' \
-                or t.oid >= 16384 and coalesce(e.typtype, t.typtype) not in ('b', 'e') as \
-                prints_names \
-                from pg_attribute a join pg_type t on t.oid = a.atttypid \
-                left join pg_type e on e.oid = t.typelem and t.typcategory = 'A' \
-                where a.attrelid = $1::oid and a.attnum > 0 and not a.attisdropped order by \
-                a.attnum",
-    )
-    .bind(oid)
-    .fetch_all(&mut *conn)
-    .await?;
-    let mut columns = rows
-        .iter()
-        .map(read_column)
-        .collect::<Result<Vec<_>, _>>()?;
-    // Most tables have built-in types only, whose names say all, and cost no second question.
-    let mut own = Vec::new();
-    for (row, column) in rows.iter().zip(0..) {
-        if !row.try_get::<bool, _>("is_built_in")? {
-            own.push(TypeUse {
-                column,
-                oid: row.try_get("type_oid")?,
-                written: columns[column].facts.type_name.clone(),
-            });
-        }
-    }
-    for (column, definition) in definitions(conn, own).await? {
-        let (built_in, column) = (
-            definition.built_in_name().map(str::to_owned),
-            &mut columns[column],
-        );
-        // What a domain holds is what the type below it holds.
-        column.facts.kind = built_in.as_deref().map_or(ColumnKind::Other, kind_of);
-        column.position = built_in.as_deref().and_then(position_of);
-        column.facts.definition = Some(Box::new(definition));
-    }
-    Ok(columns)
-}
-
-fn read_column(row: &PgRow) -> Result<Column, sqlx::Error> {
-    let builtin: String = row.try_get("builtin")?;
-    let facts = ColumnFacts {
-        name: row.try_get("name")?,
-        type_name: row.try_get("type_name")?,
-        kind: kind_of(&builtin),
-        nullable: row.try_get("nullable")?,
-        binary_portable: row.try_get("binary_portable")?,
-        definition: None,
-    };
-    let position = position_of(&builtin);
-    Ok(Column {
-        facts,
-        position,
-        generated: row.try_get("generated")?,
-        has_default: row.try_get("has_default")?,
-        prints_names: row.try_get("prints_names")?,
-    })
-}
-
-/// What a built-in type holds; anything unknown has a text form, and that is all that is asked of
-/// it.
-fn kind_of(builtin: &str) -> ColumnKind {
-    match builtin {
-        "bool" | "boolean" => ColumnKind::Bool,
-        "int2" | "smallint" => ColumnKind::Int16,
-        "int4" | "integer" => ColumnKind::Int32,
-        "int8" | "bigint" => ColumnKind::Int64,
-        "float4" | "real" => ColumnKind::Float32,
-        "float8" | "double precision" => ColumnKind::Float64,
-        "numeric" => ColumnKind::Numeric,
-        "text" | "varchar" | "character varying" | "bpchar" | "character" | "name" => {
-            ColumnKind::Text
-        }
-        "bytea" => ColumnKind::Bytes,
-        "date" => ColumnKind::Date,
-        "time" | "time without time zone" | "timetz" | "time with time zone" => ColumnKind::Time,
-        "timestamp" | "timestamp without time zone" => ColumnKind::Civil,
-        "timestamptz" | "timestamp with time zone" => ColumnKind::Instant,
-        "uuid" => ColumnKind::Uuid,
-        "json" | "jsonb" => ColumnKind::Json,
-        _ => ColumnKind::Other,
-    }
-}
-
-/// The positions that a built-in type is made of. A `numeric` compares rightly with whole numbers,
-/// whatever lies between them; NaN and the infinities lie in the open ends.
-fn position_of(builtin: &str) -> Option<(CursorKind, CursorForm)> {
-    let kind = match builtin {
-        "oid" => return Some((CursorKind::Integer, CursorForm::Oid)),
-        "int2" | "smallint" | "int4" | "integer" | "int8" | "bigint" | "numeric" => {
-            CursorKind::Integer
-        }
-        "timestamptz" | "timestamp with time zone" => CursorKind::Instant,
-        "timestamp" | "timestamp without time zone" => CursorKind::Civil,
-        "date" => CursorKind::Date,
-        _ => return None,
-    };
-    Some((kind, CursorForm::Native))
 }
 
 /// How many letters must change to make one name of the other. Idea: V. Levenshtein (1965).

@@ -14,6 +14,7 @@ use highwater_common::facts::ColumnFacts;
 use sqlx::{Executor, PgConnection};
 use tokio::sync::mpsc;
 
+use super::casts::naming_casts;
 use super::errors::{classify, fault, permanent};
 use super::session::Endpoint;
 use crate::connector::copy_binary::BinaryWalker;
@@ -119,7 +120,7 @@ async fn pump(
     pieces: mpsc::Sender<Piece>,
 ) -> Result<(), ConnectorError> {
     let what = format!("read {}", order.what);
-    let failed = |error| classify(&order.endpoint, &what, error);
+    let failed = |error| naming_casts(classify(&order.endpoint, &what, error), &order.columns);
     let mut gather = Gather::new(&order);
     let mut frames = conn.copy_out_raw(&order.statement).await.map_err(failed)?;
     while let Some(frame) = frames.next().await {

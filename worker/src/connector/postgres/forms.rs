@@ -8,7 +8,7 @@ use highwater_common::facts::{ColumnKind, CursorForm};
 use highwater_common::spec::TableName;
 use sqlx::PgConnection;
 
-use super::catalog::Column;
+use super::columns::Column;
 use super::errors::{classify, permanent};
 use super::session::Endpoint;
 use crate::connector::position::{common_form, epoch_form};

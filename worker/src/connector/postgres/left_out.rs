@@ -7,7 +7,8 @@ use highwater_common::range::{CursorRange, Slice};
 use highwater_common::spec::SourceRows;
 use sqlx::{Executor, PgConnection, Row};
 
-use super::catalog::{Column, Table, is_indexed, source_table, unknown_column};
+use super::catalog::{Table, is_indexed, source_table, unknown_column};
+use super::columns::Column;
 use super::errors::{classify, is_state};
 use super::nulls::doubt_not_null;
 use super::policies::look_at_source;

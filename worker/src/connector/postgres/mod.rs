@@ -5,9 +5,11 @@
 //! Values pass from COPY to COPY as the server's own bytes or text; nothing here decodes a value
 //! that it does not have to.
 
+mod casts;
 mod catalog;
 mod checks;
 mod claim;
+mod columns;
 mod connect;
 mod copy_out;
 mod created;

@@ -8,7 +8,7 @@ use highwater_common::spec::TableName;
 
 use sqlx::PgConnection;
 
-use super::catalog::Column;
+use super::columns::Column;
 use crate::connector::sql_text::{Dialect, Sql};
 use crate::connector::stored_slice::cursor;
 use crate::connector::{SliceRows, Value, position};

@@ -11,6 +11,7 @@ use highwater_common::spec::SourceRows;
 use sqlx::{Executor, PgConnection, Row};
 use tokio::time::Instant;
 
+use super::casts::cast_columns;
 use super::catalog::{Table, is_indexed, read_key, source_table, unknown_column};
 use super::errors::{classify, is_state, permanent};
 use super::nulls::{doubt_not_null, is_inherited};
@@ -56,7 +57,7 @@ pub(super) async fn probe_source(
     };
     probe.limit_statement().await?;
     let mut table = source_table(probe.conn, endpoint, &asked.table).await?;
-    for name in asked.exclude.iter().chain(&asked.partition_column) {
+    for name in asked.columns.named().chain(&asked.partition_column) {
         if table.column(name).is_none() {
             return Err(unknown_column(endpoint, &asked.table, &table, name));
         }
@@ -74,16 +75,18 @@ pub(super) async fn probe_source(
         .map_err(failed)?;
     let columns: Vec<_> = table
         .facts()
-        .filter(|column| !asked.exclude.contains(&column.name))
+        .filter(|column| !asked.columns.exclude.contains(&column.name))
         .cloned()
         .collect();
+    let casts = &asked.columns.casts;
+    let columns = cast_columns(probe.conn, endpoint, &asked.table, columns, casts).await?;
     let mut key = read_key(probe.conn, table.oid, true)
         .await
         .map_err(failed)?;
     let is_kept = |name: &String| {
         columns
             .iter()
-            .any(|column| column.name == *name && !column.nullable)
+            .any(|column| column.name == *name && !column.nullable && column.cast_from().is_none())
     };
     if !key.iter().all(is_kept) || is_inherited(probe.conn, table.oid).await.map_err(failed)? {
         key.clear();

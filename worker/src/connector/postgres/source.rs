@@ -13,8 +13,10 @@ use highwater_common::left_out::LeftOut;
 use highwater_common::spec::{SourceRows, TableName};
 use sqlx::{Executor, PgConnection, Row};
 
-use super::catalog::{Column, Table, qualified, source_table, unknown_column, unknown_table};
+use super::casts::{read_column, still_cast};
+use super::catalog::{Table, qualified, source_table, unknown_column, unknown_table};
 use super::checks::count;
+use super::columns::Column;
 use super::connect::Urls;
 use super::copy_out::{CopyOrder, CopyOut};
 use super::errors::{classify, is_missing_relation, permanent, transaction_pooling};
@@ -243,12 +245,16 @@ impl PostgresSource {
             .try_for_each(|column| still_planned(&self.endpoint, name, &table, column))?;
         // A view's functions find what they find for the role itself. Names inside of values stay
         // whole.
-        let is_read = |column: &Column| columns.iter().any(|read| read.name == column.facts.name);
-        if !table
-            .columns
-            .iter()
-            .any(|column| column.prints_names && is_read(column))
-        {
+        let is_read = |column: &Column| {
+            let name = &column.facts.name;
+            columns.iter().any(|read| read.source_name() == name)
+        };
+        let prints_names = still_cast(conn, &self.endpoint, name, columns).await?
+            || table
+                .columns
+                .iter()
+                .any(|column| column.prints_names && is_read(column));
+        if !prints_names {
             let own_path = Sql::new(Dialect::Postgres, "select ")
                 .text(OWN_PATH)
                 .into_statement();
@@ -266,23 +272,28 @@ fn still_planned(
     table: &Table,
     planned: &ColumnFacts,
 ) -> Result<(), ConnectorError> {
-    let Some(found) = table.column(&planned.name) else {
-        return Err(unknown_column(endpoint, name, table, &planned.name));
+    let column = planned.source_name();
+    let Some(found) = table.column(column) else {
+        return Err(unknown_column(endpoint, name, table, column));
     };
-    if found.facts.type_name == planned.type_name && found.facts.definition == planned.definition {
+    let (type_name, definition) = planned
+        .cast_from()
+        .map_or((&planned.type_name, &planned.definition), |from| {
+            (&from.type_name, &from.definition)
+        });
+    if found.facts.type_name == *type_name && found.facts.definition == *definition {
         return Ok(());
     }
-    let message = if found.facts.type_name == planned.type_name {
+    let message = if found.facts.type_name == *type_name {
         format!(
-            "column {} of {name} on {endpoint} is {}, whose definition has changed since the run \
-             was planned; plan anew with --new",
-            planned.name, planned.type_name
+            "column {column} of {name} on {endpoint} is {type_name}, whose definition has changed \
+             since the run was planned; plan anew with --new"
         )
     } else {
         format!(
-            "column {} of {name} on {endpoint} was {} when the run was planned and is {} now; plan \
-             anew with --new",
-            planned.name, planned.type_name, found.facts.type_name
+            "column {column} of {name} on {endpoint} was {type_name} when the run was planned and \
+             is {} now; plan anew with --new",
+            found.facts.type_name
         )
     };
     Err(permanent(ErrorCode::SchemaChanged, message))
@@ -309,10 +320,16 @@ pub(super) fn copy_order(
 }
 
 fn copy_statement(request: &ReadRequest, table: &TableName, pages: Pages) -> String {
-    let select = Sql::new(Dialect::Postgres, "copy (select ")
-        .names(request.columns.iter().map(|column| column.name.as_str()))
-        .text(" from ")
-        .table(table);
+    let copy = Sql::new(Dialect::Postgres, "copy (select ");
+    let columns = request.columns.iter().enumerate();
+    let select = columns.fold(copy, |sql, (at, column)| {
+        let sql = if at > 0 { sql.text(", ") } else { sql };
+        match column.cast_from() {
+            Some(_) => read_column(sql, column.source_name(), column),
+            None => sql.name(column.source_name()),
+        }
+    });
+    let select = select.text(" from ").table(table);
     let select = match &request.rows {
         Rows::All => in_pages(select, pages),
         Rows::Slice(of) => {

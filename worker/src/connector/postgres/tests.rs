@@ -31,7 +31,7 @@ use highwater_common::facts::{ColumnFacts, CursorForm, Engine, TableFacts};
 use highwater_common::id::{AttemptNo, ClusterId, DocumentDigest, RunId, TaskId};
 use highwater_common::range::{CursorRange, Slice};
 use highwater_common::spec::{
-    ExistingRows, OnSchemaChange, Shrinking, TableName, Triggers, WriteMode,
+    ColumnRules, ExistingRows, OnSchemaChange, Shrinking, TableName, Triggers, WriteMode,
 };
 use highwater_common::stream::PlanMark;
 use highwater_common::token::{Fence, FencingToken, Nonce};
@@ -153,7 +153,7 @@ impl World {
         self.source
             .probe(&SourceProbe {
                 table: table_name(table),
-                exclude: Vec::new(),
+                columns: ColumnRules::default(),
                 bounds_declared: false,
                 partition_column,
             })

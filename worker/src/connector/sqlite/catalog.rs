@@ -266,6 +266,7 @@ async fn columns_of(
                 nullable: !never_null,
                 binary_portable: false,
                 definition: None,
+                origin: None,
             };
             Column {
                 facts,

@@ -5,6 +5,7 @@
 //! timeout. Every attempt owns its connection, and an abandoned connection interrupts what it was
 //! doing, so that its transaction is rolled back at once.
 
+mod casts;
 mod catalog;
 mod checks;
 mod claim;

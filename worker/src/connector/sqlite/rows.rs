@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use super::errors::DatabaseFile;
 use super::position::Condition;
 use super::session::Session;
-use super::sql;
+use super::{casts, sql};
 use crate::connector::{ConnectorError, ReadRequest, RowBatch, RowStream, Value};
 use crate::supervisor::{SpawnKind, Supervisor};
 
@@ -56,12 +56,13 @@ impl SqliteRows {
         let names: Vec<String> = request
             .columns
             .iter()
-            .map(|column| column.name.clone())
+            .map(|column| column.source_name().to_owned())
             .collect();
+        let columns: Vec<String> = request.columns.iter().map(casts::read).collect();
         let table = request.table.to_string();
         let text = format!(
             "select {} from {} where {}",
-            sql::idents(names.iter().map(String::as_str)),
+            columns.join(", "),
             sql::table(&request.table),
             condition.text
         );

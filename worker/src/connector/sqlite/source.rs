@@ -8,7 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use highwater_common::cursor::{Cursor, CursorKind};
 use highwater_common::error_code::ErrorCode;
-use highwater_common::facts::TableFacts;
+use highwater_common::facts::{ColumnFacts, TableFacts};
 use highwater_common::id::ConnectionName;
 use highwater_common::left_out::LeftOut;
 use highwater_common::spec::TableName;
@@ -81,8 +81,9 @@ impl Source for SqliteSource {
         // Asked before the rows, so that a name that is gone is told by name and not by SQLite's
         // first complaint.
         let table = catalog::existing(session.conn(), &self.place, &request.table).await?;
-        let by = request.rows.slice().map(|of| &of.column);
-        for column in request.columns.iter().map(|column| &column.name).chain(by) {
+        let by = request.rows.slice().map(|of| of.column.as_str());
+        let read = request.columns.iter().map(ColumnFacts::source_name);
+        for column in read.chain(by) {
             known(&self.place, &table, &request.table, column)?;
         }
         let condition = position::of_rows(&request.rows);

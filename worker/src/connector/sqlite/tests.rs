@@ -101,6 +101,7 @@ pub(super) fn column(name: &str, type_name: &str, kind: ColumnKind, nullable: bo
         nullable,
         binary_portable: false,
         definition: None,
+        origin: None,
     }
 }
 

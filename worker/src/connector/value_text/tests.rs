@@ -11,6 +11,7 @@ fn column(kind: ColumnKind) -> ColumnFacts {
         nullable: true,
         binary_portable: false,
         definition: None,
+        origin: None,
     }
 }
 

@@ -78,6 +78,7 @@ impl TargetFixture for Fixture {
             nullable,
             binary_portable: true,
             definition: None,
+            origin: None,
         };
         vec![
             column("id", "bigint", ColumnKind::Int64, false),

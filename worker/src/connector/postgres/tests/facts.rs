@@ -127,7 +127,7 @@ async fn slow(world: &mut World, rows: u32, seconds: f64) -> PostgresSource {
 fn of_the_view(bounds_declared: bool) -> SourceProbe {
     SourceProbe {
         table: table_name("v"),
-        exclude: Vec::new(),
+        columns: ColumnRules::default(),
         bounds_declared,
         partition_column: Some("at".into()),
     }
@@ -434,7 +434,7 @@ async fn a_created_column_gets_the_sources_type_where_the_target_has_it_and_else
     let columns = {
         let probe = SourceProbe {
             table: table_name("orders"),
-            exclude: Vec::new(),
+            columns: ColumnRules::default(),
             partition_column: None,
             bounds_declared: false,
         };

@@ -339,6 +339,7 @@ async fn typed_values_of_another_engine_arrive_exactly_or_are_refused() {
         nullable: true,
         binary_portable: false,
         definition: None,
+        origin: None,
     });
     let mut request = prepare_request(columns.to_vec());
     (request.source_engine, request.key) = (Engine::Sqlite, Vec::new());

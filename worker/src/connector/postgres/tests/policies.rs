@@ -1,6 +1,6 @@
 //! Row level security, on either side.
 
-use highwater_common::spec::SourceRows;
+use highwater_common::spec::{ColumnRules, SourceRows};
 
 use super::server::PASSWORD;
 use super::*;
@@ -43,7 +43,7 @@ fn clerk(world: &World, rows: SourceRows) -> PostgresSource {
 fn asked(table: &str) -> SourceProbe {
     SourceProbe {
         table: table_name(table),
-        exclude: Vec::new(),
+        columns: ColumnRules::default(),
         bounds_declared: false,
         partition_column: Some("id".into()),
     }

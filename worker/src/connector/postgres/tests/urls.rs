@@ -3,7 +3,7 @@
 use std::io::Write as _;
 use std::process::{Child, Command, Stdio};
 
-use highwater_common::spec::SecretText;
+use highwater_common::spec::{ColumnRules, SecretText};
 use highwater_common::stream::PlanMark;
 
 use super::server::PASSWORD;
@@ -19,7 +19,7 @@ async fn probed(world: &World, urls: impl Into<Urls>) -> Result<u64, ConnectorEr
     )?;
     let probe = SourceProbe {
         table: table_name("orders"),
-        exclude: Vec::new(),
+        columns: ColumnRules::default(),
         bounds_declared: false,
         partition_column: None,
     };

@@ -10,7 +10,7 @@ use sqlx::sqlite::SqliteConnection;
 use super::super::catalog::{self, Table};
 use super::super::errors::DatabaseFile;
 use super::super::rows::value_of;
-use super::super::{position, sql};
+use super::super::{casts, position, sql};
 use crate::connector::{ConnectorError, SourceProbe, Value};
 
 /// Row ids up to which a table is counted; beyond it the largest one is the estimate.
@@ -28,12 +28,8 @@ impl Probing<'_> {
     ) -> Result<TableFacts, ConnectorError> {
         let name = &self.probe.table;
         let table = catalog::existing(conn, self.place, name).await?;
-        for column in self
-            .probe
-            .exclude
-            .iter()
-            .chain(&self.probe.partition_column)
-        {
+        let rules = &self.probe.columns;
+        for column in rules.named().chain(&self.probe.partition_column) {
             known(self.place, &table, name, column)?;
         }
         let (rows, rows_exact) = self.count(conn, &table).await?;
@@ -49,10 +45,8 @@ impl Probing<'_> {
             None => None,
         };
         let excluded = |name: &str| {
-            self.probe
-                .exclude
-                .iter()
-                .any(|excluded| excluded.eq_ignore_ascii_case(name))
+            let mut excluded = rules.exclude.iter();
+            excluded.any(|excluded| excluded.eq_ignore_ascii_case(name))
         };
         // What a table computes is its own business: the target computes it too, or has no such
         // column.
@@ -61,10 +55,17 @@ impl Probing<'_> {
             .iter()
             .filter(|column| !column.generated)
             .map(|column| column.facts.clone());
-        let columns = columns.filter(|facts| !excluded(&facts.name)).collect();
+        let columns: Vec<_> = columns.filter(|facts| !excluded(&facts.name)).collect();
+        let columns = casts::cast_columns(conn, self.place, name, columns, &rules.casts).await?;
+        let changes = |name: &String| {
+            excluded(name)
+                || columns.iter().any(|column| {
+                    column.cast_from().is_some() && column.name.eq_ignore_ascii_case(name)
+                })
+        };
         let mut key = table.key();
         // A key is one only with all of its columns, and where no row lacks a part of it.
-        if key.iter().any(|name| excluded(name)) || self.has_null(conn, &table, &key).await? {
+        if key.iter().any(changes) || self.has_null(conn, &table, &key).await? {
             key.clear();
         }
         Ok(TableFacts {

@@ -3,7 +3,7 @@
 use std::process::Stdio;
 
 use highwater_common::assignment::{ErrorClass, Receipt};
-use highwater_common::spec::{OnSchemaChange, Triggers, WriteMode};
+use highwater_common::spec::{ColumnRules, OnSchemaChange, Triggers, WriteMode};
 use tokio::io::{AsyncBufReadExt, BufReader};
 
 use super::{File, column, table, text};
@@ -107,7 +107,7 @@ fn probe() -> TargetProbe {
 fn source_probe(name: &str) -> SourceProbe {
     SourceProbe {
         table: table(name),
-        exclude: Vec::new(),
+        columns: ColumnRules::default(),
         bounds_declared: false,
         partition_column: None,
     }

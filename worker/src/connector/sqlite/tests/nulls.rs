@@ -3,11 +3,12 @@
 use super::{File, table};
 use crate::connector::{Source, SourceProbe};
 use highwater_common::facts::TableFacts;
+use highwater_common::spec::ColumnRules;
 
 async fn facts(file: &File, name: &str, column: &str) -> TableFacts {
     let probe = SourceProbe {
         table: table(name),
-        exclude: Vec::new(),
+        columns: ColumnRules::default(),
         bounds_declared: false,
         partition_column: Some(column.to_owned()),
     };

@@ -4,6 +4,7 @@ use highwater_common::assignment::ErrorClass;
 use highwater_common::cursor::{Cursor, CursorKind};
 use highwater_common::facts::{CursorForm, PartitionFacts};
 use highwater_common::range::{CursorRange, Slice};
+use highwater_common::spec::ColumnRules;
 
 use super::{File, table};
 use crate::connector::{
@@ -23,7 +24,7 @@ async fn file(declared: &str, values: &[&str]) -> File {
 async fn partition(file: &File) -> Result<PartitionFacts, ConnectorError> {
     let probe = SourceProbe {
         table: table("t"),
-        exclude: Vec::new(),
+        columns: ColumnRules::default(),
         bounds_declared: false,
         partition_column: Some("AT".to_owned()),
     };

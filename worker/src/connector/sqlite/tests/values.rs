@@ -6,7 +6,7 @@ use highwater_common::cursor::{Cursor, CursorKind};
 use highwater_common::facts::{ColumnFacts, ColumnKind, CursorForm, Engine};
 use highwater_common::id::{AttemptNo, ClusterId, DocumentDigest, RunId, TaskId};
 use highwater_common::range::{CursorRange, Slice};
-use highwater_common::spec::{ExistingRows, OnSchemaChange, Triggers, WriteMode};
+use highwater_common::spec::{ColumnRules, ExistingRows, OnSchemaChange, Triggers, WriteMode};
 use highwater_common::stream::PlanMark;
 use highwater_common::token::{Fence, FencingToken, Nonce};
 
@@ -135,7 +135,10 @@ async fn every_value_keeps_its_storage_class_from_sqlite_to_sqlite() {
         &from.source(),
         &SourceProbe {
             table: table("t"),
-            exclude: vec!["g".to_owned()],
+            columns: ColumnRules {
+                exclude: vec!["g".to_owned()],
+                ..ColumnRules::default()
+            },
             bounds_declared: false,
             partition_column: Some("id".to_owned()),
         },
