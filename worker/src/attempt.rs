@@ -24,11 +24,13 @@ pub(crate) use self::claim::move_slice;
 pub(crate) use self::close::{as_prepared, ask_for_commits};
 pub(crate) use self::context::{AttemptContext, OrderContext, malformed};
 pub(crate) use self::errand::errand;
-pub(crate) use self::exchange::{build_shadow, exchange, make_shadow, settle_exchange};
+pub(crate) use self::exchange::{
+    build_shadow, drop_shadow, exchange, make_shadow, settle_exchange,
+};
 pub(crate) use self::left_out::count_left_out;
 pub(crate) use self::prepare::prepare;
 pub(crate) use self::probe::probe;
-pub(crate) use self::staged::replace_all;
+pub(crate) use self::staged::{publish_in_place, replace_all};
 
 use crate::connector::Target;
 

@@ -61,7 +61,7 @@ pub fn check_dependants(table: &TableName, found: &[Dependant]) -> TableCompat {
     told
 }
 
-const IN_PLACE: &str = "load the table in place instead";
+const IN_PLACE: &str = "replace its rows where they are, by `publish: in_place`";
 
 fn misfit(table: &TableName, one: &Dependant) -> Misfit {
     let (what, name) = (word(one.kind), &one.name);
@@ -191,8 +191,8 @@ mod tests {
         assert_eq!(
             why,
             "view shop.v belongs to boss, and only its owner can let it go along when another \
-             table takes the place of shop.orders; load as a member of boss, or load the table in \
-             place instead"
+             table takes the place of shop.orders; load as a member of boss, or replace its rows \
+             where they are, by `publish: in_place`"
         );
     }
 }

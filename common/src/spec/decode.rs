@@ -318,6 +318,11 @@ fn full_refresh(node: &Node, strategy: &Node, draft: &DraftStep) -> Option<FullR
 
 fn swap(node: &Node, strategy: &Node, draft: &DraftStep) -> Option<Swap> {
     let (from, to) = sides(node, draft)?;
+    let mode = match strategy.get("publish").map(Node::as_text) {
+        None | Some(Some("rename")) => WriteMode::Exchange,
+        Some(Some("in_place")) => WriteMode::ReplaceTable,
+        Some(_) => return None,
+    };
     Some(Swap {
         from,
         to,
@@ -327,7 +332,7 @@ fn swap(node: &Node, strategy: &Node, draft: &DraftStep) -> Option<Swap> {
         // The table that takes the place of the target's is made like it.
         write: Write {
             on_schema_change: OnSchemaChange::Fail,
-            ..replacing(node.get("write"), WriteMode::Exchange)?
+            ..replacing(node.get("write"), mode)?
         },
         shrinking: shrinking(strategy)?,
         lock_timeout: or(
@@ -335,6 +340,9 @@ fn swap(node: &Node, strategy: &Node, draft: &DraftStep) -> Option<Swap> {
             Duration::from_millis(500),
             duration,
         )?,
+        keep_old: or(strategy.get("keep_old"), None, |node| {
+            duration(node).map(Some)
+        })?,
     })
 }
 

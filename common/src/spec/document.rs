@@ -118,12 +118,17 @@ fn full_refresh(of: &FullRefresh) -> Json {
 }
 
 fn swap(of: &Swap) -> Json {
-    let strategy = json!({
+    let mut strategy = json!({
         "type": "swap",
         "allow_empty": of.shrinking.allow_empty,
         "allow_shrink": of.shrinking.allow_shrink,
-        "lock_timeout": duration_text(of.lock_timeout),
     });
+    let lock_timeout = duration_text(of.lock_timeout);
+    match of.is_in_place() {
+        true => insert(&mut strategy, "publish", Some("in_place")),
+        false => insert(&mut strategy, "lock_timeout", Some(lock_timeout)),
+    }
+    insert(&mut strategy, "keep_old", of.keep_old.map(duration_text));
     let mut write = json!({"triggers": of.write.triggers});
     insert_key(&mut write, &of.write);
     let mut document = json!({"strategy": strategy, "from": source(&of.from), "to": target(&of.to), "write": write});

@@ -13,7 +13,7 @@ use super::columns::ColumnRules;
 use super::connection::Connection;
 use super::data_check::Check;
 use super::value::{Bound, TableName};
-use super::write::{Chunk, Write};
+use super::write::{Chunk, Write, WriteMode};
 use super::{millis, optional_millis};
 use crate::cursor::CursorKind;
 use crate::id::{ConnectionName, PipelineName, PoolName, StepName};
@@ -170,6 +170,22 @@ pub struct Swap {
     /// How long the exchange waits for its locks before it lets whoever waits behind it go on.
     #[serde(with = "millis")]
     pub lock_timeout: Duration,
+    /// How old the table before is to become before a swap of the step drops it; `None` keeps it
+    /// until the next swap.
+    #[serde(
+        default,
+        with = "optional_millis",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub keep_old: Option<Duration>,
+}
+
+impl Swap {
+    /// Whether the table that is read stays, and its rows alone are replaced.
+    #[must_use]
+    pub fn is_in_place(&self) -> bool {
+        self.write.mode == WriteMode::ReplaceTable
+    }
 }
 
 /// How much smaller a table may become by being replaced. A source that lost its rows, or shows

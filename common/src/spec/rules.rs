@@ -34,6 +34,7 @@ pub(super) fn check_step(step: &Node, path: &str, problems: &mut Problems) {
             rules.no_write_mode(word, problems);
             if word == "swap" {
                 rules.no_added_columns(problems);
+                rules.nothing_kept_in_place(problems);
             }
             check_columns(step, path, problems);
             rules.target(problems);
@@ -188,6 +189,26 @@ impl Rules<'_> {
                          columns of its own",
                     )
                     .hint("add the columns to the target, and leave it out");
+            }
+        }
+    }
+
+    /// A table whose rows are replaced where they are leaves nothing that could be kept.
+    fn nothing_kept_in_place(&self, problems: &mut Problems) {
+        let Some(strategy) = self.step.get("strategy") else {
+            return;
+        };
+        let in_place = strategy.get("publish").and_then(Node::as_text) == Some("in_place");
+        for entry in strategy.entries().iter().filter(|_| in_place) {
+            if entry.key == "keep_old" || entry.key == "lock_timeout" {
+                problems
+                    .add(
+                        ErrorCode::SpecConflict,
+                        &self.path("strategy", &entry.key),
+                        entry.location,
+                        "`publish: in_place` exchanges no tables and keeps none",
+                    )
+                    .hint("leave it out, or take `publish: rename`");
             }
         }
     }

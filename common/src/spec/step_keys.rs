@@ -134,6 +134,18 @@ static STRATEGY: Fields = Fields {
             "How long the exchange waits for its locks before it tries again later; 500ms.",
         )
         .only(SWAP),
+        Key::new(
+            "publish",
+            Shape::Words(&PUBLISH),
+            "How the rows that were loaded come to be read; rename.",
+        )
+        .only(SWAP),
+        Key::new(
+            "keep_old",
+            Shape::Duration,
+            "How old the table before becomes; without it, the next swap drops it.",
+        )
+        .only(SWAP),
         Key::new("tasks", Shape::Whole(1, 1_000_000), "How many tasks.")
             .required()
             .only(NOOP),
@@ -165,6 +177,12 @@ static REPROCESS: [Word; 3] = [
         "failed",
         "`missing` loads what no run has committed, so also what failed",
     ),
+];
+
+static PUBLISH: [Word; 3] = [
+    Word::new("rename"),
+    Word::new("in_place"),
+    Word::later("view", "`rename` takes the views of the table along"),
 ];
 
 static ORDER: [Word; 2] = [Word::new("oldest"), Word::new("newest")];

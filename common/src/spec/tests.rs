@@ -62,10 +62,14 @@ steps:
     write: {triggers: skip}
     checks: [{row_count: {tolerance: 5}}, {min_rows: 30}, {not_null: [code]}, {unique: [code, day]}, {sql: "select true from {table}"}]
   customers:
-    strategy: {type: swap, allow_empty: true, allow_shrink: true, lock_timeout: 200ms}
+    strategy: {type: swap, allow_empty: true, allow_shrink: true, lock_timeout: 200ms, keep_old: 24h}
     from: {connection: source, table: customers}
     to: {connection: target, table: customers}
     partition: {by: integer, column: id, width: 100}
+  prices:
+    strategy: {type: swap, publish: in_place}
+    from: {connection: source, table: prices}
+    to: {connection: target, table: prices}
   orders:
     strategy: {type: backfill, start: "${param:since}", end: 2014-01-01, reprocess: all, order: newest}
     depends_on: [{step: bench, when: done}]

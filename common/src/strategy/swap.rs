@@ -1,6 +1,7 @@
 //! A whole table, loaded beside the one that is read, which it takes the place of once it is whole:
 //! prepare both, load the new one, build what it lacks, exchange the two, and ask the target whether
-//! it still has that.
+//! it still has that. In place, the table that is read stays, and its rows become those that were
+//! loaded.
 
 use std::time::Duration;
 
@@ -49,7 +50,7 @@ impl Load for Swap {
     }
 
     fn exchange_lock_wait(&self) -> Option<Duration> {
-        Some(self.lock_timeout)
+        (!self.is_in_place()).then_some(self.lock_timeout)
     }
 
     fn plan(
@@ -85,17 +86,22 @@ impl Load for Swap {
     }
 
     fn summary(&self, plan: &StepPlan) -> String {
-        let how = "beside the table, then in its place";
+        let how = match self.is_in_place() {
+            true => "beside the table, then its rows in their place",
+            false => "beside the table, then in its place",
+        };
         match (&self.partition, plan.partitions()) {
-            (Some(partition), Some(partitions)) => {
-                format!("{how}, {} parts by {}", partitions.len(), partition.column)
-            }
+            (Some(partition), Some(partitions)) => format!(
+                "{how}, {} parts by {}, each read by itself (not one point in time)",
+                partitions.len(),
+                partition.column
+            ),
             (_, None) | (None, _) => how.to_owned(),
         }
     }
 
     fn checked_after(&self) -> Option<PhaseKind> {
-        Some(PhaseKind::Build)
+        (!self.is_in_place()).then_some(PhaseKind::Build)
     }
 
     fn after_failed_check(&self) -> &'static str {
@@ -137,8 +143,10 @@ impl Swap {
             );
             return String::new();
         };
-        for misfit in check_dependants(&self.to.table, &exchange.dependants).misfits {
-            problems.add(misfit.code, misfit.message, misfit.help);
+        if !self.is_in_place() {
+            for misfit in check_dependants(&self.to.table, &exchange.dependants).misfits {
+                problems.add(misfit.code, misfit.message, misfit.help);
+            }
         }
         exchange.identity.clone()
     }
@@ -175,15 +183,14 @@ impl Swap {
             tasks: Tasks::Partitions(Box::new(partitions)),
             tolerant: false,
         };
+        let mut phases = vec![
+            Phase::one(PhaseKind::Prepare),
+            load,
+            Phase::one(PhaseKind::Count),
+        ];
+        phases.extend(self.behind_the_load().iter().copied().map(Phase::one));
         Ok(StepPlan {
-            phases: vec![
-                Phase::one(PhaseKind::Prepare),
-                load,
-                Phase::one(PhaseKind::Count),
-                Phase::one(PhaseKind::Build),
-                Phase::one(PhaseKind::Publish),
-                Phase::one(PhaseKind::Close),
-            ],
+            phases,
             load_order: Some(load_order),
             depends_on,
             estimated_rows,
@@ -201,13 +208,16 @@ impl Swap {
             write: &self.write,
             shrinking: self.shrinking,
         };
-        let phases = [
-            PhaseKind::Prepare,
-            PhaseKind::Load,
-            PhaseKind::Build,
-            PhaseKind::Publish,
-            PhaseKind::Close,
-        ];
+        let mut phases = vec![PhaseKind::Prepare, PhaseKind::Load];
+        phases.extend(self.behind_the_load());
         plan_whole(of.pipeline, of.step, &whole, &phases, facts)
+    }
+
+    /// What follows once all rows are there: a table that nobody will read needs no indexes.
+    fn behind_the_load(&self) -> &'static [PhaseKind] {
+        match self.is_in_place() {
+            true => &[PhaseKind::Publish, PhaseKind::Close],
+            false => &[PhaseKind::Build, PhaseKind::Publish, PhaseKind::Close],
+        }
     }
 }

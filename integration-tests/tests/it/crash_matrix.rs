@@ -20,7 +20,7 @@ use bench::{Bench, ClusterBench, in_turns};
 use cell::{Action, Cell};
 use cluster_cell::{ClusterCell, Victim};
 use place::{
-    ATTEMPT, CALLS, CLAIM, FENCE, NEWER_RUN, Place, RECORDS, REFRESH, STAGED, SWAP, TASKS,
+    ATTEMPT, CALLS, CLAIM, FENCE, IN_PLACE, NEWER_RUN, Place, RECORDS, REFRESH, STAGED, SWAP, TASKS,
 };
 use runs_cell::{RunsCell, Story};
 use table::{Engine, Mode};
@@ -117,6 +117,11 @@ async fn a_strike_around_a_record_of_a_run_in_a_cluster_loses_and_doubles_nothin
 #[tokio::test(flavor = "multi_thread")]
 async fn a_strike_within_a_swap_leaves_the_old_table_or_the_new() {
     strike_in(&BESIDE, &SWAP, 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_strike_within_a_publish_in_place_leaves_the_old_rows_or_the_new() {
+    strike_in(&[Mode::InPlace], &IN_PLACE, 2).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

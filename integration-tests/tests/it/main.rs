@@ -46,6 +46,7 @@ mod store_contract;
 mod store_etcd;
 mod streams;
 mod swaps;
+mod swaps_in_place;
 mod tls_connections;
 mod triggers;
 mod type_trips;

@@ -11,7 +11,7 @@ use highwater_common::chunk::{ChunkSize, Reached, below};
 use highwater_common::cursor::Cursor;
 use highwater_common::facts::ColumnFacts;
 use highwater_common::range::{CursorRange, Slice};
-use highwater_common::spec::Check;
+use highwater_common::spec::{Check, WriteMode};
 use highwater_runtime::failpoint;
 use tokio::time::Instant;
 
@@ -250,7 +250,11 @@ pub(super) fn write_request(
         table: context.written_table(target)?,
         columns: load_order.columns.clone(),
         rows: rows_of(load_order, slice, CutBy::in_target),
-        mode: load_order.write.mode,
+        // A table beside is loaded; what becomes of the one that is read is the publish's business.
+        mode: match load_order.shadow {
+            Some(_) => WriteMode::Exchange,
+            None => load_order.write.mode,
+        },
         merge_by: MergeBy {
             key: load_order.key.clone(),
             cursor: load_order.write.cursor.clone(),

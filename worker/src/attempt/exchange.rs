@@ -24,7 +24,7 @@ use crate::patience::{Call, unless_stalled};
 const TRIES: u32 = 60;
 
 /// The request about the step's shadow.
-fn shadow_request(context: &OrderContext) -> Result<ShadowRequest, AttemptError> {
+pub(super) fn shadow_request(context: &OrderContext) -> Result<ShadowRequest, AttemptError> {
     context
         .shadow()?
         .ok_or_else(|| malformed("no table that takes another's place"))
@@ -73,27 +73,50 @@ pub(crate) async fn build_shadow(cx: &AttemptContext<'_>) -> Result<Outcome, Att
     Ok(Outcome::Done)
 }
 
-/// Checks what the exchange left to be checked, and drops what earlier exchanges have kept.
-pub(crate) async fn settle_exchange(context: &OrderContext) -> Result<(), AttemptError> {
+/// Checks what the exchange left to be checked, and drops what exchanges have kept for long enough.
+pub(crate) async fn settle_exchange(
+    context: &OrderContext,
+    keep_old: Option<Duration>,
+) -> Result<(), AttemptError> {
     let request = shadow_request(context)?;
     let target = context.target()?;
     let shadows = shadows(target.as_ref())?;
     shadows.validate(&request).await?;
-    for older in kept_before(shadows.find().await?, &request) {
-        shadows.drop(&older).await?;
+    for old in kept_enough(shadows.find().await?, &request, keep_old) {
+        shadows.drop(&old).await?;
     }
     Ok(())
 }
 
-/// The tables that exchanges of the stream have kept before that of this request.
-fn kept_before(mut found: Vec<ShadowFound>, of: &ShadowRequest) -> Vec<ShadowFound> {
+/// The tables that exchanges of the stream have kept for long enough: at the moment of this
+/// request's exchange they were as old as `keep_old` says, or, where it says nothing, there at all.
+fn kept_enough(
+    mut found: Vec<ShadowFound>,
+    of: &ShadowRequest,
+    keep_old: Option<Duration>,
+) -> Vec<ShadowFound> {
     found.retain(|one| one.kind == ShadowKind::Kept && one.stream == of.stream);
     let own = found.iter().find(|one| one.identity == of.identity);
-    let Some(kept) = own.map(|own| own.since_micros) else {
+    let Some(now) = own.map(|own| own.since_micros) else {
         return Vec::new();
     };
-    found.retain(|one| one.since_micros < kept);
+    let least = keep_old.map_or(1, |old| i64::try_from(old.as_micros()).unwrap_or(i64::MAX));
+    found.retain(|one| now.saturating_sub(one.since_micros) >= least);
     found
+}
+
+/// Drops what was loaded, once it is published in place.
+pub(crate) async fn drop_shadow(context: &OrderContext) -> Result<(), AttemptError> {
+    let request = shadow_request(context)?;
+    let target = context.target()?;
+    let shadows = shadows(target.as_ref())?;
+    for found in shadows.find().await? {
+        let is_own = found.stream == request.stream && found.run == request.run;
+        if is_own && found.kind == ShadowKind::Shadow {
+            shadows.drop(&found).await?;
+        }
+    }
+    Ok(())
 }
 
 /// Exchanges the two tables, with the task's receipt. `loaded` is the phase that has loaded the
@@ -112,7 +135,7 @@ pub(crate) async fn exchange(
             Claiming::Held(claimed) => claimed,
             Claiming::Over(outcome) => return Ok(outcome),
         };
-        let rows = check(cx, target, request, loaded).await?;
+        let rows = weigh_shadow(cx, target, request, loaded).await?;
         exchange_once(cx, target, claimed, request, lock_wait, rows).await
     };
     again_while_blocked(cx, once).await
@@ -149,7 +172,7 @@ where
 }
 
 /// Makes sure that the shadow is whole; gives its rows.
-async fn check(
+pub(super) async fn weigh_shadow(
     cx: &AttemptContext<'_>,
     target: &dyn Target,
     request: &ShadowRequest,
@@ -285,11 +308,18 @@ mod tests {
             of_other_stream(found("another", ShadowKind::Kept, 1, 10)),
         ];
         assert_eq!(
-            names(&kept_before(there.clone(), &request("just_now"))),
+            names(&kept_enough(there.clone(), &request("just_now"), None)),
             ["before"]
         );
+        let kept = |micros| {
+            let keep_old = Some(Duration::from_micros(micros));
+            kept_enough(there.clone(), &request("just_now"), keep_old)
+        };
+        assert_eq!(names(&kept(0)), ["before", "just_now", "at_once"]);
+        assert_eq!(names(&kept(10)), ["before"]);
+        assert_eq!(names(&kept(11)), Vec::<&str>::new());
         assert_eq!(
-            names(&kept_before(there, &request("gone"))),
+            names(&kept_enough(there.clone(), &request("gone"), None)),
             Vec::<&str>::new()
         );
     }

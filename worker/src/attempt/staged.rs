@@ -11,7 +11,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use highwater_common::assignment::{AttemptError, ErrorClass, Outcome, Receipt, Staging};
 use highwater_common::error_code::ErrorCode;
 use highwater_common::range::{CursorRange, Slice};
-use highwater_common::spec::{Check, TableName};
+use highwater_common::spec::{Check, TableName, WriteMode};
 use highwater_common::token::FencingToken;
 use highwater_runtime::failpoint;
 
@@ -19,8 +19,11 @@ use super::check::{Asked, commit_checked, count_source};
 use super::chunks::{format, read_request, write_request};
 use super::claim::{Claiming, claim};
 use super::context::shadows;
+use super::exchange::{shadow_request, weigh_shadow};
 use super::{AttemptContext, OrderContext, malformed, move_slice};
-use crate::connector::{HeldClaim, Pages, Snapshot, StageRequest, Stages, Target, WriteRequest};
+use crate::connector::{
+    HeldClaim, Pages, Rows, Snapshot, StageRequest, Stages, Target, WriteRequest,
+};
 use crate::meter::Metered;
 use crate::patience::{Call, unless_stalled};
 
@@ -77,7 +80,7 @@ async fn read_and_publish(
     target: &dyn Target,
     claimed: HeldClaim,
 ) -> Result<Outcome, AttemptError> {
-    let (context, progress) = (cx.of, cx.progress);
+    let context = cx.of;
     let source = count_source(context, checks).await?;
     let stages = target
         .stages()
@@ -89,9 +92,77 @@ async fn read_and_publish(
         ..write.clone()
     };
     let read = read_all(cx, staging, stages, &to_stage).await?;
+    let publishing = Publishing {
+        write,
+        from: stage,
+        read,
+        source,
+    };
+    publish(cx, target, claimed, publishing, checks).await
+}
+
+/// Brings the table that is read to hold the rows of the step's shadow, which the phase `loaded` has
+/// loaded. `checks` are asked before the commit, which is not made where one of them fails.
+pub(crate) async fn publish_in_place(
+    cx: &AttemptContext<'_>,
+    loaded: u8,
+    checks: &[Check],
+) -> Result<Outcome, AttemptError> {
+    let context = cx.of;
+    let (request, target) = (shadow_request(context)?, context.target()?);
+    let target = target.as_ref();
+    let claimed = match claim(cx, target, ALL).await? {
+        Claiming::Held(claimed) => claimed,
+        Claiming::Over(outcome) => return Ok(outcome),
+    };
+    let rows = weigh_shadow(cx, target, &request, loaded).await?;
+    let source = count_source(context, checks).await?;
+    let shadow = shadows(target)?.name(&request)?;
+    let write = write_request(context, target, ALL, format(context, target).await?)?;
+    let publishing = Publishing {
+        write: WriteRequest {
+            table: request.table,
+            rows: Rows::All,
+            mode: WriteMode::ReplaceTable,
+            ..write
+        },
+        from: shadow,
+        read: Receipt { rows, bytes: 0 },
+        source,
+    };
+    publish(cx, target, claimed, publishing, checks).await
+}
+
+/// Rows that are all there, to be published.
+struct Publishing {
+    /// To the table that is read.
+    write: WriteRequest,
+    /// Where they wait.
+    from: TableName,
+    /// How many they are.
+    read: Receipt,
+    /// The source's rows, where a check asks for them.
+    source: Option<u64>,
+}
+
+async fn publish(
+    cx: &AttemptContext<'_>,
+    target: &dyn Target,
+    claimed: HeldClaim,
+    of: Publishing,
+    checks: &[Check],
+) -> Result<Outcome, AttemptError> {
+    let (context, progress) = (cx.of, cx.progress);
+    let Publishing {
+        write,
+        from,
+        read,
+        source,
+    } = of;
     let tx = claimed.begin().await?;
+    progress.note_reached();
     failpoint::hit_on("attempt::after_begin", &context.worker).await?;
-    let publishing = async { Ok(tx.replace_by(&write, &stage, read.rows).await?) };
+    let publishing = async { Ok(tx.replace_by(&write, &from, read.rows).await?) };
     let (stall, sides) = (context.stall(), context.sides()?);
     let tx = unless_stalled(progress, stall, sides, publishing).await?;
     let asked = Asked {

@@ -8,7 +8,8 @@ use highwater_common::spec::Swap;
 use super::{Run, other_work};
 use crate::attempt::{
     AttemptContext, as_prepared, ask_for_commits, build_shadow, check_table, count_left_out,
-    exchange, make_shadow, move_slice, prepare, probe, settle_exchange,
+    drop_shadow, exchange, make_shadow, move_slice, prepare, probe, publish_in_place,
+    settle_exchange,
 };
 
 /// The phase that loads, in every plan of a swap.
@@ -30,9 +31,20 @@ impl Run for Swap {
             Work::Count(whole) => count_left_out(cx.of, *whole).await,
             Work::Build => build_shadow(cx).await,
             Work::Check => check_table(cx.of).await,
+            Work::Publish if self.is_in_place() => {
+                let checks = &cx.of.load_order()?.checks;
+                as_prepared(cx, publish_in_place(cx, LOAD, checks).await).await
+            }
             Work::Publish => as_prepared(cx, exchange(cx, LOAD, self.lock_timeout).await).await,
+            Work::Close { phase } if self.is_in_place() => {
+                let closed = ask_for_commits(cx.of, *phase).await?;
+                if matches!(&closed, Outcome::Closed(there) if there.count() > 0) {
+                    drop_shadow(cx.of).await?;
+                }
+                Ok(closed)
+            }
             Work::Close { phase } => {
-                settle_exchange(cx.of).await?;
+                settle_exchange(cx.of, self.keep_old).await?;
                 ask_for_commits(cx.of, *phase).await
             }
             Work::Noop(_) | Work::Fence => Err(other_work(work)),

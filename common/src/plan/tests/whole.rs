@@ -35,6 +35,7 @@ fn swap(partition: Option<crate::spec::Partition>) -> Strategy {
         write: whole(WriteMode::Exchange),
         shrinking: Shrinking::default(),
         lock_timeout: Duration::from_millis(500),
+        keep_old: None,
     }))
 }
 
@@ -145,6 +146,32 @@ fn a_swap_loads_in_parts_and_publishes_once() {
     assert!(tasks > 1);
     assert_eq!((shadow.identity.as_str(), shadow.tasks), ("42", tasks));
     assert_eq!((plan.depends_on, load_order.chunk), (None, None));
+    // AND in place without building what nobody will read, whatever hangs on the table
+    let in_place = |facts: &StepFacts| {
+        let Strategy::Swap(mut step) = swap(Some(by_rows(1_000).partition)) else {
+            unreachable!("it is a swap")
+        };
+        step.write.mode = WriteMode::ReplaceTable;
+        planned(&Strategy::Swap(step), facts)
+    };
+    let kinds_in_place = [
+        PhaseKind::Prepare,
+        PhaseKind::Load,
+        PhaseKind::Count,
+        PhaseKind::Publish,
+        PhaseKind::Close,
+    ];
+    let plan = in_place(&exchangeable()).expect("planned");
+    assert_eq!(kinds(&plan), kinds_in_place);
+    let mut hung = exchangeable();
+    let exchange = target(&mut hung).exchange.as_mut().expect("exchangeable");
+    exchange.dependants.push(Dependant {
+        kind: DependantKind::MaterializedView,
+        name: "monthly".to_owned(),
+        foreign_owner: None,
+    });
+    assert!(planned(&swap(None), &hung).is_err());
+    assert!(in_place(&hung).is_ok());
     // AND without a partition rule by one task
     let plan = planned(&swap(None), &exchangeable()).expect("planned");
     let all = Slice::Range(CursorRange::ALL);

@@ -159,6 +159,16 @@ pub(super) const SWAP: [Place; 16] = [
     Place::late("attempt::after_commit", LOADS),
     Place::single("attempt::before_close"),
 ];
+/// Places of the publish of a swap in place, behind all loads.
+pub(super) const IN_PLACE: [Place; 7] = [
+    Place::late("attempt::before_claim", LOADS),
+    Place::late("attempt::after_begin", LOADS),
+    Place::late("attempt::before_guard", LOADS),
+    Place::late("commit_before", LOADS),
+    Place::late("commit_answer_lost", LOADS),
+    Place::late("attempt::after_commit", LOADS),
+    Place::single("attempt::before_close"),
+];
 /// The tasks that load.
 const LOADS: u32 = super::bench::PARTITIONS as u32;
 

@@ -31,6 +31,8 @@ pub(super) enum Mode {
     Staged,
     /// Into a table beside it, which takes its place, by `swap`.
     Swap,
+    /// Into a table beside it, whose rows come in the place of its own.
+    InPlace,
 }
 
 impl Mode {
@@ -40,7 +42,7 @@ impl Mode {
             Self::Append | Self::ReplacePartition | Self::Merge | Self::Refresh => {
                 &[Engine::Postgres, Engine::Sqlite]
             }
-            Self::Staged | Self::Swap => &[Engine::Postgres],
+            Self::Staged | Self::Swap | Self::InPlace => &[Engine::Postgres],
         }
     }
 
@@ -50,7 +52,7 @@ impl Mode {
             Self::Append | Self::ReplacePartition | Self::Merge => PARTITIONS,
             Self::Refresh | Self::Staged => 1,
             // Those that load, and the one that publishes.
-            Self::Swap => PARTITIONS + 1,
+            Self::Swap | Self::InPlace => PARTITIONS + 1,
         }
     }
 
@@ -64,6 +66,7 @@ impl Mode {
             Self::Merge => "strategy: backfill\n    write: {mode: merge, cursor: place, key: [id]}",
             Self::Refresh | Self::Staged => "strategy: full_refresh",
             Self::Swap => "strategy: swap",
+            Self::InPlace => "strategy: {type: swap, publish: in_place}",
         }
     }
 
@@ -71,7 +74,9 @@ impl Mode {
     const fn has_chunks(self) -> bool {
         match self {
             Self::Append | Self::Merge => true,
-            Self::ReplacePartition | Self::Refresh | Self::Staged | Self::Swap => false,
+            Self::ReplacePartition | Self::Refresh | Self::Staged | Self::Swap | Self::InPlace => {
+                false
+            }
         }
     }
 }
@@ -92,7 +97,12 @@ impl Table {
         no: usize,
     ) -> Result<Self> {
         let unique = match mode {
-            Mode::Append | Mode::ReplacePartition | Mode::Refresh | Mode::Staged | Mode::Swap => "",
+            Mode::Append
+            | Mode::ReplacePartition
+            | Mode::Refresh
+            | Mode::Staged
+            | Mode::Swap
+            | Mode::InPlace => "",
             Mode::Merge => "create unique index parts_id on parts (id);",
         };
         if mode == Mode::Staged {
@@ -145,7 +155,9 @@ impl Table {
             Mode::Append | Mode::ReplacePartition | Mode::Merge => {
                 "partition: {by: integer, column: place, width: 50}\n    chunk: {max_rows: 20}\n    "
             }
-            Mode::Swap => "partition: {by: integer, column: place, width: 50}\n    ",
+            Mode::Swap | Mode::InPlace => {
+                "partition: {by: integer, column: place, width: 50}\n    "
+            }
             Mode::Refresh | Mode::Staged => "",
         };
         let keys = mode.keys();
@@ -341,7 +353,10 @@ fn judge(
         entries - committed
     );
     // The receipt of a table that was published speaks of its rows once more.
-    let told = if mode == Mode::Swap { 2 * ROWS } else { ROWS };
+    let told = match mode {
+        Mode::Swap | Mode::InPlace => 2 * ROWS,
+        _ => ROWS,
+    };
     ensure!(rows == told, "the ledger counts {rows} rows");
     Ok(())
 }
