@@ -82,7 +82,7 @@ fn spec(name: &StepName, tz: &str) -> Spec {
     let load = Backfill {
         from: SourceTable {
             connection: "legacy".parse().expect("a name"),
-            table: table("events"),
+            relation: table("events").into(),
             columns: ColumnRules::default(),
             rows: SourceRows::All,
         },

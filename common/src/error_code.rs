@@ -311,6 +311,8 @@ error_codes! {
     /// The ledger holds receipts, and the table is gone, empty or made anew: see
     /// [protocol.md](protocol.md#receipts-and-their-table).
     ReceiptsWithoutRows = "receipts_without_rows",
+    /// `from.query` is not one SELECT, or a column of its answer has no name of its own.
+    QueryRefused = "query_refused",
     /// The server refused for a reason that is on no list; its SQLSTATE is in the message.
     RefusedByServer = "refused_by_server",
     /// The worker gave the task back.

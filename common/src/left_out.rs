@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::cursor::CursorKind;
 use crate::partition::read_bound;
 use crate::range::CursorRange;
-use crate::spec::{Backfill, Bound, Nulls, PartitionBy, TableName};
+use crate::spec::{Backfill, Bound, Nulls, PartitionBy, Relation};
 
 /// Rows of one kind are counted up to here: more of them are only known to be more.
 pub const COUNTED_MAX: u64 = 1_000_000;
@@ -87,7 +87,7 @@ impl LeftOut {
 #[derive(Debug, Clone, Copy)]
 pub struct Taken<'a> {
     /// The table.
-    pub table: &'a TableName,
+    pub table: &'a Relation,
     /// The partition column.
     pub column: &'a str,
     /// The range that the partitions cover; only a declared bound ends it.
@@ -205,6 +205,7 @@ mod tests {
 
     use super::*;
     use crate::cursor::Cursor;
+    use crate::spec::TableName;
 
     fn tallies() -> impl proptest::strategy::Strategy<Value = Tally> {
         prop_oneof![
@@ -231,11 +232,11 @@ mod tests {
         .expect("not empty")
     }
 
-    fn table() -> TableName {
-        TableName {
+    fn table() -> Relation {
+        Relation::Table(TableName {
             schema: None,
             name: "events".to_owned(),
-        }
+        })
     }
 
     #[test]

@@ -42,7 +42,7 @@ pub(super) fn settle_columns(
     if source.columns.is_empty() {
         problems.add(
             ErrorCode::PlanNoColumns,
-            format!("table {} has no column to read", step.from.table),
+            format!("{} has no column to read", step.from.relation),
             "check `from.table` and what `from.columns` excludes",
         );
     }
@@ -54,7 +54,7 @@ pub(super) fn settle_columns(
             ErrorCode::PlanCastPartition,
             format!(
                 "the partition column {name} of {} is cast, and no index would find its parts",
-                step.from.table
+                step.from.relation
             ),
             "cut by a column that is read as it is",
         );
@@ -64,7 +64,7 @@ pub(super) fn settle_columns(
             ErrorCode::PlanUnknownColumn,
             format!(
                 "the partition column {column} is not among the columns read from {}: {}",
-                step.from.table,
+                step.from.relation,
                 source_names(&source.columns)
             ),
             "name one of them in `partition.column`, or do not exclude it",
@@ -83,7 +83,7 @@ pub(super) fn settle_columns(
     if let Some(found) = &facts.target.table {
         let rows = Rows {
             engine: source.engine,
-            table: &step.from.table,
+            table: &step.from.relation,
             columns: &columns,
             cut_by: cut.and_then(|(_, column)| Some(column?.name.as_str())),
         };
@@ -166,7 +166,7 @@ fn check_names(step: Moving<'_>, to: Engine, columns: &[ColumnFacts], problems: 
         };
         problems.add(
             ErrorCode::PlanColumnNamesCollide,
-            format!("columns {one} and {two} of {} {why}", step.from.table),
+            format!("columns {one} and {two} of {} {why}", step.from.relation),
             "exclude one of them under `from.columns`, or give it another name there by `rename`",
         );
     }
@@ -189,7 +189,7 @@ pub(super) fn settle_key(
 /// Rows are merged by a key that tells each row of the target from all others, and by a cursor that
 /// comes with them.
 fn check_merge(step: Moving<'_>, facts: &StepFacts, key: &[String], problems: &mut Problems<'_>) {
-    let (from, to) = (&step.from.table, &step.to.table);
+    let (from, to) = (&step.from.relation, &step.to.table);
     if let Some(cursor) = &step.write.cursor
         && find(facts.source.engine, &facts.source.columns, cursor).is_none()
     {
@@ -272,7 +272,7 @@ fn key_of(
         }
         warnings.push(format!(
             "the key of {} is not read whole, so a created table gets none",
-            step.from.table
+            step.from.relation
         ));
         return Vec::new();
     }
@@ -283,7 +283,7 @@ fn key_of(
             format!(
                 "the key names {}, and no column of {} is written as that; there are {}",
                 missing.join(", "),
-                step.from.table,
+                step.from.relation,
                 names(&source.columns)
             ),
             "name columns that are read in `write.key`, or leave it to the source's key",
@@ -292,7 +292,9 @@ fn key_of(
     let is_nullable = |name: &&String| {
         find(source.engine, &source.columns, name).is_some_and(|column| column.nullable)
     };
+    // Nobody knows what a query leaves NULL, and its key is the user's word.
     if facts.target.table.is_none()
+        && step.from.relation.query().is_none()
         && step.write.mode != WriteMode::Merge
         && let Some(name) = step.write.key.iter().find(is_nullable)
     {
@@ -300,7 +302,7 @@ fn key_of(
             ErrorCode::PlanNullableKey,
             format!(
                 "key column {name} may be NULL in {}, and a key may not",
-                step.from.table
+                step.from.relation
             ),
             "name NOT NULL columns in `write.key`",
         );

@@ -74,7 +74,7 @@ pub(super) fn target_form(
     let written = written_form(facts, column);
     let arrives = arrival(facts, column);
     if let Some(type_name) = text_of_numbers(facts, column) {
-        let (from, name) = (&step.from.table, &column.column);
+        let (from, name) = (&step.from.relation, &column.column);
         problems.add(
             ErrorCode::PlanPartitionForm,
             format!(
@@ -106,7 +106,7 @@ pub(super) fn target_form(
             written
         });
     }
-    let (from, to, name) = (&step.from.table, &step.to.table, &column.column);
+    let (from, to, name) = (&step.from.relation, &step.to.table, &column.column);
     let message = match held {
         Some(CursorForm::Native) => {
             format!(
@@ -241,7 +241,7 @@ fn form_name(form: CursorForm) -> String {
 }
 
 fn check_kind(step: &Backfill, column: &PartitionFacts, problems: &mut Problems<'_>) -> Option<()> {
-    let (table, name, kind) = (&step.from.table, &column.column, kind_name(column.kind));
+    let (table, name, kind) = (&step.from.relation, &column.column, kind_name(column.kind));
     match &step.partition.by {
         PartitionBy::Integer { .. } if column.kind != CursorKind::Integer => problems.add(
             ErrorCode::PlanPartitionKind,
@@ -309,7 +309,7 @@ fn read_side(
                 format!(
                     "{}: {error} (column {name} of {} holds {kind})",
                     problems.path(side),
-                    step.from.table
+                    step.from.relation
                 ),
                 format!("write `{side}` in one of these forms"),
             );
@@ -320,7 +320,7 @@ fn read_side(
 }
 
 fn settle_nulls(step: &Backfill, column: &PartitionFacts, problems: &mut Problems<'_>) -> bool {
-    let (table, name) = (&step.from.table, &column.column);
+    let (table, name) = (&step.from.relation, &column.column);
     let help = "give the rows a value, or say `nulls: partition` or `nulls: ignore`";
     match (step.partition.nulls, column.nullable, column.null_rows) {
         (Nulls::Partition, nullable, _) => nullable,
@@ -422,7 +422,10 @@ fn tell(
     };
     problems.add(
         code,
-        format!("column {} of {}: {error}", column.column, step.from.table),
+        format!(
+            "column {} of {}: {error}",
+            column.column, step.from.relation
+        ),
         help,
     );
 }

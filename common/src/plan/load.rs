@@ -16,7 +16,8 @@ use crate::id::{DocumentDigest, PipelineName, StepName};
 use crate::left_out::{LeftOut, Taken, Tally, judge};
 use crate::partition::{Partitioning, rows_in};
 use crate::spec::{
-    Backfill, Chunk, Nulls, Reprocess, Shrinking, SourceTable, TableName, TargetTable, WriteMode,
+    Backfill, Chunk, Nulls, Relation, Reprocess, Shrinking, SourceTable, TableName, TargetTable,
+    WriteMode,
 };
 
 /// What is settled of a step that moves rows.
@@ -48,7 +49,12 @@ pub fn stream_id(
     from: &SourceTable,
     to: &TargetTable,
 ) -> String {
-    let (table, target) = (table_id(&from.table), table_id(&to.table));
+    let target = table_id(&to.table);
+    // A query that is written otherwise is still what the step reads. No table is called so.
+    let table = match &from.relation {
+        Relation::Table(table) => table_id(table),
+        Relation::Query(_) => "%query".to_owned(),
+    };
     format!("{pipeline}/{step}/{}:{table}/{target}", from.connection)
 }
 
@@ -84,7 +90,7 @@ pub fn plan_load(
         // An unread partition column was told of already; a probe without facts of a column that is
         // read is told here.
         if problems.is_empty() {
-            let (table, column) = (&step.from.table, &step.partition.column);
+            let (table, column) = (&step.from.relation, &step.partition.column);
             let message = format!(
                 "the probe found nothing about {column} of {table}: {}",
                 names(&columns)
@@ -271,7 +277,7 @@ fn check_strays(
         .left_out
         .map_or(Tally::Exactly(0), |found| found.stray);
     let (table, name, nulls) = (
-        &step.from.table,
+        &step.from.relation,
         column.column.as_str(),
         step.partition.nulls,
     );
@@ -302,7 +308,7 @@ fn warn(
     covered: &Coverage,
     warnings: &mut Vec<String>,
 ) {
-    let (from, to, name) = (&step.from.table, &step.to.table, &column.column);
+    let (from, to, name) = (&step.from.relation, &step.to.table, &column.column);
     if !column.indexed && partitioning.len() > 1 {
         let texts = matches!(
             column.form,
@@ -378,7 +384,7 @@ fn by_bytes(column: &str) -> String {
 }
 
 /// Rows that the table has, and that the role which reads does not see.
-pub(super) fn hidden_rows(facts: &StepFacts, from: &TableName) -> Vec<String> {
+pub(super) fn hidden_rows(facts: &StepFacts, from: &Relation) -> Vec<String> {
     let hidden = facts.source.filtered.then(|| {
         format!(
             "rows of {from} that row level security hides from the role that reads (`from.rows: \
@@ -395,7 +401,7 @@ fn notes(
     column: &PartitionFacts,
     partitioning: &Partitioning,
 ) -> Vec<String> {
-    let (from, name, whole) = (&step.from.table, &column.column, partitioning.whole());
+    let (from, name, whole) = (&step.from.relation, &column.column, partitioning.whole());
     let mut notes = hidden_rows(facts, from);
     // Rows without a position are told below, and strays were refused.
     let found = LeftOut {

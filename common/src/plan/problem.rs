@@ -3,7 +3,7 @@
 
 use crate::error_code::ErrorCode;
 use crate::id::StepName;
-use crate::spec::TableName;
+use crate::spec::Relation;
 
 /// One reason why a run cannot be planned. Permanent: it stays until the pipeline or a table
 /// changes.
@@ -50,8 +50,8 @@ impl<'a> Problems<'a> {
     }
 
     /// Nothing was found out about the table.
-    pub(crate) fn not_probed(&mut self, table: &TableName) {
-        let message = format!("nothing was found out about {table}");
+    pub(crate) fn not_probed(&mut self, from: &Relation) {
+        let message = format!("nothing was found out about {from}");
         self.add(ErrorCode::PlanNotProbed, message, "plan again");
     }
 

@@ -5,15 +5,15 @@
 use super::type_compat::{Compat, compat};
 use crate::error_code::ErrorCode;
 use crate::facts::{ColumnFacts, Engine, TargetTableFacts, shown_type};
-use crate::spec::{OnSchemaChange, TableName};
+use crate::spec::{OnSchemaChange, Relation, TableName};
 
 /// Where rows come from, and the columns that they bring.
 #[derive(Debug, Clone, Copy)]
 pub struct Rows<'a> {
     /// The source's database.
     pub engine: Engine,
-    /// The source's table.
-    pub table: &'a TableName,
+    /// What is read of it.
+    pub table: &'a Relation,
     /// The columns that travel.
     pub columns: &'a [ColumnFacts],
     /// The column that cuts them into parts, if one does.
@@ -137,10 +137,14 @@ pub fn check_table(rows: Rows<'_>, to: Destination<'_>) -> TableCompat {
                  that are there would have no place"
             ),
         };
+        let source = match from {
+            Relation::Table(table) => format!("the source table {table}"),
+            Relation::Query(_) => from.to_string(),
+        };
         told.refuse(
             ErrorCode::PlanMissingTargetColumn,
             format!(
-                "the target table {table} lacks {}; the source table {from} has {}; the target has \
+                "the target table {table} lacks {}; {source} has {}; the target has \
                  {}",
                 names_of.join(", "),
                 names(rows.columns),

@@ -49,7 +49,7 @@ fn days(start: Option<&str>, end: Option<&str>) -> Backfill {
     Backfill {
         from: SourceTable {
             connection: "legacy".parse().expect("a name"),
-            table: table("orders"),
+            relation: table("orders").into(),
             columns: ColumnRules::default(),
             rows: SourceRows::All,
         },
@@ -384,15 +384,17 @@ fn a_plan_settles_what_its_tasks_have_in_common() {
 #[test]
 fn stream_names_cannot_be_forged_by_table_names() {
     let mut one = days(None, None);
-    one.from.table = TableName {
+    one.from.relation = TableName {
         schema: Some("a.b".to_owned()),
         name: "c".to_owned(),
-    };
+    }
+    .into();
     let mut other = days(None, None);
-    other.from.table = TableName {
+    other.from.relation = TableName {
         schema: Some("a".to_owned()),
         name: "b.c".to_owned(),
-    };
+    }
+    .into();
     assert_ne!(
         stream_id(&pipeline(), &name(), &one.from, &one.to),
         stream_id(&pipeline(), &name(), &other.from, &other.to)

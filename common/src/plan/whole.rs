@@ -63,7 +63,7 @@ pub(crate) fn plan_whole(
         depends_on: None,
         estimated_rows: facts.source.rows,
         warnings,
-        not_loaded: hidden_rows(facts, &whole.from.table),
+        not_loaded: hidden_rows(facts, &whole.from.relation),
         facts: Some(digest(facts)),
     })
 }

@@ -67,6 +67,7 @@ pub(super) fn check(
         | Shape::Table
         | Shape::Target
         | Shape::Type
+        | Shape::Query
         | Shape::Duration
         | Shape::Bytes
         | Shape::Zone => {
@@ -227,6 +228,7 @@ fn places_of(key: &str) -> Vec<String> {
             | Shape::Table
             | Shape::Target
             | Shape::Type
+            | Shape::Query
             | Shape::Url
             | Shape::Bound => {}
             Shape::Written

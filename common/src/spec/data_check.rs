@@ -228,7 +228,7 @@ fn check_item(entry: &Entry, path: &str, problems: &mut Problems) {
 
 /// The text up to the semicolon that ends its first statement; `None` where another statement
 /// stands behind that. Knows quotes and comments as PostgreSQL and SQLite write them.
-fn one_statement(sql: &str) -> Option<&str> {
+pub(super) fn one_statement(sql: &str) -> Option<&str> {
     let end = skip(sql, |rest| rest.starts_with(';'));
     let (statement, rest) = (sql.get(..end)?, sql.get(end..)?);
     let behind = rest.get(1..).unwrap_or_default();

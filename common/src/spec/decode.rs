@@ -15,6 +15,7 @@ use super::model::{
 };
 use super::node::{Node, Scalar, ScalarKind, Value, join};
 use super::problem::Location;
+use super::relation::{Relation, query};
 use super::shape::tag_of;
 use super::step_keys::STEP;
 use super::value::{self, Bound, TableName};
@@ -144,6 +145,10 @@ fn draft_step(name: Located<String>, node: &Node) -> DraftStep {
             value::table(node.as_text()?).ok()
         }),
     });
+    // What a query reads has no name that a target's could hold.
+    let is_query = node
+        .get("from")
+        .is_some_and(|from| from.get("query").is_some());
     let source = from
         .as_ref()
         .and_then(|from| from.table.as_ref())
@@ -153,8 +158,9 @@ fn draft_step(name: Located<String>, node: &Node) -> DraftStep {
             node.as_text()?.parse().ok()
         }),
         // Without the source's name a name that holds it is not known.
-        table: sited(side, "table", &path, |node| {
-            value::target(node.as_text()?, Some(source?)).ok()
+        table: sited(side, "table", &path, |node| match is_query {
+            true => value::target(node.as_text()?, None).ok(),
+            false => value::target(node.as_text()?, Some(source?)).ok(),
         }),
     });
     let path = join(&name.path, "depends_on");
@@ -294,11 +300,15 @@ fn strategy(node: &Node, draft: &DraftStep) -> Option<Strategy> {
 /// Both sides of a step that moves rows.
 fn sides(node: &Node, draft: &DraftStep) -> Option<(SourceTable, TargetTable)> {
     let side = |side: &Side| Some((side.connection.clone()?.value, side.table.clone()?.value));
-    let (connection, table) = side(draft.from.as_ref()?)?;
     let from = node.get("from")?;
+    let read = draft.from.as_ref()?;
+    let relation = match from.get("query") {
+        Some(node) => Relation::Query(query(node.as_text()?)?.to_owned()),
+        None => Relation::Table(read.table.clone()?.value),
+    };
     let source = SourceTable {
-        connection,
-        table,
+        connection: read.connection.clone()?.value,
+        relation,
         columns: column_rules(from)?,
         rows: or(from.get("rows"), SourceRows::All, word)?,
     };

@@ -87,6 +87,7 @@ fn expand(node: &mut Node, shape: &Shape) {
         | Shape::Table
         | Shape::Target
         | Shape::Type
+        | Shape::Query
         | Shape::Url
         | Shape::Bound => {}
         Shape::Written

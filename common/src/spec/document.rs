@@ -12,6 +12,7 @@ use super::model::{
 };
 use super::node::{Entry, Node, ScalarKind, Value, scalar};
 use super::problem::Location;
+use super::relation::Relation;
 use super::value::{bytes_text, duration_text, table_text};
 use super::write::{Chunk, Write};
 
@@ -159,8 +160,12 @@ fn partition(of: &Partition) -> Json {
 
 fn source(of: &SourceTable) -> Json {
     let mut from = json!({
-        "connection": of.connection, "table": table_text(&of.table, false), "rows": of.rows,
+        "connection": of.connection, "rows": of.rows,
     });
+    match &of.relation {
+        Relation::Table(table) => insert(&mut from, "table", Some(table_text(table, false))),
+        Relation::Query(text) => insert(&mut from, "query", Some(text)),
+    }
     let ColumnRules {
         exclude,
         renames,

@@ -25,6 +25,7 @@ mod params;
 mod problem;
 #[cfg(test)]
 mod properties;
+mod relation;
 mod rules;
 mod scalars;
 mod schema;
@@ -47,6 +48,7 @@ pub use connection::Connection;
 pub use data_check::{Check, query_about};
 pub use model::*;
 pub use problem::{Problem, masked};
+pub use relation::Relation;
 pub use schema::json_schema;
 pub use secret::{SecretError, SecretPart, SecretText, secret_parts};
 pub use value::{Bound, BoundForm, TableName};

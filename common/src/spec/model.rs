@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::columns::ColumnRules;
 use super::connection::Connection;
 use super::data_check::Check;
+use super::relation::Relation;
 use super::value::{Bound, TableName};
 use super::write::{Chunk, Write, WriteMode};
 use super::{millis, optional_millis};
@@ -203,8 +204,9 @@ pub struct Shrinking {
 pub struct SourceTable {
     /// Which database.
     pub connection: ConnectionName,
-    /// Which table.
-    pub table: TableName,
+    /// What is read there.
+    #[serde(flatten)]
+    pub relation: Relation,
     /// What is special about some of its columns.
     #[serde(flatten)]
     pub columns: ColumnRules,

@@ -27,6 +27,7 @@ pub(super) fn check_step(step: &Node, path: &str, problems: &mut Problems) {
             rules.needs_write_mode(problems);
             rules.write_mode(problems);
             check_columns(step, path, problems);
+            rules.relation(problems);
             rules.bounds(problems);
             rules.target(problems);
         }
@@ -37,6 +38,7 @@ pub(super) fn check_step(step: &Node, path: &str, problems: &mut Problems) {
                 rules.nothing_kept_in_place(problems);
             }
             check_columns(step, path, problems);
+            rules.relation(problems);
             rules.target(problems);
         }
         Some(_) | None => {}
@@ -289,6 +291,52 @@ impl Rules<'_> {
                     "`mode: append` replaces no rows",
                 )
                 .hint("use `mode: replace_partition`, or `resident: fail`");
+        }
+    }
+
+    /// Either a table or a query; a query is read whole, for nothing cuts it.
+    fn relation(&self, problems: &mut Problems) {
+        let Some(from) = self.step.get("from") else {
+            return;
+        };
+        let path = self.path("from", "query");
+        let Some(query) = from.get("query") else {
+            if from.get("table").is_none() {
+                let (code, at) = (ErrorCode::SpecMissingKey, join(self.path, "from"));
+                let message = "a source needs `table`, or `query`";
+                problems.add(code, &at, from.location, message);
+            }
+            return;
+        };
+        let mut refuse = |message: &str, hint: &str| {
+            let problem = problems.add(ErrorCode::SpecConflict, &path, query.location, message);
+            problem.hint(hint);
+        };
+        if from.get("table").is_some() {
+            refuse(
+                "`query` stands in the place of `table`",
+                "leave one of them out",
+            );
+        }
+        let is_cut = self.step.get("partition").is_some();
+        match tag_of(&STEP, self.step) {
+            Some("backfill") => refuse(
+                "a `backfill` reads parts of a table, and nothing finds the parts of a query",
+                "make a view of it and name that as `table`, or use `full_refresh` or `swap`",
+            ),
+            Some("swap") if is_cut => refuse(
+                "a `partition` cuts a table, and nothing finds the parts of a query",
+                "leave `partition` out, or make a view of it and name that as `table`",
+            ),
+            Some(_) | None => (),
+        }
+        if let Some(node) = self.node("to", "table")
+            && node.as_text().is_some_and(value::holds_source)
+        {
+            let message = "a query has no name that `{source.table}` could stand for";
+            let at = self.path("to", "table");
+            let problem = problems.add(ErrorCode::SpecConflict, &at, node.location, message);
+            problem.hint("write the target's name");
         }
     }
 

@@ -6,7 +6,7 @@ use super::problem::{Location, Problems};
 use super::secret::{UrlFault, judge_url};
 use super::shape::{Shape, Word};
 use super::suggest::{listed, nearest};
-use super::value;
+use super::{relation, value};
 use crate::error_code::ErrorCode;
 use crate::id::is_name;
 
@@ -168,6 +168,12 @@ pub(super) fn check_text(node: &Node, shape: &Shape, path: &str, problems: &mut 
         Shape::Target => value::target(text, None)
             .err()
             .map(|error| (format!("`{short}` names no table: {error}"), TARGET_HINT)),
+        Shape::Query => relation::query(text).is_none().then(|| {
+            (
+                "the query is empty, or is no single statement".to_owned(),
+                "write one SELECT; a semicolon may end it",
+            )
+        }),
         Shape::Type => (!is_type_name(text)).then(|| {
             (
                 format!("`{short}` is the name of no type"),
@@ -208,6 +214,7 @@ fn no_text(node: &Node, shape: &Shape, path: &str, problems: &mut Problems) {
         Shape::Table | Shape::Target => "the name of a table",
         Shape::Zone => "a time zone",
         Shape::Type => "the name of a type",
+        Shape::Query => "the text of a query",
         Shape::Text
         | Shape::File
         | Shape::Url

@@ -35,7 +35,13 @@ pub fn json_schema() -> Json {
 )]
 fn shape_schema(shape: &Shape) -> Json {
     match shape {
-        Shape::Text | Shape::File | Shape::Table | Shape::Target | Shape::Type | Shape::Zone => {
+        Shape::Text
+        | Shape::File
+        | Shape::Table
+        | Shape::Target
+        | Shape::Type
+        | Shape::Query
+        | Shape::Zone => {
             json!({"type": "string", "minLength": 1})
         }
         Shape::Url => {

@@ -18,6 +18,8 @@ pub(super) enum Shape {
     Target,
     /// The name of a type, as a server writes it.
     Type,
+    /// The text of one SELECT.
+    Query,
     /// The URL of a PostgreSQL server, with references to secrets.
     Url,
     /// A date, a time or a whole number, as written.

@@ -222,8 +222,12 @@ static FROM: Fields = Fields {
             "table",
             Shape::Table,
             "Which table: table or schema.table, parts in double quotes where needed.",
-        )
-        .required(),
+        ),
+        Key::new(
+            "query",
+            Shape::Query,
+            "In place of `table`: one SELECT of the source's server, with `full_refresh` and `swap`.",
+        ),
         Key::new(
             "columns",
             Shape::Named(&COLUMNS),
@@ -234,7 +238,6 @@ static FROM: Fields = Fields {
             Shape::Words(&ROWS),
             "Which rows are meant where row level security hides some; all.",
         ),
-        Key::later("query", "make a view of it and name that as `table`"),
     ],
 };
 

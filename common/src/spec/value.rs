@@ -248,6 +248,11 @@ pub(super) fn target(text: &str, source: Option<&TableName>) -> Result<TableName
     parts(text, Some(source.unwrap_or(&anything)))
 }
 
+/// Whether the name of a target asks for the source's.
+pub(super) fn holds_source(text: &str) -> bool {
+    text.replace("{{", "").contains("{source.")
+}
+
 fn parts(text: &str, source: Option<&TableName>) -> Result<TableName, TableError> {
     let mut parts = vec![String::new()];
     let mut rest = text;

@@ -57,7 +57,7 @@ impl Load for Backfill {
     ) -> Result<StepPlan, Vec<PlanProblem>> {
         let Some(facts) = facts else {
             let mut problems = Problems::of(of.step);
-            problems.not_probed(&self.from.table);
+            problems.not_probed(&self.from.relation);
             return Err(problems.into_vec());
         };
         let LoadPlan {
@@ -123,7 +123,7 @@ impl Load for Backfill {
             return Ok(Vec::new());
         };
         let taken = Taken {
-            table: &self.from.table,
+            table: &self.from.relation,
             column: &self.partition.column,
             whole: partitions.partitioning().whole(),
             has_null_partition: partitions.partitioning().has_null(),

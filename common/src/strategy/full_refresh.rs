@@ -55,7 +55,7 @@ impl Load for FullRefresh {
     ) -> Result<StepPlan, Vec<PlanProblem>> {
         let mut problems = Problems::of(of.step);
         let Some(facts) = facts else {
-            problems.not_probed(&self.from.table);
+            problems.not_probed(&self.from.relation);
             return Err(problems.into_vec());
         };
         self.check_size(facts, &mut problems);
@@ -115,7 +115,7 @@ impl FullRefresh {
                 format!(
                     "{} has about {rows} rows, and at most {ROWS_IN_PLACE_MAX} are replaced in one \
                      transaction",
-                    self.from.table
+                    self.from.relation
                 ),
                 "use `backfill` with `write.mode: replace_partition`, which replaces part by part",
             );

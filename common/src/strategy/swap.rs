@@ -60,7 +60,7 @@ impl Load for Swap {
     ) -> Result<StepPlan, Vec<PlanProblem>> {
         let mut problems = Problems::of(of.step);
         let Some(facts) = facts else {
-            problems.not_probed(&self.from.table);
+            problems.not_probed(&self.from.relation);
             return Err(problems.into_vec());
         };
         let identity = self.identity(facts, &mut problems);
@@ -114,7 +114,7 @@ impl Load for Swap {
             return Ok(Vec::new());
         };
         let taken = Taken {
-            table: &self.from.table,
+            table: &self.from.relation,
             column: &partition.column,
             whole: partitions.partitioning().whole(),
             has_null_partition: partitions.partitioning().has_null(),

@@ -259,6 +259,19 @@ fn summary(run: &Run, name: &StepName, plan: &StepPlan) -> String {
         .map_or_else(String::new, |step| step.strategy.load().summary(plan))
 }
 
+/// What is special about the columns that are read.
+fn columns(run: &Run, name: &StepName, plan: &StepPlan) -> Vec<String> {
+    let Some(order) = &plan.load_order else {
+        return Vec::new();
+    };
+    let step = run.spec.steps.get(name);
+    let source = step.and_then(|step| step.strategy.load().sides().source);
+    let query = source.filter(|source| source.relation.query().is_some());
+    let query = query.map(|_| format!("a query of {} columns is read", order.columns.len()));
+    let arriving = order.columns.iter().filter_map(ColumnFacts::how_it_arrives);
+    query.into_iter().chain(arriving).collect()
+}
+
 /// A run's plan; `None` before there is one.
 #[must_use]
 pub(crate) fn plan_document(cluster: ClusterId, run: &Run, short: String) -> Option<PlanDocument> {
@@ -283,10 +296,7 @@ pub(crate) fn plan_document(cluster: ClusterId, run: &Run, short: String) -> Opt
             }),
             summary: summary(run, name, planned),
             first: first.map(|work| work.to_string()).collect(),
-            columns: planned.load_order.as_ref().map_or_else(Vec::new, |order| {
-                let columns = order.columns.iter();
-                columns.filter_map(ColumnFacts::how_it_arrives).collect()
-            }),
+            columns: columns(run, name, planned),
             warnings: planned.warnings.clone(),
             notes: planned.not_loaded.clone(),
         });

@@ -34,6 +34,7 @@ mod harness;
 mod left_out;
 mod merges;
 mod outages;
+mod queries;
 mod receipts;
 mod refreshes;
 mod refusals;

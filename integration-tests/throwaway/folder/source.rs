@@ -7,7 +7,7 @@ use highwater_common::cursor::{Cursor, CursorKind};
 use highwater_common::error_code::ErrorCode;
 use highwater_common::facts::{CursorForm, Engine, PartitionFacts, TableFacts};
 use highwater_common::left_out::{LeftOut, Tally};
-use highwater_common::spec::TableName;
+use highwater_common::spec::{Relation, TableName};
 
 use super::store::Place;
 use super::table::{position, value};
@@ -27,7 +27,7 @@ pub struct FolderSource(pub Place);
 impl Source for FolderSource {
     async fn probe(&self, probe: &SourceProbe) -> Result<TableFacts, ConnectorError> {
         let data = self.0.load()?;
-        let table = self.0.table(&data, &probe.table)?;
+        let table = self.0.table(&data, table_of(&self.0, &probe.relation)?)?;
         for name in probe.columns.named().chain(&probe.partition_column) {
             table.known(&self.0, name)?;
         }
@@ -89,7 +89,7 @@ impl Source for FolderSource {
 
     async fn read(&self, request: &ReadRequest) -> Result<Box<dyn RowStream>, ConnectorError> {
         let data = self.0.load()?;
-        let table = self.0.table(&data, &request.table)?;
+        let table = self.0.table(&data, table_of(&self.0, &request.relation)?)?;
         let wanted = request
             .columns
             .iter()
@@ -126,12 +126,12 @@ impl Source for FolderSource {
 
     async fn count(
         &self,
-        name: &TableName,
+        from: &Relation,
         rows: &[Rows],
         _: Duration,
     ) -> Result<u64, ConnectorError> {
         let data = self.0.load()?;
-        let table = self.0.table(&data, name)?;
+        let table = self.0.table(&data, table_of(&self.0, from)?)?;
         let mut all = 0;
         for kind in rows {
             let meant = table.meant(&self.0, kind)?;
@@ -139,6 +139,12 @@ impl Source for FolderSource {
         }
         Ok(all)
     }
+}
+
+/// A folder has tables alone.
+fn table_of<'a>(place: &Place, from: &'a Relation) -> Result<&'a TableName, ConnectorError> {
+    let refused = || place.permanent(ErrorCode::QueryRefused, "a folder answers no query");
+    from.table().ok_or_else(refused)
 }
 
 /// The rows of a slice, read at once.

@@ -83,7 +83,7 @@ impl FolderTarget {
         if let Some(table) = data.tables.get(&request.table.name) {
             let rows = plan::Rows {
                 engine: request.source_engine,
-                table: &request.source_table,
+                table: &request.source,
                 columns: &request.columns,
                 cut_by: request.partition_column.as_deref(),
             };

@@ -96,7 +96,7 @@ pub(super) async fn count_source(
     let (from, _) = context.tables()?;
     let rows = counted(context, CutBy::in_source)?;
     let source = context.source()?;
-    let counting = source.count(&from.table, &rows, context.stall());
+    let counting = source.count(&from.relation, &rows, context.stall());
     let count = answered(Call::Check, &from.connection, context.stall(), counting);
     count.await.map(Some)
 }

@@ -151,7 +151,7 @@ impl Loading<'_> {
     async fn position_at(&self, slice: Slice, before: u64) -> Result<Option<Cursor>, AttemptError> {
         let (context, progress) = (self.cx.of, self.cx.progress);
         let cut_by = context.cut_by()?;
-        let (from, kind) = (&context.tables()?.0.table, cut_by.kind);
+        let (from, kind) = (context.cut_table()?, cut_by.kind);
         let of = SliceRows {
             column: cut_by.column.clone(),
             form: cut_by.source_form,
@@ -231,7 +231,7 @@ pub(super) fn read_request(
 ) -> Result<ReadRequest, AttemptError> {
     let load_order = context.load_order()?;
     Ok(ReadRequest {
-        table: context.tables()?.0.table.clone(),
+        relation: context.tables()?.0.relation.clone(),
         columns: load_order.columns.clone(),
         rows: rows_of(load_order, slice, CutBy::in_source),
         format,

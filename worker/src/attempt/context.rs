@@ -173,6 +173,12 @@ impl OrderContext {
         cut_by.ok_or_else(|| malformed("nothing to cut the table by"))
     }
 
+    /// The table of the source that is cut: a query never is.
+    pub(crate) fn cut_table(&self) -> Result<&TableName, AttemptError> {
+        let table = self.tables()?.0.relation.table();
+        table.ok_or_else(|| malformed("a query that is cut"))
+    }
+
     pub(crate) fn source_engine(&self) -> Engine {
         let source = self.order.source.as_ref();
         source.map_or(Engine::Postgres, |(connection, _)| connection.engine())

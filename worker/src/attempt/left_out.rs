@@ -31,7 +31,7 @@ pub(super) async fn count_outside_of_declared(
         return Ok(None);
     };
     let request = LeftOutRequest {
-        table: from.table.clone(),
+        table: context.cut_table()?.clone(),
         partition_column: partition.column.clone(),
         form: partition.form,
         whole,
@@ -55,7 +55,7 @@ pub(crate) async fn count_left_out(
         .as_ref()
         .ok_or_else(|| malformed("no source"))?;
     let request = LeftOutRequest {
-        table: from.table.clone(),
+        table: context.cut_table()?.clone(),
         partition_column: cut_by.column.clone(),
         form: cut_by.source_form,
         whole,

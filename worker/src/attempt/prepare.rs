@@ -16,7 +16,7 @@ pub(crate) async fn prepare(cx: &AttemptContext<'_>) -> Result<Outcome, AttemptE
     let request = PrepareRequest {
         cluster: context.order.cluster,
         table: to.table.clone(),
-        source_table: from.table.clone(),
+        source: from.relation.clone(),
         columns: load_order.columns.clone(),
         source_engine: context.source_engine(),
         key: load_order.key.clone(),

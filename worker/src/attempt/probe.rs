@@ -25,7 +25,7 @@ pub(crate) async fn probe(
     let (triggers, exchange) = (asked.triggers, asked.exchange);
     let (source, target) = (context.source()?, context.target()?);
     let asked = SourceProbe {
-        table: from.table.clone(),
+        relation: from.relation.clone(),
         columns: from.columns.clone(),
         partition_column: asked.partition_column.map(str::to_owned),
         bounds_declared: asked.bounds_declared,
@@ -88,7 +88,7 @@ pub(crate) async fn probe(
         let message = format!(
             "what is known of {} and {} takes {} bytes, and at most {FACTS_BYTES_MAX} can be kept: \
              exclude columns under `from.columns`",
-            from.table,
+            from.relation,
             to.table,
             json.len()
         );

@@ -9,7 +9,7 @@ use highwater_common::facts::{ColumnFacts, CursorForm, Engine};
 use highwater_common::id::{AttemptNo, ClusterId, DocumentDigest, RunId, StepName, TaskId};
 use highwater_common::range::{CursorRange, Slice};
 use highwater_common::spec::{
-    ColumnRules, ExistingRows, OnSchemaChange, Shrinking, TableName, Triggers, WriteMode,
+    ColumnRules, ExistingRows, OnSchemaChange, Relation, Shrinking, TableName, Triggers, WriteMode,
 };
 use highwater_common::stream::PlanMark;
 use highwater_common::token::{Fence, FencingToken};
@@ -19,8 +19,8 @@ use super::rows::{RowFormat, Rows};
 /// What the step's probe asks of a source.
 #[derive(Debug, Clone)]
 pub struct SourceProbe {
-    /// The table.
-    pub table: TableName,
+    /// What is to be read.
+    pub relation: Relation,
     /// Columns left out, and those that are cast; one that is only renamed is told of by the name
     /// that it has. A name that the table does not have is an error that lists the columns.
     pub columns: ColumnRules,
@@ -57,8 +57,8 @@ pub struct TargetProbe {
 /// What a source is asked to read.
 #[derive(Debug, Clone)]
 pub struct ReadRequest {
-    /// The table.
-    pub table: TableName,
+    /// What is read.
+    pub relation: Relation,
     /// The columns, in the order wanted.
     pub columns: Vec<ColumnFacts>,
     /// Which rows.
@@ -89,8 +89,8 @@ pub struct PrepareRequest {
     pub cluster: ClusterId,
     /// The table.
     pub table: TableName,
-    /// The table that the rows come from, for messages.
-    pub source_table: TableName,
+    /// Where the rows come from, for messages.
+    pub source: Relation,
     /// The source's columns, which a created table gets in this target's types.
     pub columns: Vec<ColumnFacts>,
     /// The source's engine differs from or equals the target's: same type names are kept, others

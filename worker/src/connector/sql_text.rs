@@ -7,7 +7,7 @@
 use highwater_common::cursor::{Cursor, CursorKind};
 use highwater_common::facts::CursorForm;
 use highwater_common::range::Slice;
-use highwater_common::spec::TableName;
+use highwater_common::spec::{Relation, TableName};
 use sqlx::AssertSqlSafe;
 
 use super::position::{Bound, bound};
@@ -75,6 +75,15 @@ impl Sql {
     pub fn table(mut self, table: &TableName) -> Self {
         self.text.push_str(&quoted_table(table));
         self
+    }
+
+    /// What is read, where a statement says from what: a query gets a name of ours.
+    #[must_use]
+    pub fn relation(self, relation: &Relation) -> Self {
+        match relation {
+            Relation::Table(table) => self.table(table),
+            Relation::Query(text) => self.query(text).text(" as highwater_query"),
+        }
     }
 
     /// A text literal. A backslash is itself, since every PostgreSQL of today has
@@ -204,6 +213,12 @@ impl Sql {
     pub fn into_statement(self) -> AssertSqlSafe<String> {
         AssertSqlSafe(self.text)
     }
+}
+
+/// A user's query by itself, for a server to describe: as one prepared statement, never run.
+#[must_use]
+pub fn described_query(text: &str) -> AssertSqlSafe<String> {
+    AssertSqlSafe(text.to_owned())
 }
 
 /// Statements that the server itself wrote out of its catalog, to be run at once: its own text of a

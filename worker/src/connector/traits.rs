@@ -17,7 +17,7 @@ use highwater_common::id::{ClusterId, ConnectionName, RunId, TaskId};
 use highwater_common::left_out::LeftOut;
 use highwater_common::range::Slice;
 use highwater_common::shrink::Weighed;
-use highwater_common::spec::TableName;
+use highwater_common::spec::{Relation, TableName};
 use highwater_common::token::FencingToken;
 
 use super::check_requests::CheckRequest;
@@ -68,11 +68,11 @@ pub trait Source: Send + Sync {
     /// Permanent `check_unsupported` of a source that cannot, and resource `statement_timeout`.
     async fn count(
         &self,
-        table: &TableName,
+        from: &Relation,
         _rows: &[Rows],
         _within: Duration,
     ) -> Result<u64, ConnectorError> {
-        let message = format!("the source of {table} cannot count its rows for a check");
+        let message = format!("the source of {from} cannot count its rows for a check");
         let (class, code) = (ErrorClass::Permanent, ErrorCode::CheckUnsupported);
         Err(ConnectorError::of_report(AttemptError::new(
             class, code, message,

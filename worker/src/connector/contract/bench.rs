@@ -109,7 +109,7 @@ impl<F: TargetFixture> Bench<F> {
         PrepareRequest {
             cluster: self.cluster,
             table: self.fixture.table(),
-            source_table: self.fixture.table(),
+            source: self.fixture.table().into(),
             columns: self.fixture.columns(),
             source_engine: self.fixture.source_engine(),
             key: vec!["id".to_owned()],

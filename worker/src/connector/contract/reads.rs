@@ -105,10 +105,11 @@ pub async fn the_slices_cover_every_row_once_even_null<F: SourceFixture>() {
 pub async fn an_unknown_table_is_refused_by_name<F: SourceFixture>() {
     let fixture = F::fresh(1).await;
     let mut probe = source_probe(&fixture);
-    probe.table = TableName {
+    probe.relation = TableName {
         schema: None,
         name: "itmes".to_owned(),
-    };
+    }
+    .into();
     let refusal = failure(fixture.source().probe(&probe).await);
     assert_eq!(
         (refusal.class, refusal.code.as_str()),
@@ -202,7 +203,7 @@ pub async fn rows_outside_of_a_range_are_counted_by_kind<F: SourceFixture>() {
 
 fn source_probe<F: SourceFixture>(fixture: &F) -> SourceProbe {
     SourceProbe {
-        table: fixture.table(),
+        relation: fixture.table().into(),
         columns: ColumnRules::default(),
         bounds_declared: false,
         partition_column: Some("pos".to_owned()),
@@ -219,7 +220,7 @@ async fn facts<F: SourceFixture>(fixture: &F) -> TableFacts {
 
 fn read_request<F: SourceFixture>(fixture: &F, facts: &TableFacts, slice: Slice) -> ReadRequest {
     ReadRequest {
-        table: fixture.table(),
+        relation: fixture.table().into(),
         columns: facts.columns.clone(),
         rows: Rows::Slice(SliceRows {
             column: "pos".to_owned(),
@@ -298,7 +299,7 @@ pub async fn rows_are_counted_for_a_check<F: SourceFixture>() {
     let source = fixture.source();
     let count = async |rows: Vec<Rows>| {
         let within = std::time::Duration::from_secs(60);
-        let counted = source.count(&fixture.table(), &rows, within).await;
+        let counted = source.count(&fixture.table().into(), &rows, within).await;
         counted.expect("it counts")
     };
     let of = |slice: Slice| {

@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 
 use highwater_common::error_code::ErrorCode;
 use highwater_common::facts::{ColumnFacts, ColumnKind};
-use highwater_common::spec::TableName;
+use highwater_common::spec::Relation;
 use sqlx::{Executor, PgConnection, Row};
 
 use super::columns::{Column, Typed, typed};
 use super::errors::{classify, is_state, permanent};
+use super::pins::{Path, set_path};
 use super::session::Endpoint;
 use crate::connector::ConnectorError;
 use crate::connector::sql_text::{Dialect, Sql};
@@ -34,7 +35,7 @@ const VALUE_CODES: [ErrorCode; 4] = [
 pub(super) async fn cast_columns(
     conn: &mut PgConnection,
     endpoint: &Endpoint,
-    table: &TableName,
+    table: &Relation,
     columns: Vec<ColumnFacts>,
     casts: &BTreeMap<String, String>,
 ) -> Result<Vec<ColumnFacts>, ConnectorError> {
@@ -64,8 +65,17 @@ pub(super) async fn cast_columns(
             &column.name,
             &to.facts,
         );
-        let touch = read.text(" from ").table(table).text(" limit 0");
-        match conn.execute(sqlx::raw_sql(touch.into_statement())).await {
+        let touch = read.text(" from ").relation(table).text(" limit 0");
+        let is_query = table.query().is_some();
+        if is_query {
+            set_path(conn, Path::Own).await.map_err(failed)?;
+        }
+        // The text of a query has been described by now, and so is one statement.
+        let touched = conn.execute(sqlx::raw_sql(touch.into_statement())).await;
+        if is_query && touched.is_ok() {
+            set_path(conn, Path::Catalog).await.map_err(failed)?;
+        }
+        match touched {
             Ok(_) => (),
             Err(error) if is_state(&error, CANNOT_COERCE) => {
                 let why = format!("the server casts no {} to it", column.type_name);
@@ -152,7 +162,7 @@ pub(super) fn read_column(sql: Sql, name: &str, arrives: &ColumnFacts) -> Sql {
 pub(super) async fn still_cast(
     conn: &mut PgConnection,
     endpoint: &Endpoint,
-    table: &TableName,
+    table: &Relation,
     planned: &[ColumnFacts],
 ) -> Result<bool, ConnectorError> {
     let mut prints_names = false;

@@ -3,7 +3,7 @@
 
 use highwater_common::error_code::ErrorCode;
 use highwater_common::facts::{ColumnFacts, TargetTableFacts};
-use highwater_common::spec::TableName;
+use highwater_common::spec::{Relation, TableName};
 use sqlx::{PgConnection, Row};
 
 use super::columns::{Column, read_columns};
@@ -100,6 +100,18 @@ pub(super) async fn qualified(
         schema,
         name: table.name.clone(),
     })
+}
+
+/// What is read, with the name in full of a table.
+pub(super) async fn qualified_relation(
+    conn: &mut PgConnection,
+    endpoint: &Endpoint,
+    relation: &Relation,
+) -> Result<Relation, ConnectorError> {
+    match relation {
+        Relation::Table(table) => qualified(conn, endpoint, table).await.map(Relation::Table),
+        Relation::Query(_) => Ok(relation.clone()),
+    }
 }
 
 /// The name in full of a table that is to be made: without a schema it goes where the role's own
@@ -224,12 +236,16 @@ pub(super) async fn unknown_table(
 /// The error of a column that is not there: it names those that are.
 pub(super) fn unknown_column(
     endpoint: &Endpoint,
-    name: &TableName,
+    name: &Relation,
     table: &Table,
     column: &str,
 ) -> ConnectorError {
+    let what = match name {
+        Relation::Table(_) => "table ",
+        Relation::Query(_) => "",
+    };
     let message = format!(
-        "table {name} on {endpoint} has no column {column}; it has {}",
+        "{what}{name} on {endpoint} has no column {column}; it has {}",
         table.column_names()
     );
     permanent(ErrorCode::UnknownColumn, message)

@@ -306,7 +306,7 @@ impl OpenTx {
             let Some(found) = table.column(&column.name) else {
                 return Err(unknown_column(
                     &session.endpoint,
-                    &request.table,
+                    &request.table.clone().into(),
                     &table,
                     &column.name,
                 ));

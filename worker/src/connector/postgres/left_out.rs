@@ -110,9 +110,14 @@ async fn count(
     asked: &LeftOutRequest,
     cost: Cost,
 ) -> Result<LeftOut, ConnectorError> {
-    let column = table
-        .column(&asked.partition_column)
-        .ok_or_else(|| unknown_column(endpoint, &asked.table, table, &asked.partition_column))?;
+    let column = table.column(&asked.partition_column).ok_or_else(|| {
+        unknown_column(
+            endpoint,
+            &asked.table.clone().into(),
+            table,
+            &asked.partition_column,
+        )
+    })?;
     let outside = Outside::of(column, asked);
     if outside.0.iter().all(Option::is_none) {
         return Ok(LeftOut::NONE);

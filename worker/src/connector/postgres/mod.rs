@@ -29,6 +29,7 @@ mod policies;
 mod positions;
 mod prepare;
 mod probe;
+mod query;
 mod receipts;
 mod references;
 mod session;

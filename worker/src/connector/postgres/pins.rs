@@ -13,6 +13,8 @@
 
 use std::time::Duration;
 
+use sqlx::{Executor, PgConnection};
+
 use super::session::{SessionOptions, SessionRole};
 use crate::connector::sql_text::{Dialect, Sql};
 
@@ -37,6 +39,25 @@ pub(super) const PINNED: &str = "pg_catalog.current_setting('highwater.pinned', 
 /// Gives the rest of the transaction the role's own path: for the user's triggers and views.
 pub(super) const OWN_PATH: &str = "pg_catalog.set_config('search_path', \
      pg_catalog.current_setting('highwater.search_path'), true)";
+
+/// Whose names a statement of the open transaction means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Path {
+    /// The role's.
+    Own,
+    /// The server's alone: then the catalog writes names in full.
+    Catalog,
+}
+
+pub(super) async fn set_path(conn: &mut PgConnection, path: Path) -> Result<(), sqlx::Error> {
+    let set = Sql::new(Dialect::Postgres, "select ").text(match path {
+        Path::Own => OWN_PATH,
+        Path::Catalog => "pg_catalog.set_config('search_path', 'pg_catalog', true)",
+    });
+    conn.execute(sqlx::raw_sql(set.into_statement()))
+        .await
+        .map(drop)
+}
 
 const VALUES: &str = "set timezone = 'UTC'; set timezone_abbreviations = 'Default'; set datestyle \
      = 'ISO, MDY'; \

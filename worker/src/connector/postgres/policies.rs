@@ -3,7 +3,7 @@
 //! `row_security = off`, by which the server refuses a statement rather than filter it.
 
 use highwater_common::error_code::ErrorCode;
-use highwater_common::spec::{SourceRows, TableName};
+use highwater_common::spec::{Relation, SourceRows, TableName};
 use sqlx::{Executor, PgConnection};
 
 use super::errors::{classify, is_state, permanent};
@@ -11,7 +11,7 @@ use super::session::Endpoint;
 use crate::connector::ConnectorError;
 use crate::connector::sql_text::{Dialect, Sql};
 
-const MISSING_RIGHT: &str = "42501";
+pub(super) const MISSING_RIGHT: &str = "42501";
 
 /// Makes the session see what is meant of the source's table, outside of a transaction. Answers
 /// whether policies hide rows of it from the role.
@@ -32,12 +32,12 @@ pub(super) async fn look_at_source(
     }
     match rows {
         SourceRows::Visible => see_visible_rows(conn, endpoint).await.map(|()| true),
-        SourceRows::All => Err(hidden_rows(conn, endpoint, table).await),
+        SourceRows::All => Err(hidden_rows(conn, endpoint, &table.clone().into()).await),
     }
 }
 
 /// Makes the session see only the rows that policies let the role see.
-async fn see_visible_rows(
+pub(super) async fn see_visible_rows(
     conn: &mut PgConnection,
     endpoint: &Endpoint,
 ) -> Result<(), ConnectorError> {
@@ -50,7 +50,7 @@ async fn see_visible_rows(
 pub(super) async fn hidden_rows(
     conn: &mut PgConnection,
     endpoint: &Endpoint,
-    table: &TableName,
+    table: &Relation,
 ) -> ConnectorError {
     let role = role(conn).await;
     let message = format!(

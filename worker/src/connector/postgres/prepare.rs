@@ -206,7 +206,7 @@ async fn check_table(
     let found = table.as_target();
     let rows = Rows {
         engine: request.source_engine,
-        table: &request.source_table,
+        table: &request.source,
         columns: &request.columns,
         cut_by: request.partition_column.as_deref(),
     };

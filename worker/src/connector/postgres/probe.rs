@@ -7,7 +7,7 @@ use std::time::Duration;
 use highwater_common::cursor::{Cursor, CursorKind};
 use highwater_common::error_code::ErrorCode;
 use highwater_common::facts::{ColumnKind, Engine, PartitionFacts, TableFacts};
-use highwater_common::spec::SourceRows;
+use highwater_common::spec::{Relation, SourceRows};
 use sqlx::{Executor, PgConnection, Row};
 use tokio::time::Instant;
 
@@ -17,6 +17,7 @@ use super::errors::{classify, is_state, permanent};
 use super::nulls::{doubt_not_null, is_inherited};
 use super::policies::look_at_source;
 use super::positions::Positions;
+use super::query::probe_query;
 use super::session::Endpoint;
 use crate::connector::sql_text::{Dialect, Sql};
 use crate::connector::stored_slice::{cursor, raw};
@@ -50,23 +51,27 @@ pub(super) async fn probe_source(
     asked: &SourceProbe,
     rows: SourceRows,
 ) -> Result<TableFacts, ConnectorError> {
+    let relation = &asked.relation;
+    let Relation::Table(name) = relation else {
+        return probe_query(conn, endpoint, relation, &asked.columns, rows).await;
+    };
     let mut probe = Probe {
         conn,
         endpoint,
         until: Instant::now() + endpoint.session().statement_timeout,
     };
     probe.limit_statement().await?;
-    let mut table = source_table(probe.conn, endpoint, &asked.table).await?;
-    for name in asked.columns.named().chain(&asked.partition_column) {
-        if table.column(name).is_none() {
-            return Err(unknown_column(endpoint, &asked.table, &table, name));
+    let mut table = source_table(probe.conn, endpoint, name).await?;
+    for column in asked.columns.named().chain(&asked.partition_column) {
+        if table.column(column).is_none() {
+            return Err(unknown_column(endpoint, relation, &table, column));
         }
     }
-    let filtered = look_at_source(probe.conn, endpoint, &asked.table, rows).await?;
+    let filtered = look_at_source(probe.conn, endpoint, name, rows).await?;
     let failed = |error| {
         classify(
             endpoint,
-            &format!("read the catalog of {}", asked.table),
+            &format!("read the catalog of {}", asked.relation),
             error,
         )
     };
@@ -79,7 +84,7 @@ pub(super) async fn probe_source(
         .cloned()
         .collect();
     let casts = &asked.columns.casts;
-    let columns = cast_columns(probe.conn, endpoint, &asked.table, columns, casts).await?;
+    let columns = cast_columns(probe.conn, endpoint, &asked.relation, columns, casts).await?;
     let mut key = read_key(probe.conn, table.oid, true)
         .await
         .map_err(failed)?;
@@ -138,8 +143,10 @@ impl Probe<'_> {
         if !is_soon_counted(estimate, bytes) {
             return Ok(None);
         }
-        self.optional(Sql::new(Dialect::Postgres, "select count(*) from ").table(&asked.table))
-            .await
+        self.optional(
+            Sql::new(Dialect::Postgres, "select count(*) from ").relation(&asked.relation),
+        )
+        .await
     }
 
     /// A number that may stay unknown: a statement that runs out of time gives `None`.
@@ -177,7 +184,7 @@ impl Probe<'_> {
         let failed = |error| {
             classify(
                 self.endpoint,
-                &format!("read the catalog of {}", asked.table),
+                &format!("read the catalog of {}", asked.relation),
                 error,
             )
         };
@@ -201,7 +208,8 @@ impl Probe<'_> {
         let null_rows = match nullable {
             false => Some(0),
             true if indexed || rows < COUNTED_ROWS_MAX => {
-                let sql = Sql::new(Dialect::Postgres, "select count(*) from ").table(&asked.table);
+                let sql =
+                    Sql::new(Dialect::Postgres, "select count(*) from ").relation(&asked.relation);
                 self.optional(sql.text(" where ").name(name).text(" is null"))
                     .await?
             }
@@ -232,7 +240,7 @@ impl Probe<'_> {
             "column {name} of {} on {} is {type_name}; a partition column is smallint, integer, \
              bigint, numeric, oid, date, timestamp, timestamptz, text of days or times, or a \
              domain over one of them. Cut by another column, or read a view that casts this one",
-            asked.table, self.endpoint
+            asked.relation, self.endpoint
         );
         permanent(ErrorCode::UnsupportedPartitionColumn, message)
     }
@@ -260,7 +268,7 @@ impl Probe<'_> {
         let from = select
             .name(name)
             .text(" as v from ")
-            .table(&asked.table)
+            .relation(&asked.relation)
             .text(" where ")
             .name(name);
         let ordered = match end {
@@ -313,7 +321,7 @@ impl Probe<'_> {
         .text(" as raw from (select ")
         .name(name)
         .text(" as v from ")
-        .table(&asked.table)
+        .relation(&asked.relation)
         .text(" where ")
         .name(name)
         .text(positions.finite())
@@ -329,7 +337,7 @@ impl Probe<'_> {
             Err(error) => {
                 return Err(classify(
                     self.endpoint,
-                    &format!("look through {}", asked.table),
+                    &format!("look through {}", asked.relation),
                     error,
                 ));
             }
@@ -372,7 +380,7 @@ impl Probe<'_> {
         .map_err(|error| {
             classify(
                 self.endpoint,
-                &format!("read the statistics of {}", asked.table),
+                &format!("read the statistics of {}", asked.relation),
                 error,
             )
         })?;

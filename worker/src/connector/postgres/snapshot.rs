@@ -6,10 +6,10 @@ use std::sync::Mutex;
 use async_trait::async_trait;
 use highwater_common::assignment::ErrorClass;
 use highwater_common::error_code::ErrorCode;
-use highwater_common::spec::{SourceRows, TableName};
+use highwater_common::spec::{Relation, SourceRows, TableName};
 use sqlx::{Executor, PgConnection};
 
-use super::catalog::qualified;
+use super::catalog::qualified_relation;
 use super::copy_out::CopyOut;
 use super::errors::{classify, fault, is_state};
 use super::session::SessionRole;
@@ -26,7 +26,7 @@ const NOT_HELD: [&str; 3] = ["22023", "42704", "55000"];
 struct HeldSnapshot {
     source: PostgresSource,
     request: ReadRequest,
-    table: TableName,
+    relation: Relation,
     /// By which other sessions find it.
     id: String,
     pieces: Vec<Pages>,
@@ -43,28 +43,28 @@ impl Snapshots for PostgresSource {
     ) -> Result<Box<dyn Snapshot>, ConnectorError> {
         let endpoint = self.endpoint();
         let mut conn = endpoint.open(SessionRole::Source).await?;
-        let table = qualified(&mut conn, endpoint, &request.table).await?;
-        let failed = |error| classify(endpoint, &format!("hold a snapshot of {table}"), error);
+        let relation = qualified_relation(&mut conn, endpoint, &request.relation).await?;
+        let failed = |error| classify(endpoint, &format!("hold a snapshot of {relation}"), error);
         // It idles for as long as the others read.
         let begin = self.begin_at(Sql::new(
             Dialect::Postgres,
             "begin isolation level repeatable read, read only; \
              set local idle_in_transaction_session_timeout = 0",
         ));
-        self.hold_table(&mut conn, begin, &table, &request.columns)
+        self.hold(&mut conn, begin, &relation, &request.columns)
             .await?;
-        let pages = match conn.server_version_num() {
-            Some(version) if version >= READS_PAGES => pages(&mut conn, &table).await,
-            Some(_) | None => Ok(0),
+        let pages = match (conn.server_version_num(), relation.table()) {
+            (Some(version), Some(table)) if version >= READS_PAGES => pages(&mut conn, table).await,
+            (_, _) => Ok(0),
         };
         let pages = pages.map_err(failed)?;
         let id = sqlx::query_scalar::<_, String>("select pg_catalog.pg_export_snapshot()");
         let id = id.fetch_one(&mut conn).await.map_err(failed)?;
-        tracing::debug!(%table, id, "holding a snapshot");
+        tracing::debug!(%relation, id, "holding a snapshot");
         Ok(Box::new(HeldSnapshot {
             source: self.clone(),
             request: request.clone(),
-            table,
+            relation,
             id,
             pieces: Pages::cut(pages, readers),
             _holder: Mutex::new(conn),
@@ -84,9 +84,9 @@ impl Snapshot for HeldSnapshot {
         self.import(&mut conn).await?;
         let begun = Sql::new(Dialect::Postgres, "set transaction read only");
         source
-            .hold_table(&mut conn, begun, &self.table, &self.request.columns)
+            .hold(&mut conn, begun, &self.relation, &self.request.columns)
             .await?;
-        let order = copy_order(source.endpoint(), &self.request, &self.table, piece);
+        let order = copy_order(source.endpoint(), &self.request, &self.relation, piece);
         Ok(Box::new(CopyOut::begin(conn, order).await?))
     }
 }
@@ -102,7 +102,7 @@ impl HeldSnapshot {
         let begun = conn.execute(sqlx::raw_sql(begin.into_statement())).await;
         begun.map(drop).map_err(|error| {
             let is_lost = NOT_HELD.iter().any(|state| is_state(&error, state));
-            let what = format!("read {} at a held point in time", self.table);
+            let what = format!("read {} at a held point in time", self.relation);
             let told = classify(self.source.endpoint(), &what, error);
             match is_lost {
                 true => fault(

@@ -10,21 +10,24 @@ use highwater_common::error_code::ErrorCode;
 use highwater_common::facts::{ColumnFacts, TableFacts};
 use highwater_common::id::ConnectionName;
 use highwater_common::left_out::LeftOut;
-use highwater_common::spec::{SourceRows, TableName};
+use highwater_common::spec::{Relation, SourceRows, TableName};
 use sqlx::{Executor, PgConnection, Row};
 
 use super::casts::{read_column, still_cast};
-use super::catalog::{Table, qualified, source_table, unknown_column, unknown_table};
+use super::catalog::{
+    Table, qualified, qualified_relation, source_table, unknown_column, unknown_table,
+};
 use super::checks::count;
 use super::columns::Column;
 use super::connect::Urls;
 use super::copy_out::{CopyOrder, CopyOut};
 use super::errors::{classify, is_missing_relation, permanent, transaction_pooling};
 use super::left_out::left_out;
-use super::pins::{OWN_PATH, PINNED};
-use super::policies::{hidden_rows, is_filtered, look_at_source};
+use super::pins::{PINNED, Path, set_path};
+use super::policies::{self, hidden_rows, look_at_source};
 use super::positions::position_at;
 use super::probe::probe_source;
+use super::query::{self, count_query};
 use super::session::{Endpoint, SessionOptions, SessionRole};
 use super::session_pool::SessionPool;
 use crate::connector::sql_text::{Dialect, Sql};
@@ -98,12 +101,12 @@ impl fmt::Debug for PostgresSource {
 impl Source for PostgresSource {
     async fn probe(&self, probe: &SourceProbe) -> Result<TableFacts, ConnectorError> {
         let mut conn = self.endpoint.open(SessionRole::Source).await?;
-        let table = qualified(&mut conn, &self.endpoint, &probe.table).await?;
+        let relation = qualified_relation(&mut conn, &self.endpoint, &probe.relation).await?;
         probe_source(
             &mut conn,
             &self.endpoint,
             &SourceProbe {
-                table,
+                relation,
                 ..probe.clone()
             },
             self.rows,
@@ -128,11 +131,11 @@ impl Source for PostgresSource {
 
     async fn read(&self, request: &ReadRequest) -> Result<Box<dyn RowStream>, ConnectorError> {
         let mut conn = self.endpoint.open_or_take(SessionRole::Source).await?;
-        let table = qualified(&mut conn, &self.endpoint, &request.table).await?;
+        let relation = qualified_relation(&mut conn, &self.endpoint, &request.relation).await?;
         let begin = Sql::new(Dialect::Postgres, self.begin());
-        self.hold_table(&mut conn, begin, &table, &request.columns)
+        self.hold(&mut conn, begin, &relation, &request.columns)
             .await?;
-        let order = copy_order(&self.endpoint, request, &table, Pages::ALL);
+        let order = copy_order(&self.endpoint, request, &relation, Pages::ALL);
         Ok(Box::new(CopyOut::begin(conn, order).await?))
     }
 
@@ -157,16 +160,25 @@ impl Source for PostgresSource {
 
     async fn count(
         &self,
-        table: &TableName,
+        from: &Relation,
         rows: &[Rows],
         within: Duration,
     ) -> Result<u64, ConnectorError> {
         let mut conn = self.endpoint.open_or_take(SessionRole::Source).await?;
-        let table = qualified(&mut conn, &self.endpoint, table).await?;
-        look_at_source(&mut conn, &self.endpoint, &table, self.rows).await?;
-        let failed = |error| classify(&self.endpoint, &format!("count {table}"), error);
-        conn.execute(self.begin()).await.map_err(failed)?;
-        let counted = count(&mut conn, &self.endpoint, &table, rows, within).await?;
+        let failed = |error| classify(&self.endpoint, &format!("count {from}"), error);
+        let counted = match from {
+            Relation::Table(table) => {
+                let table = qualified(&mut conn, &self.endpoint, table).await?;
+                look_at_source(&mut conn, &self.endpoint, &table, self.rows).await?;
+                conn.execute(self.begin()).await.map_err(failed)?;
+                count(&mut conn, &self.endpoint, &table, rows, within).await?
+            }
+            Relation::Query(_) => {
+                conn.execute(self.begin()).await.map_err(failed)?;
+                let counted = count_query(&mut conn, from, within).await;
+                counted.map_err(failed)?
+            }
+        };
         conn.execute("rollback").await.map_err(failed)?;
         self.endpoint.keep_or_close(conn).await;
         Ok(counted)
@@ -204,71 +216,91 @@ impl PostgresSource {
         self.rows
     }
 
-    /// Locks the table against being altered until the transaction of `begin` has ended, and makes
-    /// sure that it still is what was planned: bytes of another type would otherwise be taken for
-    /// the planned one's.
-    pub(super) async fn hold_table(
+    /// Locks what is read against being altered until the transaction of `begin` has ended, and
+    /// makes sure that it still is what was planned: bytes of another type would otherwise be taken
+    /// for the planned one's.
+    pub(super) async fn hold(
         &self,
         conn: &mut PgConnection,
         begin: Sql,
-        name: &TableName,
+        relation: &Relation,
         columns: &[ColumnFacts],
     ) -> Result<(), ConnectorError> {
-        let failed = |error| classify(&self.endpoint, &format!("read {name}"), error);
-        let lock = begin
-            .text("; select ")
-            .text(PINNED)
-            .text("; select from ")
-            .table(name)
-            .text(" limit 0");
-        match conn.fetch_all(sqlx::raw_sql(lock.into_statement())).await {
-            Ok(rows) => match rows.first().map(|row| row.try_get::<Option<String>, _>(0)) {
-                Some(Ok(Some(pinned))) if pinned == "source" => (),
-                _ => return Err(transaction_pooling(&self.endpoint)),
-            },
-            Err(error) if is_missing_relation(&error) => {
-                conn.execute("rollback").await.map_err(failed)?;
-                return Err(unknown_table(conn, &self.endpoint, name).await);
-            }
-            Err(error) => {
-                conn.execute("rollback").await.map_err(failed)?;
-                return Err(match is_filtered(conn, name, &error).await {
-                    true => hidden_rows(conn, &self.endpoint, name).await,
-                    false => failed(error),
-                });
-            }
+        let endpoint = &self.endpoint;
+        let failed = |error| classify(endpoint, &format!("read {relation}"), error);
+        let begin = begin.text("; select ").text(PINNED).into_statement();
+        let begun = conn.fetch_all(sqlx::raw_sql(begin)).await.map_err(failed)?;
+        match begun.first().map(|row| row.try_get::<Option<String>, _>(0)) {
+            Some(Ok(Some(pinned))) if pinned == "source" => (),
+            _ => return Err(transaction_pooling(endpoint)),
         }
         // Only what is read under the lock stays true.
-        let table = source_table(conn, &self.endpoint, name).await?;
+        let table = match relation {
+            Relation::Table(name) => self.hold_table(conn, name).await?,
+            Relation::Query(_) => self.hold_query(conn, relation).await?,
+        };
         columns
             .iter()
-            .try_for_each(|column| still_planned(&self.endpoint, name, &table, column))?;
+            .try_for_each(|column| still_planned(endpoint, relation, &table, column))?;
         // A view's functions find what they find for the role itself. Names inside of values stay
         // whole.
         let is_read = |column: &Column| {
             let name = &column.facts.name;
             columns.iter().any(|read| read.source_name() == name)
         };
-        let prints_names = still_cast(conn, &self.endpoint, name, columns).await?
+        let prints_names = still_cast(conn, endpoint, relation, columns).await?
             || table
                 .columns
                 .iter()
                 .any(|column| column.prints_names && is_read(column));
-        if !prints_names {
-            let own_path = Sql::new(Dialect::Postgres, "select ")
-                .text(OWN_PATH)
-                .into_statement();
-            conn.execute(sqlx::raw_sql(own_path))
-                .await
-                .map_err(failed)?;
+        if !prints_names || relation.query().is_some() {
+            set_path(conn, Path::Own).await.map_err(failed)?;
         }
         Ok(())
+    }
+
+    async fn hold_table(
+        &self,
+        conn: &mut PgConnection,
+        name: &TableName,
+    ) -> Result<Table, ConnectorError> {
+        let failed = |error| classify(&self.endpoint, &format!("read {name}"), error);
+        let lock = Sql::new(Dialect::Postgres, "select from ")
+            .table(name)
+            .text(" limit 0");
+        let Err(error) = conn.execute(sqlx::raw_sql(lock.into_statement())).await else {
+            return source_table(conn, &self.endpoint, name).await;
+        };
+        conn.execute("rollback").await.map_err(failed)?;
+        if is_missing_relation(&error) {
+            return Err(unknown_table(conn, &self.endpoint, name).await);
+        }
+        Err(match policies::is_filtered(conn, name, &error).await {
+            true => hidden_rows(conn, &self.endpoint, &name.clone().into()).await,
+            false => failed(error),
+        })
+    }
+
+    async fn hold_query(
+        &self,
+        conn: &mut PgConnection,
+        relation: &Relation,
+    ) -> Result<Table, ConnectorError> {
+        let failed = |error| classify(&self.endpoint, &format!("read {relation}"), error);
+        let Err(error) = query::touch(conn, relation).await else {
+            return query::describe(conn, &self.endpoint, relation).await;
+        };
+        conn.execute("rollback").await.map_err(failed)?;
+        Err(match query::is_filtered(conn, relation, &error).await {
+            true => hidden_rows(conn, &self.endpoint, relation).await,
+            false => query::refused(&self.endpoint, relation, error),
+        })
     }
 }
 
 fn still_planned(
     endpoint: &Endpoint,
-    name: &TableName,
+    name: &Relation,
     table: &Table,
     planned: &ColumnFacts,
 ) -> Result<(), ConnectorError> {
@@ -303,7 +335,7 @@ fn still_planned(
 pub(super) fn copy_order(
     endpoint: &Endpoint,
     request: &ReadRequest,
-    table: &TableName,
+    relation: &Relation,
     pages: Pages,
 ) -> CopyOrder {
     let rows = match pages {
@@ -312,14 +344,14 @@ pub(super) fn copy_order(
     };
     CopyOrder {
         endpoint: endpoint.clone(),
-        what: format!("{rows} of {table}"),
-        statement: copy_statement(request, table, pages),
+        what: format!("{rows} of {relation}"),
+        statement: copy_statement(request, relation, pages),
         format: request.format,
         columns: request.columns.clone(),
     }
 }
 
-fn copy_statement(request: &ReadRequest, table: &TableName, pages: Pages) -> String {
+fn copy_statement(request: &ReadRequest, relation: &Relation, pages: Pages) -> String {
     let copy = Sql::new(Dialect::Postgres, "copy (select ");
     let columns = request.columns.iter().enumerate();
     let select = columns.fold(copy, |sql, (at, column)| {
@@ -329,7 +361,7 @@ fn copy_statement(request: &ReadRequest, table: &TableName, pages: Pages) -> Str
             None => sql.name(column.source_name()),
         }
     });
-    let select = select.text(" from ").table(table);
+    let select = select.text(" from ").relation(relation);
     let select = match &request.rows {
         Rows::All => in_pages(select, pages),
         Rows::Slice(of) => {

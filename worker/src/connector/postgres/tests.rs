@@ -152,7 +152,7 @@ impl World {
         let partition_column = Some(partition.to_owned());
         self.source
             .probe(&SourceProbe {
-                table: table_name(table),
+                relation: table_name(table).into(),
                 columns: ColumnRules::default(),
                 bounds_declared: false,
                 partition_column,
@@ -220,7 +220,7 @@ impl World {
 
     async fn read_request(&self, slice: Slice, format: RowFormat) -> ReadRequest {
         ReadRequest {
-            table: table_name("orders"),
+            relation: table_name("orders").into(),
             columns: self.columns().await,
             rows: Rows::Slice(SliceRows {
                 column: "id".into(),
@@ -335,7 +335,7 @@ fn prepare_request(columns: Vec<ColumnFacts>) -> PrepareRequest {
     PrepareRequest {
         cluster: CLUSTER,
         table: table_name("orders"),
-        source_table: table_name("orders"),
+        source: table_name("orders").into(),
         columns,
         source_engine: Engine::Postgres,
         key: vec!["id".into()],

@@ -55,7 +55,7 @@ impl Probe<'_> {
         let any = select_values()
             .name(name)
             .text(" as v from ")
-            .table(&asked.table)
+            .relation(&asked.relation)
             .text(" where ")
             .name(name);
         let any = any.text(" collate \"C\" not in ('infinity', '-infinity') limit 1) s");
@@ -69,7 +69,7 @@ impl Probe<'_> {
         let values = select_values()
             .name(name)
             .text(" as v from ")
-            .table(&asked.table)
+            .relation(&asked.relation)
             .text(" where ")
             .name(name);
         let values = values.text(" is not null");
@@ -98,14 +98,14 @@ impl Probe<'_> {
             Err(error) if is_state(&error, STATEMENT_TIMEOUT) => Ok(None),
             Err(error) => Err(classify(
                 self.endpoint,
-                &format!("look at the texts of {}", asked.table),
+                &format!("look at the texts of {}", asked.relation),
                 error,
             )),
         }
     }
 
     fn no_form(&self, asked: &SourceProbe, name: &str, text: &str) -> ConnectorError {
-        let (table, endpoint, shape) = (&asked.table, self.endpoint, shape(text));
+        let (table, endpoint, shape) = (&asked.relation, self.endpoint, shape(text));
         let message = format!(
             "column {name} of {table} on {endpoint} is text and holds one like '{shape}': a \
              partition column of text holds days of the calendar such as 2024-01-31, or times such \
@@ -128,7 +128,7 @@ impl Probe<'_> {
         let values = select_values()
             .name(name)
             .text(" as v from ")
-            .table(&asked.table)
+            .relation(&asked.relation)
             .text(" where ");
         let values = matches(values, name, &format!("^{}$", pattern(positions.form)))
             .text(" order by ")
@@ -161,7 +161,7 @@ impl Probe<'_> {
         end: End,
     ) -> Result<(), ConnectorError> {
         if !indexed {
-            let table = &asked.table;
+            let table = &asked.relation;
             tracing::info!(
                 "reading the {} of {name} in {table} by a full scan: no index leads with it",
                 end.name()
@@ -182,7 +182,7 @@ impl Probe<'_> {
         if !is_state(&error, STATEMENT_TIMEOUT) {
             return classify(
                 self.endpoint,
-                &format!("read the bounds of {}", asked.table),
+                &format!("read the bounds of {}", asked.relation),
                 error,
             );
         }
@@ -193,7 +193,7 @@ impl Probe<'_> {
         };
         let message = format!(
             "the bounds of {name} in {} on {} could not be read within {} s: {why}",
-            asked.table,
+            asked.relation,
             self.endpoint,
             self.endpoint.session().statement_timeout.as_secs()
         );
@@ -237,7 +237,7 @@ impl Probe<'_> {
         let sql = sql
             .name(name)
             .text(" as v from ")
-            .table(&asked.table)
+            .relation(&asked.relation)
             .text(" where ");
         let sql = matches(sql, name, &format!("^{}$", pattern(positions.form)));
         let width = i64::try_from(days / EMPTY_PART).unwrap_or(i64::MAX);
@@ -252,7 +252,7 @@ impl Probe<'_> {
             Err(error) => {
                 return Err(classify(
                     self.endpoint,
-                    &format!("look through {}", asked.table),
+                    &format!("look through {}", asked.relation),
                     error,
                 ));
             }

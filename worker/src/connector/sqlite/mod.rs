@@ -18,6 +18,7 @@ mod merge;
 mod position;
 mod prepare;
 mod process;
+mod query;
 mod queue;
 mod receipts;
 mod rows;

@@ -184,7 +184,7 @@ fn compare(
     let found = table.as_target();
     let rows = Rows {
         engine: request.source_engine,
-        table: &request.source_table,
+        table: &request.source,
         columns: &request.columns,
         cut_by: request.partition_column.as_deref(),
     };

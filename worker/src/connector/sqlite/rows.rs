@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use async_trait::async_trait;
 use futures_util::StreamExt;
 use highwater_common::error_code::ErrorCode;
+use highwater_common::spec::TableName;
 use sqlx::sqlite::{Sqlite, SqliteRow, SqliteValueRef};
 use sqlx::{Decode, Either, Executor, Row, TypeInfo, ValueRef};
 use tokio::sync::mpsc;
@@ -48,7 +49,7 @@ impl SqliteRows {
         mut session: Session,
         place: DatabaseFile,
         supervisor: &Supervisor,
-        request: &ReadRequest,
+        (request, name): (&ReadRequest, &TableName),
         condition: Condition,
     ) -> Self {
         let (tell, batches) = mpsc::channel(BATCHES_AHEAD_MAX);
@@ -59,11 +60,11 @@ impl SqliteRows {
             .map(|column| column.source_name().to_owned())
             .collect();
         let columns: Vec<String> = request.columns.iter().map(casts::read).collect();
-        let table = request.table.to_string();
+        let table = request.relation.to_string();
         let text = format!(
             "select {} from {} where {}",
             columns.join(", "),
-            sql::table(&request.table),
+            sql::table(name),
             condition.text
         );
         let reader = place.clone();

@@ -11,7 +11,7 @@ use highwater_common::error_code::ErrorCode;
 use highwater_common::facts::{ColumnFacts, TableFacts};
 use highwater_common::id::ConnectionName;
 use highwater_common::left_out::LeftOut;
-use highwater_common::spec::TableName;
+use highwater_common::spec::{Relation, TableName};
 use sqlx::Row;
 use sqlx::sqlite::SqliteConnection;
 
@@ -19,6 +19,7 @@ use probe::{COUNTED_ROWS_MAX, Probing, known};
 
 use super::catalog;
 use super::errors::DatabaseFile;
+use super::query::readable;
 use super::rows::{SqliteRows, value_of};
 use super::session::{Purpose, Session};
 use super::{checks, left_out, position, sql};
@@ -50,11 +51,18 @@ impl SqliteSource {
 impl Source for SqliteSource {
     async fn probe(&self, probe: &SourceProbe) -> Result<TableFacts, ConnectorError> {
         let mut session = Session::open(&self.place, Purpose::Read).await?;
-        let facts = Probing {
-            place: &self.place,
-            probe,
+        let facts = async {
+            let conn = session.conn();
+            let table = &readable(conn, &self.place, &probe.relation).await?;
+            let place = &self.place;
+            Probing {
+                place,
+                probe,
+                table,
+            }
+            .facts(conn)
+            .await
         }
-        .facts(session.conn())
         .await;
         session.close().await;
         facts
@@ -80,32 +88,34 @@ impl Source for SqliteSource {
         let mut session = Session::open(&self.place, Purpose::Read).await?;
         // Asked before the rows, so that a name that is gone is told by name and not by SQLite's
         // first complaint.
-        let table = catalog::existing(session.conn(), &self.place, &request.table).await?;
+        let name = readable(session.conn(), &self.place, &request.relation).await?;
+        let table = catalog::existing(session.conn(), &self.place, &name).await?;
         let by = request.rows.slice().map(|of| of.column.as_str());
         let read = request.columns.iter().map(ColumnFacts::source_name);
         for column in read.chain(by) {
-            known(&self.place, &table, &request.table, column)?;
+            known(&self.place, &table, &request.relation, column)?;
         }
         let condition = position::of_rows(&request.rows);
         Ok(Box::new(SqliteRows::begin(
             session,
             self.place.clone(),
             &self.supervisor,
-            request,
+            (request, &name),
             condition,
         )))
     }
 
     async fn count(
         &self,
-        table: &TableName,
+        from: &Relation,
         rows: &[Rows],
         within: Duration,
     ) -> Result<u64, ConnectorError> {
         let mut session = Session::open(&self.place, Purpose::Read).await?;
         let counted = async {
-            catalog::existing(session.conn(), &self.place, table).await?;
-            checks::count(&mut session, &self.place, table, rows, within).await
+            let table = readable(session.conn(), &self.place, from).await?;
+            catalog::existing(session.conn(), &self.place, &table).await?;
+            checks::count(&mut session, &self.place, &table, rows, within).await
         }
         .await;
         session.close().await;
@@ -145,7 +155,7 @@ impl SqliteSource {
         known(
             &self.place,
             &table,
-            &request.table,
+            &request.table.clone().into(),
             &request.partition_column,
         )?;
         let is_cheap = table.leads_with(&request.partition_column) || {

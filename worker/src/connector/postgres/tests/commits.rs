@@ -107,7 +107,7 @@ async fn a_source_slower_than_the_idle_timeout_is_loaded() {
         )
         .await;
     let mut read = world.read_request(all(), RowFormat::CopyText).await;
-    read.table = table_name("slow_orders");
+    read.relation = table_name("slow_orders").into();
     // WHEN an attempt moves it
     let claimed = world.held(1).await;
     let (tx, mut rows) = begin_with_rows(world.source.read(&read), claimed)

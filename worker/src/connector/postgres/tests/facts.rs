@@ -126,7 +126,7 @@ async fn slow(world: &mut World, rows: u32, seconds: f64) -> PostgresSource {
 
 fn of_the_view(bounds_declared: bool) -> SourceProbe {
     SourceProbe {
-        table: table_name("v"),
+        relation: table_name("v").into(),
         columns: ColumnRules::default(),
         bounds_declared,
         partition_column: Some("at".into()),
@@ -433,7 +433,7 @@ async fn a_created_column_gets_the_sources_type_where_the_target_has_it_and_else
         .await;
     let columns = {
         let probe = SourceProbe {
-            table: table_name("orders"),
+            relation: table_name("orders").into(),
             columns: ColumnRules::default(),
             partition_column: None,
             bounds_declared: false,

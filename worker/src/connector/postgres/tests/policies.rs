@@ -42,7 +42,7 @@ fn clerk(world: &World, rows: SourceRows) -> PostgresSource {
 
 fn asked(table: &str) -> SourceProbe {
     SourceProbe {
-        table: table_name(table),
+        relation: table_name(table).into(),
         columns: ColumnRules::default(),
         bounds_declared: false,
         partition_column: Some("id".into()),

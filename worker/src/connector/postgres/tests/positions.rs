@@ -23,7 +23,7 @@ async fn ids_in(world: &World, column: &str, form: CursorForm, slice: Slice) -> 
     columns.retain(|column| column.name == "id");
     let (partition_column, format) = (column.to_owned(), RowFormat::Values);
     let request = ReadRequest {
-        table: table_name("t"),
+        relation: table_name("t").into(),
         columns,
         rows: Rows::Slice(SliceRows {
             column: partition_column,

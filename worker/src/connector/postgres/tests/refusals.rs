@@ -119,7 +119,7 @@ async fn a_login_that_fails_tells_where_and_never_the_password() {
         )
     };
     let probe = SourceProbe {
-        table: table_name("orders"),
+        relation: table_name("orders").into(),
         columns: ColumnRules::default(),
         bounds_declared: false,
         partition_column: None,
@@ -191,7 +191,7 @@ async fn what_is_not_there_is_answered_with_what_is() {
     );
     let probe = |exclude: &str, partition: Option<&str>| SourceProbe {
         bounds_declared: false,
-        table: table_name("orders"),
+        relation: table_name("orders").into(),
         columns: ColumnRules {
             exclude: vec![exclude.to_owned()],
             ..ColumnRules::default()

@@ -207,7 +207,7 @@ async fn copied(world: &mut World) -> Result<(i64, String), ConnectorError> {
         panic!("the claim stands")
     };
     let mut read = world_read(facts.columns.clone());
-    read.table = table.clone();
+    read.relation = table.clone().into();
     let mut rows = world.source.read(&read).await?;
     let write = WriteRequest {
         table,
@@ -237,7 +237,7 @@ async fn copied(world: &mut World) -> Result<(i64, String), ConnectorError> {
 
 fn world_read(columns: Vec<ColumnFacts>) -> ReadRequest {
     ReadRequest {
-        table: table_name("s.kinds"),
+        relation: table_name("s.kinds").into(),
         columns,
         rows: Rows::Slice(SliceRows {
             column: "id".into(),

@@ -18,7 +18,7 @@ async fn probed(world: &World, urls: impl Into<Urls>) -> Result<u64, ConnectorEr
         world.supervisor.clone(),
     )?;
     let probe = SourceProbe {
-        table: table_name("orders"),
+        relation: table_name("orders").into(),
         columns: ColumnRules::default(),
         bounds_declared: false,
         partition_column: None,
@@ -354,7 +354,7 @@ async fn load(world: &World, task: u8, slice: Slice) -> Result<CommitOutcome, Co
         panic!("the claim stands")
     };
     let read = ReadRequest {
-        table: table_name("orders"),
+        relation: table_name("orders").into(),
         columns: columns.clone(),
         rows: Rows::Slice(SliceRows {
             column: "id".into(),

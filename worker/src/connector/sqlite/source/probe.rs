@@ -3,7 +3,7 @@
 use highwater_common::cursor::{Cursor, CursorKind};
 use highwater_common::error_code::ErrorCode;
 use highwater_common::facts::{ColumnKind, CursorForm, Engine, PartitionFacts, TableFacts};
-use highwater_common::spec::TableName;
+use highwater_common::spec::{Relation, TableName};
 use sqlx::Row;
 use sqlx::sqlite::SqliteConnection;
 
@@ -19,6 +19,8 @@ pub(super) const COUNTED_ROWS_MAX: i64 = 3_000_000;
 pub(super) struct Probing<'a> {
     pub(super) place: &'a DatabaseFile,
     pub(super) probe: &'a SourceProbe,
+    /// What is read, by its name in the session.
+    pub(super) table: &'a TableName,
 }
 
 impl Probing<'_> {
@@ -26,11 +28,11 @@ impl Probing<'_> {
         &self,
         conn: &mut SqliteConnection,
     ) -> Result<TableFacts, ConnectorError> {
-        let name = &self.probe.table;
+        let name = self.table;
         let table = catalog::existing(conn, self.place, name).await?;
         let rules = &self.probe.columns;
         for column in rules.named().chain(&self.probe.partition_column) {
-            known(self.place, &table, name, column)?;
+            known(self.place, &table, &self.probe.relation, column)?;
         }
         let (rows, rows_exact) = self.count(conn, &table).await?;
         let bytes: i64 = sqlx::query_scalar(
@@ -280,7 +282,7 @@ impl Probing<'_> {
     }
 
     fn no_position(&self, column: &str, value: &Value, reason: &str) -> ConnectorError {
-        let table = &self.probe.table;
+        let table = &self.probe.relation;
         let message = format!(
             "column `{column}` of `{table}` cannot partition it: it holds {}, {reason}. Partition \
              by another column",
@@ -295,11 +297,8 @@ impl Probing<'_> {
         what: &str,
         rest: &str,
     ) -> Result<Value, ConnectorError> {
-        let what_for = format!("read column facts of {}", self.probe.table);
-        let text = format!(
-            "select {what} from {} {rest}",
-            sql::table(&self.probe.table)
-        );
+        let what_for = format!("read column facts of {}", self.probe.relation);
+        let text = format!("select {what} from {} {rest}", sql::table(self.table));
         let row = sql::once(text)
             .fetch_optional(conn)
             .await
@@ -323,13 +322,10 @@ impl Probing<'_> {
     where
         T: for<'r> sqlx::Decode<'r, sqlx::Sqlite> + sqlx::Type<sqlx::Sqlite> + Send + Unpin,
     {
-        let text = format!(
-            "select {what} from {} {rest}",
-            sql::table(&self.probe.table)
-        );
+        let text = format!("select {what} from {} {rest}", sql::table(self.table));
         let failed = || {
             self.place
-                .failed(format!("count the rows of {}", self.probe.table))
+                .failed(format!("count the rows of {}", self.probe.relation))
         };
         let row = sql::once(text).fetch_one(conn).await.map_err(failed())?;
         row.try_get(0).map_err(failed())
@@ -389,14 +385,18 @@ fn looks_like_a_date(text: &str) -> bool {
 pub(super) fn known(
     place: &DatabaseFile,
     table: &Table,
-    name: &TableName,
+    relation: &Relation,
     column: &str,
 ) -> Result<(), ConnectorError> {
     if table.column(column).is_some() {
         return Ok(());
     }
+    let what = match relation {
+        Relation::Table(name) => format!("table `{name}`"),
+        Relation::Query(_) => relation.to_string(),
+    };
     let message = format!(
-        "table `{name}` has no column `{column}`; it has {}",
+        "{what} has no column `{column}`; it has {}",
         table.column_names()
     );
     Err(place.permanent(ErrorCode::UnknownColumn, message))

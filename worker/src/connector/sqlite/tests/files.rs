@@ -54,7 +54,7 @@ fn prepare(file: &File) -> PrepareRequest {
     PrepareRequest {
         cluster: ClusterId::from_bytes([1; 16]),
         table: table("items"),
-        source_table: table("items"),
+        source: table("items").into(),
         columns: file.columns(),
         source_engine: Engine::Sqlite,
         key: vec!["id".to_owned()],
@@ -106,7 +106,7 @@ fn probe() -> TargetProbe {
 
 fn source_probe(name: &str) -> SourceProbe {
     SourceProbe {
-        table: table(name),
+        relation: table(name).into(),
         columns: ColumnRules::default(),
         bounds_declared: false,
         partition_column: None,

@@ -7,7 +7,7 @@ use highwater_common::spec::ColumnRules;
 
 async fn facts(file: &File, name: &str, column: &str) -> TableFacts {
     let probe = SourceProbe {
-        table: table(name),
+        relation: table(name).into(),
         columns: ColumnRules::default(),
         bounds_declared: false,
         partition_column: Some(column.to_owned()),

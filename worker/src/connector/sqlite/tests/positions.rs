@@ -23,7 +23,7 @@ async fn file(declared: &str, values: &[&str]) -> File {
 
 async fn partition(file: &File) -> Result<PartitionFacts, ConnectorError> {
     let probe = SourceProbe {
-        table: table("t"),
+        relation: table("t").into(),
         columns: ColumnRules::default(),
         bounds_declared: false,
         partition_column: Some("AT".to_owned()),
@@ -189,7 +189,7 @@ async fn the_slices_of_a_text_calendar_cover_every_row_once() {
     let mut counts = Vec::new();
     for slice in slices {
         let request = ReadRequest {
-            table: table("t"),
+            relation: table("t").into(),
             columns: vec![super::column(
                 "at",
                 "text",

@@ -50,7 +50,7 @@ pub(super) async fn load(
         .prepare(&PrepareRequest {
             cluster,
             table: table("t"),
-            source_table: table("t"),
+            source: table("t").into(),
             columns: columns.to_vec(),
             source_engine: source,
             key: Vec::new(),
@@ -134,7 +134,7 @@ async fn every_value_keeps_its_storage_class_from_sqlite_to_sqlite() {
     let facts = Source::probe(
         &from.source(),
         &SourceProbe {
-            table: table("t"),
+            relation: table("t").into(),
             columns: ColumnRules {
                 exclude: vec!["g".to_owned()],
                 ..ColumnRules::default()
@@ -146,7 +146,7 @@ async fn every_value_keeps_its_storage_class_from_sqlite_to_sqlite() {
     .await
     .expect("probes");
     let request = ReadRequest {
-        table: table("t"),
+        relation: table("t").into(),
         columns: facts.columns.clone(),
         rows: Rows::Slice(SliceRows {
             column: "id".to_owned(),
@@ -195,7 +195,7 @@ async fn text_that_is_not_utf_8_is_carried_as_it_is_between_files_of_sqlite() {
         column("y", "", ColumnKind::Any, true),
     ];
     let request = ReadRequest {
-        table: table("t"),
+        relation: table("t").into(),
         columns: columns.to_vec(),
         rows: Rows::Slice(SliceRows {
             column: "id".to_owned(),
@@ -380,7 +380,7 @@ async fn wide_rows_travel_in_bounded_pieces_and_a_very_wide_one_whole() {
         column("b", "BLOB", ColumnKind::Bytes, true),
     ];
     let request = ReadRequest {
-        table: table("t"),
+        relation: table("t").into(),
         columns: columns.to_vec(),
         rows: Rows::Slice(SliceRows {
             column: "id".to_owned(),
