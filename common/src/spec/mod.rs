@@ -32,6 +32,7 @@ mod schema;
 mod secret;
 mod shape;
 mod step_keys;
+mod strategy_keys;
 mod suggest;
 #[cfg(test)]
 mod tests;

@@ -46,7 +46,7 @@ async fn ledger(site: &Site) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_killed_attempt_is_gone_on_with_inside_its_partition() {
+async fn a_killed_attempt_resumes_at_its_last_chunk() {
     for engine in BOTH {
         // GIVEN a process that dies between the fifth and the sixth chunk of its only partition
         let site = with_chunks(engine).await;

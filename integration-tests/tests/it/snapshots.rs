@@ -145,6 +145,33 @@ async fn a_killed_refresh_is_begun_anew_and_leaves_nothing_beside() {
 }
 
 #[tokio::test]
+async fn a_publish_that_waits_for_a_lock_reads_nothing_again() {
+    let site = large().await;
+    assert_exit(&site.run().await, 0);
+    site.execute(Side::Source, "update events set note = 'new'")
+        .await;
+    // GIVEN somebody who has written the target's table, and does not commit
+    let mut writer = site.server().connect("target").await.unwrap();
+    sqlx::raw_sql("begin; update events set note = 'his' where id = 1")
+        .execute(&mut writer)
+        .await
+        .unwrap();
+    // WHEN it is refreshed THEN the rows are read once, however long they wait to be published
+    let run = site
+        .highwater(&["run", "pipeline.yaml", "--new", "-vv"])
+        .await;
+    let mut running = run.start().unwrap();
+    let blocked = running.until_stderr_holds("lock_timeout", LIMIT);
+    blocked.await.unwrap();
+    sqlx::raw_sql("commit").execute(&mut writer).await.unwrap();
+    assert!(running.wait(LIMIT).await.unwrap().success());
+    let stderr = running.stderr().unwrap();
+    assert_eq!(stderr.matches("holding a snapshot").count(), 1, "{stderr}");
+    assert_equal(&site).await;
+    assert_eq!(beside(&site).await, 0);
+}
+
+#[tokio::test]
 async fn only_rows_that_differ_are_touched() {
     let site = large().await;
     // GIVEN a target that was refreshed once, with another unique column and somebody who points

@@ -141,12 +141,14 @@ pub(crate) async fn exchange(
     again_while_blocked(cx, once).await
 }
 
-/// Whether an exchange that failed with this code is tried again after so many tries.
+/// Whether a publish that failed with this code is tried again after so many tries.
 fn is_tried_again(code: &str, tried: u32) -> bool {
-    code == ErrorCode::SwapBlocked.as_str() && tried < TRIES
+    let is_blocked = [ErrorCode::SwapBlocked, ErrorCode::LockTimeout];
+    is_blocked.iter().any(|blocked| code == blocked.as_str()) && tried < TRIES
 }
 
-/// Tries an exchange again a little later, as long as it is blocked: by whoever reads the tables.
+/// Tries a publish again a little later, as long as it is blocked: by whoever reads or writes the
+/// tables. What was loaded for it is still there.
 pub(super) async fn again_while_blocked<F>(
     cx: &AttemptContext<'_>,
     mut once: impl FnMut() -> F,
@@ -325,8 +327,9 @@ mod tests {
     }
 
     #[test]
-    fn a_blocked_exchange_is_tried_so_often_and_no_other_error_twice() {
+    fn a_blocked_publish_is_tried_so_often_and_no_other_error_twice() {
         let blocked = ErrorCode::SwapBlocked.as_str();
+        assert!(is_tried_again(ErrorCode::LockTimeout.as_str(), 1));
         assert!(is_tried_again(blocked, 1));
         assert!(is_tried_again(blocked, TRIES - 1));
         assert!(!is_tried_again(blocked, TRIES));

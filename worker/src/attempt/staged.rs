@@ -19,7 +19,7 @@ use super::check::{Asked, commit_checked, count_source};
 use super::chunks::{format, read_request, write_request};
 use super::claim::{Claiming, claim};
 use super::context::shadows;
-use super::exchange::{shadow_request, weigh_shadow};
+use super::exchange::{again_while_blocked, shadow_request, weigh_shadow};
 use super::{AttemptContext, OrderContext, malformed, move_slice};
 use crate::connector::{
     HeldClaim, Pages, Rows, Snapshot, StageRequest, Stages, Target, WriteRequest,
@@ -96,9 +96,10 @@ async fn read_and_publish(
         write,
         from: stage,
         read,
+        checks,
         source,
     };
-    publish(cx, target, claimed, publishing, checks).await
+    publish(cx, target, claimed, &publishing).await
 }
 
 /// Brings the table that is read to hold the rows of the step's shadow, which the phase `loaded` has
@@ -128,47 +129,69 @@ pub(crate) async fn publish_in_place(
         },
         from: shadow,
         read: Receipt { rows, bytes: 0 },
+        checks,
         source,
     };
-    publish(cx, target, claimed, publishing, checks).await
+    publish(cx, target, claimed, &publishing).await
 }
 
 /// Rows that are all there, to be published.
-struct Publishing {
+struct Publishing<'a> {
     /// To the table that is read.
     write: WriteRequest,
     /// Where they wait.
     from: TableName,
     /// How many they are.
     read: Receipt,
+    /// Asked before the commit.
+    checks: &'a [Check],
     /// The source's rows, where a check asks for them.
     source: Option<u64>,
 }
 
+/// Publishes in one transaction with the task's receipt. While others hold the table it is tried again,
+/// under a claim of its own each time: the rows are there already.
 async fn publish(
     cx: &AttemptContext<'_>,
     target: &dyn Target,
     claimed: HeldClaim,
-    of: Publishing,
-    checks: &[Check],
+    of: &Publishing<'_>,
+) -> Result<Outcome, AttemptError> {
+    let mut claimed = Some(claimed);
+    let once = || {
+        let held = claimed.take();
+        async move {
+            let held = match held {
+                Some(held) => held,
+                None => match claim(cx, target, ALL).await? {
+                    Claiming::Held(held) => held,
+                    Claiming::Over(outcome) => return Ok(outcome),
+                },
+            };
+            publish_once(cx, target, held, of).await
+        }
+    };
+    again_while_blocked(cx, once).await
+}
+
+async fn publish_once(
+    cx: &AttemptContext<'_>,
+    target: &dyn Target,
+    claimed: HeldClaim,
+    of: &Publishing<'_>,
 ) -> Result<Outcome, AttemptError> {
     let (context, progress) = (cx.of, cx.progress);
-    let Publishing {
-        write,
-        from,
-        read,
-        source,
-    } = of;
+    let (write, read) = (&of.write, of.read);
     let tx = claimed.begin().await?;
     progress.note_reached();
     failpoint::hit_on("attempt::after_begin", &context.worker).await?;
-    let publishing = async { Ok(tx.replace_by(&write, &from, read.rows).await?) };
+    let publishing = async { Ok(tx.replace_by(write, &of.from, read.rows).await?) };
     let (stall, sides) = (context.stall(), context.sides()?);
     let tx = unless_stalled(progress, stall, sides, publishing).await?;
     let asked = Asked {
         table: &write.table,
-        checks,
-        source,
+        checks: of.checks,
+        source: of.source,
     };
     commit_checked(cx, target, tx, asked, read, read).await
 }

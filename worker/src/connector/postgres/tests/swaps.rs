@@ -199,7 +199,7 @@ fn same(before: &str, after: &str) {
 }
 
 #[tokio::test]
-async fn a_table_with_every_kind_of_dependant_is_the_same_but_for_its_rows() {
+async fn swap_carries_what_hangs_on_the_table_or_refuses() {
     let mut shop = Swapped::start("shop.Ord ers", SHOP).await;
     let before = dump(&shop.world);
     let told = shop.dependants().await;
@@ -225,6 +225,17 @@ async fn a_table_with_every_kind_of_dependant_is_the_same_but_for_its_rows() {
     let undone = shop.publish(&exchanged.kept).await;
     let again = shop.publish(&undone.kept).await;
     shop.validate(first.clone()).await;
+    same(&before, &dump(&shop.world));
+    // AND with something more on it that would stay behind nothing is exchanged
+    let stays = "create materialized view shop.stays as select count(*) from shop.\"Ord ers\"";
+    shop.world.wh(stays).await;
+    let refusal = shop.exchange(&again.kept, Duration::from_secs(10)).await;
+    let message = refused(refusal, ErrorClass::Permanent, "plan::uncarried_dependant");
+    assert!(
+        message.contains("materialized view shop.stays"),
+        "{message}"
+    );
+    shop.world.wh("drop materialized view shop.stays").await;
     same(&before, &dump(&shop.world));
     let undone = shop.publish(&again.kept).await;
     shop.validate(again.identity).await;

@@ -1,0 +1,126 @@
+//! The keys of a step's strategy.
+
+use super::shape::{Fields, Key, Shape, Word};
+
+const BACKFILL: &[&str] = &["backfill"];
+const REPLACING: &[&str] = &["full_refresh", "swap"];
+const FULL_REFRESH: &[&str] = &["full_refresh"];
+const SWAP: &[&str] = &["swap"];
+const NOOP: &[&str] = &["noop"];
+
+/// How a step loads.
+pub(super) static STRATEGY: Fields = Fields {
+    what: "a strategy",
+    tag: Some("type"),
+    shorthand: Some("type"),
+    is_merged: false,
+    keys: &[
+        Key::new("type", Shape::Words(STRATEGIES), "Which strategy.").required(),
+        Key::new(
+            "start",
+            Shape::Bound,
+            "First position wanted; without it, from the first row.",
+        )
+        .only(BACKFILL),
+        Key::new(
+            "end",
+            Shape::Bound,
+            "First position not wanted; without it, to the last row.",
+        )
+        .only(BACKFILL),
+        Key::new(
+            "reprocess",
+            Shape::Words(&REPROCESS),
+            "What of an already loaded range is loaded again; missing: nothing.",
+        )
+        .only(BACKFILL),
+        Key::new(
+            "order",
+            Shape::Words(&ORDER),
+            "Which partitions come first; oldest.",
+        )
+        .only(BACKFILL),
+        Key::new(
+            "allow_empty",
+            Shape::Bool,
+            "Whether an empty source may empty the target; false.",
+        )
+        .only(REPLACING),
+        Key::new(
+            "allow_shrink",
+            Shape::Bool,
+            "Whether the target may lose more than half of its rows; false.",
+        )
+        .only(REPLACING),
+        Key::new(
+            "consistency",
+            Shape::Words(&CONSISTENCY),
+            "At how many points in time the source is read; snapshot: one.",
+        )
+        .only(FULL_REFRESH),
+        Key::new(
+            "lock_timeout",
+            Shape::Duration,
+            "How long the exchange waits for its locks before it tries again later; 500ms.",
+        )
+        .only(SWAP),
+        Key::new(
+            "publish",
+            Shape::Words(&PUBLISH),
+            "How the rows that were loaded come to be read; rename.",
+        )
+        .only(SWAP),
+        Key::new(
+            "keep_old",
+            Shape::Duration,
+            "How old the table before becomes; without it, the next swap drops it.",
+        )
+        .only(SWAP),
+        Key::new("tasks", Shape::Whole(1, 1_000_000), "How many tasks.")
+            .required()
+            .only(NOOP),
+        Key::new("hold", Shape::Duration, "How long each takes; 0s.").only(NOOP),
+    ],
+};
+
+static STRATEGIES: &[Word] = &[
+    Word::new("backfill"),
+    Word::new("full_refresh"),
+    Word::new("swap"),
+    Word::new("noop"),
+    Word::later(
+        "incremental",
+        "run a `backfill` again with a later `end`: it loads only what is missing",
+    ),
+    Word::later(
+        "cdc",
+        "run a `backfill` again with a later `end`: it loads only what is missing",
+    ),
+    Word::later("sql", "run the statements after the pipeline"),
+    Word::later("exec", "run the program after the pipeline"),
+];
+
+static REPROCESS: [Word; 3] = [
+    Word::new("missing"),
+    Word::new("all"),
+    Word::later(
+        "failed",
+        "`missing` loads what no run has committed, so also what failed",
+    ),
+];
+
+static CONSISTENCY: [Word; 2] = [
+    Word::new("snapshot"),
+    Word::later(
+        "chunk",
+        "a `swap` with `partition` and `publish: in_place` reads part by part, and holds nothing",
+    ),
+];
+
+static PUBLISH: [Word; 3] = [
+    Word::new("rename"),
+    Word::new("in_place"),
+    Word::later("view", "`rename` takes the views of the table along"),
+];
+
+static ORDER: [Word; 2] = [Word::new("oldest"), Word::new("newest")];
