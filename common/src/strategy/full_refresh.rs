@@ -69,7 +69,15 @@ impl Load for FullRefresh {
         let planned = plan_whole(of.pipeline, of.step, &whole, &phases, facts);
         let mut step = problems.or(planned)?;
         if let Some(load_order) = &mut step.load_order {
-            load_order.staging = staging(facts);
+            load_order.staging = self.staging(facts);
+        }
+        if self.from.relation.query().is_some() && facts.source.rows > ROWS_IN_PLACE_MAX {
+            let relation = &self.from.relation;
+            step.warnings.push(format!(
+                "the server expects about {} rows of {relation}: more than {ROWS_IN_PLACE_MAX} are \
+                 too many for one transaction, which leaves as many dead ones",
+                facts.source.rows
+            ));
         }
         Ok(step)
     }
@@ -77,10 +85,13 @@ impl Load for FullRefresh {
     fn summary(&self, plan: &StepPlan) -> String {
         match plan.load_order.as_ref().and_then(|order| order.staging) {
             None => "all of it, at one instant".to_owned(),
-            Some(Staging { readers }) => format!(
-                "read by up to {readers} sessions at one point in time, then all of it at one \
-                 instant"
-            ),
+            Some(Staging { readers }) => {
+                let by = match readers {
+                    1 => "one session".to_owned(),
+                    more => format!("up to {more} sessions"),
+                };
+                format!("read by {by} at one point in time, then all of it at one instant")
+            }
         }
     }
 
@@ -93,23 +104,29 @@ impl Load for FullRefresh {
     }
 }
 
-/// How a large table travels, between databases that can let several sessions read one point in
-/// time and publish what they have read.
-fn staging(facts: &StepFacts) -> Option<Staging> {
-    let is_large = facts.source.rows > ROWS_AS_READ_MAX || facts.source.bytes > BYTES_AS_READ_MAX;
-    let can = matches!(
-        (facts.source.engine, facts.target.engine),
-        (Engine::Postgres, Engine::Postgres)
-    );
-    (is_large && can).then_some(Staging { readers: READERS })
-}
-
 impl FullRefresh {
+    /// How a large table travels, between databases that can let several sessions read one point in
+    /// time and publish what they have read. What a query answers is read by one.
+    fn staging(&self, facts: &StepFacts) -> Option<Staging> {
+        let is_large =
+            facts.source.rows > ROWS_AS_READ_MAX || facts.source.bytes > BYTES_AS_READ_MAX;
+        let can = matches!(
+            (facts.source.engine, facts.target.engine),
+            (Engine::Postgres, Engine::Postgres)
+        );
+        let readers = match self.from.relation.query() {
+            Some(_) => 1,
+            None => READERS,
+        };
+        (is_large && can).then_some(Staging { readers })
+    }
+
     /// One transaction deletes every row and writes every row: on a large table that is a long time
-    /// without its vacuum, and twice its room.
+    /// without its vacuum, and twice its room. How many rows a query answers with is a guess of the
+    /// server's, on which nothing is refused.
     fn check_size(&self, facts: &StepFacts, problems: &mut Problems<'_>) {
         let rows = facts.source.rows;
-        if rows > ROWS_IN_PLACE_MAX {
+        if rows > ROWS_IN_PLACE_MAX && self.from.relation.query().is_none() {
             problems.add(
                 ErrorCode::PlanTooLargeInPlace,
                 format!(

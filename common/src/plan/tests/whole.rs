@@ -5,7 +5,7 @@ use crate::assignment::Staging;
 use crate::coverage::Coverage;
 use crate::error_code::ErrorCode;
 use crate::facts::{Dependant, DependantKind, ExchangeFacts};
-use crate::spec::{FullRefresh, Shrinking, Strategy, Swap};
+use crate::spec::{FullRefresh, Relation, Shrinking, Strategy, Swap};
 use crate::strategy::PlanContext;
 
 fn whole(mode: WriteMode) -> Write {
@@ -90,6 +90,29 @@ fn no_more_rows_than_one_transaction_bears_are_replaced_in_place() {
     // AND a swap bears any number
     facts.target = exchangeable().target;
     assert!(planned(&swap(None), &facts).is_ok());
+}
+
+#[test]
+fn a_guess_about_a_query_refuses_nothing() {
+    let Strategy::FullRefresh(mut step) = refresh() else {
+        unreachable!("it is a refresh")
+    };
+    step.from.relation = Relation::Query("select code from rates".to_owned());
+    let step = Strategy::FullRefresh(step);
+    let mut facts = facts();
+    (facts.source.rows, facts.source.rows_exact) = (7_000_000, false);
+    let plan = planned(&step, &facts).expect("planned");
+    assert!(
+        plan.warnings
+            .iter()
+            .any(|warning| warning.contains("7000000")),
+        "{:?}",
+        plan.warnings
+    );
+    // AND it is read by one session
+    assert!(step.load().summary(&plan).contains("one session"));
+    let staging = plan.load_order.expect("it moves rows").staging;
+    assert_eq!(staging, Some(Staging { readers: 1 }));
 }
 
 #[test]
