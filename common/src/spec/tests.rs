@@ -56,13 +56,8 @@ steps:
     strategy: {type: noop, tasks: 10, hold: 50ms}
     depends_on: []
   rates:
-<<<<<<< HEAD
-    strategy: {type: full_refresh, allow_empty: true, allow_shrink: true}
-    from: {connection: source, query: "select code, day, rate from rates"}
-=======
     strategy: {type: full_refresh, consistency: snapshot, allow_empty: true, allow_shrink: true}
-    from: {connection: source, table: rates}
->>>>>>> 1722de2 (worker: wait for writers of a table whose rows are there already; common: know full_refresh's consistency; scripts: measure swap, refresh and merge)
+    from: {connection: source, query: "select code, day, rate from rates"}
     to: {connection: target, table: rates}
     write: {triggers: skip}
     checks: [{row_count: {tolerance: 5}}, {min_rows: 30}, {not_null: [code]}, {unique: [code, day]}, {sql: "select true from {table}"}]
