@@ -42,12 +42,12 @@ mod pause {
              pub struct Pause {\n    #[serde(with = \"millis\")]\n    pub lasts: Duration,\n}",
         ),
         (
-            "common/src/spec/step_keys.rs",
+            "common/src/spec/strategy_keys.rs",
             "    Word::new(\"noop\"),",
             "    Word::new(\"pause\"),",
         ),
         (
-            "common/src/spec/step_keys.rs",
+            "common/src/spec/strategy_keys.rs",
             "        Key::new(\"hold\", Shape::Duration, \"How long each takes; 0s.\").only(NOOP),",
             "        Key::new(\"lasts\", Shape::Duration, \"How long.\").required().only(&[\"pause\"]),",
         ),
