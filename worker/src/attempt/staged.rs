@@ -285,9 +285,10 @@ async fn drop_stages(
 ) {
     let dropping = async {
         let (shadows, stream) = (shadows(target)?, &context.load_order()?.stream);
-        for found in shadows.find().await? {
+        for found in context.of_target(Call::Close, shadows.find()).await? {
             if found.stream == *stream && found.attempt.is_some_and(&is_meant) {
-                shadows.drop(&found).await?;
+                let dropping = shadows.drop(&found);
+                context.of_target(Call::Close, dropping).await?;
             }
         }
         Ok::<_, AttemptError>(())
