@@ -34,6 +34,8 @@ pub struct CoordinatorConfig {
     pub cluster: Option<String>,
     /// Address and port to listen on.
     pub listen: Option<String>,
+    /// Address and port of health and metrics, or `off`.
+    pub admin_listen: Option<String>,
     /// Address and port that others reach it by.
     pub advertise: Option<String>,
     /// Whether it may listen off loopback without TLS.
@@ -74,6 +76,8 @@ pub struct WorkerConfig {
     pub id: Option<String>,
     /// Tasks at once.
     pub slots: Option<u32>,
+    /// Address and port of health and metrics, or `off`.
+    pub admin_listen: Option<String>,
     /// What it says of itself.
     pub labels: Option<BTreeMap<String, String>>,
     /// Whether it holds no-op tasks.

@@ -34,6 +34,18 @@ pub struct TaskCounts {
 }
 
 impl TaskCounts {
+    /// Adds the counts of other tasks.
+    pub const fn add_all(&mut self, other: &Self) {
+        self.pending = self.pending.saturating_add(other.pending);
+        self.open = self.open.saturating_add(other.open);
+        self.done = self.done.saturating_add(other.done);
+        self.retry_wait = self.retry_wait.saturating_add(other.retry_wait);
+        self.dead = self.dead.saturating_add(other.dead);
+        self.in_doubt = self.in_doubt.saturating_add(other.in_doubt);
+        self.covered = self.covered.saturating_add(other.covered);
+        self.superseded = self.superseded.saturating_add(other.superseded);
+    }
+
     /// The count of a state.
     pub const fn of_mut(&mut self, state: TaskState) -> &mut u64 {
         match state {

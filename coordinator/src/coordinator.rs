@@ -5,6 +5,7 @@ mod campaign;
 mod full;
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use highwater_common::id::ClusterId;
@@ -18,7 +19,7 @@ use campaign::{Campaigned, Campaigner};
 
 use crate::clock::Clock;
 use crate::error::ServiceError;
-use crate::leader::{Leader, LoadError, Request, Term, TermEnded, load};
+use crate::leader::{Leader, LoadError, Request, Telling, Term, TermEnded, load};
 use crate::options::CoordinatorOptions;
 use crate::store::{Leadership, RecordStore, StoreError};
 
@@ -49,6 +50,7 @@ pub struct Coordinator {
     inbox: mpsc::Receiver<Request>,
     version: watch::Sender<u64>,
     role: watch::Sender<Role>,
+    telling: Arc<Telling>,
 }
 
 /// What a coordinator is at the moment.
@@ -75,6 +77,7 @@ pub struct CoordinatorHandle {
     role: watch::Receiver<Role>,
     store: Arc<dyn RecordStore>,
     options: CoordinatorOptions,
+    telling: Arc<Telling>,
 }
 
 impl std::fmt::Debug for CoordinatorHandle {
@@ -126,12 +129,14 @@ impl Coordinator {
         let (requests, inbox) = mpsc::channel(INBOX_MAX);
         let (version, seen) = watch::channel(0);
         let (role, seen_role) = watch::channel(Role::BetweenTerms);
+        let telling = Arc::new(Telling::default());
         let handle = CoordinatorHandle {
             requests,
             version: seen,
             role: seen_role,
             store: Arc::clone(&store),
             options: options.clone(),
+            telling: Arc::clone(&telling),
         };
         (
             Self {
@@ -144,6 +149,7 @@ impl Coordinator {
                 inbox,
                 version,
                 role,
+                telling,
             },
             handle,
         )
@@ -242,6 +248,7 @@ impl Coordinator {
         cancel: &CancellationToken,
     ) -> bool {
         let record = term.record.clone();
+        self.telling.terms.fetch_add(1, Ordering::Relaxed);
         let ended = loop {
             let mut leader = self.leader(term);
             // Only what was leased before this process began is gone for certain: workers outlive a
@@ -269,6 +276,7 @@ impl Coordinator {
             }
         };
         self.role.send_replace(Role::BetweenTerms);
+        self.telling.counts.send_replace(None); // whoever leads next counts
         if let Err(error) = leadership.resign().await {
             tracing::warn!(%error, "the lead ends by its time to live");
         }
@@ -304,6 +312,7 @@ impl Coordinator {
             self.version.clone(),
             term,
         )
+        .telling(Arc::clone(&self.telling))
     }
 
     /// Refuses what comes, until `wait` has passed or the leadership may have become free. True
@@ -401,6 +410,11 @@ impl CoordinatorHandle {
     /// The store, for those who only look at its size.
     pub(crate) fn store(&self) -> &Arc<dyn RecordStore> {
         &self.store
+    }
+
+    /// What the coordinator tells of itself in numbers.
+    pub(crate) const fn telling(&self) -> &Arc<Telling> {
+        &self.telling
     }
 
     /// What the coordinator is at the moment.

@@ -11,6 +11,7 @@ mod error;
 #[cfg(test)]
 mod fixtures;
 mod leader;
+mod metrics;
 mod options;
 mod service;
 #[cfg(test)]
@@ -21,6 +22,7 @@ pub mod supervisor;
 pub use coordinator::{Coordinator, CoordinatorError, CoordinatorHandle, Role, cluster_id};
 pub use error::ServiceError;
 pub use leader::{LoadError, TermEnded};
+pub use metrics::observe;
 pub use options::{CoordinatorOptions, SessionOptions};
 pub use service::{
     ControlApi, Deadlines, WorkerApi, control_service, limited_server, worker_service,

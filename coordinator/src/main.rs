@@ -16,7 +16,9 @@ use highwater_coordinator::{
 };
 use highwater_net::{Dialer, ServerTls, ServerTlsArgs};
 use highwater_proto::DESCRIPTORS;
+use highwater_runtime::admin::{self, AdminArgs, AdminListen};
 use highwater_runtime::daemon::{self, DaemonArgs, Ending};
+use highwater_runtime::metrics::Metrics;
 use highwater_runtime::{ExitCode as Exit, Interrupts, with_causes};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -74,6 +76,9 @@ struct Args {
     /// How long before the end of its session a worker ends its attempts [default: 3s]
     #[arg(long, env = "HIGHWATER_STOP_MARGIN", value_name = "DURATION")]
     stop_margin: Option<ConfigDuration>,
+    /// Where health and metrics are told.
+    #[command(flatten)]
+    admin: AdminArgs,
     /// What every daemon is told.
     #[command(flatten)]
     daemon: DaemonArgs,
@@ -85,6 +90,7 @@ struct Settings {
     cluster: String,
     etcd: EtcdOptions,
     listen: SocketAddr,
+    admin: AdminListen,
     tls: Option<ServerTls>,
     options: CoordinatorOptions,
 }
@@ -165,6 +171,7 @@ fn settle(args: Args) -> Result<Settings, Ending> {
         pools: file.pools.unwrap_or_default(),
         is_exclusive: false,
     };
+    let admin = args.admin.settle(file.admin_listen)?;
     let etcd = EtcdOptions {
         tls: etcd_tls,
         login,
@@ -174,6 +181,7 @@ fn settle(args: Args) -> Result<Settings, Ending> {
         cluster,
         etcd,
         listen,
+        admin,
         tls,
         options,
     })
@@ -212,6 +220,11 @@ async fn serve(settings: Settings) -> Result<(), Ending> {
     }
     let (coordinator, handle) = Coordinator::new(Arc::new(store), settings.options)
         .map_err(|error| Ending::usage(format!("the settings contradict each other: {error}")))?;
+    let metrics =
+        Metrics::new(env!("CARGO_PKG_VERSION")).map_err(|error| Ending::defect(&error))?;
+    let watching = highwater_coordinator::observe(&metrics.meter(), &handle);
+    tokio::pin!(watching);
+    let _admin = admin::open(settings.admin, Arc::new(handle.clone()), metrics).await?;
     let stop = CancellationToken::new();
     let leading = stop.clone();
     let running = coordinator.run(leading);
@@ -253,6 +266,7 @@ async fn serve(settings: Settings) -> Result<(), Ending> {
                 };
                 reporter.set_service_status("", status).await;
             }
+            never = &mut watching => match never {},
             () = interrupts.next() => break,
         }
     }

@@ -12,6 +12,7 @@ pub mod digest;
 mod etcd;
 pub mod flights;
 mod folders;
+pub mod http;
 mod line;
 mod postgres;
 mod process;

@@ -51,6 +51,12 @@ impl Ending {
         Self::new(ExitCode::Usage, message)
     }
 
+    /// Something that cannot happen did.
+    #[must_use]
+    pub fn defect(error: &dyn std::error::Error) -> Self {
+        Self::new(ExitCode::Unexpected, crate::with_causes(error))
+    }
+
     /// The system does not let it do what any process may.
     #[must_use]
     pub fn cannot(what: &str, error: &io::Error) -> Self {

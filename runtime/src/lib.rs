@@ -1,13 +1,15 @@
 //! What the three programs share: spawned loops with owners, failpoints, signals, exit codes,
-//! logging, and how a daemon starts and ends.
+//! logging, health and metrics, and how a daemon starts and ends.
 //!
 //! Never knows what a program is for: neither coordinator nor worker is named here.
 
+pub mod admin;
 pub mod daemon;
 mod exit;
 pub mod failpoint;
 mod interrupt;
 pub mod logging;
+pub mod metrics;
 mod supervisor;
 
 pub use exit::ExitCode;

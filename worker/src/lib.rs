@@ -12,6 +12,7 @@ mod dispatch;
 mod failover;
 mod heartbeat;
 mod meter;
+mod metrics;
 mod orders;
 mod patience;
 mod secrets;
@@ -26,4 +27,5 @@ pub use coordinator_api::{
     WorkerOptions,
 };
 pub use failover::ClusterCoordinator;
+pub use metrics::{HasSession, WorkerMetrics};
 pub use worker::{Worker, WorkerError};

@@ -7,9 +7,11 @@ use std::time::Duration;
 use clap::Parser;
 use highwater_common::config::ConfigDuration;
 use highwater_net::ClientTlsArgs;
+use highwater_runtime::admin::{self, AdminArgs, AdminListen};
 use highwater_runtime::daemon::{self, DaemonArgs, Ending};
+use highwater_runtime::metrics::Metrics;
 use highwater_runtime::{ExitCode as Exit, Interrupts, with_causes};
-use highwater_worker::{ClusterCoordinator, Worker, WorkerError, WorkerOptions};
+use highwater_worker::{ClusterCoordinator, Worker, WorkerError, WorkerMetrics, WorkerOptions};
 use tokio_util::sync::CancellationToken;
 
 /// How long a drain waits for what runs, unless told otherwise.
@@ -56,6 +58,9 @@ struct Args {
     /// How long a drain waits for what runs [default: 9m30s]
     #[arg(long, env = "HIGHWATER_DRAIN_TIMEOUT", value_name = "DURATION")]
     drain_timeout: Option<ConfigDuration>,
+    /// Where health and metrics are told.
+    #[command(flatten)]
+    admin: AdminArgs,
     /// What every daemon is told.
     #[command(flatten)]
     daemon: DaemonArgs,
@@ -66,6 +71,7 @@ struct Settings {
     coordinator: ClusterCoordinator,
     options: WorkerOptions,
     drain_timeout: Duration,
+    admin: AdminListen,
 }
 
 fn main() -> ExitCode {
@@ -123,7 +129,9 @@ fn settle(args: Args) -> Result<Settings, Ending> {
         .drain_timeout
         .or(file.drain_timeout)
         .map_or(DRAIN_TIMEOUT, |timeout| timeout.0);
+    let admin = args.admin.settle(file.admin_listen)?;
     Ok(Settings {
+        admin,
         coordinator,
         options: WorkerOptions {
             id,
@@ -181,8 +189,12 @@ async fn work(settings: Settings) -> Result<(), Ending> {
         Interrupts::of_process().map_err(|error| Ending::cannot("listen to signals", &error))?;
     let (drain, stop) = (CancellationToken::new(), CancellationToken::new());
     tracing::info!(worker = %settings.options.id, slots = settings.options.slots, "working");
-    let running = Worker::new(settings.options, Arc::new(settings.coordinator))
-        .run(drain.clone(), stop.clone());
+    let metrics =
+        Metrics::new(env!("CARGO_PKG_VERSION")).map_err(|error| Ending::defect(&error))?;
+    let worker = Worker::new(settings.options, Arc::new(settings.coordinator))
+        .counted_by(WorkerMetrics::new(&metrics.meter()));
+    let _admin = admin::open(settings.admin, Arc::new(worker.has_session()), metrics).await?;
+    let running = worker.run(drain.clone(), stop.clone());
     tokio::pin!(running);
     let ended = tokio::select! {
         ended = &mut running => ended,

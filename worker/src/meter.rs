@@ -8,6 +8,7 @@ use highwater_common::assignment::Receipt;
 use highwater_runtime::failpoint;
 
 use crate::connector::{ConnectorError, RowBatch, RowStream};
+use crate::metrics::StepMetrics;
 
 /// How far an attempt is, for its heartbeats.
 #[derive(Debug, Default)]
@@ -20,9 +21,19 @@ pub(crate) struct Progress {
     reached: AtomicBool,
     /// Whether the source's next rows are waited for; else it is the target that has them.
     waits_for_source: AtomicBool,
+    /// Where rows are counted as they are read.
+    metrics: Option<StepMetrics>,
 }
 
 impl Progress {
+    /// Nothing yet; what is read is counted there, too.
+    pub(crate) fn counted_by(metrics: Option<StepMetrics>) -> Self {
+        Self {
+            metrics,
+            ..Self::default()
+        }
+    }
+
     pub(crate) fn get(&self) -> (u64, u64) {
         (
             self.rows.load(Ordering::Relaxed),
@@ -44,6 +55,9 @@ impl Progress {
     fn add(&self, moved: Receipt) {
         self.rows.fetch_add(moved.rows, Ordering::Relaxed);
         self.bytes.fetch_add(moved.bytes, Ordering::Relaxed);
+        if let Some(metrics) = &self.metrics {
+            metrics.read(moved);
+        }
     }
 
     pub(crate) fn committed(&self) -> u64 {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use highwater_common::assignment::{Assignment, AttemptError, Outcome};
 use highwater_common::id::WorkerId;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -17,6 +17,7 @@ use crate::coordinator_api::{ApiError, CoordinatorApi, Registered, WorkerOptions
 use crate::dispatch::run;
 use crate::heartbeat;
 use crate::meter::Progress;
+use crate::metrics::{HasSession, StepMetrics, WorkerMetrics};
 use crate::orders::Orders;
 use crate::supervisor::{SpawnKind, Supervisor};
 
@@ -57,6 +58,8 @@ pub struct Worker {
     api: Arc<dyn CoordinatorApi>,
     supervisor: Supervisor,
     orders: Orders,
+    metrics: Arc<WorkerMetrics>,
+    has_session: watch::Sender<bool>,
 }
 
 /// One connected life of the worker.
@@ -81,7 +84,22 @@ impl Worker {
             api,
             supervisor: Supervisor::default(),
             orders: Orders::default(),
+            metrics: Arc::default(),
+            has_session: watch::Sender::new(false),
         }
+    }
+
+    /// The same, which counts what it does.
+    #[must_use]
+    pub fn counted_by(mut self, metrics: WorkerMetrics) -> Self {
+        self.metrics = Arc::new(metrics);
+        self
+    }
+
+    /// Whether it has a session, now and later.
+    #[must_use]
+    pub fn has_session(&self) -> HasSession {
+        HasSession(self.has_session.subscribe())
     }
 
     /// Works until `drain`, then finishes what it has and ends; a partition that is moved in chunks
@@ -102,6 +120,8 @@ impl Worker {
                 registered = self.register(is_known) => registered?,
             };
             is_known = true;
+            self.metrics.session_began();
+            self.has_session.send_replace(true);
             let session = Session {
                 registered,
                 attempts: Arc::default(),
@@ -112,6 +132,7 @@ impl Worker {
                 stop: stop.clone(),
             };
             self.work(&session, &drain).await;
+            self.has_session.send_replace(false);
         }
         // no attempt is left: nobody takes up a session any more
         self.supervisor.cancel_token().cancel();
@@ -233,6 +254,7 @@ impl Worker {
                 break;
             };
             let order = self.orders.of(&assignment.order);
+            let metrics = (order.as_ref().ok()).map(|order| self.metrics.of_step(&order.order));
             let attempt = RunAttempt {
                 api: Arc::clone(&self.api),
                 registered: session.registered.clone(),
@@ -242,6 +264,7 @@ impl Worker {
                 stop: session.stop.clone(),
                 assignment,
                 order,
+                metrics,
             };
             self.supervisor.spawn(SpawnKind::Attempt, async move {
                 attempt.run().await;
@@ -261,11 +284,13 @@ struct RunAttempt {
     stop: CancellationToken,
     assignment: Assignment,
     order: Result<Arc<OrderContext>, AttemptError>,
+    /// What it counts by; nothing where the order is not known.
+    metrics: Option<StepMetrics>,
 }
 
 impl RunAttempt {
     async fn run(self) {
-        let progress = Arc::new(Progress::default());
+        let progress = Arc::new(Progress::counted_by(self.metrics.clone()));
         self.attempts.begin(
             self.assignment.clone(),
             Arc::clone(&progress),
@@ -280,9 +305,13 @@ impl RunAttempt {
             },
             Err(error) => Some(Outcome::Failed(error.clone())),
         };
-        let millis = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let took = began.elapsed();
+        let millis = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+        if let Some(metrics) = &self.metrics {
+            metrics.ended(outcome.as_ref(), took);
+        }
         match outcome {
-            Some(outcome) => self.report(outcome, millis).await,
+            Some(outcome) => self.report(outcome, millis, progress.get().0 > 0).await,
             None if self.stop.is_cancelled() => self.release(millis).await,
             None => {} // whoever ended the attempt no longer waits for it
         }
@@ -309,7 +338,7 @@ impl RunAttempt {
 
     /// Tells the coordinator, until it hears or the session is over. Losing the answer is harmless:
     /// the ledger knows.
-    async fn report(&self, outcome: Outcome, millis: u64) {
+    async fn report(&self, outcome: Outcome, millis: u64, has_read: bool) {
         if let Outcome::Failed(error) = &outcome {
             tracing::warn!(task = %self.assignment.task, class = %error.class, code = error.code, "{}", error.message);
         }
@@ -325,7 +354,12 @@ impl RunAttempt {
                 .complete(session, task, fence, outcome.clone(), millis)
                 .await
             {
-                Ok(true) => return,
+                Ok(true) => {
+                    if let Some(metrics) = &self.metrics {
+                        metrics.counted(&outcome, self.assignment.work, has_read);
+                    }
+                    return;
+                }
                 Ok(false) => {
                     tracing::info!(task = %self.assignment.task, "a completion came too late to \
                         count");

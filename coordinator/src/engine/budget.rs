@@ -101,6 +101,15 @@ impl<'a> Budgets<'a> {
         })
     }
 
+    /// Tasks that each of these limits would let run, if nobody else used it; one at the least.
+    pub(super) fn room_of(&self, uses: &Uses<'_>) -> u64 {
+        let rooms = uses.iter().filter_map(|(name, each)| {
+            let (_, max) = self.0.get(name)?;
+            max.checked_div(*each)
+        });
+        rooms.min().map_or(u64::MAX, |room| room.max(1))
+    }
+
     /// Everything that is limited: how much is in use, and how much there is.
     #[cfg(test)]
     pub(super) fn iter(&self) -> impl Iterator<Item = (Shared<'a>, (u64, u64))> + '_ {

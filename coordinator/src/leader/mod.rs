@@ -9,6 +9,7 @@ mod attempts;
 mod batch;
 mod commit;
 mod contain;
+mod counts;
 mod events;
 mod facts;
 mod failures;
@@ -38,6 +39,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 pub use commit::TermEnded;
+pub(crate) use counts::Telling;
 pub use load::LoadError;
 pub(crate) use load::{listed, load};
 pub(crate) use reply::Granted;
@@ -96,6 +98,8 @@ pub(crate) struct Leader {
     compacted: Duration,
     /// Bytes of changed tasks that were stored since.
     stored_bytes: usize,
+    /// What was told of the cluster in numbers.
+    told: counts::Told,
 }
 
 /// The latest tasks that were counted; bounded.
@@ -187,7 +191,14 @@ impl Leader {
             orphans,
             compacted: since,
             stored_bytes: 0,
+            told: counts::Told::default(),
         }
+    }
+
+    /// The same, which tells the cluster in numbers.
+    pub(crate) fn telling(mut self, telling: Arc<Telling>) -> Self {
+        self.told = counts::Told::by(telling);
+        self
     }
 
     /// Leads until `cancel`, or until the leadership is lost.
@@ -250,6 +261,7 @@ impl Leader {
         self.parked_timeouts();
         self.prune().await?;
         self.compact().await;
+        self.tell_counts();
         self.version.send_modify(|version| *version += 1);
         Ok(())
     }
@@ -282,6 +294,7 @@ impl Leader {
             .chain(pulls)
             .chain(retries)
             .chain(outages)
+            .chain(self.told.next())
             .min()
             .unwrap_or(now + Duration::from_secs(60))
     }

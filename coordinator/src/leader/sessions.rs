@@ -199,6 +199,7 @@ impl Leader {
                 .collect();
             if !tasks.is_empty() {
                 tracing::warn!(%worker, attempts = tasks.len(), "worker lost");
+                self.told.lost(tasks.len());
             }
             for task in tasks {
                 let error = AttemptError::new(

@@ -28,11 +28,13 @@ pub struct Daemon {
 }
 
 impl Daemon {
-    pub(super) const fn new(program: Program) -> Self {
+    pub(super) fn new(program: Program) -> Self {
+        // Many daemons run here at once, and one of them would take the usual port.
+        let env = vec![("HIGHWATER_ADMIN_LISTEN".to_owned(), "off".to_owned())];
         Self {
             program,
             args: Vec::new(),
-            env: Vec::new(),
+            env,
             running: None,
             past: String::new(),
         }
@@ -136,6 +138,21 @@ impl Daemon {
             .until_stderr_holds(text, limit)
             .await
             .map(drop)
+    }
+
+    /// Where its admin port is, which has to be on.
+    ///
+    /// # Errors
+    /// It does not run, has no admin port, or `limit` has passed.
+    pub async fn admin(&mut self, limit: Duration) -> Result<String> {
+        self.until_logged("health and metrics", limit).await?;
+        let log = self.running()?.stderr()?;
+        let line = log.lines().find(|line| line.contains("health and metrics"));
+        let address = line.and_then(|line| line.split("admin=").nth(1));
+        let address = address.and_then(|rest| rest.split_whitespace().next());
+        address
+            .map(ToOwned::to_owned)
+            .context("it tells no address")
     }
 
     /// Everything that it has logged, in all its processes.

@@ -40,6 +40,7 @@ mod refreshes;
 mod refusals;
 mod renames;
 mod secrets;
+mod signals;
 mod silence;
 mod site;
 mod snapshots;
