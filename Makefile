@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup fmt lint test soak crash-matrix mutants mutants-cut demo demo-cluster bench
+.PHONY: help setup fmt lint test chart chart-readme soak crash-matrix mutants mutants-cut demo demo-cluster bench
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -21,12 +21,19 @@ lint: ## Formatting, clippy, docs, and the invariants of absence
 
 # Doc tests come first: the output has to end with the summary of the suite.
 test: setup lint ## Everything that CI checks: lint, doc tests, and every test against real servers
+	scripts/chart cut
 	cargo test --workspace --doc --quiet
 	@if cargo nextest --version >/dev/null 2>&1; then \
 	  echo "cargo nextest run --workspace"; cargo nextest run --workspace; \
 	else \
 	  echo "cargo test --workspace"; cargo test --workspace --lib --bins --tests; \
 	fi
+
+chart: ## Check the Helm chart by helm 3 and 4, against the strict schemas of five Kubernetes
+	@scripts/chart
+
+chart-readme: ## Make the chart's table of values from its values.yaml
+	@$${HIGHWATER_TOOLS:-$$HOME/.cache/highwater-tools}/venv/bin/python scripts/chart-readme
 
 soak: ## Plan from a million arbitrary facts, read as many damaged records, simulate 2,000 schedules of a cluster, and explore the model wider
 	PROPTEST_CASES=$${CASES:-1000000} cargo test -p highwater-common --lib -- no_fact_can_panic_the_planner any_bytes damaged_bytes
