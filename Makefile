@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup fmt lint test chart chart-readme soak crash-matrix mutants mutants-cut demo demo-cluster bench
+.PHONY: help setup fmt lint test chart chart-readme image soak crash-matrix mutants mutants-cut demo demo-cluster bench
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,6 +34,9 @@ chart: ## Check the Helm chart by helm 3 and 4, against the strict schemas of fi
 
 chart-readme: ## Make the chart's table of values from its values.yaml
 	@$${HIGHWATER_TOOLS:-$$HOME/.cache/highwater-tools}/venv/bin/python scripts/chart-readme
+
+image: ## Build the image by buildah, as target/highwater-dev.tar
+	@scripts/image
 
 soak: ## Plan from a million arbitrary facts, read as many damaged records, simulate 2,000 schedules of a cluster, and explore the model wider
 	PROPTEST_CASES=$${CASES:-1000000} cargo test -p highwater-common --lib -- no_fact_can_panic_the_planner any_bytes damaged_bytes

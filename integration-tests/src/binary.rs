@@ -143,6 +143,12 @@ impl Binary {
         self.command.get_program()
     }
 
+    /// Where it lies.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        Path::new(self.program())
+    }
+
     /// Any program.
     #[must_use]
     pub fn at(program: impl AsRef<OsStr>) -> Self {

@@ -31,6 +31,7 @@ mod etcd_server;
 mod extending;
 mod flights;
 mod harness;
+mod image;
 mod left_out;
 mod merges;
 mod outages;
