@@ -16,6 +16,7 @@ pub mod http;
 mod line;
 mod postgres;
 mod process;
+pub mod release;
 mod wait;
 
 pub use binary::{Binary, Finished, Running};

@@ -38,6 +38,8 @@ pub struct ClusterOptions {
     /// Who signs the certificates of all parts, which then speak TLS only and let in nobody without
     /// one; else all is in the clear.
     pub authority: Option<Arc<Authority>>,
+    /// The name that the coordinators' certificates are for, when it is not their address.
+    pub server_name: Option<String>,
 }
 
 impl Default for ClusterOptions {
@@ -51,6 +53,7 @@ impl Default for ClusterOptions {
             dead_endpoint: false,
             etcd_quota: None,
             authority: None,
+            server_name: None,
         }
     }
 }
@@ -170,10 +173,18 @@ impl Daemons {
             ("--tls-cert", certificate),
             ("--tls-key", key),
         ];
+        let name = self.options.server_name.iter();
+        let name = name.map(|name| OsString::from(format!("--tls-server-name={name}")));
         flags
             .into_iter()
             .flat_map(|(flag, file)| [OsString::from(flag), file.into_os_string()])
+            .chain(name)
             .collect()
+    }
+
+    /// Coordinators that somebody else runs are reached there.
+    pub fn reach_by(&mut self, address: String) {
+        self.addresses.push(address);
     }
 
     /// Where coordinator `no` listens.

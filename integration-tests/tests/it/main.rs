@@ -39,6 +39,7 @@ mod queries;
 mod receipts;
 mod refreshes;
 mod refusals;
+mod release;
 mod renames;
 mod secrets;
 mod signals;
