@@ -32,13 +32,18 @@ const RUN_STATUSES: [&str; 7] = [
 
 impl Ready for CoordinatorHandle {
     fn ready(&self) -> Result<(), String> {
-        match &*self.role().borrow() {
-            // a store without room is read all the same, and whoever looks is answered
-            Role::Leading | Role::OutOfSpace => Ok(()),
-            Role::Following { leader } if !leader.is_empty() => Ok(()),
-            Role::Following { .. } => Err("waits for the leader's address".to_owned()),
-            Role::BetweenTerms => Err("waits for a leader, or for the store".to_owned()),
-        }
+        ready_as(&self.role().borrow()).map_err(ToOwned::to_owned)
+    }
+}
+
+/// Whether a coordinator can answer as what it is, or what it waits for.
+fn ready_as(role: &Role) -> Result<(), &'static str> {
+    match role {
+        // a store without room is read all the same, and whoever looks is answered
+        Role::Leading | Role::OutOfSpace => Ok(()),
+        Role::Following { leader } if !leader.is_empty() => Ok(()),
+        Role::Following { .. } => Err("waits for the leader's address"),
+        Role::BetweenTerms => Err("waits for a leader, or for the store"),
     }
 }
 
@@ -259,3 +264,6 @@ fn of_groups(meter: &Meter, readings: &Arc<Readings>) {
         })
         .build();
 }
+
+#[cfg(test)]
+mod tests;

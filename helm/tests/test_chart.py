@@ -145,6 +145,7 @@ def test_grace_exceeds_drain(helm):
         ({"tls": {"mode": "existingSecret", "existingSecret": {"worker": "w"}}}, "tls.existingSecret.coordinator"),
         ({"workers": {"groups": {"fast": {"labels": {"group": "x"}}}}}, "the group's name"),
         ({"workers": {"groups": {"fast": {"autoscaling": {"min": 13}}}}}, "min exceeds max"),
+        ({"metrics": {"serviceMonitor": {"enabled": False}}}, "metrics.serviceMonitor"),
     ],
     ids=str,
 )

@@ -16,6 +16,7 @@ pub mod http;
 mod line;
 mod postgres;
 mod process;
+mod prometheus;
 pub mod release;
 mod wait;
 
@@ -29,4 +30,5 @@ pub use folders::{repository, target_folder};
 pub use line::Line;
 pub use postgres::{Postgres, PostgresOptions};
 pub use process::{Signal, Sweeper};
+pub use prometheus::Prometheus;
 pub use wait::until;

@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use highwater_integration_tests::cluster::{Cluster, ClusterOptions, Orders};
-use highwater_integration_tests::{Daemon, http, repository, until};
+use highwater_integration_tests::{Daemon, Prometheus, http, repository, until};
+use serde_json::Value;
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -214,4 +215,53 @@ async fn only_who_leads_tells_of_the_cluster() {
     until("the other to tell", LIMIT, async || leads(1 - leader).await)
         .await
         .unwrap();
+}
+
+/// The queries of the chart's dashboards, for a release `r` in `ns`, over half a minute.
+fn dashboard_queries() -> Vec<String> {
+    let mut queries = Vec::new();
+    for file in std::fs::read_dir(repository().join("helm/highwater/dashboards")).unwrap() {
+        let board = std::fs::read(file.unwrap().path()).unwrap();
+        let board: Value = serde_json::from_slice(&board).unwrap();
+        let panels = board["panels"].as_array().unwrap().iter();
+        let targets = panels.flat_map(|panel| panel["targets"].as_array().unwrap());
+        queries.extend(targets.map(|target| {
+            let query = target["expr"].as_str().unwrap();
+            let query = query.replace("$namespace", "ns").replace("$service", "r");
+            query.replace("$__rate_interval", "30s")
+        }));
+    }
+    queries
+}
+
+#[tokio::test]
+async fn prometheus_scrapes_what_the_dashboards_ask() {
+    // GIVEN a Prometheus that reads a coordinator and a worker in the midst of a run
+    let (mut cluster, coordinator, worker) = cluster().await;
+    cluster.worker("w1").kill().unwrap();
+    let slow = "attempt::reading=return(stall 60)";
+    cluster.worker("w1").env("FAILPOINTS", slow);
+    cluster.worker("w1").start().await.unwrap();
+    let again = cluster.worker("w1").admin(LIMIT).await.unwrap();
+    assert_ne!(again, worker);
+    let prometheus = Prometheus::reading(&[&coordinator, &again], "ns", "r").await;
+    let prometheus = prometheus.unwrap();
+    let orders = Orders { days: 400, rows: 2 };
+    orders.load(&cluster).await.unwrap();
+    cluster.submit(&orders.pipeline("")).await.unwrap();
+    // THEN every panel of every dashboard has something to show
+    let queries = dashboard_queries();
+    assert!(queries.len() > 12, "{queries:?}");
+    for query in queries {
+        let asked =
+            async || Ok(Some(prometheus.query(&query).await?).filter(|found| !found.is_empty()));
+        let shown = until(&format!("an answer to {query}"), LIMIT, asked).await;
+        shown.unwrap_or_else(|error| panic!("{error:#}\n{}", cluster.logs()));
+    }
+    // AND what is shown is what is there
+    let ready = prometheus
+        .query("highwater_workers{state=\"ready\"}")
+        .await
+        .unwrap();
+    assert_eq!(ready[0]["value"][1], "1", "{ready:?}");
 }
