@@ -18,6 +18,7 @@ mod service;
 mod simulation;
 pub mod store;
 pub mod supervisor;
+mod survey;
 
 pub use coordinator::{Coordinator, CoordinatorError, CoordinatorHandle, Role, cluster_id};
 pub use error::ServiceError;
@@ -27,3 +28,4 @@ pub use options::{CoordinatorOptions, SessionOptions};
 pub use service::{
     ControlApi, Deadlines, WorkerApi, control_service, limited_server, worker_service,
 };
+pub use survey::{StoreSurvey, survey};

@@ -7,12 +7,12 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use clap::Parser;
+use clap::{Parser, Subcommand};
 use highwater_common::config::ConfigDuration;
 use highwater_coordinator::store::etcd::{EtcdOptions, EtcdStore};
 use highwater_coordinator::{
-    Coordinator, CoordinatorOptions, Role, SessionOptions, control_service, limited_server,
-    worker_service,
+    Coordinator, CoordinatorOptions, LoadError, Role, SessionOptions, control_service,
+    limited_server, worker_service,
 };
 use highwater_net::{Dialer, ServerTls, ServerTlsArgs};
 use highwater_proto::DESCRIPTORS;
@@ -79,9 +79,26 @@ struct Args {
     /// Where health and metrics are told.
     #[command(flatten)]
     admin: AdminArgs,
+    /// What it does instead of coordinating.
+    #[command(subcommand)]
+    command: Option<Command>,
     /// What every daemon is told.
     #[command(flatten)]
     daemon: DaemonArgs,
+}
+
+/// What a coordinator does instead of coordinating.
+#[derive(Debug, Clone, Copy, Subcommand)]
+enum Command {
+    /// Look after the store
+    #[command(subcommand)]
+    Store(StoreCommand),
+}
+
+#[derive(Debug, Clone, Copy, Subcommand)]
+enum StoreCommand {
+    /// Read everything that the store holds, and change nothing: whether this version can lead it
+    Check,
 }
 
 /// Every setting, settled.
@@ -99,7 +116,12 @@ fn main() -> ExitCode {
     highwater_net::install_tls_provider();
     daemon::run(
         |args: &Args| &args.daemon,
-        |args| async { Box::pin(serve(settle(args)?)).await },
+        |args| async {
+            match args.command {
+                None => Box::pin(serve(settle(args)?)).await,
+                Some(Command::Store(StoreCommand::Check)) => check_store(settle(args)?).await,
+            }
+        },
     )
 }
 
@@ -187,14 +209,36 @@ fn settle(args: Args) -> Result<Settings, Ending> {
     })
 }
 
-async fn serve(settings: Settings) -> Result<(), Ending> {
-    let place = settings.etcd.endpoints.join(", ");
-    let store = EtcdStore::connect(settings.etcd).await.map_err(|error| {
+async fn open_store(options: EtcdOptions) -> Result<EtcdStore, Ending> {
+    let place = options.endpoints.join(", ");
+    EtcdStore::connect(options).await.map_err(|error| {
         Ending::new(
             Exit::Unreachable,
             format!("cannot use etcd at {place}: {}", with_causes(&error)),
         )
+    })
+}
+
+/// Whether this version can lead what the store holds.
+async fn check_store(settings: Settings) -> Result<(), Ending> {
+    let store = open_store(settings.etcd).await?;
+    let found = highwater_coordinator::survey(&store).await;
+    let found = found.map_err(|error| {
+        let exit = match error {
+            LoadError::Store(_) => Exit::Unreachable,
+            LoadError::Record { .. } | LoadError::Key(_) => Exit::Refused,
+        };
+        Ending::new(exit, with_causes(&error))
     })?;
+    for damaged in &found.damaged {
+        tracing::warn!("{damaged}");
+    }
+    tracing::info!(cluster = settings.cluster, "the store can be led: {found}");
+    Ok(())
+}
+
+async fn serve(settings: Settings) -> Result<(), Ending> {
+    let store = open_store(settings.etcd).await?;
     let cannot_listen = |why: String| {
         Ending::new(
             Exit::Unexpected,
