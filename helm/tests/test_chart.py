@@ -9,7 +9,7 @@ import sys
 import kubernetes_validate
 import pytest
 import yaml
-from conftest import CHART, HELMS, SHAPES, Refused, name_of, objects, pods, with_values
+from conftest import CHART, HELMS, SHAPES, TOOLS, Refused, name_of, objects, pods, with_values
 
 KUBERNETES = ["1.29", "1.31", "1.33", "1.35", "1.37"]
 CUSTOM = {"cert-manager.io/v1", "monitoring.coreos.com/v1"}
@@ -35,6 +35,25 @@ def test_strict_schemas_1_29_to_1_37(shape, version):
         if o["apiVersion"] in CUSTOM:
             continue
         kubernetes_validate.validate(o, version, strict=True)
+
+
+def against_operators(found):
+    """Custom resources against the schemas that their operators ship: how many were looked at, or what is wrong."""
+    script = (pathlib.Path(__file__).parent / "custom.mjs").read_text()
+    custom = json.dumps([o for o in found if o["apiVersion"] in CUSTOM])
+    command = ["node", "--input-type=module", "-e", script]
+    done = subprocess.run(command, cwd=TOOLS / "node", input=custom, capture_output=True, text=True, check=False)
+    return int(done.stdout) if done.returncode == 0 else done.stderr
+
+
+@pytest.mark.skipif(not (TOOLS / "node/node_modules").exists(), reason="scripts/chart could not fetch their schemas")
+def test_operators_take_their_resources():
+    assert against_operators(objects("external")) == 5
+    found = objects("bundled")
+    assert against_operators(found) == 7
+    certificate = next(o for o in found if o["kind"] == "Certificate")
+    broken = {**certificate, "spec": {**certificate["spec"], "issuerRef": "r"}}
+    assert "issuerRef" in against_operators([broken])
 
 
 def keys_of(schema, definitions, path=()):
@@ -231,10 +250,11 @@ def flows(found):
 
 
 def test_policies_allow_only_listed_flows():
-    named = {("coordinator", "*", 53), ("worker", "*", 53), ("test", "*", 53)}
+    named = {(part, "*", 53) for part in ("coordinator", "worker", "test", "store-check")}
     to_coordinators = {(part, "coordinator", 7070) for part in ("coordinator", "worker", "test")}
     assert flows(objects("external")) == named | to_coordinators | {
         ("coordinator", "*", 2379),
+        ("store-check", "*", 2379),
         ("worker", "*", 5432),
         ("*", "coordinator", 7070),
         ("*", "coordinator", 7072),
@@ -244,6 +264,7 @@ def test_policies_allow_only_listed_flows():
         ("etcd", "*", 53),
         ("etcd-defrag", "*", 53),
         ("coordinator", "etcd", 2379),
+        ("store-check", "etcd", 2379),
         ("etcd-defrag", "etcd", 2379),
         ("etcd", "etcd", 2380),
     }
@@ -280,3 +301,16 @@ def test_every_secret_and_volume_that_a_pod_names_is_there_or_the_users(shape):
 def test_the_charts_page_is_made_of_its_values():
     made = subprocess.run([sys.executable, CHART.parent.parent / "scripts/chart-readme", "--check"], check=False)
     assert made.returncode == 0, "make chart-readme"
+
+
+@every_shape
+def test_notes_say_what_is_to_be_done_next(shape):
+    command = [HELMS["helm4"], "install", "r", CHART, "-n", "ns", "--dry-run=client", "-f", CHART / f"ci/{shape}-values.yaml"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    notes = done.stdout.split("\nNOTES:\n")[1]
+    assert "cluster status --coordinator http" in notes and "\n\n\n" not in notes, notes
+    assert ("reach no database yet" in notes) == (shape in ("bundled", "secrets")), notes
+    assert ("for trials" in notes) == (shape == "bundled"), notes
+    assert ("Nothing is encrypted" in notes) == (shape == "insecure"), notes
+    assert ("--tls-server-name" in notes) == (shape != "insecure"), notes

@@ -173,3 +173,47 @@ livenessProbe:
     secretName: {{ include "highwater.tlsSecret" . }}
     defaultMode: 0440
 {{- end -}}
+
+{{/* How a coordinator, and who checks the store for it, reach etcd. */}}
+{{- define "highwater.etcdArgs" -}}
+- --cluster={{ include "highwater.cluster" . }}
+- --etcd={{ include "highwater.etcdUrls" . }}
+{{- if include "highwater.etcdTlsSecret" . }}
+- --etcd-ca=/etc/highwater/etcd-tls/ca.crt
+- --etcd-cert=/etc/highwater/etcd-tls/tls.crt
+- --etcd-key=/etc/highwater/etcd-tls/tls.key
+{{- end }}
+{{- if .Values.etcd.existingSecret.auth }}
+- --etcd-password-file=/etc/highwater/etcd-auth/password
+{{- end }}
+{{- end -}}
+
+{{- define "highwater.etcdEnv" -}}
+{{- with .Values.etcd.existingSecret.auth -}}
+- name: HIGHWATER_ETCD_USER
+  valueFrom: {secretKeyRef: {name: {{ . }}, key: username}}
+{{- end }}
+{{- end -}}
+
+{{- define "highwater.etcdMounts" -}}
+{{- if include "highwater.etcdTlsSecret" . -}}
+- {name: etcd-tls, mountPath: /etc/highwater/etcd-tls, readOnly: true}
+{{- end }}
+{{- if .Values.etcd.existingSecret.auth }}
+- {name: etcd-auth, mountPath: /etc/highwater/etcd-auth, readOnly: true}
+{{- end }}
+{{- end -}}
+
+{{- define "highwater.etcdVolumes" -}}
+{{- with include "highwater.etcdTlsSecret" . -}}
+- name: etcd-tls
+  secret: {secretName: {{ . }}, defaultMode: 0440}
+{{- end }}
+{{- with .Values.etcd.existingSecret.auth }}
+- name: etcd-auth
+  secret:
+    secretName: {{ . }}
+    defaultMode: 0440
+    items: [{key: password, path: password}]
+{{- end }}
+{{- end -}}

@@ -224,15 +224,18 @@ impl Release {
         pod.ended().await
     }
 
-    /// Runs the pod of `helm test`.
+    /// Runs a pod or a Job to its end: `Pod/r-highwater-test` is that of `helm test`.
     ///
     /// # Errors
     /// There is none, or it does not end.
-    pub async fn test(&self) -> Result<Finished> {
-        let pod = self.objects.get("Pod/r-highwater-test");
-        let spec = &pod.context("there is no test")?["spec"];
-        let binary =
-            pod::container(spec, "r-highwater-test", Ipv4Addr::LOCALHOST, &self.around).await?;
+    pub async fn run(&self, name: &str) -> Result<Finished> {
+        let object = self.objects.get(name);
+        let object = object.with_context(|| format!("there is no {name}"))?;
+        let spec = match name.starts_with("Job/") {
+            true => &object["spec"]["template"]["spec"],
+            false => &object["spec"],
+        };
+        let binary = pod::container(spec, name, Ipv4Addr::LOCALHOST, &self.around).await?;
         binary.run(Duration::from_secs(60)).await
     }
 

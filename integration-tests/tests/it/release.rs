@@ -10,6 +10,7 @@ use highwater_integration_tests::{Authority, until};
 use serde_json::json;
 
 const LIMIT: Duration = Duration::from_secs(120);
+const STORE_CHECK: &str = "Job/r-highwater-store-check";
 const GROUP: &str = "worker-default";
 const SLOW: &str = "attempt::reading=return(stall 80)";
 /// Two minutes of work for one worker, more or less.
@@ -76,7 +77,7 @@ async fn check(cluster: &Cluster, release: &Release, orders: Orders) {
 async fn a_rendered_release_runs_a_backfill() {
     // GIVEN an installed release, which says itself that it is well
     let (cluster, mut release) = installed("", |_| {}).await;
-    let tested = release.test().await.unwrap();
+    let tested = release.run("Pod/r-highwater-test").await.unwrap();
     assert!(tested.status.success(), "{tested:?}\n{}", release.logs());
     assert_eq!(release.pods("coordinator").len(), 2);
     assert_eq!(release.pods(GROUP).len(), 2);
@@ -132,6 +133,8 @@ async fn a_rolling_upgrade_counts_no_attempt_as_failed() {
     let before = [release.pods("coordinator"), release.pods(GROUP)].concat();
     let before: Vec<String> = before.into_iter().map(ToOwned::to_owned).collect();
     // WHEN it is upgraded to another image
+    let checked = release.run(STORE_CHECK).await.unwrap();
+    assert!(checked.status.success(), "{checked:?}");
     for deployment in ["coordinator", GROUP] {
         let template = &mut release.deployment(deployment)["spec"]["template"];
         template["spec"]["containers"][0]["image"] = json!("highwater:0.1.1");
@@ -175,4 +178,24 @@ async fn a_drained_node_finishes_or_hands_back_in_time() {
     ended_well(&ends);
     // AND what the worker had in hand was finished or handed back: no attempt is counted
     check(&cluster, &release, orders).await;
+}
+
+#[tokio::test]
+async fn a_store_of_another_version_ends_an_upgrade_before_it_begins() {
+    // GIVEN a release whose store another version has written by now
+    let (cluster, release) = installed("", |_| {}).await;
+    let keys = ["get", "--prefix", "", "--keys-only"];
+    let keys = cluster.etcd.ctl(&keys).await.unwrap();
+    let form = keys.lines().find(|key| key.ends_with("/fmt")).unwrap();
+    let another = "\u{8}c"; // form 99
+    cluster.etcd.ctl(&["put", form, another]).await.unwrap();
+    // WHEN the store is checked before an upgrade
+    let checked = release.run(STORE_CHECK).await.unwrap();
+    // THEN it is refused, with what to do
+    assert_eq!(checked.status.code(), Some(6), "{checked:?}");
+    assert!(checked.stderr.contains("format: 99"), "{checked:?}");
+    assert!(
+        checked.stderr.contains("upgrade every coordinator"),
+        "{checked:?}"
+    );
 }
