@@ -4,6 +4,7 @@
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -30,8 +31,10 @@ const DEFAULT: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 7072);
 /// How long a caller may take for what it asks.
 const HEADER_WAIT: Duration = Duration::from_secs(5);
-/// How long a connection is kept.
+/// How long a connection is kept; what is being answered then is answered to its end, within
+/// [`LAST_WAIT`].
 const CONNECTION_MAX: Duration = Duration::from_secs(60);
+const LAST_WAIT: Duration = Duration::from_secs(10);
 /// Connections at once; more wait.
 const CONNECTIONS_MAX: usize = 64;
 
@@ -183,7 +186,6 @@ async fn accept(listener: TcpListener, told: Arc<Told>, supervisor: Supervisor<L
                     tokio::select! {
                         biased;
                         () = cancel.cancelled() => {}
-                        () = tokio::time::sleep(CONNECTION_MAX) => {}
                         () = converse(stream, &told) => {}
                     }
                     drop(place);
@@ -202,11 +204,21 @@ async fn converse(stream: TcpStream, told: &Told) {
     let answer = service_fn(|request: Request<Incoming>| async move {
         Ok::<_, Infallible>(told.answer(request.method(), request.uri().path()))
     });
-    let served = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_WAIT)
-        .serve_connection(TokioIo::new(stream), answer);
-    if let Err(error) = served.await {
+    let mut serving = pin!(
+        http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEADER_WAIT)
+            .serve_connection(TokioIo::new(stream), answer)
+    );
+    let served = tokio::select! {
+        biased;
+        served = &mut serving => served,
+        () = tokio::time::sleep(CONNECTION_MAX) => {
+            serving.as_mut().graceful_shutdown();
+            tokio::time::timeout(LAST_WAIT, serving).await.unwrap_or(Ok(()))
+        }
+    };
+    if let Err(error) = served {
         tracing::debug!(%error, "a caller of the admin port went away");
     }
 }

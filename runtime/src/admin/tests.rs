@@ -112,3 +112,29 @@ fn the_flag_beats_the_file_and_the_file_the_default() {
     let wrong = settled(Some("7072"), None).expect_err("no address");
     assert_eq!(wrong.exit, crate::ExitCode::Usage);
 }
+
+#[tokio::test(start_paused = true)]
+async fn who_says_nothing_does_not_keep_others_out() {
+    // GIVEN as many callers as there are places, who say nothing
+    let listen = AdminListen::At("127.0.0.1:0".parse().expect("an address"));
+    let metrics = Metrics::new("0.1.0").expect("set up");
+    let admin = open(listen, Arc::new(Told::default()), metrics).await;
+    let admin = admin.expect("it listens").expect("it is on");
+    let mut silent = Vec::new();
+    for _ in 0..CONNECTIONS_MAX {
+        silent.push(
+            TcpStream::connect(admin.address())
+                .await
+                .expect("it listens"),
+        );
+    }
+    // WHEN somebody asks, THEN he is answered once the time for a question has passed
+    let asked = tokio::time::Instant::now();
+    assert_eq!(ask(admin.address(), "GET /health/live").await.0, 200);
+    assert!(asked.elapsed() <= HEADER_WAIT * 2, "{:?}", asked.elapsed());
+    // AND those who said nothing were let go
+    let mut end = [0; 1];
+    for mut stream in silent {
+        assert!(matches!(stream.read(&mut end).await, Ok(0) | Err(_)));
+    }
+}
