@@ -11,6 +11,7 @@ mod service;
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -75,9 +76,7 @@ impl Release {
                 around.folders.insert(name.to_owned(), made);
             }
         }
-        // A network of its own: many tests run at once.
-        let [.., high, low] = std::process::id().to_be_bytes();
-        let network = [high % 120 + 100, low];
+        let network = own_network();
         let service_address = SocketAddr::from(([127, network[0], network[1], 1], 7070));
         let hosts = [
             ("https://etcd:2379".to_owned(), etcd.to_owned()),
@@ -269,6 +268,16 @@ impl Release {
     pub fn folder(&self) -> &Path {
         self.folder.path()
     }
+}
+
+/// A network that no other release has: many tests run at once, in processes of their own or in
+/// one.
+fn own_network() -> [u8; 2] {
+    static TAKEN: AtomicU32 = AtomicU32::new(0);
+    let of_process = std::process::id().wrapping_mul(16);
+    let own = of_process.wrapping_add(TAKEN.fetch_add(1, Ordering::Relaxed) % 16);
+    let [.., high, low] = own.to_be_bytes();
+    [high % 120 + 100, low]
 }
 
 /// A secret with a certificate for `host`, as cert-manager writes one.
