@@ -87,6 +87,7 @@ fn spec(name: &StepName, tz: &str) -> Spec {
             rows: SourceRows::All,
         },
         to: TargetTable {
+            create: None,
             connection: "warehouse".parse().expect("a name"),
             table: table("events"),
         },
@@ -139,6 +140,7 @@ fn facts() -> StepFacts {
     let last = 486_000;
     StepFacts {
         source: TableFacts {
+            definition: None,
             filtered: false,
             engine: Engine::Postgres,
             columns: vec![ColumnFacts {
@@ -173,6 +175,7 @@ fn facts() -> StepFacts {
             fingerprint: "bench".to_owned(),
             table: None,
             created_as: Vec::new(),
+            uncarried: Vec::new(),
             covered: Vec::new(),
             covered_null: false,
         },

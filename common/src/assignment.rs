@@ -9,7 +9,7 @@ use crate::close::Ordinals;
 use crate::cursor::CursorKind;
 use crate::errand::Errand;
 use crate::error_code::ErrorCode;
-use crate::facts::{ColumnFacts, CursorForm};
+use crate::facts::{ColumnFacts, CursorForm, TableDefinition};
 use crate::id::{
     AttemptNo, ClusterId, ConnectionName, DocumentDigest, PipelineName, RunId, StepName, TaskId,
 };
@@ -111,6 +111,10 @@ pub struct LoadOrder {
     pub columns: Vec<ColumnFacts>,
     /// The columns of the key that a created table gets.
     pub key: Vec<String>,
+    /// What else a created table is made of; `None` makes it of the columns alone, and of one that is
+    /// there it says what is still to be built.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub twin: Option<TableDefinition>,
     /// What the table is cut by; `None` of one that is moved whole, which has to be said: an order
     /// of another version, which does not say it, is not read as one of a whole table.
     #[serde(deserialize_with = "Option::deserialize")]

@@ -120,6 +120,8 @@ error_codes! {
     PlanCoverageKind = "plan::coverage_kind",
     /// A partition is loaded in part by earlier runs of other partitions.
     PlanCoveredInPieces = "plan::covered_in_pieces",
+    /// The target's table cannot be created like the source's.
+    PlanCreateSource = "plan::create_source",
     /// There is nothing between `start` and `end`.
     PlanEmptyRange = "plan::empty_range",
     /// The target cannot let one table take the place of another.

@@ -1,6 +1,7 @@
 //! What a probe learns of a table: the facts that a plan is made of.
 
 mod columns;
+mod definition;
 
 use std::collections::BTreeMap;
 
@@ -8,6 +9,10 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use self::columns::shown_type;
 pub use self::columns::{CastFrom, ColumnFacts, ColumnKind, ColumnOrigin};
+pub use self::definition::{
+    ColumnDefinition, DefinedPart, Feeds, Generated, OwnedSequence, PartKind, TableDefinition,
+    Uncarried, column_label,
+};
 use crate::cursor::{Cursor, CursorKind};
 pub use crate::engine::Engine;
 use crate::errand::{StreamReceipts, Undone};
@@ -97,6 +102,9 @@ pub struct TableFacts {
     pub filtered: bool,
     /// The partition column, when the step has one.
     pub partition: Option<PartitionFacts>,
+    /// What the table is made of, where a table that is missing may be made like it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub definition: Option<TableDefinition>,
 }
 
 impl TableFacts {
@@ -148,6 +156,9 @@ pub struct TargetFacts {
     /// does not have that.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub created_as: Vec<CreatedAs>,
+    /// What a table that is made like the source's would not get, because the target refuses it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub uncarried: Vec<Uncarried>,
     /// The ranges of this step's stream that earlier runs committed, merged and in ascending order.
     pub covered: Vec<CursorRange>,
     /// Whether the NULL partition of this stream was committed.
@@ -199,6 +210,9 @@ pub struct TargetTableFacts {
     pub partition_indexed: bool,
     /// Whether the table holds at least one row.
     pub has_rows: bool,
+    /// Whether the stream has made it, and has not built all of it yet.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unfinished: bool,
     /// Triggers and rules that answer to rows written or deleted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub reactions: Vec<Reaction>,
@@ -383,12 +397,14 @@ impl StepFacts {
             bytes: 0,
             filtered: false,
             partition: None,
+            definition: None,
         };
         let target = TargetFacts {
             engine,
             fingerprint: String::new(),
             table: None,
             created_as: Vec::new(),
+            uncarried: Vec::new(),
             covered: Vec::new(),
             covered_null: false,
         };

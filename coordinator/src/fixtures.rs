@@ -87,6 +87,7 @@ pub(crate) fn facts(partitions: i64) -> StepFacts {
     };
     StepFacts {
         source: TableFacts {
+            definition: None,
             filtered: false,
             engine: Engine::Postgres,
             columns: vec![column],
@@ -113,6 +114,7 @@ pub(crate) fn facts(partitions: i64) -> StepFacts {
             fingerprint: "pg-1".to_owned(),
             table: None,
             created_as: Vec::new(),
+            uncarried: Vec::new(),
             covered: Vec::new(),
             covered_null: false,
         },

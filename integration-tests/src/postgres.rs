@@ -38,7 +38,7 @@ pub struct PostgresOptions {
 #[derive(Debug)]
 pub struct Postgres {
     process: Option<Process>,
-    programs: PathBuf,
+    pub(crate) programs: PathBuf,
     port: u16,
     options: PostgresOptions,
     // Dropped after the process.

@@ -1,6 +1,7 @@
 //! What attempts are made of: what they work with, and each thing that they may do. Which of it an
 //! attempt does is said by `dispatch` and by its strategy.
 
+mod build;
 mod check;
 mod chunks;
 mod claim;
@@ -17,6 +18,7 @@ mod staged;
 
 use highwater_common::assignment::{AttemptError, Outcome};
 
+pub(crate) use self::build::build;
 pub(crate) use self::check::check_table;
 #[cfg(test)]
 pub(crate) use self::chunks::begin_with_rows;

@@ -7,6 +7,7 @@ use super::cut::{arrival, check_form, settle_generator, target_form};
 use super::partitions::{Partitions, cut_by_coverage};
 use super::problem::{PlanProblem, Problems};
 use super::table_compat::names;
+use super::twin::{Building, settle_twin};
 use crate::assignment::{CutBy, LoadOrder};
 use crate::coverage::Coverage;
 use crate::cursor::CursorKind;
@@ -86,6 +87,18 @@ pub fn plan_load(
     let mut warnings = Vec::new();
     let columns = settle_columns(step.into(), facts, &mut problems, &mut warnings);
     let key = settle_key(step.into(), facts, &mut problems, &mut warnings);
+    let building = match step.write.mode.replaces_all() {
+        true => Building::AtOnce,
+        false => Building::AfterTheLoad,
+    };
+    let twin = settle_twin(
+        step.into(),
+        &key,
+        building,
+        facts,
+        &mut problems,
+        &mut warnings,
+    );
     let Some(column) = &facts.source.partition else {
         // An unread partition column was told of already; a probe without facts of a column that is
         // read is told here.
@@ -133,6 +146,7 @@ pub fn plan_load(
         stream: stream_id(pipeline, name, &step.from, &step.to),
         columns,
         key,
+        twin,
         cut_by: Some(CutBy {
             column: column.column.clone(),
             renamed: Some(arrival(facts, column))

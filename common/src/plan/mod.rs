@@ -19,6 +19,7 @@ mod step;
 mod table_compat;
 #[cfg(test)]
 mod tests;
+mod twin;
 mod type_compat;
 mod whole;
 
@@ -37,6 +38,8 @@ pub use self::reactions::{Writing, check_reactions};
 pub use self::references::check_references;
 pub use self::step::StepPlan;
 pub use self::table_compat::{Destination, Misfit, Rows, TableCompat, check_table};
+pub(crate) use self::twin::Building;
+pub use self::twin::{SETTINGS, carried, is_built_later, wants_twin};
 pub use self::type_compat::{
     Affinity, Compat, EXCEPTIONS, Exception, affinity, compat, definition_differs,
     has_same_wire_form,

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::partitions::Partitions;
 use super::phase::{Phase, PhaseKind, Tasks};
+use super::twin::is_built_later;
 use crate::assignment::{LoadOrder, Work};
 use crate::id::{DocumentDigest, RunId, StepName, TaskId};
 use crate::range::{CursorRange, Slice};
@@ -38,6 +39,16 @@ impl StepPlan {
     /// The phases with their numbers.
     pub fn numbered(&self) -> impl Iterator<Item = (u8, &Phase)> {
         (0..=u8::MAX).zip(&self.phases)
+    }
+
+    /// Whether the table that is made is built once its rows are there.
+    #[must_use]
+    pub fn is_built_later(&self) -> bool {
+        let twin = self
+            .load_order
+            .as_ref()
+            .and_then(|order| order.twin.as_ref());
+        twin.is_some_and(is_built_later)
     }
 
     /// The phases that do the step's work.

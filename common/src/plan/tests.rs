@@ -3,6 +3,7 @@
 mod any_facts;
 mod arriving;
 mod forms;
+mod twins;
 mod whole;
 
 use std::time::Duration;
@@ -54,6 +55,7 @@ fn days(start: Option<&str>, end: Option<&str>) -> Backfill {
             rows: SourceRows::All,
         },
         to: TargetTable {
+            create: None,
             connection: "warehouse".parse().expect("a name"),
             table: table("orders_copy"),
         },
@@ -121,6 +123,7 @@ fn columns() -> Vec<ColumnFacts> {
 fn facts() -> StepFacts {
     StepFacts {
         source: TableFacts {
+            definition: None,
             filtered: false,
             engine: Engine::Postgres,
             columns: columns(),
@@ -147,6 +150,7 @@ fn facts() -> StepFacts {
             fingerprint: "pg-1".to_owned(),
             table: None,
             created_as: Vec::new(),
+            uncarried: Vec::new(),
             covered: Vec::new(),
             covered_null: false,
         },
@@ -188,6 +192,7 @@ fn existing(mut facts: StepFacts) -> StepFacts {
         partition_form: Some(CursorForm::Native),
         partition_indexed: true,
         has_rows: false,
+        unfinished: false,
         reactions: Vec::new(),
         exchange: None,
         referenced_by: Vec::new(),

@@ -5,6 +5,7 @@ use super::load::{digest, hidden_rows, stream_id};
 use super::phase::{Phase, PhaseKind};
 use super::problem::{PlanProblem, Problems};
 use super::step::StepPlan;
+use super::twin::{Building, settle_twin};
 use crate::assignment::LoadOrder;
 use crate::facts::StepFacts;
 use crate::id::{PipelineName, StepName};
@@ -16,6 +17,7 @@ pub(crate) struct Whole<'a> {
     pub(crate) to: &'a TargetTable,
     pub(crate) write: &'a Write,
     pub(crate) shrinking: Shrinking,
+    pub(crate) building: Building,
 }
 
 /// Plans it, in phases of one task each.
@@ -38,6 +40,14 @@ pub(crate) fn plan_whole(
     };
     let columns = settle_columns(moving, facts, &mut problems, &mut warnings);
     let key = settle_key(moving, facts, &mut problems, &mut warnings);
+    let twin = settle_twin(
+        moving,
+        &key,
+        whole.building,
+        facts,
+        &mut problems,
+        &mut warnings,
+    );
     if !problems.is_empty() {
         return Err(problems.into_vec());
     }
@@ -45,6 +55,7 @@ pub(crate) fn plan_whole(
         stream: stream_id(pipeline, step, whole.from, whole.to),
         columns,
         key,
+        twin,
         cut_by: None,
         write: whole.write.clone(),
         shadow: None,

@@ -313,7 +313,14 @@ fn sides(node: &Node, draft: &DraftStep) -> Option<(SourceTable, TargetTable)> {
         rows: or(from.get("rows"), SourceRows::All, word)?,
     };
     let (connection, table) = side(draft.to.as_ref()?)?;
-    Some((source, TargetTable { connection, table }))
+    let target = TargetTable {
+        connection,
+        table,
+        create: or(node.get("to")?.get("create"), None, |node| {
+            word(node).map(Some)
+        })?,
+    };
+    Some((source, target))
 }
 
 fn full_refresh(node: &Node, strategy: &Node, draft: &DraftStep) -> Option<FullRefresh> {

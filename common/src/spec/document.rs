@@ -187,7 +187,9 @@ fn source(of: &SourceTable) -> Json {
 }
 
 fn target(of: &TargetTable) -> Json {
-    json!({"connection": of.connection, "table": table_text(&of.table, true)})
+    let mut to = json!({"connection": of.connection, "table": table_text(&of.table, true)});
+    insert(&mut to, "create", of.create);
+    to
 }
 
 /// No key is no list: the source's key is then taken.

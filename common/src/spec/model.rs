@@ -230,8 +230,21 @@ pub enum SourceRows {
 pub struct TargetTable {
     /// Which database.
     pub connection: ConnectionName,
-    /// Which table; created from the source's shape when missing.
+    /// Which table; created when missing.
     pub table: TableName,
+    /// What a missing table is created from, where the file says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub create: Option<Create>,
+}
+
+/// What a missing table is created from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Create {
+    /// From all that the source's table is made of.
+    Source,
+    /// From the columns that are read, and the key.
+    Columns,
 }
 
 /// How a table is cut into partitions.

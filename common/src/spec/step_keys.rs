@@ -177,8 +177,16 @@ static TO: Fields = Fields {
             "Which table; {source.table} and {source.schema} stand for the source's.",
         )
         .required(),
+        Key::new(
+            "create",
+            Shape::Words(&CREATE),
+            "What a missing table is created from; source between databases of one kind, else \
+             columns.",
+        ),
     ],
 };
+
+static CREATE: [Word; 2] = [Word::new("source"), Word::new("columns")];
 
 static PARTITION: Fields = Fields {
     what: "a partition rule",

@@ -74,7 +74,7 @@ steps:
     strategy: {type: backfill, start: "${param:since}", end: 2014-01-01, reprocess: all, order: newest}
     depends_on: [{step: bench, when: done}]
     from: {connection: source, table: orders, rows: visible, columns: {note: {exclude: true}, buyer_no: {rename: customer}, price: {cast: "numeric(12,2)"}}}
-    to: {connection: target, table: sales.orders}
+    to: {connection: target, table: sales.orders, create: columns}
     partition: {by: calendar, column: placed, grain: month, tz: America/New_York, nulls: fail}
     write: {mode: replace_partition, key: [order_id], resident: replace, triggers: skip, on_schema_change: add_columns}
     chunk: {target: 20s, max_rows: 100000, max_bytes: 32MiB}

@@ -74,7 +74,7 @@ impl Load for Backfill {
             tasks: Tasks::Partitions(Box::new(partitions)),
             tolerant: true,
         };
-        Ok(StepPlan {
+        let mut step = StepPlan {
             phases: vec![
                 Phase::one(PhaseKind::Prepare),
                 load,
@@ -87,7 +87,11 @@ impl Load for Backfill {
             warnings,
             not_loaded: notes,
             facts: Some(facts),
-        })
+        };
+        if step.is_built_later() {
+            step.phases.insert(3, Phase::one(PhaseKind::Build));
+        }
+        Ok(step)
     }
 
     fn summary(&self, plan: &StepPlan) -> String {

@@ -12,7 +12,7 @@ use crate::capability::Capabilities;
 use crate::error_code::ErrorCode;
 use crate::facts::{Engine, StepFacts};
 use crate::left_out::LeftOut;
-use crate::plan::{PhaseKind, PlanProblem, Problems, StepPlan, Whole, plan_whole};
+use crate::plan::{Building, Phase, PhaseKind, PlanProblem, Problems, StepPlan, Whole, plan_whole};
 use crate::spec::FullRefresh;
 
 /// The most rows of a source that one transaction puts in the place of others.
@@ -64,10 +64,14 @@ impl Load for FullRefresh {
             to: &self.to,
             write: &self.write,
             shrinking: self.shrinking,
+            building: Building::AfterTheLoad,
         };
         let phases = [PhaseKind::Prepare, PhaseKind::Publish, PhaseKind::Close];
         let planned = plan_whole(of.pipeline, of.step, &whole, &phases, facts);
         let mut step = problems.or(planned)?;
+        if step.is_built_later() {
+            step.phases.insert(2, Phase::one(PhaseKind::Build));
+        }
         if let Some(load_order) = &mut step.load_order {
             load_order.staging = self.staging(facts);
         }

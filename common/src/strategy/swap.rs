@@ -12,8 +12,8 @@ use crate::error_code::ErrorCode;
 use crate::facts::StepFacts;
 use crate::left_out::{LeftOut, Taken, judge};
 use crate::plan::{
-    LoadPlan, Phase, PhaseKind, PlanProblem, Problems, StepPlan, Tasks, Whole, check_dependants,
-    digest, plan_load, plan_whole,
+    Building, LoadPlan, Phase, PhaseKind, PlanProblem, Problems, StepPlan, Tasks, Whole,
+    check_dependants, digest, plan_load, plan_whole,
 };
 use crate::spec::{Backfill, Chunk, Order, Partition, PartitionBy, Reprocess, Swap};
 
@@ -207,6 +207,7 @@ impl Swap {
             to: &self.to,
             write: &self.write,
             shrinking: self.shrinking,
+            building: Building::AtOnce,
         };
         let mut phases = vec![PhaseKind::Prepare, PhaseKind::Load];
         phases.extend(self.behind_the_load());

@@ -20,7 +20,8 @@ use bench::{Bench, ClusterBench, in_turns};
 use cell::{Action, Cell};
 use cluster_cell::{ClusterCell, Victim};
 use place::{
-    ATTEMPT, CALLS, CLAIM, FENCE, IN_PLACE, NEWER_RUN, Place, RECORDS, REFRESH, STAGED, SWAP, TASKS,
+    ATTEMPT, CALLS, CLAIM, FENCE, IN_PLACE, NEWER_RUN, Place, RECORDS, REFRESH, STAGED, SWAP,
+    TASKS, TWIN,
 };
 use runs_cell::{RunsCell, Story};
 use table::{Engine, Mode};
@@ -122,6 +123,11 @@ async fn a_strike_within_a_swap_leaves_the_old_table_or_the_new() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_strike_within_a_publish_in_place_leaves_the_old_rows_or_the_new() {
     strike_in(&[Mode::InPlace], &IN_PLACE, 2).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_strike_within_the_building_of_a_table_leaves_it_whole() {
+    strike_in(&[Mode::Twin], &TWIN, 0).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

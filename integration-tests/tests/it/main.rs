@@ -53,6 +53,7 @@ mod swaps;
 mod swaps_in_place;
 mod tls_connections;
 mod triggers;
+mod twins;
 mod type_trips;
 mod undos;
 mod values;

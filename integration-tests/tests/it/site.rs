@@ -447,6 +447,15 @@ impl Site {
         assert_eq!(self.tasks('C').await, tasks);
     }
 
+    /// The tasks of a step that loads a table which it has made: in PostgreSQL it is built by one
+    /// more.
+    pub(crate) const fn with_build(&self, tasks: i64) -> i64 {
+        match self.server {
+            Some(_) => tasks + 1,
+            None => tasks,
+        }
+    }
+
     /// Source and target hold the same; `tasks` ranges are committed, each of them once, and no
     /// other row is in the ledger.
     pub(crate) async fn assert_copied_once(&self, tasks: i64) {

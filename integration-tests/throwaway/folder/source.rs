@@ -54,6 +54,7 @@ impl Source for FolderSource {
         let is_read = |name: &String| !probe.columns.exclude.contains(name);
         let columns = table.columns.iter().filter(|own| is_read(&own.name));
         Ok(TableFacts {
+            definition: None,
             engine: Engine::Folder,
             columns: columns.cloned().collect(),
             key: match table.key.iter().all(is_read) {

@@ -104,6 +104,7 @@ impl Table {
             partition_form: partition.map(|_| CursorForm::Native),
             partition_indexed: partition.is_some(),
             has_rows: !self.rows.is_empty(),
+            unfinished: false,
             reactions: Vec::new(),
             exchange: None,
             referenced_by: Vec::new(),

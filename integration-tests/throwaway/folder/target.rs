@@ -185,6 +185,7 @@ impl Target for FolderTarget {
             fingerprint: String::new(),
             table: table.map(|table| table.facts(probe.partition.as_ref())),
             created_as: Vec::new(),
+            uncarried: Vec::new(),
             covered: Vec::new(),
             covered_null: false,
         };

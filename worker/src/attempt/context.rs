@@ -183,6 +183,11 @@ impl OrderContext {
         let source = self.order.source.as_ref();
         source.map_or(Engine::Postgres, |(connection, _)| connection.engine())
     }
+
+    pub(crate) fn target_engine(&self) -> Engine {
+        let target = self.order.target.as_ref();
+        target.map_or(Engine::Postgres, |(connection, _)| connection.engine())
+    }
 }
 
 /// The rows of a slice in the words of one side; all of a table that nothing cuts.

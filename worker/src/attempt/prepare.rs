@@ -20,6 +20,7 @@ pub(crate) async fn prepare(cx: &AttemptContext<'_>) -> Result<Outcome, AttemptE
         columns: load_order.columns.clone(),
         source_engine: context.source_engine(),
         key: load_order.key.clone(),
+        twin: load_order.twin.clone(),
         partition_column: load_order
             .cut_by
             .as_ref()

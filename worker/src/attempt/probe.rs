@@ -3,6 +3,7 @@
 use highwater_common::assignment::{AttemptError, ErrorClass, FACTS_BYTES_MAX, Outcome};
 use highwater_common::error_code::ErrorCode;
 use highwater_common::facts::{Adopted, StepFacts};
+use highwater_common::plan::{carried, wants_twin};
 use highwater_common::strategy::Load;
 use highwater_runtime::failpoint;
 
@@ -29,6 +30,7 @@ pub(crate) async fn probe(
         columns: from.columns.clone(),
         partition_column: asked.partition_column.map(str::to_owned),
         bounds_declared: asked.bounds_declared,
+        defined: wants_twin(to, context.source_engine(), context.target_engine()),
     };
     let mut facts = answered(
         Call::Probe,
@@ -58,7 +60,12 @@ pub(crate) async fn probe(
         }
         false => None,
     };
+    let twin = source
+        .definition
+        .as_ref()
+        .map(|definition| carried(definition, &source.columns).0);
     let asked = TargetProbe {
+        twin,
         cluster: context.order.cluster,
         table: to.table.clone(),
         source_engine: source.engine,

@@ -20,10 +20,10 @@ use highwater_common::spec::TableName;
 use tokio::sync::Semaphore;
 
 use super::{
-    CheckTx, Checks, Claim, ClaimOutcome, Claimed, CloseRequest, CommitFailure, ConnectorError,
-    ExchangeTx, FenceReport, ForgetOutcome, ForgetRequest, GuardStep, Matched, MergeTx,
-    PrepareOutcome, PrepareRequest, ReplaceTx, RowFormat, RowStream, Rows, Shadows, Stages, Target,
-    TargetProbe, TargetTx, WriteRequest,
+    Builds, CheckTx, Checks, Claim, ClaimOutcome, Claimed, CloseRequest, CommitFailure,
+    ConnectorError, ExchangeTx, FenceReport, ForgetOutcome, ForgetRequest, GuardStep, Matched,
+    MergeTx, PrepareOutcome, PrepareRequest, ReplaceTx, RowFormat, RowStream, Rows, Shadows,
+    Stages, Target, TargetProbe, TargetTx, WriteRequest,
 };
 
 /// A call on a target, or on what its claims give.
@@ -281,6 +281,10 @@ impl Target for Faulty {
 
     fn shadows(&self) -> Option<&dyn Shadows> {
         self.inner.shadows()
+    }
+
+    fn builds(&self) -> Option<&dyn Builds> {
+        self.inner.builds()
     }
 
     fn formats(

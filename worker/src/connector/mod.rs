@@ -36,15 +36,15 @@ pub use open::{open_source, open_target};
 pub use postgres::SessionPool;
 pub use receipt_requests::{CloseRequest, ForgetOutcome, ForgetRequest};
 pub use requests::{
-    Claim, FenceReport, GuardStep, LeftOutRequest, Matched, MergeBy, Merged, Next, PrepareOutcome,
-    PrepareRequest, ReadRequest, SourceProbe, StreamRequest, TargetProbe, WatermarkMove,
-    WriteRequest,
+    BuildRequest, Claim, FenceReport, GuardStep, LeftOutRequest, Matched, MergeBy, Merged, Next,
+    PrepareOutcome, PrepareRequest, ReadRequest, SourceProbe, StreamRequest, TargetProbe,
+    WatermarkMove, WriteRequest,
 };
 pub use rows::{RowBatch, RowFormat, RowStream, Rows, SliceRows, Value};
 pub use staging::{Pages, ReplaceTx, Snapshot, Snapshots, StageRequest, Stages};
 pub use traits::{
-    CheckTx, Checks, ClaimOutcome, Claimed, CommitFailure, ExchangeTx, MergeTx, Shadows, Source,
-    Target, TargetTx,
+    Builds, CheckTx, Checks, ClaimOutcome, Claimed, CommitFailure, ExchangeTx, MergeTx, Shadows,
+    Source, Target, TargetTx,
 };
 pub use transaction::{CommitOutcome, DataTx, GuardOutcome, Guarded, HeldClaim};
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use highwater_common::assignment::Receipt;
 use highwater_common::coverage::Coverage;
 use highwater_common::cursor::{Cursor, CursorKind};
-use highwater_common::facts::{ColumnFacts, CursorForm, Engine};
+use highwater_common::facts::{ColumnFacts, CursorForm, Engine, TableDefinition};
 use highwater_common::id::{AttemptNo, ClusterId, DocumentDigest, RunId, StepName, TaskId};
 use highwater_common::range::{CursorRange, Slice};
 use highwater_common::spec::{
@@ -30,6 +30,8 @@ pub struct SourceProbe {
     /// The pipeline says where the partitions begin and end and how wide they are: then its bounds
     /// are not looked for.
     pub bounds_declared: bool,
+    /// Whether it is wanted what a table is made of: a missing table may be made like it.
+    pub defined: bool,
 }
 
 /// What the step's probe asks of a target.
@@ -52,6 +54,9 @@ pub struct TargetProbe {
     pub triggers: Triggers,
     /// Whether another table is to take this one's place: then what hangs on it is looked for.
     pub exchange: bool,
+    /// What a table that is missing is to be made of, besides its columns: what of that the server
+    /// would refuse is tried, and taken back.
+    pub twin: Option<TableDefinition>,
 }
 
 /// What a source is asked to read.
@@ -98,6 +103,9 @@ pub struct PrepareRequest {
     pub source_engine: Engine,
     /// The key a created table gets; may be empty.
     pub key: Vec<String>,
+    /// What else a created table is made of, its key included; `None` of one that is made of columns
+    /// and key.
+    pub twin: Option<TableDefinition>,
     /// The partition column, indexed in a created table when the write mode replaces.
     pub partition_column: Option<String>,
     /// How rows will be written.
@@ -122,6 +130,17 @@ impl PrepareRequest {
             | WriteMode::Merge => None,
         }
     }
+}
+
+/// What of a table is built once its rows are there.
+#[derive(Debug, Clone)]
+pub struct BuildRequest {
+    /// The table.
+    pub table: TableName,
+    /// What it is made of.
+    pub twin: TableDefinition,
+    /// The stream that has made it: a table that another one has made is left alone.
+    pub stream: String,
 }
 
 /// Who takes a stream for himself.

@@ -134,6 +134,15 @@ impl Sql {
         self
     }
 
+    /// Text of a definition, as another server has written it out of its catalog. Whoever holds that
+    /// server may write anything here: the statement is prepared, so that there is but one, and never
+    /// run as a script.
+    #[must_use]
+    pub fn definition(mut self, text: &str) -> Self {
+        self.text.push_str(text);
+        self
+    }
+
     /// The condition that a row of `slice` meets.
     #[must_use]
     pub fn slice(mut self, column: &str, form: CursorForm, slice: &Slice) -> Self {

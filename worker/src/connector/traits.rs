@@ -25,8 +25,8 @@ use super::exchange_requests::{
     ExchangeRequest, Exchanged, ShadowFound, ShadowRequest, UndoOutcome, UndoRequest,
 };
 use super::requests::{
-    Claim, FenceReport, GuardStep, LeftOutRequest, Matched, Merged, PrepareOutcome, PrepareRequest,
-    ReadRequest, SourceProbe, TargetProbe, WriteRequest,
+    BuildRequest, Claim, FenceReport, GuardStep, LeftOutRequest, Matched, Merged, PrepareOutcome,
+    PrepareRequest, ReadRequest, SourceProbe, TargetProbe, WriteRequest,
 };
 use super::rows::{RowFormat, RowStream, Rows, SliceRows};
 use super::staging::{ReplaceTx, Snapshots, Stages};
@@ -175,6 +175,12 @@ pub trait Target: Send + Sync {
         None
     }
 
+    /// How it builds what a table that it has made still lacks; `None` of a database that makes all
+    /// of it at once.
+    fn builds(&self) -> Option<&dyn Builds> {
+        None
+    }
+
     /// How rows wait in a table beside the one that is read; `None` of a database where they cannot.
     fn stages(&self) -> Option<&dyn Stages> {
         None
@@ -190,6 +196,20 @@ pub trait Target: Send + Sync {
     ) -> Vec<RowFormat> {
         vec![RowFormat::Values]
     }
+}
+
+/// What a table that was made for a stream gets once its rows are there: an index is built faster of
+/// all rows than row by row.
+#[async_trait]
+pub trait Builds: Send + Sync {
+    /// Builds what is missing, sets its sequences past the largest value of their columns, and takes
+    /// away the mark by which the table was known as unfinished: a table without that mark is left
+    /// alone. What is there already is left, so it may be repeated, and two that build at once do
+    /// not meet.
+    ///
+    /// # Errors
+    /// Permanent `constraint_violation` where the rows do not allow it.
+    async fn build(&self, request: &BuildRequest) -> Result<(), ConnectorError>;
 }
 
 /// Answers for the checks of a step about a table that is loaded, as [`CheckTx`] gives them within

@@ -7,8 +7,8 @@ use highwater_common::spec::Backfill;
 
 use super::{Run, other_work};
 use crate::attempt::{
-    AttemptContext, as_prepared, ask_for_commits, check_table, count_left_out, move_slice, prepare,
-    probe,
+    AttemptContext, as_prepared, ask_for_commits, build, check_table, count_left_out, move_slice,
+    prepare, probe,
 };
 
 #[async_trait]
@@ -21,7 +21,8 @@ impl Run for Backfill {
             Work::Count(whole) => count_left_out(cx.of, *whole).await,
             Work::Check => check_table(cx.of).await,
             Work::Close { phase } => ask_for_commits(cx.of, *phase).await,
-            Work::Build | Work::Publish | Work::Noop(_) | Work::Fence => Err(other_work(work)),
+            Work::Build => build(cx).await,
+            Work::Publish | Work::Noop(_) | Work::Fence => Err(other_work(work)),
         }
     }
 }

@@ -6,7 +6,9 @@ use highwater_common::assignment::{AttemptError, Outcome, Work};
 use highwater_common::spec::FullRefresh;
 
 use super::{Run, other_work};
-use crate::attempt::{AttemptContext, as_prepared, ask_for_commits, prepare, probe, replace_all};
+use crate::attempt::{
+    AttemptContext, as_prepared, ask_for_commits, build, prepare, probe, replace_all,
+};
 
 #[async_trait]
 impl Run for FullRefresh {
@@ -19,12 +21,10 @@ impl Run for FullRefresh {
                 as_prepared(cx, replace_all(cx, checks).await).await
             }
             Work::Close { phase } => ask_for_commits(cx.of, *phase).await,
-            Work::Partition(_)
-            | Work::Build
-            | Work::Check
-            | Work::Count(_)
-            | Work::Noop(_)
-            | Work::Fence => Err(other_work(work)),
+            Work::Build => build(cx).await,
+            Work::Partition(_) | Work::Check | Work::Count(_) | Work::Noop(_) | Work::Fence => {
+                Err(other_work(work))
+            }
         }
     }
 }

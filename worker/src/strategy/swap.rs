@@ -7,13 +7,22 @@ use highwater_common::spec::Swap;
 
 use super::{Run, other_work};
 use crate::attempt::{
-    AttemptContext, as_prepared, ask_for_commits, build_shadow, check_table, count_left_out,
+    AttemptContext, as_prepared, ask_for_commits, build, build_shadow, check_table, count_left_out,
     drop_shadow, exchange, make_shadow, move_slice, prepare, probe, publish_in_place,
     settle_exchange,
 };
 
 /// The phase that loads, in every plan of a swap.
 const LOAD: u8 = 1;
+
+/// A table that the step itself has made, to let another take its place, still lacks what only its
+/// rows tell: where its sequences go on.
+async fn finish_made(cx: &AttemptContext<'_>) -> Result<(), AttemptError> {
+    match cx.of.load_order()?.twin {
+        Some(_) => build(cx).await.map(drop),
+        None => Ok(()),
+    }
+}
 
 #[async_trait]
 impl Run for Swap {
@@ -40,11 +49,13 @@ impl Run for Swap {
                 let closed = ask_for_commits(cx.of, *phase).await?;
                 if matches!(&closed, Outcome::Closed(there) if there.count() > 0) {
                     drop_shadow(cx.of).await?;
+                    finish_made(cx).await?;
                 }
                 Ok(closed)
             }
             Work::Close { phase } => {
                 settle_exchange(cx.of, self.keep_old).await?;
+                finish_made(cx).await?;
                 ask_for_commits(cx.of, *phase).await
             }
             Work::Noop(_) | Work::Fence => Err(other_work(work)),

@@ -33,6 +33,8 @@ pub(super) enum Mode {
     Swap,
     /// Into a table beside it, whose rows come in the place of its own.
     InPlace,
+    /// To a table that is made like the source's, and built once the rows are there.
+    Twin,
 }
 
 impl Mode {
@@ -42,14 +44,14 @@ impl Mode {
             Self::Append | Self::ReplacePartition | Self::Merge | Self::Refresh => {
                 &[Engine::Postgres, Engine::Sqlite]
             }
-            Self::Staged | Self::Swap | Self::InPlace => &[Engine::Postgres],
+            Self::Staged | Self::Swap | Self::InPlace | Self::Twin => &[Engine::Postgres],
         }
     }
 
     /// How many tasks have a receipt in the end.
     const fn receipts(self) -> i64 {
         match self {
-            Self::Append | Self::ReplacePartition | Self::Merge => PARTITIONS,
+            Self::Append | Self::ReplacePartition | Self::Merge | Self::Twin => PARTITIONS,
             Self::Refresh | Self::Staged => 1,
             // Those that load, and the one that publishes.
             Self::Swap | Self::InPlace => PARTITIONS + 1,
@@ -59,7 +61,7 @@ impl Mode {
     /// How the step loads: its strategy and what belongs to that.
     const fn keys(self) -> &'static str {
         match self {
-            Self::Append => "strategy: backfill\n    write: {mode: append, key: [id]}",
+            Self::Append | Self::Twin => "strategy: backfill\n    write: {mode: append, key: [id]}",
             Self::ReplacePartition => {
                 "strategy: backfill\n    write: {mode: replace_partition, key: [id]}"
             }
@@ -73,7 +75,7 @@ impl Mode {
     /// Whether partitions are committed in chunks.
     const fn has_chunks(self) -> bool {
         match self {
-            Self::Append | Self::Merge => true,
+            Self::Append | Self::Merge | Self::Twin => true,
             Self::ReplacePartition | Self::Refresh | Self::Staged | Self::Swap | Self::InPlace => {
                 false
             }
@@ -102,7 +104,8 @@ impl Table {
             | Mode::Refresh
             | Mode::Staged
             | Mode::Swap
-            | Mode::InPlace => "",
+            | Mode::InPlace
+            | Mode::Twin => "",
             Mode::Merge => "create unique index parts_id on parts (id);",
         };
         if mode == Mode::Staged {
@@ -112,6 +115,9 @@ impl Table {
             Engine::Postgres => {
                 let name = format!("cell_{no}");
                 let url = bench.server.create_database(&name).await?;
+                if mode == Mode::Twin {
+                    return Ok(Self::Postgres(url));
+                }
                 let mut conn = bench.server.connect(&name).await?;
                 let create = format!(
                     "create table parts (id bigint not null, place bigint, note text, \
@@ -152,7 +158,7 @@ impl Table {
             ),
         };
         let cut = match mode {
-            Mode::Append | Mode::ReplacePartition | Mode::Merge => {
+            Mode::Append | Mode::ReplacePartition | Mode::Merge | Mode::Twin => {
                 "partition: {by: integer, column: place, width: 50}\n    chunk: {max_rows: 20}\n    "
             }
             Mode::Swap | Mode::InPlace => {
@@ -268,6 +274,10 @@ async fn check_postgres(url: &str, mode: Mode, runs: i64) -> Result<()> {
         .fetch_one(&mut conn)
         .await
         .context("read the ledger")?;
+    if mode == Mode::Twin {
+        check_twin(&mut conn).await?;
+        return judge(counted, mode, runs);
+    }
     // A chunk keeps the token of the attempt that wrote it, and the row of its task gets later
     // ones.
     let written_by = if mode.has_chunks() { ">=" } else { "=" };
@@ -293,6 +303,24 @@ async fn check_postgres(url: &str, mode: Mode, runs: i64) -> Result<()> {
         .await
         .context("close the connection that read the ledger")?;
     judge(counted, mode, runs)
+}
+
+/// The table has its key and its index, and says nothing of being unfinished.
+async fn check_twin(conn: &mut sqlx::PgConnection) -> Result<()> {
+    let found: (Vec<String>, Option<String>) = sqlx::query_as(
+        "select array_agg(c.relname::text order by c.relname), obj_description('parts'::regclass) \
+         from pg_index i join pg_class c on c.oid = i.indexrelid \
+         where i.indrelid = 'parts'::regclass and i.indisvalid",
+    )
+    .fetch_one(conn)
+    .await
+    .context("read the indexes")?;
+    let expected = ["parts_pkey", "parts_place_idx"].map(str::to_owned);
+    ensure!(
+        found == (expected.to_vec(), None),
+        "the table is not built: {found:?}"
+    );
+    Ok(())
 }
 
 async fn check_sqlite(file: &Path, mode: Mode, runs: i64) -> Result<()> {

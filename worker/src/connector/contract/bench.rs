@@ -94,6 +94,7 @@ impl<F: TargetFixture> Bench<F> {
 
     pub(super) fn target_probe(&self) -> TargetProbe {
         TargetProbe {
+            twin: None,
             cluster: self.cluster,
             table: self.fixture.table(),
             source_engine: self.fixture.source_engine(),
@@ -107,6 +108,7 @@ impl<F: TargetFixture> Bench<F> {
 
     pub(super) fn prepare_request(&self) -> PrepareRequest {
         PrepareRequest {
+            twin: None,
             cluster: self.cluster,
             table: self.fixture.table(),
             source: self.fixture.table().into(),

@@ -203,6 +203,7 @@ pub async fn rows_outside_of_a_range_are_counted_by_kind<F: SourceFixture>() {
 
 fn source_probe<F: SourceFixture>(fixture: &F) -> SourceProbe {
     SourceProbe {
+        defined: false,
         relation: fixture.table().into(),
         columns: ColumnRules::default(),
         bounds_declared: false,

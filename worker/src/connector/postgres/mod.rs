@@ -42,6 +42,7 @@ mod target;
 mod tests;
 mod text_positions;
 mod triggers;
+mod twin;
 mod url;
 
 pub use connect::Urls;

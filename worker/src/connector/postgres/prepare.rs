@@ -17,6 +17,7 @@ use super::references::read_references;
 use super::session::{Endpoint, SessionRole};
 use super::stream::{Stream, Taken, read_coverage};
 use super::triggers::{check_right, read_reactions};
+use super::twin::{Making, make, make_schema};
 use crate::connector::sql_text::{Dialect, Sql};
 use crate::connector::{ConnectorError, PrepareOutcome, PrepareRequest};
 
@@ -101,21 +102,16 @@ async fn create_table(
 ) -> Result<Vec<String>, ConnectorError> {
     let failed = |error| classify(endpoint, &format!("create {}", request.table), error);
     let mut warnings = Vec::new();
-    if let Some(schema) = &request.table.schema {
-        let there: bool = sqlx::query_scalar(
-            "select exists (select from pg_namespace where \
-            nspname = $1)",
-        )
-        .bind(schema)
-        .fetch_one(&mut *conn)
-        .await
-        .map_err(failed)?;
-        if !there {
-            let create = Sql::new(Dialect::Postgres, "create schema ")
-                .name(schema)
-                .into_statement();
-            conn.execute(sqlx::raw_sql(create)).await.map_err(failed)?;
-        }
+    make_schema(conn, &request.table).await.map_err(failed)?;
+    if let Some(twin) = &request.twin {
+        let making = Making {
+            table: &request.table,
+            twin,
+            columns: &request.columns,
+            partition_column: request.partition_column.as_deref(),
+            stream: &request.stream.stream,
+        };
+        return make(conn, &making).await.map_err(failed);
     }
     let mut create = Sql::new(Dialect::Postgres, "create table ")
         .table(&request.table)

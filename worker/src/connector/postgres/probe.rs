@@ -19,6 +19,7 @@ use super::policies::look_at_source;
 use super::positions::Positions;
 use super::query::probe_query;
 use super::session::Endpoint;
+use super::twin::read_definition;
 use crate::connector::sql_text::{Dialect, Sql};
 use crate::connector::stored_slice::{cursor, raw};
 use crate::connector::{ConnectorError, SourceProbe};
@@ -100,6 +101,10 @@ pub(super) async fn probe_source(
     probe.until = Instant::now() + endpoint.session().probe_timeout; // a plan can do without
     let counted = probe.count(asked, estimate, bytes).await?;
     let rows = counted.or(estimate).unwrap_or(bytes / ROW_BYTES_GUESS);
+    let definition = match asked.defined {
+        true => read_definition(probe.conn, &table).await.map_err(failed)?,
+        false => None,
+    };
     let partition = match &asked.partition_column {
         Some(column) => Some(probe.partition(asked, &table, column, rows).await?),
         None => None,
@@ -113,6 +118,7 @@ pub(super) async fn probe_source(
         bytes: u64::try_from(bytes).unwrap_or(0),
         filtered,
         partition,
+        definition,
     })
 }
 

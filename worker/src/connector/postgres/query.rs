@@ -60,6 +60,7 @@ pub(super) async fn probe_query(
     let estimated = estimate(conn, relation).await.map_err(failed)?;
     conn.execute("rollback").await.map_err(failed)?;
     Ok(TableFacts {
+        definition: None,
         engine: Engine::Postgres,
         columns,
         key: Vec::new(),

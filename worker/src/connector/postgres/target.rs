@@ -1,6 +1,7 @@
 //! The write side of a PostgreSQL connection, with its ledger.
 //! Never commits a row but through a claim, a guard and the guard's permit.
 
+mod facts;
 mod fencing;
 
 use std::fmt;
@@ -11,7 +12,7 @@ use highwater_common::commit::LedgerRow;
 use highwater_common::coverage::Coverage;
 use highwater_common::errand::StreamReceipts;
 use highwater_common::error_code::ErrorCode;
-use highwater_common::facts::{ColumnFacts, CreatedAs, Engine, TargetFacts, TargetTableFacts};
+use highwater_common::facts::{ColumnFacts, Engine, TargetFacts};
 use highwater_common::id::{ClusterId, ConnectionName, RunId, TaskId};
 use highwater_common::plan::has_same_wire_form;
 use highwater_common::spec::{TableName, WriteMode};
@@ -20,26 +21,21 @@ use sqlx::{Connection, Executor, PgConnection};
 
 use fencing::take_over;
 
-use super::catalog::{find_table, is_indexed, qualified, read_key, read_unique};
+use super::catalog::{find_table, qualified};
 use super::claim::claim;
 use super::connect::Urls;
-use super::created::created_type;
 use super::errors::{classify, is_missing_relation, permanent, stumble};
-use super::exchange::read_exchange_facts;
-use super::forms::position_form;
 use super::ledger::{self, uuid};
 use super::other_sessions::{end_idle_claims, set_lock_timeout};
-use super::policies::look_at_target;
 use super::prepare::prepare;
 use super::receipts;
-use super::references::read_references;
 use super::session::{Endpoint, SessionOptions, SessionRole};
 use super::session_pool::SessionPool;
 use super::stream::{self, FENCE_ROUNDS_MAX, Stream, Taken, read_coverage};
-use super::triggers::{check_right, read_reactions};
+use super::triggers::check_right;
 use crate::connector::sql_text::{Dialect, Sql};
 use crate::connector::{
-    Checks, Claim, ClaimOutcome, CloseRequest, ConnectorError, FenceReport, ForgetOutcome,
+    Builds, Checks, Claim, ClaimOutcome, CloseRequest, ConnectorError, FenceReport, ForgetOutcome,
     ForgetRequest, PrepareOutcome, PrepareRequest, RowFormat, Shadows, Stages, Target, TargetProbe,
 };
 use crate::supervisor::Supervisor;
@@ -137,6 +133,7 @@ impl Target for PostgresTarget {
         } else {
             Vec::new()
         };
+        let uncarried = self.uncarried(&mut conn, probe, table.as_ref()).await?;
         let (covered, covered_null) = match (&holder, &probe.partition) {
             (Some(_), Some((_, kind))) => {
                 let found = find_table(&mut conn, &probe.table).await.map_err(&failed)?;
@@ -164,6 +161,7 @@ impl Target for PostgresTarget {
             fingerprint,
             table,
             created_as,
+            uncarried,
             covered,
             covered_null,
         })
@@ -357,6 +355,10 @@ impl Target for PostgresTarget {
         Some(self)
     }
 
+    fn builds(&self) -> Option<&dyn Builds> {
+        Some(self)
+    }
+
     fn shadows(&self) -> Option<&dyn Shadows> {
         Some(self)
     }
@@ -386,68 +388,6 @@ impl Target for PostgresTarget {
 }
 
 impl PostgresTarget {
-    /// What prepare would create in another type than the source's.
-    async fn created_as(
-        &self,
-        conn: &mut PgConnection,
-        probe: &TargetProbe,
-    ) -> Result<Vec<CreatedAs>, ConnectorError> {
-        let column = probe
-            .partition
-            .as_ref()
-            .map_or("", |(column, _)| column.as_str());
-        let mut told = Vec::new();
-        for one in &probe.columns {
-            let made = created_type(conn, probe.source_engine, one, Some(column)).await;
-            told.extend(
-                made.map_err(self.failed("look for the source's types"))?
-                    .told()
-                    .cloned(),
-            );
-        }
-        Ok(told)
-    }
-
-    async fn table_facts(
-        &self,
-        conn: &mut PgConnection,
-        probe: &TargetProbe,
-    ) -> Result<Option<TargetTableFacts>, ConnectorError> {
-        let failed = self.failed("probe the target");
-        let Some(table) = find_table(conn, &probe.table).await.map_err(&failed)? else {
-            return Ok(None);
-        };
-        let (mut partition_form, mut partition_indexed) = (None, false);
-        if let Some((name, kind)) = &probe.partition {
-            if let Some(column) = table.column(name) {
-                partition_form =
-                    position_form(conn, &self.endpoint, &probe.table, column, *kind).await?;
-            }
-            partition_indexed = is_indexed(conn, table.oid, name).await.map_err(&failed)?;
-        }
-        look_at_target(conn, &self.endpoint, &probe.table).await?;
-        let exchange = match probe.exchange {
-            true => Some(
-                read_exchange_facts(conn, table.oid)
-                    .await
-                    .map_err(&failed)?,
-            ),
-            false => None,
-        };
-        let has_rows = self.any_row(conn, &probe.table).await?;
-        Ok(Some(TargetTableFacts {
-            key: read_key(conn, table.oid, false).await.map_err(&failed)?,
-            unique: read_unique(conn, table.oid).await.map_err(&failed)?,
-            partition_form,
-            partition_indexed,
-            has_rows,
-            reactions: read_reactions(conn, table.oid).await.map_err(&failed)?,
-            exchange,
-            referenced_by: read_references(conn, table.oid).await.map_err(&failed)?,
-            ..table.as_target()
-        }))
-    }
-
     async fn any_row(
         &self,
         conn: &mut PgConnection,

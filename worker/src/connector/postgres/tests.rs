@@ -152,6 +152,7 @@ impl World {
         let partition_column = Some(partition.to_owned());
         self.source
             .probe(&SourceProbe {
+                defined: false,
                 relation: table_name(table).into(),
                 columns: ColumnRules::default(),
                 bounds_declared: false,
@@ -174,6 +175,7 @@ impl World {
 
     async fn fingerprint(&self) -> String {
         let probe = TargetProbe {
+            twin: None,
             cluster: CLUSTER,
             table: table_name("orders"),
             source_engine: Engine::Postgres,
@@ -333,6 +335,7 @@ fn table_name(text: &str) -> TableName {
 
 fn prepare_request(columns: Vec<ColumnFacts>) -> PrepareRequest {
     PrepareRequest {
+        twin: None,
         cluster: CLUSTER,
         table: table_name("orders"),
         source: table_name("orders").into(),

@@ -96,6 +96,7 @@ impl Table {
             partition_form: None,
             partition_indexed: false,
             has_rows: false,
+            unfinished: false,
             reactions: Vec::new(),
             exchange: None,
             referenced_by: Vec::new(),

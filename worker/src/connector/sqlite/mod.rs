@@ -31,6 +31,7 @@ mod target;
 mod tests;
 mod transaction;
 mod triggers;
+mod twin;
 
 pub use source::SqliteSource;
 pub use target::SqliteTarget;

@@ -7,7 +7,7 @@ use sqlx::sqlite::SqliteConnection;
 
 use super::catalog::{self, Table};
 use super::errors::DatabaseFile;
-use super::{sql, triggers};
+use super::{sql, triggers, twin};
 use crate::connector::{ConnectorError, PrepareRequest};
 
 /// Makes or checks the table, inside the caller's transaction. Returns warnings.
@@ -25,6 +25,12 @@ pub(super) async fn table(
         }
         None => {
             refuse(place, &plan::check_reactions(writing(request), None))?;
+            if let Some(twin) = &request.twin
+                && let Some(body) = &twin.body
+            {
+                twin::make(conn, place, &request.table, twin, body).await?;
+                return Ok(Vec::new());
+            }
             let index = index_name(conn, place, request).await?;
             for statement in statements(request, index.as_deref()) {
                 sql::run(conn, sql::once(statement))

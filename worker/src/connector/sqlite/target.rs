@@ -233,6 +233,7 @@ impl Target for SqliteTarget {
             fingerprint: String::new(),
             table: None,
             created_as: Vec::new(),
+            uncarried: Vec::new(),
             covered: Vec::new(),
             covered_null: false,
         };

@@ -126,6 +126,7 @@ async fn slow(world: &mut World, rows: u32, seconds: f64) -> PostgresSource {
 
 fn of_the_view(bounds_declared: bool) -> SourceProbe {
     SourceProbe {
+        defined: false,
         relation: table_name("v").into(),
         columns: ColumnRules::default(),
         bounds_declared,
@@ -292,6 +293,7 @@ async fn a_target_probe_finds_what_the_stream_has_committed() {
         .legacy("create table orders (id bigint, note text)")
         .await;
     let probe = TargetProbe {
+        twin: None,
         cluster: CLUSTER,
         table: table_name("orders"),
         source_engine: Engine::Postgres,
@@ -433,6 +435,7 @@ async fn a_created_column_gets_the_sources_type_where_the_target_has_it_and_else
         .await;
     let columns = {
         let probe = SourceProbe {
+            defined: false,
             relation: table_name("orders").into(),
             columns: ColumnRules::default(),
             partition_column: None,
@@ -442,6 +445,7 @@ async fn a_created_column_gets_the_sources_type_where_the_target_has_it_and_else
     };
     let mut request = prepare_request(columns.clone());
     let probe = |columns: &[ColumnFacts]| TargetProbe {
+        twin: None,
         cluster: CLUSTER,
         table: table_name("orders"),
         source_engine: Engine::Postgres,

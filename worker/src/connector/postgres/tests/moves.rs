@@ -225,6 +225,7 @@ async fn a_row_of_a_hundred_megabytes_travels() {
         .await
         .expect("prepared");
     let probe = TargetProbe {
+        twin: None,
         cluster: CLUSTER,
         table: table_name("orders"),
         source_engine: Engine::Postgres,

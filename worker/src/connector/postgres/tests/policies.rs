@@ -42,6 +42,7 @@ fn clerk(world: &World, rows: SourceRows) -> PostgresSource {
 
 fn asked(table: &str) -> SourceProbe {
     SourceProbe {
+        defined: false,
         relation: table_name(table).into(),
         columns: ColumnRules::default(),
         bounds_declared: false,
@@ -135,6 +136,7 @@ async fn a_target_whose_policies_hold_for_the_role_is_refused() {
     )
     .expect("a good url");
     let probe = TargetProbe {
+        twin: None,
         cluster: CLUSTER,
         table: table_name("orders"),
         source_engine: Engine::Postgres,

@@ -263,6 +263,7 @@ async fn a_domain_is_cut_as_the_type_below_it_on_both_sides() {
         assert_eq!(all, (1..=52).collect::<Vec<i64>>(), "{column}");
         // AND the target compares its own as the source does
         let probe = TargetProbe {
+            twin: None,
             cluster: CLUSTER,
             table: table_name("t"),
             source_engine: Engine::Postgres,

@@ -119,6 +119,7 @@ async fn a_login_that_fails_tells_where_and_never_the_password() {
         )
     };
     let probe = SourceProbe {
+        defined: false,
         relation: table_name("orders").into(),
         columns: ColumnRules::default(),
         bounds_declared: false,
@@ -190,6 +191,7 @@ async fn what_is_not_there_is_answered_with_what_is() {
         "{message}"
     );
     let probe = |exclude: &str, partition: Option<&str>| SourceProbe {
+        defined: false,
         bounds_declared: false,
         relation: table_name("orders").into(),
         columns: ColumnRules {

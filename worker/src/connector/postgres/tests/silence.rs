@@ -185,6 +185,7 @@ async fn a_silent_host_is_left_when_the_time_of_a_call_is_over() {
     .await;
     silenced(Call::Probe, "pg_attribute", async |_, target, _| {
         let probe = TargetProbe {
+            twin: None,
             cluster: CLUSTER,
             table: table_name("orders"),
             source_engine: Engine::Postgres,

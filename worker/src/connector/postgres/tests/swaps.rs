@@ -150,6 +150,7 @@ pub(super) fn target(world: &World, role: &str) -> PostgresTarget {
 
 async fn dependants(target: &PostgresTarget, table: &TableName) -> Vec<Dependant> {
     let probe = TargetProbe {
+        twin: None,
         cluster: CLUSTER,
         table: table.clone(),
         source_engine: Engine::Postgres,

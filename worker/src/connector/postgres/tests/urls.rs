@@ -18,6 +18,7 @@ async fn probed(world: &World, urls: impl Into<Urls>) -> Result<u64, ConnectorEr
         world.supervisor.clone(),
     )?;
     let probe = SourceProbe {
+        defined: false,
         relation: table_name("orders").into(),
         columns: ColumnRules::default(),
         bounds_declared: false,
@@ -323,6 +324,7 @@ async fn load(world: &World, task: u8, slice: Slice) -> Result<CommitOutcome, Co
         .prepare(&prepare_request(columns.clone()))
         .await?;
     let probe = TargetProbe {
+        twin: None,
         cluster: CLUSTER,
         table: table_name("orders"),
         source_engine: Engine::Postgres,

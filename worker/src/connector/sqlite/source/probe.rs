@@ -10,7 +10,7 @@ use sqlx::sqlite::SqliteConnection;
 use super::super::catalog::{self, Table};
 use super::super::errors::DatabaseFile;
 use super::super::rows::value_of;
-use super::super::{casts, position, sql};
+use super::super::{casts, position, sql, twin};
 use crate::connector::{ConnectorError, SourceProbe, Value};
 
 /// Row ids up to which a table is counted; beyond it the largest one is the estimate.
@@ -70,7 +70,12 @@ impl Probing<'_> {
         if key.iter().any(changes) || self.has_null(conn, &table, &key).await? {
             key.clear();
         }
+        let definition = match self.probe.defined {
+            true => twin::read_definition(conn, self.place, name, &table).await?,
+            false => None,
+        };
         Ok(TableFacts {
+            definition,
             engine: Engine::Sqlite,
             columns,
             key,

@@ -52,6 +52,7 @@ fn claim(fingerprint: &str, attempt: u32) -> Claim {
 
 fn prepare(file: &File) -> PrepareRequest {
     PrepareRequest {
+        twin: None,
         cluster: ClusterId::from_bytes([1; 16]),
         table: table("items"),
         source: table("items").into(),
@@ -93,6 +94,7 @@ fn write(file: &File) -> WriteRequest {
 
 fn probe() -> TargetProbe {
     TargetProbe {
+        twin: None,
         cluster: ClusterId::from_bytes([1; 16]),
         table: table("items"),
         source_engine: Engine::Postgres,
@@ -106,6 +108,7 @@ fn probe() -> TargetProbe {
 
 fn source_probe(name: &str) -> SourceProbe {
     SourceProbe {
+        defined: false,
         relation: table(name).into(),
         columns: ColumnRules::default(),
         bounds_declared: false,

@@ -7,6 +7,7 @@ use highwater_common::spec::ColumnRules;
 
 async fn facts(file: &File, name: &str, column: &str) -> TableFacts {
     let probe = SourceProbe {
+        defined: false,
         relation: table(name).into(),
         columns: ColumnRules::default(),
         bounds_declared: false,

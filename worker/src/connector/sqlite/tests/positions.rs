@@ -23,6 +23,7 @@ async fn file(declared: &str, values: &[&str]) -> File {
 
 async fn partition(file: &File) -> Result<PartitionFacts, ConnectorError> {
     let probe = SourceProbe {
+        defined: false,
         relation: table("t").into(),
         columns: ColumnRules::default(),
         bounds_declared: false,

@@ -48,6 +48,7 @@ pub(super) async fn load(
     let partition_column = columns[0].name.clone();
     target
         .prepare(&PrepareRequest {
+            twin: None,
             cluster,
             table: table("t"),
             source: table("t").into(),
@@ -134,6 +135,7 @@ async fn every_value_keeps_its_storage_class_from_sqlite_to_sqlite() {
     let facts = Source::probe(
         &from.source(),
         &SourceProbe {
+            defined: false,
             relation: table("t").into(),
             columns: ColumnRules {
                 exclude: vec!["g".to_owned()],
@@ -318,6 +320,7 @@ async fn values_of_another_server_become_what_their_kind_says_and_lose_nothing()
     );
     // AND a later probe finds the form by which they can be replaced
     let probe = TargetProbe {
+        twin: None,
         cluster: ClusterId::from_bytes([1; 16]),
         table: table("t"),
         source_engine: Engine::Postgres,

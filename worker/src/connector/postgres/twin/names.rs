@@ -1,0 +1,90 @@
+//! Under which names the parts of a table are made: those that they had, as long as nothing else has
+//! them.
+
+use highwater_common::spec::TableName;
+use sqlx::PgConnection;
+
+/// The bytes of a name that PostgreSQL keeps.
+const NAME_BYTES_MAX: usize = 63;
+
+/// Whether a part of a table is there, and under which name.
+pub(super) struct Placed {
+    pub(super) name: String,
+    pub(super) is_there: bool,
+}
+
+/// The names that a part may have, best first.
+fn names(table: &TableName, name: &str) -> [String; 2] {
+    [cut(name), cut(&format!("{}_{name}", table.name))]
+}
+
+/// What the server would keep of a name.
+fn cut(name: &str) -> String {
+    let mut name = name.to_owned();
+    while name.len() > NAME_BYTES_MAX {
+        name.pop();
+    }
+    name
+}
+
+/// Where an index or a constraint of the table stands, or is to be made.
+pub(super) async fn part_name(
+    conn: &mut PgConnection,
+    table: &TableName,
+    name: &str,
+) -> Result<Placed, sqlx::Error> {
+    let names = names(table, name);
+    let found = sqlx::query_as::<_, (String, bool)>(
+        "select u.name, c.oid is not null or k.oid is not null as is_there \
+         from unnest($3::text[]) with ordinality u (name, place) \
+         join pg_namespace n on n.nspname = $1 \
+         join pg_class t on t.relnamespace = n.oid and t.relname = $2 \
+         left join pg_class o on o.relnamespace = n.oid and o.relname = u.name \
+         left join pg_index i on i.indexrelid = o.oid and i.indrelid = t.oid and i.indisvalid \
+         left join pg_class c on c.oid = i.indexrelid \
+         left join pg_constraint k on k.conrelid = t.oid and k.conname = u.name \
+         order by is_there desc, o.oid is not null, u.place limit 1",
+    )
+    .bind(&table.schema)
+    .bind(&table.name)
+    .bind(names.as_slice())
+    .fetch_one(conn)
+    .await?;
+    Ok(Placed {
+        name: found.0,
+        is_there: found.1,
+    })
+}
+
+/// A free name for a sequence of the table.
+pub(super) async fn sequence_name(
+    conn: &mut PgConnection,
+    table: &TableName,
+    name: &str,
+) -> Result<TableName, sqlx::Error> {
+    let names = names(table, name);
+    let taken = sqlx::query_scalar::<_, bool>(
+        "select exists (select from pg_class c join pg_namespace n on n.oid = c.relnamespace \
+         where n.nspname = $1 and c.relname = $2)",
+    )
+    .bind(&table.schema)
+    .bind(&names[0])
+    .fetch_one(conn)
+    .await?;
+    let [first, second] = names;
+    Ok(TableName {
+        schema: table.schema.clone(),
+        name: if taken { second } else { first },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_cut_as_the_server_cuts_it() {
+        assert_eq!(cut(&"ä".repeat(40)), "ä".repeat(31));
+        assert_eq!(cut("orders_pkey"), "orders_pkey");
+    }
+}
