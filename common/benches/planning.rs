@@ -101,6 +101,7 @@ fn spec(name: &StepName, tz: &str) -> Spec {
         },
         start: None,
         end: None,
+        is_continued: false,
         reprocess: Reprocess::Missing,
         order: Order::Newest,
         write: Write {
@@ -179,6 +180,7 @@ fn facts() -> StepFacts {
             covered: Vec::new(),
             covered_null: false,
         },
+        window: None,
         adopted: None,
         receipts: None,
         undone: None,

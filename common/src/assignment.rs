@@ -17,6 +17,7 @@ use crate::left_out::LeftOut;
 use crate::range::{CursorRange, Slice};
 use crate::spec::{Check, Chunk, Connection, Shrinking, SourceTable, Strategy, TargetTable, Write};
 use crate::token::{Fence, FencingToken};
+use crate::window::WatermarkOrder;
 
 /// What a task does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -129,6 +130,9 @@ pub struct LoadOrder {
     /// `None` writes them to the table as they are read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub staging: Option<Staging>,
+    /// How the stream's watermark goes with the rows, of a step that keeps one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub watermark: Option<WatermarkOrder>,
     /// How much smaller a table may become that is replaced whole.
     #[serde(default)]
     pub shrinking: Shrinking,

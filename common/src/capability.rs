@@ -17,10 +17,11 @@ use crate::spec::{Connection, Step};
 pub struct Capabilities(u32);
 
 /// What is known beside the databases, and the word for each.
-const WORDS: [(Capabilities, &str); 5] = [
+const WORDS: [(Capabilities, &str); 6] = [
     (Capabilities::BACKFILL, "backfill"),
     (Capabilities::FULL_REFRESH, "full_refresh"),
     (Capabilities::SWAP, "swap"),
+    (Capabilities::INCREMENTAL, "incremental"),
     (Capabilities::NOOP, "noop"),
     (Capabilities::CHECKS, "checks"),
 ];
@@ -40,17 +41,21 @@ impl Capabilities {
     /// To ask a table what a step's checks say.
     pub const CHECKS: Self = Self(1 << 4);
 
+    /// To go on where the last run ended.
+    pub const INCREMENTAL: Self = Self(1 << 5);
+
     /// To reach databases of this kind.
     #[must_use]
     pub const fn of_engine(engine: Engine) -> Self {
-        Self(1 << 5 << engine as u32)
+        Self(1 << 6 << engine as u32)
     }
 
     /// What programs of this version can do; no-op tasks only where they are allowed.
     #[must_use]
     pub fn of_program(allow_noop: bool) -> Self {
         let engines = Engine::ALL.iter().copied().map(Self::of_engine);
-        let strategies = Self::BACKFILL.and(Self::FULL_REFRESH).and(Self::SWAP);
+        let whole = Self::FULL_REFRESH.and(Self::SWAP);
+        let strategies = Self::BACKFILL.and(Self::INCREMENTAL).and(whole);
         let moving = engines.fold(strategies.and(Self::CHECKS), Self::and);
         if allow_noop {
             moving.and(Self::NOOP)
@@ -172,7 +177,7 @@ mod tests {
         }
 
         #[test]
-        fn a_set_holds_another_just_when_it_loses_nothing_to_it(one in 0_u32..64, other in 0_u32..64) {
+        fn a_set_holds_another_just_when_it_loses_nothing_to_it(one in 0_u32..256, other in 0_u32..256) {
             let (one, other) = (Capabilities(one), Capabilities(other));
             prop_assert_eq!(one.hold(other), one.and(other) == one);
         }

@@ -114,6 +114,8 @@ error_codes! {
     PlanBound = "plan::bound",
     /// The column that cuts the table is cast.
     PlanCastPartition = "plan::cast_partition",
+    /// Nothing says which clock stamps a cursor of times without a zone, or one is named in vain.
+    PlanCursorZone = "plan::cursor_zone",
     /// Two columns would have the same name in the target.
     PlanColumnNamesCollide = "plan::column_names_collide",
     /// Earlier runs loaded the stream by partitions of another kind.
@@ -128,6 +130,8 @@ error_codes! {
     PlanExchangeUnsupported = "plan::exchange_unsupported",
     /// The target computes a column that would be written.
     PlanGeneratedTargetColumn = "plan::generated_target_column",
+    /// `horizon` does not fit the cursor, or the source.
+    PlanHorizon = "plan::horizon",
     /// A rule of the target rewrites what is inserted.
     PlanInsertRule = "plan::insert_rule",
     /// A check names a column that the target does not have.
@@ -182,6 +186,8 @@ error_codes! {
     PlanUnknownKeyColumn = "plan::unknown_key_column",
     /// There is no such time zone.
     PlanUnknownZone = "plan::unknown_zone",
+    /// No window can be made between the watermark and what is safe to read.
+    PlanWindow = "plan::window",
     /// The answer of the database's thread was lost; the next attempt asks the ledger.
     AnswerLost = "answer_lost",
     /// The attempt took longer than `limits.attempt`.
@@ -239,6 +245,8 @@ error_codes! {
     FenceBlocked = "fence_blocked",
     /// A former attempt of the task ended while its commit was awaited.
     FormerAttemptEnded = "former_attempt_ended",
+    /// The open transactions of a source cannot be seen, so nobody knows what is safe to read.
+    HorizonUnreadable = "horizon_unreadable",
     /// A worker answered with a token that nobody gave out.
     ImpossibleToken = "impossible_token",
     /// The target holds something begun that is not one transaction, and nobody knows how it ended;

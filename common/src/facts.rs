@@ -21,6 +21,7 @@ use crate::left_out::LeftOut;
 use crate::range::CursorRange;
 use crate::shadow::Beside;
 use crate::spec::TableName;
+use crate::window::WindowFacts;
 
 /// How a cursor is written so that the server's own order is the cursor's order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -370,6 +371,9 @@ pub struct StepFacts {
     pub source: TableFacts,
     /// The write side.
     pub target: TargetFacts,
+    /// Where the step's last run ended and how far it may go on, of one that does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub window: Option<WindowFacts>,
     /// What became of the target's mark, when the run adopts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub adopted: Option<Adopted>,
@@ -411,6 +415,7 @@ impl StepFacts {
         Self {
             source,
             target,
+            window: None,
             adopted: None,
             receipts: None,
             undone: None,

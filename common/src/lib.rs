@@ -51,6 +51,7 @@ pub mod token;
 pub mod type_definition;
 pub mod undo;
 pub mod watermark;
+pub mod window;
 
 #[cfg(test)]
 mod tests;

@@ -118,6 +118,7 @@ pub(crate) fn facts(partitions: i64) -> StepFacts {
             covered: Vec::new(),
             covered_null: false,
         },
+        window: None,
         adopted: None,
         receipts: None,
         undone: None,

@@ -15,6 +15,7 @@ mod lost_commit;
 mod prepare;
 mod probe;
 mod staged;
+mod window;
 
 use highwater_common::assignment::{AttemptError, Outcome};
 

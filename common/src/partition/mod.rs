@@ -11,6 +11,7 @@ mod hops;
 mod integer;
 mod period;
 mod ranges;
+mod single;
 #[cfg(test)]
 mod tests;
 mod zone;
@@ -23,7 +24,9 @@ pub use self::estimate::rows_in;
 pub use self::integer::Integer;
 pub(crate) use self::period::DAY_MICROS;
 pub use self::ranges::{PARTITIONS_MAX, PartitionError};
+pub use self::single::Single;
 pub use self::zone::UnknownZone;
+pub(crate) use self::zone::Zone;
 use crate::cursor::CursorKind;
 use crate::range::{CursorRange, Slice};
 use crate::spec::Order;
@@ -44,6 +47,8 @@ pub enum Rule {
     Calendar(Calendar),
     /// Into ranges of whole numbers.
     Integer(Integer),
+    /// Not at all: one range is the only partition.
+    Single(Single),
 }
 
 impl Partitioning {
@@ -80,6 +85,7 @@ impl Partitioning {
         match &self.rule {
             Rule::Calendar(calendar) => calendar.kind(),
             Rule::Integer(_) => CursorKind::Integer,
+            Rule::Single(single) => single.kind(),
         }
     }
 
@@ -89,6 +95,7 @@ impl Partitioning {
         match &self.rule {
             Rule::Calendar(calendar) => calendar.whole(),
             Rule::Integer(integer) => integer.whole(),
+            Rule::Single(single) => single.range(),
         }
     }
 
@@ -105,6 +112,7 @@ impl Partitioning {
         match &self.rule {
             Rule::Calendar(calendar) => calendar.joined().collect(),
             Rule::Integer(integer) => integer.joined().collect(),
+            Rule::Single(_) => Vec::new(),
         }
     }
 
@@ -120,6 +128,7 @@ impl Partitioning {
         match &self.rule {
             Rule::Calendar(calendar) => calendar.len(),
             Rule::Integer(integer) => integer.len(),
+            Rule::Single(_) => 1,
         }
     }
 
@@ -129,6 +138,7 @@ impl Partitioning {
         match &self.rule {
             Rule::Calendar(calendar) => calendar.range(no),
             Rule::Integer(integer) => integer.range(no),
+            Rule::Single(single) => single.range(),
         }
     }
 

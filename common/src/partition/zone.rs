@@ -10,7 +10,7 @@ use crate::id::DocumentDigest;
 
 /// A named zone.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Zone {
+pub(crate) struct Zone {
     name: String,
     tz: TimeZone,
 }
@@ -29,7 +29,7 @@ pub(super) struct Gap {
 
 impl Zone {
     /// The zone of an IANA name, in any case.
-    pub(super) fn named(name: &str) -> Result<Self, UnknownZone> {
+    pub(crate) fn named(name: &str) -> Result<Self, UnknownZone> {
         if name.eq_ignore_ascii_case("utc") {
             return Ok(Self {
                 name: "UTC".to_owned(),
@@ -89,12 +89,22 @@ impl Zone {
     }
 
     /// What the clock shows at an instant, which is first moved into the calendar.
-    pub(super) fn shows(&self, instant: i64) -> i64 {
+    pub(crate) fn shows(&self, instant: i64) -> i64 {
         if self.is_utc() {
             instant
         } else {
             period::micros(self.tz.to_datetime(timestamp(instant)))
         }
+    }
+
+    /// The earliest time that the clock shows at `instant` or ever after. Where it will be put back,
+    /// this stands still at the first time that will be shown again until that has passed.
+    pub(crate) fn earliest_from(&self, instant: i64) -> i64 {
+        let until = instant.saturating_add(PUT_BACK_MICROS);
+        let later = self
+            .changes(instant, until)
+            .map(|change| self.shows(change.as_microsecond()));
+        later.fold(self.shows(instant), i64::min)
     }
 
     /// Where the clock is put forward in `[from, to]`, ascending.
@@ -136,6 +146,9 @@ impl Zone {
             .take_while(move |change| *change <= to)
     }
 }
+
+/// No clock is put back by more than a day.
+const PUT_BACK_MICROS: i64 = 2 * period::DAY_MICROS;
 
 /// Changes of a zone's rules that may lie within one leap of its clock.
 const LEAPS_MAX: usize = 4;

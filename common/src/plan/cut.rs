@@ -2,13 +2,17 @@
 //! is none.
 
 use super::problem::Problems;
+use crate::coverage::Coverage;
 use crate::cursor::{Cursor, CursorKind};
 use crate::error_code::ErrorCode;
 use crate::facts::{ColumnFacts, ColumnKind, CursorForm, Engine, PartitionFacts, StepFacts};
 use crate::partition::{
-    BoundError, Calendar, CalendarRequest, Integer, PartitionError, Partitioning, Rule, read_bound,
+    BoundError, Calendar, CalendarRequest, Integer, PartitionError, Partitioning, Rule, Single,
+    read_bound,
 };
+use crate::range::CursorRange;
 use crate::spec::{Backfill, Bound, Nulls, PartitionBy};
+use crate::window::{newest_end, safe_end};
 
 /// The generator of a step's partitions.
 pub(super) fn settle_generator(
@@ -26,7 +30,11 @@ pub(super) fn settle_generator(
         None => Some(None),
         Some(bound) => read_side(side, bound, step, column, tz, problems).map(Some),
     };
-    let (start, end) = (read("start", &step.start), read("end", &step.end));
+    let start = read("start", &step.start);
+    let end = match step.ends_now() {
+        true => end_now(step, facts, column, problems).map(Some),
+        false => read("end", &step.end),
+    };
     let (start, end) = (start?, end?);
     let made = match &step.partition.by {
         PartitionBy::Calendar { grain, tz } => {
@@ -60,6 +68,68 @@ pub(super) fn settle_generator(
             None
         }
     }
+}
+
+/// Where a step ends that ends now: below, nothing more is committed. Where another step goes on
+/// from there, it stays where the first run has put it.
+fn end_now(
+    step: &Backfill,
+    facts: &StepFacts,
+    column: &PartitionFacts,
+    problems: &mut Problems<'_>,
+) -> Option<Cursor> {
+    let covered = Coverage::of(&facts.target.covered, false);
+    let kept = covered
+        .ranges(column.kind)
+        .last()
+        .and_then(|range| range.end());
+    if let Some(end) = kept.filter(|_| step.is_continued) {
+        return Some(end);
+    }
+    let (table, name) = (&step.from.relation, &column.column);
+    let horizon = facts
+        .window
+        .as_ref()
+        .and_then(|found| found.horizon.as_ref());
+    let end = match (horizon, column.kind) {
+        (None, _) => column.max.and_then(|max| newest_end(max, column.form)),
+        (Some(_), CursorKind::Civil | CursorKind::Date) => {
+            problems.add(
+                ErrorCode::PlanCursorZone,
+                format!(
+                    "column {name} of {table} holds {}, and nothing says which clock stamps them",
+                    kind_name(column.kind)
+                ),
+                "write `end` as a time",
+            );
+            return None;
+        }
+        (Some(horizon), kind) => safe_end(horizon, kind, column.max, "UTC").ok().flatten(),
+    };
+    if end.is_none() {
+        let why = match horizon.and_then(|horizon| horizon.held_by.as_deref()) {
+            Some(held) => format!("rows may still be committed anywhere, because of {held}"),
+            None => "it has no row yet".to_owned(),
+        };
+        problems.add(
+            ErrorCode::PlanHorizon,
+            format!("nothing says where {table} ends now: {why}"),
+            "plan again later, or write `end` as a position",
+        );
+    }
+    end.map(|end| end.settled)
+}
+
+/// One range that nothing cuts.
+pub(super) fn settle_range(
+    step: &Backfill,
+    column: &PartitionFacts,
+    range: CursorRange,
+    problems: &mut Problems<'_>,
+) -> Partitioning {
+    let null = settle_nulls(step, column, problems);
+    let rule = Rule::Single(Single::new(column.kind, range));
+    Partitioning::new(rule, step.order, null)
 }
 
 /// How positions are written in the target: as its column holds them, or will. A column that would
@@ -352,15 +422,7 @@ pub(super) fn check_form(
     column: &PartitionFacts,
     problems: &mut Problems<'_>,
 ) {
-    let unit = match form {
-        CursorForm::Native | CursorForm::Oid => 1,
-        CursorForm::EpochSeconds => 1_000_000,
-        CursorForm::EpochMillis => 1_000,
-        CursorForm::TextTime {
-            fraction_digits, ..
-        } => 10_i64.saturating_pow(6_u32.saturating_sub(u32::from(fraction_digits))),
-        CursorForm::TextDate => crate::partition::DAY_MICROS,
-    };
+    let unit = crate::window::unit(form);
     let is_written = |at: &Cursor| match *at {
         Cursor::Instant(micros) | Cursor::Civil(micros) => micros.checked_rem(unit) == Some(0),
         Cursor::Integer(_) | Cursor::Date(_) => true,

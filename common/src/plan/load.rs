@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::columns::{settle_columns, settle_key};
-use super::cut::{arrival, check_form, settle_generator, target_form};
+use super::cut::{arrival, check_form, settle_generator, settle_range, target_form};
 use super::partitions::{Partitions, cut_by_coverage};
 use super::problem::{PlanProblem, Problems};
 use super::table_compat::names;
@@ -16,6 +16,7 @@ use crate::facts::{ColumnFacts, ColumnKind, CursorForm, Engine, PartitionFacts, 
 use crate::id::{DocumentDigest, PipelineName, StepName};
 use crate::left_out::{LeftOut, Taken, Tally, judge};
 use crate::partition::{Partitioning, rows_in};
+use crate::range::CursorRange;
 use crate::spec::{
     Backfill, Chunk, Nulls, Relation, Reprocess, Shrinking, SourceTable, TableName, TargetTable,
     WriteMode,
@@ -83,6 +84,31 @@ pub fn plan_load(
     step: &Backfill,
     facts: &StepFacts,
 ) -> Result<LoadPlan, Vec<PlanProblem>> {
+    plan_cut(pipeline, name, step, None, facts)
+}
+
+/// Plans a step that moves one range of its table, which nothing cuts. What `step` says of bounds
+/// and of the rule that cuts is not looked at.
+///
+/// # Errors
+/// Every [`PlanProblem`] of the step at once.
+pub(crate) fn plan_range(
+    pipeline: &PipelineName,
+    name: &StepName,
+    step: &Backfill,
+    range: CursorRange,
+    facts: &StepFacts,
+) -> Result<LoadPlan, Vec<PlanProblem>> {
+    plan_cut(pipeline, name, step, Some(range), facts)
+}
+
+fn plan_cut(
+    pipeline: &PipelineName,
+    name: &StepName,
+    step: &Backfill,
+    range: Option<CursorRange>,
+    facts: &StepFacts,
+) -> Result<LoadPlan, Vec<PlanProblem>> {
     let mut problems = Problems::of(name);
     let mut warnings = Vec::new();
     let columns = settle_columns(step.into(), facts, &mut problems, &mut warnings);
@@ -113,12 +139,19 @@ pub fn plan_load(
         return Err(problems.into_vec());
     };
     let target_form = target_form(step, facts, column, &mut problems);
-    let partitioning = settle_generator(step, facts, column, &mut problems);
+    let partitioning = match range {
+        None => settle_generator(step, facts, column, &mut problems),
+        Some(range) => Some(settle_range(step, column, range, &mut problems)),
+    };
     let (Some(target_form), Some(partitioning)) = (target_form, partitioning) else {
         return Err(problems.into_vec());
     };
-    check_form("source", column.form, &partitioning, column, &mut problems);
-    check_form("target", target_form, &partitioning, column, &mut problems);
+    // A range's bounds are positions that a column has held, and no rows are looked for by them in
+    // the target.
+    if range.is_none() {
+        check_form("source", column.form, &partitioning, column, &mut problems);
+        check_form("target", target_form, &partitioning, column, &mut problems);
+    }
     let found = Coverage::of(&facts.target.covered, facts.target.covered_null);
     check_coverage(step, &partitioning, &found, &mut problems, &mut warnings);
     check_strays(step, column, &partitioning, &mut problems);
@@ -164,6 +197,7 @@ pub fn plan_load(
         target_fingerprint: facts.target.fingerprint.clone(),
         shadow: None,
         staging: None,
+        watermark: None,
         shrinking: Shrinking::default(),
         reprocess_all: step.reprocess == Reprocess::All,
     };

@@ -28,8 +28,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 pub use self::dependants::{check_dependants, goes_along};
-pub(crate) use self::load::digest;
 pub use self::load::{LoadPlan, plan_load, stream_id, unindexed_target};
+pub(crate) use self::load::{digest, plan_range};
 pub use self::partitions::Partitions;
 pub use self::phase::{Phase, PhaseKind, Tasks};
 pub use self::problem::PlanProblem;

@@ -34,6 +34,12 @@ impl Partitions {
         }
     }
 
+    /// Of these, the rows without a position alone.
+    #[must_use]
+    pub fn only_null(self) -> Self {
+        Self::new(self.partitioning, Coverage::of(&[CursorRange::ALL], false))
+    }
+
     /// The rule behind the ordinals. A partition of it may be committed already, wholly or in part:
     /// [`Partitions::slice`] is what a task moves.
     #[must_use]

@@ -5,6 +5,7 @@ mod arriving;
 mod forms;
 mod twins;
 mod whole;
+mod windows;
 
 use std::time::Duration;
 
@@ -69,6 +70,7 @@ fn days(start: Option<&str>, end: Option<&str>) -> Backfill {
         },
         start: start.map(|text| Bound(text.to_owned())),
         end: end.map(|text| Bound(text.to_owned())),
+        is_continued: false,
         reprocess: Reprocess::Missing,
         order: Order::Oldest,
         write: Write {
@@ -154,6 +156,7 @@ fn facts() -> StepFacts {
             covered: Vec::new(),
             covered_null: false,
         },
+        window: None,
         adopted: None,
         receipts: None,
         undone: None,
@@ -521,7 +524,7 @@ fn every_refusal_names_its_fact_and_its_remedy() {
         ["plan::empty_range"]
     );
     assert_eq!(
-        codes(&days(Some("soon"), Some("now")), &facts()),
+        codes(&days(Some("soon"), Some("later")), &facts()),
         ["plan::bound", "plan::bound"]
     );
     step = days(None, None);

@@ -60,6 +60,7 @@ pub(crate) fn plan_whole(
         write: whole.write.clone(),
         shadow: None,
         staging: None,
+        watermark: None,
         shrinking: whole.shrinking,
         checks: Vec::new(),
         counted: Vec::new(),

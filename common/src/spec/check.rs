@@ -69,6 +69,7 @@ pub(super) fn check(
         | Shape::Type
         | Shape::Query
         | Shape::Duration
+        | Shape::Lag
         | Shape::Bytes
         | Shape::Zone => {
             check_text(node, shape, path, problems);
@@ -235,6 +236,7 @@ fn places_of(key: &str) -> Vec<String> {
             | Shape::Whole(..)
             | Shape::Bool
             | Shape::Duration
+            | Shape::Lag
             | Shape::Bytes
             | Shape::Zone
             | Shape::Words(_) => {}

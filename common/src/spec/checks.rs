@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::decode::{Draft, Located, Side};
+use super::decode::{Draft, DraftStep, Located, Side};
 use super::problem::Problems;
 use super::suggest::{listed, nearest};
 use super::value::TableName;
@@ -17,6 +17,7 @@ pub(super) fn check_whole(draft: &Draft, problems: &mut Problems) {
     check_pools(draft, problems);
     check_graph(draft, problems);
     check_tables(draft, problems);
+    check_continued(draft, problems);
 }
 
 fn check_connections(draft: &Draft, problems: &mut Problems) {
@@ -186,7 +187,16 @@ fn check_tables(draft: &Draft, problems: &mut Problems) {
                 message,
             );
         }
-        if let Some(other) = written.get(&target) {
+        let goes_on = |other: &&&str| {
+            let continues = |step: &DraftStep, of: &str| {
+                let continued = step.continues.as_ref();
+                continued.is_some_and(|continued| continued.value.as_str() == of)
+            };
+            let of_other = draft.steps.iter().find(|of| of.name.value == **other);
+            continues(step, other)
+                || of_other.is_some_and(|other| continues(other, &step.name.value))
+        };
+        if let Some(other) = written.get(&target).filter(|other| !goes_on(other)) {
             let message = format!("`{}` is also written by the step `{other}`", table.value);
             problems
                 .add(
@@ -198,6 +208,36 @@ fn check_tables(draft: &Draft, problems: &mut Problems) {
                 .hint("one table has one step: give each a target of its own");
         } else {
             written.insert(target, &step.name.value);
+        }
+    }
+}
+
+/// What a step continues is another one, which reads the same table, and writes the same.
+fn check_continued(draft: &Draft, problems: &mut Problems) {
+    for step in &draft.steps {
+        let Some(continued) = &step.continues else {
+            continue;
+        };
+        let name = continued.value.as_str();
+        let other = draft.steps.iter().find(|of| of.name.value == name);
+        let id = |side: &Option<Side>| side_id(draft, side.as_ref()).map(|(id, _)| id);
+        match other {
+            Some(other)
+                if !other.ends_now
+                    || id(&other.from) != id(&step.from)
+                    || id(&other.to) != id(&step.to) =>
+            {
+                let message = format!(
+                    "`{name}` is no `backfill` with `end: now` of the same table into the same table, \
+                     so no window begins where it ends"
+                );
+                let (code, path) = (ErrorCode::SpecConflict, &continued.path);
+                problems.add(code, path, continued.location, message).hint(
+                    "name the backfill that loads the table's history, and give it `end: now`",
+                );
+            }
+            // An unknown one was reported with the graph.
+            Some(_) | None => {}
         }
     }
 }

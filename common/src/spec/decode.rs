@@ -9,13 +9,14 @@ use super::connection::Connection;
 use super::data_check;
 use super::fields::{boolean, duration, or, under, whole, word};
 use super::model::{
-    Backfill, Dependency, FullRefresh, Noop, Nulls, Order, Partition, PartitionBy, Pool, Reprocess,
-    RetryPolicy, RunLimits, Shrinking, SourceRows, SourceTable, Spec, Step, StepLimits, Strategy,
-    Swap, TargetTable, When,
+    Backfill, CursorNulls, Dependency, FullRefresh, HorizonRule, Incremental, Noop, Nulls, Order,
+    Partition, PartitionBy, Pool, Reprocess, RetryPolicy, RunLimits, Shrinking, SourceRows,
+    SourceTable, Spec, Step, StepLimits, Strategy, Swap, TargetTable, When,
 };
 use super::node::{Node, Scalar, ScalarKind, Value, join};
 use super::problem::Location;
 use super::relation::{Relation, query};
+use super::scalars::AUTO;
 use super::shape::tag_of;
 use super::step_keys::STEP;
 use super::value::{self, Bound, TableName};
@@ -49,6 +50,10 @@ pub(super) struct DraftStep {
     pub(super) pools: Vec<Located<PoolName>>,
     pub(super) from: Option<Side>,
     pub(super) to: Option<Side>,
+    /// Whether another one can continue it.
+    pub(super) ends_now: bool,
+    /// The step that it continues.
+    pub(super) continues: Option<Located<StepName>>,
 }
 
 /// One side of a step.
@@ -88,6 +93,15 @@ pub(super) fn draft(file: &Node) -> Draft {
             Some(map)
         });
         steps.push(draft);
+    }
+    // What another step goes on from knows that it does.
+    for continued in steps.iter().filter_map(|step| step.continues.as_ref()) {
+        let step = read
+            .as_mut()
+            .and_then(|read| read.get_mut(&continued.value));
+        if let Some(Strategy::Backfill(backfill)) = step.map(|step: &mut Step| &mut step.strategy) {
+            backfill.is_continued = true;
+        }
     }
     let spec = || {
         let named = connections
@@ -130,7 +144,7 @@ fn pool(node: &Node) -> Option<Pool> {
 fn draft_step(name: Located<String>, node: &Node) -> DraftStep {
     let moves_rows = matches!(
         tag_of(&STEP, node),
-        Some("backfill" | "full_refresh" | "swap")
+        Some("backfill" | "full_refresh" | "swap" | "incremental")
     );
     let side = |key: &str| {
         node.get(key)
@@ -163,6 +177,13 @@ fn draft_step(name: Located<String>, node: &Node) -> DraftStep {
             false => value::target(node.as_text()?, Some(source?)).ok(),
         }),
     });
+    let is_incremental = tag_of(&STEP, node) == Some("incremental");
+    let strategy = node.get("strategy").filter(|_| is_incremental);
+    let continues = strategy.and_then(|of| {
+        sited(of, "continues", &join(&name.path, "strategy"), |node| {
+            node.as_text()?.parse().ok()
+        })
+    });
     let path = join(&name.path, "depends_on");
     let items = node.get("depends_on").map_or(&[][..], Node::items);
     let depends_on = items.iter().enumerate().filter_map(|(at, item)| {
@@ -176,6 +197,24 @@ fn draft_step(name: Located<String>, node: &Node) -> DraftStep {
             location: item.location,
         })
     });
+    let mut depends_on: Vec<_> = depends_on.collect();
+    // What is continued has to be there first.
+    if let Some(Located {
+        value: step,
+        path,
+        location,
+    }) = &continues
+        && depends_on.iter().all(|edge| edge.value.step != *step)
+    {
+        depends_on.push(Located {
+            value: Dependency {
+                step: step.clone(),
+                when: When::Success,
+            },
+            path: path.clone(),
+            location: *location,
+        });
+    }
     let path = join(&name.path, "pools");
     let items = node.get("pools").map_or(&[][..], Node::items);
     let pools = items.iter().enumerate().filter_map(|(at, item)| {
@@ -186,11 +225,16 @@ fn draft_step(name: Located<String>, node: &Node) -> DraftStep {
         })
     });
     DraftStep {
-        depends_on: depends_on.collect(),
+        depends_on,
         pools: pools.collect(),
         name,
         from,
         to,
+        ends_now: tag_of(&STEP, node) == Some("backfill") && {
+            let end = node.get("strategy").and_then(|of| of.get("end"));
+            end.and_then(Node::as_text) == Some(value::NOW)
+        },
+        continues,
     }
 }
 
@@ -268,9 +312,12 @@ fn tasks_unless_limited(step: &Node) -> Option<u32> {
 
 /// Whether the step merges rows, and no column tells which is the newer.
 pub(super) fn merges_without_cursor(step: &Node) -> bool {
-    step.get("write").is_some_and(|write| {
-        write.get("mode").and_then(word) == Some(WriteMode::Merge) && write.get("cursor").is_none()
-    })
+    let has_own = tag_of(&STEP, step) == Some("incremental");
+    !has_own
+        && step.get("write").is_some_and(|write| {
+            write.get("mode").and_then(word) == Some(WriteMode::Merge)
+                && write.get("cursor").is_none()
+        })
 }
 
 fn labels(node: &Node) -> Option<BTreeMap<String, String>> {
@@ -289,6 +336,8 @@ fn strategy(node: &Node, draft: &DraftStep) -> Option<Strategy> {
         "full_refresh" => full_refresh(node, strategy, draft)
             .map(|refresh| Strategy::FullRefresh(Box::new(refresh))),
         "swap" => swap(node, strategy, draft).map(|swap| Strategy::Swap(Box::new(swap))),
+        "incremental" => incremental(node, strategy, draft)
+            .map(|incremental| Strategy::Incremental(Box::new(incremental))),
         "noop" => Some(Strategy::Noop(Noop {
             tasks: whole(strategy.get("tasks")?)?,
             hold: or(strategy.get("hold"), Duration::ZERO, duration)?,
@@ -401,6 +450,7 @@ fn backfill(node: &Node, strategy: &Node, draft: &DraftStep) -> Option<Backfill>
         partition: partition(node.get("partition")?)?,
         start: or(strategy.get("start"), None, |node| bound(node).map(Some))?,
         end: or(strategy.get("end"), None, |node| bound(node).map(Some))?,
+        is_continued: false,
         reprocess: or(strategy.get("reprocess"), Reprocess::Missing, word)?,
         order: or(strategy.get("order"), Order::Oldest, word)?,
         write: Write {
@@ -415,6 +465,44 @@ fn backfill(node: &Node, strategy: &Node, draft: &DraftStep) -> Option<Backfill>
         },
         chunk: chunk(node.get("chunk"))?,
     })
+}
+
+fn incremental(node: &Node, strategy: &Node, draft: &DraftStep) -> Option<Incremental> {
+    let (from, to) = sides(node, draft)?;
+    let write = node.get("write")?;
+    let cursor = strategy.get("cursor")?.as_text()?.to_owned();
+    let mode = word(write.get("mode")?)?;
+    // The newer of two rows is the one with the larger cursor, under the name that it arrives by.
+    let arrives = from.columns.renames.get(&cursor).unwrap_or(&cursor).clone();
+    Some(Incremental {
+        cursor,
+        tz: or(strategy.get("tz"), None, |node| {
+            value::zone(node.as_text()?).map(Some)
+        })?,
+        horizon: or(strategy.get("horizon"), HorizonRule::Auto, horizon)?,
+        lookback: or(strategy.get("lookback"), Duration::ZERO, duration)?,
+        nulls: or(strategy.get("nulls"), CursorNulls::Fail, word)?,
+        continues: draft.continues.as_ref().map(|step| step.value.clone()),
+        write: Write {
+            mode,
+            key: write_key(Some(write))?,
+            cursor: (mode == WriteMode::Merge).then_some(arrives),
+            resident: ExistingRows::Fail,
+            triggers: or(write.get("triggers"), Triggers::Fire, word)?,
+            on_schema_change: on_schema_change(Some(write))?,
+        },
+        chunk: chunk(node.get("chunk"))?,
+        from,
+        to,
+    })
+}
+
+fn horizon(node: &Node) -> Option<HorizonRule> {
+    let lag = node.get("lag")?;
+    match lag.as_text()? {
+        AUTO => Some(HorizonRule::Auto),
+        _ => duration(lag).map(HorizonRule::Lag),
+    }
 }
 
 fn chunk(node: Option<&Node>) -> Option<Chunk> {

@@ -94,6 +94,7 @@ fn expand(node: &mut Node, shape: &Shape) {
         | Shape::Whole(..)
         | Shape::Bool
         | Shape::Duration
+        | Shape::Lag
         | Shape::Bytes
         | Shape::Zone
         | Shape::Words(_) => {}

@@ -7,12 +7,13 @@ use serde_json::{Map, Value as Json, json};
 use super::columns::ColumnRules;
 use super::fields::insert;
 use super::model::{
-    Backfill, FullRefresh, Noop, Partition, PartitionBy, RetryPolicy, SourceTable, Spec, Step,
-    StepLimits, Strategy, Swap, TargetTable,
+    Backfill, FullRefresh, HorizonRule, Incremental, Noop, Partition, PartitionBy, RetryPolicy,
+    SourceTable, Spec, Step, StepLimits, Strategy, Swap, TargetTable,
 };
 use super::node::{Entry, Node, ScalarKind, Value, scalar};
 use super::problem::Location;
 use super::relation::Relation;
+use super::scalars::AUTO;
 use super::value::{bytes_text, duration_text, table_text};
 use super::write::{Chunk, Write};
 
@@ -69,6 +70,7 @@ fn step(step: &Step) -> Json {
         Strategy::Backfill(of) => backfill(of),
         Strategy::FullRefresh(of) => full_refresh(of),
         Strategy::Swap(of) => swap(of),
+        Strategy::Incremental(of) => incremental(of),
         Strategy::Noop(Noop { tasks, hold }) => {
             json!({"strategy": {"type": "noop", "tasks": tasks, "hold": duration_text(*hold)}})
         }
@@ -210,17 +212,42 @@ fn backfill(of: &Backfill) -> Json {
     });
     insert_key(&mut write, &of.write);
     insert(&mut write, "cursor", of.write.cursor.as_ref());
+    json!({
+        "strategy": strategy, "from": source(&of.from), "to": target(&of.to),
+        "partition": partition(&of.partition), "write": write, "chunk": chunk(of.chunk),
+    })
+}
+
+fn chunk(of: Chunk) -> Json {
     let Chunk {
         target: time,
         max_rows,
         max_bytes,
-    } = of.chunk;
-    let chunk = json!({
-        "target": duration_text(time), "max_rows": max_rows, "max_bytes": bytes_text(max_bytes),
-    });
+    } = of;
     json!({
-        "strategy": strategy, "from": source(&of.from), "to": target(&of.to),
-        "partition": partition(&of.partition), "write": write, "chunk": chunk,
+        "target": duration_text(time), "max_rows": max_rows, "max_bytes": bytes_text(max_bytes),
+    })
+}
+
+fn incremental(of: &Incremental) -> Json {
+    let horizon = match of.horizon {
+        HorizonRule::Auto => AUTO.to_owned(),
+        HorizonRule::Lag(lag) => duration_text(lag),
+    };
+    let mut strategy = json!({
+        "type": "incremental", "cursor": of.cursor, "horizon": {"lag": horizon},
+        "lookback": duration_text(of.lookback), "nulls": of.nulls,
+    });
+    insert(&mut strategy, "tz", of.tz.as_ref());
+    insert(&mut strategy, "continues", of.continues.as_ref());
+    let mut write = json!({
+        "mode": of.write.mode, "triggers": of.write.triggers,
+        "on_schema_change": of.write.on_schema_change,
+    });
+    insert_key(&mut write, &of.write);
+    json!({
+        "strategy": strategy, "from": source(&of.from), "to": target(&of.to), "write": write,
+        "chunk": chunk(of.chunk),
     })
 }
 

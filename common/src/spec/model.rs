@@ -105,6 +105,8 @@ pub enum Strategy {
     FullRefresh(Box<FullRefresh>),
     /// A whole table, loaded beside the target's, which it takes the place of.
     Swap(Box<Swap>),
+    /// What a table has got since the last run, by a column that grows with every write.
+    Incremental(Box<Incremental>),
     /// Tasks that hold a slot and move nothing: measures the control path.
     Noop(Noop),
 }
@@ -132,6 +134,9 @@ pub struct Backfill {
     pub start: Option<Bound>,
     /// First position not wanted; `None`: to the table's last row.
     pub end: Option<Bound>,
+    /// Whether another step goes on at the end, which then stays where the first run has put it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_continued: bool,
     /// What of an already covered range is loaded again.
     pub reprocess: Reprocess,
     /// Which partitions come first.
@@ -140,6 +145,56 @@ pub struct Backfill {
     pub write: Write,
     /// How much of a partition one commit takes where rows are appended or merged.
     pub chunk: Chunk,
+}
+
+/// A table of which only the rows are read that were written since the last run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Incremental {
+    /// The read side.
+    pub from: SourceTable,
+    /// The write side.
+    pub to: TargetTable,
+    /// The column that grows with every write: a time, a day, or a number.
+    pub cursor: String,
+    /// The zone of the clock that a column of times without one was stamped by.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tz: Option<String>,
+    /// How far a window may reach.
+    pub horizon: HorizonRule,
+    /// How much of what has been read a window reads again.
+    #[serde(with = "millis")]
+    pub lookback: Duration,
+    /// What happens to rows whose cursor is NULL.
+    pub nulls: CursorNulls,
+    /// The backfill whose end the first window begins at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub continues: Option<StepName>,
+    /// How rows are written.
+    pub write: Write,
+    /// How much of a window one commit takes.
+    pub chunk: Chunk,
+}
+
+/// How far a window may reach.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HorizonRule {
+    /// Up to where the source's open transactions prove that nothing is committed any more.
+    Auto,
+    /// Up to so long ago, on the word of whoever wrote the file.
+    Lag(#[serde(with = "millis")] Duration),
+}
+
+/// What happens to rows whose cursor is NULL, which belong to no window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CursorNulls {
+    /// One of them fails the plan.
+    Fail,
+    /// Each run loads all of them again.
+    Reload,
+    /// They are left out, counted and reported.
+    Ignore,
 }
 
 /// A table that is read whole, and published at one instant.
@@ -179,6 +234,14 @@ pub struct Swap {
         skip_serializing_if = "Option::is_none"
     )]
     pub keep_old: Option<Duration>,
+}
+
+impl Backfill {
+    /// Whether it ends where nothing more is committed when the plan is made.
+    #[must_use]
+    pub fn ends_now(&self) -> bool {
+        self.end.as_ref().is_some_and(Bound::is_now)
+    }
 }
 
 impl Swap {

@@ -31,6 +31,13 @@ pub(super) fn check_step(step: &Node, path: &str, problems: &mut Problems) {
             rules.bounds(problems);
             rules.target(problems);
         }
+        Some("incremental") => {
+            rules.needs_write_mode(problems);
+            rules.increments(problems);
+            check_columns(step, path, problems);
+            rules.relation(problems);
+            rules.target(problems);
+        }
         Some(word @ ("full_refresh" | "swap")) => {
             rules.no_write_mode(word, problems);
             if word == "swap" {
@@ -172,6 +179,58 @@ impl Rules<'_> {
                         message,
                     )
                     .hint("leave it out, or use `strategy: backfill`");
+            }
+        }
+    }
+
+    /// Rows that come again have to find the ones that are there.
+    fn increments(&self, problems: &mut Problems) {
+        for entry in self.own_write() {
+            if matches!(entry.key.as_str(), "cursor" | "resident") {
+                let message = format!(
+                    "`{}` has no meaning with `strategy: incremental`, whose `cursor` tells which \
+                     row is newer",
+                    entry.key
+                );
+                problems
+                    .add(
+                        ErrorCode::SpecUnknownKey,
+                        &self.path("write", &entry.key),
+                        entry.location,
+                        message,
+                    )
+                    .hint("leave it out");
+            }
+        }
+        let mode = self.node("write", "mode");
+        let is = |of: WriteMode| mode.and_then(word) == Some(of);
+        if let Some(node) = mode.filter(|_| is(WriteMode::ReplacePartition)) {
+            problems
+                .add(
+                    ErrorCode::SpecConflict,
+                    &self.path("write", "mode"),
+                    node.location,
+                    "a row that is updated leaves the range of the cursor that it was loaded by, \
+                     so no range can be replaced",
+                )
+                .hint("use `mode: merge`, or `mode: append` where rows are never updated");
+        }
+        let lookback = self
+            .node("strategy", "lookback")
+            .filter(|node| duration(node).is_some_and(|time| !time.is_zero()));
+        let reload = self
+            .node("strategy", "nulls")
+            .filter(|node| node.as_text() == Some("reload"));
+        for (key, node) in [("lookback", lookback), ("nulls", reload)] {
+            if let Some(node) = node.filter(|_| is(WriteMode::Append)) {
+                problems
+                    .add(
+                        ErrorCode::SpecConflict,
+                        &self.path("strategy", key),
+                        node.location,
+                        "what is read again would be appended a second time",
+                    )
+                    .hint("use `write.mode: merge`, or leave it out");
             }
         }
     }
@@ -320,6 +379,10 @@ impl Rules<'_> {
         }
         let is_cut = self.step.get("partition").is_some();
         match tag_of(&STEP, self.step) {
+            Some("incremental") => refuse(
+                "an `incremental` reads a part of a table, and nothing finds the parts of a query",
+                "make a view of it and name that as `table`",
+            ),
             Some("backfill") => refuse(
                 "a `backfill` reads parts of a table, and nothing finds the parts of a query",
                 "make a view of it and name that as `table`, or use `full_refresh` or `swap`",
@@ -374,6 +437,18 @@ impl Rules<'_> {
             let node = self.node("strategy", key)?;
             Some((key, node, bound(node)?.form()?))
         };
+        if let Some(node) = self.node("strategy", "start")
+            && node.as_text() == Some(value::NOW)
+        {
+            problems
+                .add(
+                    ErrorCode::SpecBadValue,
+                    &self.path("strategy", "start"),
+                    node.location,
+                    "nothing lies behind `now` yet, so no range begins there",
+                )
+                .hint("leave `start` out to begin at the first row");
+        }
         let (start, end) = (read("start"), read("end"));
         for (key, node, form) in start.iter().chain(&end) {
             let is_whole = matches!(form, BoundForm::Whole(_));

@@ -12,6 +12,8 @@ use crate::id::is_name;
 
 pub(super) const NAME_HINT: &str =
     "a name is a lower-case letter, then at most 62 of a-z, 0-9 and _";
+/// In the place of a duration: as long as it takes.
+pub(super) const AUTO: &str = "auto";
 const TABLE_HINT: &str = "write table or schema.table, a part in double quotes where it needs them";
 const TARGET_HINT: &str =
     "write table or schema.table; {source.table} and {source.schema} stand for the source's";
@@ -87,10 +89,8 @@ pub(super) fn check_bound(node: &Node, path: &str, problems: &mut Problems) {
             return wrong_type(node, "a date, a time or a whole number", path, problems);
         }
     };
-    if text == "now" {
-        let hint =
-            "name the first position that is not wanted, or leave `end` out to go to the last row";
-        return not_yet("now", hint, node.location, path, problems);
+    if text == value::NOW {
+        return; // where it means nothing, a rule of the step says so
     }
     if value::bound(text).is_none() {
         let message = format!("`{}` is no date, time or whole number", shortened(text));
@@ -148,6 +148,12 @@ pub(super) fn check_text(node: &Node, shape: &Shape, path: &str, problems: &mut 
             (
                 format!("`{short}` is no duration"),
                 "such as 1h30m, 45m, 10s or 50ms",
+            )
+        }),
+        Shape::Lag => (text != AUTO && value::duration(text).is_none()).then(|| {
+            (
+                format!("`{short}` is neither `auto` nor a duration"),
+                "such as auto, 10m or 1h30m",
             )
         }),
         Shape::Bytes => value::bytes(text).is_none().then(|| {
@@ -209,6 +215,7 @@ pub(super) fn check_text(node: &Node, shape: &Shape, path: &str, problems: &mut 
 fn no_text(node: &Node, shape: &Shape, path: &str, problems: &mut Problems) {
     let expected = match shape {
         Shape::Duration => "a duration such as 10s",
+        Shape::Lag => "`auto`, or a duration such as 10m",
         Shape::Bytes => "a number of bytes such as 64MiB",
         Shape::Name => "a name",
         Shape::Table | Shape::Target => "the name of a table",

@@ -3,6 +3,7 @@
 use serde_json::{Map, Value as Json, json};
 
 use super::keys::FILE;
+use super::scalars::AUTO;
 use super::shape::{Fields, Form, Key, Shape};
 use crate::id::NAME_BYTES_MAX;
 
@@ -55,9 +56,10 @@ fn shape_schema(shape: &Shape) -> Json {
             or_param(&json!({"type": "integer", "minimum": min, "maximum": max}))
         }
         Shape::Bool => json!({"type": "boolean"}),
-        Shape::Duration => or_param(
-            &json!({"type": "string", "pattern": "^(?=.)([0-9]+h)?([0-9]+m)?([0-9]+s)?([0-9]+ms)?$"}),
-        ),
+        Shape::Duration => or_param(&json!({"type": "string", "pattern": DURATION})),
+        Shape::Lag => {
+            or_param(&json!({"anyOf": [{"const": AUTO}, {"type": "string", "pattern": DURATION}]}))
+        }
         Shape::Bytes => or_param(&json!({"type": "string", "pattern": "^[0-9]+(KiB|MiB|GiB)?$"})),
         Shape::Words(words) => {
             let words: Vec<&str> = words
@@ -93,6 +95,8 @@ fn shape_schema(shape: &Shape) -> Json {
         }
     }
 }
+
+const DURATION: &str = "^(?=.)([0-9]+h)?([0-9]+m)?([0-9]+s)?([0-9]+ms)?$";
 
 fn name_pattern() -> String {
     format!("^[a-z][a-z0-9_]{{0,{}}}$", NAME_BYTES_MAX - 1)

@@ -32,6 +32,8 @@ pub(super) enum Shape {
     Bool,
     /// A duration: `1h30m`.
     Duration,
+    /// A duration, or `auto`.
+    Lag,
     /// A number of bytes: `64MiB`.
     Bytes,
     /// The IANA name of a time zone.

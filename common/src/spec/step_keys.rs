@@ -4,8 +4,8 @@ use super::data_check::CHECKS;
 use super::shape::{Fields, Key, List, Named, Shape, Word};
 use super::strategy_keys::STRATEGY;
 
-const BACKFILL: &[&str] = &["backfill"];
-const MOVING: &[&str] = &["backfill", "full_refresh", "swap"];
+const CHUNKED: &[&str] = &["backfill", "incremental"];
+const MOVING: &[&str] = &["backfill", "full_refresh", "swap", "incremental"];
 const PARTITIONED: &[&str] = &["backfill", "swap"];
 const CALENDAR: &[&str] = &["calendar"];
 const INTEGER: &[&str] = &["integer"];
@@ -66,7 +66,7 @@ pub(super) static STEP: Fields = Fields {
             "How much of a partition one commit takes where rows are appended or merged; a \
              replaced partition is committed whole.",
         )
-        .only(BACKFILL),
+        .only(CHUNKED),
         Key::new(
             "checks",
             Shape::List(&CHECKS),
@@ -260,7 +260,7 @@ static WRITE: Fields = Fields {
         Key::new(
             "mode",
             Shape::Words(&WRITE_MODES),
-            "How a partition's rows meet the target's; required with `backfill`.",
+            "How a partition's rows meet the target's; required with `backfill` and `incremental`.",
         ),
         Key::new(
             "key",

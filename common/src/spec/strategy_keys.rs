@@ -6,6 +6,7 @@ const BACKFILL: &[&str] = &["backfill"];
 const REPLACING: &[&str] = &["full_refresh", "swap"];
 const FULL_REFRESH: &[&str] = &["full_refresh"];
 const SWAP: &[&str] = &["swap"];
+const INCREMENTAL: &[&str] = &["incremental"];
 const NOOP: &[&str] = &["noop"];
 
 /// How a step loads.
@@ -76,6 +77,44 @@ pub(super) static STRATEGY: Fields = Fields {
             "How old the table before becomes; without it, the next swap drops it.",
         )
         .only(SWAP),
+        Key::new(
+            "cursor",
+            Shape::Text,
+            "The column that grows with every write: a time, a day, or a number.",
+        )
+        .required()
+        .only(INCREMENTAL),
+        Key::new(
+            "tz",
+            Shape::Zone,
+            "The zone of the clock that stamps a cursor of times or days without one.",
+        )
+        .only(INCREMENTAL),
+        Key::new(
+            "horizon",
+            Shape::Fields(&HORIZON),
+            "How far a run reads; auto: up to where the source's open transactions prove that no \
+             row comes later.",
+        )
+        .only(INCREMENTAL),
+        Key::new(
+            "lookback",
+            Shape::Duration,
+            "How much of what has been read is read again; 0s.",
+        )
+        .only(INCREMENTAL),
+        Key::new(
+            "nulls",
+            Shape::Words(&CURSOR_NULLS),
+            "What happens to rows whose cursor is NULL; fail.",
+        )
+        .only(INCREMENTAL),
+        Key::new(
+            "continues",
+            Shape::Name,
+            "The backfill whose end the first run begins at; without one it begins at the first row.",
+        )
+        .only(INCREMENTAL),
         Key::new("tasks", Shape::Whole(1, 1_000_000), "How many tasks.")
             .required()
             .only(NOOP),
@@ -87,18 +126,30 @@ static STRATEGIES: &[Word] = &[
     Word::new("backfill"),
     Word::new("full_refresh"),
     Word::new("swap"),
+    Word::new("incremental"),
     Word::new("noop"),
     Word::later(
-        "incremental",
-        "run a `backfill` again with a later `end`: it loads only what is missing",
-    ),
-    Word::later(
         "cdc",
-        "run a `backfill` again with a later `end`: it loads only what is missing",
+        "`incremental` loads what was written since the last run, but sees no deletes",
     ),
     Word::later("sql", "run the statements after the pipeline"),
     Word::later("exec", "run the program after the pipeline"),
 ];
+
+static HORIZON: Fields = Fields {
+    what: "a horizon",
+    tag: None,
+    shorthand: Some("lag"),
+    is_merged: false,
+    keys: &[Key::new(
+        "lag",
+        Shape::Lag,
+        "A run reads up to so long ago, whatever is still to be committed below; auto.",
+    )
+    .required()],
+};
+
+static CURSOR_NULLS: [Word; 3] = [Word::new("fail"), Word::new("reload"), Word::new("ignore")];
 
 static REPROCESS: [Word; 3] = [
     Word::new("missing"),

@@ -70,6 +70,13 @@ steps:
     strategy: {type: swap, publish: in_place}
     from: {connection: source, table: prices}
     to: {connection: target, table: prices}
+  payments:
+    strategy: {type: backfill, end: now}
+    from: {table: payments}
+  payments_live:
+    strategy: {type: incremental, cursor: changed, tz: Europe/Berlin, horizon: {lag: 10m}, lookback: 15m, nulls: reload, continues: payments}
+    from: {table: payments, columns: {changed: {rename: changed_at}}}
+    write: {mode: merge, key: [payment_id], triggers: skip, on_schema_change: add_columns}
   orders:
     strategy: {type: backfill, start: "${param:since}", end: 2014-01-01, reprocess: all, order: newest}
     depends_on: [{step: bench, when: done}]
@@ -125,7 +132,10 @@ fn only(from: &str, to: &str) -> Problem {
 fn backfill_of<'a>(spec: &'a Spec, step: &str) -> &'a Backfill {
     match &spec.steps[&step.parse::<StepName>().expect("a legal name")].strategy {
         Strategy::Backfill(backfill) => backfill,
-        Strategy::FullRefresh(_) | Strategy::Swap(_) | Strategy::Noop(_) => {
+        Strategy::FullRefresh(_)
+        | Strategy::Swap(_)
+        | Strategy::Incremental(_)
+        | Strategy::Noop(_) => {
             panic!("{step} is no backfill")
         }
     }
@@ -344,8 +354,108 @@ fn spec_suggests_legal_key() {
     let strategy = only("type: backfill", "type: mirror");
     assert_eq!(
         strategy.message,
-        "`mirror` is none of `backfill`, `full_refresh`, `swap` and `noop`"
+        "`mirror` is none of `backfill`, `full_refresh`, `swap`, `incremental` and `noop`"
     );
+}
+
+/// The problems of an incremental step with one text replaced by another.
+fn of_incremental(from: &str, to: &str) -> Vec<String> {
+    const LIVE: &str = r#"
+version: 1
+name: live
+connections:
+  source: {type: postgres, url: "postgres://h/x"}
+  target: {type: postgres, url: "postgres://h/y"}
+steps:
+  history:
+    strategy: {type: backfill, end: now}
+    from: {connection: source, table: orders}
+    to: {connection: target, table: orders}
+    partition: {by: calendar, column: changed_at, grain: day}
+    write: {mode: append}
+  live:
+    strategy: {type: incremental, cursor: changed_at, continues: history}
+    from: {connection: source, table: orders}
+    to: {connection: target, table: orders}
+    write: {mode: merge}
+"#;
+    assert!(LIVE.contains(from), "{from}");
+    match parse(&LIVE.replace(from, to), &none()) {
+        Ok(_) => Vec::new(),
+        Err(problems) => problems
+            .into_iter()
+            .map(|problem| format!("{} {}", problem.code, problem.path))
+            .collect(),
+    }
+}
+
+#[test]
+fn an_incremental_step_is_refused_what_would_lose_or_double_rows() {
+    assert_eq!(of_incremental("name: live", "name: live"), [""; 0]);
+    for (from, to, problem) in [
+        (
+            "mode: merge",
+            "mode: replace_partition",
+            "spec::conflict steps.live.write.mode",
+        ),
+        (
+            "mode: merge",
+            "mode: merge, cursor: id",
+            "spec::unknown_key steps.live.write.cursor",
+        ),
+        (
+            "{mode: merge}",
+            "{key: [id]}",
+            "spec::missing_key steps.live.write",
+        ),
+        (
+            "end: now",
+            "end: 2024-01-01",
+            "spec::conflict steps.live.strategy.continues",
+        ),
+        (
+            "continues: history",
+            "continues: histroy",
+            "spec::unknown_step steps.live.strategy.continues",
+        ),
+        (
+            "end: now",
+            "start: now, end: now",
+            "spec::bad_value steps.history.strategy.start",
+        ),
+        (
+            "cursor: changed_at",
+            "cursor: changed_at, horizon: soon",
+            "spec::bad_value steps.live.strategy.horizon.lag",
+        ),
+        (
+            "cursor: changed_at, continues: history",
+            "cursor: changed_at",
+            "spec::two_writers steps.live.to.table",
+        ),
+    ] {
+        assert!(
+            of_incremental(from, to)
+                .iter()
+                .any(|found| found == problem),
+            "{to}: {:?}",
+            of_incremental(from, to)
+        );
+    }
+    for key in ["lookback: 5m", "nulls: reload"] {
+        let strategy = format!("cursor: changed_at, {key}, continues: history}}");
+        let text = format!(
+            "{strategy}\n    from: {{connection: source, table: orders}}\n    to: {{connection: target, table: orders}}\n    write: {{mode: append}}"
+        );
+        let from = "cursor: changed_at, continues: history}\n    from: {connection: source, table: orders}\n    to: {connection: target, table: orders}\n    write: {mode: merge}";
+        let found = of_incremental(from, &text);
+        assert_eq!(found.len(), 1, "{key}: {found:?}");
+        assert!(
+            found
+                .concat()
+                .starts_with("spec::conflict steps.live.strategy")
+        );
+    }
 }
 
 #[test]
@@ -361,7 +471,6 @@ fn what_is_not_built_yet_is_refused_and_never_ignored() {
             "type: cdc, slot: x, start: \"${param:since}\"",
             "steps.flights.strategy.type",
         ),
-        ("end: 2013-02-01", "end: now", "steps.flights.strategy.end"),
         (
             "mode: replace_partition",
             "mode: replace_partition, deletes: hard",

@@ -112,13 +112,23 @@ impl BoundForm {
     }
 }
 
+/// In the place of a bound: as far as is safe.
+pub(super) const NOW: &str = "now";
+
 /// A bound as the user wrote it: read once the partition column's kind is known.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Bound(pub String);
 
 impl Bound {
-    /// What the text can be read as. Every bound of a pipeline that was parsed can.
+    /// Whether it is no position but up to where nothing more is committed when the plan is made.
+    #[must_use]
+    pub fn is_now(&self) -> bool {
+        self.0 == NOW
+    }
+
+    /// What the text can be read as. Every bound of a pipeline that was parsed can, unless it is
+    /// [`Bound::is_now`].
     #[must_use]
     pub fn form(&self) -> Option<BoundForm> {
         bound(&self.0)

@@ -1,14 +1,14 @@
 //! A range of a table, in parallel, each partition on its own: prepare the target, load the
 //! partitions, count what none of them took, and ask the target whether it still has them.
 
-use super::{Load, PlanContext, ProbeRequest, Sides};
+use super::{Load, PlanContext, ProbeRequest, Sides, WindowRequest};
 use crate::capability::Capabilities;
 use crate::cursor::CursorKind;
 use crate::facts::StepFacts;
 use crate::left_out::{LeftOut, Taken, declared_range, judge};
 use crate::plan::{LoadPlan, Phase, PhaseKind, PlanProblem, Problems, StepPlan, Tasks, plan_load};
 use crate::range::CursorRange;
-use crate::spec::{Backfill, PartitionBy};
+use crate::spec::{Backfill, HorizonRule, PartitionBy};
 
 impl Load for Backfill {
     fn name(&self) -> &'static str {
@@ -40,9 +40,17 @@ impl Load for Backfill {
         };
         Some(ProbeRequest {
             partition_column: Some(&self.partition.column),
-            bounds_declared: self.start.is_some() && self.end.is_some() && has_width,
+            bounds_declared: self.start.is_some()
+                && self.end.is_some()
+                && !self.ends_now()
+                && has_width,
             triggers: self.write.triggers,
             exchange: false,
+            window: self.ends_now().then_some(WindowRequest {
+                horizon: HorizonRule::Auto,
+                keeps_watermark: false,
+                continues: None,
+            }),
         })
     }
 

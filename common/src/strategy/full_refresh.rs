@@ -45,6 +45,7 @@ impl Load for FullRefresh {
             bounds_declared: false,
             triggers: self.write.triggers,
             exchange: false,
+            window: None,
         })
     }
 

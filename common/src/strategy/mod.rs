@@ -6,6 +6,7 @@
 
 mod backfill;
 mod full_refresh;
+mod incremental;
 mod noop;
 mod swap;
 
@@ -18,7 +19,7 @@ use crate::id::{ConnectionName, PipelineName, StepName};
 use crate::left_out::LeftOut;
 use crate::plan::{PhaseKind, PlanProblem, StepPlan};
 use crate::range::CursorRange;
-use crate::spec::{SourceTable, Strategy, TargetTable, Triggers};
+use crate::spec::{HorizonRule, SourceTable, Strategy, TargetTable, Triggers};
 
 /// What a strategy decides.
 pub trait Load: Sync {
@@ -112,6 +113,19 @@ pub struct ProbeRequest<'a> {
     pub triggers: Triggers,
     /// Whether another table is to take the target's place: then what hangs on it is looked for.
     pub exchange: bool,
+    /// What is looked for by a step that goes on where its last run ended.
+    pub window: Option<WindowRequest<'a>>,
+}
+
+/// What a probe asks for a window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WindowRequest<'a> {
+    /// How far it may reach.
+    pub horizon: HorizonRule,
+    /// Whether it begins at a watermark, which moves with its rows.
+    pub keeps_watermark: bool,
+    /// The step whose end the first one begins at.
+    pub continues: Option<&'a StepName>,
 }
 
 /// Whose step is planned.
@@ -131,6 +145,7 @@ impl Strategy {
             Self::Backfill(backfill) => backfill.as_ref(),
             Self::FullRefresh(refresh) => refresh.as_ref(),
             Self::Swap(swap) => swap.as_ref(),
+            Self::Incremental(incremental) => incremental.as_ref(),
             Self::Noop(noop) => noop,
         }
     }

@@ -46,6 +46,7 @@ impl Load for Swap {
             bounds_declared: false,
             triggers: self.write.triggers,
             exchange: true,
+            window: None,
         })
     }
 
@@ -164,6 +165,7 @@ impl Swap {
             partition: partition.clone(),
             start: None,
             end: None,
+            is_continued: false,
             reprocess: Reprocess::All,
             order: Order::Oldest,
             write: self.write.clone(),

@@ -34,7 +34,7 @@ pub(super) struct Ledger {
     streams: BTreeMap<String, Stream>,
     pub(super) tasks: Vec<Task>,
     /// The position, and its version.
-    watermarks: BTreeMap<String, (String, u64)>,
+    watermarks: BTreeMap<String, (Cursor, u64)>,
     commits: u64,
 }
 
@@ -237,7 +237,7 @@ impl Ledger {
         if found != to.seen {
             return 0;
         }
-        let next = (to.position.clone(), found.unwrap_or(0) + 1);
+        let next = (to.position, found.unwrap_or(0) + 1);
         self.watermarks.insert(to.stream.clone(), next);
         1
     }

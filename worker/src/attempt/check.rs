@@ -23,14 +23,14 @@ pub(super) struct Asked<'a> {
     pub(super) source: Option<u64>,
 }
 
-/// Commits a task's last rows, `moved`, unless a check of the table fails: then nothing of them is
+/// Commits a task's last rows by `step`, unless a check of the table fails: then nothing of them is
 /// left. `all` is what the task has moved with them.
 pub(super) async fn commit_checked(
     cx: &AttemptContext<'_>,
     target: &dyn Target,
     mut tx: DataTx,
     asked: Asked<'_>,
-    moved: Receipt,
+    step: GuardStep,
     all: Receipt,
 ) -> Result<Outcome, AttemptError> {
     let mut answers = Vec::new();
@@ -49,7 +49,7 @@ pub(super) async fn commit_checked(
             committed: None,
         }));
     }
-    match guard_and_commit(cx, target, tx, &GuardStep::last(moved)).await? {
+    match guard_and_commit(cx, target, tx, &step).await? {
         Committing::Over(outcome) => Ok(outcome),
         Committing::Committed(_) if answers.is_empty() => Ok(Outcome::Committed(all)),
         Committing::Committed(_) => Ok(Outcome::Checked(Checked {

@@ -21,7 +21,7 @@ use super::context::rows_of;
 use super::{AttemptContext, OrderContext, malformed};
 use crate::connector::{
     ConnectorError, DataTx, GuardStep, HeldClaim, MergeBy, Next, ReadRequest, RowFormat, RowStream,
-    SliceRows, Source, Target, WriteRequest,
+    SliceRows, Source, Target, WatermarkMove, WriteRequest,
 };
 use crate::meter::Metered;
 use crate::patience::{Call, unless_stalled};
@@ -164,6 +164,25 @@ impl Loading<'_> {
         found
     }
 
+    /// How the stream's watermark moves with a chunk that ends at `cursor`, or with the last one.
+    /// Rows without a position move none.
+    fn watermark(
+        &self,
+        chunk: Slice,
+        reached: Reached,
+        cursor: Option<Cursor>,
+    ) -> Result<Option<WatermarkMove>, AttemptError> {
+        let load_order = self.cx.of.load_order()?;
+        let (Some(order), Slice::Range(_)) = (&load_order.watermark, chunk) else {
+            return Ok(None);
+        };
+        Ok(Some(WatermarkMove {
+            stream: load_order.stream.clone(),
+            position: order.after(cursor),
+            seen: order.version_after(reached.chunks),
+        }))
+    }
+
     async fn move_chunk(
         &self,
         claimed: HeldClaim,
@@ -193,13 +212,18 @@ impl Loading<'_> {
                 checks: self.checks,
                 source,
             };
+            let step = GuardStep {
+                watermark: self.watermark(chunk, reached, None)?,
+                ..GuardStep::last(moved)
+            };
             let all = reached.receipt.and(moved);
-            let over = commit_checked(self.cx, self.target, tx, asked, moved, all).await?;
+            let over = commit_checked(self.cx, self.target, tx, asked, step, all).await?;
             return Ok(Moved::Over(over));
         };
         let step = GuardStep {
+            chunk: moved,
             next: Next::Continue { cursor },
-            ..GuardStep::last(moved)
+            watermark: self.watermark(chunk, reached, Some(cursor))?,
         };
         Ok(
             match guard_and_commit(self.cx, self.target, tx, &step).await? {

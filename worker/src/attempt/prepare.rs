@@ -1,9 +1,11 @@
 //! The stream taken, and the target made ready: once a step, before anything is moved.
 
 use highwater_common::assignment::{AttemptError, Outcome};
+use highwater_common::spec::WriteMode;
 use highwater_common::stream::PlanMark;
 use highwater_runtime::failpoint;
 
+use super::window::{behind, window_of};
 use super::{AttemptContext, superseded};
 use crate::connector::{PrepareOutcome, PrepareRequest, StreamRequest};
 use crate::patience::Call;
@@ -47,11 +49,21 @@ pub(crate) async fn prepare(cx: &AttemptContext<'_>) -> Result<Outcome, AttemptE
             warnings,
             coverage,
             fingerprint,
-        } => Ok(Outcome::Prepared {
-            warnings,
-            coverage: coverage.digest(),
-            fingerprint,
-        }),
+        } => {
+            let coverage = match window_of(order) {
+                Some(asked) => {
+                    let appended = load_order.write.mode == WriteMode::Append;
+                    let facts = behind(context, target.as_ref(), asked).await?;
+                    facts.digest(appended.then_some(&coverage))
+                }
+                None => coverage.digest(),
+            };
+            Ok(Outcome::Prepared {
+                warnings,
+                coverage,
+                fingerprint,
+            })
+        }
         PrepareOutcome::Superseded => superseded(context, target.as_ref()).await,
         PrepareOutcome::Fenced { newer } => Ok(Outcome::Fenced { newer }),
     }

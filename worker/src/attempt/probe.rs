@@ -5,10 +5,11 @@ use highwater_common::error_code::ErrorCode;
 use highwater_common::facts::{Adopted, StepFacts};
 use highwater_common::plan::{carried, wants_twin};
 use highwater_common::strategy::Load;
+use highwater_common::window::WindowFacts;
 use highwater_runtime::failpoint;
 
 use super::left_out::count_outside_of_declared;
-use super::{AttemptContext, malformed};
+use super::{AttemptContext, malformed, window};
 use crate::connector::{SourceProbe, TargetProbe};
 use crate::patience::{Call, answered};
 
@@ -23,7 +24,7 @@ pub(crate) async fn probe(
     let Some(asked) = load.probe() else {
         return Err(malformed("nothing to probe"));
     };
-    let (triggers, exchange) = (asked.triggers, asked.exchange);
+    let (triggers, exchange, window) = (asked.triggers, asked.exchange, asked.window);
     let (source, target) = (context.source()?, context.target()?);
     let asked = SourceProbe {
         relation: from.relation.clone(),
@@ -43,6 +44,12 @@ pub(crate) async fn probe(
         partition.left_out =
             count_outside_of_declared(context, source.as_ref(), load, partition).await?;
     }
+    let horizon = match (window, &facts.partition) {
+        (Some(asked), Some(by)) => {
+            window::horizon(context, source.as_ref(), asked, &by.column, by.kind).await?
+        }
+        (None, _) | (_, None) => None,
+    };
     let source = facts.renamed(&from.columns.renames);
     let partition = source.partition.as_ref().map(|by| {
         let arrives = source.arrival_of(&by.column);
@@ -75,10 +82,18 @@ pub(crate) async fn probe(
         triggers,
         exchange,
     };
-    let target = context.of_target(Call::Probe, target.probe(&asked)).await?;
+    let probed = context.of_target(Call::Probe, target.probe(&asked)).await?;
+    let window = match window {
+        None => None,
+        Some(asked) => Some(WindowFacts {
+            horizon,
+            ..window::behind(context, target.as_ref(), asked).await?
+        }),
+    };
     let json = serde_json::to_vec(&StepFacts {
         source,
-        target,
+        target: probed,
+        window,
         adopted,
         receipts: None,
         undone: None,

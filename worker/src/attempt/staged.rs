@@ -22,7 +22,7 @@ use super::context::shadows;
 use super::exchange::{again_while_blocked, shadow_request, weigh_shadow};
 use super::{AttemptContext, OrderContext, malformed, move_slice};
 use crate::connector::{
-    HeldClaim, Pages, Rows, Snapshot, StageRequest, Stages, Target, WriteRequest,
+    GuardStep, HeldClaim, Pages, Rows, Snapshot, StageRequest, Stages, Target, WriteRequest,
 };
 use crate::meter::Metered;
 use crate::patience::{Call, unless_stalled};
@@ -193,7 +193,7 @@ async fn publish_once(
         checks: of.checks,
         source: of.source,
     };
-    commit_checked(cx, target, tx, asked, read, read).await
+    commit_checked(cx, target, tx, asked, GuardStep::last(read), read).await
 }
 
 /// Makes the attempt's own, and drops those of earlier attempts of the stream, by their tokens: its

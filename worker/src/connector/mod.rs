@@ -36,15 +36,16 @@ pub use open::{open_source, open_target};
 pub use postgres::SessionPool;
 pub use receipt_requests::{CloseRequest, ForgetOutcome, ForgetRequest};
 pub use requests::{
-    BuildRequest, Claim, FenceReport, GuardStep, LeftOutRequest, Matched, MergeBy, Merged, Next,
+    BuildRequest, Claim, FenceReport, GuardStep, HorizonRequest, LeftOutRequest, Matched, MergeBy,
+    Merged, Next,
     PrepareOutcome, PrepareRequest, ReadRequest, SourceProbe, StreamRequest, TargetProbe,
     WatermarkMove, WriteRequest,
 };
 pub use rows::{RowBatch, RowFormat, RowStream, Rows, SliceRows, Value};
 pub use staging::{Pages, ReplaceTx, Snapshot, Snapshots, StageRequest, Stages};
 pub use traits::{
-    Builds, CheckTx, Checks, ClaimOutcome, Claimed, CommitFailure, ExchangeTx, MergeTx, Shadows,
-    Source, Target, TargetTx,
+    Builds, CheckTx, Checks, ClaimOutcome, Claimed, CommitFailure, ExchangeTx, Horizons, MergeTx,
+    Shadows, Source, Target, TargetTx, Watermarks,
 };
 pub use transaction::{CommitOutcome, DataTx, GuardOutcome, Guarded, HeldClaim};
 

@@ -9,7 +9,8 @@ use highwater_common::facts::{ColumnFacts, CursorForm, Engine, TableDefinition};
 use highwater_common::id::{AttemptNo, ClusterId, DocumentDigest, RunId, StepName, TaskId};
 use highwater_common::range::{CursorRange, Slice};
 use highwater_common::spec::{
-    ColumnRules, ExistingRows, OnSchemaChange, Relation, Shrinking, TableName, Triggers, WriteMode,
+    ColumnRules, ExistingRows, HorizonRule, OnSchemaChange, Relation, Shrinking, TableName,
+    Triggers, WriteMode,
 };
 use highwater_common::stream::PlanMark;
 use highwater_common::token::{Fence, FencingToken};
@@ -70,6 +71,19 @@ pub struct ReadRequest {
     pub rows: Rows,
     /// How they travel.
     pub format: RowFormat,
+}
+
+/// What a source is asked about the rows that may still be committed.
+#[derive(Debug, Clone)]
+pub struct HorizonRequest {
+    /// The table.
+    pub table: TableName,
+    /// The column that grows with every write.
+    pub column: String,
+    /// What its positions are.
+    pub kind: CursorKind,
+    /// How far a window may reach.
+    pub rule: HorizonRule,
 }
 
 /// Which rows of a source lie outside.
@@ -328,7 +342,7 @@ pub struct WatermarkMove {
     /// The stream.
     pub stream: String,
     /// Where it stands afterwards.
-    pub position: String,
+    pub position: Cursor,
     /// The version that was read before the rows; `None` when there was no watermark. Another one
     /// by now means that somebody else moved it, and nothing is committed.
     pub seen: Option<u64>,

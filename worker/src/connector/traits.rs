@@ -19,13 +19,15 @@ use highwater_common::range::Slice;
 use highwater_common::shrink::Weighed;
 use highwater_common::spec::{Relation, TableName};
 use highwater_common::token::FencingToken;
+use highwater_common::window::{Horizon, StoredWatermark};
 
 use super::check_requests::CheckRequest;
 use super::exchange_requests::{
     ExchangeRequest, Exchanged, ShadowFound, ShadowRequest, UndoOutcome, UndoRequest,
 };
 use super::requests::{
-    BuildRequest, Claim, FenceReport, GuardStep, LeftOutRequest, Matched, Merged, PrepareOutcome,
+    BuildRequest, Claim, FenceReport, GuardStep, HorizonRequest, LeftOutRequest, Matched, Merged,
+    PrepareOutcome,
     PrepareRequest, ReadRequest, SourceProbe, TargetProbe, WriteRequest,
 };
 use super::rows::{RowFormat, RowStream, Rows, SliceRows};
@@ -78,6 +80,12 @@ pub trait Source: Send + Sync {
             class, code, message,
         )))
     }
+    /// What its open transactions say of rows that may still be committed; `None` of a database
+    /// with one writer at a time.
+    fn horizons(&self) -> Option<&dyn Horizons> {
+        None
+    }
+
     /// How several sessions read one point in time; `None` of a database where they cannot.
     fn snapshots(&self) -> Option<&dyn Snapshots> {
         None
@@ -169,6 +177,11 @@ pub trait Target: Send + Sync {
         None
     }
 
+    /// Where its streams' watermarks stand; `None` of a database that keeps none.
+    fn watermarks(&self) -> Option<&dyn Watermarks> {
+        None
+    }
+
     /// How it loads a table beside the one that is read; `None` of a database where none can take
     /// the other's place.
     fn shadows(&self) -> Option<&dyn Shadows> {
@@ -210,6 +223,31 @@ pub trait Builds: Send + Sync {
     /// # Errors
     /// Permanent `constraint_violation` where the rows do not allow it.
     async fn build(&self, request: &BuildRequest) -> Result<(), ConnectorError>;
+}
+
+/// What the open transactions of a database say of the rows that may still be committed.
+#[async_trait]
+pub trait Horizons: Send + Sync {
+    /// How far a window may reach that is read from now on. Whatever the table's newest position is
+    /// must have been read before: where its positions are numbers, the answer waits a little for
+    /// the transactions that had begun by then.
+    ///
+    /// # Errors
+    /// Permanent `horizon_unreadable` when the role cannot see the transactions of others, or they
+    /// are another server's.
+    async fn horizon(&self, request: &HorizonRequest) -> Result<Horizon, ConnectorError>;
+}
+
+/// Where the watermarks of a target's streams stand. They move with the rows alone
+/// ([`GuardStep::watermark`](super::GuardStep::watermark)), and go back where their rows are
+/// forgotten.
+#[async_trait]
+pub trait Watermarks: Send + Sync {
+    /// Where a stream's watermark stands; `None` of one that has none. Changes nothing.
+    ///
+    /// # Errors
+    /// Permanent `ledger_unreadable` when it holds what no version has written.
+    async fn watermark(&self, stream: &str) -> Result<Option<StoredWatermark>, ConnectorError>;
 }
 
 /// Answers for the checks of a step about a table that is loaded, as [`CheckTx`] gives them within

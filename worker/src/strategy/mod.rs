@@ -3,6 +3,7 @@
 
 mod backfill;
 mod full_refresh;
+mod incremental;
 mod noop;
 mod swap;
 
@@ -25,6 +26,7 @@ pub(crate) fn run_of(strategy: &Strategy) -> &dyn Run {
         Strategy::Backfill(backfill) => backfill.as_ref(),
         Strategy::FullRefresh(refresh) => refresh.as_ref(),
         Strategy::Swap(swap) => swap.as_ref(),
+        Strategy::Incremental(incremental) => incremental.as_ref(),
         Strategy::Noop(noop) => noop,
     }
 }

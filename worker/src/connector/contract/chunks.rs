@@ -223,7 +223,7 @@ pub async fn a_chunk_of_the_same_attempt_on_another_session_loses_the_guard<F: T
 /// Of two commits that read the same watermark only the first one lands, rows and all.
 pub async fn a_watermark_that_was_moved_meanwhile_loses_the_guard<F: TargetFixture>() {
     let bench = Bench::<F>::prepared().await;
-    let moving = async |slice: Slice, ids: std::ops::Range<i64>, position: &str, seen| {
+    let moving = async |slice: Slice, ids: std::ops::Range<i64>, position: i64, seen| {
         let tx = bench.held(&bench.claim(slice, 1)).await.begin().await;
         let mut rows = Given::rows(ids);
         let written = tx
@@ -234,7 +234,7 @@ pub async fn a_watermark_that_was_moved_meanwhile_loses_the_guard<F: TargetFixtu
         let step = GuardStep {
             watermark: Some(WatermarkMove {
                 stream: "items".to_owned(),
-                position: position.to_owned(),
+                position: Cursor::Integer(position),
                 seen,
             }),
             ..GuardStep::last(receipt)
@@ -247,11 +247,11 @@ pub async fn a_watermark_that_was_moved_meanwhile_loses_the_guard<F: TargetFixtu
         }
     };
     // GIVEN no watermark WHEN two commits make one THEN the second is lost
-    assert!(moving(range(0, 10), 0..10, "10", None).await);
-    assert!(!moving(range(10, 20), 10..20, "20", None).await);
+    assert!(moving(range(0, 10), 0..10, 10, None).await);
+    assert!(!moving(range(10, 20), 10..20, 20, None).await);
     // WHEN one moves the version that it has read THEN it moves, and nobody else's of that version
-    assert!(moving(range(20, 30), 20..30, "30", Some(1)).await);
-    assert!(!moving(range(30, 40), 30..40, "40", Some(1)).await);
-    assert!(moving(range(40, 50), 40..50, "50", Some(2)).await);
+    assert!(moving(range(20, 30), 20..30, 30, Some(1)).await);
+    assert!(!moving(range(30, 40), 30..40, 40, Some(1)).await);
+    assert!(moving(range(40, 50), 40..50, 50, Some(2)).await);
     assert_eq!(bench.count().await, 30);
 }

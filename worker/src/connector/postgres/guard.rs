@@ -130,14 +130,14 @@ async fn drop_part(session: &mut Session) -> Result<u64, ConnectorError> {
 
 async fn move_watermark(session: &mut Session, to: &WatermarkMove) -> Result<u64, ConnectorError> {
     let failed = session.failed("move the watermark");
-    let token = session.claim.fence.token.raw();
+    let (token, position) = (session.claim.fence.token.raw(), cursor_text(to.position));
     let moved = match to.seen {
         Some(seen) => sqlx::query(
             "update highwater.watermark set position = $2, version = version + 1, token = $3, \
                 updated_at = now() where stream_id = $1 and version = $4",
         )
         .bind(&to.stream)
-        .bind(&to.position)
+        .bind(&position)
         .bind(token)
         .bind(number(seen)),
         None => sqlx::query(
@@ -145,7 +145,7 @@ async fn move_watermark(session: &mut Session, to: &WatermarkMove) -> Result<u64
                 values ($1, $2, 1, $3) on conflict do nothing",
         )
         .bind(&to.stream)
-        .bind(&to.position)
+        .bind(&position)
         .bind(token),
     };
     let moved = moved.execute(&mut session.conn).await.map_err(failed)?;

@@ -19,6 +19,7 @@ mod errors;
 mod exchange;
 mod forms;
 mod guard;
+mod horizon;
 mod ledger;
 mod left_out;
 mod merge;
@@ -44,6 +45,7 @@ mod text_positions;
 mod triggers;
 mod twin;
 mod url;
+mod watermark;
 
 pub use connect::Urls;
 pub use session::SessionOptions;

@@ -15,6 +15,7 @@ use super::catalog::Table;
 use super::errors::{classify, permanent};
 use super::ledger::{self, uuid};
 use super::session::Endpoint;
+use super::watermark;
 use crate::connector::sql_text::{Dialect, Sql};
 use crate::connector::stored_slice::{StoredSlice, stored_slice};
 use crate::connector::{ConnectorError, ForgetRequest};
@@ -230,5 +231,6 @@ pub(super) async fn void(
     .execute(&mut *conn)
     .await
     .map_err(failed)?;
+    watermark::lower(conn, endpoint, stream, plan.range.as_ref()).await?;
     read(conn, endpoint, stream, Some(run)).await
 }

@@ -11,7 +11,8 @@ use highwater_common::facts::{ColumnFacts, TableFacts};
 use highwater_common::id::ConnectionName;
 use highwater_common::left_out::LeftOut;
 use highwater_common::spec::{Relation, SourceRows, TableName};
-use sqlx::{Executor, PgConnection, Row};
+use highwater_common::window::Horizon;
+use sqlx::{Connection, Executor, PgConnection, Row};
 
 use super::casts::{read_column, still_cast};
 use super::catalog::{
@@ -22,6 +23,7 @@ use super::columns::Column;
 use super::connect::Urls;
 use super::copy_out::{CopyOrder, CopyOut};
 use super::errors::{classify, is_missing_relation, permanent, transaction_pooling};
+use super::horizon::horizon;
 use super::left_out::left_out;
 use super::pins::{PINNED, Path, set_path};
 use super::policies::{self, hidden_rows, look_at_source};
@@ -32,8 +34,8 @@ use super::session::{Endpoint, SessionOptions, SessionRole};
 use super::session_pool::SessionPool;
 use crate::connector::sql_text::{Dialect, Sql};
 use crate::connector::{
-    ConnectorError, LeftOutRequest, Pages, ReadRequest, RowFormat, RowStream, Rows, SliceRows,
-    Snapshots, Source, SourceProbe,
+    ConnectorError, HorizonRequest, Horizons, LeftOutRequest, Pages, ReadRequest, RowFormat,
+    RowStream, Rows, SliceRows, Snapshots, Source, SourceProbe,
 };
 use crate::supervisor::Supervisor;
 
@@ -184,6 +186,10 @@ impl Source for PostgresSource {
         Ok(counted)
     }
 
+    fn horizons(&self) -> Option<&dyn Horizons> {
+        Some(self)
+    }
+
     fn snapshots(&self) -> Option<&dyn Snapshots> {
         Some(self)
     }
@@ -194,6 +200,21 @@ impl Source for PostgresSource {
             formats.insert(0, RowFormat::CopyBinary);
         }
         formats
+    }
+}
+
+#[async_trait]
+impl Horizons for PostgresSource {
+    async fn horizon(&self, request: &HorizonRequest) -> Result<Horizon, ConnectorError> {
+        let mut conn = self.endpoint.open(SessionRole::Source).await?;
+        let table = qualified(&mut conn, &self.endpoint, &request.table).await?;
+        let request = HorizonRequest {
+            table,
+            ..request.clone()
+        };
+        let found = horizon(&mut conn, &self.endpoint, &request).await;
+        conn.close().await.ok();
+        found
     }
 }
 

@@ -17,6 +17,7 @@ use highwater_common::id::{ClusterId, ConnectionName, RunId, TaskId};
 use highwater_common::plan::has_same_wire_form;
 use highwater_common::spec::{TableName, WriteMode};
 use highwater_common::stream::RunMark;
+use highwater_common::window::StoredWatermark;
 use sqlx::{Connection, Executor, PgConnection};
 
 use fencing::take_over;
@@ -33,10 +34,12 @@ use super::session::{Endpoint, SessionOptions, SessionRole};
 use super::session_pool::SessionPool;
 use super::stream::{self, FENCE_ROUNDS_MAX, Stream, Taken, read_coverage};
 use super::triggers::check_right;
+use super::watermark;
 use crate::connector::sql_text::{Dialect, Sql};
 use crate::connector::{
     Builds, Checks, Claim, ClaimOutcome, CloseRequest, ConnectorError, FenceReport, ForgetOutcome,
     ForgetRequest, PrepareOutcome, PrepareRequest, RowFormat, Shadows, Stages, Target, TargetProbe,
+    Watermarks,
 };
 use crate::supervisor::Supervisor;
 
@@ -99,6 +102,16 @@ impl fmt::Debug for PostgresTarget {
         f.debug_struct("PostgresTarget")
             .field("endpoint", &self.endpoint)
             .finish()
+    }
+}
+
+#[async_trait]
+impl Watermarks for PostgresTarget {
+    async fn watermark(&self, stream: &str) -> Result<Option<StoredWatermark>, ConnectorError> {
+        let mut conn = self.endpoint.open(SessionRole::Target).await?;
+        let found = watermark::read(&mut conn, &self.endpoint, stream).await;
+        conn.close().await.ok();
+        found
     }
 }
 
@@ -308,6 +321,10 @@ impl Target for PostgresTarget {
         stream.end_fenced(&mut conn, &fenced).await;
         conn.close().await.ok();
         Ok(ForgetOutcome::Done(left))
+    }
+
+    fn watermarks(&self) -> Option<&dyn Watermarks> {
+        Some(self)
     }
 
     async fn adopt(&self, cluster: &ClusterId) -> Result<Option<ClusterId>, ConnectorError> {

@@ -138,7 +138,7 @@ async fn move_watermark(
     attempt: &Attempt,
     to: &WatermarkMove,
 ) -> Result<u64, ConnectorError> {
-    let token = attempt.claim.fence.token.raw();
+    let (token, position) = (attempt.claim.fence.token.raw(), cursor_text(to.position));
     let moves = match to.seen {
         Some(seen) => sqlx::query(
             "update _highwater_watermark set position = ?2, version = version + 1, token = ?3,
@@ -146,7 +146,7 @@ async fn move_watermark(
              where stream_id = ?1 and version = ?4",
         )
         .bind(to.stream.clone())
-        .bind(to.position.clone())
+        .bind(position.clone())
         .bind(token)
         .bind(number(seen)),
         None => sqlx::query(
@@ -155,7 +155,7 @@ async fn move_watermark(
              on conflict do nothing",
         )
         .bind(to.stream.clone())
-        .bind(to.position.clone())
+        .bind(position.clone())
         .bind(token),
     };
     let moved = sql::run(conn, moves).await;

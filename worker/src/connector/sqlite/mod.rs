@@ -32,6 +32,7 @@ mod tests;
 mod transaction;
 mod triggers;
 mod twin;
+mod watermark;
 
 pub use source::SqliteSource;
 pub use target::SqliteTarget;

@@ -16,7 +16,7 @@ use sqlx::Row;
 use sqlx::sqlite::SqliteConnection;
 
 use super::errors::DatabaseFile;
-use super::sql;
+use super::{sql, watermark};
 use crate::connector::stored_slice::{StoredSlice, stored_slice};
 use crate::connector::{ConnectorError, ForgetRequest};
 
@@ -219,5 +219,6 @@ pub(super) async fn void(
     sql::run(conn, void)
         .await
         .map_err(place.failed("void the receipts of the step"))?;
+    watermark::lower(conn, place, stream, plan.range.as_ref()).await?;
     read(conn, place, stream, Some(run)).await
 }

@@ -14,6 +14,7 @@ use highwater_common::facts::{ColumnFacts, Engine, TargetFacts};
 use highwater_common::id::{ClusterId, ConnectionName, RunId, TaskId};
 use highwater_common::spec::{TableName, WriteMode};
 use highwater_common::stream::RunMark;
+use highwater_common::window::StoredWatermark;
 use highwater_runtime::failpoint;
 use sqlx::Row;
 
@@ -26,10 +27,10 @@ use super::ledger::Meta;
 use super::queue::turn;
 use super::session::{Purpose, Session, check_folder};
 use super::transaction::{Attempt, SqliteClaimed};
-use super::{claim, ledger, prepare, receipts, sql, stream};
+use super::{claim, ledger, prepare, receipts, sql, stream, watermark};
 use crate::connector::{
     Checks, Claim, ClaimOutcome, CloseRequest, ConnectorError, FenceReport, ForgetOutcome,
-    ForgetRequest, HeldClaim, PrepareOutcome, PrepareRequest, Target, TargetProbe,
+    ForgetRequest, HeldClaim, PrepareOutcome, PrepareRequest, Target, TargetProbe, Watermarks,
 };
 use crate::supervisor::{SpawnKind, Supervisor};
 
@@ -222,6 +223,19 @@ impl Change {
                 .map_err(self.place.failed("take the target over"))?;
         }
         Ok(Some(former))
+    }
+}
+
+#[async_trait]
+impl Watermarks for SqliteTarget {
+    async fn watermark(&self, stream: &str) -> Result<Option<StoredWatermark>, ConnectorError> {
+        if !self.place.path().exists() {
+            return Ok(None);
+        }
+        let mut session = Session::open(&self.place, Purpose::Write).await?;
+        let found = watermark::read(session.conn(), &self.place, stream).await;
+        session.close().await;
+        found
     }
 }
 
@@ -428,6 +442,10 @@ impl Target for SqliteTarget {
             change.end(done).await
         })
         .await
+    }
+
+    fn watermarks(&self) -> Option<&dyn Watermarks> {
+        Some(self)
     }
 
     async fn adopt(&self, cluster: &ClusterId) -> Result<Option<ClusterId>, ConnectorError> {

@@ -1,0 +1,76 @@
+//! Where the watermarks of a target's streams stand.
+
+use highwater_common::error_code::ErrorCode;
+use highwater_common::range::CursorRange;
+use highwater_common::window::{Lowered, StoredWatermark, lowered};
+use sqlx::{PgConnection, Row};
+
+use super::errors::{classify, permanent};
+use super::session::Endpoint;
+use crate::connector::ConnectorError;
+use crate::connector::stored_slice::{cursor_text, stored_cursor};
+
+/// Where a stream's watermark stands; `None` without one, and in a target without a ledger.
+pub(super) async fn read(
+    conn: &mut PgConnection,
+    endpoint: &Endpoint,
+    stream: &str,
+) -> Result<Option<StoredWatermark>, ConnectorError> {
+    let failed = |error| classify(endpoint, "read the watermark", error);
+    let there: bool = sqlx::query_scalar("select to_regclass('highwater.watermark') is not null")
+        .fetch_one(&mut *conn)
+        .await
+        .map_err(failed)?;
+    if !there {
+        return Ok(None);
+    }
+    let row = sqlx::query("select position, version from highwater.watermark where stream_id = $1")
+        .bind(stream)
+        .fetch_optional(conn)
+        .await
+        .map_err(failed)?;
+    let Some(row) = row else {
+        return Ok(None);
+    };
+    let position: String = row.try_get("position").map_err(failed)?;
+    let version: i64 = row.try_get("version").map_err(failed)?;
+    match (stored_cursor(&position), u64::try_from(version)) {
+        (Some(position), Ok(version)) => Ok(Some(StoredWatermark { position, version })),
+        (_, Err(_)) | (None, _) => {
+            let message = format!(
+                "the watermark of {stream} on {endpoint} is `{position}`, version {version}, which \
+                 no version of Highwater has written"
+            );
+            Err(permanent(ErrorCode::LedgerUnreadable, message))
+        }
+    }
+}
+
+/// Puts a stream's watermark back to where rows are forgotten, inside the transaction that has taken
+/// the stream.
+pub(super) async fn lower(
+    conn: &mut PgConnection,
+    endpoint: &Endpoint,
+    stream: &str,
+    forgotten: Option<&CursorRange>,
+) -> Result<(), ConnectorError> {
+    let Some(at) = read(conn, endpoint, stream).await? else {
+        return Ok(());
+    };
+    let lowering = match lowered(at.position, forgotten) {
+        Lowered::Stays => return Ok(()),
+        Lowered::Removed => {
+            sqlx::query("delete from highwater.watermark where stream_id = $1").bind(stream)
+        }
+        Lowered::To(start) => sqlx::query(
+            "update highwater.watermark set position = $2, version = version + 1, updated_at = \
+             now() where stream_id = $1",
+        )
+        .bind(stream)
+        .bind(cursor_text(start)),
+    };
+    let lowering = lowering.execute(conn).await;
+    lowering
+        .map(drop)
+        .map_err(|error| classify(endpoint, "put the watermark back", error))
+}

@@ -1,0 +1,26 @@
+//! What a table has got since the last run: probe both sides, prepare the target, move the window
+//! with its watermark, ask the target what it has of it.
+
+use async_trait::async_trait;
+use highwater_common::assignment::{AttemptError, Outcome, Work};
+use highwater_common::spec::Incremental;
+
+use super::{Run, other_work};
+use crate::attempt::{
+    AttemptContext, as_prepared, ask_for_commits, build, check_table, move_slice, prepare, probe,
+};
+
+#[async_trait]
+impl Run for Incremental {
+    async fn run(&self, cx: &AttemptContext<'_>, work: &Work) -> Result<Outcome, AttemptError> {
+        match work {
+            Work::Probe => probe(self, cx).await,
+            Work::Prepare => prepare(cx).await,
+            Work::Partition(slice) => as_prepared(cx, move_slice(cx, *slice, &[]).await).await,
+            Work::Check => check_table(cx.of).await,
+            Work::Close { phase } => ask_for_commits(cx.of, *phase).await,
+            Work::Build => build(cx).await,
+            Work::Count(_) | Work::Publish | Work::Noop(_) | Work::Fence => Err(other_work(work)),
+        }
+    }
+}
