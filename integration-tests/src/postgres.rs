@@ -345,6 +345,7 @@ impl Postgres {
             ("shared_buffers", "64MB"),
             ("fsync", switch),
             ("full_page_writes", switch),
+            ("max_prepared_transactions", "20"),
         ];
         let asked = self
             .options

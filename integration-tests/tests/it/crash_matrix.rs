@@ -21,7 +21,7 @@ use cell::{Action, Cell};
 use cluster_cell::{ClusterCell, Victim};
 use place::{
     ATTEMPT, CALLS, CLAIM, FENCE, IN_PLACE, NEWER_RUN, Place, RECORDS, REFRESH, STAGED, SWAP,
-    TASKS, TWIN,
+    TASKS, TWIN, WINDOW,
 };
 use runs_cell::{RunsCell, Story};
 use table::{Engine, Mode};
@@ -133,6 +133,16 @@ async fn a_strike_within_the_building_of_a_table_leaves_it_whole() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_strike_within_a_swap_of_a_cluster_leaves_the_old_table_or_the_new() {
     strike_cluster_in(&BESIDE, &SWAP, &[Victim::Worker], 2).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_watermark_moves_with_the_rows_or_not_at_all() {
+    strike_in(&[Mode::Window], &WINDOW, 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_watermark_of_a_cluster_moves_with_the_rows_or_not_at_all() {
+    strike_cluster_in(&[Mode::Window], &WINDOW, &[Victim::Worker], 3).await;
 }
 
 /// What an embedded cell may be: what strikes, the engine, and how rows are written.

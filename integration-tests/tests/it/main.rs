@@ -32,6 +32,7 @@ mod extending;
 mod flights;
 mod harness;
 mod image;
+mod incremental;
 mod left_out;
 mod merges;
 mod outages;

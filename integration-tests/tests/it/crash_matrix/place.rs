@@ -180,6 +180,22 @@ pub(super) const TWIN: [Place; 8] = [
     Place::single("attempt::after_build"),
     Place::single("attempt::before_close"),
 ];
+/// Places of a window, which one task loads chunk by chunk.
+pub(super) const WINDOW: [Place; 13] = [
+    Place::single("attempt::before_probe"),
+    Place::single("attempt::after_probe"),
+    Place::single("attempt::prepare"),
+    Place::single("attempt::after_prepare"),
+    Place::single("attempt::after_claim"),
+    Place::late("attempt::after_begin", 3),
+    Place::late("attempt::before_guard", 3),
+    Place::late("attempt::before_commit", 3),
+    Place::late("commit_before", 3),
+    Place::late("commit_answer_lost", 3),
+    Place::late("attempt::after_commit", 3),
+    Place::late("attempt::between_chunks", 3),
+    Place::single("attempt::before_close"),
+];
 /// The tasks that load.
 const LOADS: u32 = super::bench::PARTITIONS as u32;
 

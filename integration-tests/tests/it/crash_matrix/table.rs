@@ -35,13 +35,15 @@ pub(super) enum Mode {
     InPlace,
     /// To a table that is made like the source's, and built once the rows are there.
     Twin,
+    /// Those behind the watermark, by `incremental`.
+    Window,
 }
 
 impl Mode {
     /// Which engines can do it.
     pub(super) const fn engines(self) -> &'static [Engine] {
         match self {
-            Self::Append | Self::ReplacePartition | Self::Merge | Self::Refresh => {
+            Self::Append | Self::ReplacePartition | Self::Merge | Self::Refresh | Self::Window => {
                 &[Engine::Postgres, Engine::Sqlite]
             }
             Self::Staged | Self::Swap | Self::InPlace | Self::Twin => &[Engine::Postgres],
@@ -55,6 +57,8 @@ impl Mode {
             Self::Refresh | Self::Staged => 1,
             // Those that load, and the one that publishes.
             Self::Swap | Self::InPlace => PARTITIONS + 1,
+            // The range, and the rows without a position.
+            Self::Window => 2,
         }
     }
 
@@ -69,13 +73,17 @@ impl Mode {
             Self::Refresh | Self::Staged => "strategy: full_refresh",
             Self::Swap => "strategy: swap",
             Self::InPlace => "strategy: {type: swap, publish: in_place}",
+            Self::Window => {
+                "strategy: {type: incremental, cursor: place, nulls: reload}\n    write: {mode: \
+                 merge, key: [id]}"
+            }
         }
     }
 
     /// Whether partitions are committed in chunks.
     const fn has_chunks(self) -> bool {
         match self {
-            Self::Append | Self::Merge | Self::Twin => true,
+            Self::Append | Self::Merge | Self::Twin | Self::Window => true,
             Self::ReplacePartition | Self::Refresh | Self::Staged | Self::Swap | Self::InPlace => {
                 false
             }
@@ -106,7 +114,7 @@ impl Table {
             | Mode::Swap
             | Mode::InPlace
             | Mode::Twin => "",
-            Mode::Merge => "create unique index parts_id on parts (id);",
+            Mode::Merge | Mode::Window => "create unique index parts_id on parts (id);",
         };
         if mode == Mode::Staged {
             bench.make_apart().await?;
@@ -164,6 +172,7 @@ impl Table {
             Mode::Swap | Mode::InPlace => {
                 "partition: {by: integer, column: place, width: 50}\n    "
             }
+            Mode::Window => "chunk: {max_rows: 20}\n    ",
             Mode::Refresh | Mode::Staged => "",
         };
         let keys = mode.keys();
@@ -299,6 +308,16 @@ async fn check_postgres(url: &str, mode: Mode, runs: i64) -> Result<()> {
         strangers == 0,
         "I6: {strangers} rows carry another token than their ledger row"
     );
+    if mode == Mode::Window {
+        let moves: (i64, i64) = sqlx::query_as(
+            "select version, (select chunk::int8 from highwater.task where slice_kind <> 'null' \
+             and state = 'C') from highwater.watermark",
+        )
+        .fetch_one(&mut conn)
+        .await
+        .context("read the watermark")?;
+        judge_watermark(moves)?;
+    }
     conn.close()
         .await
         .context("close the connection that read the ledger")?;
@@ -352,6 +371,16 @@ async fn check_sqlite(file: &Path, mode: Mode, runs: i64) -> Result<()> {
         wrong == 0,
         "{wrong} ledger rows count other rows than there are in their ranges"
     );
+    if mode == Mode::Window {
+        let moves: (i64, i64) = sqlx::query_as(
+            "select version, (select chunk from _highwater_task where slice_kind <> 'null' \
+             and state = 'C') from _highwater_watermark",
+        )
+        .fetch_one(&mut conn)
+        .await
+        .context("read the watermark")?;
+        judge_watermark(moves)?;
+    }
     conn.close()
         .await
         .context("close the file that held the ledger")?;
@@ -360,6 +389,15 @@ async fn check_sqlite(file: &Path, mode: Mode, runs: i64) -> Result<()> {
 
 /// Ledger rows, tasks, runs, committed rows, those that still could be, and the rows that they
 /// count.
+/// Each commit of rows has moved the watermark, and nothing else has.
+fn judge_watermark((moves, commits): (i64, i64)) -> Result<()> {
+    ensure!(
+        moves == commits,
+        "I7: the watermark has moved {moves} times with {commits} commits"
+    );
+    Ok(())
+}
+
 fn judge(
     (entries, tasks, runs, committed, open, rows): (i64, i64, i64, i64, i64, i64),
     mode: Mode,
