@@ -14,6 +14,7 @@ pub use self::definition::{
     Uncarried, column_label,
 };
 use crate::cursor::{Cursor, CursorKind};
+pub use crate::cursor_form::CursorForm;
 pub use crate::engine::Engine;
 use crate::errand::{StreamReceipts, Undone};
 use crate::id::ClusterId;
@@ -22,33 +23,6 @@ use crate::range::CursorRange;
 use crate::shadow::Beside;
 use crate::spec::TableName;
 use crate::window::WindowFacts;
-
-/// How a cursor is written so that the server's own order is the cursor's order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum CursorForm {
-    /// A value of the server's own type for the cursor's kind.
-    Native,
-    /// Text `2013-01-01`.
-    TextDate,
-    /// Text `2013-01-01 05:00:00` or with a `T`; `separator_t` tells which, `fraction_digits` how
-    /// many follow the seconds, `zulu` whether a `Z` ends it.
-    TextTime {
-        /// `T` between date and time, else a space.
-        separator_t: bool,
-        /// Digits behind the seconds' point; 0 writes no point.
-        fraction_digits: u8,
-        /// Ends in `Z`.
-        zulu: bool,
-    },
-    /// A whole number of 32 bits without a sign, PostgreSQL's `oid`. It compares with its own kind
-    /// only.
-    Oid,
-    /// Whole seconds since 1970-01-01T00:00:00Z.
-    EpochSeconds,
-    /// Whole milliseconds since 1970-01-01T00:00:00Z.
-    EpochMillis,
-}
 
 /// What the source says of the partition column.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

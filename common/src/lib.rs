@@ -24,6 +24,7 @@ pub mod commit;
 pub mod config;
 pub mod coverage;
 pub mod cursor;
+pub mod cursor_form;
 pub mod dag;
 pub mod document;
 pub mod engine;

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::coverage::Coverage;
 use crate::cursor::{Cursor, CursorKind};
-use crate::facts::CursorForm;
+use crate::cursor_form::CursorForm;
 use crate::id::DocumentDigest;
 use crate::partition::{DAY_MICROS, UnknownZone, Zone};
 use crate::range::CursorRange;
@@ -60,12 +60,16 @@ impl WindowFacts {
     #[must_use]
     pub fn digest(&self, committed: Option<&Coverage>) -> DocumentDigest {
         let coverage = |of: Option<&Coverage>| of.map(|of| of.digest().to_string());
-        let watermark = self.watermark.map(|at| (at.position, at.version));
-        crate::plan::digest(&(
+        let watermark = self
+            .watermark
+            .map(|at| format!("{:?}", (at.position, at.version)));
+        let parts = [
             watermark,
             coverage(self.continued.as_ref()),
             coverage(committed),
-        ))
+        ];
+        let text: Vec<String> = parts.into_iter().map(Option::unwrap_or_default).collect();
+        DocumentDigest::of(text.join("/").as_bytes())
     }
 
     /// Where the next window begins; `None` at the first row.
@@ -127,7 +131,7 @@ pub fn safe_end(
 /// which more rows may get until the clock goes on, and which is therefore read again.
 #[must_use]
 pub fn newest_end(newest: Cursor, form: CursorForm) -> Option<SafeEnd> {
-    let behind = |micros: i64| micros.checked_add(unit(form)).filter(|_| unit(form) > 0);
+    let behind = |micros: i64| micros.checked_add(form.unit_micros());
     let end = match newest {
         Cursor::Instant(at) => behind(at).map(Cursor::Instant),
         Cursor::Civil(at) => behind(at).map(Cursor::Civil),
@@ -137,20 +141,6 @@ pub fn newest_end(newest: Cursor, form: CursorForm) -> Option<SafeEnd> {
         end,
         settled: newest,
     })
-}
-
-/// The microseconds from one position to the next that a form can write.
-#[must_use]
-pub fn unit(form: CursorForm) -> i64 {
-    match form {
-        CursorForm::Native | CursorForm::Oid => 1,
-        CursorForm::EpochSeconds => SECOND_MICROS,
-        CursorForm::EpochMillis => 1_000,
-        CursorForm::TextTime {
-            fraction_digits, ..
-        } => 10_i64.saturating_pow(6_u32.saturating_sub(u32::from(fraction_digits))),
-        CursorForm::TextDate => DAY_MICROS,
-    }
 }
 
 /// A position so much earlier, for a window that reads again what it has read; `None` where the

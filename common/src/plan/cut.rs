@@ -422,7 +422,7 @@ pub(super) fn check_form(
     column: &PartitionFacts,
     problems: &mut Problems<'_>,
 ) {
-    let unit = crate::window::unit(form);
+    let unit = form.unit_micros();
     let is_written = |at: &Cursor| match *at {
         Cursor::Instant(micros) | Cursor::Civil(micros) => micros.checked_rem(unit) == Some(0),
         Cursor::Integer(_) | Cursor::Date(_) => true,

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::decode::{Draft, DraftStep, Located, Side};
+use super::draft::{Draft, DraftStep, Located, Side};
 use super::problem::Problems;
 use super::suggest::{listed, nearest};
 use super::value::TableName;

@@ -15,6 +15,7 @@ mod data_check;
 mod decode;
 mod defaults;
 mod document;
+mod draft;
 mod fields;
 mod keys;
 mod millis;
@@ -32,6 +33,7 @@ mod schema;
 mod secret;
 mod shape;
 mod step_keys;
+mod strategies;
 mod strategy_keys;
 mod suggest;
 #[cfg(test)]

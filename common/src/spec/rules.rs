@@ -2,13 +2,14 @@
 
 use super::columns::check_columns;
 use super::data_check;
-use super::decode::{bound, merges_without_cursor};
+use super::decode::merges_without_cursor;
 use super::fields::{duration, whole, word};
 use super::model::{Reprocess, RetryPolicy};
 use super::node::{Entry, Node, join, shortened};
 use super::problem::Problems;
 use super::shape::tag_of;
 use super::step_keys::STEP;
+use super::strategies::bound;
 use super::value::{self, BoundForm};
 use super::write::{ExistingRows, OnSchemaChange, WriteMode};
 use crate::error_code::ErrorCode;

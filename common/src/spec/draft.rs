@@ -1,0 +1,48 @@
+//! What could be made of a file, part by part, so that what is right can be judged although
+//! something is wrong.
+
+use super::connection::Connection;
+use super::model::{Dependency, Spec};
+use super::problem::Location;
+use super::value::TableName;
+use crate::id::{ConnectionName, PoolName, StepName};
+
+/// A part of the file, and where it stands.
+#[derive(Debug, Clone)]
+pub(super) struct Located<T> {
+    pub(super) value: T,
+    pub(super) path: String,
+    pub(super) location: Location,
+}
+
+/// What could be made of a file.
+#[derive(Debug)]
+pub(super) struct Draft {
+    pub(super) connections: Vec<(Located<String>, Option<Connection>)>,
+    /// The names of the pools.
+    pub(super) pools: Vec<String>,
+    pub(super) steps: Vec<DraftStep>,
+    /// The whole, when every part could be read.
+    pub(super) spec: Option<Spec>,
+}
+
+/// What could be made of a step.
+#[derive(Debug)]
+pub(super) struct DraftStep {
+    pub(super) name: Located<String>,
+    pub(super) depends_on: Vec<Located<Dependency>>,
+    pub(super) pools: Vec<Located<PoolName>>,
+    pub(super) from: Option<Side>,
+    pub(super) to: Option<Side>,
+    /// Whether another one can continue it.
+    pub(super) ends_now: bool,
+    /// The step that it continues.
+    pub(super) continues: Option<Located<StepName>>,
+}
+
+/// One side of a step.
+#[derive(Debug)]
+pub(super) struct Side {
+    pub(super) connection: Option<Located<ConnectionName>>,
+    pub(super) table: Option<Located<TableName>>,
+}
