@@ -141,6 +141,7 @@ pub enum Command {
 Examples:
   highwater run pipeline.yaml --param since=2024-01-01
   highwater run pipeline.yaml --workers 8
+  highwater run pipeline.yaml --every 5m                 again and again, until Ctrl-C
   highwater run pipeline.yaml --new                      the file has changed: cancel the unfinished run first
   highwater run pipeline.yaml --coordinator http://127.0.0.1:7070 --detach")]
     Run(RunArgs),
@@ -245,6 +246,9 @@ pub struct RunArgs {
     /// Cancel an unfinished run of another version of the file, and begin a new one
     #[arg(long)]
     pub new: bool,
+    /// Run again so long after each run has begun, or as soon as it has ended if it took longer
+    #[arg(long, value_name = "DURATION", conflicts_with_all = ["detach", "new"])]
+    pub every: Option<ConfigDuration>,
     /// Follow the run to its end, which is what happens when nothing else is said
     #[arg(long, conflicts_with = "detach")]
     pub follow: bool,

@@ -9,6 +9,7 @@ use crate::id::{RunId, StepName};
 use crate::partition::{BoundError, read_bound};
 use crate::range::{CursorRange, Slice};
 use crate::spec::Bound;
+use crate::window::StoredWatermark;
 
 /// What is asked of the ledger of a step's target.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -234,6 +235,9 @@ pub struct StreamReceipts {
     pub forgotten: u64,
     /// What the receipts cover.
     pub coverage: Coverage,
+    /// Where the stream's watermark stands, if it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub watermark: Option<StoredWatermark>,
 }
 
 /// An exchange that is undone.

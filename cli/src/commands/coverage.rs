@@ -177,6 +177,7 @@ fn document(step: &StepName, held: &StreamReceipts) -> Value {
         "covered": covered.iter().map(pair).collect::<Vec<_>>(),
         "gaps": gaps.iter().map(pair).collect::<Vec<_>>(),
         "null": held.coverage.null(),
+        "watermark": held.watermark.map(|at| json!({"position": at.position.to_string(), "moves": at.version})),
     })
 }
 
@@ -206,6 +207,9 @@ fn table(receipts: &BTreeMap<StepName, StreamReceipts>) -> String {
         if held.coverage.null() {
             text.push_str("  covered rows without a position\n");
         }
+        if let Some(at) = held.watermark {
+            text.push_str(&format!("  watermark {}\n", at.position));
+        }
         if held.coverage.is_empty() {
             text.push_str("  nothing is covered\n");
         }
@@ -216,6 +220,7 @@ fn table(receipts: &BTreeMap<StepName, StreamReceipts>) -> String {
 #[cfg(test)]
 mod tests {
     use highwater_common::cursor::Cursor;
+    use highwater_common::window::StoredWatermark;
 
     use super::*;
 
@@ -234,13 +239,17 @@ mod tests {
             receipts: 3,
             rows: 1_200,
             coverage,
+            watermark: Some(StoredWatermark {
+                position: Cursor::Integer(20),
+                version: 3,
+            }),
             ..StreamReceipts::default()
         };
         let text = table(&BTreeMap::from([("orders".parse().expect("a name"), held)]));
         assert_eq!(
             text,
             "orders: 3 receipts, 1,200 rows\n  covered [0, 20)\n  covered [30, 40)\n  gap     [20, \
-             30)\n  covered rows without a position\n"
+             30)\n  covered rows without a position\n  watermark 20\n"
         );
     }
 }

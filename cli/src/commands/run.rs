@@ -1,12 +1,15 @@
 //! `run`: begins a run, or goes on with an unfinished one, and follows it.
 
+use std::time::Duration;
+
 use highwater_common::document::RunDocument;
 use highwater_common::errand::Errand;
 use highwater_common::id::RunId;
 use highwater_proto::v1::{GetRunRequest, SubmitRequest};
+use tokio::time::MissedTickBehavior;
 
 use super::Context;
-use crate::args::RunArgs;
+use crate::args::{FileArgs, RunArgs};
 use crate::connect::{Connection, Fetched, Need, Where};
 use crate::deadline::{CALL_WAIT_MAX, within};
 use crate::error::CliError;
@@ -19,16 +22,48 @@ pub(super) async fn run(context: &mut Context<'_>, args: &RunArgs) -> Result<Exi
     let place = Where::new(context.global, args.workers);
     may_detach(args.detach, &place)?;
     let pipeline = pipeline_file::read(&args.pipeline)?;
-    submit_and_follow(
-        context,
-        &place,
-        &pipeline,
-        Submission {
-            fresh: args.new,
-            detach: args.detach,
-        },
-    )
-    .await
+    let submission = Submission {
+        fresh: args.new,
+        detach: args.detach,
+    };
+    match args.every {
+        None => submit_and_follow(context, &place, &pipeline, submission).await,
+        Some(every) => run_every(context, &place, &args.pipeline, every.0).await,
+    }
+}
+
+/// Runs again and again, until somebody interrupts it. A run that fails is told, and the next one
+/// begins at its time; what is wrong with the file or the place ends it. The file is read anew each
+/// time.
+async fn run_every(
+    context: &mut Context<'_>,
+    place: &Where,
+    file: &FileArgs,
+    every: Duration,
+) -> Result<ExitCode, CliError> {
+    if every.is_zero() {
+        return Err(
+            CliError::new(ExitCode::Usage, "no time lies between two runs")
+                .next("--every 5m, or another duration"),
+        );
+    }
+    let submission = Submission {
+        fresh: false,
+        detach: false,
+    };
+    let mut turns = tokio::time::interval(every);
+    turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        let waited = context
+            .unless_interrupted(async { Ok(turns.tick().await) })
+            .await;
+        waited?;
+        let pipeline = pipeline_file::read(file)?;
+        let ended = Box::pin(submit_and_follow(context, place, &pipeline, submission)).await?;
+        if ended == ExitCode::Interrupted {
+            return Ok(ended);
+        }
+    }
 }
 
 /// How a run begins.

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use highwater_integration_tests::until;
+
 use crate::site::{Engine, LIMIT, ROWS, Side, Site, assert_exit, assert_says};
 
 const BOTH: [Engine; 2] = [Engine::Postgres, Engine::Sqlite];
@@ -445,4 +447,32 @@ async fn history_and_live_meet_without_gap_or_overlap() {
         assert_exit(&site.run().await, 0);
         assert_equal(&site).await;
     }
+}
+
+#[tokio::test]
+async fn what_is_written_arrives_while_it_runs_every_second() {
+    // GIVEN a step that runs every second
+    let site = growing(Engine::Postgres).await;
+    let every = ["run", "pipeline.yaml", "--every", "1s"];
+    let running = site.highwater(&every).await.start().unwrap();
+    for id in 9_001..9_004 {
+        // WHEN a row is written THEN it arrives
+        let add = format!("insert into events (id, amount) values ({id}, 1)");
+        site.execute(Side::Source, &add).await;
+        let arrived = "from pg_class where relname = 'events'";
+        until("the row", LIMIT, async || {
+            if site.numbers(Side::Target, ["count(*)"], arrived).await == [0] {
+                return Ok(None);
+            }
+            let from = format!("from events where id = {id}");
+            Ok((site.numbers(Side::Target, ["count(*)"], &from).await == [1]).then_some(()))
+        })
+        .await
+        .unwrap();
+    }
+    // AND the watermark is shown
+    drop(running);
+    let shown = site.finish(&["coverage", "pipeline.yaml"]).await;
+    assert_exit(&shown, 0);
+    assert_says(&shown.stdout, "watermark 20");
 }

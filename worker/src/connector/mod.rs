@@ -37,9 +37,8 @@ pub use postgres::SessionPool;
 pub use receipt_requests::{CloseRequest, ForgetOutcome, ForgetRequest};
 pub use requests::{
     BuildRequest, Claim, FenceReport, GuardStep, HorizonRequest, LeftOutRequest, Matched, MergeBy,
-    Merged, Next,
-    PrepareOutcome, PrepareRequest, ReadRequest, SourceProbe, StreamRequest, TargetProbe,
-    WatermarkMove, WriteRequest,
+    Merged, Next, PrepareOutcome, PrepareRequest, ReadRequest, SourceProbe, StreamRequest,
+    TargetProbe, WatermarkMove, WriteRequest,
 };
 pub use rows::{RowBatch, RowFormat, RowStream, Rows, SliceRows, Value};
 pub use staging::{Pages, ReplaceTx, Snapshot, Snapshots, StageRequest, Stages};

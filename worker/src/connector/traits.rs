@@ -27,8 +27,7 @@ use super::exchange_requests::{
 };
 use super::requests::{
     BuildRequest, Claim, FenceReport, GuardStep, HorizonRequest, LeftOutRequest, Matched, Merged,
-    PrepareOutcome,
-    PrepareRequest, ReadRequest, SourceProbe, TargetProbe, WriteRequest,
+    PrepareOutcome, PrepareRequest, ReadRequest, SourceProbe, TargetProbe, WriteRequest,
 };
 use super::rows::{RowFormat, RowStream, Rows, SliceRows};
 use super::staging::{ReplaceTx, Snapshots, Stages};

@@ -180,6 +180,8 @@ pub(super) async fn read(
             found.coverage.insert(&slice);
         }
     }
+    drop(rows);
+    found.watermark = watermark::read(conn, endpoint, stream).await?;
     Ok(found)
 }
 

@@ -159,7 +159,7 @@ pub(super) async fn read(
     )
     .bind(stream)
     .bind(by.map(RunId::to_string))
-    .fetch_all(conn)
+    .fetch_all(&mut *conn)
     .await
     .map_err(place.failed("read the receipts of the step"))?;
     for row in rows {
@@ -178,6 +178,7 @@ pub(super) async fn read(
             found.coverage.insert(&slice);
         }
     }
+    found.watermark = watermark::read(conn, place, stream).await?;
     Ok(found)
 }
 
