@@ -11,10 +11,11 @@ use highwater_common::cursor::CursorKind;
 use highwater_common::error_code::ErrorCode;
 use highwater_common::spec::HorizonRule;
 use highwater_common::window::Horizon;
-use sqlx::{PgConnection, Row};
+use sqlx::{AssertSqlSafe, PgConnection, Row};
 use tokio::time::Instant;
 
 use super::errors::{classify, permanent};
+use super::pins::IS_READER;
 use super::session::Endpoint;
 use crate::connector::{ConnectorError, HorizonRequest};
 
@@ -88,12 +89,13 @@ async fn look(conn: &mut PgConnection) -> Result<Seen, sqlx::Error> {
     )
     .fetch_optional(&mut *conn)
     .await?;
-    let row = sqlx::query(
+    // Our own sessions that only read commit nothing, and some of them read for hours.
+    let seen = format!(
         "with seen as (
            select pid, usename, application_name, state, xact_start, backend_xid
-           from pg_stat_activity
+           from pg_stat_activity s
            where datname = current_database() and pid <> pg_backend_pid()
-             and backend_type not in ('walsender', 'autovacuum worker')),
+             and backend_type not in ('walsender', 'autovacuum worker') and not {IS_READER}),
          oldest as (select * from seen where xact_start is not null order by xact_start limit 1),
          hidden as (
            select * from seen
@@ -104,10 +106,11 @@ async fn look(conn: &mut PgConnection) -> Result<Seen, sqlx::Error> {
               coalesce(', ' || nullif(application_name, ''), ''), xact_start::timestamptz(0))
               from oldest) as holder,
            (select format('session %s (%s%s), which does not tell what it does (track_activities)',
-              pid, usename, coalesce(', ' || nullif(application_name, ''), '')) from hidden) as hidden",
-    )
-    .fetch_one(&mut *conn)
-    .await?;
+              pid, usename, coalesce(', ' || nullif(application_name, ''), '')) from hidden) as hidden"
+    );
+    let row = sqlx::query(AssertSqlSafe(seen))
+        .fetch_one(&mut *conn)
+        .await?;
     let now: i64 = row.try_get("now")?;
     let oldest: Option<i64> = row.try_get("oldest")?;
     let hidden: Option<String> = row.try_get("hidden")?;

@@ -31,6 +31,12 @@ const PATH: &str = "select pg_catalog.set_config('highwater.search_path', \
 /// By this a transaction knows that it runs in the session that was pinned, and not in another one
 /// that a pooler gave it.
 const PINNED_SOURCE: &str = "set highwater.pinned = 'source'; ";
+/// By this everybody knows that the session never writes ([`IS_READER`]), for as long as it lives. It
+/// is nobody else's lock, and where somebody has it all the same nothing is lost but the mark.
+const MARKED_READER: &str = "select pg_catalog.pg_try_advisory_lock_shared(1214605160, 1); ";
+/// Of a session `s` of `pg_stat_activity`: that it is one of ours that only reads.
+pub(super) const IS_READER: &str = "exists (select from pg_catalog.pg_locks l where l.pid = s.pid and \
+     l.locktype = 'advisory' and l.classid = 1214605160 and l.objid = 1 and l.objsubid = 2 and l.granted)";
 const PINNED_TARGET: &str = "set highwater.pinned = 'target'; ";
 
 /// Answers with `source`, `target`, or nothing of either.
@@ -136,7 +142,7 @@ pub(super) fn pins(session: &SessionOptions, role: SessionRole, version: u32) ->
         sql = sql.text("set restrict_nonsystem_relation_kind = ''; ");
     }
     sql = match role {
-        SessionRole::Source => sql.text(PINNED_SOURCE).text(
+        SessionRole::Source => sql.text(PINNED_SOURCE).text(MARKED_READER).text(
             "set default_transaction_read_only = \
             on; ",
         ),

@@ -7,6 +7,7 @@
 mod commits;
 mod contract;
 mod facts;
+mod horizons;
 mod left_out;
 mod moves;
 mod nulls;
