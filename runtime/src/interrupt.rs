@@ -4,7 +4,10 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
 /// What asks the command to end.
-pub struct Interrupts(Source);
+pub struct Interrupts {
+    source: Source,
+    came: bool,
+}
 
 enum Source {
     Signals {
@@ -24,21 +27,27 @@ impl Interrupts {
             signal(SignalKind::interrupt())?,
             signal(SignalKind::terminate())?,
         );
-        Ok(Self(Source::Signals {
-            interrupt,
-            terminate,
-        }))
+        Ok(Self {
+            source: Source::Signals {
+                interrupt,
+                terminate,
+            },
+            came: false,
+        })
     }
 
     /// Those that a caller sends.
     #[must_use]
     pub const fn from_channel(receiver: mpsc::Receiver<()>) -> Self {
-        Self(Source::Channel(receiver))
+        Self {
+            source: Source::Channel(receiver),
+            came: false,
+        }
     }
 
     /// Waits for the next one. Dropping the wait loses none.
     pub async fn next(&mut self) {
-        let came = match &mut self.0 {
+        let came = match &mut self.source {
             Source::Signals {
                 interrupt,
                 terminate,
@@ -52,5 +61,12 @@ impl Interrupts {
         if came.is_none() {
             std::future::pending::<()>().await;
         }
+        self.came = true;
+    }
+
+    /// Whether one has come yet.
+    #[must_use]
+    pub const fn have_come(&self) -> bool {
+        self.came
     }
 }

@@ -60,7 +60,8 @@ async fn run_every(
         waited?;
         let pipeline = pipeline_file::read(file)?;
         let ended = Box::pin(submit_and_follow(context, place, &pipeline, submission)).await?;
-        if ended == ExitCode::Interrupted {
+        // One that came while the run drained has stopped no more than that.
+        if ended == ExitCode::Interrupted || context.interrupts.have_come() {
             return Ok(ended);
         }
     }

@@ -18,9 +18,6 @@ pub struct TableDefinition {
     /// Its keys, checks and indexes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub parts: Vec<DefinedPart>,
-    /// Whether it is not written to the server's log.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub unlogged: bool,
     /// What `alter table` says of it as a whole: `set (fillfactor='70')`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub settings: Vec<String>,

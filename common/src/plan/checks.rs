@@ -7,6 +7,7 @@ use super::table_compat::{find, names};
 use crate::error_code::ErrorCode;
 use crate::facts::StepFacts;
 use crate::id::StepName;
+use crate::partition::Rule;
 use crate::range::Slice;
 use crate::spec::Step;
 
@@ -23,13 +24,18 @@ pub(super) fn settle_checks(
     let (Some(facts), false) = (facts, step.checks.is_empty()) else {
         return Ok(());
     };
+    // Nothing is asked about rows that are not loaded.
+    if !plan.phases.iter().any(|phase| phase.kind.commits_rows()) {
+        return Ok(());
+    }
     let whole = plan.partitions().map(|partitions| {
         let cut = partitions.partitioning();
+        let range = Slice::Range(cut.whole());
         let null = cut.has_null().then_some(Slice::Null);
-        [Slice::Range(cut.whole())]
-            .into_iter()
-            .chain(null)
-            .collect()
+        let is_window = matches!(cut.rule(), Rule::Single(_));
+        let is_left_out = is_window && partitions.covered().contains(cut.kind(), &range);
+        let range = (!is_left_out).then_some(range);
+        range.into_iter().chain(null).collect()
     });
     let Some(load_order) = &mut plan.load_order else {
         return Ok(());

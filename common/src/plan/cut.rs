@@ -391,7 +391,7 @@ fn read_side(
 
 fn settle_nulls(step: &Backfill, column: &PartitionFacts, problems: &mut Problems<'_>) -> bool {
     let (table, name) = (&step.from.relation, &column.column);
-    let help = "give the rows a value, or say `nulls: partition` or `nulls: ignore`";
+    let help = "give the rows a value, or let `nulls` say what becomes of them";
     match (step.partition.nulls, column.nullable, column.null_rows) {
         (Nulls::Partition, nullable, _) => nullable,
         (Nulls::Fail, true, Some(1..)) => {

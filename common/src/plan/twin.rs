@@ -190,6 +190,17 @@ pub(super) fn settle_twin(
     for why in left {
         warnings.push(format!("{to} does not get of {from} {why}"));
     }
+    if building == Building::AtOnce {
+        let unproven = twin.parts.iter().filter(|part| is_unproven(part));
+        for part in unproven {
+            warnings.push(format!(
+                "{to} does not get of {from} the {}: it is NOT VALID, and would refuse rows that are \
+                 there",
+                part.label()
+            ));
+        }
+        twin.parts.retain(|part| !is_unproven(part));
+    }
     if definition.body.is_some() && twin.body.is_none() {
         return None;
     }
@@ -214,10 +225,39 @@ pub(super) fn settle_twin(
     for part in &mut twin.parts {
         let merges = !merged && !merges_by.is_empty() && is_same_set(&part.unique, merges_by);
         merged = merged || merges;
-        part.is_early =
-            part.is_early || merges || part.kind == PartKind::Check || building == Building::AtOnce;
+        let is_checked = part.kind == PartKind::Check && !is_unproven(part);
+        part.is_early = part.is_early || merges || is_checked || building == Building::AtOnce;
+    }
+    // A merge updates every column of a row but its key, and such an identity takes no value so.
+    if step.write.mode == WriteMode::Merge {
+        for column in &mut twin.columns {
+            let is_key = merges_by.contains(&column.name);
+            if let Some(sequence) = column.sequence.as_mut().filter(|_| !is_key)
+                && sequence.feeds == Feeds::IdentityAlways
+            {
+                sequence.feeds = Feeds::IdentityByDefault;
+                warnings.push(format!(
+                    "{} of {to} is an identity that takes other values: a merge gives it some",
+                    column.name
+                ));
+            }
+        }
     }
     Some(twin)
+}
+
+/// Whether a check holds for the rows that come and not for those that are there: the source's may
+/// break it.
+fn is_unproven(part: &DefinedPart) -> bool {
+    part.kind == PartKind::Check && part.definition.ends_with(" NOT VALID")
+}
+
+/// A name that no part of the table has.
+fn free_name(twin: &TableDefinition, name: &str) -> String {
+    let is_taken = |name: &str| twin.parts.iter().any(|part| part.name == name);
+    let numbered = (1..).map(|no: u32| format!("{name}{no}"));
+    let mut names = std::iter::once(name.to_owned()).chain(numbered);
+    names.find(|name| !is_taken(name)).unwrap_or_default()
 }
 
 /// Takes what a target cannot make out of a definition.
@@ -267,6 +307,7 @@ fn add_key(twin: &mut TableDefinition, step: Moving<'_>, key: &[String], columns
         PartKind::PrimaryKey => format!("{}_pkey", step.to.table.name),
         _ => format!("{}_{}_key", step.to.table.name, key.join("_")),
     };
+    let name = free_name(twin, &name);
     twin.parts.push(DefinedPart {
         unique: key.to_vec(),
         ..added(kind, name, key, "")
@@ -306,7 +347,7 @@ fn add_sought(
          found by it",
         step.from.relation
     ));
-    let name = format!("{}_{column}_idx", to.name);
+    let name = free_name(twin, &format!("{}_{column}_idx", to.name));
     twin.parts.push(DefinedPart {
         is_early: true,
         ..added(

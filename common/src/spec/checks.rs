@@ -220,20 +220,27 @@ fn check_continued(draft: &Draft, problems: &mut Problems) {
         };
         let name = continued.value.as_str();
         let other = draft.steps.iter().find(|of| of.name.value == name);
-        let id = |side: &Option<Side>| side_id(draft, side.as_ref()).map(|(id, _)| id);
+        // As they are written: the one finds what the other has committed by these names.
+        let names = |side: &Option<Side>| {
+            let side = side.as_ref()?;
+            let (connection, table) = (side.connection.as_ref()?, side.table.as_ref()?);
+            Some((connection.value.clone(), table.value.clone()))
+        };
         match other {
             Some(other)
-                if !other.ends_now
-                    || id(&other.from) != id(&step.from)
-                    || id(&other.to) != id(&step.to) =>
+                if other.ends_now.is_none()
+                    || other.ends_now != step.cursor
+                    || names(&other.from) != names(&step.from)
+                    || names(&other.to) != names(&step.to) =>
             {
                 let message = format!(
-                    "`{name}` is no `backfill` with `end: now` of the same table into the same table, \
-                     so no window begins where it ends"
+                    "`{name}` is no `backfill` with `end: now` that is cut by the same column, and \
+                     reads and writes the same tables under the same names"
                 );
                 let (code, path) = (ErrorCode::SpecConflict, &continued.path);
                 problems.add(code, path, continued.location, message).hint(
-                    "name the backfill that loads the table's history, and give it `end: now`",
+                    "name the backfill that loads the table's history, give it `end: now`, and cut \
+                         it by the cursor",
                 );
             }
             // An unknown one was reported with the graph.

@@ -186,12 +186,20 @@ fn draft_step(name: Located<String>, node: &Node) -> DraftStep {
         name,
         from,
         to,
-        ends_now: tag_of(&STEP, node) == Some("backfill") && {
-            let end = node.get("strategy").and_then(|of| of.get("end"));
-            end.and_then(Node::as_text) == Some(value::NOW)
-        },
+        ends_now: ends_now(node),
+        cursor: strategy
+            .and_then(|of| of.get("cursor")?.as_text())
+            .map(str::to_owned),
         continues,
     }
+}
+
+/// The column that a backfill is cut by which ends now.
+fn ends_now(step: &Node) -> Option<String> {
+    let end = step.get("strategy")?.get("end")?.as_text();
+    let is_one = tag_of(&STEP, step) == Some("backfill") && end == Some(value::NOW);
+    let column = step.get("partition")?.get("column")?.as_text()?;
+    is_one.then(|| column.to_owned())
 }
 
 fn sited<T>(

@@ -34,8 +34,10 @@ pub(super) struct DraftStep {
     pub(super) pools: Vec<Located<PoolName>>,
     pub(super) from: Option<Side>,
     pub(super) to: Option<Side>,
-    /// Whether another one can continue it.
-    pub(super) ends_now: bool,
+    /// The column that it is cut by, of a backfill that another one can continue.
+    pub(super) ends_now: Option<String>,
+    /// The column that tells what is new.
+    pub(super) cursor: Option<String>,
     /// The step that it continues.
     pub(super) continues: Option<Located<StepName>>,
 }

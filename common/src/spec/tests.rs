@@ -73,6 +73,7 @@ steps:
   payments:
     strategy: {type: backfill, end: now}
     from: {table: payments}
+    partition: {column: changed}
   payments_live:
     strategy: {type: incremental, cursor: changed, tz: Europe/Berlin, horizon: {lag: 10m}, lookback: 15m, nulls: reload, continues: payments}
     from: {table: payments, columns: {changed: {rename: changed_at}}}
@@ -411,6 +412,11 @@ fn an_incremental_step_is_refused_what_would_lose_or_double_rows() {
         (
             "end: now",
             "end: 2024-01-01",
+            "spec::conflict steps.live.strategy.continues",
+        ),
+        (
+            "column: changed_at",
+            "column: created_at",
             "spec::conflict steps.live.strategy.continues",
         ),
         (

@@ -173,10 +173,11 @@ impl Incremental {
         problems: &mut Problems<'_>,
     ) -> Option<Window> {
         let (table, name) = (&self.from.relation, &self.cursor);
+        let is_begun = |of: &Coverage| of.ranges(column.kind).next().is_some();
         let low = self.low(column, found, problems)?;
         if low.is_none()
             && let Some(continued) = &self.continues
-            && found.continued.as_ref().is_none_or(Coverage::is_empty)
+            && !found.continued.as_ref().is_some_and(is_begun)
         {
             return Some(Window::Nothing {
                 why: format!("it begins where {continued} ends, which has committed nothing yet"),
@@ -236,7 +237,7 @@ impl Incremental {
     ) -> Option<Option<Cursor>> {
         if found.watermark.is_none()
             && let (Some(continued), Some(coverage)) = (&self.continues, &found.continued)
-            && !coverage.is_empty()
+            && coverage.ranges(column.kind).next().is_some()
             && found.low(column.kind).is_none()
         {
             problems.add(
@@ -246,7 +247,10 @@ impl Incremental {
                      first window begins",
                     self.from.relation, self.cursor
                 ),
-                format!("give {continued} an `end`, and cut it by a column of the same kind"),
+                format!(
+                    "void what it has loaded by `highwater coverage forget`, or leave `continues` \
+                     out to begin at the first row (of {continued})"
+                ),
             );
             return None;
         }

@@ -385,6 +385,7 @@ impl Ledger {
             voided: voided.clone().count() as u64,
             forgotten: voided.filter(|run| Some(*run) == by).count() as u64,
             coverage: self.coverage(stream, None),
+            watermark: None,
         }
     }
 

@@ -83,12 +83,6 @@ struct Seen {
 }
 
 async fn look(conn: &mut PgConnection) -> Result<Seen, sqlx::Error> {
-    let prepared = sqlx::query(
-        "select gid, owner::text as owner, prepared::text as since from pg_prepared_xacts where \
-         database = current_database() order by prepared limit 1",
-    )
-    .fetch_optional(&mut *conn)
-    .await?;
     // Our own sessions that only read commit nothing, and some of them read for hours.
     let seen = format!(
         "with seen as (
@@ -111,6 +105,13 @@ async fn look(conn: &mut PgConnection) -> Result<Seen, sqlx::Error> {
     let row = sqlx::query(AssertSqlSafe(seen))
         .fetch_one(&mut *conn)
         .await?;
+    // Asked second: who prepares in between is among these before the session is idle.
+    let prepared = sqlx::query(
+        "select gid, owner::text as owner, prepared::text as since from pg_prepared_xacts where \
+         database = current_database() order by prepared limit 1",
+    )
+    .fetch_optional(&mut *conn)
+    .await?;
     let now: i64 = row.try_get("now")?;
     let oldest: Option<i64> = row.try_get("oldest")?;
     let hidden: Option<String> = row.try_get("hidden")?;
@@ -157,16 +158,17 @@ async fn check_sight(conn: &mut PgConnection, endpoint: &Endpoint) -> Result<(),
     if standby {
         let message = format!(
             "{endpoint} is a standby, and the transactions that may still commit are its primary's: \
-             read the primary, or say in `strategy.horizon` how late a row may be committed, such \
-             as {{lag: 10m}}"
+             read the primary, or let an `incremental` say in `strategy.horizon` how late a row may be \
+             committed, such as {{lag: 10m}}"
         );
         return Err(permanent(ErrorCode::HorizonUnreadable, message));
     }
     if !sees {
         let message = format!(
             "the role {role} does not see the transactions of others on {endpoint}, so nobody knows \
-             what is still to be committed: `grant pg_read_all_stats to {role}`, or say in \
-             `strategy.horizon` how late a row may be committed, such as {{lag: 10m}}"
+             what is still to be committed: `grant pg_read_all_stats to {role}`, or let an \
+             `incremental` say in `strategy.horizon` how late a row may be committed, such as {{lag: \
+             10m}}"
         );
         return Err(permanent(ErrorCode::HorizonUnreadable, message));
     }
@@ -182,6 +184,9 @@ async fn doubts(
         "select pg_get_expr(d.adbin, d.adrelid) as value, a.attidentity <> '' as identity,
            exists (select from pg_trigger t where t.tgrelid = a.attrelid and not t.tgisinternal
              and t.tgenabled in ('O', 'A') and t.tgtype & 2 <> 0 and t.tgtype & 1 <> 0) as stamped,
+           exists (select from pg_subscription_rel r where r.srrelid = a.attrelid
+             or r.srrelid in (select inhrelid from pg_inherits where inhparent = a.attrelid))
+             as subscribed,
            (select s.seqcache from pg_sequence s join pg_depend p on p.objid = s.seqrelid
              and p.classid = 'pg_class'::regclass and p.refobjid = a.attrelid
              and p.refobjsubid = a.attnum limit 1) as cached
@@ -202,6 +207,12 @@ async fn doubts(
     let column = &request.column;
     let value = value.unwrap_or_default().to_ascii_lowercase();
     let mut doubts = Vec::new();
+    if row.try_get::<bool, _>("subscribed")? {
+        doubts.push(format!(
+            "a subscription brings rows whose {column} another server has stamped, and brings them \
+             late"
+        ));
+    }
     if request.kind == CursorKind::Integer {
         if !identity && !value.contains("nextval(") {
             doubts.push(format!(
@@ -231,7 +242,6 @@ fn is_clock(value: &str) -> bool {
         "localtimestamp",
         "current_date",
         "transaction_timestamp()",
-        "statement_timestamp()",
         "clock_timestamp()",
     ]
     .iter()

@@ -25,11 +25,27 @@ pub(super) async fn table(
         }
         None => {
             refuse(place, &plan::check_reactions(writing(request), None))?;
+            let mut warnings = Vec::new();
             if let Some(twin) = &request.twin
                 && let Some(body) = &twin.body
             {
-                twin::make(conn, place, &request.table, twin, body).await?;
-                return Ok(Vec::new());
+                let save = async |conn: &mut SqliteConnection, what| {
+                    let saved = sql::run(conn, sqlx::query(what)).await;
+                    saved.map(drop).map_err(place.failed("make a table"))
+                };
+                save(conn, "savepoint twin").await?;
+                let Err(error) = twin::make(conn, place, &request.table, twin, body).await else {
+                    save(conn, "release twin").await?;
+                    return Ok(Vec::new());
+                };
+                // A collation or a function that only the source's programs have: its columns and
+                // its key are still to be had.
+                save(conn, "rollback to twin").await?;
+                save(conn, "release twin").await?;
+                warnings.push(format!(
+                    "{} gets the columns and the key alone of {}: {}",
+                    request.table, request.source, error.report.message
+                ));
             }
             let index = index_name(conn, place, request).await?;
             for statement in statements(request, index.as_deref()) {
@@ -37,7 +53,7 @@ pub(super) async fn table(
                     .await
                     .map_err(place.failed(format!("create table {}", request.table)))?;
             }
-            Ok(Vec::new())
+            Ok(warnings)
         }
     }
 }

@@ -42,6 +42,13 @@ pub(super) async fn read_definition(
     };
     for row in rows {
         let (kind, name, text): (String, String, String) = (row.get(0), row.get(1), row.get(2));
+        // A file that somebody has tampered with may say more than the catalog ever keeps.
+        if !is_single(&text) {
+            definition
+                .untold
+                .push(format!("its {kind} {name}, which is no single statement"));
+            continue;
+        }
         match kind.as_str() {
             "table" => definition.body = behind_name(&text, "CREATE TABLE ").map(str::to_owned),
             "index" => definition.parts.extend(index(&name, &text)),
@@ -65,6 +72,36 @@ fn index(name: &str, text: &str) -> Option<DefinedPart> {
         is_early: true,
         ..DefinedPart::new(kind, name)
     })
+}
+
+/// Whether a text ends no statement: outside of quotes and comments it has no semicolon.
+fn is_single(text: &str) -> bool {
+    let mut rest = text.chars().peekable();
+    while let Some(char) = rest.next() {
+        let next = rest.peek().copied();
+        let ends = match (char, next) {
+            (';', _) => true,
+            // Twice is the sign itself: what follows is quoted again.
+            ('\'' | '"' | '`', _) => !rest.by_ref().any(|other| other == char),
+            ('[', _) => !rest.by_ref().any(|other| other == ']'),
+            ('-', Some('-')) => {
+                rest.by_ref().any(|other| other == '\n');
+                false
+            }
+            ('/', Some('*')) => {
+                rest.next();
+                let mut before = ' ';
+                rest.by_ref()
+                    .any(|other| std::mem::replace(&mut before, other) == '*' && other == '/');
+                false
+            }
+            _ => false,
+        };
+        if ends {
+            return false;
+        }
+    }
+    true
 }
 
 /// What stands behind the name in a statement that begins so, as the catalog keeps it.
@@ -131,6 +168,25 @@ pub(super) async fn make(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_definition_of_several_statements_is_none() {
+        for text in [
+            "CREATE TABLE t (a)",
+            "CREATE TABLE t (a default ';', \"b;\" int, [c;] int, `d;` int, e default 'it''s; so')",
+            "CREATE TABLE t (a -- ; \n, b /* ; */ int)",
+        ] {
+            assert!(is_single(text), "{text}");
+        }
+        for text in [
+            "CREATE TABLE t (a); drop table victim",
+            "CREATE TABLE t (a default 'x'); drop table victim",
+            "CREATE TABLE t (a /* */); drop table victim",
+            "CREATE TABLE t (a -- ' \n); drop table victim",
+        ] {
+            assert!(!is_single(text), "{text}");
+        }
+    }
 
     #[test]
     fn what_stands_behind_a_name_is_found_however_that_is_quoted() {

@@ -49,11 +49,16 @@ async fn a_transaction_that_is_open_holds_the_horizon_back_and_is_named() {
     let mut world = World::with_orders(1).await;
     let began = now(&mut world).await;
     // GIVEN a session that has begun, has written nothing yet, and could
-    world.legacy("set application_name = 'nightly'; begin").await;
+    world
+        .legacy("set application_name = 'nightly'; begin")
+        .await;
     tokio::time::sleep(std::time::Duration::from_millis(1_500)).await;
     // THEN the horizon lies before it, and numbers are not safe
     let found = horizon(&world, CursorKind::Instant).await;
-    assert!(found.instant.expect("known") < began + 1_000_000, "{found:?}");
+    assert!(
+        found.instant.expect("known") < began + 1_000_000,
+        "{found:?}"
+    );
     let found = horizon(&world, CursorKind::Integer).await;
     assert!(!found.drained);
     let held_by = found.held_by.expect("somebody");

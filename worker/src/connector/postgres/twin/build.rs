@@ -1,7 +1,7 @@
 //! Builds what a table lacks that was made like another server's, once its rows are there.
 
 use async_trait::async_trait;
-use highwater_common::facts::{DefinedPart, TableDefinition};
+use highwater_common::facts::TableDefinition;
 use highwater_common::spec::TableName;
 use sqlx::{Connection, Executor, PgConnection};
 
@@ -46,15 +46,14 @@ async fn build(
     let lock_timeout = endpoint.session().lock_timeout;
     let limited = set_lock_timeout(conn, lock_timeout).await;
     limited.map_err(failed)?;
-    if !is_unfinished(conn, table, &request.stream)
-        .await
-        .map_err(failed)?
-    {
-        return Ok(());
-    }
-    let later = |part: &&DefinedPart| !part.is_early;
-    for part in request.twin.parts.iter().filter(later) {
-        stumble("build::before_part").await.map_err(failed)?;
+    // Somebody may have written another comment over the mark, or an earlier plan of the step may
+    // have left to this one what it says was there before the rows: what is there is left.
+    let is_marked = is_unfinished(conn, table, &request.stream).await;
+    let is_marked = is_marked.map_err(failed)?;
+    for part in &request.twin.parts {
+        if !part.is_early {
+            stumble("build::before_part").await.map_err(failed)?;
+        }
         let failed = |error| {
             let what = format!("build the {} of {table}", part.label());
             classify(endpoint, &what, error)
@@ -64,7 +63,9 @@ async fn build(
         conn.execute("commit").await.map_err(failed)?;
     }
     stumble("build::before_finish").await.map_err(failed)?;
-    finish(conn, table, &request.twin).await.map_err(failed)
+    finish(conn, table, &request.twin, is_marked)
+        .await
+        .map_err(failed)
 }
 
 /// Waits for whoever builds the table. A server that can looks for its client meanwhile, and builds
@@ -76,7 +77,7 @@ async fn take_turn(conn: &mut PgConnection, table: &TableName) -> Result<(), sql
     )
     .execute(&mut *conn)
     .await?;
-    sqlx::query("select pg_advisory_lock($1, coalesce(to_regclass($2), 0)::oid::int8::int4)")
+    sqlx::query("select pg_advisory_lock($1, coalesce(to_regclass($2), 0)::oid::int4)")
         .bind(BUILD_LOCK)
         .bind(quoted_table(table))
         .execute(conn)
@@ -89,6 +90,7 @@ async fn finish(
     conn: &mut PgConnection,
     table: &TableName,
     twin: &TableDefinition,
+    is_marked: bool,
 ) -> Result<(), sqlx::Error> {
     for column in &twin.columns {
         if column.sequence.is_some() {
@@ -98,7 +100,10 @@ async fn finish(
     let analyze = Sql::new(Dialect::Postgres, "analyze ").table(table);
     conn.execute(sqlx::raw_sql(analyze.into_statement()))
         .await?;
-    run(conn, comment(table, twin.comment.as_deref())).await
+    match is_marked {
+        true => run(conn, comment(table, twin.comment.as_deref())).await,
+        false => Ok(()),
+    }
 }
 
 /// Lets the sequence of a column go on behind the values that are there.
@@ -107,11 +112,17 @@ async fn go_past_the_largest(
     table: &TableName,
     column: &str,
 ) -> Result<(), sqlx::Error> {
-    let sequence = sqlx::query_scalar::<_, Option<String>>("select pg_get_serial_sequence($1, $2)")
-        .bind(quoted_table(table))
-        .bind(column)
-        .fetch_one(&mut *conn)
-        .await?;
+    // What a sequence feeds need not be numbers: `'ORD-' || nextval(…)`.
+    let sequence = sqlx::query_scalar::<_, String>(
+        "select pg_get_serial_sequence($1, $2) from pg_attribute a join pg_type t on t.oid = a.atttypid \
+         where a.attrelid = to_regclass($1) and a.attname = $2 \
+         and coalesce(nullif(t.typbasetype, 0), t.oid) in (20, 21, 23, 1700) \
+         and pg_get_serial_sequence($1, $2) is not null",
+    )
+    .bind(quoted_table(table))
+    .bind(column)
+    .fetch_optional(&mut *conn)
+    .await?;
     let Some(sequence) = sequence else {
         return Ok(());
     };
@@ -122,13 +133,20 @@ async fn go_past_the_largest(
     .fetch_one(&mut *conn)
     .await?;
     let begins = match falls {
-        true => "select floor(min(",
-        false => "select ceil(max(",
+        true => {
+            "select case when m between -9223372036854775808 and 9223372036854775807 then floor(m)::int8 \
+                 end from (select min("
+        }
+        false => {
+            "select case when m between -9223372036854775808 and 9223372036854775807 then ceil(m)::int8 \
+                  end from (select max("
+        }
     };
     let furthest = Sql::new(Dialect::Postgres, begins)
         .name(column)
-        .text(")::numeric)::int8 from ")
-        .table(table);
+        .text(")::numeric as m from ")
+        .table(table)
+        .text(") s");
     let furthest = sqlx::query_scalar::<_, Option<i64>>(furthest.into_statement())
         .persistent(false)
         .fetch_one(&mut *conn)

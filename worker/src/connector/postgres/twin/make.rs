@@ -176,11 +176,7 @@ async fn is_collation(conn: &mut PgConnection, name: &str) -> Result<bool, sqlx:
 impl Making<'_> {
     async fn create(&self, conn: &mut PgConnection) -> Result<Create, sqlx::Error> {
         let (mut warnings, mut uncarried) = (Vec::new(), Vec::new());
-        let begins = match self.twin.unlogged {
-            true => "create unlogged table ",
-            false => "create table ",
-        };
-        let mut create = Sql::new(Dialect::Postgres, begins)
+        let mut create = Sql::new(Dialect::Postgres, "create table ")
             .table(self.table)
             .text(" (");
         let mut separator = "";
@@ -326,7 +322,7 @@ pub(super) async fn make_part(
     table: &TableName,
     part: &DefinedPart,
 ) -> Result<(), sqlx::Error> {
-    let placed = part_name(conn, table, &part.name).await?;
+    let placed = part_name(conn, table, part).await?;
     if placed.is_there {
         return Ok(());
     }

@@ -1,6 +1,8 @@
 //! Under which names the parts of a table are made: those that they had, as long as nothing else has
 //! them.
 
+use highwater_common::facts::{DefinedPart, PartKind};
+use highwater_common::id::DocumentDigest;
 use highwater_common::spec::TableName;
 use sqlx::PgConnection;
 
@@ -15,7 +17,26 @@ pub(super) struct Placed {
 
 /// The names that a part may have, best first.
 fn names(table: &TableName, name: &str) -> [String; 2] {
-    [cut(name), cut(&format!("{}_{name}", table.name))]
+    [cut(name), with_table(table, name)]
+}
+
+/// A name with the table's before it. What does not fit is told apart by a digest: two names that
+/// begin alike are two.
+fn with_table(table: &TableName, name: &str) -> String {
+    let whole = format!("{}_{name}", table.name);
+    if whole.len() <= NAME_BYTES_MAX {
+        return whole;
+    }
+    let digest: String = DocumentDigest::of(whole.as_bytes())
+        .to_string()
+        .chars()
+        .take(8)
+        .collect();
+    let mut short = whole;
+    while short.len() > NAME_BYTES_MAX - 9 {
+        short.pop();
+    }
+    format!("{short}_{digest}")
 }
 
 /// What the server would keep of a name.
@@ -31,23 +52,26 @@ fn cut(name: &str) -> String {
 pub(super) async fn part_name(
     conn: &mut PgConnection,
     table: &TableName,
-    name: &str,
+    part: &DefinedPart,
 ) -> Result<Placed, sqlx::Error> {
-    let names = names(table, name);
+    let names = names(table, &part.name);
+    // A check and an index of one table may share a name.
+    let is_check = part.kind == PartKind::Check;
     let found = sqlx::query_as::<_, (String, bool)>(
-        "select u.name, c.oid is not null or k.oid is not null as is_there \
+        "select u.name, case when $4 then k.oid is not null else c.oid is not null end as is_there \
          from unnest($3::text[]) with ordinality u (name, place) \
          join pg_namespace n on n.nspname = $1 \
          join pg_class t on t.relnamespace = n.oid and t.relname = $2 \
          left join pg_class o on o.relnamespace = n.oid and o.relname = u.name \
          left join pg_index i on i.indexrelid = o.oid and i.indrelid = t.oid and i.indisvalid \
          left join pg_class c on c.oid = i.indexrelid \
-         left join pg_constraint k on k.conrelid = t.oid and k.conname = u.name \
+         left join pg_constraint k on k.conrelid = t.oid and k.conname = u.name and k.contype = 'c' \
          order by is_there desc, o.oid is not null, u.place limit 1",
     )
     .bind(&table.schema)
     .bind(&table.name)
     .bind(names.as_slice())
+    .bind(is_check)
     .fetch_one(conn)
     .await?;
     Ok(Placed {
@@ -86,5 +110,19 @@ mod tests {
     fn a_name_is_cut_as_the_server_cuts_it() {
         assert_eq!(cut(&"ä".repeat(40)), "ä".repeat(31));
         assert_eq!(cut("orders_pkey"), "orders_pkey");
+    }
+
+    #[test]
+    fn parts_of_a_table_with_a_long_name_have_names_of_their_own() {
+        let table = TableName {
+            schema: None,
+            name: "a_table_with_a_name_that_is_forty_bytes_long".to_owned(),
+        };
+        let [one, two] = ["of_customers_by_day_1", "of_customers_by_day_2"];
+        let [one, two] = [one, two].map(|name| with_table(&table, name));
+        assert!(
+            one != two && one.len() <= 63 && two.len() <= 63,
+            "{one} {two}"
+        );
     }
 }

@@ -90,7 +90,7 @@ select p.*, obj_description(p.constr, 'pg_constraint') as constraint_comment,
   order by p.kind = 'p' desc, p.kind = 'c' desc, p.name";
 
 const TABLE: &str = r"
-select c.relkind::text as kind, c.relpersistence = 'u' as unlogged,
+select c.relkind::text as kind,
     obj_description(c.oid, 'pg_class') as comment,
     array_remove(array[
       (select 'set (' || string_agg(o, ', ') || ')' from (
@@ -100,6 +100,8 @@ select c.relkind::text as kind, c.relpersistence = 'u' as unlogged,
       case c.relreplident when 'n' then 'replica identity nothing'
         when 'f' then 'replica identity full' end], null) as settings,
     array_remove(array[
+      case when c.relpersistence = 'u' then 'that it is UNLOGGED: a crash of the server would empty the table, '
+        || 'and not the ledger that tells of its rows' end,
       case when c.relkind = 'p' then 'its partitions: the table is made as a plain one' end,
       case when c.relkind <> 'p' and exists (select from pg_inherits where inhparent = c.oid)
         then 'its keys and its heirs, whose rows are read with its own and have keys of their own'
@@ -151,7 +153,6 @@ pub(in super::super) async fn read_definition(
             .filter_map(|row| part(row).transpose())
             .collect::<Result<_, _>>()?,
         body: None,
-        unlogged: row.try_get("unlogged")?,
         settings: row.try_get("settings")?,
         comment: row.try_get("comment")?,
         untold: row.try_get("untold")?,
