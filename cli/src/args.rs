@@ -1,10 +1,17 @@
 //! The command line: verbs, flags and their help.
 
+mod file;
+mod watermarks;
+
 use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use highwater_common::config::ConfigDuration;
 use highwater_net::ClientTlsArgs;
+
+pub(crate) use self::file::FileArgs;
+use self::file::parse_param;
+pub(crate) use self::watermarks::WatermarksCommand;
 
 /// The folder of the embedded mode's state when none is named.
 pub(crate) const STATE_DIR: &str = ".highwater";
@@ -189,6 +196,12 @@ Examples:
   highwater coverage pipeline.yaml orders     one step
   highwater coverage forget pipeline.yaml orders --reason 'the table was dropped'")]
     Coverage(CoverageArgs),
+    /// Where the steps' watermarks stand in their targets
+    Watermarks {
+        /// What to do with them.
+        #[command(subcommand)]
+        command: WatermarksCommand,
+    },
     /// The tables that swaps have exchanged
     Swap {
         /// What to do with them.
@@ -222,16 +235,6 @@ impl Command {
             Self::Validate(_) | Self::Context { .. } | Self::Schema | Self::Version
         )
     }
-}
-
-/// A pipeline file and its parameters.
-#[derive(Debug, Clone, Args)]
-pub struct FileArgs {
-    /// The pipeline file
-    pub file: PathBuf,
-    /// A parameter's value
-    #[arg(long = "param", value_name = "NAME=VALUE", value_parser = parse_param)]
-    pub params: Vec<(String, String)>,
 }
 
 /// What `run` takes.
@@ -461,13 +464,6 @@ pub enum ContextCommand {
         /// The name that the configuration file gives it
         name: String,
     },
-}
-
-fn parse_param(text: &str) -> Result<(String, String), String> {
-    match text.split_once('=') {
-        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
-        Some(_) | None => Err("expected NAME=VALUE".to_owned()),
-    }
 }
 
 #[cfg(test)]

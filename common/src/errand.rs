@@ -27,6 +27,21 @@ pub enum Errand {
     Undo(Undo),
     /// What ended runs have left beside the tables that are read; perhaps it is dropped.
     Clean(Clean),
+    /// To put a watermark elsewhere, or take it away.
+    PlaceWatermark(PlaceWatermark),
+}
+
+/// Where a step's watermark is to stand, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlaceWatermark {
+    /// The step.
+    pub step: StepName,
+    /// The first position that the next window reads, as a person wrote it; without it the next
+    /// window begins at the first row.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<Bound>,
+    /// Why; it is kept with the run that does it.
+    pub reason: String,
 }
 
 /// What is looked for beside the tables that are read, and what becomes of it.
@@ -92,7 +107,9 @@ impl Errand {
             Self::Show { step } | Self::Clean(Clean { step, .. }) => {
                 step.as_ref().is_none_or(|step| step == name)
             }
-            Self::Forget(Forget { step, .. }) | Self::Undo(Undo { step, .. }) => step == name,
+            Self::Forget(Forget { step, .. })
+            | Self::Undo(Undo { step, .. })
+            | Self::PlaceWatermark(PlaceWatermark { step, .. }) => step == name,
         }
     }
 
@@ -101,7 +118,7 @@ impl Errand {
     pub const fn takes_back(&self) -> bool {
         match self {
             Self::Show { .. } => false,
-            Self::Forget(_) | Self::Undo(_) => true,
+            Self::Forget(_) | Self::Undo(_) | Self::PlaceWatermark(_) => true,
             Self::Clean(clean) => clean.drops,
         }
     }
@@ -111,7 +128,9 @@ impl Errand {
     pub fn reason(&self) -> Option<&str> {
         match self {
             Self::Show { .. } | Self::Clean(_) => None,
-            Self::Forget(Forget { reason, .. }) | Self::Undo(Undo { reason, .. }) => Some(reason),
+            Self::Forget(Forget { reason, .. })
+            | Self::Undo(Undo { reason, .. })
+            | Self::PlaceWatermark(PlaceWatermark { reason, .. }) => Some(reason),
         }
     }
 }

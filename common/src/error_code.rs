@@ -192,6 +192,8 @@ error_codes! {
     AnswerLost = "answer_lost",
     /// The attempt took longer than `limits.attempt`.
     AttemptTimeout = "attempt_timeout",
+    /// A text is no position of the column that it is meant for.
+    BadPosition = "bad_position",
     /// The rows of the source broke off.
     BrokenStream = "broken_stream",
     /// A column of text holds bytes that are no text.

@@ -11,8 +11,9 @@ use crate::coverage::Coverage;
 use crate::cursor::{Cursor, CursorKind};
 use crate::cursor_form::CursorForm;
 use crate::id::DocumentDigest;
-use crate::partition::{DAY_MICROS, UnknownZone, Zone};
+use crate::partition::{BoundError, DAY_MICROS, UnknownZone, Zone, read_bound};
 use crate::range::CursorRange;
+use crate::spec::{Bound, BoundForm};
 
 const SECOND_MICROS: i64 = 1_000_000;
 
@@ -192,6 +193,21 @@ impl WatermarkOrder {
     }
 }
 
+/// The position of a watermark that a person puts elsewhere: of the kind that it has, or else of the
+/// one that the text has by itself.
+///
+/// # Errors
+/// [`BoundError`] for a text that is no position of the kind.
+pub fn placed(to: &Bound, current: Option<CursorKind>, tz: &str) -> Result<Cursor, BoundError> {
+    let own = to.form().map(|form| match form {
+        BoundForm::Whole(_) => CursorKind::Integer,
+        BoundForm::Date(_) => CursorKind::Date,
+        BoundForm::Civil(_) => CursorKind::Civil,
+        BoundForm::Instant(_) => CursorKind::Instant,
+    });
+    read_bound(to, current.or(own).unwrap_or(CursorKind::Instant), tz)
+}
+
 /// What becomes of a watermark when receipts are voided.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lowered {
@@ -340,6 +356,21 @@ mod tests {
         let of = newest_end(Cursor::Civil(5 * SECOND_MICROS), seconds).expect("an end");
         assert_eq!(of.end, Cursor::Civil(6 * SECOND_MICROS));
         assert_eq!(of.settled, Cursor::Civil(5 * SECOND_MICROS));
+    }
+
+    #[test]
+    fn a_watermark_is_placed_in_the_words_of_its_kind() {
+        let placed =
+            |text: &str, kind| super::placed(&Bound(text.to_owned()), kind, "Europe/Berlin");
+        assert_eq!(placed("42", None), Ok(Cursor::Integer(42)));
+        let midnight = Cursor::Instant(at("2026-02-28T23:00:00Z"));
+        assert_eq!(
+            placed("2026-03-01", Some(CursorKind::Instant)),
+            Ok(midnight)
+        );
+        assert_eq!(placed("2026-02-28T23:00:00Z", None), Ok(midnight));
+        assert!(placed("42", Some(CursorKind::Instant)).is_err());
+        assert!(placed("soon", None).is_err());
     }
 
     #[test]

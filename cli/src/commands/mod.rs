@@ -15,6 +15,7 @@ mod tasks;
 mod validate;
 mod version;
 mod wait;
+mod watermarks;
 mod workers;
 
 use std::io::IsTerminal;
@@ -71,6 +72,7 @@ async fn dispatch(command: &Command, context: &mut Context<'_>) -> Result<ExitCo
             None => coverage::show(context, args).await,
             Some(CoverageCommand::Forget(args)) => coverage::forget(context, args).await,
         },
+        Command::Watermarks { command } => watermarks::watermarks(context, command).await,
         Command::Swap {
             command: SwapCommand::Undo(args),
         } => swap::undo(context, args).await,

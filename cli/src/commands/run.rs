@@ -171,6 +171,7 @@ pub(super) async fn submit(
         Wanted::Errand(Errand::Show { .. } | Errand::Forget(_)) => {
             "cannot ask the targets' ledgers"
         }
+        Wanted::Errand(Errand::PlaceWatermark(_)) => "cannot place the watermark",
     };
     let place = connection.banner().to_owned();
     let answer = context

@@ -377,7 +377,11 @@ impl Cluster {
             match &other.record.errand {
                 Some(Errand::Undo(undo)) if is_later => Some((other, &undo.step)),
                 Some(
-                    Errand::Undo(_) | Errand::Forget(_) | Errand::Clean(_) | Errand::Show { .. },
+                    Errand::Undo(_)
+                    | Errand::Forget(_)
+                    | Errand::Clean(_)
+                    | Errand::PlaceWatermark(_)
+                    | Errand::Show { .. },
                 )
                 | None => None,
             }

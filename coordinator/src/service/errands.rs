@@ -1,6 +1,6 @@
 //! What a person may ask of the targets beside a run: checked before a run is begun for it.
 
-use highwater_common::errand::{Clean, Errand, Forget, Undo};
+use highwater_common::errand::{Clean, Errand, Forget, PlaceWatermark, Undo};
 use highwater_common::id::StepName;
 use highwater_common::spec;
 use highwater_proto::convert::FieldError;
@@ -27,6 +27,16 @@ pub(super) fn check_errand(
     let step = match errand {
         Errand::Show { step } | Errand::Clean(Clean { step, .. }) => step.as_ref(),
         Errand::Forget(Forget { step, .. }) => Some(step),
+        Errand::PlaceWatermark(PlaceWatermark { step, .. }) => {
+            let kept = spec.steps.get(step).map(|step| {
+                let window = step.strategy.load().probe().and_then(|asked| asked.window);
+                window.is_some_and(|window| window.keeps_watermark)
+            });
+            if kept == Some(false) {
+                return wrong("the step keeps no watermark: only `incremental` does");
+            }
+            Some(step)
+        }
         Errand::Undo(Undo { step, .. }) => {
             let known = spec.steps.get(step);
             if known.is_some_and(|known| known.strategy.load().exchange_lock_wait().is_none()) {

@@ -478,3 +478,45 @@ async fn what_is_written_arrives_while_it_runs_every_second() {
     assert_exit(&shown, 0);
     assert_says(&shown.stdout, "watermark 20");
 }
+
+#[tokio::test]
+async fn a_watermark_is_put_where_a_person_wants_it() {
+    for engine in BOTH {
+        let site = growing(engine).await;
+        assert_exit(&site.run().await, 0);
+        // GIVEN rows that are gone from the target, which nobody noticed
+        let gone = "delete from events where id > 1900";
+        site.execute(Side::Target, gone).await;
+        // WHEN a person puts the watermark back THEN it says so, and the next run reads from there
+        let set = [
+            "watermarks",
+            "set",
+            "pipeline.yaml",
+            "events",
+            "2024-03-19T00:00:00Z",
+            "--reason",
+            "rows were deleted",
+        ];
+        assert_exit(&site.finish(&set).await, 6);
+        let placed = site.finish(&[&set[..], &["-y"]].concat()).await;
+        assert_exit(&placed, 0);
+        assert_says(&placed.stdout, "events: 2024-03-19T00:00:00Z");
+        assert_exit(&site.run().await, 0);
+        assert_equal(&site).await;
+        // AND one that is taken away lets it read from the first row
+        site.execute(Side::Target, "delete from events where id < 10")
+            .await;
+        let reset = ["watermarks", "reset", "pipeline.yaml", "events", "-y"];
+        let reset = site
+            .finish(&[&reset[..], &["--reason", "more"]].concat())
+            .await;
+        assert_exit(&reset, 0);
+        assert_says(&reset.stdout, "no step has a watermark");
+        assert_exit(&site.run().await, 0);
+        assert_equal(&site).await;
+        let shown = site
+            .finish(&["watermarks", "show", "pipeline.yaml", "events"])
+            .await;
+        assert_says(&shown.stdout, "events: 20");
+    }
+}

@@ -1,7 +1,7 @@
 //! What a person asks of a step's target beside a run.
 
 use highwater_common::assignment::{AttemptError, ErrorClass, Outcome};
-use highwater_common::errand::{Clean, Errand, Forget, Undo};
+use highwater_common::errand::{Clean, Errand, Forget, PlaceWatermark, Undo};
 use highwater_common::error_code::ErrorCode;
 use highwater_common::facts::StepFacts;
 use highwater_common::shadow::{Beside, ShadowKind, is_of_step};
@@ -10,10 +10,11 @@ use highwater_runtime::failpoint;
 
 use super::context::shadows;
 use super::exchange::again_while_blocked;
+use super::window::watermarks;
 use super::{AttemptContext, OrderContext, malformed, superseded};
 use crate::connector::{
-    ForgetOutcome, ForgetRequest, PrepareOutcome, ShadowFound, ShadowRequest, StreamRequest,
-    Target, UndoOutcome, UndoRequest,
+    ForgetOutcome, ForgetRequest, PlaceRequest, PrepareOutcome, ShadowFound, ShadowRequest,
+    StreamRequest, Target, UndoOutcome, UndoRequest,
 };
 use crate::patience::Call;
 
@@ -25,6 +26,7 @@ pub(crate) async fn errand(cx: &AttemptContext<'_>) -> Result<Outcome, AttemptEr
         Some(Errand::Forget(forget)) => self::forget(cx, forget).await,
         Some(Errand::Undo(undo)) => self::undo(cx, undo).await,
         Some(Errand::Clean(clean)) => self::clean(cx.of, clean).await,
+        Some(Errand::PlaceWatermark(wanted)) => place_watermark(cx, wanted).await,
     }
 }
 
@@ -41,6 +43,27 @@ async fn show(context: &OrderContext) -> Result<Outcome, AttemptError> {
 async fn forget(cx: &AttemptContext<'_>, forget: &Forget) -> Result<Outcome, AttemptError> {
     let target = cx.of.target()?;
     match target.forget(&forget_request(cx, forget.clone())?).await? {
+        ForgetOutcome::Done(receipts) => answer(&StepFacts {
+            receipts: Some(receipts),
+            ..StepFacts::of_errand(cx.of.source_engine())
+        }),
+        ForgetOutcome::Not(why) => not_taken(cx.of, target.as_ref(), &why).await,
+    }
+}
+
+async fn place_watermark(
+    cx: &AttemptContext<'_>,
+    wanted: &PlaceWatermark,
+) -> Result<Outcome, AttemptError> {
+    let target = cx.of.target()?;
+    let watermarks = watermarks(target.as_ref())?;
+    let request = PlaceRequest {
+        cluster: cx.of.order.cluster,
+        stream: taking(cx)?,
+        to: wanted.to.clone(),
+        tz: cx.of.order.strategy.load().zone().to_owned(),
+    };
+    match watermarks.place(&request).await? {
         ForgetOutcome::Done(receipts) => answer(&StepFacts {
             receipts: Some(receipts),
             ..StepFacts::of_errand(cx.of.source_engine())
@@ -174,15 +197,20 @@ fn forget_request(cx: &AttemptContext<'_>, forget: Forget) -> Result<ForgetReque
     let order = &cx.of.order;
     Ok(ForgetRequest {
         cluster: order.cluster,
-        stream: StreamRequest {
-            stream: cx.of.stream()?,
-            run: order.run,
-            plan: None,
-            token: cx.assignment.fence.token,
-            kind: None,
-        },
+        stream: taking(cx)?,
         forget,
         tz: order.strategy.load().zone().to_owned(),
+    })
+}
+
+/// The step's stream, taken for no plan.
+fn taking(cx: &AttemptContext<'_>) -> Result<StreamRequest, AttemptError> {
+    Ok(StreamRequest {
+        stream: cx.of.stream()?,
+        run: cx.of.order.run,
+        plan: None,
+        token: cx.assignment.fence.token,
+        kind: None,
     })
 }
 

@@ -7,7 +7,7 @@ use highwater_common::strategy::WindowRequest;
 use highwater_common::window::{Horizon, WindowFacts};
 
 use super::{OrderContext, malformed};
-use crate::connector::{HorizonRequest, Source, Target};
+use crate::connector::{HorizonRequest, Source, Target, Watermarks};
 use crate::patience::{Call, answered};
 
 /// What the step's probe asks for a window that begins at a watermark, if it has one.
@@ -26,12 +26,8 @@ pub(super) async fn behind(
         return Ok(WindowFacts::default());
     }
     let (order, stream) = (&context.order, context.stream()?);
-    let watermarks = target
-        .watermarks()
-        .ok_or_else(|| malformed("a target that keeps no watermarks"))?;
-    let watermark = context
-        .of_target(Call::Ledger, watermarks.watermark(&stream))
-        .await?;
+    let asked_of = watermarks(target)?.watermark(&stream);
+    let watermark = context.of_target(Call::Ledger, asked_of).await?;
     let continued = match asked.continues {
         None => None,
         Some(step) => {
@@ -47,6 +43,13 @@ pub(super) async fn behind(
         watermark,
         continued,
     })
+}
+
+/// How a target keeps watermarks.
+pub(super) fn watermarks(target: &dyn Target) -> Result<&dyn Watermarks, AttemptError> {
+    target
+        .watermarks()
+        .ok_or_else(|| malformed("a target that keeps no watermarks"))
 }
 
 /// How far a window may reach that is read from now on, after the newest position of `column` was

@@ -34,7 +34,7 @@ pub use exchange_requests::{
 };
 pub use open::{open_source, open_target};
 pub use postgres::SessionPool;
-pub use receipt_requests::{CloseRequest, ForgetOutcome, ForgetRequest};
+pub use receipt_requests::{CloseRequest, ForgetOutcome, ForgetRequest, PlaceRequest};
 pub use requests::{
     BuildRequest, Claim, FenceReport, GuardStep, HorizonRequest, LeftOutRequest, Matched, MergeBy,
     Merged, Next, PrepareOutcome, PrepareRequest, ReadRequest, SourceProbe, StreamRequest,

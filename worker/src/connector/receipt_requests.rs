@@ -2,7 +2,7 @@
 
 use highwater_common::errand::{Forget, StreamReceipts};
 use highwater_common::id::{ClusterId, RunId, StepName};
-use highwater_common::spec::{TableName, WriteMode};
+use highwater_common::spec::{Bound, TableName, WriteMode};
 use highwater_common::stream::PlanMark;
 
 use super::{PrepareOutcome, StreamRequest};
@@ -20,7 +20,20 @@ pub struct ForgetRequest {
     pub tz: String,
 }
 
-/// What came of a [`ForgetRequest`].
+/// A person's word that a stream's next window begins elsewhere.
+#[derive(Debug, Clone)]
+pub struct PlaceRequest {
+    /// Who asks.
+    pub cluster: ClusterId,
+    /// The stream, and who takes it for that.
+    pub stream: StreamRequest,
+    /// Where; without it, at the first row.
+    pub to: Option<Bound>,
+    /// The zone in which days and times without one are read.
+    pub tz: String,
+}
+
+/// What came of a [`ForgetRequest`] or a [`PlaceRequest`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ForgetOutcome {
     /// Done; this is what the ledger holds now.

@@ -32,7 +32,7 @@ use super::requests::{
 use super::rows::{RowFormat, RowStream, Rows, SliceRows};
 use super::staging::{ReplaceTx, Snapshots, Stages};
 use super::transaction::HeldClaim;
-use super::{CloseRequest, ConnectorError, ForgetOutcome, ForgetRequest};
+use super::{CloseRequest, ConnectorError, ForgetOutcome, ForgetRequest, PlaceRequest};
 
 /// The read side of a connection. Every read opens, owns and closes its own connection.
 #[async_trait]
@@ -247,6 +247,13 @@ pub trait Watermarks: Send + Sync {
     /// # Errors
     /// Permanent `ledger_unreadable` when it holds what no version has written.
     async fn watermark(&self, stream: &str) -> Result<Option<StoredWatermark>, ConnectorError>;
+
+    /// Takes a stream as [`Target::prepare`] does, and puts its watermark elsewhere, or takes it
+    /// away.
+    ///
+    /// # Errors
+    /// Permanent `bad_position` when the text is no position of the watermark's kind.
+    async fn place(&self, request: &PlaceRequest) -> Result<ForgetOutcome, ConnectorError>;
 }
 
 /// Answers for the checks of a step about a table that is loaded, as [`CheckTx`] gives them within

@@ -38,8 +38,8 @@ use super::watermark;
 use crate::connector::sql_text::{Dialect, Sql};
 use crate::connector::{
     Builds, Checks, Claim, ClaimOutcome, CloseRequest, ConnectorError, FenceReport, ForgetOutcome,
-    ForgetRequest, PrepareOutcome, PrepareRequest, RowFormat, Shadows, Stages, Target, TargetProbe,
-    Watermarks,
+    ForgetRequest, PlaceRequest, PrepareOutcome, PrepareRequest, RowFormat, Shadows, Stages,
+    Target, TargetProbe, Watermarks,
 };
 use crate::supervisor::Supervisor;
 
@@ -112,6 +112,27 @@ impl Watermarks for PostgresTarget {
         let found = watermark::read(&mut conn, &self.endpoint, stream).await;
         conn.close().await.ok();
         found
+    }
+
+    async fn place(&self, request: &PlaceRequest) -> Result<ForgetOutcome, ConnectorError> {
+        let mut conn = self.endpoint.open(SessionRole::Target).await?;
+        let stream = Stream {
+            endpoint: &self.endpoint,
+            request: &request.stream,
+        };
+        let fenced = match stream.take(&mut conn, &request.cluster).await? {
+            Taken::Mine { fenced } => fenced,
+            Taken::Not(outcome) => return Ok(ForgetOutcome::Not(outcome)),
+        };
+        watermark::place(&mut conn, &self.endpoint, request).await?;
+        let name = &request.stream.stream;
+        let left = receipts::read(&mut conn, &self.endpoint, name, None).await?;
+        conn.execute("commit")
+            .await
+            .map_err(self.failed("place a watermark"))?;
+        stream.end_fenced(&mut conn, &fenced).await;
+        conn.close().await.ok();
+        Ok(ForgetOutcome::Done(left))
     }
 }
 

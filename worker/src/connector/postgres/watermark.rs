@@ -2,13 +2,13 @@
 
 use highwater_common::error_code::ErrorCode;
 use highwater_common::range::CursorRange;
-use highwater_common::window::{Lowered, StoredWatermark, lowered};
+use highwater_common::window::{Lowered, StoredWatermark, lowered, placed};
 use sqlx::{PgConnection, Row};
 
 use super::errors::{classify, permanent};
 use super::session::Endpoint;
-use crate::connector::ConnectorError;
 use crate::connector::stored_slice::{cursor_text, stored_cursor};
+use crate::connector::{ConnectorError, PlaceRequest};
 
 /// Where a stream's watermark stands; `None` without one, and in a target without a ledger.
 pub(super) async fn read(
@@ -73,4 +73,33 @@ pub(super) async fn lower(
     lowering
         .map(drop)
         .map_err(|error| classify(endpoint, "put the watermark back", error))
+}
+
+/// Puts a stream's watermark where a person wants it, inside the transaction that has taken the
+/// stream.
+pub(super) async fn place(
+    conn: &mut PgConnection,
+    endpoint: &Endpoint,
+    request: &PlaceRequest,
+) -> Result<(), ConnectorError> {
+    let stream = &request.stream.stream;
+    let Some(to) = &request.to else {
+        return lower(conn, endpoint, stream, None).await;
+    };
+    let current = read(conn, endpoint, stream).await?;
+    let at = placed(to, current.map(|at| at.position.kind()), &request.tz)
+        .map_err(|error| permanent(ErrorCode::BadPosition, error.to_string()))?;
+    let placing = sqlx::query(
+        "insert into highwater.watermark as held (stream_id, position, version, token) values ($1, \
+         $2, 1, $3) on conflict (stream_id) do update set position = excluded.position, version = \
+         held.version + 1, token = excluded.token, updated_at = now()",
+    )
+    .bind(stream)
+    .bind(cursor_text(at))
+    .bind(request.stream.token.raw())
+    .execute(conn)
+    .await;
+    placing
+        .map(drop)
+        .map_err(|error| classify(endpoint, "place the watermark", error))
 }

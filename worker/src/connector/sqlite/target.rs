@@ -30,7 +30,8 @@ use super::transaction::{Attempt, SqliteClaimed};
 use super::{claim, ledger, prepare, receipts, sql, stream, watermark};
 use crate::connector::{
     Checks, Claim, ClaimOutcome, CloseRequest, ConnectorError, FenceReport, ForgetOutcome,
-    ForgetRequest, HeldClaim, PrepareOutcome, PrepareRequest, Target, TargetProbe, Watermarks,
+    ForgetRequest, HeldClaim, PlaceRequest, PrepareOutcome, PrepareRequest, Target, TargetProbe,
+    Watermarks,
 };
 use crate::supervisor::{SpawnKind, Supervisor};
 
@@ -172,6 +173,17 @@ impl Change {
         }
     }
 
+    async fn place(&mut self, request: &PlaceRequest) -> Result<ForgetOutcome, ConnectorError> {
+        ledger::belongs(&self.place, &self.meta, &request.cluster)?;
+        let (conn, place) = (self.session.conn(), &self.place);
+        if let Some(not_mine) = stream::take(conn, place, &request.stream).await? {
+            return Ok(ForgetOutcome::Not(not_mine));
+        }
+        watermark::place(conn, place, request).await?;
+        let left = receipts::read(conn, place, &request.stream.stream, None).await?;
+        Ok(ForgetOutcome::Done(left))
+    }
+
     /// The run first, then its open tasks: a claim that comes later sees the run, one that came
     /// before is an open task. Whoever the target belongs to by now: a run's id is nobody else's,
     /// and this cluster might get the target back.
@@ -236,6 +248,16 @@ impl Watermarks for SqliteTarget {
         let found = watermark::read(session.conn(), &self.place, stream).await;
         session.close().await;
         found
+    }
+
+    async fn place(&self, request: &PlaceRequest) -> Result<ForgetOutcome, ConnectorError> {
+        let (place, request) = (self.place.clone(), request.clone());
+        self.change("place", async move {
+            let mut change = Change::begin(place, &request.cluster).await?;
+            let done = change.place(&request).await;
+            change.end(done).await
+        })
+        .await
     }
 }
 

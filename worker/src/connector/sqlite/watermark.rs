@@ -2,14 +2,14 @@
 
 use highwater_common::error_code::ErrorCode;
 use highwater_common::range::CursorRange;
-use highwater_common::window::{Lowered, StoredWatermark, lowered};
+use highwater_common::window::{Lowered, StoredWatermark, lowered, placed};
 use sqlx::Row;
 use sqlx::sqlite::SqliteConnection;
 
 use super::errors::DatabaseFile;
 use super::{ledger, sql};
-use crate::connector::ConnectorError;
 use crate::connector::stored_slice::{cursor_text, stored_cursor};
+use crate::connector::{ConnectorError, PlaceRequest};
 
 /// Where a stream's watermark stands; `None` without one, and in a file without a ledger.
 pub(super) async fn read(
@@ -66,4 +66,33 @@ pub(super) async fn lower(
     lowering
         .map(drop)
         .map_err(place.failed("put the watermark back"))
+}
+
+/// Puts a stream's watermark where a person wants it, inside the transaction that has taken the
+/// stream.
+pub(super) async fn place(
+    conn: &mut SqliteConnection,
+    place: &DatabaseFile,
+    request: &PlaceRequest,
+) -> Result<(), ConnectorError> {
+    let stream = &request.stream.stream;
+    let Some(to) = &request.to else {
+        return lower(conn, place, stream, None).await;
+    };
+    let current = read(conn, place, stream).await?;
+    let at = placed(to, current.map(|at| at.position.kind()), &request.tz)
+        .map_err(|error| place.permanent(ErrorCode::BadPosition, error.to_string()))?;
+    let placing = sqlx::query(
+        "insert into _highwater_watermark (stream_id, position, version, token, updated_at)
+         values (?1, ?2, 1, ?3, strftime('%Y-%m-%dT%H:%M:%fZ', 'now'))
+         on conflict (stream_id) do update set position = excluded.position,
+           version = version + 1, token = excluded.token, updated_at = excluded.updated_at",
+    )
+    .bind(stream)
+    .bind(cursor_text(at))
+    .bind(request.stream.token.raw());
+    let placing = sql::run(conn, placing).await;
+    placing
+        .map(drop)
+        .map_err(place.failed("place the watermark"))
 }
