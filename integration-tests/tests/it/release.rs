@@ -135,11 +135,12 @@ async fn a_rolling_upgrade_counts_no_attempt_as_failed() {
     // WHEN it is upgraded to another image
     let checked = release.run(STORE_CHECK).await.unwrap();
     assert!(checked.status.success(), "{checked:?}");
+    let mut ends = Vec::new();
     for deployment in ["coordinator", GROUP] {
         let template = &mut release.deployment(deployment)["spec"]["template"];
         template["spec"]["containers"][0]["image"] = json!("highwater:0.1.1");
+        ends.extend(release.reconcile().await.unwrap());
     }
-    let ends = release.reconcile().await.unwrap();
     // THEN every pod is another one, and those that went did so in good order
     assert_eq!(ends.len(), 4);
     ended_well(&ends);
