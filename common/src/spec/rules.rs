@@ -164,14 +164,11 @@ impl Rules<'_> {
             .filter(|entry| !entry.is_laid)
     }
 
-    /// All of the target's rows are replaced.
-    fn no_write_mode(&self, strategy: &str, problems: &mut Problems) {
+    /// What a step says under `write` that means nothing with its strategy.
+    fn means_nothing(&self, keys: &[&str], with: &str, hint: &str, problems: &mut Problems) {
         for entry in self.own_write() {
-            if matches!(entry.key.as_str(), "mode" | "cursor" | "resident") {
-                let message = format!(
-                    "`{}` has no meaning with `strategy: {strategy}`, which replaces all rows",
-                    entry.key
-                );
+            if keys.contains(&entry.key.as_str()) {
+                let message = format!("`{}` has no meaning with `strategy: {with}", entry.key);
                 problems
                     .add(
                         ErrorCode::SpecUnknownKey,
@@ -179,30 +176,22 @@ impl Rules<'_> {
                         entry.location,
                         message,
                     )
-                    .hint("leave it out, or use `strategy: backfill`");
+                    .hint(hint);
             }
         }
     }
 
+    /// All of the target's rows are replaced.
+    fn no_write_mode(&self, strategy: &str, problems: &mut Problems) {
+        let with = format!("{strategy}`, which replaces all rows");
+        let hint = "leave it out, or use `strategy: backfill`";
+        self.means_nothing(&["mode", "cursor", "resident"], &with, hint, problems);
+    }
+
     /// Rows that come again have to find the ones that are there.
     fn increments(&self, problems: &mut Problems) {
-        for entry in self.own_write() {
-            if matches!(entry.key.as_str(), "cursor" | "resident") {
-                let message = format!(
-                    "`{}` has no meaning with `strategy: incremental`, whose `cursor` tells which \
-                     row is newer",
-                    entry.key
-                );
-                problems
-                    .add(
-                        ErrorCode::SpecUnknownKey,
-                        &self.path("write", &entry.key),
-                        entry.location,
-                        message,
-                    )
-                    .hint("leave it out");
-            }
-        }
+        let with = "incremental`, whose `cursor` tells which row is newer";
+        self.means_nothing(&["cursor", "resident"], with, "leave it out", problems);
         let mode = self.node("write", "mode");
         let is = |of: WriteMode| mode.and_then(word) == Some(of);
         if let Some(node) = mode.filter(|_| is(WriteMode::ReplacePartition)) {
