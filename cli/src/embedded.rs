@@ -10,8 +10,8 @@ use std::time::Duration;
 use highwater_common::document::AdoptedDocument;
 use highwater_common::id::ConnectionName;
 use highwater_common::spec::{self, Spec};
+use highwater_coordinator::store::StoreError;
 use highwater_coordinator::store::sqlite::SqliteStore;
-use highwater_coordinator::store::{RecordStore, StoreError};
 use highwater_coordinator::{
     Coordinator, CoordinatorError, CoordinatorHandle, CoordinatorOptions, SessionOptions,
     cluster_id, control_service, worker_service,
@@ -85,13 +85,14 @@ pub(crate) async fn start(
         ..CoordinatorOptions::default()
     };
     let (coordinator, handle) =
-        Coordinator::new(store, options).map_err(|error| from_coordinator(dir, &error))?;
+        Coordinator::new(store.clone(), options).map_err(|error| from_coordinator(dir, &error))?;
     let (dialler, incoming) = mpsc::channel(STREAMS_MAX);
     let client = control_client(channel(dialler.clone()));
     let (drain, stop) = (CancellationToken::new(), CancellationToken::new());
     let (tell, ended) = oneshot::channel();
     let parts = Parts {
         dir: dir.to_owned(),
+        store,
         coordinator,
         handle,
         incoming,
@@ -171,7 +172,7 @@ pub(crate) async fn adopt(
     Ok(taken)
 }
 
-async fn open_store(dir: &Path, need: Need) -> Result<Arc<dyn RecordStore>, CliError> {
+async fn open_store(dir: &Path, need: Need) -> Result<Arc<SqliteStore>, CliError> {
     let path = dir.join(STORE);
     if need == Need::Read {
         let store = SqliteStore::open_read_only(&path)
@@ -196,6 +197,7 @@ async fn open_store(dir: &Path, need: Need) -> Result<Arc<dyn RecordStore>, CliE
 /// Everything that runs in this process, before it does.
 struct Parts {
     dir: PathBuf,
+    store: Arc<SqliteStore>,
     coordinator: Coordinator,
     handle: CoordinatorHandle,
     incoming: mpsc::Receiver<DuplexStream>,
@@ -211,6 +213,7 @@ impl Parts {
     async fn run(self) -> Result<(), CliError> {
         let Self {
             dir,
+            store,
             coordinator,
             handle,
             incoming,
@@ -271,6 +274,8 @@ impl Parts {
         while commanding.join_next().await.is_some() {}
         // the next process replaces what is left of it
         std::fs::remove_file(dir.join(CONTROL_SOCKET)).ok();
+        // A stream that is still open holds the store, too; the folder is free all the same.
+        store.close().await.ok();
         ended
     }
 }
