@@ -35,6 +35,8 @@ pub enum Work {
     Check,
     /// Puts what a step reads in the place of all that its target holds.
     Publish,
+    /// Runs the statements of a step, in one transaction.
+    Statements,
     /// Holds a slot; `n` tells one from the other.
     Noop(u64),
     /// Fences a cancelled run in a target.
@@ -58,6 +60,7 @@ impl fmt::Display for Work {
             Self::Build => f.write_str("build"),
             Self::Check => f.write_str("check"),
             Self::Publish => f.write_str("publish"),
+            Self::Statements => f.write_str("statements"),
             Self::Noop(n) => write!(f, "noop {n}"),
             Self::Fence => f.write_str("fence"),
             Self::Count(_) => f.write_str("count"),
@@ -83,6 +86,9 @@ pub struct StepOrder {
     pub spec_digest: DocumentDigest,
     /// The folder that relative paths of the pipeline mean.
     pub base_dir: String,
+    /// What "now" means for all of the run: microseconds since 1970-01-01T00:00:00Z.
+    #[serde(default)]
+    pub reference_time_micros: i64,
     /// How the step loads.
     pub strategy: Strategy,
     /// One attempt's time in milliseconds, when limited.

@@ -17,11 +17,12 @@ use crate::spec::{Connection, Step};
 pub struct Capabilities(u32);
 
 /// What is known beside the databases, and the word for each.
-const WORDS: [(Capabilities, &str); 6] = [
+const WORDS: [(Capabilities, &str); 7] = [
     (Capabilities::BACKFILL, "backfill"),
     (Capabilities::FULL_REFRESH, "full_refresh"),
     (Capabilities::SWAP, "swap"),
     (Capabilities::INCREMENTAL, "incremental"),
+    (Capabilities::SQL, "sql"),
     (Capabilities::NOOP, "noop"),
     (Capabilities::CHECKS, "checks"),
 ];
@@ -44,10 +45,13 @@ impl Capabilities {
     /// To go on where the last run ended.
     pub const INCREMENTAL: Self = Self(1 << 5);
 
+    /// To run the statements of a step.
+    pub const SQL: Self = Self(1 << 6);
+
     /// To reach databases of this kind.
     #[must_use]
     pub const fn of_engine(engine: Engine) -> Self {
-        Self(1 << 6 << engine as u32)
+        Self(1 << 7 << engine as u32)
     }
 
     /// What programs of this version can do; no-op tasks only where they are allowed.
@@ -55,7 +59,10 @@ impl Capabilities {
     pub fn of_program(allow_noop: bool) -> Self {
         let engines = Engine::ALL.iter().copied().map(Self::of_engine);
         let whole = Self::FULL_REFRESH.and(Self::SWAP);
-        let strategies = Self::BACKFILL.and(Self::INCREMENTAL).and(whole);
+        let strategies = Self::BACKFILL
+            .and(Self::INCREMENTAL)
+            .and(Self::SQL)
+            .and(whole);
         let moving = engines.fold(strategies.and(Self::CHECKS), Self::and);
         if allow_noop {
             moving.and(Self::NOOP)

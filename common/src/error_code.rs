@@ -46,6 +46,8 @@ error_codes! {
     SpecBadReference = "spec::bad_reference",
     /// A value cannot be read as what the key takes.
     SpecBadValue = "spec::bad_value",
+    /// The statements of a step cannot be read, or cannot be one transaction.
+    SpecBadScript = "spec::bad_script",
     /// Two keys contradict each other.
     SpecConflict = "spec::conflict",
     /// The query of a check is not one statement about `{table}`.
@@ -379,6 +381,8 @@ error_codes! {
     SpecChanged = "spec_changed",
     /// SQLite refused for a reason that is on no list.
     SqlError = "sql_error",
+    /// The database cannot run the statements of a step in the transaction of its receipt.
+    SqlUnsupported = "sql_unsupported",
     /// The attempt moved no byte for `limits.stall`.
     Stalled = "stalled",
     /// A statement took longer than the server lets it.

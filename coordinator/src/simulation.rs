@@ -293,7 +293,7 @@ impl Simulation {
         let streams = specs().into_iter().flat_map(|spec| {
             let of_step = |(name, step): (&StepName, &Step)| {
                 let sides = step.strategy.load().sides();
-                Some(stream_id(&spec.name, name, sides.source?, sides.target?))
+                Some(stream_id(&spec.name, name, sides.source, sides.target?))
             };
             spec.steps.iter().filter_map(of_step).collect::<Vec<_>>()
         });

@@ -15,6 +15,7 @@ mod lost_commit;
 mod prepare;
 mod probe;
 mod staged;
+mod statements;
 mod window;
 
 use highwater_common::assignment::{AttemptError, Outcome};
@@ -34,6 +35,7 @@ pub(crate) use self::left_out::count_left_out;
 pub(crate) use self::prepare::prepare;
 pub(crate) use self::probe::probe;
 pub(crate) use self::staged::{publish_in_place, replace_all};
+pub(crate) use self::statements::run_statements;
 
 use crate::connector::Target;
 

@@ -62,6 +62,7 @@ async fn dispatch(cx: AttemptContext<'_>) -> Result<Outcome, AttemptError> {
         | Work::Build
         | Work::Check
         | Work::Publish
+        | Work::Statements
         | Work::Noop(_)
         | Work::Count(_)
         | Work::Close { .. } => {

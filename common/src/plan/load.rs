@@ -42,16 +42,20 @@ pub struct LoadPlan {
     pub facts: DocumentDigest,
 }
 
-/// The name of a step's stream, `pipeline/step/connection:table/target-table`. Every part of a name
-/// that could be taken for a separator is escaped, so two streams never share a name.
+/// The name of a step's stream, `pipeline/step/connection:table/target-table`; the table stands for
+/// what is read. Every part of a name that could be taken for a separator is escaped, so two streams
+/// never share a name.
 #[must_use]
 pub fn stream_id(
     pipeline: &PipelineName,
     step: &StepName,
-    from: &SourceTable,
+    from: Option<&SourceTable>,
     to: &TargetTable,
 ) -> String {
     let target = table_id(&to.table);
+    let Some(from) = from else {
+        return format!("{pipeline}/{step}/%nothing/{target}");
+    };
     // A query that is written otherwise is still what the step reads. No table is called so.
     let table = match &from.relation {
         Relation::Table(table) => table_id(table),
@@ -168,6 +172,7 @@ fn plan_cut(
             WriteMode::ReplacePartition
             | WriteMode::ReplaceTable
             | WriteMode::Exchange
+            | WriteMode::Statements
             | WriteMode::Merge,
         ) => None,
     };
@@ -176,7 +181,7 @@ fn plan_cut(
         Reprocess::All => Coverage::default(),
     };
     let load_order = LoadOrder {
-        stream: stream_id(pipeline, name, &step.from, &step.to),
+        stream: stream_id(pipeline, name, Some(&step.from), &step.to),
         columns,
         key,
         twin,
@@ -228,7 +233,8 @@ fn chunk(step: &Backfill, column: &PartitionFacts) -> Option<Chunk> {
         | WriteMode::Merge
         | WriteMode::ReplacePartition
         | WriteMode::ReplaceTable
-        | WriteMode::Exchange => None,
+        | WriteMode::Exchange
+        | WriteMode::Statements => None,
     }
 }
 
@@ -401,7 +407,7 @@ fn warn(
         let what_becomes = match step.write.mode {
             WriteMode::ReplacePartition => "`write.resident` decides about those in the way",
             WriteMode::ReplaceTable | WriteMode::Exchange => "all of them are replaced",
-            WriteMode::Append => "more are added to them",
+            WriteMode::Append | WriteMode::Statements => "more are added to them",
             WriteMode::Merge => "those with the key of a row of the source are updated",
         };
         warnings.push(format!(

@@ -27,6 +27,8 @@ pub enum PhaseKind {
     Check,
     /// Puts rows in the place of those that are there, at one instant.
     Publish,
+    /// Runs the statements of a step, in one transaction.
+    Statements,
     /// Counts what no task took.
     Count,
     /// Asks whether the target still holds what was committed.
@@ -43,19 +45,19 @@ impl PhaseKind {
     #[must_use]
     pub const fn is_work(self) -> bool {
         match self {
-            Self::Load | Self::Execute | Self::Build | Self::Publish => true,
+            Self::Load | Self::Execute | Self::Build | Self::Publish | Self::Statements => true,
             Self::Probe | Self::Fence | Self::Prepare | Self::Check | Self::Count | Self::Close => {
                 false
             }
         }
     }
 
-    /// True of the phases whose tasks commit rows with a receipt. A close asks for those of the
+    /// True of the phases whose tasks commit what they write with a receipt. A close asks for those of the
     /// last of them.
     #[must_use]
     pub const fn commits_rows(self) -> bool {
         match self {
-            Self::Load | Self::Publish => true,
+            Self::Load | Self::Publish | Self::Statements => true,
             Self::Probe
             | Self::Fence
             | Self::Prepare
@@ -79,6 +81,7 @@ impl PhaseKind {
             Self::Build => "build",
             Self::Check => "check",
             Self::Publish => "publish",
+            Self::Statements => "statements",
             Self::Count => "count",
             Self::Close => "close",
         }

@@ -48,7 +48,7 @@ pub fn check_reactions(to: Writing<'_>, found: Option<&[Reaction]>) -> TableComp
         WriteMode::Append => (false, false),
         WriteMode::ReplacePartition | WriteMode::ReplaceTable => (false, true),
         // The table that is written has none.
-        WriteMode::Exchange => return told,
+        WriteMode::Exchange | WriteMode::Statements => return told,
         WriteMode::Merge => (true, false),
     };
     let concerned: Vec<&Reaction> = found

@@ -102,6 +102,7 @@ impl StepPlan {
             (Tasks::One, PhaseKind::Build) => Some(Work::Build),
             (Tasks::One, PhaseKind::Check) => Some(Work::Check),
             (Tasks::One, PhaseKind::Publish) => Some(Work::Publish),
+            (Tasks::One, PhaseKind::Statements) => Some(Work::Statements),
             (Tasks::One, PhaseKind::Close) => {
                 let committing = self
                     .numbered()

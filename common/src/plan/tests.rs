@@ -404,8 +404,8 @@ fn stream_names_cannot_be_forged_by_table_names() {
     }
     .into();
     assert_ne!(
-        stream_id(&pipeline(), &name(), &one.from, &one.to),
-        stream_id(&pipeline(), &name(), &other.from, &other.to)
+        stream_id(&pipeline(), &name(), Some(&one.from), &one.to),
+        stream_id(&pipeline(), &name(), Some(&other.from), &other.to)
     );
 }
 

@@ -52,7 +52,7 @@ pub(crate) fn plan_whole(
         return Err(problems.into_vec());
     }
     let load_order = LoadOrder {
-        stream: stream_id(pipeline, step, whole.from, whole.to),
+        stream: stream_id(pipeline, step, Some(whole.from), whole.to),
         columns,
         key,
         twin,

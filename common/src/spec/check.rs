@@ -68,6 +68,7 @@ pub(super) fn check(
         | Shape::Target
         | Shape::Type
         | Shape::Query
+        | Shape::Script
         | Shape::Duration
         | Shape::Lag
         | Shape::Bytes
@@ -230,6 +231,7 @@ fn places_of(key: &str) -> Vec<String> {
             | Shape::Target
             | Shape::Type
             | Shape::Query
+            | Shape::Script
             | Shape::Url
             | Shape::Bound => {}
             Shape::Written

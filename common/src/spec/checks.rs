@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::draft::{Draft, DraftStep, Located, Side};
 use super::problem::Problems;
+use super::script::statements;
 use super::suggest::{listed, nearest};
 use super::value::TableName;
 use crate::dag::{Dag, DagError};
@@ -18,6 +19,33 @@ pub(super) fn check_whole(draft: &Draft, problems: &mut Problems) {
     check_graph(draft, problems);
     check_tables(draft, problems);
     check_continued(draft, problems);
+    check_scripts(draft, problems);
+}
+
+/// Statements are read as the database reads them that they are for.
+fn check_scripts(draft: &Draft, problems: &mut Problems) {
+    for step in &draft.steps {
+        let target = step.to.as_ref().and_then(|side| side.connection.as_ref());
+        let (Some(script), Some(target)) = (&step.script, target) else {
+            continue;
+        };
+        let mut known = draft.connections.iter();
+        let connection = known.find(|(name, _)| name.value == target.value.as_str());
+        let Some((_, Some(connection))) = connection else {
+            continue;
+        };
+        if let Err(error) = statements(&script.value, connection.engine()) {
+            let message = format!("line {} of the statements: {}", error.line, error.message);
+            problems
+                .add(
+                    ErrorCode::SpecBadScript,
+                    &script.path,
+                    script.location,
+                    message,
+                )
+                .hint(error.hint);
+        }
+    }
 }
 
 fn check_connections(draft: &Draft, problems: &mut Problems) {

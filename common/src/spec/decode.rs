@@ -14,7 +14,7 @@ use super::model::{
 use super::node::{Node, join};
 use super::shape::tag_of;
 use super::step_keys::STEP;
-use super::strategies::{backfill, full_refresh, incremental, swap};
+use super::strategies::{backfill, full_refresh, incremental, script, swap};
 use super::value;
 use super::write::WriteMode;
 use crate::id::{PoolName, StepName};
@@ -98,13 +98,14 @@ fn pool(node: &Node) -> Option<Pool> {
 }
 
 fn draft_step(name: Located<String>, node: &Node) -> DraftStep {
-    let moves_rows = matches!(
-        tag_of(&STEP, node),
-        Some("backfill" | "full_refresh" | "swap" | "incremental")
-    );
+    let loads = tag_of(&STEP, node);
+    // What `defaults` lays under a step that has no such side means nothing.
     let side = |key: &str| {
+        let has_side = STEP
+            .key(key)
+            .is_some_and(|of| loads.is_some_and(|word| of.goes_with(Some(word))));
         node.get(key)
-            .filter(|_| moves_rows)
+            .filter(|_| has_side)
             .map(|side| (join(&name.path, key), side))
     };
     let from = side("from").map(|(path, side)| Side {
@@ -115,10 +116,11 @@ fn draft_step(name: Located<String>, node: &Node) -> DraftStep {
             value::table(node.as_text()?).ok()
         }),
     });
-    // What a query reads has no name that a target's could hold.
-    let is_query = node
-        .get("from")
-        .is_some_and(|from| from.get("query").is_some());
+    // What a query reads has no name that a target's could hold, and neither have statements.
+    let is_unnamed = from.is_none()
+        || node
+            .get("from")
+            .is_some_and(|from| from.get("query").is_some());
     let source = from
         .as_ref()
         .and_then(|from| from.table.as_ref())
@@ -128,12 +130,12 @@ fn draft_step(name: Located<String>, node: &Node) -> DraftStep {
             node.as_text()?.parse().ok()
         }),
         // Without the source's name a name that holds it is not known.
-        table: sited(side, "table", &path, |node| match is_query {
+        table: sited(side, "table", &path, |node| match is_unnamed {
             true => value::target(node.as_text()?, None).ok(),
             false => value::target(node.as_text()?, Some(source?)).ok(),
         }),
     });
-    let is_incremental = tag_of(&STEP, node) == Some("incremental");
+    let is_incremental = loads == Some("incremental");
     let strategy = node.get("strategy").filter(|_| is_incremental);
     let continues = strategy.and_then(|of| {
         sited(of, "continues", &join(&name.path, "strategy"), |node| {
@@ -180,10 +182,14 @@ fn draft_step(name: Located<String>, node: &Node) -> DraftStep {
             location: item.location,
         })
     });
+    let script = sited(node, "sql", &name.path, |node| {
+        node.as_text().map(str::to_owned)
+    });
     DraftStep {
         depends_on,
         pools: pools.collect(),
         name,
+        script: script.filter(|_| loads == Some("sql")),
         from,
         to,
         ends_now: ends_now(node),
@@ -302,6 +308,7 @@ fn strategy(node: &Node, draft: &DraftStep) -> Option<Strategy> {
         "swap" => swap(node, strategy, draft).map(|swap| Strategy::Swap(Box::new(swap))),
         "incremental" => incremental(node, strategy, draft)
             .map(|incremental| Strategy::Incremental(Box::new(incremental))),
+        "sql" => script(node, draft).map(|script| Strategy::Sql(Box::new(script))),
         "noop" => Some(Strategy::Noop(Noop {
             tasks: whole(strategy.get("tasks")?)?,
             hold: or(strategy.get("hold"), Duration::ZERO, duration)?,

@@ -88,6 +88,7 @@ fn expand(node: &mut Node, shape: &Shape) {
         | Shape::Target
         | Shape::Type
         | Shape::Query
+        | Shape::Script
         | Shape::Url
         | Shape::Bound => {}
         Shape::Written

@@ -8,7 +8,7 @@ use super::columns::ColumnRules;
 use super::fields::insert;
 use super::model::{
     Backfill, FullRefresh, HorizonRule, Incremental, Noop, Partition, PartitionBy, RetryPolicy,
-    SourceTable, Spec, Step, StepLimits, Strategy, Swap, TargetTable,
+    Script, SourceTable, Spec, Step, StepLimits, Strategy, Swap, TargetTable,
 };
 use super::node::{Entry, Node, ScalarKind, Value, scalar};
 use super::problem::Location;
@@ -71,6 +71,7 @@ fn step(step: &Step) -> Json {
         Strategy::FullRefresh(of) => full_refresh(of),
         Strategy::Swap(of) => swap(of),
         Strategy::Incremental(of) => incremental(of),
+        Strategy::Sql(of) => script(of),
         Strategy::Noop(Noop { tasks, hold }) => {
             json!({"strategy": {"type": "noop", "tasks": tasks, "hold": duration_text(*hold)}})
         }
@@ -118,6 +119,10 @@ fn full_refresh(of: &FullRefresh) -> Json {
     });
     insert_key(&mut write, &of.write);
     json!({"strategy": strategy, "from": source(&of.from), "to": target(&of.to), "write": write})
+}
+
+fn script(of: &Script) -> Json {
+    json!({"strategy": {"type": "sql"}, "to": target(&of.to), "sql": of.sql})
 }
 
 fn swap(of: &Swap) -> Json {

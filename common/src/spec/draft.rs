@@ -34,6 +34,8 @@ pub(super) struct DraftStep {
     pub(super) pools: Vec<Located<PoolName>>,
     pub(super) from: Option<Side>,
     pub(super) to: Option<Side>,
+    /// The statements of a step that says itself what its target does.
+    pub(super) script: Option<Located<String>>,
     /// The column that it is cut by, of a backfill that another one can continue.
     pub(super) ends_now: Option<String>,
     /// The column that tells what is new.

@@ -107,6 +107,8 @@ pub enum Strategy {
     Swap(Box<Swap>),
     /// What a table has got since the last run, by a column that grows with every write.
     Incremental(Box<Incremental>),
+    /// Statements of the user's own, in one transaction.
+    Sql(Box<Script>),
     /// Tasks that hold a slot and move nothing: measures the control path.
     Noop(Noop),
 }
@@ -173,6 +175,15 @@ pub struct Incremental {
     pub write: Write,
     /// How much of a window one commit takes.
     pub chunk: Chunk,
+}
+
+/// Statements of the user's own, which are one transaction of the target.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Script {
+    /// The table that they write.
+    pub to: TargetTable,
+    /// The statements, as [`statements`](super::statements) reads them.
+    pub sql: String,
 }
 
 /// How far a window may reach.

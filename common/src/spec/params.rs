@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::node::{Node, Scalar, ScalarKind, Value, join, scalar, shortened};
 use super::problem::{Location, Problems};
+use super::script::{LiteralKind, literal};
 use super::suggest::nearest;
 use super::value::ParamType;
 use crate::error_code::ErrorCode;
@@ -132,6 +133,22 @@ fn declared(
     params
 }
 
+/// Whether the text of `path` is a script: that of `steps.<step>.sql`, or what is laid under it.
+fn is_script(path: &str) -> bool {
+    let of_step = path.starts_with("steps.") && path.matches('.').count() == 2;
+    path == "defaults.sql" || (of_step && path.ends_with(".sql"))
+}
+
+fn as_literal(of: ParamType, value: &str) -> String {
+    let of = match of {
+        ParamType::Text => LiteralKind::Text,
+        ParamType::Integer => LiteralKind::Integer,
+        ParamType::Date => LiteralKind::Date,
+        ParamType::Timestamp => LiteralKind::Timestamp,
+    };
+    literal(value, of)
+}
+
 /// The text of a scalar, as a parameter's value.
 fn written(node: &Node) -> Option<String> {
     match &node.value {
@@ -202,6 +219,8 @@ impl Walk<'_> {
             let whole = format!("${{{inner}}}");
             match inner.strip_prefix("param:") {
                 Some(name) => match self.param(name, location, path) {
+                    // A value never becomes text of a statement.
+                    Some((of, value)) if is_script(path) => out.push_str(&as_literal(of, &value)),
                     Some((ParamType::Integer, value)) if whole == text => {
                         return Some(scalar(
                             ScalarKind::Whole(value.parse().ok()?),

@@ -170,7 +170,8 @@ fn spec_schema_equals_decoder() {
             .collect()
     };
     assert_eq!(below("defaults"), below("steps.*"));
-    missing.retain(|(path, _)| !path.starts_with("defaults."));
+    // And one strategy does not take all of it.
+    missing.retain(|(path, _)| path != "defaults" && !path.starts_with("defaults."));
     assert_eq!(
         missing,
         BTreeSet::new(),

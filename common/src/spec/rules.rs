@@ -39,6 +39,10 @@ pub(super) fn check_step(step: &Node, path: &str, problems: &mut Problems) {
             rules.relation(problems);
             rules.target(problems);
         }
+        Some("sql") => {
+            rules.no_source_name("a step without a source has", problems);
+            rules.makes_nothing(problems);
+        }
         Some(word @ ("full_refresh" | "swap")) => {
             rules.no_write_mode(word, problems);
             if word == "swap" {
@@ -269,7 +273,12 @@ impl Rules<'_> {
         match mode {
             Some(WriteMode::Append) => self.append(problems),
             Some(WriteMode::Merge) => self.merge(problems),
-            Some(WriteMode::ReplacePartition | WriteMode::ReplaceTable | WriteMode::Exchange)
+            Some(
+                WriteMode::ReplacePartition
+                | WriteMode::ReplaceTable
+                | WriteMode::Exchange
+                | WriteMode::Statements,
+            )
             | None => {}
         }
         if let Some(node) = self.node("write", "cursor")
@@ -383,13 +392,37 @@ impl Rules<'_> {
             ),
             Some(_) | None => (),
         }
+        self.no_source_name("a query has", problems);
+    }
+
+    /// Nothing could stand for the source's name.
+    fn no_source_name(&self, what_has: &str, problems: &mut Problems) {
         if let Some(node) = self.node("to", "table")
             && node.as_text().is_some_and(value::holds_source)
         {
-            let message = "a query has no name that `{source.table}` could stand for";
+            let message = format!("{what_has} no name that `{{source.table}}` could stand for");
             let at = self.path("to", "table");
             let problem = problems.add(ErrorCode::SpecConflict, &at, node.location, message);
             problem.hint("write the target's name");
+        }
+    }
+
+    /// Statements make what they write themselves.
+    fn makes_nothing(&self, problems: &mut Problems) {
+        let Some(to) = self.step.get("to") else {
+            return;
+        };
+        let own = to.entries().iter().filter(|entry| !entry.is_laid);
+        for entry in own.filter(|entry| entry.key == "create") {
+            let message = "`create` has no meaning with `strategy: sql`, which makes no table";
+            problems
+                .add(
+                    ErrorCode::SpecUnknownKey,
+                    &self.path("to", &entry.key),
+                    entry.location,
+                    message,
+                )
+                .hint("leave it out, and let a statement create the table if it is missing");
         }
     }
 

@@ -180,6 +180,13 @@ pub(super) fn check_text(node: &Node, shape: &Shape, path: &str, problems: &mut 
                 "write one SELECT; a semicolon may end it",
             )
         }),
+        // Where the statements end is looked at once it is known for which database they are.
+        Shape::Script => text.trim().is_empty().then(|| {
+            (
+                "there is no statement".to_owned(),
+                "write the statements of the target, with a semicolon behind each",
+            )
+        }),
         Shape::Type => (!is_type_name(text)).then(|| {
             (
                 format!("`{short}` is the name of no type"),
@@ -222,6 +229,7 @@ fn no_text(node: &Node, shape: &Shape, path: &str, problems: &mut Problems) {
         Shape::Zone => "a time zone",
         Shape::Type => "the name of a type",
         Shape::Query => "the text of a query",
+        Shape::Script => "the text of statements",
         Shape::Text
         | Shape::File
         | Shape::Url

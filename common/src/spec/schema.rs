@@ -42,6 +42,7 @@ fn shape_schema(shape: &Shape) -> Json {
         | Shape::Target
         | Shape::Type
         | Shape::Query
+        | Shape::Script
         | Shape::Zone => {
             json!({"type": "string", "minLength": 1})
         }

@@ -20,6 +20,8 @@ pub(super) enum Shape {
     Type,
     /// The text of one SELECT.
     Query,
+    /// The text of statements.
+    Script,
     /// The URL of a PostgreSQL server, with references to secrets.
     Url,
     /// A date, a time or a whole number, as written.

@@ -6,6 +6,9 @@ use super::strategy_keys::STRATEGY;
 
 const CHUNKED: &[&str] = &["backfill", "incremental"];
 const MOVING: &[&str] = &["backfill", "full_refresh", "swap", "incremental"];
+/// What writes a table of a target.
+const WRITING: &[&str] = &["backfill", "full_refresh", "swap", "incremental", "sql"];
+const SQL: &[&str] = &["sql"];
 const PARTITIONED: &[&str] = &["backfill", "swap"];
 const CALENDAR: &[&str] = &["calendar"];
 const INTEGER: &[&str] = &["integer"];
@@ -31,7 +34,7 @@ pub(super) static STEP: Fields = Fields {
             .only(MOVING),
         Key::new("to", Shape::Fields(&TO), "The write side.")
             .required()
-            .only(MOVING),
+            .only(WRITING),
         Key::new(
             "partition",
             Shape::Fields(&PARTITION),
@@ -74,7 +77,14 @@ pub(super) static STEP: Fields = Fields {
         )
         .only(MOVING),
         Key::later("slot_limit", "it belongs to `cdc`"),
-        Key::later("sql", "it belongs to the strategy `sql`"),
+        Key::new(
+            "sql",
+            Shape::Script,
+            "The statements of the target; {run.id}, {run.reference_time}, {pipeline}, {step} and \
+             ${param:name} are values in them.",
+        )
+        .required()
+        .only(SQL),
         Key::later("command", "it belongs to the strategy `exec`"),
         Key::later("env", "it belongs to the strategy `exec`"),
         Key::later("probe", "it belongs to the strategy `exec`"),

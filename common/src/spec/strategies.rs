@@ -7,7 +7,7 @@ use super::draft::{DraftStep, Side};
 use super::fields::{boolean, duration, or, under, whole, word};
 use super::model::{
     Backfill, CursorNulls, FullRefresh, HorizonRule, Incremental, Nulls, Order, Partition,
-    PartitionBy, Reprocess, Shrinking, SourceRows, SourceTable, Swap, TargetTable,
+    PartitionBy, Reprocess, Script, Shrinking, SourceRows, SourceTable, Swap, TargetTable,
 };
 use super::node::{Node, Scalar, ScalarKind, Value};
 use super::relation::{Relation, query};
@@ -17,7 +17,6 @@ use super::write::{Chunk, ExistingRows, OnSchemaChange, Triggers, Write, WriteMo
 
 /// Both sides of a step that moves rows.
 fn sides(node: &Node, draft: &DraftStep) -> Option<(SourceTable, TargetTable)> {
-    let side = |side: &Side| Some((side.connection.clone()?.value, side.table.clone()?.value));
     let from = node.get("from")?;
     let read = draft.from.as_ref()?;
     let relation = match from.get("query") {
@@ -30,15 +29,29 @@ fn sides(node: &Node, draft: &DraftStep) -> Option<(SourceTable, TargetTable)> {
         columns: column_rules(from)?,
         rows: or(from.get("rows"), SourceRows::All, word)?,
     };
-    let (connection, table) = side(draft.to.as_ref()?)?;
-    let target = TargetTable {
-        connection,
-        table,
+    Some((source, target(node, draft)?))
+}
+
+/// The write side of a step.
+fn target(node: &Node, draft: &DraftStep) -> Option<TargetTable> {
+    let Side { connection, table } = draft.to.as_ref()?;
+    Some(TargetTable {
+        connection: connection.clone()?.value,
+        table: table.clone()?.value,
         create: or(node.get("to")?.get("create"), None, |node| {
             word(node).map(Some)
         })?,
-    };
-    Some((source, target))
+    })
+}
+
+pub(super) fn script(node: &Node, draft: &DraftStep) -> Option<Script> {
+    Some(Script {
+        to: TargetTable {
+            create: None,
+            ..target(node, draft)?
+        },
+        sql: draft.script.clone()?.value,
+    })
 }
 
 pub(super) fn full_refresh(node: &Node, strategy: &Node, draft: &DraftStep) -> Option<FullRefresh> {

@@ -127,12 +127,12 @@ static STRATEGIES: &[Word] = &[
     Word::new("full_refresh"),
     Word::new("swap"),
     Word::new("incremental"),
+    Word::new("sql"),
     Word::new("noop"),
     Word::later(
         "cdc",
         "`incremental` loads what was written since the last run, but sees no deletes",
     ),
-    Word::later("sql", "run the statements after the pipeline"),
     Word::later("exec", "run the program after the pipeline"),
 ];
 

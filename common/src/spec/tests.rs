@@ -101,6 +101,13 @@ steps:
     write: {mode: merge, key: [refund_id], cursor: changed_at, resident: fail}
   shipments:
     from: {table: shipments}
+  kpis:
+    strategy: sql
+    depends_on: [shipments]
+    to: {table: mart.kpis}
+    sql: |
+      delete from mart.kpis where day >= ${param:since};
+      insert into mart.kpis select {run.id}, {run.reference_time}, {pipeline}, {step}, '{}', count(*) from x;
 "#;
 
 pub(super) fn none() -> BTreeMap<String, String> {
@@ -136,6 +143,7 @@ fn backfill_of<'a>(spec: &'a Spec, step: &str) -> &'a Backfill {
         Strategy::FullRefresh(_)
         | Strategy::Swap(_)
         | Strategy::Incremental(_)
+        | Strategy::Sql(_)
         | Strategy::Noop(_) => {
             panic!("{step} is no backfill")
         }
@@ -355,7 +363,7 @@ fn spec_suggests_legal_key() {
     let strategy = only("type: backfill", "type: mirror");
     assert_eq!(
         strategy.message,
-        "`mirror` is none of `backfill`, `full_refresh`, `swap`, `incremental` and `noop`"
+        "`mirror` is none of `backfill`, `full_refresh`, `swap`, `incremental`, `sql` and `noop`"
     );
 }
 

@@ -104,19 +104,36 @@ pub enum WriteMode {
     /// Rows are added to a table beside the target's, which takes its place once it is whole. What
     /// `swap` does; no word of a `write.mode`.
     Exchange,
+    /// Whatever the statements of the step say. What `sql` does; no word of a `write.mode`.
+    Statements,
     /// Rows whose key the target has take the place of those, unless they are older; the others are
     /// added. Rows that the source does not have stay.
     Merge,
 }
 
 impl WriteMode {
-    /// Whether a run leaves no row of an earlier one: then it asks neither for their receipts nor
-    /// gives one that covers anything.
+    /// Whether a run does all of it, whatever earlier ones have done: then it asks neither for their
+    /// receipts nor gives one that covers anything.
     #[must_use]
     pub const fn replaces_all(self) -> bool {
         match self {
-            Self::ReplaceTable | Self::Exchange => true,
+            Self::ReplaceTable | Self::Exchange | Self::Statements => true,
             Self::Append | Self::ReplacePartition | Self::Merge => false,
+        }
+    }
+
+    /// Whether what is written goes into one table, which is made ready before.
+    #[must_use]
+    pub const fn prepares_table(self) -> bool {
+        !matches!(self, Self::Statements)
+    }
+
+    /// Whether what is done once more is there twice.
+    #[must_use]
+    pub const fn adds(self) -> bool {
+        match self {
+            Self::Append | Self::Statements => true,
+            Self::ReplaceTable | Self::Exchange | Self::ReplacePartition | Self::Merge => false,
         }
     }
 }

@@ -430,6 +430,7 @@ impl Incremental {
                 WriteMode::ReplacePartition
                 | WriteMode::ReplaceTable
                 | WriteMode::Exchange
+                | WriteMode::Statements
                 | WriteMode::Merge => Reprocess::All,
             },
             order: Order::Oldest,

@@ -8,6 +8,7 @@ mod backfill;
 mod full_refresh;
 mod incremental;
 mod noop;
+mod sql;
 mod swap;
 
 use std::time::Duration;
@@ -146,6 +147,7 @@ impl Strategy {
             Self::FullRefresh(refresh) => refresh.as_ref(),
             Self::Swap(swap) => swap.as_ref(),
             Self::Incremental(incremental) => incremental.as_ref(),
+            Self::Sql(script) => script.as_ref(),
             Self::Noop(noop) => noop,
         }
     }

@@ -282,7 +282,8 @@ pub(crate) fn plan_document(cluster: ClusterId, run: &Run, short: String) -> Opt
             continue;
         };
         // Of several tasks; one alone is told by the summary.
-        let is_one_of_many = |work: &Work| !matches!(work, Work::Build | Work::Publish);
+        let is_one_of_many =
+            |work: &Work| !matches!(work, Work::Build | Work::Publish | Work::Statements);
         let first = planned.works().filter(is_one_of_many).take(FIRST_MAX);
         let facts = run.facts.get(name);
         steps.push(PlannedStepDocument {

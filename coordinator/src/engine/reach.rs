@@ -41,9 +41,11 @@ impl<'a> Reach<'a> {
             PhaseKind::Check if !step.checks.iter().any(Check::asks_source) => (None, target),
             PhaseKind::Check => (source, target),
             PhaseKind::Count => (source, None),
-            PhaseKind::Probe | PhaseKind::Load | PhaseKind::Publish | PhaseKind::Execute => {
-                (source, target)
-            }
+            PhaseKind::Probe
+            | PhaseKind::Load
+            | PhaseKind::Publish
+            | PhaseKind::Statements
+            | PhaseKind::Execute => (source, target),
         };
         let connections = source.into_iter().chain(target).collect();
         // A fence is never given up: until it stands its run has not ended.

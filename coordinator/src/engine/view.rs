@@ -270,6 +270,7 @@ impl Run {
             step: step.clone(),
             spec_digest: self.record.spec_digest,
             base_dir: self.record.base_dir.clone(),
+            reference_time_micros: self.record.reference_time_micros,
             strategy: known.strategy.clone(),
             attempt_millis_max: known.limits.attempt.map(millis),
             stall_millis_max: millis(known.limits.stall),

@@ -119,6 +119,7 @@ fn away(
         | PhaseKind::Load
         | PhaseKind::Build
         | PhaseKind::Publish
+        | PhaseKind::Statements
         | PhaseKind::Execute => {
             let count = waiting(&step.counts());
             format!("{count} task{}: {wait}", if count == 1 { "" } else { "s" })
@@ -181,6 +182,7 @@ fn set_up_wait(
         | PhaseKind::Load
         | PhaseKind::Build
         | PhaseKind::Publish
+        | PhaseKind::Statements
         | PhaseKind::Execute => false,
     };
     let waits = is_shown && table.counts.pending > 0;

@@ -139,9 +139,10 @@ impl Leader {
         }
         let (lease, run) = self.lease(task)?;
         match (outcome, run.work(&lease.address)?) {
-            (Outcome::Committed(receipt), Work::Partition(_) | Work::Publish) => {
-                self.committed(task, receipt, millis)
-            }
+            (
+                Outcome::Committed(receipt),
+                Work::Partition(_) | Work::Publish | Work::Statements,
+            ) => self.committed(task, receipt, millis),
             (Outcome::Checked(checked), Work::Publish | Work::Check) => {
                 self.checked(task, checked, millis)
             }
@@ -193,6 +194,7 @@ impl Leader {
                 | Work::Build
                 | Work::Check
                 | Work::Publish
+                | Work::Statements
                 | Work::Noop(_)
                 | Work::Fence
                 | Work::Count(_)

@@ -289,6 +289,7 @@ impl Target {
             | Work::Build
             | Work::Check
             | Work::Publish
+            | Work::Statements
             | Work::Noop(_)
             | Work::Fence
             | Work::Count(_)
@@ -326,7 +327,7 @@ impl Target {
             panic!("{} is not to be probed", order.step)
         };
         let ledger = self.lock();
-        let stream = stream_id(&order.pipeline, &order.step, &load.from, &load.to);
+        let stream = stream_id(&order.pipeline, &order.step, Some(&load.from), &load.to);
         let (first, last) = ledger.rows_lie;
         let mut found: StepFacts = facts(last - first + 1);
         found.target.covered = self.covered(&ledger, &stream, None);
@@ -693,6 +694,7 @@ pub(super) fn slice_of(assignment: &Assignment) -> Option<Slice> {
         | Work::Build
         | Work::Check
         | Work::Publish
+        | Work::Statements
         | Work::Noop(_)
         | Work::Fence
         | Work::Count(_)

@@ -234,7 +234,12 @@ impl Attempt {
                 self.pause().await;
                 return Some(committed);
             }
-            Work::Build | Work::Check | Work::Publish | Work::Noop(_) | Work::Count(_) => {
+            Work::Build
+            | Work::Check
+            | Work::Publish
+            | Work::Statements
+            | Work::Noop(_)
+            | Work::Count(_) => {
                 return Some(well(&self.assignment, 0));
             }
         }

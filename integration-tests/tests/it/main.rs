@@ -42,6 +42,7 @@ mod refreshes;
 mod refusals;
 mod release;
 mod renames;
+mod scripts;
 mod secrets;
 mod signals;
 mod silence;

@@ -198,6 +198,7 @@ impl From<Assignment> for pb::Assignment {
             Work::Build => W::Build(pb::Build {}),
             Work::Check => W::Check(pb::Check {}),
             Work::Publish => W::Publish(pb::Publish {}),
+            Work::Statements => W::Statements(pb::Statements {}),
             Work::Noop(n) => W::Noop(n),
             Work::Fence => W::FenceRun(pb::FenceRun {}),
             Work::Count(range) => W::Count(range.into()),
@@ -231,6 +232,7 @@ impl TryFrom<pb::Assignment> for Assignment {
             W::Build(pb::Build {}) => Work::Build,
             W::Check(pb::Check {}) => Work::Check,
             W::Publish(pb::Publish {}) => Work::Publish,
+            W::Statements(pb::Statements {}) => Work::Statements,
             W::Noop(n) => Work::Noop(n),
             W::FenceRun(pb::FenceRun {}) => Work::Fence,
             W::Count(range) => Work::Count(

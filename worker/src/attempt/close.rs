@@ -5,7 +5,7 @@ use highwater_common::error_code::ErrorCode;
 use highwater_common::stream::PlanMark;
 use highwater_runtime::failpoint;
 
-use super::{AttemptContext, OrderContext, malformed};
+use super::{AttemptContext, OrderContext};
 use crate::connector::CloseRequest;
 use crate::patience::Call;
 
@@ -76,10 +76,7 @@ pub(super) fn close_request(
     phase: u8,
 ) -> Result<CloseRequest, AttemptError> {
     let (order, load_order) = (&context.order, context.load_order()?);
-    let (_, to) = order
-        .target
-        .as_ref()
-        .ok_or_else(|| malformed("no target"))?;
+    let to = context.target_table()?;
     Ok(CloseRequest {
         cluster: order.cluster,
         run: order.run,

@@ -99,10 +99,11 @@ impl OrderContext {
     }
 
     pub(crate) fn sides(&self) -> Result<Sides<'_>, AttemptError> {
-        let (from, to) = self.tables()?;
+        let to = &self.target_table()?.connection;
+        let source = self.order.source.as_ref();
         Ok(Sides {
-            source: &from.connection,
-            target: &to.connection,
+            source: source.map_or(to, |(_, from)| &from.connection),
+            target: to,
         })
     }
 
@@ -139,11 +140,18 @@ impl OrderContext {
         }
     }
 
+    /// What the step writes.
+    pub(crate) fn target_table(&self) -> Result<&TargetTable, AttemptError> {
+        let target = self.order.target.as_ref();
+        let (_, to) = target.ok_or_else(|| malformed("no target"))?;
+        Ok(to)
+    }
+
     /// The step's stream.
     pub(crate) fn stream(&self) -> Result<String, AttemptError> {
-        let (from, to) = self.tables()?;
         let StepOrder { pipeline, step, .. } = &self.order;
-        Ok(stream_id(pipeline, step, from, to))
+        let source = self.order.source.as_ref().map(|(_, from)| from);
+        Ok(stream_id(pipeline, step, source, self.target_table()?))
     }
 
     /// What is asked about the table that takes the target's place; `None` where none does.

@@ -14,11 +14,16 @@ use crate::patience::Call;
 pub(crate) async fn prepare(cx: &AttemptContext<'_>) -> Result<Outcome, AttemptError> {
     let (context, assignment) = (cx.of, cx.assignment);
     let (order, load_order) = (&context.order, context.load_order()?);
-    let (from, to) = context.tables()?;
+    let to = context.target_table()?;
+    let source = context.order.source.as_ref();
     let request = PrepareRequest {
         cluster: context.order.cluster,
         table: to.table.clone(),
-        source: from.relation.clone(),
+        // Statements read what they like.
+        source: source.map_or_else(
+            || to.table.clone().into(),
+            |(_, from)| from.relation.clone(),
+        ),
         columns: load_order.columns.clone(),
         source_engine: context.source_engine(),
         key: load_order.key.clone(),

@@ -32,7 +32,7 @@ pub(super) async fn behind(
         None => None,
         Some(step) => {
             let (from, to) = context.tables()?;
-            let stream = stream_id(&order.pipeline, step, from, to);
+            let stream = stream_id(&order.pipeline, step, Some(from), to);
             let asked = target.receipts(&order.cluster, &stream);
             let receipts = context.of_target(Call::Ledger, asked).await?;
             Some(receipts.coverage)

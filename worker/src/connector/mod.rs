@@ -1,7 +1,7 @@
 //! The connectors: the only place that knows a database. A read side, a write side, one contract
 //! for each.
 
-mod check_requests;
+mod checks;
 pub mod column_form;
 #[cfg(any(test, feature = "contract"))]
 pub mod contract;
@@ -17,6 +17,7 @@ mod receipt_requests;
 mod redaction;
 mod requests;
 mod rows;
+mod script;
 pub mod sql_text;
 pub mod sqlite;
 mod staging;
@@ -28,7 +29,7 @@ pub mod value_text;
 use highwater_common::assignment::AttemptError;
 use highwater_runtime::failpoint::Struck;
 
-pub use check_requests::{CheckRequest, Question};
+pub use checks::{CheckRequest, CheckTx, Checks, Question};
 pub use exchange_requests::{
     ExchangeRequest, Exchanged, ShadowFound, ShadowKind, ShadowRequest, UndoOutcome, UndoRequest,
 };
@@ -41,10 +42,11 @@ pub use requests::{
     TargetProbe, WatermarkMove, WriteRequest,
 };
 pub use rows::{RowBatch, RowFormat, RowStream, Rows, SliceRows, Value};
+pub use script::{BoundStatement, BoundValue, ScriptTx};
 pub use staging::{Pages, ReplaceTx, Snapshot, Snapshots, StageRequest, Stages};
 pub use traits::{
-    Builds, CheckTx, Checks, ClaimOutcome, Claimed, CommitFailure, ExchangeTx, Horizons, MergeTx,
-    Shadows, Source, Target, TargetTx, Watermarks,
+    Builds, ClaimOutcome, Claimed, CommitFailure, ExchangeTx, Horizons, MergeTx, Shadows, Source,
+    Target, TargetTx, Watermarks,
 };
 pub use transaction::{CommitOutcome, DataTx, GuardOutcome, Guarded, HeldClaim};
 

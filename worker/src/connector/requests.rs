@@ -141,6 +141,7 @@ impl PrepareRequest {
             WriteMode::Append
             | WriteMode::ReplaceTable
             | WriteMode::Exchange
+            | WriteMode::Statements
             | WriteMode::Merge => None,
         }
     }

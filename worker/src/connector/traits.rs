@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use highwater_common::assignment::{AttemptError, ErrorClass, Receipt};
-use highwater_common::check::Found;
 use highwater_common::chunk::Reached;
 use highwater_common::close::Ordinals;
 use highwater_common::commit::{CommitPermit, LedgerRow};
@@ -21,7 +20,7 @@ use highwater_common::spec::{Relation, TableName};
 use highwater_common::token::FencingToken;
 use highwater_common::window::{Horizon, StoredWatermark};
 
-use super::check_requests::CheckRequest;
+use super::checks::{CheckTx, Checks};
 use super::exchange_requests::{
     ExchangeRequest, Exchanged, ShadowFound, ShadowRequest, UndoOutcome, UndoRequest,
 };
@@ -30,6 +29,7 @@ use super::requests::{
     PrepareOutcome, PrepareRequest, ReadRequest, SourceProbe, TargetProbe, WriteRequest,
 };
 use super::rows::{RowFormat, RowStream, Rows, SliceRows};
+use super::script::ScriptTx;
 use super::staging::{ReplaceTx, Snapshots, Stages};
 use super::transaction::HeldClaim;
 use super::{CloseRequest, ConnectorError, ForgetOutcome, ForgetRequest, PlaceRequest};
@@ -256,17 +256,6 @@ pub trait Watermarks: Send + Sync {
     async fn place(&self, request: &PlaceRequest) -> Result<ForgetOutcome, ConnectorError>;
 }
 
-/// Answers for the checks of a step about a table that is loaded, as [`CheckTx`] gives them within
-/// a transaction.
-#[async_trait]
-pub trait Checks: Send + Sync {
-    /// Answers about the table as it is committed.
-    ///
-    /// # Errors
-    /// Those of [`CheckTx::ask`]; permanent `unknown_table`.
-    async fn ask(&self, request: &CheckRequest) -> Result<Found, ConnectorError>;
-}
-
 /// Tables beside the ones that are read, where a database can let one take the other's place with
 /// all that hangs on it ([`ExchangeTx`]). Each is found again by a mark of its own, so that a run
 /// that died goes on with its own and leaves nothing that nobody knows of.
@@ -421,6 +410,11 @@ pub trait TargetTx: Send {
         None
     }
 
+    /// How it runs statements of the user's own; `None` of a database that cannot.
+    fn scripting(&mut self) -> Option<&mut dyn ScriptTx> {
+        None
+    }
+
     /// How it publishes rows that wait in a table beside; `None` of a database that cannot.
     fn replacing(&mut self) -> Option<&mut dyn ReplaceTx> {
         None
@@ -459,18 +453,6 @@ pub trait MergeTx: Send {
         request: &WriteRequest,
         rows: &mut dyn RowStream,
     ) -> Result<Merged, ConnectorError>;
-}
-
-/// What a data transaction does beyond [`TargetTx`] where the database can answer for the checks of
-/// a step.
-#[async_trait]
-pub trait CheckTx: Send {
-    /// Answers about the held table as the transaction sees it. Whatever the question is, it changes
-    /// nothing, and leaves nothing behind in the session.
-    ///
-    /// # Errors
-    /// Resource `statement_timeout` when the answer takes longer than it may.
-    async fn ask(&mut self, request: &CheckRequest) -> Result<Found, ConnectorError>;
 }
 
 /// What a data transaction does beyond [`TargetTx`] where the database can let one table take the

@@ -17,7 +17,7 @@ use highwater_common::spec::{ExistingRows, TableName, WriteMode};
 use highwater_runtime::failpoint;
 
 use super::ConnectorError;
-use super::check_requests::CheckRequest;
+use super::checks::CheckRequest;
 use super::exchange_requests::{ExchangeRequest, Exchanged};
 use super::requests::{GuardStep, Merged, Next, WriteRequest};
 use super::rows::RowStream;
@@ -107,7 +107,7 @@ impl HeldClaim {
 /// An open data transaction. After an error, or dropped at any await, the connection closes, the
 /// server rolls back, and nothing is left that could commit.
 pub struct DataTx {
-    tx: Box<dyn TargetTx>,
+    pub(super) tx: Box<dyn TargetTx>,
     reached: Reached,
     supervisor: Supervisor,
 }
@@ -252,7 +252,7 @@ async fn write(
     tx.hold(request).await?;
     let into = &request.rows;
     match request.mode {
-        WriteMode::Append | WriteMode::Exchange => {}
+        WriteMode::Append | WriteMode::Exchange | WriteMode::Statements => {}
         WriteMode::Merge => return merge(tx, request, rows).await,
         WriteMode::ReplaceTable => return replace_table(tx, request, rows).await,
         WriteMode::ReplacePartition => {

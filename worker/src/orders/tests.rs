@@ -10,6 +10,7 @@ use crate::supervisor::Supervisor;
 /// The `no`th order, as it comes.
 fn order(no: usize) -> (DocumentDigest, Vec<u8>) {
     let order = StepOrder {
+        reference_time_micros: 0,
         cluster: ClusterId::from_bytes([1; 16]),
         run: RunId::from_bytes([2; 16]),
         pipeline: "shop".parse().expect("a name"),

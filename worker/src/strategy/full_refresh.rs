@@ -22,9 +22,12 @@ impl Run for FullRefresh {
             }
             Work::Close { phase } => ask_for_commits(cx.of, *phase).await,
             Work::Build => build(cx).await,
-            Work::Partition(_) | Work::Check | Work::Count(_) | Work::Noop(_) | Work::Fence => {
-                Err(other_work(work))
-            }
+            Work::Partition(_)
+            | Work::Check
+            | Work::Count(_)
+            | Work::Statements
+            | Work::Noop(_)
+            | Work::Fence => Err(other_work(work)),
         }
     }
 }

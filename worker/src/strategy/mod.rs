@@ -5,6 +5,7 @@ mod backfill;
 mod full_refresh;
 mod incremental;
 mod noop;
+mod sql;
 mod swap;
 
 use async_trait::async_trait;
@@ -27,6 +28,7 @@ pub(crate) fn run_of(strategy: &Strategy) -> &dyn Run {
         Strategy::FullRefresh(refresh) => refresh.as_ref(),
         Strategy::Swap(swap) => swap.as_ref(),
         Strategy::Incremental(incremental) => incremental.as_ref(),
+        Strategy::Sql(script) => script.as_ref(),
         Strategy::Noop(noop) => noop,
     }
 }

@@ -21,6 +21,7 @@ impl Run for Noop {
             | Work::Build
             | Work::Check
             | Work::Publish
+            | Work::Statements
             | Work::Fence
             | Work::Count(_)
             | Work::Close { .. } => Err(other_work(work)),

@@ -106,6 +106,7 @@ pub(super) async fn claim(
                     conn: claiming.conn,
                     endpoint: endpoint.clone(),
                     claim: claim.clone(),
+                    is_spent: false,
                 });
                 let held = HeldClaim::new(Box::new(held), reached, supervisor.clone());
                 return Ok(ClaimOutcome::Held(held));

@@ -11,7 +11,7 @@ use highwater_common::id::ConnectionName;
 use highwater_common::plan::{Compat, compat, has_same_wire_form};
 use highwater_common::range::Slice;
 use highwater_common::spec::{TableName, Triggers, WriteMode};
-use sqlx::{Executor, PgConnection, Row};
+use sqlx::{Connection, Executor, PgConnection, Row};
 
 use super::catalog::{find_table, qualified, unknown_column, unknown_table};
 use super::errors::{classify, is_missing_relation, is_refusal, permanent, transaction_pooling};
@@ -25,7 +25,8 @@ use crate::connector::stored_slice::{ALL, NULL, StoredSlice};
 use crate::connector::value_text::encode_value;
 use crate::connector::{
     CheckTx, Claim, Claimed, CommitFailure, ConnectorError, ExchangeTx, GuardStep, Matched,
-    MergeTx, ReplaceTx, RowBatch, RowFormat, RowStream, Rows, TargetTx, Value, WriteRequest,
+    MergeTx, ReplaceTx, RowBatch, RowFormat, RowStream, Rows, ScriptTx, TargetTx, Value,
+    WriteRequest,
 };
 
 /// Encoded rows are sent in frames of about this size.
@@ -35,6 +36,8 @@ pub(super) struct Session {
     pub(super) conn: PgConnection,
     pub(super) endpoint: Endpoint,
     pub(super) claim: Claim,
+    /// Whether statements of the user's own have run in it: then nobody else gets it.
+    pub(super) is_spent: bool,
 }
 
 impl Session {
@@ -65,8 +68,16 @@ impl Claimed for PgClaim {
     }
 
     async fn release(self: Box<Self>) {
-        let Session { conn, endpoint, .. } = self.0;
-        endpoint.keep_or_close(conn).await;
+        let Session {
+            conn,
+            endpoint,
+            is_spent,
+            ..
+        } = self.0;
+        match is_spent {
+            true => drop(conn.close().await),
+            false => endpoint.keep_or_close(conn).await,
+        }
     }
 }
 
@@ -107,6 +118,7 @@ impl TargetTx for OpenTx {
             WriteMode::Append
             | WriteMode::ReplacePartition
             | WriteMode::Exchange
+            | WriteMode::Statements
             | WriteMode::Merge => Ok(()),
             WriteMode::ReplaceTable => self.defer_constraints().await,
         }
@@ -207,6 +219,10 @@ impl TargetTx for OpenTx {
         Some(self)
     }
 
+    fn scripting(&mut self) -> Option<&mut dyn ScriptTx> {
+        Some(self)
+    }
+
     fn replacing(&mut self) -> Option<&mut dyn ReplaceTx> {
         Some(self)
     }
@@ -277,6 +293,7 @@ impl OpenTx {
                 WriteMode::Append
                 | WriteMode::ReplacePartition
                 | WriteMode::Exchange
+                | WriteMode::Statements
                 | WriteMode::Merge => " in row exclusive mode",
                 // Whoever else writes waits: what is counted at the end is what was written.
                 WriteMode::ReplaceTable => " in share row exclusive mode",

@@ -33,6 +33,7 @@ mod probe;
 mod query;
 mod receipts;
 mod references;
+mod script;
 mod session;
 mod session_pool;
 mod snapshot;

@@ -54,6 +54,7 @@ pub(super) async fn prepare(
         receipts::check(&mut conn, endpoint, name, &request.table, found.as_ref()).await?;
     }
     let (warnings, coverage) = match &found {
+        _ if !request.mode.prepares_table() => (Vec::new(), Coverage::default()),
         // Receipts of nothing are none of a table that is still to be made.
         None => (
             create_table(&mut conn, endpoint, request).await?,
@@ -80,8 +81,8 @@ pub(super) async fn prepare(
             .await
             .map_err(failed)?,
     };
-    if let Some(table) = &table {
-        receipts::note(&mut conn, endpoint, name, table).await?;
+    if let Some(table) = table.filter(|_| request.mode.prepares_table()) {
+        receipts::note(&mut conn, endpoint, name, &table).await?;
     }
     let fingerprint = read_fingerprint(&mut conn, endpoint).await?;
     conn.execute("commit").await.map_err(failed)?;

@@ -15,7 +15,7 @@ use highwater_common::error_code::ErrorCode;
 use highwater_common::facts::{ColumnFacts, Engine, TargetFacts};
 use highwater_common::id::{ClusterId, ConnectionName, RunId, TaskId};
 use highwater_common::plan::has_same_wire_form;
-use highwater_common::spec::{TableName, WriteMode};
+use highwater_common::spec::TableName;
 use highwater_common::stream::RunMark;
 use highwater_common::window::StoredWatermark;
 use sqlx::{Connection, Executor, PgConnection};
@@ -233,9 +233,7 @@ impl Target for PostgresTarget {
                     .await
                     .map_err(self.failed("read what the step has committed"))?
             }
-            None if request.mode == WriteMode::Append
-                && self.holds_rows(&mut conn, &request.table).await? =>
-            {
+            None if request.mode.adds() && self.holds_rows(&mut conn, &request.table).await? => {
                 let message =
                     ledger_lost_message(&self.endpoint.to_string(), &request.table.to_string());
                 return Err(permanent(ErrorCode::LedgerMissing, message));

@@ -22,6 +22,7 @@ mod query;
 mod queue;
 mod receipts;
 mod rows;
+mod script;
 mod session;
 mod source;
 mod sql;

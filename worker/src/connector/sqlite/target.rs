@@ -12,7 +12,7 @@ use highwater_common::errand::StreamReceipts;
 use highwater_common::error_code::ErrorCode;
 use highwater_common::facts::{ColumnFacts, Engine, TargetFacts};
 use highwater_common::id::{ClusterId, ConnectionName, RunId, TaskId};
-use highwater_common::spec::{TableName, WriteMode};
+use highwater_common::spec::TableName;
 use highwater_common::stream::RunMark;
 use highwater_common::window::StoredWatermark;
 use highwater_runtime::failpoint;
@@ -143,8 +143,11 @@ impl Change {
         if !request.mode.replaces_all() {
             receipts::check(conn, place, &wanted.stream, &request.table, is_there).await?;
         }
-        let warnings = prepare::table(conn, place, request).await?;
-        receipts::note(conn, place, &wanted.stream, &request.table).await?;
+        let mut warnings = Vec::new();
+        if request.mode.prepares_table() {
+            warnings = prepare::table(conn, place, request).await?;
+            receipts::note(conn, place, &wanted.stream, &request.table).await?;
+        }
         // Receipts of nothing are none of a table that was just made.
         let coverage = match wanted.kind {
             Some(kind) if is_there => {
@@ -373,7 +376,7 @@ impl Target for SqliteTarget {
                 ledger::belongs(place, &meta, &request.cluster)?;
                 return ledger::committed(conn, place, request).await;
             }
-            let appends = request.mode == WriteMode::Append;
+            let appends = request.mode.adds();
             if appends && catalog::find(conn, place, &request.table).await?.is_some() {
                 let text = format!(
                     "select exists (select 1 from {})",

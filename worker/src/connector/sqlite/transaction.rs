@@ -18,7 +18,7 @@ use super::session::Session;
 use super::{ledger, sql};
 use crate::connector::{
     CheckTx, Claim, Claimed, CommitFailure, ConnectorError, GuardStep, Matched, MergeTx, RowBatch,
-    RowStream, Rows, TargetTx, WriteRequest,
+    RowStream, Rows, ScriptTx, TargetTx, WriteRequest,
 };
 
 /// Whose attempt this is.
@@ -165,6 +165,10 @@ impl TargetTx for SqliteTx {
     ) -> Result<u64, ConnectorError> {
         let into = self.held()?.sql.clone();
         self.insert_into(&into, request, rows).await
+    }
+
+    fn scripting(&mut self) -> Option<&mut dyn ScriptTx> {
+        Some(self)
     }
 
     fn checking(&mut self) -> Option<&mut dyn CheckTx> {

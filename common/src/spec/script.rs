@@ -1,0 +1,569 @@
+//! The statements of a step that says itself what its target does: where each ends, which values go
+//! into it, and what cannot be part of one transaction.
+//!
+//! Quotes, comments and bodies are told apart as the database's own tools do it (psql's lexer, and
+//! `sqlite3_complete`), so that a semicolon in one of them parts nothing. A placeholder becomes a
+//! parameter of the server's; its value never becomes text of a statement.
+
+use std::fmt;
+
+use crate::engine::Engine;
+
+/// Words of a statement that are looked at: enough to know what it is.
+const WORDS_MAX: usize = 24;
+/// Letters of a statement that a message shows.
+const SHOWN_MAX: usize = 40;
+
+/// One statement, as the server gets it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Statement {
+    /// The text, its placeholders written as the server's parameters.
+    pub text: String,
+    /// The values of the parameters, from the first.
+    pub parameters: Vec<Parameter>,
+    /// The line of the script that it begins on, from 1.
+    pub line: usize,
+    /// Whether the number that the server answers with is one of rows that it has changed.
+    pub changes_rows: bool,
+}
+
+/// A value that goes into a statement.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Parameter {
+    /// `{run.id}`: the id of the run.
+    RunId,
+    /// `{run.reference_time}`: what "now" means for all of the run.
+    ReferenceTime,
+    /// `{pipeline}`: the name of the pipeline.
+    Pipeline,
+    /// `{step}`: the name of the step.
+    Step,
+    /// `{'2024-01-01'::date}`: a value; what `${param:since}` becomes.
+    Literal {
+        /// As it is written, without the quotes.
+        value: String,
+        /// What it is.
+        of: LiteralKind,
+    },
+}
+
+/// What a literal is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LiteralKind {
+    /// Any text.
+    Text,
+    /// A whole number.
+    Integer,
+    /// A day.
+    Date,
+    /// A time, with a zone or without one.
+    Timestamp,
+}
+
+impl LiteralKind {
+    const ALL: [Self; 4] = [Self::Text, Self::Integer, Self::Date, Self::Timestamp];
+
+    /// The word for it.
+    pub(super) const fn word(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::Integer => "integer",
+            Self::Date => "date",
+            Self::Timestamp => "timestamp",
+        }
+    }
+}
+
+/// How a placeholder stands in a script; what [`statements`] reads as [`Parameter::Literal`].
+pub(super) fn literal(value: &str, of: LiteralKind) -> String {
+    format!("{{'{}'::{}}}", value.replace('\'', "''"), of.word())
+}
+
+/// Why a text is no script.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ScriptError {
+    /// The line, from 1.
+    pub line: usize,
+    /// What is wrong.
+    pub message: String,
+    /// What to do.
+    pub hint: &'static str,
+}
+
+impl fmt::Display for ScriptError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "line {}: {}", self.line, self.message)
+    }
+}
+
+impl fmt::Display for Statement {
+    /// Its first words, for messages.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = self.text.split_whitespace().collect::<Vec<_>>().join(" ");
+        let shown: String = text.chars().take(SHOWN_MAX).collect();
+        let more = if shown.len() < text.len() { "…" } else { "" };
+        write!(f, "`{shown}{more}`")
+    }
+}
+
+/// The statements of a script for a database of this kind, in their order; at least one.
+///
+/// # Errors
+/// [`ScriptError`] for the first that is not closed, holds a placeholder that is not known, or
+/// cannot be part of a transaction.
+pub fn statements(script: &str, engine: Engine) -> Result<Vec<Statement>, ScriptError> {
+    let mut lexer = Lexer {
+        script,
+        at: 0,
+        line: 1,
+        engine,
+        open: Open::default(),
+        done: Vec::new(),
+    };
+    while !lexer.rest().is_empty() {
+        lexer.token()?;
+    }
+    lexer.end_statement()?;
+    match lexer.done.as_slice() {
+        [] => Err(ScriptError {
+            line: 1,
+            message: "there is no statement".to_owned(),
+            hint: "write the statements of the target, with a semicolon behind each",
+        }),
+        [..] => Ok(lexer.done),
+    }
+}
+
+/// The statement that is read.
+#[derive(Debug, Default)]
+struct Open {
+    text: String,
+    parameters: Vec<Parameter>,
+    /// Where its first token stands; 0 before there is one.
+    line: usize,
+    /// Its first words, in lower case.
+    words: Vec<String>,
+    /// Parentheses that are open.
+    parentheses: u32,
+    /// Bodies between `begin` and `end` that are open: those of a function or of a trigger.
+    bodies: u32,
+}
+
+struct Lexer<'s> {
+    script: &'s str,
+    at: usize,
+    line: usize,
+    engine: Engine,
+    open: Open,
+    done: Vec<Statement>,
+}
+
+impl<'s> Lexer<'s> {
+    fn rest(&self) -> &'s str {
+        self.script.get(self.at..).unwrap_or_default()
+    }
+
+    /// The next so many bytes.
+    fn take(&mut self, length: usize) -> &'s str {
+        let taken = self.rest().get(..length).unwrap_or_else(|| self.rest());
+        self.at = self.at.saturating_add(taken.len());
+        let breaks = taken.bytes().filter(|byte| *byte == b'\n').count();
+        self.line = self.line.saturating_add(breaks);
+        taken
+    }
+
+    /// The next so many bytes, as a part of the statement.
+    fn keep(&mut self, length: usize) {
+        if self.open.line == 0 {
+            self.open.line = self.line;
+        }
+        let taken = self.take(length);
+        self.open.text.push_str(taken);
+    }
+
+    fn failed(&self, message: impl Into<String>, hint: &'static str) -> ScriptError {
+        ScriptError {
+            line: self.line,
+            message: message.into(),
+            hint,
+        }
+    }
+
+    fn token(&mut self) -> Result<(), ScriptError> {
+        let rest = self.rest();
+        let Some(first) = rest.chars().next() else {
+            return Ok(());
+        };
+        if first.is_whitespace() {
+            let blank = self.take(first.len_utf8());
+            if self.open.line > 0 {
+                self.open.text.push_str(blank);
+            }
+            return Ok(());
+        }
+        if let Some(length) = self.comment()? {
+            let comment = self.take(length);
+            if self.open.line > 0 {
+                self.open.text.push_str(comment);
+            }
+            return Ok(());
+        }
+        if let Some(length) = self.quoted(rest)? {
+            return self.quote(length);
+        }
+        match first {
+            ';' if self.open.parentheses == 0 && self.open.bodies == 0 => {
+                self.end_statement()?;
+                self.take(1);
+                return Ok(());
+            }
+            '{' if rest.starts_with("{{") => self.brace("{"),
+            '}' if rest.starts_with("}}") => self.brace("}"),
+            '{' => return self.placeholder(),
+            '}' => {
+                return Err(self.failed("a brace is closed that is not open", BRACES));
+            }
+            '(' => {
+                self.open.parentheses = self.open.parentheses.saturating_add(1);
+                self.keep(1);
+            }
+            ')' => {
+                self.open.parentheses = self.open.parentheses.saturating_sub(1);
+                self.keep(1);
+            }
+            _ if is_word_start(first) => self.word(),
+            _ => {
+                self.refuse_own_parameter(rest)?;
+                self.keep(first.len_utf8());
+            }
+        }
+        Ok(())
+    }
+
+    /// A brace that is meant as one.
+    fn brace(&mut self, brace: &str) {
+        self.keep(0);
+        self.take(2);
+        self.open.text.push_str(brace);
+    }
+
+    fn word(&mut self) {
+        let rest = self.rest();
+        let is_inside = |c: char| is_word_start(c) || c.is_ascii_digit() || c == '$';
+        let length = rest.find(|c| !is_inside(c)).unwrap_or(rest.len());
+        let word = rest.get(..length).unwrap_or_default().to_ascii_lowercase();
+        self.keep(length);
+        let open = &mut self.open;
+        match word.as_str() {
+            "begin" if makes_body(&open.words) => open.bodies = open.bodies.saturating_add(1),
+            "case" if open.bodies > 0 => open.bodies = open.bodies.saturating_add(1),
+            "end" => open.bodies = open.bodies.saturating_sub(1),
+            _ => {}
+        }
+        if open.words.len() < WORDS_MAX {
+            open.words.push(word);
+        }
+    }
+
+    /// A quoted text or name, as it is; what looks like a placeholder in it would stay text.
+    fn quote(&mut self, length: usize) -> Result<(), ScriptError> {
+        let text = self.rest().get(..length).unwrap_or_default();
+        if let Some(name) = NAMES.iter().find(|name| text.contains(*name)) {
+            return Err(self.failed(
+                format!("`{name}` stands within quotes, where it is text and no value"),
+                "write it without the quotes: it becomes a parameter of its type",
+            ));
+        }
+        if LiteralKind::ALL
+            .iter()
+            .any(|kind| text.contains(&format!("'::{}}}", kind.word())))
+            && text.contains("{'")
+        {
+            return Err(self.failed(
+                "a value stands within quotes, where it is text",
+                "write ${param:name} without the quotes: it becomes a parameter of its type",
+            ));
+        }
+        self.keep(length);
+        Ok(())
+    }
+
+    fn placeholder(&mut self) -> Result<(), ScriptError> {
+        let rest = self.rest();
+        let inside = rest.get(1..).unwrap_or_default();
+        let (parameter, length) = match inside.strip_prefix('\'') {
+            Some(value) => self.literal(value)?,
+            None => {
+                let Some((name, _)) = inside.split_once('}') else {
+                    return Err(self.failed("a brace is not closed", BRACES));
+                };
+                let parameter = match name.trim() {
+                    "run.id" => Parameter::RunId,
+                    "run.reference_time" => Parameter::ReferenceTime,
+                    "pipeline" => Parameter::Pipeline,
+                    "step" => Parameter::Step,
+                    other => {
+                        let name: String = other.chars().take(SHOWN_MAX).collect();
+                        return Err(self.failed(format!("`{{{name}}}` is not known here"), KNOWN));
+                    }
+                };
+                (parameter, name.len())
+            }
+        };
+        self.keep(0);
+        self.take(length.saturating_add(2));
+        let open = &mut self.open;
+        let at = match open.parameters.iter().position(|one| *one == parameter) {
+            Some(at) => at,
+            None => {
+                open.parameters.push(parameter.clone());
+                open.parameters.len().saturating_sub(1)
+            }
+        };
+        let number = at.saturating_add(1);
+        let written = if self.engine == Engine::Postgres {
+            format!("${number}::{}", postgres_type(&parameter))
+        } else {
+            format!("?{number}")
+        };
+        self.open.text.push_str(&written);
+        Ok(())
+    }
+
+    /// The value between `{'` and `'::date}`, and how long all between the braces is.
+    fn literal(&self, text: &str) -> Result<(Parameter, usize), ScriptError> {
+        let not_one = || {
+            self.failed(
+                "a value in braces is written {'2024-01-01'::date}",
+                "its type is text, integer, date or timestamp",
+            )
+        };
+        let end = single_quoted(text, false).ok_or_else(not_one)?;
+        let written = text.get(..end.saturating_sub(1)).ok_or_else(not_one)?;
+        let behind = text.get(end..).unwrap_or_default();
+        let (word, _) = behind
+            .strip_prefix("::")
+            .and_then(|behind| behind.split_once('}'))
+            .ok_or_else(not_one)?;
+        let mut kinds = LiteralKind::ALL.into_iter();
+        let of = kinds.find(|kind| kind.word() == word).ok_or_else(not_one)?;
+        let value = written.replace("''", "'");
+        let length = [1, end, 2, word.len()].iter().sum();
+        Ok((Parameter::Literal { value, of }, length))
+    }
+
+    /// How long the comment is that comes next, if one does.
+    fn comment(&self) -> Result<Option<usize>, ScriptError> {
+        let rest = self.rest();
+        if rest.starts_with("--") {
+            return Ok(Some(rest.find('\n').unwrap_or(rest.len())));
+        }
+        if !rest.starts_with("/*") {
+            return Ok(None);
+        }
+        let unclosed = || self.failed("a comment is not closed", "close it by */");
+        let (mut at, mut depth) = (2_usize, 1_u32);
+        while depth > 0 {
+            let inside = rest.get(at..).unwrap_or_default();
+            let next = inside.char_indices().find(|(_, c)| matches!(c, '*' | '/'));
+            let (found, _) = next.ok_or_else(unclosed)?;
+            let from = inside.get(found..).unwrap_or_default();
+            // Those of PostgreSQL stand within each other.
+            let (step, deeper) = match from {
+                _ if from.starts_with("*/") => (2, depth.saturating_sub(1)),
+                _ if from.starts_with("/*") && self.engine == Engine::Postgres => {
+                    (2, depth.saturating_add(1))
+                }
+                _ => (1, depth),
+            };
+            depth = deeper;
+            at = at.saturating_add(found).saturating_add(step);
+        }
+        Ok(Some(at))
+    }
+
+    /// How long the quoted text or name is that comes next, if one does.
+    fn quoted(&self, rest: &str) -> Result<Option<usize>, ScriptError> {
+        let length = match (rest.as_bytes(), self.engine) {
+            ([b'\'', ..], engine) => {
+                let before = self.open.text.as_bytes();
+                let is_escaped = engine == Engine::Postgres
+                    && matches!(before, [.., b'e' | b'E'])
+                    && self.open.words.last().is_some_and(|word| word == "e");
+                single_quoted(rest.get(1..).unwrap_or_default(), is_escaped)
+            }
+            ([b'"', ..], _) => until_mark(rest, "\""),
+            ([b'`', ..], Engine::Sqlite) => until_mark(rest, "`"),
+            ([b'[', ..], Engine::Sqlite) => until_mark(rest, "]"),
+            ([b'$', ..], Engine::Postgres) => match dollar_mark(rest) {
+                None => return Ok(None),
+                Some(mark) => {
+                    let inside = rest.get(mark.len()..).unwrap_or_default();
+                    let end = inside.find(mark);
+                    end.map(|end| {
+                        end.saturating_add(mark.len().saturating_mul(2))
+                            .saturating_sub(1)
+                    })
+                }
+            },
+            _ => return Ok(None),
+        };
+        match length {
+            Some(length) => Ok(Some(length.saturating_add(1))),
+            None => Err(self.failed("a quote is not closed", "close it")),
+        }
+    }
+
+    /// A parameter of the server's own would be bound to nothing.
+    fn refuse_own_parameter(&self, rest: &str) -> Result<(), ScriptError> {
+        let behind = rest.chars().nth(1).unwrap_or(' ');
+        let is_own = match (rest.as_bytes(), self.engine) {
+            ([b'$', ..], Engine::Postgres) => behind.is_ascii_digit(),
+            ([b'?', ..], Engine::Sqlite) => true,
+            ([b':' | b'@' | b'$', ..], Engine::Sqlite) => is_word_start(behind),
+            _ => false,
+        };
+        if is_own {
+            return Err(self.failed("a parameter that nothing is bound to", KNOWN));
+        }
+        Ok(())
+    }
+
+    /// The statement is over.
+    fn end_statement(&mut self) -> Result<(), ScriptError> {
+        let open = std::mem::take(&mut self.open);
+        if open.line == 0 {
+            return Ok(());
+        }
+        if let Some(why) = stands_alone(&open.words, self.engine) {
+            return Err(ScriptError {
+                line: open.line,
+                message: why,
+                hint: ALONE,
+            });
+        }
+        self.done.push(Statement {
+            text: open.text.trim_end().to_owned(),
+            parameters: open.parameters,
+            line: open.line,
+            changes_rows: open
+                .words
+                .first()
+                .is_some_and(|verb| CHANGING.contains(&verb.as_str())),
+        });
+        Ok(())
+    }
+}
+
+/// How a statement begins that changes rows.
+const CHANGING: [&str; 7] = [
+    "insert", "update", "delete", "merge", "replace", "with", "copy",
+];
+/// What may stand in braces.
+const NAMES: [&str; 4] = ["{run.id}", "{run.reference_time}", "{pipeline}", "{step}"];
+const KNOWN: &str = "write {run.id}, {run.reference_time}, {pipeline}, {step} or ${param:name}";
+const BRACES: &str = "a brace itself is written twice";
+const ALONE: &str = "all statements of a step are one transaction with its receipt: leave it out, or run \
+     it elsewhere";
+
+fn postgres_type(parameter: &Parameter) -> &'static str {
+    match parameter {
+        Parameter::RunId | Parameter::Pipeline | Parameter::Step => "text",
+        Parameter::ReferenceTime => "timestamptz",
+        Parameter::Literal { value, of } => match of {
+            LiteralKind::Text => "text",
+            LiteralKind::Integer => "int8",
+            LiteralKind::Date => "date",
+            LiteralKind::Timestamp if value.ends_with('Z') => "timestamptz",
+            LiteralKind::Timestamp => "timestamp",
+        },
+    }
+}
+
+fn is_word_start(c: char) -> bool {
+    c.is_alphabetic() || c == '_' || !c.is_ascii()
+}
+
+/// Whether a statement that begins with these words has a body of statements between `begin` and
+/// `end`.
+fn makes_body(words: &[String]) -> bool {
+    const MADE: [&str; 3] = ["function", "procedure", "trigger"];
+    let is_create = words.first().is_some_and(|word| word == "create");
+    is_create
+        && words
+            .iter()
+            .take(4)
+            .any(|word| MADE.contains(&word.as_str()))
+}
+
+/// How long a text is up to its closing quote, that included; the opening one is before it. A
+/// doubled quote is one of the text.
+fn single_quoted(text: &str, is_escaped: bool) -> Option<usize> {
+    let mut letters = text.char_indices().peekable();
+    while let Some((at, letter)) = letters.next() {
+        match letter {
+            '\\' if is_escaped => {
+                letters.next();
+            }
+            '\'' if letters.peek().is_some_and(|(_, next)| *next == '\'') => {
+                letters.next();
+            }
+            '\'' => return Some(at.saturating_add(1)),
+            _ => {}
+        }
+    }
+    None
+}
+
+/// How long a text is from behind its first letter to the next mark, that included. A doubled mark
+/// is two of them, one after the other.
+fn until_mark(rest: &str, mark: &str) -> Option<usize> {
+    let found = rest.get(1..)?.find(mark)?;
+    Some(found.saturating_add(mark.len()))
+}
+
+/// `$tag$`, if the text begins with one.
+fn dollar_mark(rest: &str) -> Option<&str> {
+    let (tag, _) = rest.get(1..)?.split_once('$')?;
+    let is_tag = tag.chars().all(|c| is_word_start(c) || c.is_ascii_digit())
+        && !tag.starts_with(|c: char| c.is_ascii_digit());
+    rest.get(..tag.len().saturating_add(2)).filter(|_| is_tag)
+}
+
+/// Why a statement that begins with these words cannot be part of a transaction with others.
+fn stands_alone(words: &[String], engine: Engine) -> Option<String> {
+    let word = |at: usize| words.get(at).map_or("", String::as_str);
+    let has = |wanted: &str| words.iter().any(|word| word == wanted);
+    let first = word(0);
+    if matches!(
+        (first, word(1)),
+        (
+            "begin" | "commit" | "end" | "rollback" | "abort" | "savepoint" | "release",
+            _
+        ) | ("start" | "prepare", "transaction")
+    ) {
+        return Some(format!("`{first}` controls a transaction"));
+    }
+    let alone = |what: &str| Some(format!("`{what}` cannot be part of a transaction"));
+    match (engine, first, word(1)) {
+        (_, "vacuum", _) => alone(first),
+        (
+            Engine::Postgres,
+            "create" | "drop",
+            of @ ("database" | "tablespace" | "subscription"),
+        )
+        | (Engine::Postgres, "alter", of @ "system")
+        | (Engine::Postgres, "discard", of @ "all") => alone(&format!("{first} {of}")),
+        (Engine::Postgres, "create" | "drop" | "reindex" | "alter", _) if has("concurrently") => {
+            alone(&format!("{first} … concurrently"))
+        }
+        (Engine::Postgres, "copy", _) if has("stdin") || has("stdout") => Some(
+            "`copy` from or to the client: nobody sends the rows, and nobody takes them".to_owned(),
+        ),
+        (Engine::Sqlite, "attach" | "detach" | "pragma", _) => alone(first),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests;
