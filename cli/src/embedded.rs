@@ -84,8 +84,8 @@ pub(crate) async fn start(
         sessions,
         ..CoordinatorOptions::default()
     };
-    let (coordinator, handle) =
-        Coordinator::new(store.clone(), options).map_err(|error| from_coordinator(dir, &error))?;
+    let (coordinator, handle) = Coordinator::new(Arc::<SqliteStore>::clone(&store), options)
+        .map_err(|error| from_coordinator(dir, &error))?;
     let (dialler, incoming) = mpsc::channel(STREAMS_MAX);
     let client = control_client(channel(dialler.clone()));
     let (drain, stop) = (CancellationToken::new(), CancellationToken::new());

@@ -409,11 +409,8 @@ impl Rules<'_> {
 
     /// Statements make what they write themselves.
     fn makes_nothing(&self, problems: &mut Problems) {
-        let Some(to) = self.step.get("to") else {
-            return;
-        };
-        let own = to.entries().iter().filter(|entry| !entry.is_laid);
-        for entry in own.filter(|entry| entry.key == "create") {
+        let to = self.step.get("to").map_or(&[][..], Node::entries);
+        for entry in to.iter().filter(|to| to.key == "create" && !to.is_laid) {
             let message = "`create` has no meaning with `strategy: sql`, which makes no table";
             problems
                 .add(

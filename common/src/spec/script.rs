@@ -5,8 +5,13 @@
 //! `sqlite3_complete`), so that a semicolon in one of them parts nothing. A placeholder becomes a
 //! parameter of the server's; its value never becomes text of a statement.
 
+mod quotes;
+mod words;
+
 use std::fmt;
 
+use self::quotes::{dollar_mark, is_word_start, single_quoted, until_mark};
+use self::words::{changes_rows, makes_body, stands_alone};
 use crate::engine::Engine;
 
 /// Words of a statement that are looked at: enough to know what it is.
@@ -446,19 +451,12 @@ impl<'s> Lexer<'s> {
             text: open.text.trim_end().to_owned(),
             parameters: open.parameters,
             line: open.line,
-            changes_rows: open
-                .words
-                .first()
-                .is_some_and(|verb| CHANGING.contains(&verb.as_str())),
+            changes_rows: changes_rows(&open.words),
         });
         Ok(())
     }
 }
 
-/// How a statement begins that changes rows.
-const CHANGING: [&str; 7] = [
-    "insert", "update", "delete", "merge", "replace", "with", "copy",
-];
 /// What may stand in braces.
 const NAMES: [&str; 4] = ["{run.id}", "{run.reference_time}", "{pipeline}", "{step}"];
 const KNOWN: &str = "write {run.id}, {run.reference_time}, {pipeline}, {step} or ${param:name}";
@@ -477,91 +475,6 @@ fn postgres_type(parameter: &Parameter) -> &'static str {
             LiteralKind::Timestamp if value.ends_with('Z') => "timestamptz",
             LiteralKind::Timestamp => "timestamp",
         },
-    }
-}
-
-fn is_word_start(c: char) -> bool {
-    c.is_alphabetic() || c == '_' || !c.is_ascii()
-}
-
-/// Whether a statement that begins with these words has a body of statements between `begin` and
-/// `end`.
-fn makes_body(words: &[String]) -> bool {
-    const MADE: [&str; 3] = ["function", "procedure", "trigger"];
-    let is_create = words.first().is_some_and(|word| word == "create");
-    is_create
-        && words
-            .iter()
-            .take(4)
-            .any(|word| MADE.contains(&word.as_str()))
-}
-
-/// How long a text is up to its closing quote, that included; the opening one is before it. A
-/// doubled quote is one of the text.
-fn single_quoted(text: &str, is_escaped: bool) -> Option<usize> {
-    let mut letters = text.char_indices().peekable();
-    while let Some((at, letter)) = letters.next() {
-        match letter {
-            '\\' if is_escaped => {
-                letters.next();
-            }
-            '\'' if letters.peek().is_some_and(|(_, next)| *next == '\'') => {
-                letters.next();
-            }
-            '\'' => return Some(at.saturating_add(1)),
-            _ => {}
-        }
-    }
-    None
-}
-
-/// How long a text is from behind its first letter to the next mark, that included. A doubled mark
-/// is two of them, one after the other.
-fn until_mark(rest: &str, mark: &str) -> Option<usize> {
-    let found = rest.get(1..)?.find(mark)?;
-    Some(found.saturating_add(mark.len()))
-}
-
-/// `$tag$`, if the text begins with one.
-fn dollar_mark(rest: &str) -> Option<&str> {
-    let (tag, _) = rest.get(1..)?.split_once('$')?;
-    let is_tag = tag.chars().all(|c| is_word_start(c) || c.is_ascii_digit())
-        && !tag.starts_with(|c: char| c.is_ascii_digit());
-    rest.get(..tag.len().saturating_add(2)).filter(|_| is_tag)
-}
-
-/// Why a statement that begins with these words cannot be part of a transaction with others.
-fn stands_alone(words: &[String], engine: Engine) -> Option<String> {
-    let word = |at: usize| words.get(at).map_or("", String::as_str);
-    let has = |wanted: &str| words.iter().any(|word| word == wanted);
-    let first = word(0);
-    if matches!(
-        (first, word(1)),
-        (
-            "begin" | "commit" | "end" | "rollback" | "abort" | "savepoint" | "release",
-            _
-        ) | ("start" | "prepare", "transaction")
-    ) {
-        return Some(format!("`{first}` controls a transaction"));
-    }
-    let alone = |what: &str| Some(format!("`{what}` cannot be part of a transaction"));
-    match (engine, first, word(1)) {
-        (_, "vacuum", _) => alone(first),
-        (
-            Engine::Postgres,
-            "create" | "drop",
-            of @ ("database" | "tablespace" | "subscription"),
-        )
-        | (Engine::Postgres, "alter", of @ "system")
-        | (Engine::Postgres, "discard", of @ "all") => alone(&format!("{first} {of}")),
-        (Engine::Postgres, "create" | "drop" | "reindex" | "alter", _) if has("concurrently") => {
-            alone(&format!("{first} … concurrently"))
-        }
-        (Engine::Postgres, "copy", _) if has("stdin") || has("stdout") => Some(
-            "`copy` from or to the client: nobody sends the rows, and nobody takes them".to_owned(),
-        ),
-        (Engine::Sqlite, "attach" | "detach" | "pragma", _) => alone(first),
-        _ => None,
     }
 }
 

@@ -7,11 +7,26 @@ use sqlx::sqlite::SqliteConnection;
 
 use super::catalog::{self, Table};
 use super::errors::DatabaseFile;
-use super::{sql, triggers, twin};
+use super::{receipts, sql, triggers, twin};
 use crate::connector::{ConnectorError, PrepareRequest};
 
-/// Makes or checks the table, inside the caller's transaction. Returns warnings.
-pub(super) async fn table(
+/// Makes or checks the table, where there is one to be made ready, and notes for the stream which one
+/// it is; inside the caller's transaction. Returns warnings.
+pub(super) async fn make_ready(
+    conn: &mut SqliteConnection,
+    place: &DatabaseFile,
+    request: &PrepareRequest,
+) -> Result<Vec<String>, ConnectorError> {
+    if !request.mode.prepares_table() {
+        return Ok(Vec::new());
+    }
+    let warnings = table(conn, place, request).await?;
+    receipts::note(conn, place, &request.stream.stream, &request.table).await?;
+    Ok(warnings)
+}
+
+/// Makes or checks the table. Returns warnings.
+async fn table(
     conn: &mut SqliteConnection,
     place: &DatabaseFile,
     request: &PrepareRequest,

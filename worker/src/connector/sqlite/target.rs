@@ -143,11 +143,7 @@ impl Change {
         if !request.mode.replaces_all() {
             receipts::check(conn, place, &wanted.stream, &request.table, is_there).await?;
         }
-        let mut warnings = Vec::new();
-        if request.mode.prepares_table() {
-            warnings = prepare::table(conn, place, request).await?;
-            receipts::note(conn, place, &wanted.stream, &request.table).await?;
-        }
+        let warnings = prepare::make_ready(conn, place, request).await?;
         // Receipts of nothing are none of a table that was just made.
         let coverage = match wanted.kind {
             Some(kind) if is_there => {
