@@ -34,6 +34,7 @@ pub mod facts;
 pub mod id;
 pub mod ledger;
 pub mod left_out;
+pub mod number;
 pub mod outage;
 pub mod partition;
 pub mod plan;

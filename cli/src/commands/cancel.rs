@@ -1,6 +1,7 @@
 //! `cancel`: nothing of the run commits afterwards.
 
 use highwater_common::document::RunDocument;
+use highwater_common::number::count;
 use highwater_proto::v1::CancelRequest;
 
 use super::Context;
@@ -10,7 +11,6 @@ use crate::connect::{Fetched, Need, Where};
 use crate::deadline::{CANCEL_WAIT_MAX, within};
 use crate::error::CliError;
 use crate::exit::ExitCode;
-use crate::render::count;
 
 /// Workers that fence the targets, when they live in this process.
 const FENCE_WORKERS: u32 = 4;

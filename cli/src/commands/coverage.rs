@@ -7,6 +7,7 @@ use highwater_common::coverage::Coverage;
 use highwater_common::cursor::CursorKind;
 use highwater_common::errand::{Errand, Forget, StreamReceipts};
 use highwater_common::id::StepName;
+use highwater_common::number::count;
 use highwater_common::range::CursorRange;
 use highwater_common::spec::Bound;
 use serde_json::{Value, json};
@@ -19,7 +20,6 @@ use crate::connect::{Need, Where};
 use crate::error::CliError;
 use crate::exit::ExitCode;
 use crate::pipeline_file::{self, PipelineFile};
-use crate::render::count;
 
 /// Workers that ask the targets, when they live in this process.
 pub(super) const ASKING_WORKERS: u32 = 4;

@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 
 use highwater_common::document::{FailedTaskDocument, RunDocument, StepDocument};
 use highwater_common::id::TaskId;
+use highwater_common::number::count;
 use highwater_common::status::StepStatus;
 
-use crate::render::{Look, count, failed_task, is_told_by, tame};
+use crate::render::{Look, failed_task, is_told_by, tame};
 
 /// A line for each step that changed its status, each task that failed, each new warning and each
 /// new reason to wait.

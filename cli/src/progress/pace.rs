@@ -5,8 +5,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use highwater_common::document::RunDocument;
-
-use crate::render::to_f64;
+use highwater_common::number::to_f64;
 
 /// The time that a rate looks back.
 const WINDOW: Duration = Duration::from_secs(15);

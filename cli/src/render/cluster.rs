@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use highwater_common::document::{ClusterDocument, WorkerDocument};
+use highwater_common::number::{bytes, count, duration};
 
+use super::borderless;
 use super::look::{Look, tame};
-use super::{borderless, bytes, count, duration};
 
 /// The cluster and a row for each worker.
 #[must_use]

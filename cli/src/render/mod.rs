@@ -4,7 +4,6 @@
 mod cluster;
 mod contexts;
 mod look;
-mod number;
 mod plan;
 mod run;
 mod runs;
@@ -15,8 +14,6 @@ pub(crate) use cluster::{cluster, workers};
 pub(crate) use contexts::contexts;
 pub(crate) use look::Look;
 pub(crate) use look::tame;
-pub(crate) use number::to_f64;
-pub(crate) use number::{bytes, count, duration, rate};
 pub(crate) use plan::plan;
 pub(crate) use run::{Moment, header, status, step_line};
 pub(crate) use run::{failed_task, is_told_by, name_width};

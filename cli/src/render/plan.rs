@@ -1,10 +1,10 @@
 //! What a run would do.
 
 use highwater_common::document::{PlanDocument, PlannedStepDocument};
+use highwater_common::number::{about, count, to_f64};
 
+use super::borderless;
 use super::look::{Look, tame};
-use super::number::{about, to_f64};
-use super::{borderless, count};
 
 /// The plan: a row for each step, what should be known about it, and what a commit is.
 #[must_use]

@@ -6,12 +6,13 @@ use std::time::Duration;
 use highwater_common::document::{
     CheckDocument, FailedTaskDocument, RunDocument, StepDocument, TaskCounts,
 };
+use highwater_common::number::{bytes, count, duration, rate};
 use highwater_common::status::RunStatus;
 use highwater_common::task::TaskState;
 use jiff::Timestamp;
 
 use super::look::{Look, tame};
-use super::{bytes, count, duration, next_command, rate};
+use super::next_command;
 use crate::progress::Pace;
 
 /// Cells of a step's bar.

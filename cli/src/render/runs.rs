@@ -1,11 +1,12 @@
 //! Runs, newest first.
 
 use highwater_common::document::{RunDocument, RunsDocument};
+use highwater_common::number::{count, duration};
 use jiff::Timestamp;
 
+use super::borderless;
 use super::look::{Look, tame};
 use super::run::took;
-use super::{borderless, count, duration};
 
 /// A row for each run.
 #[must_use]

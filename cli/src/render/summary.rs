@@ -2,12 +2,12 @@
 //! that leads on.
 
 use highwater_common::document::{RunDocument, StepDocument};
+use highwater_common::number::{count, duration};
 use highwater_common::status::{RunStatus, StepStatus};
 use jiff::Timestamp;
 
 use super::look::{Look, tame};
 use super::run::{check, failed_task, is_told_by, took};
-use super::{count, duration};
 
 /// Dead tasks that the summary shows; `status` shows more.
 const DEAD_SHOWN: usize = 3;

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use highwater_common::document::{EventDocument, EventsDocument, TaskDocument, TasksDocument};
+use highwater_common::number::{count, duration};
 
+use super::borderless;
 use super::look::{Look, tame};
-use super::{borderless, count, duration};
 
 /// A row for each task.
 #[must_use]

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 /// A whole number with its thousands apart: `1,307,911,204`.
 #[must_use]
-pub(crate) fn count(number: u64) -> String {
+pub fn count(number: u64) -> String {
     let digits = number.to_string();
-    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+    let mut text = String::new();
+    for (left, digit) in (1..=digits.len()).rev().zip(digits.chars()) {
+        if left < digits.len() && left.is_multiple_of(3) {
             text.push(',');
         }
         text.push(digit);
@@ -18,13 +18,13 @@ pub(crate) fn count(number: u64) -> String {
 
 /// About so many: `180`, `50 k`, `2.1 M`, `1.31 B`.
 #[must_use]
-pub(super) fn about(number: f64) -> String {
+pub fn about(number: f64) -> String {
     scaled(number, 1000.0, &["", " k", " M", " B", " T"])
 }
 
 /// A size: `61 MiB`.
 #[must_use]
-pub(crate) fn bytes(number: u64) -> String {
+pub fn bytes(number: u64) -> String {
     size(to_f64(number))
 }
 
@@ -38,7 +38,7 @@ fn size(number: f64) -> String {
 
 /// Rows and bytes a second: `342 k rows/s · 61 MiB/s`.
 #[must_use]
-pub(crate) fn rate(rows_per_second: f64, bytes_per_second: f64) -> String {
+pub fn rate(rows_per_second: f64, bytes_per_second: f64) -> String {
     format!(
         "{} rows/s · {}/s",
         about(rows_per_second),
@@ -48,7 +48,7 @@ pub(crate) fn rate(rows_per_second: f64, bytes_per_second: f64) -> String {
 
 /// A time: `0.4 s`, `38 s`, `3 m 20 s`, `58 m`, `1 h 07 m`, `2 d 03 h`.
 #[must_use]
-pub(crate) fn duration(time: Duration) -> String {
+pub fn duration(time: Duration) -> String {
     let seconds = time.as_secs();
     match seconds {
         0..10 => format!("{:.1} s", (time.as_secs_f64() * 10.0).floor() / 10.0),
@@ -62,13 +62,17 @@ pub(crate) fn duration(time: Duration) -> String {
 
 fn scaled(number: f64, base: f64, units: &[&str]) -> String {
     let mut value = number.max(0.0);
-    let mut unit = 0;
+    let mut units = units.iter().copied();
+    let mut unit = units.next().unwrap_or_default();
+    let mut is_whole = true;
     // 999.5 would be rounded to a thousand of the smaller unit.
-    while value >= base - 0.5 && unit + 1 < units.len() {
+    while value >= base - 0.5
+        && let Some(larger) = units.next()
+    {
         value /= base;
-        unit += 1;
+        (unit, is_whole) = (larger, false);
     }
-    let decimals = if unit == 0 || value >= 99.95 {
+    let decimals = if is_whole || value >= 99.95 {
         0
     } else if value >= 9.995 {
         1
@@ -81,7 +85,7 @@ fn scaled(number: f64, base: f64, units: &[&str]) -> String {
     } else {
         &digits
     };
-    format!("{digits}{}", units[unit])
+    format!("{digits}{unit}")
 }
 
 /// Rounds beyond 2⁵³, where nobody reads single rows.
@@ -89,7 +93,8 @@ fn scaled(number: f64, base: f64, units: &[&str]) -> String {
     clippy::cast_precision_loss,
     reason = "a rounded figure is what is wanted"
 )]
-pub(crate) fn to_f64(number: u64) -> f64 {
+#[must_use]
+pub fn to_f64(number: u64) -> f64 {
     number as f64
 }
 
