@@ -15,6 +15,7 @@
     )
 )]
 
+pub mod advise;
 pub mod assignment;
 pub mod capability;
 pub mod check;

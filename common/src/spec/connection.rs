@@ -6,7 +6,7 @@ use serde_json::{Value as Json, json};
 
 use super::fields::{boolean, insert, or, whole};
 use super::node::Node;
-use super::secret::SecretText;
+use super::secret::{SecretText, UrlFault, judge_url};
 use super::value::TableName;
 use crate::facts::Engine;
 
@@ -33,6 +33,39 @@ pub enum Connection {
 }
 
 impl Connection {
+    /// The connection that a text alone names: `sqlite:shop.db`, or the URL of a PostgreSQL server.
+    /// It is not written through.
+    ///
+    /// # Errors
+    /// Why it names none; never repeats a part of it.
+    pub fn of_text(text: &str) -> Result<Self, String> {
+        if let Some(path) = text.strip_prefix("sqlite:") {
+            let path = path.strip_prefix("//").unwrap_or(path);
+            return Ok(Self::Sqlite {
+                path: path.to_owned(),
+                read_only: true,
+            });
+        }
+        let url = SecretText::new(text);
+        match judge_url(text) {
+            Ok(()) => Ok(Self::Postgres {
+                url,
+                max_connections: None,
+                read_only: true,
+            }),
+            Err(UrlFault::Reference(error)) => Err(error.to_string()),
+            Err(UrlFault::Password) => Err(
+                "it holds a password: write `${env:NAME}` in its place, which is read from the \
+                 environment"
+                    .to_owned(),
+            ),
+            Err(UrlFault::Scheme) => Err(
+                "it is neither `postgres://…`, `sqlite:…` nor a reference such as `${env:NAME}`"
+                    .to_owned(),
+            ),
+        }
+    }
+
     /// The database behind it.
     #[must_use]
     pub const fn engine(&self) -> Engine {
@@ -102,7 +135,7 @@ impl Connection {
     }
 
     /// The keys written out again.
-    pub(super) fn document(&self) -> Json {
+    pub(crate) fn document(&self) -> Json {
         match self {
             Self::Postgres {
                 url,
@@ -117,5 +150,28 @@ impl Connection {
                 json!({"type": "sqlite", "path": path, "read_only": read_only})
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Connection;
+    use crate::engine::Engine;
+
+    #[test]
+    fn a_text_alone_names_a_connection_and_a_password_in_it_is_refused() {
+        let engine = |text: &str| Connection::of_text(text).map(|found| found.engine());
+        assert_eq!(engine("sqlite:shop.db"), Ok(Engine::Sqlite));
+        assert_eq!(engine("sqlite:///x/shop.db"), Ok(Engine::Sqlite));
+        for url in [
+            "postgres://u:${env:P}@h/db",
+            "${env:URL}",
+            "host=h dbname=d",
+        ] {
+            assert_eq!(engine(url), Ok(Engine::Postgres), "{url}");
+        }
+        let refused = engine("postgres://u:s3cret@h/db").expect_err("a password");
+        assert!(refused.contains("${env:NAME}") && !refused.contains("s3cret"));
+        assert!(engine("mysql://h/db").is_err());
     }
 }

@@ -56,7 +56,8 @@ pub use relation::Relation;
 pub use schema::json_schema;
 pub use script::{LiteralKind, Parameter, ScriptError, Statement, statements};
 pub use secret::{SecretError, SecretPart, SecretText, secret_parts};
-pub use value::{Bound, BoundForm, TableName};
+pub use strategy_keys::knows_strategy;
+pub use value::{Bound, BoundForm, TableName, duration_text, table_text};
 pub use write::*;
 
 use node::{Node, Value};
@@ -118,6 +119,14 @@ fn read_tree(
 #[must_use]
 pub fn parse_duration(text: &str) -> Option<std::time::Duration> {
     value::duration(text)
+}
+
+/// The table that a text like `schema.table` names, each part as it is or in double quotes.
+///
+/// # Errors
+/// Why it names none.
+pub fn parse_table(text: &str) -> Result<TableName, String> {
+    value::table(text).map_err(|error| error.to_string())
 }
 
 impl Node {

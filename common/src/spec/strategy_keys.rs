@@ -136,6 +136,14 @@ static STRATEGIES: &[Word] = &[
     Word::later("exec", "run the program after the pipeline"),
 ];
 
+/// Whether a step may be of this strategy in this version.
+#[must_use]
+pub fn knows_strategy(word: &str) -> bool {
+    STRATEGIES
+        .iter()
+        .any(|one| one.text == word && one.later.is_none())
+}
+
 static HORIZON: Fields = Fields {
     what: "a horizon",
     tag: None,

@@ -28,8 +28,9 @@ pub(super) fn duration(text: &str) -> Option<Duration> {
     (!text.is_empty() && duration <= DURATION_MAX).then_some(duration)
 }
 
-/// Writes a duration as [`duration`] reads it.
-pub(super) fn duration_text(duration: Duration) -> String {
+/// Writes a duration as a pipeline file does.
+#[must_use]
+pub fn duration_text(duration: Duration) -> String {
     let millis = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     let (seconds, millis) = (millis / 1000, millis % 1000);
     let parts = [
@@ -334,8 +335,10 @@ fn braced(rest: &str, source: Option<&TableName>) -> Result<(String, usize), Tab
     Ok((text, inner.len().saturating_add(2)))
 }
 
-/// Writes a name as [`table`] reads it, or as [`target`] does when `is_template`.
-pub(super) fn table_text(table: &TableName, is_template: bool) -> String {
+/// Writes a name as a pipeline file does, of a target when `is_template`: braces mean something
+/// there.
+#[must_use]
+pub fn table_text(table: &TableName, is_template: bool) -> String {
     let part = |name: &str| {
         let braced = if is_template {
             name.replace('{', "{{").replace('}', "}}")
