@@ -387,6 +387,8 @@ error_codes! {
     Stalled = "stalled",
     /// A statement took longer than the server lets it.
     StatementTimeout = "statement_timeout",
+    /// The database tells nothing that a recommendation could be made of.
+    SurveyUnsupported = "survey_unsupported",
     /// Another session held a lock that the exchange of two tables needs; nobody waits behind it
     /// any more.
     SwapBlocked = "swap_blocked",

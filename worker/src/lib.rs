@@ -20,6 +20,7 @@ mod strategy;
 #[cfg(feature = "failpoints")]
 mod stumbling;
 pub mod supervisor;
+pub mod survey;
 mod worker;
 
 pub use coordinator_api::{

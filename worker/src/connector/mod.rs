@@ -22,11 +22,13 @@ pub mod sql_text;
 pub mod sqlite;
 mod staging;
 mod stored_slice;
+mod surveys;
 mod traits;
 mod transaction;
 pub mod value_text;
 
-use highwater_common::assignment::AttemptError;
+use highwater_common::assignment::{AttemptError, ErrorClass};
+use highwater_common::error_code::ErrorCode;
 use highwater_runtime::failpoint::Struck;
 
 pub use checks::{CheckRequest, CheckTx, Checks, Question};
@@ -44,6 +46,7 @@ pub use requests::{
 pub use rows::{RowBatch, RowFormat, RowStream, Rows, SliceRows, Value};
 pub use script::{BoundStatement, BoundValue, ScriptTx};
 pub use staging::{Pages, ReplaceTx, Snapshot, Snapshots, StageRequest, Stages};
+pub use surveys::{Stamping, Survey, SurveyRequest, Surveys, TABLES_MAX};
 pub use traits::{
     Builds, ClaimOutcome, Claimed, CommitFailure, ExchangeTx, Horizons, MergeTx, Shadows, Source,
     Target, TargetTx, Watermarks,
@@ -63,6 +66,11 @@ pub struct ConnectorError {
 }
 
 impl ConnectorError {
+    /// A failure that no driver reported.
+    pub(crate) fn new(class: ErrorClass, code: ErrorCode, message: impl Into<String>) -> Self {
+        Self::of_report(AttemptError::new(class, code, message))
+    }
+
     /// A failure that no driver reported.
     pub(crate) const fn of_report(report: AttemptError) -> Self {
         Self {

@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use highwater_common::assignment::{AttemptError, ErrorClass, Receipt};
+use highwater_common::assignment::{ErrorClass, Receipt};
 use highwater_common::chunk::Reached;
 use highwater_common::close::Ordinals;
 use highwater_common::commit::{CommitPermit, LedgerRow};
@@ -31,6 +31,7 @@ use super::requests::{
 use super::rows::{RowFormat, RowStream, Rows, SliceRows};
 use super::script::ScriptTx;
 use super::staging::{ReplaceTx, Snapshots, Stages};
+use super::surveys::Surveys;
 use super::transaction::HeldClaim;
 use super::{CloseRequest, ConnectorError, ForgetOutcome, ForgetRequest, PlaceRequest};
 
@@ -75,9 +76,7 @@ pub trait Source: Send + Sync {
     ) -> Result<u64, ConnectorError> {
         let message = format!("the source of {from} cannot count its rows for a check");
         let (class, code) = (ErrorClass::Permanent, ErrorCode::CheckUnsupported);
-        Err(ConnectorError::of_report(AttemptError::new(
-            class, code, message,
-        )))
+        Err(ConnectorError::new(class, code, message))
     }
     /// What its open transactions say of rows that may still be committed; `None` of a database
     /// with one writer at a time.
@@ -87,6 +86,11 @@ pub trait Source: Send + Sync {
 
     /// How several sessions read one point in time; `None` of a database where they cannot.
     fn snapshots(&self) -> Option<&dyn Snapshots> {
+        None
+    }
+
+    /// What it tells for a recommendation; `None` of a database that tells nothing.
+    fn surveys(&self) -> Option<&dyn Surveys> {
         None
     }
 

@@ -139,23 +139,38 @@ async fn now(conn: &mut PgConnection) -> Result<i64, sqlx::Error> {
     sqlx::query_scalar(now).fetch_one(conn).await
 }
 
-/// Whether the role sees all transactions that could write the table, and those are this server's.
-async fn check_sight(conn: &mut PgConnection, endpoint: &Endpoint) -> Result<(), ConnectorError> {
-    let sight = sqlx::query(
+/// Who looks at the transactions of others, and where.
+pub(super) struct Viewer {
+    pub(super) is_standby: bool,
+    pub(super) role: String,
+    /// Whether the role sees what others do.
+    pub(super) sees: bool,
+}
+
+/// Who looks.
+pub(super) async fn viewer(conn: &mut PgConnection) -> Result<Viewer, sqlx::Error> {
+    let row = sqlx::query(
         "select pg_is_in_recovery() as standby, current_user::text as role,
            pg_has_role(current_user, 'pg_read_all_stats', 'usage') as sees",
-    );
-    let row = sight
-        .fetch_one(conn)
-        .await
-        .map_err(|error| classify(endpoint, "look at the open transactions", error))?;
+    )
+    .fetch_one(conn)
+    .await?;
+    Ok(Viewer {
+        is_standby: row.try_get("standby")?,
+        role: row.try_get("role")?,
+        sees: row.try_get("sees")?,
+    })
+}
+
+/// Whether the role sees all transactions that could write the table, and those are this server's.
+async fn check_sight(conn: &mut PgConnection, endpoint: &Endpoint) -> Result<(), ConnectorError> {
     let failed = |error| classify(endpoint, "look at the open transactions", error);
-    let standby: bool = row.try_get("standby").map_err(failed)?;
-    let (sees, role): (bool, String) = (
-        row.try_get("sees").map_err(failed)?,
-        row.try_get("role").map_err(failed)?,
-    );
-    if standby {
+    let Viewer {
+        is_standby,
+        role,
+        sees,
+    } = viewer(conn).await.map_err(failed)?;
+    if is_standby {
         let message = format!(
             "{endpoint} is a standby, and the transactions that may still commit are its primary's: \
              read the primary, or let an `incremental` say in `strategy.horizon` how late a row may be \
@@ -176,7 +191,7 @@ async fn check_sight(conn: &mut PgConnection, endpoint: &Endpoint) -> Result<(),
 }
 
 /// Why rows may be committed below the horizon all the same: who gives the cursor its values.
-async fn doubts(
+pub(super) async fn doubts(
     conn: &mut PgConnection,
     request: &HorizonRequest,
 ) -> Result<Vec<String>, sqlx::Error> {

@@ -39,6 +39,7 @@ mod session_pool;
 mod snapshot;
 mod source;
 mod stream;
+mod surveys;
 mod target;
 #[cfg(test)]
 mod tests;

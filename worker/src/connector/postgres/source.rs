@@ -35,7 +35,7 @@ use super::session_pool::SessionPool;
 use crate::connector::sql_text::{Dialect, Sql};
 use crate::connector::{
     ConnectorError, HorizonRequest, Horizons, LeftOutRequest, Pages, ReadRequest, RowFormat,
-    RowStream, Rows, SliceRows, Snapshots, Source, SourceProbe,
+    RowStream, Rows, SliceRows, Snapshots, Source, SourceProbe, Surveys,
 };
 use crate::supervisor::Supervisor;
 
@@ -191,6 +191,10 @@ impl Source for PostgresSource {
     }
 
     fn snapshots(&self) -> Option<&dyn Snapshots> {
+        Some(self)
+    }
+
+    fn surveys(&self) -> Option<&dyn Surveys> {
         Some(self)
     }
 

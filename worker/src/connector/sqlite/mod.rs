@@ -27,6 +27,7 @@ mod session;
 mod source;
 mod sql;
 mod stream;
+mod surveys;
 mod target;
 #[cfg(test)]
 mod tests;

@@ -25,7 +25,7 @@ use super::session::{Purpose, Session};
 use super::{checks, left_out, position, sql};
 use crate::connector::{
     ConnectorError, LeftOutRequest, ReadRequest, RowFormat, RowStream, Rows, SliceRows, Source,
-    SourceProbe,
+    SourceProbe, Surveys,
 };
 use crate::supervisor::Supervisor;
 
@@ -122,6 +122,10 @@ impl Source for SqliteSource {
         counted
     }
 
+    fn surveys(&self) -> Option<&dyn Surveys> {
+        Some(self)
+    }
+
     async fn position_at(
         &self,
         table: &TableName,
@@ -146,6 +150,10 @@ impl Source for SqliteSource {
 }
 
 impl SqliteSource {
+    pub(super) const fn place(&self) -> &DatabaseFile {
+        &self.place
+    }
+
     async fn left_out(
         &self,
         conn: &mut SqliteConnection,

@@ -1,0 +1,121 @@
+//! What a file tells for a recommendation. It counts neither writes nor deletes, and keeps no log
+//! that others could read.
+
+use async_trait::async_trait;
+use highwater_common::advise::{LogAccess, MovedBy, Sight, TargetAsFound, moved_by_name};
+use highwater_common::spec::TableName;
+use sqlx::Row;
+use sqlx::sqlite::SqliteConnection;
+
+use super::catalog::{self, LEDGER_PREFIX};
+use super::session::{Purpose, Session};
+use super::source::SqliteSource;
+use super::sql;
+use crate::connector::{ConnectorError, Stamping, Survey, SurveyRequest, Surveys, TABLES_MAX};
+
+/// Rows whose size stands for that of all.
+const SAMPLED_ROWS: u32 = 1_000;
+
+#[async_trait]
+impl Surveys for SqliteSource {
+    async fn tables(&self) -> Result<Vec<TableName>, ConnectorError> {
+        let mut session = Session::open(self.place(), Purpose::Read).await?;
+        let listed = sqlx::query_scalar::<_, String>(
+            "select name from pragma_table_list where schema = 'main' and type = 'table' \
+             and name not like 'sqlite\\_%' escape '\\' and substr(name, 1, ?1) <> ?2 \
+             order by name limit ?3",
+        )
+        .bind(i64::try_from(LEDGER_PREFIX.len()).unwrap_or(i64::MAX))
+        .bind(LEDGER_PREFIX)
+        .bind(TABLES_MAX)
+        .fetch_all(session.conn())
+        .await;
+        session.close().await;
+        let names = listed.map_err(self.place().failed("list the tables"))?;
+        let table = |name| TableName { schema: None, name };
+        Ok(names.into_iter().map(table).collect())
+    }
+
+    async fn survey(&self, request: &SurveyRequest) -> Result<Survey, ConnectorError> {
+        let mut session = Session::open(self.place(), Purpose::Read).await?;
+        let found = self.read(session.conn(), request).await;
+        session.close().await;
+        found
+    }
+
+    /// Its sessions enforce no foreign keys, and nothing takes the place of a table.
+    async fn as_target(&self, table: &TableName) -> Result<Option<TargetAsFound>, ConnectorError> {
+        if !tokio::fs::try_exists(self.place().path())
+            .await
+            .unwrap_or(true)
+        {
+            return Ok(None);
+        }
+        let mut session = Session::open(self.place(), Purpose::Read).await?;
+        let found = catalog::find(session.conn(), self.place(), table).await;
+        session.close().await;
+        Ok(found?.map(|_| TargetAsFound::default()))
+    }
+}
+
+impl SqliteSource {
+    async fn read(
+        &self,
+        conn: &mut SqliteConnection,
+        request: &SurveyRequest,
+    ) -> Result<Survey, ConnectorError> {
+        let table = catalog::existing(conn, self.place(), &request.table).await?;
+        let failed = || {
+            self.place()
+                .failed(format!("look at how {} is written", request.table))
+        };
+        let schema = sql::ident(sql::schema(&request.table));
+        let triggers: Vec<String> = sql::once(format!(
+            "select lower(sql) from {schema}.sqlite_schema where type = 'trigger' \
+             and tbl_name = ? collate nocase and sql is not null"
+        ))
+        .bind(&request.table.name)
+        .fetch_all(&mut *conn)
+        .await
+        .and_then(|rows| rows.iter().map(|row| row.try_get(0)).collect())
+        .map_err(failed())?;
+        let stamping = |(column, _): &(String, _)| {
+            let name = column.to_ascii_lowercase();
+            let is_set = |text: &String| text.contains(" update") && text.contains(&name);
+            Stamping {
+                moved_by: match triggers.iter().any(is_set) {
+                    true => MovedBy::Server,
+                    false => moved_by_name(column),
+                },
+                doubts: Vec::new(),
+            }
+        };
+        let sizes: Vec<String> = table
+            .columns
+            .iter()
+            .map(|column| {
+                let name = sql::ident(&column.facts.name);
+                format!("coalesce(length(cast({name} as blob)), 0) + 1")
+            })
+            .collect();
+        let name = sql::table(&request.table);
+        let question = format!(
+            "select coalesce(cast(avg(bytes) as integer), 0), (select count(*) from {name}) from \
+             (select {} as bytes from {name} limit {SAMPLED_ROWS})",
+            sizes.join(" + ")
+        );
+        let row = sql::once(question).fetch_one(&mut *conn).await;
+        let row = row.map_err(failed())?;
+        let (of_row, rows): (i64, i64) = (
+            row.try_get(0).map_err(failed())?,
+            row.try_get(1).map_err(failed())?,
+        );
+        Ok(Survey {
+            changes: None,
+            sight: Sight::OneWriter,
+            log: LogAccess::NoLog,
+            bytes: u64::try_from(of_row.saturating_mul(rows)).ok(),
+            columns: request.columns.iter().map(stamping).collect(),
+        })
+    }
+}
