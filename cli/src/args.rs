@@ -1,5 +1,6 @@
 //! The command line: verbs, flags and their help.
 
+mod advise;
 mod file;
 mod watermarks;
 
@@ -9,6 +10,7 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use highwater_common::config::ConfigDuration;
 use highwater_net::ClientTlsArgs;
 
+pub(crate) use self::advise::AdviseArgs;
 pub(crate) use self::file::FileArgs;
 use self::file::parse_param;
 pub(crate) use self::watermarks::WatermarksCommand;
@@ -25,6 +27,7 @@ pub(crate) const STATE_DIR: &str = ".highwater";
     disable_help_subcommand = true,
     after_help = "\
 Examples:
+  highwater advise '${env:SHOP_URL}'      which way to load which table? changes nothing
   highwater validate pipeline.yaml      is the file right?
   highwater plan pipeline.yaml          what would be done? changes nothing
   highwater run pipeline.yaml           runs it, or goes on with an unfinished run
@@ -141,6 +144,16 @@ pub enum ProgressForm {
 pub enum Command {
     /// Reads a pipeline file and reports everything that is wrong with it; needs no network
     Validate(FileArgs),
+    /// Looks at tables and says which way to load each, and why; changes nothing
+    #[command(after_help = "\
+Examples:
+  highwater advise pipeline.yaml                              the tables that its steps read
+  highwater advise '${env:SHOP_URL}' --table public.orders    one table of a database
+  highwater advise sqlite:shop.db --fresh 5m --deletes-matter
+  highwater advise '${env:SHOP_URL}' --write shop.yaml        and a pipeline file of what comes first
+
+Reads from this machine, also where a cluster is named: references are resolved here.")]
+    Advise(AdviseArgs),
     /// Probes the sources and shows what a run would do; changes nothing
     Plan(FileArgs),
     /// Runs a pipeline, or goes on with its unfinished run, and follows it to its end
@@ -232,7 +245,11 @@ impl Command {
     pub const fn asks_a_coordinator(&self) -> bool {
         !matches!(
             self,
-            Self::Validate(_) | Self::Context { .. } | Self::Schema | Self::Version
+            Self::Validate(_)
+                | Self::Advise(_)
+                | Self::Context { .. }
+                | Self::Schema
+                | Self::Version
         )
     }
 }

@@ -84,6 +84,7 @@ fn help_shows_every_verb_and_the_exit_codes() {
 
     Commands:
       validate    Reads a pipeline file and reports everything that is wrong with it; needs no network
+      advise      Looks at tables and says which way to load each, and why; changes nothing
       plan        Probes the sources and shows what a run would do; changes nothing
       run         Runs a pipeline, or goes on with its unfinished run, and follows it to its end
       status      Shows a run: counts by state, why tasks wait, what failed
@@ -125,6 +126,7 @@ fn help_shows_every_verb_and_the_exit_codes() {
           --tls-server-name <NAME>  The name that the coordinators' certificates are for, if not the host [env: HIGHWATER_TLS_SERVER_NAME]
 
     Examples:
+      highwater advise '${env:SHOP_URL}'      which way to load which table? changes nothing
       highwater validate pipeline.yaml      is the file right?
       highwater plan pipeline.yaml          what would be done? changes nothing
       highwater run pipeline.yaml           runs it, or goes on with an unfinished run

@@ -1,5 +1,6 @@
 //! What each verb does.
 
+mod advise;
 mod cancel;
 mod cluster;
 mod context;
@@ -58,6 +59,7 @@ pub async fn execute(
 async fn dispatch(command: &Command, context: &mut Context<'_>) -> Result<ExitCode, CliError> {
     match command {
         Command::Validate(args) => validate::validate(context, args),
+        Command::Advise(args) => advise::advise(context, args).await,
         Command::Plan(args) => plan::plan(context, args).await,
         Command::Run(args) => run::run(context, args).await,
         Command::Status { run } => status::status(context, run.as_deref()).await,

@@ -1,6 +1,7 @@
 //! Turns documents into text for people. Never performs I/O and never reads a clock: what is shown
 //! depends on the arguments alone, so that every page is a snapshot.
 
+mod advise;
 mod cluster;
 mod contexts;
 mod look;
@@ -10,6 +11,7 @@ mod runs;
 mod summary;
 mod tasks;
 
+pub(crate) use advise::advice;
 pub(crate) use cluster::{cluster, workers};
 pub(crate) use contexts::contexts;
 pub(crate) use look::Look;

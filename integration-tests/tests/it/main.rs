@@ -5,6 +5,7 @@
     reason = "tests own their time, and a panic is their failure"
 )]
 
+mod advise;
 mod backfill;
 mod cancel;
 mod checks;

@@ -1,0 +1,385 @@
+//! `advise`: which way to load which table, and why. Reads the databases from here, whatever
+//! cluster there is: a recommendation needs no run.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use highwater_common::advise::{
+    Advice, Draft, DraftTable, TableAsFound, TargetSide, Wishes, pipeline_file, rank,
+};
+use highwater_common::id::{ConnectionName, PipelineName};
+use highwater_common::spec::{
+    self, Connection, SecretText, SourceRows, Spec, TableName, parse_table, table_text,
+};
+use highwater_worker::connector::{ConnectorError, Source, open_source};
+use highwater_worker::supervisor::Supervisor;
+use highwater_worker::survey;
+use serde_json::json;
+
+use super::Context;
+use crate::args::{AdviseArgs, FileArgs};
+use crate::error::CliError;
+use crate::exit::ExitCode;
+use crate::pipeline_file;
+use crate::render;
+
+/// What the file that is written calls the databases of a URL.
+const SOURCE: &str = "source";
+const TARGET: &str = "target";
+const TARGET_URL: &str = "${env:TARGET_URL}";
+
+/// The databases that are meant, and the tables.
+struct Asked {
+    name: PipelineName,
+    connections: BTreeMap<ConnectionName, Connection>,
+    /// The folder that relative paths mean; absolute.
+    base_dir: PathBuf,
+    /// Empty of a database whose tables have not been listed yet.
+    tables: Vec<Wanted>,
+}
+
+/// A table that is asked about.
+struct Wanted {
+    from: ConnectionName,
+    rows: SourceRows,
+    table: TableName,
+    /// `None` where nobody has said.
+    to: Option<(ConnectionName, TableName)>,
+    step: String,
+}
+
+/// A table and what is recommended for it.
+struct Looked {
+    wanted: Wanted,
+    found: TableAsFound,
+    advice: Advice,
+}
+
+/// A table that could not be looked at.
+struct Failed {
+    table: TableName,
+    why: String,
+}
+
+pub(super) async fn advise(
+    context: &mut Context<'_>,
+    args: &AdviseArgs,
+) -> Result<ExitCode, CliError> {
+    let only = args.tables.iter().map(|text| table_of(text));
+    let only = only.collect::<Result<Vec<TableName>, CliError>>()?;
+    let mut asked = asked(args, &only)?;
+    let databases = Databases::default();
+    if asked.tables.is_empty() {
+        asked.tables = context
+            .unless_interrupted(databases.all_tables(&asked))
+            .await?;
+    }
+    let wishes = Wishes {
+        fresh: args.fresh.map(|fresh| fresh.0),
+        once: args.once,
+        critical: args.critical,
+        deletes_matter: args.deletes_matter,
+        slots: args.slots,
+        bytes_per_second: None,
+    };
+    let (mut looked, mut failed) = (Vec::new(), Vec::new());
+    for wanted in std::mem::take(&mut asked.tables) {
+        let found = context
+            .unless_interrupted(async { Ok(databases.look_at(&asked, &wanted).await) })
+            .await?;
+        match found {
+            Ok(found) => looked.push(Looked {
+                advice: rank(&found, &wishes),
+                wanted,
+                found,
+            }),
+            Err(why) => failed.push(Failed {
+                table: wanted.table,
+                why,
+            }),
+        }
+    }
+    if let (true, Some(first)) = (looked.is_empty(), failed.first()) {
+        let what = format!("cannot look at {}", first.table);
+        return Err(CliError::new(ExitCode::Unreachable, what).why(first.why.clone()));
+    }
+    match &args.write {
+        Some(path) if path == Path::new("-") => {
+            let text = written(&asked, &looked, &wishes, path)?;
+            context.output.data(&text)?;
+        }
+        Some(path) => {
+            print(context, &looked, &failed)?;
+            let text = written(&asked, &looked, &wishes, path)?;
+            write(context, path, &text).await?;
+        }
+        None => print(context, &looked, &failed)?,
+    }
+    Ok(ExitCode::Success)
+}
+
+fn print(context: &mut Context<'_>, looked: &[Looked], failed: &[Failed]) -> Result<(), CliError> {
+    let tables: Vec<&Advice> = looked.iter().map(|one| &one.advice).collect();
+    let unseen = failed
+        .iter()
+        .map(|one| json!({"table": one.table, "why": one.why}));
+    let document = json!({
+        "schema": "advice/v1",
+        "tables": tables,
+        "not_looked_at": unseen.collect::<Vec<_>>(),
+    });
+    context.print(
+        &document,
+        |look| render::advice(&tables, look),
+        || tables.iter().map(|one| one.table.to_string()).collect(),
+    )?;
+    for one in failed {
+        context
+            .output
+            .say(&format!("{} was not looked at: {}", one.table, one.why));
+    }
+    Ok(())
+}
+
+/// The file of what comes first; paths that would mean something else beside it are written out.
+fn written(
+    asked: &Asked,
+    looked: &[Looked],
+    wishes: &Wishes,
+    path: &Path,
+) -> Result<String, CliError> {
+    let beside = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty());
+    let folder = beside.unwrap_or(Path::new(".")).canonicalize().ok();
+    let is_beside = folder.as_deref() == Some(&asked.base_dir);
+    let mut connections = asked.connections.clone();
+    for connection in connections.values_mut() {
+        if let (Connection::Sqlite { path, .. }, false) = (connection, is_beside) {
+            *path = asked.base_dir.join(&*path).display().to_string();
+        }
+    }
+    let target: ConnectionName = name(TARGET)?;
+    if looked.iter().any(|one| one.wanted.to.is_none()) {
+        connections
+            .entry(target.clone())
+            .or_insert_with(|| Connection::Postgres {
+                url: SecretText::new(TARGET_URL),
+                max_connections: None,
+                read_only: false,
+            });
+    }
+    let tables = looked.iter().map(|one| {
+        let to = one.wanted.to.clone();
+        let (to, as_table) = to.unwrap_or((target.clone(), one.found.table.clone()));
+        DraftTable {
+            found: &one.found,
+            advice: &one.advice,
+            from: one.wanted.from.clone(),
+            to,
+            as_table,
+            step: one.wanted.step.clone(),
+        }
+    });
+    let draft = Draft {
+        name: asked.name.clone(),
+        connections,
+        wishes,
+        tables: tables.collect(),
+    };
+    pipeline_file(&draft).ok_or_else(|| {
+        CliError::new(ExitCode::NothingSelected, "there is nothing to write")
+            .why("no way that this version runs fits any of the tables")
+            .next("read why, in what `advise` says without --write")
+    })
+}
+
+async fn write(context: &mut Context<'_>, path: &Path, text: &str) -> Result<(), CliError> {
+    if path.exists() {
+        let reach = format!("{} is there already, and will be replaced", path.display());
+        context.confirm(&reach).await?;
+    }
+    let failed =
+        |error| CliError::from_io(ExitCode::Unexpected, "cannot write the file", path, &error);
+    std::fs::write(path, text).map_err(failed)?;
+    let program = context.output.talk_look.program.clone();
+    let (path, next) = (path.display(), "look at it, then");
+    context
+        .output
+        .say(&format!("wrote {path}: {next} {program} plan {path}"));
+    Ok(())
+}
+
+/// What was asked: a file that is there is a pipeline, everything else a database.
+fn asked(args: &AdviseArgs, only: &[TableName]) -> Result<Asked, CliError> {
+    let path = Path::new(&args.of);
+    let is_url = args.of.starts_with("sqlite:") || args.of.contains(['$', '=', ' ']);
+    let is_database = is_url || args.of.contains("://");
+    if path.is_file() || !is_database {
+        return of_file(args, only);
+    }
+    let connection = Connection::of_text(&args.of).map_err(|why| {
+        CliError::new(
+            ExitCode::Usage,
+            "the database cannot be read from the command line",
+        )
+        .why(why)
+    })?;
+    let here = std::env::current_dir().and_then(|here| here.canonicalize());
+    let base_dir = here.map_err(|error| {
+        CliError::from_io(ExitCode::Unexpected, "cannot find the folder", path, &error)
+    })?;
+    let from: ConnectionName = name(SOURCE)?;
+    let tables = only.iter().map(|table| of_database(&from, table.clone()));
+    Ok(Asked {
+        name: name("advised")?,
+        tables: tables.collect(),
+        connections: BTreeMap::from([(from, connection)]),
+        base_dir,
+    })
+}
+
+fn of_database(from: &ConnectionName, table: TableName) -> Wanted {
+    Wanted {
+        from: from.clone(),
+        rows: SourceRows::All,
+        to: None,
+        step: table.name.clone(),
+        table,
+    }
+}
+
+/// The tables that the steps of a file read, each once.
+fn of_file(args: &AdviseArgs, only: &[TableName]) -> Result<Asked, CliError> {
+    let file = pipeline_file::read(&FileArgs {
+        file: PathBuf::from(&args.of),
+        params: args.params.clone(),
+    })?;
+    let spec: Spec = spec::from_canonical(&file.spec).map_err(|_| {
+        CliError::new(ExitCode::Unexpected, "the spec cannot be read back")
+            .why("this is a defect of Highwater")
+    })?;
+    let mut tables: Vec<Wanted> = Vec::new();
+    for (step, of) in &spec.steps {
+        let sides = of.strategy.load().sides();
+        let Some((from, table)) = sides
+            .source
+            .and_then(|from| Some((from, from.relation.table()?)))
+        else {
+            continue;
+        };
+        let is_told = |one: &Wanted| one.from == from.connection && one.table == *table;
+        if tables.iter().any(is_told) || !(only.is_empty() || only.contains(table)) {
+            continue;
+        }
+        tables.push(Wanted {
+            from: from.connection.clone(),
+            rows: from.rows,
+            table: table.clone(),
+            to: sides
+                .target
+                .map(|to| (to.connection.clone(), to.table.clone())),
+            step: step.to_string(),
+        });
+    }
+    let is_read = |table: &&TableName| tables.iter().any(|one| one.table == **table);
+    if let Some(unread) = only.iter().find(|table| !is_read(table)) {
+        let what = format!("no step of {} reads {unread}", args.of);
+        return Err(CliError::new(ExitCode::NothingSelected, what)
+            .next("name the database in the place of the file, such as `${env:SHOP_URL}`"));
+    }
+    if tables.is_empty() {
+        let what = format!("no step of {} reads a table", args.of);
+        return Err(CliError::new(ExitCode::NothingSelected, what));
+    }
+    let own: String = file.name.chars().take(54).collect();
+    Ok(Asked {
+        name: name(&format!("{own}_advised"))?,
+        connections: spec.connections,
+        base_dir: file.base_dir,
+        tables,
+    })
+}
+
+fn table_of(text: &str) -> Result<TableName, CliError> {
+    parse_table(text).map_err(|why| {
+        CliError::new(ExitCode::Usage, format!("`{text}` is no name of a table")).why(why)
+    })
+}
+
+fn name<T: std::str::FromStr>(text: &str) -> Result<T, CliError> {
+    text.parse().map_err(|_| {
+        CliError::new(ExitCode::Unexpected, format!("`{text}` is no name"))
+            .why("this is a defect of Highwater")
+    })
+}
+
+/// Opens databases to look at them. Writes through none, the targets included.
+#[derive(Default)]
+struct Databases {
+    supervisor: Supervisor,
+}
+
+impl Databases {
+    fn open(
+        &self,
+        asked: &Asked,
+        name: &ConnectionName,
+        rows: SourceRows,
+    ) -> Result<Box<dyn Source>, String> {
+        let connection = asked.connections.get(name);
+        let connection = connection.ok_or_else(|| format!("there is no connection {name}"))?;
+        let dir = &asked.base_dir;
+        let of_this = "of this process";
+        open_source(connection, name, rows, dir, of_this, &self.supervisor, None)
+            .map_err(|error| error.message)
+    }
+
+    async fn all_tables(&self, asked: &Asked) -> Result<Vec<Wanted>, CliError> {
+        let cannot = |why| CliError::new(ExitCode::Unreachable, "cannot list the tables").why(why);
+        let mut wanted = Vec::new();
+        for name in asked.connections.keys() {
+            let source = self.open(asked, name, SourceRows::All).map_err(cannot)?;
+            let tables = survey::tables(source.as_ref()).await;
+            let tables = tables.map_err(|error| cannot(why(&error)))?;
+            wanted.extend(tables.into_iter().map(|table| of_database(name, table)));
+        }
+        if wanted.is_empty() {
+            let what = "the database has no table that the role may see";
+            return Err(CliError::new(ExitCode::NothingSelected, what));
+        }
+        Ok(wanted)
+    }
+
+    async fn look_at(&self, asked: &Asked, wanted: &Wanted) -> Result<TableAsFound, String> {
+        let source = self.open(asked, &wanted.from, wanted.rows)?;
+        let found = survey::survey(source.as_ref(), &wanted.table).await;
+        let mut found = found.map_err(|error| why(&error))?;
+        if let Some((to, table)) = &wanted.to {
+            found.target = self.target(asked, to, table).await?;
+        }
+        Ok(found)
+    }
+
+    async fn target(
+        &self,
+        asked: &Asked,
+        name: &ConnectionName,
+        table: &TableName,
+    ) -> Result<Option<TargetSide>, String> {
+        let Some(connection) = asked.connections.get(name) else {
+            return Ok(None);
+        };
+        let target = self.open(asked, name, SourceRows::Visible)?;
+        let found = survey::survey_target(target.as_ref(), connection.engine(), table).await;
+        let found = found.map_err(|error| {
+            let table = table_text(table, false);
+            format!("its target {table} cannot be looked at: {}", why(&error))
+        });
+        found.map(Some)
+    }
+}
+
+fn why(error: &ConnectorError) -> String {
+    error.report.message.clone()
+}
