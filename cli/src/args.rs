@@ -10,7 +10,7 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use highwater_common::config::ConfigDuration;
 use highwater_net::ClientTlsArgs;
 
-pub(crate) use self::advise::AdviseArgs;
+pub(crate) use self::advise::{AdviseArgs, InitArgs};
 pub(crate) use self::file::FileArgs;
 use self::file::parse_param;
 pub(crate) use self::watermarks::WatermarksCommand;
@@ -144,6 +144,8 @@ pub enum ProgressForm {
 pub enum Command {
     /// Reads a pipeline file and reports everything that is wrong with it; needs no network
     Validate(FileArgs),
+    /// Writes a pipeline file of a database's tables, each loaded as it fits; `advise` says why
+    Init(InitArgs),
     /// Looks at tables and says which way to load each, and why; changes nothing
     #[command(after_help = "\
 Examples:
@@ -246,6 +248,7 @@ impl Command {
         !matches!(
             self,
             Self::Validate(_)
+                | Self::Init(_)
                 | Self::Advise(_)
                 | Self::Context { .. }
                 | Self::Schema

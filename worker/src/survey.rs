@@ -3,12 +3,13 @@
 
 use std::time::Duration;
 
-use highwater_common::advise::{MovedBy, PositionColumn, TableAsFound, TargetSide};
+use highwater_common::advise::{MovedBy, PositionColumn, TableAsFound, TargetSide, TargetTable};
 use highwater_common::assignment::ErrorClass;
 use highwater_common::cursor::{Cursor, CursorKind};
 use highwater_common::error_code::ErrorCode;
 use highwater_common::facts::{ColumnFacts, ColumnKind, Engine, PartitionFacts, TableFacts};
 use highwater_common::spec::{ColumnRules, TableName};
+use jiff::Timestamp;
 
 use crate::connector::{ConnectorError, Source, SourceProbe, Survey, SurveyRequest, Surveys};
 
@@ -26,15 +27,16 @@ pub async fn tables(source: &dyn Source) -> Result<Vec<TableName>, ConnectorErro
     surveys(source)?.tables().await
 }
 
-/// Looks at a table; what hangs on the target is another question.
+/// Looks at a table as it is `now`; what hangs on the target is another question.
 ///
 /// # Errors
 /// Permanent `unknown_table`, and resource `statement_timeout` when it takes longer than a minute.
 pub async fn survey(
     source: &dyn Source,
     table: &TableName,
+    now: Timestamp,
 ) -> Result<TableAsFound, ConnectorError> {
-    let looked_at = tokio::time::timeout(WITHIN, look_at(source, table)).await;
+    let looked_at = tokio::time::timeout(WITHIN, look_at(source, table, now)).await;
     looked_at.unwrap_or_else(|_| {
         let message = format!(
             "{table} could not be looked at within {} s",
@@ -57,7 +59,10 @@ pub async fn survey_target(
     Ok(TargetSide {
         engine,
         name: name.clone(),
-        table: surveys(target)?.as_target(name).await?,
+        table: surveys(target)?
+            .as_target(name)
+            .await?
+            .map_or(TargetTable::Missing, TargetTable::Found),
     })
 }
 
@@ -68,7 +73,11 @@ fn surveys(source: &dyn Source) -> Result<&dyn Surveys, ConnectorError> {
     })
 }
 
-async fn look_at(source: &dyn Source, table: &TableName) -> Result<TableAsFound, ConnectorError> {
+async fn look_at(
+    source: &dyn Source,
+    table: &TableName,
+    now: Timestamp,
+) -> Result<TableAsFound, ConnectorError> {
     let facts = source.probe(&probe(table, None, false)).await?;
     let mut found = Vec::new();
     for column in candidates(&facts) {
@@ -90,7 +99,10 @@ async fn look_at(source: &dyn Source, table: &TableName) -> Result<TableAsFound,
     } = surveys(source)?.survey(&request).await?;
     let columns = found.into_iter().zip(columns);
     let columns = columns.map(|(column, stamping)| PositionColumn {
-        span_days: column.min.zip(column.max).and_then(span_days),
+        span_days: column
+            .min
+            .zip(column.max)
+            .and_then(|ends| span_days(ends, now)),
         name: column.column,
         kind: column.kind,
         nullable: column.nullable,
@@ -183,12 +195,19 @@ fn is_called_a_time(column: &ColumnFacts) -> bool {
     is_said(&name) || is_said(&of) || name.ends_with("_at") || name.ends_with("_on") || name == "at"
 }
 
-fn span_days((min, max): (Cursor, Cursor)) -> Option<u64> {
+/// Days from the first position to the last, or to now if that is later.
+fn span_days((min, max): (Cursor, Cursor), now: Timestamp) -> Option<u64> {
+    let now = now.as_microsecond();
     match (min, max) {
         (Cursor::Instant(min), Cursor::Instant(max)) | (Cursor::Civil(min), Cursor::Civil(max)) => {
-            max.abs_diff(min).checked_div(DAY_MICROS)
+            max.max(now).abs_diff(min).checked_div(DAY_MICROS)
         }
-        (Cursor::Date(min), Cursor::Date(max)) => Some(u64::from(max.abs_diff(min))),
+        (Cursor::Date(min), Cursor::Date(max)) => {
+            let today = i64::try_from(DAY_MICROS)
+                .ok()
+                .and_then(|day| now.checked_div(day))?;
+            Some(i64::from(max).max(today).abs_diff(i64::from(min)))
+        }
         _ => None,
     }
 }

@@ -1,4 +1,4 @@
-//! What `advise` takes.
+//! What `advise` and `init` take.
 
 use std::path::PathBuf;
 
@@ -39,4 +39,19 @@ pub struct AdviseArgs {
     /// A parameter's value
     #[arg(long = "param", value_name = "NAME=VALUE", value_parser = parse_param)]
     pub params: Vec<(String, String)>,
+}
+
+/// What `init` takes.
+#[derive(Debug, Clone, Args)]
+pub struct InitArgs {
+    /// The file to write; `-` writes to stdout
+    #[arg(default_value = "pipeline.yaml")]
+    pub file: PathBuf,
+    /// The database to read: `postgres://host/shop`, `sqlite:shop.db`, or a reference such as
+    /// `${env:SHOP_URL}`
+    #[arg(long, value_name = "URL")]
+    pub from: String,
+    /// Only the tables of this schema
+    #[arg(long, value_name = "SCHEMA")]
+    pub schema: Option<String>,
 }

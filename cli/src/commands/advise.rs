@@ -1,23 +1,24 @@
-//! `advise`: which way to load which table, and why. Reads the databases from here, whatever
+//! `advise` and `init`: which way to load which table, and why. Reads the databases from here, whatever
 //! cluster there is: a recommendation needs no run.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use highwater_common::advise::{
-    Advice, Draft, DraftTable, TableAsFound, TargetSide, Wishes, pipeline_file, rank,
+    Advice, Draft, DraftTable, TableAsFound, TargetSide, TargetTable, Wishes, pipeline_file, rank,
 };
 use highwater_common::id::{ConnectionName, PipelineName};
 use highwater_common::spec::{
-    self, Connection, SecretText, SourceRows, Spec, TableName, parse_table, table_text,
+    self, Connection, SecretText, SourceRows, Spec, TableName, parse_table,
 };
 use highwater_worker::connector::{ConnectorError, Source, open_source};
 use highwater_worker::supervisor::Supervisor;
 use highwater_worker::survey;
+use jiff::Timestamp;
 use serde_json::json;
 
 use super::Context;
-use crate::args::{AdviseArgs, FileArgs};
+use crate::args::{AdviseArgs, FileArgs, InitArgs};
 use crate::error::CliError;
 use crate::exit::ExitCode;
 use crate::pipeline_file;
@@ -27,6 +28,8 @@ use crate::render;
 const SOURCE: &str = "source";
 const TARGET: &str = "target";
 const TARGET_URL: &str = "${env:TARGET_URL}";
+/// In the place of a file: stdout.
+const STDOUT: &str = "-";
 
 /// The databases that are meant, and the tables.
 struct Asked {
@@ -67,12 +70,14 @@ pub(super) async fn advise(
 ) -> Result<ExitCode, CliError> {
     let only = args.tables.iter().map(|text| table_of(text));
     let only = only.collect::<Result<Vec<TableName>, CliError>>()?;
-    let mut asked = asked(args, &only)?;
+    let mut asked = match is_file(&args.of) {
+        true => of_file(args, &only)?,
+        false => of_url(&args.of, name("advised")?, &only)?,
+    };
     let databases = Databases::default();
     if asked.tables.is_empty() {
-        asked.tables = context
-            .unless_interrupted(databases.all_tables(&asked))
-            .await?;
+        let listed = databases.all_tables(&asked, None);
+        asked.tables = context.unless_interrupted(listed).await?;
     }
     let wishes = Wishes {
         fresh: args.fresh.map(|fresh| fresh.0),
@@ -82,14 +87,53 @@ pub(super) async fn advise(
         slots: args.slots,
         bytes_per_second: None,
     };
+    let (looked, failed) = look_at_all(context, &databases, &mut asked, &wishes).await?;
+    let to_stdout = args.write.as_deref() == Some(Path::new(STDOUT));
+    if !to_stdout {
+        print(context, &looked, &failed)?;
+    }
+    if let Some(path) = &args.write {
+        let text = written(&asked, &looked, &wishes, path)?;
+        write(context, path, &text).await?;
+    }
+    Ok(ExitCode::Success)
+}
+
+/// Writes what comes first for every table, without a wish.
+pub(super) async fn init(context: &mut Context<'_>, args: &InitArgs) -> Result<ExitCode, CliError> {
+    let stem = args.file.file_stem().and_then(|stem| stem.to_str());
+    let own = stem.and_then(|stem| stem.parse().ok());
+    let own = own.map_or_else(|| name("pipeline"), Ok)?;
+    let mut asked = of_url(&args.from, own, &[])?;
+    let databases = Databases::default();
+    let listed = databases.all_tables(&asked, args.schema.as_deref());
+    asked.tables = context.unless_interrupted(listed).await?;
+    let wishes = Wishes::default();
+    let (looked, failed) = look_at_all(context, &databases, &mut asked, &wishes).await?;
+    tell_failed(context, &failed);
+    let text = written(&asked, &looked, &wishes, &args.file)?;
+    write(context, &args.file, &text).await?;
+    Ok(ExitCode::Success)
+}
+
+/// Looks at one table after the other.
+///
+/// # Errors
+/// Code 5 where none of them can be looked at.
+async fn look_at_all(
+    context: &mut Context<'_>,
+    databases: &Databases,
+    asked: &mut Asked,
+    wishes: &Wishes,
+) -> Result<(Vec<Looked>, Vec<Failed>), CliError> {
     let (mut looked, mut failed) = (Vec::new(), Vec::new());
     for wanted in std::mem::take(&mut asked.tables) {
         let found = context
-            .unless_interrupted(async { Ok(databases.look_at(&asked, &wanted).await) })
+            .unless_interrupted(async { Ok(databases.look_at(asked, &wanted).await) })
             .await?;
         match found {
             Ok(found) => looked.push(Looked {
-                advice: rank(&found, &wishes),
+                advice: rank(&found, wishes),
                 wanted,
                 found,
             }),
@@ -99,23 +143,20 @@ pub(super) async fn advise(
             }),
         }
     }
-    if let (true, Some(first)) = (looked.is_empty(), failed.first()) {
-        let what = format!("cannot look at {}", first.table);
-        return Err(CliError::new(ExitCode::Unreachable, what).why(first.why.clone()));
-    }
-    match &args.write {
-        Some(path) if path == Path::new("-") => {
-            let text = written(&asked, &looked, &wishes, path)?;
-            context.output.data(&text)?;
+    match failed.first() {
+        Some(first) if looked.is_empty() => {
+            let what = format!("cannot look at {}", first.table);
+            Err(CliError::new(ExitCode::Unreachable, what).why(first.why.clone()))
         }
-        Some(path) => {
-            print(context, &looked, &failed)?;
-            let text = written(&asked, &looked, &wishes, path)?;
-            write(context, path, &text).await?;
-        }
-        None => print(context, &looked, &failed)?,
+        Some(_) | None => Ok((looked, failed)),
     }
-    Ok(ExitCode::Success)
+}
+
+fn tell_failed(context: &mut Context<'_>, failed: &[Failed]) {
+    for one in failed {
+        let line = format!("{} was not looked at: {}", one.table, one.why);
+        context.output.say(&line);
+    }
 }
 
 fn print(context: &mut Context<'_>, looked: &[Looked], failed: &[Failed]) -> Result<(), CliError> {
@@ -133,11 +174,7 @@ fn print(context: &mut Context<'_>, looked: &[Looked], failed: &[Failed]) -> Res
         |look| render::advice(&tables, look),
         || tables.iter().map(|one| one.table.to_string()).collect(),
     )?;
-    for one in failed {
-        context
-            .output
-            .say(&format!("{} was not looked at: {}", one.table, one.why));
-    }
+    tell_failed(context, failed);
     Ok(())
 }
 
@@ -195,6 +232,9 @@ fn written(
 }
 
 async fn write(context: &mut Context<'_>, path: &Path, text: &str) -> Result<(), CliError> {
+    if path == Path::new(STDOUT) {
+        return context.output.data(text);
+    }
     if path.exists() {
         let reach = format!("{} is there already, and will be replaced", path.display());
         context.confirm(&reach).await?;
@@ -210,29 +250,26 @@ async fn write(context: &mut Context<'_>, path: &Path, text: &str) -> Result<(),
     Ok(())
 }
 
-/// What was asked: a file that is there is a pipeline, everything else a database.
-fn asked(args: &AdviseArgs, only: &[TableName]) -> Result<Asked, CliError> {
-    let path = Path::new(&args.of);
-    let is_url = args.of.starts_with("sqlite:") || args.of.contains(['$', '=', ' ']);
-    let is_database = is_url || args.of.contains("://");
-    if path.is_file() || !is_database {
-        return of_file(args, only);
-    }
-    let connection = Connection::of_text(&args.of).map_err(|why| {
-        CliError::new(
-            ExitCode::Usage,
-            "the database cannot be read from the command line",
-        )
-        .why(why)
+/// Whether a pipeline file is meant: one that is there, or nothing that names a database.
+fn is_file(of: &str) -> bool {
+    let is_url = of.starts_with("sqlite:") || of.contains("://") || of.contains(['$', '=', ' ']);
+    Path::new(of).is_file() || !is_url
+}
+
+/// A database, with these tables.
+fn of_url(url: &str, pipeline: PipelineName, only: &[TableName]) -> Result<Asked, CliError> {
+    let connection = Connection::of_text(url).map_err(|why| {
+        let what = "the database cannot be read from the command line";
+        CliError::new(ExitCode::Usage, what).why(why)
     })?;
-    let here = std::env::current_dir().and_then(|here| here.canonicalize());
-    let base_dir = here.map_err(|error| {
-        CliError::from_io(ExitCode::Unexpected, "cannot find the folder", path, &error)
+    let here = Path::new(".");
+    let base_dir = here.canonicalize().map_err(|error| {
+        CliError::from_io(ExitCode::Unexpected, "cannot find the folder", here, &error)
     })?;
     let from: ConnectionName = name(SOURCE)?;
     let tables = only.iter().map(|table| of_database(&from, table.clone()));
     Ok(Asked {
-        name: name("advised")?,
+        name: pipeline,
         tables: tables.collect(),
         connections: BTreeMap::from([(from, connection)]),
         base_dir,
@@ -335,17 +372,26 @@ impl Databases {
             .map_err(|error| error.message)
     }
 
-    async fn all_tables(&self, asked: &Asked) -> Result<Vec<Wanted>, CliError> {
+    /// The tables of the databases, of one schema or of all.
+    async fn all_tables(
+        &self,
+        asked: &Asked,
+        schema: Option<&str>,
+    ) -> Result<Vec<Wanted>, CliError> {
         let cannot = |why| CliError::new(ExitCode::Unreachable, "cannot list the tables").why(why);
         let mut wanted = Vec::new();
         for name in asked.connections.keys() {
             let source = self.open(asked, name, SourceRows::All).map_err(cannot)?;
             let tables = survey::tables(source.as_ref()).await;
             let tables = tables.map_err(|error| cannot(why(&error)))?;
-            wanted.extend(tables.into_iter().map(|table| of_database(name, table)));
+            let is_meant =
+                |table: &TableName| schema.is_none_or(|of| table.schema.as_deref() == Some(of));
+            let tables = tables.into_iter().filter(is_meant);
+            wanted.extend(tables.map(|table| of_database(name, table)));
         }
         if wanted.is_empty() {
-            let what = "the database has no table that the role may see";
+            let of = schema.map_or_else(String::new, |of| format!(" in schema {of}"));
+            let what = format!("the database has no table{of} that the role may see");
             return Err(CliError::new(ExitCode::NothingSelected, what));
         }
         Ok(wanted)
@@ -353,30 +399,33 @@ impl Databases {
 
     async fn look_at(&self, asked: &Asked, wanted: &Wanted) -> Result<TableAsFound, String> {
         let source = self.open(asked, &wanted.from, wanted.rows)?;
-        let found = survey::survey(source.as_ref(), &wanted.table).await;
+        let found = survey::survey(source.as_ref(), &wanted.table, Timestamp::now()).await;
         let mut found = found.map_err(|error| why(&error))?;
         if let Some((to, table)) = &wanted.to {
-            found.target = self.target(asked, to, table).await?;
+            found.target = self.target(asked, to, table).await;
         }
         Ok(found)
     }
 
+    /// A target that cannot be looked at is no reason to say nothing of the source.
     async fn target(
         &self,
         asked: &Asked,
         name: &ConnectionName,
         table: &TableName,
-    ) -> Result<Option<TargetSide>, String> {
-        let Some(connection) = asked.connections.get(name) else {
-            return Ok(None);
+    ) -> Option<TargetSide> {
+        let engine = asked.connections.get(name)?.engine();
+        let seen = match self.open(asked, name, SourceRows::Visible) {
+            Ok(target) => survey::survey_target(target.as_ref(), engine, table)
+                .await
+                .map_err(|error| why(&error)),
+            Err(why) => Err(why),
         };
-        let target = self.open(asked, name, SourceRows::Visible)?;
-        let found = survey::survey_target(target.as_ref(), connection.engine(), table).await;
-        let found = found.map_err(|error| {
-            let table = table_text(table, false);
-            format!("its target {table} cannot be looked at: {}", why(&error))
-        });
-        found.map(Some)
+        Some(seen.unwrap_or_else(|why| TargetSide {
+            engine,
+            name: table.clone(),
+            table: TargetTable::Unseen(why),
+        }))
     }
 }
 

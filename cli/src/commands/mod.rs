@@ -59,6 +59,7 @@ pub async fn execute(
 async fn dispatch(command: &Command, context: &mut Context<'_>) -> Result<ExitCode, CliError> {
     match command {
         Command::Validate(args) => validate::validate(context, args),
+        Command::Init(args) => advise::init(context, args).await,
         Command::Advise(args) => advise::advise(context, args).await,
         Command::Plan(args) => plan::plan(context, args).await,
         Command::Run(args) => run::run(context, args).await,

@@ -49,7 +49,8 @@ pub struct PositionColumn {
     pub null_rows: Option<u64>,
     /// Whether an index leads with it.
     pub indexed: bool,
-    /// Days between the smallest and the largest of its times, where that was cheap to know.
+    /// Days from the smallest of its times to the largest, or to now if that is later, where they
+    /// were cheap to know.
     pub span_days: Option<u64>,
     /// Who moves it on when a row is updated.
     pub moved_by: MovedBy,
@@ -157,8 +158,20 @@ pub struct TargetSide {
     pub engine: Engine,
     /// The table's name there.
     pub name: TableName,
-    /// What is there already; `None` of a table that will be made.
-    pub table: Option<TargetAsFound>,
+    /// What is there already.
+    pub table: TargetTable,
+}
+
+/// What is there already of a target.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TargetTable {
+    /// Nothing: the table will be made.
+    Missing,
+    /// A table.
+    Found(TargetAsFound),
+    /// Nobody knows, and why.
+    Unseen(String),
 }
 
 /// A table that is there already.

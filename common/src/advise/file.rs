@@ -14,8 +14,9 @@ use crate::id::{ConnectionName, PipelineName};
 use crate::number::{bytes, count};
 use crate::spec::{Connection, TableName, parse, table_text};
 
-/// Days that are partitions of a day each; a longer time is cut by month.
+/// A longer time is cut by month, and so is one whose days have fewer rows.
 const DAYS_MAX: u64 = 1_000;
+const DAY_ROWS_MIN: u64 = 1_000;
 /// The longest name of a step, less what keeps two apart.
 const NAME_MAX: usize = 48;
 
@@ -215,7 +216,7 @@ fn load(
         format!("from: {{connection: {}, table: {from}}}", table.from),
         into(table),
     ];
-    lines.extend(by.map(partition));
+    lines.extend(by.map(|by| partition(table.found, by)));
     lines.extend(mode.map(|mode| format!("write: {{mode: {mode}}}")));
     lines
 }
@@ -266,13 +267,14 @@ fn zone(case: &Case<'_>, by: &PositionColumn) -> &'static str {
     }
 }
 
-fn partition(by: &PositionColumn) -> String {
+fn partition(found: &TableAsFound, by: &PositionColumn) -> String {
     let column = scalar(&by.name);
     match by.kind {
         CursorKind::Integer => format!("partition: {{by: integer, column: {column}}}"),
         CursorKind::Instant | CursorKind::Civil | CursorKind::Date => {
+            let has_rows = |days: u64| found.rows >= days.saturating_mul(DAY_ROWS_MIN);
             let grain = match by.span_days {
-                Some(0..=DAYS_MAX) => "day",
+                Some(days @ 0..=DAYS_MAX) if has_rows(days) => "day",
                 Some(_) | None => "month",
             };
             format!("partition: {{by: calendar, column: {column}, grain: {grain}, tz: UTC}}")

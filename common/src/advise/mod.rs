@@ -19,7 +19,7 @@ mod whole;
 pub use advice::{Advice, Assurance, Cost, Ranked, Refusal, Refused, Way};
 pub use facts::{
     Changes, LogAccess, MovedBy, PositionColumn, ReplicaIdentity, ServerLog, Sight, TableAsFound,
-    TargetAsFound, TargetSide, Wishes,
+    TargetAsFound, TargetSide, TargetTable, Wishes,
 };
 
 pub use columns::moved_by_name;

@@ -68,7 +68,7 @@ pub(super) fn bare(rows: u64) -> TableAsFound {
         target: Some(TargetSide {
             engine: Engine::Postgres,
             name: name("orders"),
-            table: None,
+            table: TargetTable::Missing,
         }),
     }
 }
@@ -174,10 +174,14 @@ fn targets() -> impl Strategy<Value = Option<TargetSide>> {
             name: "public.totals".to_owned(),
             foreign_owner: None,
         };
-        is_there.then(|| TargetAsFound {
-            referenced_by: referenced.then_some(references).into_iter().collect(),
-            dependants: viewed.then_some(view).into_iter().collect(),
-        })
+        match (is_there, referenced, viewed) {
+            (false, true, true) => TargetTable::Unseen("it is asleep".to_owned()),
+            (false, _, _) => TargetTable::Missing,
+            (true, _, _) => TargetTable::Found(TargetAsFound {
+                referenced_by: referenced.then_some(references).into_iter().collect(),
+                dependants: viewed.then_some(view).into_iter().collect(),
+            }),
+        }
     });
     let side = (engines, table).prop_map(|(engine, table)| TargetSide {
         engine,

@@ -222,7 +222,7 @@ fn what_hangs_on_the_target_decides_how_it_is_replaced() {
     let with = |table: TargetAsFound| {
         let mut found = bare(50_000);
         found.target = found.target.map(|to| TargetSide {
-            table: Some(table),
+            table: TargetTable::Found(table),
             ..to
         });
         found
@@ -252,6 +252,44 @@ fn what_hangs_on_the_target_decides_how_it_is_replaced() {
     assert!(told.contains("lines_fk"), "{told}");
     assert!(rank(&referenced, &Wishes::default()).ranked.is_empty());
     assert_eq!(first(&referenced, &critical()), Way::Swap);
+}
+
+#[test]
+fn a_target_that_nobody_has_seen_is_told() {
+    let mut found = bare(50_000);
+    found.target = found.target.map(|to| TargetSide {
+        table: TargetTable::Unseen("connection refused".to_owned()),
+        ..to
+    });
+    for wishes in [Wishes::default(), critical()] {
+        let cautions = &rank(&found, &wishes).ranked[0].cautions;
+        assert!(
+            cautions
+                .iter()
+                .any(|one| one.contains("connection refused")),
+            "{cautions:?}"
+        );
+    }
+}
+
+#[test]
+fn a_long_history_and_a_thin_one_are_cut_by_month() {
+    let text = |rows, span_days| {
+        let mut found = stamped(rows);
+        found.columns[1].span_days = span_days;
+        written(&[found], &once()).expect("a file")
+    };
+    assert!(text(1_000_000, Some(1_000)).contains("grain: day"));
+    for (rows, span_days) in [
+        (999_999, Some(1_000)),
+        (9_000_000, Some(1_001)),
+        (9_000_000, None),
+    ] {
+        assert!(
+            text(rows, span_days).contains("grain: month"),
+            "{span_days:?}"
+        );
+    }
 }
 
 #[test]

@@ -8,6 +8,7 @@ use super::case::{
     refusal, refused,
 };
 use super::columns::cut;
+use super::facts::{TargetAsFound, TargetSide, TargetTable};
 use crate::engine::Engine;
 use crate::number::{bytes, count};
 use crate::plan::{Writing, check_dependants, check_references};
@@ -48,6 +49,13 @@ pub(super) fn full_refresh(case: &Case<'_>) -> Judged {
         cadence: case.cadence("hourly or daily"),
         brings: "no loss, sees deletes".to_owned(),
         because: vec![case.size()],
+        cautions: case
+            .found
+            .target
+            .as_ref()
+            .and(unseen(case))
+            .into_iter()
+            .collect(),
         ..case.ranked(Way::FullRefresh, Assurance::NoLoss, cost)
     };
     Judged::Fits(Box::new(Fit {
@@ -62,6 +70,7 @@ pub(super) fn nightly(case: &Case<'_>) -> Option<Fit> {
         return None;
     }
     let mut cautions = Vec::new();
+    cautions.extend(case.found.target.as_ref().and(unseen(case)));
     let is_late = case.wishes.fresh.filter(|fresh| *fresh < DAY).is_some() && !case.wishes.once;
     if is_late {
         cautions.push("the target is up to a day old, which is older than was wished".to_owned());
@@ -154,9 +163,7 @@ fn swapped(case: &Case<'_>, way: Way, uncarried: Vec<String>, slots: u32) -> Ran
         .into_iter()
         .map(|line| format!("in place, because {line}"))
         .collect();
-    if case.found.target.is_none() {
-        cautions.push("what hangs on the target's table was not looked at".to_owned());
-    }
+    cautions.extend(unseen(case));
     let in_parts = is_swapped_in_parts(case);
     if in_parts {
         cautions.push("its parts are read at different instants".to_owned());
@@ -191,14 +198,29 @@ fn too_slow(case: &Case<'_>, least: Duration) -> Option<Refusal> {
     ))
 }
 
+/// The table that is there already, where it was seen.
+fn target<'a>(case: &'a Case<'_>) -> Option<(&'a TargetSide, &'a TargetAsFound)> {
+    let to = case.found.target.as_ref()?;
+    match &to.table {
+        TargetTable::Found(table) => Some((to, table)),
+        TargetTable::Missing | TargetTable::Unseen(_) => None,
+    }
+}
+
+/// What is not known because nobody has seen the target.
+fn unseen(case: &Case<'_>) -> Option<String> {
+    match case.found.target.as_ref().map(|to| &to.table) {
+        None => Some("what hangs on the target's table was not looked at".to_owned()),
+        Some(TargetTable::Unseen(why)) => Some(format!(
+            "what hangs on the target's table was not looked at: {why}"
+        )),
+        Some(TargetTable::Missing | TargetTable::Found(_)) => None,
+    }
+}
+
 /// Why rows cannot all be deleted and written again.
 fn references(case: &Case<'_>) -> Vec<Refusal> {
-    let Some((to, table)) = case
-        .found
-        .target
-        .as_ref()
-        .and_then(|to| Some((to, to.table.as_ref()?)))
-    else {
+    let Some((to, table)) = target(case) else {
         return Vec::new();
     };
     let writing = Writing {
@@ -218,12 +240,7 @@ fn references(case: &Case<'_>) -> Vec<Refusal> {
 
 /// What would stay with the old table.
 fn uncarried(case: &Case<'_>) -> Vec<String> {
-    let Some((to, table)) = case
-        .found
-        .target
-        .as_ref()
-        .and_then(|to| Some((to, to.table.as_ref()?)))
-    else {
+    let Some((to, table)) = target(case) else {
         return Vec::new();
     };
     let told = check_dependants(&to.name, &table.dependants);

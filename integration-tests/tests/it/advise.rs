@@ -22,7 +22,7 @@ insert into orders select i, timestamptz '2024-01-01 00:00Z' + i * interval '1 s
 create index on orders (updated_at);
 create table history (id bigint primary key, updated_at timestamptz not null default now());
 create trigger touch before update on history for each row execute function touch();
-insert into history select i, timestamptz '2024-01-01 00:00Z' + i * interval '0.5 s'
+insert into history select i, now() - interval '1 h' - i * interval '0.5 s'
   from generate_series(1, 1000000) i;
 create index on history (updated_at);
 create table \"Odd Name\" (\"on\" int primary key, \"a b\" text);
@@ -149,7 +149,7 @@ async fn a_role_without_rights_is_told_and_not_failed_on() {
 #[tokio::test]
 async fn the_target_of_a_file_is_looked_at_and_nothing_is_changed() {
     // GIVEN a target's table that a materialized view reads
-    let site = shop().await;
+    let mut site = shop().await;
     let target = "create table rates (code text primary key, rate numeric not null);
                   create materialized view totals as select sum(rate) as rate from rates";
     site.execute(Side::Target, target).await;
@@ -167,6 +167,49 @@ async fn the_target_of_a_file_is_looked_at_and_nothing_is_changed() {
     assert_says(&told.stdout, "materialized view");
     assert!(!site.has_ledger().await);
     assert!(!site.path(".highwater").exists());
+    // AND a target that cannot be reached is no reason to say nothing
+    site.point(
+        "TARGET_URL",
+        "postgres://postgres@127.0.0.1:1/target".to_owned(),
+    );
+    let told = site
+        .finish(&["advise", "pipeline.yaml", "--critical"])
+        .await;
+    assert_exit(&told, 0);
+    assert_says(&told.stdout, "the target's table was not looked at");
+}
+
+#[tokio::test]
+async fn init_writes_every_table_of_a_schema() {
+    // GIVEN a database with tables in two schemas
+    let site = Site::empty(Engine::Postgres).await;
+    let fill = "create schema fx;
+                create table fx.rates (code text primary key, rate numeric not null);
+                insert into fx.rates values ('EUR', 1), ('USD', 1.1);
+                create table other (id bigint primary key)";
+    site.execute(Side::Source, fill).await;
+    site.execute(Side::Target, "create schema fx").await;
+    // WHEN a file is begun from one of them
+    let init = [
+        "init",
+        "fx.yaml",
+        "--from",
+        "${env:SOURCE_URL}",
+        "--schema",
+        "fx",
+    ];
+    let told = site.finish(&init).await;
+    // THEN it is a pipeline of that, which runs
+    assert_exit(&told, 0);
+    let text = std::fs::read_to_string(site.path("fx.yaml")).unwrap();
+    assert_says(&text, "name: fx\n");
+    assert!(!text.contains("other"), "{text}");
+    assert_exit(&site.finish(&["run", "fx.yaml"]).await, 0);
+    assert_equal(&site, &["fx.rates"]).await;
+    // AND it is not written over, and a schema without a table is told
+    assert_exit(&site.finish(&init).await, 6);
+    let none = ["init", "--from", "${env:SOURCE_URL}", "--schema", "nope"];
+    assert_exit(&site.finish(&none).await, 4);
 }
 
 #[tokio::test]
