@@ -20,13 +20,17 @@ insert into orders select i, timestamptz '2024-01-01 00:00Z' + i * interval '1 s
   timestamptz '2024-01-01 00:00Z' + i * interval '1 s', 'n' || i % 7
   from generate_series(1, 100000) i;
 create index on orders (updated_at);
+create table \"Odd Name\" (\"on\" int primary key, \"a b\" text);
+insert into \"Odd Name\" values (1, 'x');
+analyze";
+
+/// So many rows that their history is loaded apart from what comes later.
+const HISTORY: &str = "\
 create table history (id bigint primary key, updated_at timestamptz not null default now());
 create trigger touch before update on history for each row execute function touch();
 insert into history select i, now() - interval '1 h' - i * interval '0.5 s'
   from generate_series(1, 1000000) i;
 create index on history (updated_at);
-create table \"Odd Name\" (\"on\" int primary key, \"a b\" text);
-insert into \"Odd Name\" values (1, 'x');
 analyze";
 
 async fn shop() -> Site {
@@ -62,6 +66,7 @@ async fn assert_equal(site: &Site, tables: &[&str]) {
 async fn what_advise_writes_runs() {
     // GIVEN a database with a table for each way
     let site = shop().await;
+    site.execute(Side::Source, HISTORY).await;
     let told = site
         .finish(&["advise", "${env:SOURCE_URL}", "-o", "json"])
         .await;
