@@ -7,7 +7,7 @@ use super::samples::{bare, column, log, logged, name, odd_names, stamped, tables
 use super::*;
 use crate::cursor::CursorKind;
 use crate::facts::{Dependant, DependantKind, Engine, ForeignKey, OnDelete};
-use crate::spec::{Connection, parse};
+use crate::spec::{Connection, SecretText, parse};
 
 fn first(found: &TableAsFound, wishes: &Wishes) -> Way {
     rank(found, wishes).ranked.first().expect("a way").way
@@ -306,23 +306,17 @@ fn a_table_that_still_grows_is_told_so_when_it_is_loaded_once() {
 fn written(found: &[TableAsFound], wishes: &Wishes) -> Option<String> {
     let advice: Vec<Advice> = found.iter().map(|one| rank(one, wishes)).collect();
     let connection = |url: &str| Connection::of_text(url).expect("a connection");
-    let writable = |connection| match connection {
-        Connection::Postgres { url, .. } => Connection::Postgres {
-            url,
-            max_connections: None,
-            read_only: false,
-        },
-        other @ Connection::Sqlite { .. } => other,
+    let target = Connection::Postgres {
+        url: SecretText::new("${env:TARGET_URL}"),
+        max_connections: None,
+        read_only: false,
     };
     let connections = BTreeMap::from([
         (
             "source".parse().expect("a name"),
             connection("postgres://reader:${env:P}@h/db"),
         ),
-        (
-            "target".parse().expect("a name"),
-            writable(connection("${env:TARGET_URL}")),
-        ),
+        ("target".parse().expect("a name"), target),
     ]);
     let tables = found.iter().zip(&advice).map(|(found, advice)| DraftTable {
         found,

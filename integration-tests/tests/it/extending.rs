@@ -175,7 +175,7 @@ mod folder {
         ),
         (
             "common/src/spec/connection.rs",
-            "    pub(super) fn document(&self) -> Json {\n        match self {",
+            "    pub(crate) fn document(&self) -> Json {\n        match self {",
             "            Self::Folder { folder, read_only } => {\n                json!({\"type\": \
              \"folder\", \"folder\": folder, \"read_only\": read_only})\n            }",
         ),
