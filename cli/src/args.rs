@@ -1,6 +1,7 @@
 //! The command line: verbs, flags and their help.
 
 mod advise;
+mod again;
 mod file;
 mod watermarks;
 
@@ -11,6 +12,7 @@ use highwater_common::config::ConfigDuration;
 use highwater_net::ClientTlsArgs;
 
 pub(crate) use self::advise::{AdviseArgs, InitArgs};
+pub(crate) use self::again::{CancelArgs, ResolveArgs, RetryArgs};
 pub(crate) use self::file::FileArgs;
 use self::file::parse_param;
 pub(crate) use self::watermarks::WatermarksCommand;
@@ -36,7 +38,7 @@ Examples:
 
 Exit codes:
   0 success    2 usage, invalid file    3 failed, part committed    4 nothing selected    5 unreachable
-  6 refused    7 failed, nothing committed    8 cancelled    124 timed out    130 interrupted    1 unexpected"
+  6 refused    7 failed, nothing committed    8 cancelled    9 in doubt    124 timed out    130 interrupted    1 unexpected"
 )]
 pub struct Cli {
     /// What to do.
@@ -88,6 +90,16 @@ pub struct Global {
     /// Folder of the state, when everything happens in this process
     #[arg(long, global = true, value_name = "DIR", default_value = STATE_DIR)]
     pub state: PathBuf,
+    /// A program that steps may run in this process, or a folder of such; may be given several times
+    #[arg(
+        long,
+        global = true,
+        value_name = "PATH",
+        env = "HIGHWATER_ALLOW_EXEC",
+        hide_env_values = true,
+        value_delimiter = ':'
+    )]
+    pub allow_exec: Vec<PathBuf>,
     /// How long a silent worker of this process counts as alive, such as `15s`
     #[arg(
         long,
@@ -201,6 +213,12 @@ Examples:
   highwater retry                       the latest run
   highwater retry r-71c --step orders   only the dead tasks of one step")]
     Retry(RetryArgs),
+    /// Says whether a task that is in doubt was done, and lets its run go on
+    #[command(after_help = "\
+Examples:
+  highwater resolve r-71c features --applied --reason 'its rows are there'
+  highwater resolve r-71c features --not-applied --reason 'nothing arrived'    it runs again")]
+    Resolve(ResolveArgs),
     /// Cancels a run, and answers once its targets are fenced: nothing of it commits afterwards
     #[command(after_help = "Example:\n  highwater cancel r-71c --reason 'wrong source' -y")]
     Cancel(CancelArgs),
@@ -278,35 +296,6 @@ pub struct RunArgs {
     /// Do not follow the run; only with a cluster
     #[arg(long)]
     pub detach: bool,
-}
-
-/// What `retry` takes.
-#[derive(Debug, Clone, Args)]
-pub struct RetryArgs {
-    /// A run, a pipeline or a pipeline file; the latest run of all when left out
-    pub run: Option<String>,
-    /// Only this step
-    #[arg(long, value_name = "STEP")]
-    pub step: Option<String>,
-    /// Tasks at once in this process; a cluster's workers are its own
-    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=256))]
-    pub workers: u32,
-    /// Follow the run to its end, which is what happens when nothing else is said
-    #[arg(long, conflicts_with = "detach")]
-    pub follow: bool,
-    /// Do not follow the run; only with a cluster
-    #[arg(long)]
-    pub detach: bool,
-}
-
-/// What `cancel` takes.
-#[derive(Debug, Clone, Args)]
-pub struct CancelArgs {
-    /// A run id or a unique prefix of it, or a pipeline
-    pub run: String,
-    /// Why; it is kept with the run
-    #[arg(long, value_name = "TEXT")]
-    pub reason: String,
 }
 
 /// What `tasks` takes.

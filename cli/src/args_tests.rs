@@ -95,6 +95,7 @@ fn help_shows_every_verb_and_the_exit_codes() {
       wait        Blocks until a run has ended, then ends with the run's own code
       workers     The workers of a cluster
       retry       Tries dead tasks of a run again, and the steps skipped after them
+      resolve     Says whether a task that is in doubt was done, and lets its run go on
       cancel      Cancels a run, and answers once its targets are fenced: nothing of it commits afterwards
       coverage    Shows what the targets' ledgers hold of a pipeline's steps, and voids what is no longer true
       watermarks  Where the steps' watermarks stand in their targets
@@ -119,6 +120,7 @@ fn help_shows_every_verb_and_the_exit_codes() {
           --coordinator <URL[,URL]>  Addresses of a cluster's coordinators, with commas between [env: HIGHWATER_COORDINATOR]; without any, and without a context, everything happens in this process
           --context <NAME>           A cluster by the name that the configuration file gives it [env: HIGHWATER_CONTEXT]; `embedded` is this process
           --state <DIR>              Folder of the state, when everything happens in this process [default: .highwater]
+          --allow-exec <PATH>        A program that steps may run in this process, or a folder of such; may be given several times [env: HIGHWATER_ALLOW_EXEC]
 
     To a cluster over TLS:
           --tls-ca <FILE>           The authorities that signed the coordinators' certificates, for https [env: HIGHWATER_TLS_CA]
@@ -136,6 +138,6 @@ fn help_shows_every_verb_and_the_exit_codes() {
 
     Exit codes:
       0 success    2 usage, invalid file    3 failed, part committed    4 nothing selected    5 unreachable
-      6 refused    7 failed, nothing committed    8 cancelled    124 timed out    130 interrupted    1 unexpected
+      6 refused    7 failed, nothing committed    8 cancelled    9 in doubt    124 timed out    130 interrupted    1 unexpected
     ");
 }

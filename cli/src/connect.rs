@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use highwater_net::{ClientTlsArgs, ConnectError, ConnectFailure, Dialer};
 use highwater_proto::v1::Document;
+use highwater_worker::AllowedPrograms;
 use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
@@ -38,6 +39,8 @@ pub(crate) struct Where {
     pub workers: u32,
     /// How long a silent worker of the embedded mode counts as alive.
     pub session_ttl: Option<Duration>,
+    /// The programs that steps may run in this process, and folders of such.
+    pub programs: Vec<PathBuf>,
 }
 
 impl Where {
@@ -52,7 +55,22 @@ impl Where {
             state: global.state.clone(),
             workers,
             session_ttl: global.session_ttl.map(|ttl| ttl.0),
+            programs: global.allow_exec.clone(),
         }
+    }
+}
+
+impl Where {
+    /// The programs that steps may run in this process.
+    ///
+    /// # Errors
+    /// Code 2 for a path where nothing is.
+    pub(crate) fn programs(&self) -> Result<AllowedPrograms, CliError> {
+        AllowedPrograms::new(&self.programs).map_err(|error| {
+            CliError::new(ExitCode::Usage, "a program that is allowed is not there")
+                .why(error.to_string())
+                .next("--allow-exec PATH, of a program or of a folder of such")
+        })
     }
 }
 
@@ -169,7 +187,8 @@ async fn start(place: &Where, need: Need) -> Result<Connection, CliError> {
         (Need::Act | Need::Own, 1) => (1, "1 worker".to_owned()),
         (Need::Act | Need::Own, workers) => (workers, format!("{workers} workers")),
     };
-    let embedded = embedded::start(dir, workers, need, place.session_ttl).await?;
+    let programs = place.programs()?;
+    let embedded = embedded::start(dir, workers, need, place.session_ttl, programs).await?;
     let banner = format!("embedded {}, {with}", dir.display());
     Ok(Connection::of_process(
         embedded,

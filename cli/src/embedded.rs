@@ -19,7 +19,7 @@ use highwater_coordinator::{
 use highwater_runtime::{CancelledBy, SpawnKind, with_causes};
 use highwater_worker::connector::open_target;
 use highwater_worker::supervisor::Supervisor;
-use highwater_worker::{GrpcCoordinator, Worker, WorkerOptions};
+use highwater_worker::{AllowedPrograms, GrpcCoordinator, Worker, WorkerOptions};
 use hyper_util::rt::TokioIo;
 use tokio::io::DuplexStream;
 use tokio::net::UnixListener;
@@ -76,6 +76,7 @@ pub(crate) async fn start(
     workers: u32,
     need: Need,
     session_ttl: Option<Duration>,
+    programs: AllowedPrograms,
 ) -> Result<Embedded, CliError> {
     let store = open_store(dir, need).await?;
     let sessions = session_ttl.map_or_else(SessionOptions::default, SessionOptions::of_ttl);
@@ -97,7 +98,7 @@ pub(crate) async fn start(
         handle,
         incoming,
         workers: (1..=workers)
-            .map(|no| worker(no, dialler.clone()))
+            .map(|no| worker(no, programs.clone(), dialler.clone()))
             .collect::<Result<_, _>>()?,
         socket: match need {
             Need::Read => None,
@@ -296,7 +297,11 @@ fn channel(dialler: mpsc::Sender<DuplexStream>) -> Channel {
     Endpoint::from_static("http://embedded").connect_with_connector_lazy(connector)
 }
 
-fn worker(no: u32, dialler: mpsc::Sender<DuplexStream>) -> Result<Worker, CliError> {
+fn worker(
+    no: u32,
+    programs: AllowedPrograms,
+    dialler: mpsc::Sender<DuplexStream>,
+) -> Result<Worker, CliError> {
     let id = format!("embedded-{no}").parse().map_err(|error| {
         CliError::new(ExitCode::Unexpected, "cannot name a worker").why(format!("{error}"))
     })?;
@@ -305,6 +310,7 @@ fn worker(no: u32, dialler: mpsc::Sender<DuplexStream>) -> Result<Worker, CliErr
         slots: 1,
         labels: Default::default(),
         allow_noop: false,
+        programs,
     };
     Ok(Worker::new(
         options,

@@ -11,6 +11,9 @@ use highwater_runtime::{Interrupts, failpoint};
 const SHUTDOWN_MAX: Duration = Duration::from_millis(200);
 
 fn main() -> ProcessExit {
+    if let Some(ended) = highwater_worker::guard::of_arguments() {
+        return ended;
+    }
     highwater_net::install_tls_provider();
     // Tests name places in the environment where the process is to end, wait or fail.
     let _armed = failpoint::arm();

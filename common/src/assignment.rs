@@ -37,6 +37,8 @@ pub enum Work {
     Publish,
     /// Runs the statements of a step, in one transaction.
     Statements,
+    /// Runs the program of a step.
+    Command,
     /// Holds a slot; `n` tells one from the other.
     Noop(u64),
     /// Fences a cancelled run in a target.
@@ -61,6 +63,7 @@ impl fmt::Display for Work {
             Self::Check => f.write_str("check"),
             Self::Publish => f.write_str("publish"),
             Self::Statements => f.write_str("statements"),
+            Self::Command => f.write_str("command"),
             Self::Noop(n) => write!(f, "noop {n}"),
             Self::Fence => f.write_str("fence"),
             Self::Count(_) => f.write_str("count"),

@@ -17,12 +17,13 @@ use crate::spec::{Connection, Step};
 pub struct Capabilities(u32);
 
 /// What is known beside the databases, and the word for each.
-const WORDS: [(Capabilities, &str); 7] = [
+const WORDS: [(Capabilities, &str); 8] = [
     (Capabilities::BACKFILL, "backfill"),
     (Capabilities::FULL_REFRESH, "full_refresh"),
     (Capabilities::SWAP, "swap"),
     (Capabilities::INCREMENTAL, "incremental"),
     (Capabilities::SQL, "sql"),
+    (Capabilities::EXEC, "exec"),
     (Capabilities::NOOP, "noop"),
     (Capabilities::CHECKS, "checks"),
 ];
@@ -48,10 +49,13 @@ impl Capabilities {
     /// To run the statements of a step.
     pub const SQL: Self = Self(1 << 6);
 
+    /// To run programs, of those that the worker allows.
+    pub const EXEC: Self = Self(1 << 7);
+
     /// To reach databases of this kind.
     #[must_use]
     pub const fn of_engine(engine: Engine) -> Self {
-        Self(1 << 7 << engine as u32)
+        Self(1 << 8 << engine as u32)
     }
 
     /// What programs of this version can do; no-op tasks only where they are allowed.
@@ -63,7 +67,7 @@ impl Capabilities {
             .and(Self::INCREMENTAL)
             .and(Self::SQL)
             .and(whole);
-        let moving = engines.fold(strategies.and(Self::CHECKS), Self::and);
+        let moving = engines.fold(strategies.and(Self::CHECKS).and(Self::EXEC), Self::and);
         if allow_noop {
             moving.and(Self::NOOP)
         } else {
@@ -98,6 +102,12 @@ impl Capabilities {
             Self::CHECKS
         };
         engines.fold(load.needs().and(checks), Self::and)
+    }
+
+    /// What is not of `other`.
+    #[must_use]
+    pub const fn without(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
     }
 
     /// All of both.

@@ -82,6 +82,8 @@ pub struct WorkerConfig {
     pub labels: Option<BTreeMap<String, String>>,
     /// Whether it holds no-op tasks.
     pub allow_noop: Option<bool>,
+    /// The programs that it runs, and folders of such.
+    pub allow_exec: Option<Vec<PathBuf>>,
     /// How long a drain waits for what runs.
     pub drain_timeout: Option<ConfigDuration>,
 }

@@ -318,6 +318,10 @@ error_codes! {
     PlanChanged = "plan_changed",
     /// The bounds of the partition column took too long to read.
     ProbeTimeout = "probe_timeout",
+    /// A step's program, or its probe, has ended with another code than 0.
+    ProgramFailed = "program_failed",
+    /// A step's program is none of those that the worker allows, or cannot be started.
+    ProgramNotAllowed = "program_not_allowed",
     /// The database takes no writes: a standby, or a file without the right to write.
     ReadOnly = "read_only",
     /// A receipt of the ledger tells of a part that cannot be.

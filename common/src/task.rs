@@ -84,9 +84,12 @@ impl TaskState {
             (S::Open, E::Completed) => Ok(S::Done),    // T2
             (S::Open, E::Delayed) => Ok(S::RetryWait), // T3, T4
             (S::Open, E::Died) => Ok(S::Dead),         // T3, T4
+            (S::Open, E::Doubted) => Ok(S::InDoubt),   // T3, T4 of what is not one transaction
             (S::Open, E::Released) => Ok(S::Pending),  // drained, outrun, or lost with its process
             (S::RetryWait, E::Due) => Ok(S::Pending),
             (S::Dead | S::RetryWait, E::Retried) => Ok(S::Pending), // a person asked
+            (S::InDoubt, E::Confirmed) => Ok(S::Done),              // a person said so
+            (S::InDoubt, E::Denied) => Ok(S::Pending),              // a person said so
             // reconcile
             (S::Pending | S::Open | S::RetryWait | S::Dead, E::FoundCommitted) => Ok(S::Done),
             (S::Done, E::FoundLost | E::Reopened) => Ok(S::Pending), // reconcile, T5
@@ -123,6 +126,12 @@ pub enum TaskEvent {
     Delayed,
     /// Its attempt failed or was lost; no other follows.
     Died,
+    /// Its attempt was lost, and nobody knows whether it was done.
+    Doubted,
+    /// A person says that it was done.
+    Confirmed,
+    /// A person says that it was not done.
+    Denied,
     /// Its attempt gave it back; nothing is counted.
     Released,
     /// Its wait is over.
@@ -202,12 +211,18 @@ mod tests {
             (S::RetryWait, E::Superseded, S::Superseded),
             (S::Dead, E::Retried, S::Pending),
             (S::Dead, E::FoundCommitted, S::Done),
+            (S::Open, E::Doubted, S::InDoubt),
+            (S::InDoubt, E::Confirmed, S::Done),
+            (S::InDoubt, E::Denied, S::Pending),
         ];
         let events = [
             E::Assigned,
             E::Completed,
             E::Delayed,
             E::Died,
+            E::Doubted,
+            E::Confirmed,
+            E::Denied,
             E::Released,
             E::Due,
             E::Retried,
@@ -246,6 +261,7 @@ mod tests {
                 TaskEvent::Completed,
                 TaskEvent::Delayed,
                 TaskEvent::Died,
+                TaskEvent::Doubted,
             ] {
                 assert_eq!(
                     state.apply(event),

@@ -82,6 +82,23 @@ pub enum ServiceError {
         /// The run.
         run: String,
     },
+    /// No task of the run is in doubt.
+    #[error("no task of run {run} is in doubt: there is nothing to resolve")]
+    NothingInDoubt {
+        /// The run.
+        run: String,
+    },
+    /// Something of the pipeline's latest run is in doubt, and another run would do it again.
+    #[error(
+        "run {run} of pipeline {pipeline} has a task in doubt, which a new run would do again: say \
+         whether it was done by `highwater resolve {run} STEP --applied` or `--not-applied`"
+    )]
+    InDoubt {
+        /// The pipeline.
+        pipeline: PipelineName,
+        /// Its latest run.
+        run: String,
+    },
     /// A run of the pipeline is under way, and there is one at a time.
     #[error(
         "run {run} cannot be tried again while run {other} of its pipeline is under way: wait for \
@@ -181,12 +198,14 @@ impl ServiceError {
             | Self::PipelineBusy { .. }
             | Self::RunUndone { .. }
             | Self::NoExchange(_)
+            | Self::InDoubt { .. }
             | Self::NoopRefused(_) => Code::FailedPrecondition,
             Self::UnknownRun(_)
             | Self::NoRun
             | Self::UnknownStep(_)
             | Self::UnknownWorker(_)
-            | Self::NothingToRetry { .. } => Code::NotFound,
+            | Self::NothingToRetry { .. }
+            | Self::NothingInDoubt { .. } => Code::NotFound,
             Self::AmbiguousRun { .. } | Self::InvalidSpec(_) | Self::Field(_) => {
                 Code::InvalidArgument
             }

@@ -131,7 +131,7 @@ pub(crate) fn well(assignment: &Assignment, partitions: i64) -> Outcome {
     match assignment.work {
         Work::Probe => Outcome::Probed(serde_json::to_vec(&facts(partitions)).unwrap()),
         Work::Prepare => prepared(&Coverage::default()),
-        Work::Noop(_) | Work::Build => Outcome::Done,
+        Work::Noop(_) | Work::Build | Work::Command => Outcome::Done,
         Work::Partition(_) | Work::Publish | Work::Statements => {
             Outcome::Committed(Receipt { rows: 1, bytes: 8 })
         }
@@ -325,6 +325,7 @@ impl Bench {
             .ask(|reply| Request::Retry {
                 run,
                 step: None,
+                verdict: None,
                 reply,
             })
             .await

@@ -23,6 +23,8 @@ pub enum ExitCode {
     NothingCommitted = 7,
     /// The run was cancelled.
     Cancelled = 8,
+    /// Something of the run is in doubt, and waits for a person.
+    InDoubt = 9,
     /// `wait` was given a limit, and the run took longer. It goes on.
     TimedOut = 124,
     /// Ctrl-C or SIGTERM came first. A run is resumed by running it again.
@@ -31,7 +33,7 @@ pub enum ExitCode {
 
 impl ExitCode {
     /// Every code, in the order of the numbers.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Success,
         Self::Unexpected,
         Self::Usage,
@@ -41,6 +43,7 @@ impl ExitCode {
         Self::Refused,
         Self::NothingCommitted,
         Self::Cancelled,
+        Self::InDoubt,
         Self::TimedOut,
         Self::Interrupted,
     ];
@@ -65,6 +68,6 @@ mod tests {
     #[test]
     fn the_numbers_never_change() {
         let numbers: Vec<u8> = ExitCode::ALL.into_iter().map(ExitCode::number).collect();
-        assert_eq!(numbers, [0, 1, 2, 3, 4, 5, 6, 7, 8, 124, 130]);
+        assert_eq!(numbers, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 124, 130]);
     }
 }

@@ -14,6 +14,7 @@ mod left_out;
 mod lost_commit;
 mod prepare;
 mod probe;
+mod program;
 mod staged;
 mod statements;
 mod window;
@@ -34,6 +35,7 @@ pub(crate) use self::exchange::{
 pub(crate) use self::left_out::count_left_out;
 pub(crate) use self::prepare::prepare;
 pub(crate) use self::probe::probe;
+pub(crate) use self::program::run_program;
 pub(crate) use self::staged::{publish_in_place, replace_all};
 pub(crate) use self::statements::run_statements;
 

@@ -19,6 +19,8 @@ use highwater_proto::{LEADER_METADATA, PROTOCOL_VERSION};
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 
+use crate::programs::AllowedPrograms;
+
 /// What a worker is started with.
 #[derive(Debug, Clone)]
 pub struct WorkerOptions {
@@ -30,6 +32,8 @@ pub struct WorkerOptions {
     pub labels: BTreeMap<String, String>,
     /// Whether it holds no-op tasks.
     pub allow_noop: bool,
+    /// The programs that it runs.
+    pub programs: AllowedPrograms,
 }
 
 /// A session, and the times the coordinator keeps it by.
@@ -244,6 +248,15 @@ impl From<Status> for ApiError {
     }
 }
 
+/// What the worker says it can do.
+fn capabilities(options: &WorkerOptions) -> Capabilities {
+    let all = Capabilities::of_program(options.allow_noop);
+    match options.programs.is_empty() {
+        true => all.without(Capabilities::EXEC),
+        false => all,
+    }
+}
+
 #[async_trait]
 impl CoordinatorApi for GrpcCoordinator {
     async fn register(&self, options: &WorkerOptions) -> Result<Registered, ApiError> {
@@ -254,10 +267,7 @@ impl CoordinatorApi for GrpcCoordinator {
             slots: options.slots,
             labels: options.labels.clone().into_iter().collect(),
             allow_noop: options.allow_noop,
-            capabilities: Capabilities::of_program(options.allow_noop)
-                .words()
-                .into_iter()
-                .collect(),
+            capabilities: capabilities(options).words().into_iter().collect(),
         };
         let answer = self
             .client

@@ -63,6 +63,7 @@ async fn dispatch(cx: AttemptContext<'_>) -> Result<Outcome, AttemptError> {
         | Work::Check
         | Work::Publish
         | Work::Statements
+        | Work::Command
         | Work::Noop(_)
         | Work::Count(_)
         | Work::Close { .. } => {

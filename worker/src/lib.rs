@@ -10,11 +10,13 @@ pub mod connector;
 mod coordinator_api;
 mod dispatch;
 mod failover;
+pub mod guard;
 mod heartbeat;
 mod meter;
 mod metrics;
 mod orders;
 mod patience;
+mod programs;
 mod secrets;
 mod strategy;
 #[cfg(feature = "failpoints")]
@@ -29,4 +31,5 @@ pub use coordinator_api::{
 };
 pub use failover::ClusterCoordinator;
 pub use metrics::{HasSession, WorkerMetrics};
+pub use programs::AllowedPrograms;
 pub use worker::{Worker, WorkerError};

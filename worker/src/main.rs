@@ -1,5 +1,6 @@
 //! The `highwater-worker` daemon: pulls tasks from a cluster and moves their rows.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +12,9 @@ use highwater_runtime::admin::{self, AdminArgs, AdminListen};
 use highwater_runtime::daemon::{self, DaemonArgs, Ending};
 use highwater_runtime::metrics::Metrics;
 use highwater_runtime::{ExitCode as Exit, Interrupts, with_causes};
-use highwater_worker::{ClusterCoordinator, Worker, WorkerError, WorkerMetrics, WorkerOptions};
+use highwater_worker::{
+    AllowedPrograms, ClusterCoordinator, Worker, WorkerError, WorkerMetrics, WorkerOptions, guard,
+};
 use tokio_util::sync::CancellationToken;
 
 /// How long a drain waits for what runs, unless told otherwise.
@@ -55,6 +58,14 @@ struct Args {
     /// Hold tasks of steps that move nothing
     #[arg(long, env = "HIGHWATER_ALLOW_NOOP")]
     allow_noop: bool,
+    /// A program that steps may run, or a folder of such; may be given several times
+    #[arg(
+        long,
+        env = "HIGHWATER_ALLOW_EXEC",
+        value_delimiter = ':',
+        value_name = "PATH"
+    )]
+    allow_exec: Option<Vec<PathBuf>>,
     /// How long a drain waits for what runs [default: 9m30s]
     #[arg(long, env = "HIGHWATER_DRAIN_TIMEOUT", value_name = "DURATION")]
     drain_timeout: Option<ConfigDuration>,
@@ -75,6 +86,9 @@ struct Settings {
 }
 
 fn main() -> ExitCode {
+    if let Some(ended) = guard::of_arguments() {
+        return ended;
+    }
     highwater_net::install_tls_provider();
     daemon::run(
         |args: &Args| &args.daemon,
@@ -125,6 +139,9 @@ fn settle(args: Args) -> Result<Settings, Ending> {
         ));
     }
     let allow_noop = args.allow_noop || file.allow_noop.unwrap_or(false);
+    let allowed = args.allow_exec.or(file.allow_exec).unwrap_or_default();
+    let programs = AllowedPrograms::new(&allowed)
+        .map_err(|error| Ending::usage(format!("--allow-exec {error}")))?;
     let drain_timeout = args
         .drain_timeout
         .or(file.drain_timeout)
@@ -138,6 +155,7 @@ fn settle(args: Args) -> Result<Settings, Ending> {
             slots,
             labels,
             allow_noop,
+            programs,
         },
         drain_timeout,
     })

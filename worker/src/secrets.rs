@@ -16,6 +16,10 @@ use highwater_common::spec::{SecretPart, SecretText, secret_parts};
 /// # Errors
 /// Permanent, naming worker and reference: a variable that is not set, a file that cannot be read.
 pub(crate) fn resolve(text: &SecretText, worker: &str) -> Result<Vec<String>, AttemptError> {
+    Ok(put_together(&pieces(text, worker)?))
+}
+
+fn pieces(text: &SecretText, worker: &str) -> Result<Vec<Piece>, AttemptError> {
     let refuse = |code, message: String| AttemptError::new(ErrorClass::Permanent, code, message);
     let parts = secret_parts(text.as_written())
         .map_err(|error| refuse(ErrorCode::MalformedReference, error.to_string()))?;
@@ -42,7 +46,26 @@ pub(crate) fn resolve(text: &SecretText, worker: &str) -> Result<Vec<String>, At
             }
         });
     }
-    Ok(put_together(&pieces))
+    Ok(pieces)
+}
+
+/// The value of a variable, with every reference replaced by what it refers to, and those values by
+/// themselves, which nobody may read.
+///
+/// # Errors
+/// As [`resolve`].
+pub(crate) fn value(
+    text: &SecretText,
+    worker: &str,
+) -> Result<(String, Vec<String>), AttemptError> {
+    let pieces = pieces(text, worker)?;
+    let mut secrets = Vec::new();
+    for piece in &pieces {
+        if let Piece::Value(secret) = piece {
+            secrets.push(secret.clone());
+        }
+    }
+    Ok((join(&pieces, |_, value| value.to_owned()), secrets))
 }
 
 /// A part of a URL.

@@ -209,10 +209,12 @@ impl Worker {
                     backoff = Backoff::default();
                     let (worker, supervisor) =
                         (self.options.id.to_string(), self.supervisor.clone());
+                    let programs = self.options.programs.clone();
                     self.orders.learn(pulled.orders, |json| {
                         Ok(OrderContext::new(
                             serde_json::from_slice(json)?,
                             worker.clone(),
+                            programs.clone(),
                             supervisor.clone(),
                         ))
                     });

@@ -70,6 +70,7 @@ async fn dispatch(command: &Command, context: &mut Context<'_>) -> Result<ExitCo
         Command::Wait(args) => wait::wait(context, args).await,
         Command::Workers { command } => workers::workers(context, command).await,
         Command::Retry(args) => retry::retry(context, args).await,
+        Command::Resolve(args) => retry::resolve(context, args).await,
         Command::Cancel(args) => cancel::cancel(context, args).await,
         Command::Coverage(args) => match &args.command {
             None => coverage::show(context, args).await,

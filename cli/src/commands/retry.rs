@@ -1,4 +1,4 @@
-//! `retry`: only what failed, again.
+//! `retry`: only what failed, again. `resolve`: what nobody knew, said by a person.
 
 use std::path::Path;
 
@@ -7,7 +7,7 @@ use highwater_proto::v1::RetryRequest;
 
 use super::Context;
 use super::run::{follow_to_end, may_detach};
-use crate::args::{FileArgs, RetryArgs};
+use crate::args::{FileArgs, ResolveArgs, RetryArgs};
 use crate::connect::{Fetched, Need, Where};
 use crate::deadline::{CALL_WAIT_MAX, within};
 use crate::error::CliError;
@@ -18,38 +18,84 @@ pub(super) async fn retry(
     context: &mut Context<'_>,
     args: &RetryArgs,
 ) -> Result<ExitCode, CliError> {
-    let place = Where::new(context.global, args.workers);
-    may_detach(args.detach, &place)?;
-    let run = match &args.run {
-        Some(run) if names_a_file(run) => {
-            pipeline_file::read(&FileArgs {
-                file: run.into(),
-                params: Vec::new(),
-            })?
-            .name
-        }
-        Some(run) => run.clone(),
-        None => String::new(),
+    let asking = Asking {
+        what: "cannot retry the run",
+        workers: args.workers,
+        detach: args.detach,
     };
+    let request = RetryRequest {
+        run: args.run.as_deref().map_or(Ok(String::new()), run_of)?,
+        step: args.step.clone().unwrap_or_default(),
+        ..RetryRequest::default()
+    };
+    ask_and_follow(context, request, asking).await
+}
+
+/// What a person says of a task that is in doubt.
+pub(super) async fn resolve(
+    context: &mut Context<'_>,
+    args: &ResolveArgs,
+) -> Result<ExitCode, CliError> {
+    let asking = Asking {
+        what: "cannot resolve what is in doubt",
+        workers: args.workers,
+        detach: args.detach,
+    };
+    let request = RetryRequest {
+        run: run_of(&args.run)?,
+        step: args.step.clone(),
+        applied: Some(args.applied),
+        reason: args.reason.clone(),
+    };
+    ask_and_follow(context, request, asking).await
+}
+
+/// A run that a person lets go on.
+struct Asking {
+    /// What could not be done, where it cannot.
+    what: &'static str,
+    workers: u32,
+    detach: bool,
+}
+
+/// The run of a pipeline file is its pipeline's latest.
+fn run_of(run: &str) -> Result<String, CliError> {
+    if !names_a_file(run) {
+        return Ok(run.to_owned());
+    }
+    let file = FileArgs {
+        file: run.into(),
+        params: Vec::new(),
+    };
+    Ok(pipeline_file::read(&file)?.name)
+}
+
+async fn ask_and_follow(
+    context: &mut Context<'_>,
+    request: RetryRequest,
+    Asking {
+        what,
+        workers,
+        detach,
+    }: Asking,
+) -> Result<ExitCode, CliError> {
+    let place = Where::new(context.global, workers);
+    may_detach(detach, &place)?;
     let mut connection = context.open(&place, Need::Act).await?;
     let place = connection.banner().to_owned();
     let program = context.output.talk_look.program.clone();
-    let request = RetryRequest {
-        run,
-        step: args.step.clone().unwrap_or_default(),
-    };
     let document: Fetched<RunDocument> = context
         .unless_interrupted(async {
             let answer = within(CALL_WAIT_MAX, connection.client.retry(request)).await;
             let answer = answer.map_err(|status| {
-                CliError::from_status("cannot retry the run", &status)
+                CliError::from_status(what, &status)
                     .at(place)
                     .next(format!("{program} status"))
             })?;
             Fetched::try_from(answer.into_inner())
         })
         .await?;
-    if args.detach {
+    if detach {
         context.print_summary(&document)?;
         return Ok(ExitCode::Success);
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use highwater_common::document::RunDocument;
 use highwater_common::errand::Errand;
 use highwater_common::id::RunId;
+use highwater_common::spec;
 use highwater_proto::v1::{GetRunRequest, SubmitRequest};
 use tokio::time::MissedTickBehavior;
 
@@ -86,12 +87,39 @@ pub(super) fn may_detach(detach: bool, place: &Where) -> Result<(), CliError> {
     Ok(())
 }
 
+/// Whoever runs a file here may not have written it, so he says which programs it may run.
+fn may_run_programs(place: &Where, pipeline: &PipelineFile) -> Result<(), CliError> {
+    if place.coordinator.is_some() {
+        return Ok(());
+    }
+    let (allowed, spec) = (place.programs()?, spec::from_canonical(&pipeline.spec));
+    let steps = spec.map_or_else(|_| Default::default(), |spec| spec.steps);
+    for (step, of) in &steps {
+        for path in of.strategy.load().programs() {
+            if allowed.find(path).is_none() {
+                return Err(CliError::new(
+                    ExitCode::Refused,
+                    format!("the step {step} runs {path}"),
+                )
+                .at(pipeline.path.display().to_string())
+                .why("it is not there, or none of the programs that are allowed here")
+                .next(format!(
+                    "highwater run {} --allow-exec {path}",
+                    pipeline.path.display()
+                )));
+            }
+        }
+    }
+    Ok(())
+}
+
 pub(crate) async fn submit_and_follow(
     context: &mut Context<'_>,
     place: &Where,
     pipeline: &PipelineFile,
     submission: Submission,
 ) -> Result<ExitCode, CliError> {
+    may_run_programs(place, pipeline)?;
     let mut connection = context.open(place, Need::Own).await?;
     let program = context.output.talk_look.program.clone();
     let again = format!("{program} run {}", pipeline.path.display());

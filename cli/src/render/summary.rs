@@ -69,6 +69,10 @@ pub(crate) fn next_command(run: &RunDocument, look: &Look) -> Option<String> {
         RunStatus::Failed if run.tasks.planned() == 0 => {
             Some("mend what is named above, then run the pipeline file again".to_owned())
         }
+        RunStatus::Failed if run.tasks.in_doubt > 0 => Some(format!(
+            "{program} resolve {} STEP --applied, or --not-applied, of what is in doubt",
+            run.short
+        )),
         RunStatus::Failed => Some(format!("{program} retry {}", run.short)),
         RunStatus::Planning
         | RunStatus::Planned

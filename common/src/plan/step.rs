@@ -110,7 +110,8 @@ impl StepPlan {
                     .last();
                 committing.map(|(number, _)| Work::Close { phase: number })
             }
-            (Tasks::One, PhaseKind::Probe | PhaseKind::Fence | PhaseKind::Execute) => None,
+            (Tasks::One, PhaseKind::Execute) => Some(Work::Command),
+            (Tasks::One, PhaseKind::Probe | PhaseKind::Fence) => None,
         }
     }
 

@@ -14,7 +14,7 @@ use super::model::{
 use super::node::{Node, join};
 use super::shape::tag_of;
 use super::step_keys::STEP;
-use super::strategies::{backfill, full_refresh, incremental, script, swap};
+use super::strategies::{backfill, full_refresh, incremental, program, script, swap};
 use super::value;
 use super::write::WriteMode;
 use crate::id::{PoolName, StepName};
@@ -309,6 +309,7 @@ fn strategy(node: &Node, draft: &DraftStep) -> Option<Strategy> {
         "incremental" => incremental(node, strategy, draft)
             .map(|incremental| Strategy::Incremental(Box::new(incremental))),
         "sql" => script(node, draft).map(|script| Strategy::Sql(Box::new(script))),
+        "exec" => program(node).map(|program| Strategy::Exec(Box::new(program))),
         "noop" => Some(Strategy::Noop(Noop {
             tasks: whole(strategy.get("tasks")?)?,
             hold: or(strategy.get("hold"), Duration::ZERO, duration)?,

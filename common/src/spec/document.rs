@@ -7,11 +7,12 @@ use serde_json::{Map, Value as Json, json};
 use super::columns::ColumnRules;
 use super::fields::insert;
 use super::model::{
-    Backfill, FullRefresh, HorizonRule, Incremental, Noop, Partition, PartitionBy, RetryPolicy,
-    Script, SourceTable, Spec, Step, StepLimits, Strategy, Swap, TargetTable,
+    Backfill, FullRefresh, HorizonRule, Incremental, Noop, Partition, PartitionBy, Program,
+    RetryPolicy, Script, SourceTable, Spec, Step, StepLimits, Strategy, Swap, TargetTable,
 };
 use super::node::{Entry, Node, ScalarKind, Value, scalar};
 use super::problem::Location;
+use super::program::Program;
 use super::relation::Relation;
 use super::scalars::AUTO;
 use super::value::{bytes_text, duration_text, table_text};
@@ -72,6 +73,7 @@ fn step(step: &Step) -> Json {
         Strategy::Swap(of) => swap(of),
         Strategy::Incremental(of) => incremental(of),
         Strategy::Sql(of) => script(of),
+        Strategy::Exec(of) => program(of),
         Strategy::Noop(Noop { tasks, hold }) => {
             json!({"strategy": {"type": "noop", "tasks": tasks, "hold": duration_text(*hold)}})
         }
@@ -119,6 +121,15 @@ fn full_refresh(of: &FullRefresh) -> Json {
     });
     insert_key(&mut write, &of.write);
     json!({"strategy": strategy, "from": source(&of.from), "to": target(&of.to), "write": write})
+}
+
+fn program(of: &Program) -> Json {
+    let mut document = json!({
+        "strategy": {"type": "exec"}, "command": of.command, "env": of.env,
+        "idempotent": of.idempotent,
+    });
+    insert(&mut document, "probe", of.probe.as_ref());
+    document
 }
 
 fn script(of: &Script) -> Json {

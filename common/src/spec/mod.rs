@@ -24,6 +24,7 @@ mod node;
 mod optional_millis;
 mod params;
 mod problem;
+mod program;
 #[cfg(test)]
 mod properties;
 mod relation;
@@ -52,6 +53,7 @@ pub use connection::Connection;
 pub use data_check::{Check, query_about};
 pub use model::*;
 pub use problem::{Problem, masked};
+pub use program::{Argument, ArgumentValues, Program};
 pub use relation::Relation;
 pub use schema::json_schema;
 pub use script::{LiteralKind, Parameter, ScriptError, Statement, statements};

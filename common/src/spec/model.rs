@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::columns::ColumnRules;
 use super::connection::Connection;
 use super::data_check::Check;
+use super::program::Program;
 use super::relation::Relation;
 use super::value::{Bound, TableName};
 use super::write::{Chunk, Write, WriteMode};
@@ -109,6 +110,8 @@ pub enum Strategy {
     Incremental(Box<Incremental>),
     /// Statements of the user's own, in one transaction.
     Sql(Box<Script>),
+    /// A program of the user's own, beside the data.
+    Exec(Box<Program>),
     /// Tasks that hold a slot and move nothing: measures the control path.
     Noop(Noop),
 }

@@ -139,6 +139,14 @@ fn is_script(path: &str) -> bool {
     path == "defaults.sql" || (of_step && path.ends_with(".sql"))
 }
 
+/// Whether the text of `path` is a variable's value: that of `steps.<step>.env.<variable>`, or what is
+/// laid under it.
+fn is_variable(path: &str) -> bool {
+    let of_step = path.starts_with("steps.") && path.matches('.').count() == 3;
+    let laid = path.starts_with("defaults.env.") && path.matches('.').count() == 2;
+    laid || (of_step && path.contains(".env."))
+}
+
 fn as_literal(of: ParamType, value: &str) -> String {
     let of = match of {
         ParamType::Text => LiteralKind::Text,
@@ -273,11 +281,11 @@ impl Walk<'_> {
         let is_url = path.starts_with("connections.")
             && path.ends_with(".url")
             && path.matches('.').count() == 2;
-        if is_url {
+        if is_url || is_variable(path) {
             return true;
         }
         if inner.starts_with("env:") || inner.starts_with("file:") {
-            let message = "a reference to a secret may stand in the `url` of a connection only";
+            let message = "a reference to a secret may stand in the `url` of a connection, and in `env`, only";
             self.problems
                 .add(ErrorCode::SpecMisplacedSecret, path, location, message);
         } else {

@@ -7,6 +7,7 @@ use super::fields::{duration, whole, word};
 use super::model::{Reprocess, RetryPolicy};
 use super::node::{Entry, Node, join, shortened};
 use super::problem::Problems;
+use super::program::check_program;
 use super::shape::tag_of;
 use super::step_keys::STEP;
 use super::strategies::bound;
@@ -39,10 +40,8 @@ pub(super) fn check_step(step: &Node, path: &str, problems: &mut Problems) {
             rules.relation(problems);
             rules.target(problems);
         }
-        Some("sql") => {
-            rules.no_source_name("a step without a source has", problems);
-            rules.makes_nothing(problems);
-        }
+        Some("exec") => check_program(step, path, problems),
+        Some("sql") => rules.script(problems),
         Some(word @ ("full_refresh" | "swap")) => {
             rules.no_write_mode(word, problems);
             if word == "swap" {
@@ -408,7 +407,8 @@ impl Rules<'_> {
     }
 
     /// Statements make what they write themselves.
-    fn makes_nothing(&self, problems: &mut Problems) {
+    fn script(&self, problems: &mut Problems) {
+        self.no_source_name("a step without a source has", problems);
         let to = self.step.get("to").map_or(&[][..], Node::entries);
         for entry in to.iter().filter(|to| to.key == "create" && !to.is_laid) {
             let message = "`create` has no meaning with `strategy: sql`, which makes no table";

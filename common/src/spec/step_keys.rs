@@ -9,6 +9,7 @@ const MOVING: &[&str] = &["backfill", "full_refresh", "swap", "incremental"];
 /// What writes a table of a target.
 const WRITING: &[&str] = &["backfill", "full_refresh", "swap", "incremental", "sql"];
 const SQL: &[&str] = &["sql"];
+const EXEC: &[&str] = &["exec"];
 const PARTITIONED: &[&str] = &["backfill", "swap"];
 const CALENDAR: &[&str] = &["calendar"];
 const INTEGER: &[&str] = &["integer"];
@@ -85,12 +86,51 @@ pub(super) static STEP: Fields = Fields {
         )
         .required()
         .only(SQL),
-        Key::later("command", "it belongs to the strategy `exec`"),
-        Key::later("env", "it belongs to the strategy `exec`"),
-        Key::later("probe", "it belongs to the strategy `exec`"),
-        Key::later("idempotent", "it belongs to the strategy `exec`"),
+        Key::new(
+            "command",
+            Shape::List(&COMMAND),
+            "The program and its arguments, each as it is: no shell reads them. {run.id}, \
+             {run.reference_time}, {pipeline} and {step} stand for what they name.",
+        )
+        .required()
+        .only(EXEC),
+        Key::new(
+            "env",
+            Shape::Named(&ENV),
+            "Variables of the program; a value may be a reference, ${env:NAME} or ${file:/path}.",
+        )
+        .only(EXEC),
+        Key::new(
+            "probe",
+            Shape::List(&COMMAND),
+            "The program that says whether the work is done: 0 is yes, 1 is no. It is asked before \
+             each attempt.",
+        )
+        .only(EXEC),
+        Key::new(
+            "idempotent",
+            Shape::Bool,
+            "Whether the program may be run again although nobody knows how far it came; false.",
+        )
+        .only(EXEC),
         Key::later("enabled", "leave the step out of the file"),
     ],
+};
+
+static COMMAND: List = List {
+    items_min: 1,
+    items_max: 256,
+    each: Shape::Text,
+    word: None,
+};
+
+static ENV: Named = Named {
+    what: "a variable",
+    placeholder: "<variable>",
+    is_any_text: true,
+    entries_min: 0,
+    entries_max: 256,
+    each: Shape::Text,
 };
 
 static DEPENDS_ON: List = List {

@@ -10,8 +10,10 @@ use super::model::{
     PartitionBy, Reprocess, Script, Shrinking, SourceRows, SourceTable, Swap, TargetTable,
 };
 use super::node::{Node, Scalar, ScalarKind, Value};
+use super::program::{Program, arguments};
 use super::relation::{Relation, query};
 use super::scalars::AUTO;
+use super::secret::SecretText;
 use super::value::{self, Bound};
 use super::write::{Chunk, ExistingRows, OnSchemaChange, Triggers, Write, WriteMode};
 
@@ -41,6 +43,18 @@ fn target(node: &Node, draft: &DraftStep) -> Option<TargetTable> {
         create: or(node.get("to")?.get("create"), None, |node| {
             word(node).map(Some)
         })?,
+    })
+}
+
+pub(super) fn program(node: &Node) -> Option<Program> {
+    let env = node.get("env").map_or(&[][..], Node::entries).iter();
+    Some(Program {
+        command: arguments(node.get("command")?)?,
+        probe: or(node.get("probe"), None, |node| arguments(node).map(Some))?,
+        env: env
+            .map(|entry| Some((entry.key.clone(), SecretText::new(entry.node.as_text()?))))
+            .collect::<Option<_>>()?,
+        idempotent: or(node.get("idempotent"), false, boolean)?,
     })
 }
 

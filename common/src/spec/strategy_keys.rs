@@ -128,12 +128,12 @@ static STRATEGIES: &[Word] = &[
     Word::new("swap"),
     Word::new("incremental"),
     Word::new("sql"),
+    Word::new("exec"),
     Word::new("noop"),
     Word::later(
         "cdc",
         "`incremental` loads what was written since the last run, but sees no deletes",
     ),
-    Word::later("exec", "run the program after the pipeline"),
 ];
 
 /// Whether a step may be of this strategy in this version.

@@ -108,6 +108,12 @@ steps:
     sql: |
       delete from mart.kpis where day >= ${param:since};
       insert into mart.kpis select {run.id}, {run.reference_time}, {pipeline}, {step}, '{}', count(*) from x;
+  features:
+    strategy: exec
+    command: [/opt/jobs/features, "--until={run.reference_time}", "${param:since}"]
+    env: {OUT_DSN: "${env:WH_URL}", KEY: "${file:/run/key}"}
+    probe: [/opt/jobs/done, "{run.id}"]
+    idempotent: true
 "#;
 
 pub(super) fn none() -> BTreeMap<String, String> {
@@ -144,6 +150,7 @@ fn backfill_of<'a>(spec: &'a Spec, step: &str) -> &'a Backfill {
         | Strategy::Swap(_)
         | Strategy::Incremental(_)
         | Strategy::Sql(_)
+        | Strategy::Exec(_)
         | Strategy::Noop(_) => {
             panic!("{step} is no backfill")
         }
@@ -363,7 +370,7 @@ fn spec_suggests_legal_key() {
     let strategy = only("type: backfill", "type: mirror");
     assert_eq!(
         strategy.message,
-        "`mirror` is none of `backfill`, `full_refresh`, `swap`, `incremental`, `sql` and `noop`"
+        "`mirror` is none of `backfill`, `full_refresh`, `swap`, `incremental`, `sql`, `exec` and `noop`"
     );
 }
 

@@ -5,6 +5,7 @@
 //! folders, and where the pipeline file is read and written.
 
 mod backfill;
+mod exec;
 mod full_refresh;
 mod incremental;
 mod noop;
@@ -74,6 +75,17 @@ pub trait Load: Sync {
     /// What has become of the rows when a check of them failed, for people.
     fn after_failed_check(&self) -> &'static str {
         ""
+    }
+
+    /// The programs that it runs, by their paths.
+    fn programs(&self) -> Vec<&str> {
+        Vec::new()
+    }
+
+    /// Whether an attempt whose end nobody knows may be followed by another one: what is one
+    /// transaction either happened or did not, and its receipt says so.
+    fn may_run_again(&self) -> bool {
+        true
     }
 
     /// The rows that no task took, for people, when all of them were declared to stay where they
@@ -148,6 +160,7 @@ impl Strategy {
             Self::Swap(swap) => swap.as_ref(),
             Self::Incremental(incremental) => incremental.as_ref(),
             Self::Sql(script) => script.as_ref(),
+            Self::Exec(program) => program.as_ref(),
             Self::Noop(noop) => noop,
         }
     }

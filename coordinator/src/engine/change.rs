@@ -29,6 +29,16 @@ pub(crate) enum ChangeKind {
     Delay(RetryRecord),
     /// T3, T4: the lease goes, a dead record comes.
     Die(DeadRecord),
+    /// T3, T4 of what is not one transaction: the lease goes, a dead record comes, which waits for a
+    /// person.
+    Doubt(DeadRecord),
+    /// A person said whether it was done: the dead record goes.
+    Resolve {
+        /// Whether it was.
+        applied: bool,
+        /// How the person knows.
+        reason: String,
+    },
     /// The lease goes, nothing stays.
     Release,
     /// T5: the lease of a prepare goes, and with it the plan: another generation of the step
@@ -52,6 +62,9 @@ impl ChangeKind {
             Self::Complete(_) => &[TaskEvent::Completed],
             Self::Delay(_) => &[TaskEvent::Delayed],
             Self::Die(_) => &[TaskEvent::Died],
+            Self::Doubt(_) => &[TaskEvent::Doubted],
+            Self::Resolve { applied: true, .. } => &[TaskEvent::Confirmed],
+            Self::Resolve { applied: false, .. } => &[TaskEvent::Denied],
             Self::Release => &[TaskEvent::Released],
             Self::Supersede => &[TaskEvent::Superseded],
             Self::Reopen => &[TaskEvent::Reopened],

@@ -208,7 +208,11 @@ impl TaskTable {
             TaskState::Pending => Box::new(self.pending()),
             TaskState::Open => Box::new(self.leases.keys().copied()),
             TaskState::RetryWait => Box::new(self.retries.keys().copied()),
-            TaskState::Dead => Box::new(self.dead.keys().copied()),
+            // What is in doubt has a record of the same kind.
+            TaskState::Dead => {
+                let dead = self.dead.keys().copied();
+                Box::new(dead.filter(|ordinal| self.state(*ordinal) == TaskState::Dead))
+            }
             TaskState::Done | TaskState::InDoubt | TaskState::Superseded => {
                 let stored = self
                     .segments

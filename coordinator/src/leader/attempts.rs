@@ -164,7 +164,7 @@ impl Leader {
                 AfterFence::GiveUp => self.failed(task, unsettled(), None),
             },
             (Outcome::Counted(found), Work::Count(_)) => self.counted(task, &found, millis),
-            (Outcome::Done, Work::Noop(_) | Work::Build) => {
+            (Outcome::Done, Work::Noop(_) | Work::Build | Work::Command) => {
                 self.completed(task, Receipt::default(), millis)
             }
             (Outcome::Probed(json), Work::Probe) => match self.probed(task, &json, millis) {
@@ -195,6 +195,7 @@ impl Leader {
                 | Work::Check
                 | Work::Publish
                 | Work::Statements
+                | Work::Command
                 | Work::Noop(_)
                 | Work::Fence
                 | Work::Count(_)

@@ -109,7 +109,7 @@ impl Batch {
 
     /// Which of the protocol's transactions the batch is: `t1` assigns, `t2` completes, `t3` and
     /// `t4` fail and expire, `t5` plans again, `t6` opens what was lost, `release` gives back,
-    /// `revive` tries again.
+    /// `revive` tries again, `resolve` is a person's word for what is in doubt.
     pub(super) fn names(&self) -> BTreeSet<&'static str> {
         let name = |(change, _, _): &(Change, Vec<u8>, Effect)| match &change.kind {
             ChangeKind::Assign(_) => "t1",
@@ -120,7 +120,10 @@ impl Batch {
             ChangeKind::Release => "release",
             ChangeKind::Supersede | ChangeKind::Reopen => "t5",
             ChangeKind::FindLost => "t6",
+            ChangeKind::Doubt(record) if record.error.class == ErrorClass::Crash => "t4",
+            ChangeKind::Doubt(_) => "t3",
             ChangeKind::Revive => "revive",
+            ChangeKind::Resolve { .. } => "resolve",
         };
         self.changes.iter().map(name).collect()
     }
@@ -178,9 +181,12 @@ impl Batch {
         });
         let result = match &change.kind {
             ChangeKind::Complete(result) => Some(*result),
+            ChangeKind::Resolve { applied: true, .. } => Some(TaskResult::default()),
             ChangeKind::Assign(_)
             | ChangeKind::Delay(_)
             | ChangeKind::Die(_)
+            | ChangeKind::Doubt(_)
+            | ChangeKind::Resolve { .. }
             | ChangeKind::Release
             | ChangeKind::Supersede
             | ChangeKind::Reopen
@@ -273,7 +279,7 @@ impl Batch {
                         .for_each(|kind| step.note_assigned(kind, token));
                 }
                 (ChangeKind::Complete(_), Some(kind)) => step.note_done(kind, address.ordinal),
-                (ChangeKind::Die(_), Some(kind)) => step.note_dead(kind),
+                (ChangeKind::Die(_) | ChangeKind::Doubt(_), Some(kind)) => step.note_dead(kind),
                 (_, _) => {}
             }
             let Some(table) = step.table_mut(address.generation, address.phase) else {
@@ -294,11 +300,11 @@ impl Batch {
                     table.leases.remove(&ordinal);
                     table.retries.insert(ordinal, Stored { record, bytes });
                 }
-                ChangeKind::Die(record) => {
+                ChangeKind::Die(record) | ChangeKind::Doubt(record) => {
                     table.leases.remove(&ordinal);
                     table.dead.insert(ordinal, Stored { record, bytes });
                 }
-                ChangeKind::Revive => {
+                ChangeKind::Revive | ChangeKind::Resolve { .. } => {
                     table.dead.remove(&ordinal);
                     table.retries.remove(&ordinal);
                 }
@@ -377,7 +383,7 @@ fn records(
                 bytes,
             )
         }
-        ChangeKind::Die(record) => {
+        ChangeKind::Die(record) | ChangeKind::Doubt(record) => {
             let bytes = record.to_bytes();
             (
                 vec![held_lease()?],
@@ -385,7 +391,7 @@ fn records(
                 bytes,
             )
         }
-        ChangeKind::Revive => (
+        ChangeKind::Revive | ChangeKind::Resolve { .. } => (
             Vec::new(),
             vec![Op::Delete(dead), Op::Delete(retry)],
             Vec::new(),

@@ -68,6 +68,15 @@ fn describe(cluster: &Cluster, change: &Change) -> Option<EventDocument> {
         ChangeKind::Complete(_) => ("done", String::new(), held),
         ChangeKind::Delay(record) => ("failed", record.error.message.clone(), held),
         ChangeKind::Die(record) => ("dead", record.error.message.clone(), held),
+        ChangeKind::Doubt(record) => ("in doubt", record.error.message.clone(), held),
+        ChangeKind::Resolve { applied, reason } => (
+            match applied {
+                true => "resolved as applied",
+                false => "resolved as not applied",
+            },
+            reason.clone(),
+            None,
+        ),
         ChangeKind::Release => ("released", String::new(), held),
         ChangeKind::Supersede => (
             "superseded",

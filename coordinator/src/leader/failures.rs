@@ -117,6 +117,23 @@ impl Leader {
         };
         let address = lease.address.clone();
         let work = run.work(&address)?.to_string();
+        if !self.may_run_again(task) && leaves_doubt(&error) {
+            let kind = ChangeKind::Doubt(DeadRecord {
+                address: address.clone(),
+                attempts,
+                work,
+                error: in_doubt(error),
+            });
+            return Some(
+                Change {
+                    run: run.id,
+                    task: *task,
+                    address,
+                    kind,
+                }
+                .into(),
+            );
+        }
         let kind = match decide(class, &past, &policy, jitter) {
             RetryDecision::Retry { after } => {
                 let wait = i64::try_from(after.as_millis()).unwrap_or(i64::MAX);
@@ -163,6 +180,34 @@ impl Leader {
             .into(),
         )
     }
+}
+
+impl Leader {
+    /// Whether an attempt of a task whose end nobody knows may be followed by another one.
+    pub(super) fn may_run_again(&self, task: &TaskId) -> bool {
+        let Some((lease, run)) = self.lease(task) else {
+            return true;
+        };
+        let is_work = run.kind(&lease.address).is_some_and(PhaseKind::is_work);
+        let step = run.spec.steps.get(&lease.address.step);
+        !is_work || step.is_none_or(|step| step.strategy.load().may_run_again())
+    }
+}
+
+/// Whether nobody knows how far an attempt has come: its worker was lost, or it was ended.
+fn leaves_doubt(error: &AttemptError) -> bool {
+    error.class == ErrorClass::Crash
+        || error.is_of(&[ErrorCode::InDoubt, ErrorCode::AttemptTimeout])
+}
+
+/// The error of a task that waits for a person.
+fn in_doubt(error: AttemptError) -> AttemptError {
+    let message = format!(
+        "nobody knows whether it was done: {}. Look, and say so by `highwater resolve RUN STEP \
+         --applied` or `--not-applied`",
+        error.message
+    );
+    AttemptError::new(error.class, ErrorCode::InDoubt, message)
 }
 
 /// Puts a worker to the end of those on which a task failed.

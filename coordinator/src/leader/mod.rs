@@ -43,7 +43,7 @@ pub(crate) use counts::Telling;
 pub use load::LoadError;
 pub(crate) use load::{listed, load};
 pub(crate) use reply::Granted;
-pub(crate) use request::{Beat, Request, Submission, WorkerAction};
+pub(crate) use request::{Beat, Request, Submission, Verdict, WorkerAction};
 
 use crate::clock::Clock;
 use crate::engine::{Cluster, Step};

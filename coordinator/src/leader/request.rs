@@ -71,6 +71,8 @@ pub(crate) enum Request {
     Retry {
         run: RunId,
         step: Option<StepName>,
+        /// What a person says of the tasks that are in doubt, if it is they that are meant.
+        verdict: Option<Verdict>,
         reply: Reply<u64>,
     },
     /// A worker is to take no more work, to take work again, or to end.
@@ -135,6 +137,15 @@ impl Request {
             }
         };
     }
+}
+
+/// What a person says of tasks that are in doubt.
+#[derive(Debug, Clone)]
+pub(crate) struct Verdict {
+    /// Whether they were done.
+    pub(crate) applied: bool,
+    /// How the person knows.
+    pub(crate) reason: String,
 }
 
 /// What a heartbeat tells.
@@ -229,8 +240,13 @@ impl Leader {
                 let answer = self.cancel(run, &reason).await?;
                 let _ = reply.send(answer);
             }
-            Request::Retry { run, step, reply } => {
-                let answer = self.retry(run, step.as_ref()).await?;
+            Request::Retry {
+                run,
+                step,
+                verdict,
+                reply,
+            } => {
+                let answer = self.retry(run, step.as_ref(), verdict.as_ref()).await?;
                 let _ = reply.send(answer);
             }
             Request::SetWorker {

@@ -2,22 +2,26 @@
 
 use highwater_common::id::{RunId, StepName};
 use highwater_common::status::{RunEvent, RunStatus, StepStatus};
+use highwater_common::task::TaskState;
 
 use super::batch::Planned;
+use super::request::Verdict;
 use super::{Leader, TermEnded};
 use crate::engine::{Change, ChangeKind, Outages, Run};
 use crate::error::ServiceError;
 
 impl Leader {
-    /// Takes dead tasks of a failed run, and the steps skipped after them, back to pending. The run
+    /// Takes dead tasks of a failed run, and the steps skipped after them, back to pending; with a
+    /// verdict, those that are in doubt to where it says that they are. The run
     /// goes first and the tasks last: whatever a crash leaves undone, the run fails again and can
     /// be tried again.
     pub(super) async fn retry(
         &mut self,
         id: RunId,
         only: Option<&StepName>,
+        verdict: Option<&Verdict>,
     ) -> Result<Result<u64, ServiceError>, TermEnded> {
-        let (status, changes) = match self.revivable(id, only) {
+        let (status, changes) = match self.revivable(id, only, verdict) {
             Ok(found) => found,
             Err(refused) => return Ok(Err(refused)),
         };
@@ -58,6 +62,7 @@ impl Leader {
         &self,
         id: RunId,
         only: Option<&StepName>,
+        verdict: Option<&Verdict>,
     ) -> Result<(RunStatus, Vec<Planned>), ServiceError> {
         let run = self
             .cluster
@@ -122,10 +127,21 @@ impl Leader {
             .iter()
             .filter(|(name, _)| only.is_none_or(|only| only == *name))
         {
-            let dead = step
-                .planned_tables()
-                .flat_map(|(_, _, table)| table.dead.values());
-            for address in dead.map(|held| held.record.address.clone()) {
+            let (meant, kind) = match verdict {
+                None => (TaskState::Dead, ChangeKind::Revive),
+                Some(Verdict { applied, reason }) => (
+                    TaskState::InDoubt,
+                    ChangeKind::Resolve {
+                        applied: *applied,
+                        reason: reason.clone(),
+                    },
+                ),
+            };
+            let given_up = step.planned_tables().flat_map(|(_, _, table)| {
+                let held = table.dead.iter();
+                held.filter(move |(ordinal, _)| table.state(**ordinal) == meant)
+            });
+            for address in given_up.map(|(_, held)| held.record.address.clone()) {
                 let Some(task) = run.task_id(&address) else {
                     continue;
                 };
@@ -134,15 +150,17 @@ impl Leader {
                         run: id,
                         task,
                         address,
-                        kind: ChangeKind::Revive,
+                        kind: kind.clone(),
                     }
                     .into(),
                 );
             }
         }
         if changes.is_empty() {
-            return Err(ServiceError::NothingToRetry {
-                run: self.short_of(&id),
+            let run = self.short_of(&id);
+            return Err(match verdict {
+                None => ServiceError::NothingToRetry { run },
+                Some(_) => ServiceError::NothingInDoubt { run },
             });
         }
         Ok((status, changes))

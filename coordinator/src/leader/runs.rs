@@ -52,12 +52,31 @@ impl Leader {
                     return Ok(Err(refused));
                 }
             }
+            if let Some(run) = self.in_doubt(&submission).filter(|_| !submission.fresh) {
+                return Ok(Err(ServiceError::InDoubt {
+                    pipeline: submission.pipeline().clone(),
+                    run,
+                }));
+            }
         }
         if let Some(under_way) = self.in_the_way(&submission) {
             return Ok(under_way.map(|id| (id, true)));
         }
         self.may_prune = true;
         self.begin(submission).await.map(|run| Ok((run, false)))
+    }
+
+    /// The latest run of the pipeline, if something of it waits for a person: another one would do it
+    /// again.
+    fn in_doubt(&self, submission: &Submission) -> Option<String> {
+        let is_real = |run: &&Run| {
+            run.record.pipeline == *submission.pipeline() && run.record.intent != RunIntent::Plan
+        };
+        let latest = self.cluster.newest_first().into_iter().find(is_real)?;
+        let mut tables = latest.steps.values().flat_map(Step::tables);
+        tables
+            .any(|table| table.counts.in_doubt > 0)
+            .then(|| self.short_of(&latest.id))
     }
 
     /// What an errand that takes something back meets: itself, when whoever asked for it was cut off

@@ -19,7 +19,7 @@ use tonic::{Request, Response, Status};
 use crate::coordinator::CoordinatorHandle;
 use crate::engine::{cluster_document, plan_document, run_summary, tasks_document};
 use crate::error::ServiceError;
-use crate::leader::{Leader, Request as Ask, Submission, WorkerAction, listed};
+use crate::leader::{Leader, Request as Ask, Submission, Verdict, WorkerAction, listed};
 
 use super::documents::{document_of, encode};
 use super::errands::check_errand;
@@ -267,8 +267,17 @@ impl ControlService for ControlApi {
         let request = request.into_inner();
         let run = self.find(request.run).await?;
         let step = read_step(&request.step)?;
+        let verdict = request.applied.map(|applied| Verdict {
+            applied,
+            reason: request.reason,
+        });
         self.handle
-            .ask(|reply| Ask::Retry { run, step, reply })
+            .ask(|reply| Ask::Retry {
+                run,
+                step,
+                verdict,
+                reply,
+            })
             .await?;
         encode("run/v1", &self.document(run).await?).map(Response::new)
     }

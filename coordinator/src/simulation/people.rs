@@ -67,6 +67,7 @@ impl People {
                     .ask(|reply| Request::Retry {
                         run,
                         step: None,
+                        verdict: None,
                         reply,
                     })
                     .await;

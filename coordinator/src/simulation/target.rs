@@ -290,6 +290,7 @@ impl Target {
             | Work::Check
             | Work::Publish
             | Work::Statements
+            | Work::Command
             | Work::Noop(_)
             | Work::Fence
             | Work::Count(_)
@@ -695,6 +696,7 @@ pub(super) fn slice_of(assignment: &Assignment) -> Option<Slice> {
         | Work::Check
         | Work::Publish
         | Work::Statements
+        | Work::Command
         | Work::Noop(_)
         | Work::Fence
         | Work::Count(_)

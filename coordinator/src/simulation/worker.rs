@@ -238,6 +238,7 @@ impl Attempt {
             | Work::Check
             | Work::Publish
             | Work::Statements
+            | Work::Command
             | Work::Noop(_)
             | Work::Count(_) => {
                 return Some(well(&self.assignment, 0));

@@ -13,8 +13,8 @@ use highwater_common::token::Fence;
 use highwater_integration_tests::cluster::{ClusterOptions, Daemons};
 use highwater_integration_tests::{Etcd, until};
 use highwater_worker::{
-    ApiError, AttemptReport, ClusterCoordinator, CoordinatorApi, HeartbeatAnswer, Pulled,
-    Registered, Worker, WorkerOptions,
+    AllowedPrograms, ApiError, AttemptReport, ClusterCoordinator, CoordinatorApi, HeartbeatAnswer,
+    Pulled, Registered, Worker, WorkerOptions,
 };
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -99,6 +99,7 @@ impl Herd {
                 registrations: AtomicU32::new(0),
             });
             let options = WorkerOptions {
+                programs: AllowedPrograms::default(),
                 id: format!("w{no}").parse().unwrap(),
                 slots: 4,
                 labels: BTreeMap::new(),

@@ -37,6 +37,7 @@ mod incremental;
 mod left_out;
 mod merges;
 mod outages;
+mod programs;
 mod queries;
 mod receipts;
 mod refreshes;

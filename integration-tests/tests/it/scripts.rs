@@ -138,7 +138,7 @@ async fn statements_that_were_committed_are_not_run_again() {
         ] {
             // GIVEN a process that dies around the commit
             let site = site(engine, "insert into kpis values ('one', '1')").await;
-            let mut running = site.start(&format!("{place}=abort")).await;
+            let mut running = site.start(&format!("{place}=return(abort)")).await;
             assert!(!running.wait(LIMIT).await.unwrap().success());
             // WHEN the run goes on THEN they have run once
             assert_exit(&site.run().await, 0);

@@ -199,6 +199,7 @@ impl From<Assignment> for pb::Assignment {
             Work::Check => W::Check(pb::Check {}),
             Work::Publish => W::Publish(pb::Publish {}),
             Work::Statements => W::Statements(pb::Statements {}),
+            Work::Command => W::Command(pb::Command {}),
             Work::Noop(n) => W::Noop(n),
             Work::Fence => W::FenceRun(pb::FenceRun {}),
             Work::Count(range) => W::Count(range.into()),
@@ -233,6 +234,7 @@ impl TryFrom<pb::Assignment> for Assignment {
             W::Check(pb::Check {}) => Work::Check,
             W::Publish(pb::Publish {}) => Work::Publish,
             W::Statements(pb::Statements {}) => Work::Statements,
+            W::Command(pb::Command {}) => Work::Command,
             W::Noop(n) => Work::Noop(n),
             W::FenceRun(pb::FenceRun {}) => Work::Fence,
             W::Count(range) => Work::Count(

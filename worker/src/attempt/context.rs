@@ -21,6 +21,7 @@ use crate::connector::{
 };
 use crate::meter::Progress;
 use crate::patience::{Call, Sides, answered};
+use crate::programs::AllowedPrograms;
 use crate::supervisor::Supervisor;
 
 /// One attempt: what it shares with the others of its order, what it is, and how far.
@@ -39,6 +40,8 @@ pub(crate) struct AttemptContext<'a> {
 pub(crate) struct OrderContext {
     pub(crate) order: StepOrder,
     pub(crate) worker: String,
+    /// The programs that the worker runs.
+    pub(crate) programs: AllowedPrograms,
     supervisor: Supervisor,
     /// The format that both sides agreed on; asked once.
     pub(crate) format: OnceCell<RowFormat>,
@@ -48,7 +51,12 @@ pub(crate) struct OrderContext {
 }
 
 impl OrderContext {
-    pub(crate) fn new(order: StepOrder, worker: String, supervisor: Supervisor) -> Self {
+    pub(crate) fn new(
+        order: StepOrder,
+        worker: String,
+        programs: AllowedPrograms,
+        supervisor: Supervisor,
+    ) -> Self {
         let (source_sessions, target_sessions) = (
             SessionPool::new(supervisor.clone()),
             SessionPool::new(supervisor.clone()),
@@ -56,6 +64,7 @@ impl OrderContext {
         Self {
             order,
             worker,
+            programs,
             supervisor,
             format: OnceCell::new(),
             source_sessions,
@@ -121,7 +130,7 @@ impl OrderContext {
         answered(call, self.sides()?.target, self.stall(), asked).await
     }
 
-    fn base_dir(&self) -> PathBuf {
+    pub(crate) fn base_dir(&self) -> PathBuf {
         PathBuf::from(&self.order.base_dir)
     }
 

@@ -5,6 +5,7 @@ use highwater_common::id::{ClusterId, RunId};
 use highwater_common::spec::{Noop, Strategy};
 
 use super::*;
+use crate::programs::AllowedPrograms;
 use crate::supervisor::Supervisor;
 
 /// The `no`th order, as it comes.
@@ -39,6 +40,7 @@ fn learn(orders: &mut Orders, some: impl IntoIterator<Item = (DocumentDigest, Ve
         Ok(OrderContext::new(
             serde_json::from_slice(json)?,
             "w1".to_owned(),
+            AllowedPrograms::default(),
             Supervisor::default(),
         ))
     });

@@ -26,6 +26,7 @@ impl Run for FullRefresh {
             | Work::Check
             | Work::Count(_)
             | Work::Statements
+            | Work::Command
             | Work::Noop(_)
             | Work::Fence => Err(other_work(work)),
         }

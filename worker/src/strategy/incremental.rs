@@ -20,9 +20,12 @@ impl Run for Incremental {
             Work::Check => check_table(cx.of).await,
             Work::Close { phase } => ask_for_commits(cx.of, *phase).await,
             Work::Build => build(cx).await,
-            Work::Count(_) | Work::Publish | Work::Statements | Work::Noop(_) | Work::Fence => {
-                Err(other_work(work))
-            }
+            Work::Count(_)
+            | Work::Publish
+            | Work::Statements
+            | Work::Command
+            | Work::Noop(_)
+            | Work::Fence => Err(other_work(work)),
         }
     }
 }

@@ -2,6 +2,7 @@
 //! `highwater_common::strategy`.
 
 mod backfill;
+mod exec;
 mod full_refresh;
 mod incremental;
 mod noop;
@@ -29,6 +30,7 @@ pub(crate) fn run_of(strategy: &Strategy) -> &dyn Run {
         Strategy::Swap(swap) => swap.as_ref(),
         Strategy::Incremental(incremental) => incremental.as_ref(),
         Strategy::Sql(script) => script.as_ref(),
+        Strategy::Exec(program) => program.as_ref(),
         Strategy::Noop(noop) => noop,
     }
 }

@@ -22,6 +22,7 @@ impl Run for Noop {
             | Work::Check
             | Work::Publish
             | Work::Statements
+            | Work::Command
             | Work::Fence
             | Work::Count(_)
             | Work::Close { .. } => Err(other_work(work)),

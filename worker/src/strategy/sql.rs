@@ -26,6 +26,7 @@ impl Run for Script {
             | Work::Build
             | Work::Check
             | Work::Publish
+            | Work::Command
             | Work::Count(_)
             | Work::Noop(_)
             | Work::Fence => Err(other_work(work)),

@@ -9,6 +9,7 @@ use highwater_common::token::Fence;
 
 use super::*;
 use crate::coordinator_api::{AttemptReport, HeartbeatAnswer, Pulled};
+use crate::programs::AllowedPrograms;
 
 const WORKERS: usize = 500;
 
@@ -84,6 +85,7 @@ async fn workers_that_lost_their_coordinator_together_come_back_apart() {
             slots: 1,
             labels: BTreeMap::new(),
             allow_noop: true,
+            programs: AllowedPrograms::default(),
         };
         let worker = Worker::new(options, Arc::<Away>::clone(&api));
         let (drain, stop) = (drain.clone(), stop.clone());

@@ -149,6 +149,7 @@ async fn a_retry_that_a_crash_interrupts_can_be_asked_again() {
                 .ask(|reply| Request::Retry {
                     run,
                     step: None,
+                    verdict: None,
                     reply,
                 })
                 .await

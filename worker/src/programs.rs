@@ -1,0 +1,236 @@
+//! Runs programs that are not ours, of those that whoever started the worker allows: without a shell,
+//! with a clean environment, and never for longer than the attempt.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader};
+use tokio::process::Command;
+
+use crate::guard;
+
+/// Lines of what a program says that a message holds at the most; the last ones.
+const TOLD_LINES_MAX: usize = 8;
+/// Bytes of a line that are kept.
+const LINE_BYTES_MAX: u64 = 4096;
+/// Lines of an attempt that go to the log.
+const LOGGED_LINES_MAX: u64 = 10_000;
+/// A shorter secret is no secret: it would hide every other word.
+const SECRET_BYTES_MIN: usize = 4;
+/// Where programs look for others.
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// The programs that a worker runs.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AllowedPrograms(Vec<PathBuf>);
+
+/// A path that names neither a program nor a folder of such.
+#[derive(Debug, thiserror::Error)]
+#[error("{path}: {source}")]
+pub struct AllowedError {
+    /// The path.
+    path: String,
+    /// Why not.
+    source: io::Error,
+}
+
+impl AllowedPrograms {
+    /// Those of these paths: programs, and folders of such. Links are followed now.
+    ///
+    /// # Errors
+    /// [`AllowedError`] for a path where nothing is.
+    pub fn new(paths: &[PathBuf]) -> Result<Self, AllowedError> {
+        let settled = paths.iter().map(|path| {
+            path.canonicalize().map_err(|source| AllowedError {
+                path: path.display().to_string(),
+                source,
+            })
+        });
+        settled.collect::<Result<_, _>>().map(Self)
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Where a program is, if it is one of these; links are followed first, and `..` is none.
+    #[must_use]
+    pub fn find(&self, path: &str) -> Option<PathBuf> {
+        let found = Path::new(path).canonicalize().ok()?;
+        let is_allowed = self.0.iter().any(|allowed| found.starts_with(allowed));
+        (is_allowed && found.is_file()).then_some(found)
+    }
+}
+
+/// A program as it is run.
+pub(crate) struct Program {
+    pub(crate) path: PathBuf,
+    pub(crate) arguments: Vec<String>,
+    pub(crate) variables: Vec<(String, String)>,
+    /// What nobody may read in what it says.
+    pub(crate) secrets: Vec<String>,
+    pub(crate) folder: PathBuf,
+}
+
+/// How a program has ended.
+pub(crate) struct Ended {
+    /// Its exit code, and 128 and the signal that it was ended by; `None` where its guard was.
+    pub(crate) code: Option<i32>,
+    /// The last lines of what it said.
+    pub(crate) told: String,
+}
+
+impl Program {
+    /// Runs it to its end. Dropping this kills it, with everything that it has started.
+    pub(crate) async fn run(&self) -> io::Result<Ended> {
+        let own = std::env::current_exe()?;
+        let mut command = Command::from(guard::command(&own, &self.path, &self.arguments));
+        let folder = match self.folder.is_dir() {
+            true => self.folder.as_path(),
+            false => Path::new("/"),
+        };
+        command
+            .env("PATH", PATH)
+            .env("LANG", "C.UTF-8")
+            .envs(self.variables.iter().map(|(name, value)| (name, value)))
+            .current_dir(folder)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut child = command.spawn()?;
+        // Closed when this is dropped, and when the worker dies: then its guard kills it.
+        let _alive = child.stdin.take();
+        let mut said = Said {
+            secrets: &self.secrets,
+            lines: VecDeque::new(),
+            logged: 0,
+        };
+        let (mut out, mut err) = (lines(child.stdout.take()), lines(child.stderr.take()));
+        let (mut out_ended, mut err_ended) = (out.is_none(), err.is_none());
+        while !(out_ended && err_ended) {
+            tokio::select! {
+                line = next(&mut out), if !out_ended => out_ended = !said.hear(line?),
+                line = next(&mut err), if !err_ended => err_ended = !said.hear(line?),
+            }
+        }
+        let status = child.wait().await?;
+        Ok(Ended {
+            code: status.code(),
+            told: said.told(),
+        })
+    }
+}
+
+type Lines = BufReader<Box<dyn AsyncRead + Send + Unpin>>;
+
+fn lines(from: Option<impl AsyncRead + Send + Unpin + 'static>) -> Option<Lines> {
+    from.map(|from| BufReader::new(Box::new(from) as Box<dyn AsyncRead + Send + Unpin>))
+}
+
+/// The next line, or so much of it as is kept; `None` at the end.
+async fn next(from: &mut Option<Lines>) -> io::Result<Option<String>> {
+    let Some(from) = from else {
+        return Ok(None);
+    };
+    let mut line = Vec::new();
+    let read = (&mut *from)
+        .take(LINE_BYTES_MAX)
+        .read_until(b'\n', &mut line)
+        .await?;
+    if read == 0 {
+        return Ok(None);
+    }
+    Ok(Some(String::from_utf8_lossy(&line).trim_end().to_owned()))
+}
+
+/// What a program has said.
+struct Said<'a> {
+    secrets: &'a [String],
+    lines: VecDeque<String>,
+    logged: u64,
+}
+
+impl Said<'_> {
+    /// Takes a line; false at the end.
+    fn hear(&mut self, line: Option<String>) -> bool {
+        let Some(line) = line else {
+            return false;
+        };
+        let line = masked(&line, self.secrets);
+        self.logged += 1;
+        if self.logged <= LOGGED_LINES_MAX {
+            tracing::info!(target: "highwater_worker::program", "{line}");
+        }
+        if self.lines.len() >= TOLD_LINES_MAX {
+            self.lines.pop_front();
+        }
+        self.lines.push_back(line);
+        true
+    }
+
+    fn told(&self) -> String {
+        let told: Vec<&str> = self.lines.iter().map(String::as_str).collect();
+        told.join("\n")
+    }
+}
+
+/// The text without its secrets.
+fn masked(text: &str, secrets: &[String]) -> String {
+    let real = secrets
+        .iter()
+        .filter(|secret| secret.len() >= SECRET_BYTES_MIN);
+    real.fold(text.to_owned(), |text, secret| text.replace(secret, "***"))
+}
+
+impl fmt::Debug for Program {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Program")
+            .field("path", &self.path)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_is_allowed_by_its_path_or_by_its_folder_and_by_no_link_out_of_it() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (jobs, other) = (folder.path().join("jobs"), folder.path().join("other"));
+        for path in [&jobs, &other] {
+            std::fs::create_dir(path).expect("a folder");
+            std::fs::write(path.join("run"), "").expect("a file");
+        }
+        std::os::unix::fs::symlink(other.join("run"), jobs.join("link")).expect("a link");
+        let allowed = AllowedPrograms::new(&[jobs.clone()]).expect("a folder");
+        let find = |path: PathBuf| allowed.find(path.to_str().expect("text"));
+        assert!(find(jobs.join("run")).is_some());
+        for path in [
+            other.join("run"),
+            jobs.join("link"),
+            jobs.join("../other/run"),
+            jobs.join("none"),
+            jobs.clone(),
+        ] {
+            assert_eq!(find(path.clone()), None, "{path:?}");
+        }
+        let one = AllowedPrograms::new(&[other.join("run")]).expect("a program");
+        assert!(
+            one.find(other.join("run").to_str().expect("text"))
+                .is_some()
+        );
+        assert!(AllowedPrograms::new(&[folder.path().join("none")]).is_err());
+    }
+
+    #[test]
+    fn a_secret_is_not_said() {
+        let secrets = ["hunter22".to_owned(), "a".to_owned()];
+        assert_eq!(masked("a hunter22!", &secrets), "a ***!");
+    }
+}
