@@ -208,7 +208,7 @@ mod tests {
             std::fs::write(path.join("run"), "").expect("a file");
         }
         std::os::unix::fs::symlink(other.join("run"), jobs.join("link")).expect("a link");
-        let allowed = AllowedPrograms::new(&[jobs.clone()]).expect("a folder");
+        let allowed = AllowedPrograms::new(std::slice::from_ref(&jobs)).expect("a folder");
         let find = |path: PathBuf| allowed.find(path.to_str().expect("text"));
         assert!(find(jobs.join("run")).is_some());
         for path in [

@@ -7,8 +7,8 @@ use serde_json::{Map, Value as Json, json};
 use super::columns::ColumnRules;
 use super::fields::insert;
 use super::model::{
-    Backfill, FullRefresh, HorizonRule, Incremental, Noop, Partition, PartitionBy, Program,
-    RetryPolicy, Script, SourceTable, Spec, Step, StepLimits, Strategy, Swap, TargetTable,
+    Backfill, FullRefresh, HorizonRule, Incremental, Noop, Partition, PartitionBy, RetryPolicy,
+    Script, SourceTable, Spec, Step, StepLimits, Strategy, Swap, TargetTable,
 };
 use super::node::{Entry, Node, ScalarKind, Value, scalar};
 use super::problem::Location;
