@@ -36,6 +36,7 @@ pub mod id;
 pub mod ledger;
 pub mod left_out;
 pub mod number;
+pub mod log;
 pub mod outage;
 pub mod partition;
 pub mod plan;
