@@ -39,6 +39,8 @@ pub enum Work {
     Statements,
     /// Runs the program of a step.
     Command,
+    /// Applies what the source's log tells since the stream's position.
+    Replay,
     /// Holds a slot; `n` tells one from the other.
     Noop(u64),
     /// Fences a cancelled run in a target.
@@ -64,6 +66,7 @@ impl fmt::Display for Work {
             Self::Publish => f.write_str("publish"),
             Self::Statements => f.write_str("statements"),
             Self::Command => f.write_str("command"),
+            Self::Replay => f.write_str("replay"),
             Self::Noop(n) => write!(f, "noop {n}"),
             Self::Fence => f.write_str("fence"),
             Self::Count(_) => f.write_str("count"),

@@ -17,13 +17,14 @@ use crate::spec::{Connection, Step};
 pub struct Capabilities(u32);
 
 /// What is known beside the databases, and the word for each.
-const WORDS: [(Capabilities, &str); 8] = [
+const WORDS: [(Capabilities, &str); 9] = [
     (Capabilities::BACKFILL, "backfill"),
     (Capabilities::FULL_REFRESH, "full_refresh"),
     (Capabilities::SWAP, "swap"),
     (Capabilities::INCREMENTAL, "incremental"),
     (Capabilities::SQL, "sql"),
     (Capabilities::EXEC, "exec"),
+    (Capabilities::CDC, "cdc"),
     (Capabilities::NOOP, "noop"),
     (Capabilities::CHECKS, "checks"),
 ];
@@ -52,10 +53,13 @@ impl Capabilities {
     /// To run programs, of those that the worker allows.
     pub const EXEC: Self = Self(1 << 7);
 
+    /// To follow a table through its database's log.
+    pub const CDC: Self = Self(1 << 8);
+
     /// To reach databases of this kind.
     #[must_use]
     pub const fn of_engine(engine: Engine) -> Self {
-        Self(1 << 8 << engine as u32)
+        Self(1 << 9 << engine as u32)
     }
 
     /// What programs of this version can do; no-op tasks only where they are allowed.
@@ -66,6 +70,7 @@ impl Capabilities {
         let strategies = Self::BACKFILL
             .and(Self::INCREMENTAL)
             .and(Self::SQL)
+            .and(Self::CDC)
             .and(whole);
         let moving = engines.fold(strategies.and(Self::CHECKS).and(Self::EXEC), Self::and);
         if allow_noop {

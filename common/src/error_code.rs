@@ -138,6 +138,8 @@ error_codes! {
     PlanInsertRule = "plan::insert_rule",
     /// A check names a column that the target does not have.
     PlanCheckColumn = "plan::check_column",
+    /// The target is a copy, and nobody knows up to where of the source's log.
+    PlanLogGap = "plan::log_gap",
     /// The target has no key or unique index of exactly the columns that rows are merged by.
     PlanMergeKey = "plan::merge_key",
     /// The target has no column for one of the source.
@@ -192,6 +194,8 @@ error_codes! {
     PlanWindow = "plan::window",
     /// The answer of the database's thread was lost; the next attempt asks the ledger.
     AnswerLost = "answer_lost",
+    /// The database cannot apply the changes of a log.
+    ApplyUnsupported = "apply_unsupported",
     /// The attempt took longer than `limits.attempt`.
     AttemptTimeout = "attempt_timeout",
     /// A text is no position of the column that it is meant for.
@@ -280,6 +284,15 @@ error_codes! {
     MalformedReference = "malformed_reference",
     /// The connection's URL cannot be read.
     MalformedUrl = "malformed_url",
+    /// Another session reads the replication slot.
+    LogInUse = "log_in_use",
+    /// The source's log no longer has all that the target lacks; copy the table anew.
+    LogGap = "log_gap",
+    /// The source's log tells what nobody can apply.
+    LogUnreadable = "log_unreadable",
+    /// The source keeps no log that can be followed, or not for this table; the message says what
+    /// to change.
+    LogUnsupported = "log_unsupported",
     /// The database cannot merge rows by their key.
     MergeUnsupported = "merge_unsupported",
     /// A task came without its order: run one version of coordinator and worker.
@@ -414,6 +427,8 @@ error_codes! {
     TlsRefused = "tls_refused",
     /// The server has no connection left.
     TooManyConnections = "too_many_connections",
+    /// A transaction that has to end before a log can be followed is still open.
+    TransactionOpen = "transaction_open",
     /// A pooler gives each transaction another session of the server.
     TransactionPooling = "transaction_pooling",
     /// `triggers: skip` is declared, and the role may not skip them.

@@ -12,7 +12,7 @@ use crate::cursor::{Cursor, CursorKind};
 use crate::cursor_form::CursorForm;
 use crate::id::DocumentDigest;
 use crate::partition::{BoundError, DAY_MICROS, UnknownZone, Zone, read_bound};
-use crate::range::CursorRange;
+use crate::range::{CursorRange, Slice};
 use crate::spec::{Bound, BoundForm};
 
 const SECOND_MICROS: i64 = 1_000_000;
@@ -50,7 +50,8 @@ pub struct WindowFacts {
     pub horizon: Option<Horizon>,
     /// Where the last run ended; `None` before the first.
     pub watermark: Option<StoredWatermark>,
-    /// What the step that it continues has committed.
+    /// What the step that it continues has committed; of one that follows a log, what it has
+    /// itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub continued: Option<Coverage>,
 }
@@ -71,6 +72,14 @@ impl WindowFacts {
         ];
         let text: Vec<String> = parts.into_iter().map(Option::unwrap_or_default).collect();
         DocumentDigest::of(text.join("/").as_bytes())
+    }
+
+    /// Whether the whole table was copied, of one that is followed through a log.
+    #[must_use]
+    pub fn is_copied(&self) -> bool {
+        let all = Slice::Range(CursorRange::ALL);
+        let copied = self.continued.as_ref();
+        copied.is_some_and(|of| of.contains(CursorKind::Integer, &all))
     }
 
     /// Where the next window begins; `None` at the first row.

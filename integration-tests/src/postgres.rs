@@ -30,7 +30,7 @@ const START_ATTEMPTS: u32 = 8;
 pub struct PostgresOptions {
     /// Whether commits reach the disk. Off by default: tests kill processes, not machines.
     pub fsync: bool,
-    /// More settings by name, such as `("wal_level", "logical")`.
+    /// More settings by name, such as `("wal_level", "minimal")`.
     pub settings: Vec<(String, String)>,
 }
 
@@ -346,6 +346,7 @@ impl Postgres {
             ("fsync", switch),
             ("full_page_writes", switch),
             ("max_prepared_transactions", "20"),
+            ("wal_level", "logical"),
         ];
         let asked = self
             .options

@@ -15,6 +15,7 @@ mod lost_commit;
 mod prepare;
 mod probe;
 mod program;
+mod replay;
 mod staged;
 mod statements;
 mod window;
@@ -36,6 +37,7 @@ pub(crate) use self::left_out::count_left_out;
 pub(crate) use self::prepare::prepare;
 pub(crate) use self::probe::probe;
 pub(crate) use self::program::run_program;
+pub(crate) use self::replay::{Replay, open_log, replay};
 pub(crate) use self::staged::{publish_in_place, replace_all};
 pub(crate) use self::statements::run_statements;
 

@@ -64,6 +64,7 @@ async fn dispatch(cx: AttemptContext<'_>) -> Result<Outcome, AttemptError> {
         | Work::Publish
         | Work::Statements
         | Work::Command
+        | Work::Replay
         | Work::Noop(_)
         | Work::Count(_)
         | Work::Close { .. } => {

@@ -192,10 +192,10 @@ fn steps(
             let then = load(&strategy, table, None, Some("merge"));
             format!("{}{}", entry(&first, &once), entry(&step, &then))
         }),
-        Way::Cdc | Way::BackfillCdc => entry(
-            &step,
-            &load("{type: cdc, until: caught_up}", table, None, Some("merge")),
-        ),
+        Way::Cdc | Way::BackfillCdc => {
+            let strategy = format!("{{type: cdc, slot: {step}_log, publication: {step}_changes}}");
+            entry(&step, &load(&strategy, table, None, Some("merge")))
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Field, RowChange};
+use super::change::{Field, RowChange};
 
 /// One after the other, these do what the changes did.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,7 +1,8 @@
 //! The messages of PostgreSQL's output plugin `pgoutput`, protocol version 1. Bytes are input: none
 //! of them end a process.
 
-use super::{Field, Lsn};
+use super::change::Field;
+use super::lsn::Lsn;
 
 /// A message of the log.
 #[derive(Debug, Clone, PartialEq, Eq)]

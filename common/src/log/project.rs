@@ -3,8 +3,10 @@
 
 use std::collections::BTreeMap;
 
+use super::change::{Field, RowChange};
+use super::lsn::Lsn;
 use super::pgoutput::{Message, OldTuple, RelationDefinition};
-use super::{Field, Lsn, RowChange};
+
 use crate::spec::TableName;
 
 /// What the log says of the table.

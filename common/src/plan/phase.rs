@@ -29,6 +29,8 @@ pub enum PhaseKind {
     Publish,
     /// Runs the statements of a step, in one transaction.
     Statements,
+    /// Applies what a log tells, in its order.
+    Replay,
     /// Counts what no task took.
     Count,
     /// Asks whether the target still holds what was committed.
@@ -45,7 +47,12 @@ impl PhaseKind {
     #[must_use]
     pub const fn is_work(self) -> bool {
         match self {
-            Self::Load | Self::Execute | Self::Build | Self::Publish | Self::Statements => true,
+            Self::Load
+            | Self::Execute
+            | Self::Build
+            | Self::Publish
+            | Self::Statements
+            | Self::Replay => true,
             Self::Probe | Self::Fence | Self::Prepare | Self::Check | Self::Count | Self::Close => {
                 false
             }
@@ -57,7 +64,7 @@ impl PhaseKind {
     #[must_use]
     pub const fn commits_rows(self) -> bool {
         match self {
-            Self::Load | Self::Publish | Self::Statements => true,
+            Self::Load | Self::Publish | Self::Statements | Self::Replay => true,
             Self::Probe
             | Self::Fence
             | Self::Prepare
@@ -82,6 +89,7 @@ impl PhaseKind {
             Self::Check => "check",
             Self::Publish => "publish",
             Self::Statements => "statements",
+            Self::Replay => "replay",
             Self::Count => "count",
             Self::Close => "close",
         }

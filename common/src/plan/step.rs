@@ -103,6 +103,7 @@ impl StepPlan {
             (Tasks::One, PhaseKind::Check) => Some(Work::Check),
             (Tasks::One, PhaseKind::Publish) => Some(Work::Publish),
             (Tasks::One, PhaseKind::Statements) => Some(Work::Statements),
+            (Tasks::One, PhaseKind::Replay) => Some(Work::Replay),
             (Tasks::One, PhaseKind::Close) => {
                 let committing = self
                     .numbered()

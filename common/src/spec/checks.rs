@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::draft::{Draft, DraftStep, Located, Side};
+use super::log_rules::check_slots;
 use super::problem::Problems;
 use super::script::statements;
 use super::suggest::{listed, nearest};
@@ -20,6 +21,7 @@ pub(super) fn check_whole(draft: &Draft, problems: &mut Problems) {
     check_tables(draft, problems);
     check_continued(draft, problems);
     check_scripts(draft, problems);
+    check_slots(draft, problems);
 }
 
 /// Statements are read as the database reads them that they are for.

@@ -14,7 +14,7 @@ use super::model::{
 use super::node::{Node, join};
 use super::shape::tag_of;
 use super::step_keys::STEP;
-use super::strategies::{backfill, full_refresh, incremental, program, script, swap};
+use super::strategies::{backfill, cdc, full_refresh, incremental, program, script, swap};
 use super::value;
 use super::write::WriteMode;
 use crate::id::{PoolName, StepName};
@@ -185,7 +185,14 @@ fn draft_step(name: Located<String>, node: &Node) -> DraftStep {
     let script = sited(node, "sql", &name.path, |node| {
         node.as_text().map(str::to_owned)
     });
+    let is_following = tag_of(&STEP, node) == Some("cdc");
+    let followed = node.get("strategy").filter(|_| is_following);
     DraftStep {
+        slot: followed.and_then(|of| {
+            sited(of, "slot", &join(&name.path, "strategy"), |node| {
+                node.as_text().map(str::to_owned)
+            })
+        }),
         depends_on,
         pools: pools.collect(),
         name,
@@ -282,7 +289,8 @@ fn tasks_unless_limited(step: &Node) -> Option<u32> {
 
 /// Whether the step merges rows, and no column tells which is the newer.
 pub(super) fn merges_without_cursor(step: &Node) -> bool {
-    let has_own = tag_of(&STEP, step) == Some("incremental");
+    // The log has an order of its own.
+    let has_own = matches!(tag_of(&STEP, step), Some("incremental" | "cdc"));
     !has_own
         && step.get("write").is_some_and(|write| {
             write.get("mode").and_then(word) == Some(WriteMode::Merge)
@@ -310,6 +318,7 @@ fn strategy(node: &Node, draft: &DraftStep) -> Option<Strategy> {
             .map(|incremental| Strategy::Incremental(Box::new(incremental))),
         "sql" => script(node, draft).map(|script| Strategy::Sql(Box::new(script))),
         "exec" => program(node).map(|program| Strategy::Exec(Box::new(program))),
+        "cdc" => cdc(node, strategy, draft).map(|cdc| Strategy::Cdc(Box::new(cdc))),
         "noop" => Some(Strategy::Noop(Noop {
             tasks: whole(strategy.get("tasks")?)?,
             hold: or(strategy.get("hold"), Duration::ZERO, duration)?,

@@ -6,15 +6,17 @@ use serde_json::{Map, Value as Json, json};
 
 use super::columns::ColumnRules;
 use super::fields::insert;
+use super::log_step::Cdc;
 use super::model::{
     Backfill, FullRefresh, HorizonRule, Incremental, Noop, Partition, PartitionBy, RetryPolicy,
-    Script, SourceTable, Spec, Step, StepLimits, Strategy, Swap, TargetTable,
+    Script, Spec, Step, StepLimits, Strategy, Swap,
 };
 use super::node::{Entry, Node, ScalarKind, Value, scalar};
 use super::problem::Location;
 use super::program::Program;
 use super::relation::Relation;
 use super::scalars::AUTO;
+use super::sides::{SourceTable, TargetTable};
 use super::value::{bytes_text, duration_text, table_text};
 use super::write::{Chunk, Write};
 
@@ -74,6 +76,7 @@ fn step(step: &Step) -> Json {
         Strategy::Incremental(of) => incremental(of),
         Strategy::Sql(of) => script(of),
         Strategy::Exec(of) => program(of),
+        Strategy::Cdc(of) => cdc(of),
         Strategy::Noop(Noop { tasks, hold }) => {
             json!({"strategy": {"type": "noop", "tasks": tasks, "hold": duration_text(*hold)}})
         }
@@ -259,6 +262,21 @@ fn incremental(of: &Incremental) -> Json {
     let mut write = json!({
         "mode": of.write.mode, "triggers": of.write.triggers,
         "on_schema_change": of.write.on_schema_change,
+    });
+    insert_key(&mut write, &of.write);
+    json!({
+        "strategy": strategy, "from": source(&of.from), "to": target(&of.to), "write": write,
+        "chunk": chunk(of.chunk),
+    })
+}
+
+fn cdc(of: &Cdc) -> Json {
+    let strategy = json!({
+        "type": "cdc", "slot": of.slot, "publication": of.publication, "until": of.until,
+    });
+    let mut write = json!({
+        "mode": of.write.mode, "resident": of.write.resident, "triggers": of.write.triggers,
+        "on_schema_change": of.write.on_schema_change, "deletes": of.deletes,
     });
     insert_key(&mut write, &of.write);
     json!({

@@ -42,6 +42,8 @@ pub(super) struct DraftStep {
     pub(super) cursor: Option<String>,
     /// The step that it continues.
     pub(super) continues: Option<Located<StepName>>,
+    /// The slot that it reads the log by.
+    pub(super) slot: Option<Located<String>>,
 }
 
 /// One side of a step.

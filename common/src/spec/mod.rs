@@ -6,6 +6,7 @@
 //! becomes the model (`decode`), whose parts are held against each other (`rules`, `checks`).
 //! Nothing here knows a file, an environment or a database.
 
+mod bound_rules;
 mod canonical;
 mod check;
 mod checks;
@@ -18,6 +19,8 @@ mod document;
 mod draft;
 mod fields;
 mod keys;
+mod log_rules;
+mod log_step;
 mod millis;
 mod model;
 mod node;
@@ -34,6 +37,7 @@ mod schema;
 mod script;
 mod secret;
 mod shape;
+mod sides;
 mod step_keys;
 mod strategies;
 mod strategy_keys;
@@ -51,6 +55,7 @@ pub use canonical::from_canonical;
 pub use columns::ColumnRules;
 pub use connection::Connection;
 pub use data_check::{Check, query_about};
+pub use log_step::{Cdc, Deletes, Until};
 pub use model::*;
 pub use problem::{Problem, masked};
 pub use program::{Argument, ArgumentValues, Program};
@@ -58,6 +63,7 @@ pub use relation::Relation;
 pub use schema::json_schema;
 pub use script::{LiteralKind, Parameter, ScriptError, Statement, statements};
 pub use secret::{SecretError, SecretPart, SecretText, secret_parts};
+pub use sides::{Create, SourceRows, SourceTable, TargetTable};
 pub use strategy_keys::knows_strategy;
 pub use value::{Bound, BoundForm, TableName, duration_text, table_text};
 pub use write::*;

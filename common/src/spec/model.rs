@@ -9,12 +9,12 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::columns::ColumnRules;
 use super::connection::Connection;
 use super::data_check::Check;
+use super::log_step::Cdc;
 use super::program::Program;
-use super::relation::Relation;
-use super::value::{Bound, TableName};
+use super::sides::{SourceTable, TargetTable};
+use super::value::Bound;
 use super::write::{Chunk, Write, WriteMode};
 use super::{millis, optional_millis};
 use crate::cursor::CursorKind;
@@ -112,6 +112,8 @@ pub enum Strategy {
     Sql(Box<Script>),
     /// A program of the user's own, beside the data.
     Exec(Box<Program>),
+    /// A table, copied once and then followed through its database's log.
+    Cdc(Box<Cdc>),
     /// Tasks that hold a slot and move nothing: measures the control path.
     Noop(Noop),
 }
@@ -274,54 +276,6 @@ pub struct Shrinking {
     pub allow_empty: bool,
     /// Whether it may lose more than half of its rows.
     pub allow_shrink: bool,
-}
-
-/// The read side of a step.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SourceTable {
-    /// Which database.
-    pub connection: ConnectionName,
-    /// What is read there.
-    #[serde(flatten)]
-    pub relation: Relation,
-    /// What is special about some of its columns.
-    #[serde(flatten)]
-    pub columns: ColumnRules,
-    /// Which rows are meant.
-    pub rows: SourceRows,
-}
-
-/// Which rows of a source's table are meant, where the server may hide some from the role that
-/// reads.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum SourceRows {
-    /// All of them: a policy that would hide one is an error.
-    All,
-    /// Those that row level security lets the role see.
-    Visible,
-}
-
-/// The write side of a step.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TargetTable {
-    /// Which database.
-    pub connection: ConnectionName,
-    /// Which table; created when missing.
-    pub table: TableName,
-    /// What a missing table is created from, where the file says so.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub create: Option<Create>,
-}
-
-/// What a missing table is created from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Create {
-    /// From all that the source's table is made of.
-    Source,
-    /// From the columns that are read, and the key.
-    Columns,
 }
 
 /// How a table is cut into partitions.

@@ -198,7 +198,7 @@ fn is_repeated(path: &str, key: &str) -> bool {
             key,
             "connection" | "mode" | "by" | "resident" | "exclude" | "depends_on" | "when"
         ))
-        || (path == "steps.*.strategy" && key == "type")
+        || (path == "steps.*.strategy" && matches!(key, "type" | "until"))
         || path.starts_with("defaults")
 }
 

@@ -1,17 +1,18 @@
 //! Rules between the keys of one step. Each looks only at what could be read.
 
+use super::bound_rules::check_bounds;
 use super::columns::check_columns;
 use super::data_check;
 use super::decode::merges_without_cursor;
 use super::fields::{duration, whole, word};
+use super::log_rules::check_log;
 use super::model::{Reprocess, RetryPolicy};
 use super::node::{Entry, Node, join, shortened};
 use super::problem::Problems;
 use super::program::check_program;
 use super::shape::tag_of;
 use super::step_keys::STEP;
-use super::strategies::bound;
-use super::value::{self, BoundForm};
+use super::value;
 use super::write::{ExistingRows, OnSchemaChange, WriteMode};
 use crate::error_code::ErrorCode;
 
@@ -23,14 +24,20 @@ pub(super) fn check_step(step: &Node, path: &str, problems: &mut Problems) {
     if let Some(checks) = step.get("checks") {
         data_check::check_items(checks, &join(path, "checks"), problems);
     }
-    match tag_of(&STEP, step) {
+    let strategy = tag_of(&STEP, step);
+    if let Some(other) = strategy.filter(|strategy| *strategy != "cdc") {
+        let with = format!("{other}`, which sees no row go");
+        let hint = "leave it out, or use `strategy: cdc`";
+        rules.means_nothing(&["deletes"], &with, hint, problems);
+    }
+    match strategy {
         Some("backfill") => {
             rules.needs_partition(problems);
             rules.needs_write_mode(problems);
             rules.write_mode(problems);
             check_columns(step, path, problems);
             rules.relation(problems);
-            rules.bounds(problems);
+            check_bounds(step, path, problems);
             rules.target(problems);
         }
         Some("incremental") => {
@@ -42,6 +49,15 @@ pub(super) fn check_step(step: &Node, path: &str, problems: &mut Problems) {
         }
         Some("exec") => check_program(step, path, problems),
         Some("sql") => rules.script(problems),
+        Some("cdc") => {
+            rules.needs_write_mode(problems);
+            let with = "cdc`, whose log tells which change is newer";
+            rules.means_nothing(&["cursor"], with, "leave it out", problems);
+            check_log(step, path, problems);
+            check_columns(step, path, problems);
+            rules.relation(problems);
+            rules.target(problems);
+        }
         Some(word @ ("full_refresh" | "swap")) => {
             rules.no_write_mode(word, problems);
             if word == "swap" {
@@ -381,6 +397,10 @@ impl Rules<'_> {
                 "an `incremental` reads a part of a table, and nothing finds the parts of a query",
                 "make a view of it and name that as `table`",
             ),
+            Some("cdc") => refuse(
+                "a `cdc` follows a table, and no log tells what a query would answer",
+                "name a table as `table`",
+            ),
             Some("backfill") => refuse(
                 "a `backfill` reads parts of a table, and nothing finds the parts of a query",
                 "make a view of it and name that as `table`, or use `full_refresh` or `swap`",
@@ -448,53 +468,6 @@ impl Rules<'_> {
                     "the source is `{}`",
                     shortened(&source.to_string())
                 ));
-        }
-    }
-
-    fn bounds(&self, problems: &mut Problems) {
-        let by = self.node("partition", "by").and_then(Node::as_text);
-        let read = |key| {
-            let node = self.node("strategy", key)?;
-            Some((key, node, bound(node)?.form()?))
-        };
-        if let Some(node) = self.node("strategy", "start")
-            && node.as_text() == Some(value::NOW)
-        {
-            problems
-                .add(
-                    ErrorCode::SpecBadValue,
-                    &self.path("strategy", "start"),
-                    node.location,
-                    "nothing lies behind `now` yet, so no range begins there",
-                )
-                .hint("leave `start` out to begin at the first row");
-        }
-        let (start, end) = (read("start"), read("end"));
-        for (key, node, form) in start.iter().chain(&end) {
-            let is_whole = matches!(form, BoundForm::Whole(_));
-            let (expected, by) = match by {
-                Some("calendar") if is_whole => ("a date or a time", "calendar"),
-                Some("integer") if !is_whole => ("a whole number", "integer"),
-                Some(_) | None => continue,
-            };
-            let message = format!("a step that is cut `by: {by}` begins and ends at {expected}");
-            problems.add(
-                ErrorCode::SpecConflict,
-                &self.path("strategy", key),
-                node.location,
-                message,
-            );
-        }
-        if let (Some((_, _, start)), Some((key, node, end))) = (start, end)
-            && start.is_before(end) == Some(false)
-        {
-            let message = "the end is not behind the start; the range is [start, end)";
-            problems.add(
-                ErrorCode::SpecEmptyRange,
-                &self.path("strategy", key),
-                node.location,
-                message,
-            );
         }
     }
 }

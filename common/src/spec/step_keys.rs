@@ -4,10 +4,17 @@ use super::data_check::CHECKS;
 use super::shape::{Fields, Key, List, Named, Shape, Word};
 use super::strategy_keys::STRATEGY;
 
-const CHUNKED: &[&str] = &["backfill", "incremental"];
-const MOVING: &[&str] = &["backfill", "full_refresh", "swap", "incremental"];
+const CHUNKED: &[&str] = &["backfill", "incremental", "cdc"];
+const MOVING: &[&str] = &["backfill", "full_refresh", "swap", "incremental", "cdc"];
 /// What writes a table of a target.
-const WRITING: &[&str] = &["backfill", "full_refresh", "swap", "incremental", "sql"];
+const WRITING: &[&str] = &[
+    "backfill",
+    "full_refresh",
+    "swap",
+    "incremental",
+    "cdc",
+    "sql",
+];
 const SQL: &[&str] = &["sql"];
 const EXEC: &[&str] = &["exec"];
 const PARTITIONED: &[&str] = &["backfill", "swap"];
@@ -77,7 +84,10 @@ pub(super) static STEP: Fields = Fields {
             "What the table must answer before its rows are published.",
         )
         .only(MOVING),
-        Key::later("slot_limit", "it belongs to `cdc`"),
+        Key::later(
+            "slot_limit",
+            "`max_slot_wal_keep_size` of the source's server bounds what a slot keeps",
+        ),
         Key::new(
             "sql",
             Shape::Script,
@@ -310,7 +320,8 @@ static WRITE: Fields = Fields {
         Key::new(
             "mode",
             Shape::Words(&WRITE_MODES),
-            "How a partition's rows meet the target's; required with `backfill` and `incremental`.",
+            "How a partition's rows meet the target's; required with `backfill`, \
+             `incremental` and `cdc`.",
         ),
         Key::new(
             "key",
@@ -338,9 +349,10 @@ static WRITE: Fields = Fields {
             Shape::Words(&SCHEMA_CHANGE),
             "What happens when the target's table lacks columns of the source; fail.",
         ),
-        Key::later(
+        Key::new(
             "deletes",
-            "`replace_partition` deletes what the source no longer has",
+            Shape::Words(&DELETES),
+            "With `cdc`, what becomes of a row that the source deletes; hard: it is deleted.",
         ),
     ],
 };
@@ -349,6 +361,12 @@ static WRITE_MODES: [Word; 3] = [
     Word::new("append"),
     Word::new("replace_partition"),
     Word::new("merge"),
+];
+
+static DELETES: [Word; 3] = [
+    Word::new("hard"),
+    Word::new("ignore"),
+    Word::later("soft", "`hard` deletes the row, and `ignore` leaves it"),
 ];
 
 static WRITE_KEY: List = List {

@@ -5,15 +5,17 @@ use std::time::Duration;
 use super::columns::ColumnRules;
 use super::draft::{DraftStep, Side};
 use super::fields::{boolean, duration, or, under, whole, word};
+use super::log_step::{Cdc, Deletes, Until};
 use super::model::{
     Backfill, CursorNulls, FullRefresh, HorizonRule, Incremental, Nulls, Order, Partition,
-    PartitionBy, Reprocess, Script, Shrinking, SourceRows, SourceTable, Swap, TargetTable,
+    PartitionBy, Reprocess, Script, Shrinking, Swap,
 };
 use super::node::{Node, Scalar, ScalarKind, Value};
 use super::program::{Program, arguments};
 use super::relation::{Relation, query};
 use super::scalars::AUTO;
 use super::secret::SecretText;
+use super::sides::{SourceRows, SourceTable, TargetTable};
 use super::value::{self, Bound};
 use super::write::{Chunk, ExistingRows, OnSchemaChange, Triggers, Write, WriteMode};
 
@@ -184,6 +186,28 @@ pub(super) fn incremental(node: &Node, strategy: &Node, draft: &DraftStep) -> Op
             key: write_key(Some(write))?,
             cursor: (mode == WriteMode::Merge).then_some(arrives),
             resident: ExistingRows::Fail,
+            triggers: or(write.get("triggers"), Triggers::Fire, word)?,
+            on_schema_change: on_schema_change(Some(write))?,
+        },
+        chunk: chunk(node.get("chunk"))?,
+        from,
+        to,
+    })
+}
+
+pub(super) fn cdc(node: &Node, strategy: &Node, draft: &DraftStep) -> Option<Cdc> {
+    let (from, to) = sides(node, draft)?;
+    let write = node.get("write")?;
+    Some(Cdc {
+        slot: strategy.get("slot")?.as_text()?.to_owned(),
+        publication: strategy.get("publication")?.as_text()?.to_owned(),
+        until: or(strategy.get("until"), Until::CaughtUp, word)?,
+        deletes: or(write.get("deletes"), Deletes::Hard, word)?,
+        write: Write {
+            mode: word(write.get("mode")?)?,
+            key: write_key(Some(write))?,
+            cursor: None,
+            resident: or(write.get("resident"), ExistingRows::Fail, word)?,
             triggers: or(write.get("triggers"), Triggers::Fire, word)?,
             on_schema_change: on_schema_change(Some(write))?,
         },

@@ -7,6 +7,7 @@ const REPLACING: &[&str] = &["full_refresh", "swap"];
 const FULL_REFRESH: &[&str] = &["full_refresh"];
 const SWAP: &[&str] = &["swap"];
 const INCREMENTAL: &[&str] = &["incremental"];
+const CDC: &[&str] = &["cdc"];
 const NOOP: &[&str] = &["noop"];
 
 /// How a step loads.
@@ -115,6 +116,27 @@ pub(super) static STRATEGY: Fields = Fields {
             "The backfill whose end the first run begins at; without one it begins at the first row.",
         )
         .only(INCREMENTAL),
+        Key::new(
+            "slot",
+            Shape::Name,
+            "The replication slot that keeps the source's log for the step; it is made where it is \
+             missing.",
+        )
+        .required()
+        .only(CDC),
+        Key::new(
+            "publication",
+            Shape::Name,
+            "The publication that the table is of; it is made where it is missing.",
+        )
+        .required()
+        .only(CDC),
+        Key::new(
+            "until",
+            Shape::Words(&UNTIL),
+            "How far a run follows the log; caught_up: to where it ended as the run got there.",
+        )
+        .only(CDC),
         Key::new("tasks", Shape::Whole(1, 1_000_000), "How many tasks.")
             .required()
             .only(NOOP),
@@ -127,13 +149,10 @@ static STRATEGIES: &[Word] = &[
     Word::new("full_refresh"),
     Word::new("swap"),
     Word::new("incremental"),
+    Word::new("cdc"),
     Word::new("sql"),
     Word::new("exec"),
     Word::new("noop"),
-    Word::later(
-        "cdc",
-        "`incremental` loads what was written since the last run, but sees no deletes",
-    ),
 ];
 
 /// Whether a step may be of this strategy in this version.
@@ -156,6 +175,14 @@ static HORIZON: Fields = Fields {
     )
     .required()],
 };
+
+static UNTIL: [Word; 2] = [
+    Word::new("caught_up"),
+    Word::later(
+        "continuous",
+        "`caught_up` ends each run, and `highwater run --every` begins the next",
+    ),
+];
 
 static CURSOR_NULLS: [Word; 3] = [Word::new("fail"), Word::new("reload"), Word::new("ignore")];
 

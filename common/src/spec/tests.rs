@@ -78,6 +78,10 @@ steps:
     strategy: {type: incremental, cursor: changed, tz: Europe/Berlin, horizon: {lag: 10m}, lookback: 15m, nulls: reload, continues: payments}
     from: {table: payments, columns: {changed: {rename: changed_at}}}
     write: {mode: merge, key: [payment_id], triggers: skip, on_schema_change: add_columns}
+  visits:
+    strategy: {type: cdc, slot: visits_log, publication: shop_changes, until: caught_up}
+    from: {connection: locked, table: visits}
+    write: {mode: merge, key: [visit_id], deletes: ignore}
   orders:
     strategy: {type: backfill, start: "${param:since}", end: 2014-01-01, reprocess: all, order: newest}
     depends_on: [{step: bench, when: done}]
@@ -151,6 +155,7 @@ fn backfill_of<'a>(spec: &'a Spec, step: &str) -> &'a Backfill {
         | Strategy::Incremental(_)
         | Strategy::Sql(_)
         | Strategy::Exec(_)
+        | Strategy::Cdc(_)
         | Strategy::Noop(_) => {
             panic!("{step} is no backfill")
         }
@@ -370,7 +375,7 @@ fn spec_suggests_legal_key() {
     let strategy = only("type: backfill", "type: mirror");
     assert_eq!(
         strategy.message,
-        "`mirror` is none of `backfill`, `full_refresh`, `swap`, `incremental`, `sql`, `exec` and `noop`"
+        "`mirror` is none of `backfill`, `full_refresh`, `swap`, `incremental`, `cdc`, `sql`, `exec` and `noop`"
     );
 }
 
@@ -479,6 +484,111 @@ fn an_incremental_step_is_refused_what_would_lose_or_double_rows() {
     }
 }
 
+const FOLLOWED: &str = r#"version: 1
+name: shop
+connections:
+  source: {type: postgres, url: "${env:SOURCE_URL}"}
+  target: {type: postgres, url: "${env:TARGET_URL}"}
+steps:
+  orders:
+    strategy: {type: cdc, slot: orders_log, publication: orders_changes}
+    from: {connection: source, table: orders}
+    to: {connection: target, table: orders}
+    write: {mode: merge}
+  lines:
+    strategy: {type: cdc, slot: lines_log, publication: orders_changes, until: caught_up}
+    from: {connection: source, table: lines}
+    to: {connection: target, table: lines}
+    write: {mode: merge, key: auto, deletes: ignore, resident: replace}
+"#;
+
+#[test]
+fn a_step_that_follows_a_log_is_refused_what_no_log_tells() {
+    assert!(parse(FOLLOWED, &none()).is_ok());
+    let from = "from: {connection: source, table: orders}";
+    for (was, is, problem) in [
+        (
+            "{mode: merge}",
+            "{mode: append}",
+            "spec::not_supported_yet steps.orders.write.mode",
+        ),
+        (
+            "{mode: merge}",
+            "{mode: replace_partition}",
+            "spec::conflict steps.orders.write.mode",
+        ),
+        (
+            "{mode: merge}",
+            "{mode: merge, cursor: at}",
+            "spec::unknown_key steps.orders.write.cursor",
+        ),
+        (
+            "{mode: merge}",
+            "{key: [id]}",
+            "spec::missing_key steps.orders.write",
+        ),
+        (
+            "until: caught_up",
+            "until: continuous",
+            "spec::not_supported_yet steps.lines.strategy.until",
+        ),
+        (
+            "deletes: ignore",
+            "deletes: soft",
+            "spec::not_supported_yet steps.lines.write.deletes",
+        ),
+        (
+            "slot: lines_log",
+            "slot: orders_log",
+            "spec::conflict steps.lines.strategy.slot",
+        ),
+        (
+            "slot: lines_log",
+            "slot: Lines",
+            "spec::bad_value steps.lines.strategy.slot",
+        ),
+        (
+            from,
+            "from: {connection: source, query: select 1}",
+            "spec::conflict steps.orders.from.query",
+        ),
+        (
+            from,
+            "from: {connection: source, table: orders, rows: visible}",
+            "spec::conflict steps.orders.from.rows",
+        ),
+        (
+            from,
+            "from: {connection: source, table: orders, columns: {at: {cast: date}}}",
+            "spec::conflict steps.orders.from.columns.at.cast",
+        ),
+        (
+            "source: {type: postgres, url: \"${env:SOURCE_URL}\"}",
+            "source: {type: sqlite, path: shop.db}",
+            "spec::not_supported_yet steps.orders.from.connection",
+        ),
+        (
+            "type: cdc, slot: orders_log, publication: orders_changes",
+            "type: full_refresh",
+            "",
+        ),
+    ] {
+        assert!(FOLLOWED.contains(was), "{was}");
+        let found = match parse(&FOLLOWED.replacen(was, is, 1), &none()) {
+            Ok(_) => Vec::new(),
+            Err(problems) => problems,
+        };
+        let found = found
+            .into_iter()
+            .map(|problem| format!("{} {}", problem.code, problem.path));
+        let found: Vec<String> = found.collect();
+        match problem {
+            "" => assert_eq!(found, ["spec::unknown_key steps.orders.write.mode"]),
+            problem => assert!(found.iter().any(|of| of == problem), "{is}: {found:?}"),
+        }
+    }
+}
+
 #[test]
 fn what_is_not_built_yet_is_refused_and_never_ignored() {
     for (from, to, path) in [
@@ -488,13 +598,8 @@ fn what_is_not_built_yet_is_refused_and_never_ignored() {
             "schedule",
         ),
         (
-            "type: backfill, start: \"${param:since}\", end: 2013-02-01",
-            "type: cdc, slot: x, start: \"${param:since}\"",
-            "steps.flights.strategy.type",
-        ),
-        (
             "mode: replace_partition",
-            "mode: replace_partition, deletes: hard",
+            "mode: replace_partition, deletes: soft",
             "steps.flights.write.deletes",
         ),
         (

@@ -50,6 +50,7 @@ impl Load for Backfill {
                 horizon: HorizonRule::Auto,
                 keeps_watermark: false,
                 continues: None,
+                follows_log: false,
             }),
         })
     }

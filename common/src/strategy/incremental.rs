@@ -49,6 +49,7 @@ impl Load for Incremental {
                 horizon: self.horizon,
                 keeps_watermark: true,
                 continues: self.continues.as_ref(),
+                follows_log: false,
             }),
         })
     }

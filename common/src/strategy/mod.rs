@@ -5,6 +5,7 @@
 //! folders, and where the pipeline file is read and written.
 
 mod backfill;
+mod cdc;
 mod exec;
 mod full_refresh;
 mod incremental;
@@ -139,6 +140,9 @@ pub struct WindowRequest<'a> {
     pub keeps_watermark: bool,
     /// The step whose end the first one begins at.
     pub continues: Option<&'a StepName>,
+    /// Whether its watermark is a position in a log: then nobody puts it elsewhere, and what the
+    /// stream itself has committed is wanted.
+    pub follows_log: bool,
 }
 
 /// Whose step is planned.
@@ -161,6 +165,7 @@ impl Strategy {
             Self::Incremental(incremental) => incremental.as_ref(),
             Self::Sql(script) => script.as_ref(),
             Self::Exec(program) => program.as_ref(),
+            Self::Cdc(cdc) => cdc.as_ref(),
             Self::Noop(noop) => noop,
         }
     }

@@ -285,7 +285,7 @@ pub(crate) fn plan_document(cluster: ClusterId, run: &Run, short: String) -> Opt
         let is_one_of_many = |work: &Work| {
             !matches!(
                 work,
-                Work::Build | Work::Publish | Work::Statements | Work::Command
+                Work::Build | Work::Publish | Work::Statements | Work::Command | Work::Replay
             )
         };
         let first = planned.works().filter(is_one_of_many).take(FIRST_MAX);

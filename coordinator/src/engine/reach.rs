@@ -45,6 +45,7 @@ impl<'a> Reach<'a> {
             | PhaseKind::Load
             | PhaseKind::Publish
             | PhaseKind::Statements
+            | PhaseKind::Replay
             | PhaseKind::Execute => (source, target),
         };
         let connections = source.into_iter().chain(target).collect();

@@ -120,6 +120,7 @@ fn away(
         | PhaseKind::Build
         | PhaseKind::Publish
         | PhaseKind::Statements
+        | PhaseKind::Replay
         | PhaseKind::Execute => {
             let count = waiting(&step.counts());
             format!("{count} task{}: {wait}", if count == 1 { "" } else { "s" })
@@ -183,6 +184,7 @@ fn set_up_wait(
         | PhaseKind::Build
         | PhaseKind::Publish
         | PhaseKind::Statements
+        | PhaseKind::Replay
         | PhaseKind::Execute => false,
     };
     let waits = is_shown && table.counts.pending > 0;

@@ -141,7 +141,7 @@ impl Leader {
         match (outcome, run.work(&lease.address)?) {
             (
                 Outcome::Committed(receipt),
-                Work::Partition(_) | Work::Publish | Work::Statements,
+                Work::Partition(_) | Work::Publish | Work::Statements | Work::Replay,
             ) => self.committed(task, receipt, millis),
             (Outcome::Checked(checked), Work::Publish | Work::Check) => {
                 self.checked(task, checked, millis)
@@ -196,6 +196,7 @@ impl Leader {
                 | Work::Publish
                 | Work::Statements
                 | Work::Command
+                | Work::Replay
                 | Work::Noop(_)
                 | Work::Fence
                 | Work::Count(_)

@@ -30,7 +30,7 @@ pub(super) fn check_errand(
         Errand::PlaceWatermark(PlaceWatermark { step, .. }) => {
             let kept = spec.steps.get(step).map(|step| {
                 let window = step.strategy.load().probe().and_then(|asked| asked.window);
-                window.is_some_and(|window| window.keeps_watermark)
+                window.is_some_and(|window| window.keeps_watermark && !window.follows_log)
             });
             if kept == Some(false) {
                 return wrong("the step keeps no watermark: only `incremental` does");

@@ -291,6 +291,7 @@ impl Target {
             | Work::Publish
             | Work::Statements
             | Work::Command
+            | Work::Replay
             | Work::Noop(_)
             | Work::Fence
             | Work::Count(_)
@@ -697,6 +698,7 @@ pub(super) fn slice_of(assignment: &Assignment) -> Option<Slice> {
         | Work::Publish
         | Work::Statements
         | Work::Command
+        | Work::Replay
         | Work::Noop(_)
         | Work::Fence
         | Work::Count(_)

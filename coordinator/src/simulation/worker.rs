@@ -239,6 +239,7 @@ impl Attempt {
             | Work::Publish
             | Work::Statements
             | Work::Command
+            | Work::Replay
             | Work::Noop(_)
             | Work::Count(_) => {
                 return Some(well(&self.assignment, 0));

@@ -8,6 +8,7 @@
 mod advise;
 mod backfill;
 mod cancel;
+mod cdc;
 mod checks;
 mod chunks;
 mod cleans;

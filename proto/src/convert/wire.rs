@@ -200,6 +200,7 @@ impl From<Assignment> for pb::Assignment {
             Work::Publish => W::Publish(pb::Publish {}),
             Work::Statements => W::Statements(pb::Statements {}),
             Work::Command => W::Command(pb::Command {}),
+            Work::Replay => W::Replay(pb::Replay {}),
             Work::Noop(n) => W::Noop(n),
             Work::Fence => W::FenceRun(pb::FenceRun {}),
             Work::Count(range) => W::Count(range.into()),
@@ -235,6 +236,7 @@ impl TryFrom<pb::Assignment> for Assignment {
             W::Publish(pb::Publish {}) => Work::Publish,
             W::Statements(pb::Statements {}) => Work::Statements,
             W::Command(pb::Command {}) => Work::Command,
+            W::Replay(pb::Replay {}) => Work::Replay,
             W::Noop(n) => Work::Noop(n),
             W::FenceRun(pb::FenceRun {}) => Work::Fence,
             W::Count(range) => Work::Count(

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use highwater_common::assignment::{AttemptError, CutBy, Outcome, Receipt};
+use highwater_common::assignment::{AttemptError, CutBy, LoadOrder, Outcome, Receipt};
 use highwater_common::chunk::{ChunkSize, Reached, below};
 use highwater_common::cursor::Cursor;
 use highwater_common::facts::ColumnFacts;
@@ -279,16 +279,21 @@ pub(super) fn write_request(
             Some(_) => WriteMode::Exchange,
             None => load_order.write.mode,
         },
-        merge_by: MergeBy {
-            key: load_order.key.clone(),
-            cursor: load_order.write.cursor.clone(),
-        },
+        merge_by: merge_by(load_order),
         triggers: load_order.write.triggers,
         resident: load_order.write.resident,
         shrinking: load_order.shrinking,
         format,
         stream: load_order.stream.clone(),
     })
+}
+
+/// By what rows find those that they take the place of.
+pub(super) fn merge_by(load_order: &LoadOrder) -> MergeBy {
+    MergeBy {
+        key: load_order.key.clone(),
+        cursor: load_order.write.cursor.clone(),
+    }
 }
 
 /// The source answers first, and only then the target's transaction begins: a scan may take an hour

@@ -69,6 +69,16 @@ pub(super) async fn claim(
     target: &dyn Target,
     slice: Slice,
 ) -> Result<Claiming, AttemptError> {
+    let covers = !cx.of.load_order()?.write.mode.replaces_all();
+    claim_of(cx, target, covers.then_some(slice)).await
+}
+
+/// Claims the task, which covers this slice if any.
+pub(super) async fn claim_of(
+    cx: &AttemptContext<'_>,
+    target: &dyn Target,
+    slice: Option<Slice>,
+) -> Result<Claiming, AttemptError> {
     let (context, assignment) = (cx.of, cx.assignment);
     let (order, load_order) = (&context.order, context.load_order()?);
     let claim = Claim {
@@ -81,7 +91,7 @@ pub(super) async fn claim(
         phase: assignment.phase,
         ordinal: assignment.ordinal,
         stream: load_order.stream.clone(),
-        slice: (!load_order.write.mode.replaces_all()).then_some(slice),
+        slice,
         runs_alone: load_order.write.runs_alone(),
         attempt: assignment.attempt,
         fence: assignment.fence,

@@ -12,7 +12,7 @@ use crate::patience::Call;
 
 /// Takes the step's stream, and makes the ledger and the target table where they are missing.
 pub(crate) async fn prepare(cx: &AttemptContext<'_>) -> Result<Outcome, AttemptError> {
-    let (context, assignment) = (cx.of, cx.assignment);
+    let context = cx.of;
     let (order, load_order) = (&context.order, context.load_order()?);
     let to = context.target_table()?;
     let source = context.order.source.as_ref();
@@ -35,13 +35,7 @@ pub(crate) async fn prepare(cx: &AttemptContext<'_>) -> Result<Outcome, AttemptE
         mode: load_order.write.mode,
         triggers: load_order.write.triggers,
         on_schema_change: load_order.write.on_schema_change,
-        stream: StreamRequest {
-            stream: load_order.stream.clone(),
-            run: order.run,
-            plan: Some(PlanMark::of(order.generation, &load_order.cut)),
-            token: assignment.fence.token,
-            kind: load_order.cut_by.as_ref().map(|by| by.kind),
-        },
+        stream: stream_request(cx)?,
     };
     failpoint::hit_on("attempt::prepare", &context.worker).await?;
     let target = context.target()?;
@@ -72,4 +66,16 @@ pub(crate) async fn prepare(cx: &AttemptContext<'_>) -> Result<Outcome, AttemptE
         PrepareOutcome::Superseded => superseded(context, target.as_ref()).await,
         PrepareOutcome::Fenced { newer } => Ok(Outcome::Fenced { newer }),
     }
+}
+
+/// The step's stream, taken for the plan.
+pub(super) fn stream_request(cx: &AttemptContext<'_>) -> Result<StreamRequest, AttemptError> {
+    let (order, load_order) = (&cx.of.order, cx.of.load_order()?);
+    Ok(StreamRequest {
+        stream: load_order.stream.clone(),
+        run: order.run,
+        plan: Some(PlanMark::of(order.generation, &load_order.cut)),
+        token: cx.assignment.fence.token,
+        kind: load_order.cut_by.as_ref().map(|by| by.kind),
+    })
 }

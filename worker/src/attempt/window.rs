@@ -28,11 +28,11 @@ pub(super) async fn behind(
     let (order, stream) = (&context.order, context.stream()?);
     let asked_of = watermarks(target)?.watermark(&stream);
     let watermark = context.of_target(Call::Ledger, asked_of).await?;
-    let continued = match asked.continues {
-        None => None,
-        Some(step) => {
+    let continued = match (asked.continues, asked.follows_log) {
+        (None, false) => None,
+        (step, _) => {
             let (from, to) = context.tables()?;
-            let stream = stream_id(&order.pipeline, step, Some(from), to);
+            let stream = stream_id(&order.pipeline, step.unwrap_or(&order.step), Some(from), to);
             let asked = target.receipts(&order.cluster, &stream);
             let receipts = context.of_target(Call::Ledger, asked).await?;
             Some(receipts.coverage)

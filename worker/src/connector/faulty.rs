@@ -20,7 +20,7 @@ use highwater_common::spec::TableName;
 use tokio::sync::Semaphore;
 
 use super::{
-    Builds, CheckTx, Checks, Claim, ClaimOutcome, Claimed, CloseRequest, CommitFailure,
+    ApplyTx, Builds, CheckTx, Checks, Claim, ClaimOutcome, Claimed, CloseRequest, CommitFailure,
     ConnectorError, ExchangeTx, FenceReport, ForgetOutcome, ForgetRequest, GuardStep, Matched,
     MergeTx, PrepareOutcome, PrepareRequest, ReplaceTx, RowFormat, RowStream, Rows, Shadows,
     Stages, Target, TargetProbe, TargetTx, WriteRequest,
@@ -364,6 +364,10 @@ impl TargetTx for FaultyTx {
 
     fn merging(&mut self) -> Option<&mut dyn MergeTx> {
         self.inner.merging()
+    }
+
+    fn applying(&mut self) -> Option<&mut dyn ApplyTx> {
+        self.inner.applying()
     }
 
     fn checking(&mut self) -> Option<&mut dyn CheckTx> {

@@ -1,6 +1,7 @@
 //! The connectors: the only place that knows a database. A read side, a write side, one contract
 //! for each.
 
+mod apply;
 mod checks;
 pub mod column_form;
 #[cfg(any(test, feature = "contract"))]
@@ -10,6 +11,7 @@ pub mod copy_text;
 mod exchange_requests;
 #[cfg(any(test, feature = "contract"))]
 pub mod faulty;
+mod log;
 mod open;
 mod position;
 pub mod postgres;
@@ -35,6 +37,7 @@ pub use checks::{CheckRequest, CheckTx, Checks, Question};
 pub use exchange_requests::{
     ExchangeRequest, Exchanged, ShadowFound, ShadowKind, ShadowRequest, UndoOutcome, UndoRequest,
 };
+pub use log::{ApplyRequest, ApplyTx, ChangeLog, ChangeStream, LogEnd, LogRequest};
 pub use open::{open_source, open_target};
 pub use postgres::SessionPool;
 pub use receipt_requests::{CloseRequest, ForgetOutcome, ForgetRequest, PlaceRequest};

@@ -24,6 +24,7 @@ use super::checks::{CheckTx, Checks};
 use super::exchange_requests::{
     ExchangeRequest, Exchanged, ShadowFound, ShadowRequest, UndoOutcome, UndoRequest,
 };
+use super::log::{ApplyTx, ChangeLog};
 use super::requests::{
     BuildRequest, Claim, FenceReport, GuardStep, HorizonRequest, LeftOutRequest, Matched, Merged,
     PrepareOutcome, PrepareRequest, ReadRequest, SourceProbe, TargetProbe, WriteRequest,
@@ -81,6 +82,11 @@ pub trait Source: Send + Sync {
     /// What its open transactions say of rows that may still be committed; `None` of a database
     /// with one writer at a time.
     fn horizons(&self) -> Option<&dyn Horizons> {
+        None
+    }
+
+    /// The log of its changes; `None` of a database where none can be followed.
+    fn change_log(&self) -> Option<&dyn ChangeLog> {
         None
     }
 
@@ -401,6 +407,11 @@ pub trait TargetTx: Send {
 
     /// How it merges rows; `None` of a database that cannot.
     fn merging(&mut self) -> Option<&mut dyn MergeTx> {
+        None
+    }
+
+    /// How it applies the changes of a log; `None` of a database that cannot.
+    fn applying(&mut self) -> Option<&mut dyn ApplyTx> {
         None
     }
 

@@ -362,7 +362,7 @@ async fn count_again(
     ))
 }
 
-async fn merge(
+pub(super) async fn merge(
     tx: &mut dyn TargetTx,
     request: &WriteRequest,
     rows: &mut dyn RowStream,
@@ -490,7 +490,7 @@ pub enum CommitOutcome {
     Unknown(ConnectorError),
 }
 
-fn permanent(code: ErrorCode, message: String) -> ConnectorError {
+pub(super) fn permanent(code: ErrorCode, message: String) -> ConnectorError {
     ConnectorError::of_report(AttemptError::new(ErrorClass::Permanent, code, message))
 }
 

@@ -22,9 +22,12 @@ impl Run for Backfill {
             Work::Check => check_table(cx.of).await,
             Work::Close { phase } => ask_for_commits(cx.of, *phase).await,
             Work::Build => build(cx).await,
-            Work::Publish | Work::Statements | Work::Command | Work::Noop(_) | Work::Fence => {
-                Err(other_work(work))
-            }
+            Work::Publish
+            | Work::Statements
+            | Work::Command
+            | Work::Replay
+            | Work::Noop(_)
+            | Work::Fence => Err(other_work(work)),
         }
     }
 }

@@ -19,6 +19,7 @@ impl Run for Program {
             | Work::Check
             | Work::Publish
             | Work::Statements
+            | Work::Replay
             | Work::Count(_)
             | Work::Noop(_)
             | Work::Fence

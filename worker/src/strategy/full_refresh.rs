@@ -27,6 +27,7 @@ impl Run for FullRefresh {
             | Work::Count(_)
             | Work::Statements
             | Work::Command
+            | Work::Replay
             | Work::Noop(_)
             | Work::Fence => Err(other_work(work)),
         }

@@ -24,6 +24,7 @@ impl Run for Incremental {
             | Work::Publish
             | Work::Statements
             | Work::Command
+            | Work::Replay
             | Work::Noop(_)
             | Work::Fence => Err(other_work(work)),
         }

@@ -2,6 +2,7 @@
 //! `highwater_common::strategy`.
 
 mod backfill;
+mod cdc;
 mod exec;
 mod full_refresh;
 mod incremental;
@@ -31,6 +32,7 @@ pub(crate) fn run_of(strategy: &Strategy) -> &dyn Run {
         Strategy::Incremental(incremental) => incremental.as_ref(),
         Strategy::Sql(script) => script.as_ref(),
         Strategy::Exec(program) => program.as_ref(),
+        Strategy::Cdc(cdc) => cdc.as_ref(),
         Strategy::Noop(noop) => noop,
     }
 }

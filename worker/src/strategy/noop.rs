@@ -23,6 +23,7 @@ impl Run for Noop {
             | Work::Publish
             | Work::Statements
             | Work::Command
+            | Work::Replay
             | Work::Fence
             | Work::Count(_)
             | Work::Close { .. } => Err(other_work(work)),

@@ -28,6 +28,7 @@ impl Run for Script {
             | Work::Publish
             | Work::Command
             | Work::Count(_)
+            | Work::Replay
             | Work::Noop(_)
             | Work::Fence => Err(other_work(work)),
         }

@@ -10,7 +10,7 @@ fn encode(message: &Message) -> Vec<u8> {
         out.extend(name.as_bytes());
         out.push(0);
     };
-    let lsn = |out: &mut Vec<u8>, lsn: Lsn| out.extend(lsn.0.to_be_bytes());
+    let lsn = |out: &mut Vec<u8>, lsn: Lsn| out.extend(lsn.byte().to_be_bytes());
     let tuple = |out: &mut Vec<u8>, kind: u8, fields: &[Field]| {
         out.push(kind);
         out.extend(u16::try_from(fields.len()).expect("few").to_be_bytes());
@@ -53,7 +53,7 @@ fn encode(message: &Message) -> Vec<u8> {
         }
         Message::Origin => {
             out.push(b'O');
-            lsn(&mut out, Lsn(7));
+            lsn(&mut out, Lsn::new(7));
             name(&mut out, "elsewhere");
         }
         Message::Relation(of) => {
@@ -109,7 +109,7 @@ fn encode(message: &Message) -> Vec<u8> {
         }
         Message::Application => {
             out.extend([b'M', 1]);
-            lsn(&mut out, Lsn(8));
+            lsn(&mut out, Lsn::new(8));
             name(&mut out, "app");
             out.extend(2_u32.to_be_bytes());
             out.extend([1, 2]);
@@ -134,7 +134,7 @@ fn messages() -> impl Strategy<Value = Message> {
             tuples().prop_map(OldTuple::Whole)
         ]
     };
-    let lsns = || any::<u64>().prop_map(Lsn);
+    let lsns = || any::<u64>().prop_map(Lsn::new);
     let column = (any::<bool>(), "[a-zä ]{0,5}", any::<u32>(), any::<i32>()).prop_map(
         |(is_key, name, type_id, modifier)| ColumnDefinition {
             is_key,

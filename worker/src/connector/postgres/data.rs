@@ -24,8 +24,8 @@ use crate::connector::sql_text::{Dialect, Sql};
 use crate::connector::stored_slice::{ALL, NULL, StoredSlice};
 use crate::connector::value_text::encode_value;
 use crate::connector::{
-    CheckTx, Claim, Claimed, CommitFailure, ConnectorError, ExchangeTx, GuardStep, Matched,
-    MergeTx, ReplaceTx, RowBatch, RowFormat, RowStream, Rows, ScriptTx, TargetTx, Value,
+    ApplyTx, CheckTx, Claim, Claimed, CommitFailure, ConnectorError, ExchangeTx, GuardStep,
+    Matched, MergeTx, ReplaceTx, RowBatch, RowFormat, RowStream, Rows, ScriptTx, TargetTx, Value,
     WriteRequest,
 };
 
@@ -208,6 +208,10 @@ impl TargetTx for OpenTx {
     }
 
     fn merging(&mut self) -> Option<&mut dyn MergeTx> {
+        Some(self)
+    }
+
+    fn applying(&mut self) -> Option<&mut dyn ApplyTx> {
         Some(self)
     }
 

@@ -101,6 +101,11 @@ fn verdict(state: &str) -> (ErrorClass, ErrorCode, &'static str) {
             ErrorCode::StatementTimeout,
             "raise the timeout, or make the partitions smaller",
         ),
+        "55006" => (
+            Resource,
+            ErrorCode::LogInUse,
+            "pg_replication_slots shows who reads it",
+        ),
         "55P03" => (
             Resource,
             ErrorCode::LockTimeout,

@@ -20,7 +20,10 @@ pub(super) async fn guard(
     reached: &Reached,
     step: &GuardStep,
 ) -> Result<Matched, ConnectorError> {
+    // A task of no slice covers nothing, and keeps no receipt of a part of it.
+    let keeps = session.claim.slice.is_some();
     let kept = match step.next {
+        Next::Continue { .. } | Next::Committed if !keeps => 1,
         Next::Continue { cursor } => keep_part(session, step, cursor).await?,
         Next::Committed if reached.chunks > 0 => drop_part(session).await?,
         Next::Committed => 1,

@@ -5,8 +5,10 @@
 //! Values pass from COPY to COPY as the server's own bytes or text; nothing here decodes a value
 //! that it does not have to.
 
+mod apply;
 mod casts;
 mod catalog;
+mod change_log;
 mod checks;
 mod claim;
 mod columns;
@@ -36,6 +38,7 @@ mod references;
 mod script;
 mod session;
 mod session_pool;
+mod slot;
 mod snapshot;
 mod source;
 mod stream;

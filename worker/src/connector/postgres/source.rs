@@ -34,15 +34,15 @@ use super::session::{Endpoint, SessionOptions, SessionRole};
 use super::session_pool::SessionPool;
 use crate::connector::sql_text::{Dialect, Sql};
 use crate::connector::{
-    ConnectorError, HorizonRequest, Horizons, LeftOutRequest, Pages, ReadRequest, RowFormat,
-    RowStream, Rows, SliceRows, Snapshots, Source, SourceProbe, Surveys,
+    ChangeLog, ConnectorError, HorizonRequest, Horizons, LeftOutRequest, Pages, ReadRequest,
+    RowFormat, RowStream, Rows, SliceRows, Snapshots, Source, SourceProbe, Surveys,
 };
 use crate::supervisor::Supervisor;
 
 /// Reads tables of a PostgreSQL database, 13 or later.
 #[derive(Clone)]
 pub struct PostgresSource {
-    endpoint: Endpoint,
+    pub(super) endpoint: Endpoint,
     rows: SourceRows,
 }
 
@@ -187,6 +187,10 @@ impl Source for PostgresSource {
     }
 
     fn horizons(&self) -> Option<&dyn Horizons> {
+        Some(self)
+    }
+
+    fn change_log(&self) -> Option<&dyn ChangeLog> {
         Some(self)
     }
 

@@ -24,7 +24,10 @@ pub(super) async fn guard(
     step: &GuardStep,
 ) -> Result<Matched, ConnectorError> {
     check_file(conn, attempt).await?;
+    // A task of no slice covers nothing, and keeps no receipt of a part of it.
+    let keeps = attempt.claim.slice.is_some();
     let kept = match step.next {
+        Next::Continue { .. } | Next::Committed if !keeps => 1,
         Next::Continue { cursor } => keep_part(conn, attempt, step, cursor).await?,
         Next::Committed if reached.chunks > 0 => drop_part(conn, attempt).await?,
         Next::Committed => 1,

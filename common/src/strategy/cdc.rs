@@ -1,0 +1,147 @@
+//! A table, copied once and then followed through its database's log: prepare the target and the
+//! log, copy the table, apply what the log tells since it was made, ask the target what it has of
+//! that. The position in the log moves with the changes, in the transactions that commit them.
+//!
+//! The log begins before the copy does, so that a change is in the one, or in the other, or in
+//! both; what is in both is applied twice with the same end.
+
+use super::{Load, PlanContext, ProbeRequest, Sides, WindowRequest};
+use crate::capability::Capabilities;
+use crate::error_code::ErrorCode;
+use crate::facts::StepFacts;
+use crate::left_out::LeftOut;
+use crate::plan::{Building, Phase, PhaseKind, PlanProblem, Problems, StepPlan, Whole, plan_whole};
+use crate::spec::{Cdc, ExistingRows, HorizonRule, Shrinking, Until, WriteMode};
+
+impl Load for Cdc {
+    fn name(&self) -> &'static str {
+        "cdc"
+    }
+
+    fn sides(&self) -> Sides<'_> {
+        Sides {
+            source: Some(&self.from),
+            target: Some(&self.to),
+        }
+    }
+
+    fn needs(&self) -> Capabilities {
+        Capabilities::CDC
+    }
+
+    fn probe(&self) -> Option<ProbeRequest<'_>> {
+        Some(ProbeRequest {
+            partition_column: None,
+            bounds_declared: false,
+            triggers: self.write.triggers,
+            exchange: false,
+            window: Some(WindowRequest {
+                horizon: HorizonRule::Auto,
+                keeps_watermark: true,
+                continues: None,
+                follows_log: true,
+            }),
+        })
+    }
+
+    fn plan(
+        &self,
+        of: &PlanContext<'_>,
+        facts: Option<&StepFacts>,
+    ) -> Result<StepPlan, Vec<PlanProblem>> {
+        let mut problems = Problems::of(of.step);
+        let Some((facts, found)) = facts.and_then(|facts| Some((facts, facts.window.as_ref()?)))
+        else {
+            problems.not_probed(&self.from.relation);
+            return Err(problems.into_vec());
+        };
+        let copied = found.is_copied();
+        if copied && found.watermark.is_none() {
+            problems.add(
+                ErrorCode::PlanLogGap,
+                format!(
+                    "{} is a copy of {}, and nothing says up to where of the log",
+                    self.to.table, self.from.relation
+                ),
+                format!(
+                    "copy it anew: `highwater coverage forget` (of {}), and `write.resident: replace`",
+                    of.step
+                ),
+            );
+        }
+        let whole = Whole {
+            from: &self.from,
+            to: &self.to,
+            write: &self.write,
+            shrinking: Shrinking::default(),
+            building: Building::AfterTheLoad,
+        };
+        let planned = plan_whole(of.pipeline, of.step, &whole, &[PhaseKind::Prepare], facts);
+        let mut step = problems.or(planned)?;
+        if !copied {
+            step.phases.push(Phase::one(PhaseKind::Load));
+            step.warnings.extend(self.residents(facts));
+        }
+        if step.is_built_later() {
+            step.phases.push(Phase::one(PhaseKind::Build));
+        }
+        for kind in [PhaseKind::Replay, PhaseKind::Close] {
+            step.phases.push(Phase::one(kind));
+        }
+        if let Some(load_order) = &mut step.load_order {
+            // The copy is the whole table in one transaction; what merges is the log.
+            load_order.write.mode = WriteMode::ReplacePartition;
+            load_order.reprocess_all = false;
+        }
+        if copied {
+            step.estimated_rows = 0;
+        }
+        step.depends_on = Some(found.digest(None));
+        Ok(step)
+    }
+
+    fn summary(&self, plan: &StepPlan) -> String {
+        let until = match self.until {
+            Until::CaughtUp => "up to where the log ends",
+        };
+        let slot = &self.slot;
+        let is_copied = plan
+            .phases
+            .iter()
+            .all(|phase| phase.kind != PhaseKind::Load);
+        match is_copied {
+            true => format!("slot {slot}, {until}"),
+            false => format!("all of it, then slot {slot}, {until}"),
+        }
+    }
+
+    /// Once the target is known to hold all that was applied.
+    fn checked_after(&self) -> Option<PhaseKind> {
+        Some(PhaseKind::Close)
+    }
+
+    fn after_failed_check(&self) -> &'static str {
+        "What was applied stays, and the next run goes on behind it"
+    }
+
+    fn judge_left_out(&self, _: &StepPlan, _: &LeftOut) -> Result<Vec<String>, String> {
+        Ok(Vec::new())
+    }
+}
+
+impl Cdc {
+    /// Rows that are in the copy's way.
+    fn residents(&self, facts: &StepFacts) -> Option<String> {
+        let target = facts.target.table.as_ref()?;
+        let what_becomes = match self.write.resident {
+            ExistingRows::Fail => "the copy fails (`write.resident`)",
+            ExistingRows::Replace => "the copy replaces all of them",
+        };
+        target.has_rows.then(|| {
+            format!(
+                "{} holds rows that no run has committed: {what_becomes}",
+                self.to.table
+            )
+        })
+    }
+}
