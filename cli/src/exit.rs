@@ -11,7 +11,7 @@ use tonic::Code;
 pub(crate) const fn of_run(run: &RunDocument) -> ExitCode {
     match run.status {
         RunStatus::Success | RunStatus::Planned => ExitCode::Success,
-        RunStatus::Failed if run.tasks.in_doubt > 0 => ExitCode::InDoubt,
+        RunStatus::Failed | RunStatus::Cancelled if run.tasks.in_doubt > 0 => ExitCode::InDoubt,
         RunStatus::Failed if run.committed => ExitCode::PartCommitted,
         RunStatus::Failed => ExitCode::NothingCommitted,
         RunStatus::Cancelled | RunStatus::Cancelling => ExitCode::Cancelled,

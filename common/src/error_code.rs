@@ -257,8 +257,8 @@ error_codes! {
     HorizonUnreadable = "horizon_unreadable",
     /// A worker answered with a token that nobody gave out.
     ImpossibleToken = "impossible_token",
-    /// The target holds something begun that is not one transaction, and nobody knows how it ended;
-    /// look at it, then close the task by hand.
+    /// Nobody knows whether something was done that is not one transaction: look, and say so by
+    /// `highwater resolve`.
     InDoubt = "in_doubt",
     /// The attempt was given up while the statement ran.
     Interrupted = "interrupted",

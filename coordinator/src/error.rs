@@ -91,7 +91,8 @@ pub enum ServiceError {
     /// Something of the pipeline's latest run is in doubt, and another run would do it again.
     #[error(
         "run {run} of pipeline {pipeline} has a task in doubt, which a new run would do again: say \
-         whether it was done by `highwater resolve {run} STEP --applied` or `--not-applied`"
+         whether it was done by `highwater resolve {run} STEP --applied` or `--not-applied`, or do it \
+         all the same by `run --new`"
     )]
     InDoubt {
         /// The pipeline.

@@ -8,6 +8,7 @@ use std::io::Read;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Command, ExitCode, ExitStatus, Stdio};
+use std::sync::mpsc;
 
 use rustix::process::{Pid, Signal, kill_process_group};
 
@@ -28,8 +29,9 @@ pub fn of_arguments() -> Option<ExitCode> {
 
 /// The command that runs a program under a guard. What it writes is the program's; its standard input
 /// is the pipe that keeps it alive.
-pub(crate) fn command(own: &Path, program: &Path, arguments: &[String]) -> Command {
-    let mut command = Command::new(own);
+pub(crate) fn command(program: &Path, arguments: &[String]) -> Command {
+    // Our own program, also when another version has taken its place.
+    let mut command = Command::new("/proc/self/exe");
     command.arg(WORD).arg(program).args(arguments);
     // Ctrl-C on a terminal is the worker's: it drains.
     command.process_group(0).env_clear();
@@ -41,11 +43,21 @@ fn run(mut arguments: Vec<OsString>) -> ExitCode {
         return ExitCode::from(NOT_STARTED);
     }
     let program = arguments.remove(0);
-    let started = Command::new(&program)
-        .args(arguments)
-        .stdin(Stdio::null())
-        .process_group(0)
-        .spawn();
+    // Before the program is there, so that there is none without it.
+    let (tell, told) = mpsc::channel();
+    let watching = std::thread::Builder::new().spawn(move || {
+        let mut nothing = [0; 64];
+        let mut worker = std::io::stdin();
+        while matches!(worker.read(&mut nothing), Ok(read) if read > 0) {}
+        kill(told.recv().ok().flatten());
+    });
+    let started = watching.and_then(|_| {
+        Command::new(&program)
+            .args(arguments)
+            .stdin(Stdio::null())
+            .process_group(0)
+            .spawn()
+    });
     let mut child = match started {
         Ok(child) => child,
         Err(error) => {
@@ -58,12 +70,7 @@ fn run(mut arguments: Vec<OsString>) -> ExitCode {
         }
     };
     let group = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
-    std::thread::spawn(move || {
-        let mut nothing = [0; 64];
-        let mut worker = std::io::stdin();
-        while matches!(worker.read(&mut nothing), Ok(read) if read > 0) {}
-        kill(group);
-    });
+    let _ = tell.send(group);
     let ended = child.wait();
     // What it has left behind.
     kill(group);

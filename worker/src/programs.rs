@@ -5,7 +5,9 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::process::Stdio;
+use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader};
 use tokio::process::Command;
@@ -18,6 +20,10 @@ const TOLD_LINES_MAX: usize = 8;
 const LINE_BYTES_MAX: u64 = 4096;
 /// Lines of an attempt that go to the log.
 const LOGGED_LINES_MAX: u64 = 10_000;
+/// How long the last lines of a program that has ended are waited for.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+/// Bytes of what a program said that a message holds at the most; the last ones.
+const TOLD_BYTES_MAX: usize = 600;
 /// A shorter secret is no secret: it would hide every other word.
 const SECRET_BYTES_MIN: usize = 4;
 /// Where programs look for others.
@@ -77,6 +83,17 @@ pub(crate) struct Program {
     pub(crate) folder: PathBuf,
 }
 
+/// Why a program has no end.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RunError {
+    /// It was not started.
+    #[error("it cannot be started: {0}")]
+    NotStarted(io::Error),
+    /// It was, and nobody knows more.
+    #[error("its guard was lost: {0}")]
+    Lost(io::Error),
+}
+
 /// How a program has ended.
 pub(crate) struct Ended {
     /// Its exit code, and 128 and the signal that it was ended by; `None` where its guard was.
@@ -87,9 +104,8 @@ pub(crate) struct Ended {
 
 impl Program {
     /// Runs it to its end. Dropping this kills it, with everything that it has started.
-    pub(crate) async fn run(&self) -> io::Result<Ended> {
-        let own = std::env::current_exe()?;
-        let mut command = Command::from(guard::command(&own, &self.path, &self.arguments));
+    pub(crate) async fn run(&self) -> Result<Ended, RunError> {
+        let mut command = Command::from(guard::command(&self.path, &self.arguments));
         let folder = match self.folder.is_dir() {
             true => self.folder.as_path(),
             false => Path::new("/"),
@@ -102,7 +118,7 @@ impl Program {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
-        let mut child = command.spawn()?;
+        let mut child = command.spawn().map_err(RunError::NotStarted)?;
         // Closed when this is dropped, and when the worker dies: then its guard kills it.
         let _alive = child.stdin.take();
         let mut said = Said {
@@ -112,15 +128,27 @@ impl Program {
         };
         let (mut out, mut err) = (lines(child.stdout.take()), lines(child.stderr.take()));
         let (mut out_ended, mut err_ended) = (out.is_none(), err.is_none());
-        while !(out_ended && err_ended) {
+        let mut status = None;
+        // What has left the program's process group may hold the pipes for as long as it likes.
+        let mut patience = pin!(tokio::time::sleep(LAST_WORDS));
+        while !(out_ended && err_ended && status.is_some()) {
             tokio::select! {
-                line = next(&mut out), if !out_ended => out_ended = !said.hear(line?),
-                line = next(&mut err), if !err_ended => err_ended = !said.hear(line?),
+                biased;
+                line = next(&mut out), if !out_ended => {
+                    out_ended = !said.hear(line.map_err(RunError::Lost)?);
+                }
+                line = next(&mut err), if !err_ended => {
+                    err_ended = !said.hear(line.map_err(RunError::Lost)?);
+                }
+                ended = child.wait(), if status.is_none() => {
+                    status = Some(ended.map_err(RunError::Lost)?);
+                    patience.set(tokio::time::sleep(LAST_WORDS));
+                }
+                () = patience.as_mut(), if status.is_some() => break,
             }
         }
-        let status = child.wait().await?;
         Ok(Ended {
-            code: status.code(),
+            code: status.and_then(|status| status.code()),
             told: said.told(),
         })
     }
@@ -175,16 +203,34 @@ impl Said<'_> {
 
     fn told(&self) -> String {
         let told: Vec<&str> = self.lines.iter().map(String::as_str).collect();
-        told.join("\n")
+        tail(&told.join("\n")).to_owned()
     }
+}
+
+/// The end of a text: the message that it stands in keeps its own beginning.
+fn tail(text: &str) -> &str {
+    let from = text.len().saturating_sub(TOLD_BYTES_MAX);
+    let from = (from..=text.len()).find(|at| text.is_char_boundary(*at));
+    from.and_then(|from| text.get(from..)).unwrap_or_default()
+}
+
+/// What is looked for in what a program says, line by line: the lines of its secrets, the longest
+/// first, for one may be a part of another.
+pub(crate) fn lines_of(secrets: &[String]) -> Vec<String> {
+    let lines = secrets.iter().flat_map(|secret| secret.lines());
+    let mut lines: Vec<String> = lines
+        .map(|line| line.trim().to_owned())
+        .filter(|line| line.len() >= SECRET_BYTES_MIN)
+        .collect();
+    lines.sort_by_key(|line| std::cmp::Reverse(line.len()));
+    lines
 }
 
 /// The text without its secrets.
 fn masked(text: &str, secrets: &[String]) -> String {
-    let real = secrets
+    secrets
         .iter()
-        .filter(|secret| secret.len() >= SECRET_BYTES_MIN);
-    real.fold(text.to_owned(), |text, secret| text.replace(secret, "***"))
+        .fold(text.to_owned(), |text, secret| text.replace(secret, "***"))
 }
 
 impl fmt::Debug for Program {
@@ -230,7 +276,15 @@ mod tests {
 
     #[test]
     fn a_secret_is_not_said() {
-        let secrets = ["hunter22".to_owned(), "a".to_owned()];
-        assert_eq!(masked("a hunter22!", &secrets), "a ***!");
+        let secrets = ["hunter", "a", "hunter22", "-----\nkeykey\n-----"].map(str::to_owned);
+        let hidden = lines_of(&secrets);
+        assert_eq!(masked("a hunter22! keykey", &hidden), "a ***! ***");
+    }
+
+    #[test]
+    fn the_last_of_what_was_said_is_told() {
+        let long = "ä".repeat(1_000) + "end";
+        assert!(tail(&long).ends_with("end") && tail(&long).len() <= TOLD_BYTES_MAX);
+        assert_eq!(tail("short"), "short");
     }
 }

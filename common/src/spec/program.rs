@@ -114,6 +114,42 @@ fn fill(text: &str, value: impl Fn(&str) -> Option<String>) -> Result<String, Ar
     Ok(out)
 }
 
+/// Whether a variable is ours, or makes a loader, a shell or an interpreter run what nobody has
+/// allowed.
+fn is_reserved(name: &str) -> bool {
+    const NAMES: [&str; 17] = [
+        "PATH",
+        "ENV",
+        "BASH_ENV",
+        "BASHOPTS",
+        "SHELLOPTS",
+        "PS4",
+        "IFS",
+        "CDPATH",
+        "GLOBIGNORE",
+        "PROMPT_COMMAND",
+        "PERLLIB",
+        "JAVA_TOOL_OPTIONS",
+        "JDK_JAVA_OPTIONS",
+        "_JAVA_OPTIONS",
+        "GLIBC_TUNABLES",
+        "GCONV_PATH",
+        "CLASSPATH",
+    ];
+    const PREFIXES: [&str; 9] = [
+        "HIGHWATER_",
+        "LD_",
+        "DYLD_",
+        "PERL5",
+        "PYTHON",
+        "RUBY",
+        "NODE_",
+        "BASH_FUNC_",
+        "LUA_",
+    ];
+    NAMES.contains(&name) || PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+}
+
 /// The arguments of a list.
 pub(super) fn arguments(node: &Node) -> Option<Vec<Argument>> {
     let items = node.items().iter();
@@ -160,12 +196,13 @@ pub(super) fn check_program(step: &Node, path: &str, problems: &mut Problems) {
             .bytes()
             .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
             && !entry.key.starts_with(|c: char| c.is_ascii_digit());
-        if !is_name || entry.key.starts_with("HIGHWATER_") {
+        if !is_name || is_reserved(&entry.key) {
             let message = format!("`{}` cannot name a variable", shortened(&entry.key));
             problems
                 .add(ErrorCode::SpecBadName, &place, entry.location, message)
                 .hint(
-                    "letters, digits and underscores; those of HIGHWATER_ are set for the program",
+                    "letters, digits and underscores; those of HIGHWATER_ are set for the program, and \
+                     none may make a loader, a shell or an interpreter run other code",
                 );
         }
         if let Some(Err(error)) = entry.node.as_text().map(secret_parts) {
@@ -200,6 +237,20 @@ mod tests {
             "shop/features@2024-03-01T00:00:00Z"
         );
         assert_eq!(filled("{{\"a\": {{}}}}"), "{\"a\": {}}");
+    }
+
+    #[test]
+    fn no_variable_makes_others_run_code() {
+        for name in [
+            "PATH",
+            "LD_PRELOAD",
+            "BASH_ENV",
+            "PYTHONPATH",
+            "HIGHWATER_RUN",
+        ] {
+            assert!(is_reserved(name), "{name}");
+        }
+        assert!(!is_reserved("OUT_DSN") && !is_reserved("PATHS"));
     }
 
     proptest! {

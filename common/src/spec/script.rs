@@ -11,7 +11,8 @@ mod words;
 use std::fmt;
 
 use self::quotes::{dollar_mark, is_word_start, single_quoted, until_mark};
-use self::words::{changes_rows, makes_body, stands_alone};
+use self::words::{MARKS, changes_rows, makes_body, stands_alone};
+use super::value::{BoundForm, bound};
 use crate::engine::Engine;
 
 /// Words of a statement that are looked at: enough to know what it is.
@@ -43,9 +44,9 @@ pub enum Parameter {
     Pipeline,
     /// `{step}`: the name of the step.
     Step,
-    /// `{'2024-01-01'::date}`: a value; what `${param:since}` becomes.
+    /// What `${param:since}` becomes: a value.
     Literal {
-        /// As it is written, without the quotes.
+        /// As it is written.
         value: String,
         /// What it is.
         of: LiteralKind,
@@ -79,9 +80,26 @@ impl LiteralKind {
     }
 }
 
-/// How a placeholder stands in a script; what [`statements`] reads as [`Parameter::Literal`].
+/// How a value stands in a script; what [`statements`] reads as [`Parameter::Literal`]. It has no
+/// letter that could end a quote or a comment which it stands in.
 pub(super) fn literal(value: &str, of: LiteralKind) -> String {
-    format!("{{'{}'::{}}}", value.replace('\'', "''"), of.word())
+    let digits: String = value.bytes().map(|byte| format!("{byte:02x}")).collect();
+    format!("{{{}:{digits}}}", of.word())
+}
+
+/// The value of a text that [`literal`] has written, without its braces.
+fn read_literal(text: &str) -> Option<Parameter> {
+    let (word, digits) = text.split_once(':')?;
+    let of = LiteralKind::ALL
+        .into_iter()
+        .find(|kind| kind.word() == word)?;
+    if !digits.len().is_multiple_of(2) {
+        return None;
+    }
+    let pairs = digits.as_bytes().chunks(2);
+    let bytes = pairs.map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok());
+    let value = String::from_utf8(bytes.collect::<Option<_>>()?).ok()?;
+    Some(Parameter::Literal { value, of })
 }
 
 /// Why a text is no script.
@@ -117,6 +135,14 @@ impl fmt::Display for Statement {
 /// [`ScriptError`] for the first that is not closed, holds a placeholder that is not known, or
 /// cannot be part of a transaction.
 pub fn statements(script: &str, engine: Engine) -> Result<Vec<Statement>, ScriptError> {
+    // A temporary table of such a name would stand before the ledger's.
+    if engine == Engine::Sqlite && script.to_ascii_lowercase().contains("_highwater_") {
+        return Err(ScriptError {
+            line: 1,
+            message: "a table of Highwater's own".to_owned(),
+            hint: "names that begin with _highwater_ are its ledger's",
+        });
+    }
     let mut lexer = Lexer {
         script,
         at: 0,
@@ -148,6 +174,8 @@ struct Open {
     line: usize,
     /// Its first words, in lower case.
     words: Vec<String>,
+    /// Whether its last word is `e`, which makes an escape string of the quote behind it.
+    ends_with_e: bool,
     /// Parentheses that are open.
     parentheses: u32,
     /// Bodies between `begin` and `end` that are open: those of a function or of a trigger.
@@ -258,14 +286,16 @@ impl<'s> Lexer<'s> {
         let length = rest.find(|c| !is_inside(c)).unwrap_or(rest.len());
         let word = rest.get(..length).unwrap_or_default().to_ascii_lowercase();
         self.keep(length);
+        let begins_body = word == "begin" && makes_body(&self.open.words, self.engine, self.rest());
         let open = &mut self.open;
         match word.as_str() {
-            "begin" if makes_body(&open.words) => open.bodies = open.bodies.saturating_add(1),
+            "begin" if begins_body => open.bodies = open.bodies.saturating_add(1),
             "case" if open.bodies > 0 => open.bodies = open.bodies.saturating_add(1),
             "end" => open.bodies = open.bodies.saturating_sub(1),
             _ => {}
         }
-        if open.words.len() < WORDS_MAX {
+        open.ends_with_e = word == "e";
+        if open.words.len() < WORDS_MAX || MARKS.contains(&word.as_str()) {
             open.words.push(word);
         }
     }
@@ -279,11 +309,8 @@ impl<'s> Lexer<'s> {
                 "write it without the quotes: it becomes a parameter of its type",
             ));
         }
-        if LiteralKind::ALL
-            .iter()
-            .any(|kind| text.contains(&format!("'::{}}}", kind.word())))
-            && text.contains("{'")
-        {
+        let mut kinds = LiteralKind::ALL.iter();
+        if kinds.any(|kind| text.contains(&format!("{{{}:", kind.word()))) {
             return Err(self.failed(
                 "a value stands within quotes, where it is text",
                 "write ${param:name} without the quotes: it becomes a parameter of its type",
@@ -296,27 +323,24 @@ impl<'s> Lexer<'s> {
     fn placeholder(&mut self) -> Result<(), ScriptError> {
         let rest = self.rest();
         let inside = rest.get(1..).unwrap_or_default();
-        let (parameter, length) = match inside.strip_prefix('\'') {
-            Some(value) => self.literal(value)?,
-            None => {
-                let Some((name, _)) = inside.split_once('}') else {
-                    return Err(self.failed("a brace is not closed", BRACES));
-                };
-                let parameter = match name.trim() {
-                    "run.id" => Parameter::RunId,
-                    "run.reference_time" => Parameter::ReferenceTime,
-                    "pipeline" => Parameter::Pipeline,
-                    "step" => Parameter::Step,
-                    other => {
-                        let name: String = other.chars().take(SHOWN_MAX).collect();
-                        return Err(self.failed(format!("`{{{name}}}` is not known here"), KNOWN));
-                    }
-                };
-                (parameter, name.len())
-            }
+        let Some((name, _)) = inside.split_once('}') else {
+            return Err(self.failed("a brace is not closed", BRACES));
+        };
+        let parameter = match name.trim() {
+            "run.id" => Parameter::RunId,
+            "run.reference_time" => Parameter::ReferenceTime,
+            "pipeline" => Parameter::Pipeline,
+            "step" => Parameter::Step,
+            other => match read_literal(other) {
+                Some(parameter) => parameter,
+                None => {
+                    let name: String = other.chars().take(SHOWN_MAX).collect();
+                    return Err(self.failed(format!("`{{{name}}}` is not known here"), KNOWN));
+                }
+            },
         };
         self.keep(0);
-        self.take(length.saturating_add(2));
+        self.take(name.len().saturating_add(2));
         let open = &mut self.open;
         let at = match open.parameters.iter().position(|one| *one == parameter) {
             Some(at) => at,
@@ -333,28 +357,6 @@ impl<'s> Lexer<'s> {
         };
         self.open.text.push_str(&written);
         Ok(())
-    }
-
-    /// The value between `{'` and `'::date}`, and how long all between the braces is.
-    fn literal(&self, text: &str) -> Result<(Parameter, usize), ScriptError> {
-        let not_one = || {
-            self.failed(
-                "a value in braces is written {'2024-01-01'::date}",
-                "its type is text, integer, date or timestamp",
-            )
-        };
-        let end = single_quoted(text, false).ok_or_else(not_one)?;
-        let written = text.get(..end.saturating_sub(1)).ok_or_else(not_one)?;
-        let behind = text.get(end..).unwrap_or_default();
-        let (word, _) = behind
-            .strip_prefix("::")
-            .and_then(|behind| behind.split_once('}'))
-            .ok_or_else(not_one)?;
-        let mut kinds = LiteralKind::ALL.into_iter();
-        let of = kinds.find(|kind| kind.word() == word).ok_or_else(not_one)?;
-        let value = written.replace("''", "'");
-        let length = [1, end, 2, word.len()].iter().sum();
-        Ok((Parameter::Literal { value, of }, length))
     }
 
     /// How long the comment is that comes next, if one does.
@@ -394,7 +396,7 @@ impl<'s> Lexer<'s> {
                 let before = self.open.text.as_bytes();
                 let is_escaped = engine == Engine::Postgres
                     && matches!(before, [.., b'e' | b'E'])
-                    && self.open.words.last().is_some_and(|word| word == "e");
+                    && self.open.ends_with_e;
                 single_quoted(rest.get(1..).unwrap_or_default(), is_escaped)
             }
             ([b'"', ..], _) => until_mark(rest, "\""),
@@ -425,7 +427,9 @@ impl<'s> Lexer<'s> {
         let is_own = match (rest.as_bytes(), self.engine) {
             ([b'$', ..], Engine::Postgres) => behind.is_ascii_digit(),
             ([b'?', ..], Engine::Sqlite) => true,
-            ([b':' | b'@' | b'$', ..], Engine::Sqlite) => is_word_start(behind),
+            ([b':' | b'@' | b'$', ..], Engine::Sqlite) => {
+                is_word_start(behind) || behind.is_ascii_digit()
+            }
             _ => false,
         };
         if is_own {
@@ -472,7 +476,9 @@ fn postgres_type(parameter: &Parameter) -> &'static str {
             LiteralKind::Text => "text",
             LiteralKind::Integer => "int8",
             LiteralKind::Date => "date",
-            LiteralKind::Timestamp if value.ends_with('Z') => "timestamptz",
+            LiteralKind::Timestamp if matches!(bound(value), Some(BoundForm::Instant(_))) => {
+                "timestamptz"
+            }
             LiteralKind::Timestamp => "timestamp",
         },
     }

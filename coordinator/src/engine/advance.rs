@@ -268,7 +268,14 @@ fn is_fenced(run: &Run) -> bool {
             .steps
             .get(name)
             .is_some_and(|step| step.strategy.load().sides().target.is_some());
-        !writes || step.fence().state(0) == TaskState::Done
+        let may_run_again = run
+            .spec
+            .steps
+            .get(name)
+            .is_none_or(|step| step.strategy.load().may_run_again());
+        let is_fenced = !writes || step.fence().state(0) == TaskState::Done;
+        // Nothing fences a program: its attempt has to have ended.
+        is_fenced && (may_run_again || step.open() == 0)
     })
 }
 

@@ -23,8 +23,13 @@ const FAILED_WORKERS_MAX: usize = 8;
 
 impl Leader {
     /// A task whose attempt gave it back: what was counted before stays counted, this attempt is
-    /// not.
+    /// not. One that may not be repeated unasked is in doubt: nobody says whether it had begun.
     pub(super) fn released(&self, task: &TaskId) -> Option<Planned> {
+        if !self.may_run_again(task) {
+            let (class, code) = (ErrorClass::Crash, ErrorCode::Released);
+            let error = AttemptError::new(class, code, "its worker gave it back, or lost it");
+            return self.doubted(task, error);
+        }
         let (lease, run) = self.lease(task)?;
         let kind = if lease.attempt == AttemptNo::FIRST && lease.history == TaskHistory::default() {
             ChangeKind::Release
@@ -117,22 +122,9 @@ impl Leader {
         };
         let address = lease.address.clone();
         let work = run.work(&address)?.to_string();
-        if !self.may_run_again(task) && leaves_doubt(&error) {
-            let kind = ChangeKind::Doubt(DeadRecord {
-                address: address.clone(),
-                attempts,
-                work,
-                error: in_doubt(error),
-            });
-            return Some(
-                Change {
-                    run: run.id,
-                    task: *task,
-                    address,
-                    kind,
-                }
-                .into(),
-            );
+        let is_doubted = leaves_doubt(&error, self.may_run_again(task));
+        if is_doubted {
+            return self.doubted(task, error);
         }
         let kind = match decide(class, &past, &policy, jitter) {
             RetryDecision::Retry { after } => {
@@ -183,6 +175,27 @@ impl Leader {
 }
 
 impl Leader {
+    /// A task whose attempt has ended, or was lost, so that nobody knows whether it was done.
+    fn doubted(&self, task: &TaskId, error: AttemptError) -> Option<Planned> {
+        let (lease, run) = self.lease(task)?;
+        let address = lease.address.clone();
+        let record = DeadRecord {
+            address: address.clone(),
+            attempts: lease.attempt.get(),
+            work: run.work(&address)?.to_string(),
+            error: in_doubt(error),
+        };
+        Some(
+            Change {
+                run: run.id,
+                task: *task,
+                address,
+                kind: ChangeKind::Doubt(record),
+            }
+            .into(),
+        )
+    }
+
     /// Whether an attempt of a task whose end nobody knows may be followed by another one.
     pub(super) fn may_run_again(&self, task: &TaskId) -> bool {
         let Some((lease, run)) = self.lease(task) else {
@@ -194,17 +207,18 @@ impl Leader {
     }
 }
 
-/// Whether nobody knows how far an attempt has come: its worker was lost, or it was ended.
-fn leaves_doubt(error: &AttemptError) -> bool {
-    error.class == ErrorClass::Crash
-        || error.is_of(&[ErrorCode::InDoubt, ErrorCode::AttemptTimeout])
+/// Whether nobody knows how far an attempt has come: it says so itself, or it was ended while it did
+/// what may not be repeated unasked.
+fn leaves_doubt(error: &AttemptError, may_run_again: bool) -> bool {
+    let is_ended = error.class == ErrorClass::Crash || error.is_of(&[ErrorCode::AttemptTimeout]);
+    error.is_of(&[ErrorCode::InDoubt]) || (is_ended && !may_run_again)
 }
 
 /// The error of a task that waits for a person.
 fn in_doubt(error: AttemptError) -> AttemptError {
     let message = format!(
-        "nobody knows whether it was done: {}. Look, and say so by `highwater resolve RUN STEP \
-         --applied` or `--not-applied`",
+        "nobody knows whether it was done: look, and say so by `highwater resolve RUN STEP --applied` \
+         or `--not-applied`. {}",
         error.message
     );
     AttemptError::new(error.class, ErrorCode::InDoubt, message)

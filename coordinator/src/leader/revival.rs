@@ -35,6 +35,12 @@ impl Leader {
         let Some(run) = self.cluster.runs.get(&id) else {
             return Ok(Ok(0));
         };
+        if status == RunStatus::Cancelled {
+            // What was in doubt is told; the run stays as it is.
+            let resolved = changes.len() as u64;
+            self.apply_changes(changes).await?;
+            return Ok(Ok(resolved));
+        }
         let is_meant = |name: &StepName| only.is_none_or(|only| only == name);
         let reopened: Vec<(StepName, StepStatus)> = run
             .steps
@@ -73,7 +79,8 @@ impl Leader {
             return Err(ServiceError::UnknownStep(step.clone()));
         }
         let status = run.record.status;
-        if status != RunStatus::Failed && status != RunStatus::Running {
+        let is_told = verdict.is_some() && status == RunStatus::Cancelled;
+        if status != RunStatus::Failed && status != RunStatus::Running && !is_told {
             return Err(ServiceError::RunEnded {
                 run: self.short_of(&id),
                 status,

@@ -238,18 +238,12 @@ impl Leader {
     /// Gives back every lease: the store admits one process, so whoever held one is gone for
     /// certain. Nothing is counted; but what may not be repeated unasked is in doubt.
     pub(crate) async fn release_everything(&mut self) -> Result<(), TermEnded> {
-        let held: Vec<TaskId> = self.cluster.leases.tasks().copied().collect();
-        let mut changes = Vec::new();
-        for task in held {
-            changes.extend(match self.may_run_again(&task) {
-                true => self.released(&task),
-                false => {
-                    let (class, code) = (ErrorClass::Crash, ErrorCode::WorkerLost);
-                    let message = "its process ended with the task in hand";
-                    self.failed(&task, AttemptError::new(class, code, message), None)
-                }
-            });
-        }
+        let changes = self
+            .cluster
+            .leases
+            .tasks()
+            .filter_map(|task| self.released(task))
+            .collect();
         self.apply_changes(changes).await?;
         let workers = std::mem::take(&mut self.cluster.sessions).into_values();
         self.delete(

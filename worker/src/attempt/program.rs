@@ -7,7 +7,7 @@ use highwater_common::spec::{Argument, ArgumentValues, Program as ProgramSpec};
 use highwater_runtime::failpoint;
 
 use super::AttemptContext;
-use crate::programs::{Ended, Program};
+use crate::programs::{Ended, Program, RunError, lines_of};
 use crate::secrets;
 
 /// What a program answers that wants to be tried again: `EX_TEMPFAIL` of sysexits.h.
@@ -72,7 +72,10 @@ async fn ran(cx: &AttemptContext<'_>, program: &Program) -> Result<Ended, Attemp
     program.run().await.map_err(|error| {
         let (path, worker) = (program.path.display(), &cx.of.worker);
         let message = format!("worker {worker} cannot run {path}: {error}");
-        let (class, code) = (ErrorClass::Transient, ErrorCode::ProgramNotAllowed);
+        let (class, code) = match error {
+            RunError::NotStarted(_) => (ErrorClass::Transient, ErrorCode::ProgramNotAllowed),
+            RunError::Lost(_) => (ErrorClass::Permanent, ErrorCode::InDoubt),
+        };
         AttemptError::new(class, code, message)
     })
 }
@@ -134,7 +137,7 @@ fn program(
         path: found,
         arguments: arguments.collect(),
         variables,
-        secrets: hidden,
+        secrets: lines_of(&hidden),
         folder: cx.of.base_dir(),
     })
 }

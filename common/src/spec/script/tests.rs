@@ -52,9 +52,13 @@ fn a_semicolon_parts_statements_and_nothing_in_a_quote_or_a_body() {
 
 #[test]
 fn a_placeholder_becomes_a_parameter_of_its_type() {
-    let script = "insert into t values ({run.id}, {run.reference_time}, {step}, {run.id});\n\
-                  select '{\"a\": 1}', {'it''s'::text}, {'2024-01-01'::date} where {{}}";
-    let found = statements(script, Engine::Postgres).expect("a script");
+    let script = format!(
+        "insert into t values ({{run.id}}, {{run.reference_time}}, {{step}}, {{run.id}});\n\
+         select '{{\"a\": 1}}', {}, {} where {{{{}}}}",
+        literal("it's", LiteralKind::Text),
+        literal("2024-01-01", LiteralKind::Date)
+    );
+    let found = statements(&script, Engine::Postgres).expect("a script");
     let [insert, select] = found.as_slice() else {
         panic!("{found:?}");
     };
@@ -97,15 +101,12 @@ fn what_is_no_script_says_why_and_on_which_line() {
         ("select {run.no}", 1, "`{run.no}` is not known"),
         ("select {run", 1, "a brace is not closed"),
         ("select }", 1, "a brace is closed"),
-        ("select {'a'::json}", 1, "a value in braces"),
-        ("select {'a", 1, "a value in braces"),
+        ("select {json:61}", 1, "is not known"),
+        ("select {text:6}", 1, "is not known"),
+        ("select {text:zz}", 1, "is not known"),
+        ("select {text:ff}", 1, "is not known"),
         ("select '{run.id}'", 1, "within quotes"),
         ("select $$ {step} $$", 1, "within quotes"),
-        (
-            "select '{''a''::text}' || '{'a'::text}'",
-            1,
-            "within quotes",
-        ),
         ("select $1", 1, "nothing is bound"),
         ("select 1;\n\ncommit", 3, "`commit` controls a transaction"),
         ("prepare transaction 'x'", 1, "controls a transaction"),
@@ -124,6 +125,10 @@ fn what_is_no_script_says_why_and_on_which_line() {
     for script in [
         "select ?",
         "select :a",
+        "select $1",
+        "select @1",
+        "create temp table _Highwater_task (a)",
+        "create temp table procedure (begin int); commit; select 1",
         "pragma foreign_keys = on",
         "attach 'a' as b",
     ] {
@@ -161,6 +166,23 @@ proptest! {
             prop_assert_eq!(&found[0].parameters, &vec![expected]);
             let dialect = if engine == Engine::Postgres { "select $1::text, 1" } else { "select ?1, 1" };
             prop_assert_eq!(found[0].text.as_str(), dialect);
+        }
+    }
+
+    /// Nor does it leave the quote or the comment that it was put into.
+    #[test]
+    fn a_value_ends_neither_quote_nor_comment(value in "['\"$/*;\\-\n}{a ]{0,12}|\\PC{0,6}") {
+        let put = literal(&value, LiteralKind::Text);
+        for engine in [Engine::Postgres, Engine::Sqlite] {
+            for script in [format!("-- {put}\nselect 1"), format!("/* {put} */ select 1")] {
+                prop_assert_eq!(texts(&script, engine), vec!["select 1".to_owned()]);
+            }
+            for script in [format!("select '{put}'"), format!("select \"{put}\"")] {
+                prop_assert!(statements(&script, engine).is_err(), "{}", script);
+            }
+        }
+        for script in [format!("select $$ {put} $$"), format!("select E'{put}'")] {
+            prop_assert!(statements(&script, Engine::Postgres).is_err(), "{}", script);
         }
     }
 

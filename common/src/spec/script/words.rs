@@ -12,16 +12,26 @@ pub(super) fn changes_rows(words: &[String]) -> bool {
     verb.is_some_and(|verb| CHANGING.contains(&verb.as_str()))
 }
 
-/// Whether a statement that begins with these words has a body of statements between `begin` and
-/// `end`.
-pub(super) fn makes_body(words: &[String]) -> bool {
-    const MADE: [&str; 3] = ["function", "procedure", "trigger"];
-    let is_create = words.first().is_some_and(|word| word == "create");
-    is_create
-        && words
-            .iter()
-            .take(4)
-            .any(|word| MADE.contains(&word.as_str()))
+/// Words that are looked for however late they come.
+pub(super) const MARKS: [&str; 3] = ["concurrently", "stdin", "stdout"];
+
+/// Whether a `begin` behind these words, and before the rest, opens a body of statements: that of a
+/// trigger of SQLite, or of a function in standard SQL.
+pub(super) fn makes_body(words: &[String], engine: Engine, rest: &str) -> bool {
+    let words: Vec<&str> = words.iter().map(String::as_str).take(4).collect();
+    if engine == Engine::Sqlite {
+        return matches!(
+            words.as_slice(),
+            ["create", "trigger", ..] | ["create", "temp" | "temporary", "trigger", ..]
+        );
+    }
+    let is_made = matches!(
+        words.as_slice(),
+        ["create", "function" | "procedure", ..]
+            | ["create", "or", "replace", "function" | "procedure", ..]
+    );
+    let next = rest.trim_start().get(..6).unwrap_or_default();
+    is_made && next.eq_ignore_ascii_case("atomic")
 }
 
 /// Why a statement that begins with these words cannot be part of a transaction with others.

@@ -60,7 +60,8 @@ impl ScriptTx for OpenTx {
         let millis = i64::try_from(timeout.as_millis()).unwrap_or(i64::MAX);
         let back = Sql::new(
             Dialect::Postgres,
-            "reset session authorization; reset role; set local statement_timeout = ",
+            "reset session authorization; reset role; set local synchronous_commit = on; set local \
+             statement_timeout = ",
         );
         let back = back.integer(millis).into_statement();
         conn.execute(sqlx::raw_sql(back)).await.map_err(&failed)?;
