@@ -9,7 +9,8 @@ use highwater_common::advise::{
 };
 use highwater_common::id::{ConnectionName, PipelineName};
 use highwater_common::spec::{
-    self, Connection, SecretText, SourceRows, Spec, TableName, parse_table,
+    self, ColumnRules, Connection, SecretText, SourceRows, SourceTable, Spec, TableName,
+    parse_table,
 };
 use highwater_worker::connector::{ConnectorError, Source, open_source};
 use highwater_worker::supervisor::Supervisor;
@@ -39,6 +40,8 @@ struct Asked {
     base_dir: PathBuf,
     /// Empty of a database whose tables have not been listed yet.
     tables: Vec<Wanted>,
+    /// Whether a database was named, and no file that says how it may be used.
+    is_database: bool,
 }
 
 /// A table that is asked about.
@@ -49,6 +52,8 @@ struct Wanted {
     /// `None` where nobody has said.
     to: Option<(ConnectionName, TableName)>,
     step: String,
+    /// Why a person has to write its step, if that is so.
+    by_hand: Option<String>,
 }
 
 /// A table and what is recommended for it.
@@ -89,8 +94,9 @@ pub(super) async fn advise(
     };
     let (looked, failed) = look_at_all(context, &databases, &mut asked, &wishes).await?;
     let to_stdout = args.write.as_deref() == Some(Path::new(STDOUT));
-    if !to_stdout {
-        print(context, &looked, &failed)?;
+    match to_stdout {
+        true => tell_failed(context, &failed),
+        false => print(context, &looked, &failed)?,
     }
     if let Some(path) = &args.write {
         let text = written(&asked, &looked, &wishes, path)?;
@@ -196,6 +202,17 @@ fn written(
             *path = asked.base_dir.join(&*path).display().to_string();
         }
     }
+    // Following a log makes a slot and a publication in the source.
+    let follows = |one: &Looked| {
+        let first = one.advice.ranked.iter().find(|way| way.runs_here);
+        asked.is_database && first.is_some_and(|way| way.way.follows_log())
+    };
+    for one in looked.iter().filter(|one| follows(one)) {
+        if let Some(Connection::Postgres { read_only, .. }) = connections.get_mut(&one.wanted.from)
+        {
+            *read_only = false;
+        }
+    }
     let target: ConnectionName = name(TARGET)?;
     if looked.iter().any(|one| one.wanted.to.is_none()) {
         connections
@@ -216,6 +233,7 @@ fn written(
             to,
             as_table,
             step: one.wanted.step.clone(),
+            by_hand: one.wanted.by_hand.clone(),
         }
     });
     let draft = Draft {
@@ -273,6 +291,7 @@ fn of_url(url: &str, pipeline: PipelineName, only: &[TableName]) -> Result<Asked
         tables: tables.collect(),
         connections: BTreeMap::from([(from, connection)]),
         base_dir,
+        is_database: true,
     })
 }
 
@@ -282,6 +301,7 @@ fn of_database(from: &ConnectionName, table: TableName) -> Wanted {
         rows: SourceRows::All,
         to: None,
         step: table.name.clone(),
+        by_hand: None,
         table,
     }
 }
@@ -317,6 +337,11 @@ fn of_file(args: &AdviseArgs, only: &[TableName]) -> Result<Asked, CliError> {
                 .target
                 .map(|to| (to.connection.clone(), to.table.clone())),
             step: step.to_string(),
+            by_hand: says_more(from).then(|| {
+                format!(
+                    "the step {step} says more of what it reads (`columns`, `rows`): take that over by hand"
+                )
+            }),
         });
     }
     let is_read = |table: &&TableName| tables.iter().any(|one| one.table == **table);
@@ -334,8 +359,14 @@ fn of_file(args: &AdviseArgs, only: &[TableName]) -> Result<Asked, CliError> {
         name: name(&format!("{own}_advised"))?,
         connections: spec.connections,
         base_dir: file.base_dir,
+        is_database: false,
         tables,
     })
+}
+
+/// Whether a step says more of what it reads than which table.
+fn says_more(from: &SourceTable) -> bool {
+    from.columns != ColumnRules::default() || from.rows != SourceRows::All
 }
 
 fn table_of(text: &str) -> Result<TableName, CliError> {

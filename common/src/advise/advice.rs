@@ -44,6 +44,12 @@ impl Way {
         Self::Nightly,
     ];
 
+    /// Whether it reads the log of the source, in which it makes what it needs for that.
+    #[must_use]
+    pub const fn follows_log(self) -> bool {
+        matches!(self, Self::Cdc | Self::BackfillCdc)
+    }
+
     /// What people call it.
     #[must_use]
     pub const fn name(self) -> &'static str {

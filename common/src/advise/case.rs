@@ -64,8 +64,10 @@ pub(super) fn refused(way: Way, because: Vec<Refusal>) -> Judged {
 }
 
 impl Case<'_> {
+    /// What nobody knows the size of, a view for one, is not taken for small.
     pub(super) fn is_small(&self) -> bool {
-        self.found.rows < SMALL_ROWS && self.found.bytes < SMALL_BYTES
+        let is_known = self.found.rows_exact || self.found.bytes > 0;
+        is_known && self.found.rows < SMALL_ROWS && self.found.bytes < SMALL_BYTES
     }
 
     pub(super) fn is_large(&self) -> bool {

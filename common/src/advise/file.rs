@@ -48,6 +48,8 @@ pub struct DraftTable<'a> {
     pub as_table: TableName,
     /// The name that its step should have.
     pub step: String,
+    /// Why a person has to write its step, if that is so.
+    pub by_hand: Option<String>,
 }
 
 /// The file: of each table the first way that this version runs. `None` where there is none of any.
@@ -60,26 +62,33 @@ pub fn pipeline_file(draft: &Draft<'_>) -> Option<String> {
     for table in &draft.tables {
         file.push('\n');
         file.push_str(&comments(table));
-        let way = table.advice.ranked.iter().find(|way| way.runs_here);
-        let Some(way) = way else {
-            file.push_str(&comment("no way that this version runs fits it"));
+        if let Some(why) = &table.by_hand {
+            file.push_str(&comment(&format!("not written: {why}")));
             continue;
-        };
+        }
         let case = Case {
             found: table.found,
             wishes: draft.wishes,
         };
-        let steps = steps(&case, table, way, &mut names);
-        match parse(&format!("{file}{steps}"), &BTreeMap::new()) {
-            Ok(_) => {
-                file.push_str(&steps);
-                is_empty = false;
+        let mut is_written = false;
+        for way in table.advice.ranked.iter().filter(|way| way.runs_here) {
+            let steps = steps(&case, table, way, &mut names);
+            match parse(&format!("{file}{steps}"), &BTreeMap::new()) {
+                Ok(_) => {
+                    file.push_str(&steps);
+                    (is_empty, is_written) = (false, true);
+                    break;
+                }
+                Err(problems) => {
+                    let why = problems.first().map(|one| one.message.as_str());
+                    let why = why.unwrap_or("nobody knows why");
+                    let told = format!("{} cannot be written: {why}", way.name);
+                    file.push_str(&comment(&told));
+                }
             }
-            Err(problems) => {
-                let why = problems.first().map(|one| one.message.as_str());
-                let why = why.unwrap_or("nobody knows why");
-                file.push_str(&comment(&format!("cannot be written: {why}")));
-            }
+        }
+        if !is_written {
+            file.push_str(&comment("no way that this version runs fits it"));
         }
     }
     (!is_empty).then_some(file)

@@ -7,6 +7,7 @@ use super::case::{Case, Fit, Judged, WINDOW_FRESH, refusal, refused};
 use super::columns::{cut, may_hold_null, stamp, told};
 use super::facts::{LogAccess, PositionColumn, ReplicaIdentity, ServerLog, Sight};
 use crate::cursor::CursorKind;
+use crate::engine::Engine;
 use crate::number::{bytes, duration};
 use crate::spec::duration_text;
 
@@ -206,6 +207,13 @@ pub(super) fn cdc(case: &Case<'_>) -> Judged {
         false => Way::Cdc,
     };
     let mut no = goes_on(case, "the log");
+    if case.found.target.as_ref().map(|to| to.engine) == Some(Engine::Sqlite) {
+        no.push(refusal(
+            "the target is a SQLite file",
+            "a target that applies a log: PostgreSQL",
+            "load what has changed by a time column, or all of it",
+        ));
+    }
     let log = match &case.found.log {
         LogAccess::NoLog => {
             no.push(refusal(

@@ -319,6 +319,7 @@ fn written(found: &[TableAsFound], wishes: &Wishes) -> Option<String> {
         ("target".parse().expect("a name"), target),
     ]);
     let tables = found.iter().zip(&advice).map(|(found, advice)| DraftTable {
+        by_hand: None,
         found,
         advice,
         from: "source".parse().expect("a name"),

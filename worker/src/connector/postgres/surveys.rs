@@ -62,7 +62,8 @@ const COUNTS_LOG: u32 = 140_000;
 const MOVED: &str = "select exists (select from pg_trigger t join pg_proc p on p.oid = t.tgfoid
    where t.tgrelid = $1::int8::oid and not t.tgisinternal and t.tgenabled in ('O', 'A')
      and t.tgtype & 1 <> 0 and t.tgtype & 2 <> 0 and t.tgtype & 16 <> 0
-     and (position($2 in p.prosrc) > 0 or position($2 in encode(t.tgargs, 'escape')) > 0))";
+     and t.tgattr::text = '' and t.tgqual is null
+     and (p.prosrc ~* $2 or encode(t.tgargs, 'escape') ~ $3))";
 
 #[async_trait]
 impl Surveys for PostgresSource {
@@ -161,7 +162,10 @@ async fn read(
             kind: *kind,
             rule: HorizonRule::Auto,
         };
-        let moved = sqlx::query_scalar(MOVED).bind(oid).bind(column);
+        let moved = sqlx::query_scalar(MOVED)
+            .bind(oid)
+            .bind(assigns(column))
+            .bind(is_argument(column));
         let moved_by = match moved.fetch_one(&mut *conn).await? {
             true => MovedBy::Server,
             false => moved_by_name(column),
@@ -234,4 +238,28 @@ async fn log(
 
 fn unsigned(number: Option<i64>) -> u64 {
     u64::try_from(number.unwrap_or(0)).unwrap_or(0)
+}
+
+/// The pattern of a function's text that assigns a value to the column of the new row: a statement
+/// begins with it, so that a comparison is none.
+fn assigns(column: &str) -> String {
+    let column = literally(column);
+    format!(r#"(^|;|\mbegin|\mthen|\melse|\mloop)\s*new\s*\.\s*"?{column}"?\s*(:=|=)"#)
+}
+
+/// The pattern of a trigger's arguments of which one is the column.
+fn is_argument(column: &str) -> String {
+    format!(r"(^|\\000){}(\\000|$)", literally(column))
+}
+
+/// A name within a pattern, for itself alone.
+fn literally(name: &str) -> String {
+    let mut text = String::new();
+    for letter in name.chars() {
+        if letter.is_ascii() && !letter.is_ascii_alphanumeric() && letter != '_' {
+            text.push('\\');
+        }
+        text.push(letter);
+    }
+    text
 }

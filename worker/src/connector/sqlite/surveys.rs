@@ -81,7 +81,7 @@ impl SqliteSource {
         .map_err(failed())?;
         let stamping = |(column, _): &(String, _)| {
             let name = column.to_ascii_lowercase();
-            let is_set = |text: &String| text.contains(" update") && text.contains(&name);
+            let is_set = |text: &String| assigns(text, &request.table.name, &name);
             Stamping {
                 moved_by: match triggers.iter().any(is_set) {
                     true => MovedBy::Server,
@@ -117,5 +117,50 @@ impl SqliteSource {
             bytes: u64::try_from(of_row.saturating_mul(rows)).ok(),
             columns: request.columns.iter().map(stamping).collect(),
         })
+    }
+}
+
+/// Whether the text of a trigger, in lower case, acts on every update and updates this column of this
+/// table.
+fn assigns(trigger: &str, table: &str, column: &str) -> bool {
+    let Some((when, body)) = trigger.split_once("begin") else {
+        return false;
+    };
+    let words: Vec<&str> = when.split_whitespace().collect();
+    let is_of_all = words.contains(&"update") && !words.contains(&"of") && !words.contains(&"when");
+    let is_quote = |c: char| matches!(c, '"' | '`' | '[' | ']');
+    let plain = body.replace(is_quote, "");
+    let table = table.to_ascii_lowercase();
+    let updates = plain.split(';').filter(|statement| {
+        let mut words = statement.split_whitespace();
+        words.next() == Some("update") && words.next() == Some(table.as_str())
+    });
+    let sets = updates.filter_map(|statement| statement.split_once(" set "));
+    is_of_all
+        && sets
+            .flat_map(|(_, set)| set.split(','))
+            .filter_map(|one| one.split_once('='))
+            .any(|(left, _)| left.trim() == column)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::assigns;
+
+    #[test]
+    fn a_trigger_stamps_the_column_that_it_sets_and_no_other() {
+        let of = |text: &str, column: &str| assigns(&text.to_lowercase(), "Events", column);
+        let stamps = "create trigger t after update on events begin update events set n = n + 1, \
+                      \"updated_at\" = datetime('now') where id = new.id; end";
+        assert!(of(stamps, "updated_at"));
+        assert!(!of(stamps, "at") && !of(stamps, "date") && !of(stamps, "id"));
+        for other in [
+            stamps.replace("after update on", "after update of n on"),
+            stamps.replace("begin", "when new.n > 1 begin"),
+            stamps.replace("update events set", "update audit set"),
+            stamps.replace("after update", "after insert"),
+        ] {
+            assert!(!of(&other, "updated_at"), "{other}");
+        }
     }
 }
