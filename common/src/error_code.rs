@@ -257,8 +257,7 @@ error_codes! {
     HorizonUnreadable = "horizon_unreadable",
     /// A worker answered with a token that nobody gave out.
     ImpossibleToken = "impossible_token",
-    /// Nobody knows whether something was done that is not one transaction: look, and say so by
-    /// `highwater resolve`.
+    /// Nobody knows whether something was done: look, and say so by `highwater resolve`.
     InDoubt = "in_doubt",
     /// The attempt was given up while the statement ran.
     Interrupted = "interrupted",
@@ -288,6 +287,8 @@ error_codes! {
     LogInUse = "log_in_use",
     /// The source's log no longer has all that the target lacks; copy the table anew.
     LogGap = "log_gap",
+    /// The log changes rows that the target does not have as the source had; copy the table anew.
+    LogMismatch = "log_mismatch",
     /// The source's log tells what nobody can apply.
     LogUnreadable = "log_unreadable",
     /// The source keeps no log that can be followed, or not for this table; the message says what

@@ -53,6 +53,8 @@ pub(super) fn check_step(step: &Node, path: &str, problems: &mut Problems) {
             rules.needs_write_mode(problems);
             let with = "cdc`, whose log tells which change is newer";
             rules.means_nothing(&["cursor"], with, "leave it out", problems);
+            let older = "a `cdc` applies a log whose older changes lack the column";
+            rules.no_added_columns(older, problems);
             check_log(step, path, problems);
             check_columns(step, path, problems);
             rules.relation(problems);
@@ -61,7 +63,11 @@ pub(super) fn check_step(step: &Node, path: &str, problems: &mut Problems) {
         Some(word @ ("full_refresh" | "swap")) => {
             rules.no_write_mode(word, problems);
             if word == "swap" {
-                rules.no_added_columns(problems);
+                rules.no_added_columns(
+                    "`strategy: swap` loads a table that is made like the target's, without columns of \
+                     its own",
+                    problems,
+                );
                 rules.nothing_kept_in_place(problems);
             }
             check_columns(step, path, problems);
@@ -245,7 +251,7 @@ impl Rules<'_> {
     }
 
     /// What takes the place of the target's table is made like it.
-    fn no_added_columns(&self, problems: &mut Problems) {
+    fn no_added_columns(&self, why: &str, problems: &mut Problems) {
         for entry in self.own_write() {
             if entry.key == "on_schema_change"
                 && word(&entry.node) == Some(OnSchemaChange::AddColumns)
@@ -255,8 +261,7 @@ impl Rules<'_> {
                         ErrorCode::SpecConflict,
                         &self.path("write", &entry.key),
                         entry.location,
-                        "`strategy: swap` loads a table that is made like the target's, without \
-                         columns of its own",
+                        why,
                     )
                     .hint("add the columns to the target, and leave it out");
             }

@@ -60,6 +60,9 @@ pub(crate) async fn open_log(
     let after = found.watermark.map(position).transpose()?;
     let begins = of_source(context, source.open(log, after, OPEN_WAIT)).await?;
     failpoint::hit_on("replay::after_open", &context.worker).await?;
+    if after.is_none() && found.is_copied() {
+        return Err(no_position(context)?);
+    }
     if after.is_none() {
         let place = PlaceRequest {
             cluster: context.order.cluster,
@@ -118,6 +121,7 @@ pub(crate) async fn replay(cx: &AttemptContext<'_>, of: &Replay) -> Result<Outco
     let mut replaying = Replaying {
         cx,
         of,
+        source,
         target,
         request: apply_request(context, of)?,
         total: claimed.reached().receipt,
@@ -151,14 +155,14 @@ pub(crate) async fn replay(cx: &AttemptContext<'_>, of: &Replay) -> Result<Outco
     if end.is_durable {
         replaying.reached = replaying.reached.max(end.position);
     }
-    let to = replaying.reached;
     let Some(over) = replaying.commit(true).await? else {
         return Err(malformed("a last commit that is none"));
     };
     if matches!(over, Outcome::Committed(_)) {
         failpoint::hit_on("replay::before_confirm", &context.worker).await?;
         // The next run confirms it, if this one cannot.
-        if let Err(error) = of_source(context, source.confirm(&of.log, to)).await {
+        // Of a commit of this very attempt: another one's may not have come as far.
+        if let Err(error) = of_source(context, source.confirm(&of.log, replaying.held)).await {
             tracing::warn!(slot = of.log.slot, %error.message, "the slot was not confirmed");
         }
     }
@@ -215,6 +219,7 @@ fn apply_request(context: &OrderContext, of: &Replay) -> Result<ApplyRequest, At
 struct Replaying<'a> {
     cx: &'a AttemptContext<'a>,
     of: &'a Replay,
+    source: &'a dyn ChangeLog,
     target: &'a dyn Target,
     request: ApplyRequest,
     /// Between two transactions.
@@ -243,7 +248,19 @@ impl Replaying<'_> {
         &mut self,
         piece: &mut dyn ChangeStream,
     ) -> Result<Option<Outcome>, AttemptError> {
-        while let Some(events) = stalling(self.cx, piece.next()).await? {
+        let mut is_checked = false;
+        loop {
+            let events = stalling(self.cx, piece.next()).await?;
+            if !is_checked {
+                // A slot that still begins where the target is now has told all behind that: nobody
+                // else has moved it, or made it anew, before it was read.
+                let (cx, log) = (self.cx.of, &self.of.log);
+                of_source(cx, self.source.open(log, Some(self.held), OPEN_WAIT)).await?;
+                is_checked = true;
+            }
+            let Some(events) = events else {
+                break;
+            };
             for event in events {
                 match event {
                     LogEvent::Change(change) => self.take(change).await?,
@@ -345,7 +362,10 @@ impl Replaying<'_> {
         let total = self.total.and(self.written);
         match guard_and_commit(self.cx, self.target, tx, &step).await? {
             Committing::Over(outcome) => return Ok(Some(outcome)),
-            Committing::Committed(None) => return Ok(Some(Outcome::Committed(total))),
+            Committing::Committed(None) => {
+                self.held = self.reached;
+                return Ok(Some(Outcome::Committed(total)));
+            }
             Committing::Committed(claimed) => self.claimed = claimed,
         }
         self.cx.progress.note_committed(total.rows);

@@ -2,10 +2,12 @@
 //! transaction's own, and from there into the table.
 
 use async_trait::async_trait;
+use highwater_common::error_code::ErrorCode;
 use highwater_common::spec::TableName;
 use sqlx::Executor;
 
 use super::data::{OpenTx, not_held};
+use super::errors::permanent;
 use crate::connector::sql_text::{Dialect, Sql};
 use crate::connector::{ApplyTx, ConnectorError, RowFormat, RowStream, WriteRequest};
 
@@ -66,22 +68,15 @@ impl ApplyTx for OpenTx {
         let table = self.held_table()?;
         let (key, columns) = (names(&request.merge_by.key), named(request, columns));
         self.stage(&table, &key, &columns, rows).await?;
+        self.check_moves(&table, &key).await?;
         let came = |sql: Sql| sql.text(STAGE).text(" as came");
         let former = |sql: Sql| equal(sql, "held", &key, |at, _| Name::Former(at));
-        let delete = Sql::new(Dialect::Postgres, "delete from ")
-            .table(&table)
-            .text(" as held using ");
-        let delete = former(came(delete).text(" where "))
-            .text(" and exists (select from ")
-            .table(&table)
-            .text(" as other where ");
-        let delete = equal(delete, "other", &key, |_, name| Name::Same(name)).text(")");
         let moved = Sql::new(Dialect::Postgres, "update ")
             .table(&table)
             .text(" as held set ");
         let moved = former(came(set(moved, &key).text(" from ")).text(" where "));
         let since = update(&table, &key, &columns);
-        let statements = [delete, moved].into_iter().chain(since);
+        let statements = [moved].into_iter().chain(since);
         self.finish(&table, statements).await
     }
 
@@ -143,6 +138,49 @@ impl OpenTx {
         self.copy(&what, copy.as_str(), RowFormat::CopyText, rows)
             .await
             .map(drop)
+    }
+
+    /// Makes sure that the rows whose keys change are the ones that the source had: each is there, or
+    /// has its new key already, and no other row has that. Their large values are not in the log, and
+    /// another row's must not be taken for theirs.
+    async fn check_moves(&mut self, table: &TableName, key: &[&str]) -> Result<(), ConnectorError> {
+        let there = |sql: Sql| {
+            let sql = sql
+                .text("exists (select from ")
+                .table(table)
+                .text(" as held where ");
+            equal(sql, "held", key, |at, _| Name::Former(at)).text(")")
+        };
+        let taken = |sql: Sql| {
+            let sql = sql
+                .text("exists (select from ")
+                .table(table)
+                .text(" as other where ");
+            let sql = equal(sql, "other", key, |_, name| Name::Same(name)).text(" and not (");
+            equal(sql, "other", key, |at, _| Name::Former(at)).text("))")
+        };
+        let count = Sql::new(Dialect::Postgres, "select count(*) from ")
+            .text(STAGE)
+            .text(" as came where (");
+        let count = taken(there(count).text(" and ")).text(") or not (");
+        let count = taken(there(count).text(" or ")).text(")");
+        let failed = self.session.failed(&format!("apply changes to {table}"));
+        let strange = sqlx::query_scalar::<_, i64>(count.into_statement()).persistent(false);
+        let strange = strange.fetch_one(&mut self.session.conn).await;
+        match strange.map_err(failed)? {
+            0 => Ok(()),
+            rows => {
+                let message = format!(
+                    "the keys of {rows} rows of {table} on {} change in the log, which leaves out large \
+                     values of theirs that stay, and the table does not have these rows as the source \
+                     had: some changed while the table was copied, or somebody else writes. Nothing was \
+                     kept. `alter table … replica identity full` in the source, drop the slot, and copy \
+                     the table anew",
+                    self.session.endpoint
+                );
+                Err(permanent(ErrorCode::LogMismatch, message))
+            }
+        }
     }
 
     /// Runs what reads the stage, and drops it.

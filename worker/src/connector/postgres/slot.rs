@@ -83,7 +83,14 @@ impl Slot {
         }
         let begins = match &self.confirmed {
             Some(confirmed) => position(endpoint, confirmed)?,
-            None => return Err(unfit("is not made to its end yet")),
+            None => {
+                let message = format!(
+                    "the replication slot {slot} on {endpoint} is still being made: it waits for the \
+                     transactions that were open"
+                );
+                let (class, code) = (ErrorClass::Resource, ErrorCode::TransactionOpen);
+                return Err(fault(class, code, message));
+            }
         };
         match after {
             _ if self.is_lost => {
@@ -308,7 +315,8 @@ async fn check_publication(
     });
     Ok(if !is("there")? {
         Some(format!(
-            "is not of {table}: `alter publication {publication} add table {table}`"
+            "is not of {table}: `alter publication {publication} add table {table}`, \
+             and copy it anew: what it has not told nobody knows"
         ))
     } else if !is("whole")? {
         Some("leaves out some kinds of changes (`publish`)".to_owned())
