@@ -217,6 +217,7 @@ async fn a_run_waits_for_a_worker_that_can_run_it_and_says_so() {
         answer.capabilities,
         [
             "backfill",
+            "cdc",
             "checks",
             "exec",
             "full_refresh",

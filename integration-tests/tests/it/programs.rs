@@ -3,6 +3,7 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
+use highwater_integration_tests::cluster::{Cluster, ClusterOptions};
 use highwater_integration_tests::{Finished, Running, until};
 
 use crate::site::{Engine, LIMIT, Site, assert_exit, assert_says};
@@ -271,5 +272,93 @@ async fn secrets_reach_neither_argv_nor_logs() {
         &argv,
     ] {
         assert!(!told.contains("hunter22"), "{told}");
+    }
+}
+
+/// How a worker is lost that has a program in hand.
+#[derive(Debug, Clone, Copy)]
+enum Loss {
+    Killed,
+    DrainedForTooLong,
+    Cancelled,
+}
+
+#[tokio::test]
+async fn a_program_whose_worker_is_lost_is_in_doubt_and_does_not_run_again() {
+    for loss in [Loss::Killed, Loss::DrainedForTooLong, Loss::Cancelled] {
+        // GIVEN a program that works for long, on one of two workers
+        let folder = tempfile::tempdir().unwrap();
+        let (job, heart) = (folder.path().join("job"), folder.path().join("heart"));
+        let (effects, path) = (folder.path().join("effects"), folder.path().display());
+        let script = format!(
+            "#!/bin/sh\necho x >> {path}/effects; while true; do date +%s%N > {path}/heart; sleep 0.1; done"
+        );
+        std::fs::write(&job, script).unwrap();
+        std::fs::set_permissions(&job, PermissionsExt::from_mode(0o755)).unwrap();
+        let mut cluster = Cluster::start(ClusterOptions::default()).await.unwrap();
+        let coordinator = cluster.address(0).to_owned();
+        let allow = format!("--allow-exec={path}");
+        for id in ["w1", "w2"] {
+            let worker = cluster.prepare_worker(id, 1, &coordinator).await.unwrap();
+            worker.args([allow.as_str(), "--drain-timeout=300ms"]);
+        }
+        cluster.worker("w1").start().await.unwrap();
+        let pipeline = format!(
+            "version: 1\nname: jobs\nconnections: {{unused: {{type: sqlite, path: unused.db}}}}\nsteps:\n  job: {{strategy: exec, \
+             command: [{}]}}\n",
+            job.display()
+        );
+        let run = cluster.submit(&pipeline).await.unwrap();
+        until("the program", LIMIT, async || {
+            Ok(heart.exists().then_some(()))
+        })
+        .await
+        .unwrap();
+        cluster.worker("w2").start().await.unwrap();
+        // WHEN that one is lost with it
+        match loss {
+            Loss::Killed => cluster.worker("w1").kill().unwrap(),
+            Loss::DrainedForTooLong => cluster.worker("w1").terminate().unwrap(),
+            Loss::Cancelled => {
+                let args = ["cancel", run.as_str(), "--reason", "wrong", "-y"];
+                let cancelled = cluster.highwater(0, args, LIMIT).await.unwrap();
+                assert!(cancelled.status.success(), "{cancelled:?}");
+            }
+        }
+        // THEN a person is asked, and nothing runs any more
+        let ended = cluster.until_ended(LIMIT).await.unwrap();
+        assert_eq!(
+            ended["tasks"]["in_doubt"],
+            1,
+            "{loss:?} {ended:#}\n{}",
+            cluster.logs()
+        );
+        let waited = cluster.highwater(0, ["wait", &run], LIMIT).await.unwrap();
+        assert_exit(&waited, 9);
+        let before = std::fs::read_to_string(&heart).unwrap();
+        tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+        assert_eq!(before, std::fs::read_to_string(&heart).unwrap());
+        let ran = || std::fs::read_to_string(&effects).unwrap().lines().count();
+        assert_eq!(ran(), 1, "{loss:?}");
+        // AND once the person has said that it was not done, it runs again
+        if matches!(loss, Loss::Killed) {
+            let args = [
+                "resolve",
+                &run,
+                "job",
+                "--not-applied",
+                "--reason",
+                "I looked",
+                "--detach",
+            ];
+            assert_exit(&cluster.highwater(0, args, LIMIT).await.unwrap(), 0);
+            until(
+                "another run",
+                LIMIT,
+                async || Ok((ran() == 2).then_some(())),
+            )
+            .await
+            .unwrap();
+        }
     }
 }
