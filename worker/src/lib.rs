@@ -31,5 +31,5 @@ pub use coordinator_api::{
 };
 pub use failover::ClusterCoordinator;
 pub use metrics::{HasSession, WorkerMetrics};
-pub use programs::AllowedPrograms;
+pub use programs::{AllowedError, AllowedPrograms};
 pub use worker::{Worker, WorkerError};
