@@ -154,25 +154,32 @@ impl Program {
     }
 }
 
-type Lines = BufReader<Box<dyn AsyncRead + Send + Unpin>>;
-
-fn lines(from: Option<impl AsyncRead + Send + Unpin + 'static>) -> Option<Lines> {
-    from.map(|from| BufReader::new(Box::new(from) as Box<dyn AsyncRead + Send + Unpin>))
+/// What a program writes to one of its pipes.
+struct Lines {
+    from: BufReader<Box<dyn AsyncRead + Send + Unpin>>,
+    /// What has come of the next line. It is kept here, so that whoever stops waiting for the rest
+    /// loses nothing of it.
+    line: Vec<u8>,
 }
 
-/// The next line, or so much of it as is kept; `None` at the end.
+fn lines(from: Option<impl AsyncRead + Send + Unpin + 'static>) -> Option<Lines> {
+    from.map(|from| Lines {
+        from: BufReader::new(Box::new(from)),
+        line: Vec::new(),
+    })
+}
+
+/// The next line, or so much of it as is kept; `None` at the end. May be given up at any time.
 async fn next(from: &mut Option<Lines>) -> io::Result<Option<String>> {
-    let Some(from) = from else {
+    let Some(Lines { from, line }) = from else {
         return Ok(None);
     };
-    let mut line = Vec::new();
-    let read = (&mut *from)
-        .take(LINE_BYTES_MAX)
-        .read_until(b'\n', &mut line)
-        .await?;
-    if read == 0 {
+    let room = LINE_BYTES_MAX.saturating_sub(line.len() as u64);
+    (&mut *from).take(room).read_until(b'\n', line).await?;
+    if line.is_empty() {
         return Ok(None);
     }
+    let line = std::mem::take(line);
     Ok(Some(String::from_utf8_lossy(&line).trim_end().to_owned()))
 }
 
@@ -243,7 +250,26 @@ impl fmt::Debug for Program {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::AsyncWriteExt;
+
     use super::*;
+
+    #[tokio::test]
+    async fn a_line_whose_end_comes_late_is_one_line() {
+        // GIVEN half a line, and somebody who stops waiting for the rest
+        let (mut writer, reader) = tokio::io::duplex(64);
+        let mut heard = lines(Some(reader));
+        writer.write_all(b"the key is hun").await.expect("a pipe");
+        let given_up = tokio::time::timeout(Duration::from_millis(50), next(&mut heard)).await;
+        assert!(given_up.is_err());
+        // WHEN the rest comes THEN it is one line
+        writer.write_all(b"ter22\nlast").await.expect("a pipe");
+        drop(writer);
+        for line in [Some("the key is hunter22"), Some("last"), None] {
+            let said = next(&mut heard).await.expect("a pipe");
+            assert_eq!(said.as_deref(), line);
+        }
+    }
 
     #[test]
     fn a_program_is_allowed_by_its_path_or_by_its_folder_and_by_no_link_out_of_it() {
