@@ -3,18 +3,22 @@
 mod advise;
 mod again;
 mod file;
+mod forms;
+mod graph;
 mod watermarks;
 
 use std::path::PathBuf;
 
-use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgAction, Args, Parser, Subcommand};
 use highwater_common::config::ConfigDuration;
 use highwater_net::ClientTlsArgs;
 
 pub(crate) use self::advise::{AdviseArgs, InitArgs};
 pub(crate) use self::again::{CancelArgs, ResolveArgs, RetryArgs};
-pub(crate) use self::file::FileArgs;
 use self::file::parse_param;
+pub(crate) use self::file::{FileArgs, names_a_file};
+pub use self::forms::{ColorWhen, OutputForm, ProgressForm};
+pub(crate) use self::graph::GraphArgs;
 pub(crate) use self::watermarks::WatermarksCommand;
 
 /// The folder of the embedded mode's state when none is named.
@@ -114,43 +118,6 @@ pub struct Global {
     pub tls: ClientTlsArgs,
 }
 
-/// The form of what goes to stdout.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum OutputForm {
-    /// For people.
-    Table,
-    /// The document itself; it only grows.
-    Json,
-    /// Names and ids only, one a line.
-    Name,
-}
-
-/// When colours are used.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum ColorWhen {
-    /// On a terminal, unless `NO_COLOR` or `TERM=dumb`; elsewhere with `CLICOLOR_FORCE`.
-    Auto,
-    /// Always.
-    Always,
-    /// Never.
-    Never,
-}
-
-/// How progress is told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum ProgressForm {
-    /// `bar` on a terminal, `lines` elsewhere.
-    Auto,
-    /// A few lines that are drawn again and again.
-    Bar,
-    /// A whole line for each change, and totals every 10 s.
-    Lines,
-    /// A document for each change, one a line.
-    Json,
-    /// Nothing.
-    None,
-}
-
 /// The verbs.
 #[derive(Debug, Subcommand)]
 pub enum Command {
@@ -168,6 +135,13 @@ Examples:
 
 Reads from this machine, also where a cluster is named: references are resolved here.")]
     Advise(AdviseArgs),
+    /// Draws the steps of a pipeline file or of a run, and what each waits for
+    #[command(after_help = "\
+Examples:
+  highwater graph pipeline.yaml                   needs no network
+  highwater graph r-71c                           and where each step stands, and why
+  highwater graph pipeline.yaml -o mermaid        for a page; `-o dot` for Graphviz, `-o json` for programs")]
+    Graph(GraphArgs),
     /// Probes the sources and shows what a run would do; changes nothing
     Plan(FileArgs),
     /// Runs a pipeline, or goes on with its unfinished run, and follows it to its end
@@ -262,16 +236,19 @@ Examples:
 impl Command {
     /// Whether the verb needs to know where the coordinator is.
     #[must_use]
-    pub const fn asks_a_coordinator(&self) -> bool {
-        !matches!(
-            self,
-            Self::Validate(_)
-                | Self::Init(_)
-                | Self::Advise(_)
-                | Self::Context { .. }
-                | Self::Schema
-                | Self::Version
-        )
+    pub fn asks_a_coordinator(&self) -> bool {
+        match self {
+            Self::Graph(args) => !args.of.as_deref().is_some_and(names_a_file),
+            other => !matches!(
+                other,
+                Self::Validate(_)
+                    | Self::Init(_)
+                    | Self::Advise(_)
+                    | Self::Context { .. }
+                    | Self::Schema
+                    | Self::Version
+            ),
+        }
     }
 }
 

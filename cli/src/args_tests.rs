@@ -86,6 +86,7 @@ fn help_shows_every_verb_and_the_exit_codes() {
       validate    Reads a pipeline file and reports everything that is wrong with it; needs no network
       init        Writes a pipeline file of a database's tables, each loaded as it fits; `advise` says why
       advise      Looks at tables and says which way to load each, and why; changes nothing
+      graph       Draws the steps of a pipeline file or of a run, and what each waits for
       plan        Probes the sources and shows what a run would do; changes nothing
       run         Runs a pipeline, or goes on with its unfinished run, and follows it to its end
       status      Shows a run: counts by state, why tasks wait, what failed

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use highwater_common::graph::GraphDocument;
 use highwater_common::id::DocumentDigest;
 use highwater_common::spec;
 
@@ -82,6 +83,19 @@ pub(crate) fn read(args: &FileArgs) -> Result<PipelineFile, CliError> {
         digest,
         spec,
     })
+}
+
+/// The graph of the file's steps.
+///
+/// # Errors
+/// As [`read`].
+pub(crate) fn graph(args: &FileArgs) -> Result<GraphDocument, CliError> {
+    let file = read(args)?;
+    let spec = spec::from_canonical(&file.spec).map_err(|_| {
+        CliError::new(ExitCode::Unexpected, "the spec cannot be read back")
+            .why("this is a defect of Highwater")
+    })?;
+    Ok(GraphDocument::of_spec(&spec))
 }
 
 /// The JSON Schema of the file.

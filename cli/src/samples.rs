@@ -82,6 +82,7 @@ pub(crate) fn step(name: &str, status: StepStatus) -> StepDocument {
     StepDocument {
         step: name.parse().unwrap(),
         strategy: "backfill".to_owned(),
+        depends_on: Vec::new(),
         status,
         reason: String::new(),
         tasks: TaskCounts {

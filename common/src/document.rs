@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::errand::{StreamReceipts, Undone};
 use crate::id::{ClusterId, ConnectionName, DocumentDigest, PipelineName, RunId, StepName, TaskId};
 use crate::shadow::Beside;
+use crate::spec::When;
 use crate::status::{RunStatus, StepStatus};
 use crate::task::TaskState;
 
@@ -144,6 +145,9 @@ pub struct StepDocument {
     pub step: StepName,
     /// Its strategy: `backfill`, `noop`.
     pub strategy: String,
+    /// What it waits for, by name; none from a coordinator of before there was this list.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub depends_on: Vec<EdgeDocument>,
     /// Where it stands.
     pub status: StepStatus,
     /// Why it failed or was skipped; empty otherwise.
@@ -170,6 +174,18 @@ pub struct StepDocument {
     pub dead: Vec<FailedTaskDocument>,
     /// Tasks that wait for their next attempt, at most 5.
     pub retrying: Vec<FailedTaskDocument>,
+}
+
+/// A step that another one waits for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EdgeDocument {
+    /// The step waited for.
+    pub step: StepName,
+    /// What it must have come to.
+    pub when: When,
+    /// Whether the other one goes on where it ends.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub continues: bool,
 }
 
 /// What a check of a step came to.

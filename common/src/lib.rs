@@ -32,6 +32,7 @@ pub mod engine;
 pub mod errand;
 pub mod error_code;
 pub mod facts;
+pub mod graph;
 pub mod id;
 pub mod ledger;
 pub mod left_out;

@@ -5,6 +5,7 @@ mod cancel;
 mod cluster;
 mod context;
 mod coverage;
+mod graph;
 mod list;
 mod logs;
 pub(crate) mod plan;
@@ -57,10 +58,18 @@ pub async fn execute(
 }
 
 async fn dispatch(command: &Command, context: &mut Context<'_>) -> Result<ExitCode, CliError> {
+    if context.global.output.draws() && !matches!(command, Command::Graph(_)) {
+        return Err(CliError::new(
+            ExitCode::Usage,
+            "only `graph` can be drawn by another program",
+        )
+        .next("-o table, json or name"));
+    }
     match command {
         Command::Validate(args) => validate::validate(context, args),
         Command::Init(args) => advise::init(context, args).await,
         Command::Advise(args) => advise::advise(context, args).await,
+        Command::Graph(args) => graph::graph(context, args).await,
         Command::Plan(args) => plan::plan(context, args).await,
         Command::Run(args) => run::run(context, args).await,
         Command::Status { run } => status::status(context, run.as_deref()).await,
@@ -131,7 +140,9 @@ impl Context<'_> {
         names: impl FnOnce() -> Vec<String>,
     ) -> Result<(), CliError> {
         let text = match self.global.output {
-            OutputForm::Table => table(&self.output.data_look),
+            OutputForm::Table | OutputForm::Mermaid | OutputForm::Dot => {
+                table(&self.output.data_look)
+            }
             OutputForm::Json => format!("{json:#}\n"),
             OutputForm::Name => names()
                 .into_iter()

@@ -1,13 +1,11 @@
 //! `retry`: only what failed, again. `resolve`: what nobody knew, said by a person.
 
-use std::path::Path;
-
 use highwater_common::document::RunDocument;
 use highwater_proto::v1::RetryRequest;
 
 use super::Context;
 use super::run::{follow_to_end, may_detach};
-use crate::args::{FileArgs, ResolveArgs, RetryArgs};
+use crate::args::{FileArgs, ResolveArgs, RetryArgs, names_a_file};
 use crate::connect::{Fetched, Need, Where};
 use crate::deadline::{CALL_WAIT_MAX, within};
 use crate::error::CliError;
@@ -111,9 +109,4 @@ async fn ask_and_follow(
         come_back,
     )
     .await
-}
-
-/// Neither a run id nor a pipeline's name has a dot or a slash in it.
-fn names_a_file(run: &str) -> bool {
-    run.contains(['.', '/']) || Path::new(run).is_file()
 }

@@ -4,6 +4,8 @@
 mod advise;
 mod cluster;
 mod contexts;
+mod graph;
+mod graph_languages;
 mod look;
 mod plan;
 mod run;
@@ -14,6 +16,8 @@ mod tasks;
 pub(crate) use advise::advice;
 pub(crate) use cluster::{cluster, workers};
 pub(crate) use contexts::contexts;
+pub(crate) use graph::graph;
+pub(crate) use graph_languages::{dot, mermaid};
 pub(crate) use look::Look;
 pub(crate) use look::tame;
 pub(crate) use plan::plan;

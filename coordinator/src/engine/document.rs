@@ -137,6 +137,11 @@ fn step_document(
     StepDocument {
         step: name.clone(),
         strategy: strategy_of(run, name).to_owned(),
+        depends_on: run
+            .spec
+            .steps
+            .get(name)
+            .map_or_else(Vec::new, |step| step.edges()),
         status: step.record.status,
         reason: step.record.reason.clone(),
         tasks: tasks_of(run, step),
