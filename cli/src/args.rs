@@ -17,7 +17,7 @@ pub(crate) use self::advise::{AdviseArgs, InitArgs};
 pub(crate) use self::again::{CancelArgs, ResolveArgs, RetryArgs};
 use self::file::parse_param;
 pub(crate) use self::file::{FileArgs, names_a_file};
-pub use self::forms::{ColorWhen, OutputForm, ProgressForm};
+pub(crate) use self::forms::{ColorWhen, OutputForm, ProgressForm};
 pub(crate) use self::graph::GraphArgs;
 pub(crate) use self::watermarks::WatermarksCommand;
 
