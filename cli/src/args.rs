@@ -5,6 +5,7 @@ mod again;
 mod file;
 mod forms;
 mod graph;
+mod plan;
 mod watermarks;
 
 use std::path::PathBuf;
@@ -15,10 +16,10 @@ use highwater_net::ClientTlsArgs;
 
 pub(crate) use self::advise::{AdviseArgs, InitArgs};
 pub(crate) use self::again::{CancelArgs, ResolveArgs, RetryArgs};
-use self::file::parse_param;
-pub(crate) use self::file::{FileArgs, names_a_file};
+pub(crate) use self::file::{FileArgs, OverlayArgs, names_a_file};
 pub(crate) use self::forms::{ColorWhen, OutputForm, ProgressForm};
 pub(crate) use self::graph::GraphArgs;
+pub(crate) use self::plan::PlanArgs;
 pub(crate) use self::watermarks::WatermarksCommand;
 
 /// The folder of the embedded mode's state when none is named.
@@ -143,7 +144,7 @@ Examples:
   highwater graph pipeline.yaml -o mermaid        for a page; `-o dot` for Graphviz, `-o json` for programs")]
     Graph(GraphArgs),
     /// Probes the sources and shows what a run would do; changes nothing
-    Plan(FileArgs),
+    Plan(PlanArgs),
     /// Runs a pipeline, or goes on with its unfinished run, and follows it to its end
     #[command(after_help = "\
 Examples:
@@ -348,9 +349,9 @@ pub struct CoverageArgs {
     pub file: Option<PathBuf>,
     /// Only this step
     pub step: Option<String>,
-    /// A parameter's value
-    #[arg(long = "param", value_name = "NAME=VALUE", value_parser = parse_param)]
-    pub params: Vec<(String, String)>,
+    /// What it is read with.
+    #[command(flatten)]
+    pub over: OverlayArgs,
 }
 
 /// Verbs of `coverage`.
@@ -412,9 +413,9 @@ pub struct CleanArgs {
     /// Show what would be dropped, and drop nothing
     #[arg(long)]
     pub dry_run: bool,
-    /// A parameter's value
-    #[arg(long = "param", value_name = "NAME=VALUE", value_parser = parse_param)]
-    pub params: Vec<(String, String)>,
+    /// What it is read with.
+    #[command(flatten)]
+    pub over: OverlayArgs,
 }
 
 /// What `swap undo` takes.

@@ -37,7 +37,7 @@ fn run_takes_parameters_in_order() {
         ("note".to_owned(), "a=b".to_owned()),
     ];
     assert_eq!(
-        (args.pipeline.params.as_slice(), args.workers, args.new),
+        (args.pipeline.over.params.as_slice(), args.workers, args.new),
         (expected.as_slice(), 8, true)
     );
 }

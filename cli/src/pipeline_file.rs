@@ -1,14 +1,13 @@
 //! Reads a pipeline file into what the coordinator takes. The only place of this program that knows
 //! the parser.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use highwater_common::graph::GraphDocument;
 use highwater_common::id::DocumentDigest;
-use highwater_common::spec;
+use highwater_common::spec::{self, Overlay, Reading};
 
-use crate::args::FileArgs;
+use crate::args::{FileArgs, OverlayArgs};
 use crate::error::CliError;
 use crate::exit::ExitCode;
 use crate::problems::{FileProblems, Problem};
@@ -21,23 +20,37 @@ const BYTES_MAX: u64 = 1 << 20;
 pub(crate) struct PipelineFile {
     /// The file as the user named it.
     pub path: PathBuf,
+    /// The same with the flags that it was read with, as they would be typed again.
+    pub typed: String,
     /// The folder that relative paths in it mean; absolute.
     pub base_dir: PathBuf,
     /// The pipeline's name.
     pub name: String,
-    /// How many steps it has.
+    /// The environment that was laid over it.
+    pub environment: Option<String>,
+    /// How many steps it has that are enabled.
     pub steps: usize,
+    /// The steps that are not.
+    pub disabled: Vec<String>,
     /// The digest of the spec.
     pub digest: DocumentDigest,
     /// The canonical JSON of the spec.
     pub spec: Vec<u8>,
 }
 
-struct Parsed {
-    name: String,
-    steps: usize,
-    digest: DocumentDigest,
-    spec: Vec<u8>,
+impl PipelineFile {
+    /// What was laid over the file, and what that leaves out; `None` where there is nothing to say.
+    #[must_use]
+    pub(crate) fn remark(&self) -> Option<String> {
+        let environment = self.environment.as_ref();
+        let environment = environment.map(|name| format!("environment {name}"));
+        let disabled = match self.disabled.as_slice() {
+            [] => None,
+            names => Some(format!("not enabled: {}", names.join(", "))),
+        };
+        let parts: Vec<String> = environment.into_iter().chain(disabled).collect();
+        (!parts.is_empty()).then(|| parts.join(" · "))
+    }
 }
 
 /// Reads and checks the file.
@@ -45,20 +58,8 @@ struct Parsed {
 /// # Errors
 /// Code 2: the file cannot be read, or something in it is wrong; then all of it is told.
 pub(crate) fn read(args: &FileArgs) -> Result<PipelineFile, CliError> {
+    let reading = reading(args)?;
     let path = &args.file;
-    let text = text_of(path)?;
-    let params: BTreeMap<String, String> = args.params.iter().cloned().collect();
-    let parsed = parse(&text, &params).map_err(|problems| {
-        // A literal password is a problem, and the excerpt that shows the problem must not show the
-        // password.
-        let text = spec::masked(&text, &problems);
-        let problems = problems.into_iter().map(Problem::from).collect();
-        CliError::problems(FileProblems {
-            file: path.display().to_string(),
-            text,
-            problems,
-        })
-    })?;
     let unreadable = |error| {
         CliError::from_io(
             ExitCode::Usage,
@@ -69,18 +70,20 @@ pub(crate) fn read(args: &FileArgs) -> Result<PipelineFile, CliError> {
     };
     let absolute = path.canonicalize().map_err(unreadable)?;
     let base_dir = absolute.parent().unwrap_or(Path::new("/")).to_owned();
-    let Parsed {
-        name,
-        steps,
-        digest,
-        spec,
-    } = parsed;
+    let spec = reading.spec.canonical_json();
     Ok(PipelineFile {
         path: path.clone(),
+        typed: format!("{}{}", path.display(), args.over.typed()),
         base_dir,
-        name,
-        steps,
-        digest,
+        name: reading.spec.name.to_string(),
+        environment: args
+            .over
+            .environment
+            .clone()
+            .filter(|name| !name.is_empty()),
+        steps: reading.spec.steps.len(),
+        disabled: reading.disabled().map(ToString::to_string).collect(),
+        digest: DocumentDigest::of(&spec),
         spec,
     })
 }
@@ -90,12 +93,45 @@ pub(crate) fn read(args: &FileArgs) -> Result<PipelineFile, CliError> {
 /// # Errors
 /// As [`read`].
 pub(crate) fn graph(args: &FileArgs) -> Result<GraphDocument, CliError> {
-    let file = read(args)?;
-    let spec = spec::from_canonical(&file.spec).map_err(|_| {
-        CliError::new(ExitCode::Unexpected, "the spec cannot be read back")
-            .why("this is a defect of Highwater")
-    })?;
-    Ok(GraphDocument::of_spec(&spec))
+    Ok(GraphDocument::of_reading(&reading(args)?))
+}
+
+/// The file with all that was laid over it, its defaults and parameters put in: reading it gives the
+/// same pipeline.
+///
+/// # Errors
+/// As [`read`].
+pub(crate) fn resolved(args: &FileArgs) -> Result<serde_json::Value, CliError> {
+    Ok(reading(args)?.spec.to_document())
+}
+
+fn reading(args: &FileArgs) -> Result<Reading, CliError> {
+    let path = &args.file;
+    let text = text_of(path)?;
+    let OverlayArgs {
+        params,
+        environment,
+        sets,
+    } = args.over.clone();
+    let overlay = Overlay {
+        // An empty variable is none.
+        environment: environment.filter(|name| !name.is_empty()),
+        params: params.into_iter().collect(),
+        sets,
+    };
+    spec::read(&text, &overlay).map_err(|problems| {
+        // A literal password is a problem, and the excerpt that shows the problem must not show the
+        // password.
+        let text = spec::masked(&text, &problems);
+        let sets = overlay.sets.iter().enumerate();
+        let sets = sets.map(|(at, set)| spec::masked_set(set, at, &problems));
+        CliError::problems(FileProblems {
+            file: path.display().to_string(),
+            text,
+            sets: sets.collect(),
+            problems: problems.into_iter().map(Problem::from).collect(),
+        })
+    })
 }
 
 /// The JSON Schema of the file.
@@ -123,17 +159,6 @@ fn text_of(path: &Path) -> Result<String, CliError> {
     std::fs::read_to_string(path).map_err(unreadable)
 }
 
-fn parse(text: &str, params: &BTreeMap<String, String>) -> Result<Parsed, Vec<spec::Problem>> {
-    let spec = spec::parse(text, params)?;
-    let canonical = spec.canonical_json();
-    Ok(Parsed {
-        name: spec.name.to_string(),
-        steps: spec.steps.len(),
-        digest: DocumentDigest::of(&canonical),
-        spec: canonical,
-    })
-}
-
 impl From<spec::Problem> for Problem {
     fn from(problem: spec::Problem) -> Self {
         let narrow = |value: u32| usize::try_from(value).unwrap_or(usize::MAX);
@@ -143,6 +168,7 @@ impl From<spec::Problem> for Problem {
             line: narrow(problem.line),
             column: narrow(problem.column),
             length: problem.length,
+            set: problem.set,
             message: problem.message,
             hint: problem.hint,
         }

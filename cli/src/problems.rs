@@ -6,7 +6,7 @@ use miette::{
     SourceSpan,
 };
 
-use crate::render::Look;
+use crate::render::{Look, tame};
 
 /// One thing that is wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,6 +21,8 @@ pub struct Problem {
     pub column: usize,
     /// Bytes of the marked text; 0 marks a point.
     pub length: usize,
+    /// Which of the settings of the command line it is in, from 0; none of the file.
+    pub set: Option<usize>,
     /// What is wrong, without a full stop.
     pub message: String,
     /// What to do about it.
@@ -34,6 +36,8 @@ pub struct FileProblems {
     pub file: String,
     /// Its text.
     pub text: String,
+    /// What `--set` says, each as it was given.
+    pub sets: Vec<String>,
     /// What is wrong, in the order of the file.
     pub problems: Vec<Problem>,
 }
@@ -74,15 +78,15 @@ impl FileProblems {
             hint,
             ..
         } = problem;
+        let place = match problem.set {
+            Some(_) => format!("--set {}", tame(self.source(problem).1)),
+            None => format!("{}:{line}:{column}", self.file),
+        };
         let hint = hint
             .as_ref()
             .map(|hint| format!(" ({hint})"))
             .unwrap_or_default();
-        format!(
-            "{}:{line}:{column}: {code}: {}{message}{hint}\n",
-            self.file,
-            within(problem)
-        )
+        format!("{place}: {code}: {}{message}{hint}\n", within(problem))
     }
 
     fn with_caret(&self, problem: &Problem, look: &Look) -> String {
@@ -91,8 +95,9 @@ impl FileProblems {
         } else {
             GraphicalTheme::unicode_nocolor()
         };
+        let (name, source) = self.source(problem);
         let shown = Shown {
-            source: NamedSource::new(&self.file, self.text.clone()),
+            source: NamedSource::new(name, source.to_owned()),
             span: self.span(problem),
             problem,
         };
@@ -108,22 +113,31 @@ impl FileProblems {
         text
     }
 
+    /// What the problem is in: its name and its text.
+    fn source(&self, problem: &Problem) -> (&str, &str) {
+        let set = problem.set.and_then(|set| self.sets.get(set));
+        match set {
+            Some(set) => ("--set", set),
+            None => (&self.file, &self.text),
+        }
+    }
+
     /// The marked bytes; a place outside the text, as of a file that changed meanwhile, is none.
     fn span(&self, problem: &Problem) -> Option<SourceSpan> {
-        let before: usize = self
-            .text
+        let text = self.source(problem).1;
+        let before: usize = text
             .split_inclusive('\n')
             .take(problem.line.checked_sub(1)?)
             .map(str::len)
             .sum();
-        let line = self.text.get(before..)?.lines().next()?;
+        let line = text.get(before..)?.lines().next()?;
         let column = problem.column.checked_sub(1)?;
         let within_line = line
             .char_indices()
             .nth(column)
             .map_or(line.len(), |(at, _)| at);
         let start = before + within_line;
-        let length = problem.length.min(self.text.len() - start);
+        let length = problem.length.min(text.len() - start);
         Some(SourceSpan::new(start.into(), length))
     }
 }
@@ -184,6 +198,7 @@ mod tests {
             file: "pipeline.yaml".to_owned(),
             text: "version: 1\nname: shop\nsteps:\n  größe:\n    retrys: {max_attempts: 3}\n"
                 .to_owned(),
+            sets: vec!["steps.größe.limits.tasks=0".to_owned()],
             problems: vec![
                 Problem {
                     code: "spec::unknown_key".to_owned(),
@@ -191,6 +206,7 @@ mod tests {
                     line: 5,
                     column: 5,
                     length: 6,
+                    set: None,
                     message: "unknown key `retrys`".to_owned(),
                     hint: Some("did you mean `retries`?".to_owned()),
                 },
@@ -200,6 +216,7 @@ mod tests {
                     line: 1,
                     column: 1,
                     length: 0,
+                    set: None,
                     message: "`connections` is missing".to_owned(),
                     hint: None,
                 },
@@ -245,6 +262,36 @@ mod tests {
            ╰────
 
         error: 2 problems in pipeline.yaml
+        ");
+    }
+
+    #[test]
+    fn a_setting_of_the_command_line_is_named_in_the_place_of_the_file() {
+        let mut problems = sample();
+        problems.problems = vec![Problem {
+            code: "spec::out_of_range".to_owned(),
+            path: "steps.größe.limits.tasks".to_owned(),
+            line: 1,
+            column: 26,
+            length: 1,
+            set: Some(0),
+            message: "0 is too small".to_owned(),
+            hint: None,
+        }];
+        insta::assert_snapshot!(problems.render(&Look::plain()), @r"--set steps.größe.limits.tasks=0: spec::out_of_range: steps.größe.limits.tasks: 0 is too small");
+        let look = Look {
+            is_terminal: true,
+            ..Look::plain()
+        };
+        insta::assert_snapshot!(problems.render(&look), @r"
+        spec::out_of_range
+
+          × steps.größe.limits.tasks: 0 is too small
+           ╭─[--set:1:28]
+         1 │ steps.größe.limits.tasks=0
+           ·                          ┬
+           ·                          ╰── here
+           ╰────
         ");
     }
 

@@ -1,14 +1,12 @@
 //! The graph of a pipeline's steps, as people and programs see it: of a file, or of a run as it
 //! stands.
 
-use std::collections::BTreeMap;
-
 use serde::{Deserialize, Serialize};
 
 use crate::dag::Dag;
 use crate::document::{EdgeDocument, RunDocument, TaskCounts};
 use crate::id::{PipelineName, RunId, StepName};
-use crate::spec::{Spec, Step};
+use crate::spec::{Reading, Step};
 use crate::status::{RunStatus, StepStatus};
 
 /// The steps and what each waits for: schema `graph/v1`.
@@ -38,6 +36,8 @@ pub struct GraphStep {
     pub step: StepName,
     /// Its strategy.
     pub strategy: String,
+    /// Whether it is one of the pipeline's, or only in the file.
+    pub enabled: bool,
     /// What it waits for, by name.
     pub depends_on: Vec<EdgeDocument>,
     /// Where it stands, in the graph of a run.
@@ -67,17 +67,14 @@ impl Step {
 }
 
 impl GraphDocument {
-    /// The graph of a file.
+    /// The graph of a file, with the steps that are not enabled.
     #[must_use]
-    pub fn of_spec(spec: &Spec) -> Self {
-        Self::of_steps(spec.name.clone(), &spec.steps)
-    }
-
-    fn of_steps(pipeline: PipelineName, steps: &BTreeMap<StepName, Step>) -> Self {
+    pub fn of_reading(reading: &Reading) -> Self {
+        let steps = &reading.steps;
         let edges = steps
             .iter()
             .map(|(name, step)| (name.clone(), step.depends_on.clone()));
-        // A spec has been checked for circles; without an order, by name is one as well.
+        // A file has been checked for circles; without an order, by name is one as well.
         let order: Vec<StepName> = match Dag::new(edges.collect()) {
             Ok(dag) => dag.order().to_vec(),
             Err(_) => steps.keys().cloned().collect(),
@@ -87,6 +84,7 @@ impl GraphDocument {
             Some(GraphStep {
                 step: name.clone(),
                 strategy: step.strategy.load().name().to_owned(),
+                enabled: reading.spec.steps.contains_key(name),
                 depends_on: step.edges(),
                 status: None,
                 reason: String::new(),
@@ -95,7 +93,7 @@ impl GraphDocument {
         });
         Self {
             schema: "graph/v1".to_owned(),
-            pipeline,
+            pipeline: reading.spec.name.clone(),
             run: None,
             short: None,
             status: None,
@@ -109,6 +107,7 @@ impl GraphDocument {
         let steps = run.steps.iter().map(|step| GraphStep {
             step: step.step.clone(),
             strategy: step.strategy.clone(),
+            enabled: true,
             depends_on: step.depends_on.clone(),
             status: Some(step.status),
             reason: step.reason.clone(),

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use highwater_common::config::ConfigDuration;
 
-use super::file::parse_param;
+use super::file::OverlayArgs;
 
 /// What `advise` takes.
 #[derive(Debug, Clone, Args)]
@@ -36,9 +36,9 @@ pub struct AdviseArgs {
     /// Write a pipeline file of what comes first for each table; `-` writes it to stdout
     #[arg(long, value_name = "FILE")]
     pub write: Option<PathBuf>,
-    /// A parameter's value
-    #[arg(long = "param", value_name = "NAME=VALUE", value_parser = parse_param)]
-    pub params: Vec<(String, String)>,
+    /// What it is read with.
+    #[command(flatten)]
+    pub over: OverlayArgs,
 }
 
 /// What `init` takes.

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::file::parse_param;
+use super::file::OverlayArgs;
 
 /// What `graph` takes.
 #[derive(Debug, Clone, Args)]
@@ -11,7 +11,7 @@ pub struct GraphArgs {
     /// when left out
     #[arg(value_name = "FILE|RUN")]
     pub of: Option<String>,
-    /// A parameter's value
-    #[arg(long = "param", value_name = "NAME=VALUE", value_parser = parse_param)]
-    pub params: Vec<(String, String)>,
+    /// What it is read with.
+    #[command(flatten)]
+    pub over: OverlayArgs,
 }

@@ -310,7 +310,7 @@ fn of_database(from: &ConnectionName, table: TableName) -> Wanted {
 fn of_file(args: &AdviseArgs, only: &[TableName]) -> Result<Asked, CliError> {
     let file = pipeline_file::read(&FileArgs {
         file: PathBuf::from(&args.of),
-        params: args.params.clone(),
+        over: args.over.clone(),
     })?;
     let spec: Spec = spec::from_canonical(&file.spec).map_err(|_| {
         CliError::new(ExitCode::Unexpected, "the spec cannot be read back")

@@ -35,7 +35,7 @@ pub(super) async fn show(
     let step = args.step.as_deref().map(step_name).transpose()?;
     let file = FileArgs {
         file: file.clone(),
-        params: args.params.clone(),
+        over: args.over.clone(),
     };
     let come_back = format!(
         "{} coverage {}",

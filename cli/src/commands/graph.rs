@@ -21,7 +21,7 @@ pub(super) async fn graph(
     let graph = match args.of.as_deref() {
         Some(of) if names_a_file(of) => pipeline_file::graph(&FileArgs {
             file: PathBuf::from(of),
-            params: args.params.clone(),
+            over: args.over.clone(),
         })?,
         run => of_run(context, run.unwrap_or_default()).await?,
     };

@@ -32,6 +32,7 @@ use crate::contexts::Contexts;
 use crate::error::CliError;
 use crate::exit::ExitCode;
 use crate::output::Output;
+use crate::pipeline_file::PipelineFile;
 use crate::render;
 
 /// Does what the command line says, and tells of an error.
@@ -150,6 +151,13 @@ impl Context<'_> {
                 .collect(),
         };
         self.output.data(&text)
+    }
+
+    /// Says what was laid over a pipeline file, and what that leaves out.
+    pub(crate) fn remark(&mut self, pipeline: &PipelineFile) {
+        if let Some(remark) = pipeline.remark() {
+            self.output.say(&remark);
+        }
     }
 
     /// Writes how a run ended.

@@ -6,7 +6,7 @@ use highwater_proto::v1::GetRunRequest;
 
 use super::Context;
 use super::run::{Wanted, submit};
-use crate::args::FileArgs;
+use crate::args::PlanArgs;
 use crate::connect::{Connection, Fetched, Need, Where};
 use crate::deadline::{CALL_WAIT_MAX, within};
 use crate::error::CliError;
@@ -19,8 +19,15 @@ use crate::render;
 /// Workers that probe, when they live in this process.
 const PROBE_WORKERS: u32 = 4;
 
-pub(super) async fn plan(context: &mut Context<'_>, args: &FileArgs) -> Result<ExitCode, CliError> {
-    let pipeline = pipeline_file::read(args)?;
+pub(super) async fn plan(context: &mut Context<'_>, args: &PlanArgs) -> Result<ExitCode, CliError> {
+    if args.resolved {
+        let document = pipeline_file::resolved(&args.pipeline)?;
+        let steps = document["steps"].as_object();
+        let steps = steps.map_or_else(Vec::new, |steps| steps.keys().cloned().collect());
+        context.print(&document, |_| render::yaml(&document), || steps)?;
+        return Ok(ExitCode::Success);
+    }
+    let pipeline = pipeline_file::read(&args.pipeline)?;
     plan_file(
         context,
         &Where::new(context.global, PROBE_WORKERS),
@@ -35,8 +42,9 @@ pub(crate) async fn plan_file(
     pipeline: &PipelineFile,
 ) -> Result<ExitCode, CliError> {
     let connection = context.open(place, Need::Act).await?;
+    context.remark(pipeline);
     let program = context.output.talk_look.program.clone();
-    let come_back = format!("{program} plan {}", pipeline.path.display());
+    let come_back = format!("{program} plan {}", pipeline.typed);
     let plan = match make_plan(context, connection, pipeline, Wanted::Plan, come_back).await? {
         Planned::Made(plan) => plan,
         Planned::Not(exit) => return Ok(exit),
@@ -48,7 +56,7 @@ pub(crate) async fn plan_file(
     )?;
     context
         .output
-        .say(&format!("next: {program} run {}", pipeline.path.display()));
+        .say(&format!("next: {program} run {}", pipeline.typed));
     Ok(ExitCode::Success)
 }
 

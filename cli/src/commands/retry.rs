@@ -5,7 +5,7 @@ use highwater_proto::v1::RetryRequest;
 
 use super::Context;
 use super::run::{follow_to_end, may_detach};
-use crate::args::{FileArgs, ResolveArgs, RetryArgs, names_a_file};
+use crate::args::{FileArgs, OverlayArgs, ResolveArgs, RetryArgs, names_a_file};
 use crate::connect::{Fetched, Need, Where};
 use crate::deadline::{CALL_WAIT_MAX, within};
 use crate::error::CliError;
@@ -63,7 +63,7 @@ fn run_of(run: &str) -> Result<String, CliError> {
     }
     let file = FileArgs {
         file: run.into(),
-        params: Vec::new(),
+        over: OverlayArgs::default(),
     };
     Ok(pipeline_file::read(&file)?.name)
 }

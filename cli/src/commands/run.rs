@@ -105,7 +105,7 @@ fn may_run_programs(place: &Where, pipeline: &PipelineFile) -> Result<(), CliErr
                 .why("it is not there, or none of the programs that are allowed here")
                 .next(format!(
                     "highwater run {} --allow-exec {path}",
-                    pipeline.path.display()
+                    pipeline.typed
                 )));
             }
         }
@@ -121,8 +121,9 @@ pub(crate) async fn submit_and_follow(
 ) -> Result<ExitCode, CliError> {
     may_run_programs(place, pipeline)?;
     let mut connection = context.open(place, Need::Own).await?;
+    context.remark(pipeline);
     let program = context.output.talk_look.program.clone();
-    let again = format!("{program} run {}", pipeline.path.display());
+    let again = format!("{program} run {}", pipeline.typed);
     let wanted = if submission.fresh {
         Wanted::FreshRun
     } else {

@@ -67,7 +67,7 @@ pub(super) async fn clean(
     let step = args.step.as_deref().map(step_name).transpose()?;
     let pipeline = pipeline_file::read(&FileArgs {
         file: args.file.clone(),
-        params: args.params.clone(),
+        over: args.over.clone(),
     })?;
     let errand = |drops| {
         Errand::Clean(Clean {

@@ -10,13 +10,15 @@ use crate::pipeline_file;
 
 pub(super) fn validate(context: &mut Context<'_>, args: &FileArgs) -> Result<ExitCode, CliError> {
     let file = pipeline_file::read(args)?;
-    let document = json!({"schema": "validation/v1", "pipeline": file.name, "steps": file.steps, "spec": file.digest.to_string()});
+    let document = json!({"schema": "validation/v1", "pipeline": file.name, "steps": file.steps, "spec": file.digest.to_string(), "environment": file.environment, "not_enabled": file.disabled});
     let steps = if file.steps == 1 { "step" } else { "steps" };
     context.print(
         &document,
         |look| {
+            let remark = file.remark();
+            let remark = remark.map_or_else(String::new, |remark| format!(" · {remark}"));
             format!(
-                "{}: {} {steps}, spec {}\n",
+                "{}: {} {steps}, spec {}{remark}\n",
                 look.good("ok"),
                 file.steps,
                 file.digest.short()

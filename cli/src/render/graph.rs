@@ -172,6 +172,9 @@ fn remarks(
             Some(_) | None => look.step_status(status),
         });
     }
+    if !step.enabled {
+        remarks.push(look.warn("not enabled"));
+    }
     let (continued, waited): (Vec<&EdgeDocument>, Vec<&EdgeDocument>) =
         step.depends_on.iter().partition(|edge| edge.continues);
     remarks.extend(

@@ -83,9 +83,11 @@ fn edges(graph: &GraphDocument) -> impl Iterator<Item = (&GraphStep, &EdgeDocume
 }
 
 fn label(step: &GraphStep, line: &str) -> String {
-    let status = step
-        .status
-        .map_or_else(String::new, |status| format!("{line}{}", status.as_str()));
+    let status = match step.status {
+        Some(status) => format!("{line}{}", status.as_str()),
+        None if !step.enabled => format!("{line}not enabled"),
+        None => String::new(),
+    };
     // A newer coordinator may know other strategies, and words with other characters.
     let strategy: String = step
         .strategy

@@ -19,6 +19,7 @@ fn of(steps: &[(&str, &[&str])]) -> GraphDocument {
     let step = |(name, on): &(&str, &[&str])| GraphStep {
         step: name.parse().unwrap(),
         strategy: "swap".to_owned(),
+        enabled: true,
         depends_on: on.iter().map(|on| edge(on)).collect(),
         status: None,
         reason: String::new(),
@@ -193,6 +194,24 @@ fn what_goes_on_where_another_ends_is_said() {
       step_orders_live["orders_live<br/>swap"]
       step_orders -- continues --> step_orders_live
     "#);
+}
+
+#[test]
+fn a_step_that_is_not_enabled_is_drawn_and_said_to_be_none() {
+    let mut odd = of(&[("orders", &[]), ("payments", &["orders"])]);
+    odd.steps[1].enabled = false;
+    insta::assert_snapshot!(drawn(&odd), @r"
+    shop · 2 steps
+    orders       swap
+    └─ payments  swap  not enabled
+    ");
+    insta::assert_snapshot!(mermaid(&odd), @r#"
+    flowchart LR
+      step_orders["orders<br/>swap"]
+      step_payments["payments<br/>swap<br/>not enabled"]
+      step_orders --> step_payments
+    "#);
+    assert!(dot(&odd).contains("payments\\nswap\\nnot enabled"));
 }
 
 #[test]

@@ -12,6 +12,7 @@ mod run;
 mod runs;
 mod summary;
 mod tasks;
+mod yaml;
 
 pub(crate) use advise::advice;
 pub(crate) use cluster::{cluster, workers};
@@ -26,6 +27,7 @@ pub(crate) use run::{failed_task, is_told_by, name_width};
 pub(crate) use runs::runs;
 pub(crate) use summary::{next_command, summary};
 pub(crate) use tasks::{events, tasks};
+pub(crate) use yaml::yaml;
 
 use comfy_table::{Cell, CellAlignment, Table, presets};
 

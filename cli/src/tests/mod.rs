@@ -135,6 +135,9 @@ impl Shell {
 fn pipeline() -> PipelineFile {
     PipelineFile {
         path: PathBuf::from("pipeline.yaml"),
+        typed: "pipeline.yaml".to_owned(),
+        environment: None,
+        disabled: Vec::new(),
         base_dir: PathBuf::from("/"),
         name: "shop".to_owned(),
         steps: 2,

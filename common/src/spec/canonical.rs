@@ -5,6 +5,7 @@ use serde_json::{Map, Value as Json};
 use super::document::tree;
 use super::model::Spec;
 use super::problem::{Location, Problem, Problems};
+use super::reading::read_tree;
 use crate::error_code::ErrorCode;
 use crate::id::DocumentDigest;
 
@@ -62,12 +63,12 @@ pub fn from_canonical(bytes: &[u8]) -> Result<Spec, Vec<Problem>> {
     };
     // Whatever the model would admit beyond what a file can say is found by saying it in a file's
     // words.
-    let again = super::read_tree(
+    let again = read_tree(
         tree(&spec.to_document()),
         &std::collections::BTreeMap::new(),
         Problems::default(),
     )?;
-    if again == spec && spec.canonical_json() == bytes {
+    if again.spec == spec && spec.canonical_json() == bytes {
         return Ok(spec);
     }
     problems.add(

@@ -159,7 +159,7 @@ fn foreign_key(
         .hint(format!("it goes with `{tag}: {}`", key.only.join("` or `")));
 }
 
-fn unknown_key(
+pub(super) fn unknown_key(
     entry: &Entry,
     fields: &Fields,
     word: Option<&str>,
@@ -270,13 +270,20 @@ fn check_named(node: &Node, named: &Named, path: &str, extent: Extent, problems:
     }
     for entry in entries {
         let below = join(path, &entry.key);
-        if !named.is_any_text && !is_name(&entry.key) {
-            let message = format!("`{}` cannot name {}", shortened(&entry.key), named.what);
-            problems
-                .add(ErrorCode::SpecBadName, &below, entry.location, message)
-                .hint(NAME_HINT);
+        if !named.is_any_text {
+            check_name(entry, named.what, &below, problems);
         }
         check(&entry.node, &named.each, &below, extent, problems);
+    }
+}
+
+/// Reports a key that is no name.
+pub(super) fn check_name(entry: &Entry, what: &str, path: &str, problems: &mut Problems) {
+    if !is_name(&entry.key) {
+        let message = format!("`{}` cannot name {what}", shortened(&entry.key));
+        problems
+            .add(ErrorCode::SpecBadName, path, entry.location, message)
+            .hint(NAME_HINT);
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::draft::{Draft, DraftStep, Located, Side};
+use super::enabled_rules::check_enabled;
 use super::log_rules::check_slots;
 use super::problem::Problems;
 use super::script::statements;
@@ -18,6 +19,7 @@ pub(super) fn check_whole(draft: &Draft, problems: &mut Problems) {
     check_connections(draft, problems);
     check_pools(draft, problems);
     check_graph(draft, problems);
+    check_enabled(draft, problems);
     check_tables(draft, problems);
     check_continued(draft, problems);
     check_scripts(draft, problems);
@@ -199,7 +201,7 @@ type TableId = (String, String, String);
 
 fn check_tables(draft: &Draft, problems: &mut Problems) {
     let mut written: BTreeMap<TableId, &str> = BTreeMap::new();
-    for step in &draft.steps {
+    for step in draft.steps.iter().filter(|step| step.is_enabled) {
         let (from, to) = (
             side_id(draft, step.from.as_ref()),
             side_id(draft, step.to.as_ref()),

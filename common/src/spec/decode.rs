@@ -50,9 +50,11 @@ pub(super) fn draft(file: &Node) -> Draft {
         });
         steps.push(draft);
     }
+    let mut enabled = read.clone().map(|read| without_disabled(read, &steps));
     // What another step goes on from knows that it does.
-    for continued in steps.iter().filter_map(|step| step.continues.as_ref()) {
-        let step = read
+    let goes_on = steps.iter().filter(|step| step.is_enabled);
+    for continued in goes_on.filter_map(|step| step.continues.as_ref()) {
+        let step = enabled
             .as_mut()
             .and_then(|read| read.get_mut(&continued.value));
         if let Some(Strategy::Backfill(backfill)) = step.map(|step: &mut Step| &mut step.strategy) {
@@ -78,7 +80,7 @@ pub(super) fn draft(file: &Node) -> Draft {
                 .iter()
                 .map(|(name, node)| Some((name.value.parse().ok()?, pool(node)?)))
                 .collect::<Option<_>>()?,
-            steps: read?,
+            steps: enabled?,
         })
     };
     let spec = spec();
@@ -88,7 +90,24 @@ pub(super) fn draft(file: &Node) -> Draft {
         pools,
         steps,
         spec,
+        read,
     }
+}
+
+/// The steps that are enabled. Nobody waits for the end of one that is not.
+fn without_disabled(
+    mut read: BTreeMap<StepName, Step>,
+    steps: &[DraftStep],
+) -> BTreeMap<StepName, Step> {
+    let is_enabled = |name: &StepName| {
+        let step = steps.iter().find(|step| step.name.value == name.as_str());
+        step.is_none_or(|step| step.is_enabled)
+    };
+    read.retain(|name, _| is_enabled(name));
+    for step in read.values_mut() {
+        step.depends_on.retain(|edge| is_enabled(&edge.step));
+    }
+    read
 }
 
 fn pool(node: &Node) -> Option<Pool> {
@@ -188,6 +207,7 @@ fn draft_step(name: Located<String>, node: &Node) -> DraftStep {
     let is_following = tag_of(&STEP, node) == Some("cdc");
     let followed = node.get("strategy").filter(|_| is_following);
     DraftStep {
+        is_enabled: !node.get("enabled").is_some_and(Node::is_false),
         slot: followed.and_then(|of| {
             sited(of, "slot", &join(&name.path, "strategy"), |node| {
                 node.as_text().map(str::to_owned)

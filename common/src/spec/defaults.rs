@@ -1,7 +1,8 @@
-//! Puts the file into its long form: shorthands written out, `defaults` laid under every step.
+//! Puts the file into its long form: shorthands written out, `defaults` laid under every step. And
+//! what is laid over a file.
 
 use super::keys::FILE;
-use super::node::{Entry, Node, Value};
+use super::node::{Entry, Node, Value, join};
 use super::shape::{Form, Shape};
 
 /// Writes shorthands out and lays `defaults` under every step. Values keep the place where they
@@ -45,8 +46,39 @@ fn lay(under: &[Entry], over: &mut Node, is_step: bool) {
     }
 }
 
+/// Lays entries over those of `below`, whose path is given.
+pub(super) fn lay_over(over: &[Entry], below: &mut Node, path: &str) {
+    let Value::Map(entries) = &mut below.value else {
+        below.value = Value::Map(over.to_vec());
+        return;
+    };
+    for laid in over {
+        // Half of one strategy is none.
+        let is_whole = laid.key == "strategy" && is_step(path);
+        let merges = |entry: &Entry| {
+            let are_maps = matches!(
+                (&entry.node.value, &laid.node.value),
+                (Value::Map(_), Value::Map(_))
+            );
+            are_maps && !is_whole
+        };
+        match entries.iter_mut().find(|entry| entry.key == laid.key) {
+            Some(entry) if merges(entry) => {
+                lay_over(laid.node.entries(), &mut entry.node, &join(path, &laid.key));
+            }
+            Some(entry) => *entry = laid.clone(),
+            None => entries.push(laid.clone()),
+        }
+    }
+}
+
+/// Whether the path is that of a step, or of what is laid under one.
+fn is_step(path: &str) -> bool {
+    path == "defaults" || (path.starts_with("steps.") && path.matches('.').count() == 1)
+}
+
 /// Writes out the texts that stand for a map of one key.
-fn expand(node: &mut Node, shape: &Shape) {
+pub(super) fn expand(node: &mut Node, shape: &Shape) {
     match shape {
         Shape::Fields(fields) | Shape::Partial(fields) => {
             if let (Some(key), Some(_)) = (fields.shorthand, node.as_text()) {

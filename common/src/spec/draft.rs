@@ -1,8 +1,10 @@
 //! What could be made of a file, part by part, so that what is right can be judged although
 //! something is wrong.
 
+use std::collections::BTreeMap;
+
 use super::connection::Connection;
-use super::model::{Dependency, Spec};
+use super::model::{Dependency, Spec, Step};
 use super::problem::Location;
 use super::value::TableName;
 use crate::id::{ConnectionName, PoolName, StepName};
@@ -22,14 +24,18 @@ pub(super) struct Draft {
     /// The names of the pools.
     pub(super) pools: Vec<String>,
     pub(super) steps: Vec<DraftStep>,
-    /// The whole, when every part could be read.
+    /// The whole, when every part could be read, without the steps that are not enabled.
     pub(super) spec: Option<Spec>,
+    /// Every step, when all of them could be read.
+    pub(super) read: Option<BTreeMap<StepName, Step>>,
 }
 
 /// What could be made of a step.
 #[derive(Debug)]
 pub(super) struct DraftStep {
     pub(super) name: Located<String>,
+    /// Whether it is one of the pipeline's.
+    pub(super) is_enabled: bool,
     pub(super) depends_on: Vec<Located<Dependency>>,
     pub(super) pools: Vec<Located<PoolName>>,
     pub(super) from: Option<Side>,

@@ -62,9 +62,11 @@ pub(super) static FILE: Fields = Fields {
             "throttle",
             "`max_connections` of a connection and `limits.tasks` spare a source",
         ),
-        Key::later(
+        Key::new(
             "environments",
-            "use parameters, or a file for each environment",
+            Shape::Named(&ENVIRONMENTS),
+            "What is different in some places, by name: --env NAME lays one over the file. Maps \
+             merge, lists and `strategy` are replaced.",
         ),
     ],
 };
@@ -207,4 +209,86 @@ static STEPS: Named = Named {
     entries_min: 1,
     entries_max: 200,
     each: Shape::Fields(&STEP),
+};
+
+static ENVIRONMENTS: Named = Named {
+    what: "an environment",
+    placeholder: "<environment>",
+    is_any_text: false,
+    entries_min: 0,
+    entries_max: 50,
+    each: Shape::Partial(&ENVIRONMENT),
+};
+
+/// What may differ: all that a file says but its version, and what is laid under steps rather than
+/// over them.
+pub(super) static ENVIRONMENT: Fields = Fields {
+    what: "an environment",
+    tag: None,
+    shorthand: None,
+    is_merged: true,
+    keys: &[
+        Key::new(
+            "name",
+            Shape::Name,
+            "The pipeline's name there: with one of its own it has a history of its own.",
+        ),
+        Key::new(
+            "params",
+            Shape::Named(&PARAMS_OVER),
+            "Defaults of parameters there.",
+        ),
+        Key::new(
+            "connections",
+            Shape::Named(&CONNECTIONS_OVER),
+            "What is different about databases, and those that are there alone.",
+        ),
+        Key::new(
+            "limits",
+            Shape::Fields(&RUN_LIMITS),
+            "Limits of a run there.",
+        ),
+        Key::new("pools", Shape::Named(&POOLS_OVER), "Limits by name there."),
+        Key::new(
+            "steps",
+            Shape::Named(&STEPS_OVER),
+            "What is different about steps; all of them are the file's.",
+        ),
+    ],
+};
+
+static PARAMS_OVER: Named = Named {
+    what: "a parameter",
+    placeholder: "<param>",
+    is_any_text: false,
+    entries_min: 0,
+    entries_max: 200,
+    each: Shape::Partial(&PARAM),
+};
+
+static CONNECTIONS_OVER: Named = Named {
+    what: "a connection",
+    placeholder: "<connection>",
+    is_any_text: false,
+    entries_min: 0,
+    entries_max: 200,
+    each: Shape::Partial(&CONNECTION),
+};
+
+static POOLS_OVER: Named = Named {
+    what: "a pool",
+    placeholder: "<pool>",
+    is_any_text: false,
+    entries_min: 0,
+    entries_max: 200,
+    each: Shape::Partial(&POOL),
+};
+
+static STEPS_OVER: Named = Named {
+    what: "a step",
+    placeholder: "<step>",
+    is_any_text: false,
+    entries_min: 0,
+    entries_max: 200,
+    each: Shape::Partial(&STEP),
 };

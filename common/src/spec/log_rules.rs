@@ -70,7 +70,7 @@ pub(super) fn check_log(step: &Node, path: &str, problems: &mut Problems) {
 /// Reports slots that two steps would read, and databases whose log is not read.
 pub(super) fn check_slots(draft: &Draft, problems: &mut Problems) {
     let mut readers: BTreeMap<(&str, &str), &str> = BTreeMap::new();
-    for step in &draft.steps {
+    for step in draft.steps.iter().filter(|step| step.is_enabled) {
         let Some(slot) = &step.slot else {
             continue;
         };

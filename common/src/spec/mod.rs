@@ -17,8 +17,10 @@ mod decode;
 mod defaults;
 mod document;
 mod draft;
+mod enabled_rules;
 mod fields;
 mod keys;
+mod layers;
 mod log_rules;
 mod log_step;
 mod millis;
@@ -30,12 +32,14 @@ mod problem;
 mod program;
 #[cfg(test)]
 mod properties;
+mod reading;
 mod relation;
 mod rules;
 mod scalars;
 mod schema;
 mod script;
 mod secret;
+mod sets;
 mod shape;
 mod sides;
 mod step_keys;
@@ -47,18 +51,16 @@ mod tests;
 mod value;
 mod write;
 
-use std::collections::BTreeMap;
-
-use crate::error_code::ErrorCode;
-
 pub use canonical::from_canonical;
 pub use columns::ColumnRules;
 pub use connection::Connection;
 pub use data_check::{Check, query_about};
+pub use layers::{Overlay, parse, read};
 pub use log_step::{Cdc, Deletes, Until};
 pub use model::*;
-pub use problem::{Problem, masked};
+pub use problem::{Problem, masked, masked_set};
 pub use program::{Argument, ArgumentValues, Program};
+pub use reading::Reading;
 pub use relation::Relation;
 pub use schema::json_schema;
 pub use script::{LiteralKind, Parameter, ScriptError, Statement, statements};
@@ -69,59 +71,6 @@ pub use value::{Bound, BoundForm, TableName, duration_text, table_text};
 pub use write::*;
 
 use node::{Node, Value};
-use problem::{Location, Problems};
-use shape::Shape;
-
-/// Reads a pipeline file, with the values that parameters were given.
-///
-/// # Errors
-/// Every [`Problem`] of the file, in its order; never only the first one.
-pub fn parse(text: &str, params: &BTreeMap<String, String>) -> Result<Spec, Vec<Problem>> {
-    let mut problems = Problems::default();
-    match node::read(text, &mut problems) {
-        Some(file) => read_tree(file, params, problems),
-        None => Err(problems.into_sorted()),
-    }
-}
-
-/// Reads the tree of a file.
-fn read_tree(
-    mut file: Node,
-    params: &BTreeMap<String, String>,
-    mut problems: Problems,
-) -> Result<Spec, Vec<Problem>> {
-    params::substitute(&mut file, params, &mut problems);
-    defaults::long_form(&mut file);
-    check::check(
-        &file,
-        &Shape::Fields(&keys::FILE),
-        "",
-        check::Extent::Whole,
-        &mut problems,
-    );
-    for step in file.get("steps").map_or(&[][..], Node::entries) {
-        rules::check_step(&step.node, &node::join("steps", &step.key), &mut problems);
-    }
-    let draft = decode::draft(&file);
-    checks::check_whole(&draft, &mut problems);
-    match draft.spec {
-        Some(spec) if problems.is_empty() => Ok(spec),
-        Some(_) => Err(problems.into_sorted()),
-        None => {
-            if problems.is_empty() {
-                // A rule of decoding that no check knows. Refusing is safe; a property looks for
-                // such files.
-                problems.add(
-                    ErrorCode::SpecUnreadable,
-                    "",
-                    Location::START,
-                    "the file cannot be read, and no rule says why",
-                );
-            }
-            Err(problems.into_sorted())
-        }
-    }
-}
 
 /// The duration that a text like `15s`, `45m`, `1h30m` or `50ms` stands for.
 #[must_use]
@@ -140,12 +89,21 @@ pub fn parse_table(text: &str) -> Result<TableName, String> {
 impl Node {
     /// True for `true`.
     fn is_true(&self) -> bool {
-        matches!(
-            &self.value,
+        self.as_bool() == Some(true)
+    }
+
+    /// True for `false`.
+    fn is_false(&self) -> bool {
+        self.as_bool() == Some(false)
+    }
+
+    fn as_bool(&self) -> Option<bool> {
+        match &self.value {
             Value::Scalar(node::Scalar {
-                kind: node::ScalarKind::Bool(true),
+                kind: node::ScalarKind::Bool(value),
                 ..
-            })
-        )
+            }) => Some(*value),
+            Value::Scalar(_) | Value::List(_) | Value::Map(_) => None,
+        }
     }
 }

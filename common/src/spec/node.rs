@@ -236,6 +236,7 @@ fn place_of(text: &str, location: YamlLocation) -> Location {
         column: short(location.column()),
         offset: offset.saturating_add(mark),
         length,
+        set: None,
     }
 }
 

@@ -17,6 +17,8 @@ pub(super) struct Location {
     pub(super) column: u32,
     pub(super) offset: usize,
     pub(super) length: usize,
+    /// The setting that it is in, from 0; none of the file.
+    pub(super) set: Option<usize>,
 }
 
 impl Location {
@@ -26,6 +28,7 @@ impl Location {
         column: 1,
         offset: 0,
         length: 0,
+        set: None,
     };
 }
 
@@ -45,6 +48,10 @@ pub struct Problem {
     pub offset: usize,
     /// Bytes of the marked text; 0 marks a point.
     pub length: usize,
+    /// Which of the settings of [`Overlay`](super::Overlay) the place is in, from 0; none of the
+    /// file itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub set: Option<usize>,
     /// What is wrong, in one sentence without a full stop.
     pub message: String,
     /// What to do about it.
@@ -59,6 +66,7 @@ impl Problem {
             column: self.column,
             offset: self.offset,
             length: self.length,
+            set: self.set,
         }
     }
 }
@@ -102,6 +110,7 @@ impl Problems {
             column,
             offset,
             length,
+            set,
         } = location;
         self.0.push(Problem {
             code,
@@ -110,6 +119,7 @@ impl Problems {
             column,
             offset,
             length,
+            set,
             message,
             hint: None,
         });
@@ -121,6 +131,11 @@ impl Problems {
         if let Some(problem) = self.0.last_mut() {
             problem.hint(hint);
         }
+    }
+
+    /// Those of several readings together.
+    pub(super) fn from(problems: impl IntoIterator<Item = Problem>) -> Self {
+        Self(problems.into_iter().collect())
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -156,7 +171,7 @@ impl Problems {
         self.0.retain(|problem| {
             seen.insert((problem.code, problem.location(), problem.message.clone()))
         });
-        self.0.sort_by_key(|problem| problem.offset);
+        self.0.sort_by_key(|problem| (problem.set, problem.offset));
         self.0
     }
 }
@@ -171,9 +186,19 @@ impl Problem {
 /// looks like a password masked, so that every place still holds.
 #[must_use]
 pub fn masked(text: &str, problems: &[Problem]) -> String {
+    masked_in(text, None, problems)
+}
+
+/// The text of a setting of [`Overlay`](super::Overlay) as it may be shown beside `problems`.
+#[must_use]
+pub fn masked_set(text: &str, set: usize, problems: &[Problem]) -> String {
+    masked_in(text, Some(set), problems)
+}
+
+fn masked_in(text: &str, set: Option<usize>, problems: &[Problem]) -> String {
     let marked = problems
         .iter()
-        .filter(|problem| problem.code == ErrorCode::SpecLiteralPassword);
+        .filter(|problem| problem.code == ErrorCode::SpecLiteralPassword && problem.set == set);
     let hidden = marked.map(|problem| {
         (
             problem.offset,

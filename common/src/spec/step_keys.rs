@@ -123,7 +123,12 @@ pub(super) static STEP: Fields = Fields {
             "Whether the program may be run again although nobody knows how far it came; false.",
         )
         .only(EXEC),
-        Key::later("enabled", "leave the step out of the file"),
+        Key::new(
+            "enabled",
+            Shape::Bool,
+            "Whether the step is one of the pipeline's; true. One that is not is as if it were not in \
+             the file: what needs its success has to be left out as well.",
+        ),
     ],
 };
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde_json::{Value as Json, json};
 
 use super::*;
+use crate::error_code::ErrorCode;
 use crate::id::StepName;
 
 pub(super) const FLIGHTS: &str = r#"
@@ -37,6 +38,14 @@ connections:
   locked: {type: postgres, url: "${file:/run/url}", read_only: true}
 limits: {tasks: 48}
 pools: {legacy_reads: {tasks: 12}, evenings: {tasks: 3}}
+environments:
+  dev:
+    name: full_dev
+    params: {since: {type: date, default: 2013-01-31}}
+    connections: {target: {type: postgres, url: "${env:DEV_URL}", max_connections: 2, read_only: false}, source: {path: dev.db}}
+    limits: {tasks: 2}
+    pools: {evenings: {tasks: 1}}
+    steps: {orders: {enabled: false}}
 defaults:
   from: {connection: source, columns: {secret: {exclude: true}}}
   to: {connection: target, table: "analytics.{source.table}"}
@@ -54,6 +63,10 @@ defaults:
 steps:
   bench:
     strategy: {type: noop, tasks: 10, hold: 50ms}
+    depends_on: []
+  retired:
+    enabled: false
+    strategy: {type: noop, tasks: 1}
     depends_on: []
   rates:
     strategy: {type: full_refresh, consistency: snapshot, allow_empty: true, allow_shrink: true}
