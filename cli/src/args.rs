@@ -6,6 +6,7 @@ mod file;
 mod forms;
 mod graph;
 mod plan;
+mod validate;
 mod watermarks;
 
 use std::path::PathBuf;
@@ -20,6 +21,7 @@ pub(crate) use self::file::{FileArgs, OverlayArgs, names_a_file};
 pub(crate) use self::forms::{ColorWhen, OutputForm, ProgressForm};
 pub(crate) use self::graph::GraphArgs;
 pub(crate) use self::plan::PlanArgs;
+pub(crate) use self::validate::ValidateArgs;
 pub(crate) use self::watermarks::WatermarksCommand;
 
 /// The folder of the embedded mode's state when none is named.
@@ -43,7 +45,7 @@ Examples:
 
 Exit codes:
   0 success    2 usage, invalid file    3 failed, part committed    4 nothing selected    5 unreachable
-  6 refused    7 failed, nothing committed    8 cancelled    9 in doubt    124 timed out    130 interrupted    1 unexpected"
+  6 refused    7 failed, nothing committed    8 cancelled    9 in doubt    10 work to do    124 timed out    130 interrupted    1 unexpected"
 )]
 pub struct Cli {
     /// What to do.
@@ -123,7 +125,10 @@ pub struct Global {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Reads a pipeline file and reports everything that is wrong with it; needs no network
-    Validate(FileArgs),
+    #[command(
+        after_help = "Example:\n  highwater validate --explain write.mode    what may stand there? needs no file"
+    )]
+    Validate(ValidateArgs),
     /// Writes a pipeline file of a database's tables, each loaded as it fits; `advise` says why
     Init(InitArgs),
     /// Looks at tables and says which way to load each, and why; changes nothing
@@ -144,12 +149,18 @@ Examples:
   highwater graph pipeline.yaml -o mermaid        for a page; `-o dot` for Graphviz, `-o json` for programs")]
     Graph(GraphArgs),
     /// Probes the sources and shows what a run would do; changes nothing
+    #[command(after_help = "\
+Examples:
+  highwater plan pipeline.yaml --out plan.json    then: highwater run plan.json
+  highwater plan pipeline.yaml --exit-code        10: there is something to do
+  highwater plan pipeline.yaml --env dev --set limits.tasks=2 --resolved")]
     Plan(PlanArgs),
     /// Runs a pipeline, or goes on with its unfinished run, and follows it to its end
     #[command(after_help = "\
 Examples:
   highwater run pipeline.yaml --param since=2024-01-01
   highwater run pipeline.yaml --workers 8
+  highwater run plan.json                                what `plan --out` saved: as it was shown, or not at all
   highwater run pipeline.yaml --every 5m                 again and again, until Ctrl-C
   highwater run pipeline.yaml --new                      the file has changed: cancel the unfinished run first
   highwater run pipeline.yaml --coordinator http://127.0.0.1:7070 --detach")]
@@ -229,7 +240,11 @@ Examples:
         command: ContextCommand,
     },
     /// Prints the JSON Schema of the pipeline file
-    Schema,
+    Schema {
+        /// What a key means instead, such as `steps.write.mode`, or the end of its path
+        #[arg(long, value_name = "KEY")]
+        explain: Option<String>,
+    },
     /// Prints the version
     Version,
 }
@@ -246,7 +261,7 @@ impl Command {
                     | Self::Init(_)
                     | Self::Advise(_)
                     | Self::Context { .. }
-                    | Self::Schema
+                    | Self::Schema { .. }
                     | Self::Version
             ),
         }

@@ -139,6 +139,6 @@ fn help_shows_every_verb_and_the_exit_codes() {
 
     Exit codes:
       0 success    2 usage, invalid file    3 failed, part committed    4 nothing selected    5 unreachable
-      6 refused    7 failed, nothing committed    8 cancelled    9 in doubt    124 timed out    130 interrupted    1 unexpected
+      6 refused    7 failed, nothing committed    8 cancelled    9 in doubt    10 work to do    124 timed out    130 interrupted    1 unexpected
     ");
 }

@@ -1,6 +1,7 @@
 //! Which exit code a run's end, or a call's refusal, comes to.
 
 use highwater_common::document::RunDocument;
+use highwater_common::error_code::ErrorCode;
 use highwater_common::status::RunStatus;
 pub use highwater_runtime::ExitCode;
 use tonic::Code;
@@ -8,15 +9,22 @@ use tonic::Code;
 /// What a verb that followed a run to its end exits with. A run that was left before its end counts
 /// as interrupted; one that was only planned has done what was asked.
 #[must_use]
-pub(crate) const fn of_run(run: &RunDocument) -> ExitCode {
+pub(crate) fn of_run(run: &RunDocument) -> ExitCode {
     match run.status {
         RunStatus::Success | RunStatus::Planned => ExitCode::Success,
         RunStatus::Failed | RunStatus::Cancelled if run.tasks.in_doubt > 0 => ExitCode::InDoubt,
         RunStatus::Failed if run.committed => ExitCode::PartCommitted,
+        RunStatus::Failed if is_stale(run) => ExitCode::Refused,
         RunStatus::Failed => ExitCode::NothingCommitted,
         RunStatus::Cancelled | RunStatus::Cancelling => ExitCode::Cancelled,
         RunStatus::Planning | RunStatus::Running => ExitCode::Interrupted,
     }
+}
+
+/// Whether a plan that was saved turned out not to hold any more before anything of it was done.
+fn is_stale(run: &RunDocument) -> bool {
+    let mut dead = run.steps.iter().flat_map(|step| &step.dead);
+    run.saved_plan && dead.any(|task| task.code == ErrorCode::CoverageUnsettled.as_str())
 }
 
 /// What a refused or failed call comes to.
@@ -64,6 +72,20 @@ mod tests {
                 "{status}, committed: {committed}"
             );
         }
+    }
+
+    #[test]
+    fn a_saved_plan_that_does_not_hold_any_more_is_refused() {
+        let mut run = samples::failed_run();
+        run.committed = false;
+        run.saved_plan = true;
+        assert_eq!(of_run(&run), ExitCode::NothingCommitted);
+        for task in run.steps.iter_mut().flat_map(|step| &mut step.dead) {
+            task.code = "coverage_unsettled".to_owned();
+        }
+        assert_eq!(of_run(&run), ExitCode::Refused);
+        run.saved_plan = false;
+        assert_eq!(of_run(&run), ExitCode::NothingCommitted);
     }
 
     #[test]

@@ -23,6 +23,7 @@ mod progress;
 mod render;
 #[cfg(test)]
 mod samples;
+mod saved_plan;
 #[cfg(test)]
 mod tests;
 

@@ -26,8 +26,8 @@ pub(crate) struct PipelineFile {
     pub base_dir: PathBuf,
     /// The pipeline's name.
     pub name: String,
-    /// The environment that was laid over it.
-    pub environment: Option<String>,
+    /// What was laid over it.
+    pub overlay: Overlay,
     /// How many steps it has that are enabled.
     pub steps: usize,
     /// The steps that are not.
@@ -36,13 +36,15 @@ pub(crate) struct PipelineFile {
     pub digest: DocumentDigest,
     /// The canonical JSON of the spec.
     pub spec: Vec<u8>,
+    /// The plan that it is to be run by, as it was saved.
+    pub saved: Option<Vec<u8>>,
 }
 
 impl PipelineFile {
     /// What was laid over the file, and what that leaves out; `None` where there is nothing to say.
     #[must_use]
     pub(crate) fn remark(&self) -> Option<String> {
-        let environment = self.environment.as_ref();
+        let environment = self.overlay.environment.as_ref();
         let environment = environment.map(|name| format!("environment {name}"));
         let disabled = match self.disabled.as_slice() {
             [] => None,
@@ -76,15 +78,12 @@ pub(crate) fn read(args: &FileArgs) -> Result<PipelineFile, CliError> {
         typed: format!("{}{}", path.display(), args.over.typed()),
         base_dir,
         name: reading.spec.name.to_string(),
-        environment: args
-            .over
-            .environment
-            .clone()
-            .filter(|name| !name.is_empty()),
+        overlay: overlay(args),
         steps: reading.spec.steps.len(),
         disabled: reading.disabled().map(ToString::to_string).collect(),
         digest: DocumentDigest::of(&spec),
         spec,
+        saved: None,
     })
 }
 
@@ -105,20 +104,24 @@ pub(crate) fn resolved(args: &FileArgs) -> Result<serde_json::Value, CliError> {
     Ok(reading(args)?.spec.to_document())
 }
 
-fn reading(args: &FileArgs) -> Result<Reading, CliError> {
-    let path = &args.file;
-    let text = text_of(path)?;
+fn overlay(args: &FileArgs) -> Overlay {
     let OverlayArgs {
         params,
         environment,
         sets,
     } = args.over.clone();
-    let overlay = Overlay {
+    Overlay {
         // An empty variable is none.
         environment: environment.filter(|name| !name.is_empty()),
         params: params.into_iter().collect(),
         sets,
-    };
+    }
+}
+
+fn reading(args: &FileArgs) -> Result<Reading, CliError> {
+    let path = &args.file;
+    let text = text_of(path)?;
+    let overlay = overlay(args);
     spec::read(&text, &overlay).map_err(|problems| {
         // A literal password is a problem, and the excerpt that shows the problem must not show the
         // password.

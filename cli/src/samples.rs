@@ -21,6 +21,7 @@ pub(crate) fn run() -> RunDocument {
         pipeline: "shop".parse().unwrap(),
         spec: DocumentDigest::of(b"spec"),
         status: RunStatus::Running,
+        saved_plan: false,
         reason: String::new(),
         reference_time: "2026-03-01T10:00:00Z".to_owned(),
         ended_at: None,

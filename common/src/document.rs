@@ -116,6 +116,9 @@ pub struct RunDocument {
     pub spec: DocumentDigest,
     /// Where it stands.
     pub status: RunStatus,
+    /// Whether it carries out a plan that was saved.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub saved_plan: bool,
     /// Why it failed or was cancelled; empty otherwise.
     pub reason: String,
     /// "Now", for everything the run does: RFC 3339.

@@ -44,6 +44,7 @@ pub mod plan;
 pub mod range;
 pub mod record;
 pub mod retry;
+pub mod saved_plan;
 pub mod segment;
 pub mod shadow;
 pub mod shrink;

@@ -74,6 +74,8 @@ pub struct RunRecord {
     pub adopts: bool,
     /// What its probes ask of the targets' ledgers; such a run plans nothing.
     pub errand: Option<Errand>,
+    /// Whether it carries out a plan that was saved: that one, or none.
+    pub is_saved: bool,
 }
 
 /// `step/<run>/<generation>/<step>`.

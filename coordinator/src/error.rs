@@ -171,6 +171,9 @@ pub enum ServiceError {
         /// Whether a cancel is under way.
         is_cancelling: bool,
     },
+    /// A plan that was saved cannot be carried out as it was shown.
+    #[error("the plan is stale: {0}; plan the pipeline again")]
+    StalePlan(String),
     /// The spec is not valid.
     #[error("the spec is not valid: {0}")]
     InvalidSpec(String),
@@ -200,6 +203,7 @@ impl ServiceError {
             | Self::RunUndone { .. }
             | Self::NoExchange(_)
             | Self::InDoubt { .. }
+            | Self::StalePlan(_)
             | Self::NoopRefused(_) => Code::FailedPrecondition,
             Self::UnknownRun(_)
             | Self::NoRun

@@ -199,6 +199,7 @@ pub(crate) fn submission(spec: &Spec, plan_only: bool, fresh: bool) -> Submissio
         fresh,
         adopts: false,
         errand: None,
+        saved: None,
     }
 }
 

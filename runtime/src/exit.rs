@@ -25,6 +25,8 @@ pub enum ExitCode {
     Cancelled = 8,
     /// Something of the run is in doubt, and waits for a person.
     InDoubt = 9,
+    /// A plan was asked for by an exit code, and there is something to do.
+    WorkToDo = 10,
     /// `wait` was given a limit, and the run took longer. It goes on.
     TimedOut = 124,
     /// Ctrl-C or SIGTERM came first. A run is resumed by running it again.
@@ -33,7 +35,7 @@ pub enum ExitCode {
 
 impl ExitCode {
     /// Every code, in the order of the numbers.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Success,
         Self::Unexpected,
         Self::Usage,
@@ -44,6 +46,7 @@ impl ExitCode {
         Self::NothingCommitted,
         Self::Cancelled,
         Self::InDoubt,
+        Self::WorkToDo,
         Self::TimedOut,
         Self::Interrupted,
     ];
@@ -68,6 +71,6 @@ mod tests {
     #[test]
     fn the_numbers_never_change() {
         let numbers: Vec<u8> = ExitCode::ALL.into_iter().map(ExitCode::number).collect();
-        assert_eq!(numbers, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 124, 130]);
+        assert_eq!(numbers, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 124, 130]);
     }
 }

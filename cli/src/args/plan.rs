@@ -1,5 +1,7 @@
 //! What `plan` takes.
 
+use std::path::PathBuf;
+
 use clap::Args;
 
 use super::file::FileArgs;
@@ -14,4 +16,10 @@ pub struct PlanArgs {
     /// nothing else; needs no network
     #[arg(long)]
     pub resolved: bool,
+    /// Save the plan in a file, which `run` carries out as it was shown, or refuses
+    #[arg(long, value_name = "FILE", conflicts_with = "resolved")]
+    pub out: Option<PathBuf>,
+    /// End with code 10 where there is something to do, and with 0 where there is nothing
+    #[arg(long, conflicts_with = "resolved")]
+    pub exit_code: bool,
 }

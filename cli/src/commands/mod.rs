@@ -100,7 +100,8 @@ async fn dispatch(command: &Command, context: &mut Context<'_>) -> Result<ExitCo
             command: ClusterCommand::Adopt(args),
         } => cluster::adopt(context, args).await,
         Command::Context { command } => context::context(context, command),
-        Command::Schema => validate::schema(context),
+        Command::Schema { explain: None } => validate::schema(context),
+        Command::Schema { explain: Some(key) } => validate::explain(context, key),
         Command::Version => version::version(context),
     }
 }

@@ -1,8 +1,11 @@
 //! `plan`: what a run would do. Changes nothing.
 
+use std::path::Path;
+
 use highwater_common::document::PlanDocument;
+use highwater_common::saved_plan::SavedPlan;
 use highwater_common::status::RunStatus;
-use highwater_proto::v1::GetRunRequest;
+use highwater_proto::v1::GetPlanRequest;
 
 use super::Context;
 use super::run::{Wanted, submit};
@@ -15,6 +18,7 @@ use crate::follow::{Followed, Follower, Until};
 use crate::pipeline_file::{self, PipelineFile};
 use crate::progress::Reporter;
 use crate::render;
+use crate::saved_plan;
 
 /// Workers that probe, when they live in this process.
 const PROBE_WORKERS: u32 = 4;
@@ -28,36 +32,88 @@ pub(super) async fn plan(context: &mut Context<'_>, args: &PlanArgs) -> Result<E
         return Ok(ExitCode::Success);
     }
     let pipeline = pipeline_file::read(&args.pipeline)?;
-    plan_file(
-        context,
-        &Where::new(context.global, PROBE_WORKERS),
-        &pipeline,
-    )
-    .await
+    let place = Where::new(context.global, PROBE_WORKERS);
+    let after = AfterPlan {
+        out: args.out.as_deref(),
+        exit_code: args.exit_code,
+    };
+    plan_file(context, &place, &pipeline, after).await
+}
+
+/// What is done with a plan beside showing it.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct AfterPlan<'a> {
+    /// It is saved here.
+    pub(crate) out: Option<&'a Path>,
+    /// The exit code says whether there is something to do.
+    pub(crate) exit_code: bool,
 }
 
 pub(crate) async fn plan_file(
     context: &mut Context<'_>,
     place: &Where,
     pipeline: &PipelineFile,
+    after: AfterPlan<'_>,
 ) -> Result<ExitCode, CliError> {
-    let connection = context.open(place, Need::Act).await?;
+    let mut connection = context.open(place, Need::Act).await?;
     context.remark(pipeline);
     let program = context.output.talk_look.program.clone();
     let come_back = format!("{program} plan {}", pipeline.typed);
-    let plan = match make_plan(context, connection, pipeline, Wanted::Plan, come_back).await? {
+    let planned = plan_over(context, &mut connection, pipeline, Wanted::Plan, come_back).await?;
+    let plan = match planned {
         Planned::Made(plan) => plan,
-        Planned::Not(exit) => return Ok(exit),
+        Planned::Not(ExitCode::Interrupted) => return Ok(ExitCode::Interrupted),
+        Planned::Not(exit) => {
+            context.close(connection).await;
+            return Ok(exit);
+        }
     };
+    let saved = match after.out {
+        Some(_) => Some(to_save(context, &mut connection, &plan.view.run.to_string()).await?),
+        None => None,
+    };
+    context.close(connection).await;
     context.print(
         &plan.json,
         |look| render::plan(&plan.view, look),
         || vec![plan.view.run.to_string()],
     )?;
-    context
-        .output
-        .say(&format!("next: {program} run {}", pipeline.typed));
-    Ok(ExitCode::Success)
+    let next = match (after.out, saved) {
+        (Some(path), Some(saved)) => {
+            saved_plan::write(path, saved, &plan.json, pipeline)?;
+            context.output.say(&format!("saved {}", path.display()));
+            path.display().to_string()
+        }
+        _ => pipeline.typed.clone(),
+    };
+    context.output.say(&format!("next: {program} run {next}"));
+    Ok(match after.exit_code && plan.view.tasks > 0 {
+        true => ExitCode::WorkToDo,
+        false => ExitCode::Success,
+    })
+}
+
+/// All that a plan is made from.
+async fn to_save(
+    context: &mut Context<'_>,
+    connection: &mut Connection,
+    run: &str,
+) -> Result<serde_json::Value, CliError> {
+    let place = connection.banner().to_owned();
+    let request = GetPlanRequest {
+        run: run.to_owned(),
+        to_save: true,
+    };
+    let fetched: Fetched<SavedPlan> = context
+        .unless_interrupted(async {
+            let answer = within(CALL_WAIT_MAX, connection.client.get_plan(request)).await;
+            let answer = answer.map_err(|status| {
+                CliError::from_status("cannot save the plan", &status).at(place)
+            })?;
+            Fetched::try_from(answer.into_inner())
+        })
+        .await?;
+    Ok(fetched.json)
 }
 
 /// What came of a submission that ends with its plan.
@@ -124,8 +180,9 @@ pub(super) async fn plan_over(
         .unless_interrupted(async {
             let answer = within(
                 CALL_WAIT_MAX,
-                connection.client.get_plan(GetRunRequest {
+                connection.client.get_plan(GetPlanRequest {
                     run: run.to_string(),
+                    to_save: false,
                 }),
             )
             .await;

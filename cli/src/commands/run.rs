@@ -10,7 +10,7 @@ use highwater_proto::v1::{GetRunRequest, SubmitRequest};
 use tokio::time::MissedTickBehavior;
 
 use super::Context;
-use crate::args::{FileArgs, RunArgs};
+use crate::args::{FileArgs, OverlayArgs, RunArgs};
 use crate::connect::{Connection, Fetched, Need, Where};
 use crate::deadline::{CALL_WAIT_MAX, within};
 use crate::error::CliError;
@@ -18,19 +18,58 @@ use crate::exit::{self, ExitCode};
 use crate::follow::{Followed, Follower, Until};
 use crate::pipeline_file::{self, PipelineFile};
 use crate::progress::Reporter;
+use crate::saved_plan::{self, PlanFile};
 
 pub(super) async fn run(context: &mut Context<'_>, args: &RunArgs) -> Result<ExitCode, CliError> {
     let place = Where::new(context.global, args.workers);
     may_detach(args.detach, &place)?;
-    let pipeline = pipeline_file::read(&args.pipeline)?;
+    let saved = saved_plan::read(&args.pipeline.file)?;
+    let pipeline = match &saved {
+        Some(plan) => of_plan(context, plan, args)?,
+        None => pipeline_file::read(&args.pipeline)?,
+    };
     let submission = Submission {
         fresh: args.new,
         detach: args.detach,
     };
     match args.every {
-        None => submit_and_follow(context, &place, &pipeline, submission).await,
+        None => {
+            let ended = submit_and_follow(context, &place, &pipeline, submission).await;
+            match (&saved, ended) {
+                (Some(plan), Ok(ExitCode::Refused)) => {
+                    let again = plan.plan_again(&context.output.talk_look.program);
+                    context.output.say(&format!("next: {again}"));
+                    Ok(ExitCode::Refused)
+                }
+                (_, ended) => ended,
+            }
+        }
         Some(every) => run_every(context, &place, &args.pipeline, every.0).await,
     }
+}
+
+/// The pipeline of a plan that was saved, once it holds to its file.
+fn of_plan(
+    context: &Context<'_>,
+    plan: &PlanFile,
+    args: &RunArgs,
+) -> Result<PipelineFile, CliError> {
+    let OverlayArgs {
+        params,
+        environment: _, // of the process, where no flag says it: the plan has its own
+        sets,
+    } = &args.pipeline.over;
+    if !params.is_empty() || !sets.is_empty() || args.every.is_some() {
+        return Err(CliError::new(
+            ExitCode::Usage,
+            "a saved plan is run once, and as it was shown",
+        )
+        .at(plan.path.display().to_string())
+        .why("--param, --set and --every would make another one")
+        .next(plan.plan_again(&context.output.talk_look.program)));
+    }
+    plan.check_file(&context.output.talk_look.program)?;
+    Ok(plan.pipeline())
 }
 
 /// Runs again and again, until somebody interrupts it. A run that fails is told, and the next one
@@ -134,6 +173,9 @@ pub(crate) async fn submit_and_follow(
         .map_err(|error| {
             let exit = error.exit();
             error.or_next(|| match exit {
+                ExitCode::Refused if pipeline.saved.is_some() => {
+                    format!("{program} status, or plan the pipeline again")
+                }
                 ExitCode::Refused => {
                     format!("{program} status, or {again} --new to cancel the unfinished run first")
                 }
@@ -190,6 +232,7 @@ pub(super) async fn submit(
             Wanted::Errand(errand) => errand.to_json(),
             Wanted::Run | Wanted::FreshRun | Wanted::Plan | Wanted::Adoption => Vec::new(),
         },
+        saved_plan: pipeline.saved.clone().unwrap_or_default(),
     };
     let what = match wanted {
         Wanted::Run | Wanted::FreshRun => "cannot start the run",

@@ -4,6 +4,7 @@
 mod advise;
 mod cluster;
 mod contexts;
+mod explanation;
 mod graph;
 mod graph_languages;
 mod look;
@@ -17,6 +18,7 @@ mod yaml;
 pub(crate) use advise::advice;
 pub(crate) use cluster::{cluster, workers};
 pub(crate) use contexts::contexts;
+pub(crate) use explanation::explanation;
 pub(crate) use graph::graph;
 pub(crate) use graph_languages::{dot, mermaid};
 pub(crate) use look::Look;

@@ -8,8 +8,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use highwater_common::document::RunDocument;
 use highwater_proto::v1::control_service_server::{ControlService, ControlServiceServer};
 use highwater_proto::v1::{
-    CancelRequest, Document, GetClusterRequest, GetRunRequest, ListEventsRequest, ListRunsRequest,
-    ListTasksRequest, RetryRequest, SetWorkerRequest, SubmitRequest, SubmitResponse,
+    CancelRequest, Document, GetClusterRequest, GetPlanRequest, GetRunRequest, ListEventsRequest,
+    ListRunsRequest, ListTasksRequest, RetryRequest, SetWorkerRequest, SubmitRequest,
+    SubmitResponse,
 };
 use serde::Serialize;
 use tokio::net::{TcpListener, UnixListener};
@@ -173,7 +174,7 @@ impl ControlService for Scripted {
         )
     }
 
-    async fn get_plan(&self, _: Request<GetRunRequest>) -> Result<Response<Document>, Status> {
+    async fn get_plan(&self, _: Request<GetPlanRequest>) -> Result<Response<Document>, Status> {
         self.answer("plan", &samples::plan())
     }
 

@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use clap::Parser;
 use highwater_common::document::RunDocument;
 use highwater_common::id::DocumentDigest;
+use highwater_common::spec::Overlay;
 use highwater_common::status::RunStatus;
 use highwater_runtime::Interrupts;
 use tokio::sync::mpsc;
@@ -19,7 +20,7 @@ use tonic::Code;
 
 use self::coordinator::{Script, Scripted, Then, Watch};
 use crate::commands::Context;
-use crate::commands::plan::plan_file;
+use crate::commands::plan::{AfterPlan, plan_file};
 use crate::commands::run::{Submission, submit_and_follow};
 use crate::connect::Where;
 use crate::contexts::Contexts;
@@ -136,8 +137,9 @@ fn pipeline() -> PipelineFile {
     PipelineFile {
         path: PathBuf::from("pipeline.yaml"),
         typed: "pipeline.yaml".to_owned(),
-        environment: None,
+        overlay: Overlay::default(),
         disabled: Vec::new(),
+        saved: None,
         base_dir: PathBuf::from("/"),
         name: "shop".to_owned(),
         steps: 2,
@@ -311,9 +313,14 @@ async fn a_plan_is_made_and_shown_and_nothing_runs() {
         "highwater plan pipeline.yaml --progress none --coordinator {url}"
     ));
     let place = Where::new(&shell.cli.global, 4);
-    let exit = plan_file(&mut shell.context(), &place, &pipeline())
-        .await
-        .unwrap();
+    let exit = plan_file(
+        &mut shell.context(),
+        &place,
+        &pipeline(),
+        AfterPlan::default(),
+    )
+    .await
+    .unwrap();
     assert_eq!(exit, ExitCode::Success);
     assert!(
         shell.stdout.text().contains("exactly-once effect"),

@@ -69,6 +69,7 @@ pub(crate) fn run_summary(cluster: &Cluster, run: &Run, short: String) -> RunDoc
         pipeline: run.record.pipeline.clone(),
         spec: run.record.spec_digest,
         status: run.record.status,
+        saved_plan: run.record.is_saved,
         reason: reason(run),
         reference_time: rfc3339(run.record.reference_time_micros),
         ended_at: run.record.ended_micros.map(rfc3339),

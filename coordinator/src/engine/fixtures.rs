@@ -217,6 +217,7 @@ impl View {
             reason: String::new(),
             committed: false,
             adopts: false,
+            is_saved: false,
             errand: None,
         };
         let dag = Arc::new(Dag::of(&spec).unwrap());

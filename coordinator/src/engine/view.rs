@@ -393,7 +393,12 @@ impl Cluster {
     #[must_use]
     pub(crate) fn newest_first(&self) -> Vec<&Run> {
         let mut runs: Vec<&Run> = self.runs.values().collect();
-        runs.sort_by_key(|run| std::cmp::Reverse((run.record.reference_time_micros, run.id)));
+        // A run of a saved plan has the time of the plan, and comes before it.
+        let began = |run: &Run| {
+            let is_run = run.record.intent != RunIntent::Plan;
+            (run.record.reference_time_micros, is_run, run.id)
+        };
+        runs.sort_by_key(|run| std::cmp::Reverse(began(run)));
         runs
     }
 }

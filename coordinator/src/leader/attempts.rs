@@ -18,7 +18,6 @@ use highwater_common::token::{Fence, FencingToken, Nonce};
 use super::batch::{Batch, Effect, Planned, Pushed};
 use super::facts::{self, FactsRecords, PARTS_AT_ONCE_MAX};
 use super::reply::Reply;
-use super::streams::unsettled;
 use super::{Leader, TermEnded};
 use crate::engine::{Change, ChangeKind};
 use crate::store::Op;
@@ -161,7 +160,7 @@ impl Leader {
                 AfterFence::Begin | AfterFence::PlanAgain => {
                     self.prepared(task, &warnings, &fingerprint, millis)
                 }
-                AfterFence::GiveUp => self.failed(task, unsettled(), None),
+                AfterFence::GiveUp => self.failed(task, self.not_planned_again(task), None),
             },
             (Outcome::Counted(found), Work::Count(_)) => self.counted(task, &found, millis),
             (Outcome::Done, Work::Noop(_) | Work::Build | Work::Command) => {

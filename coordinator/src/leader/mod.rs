@@ -25,6 +25,7 @@ mod reply;
 mod request;
 mod revival;
 mod runs;
+mod saved_plans;
 mod sessions;
 mod streams;
 

@@ -10,6 +10,7 @@ use highwater_common::id::{
     ClusterId, DocumentDigest, PipelineName, RunId, SessionId, StepName, TaskId, WorkerId,
 };
 use highwater_common::record::WorkerRecord;
+use highwater_common::saved_plan::SavedPlan;
 use highwater_common::spec::Spec;
 use highwater_common::token::{Fence, Nonce};
 use highwater_proto::convert::records::StoredRecord;
@@ -169,6 +170,8 @@ pub(crate) struct Submission {
     pub(crate) fresh: bool,
     pub(crate) adopts: bool,
     pub(crate) errand: Option<Errand>,
+    /// What it was planned from before.
+    pub(crate) saved: Option<Box<SavedPlan>>,
 }
 
 impl Submission {

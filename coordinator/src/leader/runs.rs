@@ -26,6 +26,9 @@ impl Leader {
         &mut self,
         submission: Submission,
     ) -> Result<Result<(RunId, bool), ServiceError>, TermEnded> {
+        if let Some(stale) = self.stale(&submission) {
+            return Ok(stale);
+        }
         if !submission.plan_only {
             let active = self
                 .cluster
@@ -132,7 +135,10 @@ impl Leader {
             spec_parts,
             base_dir: submission.base_dir,
             // Strictly after every other run, so that "older" is never a matter of the clock.
-            reference_time_micros: self.clock.wall_micros().max(latest + 1),
+            reference_time_micros: match &submission.saved {
+                Some(plan) => plan.reference_time_micros,
+                None => self.clock.wall_micros().max(latest + 1),
+            },
             intent: if submission.plan_only {
                 RunIntent::Plan
             } else {
@@ -147,7 +153,10 @@ impl Leader {
             committed: false,
             adopts: submission.adopts,
             errand: submission.errand,
+            is_saved: submission.saved.is_some(),
         };
+        let saved = submission.saved.map(|plan| plan.facts).unwrap_or_default();
+        let facts = self.put_facts(id, saved).await?;
         let key = RecordKey::Run(id).render();
         let stored = record.to_bytes();
         self.commit_records(
@@ -157,9 +166,10 @@ impl Leader {
         )
         .await?;
         tracing::info!(run = %id, pipeline = %record.pipeline, "run begun");
-        self.cluster
-            .runs
-            .insert(id, new_run(id, record, stored, submission.spec));
+        let mut run = new_run(id, record, stored, submission.spec);
+        // With facts for every step it is planned at once, and nothing is probed.
+        run.facts = facts;
+        self.cluster.runs.insert(id, run);
         Ok(id)
     }
 

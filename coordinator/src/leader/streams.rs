@@ -17,6 +17,7 @@ use highwater_proto::convert::records::document_to_parts;
 use super::batch::Planned;
 use super::contain::contained;
 use super::planning::follow_plan;
+use super::saved_plans::stale_step;
 use super::{Leader, TermEnded};
 use crate::engine::{Change, ChangeKind};
 use crate::store::Expect;
@@ -62,8 +63,20 @@ impl Leader {
         Some(after_fence(
             step.plan.as_ref()?.depends_on.as_ref(),
             found,
-            step.replans,
+            match run.record.is_saved {
+                true => REPLANS_MAX, // as it was shown, or not at all
+                false => step.replans,
+            },
         ))
+    }
+
+    /// Why the step of a task is not planned once more.
+    pub(super) fn not_planned_again(&self, task: &TaskId) -> AttemptError {
+        let is_saved = self.lease(task).is_some_and(|(_, run)| run.record.is_saved);
+        match is_saved {
+            true => stale_step(),
+            false => unsettled(),
+        }
     }
 
     /// T5: the changes that bring a step back to its probe, when its prepare found another coverage
@@ -198,7 +211,7 @@ impl Leader {
 }
 
 /// Why a step is not planned once more.
-pub(super) fn unsettled() -> AttemptError {
+fn unsettled() -> AttemptError {
     let message = format!(
         "the step was planned {} times, and each time what the target's ledger holds of its stream \
          had changed before it could begin: does another cluster, or a person, write to the \

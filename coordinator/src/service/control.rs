@@ -7,6 +7,7 @@ use futures_util::{Stream, StreamExt as _};
 use highwater_common::capability::Capabilities;
 use highwater_common::document::{ClusterDocument, EventsDocument, RunDocument, RunsDocument};
 use highwater_common::id::{DocumentDigest, RunId, StepName};
+use highwater_common::saved_plan::SAVED_PLAN;
 use highwater_common::spec;
 use highwater_common::status::RunStatus;
 use highwater_common::task::TaskState;
@@ -25,6 +26,7 @@ use super::documents::{document_of, encode};
 use super::errands::check_errand;
 use super::limits::Watches;
 use super::relay;
+use super::saved_plans::{saved_plan, to_save};
 use super::watching::Board;
 
 /// Tasks that one listing holds at the most.
@@ -133,6 +135,7 @@ impl ControlService for ControlApi {
         if let Some(errand) = &errand {
             check_errand(errand, request.plan_only, &spec)?;
         }
+        let saved = saved_plan(&request.saved_plan, request.plan_only, &spec)?;
         let canonical = spec.canonical_json();
         let submission = Submission {
             digest: DocumentDigest::of(&canonical),
@@ -143,6 +146,7 @@ impl ControlService for ControlApi {
             fresh: request.fresh,
             adopts: request.adopt,
             errand,
+            saved,
         };
         let (run, attached) = self
             .handle
@@ -170,7 +174,7 @@ impl ControlService for ControlApi {
 
     async fn get_plan(
         &self,
-        request: Request<pb::GetRunRequest>,
+        request: Request<pb::GetPlanRequest>,
     ) -> Result<Response<pb::Document>, Status> {
         if let Some(mut leader) = relay::leader(&self.handle, request.metadata())? {
             return leader
@@ -178,7 +182,12 @@ impl ControlService for ControlApi {
                 .await
                 .map_err(relay::passed_back);
         }
-        let id = self.find(request.into_inner().run).await?;
+        let request = request.into_inner();
+        let id = self.find(request.run).await?;
+        if request.to_save {
+            let saved = self.handle.look(move |leader| to_save(leader, id)).await?;
+            return encode(SAVED_PLAN, &saved).map(Response::new);
+        }
         let plan = self
             .handle
             .look(move |leader| {

@@ -5,6 +5,7 @@ mod documents;
 mod errands;
 mod limits;
 mod relay;
+mod saved_plans;
 mod watching;
 mod worker;
 

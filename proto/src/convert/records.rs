@@ -152,6 +152,7 @@ impl StoredRecord for RunRecord {
             committed: self.committed,
             adopts: self.adopts,
             errand: self.errand.as_ref().map_or_else(Vec::new, Errand::to_json),
+            is_saved: self.is_saved,
         }
         .encode_to_vec()
     }
@@ -178,6 +179,7 @@ impl StoredRecord for RunRecord {
             committed: message.committed,
             adopts: message.adopts,
             errand: errand_from(&message.errand)?,
+            is_saved: message.is_saved,
             base_dir: message.base_dir,
             reason: message.reason,
         })
