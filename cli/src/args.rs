@@ -5,7 +5,9 @@ mod again;
 mod file;
 mod forms;
 mod graph;
+mod hands;
 mod plan;
+mod targets;
 mod validate;
 mod watermarks;
 
@@ -20,7 +22,11 @@ pub(crate) use self::again::{CancelArgs, ResolveArgs, RetryArgs};
 pub(crate) use self::file::{FileArgs, OverlayArgs, names_a_file};
 pub(crate) use self::forms::{ColorWhen, OutputForm, ProgressForm};
 pub(crate) use self::graph::GraphArgs;
+pub(crate) use self::hands::{AcceptArgs, AuditArgs, LimitsArgs, PauseArgs, ResumeArgs, SkipArgs};
 pub(crate) use self::plan::PlanArgs;
+pub(crate) use self::targets::{
+    CleanArgs, CoverageArgs, CoverageCommand, ForgetArgs, SwapCommand, UndoArgs,
+};
 pub(crate) use self::validate::ValidateArgs;
 pub(crate) use self::watermarks::WatermarksCommand;
 
@@ -107,6 +113,18 @@ pub struct Global {
         value_delimiter = ':'
     )]
     pub allow_exec: Vec<PathBuf>,
+    /// Who you are, as it is kept with what you do; a certificate says it better
+    #[arg(
+        long,
+        global = true,
+        value_name = "NAME",
+        env = "HIGHWATER_OPERATOR",
+        hide = true
+    )]
+    pub operator: Option<String>,
+    /// Whom this machine takes you for.
+    #[arg(long = "user", global = true, env = "USER", hide = true)]
+    pub user: Option<String>,
     /// How long a silent worker of this process counts as alive, such as `15s`
     #[arg(
         long,
@@ -180,7 +198,10 @@ Examples:
         limit: u32,
     },
     /// Lists the tasks of a run
-    #[command(after_help = "Example:\n  highwater tasks r-71c --in-state dead")]
+    #[command(after_help = "\
+Examples:
+  highwater tasks r-71c --in-state dead
+  highwater tasks r-71c 'orders[2024-01..2024-03]'")]
     Tasks(TasksArgs),
     /// Shows what happened to a run's tasks lately
     Logs(LogsArgs),
@@ -197,14 +218,39 @@ Examples:
     #[command(after_help = "\
 Examples:
   highwater retry                       the latest run
-  highwater retry r-71c --step orders   only the dead tasks of one step")]
+  highwater retry r-71c orders          only the dead tasks of one step
+  highwater retry r-71c 'orders[2024-01..2024-03]'")]
     Retry(RetryArgs),
+    /// Lets a run go on without tasks that are dead: what they would have loaded stays missing
+    #[command(after_help = "\
+Example:
+  highwater accept r-71c 'orders[2023-05-07]' --reason 'that day was never delivered'")]
+    Accept(AcceptArgs),
     /// Says whether a task that is in doubt was done, and lets its run go on
     #[command(after_help = "\
 Examples:
   highwater resolve r-71c features --applied --reason 'its rows are there'
   highwater resolve r-71c features --not-applied --reason 'nothing arrived'    it runs again")]
     Resolve(ResolveArgs),
+    /// Holds a run back, or some of it: what runs may end, and nothing more begins
+    #[command(after_help = "\
+Examples:
+  highwater pause r-71c --reason 'the nightly backup'
+  highwater pause r-71c orders 'raw_*' --reason 'the source is slow'
+  highwater pause r-71c --connection legacy --reason 'maintenance'")]
+    Pause(PauseArgs),
+    /// Lets a run go on that was held back
+    Resume(ResumeArgs),
+    /// Shows or changes how much of a run may be under way at once
+    #[command(after_help = "\
+Examples:
+  highwater limits r-71c
+  highwater limits r-71c --tasks 8 --step orders=4
+  highwater limits r-71c --tasks default")]
+    Limits(LimitsArgs),
+    /// Leaves out steps that have not begun; what needs them is skipped with them
+    #[command(after_help = "Example:\n  highwater skip r-71c features --reason 'not today'")]
+    Skip(SkipArgs),
     /// Cancels a run, and answers once its targets are fenced: nothing of it commits afterwards
     #[command(after_help = "Example:\n  highwater cancel r-71c --reason 'wrong source' -y")]
     Cancel(CancelArgs),
@@ -296,6 +342,9 @@ pub struct RunArgs {
 pub struct TasksArgs {
     /// A run id or a unique prefix of it, or a pipeline; the latest run of all when left out
     pub run: Option<String>,
+    /// Which: `orders`, `'raw_*'`, `orders+`, `orders[2024-01..2024-03]`; all when left out
+    #[arg(value_name = "SELECTION")]
+    pub selections: Vec<String>,
     /// Only this step
     #[arg(long, value_name = "STEP")]
     pub step: Option<String>,
@@ -353,99 +402,6 @@ pub enum WorkersCommand {
     },
 }
 
-/// What `coverage` takes.
-#[derive(Debug, Clone, Args)]
-#[command(args_conflicts_with_subcommands = true)]
-pub struct CoverageArgs {
-    /// What to do instead of showing it.
-    #[command(subcommand)]
-    pub command: Option<CoverageCommand>,
-    /// The pipeline file
-    pub file: Option<PathBuf>,
-    /// Only this step
-    pub step: Option<String>,
-    /// What it is read with.
-    #[command(flatten)]
-    pub over: OverlayArgs,
-}
-
-/// Verbs of `coverage`.
-#[derive(Debug, Clone, Subcommand)]
-pub enum CoverageCommand {
-    /// Voids receipts of a step: they stay in the ledger, and the next run loads what they covered
-    /// again
-    Forget(ForgetArgs),
-}
-
-/// What `coverage forget` takes.
-#[derive(Debug, Clone, Args)]
-pub struct ForgetArgs {
-    /// The file.
-    #[command(flatten)]
-    pub pipeline: FileArgs,
-    /// The step
-    pub step: String,
-    /// Only from this position on, in the words of `start`; receipts are voided whole or not at all
-    #[arg(long, value_name = "POSITION", allow_hyphen_values = true)]
-    pub from: Option<String>,
-    /// Only below this position, in the words of `end`
-    #[arg(long, value_name = "POSITION", allow_hyphen_values = true)]
-    pub to: Option<String>,
-    /// Why; it is kept with the receipts
-    #[arg(long, value_name = "TEXT")]
-    pub reason: String,
-}
-
-/// Verbs of `swap`.
-#[derive(Debug, Clone, Subcommand)]
-pub enum SwapCommand {
-    /// Brings the table before the latest swap of a step back, with all that hangs on it, and keeps
-    /// the other one; the same once more takes it back
-    #[command(
-        after_help = "Example:\n  highwater swap undo pipeline.yaml customers --reason 'half of them are missing'"
-    )]
-    Undo(UndoArgs),
-    /// Drops what ended runs have left beside the tables that are read: shadows of runs that were
-    /// given up or have failed, and on request the tables that were read before
-    #[command(after_help = "\
-Examples:
-  highwater swap clean pipeline.yaml --dry-run       what would be dropped?
-  highwater swap clean pipeline.yaml customers -y    what one step has left
-  highwater swap clean pipeline.yaml --kept -y       and the tables that `swap undo` would bring back")]
-    Clean(CleanArgs),
-}
-
-/// What `swap clean` takes.
-#[derive(Debug, Clone, Args)]
-pub struct CleanArgs {
-    /// The pipeline file
-    pub file: PathBuf,
-    /// Only of this step
-    pub step: Option<String>,
-    /// The tables that have been read before, too: what is dropped cannot be brought back
-    #[arg(long)]
-    pub kept: bool,
-    /// Show what would be dropped, and drop nothing
-    #[arg(long)]
-    pub dry_run: bool,
-    /// What it is read with.
-    #[command(flatten)]
-    pub over: OverlayArgs,
-}
-
-/// What `swap undo` takes.
-#[derive(Debug, Clone, Args)]
-pub struct UndoArgs {
-    /// The file.
-    #[command(flatten)]
-    pub pipeline: FileArgs,
-    /// The step
-    pub step: String,
-    /// Why; it is kept with the receipts, which are voided
-    #[arg(long, value_name = "TEXT", default_value = "the swap was undone")]
-    pub reason: String,
-}
-
 /// Verbs of `cluster`.
 #[derive(Debug, Clone, Subcommand)]
 pub enum ClusterCommand {
@@ -454,6 +410,8 @@ pub enum ClusterCommand {
     /// Takes over the targets of a pipeline that belong to another cluster, or to one whose state
     /// was deleted
     Adopt(FileArgs),
+    /// Lists what operators did, newest first: who, when, what and why
+    Audit(AuditArgs),
 }
 
 /// Verbs of `context`.

@@ -96,7 +96,12 @@ fn help_shows_every_verb_and_the_exit_codes() {
       wait        Blocks until a run has ended, then ends with the run's own code
       workers     The workers of a cluster
       retry       Tries dead tasks of a run again, and the steps skipped after them
+      accept      Lets a run go on without tasks that are dead: what they would have loaded stays missing
       resolve     Says whether a task that is in doubt was done, and lets its run go on
+      pause       Holds a run back, or some of it: what runs may end, and nothing more begins
+      resume      Lets a run go on that was held back
+      limits      Shows or changes how much of a run may be under way at once
+      skip        Leaves out steps that have not begun; what needs them is skipped with them
       cancel      Cancels a run, and answers once its targets are fenced: nothing of it commits afterwards
       coverage    Shows what the targets' ledgers hold of a pipeline's steps, and voids what is no longer true
       watermarks  Where the steps' watermarks stand in their targets

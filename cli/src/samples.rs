@@ -1,9 +1,10 @@
 //! Documents for tests.
 
+use highwater_common::controls::{Controls, Hold, Limits};
 use highwater_common::document::{
-    CheckDocument, ClusterDocument, EventDocument, EventsDocument, FailedTaskDocument,
-    PlanDocument, PlannedStepDocument, RunDocument, RunsDocument, StepDocument, TaskCounts,
-    TaskDocument, TasksDocument, WorkerDocument,
+    ActionDocument, AuditDocument, CheckDocument, ClusterDocument, EventDocument, EventsDocument,
+    FailedTaskDocument, PlanDocument, PlannedStepDocument, RunDocument, RunsDocument, StepDocument,
+    TaskCounts, TaskDocument, TasksDocument, WorkerDocument,
 };
 use highwater_common::id::{DocumentDigest, RunId, TaskId};
 use highwater_common::status::{RunStatus, StepStatus};
@@ -38,7 +39,61 @@ pub(crate) fn run() -> RunDocument {
         bytes: 3 << 20,
         workers: 4,
         slots: 4,
+        controls: Controls::default(),
         steps: vec![orders(), step("order_kpis", StepStatus::Pending)],
+    }
+}
+
+/// The same, of which an operator holds something back.
+pub(crate) fn paused() -> RunDocument {
+    let hold = |reason: &str| Hold {
+        by: "ann (certificate)".to_owned(),
+        reason: reason.to_owned(),
+        since_micros: 1_772_359_210_000_000,
+    };
+    let limits = Limits {
+        tasks: Some(8),
+        steps: [("orders".parse().unwrap(), 2)].into(),
+        ..Limits::default()
+    };
+    let mut run = run();
+    run.controls = Controls {
+        paused: Some(hold("the nightly backup")),
+        paused_connections: [("legacy".parse().unwrap(), hold("maintenance"))].into(),
+        limits,
+        ..Controls::default()
+    };
+    run.steps[0].dead[0].accepted = "by ann: never delivered".to_owned();
+    run.steps[0].waits = vec!["the run is paused by ann: the nightly backup".to_owned()];
+    run
+}
+
+/// What operators did.
+pub(crate) fn audit() -> AuditDocument {
+    AuditDocument {
+        schema: "audit/v1".to_owned(),
+        actions: vec![
+            ActionDocument {
+                number: 2,
+                at: "2026-03-01T10:00:10Z".to_owned(),
+                by: "ann (certificate)".to_owned(),
+                verb: "pause".to_owned(),
+                pipeline: "shop".to_owned(),
+                run: Some(RUN),
+                about: "step orders".to_owned(),
+                reason: "the nightly backup".to_owned(),
+            },
+            ActionDocument {
+                number: 1,
+                at: "2026-03-01T10:00:00Z".to_owned(),
+                by: "bob".to_owned(),
+                verb: "cordon".to_owned(),
+                pipeline: String::new(),
+                run: None,
+                about: "worker worker-6".to_owned(),
+                reason: String::new(),
+            },
+        ],
     }
 }
 
@@ -117,6 +172,7 @@ fn failed(
         class: class.to_owned(),
         code: code.to_owned(),
         message: message.to_owned(),
+        accepted: String::new(),
     }
 }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::controls::Controls;
 use crate::errand::{StreamReceipts, Undone};
 use crate::id::{ClusterId, ConnectionName, DocumentDigest, PipelineName, RunId, StepName, TaskId};
 use crate::shadow::Beside;
@@ -137,6 +138,9 @@ pub struct RunDocument {
     pub workers: u32,
     /// Their slots.
     pub slots: u32,
+    /// What operators have said of it: what is paused or left out, and other limits than the file's.
+    #[serde(default, skip_serializing_if = "Controls::is_empty")]
+    pub controls: Controls,
     /// Its steps, in the order of the DAG.
     pub steps: Vec<StepDocument>,
 }
@@ -220,6 +224,9 @@ pub struct FailedTaskDocument {
     pub code: String,
     /// The last error's message.
     pub message: String,
+    /// Who goes on without it, and why: `by ann: the day is not needed`; empty while nobody does.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub accepted: String,
 }
 
 /// A run's plan: schema `plan/v1`.
@@ -419,4 +426,35 @@ pub struct EventDocument {
     pub what: String,
     /// What the attempt met; empty when all went well.
     pub error: String,
+}
+
+/// What operators did: schema `audit/v1`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuditDocument {
+    /// `audit/v1`.
+    pub schema: String,
+    /// The actions, newest first.
+    pub actions: Vec<ActionDocument>,
+}
+
+/// What an operator did.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ActionDocument {
+    /// Its number, which grows.
+    pub number: u64,
+    /// When: RFC 3339.
+    pub at: String,
+    /// Who: the name in the caller's certificate with `(certificate)` behind it, or else the one that
+    /// the caller gave.
+    pub by: String,
+    /// The verb, such as `pause`.
+    pub verb: String,
+    /// Whose run; empty when it is about none.
+    pub pipeline: String,
+    /// The run, if it is about one.
+    pub run: Option<RunId>,
+    /// What of it.
+    pub about: String,
+    /// Why; empty where nobody is asked for a reason.
+    pub reason: String,
 }

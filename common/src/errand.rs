@@ -123,6 +123,18 @@ impl Errand {
         }
     }
 
+    /// The verb by which it is asked and recorded.
+    #[must_use]
+    pub const fn verb(&self) -> &'static str {
+        match self {
+            Self::Show { .. } => "coverage",
+            Self::Forget(_) => "coverage forget",
+            Self::Undo(_) => "swap undo",
+            Self::Clean(_) => "swap clean",
+            Self::PlaceWatermark(_) => "watermarks",
+        }
+    }
+
     /// Why, where a person has to say it.
     #[must_use]
     pub fn reason(&self) -> Option<&str> {

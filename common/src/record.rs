@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::assignment::AttemptError;
 use crate::check::CheckAnswer;
+use crate::controls::Controls;
 use crate::errand::Errand;
 use crate::id::{
-    AttemptNo, ClusterId, DocumentDigest, PipelineName, SessionId, StepName, WorkerId,
+    AttemptNo, ClusterId, DocumentDigest, PipelineName, RunId, SessionId, StepName, WorkerId,
 };
 use crate::status::{RunStatus, StepStatus};
 use crate::token::Fence;
@@ -76,6 +77,8 @@ pub struct RunRecord {
     pub errand: Option<Errand>,
     /// Whether it carries out a plan that was saved: that one, or none.
     pub is_saved: bool,
+    /// What operators have said of it.
+    pub controls: Controls,
 }
 
 /// `step/<run>/<generation>/<step>`.
@@ -173,6 +176,8 @@ pub struct DeadRecord {
     pub work: String,
     /// What the last attempt met.
     pub error: AttemptError,
+    /// Who goes on without it, and why: `by ann: the day is not needed`. Empty while nobody does.
+    pub accepted: String,
 }
 
 /// `worker/<id>`: a worker and its session.
@@ -192,4 +197,23 @@ pub struct WorkerRecord {
     pub cordoned: bool,
     /// What it can run, in its own words; see [`crate::capability`].
     pub capabilities: BTreeSet<String>,
+}
+
+/// `audit/<number>`: what an operator did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuditRecord {
+    /// When, in microseconds since 1970 by the leader's clock.
+    pub at_micros: i64,
+    /// Who, as far as it is known.
+    pub by: String,
+    /// The verb, such as `pause`.
+    pub verb: String,
+    /// Whose run, or empty.
+    pub pipeline: Option<PipelineName>,
+    /// The run, if it is about one.
+    pub run: Option<RunId>,
+    /// What of it, for people.
+    pub about: String,
+    /// Why.
+    pub reason: String,
 }

@@ -371,6 +371,7 @@ impl Coordinator {
             hi: loaded.hi.unwrap_or(0),
             cluster,
             orphans: Vec::new(),
+            audits: 0,
         };
         let leader = Leader::new(
             store,

@@ -1,7 +1,9 @@
 //! Why the coordinator refuses a request, and the one place that picks the gRPC code.
 
+use highwater_common::controls::ControlError;
 use highwater_common::id::{PipelineName, StepName};
-use highwater_common::status::RunStatus;
+use highwater_common::selection::SelectionError;
+use highwater_common::status::{RunStatus, StepStatus};
 use highwater_proto::convert::FieldError;
 use highwater_proto::{LEADER_METADATA, PROTOCOL_VERSION};
 use tonic::{Code, Status};
@@ -81,6 +83,49 @@ pub enum ServiceError {
     NothingToRetry {
         /// The run.
         run: String,
+    },
+    /// No task of the run is dead, or all that are were accepted already.
+    #[error("no task that is meant is dead in run {run}: there is nothing to accept")]
+    NothingToAccept {
+        /// The run.
+        run: String,
+    },
+    /// What comes after the task needs it.
+    #[error(
+        "`{work}` of step `{step}` cannot be gone on without: only single partitions of a load that \
+         stands by itself can; mend the cause and `highwater retry`, or cancel the run"
+    )]
+    NotAcceptable {
+        /// The step.
+        step: StepName,
+        /// What the task does.
+        work: String,
+    },
+    /// What a person selects means nothing in the run.
+    #[error(transparent)]
+    Selection(#[from] SelectionError),
+    /// What an operator asks cannot be.
+    #[error(transparent)]
+    Control(#[from] ControlError),
+    /// So much cannot be kept with a run.
+    #[error(
+        "too much is held back by itself in run {run}: pause the run, or a connection, or resume some \
+         of it first"
+    )]
+    TooManyControls {
+        /// The run.
+        run: String,
+    },
+    /// The step is under way or has ended.
+    #[error(
+        "step `{step}` is {status}, and only a step that has not begun can be skipped; `highwater \
+         pause` holds one back that runs, and `cancel` ends the run"
+    )]
+    StepBegan {
+        /// The step.
+        step: StepName,
+        /// Where it stands.
+        status: StepStatus,
     },
     /// No task of the run is in doubt.
     #[error("no task of run {run} is in doubt: there is nothing to resolve")]
@@ -204,16 +249,24 @@ impl ServiceError {
             | Self::NoExchange(_)
             | Self::InDoubt { .. }
             | Self::StalePlan(_)
+            | Self::NotAcceptable { .. }
+            | Self::TooManyControls { .. }
+            | Self::StepBegan { .. }
+            | Self::Control(ControlError::NotPaused(_))
             | Self::NoopRefused(_) => Code::FailedPrecondition,
             Self::UnknownRun(_)
             | Self::NoRun
             | Self::UnknownStep(_)
             | Self::UnknownWorker(_)
             | Self::NothingToRetry { .. }
+            | Self::NothingToAccept { .. }
+            | Self::Selection(SelectionError::NoStep { .. })
             | Self::NothingInDoubt { .. } => Code::NotFound,
-            Self::AmbiguousRun { .. } | Self::InvalidSpec(_) | Self::Field(_) => {
-                Code::InvalidArgument
-            }
+            Self::AmbiguousRun { .. }
+            | Self::InvalidSpec(_)
+            | Self::Field(_)
+            | Self::Selection(_)
+            | Self::Control(_) => Code::InvalidArgument,
         }
     }
 }

@@ -5,6 +5,7 @@
     reason = "tests own their time and their loops"
 )]
 
+mod hands;
 mod worker;
 
 use std::collections::BTreeMap;
@@ -36,7 +37,7 @@ use crate::clock::Clock;
 use crate::coordinator::{Coordinator, CoordinatorError, CoordinatorHandle};
 use crate::engine::Cluster;
 use crate::error::ServiceError;
-use crate::leader::{Leader, Request, Submission};
+use crate::leader::{Leader, Request, Submission, Word};
 use crate::options::{CoordinatorOptions, SessionOptions};
 use crate::store::faulty::Faulty;
 use crate::store::memory::MemoryStore;
@@ -200,6 +201,15 @@ pub(crate) fn submission(spec: &Spec, plan_only: bool, fresh: bool) -> Submissio
         adopts: false,
         errand: None,
         saved: None,
+        by: "ann".to_owned(),
+    }
+}
+
+/// What an operator says.
+pub(crate) fn word(reason: &str) -> Word {
+    Word {
+        by: "ann".to_owned(),
+        reason: reason.to_owned(),
     }
 }
 
@@ -315,7 +325,7 @@ impl Bench {
         self.handle()
             .ask(|reply| Request::Cancel {
                 run,
-                reason: "enough".to_owned(),
+                word: word("enough"),
                 reply,
             })
             .await
@@ -325,8 +335,9 @@ impl Bench {
         self.handle()
             .ask(|reply| Request::Retry {
                 run,
-                step: None,
+                selections: Vec::new(),
                 verdict: None,
+                word: word(""),
                 reply,
             })
             .await

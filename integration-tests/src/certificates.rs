@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, IsCa, KeyPair,
+};
 use tempfile::TempDir;
 
 use crate::folders::scratch_folder;
@@ -59,8 +61,10 @@ impl Authority {
     /// # Errors
     /// They cannot be written.
     pub fn sign_into(&self, host: &str, certificate: &Path, key: &Path) -> Result<()> {
-        let params = CertificateParams::new(vec![host.to_owned()])
+        let mut params = CertificateParams::new(vec![host.to_owned()])
             .with_context(|| format!("{host} as a name"))?;
+        params.distinguished_name = DistinguishedName::new();
+        params.distinguished_name.push(DnType::CommonName, host);
         let own = KeyPair::generate().context("make a key")?;
         let signed = params
             .signed_by(&own, &self.issuer)

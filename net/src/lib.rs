@@ -4,6 +4,7 @@
 //! accepted from then on uses the new ones, and no process has to be started anew. Never decides
 //! what travels over them.
 
+mod caller;
 mod dial;
 mod files;
 mod listen;
@@ -11,6 +12,7 @@ mod settings;
 #[cfg(test)]
 mod tests;
 
+pub use caller::Caller;
 pub use dial::{AddressError, ConnectError, ConnectFailure, Connection, Dialer};
 pub use files::{ClientTls, Identity, IncompleteTls, ServerTls, TlsFileError};
 pub use listen::{Accepted, incoming};

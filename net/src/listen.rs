@@ -14,8 +14,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::server::TlsStream;
-use tonic::transport::server::{Connected, TcpConnectInfo};
+use tonic::transport::server::Connected;
 
+use crate::caller::Caller;
 use crate::files::{ServerTls, TlsFileError};
 
 /// Handshakes at once.
@@ -147,12 +148,12 @@ fn look(files: &ServerTls) -> Seen {
 }
 
 impl Connected for Accepted {
-    type ConnectInfo = TcpConnectInfo;
+    type ConnectInfo = Caller;
 
-    fn connect_info(&self) -> Self::ConnectInfo {
+    fn connect_info(&self) -> Caller {
         match self {
-            Self::Clear(stream) => stream.connect_info(),
-            Self::Tls(stream) => stream.get_ref().0.connect_info(),
+            Self::Clear(_) => Caller::default(),
+            Self::Tls(stream) => Caller::of(stream.get_ref().1.peer_certificates()),
         }
     }
 }

@@ -41,5 +41,8 @@ pub const PROTOCOL_VERSION: u32 = 1;
 /// knows who does.
 pub const LEADER_METADATA: &str = "highwater-leader";
 
+/// Metadata of a call: who makes it, as he says himself.
+pub const OPERATOR_METADATA: &str = "highwater-operator";
+
 /// Metadata of a call that a follower passed on: it is not passed on again.
 pub const RELAYED_METADATA: &str = "highwater-relayed";

@@ -7,6 +7,9 @@ use clap::Args;
 pub struct RetryArgs {
     /// A run, a pipeline or a pipeline file; the latest run of all when left out
     pub run: Option<String>,
+    /// Which dead tasks: `orders`, `'raw_*'`, `orders[2024-01..2024-03]`; all when left out
+    #[arg(value_name = "SELECTION")]
+    pub selections: Vec<String>,
     /// Only this step
     #[arg(long, value_name = "STEP")]
     pub step: Option<String>,

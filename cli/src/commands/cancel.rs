@@ -31,10 +31,10 @@ pub(super) async fn cancel(
     context.confirm(&reach(&run)).await?;
     // The full id: what the prefix or the pipeline's name means must not change between the
     // question and the act.
-    let request = CancelRequest {
+    let request = context.signed(CancelRequest {
         run: run.run.to_string(),
         reason: args.reason.clone(),
-    };
+    });
     let program = context.output.talk_look.program.clone();
     let document: Fetched<RunDocument> = context
         .unless_interrupted(async {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use highwater_common::document::EventsDocument;
 use highwater_proto::v1::ListEventsRequest;
 
+use super::run_named::run_of;
 use super::{Context, run};
 use crate::args::LogsArgs;
 use crate::connect::{Connection, Fetched, Need, Where};
@@ -70,7 +71,7 @@ async fn events(
 ) -> Result<Fetched<EventsDocument>, CliError> {
     let place = connection.banner().to_owned();
     let request = ListEventsRequest {
-        run: args.run.clone().unwrap_or_default(),
+        run: run_of(args.run.as_deref().unwrap_or_default())?,
         step: args.step.clone().unwrap_or_default(),
         after,
     };

@@ -6,11 +6,13 @@ mod cluster;
 mod context;
 mod coverage;
 mod graph;
+mod hands;
 mod list;
 mod logs;
 pub(crate) mod plan;
 mod retry;
 pub(crate) mod run;
+mod run_named;
 mod status;
 mod swap;
 mod tasks;
@@ -23,8 +25,10 @@ mod workers;
 use std::io::IsTerminal;
 
 use highwater_common::document::RunDocument;
+use highwater_proto::OPERATOR_METADATA;
 use highwater_runtime::Interrupts;
 use serde_json::Value;
+use tonic::Request;
 
 use crate::args::{Cli, ClusterCommand, Command, CoverageCommand, Global, OutputForm, SwapCommand};
 use crate::connect::{self, Connection, Fetched, Need, Where};
@@ -81,6 +85,11 @@ async fn dispatch(command: &Command, context: &mut Context<'_>) -> Result<ExitCo
         Command::Workers { command } => workers::workers(context, command).await,
         Command::Retry(args) => retry::retry(context, args).await,
         Command::Resolve(args) => retry::resolve(context, args).await,
+        Command::Accept(args) => retry::accept(context, args).await,
+        Command::Pause(args) => hands::pause(context, args).await,
+        Command::Resume(args) => hands::resume(context, args).await,
+        Command::Limits(args) => hands::limits(context, args).await,
+        Command::Skip(args) => hands::skip(context, args).await,
         Command::Cancel(args) => cancel::cancel(context, args).await,
         Command::Coverage(args) => match &args.command {
             None => coverage::show(context, args).await,
@@ -99,6 +108,9 @@ async fn dispatch(command: &Command, context: &mut Context<'_>) -> Result<ExitCo
         Command::Cluster {
             command: ClusterCommand::Adopt(args),
         } => cluster::adopt(context, args).await,
+        Command::Cluster {
+            command: ClusterCommand::Audit(args),
+        } => hands::audit(context, args).await,
         Command::Context { command } => context::context(context, command),
         Command::Schema { explain: None } => validate::schema(context),
         Command::Schema { explain: Some(key) } => validate::explain(context, key),
@@ -120,6 +132,19 @@ impl Context<'_> {
         let connection = self.unless_interrupted(connect::open(place, need)).await?;
         self.output.say(connection.banner());
         Ok(connection)
+    }
+
+    /// A request that says who asks it.
+    pub(crate) fn signed<T>(&self, request: T) -> Request<T> {
+        let mut request = Request::new(request);
+        let global = self.global;
+        let operator = global.operator.as_ref().or(global.user.as_ref());
+        // A name that no metadata can hold is left out; somebody asked then.
+        let name = operator.and_then(|name| name.parse().ok());
+        if let Some(name) = name {
+            request.metadata_mut().insert(OPERATOR_METADATA, name);
+        }
+        request
     }
 
     /// Waits for work that may be given up at any time.

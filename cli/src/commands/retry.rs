@@ -5,12 +5,12 @@ use highwater_proto::v1::RetryRequest;
 
 use super::Context;
 use super::run::{follow_to_end, may_detach};
-use crate::args::{FileArgs, OverlayArgs, ResolveArgs, RetryArgs, names_a_file};
+use super::run_named::run_of;
+use crate::args::{AcceptArgs, ResolveArgs, RetryArgs};
 use crate::connect::{Fetched, Need, Where};
 use crate::deadline::{CALL_WAIT_MAX, within};
 use crate::error::CliError;
 use crate::exit::ExitCode;
-use crate::pipeline_file;
 
 pub(super) async fn retry(
     context: &mut Context<'_>,
@@ -23,7 +23,7 @@ pub(super) async fn retry(
     };
     let request = RetryRequest {
         run: args.run.as_deref().map_or(Ok(String::new()), run_of)?,
-        step: args.step.clone().unwrap_or_default(),
+        step: selected(args.step.as_ref(), &args.selections),
         ..RetryRequest::default()
     };
     ask_and_follow(context, request, asking).await
@@ -44,8 +44,43 @@ pub(super) async fn resolve(
         step: args.step.clone(),
         applied: Some(args.applied),
         reason: args.reason.clone(),
+        ..RetryRequest::default()
     };
     ask_and_follow(context, request, asking).await
+}
+
+/// Lets a run go on without tasks that are dead.
+pub(super) async fn accept(
+    context: &mut Context<'_>,
+    args: &AcceptArgs,
+) -> Result<ExitCode, CliError> {
+    if args.reason.trim().is_empty() {
+        return Err(CliError::new(ExitCode::Usage, "the reason is empty")
+            .why("it is what others will read later"));
+    }
+    let asking = Asking {
+        what: "cannot go on without the tasks",
+        workers: args.workers,
+        detach: args.detach,
+    };
+    let request = RetryRequest {
+        run: run_of(&args.run)?,
+        step: selected(None, &args.selections),
+        reason: args.reason.clone(),
+        accept: true,
+        ..RetryRequest::default()
+    };
+    ask_and_follow(context, request, asking).await
+}
+
+/// Selections as they travel: with spaces between.
+pub(super) fn selected(step: Option<&String>, selections: &[String]) -> String {
+    let all: Vec<&str> = step
+        .into_iter()
+        .chain(selections)
+        .map(String::as_str)
+        .collect();
+    all.join(" ")
 }
 
 /// A run that a person lets go on.
@@ -54,18 +89,6 @@ struct Asking {
     what: &'static str,
     workers: u32,
     detach: bool,
-}
-
-/// The run of a pipeline file is its pipeline's latest.
-fn run_of(run: &str) -> Result<String, CliError> {
-    if !names_a_file(run) {
-        return Ok(run.to_owned());
-    }
-    let file = FileArgs {
-        file: run.into(),
-        over: OverlayArgs::default(),
-    };
-    Ok(pipeline_file::read(&file)?.name)
 }
 
 async fn ask_and_follow(
@@ -82,6 +105,7 @@ async fn ask_and_follow(
     let mut connection = context.open(&place, Need::Act).await?;
     let place = connection.banner().to_owned();
     let program = context.output.talk_look.program.clone();
+    let request = context.signed(request);
     let document: Fetched<RunDocument> = context
         .unless_interrupted(async {
             let answer = within(CALL_WAIT_MAX, connection.client.retry(request)).await;

@@ -10,6 +10,7 @@ use highwater_proto::v1::{GetRunRequest, SubmitRequest};
 use tokio::time::MissedTickBehavior;
 
 use super::Context;
+use super::run_named::run_of;
 use crate::args::{FileArgs, OverlayArgs, RunArgs};
 use crate::connect::{Connection, Fetched, Need, Where};
 use crate::deadline::{CALL_WAIT_MAX, within};
@@ -246,6 +247,7 @@ pub(super) async fn submit(
         Wanted::Errand(Errand::PlaceWatermark(_)) => "cannot place the watermark",
     };
     let place = connection.banner().to_owned();
+    let request = context.signed(request);
     let answer = context
         .unless_interrupted(async {
             let answer = within(CALL_WAIT_MAX, connection.client.submit(request)).await;
@@ -275,9 +277,9 @@ pub(super) async fn get(
         .unless_interrupted(async {
             let answer = within(
                 CALL_WAIT_MAX,
-                connection.client.get_run(GetRunRequest {
-                    run: run.to_owned(),
-                }),
+                connection
+                    .client
+                    .get_run(GetRunRequest { run: run_of(run)? }),
             )
             .await;
             let answer = answer.map_err(|status| {

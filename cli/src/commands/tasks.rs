@@ -4,6 +4,8 @@ use highwater_common::document::TasksDocument;
 use highwater_proto::v1::ListTasksRequest;
 
 use super::Context;
+use super::retry::selected;
+use super::run_named::run_of;
 use crate::args::TasksArgs;
 use crate::connect::{Fetched, Need, Where};
 use crate::deadline::{CALL_WAIT_MAX, within};
@@ -20,8 +22,8 @@ pub(super) async fn tasks(
         .await?;
     let place = connection.banner().to_owned();
     let request = ListTasksRequest {
-        run: args.run.clone().unwrap_or_default(),
-        step: args.step.clone().unwrap_or_default(),
+        run: run_of(args.run.as_deref().unwrap_or_default())?,
+        step: selected(args.step.as_ref(), &args.selections),
         state: args.task_state.clone().unwrap_or_default(),
         limit: args.limit,
     };

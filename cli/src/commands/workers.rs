@@ -33,6 +33,12 @@ pub(super) async fn workers(
             ("cannot drain the worker", Some((worker, Action::Drain)))
         }
     };
+    let told = told.map(|(worker, action)| {
+        context.signed(SetWorkerRequest {
+            worker: worker.clone(),
+            action: action.into(),
+        })
+    });
     let document: Fetched<ClusterDocument> = context
         .unless_interrupted(async {
             let answer = match told {
@@ -43,13 +49,7 @@ pub(super) async fn workers(
                     )
                     .await
                 }
-                Some((worker, action)) => {
-                    let request = SetWorkerRequest {
-                        worker: worker.clone(),
-                        action: action.into(),
-                    };
-                    within(CALL_WAIT_MAX, connection.client.set_worker(request)).await
-                }
+                Some(request) => within(CALL_WAIT_MAX, connection.client.set_worker(request)).await,
             };
             let answer = answer.map_err(|status| CliError::from_status(what, &status).at(place))?;
             Fetched::try_from(answer.into_inner())

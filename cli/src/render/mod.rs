@@ -2,6 +2,7 @@
 //! depends on the arguments alone, so that every page is a snapshot.
 
 mod advise;
+mod audit;
 mod cluster;
 mod contexts;
 mod explanation;
@@ -16,6 +17,7 @@ mod tasks;
 mod yaml;
 
 pub(crate) use advise::advice;
+pub(crate) use audit::audit;
 pub(crate) use cluster::{cluster, workers};
 pub(crate) use contexts::contexts;
 pub(crate) use explanation::explanation;

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use highwater_common::controls::Controls;
 use highwater_common::document::{
     CheckDocument, FailedTaskDocument, RunDocument, StepDocument, TaskCounts,
 };
@@ -35,6 +36,7 @@ pub(crate) fn status(run: &RunDocument, moment: &Moment, look: &Look) -> String 
     if !run.reason.is_empty() {
         text.push_str(&format!("  reason  {}\n", tame(&run.reason)));
     }
+    text.push_str(&controls(&run.controls, look));
     let width = name_width(run);
     for step in &run.steps {
         text.push_str(&step_line(step, width, look));
@@ -197,6 +199,46 @@ fn details(step: &StepDocument, look: &Look) -> String {
         .collect()
 }
 
+/// What operators have said of the run.
+fn controls(controls: &Controls, look: &Look) -> String {
+    let Controls {
+        paused,
+        paused_steps,
+        paused_connections,
+        skipped: _, // a step says so itself
+        limits,
+    } = controls;
+    let run = paused.iter().map(|hold| ("the run".to_owned(), hold));
+    let steps = paused_steps.iter();
+    let steps = steps.map(|(name, hold)| (format!("step {name}"), hold));
+    let connections = paused_connections.iter();
+    let connections = connections.map(|(name, hold)| (format!("connection {name}"), hold));
+    let paused = run.chain(steps).chain(connections);
+    let mut text: String = paused
+        .map(|(what, hold)| {
+            let since = Timestamp::from_microsecond(hold.since_micros);
+            let since = since.map_or_else(|_| String::new(), |at| format!(", since {at:.0}"));
+            let paused = look.warn("paused");
+            format!("  {paused}  {what} {}{since}\n", tame(&hold.to_string()))
+        })
+        .collect();
+    let run = limits.tasks.iter().map(|max| format!("tasks {max}"));
+    let steps = limits.steps.iter();
+    let steps = steps.map(|(name, max)| format!("step {name} {max}"));
+    let pools = limits.pools.iter();
+    let pools = pools.map(|(name, max)| format!("pool {name} {max}"));
+    let connections = limits.connections.iter();
+    let connections = connections.map(|(name, max)| format!("connection {name} {max}"));
+    let limits: Vec<String> = run.chain(steps).chain(pools).chain(connections).collect();
+    if !limits.is_empty() {
+        text.push_str(&format!(
+            "  limits  {}, in place of the file's\n",
+            limits.join(", ")
+        ));
+    }
+    text
+}
+
 /// What a check came to: `failed min_rows: 30: expects at least 30 rows, found 12 rows`.
 #[must_use]
 pub(super) fn check(answer: &CheckDocument, look: &Look) -> String {
@@ -221,8 +263,12 @@ pub(crate) fn failed_task(step: &StepDocument, task: &FailedTaskDocument) -> Str
     } else {
         format!("[{work}]")
     };
+    let accepted = match task.accepted.as_str() {
+        "" => String::new(),
+        accepted => format!(" (accepted {})", tame(accepted)),
+    };
     format!(
-        "{}{range} attempt {} {} {}: {}",
+        "{}{range} attempt {} {} {}: {}{accepted}",
         step.step,
         task.attempts,
         tame(&task.class),

@@ -39,6 +39,31 @@ fn status_of_a_running_run_says_why_tasks_wait_and_what_failed() {
 }
 
 #[test]
+fn status_says_what_operators_hold_back_and_what_they_accepted() {
+    insta::assert_snapshot!(status(&samples::paused(), &moment(), &Look::plain()), @r"
+    r-71c shop running 38 s · 12/32 tasks · 27,004 rows · 342 k rows/s · 61 MiB/s · ETA 24 m – 31 m · 4 workers, 4/4 slots
+      paused  the run by ann (certificate): the nightly backup, since 2026-03-01T10:00:10Z
+      paused  connection legacy by ann (certificate): maintenance, since 2026-03-01T10:00:10Z
+      limits  tasks 8, step orders 2, in place of the file's
+      orders      ████████░░░░░░░░░░░░░░░  running 12/31 · 4 open · 1 retry_wait · 1 dead · 27,004 rows · watermark 2013-01-12
+        why     the run is paused by ann: the nightly backup
+        warn    public.orders has no index on created_at
+        dead    orders[2013-01-07] attempt 1 permanent numeric_overflow: amount [2Jout of range (accepted by ann: never delivered)
+        retry   orders[2013-01-09, 2013-01-10) attempt 2 transient connection_lost: server closed
+      order_kpis  ░░░░░░░░░░░░░░░░░░░░░░░  pending 0/1
+    ");
+}
+
+#[test]
+fn what_operators_did_is_a_row_each() {
+    insta::assert_snapshot!(audit(&samples::audit(), &Look::plain()), @r"
+    when                  who                verb    pipeline  run         what             why
+    2026-03-01T10:00:10Z  ann (certificate)  pause   shop      r-71c00304  step orders      the nightly backup
+    2026-03-01T10:00:00Z  bob                cordon                        worker worker-6
+    ");
+}
+
+#[test]
 fn status_of_a_failed_run_ends_with_the_next_command() {
     let mut look = Look::plain();
     look.program = "highwater --state x".to_owned();

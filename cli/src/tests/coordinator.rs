@@ -6,11 +6,12 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use highwater_common::document::RunDocument;
+use highwater_proto::OPERATOR_METADATA;
 use highwater_proto::v1::control_service_server::{ControlService, ControlServiceServer};
 use highwater_proto::v1::{
-    CancelRequest, Document, GetClusterRequest, GetPlanRequest, GetRunRequest, ListEventsRequest,
-    ListRunsRequest, ListTasksRequest, RetryRequest, SetWorkerRequest, SubmitRequest,
-    SubmitResponse,
+    CancelRequest, ControlRequest, Document, GetClusterRequest, GetPlanRequest, GetRunRequest,
+    ListAuditRequest, ListEventsRequest, ListRunsRequest, ListTasksRequest, RetryRequest,
+    SetWorkerRequest, SubmitRequest, SubmitResponse,
 };
 use serde::Serialize;
 use tokio::net::{TcpListener, UnixListener};
@@ -219,6 +220,29 @@ impl ControlService for Scripted {
         self.answer(
             &format!("cancel {} because {}", request.run, request.reason),
             &samples::cancelled(),
+        )
+    }
+
+    async fn control(
+        &self,
+        request: Request<ControlRequest>,
+    ) -> Result<Response<Document>, Status> {
+        let operator = request.metadata().get(OPERATOR_METADATA).cloned();
+        let request = request.into_inner();
+        let control = String::from_utf8_lossy(&request.control);
+        self.answer(
+            &format!("{operator:?} {control} because {}", request.reason),
+            &samples::run(),
+        )
+    }
+
+    async fn list_audit(
+        &self,
+        request: Request<ListAuditRequest>,
+    ) -> Result<Response<Document>, Status> {
+        self.answer(
+            &format!("audit {}", request.into_inner().limit),
+            &samples::audit(),
         )
     }
 

@@ -27,7 +27,7 @@ pub use self::ranges::{PARTITIONS_MAX, PartitionError};
 pub use self::single::Single;
 pub use self::zone::UnknownZone;
 pub(crate) use self::zone::Zone;
-use crate::cursor::CursorKind;
+use crate::cursor::{Cursor, CursorKind};
 use crate::range::{CursorRange, Slice};
 use crate::spec::Order;
 
@@ -151,6 +151,26 @@ impl Partitioning {
         }
     }
 
+    /// The ordinals of the ranges that overlap `over`, found by halving.
+    #[must_use]
+    pub fn ordinals_over(&self, over: &CursorRange) -> std::ops::Range<u64> {
+        let ranges = self.ranges();
+        let is_past = |end: Option<Cursor>, start: Option<Cursor>| match (end, start) {
+            (Some(end), Some(start)) => end <= start,
+            (_, _) => false,
+        };
+        let first = first_where(ranges, |no| !is_past(self.range(no).end(), over.start()));
+        let behind = first_where(ranges, |no| is_past(over.end(), self.range(no).start()));
+        if first >= behind {
+            return 0..0;
+        }
+        let (one, other) = (
+            self.ordinal_of(first),
+            self.ordinal_of(behind.saturating_sub(1)),
+        );
+        one.min(other)..one.max(other).saturating_add(1)
+    }
+
     fn place(&self, ordinal: u64) -> Option<PartitionRef> {
         let ranges = self.ranges();
         if ordinal < ranges {
@@ -167,4 +187,19 @@ impl Partitioning {
 enum PartitionRef {
     Range(u64),
     Null,
+}
+
+/// The first number of `0..count` for which `is_there` holds, if it holds for all after it; `count`
+/// when it holds for none.
+pub(crate) fn first_where(count: u64, is_there: impl Fn(u64) -> bool) -> u64 {
+    let (mut low, mut high) = (0, count);
+    while low < high {
+        let middle = low.midpoint(high);
+        if is_there(middle) {
+            high = middle;
+        } else {
+            low = middle.saturating_add(1);
+        }
+    }
+    low
 }

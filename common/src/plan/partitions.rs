@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use crate::coverage::Coverage;
-use crate::partition::Partitioning;
+use crate::partition::{Partitioning, first_where};
 use crate::range::{CursorRange, Slice};
 
 /// The partitions of a table, expanded by ordinal.
@@ -106,20 +106,6 @@ impl Partitions {
         }
         reached
     }
-}
-
-/// The first number of `0..count` for which `is_there` holds, if it holds for all after it.
-fn first_where(count: u64, is_there: impl Fn(u64) -> bool) -> u64 {
-    let (mut low, mut high) = (0, count);
-    while low < high {
-        let middle = low.midpoint(high);
-        if is_there(middle) {
-            high = middle
-        } else {
-            low = middle.saturating_add(1)
-        }
-    }
-    low
 }
 
 /// How many partitions lie wholly within `range`.

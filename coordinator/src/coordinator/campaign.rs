@@ -145,6 +145,7 @@ impl Campaigner {
                     hi,
                     cluster: loaded.cluster,
                     orphans: loaded.orphans,
+                    audits: loaded.audits,
                 }))
             }
             TxnOutcome::Refused(_) | TxnOutcome::Unknown => Ok(None),

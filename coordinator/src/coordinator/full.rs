@@ -119,6 +119,7 @@ impl Coordinator {
             hi,
             cluster,
             orphans: Vec::new(),
+            audits: 0,
         });
         view.say(trouble.to_owned());
         // whoever watches is told why nothing moves

@@ -142,6 +142,9 @@ fn of_step(run: &Run, name: &StepName) -> Option<Advance> {
     };
     match step.record.status {
         StepStatus::Pending => {
+            if let Some(skipped) = run.record.controls.skip(name) {
+                return to(StepStatus::Skipped, skipped);
+            }
             let mut may_start = true;
             for edge in &known.depends_on {
                 let Some(other) = run.steps.get(&edge.step) else {

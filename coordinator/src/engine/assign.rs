@@ -130,11 +130,7 @@ impl<'a> RunQueue<'a> {
                 .max()
                 .unwrap_or(0),
         );
-        let open_max = if is_fencing {
-            None
-        } else {
-            run.spec.limits.tasks
-        };
+        let open_max = if is_fencing { None } else { run.tasks_max() };
         (!steps.is_empty()).then(|| Self {
             run,
             open: open_of(run),
@@ -208,6 +204,9 @@ impl<'a> StepQueue<'a> {
         if run.record.intent == RunIntent::Cancel && run.record.status != RunStatus::Cancelling {
             return None; // what is no longer wanted is not begun, whatever its status still says
         }
+        if run.hold(name).is_some() {
+            return None;
+        }
         let (generation, phase) = run.due_phase(name)?;
         let (table, kind) = (
             step.table(generation, phase)?,
@@ -230,8 +229,11 @@ impl<'a> StepQueue<'a> {
             generation,
             phase,
             open: step.open(),
-            open_max: if is_fencing { None } else { known.limits.tasks }
-                .map_or(u64::MAX, u64::from),
+            open_max: match is_fencing {
+                true => None,
+                false => run.step_tasks_max(name),
+            }
+            .map_or(u64::MAX, u64::from),
             served: (0, step.last_token),
             uses: uses(known, step),
             reach: Reach::of(known, run.record.intent, kind),

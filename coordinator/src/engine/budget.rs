@@ -43,17 +43,18 @@ impl<'a> Budgets<'a> {
     /// The limits that a run declares.
     pub(super) fn of_run(run: &'a Run) -> Self {
         let mut budgets = Self::default();
+        let said = &run.record.controls.limits;
         for (name, connection) in &run.spec.connections {
-            if let Some(max) = connection.max_connections() {
+            let said = said.connections.get(name).copied();
+            if let Some(max) = said.or_else(|| connection.max_connections()) {
                 budgets
                     .0
                     .insert(Shared::Connection(name), (0, u64::from(max)));
             }
         }
         for (name, pool) in &run.spec.pools {
-            budgets
-                .0
-                .insert(Shared::Pool(name), (0, u64::from(pool.tasks)));
+            let max = said.pools.get(name).copied().unwrap_or(pool.tasks);
+            budgets.0.insert(Shared::Pool(name), (0, u64::from(max)));
         }
         budgets.count(run);
         budgets

@@ -39,6 +39,8 @@ pub(crate) enum ChangeKind {
         /// How the person knows.
         reason: String,
     },
+    /// A person goes on without a task that was given up: it stays dead, and counts no more.
+    Accept(DeadRecord),
     /// The lease goes, nothing stays.
     Release,
     /// T5: the lease of a prepare goes, and with it the plan: another generation of the step
@@ -65,6 +67,7 @@ impl ChangeKind {
             Self::Doubt(_) => &[TaskEvent::Doubted],
             Self::Resolve { applied: true, .. } => &[TaskEvent::Confirmed],
             Self::Resolve { applied: false, .. } => &[TaskEvent::Denied],
+            Self::Accept(_) => &[],
             Self::Release => &[TaskEvent::Released],
             Self::Supersede => &[TaskEvent::Superseded],
             Self::Reopen => &[TaskEvent::Reopened],

@@ -118,7 +118,7 @@ impl Counts {
     fn add_wanted(&mut self, cluster: &Cluster, run: &Run, of_cluster: &Budgets<'_>) {
         let of_run = Budgets::of_run(run);
         let is_fencing = run.record.status == RunStatus::Cancelling;
-        let mut left = match run.spec.limits.tasks {
+        let mut left = match run.tasks_max() {
             Some(max) if !is_fencing => u64::from(max),
             Some(_) | None => u64::MAX,
         };
@@ -151,9 +151,12 @@ fn wanted<'a>(
     let is_fence = generation == 0 && PhaseKind::of_no_plan(phase) == Some(PhaseKind::Fence);
     if !is_fence {
         let uses = uses(known, step);
-        let max = known.limits.tasks.map_or(u64::MAX, u64::from);
+        let max = run.step_tasks_max(name).map_or(u64::MAX, u64::from);
+        // What is held back needs no room beyond what still runs.
+        let held = run.hold(name).map_or(u64::MAX, |_| table.counts.open);
         wanted = wanted
             .min(max)
+            .min(held)
             .min(of_run.room_of(&uses))
             .min(of_cluster.room_of(&uses));
     }

@@ -15,6 +15,7 @@ use highwater_common::plan::StepPlan;
 use highwater_common::record::TaskAddress;
 use highwater_common::task::TaskState;
 
+use super::chosen::Chosen;
 use super::step::Step;
 use super::task_table::TaskTable;
 use super::view::{Cluster, Run};
@@ -83,6 +84,7 @@ pub(crate) fn run_summary(cluster: &Cluster, run: &Run, short: String) -> RunDoc
             .values()
             .map(|session| session.record.slots)
             .sum(),
+        controls: run.record.controls.clone(),
         steps: Vec::new(),
     }
 }
@@ -111,13 +113,16 @@ fn step_document(
             .take(DEAD_MAX.saturating_sub(dead.len()));
         dead.extend(listed.map(|held| {
             let record = &held.record;
-            failed_task(
-                run,
-                &record.address,
-                record.attempts,
-                &record.error,
-                Some(record.work.clone()),
-            )
+            FailedTaskDocument {
+                accepted: record.accepted.clone(),
+                ..failed_task(
+                    run,
+                    &record.address,
+                    record.attempts,
+                    &record.error,
+                    Some(record.work.clone()),
+                )
+            }
         }));
     }
     let waiting = step
@@ -228,6 +233,7 @@ fn failed_task(
         class: error.class.to_string(),
         code: error.code.clone(),
         message: error.message.clone(),
+        accepted: String::new(),
     }
 }
 
@@ -362,30 +368,30 @@ fn adopted(cluster: ClusterId, run: &Run) -> BTreeMap<ConnectionName, AdoptedDoc
     targets
 }
 
-/// Tasks of a run, at most `limit`: of one step or all, in one state or all.
+/// Tasks of a run, at most `limit`: those that are meant, in one state or all.
 pub(crate) fn tasks_document(
     run: &Run,
     short: String,
-    only: Option<&StepName>,
+    chosen: &Chosen,
     state: Option<TaskState>,
     limit: usize,
 ) -> TasksDocument {
     let mut tasks = Vec::new();
-    let wanted = run
-        .dag
-        .order()
-        .iter()
-        .filter(|name| only.is_none_or(|only| only == *name));
+    let wanted = run.dag.order().iter().filter(|name| chosen.has(name));
     'all: for name in wanted {
         let Some(step) = run.steps.get(name) else {
             continue;
         };
-        for (phase, _, table) in step.planned_tables() {
-            let ordinals: Box<dyn Iterator<Item = u64>> = match state {
-                Some(state) => table.in_state(state),
-                None => Box::new(
-                    (0..table.len).filter(|ordinal| table.state(*ordinal) != TaskState::Covered),
-                ),
+        for (number, phase, table) in step.planned_tables() {
+            let is_asked = |ordinal: &u64| match state {
+                Some(state) => table.state(*ordinal) == state,
+                None => table.state(*ordinal) != TaskState::Covered,
+            };
+            let picked = chosen.ordinals(name, phase);
+            let ordinals: Box<dyn Iterator<Item = u64>> = match (picked, state) {
+                (Some(picked), _) => Box::new(picked.into_iter().flatten().filter(is_asked)),
+                (None, Some(state)) => table.in_state(state),
+                (None, None) => Box::new((0..table.len).filter(is_asked)),
             };
             for ordinal in ordinals {
                 if tasks.len() > limit {
@@ -394,7 +400,7 @@ pub(crate) fn tasks_document(
                 let address = TaskAddress {
                     step: name.clone(),
                     generation: step.generation,
-                    phase,
+                    phase: number,
                     ordinal,
                 };
                 tasks.extend(task_document(run, table, address));

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use highwater_common::assignment::{AttemptError, ErrorClass};
+use highwater_common::controls::Controls;
 use highwater_common::dag::Dag;
 use highwater_common::error_code::ErrorCode;
 use highwater_common::id::{AttemptNo, ClusterId, DocumentDigest, RunId, SessionId, StepName};
@@ -166,6 +167,7 @@ pub(crate) fn kill_task(view: &mut View, address: TaskAddress) {
     let table = view.table_mut(&address);
     put_state(table, ordinal, TaskState::Dead);
     let record = DeadRecord {
+        accepted: String::new(),
         address,
         attempts: 1,
         work,
@@ -219,6 +221,7 @@ impl View {
             adopts: false,
             is_saved: false,
             errand: None,
+            controls: Controls::default(),
         };
         let dag = Arc::new(Dag::of(&spec).unwrap());
         let (facts, orders) = (BTreeMap::new(), BTreeMap::new());

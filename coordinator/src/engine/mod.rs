@@ -18,6 +18,7 @@ mod advance;
 mod assign;
 mod budget;
 mod change;
+mod chosen;
 mod counts;
 mod document;
 #[cfg(test)]
@@ -37,6 +38,7 @@ mod waits;
 pub(crate) use advance::{Advance, advance};
 pub(crate) use assign::assign;
 pub(crate) use change::{Change, ChangeKind};
+pub(crate) use chosen::Chosen;
 pub(crate) use counts::{Counts, GroupCounts};
 pub(crate) use document::{
     cluster_document, plan_document, rfc3339, run_document, run_summary, tasks_document,

@@ -130,17 +130,14 @@ impl Step {
             return Stage::Over;
         };
         for ((number, phase), table) in plan.numbered().zip(&self.phases) {
-            let failed = table.counts.dead.saturating_add(table.counts.in_doubt);
-            let is_failed = failed
-                > if phase.tolerant {
-                    u64::from(tolerated)
-                } else {
-                    0
-                };
             if !table.has_ended() {
                 return Stage::In(number);
             }
-            if is_failed {
+            let tolerated = match phase.tolerant {
+                true => u64::from(tolerated),
+                false => 0,
+            };
+            if table.given_up() > tolerated {
                 return Stage::Failed(number);
             }
         }

@@ -232,6 +232,20 @@ impl TaskTable {
         }
     }
 
+    /// How many tasks were given up, or wait for a person's word, and nobody goes on without them.
+    #[must_use]
+    pub(crate) fn given_up(&self) -> u64 {
+        let failed = self.counts.dead.saturating_add(self.counts.in_doubt);
+        if failed == 0 {
+            return 0;
+        }
+        let accepted = self
+            .dead
+            .values()
+            .filter(|dead| !dead.record.accepted.is_empty());
+        failed.saturating_sub(accepted.count() as u64)
+    }
+
     /// True when no task can change any more unless a person asks.
     #[must_use]
     pub(crate) const fn has_ended(&self) -> bool {

@@ -138,6 +138,30 @@ impl Run {
         !self.record.status.has_ended() && self.record.intent != RunIntent::Plan
     }
 
+    /// Why an operator wants no task of a step to be handed out, if one does. What ends a cancelled
+    /// run waits for nobody.
+    #[must_use]
+    pub(crate) fn hold(&self, name: &StepName) -> Option<String> {
+        if self.record.status == RunStatus::Cancelling || self.record.controls.is_empty() {
+            return None;
+        }
+        let sides = self.spec.steps.get(name)?.strategy.load().sides();
+        self.record.controls.hold(name, sides.connections())
+    }
+
+    /// How many tasks of the run may be open at once: what an operator said, or else its file.
+    #[must_use]
+    pub(crate) fn tasks_max(&self) -> Option<u32> {
+        self.record.controls.limits.tasks.or(self.spec.limits.tasks)
+    }
+
+    /// How many tasks of a step may be open at once.
+    #[must_use]
+    pub(crate) fn step_tasks_max(&self, name: &StepName) -> Option<u32> {
+        let said = self.record.controls.limits.steps.get(name).copied();
+        said.or_else(|| self.spec.steps.get(name)?.limits.tasks)
+    }
+
     /// What the task at `address` does. `None` for an address outside the plan.
     #[must_use]
     pub(crate) fn work(&self, address: &TaskAddress) -> Option<Work> {

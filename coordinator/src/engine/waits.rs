@@ -35,6 +35,10 @@ pub(super) fn waits(cluster: &Cluster, run: &Run, name: &StepName, now_millis: i
         reasons.push("an older run of this pipeline has not ended".to_owned());
         return reasons;
     }
+    if let Some(hold) = run.hold(name).filter(|_| !step.record.status.has_ended()) {
+        reasons.push(hold);
+        return reasons;
+    }
     if let Some(away) = away(run, name, step, known, now_millis) {
         reasons.push(away);
         return reasons;
@@ -66,7 +70,7 @@ pub(super) fn waits(cluster: &Cluster, run: &Run, name: &StepName, now_millis: i
         let wait = soonest
             .map_or(0, |moment| moment.saturating_sub(now_millis))
             .max(0);
-        let limit = || limits_met(cluster, run, step, known);
+        let limit = || limits_met(cluster, run, name, step, known);
         let next = match (
             avoided(cluster, run, step, known, now_millis),
             if wait == 0 { limit() } else { None },
@@ -81,7 +85,7 @@ pub(super) fn waits(cluster: &Cluster, run: &Run, name: &StepName, now_millis: i
     }
     let pending = step.counts().pending;
     if pending > 0 && step.record.status == StepStatus::Running {
-        reasons.extend(limits_met(cluster, run, step, known).map(|limit| {
+        reasons.extend(limits_met(cluster, run, name, step, known).map(|limit| {
             format!(
                 "{pending} task{}: {limit}",
                 if pending == 1 { "" } else { "s" }
@@ -189,7 +193,7 @@ fn set_up_wait(
     };
     let waits = is_shown && table.counts.pending > 0;
     let limit = if waits {
-        limits_met(cluster, run, step, known)
+        limits_met(cluster, run, name, step, known)
     } else {
         None
     };
@@ -207,6 +211,7 @@ fn wait_seconds(millis: i64) -> f64 {
 fn limits_met(
     cluster: &Cluster,
     run: &Run,
+    name: &StepName,
     step: &Step,
     known: &highwater_common::spec::Step,
 ) -> Option<String> {
@@ -247,16 +252,12 @@ fn limits_met(
             ),
         });
     }
-    if let Some(max) = known.limits.tasks.filter(|max| open >= u64::from(*max)) {
+    let step_max = run.step_tasks_max(name);
+    if let Some(max) = step_max.filter(|max| open >= u64::from(*max)) {
         return Some(format!("limit of the step, {open}/{max} at once"));
     }
     let of_run = open_of(run);
-    if let Some(max) = run
-        .spec
-        .limits
-        .tasks
-        .filter(|max| of_run >= u64::from(*max))
-    {
+    if let Some(max) = run.tasks_max().filter(|max| of_run >= u64::from(*max)) {
         return Some(format!("limit of the run, {of_run}/{max} at once"));
     }
     let uses = uses(known, step);

@@ -124,6 +124,7 @@ impl Batch {
             ChangeKind::Doubt(_) => "t3",
             ChangeKind::Revive => "revive",
             ChangeKind::Resolve { .. } => "resolve",
+            ChangeKind::Accept(_) => "accept",
         };
         self.changes.iter().map(name).collect()
     }
@@ -191,6 +192,7 @@ impl Batch {
             | ChangeKind::Supersede
             | ChangeKind::Reopen
             | ChangeKind::FindLost
+            | ChangeKind::Accept(_)
             | ChangeKind::Revive => None,
         };
         let _former = match result {
@@ -304,6 +306,9 @@ impl Batch {
                     table.leases.remove(&ordinal);
                     table.dead.insert(ordinal, Stored { record, bytes });
                 }
+                ChangeKind::Accept(record) => {
+                    table.dead.insert(ordinal, Stored { record, bytes });
+                }
                 ChangeKind::Revive | ChangeKind::Resolve { .. } => {
                     table.dead.remove(&ordinal);
                     table.retries.remove(&ordinal);
@@ -388,6 +393,15 @@ fn records(
             (
                 vec![held_lease()?],
                 vec![Op::Delete(attempt), Op::Put(dead, bytes.clone())],
+                bytes,
+            )
+        }
+        ChangeKind::Accept(record) => {
+            let was = table.dead.get(&ordinal)?;
+            let bytes = record.to_bytes();
+            (
+                vec![Expect::Bytes(dead.clone(), was.bytes.clone())],
+                vec![Op::Put(dead, bytes.clone())],
                 bytes,
             )
         }

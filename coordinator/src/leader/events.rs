@@ -77,6 +77,7 @@ fn describe(cluster: &Cluster, change: &Change) -> Option<EventDocument> {
             reason.clone(),
             None,
         ),
+        ChangeKind::Accept(record) => ("accepted", record.accepted.clone(), None),
         ChangeKind::Release => ("released", String::new(), held),
         ChangeKind::Supersede => (
             "superseded",

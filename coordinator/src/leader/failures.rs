@@ -142,6 +142,7 @@ impl Leader {
                 })
             }
             RetryDecision::Dead => ChangeKind::Die(DeadRecord {
+                accepted: String::new(),
                 address: address.clone(),
                 attempts,
                 work,
@@ -155,6 +156,7 @@ impl Leader {
                 let error =
                     AttemptError::new(ErrorClass::Crash, ErrorCode::CrashesItsWorkers, message);
                 ChangeKind::Die(DeadRecord {
+                    accepted: String::new(),
                     address: address.clone(),
                     attempts,
                     work,
@@ -180,6 +182,7 @@ impl Leader {
         let (lease, run) = self.lease(task)?;
         let address = lease.address.clone();
         let record = DeadRecord {
+            accepted: String::new(),
             address: address.clone(),
             attempts: lease.attempt.get(),
             work: run.work(&address)?.to_string(),

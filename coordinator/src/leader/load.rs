@@ -52,6 +52,8 @@ pub(crate) struct Loaded {
     pub(crate) hi: Option<u64>,
     /// Records that no run refers to.
     pub(crate) orphans: Vec<Key>,
+    /// The number of the latest record of what an operator did.
+    pub(crate) audits: u64,
 }
 
 /// A step's record, if it can be read, and its bytes.
@@ -62,6 +64,7 @@ type FoundStep = (Option<StepRecord>, Vec<u8>);
 struct Shelf {
     format: Option<FormatRecord>,
     hi: Option<u64>,
+    audits: u64,
     workers: BTreeMap<WorkerId, WorkerRecord>,
     specs: BTreeMap<(PipelineName, DocumentDigest), Vec<u8>>,
     runs: BTreeMap<RunId, (RunRecord, Vec<u8>)>,
@@ -124,7 +127,7 @@ pub(crate) async fn load(
         };
         cluster.sessions.insert(session.record.session, session);
     }
-    let hi = shelf.hi;
+    let (hi, audits) = (shelf.hi, shelf.audits);
     let orphans = shelf.take_orphans();
     for (id, (record, stored)) in std::mem::take(&mut shelf.runs) {
         cluster.runs.insert(id, shelf.run(id, record, stored));
@@ -135,6 +138,7 @@ pub(crate) async fn load(
         cluster,
         hi,
         orphans,
+        audits,
     })
 }
 
@@ -272,7 +276,8 @@ impl Shelf {
                 ));
             }
             // The leader's own record was compared when it was put; the others are for people.
-            RecordKey::Leader | RecordKey::Watermark(_) | RecordKey::Audit(_) => {}
+            RecordKey::Audit(number) => self.audits = self.audits.max(number),
+            RecordKey::Leader | RecordKey::Watermark(_) => {}
         }
         Ok(())
     }

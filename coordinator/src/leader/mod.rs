@@ -9,6 +9,7 @@ mod attempts;
 mod batch;
 mod commit;
 mod contain;
+mod controls;
 mod counts;
 mod events;
 mod facts;
@@ -28,6 +29,7 @@ mod runs;
 mod saved_plans;
 mod sessions;
 mod streams;
+mod word;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -44,7 +46,8 @@ pub(crate) use counts::Telling;
 pub use load::LoadError;
 pub(crate) use load::{listed, load};
 pub(crate) use reply::Granted;
-pub(crate) use request::{Beat, Request, Submission, Verdict, WorkerAction};
+pub(crate) use request::{Beat, Request, Submission, WorkerAction};
+pub(crate) use word::{Verdict, Word};
 
 use crate::clock::Clock;
 use crate::engine::{Cluster, Step};
@@ -101,6 +104,8 @@ pub(crate) struct Leader {
     stored_bytes: usize,
     /// What was told of the cluster in numbers.
     told: counts::Told,
+    /// The number of the latest record of what an operator did.
+    audits: u64,
 }
 
 /// The latest tasks that were counted; bounded.
@@ -139,6 +144,8 @@ pub(crate) struct Term {
     pub(crate) cluster: Cluster,
     /// Records of runs that are no more.
     pub(crate) orphans: Vec<Key>,
+    /// The number of the latest record of what an operator did.
+    pub(crate) audits: u64,
 }
 
 impl Leader {
@@ -156,6 +163,7 @@ impl Leader {
             hi,
             mut cluster,
             orphans,
+            audits,
         } = term;
         // The sessions' time begins now: nobody could be heard while the store was read.
         for session in cluster.sessions.values_mut() {
@@ -193,6 +201,7 @@ impl Leader {
             compacted: since,
             stored_bytes: 0,
             told: counts::Told::default(),
+            audits,
         }
     }
 

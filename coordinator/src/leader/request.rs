@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use highwater_common::assignment::Outcome;
+use highwater_common::controls::Control;
 use highwater_common::document::EventDocument;
 use highwater_common::errand::Errand;
 use highwater_common::id::{
@@ -11,6 +12,7 @@ use highwater_common::id::{
 };
 use highwater_common::record::WorkerRecord;
 use highwater_common::saved_plan::SavedPlan;
+use highwater_common::selection::Selection;
 use highwater_common::spec::Spec;
 use highwater_common::token::{Fence, Nonce};
 use highwater_proto::convert::records::StoredRecord;
@@ -19,6 +21,7 @@ use super::attempts::Completion;
 use super::parking::Parked;
 use super::reply::{Granted, Reply};
 use super::sessions::Registration;
+use super::word::{Verdict, Word};
 use super::{Leader, TermEnded};
 use crate::engine::Cluster;
 use crate::error::ServiceError;
@@ -65,21 +68,31 @@ pub(crate) enum Request {
     /// A run is no longer wanted.
     Cancel {
         run: RunId,
-        reason: String,
+        word: Word,
         reply: Reply<()>,
     },
-    /// Dead tasks are to be tried again.
+    /// Dead tasks are to be tried again, or to be gone on without.
     Retry {
         run: RunId,
-        step: Option<StepName>,
-        /// What a person says of the tasks that are in doubt, if it is they that are meant.
+        /// Which; all when there is none.
+        selections: Vec<Selection>,
+        /// What a person says of tasks that are in doubt, or dead, if it is they that are meant.
         verdict: Option<Verdict>,
+        word: Word,
         reply: Reply<u64>,
+    },
+    /// A run is to be held back, let go on, limited, or a step of it left out.
+    Control {
+        run: RunId,
+        control: Control,
+        word: Word,
+        reply: Reply<()>,
     },
     /// A worker is to take no more work, to take work again, or to end.
     SetWorker {
         worker: String,
         action: WorkerAction,
+        word: Word,
         reply: Reply<()>,
     },
     /// Somebody wants to know something.
@@ -116,6 +129,7 @@ impl Request {
             | Self::Submit { .. }
             | Self::Cancel { .. }
             | Self::Retry { .. }
+            | Self::Control { .. }
             | Self::SetWorker { .. } => false,
         }
     }
@@ -131,6 +145,7 @@ impl Request {
             Self::Submit { reply, .. } => reply.send(Err(error)).is_ok(),
             Self::Cancel { reply, .. } => reply.send(Err(error)).is_ok(),
             Self::Retry { reply, .. } => reply.send(Err(error)).is_ok(),
+            Self::Control { reply, .. } => reply.send(Err(error)).is_ok(),
             Self::SetWorker { reply, .. } => reply.send(Err(error)).is_ok(),
             Self::Look(look) => {
                 look(Err(error));
@@ -138,15 +153,6 @@ impl Request {
             }
         };
     }
-}
-
-/// What a person says of tasks that are in doubt.
-#[derive(Debug, Clone)]
-pub(crate) struct Verdict {
-    /// Whether they were done.
-    pub(crate) applied: bool,
-    /// How the person knows.
-    pub(crate) reason: String,
 }
 
 /// What a heartbeat tells.
@@ -172,11 +178,35 @@ pub(crate) struct Submission {
     pub(crate) errand: Option<Errand>,
     /// What it was planned from before.
     pub(crate) saved: Option<Box<SavedPlan>>,
+    /// Who asks.
+    pub(crate) by: String,
 }
 
 impl Submission {
     pub(crate) fn pipeline(&self) -> &PipelineName {
         &self.spec.name
+    }
+
+    /// What a person asks by a submission, if it is more than to look: a run, or something that its
+    /// probes do.
+    pub(super) fn asked(&self) -> Option<(&'static str, Word)> {
+        let errand = self.errand.as_ref();
+        let verb = match errand {
+            Some(errand) if errand.takes_back() => errand.verb(),
+            Some(_) => return None,
+            None if self.adopts => "cluster adopt",
+            None if self.plan_only => return None,
+            None if self.fresh => "run --new",
+            None => "run",
+        };
+        let reason = errand.and_then(Errand::reason).unwrap_or_default();
+        Some((
+            verb,
+            Word {
+                by: self.by.clone(),
+                reason: reason.to_owned(),
+            },
+        ))
     }
 }
 
@@ -239,25 +269,36 @@ impl Leader {
                 let answer = self.submit(submission).await?;
                 let _ = reply.send(answer);
             }
-            Request::Cancel { run, reason, reply } => {
-                let answer = self.cancel(run, &reason).await?;
+            Request::Cancel { run, word, reply } => {
+                let answer = self.cancel(run, &word).await?;
                 let _ = reply.send(answer);
             }
             Request::Retry {
                 run,
-                step,
+                selections,
                 verdict,
+                word,
                 reply,
             } => {
-                let answer = self.retry(run, step.as_ref(), verdict.as_ref()).await?;
+                let answer = self.retry(run, &selections, verdict, &word).await?;
+                let _ = reply.send(answer);
+            }
+            Request::Control {
+                run,
+                control,
+                word,
+                reply,
+            } => {
+                let answer = self.control(run, &control, &word).await?;
                 let _ = reply.send(answer);
             }
             Request::SetWorker {
                 worker,
                 action,
+                word,
                 reply,
             } => {
-                let answer = self.set_worker(&worker, action).await?;
+                let answer = self.set_worker(&worker, action, &word).await?;
                 let _ = reply.send(answer);
             }
             Request::Look(look) => {
@@ -306,6 +347,7 @@ impl Leader {
         &mut self,
         name: &str,
         action: WorkerAction,
+        word: &Word,
     ) -> Result<Result<(), ServiceError>, TermEnded> {
         let found = self
             .cluster
@@ -321,11 +363,18 @@ impl Leader {
             WorkerAction::Uncordon => record.cordoned = false,
             WorkerAction::Drain => {}
         }
-        let put = Op::Put(
+        let verb = match action {
+            WorkerAction::Cordon => "cordon",
+            WorkerAction::Uncordon => "uncordon",
+            WorkerAction::Drain => "drain",
+        };
+        let about = format!("worker {name}");
+        let mut ops = self.audited(None, verb, about, word);
+        ops.push(Op::Put(
             RecordKey::Worker(session.worker).render(),
             record.to_bytes(),
-        );
-        self.commit_records("worker_record", Vec::new(), vec![put])
+        ));
+        self.commit_records("worker_record", Vec::new(), ops)
             .await?;
         if let Some(session) = self.cluster.sessions.get_mut(&id) {
             session.record = record;

@@ -1,30 +1,47 @@
 //! How a failed run is tried again.
 
 use highwater_common::id::{RunId, StepName};
+use highwater_common::record::DeadRecord;
+use highwater_common::selection::Selection;
 use highwater_common::status::{RunEvent, RunStatus, StepStatus};
 use highwater_common::task::TaskState;
 
 use super::batch::Planned;
-use super::request::Verdict;
+use super::runs::cut;
+use super::word::{Verdict, Word};
 use super::{Leader, TermEnded};
-use crate::engine::{Change, ChangeKind, Outages, Run};
+use crate::engine::{Change, ChangeKind, Chosen, Outages, Run};
 use crate::error::ServiceError;
+
+/// The longest word that is kept with a task that a run goes on without, in bytes.
+const ACCEPTED_BYTES_MAX: usize = 512;
 
 impl Leader {
     /// Takes dead tasks of a failed run, and the steps skipped after them, back to pending; with a
-    /// verdict, those that are in doubt to where it says that they are. The run
+    /// verdict, those that are in doubt to where it says that they are, or lets the run go on
+    /// without those that are dead. The run
     /// goes first and the tasks last: whatever a crash leaves undone, the run fails again and can
     /// be tried again.
     pub(super) async fn retry(
         &mut self,
         id: RunId,
-        only: Option<&StepName>,
-        verdict: Option<&Verdict>,
+        selections: &[Selection],
+        verdict: Option<Verdict>,
+        word: &Word,
     ) -> Result<Result<u64, ServiceError>, TermEnded> {
-        let (status, changes) = match self.revivable(id, only, verdict) {
+        let revivable = self.revivable(id, selections, verdict, word);
+        let (status, chosen, changes) = match revivable {
             Ok(found) => found,
             Err(refused) => return Ok(Err(refused)),
         };
+        let verb = match verdict {
+            None => "retry",
+            Some(Verdict::Applied) => "resolve --applied",
+            Some(Verdict::NotApplied) => "resolve --not-applied",
+            Some(Verdict::Accepted) => "accept",
+        };
+        let about = format!("{}: {}", told(selections), tasks(changes.len()));
+        self.audit(Some(id), verb, about, word).await?;
         if status == RunStatus::Failed {
             self.move_run(id, RunEvent::Retried, String::new()).await?;
         }
@@ -41,7 +58,7 @@ impl Leader {
             self.apply_changes(changes).await?;
             return Ok(Ok(resolved));
         }
-        let is_meant = |name: &StepName| only.is_none_or(|only| only == name);
+        let is_meant = |name: &StepName| chosen.has(name);
         let reopened: Vec<(StepName, StepStatus)> = run
             .steps
             .iter()
@@ -67,19 +84,19 @@ impl Leader {
     fn revivable(
         &self,
         id: RunId,
-        only: Option<&StepName>,
-        verdict: Option<&Verdict>,
-    ) -> Result<(RunStatus, Vec<Planned>), ServiceError> {
+        selections: &[Selection],
+        verdict: Option<Verdict>,
+        word: &Word,
+    ) -> Result<(RunStatus, Chosen, Vec<Planned>), ServiceError> {
         let run = self
             .cluster
             .runs
             .get(&id)
             .ok_or_else(|| ServiceError::UnknownRun(id.to_string()))?;
-        if let Some(step) = only.filter(|step| !run.steps.contains_key(*step)) {
-            return Err(ServiceError::UnknownStep(step.clone()));
-        }
+        let chosen = Chosen::of(run, selections)?;
         let status = run.record.status;
-        let is_told = verdict.is_some() && status == RunStatus::Cancelled;
+        let is_of_doubt = matches!(verdict, Some(Verdict::Applied | Verdict::NotApplied));
+        let is_told = is_of_doubt && status == RunStatus::Cancelled;
         if status != RunStatus::Failed && status != RunStatus::Running && !is_told {
             return Err(ServiceError::RunEnded {
                 run: self.short_of(&id),
@@ -129,47 +146,84 @@ impl Leader {
             });
         }
         let mut changes = Vec::new();
-        for (_, step) in run
-            .steps
-            .iter()
-            .filter(|(name, _)| only.is_none_or(|only| only == *name))
-        {
-            let (meant, kind) = match verdict {
-                None => (TaskState::Dead, ChangeKind::Revive),
-                Some(Verdict { applied, reason }) => (
-                    TaskState::InDoubt,
-                    ChangeKind::Resolve {
-                        applied: *applied,
-                        reason: reason.clone(),
-                    },
-                ),
+        for (name, step) in run.steps.iter().filter(|(name, _)| chosen.has(name)) {
+            let meant = match verdict {
+                None | Some(Verdict::Accepted) => TaskState::Dead,
+                Some(Verdict::Applied | Verdict::NotApplied) => TaskState::InDoubt,
             };
-            let given_up = step.planned_tables().flat_map(|(_, _, table)| {
-                let held = table.dead.iter();
-                held.filter(move |(ordinal, _)| table.state(**ordinal) == meant)
-            });
-            for address in given_up.map(|(_, held)| held.record.address.clone()) {
-                let Some(task) = run.task_id(&address) else {
-                    continue;
-                };
-                changes.push(
-                    Change {
-                        run: id,
+            for (_, phase, table) in step.planned_tables() {
+                for (ordinal, held) in &table.dead {
+                    let address = &held.record.address;
+                    let is_accepted = !held.record.accepted.is_empty();
+                    if table.state(*ordinal) != meant
+                        || !chosen.takes(run, address)
+                        || (verdict == Some(Verdict::Accepted) && is_accepted)
+                    {
+                        continue;
+                    }
+                    if verdict == Some(Verdict::Accepted) && !phase.tolerant {
+                        return Err(ServiceError::NotAcceptable {
+                            step: name.clone(),
+                            work: held.record.work.clone(),
+                        });
+                    }
+                    let Some(task) = run.task_id(address) else {
+                        continue;
+                    };
+                    let kind = kind(verdict, word, &held.record);
+                    let (address, run) = (address.clone(), id);
+                    let change = Change {
+                        run,
                         task,
                         address,
-                        kind: kind.clone(),
-                    }
-                    .into(),
-                );
+                        kind,
+                    };
+                    changes.push(change.into());
+                }
             }
         }
         if changes.is_empty() {
             let run = self.short_of(&id);
             return Err(match verdict {
                 None => ServiceError::NothingToRetry { run },
-                Some(_) => ServiceError::NothingInDoubt { run },
+                Some(Verdict::Accepted) => ServiceError::NothingToAccept { run },
+                Some(Verdict::Applied | Verdict::NotApplied) => {
+                    ServiceError::NothingInDoubt { run }
+                }
             });
         }
-        Ok((status, changes))
+        Ok((status, chosen, changes))
     }
+}
+
+/// What becomes of a task that was given up.
+fn kind(verdict: Option<Verdict>, word: &Word, dead: &DeadRecord) -> ChangeKind {
+    let resolved = |applied| ChangeKind::Resolve {
+        applied,
+        reason: word.reason.clone(),
+    };
+    match verdict {
+        None => ChangeKind::Revive,
+        Some(Verdict::Applied) => resolved(true),
+        Some(Verdict::NotApplied) => resolved(false),
+        Some(Verdict::Accepted) => ChangeKind::Accept(DeadRecord {
+            accepted: cut(
+                &format!("by {}: {}", word.by, word.reason),
+                ACCEPTED_BYTES_MAX,
+            ),
+            ..dead.clone()
+        }),
+    }
+}
+
+fn told(selections: &[Selection]) -> String {
+    let told: Vec<String> = selections.iter().map(ToString::to_string).collect();
+    match told.is_empty() {
+        true => "every step".to_owned(),
+        false => told.join(" "),
+    }
+}
+
+fn tasks(count: usize) -> String {
+    format!("{count} task{}", if count == 1 { "" } else { "s" })
 }

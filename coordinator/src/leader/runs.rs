@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use highwater_common::controls::Controls;
 use highwater_common::dag::Dag;
 use highwater_common::errand::Errand;
 use highwater_common::id::{RunId, StepName};
@@ -11,12 +12,15 @@ use highwater_common::status::{RunEvent, RunStatus, StepStatus};
 use highwater_proto::convert::records::{StoredRecord, document_to_parts};
 use rand::RngExt;
 
+use super::word::Word;
 use super::{Leader, Submission, TermEnded};
 use crate::engine::{Advance, Outages, Run, Step, advance};
 use crate::error::ServiceError;
 use crate::store::keys::RecordKey;
 use crate::store::{Expect, Op, TXN_BYTES_MAX, TXN_OPERATIONS_MAX};
 
+/// Digits of a run's id in the record of what began it.
+const RUN_DIGITS: usize = 8;
 /// The longest reason that a record keeps, in bytes.
 const REASON_BYTES_MAX: usize = 4096;
 
@@ -51,7 +55,11 @@ impl Leader {
                         is_cancelling: intent == RunIntent::Cancel,
                     }));
                 }
-                if let Err(refused) = self.cancel(id, "replaced by a newer run").await? {
+                let word = Word {
+                    by: submission.by.clone(),
+                    reason: "replaced by a newer run".to_owned(),
+                };
+                if let Err(refused) = self.cancel(id, &word).await? {
                     return Ok(Err(refused));
                 }
             }
@@ -129,6 +137,7 @@ impl Leader {
             .map(|run| run.record.reference_time_micros)
             .max()
             .unwrap_or(0);
+        let asked = submission.asked();
         let record = RunRecord {
             pipeline: name,
             spec_digest: digest,
@@ -154,17 +163,22 @@ impl Leader {
             adopts: submission.adopts,
             errand: submission.errand,
             is_saved: submission.saved.is_some(),
+            controls: Controls::default(),
         };
         let saved = submission.saved.map(|plan| plan.facts).unwrap_or_default();
         let facts = self.put_facts(id, saved).await?;
         let key = RecordKey::Run(id).render();
         let stored = record.to_bytes();
-        self.commit_records(
-            "run_begun",
-            vec![Expect::Absent(key.clone())],
-            vec![Op::Put(key, stored.clone())],
-        )
-        .await?;
+        let mut ops = match &asked {
+            Some((verb, word)) => {
+                let about = format!("run {}", id.short(RUN_DIGITS));
+                self.audited_of(Some((id, &record.pipeline)), verb, about, word)
+            }
+            None => Vec::new(),
+        };
+        ops.push(Op::Put(key.clone(), stored.clone()));
+        self.commit_records("run_begun", vec![Expect::Absent(key)], ops)
+            .await?;
         tracing::info!(run = %id, pipeline = %record.pipeline, "run begun");
         let mut run = new_run(id, record, stored, submission.spec);
         // With facts for every step it is planned at once, and nothing is probed.
@@ -203,7 +217,7 @@ impl Leader {
     pub(super) async fn cancel(
         &mut self,
         id: RunId,
-        reason: &str,
+        word: &Word,
     ) -> Result<Result<(), ServiceError>, TermEnded> {
         let Some(run) = self.cluster.runs.get(&id) else {
             return Ok(Err(ServiceError::UnknownRun(id.to_string())));
@@ -224,12 +238,13 @@ impl Leader {
         }
         let mut record = run.record.clone();
         record.intent = RunIntent::Cancel;
-        record.reason = cut(reason, REASON_BYTES_MAX);
+        record.reason = cut(&word.reason, REASON_BYTES_MAX);
         if record.status == RunStatus::Failed {
             record.status = RunStatus::Cancelling;
             record.ended_micros = None;
         }
-        self.put_run(id, record).await.map(Ok)
+        let audited = self.audited(Some(id), "cancel", "the run".to_owned(), word);
+        self.put_run_with(id, record, audited).await.map(Ok)
     }
 
     /// Does everything that follows from where tasks, steps and runs stand.
@@ -311,12 +326,22 @@ impl Leader {
     }
 
     pub(super) async fn put_run(&mut self, id: RunId, record: RunRecord) -> Result<(), TermEnded> {
+        self.put_run_with(id, record, Vec::new()).await
+    }
+
+    /// Puts a run's record, and something else in the same transaction.
+    pub(super) async fn put_run_with(
+        &mut self,
+        id: RunId,
+        record: RunRecord,
+        mut ops: Vec<Op>,
+    ) -> Result<(), TermEnded> {
         let Some(run) = self.cluster.runs.get(&id) else {
             return Ok(());
         };
         let (key, bytes) = (RecordKey::Run(id).render(), record.to_bytes());
-        if bytes != run.stored {
-            let ops = vec![Op::Put(key.clone(), bytes.clone())];
+        if bytes != run.stored || !ops.is_empty() {
+            ops.push(Op::Put(key.clone(), bytes.clone()));
             self.commit_records(
                 "run_record",
                 vec![Expect::Bytes(key, run.stored.clone())],

@@ -18,6 +18,7 @@ use super::batch::Planned;
 use super::contain::contained;
 use super::planning::follow_plan;
 use super::saved_plans::stale_step;
+use super::word::Word;
 use super::{Leader, TermEnded};
 use crate::engine::{Change, ChangeKind};
 use crate::store::Expect;
@@ -51,7 +52,11 @@ impl Leader {
             ),
             None => "a target says that the run was cancelled".to_owned(),
         };
-        let _ = self.cancel(run, &reason).await?;
+        let word = Word {
+            by: "highwater".to_owned(),
+            reason,
+        };
+        let _ = self.cancel(run, &word).await?;
         Ok(())
     }
 

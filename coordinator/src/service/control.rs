@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use futures_util::{Stream, StreamExt as _};
 use highwater_common::capability::Capabilities;
+use highwater_common::controls::Control;
 use highwater_common::document::{ClusterDocument, EventsDocument, RunDocument, RunsDocument};
-use highwater_common::id::{DocumentDigest, RunId, StepName};
+use highwater_common::id::{DocumentDigest, RunId};
 use highwater_common::saved_plan::SAVED_PLAN;
 use highwater_common::spec;
 use highwater_common::status::RunStatus;
@@ -18,13 +19,15 @@ use highwater_proto::v1::control_service_server::ControlService;
 use tonic::{Request, Response, Status};
 
 use crate::coordinator::CoordinatorHandle;
-use crate::engine::{cluster_document, plan_document, run_summary, tasks_document};
+use crate::engine::{Chosen, cluster_document, plan_document, run_summary, tasks_document};
 use crate::error::ServiceError;
-use crate::leader::{Leader, Request as Ask, Submission, Verdict, WorkerAction, listed};
+use crate::leader::{Request as Ask, Submission, Verdict, WorkerAction, listed};
 
 use super::documents::{document_of, encode};
 use super::errands::check_errand;
+use super::finding::{find_run, read_step};
 use super::limits::Watches;
+use super::operator::{audit, operator, selections, word};
 use super::relay;
 use super::saved_plans::{saved_plan, to_save};
 use super::watching::Board;
@@ -64,34 +67,6 @@ impl ControlApi {
     }
 }
 
-/// The run that `text` means: a prefix of its id, the latest of a pipeline, or the latest of all.
-fn find_run(leader: &Leader, text: &str) -> Result<RunId, ServiceError> {
-    let newest = leader.cluster().newest_first();
-    if text.is_empty() {
-        return newest.first().map(|run| run.id).ok_or(ServiceError::NoRun);
-    }
-    if let Some(run) = newest
-        .iter()
-        .find(|run| run.record.pipeline.as_str() == text)
-    {
-        return Ok(run.id);
-    }
-    let prefix = text.strip_prefix("r-").unwrap_or(text);
-    let fits: Vec<RunId> = newest
-        .iter()
-        .map(|run| run.id)
-        .filter(|id| id.to_string().starts_with(prefix))
-        .collect();
-    match fits.as_slice() {
-        [one] => Ok(*one),
-        [] => Err(ServiceError::UnknownRun(text.to_owned())),
-        [..] => Err(ServiceError::AmbiguousRun {
-            prefix: text.to_owned(),
-            count: fits.len(),
-        }),
-    }
-}
-
 #[tonic::async_trait]
 impl ControlService for ControlApi {
     type WatchRunStream = Pin<Box<dyn Stream<Item = Result<pb::Document, Status>> + Send>>;
@@ -106,6 +81,7 @@ impl ControlService for ControlApi {
                 .await
                 .map_err(relay::passed_back);
         }
+        let by = operator(request.metadata(), request.extensions());
         let request = request.into_inner();
         let spec = spec::from_canonical(&request.spec)
             .map_err(|problems| ServiceError::InvalidSpec(listed(&problems)))?;
@@ -147,6 +123,7 @@ impl ControlService for ControlApi {
             adopts: request.adopt,
             errand,
             saved,
+            by,
         };
         let (run, attached) = self
             .handle
@@ -273,18 +250,22 @@ impl ControlService for ControlApi {
                 .await
                 .map_err(relay::passed_back);
         }
+        let word = word(&request, request.get_ref().reason.clone());
         let request = request.into_inner();
         let run = self.find(request.run).await?;
-        let step = read_step(&request.step)?;
-        let verdict = request.applied.map(|applied| Verdict {
-            applied,
-            reason: request.reason,
-        });
+        let selections = selections(&request.step).map_err(ServiceError::from)?;
+        let verdict = match (request.applied, request.accept) {
+            (Some(true), _) => Some(Verdict::Applied),
+            (Some(false), _) => Some(Verdict::NotApplied),
+            (None, true) => Some(Verdict::Accepted),
+            (None, false) => None,
+        };
         self.handle
             .ask(|reply| Ask::Retry {
                 run,
-                step,
+                selections,
                 verdict,
+                word,
                 reply,
             })
             .await?;
@@ -301,12 +282,11 @@ impl ControlService for ControlApi {
                 .await
                 .map_err(relay::passed_back);
         }
-        let request = request.into_inner();
-        let run = self.find(request.run).await?;
-        let reason = request.reason;
+        let word = word(&request, request.get_ref().reason.clone());
+        let run = self.find(request.into_inner().run).await?;
         let mut version = self.handle.version();
         self.handle
-            .ask(|reply| Ask::Cancel { run, reason, reply })
+            .ask(|reply| Ask::Cancel { run, word, reply })
             .await?;
         loop {
             let document = self.document(run).await?;
@@ -317,6 +297,52 @@ impl ControlService for ControlApi {
                 return Err(ServiceError::BetweenTerms.into());
             }
         }
+    }
+
+    async fn control(
+        &self,
+        request: Request<pb::ControlRequest>,
+    ) -> Result<Response<pb::Document>, Status> {
+        if let Some(mut leader) = relay::leader(&self.handle, request.metadata())? {
+            return leader
+                .control(relay::passed_on(request))
+                .await
+                .map_err(relay::passed_back);
+        }
+        let word = word(&request, request.get_ref().reason.clone());
+        let request = request.into_inner();
+        let run = self.find(request.run).await?;
+        let control = Control::from_json(&request.control)
+            .map_err(|why| ServiceError::from(FieldError::new("control", why)))?;
+        self.handle
+            .ask(|reply| Ask::Control {
+                run,
+                control,
+                word,
+                reply,
+            })
+            .await?;
+        encode("run/v1", &self.document(run).await?).map(Response::new)
+    }
+
+    async fn list_audit(
+        &self,
+        request: Request<pb::ListAuditRequest>,
+    ) -> Result<Response<pb::Document>, Status> {
+        if let Some(mut leader) = relay::leader(&self.handle, request.metadata())? {
+            return leader
+                .list_audit(relay::passed_on(request))
+                .await
+                .map_err(relay::passed_back);
+        }
+        let request = request.into_inner();
+        let run = match request.run.as_str() {
+            "" => None,
+            _ => Some(self.find(request.run).await?),
+        };
+        let limit = usize::try_from(request.limit).unwrap_or(usize::MAX).max(1);
+        let audit = audit(self.handle.store(), run, limit).await?;
+        encode("audit/v1", &audit).map(Response::new)
     }
 
     async fn get_cluster(
@@ -368,7 +394,7 @@ impl ControlService for ControlApi {
         }
         let request = request.into_inner();
         let id = self.find(request.run).await?;
-        let step = read_step(&request.step)?;
+        let selections = selections(&request.step).map_err(ServiceError::from)?;
         let state = match request.state.as_str() {
             "" => None,
             word => Some(
@@ -392,13 +418,11 @@ impl ControlService for ControlApi {
                     .runs
                     .get(&id)
                     .ok_or_else(|| ServiceError::UnknownRun(id.to_string()))?;
-                if let Some(step) = step.as_ref().filter(|step| !run.steps.contains_key(*step)) {
-                    return Err(ServiceError::UnknownStep(step.clone()));
-                }
+                let chosen = Chosen::of(run, &selections)?;
                 Ok(tasks_document(
                     run,
                     leader.short_of(&id),
-                    step.as_ref(),
+                    &chosen,
                     state,
                     limit,
                 ))
@@ -445,6 +469,7 @@ impl ControlService for ControlApi {
                 .await
                 .map_err(relay::passed_back);
         }
+        let word = word(&request, String::new());
         let request = request.into_inner();
         let action = match request.action() {
             pb::set_worker_request::Action::Unspecified => {
@@ -461,21 +486,11 @@ impl ControlService for ControlApi {
             .ask(|reply| Ask::SetWorker {
                 worker,
                 action,
+                word,
                 reply,
             })
             .await?;
         self.get_cluster(Request::new(pb::GetClusterRequest {}))
             .await
-    }
-}
-
-/// The step of a request; empty means all.
-fn read_step(name: &str) -> Result<Option<StepName>, Status> {
-    match name {
-        "" => Ok(None),
-        name => name
-            .parse()
-            .map(Some)
-            .map_err(|error| Status::invalid_argument(format!("step: {error}"))),
     }
 }

@@ -3,7 +3,9 @@
 mod control;
 mod documents;
 mod errands;
+mod finding;
 mod limits;
+mod operator;
 mod relay;
 mod saved_plans;
 mod watching;

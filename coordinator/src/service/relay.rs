@@ -3,12 +3,13 @@
 
 use std::error::Error as _;
 
-use highwater_proto::RELAYED_METADATA;
 use highwater_proto::v1::control_service_client::ControlServiceClient;
+use highwater_proto::{OPERATOR_METADATA, RELAYED_METADATA};
 use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::transport::Channel;
 use tonic::{Request, Status};
 
+use super::operator::operator;
 use crate::coordinator::{CoordinatorHandle, Role};
 use crate::error::ServiceError;
 
@@ -44,8 +45,16 @@ pub(super) fn leader(
     Ok(Some(client.max_decoding_message_size(DOCUMENT_BYTES_MAX)))
 }
 
-/// The call as it is passed on: with its own metadata and its deadline, and marked.
+/// The call as it is passed on: with its own metadata and its deadline, and marked; and with the name
+/// of whoever made it.
 pub(super) fn passed_on<T>(mut request: Request<T>) -> Request<T> {
+    let by = operator(request.metadata(), request.extensions());
+    // A name that no metadata can hold is left out, and somebody asked.
+    if let Ok(by) = MetadataValue::try_from(&by) {
+        request.metadata_mut().insert(OPERATOR_METADATA, by);
+    } else {
+        request.metadata_mut().remove(OPERATOR_METADATA);
+    }
     request
         .metadata_mut()
         .insert(RELAYED_METADATA, MetadataValue::from_static("1"));

@@ -17,7 +17,7 @@ use super::target::Target;
 use super::worker::Machine;
 use super::{Doors, ENDS_WITHIN, Election};
 use crate::error::ServiceError;
-use crate::fixtures::submission;
+use crate::fixtures::{submission, word};
 use crate::leader::Request;
 use crate::store::memory::MemoryStore;
 
@@ -66,8 +66,9 @@ impl People {
                     .doors
                     .ask(|reply| Request::Retry {
                         run,
-                        step: None,
+                        selections: Vec::new(),
                         verdict: None,
+                        word: word(""),
                         reply,
                     })
                     .await;
@@ -178,7 +179,7 @@ async fn cancel(doors: Doors, target: Arc<Target>, run: RunId) -> Result<(), Str
     match doors
         .ask(|reply| Request::Cancel {
             run,
-            reason: "enough".to_owned(),
+            word: word("enough"),
             reply,
         })
         .await

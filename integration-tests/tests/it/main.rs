@@ -33,6 +33,7 @@ mod etcd_server;
 mod extending;
 mod flights;
 mod graphs;
+mod hands;
 mod harness;
 mod image;
 mod incremental;

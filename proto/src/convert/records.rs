@@ -1,5 +1,7 @@
 //! Records of the store to and from their bytes.
 
+mod operators;
+mod said;
 mod words;
 
 use highwater_common::assignment::{AttemptError, ErrorClass};
@@ -13,6 +15,8 @@ use highwater_common::record::{
 use highwater_common::token::{Fence, FencingToken};
 use prost::Message;
 
+use said::controls_from;
+pub use said::errand_from;
 use words::{
     intent_from, intent_to, run_status_from, run_status_to, step_status_from, step_status_to,
 };
@@ -153,6 +157,10 @@ impl StoredRecord for RunRecord {
             adopts: self.adopts,
             errand: self.errand.as_ref().map_or_else(Vec::new, Errand::to_json),
             is_saved: self.is_saved,
+            controls: match self.controls.is_empty() {
+                true => Vec::new(),
+                false => self.controls.to_json(),
+            },
         }
         .encode_to_vec()
     }
@@ -180,23 +188,11 @@ impl StoredRecord for RunRecord {
             adopts: message.adopts,
             errand: errand_from(&message.errand)?,
             is_saved: message.is_saved,
+            controls: controls_from(&message.controls)?,
             base_dir: message.base_dir,
             reason: message.reason,
         })
     }
-}
-
-/// The errand of a run, as it is stored and sent; nothing means none.
-///
-/// # Errors
-/// [`FieldError`] when it cannot be read.
-pub fn errand_from(json: &[u8]) -> Result<Option<Errand>, FieldError> {
-    if json.is_empty() {
-        return Ok(None);
-    }
-    Errand::from_json(json)
-        .map(Some)
-        .map_err(|error| FieldError::new("errand", error))
 }
 
 impl StoredRecord for StepRecord {
@@ -345,6 +341,7 @@ impl StoredRecord for DeadRecord {
             attempts: self.attempts,
             work: self.work.clone(),
             error: Some(error_to(&self.error)),
+            accepted: self.accepted.clone(),
         }
         .encode_to_vec()
     }
@@ -361,6 +358,7 @@ impl StoredRecord for DeadRecord {
             attempts: message.attempts,
             work: message.work,
             error: error_from(message.error)?,
+            accepted: message.accepted,
         })
     }
 }

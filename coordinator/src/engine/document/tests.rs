@@ -61,6 +61,7 @@ fn a_million_tasks_are_looked_at_no_more_than_a_few_thousand() {
         let (cluster, run) = (&view.cluster, view.run());
         let short = || "r-abc".to_owned();
         let dead = Some(TaskState::Dead);
+        let all = Chosen::of(run, &[]).expect("all of it");
         [
             // WHEN a document is made, the workers are listed, the few tasks in some state are,
             states_read(|| run_document(cluster, run, short(), NOW)),
@@ -75,9 +76,9 @@ fn a_million_tasks_are_looked_at_no_more_than_a_few_thousand() {
                     0,
                 )
             }),
-            states_read(|| tasks_document(run, short(), None, dead, 500)),
-            states_read(|| tasks_document(run, short(), None, Some(TaskState::Open), 500)),
-            states_read(|| tasks_document(run, short(), None, Some(TaskState::Pending), 500)),
+            states_read(|| tasks_document(run, short(), &all, dead, 500)),
+            states_read(|| tasks_document(run, short(), &all, Some(TaskState::Open), 500)),
+            states_read(|| tasks_document(run, short(), &all, Some(TaskState::Pending), 500)),
             // WHEN a turn looks for what follows, for what is due, and for what to hand out
             states_read(|| crate::engine::advance(cluster)),
             states_read(|| {

@@ -450,6 +450,7 @@ async fn lo_that_is_used_up_raises_hi() {
         hi,
         cluster: loaded.cluster,
         orphans: Vec::new(),
+        audits: 0,
     };
     let rng = rand::SeedableRng::seed_from_u64(1);
     let version = tokio::sync::watch::Sender::new(0);

@@ -6,7 +6,7 @@ use highwater_common::assignment::{Outcome, Work};
 use highwater_common::status::{RunStatus, StepStatus};
 
 use crate::error::ServiceError;
-use crate::fixtures::{Bench, one_load, permanent, pipeline, submission, transient, well};
+use crate::fixtures::{Bench, one_load, permanent, pipeline, submission, transient, well, word};
 use crate::leader::Request;
 
 #[tokio::test(start_paused = true)]
@@ -130,7 +130,7 @@ async fn retry_revives_only_dead_tasks() {
 #[tokio::test(start_paused = true)]
 async fn a_retry_that_a_crash_interrupts_can_be_asked_again() {
     // GIVEN a failed run, and a coordinator that dies at each transaction of its retry in turn
-    for commits in 0..3 {
+    for commits in 0..4 {
         let mut bench = Bench::new(1);
         let mut worker = bench.worker("w1").await;
         let run = bench.prepared(&mut worker).await;
@@ -148,8 +148,9 @@ async fn a_retry_that_a_crash_interrupts_can_be_asked_again() {
             handle
                 .ask(|reply| Request::Retry {
                     run,
-                    step: None,
+                    selections: Vec::new(),
                     verdict: None,
+                    word: word(""),
                     reply,
                 })
                 .await
@@ -319,7 +320,7 @@ async fn records_of_a_run_that_was_half_forgotten_go_with_the_next_term() {
         .unwrap();
     // WHEN a new term begins
     bench.new_term().await;
-    // THEN nothing is left of it
+    // THEN nothing is left of it but that somebody began it
     let left = bench
         .store
         .scan("")
@@ -328,5 +329,6 @@ async fn records_of_a_run_that_was_half_forgotten_go_with_the_next_term() {
         .into_iter()
         .map(|(key, _)| key)
         .collect::<Vec<_>>();
-    assert_eq!(left, ["fmt", "hi", "leader", "worker/w1"]);
+    let begun = "audit/00000000000000000001";
+    assert_eq!(left, [begun, "fmt", "hi", "leader", "worker/w1"]);
 }

@@ -9,6 +9,7 @@ mod attempts;
 mod cancels;
 mod checks;
 mod closes;
+mod controls;
 mod damage;
 mod errands;
 mod faults;

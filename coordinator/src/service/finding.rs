@@ -1,0 +1,46 @@
+//! What of what the leader knows a caller means by a text.
+
+use highwater_common::id::{RunId, StepName};
+use tonic::Status;
+
+use crate::error::ServiceError;
+use crate::leader::Leader;
+
+/// The run that `text` means: a prefix of its id, the latest of a pipeline, or the latest of all.
+pub(super) fn find_run(leader: &Leader, text: &str) -> Result<RunId, ServiceError> {
+    let newest = leader.cluster().newest_first();
+    if text.is_empty() {
+        return newest.first().map(|run| run.id).ok_or(ServiceError::NoRun);
+    }
+    if let Some(run) = newest
+        .iter()
+        .find(|run| run.record.pipeline.as_str() == text)
+    {
+        return Ok(run.id);
+    }
+    let prefix = text.strip_prefix("r-").unwrap_or(text);
+    let fits: Vec<RunId> = newest
+        .iter()
+        .map(|run| run.id)
+        .filter(|id| id.to_string().starts_with(prefix))
+        .collect();
+    match fits.as_slice() {
+        [one] => Ok(*one),
+        [] => Err(ServiceError::UnknownRun(text.to_owned())),
+        [..] => Err(ServiceError::AmbiguousRun {
+            prefix: text.to_owned(),
+            count: fits.len(),
+        }),
+    }
+}
+
+/// The step of a request; empty means all.
+pub(super) fn read_step(name: &str) -> Result<Option<StepName>, Status> {
+    match name {
+        "" => Ok(None),
+        name => name
+            .parse()
+            .map(Some)
+            .map_err(|error| Status::invalid_argument(format!("step: {error}"))),
+    }
+}
