@@ -34,7 +34,7 @@ pub(crate) use self::exchange::{
     build_shadow, drop_shadow, exchange, make_shadow, settle_exchange,
 };
 pub(crate) use self::left_out::count_left_out;
-pub(crate) use self::prepare::prepare;
+pub(crate) use self::prepare::{prepare, prepare_with};
 pub(crate) use self::probe::probe;
 pub(crate) use self::program::run_program;
 pub(crate) use self::replay::{Replay, open_log, replay};

@@ -27,9 +27,14 @@ pub enum RowChange {
     Delete {
         /// The key that it had.
         key: Vec<Field>,
+        /// When its transaction committed, in microseconds since 1970.
+        at: i64,
     },
     /// All rows were.
-    Truncate,
+    Truncate {
+        /// When its transaction committed, in microseconds since 1970.
+        at: i64,
+    },
 }
 
 impl RowChange {
@@ -47,8 +52,8 @@ impl RowChange {
         match self {
             Self::Put(row) => of(row),
             Self::Move { from, row } => of(from).saturating_add(of(row)),
-            Self::Delete { key } => of(key),
-            Self::Truncate => of(&[]),
+            Self::Delete { key, .. } => of(key),
+            Self::Truncate { .. } => of(&[]),
         }
     }
 }

@@ -18,7 +18,10 @@ pub enum Step {
         row: Vec<Field>,
     },
     /// All rows go.
-    Truncate,
+    Truncate {
+        /// When they were deleted, in microseconds since 1970.
+        at: i64,
+    },
 }
 
 /// What becomes of single rows. No key is there twice, but for one that is written otherwise and
@@ -60,13 +63,13 @@ pub fn fold(changes: &[RowChange], key: &[usize]) -> Vec<Step> {
     for change in changes {
         match change {
             RowChange::Put(row) => folding.put(key_of(row, key), row.clone()),
-            RowChange::Delete { key } => {
+            RowChange::Delete { key, .. } => {
                 folding.known.insert(key.clone(), Known::Gone);
             }
             RowChange::Move { from, row } => folding.change_key(from, row),
-            RowChange::Truncate => {
+            RowChange::Truncate { at } => {
                 folding.settle();
-                folding.steps.push(Step::Truncate);
+                folding.steps.push(Step::Truncate { at: *at });
             }
         }
     }
@@ -159,154 +162,4 @@ impl Folding<'_> {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::collection::vec;
-    use proptest::prelude::*;
-
-    use super::*;
-
-    /// A table of a key and two more columns.
-    type Table = BTreeMap<Field, Vec<Field>>;
-    const KEY: &[usize] = &[0];
-
-    fn text(value: u8) -> Field {
-        Field::Text(vec![b'0' + value])
-    }
-
-    /// Moves a row, as a target does that may lack it or have the new one already.
-    fn move_row(table: &mut Table, from: &[Field], row: &[Field]) {
-        let Some(was) = table.remove(&from[0]) else {
-            return update(table, row);
-        };
-        table.entry(row[0].clone()).or_insert(was);
-        update(table, row);
-    }
-
-    fn update(table: &mut Table, row: &[Field]) {
-        if let Some(was) = table.get_mut(&row[0]) {
-            *was = over(was.clone(), row.to_vec());
-        }
-    }
-
-    fn apply_one(table: &mut Table, change: &RowChange) {
-        match change {
-            RowChange::Put(row) if is_whole(row) => {
-                table.insert(row[0].clone(), row.clone());
-            }
-            RowChange::Put(row) => update(table, row),
-            RowChange::Delete { key } => {
-                table.remove(&key[0]);
-            }
-            RowChange::Move { from, row } if is_whole(row) => {
-                table.remove(&from[0]);
-                table.insert(row[0].clone(), row.clone());
-            }
-            RowChange::Move { from, row } => move_row(table, from, row),
-            RowChange::Truncate => table.clear(),
-        }
-    }
-
-    fn apply_folded(table: &mut Table, steps: &[Step]) {
-        for step in steps {
-            match step {
-                Step::Truncate => table.clear(),
-                Step::Move { from, row } => move_row(table, from, row),
-                Step::Net(net) => {
-                    for key in &net.gone {
-                        table.remove(&key[0]);
-                    }
-                    for Partial { columns, rows } in &net.partial {
-                        for row in rows {
-                            let mut whole = vec![Field::Unchanged; 3];
-                            for (at, field) in columns.iter().zip(row) {
-                                whole[*at] = field.clone();
-                            }
-                            update(table, &whole);
-                        }
-                    }
-                    for row in &net.whole {
-                        table.insert(row[0].clone(), row.clone());
-                    }
-                }
-            }
-        }
-    }
-
-    /// Whether it can have happened to a table, as a server tells it.
-    fn is_honest(table: &Table, change: &RowChange) -> bool {
-        match change {
-            RowChange::Put(row) => is_whole(row) || table.contains_key(&row[0]),
-            RowChange::Delete { key } => table.contains_key(&key[0]),
-            RowChange::Move { from, row } => {
-                from[0] != row[0] && table.contains_key(&from[0]) && !table.contains_key(&row[0])
-            }
-            RowChange::Truncate => true,
-        }
-    }
-
-    fn changes() -> impl Strategy<Value = Vec<RowChange>> {
-        let key = || (0..4_u8).prop_map(text);
-        let value = || {
-            prop_oneof![
-                2 => (0..9_u8).prop_map(text),
-                1 => Just(Field::Null),
-                2 => Just(Field::Unchanged)
-            ]
-        };
-        let row = move || (key(), value(), value()).prop_map(|(key, a, b)| vec![key, a, b]);
-        let change = prop_oneof![
-            8 => row().prop_map(RowChange::Put),
-            3 => key().prop_map(|key| RowChange::Delete { key: vec![key] }),
-            4 => (key(), row()).prop_map(|(from, row)| RowChange::Move { from: vec![from], row }),
-            1 => Just(RowChange::Truncate),
-        ];
-        vec(change, 0..40)
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
-
-        #[test]
-        fn a_batch_comes_to_what_its_changes_come_to(all in changes(), known in 0..20_usize) {
-            // GIVEN changes that can have happened to an empty table
-            let (mut one_by_one, mut honest) = (Table::new(), Vec::new());
-            for change in all {
-                if is_honest(&one_by_one, &change) {
-                    apply_one(&mut one_by_one, &change);
-                    honest.push(change);
-                }
-            }
-            // WHEN a part of them is applied before, and the rest at once
-            let (before, batch) = honest.split_at(known.min(honest.len()));
-            let mut folded = Table::new();
-            before.iter().for_each(|change| apply_one(&mut folded, change));
-            apply_folded(&mut folded, &fold(batch, KEY));
-            // THEN the table is the same
-            prop_assert_eq!(folded, one_by_one);
-        }
-    }
-
-    #[test]
-    fn a_value_that_is_not_in_the_log_stays() {
-        let row = |a, b| vec![text(1), a, b];
-        let changes = [
-            RowChange::Put(row(text(2), Field::Unchanged)),
-            RowChange::Put(row(Field::Unchanged, Field::Null)),
-            RowChange::Put(vec![text(2), Field::Unchanged, text(7)]),
-        ];
-        let net = Net {
-            partial: vec![
-                Partial {
-                    columns: vec![0, 1, 2],
-                    rows: vec![row(text(2), Field::Null)],
-                },
-                Partial {
-                    columns: vec![0, 2],
-                    rows: vec![vec![text(2), text(7)]],
-                },
-            ],
-            ..Net::default()
-        };
-        assert_eq!(fold(&changes, KEY), [Step::Net(net)]);
-    }
-}
+mod tests;

@@ -6,6 +6,7 @@ mod fold;
 mod lsn;
 mod pgoutput;
 mod project;
+mod removal;
 
 pub use change::{Field, RowChange};
 pub use fold::{Net, Partial, Step, fold};
@@ -14,3 +15,4 @@ pub use pgoutput::{
     ColumnDefinition, LogFault, Message, OldTuple, RelationDefinition, ReplicaTuple, decode,
 };
 pub use project::{Follower, LogEvent, Unfollowed};
+pub use removal::{Removal, mark_column, mark_text};

@@ -65,6 +65,8 @@ pub struct Follower {
     relations: BTreeMap<u32, Option<Vec<usize>>>,
     /// Whether the transaction under way is applied already.
     is_known: bool,
+    /// When that committed, in microseconds since 1970.
+    at: i64,
 }
 
 impl Follower {
@@ -85,6 +87,7 @@ impl Follower {
             after,
             relations: BTreeMap::new(),
             is_known: false,
+            at: 0,
         }
     }
 
@@ -94,8 +97,9 @@ impl Follower {
     /// [`Unfollowed`] when nobody can tell any more what happens to its rows.
     pub fn take(&mut self, message: Message) -> Result<Option<LogEvent>, Unfollowed> {
         let change = match message {
-            Message::Begin { commit, .. } => {
+            Message::Begin { commit, micros, .. } => {
                 self.is_known = commit < self.after;
+                self.at = since_1970(micros);
                 None
             }
             Message::Commit { end, .. } => {
@@ -116,6 +120,7 @@ impl Follower {
             Message::Delete { relation, old } => match self.places_of(relation)? {
                 Some(places) => Some(RowChange::Delete {
                     key: self.old_key(places, &old)?,
+                    at: self.at,
                 }),
                 None => None,
             },
@@ -124,7 +129,7 @@ impl Follower {
                 for relation in relations {
                     is_meant |= self.places_of(relation)?.is_some();
                 }
-                is_meant.then_some(RowChange::Truncate)
+                is_meant.then_some(RowChange::Truncate { at: self.at })
             }
             Message::Origin | Message::Type | Message::Application => None,
         };
@@ -202,6 +207,12 @@ impl Follower {
             table: self.table.to_string(),
         })
     }
+}
+
+/// An instant that the server counts from 2000.
+const fn since_1970(micros: i64) -> i64 {
+    const YEAR_2000: i64 = 946_684_800_000_000;
+    micros.saturating_add(YEAR_2000)
 }
 
 /// The fields at these places; one that is missing is not in the log.

@@ -278,6 +278,7 @@ fn cdc(of: &Cdc) -> Json {
         "mode": of.write.mode, "resident": of.write.resident, "triggers": of.write.triggers,
         "on_schema_change": of.write.on_schema_change, "deletes": of.deletes,
     });
+    insert(&mut write, "deleted_at", of.deleted_at.as_ref());
     insert_key(&mut write, &of.write);
     json!({
         "strategy": strategy, "from": source(&of.from), "to": target(&of.to), "write": write,

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::draft::Draft;
 use super::fields::word;
+use super::log_step::Deletes;
 use super::node::{Entry, Node, join};
 use super::problem::Problems;
 use super::sides::SourceRows;
@@ -38,6 +39,7 @@ pub(super) fn check_log(step: &Node, path: &str, problems: &mut Problems) {
             | None => {}
         }
     }
+    check_mark(step, path, problems);
     let Some(from) = step.get("from") else {
         return;
     };
@@ -64,6 +66,23 @@ pub(super) fn check_log(step: &Node, path: &str, problems: &mut Problems) {
                 .add(ErrorCode::SpecConflict, &at, cast.location, message)
                 .hint("leave `cast` out; a column of text in the target takes any type");
         }
+    }
+}
+
+/// The mark of a deleted row is a column of rows that stay.
+fn check_mark(step: &Node, path: &str, problems: &mut Problems) {
+    let Some(write) = step.get("write") else {
+        return;
+    };
+    let is_soft = write.get("deletes").and_then(word) == Some(Deletes::Soft);
+    let mut own = write.entries().iter().filter(|entry| !entry.is_laid);
+    let named = own.find(|entry| entry.key == "deleted_at");
+    if let Some(entry) = named.filter(|_| !is_soft) {
+        let message = "no row that is deleted stays with a mark";
+        let at = join(&join(path, "write"), "deleted_at");
+        problems
+            .add(ErrorCode::SpecConflict, &at, entry.location, message)
+            .hint("leave it out, or use `deletes: soft`");
     }
 }
 

@@ -20,6 +20,9 @@ pub struct Cdc {
     pub until: Until,
     /// What becomes of rows that the source deletes.
     pub deletes: Deletes,
+    /// With [`Deletes::Soft`], the column of the target that says when a row was deleted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deleted_at: Option<String>,
     /// How rows are written.
     pub write: Write,
     /// How much of the log one commit takes. A transaction of the source is never parted.
@@ -44,4 +47,9 @@ pub enum Deletes {
     Hard,
     /// It stays as it was.
     Ignore,
+    /// It stays, and a column says when it was deleted.
+    Soft,
 }
+
+/// The column that says when a row was deleted, unless the step names another.
+pub const DELETED_AT: &str = "_highwater_deleted_at";

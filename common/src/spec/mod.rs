@@ -58,7 +58,7 @@ pub use connection::Connection;
 pub use data_check::{Check, query_about};
 pub use explain::{Explained, explain};
 pub use layers::{Overlay, parse, read};
-pub use log_step::{Cdc, Deletes, Until};
+pub use log_step::{Cdc, DELETED_AT, Deletes, Until};
 pub use model::*;
 pub use problem::{Problem, masked, masked_set};
 pub use program::{Argument, ArgumentValues, Program};

@@ -28,7 +28,7 @@ pub(super) fn check_step(step: &Node, path: &str, problems: &mut Problems) {
     if let Some(other) = strategy.filter(|strategy| *strategy != "cdc") {
         let with = format!("{other}`, which sees no row go");
         let hint = "leave it out, or use `strategy: cdc`";
-        rules.means_nothing(&["deletes"], &with, hint, problems);
+        rules.means_nothing(&["deletes", "deleted_at"], &with, hint, problems);
     }
     match strategy {
         Some("backfill") => {

@@ -359,6 +359,12 @@ static WRITE: Fields = Fields {
             Shape::Words(&DELETES),
             "With `cdc`, what becomes of a row that the source deletes; hard: it is deleted.",
         ),
+        Key::new(
+            "deleted_at",
+            Shape::Text,
+            "With `deletes: soft`, the column that says when a row was deleted; \
+             _highwater_deleted_at.",
+        ),
     ],
 };
 
@@ -368,11 +374,7 @@ static WRITE_MODES: [Word; 3] = [
     Word::new("merge"),
 ];
 
-static DELETES: [Word; 3] = [
-    Word::new("hard"),
-    Word::new("ignore"),
-    Word::later("soft", "`hard` deletes the row, and `ignore` leaves it"),
-];
+static DELETES: [Word; 3] = [Word::new("hard"), Word::new("ignore"), Word::new("soft")];
 
 static WRITE_KEY: List = List {
     items_min: 1,

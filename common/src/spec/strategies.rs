@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::columns::ColumnRules;
 use super::draft::{DraftStep, Side};
 use super::fields::{boolean, duration, or, under, whole, word};
-use super::log_step::{Cdc, Deletes, Until};
+use super::log_step::{Cdc, DELETED_AT, Deletes, Until};
 use super::model::{
     Backfill, CursorNulls, FullRefresh, HorizonRule, Incremental, Nulls, Order, Partition,
     PartitionBy, Reprocess, Script, Shrinking, Swap,
@@ -198,11 +198,16 @@ pub(super) fn incremental(node: &Node, strategy: &Node, draft: &DraftStep) -> Op
 pub(super) fn cdc(node: &Node, strategy: &Node, draft: &DraftStep) -> Option<Cdc> {
     let (from, to) = sides(node, draft)?;
     let write = node.get("write")?;
+    let deletes = or(write.get("deletes"), Deletes::Hard, word)?;
+    let deleted_at = or(write.get("deleted_at"), DELETED_AT.to_owned(), |node| {
+        node.as_text().map(str::to_owned)
+    })?;
     Some(Cdc {
         slot: strategy.get("slot")?.as_text()?.to_owned(),
         publication: strategy.get("publication")?.as_text()?.to_owned(),
         until: or(strategy.get("until"), Until::CaughtUp, word)?,
-        deletes: or(write.get("deletes"), Deletes::Hard, word)?,
+        deletes,
+        deleted_at: (deletes == Deletes::Soft).then_some(deleted_at),
         write: Write {
             mode: word(write.get("mode")?)?,
             key: write_key(Some(write))?,

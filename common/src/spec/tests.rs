@@ -94,7 +94,7 @@ steps:
   visits:
     strategy: {type: cdc, slot: visits_log, publication: shop_changes, until: caught_up}
     from: {connection: locked, table: visits}
-    write: {mode: merge, key: [visit_id], deletes: ignore}
+    write: {mode: merge, key: [visit_id], deletes: soft, deleted_at: gone_at}
   orders:
     strategy: {type: backfill, start: "${param:since}", end: 2014-01-01, reprocess: all, order: newest}
     depends_on: [{step: bench, when: done}]
@@ -547,8 +547,8 @@ fn a_step_that_follows_a_log_is_refused_what_no_log_tells() {
         ),
         (
             "deletes: ignore",
-            "deletes: soft",
-            "spec::not_supported_yet steps.lines.write.deletes",
+            "deletes: ignore, deleted_at: gone_at",
+            "spec::conflict steps.lines.write.deleted_at",
         ),
         (
             "slot: lines_log",
@@ -609,11 +609,6 @@ fn what_is_not_built_yet_is_refused_and_never_ignored() {
             "name: flights\n",
             "name: flights\nschedule: {cron: x}\n",
             "schedule",
-        ),
-        (
-            "mode: replace_partition",
-            "mode: replace_partition, deletes: soft",
-            "steps.flights.write.deletes",
         ),
         (
             "grain: day",

@@ -8,8 +8,9 @@
 use super::{Load, PlanContext, ProbeRequest, Sides, WindowRequest};
 use crate::capability::Capabilities;
 use crate::error_code::ErrorCode;
-use crate::facts::StepFacts;
+use crate::facts::{ColumnFacts, ColumnKind, StepFacts};
 use crate::left_out::LeftOut;
+use crate::log::mark_column;
 use crate::plan::{Building, Phase, PhaseKind, PlanProblem, Problems, StepPlan, Whole, plan_whole};
 use crate::spec::{Cdc, ExistingRows, HorizonRule, Shrinking, Until, WriteMode};
 
@@ -76,6 +77,7 @@ impl Load for Cdc {
             shrinking: Shrinking::default(),
             building: Building::AfterTheLoad,
         };
+        self.check_mark(facts, &mut problems);
         let planned = plan_whole(of.pipeline, of.step, &whole, &[PhaseKind::Prepare], facts);
         let mut step = problems.or(planned)?;
         if !copied {
@@ -130,6 +132,64 @@ impl Load for Cdc {
 }
 
 impl Cdc {
+    /// Columns that the target has for itself: the one that says when a row was deleted.
+    #[must_use]
+    pub fn own_columns(&self) -> Vec<ColumnFacts> {
+        self.deleted_at
+            .iter()
+            .map(|name| mark_column(name))
+            .collect()
+    }
+
+    /// Reports a table that cannot say when a row was deleted.
+    fn check_mark(&self, facts: &StepFacts, problems: &mut Problems<'_>) {
+        let Some(name) = &self.deleted_at else {
+            return;
+        };
+        let (table, engine) = (&self.to.table, facts.target.engine);
+        let is_it = |other: &str| engine.is_same_name(other, name);
+        if facts.source.columns.iter().any(|of| is_it(&of.name)) {
+            problems.add(
+                ErrorCode::PlanColumnNamesCollide,
+                format!(
+                    "{} has a column that is written as {name}, which is to say when a row was \
+                     deleted",
+                    self.from.relation
+                ),
+                "name another column in `write.deleted_at`, or rename or exclude that one under \
+                 `from.columns`",
+            );
+        }
+        let Some(found) = &facts.target.table else {
+            return;
+        };
+        match found.columns.iter().find(|of| is_it(&of.name)) {
+            None => problems.add(
+                ErrorCode::PlanMissingTargetColumn,
+                format!("{table} has no column {name} to say when a row was deleted"),
+                format!(
+                    "`alter table {table} add column {name} timestamptz`, or name another column in \
+                     `write.deleted_at`"
+                ),
+            ),
+            Some(own)
+                if own.kind != ColumnKind::Instant
+                    || !own.nullable
+                    || found.generated.iter().chain(&found.defaulted).any(|of| is_it(of)) =>
+            {
+                problems.add(
+                    ErrorCode::PlanTypeMismatch,
+                    format!(
+                        "column {name} of {table} is to say when a row was deleted, and NULL of rows \
+                         that live: it has to be a timestamptz that may be NULL, without a default"
+                    ),
+                    "alter it, or name another column in `write.deleted_at`",
+                );
+            }
+            Some(_) => {}
+        }
+    }
+
     /// Rows that are in the copy's way.
     fn residents(&self, facts: &StepFacts) -> Option<String> {
         let target = facts.target.table.as_ref()?;

@@ -8,7 +8,7 @@ use sqlx::{AssertSqlSafe, PgConnection};
 
 use crate::site::{Engine, LIMIT, Side, Site, assert_exit, assert_says};
 
-const STEP: &str = "\
+pub(crate) const STEP: &str = "\
 steps:
   events:
     strategy: {type: cdc, slot: events_log, publication: events_changes}
@@ -19,7 +19,7 @@ steps:
 ";
 
 /// `events` in the source, and a pipeline that follows it.
-async fn followed() -> Site {
+pub(crate) async fn followed() -> Site {
     let site = Site::empty(Engine::Postgres).await;
     site.make_events("not null").await;
     site.write_pipeline(STEP);
@@ -27,26 +27,26 @@ async fn followed() -> Site {
 }
 
 /// The same, copied already.
-async fn copied() -> Site {
+pub(crate) async fn copied() -> Site {
     let site = followed().await;
     assert_exit(&site.run().await, 0);
     site
 }
 
-async fn assert_equal(site: &Site) {
+pub(crate) async fn assert_equal(site: &Site) {
     let (source, target) = site.digests().await;
     assert_eq!(source, target);
 }
 
 /// Where the target holds that it is in the log.
-async fn held(site: &Site) -> i64 {
+pub(crate) async fn held(site: &Site) -> i64 {
     let from = "from highwater.watermark";
     let position = "split_part(position, ':', 2)";
     site.numbers(Side::Target, [position], from).await[0]
 }
 
 /// Up to where the slot is confirmed.
-async fn confirmed(site: &Site) -> i64 {
+pub(crate) async fn confirmed(site: &Site) -> i64 {
     let from = "from pg_replication_slots where slot_name = 'events_log'";
     let position = "confirmed_flush_lsn - '0/0'";
     site.numbers(Side::Source, [position], from).await[0]
@@ -361,7 +361,7 @@ async fn a_lost_slot_halts_and_offers_resync() {
 }
 
 /// A writer that never stops until it is told to.
-async fn write_until(site: &Site, is_over: &AtomicBool, seed: i64) -> i64 {
+pub(crate) async fn write_until(site: &Site, is_over: &AtomicBool, seed: i64) -> i64 {
     let mut session: PgConnection = site.server().connect("source").await.unwrap();
     let mut no = 0;
     while !is_over.load(Ordering::Relaxed) {

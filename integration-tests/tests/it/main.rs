@@ -9,6 +9,7 @@ mod advise;
 mod backfill;
 mod cancel;
 mod cdc;
+mod cdc_deletes;
 mod checks;
 mod chunks;
 mod cleans;

@@ -1,6 +1,7 @@
 //! The stream taken, and the target made ready: once a step, before anything is moved.
 
 use highwater_common::assignment::{AttemptError, Outcome};
+use highwater_common::facts::ColumnFacts;
 use highwater_common::spec::WriteMode;
 use highwater_common::stream::PlanMark;
 use highwater_runtime::failpoint;
@@ -12,6 +13,14 @@ use crate::patience::Call;
 
 /// Takes the step's stream, and makes the ledger and the target table where they are missing.
 pub(crate) async fn prepare(cx: &AttemptContext<'_>) -> Result<Outcome, AttemptError> {
+    prepare_with(cx, &[]).await
+}
+
+/// The same, of a table that has columns of its own, too, which the copied rows do not bring.
+pub(crate) async fn prepare_with(
+    cx: &AttemptContext<'_>,
+    own: &[ColumnFacts],
+) -> Result<Outcome, AttemptError> {
     let context = cx.of;
     let (order, load_order) = (&context.order, context.load_order()?);
     let to = context.target_table()?;
@@ -24,7 +33,7 @@ pub(crate) async fn prepare(cx: &AttemptContext<'_>) -> Result<Outcome, AttemptE
             || to.table.clone().into(),
             |(_, from)| from.relation.clone(),
         ),
-        columns: load_order.columns.clone(),
+        columns: [load_order.columns.as_slice(), own].concat(),
         source_engine: context.source_engine(),
         key: load_order.key.clone(),
         twin: load_order.twin.clone(),

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use highwater_common::assignment::{AttemptError, ErrorClass, Outcome, Receipt};
 use highwater_common::error_code::ErrorCode;
-use highwater_common::log::{LogEvent, Lsn, RowChange};
+use highwater_common::log::{LogEvent, Lsn, Removal, RowChange, mark_column};
 use highwater_common::spec::{Bound, Chunk, WriteMode};
 use highwater_common::window::StoredWatermark;
 use highwater_runtime::failpoint;
@@ -35,8 +35,10 @@ pub(crate) struct Replay {
     pub(crate) log: LogRequest,
     /// How much of the log one commit takes.
     pub(crate) chunk: Chunk,
-    /// Whether rows stay that the source deletes.
-    pub(crate) keeps_deleted: bool,
+    /// What becomes of rows that the source deletes.
+    pub(crate) removal: Removal,
+    /// The column that says when a row was deleted, of one that stays so.
+    pub(crate) deleted_at: Option<String>,
 }
 
 fn change_log(source: &dyn Source) -> Result<&dyn ChangeLog, AttemptError> {
@@ -199,11 +201,14 @@ fn apply_request(context: &OrderContext, of: &Replay) -> Result<ApplyRequest, At
         let columns = &load_order.columns;
         columns.iter().position(|column| column.name == *name)
     });
+    let marks = of.deleted_at.as_deref();
+    let columns = of.log.columns.iter().cloned();
     Ok(ApplyRequest {
         key: key.collect(),
+        marks: marks.map(str::to_owned),
         write: WriteRequest {
             table: context.tables()?.1.table.clone(),
-            columns: of.log.columns.clone(),
+            columns: columns.chain(marks.map(mark_column)).collect(),
             rows: Rows::All,
             mode: WriteMode::Merge,
             merge_by: chunks::merge_by(load_order),
@@ -285,10 +290,10 @@ impl Replaying<'_> {
     }
 
     async fn take(&mut self, change: RowChange) -> Result<(), AttemptError> {
-        if self.of.keeps_deleted && matches!(change, RowChange::Delete { .. } | RowChange::Truncate)
-        {
+        let (key, width) = (&self.request.key, self.of.log.columns.len());
+        let Some(change) = self.of.removal.of(change, key, width) else {
             return Ok(());
-        }
+        };
         let bytes = change.bytes();
         self.written = self.written.and(Receipt {
             rows: 1,

@@ -70,7 +70,10 @@ async fn apply_batch(
     let write = &request.write;
     for step in fold(batch, &request.key) {
         match step {
-            Step::Truncate => applying(tx)?.empty().await?,
+            Step::Truncate { at } => match &request.marks {
+                None => applying(tx)?.empty().await?,
+                Some(marks) => applying(tx)?.mark_all(marks, at).await?,
+            },
             Step::Move { from, row } => {
                 let present = row.iter().enumerate();
                 let (columns, mut row): (Vec<usize>, Vec<Field>) = present
@@ -79,7 +82,10 @@ async fn apply_batch(
                     .unzip();
                 row.splice(0..0, from);
                 let mut rows = TextRows::of(vec![row]);
-                applying(tx)?.change_key(write, &columns, &mut rows).await?;
+                let marks = request.marks.as_deref();
+                applying(tx)?
+                    .change_key(write, &columns, marks, &mut rows)
+                    .await?;
             }
             Step::Net(Net {
                 gone,

@@ -106,6 +106,8 @@ pub struct ApplyRequest {
     pub write: WriteRequest,
     /// At which places of a row its key stands.
     pub key: Vec<usize>,
+    /// The column that says when a row was deleted, where such rows stay: the last one of a row.
+    pub marks: Option<String>,
 }
 
 /// What a data transaction does beyond [`TargetTx`](super::TargetTx) where the database can apply changes. Rows come
@@ -140,13 +142,20 @@ pub trait ApplyTx: Send {
     /// Gives a row another key, with the columns at these places, the new key's among them. Each row
     /// of `rows` is the old key, and then these. Where the new key is there already the row with the
     /// old one goes; where the old one is missing, the row with the new one is updated.
+    /// A row that is only there because deleted rows stay, by the column `marks`, makes room for the
+    /// one with the old key.
     async fn change_key(
         &mut self,
         request: &WriteRequest,
         columns: &[usize],
+        marks: Option<&str>,
         rows: &mut dyn RowStream,
     ) -> Result<(), ConnectorError>;
 
     /// Deletes all rows.
     async fn empty(&mut self) -> Result<(), ConnectorError>;
+
+    /// Says of all rows that say nothing yet in the column `marks` that they were deleted, `at`
+    /// microseconds since 1970.
+    async fn mark_all(&mut self, marks: &str, at: i64) -> Result<(), ConnectorError>;
 }

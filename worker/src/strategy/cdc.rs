@@ -3,12 +3,13 @@
 
 use async_trait::async_trait;
 use highwater_common::assignment::{AttemptError, Outcome, Work};
+use highwater_common::log::Removal;
 use highwater_common::spec::{Cdc, Deletes};
 
 use super::{Run, other_work};
 use crate::attempt::{
     AttemptContext, Replay, as_prepared, ask_for_commits, build, check_table, move_slice, open_log,
-    prepare, probe, replay,
+    prepare_with, probe, replay,
 };
 use crate::connector::LogRequest;
 
@@ -17,7 +18,7 @@ impl Run for Cdc {
     async fn run(&self, cx: &AttemptContext<'_>, work: &Work) -> Result<Outcome, AttemptError> {
         match work {
             Work::Probe => probe(self, cx).await,
-            Work::Prepare => match prepare(cx).await? {
+            Work::Prepare => match prepare_with(cx, &self.own_columns()).await? {
                 prepared @ Outcome::Prepared { .. } => {
                     let not_taken = open_log(cx, &log(self, cx)?).await?;
                     Ok(not_taken.unwrap_or(prepared))
@@ -30,7 +31,12 @@ impl Run for Cdc {
                 let of = Replay {
                     log: log(self, cx)?,
                     chunk: self.chunk,
-                    keeps_deleted: self.deletes == Deletes::Ignore,
+                    removal: match self.deletes {
+                        Deletes::Hard => Removal::Delete,
+                        Deletes::Ignore => Removal::Keep,
+                        Deletes::Soft => Removal::Mark,
+                    },
+                    deleted_at: self.deleted_at.clone(),
                 };
                 as_prepared(cx, replay(cx, &of).await).await
             }

@@ -66,7 +66,10 @@ fn the_copied_columns_of_the_table_are_told_in_their_order() {
     let emptied = Message::Truncate {
         relations: vec![2, 1],
     };
-    assert_eq!(change(&mut of, emptied), Some(RowChange::Truncate));
+    assert_eq!(
+        change(&mut of, emptied),
+        Some(RowChange::Truncate { at: 0 })
+    );
     assert_eq!(
         change(&mut of, Message::Truncate { relations: vec![2] }),
         None

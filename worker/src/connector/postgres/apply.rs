@@ -3,6 +3,7 @@
 
 use async_trait::async_trait;
 use highwater_common::error_code::ErrorCode;
+use highwater_common::log::mark_text;
 use highwater_common::spec::TableName;
 use sqlx::Executor;
 
@@ -63,11 +64,15 @@ impl ApplyTx for OpenTx {
         &mut self,
         request: &WriteRequest,
         columns: &[usize],
+        marks: Option<&str>,
         rows: &mut dyn RowStream,
     ) -> Result<(), ConnectorError> {
         let table = self.held_table()?;
         let (key, columns) = (names(&request.merge_by.key), named(request, columns));
         self.stage(&table, &key, &columns, rows).await?;
+        if let Some(marks) = marks {
+            self.make_room(&table, &key, marks).await?;
+        }
         self.check_moves(&table, &key).await?;
         let came = |sql: Sql| sql.text(STAGE).text(" as came");
         let former = |sql: Sql| equal(sql, "held", &key, |at, _| Name::Former(at));
@@ -87,6 +92,23 @@ impl ApplyTx for OpenTx {
         let deleted = sqlx::raw_sql(delete.into_statement());
         let deleted = self.session.conn.execute(deleted).await;
         deleted.map(drop).map_err(failed)
+    }
+
+    async fn mark_all(&mut self, marks: &str, at: i64) -> Result<(), ConnectorError> {
+        let table = self.held_table()?;
+        let update = Sql::new(Dialect::Postgres, "update ")
+            .table(&table)
+            .text(" set ")
+            .name(marks)
+            .text(" = ")
+            .literal(&mark_text(at))
+            .text(" where ")
+            .name(marks)
+            .text(" is null");
+        let failed = self.session.failed(&format!("mark the rows of {table}"));
+        let marked = sqlx::raw_sql(update.into_statement());
+        let marked = self.session.conn.execute(marked).await;
+        marked.map(drop).map_err(failed)
     }
 }
 
@@ -138,6 +160,35 @@ impl OpenTx {
         self.copy(&what, copy.as_str(), RowFormat::CopyText, rows)
             .await
             .map(drop)
+    }
+
+    /// Deletes the marked row that has the new key of a row that is there: in the source no row had it
+    /// when that one took it.
+    async fn make_room(
+        &mut self,
+        table: &TableName,
+        key: &[&str],
+        marks: &str,
+    ) -> Result<(), ConnectorError> {
+        let delete = Sql::new(Dialect::Postgres, "delete from ")
+            .table(table)
+            .text(" as dead using ")
+            .text(STAGE)
+            .text(" as came where dead.")
+            .name(marks)
+            .text(" is not null and ");
+        let delete = equal(delete, "dead", key, |_, name| Name::Same(name));
+        let delete = equal(delete.text(" and not ("), "dead", key, |at, _| {
+            Name::Former(at)
+        });
+        let delete = delete.text(") and exists (select from ").table(table);
+        let delete = equal(delete.text(" as held where "), "held", key, |at, _| {
+            Name::Former(at)
+        });
+        let failed = self.session.failed(&format!("apply changes to {table}"));
+        let deleted = sqlx::raw_sql(delete.text(")").into_statement());
+        let deleted = self.session.conn.execute(deleted).await;
+        deleted.map(drop).map_err(failed)
     }
 
     /// Makes sure that the rows whose keys change are the ones that the source had: each is there, or
