@@ -412,6 +412,9 @@ error_codes! {
     SwapBlocked = "swap_blocked",
     /// Rows came before the table was held: a defect to report.
     TableNotHeld = "table_not_held",
+    /// The source's table, its columns, its publication or its server are others than those that the
+    /// target follows, and no log tells what lies between; copy the table anew.
+    SourceChanged = "source_changed",
     /// The target is another server, or another life of it, than the one that was prepared.
     TargetChanged = "target_changed",
     /// The target lost commits again and again.

@@ -3,6 +3,7 @@
 
 mod change;
 mod fold;
+mod identity;
 mod lsn;
 mod pgoutput;
 mod project;
@@ -10,6 +11,7 @@ mod removal;
 
 pub use change::{Field, RowChange};
 pub use fold::{Net, Partial, Step, fold};
+pub use identity::{LogColumn, LogIdentity};
 pub use lsn::{Lsn, NoPosition};
 pub use pgoutput::{
     ColumnDefinition, LogFault, Message, OldTuple, RelationDefinition, ReplicaTuple, decode,

@@ -18,6 +18,8 @@ pub enum LogEvent {
     Commit {
         /// Where it ends.
         end: Lsn,
+        /// When it committed, in microseconds since 1970.
+        at: i64,
     },
 }
 
@@ -102,8 +104,9 @@ impl Follower {
                 self.at = since_1970(micros);
                 None
             }
-            Message::Commit { end, .. } => {
-                return Ok((!self.is_known).then_some(LogEvent::Commit { end }));
+            Message::Commit { end, micros, .. } => {
+                let at = since_1970(micros);
+                return Ok((!self.is_known).then_some(LogEvent::Commit { end, at }));
             }
             Message::Relation(of) => {
                 let places = self.places(&of)?;

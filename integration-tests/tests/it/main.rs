@@ -10,6 +10,7 @@ mod backfill;
 mod cancel;
 mod cdc;
 mod cdc_deletes;
+mod cdc_identity;
 mod checks;
 mod chunks;
 mod cleans;

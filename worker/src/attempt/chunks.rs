@@ -180,6 +180,7 @@ impl Loading<'_> {
             stream: load_order.stream.clone(),
             position: order.after(cursor),
             seen: order.version_after(reached.chunks),
+            log: None,
         }))
     }
 

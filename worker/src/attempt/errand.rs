@@ -61,6 +61,7 @@ async fn place_watermark(
         cluster: cx.of.order.cluster,
         stream: taking(cx)?,
         to: wanted.to.clone(),
+        identity: None,
         tz: cx.of.order.strategy.load().zone().to_owned(),
     };
     match watermarks.place(&request).await? {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use highwater_common::assignment::{AttemptError, ErrorClass, Outcome, Receipt};
 use highwater_common::error_code::ErrorCode;
-use highwater_common::log::{LogEvent, Lsn, Removal, RowChange, mark_column};
+use highwater_common::log::{LogEvent, LogIdentity, Lsn, Removal, RowChange, mark_column};
 use highwater_common::spec::{Bound, Chunk, WriteMode};
 use highwater_common::window::StoredWatermark;
 use highwater_runtime::failpoint;
@@ -19,8 +19,8 @@ use super::window::{behind, watermarks, window_of};
 use super::{AttemptContext, OrderContext, chunks, malformed, superseded};
 use crate::connector::{
     ApplyRequest, ChangeLog, ChangeStream, ConnectorError, DataTx, ForgetOutcome, GuardStep,
-    HeldClaim, LogRequest, Next, PlaceRequest, PrepareOutcome, RowFormat, Rows, Source, Target,
-    WatermarkMove, WriteRequest,
+    HeldClaim, LogMark, LogOpened, LogPosition, LogRequest, Next, PlaceRequest, PrepareOutcome,
+    RowFormat, Rows, Source, Target, WatermarkMove, WriteRequest,
 };
 use crate::patience::{Call, answered, unless_stalled};
 
@@ -60,7 +60,17 @@ pub(crate) async fn open_log(
     let asked = window_of(&context.order).ok_or_else(|| malformed("no position in a log"))?;
     let found = behind(context, target.as_ref(), asked).await?;
     let after = found.watermark.map(position).transpose()?;
-    let begins = of_source(context, source.open(log, after, OPEN_WAIT)).await?;
+    let opened = of_source(context, source.open(log, after, OPEN_WAIT)).await?;
+    if let Some(after) = after {
+        let held = held_position(context, target.as_ref()).await?;
+        check_identity(
+            context,
+            log,
+            after,
+            held.and_then(|of| of.identity),
+            &opened,
+        )?;
+    }
     failpoint::hit_on("replay::after_open", &context.worker).await?;
     if after.is_none() && found.is_copied() {
         return Err(no_position(context)?);
@@ -69,7 +79,8 @@ pub(crate) async fn open_log(
         let place = PlaceRequest {
             cluster: context.order.cluster,
             stream: stream_request(cx)?,
-            to: Some(Bound(begins.to_cursor().to_string())),
+            to: Some(Bound(opened.begins.to_cursor().to_string())),
+            identity: Some(opened.identity),
             tz: "UTC".to_owned(),
         };
         let placing = watermarks(target.as_ref())?.place(&place);
@@ -97,6 +108,50 @@ async fn of_source<T>(
     answered(Call::Prepare, source, context.stall(), asked).await
 }
 
+/// Where the target says that it is in the log, and of which log that is.
+async fn held_position(
+    context: &OrderContext,
+    target: &dyn Target,
+) -> Result<Option<LogPosition>, AttemptError> {
+    let stream = context.stream()?;
+    let asked = watermarks(target)?.log_position(&stream);
+    context.of_target(Call::Ledger, asked).await
+}
+
+/// Refuses a log that has not told all since the position was stored. What an earlier version has
+/// stored says nothing of that, and what is there now is taken for it.
+fn check_identity(
+    context: &OrderContext,
+    log: &LogRequest,
+    after: Lsn,
+    stored: Option<LogIdentity>,
+    now: &LogOpened,
+) -> Result<(), AttemptError> {
+    let untold = stored.map_or_else(Vec::new, |stored| stored.untold(&now.identity));
+    if untold.is_empty() {
+        return Ok(());
+    }
+    let source = context.sides()?.source;
+    let message = format!(
+        "the log of {} on {source} has not told all that happened behind {after}, and nothing is \
+         applied: {}. {}",
+        log.table,
+        untold.join("; "),
+        anew(log)
+    );
+    let (class, code) = (ErrorClass::Permanent, ErrorCode::SourceChanged);
+    Err(AttemptError::new(class, code, message))
+}
+
+/// How a table is copied anew whose log has told what is not of it.
+fn anew(log: &LogRequest) -> String {
+    format!(
+        "Drop the slot (`select pg_drop_replication_slot('{}')`), and copy the table anew: \
+         `highwater coverage forget`, then run with `write.resident: replace`",
+        log.slot
+    )
+}
+
 fn position(at: StoredWatermark) -> Result<Lsn, AttemptError> {
     Lsn::of_cursor(at.position).ok_or_else(|| malformed("a watermark that is no position in a log"))
 }
@@ -111,12 +166,17 @@ pub(crate) async fn replay(cx: &AttemptContext<'_>, of: &Replay) -> Result<Outco
         Claiming::Over(outcome) => return Ok(outcome),
     };
     // Under the claim: no attempt before this one moves it any more.
-    let asked = watermarks(target)?.watermark(&context.load_order()?.stream);
-    let Some(at) = context.of_target(Call::Ledger, asked).await? else {
+    let Some(LogPosition {
+        watermark: at,
+        identity: stored,
+        ..
+    }) = held_position(context, target).await?
+    else {
         return Err(no_position(context)?);
     };
     let after = position(at)?;
-    of_source(context, source.open(&of.log, Some(after), OPEN_WAIT)).await?;
+    let opened = of_source(context, source.open(&of.log, Some(after), OPEN_WAIT)).await?;
+    check_identity(context, &of.log, after, stored.clone(), &opened)?;
     of_source(context, source.confirm(&of.log, after)).await?;
     let end = of_source(context, source.end()).await?;
     cx.progress.note_reached();
@@ -132,6 +192,9 @@ pub(crate) async fn replay(cx: &AttemptContext<'_>, of: &Replay) -> Result<Outco
         seen: at.version,
         held: after,
         reached: after,
+        reached_at: None,
+        is_identity_new: stored.as_ref() != Some(&opened.identity),
+        identity: opened.identity,
         pending: Vec::new(),
         pending_bytes: 0,
         written: Receipt::default(),
@@ -156,6 +219,7 @@ pub(crate) async fn replay(cx: &AttemptContext<'_>, of: &Replay) -> Result<Outco
     }
     if end.is_durable {
         replaying.reached = replaying.reached.max(end.position);
+        replaying.reached_at = Some(end.at);
     }
     let Some(over) = replaying.commit(true).await? else {
         return Err(malformed("a last commit that is none"));
@@ -237,6 +301,12 @@ struct Replaying<'a> {
     held: Lsn,
     /// Where the last whole transaction ends.
     reached: Lsn,
+    /// What the source had committed by then is taken, by its clock.
+    reached_at: Option<i64>,
+    /// Of which table and server the log is.
+    identity: LogIdentity,
+    /// Whether the target does not say so yet.
+    is_identity_new: bool,
     pending: Vec<RowChange>,
     pending_bytes: usize,
     /// What is taken since the last commit.
@@ -259,8 +329,11 @@ impl Replaying<'_> {
             if !is_checked {
                 // A slot that still begins where the target is now has told all behind that: nobody
                 // else has moved it, or made it anew, before it was read.
+                // And no column, table or server was another one while this was told.
                 let (cx, log) = (self.cx.of, &self.of.log);
-                of_source(cx, self.source.open(log, Some(self.held), OPEN_WAIT)).await?;
+                let asked = self.source.open(log, Some(self.held), OPEN_WAIT);
+                let opened = of_source(cx, asked).await?;
+                check_identity(cx, log, self.held, Some(self.identity.clone()), &opened)?;
                 is_checked = true;
             }
             let Some(events) = events else {
@@ -269,8 +342,8 @@ impl Replaying<'_> {
             for event in events {
                 match event {
                     LogEvent::Change(change) => self.take(change).await?,
-                    LogEvent::Commit { end } => {
-                        self.reached = end;
+                    LogEvent::Commit { end, at } => {
+                        (self.reached, self.reached_at) = (end, Some(at));
                         if !self.is_full() {
                             continue;
                         }
@@ -362,6 +435,11 @@ impl Replaying<'_> {
                 stream: self.request.write.stream.clone(),
                 position: cursor,
                 seen: Some(self.seen),
+                log: Some(LogMark {
+                    identity: self.is_identity_new.then(|| self.identity.clone()),
+                    reached_at: self.reached_at,
+                    is_live: is_last,
+                }),
             }),
         };
         let total = self.total.and(self.written);
@@ -376,6 +454,7 @@ impl Replaying<'_> {
         self.cx.progress.note_committed(total.rows);
         (self.total, self.written) = (total, Receipt::default());
         (self.held, self.begun) = (self.reached, Instant::now());
+        self.is_identity_new = false;
         self.seen += 1;
         Ok(None)
     }

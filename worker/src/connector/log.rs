@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use highwater_common::facts::ColumnFacts;
-use highwater_common::log::{LogEvent, Lsn};
+use highwater_common::log::{LogEvent, LogIdentity, Lsn};
 use highwater_common::spec::TableName;
+use highwater_common::window::StoredWatermark;
 
 use super::ConnectorError;
 use super::requests::WriteRequest;
@@ -30,6 +31,30 @@ pub struct LogRequest {
     pub makes: bool,
 }
 
+/// A log that can be followed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogOpened {
+    /// Where it begins.
+    pub begins: Lsn,
+    /// Of which table and server it is now, with the copied columns.
+    pub identity: LogIdentity,
+}
+
+/// A position in a source's log, as a target keeps it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogPosition {
+    /// The position itself.
+    pub watermark: StoredWatermark,
+    /// Of which table and server it is; `None` where an earlier version has put it there.
+    pub identity: Option<LogIdentity>,
+    /// All that the source had committed by then is applied, in microseconds since 1970 on its
+    /// clock.
+    pub reached_at: Option<i64>,
+    /// Since when all is applied that changed while the table was copied, in microseconds since 1970
+    /// on the target's clock; `None` before that.
+    pub live_since: Option<i64>,
+}
+
 /// Where a log ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LogEnd {
@@ -37,6 +62,8 @@ pub struct LogEnd {
     pub position: Lsn,
     /// Whether the log is on disk up to there, so that who has read it may be put there.
     pub is_durable: bool,
+    /// When that was, in microseconds since 1970 on the source's clock.
+    pub at: i64,
 }
 
 /// The log of a database. What it tells is told again until it is confirmed.
@@ -56,7 +83,7 @@ pub trait ChangeLog: Send + Sync {
         request: &LogRequest,
         after: Option<Lsn>,
         within: Duration,
-    ) -> Result<Lsn, ConnectorError>;
+    ) -> Result<LogOpened, ConnectorError>;
 
     /// Waits until every transaction has ended that was open when it was asked. Whoever reads the
     /// table from then on sees what they did, also what waited for a standby when the log began, and

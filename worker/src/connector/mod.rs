@@ -37,13 +37,15 @@ pub use checks::{CheckRequest, CheckTx, Checks, Question};
 pub use exchange_requests::{
     ExchangeRequest, Exchanged, ShadowFound, ShadowKind, ShadowRequest, UndoOutcome, UndoRequest,
 };
-pub use log::{ApplyRequest, ApplyTx, ChangeLog, ChangeStream, LogEnd, LogRequest};
+pub use log::{
+    ApplyRequest, ApplyTx, ChangeLog, ChangeStream, LogEnd, LogOpened, LogPosition, LogRequest,
+};
 pub use open::{open_source, open_target};
 pub use postgres::SessionPool;
 pub use receipt_requests::{CloseRequest, ForgetOutcome, ForgetRequest, PlaceRequest};
 pub use requests::{
-    BuildRequest, Claim, FenceReport, GuardStep, HorizonRequest, LeftOutRequest, Matched, MergeBy,
-    Merged, Next, PrepareOutcome, PrepareRequest, ReadRequest, SourceProbe, StreamRequest,
+    BuildRequest, Claim, FenceReport, GuardStep, HorizonRequest, LeftOutRequest, LogMark, Matched,
+    MergeBy, Merged, Next, PrepareOutcome, PrepareRequest, ReadRequest, SourceProbe, StreamRequest,
     TargetProbe, WatermarkMove, WriteRequest,
 };
 pub use rows::{RowBatch, RowFormat, RowStream, Rows, SliceRows, Value};

@@ -2,6 +2,7 @@
 
 use highwater_common::errand::{Forget, StreamReceipts};
 use highwater_common::id::{ClusterId, RunId, StepName};
+use highwater_common::log::LogIdentity;
 use highwater_common::spec::{Bound, TableName, WriteMode};
 use highwater_common::stream::PlanMark;
 
@@ -29,6 +30,8 @@ pub struct PlaceRequest {
     pub stream: StreamRequest,
     /// Where; without it, at the first row.
     pub to: Option<Bound>,
+    /// Of which table and server it is, of a position in a source's log.
+    pub identity: Option<LogIdentity>,
     /// The zone in which days and times without one are read.
     pub tz: String,
 }

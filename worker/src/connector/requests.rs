@@ -7,6 +7,7 @@ use highwater_common::coverage::Coverage;
 use highwater_common::cursor::{Cursor, CursorKind};
 use highwater_common::facts::{ColumnFacts, CursorForm, Engine, TableDefinition};
 use highwater_common::id::{AttemptNo, ClusterId, DocumentDigest, RunId, StepName, TaskId};
+use highwater_common::log::LogIdentity;
 use highwater_common::range::{CursorRange, Slice};
 use highwater_common::spec::{
     ColumnRules, ExistingRows, HorizonRule, OnSchemaChange, Relation, Shrinking, TableName,
@@ -347,6 +348,20 @@ pub struct WatermarkMove {
     /// The version that was read before the rows; `None` when there was no watermark. Another one
     /// by now means that somebody else moved it, and nothing is committed.
     pub seen: Option<u64>,
+    /// What goes along, of a position in a source's log.
+    pub log: Option<LogMark>,
+}
+
+/// What a target keeps beside a position in a source's log.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct LogMark {
+    /// Of which table and server it is; `None` leaves what is there.
+    pub identity: Option<LogIdentity>,
+    /// All that the source had committed by then is applied, in microseconds since 1970 on its
+    /// clock; `None` leaves what is there.
+    pub reached_at: Option<i64>,
+    /// Whether all is applied that changed while the table was copied.
+    pub is_live: bool,
 }
 
 /// How many rows a guard found as it demands them: one each, or nothing commits.

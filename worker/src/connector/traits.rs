@@ -24,7 +24,7 @@ use super::checks::{CheckTx, Checks};
 use super::exchange_requests::{
     ExchangeRequest, Exchanged, ShadowFound, ShadowRequest, UndoOutcome, UndoRequest,
 };
-use super::log::{ApplyTx, ChangeLog};
+use super::log::{ApplyTx, ChangeLog, LogPosition};
 use super::requests::{
     BuildRequest, Claim, FenceReport, GuardStep, HorizonRequest, LeftOutRequest, Matched, Merged,
     PrepareOutcome, PrepareRequest, ReadRequest, SourceProbe, TargetProbe, WriteRequest,
@@ -257,6 +257,21 @@ pub trait Watermarks: Send + Sync {
     /// # Errors
     /// Permanent `ledger_unreadable` when it holds what no version has written.
     async fn watermark(&self, stream: &str) -> Result<Option<StoredWatermark>, ConnectorError>;
+
+    /// The same of a stream that follows a source's log, with what is kept beside a position in it. A
+    /// ledger that an earlier version has made gets room for that.
+    ///
+    /// # Errors
+    /// Permanent `ledger_unreadable` when it holds what no version has written.
+    async fn log_position(&self, stream: &str) -> Result<Option<LogPosition>, ConnectorError> {
+        let watermark = self.watermark(stream).await?;
+        Ok(watermark.map(|watermark| LogPosition {
+            watermark,
+            identity: None,
+            reached_at: None,
+            live_since: None,
+        }))
+    }
 
     /// Takes a stream as [`Target::prepare`] does, and puts its watermark elsewhere, or takes it
     /// away.

@@ -117,7 +117,8 @@ fn what_was_applied_before_is_not_told_again() {
             end,
             micros: 0,
         });
-        assert_eq!(ended, Ok(is_told.then_some(LogEvent::Commit { end })));
+        let at = 946_684_800_000_000;
+        assert_eq!(ended, Ok(is_told.then_some(LogEvent::Commit { end, at })));
     }
 }
 

@@ -236,6 +236,7 @@ pub async fn a_watermark_that_was_moved_meanwhile_loses_the_guard<F: TargetFixtu
                 stream: "items".to_owned(),
                 position: Cursor::Integer(position),
                 seen,
+                log: None,
             }),
             ..GuardStep::last(receipt)
         };

@@ -14,13 +14,14 @@ use tokio::time::Instant;
 use super::catalog::qualified;
 use super::copy_out::{CopyOrder, CopyOut};
 use super::errors::{classify, permanent};
+use super::log_identity;
 use super::session::{Endpoint, SessionRole};
 use super::slot::{Slot, check_table, gap, make_publication, make_slot, position, still_open};
 use super::source::PostgresSource;
 use crate::connector::sql_text::{Dialect, Sql};
 use crate::connector::{
-    ChangeLog, ChangeStream, ConnectorError, LogEnd, LogRequest, RowBatch, RowFormat, RowStream,
-    Value,
+    ChangeLog, ChangeStream, ConnectorError, LogEnd, LogOpened, LogRequest, RowBatch, RowFormat,
+    RowStream, Value,
 };
 
 /// A piece of the log ends with the transaction that reaches so many messages. The server keeps a
@@ -37,7 +38,7 @@ impl ChangeLog for PostgresSource {
         request: &LogRequest,
         after: Option<Lsn>,
         within: Duration,
-    ) -> Result<Lsn, ConnectorError> {
+    ) -> Result<LogOpened, ConnectorError> {
         let endpoint = &self.endpoint;
         let mut conn = endpoint.open(SessionRole::Source).await?;
         let table = qualified(&mut conn, endpoint, &request.table).await?;
@@ -65,8 +66,9 @@ impl ChangeLog for PostgresSource {
                 return Err(gap(endpoint, request, after, &why));
             }
         }
+        let identity = log_identity::read(&mut conn, endpoint, request).await?;
         conn.close().await.ok();
-        Ok(begins)
+        Ok(LogOpened { begins, identity })
     }
 
     async fn settle(&self, within: Duration) -> Result<(), ConnectorError> {
@@ -100,6 +102,12 @@ impl ChangeLog for PostgresSource {
     async fn end(&self) -> Result<LogEnd, ConnectorError> {
         let endpoint = &self.endpoint;
         let mut conn = endpoint.open_or_take(SessionRole::Source).await?;
+        // What commits later is later by the clock, too.
+        let clock = "select (extract(epoch from clock_timestamp()) * 1000000)::int8";
+        let at: i64 = sqlx::query_scalar(clock)
+            .fetch_one(&mut conn)
+            .await
+            .map_err(|error| classify(endpoint, "read the clock", error))?;
         let position = end(&mut conn, endpoint).await?;
         let begun = Instant::now();
         let is_durable = loop {
@@ -120,6 +128,7 @@ impl ChangeLog for PostgresSource {
         Ok(LogEnd {
             position,
             is_durable,
+            at,
         })
     }
 

@@ -10,6 +10,7 @@ use highwater_common::range::{CursorRange, Slice};
 
 use super::data::Session;
 use super::ledger::uuid;
+use super::watermark::identity_text;
 use crate::connector::stored_slice::{StoredSlice, cursor_text, kind_text};
 use crate::connector::{ConnectorError, GuardStep, Matched, Next, WatermarkMove};
 
@@ -134,6 +135,24 @@ async fn drop_part(session: &mut Session) -> Result<u64, ConnectorError> {
 async fn move_watermark(session: &mut Session, to: &WatermarkMove) -> Result<u64, ConnectorError> {
     let failed = session.failed("move the watermark");
     let (token, position) = (session.claim.fence.token.raw(), cursor_text(to.position));
+    if let (Some(seen), Some(log)) = (to.seen, &to.log) {
+        let moved = sqlx::query(
+            "update highwater.watermark set position = $2, version = version + 1, token = $3, \
+                updated_at = now(), log_identity = coalesce($5, log_identity), \
+                reached_at = coalesce(to_timestamp($6::float8 / 1000000), reached_at), \
+                live_since = case when $7 then coalesce(live_since, now()) else live_since end \
+                where stream_id = $1 and version = $4",
+        )
+        .bind(&to.stream)
+        .bind(&position)
+        .bind(token)
+        .bind(number(seen))
+        .bind(identity_text(log.identity.as_ref()))
+        .bind(log.reached_at)
+        .bind(log.is_live);
+        let moved = moved.execute(&mut session.conn).await.map_err(failed)?;
+        return Ok(moved.rows_affected());
+    }
     let moved = match to.seen {
         Some(seen) => sqlx::query(
             "update highwater.watermark set position = $2, version = version + 1, token = $3, \

@@ -83,7 +83,14 @@ create table if not exists highwater.watermark (
     position text not null,
     version bigint not null,
     token bigint not null,
-    updated_at timestamptz not null default now())";
+    updated_at timestamptz not null default now(),
+    log_identity text,
+    reached_at timestamptz,
+    live_since timestamptz);
+alter table highwater.watermark
+    add column if not exists log_identity text,
+    add column if not exists reached_at timestamptz,
+    add column if not exists live_since timestamptz";
 
 /// A 128-bit identity as PostgreSQL holds it.
 pub(super) const fn uuid(bytes: &[u8; 16]) -> Uuid {
@@ -152,8 +159,8 @@ pub(super) async fn make_tables(
             .map_err(failed)?;
     }
     let whole: bool = sqlx::query_scalar(
-        "select to_regclass('highwater.meta') is not null and to_regclass('highwater.watermark') \
-         is not null",
+        "select to_regclass('highwater.meta') is not null and exists (select from pg_attribute \
+         where attrelid = to_regclass('highwater.watermark') and attname = 'live_since')",
     )
     .fetch_one(&mut *conn)
     .await

@@ -24,6 +24,7 @@ mod guard;
 mod horizon;
 mod ledger;
 mod left_out;
+mod log_identity;
 mod merge;
 mod nulls;
 mod other_sessions;

@@ -38,8 +38,8 @@ use super::watermark;
 use crate::connector::sql_text::{Dialect, Sql};
 use crate::connector::{
     Builds, Checks, Claim, ClaimOutcome, CloseRequest, ConnectorError, FenceReport, ForgetOutcome,
-    ForgetRequest, PlaceRequest, PrepareOutcome, PrepareRequest, RowFormat, Shadows, Stages,
-    Target, TargetProbe, Watermarks,
+    ForgetRequest, LogPosition, PlaceRequest, PrepareOutcome, PrepareRequest, RowFormat, Shadows,
+    Stages, Target, TargetProbe, Watermarks,
 };
 use crate::supervisor::Supervisor;
 
@@ -110,6 +110,13 @@ impl Watermarks for PostgresTarget {
     async fn watermark(&self, stream: &str) -> Result<Option<StoredWatermark>, ConnectorError> {
         let mut conn = self.endpoint.open(SessionRole::Target).await?;
         let found = watermark::read(&mut conn, &self.endpoint, stream).await;
+        conn.close().await.ok();
+        found
+    }
+
+    async fn log_position(&self, stream: &str) -> Result<Option<LogPosition>, ConnectorError> {
+        let mut conn = self.endpoint.open(SessionRole::Target).await?;
+        let found = watermark::read_log(&mut conn, &self.endpoint, stream).await;
         conn.close().await.ok();
         found
     }

@@ -1,14 +1,16 @@
 //! Where the watermarks of a target's streams stand.
 
 use highwater_common::error_code::ErrorCode;
+use highwater_common::log::LogIdentity;
 use highwater_common::range::CursorRange;
 use highwater_common::window::{Lowered, StoredWatermark, lowered, placed};
-use sqlx::{PgConnection, Row};
+use sqlx::{Executor, PgConnection, Row};
 
 use super::errors::{classify, permanent};
+use super::ledger;
 use super::session::Endpoint;
 use crate::connector::stored_slice::{cursor_text, stored_cursor};
-use crate::connector::{ConnectorError, PlaceRequest};
+use crate::connector::{ConnectorError, LogPosition, PlaceRequest};
 
 /// Where a stream's watermark stands; `None` without one, and in a target without a ledger.
 pub(super) async fn read(
@@ -44,6 +46,53 @@ pub(super) async fn read(
             Err(permanent(ErrorCode::LedgerUnreadable, message))
         }
     }
+}
+
+/// The same with what is kept beside a position in a log.
+pub(super) async fn read_log(
+    conn: &mut PgConnection,
+    endpoint: &Endpoint,
+    stream: &str,
+) -> Result<Option<LogPosition>, ConnectorError> {
+    let Some(watermark) = read(conn, endpoint, stream).await? else {
+        return Ok(None);
+    };
+    let failed = |error| classify(endpoint, "read the position in the log", error);
+    conn.execute("begin").await.map_err(failed)?;
+    ledger::lock_making(conn, endpoint).await?;
+    ledger::make_tables(conn, endpoint).await?;
+    conn.execute("commit").await.map_err(failed)?;
+    let row = sqlx::query(
+        "select log_identity, (extract(epoch from reached_at) * 1000000)::int8 as reached_at, \
+         (extract(epoch from live_since) * 1000000)::int8 as live_since from highwater.watermark \
+         where stream_id = $1",
+    )
+    .bind(stream)
+    .fetch_optional(conn)
+    .await
+    .map_err(failed)?;
+    let Some(row) = row else {
+        return Ok(None);
+    };
+    let identity: Option<String> = row.try_get("log_identity").map_err(failed)?;
+    let identity = identity.map(|text| serde_json::from_str(&text));
+    let identity = identity.transpose().map_err(|error| {
+        let message = format!(
+            "what {endpoint} keeps of the log that {stream} follows cannot be read: {error}"
+        );
+        permanent(ErrorCode::LedgerUnreadable, message)
+    })?;
+    Ok(Some(LogPosition {
+        watermark,
+        identity,
+        reached_at: row.try_get("reached_at").map_err(failed)?,
+        live_since: row.try_get("live_since").map_err(failed)?,
+    }))
+}
+
+/// What is kept beside a position, as the ledger holds it.
+pub(super) fn identity_text(identity: Option<&LogIdentity>) -> Option<String> {
+    identity.and_then(|identity| serde_json::to_string(identity).ok())
 }
 
 /// Puts a stream's watermark back to where rows are forgotten, inside the transaction that has taken
@@ -90,13 +139,15 @@ pub(super) async fn place(
     let at = placed(to, current.map(|at| at.position.kind()), &request.tz)
         .map_err(|error| permanent(ErrorCode::BadPosition, error.to_string()))?;
     let placing = sqlx::query(
-        "insert into highwater.watermark as held (stream_id, position, version, token) values ($1, \
-         $2, 1, $3) on conflict (stream_id) do update set position = excluded.position, version = \
-         held.version + 1, token = excluded.token, updated_at = now()",
+        "insert into highwater.watermark as held (stream_id, position, version, token, \
+         log_identity) values ($1, $2, 1, $3, $4) on conflict (stream_id) do update set position = \
+         excluded.position, version = held.version + 1, token = excluded.token, updated_at = now(), \
+         log_identity = excluded.log_identity, reached_at = null, live_since = null",
     )
     .bind(stream)
     .bind(cursor_text(at))
     .bind(request.stream.token.raw())
+    .bind(identity_text(request.identity.as_ref()))
     .execute(conn)
     .await;
     placing
