@@ -2,6 +2,7 @@
 
 mod advise;
 mod again;
+mod cdc;
 mod file;
 mod forms;
 mod graph;
@@ -19,6 +20,7 @@ use highwater_net::ClientTlsArgs;
 
 pub(crate) use self::advise::{AdviseArgs, InitArgs};
 pub(crate) use self::again::{CancelArgs, ResolveArgs, RetryArgs};
+pub(crate) use self::cdc::{CdcCommand, ResyncArgs};
 pub(crate) use self::file::{FileArgs, OverlayArgs, names_a_file};
 pub(crate) use self::forms::{ColorWhen, OutputForm, ProgressForm};
 pub(crate) use self::graph::GraphArgs;
@@ -266,6 +268,12 @@ Examples:
         /// What to do with them.
         #[command(subcommand)]
         command: WatermarksCommand,
+    },
+    /// The steps that follow a log
+    Cdc {
+        /// What to do with them.
+        #[command(subcommand)]
+        command: CdcCommand,
     },
     /// The tables that swaps have exchanged
     Swap {

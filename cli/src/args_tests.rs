@@ -105,6 +105,7 @@ fn help_shows_every_verb_and_the_exit_codes() {
       cancel      Cancels a run, and answers once its targets are fenced: nothing of it commits afterwards
       coverage    Shows what the targets' ledgers hold of a pipeline's steps, and voids what is no longer true
       watermarks  Where the steps' watermarks stand in their targets
+      cdc         The steps that follow a log
       swap        The tables that swaps have exchanged
       cluster     The cluster itself
       context     The clusters that the configuration file names

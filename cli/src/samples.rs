@@ -292,6 +292,7 @@ pub(crate) fn plan() -> PlanDocument {
         receipts: Default::default(),
         undone: Default::default(),
         beside: Default::default(),
+        logs: Default::default(),
     }
 }
 

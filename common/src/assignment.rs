@@ -41,6 +41,8 @@ pub enum Work {
     Command,
     /// Applies what the source's log tells since the stream's position.
     Replay,
+    /// Apply what the source's log tells, until the task is given back.
+    Follow,
     /// Holds a slot; `n` tells one from the other.
     Noop(u64),
     /// Fences a cancelled run in a target.
@@ -67,6 +69,7 @@ impl fmt::Display for Work {
             Self::Statements => f.write_str("statements"),
             Self::Command => f.write_str("command"),
             Self::Replay => f.write_str("replay"),
+            Self::Follow => f.write_str("follow"),
             Self::Noop(n) => write!(f, "noop {n}"),
             Self::Fence => f.write_str("fence"),
             Self::Count(_) => f.write_str("count"),

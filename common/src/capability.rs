@@ -17,7 +17,7 @@ use crate::spec::{Connection, Step};
 pub struct Capabilities(u32);
 
 /// What is known beside the databases, and the word for each.
-const WORDS: [(Capabilities, &str); 9] = [
+const WORDS: [(Capabilities, &str); 10] = [
     (Capabilities::BACKFILL, "backfill"),
     (Capabilities::FULL_REFRESH, "full_refresh"),
     (Capabilities::SWAP, "swap"),
@@ -25,6 +25,7 @@ const WORDS: [(Capabilities, &str); 9] = [
     (Capabilities::SQL, "sql"),
     (Capabilities::EXEC, "exec"),
     (Capabilities::CDC, "cdc"),
+    (Capabilities::FOLLOW, "follow"),
     (Capabilities::NOOP, "noop"),
     (Capabilities::CHECKS, "checks"),
 ];
@@ -56,10 +57,13 @@ impl Capabilities {
     /// To follow a table through its database's log.
     pub const CDC: Self = Self(1 << 8);
 
+    /// To follow a log for as long as a run lasts, and to mark rows that the source deletes.
+    pub const FOLLOW: Self = Self(1 << 9);
+
     /// To reach databases of this kind.
     #[must_use]
     pub const fn of_engine(engine: Engine) -> Self {
-        Self(1 << 9 << engine as u32)
+        Self(1 << 10 << engine as u32)
     }
 
     /// What programs of this version can do; no-op tasks only where they are allowed.
@@ -71,6 +75,7 @@ impl Capabilities {
             .and(Self::INCREMENTAL)
             .and(Self::SQL)
             .and(Self::CDC)
+            .and(Self::FOLLOW)
             .and(whole);
         let moving = engines.fold(strategies.and(Self::CHECKS).and(Self::EXEC), Self::and);
         if allow_noop {

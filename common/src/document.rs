@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::controls::Controls;
 use crate::errand::{StreamReceipts, Undone};
 use crate::id::{ClusterId, ConnectionName, DocumentDigest, PipelineName, RunId, StepName, TaskId};
+use crate::log::LogStanding;
 use crate::shadow::Beside;
 use crate::spec::When;
 use crate::status::{RunStatus, StepStatus};
@@ -263,6 +264,10 @@ pub struct PlanDocument {
     /// What stands beside the tables that are read, when that was all that the run asked: by step.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub beside: BTreeMap<StepName, Vec<Beside>>,
+    /// Where the steps stand in the logs that they follow, when that was all that the run asked: by
+    /// step.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub logs: BTreeMap<StepName, LogStanding>,
 }
 
 /// A target that is this cluster's now.

@@ -29,6 +29,23 @@ pub enum Errand {
     Clean(Clean),
     /// To put a watermark elsewhere, or take it away.
     PlaceWatermark(PlaceWatermark),
+    /// Where the steps stand that follow a log, one or all of them.
+    Standing {
+        /// The step.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        step: Option<StepName>,
+    },
+    /// To let a step that follows a log begin it anew, with a new copy of its table.
+    Resync(Resync),
+}
+
+/// Whose log begins anew, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resync {
+    /// The step.
+    pub step: StepName,
+    /// Why; it is kept with the receipts that are voided.
+    pub reason: String,
 }
 
 /// Where a step's watermark is to stand, and why.
@@ -104,10 +121,11 @@ impl Errand {
     #[must_use]
     pub fn is_about(&self, name: &StepName) -> bool {
         match self {
-            Self::Show { step } | Self::Clean(Clean { step, .. }) => {
+            Self::Show { step } | Self::Standing { step } | Self::Clean(Clean { step, .. }) => {
                 step.as_ref().is_none_or(|step| step == name)
             }
             Self::Forget(Forget { step, .. })
+            | Self::Resync(Resync { step, .. })
             | Self::Undo(Undo { step, .. })
             | Self::PlaceWatermark(PlaceWatermark { step, .. }) => step == name,
         }
@@ -117,8 +135,8 @@ impl Errand {
     #[must_use]
     pub const fn takes_back(&self) -> bool {
         match self {
-            Self::Show { .. } => false,
-            Self::Forget(_) | Self::Undo(_) | Self::PlaceWatermark(_) => true,
+            Self::Show { .. } | Self::Standing { .. } => false,
+            Self::Forget(_) | Self::Undo(_) | Self::PlaceWatermark(_) | Self::Resync(_) => true,
             Self::Clean(clean) => clean.drops,
         }
     }
@@ -139,8 +157,9 @@ impl Errand {
     #[must_use]
     pub fn reason(&self) -> Option<&str> {
         match self {
-            Self::Show { .. } | Self::Clean(_) => None,
+            Self::Show { .. } | Self::Standing { .. } | Self::Clean(_) => None,
             Self::Forget(Forget { reason, .. })
+            | Self::Resync(Resync { reason, .. })
             | Self::Undo(Undo { reason, .. })
             | Self::PlaceWatermark(PlaceWatermark { reason, .. }) => Some(reason),
         }

@@ -19,6 +19,7 @@ pub use crate::engine::Engine;
 use crate::errand::{StreamReceipts, Undone};
 use crate::id::ClusterId;
 use crate::left_out::LeftOut;
+use crate::log::LogStanding;
 use crate::range::CursorRange;
 use crate::shadow::Beside;
 use crate::spec::TableName;
@@ -360,6 +361,9 @@ pub struct StepFacts {
     /// What stands beside the table that is read, when that was all that was asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub beside: Option<Vec<Beside>>,
+    /// Where the step stands in the log that it follows, when that was all that was asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log: Option<LogStanding>,
 }
 
 impl StepFacts {
@@ -394,6 +398,7 @@ impl StepFacts {
             receipts: None,
             undone: None,
             beside: None,
+            log: None,
         }
     }
 }

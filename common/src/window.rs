@@ -54,6 +54,10 @@ pub struct WindowFacts {
     /// itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub continued: Option<Coverage>,
+    /// Whether the rows of the table are the stream's own although no receipt says so, because it is
+    /// to be copied anew.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub resyncs: bool,
 }
 
 impl WindowFacts {

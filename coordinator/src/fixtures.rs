@@ -124,6 +124,7 @@ pub(crate) fn facts(partitions: i64) -> StepFacts {
         receipts: None,
         undone: None,
         beside: None,
+        log: None,
     }
 }
 
@@ -136,6 +137,7 @@ pub(crate) fn well(assignment: &Assignment, partitions: i64) -> Outcome {
         Work::Partition(_) | Work::Publish | Work::Statements | Work::Replay => {
             Outcome::Committed(Receipt { rows: 1, bytes: 8 })
         }
+        Work::Follow => Outcome::Released,
         Work::Check => Outcome::Checked(Checked {
             table: String::new(),
             answers: Vec::new(),

@@ -11,6 +11,8 @@ mod context;
 mod errand;
 mod exchange;
 mod left_out;
+mod log;
+mod log_errand;
 mod lost_commit;
 mod prepare;
 mod probe;
@@ -34,10 +36,11 @@ pub(crate) use self::exchange::{
     build_shadow, drop_shadow, exchange, make_shadow, settle_exchange,
 };
 pub(crate) use self::left_out::count_left_out;
+pub(crate) use self::log::open_log;
 pub(crate) use self::prepare::{prepare, prepare_with};
 pub(crate) use self::probe::probe;
 pub(crate) use self::program::run_program;
-pub(crate) use self::replay::{Replay, open_log, replay};
+pub(crate) use self::replay::{Replay, replay};
 pub(crate) use self::staged::{publish_in_place, replace_all};
 pub(crate) use self::statements::run_statements;
 

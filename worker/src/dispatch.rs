@@ -65,6 +65,7 @@ async fn dispatch(cx: AttemptContext<'_>) -> Result<Outcome, AttemptError> {
         | Work::Statements
         | Work::Command
         | Work::Replay
+        | Work::Follow
         | Work::Noop(_)
         | Work::Count(_)
         | Work::Close { .. } => {

@@ -2,6 +2,7 @@
 
 mod advise;
 mod cancel;
+mod cdc;
 mod cluster;
 mod context;
 mod coverage;
@@ -96,6 +97,7 @@ async fn dispatch(command: &Command, context: &mut Context<'_>) -> Result<ExitCo
             Some(CoverageCommand::Forget(args)) => coverage::forget(context, args).await,
         },
         Command::Watermarks { command } => watermarks::watermarks(context, command).await,
+        Command::Cdc { command } => Box::pin(cdc::cdc(context, command)).await,
         Command::Swap {
             command: SwapCommand::Undo(args),
         } => swap::undo(context, args).await,

@@ -245,6 +245,8 @@ pub(super) async fn submit(
             "cannot ask the targets' ledgers"
         }
         Wanted::Errand(Errand::PlaceWatermark(_)) => "cannot place the watermark",
+        Wanted::Errand(Errand::Standing { .. }) => "cannot look at the logs",
+        Wanted::Errand(Errand::Resync(_)) => "cannot begin the log anew",
     };
     let place = connection.banner().to_owned();
     let request = context.signed(request);

@@ -8,6 +8,7 @@ mod lsn;
 mod pgoutput;
 mod project;
 mod removal;
+mod standing;
 
 pub use change::{Field, RowChange};
 pub use fold::{Net, Partial, Step, fold};
@@ -18,3 +19,4 @@ pub use pgoutput::{
 };
 pub use project::{Follower, LogEvent, Unfollowed};
 pub use removal::{Removal, mark_column, mark_text};
+pub use standing::{LogStanding, LogState, SlotStanding};

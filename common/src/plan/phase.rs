@@ -31,6 +31,9 @@ pub enum PhaseKind {
     Statements,
     /// Applies what a log tells, in its order.
     Replay,
+    /// The same for as long as the run lasts: a step that has come so far does what it is for, and the
+    /// steps that depend on it begin. Never ends by itself.
+    Follow,
     /// Counts what no task took.
     Count,
     /// Asks whether the target still holds what was committed.
@@ -52,7 +55,8 @@ impl PhaseKind {
             | Self::Build
             | Self::Publish
             | Self::Statements
-            | Self::Replay => true,
+            | Self::Replay
+            | Self::Follow => true,
             Self::Probe | Self::Fence | Self::Prepare | Self::Check | Self::Count | Self::Close => {
                 false
             }
@@ -71,6 +75,7 @@ impl PhaseKind {
             | Self::Execute
             | Self::Build
             | Self::Check
+            | Self::Follow
             | Self::Count
             | Self::Close => false,
         }
@@ -90,6 +95,7 @@ impl PhaseKind {
             Self::Publish => "publish",
             Self::Statements => "statements",
             Self::Replay => "replay",
+            Self::Follow => "follow",
             Self::Count => "count",
             Self::Close => "close",
         }

@@ -104,6 +104,7 @@ impl StepPlan {
             (Tasks::One, PhaseKind::Publish) => Some(Work::Publish),
             (Tasks::One, PhaseKind::Statements) => Some(Work::Statements),
             (Tasks::One, PhaseKind::Replay) => Some(Work::Replay),
+            (Tasks::One, PhaseKind::Follow) => Some(Work::Follow),
             (Tasks::One, PhaseKind::Close) => {
                 let committing = self
                     .numbered()

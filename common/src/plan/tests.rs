@@ -161,6 +161,7 @@ fn facts() -> StepFacts {
         receipts: None,
         undone: None,
         beside: None,
+        log: None,
     }
 }
 

@@ -36,6 +36,8 @@ pub enum Until {
     /// To where it ended when the task began.
     #[default]
     CaughtUp,
+    /// Until somebody ends the run.
+    Continuous,
 }
 
 /// What becomes of a row of the target that the source deletes.

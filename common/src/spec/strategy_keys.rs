@@ -134,7 +134,8 @@ pub(super) static STRATEGY: Fields = Fields {
         Key::new(
             "until",
             Shape::Words(&UNTIL),
-            "How far a run follows the log; caught_up: to where it ended as the run got there.",
+            "How far a run follows the log; caught_up: to where it ended as the run got there; \
+             continuous: until somebody ends the run.",
         )
         .only(CDC),
         Key::new("tasks", Shape::Whole(1, 1_000_000), "How many tasks.")
@@ -176,13 +177,7 @@ static HORIZON: Fields = Fields {
     .required()],
 };
 
-static UNTIL: [Word; 2] = [
-    Word::new("caught_up"),
-    Word::later(
-        "continuous",
-        "`caught_up` ends each run, and `highwater run --every` begins the next",
-    ),
-];
+static UNTIL: [Word; 2] = [Word::new("caught_up"), Word::new("continuous")];
 
 static CURSOR_NULLS: [Word; 3] = [Word::new("fail"), Word::new("reload"), Word::new("ignore")];
 

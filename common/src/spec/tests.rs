@@ -92,7 +92,7 @@ steps:
     from: {table: payments, columns: {changed: {rename: changed_at}}}
     write: {mode: merge, key: [payment_id], triggers: skip, on_schema_change: add_columns}
   visits:
-    strategy: {type: cdc, slot: visits_log, publication: shop_changes, until: caught_up}
+    strategy: {type: cdc, slot: visits_log, publication: shop_changes, until: continuous}
     from: {connection: locked, table: visits}
     write: {mode: merge, key: [visit_id], deletes: soft, deleted_at: gone_at}
   orders:
@@ -539,11 +539,6 @@ fn a_step_that_follows_a_log_is_refused_what_no_log_tells() {
             "{mode: merge}",
             "{key: [id]}",
             "spec::missing_key steps.orders.write",
-        ),
-        (
-            "until: caught_up",
-            "until: continuous",
-            "spec::not_supported_yet steps.lines.strategy.until",
         ),
         (
             "deletes: ignore",

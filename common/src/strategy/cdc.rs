@@ -5,14 +5,14 @@
 //! The log begins before the copy does, so that a change is in the one, or in the other, or in
 //! both; what is in both is applied twice with the same end.
 
-use super::{Load, PlanContext, ProbeRequest, Sides, WindowRequest};
+use super::{FollowedLog, Load, PlanContext, ProbeRequest, Sides, WindowRequest};
 use crate::capability::Capabilities;
 use crate::error_code::ErrorCode;
 use crate::facts::{ColumnFacts, ColumnKind, StepFacts};
 use crate::left_out::LeftOut;
 use crate::log::mark_column;
 use crate::plan::{Building, Phase, PhaseKind, PlanProblem, Problems, StepPlan, Whole, plan_whole};
-use crate::spec::{Cdc, ExistingRows, HorizonRule, Shrinking, Until, WriteMode};
+use crate::spec::{Cdc, Deletes, ExistingRows, HorizonRule, Shrinking, Until, WriteMode};
 
 impl Load for Cdc {
     fn name(&self) -> &'static str {
@@ -27,7 +27,11 @@ impl Load for Cdc {
     }
 
     fn needs(&self) -> Capabilities {
-        Capabilities::CDC
+        let is_new = self.until == Until::Continuous || self.deletes == Deletes::Soft;
+        match is_new {
+            true => Capabilities::CDC.and(Capabilities::FOLLOW),
+            false => Capabilities::CDC,
+        }
     }
 
     fn probe(&self) -> Option<ProbeRequest<'_>> {
@@ -65,7 +69,7 @@ impl Load for Cdc {
                     self.to.table, self.from.relation
                 ),
                 format!(
-                    "copy it anew: `highwater coverage forget` (of {}), and `write.resident: replace`",
+                    "`highwater cdc resync FILE {} --reason TEXT` copies it anew",
                     of.step
                 ),
             );
@@ -82,7 +86,10 @@ impl Load for Cdc {
         let mut step = problems.or(planned)?;
         if !copied {
             step.phases.push(Phase::one(PhaseKind::Load));
-            step.warnings.extend(self.residents(facts));
+            step.warnings.extend(match found.resyncs {
+                true => Some(self.converging()),
+                false => self.residents(facts),
+            });
         }
         if step.is_built_later() {
             step.phases.push(Phase::one(PhaseKind::Build));
@@ -90,9 +97,21 @@ impl Load for Cdc {
         for kind in [PhaseKind::Replay, PhaseKind::Close] {
             step.phases.push(Phase::one(kind));
         }
+        if self.until == Until::Continuous {
+            step.phases.push(Phase::one(PhaseKind::Follow));
+        }
         if let Some(load_order) = &mut step.load_order {
-            // The copy is the whole table in one transaction; what merges is the log.
-            load_order.write.mode = WriteMode::ReplacePartition;
+            // The copy is the whole table in one transaction; what merges is the log. Only over rows
+            // that are the step's own and may have to stay the copy merges, too.
+            let may_stay = self.deletes != Deletes::Hard;
+            if !copied && found.resyncs && may_stay {
+                load_order.write.mode = WriteMode::Merge;
+            } else {
+                load_order.write.mode = WriteMode::ReplacePartition;
+            }
+            if found.resyncs {
+                load_order.write.resident = ExistingRows::Replace;
+            }
             load_order.reprocess_all = false;
         }
         if copied {
@@ -105,6 +124,7 @@ impl Load for Cdc {
     fn summary(&self, plan: &StepPlan) -> String {
         let until = match self.until {
             Until::CaughtUp => "up to where the log ends",
+            Until::Continuous => "until the run is ended",
         };
         let slot = &self.slot;
         let is_copied = plan
@@ -115,6 +135,17 @@ impl Load for Cdc {
             true => format!("slot {slot}, {until}"),
             false => format!("all of it, then slot {slot}, {until}"),
         }
+    }
+
+    fn log(&self) -> Option<FollowedLog<'_>> {
+        Some(FollowedLog {
+            slot: &self.slot,
+            publication: &self.publication,
+        })
+    }
+
+    fn deleted_at(&self) -> Option<&str> {
+        self.deleted_at.as_deref()
     }
 
     /// Once the target is known to hold all that was applied.
@@ -188,6 +219,19 @@ impl Cdc {
             }
             Some(_) => {}
         }
+    }
+
+    /// What becomes of the rows that are the step's own when it is copied anew.
+    fn converging(&self) -> String {
+        let what_becomes = match self.deletes {
+            Deletes::Hard => "rows that the source does not have go",
+            Deletes::Ignore => "rows that the source does not have stay",
+            Deletes::Soft => "rows that the source does not have are marked as deleted now",
+        };
+        format!(
+            "{} is copied anew over the rows that are there; {what_becomes}",
+            self.to.table
+        )
     }
 
     /// Rows that are in the copy's way.

@@ -78,6 +78,16 @@ pub trait Load: Sync {
         ""
     }
 
+    /// The log that it follows, if it follows one.
+    fn log(&self) -> Option<FollowedLog<'_>> {
+        None
+    }
+
+    /// The column of the target that says when a row was deleted in the source, where such rows stay.
+    fn deleted_at(&self) -> Option<&str> {
+        None
+    }
+
     /// The programs that it runs, by their paths.
     fn programs(&self) -> Vec<&str> {
         Vec::new()
@@ -95,6 +105,15 @@ pub trait Load: Sync {
     /// # Errors
     /// Which of them were not, and what to do.
     fn judge_left_out(&self, plan: &StepPlan, found: &LeftOut) -> Result<Vec<String>, String>;
+}
+
+/// The log that a step follows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FollowedLog<'a> {
+    /// The slot that keeps it.
+    pub slot: &'a str,
+    /// The publication that says what is in it.
+    pub publication: &'a str,
 }
 
 /// What a step reads and writes.

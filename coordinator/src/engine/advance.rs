@@ -150,7 +150,10 @@ fn of_step(run: &Run, name: &StepName) -> Option<Advance> {
                 let Some(other) = run.steps.get(&edge.step) else {
                     continue;
                 };
+                let tolerated = run.spec.steps.get(&edge.step);
+                let tolerated = tolerated.map_or(0, |known| known.tolerate_dead);
                 match (other.record.status, edge.when) {
+                    (StepStatus::Running, _) if other.is_live(tolerated) => {}
                     (StepStatus::Pending | StepStatus::Running, When::Success | When::Done) => {
                         may_start = false
                     }

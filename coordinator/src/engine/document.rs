@@ -297,7 +297,12 @@ pub(crate) fn plan_document(cluster: ClusterId, run: &Run, short: String) -> Opt
         let is_one_of_many = |work: &Work| {
             !matches!(
                 work,
-                Work::Build | Work::Publish | Work::Statements | Work::Command | Work::Replay
+                Work::Build
+                    | Work::Publish
+                    | Work::Statements
+                    | Work::Command
+                    | Work::Replay
+                    | Work::Follow
             )
         };
         let first = planned.works().filter(is_one_of_many).take(FIRST_MAX);
@@ -332,6 +337,7 @@ pub(crate) fn plan_document(cluster: ClusterId, run: &Run, short: String) -> Opt
         receipts: of_errand(run, |facts| facts.receipts.clone()),
         undone: of_errand(run, |facts| facts.undone.clone()),
         beside: of_errand(run, |facts| facts.beside.clone()),
+        logs: of_errand(run, |facts| facts.log.clone()),
     })
 }
 

@@ -46,6 +46,7 @@ impl<'a> Reach<'a> {
             | PhaseKind::Publish
             | PhaseKind::Statements
             | PhaseKind::Replay
+            | PhaseKind::Follow
             | PhaseKind::Execute => (source, target),
         };
         let connections = source.into_iter().chain(target).collect();

@@ -144,6 +144,17 @@ impl Step {
         Stage::Over
     }
 
+    /// True once the step does what it is for, and goes on doing so: the steps that depend on it may
+    /// begin, although it never ends by itself.
+    #[must_use]
+    pub(crate) fn is_live(&self, tolerated: u32) -> bool {
+        let kind = |number| self.kind(self.generation, number);
+        match self.stage(tolerated) {
+            Stage::In(number) => kind(number) == Some(PhaseKind::Follow),
+            Stage::Over | Stage::Failed(_) => false,
+        }
+    }
+
     /// Makes a comparison due, if there is anything to compare before the step's close: something
     /// is counted as done, and its phase is not over. A close that is under way may have been asked
     /// before the last task was counted, so it is asked once more.

@@ -406,6 +406,8 @@ impl Cluster {
                     | Errand::Forget(_)
                     | Errand::Clean(_)
                     | Errand::PlaceWatermark(_)
+                    | Errand::Resync(_)
+                    | Errand::Standing { .. }
                     | Errand::Show { .. },
                 )
                 | None => None,

@@ -125,6 +125,7 @@ fn away(
         | PhaseKind::Publish
         | PhaseKind::Statements
         | PhaseKind::Replay
+        | PhaseKind::Follow
         | PhaseKind::Execute => {
             let count = waiting(&step.counts());
             format!("{count} task{}: {wait}", if count == 1 { "" } else { "s" })
@@ -189,6 +190,7 @@ fn set_up_wait(
         | PhaseKind::Publish
         | PhaseKind::Statements
         | PhaseKind::Replay
+        | PhaseKind::Follow
         | PhaseKind::Execute => false,
     };
     let waits = is_shown && table.counts.pending > 0;

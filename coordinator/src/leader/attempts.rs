@@ -196,6 +196,7 @@ impl Leader {
                 | Work::Statements
                 | Work::Command
                 | Work::Replay
+                | Work::Follow
                 | Work::Noop(_)
                 | Work::Fence
                 | Work::Count(_)

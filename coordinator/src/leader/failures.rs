@@ -31,7 +31,11 @@ impl Leader {
             return self.doubted(task, error);
         }
         let (lease, run) = self.lease(task)?;
-        let kind = if lease.attempt == AttemptNo::FIRST && lease.history == TaskHistory::default() {
+        // Who has followed a log for a while gives it back in good order, and what it met before is
+        // over: it would add up for as long as the run lasts.
+        let is_over = run.kind(&lease.address) == Some(PhaseKind::Follow)
+            || (lease.attempt == AttemptNo::FIRST && lease.history == TaskHistory::default());
+        let kind = if is_over {
             ChangeKind::Release
         } else {
             ChangeKind::Delay(RetryRecord {

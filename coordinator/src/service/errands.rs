@@ -1,6 +1,6 @@
 //! What a person may ask of the targets beside a run: checked before a run is begun for it.
 
-use highwater_common::errand::{Clean, Errand, Forget, PlaceWatermark, Undo};
+use highwater_common::errand::{Clean, Errand, Forget, PlaceWatermark, Resync, Undo};
 use highwater_common::id::StepName;
 use highwater_common::spec;
 use highwater_proto::convert::FieldError;
@@ -25,7 +25,16 @@ pub(super) fn check_errand(
         Some(_) | None => {}
     }
     let step = match errand {
-        Errand::Show { step } | Errand::Clean(Clean { step, .. }) => step.as_ref(),
+        Errand::Show { step } | Errand::Standing { step } | Errand::Clean(Clean { step, .. }) => {
+            step.as_ref()
+        }
+        Errand::Resync(Resync { step, .. }) => {
+            let known = spec.steps.get(step);
+            if known.is_some_and(|known| known.strategy.load().log().is_none()) {
+                return wrong("the step follows no log: only `cdc` does");
+            }
+            Some(step)
+        }
         Errand::Forget(Forget { step, .. }) => Some(step),
         Errand::PlaceWatermark(PlaceWatermark { step, .. }) => {
             let kept = spec.steps.get(step).map(|step| {

@@ -292,6 +292,7 @@ impl Target {
             | Work::Statements
             | Work::Command
             | Work::Replay
+            | Work::Follow
             | Work::Noop(_)
             | Work::Fence
             | Work::Count(_)
@@ -699,6 +700,7 @@ pub(super) fn slice_of(assignment: &Assignment) -> Option<Slice> {
         | Work::Statements
         | Work::Command
         | Work::Replay
+        | Work::Follow
         | Work::Noop(_)
         | Work::Fence
         | Work::Count(_)

@@ -240,6 +240,7 @@ impl Attempt {
             | Work::Statements
             | Work::Command
             | Work::Replay
+            | Work::Follow
             | Work::Noop(_)
             | Work::Count(_) => {
                 return Some(well(&self.assignment, 0));

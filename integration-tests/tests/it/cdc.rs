@@ -311,55 +311,6 @@ async fn a_replay_resurrects_no_deleted_row() {
     assert_equal(&site).await;
 }
 
-#[tokio::test]
-async fn a_lost_slot_halts_and_offers_resync() {
-    let remake = "select pg_drop_replication_slot('events_log'); select \
-                  pg_create_logical_replication_slot('events_log', 'pgoutput')";
-    for (loss, says) in [
-        (
-            "select pg_drop_replication_slot('events_log')",
-            "no replication slot",
-        ),
-        (remake, "begins at"),
-        (
-            "select pg_replication_slot_advance('events_log', pg_current_wal_insert_lsn())",
-            "begins at",
-        ),
-    ] {
-        // GIVEN a slot that is lost, or does not begin where the target ends
-        let site = copied().await;
-        let delete = "update events set note = 'unseen'; delete from events where id < 9";
-        site.execute(Side::Source, delete).await;
-        site.execute(Side::Source, loss).await;
-        // WHEN it runs THEN nothing is applied, and what to do is said
-        let before = site.digests().await.1;
-        let halted = site.run().await;
-        assert_exit(&halted, 7);
-        for what in ["log_gap", says, "highwater coverage forget"] {
-            assert_says(&halted.stdout, what);
-        }
-        assert_eq!(site.digests().await.1, before);
-        // WHEN that is done THEN the target is the source's copy again, and is followed
-        let forget = [
-            "coverage",
-            "forget",
-            "pipeline.yaml",
-            "events",
-            "-y",
-            "--reason",
-            "slot lost",
-        ];
-        assert_exit(&site.finish(&forget).await, 0);
-        site.write_pipeline(&STEP.replace("key: auto", "key: auto, resident: replace"));
-        assert_exit(&site.finish(&["run", "pipeline.yaml", "--new"]).await, 0);
-        assert_equal(&site).await;
-        site.execute(Side::Source, "delete from events where id < 20")
-            .await;
-        assert_exit(&site.run().await, 0);
-        assert_equal(&site).await;
-    }
-}
-
 /// A writer that never stops until it is told to.
 pub(crate) async fn write_until(site: &Site, is_over: &AtomicBool, seed: i64) -> i64 {
     let mut session: PgConnection = site.server().connect("source").await.unwrap();

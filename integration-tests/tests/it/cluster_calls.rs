@@ -220,6 +220,7 @@ async fn a_run_waits_for_a_worker_that_can_run_it_and_says_so() {
             "cdc",
             "checks",
             "exec",
+            "follow",
             "full_refresh",
             "incremental",
             "noop",

@@ -201,6 +201,7 @@ impl From<Assignment> for pb::Assignment {
             Work::Statements => W::Statements(pb::Statements {}),
             Work::Command => W::Command(pb::Command {}),
             Work::Replay => W::Replay(pb::Replay {}),
+            Work::Follow => W::Follow(pb::Follow {}),
             Work::Noop(n) => W::Noop(n),
             Work::Fence => W::FenceRun(pb::FenceRun {}),
             Work::Count(range) => W::Count(range.into()),
@@ -237,6 +238,7 @@ impl TryFrom<pb::Assignment> for Assignment {
             W::Statements(pb::Statements {}) => Work::Statements,
             W::Command(pb::Command {}) => Work::Command,
             W::Replay(pb::Replay {}) => Work::Replay,
+            W::Follow(pb::Follow {}) => Work::Follow,
             W::Noop(n) => Work::Noop(n),
             W::FenceRun(pb::FenceRun {}) => Work::Fence,
             W::Count(range) => Work::Count(

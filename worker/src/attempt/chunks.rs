@@ -280,7 +280,15 @@ pub(super) fn write_request(
             Some(_) => WriteMode::Exchange,
             None => load_order.write.mode,
         },
-        merge_by: merge_by(load_order),
+        merge_by: MergeBy {
+            marks: context
+                .order
+                .strategy
+                .load()
+                .deleted_at()
+                .map(str::to_owned),
+            ..merge_by(load_order)
+        },
         triggers: load_order.write.triggers,
         resident: load_order.write.resident,
         shrinking: load_order.shrinking,
@@ -294,6 +302,7 @@ pub(super) fn merge_by(load_order: &LoadOrder) -> MergeBy {
     MergeBy {
         key: load_order.key.clone(),
         cursor: load_order.write.cursor.clone(),
+        marks: None,
     }
 }
 

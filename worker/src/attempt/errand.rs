@@ -1,7 +1,7 @@
 //! What a person asks of a step's target beside a run.
 
 use highwater_common::assignment::{AttemptError, ErrorClass, Outcome};
-use highwater_common::errand::{Clean, Errand, Forget, PlaceWatermark, Undo};
+use highwater_common::errand::{Clean, Errand, Forget, PlaceWatermark, Resync, Undo};
 use highwater_common::error_code::ErrorCode;
 use highwater_common::facts::StepFacts;
 use highwater_common::shadow::{Beside, ShadowKind, is_of_step};
@@ -10,6 +10,7 @@ use highwater_runtime::failpoint;
 
 use super::context::shadows;
 use super::exchange::again_while_blocked;
+use super::log_errand::{drop_log, standing};
 use super::window::watermarks;
 use super::{AttemptContext, OrderContext, malformed, superseded};
 use crate::connector::{
@@ -23,10 +24,15 @@ pub(crate) async fn errand(cx: &AttemptContext<'_>) -> Result<Outcome, AttemptEr
     match &cx.of.order.errand {
         None => Err(malformed("no errand")),
         Some(Errand::Show { .. }) => show(cx.of).await,
-        Some(Errand::Forget(forget)) => self::forget(cx, forget).await,
+        Some(Errand::Forget(forget)) => forget_as(cx, forget.clone(), false).await,
         Some(Errand::Undo(undo)) => self::undo(cx, undo).await,
         Some(Errand::Clean(clean)) => self::clean(cx.of, clean).await,
         Some(Errand::PlaceWatermark(wanted)) => place_watermark(cx, wanted).await,
+        Some(Errand::Standing { .. }) => answer(&StepFacts {
+            log: standing(cx.of).await?,
+            ..StepFacts::of_errand(cx.of.source_engine())
+        }),
+        Some(Errand::Resync(wanted)) => resync(cx, wanted).await,
     }
 }
 
@@ -40,9 +46,32 @@ async fn show(context: &OrderContext) -> Result<Outcome, AttemptError> {
     })
 }
 
-async fn forget(cx: &AttemptContext<'_>, forget: &Forget) -> Result<Outcome, AttemptError> {
+/// Drops the slot, and voids position and receipts: the next run copies the table anew. In this
+/// order, so that a log of what the table was before is never applied to what it is copied from
+/// then.
+async fn resync(cx: &AttemptContext<'_>, wanted: &Resync) -> Result<Outcome, AttemptError> {
+    drop_log(cx.of).await?;
+    let forget = Forget {
+        step: wanted.step.clone(),
+        from: None,
+        to: None,
+        reason: wanted.reason.clone(),
+    };
+    forget_as(cx, forget, true).await
+}
+
+/// Voids receipts; whether those rows are the step's own all the same is kept with the stream.
+async fn forget_as(
+    cx: &AttemptContext<'_>,
+    forget: Forget,
+    resyncs: bool,
+) -> Result<Outcome, AttemptError> {
     let target = cx.of.target()?;
-    match target.forget(&forget_request(cx, forget.clone())?).await? {
+    let request = ForgetRequest {
+        resyncs,
+        ..forget_request(cx, forget)?
+    };
+    match target.forget(&request).await? {
         ForgetOutcome::Done(receipts) => answer(&StepFacts {
             receipts: Some(receipts),
             ..StepFacts::of_errand(cx.of.source_engine())
@@ -201,6 +230,7 @@ fn forget_request(cx: &AttemptContext<'_>, forget: Forget) -> Result<ForgetReque
         stream: taking(cx)?,
         forget,
         tz: order.strategy.load().zone().to_owned(),
+        resyncs: false,
     })
 }
 

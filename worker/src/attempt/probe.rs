@@ -98,6 +98,7 @@ pub(crate) async fn probe(
         receipts: None,
         undone: None,
         beside: None,
+        log: None,
     })
     .map_err(|error| {
         AttemptError::new(

@@ -4,35 +4,46 @@
 
 use std::time::Duration;
 
-use highwater_common::assignment::{AttemptError, ErrorClass, Outcome, Receipt};
-use highwater_common::error_code::ErrorCode;
+use highwater_common::assignment::{AttemptError, Outcome, Receipt};
 use highwater_common::log::{LogEvent, LogIdentity, Lsn, Removal, RowChange, mark_column};
-use highwater_common::spec::{Bound, Chunk, WriteMode};
-use highwater_common::window::StoredWatermark;
+use highwater_common::spec::{Chunk, WriteMode};
 use highwater_runtime::failpoint;
 use tokio::time::Instant;
 
 use super::claim::{Claiming, claim_of};
 use super::commit::{Committing, guard_and_commit};
-use super::prepare::stream_request;
-use super::window::{behind, watermarks, window_of};
-use super::{AttemptContext, OrderContext, chunks, malformed, superseded};
-use crate::connector::{
-    ApplyRequest, ChangeLog, ChangeStream, ConnectorError, DataTx, ForgetOutcome, GuardStep,
-    HeldClaim, LogMark, LogOpened, LogPosition, LogRequest, Next, PlaceRequest, PrepareOutcome,
-    RowFormat, Rows, Source, Target, WatermarkMove, WriteRequest,
+use super::log::{
+    OPEN_WAIT, change_log, check_identity, held_position, no_position, of_source, position,
 };
-use crate::patience::{Call, answered, unless_stalled};
+use super::{AttemptContext, OrderContext, chunks, malformed};
+use crate::connector::{
+    ApplyRequest, ChangeLog, ChangeStream, ConnectorError, DataTx, GuardStep, HeldClaim, LogEnd,
+    LogMark, LogPosition, LogRequest, Next, RowFormat, Rows, Target, WatermarkMove, WriteRequest,
+};
+use crate::patience::unless_stalled;
 
-/// How long a prepare waits for transactions that were open before the log.
-const OPEN_WAIT: Duration = Duration::from_mins(4);
 /// Changes that are held in memory and applied at once, a commit or not.
 const BATCH_CHANGES: usize = 10_000;
 const BATCH_BYTES: usize = 8 << 20;
+/// How long the server may take to write its log to disk up to where it ends: before a last commit,
+/// and while it is followed.
+const DURABLE_WAIT: Duration = Duration::from_secs(2);
+const FOLLOWED_WAIT: Duration = Duration::from_millis(300);
+/// How long somebody who follows a log waits before he looks whether it goes on.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+const IDLE_LOOK: Duration = Duration::from_secs(1);
+/// How long the position may stay behind a log that tells nothing of the table, and how far: the
+/// source keeps its log that long, and each move is a commit in the target.
+const IDLE_MOVE: Duration = Duration::from_secs(10);
+const IDLE_BYTES: u64 = 16 << 20;
+/// After so long a task that follows is given back, so that what it has met is forgotten.
+const FOLLOW_FOR: Duration = Duration::from_mins(10);
 
 /// What is replayed, and how.
 pub(crate) struct Replay {
     pub(crate) log: LogRequest,
+    /// Whether it goes on where the log ends.
+    pub(crate) follows: bool,
     /// How much of the log one commit takes.
     pub(crate) chunk: Chunk,
     /// What becomes of rows that the source deletes.
@@ -41,122 +52,8 @@ pub(crate) struct Replay {
     pub(crate) deleted_at: Option<String>,
 }
 
-fn change_log(source: &dyn Source) -> Result<&dyn ChangeLog, AttemptError> {
-    source
-        .change_log()
-        .ok_or_else(|| malformed("a source that keeps no log"))
-}
-
-/// Makes the log begin before the table is copied, and stores where, before anything is copied: or
-/// holds the log that is there to the position that the target has. Gives what became of the task
-/// where the stream is not the run's any more.
-pub(crate) async fn open_log(
-    cx: &AttemptContext<'_>,
-    log: &LogRequest,
-) -> Result<Option<Outcome>, AttemptError> {
-    let context = cx.of;
-    let (source, target) = (context.source()?, context.target()?);
-    let source = change_log(source.as_ref())?;
-    let asked = window_of(&context.order).ok_or_else(|| malformed("no position in a log"))?;
-    let found = behind(context, target.as_ref(), asked).await?;
-    let after = found.watermark.map(position).transpose()?;
-    let opened = of_source(context, source.open(log, after, OPEN_WAIT)).await?;
-    if let Some(after) = after {
-        let held = held_position(context, target.as_ref()).await?;
-        check_identity(
-            context,
-            log,
-            after,
-            held.and_then(|of| of.identity),
-            &opened,
-        )?;
-    }
-    failpoint::hit_on("replay::after_open", &context.worker).await?;
-    if after.is_none() && found.is_copied() {
-        return Err(no_position(context)?);
-    }
-    if after.is_none() {
-        let place = PlaceRequest {
-            cluster: context.order.cluster,
-            stream: stream_request(cx)?,
-            to: Some(Bound(opened.begins.to_cursor().to_string())),
-            identity: Some(opened.identity),
-            tz: "UTC".to_owned(),
-        };
-        let placing = watermarks(target.as_ref())?.place(&place);
-        match context.of_target(Call::Prepare, placing).await? {
-            ForgetOutcome::Done(_) => {}
-            ForgetOutcome::Not(PrepareOutcome::Fenced { newer }) => {
-                return Ok(Some(Outcome::Fenced { newer }));
-            }
-            ForgetOutcome::Not(PrepareOutcome::Superseded | PrepareOutcome::Prepared { .. }) => {
-                return superseded(context, target.as_ref()).await.map(Some);
-            }
-        }
-    }
-    if !found.is_copied() {
-        of_source(context, source.settle(OPEN_WAIT)).await?;
-    }
-    Ok(None)
-}
-
-async fn of_source<T>(
-    context: &OrderContext,
-    asked: impl Future<Output = Result<T, ConnectorError>>,
-) -> Result<T, AttemptError> {
-    let source = context.sides()?.source;
-    answered(Call::Prepare, source, context.stall(), asked).await
-}
-
-/// Where the target says that it is in the log, and of which log that is.
-async fn held_position(
-    context: &OrderContext,
-    target: &dyn Target,
-) -> Result<Option<LogPosition>, AttemptError> {
-    let stream = context.stream()?;
-    let asked = watermarks(target)?.log_position(&stream);
-    context.of_target(Call::Ledger, asked).await
-}
-
-/// Refuses a log that has not told all since the position was stored. What an earlier version has
-/// stored says nothing of that, and what is there now is taken for it.
-fn check_identity(
-    context: &OrderContext,
-    log: &LogRequest,
-    after: Lsn,
-    stored: Option<LogIdentity>,
-    now: &LogOpened,
-) -> Result<(), AttemptError> {
-    let untold = stored.map_or_else(Vec::new, |stored| stored.untold(&now.identity));
-    if untold.is_empty() {
-        return Ok(());
-    }
-    let source = context.sides()?.source;
-    let message = format!(
-        "the log of {} on {source} has not told all that happened behind {after}, and nothing is \
-         applied: {}. {}",
-        log.table,
-        untold.join("; "),
-        anew(log)
-    );
-    let (class, code) = (ErrorClass::Permanent, ErrorCode::SourceChanged);
-    Err(AttemptError::new(class, code, message))
-}
-
-/// How a table is copied anew whose log has told what is not of it.
-fn anew(log: &LogRequest) -> String {
-    format!(
-        "Drop the slot (`select pg_drop_replication_slot('{}')`), and copy the table anew: \
-         `highwater coverage forget`, then run with `write.resident: replace`",
-        log.slot
-    )
-}
-
-fn position(at: StoredWatermark) -> Result<Lsn, AttemptError> {
-    Lsn::of_cursor(at.position).ok_or_else(|| malformed("a watermark that is no position in a log"))
-}
-
-/// Applies what the log tells from the position that the target holds up to where the log ends now.
+/// Applies what the log tells from the position that the target holds up to where the log ends now,
+/// or for as long as nobody ends it.
 pub(crate) async fn replay(cx: &AttemptContext<'_>, of: &Replay) -> Result<Outcome, AttemptError> {
     let context = cx.of;
     let (source, target) = (context.source()?, context.target()?);
@@ -178,7 +75,7 @@ pub(crate) async fn replay(cx: &AttemptContext<'_>, of: &Replay) -> Result<Outco
     let opened = of_source(context, source.open(&of.log, Some(after), OPEN_WAIT)).await?;
     check_identity(context, &of.log, after, stored.clone(), &opened)?;
     of_source(context, source.confirm(&of.log, after)).await?;
-    let end = of_source(context, source.end()).await?;
+    let mut end = of_source(context, source.end(of.durable_wait())).await?;
     cx.progress.note_reached();
     let mut replaying = Replaying {
         cx,
@@ -200,13 +97,28 @@ pub(crate) async fn replay(cx: &AttemptContext<'_>, of: &Replay) -> Result<Outco
         written: Receipt::default(),
         begun: Instant::now(),
     };
+    let followed = Instant::now();
     loop {
+        let read = Instant::now();
         let mut piece = stalling(cx, source.read(&of.log, replaying.held, end.position)).await?;
         if let Some(over) = replaying.apply(piece.as_mut()).await? {
             return Ok(over);
         }
-        if piece.is_at_end() {
+        if piece.is_at_end() && !of.follows {
             break;
+        }
+        let is_at_end = piece.is_at_end();
+        drop(piece);
+        if is_at_end && end.is_durable {
+            replaying.reached = replaying.reached.max(end.position);
+            replaying.reached_at = Some(end.at);
+        }
+        if is_at_end && !replaying.is_due() {
+            match next_end(cx, source, &end, replaying.pause(read.elapsed())).await? {
+                Some(next) if followed.elapsed() < FOLLOW_FOR => end = next,
+                Some(_) | None => return Ok(Outcome::Released),
+            }
+            continue;
         }
         if let Some(over) = replaying.commit(false).await? {
             return Ok(over);
@@ -215,6 +127,12 @@ pub(crate) async fn replay(cx: &AttemptContext<'_>, of: &Replay) -> Result<Outco
         of_source(context, source.confirm(&of.log, replaying.held)).await?;
         if cx.drain.is_cancelled() {
             return Ok(Outcome::Released);
+        }
+        if is_at_end {
+            match next_end(cx, source, &end, replaying.pause(read.elapsed())).await? {
+                Some(next) if followed.elapsed() < FOLLOW_FOR => end = next,
+                Some(_) | None => return Ok(Outcome::Released),
+            }
         }
     }
     if end.is_durable {
@@ -235,15 +153,33 @@ pub(crate) async fn replay(cx: &AttemptContext<'_>, of: &Replay) -> Result<Outco
     Ok(over)
 }
 
-fn no_position(context: &OrderContext) -> Result<AttemptError, AttemptError> {
-    let (from, to) = context.tables()?;
-    let message = format!(
-        "{} no longer says up to where of the log of {} it is a copy, and nothing is applied: copy \
-         the table anew (`highwater coverage forget`, then run with `write.resident: replace`)",
-        to.table, from.relation
-    );
-    let (class, code) = (ErrorClass::Permanent, ErrorCode::LogGap);
-    Ok(AttemptError::new(class, code, message))
+impl Replay {
+    const fn durable_wait(&self) -> Duration {
+        match self.follows {
+            true => FOLLOWED_WAIT,
+            false => DURABLE_WAIT,
+        }
+    }
+}
+
+/// Where the log ends once it has gone on; `None` when the worker drains.
+async fn next_end(
+    cx: &AttemptContext<'_>,
+    source: &dyn ChangeLog,
+    last: &LogEnd,
+    pause: Duration,
+) -> Result<Option<LogEnd>, AttemptError> {
+    loop {
+        tokio::select! { biased;
+            () = cx.drain.cancelled() => return Ok(None),
+            () = tokio::time::sleep(pause) => {}
+        }
+        let end = of_source(cx.of, source.end(FOLLOWED_WAIT)).await?;
+        // What was not on disk yet may have been committed all the same.
+        if end.position > last.position || !last.is_durable {
+            return Ok(Some(end));
+        }
+    }
 }
 
 /// What `asked` of the source answers, unless it says nothing for too long.
@@ -381,6 +317,24 @@ impl Replaying<'_> {
         }
     }
 
+    /// How long the log is left alone after a read that took so long. One that tells nothing of the
+    /// table is read again from where the position is, and is no reason to keep the source busy.
+    fn pause(&self, took: Duration) -> Duration {
+        match self.total == Receipt::default() || self.begun.elapsed() > LOOK_EVERY {
+            true => (took * 2).clamp(LOOK_EVERY, IDLE_LOOK),
+            false => LOOK_EVERY,
+        }
+    }
+
+    /// Whether there is something to commit where a log that is followed ends: changes, or a position
+    /// that has stayed behind for long enough.
+    fn is_due(&self) -> bool {
+        let behind = self.reached.byte().saturating_sub(self.held.byte());
+        self.written.rows > 0
+            || behind >= IDLE_BYTES
+            || (behind > 0 && self.begun.elapsed() >= IDLE_MOVE)
+    }
+
     fn is_full(&self) -> bool {
         let chunk = &self.of.chunk;
         self.written.rows >= chunk.max_rows
@@ -438,7 +392,7 @@ impl Replaying<'_> {
                 log: Some(LogMark {
                     identity: self.is_identity_new.then(|| self.identity.clone()),
                     reached_at: self.reached_at,
-                    is_live: is_last,
+                    is_live: is_last || self.of.follows,
                 }),
             }),
         };

@@ -38,10 +38,14 @@ pub(super) async fn behind(
             Some(receipts.coverage)
         }
     };
+    let table = &context.target_table()?.table;
+    let asked_of = watermarks(target)?.is_resynced(&stream, table);
+    let resyncs = asked.follows_log && context.of_target(Call::Ledger, asked_of).await?;
     Ok(WindowFacts {
         horizon: None,
         watermark,
         continued,
+        resyncs,
     })
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use highwater_common::facts::ColumnFacts;
-use highwater_common::log::{LogEvent, LogIdentity, Lsn};
+use highwater_common::log::{LogEvent, LogIdentity, Lsn, SlotStanding};
 use highwater_common::spec::TableName;
 use highwater_common::window::StoredWatermark;
 
@@ -55,6 +55,19 @@ pub struct LogPosition {
     pub live_since: Option<i64>,
 }
 
+/// What a source shows of its log, whether it can be followed or not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogShown {
+    /// The slot; `None` where there is none.
+    pub slot: Option<SlotStanding>,
+    /// How much of the log is kept for a slot at most; `None` for all of it.
+    pub keep_bytes: Option<u64>,
+    /// Where the log ends.
+    pub end: Lsn,
+    /// When that was, in microseconds since 1970 on the source's clock.
+    pub at: i64,
+}
+
 /// Where a log ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LogEnd {
@@ -93,8 +106,8 @@ pub trait ChangeLog: Send + Sync {
     /// Resource `transaction_open` when that takes longer than `within`.
     async fn settle(&self, within: Duration) -> Result<(), ConnectorError>;
 
-    /// Where the log ends now.
-    async fn end(&self) -> Result<LogEnd, ConnectorError>;
+    /// Where the log ends now; waits `within` until it is on disk up to there.
+    async fn end(&self, within: Duration) -> Result<LogEnd, ConnectorError>;
 
     /// Begins to read what was committed behind `after`, up to `end`, or less where that is much:
     /// whole transactions in any case.
@@ -107,6 +120,16 @@ pub trait ChangeLog: Send + Sync {
         after: Lsn,
         end: Lsn,
     ) -> Result<Box<dyn ChangeStream>, ConnectorError>;
+
+    /// What there is to see of the log and of the slot; changes nothing.
+    async fn standing(&self, request: &LogRequest) -> Result<LogShown, ConnectorError>;
+
+    /// Drops the slot with all that it keeps; one that is gone is none to drop.
+    ///
+    /// # Errors
+    /// Permanent `log_unsupported` where the slot is none that a table is followed by, or the
+    /// connection may change nothing.
+    async fn drop_slot(&self, request: &LogRequest) -> Result<(), ConnectorError>;
 
     /// Lets the log go up to a position that the target holds. Never goes back.
     async fn confirm(&self, request: &LogRequest, up_to: Lsn) -> Result<(), ConnectorError>;

@@ -39,6 +39,7 @@ pub use exchange_requests::{
 };
 pub use log::{
     ApplyRequest, ApplyTx, ChangeLog, ChangeStream, LogEnd, LogOpened, LogPosition, LogRequest,
+    LogShown,
 };
 pub use open::{open_source, open_target};
 pub use postgres::SessionPool;

@@ -19,6 +19,9 @@ pub struct ForgetRequest {
     pub forget: Forget,
     /// The zone in which days and times without one are read.
     pub tz: String,
+    /// Whether the rows that the table holds stay the stream's own, so that it may be copied anew over
+    /// them.
+    pub resyncs: bool,
 }
 
 /// A person's word that a stream's next window begins elsewhere.

@@ -284,6 +284,9 @@ pub struct MergeBy {
     pub key: Vec<String>,
     /// The column whose larger value is the newer one's.
     pub cursor: Option<String>,
+    /// The column that says when a row was deleted, where all rows of the table come that live: the
+    /// others are marked, and those that come are not.
+    pub marks: Option<String>,
 }
 
 /// What became of rows that were merged.

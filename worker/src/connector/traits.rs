@@ -273,6 +273,12 @@ pub trait Watermarks: Send + Sync {
         }))
     }
 
+    /// Whether a person has said that the rows of the table are the stream's own and to be copied anew
+    /// ([`ForgetRequest::resyncs`]), and it still is the table that they were written to.
+    async fn is_resynced(&self, _stream: &str, _table: &TableName) -> Result<bool, ConnectorError> {
+        Ok(false)
+    }
+
     /// Takes a stream as [`Target::prepare`] does, and puts its watermark elsewhere, or takes it
     /// away.
     ///

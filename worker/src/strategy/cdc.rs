@@ -27,8 +27,9 @@ impl Run for Cdc {
             },
             Work::Partition(slice) => as_prepared(cx, move_slice(cx, *slice, &[]).await).await,
             Work::Build => build(cx).await,
-            Work::Replay => {
+            Work::Replay | Work::Follow => {
                 let of = Replay {
+                    follows: *work == Work::Follow,
                     log: log(self, cx)?,
                     chunk: self.chunk,
                     removal: match self.deletes {

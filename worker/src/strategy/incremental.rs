@@ -25,6 +25,7 @@ impl Run for Incremental {
             | Work::Statements
             | Work::Command
             | Work::Replay
+            | Work::Follow
             | Work::Noop(_)
             | Work::Fence => Err(other_work(work)),
         }

@@ -24,6 +24,7 @@ impl Run for Noop {
             | Work::Statements
             | Work::Command
             | Work::Replay
+            | Work::Follow
             | Work::Fence
             | Work::Count(_)
             | Work::Close { .. } => Err(other_work(work)),

@@ -29,6 +29,7 @@ impl Run for Script {
             | Work::Command
             | Work::Count(_)
             | Work::Replay
+            | Work::Follow
             | Work::Noop(_)
             | Work::Fence => Err(other_work(work)),
         }

@@ -58,9 +58,12 @@ impl Run for Swap {
                 finish_made(cx).await?;
                 ask_for_commits(cx.of, *phase).await
             }
-            Work::Statements | Work::Command | Work::Replay | Work::Noop(_) | Work::Fence => {
-                Err(other_work(work))
-            }
+            Work::Statements
+            | Work::Command
+            | Work::Replay
+            | Work::Follow
+            | Work::Noop(_)
+            | Work::Fence => Err(other_work(work)),
         }
     }
 }

@@ -45,6 +45,7 @@ fn since(watermark: Option<&str>) -> StepFacts {
             version: 7,
         }),
         continued: None,
+        resyncs: false,
     });
     facts
 }

@@ -26,6 +26,7 @@ fn merging<F: TargetFixture>(bench: &Bench<F>, slice: Slice, newest: bool) -> Wr
         merge_by: MergeBy {
             key: vec!["id".to_owned()],
             cursor: newest.then(|| "pos".to_owned()),
+            marks: None,
         },
         ..bench.write_request(slice)
     }

@@ -225,8 +225,8 @@ impl OpenTx {
                     "the keys of {rows} rows of {table} on {} change in the log, which leaves out large \
                      values of theirs that stay, and the table does not have these rows as the source \
                      had: some changed while the table was copied, or somebody else writes. Nothing was \
-                     kept. `alter table … replica identity full` in the source, drop the slot, and copy \
-                     the table anew",
+                     kept. `alter table … replica identity full` in the source, and `highwater cdc \
+                     resync FILE STEP --reason TEXT`",
                     self.session.endpoint
                 );
                 Err(permanent(ErrorCode::LogMismatch, message))

@@ -17,18 +17,17 @@ use super::errors::{classify, permanent};
 use super::log_identity;
 use super::session::{Endpoint, SessionRole};
 use super::slot::{Slot, check_table, gap, make_publication, make_slot, position, still_open};
+use super::slot_standing;
 use super::source::PostgresSource;
 use crate::connector::sql_text::{Dialect, Sql};
 use crate::connector::{
-    ChangeLog, ChangeStream, ConnectorError, LogEnd, LogOpened, LogRequest, RowBatch, RowFormat,
-    RowStream, Value,
+    ChangeLog, ChangeStream, ConnectorError, LogEnd, LogOpened, LogRequest, LogShown, RowBatch,
+    RowFormat, RowStream, Value,
 };
 
 /// A piece of the log ends with the transaction that reaches so many messages. The server keeps a
 /// piece on its disk while it is read.
 const PIECE_MESSAGES: i64 = 200_000;
-/// How long the server may take to write its log to disk up to where it ends.
-const DURABLE_WAIT: Duration = Duration::from_secs(2);
 const PAUSE: Duration = Duration::from_millis(50);
 
 #[async_trait]
@@ -40,7 +39,11 @@ impl ChangeLog for PostgresSource {
         within: Duration,
     ) -> Result<LogOpened, ConnectorError> {
         let endpoint = &self.endpoint;
-        let mut conn = endpoint.open(SessionRole::Source).await?;
+        // What makes a slot changes settings of its session, which nobody gets after it.
+        let mut conn = match after {
+            Some(_) => endpoint.open_or_take(SessionRole::Source).await?,
+            None => endpoint.open(SessionRole::Source).await?,
+        };
         let table = qualified(&mut conn, endpoint, &request.table).await?;
         let request = &LogRequest {
             table,
@@ -67,7 +70,10 @@ impl ChangeLog for PostgresSource {
             }
         }
         let identity = log_identity::read(&mut conn, endpoint, request).await?;
-        conn.close().await.ok();
+        match after {
+            Some(_) => endpoint.keep_or_close(conn).await,
+            None => drop(conn.close().await),
+        }
         Ok(LogOpened { begins, identity })
     }
 
@@ -99,7 +105,7 @@ impl ChangeLog for PostgresSource {
         }
     }
 
-    async fn end(&self) -> Result<LogEnd, ConnectorError> {
+    async fn end(&self, within: Duration) -> Result<LogEnd, ConnectorError> {
         let endpoint = &self.endpoint;
         let mut conn = endpoint.open_or_take(SessionRole::Source).await?;
         // What commits later is later by the clock, too.
@@ -119,7 +125,7 @@ impl ChangeLog for PostgresSource {
                     .map_err(|error| classify(endpoint, "read where the log ends", error))?;
             // What is committed is on disk. What is not may wait there for long, and then its end is
             // no place to begin at: it may lie within what is written next.
-            if durable || begun.elapsed() >= DURABLE_WAIT {
+            if durable || begun.elapsed() >= within {
                 break durable;
             }
             tokio::time::sleep(PAUSE).await;
@@ -179,6 +185,14 @@ impl ChangeLog for PostgresSource {
             follower,
             place: endpoint.to_string(),
         }))
+    }
+
+    async fn standing(&self, request: &LogRequest) -> Result<LogShown, ConnectorError> {
+        slot_standing::read(&self.endpoint, request).await
+    }
+
+    async fn drop_slot(&self, request: &LogRequest) -> Result<(), ConnectorError> {
+        slot_standing::drop_slot(&self.endpoint, request).await
     }
 
     async fn confirm(&self, request: &LogRequest, up_to: Lsn) -> Result<(), ConnectorError> {
@@ -274,8 +288,7 @@ impl Changes {
             Unfollowed::Columns { .. } => {
                 let message = format!(
                     "{error} (on {}). Nothing behind that is applied: alter the target likewise, \
-                     and copy the table anew (`highwater coverage forget`, `write.resident: \
-                     replace`)",
+                     and copy the table anew (`highwater cdc resync FILE STEP --reason TEXT`)",
                     self.place
                 );
                 permanent(ErrorCode::SchemaChanged, message)

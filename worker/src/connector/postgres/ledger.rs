@@ -77,7 +77,9 @@ create table if not exists highwater.stream (
     table_database text,
     table_oid oid,
     plan bytea,
-    taken_at timestamptz not null default now());
+    taken_at timestamptz not null default now(),
+    resync boolean not null default false);
+alter table highwater.stream add column if not exists resync boolean not null default false;
 create table if not exists highwater.watermark (
     stream_id text primary key,
     position text not null,
@@ -159,8 +161,9 @@ pub(super) async fn make_tables(
             .map_err(failed)?;
     }
     let whole: bool = sqlx::query_scalar(
-        "select to_regclass('highwater.meta') is not null and exists (select from pg_attribute \
-         where attrelid = to_regclass('highwater.watermark') and attname = 'live_since')",
+        "select to_regclass('highwater.meta') is not null and (select count(*) from pg_attribute \
+         where (attrelid, attname) in ((to_regclass('highwater.watermark'), 'live_since'), \
+         (to_regclass('highwater.stream'), 'resync'))) = 2",
     )
     .fetch_one(&mut *conn)
     .await

@@ -36,6 +36,11 @@ impl MergeTx for OpenTx {
         self.session.conn.execute(made).await.map_err(&failed)?;
         let copy = copy_statement(request, Sql::new(Dialect::Postgres, "copy ").text(STAGE));
         let came = self.copy(&what, &copy, request.format, rows).await?;
+        if let Some(marks) = &request.merge_by.marks {
+            let mark = mark_missing(&table, &request.merge_by.key, marks);
+            let marked = sqlx::raw_sql(mark.into_statement());
+            self.session.conn.execute(marked).await.map_err(&failed)?;
+        }
         let names: Vec<&str> = columns().collect();
         let upsert = sqlx::raw_sql(upsert(&table, &names, &request.merge_by).into_statement());
         let written = self.session.conn.execute(upsert).await.map_err(&failed)?;
@@ -61,6 +66,27 @@ fn is_each_row_written(columns: &[&str], by: &MergeBy) -> bool {
     by.cursor.is_none() && columns.len() > by.key.len()
 }
 
+/// Marks the rows that are not staged, unless they are marked.
+fn mark_missing(table: &TableName, key: &[String], marks: &str) -> Sql {
+    let mut sql = Sql::new(Dialect::Postgres, "update ")
+        .table(table)
+        .text(" as held set ")
+        .name(marks)
+        .text(" = now() where held.")
+        .name(marks)
+        .text(" is null and not exists (select from ")
+        .text(STAGE)
+        .text(" as came where ");
+    for (at, name) in key.iter().enumerate() {
+        sql = sql
+            .text(if at > 0 { " and held." } else { "held." })
+            .name(name)
+            .text(" = came.")
+            .name(name);
+    }
+    sql.text(")")
+}
+
 /// The newest staged row of each key, into the table, unless the one that is there is newer.
 fn upsert(table: &TableName, columns: &[&str], by: &MergeBy) -> Sql {
     let key = || by.key.iter().map(String::as_str);
@@ -82,10 +108,18 @@ fn upsert(table: &TableName, columns: &[&str], by: &MergeBy) -> Sql {
     sql = sql.text(" on conflict (").names(key()).text(")");
     let is_key = |column: &&&str| by.key.iter().any(|key| key == **column);
     let mut others = columns.iter().filter(|column| !is_key(column)).peekable();
-    if others.peek().is_none() {
-        return sql.text(" do nothing");
-    }
-    sql = sql.text(" do update set ");
+    sql = match (&by.marks, others.peek()) {
+        (None, None) => return sql.text(" do nothing"),
+        (None, Some(_)) => sql.text(" do update set "),
+        (Some(marks), more) => sql
+            .text(" do update set ")
+            .name(marks)
+            .text(if more.is_some() {
+                " = null, "
+            } else {
+                " = null"
+            }),
+    };
     for (at, column) in others.enumerate() {
         let comma = if at == 0 { "" } else { ", " };
         sql = sql

@@ -40,6 +40,7 @@ mod script;
 mod session;
 mod session_pool;
 mod slot;
+mod slot_standing;
 mod snapshot;
 mod source;
 mod stream;

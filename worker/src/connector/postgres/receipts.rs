@@ -233,6 +233,12 @@ pub(super) async fn void(
     .execute(&mut *conn)
     .await
     .map_err(failed)?;
+    sqlx::query("update highwater.stream set resync = $2 where stream_id = $1")
+        .bind(stream)
+        .bind(request.resyncs)
+        .execute(&mut *conn)
+        .await
+        .map_err(failed)?;
     watermark::lower(conn, endpoint, stream, plan.range.as_ref()).await?;
     read(conn, endpoint, stream, Some(run)).await
 }

@@ -118,7 +118,7 @@ pub(super) fn gap(
 ) -> ConnectorError {
     let message = format!(
         "the changes of {} on {endpoint} behind {after} are lost, and nothing is applied: {why}. \
-         Copy the table anew: `highwater coverage forget`, then run with `write.resident: replace`",
+         `highwater cdc resync FILE STEP --reason TEXT` copies the table anew",
         request.table
     );
     permanent(ErrorCode::LogGap, message)
@@ -316,7 +316,7 @@ async fn check_publication(
     Ok(if !is("there")? {
         Some(format!(
             "is not of {table}: `alter publication {publication} add table {table}`, \
-             and copy it anew: what it has not told nobody knows"
+             and `highwater cdc resync`: what it has not told nobody knows"
         ))
     } else if !is("whole")? {
         Some("leaves out some kinds of changes (`publish`)".to_owned())

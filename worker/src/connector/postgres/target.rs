@@ -121,6 +121,13 @@ impl Watermarks for PostgresTarget {
         found
     }
 
+    async fn is_resynced(&self, stream: &str, table: &TableName) -> Result<bool, ConnectorError> {
+        let mut conn = self.endpoint.open(SessionRole::Target).await?;
+        let found = watermark::is_resynced(&mut conn, &self.endpoint, stream, table).await;
+        conn.close().await.ok();
+        found
+    }
+
     async fn place(&self, request: &PlaceRequest) -> Result<ForgetOutcome, ConnectorError> {
         let mut conn = self.endpoint.open(SessionRole::Target).await?;
         let stream = Stream {

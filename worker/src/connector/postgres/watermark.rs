@@ -3,9 +3,11 @@
 use highwater_common::error_code::ErrorCode;
 use highwater_common::log::LogIdentity;
 use highwater_common::range::CursorRange;
+use highwater_common::spec::TableName;
 use highwater_common::window::{Lowered, StoredWatermark, lowered, placed};
 use sqlx::{Executor, PgConnection, Row};
 
+use super::catalog::qualified_or_new;
 use super::errors::{classify, permanent};
 use super::ledger;
 use super::session::Endpoint;
@@ -88,6 +90,36 @@ pub(super) async fn read_log(
         reached_at: row.try_get("reached_at").map_err(failed)?,
         live_since: row.try_get("live_since").map_err(failed)?,
     }))
+}
+
+/// Whether the table is the one that the stream is to be copied anew into.
+pub(super) async fn is_resynced(
+    conn: &mut PgConnection,
+    endpoint: &Endpoint,
+    stream: &str,
+    table: &TableName,
+) -> Result<bool, ConnectorError> {
+    let failed = |error| classify(endpoint, "read what the ledger says of a stream", error);
+    let there: bool = sqlx::query_scalar("select to_regclass('highwater.stream') is not null")
+        .fetch_one(&mut *conn)
+        .await
+        .map_err(failed)?;
+    if !there {
+        return Ok(false);
+    }
+    let table = qualified_or_new(conn, endpoint, table).await?;
+    // A ledger that an earlier version has made has no such column.
+    sqlx::query_scalar(
+        "select exists (select from highwater.stream s join pg_class c on c.oid = s.table_oid join \
+         pg_namespace n on n.oid = c.relnamespace where s.stream_id = $1 and n.nspname = $2 and \
+         c.relname = $3 and coalesce((to_jsonb(s) ->> 'resync')::boolean, false))",
+    )
+    .bind(stream)
+    .bind(table.schema.as_deref())
+    .bind(&table.name)
+    .fetch_one(conn)
+    .await
+    .map_err(failed)
 }
 
 /// What is kept beside a position, as the ledger holds it.
