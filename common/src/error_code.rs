@@ -291,8 +291,7 @@ error_codes! {
     LogMismatch = "log_mismatch",
     /// The source's log tells what nobody can apply.
     LogUnreadable = "log_unreadable",
-    /// The source keeps no log that can be followed, or not for this table; the message says what
-    /// to change.
+    /// The source keeps no log that this table can be followed by; the message says what to change.
     LogUnsupported = "log_unsupported",
     /// The database cannot merge rows by their key.
     MergeUnsupported = "merge_unsupported",
@@ -407,13 +406,11 @@ error_codes! {
     StatementTimeout = "statement_timeout",
     /// The database tells nothing that a recommendation could be made of.
     SurveyUnsupported = "survey_unsupported",
-    /// Another session held a lock that the exchange of two tables needs; nobody waits behind it
-    /// any more.
+    /// Another session held a lock that an exchange of tables needs; nobody waits behind it any more.
     SwapBlocked = "swap_blocked",
     /// Rows came before the table was held: a defect to report.
     TableNotHeld = "table_not_held",
-    /// The source's table, its columns, its publication or its server are others than those that the
-    /// target follows, and no log tells what lies between; copy the table anew.
+    /// The source is not what the target follows any more, and no log tells why: copy the table anew.
     SourceChanged = "source_changed",
     /// The target is another server, or another life of it, than the one that was prepared.
     TargetChanged = "target_changed",

@@ -11,6 +11,7 @@ use crate::coverage::Coverage;
 use crate::cursor::{Cursor, CursorKind};
 use crate::cursor_form::CursorForm;
 use crate::id::DocumentDigest;
+use crate::log::SlotStanding;
 use crate::partition::{BoundError, DAY_MICROS, UnknownZone, Zone, read_bound};
 use crate::range::{CursorRange, Slice};
 use crate::spec::{Bound, BoundForm};
@@ -58,6 +59,9 @@ pub struct WindowFacts {
     /// to be copied anew.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub resyncs: bool,
+    /// What the source's slot keeps, of a step that follows a log by one that is there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slot: Option<SlotStanding>,
 }
 
 impl WindowFacts {

@@ -8,7 +8,7 @@ use highwater_common::assignment::Receipt;
 use highwater_runtime::failpoint;
 
 use crate::connector::{ConnectorError, RowBatch, RowStream};
-use crate::metrics::StepMetrics;
+use crate::metrics::{LogGauge, StepMetrics};
 
 /// How far an attempt is, for its heartbeats.
 #[derive(Debug, Default)]
@@ -39,6 +39,11 @@ impl Progress {
             self.rows.load(Ordering::Relaxed),
             self.bytes.load(Ordering::Relaxed),
         )
+    }
+
+    /// What is told of the log that the step follows; `None` where nobody listens.
+    pub(crate) fn log(&self) -> Option<LogGauge> {
+        self.metrics.as_ref().map(StepMetrics::log)
     }
 
     pub(crate) fn has_reached(&self) -> bool {

@@ -1,5 +1,6 @@
 //! The worker's instruments: its attempts, what they read, and what their tasks came to.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -24,6 +25,57 @@ pub struct WorkerMetrics {
     bytes: Counter<u64>,
     sessions: Counter<u64>,
     names: Mutex<StepNames>,
+    /// How far the steps that follow a log are behind it, and what their slots keep, in bytes: while
+    /// an attempt of theirs runs here.
+    logs: LogGauges,
+}
+
+/// By pipeline and step: bytes behind the end of the log, and bytes that the slot keeps.
+type LogGauges = Arc<Mutex<BTreeMap<(String, String), (u64, u64)>>>;
+
+/// What a log is told of as long as it lives.
+#[derive(Debug)]
+pub(crate) struct LogGauge {
+    logs: LogGauges,
+    of: (String, String),
+}
+
+impl LogGauge {
+    pub(crate) fn set(&self, lag_bytes: u64, retained_bytes: u64) {
+        let mut logs = self.logs.lock().unwrap_or_else(PoisonError::into_inner);
+        logs.insert(self.of.clone(), (lag_bytes, retained_bytes));
+    }
+}
+
+impl Drop for LogGauge {
+    fn drop(&mut self) {
+        let mut logs = self.logs.lock().unwrap_or_else(PoisonError::into_inner);
+        logs.remove(&self.of);
+    }
+}
+
+fn log_gauge(
+    meter: &Meter,
+    logs: &LogGauges,
+    name: &'static str,
+    description: &'static str,
+    number: fn((u64, u64)) -> u64,
+) {
+    let logs = Arc::clone(logs);
+    let gauge = meter.u64_observable_gauge(name).with_unit("By");
+    let gauge = gauge.with_description(description);
+    gauge
+        .with_callback(move |to| {
+            let logs = logs.lock().unwrap_or_else(PoisonError::into_inner);
+            for ((pipeline, step), numbers) in logs.iter() {
+                let labels = [
+                    KeyValue::new("pipeline", pipeline.clone()),
+                    KeyValue::new("step", step.clone()),
+                ];
+                to.observe(number(*numbers), &labels);
+            }
+        })
+        .build();
 }
 
 /// What an attempt counts of its rows.
@@ -71,7 +123,22 @@ impl WorkerMetrics {
                 .with_description("Sessions that this worker began")
                 .build(),
             names: Mutex::default(),
+            logs: LogGauges::default(),
         };
+        log_gauge(
+            meter,
+            &metrics.logs,
+            "cdc_lag",
+            "How much of the source's log lies behind the position of a step that follows it",
+            |(lag, _)| lag,
+        );
+        log_gauge(
+            meter,
+            &metrics.logs,
+            "cdc_slot_retained",
+            "How much of the source's log its server keeps for the slot of a step",
+            |(_, retained)| retained,
+        );
         metrics.sessions.add(0, &[]);
         metrics
     }
@@ -95,6 +162,14 @@ impl WorkerMetrics {
 }
 
 impl StepMetrics {
+    /// A log that the step follows.
+    pub(crate) fn log(&self) -> LogGauge {
+        LogGauge {
+            logs: Arc::clone(&self.of.logs),
+            of: (self.pipeline.clone(), self.step.clone()),
+        }
+    }
+
     /// So much more has been read.
     pub(crate) fn read(&self, more: Receipt) {
         self.of.rows.add(more.rows, &self.read);

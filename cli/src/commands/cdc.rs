@@ -86,6 +86,7 @@ fn document(step: &StepName, of: &LogStanding) -> Value {
         "step": step.to_string(),
         "state": of.state(),
         "why": of.gap,
+        "alert": of.alert,
         "position": of.position.map(|at| at.to_string()),
         "end": of.end.to_string(),
         "lag_bytes": of.lag_bytes(),
@@ -132,6 +133,9 @@ fn table(logs: &BTreeMap<StepName, LogStanding>) -> String {
             }
         };
         text.push_str(&format!("  slot {} {kept}\n", of.slot));
+        if let Some(alert) = &of.alert {
+            text.push_str(&format!("  warning: {alert}\n"));
+        }
     }
     text
 }
@@ -161,6 +165,7 @@ mod tests {
             is_copied: true,
             live_since: Some(1),
             gap: None,
+            alert: None,
         };
         let step: StepName = "orders".parse().expect("a name");
         let shown = |of: &LogStanding| table(&BTreeMap::from([(step.clone(), of.clone())]));

@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::lsn::Lsn;
+use crate::number::bytes;
 
 /// A replication slot, as the source shows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,6 +17,27 @@ pub struct SlotStanding {
     pub wal_status: String,
     /// Bytes of the log that the server keeps for it.
     pub retained_bytes: u64,
+}
+
+impl SlotStanding {
+    /// What people are told of a slot that keeps much of the log; `None` where there is nothing to
+    /// say. `limit` is how many bytes the step lets it keep.
+    #[must_use]
+    pub fn alert(&self, name: &str, limit: Option<u64>) -> Option<String> {
+        let kept = bytes(self.retained_bytes);
+        if self.wal_status == "unreserved" {
+            return Some(format!(
+                "the replication slot {name} keeps {kept} of the source's log, and the server may \
+                 remove it at any time (max_slot_wal_keep_size): run the step before that"
+            ));
+        }
+        let limit = limit.filter(|limit| self.retained_bytes > *limit)?;
+        Some(format!(
+            "the replication slot {name} keeps {kept} of the source's log, and `slot_limit` is {}: run \
+             the step, or drop the slot of one that is given up",
+            bytes(limit)
+        ))
+    }
 }
 
 /// Where a step stands that follows a log.
@@ -43,6 +65,9 @@ pub struct LogStanding {
     pub live_since: Option<i64>,
     /// Why the log cannot be followed from the position on, if it cannot.
     pub gap: Option<String>,
+    /// What is to be said of what the slot keeps.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alert: Option<String>,
 }
 
 /// What a step that follows a log is at.
@@ -136,7 +161,18 @@ mod tests {
             is_copied: false,
             live_since: None,
             gap: None,
+            alert: None,
         }
+    }
+
+    #[test]
+    fn a_slot_that_keeps_much_is_told() {
+        let mut slot = standing().found.expect("a slot");
+        assert_eq!(slot.alert("s", None), None);
+        assert_eq!(slot.alert("s", Some(70)), None);
+        assert!(slot.alert("s", Some(69)).is_some());
+        slot.wal_status = "unreserved".to_owned();
+        assert!(slot.alert("s", None).is_some());
     }
 
     #[test]

@@ -280,10 +280,15 @@ fn cdc(of: &Cdc) -> Json {
     });
     insert(&mut write, "deleted_at", of.deleted_at.as_ref());
     insert_key(&mut write, &of.write);
-    json!({
+    let mut step = json!({
         "strategy": strategy, "from": source(&of.from), "to": target(&of.to), "write": write,
         "chunk": chunk(of.chunk),
-    })
+    });
+    if let Some(retained) = of.slot_retained_max {
+        let limit = json!({"retained": bytes_text(retained), "action": "alert"});
+        insert(&mut step, "slot_limit", Some(limit));
+    }
+    step
 }
 
 /// The tree of a document that no file holds.

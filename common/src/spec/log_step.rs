@@ -23,6 +23,9 @@ pub struct Cdc {
     /// With [`Deletes::Soft`], the column of the target that says when a row was deleted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deleted_at: Option<String>,
+    /// How many bytes of the source's log the slot may keep before people are told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slot_retained_max: Option<u64>,
     /// How rows are written.
     pub write: Write,
     /// How much of the log one commit takes. A transaction of the source is never parted.

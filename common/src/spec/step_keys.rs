@@ -2,7 +2,7 @@
 
 use super::data_check::CHECKS;
 use super::shape::{Fields, Key, List, Named, Shape, Word};
-use super::strategy_keys::STRATEGY;
+use super::strategy_keys::{SLOT_LIMIT, STRATEGY};
 
 const CHUNKED: &[&str] = &["backfill", "incremental", "cdc"];
 const MOVING: &[&str] = &["backfill", "full_refresh", "swap", "incremental", "cdc"];
@@ -15,6 +15,7 @@ const WRITING: &[&str] = &[
     "cdc",
     "sql",
 ];
+const LOGGED: &[&str] = &["cdc"];
 const SQL: &[&str] = &["sql"];
 const EXEC: &[&str] = &["exec"];
 const PARTITIONED: &[&str] = &["backfill", "swap"];
@@ -84,10 +85,12 @@ pub(super) static STEP: Fields = Fields {
             "What the table must answer before its rows are published.",
         )
         .only(MOVING),
-        Key::later(
+        Key::new(
             "slot_limit",
-            "`max_slot_wal_keep_size` of the source's server bounds what a slot keeps",
-        ),
+            Shape::Fields(&SLOT_LIMIT),
+            "What happens when the slot keeps much of the source's log.",
+        )
+        .only(LOGGED),
         Key::new(
             "sql",
             Shape::Script,

@@ -208,6 +208,9 @@ pub(super) fn cdc(node: &Node, strategy: &Node, draft: &DraftStep) -> Option<Cdc
         until: or(strategy.get("until"), Until::CaughtUp, word)?,
         deletes,
         deleted_at: (deletes == Deletes::Soft).then_some(deleted_at),
+        slot_retained_max: or(under(node.get("slot_limit"), "retained"), None, |node| {
+            value::bytes(node.as_text()?).map(Some)
+        })?,
         write: Write {
             mode: word(write.get("mode")?)?,
             key: write_key(Some(write))?,

@@ -177,6 +177,31 @@ static HORIZON: Fields = Fields {
     .required()],
 };
 
+pub(super) static SLOT_LIMIT: Fields = Fields {
+    what: "a limit of a slot",
+    tag: None,
+    shorthand: None,
+    is_merged: true,
+    keys: &[
+        Key::new(
+            "retained",
+            Shape::Bytes,
+            "How much of the source's log the slot may keep before it is said.",
+        )
+        .required(),
+        Key::new("action", Shape::Words(&SLOT_ACTIONS), "What happens then.").required(),
+    ],
+};
+
+static SLOT_ACTIONS: [Word; 2] = [
+    Word::new("alert"),
+    Word::later(
+        "pause",
+        "a slot that serves one table keeps as much while its copy waits: `alert` says it, and \
+         `max_slot_wal_keep_size` of the server bounds it",
+    ),
+];
+
 static UNTIL: [Word; 2] = [Word::new("caught_up"), Word::new("continuous")];
 
 static CURSOR_NULLS: [Word; 3] = [Word::new("fail"), Word::new("reload"), Word::new("ignore")];

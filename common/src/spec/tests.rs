@@ -95,6 +95,7 @@ steps:
     strategy: {type: cdc, slot: visits_log, publication: shop_changes, until: continuous}
     from: {connection: locked, table: visits}
     write: {mode: merge, key: [visit_id], deletes: soft, deleted_at: gone_at}
+    slot_limit: {retained: 2GiB, action: alert}
   orders:
     strategy: {type: backfill, start: "${param:since}", end: 2014-01-01, reprocess: all, order: newest}
     depends_on: [{step: bench, when: done}]

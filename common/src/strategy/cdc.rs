@@ -91,6 +91,9 @@ impl Load for Cdc {
                 false => self.residents(facts),
             });
         }
+        let alert = found.slot.as_ref();
+        let alert = alert.and_then(|slot| slot.alert(&self.slot, self.slot_retained_max));
+        step.warnings.extend(alert);
         if step.is_built_later() {
             step.phases.push(Phase::one(PhaseKind::Build));
         }
@@ -141,6 +144,7 @@ impl Load for Cdc {
         Some(FollowedLog {
             slot: &self.slot,
             publication: &self.publication,
+            retained_max: self.slot_retained_max,
         })
     }
 

@@ -114,6 +114,8 @@ pub struct FollowedLog<'a> {
     pub slot: &'a str,
     /// The publication that says what is in it.
     pub publication: &'a str,
+    /// How many bytes of the log the slot may keep before people are told.
+    pub retained_max: Option<u64>,
 }
 
 /// What a step reads and writes.

@@ -154,6 +154,37 @@ async fn a_resync_that_is_cut_off_is_done_again() {
 }
 
 #[tokio::test]
+async fn a_slot_nobody_reads_is_shown_before_the_disk_is_full() {
+    // GIVEN a slot that keeps more than its step lets it, because nobody runs the step
+    let site = copied().await;
+    site.write_pipeline(&format!(
+        "{STEP}    slot_limit: {{retained: 16MiB, action: alert}}\n"
+    ));
+    let says = "`slot_limit` is 16 MiB";
+    let planned = site.finish(&["plan", "pipeline.yaml"]).await;
+    assert_exit(&planned, 0);
+    assert!(!planned.stdout.contains(says), "{planned:?}");
+    site.execute(
+        Side::Source,
+        "create table noise as select repeat('x', 1000) from generate_series(1, 30000)",
+    )
+    .await;
+    // WHEN somebody looks THEN it is said
+    let planned = site.finish(&["plan", "pipeline.yaml"]).await;
+    assert_exit(&planned, 0);
+    assert_says(&planned.stdout, says);
+    let shown = site.finish(&["cdc", "status", "pipeline.yaml"]).await;
+    assert_says(&shown.stdout, says);
+    assert!(standing(&site).await["alert"].is_string());
+    // AND runs let the log go
+    for _ in 0..3 {
+        site.execute(Side::Source, "checkpoint").await;
+        assert_exit(&site.run().await, 0);
+    }
+    assert!(standing(&site).await["alert"].is_null());
+}
+
+#[tokio::test]
 async fn where_a_step_stands_in_its_log_is_shown() {
     // GIVEN a step that nobody has run
     let site = followed().await;

@@ -13,6 +13,7 @@ mod cdc_continuous;
 mod cdc_deletes;
 mod cdc_identity;
 mod cdc_resync;
+mod cdc_standby;
 mod checks;
 mod chunks;
 mod cleans;

@@ -3,7 +3,7 @@
 use highwater_common::assignment::{AttemptError, ErrorClass};
 use highwater_common::coverage::Coverage;
 use highwater_common::cursor::CursorKind;
-use highwater_common::log::{LogIdentity, LogStanding, Lsn};
+use highwater_common::log::{LogIdentity, LogStanding, Lsn, SlotStanding};
 use highwater_common::range::{CursorRange, Slice};
 use highwater_runtime::failpoint;
 
@@ -20,6 +20,17 @@ pub(super) async fn standing(context: &OrderContext) -> Result<Option<LogStandin
     }
 }
 
+/// The slot of the log that the step follows, if there is one.
+pub(super) async fn slot(context: &OrderContext) -> Result<Option<SlotStanding>, AttemptError> {
+    let Some(request) = request(context)? else {
+        return Ok(None);
+    };
+    let source = context.source()?;
+    let source = change_log(source.as_ref())?;
+    let shown = of_source(context, source.standing(&request)).await?;
+    Ok(shown.slot)
+}
+
 async fn look(context: &OrderContext, request: &LogRequest) -> Result<LogStanding, AttemptError> {
     let (source, target) = (context.source()?, context.target()?);
     let source = change_log(source.as_ref())?;
@@ -31,7 +42,11 @@ async fn look(context: &OrderContext, request: &LogRequest) -> Result<LogStandin
     let receipts = context.of_target(Call::Ledger, asked).await?;
     let found = of_source(context, source.standing(request)).await?;
     let stored = held.as_ref().and_then(|held| held.identity.clone());
+    let log = context.order.strategy.load().log();
+    let limit = log.and_then(|log| log.retained_max);
+    let slot = found.slot.as_ref();
     Ok(LogStanding {
+        alert: slot.and_then(|slot| slot.alert(&request.slot, limit)),
         slot: request.slot.clone(),
         publication: request.publication.clone(),
         found: found.slot,

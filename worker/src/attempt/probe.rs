@@ -9,7 +9,7 @@ use highwater_common::window::WindowFacts;
 use highwater_runtime::failpoint;
 
 use super::left_out::count_outside_of_declared;
-use super::{AttemptContext, malformed, window};
+use super::{AttemptContext, log_errand, malformed, window};
 use crate::connector::{SourceProbe, TargetProbe};
 use crate::patience::{Call, answered};
 
@@ -87,6 +87,7 @@ pub(crate) async fn probe(
         None => None,
         Some(asked) => Some(WindowFacts {
             horizon,
+            slot: log_errand::slot(context).await?,
             ..window::behind(context, target.as_ref(), asked).await?
         }),
     };

@@ -20,6 +20,7 @@ use crate::connector::{
     ApplyRequest, ChangeLog, ChangeStream, ConnectorError, DataTx, GuardStep, HeldClaim, LogEnd,
     LogMark, LogPosition, LogRequest, Next, RowFormat, Rows, Target, WatermarkMove, WriteRequest,
 };
+use crate::metrics::LogGauge;
 use crate::patience::unless_stalled;
 
 /// Changes that are held in memory and applied at once, a commit or not.
@@ -31,6 +32,7 @@ const DURABLE_WAIT: Duration = Duration::from_secs(2);
 const FOLLOWED_WAIT: Duration = Duration::from_millis(300);
 /// How long somebody who follows a log waits before he looks whether it goes on.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
+const WATCH_EVERY: Duration = Duration::from_secs(5);
 const IDLE_LOOK: Duration = Duration::from_secs(1);
 /// How long the position may stay behind a log that tells nothing of the table, and how far: the
 /// source keeps its log that long, and each move is a commit in the target.
@@ -50,6 +52,8 @@ pub(crate) struct Replay {
     pub(crate) removal: Removal,
     /// The column that says when a row was deleted, of one that stays so.
     pub(crate) deleted_at: Option<String>,
+    /// How much of the log the slot may keep before people are told.
+    pub(crate) slot_retained_max: Option<u64>,
 }
 
 /// Applies what the log tells from the position that the target holds up to where the log ends now,
@@ -98,6 +102,7 @@ pub(crate) async fn replay(cx: &AttemptContext<'_>, of: &Replay) -> Result<Outco
         begun: Instant::now(),
     };
     let followed = Instant::now();
+    let mut watch = Watch::new(cx, of);
     loop {
         let read = Instant::now();
         let mut piece = stalling(cx, source.read(&of.log, replaying.held, end.position)).await?;
@@ -105,6 +110,7 @@ pub(crate) async fn replay(cx: &AttemptContext<'_>, of: &Replay) -> Result<Outco
             return Ok(over);
         }
         if piece.is_at_end() && !of.follows {
+            watch.look(cx, source, replaying.held).await?;
             break;
         }
         let is_at_end = piece.is_at_end();
@@ -113,6 +119,7 @@ pub(crate) async fn replay(cx: &AttemptContext<'_>, of: &Replay) -> Result<Outco
             replaying.reached = replaying.reached.max(end.position);
             replaying.reached_at = Some(end.at);
         }
+        watch.look(cx, source, replaying.held).await?;
         if is_at_end && !replaying.is_due() {
             match next_end(cx, source, &end, replaying.pause(read.elapsed())).await? {
                 Some(next) if followed.elapsed() < FOLLOW_FOR => end = next,
@@ -159,6 +166,48 @@ impl Replay {
             true => FOLLOWED_WAIT,
             false => DURABLE_WAIT,
         }
+    }
+}
+
+/// Looks every now and then what the slot keeps, and tells.
+struct Watch<'a> {
+    of: &'a Replay,
+    gauge: Option<LogGauge>,
+    looked: Option<Instant>,
+}
+
+impl<'a> Watch<'a> {
+    fn new(cx: &AttemptContext<'_>, of: &'a Replay) -> Self {
+        Self {
+            of,
+            gauge: cx.progress.log(),
+            looked: None,
+        }
+    }
+
+    async fn look(
+        &mut self,
+        cx: &AttemptContext<'_>,
+        source: &dyn ChangeLog,
+        held: Lsn,
+    ) -> Result<(), AttemptError> {
+        let is_early = |at: Instant| at.elapsed() < WATCH_EVERY;
+        if self.looked.is_some_and(is_early) {
+            return Ok(());
+        }
+        self.looked = Some(Instant::now());
+        let shown = of_source(cx.of, source.standing(&self.of.log)).await?;
+        let Some(slot) = shown.slot else {
+            return Ok(());
+        };
+        if let Some(gauge) = &self.gauge {
+            let lag = shown.end.byte().saturating_sub(held.byte());
+            gauge.set(lag, slot.retained_bytes);
+        }
+        if let Some(alert) = slot.alert(&self.of.log.slot, self.of.slot_retained_max) {
+            tracing::warn!(step = %cx.of.order.step, "{alert}");
+        }
+        Ok(())
     }
 }
 

@@ -46,6 +46,7 @@ pub(super) async fn behind(
         watermark,
         continued,
         resyncs,
+        slot: None,
     })
 }
 

@@ -28,6 +28,7 @@ mod surveys;
 mod traits;
 mod transaction;
 pub mod value_text;
+mod watermarks;
 
 use highwater_common::assignment::{AttemptError, ErrorClass};
 use highwater_common::error_code::ErrorCode;
@@ -55,9 +56,10 @@ pub use staging::{Pages, ReplaceTx, Snapshot, Snapshots, StageRequest, Stages};
 pub use surveys::{Stamping, Survey, SurveyRequest, Surveys, TABLES_MAX};
 pub use traits::{
     Builds, ClaimOutcome, Claimed, CommitFailure, ExchangeTx, Horizons, MergeTx, Shadows, Source,
-    Target, TargetTx, Watermarks,
+    Target, TargetTx,
 };
 pub use transaction::{CommitOutcome, DataTx, GuardOutcome, Guarded, HeldClaim};
+pub use watermarks::Watermarks;
 
 /// Why a connector failed: what a decision and a person need, with the driver's error behind it.
 /// Its message never holds a secret.

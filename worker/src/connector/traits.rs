@@ -18,13 +18,13 @@ use highwater_common::range::Slice;
 use highwater_common::shrink::Weighed;
 use highwater_common::spec::{Relation, TableName};
 use highwater_common::token::FencingToken;
-use highwater_common::window::{Horizon, StoredWatermark};
+use highwater_common::window::Horizon;
 
 use super::checks::{CheckTx, Checks};
 use super::exchange_requests::{
     ExchangeRequest, Exchanged, ShadowFound, ShadowRequest, UndoOutcome, UndoRequest,
 };
-use super::log::{ApplyTx, ChangeLog, LogPosition};
+use super::log::{ApplyTx, ChangeLog};
 use super::requests::{
     BuildRequest, Claim, FenceReport, GuardStep, HorizonRequest, LeftOutRequest, Matched, Merged,
     PrepareOutcome, PrepareRequest, ReadRequest, SourceProbe, TargetProbe, WriteRequest,
@@ -34,7 +34,8 @@ use super::script::ScriptTx;
 use super::staging::{ReplaceTx, Snapshots, Stages};
 use super::surveys::Surveys;
 use super::transaction::HeldClaim;
-use super::{CloseRequest, ConnectorError, ForgetOutcome, ForgetRequest, PlaceRequest};
+use super::watermarks::Watermarks;
+use super::{CloseRequest, ConnectorError, ForgetOutcome, ForgetRequest};
 
 /// The read side of a connection. Every read opens, owns and closes its own connection.
 #[async_trait]
@@ -245,46 +246,6 @@ pub trait Horizons: Send + Sync {
     /// Permanent `horizon_unreadable` when the role cannot see the transactions of others, or they
     /// are another server's.
     async fn horizon(&self, request: &HorizonRequest) -> Result<Horizon, ConnectorError>;
-}
-
-/// Where the watermarks of a target's streams stand. They move with the rows alone
-/// ([`GuardStep::watermark`](super::GuardStep::watermark)), and go back where their rows are
-/// forgotten.
-#[async_trait]
-pub trait Watermarks: Send + Sync {
-    /// Where a stream's watermark stands; `None` of one that has none. Changes nothing.
-    ///
-    /// # Errors
-    /// Permanent `ledger_unreadable` when it holds what no version has written.
-    async fn watermark(&self, stream: &str) -> Result<Option<StoredWatermark>, ConnectorError>;
-
-    /// The same of a stream that follows a source's log, with what is kept beside a position in it. A
-    /// ledger that an earlier version has made gets room for that.
-    ///
-    /// # Errors
-    /// Permanent `ledger_unreadable` when it holds what no version has written.
-    async fn log_position(&self, stream: &str) -> Result<Option<LogPosition>, ConnectorError> {
-        let watermark = self.watermark(stream).await?;
-        Ok(watermark.map(|watermark| LogPosition {
-            watermark,
-            identity: None,
-            reached_at: None,
-            live_since: None,
-        }))
-    }
-
-    /// Whether a person has said that the rows of the table are the stream's own and to be copied anew
-    /// ([`ForgetRequest::resyncs`]), and it still is the table that they were written to.
-    async fn is_resynced(&self, _stream: &str, _table: &TableName) -> Result<bool, ConnectorError> {
-        Ok(false)
-    }
-
-    /// Takes a stream as [`Target::prepare`] does, and puts its watermark elsewhere, or takes it
-    /// away.
-    ///
-    /// # Errors
-    /// Permanent `bad_position` when the text is no position of the watermark's kind.
-    async fn place(&self, request: &PlaceRequest) -> Result<ForgetOutcome, ConnectorError>;
 }
 
 /// Tables beside the ones that are read, where a database can let one take the other's place with

@@ -38,6 +38,7 @@ impl Run for Cdc {
                         Deletes::Soft => Removal::Mark,
                     },
                     deleted_at: self.deleted_at.clone(),
+                    slot_retained_max: self.slot_retained_max,
                 };
                 as_prepared(cx, replay(cx, &of).await).await
             }

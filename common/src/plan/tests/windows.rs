@@ -46,6 +46,7 @@ fn since(watermark: Option<&str>) -> StepFacts {
         }),
         continued: None,
         resyncs: false,
+        slot: None,
     });
     facts
 }
