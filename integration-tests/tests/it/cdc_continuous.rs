@@ -48,6 +48,7 @@ async fn a_run_goes_on_and_its_dependants_begin_once_it_is_live() {
     assert_eq!(rows, [2_000]);
     let status = site.status().await;
     assert_eq!(status["status"], "running", "{status:#}");
+    let id = status["run"].as_str().unwrap();
     assert_eq!(standing(&site).await["state"], "live");
     // WHEN rows change THEN they are in the target at once
     let mut lags = Vec::new();
@@ -89,7 +90,7 @@ async fn a_run_goes_on_and_its_dependants_begin_once_it_is_live() {
     );
     // WHEN it is cancelled THEN it ends, and a later run goes on behind it
     let cancelled = site
-        .finish(&["cancel", "events", "--reason", "a test", "-y"])
+        .finish(&["cancel", id, "--reason", "a test", "-y"])
         .await;
     assert_exit(&cancelled, 0);
     assert_eq!(again.wait(LIMIT).await.unwrap().code(), Some(8));

@@ -4,7 +4,8 @@
 
 use std::time::Duration;
 
-use highwater_common::assignment::{AttemptError, Outcome, Receipt};
+use highwater_common::assignment::{AttemptError, ErrorClass, Outcome, Receipt};
+use highwater_common::error_code::ErrorCode;
 use highwater_common::log::{LogEvent, LogIdentity, Lsn, Removal, RowChange, mark_column};
 use highwater_common::spec::{Chunk, WriteMode};
 use highwater_runtime::failpoint;
@@ -310,7 +311,10 @@ impl Replaying<'_> {
     ) -> Result<Option<Outcome>, AttemptError> {
         let mut is_checked = false;
         loop {
-            let events = stalling(self.cx, piece.next()).await?;
+            let events = match stalling(self.cx, piece.next()).await {
+                Ok(events) => events,
+                Err(error) => return Err(self.explained(error).await),
+            };
             if !is_checked {
                 // A slot that still begins where the target is now has told all behind that: nobody
                 // else has moved it, or made it anew, before it was read.
@@ -345,6 +349,18 @@ impl Replaying<'_> {
             }
         }
         Ok(None)
+    }
+
+    /// Why the log cannot be read: where its slot is gone, that says more than the read does.
+    async fn explained(&self, error: AttemptError) -> AttemptError {
+        if error.class != ErrorClass::Permanent {
+            return error;
+        }
+        let asked = self.source.open(&self.of.log, Some(self.held), OPEN_WAIT);
+        match of_source(self.cx.of, asked).await {
+            Err(why) if why.code == ErrorCode::LogGap => why,
+            Ok(_) | Err(_) => error,
+        }
     }
 
     async fn take(&mut self, change: RowChange) -> Result<(), AttemptError> {
