@@ -1,6 +1,7 @@
 //! A log that was lost, and the way on: the table is copied anew over the rows that are there, and
 //! where a step stands can be seen.
 
+use highwater_integration_tests::until;
 use serde_json::Value;
 
 use crate::cdc::{STEP, assert_equal, copied, followed};
@@ -209,6 +210,12 @@ async fn where_a_step_stands_in_its_log_is_shown() {
     let limit = "alter system set max_slot_wal_keep_size = '1GB'";
     site.execute(Side::Source, limit).await;
     site.execute(Side::Source, "select pg_reload_conf()").await;
+    let setting = "from pg_settings where name = 'max_slot_wal_keep_size'";
+    let asked = async || {
+        let [keep] = site.numbers(Side::Source, ["setting"], setting).await;
+        Ok((keep == 1_024).then_some(()))
+    };
+    until("the setting", LIMIT, asked).await.unwrap();
     let shown = site.finish(&["cdc", "status", "pipeline.yaml"]).await;
     assert_exit(&shown, 0);
     for what in ["events: live", "behind the end of the log", "1 GiB at most"] {
