@@ -294,17 +294,7 @@ pub(crate) fn plan_document(cluster: ClusterId, run: &Run, short: String) -> Opt
             continue;
         };
         // Of several tasks; one alone is told by the summary.
-        let is_one_of_many = |work: &Work| {
-            !matches!(
-                work,
-                Work::Build
-                    | Work::Publish
-                    | Work::Statements
-                    | Work::Command
-                    | Work::Replay
-                    | Work::Follow
-            )
-        };
+        let is_one_of_many = |work: &Work| matches!(work, Work::Partition(_) | Work::Noop(_));
         let first = planned.works().filter(is_one_of_many).take(FIRST_MAX);
         let facts = run.facts.get(name);
         steps.push(PlannedStepDocument {
