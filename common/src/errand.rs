@@ -150,6 +150,8 @@ impl Errand {
             Self::Undo(_) => "swap undo",
             Self::Clean(_) => "swap clean",
             Self::PlaceWatermark(_) => "watermarks",
+            Self::Standing { .. } => "cdc status",
+            Self::Resync(_) => "cdc resync",
         }
     }
 
