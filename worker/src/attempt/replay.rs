@@ -352,7 +352,7 @@ impl Replaying<'_> {
     }
 
     /// Why the log cannot be read: where its slot is gone, that says more than the read does.
-    async fn explained(&self, error: AttemptError) -> AttemptError {
+    async fn explained(&mut self, error: AttemptError) -> AttemptError {
         if error.class != ErrorClass::Permanent {
             return error;
         }
