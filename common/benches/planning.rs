@@ -185,5 +185,6 @@ fn facts() -> StepFacts {
         receipts: None,
         undone: None,
         beside: None,
+        log: None,
     }
 }
