@@ -106,7 +106,11 @@ pub(crate) async fn replay(cx: &AttemptContext<'_>, of: &Replay) -> Result<Outco
     let mut watch = Watch::new(cx, of);
     loop {
         let read = Instant::now();
-        let mut piece = stalling(cx, source.read(&of.log, replaying.held, end.position)).await?;
+        let reading = source.read(&of.log, replaying.held, end.position);
+        let mut piece = match stalling(cx, reading).await {
+            Ok(piece) => piece,
+            Err(error) => return Err(replaying.explained(error).await),
+        };
         if let Some(over) = replaying.apply(piece.as_mut()).await? {
             return Ok(over);
         }
