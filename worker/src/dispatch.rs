@@ -26,7 +26,10 @@ pub(crate) async fn run(
         progress,
         drain,
     });
-    let outcome = match context.order.attempt_millis_max {
+    // What follows a log ends with the run: no attempt of it takes too long.
+    let limit = context.order.attempt_millis_max;
+    let limit = limit.filter(|_| assignment.work != Work::Follow);
+    let outcome = match limit {
         None => work.await,
         Some(limit) => match tokio::time::timeout(Duration::from_millis(limit), work).await {
             Ok(outcome) => outcome,

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::Context;
 use super::coverage::{check_reason, do_errand, step_name};
 use super::plan::Planned;
-use super::run::{Submission, submit_and_follow};
+use super::run::{Submission, may_detach, may_run_programs, submit_and_follow};
 use crate::args::{CdcCommand, FileArgs, ResyncArgs};
 use crate::connect::Where;
 use crate::error::CliError;
@@ -54,7 +54,11 @@ async fn status(context: &mut Context<'_>, file: &FileArgs) -> Result<ExitCode, 
 async fn resync(context: &mut Context<'_>, args: &ResyncArgs) -> Result<ExitCode, CliError> {
     check_reason(&args.reason)?;
     let step = step_name(&args.step)?;
+    // Whatever would refuse the run is asked before anything is dropped.
+    let place = Where::new(context.global, args.workers);
+    may_detach(args.detach, &place)?;
     let pipeline = pipeline_file::read(&args.pipeline)?;
+    may_run_programs(&place, &pipeline)?;
     let reach = format!(
         "drops the replication slot of step {step} with all that it keeps, and runs the pipeline, \
          which copies the table anew: rows of the target become like the source's, and rows that the \
@@ -72,7 +76,6 @@ async fn resync(context: &mut Context<'_>, args: &ResyncArgs) -> Result<ExitCode
         Planned::Made(_) => {}
         Planned::Not(exit) => return Ok(exit),
     }
-    let place = Where::new(context.global, args.workers);
     let submission = Submission {
         fresh: true,
         detach: args.detach,

@@ -128,7 +128,7 @@ pub(super) fn may_detach(detach: bool, place: &Where) -> Result<(), CliError> {
 }
 
 /// Whoever runs a file here may not have written it, so he says which programs it may run.
-fn may_run_programs(place: &Where, pipeline: &PipelineFile) -> Result<(), CliError> {
+pub(super) fn may_run_programs(place: &Where, pipeline: &PipelineFile) -> Result<(), CliError> {
     if place.coordinator.is_some() {
         return Ok(());
     }

@@ -11,8 +11,11 @@ use crate::error_code::ErrorCode;
 use crate::facts::{ColumnFacts, ColumnKind, StepFacts};
 use crate::left_out::LeftOut;
 use crate::log::mark_column;
-use crate::plan::{Building, Phase, PhaseKind, PlanProblem, Problems, StepPlan, Whole, plan_whole};
-use crate::spec::{Cdc, Deletes, ExistingRows, HorizonRule, Shrinking, Until, WriteMode};
+use crate::plan::{
+    Building, Phase, PhaseKind, PlanProblem, Problems, StepPlan, Whole, Writing, check_references,
+    plan_whole,
+};
+use crate::spec::{Cdc, Deletes, ExistingRows, HorizonRule, Shrinking, Until, Write, WriteMode};
 
 impl Load for Cdc {
     fn name(&self) -> &'static str {
@@ -82,6 +85,9 @@ impl Load for Cdc {
             building: Building::AfterTheLoad,
         };
         self.check_mark(facts, &mut problems);
+        if !copied {
+            self.check_rewriting(found.resyncs, facts, &mut problems);
+        }
         let planned = plan_whole(of.pipeline, of.step, &whole, &[PhaseKind::Prepare], facts);
         let mut step = problems.or(planned)?;
         if !copied {
@@ -106,15 +112,14 @@ impl Load for Cdc {
         if let Some(load_order) = &mut step.load_order {
             // The copy is the whole table in one transaction; what merges is the log. Only over rows
             // that are the step's own and may have to stay the copy merges, too.
-            let may_stay = self.deletes != Deletes::Hard;
-            if !copied && found.resyncs && may_stay {
-                load_order.write.mode = WriteMode::Merge;
-            } else {
-                load_order.write.mode = WriteMode::ReplacePartition;
-            }
-            if found.resyncs {
-                load_order.write.resident = ExistingRows::Replace;
-            }
+            load_order.write = match copied {
+                true => Write {
+                    mode: WriteMode::ReplacePartition,
+                    resident: ExistingRows::Fail,
+                    ..self.write.clone()
+                },
+                false => self.copying(found.resyncs),
+            };
             load_order.reprocess_all = false;
         }
         if copied {
@@ -174,6 +179,54 @@ impl Cdc {
             .iter()
             .map(|name| mark_column(name))
             .collect()
+    }
+
+    /// How the table is copied.
+    fn copying(&self, resyncs: bool) -> Write {
+        let mut write = self.write.clone();
+        write.mode = match resyncs && self.deletes != Deletes::Hard {
+            true => WriteMode::Merge,
+            false => WriteMode::ReplacePartition,
+        };
+        if resyncs {
+            write.resident = ExistingRows::Replace;
+        }
+        write
+    }
+
+    /// What the table is asked for before it is copied so: a copy that deletes the rows that are
+    /// there, and writes them again, meets what hangs on them as any other that replaces a table.
+    #[must_use]
+    pub fn prepared_as(write: &Write) -> WriteMode {
+        match (write.mode, write.resident) {
+            (WriteMode::ReplacePartition, ExistingRows::Replace) => WriteMode::ReplaceTable,
+            (mode, _) => mode,
+        }
+    }
+
+    /// Reports foreign keys of other tables that would act on rows which go and come back.
+    fn check_rewriting(&self, resyncs: bool, facts: &StepFacts, problems: &mut Problems<'_>) {
+        let write = self.copying(resyncs);
+        let to = Writing {
+            engine: facts.target.engine,
+            table: &self.to.table,
+            mode: Self::prepared_as(&write),
+            triggers: write.triggers,
+        };
+        let Some(found) = &facts.target.table else {
+            return;
+        };
+        let help = match resyncs {
+            true => {
+                "drop it until the copy is done, make it `on delete no action deferrable`, or set \
+                 `write.deletes` to `soft` or `ignore`, with which a copy that is made anew updates \
+                 rows where they are; then `highwater run` goes on"
+            }
+            false => "drop it until the copy is done, or make it `on delete no action deferrable`",
+        };
+        for misfit in check_references(to, &found.referenced_by).misfits {
+            problems.add(misfit.code, misfit.message, help);
+        }
     }
 
     /// Reports a table that cannot say when a row was deleted.

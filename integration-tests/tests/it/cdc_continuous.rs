@@ -123,6 +123,29 @@ async fn a_log_that_is_followed_and_lost_fails_the_run() {
 }
 
 #[tokio::test]
+async fn no_attempt_that_follows_is_too_long() {
+    // GIVEN a limit that the copy holds
+    let site = followed().await;
+    let limited =
+        continuous().replacen("    retries:", "    limits: {attempt: 6s}\n    retries:", 1);
+    assert_ne!(limited, continuous());
+    site.write_pipeline(&limited);
+    let mut run = site.start("").await;
+    until_after(&site).await;
+    // WHEN the log is followed for longer
+    tokio::time::sleep(Duration::from_secs(8)).await;
+    site.execute(Side::Source, "delete from events where id < 9")
+        .await;
+    let gone = "not exists (select from events where id < 9)";
+    until_true(&site, "the delete", gone).await;
+    // THEN it is still the same attempt
+    let attempts = site.numbers(Side::Target, ["max(attempt)"], "from highwater.task");
+    assert_eq!(attempts.await, [1]);
+    run.signal(Signal::Int).unwrap();
+    run.wait(LIMIT).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_log_that_tells_nothing_of_the_table_is_let_go() {
     let site = followed().await;
     site.write_pipeline(&continuous());

@@ -4,7 +4,7 @@
 use highwater_integration_tests::until;
 use serde_json::Value;
 
-use crate::cdc::{STEP, assert_equal, copied, followed};
+use crate::cdc::{STEP, assert_equal, confirmed, copied, followed};
 use crate::site::{LIMIT, Side, Site, assert_exit, assert_says};
 
 const MARK: &str = "_highwater_deleted_at";
@@ -152,6 +152,100 @@ async fn a_resync_that_is_cut_off_is_done_again() {
         assert_exit(&site.run().await, 0);
         assert_equal(&site).await;
     }
+}
+
+#[tokio::test]
+async fn a_copy_that_is_made_anew_never_cascades() {
+    // GIVEN a table that is to be copied anew, and then one that points to it, whose rows would go
+    // with those they point to
+    let site = copied().await;
+    dies_at(&site, "attempt::prepare=return(abort)").await;
+    let child = "create table child (event bigint references events on delete cascade); \
+                 insert into child select id from events where id <= 10";
+    site.execute(Side::Target, child).await;
+    let children = async || {
+        let from = "from child where event is not null";
+        site.numbers(Side::Target, ["count(*)"], from).await[0]
+    };
+    // WHEN the run goes on THEN it refuses that by the key's name
+    let refused = site.run().await;
+    assert!(!refused.status.success(), "{refused:?}");
+    assert_says(&refused.stdout, "child_event_fkey");
+    assert_eq!(children().await, 10);
+    for on_delete in ["set null", "set default", "cascade"] {
+        let make = format!(
+            "alter table child drop constraint child_event_fkey; alter table child add foreign \
+             key (event) references events on delete {on_delete}"
+        );
+        site.execute(Side::Target, &make).await;
+        // AND the plan refuses it, and says what to do
+        let refused = site.finish(&RESYNC).await;
+        assert_exit(&refused, 7);
+        for what in ["child_event_fkey", "write.deletes"] {
+            assert_says(&refused.stdout, what);
+        }
+        assert_eq!(children().await, 10);
+    }
+    // AND one that waits for the commit finds the rows there again
+    let wait = "alter table child drop constraint child_event_fkey; alter table child add foreign \
+                key (event) references events deferrable";
+    site.execute(Side::Target, wait).await;
+    assert_exit(&site.run().await, 0);
+    assert_eq!(children().await, 10);
+    assert_equal(&site).await;
+    // AND a table that is only followed is asked nothing of this
+    let acts = "alter table child drop constraint child_event_fkey; alter table child add foreign \
+                key (event) references events on delete cascade";
+    site.execute(Side::Target, acts).await;
+    site.execute(Side::Source, "delete from events where id = 3")
+        .await;
+    assert_exit(&site.run().await, 0);
+    assert_eq!(children().await, 9);
+}
+
+#[tokio::test]
+async fn a_resync_that_may_not_run_drops_nothing() {
+    let site = copied().await;
+    let slot = confirmed(&site).await;
+    // WHEN the run could not be left behind
+    let refused = site.finish(&[&RESYNC[..], &["--detach"]].concat()).await;
+    assert_exit(&refused, 2);
+    assert_eq!(confirmed(&site).await, slot);
+    // or the target's ledger is another cluster's THEN the slot stays
+    let other = "update highwater.meta set cluster_id = gen_random_uuid()";
+    site.execute(Side::Target, other).await;
+    let refused = site.finish(&RESYNC).await;
+    assert!(!refused.status.success(), "{refused:?}");
+    assert_eq!(confirmed(&site).await, slot);
+}
+
+#[tokio::test]
+async fn a_resync_replaces_no_rows_of_a_table_that_took_the_place() {
+    // GIVEN a table that is to be copied anew
+    let site = copied().await;
+    dies_at(&site, "attempt::prepare=return(abort)").await;
+    // WHEN another one stands under its name
+    site.execute(
+        Side::Target,
+        "alter table events rename to former; create table events (like former including all); \
+         insert into events select * from former where id = 3",
+    )
+    .await;
+    // THEN its rows are nobody's to replace, however often that is tried
+    for _ in 0..2 {
+        let refused = site.finish(&["run", "pipeline.yaml", "--new"]).await;
+        assert!(!refused.status.success(), "{refused:?}");
+        assert_says(&refused.stdout, "resident_rows");
+        let rows = site.numbers(Side::Target, ["count(*)"], "from events");
+        assert_eq!(rows.await, [1]);
+    }
+}
+
+/// The command dies where `strike` says.
+async fn dies_at(site: &Site, strike: &str) {
+    let asked = site.highwater(&RESYNC).await.failpoints(strike);
+    let mut died = asked.start().unwrap();
+    assert!(!died.wait(LIMIT).await.unwrap().success(), "{strike}");
 }
 
 #[tokio::test]

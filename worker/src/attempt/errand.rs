@@ -48,8 +48,10 @@ async fn show(context: &OrderContext) -> Result<Outcome, AttemptError> {
 
 /// Drops the slot, and voids position and receipts: the next run copies the table anew. In this
 /// order, so that a log of what the table was before is never applied to what it is copied from
-/// then.
+/// then. A target that cannot be reached, or whose ledger is another cluster's, is met before.
 async fn resync(cx: &AttemptContext<'_>, wanted: &Resync) -> Result<Outcome, AttemptError> {
+    let (target, stream) = (cx.of.target()?, cx.of.stream()?);
+    target.receipts(&cx.of.order.cluster, &stream).await?;
     drop_log(cx.of).await?;
     let forget = Forget {
         step: wanted.step.clone(),

@@ -13,13 +13,16 @@ use crate::patience::Call;
 
 /// Takes the step's stream, and makes the ledger and the target table where they are missing.
 pub(crate) async fn prepare(cx: &AttemptContext<'_>) -> Result<Outcome, AttemptError> {
-    prepare_with(cx, &[]).await
+    let mode = cx.of.load_order()?.write.mode;
+    prepare_with(cx, &[], mode).await
 }
 
-/// The same, of a table that has columns of its own, too, which the copied rows do not bring.
+/// The same, of a table that has columns of its own, too, which the copied rows do not bring, and
+/// that is asked whether it can be written in this `mode`.
 pub(crate) async fn prepare_with(
     cx: &AttemptContext<'_>,
     own: &[ColumnFacts],
+    mode: WriteMode,
 ) -> Result<Outcome, AttemptError> {
     let context = cx.of;
     let (order, load_order) = (&context.order, context.load_order()?);
@@ -41,7 +44,7 @@ pub(crate) async fn prepare_with(
             .cut_by
             .as_ref()
             .map(|by| by.in_target().0.to_owned()),
-        mode: load_order.write.mode,
+        mode,
         triggers: load_order.write.triggers,
         on_schema_change: load_order.write.on_schema_change,
         stream: stream_request(cx)?,

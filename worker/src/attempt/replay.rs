@@ -102,7 +102,7 @@ pub(crate) async fn replay(cx: &AttemptContext<'_>, of: &Replay) -> Result<Outco
         written: Receipt::default(),
         begun: Instant::now(),
     };
-    let followed = Instant::now();
+    let over_at = Instant::now() + FOLLOW_FOR;
     let mut watch = Watch::new(cx, of);
     loop {
         let read = Instant::now();
@@ -126,8 +126,9 @@ pub(crate) async fn replay(cx: &AttemptContext<'_>, of: &Replay) -> Result<Outco
         }
         watch.look(cx, source, replaying.held).await?;
         if is_at_end && !replaying.is_due() {
-            match next_end(cx, source, &end, replaying.pause(read.elapsed())).await? {
-                Some(next) if followed.elapsed() < FOLLOW_FOR => end = next,
+            let pause = replaying.pause(read.elapsed());
+            match next_end(cx, source, &end, pause, replaying.wakes(over_at)).await? {
+                Some(next) if Instant::now() < over_at => end = next,
                 Some(_) | None => return Ok(Outcome::Released),
             }
             continue;
@@ -141,8 +142,9 @@ pub(crate) async fn replay(cx: &AttemptContext<'_>, of: &Replay) -> Result<Outco
             return Ok(Outcome::Released);
         }
         if is_at_end {
-            match next_end(cx, source, &end, replaying.pause(read.elapsed())).await? {
-                Some(next) if followed.elapsed() < FOLLOW_FOR => end = next,
+            let pause = replaying.pause(read.elapsed());
+            match next_end(cx, source, &end, pause, replaying.wakes(over_at)).await? {
+                Some(next) if Instant::now() < over_at => end = next,
                 Some(_) | None => return Ok(Outcome::Released),
             }
         }
@@ -216,12 +218,13 @@ impl<'a> Watch<'a> {
     }
 }
 
-/// Where the log ends once it has gone on; `None` when the worker drains.
+/// Where the log ends once it has gone on, or at `wakes` all the same; `None` when the worker drains.
 async fn next_end(
     cx: &AttemptContext<'_>,
     source: &dyn ChangeLog,
     last: &LogEnd,
     pause: Duration,
+    wakes: Instant,
 ) -> Result<Option<LogEnd>, AttemptError> {
     loop {
         tokio::select! { biased;
@@ -230,7 +233,7 @@ async fn next_end(
         }
         let end = of_source(cx.of, source.end(FOLLOWED_WAIT)).await?;
         // What was not on disk yet may have been committed all the same.
-        if end.position > last.position || !last.is_durable {
+        if end.position > last.position || !last.is_durable || Instant::now() >= wakes {
             return Ok(Some(end));
         }
     }
@@ -402,6 +405,15 @@ impl Replaying<'_> {
         self.written.rows > 0
             || behind >= IDLE_BYTES
             || (behind > 0 && self.begun.elapsed() >= IDLE_MOVE)
+    }
+
+    /// When a log that says nothing more is looked at again: to commit a position that has stayed
+    /// behind, or to give the task back.
+    fn wakes(&self, over_at: Instant) -> Instant {
+        match self.reached > self.held {
+            true => over_at.min(self.begun + IDLE_MOVE),
+            false => over_at,
+        }
     }
 
     fn is_full(&self) -> bool {

@@ -277,6 +277,22 @@ pub struct WriteRequest {
     pub stream: String,
 }
 
+impl WriteRequest {
+    /// Whether all rows that are in the table are deleted, and those that stay written again.
+    #[must_use]
+    pub fn rewrites_table(&self) -> bool {
+        match self.mode {
+            WriteMode::ReplaceTable => true,
+            WriteMode::ReplacePartition => {
+                self.resident == ExistingRows::Replace && matches!(self.rows, Rows::All)
+            }
+            WriteMode::Append | WriteMode::Exchange | WriteMode::Statements | WriteMode::Merge => {
+                false
+            }
+        }
+    }
+}
+
 /// How rows that are merged meet those that are there.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct MergeBy {

@@ -18,13 +18,16 @@ impl Run for Cdc {
     async fn run(&self, cx: &AttemptContext<'_>, work: &Work) -> Result<Outcome, AttemptError> {
         match work {
             Work::Probe => probe(self, cx).await,
-            Work::Prepare => match prepare_with(cx, &self.own_columns()).await? {
-                prepared @ Outcome::Prepared { .. } => {
-                    let not_taken = open_log(cx, &log(self, cx)?).await?;
-                    Ok(not_taken.unwrap_or(prepared))
+            Work::Prepare => {
+                let mode = Self::prepared_as(&cx.of.load_order()?.write);
+                match prepare_with(cx, &self.own_columns(), mode).await? {
+                    prepared @ Outcome::Prepared { .. } => {
+                        let not_taken = open_log(cx, &log(self, cx)?).await?;
+                        Ok(not_taken.unwrap_or(prepared))
+                    }
+                    other => Ok(other),
                 }
-                other => Ok(other),
-            },
+            }
             Work::Partition(slice) => as_prepared(cx, move_slice(cx, *slice, &[]).await).await,
             Work::Build => build(cx).await,
             Work::Replay | Work::Follow => {
@@ -40,7 +43,9 @@ impl Run for Cdc {
                     deleted_at: self.deleted_at.clone(),
                     slot_retained_max: self.slot_retained_max,
                 };
-                as_prepared(cx, replay(cx, &of).await).await
+                // What was committed stays, and says that the attempt has come further.
+                let kept = |error: AttemptError| error.keeping(cx.progress.committed());
+                as_prepared(cx, replay(cx, &of).await.map_err(kept)).await
             }
             Work::Check => check_table(cx.of).await,
             Work::Close { phase } => ask_for_commits(cx.of, *phase).await,

@@ -114,13 +114,9 @@ impl TargetTx for OpenTx {
             columns,
         });
         self.show_token(request.triggers).await?;
-        match request.mode {
-            WriteMode::Append
-            | WriteMode::ReplacePartition
-            | WriteMode::Exchange
-            | WriteMode::Statements
-            | WriteMode::Merge => Ok(()),
-            WriteMode::ReplaceTable => self.defer_constraints().await,
+        match request.rewrites_table() {
+            true => self.defer_constraints().await,
+            false => Ok(()),
         }
     }
 

@@ -99,7 +99,8 @@ async fn is_remade(
     Ok(noted.database == database && noted.oid != table.oid)
 }
 
-/// Notes which table the stream's rows go to from now on.
+/// Notes which table the stream's rows go to from now on. Of another one it is not known that its
+/// rows are the step's own, which a resync has noted.
 pub(super) async fn note(
     conn: &mut PgConnection,
     endpoint: &Endpoint,
@@ -108,8 +109,9 @@ pub(super) async fn note(
 ) -> Result<(), ConnectorError> {
     let database = ledger::read_database(conn, endpoint).await?;
     sqlx::query(
-        "update highwater.stream set table_database = $2, table_oid = $3::int8::oid where \
-                 stream_id = $1",
+        "update highwater.stream set table_database = $2, table_oid = $3::int8::oid, resync = resync \
+         and table_database is not distinct from $2 and table_oid is not distinct from \
+         $3::int8::oid where stream_id = $1",
     )
     .bind(stream)
     .bind(database)
