@@ -3,6 +3,7 @@
 mod advise;
 mod again;
 mod cdc;
+mod connections;
 mod file;
 mod forms;
 mod graph;
@@ -21,6 +22,7 @@ use highwater_net::ClientTlsArgs;
 pub(crate) use self::advise::{AdviseArgs, InitArgs};
 pub(crate) use self::again::{CancelArgs, ResolveArgs, RetryArgs};
 pub(crate) use self::cdc::{CdcCommand, ResyncArgs};
+pub(crate) use self::connections::{ConnectionsCommand, TestArgs};
 pub(crate) use self::file::{FileArgs, OverlayArgs, names_a_file};
 pub(crate) use self::forms::{ColorWhen, OutputForm, ProgressForm};
 pub(crate) use self::graph::GraphArgs;
@@ -161,6 +163,18 @@ Examples:
 
 Reads from this machine, also where a cluster is named: references are resolved here.")]
     Advise(AdviseArgs),
+    /// The databases of a pipeline file
+    #[command(after_help = "\
+Examples:
+  highwater connections test pipeline.yaml           all of them
+  highwater connections test pipeline.yaml legacy    one
+
+Asks from this machine, also where a cluster is named: references are resolved here.")]
+    Connections {
+        /// What to do with them.
+        #[command(subcommand)]
+        command: ConnectionsCommand,
+    },
     /// Draws the steps of a pipeline file or of a run, and what each waits for
     #[command(after_help = "\
 Examples:
@@ -314,6 +328,7 @@ impl Command {
                 Self::Validate(_)
                     | Self::Init(_)
                     | Self::Advise(_)
+                    | Self::Connections { .. }
                     | Self::Context { .. }
                     | Self::Schema { .. }
                     | Self::Version

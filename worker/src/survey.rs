@@ -11,13 +11,26 @@ use highwater_common::facts::{ColumnFacts, ColumnKind, Engine, PartitionFacts, T
 use highwater_common::spec::{ColumnRules, TableName};
 use jiff::Timestamp;
 
-use crate::connector::{ConnectorError, Source, SourceProbe, Survey, SurveyRequest, Surveys};
+use crate::connector::{ConnectorError, ServerAsFound, Source, SourceProbe, Survey, SurveyRequest, Surveys};
 
 /// How long one table may take.
 const WITHIN: Duration = Duration::from_secs(60);
 /// Columns of a table that are looked at.
 const COLUMNS_MAX: usize = 6;
 const DAY_MICROS: u64 = 86_400_000_000;
+
+/// What a database says of itself, and of the role that asks.
+///
+/// # Errors
+/// Those of [`Surveys::server`], and resource `statement_timeout` when it takes longer than a minute.
+pub async fn server(source: &dyn Source) -> Result<ServerAsFound, ConnectorError> {
+    let asked = tokio::time::timeout(WITHIN, surveys(source)?.server()).await;
+    asked.unwrap_or_else(|_| {
+        let message = format!("it has not answered within {} s", WITHIN.as_secs());
+        let (class, code) = (ErrorClass::Resource, ErrorCode::StatementTimeout);
+        Err(ConnectorError::new(class, code, message))
+    })
+}
 
 /// Lists the tables of a database.
 ///

@@ -4,6 +4,7 @@ mod advise;
 mod cancel;
 mod cdc;
 mod cluster;
+mod connections;
 mod context;
 mod coverage;
 mod graph;
@@ -31,7 +32,7 @@ use highwater_runtime::Interrupts;
 use serde_json::Value;
 use tonic::Request;
 
-use crate::args::{Cli, ClusterCommand, Command, CoverageCommand, Global, OutputForm, SwapCommand};
+use crate::args::{Cli, ClusterCommand, Command, ConnectionsCommand, CoverageCommand, Global, OutputForm, SwapCommand};
 use crate::connect::{self, Connection, Fetched, Need, Where};
 use crate::contexts::Contexts;
 use crate::error::CliError;
@@ -75,6 +76,9 @@ async fn dispatch(command: &Command, context: &mut Context<'_>) -> Result<ExitCo
         Command::Validate(args) => validate::validate(context, args),
         Command::Init(args) => advise::init(context, args).await,
         Command::Advise(args) => advise::advise(context, args).await,
+        Command::Connections {
+            command: ConnectionsCommand::Test(args),
+        } => connections::test(context, args).await,
         Command::Graph(args) => graph::graph(context, args).await,
         Command::Plan(args) => plan::plan(context, args).await,
         Command::Run(args) => run::run(context, args).await,

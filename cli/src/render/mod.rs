@@ -4,6 +4,7 @@
 mod advise;
 mod audit;
 mod cluster;
+mod connections;
 mod contexts;
 mod explanation;
 mod graph;
@@ -19,6 +20,7 @@ mod yaml;
 pub(crate) use advise::advice;
 pub(crate) use audit::audit;
 pub(crate) use cluster::{cluster, workers};
+pub(crate) use connections::{Tested, tested};
 pub(crate) use contexts::contexts;
 pub(crate) use explanation::explanation;
 pub(crate) use graph::graph;

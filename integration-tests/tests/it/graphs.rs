@@ -216,3 +216,27 @@ async fn an_environment_and_what_is_set_reach_the_run() {
         spec(&["pipeline.yaml", "--env", "dev"]).await
     );
 }
+
+#[tokio::test]
+async fn a_database_is_asked_what_it_is_and_one_that_is_away_is_code_5() {
+    for engine in [Engine::Postgres, Engine::Sqlite] {
+        let mut site = Site::with_events(engine, "{mode: append}").await;
+        // WHEN both are asked THEN each answers with its version
+        let tested = site.finish(&["connections", "test", "pipeline.yaml"]).await;
+        assert_exit(&tested, 0);
+        assert_eq!(tested.stdout.matches(" ok: ").count(), 2, "{}", tested.stdout);
+        if engine == Engine::Postgres {
+            assert_says(&tested.stdout, "wal ");
+            // AND one that nobody listens for is told, and the other is asked all the same
+            site.point("TARGET_URL", "postgres://postgres@127.0.0.1:1/x".to_owned());
+            let away = site.finish(&["connections", "test", "pipeline.yaml"]).await;
+            assert_exit(&away, 5);
+            assert_says(&away.stdout, "source  ok: ");
+            assert_says(&away.stdout, "target  unreachable: ");
+            let one = ["connections", "test", "pipeline.yaml", "source"];
+            assert_exit(&site.finish(&one).await, 0);
+        }
+        let none = ["connections", "test", "pipeline.yaml", "nobody"];
+        assert_exit(&site.finish(&none).await, 4);
+    }
+}

@@ -53,7 +53,7 @@ pub use requests::{
 pub use rows::{RowBatch, RowFormat, RowStream, Rows, SliceRows, Value};
 pub use script::{BoundStatement, BoundValue, ScriptTx};
 pub use staging::{Pages, ReplaceTx, Snapshot, Snapshots, StageRequest, Stages};
-pub use surveys::{Stamping, Survey, SurveyRequest, Surveys, TABLES_MAX};
+pub use surveys::{ServerAsFound, Stamping, Survey, SurveyRequest, Surveys, TABLES_MAX};
 pub use traits::{
     Builds, ClaimOutcome, Claimed, CommitFailure, ExchangeTx, Horizons, MergeTx, Shadows, Source,
     Target, TargetTx,

@@ -4,6 +4,7 @@ use async_trait::async_trait;
 use highwater_common::advise::{Changes, LogAccess, MovedBy, Sight, TargetAsFound};
 use highwater_common::cursor::CursorKind;
 use highwater_common::spec::TableName;
+use serde::Serialize;
 
 use super::ConnectorError;
 
@@ -43,9 +44,27 @@ pub struct Stamping {
     pub doubts: Vec<String>,
 }
 
+/// What a database says of itself, and of the role that asks.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct ServerAsFound {
+    /// Its version: `15.18`.
+    pub version: String,
+    /// The role; empty where there are none.
+    pub role: String,
+    /// What a person wants to know of it, a few words each: `wal logical`.
+    pub says: Vec<String>,
+    /// What it or the role lacks where it is read, and what does not work for that.
+    pub lacks_as_source: Vec<String>,
+    /// The same where it is written.
+    pub lacks_as_target: Vec<String>,
+}
+
 /// Answers about tables for a recommendation. Changes nothing, and takes five seconds at most.
 #[async_trait]
 pub trait Surveys: Send + Sync {
+    /// What the database says of itself, and what the role may do as far as steps need it.
+    async fn server(&self) -> Result<ServerAsFound, ConnectorError>;
+
     /// The tables that people have made, in the order of their names, at most [`TABLES_MAX`].
     async fn tables(&self) -> Result<Vec<TableName>, ConnectorError>;
 

@@ -37,6 +37,7 @@ mod query;
 mod receipts;
 mod references;
 mod script;
+mod server;
 mod session;
 mod session_pool;
 mod slot;

@@ -13,10 +13,11 @@ use super::errors::classify;
 use super::exchange::read_exchange_facts;
 use super::horizon::{Viewer, doubts, viewer};
 use super::references::read_references;
+use super::server::server;
 use super::session::SessionRole;
 use crate::connector::sql_text::{Dialect, Sql};
 use crate::connector::{
-    ConnectorError, HorizonRequest, Stamping, Survey, SurveyRequest, Surveys, TABLES_MAX,
+    ConnectorError, HorizonRequest, ServerAsFound, Stamping, Survey, SurveyRequest, Surveys, TABLES_MAX,
 };
 
 /// Ordinary and partitioned tables, each once, without those that an extension has brought.
@@ -67,6 +68,13 @@ const MOVED: &str = "select exists (select from pg_trigger t join pg_proc p on p
 
 #[async_trait]
 impl Surveys for PostgresSource {
+    async fn server(&self) -> Result<ServerAsFound, ConnectorError> {
+        let mut conn = self.begin_survey().await?;
+        let found = server(&mut conn).await;
+        conn.close().await.ok();
+        found.map_err(|error| classify(self.endpoint(), "ask the server about itself", error))
+    }
+
     async fn tables(&self) -> Result<Vec<TableName>, ConnectorError> {
         let mut conn = self.begin_survey().await?;
         let rows = sqlx::query(TABLES)

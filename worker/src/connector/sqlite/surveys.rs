@@ -11,13 +11,35 @@ use super::catalog::{self, LEDGER_PREFIX};
 use super::session::{Purpose, Session};
 use super::source::SqliteSource;
 use super::sql;
-use crate::connector::{ConnectorError, Stamping, Survey, SurveyRequest, Surveys, TABLES_MAX};
+use crate::connector::{ConnectorError, ServerAsFound, Stamping, Survey, SurveyRequest, Surveys, TABLES_MAX};
 
 /// Rows whose size stands for that of all.
 const SAMPLED_ROWS: u32 = 1_000;
 
 #[async_trait]
 impl Surveys for SqliteSource {
+    async fn server(&self) -> Result<ServerAsFound, ConnectorError> {
+        let is_there = tokio::fs::try_exists(self.place().path()).await;
+        if !is_there.unwrap_or(true) {
+            return Ok(ServerAsFound {
+                version: "SQLite".to_owned(),
+                says: vec!["the file is not there yet".to_owned()],
+                lacks_as_source: vec!["there is nothing to read".to_owned()],
+                ..ServerAsFound::default()
+            });
+        }
+        let mut session = Session::open(self.place(), Purpose::Read).await?;
+        let version = sqlx::query_scalar::<_, String>("select sqlite_version()")
+            .fetch_one(session.conn())
+            .await;
+        session.close().await;
+        let version = version.map_err(self.place().failed("ask for the version"))?;
+        Ok(ServerAsFound {
+            version: format!("SQLite {version}"),
+            ..ServerAsFound::default()
+        })
+    }
+
     async fn tables(&self) -> Result<Vec<TableName>, ConnectorError> {
         let mut session = Session::open(self.place(), Purpose::Read).await?;
         let listed = sqlx::query_scalar::<_, String>(
