@@ -11,7 +11,9 @@ use highwater_common::facts::{ColumnFacts, ColumnKind, Engine, PartitionFacts, T
 use highwater_common::spec::{ColumnRules, TableName};
 use jiff::Timestamp;
 
-use crate::connector::{ConnectorError, ServerAsFound, Source, SourceProbe, Survey, SurveyRequest, Surveys};
+use crate::connector::{
+    ConnectorError, ServerAsFound, Source, SourceProbe, Survey, SurveyRequest, Surveys,
+};
 
 /// How long one table may take.
 const WITHIN: Duration = Duration::from_secs(60);

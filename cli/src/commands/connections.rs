@@ -15,10 +15,7 @@ use crate::exit::ExitCode;
 use crate::pipeline_file;
 use crate::render::{self, Tested};
 
-pub(super) async fn test(
-    context: &mut Context<'_>,
-    args: &TestArgs,
-) -> Result<ExitCode, CliError> {
+pub(super) async fn test(context: &mut Context<'_>, args: &TestArgs) -> Result<ExitCode, CliError> {
     let file = pipeline_file::read(&args.pipeline)?;
     let spec: Spec = spec::from_canonical(&file.spec).map_err(|_| {
         CliError::new(ExitCode::Unexpected, "the spec cannot be read back")
@@ -31,7 +28,11 @@ pub(super) async fn test(
     let meant = spec.connections.iter().filter(|(name, _)| is_meant(name));
     let meant: Vec<(&ConnectionName, &Connection)> = meant.collect();
     if meant.is_empty() {
-        let known: Vec<&str> = spec.connections.keys().map(ConnectionName::as_str).collect();
+        let known: Vec<&str> = spec
+            .connections
+            .keys()
+            .map(ConnectionName::as_str)
+            .collect();
         return Err(
             CliError::new(ExitCode::NothingSelected, "there is no such connection")
                 .at(args.pipeline.file.display().to_string())
@@ -49,8 +50,9 @@ pub(super) async fn test(
             let server = survey::server(source.as_ref()).await;
             server.map_err(|error| error.report.message.clone())
         };
-        let found: Result<ServerAsFound, String> =
-            context.unless_interrupted(async { Ok(asked.await) }).await?;
+        let found: Result<ServerAsFound, String> = context
+            .unless_interrupted(async { Ok(asked.await) })
+            .await?;
         tested.push(told(&spec, name, found));
     }
     let document = json!({

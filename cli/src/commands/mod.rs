@@ -32,7 +32,10 @@ use highwater_runtime::Interrupts;
 use serde_json::Value;
 use tonic::Request;
 
-use crate::args::{Cli, ClusterCommand, Command, ConnectionsCommand, CoverageCommand, Global, OutputForm, SwapCommand};
+use crate::args::{
+    Cli, ClusterCommand, Command, ConnectionsCommand, CoverageCommand, Global, OutputForm,
+    SwapCommand,
+};
 use crate::connect::{self, Connection, Fetched, Need, Where};
 use crate::contexts::Contexts;
 use crate::error::CliError;

@@ -26,7 +26,11 @@ pub(crate) struct Tested {
 /// A line for each connection, and below it what is lacking.
 #[must_use]
 pub(crate) fn tested(all: &[Tested], look: &Look) -> String {
-    let width = all.iter().map(|one| one.connection.len()).max().unwrap_or(0);
+    let width = all
+        .iter()
+        .map(|one| one.connection.len())
+        .max()
+        .unwrap_or(0);
     let mut text = String::new();
     for one in all {
         let name = format!("{:<width$}", one.connection);
@@ -40,7 +44,11 @@ pub(crate) fn tested(all: &[Tested], look: &Look) -> String {
         if !one.role.is_empty() {
             words.push(format!("role {}", tame(&one.role)));
         }
-        text.push_str(&format!("{name}  {} {}\n", look.good("ok:"), words.join(", ")));
+        text.push_str(&format!(
+            "{name}  {} {}\n",
+            look.good("ok:"),
+            words.join(", ")
+        ));
         for lack in &one.lacks {
             text.push_str(&format!("  {} {}\n", look.warn("lacks"), tame(lack)));
         }

@@ -199,7 +199,38 @@ async fn every_exit_code_is_reachable() {
                 .await,
         );
     }
-    assert_eq!(seen, [0, 3, 7, 8, 130, 1, 2, 4, 5, 6]);
+    // A task that waits for a person.
+    let mut in_doubt = samples::failed_run();
+    in_doubt.tasks.in_doubt = 1;
+    seen.push(ran("", in_doubt).await.1.number());
+    // A plan with something to do, asked for by its code.
+    let planned = RunDocument {
+        status: RunStatus::Planned,
+        ..samples::run()
+    };
+    let url = Scripted::new(Script::ending_with(planned)).on_port().await;
+    let mut shell = Shell::new(&format!("highwater plan p.yaml --coordinator {url}"));
+    let place = Where::new(&shell.cli.global, 4);
+    let after = AfterPlan {
+        exit_code: true,
+        ..AfterPlan::default()
+    };
+    let exit = plan_file(&mut shell.context(), &place, &pipeline(), after).await;
+    seen.push(exit.unwrap().number());
+    // A run that takes longer than somebody waits.
+    let url = Scripted::new(Script::endless()).on_port().await;
+    seen.push(
+        Shell::new(&format!(
+            "highwater wait r-71c --timeout 50ms --coordinator {url}"
+        ))
+        .execute()
+        .await,
+    );
+    assert_eq!(seen, [0, 3, 7, 8, 130, 1, 2, 4, 5, 6, 9, 10, 124]);
+    // And there is no other.
+    seen.sort_unstable();
+    let all: Vec<u8> = ExitCode::ALL.into_iter().map(ExitCode::number).collect();
+    assert_eq!(seen, all);
 }
 
 #[tokio::test]

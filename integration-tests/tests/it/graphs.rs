@@ -224,7 +224,12 @@ async fn a_database_is_asked_what_it_is_and_one_that_is_away_is_code_5() {
         // WHEN both are asked THEN each answers with its version
         let tested = site.finish(&["connections", "test", "pipeline.yaml"]).await;
         assert_exit(&tested, 0);
-        assert_eq!(tested.stdout.matches(" ok: ").count(), 2, "{}", tested.stdout);
+        assert_eq!(
+            tested.stdout.matches(" ok: ").count(),
+            2,
+            "{}",
+            tested.stdout
+        );
         if engine == Engine::Postgres {
             assert_says(&tested.stdout, "wal ");
             // AND one that nobody listens for is told, and the other is asked all the same

@@ -4,7 +4,6 @@ use async_trait::async_trait;
 use highwater_common::advise::{Changes, LogAccess, MovedBy, Sight, TargetAsFound};
 use highwater_common::cursor::CursorKind;
 use highwater_common::spec::TableName;
-use serde::Serialize;
 
 use super::ConnectorError;
 
@@ -45,7 +44,7 @@ pub struct Stamping {
 }
 
 /// What a database says of itself, and of the role that asks.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ServerAsFound {
     /// Its version: `15.18`.
     pub version: String,

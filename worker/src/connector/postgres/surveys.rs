@@ -17,7 +17,8 @@ use super::server::server;
 use super::session::SessionRole;
 use crate::connector::sql_text::{Dialect, Sql};
 use crate::connector::{
-    ConnectorError, HorizonRequest, ServerAsFound, Stamping, Survey, SurveyRequest, Surveys, TABLES_MAX,
+    ConnectorError, HorizonRequest, ServerAsFound, Stamping, Survey, SurveyRequest, Surveys,
+    TABLES_MAX,
 };
 
 /// Ordinary and partitioned tables, each once, without those that an extension has brought.

@@ -11,7 +11,9 @@ use super::catalog::{self, LEDGER_PREFIX};
 use super::session::{Purpose, Session};
 use super::source::SqliteSource;
 use super::sql;
-use crate::connector::{ConnectorError, ServerAsFound, Stamping, Survey, SurveyRequest, Surveys, TABLES_MAX};
+use crate::connector::{
+    ConnectorError, ServerAsFound, Stamping, Survey, SurveyRequest, Surveys, TABLES_MAX,
+};
 
 /// Rows whose size stands for that of all.
 const SAMPLED_ROWS: u32 = 1_000;
