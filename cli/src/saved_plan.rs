@@ -1,6 +1,7 @@
 //! Plans in files: what `plan --out` writes, and `run` carries out as it was shown, or refuses.
 
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use highwater_common::saved_plan::{SAVED_PLAN, SavedPlan, first_difference};
@@ -44,10 +45,8 @@ pub(crate) fn write(
     pipeline: &PipelineFile,
 ) -> Result<(), CliError> {
     let made_of = MadeOf {
-        file: pipeline
-            .path
-            .canonicalize()
-            .unwrap_or_else(|_| pipeline.path.clone()),
+        // As it is named, and not where links lead today: they may lead elsewhere tomorrow.
+        file: std::path::absolute(&pipeline.path).unwrap_or_else(|_| pipeline.path.clone()),
         typed: pipeline.typed.clone(),
         environment: pipeline.overlay.environment.clone(),
         params: pipeline.overlay.params.clone(),
@@ -56,6 +55,19 @@ pub(crate) fn write(
     if let Json::Object(entries) = &mut saved {
         entries.insert("made_of".to_owned(), json!(made_of));
         entries.insert("shown".to_owned(), shown.clone());
+    }
+    let is_the_file = std::path::absolute(path).is_ok_and(|path| path == made_of.file);
+    if is_the_file
+        || path
+            .canonicalize()
+            .ok()
+            .is_some_and(|path| pipeline.path.canonicalize().is_ok_and(|file| file == path))
+    {
+        return Err(
+            CliError::new(ExitCode::Usage, "the plan would replace its pipeline file")
+                .at(path.display().to_string())
+                .next("--out plan.json, or another name"),
+        );
     }
     let failed =
         |error| CliError::from_io(ExitCode::Unexpected, "cannot save the plan", path, &error);
@@ -139,8 +151,13 @@ impl PlanFile {
             params,
             sets,
         } = &self.made_of;
-        let Ok(text) = std::fs::read_to_string(file) else {
-            return Ok(());
+        let text = match std::fs::read_to_string(file) {
+            Ok(text) => text,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+            Err(error) => {
+                let what = "cannot compare the plan with its pipeline file";
+                return Err(CliError::from_io(ExitCode::Refused, what, file, &error));
+            }
         };
         let stale = |why: String| {
             CliError::new(ExitCode::Refused, "the plan is stale")
@@ -168,6 +185,12 @@ impl PlanFile {
 
     fn again(&self, program: &str, typed: &str) -> String {
         format!("{program} plan {typed} --out {}", self.path.display())
+    }
+
+    /// The environment of the file that it is of.
+    #[must_use]
+    pub(crate) fn environment(&self) -> Option<&str> {
+        self.made_of.environment.as_deref()
     }
 
     /// How the plan is made anew.

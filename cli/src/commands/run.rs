@@ -57,9 +57,22 @@ fn of_plan(
 ) -> Result<PipelineFile, CliError> {
     let OverlayArgs {
         params,
-        environment: _, // of the process, where no flag says it: the plan has its own
+        environment,
         sets,
     } = &args.pipeline.over;
+    let (asked, made) = (environment.as_deref(), plan.environment());
+    if asked.is_some() && asked != made {
+        let of = made.map_or_else(|| "no environment".to_owned(), |made| format!("`{made}`"));
+        return Err(
+            CliError::new(ExitCode::Usage, "the plan is of another environment")
+                .at(plan.path.display().to_string())
+                .why(format!(
+                    "it was made for {of}, and --env or HIGHWATER_ENV asks for `{}`",
+                    asked.unwrap_or_default()
+                ))
+                .next(plan.plan_again(&context.output.talk_look.program)),
+        );
+    }
     if !params.is_empty() || !sets.is_empty() || args.every.is_some() {
         return Err(CliError::new(
             ExitCode::Usage,

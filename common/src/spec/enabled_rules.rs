@@ -3,8 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use super::draft::{Draft, DraftStep};
-use super::model::When;
+use super::draft::{Draft, DraftStep, Located};
+use super::model::{Dependency, When};
 use super::problem::Problems;
 use crate::error_code::ErrorCode;
 
@@ -25,9 +25,7 @@ pub(super) fn check_enabled(draft: &Draft, problems: &mut Problems) {
     let needed = |step: &DraftStep, idle: &BTreeMap<&str, &'_ str>| {
         let mut edges = step.depends_on.iter();
         edges
-            .find(|edge| {
-                edge.value.when == When::Success && idle.contains_key(edge.value.step.as_str())
-            })
+            .find(|edge| needs(step, edge) && idle.contains_key(edge.value.step.as_str()))
             .map(|edge| edge.value.step.to_string())
     };
     loop {
@@ -49,7 +47,7 @@ pub(super) fn check_enabled(draft: &Draft, problems: &mut Problems) {
     for step in draft.steps.iter().filter(|step| step.is_enabled) {
         for edge in &step.depends_on {
             let on = edge.value.step.as_str();
-            let Some(cause) = idle.get(on).filter(|_| edge.value.when == When::Success) else {
+            let Some(cause) = idle.get(on).filter(|_| needs(step, edge)) else {
                 continue;
             };
             let message = match *cause == on {
@@ -66,4 +64,12 @@ pub(super) fn check_enabled(draft: &Draft, problems: &mut Problems) {
                 });
         }
     }
+}
+
+/// Whether a step cannot do without another one's success: what it continues it needs, however it
+/// waits.
+fn needs(step: &DraftStep, edge: &Located<Dependency>) -> bool {
+    let continued = step.continues.as_ref();
+    edge.value.when == When::Success
+        || continued.is_some_and(|continued| continued.value == edge.value.step)
 }

@@ -146,7 +146,7 @@ impl Leader {
             // Strictly after every other run, so that "older" is never a matter of the clock.
             reference_time_micros: match &submission.saved {
                 Some(plan) => plan.reference_time_micros,
-                None => self.clock.wall_micros().max(latest + 1),
+                None => self.clock.wall_micros().max(latest.saturating_add(1)),
             },
             intent: if submission.plan_only {
                 RunIntent::Plan

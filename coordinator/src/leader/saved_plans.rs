@@ -8,11 +8,12 @@ use highwater_common::errand::Errand;
 use highwater_common::error_code::ErrorCode;
 use highwater_common::facts::StepFacts;
 use highwater_common::id::{RunId, StepName};
+use highwater_common::record::RunIntent;
 
 use super::contain::contained;
 use super::facts::{self, FactsRecords};
 use super::{Leader, Submission, TermEnded};
-use crate::engine::Run;
+use crate::engine::{Run, Step, TaskTable};
 use crate::error::ServiceError;
 
 impl Leader {
@@ -31,10 +32,12 @@ impl Leader {
             Ok(Err(stale)) => return refused(stale.to_string()),
             Err(panic) => return refused(panic),
         }
-        // Whatever has begun since may have changed what is left to do.
+        // Whatever has begun since, or has gone on since, may have changed what is left to do.
         let has_begun_since = |run: &&Run| {
-            run.record.pipeline == *submission.pipeline()
-                && run.record.reference_time_micros >= saved.reference_time_micros
+            let record = &run.record;
+            let ended = record.ended_micros.unwrap_or(record.reference_time_micros);
+            record.pipeline == *submission.pipeline()
+                && record.reference_time_micros.max(ended) >= saved.reference_time_micros
                 && (run.may_have_begun() || run.is_active() || takes_back(run))
         };
         let since = self
@@ -47,10 +50,16 @@ impl Leader {
                 && run.record.reference_time_micros == saved.reference_time_micros
                 && run.record.spec_digest == saved.spec_digest;
             let short = self.short_of(&run.id);
-            return match (is_this, run.is_active()) {
+            let goes_on = run.is_active() && run.record.intent == RunIntent::Run;
+            return match (is_this, goes_on && !submission.fresh) {
                 (true, true) => Some(Ok((run.id, true))),
-                (true, false) => refused(format!("run {short} has carried it out already")),
-                (false, _) => refused(format!("run {short} of the pipeline has begun since")),
+                (true, false) => refused(format!(
+                    "run {short} was begun by it, and is {}",
+                    run.record.status
+                )),
+                (false, _) => refused(format!(
+                    "run {short} of the pipeline has begun or gone on since"
+                )),
             };
         }
         let before = self
@@ -81,6 +90,25 @@ impl Leader {
         }
         Ok(kept)
     }
+}
+
+/// Whether a step of a saved plan is planned again like any other: what its prepare found is the
+/// run's own doing, or nothing that anybody else had to do with.
+pub(super) fn may_plan_again(run: &Run, step: &Step, name: &StepName) -> bool {
+    let has_kept_rows = |table: &TaskTable| {
+        let mut waiting = table.retries.values();
+        waiting.any(|retry| retry.record.history.committed_rows > 0)
+    };
+    let has_begun =
+        step.counts().done > 0 || step.record.tasks_lost > 0 || step.tables().any(has_kept_rows);
+    let load = run.spec.steps.get(name).map(|step| step.strategy.load());
+    let window = load.and_then(|load| load.probe()?.window);
+    let goes_on = window.is_some_and(|window| window.continues.is_some());
+    // A swap whose table is not there makes it first, and is planned for what it has made.
+    let planned = step.plan.as_ref().and_then(|plan| plan.load_order.as_ref());
+    let shadow = planned.and_then(|load_order| load_order.shadow.as_ref());
+    let makes_its_table = shadow.is_some_and(|shadow| shadow.identity.is_empty());
+    has_begun || goes_on || makes_its_table
 }
 
 fn takes_back(run: &Run) -> bool {

@@ -17,7 +17,7 @@ use highwater_proto::convert::records::document_to_parts;
 use super::batch::Planned;
 use super::contain::contained;
 use super::planning::follow_plan;
-use super::saved_plans::stale_step;
+use super::saved_plans::{may_plan_again, stale_step};
 use super::word::Word;
 use super::{Leader, TermEnded};
 use crate::engine::{Change, ChangeKind};
@@ -68,7 +68,7 @@ impl Leader {
         Some(after_fence(
             step.plan.as_ref()?.depends_on.as_ref(),
             found,
-            match run.record.is_saved {
+            match run.record.is_saved && !may_plan_again(run, step, &lease.address.step) {
                 true => REPLANS_MAX, // as it was shown, or not at all
                 false => step.replans,
             },
