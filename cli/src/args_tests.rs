@@ -83,34 +83,6 @@ fn help_shows_every_verb_and_the_exit_codes() {
     Usage: highwater [OPTIONS] <COMMAND>
 
     Commands:
-      validate    Reads a pipeline file and reports everything that is wrong with it; needs no network
-      init        Writes a pipeline file of a database's tables, each loaded as it fits; `advise` says why
-      advise      Looks at tables and says which way to load each, and why; changes nothing
-      graph       Draws the steps of a pipeline file or of a run, and what each waits for
-      plan        Probes the sources and shows what a run would do; changes nothing
-      run         Runs a pipeline, or goes on with its unfinished run, and follows it to its end
-      status      Shows a run: counts by state, why tasks wait, what failed
-      ls          Lists runs, newest first
-      tasks       Lists the tasks of a run
-      logs        Shows what happened to a run's tasks lately
-      wait        Blocks until a run has ended, then ends with the run's own code
-      workers     The workers of a cluster
-      retry       Tries dead tasks of a run again, and the steps skipped after them
-      accept      Lets a run go on without tasks that are dead: what they would have loaded stays missing
-      resolve     Says whether a task that is in doubt was done, and lets its run go on
-      pause       Holds a run back, or some of it: what runs may end, and nothing more begins
-      resume      Lets a run go on that was held back
-      limits      Shows or changes how much of a run may be under way at once
-      skip        Leaves out steps that have not begun; what needs them is skipped with them
-      cancel      Cancels a run, and answers once its targets are fenced: nothing of it commits afterwards
-      coverage    Shows what the targets' ledgers hold of a pipeline's steps, and voids what is no longer true
-      watermarks  Where the steps' watermarks stand in their targets
-      cdc         The steps that follow a log
-      swap        The tables that swaps have exchanged
-      cluster     The cluster itself
-      context     The clusters that the configuration file names
-      schema      Prints the JSON Schema of the pipeline file
-      version     Prints the version
       validate     Reads a pipeline file and reports everything that is wrong with it; needs no network
       init         Writes a pipeline file of a database's tables, each loaded as it fits; `advise` says why
       advise       Looks at tables and says which way to load each, and why; changes nothing
@@ -125,10 +97,16 @@ fn help_shows_every_verb_and_the_exit_codes() {
       wait         Blocks until a run has ended, then ends with the run's own code
       workers      The workers of a cluster
       retry        Tries dead tasks of a run again, and the steps skipped after them
+      accept       Lets a run go on without tasks that are dead: what they would have loaded stays missing
       resolve      Says whether a task that is in doubt was done, and lets its run go on
+      pause        Holds a run back, or some of it: what runs may end, and nothing more begins
+      resume       Lets a run go on that was held back
+      limits       Shows or changes how much of a run may be under way at once
+      skip         Leaves out steps that have not begun; what needs them is skipped with them
       cancel       Cancels a run, and answers once its targets are fenced: nothing of it commits afterwards
       coverage     Shows what the targets' ledgers hold of a pipeline's steps, and voids what is no longer true
       watermarks   Where the steps' watermarks stand in their targets
+      cdc          The steps that follow a log
       swap         The tables that swaps have exchanged
       cluster      The cluster itself
       context      The clusters that the configuration file names

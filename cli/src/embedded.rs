@@ -273,8 +273,11 @@ impl Parts {
         };
         over.cancel();
         while commanding.join_next().await.is_some() {}
-        // the next process replaces what is left of it
-        std::fs::remove_file(dir.join(CONTROL_SOCKET)).ok();
+        // The next process replaces what is left of it. Who only looked never listened: the socket is
+        // that of a process which has begun meanwhile.
+        if !is_observer {
+            std::fs::remove_file(dir.join(CONTROL_SOCKET)).ok();
+        }
         // A stream that is still open holds the store, too; the folder is free all the same.
         store.close().await.ok();
         ended

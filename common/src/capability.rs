@@ -17,12 +17,13 @@ use crate::spec::{Connection, Step};
 pub struct Capabilities(u32);
 
 /// What is known beside the databases, and the word for each.
-const WORDS: [(Capabilities, &str); 10] = [
+const WORDS: [(Capabilities, &str); 11] = [
     (Capabilities::BACKFILL, "backfill"),
     (Capabilities::FULL_REFRESH, "full_refresh"),
     (Capabilities::SWAP, "swap"),
     (Capabilities::INCREMENTAL, "incremental"),
     (Capabilities::SQL, "sql"),
+    (Capabilities::PERIODS, "sql_periods"),
     (Capabilities::EXEC, "exec"),
     (Capabilities::CDC, "cdc"),
     (Capabilities::FOLLOW, "follow"),
@@ -60,10 +61,13 @@ impl Capabilities {
     /// To follow a log for as long as a run lasts, and to mark rows that the source deletes.
     pub const FOLLOW: Self = Self(1 << 9);
 
+    /// To run the statements of a step for single periods.
+    pub const PERIODS: Self = Self(1 << 10);
+
     /// To reach databases of this kind.
     #[must_use]
     pub const fn of_engine(engine: Engine) -> Self {
-        Self(1 << 10 << engine as u32)
+        Self(1 << 11 << engine as u32)
     }
 
     /// What programs of this version can do; no-op tasks only where they are allowed.
@@ -74,6 +78,7 @@ impl Capabilities {
         let strategies = Self::BACKFILL
             .and(Self::INCREMENTAL)
             .and(Self::SQL)
+            .and(Self::PERIODS)
             .and(Self::CDC)
             .and(Self::FOLLOW)
             .and(whole);

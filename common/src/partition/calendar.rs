@@ -121,6 +121,23 @@ impl Calendar {
         Ok(calendar)
     }
 
+    /// The same range in periods of another length.
+    ///
+    /// # Errors
+    /// [`PartitionError`] when its positions have no such periods, or there are too many.
+    pub fn with_grain(&self, grain: Grain) -> Result<Self, PartitionError> {
+        Self::new(CalendarRequest {
+            kind: self.kind,
+            grain,
+            tz: self.zone.name(),
+            start: self.start,
+            end: self.end,
+            min: None,
+            max: None,
+            empty: &[],
+        })
+    }
+
     /// How many partitions there are; at least one.
     pub(super) fn len(&self) -> u64 {
         self.raw().saturating_sub(self.hops.left_out()).max(1)

@@ -116,6 +116,12 @@ impl Partitioning {
         }
     }
 
+    /// Which partitions come first.
+    #[must_use]
+    pub const fn order(&self) -> Order {
+        self.order
+    }
+
     /// The rule.
     #[must_use]
     pub const fn rule(&self) -> &Rule {

@@ -75,8 +75,14 @@ impl Plan {
     ) -> Result<Self, Vec<PlanProblem>> {
         let mut steps = BTreeMap::new();
         let mut problems = Vec::new();
-        for (name, step) in &spec.steps {
-            match plan_step(&spec.name, name, step, facts.get(name)) {
+        // A step that follows another one is planned behind it.
+        let is_leading = |step: &Step| step.strategy.load().follows().is_none();
+        let (leading, following): (Vec<_>, Vec<_>) =
+            spec.steps.iter().partition(|(_, step)| is_leading(step));
+        for (name, step) in leading.into_iter().chain(following) {
+            let followed = step.strategy.load().follows();
+            let followed = followed.and_then(|other| steps.get(other));
+            match plan_following(&spec.name, name, step, facts.get(name), followed) {
                 Ok(plan) => {
                     steps.insert(name.clone(), plan);
                 }
@@ -127,9 +133,21 @@ pub fn plan_step(
     step: &Step,
     facts: Option<&StepFacts>,
 ) -> Result<StepPlan, Vec<PlanProblem>> {
+    plan_following(pipeline, name, step, facts, None)
+}
+
+/// The same, behind the plan of the step that it follows.
+fn plan_following(
+    pipeline: &PipelineName,
+    name: &StepName,
+    step: &Step,
+    facts: Option<&StepFacts>,
+    followed: Option<&StepPlan>,
+) -> Result<StepPlan, Vec<PlanProblem>> {
     let of = PlanContext {
         pipeline,
         step: name,
+        followed,
     };
     let mut plan = step.strategy.load().plan(&of, facts)?;
     settle_checks(name, step, facts, &mut plan)?;

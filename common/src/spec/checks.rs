@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::draft::{Draft, DraftStep, Located, Side};
 use super::enabled_rules::check_enabled;
+use super::follow_rules::check_following;
 use super::log_rules::check_slots;
 use super::problem::Problems;
 use super::script::statements;
@@ -24,6 +25,7 @@ pub(super) fn check_whole(draft: &Draft, problems: &mut Problems) {
     check_continued(draft, problems);
     check_scripts(draft, problems);
     check_slots(draft, problems);
+    check_following(draft, problems);
 }
 
 /// Statements are read as the database reads them that they are for.

@@ -192,6 +192,31 @@ fn draft_step(name: Located<String>, node: &Node) -> DraftStep {
             location: *location,
         });
     }
+    // What is followed goes before, too.
+    let followed = node.get("partition").and_then(|of| {
+        sited(of, "follow", &join(&name.path, "partition"), |node| {
+            node.as_text()?.parse().ok()
+        })
+    });
+    if let Some(Located {
+        value,
+        path,
+        location,
+    }) = followed
+        && depends_on
+            .iter()
+            .all(|edge: &Located<Dependency>| edge.value.step != value)
+    {
+        let value = Dependency {
+            step: value,
+            when: When::Success,
+        };
+        depends_on.push(Located {
+            value,
+            path,
+            location,
+        });
+    }
     let path = join(&name.path, "pools");
     let items = node.get("pools").map_or(&[][..], Node::items);
     let pools = items.iter().enumerate().filter_map(|(at, item)| {

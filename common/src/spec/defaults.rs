@@ -3,7 +3,8 @@
 
 use super::keys::FILE;
 use super::node::{Entry, Node, Value, join};
-use super::shape::{Form, Shape};
+use super::shape::{Form, Shape, tag_of};
+use super::step_keys::STEP;
 
 /// Writes shorthands out and lays `defaults` under every step. Values keep the place where they
 /// were written.
@@ -22,7 +23,37 @@ pub(super) fn long_form(file: &mut Node) {
         };
         for step in steps {
             lay(&defaults, &mut step.node, true);
+            settle_following(&mut step.node);
         }
+    }
+}
+
+/// A step that follows another one says so by naming it, whatever rule is laid under it; one of the
+/// strategy `sql` that names none is not cut at all.
+fn settle_following(step: &mut Node) {
+    let is_script = tag_of(&STEP, step) == Some("sql");
+    let Value::Map(entries) = &mut step.value else {
+        return;
+    };
+    if is_script {
+        entries.retain(|entry| !(entry.is_laid && entry.key == "partition"));
+    }
+    let partition = entries.iter_mut().find(|entry| entry.key == "partition");
+    let Some(Value::Map(keys)) = partition.map(|entry| &mut entry.node.value) else {
+        return;
+    };
+    let named = keys.iter().find(|entry| entry.key == "follow");
+    let Some(location) = named.map(|entry| entry.location) else {
+        return;
+    };
+    keys.retain(|entry| !(entry.is_laid && entry.key == "by"));
+    if keys.iter().all(|entry| entry.key != "by") {
+        keys.push(Entry {
+            key: "by".to_owned(),
+            location,
+            node: Node::text("follow", location),
+            is_laid: true,
+        });
     }
 }
 

@@ -136,7 +136,11 @@ fn program(of: &Program) -> Json {
 }
 
 fn script(of: &Script) -> Json {
-    json!({"strategy": {"type": "sql"}, "to": target(&of.to), "sql": of.sql})
+    let mut script = json!({"strategy": {"type": "sql"}, "to": target(&of.to), "sql": of.sql});
+    let follow = of.follow.as_ref();
+    let follow = follow.map(|of| json!({"by": "follow", "follow": of.step, "grain": of.grain}));
+    insert(&mut script, "partition", follow);
+    script
 }
 
 fn swap(of: &Swap) -> Json {

@@ -353,7 +353,7 @@ mod tests {
         let partition = explain("steps.partition").unwrap_or_default();
         assert_eq!(
             partition[0].only_with.as_deref(),
-            Some("strategy: backfill or swap")
+            Some("strategy: backfill or swap or sql")
         );
         assert!(partition[0].keys.iter().any(|(key, _)| key == "grain"));
         assert_eq!(

@@ -189,6 +189,19 @@ pub struct Script {
     pub to: TargetTable,
     /// The statements, as [`statements`](super::statements) reads them.
     pub sql: String,
+    /// What they run for, one after the other; once for all when missing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub follow: Option<Follow>,
+}
+
+/// The periods of another step's table that statements run for: each by itself, once its rows are
+/// there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Follow {
+    /// The other step.
+    pub step: StepName,
+    /// How long a period is, on the clock of the other step.
+    pub grain: Grain,
 }
 
 /// How far a window may reach.

@@ -5,6 +5,7 @@ use super::columns::check_columns;
 use super::data_check;
 use super::decode::merges_without_cursor;
 use super::fields::{duration, whole, word};
+use super::follow_rules::{check_cut, check_followed};
 use super::log_rules::check_log;
 use super::model::{Reprocess, RetryPolicy};
 use super::node::{Entry, Node, join, shortened};
@@ -33,6 +34,7 @@ pub(super) fn check_step(step: &Node, path: &str, problems: &mut Problems) {
     match strategy {
         Some("backfill") => {
             rules.needs_partition(problems);
+            check_cut(step, path, problems);
             rules.needs_write_mode(problems);
             rules.write_mode(problems);
             check_columns(step, path, problems);
@@ -48,7 +50,10 @@ pub(super) fn check_step(step: &Node, path: &str, problems: &mut Problems) {
             rules.target(problems);
         }
         Some("exec") => check_program(step, path, problems),
-        Some("sql") => rules.script(problems),
+        Some("sql") => {
+            rules.script(problems);
+            check_followed(step, path, problems);
+        }
         Some("cdc") => {
             rules.needs_write_mode(problems);
             let with = "cdc`, whose log tells which change is newer";

@@ -5,14 +5,19 @@
 //! `sqlite3_complete`), so that a semicolon in one of them parts nothing. A placeholder becomes a
 //! parameter of the server's; its value never becomes text of a statement.
 
+mod parameters;
 mod quotes;
 mod words;
 
 use std::fmt;
 
+pub(super) use self::parameters::literal;
+pub use self::parameters::{LiteralKind, Parameter};
+use self::parameters::{position_type, postgres_type, read_literal};
 use self::quotes::{dollar_mark, is_word_start, single_quoted, until_mark};
 use self::words::{MARKS, changes_rows, makes_body, stands_alone};
-use super::value::{BoundForm, bound};
+use crate::cursor::CursorKind;
+use crate::cursor_form::CursorForm;
 use crate::engine::Engine;
 
 /// Words of a statement that are looked at: enough to know what it is.
@@ -31,75 +36,6 @@ pub struct Statement {
     pub line: usize,
     /// Whether the number that the server answers with is one of rows that it has changed.
     pub changes_rows: bool,
-}
-
-/// A value that goes into a statement.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Parameter {
-    /// `{run.id}`: the id of the run.
-    RunId,
-    /// `{run.reference_time}`: what "now" means for all of the run.
-    ReferenceTime,
-    /// `{pipeline}`: the name of the pipeline.
-    Pipeline,
-    /// `{step}`: the name of the step.
-    Step,
-    /// What `${param:since}` becomes: a value.
-    Literal {
-        /// As it is written.
-        value: String,
-        /// What it is.
-        of: LiteralKind,
-    },
-}
-
-/// What a literal is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LiteralKind {
-    /// Any text.
-    Text,
-    /// A whole number.
-    Integer,
-    /// A day.
-    Date,
-    /// A time, with a zone or without one.
-    Timestamp,
-}
-
-impl LiteralKind {
-    const ALL: [Self; 4] = [Self::Text, Self::Integer, Self::Date, Self::Timestamp];
-
-    /// The word for it.
-    pub(super) const fn word(self) -> &'static str {
-        match self {
-            Self::Text => "text",
-            Self::Integer => "integer",
-            Self::Date => "date",
-            Self::Timestamp => "timestamp",
-        }
-    }
-}
-
-/// How a value stands in a script; what [`statements`] reads as [`Parameter::Literal`]. It has no
-/// letter that could end a quote or a comment which it stands in.
-pub(super) fn literal(value: &str, of: LiteralKind) -> String {
-    let digits: String = value.bytes().map(|byte| format!("{byte:02x}")).collect();
-    format!("{{{}:{digits}}}", of.word())
-}
-
-/// The value of a text that [`literal`] has written, without its braces.
-fn read_literal(text: &str) -> Option<Parameter> {
-    let (word, digits) = text.split_once(':')?;
-    let of = LiteralKind::ALL
-        .into_iter()
-        .find(|kind| kind.word() == word)?;
-    if !digits.len().is_multiple_of(2) {
-        return None;
-    }
-    let pairs = digits.as_bytes().chunks(2);
-    let bytes = pairs.map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok());
-    let value = String::from_utf8(bytes.collect::<Option<_>>()?).ok()?;
-    Some(Parameter::Literal { value, of })
 }
 
 /// Why a text is no script.
@@ -135,6 +71,19 @@ impl fmt::Display for Statement {
 /// [`ScriptError`] for the first that is not closed, holds a placeholder that is not known, or
 /// cannot be part of a transaction.
 pub fn statements(script: &str, engine: Engine) -> Result<Vec<Statement>, ScriptError> {
+    statements_over(script, engine, CursorKind::Instant, CursorForm::Native)
+}
+
+/// The same, of a script that runs for periods whose positions are of `kind`, written in `form`.
+///
+/// # Errors
+/// As [`statements`].
+pub fn statements_over(
+    script: &str,
+    engine: Engine,
+    kind: CursorKind,
+    form: CursorForm,
+) -> Result<Vec<Statement>, ScriptError> {
     // A temporary table of such a name would stand before the ledger's.
     if engine == Engine::Sqlite && script.to_ascii_lowercase().contains("_highwater_") {
         return Err(ScriptError {
@@ -148,6 +97,7 @@ pub fn statements(script: &str, engine: Engine) -> Result<Vec<Statement>, Script
         at: 0,
         line: 1,
         engine,
+        position: position_type(kind, form),
         open: Open::default(),
         done: Vec::new(),
     };
@@ -187,6 +137,8 @@ struct Lexer<'s> {
     at: usize,
     line: usize,
     engine: Engine,
+    /// PostgreSQL's type of a position.
+    position: &'static str,
     open: Open,
     done: Vec<Statement>,
 }
@@ -328,6 +280,8 @@ impl<'s> Lexer<'s> {
         };
         let parameter = match name.trim() {
             "run.id" => Parameter::RunId,
+            "partition.start" => Parameter::PartitionStart,
+            "partition.end" => Parameter::PartitionEnd,
             "run.reference_time" => Parameter::ReferenceTime,
             "pipeline" => Parameter::Pipeline,
             "step" => Parameter::Step,
@@ -351,7 +305,7 @@ impl<'s> Lexer<'s> {
         };
         let number = at.saturating_add(1);
         let written = if self.engine == Engine::Postgres {
-            format!("${number}::{}", postgres_type(&parameter))
+            format!("${number}::{}", postgres_type(&parameter, self.position))
         } else {
             format!("?{number}")
         };
@@ -462,27 +416,19 @@ impl<'s> Lexer<'s> {
 }
 
 /// What may stand in braces.
-const NAMES: [&str; 4] = ["{run.id}", "{run.reference_time}", "{pipeline}", "{step}"];
-const KNOWN: &str = "write {run.id}, {run.reference_time}, {pipeline}, {step} or ${param:name}";
+const NAMES: [&str; 6] = [
+    "{run.id}",
+    "{run.reference_time}",
+    "{pipeline}",
+    "{step}",
+    "{partition.start}",
+    "{partition.end}",
+];
+const KNOWN: &str = "write {run.id}, {run.reference_time}, {pipeline}, {step}, {partition.start}, {partition.end} or \
+     ${param:name}";
 const BRACES: &str = "a brace itself is written twice";
 const ALONE: &str = "all statements of a step are one transaction with its receipt: leave it out, or run \
      it elsewhere";
-
-fn postgres_type(parameter: &Parameter) -> &'static str {
-    match parameter {
-        Parameter::RunId | Parameter::Pipeline | Parameter::Step => "text",
-        Parameter::ReferenceTime => "timestamptz",
-        Parameter::Literal { value, of } => match of {
-            LiteralKind::Text => "text",
-            LiteralKind::Integer => "int8",
-            LiteralKind::Date => "date",
-            LiteralKind::Timestamp if matches!(bound(value), Some(BoundForm::Instant(_))) => {
-                "timestamptz"
-            }
-            LiteralKind::Timestamp => "timestamp",
-        },
-    }
-}
 
 #[cfg(test)]
 mod tests;

@@ -18,7 +18,12 @@ const WRITING: &[&str] = &[
 const LOGGED: &[&str] = &["cdc"];
 const SQL: &[&str] = &["sql"];
 const EXEC: &[&str] = &["exec"];
-const PARTITIONED: &[&str] = &["backfill", "swap"];
+const PARTITIONED: &[&str] = &["backfill", "swap", "sql"];
+/// The rules that cut a table by a column of it.
+const CUTTING: &[&str] = &["calendar", "integer"];
+/// The rules by civil periods.
+const CIVIL: &[&str] = &["calendar", "follow"];
+const FOLLOWING: &[&str] = &["follow"];
 const CALENDAR: &[&str] = &["calendar"];
 const INTEGER: &[&str] = &["integer"];
 const TASKS_MAX: u64 = 100_000;
@@ -47,7 +52,7 @@ pub(super) static STEP: Fields = Fields {
         Key::new(
             "partition",
             Shape::Fields(&PARTITION),
-            "How the table is cut; each part loads on its own. Required with `backfill`.",
+            "How the table is cut; each part loads on its own. With `sql`: whose periods they run for.",
         )
         .only(PARTITIONED),
         Key::new("write", Shape::Fields(&WRITE), "How rows are written.").only(MOVING),
@@ -262,20 +267,26 @@ static PARTITION: Fields = Fields {
     shorthand: None,
     is_merged: true,
     keys: &[
-        Key::new("by", Shape::Words(&PARTITION_BY), "The rule that cuts.").required(),
+        Key::new(
+            "by",
+            Shape::Words(&PARTITION_BY),
+            "The rule that cuts; follow where `follow` names a step.",
+        )
+        .required(),
         Key::new(
             "column",
             Shape::Text,
             "The column that is cut; its values never change.",
         )
-        .required(),
+        .required()
+        .only(CUTTING),
         Key::new(
             "grain",
             Shape::Words(&GRAINS),
             "How long a civil period is.",
         )
         .required()
-        .only(CALENDAR),
+        .only(CIVIL),
         Key::new("tz", Shape::Zone, "The zone whose midnights count; UTC.").only(CALENDAR),
         Key::new(
             "width",
@@ -293,14 +304,22 @@ static PARTITION: Fields = Fields {
             "nulls",
             Shape::Words(&NULLS),
             "What happens to rows whose column is NULL; partition: they are one of their own.",
-        ),
-        Key::later("follow", "it belongs to the strategy `sql`"),
+        )
+        .only(CUTTING),
+        Key::new(
+            "follow",
+            Shape::Name,
+            "The `backfill` whose periods the statements run for, each once its rows are there.",
+        )
+        .required()
+        .only(FOLLOWING),
     ],
 };
 
-static PARTITION_BY: [Word; 4] = [
+static PARTITION_BY: [Word; 5] = [
     Word::new("calendar"),
     Word::new("integer"),
+    Word::new("follow"),
     Word::later("keyset", "cut by a time or by a whole number"),
     Word::later("hash", "cut by a time or by a whole number"),
 ];

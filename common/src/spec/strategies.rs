@@ -7,7 +7,7 @@ use super::draft::{DraftStep, Side};
 use super::fields::{boolean, duration, or, under, whole, word};
 use super::log_step::{Cdc, DELETED_AT, Deletes, Until};
 use super::model::{
-    Backfill, CursorNulls, FullRefresh, HorizonRule, Incremental, Nulls, Order, Partition,
+    Backfill, CursorNulls, Follow, FullRefresh, HorizonRule, Incremental, Nulls, Order, Partition,
     PartitionBy, Reprocess, Script, Shrinking, Swap,
 };
 use super::node::{Node, Scalar, ScalarKind, Value};
@@ -67,6 +67,14 @@ pub(super) fn script(node: &Node, draft: &DraftStep) -> Option<Script> {
             ..target(node, draft)?
         },
         sql: draft.script.clone()?.value,
+        follow: or(node.get("partition"), None, |node| follow(node).map(Some))?,
+    })
+}
+
+fn follow(node: &Node) -> Option<Follow> {
+    Some(Follow {
+        step: node.get("follow")?.as_text()?.parse().ok()?,
+        grain: word(node.get("grain")?)?,
     })
 }
 

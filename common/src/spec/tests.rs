@@ -126,6 +126,14 @@ steps:
     sql: |
       delete from mart.kpis where day >= ${param:since};
       insert into mart.kpis select {run.id}, {run.reference_time}, {pipeline}, {step}, '{}', count(*) from x;
+  ledger:
+    strategy: {type: backfill, start: 2013-01-01, end: 2014-01-01}
+    from: {table: ledger}
+  ledger_months:
+    strategy: sql
+    partition: {follow: ledger, grain: month}
+    to: {table: mart.ledger_months}
+    sql: delete from mart.ledger_months where day >= {partition.start} and day < {partition.end}
   features:
     strategy: exec
     command: [/opt/jobs/features, "--until={run.reference_time}", "${param:since}"]
@@ -606,11 +614,7 @@ fn what_is_not_built_yet_is_refused_and_never_ignored() {
             "name: flights\nschedule: {cron: x}\n",
             "schedule",
         ),
-        (
-            "grain: day",
-            "grain: day, follow: x",
-            "steps.flights.partition.follow",
-        ),
+        ("by: calendar", "by: keyset", "steps.flights.partition.by"),
         (
             "type: sqlite, path: flights.db",
             "type: mariadb",

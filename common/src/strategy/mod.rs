@@ -93,6 +93,12 @@ pub trait Load: Sync {
         Vec::new()
     }
 
+    /// The step whose partitions it follows: a task of it may run once the same range is committed
+    /// there.
+    fn follows(&self) -> Option<&StepName> {
+        None
+    }
+
     /// Whether an attempt whose end nobody knows may be followed by another one: what is one
     /// transaction either happened or did not, and its receipt says so.
     fn may_run_again(&self) -> bool {
@@ -173,6 +179,8 @@ pub struct PlanContext<'a> {
     pub pipeline: &'a PipelineName,
     /// The step.
     pub step: &'a StepName,
+    /// The plan of the step that it follows, if it does.
+    pub followed: Option<&'a StepPlan>,
 }
 
 impl Strategy {

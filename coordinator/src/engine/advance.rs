@@ -2,11 +2,13 @@
 
 use highwater_common::assignment::AttemptError;
 use highwater_common::id::{RunId, StepName};
+use highwater_common::plan::PhaseKind;
 use highwater_common::record::RunIntent;
 use highwater_common::spec::When;
 use highwater_common::status::{RunEvent, RunStatus, StepStatus};
 use highwater_common::task::TaskState;
 
+use super::followed::{Followed, stranded, undone};
 use super::step::{Stage, Step};
 use super::view::{Cluster, Run};
 
@@ -154,6 +156,8 @@ fn of_step(run: &Run, name: &StepName) -> Option<Advance> {
                 let tolerated = tolerated.map_or(0, |known| known.tolerate_dead);
                 match (other.record.status, edge.when) {
                     (StepStatus::Running, _) if other.is_live(tolerated) => {}
+                    // What follows another step goes on beside it.
+                    (StepStatus::Running, When::Success) if is_followed(run, name, &edge.step) => {}
                     (StepStatus::Pending | StepStatus::Running, When::Success | When::Done) => {
                         may_start = false
                     }
@@ -178,11 +182,37 @@ fn of_step(run: &Run, name: &StepName) -> Option<Advance> {
             }
         }
         StepStatus::Running if step.is_replanned() => of_replanned_step(run, name, step, to),
-        StepStatus::Running => of_running_step(step, known.tolerate_dead, to),
+        StepStatus::Running => match stranded(run, name) {
+            Some(why) => to(StepStatus::Failed, why),
+            None if step.open() == 0 && is_run_over_other_rows(run, name, step) => {
+                let why = undone(run, name);
+                to(StepStatus::Failed, why.unwrap_or_default())
+            }
+            None => of_running_step(step, known.tolerate_dead, to),
+        },
         StepStatus::Success | StepStatus::Failed | StepStatus::Skipped | StepStatus::Cancelled => {
             None
         }
     }
+}
+
+/// Whether all that is left of a step is its close, and what it did does not stand.
+fn is_run_over_other_rows(run: &Run, name: &StepName, step: &Step) -> bool {
+    let tolerated = run
+        .spec
+        .steps
+        .get(name)
+        .map_or(0, |known| known.tolerate_dead);
+    let is_closing = match step.stage(tolerated) {
+        Stage::In(phase) => step.kind(step.generation, phase) == Some(PhaseKind::Close),
+        Stage::Failed(_) | Stage::Over => false,
+    };
+    is_closing && undone(run, name).is_some()
+}
+
+/// Whether a step follows another one, some of whose tasks may be committed already.
+fn is_followed(run: &Run, name: &StepName, other: &StepName) -> bool {
+    Followed::by(run, name).is_some_and(|followed| followed.name == other && followed.is_running())
 }
 
 fn of_replanned_step(

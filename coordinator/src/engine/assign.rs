@@ -11,6 +11,7 @@ use highwater_common::record::{RunIntent, TaskAddress};
 use highwater_common::status::RunStatus;
 
 use super::budget::{Budgets, Uses, uses};
+use super::followed::{released, waits_with_its_close};
 use super::placement::{Demand, FreeSlots, Placement, Seat, able, is_avoided};
 use super::reach::Reach;
 use super::retries::avoids_until;
@@ -212,6 +213,9 @@ impl<'a> StepQueue<'a> {
             step.table(generation, phase)?,
             step.kind(generation, phase)?,
         );
+        if waits_with_its_close(run, name, kind) {
+            return None;
+        }
         let is_fencing = run.record.status == RunStatus::Cancelling;
         let demand = Demand::of(known, &run.spec.connections);
         // A fence keeps a run from ending, and a later one from beginning: it waits for nobody in
@@ -221,8 +225,11 @@ impl<'a> StepQueue<'a> {
         } else {
             demand
         };
-        let due: Box<dyn Iterator<Item = u64> + 'a> =
-            Box::new(table.retries.due(now_millis).chain(table.pending()));
+        let retries = table.retries.due(now_millis);
+        let due: Box<dyn Iterator<Item = u64> + 'a> = match released(run, name, kind, table) {
+            Some(released) => Box::new(retries.chain(released)),
+            None => Box::new(retries.chain(table.pending())),
+        };
         let avoids = !is_fencing && table.retries.any_avoids(now_millis);
         Some(Self {
             name,

@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use highwater_common::assignment::Work;
 use highwater_common::id::StepName;
+use highwater_common::partition::Rule;
 use highwater_common::plan::{Phase, Tasks};
 use highwater_common::record::TaskAddress;
 use highwater_common::selection::{Picked, Selection, SelectionError};
@@ -35,8 +36,14 @@ impl Chosen {
                 let plan = run.steps.get(&name).and_then(|step| step.plan.as_ref());
                 let partitions = plan.and_then(|plan| plan.partitions());
                 let kind = partitions.map(|partitions| partitions.partitioning().kind());
-                let known = run.spec.steps.get(&name);
-                let tz = known.map_or("UTC", |step| step.strategy.load().zone());
+                let rule = partitions.map(|partitions| partitions.partitioning().rule());
+                let tz = match rule {
+                    Some(Rule::Calendar(calendar)) => calendar.tz(),
+                    Some(Rule::Integer(_) | Rule::Single(_)) | None => {
+                        let known = run.spec.steps.get(&name);
+                        known.map_or("UTC", |step| step.strategy.load().zone())
+                    }
+                };
                 let picked = selection.picked(&name, kind, tz)?;
                 steps.entry(name).or_default().push(picked);
             }
@@ -69,7 +76,15 @@ impl Chosen {
                 .then(|| partitioning.ranges()..partitioning.len()),
             Picked::Range(range) => Some(partitioning.ordinals_over(range)),
         };
-        Some(picked.iter().filter_map(ordinals).collect())
+        let mut found: Vec<Range<u64>> = picked.iter().filter_map(ordinals).collect();
+        found.sort_by_key(|range| range.start);
+        // Each task once, also where two selections mean it.
+        let mut behind = 0;
+        for range in &mut found {
+            range.start = range.start.max(behind);
+            behind = range.end.max(behind);
+        }
+        Some(found)
     }
 
     /// Whether the task at `address` is meant.

@@ -9,6 +9,7 @@ use highwater_common::plan::PhaseKind;
 use highwater_common::status::RunStatus;
 
 use super::budget::{Budgets, uses};
+use super::followed::{released, waits_with_its_close};
 use super::placement::Demand;
 use super::view::{Cluster, Run, Session};
 
@@ -147,7 +148,13 @@ fn wanted<'a>(
     let (step, known) = (run.steps.get(name)?, run.spec.steps.get(name)?);
     let (generation, phase) = run.due_phase(name)?;
     let table = step.table(generation, phase)?;
-    let mut wanted = table.counts.pending.saturating_add(table.counts.open);
+    let kind = step.kind(generation, phase)?;
+    if waits_with_its_close(run, name, kind) {
+        return None;
+    }
+    let released = released(run, name, kind, table);
+    let waiting = released.map_or(table.counts.pending, |released| released.len() as u64);
+    let mut wanted = waiting.saturating_add(table.counts.open);
     let is_fence = generation == 0 && PhaseKind::of_no_plan(phase) == Some(PhaseKind::Fence);
     if !is_fence {
         let uses = uses(known, step);

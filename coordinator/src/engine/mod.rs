@@ -23,6 +23,7 @@ mod counts;
 mod document;
 #[cfg(test)]
 mod fixtures;
+mod followed;
 mod leases;
 mod outages;
 mod placement;

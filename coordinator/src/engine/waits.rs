@@ -11,6 +11,7 @@ use highwater_common::status::{RunStatus, StepStatus};
 
 use super::assign::open_of;
 use super::budget::{Budgets, uses};
+use super::followed::{Followed, released, waits_with_its_close};
 use super::placement::{Demand, able, carries, is_avoided};
 use super::reach::Reach;
 use super::retries::avoids_until;
@@ -84,7 +85,9 @@ pub(super) fn waits(cluster: &Cluster, run: &Run, name: &StepName, now_millis: i
         ));
     }
     let pending = step.counts().pending;
-    if pending > 0 && step.record.status == StepStatus::Running {
+    if let Some(reason) = upstream_wait(run, name, step) {
+        reasons.push(reason);
+    } else if pending > 0 && step.record.status == StepStatus::Running {
         reasons.extend(limits_met(cluster, run, name, step, known).map(|limit| {
             format!(
                 "{pending} task{}: {limit}",
@@ -93,6 +96,25 @@ pub(super) fn waits(cluster: &Cluster, run: &Run, name: &StepName, now_millis: i
         }));
     }
     reasons
+}
+
+/// The tasks of a step that wait for rows of the one that it follows, when none may run.
+fn upstream_wait(run: &Run, name: &StepName, step: &Step) -> Option<String> {
+    let followed = Followed::by(run, name).filter(|_| step.record.status == StepStatus::Running)?;
+    let mut tables = step.planned_tables();
+    let (_, phase, table) = tables.find(|(_, phase, _)| phase.kind == PhaseKind::Statements)?;
+    if table.has_ended() && !followed.status().has_ended() {
+        return Some(format!("waits for the end of {}", followed.name));
+    }
+    let released = released(run, name, phase.kind, table)?;
+    (table.counts.pending > 0 && released.is_empty()).then(|| {
+        format!(
+            "{} of {} periods wait for rows of {} that are not committed",
+            table.counts.pending,
+            table.counts.planned(),
+            followed.name
+        )
+    })
 }
 
 /// The tasks of a step that wait for a connection which is away, and for which one.
@@ -193,7 +215,7 @@ fn set_up_wait(
         | PhaseKind::Follow
         | PhaseKind::Execute => false,
     };
-    let waits = is_shown && table.counts.pending > 0;
+    let waits = is_shown && table.counts.pending > 0 && !waits_with_its_close(run, name, kind);
     let limit = if waits {
         limits_met(cluster, run, name, step, known)
     } else {

@@ -10,7 +10,7 @@ use super::batch::Planned;
 use super::runs::cut;
 use super::word::{Verdict, Word};
 use super::{Leader, TermEnded};
-use crate::engine::{Change, ChangeKind, Chosen, Outages, Run};
+use crate::engine::{Change, ChangeKind, Chosen, Outages, Run, Step};
 use crate::error::ServiceError;
 
 /// The longest word that is kept with a task that a run goes on without, in bytes.
@@ -58,12 +58,25 @@ impl Leader {
             self.apply_changes(changes).await?;
             return Ok(Ok(resolved));
         }
-        let is_meant = |name: &StepName| chosen.has(name);
+        // What follows a step that goes on goes on with it.
+        let is_meant = |name: &StepName| {
+            let known = run.spec.steps.get(name);
+            let followed = known.and_then(|step| step.strategy.load().follows());
+            chosen.has(name) || followed.is_some_and(|other| chosen.has(other))
+        };
+        let has_changes = |name: &StepName| {
+            let mut changed = changes.iter();
+            verdict.is_none() && changed.any(|planned| planned.change.address.step == *name)
+        };
         let reopened: Vec<(StepName, StepStatus)> = run
             .steps
             .iter()
             .filter_map(|(name, step)| match step.record.status {
                 StepStatus::Failed if is_meant(name) => Some((name.clone(), StepStatus::Running)),
+                // One that had gone on without tasks has them again.
+                StepStatus::Success if has_changes(name) => {
+                    Some((name.clone(), StepStatus::Running))
+                }
                 StepStatus::Skipped => Some((name.clone(), StepStatus::Pending)),
                 StepStatus::Failed
                 | StepStatus::Pending
@@ -158,6 +171,8 @@ impl Leader {
                     if table.state(*ordinal) != meant
                         || !chosen.takes(run, address)
                         || (verdict == Some(Verdict::Accepted) && is_accepted)
+                        // What a person goes on without is tried again where he names it.
+                        || (verdict.is_none() && is_accepted && selections.is_empty())
                     {
                         continue;
                     }
@@ -182,7 +197,14 @@ impl Leader {
                 }
             }
         }
-        if changes.is_empty() {
+        // A step that follows another one may have failed with nothing dead of its own.
+        let is_stranded = |(name, step): (&StepName, &Step)| {
+            verdict.is_none()
+                && chosen.has(name)
+                && step.record.status == StepStatus::Failed
+                && step.counts().pending > 0
+        };
+        if changes.is_empty() && !run.steps.iter().any(is_stranded) {
             let run = self.short_of(&id);
             return Err(match verdict {
                 None => ServiceError::NothingToRetry { run },

@@ -19,6 +19,8 @@ use crate::store::keys::{RecordKey, prefix};
 
 /// The longest name of an operator that is kept, in characters.
 const NAME_CHARS_MAX: usize = 100;
+/// Stands behind a name that a certificate proves, and behind no other.
+const PROVEN: &str = "(certificate)";
 /// Records that one answer holds at the most.
 const AUDITS_MAX: usize = 1_000;
 
@@ -36,11 +38,14 @@ pub(super) fn operator(metadata: &MetadataMap, extensions: &Extensions) -> Strin
     let given = metadata.get(OPERATOR_METADATA);
     let given = given.and_then(|name| name.to_str().ok()).map(printable);
     let given = given.filter(|name| !name.is_empty());
+    let given = given.unwrap_or_else(|| "somebody".to_owned());
     let is_passed_on = metadata.contains_key(RELAYED_METADATA);
-    let caller = extensions.get::<Caller>().filter(|_| !is_passed_on);
+    let caller = extensions.get::<Caller>();
     match caller.and_then(|caller| caller.certificate.as_deref()) {
-        Some(name) => format!("{} (certificate)", printable(name)),
-        None => given.unwrap_or_else(|| "somebody".to_owned()),
+        // Whoever passes a call on vouches for what he says of it.
+        Some(name) if is_passed_on => format!("{given}, passed on by {}", printable(name)),
+        Some(name) => format!("{} {PROVEN}", printable(name)),
+        None => given.replace(PROVEN, "").trim_end().to_owned(),
     }
 }
 

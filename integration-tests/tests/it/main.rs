@@ -37,6 +37,7 @@ mod ends;
 mod etcd_server;
 mod extending;
 mod flights;
+mod follows;
 mod graphs;
 mod hands;
 mod harness;

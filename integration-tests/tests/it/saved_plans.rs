@@ -41,7 +41,7 @@ async fn saved_plan_runs_as_shown_or_exits_6() {
         let again = site.finish(&["run", "plan.json"]).await;
         assert_exit(&again, 6);
         assert_says(&again.stderr, "the plan is stale");
-        assert_says(&again.stderr, "has carried it out already");
+        assert_says(&again.stderr, "was begun by it, and is success");
         // AND there is nothing left to do
         let args = ["plan", "pipeline.yaml", "--exit-code"];
         assert_exit(&site.finish(&args).await, 0);
@@ -85,7 +85,7 @@ async fn a_plan_is_stale_once_another_run_has_begun() {
     // WHEN the plan is run THEN it is refused, and no row comes twice
     let refused = site.finish(&["run", "plan.json"]).await;
     assert_exit(&refused, 6);
-    assert_says(&refused.stderr, "has begun since");
+    assert_says(&refused.stderr, "has begun or gone on since");
     site.assert_copied_once(DAYS).await;
     // AND so is one that a person takes its receipts from
     save_nothing(&site).await;

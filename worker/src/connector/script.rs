@@ -2,6 +2,8 @@
 
 use async_trait::async_trait;
 use highwater_common::assignment::{AttemptError, ErrorClass};
+use highwater_common::cursor::Cursor;
+use highwater_common::cursor_form::CursorForm;
 use highwater_common::error_code::ErrorCode;
 
 use super::ConnectorError;
@@ -27,6 +29,8 @@ pub enum BoundValue {
     Integer(i64),
     /// Anything else, as text; the statement says what is made of it.
     Text(String),
+    /// A position of a column, and how such are written there.
+    Position(Cursor, CursorForm),
 }
 
 /// What a data transaction does beyond [`TargetTx`](super::TargetTx) where the database can run

@@ -14,15 +14,10 @@ impl Run for Script {
     async fn run(&self, cx: &AttemptContext<'_>, work: &Work) -> Result<Outcome, AttemptError> {
         match work {
             Work::Prepare => prepare(cx).await,
-            Work::Statements => match run_statements(cx, &self.sql).await {
-                Err(error) if error.is_of(&[ErrorCode::TargetChanged]) => {
-                    Ok(Outcome::Unprepared(error))
-                }
-                ended => ended,
-            },
+            Work::Statements => ended(run_statements(cx, &self.sql, None).await),
+            Work::Partition(period) => ended(run_statements(cx, &self.sql, Some(*period)).await),
             Work::Close { phase } => ask_for_commits(cx.of, *phase).await,
             Work::Probe
-            | Work::Partition(_)
             | Work::Build
             | Work::Check
             | Work::Publish
@@ -33,5 +28,13 @@ impl Run for Script {
             | Work::Noop(_)
             | Work::Fence => Err(other_work(work)),
         }
+    }
+}
+
+/// A target that is another one now is to be prepared again.
+fn ended(ran: Result<Outcome, AttemptError>) -> Result<Outcome, AttemptError> {
+    match ran {
+        Err(error) if error.is_of(&[ErrorCode::TargetChanged]) => Ok(Outcome::Unprepared(error)),
+        ended => ended,
     }
 }

@@ -255,7 +255,7 @@ proptest! {
         (facts.target.covered, facts.target.covered_null, facts.target.fingerprint) = (covered, covered_null, text);
         // WHEN they are planned
         let spec = pipeline();
-        match step.plan(&PlanContext { pipeline: &spec, step: &name() }, Some(&facts)) {
+        match step.plan(&PlanContext { pipeline: &spec, step: &name(), followed: None }, Some(&facts)) {
             Err(problems) => {
                 // THEN the refusal reads well
                 prop_assert!(!problems.is_empty());

@@ -232,6 +232,7 @@ fn a_table_that_is_made_is_built_behind_its_rows_until_it_is_finished() {
     let of = PlanContext {
         pipeline: &pipeline(),
         step: &name(),
+        followed: None,
     };
     let kinds = |step: Backfill, facts: &StepFacts| {
         let plan = Strategy::Backfill(Box::new(step))

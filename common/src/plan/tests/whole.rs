@@ -43,6 +43,7 @@ fn planned(step: &Strategy, facts: &StepFacts) -> Result<StepPlan, Vec<PlanProbl
     let of = PlanContext {
         pipeline: &pipeline(),
         step: &name(),
+        followed: None,
     };
     step.load().plan(&of, Some(facts))
 }

@@ -59,6 +59,7 @@ fn planned(step: &Incremental, facts: &StepFacts) -> Result<StepPlan, Vec<PlanPr
     let of = PlanContext {
         pipeline: &pipeline(),
         step: &name(),
+        followed: None,
     };
     Strategy::Incremental(Box::new(step.clone()))
         .load()

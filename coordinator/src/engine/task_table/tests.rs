@@ -30,6 +30,7 @@ fn table(tasks: u64) -> TaskTable {
             &PlanContext {
                 pipeline: &pipeline,
                 step: &step,
+                followed: None,
             },
             None,
         )

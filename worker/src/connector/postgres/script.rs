@@ -2,11 +2,13 @@
 //! its own search path, and without a limit of time but the attempt's.
 
 use async_trait::async_trait;
+use highwater_common::cursor_form::CursorForm;
 use sqlx::{AssertSqlSafe, Executor};
 
 use super::data::OpenTx;
 use super::errors::is_state;
 use super::pins::{Path, set_path};
+use crate::connector::position;
 use crate::connector::script::ended_transaction;
 use crate::connector::sql_text::{Dialect, Sql};
 use crate::connector::{BoundStatement, BoundValue, ConnectorError, ScriptTx};
@@ -37,6 +39,14 @@ impl ScriptTx for OpenTx {
                 .fold(query, |query, value| match value {
                     BoundValue::Integer(value) => query.bind(value.to_string()),
                     BoundValue::Text(value) => query.bind(value.as_str()),
+                    // The statement says of which type it is.
+                    BoundValue::Position(at, CursorForm::Native | CursorForm::Oid) => {
+                        query.bind(at.to_string())
+                    }
+                    BoundValue::Position(at, form) => match position::bound(*at, *form) {
+                        position::Bound::Integer(value) => query.bind(value.to_string()),
+                        position::Bound::Text(value) => query.bind(value),
+                    },
                 });
             let done = query
                 .execute(&mut self.session.conn)

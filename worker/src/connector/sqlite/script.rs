@@ -4,6 +4,7 @@ use async_trait::async_trait;
 
 use super::sql;
 use super::transaction::SqliteTx;
+use crate::connector::position;
 use crate::connector::script::ended_transaction;
 use crate::connector::{BoundStatement, BoundValue, ConnectorError, ScriptTx};
 
@@ -24,6 +25,10 @@ impl ScriptTx for SqliteTx {
                 .fold(query, |query, value| match value {
                     BoundValue::Integer(value) => query.bind(*value),
                     BoundValue::Text(value) => query.bind(value.clone()),
+                    BoundValue::Position(at, form) => match position::bound(*at, *form) {
+                        position::Bound::Integer(value) => query.bind(value),
+                        position::Bound::Text(value) => query.bind(value),
+                    },
                 });
             let done = sql::run(self.session.conn(), query).await;
             let rows = done.map_err(place.failed(statement.told_as.clone()))?;
