@@ -150,6 +150,8 @@ pub trait CoordinatorApi: Send + Sync + 'static {
         outcome: Outcome,
         millis: u64,
     ) -> Result<bool, ApiError>;
+    /// Ends the session in good order: what it was given and has not completed goes back, uncounted.
+    async fn leave(&self, session: SessionId) -> Result<(), ApiError>;
 }
 
 /// The coordinator over gRPC.
@@ -390,5 +392,17 @@ impl CoordinatorApi for GrpcCoordinator {
             .map_err(|status| self.error(status))?
             .into_inner()
             .counted)
+    }
+
+    async fn leave(&self, session: SessionId) -> Result<(), ApiError> {
+        let request = pb::LeaveRequest {
+            session: session_to(&session),
+        };
+        let answer = self
+            .client
+            .clone()
+            .leave(timed(request, CALL_TIMEOUT))
+            .await;
+        answer.map(drop).map_err(|status| self.error(status))
     }
 }

@@ -184,6 +184,11 @@ impl CoordinatorApi for ClusterCoordinator {
         })
         .await
     }
+
+    async fn leave(&self, session: SessionId) -> Result<(), ApiError> {
+        self.ask(|client| Box::pin(async move { client.leave(session).await }))
+            .await
+    }
 }
 
 #[cfg(test)]

@@ -89,4 +89,8 @@ impl CoordinatorApi for Stumbling {
         )
         .await
     }
+
+    async fn leave(&self, session: SessionId) -> Result<(), ApiError> {
+        self.call("leave", self.inner.leave(session)).await
+    }
 }

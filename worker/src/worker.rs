@@ -21,8 +21,8 @@ use crate::metrics::{HasSession, StepMetrics, WorkerMetrics};
 use crate::orders::Orders;
 use crate::supervisor::{SpawnKind, Supervisor};
 
-/// How long a worker that ends at once tries to give a task back; without an answer the task waits
-/// for the session's end.
+/// How long a worker that ends tries to give a task or its session back; without an answer that
+/// waits for the session's time to run out.
 const RELEASE_WAIT: Duration = Duration::from_secs(2);
 /// How long a worker without attempts waits for what is left: commits that nobody waits for any
 /// more, sessions being closed. A server that is silent would hold it for ever, and the ledger
@@ -133,6 +133,9 @@ impl Worker {
             };
             self.work(&session, &drain).await;
             self.has_session.send_replace(false);
+            if drain.is_cancelled() || stop.is_cancelled() {
+                self.leave(&session).await;
+            }
         }
         // no attempt is left: nobody takes up a session any more
         self.supervisor.cancel_token().cancel();
@@ -173,6 +176,17 @@ impl Worker {
                 }
             }
             tokio::time::sleep(backoff.next_wait()).await;
+        }
+    }
+
+    /// Gives the session back: what was on its way to this worker when it stopped to ask, and what
+    /// it could not complete, goes to others at once and is no attempt of a worker that was lost.
+    async fn leave(&self, session: &Session) {
+        let told = self.api.leave(session.registered.session);
+        match tokio::time::timeout(RELEASE_WAIT, told).await {
+            Ok(Ok(()) | Err(ApiError::SessionEnded)) => {}
+            Ok(Err(error)) => tracing::debug!(%error, "the session runs out by itself"),
+            Err(_) => tracing::debug!("the session runs out by itself: no answer in time"),
         }
     }
 

@@ -60,6 +60,11 @@ pub(crate) enum Request {
         millis: u64,
         reply: Reply<bool>,
     },
+    /// A worker ends, and nothing that it was given runs any more.
+    Leave {
+        session: SessionId,
+        reply: Reply<()>,
+    },
     /// A run is wanted.
     Submit {
         submission: Submission,
@@ -126,6 +131,7 @@ impl Request {
             Self::Register { .. }
             | Self::Pull { .. }
             | Self::Complete { .. }
+            | Self::Leave { .. }
             | Self::Submit { .. }
             | Self::Cancel { .. }
             | Self::Retry { .. }
@@ -142,6 +148,7 @@ impl Request {
             Self::Pull { reply, .. } => reply.send(Err(error)).is_ok(),
             Self::Heartbeat { reply, .. } => reply.send(Err(error)).is_ok(),
             Self::Complete { reply, .. } => reply.send(Err(error)).is_ok(),
+            Self::Leave { reply, .. } => reply.send(Err(error)).is_ok(),
             Self::Submit { reply, .. } => reply.send(Err(error)).is_ok(),
             Self::Cancel { reply, .. } => reply.send(Err(error)).is_ok(),
             Self::Retry { reply, .. } => reply.send(Err(error)).is_ok(),
@@ -246,6 +253,9 @@ impl Leader {
                     .get(&session)
                     .is_some_and(|session| session.told_to_drain);
                 let _ = reply.send(answer.map(|end| (end, drain)));
+            }
+            Request::Leave { session, reply } => {
+                let _ = reply.send(self.leave(session).await?); // it ends, answered or not
             }
             Request::Complete {
                 session,

@@ -120,6 +120,34 @@ impl Leader {
         Ok(Ok(end))
     }
 
+    /// Ends a session in good order: whatever it still holds never reached its worker, or was given
+    /// up by it, so it goes back and no attempt is counted.
+    pub(super) async fn leave(
+        &mut self,
+        id: SessionId,
+    ) -> Result<Result<(), ServiceError>, TermEnded> {
+        let Some(session) = self.end_session(&id) else {
+            return Ok(Err(ServiceError::SessionEnded));
+        };
+        tracing::info!(worker = %session.worker, "worker left");
+        self.has_changed = true;
+        let held = self.cluster.leases.held_by(&id);
+        let changes = held.filter_map(|(task, _)| self.released(task)).collect();
+        self.apply_changes(changes).await?;
+        let key = RecordKey::Worker(session.worker).render();
+        self.delete(vec![key]).await?;
+        Ok(Ok(()))
+    }
+
+    /// Takes a session out of the view, and tells a pull of it that waits.
+    fn end_session(&mut self, id: &SessionId) -> Option<Session> {
+        let session = self.cluster.sessions.remove(id)?;
+        if let Some(parked) = self.parking.take(id) {
+            let _ = parked.reply.send(Err(ServiceError::SessionEnded));
+        }
+        Some(session)
+    }
+
     /// Takes back assignments that never reached their worker: the answer to its pull was lost.
     async fn release_unheard(
         &mut self,
@@ -176,13 +204,9 @@ impl Leader {
     async fn drop_sessions(&mut self, ids: &[SessionId]) -> Result<(), TermEnded> {
         let mut lost = Vec::new();
         for id in ids {
-            let Some(session) = self.cluster.sessions.remove(id) else {
-                continue;
-            };
-            if let Some(parked) = self.parking.take(id) {
-                let _ = parked.reply.send(Err(ServiceError::SessionEnded));
+            if let Some(session) = self.end_session(id) {
+                lost.push((*id, session.worker));
             }
-            lost.push((*id, session.worker));
         }
         self.lose_leases(&lost).await
     }

@@ -191,4 +191,15 @@ impl WorkerService for WorkerApi {
             .await?;
         Ok(Response::new(pb::CompleteResponse { counted }))
     }
+
+    async fn leave(
+        &self,
+        request: Request<pb::LeaveRequest>,
+    ) -> Result<Response<pb::LeaveResponse>, Status> {
+        let session = session_from(&request.into_inner().session).map_err(ServiceError::from)?;
+        self.handle
+            .ask(|reply| Ask::Leave { session, reply })
+            .await?;
+        Ok(Response::new(pb::LeaveResponse {}))
+    }
 }

@@ -80,6 +80,10 @@ impl CoordinatorApi for Watched {
             .complete(session, task, fence, outcome, millis)
             .await
     }
+
+    async fn leave(&self, session: SessionId) -> Result<(), ApiError> {
+        self.inner.leave(session).await
+    }
 }
 
 /// Many workers in this process.

@@ -59,6 +59,10 @@ impl CoordinatorApi for Slow {
     ) -> Result<bool, ApiError> {
         Ok(true)
     }
+
+    async fn leave(&self, _: SessionId) -> Result<(), ApiError> {
+        Ok(())
+    }
 }
 
 /// Answers each heartbeat at once with what is next, and then that the session has ended.
@@ -102,6 +106,10 @@ impl CoordinatorApi for Scripted {
         _: u64,
     ) -> Result<bool, ApiError> {
         Ok(true)
+    }
+
+    async fn leave(&self, _: SessionId) -> Result<(), ApiError> {
+        Ok(())
     }
 }
 

@@ -64,6 +64,10 @@ impl CoordinatorApi for Away {
     ) -> Result<bool, ApiError> {
         Ok(true)
     }
+
+    async fn leave(&self, _: SessionId) -> Result<(), ApiError> {
+        Ok(())
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -115,4 +119,76 @@ async fn workers_that_lost_their_coordinator_together_come_back_apart() {
         "{most:?} of {WORKERS} in a tenth of a second: {a_tenth:?}"
     );
     drain.cancel();
+}
+
+/// Answers a pull only when the worker has stopped to wait for it, as a coordinator does whose
+/// answer and the worker's drain cross each other.
+#[derive(Default)]
+struct Crossing {
+    drain: CancellationToken,
+    left: Mutex<u32>,
+}
+
+#[async_trait]
+impl CoordinatorApi for Crossing {
+    async fn register(&self, _: &WorkerOptions) -> Result<Registered, ApiError> {
+        Ok(Registered {
+            session: SessionId::from_bytes([1; 16]),
+            ttl: Duration::from_secs(15),
+            heartbeat: Duration::from_secs(3),
+            stop_margin: Duration::from_secs(3),
+            pull_wait: Duration::from_secs(20),
+            cluster: ClusterId::from_bytes([2; 16]),
+            capabilities: std::collections::BTreeSet::new(),
+        })
+    }
+
+    async fn pull(&self, _: SessionId, _: u32, _: &[DocumentDigest]) -> Result<Pulled, ApiError> {
+        self.drain.cancel();
+        std::future::pending().await
+    }
+
+    async fn heartbeat(
+        &self,
+        _: SessionId,
+        _: &[AttemptReport],
+        _: bool,
+    ) -> Result<HeartbeatAnswer, ApiError> {
+        Ok(HeartbeatAnswer::default())
+    }
+
+    async fn complete(
+        &self,
+        _: SessionId,
+        _: TaskId,
+        _: Fence,
+        _: Outcome,
+        _: u64,
+    ) -> Result<bool, ApiError> {
+        Ok(true)
+    }
+
+    async fn leave(&self, _: SessionId) -> Result<(), ApiError> {
+        *self.left.lock().expect("a test") += 1;
+        std::future::pending().await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_drains_gives_its_session_back_and_waits_for_no_answer() {
+    // GIVEN a worker that is told to drain while it waits for work
+    let api = Arc::new(Crossing::default());
+    let options = WorkerOptions {
+        id: "w1".parse().expect("a name"),
+        slots: 1,
+        labels: BTreeMap::new(),
+        allow_noop: true,
+        programs: AllowedPrograms::default(),
+    };
+    let worker = Worker::new(options, Arc::<Crossing>::clone(&api));
+    // WHEN it ends, THEN it has said so, once, and ends though nobody answers
+    let ended = worker.run(api.drain.clone(), CancellationToken::new());
+    let ended = tokio::time::timeout(Duration::from_secs(5), ended).await;
+    assert!(ended.is_ok_and(|ended| ended.is_ok()));
+    assert_eq!(*api.left.lock().expect("a test"), 1);
 }

@@ -146,3 +146,37 @@ async fn a_heartbeat_that_changes_nothing_is_no_turn() {
     tokio::time::sleep(Duration::from_millis(10)).await;
     assert!(version.has_changed().unwrap());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_leaves_gives_back_what_it_was_given_and_no_attempt_is_counted() {
+    // GIVEN a worker that holds a task, a pull of it that waits, and another worker
+    let bench = Bench::new(1);
+    let mut worker = bench.worker("w1").await;
+    let mut other = bench.worker("w2").await;
+    bench.prepared(&mut worker).await;
+    let task = worker.take_one().await;
+    let (handle, session) = (bench.handle().clone(), worker.session);
+    let waiting = tokio::spawn(async move {
+        handle
+            .ask(|reply| Request::Pull {
+                session,
+                free: 1,
+                reply,
+            })
+            .await
+    });
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    // WHEN it leaves
+    worker.leave().await.unwrap();
+    // THEN the other one has the task without waiting for a session to run out, as a first attempt
+    let again = tokio::time::timeout(Duration::from_secs(5), other.take_one());
+    let again = again.await.unwrap();
+    assert_eq!((again.task, again.attempt), (task.task, task.attempt));
+    // AND nothing is left of the session
+    assert!(waiting.await.unwrap().is_err());
+    assert!(worker.leave().await.is_err() && worker.beat().await.is_err());
+    assert!(!tell(bench.handle(), session, &task, DONE).await.is_ok_and(|counted| counted));
+    assert_eq!(bench.store.scan("worker/").await.unwrap().len(), 1);
+    let (held, loaded) = bench.views().await;
+    assert!(held == loaded);
+}
