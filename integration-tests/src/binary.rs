@@ -83,7 +83,7 @@ impl Binary {
         let kept = program.clone();
         let build = move || -> Result<()> {
             let _lock = lock(&kept_folder("tmp")?.join("highwater.lock"))?;
-            let built = build_at(&tree)?.join("highwater");
+            let built = build_at(&tree, "--offline")?.join("highwater");
             std::fs::copy(&built, &kept).context("keep the program of the other tree")?;
             Ok(())
         };
@@ -305,9 +305,9 @@ fn read(folder: &TempDir, name: &str) -> Result<String> {
 }
 
 /// Builds the binaries of a tree, with failpoints compiled in, and returns the folder that they are
-/// in until another tree is built.
-fn build_at(tree: &Path) -> Result<PathBuf> {
-    cargo(tree, &["--locked", "--bins", "--features", FEATURES])?;
+/// in until another tree is built. `lock` is what cargo may do about the file of locked versions.
+fn build_at(tree: &Path, lock: &str) -> Result<PathBuf> {
+    cargo(tree, &[lock, "--bins", "--features", FEATURES])?;
     profile_folder()
 }
 
@@ -356,7 +356,7 @@ fn build_binaries() -> Result<PathBuf> {
     if run.is_some() && run == built && BINARIES.iter().all(|name| folder.join(name).exists()) {
         return Ok(folder);
     }
-    let profile = build_at(repository())?;
+    let profile = build_at(repository(), "--locked")?;
     for name in BINARIES {
         let fresh = folder.join("highwater.new");
         std::fs::copy(profile.join(name), &fresh).with_context(|| format!("copy {name}"))?;

@@ -140,14 +140,23 @@ fn peak_mib(process: u32) -> Option<u64> {
 
 #[tokio::test]
 async fn a_transaction_of_two_million_rows_stays_small() {
-    // GIVEN a table that is followed, and a transaction of two million rows
+    // GIVEN a table that is followed, and a transaction of two million rows; of fewer in a shorter run
+    let is_soak = std::env::var_os("HIGHWATER_SOAK").is_some();
+    let (rows, most) = if is_soak {
+        (2_000_000, 200)
+    } else {
+        (300_000, 100)
+    };
     let site = followed().await;
     site.write_pipeline(STEP);
     assert_exit(&site.run().await, 0);
     site.execute(
         Side::Source,
-        "insert into events select i, '2024-01-01', 1, 'row ' || i from generate_series(10001, \
-         2010000) i",
+        &format!(
+            "insert into events select i, '2024-01-01', 1, 'row ' || i from \
+             generate_series(10001, {}) i",
+            10_000 + rows
+        ),
     )
     .await;
     // WHEN it is applied THEN it is never held as a whole
@@ -161,6 +170,6 @@ async fn a_transaction_of_two_million_rows_stays_small() {
         tokio::time::sleep(Duration::from_millis(100)).await;
     };
     assert!(ended.success(), "{}", run.stdout().unwrap());
-    assert!(peak > 0 && peak < 200, "{peak} MiB");
+    assert!(peak > 0 && peak < most, "{peak} MiB");
     assert_equal(&site).await;
 }

@@ -254,22 +254,31 @@ struct Extended {
 
 impl Extended {
     /// The copy stays where it is from one run to the next, so that what has not changed is not
-    /// built again.
-    fn with(name: &str, own: &[(&str, &str)], listed: &[(&str, &str, &str)]) -> Self {
-        let tree = target_folder().unwrap().join("extended").join(name);
-        let (mut files, mut touched) = (files_of_the_tree(), BTreeSet::new());
-        for (file, text) in own {
-            files.insert(PathBuf::from(file), text.as_bytes().to_vec());
-            touched.insert(PathBuf::from(file));
+    /// built again. It has all that is not in ours at once, so that it is built once for all tests.
+    fn with(own: &[(&str, &str)], listed: &[(&str, &str, &str)]) -> Self {
+        let tree = target_folder().unwrap().join("extended");
+        let mut files = files_of_the_tree();
+        let all = [
+            (pause::OWN.as_slice(), pause::LISTED.as_slice()),
+            (folder::OWN.as_slice(), folder::LISTED.as_slice()),
+        ];
+        for (own, listed) in all {
+            for (file, text) in own {
+                files.insert(PathBuf::from(file), text.as_bytes().to_vec());
+            }
+            for (file, lines, behind) in listed {
+                let text = files.get_mut(Path::new(file)).expect("a file of ours");
+                *text = added_to(file, text, lines, behind);
+            }
         }
-        for (file, lines, behind) in listed {
-            let text = files.get_mut(Path::new(file)).expect("a file of ours");
-            *text = added_to(file, text, lines, behind);
-            touched.insert(PathBuf::from(file));
-        }
-        rename(&mut files, name);
+        rename(&mut files);
         write(&tree, &files);
-        Self { tree, touched }
+        let own = own.iter().map(|(file, _)| PathBuf::from(file));
+        let listed = listed.iter().map(|(file, ..)| PathBuf::from(file));
+        Self {
+            tree,
+            touched: own.chain(listed).collect(),
+        }
     }
 
     /// Nothing was touched but what the page says, and all of that was. A folder of the page stands
@@ -309,9 +318,9 @@ fn added_to(file: &str, text: &[u8], lines: &str, behind: &str) -> Vec<u8> {
 
 /// Gives the copy's packages a version of their own. Cargo tells packages of two trees that share
 /// a target folder by nothing else, and would take what was built of the one for the other's.
-fn rename(files: &mut BTreeMap<PathBuf, Vec<u8>>, name: &str) {
+fn rename(files: &mut BTreeMap<PathBuf, Vec<u8>>) {
     let ours = "version = \"0.1.0\"\n";
-    let theirs = format!("version = \"0.1.0-{name}\"\n");
+    let theirs = "version = \"0.1.0-extended\"\n";
     for (file, before) in [
         ("Cargo.toml", "[workspace.package]\n"),
         ("Cargo.lock", "\"\n"),
@@ -336,7 +345,10 @@ fn write(folder: &Path, files: &BTreeMap<PathBuf, Vec<u8>>) {
         let path = folder.join(file);
         if std::fs::read(&path).ok().as_ref() != Some(text) {
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            std::fs::write(path, text).unwrap();
+            // whole or not at all: another test may be building it
+            let whole = folder.with_extension(std::process::id().to_string());
+            std::fs::write(&whole, text).unwrap();
+            std::fs::rename(whole, path).unwrap();
         }
     }
     remove_others(folder, folder, files);
@@ -348,7 +360,7 @@ fn remove_others(folder: &Path, at: &Path, files: &BTreeMap<PathBuf, Vec<u8>>) {
         if path.is_dir() {
             remove_others(folder, &path, files);
         } else if !files.contains_key(path.strip_prefix(folder).unwrap()) {
-            std::fs::remove_file(path).unwrap();
+            std::fs::remove_file(path).ok(); // another test may have been faster
         }
     }
 }
@@ -373,7 +385,7 @@ async fn highwater(folder: &Path, args: &[&str], limit: Duration) -> Finished {
 #[tokio::test]
 async fn a_new_strategy_touches_only_its_own_files() {
     // GIVEN a copy of the tree, with a strategy that is not in ours
-    let extended = Extended::with("pause", &pause::OWN, &pause::LISTED);
+    let extended = Extended::with(&pause::OWN, &pause::LISTED);
     // THEN nothing was touched but what the page says
     extended.assert_told("docs/adding-a-strategy.md", "pause");
     // AND it is a program that knows the strategy: in the file, in the plan, and on a worker
@@ -405,7 +417,7 @@ async fn a_new_strategy_touches_only_its_own_files() {
 #[tokio::test]
 async fn a_new_connector_passes_the_contract_by_its_own_files() {
     // GIVEN a copy of the tree, with a database that is not in ours
-    let extended = Extended::with("folder", &folder::OWN, &folder::LISTED);
+    let extended = Extended::with(&folder::OWN, &folder::LISTED);
     // THEN nothing was touched but what the page says
     extended.assert_told("docs/adding-a-database.md", "folder");
     // AND every case of the contract passes on it, as a source and as a target

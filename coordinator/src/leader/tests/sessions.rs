@@ -175,7 +175,11 @@ async fn a_worker_that_leaves_gives_back_what_it_was_given_and_no_attempt_is_cou
     // AND nothing is left of the session
     assert!(waiting.await.unwrap().is_err());
     assert!(worker.leave().await.is_err() && worker.beat().await.is_err());
-    assert!(!tell(bench.handle(), session, &task, DONE).await.is_ok_and(|counted| counted));
+    assert!(
+        !tell(bench.handle(), session, &task, DONE)
+            .await
+            .is_ok_and(|counted| counted)
+    );
     assert_eq!(bench.store.scan("worker/").await.unwrap().len(), 1);
     let (held, loaded) = bench.views().await;
     assert!(held == loaded);
