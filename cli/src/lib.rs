@@ -24,6 +24,7 @@ mod render;
 #[cfg(test)]
 mod samples;
 mod saved_plan;
+mod script_files;
 #[cfg(test)]
 mod tests;
 

@@ -1,19 +1,23 @@
 //! Reads a pipeline file into what the coordinator takes. The only place of this program that knows
 //! the parser.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use highwater_common::graph::GraphDocument;
-use highwater_common::id::DocumentDigest;
+use highwater_common::id::{DocumentDigest, StepName};
 use highwater_common::spec::{self, Overlay, Reading};
 
 use crate::args::{FileArgs, OverlayArgs};
 use crate::error::CliError;
 use crate::exit::ExitCode;
 use crate::problems::{FileProblems, Problem};
+use crate::script_files;
 
 /// The largest file read, in bytes.
 const BYTES_MAX: u64 = 1 << 20;
+/// Files of statements that a remark names.
+const FILES_TOLD_MAX: usize = 4;
 
 /// A file without problems.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,6 +36,8 @@ pub(crate) struct PipelineFile {
     pub steps: usize,
     /// The steps that are not.
     pub disabled: Vec<String>,
+    /// The files that steps have their statements in, as they are written.
+    pub files: BTreeMap<StepName, String>,
     /// The digest of the spec.
     pub digest: DocumentDigest,
     /// The canonical JSON of the spec.
@@ -41,7 +47,7 @@ pub(crate) struct PipelineFile {
 }
 
 impl PipelineFile {
-    /// What was laid over the file, and what that leaves out; `None` where there is nothing to say.
+    /// What was laid over the file, what that leaves out, and the files beside it; `None` where there is nothing to say.
     #[must_use]
     pub(crate) fn remark(&self) -> Option<String> {
         let environment = self.overlay.environment.as_ref();
@@ -50,7 +56,21 @@ impl PipelineFile {
             [] => None,
             names => Some(format!("not enabled: {}", names.join(", "))),
         };
-        let parts: Vec<String> = environment.into_iter().chain(disabled).collect();
+        let mut files = self.files.iter();
+        let told = files.by_ref().take(FILES_TOLD_MAX);
+        let mut told: Vec<String> = told
+            .map(|(step, file)| format!("{step} from {file}"))
+            .collect();
+        match files.count() {
+            0 => {}
+            more => told.push(format!("{more} more")),
+        }
+        let files = (!told.is_empty()).then(|| format!("statements: {}", told.join(", ")));
+        let parts: Vec<String> = environment
+            .into_iter()
+            .chain(disabled)
+            .chain(files)
+            .collect();
         (!parts.is_empty()).then(|| parts.join(" · "))
     }
 }
@@ -70,8 +90,7 @@ pub(crate) fn read(args: &FileArgs) -> Result<PipelineFile, CliError> {
             &error,
         )
     };
-    let absolute = path.canonicalize().map_err(unreadable)?;
-    let base_dir = absolute.parent().unwrap_or(Path::new("/")).to_owned();
+    let base_dir = script_files::folder_of(path).map_err(unreadable)?;
     let spec = reading.spec.canonical_json();
     Ok(PipelineFile {
         path: path.clone(),
@@ -81,6 +100,7 @@ pub(crate) fn read(args: &FileArgs) -> Result<PipelineFile, CliError> {
         overlay: overlay(args),
         steps: reading.spec.steps.len(),
         disabled: reading.disabled().map(ToString::to_string).collect(),
+        files: reading.files,
         digest: DocumentDigest::of(&spec),
         spec,
         saved: None,
@@ -122,7 +142,10 @@ fn reading(args: &FileArgs) -> Result<Reading, CliError> {
     let path = &args.file;
     let text = text_of(path)?;
     let overlay = overlay(args);
-    spec::read(&text, &overlay).map_err(|problems| {
+    // Without a folder nothing is found in it, which is told where something is looked for.
+    let folder = script_files::folder_of(path).unwrap_or_default();
+    let files = |written: &str| script_files::read(&folder, written);
+    spec::read_with(&text, &overlay, &files).map_err(|problems| {
         // A literal password is a problem, and the excerpt that shows the problem must not show the
         // password.
         let text = spec::masked(&text, &problems);

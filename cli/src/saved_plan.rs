@@ -12,6 +12,7 @@ use serde_json::{Value as Json, json};
 use crate::error::CliError;
 use crate::exit::ExitCode;
 use crate::pipeline_file::PipelineFile;
+use crate::script_files;
 
 /// The largest plan read, in bytes.
 const BYTES_MAX: u64 = 16 << 20;
@@ -132,6 +133,7 @@ impl PlanFile {
             },
             steps: self.saved.spec.steps.len(),
             disabled: Vec::new(),
+            files: BTreeMap::new(),
             digest: self.saved.spec_digest,
             spec: self.saved.spec.canonical_json(),
             saved: serde_json::to_vec(&self.saved).ok(),
@@ -170,9 +172,13 @@ impl PlanFile {
             params: params.clone(),
             sets: sets.clone(),
         };
-        let Ok(reading) = spec::read(&text, &overlay) else {
-            return Err(stale(format!("{} is not right any more", file.display())));
-        };
+        let folder = script_files::folder_of(file).unwrap_or_default();
+        let files = |written: &str| script_files::read(&folder, written);
+        let reading = spec::read_with(&text, &overlay, &files).map_err(|problems| {
+            let first = problems.first().map(|problem| problem.message.as_str());
+            let first = first.unwrap_or_default();
+            stale(format!("{} is not right any more: {first}", file.display()))
+        })?;
         let was = &self.saved.spec;
         match first_difference(was, &reading.spec) {
             None => Ok(()),

@@ -1,8 +1,6 @@
 //! Every error code there is, in one place: what programs match on, and what docs/errors.md lists.
 
-use std::fmt;
-
-use serde::{Serialize, Serializer};
+mod text;
 
 macro_rules! error_codes {
     ($($(#[doc = $meaning:literal])+ $name:ident = $text:literal,)+) => {
@@ -102,6 +100,8 @@ error_codes! {
     SpecUnknownWord = "spec::unknown_word",
     /// A document could not be read although nothing wrong was found in it: a defect to report.
     SpecUnreadable = "spec::unreadable",
+    /// A file that a step names cannot be read: it is missing, no file, no text, or too large.
+    SpecUnreadableFile = "spec::unreadable_file",
     /// A parameter that nothing in the file takes in.
     SpecUnusedParam = "spec::unused_param",
     /// A list or map has too few or too many entries.
@@ -470,30 +470,6 @@ error_codes! {
     WrongFormat = "wrong_format",
     /// The user or the password is wrong.
     WrongPassword = "wrong_password",
-}
-
-impl fmt::Display for ErrorCode {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.as_str())
-    }
-}
-
-impl Serialize for ErrorCode {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(self.as_str())
-    }
-}
-
-impl PartialEq<&str> for ErrorCode {
-    fn eq(&self, other: &&str) -> bool {
-        self.as_str() == *other
-    }
-}
-
-impl PartialEq<ErrorCode> for String {
-    fn eq(&self, other: &ErrorCode) -> bool {
-        self == other.as_str()
-    }
 }
 
 #[cfg(test)]

@@ -21,7 +21,7 @@ pub(super) fn validate(
         file: args.file.clone().unwrap_or_default(),
         over: args.over.clone(),
     })?;
-    let document = json!({"schema": "validation/v1", "pipeline": file.name, "steps": file.steps, "spec": file.digest.to_string(), "environment": file.overlay.environment, "not_enabled": file.disabled});
+    let document = json!({"schema": "validation/v1", "pipeline": file.name, "steps": file.steps, "spec": file.digest.to_string(), "environment": file.overlay.environment, "not_enabled": file.disabled, "files": file.files});
     let steps = if file.steps == 1 { "step" } else { "steps" };
     context.print(
         &document,

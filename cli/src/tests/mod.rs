@@ -139,6 +139,7 @@ fn pipeline() -> PipelineFile {
         typed: "pipeline.yaml".to_owned(),
         overlay: Overlay::default(),
         disabled: Vec::new(),
+        files: Default::default(),
         saved: None,
         base_dir: PathBuf::from("/"),
         name: "shop".to_owned(),

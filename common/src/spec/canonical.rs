@@ -6,6 +6,7 @@ use super::document::tree;
 use super::model::Spec;
 use super::problem::{Location, Problem, Problems};
 use super::reading::read_tree;
+use super::script_file::no_files;
 use crate::error_code::ErrorCode;
 use crate::id::DocumentDigest;
 
@@ -66,6 +67,7 @@ pub fn from_canonical(bytes: &[u8]) -> Result<Spec, Vec<Problem>> {
     let again = read_tree(
         tree(&spec.to_document()),
         &std::collections::BTreeMap::new(),
+        &no_files,
         Problems::default(),
     )?;
     if again.spec == spec && spec.canonical_json() == bytes {

@@ -40,15 +40,11 @@ fn check_scripts(draft: &Draft, problems: &mut Problems) {
         let Some((_, Some(connection))) = connection else {
             continue;
         };
-        if let Err(error) = statements(&script.value, connection.engine()) {
-            let message = format!("line {} of the statements: {}", error.line, error.message);
+        let text = &script.text;
+        if let Err(error) = statements(&text.value, connection.engine()) {
+            let message = format!("{}: {}", script.line(error.line), error.message);
             problems
-                .add(
-                    ErrorCode::SpecBadScript,
-                    &script.path,
-                    script.location,
-                    message,
-                )
+                .add(ErrorCode::SpecBadScript, &text.path, text.location, message)
                 .hint(error.hint);
         }
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::connection::Connection;
 use super::data_check;
-use super::draft::{Draft, DraftStep, Located, Side};
+use super::draft::{Draft, DraftScript, DraftStep, Located, Side};
 use super::fields::{duration, or, under, whole, word};
 use super::model::{
     Dependency, Noop, Pool, RetryPolicy, RunLimits, Spec, Step, StepLimits, Strategy, When,
@@ -227,7 +227,23 @@ fn draft_step(name: Located<String>, node: &Node) -> DraftStep {
         })
     });
     let script = sited(node, "sql", &name.path, |node| {
-        node.as_text().map(str::to_owned)
+        let file = node.get("file").and_then(Node::as_text);
+        Some((node.get("text")?.clone(), file.map(str::to_owned)))
+    });
+    let script = script.and_then(|at| {
+        let (text, file) = at.value;
+        Some(DraftScript {
+            text: Located {
+                // That there is no statement is told by its form.
+                value: text
+                    .as_text()
+                    .filter(|text| !text.trim().is_empty())?
+                    .to_owned(),
+                path: at.path,
+                location: text.location,
+            },
+            file,
+        })
     });
     let is_following = tag_of(&STEP, node) == Some("cdc");
     let followed = node.get("strategy").filter(|_| is_following);

@@ -58,14 +58,14 @@ fn settle_following(step: &mut Node) {
 }
 
 /// Lays entries under those of `over`. Maps merge key by key; anything else that is there stays as
-/// it is, and so does a step's strategy: half of one strategy is none.
+/// it is, and so do a step's strategy and its statements: half of one strategy is none.
 fn lay(under: &[Entry], over: &mut Node, is_step: bool) {
     let Value::Map(entries) = &mut over.value else {
         return;
     };
     for laid in under {
         match entries.iter_mut().find(|entry| entry.key == laid.key) {
-            Some(entry) if !(is_step && laid.key == "strategy") => {
+            Some(entry) if !(is_step && is_whole(&laid.key)) => {
                 lay(laid.node.entries(), &mut entry.node, false)
             }
             Some(_) => {}
@@ -83,9 +83,12 @@ pub(super) fn lay_over(over: &[Entry], below: &mut Node, path: &str) {
         below.value = Value::Map(over.to_vec());
         return;
     };
+    // The text of statements and the file that has them take each other's place.
+    if path.strip_suffix(".sql").is_some_and(is_step) {
+        entries.clear();
+    }
     for laid in over {
-        // Half of one strategy is none.
-        let is_whole = laid.key == "strategy" && is_step(path);
+        let is_whole = is_whole(&laid.key) && is_step(path);
         let merges = |entry: &Entry| {
             let are_maps = matches!(
                 (&entry.node.value, &laid.node.value),
@@ -101,6 +104,12 @@ pub(super) fn lay_over(over: &[Entry], below: &mut Node, path: &str) {
             None => entries.push(laid.clone()),
         }
     }
+}
+
+/// Whether a key of a step is replaced as a whole: half of one strategy is none, and neither are half
+/// of a step's statements.
+fn is_whole(key: &str) -> bool {
+    matches!(key, "strategy" | "sql")
 }
 
 /// Whether the path is that of a step, or of what is laid under one.

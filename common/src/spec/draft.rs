@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use super::connection::Connection;
 use super::model::{Dependency, Spec, Step};
+use super::node::shortened;
 use super::problem::Location;
 use super::value::TableName;
 use crate::id::{ConnectionName, PoolName, StepName};
@@ -41,7 +42,7 @@ pub(super) struct DraftStep {
     pub(super) from: Option<Side>,
     pub(super) to: Option<Side>,
     /// The statements of a step that says itself what its target does.
-    pub(super) script: Option<Located<String>>,
+    pub(super) script: Option<DraftScript>,
     /// The column that it is cut by, of a backfill that another one can continue.
     pub(super) ends_now: Option<String>,
     /// The column that tells what is new.
@@ -50,6 +51,24 @@ pub(super) struct DraftStep {
     pub(super) continues: Option<Located<StepName>>,
     /// The slot that it reads the log by.
     pub(super) slot: Option<Located<String>>,
+}
+
+/// The statements of a step.
+#[derive(Debug)]
+pub(super) struct DraftScript {
+    pub(super) text: Located<String>,
+    /// The file that they were read from, as it is written.
+    pub(super) file: Option<String>,
+}
+
+impl DraftScript {
+    /// Where one of their lines is.
+    pub(super) fn line(&self, line: usize) -> String {
+        match &self.file {
+            Some(file) => format!("line {line} of {}", shortened(file)),
+            None => format!("line {line} of the statements"),
+        }
+    }
 }
 
 /// One side of a step.

@@ -74,11 +74,8 @@ pub(super) fn check_following(draft: &Draft, problems: &mut Problems) {
             }
             (Some(_), None) => {} // the step that is followed is none, and that was told
             (None, _) => {
-                if let Some(script) = step
-                    .script
-                    .as_ref()
-                    .filter(|at| asks_for_a_period(spec, at))
-                {
+                let script = step.script.as_ref().map(|script| &script.text);
+                if let Some(script) = script.filter(|at| asks_for_a_period(spec, at)) {
                     problems
                         .add(
                             ErrorCode::SpecBadScript,

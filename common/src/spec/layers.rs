@@ -1,5 +1,5 @@
 //! What is laid over a file: one of its environments, and after it single keys that a command line
-//! sets. Maps merge key by key; anything else is replaced, and so is a step's strategy as a whole.
+//! sets. Maps merge key by key; anything else is replaced, and so are a step's strategy and its statements as a whole.
 //!
 //! The environments that are not chosen are laid over a copy each, so that what is wrong with them
 //! is told all the same.
@@ -13,6 +13,7 @@ use super::node::{Entry, Node, Value, join, shortened};
 use super::problem::{Location, Problem, Problems};
 use super::reading::{Reading, read_tree};
 use super::scalars::wrong_type;
+use super::script_file::{ReadFile, no_files};
 use super::sets;
 use super::shape::Shape;
 use super::suggest::{listed, nearest};
@@ -47,9 +48,21 @@ pub fn parse(text: &str, params: &BTreeMap<String, String>) -> Result<Spec, Vec<
 /// # Errors
 /// As [`parse`]; a problem of a setting says which one.
 pub fn read(text: &str, overlay: &Overlay) -> Result<Reading, Vec<Problem>> {
+    read_with(text, overlay, &no_files)
+}
+
+/// Reads a pipeline file whose steps may have their statements in files of their own.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_with(
+    text: &str,
+    overlay: &Overlay,
+    files: &ReadFile<'_>,
+) -> Result<Reading, Vec<Problem>> {
     let mut problems = Problems::default();
     match node::read(text, &mut problems) {
-        Some(file) => lay_and_read(file, overlay, problems),
+        Some(file) => lay_and_read(file, overlay, files, problems),
         None => Err(problems.into_sorted()),
     }
 }
@@ -58,6 +71,7 @@ pub fn read(text: &str, overlay: &Overlay) -> Result<Reading, Vec<Problem>> {
 fn lay_and_read(
     mut file: Node,
     overlay: &Overlay,
+    files: &ReadFile<'_>,
     mut problems: Problems,
 ) -> Result<Reading, Vec<Problem>> {
     defaults::expand(&mut file, &Shape::Fields(&FILE));
@@ -81,7 +95,7 @@ fn lay_and_read(
         }
         let mut other = file.clone();
         lay_over(entry.node.entries(), &mut other, "");
-        if let Err(problems) = read_tree(other, &overlay.params, Problems::default()) {
+        if let Err(problems) = read_tree(other, &overlay.params, files, Problems::default()) {
             let mut problems = under(&entry.key, &own, problems);
             problems.retain(|problem| own.contains(&problem.location()));
             found.extend(problems);
@@ -104,7 +118,7 @@ fn lay_and_read(
         sets::set(&mut tree, at, text, &mut problems);
     }
     let name = overlay.environment.as_deref().unwrap_or_default();
-    match read_tree(tree, &overlay.params, problems) {
+    match read_tree(tree, &overlay.params, files, problems) {
         Ok(reading) if found.is_empty() => return Ok(reading),
         Ok(_) => {}
         Err(problems) => found.extend(under(name, &located, problems)),

@@ -1,7 +1,7 @@
 //! The pipeline file: its model, how it is read, and what is wrong with it.
 //!
-//! A file goes through five stations, and problems are collected at each of them: the text becomes
-//! a tree with places (`node`), parameters are put in (`params`), shorthands and `defaults` are
+//! A file goes through six stations, and problems are collected at each of them: the text becomes
+//! a tree with places (`node`), files of statements (`script_file`) and parameters are put in (`params`), shorthands and `defaults` are
 //! written out (`lay`), the tree is held to the table of keys (`check`, `keys`), and what it says
 //! becomes the model (`decode`), whose parts are held against each other (`rules`, `checks`).
 //! Nothing here knows a file, an environment or a database.
@@ -40,6 +40,8 @@ mod rules;
 mod scalars;
 mod schema;
 mod script;
+mod script_file;
+mod script_rules;
 mod secret;
 mod sets;
 mod shape;
@@ -58,7 +60,7 @@ pub use columns::ColumnRules;
 pub use connection::Connection;
 pub use data_check::{Check, query_about};
 pub use explain::{Explained, explain};
-pub use layers::{Overlay, parse, read};
+pub use layers::{Overlay, parse, read, read_with};
 pub use log_step::{Cdc, DELETED_AT, Deletes, Until};
 pub use model::*;
 pub use problem::{Problem, masked, masked_set};
@@ -67,6 +69,7 @@ pub use reading::Reading;
 pub use relation::Relation;
 pub use schema::json_schema;
 pub use script::{LiteralKind, Parameter, ScriptError, Statement, statements, statements_over};
+pub use script_file::{FileFault, ReadFile, SCRIPT_BYTES_MAX};
 pub use secret::{SecretError, SecretPart, SecretText, secret_parts};
 pub use sides::{Create, SourceRows, SourceTable, TargetTable};
 pub use strategy_keys::knows_strategy;

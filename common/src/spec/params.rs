@@ -135,6 +135,7 @@ fn declared(
 
 /// Whether the text of `path` is a script: that of `steps.<step>.sql`, or what is laid under it.
 fn is_script(path: &str) -> bool {
+    let path = path.strip_suffix(".text").unwrap_or(path);
     let of_step = path.starts_with("steps.") && path.matches('.').count() == 2;
     path == "defaults.sql" || (of_step && path.ends_with(".sql"))
 }

@@ -8,7 +8,7 @@ use crate::error_code::ErrorCode;
 use proptest::prelude::*;
 use serde_json::{Value as Json, json};
 
-use super::tests::{FLIGHTS, FULL, none, report};
+use super::tests::{FLIGHTS, FULL, none, read_full, report};
 use super::{Problem, Spec, from_canonical, json_schema, masked, node, parse};
 
 /// Every key of the schema, as (path with names left out, key).
@@ -74,7 +74,7 @@ fn places(document: &Json, schema_path: &str, pointer: &str, found: &mut Vec<(St
 }
 
 fn parse_json(document: &Json) -> Result<Spec, Vec<Problem>> {
-    parse(&document.to_string(), &none())
+    read_full(&document.to_string())
 }
 
 #[test]
@@ -213,7 +213,7 @@ fn is_repeated(path: &str, key: &str) -> bool {
 
 /// What a reading must never do, whatever it reads.
 fn judge(text: &str) -> Result<(), TestCaseError> {
-    match parse(text, &none()) {
+    match read_full(text) {
         Ok(spec) => {
             let bytes = spec.canonical_json();
             prop_assert_eq!(from_canonical(&bytes), Ok(spec.clone()), "{}", text);

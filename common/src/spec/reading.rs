@@ -1,10 +1,11 @@
-//! Reads the tree of a file: parameters, long form, checks, model and rules, one after the other.
+//! Reads the tree of a file: files of statements, parameters, long form, checks, model and rules, one after the other.
 
 use std::collections::BTreeMap;
 
 use super::model::{Spec, Step};
 use super::node::{self, Node};
 use super::problem::{Location, Problem, Problems};
+use super::script_file::{self, ReadFile};
 use super::shape::Shape;
 use super::{check, checks, decode, defaults, keys, params, rules};
 use crate::error_code::ErrorCode;
@@ -17,6 +18,8 @@ pub struct Reading {
     pub spec: Spec,
     /// Every step, also those that are not enabled.
     pub steps: BTreeMap<StepName, Step>,
+    /// The files that statements of enabled steps were read from, as they are written.
+    pub files: BTreeMap<StepName, String>,
 }
 
 impl Reading {
@@ -31,8 +34,10 @@ impl Reading {
 pub(super) fn read_tree(
     mut file: Node,
     params: &BTreeMap<String, String>,
+    files: &ReadFile<'_>,
     mut problems: Problems,
 ) -> Result<Reading, Vec<Problem>> {
+    script_file::put_in(&mut file, files, &mut problems);
     params::substitute(&mut file, params, &mut problems);
     defaults::long_form(&mut file);
     check::check(
@@ -47,8 +52,14 @@ pub(super) fn read_tree(
     }
     let draft = decode::draft(&file);
     checks::check_whole(&draft, &mut problems);
+    let files = draft.steps.iter().filter(|step| step.is_enabled);
+    let files = files.filter_map(|step| {
+        let name = step.name.value.parse().ok()?;
+        Some((name, step.script.as_ref()?.file.clone()?))
+    });
+    let files = files.collect();
     match (draft.spec, draft.read) {
-        (Some(spec), Some(steps)) if problems.is_empty() => Ok(Reading { spec, steps }),
+        (Some(spec), Some(steps)) if problems.is_empty() => Ok(Reading { spec, steps, files }),
         (Some(_), _) => Err(problems.into_sorted()),
         (None, _) => {
             if problems.is_empty() {

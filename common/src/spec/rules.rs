@@ -11,6 +11,7 @@ use super::model::{Reprocess, RetryPolicy};
 use super::node::{Entry, Node, join, shortened};
 use super::problem::Problems;
 use super::program::check_program;
+use super::script_rules::check_statements;
 use super::shape::tag_of;
 use super::step_keys::STEP;
 use super::value;
@@ -438,6 +439,7 @@ impl Rules<'_> {
 
     /// Statements make what they write themselves.
     fn script(&self, problems: &mut Problems) {
+        check_statements(self.step, self.path, problems);
         self.no_source_name("a step without a source has", problems);
         let to = self.step.get("to").map_or(&[][..], Node::entries);
         for entry in to.iter().filter(|to| to.key == "create" && !to.is_laid) {

@@ -2,7 +2,7 @@
 
 use super::data_check::CHECKS;
 use super::shape::{Fields, Key, List, Named, Shape, Word};
-use super::strategy_keys::{SLOT_LIMIT, STRATEGY};
+use super::strategy_keys::{SCRIPT, SLOT_LIMIT, STRATEGY};
 
 const CHUNKED: &[&str] = &["backfill", "incremental", "cdc"];
 const MOVING: &[&str] = &["backfill", "full_refresh", "swap", "incremental", "cdc"];
@@ -98,7 +98,7 @@ pub(super) static STEP: Fields = Fields {
         .only(LOGGED),
         Key::new(
             "sql",
-            Shape::Script,
+            Shape::Fields(&SCRIPT),
             "The statements of the target; {run.id}, {run.reference_time}, {pipeline}, {step} and \
              ${param:name} are values in them.",
         )

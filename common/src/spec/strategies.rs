@@ -66,7 +66,7 @@ pub(super) fn script(node: &Node, draft: &DraftStep) -> Option<Script> {
             create: None,
             ..target(node, draft)?
         },
-        sql: draft.script.clone()?.value,
+        sql: draft.script.as_ref()?.text.value.clone(),
         follow: or(node.get("partition"), None, |node| follow(node).map(Some))?,
     })
 }

@@ -230,3 +230,20 @@ static PUBLISH: [Word; 3] = [
 ];
 
 static ORDER: [Word; 2] = [Word::new("oldest"), Word::new("newest")];
+
+/// The statements of `strategy: sql`.
+pub(super) static SCRIPT: Fields = Fields {
+    what: "statements",
+    tag: None,
+    shorthand: Some("text"),
+    is_merged: true,
+    keys: &[
+        Key::new(
+            "file",
+            Shape::File,
+            "The file that holds them, relative to the pipeline file; what it says is part of the \
+             pipeline.",
+        ),
+        Key::new("text", Shape::Script, "The statements themselves."),
+    ],
+};

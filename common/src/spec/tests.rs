@@ -123,9 +123,10 @@ steps:
     strategy: sql
     depends_on: [shipments]
     to: {table: mart.kpis}
-    sql: |
-      delete from mart.kpis where day >= ${param:since};
-      insert into mart.kpis select {run.id}, {run.reference_time}, {pipeline}, {step}, '{}', count(*) from x;
+    sql:
+      text: |
+        delete from mart.kpis where day >= ${param:since};
+        insert into mart.kpis select {run.id}, {run.reference_time}, {pipeline}, {step}, '{}', count(*) from x;
   ledger:
     strategy: {type: backfill, start: 2013-01-01, end: 2014-01-01}
     from: {table: ledger}
@@ -133,7 +134,7 @@ steps:
     strategy: sql
     partition: {follow: ledger, grain: month}
     to: {table: mart.ledger_months}
-    sql: delete from mart.ledger_months where day >= {partition.start} and day < {partition.end}
+    sql: {file: ledger_months.sql}
   features:
     strategy: exec
     command: [/opt/jobs/features, "--until={run.reference_time}", "${param:since}"]
@@ -146,12 +147,28 @@ pub(super) fn none() -> BTreeMap<String, String> {
     BTreeMap::new()
 }
 
+/// The file of statements beside [`FULL`].
+const LEDGER_MONTHS: &str =
+    "delete from mart.ledger_months where day >= {partition.start} and day < {partition.end}";
+
+/// Reads a pipeline beside which there is one file.
+pub(super) fn read_full(text: &str) -> Result<Spec, Vec<Problem>> {
+    let files = |name: &str| match name {
+        "ledger_months.sql" => Ok(LEDGER_MONTHS.to_owned()),
+        other => Err(FileFault {
+            message: format!("there is no file {other}"),
+            hint: "look for it".to_owned(),
+        }),
+    };
+    Ok(read_with(text, &Overlay::default(), &files)?.spec)
+}
+
 pub(super) fn good(text: &str) -> Spec {
-    parse(text, &none()).unwrap_or_else(|problems| panic!("{}", report(&problems)))
+    read_full(text).unwrap_or_else(|problems| panic!("{}", report(&problems)))
 }
 
 fn bad(text: &str) -> Vec<Problem> {
-    parse(text, &none()).expect_err("the file has a problem")
+    read_full(text).expect_err("the file has a problem")
 }
 
 pub(super) fn report(problems: &[Problem]) -> String {

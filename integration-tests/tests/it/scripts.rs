@@ -208,3 +208,63 @@ async fn what_cannot_be_one_transaction_is_refused_by_the_file() {
     assert_says(&failed.stdout, "statement 2 of 2");
     assert_eq!(kpis(&site).await, Vec::<String>::new());
 }
+
+#[tokio::test]
+async fn statements_stand_in_a_file_beside_the_pipeline() {
+    for engine in BOTH {
+        // GIVEN statements in a file of a folder beside the pipeline file
+        let site = site(engine, "select 1").await;
+        let inline = std::fs::read_to_string(site.path("pipeline.yaml")).unwrap();
+        let named = inline.replace("sql: |\n      select 1\n", "sql: {file: sql/kpis.sql}\n");
+        std::fs::write(site.path("pipeline.yaml"), &named).unwrap();
+        std::fs::create_dir(site.path("sql")).unwrap();
+        let write = |text: &[u8]| std::fs::write(site.path("sql/kpis.sql"), text).unwrap();
+        write("\u{feff}insert into kpis values ({step}, 'file')".as_bytes());
+        // WHEN it is planned THEN the plan says where the statements are from, and is kept with them
+        let planned = site
+            .finish(&["plan", "pipeline.yaml", "--out", "plan.json"])
+            .await;
+        assert_exit(&planned, 0);
+        assert_says(&planned.stderr, "statements: kpis from sql/kpis.sql");
+        // AND it runs from any folder, since a path is relative to the file
+        let path = site.path("pipeline.yaml").display().to_string();
+        let state = site.path(".highwater").display().to_string();
+        let elsewhere = site.highwater(&["run", &path, "--state", &state]).await;
+        let elsewhere = elsewhere.current_folder(site.path("sql")).run(LIMIT).await;
+        assert_exit(&elsewhere.unwrap(), 0);
+        assert_eq!(kpis(&site).await, ["kpis=file"]);
+        // WHEN the file changes THEN it is another pipeline, and what was saved is stale
+        write(b"insert into kpis values ({step}, 'changed')");
+        let stale = site.finish(&["run", "plan.json"]).await;
+        assert_exit(&stale, 6);
+        assert_says(&stale.stderr, "steps.kpis.sql changed");
+        // AND a setting puts statements in the place of the file
+        let set = "steps.kpis.sql=\"insert into kpis values ({step}, 'set')\"";
+        let ran = site.finish(&["run", "pipeline.yaml", "--set", set]).await;
+        assert_exit(&ran, 0);
+        assert_eq!(kpis(&site).await, ["kpis=file", "kpis=set"]);
+        // WHEN the file cannot be read THEN it is told why, at the place that names it
+        let large = vec![b' '; (256 << 10) + 1];
+        for (bytes, says) in [
+            (
+                &b"select '\xff'"[..],
+                "kpis.sql is not UTF-8: byte 8 is wrong",
+            ),
+            (&large, "has more than 262144 bytes"),
+        ] {
+            write(bytes);
+            let refused = site.finish(&["validate", "pipeline.yaml"]).await;
+            assert_exit(&refused, 2);
+            assert_says(&refused.stderr, "spec::unreadable_file");
+            assert_says(&refused.stderr, says);
+        }
+        for (name, says) in [("sql", "sql is a folder"), ("gone.sql", "there is no file")] {
+            let set = format!("steps.kpis.sql.file={name}");
+            let refused = site
+                .finish(&["validate", "pipeline.yaml", "--set", &set])
+                .await;
+            assert_exit(&refused, 2);
+            assert_says(&refused.stderr, says);
+        }
+    }
+}
