@@ -167,6 +167,7 @@ fn facts() -> StepFacts {
                 left_out: None,
                 null_rows: None,
                 indexed: true,
+                placing: None,
                 histogram: Vec::new(),
                 empty: Vec::new(),
             }),

@@ -14,6 +14,7 @@ use crate::id::{
     AttemptNo, ClusterId, ConnectionName, DocumentDigest, PipelineName, RunId, StepName, TaskId,
 };
 use crate::left_out::LeftOut;
+use crate::placing::Placing;
 use crate::range::{CursorRange, Slice};
 use crate::spec::{Check, Chunk, Connection, Shrinking, SourceTable, Strategy, TargetTable, Write};
 use crate::token::{Fence, FencingToken};
@@ -217,6 +218,10 @@ pub struct CutBy {
     pub source_form: CursorForm,
     /// How its positions are written in the target.
     pub target_form: CursorForm,
+    /// The rule by which the source places its rows, where no column's values do. Then only the
+    /// source knows which rows a slice holds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub placing: Option<Placing>,
 }
 
 impl CutBy {

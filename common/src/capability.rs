@@ -10,14 +10,25 @@ use std::fmt;
 
 use crate::facts::Engine;
 use crate::id::ConnectionName;
-use crate::spec::{Connection, Step};
+use crate::spec::{Connection, Partition, PartitionBy, Step};
 
 /// A set of what can be done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Capabilities(u32);
 
+impl Partition {
+    /// What moving its partitions takes beyond moving any.
+    #[must_use]
+    pub const fn needs(&self) -> Capabilities {
+        match self.by {
+            PartitionBy::Calendar { .. } | PartitionBy::Integer { .. } => Capabilities::NONE,
+            PartitionBy::Hash { .. } => Capabilities::HASH,
+        }
+    }
+}
+
 /// What is known beside the databases, and the word for each.
-const WORDS: [(Capabilities, &str); 11] = [
+const WORDS: [(Capabilities, &str); 12] = [
     (Capabilities::BACKFILL, "backfill"),
     (Capabilities::FULL_REFRESH, "full_refresh"),
     (Capabilities::SWAP, "swap"),
@@ -29,6 +40,7 @@ const WORDS: [(Capabilities, &str); 11] = [
     (Capabilities::FOLLOW, "follow"),
     (Capabilities::NOOP, "noop"),
     (Capabilities::CHECKS, "checks"),
+    (Capabilities::HASH, "hash"),
 ];
 
 impl Capabilities {
@@ -64,6 +76,9 @@ impl Capabilities {
     /// To run the statements of a step for single periods.
     pub const PERIODS: Self = Self(1 << 10);
 
+    /// To move partitions that the source tells by a hash.
+    pub const HASH: Self = Self(1 << 31);
+
     /// To reach databases of this kind.
     #[must_use]
     pub const fn of_engine(engine: Engine) -> Self {
@@ -81,6 +96,7 @@ impl Capabilities {
             .and(Self::PERIODS)
             .and(Self::CDC)
             .and(Self::FOLLOW)
+            .and(Self::HASH)
             .and(whole);
         let moving = engines.fold(strategies.and(Self::CHECKS).and(Self::EXEC), Self::and);
         if allow_noop {

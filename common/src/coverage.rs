@@ -29,6 +29,8 @@ struct Span {
     end: Option<Cursor>,
 }
 
+/// What a range without ends is of, and of the rules by which sources place their rows, which are
+/// too many to be listed: those are all covered where all of these are.
 const KINDS: [CursorKind; 4] = [
     CursorKind::Integer,
     CursorKind::Instant,
@@ -120,6 +122,32 @@ impl Coverage {
             .filter_map(|span| CursorRange::new(span.start, span.end).ok())
     }
 
+    /// What its ranges are of; of one without ends, every kind that a column's values may be of.
+    pub fn kinds(&self) -> impl Iterator<Item = CursorKind> + '_ {
+        let some = self.kinds.iter().filter(|(_, spans)| !spans.is_empty());
+        some.map(|(kind, _)| *kind)
+    }
+
+    /// The committed ranges of a kind; where there are none, those of all others, so that it is not
+    /// lost that something has been committed.
+    #[must_use]
+    pub fn told(&self, kind: CursorKind) -> Vec<CursorRange> {
+        let own: Vec<CursorRange> = self.ranges(kind).collect();
+        if !own.is_empty() {
+            return own;
+        }
+        let others = self.kinds.values().flatten();
+        others
+            .filter_map(|span| CursorRange::new(span.start, span.end).ok())
+            .collect()
+    }
+
+    /// Whether something is covered that positions of `kind` do not tell.
+    #[must_use]
+    pub fn has_others(&self, kind: CursorKind) -> bool {
+        self.spans(kind).is_empty() && self.kinds.values().any(|spans| !spans.is_empty())
+    }
+
     /// Whether the rows without a position are covered.
     #[must_use]
     pub const fn null(&self) -> bool {
@@ -133,15 +161,12 @@ impl Coverage {
         let Slice::Range(range) = slice else {
             return self.null;
         };
-        let of_kind = |kind: &CursorKind| range.kind().is_none_or(|own| own == *kind);
-        self.kinds
-            .iter()
-            .filter(|(kind, _)| of_kind(kind))
-            .any(|(_, spans)| {
-                spans.iter().any(|span| {
-                    !ends_by(span.end, range.start()) && !ends_by(range.end(), span.start)
-                })
-            })
+        let meets =
+            |span: &Span| !ends_by(span.end, range.start()) && !ends_by(range.end(), span.start);
+        match range.kind() {
+            Some(kind) => self.spans(kind).iter().any(meets),
+            None => self.kinds.values().flatten().any(meets),
+        }
     }
 
     /// The digest of what is covered: the same for equal coverages, however they came about.
@@ -158,8 +183,24 @@ impl Coverage {
         !self.null && self.kinds.values().all(Vec::is_empty)
     }
 
+    /// Whether every position of every kind is covered.
+    fn has_all(&self) -> bool {
+        let all = |spans: &Vec<Span>| matches!(spans.as_slice(), [of] if of.start.is_none() && of.end.is_none());
+        KINDS
+            .iter()
+            .all(|kind| self.kinds.get(kind).is_some_and(all))
+    }
+
     fn spans(&self, kind: CursorKind) -> &[Span] {
-        self.kinds.get(&kind).map_or(&[], Vec::as_slice)
+        let own = |kind| self.kinds.get(&kind).map(Vec::as_slice);
+        let all = || own(CursorKind::Integer).filter(|_| self.has_all());
+        let of_any_rule = match kind {
+            CursorKind::Placed(_) => all(),
+            CursorKind::Integer | CursorKind::Instant | CursorKind::Civil | CursorKind::Date => {
+                None
+            }
+        };
+        of_any_rule.or_else(|| own(kind)).unwrap_or_default()
     }
 }
 

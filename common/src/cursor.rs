@@ -2,15 +2,18 @@
 //! compared with another.
 
 use std::fmt;
+use std::str::FromStr;
 
 use jiff::Timestamp;
 use jiff::civil;
 use jiff::tz::{Offset, TimeZone};
 use serde::{Deserialize, Serialize};
 
+use crate::placing::PlacingId;
+
 /// What a cursor of a column is measured in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(try_from = "String", into = "String")]
 pub enum CursorKind {
     /// A whole number.
     Integer,
@@ -20,6 +23,58 @@ pub enum CursorKind {
     Civil,
     /// A day of the calendar.
     Date,
+    /// A number that only the source can tell, by this rule.
+    Placed(PlacingId),
+}
+
+impl fmt::Display for CursorKind {
+    /// The word that is stored for it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Integer => f.write_str("integer"),
+            Self::Instant => f.write_str("instant"),
+            Self::Civil => f.write_str("civil"),
+            Self::Date => f.write_str("date"),
+            Self::Placed(id) => write!(f, "placed:{id}"),
+        }
+    }
+}
+
+/// A text that is the word for no kind of position.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is no kind of position")]
+pub struct NoCursorKind(String);
+
+impl FromStr for CursorKind {
+    type Err = NoCursorKind;
+
+    fn from_str(text: &str) -> Result<Self, NoCursorKind> {
+        let unknown = || NoCursorKind(text.to_owned());
+        match text {
+            "integer" => Ok(Self::Integer),
+            "instant" => Ok(Self::Instant),
+            "civil" => Ok(Self::Civil),
+            "date" => Ok(Self::Date),
+            other => {
+                let id = other.strip_prefix("placed:").ok_or_else(unknown)?;
+                id.parse().map(Self::Placed).map_err(|_| unknown())
+            }
+        }
+    }
+}
+
+impl TryFrom<String> for CursorKind {
+    type Error = NoCursorKind;
+
+    fn try_from(text: String) -> Result<Self, NoCursorKind> {
+        text.parse()
+    }
+}
+
+impl From<CursorKind> for String {
+    fn from(kind: CursorKind) -> Self {
+        kind.to_string()
+    }
 }
 
 /// A position in a dataset. Ordered within its kind; positions of different kinds do not meet in
@@ -35,6 +90,8 @@ pub enum Cursor {
     Civil(i64),
     /// Days since 1970-01-01.
     Date(i32),
+    /// A number that the source gives a row, by this rule.
+    Placed(PlacingId, i64),
 }
 
 impl Cursor {
@@ -46,6 +103,7 @@ impl Cursor {
             Self::Instant(_) => CursorKind::Instant,
             Self::Civil(_) => CursorKind::Civil,
             Self::Date(_) => CursorKind::Date,
+            Self::Placed(id, _) => CursorKind::Placed(id),
         }
     }
 
@@ -57,6 +115,7 @@ impl Cursor {
             Self::Instant(at) => at.checked_add(1).map(Self::Instant),
             Self::Civil(at) => at.checked_add(1).map(Self::Civil),
             Self::Date(at) => at.checked_add(1).map(Self::Date),
+            Self::Placed(id, at) => at.checked_add(1).map(|at| Self::Placed(id, at)),
         }
     }
 
@@ -97,7 +156,7 @@ impl Cursor {
                     .ok()
                     .map(|day| day.at(0, 0, 0, 0))
             }
-            Self::Integer(_) | Self::Instant(_) => None,
+            Self::Integer(_) | Self::Instant(_) | Self::Placed(..) => None,
         }
     }
 }
@@ -200,7 +259,7 @@ impl fmt::Display for Cursor {
     /// kind have the same.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
-            Self::Integer(value) => value.fmt(f),
+            Self::Integer(value) | Self::Placed(_, value) => value.fmt(f),
             Self::Instant(micros) => match Timestamp::from_microsecond(micros) {
                 Ok(at) => at.fmt(f),
                 Err(_) => {

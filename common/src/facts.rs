@@ -20,6 +20,7 @@ use crate::errand::{StreamReceipts, Undone};
 use crate::id::ClusterId;
 use crate::left_out::LeftOut;
 use crate::log::LogStanding;
+use crate::placing::Placing;
 use crate::range::CursorRange;
 use crate::shadow::Beside;
 use crate::spec::TableName;
@@ -28,12 +29,15 @@ use crate::window::WindowFacts;
 /// What the source says of the partition column.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PartitionFacts {
-    /// The column's name in the source.
+    /// The column's name in the source; of a rule over several, all of them, for people.
     pub column: String,
     /// What its positions are.
     pub kind: CursorKind,
     /// How positions are written for this server.
     pub form: CursorForm,
+    /// The rule by which the source places its rows, where no column's values do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub placing: Option<Placing>,
     /// The smallest position, `None` for a table without one.
     pub min: Option<Cursor>,
     /// The largest position, `None` for a table without one.

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::cursor::CursorKind;
 use crate::partition::read_bound;
 use crate::range::CursorRange;
-use crate::spec::{Backfill, Bound, Nulls, PartitionBy, Relation};
+use crate::spec::{Backfill, Bound, Nulls, Relation};
 
 /// Rows of one kind are counted up to here: more of them are only known to be more.
 pub const COUNTED_MAX: u64 = 1_000_000;
@@ -102,10 +102,7 @@ pub struct Taken<'a> {
 /// planning will refuse.
 #[must_use]
 pub fn declared_range(step: &Backfill, kind: CursorKind) -> Option<CursorRange> {
-    let tz = match &step.partition.by {
-        PartitionBy::Calendar { tz, .. } => tz.as_str(),
-        PartitionBy::Integer { .. } => "UTC",
-    };
+    let tz = step.partition.zone();
     let read = |bound: &Option<Bound>| {
         bound
             .as_ref()

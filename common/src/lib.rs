@@ -41,6 +41,7 @@ pub mod log;
 pub mod number;
 pub mod outage;
 pub mod partition;
+pub mod placing;
 pub mod plan;
 pub mod range;
 pub mod record;

@@ -129,7 +129,7 @@ pub fn safe_end(
         (CursorKind::Integer, Some(_)) => newest
             .filter(|_| horizon.drained)
             .and_then(Cursor::successor),
-        (_, None) => None,
+        (_, None) | (CursorKind::Placed(_), Some(_)) => None,
         (CursorKind::Instant, Some(at)) => Some(Cursor::Instant(whole(at, SECOND_MICROS))),
         (CursorKind::Civil, Some(at)) => {
             let shown = Zone::named(tz)?.earliest_from(at);
@@ -153,7 +153,7 @@ pub fn newest_end(newest: Cursor, form: CursorForm) -> Option<SafeEnd> {
     let end = match newest {
         Cursor::Instant(at) => behind(at).map(Cursor::Instant),
         Cursor::Civil(at) => behind(at).map(Cursor::Civil),
-        Cursor::Integer(_) | Cursor::Date(_) => newest.successor(),
+        Cursor::Integer(_) | Cursor::Date(_) | Cursor::Placed(..) => newest.successor(),
     };
     end.map(|end| SafeEnd {
         end,
@@ -166,7 +166,7 @@ pub fn newest_end(newest: Cursor, form: CursorForm) -> Option<SafeEnd> {
 #[must_use]
 pub fn looking_back(from: Cursor, micros: i64) -> Option<Cursor> {
     match from {
-        Cursor::Integer(_) => (micros == 0).then_some(from),
+        Cursor::Integer(_) | Cursor::Placed(..) => (micros == 0).then_some(from),
         Cursor::Instant(at) => Some(Cursor::Instant(at.saturating_sub(micros))),
         Cursor::Civil(at) => Some(Cursor::Civil(at.saturating_sub(micros))),
         Cursor::Date(at) => {

@@ -106,6 +106,7 @@ pub(crate) fn facts(partitions: i64) -> StepFacts {
                 left_out: None,
                 null_rows: Some(0),
                 indexed: true,
+                placing: None,
                 histogram: Vec::new(),
                 empty: Vec::new(),
             }),

@@ -124,7 +124,7 @@ async fn look_at(
         null_rows: column.null_rows,
         indexed: column.indexed,
         moved_by: match column.kind {
-            CursorKind::Integer => MovedBy::Nobody,
+            CursorKind::Integer | CursorKind::Placed(_) => MovedBy::Nobody,
             CursorKind::Instant | CursorKind::Civil | CursorKind::Date => stamping.moved_by,
         },
         doubts: stamping.doubts,
@@ -150,6 +150,7 @@ fn probe(table: &TableName, column: Option<&str>, bounds_declared: bool) -> Sour
         columns: ColumnRules::default(),
         partition_column: column.map(str::to_owned),
         bounds_declared,
+        placing: None,
         defined: false,
     }
 }

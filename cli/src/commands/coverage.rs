@@ -4,7 +4,6 @@
 use std::collections::BTreeMap;
 
 use highwater_common::coverage::Coverage;
-use highwater_common::cursor::CursorKind;
 use highwater_common::errand::{Errand, Forget, StreamReceipts};
 use highwater_common::id::StepName;
 use highwater_common::number::count;
@@ -145,12 +144,7 @@ async fn ask(
 /// The ranges that are covered, of whatever kind, and the gaps between them.
 fn ranges(coverage: &Coverage) -> (Vec<CursorRange>, Vec<CursorRange>) {
     let (mut covered, mut gaps) = (Vec::new(), Vec::new());
-    for kind in [
-        CursorKind::Integer,
-        CursorKind::Instant,
-        CursorKind::Civil,
-        CursorKind::Date,
-    ] {
+    for kind in coverage.kinds() {
         let of_kind: Vec<CursorRange> = coverage.ranges(kind).collect();
         gaps.extend(
             of_kind

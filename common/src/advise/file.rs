@@ -279,7 +279,9 @@ fn zone(case: &Case<'_>, by: &PositionColumn) -> &'static str {
 fn partition(found: &TableAsFound, by: &PositionColumn) -> String {
     let column = scalar(&by.name);
     match by.kind {
-        CursorKind::Integer => format!("partition: {{by: integer, column: {column}}}"),
+        CursorKind::Integer | CursorKind::Placed(_) => {
+            format!("partition: {{by: integer, column: {column}}}")
+        }
         CursorKind::Instant | CursorKind::Civil | CursorKind::Date => {
             let has_rows = |days: u64| found.rows >= days.saturating_mul(DAY_ROWS_MIN);
             let grain = match by.span_days {

@@ -39,7 +39,7 @@ impl Lsn {
     pub fn of_cursor(cursor: Cursor) -> Option<Self> {
         match cursor {
             Cursor::Integer(byte) => u64::try_from(byte).ok().map(Self),
-            Cursor::Instant(_) | Cursor::Civil(_) | Cursor::Date(_) => None,
+            Cursor::Instant(_) | Cursor::Civil(_) | Cursor::Date(_) | Cursor::Placed(..) => None,
         }
     }
 }

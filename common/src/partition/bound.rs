@@ -63,7 +63,8 @@ pub fn read_bound(bound: &Bound, kind: CursorKind, tz: &str) -> Result<Cursor, B
         }
         (CursorKind::Civil, Some(Form::Zoned))
         | (CursorKind::Date, Some(Form::Civil | Form::Zoned))
-        | (CursorKind::Instant | CursorKind::Civil | CursorKind::Date, None) => Err(wrong()),
+        | (CursorKind::Instant | CursorKind::Civil | CursorKind::Date, None)
+        | (CursorKind::Placed(_), _) => Err(wrong()),
     }
 }
 
@@ -81,6 +82,9 @@ pub const fn forms(kind: CursorKind) -> &'static str {
             "a day such as 2013-01-01 or a time without a zone such as 2013-01-01T05:00:00"
         }
         CursorKind::Date => "a day such as 2013-01-01",
+        CursorKind::Placed(_) => {
+            "a position, which only the source can tell: name the task by its number"
+        }
     }
 }
 

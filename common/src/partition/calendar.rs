@@ -270,7 +270,7 @@ impl Calendar {
         match self.kind {
             CursorKind::Instant => Cursor::Instant(self.zone.reaches(civil)),
             CursorKind::Date => Cursor::Date(to_day(civil)),
-            CursorKind::Civil | CursorKind::Integer => Cursor::Civil(civil),
+            CursorKind::Civil | CursorKind::Integer | CursorKind::Placed(_) => Cursor::Civil(civil),
         }
     }
 
@@ -285,7 +285,7 @@ impl Calendar {
         let civil = match at {
             Cursor::Instant(micros) => self.zone.shows(micros),
             Cursor::Date(days) => i64::from(days).saturating_mul(period::DAY_MICROS),
-            Cursor::Civil(micros) | Cursor::Integer(micros) => micros,
+            Cursor::Civil(micros) | Cursor::Integer(micros) | Cursor::Placed(_, micros) => micros,
         };
         let mut period = period::holding(self.grain, civil);
         // Where the clock was put back, later periods may have begun before; where it leapt,
@@ -330,7 +330,7 @@ impl Calendar {
     fn inner_instants(&self) -> (i64, i64) {
         let instant = |period| match self.boundary(period) {
             Cursor::Instant(micros) => micros,
-            Cursor::Civil(_) | Cursor::Date(_) | Cursor::Integer(_) => 0,
+            Cursor::Civil(_) | Cursor::Date(_) | Cursor::Integer(_) | Cursor::Placed(..) => 0,
         };
         // One microsecond earlier, because what follows an instant does not include it.
         (instant(self.first).saturating_sub(1), instant(self.last))

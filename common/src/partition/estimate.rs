@@ -77,7 +77,10 @@ fn share_below(points: &[i128], at: i128) -> i128 {
 /// A position in its own unit.
 fn number(at: Cursor) -> i128 {
     match at {
-        Cursor::Integer(value) | Cursor::Instant(value) | Cursor::Civil(value) => i128::from(value),
+        Cursor::Integer(value)
+        | Cursor::Instant(value)
+        | Cursor::Civil(value)
+        | Cursor::Placed(_, value) => i128::from(value),
         Cursor::Date(days) => i128::from(days),
     }
 }

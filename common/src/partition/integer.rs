@@ -360,7 +360,7 @@ fn too_many(partitions: u64, low: i128, last: i128) -> PartitionError {
 fn integer(at: Cursor) -> Option<i64> {
     match at {
         Cursor::Integer(value) => Some(value),
-        Cursor::Instant(_) | Cursor::Civil(_) | Cursor::Date(_) => None,
+        Cursor::Instant(_) | Cursor::Civil(_) | Cursor::Date(_) | Cursor::Placed(..) => None,
     }
 }
 

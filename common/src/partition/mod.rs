@@ -10,6 +10,7 @@ mod estimate;
 mod hops;
 mod integer;
 mod period;
+mod placed;
 mod ranges;
 mod single;
 #[cfg(test)]
@@ -23,6 +24,7 @@ pub use self::calendar::{Calendar, CalendarRequest};
 pub use self::estimate::rows_in;
 pub use self::integer::Integer;
 pub(crate) use self::period::DAY_MICROS;
+pub use self::placed::{HASH_PARTS_MAX, Placed};
 pub use self::ranges::{PARTITIONS_MAX, PartitionError};
 pub use self::single::Single;
 pub use self::zone::UnknownZone;
@@ -47,6 +49,8 @@ pub enum Rule {
     Calendar(Calendar),
     /// Into ranges of whole numbers.
     Integer(Integer),
+    /// Into ranges of the numbers that the source places its rows by.
+    Placed(Placed),
     /// Not at all: one range is the only partition.
     Single(Single),
 }
@@ -85,6 +89,7 @@ impl Partitioning {
         match &self.rule {
             Rule::Calendar(calendar) => calendar.kind(),
             Rule::Integer(_) => CursorKind::Integer,
+            Rule::Placed(placed) => placed.kind(),
             Rule::Single(single) => single.kind(),
         }
     }
@@ -95,6 +100,7 @@ impl Partitioning {
         match &self.rule {
             Rule::Calendar(calendar) => calendar.whole(),
             Rule::Integer(integer) => integer.whole(),
+            Rule::Placed(_) => CursorRange::ALL,
             Rule::Single(single) => single.range(),
         }
     }
@@ -112,7 +118,7 @@ impl Partitioning {
         match &self.rule {
             Rule::Calendar(calendar) => calendar.joined().collect(),
             Rule::Integer(integer) => integer.joined().collect(),
-            Rule::Single(_) => Vec::new(),
+            Rule::Placed(_) | Rule::Single(_) => Vec::new(),
         }
     }
 
@@ -134,6 +140,7 @@ impl Partitioning {
         match &self.rule {
             Rule::Calendar(calendar) => calendar.len(),
             Rule::Integer(integer) => integer.len(),
+            Rule::Placed(placed) => placed.len(),
             Rule::Single(_) => 1,
         }
     }
@@ -144,6 +151,7 @@ impl Partitioning {
         match &self.rule {
             Rule::Calendar(calendar) => calendar.range(no),
             Rule::Integer(integer) => integer.range(no),
+            Rule::Placed(placed) => placed.range(no),
             Rule::Single(single) => single.range(),
         }
     }

@@ -71,7 +71,7 @@ pub(super) fn datetime(micros: i64) -> Option<DateTime> {
 pub(super) fn days_of(day: Date) -> i64 {
     match Cursor::date(day) {
         Cursor::Date(days) => i64::from(days),
-        Cursor::Integer(_) | Cursor::Instant(_) | Cursor::Civil(_) => 0,
+        Cursor::Integer(_) | Cursor::Instant(_) | Cursor::Civil(_) | Cursor::Placed(..) => 0,
     }
 }
 

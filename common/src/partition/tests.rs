@@ -44,6 +44,7 @@ fn integers(min: Option<i64>, max: Option<i64>, histogram: Vec<i64>) -> Partitio
         left_out: None,
         null_rows: Some(0),
         indexed: true,
+        placing: None,
         histogram: histogram.into_iter().map(Cursor::Integer).collect(),
         empty: Vec::new(),
     }
@@ -115,6 +116,7 @@ fn to_kind(kind: CursorKind, micros: i64) -> Cursor {
         CursorKind::Civil => Cursor::Civil(micros),
         CursorKind::Date => to_date_cursor(micros.div_euclid(DAY_MICROS)),
         CursorKind::Integer => Cursor::Integer(micros),
+        CursorKind::Placed(id) => Cursor::Placed(id, micros),
     }
 }
 

@@ -1,9 +1,11 @@
 //! The checks of a step in its plan: what they are about, and when they are made.
 
+use super::partitions::Partitions;
 use super::phase::{Phase, PhaseKind};
 use super::problem::{PlanProblem, Problems};
 use super::step::StepPlan;
 use super::table_compat::{find, names};
+use crate::cursor::CursorKind;
 use crate::error_code::ErrorCode;
 use crate::facts::StepFacts;
 use crate::id::StepName;
@@ -28,7 +30,11 @@ pub(super) fn settle_checks(
     if !plan.phases.iter().any(|phase| phase.kind.commits_rows()) {
         return Ok(());
     }
-    let whole = plan.partitions().map(|partitions| {
+    // The target does not know which rows are whose; all of them are counted, as all are loaded.
+    let told = |partitions: &&Partitions| {
+        !matches!(partitions.partitioning().kind(), CursorKind::Placed(_))
+    };
+    let whole = plan.partitions().filter(told).map(|partitions| {
         let cut = partitions.partitioning();
         let range = Slice::Range(cut.whole());
         let null = cut.has_null().then_some(Slice::Null);

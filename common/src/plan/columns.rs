@@ -25,7 +25,7 @@ impl<'a> From<&'a Backfill> for Moving<'a> {
             from: &step.from,
             to: &step.to,
             write: &step.write,
-            cut_by: Some(&step.partition.column),
+            cut_by: step.partition.cut_column(),
         }
     }
 }

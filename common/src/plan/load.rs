@@ -3,8 +3,9 @@
 use serde::Serialize;
 
 use super::columns::{settle_columns, settle_key};
-use super::cut::{arrival, check_form, settle_generator, settle_range, target_form};
+use super::cut::{settle_generator, settle_range};
 use super::partitions::{Partitions, cut_by_coverage};
+use super::position_forms::{arrival, check_form, target_form};
 use super::problem::{PlanProblem, Problems};
 use super::table_compat::names;
 use super::twin::{Building, settle_twin};
@@ -16,6 +17,7 @@ use crate::facts::{ColumnFacts, ColumnKind, CursorForm, Engine, PartitionFacts, 
 use crate::id::{DocumentDigest, PipelineName, StepName};
 use crate::left_out::{LeftOut, Taken, Tally, judge};
 use crate::partition::{Partitioning, rows_in};
+use crate::placing::Placing;
 use crate::range::CursorRange;
 use crate::spec::{
     Backfill, Chunk, Nulls, Relation, Reprocess, Shrinking, SourceTable, TableName, TargetTable,
@@ -193,6 +195,7 @@ fn plan_cut(
             kind: column.kind,
             source_form: column.form,
             target_form,
+            placing: column.placing.clone(),
         }),
         write: step.write.clone(),
         checks: Vec::new(),
@@ -228,7 +231,9 @@ fn plan_cut(
 /// of them would scan the table, so that then a partition is one.
 fn chunk(step: &Backfill, column: &PartitionFacts) -> Option<Chunk> {
     match step.write.mode {
-        WriteMode::Append | WriteMode::Merge if column.indexed => Some(step.chunk),
+        WriteMode::Append | WriteMode::Merge if column.indexed && column.placing.is_none() => {
+            Some(step.chunk)
+        }
         WriteMode::Append
         | WriteMode::Merge
         | WriteMode::ReplacePartition
@@ -264,26 +269,19 @@ fn check_coverage(
 ) {
     let kind = partitioning.kind();
     let to = &step.to.table;
-    let kinds = [
-        CursorKind::Integer,
-        CursorKind::Instant,
-        CursorKind::Civil,
-        CursorKind::Date,
-    ];
-    let other = kinds
-        .into_iter()
-        .find(|other| *other != kind && covered.ranges(*other).next().is_some());
-    if covered.ranges(kind).next().is_none() && other.is_some() {
+    let is_append = step.write.mode == WriteMode::Append;
+    let counts = step.reprocess == Reprocess::Missing || is_append;
+    if counts && covered.has_others(kind) {
         problems.add(
             ErrorCode::PlanCoverageKind,
             format!(
-                "earlier runs committed ranges into {to} while {} was of another kind",
+                "earlier runs committed ranges into {to} that were cut by another rule, or while \
+                 {} was of another kind: nothing says which rows they hold of today's partitions",
                 step.partition.column
             ),
-            "give the step another name to begin anew, or restore the column's type",
+            "give the step another name to begin anew, or restore the rule and the column's type",
         );
     }
-    let is_append = step.write.mode == WriteMode::Append;
     match step.reprocess {
         Reprocess::All if is_append && !covered.is_empty() => problems.add(
             ErrorCode::PlanAppendAgain,
@@ -363,7 +361,12 @@ fn warn(
     warnings: &mut Vec<String>,
 ) {
     let (from, to, name) = (&step.from.relation, &step.to.table, &column.column);
-    if !column.indexed && partitioning.len() > 1 {
+    if matches!(column.placing, Some(Placing::Hash(_))) && partitioning.len() > 1 {
+        let scans = partitioning.len();
+        warnings.push(format!(
+            "no index finds a hash: {scans} partitions scan all of {from} once each"
+        ));
+    } else if !column.indexed && partitioning.len() > 1 {
         let texts = matches!(
             column.form,
             CursorForm::TextDate | CursorForm::TextTime { .. }

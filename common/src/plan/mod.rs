@@ -12,6 +12,7 @@ mod dependants;
 mod load;
 mod partitions;
 mod phase;
+mod position_forms;
 mod problem;
 mod reactions;
 mod references;

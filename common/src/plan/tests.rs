@@ -143,6 +143,7 @@ fn facts() -> StepFacts {
                 left_out: None,
                 null_rows: Some(7),
                 indexed: true,
+                placing: None,
                 histogram: Vec::new(),
                 empty: Vec::new(),
             }),

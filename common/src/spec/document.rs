@@ -167,7 +167,10 @@ fn swap(of: &Swap) -> Json {
 }
 
 fn partition(of: &Partition) -> Json {
-    let mut partition = json!({"column": of.column, "nulls": of.nulls});
+    let mut partition = match of.cut_column() {
+        Some(column) => json!({"column": column, "nulls": of.nulls}),
+        None => json!({}),
+    };
     match &of.by {
         PartitionBy::Calendar { grain, tz } => {
             insert(&mut partition, "by", Some("calendar"));
@@ -178,6 +181,11 @@ fn partition(of: &Partition) -> Json {
             insert(&mut partition, "by", Some("integer"));
             insert(&mut partition, "width", *width);
             insert(&mut partition, "max_rows", Some(max_rows));
+        }
+        PartitionBy::Hash { columns, parts } => {
+            insert(&mut partition, "by", Some("hash"));
+            insert(&mut partition, "columns", Some(columns));
+            insert(&mut partition, "parts", Some(parts));
         }
     }
     partition

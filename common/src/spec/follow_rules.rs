@@ -113,8 +113,8 @@ fn misfit(spec: &Spec, script: &Script, followed: &StepName) -> Option<(String, 
         ));
     }
     match (&backfill.partition.by, &backfill.start, &backfill.end) {
-        (PartitionBy::Integer { .. }, _, _) => Some((
-            format!("`{followed}` is cut by whole numbers, which have no periods"),
+        (PartitionBy::Integer { .. } | PartitionBy::Hash { .. }, _, _) => Some((
+            format!("`{followed}` is not cut by civil periods"),
             "leave `partition` out and wait for the whole step: depends_on: [STEP]",
         )),
         (PartitionBy::Calendar { .. }, None, _) | (PartitionBy::Calendar { .. }, _, None) => {

@@ -30,6 +30,7 @@ mod model;
 mod node;
 mod optional_millis;
 mod params;
+mod partition_keys;
 mod problem;
 mod program;
 #[cfg(test)]

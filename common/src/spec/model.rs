@@ -294,7 +294,7 @@ pub struct Shrinking {
 /// How a table is cut into partitions.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Partition {
-    /// The column.
+    /// The column; of a rule over several, all of them, for people.
     pub column: String,
     /// The rule.
     pub by: PartitionBy,
@@ -320,6 +320,33 @@ pub enum PartitionBy {
         /// Rows aimed at in a range when no width is given.
         max_rows: u64,
     },
+    /// Ranges of a hash that the source computes.
+    Hash {
+        /// The columns that it is of.
+        columns: Vec<String>,
+        /// How many ranges.
+        parts: u64,
+    },
+}
+
+impl Partition {
+    /// The one column that is cut; `None` of a rule that only the source can tell positions by.
+    #[must_use]
+    pub fn cut_column(&self) -> Option<&str> {
+        match self.by {
+            PartitionBy::Calendar { .. } | PartitionBy::Integer { .. } => Some(&self.column),
+            PartitionBy::Hash { .. } => None,
+        }
+    }
+
+    /// The zone whose midnights its periods begin at.
+    #[must_use]
+    pub fn zone(&self) -> &str {
+        match &self.by {
+            PartitionBy::Calendar { tz, .. } => tz,
+            PartitionBy::Integer { .. } | PartitionBy::Hash { .. } => "UTC",
+        }
+    }
 }
 
 /// A civil period.
@@ -355,7 +382,7 @@ impl Grain {
     #[must_use]
     pub const fn fits(self, kind: CursorKind) -> bool {
         match kind {
-            CursorKind::Integer => false,
+            CursorKind::Integer | CursorKind::Placed(_) => false,
             CursorKind::Date => !matches!(self, Self::Hour),
             CursorKind::Instant | CursorKind::Civil => true,
         }

@@ -296,6 +296,21 @@ impl Rules<'_> {
 
     fn write_mode(&self, problems: &mut Problems) {
         let mode = self.node("write", "mode").and_then(word);
+        if let (Some("hash"), Some(WriteMode::ReplacePartition), Some(node)) = (
+            self.node("partition", "by").and_then(Node::as_text),
+            mode,
+            self.node("write", "mode"),
+        ) {
+            problems
+                .add(
+                    ErrorCode::SpecConflict,
+                    &self.path("write", "mode"),
+                    node.location,
+                    "only the source can tell which rows a part by hash holds, so none can be \
+                     replaced in the target",
+                )
+                .hint("use `mode: merge` or `mode: append`, or `strategy: swap`");
+        }
         match mode {
             Some(WriteMode::Append) => self.append(problems),
             Some(WriteMode::Merge) => self.merge(problems),

@@ -1,6 +1,7 @@
 //! The keys of a step, and of all that a step holds.
 
 use super::data_check::CHECKS;
+use super::partition_keys::PARTITION;
 use super::shape::{Fields, Key, List, Named, Shape, Word};
 use super::strategy_keys::{SCRIPT, SLOT_LIMIT, STRATEGY};
 
@@ -19,16 +20,8 @@ const LOGGED: &[&str] = &["cdc"];
 const SQL: &[&str] = &["sql"];
 const EXEC: &[&str] = &["exec"];
 const PARTITIONED: &[&str] = &["backfill", "swap", "sql"];
-/// The rules that cut a table by a column of it.
-const CUTTING: &[&str] = &["calendar", "integer"];
-/// The rules by civil periods.
-const CIVIL: &[&str] = &["calendar", "follow"];
-const FOLLOWING: &[&str] = &["follow"];
-const CALENDAR: &[&str] = &["calendar"];
-const INTEGER: &[&str] = &["integer"];
 const TASKS_MAX: u64 = 100_000;
 const ROWS_MAX: u64 = 1_000_000_000_000;
-const WHOLE_MAX: u64 = i64::MAX as u64;
 
 /// A step, and what `defaults` lays under one.
 pub(super) static STEP: Fields = Fields {
@@ -260,83 +253,6 @@ static TO: Fields = Fields {
 };
 
 static CREATE: [Word; 2] = [Word::new("source"), Word::new("columns")];
-
-static PARTITION: Fields = Fields {
-    what: "a partition rule",
-    tag: Some("by"),
-    shorthand: None,
-    is_merged: true,
-    keys: &[
-        Key::new(
-            "by",
-            Shape::Words(&PARTITION_BY),
-            "The rule that cuts; follow where `follow` names a step.",
-        )
-        .required(),
-        Key::new(
-            "column",
-            Shape::Text,
-            "The column that is cut; its values never change.",
-        )
-        .required()
-        .only(CUTTING),
-        Key::new(
-            "grain",
-            Shape::Words(&GRAINS),
-            "How long a civil period is.",
-        )
-        .required()
-        .only(CIVIL),
-        Key::new("tz", Shape::Zone, "The zone whose midnights count; UTC.").only(CALENDAR),
-        Key::new(
-            "width",
-            Shape::Whole(1, WHOLE_MAX),
-            "Values in a part; without it, parts of about max_rows rows.",
-        )
-        .only(INTEGER),
-        Key::new(
-            "max_rows",
-            Shape::Whole(1, ROWS_MAX),
-            "Rows aimed at in a part when no width is given; 500000.",
-        )
-        .only(INTEGER),
-        Key::new(
-            "nulls",
-            Shape::Words(&NULLS),
-            "What happens to rows whose column is NULL; partition: they are one of their own.",
-        )
-        .only(CUTTING),
-        Key::new(
-            "follow",
-            Shape::Name,
-            "The `backfill` whose periods the statements run for, each once its rows are there.",
-        )
-        .required()
-        .only(FOLLOWING),
-    ],
-};
-
-static PARTITION_BY: [Word; 5] = [
-    Word::new("calendar"),
-    Word::new("integer"),
-    Word::new("follow"),
-    Word::later("keyset", "cut by a time or by a whole number"),
-    Word::later("hash", "cut by a time or by a whole number"),
-];
-
-static GRAINS: [Word; 5] = [
-    Word::new("hour"),
-    Word::new("day"),
-    Word::new("week"),
-    Word::new("month"),
-    Word::new("year"),
-];
-
-static NULLS: [Word; 3] = [
-    Word::new("partition"),
-    Word::new("ignore"),
-    Word::new("fail"),
-];
 
 static WRITE: Fields = Fields {
     what: "a write rule",

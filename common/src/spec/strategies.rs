@@ -281,12 +281,32 @@ fn partition(node: &Node) -> Option<Partition> {
             width: or(node.get("width"), None, |node| whole(node).map(Some))?,
             max_rows: or(node.get("max_rows"), 500_000, whole)?,
         },
+        "hash" => PartitionBy::Hash {
+            columns: node
+                .get("columns")?
+                .items()
+                .iter()
+                .map(|node| node.as_text().map(str::to_owned))
+                .collect::<Option<_>>()?,
+            parts: whole(node.get("parts")?)?,
+        },
         _ => return None,
     };
+    let column = match &by {
+        PartitionBy::Calendar { .. } | PartitionBy::Integer { .. } => {
+            node.get("column")?.as_text()?.to_owned()
+        }
+        PartitionBy::Hash { columns, .. } => columns.join(", "),
+    };
+    // What is laid under another rule says nothing of this one.
+    let nulls = match &by {
+        PartitionBy::Calendar { .. } | PartitionBy::Integer { .. } => node.get("nulls"),
+        PartitionBy::Hash { .. } => None,
+    };
     Some(Partition {
-        column: node.get("column")?.as_text()?.to_owned(),
+        column,
         by,
-        nulls: or(node.get("nulls"), Nulls::Partition, word)?,
+        nulls: or(nulls, Nulls::Partition, word)?,
     })
 }
 

@@ -117,6 +117,10 @@ steps:
   refunds:
     from: {table: refunds}
     write: {mode: merge, key: [refund_id], cursor: changed_at, resident: fail}
+  sessions:
+    from: {table: sessions}
+    partition: {by: hash, columns: [device, started], parts: 16}
+    write: {mode: append, resident: fail}
   shipments:
     from: {table: shipments}
   kpis:
@@ -646,6 +650,32 @@ fn what_is_not_built_yet_is_refused_and_never_ignored() {
         assert_eq!(found.path, path);
         assert!(found.hint.is_some());
     }
+}
+
+#[test]
+fn what_a_hash_cannot_do_is_refused() {
+    let cut = "by: hash, columns: [carrier, flight], parts: 8";
+    let by = |from: &str, to: &str| {
+        let text = FLIGHTS.replace(
+            "by: calendar, column: time_hour, grain: day, tz: America/New_York",
+            cut,
+        );
+        bad(&text.replace(from, to))
+            .iter()
+            .map(|problem| format!("{} {}", problem.code, problem.path))
+            .collect::<Vec<_>>()
+    };
+    let mode = "spec::conflict steps.flights.write.mode".to_owned();
+    let bounds = ["start", "end"].map(|key| format!("spec::conflict steps.flights.strategy.{key}"));
+    let found = by("", "");
+    for expected in bounds.iter().chain([&mode]) {
+        assert!(found.contains(expected), "{found:?}");
+    }
+    let found = by("parts: 8", "parts: 1001");
+    assert!(
+        found.contains(&"spec::out_of_range steps.flights.partition.parts".to_owned()),
+        "{found:?}"
+    );
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! A range of a table, in parallel, each partition on its own: prepare the target, load the
 //! partitions, count what none of them took, and ask the target whether it still has them.
 
-use super::{Load, PlanContext, ProbeRequest, Sides, WindowRequest};
+use super::{Load, PlacingRequest, PlanContext, ProbeRequest, Sides, WindowRequest};
 use crate::capability::Capabilities;
 use crate::cursor::CursorKind;
 use crate::facts::StepFacts;
@@ -23,23 +23,22 @@ impl Load for Backfill {
     }
 
     fn needs(&self) -> Capabilities {
-        Capabilities::BACKFILL
+        Capabilities::BACKFILL.and(self.partition.needs())
     }
 
     fn zone(&self) -> &str {
-        match &self.partition.by {
-            PartitionBy::Calendar { tz, .. } => tz,
-            PartitionBy::Integer { .. } => "UTC",
-        }
+        self.partition.zone()
     }
 
     fn probe(&self) -> Option<ProbeRequest<'_>> {
         let has_width = match &self.partition.by {
             PartitionBy::Calendar { .. } => true,
             PartitionBy::Integer { width, .. } => width.is_some(),
+            PartitionBy::Hash { .. } => false,
         };
         Some(ProbeRequest {
-            partition_column: Some(&self.partition.column),
+            partition_column: self.partition.cut_column(),
+            placing: PlacingRequest::of(&self.partition),
             bounds_declared: self.start.is_some()
                 && self.end.is_some()
                 && !self.ends_now()
@@ -97,8 +96,13 @@ impl Load for Backfill {
             not_loaded: notes,
             facts: Some(facts),
         };
+        // Every row has a place by such a rule: none is left out.
+        if self.partition.cut_column().is_none() {
+            step.phases.retain(|phase| phase.kind != PhaseKind::Count);
+        }
         if step.is_built_later() {
-            step.phases.insert(3, Phase::one(PhaseKind::Build));
+            let close = step.phases.len().saturating_sub(1);
+            step.phases.insert(close, Phase::one(PhaseKind::Build));
         }
         Ok(step)
     }
@@ -119,6 +123,9 @@ impl Load for Backfill {
                 width: None,
                 max_rows,
             } => format!("by about {max_rows} rows of {column}, {whole}"),
+            PartitionBy::Hash { parts, .. } => {
+                format!("by a hash of {column}, which the source computes, in {parts} parts")
+            }
         }
     }
 

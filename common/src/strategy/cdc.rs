@@ -40,6 +40,7 @@ impl Load for Cdc {
     fn probe(&self) -> Option<ProbeRequest<'_>> {
         Some(ProbeRequest {
             partition_column: None,
+            placing: None,
             bounds_declared: false,
             triggers: self.write.triggers,
             exchange: false,

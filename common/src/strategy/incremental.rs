@@ -42,6 +42,7 @@ impl Load for Incremental {
     fn probe(&self) -> Option<ProbeRequest<'_>> {
         Some(ProbeRequest {
             partition_column: Some(&self.cursor),
+            placing: None,
             bounds_declared: false,
             triggers: self.write.triggers,
             exchange: false,

@@ -22,7 +22,9 @@ use crate::id::{ConnectionName, PipelineName, StepName};
 use crate::left_out::LeftOut;
 use crate::plan::{PhaseKind, PlanProblem, StepPlan};
 use crate::range::CursorRange;
-use crate::spec::{HorizonRule, SourceTable, Strategy, TargetTable, Triggers};
+use crate::spec::{
+    HorizonRule, Partition, PartitionBy, SourceTable, Strategy, TargetTable, Triggers,
+};
 
 /// What a strategy decides.
 pub trait Load: Sync {
@@ -148,6 +150,8 @@ impl<'a> Sides<'a> {
 pub struct ProbeRequest<'a> {
     /// The column whose range and rows are of interest, if the table is cut by one.
     pub partition_column: Option<&'a str>,
+    /// The rule by which the source itself is to place its rows, if it is.
+    pub placing: Option<PlacingRequest<'a>>,
     /// Whether the step says all that would else be looked for in that column.
     pub bounds_declared: bool,
     /// What becomes of the target's triggers.
@@ -156,6 +160,24 @@ pub struct ProbeRequest<'a> {
     pub exchange: bool,
     /// What is looked for by a step that goes on where its last run ended.
     pub window: Option<WindowRequest<'a>>,
+}
+
+/// A rule by which a source is to place its rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PlacingRequest<'a> {
+    /// By a hash of these columns.
+    Hash(&'a [String]),
+}
+
+impl<'a> PlacingRequest<'a> {
+    /// What a way to cut a table asks of its source.
+    #[must_use]
+    pub fn of(partition: &'a Partition) -> Option<Self> {
+        match &partition.by {
+            PartitionBy::Calendar { .. } | PartitionBy::Integer { .. } => None,
+            PartitionBy::Hash { columns, .. } => Some(Self::Hash(columns)),
+        }
+    }
 }
 
 /// What a probe asks for a window.

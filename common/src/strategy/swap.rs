@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::{Load, PlanContext, ProbeRequest, Sides};
+use super::{Load, PlacingRequest, PlanContext, ProbeRequest, Sides};
 use crate::assignment::ShadowOrder;
 use crate::capability::Capabilities;
 use crate::error_code::ErrorCode;
@@ -15,7 +15,7 @@ use crate::plan::{
     Building, LoadPlan, Phase, PhaseKind, PlanProblem, Problems, StepPlan, Tasks, Whole,
     check_dependants, digest, plan_load, plan_whole,
 };
-use crate::spec::{Backfill, Chunk, Order, Partition, PartitionBy, Reprocess, Swap};
+use crate::spec::{Backfill, Chunk, Order, Partition, Reprocess, Swap};
 
 impl Load for Swap {
     fn name(&self) -> &'static str {
@@ -30,19 +30,18 @@ impl Load for Swap {
     }
 
     fn needs(&self) -> Capabilities {
-        Capabilities::SWAP
+        let cut = self.partition.as_ref();
+        Capabilities::SWAP.and(cut.map_or(Capabilities::NONE, Partition::needs))
     }
 
     fn zone(&self) -> &str {
-        match self.partition.as_ref().map(|partition| &partition.by) {
-            Some(PartitionBy::Calendar { tz, .. }) => tz,
-            Some(PartitionBy::Integer { .. }) | None => "UTC",
-        }
+        self.partition.as_ref().map_or("UTC", Partition::zone)
     }
 
     fn probe(&self) -> Option<ProbeRequest<'_>> {
         Some(ProbeRequest {
-            partition_column: self.partition.as_ref().map(|by| by.column.as_str()),
+            partition_column: self.partition.as_ref().and_then(Partition::cut_column),
+            placing: self.partition.as_ref().and_then(PlacingRequest::of),
             bounds_declared: false,
             triggers: self.write.triggers,
             exchange: true,
@@ -185,11 +184,10 @@ impl Swap {
             tasks: Tasks::Partitions(Box::new(partitions)),
             tolerant: false,
         };
-        let mut phases = vec![
-            Phase::one(PhaseKind::Prepare),
-            load,
-            Phase::one(PhaseKind::Count),
-        ];
+        let mut phases = vec![Phase::one(PhaseKind::Prepare), load];
+        if partition.cut_column().is_some() {
+            phases.push(Phase::one(PhaseKind::Count));
+        }
         phases.extend(self.behind_the_load().iter().copied().map(Phase::one));
         Ok(StepPlan {
             phases,

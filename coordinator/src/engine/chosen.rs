@@ -39,7 +39,7 @@ impl Chosen {
                 let rule = partitions.map(|partitions| partitions.partitioning().rule());
                 let tz = match rule {
                     Some(Rule::Calendar(calendar)) => calendar.tz(),
-                    Some(Rule::Integer(_) | Rule::Single(_)) | None => {
+                    Some(Rule::Integer(_) | Rule::Placed(_) | Rule::Single(_)) | None => {
                         let known = run.spec.steps.get(&name);
                         known.map_or("UTC", |step| step.strategy.load().zone())
                     }

@@ -6,6 +6,7 @@
 )]
 
 mod advise;
+mod any_key;
 mod backfill;
 mod cancel;
 mod cdc;

@@ -47,6 +47,7 @@ impl Source for FolderSource {
                 null_rows: u64::try_from(table.rows.len() - found().count()).ok(),
                 left_out: None,
                 indexed: true,
+                placing: None,
                 histogram: Vec::new(),
                 empty: Vec::new(),
             })

@@ -1,6 +1,7 @@
 //! The only place that knows protobuf field by field. An error carries the path of the field it
 //! met.
 
+mod placed;
 pub mod records;
 pub mod wire;
 

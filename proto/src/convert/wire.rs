@@ -98,6 +98,7 @@ impl From<Cursor> for pb::Cursor {
             Cursor::Instant(micros) => Position::InstantMicros(micros),
             Cursor::Civil(micros) => Position::CivilMicros(micros),
             Cursor::Date(days) => Position::DateDays(days),
+            Cursor::Placed(id, at) => Position::Placed((id, at).into()),
         };
         Self {
             position: Some(position),
@@ -115,6 +116,10 @@ impl TryFrom<pb::Cursor> for Cursor {
             Position::InstantMicros(micros) => Self::Instant(micros),
             Position::CivilMicros(micros) => Self::Civil(micros),
             Position::DateDays(days) => Self::Date(days),
+            Position::Placed(placed) => {
+                let (rule, at) = placed.try_into()?;
+                Self::Placed(rule, at)
+            }
         })
     }
 }

@@ -16,8 +16,8 @@ use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
 
 use crate::connector::{
-    ConnectorError, RowFormat, Rows, SessionPool, ShadowRequest, Shadows, SliceRows, Source,
-    Target, open_source, open_target,
+    ConnectorError, PlacedRows, RowFormat, Rows, SessionPool, ShadowRequest, Shadows, SliceRows,
+    Source, Target, open_source, open_target,
 };
 use crate::meter::Progress;
 use crate::patience::{Call, Sides, answered};
@@ -214,6 +214,10 @@ pub(super) fn rows_of(
     side: impl Fn(&CutBy) -> (&str, CursorForm),
 ) -> Rows {
     order.cut_by.as_ref().map_or(Rows::All, |by| {
+        if let Some(placing) = &by.placing {
+            let placing = placing.clone();
+            return Rows::Placed(PlacedRows { placing, slice });
+        }
         let (column, form) = side(by);
         Rows::Slice(SliceRows {
             column: column.to_owned(),

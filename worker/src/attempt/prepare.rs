@@ -43,6 +43,7 @@ pub(crate) async fn prepare_with(
         partition_column: load_order
             .cut_by
             .as_ref()
+            .filter(|by| by.placing.is_none())
             .map(|by| by.in_target().0.to_owned()),
         mode,
         triggers: load_order.write.triggers,

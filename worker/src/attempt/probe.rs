@@ -4,13 +4,13 @@ use highwater_common::assignment::{AttemptError, ErrorClass, FACTS_BYTES_MAX, Ou
 use highwater_common::error_code::ErrorCode;
 use highwater_common::facts::{Adopted, StepFacts};
 use highwater_common::plan::{carried, wants_twin};
-use highwater_common::strategy::Load;
+use highwater_common::strategy::{Load, PlacingRequest};
 use highwater_common::window::WindowFacts;
 use highwater_runtime::failpoint;
 
 use super::left_out::count_outside_of_declared;
 use super::{AttemptContext, log_errand, malformed, window};
-use crate::connector::{SourceProbe, TargetProbe};
+use crate::connector::{PlacingProbe, SourceProbe, TargetProbe};
 use crate::patience::{Call, answered};
 
 /// Finds out what the step's plan is made of, and tells it as JSON.
@@ -30,6 +30,9 @@ pub(crate) async fn probe(
         relation: from.relation.clone(),
         columns: from.columns.clone(),
         partition_column: asked.partition_column.map(str::to_owned),
+        placing: asked.placing.map(|placing| match placing {
+            PlacingRequest::Hash(columns) => PlacingProbe::Hash(columns.to_vec()),
+        }),
         bounds_declared: asked.bounds_declared,
         defined: wants_twin(to, context.source_engine(), context.target_engine()),
     };
@@ -52,6 +55,9 @@ pub(crate) async fn probe(
     };
     let source = facts.renamed(&from.columns.renames);
     let partition = source.partition.as_ref().map(|by| {
+        if by.placing.is_some() {
+            return (by.column.clone(), by.kind);
+        }
         let arrives = source.arrival_of(&by.column);
         let name = arrives.map_or(&by.column, |column| &column.name);
         (name.clone(), by.kind)

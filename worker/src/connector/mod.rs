@@ -47,10 +47,10 @@ pub use postgres::SessionPool;
 pub use receipt_requests::{CloseRequest, ForgetOutcome, ForgetRequest, PlaceRequest};
 pub use requests::{
     BuildRequest, Claim, FenceReport, GuardStep, HorizonRequest, LeftOutRequest, LogMark, Matched,
-    MergeBy, Merged, Next, PrepareOutcome, PrepareRequest, ReadRequest, SourceProbe, StreamRequest,
-    TargetProbe, WatermarkMove, WriteRequest,
+    MergeBy, Merged, Next, PlacingProbe, PrepareOutcome, PrepareRequest, ReadRequest, SourceProbe,
+    StreamRequest, TargetProbe, WatermarkMove, WriteRequest,
 };
-pub use rows::{RowBatch, RowFormat, RowStream, Rows, SliceRows, Value};
+pub use rows::{PlacedRows, RowBatch, RowFormat, RowStream, Rows, SliceRows, Value};
 pub use script::{BoundStatement, BoundValue, ScriptTx};
 pub use staging::{Pages, ReplaceTx, Snapshot, Snapshots, StageRequest, Stages};
 pub use surveys::{ServerAsFound, Stamping, Survey, SurveyRequest, Surveys, TABLES_MAX};

@@ -33,7 +33,7 @@ pub(super) enum Bound {
 /// comparing text by its bytes, says `value >= bound`.
 pub(super) fn bound(cursor: Cursor, form: CursorForm) -> Bound {
     let micros = match cursor {
-        Cursor::Integer(value) => return Bound::Integer(value),
+        Cursor::Integer(value) | Cursor::Placed(_, value) => return Bound::Integer(value),
         Cursor::Instant(micros) | Cursor::Civil(micros) => micros,
         Cursor::Date(days) => i64::from(days).saturating_mul(MICROS_PER_DAY),
     };
@@ -52,9 +52,10 @@ pub(super) fn bound(cursor: Cursor, form: CursorForm) -> Bound {
         } => Bound::Text(time_text(micros, separator_t, fraction_digits, zulu)),
         CursorForm::Native | CursorForm::Oid => match cursor.kind() {
             CursorKind::Date => Bound::Text(date_text(micros)),
-            CursorKind::Integer | CursorKind::Instant | CursorKind::Civil => {
-                Bound::Text(time_text(micros, false, 0, false))
-            }
+            CursorKind::Integer
+            | CursorKind::Instant
+            | CursorKind::Civil
+            | CursorKind::Placed(_) => Bound::Text(time_text(micros, false, 0, false)),
         },
     }
 }
@@ -77,7 +78,7 @@ pub(super) fn cursor(value: &Value, kind: CursorKind, form: CursorForm) -> Optio
             match kind {
                 CursorKind::Instant => Offset::UTC.to_timestamp(at).ok().map(Cursor::instant),
                 CursorKind::Civil => Some(Cursor::civil(at)),
-                CursorKind::Integer | CursorKind::Date => None,
+                CursorKind::Integer | CursorKind::Date | CursorKind::Placed(_) => None,
             }
         }
         (

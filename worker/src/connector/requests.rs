@@ -29,11 +29,42 @@ pub struct SourceProbe {
     /// The partition column, for strategies that have one; an unknown one is an error that lists
     /// the columns.
     pub partition_column: Option<String>,
+    /// The rule by which the source itself is to place its rows, if it is.
+    pub placing: Option<PlacingProbe>,
     /// The pipeline says where the partitions begin and end and how wide they are: then its bounds
     /// are not looked for.
     pub bounds_declared: bool,
     /// Whether it is wanted what a table is made of: a missing table may be made like it.
     pub defined: bool,
+}
+
+impl TargetProbe {
+    /// The partition column, and what its positions are; `None` where the source places rows by
+    /// itself.
+    #[must_use]
+    pub fn cut_column(&self) -> Option<(&str, CursorKind)> {
+        let (column, kind) = self.partition.as_ref()?;
+        let is_columns = !matches!(kind, CursorKind::Placed(_));
+        is_columns.then_some((column, *kind))
+    }
+}
+
+/// A rule by which a source is to place its rows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PlacingProbe {
+    /// By a hash of these columns.
+    Hash(Vec<String>),
+}
+
+impl PlacingProbe {
+    /// The columns that it looks at. A name that the table does not have is an error that lists the
+    /// columns.
+    #[must_use]
+    pub fn columns(&self) -> &[String] {
+        match self {
+            Self::Hash(columns) => columns,
+        }
+    }
 }
 
 /// What the step's probe asks of a target.

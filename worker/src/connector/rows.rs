@@ -5,6 +5,7 @@ use std::fmt;
 use async_trait::async_trait;
 use bytes::Bytes;
 use highwater_common::facts::CursorForm;
+use highwater_common::placing::Placing;
 use highwater_common::range::Slice;
 
 use super::ConnectorError;
@@ -16,6 +17,8 @@ pub enum Rows {
     All,
     /// Those of a slice of a partition column.
     Slice(SliceRows),
+    /// Those that the source itself places in a slice.
+    Placed(PlacedRows),
 }
 
 /// The rows of a slice, as one server finds them.
@@ -29,12 +32,21 @@ pub struct SliceRows {
     pub slice: Slice,
 }
 
+/// The rows that a source places in a slice: nobody else knows which.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlacedRows {
+    /// The rule by which it does.
+    pub placing: Placing,
+    /// Which of them.
+    pub slice: Slice,
+}
+
 impl Rows {
-    /// The slice, where rows of one are meant.
+    /// The slice of a column, where rows of one are meant.
     #[must_use]
     pub const fn slice(&self) -> Option<&SliceRows> {
         match self {
-            Self::All => None,
+            Self::All | Self::Placed(_) => None,
             Self::Slice(rows) => Some(rows),
         }
     }
@@ -45,6 +57,7 @@ impl fmt::Display for Rows {
         match self {
             Self::All => f.write_str("all rows"),
             Self::Slice(rows) => rows.slice.fmt(f),
+            Self::Placed(rows) => rows.slice.fmt(f),
         }
     }
 }

@@ -6,6 +6,7 @@
 
 use highwater_common::cursor::{Cursor, CursorKind};
 use highwater_common::facts::CursorForm;
+use highwater_common::placing::Placing;
 use highwater_common::range::Slice;
 use highwater_common::spec::{Relation, TableName};
 use sqlx::AssertSqlSafe;
@@ -171,6 +172,40 @@ impl Sql {
         self
     }
 
+    /// The condition that a row meets which its source places in `slice`.
+    #[must_use]
+    pub fn placed(mut self, placing: &Placing, slice: &Slice) -> Self {
+        let Placing::Hash(hash) = placing;
+        let Slice::Range(range) = slice else {
+            return self.text("false"); // every row has a hash
+        };
+        let bounds = [(" >= ", range.start()), (" < ", range.end())];
+        let mut is_first = true;
+        for (operator, bound) in bounds {
+            let Some(Cursor::Placed(_, at)) = bound else {
+                continue;
+            };
+            if !is_first {
+                self = self.text(" and ");
+            }
+            is_first = false;
+            self = self.hash(&hash.columns).text(operator).integer(at);
+        }
+        match is_first {
+            true => self.text("true"),
+            false => self,
+        }
+    }
+
+    /// A hash of columns, the same for as long as the server's version is: of what the types compare
+    /// as equal, NULL included, whatever the session's settings are.
+    #[must_use]
+    pub fn hash(self, columns: &[String]) -> Self {
+        self.text("pg_catalog.hash_record_extended(row(")
+            .names(columns.iter().map(String::as_str))
+            .text("), 0)")
+    }
+
     /// The partition column as it is compared: text by its bytes, since a language's own order may
     /// be any.
     fn position(self, column: &str, form: CursorForm) -> Self {
@@ -268,7 +303,7 @@ pub fn is_plain_type(name: &str) -> bool {
 #[must_use]
 pub const fn postgres_type(kind: CursorKind) -> &'static str {
     match kind {
-        CursorKind::Integer => "bigint",
+        CursorKind::Integer | CursorKind::Placed(_) => "bigint",
         CursorKind::Instant => "timestamptz",
         CursorKind::Civil => "timestamp",
         CursorKind::Date => "date",
@@ -299,14 +334,16 @@ const fn is_behind_all(at: Cursor, form: CursorForm) -> bool {
 fn postgres_oid(cursor: Cursor) -> String {
     match cursor {
         Cursor::Integer(value) => format!("'{}'::oid", value.clamp(0, OID_MAX)),
-        Cursor::Instant(_) | Cursor::Civil(_) | Cursor::Date(_) => postgres_native(cursor),
+        Cursor::Instant(_) | Cursor::Civil(_) | Cursor::Date(_) | Cursor::Placed(..) => {
+            postgres_native(cursor)
+        }
     }
 }
 
 fn postgres_native(cursor: Cursor) -> String {
     let kind = postgres_type(cursor.kind());
     match cursor {
-        Cursor::Integer(value) => format!("'{value}'::{kind}"),
+        Cursor::Integer(value) | Cursor::Placed(_, value) => format!("'{value}'::{kind}"),
         Cursor::Instant(micros) if has_plain_year(micros) => {
             format!("'{}+00'::{kind}", time_text(micros))
         }

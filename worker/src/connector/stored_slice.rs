@@ -1,26 +1,23 @@
 //! How a ledger holds slices and positions, on every engine, and what its committed slices cover.
 //! Never orders anything but the raw numbers of one kind of position.
 
+use std::borrow::Cow;
+
+use highwater_common::coverage::Coverage;
 use highwater_common::cursor::{Cursor, CursorKind};
 use highwater_common::range::{CursorRange, Slice};
 
 /// A slice as three columns: what kind its positions are, and the raw numbers of its ends, open
 /// where there is none.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::connector) struct StoredSlice {
-    pub(in crate::connector) kind: &'static str,
+    pub(in crate::connector) kind: Cow<'static, str>,
     pub(in crate::connector) start: Option<i64>,
     pub(in crate::connector) end: Option<i64>,
 }
 
 /// The kind of the range that has no ends, and so no kind of position.
 pub(in crate::connector) const ALL: &str = "all";
-const KINDS: [CursorKind; 4] = [
-    CursorKind::Integer,
-    CursorKind::Instant,
-    CursorKind::Civil,
-    CursorKind::Date,
-];
 /// The kind of a task that is of no slice: it puts rows in the place of all others.
 const TABLE: &str = "table";
 /// The kind of the rows without a position.
@@ -31,7 +28,7 @@ impl StoredSlice {
     pub(in crate::connector) fn of_task(slice: Option<&Slice>) -> Self {
         slice.map_or(
             Self {
-                kind: TABLE,
+                kind: Cow::Borrowed(TABLE),
                 start: None,
                 end: None,
             },
@@ -42,12 +39,12 @@ impl StoredSlice {
     pub(in crate::connector) fn of(slice: &Slice) -> Self {
         match slice {
             Slice::Null => Self {
-                kind: NULL,
+                kind: Cow::Borrowed(NULL),
                 start: None,
                 end: None,
             },
             Slice::Range(range) => Self {
-                kind: range.kind().map_or(ALL, kind_text),
+                kind: range.kind().map_or(Cow::Borrowed(ALL), kind_text),
                 start: range.start().map(raw),
                 end: range.end().map(raw),
             },
@@ -66,7 +63,7 @@ pub(in crate::connector) fn stored_slice(
         NULL => Some(Slice::Null),
         ALL => Some(Slice::Range(CursorRange::ALL)),
         other => {
-            let kind = KINDS.into_iter().find(|kind| kind_text(*kind) == other)?;
+            let kind = other.parse().ok()?;
             let at = |raw: Option<i64>| raw.and_then(|raw| cursor(kind, raw));
             CursorRange::new(at(start), at(end)).ok().map(Slice::Range)
         }
@@ -74,18 +71,22 @@ pub(in crate::connector) fn stored_slice(
 }
 
 /// The ledger's word for a kind of position.
-pub(in crate::connector) const fn kind_text(kind: CursorKind) -> &'static str {
+pub(in crate::connector) fn kind_text(kind: CursorKind) -> Cow<'static, str> {
     match kind {
-        CursorKind::Integer => "integer",
-        CursorKind::Instant => "instant",
-        CursorKind::Civil => "civil",
-        CursorKind::Date => "date",
+        CursorKind::Integer => Cow::Borrowed("integer"),
+        CursorKind::Instant => Cow::Borrowed("instant"),
+        CursorKind::Civil => Cow::Borrowed("civil"),
+        CursorKind::Date => Cow::Borrowed("date"),
+        CursorKind::Placed(_) => Cow::Owned(kind.to_string()),
     }
 }
 
 pub(in crate::connector) fn raw(at: Cursor) -> i64 {
     match at {
-        Cursor::Integer(raw) | Cursor::Instant(raw) | Cursor::Civil(raw) => raw,
+        Cursor::Integer(raw)
+        | Cursor::Instant(raw)
+        | Cursor::Civil(raw)
+        | Cursor::Placed(_, raw) => raw,
         Cursor::Date(days) => i64::from(days),
     }
 }
@@ -97,9 +98,8 @@ pub(in crate::connector) fn cursor_text(at: Cursor) -> String {
 
 /// The position of a text of [`cursor_text`]; `None` for one that no version has written.
 pub(in crate::connector) fn stored_cursor(text: &str) -> Option<Cursor> {
-    let (kind, at) = text.split_once(':')?;
-    let kind = KINDS.into_iter().find(|of| kind_text(*of) == kind)?;
-    cursor(kind, at.parse().ok()?)
+    let (kind, at) = text.rsplit_once(':')?;
+    cursor(kind.parse().ok()?, at.parse().ok()?)
 }
 
 /// The position that a ledger or an answer holds as a raw number; `None` for a day out of range.
@@ -109,6 +109,7 @@ pub(in crate::connector) fn cursor(kind: CursorKind, raw: i64) -> Option<Cursor>
         CursorKind::Instant => Some(Cursor::Instant(raw)),
         CursorKind::Civil => Some(Cursor::Civil(raw)),
         CursorKind::Date => i32::try_from(raw).ok().map(Cursor::Date),
+        CursorKind::Placed(id) => Some(Cursor::Placed(id, raw)),
     }
 }
 
@@ -156,6 +157,21 @@ impl RangeMerger {
     }
 }
 
+/// What a stream's receipts cover: the ranges of one kind, and of others, where there are none, the
+/// first, so that it is not lost that something has been committed.
+pub(in crate::connector) fn covering(
+    merger: RangeMerger,
+    other: Option<Slice>,
+    null: bool,
+) -> Coverage {
+    let own = merger.finish();
+    let mut coverage = Coverage::of(&own, null);
+    if own.is_empty() {
+        other.iter().for_each(|other| coverage.insert(other));
+    }
+    coverage
+}
+
 /// The later of two ends, of which an open one is the latest.
 fn later(a: Option<i64>, b: Option<i64>) -> Option<i64> {
     a.zip(b).map(|(a, b)| a.max(b))
@@ -185,6 +201,10 @@ mod tests {
             (CursorKind::Instant, "instant"),
             (CursorKind::Civil, "civil"),
             (CursorKind::Date, "date"),
+            (
+                CursorKind::Placed("00c0ffee00c0ffee".parse().expect("an id")),
+                "placed:00c0ffee00c0ffee",
+            ),
         ] {
             assert_eq!(kind_text(kind), word);
             let at = |raw| cursor(kind, raw).expect("in range");

@@ -50,6 +50,7 @@ fn of_kind(kind: CursorKind, number: i64) -> Cursor {
         CursorKind::Instant => Cursor::Instant(number),
         CursorKind::Civil => Cursor::Civil(number),
         CursorKind::Date => Cursor::Date(number as i32),
+        CursorKind::Placed(id) => Cursor::Placed(id, number),
     }
 }
 
@@ -102,6 +103,7 @@ fn partition() -> impl Strategy<Value = PartitionFacts> {
                     column: column.unwrap_or_else(|| "created_at".to_owned()),
                     kind,
                     form,
+                    placing: None,
                     min,
                     max,
                     nullable,

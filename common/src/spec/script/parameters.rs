@@ -82,7 +82,9 @@ pub(super) const fn position_type(kind: CursorKind, form: CursorForm) -> &'stati
     match (form, kind) {
         (CursorForm::EpochSeconds | CursorForm::EpochMillis, _) => "int8",
         (CursorForm::TextDate | CursorForm::TextTime { .. }, _) => "text",
-        (CursorForm::Native | CursorForm::Oid, CursorKind::Integer) => "int8",
+        (CursorForm::Native | CursorForm::Oid, CursorKind::Integer | CursorKind::Placed(_)) => {
+            "int8"
+        }
         (CursorForm::Native | CursorForm::Oid, CursorKind::Instant) => "timestamptz",
         (CursorForm::Native | CursorForm::Oid, CursorKind::Civil) => "timestamp",
         (CursorForm::Native | CursorForm::Oid, CursorKind::Date) => "date",

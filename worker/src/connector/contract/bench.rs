@@ -436,7 +436,8 @@ fn ordinal(slice: &Slice) -> u64 {
     match slice {
         Slice::Range(range) => match range.start() {
             Some(Cursor::Integer(start)) => u64::try_from(start / 10).unwrap_or(0),
-            Some(Cursor::Instant(_) | Cursor::Civil(_) | Cursor::Date(_)) | None => 0,
+            Some(Cursor::Instant(_) | Cursor::Civil(_) | Cursor::Date(_) | Cursor::Placed(..))
+            | None => 0,
         },
         Slice::Null => 1_000,
     }

@@ -207,6 +207,7 @@ fn source_probe<F: SourceFixture>(fixture: &F) -> SourceProbe {
         relation: fixture.table().into(),
         columns: ColumnRules::default(),
         bounds_declared: false,
+        placing: None,
         partition_column: Some("pos".to_owned()),
     }
 }

@@ -126,7 +126,7 @@ impl TargetTx for OpenTx {
         let slice = StoredSlice::of(of);
         let (mine, every) = match of {
             Slice::Null => (vec![NULL], false),
-            Slice::Range(range) => (vec![slice.kind, ALL], range.kind().is_none()),
+            Slice::Range(range) => (vec![slice.kind.as_ref(), ALL], range.kind().is_none()),
         };
         sqlx::query_scalar::<_, bool>(
             "select exists (select from highwater.task where stream_id = $1 and state = 'C' \
@@ -454,6 +454,7 @@ pub(super) fn only(sql: Sql, rows: &Rows) -> Sql {
     match rows {
         Rows::All => sql,
         Rows::Slice(of) => sql.text(" where ").slice(&of.column, of.form, &of.slice),
+        Rows::Placed(of) => sql.text(" where ").placed(&of.placing, &of.slice),
     }
 }
 

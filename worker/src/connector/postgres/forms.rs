@@ -35,7 +35,7 @@ pub(super) async fn position_form(
     let name = &column.facts.name;
     let failed = |error| classify(endpoint, &format!("look at {name} of {table}"), error);
     match (column.facts.kind, kind) {
-        (_, CursorKind::Integer) => Ok(None),
+        (_, CursorKind::Integer | CursorKind::Placed(_)) => Ok(None),
         (ColumnKind::Text, CursorKind::Instant | CursorKind::Civil | CursorKind::Date) => {
             let values = sample(conn, table, name).await.map_err(failed)?;
             match common_form(&values) {
@@ -72,9 +72,14 @@ fn form_of_type(column: &Column, kind: CursorKind) -> Option<CursorForm> {
         (own, form) if own == kind => Some(form),
         // A day is compared with a civil time as its first moment.
         (CursorKind::Civil, form) if kind == CursorKind::Date => Some(form),
-        (CursorKind::Integer | CursorKind::Instant | CursorKind::Civil | CursorKind::Date, _) => {
-            None
-        }
+        (
+            CursorKind::Integer
+            | CursorKind::Instant
+            | CursorKind::Civil
+            | CursorKind::Date
+            | CursorKind::Placed(_),
+            _,
+        ) => None,
     }
 }
 

@@ -53,7 +53,7 @@ create table if not exists highwater.task (
     ordinal bigint not null,
     plan bytea not null,
     stream_id text not null,
-    slice_kind text not null check (slice_kind in ('integer', 'instant', 'civil', 'date', 'all', 'null', 'table')),
+    slice_kind text not null,
     range_start bigint,
     range_end bigint,
     attempt integer not null,
@@ -92,7 +92,12 @@ create table if not exists highwater.watermark (
 alter table highwater.watermark
     add column if not exists log_identity text,
     add column if not exists reached_at timestamptz,
-    add column if not exists live_since timestamptz";
+    add column if not exists live_since timestamptz;
+alter table highwater.task
+    drop constraint if exists task_slice_kind_check,
+    drop constraint if exists task_slice_kind,
+    add constraint task_slice_kind check
+        (slice_kind ~ '^(integer|instant|civil|date|all|null|table|placed:[0-9a-f]{16})$') not valid";
 
 /// A 128-bit identity as PostgreSQL holds it.
 pub(super) const fn uuid(bytes: &[u8; 16]) -> Uuid {
@@ -163,7 +168,8 @@ pub(super) async fn make_tables(
     let whole: bool = sqlx::query_scalar(
         "select to_regclass('highwater.meta') is not null and (select count(*) from pg_attribute \
          where (attrelid, attname) in ((to_regclass('highwater.watermark'), 'live_since'), \
-         (to_regclass('highwater.stream'), 'resync'))) = 2",
+         (to_regclass('highwater.stream'), 'resync'))) = 2 and exists (select from pg_constraint \
+         where conrelid = to_regclass('highwater.task') and conname = 'task_slice_kind')",
     )
     .fetch_one(&mut *conn)
     .await

@@ -21,6 +21,7 @@ mod errors;
 mod exchange;
 mod forms;
 mod guard;
+mod hashes;
 mod horizon;
 mod ledger;
 mod left_out;

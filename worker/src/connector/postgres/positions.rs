@@ -53,7 +53,7 @@ impl Positions {
     pub(super) const fn raw(self) -> &'static str {
         match self.kind {
             CursorKind::Integer if self.is_decimal => "floor(v)::int8",
-            CursorKind::Integer => "v::int8",
+            CursorKind::Integer | CursorKind::Placed(_) => "v::int8",
             // The server's last thirty years lie beyond 64 bits of microseconds since 1970; the
             // last position stands for them.
             CursorKind::Instant | CursorKind::Civil => {
@@ -72,7 +72,7 @@ impl Positions {
             CursorKind::Integer if self.is_decimal => {
                 " between -9223372036854775808 and 9223372036854775807"
             }
-            CursorKind::Integer => " is not null",
+            CursorKind::Integer | CursorKind::Placed(_) => " is not null",
             CursorKind::Instant | CursorKind::Civil | CursorKind::Date => {
                 " not in ('infinity', '-infinity')"
             }
@@ -83,7 +83,7 @@ impl Positions {
     /// finds it.
     pub(super) const fn down_to_the_first(self) -> &'static str {
         match self.kind {
-            CursorKind::Integer => self.finite(),
+            CursorKind::Integer | CursorKind::Placed(_) => self.finite(),
             CursorKind::Instant | CursorKind::Civil | CursorKind::Date => " > '-infinity'",
         }
     }
@@ -92,7 +92,7 @@ impl Positions {
     /// finds it.
     pub(super) const fn up_to_the_last(self) -> &'static str {
         match self.kind {
-            CursorKind::Integer => self.finite(),
+            CursorKind::Integer | CursorKind::Placed(_) => self.finite(),
             CursorKind::Instant | CursorKind::Civil | CursorKind::Date => " < 'infinity'",
         }
     }
@@ -101,7 +101,7 @@ impl Positions {
     /// a day, or some numbers.
     pub(super) const fn spacing(self) -> i128 {
         match self.kind {
-            CursorKind::Integer => 16,
+            CursorKind::Integer | CursorKind::Placed(_) => 16,
             CursorKind::Instant | CursorKind::Civil => 3_600_000_000,
             CursorKind::Date => 1,
         }
@@ -122,7 +122,7 @@ pub(super) async fn position_at(
         _ if positions.are_texts() => select.text("left(concat(v), 40)"),
         (CursorKind::Integer, CursorForm::Oid) => select.text("v::int8::text"),
         // A decimal, or a domain over one, may be of any size, or NaN.
-        (CursorKind::Integer, _) => select.text(
+        (CursorKind::Integer | CursorKind::Placed(_), _) => select.text(
             "case when v::numeric between -9223372036854775808 and 9223372036854775807 \
              then floor(v::numeric)::int8::text end",
         ),

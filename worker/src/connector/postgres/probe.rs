@@ -22,7 +22,7 @@ use super::session::Endpoint;
 use super::twin::read_definition;
 use crate::connector::sql_text::{Dialect, Sql};
 use crate::connector::stored_slice::{cursor, raw};
-use crate::connector::{ConnectorError, SourceProbe};
+use crate::connector::{ConnectorError, PlacingProbe, SourceProbe};
 
 /// Tables estimated below this are counted.
 const COUNTED_ROWS_MAX: i64 = 1_000_000;
@@ -63,7 +63,9 @@ pub(super) async fn probe_source(
     };
     probe.limit_statement().await?;
     let mut table = source_table(probe.conn, endpoint, name).await?;
-    for column in asked.columns.named().chain(&asked.partition_column) {
+    let placed = asked.placing.iter().flat_map(PlacingProbe::columns);
+    let special = asked.partition_column.iter().chain(placed);
+    for column in asked.columns.named().chain(special) {
         if table.column(column).is_none() {
             return Err(unknown_column(endpoint, relation, &table, column));
         }
@@ -105,9 +107,10 @@ pub(super) async fn probe_source(
         true => read_definition(probe.conn, &table).await.map_err(failed)?,
         false => None,
     };
-    let partition = match &asked.partition_column {
-        Some(column) => Some(probe.partition(asked, &table, column, rows).await?),
-        None => None,
+    let partition = match (&asked.placing, &asked.partition_column) {
+        (Some(PlacingProbe::Hash(columns)), _) => Some(probe.hashed(asked, &table, columns).await?),
+        (None, Some(column)) => Some(probe.partition(asked, &table, column, rows).await?),
+        (None, None) => None,
     };
     Ok(TableFacts {
         engine: Engine::Postgres,
@@ -225,6 +228,7 @@ impl Probe<'_> {
             column: name.to_owned(),
             kind: positions.kind,
             form: positions.form,
+            placing: None,
             min,
             max,
             nullable,
@@ -366,7 +370,9 @@ impl Probe<'_> {
     ) -> Result<Vec<Cursor>, ConnectorError> {
         match kind {
             CursorKind::Integer => (),
-            CursorKind::Instant | CursorKind::Civil | CursorKind::Date => return Ok(Vec::new()),
+            CursorKind::Instant | CursorKind::Civil | CursorKind::Date | CursorKind::Placed(_) => {
+                return Ok(Vec::new());
+            }
         }
         self.limit_statement().await?;
         let bounds = sqlx::query_scalar::<_, Vec<i64>>(

@@ -229,9 +229,9 @@ pub(super) async fn void(
     .bind(stream)
     .bind(uuid(run.as_bytes()))
     .bind(&request.forget.reason)
-    .bind(meant.map(|meant| meant.kind))
-    .bind(meant.and_then(|meant| meant.start))
-    .bind(meant.and_then(|meant| meant.end))
+    .bind(meant.as_ref().map(|meant| meant.kind.as_ref()))
+    .bind(meant.as_ref().and_then(|meant| meant.start))
+    .bind(meant.as_ref().and_then(|meant| meant.end))
     .execute(&mut *conn)
     .await
     .map_err(failed)?;

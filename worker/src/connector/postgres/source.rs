@@ -23,6 +23,7 @@ use super::columns::Column;
 use super::connect::Urls;
 use super::copy_out::{CopyOrder, CopyOut};
 use super::errors::{classify, is_missing_relation, permanent, transaction_pooling};
+use super::hashes::still_placed;
 use super::horizon::horizon;
 use super::left_out::left_out;
 use super::pins::{PINNED, Path, set_path};
@@ -137,6 +138,13 @@ impl Source for PostgresSource {
         let begin = Sql::new(Dialect::Postgres, self.begin());
         self.hold(&mut conn, begin, &relation, &request.columns)
             .await?;
+        if let (Rows::Placed(of), Relation::Table(table)) = (&request.rows, &relation) {
+            set_path(&mut conn, Path::Catalog)
+                .await
+                .map_err(|error| classify(&self.endpoint, &format!("read {relation}"), error))?;
+            let table = source_table(&mut conn, &self.endpoint, table).await?;
+            still_placed(&conn, &self.endpoint, &relation, &table, &of.placing)?;
+        }
         let order = copy_order(&self.endpoint, request, &relation, Pages::ALL);
         Ok(Box::new(CopyOut::begin(conn, order).await?))
     }
@@ -397,6 +405,7 @@ fn copy_statement(request: &ReadRequest, relation: &Relation, pages: Pages) -> S
             let only = select.text(" where ");
             only.slice(&of.column, of.form, &of.slice)
         }
+        Rows::Placed(of) => select.text(" where ").placed(&of.placing, &of.slice),
     };
     let copy = match request.format {
         RowFormat::CopyBinary => select.text(") to stdout (format binary)"),

@@ -17,7 +17,7 @@ use super::errors::{classify, fault, is_missing_relation, is_state, permanent, s
 use super::ledger::{self, SessionMark, uuid};
 use super::other_sessions::{Ended, end_idle_claims, end_session, mark, set_lock_timeout};
 use super::session::Endpoint;
-use crate::connector::stored_slice::{ALL, NULL, RangeMerger, kind_text};
+use crate::connector::stored_slice::{ALL, NULL, RangeMerger, covering, kind_text, stored_slice};
 use crate::connector::{ConnectorError, PrepareOutcome, StreamRequest};
 
 /// Rounds of a fence, each of which ends the sessions that hold a task's row.
@@ -348,14 +348,14 @@ pub(super) async fn read_coverage(
     let failed = |error| classify(endpoint, "read the ledger's coverage", error);
     let mut merger = RangeMerger::new(kind);
     let mut covered_null = false;
+    let (own_kind, mut other) = (kind_text(kind), None);
     let mut rows = sqlx::query(
         "select distinct slice_kind, range_start, range_end from highwater.task \
-         where stream_id = $1 and state = 'C' and slice_kind = any ($2) \
-         and not (run_id is not distinct from $3 and plan is not distinct from $4) order by \
-         range_start nulls first",
+         where stream_id = $1 and state = 'C' \
+         and not (run_id is not distinct from $2 and plan is not distinct from $3) order by \
+         range_start nulls first, range_end, slice_kind",
     )
     .bind(stream)
-    .bind(vec![kind_text(kind), ALL, NULL])
     .bind(own.map(|(run, _)| uuid(run.as_bytes())))
     .bind(own.map(|(_, plan)| plan.as_bytes().to_vec()))
     .fetch(&mut *conn);
@@ -365,10 +365,15 @@ pub(super) async fn read_coverage(
             covered_null = true;
             continue;
         }
-        merger.push(
+        let (start, end) = (
             row.try_get("range_start").map_err(failed)?,
             row.try_get("range_end").map_err(failed)?,
         );
+        if slice_kind != ALL && slice_kind != own_kind {
+            other = other.or_else(|| stored_slice(&slice_kind, start, end));
+            continue;
+        }
+        merger.push(start, end);
         if merger.len() > COVERED_MAX {
             // To leave some out would load them twice.
             let message = format!(
@@ -378,5 +383,5 @@ pub(super) async fn read_coverage(
             return Err(permanent(ErrorCode::CoverageTooScattered, message));
         }
     }
-    Ok(Coverage::of(&merger.finish(), covered_null))
+    Ok(covering(merger, other, covered_null))
 }

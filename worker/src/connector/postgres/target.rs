@@ -199,7 +199,7 @@ impl Target for PostgresTarget {
                     }
                     None => Coverage::default(),
                 };
-                (coverage.ranges(*kind).collect(), coverage.null())
+                (coverage.told(*kind), coverage.null())
             }
             (None, _) | (_, None) => (Vec::new(), false),
         };

@@ -157,6 +157,7 @@ impl World {
                 relation: table_name(table).into(),
                 columns: ColumnRules::default(),
                 bounds_declared: false,
+                placing: None,
                 partition_column,
             })
             .await

@@ -20,7 +20,7 @@ use super::errors::DatabaseFile;
 use super::process::Process;
 use super::sql;
 use crate::connector::stored_slice::{
-    ALL, NULL, RangeMerger, StoredSlice, kind_text, stored_cursor,
+    ALL, NULL, RangeMerger, StoredSlice, covering, kind_text, stored_cursor, stored_slice,
 };
 use crate::connector::{CloseRequest, ConnectorError};
 
@@ -334,7 +334,8 @@ pub(super) async fn coverage(
 ) -> Result<Coverage, ConnectorError> {
     let rows = sqlx::query(
         "select distinct slice_kind, range_start, range_end from _highwater_task where stream_id = ?1 and state = 'C'
-         and not (run_id is ?2 and plan is ?3) order by range_start nulls first",
+         and not (run_id is ?2 and plan is ?3) order by range_start nulls first, range_end,
+         slice_kind",
     )
     .bind(stream)
     .bind(own.map(|(run, _)| run.to_string()))
@@ -342,7 +343,7 @@ pub(super) async fn coverage(
     .fetch_all(conn)
     .await
     .map_err(place.failed("read the ranges committed so far"))?;
-    let (mut merger, mut null) = (RangeMerger::new(wanted), false);
+    let (mut merger, mut null, mut other) = (RangeMerger::new(wanted), false, None);
     for row in rows {
         let kind: String = row.get(0);
         match kind.as_str() {
@@ -350,10 +351,10 @@ pub(super) async fn coverage(
             kind if kind == ALL || kind == kind_text(wanted) => {
                 merger.push(row.get(1), row.get(2));
             }
-            _ => {}
+            kind => other = other.or_else(|| stored_slice(kind, row.get(1), row.get(2))),
         }
     }
-    Ok(Coverage::of(&merger.finish(), null))
+    Ok(covering(merger, other, null))
 }
 
 #[cfg(test)]

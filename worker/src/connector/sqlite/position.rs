@@ -62,6 +62,11 @@ pub(super) fn of_rows(rows: &Rows) -> Condition {
             bounds: Vec::new(),
         },
         Rows::Slice(of) => condition(&of.column, &of.slice, of.form),
+        // No file places rows by itself, and what another source did it cannot tell.
+        Rows::Placed(_) => Condition {
+            text: "false".to_owned(),
+            bounds: Vec::new(),
+        },
     }
 }
 
@@ -111,7 +116,9 @@ pub(super) fn has_free_fraction(
     let zone = match kind {
         Some(CursorKind::Instant) => format!(" and {column} glob '*+00'"),
         Some(CursorKind::Civil) => format!(" and {column} not glob '*+00'"),
-        Some(CursorKind::Integer | CursorKind::Date) | None => String::new(),
+        Some(CursorKind::Integer | CursorKind::Date | CursorKind::Placed(_)) | None => {
+            String::new()
+        }
     };
     format!(
         "typeof({column}) = 'text' and substr({column}, 1, 19) glob \

@@ -214,9 +214,9 @@ pub(super) async fn void(
     .bind(stream)
     .bind(run.to_string())
     .bind(&request.forget.reason)
-    .bind(meant.map(|meant| meant.kind))
-    .bind(meant.and_then(|meant| meant.start))
-    .bind(meant.and_then(|meant| meant.end));
+    .bind(meant.as_ref().map(|meant| meant.kind.as_ref()))
+    .bind(meant.as_ref().and_then(|meant| meant.start))
+    .bind(meant.as_ref().and_then(|meant| meant.end));
     sql::run(conn, void)
         .await
         .map_err(place.failed("void the receipts of the step"))?;

@@ -95,6 +95,12 @@ impl Source for SqliteSource {
         for column in read.chain(by) {
             known(&self.place, &table, &request.relation, column)?;
         }
+        if let Rows::Placed(_) = &request.rows {
+            let message = "SQLite places no rows by itself; plan anew with --new";
+            return Err(self
+                .place
+                .permanent(ErrorCode::UnsupportedPartitionColumn, message));
+        }
         let condition = position::of_rows(&request.rows);
         Ok(Box::new(SqliteRows::begin(
             session,

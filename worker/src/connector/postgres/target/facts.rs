@@ -61,7 +61,7 @@ impl PostgresTarget {
             table: &table,
             twin,
             columns: &probe.columns,
-            partition_column: probe.partition.as_ref().map(|(column, _)| column.as_str()),
+            partition_column: probe.cut_column().map(|(column, _)| column),
             stream: &probe.stream,
         };
         let tried = try_making(conn, &making).await;
@@ -78,10 +78,10 @@ impl PostgresTarget {
             return Ok(None);
         };
         let (mut partition_form, mut partition_indexed) = (None, false);
-        if let Some((name, kind)) = &probe.partition {
+        if let Some((name, kind)) = probe.cut_column() {
             if let Some(column) = table.column(name) {
                 partition_form =
-                    position_form(conn, &self.endpoint, &probe.table, column, *kind).await?;
+                    position_form(conn, &self.endpoint, &probe.table, column, kind).await?;
             }
             partition_indexed = is_indexed(conn, table.oid, name).await.map_err(&failed)?;
         }

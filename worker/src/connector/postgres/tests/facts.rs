@@ -130,6 +130,7 @@ fn of_the_view(bounds_declared: bool) -> SourceProbe {
         relation: table_name("v").into(),
         columns: ColumnRules::default(),
         bounds_declared,
+        placing: None,
         partition_column: Some("at".into()),
     }
 }
@@ -440,6 +441,7 @@ async fn a_created_column_gets_the_sources_type_where_the_target_has_it_and_else
             columns: ColumnRules::default(),
             partition_column: None,
             bounds_declared: false,
+            placing: None,
         };
         world.source.probe(&probe).await.expect("probed").columns
     };

@@ -46,6 +46,7 @@ fn asked(table: &str) -> SourceProbe {
         relation: table_name(table).into(),
         columns: ColumnRules::default(),
         bounds_declared: false,
+        placing: None,
         partition_column: Some("id".into()),
     }
 }

@@ -123,6 +123,7 @@ async fn a_login_that_fails_tells_where_and_never_the_password() {
         relation: table_name("orders").into(),
         columns: ColumnRules::default(),
         bounds_declared: false,
+        placing: None,
         partition_column: None,
     };
     // GIVEN a wrong password WHEN it connects THEN user and place are told
@@ -193,6 +194,7 @@ async fn what_is_not_there_is_answered_with_what_is() {
     let probe = |exclude: &str, partition: Option<&str>| SourceProbe {
         defined: false,
         bounds_declared: false,
+        placing: None,
         relation: table_name("orders").into(),
         columns: ColumnRules {
             exclude: vec![exclude.to_owned()],

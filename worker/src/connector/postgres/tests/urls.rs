@@ -22,6 +22,7 @@ async fn probed(world: &World, urls: impl Into<Urls>) -> Result<u64, ConnectorEr
         relation: table_name("orders").into(),
         columns: ColumnRules::default(),
         bounds_declared: false,
+        placing: None,
         partition_column: None,
     };
     source.probe(&probe).await.map(|facts| facts.rows)

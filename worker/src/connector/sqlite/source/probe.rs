@@ -11,7 +11,7 @@ use super::super::catalog::{self, Table};
 use super::super::errors::DatabaseFile;
 use super::super::rows::value_of;
 use super::super::{casts, position, sql, twin};
-use crate::connector::{ConnectorError, SourceProbe, Value};
+use crate::connector::{ConnectorError, PlacingProbe, SourceProbe, Value};
 
 /// Row ids up to which a table is counted; beyond it the largest one is the estimate.
 pub(super) const COUNTED_ROWS_MAX: i64 = 3_000_000;
@@ -42,6 +42,15 @@ impl Probing<'_> {
         .fetch_one(&mut *conn)
         .await
         .map_err(self.place.failed("read the size of the file"))?;
+        if let Some(PlacingProbe::Hash(_)) = &self.probe.placing {
+            let message = format!(
+                "{} is a table of SQLite, which has no hash; cut it by a time or by a whole number, \
+                 such as its rowid",
+                self.probe.relation
+            );
+            let code = ErrorCode::UnsupportedPartitionColumn;
+            return Err(self.place.permanent(code, message));
+        }
         let partition = match &self.probe.partition_column {
             Some(column) => Some(self.partition(conn, &table, column).await?),
             None => None,
@@ -171,6 +180,7 @@ impl Probing<'_> {
             nullable,
             left_out: None,
             null_rows: Some(u64::try_from(null_rows).unwrap_or(0)),
+            placing: None,
             histogram: Vec::new(),
             empty: Vec::new(),
         })

@@ -41,8 +41,7 @@ impl Probing<'_> {
             let coverage =
                 ledger::coverage(conn, self.place, &self.probe.stream, *kind, None).await?;
             if table.is_some() {
-                (facts.covered, facts.covered_null) =
-                    (coverage.ranges(*kind).collect(), coverage.null());
+                (facts.covered, facts.covered_null) = (coverage.told(*kind), coverage.null());
             }
         }
         if let Some(table) = table {
@@ -59,11 +58,10 @@ impl Probing<'_> {
         let has_rows = self.value(conn, "1", "limit 1").await? != Value::Null;
         let partition = self
             .probe
-            .partition
-            .as_ref()
+            .cut_column()
             .filter(|(column, _)| table.column(column).is_some());
         let partition_form = match partition {
-            Some((column, kind)) => self.form(conn, column, *kind).await?,
+            Some((column, kind)) => self.form(conn, column, kind).await?,
             None => None,
         };
         Ok(TargetTableFacts {

@@ -112,6 +112,7 @@ fn source_probe(name: &str) -> SourceProbe {
         relation: table(name).into(),
         columns: ColumnRules::default(),
         bounds_declared: false,
+        placing: None,
         partition_column: None,
     }
 }

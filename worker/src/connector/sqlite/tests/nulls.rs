@@ -11,6 +11,7 @@ async fn facts(file: &File, name: &str, column: &str) -> TableFacts {
         relation: table(name).into(),
         columns: ColumnRules::default(),
         bounds_declared: false,
+        placing: None,
         partition_column: Some(column.to_owned()),
     };
     Source::probe(&file.source(), &probe).await.expect("probed")

@@ -27,6 +27,7 @@ async fn partition(file: &File) -> Result<PartitionFacts, ConnectorError> {
         relation: table("t").into(),
         columns: ColumnRules::default(),
         bounds_declared: false,
+        placing: None,
         partition_column: Some("AT".to_owned()),
     };
     Ok(Source::probe(&file.source(), &probe)

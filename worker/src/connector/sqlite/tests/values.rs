@@ -142,6 +142,7 @@ async fn every_value_keeps_its_storage_class_from_sqlite_to_sqlite() {
                 ..ColumnRules::default()
             },
             bounds_declared: false,
+            placing: None,
             partition_column: Some("id".to_owned()),
         },
     )
