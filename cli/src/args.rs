@@ -6,9 +6,11 @@ mod cdc;
 mod connections;
 mod file;
 mod forms;
+mod given;
 mod graph;
 mod hands;
 mod plan;
+mod shell;
 mod targets;
 mod validate;
 mod watermarks;
@@ -25,9 +27,11 @@ pub(crate) use self::cdc::{CdcCommand, ResyncArgs};
 pub(crate) use self::connections::{ConnectionsCommand, TestArgs};
 pub(crate) use self::file::{FileArgs, OverlayArgs, names_a_file};
 pub(crate) use self::forms::{ColorWhen, OutputForm, ProgressForm};
+pub(crate) use self::given::{Given, GivenBy, GivenFlag};
 pub(crate) use self::graph::GraphArgs;
 pub(crate) use self::hands::{AcceptArgs, AuditArgs, LimitsArgs, PauseArgs, ResumeArgs, SkipArgs};
 pub(crate) use self::plan::PlanArgs;
+pub(crate) use self::shell::{CompletionsArgs, ConfigCommand, ManArgs, ShellName, ViewArgs};
 pub(crate) use self::targets::{
     CleanArgs, CoverageArgs, CoverageCommand, ForgetArgs, SwapCommand, UndoArgs,
 };
@@ -64,6 +68,9 @@ pub struct Cli {
     /// What holds for every verb.
     #[command(flatten)]
     pub global: Global,
+    /// Who said what holds for every verb; only of a command line of a process.
+    #[arg(skip)]
+    pub(crate) given: Given,
 }
 
 /// Flags of every verb.
@@ -307,6 +314,25 @@ Examples:
         #[command(subcommand)]
         command: ContextCommand,
     },
+    /// The settings of the command
+    Config {
+        /// What to do with them.
+        #[command(subcommand)]
+        command: ConfigCommand,
+    },
+    /// Prints a script by which a shell completes command lines, also with runs and steps
+    #[command(after_help = "\
+Examples:
+  source <(highwater completions bash)                               in ~/.bashrc
+  highwater completions zsh > ~/.zfunc/_highwater                    a folder of $fpath
+  highwater completions fish > ~/.config/fish/completions/highwater.fish")]
+    Completions(CompletionsArgs),
+    /// Prints the page of the manual, or writes those of all verbs to a folder
+    #[command(after_help = "\
+Examples:
+  highwater man | man -l -
+  highwater man ~/.local/share/man/man1    then: man highwater-run")]
+    Man(ManArgs),
     /// Prints the JSON Schema of the pipeline file
     Schema {
         /// What a key means instead, such as `steps.write.mode`, or the end of its path
@@ -330,6 +356,9 @@ impl Command {
                     | Self::Advise(_)
                     | Self::Connections { .. }
                     | Self::Context { .. }
+                    | Self::Config { .. }
+                    | Self::Completions(_)
+                    | Self::Man(_)
                     | Self::Schema { .. }
                     | Self::Version
             ),

@@ -18,8 +18,12 @@ pub struct Environment {
     pub coordinator: Option<String>,
     /// `HIGHWATER_CONTEXT`, if it is not empty.
     pub context: Option<String>,
+    /// `HIGHWATER_ENV`, if it is not empty: the environment of pipeline files.
+    pub pipeline_environment: Option<String>,
     /// Where a user's settings are: `XDG_CONFIG_HOME`, else `~/.config`.
     pub config_home: Option<PathBuf>,
+    /// The variable that says so.
+    pub config_home_by: &'static str,
 }
 
 impl Environment {
@@ -37,6 +41,11 @@ impl Environment {
             is_dumb: value("TERM").is_some_and(|value| value == "dumb"),
             coordinator: value("HIGHWATER_COORDINATOR").and_then(|value| value.into_string().ok()),
             context: value("HIGHWATER_CONTEXT").and_then(|value| value.into_string().ok()),
+            pipeline_environment: value("HIGHWATER_ENV").and_then(|value| value.into_string().ok()),
+            config_home_by: match value("XDG_CONFIG_HOME") {
+                Some(_) => "XDG_CONFIG_HOME",
+                None => "HOME",
+            },
             config_home: value("XDG_CONFIG_HOME")
                 .map(PathBuf::from)
                 .or_else(|| value("HOME").map(|home| PathBuf::from(home).join(".config"))),

@@ -1,17 +1,14 @@
 //! Clusters by name: a user's configuration file names them, and a file beside it says which one is
-//! meant when nothing else is.
-//!
-//! Where a command goes: `--coordinator` or `--context`, then `HIGHWATER_COORDINATOR`, then
-//! `HIGHWATER_CONTEXT`, then what `context use` chose; else into this process.
+//! meant when nothing else is. Where a command goes by them, `destination.rs` says.
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use highwater_common::config::{self, ClientTlsConfig, ContextConfig};
+use highwater_common::config::{self, ContextConfig};
 
-use crate::args::{Global, STATE_DIR};
 use crate::config::Environment;
+use crate::destination::Whence;
 use crate::error::CliError;
 use crate::exit::ExitCode;
 
@@ -26,6 +23,7 @@ const CURRENT: &str = "highwater/current-context";
 #[derive(Debug, Clone, Default)]
 pub struct Contexts {
     home: Option<PathBuf>,
+    environment: Environment,
 }
 
 /// What the file says.
@@ -43,57 +41,13 @@ impl Contexts {
     pub fn of(environment: &Environment) -> Self {
         Self {
             home: environment.config_home.clone(),
+            environment: environment.clone(),
         }
     }
 
-    /// Settles where a command goes: afterwards `global` names coordinators, or this process is
-    /// meant.
-    ///
-    /// # Errors
-    /// Code 2 for a file that cannot be read, and for a context that nobody has named.
-    pub fn settle(&self, global: &mut Global, environment: &Environment) -> Result<(), CliError> {
-        if global.coordinator.is_some() {
-            return Ok(());
-        }
-        if global.context.is_none() {
-            if let Some(coordinator) = &environment.coordinator {
-                global.coordinator = Some(coordinator.clone());
-                return Ok(());
-            }
-            if global.state != Path::new(STATE_DIR) {
-                return Ok(()); // whoever names a folder means this process
-            }
-        }
-        let Some(name) = global
-            .context
-            .clone()
-            .or_else(|| environment.context.clone())
-            .or(self.current()?)
-        else {
-            return Ok(());
-        };
-        if name == EMBEDDED {
-            global.context = None;
-            return Ok(());
-        }
-        let context = self.find(&name)?;
-        let beside = |path: Option<PathBuf>| path.map(|path| self.folder().join(path));
-        let ClientTlsConfig {
-            ca,
-            cert,
-            key,
-            server_name,
-        } = context.tls;
-        let file = ClientTlsConfig {
-            ca: beside(ca),
-            cert: beside(cert),
-            key: beside(key),
-            server_name,
-        };
-        global.coordinator = Some(context.coordinator.join(","));
-        global.tls = std::mem::take(&mut global.tls).over(file);
-        global.context = Some(name);
-        Ok(())
+    /// What the environment says.
+    pub(crate) const fn environment(&self) -> &Environment {
+        &self.environment
     }
 
     /// Everything that has been named.
@@ -148,7 +102,7 @@ impl Contexts {
         self.home.as_ref().map(|home| home.join(FILE))
     }
 
-    fn find(&self, name: &str) -> Result<ContextConfig, CliError> {
+    pub(crate) fn find(&self, name: &str) -> Result<ContextConfig, CliError> {
         let named = self.read()?;
         named.contexts.get(name).cloned().ok_or_else(|| {
             let file = self.file().map_or_else(
@@ -171,10 +125,17 @@ impl Contexts {
         })
     }
 
-    fn folder(&self) -> PathBuf {
+    pub(crate) fn folder(&self) -> PathBuf {
         self.file()
             .and_then(|file| file.parent().map(Path::to_owned))
             .unwrap_or_default()
+    }
+
+    /// The context that `context use` chose, and the file that says so.
+    pub(crate) fn chosen(&self) -> Result<Option<(String, Whence)>, CliError> {
+        let file = self.home.as_ref().map(|home| home.join(CURRENT));
+        let whence = file.map_or(Whence::Default, Whence::File);
+        Ok(self.current()?.map(|name| (name, whence)))
     }
 
     fn current(&self) -> Result<Option<String>, CliError> {
@@ -206,7 +167,7 @@ mod tests {
     use tempfile::TempDir;
 
     use super::*;
-    use crate::args::Cli;
+    use crate::args::{Cli, Global};
 
     fn home(text: &str) -> (TempDir, Contexts, Environment) {
         let home = tempfile::tempdir().unwrap();

@@ -12,6 +12,7 @@ mod connect;
 mod contexts;
 mod control;
 mod deadline;
+mod destination;
 mod embedded;
 mod error;
 mod exit;
@@ -25,6 +26,7 @@ mod render;
 mod samples;
 mod saved_plan;
 mod script_files;
+mod shell;
 #[cfg(test)]
 mod tests;
 

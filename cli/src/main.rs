@@ -3,7 +3,6 @@
 use std::process::ExitCode as ProcessExit;
 use std::time::Duration;
 
-use clap::Parser;
 use highwater_cli::{Cli, Contexts, Environment, ExitCode, Output, execute};
 use highwater_runtime::{Interrupts, failpoint};
 
@@ -17,7 +16,7 @@ fn main() -> ProcessExit {
     highwater_net::install_tls_provider();
     // Tests name places in the environment where the process is to end, wait or fail.
     let _armed = failpoint::arm();
-    let mut cli = match Cli::try_parse() {
+    let mut cli = match Cli::of_process() {
         Ok(cli) => cli,
         Err(error) => {
             error.print().ok();

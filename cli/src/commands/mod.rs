@@ -4,6 +4,7 @@ mod advise;
 mod cancel;
 mod cdc;
 mod cluster;
+mod config_view;
 mod connections;
 mod context;
 mod coverage;
@@ -15,6 +16,7 @@ pub(crate) mod plan;
 mod retry;
 pub(crate) mod run;
 mod run_named;
+mod shell;
 mod status;
 mod swap;
 mod tasks;
@@ -23,6 +25,8 @@ mod version;
 mod wait;
 mod watermarks;
 mod workers;
+
+pub(crate) use self::config_view::Setting;
 
 use std::io::IsTerminal;
 
@@ -33,8 +37,8 @@ use serde_json::Value;
 use tonic::Request;
 
 use crate::args::{
-    Cli, ClusterCommand, Command, ConnectionsCommand, CoverageCommand, Global, OutputForm,
-    SwapCommand,
+    Cli, ClusterCommand, Command, ConfigCommand, ConnectionsCommand, CoverageCommand, Given,
+    Global, OutputForm, SwapCommand,
 };
 use crate::connect::{self, Connection, Fetched, Need, Where};
 use crate::contexts::Contexts;
@@ -53,6 +57,7 @@ pub async fn execute(
 ) -> ExitCode {
     let mut context = Context {
         global: &cli.global,
+        given: &cli.given,
         contexts,
         output,
         interrupts,
@@ -121,6 +126,11 @@ async fn dispatch(command: &Command, context: &mut Context<'_>) -> Result<ExitCo
             command: ClusterCommand::Audit(args),
         } => hands::audit(context, args).await,
         Command::Context { command } => context::context(context, command),
+        Command::Config {
+            command: ConfigCommand::View(args),
+        } => config_view::view(context, args),
+        Command::Completions(args) => shell::completions(context, args),
+        Command::Man(args) => shell::man(context, args),
         Command::Schema { explain: None } => validate::schema(context),
         Command::Schema { explain: Some(key) } => validate::explain(context, key),
         Command::Version => version::version(context),
@@ -130,6 +140,7 @@ async fn dispatch(command: &Command, context: &mut Context<'_>) -> Result<ExitCo
 /// What every verb works with.
 pub(crate) struct Context<'a> {
     pub(crate) global: &'a Global,
+    pub(crate) given: &'a Given,
     pub(crate) contexts: &'a Contexts,
     pub(crate) output: &'a mut Output,
     pub(crate) interrupts: &'a mut Interrupts,
