@@ -25,7 +25,7 @@ pub(crate) use self::advise::{AdviseArgs, InitArgs};
 pub(crate) use self::again::{CancelArgs, ResolveArgs, RetryArgs};
 pub(crate) use self::cdc::{CdcCommand, ResyncArgs};
 pub(crate) use self::connections::{ConnectionsCommand, TestArgs};
-pub(crate) use self::file::{FileArgs, OverlayArgs, names_a_file};
+pub(crate) use self::file::{FileArgs, OverlayArgs, names_a_file, quoted};
 pub(crate) use self::forms::{ColorWhen, OutputForm, ProgressForm};
 pub(crate) use self::given::{Given, GivenBy, GivenFlag};
 pub(crate) use self::graph::GraphArgs;
@@ -200,6 +200,7 @@ Examples:
     #[command(after_help = "\
 Examples:
   highwater run pipeline.yaml --param since=2024-01-01
+  highwater run pipeline.yaml orders+                    only `orders` and what waits for it
   highwater run pipeline.yaml --workers 8
   highwater run plan.json                                what `plan --out` saved: as it was shown, or not at all
   highwater run pipeline.yaml --every 5m                 again and again, until Ctrl-C
@@ -372,6 +373,10 @@ pub struct RunArgs {
     /// The file.
     #[command(flatten)]
     pub pipeline: FileArgs,
+    /// Only these steps: `orders`, `'raw_*'`, `+kpis` with what it waits for, `orders+` with what waits
+    /// for it; all when left out
+    #[arg(value_name = "SELECTION")]
+    pub selections: Vec<String>,
     /// Tasks at once in this process; a cluster's workers are its own
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=256))]
     pub workers: u32,

@@ -110,6 +110,9 @@ fn help_shows_every_verb_and_the_exit_codes() {
       swap         The tables that swaps have exchanged
       cluster      The cluster itself
       context      The clusters that the configuration file names
+      config       The settings of the command
+      completions  Prints a script by which a shell completes command lines, also with runs and steps
+      man          Prints the page of the manual, or writes those of all verbs to a folder
       schema       Prints the JSON Schema of the pipeline file
       version      Prints the version
 

@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 use highwater_common::config::{self, ContextConfig};
 
 use crate::config::Environment;
-use crate::destination::Whence;
 use crate::error::CliError;
 use crate::exit::ExitCode;
+use crate::setting::Whence;
 
 /// The context that is this process.
 pub(crate) const EMBEDDED: &str = "embedded";

@@ -6,6 +6,7 @@
 //! everything else goes to stderr.
 
 mod args;
+mod command_line;
 mod commands;
 mod config;
 mod connect;
@@ -26,6 +27,7 @@ mod render;
 mod samples;
 mod saved_plan;
 mod script_files;
+mod setting;
 mod shell;
 #[cfg(test)]
 mod tests;

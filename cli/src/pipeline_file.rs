@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 
 use highwater_common::graph::GraphDocument;
 use highwater_common::id::{DocumentDigest, StepName};
-use highwater_common::spec::{self, Overlay, Reading};
+use highwater_common::selection::{Selection, SelectionError, only};
+use highwater_common::spec::{self, Overlay, Reading, Spec};
 
-use crate::args::{FileArgs, OverlayArgs};
+use crate::args::{FileArgs, OverlayArgs, quoted};
 use crate::error::CliError;
 use crate::exit::ExitCode;
 use crate::problems::{FileProblems, Problem};
@@ -42,6 +43,8 @@ pub(crate) struct PipelineFile {
     pub digest: DocumentDigest,
     /// The canonical JSON of the spec.
     pub spec: Vec<u8>,
+    /// The steps that are meant, as they were typed; all when there are none.
+    pub selections: Vec<String>,
     /// The plan that it is to be run by, as it was saved.
     pub saved: Option<Vec<u8>>,
 }
@@ -66,12 +69,46 @@ impl PipelineFile {
             more => told.push(format!("{more} more")),
         }
         let files = (!told.is_empty()).then(|| format!("statements: {}", told.join(", ")));
-        let parts: Vec<String> = environment
-            .into_iter()
-            .chain(disabled)
-            .chain(files)
-            .collect();
+        let only = match self.selections.as_slice() {
+            [] => None,
+            texts => Some(format!("only {}", texts.join(" "))),
+        };
+        let parts = environment.into_iter().chain(disabled).chain(only);
+        let parts: Vec<String> = parts.chain(files).collect();
         (!parts.is_empty()).then(|| parts.join(" · "))
+    }
+}
+
+impl PipelineFile {
+    /// Means only these steps of it from now on.
+    ///
+    /// # Errors
+    /// Code 4 where there is no such step; code 2 for what is no selection of whole steps.
+    pub(crate) fn select(&mut self, selections: &[String]) -> Result<(), CliError> {
+        self.typed
+            .extend(selections.iter().map(|one| format!(" {}", quoted(one))));
+        self.selections = selections.to_vec();
+        self.chosen().map(|_| ())
+    }
+
+    /// The steps that are meant.
+    ///
+    /// # Errors
+    /// As [`PipelineFile::select`].
+    pub(crate) fn chosen(&self) -> Result<Spec, CliError> {
+        let spec = spec::from_canonical(&self.spec)
+            .map_err(|_| CliError::new(ExitCode::Unexpected, "cannot read the pipeline back"))?;
+        let selections = self.selections.iter().map(|text| text.parse::<Selection>());
+        let selections: Result<Vec<Selection>, _> = selections.collect();
+        selections.and_then(|all| only(&spec, &all)).map_err(|why| {
+            let exit = match why {
+                SelectionError::NoStep { .. } => ExitCode::NothingSelected,
+                _ => ExitCode::Usage,
+            };
+            CliError::new(exit, "cannot select the steps")
+                .at(self.path.display().to_string())
+                .why(why.to_string())
+        })
     }
 }
 
@@ -103,6 +140,7 @@ pub(crate) fn read(args: &FileArgs) -> Result<PipelineFile, CliError> {
         files: reading.files,
         digest: DocumentDigest::of(&spec),
         spec,
+        selections: Vec::new(),
         saved: None,
     })
 }

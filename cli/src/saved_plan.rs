@@ -136,6 +136,7 @@ impl PlanFile {
             files: BTreeMap::new(),
             digest: self.saved.spec_digest,
             spec: self.saved.spec.canonical_json(),
+            selections: Vec::new(),
             saved: serde_json::to_vec(&self.saved).ok(),
         }
     }

@@ -28,6 +28,9 @@ pub struct Controls {
     /// Steps that are not to begin.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub skipped: BTreeMap<StepName, Hold>,
+    /// The steps that were asked for when the run began, as they were typed; all where there are none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub selected: Vec<String>,
     /// Limits that hold in place of the file's.
     #[serde(skip_serializing_if = "Limits::is_empty")]
     pub limits: Limits,
@@ -343,6 +346,7 @@ impl Controls {
                     after = Self {
                         limits: after.limits,
                         skipped: after.skipped,
+                        selected: after.selected,
                         ..Self::default()
                     };
                 }

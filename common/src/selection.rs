@@ -6,6 +6,8 @@
 //! one behind adds those that wait for them. A stretch takes the partitions that overlap it, and
 //! both of its ends are meant whole: `[2024-01..2024-03]` ends with March.
 
+mod steps;
+
 use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
@@ -13,6 +15,7 @@ use std::str::FromStr;
 use jiff::ToSpan;
 use jiff::civil::{Date, DateTime};
 
+pub use self::steps::only;
 use crate::cursor::{Cursor, CursorKind};
 use crate::dag::Dag;
 use crate::id::StepName;
@@ -82,6 +85,28 @@ pub enum SelectionError {
         step: StepName,
         /// What is wrong.
         why: BoundError,
+    },
+    /// Some of a step cannot be meant.
+    #[error(
+        "`{0}` names partitions, and a run takes whole steps: leave out the brackets, or retry a run by \
+         them"
+    )]
+    WholeSteps(String),
+    /// All of it is too long.
+    #[error("the selection is longer than {most} bytes: say it by a pattern")]
+    TooLong {
+        /// What is legal.
+        most: usize,
+    },
+    /// A step runs beside one that is not meant.
+    #[error(
+        "`{step}` runs for the periods of `{followed}`, while that one loads them: select `+{step}`"
+    )]
+    Followed {
+        /// The step.
+        step: StepName,
+        /// What it follows.
+        followed: StepName,
     },
     /// The end lies before the start.
     #[error("`{0}` ends before it begins")]

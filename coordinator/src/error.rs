@@ -198,6 +198,20 @@ pub enum ServiceError {
     /// The step's table is loaded in its place.
     #[error("step `{0}` is no `swap`: it exchanges no tables, so there is none to exchange back")]
     NoExchange(StepName),
+    /// Other steps of the pipeline are being run.
+    #[error(
+        "run {run} of pipeline {pipeline} has not ended, and is of other steps; `--new` cancels it and \
+         begins a new one, or let it finish first"
+    )]
+    OtherSteps {
+        /// The pipeline.
+        pipeline: PipelineName,
+        /// Its unfinished run.
+        run: String,
+    },
+    /// What was saved would be of the whole pipeline.
+    #[error("a plan of some steps of a pipeline cannot be saved: plan all of it")]
+    PartOfAPlan,
     /// Another version of the spec is being run.
     #[error(
         "pipeline {pipeline} changed since its run {run} began ({was} → {is}){}; `--new` cancels \
@@ -242,6 +256,8 @@ impl ServiceError {
             | Self::NeverPlanned { .. }
             | Self::Damaged { .. }
             | Self::SpecChanged { .. }
+            | Self::OtherSteps { .. }
+            | Self::PartOfAPlan
             | Self::OtherRunActive { .. }
             | Self::RunSuperseded { .. }
             | Self::PipelineBusy { .. }

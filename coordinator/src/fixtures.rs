@@ -204,6 +204,7 @@ pub(crate) fn submission(spec: &Spec, plan_only: bool, fresh: bool) -> Submissio
         adopts: false,
         errand: None,
         saved: None,
+        selected: Vec::new(),
         by: "ann".to_owned(),
     }
 }

@@ -48,7 +48,7 @@ impl OverlayArgs {
 }
 
 /// A word as a shell takes it.
-fn quoted(word: &str) -> String {
+pub(crate) fn quoted(word: &str) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "_-./=:,@%+".contains(c);
     match word.chars().all(is_plain) {
         true => word.to_owned(),

@@ -12,6 +12,9 @@ pub struct PlanArgs {
     /// The file.
     #[command(flatten)]
     pub pipeline: FileArgs,
+    /// Only these steps, as `run` takes them; all when left out
+    #[arg(value_name = "SELECTION", conflicts_with_all = ["out", "resolved"])]
+    pub selections: Vec<String>,
     /// Print the file with all that is laid over it, its defaults and its parameters put in, and
     /// nothing else; needs no network
     #[arg(long)]

@@ -7,21 +7,10 @@ use serde_json::json;
 
 use super::Context;
 use crate::args::{GivenBy, GivenFlag, ViewArgs};
-use crate::destination::Whence;
 use crate::error::CliError;
 use crate::exit::ExitCode;
 use crate::render;
-
-/// A setting.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Setting {
-    /// What it is called: a flag's long name, or what the variable is for.
-    pub name: String,
-    /// What it is; `None` where there is none.
-    pub value: Option<String>,
-    /// Where that comes from.
-    pub whence: Whence,
-}
+use crate::setting::{Setting, Whence};
 
 pub(super) fn view(context: &mut Context<'_>, args: &ViewArgs) -> Result<ExitCode, CliError> {
     let settings = settings(context)?;

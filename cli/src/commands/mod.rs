@@ -26,8 +26,6 @@ mod wait;
 mod watermarks;
 mod workers;
 
-pub(crate) use self::config_view::Setting;
-
 use std::io::IsTerminal;
 
 use highwater_common::document::RunDocument;

@@ -31,7 +31,8 @@ pub(super) async fn plan(context: &mut Context<'_>, args: &PlanArgs) -> Result<E
         context.print(&document, |_| render::yaml(&document), || steps)?;
         return Ok(ExitCode::Success);
     }
-    let pipeline = pipeline_file::read(&args.pipeline)?;
+    let mut pipeline = pipeline_file::read(&args.pipeline)?;
+    pipeline.select(&args.selections)?;
     let place = Where::new(context.global, PROBE_WORKERS);
     let after = AfterPlan {
         out: args.out.as_deref(),

@@ -5,13 +5,12 @@ use std::time::Duration;
 use highwater_common::document::RunDocument;
 use highwater_common::errand::Errand;
 use highwater_common::id::RunId;
-use highwater_common::spec;
 use highwater_proto::v1::{GetRunRequest, SubmitRequest};
 use tokio::time::MissedTickBehavior;
 
 use super::Context;
 use super::run_named::run_of;
-use crate::args::{FileArgs, OverlayArgs, RunArgs};
+use crate::args::{OverlayArgs, RunArgs};
 use crate::connect::{Connection, Fetched, Need, Where};
 use crate::deadline::{CALL_WAIT_MAX, within};
 use crate::error::CliError;
@@ -27,7 +26,7 @@ pub(super) async fn run(context: &mut Context<'_>, args: &RunArgs) -> Result<Exi
     let saved = saved_plan::read(&args.pipeline.file)?;
     let pipeline = match &saved {
         Some(plan) => of_plan(context, plan, args)?,
-        None => pipeline_file::read(&args.pipeline)?,
+        None => read_selected(args)?,
     };
     let submission = Submission {
         fresh: args.new,
@@ -45,8 +44,15 @@ pub(super) async fn run(context: &mut Context<'_>, args: &RunArgs) -> Result<Exi
                 (_, ended) => ended,
             }
         }
-        Some(every) => run_every(context, &place, &args.pipeline, every.0).await,
+        Some(every) => run_every(context, &place, args, every.0).await,
     }
+}
+
+/// The pipeline, and the steps of it that are meant.
+fn read_selected(args: &RunArgs) -> Result<PipelineFile, CliError> {
+    let mut pipeline = pipeline_file::read(&args.pipeline)?;
+    pipeline.select(&args.selections)?;
+    Ok(pipeline)
 }
 
 /// The pipeline of a plan that was saved, once it holds to its file.
@@ -73,13 +79,14 @@ fn of_plan(
                 .next(plan.plan_again(&context.output.talk_look.program)),
         );
     }
-    if !params.is_empty() || !sets.is_empty() || args.every.is_some() {
+    let is_changed = !params.is_empty() || !sets.is_empty() || !args.selections.is_empty();
+    if is_changed || args.every.is_some() {
         return Err(CliError::new(
             ExitCode::Usage,
             "a saved plan is run once, and as it was shown",
         )
         .at(plan.path.display().to_string())
-        .why("--param, --set and --every would make another one")
+        .why("--param, --set, --every and a selection of steps would make another one")
         .next(plan.plan_again(&context.output.talk_look.program)));
     }
     plan.check_file(&context.output.talk_look.program)?;
@@ -92,7 +99,7 @@ fn of_plan(
 async fn run_every(
     context: &mut Context<'_>,
     place: &Where,
-    file: &FileArgs,
+    args: &RunArgs,
     every: Duration,
 ) -> Result<ExitCode, CliError> {
     if every.is_zero() {
@@ -112,7 +119,7 @@ async fn run_every(
             .unless_interrupted(async { Ok(turns.tick().await) })
             .await;
         waited?;
-        let pipeline = pipeline_file::read(file)?;
+        let pipeline = read_selected(args)?;
         let ended = Box::pin(submit_and_follow(context, place, &pipeline, submission)).await?;
         // One that came while the run drained has stopped no more than that.
         if ended == ExitCode::Interrupted || context.interrupts.have_come() {
@@ -145,8 +152,8 @@ pub(super) fn may_run_programs(place: &Where, pipeline: &PipelineFile) -> Result
     if place.coordinator.is_some() {
         return Ok(());
     }
-    let (allowed, spec) = (place.programs()?, spec::from_canonical(&pipeline.spec));
-    let steps = spec.map_or_else(|_| Default::default(), |spec| spec.steps);
+    let (allowed, chosen) = (place.programs()?, pipeline.chosen());
+    let steps = chosen.map_or_else(|_| Default::default(), |spec| spec.steps);
     for (step, of) in &steps {
         for path in of.strategy.load().programs() {
             if allowed.find(path).is_none() {
@@ -247,6 +254,7 @@ pub(super) async fn submit(
             Wanted::Run | Wanted::FreshRun | Wanted::Plan | Wanted::Adoption => Vec::new(),
         },
         saved_plan: pipeline.saved.clone().unwrap_or_default(),
+        selection: pipeline.selections.clone(),
     };
     let what = match wanted {
         Wanted::Run | Wanted::FreshRun => "cannot start the run",

@@ -205,7 +205,8 @@ fn controls(controls: &Controls, look: &Look) -> String {
         paused,
         paused_steps,
         paused_connections,
-        skipped: _, // a step says so itself
+        skipped: _,  // a step says so itself
+        selected: _, // and so does one that was not asked for
         limits,
     } = controls;
     let run = paused.iter().map(|hold| ("the run".to_owned(), hold));

@@ -1,7 +1,7 @@
 //! The settings of the command.
 
 use super::{Look, borderless, tame};
-use crate::commands::Setting;
+use crate::setting::Setting;
 
 pub(crate) fn settings(settings: &[Setting], with_origin: bool, look: &Look) -> String {
     let row = |setting: &Setting| {

@@ -105,6 +105,7 @@ impl Shell {
     fn context(&mut self) -> Context<'_> {
         Context {
             global: &self.cli.global,
+            given: &self.cli.given,
             contexts: &self.contexts,
             output: &mut self.output,
             interrupts: &mut self.interrupts,
@@ -140,6 +141,7 @@ fn pipeline() -> PipelineFile {
         overlay: Overlay::default(),
         disabled: Vec::new(),
         files: Default::default(),
+        selections: Vec::new(),
         saved: None,
         base_dir: PathBuf::from("/"),
         name: "shop".to_owned(),

@@ -18,6 +18,7 @@ use highwater_common::task::TaskState;
 use super::chosen::Chosen;
 use super::step::Step;
 use super::task_table::TaskTable;
+use super::unselected::{all_steps, not_selected};
 use super::view::{Cluster, Run};
 use super::waits::waits;
 
@@ -38,14 +39,11 @@ pub(crate) fn run_document(
     short: String,
     now_millis: i64,
 ) -> RunDocument {
-    let steps: Vec<StepDocument> = run
-        .dag
-        .order()
+    let steps: Vec<StepDocument> = all_steps(run)
         .iter()
-        .filter_map(|name| {
-            run.steps
-                .get(name)
-                .map(|step| step_document(cluster, run, name, step, now_millis))
+        .filter_map(|name| match run.steps.get(name) {
+            Some(step) => Some(step_document(cluster, run, name, step, now_millis)),
+            None => not_selected(run, name),
         })
         .collect();
     RunDocument {

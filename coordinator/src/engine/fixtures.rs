@@ -225,11 +225,13 @@ impl View {
         };
         let dag = Arc::new(Dag::of(&spec).unwrap());
         let (facts, orders) = (BTreeMap::new(), BTreeMap::new());
+        let spec = Arc::new(spec);
         let run = Run {
             id,
             record,
             stored: Vec::new(),
-            spec: Arc::new(spec),
+            whole: Arc::clone(&spec),
+            spec,
             dag,
             facts,
             plan: Some(plan),

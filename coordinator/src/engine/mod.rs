@@ -33,6 +33,7 @@ mod retries;
 mod step;
 mod stored;
 mod task_table;
+mod unselected;
 mod view;
 mod waits;
 

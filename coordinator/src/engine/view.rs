@@ -82,8 +82,10 @@ pub(crate) struct Run {
     pub record: RunRecord,
     /// The record's bytes in the store.
     pub stored: Vec<u8>,
-    /// What it executes.
+    /// What it executes: the steps that were asked for.
     pub spec: Arc<Spec>,
+    /// Its pipeline, with the steps that were not.
+    pub whole: Arc<Spec>,
     /// The order of its steps.
     pub dag: Arc<Dag>,
     /// What the probes found.

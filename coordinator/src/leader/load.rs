@@ -20,8 +20,8 @@ use placing::TaskPlace;
 
 use super::contain::contained;
 use super::facts;
+use super::fresh_run::new_run;
 use super::planning::set_plan;
-use super::runs::new_run;
 use crate::engine::{Cluster, Leases, Run, Session, Stored};
 use crate::store::keys::{KeyError, RecordKey};
 use crate::store::{Key, RecordStore, StoreError};

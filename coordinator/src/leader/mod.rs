@@ -14,6 +14,7 @@ mod counts;
 mod events;
 mod facts;
 mod failures;
+mod fresh_run;
 mod grants;
 mod load;
 mod losses;
@@ -43,6 +44,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use commit::TermEnded;
 pub(crate) use counts::Telling;
+pub(crate) use fresh_run::chosen_steps;
 pub use load::LoadError;
 pub(crate) use load::{listed, load};
 pub(crate) use reply::Granted;

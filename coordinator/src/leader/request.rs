@@ -185,6 +185,8 @@ pub(crate) struct Submission {
     pub(crate) errand: Option<Errand>,
     /// What it was planned from before.
     pub(crate) saved: Option<Box<SavedPlan>>,
+    /// The steps that are meant, as they were typed; all when there are none.
+    pub(crate) selected: Vec<String>,
     /// Who asks.
     pub(crate) by: String,
 }

@@ -1,10 +1,6 @@
 //! Runs: how one begins, goes on, is tried again and is cancelled.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
-
 use highwater_common::controls::Controls;
-use highwater_common::dag::Dag;
 use highwater_common::errand::Errand;
 use highwater_common::id::{RunId, StepName};
 use highwater_common::record::{RECORD_BYTES_MAX, RunIntent, RunRecord};
@@ -12,9 +8,10 @@ use highwater_common::status::{RunEvent, RunStatus, StepStatus};
 use highwater_proto::convert::records::{StoredRecord, document_to_parts};
 use rand::RngExt;
 
+use super::fresh_run::{chosen_steps, new_run};
 use super::word::Word;
 use super::{Leader, Submission, TermEnded};
-use crate::engine::{Advance, Outages, Run, Step, advance};
+use crate::engine::{Advance, Run, Step, advance};
 use crate::error::ServiceError;
 use crate::store::keys::RecordKey;
 use crate::store::{Expect, Op, TXN_BYTES_MAX, TXN_OPERATIONS_MAX};
@@ -39,14 +36,25 @@ impl Leader {
                 .newest_first()
                 .into_iter()
                 .find(|run| run.holds_back() && run.record.pipeline == *submission.pipeline())
-                .map(|run| (run.id, run.record.spec_digest, run.record.intent));
-            if let Some((id, digest, intent)) = active {
-                let is_same = digest == submission.digest && intent == RunIntent::Run;
+                .map(|run| {
+                    let steps: Vec<StepName> = run.steps.keys().cloned().collect();
+                    (run.id, run.record.spec_digest, run.record.intent, steps)
+                });
+            if let Some((id, digest, intent, steps)) = active {
+                let wanted = chosen_steps(&submission.spec, &submission.selected);
+                let takes = wanted.is_ok_and(|wanted| wanted.steps.keys().eq(&steps));
+                let is_same = digest == submission.digest && takes && intent == RunIntent::Run;
                 if is_same && !submission.fresh {
                     return Ok(Ok((id, true)));
                 }
                 if !submission.fresh {
                     let run = self.short_of(&id);
+                    if digest == submission.digest && intent == RunIntent::Run {
+                        return Ok(Err(ServiceError::OtherSteps {
+                            pipeline: submission.pipeline().clone(),
+                            run,
+                        }));
+                    }
                     return Ok(Err(ServiceError::SpecChanged {
                         pipeline: submission.pipeline().clone(),
                         run,
@@ -163,7 +171,10 @@ impl Leader {
             adopts: submission.adopts,
             errand: submission.errand,
             is_saved: submission.saved.is_some(),
-            controls: Controls::default(),
+            controls: Controls {
+                selected: submission.selected,
+                ..Controls::default()
+            },
         };
         let saved = submission.saved.map(|plan| plan.facts).unwrap_or_default();
         let facts = self.put_facts(id, saved).await?;
@@ -171,7 +182,10 @@ impl Leader {
         let stored = record.to_bytes();
         let mut ops = match &asked {
             Some((verb, word)) => {
-                let about = format!("run {}", id.short(RUN_DIGITS));
+                let mut about = format!("run {}", id.short(RUN_DIGITS));
+                if !record.controls.selected.is_empty() {
+                    about.push_str(&format!(" of {}", record.controls.selected.join(" ")));
+                }
                 self.audited_of(Some((id, &record.pipeline)), verb, about, word)
             }
             None => Vec::new(),
@@ -438,35 +452,6 @@ fn unfenced(run: &Run, reason: String) -> String {
         "{reason} (its spec cannot be read, so its targets are unknown and were not fenced: before \
          you run the pipeline again, make sure that no worker still writes for it)"
     )
-}
-
-/// A run as the view holds it, before anything of it is planned.
-pub(super) fn new_run(
-    id: RunId,
-    record: RunRecord,
-    stored: Vec<u8>,
-    spec: Arc<highwater_common::spec::Spec>,
-) -> Run {
-    // A stored spec was checked, so it has an order; one that had none would have no steps to run.
-    let dag = Arc::new(Dag::of(&spec).unwrap_or_default());
-    let steps = spec
-        .steps
-        .keys()
-        .map(|name| (name.clone(), Step::fresh()))
-        .collect();
-    Run {
-        id,
-        record,
-        stored,
-        spec,
-        dag,
-        facts: BTreeMap::new(),
-        plan: None,
-        steps,
-        damage: None,
-        outages: Outages::default(),
-        orders: BTreeMap::new(),
-    }
 }
 
 /// How many digits two ids have in common at their beginning.

@@ -25,7 +25,7 @@ use crate::leader::{Request as Ask, Submission, Verdict, WorkerAction, listed};
 
 use super::documents::{document_of, encode};
 use super::errands::check_errand;
-use super::finding::{find_run, read_step};
+use super::finding::{check_selection, find_run, read_step};
 use super::limits::Watches;
 use super::operator::{audit, operator, selections, word};
 use super::relay;
@@ -112,6 +112,8 @@ impl ControlService for ControlApi {
             check_errand(errand, request.plan_only, &spec)?;
         }
         let saved = saved_plan(&request.saved_plan, request.plan_only, &spec)?;
+        let is_of_all = request.adopt || errand.is_some() || saved.is_some();
+        check_selection(&request.selection, is_of_all, &spec)?;
         let canonical = spec.canonical_json();
         let submission = Submission {
             digest: DocumentDigest::of(&canonical),
@@ -123,6 +125,7 @@ impl ControlService for ControlApi {
             adopts: request.adopt,
             errand,
             saved,
+            selected: request.selection,
             by,
         };
         let (run, attached) = self

@@ -1,10 +1,12 @@
 //! What of what the leader knows a caller means by a text.
 
 use highwater_common::id::{RunId, StepName};
+use highwater_common::spec::Spec;
+use highwater_proto::convert::FieldError;
 use tonic::Status;
 
 use crate::error::ServiceError;
-use crate::leader::Leader;
+use crate::leader::{Leader, chosen_steps};
 
 /// The run that `text` means: a prefix of its id, the latest of a pipeline, or the latest of all.
 pub(super) fn find_run(leader: &Leader, text: &str) -> Result<RunId, ServiceError> {
@@ -43,4 +45,18 @@ pub(super) fn read_step(name: &str) -> Result<Option<StepName>, Status> {
             .map(Some)
             .map_err(|error| Status::invalid_argument(format!("step: {error}"))),
     }
+}
+
+/// Whether a run can be of these steps; of some it cannot where it `is_of_all`.
+pub(super) fn check_selection(
+    selection: &[String],
+    is_of_all: bool,
+    spec: &Spec,
+) -> Result<(), ServiceError> {
+    if is_of_all && !selection.is_empty() {
+        let problem = "it goes together with neither adopt nor errand nor saved_plan";
+        return Err(FieldError::new("selection", problem).into());
+    }
+    chosen_steps(spec, selection)?;
+    Ok(())
 }

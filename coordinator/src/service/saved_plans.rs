@@ -35,6 +35,9 @@ pub(super) fn to_save(leader: &Leader, id: RunId) -> Result<SavedPlan, ServiceEr
         .runs
         .get(&id)
         .ok_or_else(|| ServiceError::UnknownRun(id.to_string()))?;
+    if !run.record.controls.selected.is_empty() {
+        return Err(ServiceError::PartOfAPlan);
+    }
     let plan = run
         .plan
         .as_ref()
