@@ -18,6 +18,7 @@ mod embedded;
 mod error;
 mod exit;
 mod follow;
+mod found_tables;
 mod output;
 mod pipeline_file;
 mod problems;

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use highwater_common::graph::GraphDocument;
-use highwater_common::id::{DocumentDigest, StepName};
+use highwater_common::id::{ConnectionName, DocumentDigest, StepName};
 use highwater_common::selection::{Selection, SelectionError, only};
-use highwater_common::spec::{self, Overlay, Reading, Spec};
+use highwater_common::spec::{self, Overlay, Reading, Spec, TableGroup, TablesFound};
 
 use crate::args::{FileArgs, OverlayArgs, quoted};
 use crate::error::CliError;
@@ -39,6 +39,8 @@ pub(crate) struct PipelineFile {
     pub disabled: Vec<String>,
     /// The files that steps have their statements in, as they are written.
     pub files: BTreeMap<StepName, String>,
+    /// The steps that stand for many tables.
+    pub groups: Vec<TableGroup>,
     /// The digest of the spec.
     pub digest: DocumentDigest,
     /// The canonical JSON of the spec.
@@ -74,7 +76,8 @@ impl PipelineFile {
             texts => Some(format!("only {}", texts.join(" "))),
         };
         let parts = environment.into_iter().chain(disabled).chain(only);
-        let parts: Vec<String> = parts.chain(files).collect();
+        let groups = self.groups.iter().filter_map(remark_of);
+        let parts: Vec<String> = parts.chain(files).chain(groups).collect();
         (!parts.is_empty()).then(|| parts.join(" · "))
     }
 }
@@ -112,22 +115,43 @@ impl PipelineFile {
     }
 }
 
-/// Reads and checks the file.
+/// What is told of a step that stands for many tables.
+fn remark_of(group: &TableGroup) -> Option<String> {
+    let tables = group.tables?;
+    let count = format!("{}: {tables} tables", group.step);
+    if group.left_out.is_empty() {
+        return Some(count);
+    }
+    let keys = group
+        .left_out
+        .iter()
+        .map(|key| format!("{} of {} to {}", key.name, key.table, key.references));
+    let keys: Vec<String> = keys.collect();
+    Some(format!(
+        "{count}, foreign keys that do not go along: {}",
+        keys.join(", ")
+    ))
+}
+
+/// Reads and checks the file; a step that stands for many tables is one step.
 ///
 /// # Errors
 /// Code 2: the file cannot be read, or something in it is wrong; then all of it is told.
 pub(crate) fn read(args: &FileArgs) -> Result<PipelineFile, CliError> {
-    let reading = reading(args)?;
+    read_with(args, &Found::new())
+}
+
+/// The tables of the databases that were looked at.
+pub(crate) type Found = BTreeMap<ConnectionName, TablesFound>;
+
+/// Reads and checks the file, with the tables that were `found`.
+///
+/// # Errors
+/// As [`read`].
+pub(crate) fn read_with(args: &FileArgs, found: &Found) -> Result<PipelineFile, CliError> {
+    let reading = reading(args, found)?;
     let path = &args.file;
-    let unreadable = |error| {
-        CliError::from_io(
-            ExitCode::Usage,
-            "cannot find the file's folder",
-            path,
-            &error,
-        )
-    };
-    let base_dir = script_files::folder_of(path).map_err(unreadable)?;
+    let base_dir = base_dir(path)?;
     let spec = reading.spec.canonical_json();
     Ok(PipelineFile {
         path: path.clone(),
@@ -138,6 +162,7 @@ pub(crate) fn read(args: &FileArgs) -> Result<PipelineFile, CliError> {
         steps: reading.spec.steps.len(),
         disabled: reading.disabled().map(ToString::to_string).collect(),
         files: reading.files,
+        groups: reading.groups,
         digest: DocumentDigest::of(&spec),
         spec,
         selections: Vec::new(),
@@ -150,7 +175,7 @@ pub(crate) fn read(args: &FileArgs) -> Result<PipelineFile, CliError> {
 /// # Errors
 /// As [`read`].
 pub(crate) fn graph(args: &FileArgs) -> Result<GraphDocument, CliError> {
-    Ok(GraphDocument::of_reading(&reading(args)?))
+    Ok(GraphDocument::of_reading(&reading(args, &Found::new())?))
 }
 
 /// The file with all that was laid over it, its defaults and parameters put in: reading it gives the
@@ -158,8 +183,35 @@ pub(crate) fn graph(args: &FileArgs) -> Result<GraphDocument, CliError> {
 ///
 /// # Errors
 /// As [`read`].
-pub(crate) fn resolved(args: &FileArgs) -> Result<serde_json::Value, CliError> {
-    Ok(reading(args)?.spec.to_document())
+pub(crate) fn resolved(args: &FileArgs, found: &Found) -> Result<serde_json::Value, CliError> {
+    Ok(reading(args, found)?.spec.to_document())
+}
+
+/// What the file says as it stands, and the databases whose tables it wants to know, each once.
+///
+/// # Errors
+/// As [`read`].
+pub(crate) fn wanted(args: &FileArgs) -> Result<(Spec, Vec<ConnectionName>), CliError> {
+    let reading = reading(args, &Found::new())?;
+    let mut wanted: Vec<ConnectionName> = reading
+        .groups
+        .into_iter()
+        .map(|group| group.connection)
+        .collect();
+    wanted.sort();
+    wanted.dedup();
+    Ok((reading.spec, wanted))
+}
+
+/// The folder that relative paths of the file mean.
+///
+/// # Errors
+/// Code 2: there is none.
+pub(crate) fn base_dir(path: &Path) -> Result<PathBuf, CliError> {
+    script_files::folder_of(path).map_err(|error| {
+        let what = "cannot find the file's folder";
+        CliError::from_io(ExitCode::Usage, what, path, &error)
+    })
 }
 
 fn overlay(args: &FileArgs) -> Overlay {
@@ -173,13 +225,17 @@ fn overlay(args: &FileArgs) -> Overlay {
         environment: environment.filter(|name| !name.is_empty()),
         params: params.into_iter().collect(),
         sets,
+        found: Found::new(),
     }
 }
 
-fn reading(args: &FileArgs) -> Result<Reading, CliError> {
+fn reading(args: &FileArgs, found: &Found) -> Result<Reading, CliError> {
     let path = &args.file;
     let text = text_of(path)?;
-    let overlay = overlay(args);
+    let overlay = Overlay {
+        found: found.clone(),
+        ..overlay(args)
+    };
     // Without a folder nothing is found in it, which is told where something is looked for.
     let folder = script_files::folder_of(path).unwrap_or_default();
     let files = |written: &str| script_files::read(&folder, written);

@@ -9,9 +9,10 @@ use highwater_common::spec::{self, Overlay};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value as Json, json};
 
+use crate::args::{FileArgs, OverlayArgs};
 use crate::error::CliError;
 use crate::exit::ExitCode;
-use crate::pipeline_file::PipelineFile;
+use crate::pipeline_file::{Found, PipelineFile};
 use crate::script_files;
 
 /// The largest plan read, in bytes.
@@ -134,6 +135,7 @@ impl PlanFile {
             steps: self.saved.spec.steps.len(),
             disabled: Vec::new(),
             files: BTreeMap::new(),
+            groups: Vec::new(),
             digest: self.saved.spec_digest,
             spec: self.saved.spec.canonical_json(),
             selections: Vec::new(),
@@ -141,12 +143,28 @@ impl PlanFile {
         }
     }
 
+    /// The pipeline file that it was made of, with what was laid over it; `None` where it is not
+    /// here.
+    #[must_use]
+    pub(crate) fn file(&self) -> Option<FileArgs> {
+        let made_of = &self.made_of;
+        let params = made_of.params.clone().into_iter().collect();
+        made_of.file.is_file().then(|| FileArgs {
+            file: made_of.file.clone(),
+            over: OverlayArgs {
+                params,
+                environment: made_of.environment.clone(),
+                sets: made_of.sets.clone(),
+            },
+        })
+    }
+
     /// Holds the plan to the pipeline file as it is now. A plan whose file is not there, because it
     /// is run elsewhere, is held to the sources and targets alone.
     ///
     /// # Errors
     /// Code 6 where the file says something else by now.
-    pub(crate) fn check_file(&self, program: &str) -> Result<(), CliError> {
+    pub(crate) fn check_file(&self, program: &str, found: &Found) -> Result<(), CliError> {
         let MadeOf {
             file,
             typed,
@@ -172,6 +190,7 @@ impl PlanFile {
             environment: environment.clone(),
             params: params.clone(),
             sets: sets.clone(),
+            found: found.clone(),
         };
         let folder = script_files::folder_of(file).unwrap_or_default();
         let files = |written: &str| script_files::read(&folder, written);

@@ -8,7 +8,7 @@ use highwater_common::assignment::ErrorClass;
 use highwater_common::cursor::{Cursor, CursorKind};
 use highwater_common::error_code::ErrorCode;
 use highwater_common::facts::{ColumnFacts, ColumnKind, Engine, PartitionFacts, TableFacts};
-use highwater_common::spec::{ColumnRules, TableName};
+use highwater_common::spec::{ColumnRules, TableName, TablesFound};
 use jiff::Timestamp;
 
 use crate::connector::{
@@ -26,9 +26,17 @@ const DAY_MICROS: u64 = 86_400_000_000;
 /// # Errors
 /// Those of [`Surveys::server`], and resource `statement_timeout` when it takes longer than a minute.
 pub async fn server(source: &dyn Source) -> Result<ServerAsFound, ConnectorError> {
-    let asked = tokio::time::timeout(WITHIN, surveys(source)?.server()).await;
+    within("what it is", surveys(source)?.server()).await
+}
+
+/// An answer about `what`, unless it takes too long.
+async fn within<T>(
+    what: &str,
+    asked: impl Future<Output = Result<T, ConnectorError>>,
+) -> Result<T, ConnectorError> {
+    let asked = tokio::time::timeout(WITHIN, asked).await;
     asked.unwrap_or_else(|_| {
-        let message = format!("it has not answered within {} s", WITHIN.as_secs());
+        let message = format!("it has not told {what} within {} s", WITHIN.as_secs());
         let (class, code) = (ErrorClass::Resource, ErrorCode::StatementTimeout);
         Err(ConnectorError::new(class, code, message))
     })
@@ -40,6 +48,15 @@ pub async fn server(source: &dyn Source) -> Result<ServerAsFound, ConnectorError
 /// Those of [`Surveys::tables`].
 pub async fn tables(source: &dyn Source) -> Result<Vec<TableName>, ConnectorError> {
     surveys(source)?.tables().await
+}
+
+/// All tables of a database, and the foreign keys between them.
+///
+/// # Errors
+/// Those of [`Surveys::tables_found`], and resource `statement_timeout` when it takes longer than a
+/// minute.
+pub async fn tables_found(source: &dyn Source) -> Result<TablesFound, ConnectorError> {
+    within("its tables", surveys(source)?.tables_found()).await
 }
 
 /// Looks at a table as it is `now`; what hangs on the target is another question.

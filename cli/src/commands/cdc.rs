@@ -17,7 +17,6 @@ use crate::args::{CdcCommand, FileArgs, ResyncArgs};
 use crate::connect::Where;
 use crate::error::CliError;
 use crate::exit::ExitCode;
-use crate::pipeline_file;
 
 pub(super) async fn cdc(
     context: &mut Context<'_>,
@@ -30,7 +29,7 @@ pub(super) async fn cdc(
 }
 
 async fn status(context: &mut Context<'_>, file: &FileArgs) -> Result<ExitCode, CliError> {
-    let pipeline = pipeline_file::read(file)?;
+    let pipeline = context.read(file).await?;
     let program = context.output.talk_look.program.clone();
     let come_back = format!("{program} cdc status {}", file.file.display());
     let errand = Errand::Standing { step: None };
@@ -57,7 +56,7 @@ async fn resync(context: &mut Context<'_>, args: &ResyncArgs) -> Result<ExitCode
     // Whatever would refuse the run is asked before anything is dropped.
     let place = Where::new(context.global, args.workers);
     may_detach(args.detach, &place)?;
-    let pipeline = pipeline_file::read(&args.pipeline)?;
+    let pipeline = context.read(&args.pipeline).await?;
     may_run_programs(&place, &pipeline)?;
     let reach = format!(
         "drops the replication slot of step {step} with all that it keeps, and runs the pipeline, \

@@ -13,7 +13,7 @@ use crate::connect::{Fetched, Need, Where};
 use crate::deadline::{CALL_WAIT_MAX, within};
 use crate::error::CliError;
 use crate::exit::ExitCode;
-use crate::{embedded, pipeline_file, render};
+use crate::{embedded, render};
 
 pub(super) async fn status(context: &mut Context<'_>) -> Result<ExitCode, CliError> {
     let mut connection = context
@@ -46,7 +46,7 @@ pub(super) async fn adopt(
     context: &mut Context<'_>,
     args: &FileArgs,
 ) -> Result<ExitCode, CliError> {
-    let pipeline = pipeline_file::read(args)?;
+    let pipeline = context.read(args).await?;
     let place = Where::new(context.global, 0);
     let reach = format!(
         "takes over every target of {}: whatever else has written there, and still runs, is fenced \

@@ -18,7 +18,7 @@ use crate::args::{CoverageArgs, FileArgs, ForgetArgs};
 use crate::connect::{Need, Where};
 use crate::error::CliError;
 use crate::exit::ExitCode;
-use crate::pipeline_file::{self, PipelineFile};
+use crate::pipeline_file::PipelineFile;
 
 /// Workers that ask the targets, when they live in this process.
 pub(super) const ASKING_WORKERS: u32 = 4;
@@ -123,7 +123,7 @@ async fn ask(
     errand: Errand,
     come_back: String,
 ) -> Result<ExitCode, CliError> {
-    let pipeline = pipeline_file::read(file)?;
+    let pipeline = context.read(file).await?;
     let plan = match do_errand(context, &pipeline, errand, come_back).await? {
         Planned::Made(plan) => plan,
         Planned::Not(exit) => return Ok(exit),

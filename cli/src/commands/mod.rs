@@ -35,15 +35,16 @@ use serde_json::Value;
 use tonic::Request;
 
 use crate::args::{
-    Cli, ClusterCommand, Command, ConfigCommand, ConnectionsCommand, CoverageCommand, Given,
-    Global, OutputForm, SwapCommand,
+    Cli, ClusterCommand, Command, ConfigCommand, ConnectionsCommand, CoverageCommand, FileArgs,
+    Given, Global, OutputForm, SwapCommand,
 };
 use crate::connect::{self, Connection, Fetched, Need, Where};
 use crate::contexts::Contexts;
 use crate::error::CliError;
 use crate::exit::ExitCode;
+use crate::found_tables;
 use crate::output::Output;
-use crate::pipeline_file::PipelineFile;
+use crate::pipeline_file::{self, PipelineFile};
 use crate::render;
 
 /// Does what the command line says, and tells of an error.
@@ -150,6 +151,12 @@ impl Context<'_> {
         let connection = self.unless_interrupted(connect::open(place, need)).await?;
         self.output.say(connection.banner());
         Ok(connection)
+    }
+
+    /// Reads a pipeline file, with a step for each table that it means.
+    pub(crate) async fn read(&mut self, args: &FileArgs) -> Result<PipelineFile, CliError> {
+        let found = self.unless_interrupted(found_tables::found(args)).await?;
+        pipeline_file::read_with(args, &found)
     }
 
     /// A request that says who asks it.

@@ -15,6 +15,7 @@ use crate::deadline::{CALL_WAIT_MAX, within};
 use crate::error::CliError;
 use crate::exit::{self, ExitCode};
 use crate::follow::{Followed, Follower, Until};
+use crate::found_tables;
 use crate::pipeline_file::{self, PipelineFile};
 use crate::progress::Reporter;
 use crate::render;
@@ -25,13 +26,15 @@ const PROBE_WORKERS: u32 = 4;
 
 pub(super) async fn plan(context: &mut Context<'_>, args: &PlanArgs) -> Result<ExitCode, CliError> {
     if args.resolved {
-        let document = pipeline_file::resolved(&args.pipeline)?;
+        let found = found_tables::found(&args.pipeline);
+        let found = context.unless_interrupted(found).await?;
+        let document = pipeline_file::resolved(&args.pipeline, &found)?;
         let steps = document["steps"].as_object();
         let steps = steps.map_or_else(Vec::new, |steps| steps.keys().cloned().collect());
         context.print(&document, |_| render::yaml(&document), || steps)?;
         return Ok(ExitCode::Success);
     }
-    let mut pipeline = pipeline_file::read(&args.pipeline)?;
+    let mut pipeline = context.read(&args.pipeline).await?;
     pipeline.select(&args.selections)?;
     let place = Where::new(context.global, PROBE_WORKERS);
     let after = AfterPlan {

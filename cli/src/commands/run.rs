@@ -16,7 +16,8 @@ use crate::deadline::{CALL_WAIT_MAX, within};
 use crate::error::CliError;
 use crate::exit::{self, ExitCode};
 use crate::follow::{Followed, Follower, Until};
-use crate::pipeline_file::{self, PipelineFile};
+use crate::found_tables;
+use crate::pipeline_file::{Found, PipelineFile};
 use crate::progress::Reporter;
 use crate::saved_plan::{self, PlanFile};
 
@@ -25,8 +26,8 @@ pub(super) async fn run(context: &mut Context<'_>, args: &RunArgs) -> Result<Exi
     may_detach(args.detach, &place)?;
     let saved = saved_plan::read(&args.pipeline.file)?;
     let pipeline = match &saved {
-        Some(plan) => of_plan(context, plan, args)?,
-        None => read_selected(args)?,
+        Some(plan) => of_plan(context, plan, args).await?,
+        None => read_selected(context, args).await?,
     };
     let submission = Submission {
         fresh: args.new,
@@ -49,15 +50,18 @@ pub(super) async fn run(context: &mut Context<'_>, args: &RunArgs) -> Result<Exi
 }
 
 /// The pipeline, and the steps of it that are meant.
-fn read_selected(args: &RunArgs) -> Result<PipelineFile, CliError> {
-    let mut pipeline = pipeline_file::read(&args.pipeline)?;
+async fn read_selected(
+    context: &mut Context<'_>,
+    args: &RunArgs,
+) -> Result<PipelineFile, CliError> {
+    let mut pipeline = context.read(&args.pipeline).await?;
     pipeline.select(&args.selections)?;
     Ok(pipeline)
 }
 
 /// The pipeline of a plan that was saved, once it holds to its file.
-fn of_plan(
-    context: &Context<'_>,
+async fn of_plan(
+    context: &mut Context<'_>,
     plan: &PlanFile,
     args: &RunArgs,
 ) -> Result<PipelineFile, CliError> {
@@ -89,7 +93,16 @@ fn of_plan(
         .why("--param, --set, --every and a selection of steps would make another one")
         .next(plan.plan_again(&context.output.talk_look.program)));
     }
-    plan.check_file(&context.output.talk_look.program)?;
+    let found = match plan.file() {
+        Some(file) => context.unless_interrupted(found_tables::found(&file)).await,
+        None => Ok(Found::new()),
+    };
+    // A file that is not right any more is told as what makes the plan stale.
+    let found = found.or_else(|error| match error.exit() {
+        ExitCode::Usage => Ok(Found::new()),
+        _ => Err(error),
+    })?;
+    plan.check_file(&context.output.talk_look.program, &found)?;
     Ok(plan.pipeline())
 }
 
@@ -119,7 +132,7 @@ async fn run_every(
             .unless_interrupted(async { Ok(turns.tick().await) })
             .await;
         waited?;
-        let pipeline = read_selected(args)?;
+        let pipeline = read_selected(context, args).await?;
         let ended = Box::pin(submit_and_follow(context, place, &pipeline, submission)).await?;
         // One that came while the run drained has stopped no more than that.
         if ended == ExitCode::Interrupted || context.interrupts.have_come() {

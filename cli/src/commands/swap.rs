@@ -15,12 +15,11 @@ use crate::args::{CleanArgs, FileArgs, UndoArgs};
 use crate::connect::{Need, Where};
 use crate::error::CliError;
 use crate::exit::ExitCode;
-use crate::pipeline_file;
 
 pub(super) async fn undo(context: &mut Context<'_>, args: &UndoArgs) -> Result<ExitCode, CliError> {
     check_reason(&args.reason)?;
     let step = step_name(&args.step)?;
-    let pipeline = pipeline_file::read(&args.pipeline)?;
+    let pipeline = context.read(&args.pipeline).await?;
     let reach = format!(
         "brings the table before the latest swap of step {step} back: it is read from then on, and \
          the one that is read now is kept. Rows that others have written since then go away with \
@@ -65,10 +64,11 @@ pub(super) async fn clean(
     args: &CleanArgs,
 ) -> Result<ExitCode, CliError> {
     let step = args.step.as_deref().map(step_name).transpose()?;
-    let pipeline = pipeline_file::read(&FileArgs {
+    let file = FileArgs {
         file: args.file.clone(),
         over: args.over.clone(),
-    })?;
+    };
+    let pipeline = context.read(&file).await?;
     let errand = |drops| {
         Errand::Clean(Clean {
             step: step.clone(),

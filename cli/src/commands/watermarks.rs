@@ -14,7 +14,6 @@ use super::plan::Planned;
 use crate::args::{FileArgs, WatermarksCommand};
 use crate::error::CliError;
 use crate::exit::ExitCode;
-use crate::pipeline_file;
 
 pub(super) async fn watermarks(
     context: &mut Context<'_>,
@@ -74,7 +73,7 @@ async fn ask(
     file: &FileArgs,
     errand: Errand,
 ) -> Result<ExitCode, CliError> {
-    let pipeline = pipeline_file::read(file)?;
+    let pipeline = context.read(file).await?;
     let program = context.output.talk_look.program.clone();
     let come_back = format!("{program} watermarks ls {}", file.file.display());
     let plan = match do_errand(context, &pipeline, errand, come_back).await? {

@@ -139,6 +139,7 @@ fn pipeline() -> PipelineFile {
         path: PathBuf::from("pipeline.yaml"),
         typed: "pipeline.yaml".to_owned(),
         overlay: Overlay::default(),
+        groups: Vec::new(),
         disabled: Vec::new(),
         files: Default::default(),
         selections: Vec::new(),

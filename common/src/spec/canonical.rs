@@ -1,5 +1,7 @@
 //! The canonical form of a pipeline, its digest, and the way back.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Map, Value as Json};
 
 use super::document::tree;
@@ -66,8 +68,9 @@ pub fn from_canonical(bytes: &[u8]) -> Result<Spec, Vec<Problem>> {
     // words.
     let again = read_tree(
         tree(&spec.to_document()),
-        &std::collections::BTreeMap::new(),
+        &BTreeMap::new(),
         &no_files,
+        &BTreeMap::new(),
         Problems::default(),
     )?;
     if again.spec == spec && spec.canonical_json() == bytes {

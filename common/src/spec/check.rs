@@ -5,7 +5,7 @@ use super::keys::FILE;
 use super::node::{Entry, Node, Scalar, ScalarKind, Value, join, shortened};
 use super::problem::{Problem, Problems};
 use super::scalars::{
-    NAME_HINT, check_bound, check_text, check_url, check_whole, check_word, wrong_type,
+    NAME_HINT, TABLES_MAX, check_bound, check_text, check_url, check_whole, check_word, wrong_type,
 };
 use super::shape::{Fields, Form, Key, List, Named, Shape, tag_of};
 use super::suggest::{listed, nearest};
@@ -61,6 +61,7 @@ pub(super) fn check(
             Value::Scalar(_) => {}
         },
         Shape::Url => check_url(node, path, problems),
+        Shape::Tables => check_tables(node, path, problems),
         Shape::Text
         | Shape::File
         | Shape::Name
@@ -229,6 +230,7 @@ fn places_of(key: &str) -> Vec<String> {
             | Shape::Name
             | Shape::Table
             | Shape::Target
+            | Shape::Tables
             | Shape::Type
             | Shape::Query
             | Shape::Script
@@ -274,6 +276,23 @@ fn check_named(node: &Node, named: &Named, path: &str, extent: Extent, problems:
             check_name(entry, named.what, &below, problems);
         }
         check(&entry.node, &named.each, &below, extent, problems);
+    }
+}
+
+/// Reports what names no tables: a pattern, or a list of them.
+fn check_tables(node: &Node, path: &str, problems: &mut Problems) {
+    let Value::List(items) = &node.value else {
+        return check_text(node, &Shape::Table, path, problems);
+    };
+    if items.is_empty() || items.len() > TABLES_MAX {
+        let message = format!(
+            "{} items; between 1 and {TABLES_MAX} are legal",
+            items.len()
+        );
+        problems.add(ErrorCode::SpecWrongCount, path, node.location, message);
+    }
+    for (at, item) in items.iter().enumerate() {
+        check_text(item, &Shape::Table, &format!("{path}[{at}]"), problems);
     }
 }
 

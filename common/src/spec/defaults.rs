@@ -121,7 +121,11 @@ fn is_step(path: &str) -> bool {
 pub(super) fn expand(node: &mut Node, shape: &Shape) {
     match shape {
         Shape::Fields(fields) | Shape::Partial(fields) => {
-            if let (Some(key), Some(_)) = (fields.shorthand, node.as_text()) {
+            let is_short = match fields.shorthand.and_then(|key| fields.key(key)) {
+                Some(key) if key.takes_list() && matches!(node.value, Value::List(_)) => true,
+                _ => node.as_text().is_some(),
+            };
+            if let (Some(key), true) = (fields.shorthand, is_short) {
                 let (text, location) = (node.clone(), node.location);
                 node.value = Value::Map(vec![Entry {
                     key: key.to_owned(),
@@ -158,6 +162,7 @@ pub(super) fn expand(node: &mut Node, shape: &Shape) {
         | Shape::Name
         | Shape::Table
         | Shape::Target
+        | Shape::Tables
         | Shape::Type
         | Shape::Query
         | Shape::Script

@@ -221,6 +221,9 @@ fn value(shape: &Shape) -> String {
         Shape::Target => {
             "a table, in whose name {source.table} and {source.schema} may stand".to_owned()
         }
+        Shape::Tables => {
+            "schema.table, where * and ? stand for letters, or a list of such".to_owned()
+        }
         Shape::Type => "the name of a type of the source's server".to_owned(),
         Shape::Query => "the text of one SELECT".to_owned(),
         Shape::Script => "the text of statements".to_owned(),
@@ -264,6 +267,7 @@ fn sample(shape: &Shape, depth: usize) -> String {
         Shape::Name => "orders".to_owned(),
         Shape::Table => "public.orders".to_owned(),
         Shape::Target => "\"analytics.{source.table}\"".to_owned(),
+        Shape::Tables => "\"public.*\"".to_owned(),
         Shape::Type => "\"numeric(12,2)\"".to_owned(),
         Shape::Query => "\"select code, rate from rates\"".to_owned(),
         Shape::Script => "\"delete from kpis;\"".to_owned(),

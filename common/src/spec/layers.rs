@@ -17,8 +17,10 @@ use super::script_file::{ReadFile, no_files};
 use super::sets;
 use super::shape::Shape;
 use super::suggest::{listed, nearest};
+use super::tables::TablesFound;
 use super::{check, node};
 use crate::error_code::ErrorCode;
+use crate::id::ConnectionName;
 
 /// What a file is read with.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -29,6 +31,8 @@ pub struct Overlay {
     pub params: BTreeMap<String, String>,
     /// What is set after it, each as `steps.orders.limits.tasks=8`.
     pub sets: Vec<String>,
+    /// The tables of the databases that steps with `tables` read, as far as somebody has looked.
+    pub found: BTreeMap<ConnectionName, TablesFound>,
 }
 
 /// Reads a pipeline file, with the values that parameters were given.
@@ -95,7 +99,13 @@ fn lay_and_read(
         }
         let mut other = file.clone();
         lay_over(entry.node.entries(), &mut other, "");
-        if let Err(problems) = read_tree(other, &overlay.params, files, Problems::default()) {
+        if let Err(problems) = read_tree(
+            other,
+            &overlay.params,
+            files,
+            &BTreeMap::new(),
+            Problems::default(),
+        ) {
             let mut problems = under(&entry.key, &own, problems);
             problems.retain(|problem| own.contains(&problem.location()));
             found.extend(problems);
@@ -118,7 +128,7 @@ fn lay_and_read(
         sets::set(&mut tree, at, text, &mut problems);
     }
     let name = overlay.environment.as_deref().unwrap_or_default();
-    match read_tree(tree, &overlay.params, files, problems) {
+    match read_tree(tree, &overlay.params, files, &overlay.found, problems) {
         Ok(reading) if found.is_empty() => return Ok(reading),
         Ok(_) => {}
         Err(problems) => found.extend(under(name, &located, problems)),

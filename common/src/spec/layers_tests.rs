@@ -50,6 +50,7 @@ fn reads(environment: Option<&str>, sets: &[&str]) -> Result<Reading, Vec<Proble
         environment: environment.map(str::to_owned),
         params: none(),
         sets: sets.iter().map(|set| (*set).to_owned()).collect(),
+        ..Overlay::default()
     };
     read(SHOP, &overlay)
 }

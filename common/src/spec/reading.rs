@@ -7,9 +7,10 @@ use super::node::{self, Node};
 use super::problem::{Location, Problem, Problems};
 use super::script_file::{self, ReadFile};
 use super::shape::Shape;
+use super::tables::{self, TableGroup, TablesFound};
 use super::{check, checks, decode, defaults, keys, params, rules};
 use crate::error_code::ErrorCode;
-use crate::id::StepName;
+use crate::id::{ConnectionName, StepName};
 
 /// What a file says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,6 +21,8 @@ pub struct Reading {
     pub steps: BTreeMap<StepName, Step>,
     /// The files that statements of enabled steps were read from, as they are written.
     pub files: BTreeMap<StepName, String>,
+    /// The steps that stand for many tables, whether they were told or not.
+    pub groups: Vec<TableGroup>,
 }
 
 impl Reading {
@@ -35,11 +38,13 @@ pub(super) fn read_tree(
     mut file: Node,
     params: &BTreeMap<String, String>,
     files: &ReadFile<'_>,
+    found: &BTreeMap<ConnectionName, TablesFound>,
     mut problems: Problems,
 ) -> Result<Reading, Vec<Problem>> {
     script_file::put_in(&mut file, files, &mut problems);
     params::substitute(&mut file, params, &mut problems);
     defaults::long_form(&mut file);
+    let groups = tables::expand(&mut file, found, &mut problems);
     check::check(
         &file,
         &Shape::Fields(&keys::FILE),
@@ -59,7 +64,12 @@ pub(super) fn read_tree(
     });
     let files = files.collect();
     match (draft.spec, draft.read) {
-        (Some(spec), Some(steps)) if problems.is_empty() => Ok(Reading { spec, steps, files }),
+        (Some(spec), Some(steps)) if problems.is_empty() => Ok(Reading {
+            spec,
+            steps,
+            files,
+            groups,
+        }),
         (Some(_), _) => Err(problems.into_sorted()),
         (None, _) => {
             if problems.is_empty() {

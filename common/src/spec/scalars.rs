@@ -14,6 +14,8 @@ pub(super) const NAME_HINT: &str =
     "a name is a lower-case letter, then at most 62 of a-z, 0-9 and _";
 /// In the place of a duration: as long as it takes.
 pub(super) const AUTO: &str = "auto";
+/// The most patterns of tables that are listed.
+pub(super) const TABLES_MAX: usize = 100;
 const TABLE_HINT: &str = "write table or schema.table, a part in double quotes where it needs them";
 const TARGET_HINT: &str =
     "write table or schema.table; {source.table} and {source.schema} stand for the source's";
@@ -203,6 +205,7 @@ pub(super) fn check_text(node: &Node, shape: &Shape, path: &str, problems: &mut 
             })
         }
         Shape::Url
+        | Shape::Tables
         | Shape::Bound
         | Shape::Written
         | Shape::Whole(..)
@@ -225,7 +228,7 @@ fn no_text(node: &Node, shape: &Shape, path: &str, problems: &mut Problems) {
         Shape::Lag => "`auto`, or a duration such as 10m",
         Shape::Bytes => "a number of bytes such as 64MiB",
         Shape::Name => "a name",
-        Shape::Table | Shape::Target => "the name of a table",
+        Shape::Table | Shape::Target | Shape::Tables => "the name of a table",
         Shape::Zone => "a time zone",
         Shape::Type => "the name of a type",
         Shape::Query => "the text of a query",

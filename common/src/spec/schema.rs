@@ -3,7 +3,7 @@
 use serde_json::{Map, Value as Json, json};
 
 use super::keys::FILE;
-use super::scalars::AUTO;
+use super::scalars::{AUTO, TABLES_MAX};
 use super::shape::{Fields, Form, Key, Shape};
 use crate::id::NAME_BYTES_MAX;
 
@@ -46,6 +46,11 @@ fn shape_schema(shape: &Shape) -> Json {
         | Shape::Zone => {
             json!({"type": "string", "minLength": 1})
         }
+        Shape::Tables => json!({"anyOf": [
+            {"type": "string", "minLength": 1},
+            {"type": "array", "minItems": 1, "maxItems": TABLES_MAX,
+             "items": {"type": "string", "minLength": 1}},
+        ]}),
         Shape::Url => {
             json!({"type": "string", "pattern": "^(\\$\\{|[Pp][Oo][Ss][Tt][Gg][Rr][Ee][Ss])", "writeOnly": true})
         }

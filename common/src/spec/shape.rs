@@ -16,6 +16,8 @@ pub(super) enum Shape {
     Table,
     /// A table whose name may hold the source's.
     Target,
+    /// Tables by patterns: one, or a list of them.
+    Tables,
     /// The name of a type, as a server writes it.
     Type,
     /// The text of one SELECT.
@@ -149,6 +151,11 @@ impl Key {
     pub(super) const fn only(mut self, words: &'static [&'static str]) -> Self {
         self.only = words;
         self
+    }
+
+    /// Whether a list may be its value.
+    pub(super) const fn takes_list(&self) -> bool {
+        matches!(self.form, Form::Now(Shape::Tables | Shape::List(_)))
     }
 
     pub(super) const fn is_now(&self) -> bool {

@@ -3,10 +3,11 @@
 use super::data_check::CHECKS;
 use super::partition_keys::PARTITION;
 use super::shape::{Fields, Key, List, Named, Shape, Word};
+use super::side_keys::{FROM, TABLES, TO};
 use super::strategy_keys::{SCRIPT, SLOT_LIMIT, STRATEGY};
 
 const CHUNKED: &[&str] = &["backfill", "incremental", "cdc"];
-const MOVING: &[&str] = &["backfill", "full_refresh", "swap", "incremental", "cdc"];
+pub(super) const MOVING: &[&str] = &["backfill", "full_refresh", "swap", "incremental", "cdc"];
 /// What writes a table of a target.
 const WRITING: &[&str] = &[
     "backfill",
@@ -39,6 +40,13 @@ pub(super) static STEP: Fields = Fields {
         Key::new("from", Shape::Fields(&FROM), "The read side.")
             .required()
             .only(MOVING),
+        Key::new(
+            "tables",
+            Shape::Fields(&TABLES),
+            "Stands for many tables in the place of `from.table`: a step for each is made when the \
+             pipeline is planned.",
+        )
+        .only(MOVING),
         Key::new("to", Shape::Fields(&TO), "The write side.")
             .required()
             .only(WRITING),
@@ -172,87 +180,6 @@ static DEPENDENCY: Fields = Fields {
 };
 
 static WHEN: [Word; 2] = [Word::new("success"), Word::new("done")];
-
-static FROM: Fields = Fields {
-    what: "a source",
-    tag: None,
-    shorthand: None,
-    is_merged: true,
-    keys: &[
-        Key::new("connection", Shape::Name, "Which database.").required(),
-        Key::new(
-            "table",
-            Shape::Table,
-            "Which table: table or schema.table, parts in double quotes where needed.",
-        ),
-        Key::new(
-            "query",
-            Shape::Query,
-            "In place of `table`: one SELECT of the source's server, with `full_refresh` and `swap`.",
-        ),
-        Key::new(
-            "columns",
-            Shape::Named(&COLUMNS),
-            "What is special about some columns; all others are read as they are.",
-        ),
-        Key::new(
-            "rows",
-            Shape::Words(&ROWS),
-            "Which rows are meant where row level security hides some; all.",
-        ),
-    ],
-};
-
-static ROWS: [Word; 2] = [Word::new("all"), Word::new("visible")];
-
-static COLUMNS: Named = Named {
-    what: "a column",
-    placeholder: "<column>",
-    is_any_text: true,
-    entries_min: 0,
-    entries_max: 1600,
-    each: Shape::Fields(&COLUMN),
-};
-
-static COLUMN: Fields = Fields {
-    what: "a column",
-    tag: None,
-    shorthand: None,
-    is_merged: true,
-    keys: &[
-        Key::new("exclude", Shape::Bool, "Leave the column out."),
-        Key::new("rename", Shape::Text, "The column's name in the target."),
-        Key::new(
-            "cast",
-            Shape::Type,
-            "Read the column as this type of the source's server; it may round.",
-        ),
-    ],
-};
-
-static TO: Fields = Fields {
-    what: "a target",
-    tag: None,
-    shorthand: None,
-    is_merged: true,
-    keys: &[
-        Key::new("connection", Shape::Name, "Which database.").required(),
-        Key::new(
-            "table",
-            Shape::Target,
-            "Which table; {source.table} and {source.schema} stand for the source's.",
-        )
-        .required(),
-        Key::new(
-            "create",
-            Shape::Words(&CREATE),
-            "What a missing table is created from; source between databases of one kind, else \
-             columns.",
-        ),
-    ],
-};
-
-static CREATE: [Word; 2] = [Word::new("source"), Word::new("columns")];
 
 static WRITE: Fields = Fields {
     what: "a write rule",

@@ -123,6 +123,9 @@ steps:
     write: {mode: append, resident: fail}
   shipments:
     from: {table: shipments}
+  archive:
+    from: {connection: locked}
+    tables: {match: ["old.*", "older.*"], exclude: ["*.tmp"], foreign_keys: false}
   kpis:
     strategy: sql
     depends_on: [shipments]

@@ -75,4 +75,5 @@ mod twins;
 mod type_trips;
 mod undos;
 mod values;
+mod whole_database;
 mod wide;

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use highwater_common::advise::{Changes, LogAccess, MovedBy, Sight, TargetAsFound};
 use highwater_common::cursor::CursorKind;
-use highwater_common::spec::TableName;
+use highwater_common::spec::{TableName, TablesFound};
 
 use super::ConnectorError;
 
@@ -66,6 +66,9 @@ pub trait Surveys: Send + Sync {
 
     /// The tables that people have made, in the order of their names, at most [`TABLES_MAX`].
     async fn tables(&self) -> Result<Vec<TableName>, ConnectorError>;
+
+    /// All of these tables, and the foreign keys between them.
+    async fn tables_found(&self) -> Result<TablesFound, ConnectorError>;
 
     /// How a table is written, and what its server lets be known of that.
     ///

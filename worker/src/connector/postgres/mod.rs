@@ -19,6 +19,7 @@ mod data;
 mod definitions;
 mod errors;
 mod exchange;
+mod foreign_keys;
 mod forms;
 mod guard;
 mod hashes;

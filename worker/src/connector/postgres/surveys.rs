@@ -4,13 +4,14 @@ use async_trait::async_trait;
 use highwater_common::advise::{
     Changes, LogAccess, MovedBy, ReplicaIdentity, ServerLog, Sight, TargetAsFound, moved_by_name,
 };
-use highwater_common::spec::{HorizonRule, TableName};
+use highwater_common::spec::{HorizonRule, TableName, TablesFound};
 use sqlx::{Connection, Executor, PgConnection, Row};
 
 use super::PostgresSource;
 use super::catalog::{find_table, qualified, source_table};
 use super::errors::classify;
 use super::exchange::read_exchange_facts;
+use super::foreign_keys::read_foreign_keys;
 use super::horizon::{Viewer, doubts, viewer};
 use super::references::read_references;
 use super::server::server;
@@ -67,6 +68,18 @@ const MOVED: &str = "select exists (select from pg_trigger t join pg_proc p on p
      and t.tgattr::text = '' and t.tgqual is null
      and (p.prosrc ~* $2 or encode(t.tgargs, 'escape') ~ $3))";
 
+/// The first so many tables, by schema and name.
+async fn list(conn: &mut PgConnection, most: i64) -> Result<Vec<TableName>, sqlx::Error> {
+    let rows = sqlx::query(TABLES).bind(most).fetch_all(conn).await?;
+    let table = |row: &sqlx::postgres::PgRow| {
+        Ok(TableName {
+            schema: Some(row.try_get("schema")?),
+            name: row.try_get("name")?,
+        })
+    };
+    rows.iter().map(table).collect()
+}
+
 #[async_trait]
 impl Surveys for PostgresSource {
     async fn server(&self) -> Result<ServerAsFound, ConnectorError> {
@@ -78,22 +91,22 @@ impl Surveys for PostgresSource {
 
     async fn tables(&self) -> Result<Vec<TableName>, ConnectorError> {
         let mut conn = self.begin_survey().await?;
-        let rows = sqlx::query(TABLES)
-            .bind(i64::from(TABLES_MAX))
-            .fetch_all(&mut conn)
-            .await;
+        let listed = list(&mut conn, i64::from(TABLES_MAX)).await;
         conn.close().await.ok();
-        let failed = |error| classify(self.endpoint(), "list the tables", error);
-        rows.map_err(failed)?
-            .iter()
-            .map(|row| {
-                Ok(TableName {
-                    schema: Some(row.try_get("schema")?),
-                    name: row.try_get("name")?,
-                })
+        listed.map_err(|error| classify(self.endpoint(), "list the tables", error))
+    }
+
+    async fn tables_found(&self) -> Result<TablesFound, ConnectorError> {
+        let mut conn = self.begin_survey().await?;
+        let found = async {
+            Ok(TablesFound {
+                tables: list(&mut conn, i64::MAX).await?,
+                foreign_keys: read_foreign_keys(&mut conn).await?,
             })
-            .collect::<Result<_, sqlx::Error>>()
-            .map_err(failed)
+        };
+        let found = found.await;
+        conn.close().await.ok();
+        found.map_err(|error| classify(self.endpoint(), "list the tables", error))
     }
 
     async fn survey(&self, request: &SurveyRequest) -> Result<Survey, ConnectorError> {

@@ -3,7 +3,7 @@
 
 use async_trait::async_trait;
 use highwater_common::advise::{LogAccess, MovedBy, Sight, TargetAsFound, moved_by_name};
-use highwater_common::spec::TableName;
+use highwater_common::spec::{TableName, TablesFound};
 use sqlx::Row;
 use sqlx::sqlite::SqliteConnection;
 
@@ -17,6 +17,27 @@ use crate::connector::{
 
 /// Rows whose size stands for that of all.
 const SAMPLED_ROWS: u32 = 1_000;
+
+impl SqliteSource {
+    /// The first so many tables, by name.
+    async fn list(&self, most: u32) -> Result<Vec<TableName>, ConnectorError> {
+        let mut session = Session::open(self.place(), Purpose::Read).await?;
+        let listed = sqlx::query_scalar::<_, String>(
+            "select name from pragma_table_list where schema = 'main' and type = 'table' \
+             and name not like 'sqlite\\_%' escape '\\' and substr(name, 1, ?1) <> ?2 \
+             order by name limit ?3",
+        )
+        .bind(i64::try_from(LEDGER_PREFIX.len()).unwrap_or(i64::MAX))
+        .bind(LEDGER_PREFIX)
+        .bind(most)
+        .fetch_all(session.conn())
+        .await;
+        session.close().await;
+        let names = listed.map_err(self.place().failed("list the tables"))?;
+        let table = |name| TableName { schema: None, name };
+        Ok(names.into_iter().map(table).collect())
+    }
+}
 
 #[async_trait]
 impl Surveys for SqliteSource {
@@ -43,21 +64,15 @@ impl Surveys for SqliteSource {
     }
 
     async fn tables(&self) -> Result<Vec<TableName>, ConnectorError> {
-        let mut session = Session::open(self.place(), Purpose::Read).await?;
-        let listed = sqlx::query_scalar::<_, String>(
-            "select name from pragma_table_list where schema = 'main' and type = 'table' \
-             and name not like 'sqlite\\_%' escape '\\' and substr(name, 1, ?1) <> ?2 \
-             order by name limit ?3",
-        )
-        .bind(i64::try_from(LEDGER_PREFIX.len()).unwrap_or(i64::MAX))
-        .bind(LEDGER_PREFIX)
-        .bind(TABLES_MAX)
-        .fetch_all(session.conn())
-        .await;
-        session.close().await;
-        let names = listed.map_err(self.place().failed("list the tables"))?;
-        let table = |name| TableName { schema: None, name };
-        Ok(names.into_iter().map(table).collect())
+        self.list(TABLES_MAX).await
+    }
+
+    async fn tables_found(&self) -> Result<TablesFound, ConnectorError> {
+        Ok(TablesFound {
+            tables: self.list(u32::MAX).await?,
+            // They are part of the statement that makes a table.
+            foreign_keys: Vec::new(),
+        })
     }
 
     async fn survey(&self, request: &SurveyRequest) -> Result<Survey, ConnectorError> {
