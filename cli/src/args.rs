@@ -10,6 +10,7 @@ mod given;
 mod graph;
 mod hands;
 mod plan;
+mod schedules;
 mod shell;
 mod targets;
 mod validate;
@@ -31,6 +32,7 @@ pub(crate) use self::given::{Given, GivenBy, GivenFlag};
 pub(crate) use self::graph::GraphArgs;
 pub(crate) use self::hands::{AcceptArgs, AuditArgs, LimitsArgs, PauseArgs, ResumeArgs, SkipArgs};
 pub(crate) use self::plan::PlanArgs;
+pub(crate) use self::schedules::SchedulesCommand;
 pub(crate) use self::shell::{CompletionsArgs, ConfigCommand, ManArgs, ShellName, ViewArgs};
 pub(crate) use self::targets::{
     CleanArgs, CoverageArgs, CoverageCommand, ForgetArgs, SwapCommand, UndoArgs,
@@ -302,6 +304,20 @@ Examples:
         /// What to do with them.
         #[command(subcommand)]
         command: SwapCommand,
+    },
+    /// The pipelines that a cluster runs by itself
+    #[command(after_help = "\
+Examples:
+  highwater schedules set pipeline.yaml                    from now on, by its `schedule`
+  highwater schedules ls
+  highwater schedules pause shop --reason 'the month is closed'
+  highwater schedules trigger shop                         once, now
+
+Only a cluster keeps schedules; in this process there is `run --every`.")]
+    Schedules {
+        /// What to do with them.
+        #[command(subcommand)]
+        command: SchedulesCommand,
     },
     /// The cluster itself
     Cluster {

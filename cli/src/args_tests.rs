@@ -108,6 +108,7 @@ fn help_shows_every_verb_and_the_exit_codes() {
       watermarks   Where the steps' watermarks stand in their targets
       cdc          The steps that follow a log
       swap         The tables that swaps have exchanged
+      schedules    The pipelines that a cluster runs by itself
       cluster      The cluster itself
       context      The clusters that the configuration file names
       config       The settings of the command

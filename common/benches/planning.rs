@@ -130,6 +130,7 @@ fn spec(name: &StepName, tz: &str) -> Spec {
         connections: BTreeMap::new(),
         limits: RunLimits { tasks: None },
         pools: BTreeMap::new(),
+        schedule: None,
         steps: BTreeMap::from([(name.clone(), step)]),
     }
 }

@@ -1,6 +1,8 @@
 //! The documents that people and programs read: what `-o json` prints and what the control service
 //! sends. They only grow.
 
+mod schedules;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
@@ -13,6 +15,10 @@ use crate::shadow::Beside;
 use crate::spec::When;
 use crate::status::{RunStatus, StepStatus};
 use crate::task::TaskState;
+
+pub use schedules::{
+    LeftOutDocument, SaidDocument, ScheduleDocument, ScheduledRunDocument, SchedulesDocument,
+};
 
 /// How many tasks are in which state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]

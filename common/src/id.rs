@@ -175,6 +175,18 @@ bits128!(
 );
 
 impl RunId {
+    /// H(pipeline, instant): the run that a pipeline's schedule begins for an instant, in
+    /// microseconds since 1970. Whoever begins it, and however often: it is one run.
+    #[must_use]
+    pub fn of_schedule(pipeline: &PipelineName, instant_micros: i64) -> Self {
+        let mut hash = Sha256::new();
+        hash.update("schedule/");
+        hash.update(pipeline.as_str());
+        hash.update("/");
+        hash.update(instant_micros.to_be_bytes());
+        Self(truncate(&hash.finalize()))
+    }
+
     /// The form people see: `r-` and the first `digits` hexadecimal digits.
     #[must_use]
     pub fn short(&self, digits: usize) -> String {

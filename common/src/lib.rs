@@ -47,6 +47,7 @@ pub mod range;
 pub mod record;
 pub mod retry;
 pub mod saved_plan;
+pub mod schedule;
 pub mod segment;
 pub mod selection;
 pub mod shadow;

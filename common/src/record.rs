@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::assignment::AttemptError;
 use crate::check::CheckAnswer;
-use crate::controls::Controls;
+use crate::controls::{Controls, Hold};
 use crate::errand::Errand;
 use crate::id::{
     AttemptNo, ClusterId, DocumentDigest, PipelineName, RunId, SessionId, StepName, WorkerId,
 };
+use crate::schedule::Standing;
 use crate::status::{RunStatus, StepStatus};
 use crate::token::Fence;
 
@@ -197,6 +198,34 @@ pub struct WorkerRecord {
     pub cordoned: bool,
     /// What it can run, in its own words; see [`crate::capability`].
     pub capabilities: BTreeSet<String>,
+}
+
+/// `schedule/<pipeline>`: a pipeline that runs by itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ScheduleRecord {
+    /// The spec that its runs execute; the times stand in it.
+    pub spec_digest: DocumentDigest,
+    /// In how many parts the spec is stored.
+    pub spec_parts: u32,
+    /// The folder that relative paths of the pipeline mean.
+    pub base_dir: String,
+    /// Who gave it to the cluster, when and why.
+    pub set: Hold,
+    /// Who holds it back, if anybody does.
+    pub paused: Option<Hold>,
+    /// How far it is decided.
+    pub standing: Standing,
+    /// The latest run that it began.
+    pub last_run: Option<ScheduledRun>,
+}
+
+/// A run that a schedule began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ScheduledRun {
+    /// The run.
+    pub run: RunId,
+    /// The instant that it is for, in microseconds since 1970.
+    pub instant_micros: i64,
 }
 
 /// `audit/<number>`: what an operator did.

@@ -3,6 +3,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use highwater_runtime::failpoint;
 use tokio::time::Instant;
 
 /// A wall clock for records, and a monotonic one for deadlines.
@@ -10,6 +11,8 @@ use tokio::time::Instant;
 pub(crate) struct Clock {
     started: Instant,
     wall: Wall,
+    /// How far a test puts the wall clock forward.
+    ahead: Duration,
 }
 
 /// Where the wall clock's time comes from.
@@ -31,6 +34,7 @@ impl Default for Clock {
         Self {
             started: Instant::now(),
             wall: Wall::Host,
+            ahead: Duration::from_millis(failpoint::number_at("clock::ahead")),
         }
     }
 }
@@ -43,6 +47,7 @@ impl Clock {
         Self {
             started: Instant::now(),
             wall: Wall::Simulated,
+            ahead: Duration::ZERO,
         }
     }
 
@@ -68,7 +73,7 @@ impl Clock {
             #[cfg(test)]
             Wall::Simulated => Duration::from_micros(SIMULATED_START_MICROS) + self.monotonic(),
         };
-        i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
+        i64::try_from((since + self.ahead).as_micros()).unwrap_or(i64::MAX)
     }
 
     /// Milliseconds since 1970.

@@ -53,6 +53,32 @@ pub enum ServiceError {
     /// No such step.
     #[error("no step `{0}` in this run")]
     UnknownStep(StepName),
+    /// The pipeline does not run by itself.
+    #[error("pipeline `{0}` has no schedule here; `highwater schedules set FILE` gives it one")]
+    UnknownSchedule(PipelineName),
+    /// The schedule goes on.
+    #[error("the schedule of pipeline `{0}` is not paused")]
+    ScheduleNotPaused(PipelineName),
+    /// The file says nothing of a time.
+    #[error(
+        "pipeline `{0}` has no `schedule` in its file: say when, such as \
+         schedule: {{cron: \"15 * * * *\", tz: UTC}}"
+    )]
+    NoSchedule(PipelineName),
+    /// Each turn of the leader looks at all of them.
+    #[error("the cluster keeps {max} schedules already; `highwater schedules rm` takes one away")]
+    TooManySchedules {
+        /// How many it keeps at the most.
+        max: usize,
+    },
+    /// What the store holds of the schedule cannot be read.
+    #[error("the schedule of pipeline `{pipeline}` cannot go on: {why}; set it again")]
+    DamagedSchedule {
+        /// The pipeline.
+        pipeline: PipelineName,
+        /// What cannot be read.
+        why: String,
+    },
     /// No such worker.
     #[error("no worker `{0}` is connected; `highwater workers ls` lists them")]
     UnknownWorker(String),
@@ -269,17 +295,22 @@ impl ServiceError {
             | Self::TooManyControls { .. }
             | Self::StepBegan { .. }
             | Self::Control(ControlError::NotPaused(_))
+            | Self::ScheduleNotPaused(_)
+            | Self::TooManySchedules { .. }
+            | Self::DamagedSchedule { .. }
             | Self::NoopRefused(_) => Code::FailedPrecondition,
             Self::UnknownRun(_)
             | Self::NoRun
             | Self::UnknownStep(_)
             | Self::UnknownWorker(_)
+            | Self::UnknownSchedule(_)
             | Self::NothingToRetry { .. }
             | Self::NothingToAccept { .. }
             | Self::Selection(SelectionError::NoStep { .. })
             | Self::NothingInDoubt { .. } => Code::NotFound,
             Self::AmbiguousRun { .. }
             | Self::InvalidSpec(_)
+            | Self::NoSchedule(_)
             | Self::Field(_)
             | Self::Selection(_)
             | Self::Control(_) => Code::InvalidArgument,

@@ -439,6 +439,10 @@ pub(crate) fn portrait(cluster: &Cluster) -> String {
             .collect();
         let _ = writeln!(text, "held by {session} {held:?}");
     }
+    for (name, scheduled) in &cluster.schedules {
+        let next = scheduled.next_moment();
+        let _ = writeln!(text, "schedule {name} {:?} {next:?}", scheduled.record);
+    }
     for (session, known) in &cluster.sessions {
         let _ = writeln!(
             text,

@@ -22,7 +22,7 @@ impl From<Struck> for AttemptError {
     }
 }
 
-pub use armed::{Armed, arm, hit, hit_on, panic_at};
+pub use armed::{Armed, arm, hit, hit_on, number_at, panic_at};
 
 #[cfg(feature = "failpoints")]
 mod armed {
@@ -94,6 +94,14 @@ mod armed {
         }
     }
 
+    /// The number that `FAILPOINTS` gives a place (`return(4000)`), such as how far a clock is put
+    /// forward; 0 when it gives none.
+    #[must_use]
+    pub fn number_at(place: &str) -> u64 {
+        let number = told(place).and_then(|told| told.parse().ok());
+        number.unwrap_or(0)
+    }
+
     fn told(name: &str) -> Option<String> {
         let ask = || {
             fail::fail_point!(name, |told: Option<String>| Some(told.unwrap_or_default()));
@@ -132,6 +140,12 @@ mod armed {
     /// Nothing.
     pub fn hit_on(_name: &str, _whose: &str) -> Ready<Result<(), Struck>> {
         ready(Ok(()))
+    }
+
+    /// Nothing.
+    #[must_use]
+    pub const fn number_at(_place: &str) -> u64 {
+        0
     }
 
     /// Nothing.

@@ -192,7 +192,7 @@ fn steps(named: &[String], run: &RunDocument) -> Result<BTreeSet<StepName>, CliE
     Ok(meant)
 }
 
-fn must_say_why(reason: &str) -> Result<(), CliError> {
+pub(super) fn must_say_why(reason: &str) -> Result<(), CliError> {
     if reason.trim().is_empty() {
         return Err(CliError::new(ExitCode::Usage, "the reason is empty")
             .why("it is what others will read later"));

@@ -16,6 +16,7 @@ pub(crate) mod plan;
 mod retry;
 pub(crate) mod run;
 mod run_named;
+mod schedules;
 mod shell;
 mod status;
 mod swap;
@@ -115,6 +116,7 @@ async fn dispatch(command: &Command, context: &mut Context<'_>) -> Result<ExitCo
         Command::Swap {
             command: SwapCommand::Clean(args),
         } => swap::clean(context, args).await,
+        Command::Schedules { command } => schedules::schedules(context, command).await,
         Command::Cluster {
             command: ClusterCommand::Status,
         } => cluster::status(context).await,

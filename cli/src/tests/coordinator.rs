@@ -9,9 +9,10 @@ use highwater_common::document::RunDocument;
 use highwater_proto::OPERATOR_METADATA;
 use highwater_proto::v1::control_service_server::{ControlService, ControlServiceServer};
 use highwater_proto::v1::{
-    CancelRequest, ControlRequest, Document, GetClusterRequest, GetPlanRequest, GetRunRequest,
-    ListAuditRequest, ListEventsRequest, ListRunsRequest, ListTasksRequest, RetryRequest,
-    SetWorkerRequest, SubmitRequest, SubmitResponse,
+    CancelRequest, ControlRequest, ControlScheduleRequest, Document, GetClusterRequest,
+    GetPlanRequest, GetRunRequest, ListAuditRequest, ListEventsRequest, ListRunsRequest,
+    ListSchedulesRequest, ListTasksRequest, RetryRequest, SetScheduleRequest, SetWorkerRequest,
+    SubmitRequest, SubmitResponse,
 };
 use serde::Serialize;
 use tokio::net::{TcpListener, UnixListener};
@@ -283,5 +284,26 @@ impl ControlService for Scripted {
             &format!("{:?} {}", request.action(), request.worker),
             &samples::cluster(),
         )
+    }
+
+    async fn set_schedule(
+        &self,
+        _: Request<SetScheduleRequest>,
+    ) -> Result<Response<Document>, Status> {
+        Err(Status::unimplemented("of an earlier version"))
+    }
+
+    async fn control_schedule(
+        &self,
+        _: Request<ControlScheduleRequest>,
+    ) -> Result<Response<Document>, Status> {
+        Err(Status::unimplemented("of an earlier version"))
+    }
+
+    async fn list_schedules(
+        &self,
+        _: Request<ListSchedulesRequest>,
+    ) -> Result<Response<Document>, Status> {
+        Err(Status::unimplemented("of an earlier version"))
     }
 }

@@ -23,7 +23,7 @@ pub use self::bound::{BoundError, forms, read_bound};
 pub use self::calendar::{Calendar, CalendarRequest};
 pub use self::estimate::rows_in;
 pub use self::integer::Integer;
-pub(crate) use self::period::DAY_MICROS;
+pub(crate) use self::period::{DAY_MICROS, micros};
 pub use self::placed::{HASH_PARTS_MAX, Placed};
 pub use self::ranges::{PARTITIONS_MAX, PartitionError};
 pub use self::single::Single;

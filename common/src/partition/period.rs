@@ -53,7 +53,7 @@ pub(super) fn holding(grain: Grain, civil: i64) -> i64 {
 }
 
 /// The civil time of `at` in microseconds, to the microsecond below.
-pub(super) fn micros(at: DateTime) -> i64 {
+pub(crate) fn micros(at: DateTime) -> i64 {
     let midnight = days_of(at.date()).saturating_mul(DAY_MICROS);
     let since = at.time().duration_since(jiff::civil::Time::midnight());
     midnight.saturating_add(i64::try_from(since.as_micros()).unwrap_or(0))

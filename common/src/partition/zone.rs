@@ -3,7 +3,8 @@
 //! machine.
 
 use jiff::Timestamp;
-use jiff::tz::{AmbiguousOffset, TimeZone, TimeZoneDatabase};
+use jiff::civil::{Date, DateTime};
+use jiff::tz::{AmbiguousOffset, Offset, TimeZone, TimeZoneDatabase};
 
 use super::period;
 use crate::id::DocumentDigest;
@@ -94,6 +95,31 @@ impl Zone {
             instant
         } else {
             period::micros(self.tz.to_datetime(timestamp(instant)))
+        }
+    }
+
+    /// Whether the clock is never changed in `[from, to]`.
+    pub(crate) fn is_steady(&self, from: i64, to: i64) -> bool {
+        self.is_utc() || self.changes(from, to).next().is_none()
+    }
+
+    /// The day that the clock shows at an instant, which is first moved into the calendar.
+    pub(crate) fn date(&self, instant: i64) -> Date {
+        self.tz.to_datetime(timestamp(instant)).date()
+    }
+
+    /// When the clock shows `civil`, and when it does so for the second time. A time that it leaps
+    /// over counts as long after the leap as it lies behind its beginning. `None` beyond the
+    /// calendar.
+    pub(crate) fn instants(&self, civil: DateTime) -> (Option<i64>, Option<i64>) {
+        let at = |offset: Offset| {
+            let instant = offset.to_timestamp(civil).ok();
+            instant.map(Timestamp::as_microsecond)
+        };
+        match self.tz.to_ambiguous_timestamp(civil).offset() {
+            AmbiguousOffset::Unambiguous { offset } => (at(offset), None),
+            AmbiguousOffset::Gap { before, after: _ } => (at(before), None),
+            AmbiguousOffset::Fold { before, after } => (at(before), at(after)),
         }
     }
 

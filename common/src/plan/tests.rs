@@ -271,6 +271,7 @@ fn spec(step: Backfill) -> Spec {
         connections: BTreeMap::new(),
         limits: RunLimits { tasks: None },
         pools: BTreeMap::new(),
+        schedule: None,
         steps: BTreeMap::from([(name(), step)]),
     }
 }

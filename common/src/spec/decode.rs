@@ -12,6 +12,7 @@ use super::model::{
     Dependency, Noop, Pool, RetryPolicy, RunLimits, Spec, Step, StepLimits, Strategy, When,
 };
 use super::node::{Node, join};
+use super::schedule::Schedule;
 use super::shape::tag_of;
 use super::step_keys::STEP;
 use super::strategies::{backfill, cdc, full_refresh, incremental, program, script, swap};
@@ -80,6 +81,9 @@ pub(super) fn draft(file: &Node) -> Draft {
                 .iter()
                 .map(|(name, node)| Some((name.value.parse().ok()?, pool(node)?)))
                 .collect::<Option<_>>()?,
+            schedule: or(file.get("schedule"), None, |node| {
+                Schedule::decode(node).map(Some)
+            })?,
             steps: enabled?,
         })
     };

@@ -16,6 +16,7 @@ use super::problem::Location;
 use super::program::Program;
 use super::relation::Relation;
 use super::scalars::AUTO;
+use super::schedule::Schedule;
 use super::sides::{SourceTable, TargetTable};
 use super::value::{bytes_text, duration_text, table_text};
 use super::write::{Chunk, Write};
@@ -49,6 +50,8 @@ impl Spec {
             "pools",
             Some(&self.pools).filter(|pools| !pools.is_empty()),
         );
+        let schedule = self.schedule.as_ref().map(Schedule::document);
+        insert(&mut document, "schedule", schedule);
         insert(&mut document, "steps", Some(steps.collect::<Map<_, _>>()));
         document
     }

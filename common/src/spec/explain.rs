@@ -364,7 +364,7 @@ mod tests {
             explain("retrys"),
             Err("no key is named `retrys`; did you mean `retries`?".to_owned())
         );
-        let later = explain("schedule").unwrap_or_default();
+        let later = explain("throttle").unwrap_or_default();
         assert!(later[0].meaning.contains("not supported yet"));
     }
 

@@ -1,6 +1,7 @@
 //! The table of every key of a pipeline file: those that work, and those that are known but not
 //! built yet.
 
+use super::schedule::SCHEDULE;
 use super::shape::{Fields, Key, Named, Shape, Word};
 use super::step_keys::STEP;
 
@@ -54,9 +55,11 @@ pub(super) static FILE: Fields = Fields {
             "The nodes of the DAG by name; `depends_on` alone orders them.",
         )
         .required(),
-        Key::later(
+        Key::new(
             "schedule",
-            "start runs from a scheduler of your own, such as cron",
+            Shape::Fields(&SCHEDULE),
+            "When a cluster runs it by itself, once `highwater schedules set FILE` has given it the \
+             file. A text is the cron expression.",
         ),
         Key::later(
             "throttle",
@@ -242,6 +245,11 @@ pub(super) static ENVIRONMENT: Fields = Fields {
             "connections",
             Shape::Named(&CONNECTIONS_OVER),
             "What is different about databases, and those that are there alone.",
+        ),
+        Key::new(
+            "schedule",
+            Shape::Partial(&SCHEDULE),
+            "When a cluster runs it by itself there.",
         ),
         Key::new(
             "limits",

@@ -13,6 +13,7 @@ use super::connection::Connection;
 use super::data_check::Check;
 use super::log_step::Cdc;
 use super::program::Program;
+use super::schedule::Schedule;
 use super::sides::{SourceTable, TargetTable};
 use super::value::Bound;
 use super::write::{Chunk, Write, WriteMode};
@@ -35,6 +36,9 @@ pub struct Spec {
     /// none, so that the digests of pipelines from before there were pools stay.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub pools: BTreeMap<PoolName, Pool>,
+    /// When a cluster runs it by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<Schedule>,
     /// The nodes of the DAG by name.
     pub steps: BTreeMap<StepName, Step>,
 }

@@ -91,7 +91,7 @@ fn spec_schema_equals_decoder() {
     let names: BTreeSet<&str> = keys
         .iter()
         .map(|(_, key)| key.as_str())
-        .chain(["frobnicate", "schedule"])
+        .chain(["frobnicate", "throttle"])
         .collect();
     for (path, pointer) in found
         .iter()

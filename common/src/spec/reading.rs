@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::model::{Spec, Step};
 use super::node::{self, Node};
 use super::problem::{Location, Problem, Problems};
+use super::schedule::check_schedule;
 use super::script_file::{self, ReadFile};
 use super::shape::Shape;
 use super::tables::{self, TableGroup, TablesFound};
@@ -54,6 +55,9 @@ pub(super) fn read_tree(
     );
     for step in file.get("steps").map_or(&[][..], Node::entries) {
         rules::check_step(&step.node, &node::join("steps", &step.key), &mut problems);
+    }
+    if let Some(schedule) = file.get("schedule") {
+        check_schedule(schedule, &mut problems);
     }
     let draft = decode::draft(&file);
     checks::check_whole(&draft, &mut problems);

@@ -38,11 +38,13 @@ connections:
   locked: {type: postgres, url: "${file:/run/url}", read_only: true}
 limits: {tasks: 48}
 pools: {legacy_reads: {tasks: 12}, evenings: {tasks: 3}}
+schedule: {cron: "15 */2 * * mon-fri", tz: Europe/Berlin, catch_up: all, overlap: queue}
 environments:
   dev:
     name: full_dev
     params: {since: {type: date, default: 2013-01-31}}
     connections: {target: {type: postgres, url: "${env:DEV_URL}", max_connections: 2, read_only: false}, source: {path: dev.db}}
+    schedule: {cron: "5 3 * * *", tz: UTC, catch_up: none, overlap: skip}
     limits: {tasks: 2}
     pools: {evenings: {tasks: 1}}
     steps: {orders: {enabled: false}}
@@ -300,7 +302,8 @@ name: Shop
 nmae: shop
 name: again
 1: one
-schedule: {cron: "15 * * * *"}
+schedule: {cron: "15 * 31 feb *", tz: Europe/Atlantis, catch_up: latst, overlap: 1}
+throttle: {}
 params: {since: {type: date, default: soon}}
 connections:
   src: {type: sqlite, path: 0052, read_only: yes}
@@ -635,8 +638,8 @@ fn what_is_not_built_yet_is_refused_and_never_ignored() {
     for (from, to, path) in [
         (
             "name: flights\n",
-            "name: flights\nschedule: {cron: x}\n",
-            "schedule",
+            "name: flights\nthrottle: {}\n",
+            "throttle",
         ),
         ("by: calendar", "by: keyset", "steps.flights.partition.by"),
         (

@@ -49,6 +49,7 @@ pub(crate) fn view(limits: &str, steps: &[(&str, &str)]) -> View {
         runs: BTreeMap::new(),
         sessions: BTreeMap::new(),
         leases: Leases::default(),
+        schedules: BTreeMap::new(),
     };
     let mut view = View { cluster };
     view.put(0, spec);

@@ -10,7 +10,7 @@ use highwater_common::dag::Dag;
 use highwater_common::errand::Errand;
 use highwater_common::facts::StepFacts;
 use highwater_common::id::{
-    ClusterId, DocumentDigest, PoolName, RunId, SessionId, StepName, TaskId, WorkerId,
+    ClusterId, DocumentDigest, PipelineName, PoolName, RunId, SessionId, StepName, TaskId, WorkerId,
 };
 use highwater_common::plan::{PhaseKind, Plan};
 use highwater_common::record::{RunIntent, RunRecord, TaskAddress, WorkerRecord};
@@ -19,6 +19,7 @@ use highwater_common::status::{RunStatus, StepStatus};
 
 use super::leases::{Leases, OpenLease};
 use super::outages::Outages;
+use super::scheduled::Scheduled;
 use super::step::{Stage, Step};
 use super::task_table::TaskTable;
 
@@ -37,6 +38,8 @@ pub(crate) struct Cluster {
     pub sessions: BTreeMap<SessionId, Session>,
     /// Who holds which task; follows from the runs.
     pub leases: Leases,
+    /// The pipelines that run by themselves.
+    pub schedules: BTreeMap<PipelineName, Scheduled>,
 }
 
 /// A worker that is connected.

@@ -2,6 +2,7 @@
 //! term.
 
 mod placing;
+mod schedules;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -10,7 +11,8 @@ use std::time::Duration;
 use highwater_common::id::{ClusterId, DocumentDigest, PipelineName, RunId, StepName, WorkerId};
 use highwater_common::plan::{Plan, StepPlan};
 use highwater_common::record::{
-    DeadRecord, FormatRecord, LeaseRecord, RetryRecord, RunRecord, StepRecord, WorkerRecord,
+    DeadRecord, FormatRecord, LeaseRecord, RetryRecord, RunRecord, ScheduleRecord, StepRecord,
+    WorkerRecord,
 };
 use highwater_common::spec::{self, Spec};
 use highwater_proto::convert::FieldError;
@@ -80,6 +82,8 @@ struct Shelf {
     /// What cannot be read of a run, or of the spec of several; the first of each.
     damage: BTreeMap<RunId, String>,
     damaged_specs: BTreeMap<(PipelineName, DocumentDigest), String>,
+    /// With the bytes, also of a record that cannot be read.
+    schedules: BTreeMap<PipelineName, (Result<ScheduleRecord, FieldError>, Vec<u8>)>,
     /// Runs whose own record cannot be read.
     unread: BTreeSet<RunId>,
 }
@@ -114,6 +118,7 @@ pub(crate) async fn load(
         runs: BTreeMap::new(),
         sessions: BTreeMap::new(),
         leases: Leases::default(),
+        schedules: BTreeMap::new(),
     };
     for (worker, record) in std::mem::take(&mut shelf.workers) {
         let (deadline, heard) = (Duration::ZERO, Duration::ZERO);
@@ -132,6 +137,7 @@ pub(crate) async fn load(
     for (id, (record, stored)) in std::mem::take(&mut shelf.runs) {
         cluster.runs.insert(id, shelf.run(id, record, stored));
     }
+    shelf.put_schedules(&mut cluster);
     shelf.place_tasks(&mut cluster);
     cluster.find_leases(Duration::ZERO);
     Ok(Loaded {
@@ -275,6 +281,12 @@ impl Shelf {
                     },
                 ));
             }
+            RecordKey::Schedule(name) => match ScheduleRecord::from_bytes(&value) {
+                Err(problem) if problem.is_of_another_form() => return Err(problem),
+                read => {
+                    self.schedules.insert(name, (read, value));
+                }
+            },
             // The leader's own record was compared when it was put; the others are for people.
             RecordKey::Audit(number) => self.audits = self.audits.max(number),
             RecordKey::Leader | RecordKey::Watermark(_) => {}
@@ -287,6 +299,7 @@ impl Shelf {
         if !self.unread.is_empty() {
             return Vec::new(); // whose a record is cannot be told for certain
         }
+        let keys = std::mem::take(&mut self.keys);
         let specs: BTreeSet<(&PipelineName, &DocumentDigest)> = self
             .runs
             .values()
@@ -294,9 +307,10 @@ impl Shelf {
             .collect();
         let is_orphan = |owner: &Owner| match owner {
             Owner::Run(run) => !self.runs.contains_key(run),
-            Owner::Spec(name, digest) => !specs.contains(&(name, digest)),
+            Owner::Spec(name, digest) => {
+                !specs.contains(&(name, digest)) && !self.is_scheduled(name, digest)
+            }
         };
-        let keys = std::mem::take(&mut self.keys);
         keys.into_iter()
             .filter(|(owner, _)| is_orphan(owner))
             .map(|(_, key)| key)
@@ -305,7 +319,8 @@ impl Shelf {
 
     /// The run with all that can be read of it. What cannot be read damages this run and no other.
     fn run(&mut self, id: RunId, record: RunRecord, stored: Vec<u8>) -> Run {
-        let spec = self.spec(&record).unwrap_or_else(|why| {
+        let found = self.spec_of(&record.pipeline, record.spec_digest);
+        let spec = found.unwrap_or_else(|why| {
             self.spoil(id, why);
             nothing(&record.pipeline)
         });
@@ -394,9 +409,9 @@ impl Shelf {
         run
     }
 
-    /// The spec that a run executes, or in words why it cannot be read.
-    fn spec(&self, record: &RunRecord) -> Result<Spec, String> {
-        let key = (record.pipeline.clone(), record.spec_digest);
+    /// The spec of a pipeline, or in words why it cannot be read.
+    fn spec_of(&self, name: &PipelineName, digest: DocumentDigest) -> Result<Spec, String> {
+        let key = (name.clone(), digest);
         let place = format!("pipeline/{}/{}", key.0, key.1);
         if let Some(why) = self.damaged_specs.get(&key) {
             return Err(format!("the stored spec cannot be read: {why}"));
@@ -422,6 +437,7 @@ fn nothing(pipeline: &PipelineName) -> Spec {
         connections: BTreeMap::new(),
         limits: spec::RunLimits { tasks: None },
         pools: BTreeMap::new(),
+        schedule: None,
         steps: BTreeMap::new(),
     }
 }
@@ -443,6 +459,7 @@ fn owner(key: &RecordKey) -> Option<Owner> {
         | RecordKey::Worker(_)
         | RecordKey::Run(_)
         | RecordKey::Watermark(_)
+        | RecordKey::Schedule(_)
         | RecordKey::Audit(_) => None,
     }
 }

@@ -28,6 +28,7 @@ mod request;
 mod revival;
 mod runs;
 mod saved_plans;
+mod schedules;
 mod sessions;
 mod streams;
 mod word;
@@ -48,7 +49,7 @@ pub(crate) use fresh_run::chosen_steps;
 pub use load::LoadError;
 pub(crate) use load::{listed, load};
 pub(crate) use reply::Granted;
-pub(crate) use request::{Beat, Request, Submission, WorkerAction};
+pub(crate) use request::{Beat, NewSchedule, Request, ScheduleAction, Submission, WorkerAction};
 pub(crate) use word::{Verdict, Word};
 
 use crate::clock::Clock;
@@ -66,6 +67,10 @@ const COMPACT_EVERY: Duration = Duration::from_secs(60);
 /// Bytes of changed tasks after which it is let go of earlier: what the store keeps on disk is
 /// several times as much.
 const COMPACT_BYTES: usize = 2 * 1024 * 1024;
+
+/// How often the clock on the wall is looked at, while a schedule follows it: it may have been put
+/// forward.
+const CLOCK_LOOKED_AT_EVERY: Duration = Duration::from_secs(20);
 
 /// The leader of one term.
 pub(crate) struct Leader {
@@ -269,6 +274,10 @@ impl Leader {
         self.register(registrations).await?;
         self.expire().await?;
         self.advance().await?;
+        // After that: a run that has ended lets the one begin that waits for it.
+        if self.follow_schedules().await? {
+            self.advance().await?;
+        }
         self.hand_out().await?;
         self.parked_timeouts();
         self.prune().await?;
@@ -301,8 +310,13 @@ impl Leader {
         let outages = runs().filter_map(|run| run.outages.next_moment(wall));
         let outages = outages
             .map(|moment| now + Duration::from_millis(moment.saturating_sub(wall).unsigned_abs()));
+        let schedules = self.next_scheduled().map(|moment| {
+            let wait = u64::try_from(moment.saturating_sub(wall.saturating_mul(1000)));
+            now + Duration::from_micros(wait.unwrap_or(0)).min(CLOCK_LOOKED_AT_EVERY)
+        });
         sessions
             .into_iter()
+            .chain(schedules)
             .chain(pulls)
             .chain(retries)
             .chain(outages)

@@ -72,13 +72,11 @@ impl Leader {
             );
         }
         let spec = |run: &Run| (run.record.pipeline.clone(), run.record.spec_digest);
-        if !self
-            .cluster
-            .runs
-            .values()
-            .any(|other| spec(other) == spec(run))
-        {
-            let (name, digest) = spec(run);
+        let (name, digest) = spec(run);
+        let scheduled = self.cluster.schedules.get(&name);
+        let is_scheduled = scheduled.is_some_and(|of| of.record.spec_digest == digest);
+        let mut runs = self.cluster.runs.values();
+        if !is_scheduled && !runs.any(|other| spec(other) == spec(run)) {
             let parts = 0..run.record.spec_parts;
             keys.extend(parts.map(|part| {
                 RecordKey::Pipeline {

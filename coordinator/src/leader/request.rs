@@ -100,6 +100,13 @@ pub(crate) enum Request {
         word: Word,
         reply: Reply<()>,
     },
+    /// A pipeline is to run by itself, no longer, or now.
+    Schedule {
+        pipeline: PipelineName,
+        action: ScheduleAction,
+        word: Word,
+        reply: Reply<Option<(RunId, bool)>>,
+    },
     /// Somebody wants to know something.
     Look(Look),
 }
@@ -113,6 +120,27 @@ pub(crate) enum WorkerAction {
     Uncordon,
     /// Finish what it has, and end.
     Drain,
+}
+
+/// What an operator says of a pipeline's schedule.
+pub(crate) enum ScheduleAction {
+    /// It runs by itself, as its file says.
+    Set(NewSchedule),
+    /// It no longer does.
+    Remove,
+    /// It begins nothing for now.
+    Pause,
+    /// It goes on.
+    Resume,
+    /// It begins a run now, whatever the time.
+    Trigger,
+}
+
+/// A pipeline that is to run by itself.
+pub(crate) struct NewSchedule {
+    pub(crate) spec: Arc<Spec>,
+    pub(crate) canonical: Vec<u8>,
+    pub(crate) base_dir: String,
 }
 
 /// What is done together with all of its kind that a turn brings.
@@ -136,6 +164,7 @@ impl Request {
             | Self::Cancel { .. }
             | Self::Retry { .. }
             | Self::Control { .. }
+            | Self::Schedule { .. }
             | Self::SetWorker { .. } => false,
         }
     }
@@ -154,6 +183,7 @@ impl Request {
             Self::Retry { reply, .. } => reply.send(Err(error)).is_ok(),
             Self::Control { reply, .. } => reply.send(Err(error)).is_ok(),
             Self::SetWorker { reply, .. } => reply.send(Err(error)).is_ok(),
+            Self::Schedule { reply, .. } => reply.send(Err(error)).is_ok(),
             Self::Look(look) => {
                 look(Err(error));
                 true
@@ -311,6 +341,15 @@ impl Leader {
                 reply,
             } => {
                 let answer = self.set_worker(&worker, action, &word).await?;
+                let _ = reply.send(answer);
+            }
+            Request::Schedule {
+                pipeline,
+                action,
+                word,
+                reply,
+            } => {
+                let answer = self.act_on_schedule(&pipeline, action, &word).await?;
                 let _ = reply.send(answer);
             }
             Request::Look(look) => {

@@ -11,7 +11,7 @@ use rand::RngExt;
 use super::fresh_run::{chosen_steps, new_run};
 use super::word::Word;
 use super::{Leader, Submission, TermEnded};
-use crate::engine::{Advance, Run, Step, advance};
+use crate::engine::{Advance, Run, Step, advance, in_doubt};
 use crate::error::ServiceError;
 use crate::store::keys::RecordKey;
 use crate::store::{Expect, Op, TXN_BYTES_MAX, TXN_OPERATIONS_MAX};
@@ -71,7 +71,9 @@ impl Leader {
                     return Ok(Err(refused));
                 }
             }
-            if let Some(run) = self.in_doubt(&submission).filter(|_| !submission.fresh) {
+            let waits = in_doubt(&self.cluster, submission.pipeline());
+            if let Some(run) = waits.filter(|_| !submission.fresh) {
+                let run = self.short_of(&run.id);
                 return Ok(Err(ServiceError::InDoubt {
                     pipeline: submission.pipeline().clone(),
                     run,
@@ -83,19 +85,6 @@ impl Leader {
         }
         self.may_prune = true;
         self.begin(submission).await.map(|run| Ok((run, false)))
-    }
-
-    /// The latest run of the pipeline, if something of it waits for a person: another one would do it
-    /// again.
-    fn in_doubt(&self, submission: &Submission) -> Option<String> {
-        let is_real = |run: &&Run| {
-            run.record.pipeline == *submission.pipeline() && run.record.intent != RunIntent::Plan
-        };
-        let latest = self.cluster.newest_first().into_iter().find(is_real)?;
-        let mut tables = latest.steps.values().flat_map(Step::tables);
-        tables
-            .any(|table| table.counts.in_doubt > 0)
-            .then(|| self.short_of(&latest.id))
     }
 
     /// What an errand that takes something back meets: itself, when whoever asked for it was cut off

@@ -4,12 +4,10 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use futures_util::{Stream, StreamExt as _};
-use highwater_common::capability::Capabilities;
 use highwater_common::controls::Control;
 use highwater_common::document::{ClusterDocument, EventsDocument, RunDocument, RunsDocument};
 use highwater_common::id::{DocumentDigest, RunId};
 use highwater_common::saved_plan::SAVED_PLAN;
-use highwater_common::spec;
 use highwater_common::status::RunStatus;
 use highwater_common::task::TaskState;
 use highwater_proto::convert::FieldError;
@@ -21,7 +19,7 @@ use tonic::{Request, Response, Status};
 use crate::coordinator::CoordinatorHandle;
 use crate::engine::{Chosen, cluster_document, plan_document, run_summary, tasks_document};
 use crate::error::ServiceError;
-use crate::leader::{Request as Ask, Submission, Verdict, WorkerAction, listed};
+use crate::leader::{Request as Ask, Submission, Verdict, WorkerAction};
 
 use super::documents::{document_of, encode};
 use super::errands::check_errand;
@@ -30,12 +28,12 @@ use super::limits::Watches;
 use super::operator::{audit, operator, selections, word};
 use super::relay;
 use super::saved_plans::{saved_plan, to_save};
+use super::schedules;
+use super::submissions::spec_of;
 use super::watching::Board;
 
 /// Tasks that one listing holds at the most.
 const TASKS_MAX: usize = 500;
-/// The longest folder that a pipeline may lie in, in bytes: it stands in a record.
-const BASE_DIR_BYTES_MAX: usize = 2048;
 /// Runs that one listing holds at the most.
 const RUNS_MAX: usize = 200;
 
@@ -76,30 +74,12 @@ impl ControlService for ControlApi {
         request: Request<pb::SubmitRequest>,
     ) -> Result<Response<pb::SubmitResponse>, Status> {
         if let Some(mut leader) = relay::leader(&self.handle, request.metadata())? {
-            return leader
-                .submit(relay::passed_on(request))
-                .await
-                .map_err(relay::passed_back);
+            let answer = leader.submit(relay::passed_on(request)).await;
+            return answer.map_err(relay::passed_back);
         }
         let by = operator(request.metadata(), request.extensions());
         let request = request.into_inner();
-        let spec = spec::from_canonical(&request.spec)
-            .map_err(|problems| ServiceError::InvalidSpec(listed(&problems)))?;
-        if !self.handle.options().allow_noop
-            && let Some((name, _)) = spec
-                .steps
-                .iter()
-                .find(|(_, step)| step.strategy.load().needs().hold(Capabilities::NOOP))
-        {
-            return Err(ServiceError::NoopRefused(name.clone()).into());
-        }
-        if request.base_dir.len() > BASE_DIR_BYTES_MAX {
-            let problem = format!(
-                "{} bytes, at most {BASE_DIR_BYTES_MAX}",
-                request.base_dir.len()
-            );
-            return Err(ServiceError::from(FieldError::new("base_dir", problem)).into());
-        }
+        let spec = spec_of(&self.handle, &request.spec, &request.base_dir)?;
         if request.adopt && !request.plan_only {
             return Err(ServiceError::from(FieldError::new(
                 "adopt",
@@ -143,10 +123,8 @@ impl ControlService for ControlApi {
         request: Request<pb::GetRunRequest>,
     ) -> Result<Response<pb::Document>, Status> {
         if let Some(mut leader) = relay::leader(&self.handle, request.metadata())? {
-            return leader
-                .get_run(relay::passed_on(request))
-                .await
-                .map_err(relay::passed_back);
+            let answer = leader.get_run(relay::passed_on(request)).await;
+            return answer.map_err(relay::passed_back);
         }
         let id = self.find(request.into_inner().run).await?;
         encode("run/v1", &self.document(id).await?).map(Response::new)
@@ -157,10 +135,8 @@ impl ControlService for ControlApi {
         request: Request<pb::GetPlanRequest>,
     ) -> Result<Response<pb::Document>, Status> {
         if let Some(mut leader) = relay::leader(&self.handle, request.metadata())? {
-            return leader
-                .get_plan(relay::passed_on(request))
-                .await
-                .map_err(relay::passed_back);
+            let answer = leader.get_plan(relay::passed_on(request)).await;
+            return answer.map_err(relay::passed_back);
         }
         let request = request.into_inner();
         let id = self.find(request.run).await?;
@@ -213,10 +189,8 @@ impl ControlService for ControlApi {
         request: Request<pb::ListRunsRequest>,
     ) -> Result<Response<pb::Document>, Status> {
         if let Some(mut leader) = relay::leader(&self.handle, request.metadata())? {
-            return leader
-                .list_runs(relay::passed_on(request))
-                .await
-                .map_err(relay::passed_back);
+            let answer = leader.list_runs(relay::passed_on(request)).await;
+            return answer.map_err(relay::passed_back);
         }
         let request = request.into_inner();
         let limit = usize::try_from(request.limit)
@@ -248,10 +222,8 @@ impl ControlService for ControlApi {
         request: Request<pb::RetryRequest>,
     ) -> Result<Response<pb::Document>, Status> {
         if let Some(mut leader) = relay::leader(&self.handle, request.metadata())? {
-            return leader
-                .retry(relay::passed_on(request))
-                .await
-                .map_err(relay::passed_back);
+            let answer = leader.retry(relay::passed_on(request)).await;
+            return answer.map_err(relay::passed_back);
         }
         let word = word(&request, request.get_ref().reason.clone());
         let request = request.into_inner();
@@ -280,10 +252,8 @@ impl ControlService for ControlApi {
         request: Request<pb::CancelRequest>,
     ) -> Result<Response<pb::Document>, Status> {
         if let Some(mut leader) = relay::leader(&self.handle, request.metadata())? {
-            return leader
-                .cancel(relay::passed_on(request))
-                .await
-                .map_err(relay::passed_back);
+            let answer = leader.cancel(relay::passed_on(request)).await;
+            return answer.map_err(relay::passed_back);
         }
         let word = word(&request, request.get_ref().reason.clone());
         let run = self.find(request.into_inner().run).await?;
@@ -307,10 +277,8 @@ impl ControlService for ControlApi {
         request: Request<pb::ControlRequest>,
     ) -> Result<Response<pb::Document>, Status> {
         if let Some(mut leader) = relay::leader(&self.handle, request.metadata())? {
-            return leader
-                .control(relay::passed_on(request))
-                .await
-                .map_err(relay::passed_back);
+            let answer = leader.control(relay::passed_on(request)).await;
+            return answer.map_err(relay::passed_back);
         }
         let word = word(&request, request.get_ref().reason.clone());
         let request = request.into_inner();
@@ -333,10 +301,8 @@ impl ControlService for ControlApi {
         request: Request<pb::ListAuditRequest>,
     ) -> Result<Response<pb::Document>, Status> {
         if let Some(mut leader) = relay::leader(&self.handle, request.metadata())? {
-            return leader
-                .list_audit(relay::passed_on(request))
-                .await
-                .map_err(relay::passed_back);
+            let answer = leader.list_audit(relay::passed_on(request)).await;
+            return answer.map_err(relay::passed_back);
         }
         let request = request.into_inner();
         let run = match request.run.as_str() {
@@ -353,10 +319,8 @@ impl ControlService for ControlApi {
         request: Request<pb::GetClusterRequest>,
     ) -> Result<Response<pb::Document>, Status> {
         if let Some(mut leader) = relay::leader(&self.handle, request.metadata())? {
-            return leader
-                .get_cluster(relay::passed_on(request))
-                .await
-                .map_err(relay::passed_back);
+            let answer = leader.get_cluster(relay::passed_on(request)).await;
+            return answer.map_err(relay::passed_back);
         }
         let store = self.handle.store();
         let bytes = store
@@ -390,10 +354,8 @@ impl ControlService for ControlApi {
         request: Request<pb::ListTasksRequest>,
     ) -> Result<Response<pb::Document>, Status> {
         if let Some(mut leader) = relay::leader(&self.handle, request.metadata())? {
-            return leader
-                .list_tasks(relay::passed_on(request))
-                .await
-                .map_err(relay::passed_back);
+            let answer = leader.list_tasks(relay::passed_on(request)).await;
+            return answer.map_err(relay::passed_back);
         }
         let request = request.into_inner();
         let id = self.find(request.run).await?;
@@ -439,10 +401,8 @@ impl ControlService for ControlApi {
         request: Request<pb::ListEventsRequest>,
     ) -> Result<Response<pb::Document>, Status> {
         if let Some(mut leader) = relay::leader(&self.handle, request.metadata())? {
-            return leader
-                .list_events(relay::passed_on(request))
-                .await
-                .map_err(relay::passed_back);
+            let answer = leader.list_events(relay::passed_on(request)).await;
+            return answer.map_err(relay::passed_back);
         }
         let request = request.into_inner();
         let run = self.find(request.run).await?;
@@ -467,10 +427,8 @@ impl ControlService for ControlApi {
         request: Request<pb::SetWorkerRequest>,
     ) -> Result<Response<pb::Document>, Status> {
         if let Some(mut leader) = relay::leader(&self.handle, request.metadata())? {
-            return leader
-                .set_worker(relay::passed_on(request))
-                .await
-                .map_err(relay::passed_back);
+            let answer = leader.set_worker(relay::passed_on(request)).await;
+            return answer.map_err(relay::passed_back);
         }
         let word = word(&request, String::new());
         let request = request.into_inner();
@@ -495,5 +453,38 @@ impl ControlService for ControlApi {
             .await?;
         self.get_cluster(Request::new(pb::GetClusterRequest {}))
             .await
+    }
+
+    async fn set_schedule(
+        &self,
+        request: Request<pb::SetScheduleRequest>,
+    ) -> Result<Response<pb::Document>, Status> {
+        if let Some(mut leader) = relay::leader(&self.handle, request.metadata())? {
+            let answer = leader.set_schedule(relay::passed_on(request)).await;
+            return answer.map_err(relay::passed_back);
+        }
+        schedules::set(&self.handle, request).await
+    }
+
+    async fn control_schedule(
+        &self,
+        request: Request<pb::ControlScheduleRequest>,
+    ) -> Result<Response<pb::Document>, Status> {
+        if let Some(mut leader) = relay::leader(&self.handle, request.metadata())? {
+            let answer = leader.control_schedule(relay::passed_on(request)).await;
+            return answer.map_err(relay::passed_back);
+        }
+        schedules::control(&self.handle, request).await
+    }
+
+    async fn list_schedules(
+        &self,
+        request: Request<pb::ListSchedulesRequest>,
+    ) -> Result<Response<pb::Document>, Status> {
+        if let Some(mut leader) = relay::leader(&self.handle, request.metadata())? {
+            let answer = leader.list_schedules(relay::passed_on(request)).await;
+            return answer.map_err(relay::passed_back);
+        }
+        schedules::list(&self.handle, request.into_inner()).await
     }
 }

@@ -8,6 +8,8 @@ mod limits;
 mod operator;
 mod relay;
 mod saved_plans;
+mod schedules;
+mod submissions;
 mod watching;
 mod worker;
 

@@ -106,6 +106,8 @@ pub enum RecordKey {
     Watermark(String),
     /// An operator's action.
     Audit(u64),
+    /// A pipeline that runs by itself.
+    Schedule(PipelineName),
 }
 
 /// Why a text is no key.
@@ -181,6 +183,7 @@ impl fmt::Display for RecordKey {
             Self::Dead { run, task } => write!(f, "dead/{run}/{task}"),
             Self::Watermark(stream) => write!(f, "wm/{}", Escaped(stream)),
             Self::Audit(seq) => write!(f, "audit/{seq:0LONG_DIGITS$}"),
+            Self::Schedule(name) => write!(f, "schedule/{name}"),
         }
     }
 }
@@ -235,6 +238,7 @@ fn parse_parts(key: &str) -> Option<RecordKey> {
         },
         ["wm", stream] => RecordKey::Watermark(unescape(stream)?),
         ["audit", seq] => RecordKey::Audit(digits(seq, LONG_DIGITS)?),
+        ["schedule", name] => RecordKey::Schedule(name.parse().ok()?),
         [..] => return None,
     };
     // One record has one key: a text that reads alike but is written otherwise (`A1` for `a1`) is

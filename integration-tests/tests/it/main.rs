@@ -56,6 +56,7 @@ mod refusals;
 mod release;
 mod renames;
 mod saved_plans;
+mod schedules;
 mod scripts;
 mod secrets;
 mod selected;

@@ -2,6 +2,7 @@
 
 mod operators;
 mod said;
+mod schedules;
 mod words;
 
 use highwater_common::assignment::{AttemptError, ErrorClass};

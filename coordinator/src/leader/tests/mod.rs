@@ -18,5 +18,6 @@ mod full;
 mod histories;
 mod left_out;
 mod outages;
+mod schedules;
 mod sessions;
 mod streams;

@@ -78,6 +78,7 @@ fn record_key() -> impl Strategy<Value = RecordKey> {
         (run(), task()).prop_map(|(run, task)| RecordKey::Retry { run, task }),
         (run(), task()).prop_map(|(run, task)| RecordKey::Dead { run, task }),
         any::<String>().prop_map(RecordKey::Watermark),
+        name().prop_map(RecordKey::Schedule),
         any::<u64>().prop_map(RecordKey::Audit),
     ]
 }

@@ -5,6 +5,10 @@ use highwater_common::token::Nonce;
 use proptest::prelude::*;
 
 use super::*;
+use highwater_common::controls::Hold;
+use highwater_common::id::RunId;
+use highwater_common::record::{ScheduleRecord, ScheduledRun};
+use highwater_common::schedule::{LeftOut, Standing, Why};
 
 /// Reads bytes as every record there is.
 fn read_all(bytes: &[u8]) {
@@ -22,7 +26,11 @@ fn read_all(bytes: &[u8]) {
         DeadRecord::from_bytes(bytes),
         WorkerRecord::from_bytes(bytes),
     );
-    let _ = (hi_from_bytes(bytes), part_from_bytes(bytes));
+    let _ = (
+        hi_from_bytes(bytes),
+        part_from_bytes(bytes),
+        ScheduleRecord::from_bytes(bytes),
+    );
 }
 
 proptest! {
@@ -138,4 +146,42 @@ fn a_record_of_another_form_is_refused() {
         );
     }
     assert!(LeaseRecord::from_bytes(&[0xff, 0xff]).is_err());
+}
+
+#[test]
+fn a_schedule_survives_its_bytes_whatever_it_left_out() {
+    let hold = |text: &str| Hold {
+        by: "ann".to_owned(),
+        reason: text.to_owned(),
+        since_micros: 7,
+    };
+    for why in Why::ALL {
+        let record = ScheduleRecord {
+            spec_digest: DocumentDigest::from_bytes([7; 32]),
+            spec_parts: 2,
+            base_dir: "/data".to_owned(),
+            set: hold(""),
+            paused: Some(hold("the nightly backup")),
+            standing: Standing {
+                decided_micros: -5,
+                waiting: vec![-9, -5],
+                last_left_out: Some(LeftOut {
+                    instant_micros: -11,
+                    why,
+                }),
+            },
+            last_run: Some(ScheduledRun {
+                run: RunId::from_bytes([3; 16]),
+                instant_micros: -12,
+            }),
+        };
+        assert_eq!(
+            ScheduleRecord::from_bytes(&record.to_bytes()),
+            Ok(record.clone())
+        );
+        // what nothing can mean is refused
+        let mut unsorted = record;
+        unsorted.standing.waiting.reverse();
+        assert!(ScheduleRecord::from_bytes(&unsorted.to_bytes()).is_err());
+    }
 }
