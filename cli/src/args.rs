@@ -306,14 +306,7 @@ Examples:
         command: SwapCommand,
     },
     /// The pipelines that a cluster runs by itself
-    #[command(after_help = "\
-Examples:
-  highwater schedules set pipeline.yaml                    from now on, by its `schedule`
-  highwater schedules ls
-  highwater schedules pause shop --reason 'the month is closed'
-  highwater schedules trigger shop                         once, now
-
-Only a cluster keeps schedules; in this process there is `run --every`.")]
+    #[command(after_help = schedules::EXAMPLES)]
     Schedules {
         /// What to do with them.
         #[command(subcommand)]

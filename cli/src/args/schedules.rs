@@ -4,6 +4,16 @@ use clap::{Args, Subcommand};
 
 use super::file::FileArgs;
 
+/// What its help ends with.
+pub(super) const EXAMPLES: &str = "\
+Examples:
+  highwater schedules set pipeline.yaml                    from now on, by its `schedule`
+  highwater schedules ls
+  highwater schedules pause shop --reason 'the month is closed'
+  highwater schedules trigger shop                         once, now
+
+Only a cluster keeps schedules; in this process there is `run --every`.";
+
 /// Verbs of `schedules`.
 #[derive(Debug, Clone, Subcommand)]
 pub enum SchedulesCommand {

@@ -11,7 +11,7 @@ use rand::RngExt;
 use super::fresh_run::{chosen_steps, new_run};
 use super::word::Word;
 use super::{Leader, Submission, TermEnded};
-use crate::engine::{Advance, Run, Step, advance, in_doubt};
+use crate::engine::{Advance, Run, advance, in_doubt};
 use crate::error::ServiceError;
 use crate::store::keys::RecordKey;
 use crate::store::{Expect, Op, TXN_BYTES_MAX, TXN_OPERATIONS_MAX};
