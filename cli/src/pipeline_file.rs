@@ -90,8 +90,31 @@ impl PipelineFile {
     pub(crate) fn select(&mut self, selections: &[String]) -> Result<(), CliError> {
         self.typed
             .extend(selections.iter().map(|one| format!(" {}", quoted(one))));
-        self.selections = selections.to_vec();
+        let meant = selections.iter().flat_map(|text| self.steps_of(text));
+        self.selections = meant.collect();
         self.chosen().map(|_| ())
+    }
+
+    /// What a selection means where it names a step that stands for many tables: each of its steps.
+    fn steps_of(&self, text: &str) -> Vec<String> {
+        let (before, name) = match text.strip_prefix('+') {
+            Some(name) => ("+", name),
+            None => ("", text),
+        };
+        let (name, behind) = match name.strip_suffix('+') {
+            Some(name) => (name, "+"),
+            None => (name, ""),
+        };
+        let group = self.groups.iter().find(|group| group.step.as_str() == name);
+        match group.filter(|group| group.tables.is_some()) {
+            Some(group) => {
+                let steps = group.steps.iter();
+                steps
+                    .map(|step| format!("{before}{step}{behind}"))
+                    .collect()
+            }
+            None => vec![text.to_owned()],
+        }
     }
 
     /// The steps that are meant.

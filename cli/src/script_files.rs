@@ -45,6 +45,12 @@ pub(crate) fn read(folder: &Path, written: &str) -> Result<String, FileFault> {
             "name one file of statements",
         ));
     }
+    if about.len() == 0 {
+        return Err(fault(
+            format!("{} is empty, or no plain file", path.display()),
+            "name one file of statements",
+        ));
+    }
     // One byte more than is legal tells that there are more, also where it grows meanwhile.
     let mut bytes = Vec::new();
     let opened = File::open(&path).map_err(unreadable)?;

@@ -145,7 +145,15 @@ impl Coverage {
     /// Whether something is covered that positions of `kind` do not tell.
     #[must_use]
     pub fn has_others(&self, kind: CursorKind) -> bool {
-        self.spans(kind).is_empty() && self.kinds.values().any(|spans| !spans.is_empty())
+        let is_placed = |kind: &CursorKind| matches!(kind, CursorKind::Placed(_));
+        let mut some = self.kinds.iter().filter(|(_, spans)| !spans.is_empty());
+        if is_placed(&kind) {
+            // Rows without a position of another rule have one of this rule: whether they are
+            // covered has to go with all others.
+            return self.null != self.has_all()
+                || (self.spans(kind).is_empty() && some.next().is_some());
+        }
+        some.any(|(other, _)| is_placed(other) || self.spans(kind).is_empty())
     }
 
     /// Whether the rows without a position are covered.

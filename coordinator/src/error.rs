@@ -235,6 +235,19 @@ pub enum ServiceError {
         /// Its unfinished run.
         run: String,
     },
+    /// A step goes on from another one that is not part of the run, and has not come to its end.
+    #[error(
+        "step {step} goes on from {continued}, which has not come to its end in run {run}: what is \
+         open of it would be loaded twice; select `+{step}`, or let {continued} finish first"
+    )]
+    UnfinishedHistory {
+        /// The step.
+        step: StepName,
+        /// The one that it goes on from.
+        continued: StepName,
+        /// Its last run.
+        run: String,
+    },
     /// What was saved would be of the whole pipeline.
     #[error("a plan of some steps of a pipeline cannot be saved: plan all of it")]
     PartOfAPlan,
@@ -283,6 +296,7 @@ impl ServiceError {
             | Self::Damaged { .. }
             | Self::SpecChanged { .. }
             | Self::OtherSteps { .. }
+            | Self::UnfinishedHistory { .. }
             | Self::PartOfAPlan
             | Self::OtherRunActive { .. }
             | Self::RunSuperseded { .. }

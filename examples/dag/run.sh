@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs the three steps, and then the statements and the report alone. Starts from scratch each time.
+# Runs the three steps, and then the report alone. Starts from scratch each time.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 rm -rf out .highwater

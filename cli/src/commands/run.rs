@@ -132,7 +132,14 @@ async fn run_every(
             .unless_interrupted(async { Ok(turns.tick().await) })
             .await;
         waited?;
-        let pipeline = read_selected(context, args).await?;
+        let pipeline = match read_selected(context, args).await {
+            // A database that says nothing for a while is no reason to stop for good.
+            Err(error) if error.exit() == ExitCode::Unreachable => {
+                context.output.say(&error.to_string());
+                continue;
+            }
+            read => read?,
+        };
         let ended = Box::pin(submit_and_follow(context, place, &pipeline, submission)).await?;
         // One that came while the run drained has stopped no more than that.
         if ended == ExitCode::Interrupted || context.interrupts.have_come() {

@@ -279,7 +279,8 @@ fn check_coverage(
                  {} was of another kind: nothing says which rows they hold of today's partitions",
                 step.partition.column
             ),
-            "give the step another name to begin anew, or restore the rule and the column's type",
+            "give the step another name and an empty table to begin anew, or restore the rule and the \
+             column's type",
         );
     }
     match step.reprocess {

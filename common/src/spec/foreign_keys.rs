@@ -87,22 +87,37 @@ fn statement(key: &ForeignKeyAsFound, table: &TableName, references: &TableName)
     let (table, references) = (quoted_table(table), quoted_table(references));
     let (name, columns, rest) = (quoted(&key.name), &key.columns, &key.rest);
     let body = format!(
-        "begin\n  if not exists (select from pg_catalog.pg_constraint\n      where conname = {} and \
-         conrelid = {}::pg_catalog.regclass) then\n    alter table {table} add constraint {name}\n      \
+        "begin\n  if not exists (select from pg_catalog.pg_constraint\n      where contype = 'f' and conname = {} and \
+         conrelid = {}::pg_catalog.regclass\n      and confrelid = {}::pg_catalog.regclass) then\n    alter table {table} add constraint {name}\n      \
          foreign key ({columns}) references {references}({rest};\n  end if;\nend",
         literal(&key.name),
         literal(&table),
+        literal(&references),
     );
     // Braces stand for values in statements, and are not to be had within quotes.
     let is_plain = !rest.is_empty() && !body.contains(['{', '}']) && !body.contains(QUOTE);
     is_plain.then(|| format!("do {QUOTE} {body} {QUOTE};\n"))
 }
 
-/// Whether a key between tables that are loaded is carried.
+/// Whether a key goes along: both of its tables do, it is of columns that keep their names, and
+/// nothing that is loaded later would make it delete rows.
 pub(super) fn is_carried(
     key: &ForeignKeyAsFound,
     targets: &BTreeMap<&TableName, TableName>,
+    group: &Node,
 ) -> bool {
+    let columns = group.get("from").and_then(|from| from.get("columns"));
+    let columns = columns.map_or(&[][..], Node::entries);
+    let is_changed = columns.iter().any(|column| {
+        let name = column.key.replace('"', "\"\"");
+        key.columns.contains(&name) || key.rest.contains(&name)
+    });
+    let mode = group.get("write").and_then(|write| write.get("mode"));
+    let replaces = mode.and_then(Node::as_text) == Some("replace_partition");
+    let acts = key.rest.contains(" ON DELETE ") && !key.rest.contains(" ON DELETE RESTRICT");
+    if is_changed || (replaces && acts) {
+        return false;
+    }
     let ends = targets.get(&key.table).zip(targets.get(&key.references));
     ends.is_some_and(|(table, references)| statement(key, table, references).is_some())
 }

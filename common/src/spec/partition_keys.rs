@@ -42,7 +42,7 @@ pub(super) static PARTITION: Fields = Fields {
         .only(HASH),
         Key::new(
             "parts",
-            Shape::Whole(1, HASH_PARTS_MAX),
+            Shape::Whole(2, HASH_PARTS_MAX),
             "How many parts; each of them scans the whole table.",
         )
         .required()

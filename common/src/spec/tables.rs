@@ -34,6 +34,8 @@ pub struct TableGroup {
     pub connection: ConnectionName,
     /// For how many tables it stands, once that is known.
     pub tables: Option<usize>,
+    /// The steps that it has become.
+    pub steps: Vec<StepName>,
     /// The foreign keys of its tables that are not carried.
     pub left_out: Vec<ForeignKeyAsFound>,
 }
@@ -93,6 +95,7 @@ pub(super) fn expand(
                 step,
                 connection,
                 tables: None,
+                steps: Vec::new(),
                 left_out: Vec::new(),
             },
             // no names, as the check of the keys says
@@ -134,13 +137,17 @@ pub(super) fn expand(
                 .collect();
             let is_ours = |key: &&ForeignKeyAsFound| made.iter().any(|one| one.source == key.table);
             let ours = found.foreign_keys.iter().filter(is_ours);
-            let left_out = ours.filter(|key| !foreign_keys::is_carried(key, &targets));
-            group.left_out = left_out.cloned().collect();
-            let last = foreign_keys::step(&step, &found.foreign_keys, &targets, &own);
+            let (carried, left_out) = ours
+                .cloned()
+                .partition(|key| foreign_keys::is_carried(key, &targets, &step.node));
+            group.left_out = left_out;
+            let carried: Vec<ForeignKeyAsFound> = carried;
+            let last = foreign_keys::step(&step, &carried, &targets, &own);
             own.extend(last.iter().map(|last| last.key.clone()));
             written.extend(last);
         }
         group.tables = Some(made.len());
+        group.steps = own.iter().filter_map(|name| name.parse().ok()).collect();
         if !is_disabled(&step.node) {
             groups.push(group);
         }
@@ -190,10 +197,8 @@ fn is_disabled(step: &Node) -> bool {
 /// The tables that have a step of their own, by connection.
 fn read_alone(steps: &[Entry]) -> BTreeMap<String, BTreeSet<TableName>> {
     let mut alone: BTreeMap<String, BTreeSet<TableName>> = BTreeMap::new();
-    for step in steps
-        .iter()
-        .filter(|step| step.node.get("tables").is_none())
-    {
+    let is_own = |step: &&Entry| step.node.get("tables").is_none() && !is_disabled(&step.node);
+    for step in steps.iter().filter(is_own) {
         let table = step.node.get("from").and_then(|from| from.get("table"));
         let table = table.and_then(Node::as_text);
         if let (Some(connection), Some(Ok(table))) =

@@ -74,6 +74,7 @@ fn a_step_for_each_table_that_is_meant_reads_and_writes_its_own() {
     // GIVEN a step that stands for the tables of a schema, one of which has a step of its own
     let steps = "  all: {strategy: backfill, tables: {match: public.*, exclude: [\"*.tmp_*\"]}}
   orders: {strategy: full_refresh, from: {table: public.orders}, to: {table: public.orders}}
+  items: {enabled: false, strategy: full_refresh, from: {table: public.items}, to: {table: public.items}}
   after: {strategy: sql, depends_on: [all, {step: orders, when: done}], to: {table: kpis}, sql: select 1}
 ";
     let overlay = found(
@@ -166,6 +167,15 @@ fn foreign_keys_are_added_once_all_tables_are_there() {
         .map(|key| key.name.as_str())
         .collect();
     assert_eq!(left_out, ["to_another", "braces {x}"]);
+    // nor what would delete rows when a partition is replaced, nor what is of a renamed column
+    for other in [
+        "  all: {strategy: backfill, tables: public.*, write: {mode: replace_partition}}\n",
+        "  all: {strategy: backfill, tables: public.*, from: {columns: {customer: {rename: who}}}}\n",
+    ] {
+        let reading = super::tests::reading(other, &overlay);
+        assert_eq!(names(&reading).len(), 2, "{other}");
+        assert_eq!(reading.groups[0].left_out.len(), 4, "{other}");
+    }
     // none where they are not wanted, or where tables are loaded again and again
     for other in [
         "  all: {strategy: backfill, tables: {match: public.*, foreign_keys: false}}\n",

@@ -21,6 +21,7 @@ mod change;
 mod chosen;
 mod counts;
 mod document;
+mod doubts;
 #[cfg(test)]
 mod fixtures;
 mod followed;
@@ -47,13 +48,14 @@ pub(crate) use counts::{Counts, GroupCounts};
 pub(crate) use document::{
     cluster_document, plan_document, rfc3339, run_document, run_summary, tasks_document,
 };
+pub(crate) use doubts::in_doubt;
 pub(crate) use leases::{Leases, OpenLease};
 pub(crate) use outages::{Outages, spoken};
 pub(crate) use placement::Seat;
 pub(crate) use prune::prunable;
 pub(crate) use reach::Reach;
 pub(crate) use scheduled::Scheduled;
-pub(crate) use schedules::{in_doubt, next_due, schedule_document};
+pub(crate) use schedules::{next_due, schedule_document};
 pub(crate) use step::Step;
 pub(crate) use stored::Stored;
 pub(crate) use task_table::TaskTable;

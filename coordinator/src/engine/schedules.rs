@@ -2,12 +2,11 @@
 
 use highwater_common::document::{LeftOutDocument, ScheduleDocument, ScheduledRunDocument};
 use highwater_common::id::PipelineName;
-use highwater_common::record::RunIntent;
 use highwater_common::schedule::{Due, PipelineState, due};
 
 use super::document::rfc3339;
+use super::doubts::in_doubt;
 use super::scheduled::Scheduled;
-use super::step::Step;
 use super::view::{Cluster, Run};
 
 /// The next schedule that has something to decide at `now`, in microseconds since 1970, and what is
@@ -18,14 +17,14 @@ pub(crate) fn next_due(cluster: &Cluster, now: i64) -> Option<(PipelineName, Due
     let mut looked_at = looked_at.filter(|(_, scheduled)| scheduled.wants_a_look(now));
     looked_at.find_map(|(name, scheduled)| {
         let (timetable, rules) = (scheduled.timetable()?, scheduled.schedule()?.rules());
-        let (standing, state) = (&scheduled.record.standing, state(cluster, name));
+        let (standing, state) = (&scheduled.record.standing, state(cluster, name, scheduled));
         let found = due(timetable, rules, standing, now, state);
         found.map(|due| (name.clone(), due))
     })
 }
 
 /// What the runs of a pipeline say of another one.
-fn state(cluster: &Cluster, pipeline: &PipelineName) -> PipelineState {
+fn state(cluster: &Cluster, pipeline: &PipelineName, scheduled: &Scheduled) -> PipelineState {
     let runs = || {
         let runs = cluster.runs.values();
         runs.filter(|run| run.record.pipeline == *pipeline)
@@ -35,25 +34,15 @@ fn state(cluster: &Cluster, pipeline: &PipelineName) -> PipelineState {
         let began = runs().filter(|run| run.may_have_begun() && is_meant(run));
         began.map(|run| run.record.reference_time_micros).max()
     };
+    let steps = scheduled
+        .spec()
+        .map(|spec| spec.steps.keys().cloned().collect());
+    let is_doubted = in_doubt(cluster, pipeline, steps.unwrap_or_default(), true).is_some();
     PipelineState {
-        is_busy: is_under_way || in_doubt(cluster, pipeline).is_some(),
+        is_busy: is_under_way || is_doubted,
         latest_micros: latest(|_| true),
         latest_whole_micros: latest(|run| run.record.controls.selected.is_empty()),
     }
-}
-
-/// The latest run of a pipeline, if something of it waits for a person: another one would do it
-/// again.
-#[must_use]
-pub(crate) fn in_doubt<'a>(cluster: &'a Cluster, pipeline: &PipelineName) -> Option<&'a Run> {
-    let runs = cluster.runs.values();
-    let real =
-        runs.filter(|run| run.record.pipeline == *pipeline && run.record.intent != RunIntent::Plan);
-    let latest = real.max_by_key(|run| (run.record.reference_time_micros, run.id))?;
-    let mut tables = latest.steps.values().flat_map(Step::tables);
-    tables
-        .any(|table| table.counts.in_doubt > 0)
-        .then_some(latest)
 }
 
 /// How a schedule stands at `now`, for people and programs. `short` shortens a run's id.

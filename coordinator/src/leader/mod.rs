@@ -30,6 +30,7 @@ mod runs;
 mod saved_plans;
 mod schedules;
 mod sessions;
+mod some_steps;
 mod streams;
 mod word;
 

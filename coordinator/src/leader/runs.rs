@@ -11,7 +11,7 @@ use rand::RngExt;
 use super::fresh_run::{chosen_steps, new_run};
 use super::word::Word;
 use super::{Leader, Submission, TermEnded};
-use crate::engine::{Advance, Run, advance, in_doubt};
+use crate::engine::{Advance, Run, advance};
 use crate::error::ServiceError;
 use crate::store::keys::RecordKey;
 use crate::store::{Expect, Op, TXN_BYTES_MAX, TXN_OPERATIONS_MAX};
@@ -71,9 +71,10 @@ impl Leader {
                     return Ok(Err(refused));
                 }
             }
-            let waits = in_doubt(&self.cluster, submission.pipeline());
-            if let Some(run) = waits.filter(|_| !submission.fresh) {
-                let run = self.short_of(&run.id);
+            if let Some(refused) = self.unfinished_history(&submission) {
+                return Ok(Err(refused));
+            }
+            if let Some(run) = self.in_doubt(&submission).filter(|_| !submission.fresh) {
                 return Ok(Err(ServiceError::InDoubt {
                     pipeline: submission.pipeline().clone(),
                     run,

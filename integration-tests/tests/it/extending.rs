@@ -206,12 +206,12 @@ mod folder {
              into_folder::of_whole_numbers_and_texts(from, to)\n        }",
         ),
         (
-            "common/src/plan/cut.rs",
+            "common/src/plan/position_forms.rs",
             "    let fits = match (facts.target.engine, held) {",
             "        (Engine::Folder, held) => held.is_none_or(|held| held == written),",
         ),
         (
-            "common/src/plan/cut.rs",
+            "common/src/plan/position_forms.rs",
             "    match (facts.source.engine, facts.target.engine) {",
             "        (Engine::Folder, _) | (_, Engine::Folder) => column.form,",
         ),

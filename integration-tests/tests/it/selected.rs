@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::site::{Engine, Side, Site, assert_exit, assert_says};
+use crate::site::{Engine, LIMIT, Side, Site, assert_exit, assert_says};
 
 /// `first`, then `middle`, then `last`, each of which writes down that it ran; and `broken`, whose
 /// target is not there.
@@ -196,4 +196,75 @@ async fn an_increment_alone_begins_where_the_history_has_ended() {
     // AND the whole file finds nothing to do
     assert_exit(&site.run().await, 0);
     assert_eq!(count().await, 2001);
+}
+
+#[tokio::test]
+async fn an_increment_does_not_go_on_from_a_history_that_has_not_ended() {
+    // GIVEN a history of which a day has died, and an increment that appends behind its end
+    let site = Site::empty(Engine::Sqlite).await;
+    site.make_events("not null").await;
+    let side =
+        "from: {connection: source, table: events}\n    to: {connection: target, table: events}";
+    site.write_pipeline(&format!(
+        "steps:
+  history:
+    strategy: {{type: backfill, end: now}}
+    {side}
+    partition: {{by: calendar, column: at, grain: day, tz: UTC}}
+    write: {{mode: append}}
+    retries: {{max_attempts: 1}}
+  live:
+    strategy: {{type: incremental, cursor: at, continues: history}}
+    {side}
+    write: {{mode: append}}
+"
+    ));
+    let columns = site.events_table("not null", ", check (id <> 1000)");
+    site.execute(Side::Target, &columns).await;
+    assert_exit(&site.run().await, 3);
+    // WHEN the increment is asked for alone THEN it is refused, and says what can be done
+    let alone = site.finish(&["run", "pipeline.yaml", "live"]).await;
+    assert_exit(&alone, 6);
+    assert_says(&alone.stderr, "has not come to its end");
+    assert_says(&alone.stderr, "`+live`");
+}
+
+#[tokio::test]
+async fn a_doubt_outlives_a_run_of_other_steps() {
+    // GIVEN a program that nobody knows the end of, and another step
+    let site = Site::empty(Engine::Sqlite).await;
+    site.execute(Side::Target, "create table ran (step text not null)")
+        .await;
+    let job = site.path("job");
+    std::fs::write(&job, "#!/bin/sh\necho x >> effects\n").unwrap();
+    std::fs::set_permissions(&job, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    site.write_pipeline(&format!(
+        "steps:\n  pay: {{strategy: exec, command: [{}]}}\n  other:\n    strategy: sql\n    \
+         to: {{connection: target, table: ran}}\n    sql: insert into ran values ({{step}})\n",
+        job.display()
+    ));
+    let folder = site.path("").display().to_string();
+    let run = async |more: &[&str]| {
+        let args = [&["run", "pipeline.yaml", "--allow-exec", &folder][..], more].concat();
+        site.finish(&args).await
+    };
+    let args = ["run", "pipeline.yaml", "pay", "--allow-exec", &folder];
+    let dying = site.highwater(&args).await;
+    let mut dying = dying
+        .failpoints("attempt::after_program=return(abort)")
+        .start()
+        .unwrap();
+    dying.wait(LIMIT).await.unwrap();
+    let doubted = run(&["pay"]).await;
+    assert!(!doubted.status.success());
+    // WHEN the other step runs THEN nothing of it stands in its way
+    assert_exit(&run(&["other", "--new"]).await, 0);
+    assert_exit(&run(&["other"]).await, 0);
+    // AND the program does not run again unasked
+    let refused = run(&[]).await;
+    assert_exit(&refused, 6);
+    assert_eq!(
+        std::fs::read_to_string(site.path("effects")).unwrap(),
+        "x\n"
+    );
 }

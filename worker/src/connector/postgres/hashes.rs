@@ -17,6 +17,16 @@ use crate::connector::{ConnectorError, SourceProbe};
 
 /// The first version that hashes any row with 64 bits.
 const SERVER_MIN: u32 = 14;
+/// Columns whose hash is made of more than their value: of numbers that a server gives its types and
+/// labels, or of a collation's rules.
+const UNSTABLE: &str = "select a.attname::text || ' (' || format_type(a.atttypid, null) || ')'
+ from pg_catalog.pg_attribute a left join pg_catalog.pg_collation c on c.oid = a.attcollation
+ where a.attrelid = $1::int8::oid and a.attname::text = any($2) and not a.attisdropped
+   and (a.atttypid <> all ('{bool,\"char\",int2,int4,int8,numeric,float4,float8,text,varchar,bpchar,name,
+     uuid,bytea,jsonb,date,time,timestamp,timestamptz,interval,oid,inet,cidr,macaddr}'::regtype[])
+     or not coalesce(c.collisdeterministic, true))
+ order by 1";
+
 /// What the server says of a type without a hash.
 const NO_HASH: &str = "42883";
 
@@ -38,6 +48,8 @@ impl Probe<'_> {
             return Err(permanent(ErrorCode::UnsupportedPartitionColumn, message));
         }
         self.limit_statement().await?;
+        let oid = table.oid;
+        check_stable(self.conn, endpoint, relation, oid, columns).await?;
         // The server looks for the hash of each type before it looks at a value.
         let mut sql = Sql::new(
             Dialect::Postgres,
@@ -89,14 +101,15 @@ impl Probe<'_> {
 
 /// Makes sure that the server still places rows as it did when the run was planned: slices of two
 /// hashes would take some rows twice, and others not at all.
-pub(super) fn still_placed(
-    conn: &PgConnection,
+pub(super) async fn still_placed(
+    conn: &mut PgConnection,
     endpoint: &Endpoint,
     relation: &Relation,
     table: &Table,
     placing: &Placing,
 ) -> Result<(), ConnectorError> {
     let Placing::Hash(planned) = placing;
+    check_stable(conn, endpoint, relation, table.oid, &planned.columns).await?;
     let now = HashPlacing {
         columns: planned.columns.clone(),
         types: types(endpoint, relation, table, &planned.columns)?,
@@ -115,6 +128,39 @@ pub(super) fn still_placed(
         now.types.join(", ")
     );
     Err(permanent(ErrorCode::SchemaChanged, message))
+}
+
+/// Refuses columns whose hash may be another one tomorrow, or in a copy of the database, though
+/// their type is called the same.
+async fn check_stable(
+    conn: &mut PgConnection,
+    endpoint: &Endpoint,
+    relation: &Relation,
+    oid: i64,
+    columns: &[String],
+) -> Result<(), ConnectorError> {
+    let unstable = sqlx::query_scalar::<_, String>(UNSTABLE)
+        .bind(oid)
+        .bind(columns)
+        .fetch_all(&mut *conn)
+        .await;
+    let failed = |error| {
+        classify(
+            endpoint,
+            &format!("look at the columns of {relation}"),
+            error,
+        )
+    };
+    let unstable = unstable.map_err(failed)?;
+    if unstable.is_empty() {
+        return Ok(());
+    }
+    let message = format!(
+        "{relation} on {endpoint} cannot be cut by a hash of {}: what it comes to depends on more \
+         than the value; name columns of plain numbers, texts and times in `partition.columns`",
+        unstable.join(", ")
+    );
+    Err(permanent(ErrorCode::UnsupportedPartitionColumn, message))
 }
 
 /// Within a version, a hash does not change.

@@ -92,7 +92,13 @@ create table if not exists highwater.watermark (
 alter table highwater.watermark
     add column if not exists log_identity text,
     add column if not exists reached_at timestamptz,
-    add column if not exists live_since timestamptz;
+    add column if not exists live_since timestamptz;";
+
+/// What the server says to a role that does not own the table.
+const NOT_ALLOWED: &str = "42501";
+
+/// What a slice may be of; a ledger of before a kind knows it not.
+const SLICE_KINDS: &str = "
 alter table highwater.task
     drop constraint if exists task_slice_kind_check,
     drop constraint if exists task_slice_kind,
@@ -165,10 +171,10 @@ pub(super) async fn make_tables(
             .await
             .map_err(failed)?;
     }
-    let whole: bool = sqlx::query_scalar(
+    let (whole, knows_kinds): (bool, bool) = sqlx::query_as(
         "select to_regclass('highwater.meta') is not null and (select count(*) from pg_attribute \
          where (attrelid, attname) in ((to_regclass('highwater.watermark'), 'live_since'), \
-         (to_regclass('highwater.stream'), 'resync'))) = 2 and exists (select from pg_constraint \
+         (to_regclass('highwater.stream'), 'resync'))) = 2, exists (select from pg_constraint \
          where conrelid = to_regclass('highwater.task') and conname = 'task_slice_kind')",
     )
     .fetch_one(&mut *conn)
@@ -179,7 +185,21 @@ pub(super) async fn make_tables(
             .await
             .map_err(failed)?;
     }
-    Ok(())
+    if knows_kinds {
+        return Ok(());
+    }
+    // A role that may write the ledger of an earlier version, and does not own it, goes on with the
+    // kinds of slices that it knows.
+    conn.execute("savepoint kinds").await.map_err(failed)?;
+    let told = conn.execute(sqlx::raw_sql(SLICE_KINDS)).await;
+    match told {
+        Ok(_) => Ok(()),
+        Err(error) if whole && is_state(&error, NOT_ALLOWED) => {
+            let back = conn.execute("rollback to savepoint kinds").await;
+            back.map(drop).map_err(failed)
+        }
+        Err(error) => Err(failed(error)),
+    }
 }
 
 /// The cluster that the target belongs to; `None` before anybody marked it.

@@ -136,14 +136,15 @@ impl Source for PostgresSource {
         let mut conn = self.endpoint.open_or_take(SessionRole::Source).await?;
         let relation = qualified_relation(&mut conn, &self.endpoint, &request.relation).await?;
         let begin = Sql::new(Dialect::Postgres, self.begin());
-        self.hold(&mut conn, begin, &relation, &request.columns)
+        let path = self
+            .hold(&mut conn, begin, &relation, &request.columns)
             .await?;
         if let (Rows::Placed(of), Relation::Table(table)) = (&request.rows, &relation) {
-            set_path(&mut conn, Path::Catalog)
-                .await
-                .map_err(|error| classify(&self.endpoint, &format!("read {relation}"), error))?;
+            let failed = |error| classify(&self.endpoint, &format!("read {relation}"), error);
+            set_path(&mut conn, Path::Catalog).await.map_err(failed)?;
             let table = source_table(&mut conn, &self.endpoint, table).await?;
-            still_placed(&conn, &self.endpoint, &relation, &table, &of.placing)?;
+            still_placed(&mut conn, &self.endpoint, &relation, &table, &of.placing).await?;
+            set_path(&mut conn, path).await.map_err(failed)?;
         }
         let order = copy_order(&self.endpoint, request, &relation, Pages::ALL);
         Ok(Box::new(CopyOut::begin(conn, order).await?))
@@ -255,14 +256,14 @@ impl PostgresSource {
 
     /// Locks what is read against being altered until the transaction of `begin` has ended, and
     /// makes sure that it still is what was planned: bytes of another type would otherwise be taken
-    /// for the planned one's.
+    /// for the planned one's. Tells whose names are meant from then on.
     pub(super) async fn hold(
         &self,
         conn: &mut PgConnection,
         begin: Sql,
         relation: &Relation,
         columns: &[ColumnFacts],
-    ) -> Result<(), ConnectorError> {
+    ) -> Result<Path, ConnectorError> {
         let endpoint = &self.endpoint;
         let failed = |error| classify(endpoint, &format!("read {relation}"), error);
         let begin = begin.text("; select ").text(PINNED).into_statement();
@@ -292,8 +293,9 @@ impl PostgresSource {
                 .any(|column| column.prints_names && is_read(column));
         if !prints_names || relation.query().is_some() {
             set_path(conn, Path::Own).await.map_err(failed)?;
+            return Ok(Path::Own);
         }
-        Ok(())
+        Ok(Path::Catalog)
     }
 
     async fn hold_table(

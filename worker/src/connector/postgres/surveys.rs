@@ -22,12 +22,14 @@ use crate::connector::{
     TABLES_MAX,
 };
 
-/// Ordinary and partitioned tables, each once, without those that an extension has brought.
+/// Ordinary and partitioned tables, each once, without those that an extension has brought, and
+/// without those whose rows are read with another one's.
 const TABLES: &str = "select n.nspname::text as schema, c.relname::text as name
  from pg_class c join pg_namespace n on n.oid = c.relnamespace
  where c.relkind in ('r', 'p') and not c.relispartition and c.relpersistence <> 't'
    and n.nspname not in ('information_schema', 'highwater') and n.nspname !~ '^pg_'
    and c.relname !~ '^_highwater' and has_schema_privilege(n.oid, 'usage')
+   and not exists (select from pg_inherits i where i.inhrelid = c.oid)
    and not exists (select from pg_depend d where d.classid = 'pg_class'::regclass
      and d.objid = c.oid and d.deptype = 'e')
  order by 1, 2 limit $1";
