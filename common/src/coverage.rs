@@ -147,13 +147,16 @@ impl Coverage {
     pub fn has_others(&self, kind: CursorKind) -> bool {
         let is_placed = |kind: &CursorKind| matches!(kind, CursorKind::Placed(_));
         let mut some = self.kinds.iter().filter(|(_, spans)| !spans.is_empty());
-        if is_placed(&kind) {
-            // Rows without a position of another rule have one of this rule: whether they are
-            // covered has to go with all others.
-            return self.null != self.has_all()
-                || (self.spans(kind).is_empty() && some.next().is_some());
+        if !is_placed(&kind) {
+            return some.any(|(other, _)| is_placed(other) || self.spans(kind).is_empty());
         }
-        some.any(|(other, _)| is_placed(other) || self.spans(kind).is_empty())
+        // Rows without a position of another rule have one of this rule: whether they are covered
+        // goes with all others.
+        match self.kinds.get(&kind).filter(|own| !own.is_empty()) {
+            Some(own) => self.null && !is_all(own),
+            None if self.has_all() => !self.null,
+            None => self.null || some.next().is_some(),
+        }
     }
 
     /// Whether the rows without a position are covered.
@@ -193,10 +196,9 @@ impl Coverage {
 
     /// Whether every position of every kind is covered.
     fn has_all(&self) -> bool {
-        let all = |spans: &Vec<Span>| matches!(spans.as_slice(), [of] if of.start.is_none() && of.end.is_none());
         KINDS
             .iter()
-            .all(|kind| self.kinds.get(kind).is_some_and(all))
+            .all(|kind| self.kinds.get(kind).is_some_and(|spans| is_all(spans)))
     }
 
     fn spans(&self, kind: CursorKind) -> &[Span] {
@@ -210,6 +212,11 @@ impl Coverage {
         };
         of_any_rule.or_else(|| own(kind)).unwrap_or_default()
     }
+}
+
+/// Whether spans are every position of their kind.
+const fn is_all(spans: &[Span]) -> bool {
+    matches!(spans, [of] if of.start.is_none() && of.end.is_none())
 }
 
 /// Adds a span: everything that it overlaps or touches becomes one with it.

@@ -128,3 +128,22 @@ fn neighbours_become_one_range() {
         [CursorRange::ALL]
     );
 }
+
+#[test]
+fn rows_without_a_position_keep_a_rule_from_taking_over_from_another() {
+    let kind = CursorKind::Placed("00000000000000a1".parse().expect("an id"));
+    let whole = |null| Coverage::of(&[CursorRange::ALL], null);
+    // all but the NULL rows, or these alone, or both
+    assert!(whole(false).has_others(kind));
+    assert!(Coverage::of(&[], true).has_others(kind));
+    assert!(!whole(true).has_others(kind));
+    assert!(!Coverage::default().has_others(kind));
+    // what was placed is nothing that a column's positions tell
+    let CursorKind::Placed(id) = kind else {
+        unreachable!("it is")
+    };
+    let placed = CursorRange::new(None, Some(Cursor::Placed(id, 7))).expect("a range");
+    let some = Coverage::of(&[placed], false);
+    assert!(!some.has_others(kind) && some.has_others(CursorKind::Integer));
+    assert!(Coverage::of(&[placed], true).has_others(kind));
+}

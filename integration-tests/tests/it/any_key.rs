@@ -137,7 +137,7 @@ async fn what_cannot_be_hashed_is_refused_with_words() {
     let of = |columns: &str| HASHED.replace("id, n, f, t, b, u, j", columns);
     for (columns, told) in [
         ("id, p", "p (point)"),
-        ("id, e", "e (mood)"),
+        ("id, e", "e (public.mood)"),
         ("id, d", "depends on more than the value"),
         ("id, es", "depends on more than the value"),
         ("id, c", "c (text)"),

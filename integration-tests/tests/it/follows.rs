@@ -176,7 +176,7 @@ async fn what_cannot_be_followed_is_refused_by_the_file() {
         (
             "partition: {by: calendar, column: placed, grain: day, tz: UTC}",
             "partition: {by: integer, column: id, width: 10}",
-            "is cut by whole numbers, which have no periods",
+            "is not cut by civil periods",
         ),
         ("follow: orders", "follow: months", "wait for each other"),
     ] {

@@ -118,6 +118,8 @@ pub(in crate::connector) fn cursor(kind: CursorKind, raw: i64) -> Option<Cursor>
 pub(in crate::connector) struct RangeMerger {
     kind: CursorKind,
     merged: Vec<(Option<i64>, Option<i64>)>,
+    /// Whether one of them was without ends by itself.
+    has_whole: bool,
 }
 
 impl RangeMerger {
@@ -125,11 +127,13 @@ impl RangeMerger {
         Self {
             kind,
             merged: Vec::new(),
+            has_whole: false,
         }
     }
 
     /// Takes the next range.
     pub(in crate::connector) fn push(&mut self, start: Option<i64>, end: Option<i64>) {
+        self.has_whole |= start.is_none() && end.is_none();
         let Some((_, last_end)) = self.merged.last_mut() else {
             self.merged.push((start, end));
             return;
@@ -164,8 +168,11 @@ pub(in crate::connector) fn covering(
     other: Option<Slice>,
     null: bool,
 ) -> Coverage {
+    // Of rows that a source places by a rule of its own those without a value have a place, too: where
+    // all of its parts are there, nothing is left.
+    let is_placed = matches!(merger.kind, CursorKind::Placed(_)) && !merger.has_whole;
     let own = merger.finish();
-    let mut coverage = Coverage::of(&own, null);
+    let mut coverage = Coverage::of(&own, null || (is_placed && own == [CursorRange::ALL]));
     if own.is_empty() {
         other.iter().for_each(|other| coverage.insert(other));
     }
