@@ -161,7 +161,7 @@ impl FolderTarget {
             // Receipts of nothing are none of a table that was just made.
             Some(kind) if was_there => {
                 let all = ledger.coverage(&wanted.stream, own);
-                Coverage::of(&all.ranges(kind).collect::<Vec<_>>(), all.null())
+                Coverage::of(&all.told(kind), all.null())
             }
             Some(_) | None => Coverage::default(),
         };
@@ -195,7 +195,7 @@ impl Target for FolderTarget {
             facts.fingerprint.clone_from(&ledger.id);
             if let (Some((_, kind)), Some(_)) = (&probe.partition, table) {
                 let covered = ledger.coverage(&probe.stream, None);
-                facts.covered = covered.ranges(*kind).collect();
+                facts.covered = covered.told(*kind);
                 facts.covered_null = covered.null();
             }
         }
