@@ -63,6 +63,10 @@ impl Leader {
                         is_cancelling: intent == RunIntent::Cancel,
                     }));
                 }
+                // What is refused anyway takes no run away.
+                if let Some(refused) = self.unfinished_history(&submission) {
+                    return Ok(Err(refused));
+                }
                 let word = Word {
                     by: submission.by.clone(),
                     reason: "replaced by a newer run".to_owned(),
