@@ -23,12 +23,13 @@ impl Partition {
         match self.by {
             PartitionBy::Calendar { .. } | PartitionBy::Integer { .. } => Capabilities::NONE,
             PartitionBy::Hash { .. } => Capabilities::HASH,
+            PartitionBy::Keyset { .. } => Capabilities::KEYSET,
         }
     }
 }
 
 /// What is known beside the databases, and the word for each.
-const WORDS: [(Capabilities, &str); 12] = [
+const WORDS: [(Capabilities, &str); 13] = [
     (Capabilities::BACKFILL, "backfill"),
     (Capabilities::FULL_REFRESH, "full_refresh"),
     (Capabilities::SWAP, "swap"),
@@ -41,6 +42,7 @@ const WORDS: [(Capabilities, &str); 12] = [
     (Capabilities::NOOP, "noop"),
     (Capabilities::CHECKS, "checks"),
     (Capabilities::HASH, "hash"),
+    (Capabilities::KEYSET, "keyset"),
 ];
 
 impl Capabilities {
@@ -79,6 +81,9 @@ impl Capabilities {
     /// To move partitions that the source tells by a hash.
     pub const HASH: Self = Self(1 << 31);
 
+    /// To move partitions that the source tells by the order of a key.
+    pub const KEYSET: Self = Self(1 << 30);
+
     /// To reach databases of this kind.
     #[must_use]
     pub const fn of_engine(engine: Engine) -> Self {
@@ -97,6 +102,7 @@ impl Capabilities {
             .and(Self::CDC)
             .and(Self::FOLLOW)
             .and(Self::HASH)
+            .and(Self::KEYSET)
             .and(whole);
         let moving = engines.fold(strategies.and(Self::CHECKS).and(Self::EXEC), Self::and);
         if allow_noop {

@@ -13,6 +13,8 @@ use crate::id::DocumentDigest;
 pub enum Placing {
     /// By a hash of some columns.
     Hash(HashPlacing),
+    /// By a key, in the order in which the source compares it.
+    Keys(KeyPlacing),
 }
 
 /// A hash, computed by the source.
@@ -26,8 +28,51 @@ pub struct HashPlacing {
     pub server: u32,
 }
 
+/// A key in the source's own order, cut at bounds. A bound's number stands for it: of two numbers
+/// the larger one stands for the key that the source puts behind the other.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyPlacing {
+    /// The key's columns.
+    pub columns: Vec<KeyColumn>,
+    /// The bounds, ascending.
+    pub bounds: Vec<KeyBound>,
+}
+
+/// A column of a key, with all that its order depends on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyColumn {
+    /// Its name in the source.
+    pub name: String,
+    /// Its type.
+    pub type_name: String,
+    /// Its collation and that one's version; empty without one.
+    pub collation: String,
+    /// Whether it may be NULL: then the row has no place in the order.
+    pub nullable: bool,
+}
+
+/// A key that bounds a part: the first one behind it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyBound {
+    /// The number that stands for it.
+    pub number: i64,
+    /// Its values, one for each column, as the source writes them.
+    pub values: Vec<String>,
+}
+
+impl KeyPlacing {
+    /// The bound that a number stands for.
+    #[must_use]
+    pub fn bound(&self, number: i64) -> Option<&KeyBound> {
+        let at = self
+            .bounds
+            .binary_search_by_key(&number, |bound| bound.number);
+        at.ok().and_then(|at| self.bounds.get(at))
+    }
+}
+
 impl Placing {
-    /// Which rule it is: the same for rules that place every row alike.
+    /// Which rule it is: the same for rules that place every row alike, wherever they cut.
     ///
     /// # Panics
     /// Never: names and numbers always have a JSON form.
@@ -37,18 +82,20 @@ impl Placing {
         reason = "names and numbers always have a JSON form, whatever they say"
     )]
     pub fn id(&self) -> PlacingId {
-        let text = serde_json::to_vec(self).expect("it is made of names and numbers");
+        let text = match self {
+            Self::Hash(_) => serde_json::to_vec(self),
+            Self::Keys(keys) => {
+                let order = keys
+                    .columns
+                    .iter()
+                    .map(|column| (&column.name, &column.type_name, &column.collation));
+                serde_json::to_vec(&("keys", order.collect::<Vec<_>>()))
+            }
+        };
+        let text = text.expect("it is made of names and numbers");
         let digest = DocumentDigest::of(&text);
         let bytes = digest.as_bytes().iter().take(8);
         PlacingId(bytes.fold(0, |number, byte| (number << 8) | u64::from(*byte)))
-    }
-
-    /// The columns that it looks at, by their names in the source.
-    #[must_use]
-    pub fn columns(&self) -> &[String] {
-        match self {
-            Self::Hash(hash) => &hash.columns,
-        }
     }
 }
 

@@ -11,6 +11,7 @@ use crate::partition::{
     BoundError, Calendar, CalendarRequest, Integer, PartitionError, Partitioning, Placed, Rule,
     Single, read_bound,
 };
+use crate::placing::Placing;
 use crate::range::CursorRange;
 use crate::spec::{Backfill, Bound, Nulls, PartitionBy};
 use crate::window::{newest_end, safe_end};
@@ -60,6 +61,13 @@ pub(super) fn settle_generator(
         PartitionBy::Hash { parts, .. } => {
             let id = column.placing.as_ref()?.id();
             Ok(Rule::Placed(Placed::evenly(id, *parts)))
+        }
+        PartitionBy::Keyset { .. } => {
+            let Some(Placing::Keys(keys)) = &column.placing else {
+                return None;
+            };
+            let numbers = keys.bounds.iter().map(|bound| bound.number).collect();
+            Placed::between(Placing::Keys(keys.clone()).id(), numbers).map(Rule::Placed)
         }
     };
     let null = settle_nulls(step, column, problems);
@@ -137,12 +145,19 @@ pub(super) fn settle_range(
 fn check_kind(step: &Backfill, column: &PartitionFacts, problems: &mut Problems<'_>) -> Option<()> {
     let (table, name, kind) = (&step.from.relation, &column.column, kind_name(column.kind));
     match &step.partition.by {
-        PartitionBy::Hash { .. } if column.placing.is_none() => problems.add(
-            ErrorCode::PlanNotProbed,
-            format!("the probe found no hash of {table}: its worker is of an older version"),
-            "bring all workers to one version, and plan again",
-        ),
-        PartitionBy::Hash { .. } => return Some(()),
+        PartitionBy::Hash { .. } if !matches!(column.placing, Some(Placing::Hash(_))) => problems
+            .add(
+                ErrorCode::PlanNotProbed,
+                format!("the probe found no hash of {table}: its worker is of an older version"),
+                "bring all workers to one version, and plan again",
+            ),
+        PartitionBy::Keyset { .. } if !matches!(column.placing, Some(Placing::Keys(_))) => problems
+            .add(
+                ErrorCode::PlanNotProbed,
+                format!("the probe found no key of {table}: its worker is of an older version"),
+                "bring all workers to one version, and plan again",
+            ),
+        PartitionBy::Hash { .. } | PartitionBy::Keyset { .. } => return Some(()),
         PartitionBy::Integer { .. } if column.kind != CursorKind::Integer => problems.add(
             ErrorCode::PlanPartitionKind,
             format!("column {name} of {table} holds {kind}, which `by: integer` cannot cut"),
@@ -255,6 +270,7 @@ fn tell(
                     "use a larger `max_rows`, or declare `start` and `end`"
                 }
                 PartitionBy::Hash { .. } => "use fewer `parts`",
+                PartitionBy::Keyset { .. } => "use a larger `max_rows`",
             },
         ),
         PartitionError::Empty { .. } => (ErrorCode::PlanEmptyRange, "let `end` lie behind `start`"),

@@ -28,18 +28,6 @@ pub(super) fn check_bounds(step: &Node, path: &str, problems: &mut Problems) {
             .hint("leave `start` out to begin at the first row");
     }
     let (start, end) = (read("start"), read("end"));
-    for key in ["start", "end"] {
-        if let (Some("hash"), Some(node)) = (by, node("strategy", key)) {
-            problems
-                .add(
-                    ErrorCode::SpecConflict,
-                    &at(key),
-                    node.location,
-                    "a hash has no order, so a step that is cut `by: hash` loads the whole table",
-                )
-                .hint("leave it out, or cut by a time or by a whole number");
-        }
-    }
     for (key, node, form) in start.iter().chain(&end) {
         let is_whole = matches!(form, BoundForm::Whole(_));
         let (expected, by) = match by {

@@ -190,6 +190,15 @@ fn partition(of: &Partition) -> Json {
             insert(&mut partition, "columns", Some(columns));
             insert(&mut partition, "parts", Some(parts));
         }
+        PartitionBy::Keyset { columns, max_rows } => {
+            insert(&mut partition, "by", Some("keyset"));
+            insert(
+                &mut partition,
+                "columns",
+                Some(columns).filter(|of| !of.is_empty()),
+            );
+            insert(&mut partition, "max_rows", Some(max_rows));
+        }
     }
     partition
 }

@@ -113,7 +113,11 @@ fn misfit(spec: &Spec, script: &Script, followed: &StepName) -> Option<(String, 
         ));
     }
     match (&backfill.partition.by, &backfill.start, &backfill.end) {
-        (PartitionBy::Integer { .. } | PartitionBy::Hash { .. }, _, _) => Some((
+        (
+            PartitionBy::Integer { .. } | PartitionBy::Hash { .. } | PartitionBy::Keyset { .. },
+            _,
+            _,
+        ) => Some((
             format!("`{followed}` is not cut by civil periods"),
             "leave `partition` out and wait for the whole step: depends_on: [STEP]",
         )),

@@ -32,6 +32,7 @@ mod node;
 mod optional_millis;
 mod params;
 mod partition_keys;
+mod placing_rules;
 mod problem;
 mod program;
 #[cfg(test)]

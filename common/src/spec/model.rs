@@ -331,6 +331,13 @@ pub enum PartitionBy {
         /// How many ranges.
         parts: u64,
     },
+    /// Ranges of a unique key, in the order in which the source compares it.
+    Keyset {
+        /// Its columns; none means the table's own key.
+        columns: Vec<String>,
+        /// Rows aimed at in a range.
+        max_rows: u64,
+    },
 }
 
 impl Partition {
@@ -339,7 +346,7 @@ impl Partition {
     pub fn cut_column(&self) -> Option<&str> {
         match self.by {
             PartitionBy::Calendar { .. } | PartitionBy::Integer { .. } => Some(&self.column),
-            PartitionBy::Hash { .. } => None,
+            PartitionBy::Hash { .. } | PartitionBy::Keyset { .. } => None,
         }
     }
 
@@ -348,7 +355,9 @@ impl Partition {
     pub fn zone(&self) -> &str {
         match &self.by {
             PartitionBy::Calendar { tz, .. } => tz,
-            PartitionBy::Integer { .. } | PartitionBy::Hash { .. } => "UTC",
+            PartitionBy::Integer { .. } | PartitionBy::Hash { .. } | PartitionBy::Keyset { .. } => {
+                "UTC"
+            }
         }
     }
 }

@@ -11,6 +11,10 @@ const FOLLOWING: &[&str] = &["follow"];
 const CALENDAR: &[&str] = &["calendar"];
 const INTEGER: &[&str] = &["integer"];
 const HASH: &[&str] = &["hash"];
+/// The rules by which the source itself places its rows.
+const PLACING: &[&str] = &["hash", "keyset"];
+/// The rules that aim at a number of rows.
+const BY_ROWS: &[&str] = &["integer", "keyset"];
 const ROWS_MAX: u64 = 1_000_000_000_000;
 const WHOLE_MAX: u64 = i64::MAX as u64;
 
@@ -36,10 +40,10 @@ pub(super) static PARTITION: Fields = Fields {
         Key::new(
             "columns",
             Shape::List(&PLACING_COLUMNS),
-            "The columns whose hash cuts the table; their values never change.",
+            "The columns whose hash cuts the table, or its unique key, by default its own; their values \
+             never change.",
         )
-        .required()
-        .only(HASH),
+        .only(PLACING),
         Key::new(
             "parts",
             Shape::Whole(2, HASH_PARTS_MAX),
@@ -66,7 +70,7 @@ pub(super) static PARTITION: Fields = Fields {
             Shape::Whole(1, ROWS_MAX),
             "Rows aimed at in a part when no width is given; 500000.",
         )
-        .only(INTEGER),
+        .only(BY_ROWS),
         Key::new(
             "nulls",
             Shape::Words(&NULLS),
@@ -94,7 +98,7 @@ static PARTITION_BY: [Word; 5] = [
     Word::new("calendar"),
     Word::new("integer"),
     Word::new("follow"),
-    Word::later("keyset", "cut by a time or by a whole number"),
+    Word::new("keyset"),
     Word::new("hash"),
 ];
 

@@ -9,6 +9,7 @@ use super::follow_rules::{check_cut, check_followed};
 use super::log_rules::check_log;
 use super::model::{Reprocess, RetryPolicy};
 use super::node::{Entry, Node, join, shortened};
+use super::placing_rules::check_placing;
 use super::problem::Problems;
 use super::program::check_program;
 use super::script_rules::check_statements;
@@ -41,6 +42,7 @@ pub(super) fn check_step(step: &Node, path: &str, problems: &mut Problems) {
             check_columns(step, path, problems);
             rules.relation(problems);
             check_bounds(step, path, problems);
+            check_placing(step, path, problems);
             rules.target(problems);
         }
         Some("incremental") => {
@@ -296,21 +298,6 @@ impl Rules<'_> {
 
     fn write_mode(&self, problems: &mut Problems) {
         let mode = self.node("write", "mode").and_then(word);
-        if let (Some("hash"), Some(WriteMode::ReplacePartition), Some(node)) = (
-            self.node("partition", "by").and_then(Node::as_text),
-            mode,
-            self.node("write", "mode"),
-        ) {
-            problems
-                .add(
-                    ErrorCode::SpecConflict,
-                    &self.path("write", "mode"),
-                    node.location,
-                    "only the source can tell which rows a part by hash holds, so none can be \
-                     replaced in the target",
-                )
-                .hint("use `mode: merge` or `mode: append`, or `strategy: swap`");
-        }
         match mode {
             Some(WriteMode::Append) => self.append(problems),
             Some(WriteMode::Merge) => self.merge(problems),

@@ -269,6 +269,13 @@ fn column_rules(from: &Node) -> Option<ColumnRules> {
     Some(rules)
 }
 
+fn columns(node: &Node) -> Option<Vec<String>> {
+    let items = node.items().iter();
+    items
+        .map(|node| node.as_text().map(str::to_owned))
+        .collect()
+}
+
 fn partition(node: &Node) -> Option<Partition> {
     let by = match node.get("by")?.as_text()? {
         "calendar" => PartitionBy::Calendar {
@@ -282,13 +289,12 @@ fn partition(node: &Node) -> Option<Partition> {
             max_rows: or(node.get("max_rows"), 500_000, whole)?,
         },
         "hash" => PartitionBy::Hash {
-            columns: node
-                .get("columns")?
-                .items()
-                .iter()
-                .map(|node| node.as_text().map(str::to_owned))
-                .collect::<Option<_>>()?,
+            columns: columns(node.get("columns")?)?,
             parts: whole(node.get("parts")?)?,
+        },
+        "keyset" => PartitionBy::Keyset {
+            columns: or(node.get("columns"), Vec::new(), columns)?,
+            max_rows: or(node.get("max_rows"), 500_000, whole)?,
         },
         _ => return None,
     };
@@ -296,12 +302,15 @@ fn partition(node: &Node) -> Option<Partition> {
         PartitionBy::Calendar { .. } | PartitionBy::Integer { .. } => {
             node.get("column")?.as_text()?.to_owned()
         }
-        PartitionBy::Hash { columns, .. } => columns.join(", "),
+        PartitionBy::Keyset { columns, .. } if columns.is_empty() => "its key".to_owned(),
+        PartitionBy::Hash { columns, .. } | PartitionBy::Keyset { columns, .. } => {
+            columns.join(", ")
+        }
     };
     // What is laid under another rule says nothing of this one.
     let nulls = match &by {
         PartitionBy::Calendar { .. } | PartitionBy::Integer { .. } => node.get("nulls"),
-        PartitionBy::Hash { .. } => None,
+        PartitionBy::Hash { .. } | PartitionBy::Keyset { .. } => None,
     };
     Some(Partition {
         column,

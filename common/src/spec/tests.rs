@@ -123,6 +123,10 @@ steps:
     from: {table: sessions}
     partition: {by: hash, columns: [device, started], parts: 16}
     write: {mode: append, resident: fail}
+  devices:
+    from: {table: devices}
+    partition: {by: keyset, columns: [maker, serial], max_rows: 100000}
+    write: {mode: append, resident: fail}
   shipments:
     from: {table: shipments}
   archive:
@@ -641,7 +645,6 @@ fn what_is_not_built_yet_is_refused_and_never_ignored() {
             "name: flights\nthrottle: {}\n",
             "throttle",
         ),
-        ("by: calendar", "by: keyset", "steps.flights.partition.by"),
         (
             "type: sqlite, path: flights.db",
             "type: mariadb",
@@ -659,7 +662,7 @@ fn what_is_not_built_yet_is_refused_and_never_ignored() {
 }
 
 #[test]
-fn what_a_hash_cannot_do_is_refused() {
+fn what_a_source_that_places_rows_cannot_do_is_refused() {
     let cut = "by: hash, columns: [carrier, flight], parts: 8";
     let by = |from: &str, to: &str| {
         let text = FLIGHTS.replace(
@@ -677,6 +680,15 @@ fn what_a_hash_cannot_do_is_refused() {
     for expected in bounds.iter().chain([&mode]) {
         assert!(found.contains(expected), "{found:?}");
     }
+    let found = by(cut, "by: keyset, max_rows: 5");
+    for expected in bounds.iter().chain([&mode]) {
+        assert!(found.contains(expected), "{found:?}");
+    }
+    let found = by("columns: [carrier, flight], ", "");
+    assert!(
+        found.contains(&"spec::missing_key steps.flights.partition.columns".to_owned()),
+        "{found:?}"
+    );
     let found = by("parts: 8", "parts: 1001");
     assert!(
         found.contains(&"spec::out_of_range steps.flights.partition.parts".to_owned()),

@@ -34,7 +34,7 @@ impl Load for Backfill {
         let has_width = match &self.partition.by {
             PartitionBy::Calendar { .. } => true,
             PartitionBy::Integer { width, .. } => width.is_some(),
-            PartitionBy::Hash { .. } => false,
+            PartitionBy::Hash { .. } | PartitionBy::Keyset { .. } => false,
         };
         Some(ProbeRequest {
             partition_column: self.partition.cut_column(),
@@ -125,6 +125,9 @@ impl Load for Backfill {
             } => format!("by about {max_rows} rows of {column}, {whole}"),
             PartitionBy::Hash { parts, .. } => {
                 format!("by a hash of {column}, which the source computes, in {parts} parts")
+            }
+            PartitionBy::Keyset { max_rows, .. } => {
+                format!("by about {max_rows} rows of {column}, in the source's order")
             }
         }
     }

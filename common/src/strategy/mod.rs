@@ -167,6 +167,9 @@ pub struct ProbeRequest<'a> {
 pub enum PlacingRequest<'a> {
     /// By a hash of these columns.
     Hash(&'a [String]),
+    /// By the unique key of these columns, cut at every so many rows; without columns by the table's
+    /// own key.
+    Keys(&'a [String], u64),
 }
 
 impl<'a> PlacingRequest<'a> {
@@ -176,6 +179,7 @@ impl<'a> PlacingRequest<'a> {
         match &partition.by {
             PartitionBy::Calendar { .. } | PartitionBy::Integer { .. } => None,
             PartitionBy::Hash { columns, .. } => Some(Self::Hash(columns)),
+            PartitionBy::Keyset { columns, max_rows } => Some(Self::Keys(columns, *max_rows)),
         }
     }
 }

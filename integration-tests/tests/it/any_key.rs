@@ -1,5 +1,6 @@
 //! Tables without a day or a number to cut by.
 
+use highwater_integration_tests::until;
 use serde_json::Value;
 
 use crate::site::{Engine, LIMIT, Side, Site, assert_exit, assert_says};
@@ -157,4 +158,184 @@ async fn what_cannot_be_hashed_is_refused_with_words() {
     let refused = site.finish(&["plan", "pipeline.yaml"]).await;
     assert!(!refused.status.success(), "{refused:?}");
     assert_says(&refused.stderr, "SQLite, which has no hash");
+}
+
+/// Keys that no code of ours could put into the database's order: a language's own, a key of two columns
+/// whose first one has few values, and uuids.
+const KEYED: &str = "
+    create collation if not exists by_language (provider = icu, locale = 'de');
+    create table words (lang text collate by_language, word text collate by_language, n int, primary key (lang, word));
+    insert into words select l, w || i, i from generate_series(1, 120) i, unnest(array['a', 'B', 'ä', 'Z', 'z', 'é', '-', ' ']) w, unnest(array['de', 'DE', 'Ö']) l;
+    create table users (id uuid primary key, n int);
+    insert into users select gen_random_uuid(), i from generate_series(1, 500) i;
+    create table slots (a int, b text, unique (a, b));
+    insert into slots select nullif(i % 10, 0), 'b' || i from generate_series(1, 200) i;
+    insert into slots values (3, null), (null, null), (null, null);
+    analyze";
+
+fn keyed(table: &str, partition: &str) -> String {
+    format!(
+        "steps:\n  {table}:\n    strategy: {{type: backfill}}\n    from: {{connection: source, table: \
+         {table}}}\n    to: {{connection: target, table: {table}}}\n    partition: {{{partition}}}\n    \
+         write: {{mode: append}}\n    retries: {{max_attempts: 3, initial: 10ms, max: 10ms}}\n"
+    )
+}
+
+/// Every row of a table as a text, sorted.
+async fn all(site: &Site, side: Side, table: &str) -> Vec<String> {
+    let mut rows = site
+        .texts(side, "t::text", &format!("from {table} t"))
+        .await;
+    rows.sort();
+    rows
+}
+
+#[tokio::test]
+async fn composite_text_keys_follow_the_database_collation() {
+    // GIVEN keys of a language's order, of two columns, of uuids, and one that may be NULL
+    let site = Site::empty(Engine::Postgres).await;
+    site.execute(Side::Source, KEYED).await;
+    for (table, partition, parts) in [
+        (
+            "words",
+            "by: keyset, columns: [lang, word], max_rows: 500",
+            6,
+        ),
+        ("users", "by: keyset, max_rows: 100", 5),
+        ("slots", "by: keyset, columns: [a, b], max_rows: 50", 5),
+    ] {
+        // WHEN each cuts its table, with a process that dies in between
+        site.write_pipeline(&keyed(table, partition));
+        let strike = "attempt::after_commit=1*off->1*return(abort)";
+        let died = site.start(strike).await.wait(LIMIT).await.unwrap();
+        assert!(!died.success(), "{table}");
+        assert_exit(&site.run().await, 0);
+        // THEN every row is there once, and each part holds what the database puts between its ends
+        let expected = all(&site, Side::Source, table).await;
+        assert_eq!(all(&site, Side::Target, table).await, expected, "{table}");
+        let ledger = format!(
+            "from highwater.task where state = 'C' and stream_id like '%/{table}/%' order by ordinal"
+        );
+        let rows = site.texts(Side::Target, "rows::text", &ledger).await;
+        assert_eq!(rows.len(), parts, "{table}: {rows:?}");
+        if table == "words" {
+            assert_eq!(rows, ["500", "500", "500", "500", "500", "380"]);
+        }
+        // AND another run has nothing to do, though rows came that move every cut
+        if table == "words" {
+            let more = "insert into words select 'de', 'A' || i, i from generate_series(1, 700) i";
+            site.execute(Side::Source, more).await;
+        }
+        assert_exit(&site.finish(&["run", "pipeline.yaml", "--new"]).await, 0);
+        assert_eq!(site.status().await["rows"], Value::from(0), "{table}");
+    }
+}
+
+#[tokio::test]
+async fn a_half_loaded_table_goes_on_at_the_keys_that_its_receipts_speak_of() {
+    // GIVEN a run that has failed with some of its parts committed
+    let site = Site::empty(Engine::Postgres).await;
+    site.execute(Side::Source, KEYED).await;
+    let made = "create table words (lang text, word text, n int check (n <> 77), primary key (lang, word))";
+    site.execute(Side::Target, made).await;
+    let cut = "by: keyset, columns: [lang, word], max_rows: 50";
+    site.write_pipeline(&keyed("words", cut));
+    assert_exit(&site.run().await, 3);
+    let before = site.numbers(Side::Target, ["count(*)"], "from words").await[0];
+    assert!(0 < before && before < 2_880, "{before}");
+    site.execute(
+        Side::Target,
+        "alter table words drop constraint words_n_check",
+    )
+    .await;
+    // WHEN rows come before, between and behind the cuts, and another run cuts anew, more coarsely
+    let more = "insert into words select l, 'mm' || i, i from generate_series(1, 40) i, unnest(array['', 'de', 'zz']) l";
+    site.execute(Side::Source, more).await;
+    site.write_pipeline(&keyed("words", &cut.replace("50", "300")));
+    assert_exit(&site.finish(&["run", "pipeline.yaml", "--new"]).await, 0);
+    // THEN what was there before is there once, and nothing twice
+    let twice = site
+        .numbers(
+            Side::Target,
+            ["count(*) - count(distinct (lang, word))"],
+            "from words",
+        )
+        .await[0];
+    assert_eq!(twice, 0);
+    let old = "from words where word not like 'mm%'";
+    let counted = site.numbers(Side::Target, ["count(*)"], old).await;
+    assert_eq!(counted, [2_880]);
+}
+
+#[tokio::test]
+async fn rows_inserted_while_cutting_are_loaded_once() {
+    // GIVEN a table that grows at both ends and in between once its cuts are found
+    let site = Site::empty(Engine::Postgres).await;
+    site.execute(Side::Source, KEYED).await;
+    site.write_pipeline(&keyed("words", "by: keyset, max_rows: 500"));
+    let mut run = site
+        .start("attempt::after_prepare=return(stall 3000)")
+        .await;
+    let more = "insert into words select l, w || i, i from generate_series(1, 40) i, unnest(array['', 'de', 'zz']) l, \
+                unnest(array['!', 'mm', 'zzz']) w";
+    until_kept(&site).await;
+    site.execute(Side::Source, more).await;
+    // WHEN it is loaded THEN they are there, each once
+    assert!(run.wait(LIMIT).await.unwrap().success());
+    let expected = all(&site, Side::Source, "words").await;
+    assert_eq!(expected.len(), 2_880 + 360);
+    assert_eq!(all(&site, Side::Target, "words").await, expected);
+}
+
+#[tokio::test]
+async fn what_is_no_key_is_refused_with_words() {
+    let site = Site::empty(Engine::Postgres).await;
+    let made = "create collation blind (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
+        create table odd (id int, f float8 unique, t text collate blind unique, n int);
+        create index on odd (n); create view seen as select * from odd";
+    site.execute(Side::Source, made).await;
+    for (table, partition, told) in [
+        ("odd", "by: keyset", "no primary key"),
+        (
+            "odd",
+            "by: keyset, columns: [n]",
+            "(n) is no unique key of it; its unique keys are (f), (t)",
+        ),
+        ("odd", "by: keyset, columns: [f]", "floating point"),
+        (
+            "odd",
+            "by: keyset, columns: [t]",
+            "takes different texts for equal",
+        ),
+        ("odd", "by: keyset, columns: [q]", "has no column q"),
+        ("seen", "by: keyset", "no primary key"),
+    ] {
+        site.write_pipeline(&keyed(table, partition));
+        let refused = site.finish(&["plan", "pipeline.yaml"]).await;
+        assert!(!refused.status.success(), "{partition}: {refused:?}");
+        assert_says(&refused.stderr, told);
+    }
+    let site = Site::empty(Engine::Sqlite).await;
+    site.execute(Side::Source, "create table odd (id text primary key)")
+        .await;
+    site.write_pipeline(&keyed("odd", "by: keyset"));
+    let refused = site.finish(&["plan", "pipeline.yaml"]).await;
+    assert!(!refused.status.success(), "{refused:?}");
+    assert_says(&refused.stderr, "by: hash");
+}
+
+/// Waits until the bounds of a plan are kept, which is before a row is read.
+async fn until_kept(site: &Site) {
+    until("bounds that are kept", LIMIT, async || {
+        let from = "from pg_class where oid = to_regclass('highwater.bound')";
+        let is_there = site.numbers(Side::Target, ["count(*)"], from).await == [1];
+        let kept = is_there
+            && site
+                .numbers(Side::Target, ["count(*)"], "from highwater.bound")
+                .await[0]
+                > 0;
+        Ok(kept.then_some(()))
+    })
+    .await
+    .unwrap();
 }

@@ -224,6 +224,7 @@ async fn a_run_waits_for_a_worker_that_can_run_it_and_says_so() {
             "full_refresh",
             "hash",
             "incremental",
+            "keyset",
             "noop",
             "postgres",
             "sql",

@@ -192,3 +192,65 @@ async fn a_leader_that_is_told_to_end_hands_over_at_once() {
         cluster.logs()
     );
 }
+
+/// Orders by a text, the bounds of which nobody but the source can order.
+const BY_NOTE: &str = "version: 1
+name: orders
+connections:
+  source: {type: postgres, url: \"${env:SOURCE_URL}\"}
+  target: {type: postgres, url: \"${env:TARGET_URL}\"}
+steps:
+  orders:
+    strategy: {type: backfill}
+    from: {connection: source, table: orders}
+    to: {connection: target, table: orders}
+    partition: {by: keyset, columns: [note], max_rows: 40}
+    write: {mode: append, key: [id]}
+    retries: {max_attempts: 8, initial: 100ms, max: 500ms}
+";
+
+#[tokio::test]
+async fn cut_bounds_are_frozen_across_a_leader_change() {
+    // GIVEN a table that is cut by a text key, in the midst of a run, and rows that move every cut
+    let options = ClusterOptions {
+        coordinators: 2,
+        session_ttl: Duration::from_secs(8),
+        ..ClusterOptions::default()
+    };
+    let mut cluster = Cluster::start(options).await.unwrap();
+    Orders { days: 60, rows: 40 }.load(&cluster).await.unwrap();
+    let mut source = cluster.source.connect("postgres").await.unwrap();
+    let unique = "create unique index on orders (note); analyze orders";
+    sqlx::raw_sql(unique).execute(&mut source).await.unwrap();
+    cluster.add_worker("w1", 2, SLOW).await.unwrap();
+    cluster.add_worker("w2", 2, SLOW).await.unwrap();
+    cluster.submit(BY_NOTE).await.unwrap();
+    cluster.until_done(6).await.unwrap();
+    let bounds = "select hashtextextended(string_agg(number || array_to_string(key_values, ''), ',' \
+                  order by number), 0) from highwater.bound";
+    let (before, count) = (
+        cluster.number(bounds).await.unwrap(),
+        cluster
+            .number("select count(*) from highwater.bound")
+            .await
+            .unwrap(),
+    );
+    assert_eq!(count, 59);
+    let more =
+        "insert into orders select 1000000 + i, now(), '!' || i from generate_series(1, 500) i";
+    sqlx::raw_sql(more).execute(&mut source).await.unwrap();
+    // WHEN the coordinator that leads is killed
+    let first = cluster.leader().await.unwrap();
+    cluster.coordinator(first).kill().unwrap();
+    cluster.next_leader(&[first]).await.unwrap();
+    // THEN the other one goes on with the same cuts, and every row that was there is loaded once
+    let run = cluster.until_ended(LIMIT).await.unwrap();
+    assert_eq!(run["status"], "success", "{run:#}\n{}", cluster.logs());
+    assert_eq!(cluster.number(bounds).await.unwrap(), before);
+    let query = "select id, placed, note from orders where id < 1000000 order by id";
+    let (ours, theirs) = cluster.digests(query).await.unwrap();
+    assert_eq!((ours.rows, &ours), (2_400, &theirs));
+    let ledger = cluster.ledger().await.unwrap();
+    // The last one is that of rows without a note.
+    assert_eq!((ledger.committed, ledger.others), (61, 0), "{ledger:?}");
+}

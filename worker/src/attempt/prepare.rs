@@ -40,6 +40,7 @@ pub(crate) async fn prepare_with(
         source_engine: context.source_engine(),
         key: load_order.key.clone(),
         twin: load_order.twin.clone(),
+        placing: load_order.cut_by.as_ref().and_then(|by| by.placing.clone()),
         partition_column: load_order
             .cut_by
             .as_ref()

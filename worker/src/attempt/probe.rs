@@ -3,6 +3,7 @@
 use highwater_common::assignment::{AttemptError, ErrorClass, FACTS_BYTES_MAX, Outcome};
 use highwater_common::error_code::ErrorCode;
 use highwater_common::facts::{Adopted, StepFacts};
+use highwater_common::id::ConnectionName;
 use highwater_common::plan::{carried, wants_twin};
 use highwater_common::strategy::{Load, PlacingRequest};
 use highwater_common::window::WindowFacts;
@@ -10,8 +11,17 @@ use highwater_runtime::failpoint;
 
 use super::left_out::count_outside_of_declared;
 use super::{AttemptContext, log_errand, malformed, window};
-use crate::connector::{PlacingProbe, SourceProbe, TargetProbe};
+use crate::connector::{KeyProbe, PlacingProbe, SourceProbe, TargetProbe};
 use crate::patience::{Call, answered};
+
+fn keeps_no_bounds(target: &ConnectionName) -> AttemptError {
+    let message = format!(
+        "a table that is cut `by: keyset` cannot be loaded into {target}: its kind of database keeps no \
+         bounds with its receipts yet; use `by: hash`, or cut by a time or by a whole number"
+    );
+    let code = ErrorCode::UnsupportedPartitionColumn;
+    AttemptError::new(ErrorClass::Permanent, code, message)
+}
 
 /// Finds out what the step's plan is made of, and tells it as JSON.
 pub(crate) async fn probe(
@@ -26,13 +36,29 @@ pub(crate) async fn probe(
     };
     let (triggers, exchange, window) = (asked.triggers, asked.exchange, asked.window);
     let (source, target) = (context.source()?, context.target()?);
+    let placing = match asked.placing {
+        None => None,
+        Some(PlacingRequest::Hash(columns)) => Some(PlacingProbe::Hash(columns.to_vec())),
+        Some(PlacingRequest::Keys(columns, max_rows)) => {
+            let bounds = target
+                .bounds()
+                .ok_or_else(|| keeps_no_bounds(&to.connection))?;
+            let stream = context.stream()?;
+            let kept = context
+                .of_target(Call::Ledger, bounds.kept(&stream))
+                .await?;
+            Some(PlacingProbe::Keys(KeyProbe {
+                columns: columns.to_vec(),
+                max_rows,
+                kept,
+            }))
+        }
+    };
     let asked = SourceProbe {
         relation: from.relation.clone(),
         columns: from.columns.clone(),
         partition_column: asked.partition_column.map(str::to_owned),
-        placing: asked.placing.map(|placing| match placing {
-            PlacingRequest::Hash(columns) => PlacingProbe::Hash(columns.to_vec()),
-        }),
+        placing,
         bounds_declared: asked.bounds_declared,
         defined: wants_twin(to, context.source_engine(), context.target_engine()),
     };

@@ -20,10 +20,10 @@ use highwater_common::spec::TableName;
 use tokio::sync::Semaphore;
 
 use super::{
-    ApplyTx, Builds, CheckTx, Checks, Claim, ClaimOutcome, Claimed, CloseRequest, CommitFailure,
-    ConnectorError, ExchangeTx, FenceReport, ForgetOutcome, ForgetRequest, GuardStep, Matched,
-    MergeTx, PrepareOutcome, PrepareRequest, ReplaceTx, RowFormat, RowStream, Rows, Shadows,
-    Stages, Target, TargetProbe, TargetTx, WriteRequest,
+    ApplyTx, Bounds, Builds, CheckTx, Checks, Claim, ClaimOutcome, Claimed, CloseRequest,
+    CommitFailure, ConnectorError, ExchangeTx, FenceReport, ForgetOutcome, ForgetRequest,
+    GuardStep, Matched, MergeTx, PrepareOutcome, PrepareRequest, ReplaceTx, RowFormat, RowStream,
+    Rows, Shadows, Stages, Target, TargetProbe, TargetTx, WriteRequest,
 };
 
 /// A call on a target, or on what its claims give.
@@ -277,6 +277,10 @@ impl Target for Faulty {
 
     fn stages(&self) -> Option<&dyn Stages> {
         self.inner.stages()
+    }
+
+    fn bounds(&self) -> Option<&dyn Bounds> {
+        self.inner.bounds()
     }
 
     fn shadows(&self) -> Option<&dyn Shadows> {

@@ -46,17 +46,18 @@ pub use open::{open_source, open_target};
 pub use postgres::SessionPool;
 pub use receipt_requests::{CloseRequest, ForgetOutcome, ForgetRequest, PlaceRequest};
 pub use requests::{
-    BuildRequest, Claim, FenceReport, GuardStep, HorizonRequest, LeftOutRequest, LogMark, Matched,
-    MergeBy, Merged, Next, PlacingProbe, PrepareOutcome, PrepareRequest, ReadRequest, SourceProbe,
-    StreamRequest, TargetProbe, WatermarkMove, WriteRequest,
+    BuildRequest, Claim, FenceReport, GuardStep, HorizonRequest, KeptBounds, KeyProbe,
+    LeftOutRequest, LogMark, Matched, MergeBy, Merged, Next, PlacingProbe, PrepareOutcome,
+    PrepareRequest, ReadRequest, SourceProbe, StreamRequest, TargetProbe, WatermarkMove,
+    WriteRequest,
 };
 pub use rows::{PlacedRows, RowBatch, RowFormat, RowStream, Rows, SliceRows, Value};
 pub use script::{BoundStatement, BoundValue, ScriptTx};
 pub use staging::{Pages, ReplaceTx, Snapshot, Snapshots, StageRequest, Stages};
 pub use surveys::{ServerAsFound, Stamping, Survey, SurveyRequest, Surveys, TABLES_MAX};
 pub use traits::{
-    Builds, ClaimOutcome, Claimed, CommitFailure, ExchangeTx, Horizons, MergeTx, Shadows, Source,
-    Target, TargetTx,
+    Bounds, Builds, ClaimOutcome, Claimed, CommitFailure, ExchangeTx, Horizons, MergeTx, Shadows,
+    Source, Target, TargetTx,
 };
 pub use transaction::{CommitOutcome, DataTx, GuardOutcome, Guarded, HeldClaim};
 pub use watermarks::Watermarks;

@@ -8,6 +8,7 @@ use highwater_common::cursor::{Cursor, CursorKind};
 use highwater_common::facts::{ColumnFacts, CursorForm, Engine, TableDefinition};
 use highwater_common::id::{AttemptNo, ClusterId, DocumentDigest, RunId, StepName, TaskId};
 use highwater_common::log::LogIdentity;
+use highwater_common::placing::{KeyBound, Placing, PlacingId};
 use highwater_common::range::{CursorRange, Slice};
 use highwater_common::spec::{
     ColumnRules, ExistingRows, HorizonRule, OnSchemaChange, Relation, Shrinking, TableName,
@@ -54,6 +55,28 @@ impl TargetProbe {
 pub enum PlacingProbe {
     /// By a hash of these columns.
     Hash(Vec<String>),
+    /// By a unique key.
+    Keys(KeyProbe),
+}
+
+/// How a source is to cut a table by a unique key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyProbe {
+    /// Its columns; none means the table's own key.
+    pub columns: Vec<String>,
+    /// Rows aimed at between two bounds.
+    pub max_rows: u64,
+    /// The bounds that the target's receipts of the stream speak of: the same rule keeps them.
+    pub kept: Vec<KeptBounds>,
+}
+
+/// The bounds of a rule that a target keeps with a stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeptBounds {
+    /// The rule.
+    pub rule: PlacingId,
+    /// The bounds, ascending.
+    pub bounds: Vec<KeyBound>,
 }
 
 impl PlacingProbe {
@@ -63,6 +86,7 @@ impl PlacingProbe {
     pub fn columns(&self) -> &[String] {
         match self {
             Self::Hash(columns) => columns,
+            Self::Keys(key) => &key.columns,
         }
     }
 }
@@ -162,6 +186,9 @@ pub struct PrepareRequest {
     pub on_schema_change: OnSchemaChange,
     /// Which stream the table is loaded by, and who takes it.
     pub stream: StreamRequest,
+    /// The rule by which the source places its rows: a target keeps its bounds with the stream, for
+    /// its receipts speak of them.
+    pub placing: Option<Placing>,
 }
 
 impl PrepareRequest {

@@ -6,7 +6,7 @@
 
 use highwater_common::cursor::{Cursor, CursorKind};
 use highwater_common::facts::CursorForm;
-use highwater_common::placing::Placing;
+use highwater_common::placing::{KeyBound, KeyPlacing, Placing};
 use highwater_common::range::Slice;
 use highwater_common::spec::{Relation, TableName};
 use sqlx::AssertSqlSafe;
@@ -175,7 +175,10 @@ impl Sql {
     /// The condition that a row meets which its source places in `slice`.
     #[must_use]
     pub fn placed(mut self, placing: &Placing, slice: &Slice) -> Self {
-        let Placing::Hash(hash) = placing;
+        let hash = match placing {
+            Placing::Hash(hash) => hash,
+            Placing::Keys(keys) => return self.keyed(keys, slice),
+        };
         let Slice::Range(range) = slice else {
             return self.text("false"); // every row has a hash
         };
@@ -195,6 +198,58 @@ impl Sql {
             true => self.text("true"),
             false => self,
         }
+    }
+
+    fn keyed(mut self, keys: &KeyPlacing, slice: &Slice) -> Self {
+        let Slice::Range(range) = slice else {
+            return self.text("not (").has_key(keys).text(")");
+        };
+        self = self.has_key(keys);
+        for (operator, at) in [(" >= ", range.start()), (" < ", range.end())] {
+            let Some(Cursor::Placed(_, number)) = at else {
+                continue;
+            };
+            self = self.text(" and ");
+            self = match keys.bound(number) {
+                Some(bound) => self.key_bound(keys, operator, bound),
+                // Whoever asks has made sure that there is one. No rows, or all of them, would be
+                // a wrong answer: the statement fails.
+                None => self.text("(select 1 / 0) = 1"),
+            };
+        }
+        self
+    }
+
+    /// That a row has a place in the order of a key: none of its columns is NULL.
+    #[must_use]
+    pub fn has_key(mut self, keys: &KeyPlacing) -> Self {
+        self = self.text("true");
+        for column in keys.columns.iter().filter(|column| column.nullable) {
+            self = self.text(" and ").name(&column.name).text(" is not null");
+        }
+        self
+    }
+
+    /// That a row's key stands so to a bound. The server compares, in the columns' own order.
+    #[must_use]
+    pub fn key_bound(
+        mut self,
+        keys: &KeyPlacing,
+        operator: &'static str,
+        bound: &KeyBound,
+    ) -> Self {
+        let names = keys.columns.iter().map(|column| column.name.as_str());
+        self = self
+            .text("(")
+            .names(names)
+            .text(")")
+            .text(operator)
+            .text("(");
+        for (at, (column, value)) in keys.columns.iter().zip(&bound.values).enumerate() {
+            self = if at > 0 { self.text(", ") } else { self };
+            self = self.literal(value).text("::").known_type(&column.type_name);
+        }
+        self.text(")")
     }
 
     /// A hash of columns, the same for as long as the server's version is: of what the types compare

@@ -26,8 +26,9 @@ use super::exchange_requests::{
 };
 use super::log::{ApplyTx, ChangeLog};
 use super::requests::{
-    BuildRequest, Claim, FenceReport, GuardStep, HorizonRequest, LeftOutRequest, Matched, Merged,
-    PrepareOutcome, PrepareRequest, ReadRequest, SourceProbe, TargetProbe, WriteRequest,
+    BuildRequest, Claim, FenceReport, GuardStep, HorizonRequest, KeptBounds, LeftOutRequest,
+    Matched, Merged, PrepareOutcome, PrepareRequest, ReadRequest, SourceProbe, TargetProbe,
+    WriteRequest,
 };
 use super::rows::{RowFormat, RowStream, Rows, SliceRows};
 use super::script::ScriptTx;
@@ -192,6 +193,12 @@ pub trait Target: Send + Sync {
         None
     }
 
+    /// The bounds that it keeps with its streams; `None` of a database that keeps none, into which no
+    /// table is loaded that is cut by a key.
+    fn bounds(&self) -> Option<&dyn Bounds> {
+        None
+    }
+
     /// How it loads a table beside the one that is read; `None` of a database where none can take
     /// the other's place.
     fn shadows(&self) -> Option<&dyn Shadows> {
@@ -219,6 +226,15 @@ pub trait Target: Send + Sync {
     ) -> Vec<RowFormat> {
         vec![RowFormat::Values]
     }
+}
+
+/// The bounds of keys that a target keeps with its streams: a receipt names them by numbers, which mean
+/// the same keys for as long as there is one. Prepare puts those of its plan there, in its own
+/// transaction; a key that a committed receipt of the stream ends at stays.
+#[async_trait]
+pub trait Bounds: Send + Sync {
+    /// Those of a stream that has committed receipts by their rule.
+    async fn kept(&self, stream: &str) -> Result<Vec<KeptBounds>, ConnectorError>;
 }
 
 /// What a table that was made for a stream gets once its rows are there: an index is built faster of

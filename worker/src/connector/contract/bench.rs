@@ -115,6 +115,7 @@ impl<F: TargetFixture> Bench<F> {
             columns: self.fixture.columns(),
             source_engine: self.fixture.source_engine(),
             key: vec!["id".to_owned()],
+            placing: None,
             partition_column: Some("pos".to_owned()),
             mode: WriteMode::ReplacePartition,
             triggers: Triggers::Fire,

@@ -30,6 +30,7 @@ pub(super) fn replacing<F: TargetFixture>(bench: &Bench<F>) -> WriteRequest {
 pub(super) async fn prepare<F: TargetFixture>(bench: &Bench<F>) {
     let mut request = PrepareRequest {
         mode: WriteMode::ReplaceTable,
+        placing: None,
         partition_column: None,
         ..bench.prepare_request()
     };

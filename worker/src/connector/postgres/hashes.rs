@@ -10,10 +10,11 @@ use sqlx::PgConnection;
 
 use super::catalog::{Table, unknown_column};
 use super::errors::{classify, is_state, permanent};
+use super::keysets::still_ordered;
 use super::probe::Probe;
 use super::session::Endpoint;
 use crate::connector::sql_text::{Dialect, Sql};
-use crate::connector::{ConnectorError, SourceProbe};
+use crate::connector::{ConnectorError, PlacedRows, SourceProbe};
 
 /// The first version that hashes any row with 64 bits.
 const SERVER_MIN: u32 = 14;
@@ -106,9 +107,14 @@ pub(super) async fn still_placed(
     endpoint: &Endpoint,
     relation: &Relation,
     table: &Table,
-    placing: &Placing,
+    of: &PlacedRows,
 ) -> Result<(), ConnectorError> {
-    let Placing::Hash(planned) = placing;
+    let planned = match &of.placing {
+        Placing::Hash(planned) => planned,
+        Placing::Keys(keys) => {
+            return still_ordered(conn, endpoint, relation, table, (keys, &of.slice)).await;
+        }
+    };
     check_stable(conn, endpoint, relation, table.oid, &planned.columns).await?;
     let now = HashPlacing {
         columns: planned.columns.clone(),

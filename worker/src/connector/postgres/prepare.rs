@@ -4,12 +4,14 @@
 use highwater_common::coverage::Coverage;
 use highwater_common::cursor::CursorKind;
 use highwater_common::facts::{ColumnFacts, ColumnKind, Engine};
+use highwater_common::placing::Placing;
 use highwater_common::plan::{self, Destination, Rows, TableCompat, Writing};
 use highwater_common::spec::TableName;
 use sqlx::{Connection, Executor, PgConnection};
 
 use super::catalog::{Table, find_table, is_indexed, qualified_or_new};
 use super::created::created_type;
+use super::cuts;
 use super::errors::{classify, permanent, stumble};
 use super::ledger::read_fingerprint;
 use super::receipts;
@@ -75,6 +77,9 @@ pub(super) async fn prepare(
             (warnings, coverage)
         }
     };
+    if let Some(Placing::Keys(keys)) = &request.placing {
+        cuts::keep(&mut conn, endpoint, name, keys).await?;
+    }
     let table = match found {
         Some(table) => Some(table),
         None => find_table(&mut conn, &request.table)

@@ -143,7 +143,7 @@ impl Source for PostgresSource {
             let failed = |error| classify(&self.endpoint, &format!("read {relation}"), error);
             set_path(&mut conn, Path::Catalog).await.map_err(failed)?;
             let table = source_table(&mut conn, &self.endpoint, table).await?;
-            still_placed(&mut conn, &self.endpoint, &relation, &table, &of.placing).await?;
+            still_placed(&mut conn, &self.endpoint, &relation, &table, of).await?;
             set_path(&mut conn, path).await.map_err(failed)?;
         }
         let order = copy_order(&self.endpoint, request, &relation, Pages::ALL);

@@ -25,6 +25,7 @@ use fencing::take_over;
 use super::catalog::{find_table, qualified};
 use super::claim::claim;
 use super::connect::Urls;
+use super::cuts;
 use super::errors::{classify, is_missing_relation, permanent, stumble};
 use super::ledger::{self, uuid};
 use super::other_sessions::{end_idle_claims, set_lock_timeout};
@@ -37,9 +38,9 @@ use super::triggers::check_right;
 use super::watermark;
 use crate::connector::sql_text::{Dialect, Sql};
 use crate::connector::{
-    Builds, Checks, Claim, ClaimOutcome, CloseRequest, ConnectorError, FenceReport, ForgetOutcome,
-    ForgetRequest, LogPosition, PlaceRequest, PrepareOutcome, PrepareRequest, RowFormat, Shadows,
-    Stages, Target, TargetProbe, Watermarks,
+    Bounds, Builds, Checks, Claim, ClaimOutcome, CloseRequest, ConnectorError, FenceReport,
+    ForgetOutcome, ForgetRequest, KeptBounds, LogPosition, PlaceRequest, PrepareOutcome,
+    PrepareRequest, RowFormat, Shadows, Stages, Target, TargetProbe, Watermarks,
 };
 use crate::supervisor::Supervisor;
 
@@ -102,6 +103,16 @@ impl fmt::Debug for PostgresTarget {
         f.debug_struct("PostgresTarget")
             .field("endpoint", &self.endpoint)
             .finish()
+    }
+}
+
+#[async_trait]
+impl Bounds for PostgresTarget {
+    async fn kept(&self, stream: &str) -> Result<Vec<KeptBounds>, ConnectorError> {
+        let mut conn = self.endpoint.open(SessionRole::Target).await?;
+        let kept = cuts::kept(&mut conn, &self.endpoint, stream).await;
+        conn.close().await.ok();
+        kept
     }
 }
 
@@ -406,6 +417,10 @@ impl Target for PostgresTarget {
     }
 
     fn builds(&self) -> Option<&dyn Builds> {
+        Some(self)
+    }
+
+    fn bounds(&self) -> Option<&dyn Bounds> {
         Some(self)
     }
 

@@ -344,6 +344,7 @@ fn prepare_request(columns: Vec<ColumnFacts>) -> PrepareRequest {
         columns,
         source_engine: Engine::Postgres,
         key: vec!["id".into()],
+        placing: None,
         partition_column: Some("id".into()),
         mode: WriteMode::ReplacePartition,
         triggers: Triggers::Fire,

@@ -42,9 +42,15 @@ impl Probing<'_> {
         .fetch_one(&mut *conn)
         .await
         .map_err(self.place.failed("read the size of the file"))?;
-        if let Some(PlacingProbe::Hash(_)) = &self.probe.placing {
+        if let Some(placing) = &self.probe.placing {
+            let what = match placing {
+                PlacingProbe::Hash(_) => "which has no hash",
+                PlacingProbe::Keys(_) => {
+                    "whose columns may hold values of any type, so that no text of a key is one to cut at"
+                }
+            };
             let message = format!(
-                "{} is a table of SQLite, which has no hash; cut it by a time or by a whole number, \
+                "{} is a table of SQLite, {what}; cut it by a time or by a whole number, \
                  such as its rowid",
                 self.probe.relation
             );

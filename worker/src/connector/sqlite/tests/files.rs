@@ -59,6 +59,7 @@ fn prepare(file: &File) -> PrepareRequest {
         columns: file.columns(),
         source_engine: Engine::Sqlite,
         key: vec!["id".to_owned()],
+        placing: None,
         partition_column: Some("pos".to_owned()),
         mode: WriteMode::ReplacePartition,
         triggers: Triggers::Fire,
@@ -643,6 +644,7 @@ async fn indexes_of_tables_whose_names_run_together_have_names_of_their_own() {
         table: table(name),
         columns: vec![column(column_name, "date", ColumnKind::Text, true)],
         key: Vec::new(),
+        placing: None,
         partition_column: Some(column_name.to_owned()),
         ..prepare(&file)
     };

@@ -55,6 +55,7 @@ pub(super) async fn load(
             columns: columns.to_vec(),
             source_engine: source,
             key: Vec::new(),
+            placing: None,
             partition_column: Some(partition_column.clone()),
             mode: WriteMode::ReplacePartition,
             triggers: Triggers::Fire,
