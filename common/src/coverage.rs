@@ -145,10 +145,11 @@ impl Coverage {
     /// Whether something is covered that positions of `kind` do not tell.
     #[must_use]
     pub fn has_others(&self, kind: CursorKind) -> bool {
-        let is_placed = |kind: &CursorKind| matches!(kind, CursorKind::Placed(_));
+        let is_other_rule =
+            |other: &CursorKind| *other != kind && matches!(other, CursorKind::Placed(_));
         let mut some = self.kinds.iter().filter(|(_, spans)| !spans.is_empty());
-        if !is_placed(&kind) {
-            return some.any(|(other, _)| is_placed(other) || self.spans(kind).is_empty());
+        if !matches!(kind, CursorKind::Placed(rule) if rule.places_null()) {
+            return some.any(|(other, _)| is_other_rule(other) || self.spans(kind).is_empty());
         }
         // Rows without a position of another rule have one of this rule: whether they are covered
         // goes with all others.

@@ -95,7 +95,11 @@ impl Placing {
         let text = text.expect("it is made of names and numbers");
         let digest = DocumentDigest::of(&text);
         let bytes = digest.as_bytes().iter().take(8);
-        PlacingId(bytes.fold(0, |number, byte| (number << 8) | u64::from(*byte)))
+        let number = bytes.fold(0, |number, byte| (number << 8) | u64::from(*byte));
+        PlacingId(match self {
+            Self::Hash(_) => number & !1,
+            Self::Keys(_) => number | 1,
+        })
     }
 }
 
@@ -103,6 +107,15 @@ impl Placing {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct PlacingId(u64);
+
+impl PlacingId {
+    /// Whether its rule places the rows without a value, too, as a hash does; in the order of a key
+    /// they have no place. Its last bit tells.
+    #[must_use]
+    pub const fn places_null(self) -> bool {
+        self.0 & 1 == 0
+    }
+}
 
 impl fmt::Display for PlacingId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

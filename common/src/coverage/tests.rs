@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::placing::PlacingId;
 use crate::watermark::Watermark;
 
 fn range() -> impl Strategy<Value = CursorRange> {
@@ -131,7 +132,7 @@ fn neighbours_become_one_range() {
 
 #[test]
 fn rows_without_a_position_keep_a_rule_from_taking_over_from_another() {
-    let kind = CursorKind::Placed("00000000000000a1".parse().expect("an id"));
+    let kind = CursorKind::Placed("00000000000000a2".parse().expect("an id"));
     let whole = |null| Coverage::of(&[CursorRange::ALL], null);
     // all but the NULL rows, or these alone, or both
     assert!(whole(false).has_others(kind));
@@ -146,4 +147,31 @@ fn rows_without_a_position_keep_a_rule_from_taking_over_from_another() {
     let some = Coverage::of(&[placed], false);
     assert!(!some.has_others(kind) && some.has_others(CursorKind::Integer));
     assert!(Coverage::of(&[placed], true).has_others(kind));
+}
+
+#[test]
+fn a_key_has_no_place_for_rows_without_one() {
+    // GIVEN the order of a key WHEN all of it is covered THEN the rows without a key may be missing,
+    // and when one part is missing, these may be there
+    let id: PlacingId = "00000000000000a1".parse().expect("an id");
+    let kind = CursorKind::Placed(id);
+    let upper = CursorRange::new(Some(Cursor::Placed(id, 1)), None).expect("a range");
+    for (covered, null) in [
+        (CursorRange::ALL, false),
+        (CursorRange::ALL, true),
+        (upper, true),
+    ] {
+        let covered = Coverage::of(&[covered], null);
+        assert!(!covered.has_others(kind), "{covered:?}");
+        assert_eq!(covered.contains(kind, &Slice::Null), null);
+    }
+    assert!(!Coverage::of(&[], true).has_others(kind));
+    // but what another rule or a column has placed tells nothing of it
+    for other in ["00000000000000a2", "00000000000000b1"] {
+        let other: PlacingId = other.parse().expect("an id");
+        let placed = CursorRange::new(None, Some(Cursor::Placed(other, 7))).expect("a range");
+        assert!(Coverage::of(&[placed], false).has_others(kind));
+    }
+    let numbers = CursorRange::new(None, Some(Cursor::Integer(7))).expect("a range");
+    assert!(Coverage::of(&[numbers], false).has_others(kind));
 }

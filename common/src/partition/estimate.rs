@@ -3,6 +3,7 @@
 
 use crate::cursor::Cursor;
 use crate::facts::PartitionFacts;
+use crate::placing::{KeyPlacing, Placing};
 use crate::range::CursorRange;
 
 /// A whole table in the unit of [`share_below`].
@@ -12,9 +13,28 @@ const WHOLE: i128 = 1_000_000_000;
 /// without one.
 #[must_use]
 pub fn rows_in(facts: &PartitionFacts, rows: u64, range: &CursorRange) -> u64 {
+    if let Some(Placing::Keys(keys)) = &facts.placing {
+        return rows_between(keys, rows, range);
+    }
     let low = range.start().map_or(i128::MIN, number);
     let end = range.end().map_or(i128::MAX, number);
     rows_within(facts, rows, low, end)
+}
+
+/// Between two bounds of a key lie about equally many rows.
+fn rows_between(keys: &KeyPlacing, rows: u64, range: &CursorRange) -> u64 {
+    let before = |at: Cursor| {
+        keys.bounds
+            .partition_point(|bound| i128::from(bound.number) < number(at))
+    };
+    let all = keys.bounds.len().saturating_add(1);
+    let first = range
+        .start()
+        .map_or(0, |start| before(start).saturating_add(1));
+    let behind = range.end().map_or(all, |end| before(end).saturating_add(1));
+    let parts = behind.saturating_sub(first) as u128;
+    let share = u128::from(rows).saturating_mul(parts).div_ceil(all as u128);
+    u64::try_from(share).unwrap_or(rows)
 }
 
 /// Like [`rows_in`], for `[low, end)` in the column's own unit.

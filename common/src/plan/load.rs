@@ -1,9 +1,8 @@
 //! The plan of a step that moves rows: settled once, expanded by ordinal.
 
-use serde::Serialize;
-
 use super::columns::{settle_columns, settle_key};
 use super::cut::{settle_generator, settle_range};
+use super::digest::{cut_digest, digest};
 use super::partitions::{Partitions, cut_by_coverage};
 use super::position_forms::{arrival, check_form, target_form};
 use super::problem::{PlanProblem, Problems};
@@ -201,7 +200,7 @@ fn plan_cut(
         checks: Vec::new(),
         counted: Vec::new(),
         chunk: chunk(step, column),
-        cut: digest(&(&partitioning, &covered)),
+        cut: cut_digest(&partitioning, &covered, column),
         target_fingerprint: facts.target.fingerprint.clone(),
         shadow: None,
         staging: None,
@@ -483,15 +482,4 @@ fn notes(
         });
     }
     notes
-}
-
-/// The plan covers its facts by their digest: the facts themselves are stored beside it.
-#[expect(
-    clippy::expect_used,
-    reason = "names, numbers and lists always have a JSON form, whatever they say"
-)]
-pub(crate) fn digest(of: &impl Serialize) -> DocumentDigest {
-    let text = serde_json::to_vec(of)
-        .expect("it is made of names, numbers and lists, which JSON can hold");
-    DocumentDigest::of(&text)
 }

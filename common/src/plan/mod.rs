@@ -9,6 +9,7 @@ mod checks;
 mod columns;
 mod cut;
 mod dependants;
+mod digest;
 mod load;
 mod partitions;
 mod phase;
@@ -29,8 +30,9 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 pub use self::dependants::{check_dependants, goes_along};
+pub(crate) use self::digest::digest;
+pub(crate) use self::load::plan_range;
 pub use self::load::{LoadPlan, plan_load, stream_id, unindexed_target};
-pub(crate) use self::load::{digest, plan_range};
 pub use self::partitions::Partitions;
 pub use self::phase::{Phase, PhaseKind, Tasks};
 pub use self::problem::PlanProblem;

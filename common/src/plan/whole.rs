@@ -1,7 +1,8 @@
 //! The plan of a step that moves a whole table, which nothing cuts.
 
 use super::columns::{Moving, settle_columns, settle_key};
-use super::load::{digest, hidden_rows, stream_id};
+use super::digest::digest;
+use super::load::{hidden_rows, stream_id};
 use super::phase::{Phase, PhaseKind};
 use super::problem::{PlanProblem, Problems};
 use super::step::StepPlan;

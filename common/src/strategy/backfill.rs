@@ -8,7 +8,7 @@ use crate::facts::StepFacts;
 use crate::left_out::{LeftOut, Taken, declared_range, judge};
 use crate::plan::{LoadPlan, Phase, PhaseKind, PlanProblem, Problems, StepPlan, Tasks, plan_load};
 use crate::range::CursorRange;
-use crate::spec::{Backfill, HorizonRule, PartitionBy};
+use crate::spec::{Backfill, HorizonRule, PartitionBy, Reprocess};
 
 impl Load for Backfill {
     fn name(&self) -> &'static str {
@@ -38,7 +38,7 @@ impl Load for Backfill {
         };
         Some(ProbeRequest {
             partition_column: self.partition.cut_column(),
-            placing: PlacingRequest::of(&self.partition),
+            placing: PlacingRequest::of(&self.partition, self.reprocess == Reprocess::Missing),
             bounds_declared: self.start.is_some()
                 && self.end.is_some()
                 && !self.ends_now()

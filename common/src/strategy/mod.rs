@@ -167,19 +167,30 @@ pub struct ProbeRequest<'a> {
 pub enum PlacingRequest<'a> {
     /// By a hash of these columns.
     Hash(&'a [String]),
-    /// By the unique key of these columns, cut at every so many rows; without columns by the table's
-    /// own key.
-    Keys(&'a [String], u64),
+    /// By a unique key.
+    Keys {
+        /// Its columns; none means the table's own key.
+        columns: &'a [String],
+        /// Rows aimed at between two bounds.
+        max_rows: u64,
+        /// Whether what earlier runs have committed is left out: then their bounds stay.
+        goes_on: bool,
+    },
 }
 
 impl<'a> PlacingRequest<'a> {
-    /// What a way to cut a table asks of its source.
+    /// What a way to cut a table asks of its source, for a step that `goes_on` where earlier runs
+    /// have ended, or loads everything again.
     #[must_use]
-    pub fn of(partition: &'a Partition) -> Option<Self> {
+    pub fn of(partition: &'a Partition, goes_on: bool) -> Option<Self> {
         match &partition.by {
             PartitionBy::Calendar { .. } | PartitionBy::Integer { .. } => None,
             PartitionBy::Hash { columns, .. } => Some(Self::Hash(columns)),
-            PartitionBy::Keyset { columns, max_rows } => Some(Self::Keys(columns, *max_rows)),
+            PartitionBy::Keyset { columns, max_rows } => Some(Self::Keys {
+                columns,
+                max_rows: *max_rows,
+                goes_on,
+            }),
         }
     }
 }

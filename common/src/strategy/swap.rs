@@ -41,7 +41,7 @@ impl Load for Swap {
     fn probe(&self) -> Option<ProbeRequest<'_>> {
         Some(ProbeRequest {
             partition_column: self.partition.as_ref().and_then(Partition::cut_column),
-            placing: self.partition.as_ref().and_then(PlacingRequest::of),
+            placing: (self.partition.as_ref()).and_then(|by| PlacingRequest::of(by, false)),
             bounds_declared: false,
             triggers: self.write.triggers,
             exchange: true,

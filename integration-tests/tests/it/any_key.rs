@@ -339,3 +339,109 @@ async fn until_kept(site: &Site) {
     .await
     .unwrap();
 }
+
+#[tokio::test]
+async fn a_key_of_numbers_is_cut_in_the_order_of_the_numbers() {
+    // GIVEN numbers, whose texts have another order, in no order at all
+    let site = Site::empty(Engine::Postgres).await;
+    let made = "create table lines (number int, line int, primary key (number, line));
+        insert into lines select i, i % 3 from generate_series(1, 1000) i order by random()";
+    site.execute(Side::Source, made).await;
+    // WHEN they are cut by their key
+    site.write_pipeline(&keyed("lines", "by: keyset, max_rows: 441"));
+    assert_exit(&site.run().await, 0);
+    // THEN each part has as many rows as were aimed at
+    let ledger = "from highwater.task where state = 'C' order by ordinal";
+    let rows = site.texts(Side::Target, "rows::text", ledger).await;
+    assert_eq!(rows, ["441", "441", "118"]);
+    let bounds = "from highwater.bound order by number";
+    let bounds = site
+        .texts(Side::Target, "array_to_string(key_values, ' ')", bounds)
+        .await;
+    assert_eq!(bounds, ["442 1", "883 1"]);
+}
+
+#[tokio::test]
+async fn rows_without_a_key_are_loaded_once_whatever_failed_before() {
+    let site = Site::empty(Engine::Postgres).await;
+    site.execute(Side::Source, KEYED).await;
+    // GIVEN a table of one part and one of several, with rows that have no key
+    for (max_rows, fails, exit) in [
+        // WHEN these rows fail, or others, or nothing does
+        (50, "check (a is not null)", 3),
+        (50, "check (b is distinct from 'b17')", 3),
+        (500, "check (a is not null)", 3),
+        (500, "check (b is distinct from 'b17')", 3),
+        (500, "check (true)", 0),
+    ] {
+        let made = format!(
+            "drop table if exists slots; drop schema if exists highwater cascade; create table slots (a \
+             int, b text, constraint holds {fails})"
+        );
+        site.execute(Side::Target, &made).await;
+        let cut = format!("by: keyset, columns: [a, b], max_rows: {max_rows}");
+        site.write_pipeline(&keyed("slots", &cut));
+        let first = site.finish(&["run", "pipeline.yaml", "--new"]).await;
+        assert_exit(&first, exit);
+        let mended = "alter table slots drop constraint holds";
+        site.execute(Side::Target, mended).await;
+        // THEN another run loads what is missing, once, and a third one has nothing to do
+        assert_exit(&site.finish(&["run", "pipeline.yaml", "--new"]).await, 0);
+        let of = "from slots";
+        let there = site.numbers(Side::Target, ["count(*)"], of).await;
+        let expected = site.numbers(Side::Source, ["count(*)"], of).await;
+        assert_eq!(there, expected, "{max_rows} {fails}");
+        assert_exit(&site.finish(&["run", "pipeline.yaml", "--new"]).await, 0);
+        assert_eq!(
+            site.status().await["rows"],
+            Value::from(0),
+            "{max_rows} {fails}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn receipts_whose_keys_are_gone_are_refused() {
+    // GIVEN a table that is loaded by its key
+    let site = Site::empty(Engine::Postgres).await;
+    site.execute(Side::Source, KEYED).await;
+    site.write_pipeline(&keyed("users", "by: keyset, max_rows: 100"));
+    assert_exit(&site.run().await, 0);
+    // WHEN the keys that its receipts end at are lost THEN no run cuts at others in their place
+    site.execute(Side::Target, "delete from highwater.bound where number = 2")
+        .await;
+    let refused = site.finish(&["run", "pipeline.yaml", "--new"]).await;
+    assert_exit(&refused, 7);
+    assert_says(&refused.stderr, "highwater.bound");
+}
+
+#[tokio::test]
+async fn a_table_that_is_swapped_is_cut_anew_each_time() {
+    // GIVEN a table that was swapped in parts by its key
+    let site = Site::empty(Engine::Postgres).await;
+    site.execute(Side::Source, KEYED).await;
+    let swap = |max_rows| {
+        format!(
+            "steps:\n  users:\n    strategy: {{type: swap}}\n    from: {{connection: source, table: \
+             users}}\n    to: {{connection: target, table: users}}\n    partition: {{by: keyset, \
+             max_rows: {max_rows}}}\n"
+        )
+    };
+    site.write_pipeline(&swap(100));
+    assert_exit(&site.run().await, 0);
+    // WHEN it is again, in more parts THEN these are new ones, and the table is the source's
+    site.execute(Side::Source, "delete from users where n % 2 = 0")
+        .await;
+    site.write_pipeline(&swap(10));
+    assert_exit(&site.finish(&["run", "pipeline.yaml", "--new"]).await, 0);
+    let expected = all(&site, Side::Source, "users").await;
+    assert_eq!(all(&site, Side::Target, "users").await, expected);
+    let bounds = site
+        .numbers(
+            Side::Target,
+            ["count(*)", "max(number)"],
+            "from highwater.bound",
+        )
+        .await;
+    assert_eq!(bounds, [24, 24]);
+}

@@ -39,7 +39,11 @@ pub(crate) async fn probe(
     let placing = match asked.placing {
         None => None,
         Some(PlacingRequest::Hash(columns)) => Some(PlacingProbe::Hash(columns.to_vec())),
-        Some(PlacingRequest::Keys(columns, max_rows)) => {
+        Some(PlacingRequest::Keys {
+            columns,
+            max_rows,
+            goes_on,
+        }) => {
             let bounds = target
                 .bounds()
                 .ok_or_else(|| keeps_no_bounds(&to.connection))?;
@@ -51,6 +55,7 @@ pub(crate) async fn probe(
                 columns: columns.to_vec(),
                 max_rows,
                 kept,
+                goes_on,
             }))
         }
     };

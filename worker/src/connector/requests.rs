@@ -66,8 +66,10 @@ pub struct KeyProbe {
     pub columns: Vec<String>,
     /// Rows aimed at between two bounds.
     pub max_rows: u64,
-    /// The bounds that the target's receipts of the stream speak of: the same rule keeps them.
+    /// The bounds that the target's receipts of the stream speak of.
     pub kept: Vec<KeptBounds>,
+    /// Whether a plan by the same rule has these bounds, too; otherwise all of its own are new.
+    pub goes_on: bool,
 }
 
 /// The bounds of a rule that a target keeps with a stream.

@@ -245,9 +245,10 @@ impl Sql {
             .text(")")
             .text(operator)
             .text("(");
-        for (at, (column, value)) in keys.columns.iter().zip(&bound.values).enumerate() {
+        // A literal without a type takes that of the column, and its collation with it.
+        for (at, value) in bound.values.iter().enumerate() {
             self = if at > 0 { self.text(", ") } else { self };
-            self = self.literal(value).text("::").known_type(&column.type_name);
+            self = self.literal(value);
         }
         self.text(")")
     }

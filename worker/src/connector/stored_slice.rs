@@ -168,9 +168,10 @@ pub(in crate::connector) fn covering(
     other: Option<Slice>,
     null: bool,
 ) -> Coverage {
-    // Of rows that a source places by a rule of its own those without a value have a place, too: where
-    // all of its parts are there, nothing is left.
-    let is_placed = matches!(merger.kind, CursorKind::Placed(_)) && !merger.has_whole;
+    // A hash has a place for the rows without a value, too: where all of its parts are there, nothing
+    // is left.
+    let is_placed =
+        matches!(merger.kind, CursorKind::Placed(rule) if rule.places_null()) && !merger.has_whole;
     let own = merger.finish();
     let mut coverage = Coverage::of(&own, null || (is_placed && own == [CursorRange::ALL]));
     if own.is_empty() {

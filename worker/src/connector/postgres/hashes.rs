@@ -170,7 +170,7 @@ async fn check_stable(
 }
 
 /// Within a version, a hash does not change.
-fn server(conn: &PgConnection) -> u32 {
+pub(super) fn server(conn: &PgConnection) -> u32 {
     conn.server_version_num().unwrap_or(0) / 10_000
 }
 

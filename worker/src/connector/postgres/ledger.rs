@@ -79,12 +79,6 @@ create table if not exists highwater.stream (
     plan bytea,
     taken_at timestamptz not null default now(),
     resync boolean not null default false);
-create table if not exists highwater.bound (
-    stream_id text not null,
-    rule text not null,
-    number bigint not null,
-    key_values text[] not null,
-    primary key (stream_id, rule, number));
 alter table highwater.stream add column if not exists resync boolean not null default false;
 create table if not exists highwater.watermark (
     stream_id text primary key,
@@ -178,8 +172,7 @@ pub(super) async fn make_tables(
             .map_err(failed)?;
     }
     let (whole, knows_kinds): (bool, bool) = sqlx::query_as(
-        "select to_regclass('highwater.meta') is not null and \
-         to_regclass('highwater.bound') is not null and (select count(*) from pg_attribute \
+        "select to_regclass('highwater.meta') is not null and (select count(*) from pg_attribute \
          where (attrelid, attname) in ((to_regclass('highwater.watermark'), 'live_since'), \
          (to_regclass('highwater.stream'), 'resync'))) = 2, exists (select from pg_constraint \
          where conrelid = to_regclass('highwater.task') and conname = 'task_slice_kind')",

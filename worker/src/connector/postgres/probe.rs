@@ -109,7 +109,7 @@ pub(super) async fn probe_source(
     };
     let partition = match (&asked.placing, &asked.partition_column) {
         (Some(PlacingProbe::Hash(columns)), _) => Some(probe.hashed(asked, &table, columns).await?),
-        (Some(PlacingProbe::Keys(key)), _) => Some(probe.keyed(asked, &table, key).await?),
+        (Some(PlacingProbe::Keys(key)), _) => Some(probe.keyed(asked, &table, (key, rows)).await?),
         (None, Some(column)) => Some(probe.partition(asked, &table, column, rows).await?),
         (None, None) => None,
     };
