@@ -10,11 +10,10 @@ use sqlx::PgConnection;
 
 use super::catalog::{Table, unknown_column};
 use super::errors::{classify, is_state, permanent};
-use super::keysets::still_ordered;
 use super::probe::Probe;
 use super::session::Endpoint;
 use crate::connector::sql_text::{Dialect, Sql};
-use crate::connector::{ConnectorError, PlacedRows, SourceProbe};
+use crate::connector::{ConnectorError, SourceProbe};
 
 /// The first version that hashes any row with 64 bits.
 const SERVER_MIN: u32 = 14;
@@ -100,21 +99,15 @@ impl Probe<'_> {
     }
 }
 
-/// Makes sure that the server still places rows as it did when the run was planned: slices of two
+/// Makes sure that the server still hashes rows as it did when the run was planned: slices of two
 /// hashes would take some rows twice, and others not at all.
-pub(super) async fn still_placed(
+pub(super) async fn still_hashed(
     conn: &mut PgConnection,
     endpoint: &Endpoint,
     relation: &Relation,
     table: &Table,
-    of: &PlacedRows,
+    planned: &HashPlacing,
 ) -> Result<(), ConnectorError> {
-    let planned = match &of.placing {
-        Placing::Hash(planned) => planned,
-        Placing::Keys(keys) => {
-            return still_ordered(conn, endpoint, relation, table, (keys, &of.slice)).await;
-        }
-    };
     check_stable(conn, endpoint, relation, table.oid, &planned.columns).await?;
     let now = HashPlacing {
         columns: planned.columns.clone(),

@@ -10,6 +10,7 @@ use highwater_common::error_code::ErrorCode;
 use highwater_common::facts::{ColumnFacts, TableFacts};
 use highwater_common::id::ConnectionName;
 use highwater_common::left_out::LeftOut;
+use highwater_common::placing::Placing;
 use highwater_common::spec::{Relation, SourceRows, TableName};
 use highwater_common::window::Horizon;
 use sqlx::{Connection, Executor, PgConnection, Row};
@@ -23,8 +24,9 @@ use super::columns::Column;
 use super::connect::Urls;
 use super::copy_out::{CopyOrder, CopyOut};
 use super::errors::{classify, is_missing_relation, permanent, transaction_pooling};
-use super::hashes::still_placed;
+use super::hashes::still_hashed;
 use super::horizon::horizon;
+use super::keysets::still_ordered;
 use super::left_out::left_out;
 use super::pins::{PINNED, Path, set_path};
 use super::policies::{self, hidden_rows, look_at_source};
@@ -143,7 +145,15 @@ impl Source for PostgresSource {
             let failed = |error| classify(&self.endpoint, &format!("read {relation}"), error);
             set_path(&mut conn, Path::Catalog).await.map_err(failed)?;
             let table = source_table(&mut conn, &self.endpoint, table).await?;
-            still_placed(&mut conn, &self.endpoint, &relation, &table, of).await?;
+            match &of.placing {
+                Placing::Hash(hash) => {
+                    still_hashed(&mut conn, &self.endpoint, &relation, &table, hash).await?;
+                }
+                Placing::Keys(keys) => {
+                    let keys = (keys, &of.slice);
+                    still_ordered(&mut conn, &self.endpoint, &relation, &table, keys).await?;
+                }
+            }
             set_path(&mut conn, path).await.map_err(failed)?;
         }
         let order = copy_order(&self.endpoint, request, &relation, Pages::ALL);
