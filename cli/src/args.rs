@@ -2,6 +2,7 @@
 
 mod advise;
 mod again;
+mod backfill;
 mod cdc;
 mod connections;
 mod file;
@@ -10,6 +11,7 @@ mod given;
 mod graph;
 mod hands;
 mod plan;
+mod run;
 mod schedules;
 mod shell;
 mod targets;
@@ -24,6 +26,7 @@ use highwater_net::ClientTlsArgs;
 
 pub(crate) use self::advise::{AdviseArgs, InitArgs};
 pub(crate) use self::again::{CancelArgs, ResolveArgs, RetryArgs};
+pub(crate) use self::backfill::BackfillArgs;
 pub(crate) use self::cdc::{CdcCommand, ResyncArgs};
 pub(crate) use self::connections::{ConnectionsCommand, TestArgs};
 pub(crate) use self::file::{FileArgs, OverlayArgs, names_a_file, quoted};
@@ -32,6 +35,7 @@ pub(crate) use self::given::{Given, GivenBy, GivenFlag};
 pub(crate) use self::graph::GraphArgs;
 pub(crate) use self::hands::{AcceptArgs, AuditArgs, LimitsArgs, PauseArgs, ResumeArgs, SkipArgs};
 pub(crate) use self::plan::PlanArgs;
+pub(crate) use self::run::RunArgs;
 pub(crate) use self::schedules::SchedulesCommand;
 pub(crate) use self::shell::{CompletionsArgs, ConfigCommand, ManArgs, ShellName, ViewArgs};
 pub(crate) use self::targets::{
@@ -209,6 +213,9 @@ Examples:
   highwater run pipeline.yaml --new                      the file has changed: cancel the unfinished run first
   highwater run pipeline.yaml --coordinator http://127.0.0.1:7070 --detach")]
     Run(RunArgs),
+    /// Plans and runs a range of one step: what is missing of it, or all of it once more
+    #[command(after_help = backfill::EXAMPLES)]
+    Backfill(BackfillArgs),
     /// Shows a run: counts by state, why tasks wait, what failed
     Status {
         /// A run id or a unique prefix of it (`r-71c`), or a pipeline's latest run; the latest of
@@ -374,33 +381,6 @@ impl Command {
             ),
         }
     }
-}
-
-/// What `run` takes.
-#[derive(Debug, Clone, Args)]
-pub struct RunArgs {
-    /// The file.
-    #[command(flatten)]
-    pub pipeline: FileArgs,
-    /// Only these steps: `orders`, `'raw_*'`, `+kpis` with what it waits for, `orders+` with what waits
-    /// for it; all when left out
-    #[arg(value_name = "SELECTION")]
-    pub selections: Vec<String>,
-    /// Tasks at once in this process; a cluster's workers are its own
-    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=256))]
-    pub workers: u32,
-    /// Cancel an unfinished run of another version of the file, and begin a new one
-    #[arg(long)]
-    pub new: bool,
-    /// Run again so long after each run has begun, or as soon as it has ended if it took longer
-    #[arg(long, value_name = "DURATION", conflicts_with_all = ["detach", "new"])]
-    pub every: Option<ConfigDuration>,
-    /// Follow the run to its end, which is what happens when nothing else is said
-    #[arg(long, conflicts_with = "detach")]
-    pub follow: bool,
-    /// Do not follow the run; only with a cluster
-    #[arg(long)]
-    pub detach: bool,
 }
 
 /// What `tasks` takes.

@@ -39,6 +39,7 @@ pub(crate) fn run() -> RunDocument {
         bytes: 3 << 20,
         workers: 4,
         slots: 4,
+        lag: None,
         controls: Controls::default(),
         steps: vec![orders(), step("order_kpis", StepStatus::Pending)],
     }
@@ -111,6 +112,7 @@ fn orders() -> StepDocument {
         rows: 27_004,
         bytes: 3 << 20,
         watermark: Some("2013-01-12".to_owned()),
+        lag_seconds: None,
         waits: vec!["13 tasks: limit of the step, 4/4 at once".to_owned()],
         warnings: vec!["public.orders has no index on created_at".to_owned()],
         dead: vec![failed(
@@ -148,6 +150,7 @@ pub(crate) fn step(name: &str, status: StepStatus) -> StepDocument {
         rows: 0,
         bytes: 0,
         watermark: None,
+        lag_seconds: None,
         waits: Vec::new(),
         warnings: Vec::new(),
         not_loaded: Vec::new(),

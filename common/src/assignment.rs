@@ -36,6 +36,8 @@ pub enum Work {
     Check,
     /// Puts what a step reads in the place of all that its target holds.
     Publish,
+    /// Removes the rows of the target whose keys the source has no more.
+    Reconcile,
     /// Runs the statements of a step, in one transaction.
     Statements,
     /// Runs the program of a step.
@@ -67,6 +69,7 @@ impl fmt::Display for Work {
             Self::Build => f.write_str("build"),
             Self::Check => f.write_str("check"),
             Self::Publish => f.write_str("publish"),
+            Self::Reconcile => f.write_str("reconcile"),
             Self::Statements => f.write_str("statements"),
             Self::Command => f.write_str("command"),
             Self::Replay => f.write_str("replay"),

@@ -29,7 +29,7 @@ impl Partition {
 }
 
 /// What is known beside the databases, and the word for each.
-const WORDS: [(Capabilities, &str); 13] = [
+const WORDS: [(Capabilities, &str); 14] = [
     (Capabilities::BACKFILL, "backfill"),
     (Capabilities::FULL_REFRESH, "full_refresh"),
     (Capabilities::SWAP, "swap"),
@@ -43,6 +43,7 @@ const WORDS: [(Capabilities, &str); 13] = [
     (Capabilities::CHECKS, "checks"),
     (Capabilities::HASH, "hash"),
     (Capabilities::KEYSET, "keyset"),
+    (Capabilities::RECONCILE, "reconcile"),
 ];
 
 impl Capabilities {
@@ -78,6 +79,9 @@ impl Capabilities {
     /// To run the statements of a step for single periods.
     pub const PERIODS: Self = Self(1 << 10);
 
+    /// To remove what the source has no more.
+    pub const RECONCILE: Self = Self(1 << 29);
+
     /// To move partitions that the source tells by a hash.
     pub const HASH: Self = Self(1 << 31);
 
@@ -103,6 +107,7 @@ impl Capabilities {
             .and(Self::FOLLOW)
             .and(Self::HASH)
             .and(Self::KEYSET)
+            .and(Self::RECONCILE)
             .and(whole);
         let moving = engines.fold(strategies.and(Self::CHECKS).and(Self::EXEC), Self::and);
         if allow_noop {

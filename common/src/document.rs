@@ -145,11 +145,24 @@ pub struct RunDocument {
     pub workers: u32,
     /// Their slots.
     pub slots: u32,
+    /// The step whose target is furthest behind its source, of those that go on where their last run
+    /// ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lag: Option<LagDocument>,
     /// What operators have said of it: what is paused or left out, and other limits than the file's.
     #[serde(default, skip_serializing_if = "Controls::is_empty")]
     pub controls: Controls,
     /// Its steps, in the order of the DAG.
     pub steps: Vec<StepDocument>,
+}
+
+/// How far a target is behind its source.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LagDocument {
+    /// The step.
+    pub step: StepName,
+    /// Since when rows may be missing.
+    pub seconds: u64,
 }
 
 /// A step as it stands.
@@ -174,6 +187,10 @@ pub struct StepDocument {
     pub bytes: u64,
     /// Below it, every partition is committed: a position, when there is one.
     pub watermark: Option<String>,
+    /// For how long rows may be missing in the target, of a step that goes on where its last run ended
+    /// and whose positions are instants: what was written longer ago is there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lag_seconds: Option<u64>,
     /// Why tasks that could run do not: `12 tasks: limit of the step, 4/4 at once`.
     pub waits: Vec<String>,
     /// What a person should know.

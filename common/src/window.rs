@@ -179,6 +179,19 @@ pub fn looking_back(from: Cursor, micros: i64) -> Option<Cursor> {
     }
 }
 
+/// For how long rows may be missing below which everything is there up to `at`, in whole seconds;
+/// `None` where positions are no instants.
+#[must_use]
+pub fn lag_seconds(at: Cursor, now_micros: i64) -> Option<u64> {
+    match at {
+        Cursor::Instant(at) => {
+            let behind = now_micros.saturating_sub(at).div_euclid(SECOND_MICROS);
+            Some(u64::try_from(behind).unwrap_or(0))
+        }
+        Cursor::Integer(_) | Cursor::Civil(_) | Cursor::Date(_) | Cursor::Placed(..) => None,
+    }
+}
+
 /// How a stream's watermark goes with the rows of a plan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WatermarkOrder {
@@ -279,6 +292,18 @@ mod tests {
             })) => at,
             other => panic!("{other:?}"),
         }
+    }
+
+    #[test]
+    fn a_lag_is_the_time_since_the_watermark_and_never_below_none() {
+        let at = |seconds: i64| Cursor::Instant(seconds * SECOND_MICROS);
+        assert_eq!(lag_seconds(at(10), 75 * SECOND_MICROS), Some(65));
+        assert_eq!(lag_seconds(at(80), 75 * SECOND_MICROS), Some(0));
+        assert_eq!(
+            lag_seconds(at(i64::MIN / SECOND_MICROS), i64::MAX),
+            Some(9_223_372_036_854)
+        );
+        assert_eq!(lag_seconds(Cursor::Integer(7), 0), None);
     }
 
     #[test]

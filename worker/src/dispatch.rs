@@ -65,6 +65,7 @@ async fn dispatch(cx: AttemptContext<'_>) -> Result<Outcome, AttemptError> {
         | Work::Build
         | Work::Check
         | Work::Publish
+        | Work::Reconcile
         | Work::Statements
         | Work::Command
         | Work::Replay

@@ -124,6 +124,7 @@ async fn ask(
     come_back: String,
 ) -> Result<ExitCode, CliError> {
     let pipeline = context.read(file).await?;
+    let program = context.output.talk_look.program.clone();
     let plan = match do_errand(context, &pipeline, errand, come_back).await? {
         Planned::Made(plan) => plan,
         Planned::Not(exit) => return Ok(exit),
@@ -135,7 +136,7 @@ async fn ask(
         .collect();
     context.print(
         &json!({"schema": "coverage/v1", "pipeline": pipeline.name.to_string(), "steps": steps}),
-        |_| table(receipts),
+        |_| table(receipts, &format!("{program} backfill {}", pipeline.typed)),
         || receipts.keys().map(ToString::to_string).collect(),
     )?;
     Ok(ExitCode::Success)
@@ -175,7 +176,8 @@ fn document(step: &StepName, held: &StreamReceipts) -> Value {
     })
 }
 
-fn table(receipts: &BTreeMap<StepName, StreamReceipts>) -> String {
+/// `backfill` is how the verb that fills gaps is typed, up to the step.
+fn table(receipts: &BTreeMap<StepName, StreamReceipts>, backfill: &str) -> String {
     let mut text = String::new();
     for (step, held) in receipts {
         let voided = if held.voided == 0 {
@@ -198,6 +200,7 @@ fn table(receipts: &BTreeMap<StepName, StreamReceipts>) -> String {
             .for_each(|range| text.push_str(&format!("  covered {range}\n")));
         gaps.iter()
             .for_each(|range| text.push_str(&format!("  gap     {range}\n")));
+        text.push_str(&next(step, held, &gaps, backfill));
         if held.coverage.null() {
             text.push_str("  covered rows without a position\n");
         }
@@ -209,6 +212,16 @@ fn table(receipts: &BTreeMap<StepName, StreamReceipts>) -> String {
         }
     }
     text
+}
+
+/// How the first gap is filled, of a step that has no watermark: that of one that has is its own
+/// next window's.
+fn next(step: &StepName, held: &StreamReceipts, gaps: &[CursorRange], backfill: &str) -> String {
+    let gap = gaps.first().filter(|_| held.watermark.is_none());
+    let ends = gap.and_then(|gap| Some((gap.start()?, gap.end()?)));
+    ends.map_or_else(String::new, |(start, end)| {
+        format!("  next    {backfill} {step} --from {start} --to {end}\n")
+    })
 }
 
 #[cfg(test)]
@@ -239,7 +252,21 @@ mod tests {
             }),
             ..StreamReceipts::default()
         };
-        let text = table(&BTreeMap::from([("orders".parse().expect("a name"), held)]));
+        let step: StepName = "orders".parse().expect("a name");
+        let without = StreamReceipts {
+            watermark: None,
+            ..held.clone()
+        };
+        assert_eq!(
+            next(
+                &step,
+                &without,
+                &[range(20, 30)],
+                "highwater backfill f.yaml"
+            ),
+            "  next    highwater backfill f.yaml orders --from 20 --to 30\n"
+        );
+        let text = table(&BTreeMap::from([(step, held)]), "highwater backfill f.yaml");
         assert_eq!(
             text,
             "orders: 3 receipts, 1,200 rows\n  covered [0, 20)\n  covered [30, 40)\n  gap     [20, \

@@ -1,6 +1,7 @@
 //! What each verb does.
 
 mod advise;
+mod backfill;
 mod cancel;
 mod cdc;
 mod cluster;
@@ -90,6 +91,7 @@ async fn dispatch(command: &Command, context: &mut Context<'_>) -> Result<ExitCo
         Command::Graph(args) => graph::graph(context, args).await,
         Command::Plan(args) => plan::plan(context, args).await,
         Command::Run(args) => run::run(context, args).await,
+        Command::Backfill(args) => backfill::backfill(context, args).await,
         Command::Status { run } => status::status(context, run.as_deref()).await,
         Command::Ls { pipeline, limit } => list::list(context, pipeline.as_deref(), *limit).await,
         Command::Tasks(args) => tasks::tasks(context, args).await,

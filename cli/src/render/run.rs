@@ -36,6 +36,10 @@ pub(crate) fn status(run: &RunDocument, moment: &Moment, look: &Look) -> String 
     if !run.reason.is_empty() {
         text.push_str(&format!("  reason  {}\n", tame(&run.reason)));
     }
+    if let Some(lag) = &run.lag {
+        let time = duration(Duration::from_secs(lag.seconds));
+        text.push_str(&format!("  lag     {time}, the largest: {}\n", lag.step));
+    }
     text.push_str(&controls(&run.controls, look));
     let width = name_width(run);
     for step in &run.steps {
@@ -118,6 +122,9 @@ pub(crate) fn step_line(step: &StepDocument, width: usize, look: &Look) -> Strin
     }
     if let Some(watermark) = &step.watermark {
         parts.push(format!("watermark {}", tame(watermark)));
+    }
+    if let Some(seconds) = step.lag_seconds {
+        parts.push(format!("lag {}", duration(Duration::from_secs(seconds))));
     }
     parts.join(" · ")
 }

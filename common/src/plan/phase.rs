@@ -27,6 +27,8 @@ pub enum PhaseKind {
     Check,
     /// Puts rows in the place of those that are there, at one instant.
     Publish,
+    /// Removes the rows of the target that the source has no more.
+    Reconcile,
     /// Runs the statements of a step, in one transaction.
     Statements,
     /// Applies what a log tells, in its order.
@@ -54,6 +56,7 @@ impl PhaseKind {
             | Self::Execute
             | Self::Build
             | Self::Publish
+            | Self::Reconcile
             | Self::Statements
             | Self::Replay
             | Self::Follow => true,
@@ -63,8 +66,8 @@ impl PhaseKind {
         }
     }
 
-    /// True of the phases whose tasks commit what they write with a receipt. A close asks for those of the
-    /// last of them.
+    /// True of the phases whose tasks commit what they write with a receipt that a close asks for: those of
+    /// the last of them. What a reconcile has done the next one does again where it is lost.
     #[must_use]
     pub const fn commits_rows(self) -> bool {
         match self {
@@ -75,6 +78,7 @@ impl PhaseKind {
             | Self::Execute
             | Self::Build
             | Self::Check
+            | Self::Reconcile
             | Self::Follow
             | Self::Count
             | Self::Close => false,
@@ -93,6 +97,7 @@ impl PhaseKind {
             Self::Build => "build",
             Self::Check => "check",
             Self::Publish => "publish",
+            Self::Reconcile => "reconcile",
             Self::Statements => "statements",
             Self::Replay => "replay",
             Self::Follow => "follow",

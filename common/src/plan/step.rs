@@ -102,6 +102,7 @@ impl StepPlan {
             (Tasks::One, PhaseKind::Build) => Some(Work::Build),
             (Tasks::One, PhaseKind::Check) => Some(Work::Check),
             (Tasks::One, PhaseKind::Publish) => Some(Work::Publish),
+            (Tasks::One, PhaseKind::Reconcile) => Some(Work::Reconcile),
             (Tasks::One, PhaseKind::Statements) => Some(Work::Statements),
             (Tasks::One, PhaseKind::Replay) => Some(Work::Replay),
             (Tasks::One, PhaseKind::Follow) => Some(Work::Follow),

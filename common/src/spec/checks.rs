@@ -244,7 +244,7 @@ fn check_tables(draft: &Draft, problems: &mut Problems) {
 
 /// What a step continues is another one, which reads the same table, and writes the same.
 fn check_continued(draft: &Draft, problems: &mut Problems) {
-    for step in &draft.steps {
+    for step in draft.steps.iter().filter(|step| step.is_enabled) {
         let Some(continued) = &step.continues else {
             continue;
         };

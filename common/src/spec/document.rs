@@ -6,7 +6,7 @@ use serde_json::{Map, Value as Json, json};
 
 use super::columns::ColumnRules;
 use super::fields::insert;
-use super::log_step::Cdc;
+use super::log_step::{Cdc, Deletes};
 use super::model::{
     Backfill, FullRefresh, HorizonRule, Incremental, Noop, Partition, PartitionBy, RetryPolicy,
     Script, Spec, Step, StepLimits, Strategy, Swap,
@@ -283,10 +283,20 @@ fn incremental(of: &Incremental) -> Json {
     });
     insert(&mut strategy, "tz", of.tz.as_ref());
     insert(&mut strategy, "continues", of.continues.as_ref());
+    for (key, allowed) in [
+        ("allow_empty", of.shrinking.allow_empty),
+        ("allow_shrink", of.shrinking.allow_shrink),
+    ] {
+        insert(&mut strategy, key, allowed.then_some(true));
+    }
     let mut write = json!({
         "mode": of.write.mode, "triggers": of.write.triggers,
         "on_schema_change": of.write.on_schema_change,
     });
+    if of.deletes != Deletes::Ignore {
+        insert(&mut write, "deletes", Some(of.deletes));
+    }
+    insert(&mut write, "deleted_at", of.deleted_at.as_ref());
     insert_key(&mut write, &of.write);
     json!({
         "strategy": strategy, "from": source(&of.from), "to": target(&of.to), "write": write,

@@ -70,7 +70,7 @@ pub(super) fn check_log(step: &Node, path: &str, problems: &mut Problems) {
 }
 
 /// The mark of a deleted row is a column of rows that stay.
-fn check_mark(step: &Node, path: &str, problems: &mut Problems) {
+pub(super) fn check_mark(step: &Node, path: &str, problems: &mut Problems) {
     let Some(write) = step.get("write") else {
         return;
     };

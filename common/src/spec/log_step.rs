@@ -56,5 +56,19 @@ pub enum Deletes {
     Soft,
 }
 
+impl Deletes {
+    pub(super) const fn ignore() -> Self {
+        Self::Ignore
+    }
+
+    #[allow(
+        clippy::trivially_copy_pass_by_ref,
+        reason = "serde passes a reference"
+    )]
+    pub(super) const fn is_ignore(&self) -> bool {
+        matches!(self, Self::Ignore)
+    }
+}
+
 /// The column that says when a row was deleted, unless the step names another.
 pub const DELETED_AT: &str = "_highwater_deleted_at";

@@ -22,6 +22,7 @@ mod explain;
 mod fields;
 mod follow_rules;
 mod foreign_keys;
+mod increment_rules;
 mod keys;
 mod layers;
 mod log_rules;

@@ -11,12 +11,12 @@ use serde::{Deserialize, Serialize};
 
 use super::connection::Connection;
 use super::data_check::Check;
-use super::log_step::Cdc;
+use super::log_step::{Cdc, Deletes};
 use super::program::Program;
 use super::schedule::Schedule;
 use super::sides::{SourceTable, TargetTable};
 use super::value::Bound;
-use super::write::{Chunk, Write, WriteMode};
+use super::write::{Chunk, Shrinking, Write, WriteMode};
 use super::{millis, optional_millis};
 use crate::cursor::CursorKind;
 use crate::id::{ConnectionName, PipelineName, PoolName, StepName};
@@ -180,6 +180,18 @@ pub struct Incremental {
     /// The backfill whose end the first window begins at.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub continues: Option<StepName>,
+    /// What becomes of rows that the source has no more.
+    #[serde(
+        default = "Deletes::ignore",
+        skip_serializing_if = "Deletes::is_ignore"
+    )]
+    pub deletes: Deletes,
+    /// With [`Deletes::Soft`], the column of the target that says when a row was found to be gone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deleted_at: Option<String>,
+    /// How many rows of the target may go at once.
+    #[serde(default, skip_serializing_if = "Shrinking::is_default")]
+    pub shrinking: Shrinking,
     /// How rows are written.
     pub write: Write,
     /// How much of a window one commit takes.
@@ -283,16 +295,6 @@ impl Swap {
     pub fn is_in_place(&self) -> bool {
         self.write.mode == WriteMode::ReplaceTable
     }
-}
-
-/// How much smaller a table may become by being replaced. A source that lost its rows, or shows
-/// none to the role that reads, looks like one that has few.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Shrinking {
-    /// Whether an empty source may empty it.
-    pub allow_empty: bool,
-    /// Whether it may lose more than half of its rows.
-    pub allow_shrink: bool,
 }
 
 /// How a table is cut into partitions.

@@ -6,7 +6,8 @@ use super::data_check;
 use super::decode::merges_without_cursor;
 use super::fields::{duration, whole, word};
 use super::follow_rules::{check_cut, check_followed};
-use super::log_rules::check_log;
+use super::increment_rules::check_increments;
+use super::log_rules::{check_log, check_mark};
 use super::model::{Reprocess, RetryPolicy};
 use super::node::{Entry, Node, join, shortened};
 use super::placing_rules::check_placing;
@@ -28,9 +29,10 @@ pub(super) fn check_step(step: &Node, path: &str, problems: &mut Problems) {
         data_check::check_items(checks, &join(path, "checks"), problems);
     }
     let strategy = tag_of(&STEP, step);
-    if let Some(other) = strategy.filter(|strategy| *strategy != "cdc") {
+    let sees_deletes = ["cdc", "incremental"];
+    if let Some(other) = strategy.filter(|strategy| !sees_deletes.contains(strategy)) {
         let with = format!("{other}`, which sees no row go");
-        let hint = "leave it out, or use `strategy: cdc`";
+        let hint = "leave it out, or use `strategy: cdc` or `incremental`";
         rules.means_nothing(&["deletes", "deleted_at"], &with, hint, problems);
     }
     match strategy {
@@ -48,6 +50,7 @@ pub(super) fn check_step(step: &Node, path: &str, problems: &mut Problems) {
         Some("incremental") => {
             rules.needs_write_mode(problems);
             rules.increments(problems);
+            check_mark(step, path, problems);
             check_columns(step, path, problems);
             rules.relation(problems);
             rules.target(problems);
@@ -225,37 +228,7 @@ impl Rules<'_> {
     fn increments(&self, problems: &mut Problems) {
         let with = "incremental`, whose `cursor` tells which row is newer";
         self.means_nothing(&["cursor", "resident"], with, "leave it out", problems);
-        let mode = self.node("write", "mode");
-        let is = |of: WriteMode| mode.and_then(word) == Some(of);
-        if let Some(node) = mode.filter(|_| is(WriteMode::ReplacePartition)) {
-            problems
-                .add(
-                    ErrorCode::SpecConflict,
-                    &self.path("write", "mode"),
-                    node.location,
-                    "a row that is updated leaves the range of the cursor that it was loaded by, \
-                     so no range can be replaced",
-                )
-                .hint("use `mode: merge`, or `mode: append` where rows are never updated");
-        }
-        let lookback = self
-            .node("strategy", "lookback")
-            .filter(|node| duration(node).is_some_and(|time| !time.is_zero()));
-        let reload = self
-            .node("strategy", "nulls")
-            .filter(|node| node.as_text() == Some("reload"));
-        for (key, node) in [("lookback", lookback), ("nulls", reload)] {
-            if let Some(node) = node.filter(|_| is(WriteMode::Append)) {
-                problems
-                    .add(
-                        ErrorCode::SpecConflict,
-                        &self.path("strategy", key),
-                        node.location,
-                        "what is read again would be appended a second time",
-                    )
-                    .hint("use `write.mode: merge`, or leave it out");
-            }
-        }
+        check_increments(self.step, self.path, problems);
     }
 
     /// What takes the place of the target's table is made like it.

@@ -222,7 +222,8 @@ static WRITE: Fields = Fields {
         Key::new(
             "deletes",
             Shape::Words(&DELETES),
-            "With `cdc`, what becomes of a row that the source deletes; hard: it is deleted.",
+            "What becomes of a row that the source deletes: it is deleted, it stays, or it \
+             stays and is marked; hard with `cdc`, ignore with `incremental`.",
         ),
         Key::new(
             "deleted_at",

@@ -8,7 +8,7 @@ use super::fields::{boolean, duration, or, under, whole, word};
 use super::log_step::{Cdc, DELETED_AT, Deletes, Until};
 use super::model::{
     Backfill, CursorNulls, Follow, FullRefresh, HorizonRule, Incremental, Nulls, Order, Partition,
-    PartitionBy, Reprocess, Script, Shrinking, Swap,
+    PartitionBy, Reprocess, Script, Swap,
 };
 use super::node::{Node, Scalar, ScalarKind, Value};
 use super::program::{Program, arguments};
@@ -17,7 +17,7 @@ use super::scalars::AUTO;
 use super::secret::SecretText;
 use super::sides::{SourceRows, SourceTable, TargetTable};
 use super::value::{self, Bound};
-use super::write::{Chunk, ExistingRows, OnSchemaChange, Triggers, Write, WriteMode};
+use super::write::{Chunk, ExistingRows, OnSchemaChange, Shrinking, Triggers, Write, WriteMode};
 
 /// Both sides of a step that moves rows.
 fn sides(node: &Node, draft: &DraftStep) -> Option<(SourceTable, TargetTable)> {
@@ -178,6 +178,7 @@ pub(super) fn incremental(node: &Node, strategy: &Node, draft: &DraftStep) -> Op
     let write = node.get("write")?;
     let cursor = strategy.get("cursor")?.as_text()?.to_owned();
     let mode = word(write.get("mode")?)?;
+    let deletes = or(write.get("deletes"), Deletes::Ignore, word)?;
     // The newer of two rows is the one with the larger cursor, under the name that it arrives by.
     let arrives = from.columns.renames.get(&cursor).unwrap_or(&cursor).clone();
     Some(Incremental {
@@ -189,6 +190,9 @@ pub(super) fn incremental(node: &Node, strategy: &Node, draft: &DraftStep) -> Op
         lookback: or(strategy.get("lookback"), Duration::ZERO, duration)?,
         nulls: or(strategy.get("nulls"), CursorNulls::Fail, word)?,
         continues: draft.continues.as_ref().map(|step| step.value.clone()),
+        deletes,
+        deleted_at: deleted_at(write, deletes)?,
+        shrinking: shrinking(strategy)?,
         write: Write {
             mode,
             key: write_key(Some(write))?,
@@ -207,15 +211,12 @@ pub(super) fn cdc(node: &Node, strategy: &Node, draft: &DraftStep) -> Option<Cdc
     let (from, to) = sides(node, draft)?;
     let write = node.get("write")?;
     let deletes = or(write.get("deletes"), Deletes::Hard, word)?;
-    let deleted_at = or(write.get("deleted_at"), DELETED_AT.to_owned(), |node| {
-        node.as_text().map(str::to_owned)
-    })?;
     Some(Cdc {
         slot: strategy.get("slot")?.as_text()?.to_owned(),
         publication: strategy.get("publication")?.as_text()?.to_owned(),
         until: or(strategy.get("until"), Until::CaughtUp, word)?,
         deletes,
-        deleted_at: (deletes == Deletes::Soft).then_some(deleted_at),
+        deleted_at: deleted_at(write, deletes)?,
         slot_retained_max: or(under(node.get("slot_limit"), "retained"), None, |node| {
             value::bytes(node.as_text()?).map(Some)
         })?,
@@ -231,6 +232,18 @@ pub(super) fn cdc(node: &Node, strategy: &Node, draft: &DraftStep) -> Option<Cdc
         from,
         to,
     })
+}
+
+/// The column that says when a row was deleted, of rows that stay.
+#[expect(
+    clippy::option_option,
+    reason = "the outer one says that something is wrong, the inner one that there is none"
+)]
+fn deleted_at(write: &Node, deletes: Deletes) -> Option<Option<String>> {
+    let named = or(write.get("deleted_at"), DELETED_AT.to_owned(), |node| {
+        node.as_text().map(str::to_owned)
+    })?;
+    Some((deletes == Deletes::Soft).then_some(named))
 }
 
 fn horizon(node: &Node) -> Option<HorizonRule> {

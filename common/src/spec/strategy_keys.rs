@@ -3,7 +3,7 @@
 use super::shape::{Fields, Key, Shape, Word};
 
 const BACKFILL: &[&str] = &["backfill"];
-const REPLACING: &[&str] = &["full_refresh", "swap"];
+const REMOVING: &[&str] = &["full_refresh", "swap", "incremental"];
 const FULL_REFRESH: &[&str] = &["full_refresh"];
 const SWAP: &[&str] = &["swap"];
 const INCREMENTAL: &[&str] = &["incremental"];
@@ -47,13 +47,13 @@ pub(super) static STRATEGY: Fields = Fields {
             Shape::Bool,
             "Whether an empty source may empty the target; false.",
         )
-        .only(REPLACING),
+        .only(REMOVING),
         Key::new(
             "allow_shrink",
             Shape::Bool,
             "Whether the target may lose more than half of its rows; false.",
         )
-        .only(REPLACING),
+        .only(REMOVING),
         Key::new(
             "consistency",
             Shape::Words(&CONSISTENCY),

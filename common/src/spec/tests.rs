@@ -90,9 +90,9 @@ steps:
     from: {table: payments}
     partition: {column: changed}
   payments_live:
-    strategy: {type: incremental, cursor: changed, tz: Europe/Berlin, horizon: {lag: 10m}, lookback: 15m, nulls: reload, continues: payments}
+    strategy: {type: incremental, cursor: changed, tz: Europe/Berlin, horizon: {lag: 10m}, lookback: 15m, nulls: reload, continues: payments, allow_empty: true, allow_shrink: true}
     from: {table: payments, columns: {changed: {rename: changed_at}}}
-    write: {mode: merge, key: [payment_id], triggers: skip, on_schema_change: add_columns}
+    write: {mode: merge, key: [payment_id], triggers: skip, on_schema_change: add_columns, deletes: soft, deleted_at: gone_at}
   visits:
     strategy: {type: cdc, slot: visits_log, publication: shop_changes, until: continuous}
     from: {connection: locked, table: visits}
@@ -476,6 +476,21 @@ fn an_incremental_step_is_refused_what_would_lose_or_double_rows() {
             "mode: merge",
             "mode: merge, cursor: id",
             "spec::unknown_key steps.live.write.cursor",
+        ),
+        (
+            "{mode: merge}",
+            "{mode: append, deletes: hard}",
+            "spec::conflict steps.live.write.deletes",
+        ),
+        (
+            "{mode: merge}",
+            "{mode: merge, deletes: hard, deleted_at: gone_at}",
+            "spec::conflict steps.live.write.deleted_at",
+        ),
+        (
+            "cursor: changed_at",
+            "cursor: changed_at, allow_empty: true",
+            "spec::conflict steps.live.strategy.allow_empty",
         ),
         (
             "{mode: merge}",

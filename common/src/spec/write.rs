@@ -57,6 +57,22 @@ impl Default for Chunk {
     }
 }
 
+/// How much smaller a table may become by being replaced. A source that lost its rows, or shows
+/// none to the role that reads, looks like one that has few.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shrinking {
+    /// Whether an empty source may empty it.
+    pub allow_empty: bool,
+    /// Whether it may lose more than half of its rows.
+    pub allow_shrink: bool,
+}
+
+impl Shrinking {
+    pub(super) fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 /// Whether the target's own triggers and rules act on what a load writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

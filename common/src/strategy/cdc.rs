@@ -5,12 +5,12 @@
 //! The log begins before the copy does, so that a change is in the one, or in the other, or in
 //! both; what is in both is applied twice with the same end.
 
+use super::marks::{check_mark, own_columns};
 use super::{FollowedLog, Load, PlanContext, ProbeRequest, Sides, WindowRequest};
 use crate::capability::Capabilities;
 use crate::error_code::ErrorCode;
-use crate::facts::{ColumnFacts, ColumnKind, StepFacts};
+use crate::facts::{ColumnFacts, StepFacts};
 use crate::left_out::LeftOut;
-use crate::log::mark_column;
 use crate::plan::{
     Building, Phase, PhaseKind, PlanProblem, Problems, StepPlan, Whole, Writing, check_references,
     plan_whole,
@@ -85,7 +85,12 @@ impl Load for Cdc {
             shrinking: Shrinking::default(),
             building: Building::AfterTheLoad,
         };
-        self.check_mark(facts, &mut problems);
+        check_mark(
+            self.deleted_at.as_deref(),
+            (&self.from, &self.to),
+            facts,
+            &mut problems,
+        );
         if !copied {
             self.check_rewriting(found.resyncs, facts, &mut problems);
         }
@@ -176,10 +181,7 @@ impl Cdc {
     /// Columns that the target has for itself: the one that says when a row was deleted.
     #[must_use]
     pub fn own_columns(&self) -> Vec<ColumnFacts> {
-        self.deleted_at
-            .iter()
-            .map(|name| mark_column(name))
-            .collect()
+        own_columns(self.deleted_at.as_deref())
     }
 
     /// How the table is copied.
@@ -227,55 +229,6 @@ impl Cdc {
         };
         for misfit in check_references(to, &found.referenced_by).misfits {
             problems.add(misfit.code, misfit.message, help);
-        }
-    }
-
-    /// Reports a table that cannot say when a row was deleted.
-    fn check_mark(&self, facts: &StepFacts, problems: &mut Problems<'_>) {
-        let Some(name) = &self.deleted_at else {
-            return;
-        };
-        let (table, engine) = (&self.to.table, facts.target.engine);
-        let is_it = |other: &str| engine.is_same_name(other, name);
-        if facts.source.columns.iter().any(|of| is_it(&of.name)) {
-            problems.add(
-                ErrorCode::PlanColumnNamesCollide,
-                format!(
-                    "{} has a column that is written as {name}, which is to say when a row was \
-                     deleted",
-                    self.from.relation
-                ),
-                "name another column in `write.deleted_at`, or rename or exclude that one under \
-                 `from.columns`",
-            );
-        }
-        let Some(found) = &facts.target.table else {
-            return;
-        };
-        match found.columns.iter().find(|of| is_it(&of.name)) {
-            None => problems.add(
-                ErrorCode::PlanMissingTargetColumn,
-                format!("{table} has no column {name} to say when a row was deleted"),
-                format!(
-                    "`alter table {table} add column {name} timestamptz`, or name another column in \
-                     `write.deleted_at`"
-                ),
-            ),
-            Some(own)
-                if own.kind != ColumnKind::Instant
-                    || !own.nullable
-                    || found.generated.iter().chain(&found.defaulted).any(|of| is_it(of)) =>
-            {
-                problems.add(
-                    ErrorCode::PlanTypeMismatch,
-                    format!(
-                        "column {name} of {table} is to say when a row was deleted, and NULL of rows \
-                         that live: it has to be a timestamptz that may be NULL, without a default"
-                    ),
-                    "alter it, or name another column in `write.deleted_at`",
-                );
-            }
-            Some(_) => {}
         }
     }
 

@@ -2,19 +2,20 @@
 //! watermark and the position below which nothing more is committed, and ask the target whether it
 //! still has that. The watermark moves with the rows, in the transactions that commit them.
 
+use super::marks::{check_mark, own_columns};
 use super::{Load, PlanContext, ProbeRequest, Sides, WindowRequest};
 use crate::capability::Capabilities;
 use crate::coverage::Coverage;
 use crate::cursor::{Cursor, CursorKind};
 use crate::error_code::ErrorCode;
-use crate::facts::{PartitionFacts, StepFacts};
+use crate::facts::{ColumnFacts, PartitionFacts, StepFacts};
 use crate::left_out::LeftOut;
 use crate::plan::{
     LoadPlan, Phase, PhaseKind, PlanProblem, Problems, StepPlan, Tasks, is_built_later, plan_range,
 };
 use crate::range::CursorRange;
 use crate::spec::{
-    Backfill, CursorNulls, HorizonRule, Incremental, Nulls, Order, Partition, PartitionBy,
+    Backfill, CursorNulls, Deletes, HorizonRule, Incremental, Nulls, Order, Partition, PartitionBy,
     Reprocess, WriteMode,
 };
 use crate::window::{SafeEnd, WatermarkOrder, WindowFacts, looking_back, newest_end, safe_end};
@@ -32,7 +33,10 @@ impl Load for Incremental {
     }
 
     fn needs(&self) -> Capabilities {
-        Capabilities::INCREMENTAL
+        match self.deletes {
+            Deletes::Ignore => Capabilities::INCREMENTAL,
+            Deletes::Hard | Deletes::Soft => Capabilities::INCREMENTAL.and(Capabilities::RECONCILE),
+        }
     }
 
     fn zone(&self) -> &str {
@@ -66,6 +70,12 @@ impl Load for Incremental {
             problems.not_probed(&self.from.relation);
             return Err(problems.into_vec());
         };
+        check_mark(
+            self.deleted_at.as_deref(),
+            (&self.from, &self.to),
+            facts,
+            &mut problems,
+        );
         let window = facts
             .source
             .partition
@@ -87,7 +97,9 @@ impl Load for Incremental {
         } = problems.or(planned)?;
         let committed = Coverage::of(&facts.target.covered, facts.target.covered_null);
         let depends_on = found.digest(self.appends().then_some(&committed));
-        load_order.watermark = watermark;
+        // Where nothing is loaded it moves nowhere, and says how far the target is behind.
+        load_order.watermark = watermark.or_else(|| standing(found));
+        load_order.shrinking = self.shrinking;
         let (partitions, estimated_rows) = match window {
             Some(Window::Nothing { why }) => {
                 warnings.push(why);
@@ -110,6 +122,10 @@ impl Load for Incremental {
         }
         if phases.iter().any(|phase| phase.kind.commits_rows()) {
             phases.push(Phase::one(PhaseKind::Close));
+        }
+        if let Some(told) = self.reconciling(watermark.is_some()) {
+            phases.push(Phase::one(PhaseKind::Reconcile));
+            warnings.push(told);
         }
         warnings.extend(self.doubts(facts, found));
         warnings.extend(notes.into_iter().map(|note| format!("not loaded: {note}")));
@@ -137,9 +153,16 @@ impl Load for Incremental {
         }
     }
 
-    /// Once the target is known to hold all that was loaded.
+    fn deleted_at(&self) -> Option<&str> {
+        self.deleted_at.as_deref()
+    }
+
+    /// Once the target is known to hold all that was loaded, and no more.
     fn checked_after(&self) -> Option<PhaseKind> {
-        Some(PhaseKind::Close)
+        Some(match self.deletes {
+            Deletes::Ignore => PhaseKind::Close,
+            Deletes::Hard | Deletes::Soft => PhaseKind::Reconcile,
+        })
     }
 
     fn after_failed_check(&self) -> &'static str {
@@ -149,6 +172,15 @@ impl Load for Incremental {
     fn judge_left_out(&self, _: &StepPlan, _: &LeftOut) -> Result<Vec<String>, String> {
         Ok(Vec::new())
     }
+}
+
+/// Where the watermark stays.
+fn standing(found: &WindowFacts) -> Option<WatermarkOrder> {
+    found.watermark.map(|at| WatermarkOrder {
+        seen: Some(at.version),
+        low: Some(at.position),
+        to: at.position,
+    })
 }
 
 /// What there is to load.
@@ -163,6 +195,28 @@ enum Window {
 }
 
 impl Incremental {
+    /// Columns that the target has for itself: the one that says when a row was deleted.
+    #[must_use]
+    pub fn own_columns(&self) -> Vec<ColumnFacts> {
+        own_columns(self.deleted_at.as_deref())
+    }
+
+    /// What becomes of rows that the source has no more, of a run that looks for them: one that
+    /// loads a window, and so knows that nothing else is under way.
+    fn reconciling(&self, has_window: bool) -> Option<String> {
+        let what = match self.deletes {
+            Deletes::Hard => "are deleted",
+            Deletes::Soft => "are marked as deleted",
+            Deletes::Ignore => return None,
+        };
+        has_window.then(|| {
+            format!(
+                "rows of {} whose keys {} has no more {what}: all keys are compared",
+                self.to.table, self.from.relation
+            )
+        })
+    }
+
     fn appends(&self) -> bool {
         self.write.mode == WriteMode::Append
     }

@@ -9,6 +9,7 @@ mod cdc;
 mod exec;
 mod full_refresh;
 mod incremental;
+mod marks;
 mod noop;
 mod sql;
 mod swap;

@@ -16,6 +16,7 @@ use highwater_common::record::TaskAddress;
 use highwater_common::task::TaskState;
 
 use super::chosen::Chosen;
+use super::lag::{lag_of, largest_lag};
 use super::step::Step;
 use super::task_table::TaskTable;
 use super::unselected::{all_steps, not_selected};
@@ -46,8 +47,10 @@ pub(crate) fn run_document(
             None => not_selected(run, name),
         })
         .collect();
+    let lag = largest_lag(&steps);
     RunDocument {
         steps,
+        lag,
         ..run_summary(cluster, run, short)
     }
 }
@@ -82,6 +85,7 @@ pub(crate) fn run_summary(cluster: &Cluster, run: &Run, short: String) -> RunDoc
             .values()
             .map(|session| session.record.slots)
             .sum(),
+        lag: None,
         controls: run.record.controls.clone(),
         steps: Vec::new(),
     }
@@ -152,6 +156,7 @@ fn step_document(
         rows: step.rows(),
         bytes: step.bytes,
         watermark: watermark(step),
+        lag_seconds: lag_of(step, now_millis),
         waits: waits(cluster, run, name, now_millis),
         warnings: warnings(step),
         not_loaded: step.record.not_loaded.clone(),

@@ -25,6 +25,7 @@ mod doubts;
 #[cfg(test)]
 mod fixtures;
 mod followed;
+mod lag;
 mod leases;
 mod outages;
 mod placement;

@@ -44,6 +44,7 @@ impl<'a> Reach<'a> {
             PhaseKind::Probe
             | PhaseKind::Load
             | PhaseKind::Publish
+            | PhaseKind::Reconcile
             | PhaseKind::Statements
             | PhaseKind::Replay
             | PhaseKind::Follow

@@ -33,6 +33,7 @@ pub(super) fn not_selected(run: &Run, name: &StepName) -> Option<StepDocument> {
         rows: 0,
         bytes: 0,
         watermark: None,
+        lag_seconds: None,
         waits: Vec::new(),
         warnings: Vec::new(),
         not_loaded: Vec::new(),

@@ -145,6 +145,7 @@ fn away(
         | PhaseKind::Load
         | PhaseKind::Build
         | PhaseKind::Publish
+        | PhaseKind::Reconcile
         | PhaseKind::Statements
         | PhaseKind::Replay
         | PhaseKind::Follow
@@ -210,6 +211,7 @@ fn set_up_wait(
         | PhaseKind::Load
         | PhaseKind::Build
         | PhaseKind::Publish
+        | PhaseKind::Reconcile
         | PhaseKind::Statements
         | PhaseKind::Replay
         | PhaseKind::Follow

@@ -140,7 +140,11 @@ impl Leader {
         match (outcome, run.work(&lease.address)?) {
             (
                 Outcome::Committed(receipt),
-                Work::Partition(_) | Work::Publish | Work::Statements | Work::Replay,
+                Work::Partition(_)
+                | Work::Publish
+                | Work::Reconcile
+                | Work::Statements
+                | Work::Replay,
             ) => self.committed(task, receipt, millis),
             (Outcome::Checked(checked), Work::Publish | Work::Check) => {
                 self.checked(task, checked, millis)
@@ -193,6 +197,7 @@ impl Leader {
                 | Work::Build
                 | Work::Check
                 | Work::Publish
+                | Work::Reconcile
                 | Work::Statements
                 | Work::Command
                 | Work::Replay

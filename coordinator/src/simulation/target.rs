@@ -289,6 +289,7 @@ impl Target {
             | Work::Build
             | Work::Check
             | Work::Publish
+            | Work::Reconcile
             | Work::Statements
             | Work::Command
             | Work::Replay
@@ -697,6 +698,7 @@ pub(super) fn slice_of(assignment: &Assignment) -> Option<Slice> {
         | Work::Build
         | Work::Check
         | Work::Publish
+        | Work::Reconcile
         | Work::Statements
         | Work::Command
         | Work::Replay

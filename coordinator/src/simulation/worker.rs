@@ -237,6 +237,7 @@ impl Attempt {
             Work::Build
             | Work::Check
             | Work::Publish
+            | Work::Reconcile
             | Work::Statements
             | Work::Command
             | Work::Replay

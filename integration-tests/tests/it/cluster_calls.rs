@@ -227,6 +227,7 @@ async fn a_run_waits_for_a_worker_that_can_run_it_and_says_so() {
             "keyset",
             "noop",
             "postgres",
+            "reconcile",
             "sql",
             "sql_periods",
             "sqlite",

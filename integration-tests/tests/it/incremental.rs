@@ -6,9 +6,9 @@ use highwater_integration_tests::until;
 
 use crate::site::{Engine, LIMIT, ROWS, Side, Site, assert_exit, assert_says};
 
-const BOTH: [Engine; 2] = [Engine::Postgres, Engine::Sqlite];
+pub(crate) const BOTH: [Engine; 2] = [Engine::Postgres, Engine::Sqlite];
 /// A hundred rows to a chunk.
-const STEP: &str = "\
+pub(crate) const STEP: &str = "\
 steps:
   events:
     strategy: {type: incremental, cursor: at}
@@ -19,7 +19,7 @@ steps:
     retries: {initial: 10ms, max: 10ms, max_attempts: 3}
 ";
 
-async fn growing(engine: Engine) -> Site {
+pub(crate) async fn growing(engine: Engine) -> Site {
     let site = Site::empty(engine).await;
     site.make_events("not null").await;
     if engine == Engine::Postgres {
@@ -33,18 +33,18 @@ async fn growing(engine: Engine) -> Site {
     site
 }
 
-async fn assert_equal(site: &Site) {
+pub(crate) async fn assert_equal(site: &Site) {
     let (source, target) = site.digests().await;
     assert_eq!(source, target);
 }
 
 /// Until the server's clock is so far behind whatever was stamped that it is below the horizon.
-async fn until_safe() {
+pub(crate) async fn until_safe() {
     tokio::time::sleep(Duration::from_millis(2_100)).await;
 }
 
 /// Where the watermark stands, and how often it has moved.
-async fn watermark(site: &Site) -> (String, i64) {
+pub(crate) async fn watermark(site: &Site) -> (String, i64) {
     let from = format!("from {}", site.ledger("watermark"));
     let position = site.texts(Side::Target, "position", &from).await;
     let version = site.numbers(Side::Target, ["version"], &from).await;
@@ -290,7 +290,7 @@ async fn an_id_taken_early_and_committed_late_is_not_lost() {
 }
 
 /// A loader as many write it, which takes the largest cursor that it sees for the end.
-async fn load_by_max(site: &Site) {
+pub(crate) async fn load_by_max(site: &Site) {
     site.execute(
         Side::Source,
         "insert into by_max select * from events where at > coalesce((select max(at) from by_max), \
@@ -384,7 +384,7 @@ async fn a_long_transaction_that_commits_late_is_not_lost() {
 }
 
 /// The history, and what goes on where it ends.
-const CONTINUED: &str = "\
+pub(crate) const CONTINUED: &str = "\
 steps:
   history:
     strategy: {type: backfill, end: now}

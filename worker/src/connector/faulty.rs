@@ -22,8 +22,8 @@ use tokio::sync::Semaphore;
 use super::{
     ApplyTx, Bounds, Builds, CheckTx, Checks, Claim, ClaimOutcome, Claimed, CloseRequest,
     CommitFailure, ConnectorError, ExchangeTx, FenceReport, ForgetOutcome, ForgetRequest,
-    GuardStep, Matched, MergeTx, PrepareOutcome, PrepareRequest, ReplaceTx, RowFormat, RowStream,
-    Rows, Shadows, Stages, Target, TargetProbe, TargetTx, WriteRequest,
+    GuardStep, Matched, MergeTx, PrepareOutcome, PrepareRequest, ReconcileTx, ReplaceTx, RowFormat,
+    RowStream, Rows, Shadows, Stages, Target, TargetProbe, TargetTx, WriteRequest,
 };
 
 /// A call on a target, or on what its claims give.
@@ -372,6 +372,10 @@ impl TargetTx for FaultyTx {
 
     fn applying(&mut self) -> Option<&mut dyn ApplyTx> {
         self.inner.applying()
+    }
+
+    fn reconciling(&mut self) -> Option<&mut dyn ReconcileTx> {
+        self.inner.reconciling()
     }
 
     fn checking(&mut self) -> Option<&mut dyn CheckTx> {

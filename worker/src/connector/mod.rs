@@ -16,7 +16,9 @@ mod open;
 mod position;
 pub mod postgres;
 mod receipt_requests;
+mod reconcile;
 mod redaction;
+mod remove_missing;
 mod requests;
 mod rows;
 mod script;
@@ -45,6 +47,7 @@ pub use log::{
 pub use open::{open_source, open_target};
 pub use postgres::SessionPool;
 pub use receipt_requests::{CloseRequest, ForgetOutcome, ForgetRequest, PlaceRequest};
+pub use reconcile::{Compared, ReconcileTx};
 pub use requests::{
     BuildRequest, Claim, FenceReport, GuardStep, HorizonRequest, KeptBounds, KeyProbe,
     LeftOutRequest, LogMark, Matched, MergeBy, Merged, Next, PlacingProbe, PrepareOutcome,

@@ -360,8 +360,8 @@ pub struct MergeBy {
     pub key: Vec<String>,
     /// The column whose larger value is the newer one's.
     pub cursor: Option<String>,
-    /// The column that says when a row was deleted, where all rows of the table come that live: the
-    /// others are marked, and those that come are not.
+    /// The column that says when a row was deleted: rows that come have no mark any more, and where
+    /// all rows of the table come that live, the others are marked.
     pub marks: Option<String>,
 }
 

@@ -25,6 +25,7 @@ use super::exchange_requests::{
     ExchangeRequest, Exchanged, ShadowFound, ShadowRequest, UndoOutcome, UndoRequest,
 };
 use super::log::{ApplyTx, ChangeLog};
+use super::reconcile::ReconcileTx;
 use super::requests::{
     BuildRequest, Claim, FenceReport, GuardStep, HorizonRequest, KeptBounds, LeftOutRequest,
     Matched, Merged, PrepareOutcome, PrepareRequest, ReadRequest, SourceProbe, TargetProbe,
@@ -405,6 +406,11 @@ pub trait TargetTx: Send {
 
     /// How it merges rows; `None` of a database that cannot.
     fn merging(&mut self) -> Option<&mut dyn MergeTx> {
+        None
+    }
+
+    /// How it removes rows that the source has no more; `None` of a database that cannot.
+    fn reconciling(&mut self) -> Option<&mut dyn ReconcileTx> {
         None
     }
 

@@ -26,6 +26,7 @@ impl Run for Backfill {
             | Work::Statements
             | Work::Command
             | Work::Replay
+            | Work::Reconcile
             | Work::Follow
             | Work::Noop(_)
             | Work::Fence => Err(other_work(work)),

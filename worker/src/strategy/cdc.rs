@@ -54,6 +54,7 @@ impl Run for Cdc {
             | Work::Statements
             | Work::Command
             | Work::Noop(_)
+            | Work::Reconcile
             | Work::Fence => Err(other_work(work)),
         }
     }

@@ -20,6 +20,7 @@ impl Run for Program {
             | Work::Publish
             | Work::Statements
             | Work::Replay
+            | Work::Reconcile
             | Work::Follow
             | Work::Count(_)
             | Work::Noop(_)

@@ -28,6 +28,7 @@ impl Run for FullRefresh {
             | Work::Statements
             | Work::Command
             | Work::Replay
+            | Work::Reconcile
             | Work::Follow
             | Work::Noop(_)
             | Work::Fence => Err(other_work(work)),

@@ -24,6 +24,7 @@ impl Run for Noop {
             | Work::Statements
             | Work::Command
             | Work::Replay
+            | Work::Reconcile
             | Work::Follow
             | Work::Fence
             | Work::Count(_)

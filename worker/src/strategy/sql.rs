@@ -24,6 +24,7 @@ impl Run for Script {
             | Work::Command
             | Work::Count(_)
             | Work::Replay
+            | Work::Reconcile
             | Work::Follow
             | Work::Noop(_)
             | Work::Fence => Err(other_work(work)),

@@ -61,6 +61,7 @@ impl Run for Swap {
             Work::Statements
             | Work::Command
             | Work::Replay
+            | Work::Reconcile
             | Work::Follow
             | Work::Noop(_)
             | Work::Fence => Err(other_work(work)),

@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::coverage::Coverage;
-use crate::spec::{CursorNulls, HorizonRule, Incremental};
+use crate::error_code::ErrorCode;
+use crate::spec::{CursorNulls, Deletes, HorizonRule, Incremental, Shrinking};
 use crate::strategy::PlanContext;
 use crate::window::{Horizon, StoredWatermark, WatermarkOrder, WindowFacts};
 
@@ -19,6 +20,9 @@ fn incremental() -> Incremental {
         lookback: Duration::ZERO,
         nulls: CursorNulls::Ignore,
         continues: None,
+        deletes: Deletes::Ignore,
+        deleted_at: None,
+        shrinking: Shrinking::default(),
         write: Write {
             mode: WriteMode::Merge,
             key: vec!["id".to_owned()],
@@ -77,8 +81,9 @@ fn refusals(step: &Incremental, facts: &StepFacts) -> Vec<&'static str> {
 /// What is loaded, and how the watermark goes with it.
 fn loaded(plan: &StepPlan) -> Option<(CursorRange, WatermarkOrder)> {
     let order = plan.load_order.as_ref()?;
+    let moved = order.watermark.filter(|order| order.low != Some(order.to));
     let whole = plan.partitions()?.partitioning().whole();
-    Some((whole, order.watermark?))
+    Some((whole, moved?))
 }
 
 fn range(start: Option<&str>, end: &str) -> CursorRange {
@@ -117,6 +122,41 @@ fn a_window_reaches_from_the_watermark_to_the_horizon() {
     // AND the plans stand and fall with the watermark that they were made at
     assert_ne!(first.depends_on, next.depends_on);
     assert_eq!(next.depends_on, plan.depends_on);
+}
+
+#[test]
+fn what_the_source_has_no_more_is_looked_for_once_a_window_is_loaded() {
+    let kinds = |plan: &StepPlan| -> Vec<PhaseKind> {
+        plan.phases.iter().map(|phase| phase.kind).collect()
+    };
+    let removing = Incremental {
+        deletes: Deletes::Hard,
+        ..incremental()
+    };
+    let plan = planned(&removing, &since(Some("2013-04-01T00:00:00Z"))).expect("a plan");
+    let phases = [
+        PhaseKind::Prepare,
+        PhaseKind::Load,
+        PhaseKind::Close,
+        PhaseKind::Reconcile,
+    ];
+    assert_eq!(kinds(&plan), phases);
+    assert!(
+        plan.warnings
+            .iter()
+            .any(|line| line.contains("are deleted"))
+    );
+    // AND not while nobody knows what is safe, since rows of others may be under way
+    let behind = planned(&removing, &since(Some("2013-06-01T00:00:00Z"))).expect("a plan");
+    assert_eq!(kinds(&behind), [PhaseKind::Prepare]);
+    // AND a table that is there and cannot say when a row was deleted is told of
+    let marking = Incremental {
+        deletes: Deletes::Soft,
+        deleted_at: Some("gone_at".to_owned()),
+        ..incremental()
+    };
+    let missing = refusals(&marking, &since(None));
+    assert_eq!(missing, [ErrorCode::PlanMissingTargetColumn.as_str()]);
 }
 
 #[test]

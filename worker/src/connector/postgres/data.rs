@@ -25,8 +25,8 @@ use crate::connector::stored_slice::{ALL, NULL, StoredSlice};
 use crate::connector::value_text::encode_value;
 use crate::connector::{
     ApplyTx, CheckTx, Claim, Claimed, CommitFailure, ConnectorError, ExchangeTx, GuardStep,
-    Matched, MergeTx, ReplaceTx, RowBatch, RowFormat, RowStream, Rows, ScriptTx, TargetTx, Value,
-    WriteRequest,
+    Matched, MergeTx, ReconcileTx, ReplaceTx, RowBatch, RowFormat, RowStream, Rows, ScriptTx,
+    TargetTx, Value, WriteRequest,
 };
 
 /// Encoded rows are sent in frames of about this size.
@@ -204,6 +204,10 @@ impl TargetTx for OpenTx {
     }
 
     fn merging(&mut self) -> Option<&mut dyn MergeTx> {
+        Some(self)
+    }
+
+    fn reconciling(&mut self) -> Option<&mut dyn ReconcileTx> {
         Some(self)
     }
 

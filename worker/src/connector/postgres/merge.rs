@@ -7,7 +7,7 @@ use sqlx::Executor;
 
 use super::data::{OpenTx, copy_statement, not_held};
 use crate::connector::sql_text::{Dialect, Sql};
-use crate::connector::{ConnectorError, MergeBy, MergeTx, Merged, RowStream, WriteRequest};
+use crate::connector::{ConnectorError, MergeBy, MergeTx, Merged, RowStream, Rows, WriteRequest};
 
 /// Where rows wait. It is dropped with its transaction.
 const STAGE: &str = "pg_temp.highwater_stage";
@@ -36,7 +36,8 @@ impl MergeTx for OpenTx {
         self.session.conn.execute(made).await.map_err(&failed)?;
         let copy = copy_statement(request, Sql::new(Dialect::Postgres, "copy ").text(STAGE));
         let came = self.copy(&what, &copy, request.format, rows).await?;
-        if let Some(marks) = &request.merge_by.marks {
+        let whole = matches!(request.rows, Rows::All);
+        if let Some(marks) = request.merge_by.marks.as_ref().filter(|_| whole) {
             let mark = mark_missing(&table, &request.merge_by.key, marks);
             let marked = sqlx::raw_sql(mark.into_statement());
             self.session.conn.execute(marked).await.map_err(&failed)?;

@@ -39,6 +39,7 @@ mod prepare;
 mod probe;
 mod query;
 mod receipts;
+mod reconcile;
 mod references;
 mod script;
 mod server;

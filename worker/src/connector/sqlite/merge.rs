@@ -48,7 +48,7 @@ impl MergeTx for SqliteTx {
 }
 
 impl SqliteTx {
-    async fn run(&mut self, what: &str, text: String) -> Result<u64, ConnectorError> {
+    pub(super) async fn run(&mut self, what: &str, text: String) -> Result<u64, ConnectorError> {
         let failed = self.attempt.place.failed(what);
         let ran = sql::run(self.session.conn(), sql::once(text)).await;
         ran.map_err(failed)
@@ -56,7 +56,7 @@ impl SqliteTx {
 
     /// The columns of the key, each with the collation by which the table's own index tells its
     /// values apart: the temporary table knows none.
-    async fn compared_keys(
+    pub(super) async fn compared_keys(
         &mut self,
         request: &WriteRequest,
     ) -> Result<Vec<String>, ConnectorError> {
@@ -114,11 +114,13 @@ fn upsert(table: &str, columns: &[&str], keys: &[String], by: &MergeBy) -> Strin
         .map(|cursor| format!(" order by {} desc", sql::ident(cursor)))
         .unwrap_or_default();
     let is_key = |column: &&&str| by.key.iter().any(|key| key.eq_ignore_ascii_case(column));
-    let others: Vec<String> = columns
+    let others = columns
         .iter()
         .filter(|column| !is_key(column))
-        .map(|column| format!("{0} = excluded.{0}", sql::ident(column)))
-        .collect();
+        .map(|column| format!("{0} = excluded.{0}", sql::ident(column)));
+    let marks = by.marks.iter();
+    let marks = marks.map(|marks| format!("{} = null", sql::ident(marks)));
+    let others: Vec<String> = others.chain(marks).collect();
     let what = if others.is_empty() {
         "nothing".to_owned()
     } else {

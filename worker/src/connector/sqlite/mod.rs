@@ -21,6 +21,7 @@ mod process;
 mod query;
 mod queue;
 mod receipts;
+mod reconcile;
 mod rows;
 mod script;
 mod session;

@@ -50,6 +50,13 @@ async fn table(
                 };
                 save(conn, "savepoint twin").await?;
                 let Err(error) = twin::make(conn, place, &request.table, twin, body).await else {
+                    let is_told = |name: &str| {
+                        let mut told = twin.columns.iter();
+                        told.any(|one| one.name.eq_ignore_ascii_case(name))
+                    };
+                    let mut own = request.columns.clone();
+                    own.retain(|one| !is_told(&one.name));
+                    add_columns(conn, place, request, &own).await?;
                     save(conn, "release twin").await?;
                     return Ok(Vec::new());
                 };

@@ -17,8 +17,8 @@ use super::queue::{Turn, turn};
 use super::session::Session;
 use super::{ledger, sql};
 use crate::connector::{
-    CheckTx, Claim, Claimed, CommitFailure, ConnectorError, GuardStep, Matched, MergeTx, RowBatch,
-    RowStream, Rows, ScriptTx, TargetTx, WriteRequest,
+    CheckTx, Claim, Claimed, CommitFailure, ConnectorError, GuardStep, Matched, MergeTx,
+    ReconcileTx, RowBatch, RowStream, Rows, ScriptTx, TargetTx, WriteRequest,
 };
 
 /// Whose attempt this is.
@@ -172,6 +172,10 @@ impl TargetTx for SqliteTx {
     }
 
     fn checking(&mut self) -> Option<&mut dyn CheckTx> {
+        Some(self)
+    }
+
+    fn reconciling(&mut self) -> Option<&mut dyn ReconcileTx> {
         Some(self)
     }
 
