@@ -60,6 +60,7 @@ impl Attempts {
                     rows,
                     bytes,
                     reached: attempt.progress.has_reached(),
+                    doing: attempt.progress.doing().words(),
                 }
             })
             .collect()

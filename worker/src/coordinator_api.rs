@@ -65,7 +65,7 @@ pub struct Pulled {
 }
 
 /// How far an attempt is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AttemptReport {
     /// The task.
     pub task: TaskId,
@@ -77,6 +77,8 @@ pub struct AttemptReport {
     pub bytes: u64,
     /// Whether every connection that it needs has answered it.
     pub reached: bool,
+    /// What it says that it is doing, while an answer takes long; else empty.
+    pub doing: String,
 }
 
 /// What the coordinator answers a heartbeat.
@@ -344,6 +346,7 @@ impl CoordinatorApi for GrpcCoordinator {
             rows: attempt.rows,
             bytes: attempt.bytes,
             reached: attempt.reached,
+            doing: attempt.doing.clone(),
         });
         let request = pb::HeartbeatRequest {
             session: session_to(&session),

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use highwater_common::assignment::Receipt;
 use highwater_runtime::failpoint;
 
-use crate::connector::{ConnectorError, RowBatch, RowStream};
+use crate::connector::{ConnectorError, Doing, RowBatch, RowStream};
 use crate::metrics::{LogGauge, StepMetrics};
 
 /// How far an attempt is, for its heartbeats.
@@ -21,6 +21,8 @@ pub(crate) struct Progress {
     reached: AtomicBool,
     /// Whether the source's next rows are waited for; else it is the target that has them.
     waits_for_source: AtomicBool,
+    /// What it says that it is doing.
+    doing: Doing,
     /// Where rows are counted as they are read.
     metrics: Option<StepMetrics>,
 }
@@ -44,6 +46,10 @@ impl Progress {
     /// What is told of the log that the step follows; `None` where nobody listens.
     pub(crate) fn log(&self) -> Option<LogGauge> {
         self.metrics.as_ref().map(StepMetrics::log)
+    }
+
+    pub(crate) const fn doing(&self) -> &Doing {
+        &self.doing
     }
 
     pub(crate) fn has_reached(&self) -> bool {

@@ -14,7 +14,7 @@ use highwater_common::assignment::{AttemptError, ErrorClass};
 use highwater_common::error_code::ErrorCode;
 use highwater_common::id::ConnectionName;
 
-use crate::connector::ConnectorError;
+use crate::connector::{ConnectorError, Doing};
 use crate::meter::Progress;
 
 /// Looks at an attempt in the time that it may move nothing. Looks are counted and not the time
@@ -90,19 +90,43 @@ pub(crate) async fn answered<T>(
     let limit = call.limit(stall);
     match tokio::time::timeout(limit, asked).await {
         Ok(answer) => answer.map_err(|error| error.report),
-        Err(_) => {
-            let message = format!(
-                "cannot {call} on {connection}: no answer within {}; is its host silent, or does a \
-                 firewall drop its packets?",
-                words(limit)
-            );
-            Err(AttemptError::unreachable(
-                connection.clone(),
-                ErrorCode::Silent,
-                message,
-            ))
-        }
+        Err(_) => Err(silent(call, connection, limit)),
     }
+}
+
+/// The same, for a call that may take as long as it needs: its time begins anew whenever the
+/// database is seen at work.
+pub(crate) async fn answered_at_work<T>(
+    call: Call,
+    connection: &ConnectionName,
+    stall: Duration,
+    doing: &Doing,
+    asked: impl Future<Output = Result<T, ConnectorError>>,
+) -> Result<T, AttemptError> {
+    let limit = call.limit(stall);
+    let rests = async {
+        loop {
+            let seen = doing.signs();
+            tokio::time::sleep(limit).await;
+            if doing.signs() == seen {
+                return;
+            }
+        }
+    };
+    tokio::select! {
+        biased;
+        answer = asked => answer.map_err(|error| error.report),
+        () = rests => Err(silent(call, connection, limit)),
+    }
+}
+
+fn silent(call: Call, connection: &ConnectionName, limit: Duration) -> AttemptError {
+    let message = format!(
+        "cannot {call} on {connection}: no answer within {}; is its host silent, or does a \
+         firewall drop its packets?",
+        words(limit)
+    );
+    AttemptError::unreachable(connection.clone(), ErrorCode::Silent, message)
 }
 
 /// The two connections that rows move between.

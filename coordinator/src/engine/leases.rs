@@ -18,6 +18,17 @@ pub(crate) struct OpenLease {
     pub(crate) session: SessionId,
     /// Since when, by the leader's monotonic clock.
     pub(crate) since: Duration,
+    /// What its attempt says that it does, while an answer takes long.
+    pub(crate) doing: Option<Doing>,
+}
+
+/// What an attempt says that it does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Doing {
+    /// In words.
+    pub(crate) words: String,
+    /// Since when it says so, in milliseconds of the clock on the wall.
+    pub(crate) since_millis: i64,
 }
 
 /// The open tasks of a cluster.
@@ -75,6 +86,31 @@ impl Leases {
     /// Where an open task stands.
     pub(crate) fn get(&self, task: &TaskId) -> Option<&OpenLease> {
         self.by_task.get(task)
+    }
+
+    /// Notes what the attempts of a session say that they do: those that are not named say nothing.
+    /// True when that is not what they said before.
+    pub(crate) fn say(
+        &mut self,
+        session: &SessionId,
+        mut said: BTreeMap<TaskId, String>,
+        now_millis: i64,
+    ) -> bool {
+        let mut has_changed = false;
+        for task in self.by_session.get(session).into_iter().flatten() {
+            let Some(lease) = self.by_task.get_mut(task) else {
+                continue;
+            };
+            let words = said.remove(task);
+            if lease.doing.as_ref().map(|doing| &doing.words) != words.as_ref() {
+                has_changed = true;
+                lease.doing = words.map(|words| Doing {
+                    words,
+                    since_millis: now_millis,
+                });
+            }
+        }
+        has_changed
     }
 
     /// How many tasks are open.

@@ -243,6 +243,7 @@ impl Run {
                 address,
                 session,
                 since,
+                doing: None,
             };
             Some((self.task_id(&lease.address)?, lease))
         })

@@ -2,6 +2,7 @@
 //! Decides nothing: what may run is decided by `assign`, from the same view.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use highwater_common::capability::Capabilities;
 use highwater_common::document::TaskCounts;
@@ -12,6 +13,7 @@ use highwater_common::status::{RunStatus, StepStatus};
 use super::assign::open_of;
 use super::budget::{Budgets, uses};
 use super::followed::{Followed, released, waits_with_its_close};
+use super::outages::spoken;
 use super::placement::{Demand, able, carries, is_avoided};
 use super::reach::Reach;
 use super::retries::avoids_until;
@@ -45,6 +47,7 @@ pub(super) fn waits(cluster: &Cluster, run: &Run, name: &StepName, now_millis: i
         return reasons;
     }
     reasons.extend(set_up_wait(cluster, run, name, step, known));
+    reasons.extend(doing(cluster, run, name, step, now_millis));
     if step.record.status == StepStatus::Pending && run.record.status == RunStatus::Running {
         let open: Vec<&str> = known
             .depends_on
@@ -224,6 +227,26 @@ fn set_up_wait(
         None
     };
     limit.map(|limit| format!("{}: {limit}", kind.as_str()))
+}
+
+/// What the only task of a phase says that it does, while the step waits for it.
+fn doing(
+    cluster: &Cluster,
+    run: &Run,
+    name: &StepName,
+    step: &Step,
+    now_millis: i64,
+) -> Option<String> {
+    let (generation, phase) = run.due_phase(name)?;
+    let table = step
+        .table(generation, phase)
+        .filter(|table| table.len == 1)?;
+    let lease = &table.leases.values().next()?.record;
+    let open = cluster.leases.get(&run.task_id(&lease.address)?)?;
+    let doing = open.doing.as_ref()?;
+    let lasted = now_millis.saturating_sub(doing.since_millis);
+    let lasted = Duration::from_millis(u64::try_from(lasted).unwrap_or(0));
+    Some(format!("{}, for {}", doing.words, spoken(lasted)))
 }
 
 #[expect(

@@ -151,6 +151,7 @@ impl Leader {
                         address,
                         session,
                         since,
+                        doing: None,
                     },
                 );
                 continue;

@@ -199,6 +199,8 @@ pub(crate) struct Beat {
     pub(crate) attempts: Vec<(TaskId, Nonce)>,
     /// Those of them that every connection they need has answered.
     pub(crate) reached: Vec<TaskId>,
+    /// What those say that they do of which an answer takes long.
+    pub(crate) doing: Vec<(TaskId, String)>,
     /// The worker takes no more work.
     pub(crate) draining: bool,
 }
@@ -276,6 +278,7 @@ impl Leader {
                 reply,
             } => {
                 self.heard_reached(&session, &beat.reached);
+                self.heard_doing(&session, beat.doing);
                 let answer = self
                     .heartbeat(session, &beat.attempts, beat.draining)
                     .await?;

@@ -120,6 +120,13 @@ impl Leader {
         Ok(Ok(end))
     }
 
+    /// Notes what the attempts of a session say that they do.
+    pub(super) fn heard_doing(&mut self, session: &SessionId, said: Vec<(TaskId, String)>) {
+        let now_millis = self.clock.wall_millis();
+        let said = said.into_iter().collect();
+        self.has_changed |= self.cluster.leases.say(session, said, now_millis);
+    }
+
     /// Ends a session in good order: whatever it still holds never reached its worker, or was given
     /// up by it, so it goes back and no attempt is counted.
     pub(super) async fn leave(

@@ -38,6 +38,8 @@ const CALLS_AT_ONCE_MAX: u32 = 256;
 const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(10);
 /// How long the probe may take.
 const KEEP_ALIVE_WAIT_MAX: Duration = Duration::from_secs(5);
+/// Characters of what an attempt says that it does.
+pub(super) const DOING_CHARS_MAX: usize = 300;
 /// Runs that are watched at once on one coordinator, by all callers together: each document is made
 /// for each of them.
 const WATCHES_MAX: usize = 256;

@@ -16,6 +16,7 @@ use highwater_proto::v1::worker_service_server::WorkerService;
 use rand::RngExt;
 use tonic::{Request, Response, Status};
 
+use super::limits::DOING_CHARS_MAX;
 use crate::coordinator::CoordinatorHandle;
 use crate::error::ServiceError;
 use crate::leader::{Beat, Request as Ask};
@@ -152,6 +153,10 @@ impl WorkerService for WorkerApi {
                 nonce_from(&attempt.nonce).map_err(ServiceError::from)?,
             ));
             beat.reached.extend(attempt.reached.then_some(task));
+            if !attempt.doing.is_empty() {
+                let words = attempt.doing.chars().take(DOING_CHARS_MAX).collect();
+                beat.doing.push((task, words));
+            }
         }
         let (end, drain) = self
             .handle

@@ -1,6 +1,8 @@
 //! What cuts a table: ids and days of any type that holds them, from one end to the other.
 
-use crate::site::{Engine, Side, Site, assert_exit, assert_says};
+use highwater_integration_tests::until;
+
+use crate::site::{Engine, LIMIT, Side, Site, assert_exit, assert_says};
 
 /// A table whose every column but the last is one to cut by. The rows at the end are the odd ones:
 /// without a value, at the edges, beyond the whole numbers.
@@ -162,5 +164,48 @@ async fn what_would_be_cut_wrongly_is_refused_by_the_plan_with_what_to_do() {
         site.texts(Side::Target, "id", "from made order by id")
             .await,
         ["1", "5", "NaN"]
+    );
+}
+
+#[tokio::test]
+async fn a_scan_for_bounds_says_what_it_does() {
+    // GIVEN a table whose bounds take a scan of several seconds
+    let site = Site::empty(Engine::Postgres).await;
+    site.execute(
+        Side::Source,
+        "create table base as select n as id, date '2024-01-01' + n as at from generate_series(1, 20) n;
+         create function slow(date) returns date language plpgsql volatile
+             as 'begin perform pg_sleep(0.4); return $1; end';
+         create view v as select id, slow(at) as at from base",
+    )
+    .await;
+    site.write_pipeline(
+        "steps:\n  v:\n    strategy: backfill\n    from: {connection: source, table: v}\n    \
+         to: {connection: target, table: v}\n    partition: {by: calendar, column: at, grain: \
+         year}\n    write: {mode: append}\n",
+    );
+    // WHEN it is run THEN it says so while it lasts, to whoever waits and to whoever looks
+    let mut run = site.start("").await;
+    let said =
+        "reading the smallest value of at in public.v by a full scan, no index leads with it, for ";
+    until(said, LIMIT, async || {
+        Ok(run.stderr()?.contains(said).then_some(()))
+    })
+    .await
+    .unwrap();
+    let status = site.status().await;
+    let waits = &status["steps"][0]["waits"];
+    assert!(
+        waits[0]
+            .as_str()
+            .unwrap_or_default()
+            .starts_with("reading the "),
+        "{status:#}"
+    );
+    // AND it says so no more once it is over
+    assert!(run.wait(LIMIT).await.unwrap().success());
+    assert_eq!(
+        site.status().await["steps"][0]["waits"],
+        serde_json::json!([])
     );
 }

@@ -12,7 +12,7 @@ use highwater_runtime::failpoint;
 use super::left_out::count_outside_of_declared;
 use super::{AttemptContext, log_errand, malformed, window};
 use crate::connector::{KeyProbe, PlacingProbe, SourceProbe, TargetProbe};
-use crate::patience::{Call, answered};
+use crate::patience::{Call, answered_at_work};
 
 fn keeps_no_bounds(target: &ConnectionName) -> AttemptError {
     let message = format!(
@@ -35,7 +35,9 @@ pub(crate) async fn probe(
         return Err(malformed("nothing to probe"));
     };
     let (triggers, exchange, window) = (asked.triggers, asked.exchange, asked.window);
-    let (source, target) = (context.source()?, context.target()?);
+    let (mut source, target) = (context.source()?, context.target()?);
+    let doing = cx.progress.doing();
+    source.tell(doing);
     let placing = match asked.placing {
         None => None,
         Some(PlacingRequest::Hash(columns)) => Some(PlacingProbe::Hash(columns.to_vec())),
@@ -67,13 +69,11 @@ pub(crate) async fn probe(
         bounds_declared: asked.bounds_declared,
         defined: wants_twin(to, context.source_engine(), context.target_engine()),
     };
-    let mut facts = answered(
-        Call::Probe,
-        &from.connection,
-        context.stall(),
-        source.probe(&asked),
-    )
-    .await?;
+    let probing = source.probe(&asked);
+    let (connection, stall) = (&from.connection, context.stall());
+    let probed = answered_at_work(Call::Probe, connection, stall, doing, probing).await;
+    doing.say(String::new());
+    let mut facts = probed?;
     if let Some(partition) = &mut facts.partition {
         partition.left_out =
             count_outside_of_declared(context, source.as_ref(), load, partition).await?;

@@ -8,6 +8,7 @@ pub mod column_form;
 pub mod contract;
 pub mod copy_binary;
 pub mod copy_text;
+mod doing;
 mod exchange_requests;
 #[cfg(any(test, feature = "contract"))]
 pub mod faulty;
@@ -37,6 +38,7 @@ use highwater_common::error_code::ErrorCode;
 use highwater_runtime::failpoint::Struck;
 
 pub use checks::{CheckRequest, CheckTx, Checks, Question};
+pub use doing::Doing;
 pub use exchange_requests::{
     ExchangeRequest, Exchanged, ShadowFound, ShadowKind, ShadowRequest, UndoOutcome, UndoRequest,
 };

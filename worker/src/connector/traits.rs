@@ -21,6 +21,7 @@ use highwater_common::token::FencingToken;
 use highwater_common::window::Horizon;
 
 use super::checks::{CheckTx, Checks};
+use super::doing::Doing;
 use super::exchange_requests::{
     ExchangeRequest, Exchanged, ShadowFound, ShadowRequest, UndoOutcome, UndoRequest,
 };
@@ -42,6 +43,8 @@ use super::{CloseRequest, ConnectorError, ForgetOutcome, ForgetRequest};
 /// The read side of a connection. Every read opens, owns and closes its own connection.
 #[async_trait]
 pub trait Source: Send + Sync {
+    /// Where it may say what it does while an answer takes long, and that its server is at work.
+    fn tell(&mut self, _doing: &Doing) {}
     /// Reads the catalog, and what the plan needs of the rows; changes nothing. The bounds of the
     /// partition column may take as long as a scan does; all that a plan can do without takes five
     /// seconds at most.

@@ -70,6 +70,44 @@ async fn an_answer_in_time_is_the_answer() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_probe_takes_as_long_as_its_server_is_seen_at_work() {
+    // GIVEN a probe that takes ten times as long as one may without an answer
+    let (doing, limit) = (Doing::default(), Call::Probe.limit(STALL));
+    let (source, began) = (name("legacy"), Instant::now());
+    let scan = async {
+        sleep(limit * 10).await;
+        Ok(7)
+    };
+    // WHEN its server is seen at work all the time THEN its answer is the answer
+    let seen = async {
+        loop {
+            sleep(limit / 3).await;
+            doing.is_at_work();
+        }
+    };
+    let answer = tokio::select! {
+        answer = answered_at_work(Call::Probe, &source, STALL, &doing, scan) => answer,
+        () = seen => unreachable!("it is seen for ever"),
+    };
+    assert_eq!(answer.expect("answered"), 7);
+    assert_eq!(began.elapsed(), limit * 10);
+    // WHEN it is seen no more THEN it is given up as the silent host that it may be
+    let silent = answered_at_work(
+        Call::Probe,
+        &source,
+        STALL,
+        &doing,
+        pending::<Result<(), _>>(),
+    );
+    let error = silent.await.expect_err("nobody answers");
+    assert_eq!(began.elapsed(), limit * 11);
+    assert_eq!(
+        (error.class, error.code.as_str(), error.connection),
+        (ErrorClass::Unreachable, "silent", Some(source))
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_attempt_is_ended_only_once_nothing_has_moved_for_long() {
     let (source, target) = (name("legacy"), name("warehouse"));
     let sides = Sides {

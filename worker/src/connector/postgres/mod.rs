@@ -6,6 +6,7 @@
 //! that it does not have to.
 
 mod apply;
+mod at_work;
 mod casts;
 mod catalog;
 mod change_log;

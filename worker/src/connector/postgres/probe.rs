@@ -11,6 +11,7 @@ use highwater_common::spec::{Relation, SourceRows};
 use sqlx::{Executor, PgConnection, Row};
 use tokio::time::Instant;
 
+use super::at_work::watched;
 use super::casts::cast_columns;
 use super::catalog::{Table, is_indexed, read_key, source_table, unknown_column};
 use super::errors::{classify, is_state, permanent};
@@ -22,7 +23,7 @@ use super::session::Endpoint;
 use super::twin::read_definition;
 use crate::connector::sql_text::{Dialect, Sql};
 use crate::connector::stored_slice::{cursor, raw};
-use crate::connector::{ConnectorError, PlacingProbe, SourceProbe};
+use crate::connector::{ConnectorError, Doing, PlacingProbe, SourceProbe};
 
 /// Tables estimated below this are counted.
 const COUNTED_ROWS_MAX: i64 = 1_000_000;
@@ -42,6 +43,7 @@ pub(super) const STATEMENT_TIMEOUT: &str = "57014";
 pub(super) struct Probe<'p> {
     pub(super) conn: &'p mut PgConnection,
     pub(super) endpoint: &'p Endpoint,
+    pub(super) doing: &'p Doing,
     pub(super) until: Instant,
 }
 
@@ -49,6 +51,7 @@ pub(super) struct Probe<'p> {
 pub(super) async fn probe_source(
     conn: &mut PgConnection,
     endpoint: &Endpoint,
+    doing: &Doing,
     asked: &SourceProbe,
     rows: SourceRows,
 ) -> Result<TableFacts, ConnectorError> {
@@ -59,6 +62,7 @@ pub(super) async fn probe_source(
     let mut probe = Probe {
         conn,
         endpoint,
+        doing,
         until: Instant::now() + endpoint.session().statement_timeout,
     };
     probe.limit_statement().await?;
@@ -269,7 +273,7 @@ impl Probe<'_> {
         if positions.are_texts() {
             return self.text_bound(asked, name, positions, indexed, end).await;
         }
-        self.begin_bound(asked, name, indexed, end).await?;
+        let session = self.begin_bound(asked, name, indexed, end).await?;
         let select = Sql::new(Dialect::Postgres, "select ")
             .text(positions.raw())
             .text(
@@ -292,8 +296,8 @@ impl Probe<'_> {
         };
         let read = sqlx::query_scalar::<_, i64>(ordered.into_statement())
             .persistent(false)
-            .fetch_optional(&mut *self.conn)
-            .await;
+            .fetch_optional(&mut *self.conn);
+        let read = watched(self.endpoint, session, self.doing, read).await;
         let raw = read.map_err(|error| self.no_bound(asked, name, indexed, error))?;
         Ok(raw.and_then(|raw| cursor(positions.kind, raw)))
     }

@@ -31,6 +31,8 @@ pub struct SessionOptions {
     pub idle_in_transaction_timeout: Duration,
     /// For what a probe asks and a plan can do without, such as exact counts.
     pub probe_timeout: Duration,
+    /// Between two looks at whether the server still works at what takes long.
+    pub look_every: Duration,
     /// The largest row that is read; a larger one fails by name. Of a row one to a few copies are
     /// held in memory.
     pub row_bytes_max: usize,
@@ -45,6 +47,7 @@ impl Default for SessionOptions {
             statement_timeout: Duration::from_hours(6),
             idle_in_transaction_timeout: Duration::from_mins(1),
             probe_timeout: Duration::from_secs(5),
+            look_every: Duration::from_mins(1),
             // What the server itself can hold of a row on its way.
             row_bytes_max: 1 << 30,
         }

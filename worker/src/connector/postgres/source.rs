@@ -37,7 +37,7 @@ use super::session::{Endpoint, SessionOptions, SessionRole};
 use super::session_pool::SessionPool;
 use crate::connector::sql_text::{Dialect, Sql};
 use crate::connector::{
-    ChangeLog, ConnectorError, HorizonRequest, Horizons, LeftOutRequest, Pages, ReadRequest,
+    ChangeLog, ConnectorError, Doing, HorizonRequest, Horizons, LeftOutRequest, Pages, ReadRequest,
     RowFormat, RowStream, Rows, SliceRows, Snapshots, Source, SourceProbe, Surveys,
 };
 use crate::supervisor::Supervisor;
@@ -47,6 +47,7 @@ use crate::supervisor::Supervisor;
 pub struct PostgresSource {
     pub(super) endpoint: Endpoint,
     rows: SourceRows,
+    doing: Doing,
 }
 
 impl PostgresSource {
@@ -75,6 +76,7 @@ impl PostgresSource {
         Ok(Self {
             endpoint: Endpoint::new(&url.into(), connection, options)?.reading(),
             rows: SourceRows::All,
+            doing: Doing::default(),
         })
     }
 
@@ -104,12 +106,17 @@ impl fmt::Debug for PostgresSource {
 
 #[async_trait]
 impl Source for PostgresSource {
+    fn tell(&mut self, doing: &Doing) {
+        self.doing = doing.clone();
+    }
+
     async fn probe(&self, probe: &SourceProbe) -> Result<TableFacts, ConnectorError> {
         let mut conn = self.endpoint.open(SessionRole::Source).await?;
         let relation = qualified_relation(&mut conn, &self.endpoint, &probe.relation).await?;
         probe_source(
             &mut conn,
             &self.endpoint,
+            &self.doing,
             &SourceProbe {
                 relation,
                 ..probe.clone()

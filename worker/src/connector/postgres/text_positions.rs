@@ -8,7 +8,10 @@ use highwater_common::error_code::ErrorCode;
 use highwater_common::facts::CursorForm;
 use tokio::time::Instant;
 
+use super::at_work::watched;
 use super::errors::{classify, fault, is_state, permanent};
+use super::ledger::SessionMark;
+use super::other_sessions::own_mark;
 use super::positions::Positions;
 use super::probe::{EMPTY_PART, End, Probe, STATEMENT_TIMEOUT};
 use crate::connector::position::{cursor, form_of, pattern, shape};
@@ -124,7 +127,7 @@ impl Probe<'_> {
         indexed: bool,
         end: End,
     ) -> Result<Option<Cursor>, ConnectorError> {
-        self.begin_bound(asked, name, indexed, end).await?;
+        let session = self.begin_bound(asked, name, indexed, end).await?;
         let values = select_values()
             .name(name)
             .text(" as v from ")
@@ -138,8 +141,8 @@ impl Probe<'_> {
             End::Last => values.text(" collate \"C\" desc limit 1) s"),
         };
         let read = sqlx::query_scalar::<_, String>(values.into_statement()).persistent(false);
-        let Some(text) = read
-            .fetch_optional(&mut *self.conn)
+        let read = read.fetch_optional(&mut *self.conn);
+        let Some(text) = watched(self.endpoint, session, self.doing, read)
             .await
             .map_err(|error| self.no_bound(asked, name, indexed, error))?
         else {
@@ -152,23 +155,28 @@ impl Probe<'_> {
         }
     }
 
-    /// Prepares the session for a statement that reads a bound.
+    /// Prepares the session for a statement that reads a bound, says so, and gives the session.
     pub(super) async fn begin_bound(
         &mut self,
         asked: &SourceProbe,
         name: &str,
         indexed: bool,
         end: End,
-    ) -> Result<(), ConnectorError> {
-        if !indexed {
-            let table = &asked.relation;
-            tracing::info!(
-                "reading the {} of {name} in {table} by a full scan: no index leads with it",
-                end.name()
-            );
-        }
+    ) -> Result<SessionMark, ConnectorError> {
+        let (table, end) = (&asked.relation, end.name());
+        let how = match indexed {
+            true => "",
+            false => " by a full scan, no index leads with it",
+        };
+        let words = format!("reading the {end} of {name} in {table}{how}");
+        tracing::info!("{words}");
+        self.doing.say(words);
         self.until = Instant::now() + self.endpoint.session().statement_timeout;
-        self.limit_statement().await
+        self.limit_statement().await?;
+        own_mark(self.conn).await.map_err(|error| {
+            let what = format!("read the bounds of {}", asked.relation);
+            classify(self.endpoint, &what, error)
+        })
     }
 
     /// Why a bound could not be read.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use highwater_common::cursor::CursorKind;
 
 use super::*;
+use crate::connector::Doing;
 
 #[tokio::test]
 async fn a_probe_reads_rows_bounds_and_keys() {
@@ -114,6 +115,7 @@ async fn slow(world: &mut World, rows: u32, seconds: f64) -> PostgresSource {
         .await;
     let options = SessionOptions {
         probe_timeout: Duration::from_secs(2),
+        look_every: Duration::from_millis(300),
         ..SessionOptions::default()
     };
     PostgresSource::with_options(
@@ -139,14 +141,21 @@ fn of_the_view(bounds_declared: bool) -> SourceProbe {
 async fn a_table_without_an_index_is_planned() {
     // GIVEN a table whose bounds take a scan of several times the probe's time
     let mut world = World::start().await;
-    let source = slow(&mut world, 10, 0.4).await;
-    // WHEN it is probed, THEN its bounds are found, and what can be done without is not waited for
-    let partition = source
-        .probe(&of_the_view(false))
-        .await
-        .expect("probed")
-        .partition
-        .expect("asked for");
+    let mut source = slow(&mut world, 10, 0.4).await;
+    let doing = Doing::default();
+    source.tell(&doing);
+    // WHEN it is probed, THEN it says what it does, and the server is seen at work on it
+    let asked = of_the_view(false);
+    let mut probed = source.probe(&asked);
+    let looked = tokio::time::timeout(Duration::from_secs(3), &mut probed).await;
+    assert!(looked.is_err(), "it takes longer");
+    assert_eq!(
+        doing.words(),
+        "reading the smallest value of at in public.v by a full scan, no index leads with it"
+    );
+    assert!(doing.signs() > 0);
+    // AND its bounds are found, and what can be done without is not waited for
+    let partition = probed.await.expect("probed").partition.expect("asked for");
     assert_eq!(
         (partition.min, partition.max),
         (Some(Cursor::Date(19_724)), Some(Cursor::Date(19_733)))
