@@ -7,7 +7,7 @@
 )]
 
 use highwater_model::{Bounds, Design, Intent, IntentDesign, Invariant, Protocol};
-use stateright::{Checker, HasDiscoveries, Model};
+use stateright::{Checker, Expectation, HasDiscoveries, Model};
 
 const ONE_RUN: Bounds = Bounds {
     runs: 1,
@@ -227,6 +227,76 @@ fn two_runs_of_a_stream_hold_when_their_target_fails_over() {
             ..bounds
         },
     );
+}
+
+/// All of it in one scenario: two runs of a stream and two ways to cut it, two leaders, a store that
+/// is put back, a target that fails over, a cancel and a retry, answers that are lost and
+/// assignments that are late and come twice.
+const EVERYTHING: Bounds = Bounds {
+    runs: 2,
+    slices: 2,
+    cuts: 2,
+    attempts: 4,
+    prepares: 3,
+    tries: 2,
+    terms: 2,
+    restores: 1,
+    failovers: 1,
+    cancels: 1,
+    retries: 1,
+    statements: true,
+    late: true,
+};
+
+/// Goes through so many states at random, and the same way each time, until one breaks `invariant`,
+/// or any where there is none; gives which. The checker's own walk cannot tell the way that it took.
+fn wander(design: Design, invariant: Option<Invariant>, states: u64) -> Option<&'static str> {
+    let model = Protocol::new(design, EVERYTHING);
+    let always: Vec<_> = model
+        .properties()
+        .into_iter()
+        .filter(|property| property.expectation == Expectation::Always)
+        .filter(|property| invariant.is_none_or(|one| one.name() == property.name))
+        .collect();
+    let start = model.init_states().remove(0);
+    let (mut state, mut random) = (start.clone(), 0x9e37_79b9_7f4a_7c15_u64);
+    for _ in 0..states {
+        let broken = always
+            .iter()
+            .find(|property| !(property.condition)(&model, &state));
+        if let Some(property) = broken {
+            return Some(property.name);
+        }
+        let mut actions = Vec::new();
+        model.actions(&state, &mut actions);
+        let mut next = None;
+        while next.is_none() && !actions.is_empty() {
+            random ^= random << 13;
+            random ^= random >> 7;
+            random ^= random << 17;
+            let chosen = usize::try_from(random >> 32).unwrap() % actions.len();
+            next = model.next_state(&state, actions.swap_remove(chosen));
+        }
+        state = next.unwrap_or_else(|| start.clone());
+    }
+    None
+}
+
+#[test]
+fn everything_at_once_holds_along_random_ways() {
+    // GIVEN more than can be explored whole WHEN it is gone through at random THEN nothing breaks
+    let states = if is_wide() { 50_000_000 } else { 50_000 };
+    assert_eq!(wander(Design::Right, None, states), None);
+    // AND these ways come by where wrong designs do
+    for (design, invariant) in [
+        (Design::GuardWithoutToken, Invariant::I6),
+        (Design::NoStreamFence, Invariant::I1),
+        (Design::CancelsInTheStoreOnly, Invariant::I2),
+        (Design::CompletesBeforeCommit, Invariant::I4),
+    ] {
+        let found = wander(design, Some(invariant), 5_000_000);
+        assert_eq!(found, Some(invariant.name()), "{design:?}");
+    }
 }
 
 #[test]

@@ -6,7 +6,9 @@ use highwater_common::assignment::{Outcome, Receipt};
 use highwater_common::status::RunStatus;
 
 use crate::error::ServiceError;
-use crate::fixtures::{Bench, one_load, options, start, tell};
+use crate::fixtures::{
+    Bench, FakeWorker, Running, one_load, options, pipeline, start, submission, tell,
+};
 use crate::leader::Request;
 use crate::store::faulty::Fault;
 use crate::store::{Op, RecordStore, StoreTxn};
@@ -187,6 +189,56 @@ async fn a_store_that_cannot_be_read_for_a_while_ends_no_coordinator() {
     assert_eq!(bench.finish(&mut worker, run).await, RunStatus::Success);
 }
 
+/// Who leads once the bench's own leader has lost its leadership, of which that one knows nothing.
+async fn deposed(bench: &Bench) -> Running {
+    let revoke = StoreTxn {
+        expects: Vec::new(),
+        ops: vec![Op::Delete("leader".to_owned())],
+    };
+    bench.store.commit(revoke).await.unwrap();
+    let clock = crate::clock::Clock::simulated();
+    let other = start(&bench.store, &options(), clock, 11);
+    while other.handle.look(|_| Ok(())).await.is_err() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    other
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leader_that_was_deposed_writes_no_record_of_anything() {
+    for what in ["a run that is begun", "a cancel", "a worker that comes"] {
+        // GIVEN a run under way, and a leader whose leadership another one has won meanwhile
+        let bench = Bench::new(1);
+        let mut worker = bench.worker("w1").await;
+        let run = bench.prepared(&mut worker).await;
+        let _other = deposed(&bench).await;
+        let before = bench.store.scan("").await.unwrap();
+        // WHEN it is asked for something that no record of a task is compared for
+        let told = match what {
+            "a run that is begun" => {
+                let spec = pipeline("other", "", &[("items", "$load")]);
+                let submission = submission(&spec, false, false);
+                let begun = bench
+                    .handle()
+                    .ask(|reply| Request::Submit { submission, reply });
+                begun.await.map(drop)
+            }
+            "a cancel" => bench.cancel(run).await,
+            _ => {
+                let session = highwater_common::id::SessionId::from_bytes([9; 16]);
+                let came = FakeWorker::register(bench.handle().clone(), "w9", session);
+                came.await.map(drop)
+            }
+        };
+        // THEN it is refused, and nothing has changed
+        assert!(
+            matches!(told, Err(ServiceError::BetweenTerms)),
+            "{what}: {told:?}"
+        );
+        assert_eq!(bench.store.scan("").await.unwrap(), before, "{what}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_leader_that_was_deposed_changes_nothing_any_more() {
     // GIVEN a leader whose leadership another one has won meanwhile
@@ -194,20 +246,7 @@ async fn a_leader_that_was_deposed_changes_nothing_any_more() {
     let mut worker = bench.worker("w1").await;
     bench.prepared(&mut worker).await;
     let task = worker.take_one().await;
-    let revoke = StoreTxn {
-        expects: Vec::new(),
-        ops: vec![Op::Delete("leader".to_owned())],
-    };
-    bench.store.commit(revoke).await.unwrap();
-    let other = start(
-        &bench.store,
-        &options(),
-        crate::clock::Clock::simulated(),
-        11,
-    );
-    while other.handle.look(|_| Ok(())).await.is_err() {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    let other = deposed(&bench).await;
     let before = bench.store.scan("").await.unwrap();
     // WHEN it counts a completion
     let told = tell(bench.handle(), worker.session, &task, DONE).await;
@@ -228,20 +267,7 @@ async fn a_refusal_is_no_success_because_another_leader_did_the_same() {
     let mut worker = bench.worker("w1").await;
     bench.prepared(&mut worker).await;
     let task = worker.take_one().await;
-    let revoke = StoreTxn {
-        expects: Vec::new(),
-        ops: vec![Op::Delete("leader".to_owned())],
-    };
-    bench.store.commit(revoke).await.unwrap();
-    let other = start(
-        &bench.store,
-        &options(),
-        crate::clock::Clock::simulated(),
-        11,
-    );
-    while other.handle.look(|_| Ok(())).await.is_err() {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    let other = deposed(&bench).await;
     assert!(
         tell(&other.handle, worker.session, &task, DONE)
             .await

@@ -159,21 +159,20 @@ async fn a_data_transaction_commits_to_disk_whatever_the_role_says() {
     assert_eq!(world.count("select count(*) from found").await, 1);
 }
 
-#[tokio::test]
-async fn a_claim_waits_for_the_fence_that_is_on_its_way() {
-    // GIVEN a run that was claimed before, and somebody who is about to fence it
-    let mut world = World::with_orders(10).await;
+/// What comes of the next claim of a run that was claimed before, while somebody else has `said`
+/// something in a transaction that only commits once the claim waits for it.
+async fn claimed_behind(
+    world: &mut World,
+    said: &'static str,
+) -> Result<ClaimOutcome, ConnectorError> {
     drop(world.held(1).await);
     let claim = world.claim_of(2, all()).await;
-    let mut fence = PgConnection::connect(&world.server.url("wh"))
+    let mut other = PgConnection::connect(&world.server.url("wh"))
         .await
         .expect("connected");
-    sqlx::raw_sql("begin; update highwater.run set state = 'X'")
-        .execute(&mut fence)
-        .await
-        .expect("fenced");
+    other.execute("begin").await.expect("begun");
+    other.execute(said).await.expect("said");
     let outcome = {
-        // WHEN the next attempt claims meanwhile
         let mut claiming = pin!(world.target.claim(&claim));
         let mut watcher = PgConnection::connect(&world.server.url("wh"))
             .await
@@ -186,28 +185,41 @@ async fn a_claim_waits_for_the_fence_that_is_on_its_way() {
                 .expect("asked")
             {}
         };
-        // THEN it does not go on before the fence stands
         tokio::select! {
             outcome = &mut claiming => panic!("it did not wait: {outcome:?}"),
             () = waits => (),
         }
-        sqlx::raw_sql("commit")
-            .execute(&mut fence)
-            .await
-            .expect("fenced");
+        other.execute("commit").await.expect("committed");
         claiming.await
     };
-    // and then it is refused, and nothing of it is open in the ledger
+    let open = "select count(*) from highwater.task where token = (1::int8 << 24 | 2)";
+    assert_eq!(world.count(open).await, 0, "nothing of it is open");
+    outcome
+}
+
+#[tokio::test]
+async fn a_claim_waits_for_the_fence_that_is_on_its_way() {
+    // GIVEN a run that was claimed before, and somebody who is about to fence it
+    let mut world = World::with_orders(10).await;
+    // WHEN the next attempt claims meanwhile THEN it does not go on before the fence stands, and
+    // then it is refused
+    let outcome = claimed_behind(&mut world, "update highwater.run set state = 'X'").await;
     assert!(
         matches!(outcome, Ok(ClaimOutcome::Superseded)),
         "{outcome:?}"
     );
-    assert_eq!(
-        world
-            .count("select count(*) from highwater.task where token = (1::int8 << 24 | 2)")
-            .await,
-        0
-    );
+}
+
+#[tokio::test]
+async fn a_claim_waits_for_the_adoption_that_is_on_its_way() {
+    // GIVEN a target that another cluster is about to adopt
+    let mut world = World::with_orders(10).await;
+    // WHEN an attempt claims meanwhile THEN it does not go on before the target has changed hands,
+    // and then it is refused
+    let adopts = "update highwater.meta set cluster_id = gen_random_uuid()";
+    let outcome = claimed_behind(&mut world, adopts).await.map(drop);
+    let message = refused(outcome, ErrorClass::Permanent, "target_of_another_cluster");
+    assert!(message.contains("cluster adopt"), "{message}");
 }
 
 #[tokio::test]

@@ -246,6 +246,64 @@ async fn a_claim_that_stopped_halfway_keeps_no_fence_waiting() {
 }
 
 #[tokio::test]
+async fn a_stream_is_taken_from_a_run_whose_cancel_was_cut_off() {
+    // GIVEN an attempt that has written, of a run whose fence was cut off between its two halves
+    let mut world = World::with_orders(10).await;
+    let (tx, receipt) = world.written(1).await.expect("written");
+    world.wh("update highwater.run set state = 'X'").await;
+    // WHEN another run takes the stream
+    let mut request = prepare_request(world.columns().await);
+    (request.stream.run, request.stream.token) = (RunId::from_bytes([8; 16]), fence(2).token);
+    let taken = world.target.prepare(&request).await;
+    assert!(matches!(taken, Ok(PrepareOutcome::Prepared { .. })));
+    // THEN the attempt commits nothing
+    let guarded = tx.guard(&GuardStep::last(receipt)).await;
+    assert!(!matches!(guarded, Ok(GuardOutcome::Holds(_))));
+    drop(guarded);
+    assert_eq!(world.orders().await, 0);
+}
+
+#[tokio::test]
+async fn another_plan_of_a_run_waits_for_the_runs_own_claims_in_flight() {
+    // GIVEN a claim of a run that has locked the run's mark, and no ledger row yet
+    let world = World::with_orders(10).await;
+    drop(world.held(1).await);
+    let connect = async || {
+        PgConnection::connect(&world.server.url("wh"))
+            .await
+            .expect("connected")
+    };
+    let (mut claiming, mut watcher) = (connect().await, connect().await);
+    claiming
+        .execute("begin; select state from highwater.run for share")
+        .await
+        .expect("as a claim begins");
+    // WHEN the stream is taken for another plan of the run
+    let mut request = prepare_request(world.columns().await);
+    (request.stream.plan, request.stream.token) = (
+        Some(PlanMark::of(2, &DocumentDigest::of(b"cut otherwise"))),
+        fence(2).token,
+    );
+    let mut taking = pin!(world.target.prepare(&request));
+    let waits = async {
+        let waiting = "select exists (select from pg_locks where not granted)";
+        while !sqlx::query_scalar::<_, bool>(waiting)
+            .fetch_one(&mut watcher)
+            .await
+            .expect("asked")
+        {}
+    };
+    // THEN it waits for the claim
+    tokio::select! {
+        _ = &mut taking => panic!("it did not wait"),
+        () = waits => (),
+    }
+    claiming.execute("commit").await.expect("claimed");
+    let taken = taking.await;
+    assert!(matches!(taken, Ok(PrepareOutcome::Prepared { .. })));
+}
+
+#[tokio::test]
 async fn after_a_fence_no_commit_of_the_run_lands() {
     // GIVEN an attempt that has written, not guarded yet
     let mut world = World::with_orders(10).await;
