@@ -21,7 +21,6 @@ use highwater_common::token::FencingToken;
 use highwater_common::window::Horizon;
 
 use super::checks::{CheckTx, Checks};
-use super::doing::Doing;
 use super::exchange_requests::{
     ExchangeRequest, Exchanged, ShadowFound, ShadowRequest, UndoOutcome, UndoRequest,
 };
@@ -38,7 +37,7 @@ use super::staging::{ReplaceTx, Snapshots, Stages};
 use super::surveys::Surveys;
 use super::transaction::HeldClaim;
 use super::watermarks::Watermarks;
-use super::{CloseRequest, ConnectorError, ForgetOutcome, ForgetRequest};
+use super::{CloseRequest, ConnectorError, Doing, ForgetOutcome, ForgetRequest};
 
 /// The read side of a connection. Every read opens, owns and closes its own connection.
 #[async_trait]
