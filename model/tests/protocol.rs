@@ -274,7 +274,8 @@ fn wander(design: Design, invariant: Option<Invariant>, states: u64) -> Option<&
             random ^= random << 13;
             random ^= random >> 7;
             random ^= random << 17;
-            let chosen = usize::try_from(random >> 32).unwrap() % actions.len();
+            let of = u64::try_from(actions.len()).expect("a few");
+            let chosen = usize::try_from((random >> 32) % of).expect("one of them");
             next = model.next_state(&state, actions.swap_remove(chosen));
         }
         state = next.unwrap_or_else(|| start.clone());
