@@ -42,7 +42,7 @@ soak: ## Plan from a million arbitrary facts, read as many damaged records, simu
 	PROPTEST_CASES=$${CASES:-1000000} cargo test -p highwater-common --lib -- no_fact_can_panic_the_planner any_bytes damaged_bytes
 	PROPTEST_CASES=$${CASES:-1000000} cargo test -p highwater-proto --lib -- no_stored_record_can_panic_its_reader
 	HIGHWATER_SEEDS=$${SEEDS:-2000} cargo test -p highwater-coordinator --lib -- a_cluster_under_faults_commits_every_row_once_and_ends
-	HIGHWATER_WIDE_MODEL=1 cargo test -p highwater-model --test protocol -- hold cannot --nocapture --test-threads=1
+	HIGHWATER_WIDE_MODEL=1 cargo test -p highwater-model --test protocol -- hold cannot everything --nocapture --test-threads=1
 	HIGHWATER_SOAK=1 cargo test -p highwater-integration-tests --test it -- a_transaction_of_two_million_rows_stays_small
 
 crash-matrix: ## Strike at every failpoint in every way, embedded and in a cluster (the tests take turns)
