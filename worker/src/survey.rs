@@ -127,6 +127,7 @@ async fn look_at(
         sight,
         log,
         bytes,
+        key_cuts,
         columns,
     } = surveys(source)?.survey(&request).await?;
     let columns = found.into_iter().zip(columns);
@@ -153,6 +154,7 @@ async fn look_at(
         rows_exact: facts.rows_exact,
         bytes: bytes.unwrap_or(facts.bytes),
         key: facts.key,
+        key_cuts,
         columns: columns.collect(),
         changes,
         sight,

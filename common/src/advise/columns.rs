@@ -2,6 +2,7 @@
 
 use super::facts::{MovedBy, PositionColumn, TableAsFound};
 use crate::cursor::CursorKind;
+use crate::engine::Engine;
 
 /// Who moves a column on when a row is updated, where nothing but its name tells.
 #[must_use]
@@ -35,9 +36,36 @@ pub(super) fn stamp(found: &TableAsFound) -> Option<&PositionColumn> {
     })
 }
 
-/// The column that cuts it best into parts which no update moves a row out of.
-pub(super) fn cut(found: &TableAsFound) -> Option<&PositionColumn> {
-    found.columns.iter().min_by_key(|column| {
+/// What cuts a table into parts.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Cut<'a> {
+    /// The positions of a column.
+    Column(&'a PositionColumn),
+    /// The table's own key, in the order of the database.
+    Key,
+}
+
+impl Cut<'_> {
+    /// Whether no row leaves its part when it is updated.
+    pub(super) fn stays(self) -> bool {
+        match self {
+            Self::Column(column) => column.moved_by == MovedBy::Nobody,
+            Self::Key => true,
+        }
+    }
+
+    /// Whether a part is found without a scan of the table.
+    pub(super) const fn indexed(self) -> bool {
+        match self {
+            Self::Column(column) => column.indexed,
+            Self::Key => true,
+        }
+    }
+}
+
+/// What cuts it best into parts which no update moves a row out of.
+pub(super) fn cut(found: &TableAsFound) -> Option<Cut<'_>> {
+    let column = found.columns.iter().min_by_key(|column| {
         let is_number = column.kind == CursorKind::Integer;
         (
             column.moved_by != MovedBy::Nobody,
@@ -45,12 +73,14 @@ pub(super) fn cut(found: &TableAsFound) -> Option<&PositionColumn> {
             !column.indexed,
             is_number,
         )
-    })
-}
-
-/// Whether no row leaves its part when it is updated.
-pub(super) fn stays(column: &PositionColumn) -> bool {
-    column.moved_by == MovedBy::Nobody
+    });
+    let column = column.map(Cut::Column);
+    // A target in SQLite takes no parts of a key yet.
+    let is_to_sqlite = found.target.as_ref().map(|to| to.engine) == Some(Engine::Sqlite);
+    let key = (found.key_cuts && !is_to_sqlite).then_some(Cut::Key);
+    column
+        .filter(|cut| (cut.stays() && cut.indexed()) || key.is_none())
+        .or(key)
 }
 
 /// Whether rows are without a position, as far as that is known.

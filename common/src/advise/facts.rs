@@ -24,6 +24,9 @@ pub struct TableAsFound {
     pub bytes: u64,
     /// The columns that tell each row from all others; empty without any.
     pub key: Vec<String>,
+    /// Whether its rows can be cut into parts by that key, in the database's own order.
+    #[serde(default)]
+    pub key_cuts: bool,
     /// The columns that give rows a position: times, and whole numbers of the key.
     pub columns: Vec<PositionColumn>,
     /// What was written lately; `None` where nobody counts.

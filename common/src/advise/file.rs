@@ -6,7 +6,7 @@ use serde_json::Value as Json;
 
 use super::advice::{Advice, Ranked, Way};
 use super::case::{Case, IN_PLACE_ROWS};
-use super::columns::{cut, may_hold_null, stamp, stays};
+use super::columns::{Cut, cut, may_hold_null, stamp};
 use super::facts::{PositionColumn, Sight, TableAsFound, Wishes};
 use super::whole::is_swapped_in_parts;
 use crate::cursor::CursorKind;
@@ -17,6 +17,10 @@ use crate::spec::{Connection, TableName, parse, table_text};
 /// A longer time is cut by month, and so is one whose days have fewer rows.
 const DAYS_MAX: u64 = 1_000;
 const DAY_ROWS_MIN: u64 = 1_000;
+/// Rows of a part of a key where nobody says it, and parts that are enough.
+const KEY_ROWS: u64 = 500_000;
+const KEY_PARTS: u64 = 1_000;
+const PART_ROWS_MAX: u64 = 1_000_000_000_000;
 /// The longest name of a step, less what keeps two apart.
 const NAME_MAX: usize = 48;
 
@@ -183,9 +187,9 @@ fn steps(
             entry(&step, &load(strategy, table, by, None))
         }
         Way::Backfill => by.map_or_else(String::new, |by| {
-            let mode = match stays(by) {
-                true => "replace_partition",
-                false => "append",
+            let mode = match by {
+                Cut::Column(_) if by.stays() => "replace_partition",
+                Cut::Column(_) | Cut::Key => "append",
             };
             entry(&step, &history(by, mode))
         }),
@@ -196,7 +200,7 @@ fn steps(
         Way::BackfillIncremental => stamped.map_or_else(String::new, |by| {
             let first = name_of(&table.step, "_history", names);
             let once = "{type: backfill, end: now}";
-            let once = load(once, table, Some(by), Some("append"));
+            let once = load(once, table, Some(Cut::Column(by)), Some("append"));
             let strategy = following(case, by, Some(&first));
             let then = load(&strategy, table, None, Some("merge"));
             format!("{}{}", entry(&first, &once), entry(&step, &then))
@@ -216,7 +220,7 @@ fn entry(name: &str, lines: &[String]) -> String {
 fn load(
     strategy: &str,
     table: &DraftTable<'_>,
-    by: Option<&PositionColumn>,
+    by: Option<Cut<'_>>,
     mode: Option<&str>,
 ) -> Vec<String> {
     let from = scalar(&table_text(&table.found.table, false));
@@ -276,7 +280,17 @@ fn zone(case: &Case<'_>, by: &PositionColumn) -> &'static str {
     }
 }
 
-fn partition(found: &TableAsFound, by: &PositionColumn) -> String {
+fn partition(found: &TableAsFound, by: Cut<'_>) -> String {
+    let by = match by {
+        Cut::Column(by) => by,
+        Cut::Key if found.rows / KEY_ROWS < KEY_PARTS => {
+            return "partition: {by: keyset}".to_owned();
+        }
+        Cut::Key => {
+            let rows = found.rows.div_ceil(KEY_PARTS).min(PART_ROWS_MAX);
+            return format!("partition: {{by: keyset, max_rows: {rows}}}");
+        }
+    };
     let column = scalar(&by.name);
     match by.kind {
         CursorKind::Integer | CursorKind::Placed(_) => {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::advice::{Assurance, Ranked, Refusal, Way};
 use super::case::{Case, Fit, Judged, WINDOW_FRESH, refusal, refused};
-use super::columns::{cut, may_hold_null, stamp, told};
+use super::columns::{Cut, cut, may_hold_null, stamp, told};
 use super::facts::{LogAccess, PositionColumn, ReplicaIdentity, ServerLog, Sight};
 use crate::cursor::CursorKind;
 use crate::engine::Engine;
@@ -28,9 +28,9 @@ pub(super) fn backfill(case: &Case<'_>) -> Judged {
     }
     if by.is_none() {
         no.push(refusal(
-            "no column cuts the table into parts",
-            "a column of times, or a key that is one whole number",
-            "load it whole, or give it such a column",
+            "no column cuts the table into parts, and no key",
+            "a column of times, or a key that the database has in order",
+            "load it whole, or give it one",
         ));
     }
     let Some(by) = by.filter(|_| no.is_empty()) else {
@@ -48,18 +48,24 @@ pub(super) fn backfill(case: &Case<'_>) -> Judged {
                 .to_owned(),
         );
     }
-    if !by.indexed {
-        cautions.push(format!(
-            "no index leads with {}, so each part is a scan of the table",
-            by.name
-        ));
-    }
+    let by = match by {
+        Cut::Column(by) => {
+            if !by.indexed {
+                cautions.push(format!(
+                    "no index leads with {}, so each part is a scan of the table",
+                    by.name
+                ));
+            }
+            by.name.clone()
+        }
+        Cut::Key => format!("its key {}", case.found.key.join(", ")),
+    };
     let mut cost = case.cost(case.wishes.slots);
     cost.locks = "nothing in the source; the parts that are written in the target".to_owned();
     let ranked = Ranked {
         cadence: "once".to_owned(),
         brings: "each part whole, in parallel".to_owned(),
-        because: vec![format!("cut by {}", by.name), case.size()],
+        because: vec![format!("cut by {by}"), case.size()],
         cautions,
         ..case.ranked(Way::Backfill, Assurance::NoLoss, cost)
     };

@@ -53,6 +53,7 @@ pub(super) fn bare(rows: u64) -> TableAsFound {
         rows_exact: rows < 1_000_000,
         bytes: rows * 200,
         key: Vec::new(),
+        key_cuts: false,
         columns: Vec::new(),
         changes: Some(Changes {
             inserted: 100,
@@ -89,6 +90,15 @@ pub(super) fn logged(rows: u64) -> TableAsFound {
     TableAsFound {
         key: vec!["order_id".to_owned()],
         log: LogAccess::Server(log()),
+        ..bare(rows)
+    }
+}
+
+/// A table whose key is a text, or several columns.
+pub(super) fn keyed(rows: u64) -> TableAsFound {
+    TableAsFound {
+        key: vec!["code".to_owned(), "line".to_owned()],
+        key_cuts: true,
         ..bare(rows)
     }
 }
@@ -229,7 +239,7 @@ pub(super) fn tables() -> impl Strategy<Value = TableAsFound> {
     let parts = (
         sizes(),
         sizes(),
-        any::<[bool; 2]>(),
+        any::<[bool; 3]>(),
         columns(),
         prop::option::of(changes),
         prop::sample::select(sights),
@@ -237,20 +247,23 @@ pub(super) fn tables() -> impl Strategy<Value = TableAsFound> {
         targets(),
     );
     parts.prop_map(
-        |(rows, bytes, [keyed, exact], columns, changes, sight, log, target)| TableAsFound {
-            bytes,
-            rows_exact: exact,
-            key: if keyed {
-                vec!["id".to_owned()]
-            } else {
-                Vec::new()
-            },
-            columns,
-            changes,
-            sight,
-            log,
-            target,
-            ..bare(0).sized(rows)
+        |(rows, bytes, [keyed, ordered, exact], columns, changes, sight, log, target)| {
+            TableAsFound {
+                bytes,
+                rows_exact: exact,
+                key: if keyed {
+                    vec!["id".to_owned()]
+                } else {
+                    Vec::new()
+                },
+                key_cuts: keyed && ordered,
+                columns,
+                changes,
+                sight,
+                log,
+                target,
+                ..bare(0).sized(rows)
+            }
         },
     )
 }

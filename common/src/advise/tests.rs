@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::samples::{bare, column, log, logged, name, odd_names, stamped, tables, wishes};
+use super::samples::{bare, column, keyed, log, logged, name, odd_names, stamped, tables, wishes};
 use super::*;
 use crate::cursor::CursorKind;
 use crate::facts::{Dependant, DependantKind, Engine, ForeignKey, OnDelete};
@@ -302,6 +302,41 @@ fn a_table_that_still_grows_is_told_so_when_it_is_loaded_once() {
     assert_eq!(rank(&uncut, &once()).ranked[0].cadence, "once");
 }
 
+#[test]
+fn a_key_of_text_or_of_several_columns_cuts_a_table_that_nothing_else_cuts() {
+    // GIVEN a table with such a key WHEN it is loaded once THEN that cuts it
+    let text = written(&[keyed(2_000_000)], &once()).expect("a file");
+    assert!(
+        text.contains("{by: keyset}") && text.contains("{mode: append}"),
+        "{text}"
+    );
+    assert!(text.contains("cut by its key code, line"), "{text}");
+    // AND it is swapped in parts of it, which are no more than a plan holds
+    let text = written(&[keyed(6_000_000_000)], &critical()).expect("a file");
+    assert!(
+        text.contains("strategy: swap") && text.contains("{by: keyset, max_rows: 6000000}"),
+        "{text}"
+    );
+    // AND a time comes first that an index leads with, and that no update moves
+    let with = |change: fn(&mut PositionColumn)| {
+        let mut found = keyed(2_000_000);
+        let mut made = column("created_at", CursorKind::Instant, MovedBy::Nobody);
+        change(&mut made);
+        found.columns.push(made);
+        written(&[found], &once()).expect("a file")
+    };
+    assert!(with(|_| ()).contains("by: calendar"));
+    assert!(with(|column| column.indexed = false).contains("by: keyset"));
+    assert!(with(|column| column.moved_by = MovedBy::Server).contains("by: keyset"));
+    // AND a target in SQLite is not cut so
+    let mut found = keyed(2_000_000);
+    found.target = found.target.map(|to| TargetSide {
+        engine: Engine::Sqlite,
+        ..to
+    });
+    assert!(refusals(&found, &once(), Way::Backfill).contains("no column cuts"));
+}
+
 /// The file that is written for tables and what is recommended for them.
 fn written(found: &[TableAsFound], wishes: &Wishes) -> Option<String> {
     let advice: Vec<Advice> = found.iter().map(|one| rank(one, wishes)).collect();
@@ -351,6 +386,8 @@ fn each_way_is_written_as_what_it_is() {
         (stamped(2_000_000), Wishes::default()),
         (stamped(2_000_000), once()),
         (bare(2_000_000), critical()),
+        (keyed(2_000_000), once()),
+        (keyed(90_000_000), critical()),
         (bare(2_000_000), Wishes::default()),
         (
             bare(6_000_000),

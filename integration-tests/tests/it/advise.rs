@@ -242,3 +242,168 @@ async fn a_file_that_is_there_is_not_replaced_unasked() {
     assert_exit(&site.finish(&asked).await, 0);
     assert_says(&text(), "full_refresh");
 }
+
+/// A schema as people have them: keys of a number, of text, of two columns, none; times; foreign
+/// keys, also to itself and in a ring; a generated column, a partitioned table, odd names, a view.
+const WHOLE: &str = "\
+create schema shop; create schema other; create table other.left_alone (id int primary key);
+set search_path = shop;
+create type state as enum ('new', 'paid', 'gone');
+create table countries (code text primary key, name text not null unique);
+create table customers (id bigint generated always as identity primary key, country text references countries,
+  mentor bigint references customers, email text not null unique check (email like '%@%'), favourite bigint);
+create table orders (id bigint primary key, customer bigint not null references customers, state state not null,
+  placed timestamp, updated_at timestamptz not null, amount numeric(12,2) not null,
+  gross numeric generated always as (amount * 1.2) stored);
+alter table customers add constraint favourite foreign key (favourite) references orders deferrable initially deferred;
+create index on orders (updated_at);
+create function touch() returns trigger language plpgsql as 'begin new.updated_at := now(); return new; end';
+create trigger touch before update on orders for each row execute function touch();
+create table lines (\"order\" bigint references orders on delete cascade, line int, note text, tags text[], more jsonb,
+  primary key (\"order\", line));
+create table clicks (at timestamptz not null, who uuid);
+create table \"Day's log\" (id bigint, day date not null, primary key (id, day)) partition by range (day);
+create table log_1 partition of \"Day's log\" for values from ('2024-01-01') to ('2024-02-01');
+create table log_2 partition of \"Day's log\" for values from ('2024-02-01') to ('2024-03-01');
+create table nobody (id uuid primary key, at timestamptz);
+create view paid as select * from orders where state = 'paid';
+insert into countries select 'c' || i, 'Country ' || i from generate_series(1, 200) i;
+insert into customers (country, mentor, email) select 'c' || 1 + i % 200, nullif(i - 1, 0), i || '@x' from generate_series(1, 5000) i;
+insert into orders select i, 1 + i % 5000, 'paid', timestamp '2024-01-01' + i * interval '1 s',
+  timestamptz '2024-01-01 00:00Z' + i * interval '1 s', i / 7.0 from generate_series(1, 100000) i;
+update customers set favourite = id where id % 3 = 0;
+insert into lines select i, l, nullif('n' || i % 9, 'n3'), array['a', 'b ' || l], '{\"x\": 1}' from generate_series(1, 3000) i, generate_series(1, 2) l;
+insert into clicks select timestamptz '2024-01-01 00:00Z' + i / 3 * interval '1 s', md5((i / 2)::text)::uuid from generate_series(1, 100000) i;
+insert into \"Day's log\" select i, date '2024-01-01' + i % 59 from generate_series(1, 3000) i;
+analyze";
+
+const WHOLE_TABLES: [(&str, i64); 7] = [
+    ("countries", 200),
+    ("customers", 5_000),
+    ("orders", 100_000),
+    ("lines", 6_000),
+    ("clicks", 100_000),
+    ("\"Day's log\"", 3_000),
+    ("nobody", 0),
+];
+
+#[tokio::test]
+async fn what_init_writes_runs() {
+    // GIVEN a schema as people have them, and an empty database
+    let site = Site::empty(Engine::Postgres).await;
+    site.execute(Side::Source, WHOLE).await;
+    for schema in [Some("shop"), None] {
+        // WHEN a file is begun, of the schema or of the whole database
+        let file = if schema.is_some() {
+            "one.yaml"
+        } else {
+            "all.yaml"
+        };
+        let mut init = vec!["init", file, "--from", "${env:SOURCE_URL}"];
+        init.extend(schema.map(|of| ["--schema", of]).into_iter().flatten());
+        let wrote = site.finish(&init).await;
+        assert_exit(&wrote, 0);
+        assert!(!wrote.stderr.contains("not looked at"), "{}", wrote.stderr);
+        let text = std::fs::read_to_string(site.path(file)).unwrap();
+        assert!(!text.contains("no way that this version"), "{text}");
+        assert_eq!(text.contains("left_alone"), schema.is_none(), "{text}");
+        // THEN it is legal, and runs from the first to the last row
+        assert_exit(&site.finish(&["validate", file]).await, 0);
+        assert_exit(&site.finish(&["run", file]).await, 0);
+        // AND each row is there once, also after another run
+        for _ in 0..2 {
+            for (table, rows) in WHOLE_TABLES {
+                let query = format!("select * from shop.{table} t order by t::text");
+                let (source, target) = site.digests_of(&query, &query).await;
+                assert_eq!(i64::try_from(target.rows).unwrap(), rows, "{table}");
+                assert_eq!(source, target, "{table}");
+            }
+            assert_exit(&site.finish(&["run", file, "--new"]).await, 0);
+        }
+        site.execute(
+            Side::Target,
+            "drop schema shop cascade; drop schema highwater cascade",
+        )
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn what_init_writes_of_a_file_runs() {
+    // GIVEN a SQLite file as people have them, and an empty database
+    let site = Site::empty(Engine::Postgres).await;
+    let files = Site::empty(Engine::Sqlite).await;
+    let fill = "\
+create table countries (code text primary key not null, name text) without rowid;
+create table customers (id integer primary key, country text references countries, email text unique);
+create table orders (id integer primary key, customer integer not null references customers, placed_at text not null, amount real);
+create table lines (\"order\" integer not null references orders, line integer not null, note text, primary key (\"order\", line)) strict;
+create table \"Odd; clicks\" (at text, who blob);
+create index orders_at on orders (placed_at);
+insert into countries values ('de', 'D'), ('fr', null);
+with recursive n (i) as (select 1 union all select i + 1 from n where i < 3000)
+insert into customers select i, 'de', i || '@x' from n;
+with recursive n (i) as (select 1 union all select i + 1 from n where i < 110000)
+insert into orders select i, 1 + i % 3000, strftime('%Y-%m-%dT%H:%M:%SZ', '2024-01-01', '+' || i || ' seconds'), i / 8.0 from n;
+insert into lines select id, 1, 'n' || id from orders where id <= 5000;
+insert into \"Odd; clicks\" select placed_at, x'00ff' from orders where id <= 500;
+insert into \"Odd; clicks\" select * from \"Odd; clicks\";";
+    files.execute(Side::Source, fill).await;
+    std::fs::copy(files.path("source.db"), site.path("shop.db")).unwrap();
+    // WHEN a file is begun THEN it is legal, and runs
+    let init = ["init", "shop.yaml", "--from", "sqlite:shop.db"];
+    assert_exit(&site.finish(&init).await, 0);
+    let text = std::fs::read_to_string(site.path("shop.yaml")).unwrap();
+    assert!(!text.contains("no way that this version"), "{text}");
+    assert_exit(&site.finish(&["validate", "shop.yaml"]).await, 0);
+    assert_exit(&site.finish(&["run", "shop.yaml"]).await, 0);
+    // AND each row is there once, also after another run
+    for _ in 0..2 {
+        for (table, sum) in [
+            ("countries", "count(name)"),
+            ("customers", "sum(id)"),
+            ("orders", "sum(id * 8 - amount * 8)"),
+            ("lines", "sum(\"order\" * line)"),
+            ("\"Odd; clicks\"", "count(who)"),
+        ] {
+            let from = format!("from {table}");
+            let of = ["count(*)", sum];
+            let expected = files.numbers(Side::Source, of, &from).await;
+            assert!(expected[0] > 0);
+            let there = site.numbers(Side::Target, of, &from).await;
+            assert_eq!(there, expected, "{table}");
+        }
+        assert_exit(&site.finish(&["run", "shop.yaml", "--new"]).await, 0);
+    }
+}
+
+#[tokio::test]
+async fn a_table_that_is_loaded_once_is_cut_by_its_key_of_text() {
+    // GIVEN a table whose key is a text, one whose key is of two columns, and one of a key that cuts nothing
+    let site = Site::empty(Engine::Postgres).await;
+    let fill = "\
+create table words (word text primary key, n int);
+insert into words select md5(i::text), i from generate_series(1, 100000) i;
+create table lines (doc int, line int, note text, primary key (doc, line));
+insert into lines select i, l, 'n' from generate_series(1, 50000) i, generate_series(1, 2) l;
+create table floats (f float8 primary key);
+insert into floats select i from generate_series(1, 100000) i;
+analyze";
+    site.execute(Side::Source, fill).await;
+    // WHEN a file is written that loads them once
+    let wrote = [
+        "advise",
+        "${env:SOURCE_URL}",
+        "--once",
+        "--write",
+        "once.yaml",
+    ];
+    assert_exit(&site.finish(&wrote).await, 0);
+    // THEN their keys cut them, it runs, and each row is there once
+    let text = std::fs::read_to_string(site.path("once.yaml")).unwrap();
+    assert_eq!(text.matches("partition: {by: keyset}").count(), 2, "{text}");
+    for _ in 0..2 {
+        assert_exit(&site.finish(&["run", "once.yaml", "--new"]).await, 0);
+        assert_equal(&site, &["words", "lines"]).await;
+    }
+}

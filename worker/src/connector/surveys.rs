@@ -30,6 +30,8 @@ pub struct Survey {
     pub log: LogAccess,
     /// The table's bytes, where a probe tells those of the whole file.
     pub bytes: Option<u64>,
+    /// Whether its rows can be cut by its own key.
+    pub key_cuts: bool,
     /// Of each column that was asked about, in that order.
     pub columns: Vec<Stamping>,
 }

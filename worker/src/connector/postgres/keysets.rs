@@ -6,7 +6,7 @@ use highwater_common::error_code::ErrorCode;
 use highwater_common::facts::{ColumnKind, CursorForm, PartitionFacts};
 use highwater_common::placing::{KeyBound, KeyColumn, KeyPlacing, Placing};
 use highwater_common::range::Slice;
-use highwater_common::spec::Relation;
+use highwater_common::spec::{Relation, TableName};
 use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row};
 use std::time::Duration;
@@ -221,6 +221,29 @@ async fn default_collation(conn: &mut PgConnection) -> Result<String, sqlx::Erro
         .persistent(false)
         .fetch_one(conn)
         .await
+}
+
+/// Whether a table can be cut by its own key. Nothing is walked.
+pub(super) async fn is_cut_by_its_key(
+    conn: &mut PgConnection,
+    endpoint: &Endpoint,
+    name: &TableName,
+    table: &Table,
+) -> Result<bool, ConnectorError> {
+    let failed = |error| classify(endpoint, &format!("read the catalog of {name}"), error);
+    if is_inherited(conn, table.oid).await.map_err(failed)? {
+        return Ok(false);
+    }
+    let keys = read_ordered_keys(conn, table.oid).await.map_err(failed)?;
+    let Some(own) = keys.into_iter().find(|key| key.is_whole) else {
+        return Ok(false);
+    };
+    let relation = Relation::from(name.clone());
+    match key_columns(conn, endpoint, &relation, table, &own.columns).await {
+        Ok(_) => Ok(true),
+        Err(error) if error.report.code == ErrorCode::UnsupportedPartitionColumn => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 /// A unique key, and an index that has it in the order in which the columns compare.

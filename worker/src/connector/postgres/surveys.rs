@@ -13,6 +13,7 @@ use super::errors::classify;
 use super::exchange::read_exchange_facts;
 use super::foreign_keys::read_foreign_keys;
 use super::horizon::{Viewer, doubts, viewer};
+use super::keysets::is_cut_by_its_key;
 use super::references::read_references;
 use super::server::server;
 use super::session::SessionRole;
@@ -115,11 +116,15 @@ impl Surveys for PostgresSource {
         let mut conn = self.begin_survey().await?;
         let endpoint = self.endpoint();
         let table = qualified(&mut conn, endpoint, &request.table).await?;
-        let oid = source_table(&mut conn, endpoint, &table).await?.oid;
-        let found = read(&mut conn, oid, request, &table).await;
+        let found = source_table(&mut conn, endpoint, &table).await?;
+        let key_cuts = is_cut_by_its_key(&mut conn, endpoint, &table, &found).await?;
+        let read = read(&mut conn, found.oid, request, &table).await;
         conn.close().await.ok();
         let of = |error| classify(endpoint, &format!("look at how {table} is written"), error);
-        found.map_err(of)
+        Ok(Survey {
+            key_cuts,
+            ..read.map_err(of)?
+        })
     }
 
     async fn as_target(&self, table: &TableName) -> Result<Option<TargetAsFound>, ConnectorError> {
@@ -204,6 +209,7 @@ async fn read(
         sight,
         log: LogAccess::Server(log),
         bytes: None,
+        key_cuts: false,
         columns,
     })
 }

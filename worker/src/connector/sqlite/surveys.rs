@@ -154,6 +154,7 @@ impl SqliteSource {
             sight: Sight::OneWriter,
             log: LogAccess::NoLog,
             bytes: u64::try_from(of_row.saturating_mul(rows)).ok(),
+            key_cuts: false,
             columns: request.columns.iter().map(stamping).collect(),
         })
     }
