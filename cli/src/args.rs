@@ -221,6 +221,9 @@ Examples:
         /// A run id or a unique prefix of it (`r-71c`), or a pipeline's latest run; the latest of
         /// all when left out
         run: Option<String>,
+        /// Every step on a line of its own, of however many there are
+        #[arg(long)]
+        all: bool,
     },
     /// Lists runs, newest first
     Ls {

@@ -20,7 +20,9 @@ fn flags_of_every_verb_may_stand_anywhere() {
         let cli = parse(line).unwrap();
         assert_eq!(cli.global.output, OutputForm::Json);
         assert_eq!(cli.global.state, PathBuf::from("x"));
-        assert!(matches!(cli.command, Command::Status { run: Some(run) } if run == "r-71c"));
+        assert!(
+            matches!(cli.command, Command::Status { run: Some(run), all: false } if run == "r-71c")
+        );
     }
 }
 
@@ -90,6 +92,7 @@ fn help_shows_every_verb_and_the_exit_codes() {
       graph        Draws the steps of a pipeline file or of a run, and what each waits for
       plan         Probes the sources and shows what a run would do; changes nothing
       run          Runs a pipeline, or goes on with its unfinished run, and follows it to its end
+      backfill     Plans and runs a range of one step: what is missing of it, or all of it once more
       status       Shows a run: counts by state, why tasks wait, what failed
       ls           Lists runs, newest first
       tasks        Lists the tasks of a run

@@ -69,6 +69,56 @@ pub(crate) fn paused() -> RunDocument {
     run
 }
 
+/// A run of a whole schema, some tables of which are copied.
+pub(crate) fn forty_tables() -> RunDocument {
+    let done = TaskCounts {
+        done: 3,
+        ..TaskCounts::default()
+    };
+    let table = |number: u64| {
+        let status = match number {
+            17 | 21 => StepStatus::Running,
+            22.. => StepStatus::Pending,
+            _ => StepStatus::Success,
+        };
+        let of = step(&format!("all_t{number:02}"), status);
+        match status {
+            StepStatus::Success => StepDocument {
+                tasks: done,
+                rows: number * 1_000,
+                ..of
+            },
+            StepStatus::Running => StepDocument {
+                tasks: TaskCounts {
+                    open: 2,
+                    pending: 1,
+                    ..TaskCounts::default()
+                },
+                ..of
+            },
+            _ => of,
+        }
+    };
+    let mut steps: Vec<StepDocument> = (1..=40).map(table).collect();
+    steps[4] = StepDocument {
+        step: "all_t05".parse().unwrap(),
+        status: StepStatus::Failed,
+        watermark: None,
+        waits: Vec::new(),
+        warnings: Vec::new(),
+        retrying: Vec::new(),
+        ..orders()
+    };
+    steps[29].waits = vec!["1 task: pool legacy_reads, 2/2 at once".to_owned()];
+    steps.push(step("all_foreign_keys", StepStatus::Pending));
+    let totals = step("totals", StepStatus::Skipped);
+    steps.push(StepDocument {
+        reason: "all_t05 failed".to_owned(),
+        ..totals
+    });
+    RunDocument { steps, ..run() }
+}
+
 /// What operators did.
 pub(crate) fn audit() -> AuditDocument {
     AuditDocument {

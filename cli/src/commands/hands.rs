@@ -162,7 +162,7 @@ fn print(context: &mut Context<'_>, document: &Fetched<RunDocument>) -> Result<E
     };
     context.print(
         &document.json,
-        |look| render::status(&document.view, &moment, look),
+        |look| render::status(&document.view, &moment, render::Steps::Folded, look),
         || vec![document.view.run.to_string()],
     )?;
     Ok(ExitCode::Success)

@@ -92,7 +92,7 @@ async fn dispatch(command: &Command, context: &mut Context<'_>) -> Result<ExitCo
         Command::Plan(args) => plan::plan(context, args).await,
         Command::Run(args) => run::run(context, args).await,
         Command::Backfill(args) => backfill::backfill(context, args).await,
-        Command::Status { run } => status::status(context, run.as_deref()).await,
+        Command::Status { run, all } => status::status(context, run.as_deref(), *all).await,
         Command::Ls { pipeline, limit } => list::list(context, pipeline.as_deref(), *limit).await,
         Command::Tasks(args) => tasks::tasks(context, args).await,
         Command::Logs(args) => logs::logs(context, args).await,

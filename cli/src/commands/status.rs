@@ -5,11 +5,12 @@ use super::run::get;
 use crate::connect::{Need, Where};
 use crate::error::CliError;
 use crate::exit::ExitCode;
-use crate::render::{self, Moment};
+use crate::render::{self, Moment, Steps};
 
 pub(super) async fn status(
     context: &mut Context<'_>,
     run: Option<&str>,
+    all: bool,
 ) -> Result<ExitCode, CliError> {
     let mut connection = context
         .open(&Where::new(context.global, 0), Need::Read)
@@ -21,9 +22,13 @@ pub(super) async fn status(
         now: jiff::Timestamp::now(),
         pace: None,
     };
+    let steps = match all {
+        true => Steps::Each,
+        false => Steps::Folded,
+    };
     context.print(
         &document.json,
-        |look| render::status(&document.view, &moment, look),
+        |look| render::status(&document.view, &moment, steps, look),
         || vec![document.view.run.to_string()],
     )?;
     Ok(ExitCode::Success)

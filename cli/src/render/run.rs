@@ -12,12 +12,15 @@ use highwater_common::status::RunStatus;
 use highwater_common::task::TaskState;
 use jiff::Timestamp;
 
+use super::fold::{Fold, Line, Steps, lines};
 use super::look::{Look, tame};
 use super::next_command;
 use crate::progress::Pace;
 
 /// Cells of a step's bar.
 const BAR_CELLS: u64 = 23;
+/// The least room for names.
+const NAME_MIN: usize = 6;
 
 /// What a document does not say: the time, and how fast it goes.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -28,9 +31,9 @@ pub(crate) struct Moment {
     pub pace: Option<Pace>,
 }
 
-/// The run and every step.
+/// The run and its steps.
 #[must_use]
-pub(crate) fn status(run: &RunDocument, moment: &Moment, look: &Look) -> String {
+pub(crate) fn status(run: &RunDocument, moment: &Moment, steps: Steps, look: &Look) -> String {
     let mut text = header(run, moment, look);
     text.push('\n');
     if !run.reason.is_empty() {
@@ -41,11 +44,25 @@ pub(crate) fn status(run: &RunDocument, moment: &Moment, look: &Look) -> String 
         text.push_str(&format!("  lag     {time}, the largest: {}\n", lag.step));
     }
     text.push_str(&controls(&run.controls, look));
-    let width = name_width(run);
-    for step in &run.steps {
-        text.push_str(&step_line(step, width, look));
-        text.push('\n');
-        text.push_str(&details(step, look));
+    let lines = lines(&run.steps, steps);
+    let names = lines.iter().map(|line| match line {
+        Line::Step(step) => step.step.as_str(),
+        Line::Fold(fold) => fold.label.as_str(),
+    });
+    let width = names.map(str::len).max().unwrap_or(0).max(NAME_MIN);
+    for line in &lines {
+        match line {
+            Line::Step(step) => {
+                text.push_str(&format!("{}\n", step_line(step, width, look)));
+                text.push_str(&details(step, look));
+            }
+            Line::Fold(fold) => text.push_str(&format!("{}\n", fold_line(fold, width, look))),
+        }
+    }
+    if lines.len() < run.steps.len() {
+        let (program, run) = (&look.program, &run.short);
+        let each = format!("{program} status {run} --all");
+        text.push_str(&format!("  {}\n", look.dim(&format!("every step: {each}"))));
     }
     if let Some(next) = next_command(run, look) {
         text.push_str(&format!("  next    {next}\n"));
@@ -129,6 +146,31 @@ pub(crate) fn step_line(step: &StepDocument, width: usize, look: &Look) -> Strin
     parts.join(" · ")
 }
 
+/// The line of steps that share one: `all_*  ███  success 24 steps, 24/24 · 1,200 rows`.
+fn fold_line(fold: &Fold, width: usize, look: &Look) -> String {
+    let Fold {
+        label,
+        status,
+        steps,
+        tasks,
+        rows,
+    } = fold;
+    let steps = u64::try_from(*steps).unwrap_or(u64::MAX);
+    let mut parts = vec![format!(
+        "  {label:<width$}  {}  {} {} steps, {}/{}",
+        look.bar(tasks.done, tasks.planned(), BAR_CELLS),
+        look.step_status(*status),
+        count(steps),
+        count(tasks.done),
+        count(tasks.planned()),
+    )];
+    parts.extend(state_words(tasks, look));
+    if *rows > 0 {
+        parts.push(format!("{} rows", count(*rows)));
+    }
+    parts.join(" · ")
+}
+
 /// How wide the names of a run's steps are.
 #[must_use]
 pub(crate) fn name_width(run: &RunDocument) -> usize {
@@ -137,7 +179,7 @@ pub(crate) fn name_width(run: &RunDocument) -> usize {
         .map(|step| step.step.as_str().len())
         .max()
         .unwrap_or(0)
-        .max(6)
+        .max(NAME_MIN)
 }
 
 /// Counts that are not zero, by the words of the states; `done` and `pending` follow from the

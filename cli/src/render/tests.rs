@@ -27,7 +27,7 @@ fn now() -> jiff::Timestamp {
 
 #[test]
 fn status_of_a_running_run_says_why_tasks_wait_and_what_failed() {
-    insta::assert_snapshot!(status(&samples::run(), &moment(), &Look::plain()), @r"
+    insta::assert_snapshot!(status(&samples::run(), &moment(), Steps::Folded, &Look::plain()), @r"
     r-71c shop running 38 s · 12/32 tasks · 27,004 rows · 342 k rows/s · 61 MiB/s · ETA 24 m – 31 m · 4 workers, 4/4 slots
       orders      ████████░░░░░░░░░░░░░░░  running 12/31 · 4 open · 1 retry_wait · 1 dead · 27,004 rows · watermark 2013-01-12
         why     13 tasks: limit of the step, 4/4 at once
@@ -40,7 +40,7 @@ fn status_of_a_running_run_says_why_tasks_wait_and_what_failed() {
 
 #[test]
 fn status_says_what_operators_hold_back_and_what_they_accepted() {
-    insta::assert_snapshot!(status(&samples::paused(), &moment(), &Look::plain()), @r"
+    insta::assert_snapshot!(status(&samples::paused(), &moment(), Steps::Folded, &Look::plain()), @r"
     r-71c shop running 38 s · 12/32 tasks · 27,004 rows · 342 k rows/s · 61 MiB/s · ETA 24 m – 31 m · 4 workers, 4/4 slots
       paused  the run by ann (certificate): the nightly backup, since 2026-03-01T10:00:10Z
       paused  connection legacy by ann (certificate): maintenance, since 2026-03-01T10:00:10Z
@@ -64,10 +64,34 @@ fn what_operators_did_is_a_row_each() {
 }
 
 #[test]
+fn status_of_forty_tables_is_a_page() {
+    let run = samples::forty_tables();
+    insta::assert_snapshot!(status(&run, &moment(), Steps::Folded, &Look::plain()), @r"
+    r-71c shop running 38 s · 12/32 tasks · 27,004 rows · 342 k rows/s · 61 MiB/s · ETA 24 m – 31 m · 4 workers, 4/4 slots
+      all_*    ███████████████████████  success 18 steps, 54/54 · 188,000 rows
+      all_t05  ████████░░░░░░░░░░░░░░░  failed 12/31 · 4 open · 1 retry_wait · 1 dead · 27,004 rows
+        dead    all_t05[2013-01-07] attempt 1 permanent numeric_overflow: amount [2Jout of range
+      all_t17  ░░░░░░░░░░░░░░░░░░░░░░░  running 0/3 · 2 open
+      all_t21  ░░░░░░░░░░░░░░░░░░░░░░░  running 0/3 · 2 open
+      all_*    ░░░░░░░░░░░░░░░░░░░░░░░  pending 19 steps, 0/19
+      all_t30  ░░░░░░░░░░░░░░░░░░░░░░░  pending 0/1
+        why     1 task: pool legacy_reads, 2/2 at once
+      totals   ░░░░░░░░░░░░░░░░░░░░░░░  skipped 0/1
+        reason  all_t05 failed
+      every step: highwater status r-71c --all
+    ");
+    let each = status(&run, &moment(), Steps::Each, &Look::plain());
+    for step in &run.steps {
+        assert!(each.contains(&format!("  {} ", step.step)), "{each}");
+    }
+    assert!(!each.contains("--all"), "{each}");
+}
+
+#[test]
 fn status_of_a_failed_run_ends_with_the_next_command() {
     let mut look = Look::plain();
     look.program = "highwater --state x".to_owned();
-    insta::assert_snapshot!(status(&samples::failed_run(), &moment(), &look), @r"
+    insta::assert_snapshot!(status(&samples::failed_run(), &moment(), Steps::Folded, &look), @r"
     r-71c shop failed in 1 h 07 m · 1,132/1,135 tasks · 1,307,911,204 rows · 3 MiB
       customers   ░░░░░░░░░░░░░░░░░░░░░░░  success 0/1
       orders      ██████████████████████░  failed 1,093/1,094 · 1 dead · 27,004 rows · watermark 2013-01-12
@@ -94,7 +118,7 @@ fn status_without_a_worker_says_so() {
         pace: None,
         ..moment()
     };
-    insta::assert_snapshot!(status(&run, &moment, &Look::plain()), @r"
+    insta::assert_snapshot!(status(&run, &moment, Steps::Folded, &Look::plain()), @r"
     r-71c shop planning 38 s · no worker
     ");
 }
@@ -254,8 +278,8 @@ fn colours_only_repeat_what_the_words_say() {
         samples::succeeded(),
     ] {
         let (with, without) = (
-            status(&run, &moment(), &painted),
-            status(&run, &moment(), &Look::plain()),
+            status(&run, &moment(), Steps::Folded, &painted),
+            status(&run, &moment(), Steps::Folded, &Look::plain()),
         );
         assert!(with.contains("\u{1b}["), "{with}");
         assert_eq!(without_escapes(&with), without);
@@ -264,7 +288,7 @@ fn colours_only_repeat_what_the_words_say() {
 
 #[test]
 fn text_of_a_database_cannot_steer_the_terminal() {
-    let text = status(&samples::run(), &moment(), &Look::plain());
+    let text = status(&samples::run(), &moment(), Steps::Folded, &Look::plain());
     assert!(
         !text.contains('\u{1b}') && text.contains("amount [2Jout of range"),
         "{text}"
