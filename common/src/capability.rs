@@ -24,6 +24,7 @@ impl Partition {
             PartitionBy::Calendar { .. } | PartitionBy::Integer { .. } => Capabilities::NONE,
             PartitionBy::Hash { .. } => Capabilities::HASH,
             PartitionBy::Keyset { .. } => Capabilities::KEYSET,
+            PartitionBy::Auto { .. } => Capabilities::KEYSET.and(Capabilities::HASH),
         }
     }
 }

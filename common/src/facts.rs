@@ -20,7 +20,7 @@ use crate::errand::{StreamReceipts, Undone};
 use crate::id::ClusterId;
 use crate::left_out::LeftOut;
 use crate::log::LogStanding;
-use crate::placing::Placing;
+use crate::placing::{KeyPlacing, Placing};
 use crate::range::CursorRange;
 use crate::shadow::Beside;
 use crate::spec::TableName;
@@ -59,6 +59,28 @@ pub struct PartitionFacts {
     /// looked for only where the rule would make very many partitions. At most 100.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub empty: Vec<(Cursor, Cursor)>,
+}
+
+impl PartitionFacts {
+    /// Of a table that nothing cuts: all of its rows are one part.
+    #[must_use]
+    pub fn in_one_piece() -> Self {
+        let placing = Placing::Keys(KeyPlacing::default());
+        Self {
+            column: "its rows".to_owned(),
+            kind: CursorKind::Placed(placing.id()),
+            form: CursorForm::Native,
+            placing: Some(placing),
+            min: None,
+            max: None,
+            nullable: false,
+            null_rows: Some(0),
+            left_out: None,
+            indexed: false,
+            histogram: Vec::new(),
+            empty: Vec::new(),
+        }
+    }
 }
 
 /// What a probe learns of a source table. Bounded as a part of [`StepFacts`].

@@ -30,9 +30,9 @@ pub struct HashPlacing {
 
 /// A key in the source's own order, cut at bounds. A bound's number stands for it: of two numbers
 /// the larger one stands for the key that the source puts behind the other.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeyPlacing {
-    /// The key's columns.
+    /// The key's columns; none of a table that nothing cuts, which is one part.
     pub columns: Vec<KeyColumn>,
     /// The bounds, ascending.
     pub bounds: Vec<KeyBound>,

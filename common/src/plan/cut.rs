@@ -62,7 +62,7 @@ pub(super) fn settle_generator(
             let id = column.placing.as_ref()?.id();
             Ok(Rule::Placed(Placed::evenly(id, *parts)))
         }
-        PartitionBy::Keyset { .. } => {
+        PartitionBy::Keyset { .. } | PartitionBy::Auto { .. } => {
             let Some(Placing::Keys(keys)) = &column.placing else {
                 return None;
             };
@@ -157,7 +157,9 @@ fn check_kind(step: &Backfill, column: &PartitionFacts, problems: &mut Problems<
                 format!("the probe found no key of {table}: its worker is of an older version"),
                 "bring all workers to one version, and plan again",
             ),
-        PartitionBy::Hash { .. } | PartitionBy::Keyset { .. } => return Some(()),
+        PartitionBy::Hash { .. } | PartitionBy::Keyset { .. } | PartitionBy::Auto { .. } => {
+            return Some(());
+        }
         PartitionBy::Integer { .. } if column.kind != CursorKind::Integer => problems.add(
             ErrorCode::PlanPartitionKind,
             format!("column {name} of {table} holds {kind}, which `by: integer` cannot cut"),
@@ -270,7 +272,7 @@ fn tell(
                     "use a larger `max_rows`, or declare `start` and `end`"
                 }
                 PartitionBy::Hash { .. } => "use fewer `parts`",
-                PartitionBy::Keyset { .. } => "use a larger `max_rows`",
+                PartitionBy::Keyset { .. } | PartitionBy::Auto { .. } => "use a larger `max_rows`",
             },
         ),
         PartitionError::Empty { .. } => (ErrorCode::PlanEmptyRange, "let `end` lie behind `start`"),

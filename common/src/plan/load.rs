@@ -143,6 +143,13 @@ fn plan_cut(
         }
         return Err(problems.into_vec());
     };
+    let settled = Backfill {
+        partition: (step.partition)
+            .settled(&column.column, column.placing.as_ref(), facts.source.rows)
+            .into_owned(),
+        ..step.clone()
+    };
+    let step = &settled;
     let target_form = target_form(step, facts, column, &mut problems);
     let partitioning = match range {
         None => settle_generator(step, facts, column, &mut problems),

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::partitions::Partitions;
 use super::phase::{Phase, PhaseKind, Tasks};
 use super::twin::is_built_later;
-use crate::assignment::{LoadOrder, Work};
+use crate::assignment::{CutBy, LoadOrder, Work};
 use crate::id::{DocumentDigest, RunId, StepName, TaskId};
 use crate::range::{CursorRange, Slice};
 
@@ -30,6 +30,12 @@ pub struct StepPlan {
 }
 
 impl StepPlan {
+    /// What its partitions are cut by.
+    #[must_use]
+    pub fn cut_by(&self) -> Option<&CutBy> {
+        self.load_order.as_ref()?.cut_by.as_ref()
+    }
+
     /// A phase by its number.
     #[must_use]
     pub fn phase(&self, number: u8) -> Option<&Phase> {

@@ -190,6 +190,10 @@ fn partition(of: &Partition) -> Json {
             insert(&mut partition, "columns", Some(columns));
             insert(&mut partition, "parts", Some(parts));
         }
+        PartitionBy::Auto { max_rows } => {
+            insert(&mut partition, "by", Some("auto"));
+            insert(&mut partition, "max_rows", Some(max_rows));
+        }
         PartitionBy::Keyset { columns, max_rows } => {
             insert(&mut partition, "by", Some("keyset"));
             insert(

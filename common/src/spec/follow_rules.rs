@@ -114,7 +114,10 @@ fn misfit(spec: &Spec, script: &Script, followed: &StepName) -> Option<(String, 
     }
     match (&backfill.partition.by, &backfill.start, &backfill.end) {
         (
-            PartitionBy::Integer { .. } | PartitionBy::Hash { .. } | PartitionBy::Keyset { .. },
+            PartitionBy::Integer { .. }
+            | PartitionBy::Hash { .. }
+            | PartitionBy::Keyset { .. }
+            | PartitionBy::Auto { .. },
             _,
             _,
         ) => Some((

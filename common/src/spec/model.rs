@@ -4,6 +4,7 @@
 //! Its canonical JSON (keys sorted, defaults filled in, parameters put in) is the preimage of the
 //! spec digest; the coordinator reads it back and checks it again.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -20,6 +21,7 @@ use super::write::{Chunk, Shrinking, Write, WriteMode};
 use super::{millis, optional_millis};
 use crate::cursor::CursorKind;
 use crate::id::{ConnectionName, PipelineName, PoolName, StepName};
+use crate::placing::Placing;
 
 /// A whole pipeline.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -340,15 +342,73 @@ pub enum PartitionBy {
         /// Rows aimed at in a range.
         max_rows: u64,
     },
+    /// By what the source offers: its key where that is a whole number, ranges of its key, ranges of
+    /// a hash, and else in one piece.
+    Auto {
+        /// Rows aimed at in a part.
+        max_rows: u64,
+    },
 }
 
+/// The most parts of a hash that nobody has asked for: each of them reads the whole table.
+const AUTO_PARTS_MAX: u64 = 16;
+
+/// Rows aimed at in a part where nobody says how many.
+pub(super) const ROWS_OF_A_PART: u64 = 500_000;
+
 impl Partition {
+    /// The rule of a step that names none.
+    #[must_use]
+    pub fn auto() -> Self {
+        Self {
+            column: "what it is cut by".to_owned(),
+            by: PartitionBy::Auto {
+                max_rows: ROWS_OF_A_PART,
+            },
+            nulls: Nulls::Partition,
+        }
+    }
+
+    /// The rule that `auto` has become at a source that places its rows by `placing`, or by the
+    /// whole numbers of `column`.
+    #[must_use]
+    pub fn settled(&self, column: &str, placing: Option<&Placing>, rows: u64) -> Cow<'_, Self> {
+        let PartitionBy::Auto { max_rows } = self.by else {
+            return Cow::Borrowed(self);
+        };
+        let by = match placing {
+            None => PartitionBy::Integer {
+                width: None,
+                max_rows,
+            },
+            Some(Placing::Hash(hash)) => PartitionBy::Hash {
+                columns: hash.columns.clone(),
+                // Of two powers of two the parts of one are whole parts of the other's.
+                parts: rows
+                    .div_ceil(max_rows.max(1))
+                    .clamp(2, AUTO_PARTS_MAX)
+                    .next_power_of_two(),
+            },
+            Some(Placing::Keys(keys)) => PartitionBy::Keyset {
+                columns: keys.columns.iter().map(|of| of.name.clone()).collect(),
+                max_rows,
+            },
+        };
+        Cow::Owned(Self {
+            column: column.to_owned(),
+            by,
+            nulls: self.nulls,
+        })
+    }
+
     /// The one column that is cut; `None` of a rule that only the source can tell positions by.
     #[must_use]
     pub fn cut_column(&self) -> Option<&str> {
         match self.by {
             PartitionBy::Calendar { .. } | PartitionBy::Integer { .. } => Some(&self.column),
-            PartitionBy::Hash { .. } | PartitionBy::Keyset { .. } => None,
+            PartitionBy::Hash { .. } | PartitionBy::Keyset { .. } | PartitionBy::Auto { .. } => {
+                None
+            }
         }
     }
 
@@ -357,9 +417,10 @@ impl Partition {
     pub fn zone(&self) -> &str {
         match &self.by {
             PartitionBy::Calendar { tz, .. } => tz,
-            PartitionBy::Integer { .. } | PartitionBy::Hash { .. } | PartitionBy::Keyset { .. } => {
-                "UTC"
-            }
+            PartitionBy::Integer { .. }
+            | PartitionBy::Hash { .. }
+            | PartitionBy::Keyset { .. }
+            | PartitionBy::Auto { .. } => "UTC",
         }
     }
 }

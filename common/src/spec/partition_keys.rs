@@ -14,20 +14,21 @@ const HASH: &[&str] = &["hash"];
 /// The rules by which the source itself places its rows.
 const PLACING: &[&str] = &["hash", "keyset"];
 /// The rules that aim at a number of rows.
-const BY_ROWS: &[&str] = &["integer", "keyset"];
+const BY_ROWS: &[&str] = &["integer", "keyset", "auto"];
 const ROWS_MAX: u64 = 1_000_000_000_000;
 const WHOLE_MAX: u64 = i64::MAX as u64;
 
 pub(super) static PARTITION: Fields = Fields {
     what: "a partition rule",
     tag: Some("by"),
-    shorthand: None,
+    shorthand: Some("by"),
     is_merged: true,
     keys: &[
         Key::new(
             "by",
             Shape::Words(&PARTITION_BY),
-            "The rule that cuts; follow where `follow` names a step.",
+            "The rule that cuts; auto where a `backfill` names none, follow where `follow` names a \
+             step.",
         )
         .required(),
         Key::new(
@@ -94,12 +95,13 @@ static PLACING_COLUMNS: List = List {
     word: None,
 };
 
-static PARTITION_BY: [Word; 5] = [
+static PARTITION_BY: [Word; 6] = [
     Word::new("calendar"),
     Word::new("integer"),
     Word::new("follow"),
     Word::new("keyset"),
     Word::new("hash"),
+    Word::new("auto"),
 ];
 
 static GRAINS: [Word; 5] = [

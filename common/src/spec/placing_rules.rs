@@ -2,6 +2,8 @@
 
 use super::node::{Node, join};
 use super::problem::Problems;
+use super::shape::tag_of;
+use super::step_keys::STEP;
 use super::write::WriteMode;
 use crate::error_code::ErrorCode;
 
@@ -9,10 +11,15 @@ use crate::error_code::ErrorCode;
 pub(super) fn check_placing(step: &Node, path: &str, problems: &mut Problems) {
     let node = |map: &str, key: &str| step.get(map)?.get(key);
     let path = |map: &str, key: &str| join(&join(path, map), key);
-    let Some((by, at)) = node("partition", "by").and_then(|at| Some((at.as_text()?, at))) else {
-        return;
+    let (by, at) = match step.get("partition") {
+        None if tag_of(&STEP, step) == Some("backfill") => ("auto", step),
+        None => return,
+        Some(partition) => match partition.get("by").and_then(|at| Some((at.as_text()?, at))) {
+            Some(said) => said,
+            None => return,
+        },
     };
-    if !matches!(by, "hash" | "keyset") {
+    if !matches!(by, "hash" | "keyset" | "auto") {
         return;
     }
     if by == "hash" && node("partition", "columns").is_none() {
@@ -28,6 +35,12 @@ pub(super) fn check_placing(step: &Node, path: &str, problems: &mut Problems) {
     for key in ["start", "end"] {
         if let Some(node) = node("strategy", key) {
             let message = format!("a step that is cut `by: {by}` loads the whole table");
+            let hint = match by {
+                "auto" => {
+                    "leave it out, or say what the table is cut by: partition: {by: calendar, …} or {by: integer, …}"
+                }
+                _ => "leave it out, or cut by a time or by a whole number",
+            };
             problems
                 .add(
                     ErrorCode::SpecConflict,
@@ -35,7 +48,7 @@ pub(super) fn check_placing(step: &Node, path: &str, problems: &mut Problems) {
                     node.location,
                     message,
                 )
-                .hint("leave it out, or cut by a time or by a whole number");
+                .hint(hint);
         }
     }
     if let Some(node) = node("write", "mode")
@@ -49,6 +62,9 @@ pub(super) fn check_placing(step: &Node, path: &str, problems: &mut Problems) {
                 "only the source can tell which rows such a part holds, so none can be replaced in \
                  the target",
             )
-            .hint("use `mode: merge` or `mode: append`, or `strategy: swap`");
+            .hint(
+                "use `mode: merge` or `mode: append`, or `strategy: swap`, or cut by a time or by a whole \
+                 number",
+            );
     }
 }

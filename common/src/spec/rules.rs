@@ -37,7 +37,6 @@ pub(super) fn check_step(step: &Node, path: &str, problems: &mut Problems) {
     }
     match strategy {
         Some("backfill") => {
-            rules.needs_partition(problems);
             check_cut(step, path, problems);
             rules.needs_write_mode(problems);
             rules.write_mode(problems);
@@ -171,20 +170,6 @@ impl Rules<'_> {
                 problems,
             ),
             Some(_) => {}
-        }
-    }
-
-    fn needs_partition(&self, problems: &mut Problems) {
-        if self.step.get("partition").is_none() {
-            let message = "a step needs `partition`";
-            problems
-                .add(
-                    ErrorCode::SpecMissingKey,
-                    self.path,
-                    self.step.location,
-                    message,
-                )
-                .hint("How the table is cut; each part loads on its own.");
         }
     }
 

@@ -8,7 +8,7 @@ use super::fields::{boolean, duration, or, under, whole, word};
 use super::log_step::{Cdc, DELETED_AT, Deletes, Until};
 use super::model::{
     Backfill, CursorNulls, Follow, FullRefresh, HorizonRule, Incremental, Nulls, Order, Partition,
-    PartitionBy, Reprocess, Script, Swap,
+    PartitionBy, ROWS_OF_A_PART, Reprocess, Script, Swap,
 };
 use super::node::{Node, Scalar, ScalarKind, Value};
 use super::program::{Program, arguments};
@@ -153,7 +153,7 @@ pub(super) fn backfill(node: &Node, strategy: &Node, draft: &DraftStep) -> Optio
     Some(Backfill {
         from,
         to,
-        partition: partition(node.get("partition")?)?,
+        partition: or(node.get("partition"), Partition::auto(), partition)?,
         start: or(strategy.get("start"), None, |node| bound(node).map(Some))?,
         end: or(strategy.get("end"), None, |node| bound(node).map(Some))?,
         is_continued: false,
@@ -299,7 +299,7 @@ fn partition(node: &Node) -> Option<Partition> {
         },
         "integer" => PartitionBy::Integer {
             width: or(node.get("width"), None, |node| whole(node).map(Some))?,
-            max_rows: or(node.get("max_rows"), 500_000, whole)?,
+            max_rows: or(node.get("max_rows"), ROWS_OF_A_PART, whole)?,
         },
         "hash" => PartitionBy::Hash {
             columns: columns(node.get("columns")?)?,
@@ -307,7 +307,10 @@ fn partition(node: &Node) -> Option<Partition> {
         },
         "keyset" => PartitionBy::Keyset {
             columns: or(node.get("columns"), Vec::new(), columns)?,
-            max_rows: or(node.get("max_rows"), 500_000, whole)?,
+            max_rows: or(node.get("max_rows"), ROWS_OF_A_PART, whole)?,
+        },
+        "auto" => PartitionBy::Auto {
+            max_rows: or(node.get("max_rows"), ROWS_OF_A_PART, whole)?,
         },
         _ => return None,
     };
@@ -315,6 +318,7 @@ fn partition(node: &Node) -> Option<Partition> {
         PartitionBy::Calendar { .. } | PartitionBy::Integer { .. } => {
             node.get("column")?.as_text()?.to_owned()
         }
+        PartitionBy::Auto { .. } => "what it is cut by".to_owned(),
         PartitionBy::Keyset { columns, .. } if columns.is_empty() => "its key".to_owned(),
         PartitionBy::Hash { columns, .. } | PartitionBy::Keyset { columns, .. } => {
             columns.join(", ")
@@ -323,7 +327,7 @@ fn partition(node: &Node) -> Option<Partition> {
     // What is laid under another rule says nothing of this one.
     let nulls = match &by {
         PartitionBy::Calendar { .. } | PartitionBy::Integer { .. } => node.get("nulls"),
-        PartitionBy::Hash { .. } | PartitionBy::Keyset { .. } => None,
+        PartitionBy::Hash { .. } | PartitionBy::Keyset { .. } | PartitionBy::Auto { .. } => None,
     };
     Some(Partition {
         column,

@@ -34,7 +34,9 @@ impl Load for Backfill {
         let has_width = match &self.partition.by {
             PartitionBy::Calendar { .. } => true,
             PartitionBy::Integer { width, .. } => width.is_some(),
-            PartitionBy::Hash { .. } | PartitionBy::Keyset { .. } => false,
+            PartitionBy::Hash { .. } | PartitionBy::Keyset { .. } | PartitionBy::Auto { .. } => {
+                false
+            }
         };
         Some(ProbeRequest {
             partition_column: self.partition.cut_column(),
@@ -97,7 +99,7 @@ impl Load for Backfill {
             facts: Some(facts),
         };
         // Every row has a place by such a rule: none is left out.
-        if self.partition.cut_column().is_none() {
+        if step.cut_by().is_some_and(|by| by.placing.is_some()) {
             step.phases.retain(|phase| phase.kind != PhaseKind::Count);
         }
         if step.is_built_later() {
@@ -111,8 +113,12 @@ impl Load for Backfill {
         let Some(partitions) = plan.partitions() else {
             return String::new();
         };
-        let (column, whole) = (&self.partition.column, partitions.partitioning().whole());
-        match &self.partition.by {
+        let Some(cut_by) = plan.cut_by() else {
+            return String::new();
+        };
+        let (column, whole) = (&cut_by.column, partitions.partitioning().whole());
+        let settled = self.partition.settled(column, cut_by.placing.as_ref(), 0);
+        match &settled.by {
             PartitionBy::Calendar { grain, tz } => {
                 format!("by {} of {column}, {tz}, {whole}", grain.as_str())
             }
@@ -123,10 +129,14 @@ impl Load for Backfill {
                 width: None,
                 max_rows,
             } => format!("by about {max_rows} rows of {column}, {whole}"),
-            PartitionBy::Hash { parts, .. } => {
+            PartitionBy::Hash { .. } => {
+                let parts = partitions.partitioning().len();
                 format!("by a hash of {column}, which the source computes, in {parts} parts")
             }
-            PartitionBy::Keyset { max_rows, .. } => {
+            PartitionBy::Keyset { columns, .. } if columns.is_empty() => {
+                "in one piece: no key of it and no hash can cut it".to_owned()
+            }
+            PartitionBy::Keyset { max_rows, .. } | PartitionBy::Auto { max_rows } => {
                 format!("by about {max_rows} rows of {column}, in the source's order")
             }
         }
@@ -145,9 +155,12 @@ impl Load for Backfill {
         let Some(partitions) = plan.partitions() else {
             return Ok(Vec::new());
         };
+        let Some(cut_by) = plan.cut_by() else {
+            return Ok(Vec::new());
+        };
         let taken = Taken {
             table: &self.from.relation,
-            column: &self.partition.column,
+            column: &cut_by.column,
             whole: partitions.partitioning().whole(),
             has_null_partition: partitions.partitioning().has_null(),
             nulls: self.partition.nulls,

@@ -177,6 +177,13 @@ pub enum PlacingRequest<'a> {
         /// Whether what earlier runs have committed is left out: then their bounds stay.
         goes_on: bool,
     },
+    /// By what the source offers.
+    Auto {
+        /// Rows aimed at in a part.
+        max_rows: u64,
+        /// As of [`Self::Keys`].
+        goes_on: bool,
+    },
 }
 
 impl<'a> PlacingRequest<'a> {
@@ -187,6 +194,10 @@ impl<'a> PlacingRequest<'a> {
         match &partition.by {
             PartitionBy::Calendar { .. } | PartitionBy::Integer { .. } => None,
             PartitionBy::Hash { columns, .. } => Some(Self::Hash(columns)),
+            PartitionBy::Auto { max_rows } => Some(Self::Auto {
+                max_rows: *max_rows,
+                goes_on,
+            }),
             PartitionBy::Keyset { columns, max_rows } => Some(Self::Keys {
                 columns,
                 max_rows: *max_rows,

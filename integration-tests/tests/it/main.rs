@@ -7,6 +7,7 @@
 
 mod advise;
 mod any_key;
+mod any_table;
 mod backfill;
 mod backfill_verb;
 mod cancel;

@@ -6,7 +6,7 @@ use crate::site::{Engine, Side, Site, assert_exit, assert_says};
 const SIX_LINES: &str = "version: 1
 name: shop
 connections: {source: {type: postgres, url: \"${env:SOURCE_URL}\"}, target: {type: postgres, url: \"${env:TARGET_URL}\"}}
-defaults: {from: {connection: source}, to: {connection: target}, partition: {by: integer, column: id, width: 1000}}
+defaults: {from: {connection: source}, to: {connection: target}}
 steps:
   all: {strategy: backfill, tables: \"public.*\", write: {mode: append}}
 ";

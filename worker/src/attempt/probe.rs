@@ -10,8 +10,8 @@ use highwater_common::window::WindowFacts;
 use highwater_runtime::failpoint;
 
 use super::left_out::count_outside_of_declared;
-use super::{AttemptContext, log_errand, malformed, window};
-use crate::connector::{KeyProbe, PlacingProbe, SourceProbe, TargetProbe};
+use super::{AttemptContext, OrderContext, log_errand, malformed, window};
+use crate::connector::{KeptBounds, KeyProbe, PlacingProbe, SourceProbe, Target, TargetProbe};
 use crate::patience::{Call, answered_at_work};
 
 fn keeps_no_bounds(target: &ConnectionName) -> AttemptError {
@@ -21,6 +21,19 @@ fn keeps_no_bounds(target: &ConnectionName) -> AttemptError {
     );
     let code = ErrorCode::UnsupportedPartitionColumn;
     AttemptError::new(ErrorClass::Permanent, code, message)
+}
+
+/// The bounds that the target keeps with the step's stream; `None` of one that keeps none.
+async fn kept(
+    context: &OrderContext,
+    target: &dyn Target,
+) -> Result<Option<Vec<KeptBounds>>, AttemptError> {
+    let Some(bounds) = target.bounds() else {
+        return Ok(None);
+    };
+    let stream = context.stream()?;
+    let kept = context.of_target(Call::Ledger, bounds.kept(&stream));
+    Ok(Some(kept.await?))
 }
 
 /// Finds out what the step's plan is made of, and tells it as JSON.
@@ -45,20 +58,25 @@ pub(crate) async fn probe(
             columns,
             max_rows,
             goes_on,
-        }) => {
-            let bounds = target
-                .bounds()
-                .ok_or_else(|| keeps_no_bounds(&to.connection))?;
-            let stream = context.stream()?;
-            let kept = context
-                .of_target(Call::Ledger, bounds.kept(&stream))
-                .await?;
-            Some(PlacingProbe::Keys(KeyProbe {
-                columns: columns.to_vec(),
-                max_rows,
-                kept,
-                goes_on,
-            }))
+        }) => Some(PlacingProbe::Keys(KeyProbe {
+            columns: columns.to_vec(),
+            max_rows,
+            kept: kept(context, target.as_ref())
+                .await?
+                .ok_or_else(|| keeps_no_bounds(&to.connection))?,
+            goes_on,
+        })),
+        Some(PlacingRequest::Auto { max_rows, goes_on }) => {
+            let kept = kept(context, target.as_ref()).await?;
+            Some(PlacingProbe::Auto {
+                keeps_bounds: kept.is_some(),
+                key: KeyProbe {
+                    columns: Vec::new(),
+                    max_rows,
+                    kept: kept.unwrap_or_default(),
+                    goes_on,
+                },
+            })
         }
     };
     let asked = SourceProbe {

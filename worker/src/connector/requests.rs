@@ -57,6 +57,13 @@ pub enum PlacingProbe {
     Hash(Vec<String>),
     /// By a unique key.
     Keys(KeyProbe),
+    /// By what the source offers; the key of its own choice, where the target keeps bounds.
+    Auto {
+        /// As for the table's own key.
+        key: KeyProbe,
+        /// Whether a key may cut it.
+        keeps_bounds: bool,
+    },
 }
 
 /// How a source is to cut a table by a unique key.
@@ -88,7 +95,7 @@ impl PlacingProbe {
     pub fn columns(&self) -> &[String] {
         match self {
             Self::Hash(columns) => columns,
-            Self::Keys(key) => &key.columns,
+            Self::Keys(key) | Self::Auto { key, .. } => &key.columns,
         }
     }
 }

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use highwater_common::facts::CursorForm;
 use highwater_common::placing::Placing;
-use highwater_common::range::Slice;
+use highwater_common::range::{CursorRange, Slice};
 
 use super::ConnectorError;
 
@@ -39,6 +39,15 @@ pub struct PlacedRows {
     pub placing: Placing,
     /// Which of them.
     pub slice: Slice,
+}
+
+impl PlacedRows {
+    /// Whether they are all rows of a table that nothing cuts.
+    #[must_use]
+    pub fn are_all(&self) -> bool {
+        matches!(&self.placing, Placing::Keys(keys) if keys.columns.is_empty())
+            && self.slice == Slice::Range(CursorRange::ALL)
+    }
 }
 
 impl Rows {

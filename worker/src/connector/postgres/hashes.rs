@@ -17,18 +17,42 @@ use crate::connector::{ConnectorError, SourceProbe};
 
 /// The first version that hashes any row with 64 bits.
 const SERVER_MIN: u32 = 14;
-/// Columns whose hash is made of more than their value: of numbers that a server gives its types and
-/// labels, or of a collation's rules.
-const UNSTABLE: &str = "select a.attname::text || ' (' || format_type(a.atttypid, null) || ')'
+/// Columns whose hash is made of more than their value, as they are told: of numbers that a server
+/// gives its types and labels, or of a collation's rules.
+const UNSTABLE: &str = "select a.attname::text as name, a.attname::text || ' (' || format_type(a.atttypid, null) || ')' as told
  from pg_catalog.pg_attribute a left join pg_catalog.pg_collation c on c.oid = a.attcollation
  where a.attrelid = $1::int8::oid and a.attname::text = any($2) and not a.attisdropped
    and (a.atttypid <> all ('{bool,\"char\",int2,int4,int8,numeric,float4,float8,text,varchar,bpchar,name,
      uuid,bytea,jsonb,date,time,timestamp,timestamptz,interval,oid,inet,cidr,macaddr}'::regtype[])
      or not coalesce(c.collisdeterministic, true))
- order by 1";
+ order by 2";
 
 /// What the server says of a type without a hash.
 const NO_HASH: &str = "42883";
+
+/// Whether the server can hash any row.
+pub(super) fn can_hash(conn: &PgConnection) -> bool {
+    server(conn) >= SERVER_MIN
+}
+
+/// The first columns of a table whose hash is made of their value alone.
+pub(super) async fn hashable(
+    conn: &mut PgConnection,
+    oid: i64,
+    max: usize,
+) -> Result<Vec<String>, sqlx::Error> {
+    let columns: Vec<String> = sqlx::query_scalar(
+        "select attname::text from pg_catalog.pg_attribute where attrelid = $1::int8::oid and attnum > \
+         0 and not attisdropped order by attnum",
+    )
+    .bind(oid)
+    .fetch_all(&mut *conn)
+    .await?;
+    let unstable = unstable(conn, oid, &columns).await?;
+    let is_stable = |name: &String| unstable.iter().all(|(of, _)| of != name);
+    let stable = columns.into_iter().filter(is_stable);
+    Ok(stable.take(max).collect())
+}
 
 impl Probe<'_> {
     /// The facts of a table that is cut by a hash of `columns`.
@@ -40,7 +64,7 @@ impl Probe<'_> {
     ) -> Result<PartitionFacts, ConnectorError> {
         let (relation, endpoint) = (&asked.relation, self.endpoint);
         let server = server(self.conn);
-        if server < SERVER_MIN {
+        if !can_hash(self.conn) {
             let message = format!(
                 "PostgreSQL {server} on {endpoint} cannot hash rows of {relation}, which takes \
                  version {SERVER_MIN}; cut it by a time or by a whole number"
@@ -138,28 +162,36 @@ async fn check_stable(
     oid: i64,
     columns: &[String],
 ) -> Result<(), ConnectorError> {
-    let unstable = sqlx::query_scalar::<_, String>(UNSTABLE)
-        .bind(oid)
-        .bind(columns)
-        .fetch_all(&mut *conn)
-        .await;
-    let failed = |error| {
+    let unstable = unstable(conn, oid, columns).await.map_err(|error| {
         classify(
             endpoint,
             &format!("look at the columns of {relation}"),
             error,
         )
-    };
-    let unstable = unstable.map_err(failed)?;
+    })?;
     if unstable.is_empty() {
         return Ok(());
     }
+    let told: Vec<String> = unstable.into_iter().map(|(_, told)| told).collect();
     let message = format!(
         "{relation} on {endpoint} cannot be cut by a hash of {}: what it comes to depends on more \
          than the value; name columns of plain numbers, texts and times in `partition.columns`",
-        unstable.join(", ")
+        told.join(", ")
     );
     Err(permanent(ErrorCode::UnsupportedPartitionColumn, message))
+}
+
+/// The names of such columns, and how each is told.
+async fn unstable(
+    conn: &mut PgConnection,
+    oid: i64,
+    columns: &[String],
+) -> Result<Vec<(String, String)>, sqlx::Error> {
+    sqlx::query_as(UNSTABLE)
+        .bind(oid)
+        .bind(columns)
+        .fetch_all(conn)
+        .await
 }
 
 /// Within a version, a hash does not change.

@@ -247,14 +247,14 @@ pub(super) async fn is_cut_by_its_key(
 }
 
 /// A unique key, and an index that has it in the order in which the columns compare.
-struct OrderedKey {
-    columns: Vec<String>,
+pub(super) struct OrderedKey {
+    pub(super) columns: Vec<String>,
     /// Whether none of its columns may be NULL.
-    is_whole: bool,
+    pub(super) is_whole: bool,
 }
 
 /// The keys that can be walked, the primary one first.
-async fn read_ordered_keys(
+pub(super) async fn read_ordered_keys(
     conn: &mut PgConnection,
     oid: i64,
 ) -> Result<Vec<OrderedKey>, sqlx::Error> {
@@ -300,7 +300,7 @@ fn takes_too_long(endpoint: &Endpoint, relation: &Relation) -> ConnectorError {
          VACUUM the table, so that its index alone is read, or use `by: hash`",
         WALK_MAX.as_secs() / 60
     );
-    permanent(ErrorCode::UnsupportedPartitionColumn, message)
+    permanent(ErrorCode::ProbeTimeout, message)
 }
 
 /// What the order of a key depends on. Another order, such as one of another version of a

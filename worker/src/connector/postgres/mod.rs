@@ -11,6 +11,7 @@ mod casts;
 mod catalog;
 mod change_log;
 mod checks;
+mod choice;
 mod claim;
 mod columns;
 mod connect;
@@ -51,6 +52,7 @@ mod slot_standing;
 mod snapshot;
 mod source;
 mod stream;
+mod stretches;
 mod surveys;
 mod target;
 #[cfg(test)]

@@ -77,7 +77,9 @@ pub(super) async fn prepare(
             (warnings, coverage)
         }
     };
-    if let Some(Placing::Keys(keys)) = &request.placing {
+    if let Some(Placing::Keys(keys)) = &request.placing
+        && !keys.columns.is_empty()
+    {
         cuts::keep(&mut conn, endpoint, name, keys).await?;
     }
     let table = match found {

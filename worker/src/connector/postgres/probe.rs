@@ -114,6 +114,10 @@ pub(super) async fn probe_source(
     let partition = match (&asked.placing, &asked.partition_column) {
         (Some(PlacingProbe::Hash(columns)), _) => Some(probe.hashed(asked, &table, columns).await?),
         (Some(PlacingProbe::Keys(key)), _) => Some(probe.keyed(asked, &table, (key, rows)).await?),
+        (Some(PlacingProbe::Auto { key, keeps_bounds }), _) => {
+            let chosen = probe.chosen(asked, &table, (key, *keeps_bounds), rows);
+            Some(chosen.await?)
+        }
         (None, Some(column)) => Some(probe.partition(asked, &table, column, rows).await?),
         (None, None) => None,
     };
@@ -177,7 +181,7 @@ impl Probe<'_> {
         }
     }
 
-    async fn partition(
+    pub(super) async fn partition(
         &mut self,
         asked: &SourceProbe,
         table: &Table,
@@ -242,7 +246,7 @@ impl Probe<'_> {
             indexed,
             histogram: self.histogram(asked, table, name, positions.kind).await?,
             empty: self
-                .empty(asked, name, positions, rows, min.zip(max))
+                .empty(asked, name, (positions, indexed), rows, min.zip(max))
                 .await?,
         })
     }
@@ -303,13 +307,13 @@ impl Probe<'_> {
     }
 
     /// The widest stretches without a row, where the rows are so few for their bounds that a rule
-    /// would make mostly empty partitions. Needs every position, so it is given up when it takes
-    /// too long.
+    /// would make mostly empty partitions. A small table is asked for every position, a large one only
+    /// along an index; given up when it takes too long.
     async fn empty(
         &mut self,
         asked: &SourceProbe,
         name: &str,
-        positions: Positions,
+        (positions, indexed): (Positions, bool),
         rows: i64,
         bounds: Option<(Cursor, Cursor)>,
     ) -> Result<Vec<(Cursor, Cursor)>, ConnectorError> {
@@ -322,6 +326,11 @@ impl Probe<'_> {
             return Ok(Vec::new());
         };
         let span = i128::from(max) - i128::from(min);
+        if rows >= COUNTED_ROWS_MAX && indexed && !positions.are_texts() {
+            return self
+                .empty_by_index(asked, name, positions, (min, max))
+                .await;
+        }
         if rows >= COUNTED_ROWS_MAX || span / i128::from(rows.max(1)) < positions.spacing() {
             return Ok(Vec::new());
         }

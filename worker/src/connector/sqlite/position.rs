@@ -57,6 +57,7 @@ pub(super) fn condition(column: &str, slice: &Slice, form: CursorForm) -> Condit
 /// The condition that holds for exactly these rows.
 pub(super) fn of_rows(rows: &Rows) -> Condition {
     match rows {
+        Rows::Placed(of) if of.are_all() => of_rows(&Rows::All),
         Rows::All => Condition {
             text: "true".to_owned(),
             bounds: Vec::new(),

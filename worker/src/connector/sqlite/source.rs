@@ -95,7 +95,9 @@ impl Source for SqliteSource {
         for column in read.chain(by) {
             known(&self.place, &table, &request.relation, column)?;
         }
-        if let Rows::Placed(_) = &request.rows {
+        if let Rows::Placed(of) = &request.rows
+            && !of.are_all()
+        {
             let message = "SQLite places no rows by itself; plan anew with --new";
             return Err(self
                 .place

@@ -42,13 +42,14 @@ impl Probing<'_> {
         .fetch_one(&mut *conn)
         .await
         .map_err(self.place.failed("read the size of the file"))?;
-        if let Some(placing) = &self.probe.placing {
-            let what = match placing {
-                PlacingProbe::Hash(_) => "which has no hash",
-                PlacingProbe::Keys(_) => {
-                    "whose columns may hold values of any type, so that no text of a key is one to cut at"
-                }
-            };
+        let refused = match &self.probe.placing {
+            None | Some(PlacingProbe::Auto { .. }) => None,
+            Some(PlacingProbe::Hash(_)) => Some("which has no hash"),
+            Some(PlacingProbe::Keys(_)) => Some(
+                "whose columns may hold values of any type, so that no text of a key is one to cut at",
+            ),
+        };
+        if let Some(what) = refused {
             let message = format!(
                 "{} is a table of SQLite, {what}; cut it by a time or by a whole number, \
                  such as its rowid",
@@ -57,8 +58,14 @@ impl Probing<'_> {
             let code = ErrorCode::UnsupportedPartitionColumn;
             return Err(self.place.permanent(code, message));
         }
-        let partition = match &self.probe.partition_column {
+        let own = table.key();
+        let chosen = match (&self.probe.placing, own.as_slice()) {
+            (Some(_), [name]) if self.is_whole_number(conn, &table, name).await? => Some(name),
+            _ => None,
+        };
+        let partition = match self.probe.partition_column.as_ref().or(chosen) {
             Some(column) => Some(self.partition(conn, &table, column).await?),
+            None if self.probe.placing.is_some() => Some(PartitionFacts::in_one_piece()),
             None => None,
         };
         let excluded = |name: &str| {
@@ -100,6 +107,23 @@ impl Probing<'_> {
             bytes: u64::try_from(bytes).unwrap_or(0),
             partition,
         })
+    }
+
+    /// Whether a key is made to hold whole numbers, and every row has one.
+    async fn is_whole_number(
+        &self,
+        conn: &mut SqliteConnection,
+        table: &Table,
+        name: &str,
+    ) -> Result<bool, ConnectorError> {
+        let Some(column) = table.column(name) else {
+            return Ok(false);
+        };
+        if column.facts.kind != ColumnKind::Int64 {
+            return Ok(false);
+        }
+        let no_number = format!("where typeof({}) <> 'integer' limit 1", sql::ident(name));
+        Ok(self.value(conn, "1", &no_number).await? == Value::Null)
     }
 
     /// Whether a row has NULL in a column that may hold it.
