@@ -7,7 +7,7 @@ use crate::site::{Engine, LIMIT, Side, Site, assert_exit};
 const ALL: &str = "version: 1
 name: shop
 connections: {source: {type: postgres, url: \"${env:SOURCE_URL}\"}, target: {type: postgres, url: \"${env:TARGET_URL}\"}}
-defaults: {from: {connection: source}, to: {connection: target}, retries: {max_attempts: 3, initial: 10ms, max: 10ms}}
+defaults: {from: {connection: source}, to: {connection: target}, partition: {by: auto, max_rows: 100}, retries: {max_attempts: 3, initial: 10ms, max: 10ms}}
 steps:
   all: {strategy: backfill, tables: \"public.*\", write: {mode: append}}
 ";
@@ -32,8 +32,8 @@ const TABLES: &str = "
 
 const NAMES: [(&str, &str); 7] = [
     ("numbers", "integer"),
-    ("codes", "all"),
-    ("pairs", "all"),
+    ("codes", "placed"),
+    ("pairs", "placed"),
     ("floats", "placed"),
     ("heap", "placed"),
     ("papers", "all"),
@@ -132,9 +132,9 @@ async fn one_row_in_year_9999_costs_one_task() {
     .await;
     // WHEN they are cut by days, or by so many numbers THEN the gap costs nothing
     for (name, partition, tasks) in [
-        ("days", "by: calendar, column: at, grain: day", 101),
-        ("many", "by: calendar, column: at, grain: day", 104),
-        ("many", "by: integer, column: id, width: 100000", 14),
+        ("days", "by: calendar, column: at, grain: day", 103),
+        ("many", "by: calendar, column: at, grain: day", 106),
+        ("many", "by: integer, column: id, width: 100000", 16),
     ] {
         site.write_pipeline(&format!(
             "steps:\n  {name}:\n    strategy: backfill\n    from: {{connection: source, table: {name}}}\n    \
