@@ -8,10 +8,11 @@ use super::columns::ColumnRules;
 use super::fields::insert;
 use super::log_step::{Cdc, Deletes};
 use super::model::{
-    Backfill, FullRefresh, HorizonRule, Incremental, Noop, Partition, PartitionBy, RetryPolicy,
-    Script, Spec, Step, StepLimits, Strategy, Swap,
+    Backfill, FullRefresh, HorizonRule, Incremental, Noop, RetryPolicy, Script, Spec, Step,
+    StepLimits, Strategy, Swap,
 };
 use super::node::{Entry, Node, ScalarKind, Value, scalar};
+use super::partition::{Partition, PartitionBy};
 use super::problem::Location;
 use super::program::Program;
 use super::relation::Relation;

@@ -1,8 +1,9 @@
 //! What must hold of statements that follow another step.
 
 use super::draft::{Draft, Located};
-use super::model::{PartitionBy, Script, Spec, Strategy};
+use super::model::{Script, Spec, Strategy};
 use super::node::{Node, join};
+use super::partition::PartitionBy;
 use super::problem::Problems;
 use super::script::{Parameter, statements};
 use crate::error_code::ErrorCode;

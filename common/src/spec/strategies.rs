@@ -7,10 +7,11 @@ use super::draft::{DraftStep, Side};
 use super::fields::{boolean, duration, or, under, whole, word};
 use super::log_step::{Cdc, DELETED_AT, Deletes, Until};
 use super::model::{
-    Backfill, CursorNulls, Follow, FullRefresh, HorizonRule, Incremental, Nulls, Order, Partition,
-    PartitionBy, ROWS_OF_A_PART, Reprocess, Script, Swap,
+    Backfill, CursorNulls, Follow, FullRefresh, HorizonRule, Incremental, Order, Reprocess, Script,
+    Swap,
 };
 use super::node::{Node, Scalar, ScalarKind, Value};
+use super::partition::{Nulls, Partition, PartitionBy, ROWS_OF_A_PART};
 use super::program::{Program, arguments};
 use super::relation::{Relation, query};
 use super::scalars::AUTO;

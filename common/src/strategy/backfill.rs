@@ -134,7 +134,7 @@ impl Load for Backfill {
                 format!("by a hash of {column}, which the source computes, in {parts} parts")
             }
             PartitionBy::Keyset { columns, .. } if columns.is_empty() => {
-                "in one piece: no key of it and no hash can cut it".to_owned()
+                "in one piece: it has no key that can cut it".to_owned()
             }
             PartitionBy::Keyset { max_rows, .. } | PartitionBy::Auto { max_rows } => {
                 format!("by about {max_rows} rows of {column}, in the source's order")

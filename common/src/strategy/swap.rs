@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use super::{Load, PlacingRequest, PlanContext, ProbeRequest, Sides};
-use crate::assignment::ShadowOrder;
+use crate::assignment::{CutBy, ShadowOrder};
 use crate::capability::Capabilities;
 use crate::error_code::ErrorCode;
 use crate::facts::StepFacts;
@@ -90,11 +90,11 @@ impl Load for Swap {
             true => "beside the table, then its rows in their place",
             false => "beside the table, then in its place",
         };
-        match (&self.partition, plan.partitions()) {
-            (Some(partition), Some(partitions)) => format!(
+        match (plan.cut_by(), plan.partitions()) {
+            (Some(cut_by), Some(partitions)) => format!(
                 "{how}, {} parts by {}, each read by itself (not one point in time)",
                 partitions.len(),
-                partition.column
+                cut_by.column
             ),
             (_, None) | (None, _) => how.to_owned(),
         }
@@ -115,7 +115,9 @@ impl Load for Swap {
         };
         let taken = Taken {
             table: &self.from.relation,
-            column: &partition.column,
+            column: plan
+                .cut_by()
+                .map_or(&partition.column, |cut_by| &cut_by.column),
             whole: partitions.partitioning().whole(),
             has_null_partition: partitions.partitioning().has_null(),
             nulls: partition.nulls,
@@ -185,7 +187,8 @@ impl Swap {
             tolerant: false,
         };
         let mut phases = vec![Phase::one(PhaseKind::Prepare), load];
-        if partition.cut_column().is_some() {
+        let is_placed = |by: &CutBy| by.placing.is_some();
+        if !load_order.cut_by.as_ref().is_some_and(is_placed) {
             phases.push(Phase::one(PhaseKind::Count));
         }
         phases.extend(self.behind_the_load().iter().copied().map(Phase::one));

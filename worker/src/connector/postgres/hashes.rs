@@ -30,30 +30,6 @@ const UNSTABLE: &str = "select a.attname::text as name, a.attname::text || ' (' 
 /// What the server says of a type without a hash.
 const NO_HASH: &str = "42883";
 
-/// Whether the server can hash any row.
-pub(super) fn can_hash(conn: &PgConnection) -> bool {
-    server(conn) >= SERVER_MIN
-}
-
-/// The first columns of a table whose hash is made of their value alone.
-pub(super) async fn hashable(
-    conn: &mut PgConnection,
-    oid: i64,
-    max: usize,
-) -> Result<Vec<String>, sqlx::Error> {
-    let columns: Vec<String> = sqlx::query_scalar(
-        "select attname::text from pg_catalog.pg_attribute where attrelid = $1::int8::oid and attnum > \
-         0 and not attisdropped order by attnum",
-    )
-    .bind(oid)
-    .fetch_all(&mut *conn)
-    .await?;
-    let unstable = unstable(conn, oid, &columns).await?;
-    let is_stable = |name: &String| unstable.iter().all(|(of, _)| of != name);
-    let stable = columns.into_iter().filter(is_stable);
-    Ok(stable.take(max).collect())
-}
-
 impl Probe<'_> {
     /// The facts of a table that is cut by a hash of `columns`.
     pub(super) async fn hashed(
@@ -64,7 +40,7 @@ impl Probe<'_> {
     ) -> Result<PartitionFacts, ConnectorError> {
         let (relation, endpoint) = (&asked.relation, self.endpoint);
         let server = server(self.conn);
-        if !can_hash(self.conn) {
+        if server < SERVER_MIN {
             let message = format!(
                 "PostgreSQL {server} on {endpoint} cannot hash rows of {relation}, which takes \
                  version {SERVER_MIN}; cut it by a time or by a whole number"

@@ -251,6 +251,8 @@ pub(super) struct OrderedKey {
     pub(super) columns: Vec<String>,
     /// Whether none of its columns may be NULL.
     pub(super) is_whole: bool,
+    /// Whether it is the primary one.
+    pub(super) is_primary: bool,
 }
 
 /// The keys that can be walked, the primary one first.
@@ -260,7 +262,7 @@ pub(super) async fn read_ordered_keys(
 ) -> Result<Vec<OrderedKey>, sqlx::Error> {
     let rows = sqlx::query(
         "select array_agg(a.attname::text order by k.place) as columns, bool_and(a.attnotnull) as \
-         whole from pg_index i join pg_class c on c.oid = i.indexrelid \
+         whole, i.indisprimary as own from pg_index i join pg_class c on c.oid = i.indexrelid \
          join pg_am m on m.oid = c.relam and m.amname = 'btree' \
          cross join lateral unnest(i.indkey::int2[], i.indcollation::oid[], i.indclass::oid[], \
          i.indoption::int2[]) with ordinality k(attnum, sorted_by, class_oid, direction, place) \
@@ -271,7 +273,7 @@ pub(super) async fn read_ordered_keys(
          group by i.indexrelid, i.indisprimary, i.indnkeyatts \
          having count(*) = i.indnkeyatts and bool_and(k.sorted_by = a.attcollation and o.opcdefault) \
          and count(distinct k.direction) = 1 and min(k.direction) in (0, 3) \
-         order by i.indisprimary desc, i.indexrelid limit 200",
+         order by i.indisprimary desc, 1 limit 200",
     )
     .bind(oid)
     .fetch_all(conn)
@@ -280,6 +282,7 @@ pub(super) async fn read_ordered_keys(
         Ok(OrderedKey {
             columns: row.try_get("columns")?,
             is_whole: row.try_get("whole")?,
+            is_primary: row.try_get("own")?,
         })
     };
     rows.into_iter().map(key).collect()

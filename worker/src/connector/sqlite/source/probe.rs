@@ -59,8 +59,17 @@ impl Probing<'_> {
             return Err(self.place.permanent(code, message));
         }
         let own = table.key();
+        let changed = |name: &String| {
+            let excluded = rules.exclude.iter();
+            let mut changed = excluded.chain(rules.casts.keys());
+            changed.any(|other| other.eq_ignore_ascii_case(name))
+        };
         let chosen = match (&self.probe.placing, own.as_slice()) {
-            (Some(_), [name]) if self.is_whole_number(conn, &table, name).await? => Some(name),
+            (Some(_), [name])
+                if !changed(name) && self.is_whole_number(conn, &table, name).await? =>
+            {
+                Some(name)
+            }
             _ => None,
         };
         let partition = match self.probe.partition_column.as_ref().or(chosen) {
