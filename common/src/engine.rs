@@ -29,6 +29,21 @@ impl Engine {
         }
     }
 
+    /// The type by which its columns say when something was.
+    #[must_use]
+    pub const fn instant_type(self) -> &'static str {
+        match self {
+            Self::Postgres => "timestamptz",
+            Self::Sqlite => "text",
+        }
+    }
+
+    /// Whether a column holds values of the type alone that it is declared with.
+    #[must_use]
+    pub const fn binds_types(self) -> bool {
+        !matches!(self, Self::Sqlite)
+    }
+
     /// Whether two names are those of one column.
     #[must_use]
     pub fn is_same_name(self, one: &str, two: &str) -> bool {

@@ -1,7 +1,7 @@
 //! The column of a target that says when a row was deleted in the source, where such rows stay.
 
 use crate::error_code::ErrorCode;
-use crate::facts::{ColumnFacts, ColumnKind, Engine, StepFacts};
+use crate::facts::{ColumnFacts, ColumnKind, StepFacts};
 use crate::log::mark_column;
 use crate::plan::Problems;
 use crate::spec::{SourceTable, TargetTable};
@@ -37,12 +37,8 @@ pub(super) fn check_mark(
     let Some(found) = &facts.target.table else {
         return;
     };
-    // What SQLite declares binds no value.
-    let (type_name, is_any) = match engine {
-        Engine::Postgres => ("timestamptz", false),
-        Engine::Sqlite => ("text", true),
-    };
-    let holds = |kind: ColumnKind| is_any || kind == ColumnKind::Instant;
+    let type_name = engine.instant_type();
+    let holds = |kind: ColumnKind| !engine.binds_types() || kind == ColumnKind::Instant;
     match found.columns.iter().find(|of| is_it(&of.name)) {
         None => problems.add(
             ErrorCode::PlanMissingTargetColumn,

@@ -118,7 +118,7 @@ mod folder {
 
     /// What it adds to the files that list all databases: the lines before, and what comes behind
     /// them.
-    pub(super) const LISTED: [(&str, &str, &str); 23] = [
+    pub(super) const LISTED: [(&str, &str, &str); 24] = [
         (
             "common/src/engine.rs",
             "    /// SQLite 3.\n    Sqlite,",
@@ -138,6 +138,11 @@ mod folder {
             "common/src/engine.rs",
             "            Self::Postgres => one == two,",
             "            Self::Folder => one == two,",
+        ),
+        (
+            "common/src/engine.rs",
+            "            Self::Sqlite => \"text\",",
+            "            Self::Folder => \"text\",",
         ),
         (
             "common/src/spec/connection.rs",
