@@ -86,5 +86,5 @@ const fn is_whole_number(kind: ColumnKind) -> bool {
 
 /// Whether the table cannot be cut so, which is no fault of the server.
 fn is_no_way(error: &ConnectorError) -> bool {
-    error.report.code == ErrorCode::UnsupportedPartitionColumn.to_string()
+    error.report.code == ErrorCode::UnsupportedPartitionColumn
 }
