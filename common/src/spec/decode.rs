@@ -52,9 +52,9 @@ pub(super) fn draft(file: &Node) -> Draft {
         steps.push(draft);
     }
     let mut enabled = read.clone().map(|read| without_disabled(read, &steps));
-    // What another step goes on from knows that it does.
-    let goes_on = steps.iter().filter(|step| step.is_enabled);
-    for continued in goes_on.filter_map(|step| step.continues.as_ref()) {
+    // What another step goes on from knows that it does, and so it does while that one is not enabled: its watermark
+    // stands all the same.
+    for continued in steps.iter().filter_map(|step| step.continues.as_ref()) {
         let step = enabled
             .as_mut()
             .and_then(|read| read.get_mut(&continued.value));

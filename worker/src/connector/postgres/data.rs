@@ -64,6 +64,7 @@ impl Claimed for PgClaim {
         Ok(Box::new(OpenTx {
             session,
             held: None,
+            has_keys: false,
         }))
     }
 
@@ -85,6 +86,8 @@ impl Claimed for PgClaim {
 pub(super) struct OpenTx {
     pub(super) session: Session,
     pub(super) held: Option<HeldTable>,
+    /// Whether it has the table in which keys wait that are compared.
+    pub(super) has_keys: bool,
 }
 
 /// The table that is written, under a lock.

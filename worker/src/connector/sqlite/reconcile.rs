@@ -48,7 +48,7 @@ impl ReconcileTx for SqliteTx {
             .iter()
             .zip(&compared)
             .map(|(name, compared)| format!("came.{compared} = held.{}", sql::ident(name)));
-        let same: Vec<String> = same.collect();
+        let same = same.collect::<Vec<String>>().join(" and ");
         let known = by
             .key
             .iter()
@@ -62,12 +62,21 @@ impl ReconcileTx for SqliteTx {
             ),
         };
         let remove = format!(
-            "{remove} where {}{living}{known} and not exists (select 1 from {KEYS} as came where {})",
+            "{remove} where {}{living}{known} and not exists (select 1 from {KEYS} as came where {same})",
             only.text,
-            same.join(" and ")
         );
         let removed = sql::run(self.session.conn(), sql::bound(remove, &only)).await;
-        let gone = removed.map_err(self.attempt.place.failed(what))?;
+        let gone = removed.map_err(self.attempt.place.failed(what.clone()))?;
+        // What came back with a cursor value that no window brings.
+        if let Some(marks) = by.marks.as_deref().map(sql::ident) {
+            let unmark = format!(
+                "update {table} as held set {marks} = null where {} and {marks} is not null and \
+                 exists (select 1 from {KEYS} as came where {same})",
+                only.text,
+            );
+            let unmarked = sql::run(self.session.conn(), sql::bound(unmark, &only)).await;
+            unmarked.map_err(self.attempt.place.failed(what))?;
+        }
         self.run("drop the compared keys", format!("drop table {KEYS}"))
             .await?;
         Ok(Compared {
