@@ -1,7 +1,7 @@
 //! `coverage`: what the targets' ledgers hold of each step; and voiding receipts whose rows are not
 //! there any more.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use highwater_common::coverage::Coverage;
 use highwater_common::errand::{Errand, Forget, StreamReceipts};
@@ -130,13 +130,19 @@ async fn ask(
         Planned::Not(exit) => return Ok(exit),
     };
     let receipts = &plan.view.receipts;
+    // Ranges of a step that stands for many tables are none of the verb's.
+    let groups = pipeline.groups.iter();
+    let in_groups: BTreeSet<&StepName> = groups.flat_map(|group| &group.steps).collect();
     let steps: Vec<Value> = receipts
         .iter()
         .map(|(step, held)| document(step, held))
         .collect();
     context.print(
         &json!({"schema": "coverage/v1", "pipeline": pipeline.name.to_string(), "steps": steps}),
-        |_| table(receipts, &format!("{program} backfill {}", pipeline.typed)),
+        |_| {
+            let backfill = format!("{program} backfill {}", pipeline.typed);
+            table(receipts, &backfill, &in_groups)
+        },
         || receipts.keys().map(ToString::to_string).collect(),
     )?;
     Ok(ExitCode::Success)
@@ -177,7 +183,11 @@ fn document(step: &StepName, held: &StreamReceipts) -> Value {
 }
 
 /// `backfill` is how the verb that fills gaps is typed, up to the step.
-fn table(receipts: &BTreeMap<StepName, StreamReceipts>, backfill: &str) -> String {
+fn table(
+    receipts: &BTreeMap<StepName, StreamReceipts>,
+    backfill: &str,
+    in_groups: &BTreeSet<&StepName>,
+) -> String {
     let mut text = String::new();
     for (step, held) in receipts {
         let voided = if held.voided == 0 {
@@ -200,7 +210,9 @@ fn table(receipts: &BTreeMap<StepName, StreamReceipts>, backfill: &str) -> Strin
             .for_each(|range| text.push_str(&format!("  covered {range}\n")));
         gaps.iter()
             .for_each(|range| text.push_str(&format!("  gap     {range}\n")));
-        text.push_str(&next(step, held, &gaps, backfill));
+        if !in_groups.contains(step) {
+            text.push_str(&next(step, held, &gaps, backfill));
+        }
         if held.coverage.null() {
             text.push_str("  covered rows without a position\n");
         }
@@ -266,7 +278,11 @@ mod tests {
             ),
             "  next    highwater backfill f.yaml orders --from 20 --to 30\n"
         );
-        let text = table(&BTreeMap::from([(step, held)]), "highwater backfill f.yaml");
+        let text = table(
+            &BTreeMap::from([(step, held)]),
+            "highwater backfill f.yaml",
+            &BTreeSet::new(),
+        );
         assert_eq!(
             text,
             "orders: 3 receipts, 1,200 rows\n  covered [0, 20)\n  covered [30, 40)\n  gap     [20, \

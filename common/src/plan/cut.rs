@@ -35,6 +35,9 @@ pub(super) fn settle_generator(
         false => read("end", &step.end),
     };
     let (start, end) = (start?, end?);
+    if step.is_continued && !step.ends_now() {
+        check_continued_end(step, facts, column, end, problems)?;
+    }
     let made = match &step.partition.by {
         PartitionBy::Calendar { grain, tz } => {
             let (min, max, empty) = (column.min, column.max, column.empty.as_slice());
@@ -88,14 +91,57 @@ fn end_now(
     column: &PartitionFacts,
     problems: &mut Problems<'_>,
 ) -> Option<Cursor> {
-    let covered = Coverage::of(&facts.target.covered, false);
-    let kept = covered
-        .ranges(column.kind)
-        .last()
-        .and_then(|range| range.end());
-    if let Some(end) = kept.filter(|_| step.is_continued) {
+    if let Some(end) = kept_end(facts, column).filter(|_| step.is_continued) {
         return Some(end);
     }
+    safe_end_now(step, facts, column, problems)
+}
+
+/// Where a step ended the last time.
+fn kept_end(facts: &StepFacts, column: &PartitionFacts) -> Option<Cursor> {
+    let covered = Coverage::of(&facts.target.covered, false);
+    covered
+        .ranges(column.kind)
+        .last()
+        .and_then(|range| range.end())
+}
+
+/// Refuses an end beyond where another step goes on, or will: what lies there is that one's, and would be there twice.
+fn check_continued_end(
+    step: &Backfill,
+    facts: &StepFacts,
+    column: &PartitionFacts,
+    end: Option<Cursor>,
+    problems: &mut Problems<'_>,
+) -> Option<()> {
+    let kept = kept_end(facts, column);
+    let most = match kept {
+        Some(kept) => kept,
+        None => safe_end_now(step, facts, column, problems)?,
+    };
+    if end.is_some_and(|end| end <= most) {
+        return Some(());
+    }
+    let table = &step.from.relation;
+    let why = match kept {
+        Some(_) => format!("another step goes on from {most}, and has what comes after it"),
+        None => format!("rows of {table} may still be committed from {most} on"),
+    };
+    problems.add(
+        ErrorCode::PlanWindow,
+        format!("the end lies beyond the one at which another step goes on: {why}"),
+        format!("end at {most} or before it; what comes later is loaded by the step that goes on"),
+    );
+    None
+}
+
+/// The position below which nothing more is committed.
+fn safe_end_now(
+    step: &Backfill,
+    facts: &StepFacts,
+    column: &PartitionFacts,
+    problems: &mut Problems<'_>,
+) -> Option<Cursor> {
     let (table, name) = (&step.from.relation, &column.column);
     let horizon = facts
         .window

@@ -38,16 +38,18 @@ impl Load for Backfill {
                 false
             }
         };
+        // Where another step goes on, no end lies beyond now either.
+        let wants_horizon = self.ends_now() || self.is_continued;
         Some(ProbeRequest {
             partition_column: self.partition.cut_column(),
             placing: PlacingRequest::of(&self.partition, self.reprocess == Reprocess::Missing),
             bounds_declared: self.start.is_some()
                 && self.end.is_some()
-                && !self.ends_now()
+                && !wants_horizon
                 && has_width,
             triggers: self.write.triggers,
             exchange: false,
-            window: self.ends_now().then_some(WindowRequest {
+            window: wants_horizon.then_some(WindowRequest {
                 horizon: HorizonRule::Auto,
                 keeps_watermark: false,
                 continues: None,

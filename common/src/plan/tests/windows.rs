@@ -267,16 +267,35 @@ fn it_begins_where_the_history_ends() {
 fn a_backfill_that_ends_now_ends_at_the_horizon_and_stays_there_when_it_is_continued() {
     let mut facts = since(None);
     let mut step = days(None, Some("now"));
-    let end = |step: &Backfill, facts: &StepFacts| {
+    let end_of = |step: &Backfill, facts: &StepFacts| {
         let plan = plan(step, facts);
         plan.partitions.partitioning().whole().end()
     };
-    assert_eq!(end(&step, &facts), Some(instant("2013-05-01T00:00:00Z")));
+    assert_eq!(end_of(&step, &facts), Some(instant("2013-05-01T00:00:00Z")));
     let loaded = range(None, "2013-04-01T00:00:00Z");
     facts.target.covered = vec![loaded];
-    assert_eq!(end(&step, &facts), Some(instant("2013-05-01T00:00:00Z")));
+    assert_eq!(end_of(&step, &facts), Some(instant("2013-05-01T00:00:00Z")));
     step.is_continued = true;
-    assert_eq!(end(&step, &facts), loaded.end());
+    assert_eq!(end_of(&step, &facts), loaded.end());
+    // AND no other end lies beyond it, nor none at all
+    for (end, refused) in [
+        (Some("2013-04-01T00:00:00Z"), false),
+        (Some("2013-04-02T00:00:00Z"), true),
+        (None, true),
+    ] {
+        step.end = days(None, end).end;
+        match refused {
+            true => assert_eq!(codes(&step, &facts), ["plan::window"]),
+            false => assert_eq!(end_of(&step, &facts), loaded.end()),
+        }
+    }
+    // AND none beyond the horizon where nothing is loaded yet
+    let covered = std::mem::take(&mut facts.target.covered);
+    step.end = days(None, Some("2013-05-02T00:00:00Z")).end;
+    assert_eq!(codes(&step, &facts), ["plan::window"]);
+    step.end = days(None, Some("2013-04-20T00:00:00Z")).end;
+    assert_eq!(end_of(&step, &facts), Some(instant("2013-04-20T00:00:00Z")));
+    (facts.target.covered, step.end) = (covered, days(None, Some("now")).end);
     // AND where nobody knows, it is refused
     let horizon = window(&mut facts).horizon.as_mut().expect("a horizon");
     horizon.instant = None;

@@ -7,7 +7,9 @@ use sqlx::Executor;
 
 use super::data::{OpenTx, copy_statement, not_held, only};
 use crate::connector::sql_text::{Dialect, Sql};
-use crate::connector::{Compared, ConnectorError, MergeBy, ReconcileTx, RowStream, Rows, WriteRequest};
+use crate::connector::{
+    Compared, ConnectorError, MergeBy, ReconcileTx, RowStream, Rows, WriteRequest,
+};
 
 /// Where keys wait. It is dropped with its transaction.
 const KEYS: &str = "pg_temp.highwater_keys";
@@ -93,7 +95,12 @@ fn remove(table: &TableName, request: &WriteRequest) -> Sql {
             .name(marks)
             .text(" = now()"),
     };
-    let mut sql = named_by_key(only(sql, &request.rows).text(and(&request.rows)).text("not "), by);
+    let mut sql = named_by_key(
+        only(sql, &request.rows)
+            .text(and(&request.rows))
+            .text("not "),
+        by,
+    );
     for name in &by.key {
         sql = sql.text(" and held.").name(name).text(" is not null");
     }
@@ -127,7 +134,10 @@ const fn and(rows: &Rows) -> &'static str {
 
 /// Whether a key names the row that is held.
 fn named_by_key(sql: Sql, by: &MergeBy) -> Sql {
-    let mut sql = sql.text("exists (select from ").text(KEYS).text(" as came where ");
+    let mut sql = sql
+        .text("exists (select from ")
+        .text(KEYS)
+        .text(" as came where ");
     for (at, name) in by.key.iter().enumerate() {
         sql = sql
             .text(if at > 0 { " and held." } else { "held." })
