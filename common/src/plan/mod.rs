@@ -39,6 +39,7 @@ pub use self::problem::PlanProblem;
 pub(crate) use self::problem::Problems;
 pub use self::reactions::{Writing, check_reactions};
 pub use self::references::check_references;
+pub(crate) use self::references::check_removals;
 pub use self::step::StepPlan;
 pub use self::table_compat::{Destination, Misfit, Rows, TableCompat, check_table};
 pub(crate) use self::twin::Building;

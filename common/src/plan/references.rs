@@ -5,7 +5,7 @@ use super::reactions::Writing;
 use super::table_compat::{Misfit, TableCompat};
 use crate::error_code::ErrorCode;
 use crate::facts::{ForeignKey, OnDelete};
-use crate::spec::{Triggers, WriteMode};
+use crate::spec::{TableName, Triggers, WriteMode};
 
 /// Whether foreign keys that point to a table let it be loaded without a change to the tables that
 /// have them. Only a load that deletes rows which come back has to ask: other loads mean their
@@ -42,11 +42,50 @@ pub fn check_references(to: Writing<'_>, found: &[ForeignKey]) -> TableCompat {
     told
 }
 
+/// Whether foreign keys that point to a table let rows of it go for good: where they would change rows of other tables,
+/// nothing would say that they do.
+#[must_use]
+pub(crate) fn check_removals(
+    table: &TableName,
+    triggers: Triggers,
+    found: &[ForeignKey],
+) -> TableCompat {
+    let mut told = TableCompat::default();
+    if triggers == Triggers::Skip {
+        return told;
+    }
+    for key in found {
+        let (name, of) = (&key.name, &key.table);
+        let what_happens = match key.on_delete {
+            OnDelete::Cascade => "its own would be deleted with them",
+            OnDelete::SetNull => "its columns would be NULL from then on",
+            OnDelete::SetDefault => "its columns would have their defaults from then on",
+            OnDelete::Refuse | OnDelete::RefuseAtCommit => {
+                told.warnings.push(format!(
+                    "foreign key {name} of {of} points to rows of {table}: no row goes as long as one that it refers to \
+                     would (`constraint_violation`)"
+                ));
+                continue;
+            }
+        };
+        told.misfits.push(Misfit {
+            code: ErrorCode::PlanReferencedTable,
+            message: format!(
+                "foreign key {name} of {of} points to rows of {table}, which are deleted when the source has them no \
+                 more: {what_happens}"
+            ),
+            help: format!(
+                "use `write.deletes: soft`, which marks rows and leaves them, or make {name} `on delete no action`"
+            ),
+        });
+    }
+    told
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::facts::Engine;
-    use crate::spec::TableName;
 
     #[test]
     fn only_a_key_that_waits_for_the_commit_lets_rows_go_and_come_back() {
@@ -88,6 +127,22 @@ mod tests {
                 told(WriteMode::ReplacePartition, Triggers::Fire, on_delete),
                 TableCompat::default()
             );
+        }
+        let removed = |triggers, on_delete| {
+            let key = ForeignKey {
+                name: "orders_rate".to_owned(),
+                table: "public.orders".to_owned(),
+                on_delete,
+            };
+            let told = check_removals(&table, triggers, &[key]);
+            (told.misfits.len(), told.warnings.len())
+        };
+        for on_delete in [OnDelete::Cascade, OnDelete::SetNull, OnDelete::SetDefault] {
+            assert_eq!(removed(Triggers::Fire, on_delete), (1, 0));
+            assert_eq!(removed(Triggers::Skip, on_delete), (0, 0));
+        }
+        for on_delete in [OnDelete::Refuse, OnDelete::RefuseAtCommit] {
+            assert_eq!(removed(Triggers::Fire, on_delete), (0, 1));
         }
         let waits = OnDelete::RefuseAtCommit;
         assert_eq!(

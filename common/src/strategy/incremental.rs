@@ -76,6 +76,7 @@ impl Load for Incremental {
             facts,
             &mut problems,
         );
+        let removing = self.removing(facts, &mut problems);
         let window = facts
             .source
             .partition
@@ -127,6 +128,7 @@ impl Load for Incremental {
             phases.push(Phase::one(PhaseKind::Reconcile));
             warnings.push(told);
         }
+        warnings.extend(removing);
         warnings.extend(self.doubts(facts, found));
         warnings.extend(notes.into_iter().map(|note| format!("not loaded: {note}")));
         Ok(StepPlan {

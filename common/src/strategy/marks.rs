@@ -3,12 +3,26 @@
 use crate::error_code::ErrorCode;
 use crate::facts::{ColumnFacts, ColumnKind, StepFacts};
 use crate::log::mark_column;
-use crate::plan::Problems;
-use crate::spec::{SourceTable, TargetTable};
+use crate::plan::{Problems, check_removals};
+use crate::spec::{Deletes, Incremental, SourceTable, TargetTable};
 
 /// The columns that a target with such marks has for itself.
 pub(super) fn own_columns(deleted_at: Option<&str>) -> Vec<ColumnFacts> {
     deleted_at.into_iter().map(mark_column).collect()
+}
+
+impl Incremental {
+    /// Reports foreign keys that would change other tables when rows go, and what to know of the others.
+    pub(super) fn removing(&self, facts: &StepFacts, problems: &mut Problems<'_>) -> Vec<String> {
+        let (Deletes::Hard, Some(found)) = (self.deletes, &facts.target.table) else {
+            return Vec::new();
+        };
+        let told = check_removals(&self.to.table, self.write.triggers, &found.referenced_by);
+        for misfit in told.misfits {
+            problems.add(misfit.code, misfit.message, misfit.help);
+        }
+        told.warnings
+    }
 }
 
 /// Reports a table that cannot say when a row was deleted.

@@ -1,6 +1,6 @@
 //! A range of one step by one verb, over what the target's ledger says of it.
 
-use crate::incremental::{BOTH, CONTINUED, assert_equal, growing, until_safe, watermark};
+use crate::incremental::{BOTH, CONTINUED, STEP, assert_equal, growing, until_safe, watermark};
 use crate::site::{DAYS, ROWS, Side, Site, assert_exit, assert_says};
 
 const FIFTH: [&str; 4] = [
@@ -71,6 +71,9 @@ async fn a_day_is_loaded_once_more_where_it_is_replaced() {
         // AND what is no backfill, or is not there, is refused
         let unknown = ["backfill", "pipeline.yaml", "nothing"];
         assert_exit(&site.finish(&unknown).await, 4);
+        site.write_pipeline(STEP);
+        let other = ["backfill", "pipeline.yaml", "events"];
+        assert_exit(&site.finish(&other).await, 2);
     }
 }
 
@@ -79,7 +82,10 @@ async fn a_range_of_a_history_leaves_what_continues_it_where_it_is() {
     for engine in BOTH {
         // GIVEN a history that another step goes on from
         let site = growing(engine).await;
-        site.write_pipeline(&CONTINUED.replace("{mode: append}", "{mode: replace_partition}"));
+        // and a third that waits for it
+        let waits = "  after:\n    depends_on: [live]\n    strategy: {type: noop, tasks: 1}\n";
+        let steps = CONTINUED.replace("{mode: append}", "{mode: replace_partition}");
+        site.write_pipeline(&format!("{steps}{waits}"));
         assert_exit(&site.run().await, 0);
         until_safe().await;
         assert_exit(&site.run().await, 0);
@@ -92,6 +98,17 @@ async fn a_range_of_a_history_leaves_what_continues_it_where_it_is() {
         // WHEN a day of it is loaded once more
         let verb = ["backfill", "pipeline.yaml", "history", "--reprocess", "all"];
         assert_exit(&site.finish(&[&verb[..], &FIFTH].concat()).await, 0);
+        // AND none that the other step has
+        let beyond = [
+            "--from",
+            "2024-03-05T00:00:00Z",
+            "--to",
+            "2999-01-01T00:00:00Z",
+        ];
+        let refused = site.finish(&[&verb[..], &beyond].concat()).await;
+        assert_ne!(refused.status.code(), Some(0));
+        let told = format!("{}{}", refused.stdout, refused.stderr);
+        assert_says(&told, "another step goes on from");
         // THEN it is as the source has it, and the watermark stands where it stood
         assert_equal(&site).await;
         assert_eq!(watermark(&site).await, stood);

@@ -224,5 +224,25 @@ async fn a_row_that_left_is_marked_and_may_return() {
         assert_exit(&site.run().await, 0);
         assert_eq!(marked().await, ["8"]);
         assert_eq!(rows(&site, "id = 7 and note = 'back'").await, 1);
+        // AND so is one that returns as it was, which no window brings
+        let old = "insert into events values (8, '2024-03-01T00:07:00Z', 7, 'old')";
+        site.execute(Side::Source, old).await;
+        site.execute(Side::Source, &row(engine, 7_000, "new")).await;
+        until_safe().await;
+        assert_exit(&site.run().await, 0);
+        assert_eq!(marked().await, [""; 0]);
     }
+}
+
+#[tokio::test]
+async fn rows_that_others_hang_on_are_not_deleted_without_a_word() {
+    // GIVEN a target whose rows take others with them
+    let site = loaded(Engine::Postgres, "hard").await;
+    let refer = "create table notes (event int8 references events (id) on delete cascade)";
+    site.execute(Side::Target, refer).await;
+    // THEN no row of it is deleted
+    let refused = site.run().await;
+    assert_ne!(refused.status.code(), Some(0));
+    let told = format!("{}{}", refused.stdout, refused.stderr);
+    assert_says(&told, "its own would be deleted with them");
 }

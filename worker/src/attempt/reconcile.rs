@@ -5,8 +5,10 @@
 //! No row goes that the source has. Whatever is in the target was committed there before its range
 //! is read, by the loads before this phase: nobody else writes the stream, and whoever takes it makes
 //! this one's guard fail. So a row that is in the target and not among the keys was deleted in
-//! the source in between. One that comes back under its key comes with a later position of the
-//! cursor, and the next window brings it.
+//! the source in between. Each range is read at a point in time of its own. A row that comes back under its key is the
+//! next window's where every write moves its cursor forward; with an old position, such as of a
+//! restored row, no window brings it: rows that were deleted are missing then, and marks are taken off by the next
+//! comparison.
 //!
 //! Old rows outlive doubt: where none of the target's rows would stay, or less than half of them, nothing is removed,
 //! unless the step allows it. And where the source has less than half as many rows after its keys
@@ -28,8 +30,8 @@ use super::claim::{Claiming, claim_of};
 use super::commit::{Committing, guard_and_commit};
 use super::{AttemptContext, malformed};
 use crate::connector::{
-    Compared, DataTx, GuardStep, HeldClaim, ReadRequest, RowStream, Rows, SliceRows, Source,
-    Target, WriteRequest,
+    Compared, ComparedKeys, DataTx, GuardStep, HeldClaim, ReadRequest, RowStream, Rows, SliceRows,
+    Source, Target, WriteRequest,
 };
 use crate::meter::Metered;
 use crate::patience::{Call, answered, unless_stalled};
@@ -44,11 +46,13 @@ pub(crate) async fn reconcile(cx: &AttemptContext<'_>) -> Result<Outcome, Attemp
         Claiming::Held(claimed) => claimed,
         Claiming::Over(outcome) => return Ok(outcome),
     };
+    let source = cx.of.source()?;
+    check_one_server(cx, source.as_ref())?;
     let comparing = Comparing {
         cx,
-        source: cx.of.source()?,
         write: key_request(cx, target).await?,
-        ranged: key_range(cx, target).await?,
+        ranged: key_range(cx, target, source.as_ref()).await?,
+        source,
     };
     let (tx, all) = comparing.compare_all(claimed).await?;
     if let Some(why) = comparing.refused(all).await? {
@@ -65,6 +69,27 @@ pub(crate) async fn reconcile(cx: &AttemptContext<'_>) -> Result<Outcome, Attemp
         Committing::Committed(_) => Ok(Outcome::Committed(receipt)),
         Committing::Over(outcome) => Ok(outcome),
     }
+}
+
+/// Refuses a source of several servers, one of which may be behind another: the rows that a window has brought from one
+/// may not be on the other yet.
+fn check_one_server(cx: &AttemptContext<'_>, source: &dyn Source) -> Result<(), AttemptError> {
+    if source
+        .compared_keys()
+        .is_none_or(ComparedKeys::is_one_server)
+    {
+        return Ok(());
+    }
+    let connection = &cx.of.tables()?.0.connection;
+    let message = format!(
+        "the URL of {connection} names several hosts, and the keys of one may be behind the rows of another: nothing is \
+         removed. Add `target_session_attrs=read-write` to the URL, or name one host"
+    );
+    Err(AttemptError::new(
+        ErrorClass::Permanent,
+        ErrorCode::MergeUnsupported,
+        message,
+    ))
 }
 
 /// What the target is asked to do with keys.
@@ -94,10 +119,11 @@ async fn key_request(
 }
 
 /// The key's column in the source and in the target, where both servers order it alike and find its
-/// ranges by it: a whole number of PostgreSQL's.
+/// ranges by it: a whole number of PostgreSQL's, with which an index of the source begins.
 async fn key_range(
     cx: &AttemptContext<'_>,
     target: &dyn Target,
+    source: &dyn Source,
 ) -> Result<Option<(TableName, [String; 2])>, AttemptError> {
     let load_order = cx.of.load_order()?;
     let (from, to) = cx.of.tables()?;
@@ -115,6 +141,13 @@ async fn key_range(
         return Ok(None);
     };
     if cx.of.source_engine() != Engine::Postgres || engines != Some(Engine::Postgres) {
+        return Ok(None);
+    }
+    let Some(keys) = source.compared_keys() else {
+        return Ok(None);
+    };
+    let looking = keys.is_led_by(table, read.source_name());
+    if !answered(Call::Check, &from.connection, cx.of.stall(), looking).await? {
         return Ok(None);
     }
     let own = cx

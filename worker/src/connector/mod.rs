@@ -49,7 +49,7 @@ pub use log::{
 pub use open::{open_source, open_target};
 pub use postgres::SessionPool;
 pub use receipt_requests::{CloseRequest, ForgetOutcome, ForgetRequest, PlaceRequest};
-pub use reconcile::{Compared, ReconcileTx};
+pub use reconcile::{Compared, ComparedKeys, ReconcileTx};
 pub use requests::{
     BuildRequest, Claim, FenceReport, GuardStep, HorizonRequest, KeptBounds, KeyProbe,
     LeftOutRequest, LogMark, Matched, MergeBy, Merged, Next, PlacingProbe, PrepareOutcome,

@@ -2,6 +2,8 @@
 
 use async_trait::async_trait;
 
+use highwater_common::spec::TableName;
+
 use super::ConnectorError;
 use super::requests::WriteRequest;
 use super::rows::RowStream;
@@ -27,6 +29,17 @@ impl Compared {
             gone: self.gone.saturating_add(other.gone),
         }
     }
+}
+
+/// What a source says to whoever compares all of its keys.
+#[async_trait]
+pub trait ComparedKeys: Send + Sync {
+    /// Whether all sessions are of one server, or of whichever writes: what is read in one of them is no older than
+    /// what was read before in another.
+    fn is_one_server(&self) -> bool;
+
+    /// Whether an index leads with the column: then a range of it is found without reading the others.
+    async fn is_led_by(&self, table: &TableName, column: &str) -> Result<bool, ConnectorError>;
 }
 
 /// What a data transaction does beyond [`TargetTx`](super::TargetTx) where rows can be removed

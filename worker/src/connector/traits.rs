@@ -25,7 +25,7 @@ use super::exchange_requests::{
     ExchangeRequest, Exchanged, ShadowFound, ShadowRequest, UndoOutcome, UndoRequest,
 };
 use super::log::{ApplyTx, ChangeLog};
-use super::reconcile::ReconcileTx;
+use super::reconcile::{ComparedKeys, ReconcileTx};
 use super::requests::{
     BuildRequest, Claim, FenceReport, GuardStep, HorizonRequest, KeptBounds, LeftOutRequest,
     Matched, Merged, PrepareOutcome, PrepareRequest, ReadRequest, SourceProbe, TargetProbe,
@@ -89,22 +89,22 @@ pub trait Source: Send + Sync {
     fn horizons(&self) -> Option<&dyn Horizons> {
         None
     }
-
     /// The log of its changes; `None` of a database where none can be followed.
     fn change_log(&self) -> Option<&dyn ChangeLog> {
         None
     }
-
     /// How several sessions read one point in time; `None` of a database where they cannot.
     fn snapshots(&self) -> Option<&dyn Snapshots> {
         None
     }
-
+    /// What it says to whoever compares all of its keys; `None` of a file.
+    fn compared_keys(&self) -> Option<&dyn ComparedKeys> {
+        None
+    }
     /// What it tells for a recommendation; `None` of a database that tells nothing.
     fn surveys(&self) -> Option<&dyn Surveys> {
         None
     }
-
     /// The formats it can give these columns in, best first; typed values are always one.
     fn formats(&self, _columns: &[ColumnFacts]) -> Vec<RowFormat> {
         vec![RowFormat::Values]

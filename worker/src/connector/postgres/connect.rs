@@ -72,6 +72,11 @@ impl Route {
         })
     }
 
+    /// Whether every session is of one server, or of the one that writes.
+    pub(super) fn is_one_server(&self) -> bool {
+        self.first.is_one_server()
+    }
+
     /// The user that sessions are opened for.
     pub(super) fn user(&self) -> &str {
         self.server().map_or("", PgConnectOptions::get_username)

@@ -89,7 +89,6 @@ pub(super) struct OpenTx {
     /// Whether it has the table in which keys wait that are compared.
     pub(super) has_keys: bool,
 }
-
 /// The table that is written, under a lock.
 pub(super) struct HeldTable {
     /// By its schema, too.
@@ -209,7 +208,6 @@ impl TargetTx for OpenTx {
     fn merging(&mut self) -> Option<&mut dyn MergeTx> {
         Some(self)
     }
-
     fn reconciling(&mut self) -> Option<&mut dyn ReconcileTx> {
         Some(self)
     }

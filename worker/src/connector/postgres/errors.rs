@@ -177,7 +177,7 @@ fn verdict(state: &str) -> (ErrorClass, ErrorCode, &'static str) {
         "23503" => (
             Permanent,
             ErrorCode::ConstraintViolation,
-            "load the referenced table first",
+            "load the referenced table first; where rows are deleted, delete those that refer to them first",
         ),
         "23514" => (
             Permanent,

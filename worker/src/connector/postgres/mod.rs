@@ -14,6 +14,7 @@ mod checks;
 mod choice;
 mod claim;
 mod columns;
+mod compared_keys;
 mod connect;
 mod copy_out;
 mod created;

@@ -37,8 +37,9 @@ use super::session::{Endpoint, SessionOptions, SessionRole};
 use super::session_pool::SessionPool;
 use crate::connector::sql_text::{Dialect, Sql};
 use crate::connector::{
-    ChangeLog, ConnectorError, Doing, HorizonRequest, Horizons, LeftOutRequest, Pages, ReadRequest,
-    RowFormat, RowStream, Rows, SliceRows, Snapshots, Source, SourceProbe, Surveys,
+    ChangeLog, ComparedKeys, ConnectorError, Doing, HorizonRequest, Horizons, LeftOutRequest,
+    Pages, ReadRequest, RowFormat, RowStream, Rows, SliceRows, Snapshots, Source, SourceProbe,
+    Surveys,
 };
 use crate::supervisor::Supervisor;
 
@@ -217,6 +218,10 @@ impl Source for PostgresSource {
     }
 
     fn change_log(&self) -> Option<&dyn ChangeLog> {
+        Some(self)
+    }
+
+    fn compared_keys(&self) -> Option<&dyn ComparedKeys> {
         Some(self)
     }
 

@@ -55,6 +55,13 @@ pub(super) enum Wanted {
     PreferStandby,
 }
 
+impl Destination {
+    /// Whether every session is of one server, or of the one that writes.
+    pub(super) fn is_one_server(&self) -> bool {
+        self.hosts.len() <= 1 || matches!(self.wanted, Wanted::ReadWrite | Wanted::Primary)
+    }
+}
+
 impl Wanted {
     /// Whether a server that is in recovery, and whose transactions may write, is one of these.
     pub(super) const fn is(self, in_recovery: bool, writable: bool) -> bool {

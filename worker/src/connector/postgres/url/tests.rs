@@ -64,6 +64,15 @@ fn a_url_is_read_as_libpq_reads_it() {
             .wanted,
         Wanted::ReadWrite
     );
+    for (url, is_one) in [
+        ("postgres://h/x", true),
+        ("postgres://a,b/x", false),
+        ("postgres://a,b/x?target_session_attrs=standby", false),
+        ("postgres://a,b/x?target_session_attrs=read-write", true),
+        ("postgres://a,b/x?target_session_attrs=primary", true),
+    ] {
+        assert_eq!(read(url).is_one_server(), is_one, "{url}");
+    }
     let set = |text: &str| read(text).settings;
     let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
     assert_eq!(
