@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use highwater_common::id::StepName;
-use highwater_common::spec::{self, Spec, Step, Strategy, TableGroup, When};
+use highwater_common::spec::{self, Spec, Step, TableGroup, When};
 
 use super::Context;
 use super::coverage::step_name;
@@ -36,8 +36,8 @@ pub(super) async fn backfill(
         );
         return refused(ExitCode::Usage, what);
     }
-    match whole.steps.get(&step).map(|step| &step.strategy) {
-        Some(Strategy::Backfill(_)) => {}
+    match whole.steps.get(&step).map(|of| of.strategy.load().name()) {
+        Some("backfill") => {}
         Some(_) => {
             let what = format!("step `{step}` is no `backfill`: only such a one has ranges");
             return refused(ExitCode::Usage, what);

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value as Json};
 
 use super::document::tree;
-use super::model::Spec;
+use super::model::{Spec, Strategy};
 use super::problem::{Location, Problem, Problems};
 use super::reading::read_tree;
 use super::script_file::no_files;
@@ -66,13 +66,23 @@ pub fn from_canonical(bytes: &[u8]) -> Result<Spec, Vec<Problem>> {
     };
     // Whatever the model would admit beyond what a file can say is found by saying it in a file's
     // words.
-    let again = read_tree(
+    let mut again = read_tree(
         tree(&spec.to_document()),
         &BTreeMap::new(),
         &no_files,
         &BTreeMap::new(),
         Problems::default(),
     )?;
+    // The step that goes on from another one is not told of while it is not enabled.
+    for (name, step) in &spec.steps {
+        if let Strategy::Backfill(continued) = &step.strategy
+            && continued.is_continued
+            && let Some(Strategy::Backfill(own)) =
+                again.spec.steps.get_mut(name).map(|own| &mut own.strategy)
+        {
+            own.is_continued = true;
+        }
+    }
     if again.spec == spec && spec.canonical_json() == bytes {
         return Ok(spec);
     }
