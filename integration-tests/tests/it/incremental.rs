@@ -390,7 +390,7 @@ steps:
     strategy: {type: backfill, end: now}
     from: {connection: source, table: events}
     to: {connection: target, table: events}
-    partition: {by: calendar, column: at, grain: day, tz: UTC}
+    partition: {by: calendar, column: at, grain: month, tz: UTC}
     write: {mode: append}
   live:
     strategy: {type: incremental, cursor: at, continues: history}
