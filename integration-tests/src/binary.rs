@@ -347,19 +347,13 @@ fn cargo(tree: &Path, what: &[&str]) -> Result<String> {
 /// replace what the tests run.
 fn build_binaries() -> Result<PathBuf> {
     let folder = kept_folder("tmp")?;
-    // A run of nextest is many processes: one of them builds, and no other waits for the lock, which
-    // is held while another tree is built. Elsewhere cargo itself finds that there is nothing to do.
+    let _lock = lock(&folder.join("highwater.lock"))?;
+    // A run of nextest is many processes: one of them builds. Elsewhere cargo itself finds that
+    // there is nothing to do.
     let stamp = folder.join("highwater.run");
     let run = variable("NEXTEST_RUN_ID");
-    let is_built = || {
-        let built = std::fs::read_to_string(&stamp).ok().map(OsString::from);
-        run.is_some() && run == built && BINARIES.iter().all(|name| folder.join(name).exists())
-    };
-    if is_built() {
-        return Ok(folder);
-    }
-    let _lock = lock(&folder.join("highwater.lock"))?;
-    if is_built() {
+    let built = std::fs::read_to_string(&stamp).ok().map(OsString::from);
+    if run.is_some() && run == built && BINARIES.iter().all(|name| folder.join(name).exists()) {
         return Ok(folder);
     }
     let profile = build_at(repository(), "--locked")?;
