@@ -342,7 +342,12 @@ async fn more_orders_than_a_worker_remembers_all_end() {
     // GIVEN a run of more steps at once than a worker keeps orders that it does not need, and a
     // worker with a slot for each
     const STEPS: usize = 150;
-    let mut cluster = Cluster::start(ClusterOptions::default()).await.unwrap();
+    // Two busy cores may take seconds over so many steps at once.
+    let options = ClusterOptions {
+        session_ttl: Duration::from_secs(15),
+        ..ClusterOptions::default()
+    };
+    let mut cluster = Cluster::start(options).await.unwrap();
     let coordinator = cluster.address(0).to_owned();
     let slots = u32::try_from(STEPS).unwrap();
     cluster
