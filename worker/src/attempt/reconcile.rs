@@ -2,7 +2,7 @@
 //! key where it is one whole number, and what none of the source's names is removed, all of it in one
 //! transaction with the task's receipt.
 //!
-//! No row goes that the source has. Whatever is in the target was committed there before its range
+//! No row goes that the source had when its range was read. Whatever is in the target was committed there before its range
 //! is read, by the loads before this phase: nobody else writes the stream, and whoever takes it makes
 //! this one's guard fail. So a row that is in the target and not among the keys was deleted in
 //! the source in between. Each range is read at a point in time of its own. A row that comes back under its key is the
