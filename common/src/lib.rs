@@ -58,6 +58,7 @@ pub mod strategy;
 pub mod stream;
 pub mod task;
 pub mod token;
+pub mod trace;
 pub mod type_definition;
 pub mod undo;
 pub mod watermark;
