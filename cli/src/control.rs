@@ -1,12 +1,13 @@
 //! The client of the control service, and what the embedded mode is asked for.
 
+use highwater_net::trace::CallTraced;
 use highwater_proto::v1::control_service_client::ControlServiceClient;
 use tonic::transport::Channel;
 
 const MESSAGE_BYTES_MAX: usize = 16 << 20;
 
 /// The client of the control service.
-pub(crate) type ControlClient = ControlServiceClient<Channel>;
+pub(crate) type ControlClient = ControlServiceClient<CallTraced<Channel>>;
 
 /// The socket of the embedded process, within its folder.
 pub(crate) const CONTROL_SOCKET: &str = "control.sock";
@@ -27,5 +28,6 @@ pub(crate) enum Need {
 /// A client whose answers may be as large as documents are.
 #[must_use]
 pub(crate) fn client(channel: Channel) -> ControlClient {
-    ControlServiceClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX)
+    ControlServiceClient::new(CallTraced::over(channel))
+        .max_decoding_message_size(MESSAGE_BYTES_MAX)
 }

@@ -16,6 +16,7 @@ use highwater_coordinator::{
     Coordinator, CoordinatorError, CoordinatorHandle, CoordinatorOptions, SessionOptions,
     cluster_id, control_service, worker_service,
 };
+use highwater_net::trace::ServeTraced;
 use highwater_runtime::{CancelledBy, SpawnKind, with_causes};
 use highwater_worker::connector::open_target;
 use highwater_worker::supervisor::Supervisor;
@@ -228,6 +229,7 @@ impl Parts {
         let _over = over.clone().drop_guard();
         let mut servers = JoinSet::new();
         let in_memory = Server::builder()
+            .layer(ServeTraced)
             .add_service(worker_service(handle.clone()))
             .add_service(control_service(handle.clone()));
         let streams = ReceiverStream::new(incoming).map(Ok::<_, io::Error>);
@@ -239,7 +241,9 @@ impl Parts {
             }
         });
         if let Some(socket) = socket {
-            let control = Server::builder().add_service(control_service(handle));
+            let control = Server::builder()
+                .layer(ServeTraced)
+                .add_service(control_service(handle));
             let until = over.clone();
             servers.spawn(async move {
                 tokio::select! {

@@ -32,6 +32,7 @@ mod setting;
 mod shell;
 #[cfg(test)]
 mod tests;
+mod traced;
 
 pub use args::Cli;
 pub use commands::execute;
@@ -39,16 +40,18 @@ pub use config::Environment;
 pub use contexts::Contexts;
 pub use error::CliError;
 pub use exit::ExitCode;
+use highwater_runtime::telemetry::Telemetry;
 pub use output::Output;
+pub use traced::continue_trace;
 use tracing::level_filters::LevelFilter;
 
 /// Sends log lines to stderr: errors only, unless the flag `-v` was given, once or more often.
-pub fn log_to_stderr(verbose: u8) {
+pub fn log_to_stderr(verbose: u8, telemetry: &Telemetry) {
     let level = match verbose {
         0 => LevelFilter::ERROR,
         1 => LevelFilter::INFO,
         2 => LevelFilter::DEBUG,
         3.. => LevelFilter::TRACE,
     };
-    highwater_runtime::logging::command_to_stderr(level);
+    highwater_runtime::logging::command_to_stderr(level, telemetry);
 }

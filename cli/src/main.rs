@@ -4,10 +4,19 @@ use std::process::ExitCode as ProcessExit;
 use std::time::Duration;
 
 use highwater_cli::{Cli, Contexts, Environment, ExitCode, Output, execute};
+use highwater_runtime::telemetry::{Program, Telemetry};
 use highwater_runtime::{Interrupts, failpoint};
 
 /// What background work gets to end in once the command is over.
 const SHUTDOWN_MAX: Duration = Duration::from_millis(200);
+/// What the last spans and log lines get to be sent in, where anybody receives them.
+const CLOSE_WAIT_MAX: Duration = Duration::from_millis(500);
+/// What a receiver of them knows it by.
+const PROGRAM: Program = Program {
+    name: "highwater",
+    version: env!("CARGO_PKG_VERSION"),
+    is_command: true,
+};
 
 fn main() -> ProcessExit {
     if let Some(ended) = highwater_worker::guard::of_arguments() {
@@ -27,7 +36,6 @@ fn main() -> ProcessExit {
             };
         }
     };
-    highwater_cli::log_to_stderr(cli.global.verbose);
     let environment = Environment::read();
     let contexts = Contexts::of(&environment);
     // A verb that asks nobody does not care where a cluster would be.
@@ -51,6 +59,12 @@ fn main() -> ProcessExit {
             return ExitCode::Unexpected.into();
         }
     };
+    let telemetry = {
+        let _carries = runtime.enter();
+        Telemetry::of_environment(PROGRAM, false)
+    };
+    highwater_cli::log_to_stderr(cli.global.verbose, &telemetry);
+    highwater_cli::continue_trace(telemetry.parent());
     let exit = runtime.block_on(async {
         match Interrupts::of_process() {
             Ok(mut interrupts) => {
@@ -64,6 +78,7 @@ fn main() -> ProcessExit {
             }
         }
     });
+    telemetry.close(CLOSE_WAIT_MAX);
     runtime.shutdown_timeout(SHUTDOWN_MAX);
     exit.into()
 }

@@ -18,6 +18,7 @@ use crate::placing::Placing;
 use crate::range::{CursorRange, Slice};
 use crate::spec::{Check, Chunk, Connection, Shrinking, SourceTable, Strategy, TargetTable, Write};
 use crate::token::{Fence, FencingToken};
+use crate::trace::TraceParent;
 use crate::window::WatermarkOrder;
 
 /// What a task does.
@@ -120,6 +121,9 @@ pub struct StepOrder {
     /// What the probe asks of the target's ledger instead of looking at the tables.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub errand: Option<Errand>,
+    /// The span that began the run, which every attempt comes after.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace: Option<TraceParent>,
 }
 
 /// What planning settled for a step that moves rows.

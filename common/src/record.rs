@@ -12,6 +12,7 @@ use crate::id::{
 use crate::schedule::Standing;
 use crate::status::{RunStatus, StepStatus};
 use crate::token::Fence;
+use crate::trace::TraceParent;
 
 /// The largest value of one record, in bytes; segments may be twice as large.
 pub const RECORD_BYTES_MAX: usize = 8 * 1024;
@@ -80,6 +81,8 @@ pub struct RunRecord {
     pub is_saved: bool,
     /// What operators have said of it.
     pub controls: Controls,
+    /// The span that began it: what is done for the run belongs to its trace, whoever leads by then.
+    pub trace: Option<TraceParent>,
 }
 
 /// `step/<run>/<generation>/<step>`.

@@ -206,6 +206,7 @@ pub(crate) fn submission(spec: &Spec, plan_only: bool, fresh: bool) -> Submissio
         saved: None,
         selected: Vec::new(),
         by: "ann".to_owned(),
+        trace: None,
     }
 }
 

@@ -19,6 +19,7 @@ use highwater_proto::DESCRIPTORS;
 use highwater_runtime::admin::{self, AdminArgs, AdminListen};
 use highwater_runtime::daemon::{self, DaemonArgs, Ending};
 use highwater_runtime::metrics::Metrics;
+use highwater_runtime::telemetry::{Program, Telemetry};
 use highwater_runtime::{ExitCode as Exit, Interrupts, with_causes};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -114,11 +115,17 @@ struct Settings {
 
 fn main() -> ExitCode {
     highwater_net::install_tls_provider();
+    let program = Program {
+        name: "highwater-coordinator",
+        version: env!("CARGO_PKG_VERSION"),
+        is_command: false,
+    };
     daemon::run(
+        program,
         |args: &Args| &args.daemon,
-        |args| async {
+        |args, telemetry| async move {
             match args.command {
-                None => Box::pin(serve(settle(args)?)).await,
+                None => Box::pin(serve(settle(args)?, &telemetry)).await,
                 Some(Command::Store(StoreCommand::Check)) => check_store(settle(args)?).await,
             }
         },
@@ -237,7 +244,7 @@ async fn check_store(settings: Settings) -> Result<(), Ending> {
     Ok(())
 }
 
-async fn serve(settings: Settings) -> Result<(), Ending> {
+async fn serve(settings: Settings, telemetry: &Telemetry) -> Result<(), Ending> {
     let store = open_store(settings.etcd).await?;
     let cannot_listen = |why: String| {
         Ending::new(
@@ -264,8 +271,8 @@ async fn serve(settings: Settings) -> Result<(), Ending> {
     }
     let (coordinator, handle) = Coordinator::new(Arc::new(store), settings.options)
         .map_err(|error| Ending::usage(format!("the settings contradict each other: {error}")))?;
-    let metrics =
-        Metrics::new(env!("CARGO_PKG_VERSION")).map_err(|error| Ending::defect(&error))?;
+    let metrics = Metrics::new(env!("CARGO_PKG_VERSION"), telemetry)
+        .map_err(|error| Ending::defect(&error))?;
     let watching = highwater_coordinator::observe(&metrics.meter(), &handle);
     tokio::pin!(watching);
     let _admin = admin::open(settings.admin, Arc::new(handle.clone()), metrics).await?;

@@ -15,6 +15,7 @@ pub mod flights;
 mod folders;
 pub mod http;
 mod line;
+pub mod otlp;
 mod postgres;
 mod process;
 mod prometheus;

@@ -11,6 +11,7 @@ mod listen;
 mod settings;
 #[cfg(test)]
 mod tests;
+pub mod trace;
 
 pub use caller::Caller;
 pub use dial::{AddressError, ConnectError, ConnectFailure, Connection, Dialer};

@@ -3,14 +3,19 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::{Args, Parser};
 use highwater_common::config::{self, FileConfig};
 
+use crate::logging::LogFormat;
+use crate::telemetry::{Program, Telemetry};
 use crate::{ExitCode, failpoint, logging};
 
 /// The file that is read when none is named.
 const DEFAULT_CONFIG: &str = "highwater.config.yaml";
+/// What a daemon's last spans, numbers and log lines get to be sent in.
+const CLOSE_WAIT_MAX: Duration = Duration::from_secs(2);
 
 /// The flags that every daemon has.
 #[derive(Debug, Args)]
@@ -26,6 +31,15 @@ pub struct DaemonArgs {
         value_name = "LEVEL"
     )]
     log: String,
+    /// How log lines are written
+    #[arg(
+        long,
+        env = "HIGHWATER_LOG_FORMAT",
+        value_enum,
+        default_value_t,
+        value_name = "FORMAT"
+    )]
+    log_format: LogFormat,
 }
 
 /// Why a daemon ends, other than because it was asked to.
@@ -64,11 +78,12 @@ impl Ending {
     }
 }
 
-/// Runs a daemon from its command line to its exit code: reads the arguments, opens the log, and
-/// does `work` on a runtime.
+/// Runs a daemon from its command line to its exit code: reads the arguments, opens the log, does
+/// `work` on a runtime, and sends what is left of its telemetry.
 pub fn run<A, W>(
+    program: Program,
     daemon_args: fn(&A) -> &DaemonArgs,
-    work: impl FnOnce(A) -> W,
+    work: impl FnOnce(A, Telemetry) -> W,
 ) -> std::process::ExitCode
 where
     A: Parser,
@@ -76,19 +91,47 @@ where
 {
     let _armed = failpoint::arm();
     let args = A::parse();
-    logging::daemon_to_stderr(&daemon_args(&args).log);
-    let ended = tokio::runtime::Builder::new_multi_thread()
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
-        .map_err(|error| Ending::cannot("start", &error))
-        .and_then(|runtime| runtime.block_on(work(args)));
-    match ended {
-        Ok(()) => ExitCode::Success.into(),
+    {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("error: cannot start: {error}"); // there is no log yet
+            return ExitCode::Unexpected.into();
+        }
+    };
+    let DaemonArgs {
+        log, log_format, ..
+    } = daemon_args(&args);
+    let telemetry = {
+        let _carries = runtime.enter();
+        Telemetry::of_environment(program, *log_format == LogFormat::Json)
+    };
+    logging::daemon_to_stderr(log, *log_format, &telemetry);
+    let ended = runtime.block_on(work(args, telemetry.clone()));
+    let exit = match ended {
+        Ok(()) => ExitCode::Success,
         Err(ending) => {
             tracing::error!("{}", ending.message);
-            ending.exit.into()
+            ending.exit
         }
-    }
+    };
+    telemetry.close(CLOSE_WAIT_MAX);
+    exit.into()
+}
+
+/// The host's name and the process's number: unique, and told to people.
+#[must_use]
+pub fn host_and_process() -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let host: String = host
+        .trim()
+        .chars()
+        .filter(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '.'))
+        .collect();
+    let host = if host.is_empty() { "host" } else { &host };
+    format!("{host}.{}", std::process::id())
 }
 
 impl DaemonArgs {

@@ -11,6 +11,7 @@ mod interrupt;
 pub mod logging;
 pub mod metrics;
 mod supervisor;
+pub mod telemetry;
 
 pub use exit::ExitCode;
 pub use interrupt::Interrupts;

@@ -8,6 +8,8 @@ use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::metrics::{Instrument, SdkMeterProvider, Stream};
 use prometheus::{Encoder, Registry, TextEncoder};
 
+use crate::telemetry::Telemetry;
+
 /// Pipelines, steps, and groups of workers that have series of their own; the others share one.
 pub const PIPELINES_MAX: usize = 50;
 /// The same for steps, over all pipelines.
@@ -33,28 +35,36 @@ pub struct Metrics {
 pub struct MetricsError(String);
 
 impl Metrics {
-    /// No number yet, but for which version of the program this is.
+    /// No number yet, but for which version of the program this is. They are sent, too, where
+    /// `telemetry` sends any, under the names that the page has.
     ///
     /// # Errors
     /// [`MetricsError`], which would be a defect.
-    pub fn new(version: &'static str) -> Result<Self, MetricsError> {
+    pub fn new(version: &'static str, telemetry: &Telemetry) -> Result<Self, MetricsError> {
         let registry = Registry::new();
         let exporter = opentelemetry_prometheus::exporter()
             .with_registry(registry.clone())
-            .with_namespace("highwater")
             .scope_info_enabled(false)
             .without_target_info()
             .build()
             .map_err(|error| MetricsError(error.to_string()))?;
-        let bounded = |_: &Instrument| {
-            let stream = Stream::builder().with_cardinality_limit(SERIES_MAX);
+        let named_and_bounded = |instrument: &Instrument| {
+            let stream = Stream::builder()
+                .with_name(format!("highwater_{}", instrument.name()))
+                .with_cardinality_limit(SERIES_MAX);
             stream.build().ok()
         };
+        let resource = telemetry.resource().cloned();
+        let resource = resource.unwrap_or_else(|| Resource::builder_empty().build());
         let provider = SdkMeterProvider::builder()
-            .with_resource(Resource::builder_empty().build())
-            .with_view(bounded)
-            .with_reader(exporter)
-            .build();
+            .with_resource(resource)
+            .with_view(named_and_bounded)
+            .with_reader(exporter);
+        let provider = match telemetry.metric_reader() {
+            Some(sending) => provider.with_reader(sending).build(),
+            None => provider.build(),
+        };
+        telemetry.close_too(provider.clone());
         let metrics = Self { registry, provider };
         metrics
             .meter()

@@ -8,6 +8,7 @@ use highwater_common::assignment::{Assignment, Outcome};
 use highwater_common::capability::Capabilities;
 use highwater_common::id::{ClusterId, DocumentDigest, SessionId, TaskId, WorkerId};
 use highwater_common::token::{Fence, Nonce};
+use highwater_net::trace::CallTraced;
 use highwater_net::{ConnectFailure, Connection};
 use highwater_proto::convert::FieldError;
 use highwater_proto::convert::wire::{
@@ -159,7 +160,7 @@ pub trait CoordinatorApi: Send + Sync + 'static {
 /// The coordinator over gRPC.
 #[derive(Debug, Clone)]
 pub struct GrpcCoordinator {
-    client: WorkerServiceClient<Channel>,
+    client: WorkerServiceClient<CallTraced<Channel>>,
     connection: Option<Connection>,
 }
 
@@ -177,7 +178,8 @@ impl GrpcCoordinator {
     pub fn new(channel: Channel) -> Self {
         const PULL_BYTES_MAX: usize = 16 * 1024 * 1024;
         Self {
-            client: WorkerServiceClient::new(channel).max_decoding_message_size(PULL_BYTES_MAX),
+            client: WorkerServiceClient::new(CallTraced::over(channel))
+                .max_decoding_message_size(PULL_BYTES_MAX),
             connection: None,
         }
     }

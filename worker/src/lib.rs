@@ -23,6 +23,7 @@ mod strategy;
 mod stumbling;
 pub mod supervisor;
 pub mod survey;
+mod traces;
 mod worker;
 
 pub use coordinator_api::{

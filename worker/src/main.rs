@@ -9,8 +9,9 @@ use clap::Parser;
 use highwater_common::config::ConfigDuration;
 use highwater_net::ClientTlsArgs;
 use highwater_runtime::admin::{self, AdminArgs, AdminListen};
-use highwater_runtime::daemon::{self, DaemonArgs, Ending};
+use highwater_runtime::daemon::{self, DaemonArgs, Ending, host_and_process};
 use highwater_runtime::metrics::Metrics;
+use highwater_runtime::telemetry::{Program, Telemetry};
 use highwater_runtime::{ExitCode as Exit, Interrupts, with_causes};
 use highwater_worker::{
     AllowedPrograms, ClusterCoordinator, Worker, WorkerError, WorkerMetrics, WorkerOptions, guard,
@@ -90,9 +91,15 @@ fn main() -> ExitCode {
         return ended;
     }
     highwater_net::install_tls_provider();
+    let program = Program {
+        name: "highwater-worker",
+        version: env!("CARGO_PKG_VERSION"),
+        is_command: false,
+    };
     daemon::run(
+        program,
         |args: &Args| &args.daemon,
-        |args| async { work(settle(args)?).await },
+        |args, telemetry| async move { work(settle(args)?, &telemetry).await },
     )
 }
 
@@ -121,7 +128,7 @@ fn settle(args: Args) -> Result<Settings, Ending> {
              or --insecure, which says that the network is trusted"
         )));
     }
-    let id = args.id.or(file.id).unwrap_or_else(own_name);
+    let id = args.id.or(file.id).unwrap_or_else(host_and_process);
     let id = id
         .parse()
         .map_err(|error| Ending::usage(format!("--id: {error}")))?;
@@ -186,29 +193,13 @@ fn read_label(label: &str) -> Result<(String, String), Ending> {
         .ok_or_else(|| Ending::usage(format!("`{label}` is no label: write KEY=VALUE")))
 }
 
-/// The host's name and the process's number: unique, and told to people.
-fn own_name() -> String {
-    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let host: String = host
-        .trim()
-        .chars()
-        .filter(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '.'))
-        .collect();
-    let host = if host.is_empty() {
-        "worker".to_owned()
-    } else {
-        host
-    };
-    format!("{host}.{}", std::process::id())
-}
-
-async fn work(settings: Settings) -> Result<(), Ending> {
+async fn work(settings: Settings, telemetry: &Telemetry) -> Result<(), Ending> {
     let mut interrupts =
         Interrupts::of_process().map_err(|error| Ending::cannot("listen to signals", &error))?;
     let (drain, stop) = (CancellationToken::new(), CancellationToken::new());
     tracing::info!(worker = %settings.options.id, slots = settings.options.slots, "working");
-    let metrics =
-        Metrics::new(env!("CARGO_PKG_VERSION")).map_err(|error| Ending::defect(&error))?;
+    let metrics = Metrics::new(env!("CARGO_PKG_VERSION"), telemetry)
+        .map_err(|error| Ending::defect(&error))?;
     let worker = Worker::new(settings.options, Arc::new(settings.coordinator))
         .counted_by(WorkerMetrics::new(&metrics.meter()));
     let _admin = admin::open(settings.admin, Arc::new(worker.has_session()), metrics).await?;

@@ -1,7 +1,7 @@
 //! How far an attempt is: what its heartbeats tell, and what shows that it goes on at all.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use highwater_common::assignment::Receipt;
@@ -9,6 +9,9 @@ use highwater_runtime::failpoint;
 
 use crate::connector::{ConnectorError, Doing, RowBatch, RowStream};
 use crate::metrics::{LogGauge, StepMetrics};
+
+/// Spans of one kind that an attempt has at the most.
+const SPANS_MAX: u32 = 64;
 
 /// How far an attempt is, for its heartbeats.
 #[derive(Debug, Default)]
@@ -25,6 +28,9 @@ pub(crate) struct Progress {
     doing: Doing,
     /// Where rows are counted as they are read.
     metrics: Option<StepMetrics>,
+    /// Chunks and commits that were traced.
+    chunks_traced: AtomicU32,
+    commits_traced: AtomicU32,
 }
 
 impl Progress {
@@ -34,6 +40,16 @@ impl Progress {
             metrics,
             ..Self::default()
         }
+    }
+
+    /// Whether one more chunk has a span.
+    pub(crate) fn may_trace_chunk(&self) -> bool {
+        self.chunks_traced.fetch_add(1, Ordering::Relaxed) < SPANS_MAX
+    }
+
+    /// Whether one more commit has a span.
+    pub(crate) fn may_trace_commit(&self) -> bool {
+        self.commits_traced.fetch_add(1, Ordering::Relaxed) < SPANS_MAX
     }
 
     pub(crate) fn get(&self) -> (u64, u64) {

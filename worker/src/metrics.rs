@@ -218,7 +218,7 @@ fn directed(pipeline: &str, step: &str, direction: &'static str) -> [KeyValue; 3
 }
 
 /// What the labels `outcome` and `error_class` say.
-fn told(outcome: Option<&Outcome>) -> (&'static str, String) {
+pub(crate) fn told(outcome: Option<&Outcome>) -> (&'static str, String) {
     match outcome {
         Some(
             Outcome::Committed(_)

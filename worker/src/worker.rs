@@ -9,6 +9,7 @@ use highwater_common::id::WorkerId;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tracing::{Instrument as _, Span};
 
 use crate::attempt::OrderContext;
 use crate::attempts::Attempts;
@@ -20,6 +21,7 @@ use crate::meter::Progress;
 use crate::metrics::{HasSession, StepMetrics, WorkerMetrics};
 use crate::orders::Orders;
 use crate::supervisor::{SpawnKind, Supervisor};
+use crate::traces;
 
 /// How long a worker that ends tries to give a task or its session back; without an answer that
 /// waits for the session's time to run out.
@@ -282,10 +284,13 @@ impl Worker {
                 order,
                 metrics,
             };
-            self.supervisor.spawn(SpawnKind::Attempt, async move {
+            let span = traces::of_attempt(attempt.order.as_deref().ok(), &attempt.assignment);
+            let running = async move {
                 attempt.run().await;
                 drop(slot);
-            });
+            };
+            self.supervisor
+                .spawn(SpawnKind::Attempt, running.instrument(span));
         }
     }
 }
@@ -326,8 +331,12 @@ impl RunAttempt {
         if let Some(metrics) = &self.metrics {
             metrics.ended(outcome.as_ref(), took);
         }
+        traces::ended(&Span::current(), outcome.as_ref());
         match outcome {
-            Some(outcome) => self.report(outcome, millis, progress.get().0 > 0).await,
+            Some(outcome) => {
+                let told = self.report(outcome, millis, progress.get().0 > 0);
+                told.instrument(traces::of_completion()).await;
+            }
             None if self.stop.is_cancelled() => self.release(millis).await,
             None => {} // whoever ended the attempt no longer waits for it
         }

@@ -11,6 +11,7 @@ use crate::connect::{Fetched, Need, Where};
 use crate::deadline::{CANCEL_WAIT_MAX, within};
 use crate::error::CliError;
 use crate::exit::ExitCode;
+use crate::traced::traced;
 
 /// Workers that fence the targets, when they live in this process.
 const FENCE_WORKERS: u32 = 4;
@@ -38,7 +39,11 @@ pub(super) async fn cancel(
     let program = context.output.talk_look.program.clone();
     let document: Fetched<RunDocument> = context
         .unless_interrupted(async {
-            let answer = within(CANCEL_WAIT_MAX, connection.client.cancel(request)).await;
+            let answer = within(
+                CANCEL_WAIT_MAX,
+                traced("cancel", connection.client.cancel(request)),
+            )
+            .await;
             let answer = answer.map_err(|status| {
                 let error = CliError::from_status("cannot cancel the run", &status).at(place);
                 error.next(format!("{program} status {}", run.short))

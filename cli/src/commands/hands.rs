@@ -18,6 +18,7 @@ use crate::deadline::{CALL_WAIT_MAX, within};
 use crate::error::CliError;
 use crate::exit::ExitCode;
 use crate::render;
+use crate::traced::traced;
 
 pub(super) async fn pause(
     context: &mut Context<'_>,
@@ -134,16 +135,22 @@ async fn act(
     let mut connection = context.open(&place, Need::Act).await?;
     let place = connection.banner().to_owned();
     let known = get(context, &mut connection, run).await?.view;
+    let control = control(&known)?;
+    let verb = control.verb();
     // The full id: what a prefix or a pipeline's name means must not change in between.
     let request = context.signed(ControlRequest {
         run: known.run.to_string(),
-        control: control(&known)?.to_json(),
+        control: control.to_json(),
         reason: reason.to_owned(),
     });
     let program = context.output.talk_look.program.clone();
     let document: Fetched<RunDocument> = context
         .unless_interrupted(async {
-            let answer = within(CALL_WAIT_MAX, connection.client.control(request)).await;
+            let answer = within(
+                CALL_WAIT_MAX,
+                traced(verb, connection.client.control(request)),
+            )
+            .await;
             let answer = answer.map_err(|status| {
                 let error = CliError::from_status(what, &status).at(place);
                 error.next(format!("{program} status {}", known.short))

@@ -11,6 +11,7 @@ use crate::connect::{Fetched, Need, Where};
 use crate::deadline::{CALL_WAIT_MAX, within};
 use crate::error::CliError;
 use crate::exit::ExitCode;
+use crate::traced::traced;
 
 pub(super) async fn retry(
     context: &mut Context<'_>,
@@ -108,7 +109,11 @@ async fn ask_and_follow(
     let request = context.signed(request);
     let document: Fetched<RunDocument> = context
         .unless_interrupted(async {
-            let answer = within(CALL_WAIT_MAX, connection.client.retry(request)).await;
+            let answer = within(
+                CALL_WAIT_MAX,
+                traced("retry", connection.client.retry(request)),
+            )
+            .await;
             let answer = answer.map_err(|status| {
                 CliError::from_status(what, &status)
                     .at(place)

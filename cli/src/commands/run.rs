@@ -20,6 +20,7 @@ use crate::found_tables;
 use crate::pipeline_file::{Found, PipelineFile};
 use crate::progress::Reporter;
 use crate::saved_plan::{self, PlanFile};
+use crate::traced::traced;
 
 pub(super) async fn run(context: &mut Context<'_>, args: &RunArgs) -> Result<ExitCode, CliError> {
     let place = Where::new(context.global, args.workers);
@@ -276,6 +277,12 @@ pub(super) async fn submit(
         saved_plan: pipeline.saved.clone().unwrap_or_default(),
         selection: pipeline.selections.clone(),
     };
+    let verb = match &wanted {
+        Wanted::Run | Wanted::FreshRun => "run",
+        Wanted::Plan => "plan",
+        Wanted::Adoption => "cluster adopt",
+        Wanted::Errand(errand) => errand.verb(),
+    };
     let what = match wanted {
         Wanted::Run | Wanted::FreshRun => "cannot start the run",
         Wanted::Plan => "cannot plan the pipeline",
@@ -293,7 +300,11 @@ pub(super) async fn submit(
     let request = context.signed(request);
     let answer = context
         .unless_interrupted(async {
-            let answer = within(CALL_WAIT_MAX, connection.client.submit(request)).await;
+            let answer = within(
+                CALL_WAIT_MAX,
+                traced(verb, connection.client.submit(request)),
+            )
+            .await;
             answer.map_err(|status| CliError::from_status(what, &status).at(&place))
         })
         .await?

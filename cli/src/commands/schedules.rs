@@ -15,6 +15,7 @@ use crate::connect::{Connection, Fetched, Need, Where};
 use crate::deadline::{CALL_WAIT_MAX, within};
 use crate::error::CliError;
 use crate::exit::ExitCode;
+use crate::traced::traced;
 use crate::{pipeline_file, render};
 
 pub(super) async fn schedules(
@@ -95,7 +96,11 @@ async fn set(
     });
     let document = context
         .unless_interrupted(async {
-            let answer = within(CALL_WAIT_MAX, connection.client.set_schedule(request)).await;
+            let answer = within(
+                CALL_WAIT_MAX,
+                traced("schedules set", connection.client.set_schedule(request)),
+            )
+            .await;
             read(answer, "cannot set the schedule", &place)
         })
         .await?;
@@ -131,7 +136,11 @@ async fn act(
     });
     let answer = context
         .unless_interrupted(async {
-            let answer = within(CALL_WAIT_MAX, connection.client.control_schedule(request)).await;
+            let answer = within(
+                CALL_WAIT_MAX,
+                traced("schedules", connection.client.control_schedule(request)),
+            )
+            .await;
             let answer = answer.map_err(|status| refused(what, &status).at(&place))?;
             Ok(answer.into_inner())
         })

@@ -11,6 +11,7 @@ use crate::deadline::{CALL_WAIT_MAX, within};
 use crate::error::CliError;
 use crate::exit::ExitCode;
 use crate::render;
+use crate::traced::traced;
 
 pub(super) async fn workers(
     context: &mut Context<'_>,
@@ -49,7 +50,10 @@ pub(super) async fn workers(
                     )
                     .await
                 }
-                Some(request) => within(CALL_WAIT_MAX, connection.client.set_worker(request)).await,
+                Some(request) => {
+                    let asked = connection.client.set_worker(request);
+                    within(CALL_WAIT_MAX, traced("workers", asked)).await
+                }
             };
             let answer = answer.map_err(|status| CliError::from_status(what, &status).at(place))?;
             Fetched::try_from(answer.into_inner())

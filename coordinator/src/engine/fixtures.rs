@@ -223,6 +223,7 @@ impl View {
             is_saved: false,
             errand: None,
             controls: Controls::default(),
+            trace: None,
         };
         let dag = Arc::new(Dag::of(&spec).unwrap());
         let (facts, orders) = (BTreeMap::new(), BTreeMap::new());

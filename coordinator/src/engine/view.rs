@@ -313,6 +313,7 @@ impl Run {
                 .errand
                 .clone()
                 .filter(|errand| generation == 0 && errand.is_about(step)),
+            trace: self.record.trace,
         })
     }
 

@@ -56,7 +56,7 @@ impl Leader {
     ///
     /// # Errors
     /// [`TermEnded`] when it is not applied: the view may no longer be what the store holds.
-    pub(super) async fn commit(&self, txn: StoreTxn) -> Result<(), TermEnded> {
+    pub(super) async fn commit_now(&self, txn: StoreTxn) -> Result<(), TermEnded> {
         let mut wait = UNKNOWN_WAIT;
         let mut was_unknown = false;
         for attempt in 0..UNKNOWN_ATTEMPTS_MAX {

@@ -32,6 +32,7 @@ mod schedules;
 mod sessions;
 mod some_steps;
 mod streams;
+mod traces;
 mod word;
 
 use std::collections::{BTreeSet, VecDeque};

@@ -15,6 +15,7 @@ use highwater_common::saved_plan::SavedPlan;
 use highwater_common::selection::Selection;
 use highwater_common::spec::Spec;
 use highwater_common::token::{Fence, Nonce};
+use highwater_common::trace::TraceParent;
 use highwater_proto::convert::records::StoredRecord;
 
 use super::attempts::Completion;
@@ -221,6 +222,8 @@ pub(crate) struct Submission {
     pub(crate) selected: Vec<String>,
     /// Who asks.
     pub(crate) by: String,
+    /// In which span.
+    pub(crate) trace: Option<TraceParent>,
 }
 
 impl Submission {
@@ -311,7 +314,7 @@ impl Leader {
                 return Ok(Some(Grouped::Completion(completion)));
             }
             Request::Submit { submission, reply } => {
-                let answer = self.submit(submission).await?;
+                let answer = self.submit_traced(submission).await?;
                 let _ = reply.send(answer);
             }
             Request::Cancel { run, word, reply } => {

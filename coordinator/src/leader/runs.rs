@@ -169,6 +169,7 @@ impl Leader {
                 selected: submission.selected,
                 ..Controls::default()
             },
+            trace: submission.trace,
         };
         let saved = submission.saved.map(|plan| plan.facts).unwrap_or_default();
         let facts = self.put_facts(id, saved).await?;
@@ -266,7 +267,7 @@ impl Leader {
             }
             last = Some(next.clone());
             match next {
-                Advance::Plan { run } => self.plan(run).await?,
+                Advance::Plan { run } => self.plan_traced(run).await?,
                 Advance::Replan { run, step } => self.replan(run, &step).await?,
                 Advance::Step {
                     run,

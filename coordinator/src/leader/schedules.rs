@@ -14,11 +14,13 @@ use highwater_common::record::{
 use highwater_common::schedule::{Begin, Due, Standing, Why, resumed};
 use highwater_common::status::RunStatus;
 use highwater_proto::convert::records::{StoredRecord, document_to_parts};
+use tracing::Instrument as _;
 
 use super::contain::contained;
 use super::fresh_run::new_run;
 use super::request::{NewSchedule, ScheduleAction, Submission};
 use super::runs::cut;
+use super::traces::of_beginning;
 use super::word::Word;
 use super::{Leader, TermEnded};
 use crate::engine::{Scheduled, next_due};
@@ -169,10 +171,11 @@ impl Leader {
             saved: None,
             selected: Vec::new(),
             by: word.by.clone(),
+            trace: None,
         };
         self.audit(None, "schedules trigger", about(name), word)
             .await?;
-        let begun = self.submit(submission).await?;
+        let begun = self.submit_traced(submission).await?;
         Ok(begun.map(Some))
     }
 
@@ -239,6 +242,8 @@ impl Leader {
         let Some(Ok(spec)) = known.map(|known| known.spec().map(Arc::clone)) else {
             return Ok(());
         };
+        let span = of_beginning(name);
+        span.record("highwater.run", tracing::field::display(id));
         let run = RunRecord {
             pipeline: name.clone(),
             spec_digest: record.spec_digest,
@@ -257,6 +262,7 @@ impl Leader {
             errand: None,
             is_saved: false,
             controls: Controls::default(),
+            trace: highwater_net::trace::of(&span),
         };
         record.last_run = Some(ScheduledRun {
             run: id,
@@ -266,6 +272,7 @@ impl Leader {
         let expects = vec![Expect::Absent(key.clone())];
         let ops = vec![Op::Put(key, stored.clone())];
         self.put_schedule("scheduled_run", name, record, expects, ops)
+            .instrument(span)
             .await?;
         tracing::info!(run = %id, pipeline = %name, "run begun by its schedule");
         self.cluster.runs.insert(id, new_run(id, run, stored, spec));

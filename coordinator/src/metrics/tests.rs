@@ -36,7 +36,8 @@ async fn metrics_stay_bounded_with_a_thousand_runs() {
     let store = Arc::new(MemoryStore::default());
     let (_coordinator, handle) =
         Coordinator::new(store, CoordinatorOptions::default()).expect("legal options");
-    let metrics = Metrics::new("0").expect("set up");
+    let metrics =
+        Metrics::new("0", &highwater_runtime::telemetry::Telemetry::default()).expect("set up");
     drop(observe(&metrics.meter(), &handle));
     let tell = |counts| handle.telling().counts.send_replace(Some(Arc::new(counts)));
     tell(counts(1_000, 30));

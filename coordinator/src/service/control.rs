@@ -23,7 +23,7 @@ use crate::leader::{Request as Ask, Submission, Verdict, WorkerAction};
 
 use super::documents::{document_of, encode};
 use super::errands::check_errand;
-use super::finding::{check_selection, find_run, read_step};
+use super::finding::{check_selection, find_run, link, read_step};
 use super::limits::Watches;
 use super::operator::{audit, operator, selections, word};
 use super::relay;
@@ -78,6 +78,7 @@ impl ControlService for ControlApi {
             return answer.map_err(relay::passed_back);
         }
         let by = operator(request.metadata(), request.extensions());
+        let trace = highwater_net::trace::of_call(request.extensions());
         let request = request.into_inner();
         let spec = spec_of(&self.handle, &request.spec, &request.base_dir)?;
         if request.adopt && !request.plan_only {
@@ -107,6 +108,7 @@ impl ControlService for ControlApi {
             saved,
             selected: request.selection,
             by,
+            trace,
         };
         let (run, attached) = self
             .handle
@@ -228,6 +230,7 @@ impl ControlService for ControlApi {
         let word = word(&request, request.get_ref().reason.clone());
         let request = request.into_inner();
         let run = self.find(request.run).await?;
+        link(&self.handle, run).await;
         let selections = selections(&request.step).map_err(ServiceError::from)?;
         let verdict = match (request.applied, request.accept) {
             (Some(true), _) => Some(Verdict::Applied),
@@ -257,6 +260,7 @@ impl ControlService for ControlApi {
         }
         let word = word(&request, request.get_ref().reason.clone());
         let run = self.find(request.into_inner().run).await?;
+        link(&self.handle, run).await;
         let mut version = self.handle.version();
         self.handle
             .ask(|reply| Ask::Cancel { run, word, reply })
@@ -283,6 +287,7 @@ impl ControlService for ControlApi {
         let word = word(&request, request.get_ref().reason.clone());
         let request = request.into_inner();
         let run = self.find(request.run).await?;
+        link(&self.handle, run).await;
         let control = Control::from_json(&request.control)
             .map_err(|why| ServiceError::from(FieldError::new("control", why)))?;
         self.handle

@@ -2,9 +2,12 @@
 
 use highwater_common::id::{RunId, StepName};
 use highwater_common::spec::Spec;
+use highwater_net::trace;
 use highwater_proto::convert::FieldError;
 use tonic::Status;
+use tracing::Span;
 
+use crate::coordinator::CoordinatorHandle;
 use crate::error::ServiceError;
 use crate::leader::{Leader, chosen_steps};
 
@@ -33,6 +36,20 @@ pub(super) fn find_run(leader: &Leader, text: &str) -> Result<RunId, ServiceErro
             prefix: text.to_owned(),
             count: fits.len(),
         }),
+    }
+}
+
+/// Says of the call's span which run's trace it goes on with.
+pub(super) async fn link(handle: &CoordinatorHandle, run: RunId) {
+    if trace::current().is_none() {
+        return;
+    }
+    let known = handle.look(move |leader| {
+        let known = leader.cluster().runs.get(&run);
+        Ok(known.and_then(|run| run.record.trace))
+    });
+    if let Ok(Some(begun)) = known.await {
+        trace::link(&Span::current(), &begun);
     }
 }
 

@@ -9,6 +9,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use highwater_net::trace::ServeTraced;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::Status;
 use tonic::body::Body;
@@ -54,13 +55,16 @@ const CANCEL_WAIT_MAX: Duration = Duration::from_secs(10 * 60);
 /// A server within these limits. A watched run is no call that ends: only its beginning has a
 /// deadline.
 #[must_use]
-pub fn limited_server(handle: &CoordinatorHandle) -> Server<Stack<Deadlines, Identity>> {
+pub fn limited_server(
+    handle: &CoordinatorHandle,
+) -> Server<Stack<Deadlines, Stack<ServeTraced, Identity>>> {
     Server::builder()
         .http2_keepalive_interval(Some(KEEP_ALIVE_EVERY))
         .http2_keepalive_timeout(Some(KEEP_ALIVE_WAIT_MAX))
         .http2_max_header_list_size(HEADER_BYTES_MAX)
         .max_frame_size(FRAME_BYTES_MAX)
         .max_concurrent_streams(CALLS_AT_ONCE_MAX)
+        .layer(ServeTraced)
         .layer(Deadlines {
             pull: handle.options().sessions.pull_wait + CALL_WAIT_MAX,
         })

@@ -3,6 +3,7 @@
 
 use std::error::Error as _;
 
+use highwater_net::trace::CallTraced;
 use highwater_proto::v1::control_service_client::ControlServiceClient;
 use highwater_proto::{OPERATOR_METADATA, RELAYED_METADATA};
 use tonic::metadata::{MetadataMap, MetadataValue};
@@ -23,7 +24,7 @@ const DOCUMENT_BYTES_MAX: usize = 16 * 1024 * 1024;
 pub(super) fn leader(
     handle: &CoordinatorHandle,
     metadata: &MetadataMap,
-) -> Result<Option<ControlServiceClient<Channel>>, Status> {
+) -> Result<Option<ControlServiceClient<CallTraced<Channel>>>, Status> {
     let Role::Following { leader } = handle.role().borrow().clone() else {
         return Ok(None);
     };
@@ -41,7 +42,7 @@ pub(super) fn leader(
         .dialer
         .connect_lazy(&leader)
         .map_err(unknown)?;
-    let client = ControlServiceClient::new(connection.channel);
+    let client = ControlServiceClient::new(CallTraced::over(connection.channel));
     Ok(Some(client.max_decoding_message_size(DOCUMENT_BYTES_MAX)))
 }
 

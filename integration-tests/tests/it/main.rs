@@ -50,6 +50,7 @@ mod incremental;
 mod increments;
 mod left_out;
 mod merges;
+mod otlp;
 mod outages;
 mod programs;
 mod queries;

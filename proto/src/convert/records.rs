@@ -162,6 +162,7 @@ impl StoredRecord for RunRecord {
                 true => Vec::new(),
                 false => self.controls.to_json(),
             },
+            trace: self.trace.map_or_else(String::new, |of| of.to_string()),
         }
         .encode_to_vec()
     }
@@ -190,6 +191,8 @@ impl StoredRecord for RunRecord {
             errand: errand_from(&message.errand)?,
             is_saved: message.is_saved,
             controls: controls_from(&message.controls)?,
+            // no run is refused for the sake of its trace
+            trace: message.trace.parse().ok(),
             base_dir: message.base_dir,
             reason: message.reason,
         })

@@ -45,7 +45,7 @@ async fn startup_and_ready_say_what_is_waited_for_and_what_started_stays_so() {
     let daemon = Arc::new(Told::default());
     daemon.waits_for(Some("the store cannot be read"));
     let listen = settled(Some("127.0.0.1:0"), None).expect("an address");
-    let metrics = Metrics::new("0.1.0").expect("set up");
+    let metrics = Metrics::new("0.1.0", &crate::telemetry::Telemetry::default()).expect("set up");
     let admin = open(listen, Arc::<Told>::clone(&daemon), metrics).await;
     let admin = admin.expect("it listens").expect("it is on");
     let at = admin.address();
@@ -85,7 +85,8 @@ async fn a_port_that_is_taken_is_an_error_only_where_it_was_named() {
     // GIVEN a port that somebody else has
     let taken = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = taken.local_addr().expect("an address");
-    let metrics = || Metrics::new("0.1.0").expect("set up");
+    let metrics =
+        || Metrics::new("0.1.0", &crate::telemetry::Telemetry::default()).expect("set up");
     let ready = || Arc::new(Told::default());
     // THEN a daemon that was told of none goes on without
     let off = open(AdminListen::IfFree(address), ready(), metrics()).await;
@@ -117,7 +118,7 @@ fn the_flag_beats_the_file_and_the_file_the_default() {
 async fn who_says_nothing_does_not_keep_others_out() {
     // GIVEN as many callers as there are places, who say nothing
     let listen = AdminListen::At("127.0.0.1:0".parse().expect("an address"));
-    let metrics = Metrics::new("0.1.0").expect("set up");
+    let metrics = Metrics::new("0.1.0", &crate::telemetry::Telemetry::default()).expect("set up");
     let admin = open(listen, Arc::new(Told::default()), metrics).await;
     let admin = admin.expect("it listens").expect("it is on");
     let mut silent = Vec::new();

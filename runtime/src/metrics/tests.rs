@@ -39,7 +39,7 @@ fn labels_are_bounded() {
 #[test]
 fn what_is_no_more_is_not_told_any_longer_and_units_are_part_of_the_name() {
     // GIVEN a gauge that is asked when somebody looks, and a histogram with bounds of its own
-    let metrics = Metrics::new("1.2.3").expect("set up");
+    let metrics = Metrics::new("1.2.3", &crate::telemetry::Telemetry::default()).expect("set up");
     let names = Arc::new(Mutex::new(vec!["a", "b"]));
     let asked = Arc::clone(&names);
     let _gauge = metrics

@@ -14,6 +14,7 @@ use highwater_common::range::{CursorRange, Slice};
 use highwater_common::spec::{Check, WriteMode};
 use highwater_runtime::failpoint;
 use tokio::time::Instant;
+use tracing::Instrument as _;
 
 use super::check::{Asked, commit_checked, count_source};
 use super::commit::{Committing, guard_and_commit};
@@ -25,6 +26,7 @@ use crate::connector::{
 };
 use crate::meter::Metered;
 use crate::patience::{Call, unless_stalled};
+use crate::traces;
 
 /// What a chunk came to.
 enum Moved {
@@ -66,7 +68,8 @@ pub(super) async fn move_chunks(
         };
         let (chunk, end) = below(rest, end);
         let begun = Instant::now();
-        let moved = loading.move_chunk(claimed, reached, chunk, end).await;
+        let moving = loading.move_chunk(claimed, reached, chunk, end);
+        let moved = moving.instrument(traces::of_chunk(cx.progress)).await;
         match moved.map_err(kept)? {
             Moved::Over(outcome) => return Ok(outcome),
             Moved::Chunk { claimed: on, moved } => {

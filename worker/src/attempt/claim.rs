@@ -7,12 +7,14 @@ use highwater_common::range::Slice;
 use highwater_common::spec::Check;
 use highwater_common::stream::PlanMark;
 use highwater_runtime::failpoint;
+use tracing::Instrument as _;
 
 use super::chunks::move_chunks;
 use super::lost_commit::spec_changed;
 use super::{AttemptContext, superseded};
 use crate::connector::{Claim, ClaimOutcome, HeldClaim, Target};
 use crate::patience::Call;
+use crate::traces;
 
 /// Claims the task, moves what is left of its slice, and commits the rows with its ledger row.
 ///
@@ -99,7 +101,8 @@ pub(super) async fn claim_of(
         fingerprint: load_order.target_fingerprint.clone(),
     };
     failpoint::hit_on("attempt::before_claim", &context.worker).await?;
-    match context.of_target(Call::Claim, target.claim(&claim)).await? {
+    let claiming = context.of_target(Call::Claim, target.claim(&claim));
+    match claiming.instrument(traces::of_claim()).await? {
         ClaimOutcome::Held(claimed) => {
             failpoint::hit_on("attempt::after_claim", &context.worker).await?;
             Ok(Claiming::Held(claimed))

@@ -2,6 +2,7 @@
 
 use highwater_common::assignment::{AttemptError, Outcome};
 use highwater_runtime::failpoint;
+use tracing::Instrument as _;
 
 use super::lost_commit::{ask_ledger, uncertain, undone_by};
 use super::{AttemptContext, OrderContext};
@@ -9,6 +10,7 @@ use crate::connector::{
     CommitOutcome, ConnectorError, DataTx, GuardOutcome, GuardStep, Guarded, HeldClaim, Target,
 };
 use crate::patience::unless_stalled;
+use crate::traces;
 
 /// What came of a commit.
 pub(super) enum Committing {
@@ -36,6 +38,15 @@ pub(super) async fn guard_and_commit(
 
 /// Commits, unless the guard was lost; asks the ledger where no answer came.
 pub(super) async fn commit(
+    cx: &AttemptContext<'_>,
+    target: &dyn Target,
+    guarded: GuardOutcome,
+) -> Result<Committing, AttemptError> {
+    let span = traces::of_commit(cx.progress);
+    commit_or_ask(cx, target, guarded).instrument(span).await
+}
+
+async fn commit_or_ask(
     cx: &AttemptContext<'_>,
     target: &dyn Target,
     guarded: GuardOutcome,

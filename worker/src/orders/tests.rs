@@ -30,6 +30,7 @@ fn order(no: usize) -> (DocumentDigest, Vec<u8>) {
         target: None,
         load_order: None,
         adopts: false,
+        trace: None,
     };
     let json = serde_json::to_vec(&order).expect("an order");
     (DocumentDigest::of(&json), json)
