@@ -26,6 +26,8 @@ const LOOKS: u32 = 8;
 const PROBE_STALLS: u32 = 6;
 /// The least time that a probe has.
 const PROBE_LEAST: Duration = Duration::from_mins(1);
+/// The least time that a build has until it is seen at work: enough for a few looks.
+const BUILD_LEAST: Duration = Duration::from_secs(20);
 
 /// How much longer than its server may take an answer to a check is waited for.
 const CHECK_GRACE: Duration = Duration::from_secs(30);
@@ -44,6 +46,7 @@ pub(crate) enum Call {
     Fence,
     Count,
     Check,
+    Build,
     Close,
 }
 
@@ -53,6 +56,8 @@ impl Call {
         match self {
             Self::Probe => stall.saturating_mul(PROBE_STALLS).max(PROBE_LEAST),
             Self::Prepare | Self::Count | Self::Close => Duration::from_mins(10),
+            // Seen at work, or waiting for a lock, it may take longer.
+            Self::Build => stall.max(BUILD_LEAST),
             // The server's own limit is the time that an attempt may move nothing.
             Self::Check => stall.saturating_add(CHECK_GRACE),
             Self::Adopt | Self::Fence => Duration::from_mins(5),
@@ -74,6 +79,7 @@ impl fmt::Display for Call {
             Self::Fence => "fence a run",
             Self::Count => "count the rows that no partition takes",
             Self::Check => "check the table",
+            Self::Build => "build indexes and keys",
             Self::Close => "compare what is committed",
         })
     }

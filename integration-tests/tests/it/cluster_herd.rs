@@ -20,8 +20,10 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 const WORKERS: usize = 2_000;
-/// How long they may take to be back. On a machine of its own it takes seconds.
+/// How long they may take to come, and to lose their session while nobody is there.
 const LIMIT: Duration = Duration::from_secs(90);
+/// How long all of them may take to be back. On a machine of its own it takes seconds.
+const BACK: Duration = Duration::from_secs(30);
 
 /// The real way to the coordinators, and what came of it.
 struct Watched {
@@ -239,6 +241,8 @@ async fn two_thousand_workers_reconnect_without_a_herd() {
          registrations; {} sockets",
         sockets()
     );
+    // AND both within their time
+    assert!(heard < BACK && back < BACK, "{heard:.1?}, {back:.1?}");
     // AND hardly any of them twice, because its answer came too late
     assert!(
         usize::try_from(anew).unwrap() < WORKERS * 2,

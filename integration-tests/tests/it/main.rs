@@ -76,6 +76,7 @@ mod streams;
 mod swaps;
 mod swaps_in_place;
 mod tls_connections;
+mod tpch;
 mod triggers;
 mod twins;
 mod type_trips;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use highwater_integration_tests::Signal;
+use highwater_integration_tests::{Signal, until};
 use sqlx::Connection as _;
 
 use crate::site::{DAYS, Engine, Side, Site, assert_says};
@@ -49,6 +49,51 @@ async fn a_silent_host_is_given_up_by_the_watchdog() {
             "{side:?}: {told}"
         );
     }
+}
+
+#[tokio::test]
+async fn a_host_that_falls_silent_while_it_builds_is_given_up() {
+    // GIVEN a run whose target builds an index that takes longer than anybody waits
+    let mut site = Site::empty(Engine::Postgres).await;
+    let line = site.draw_line("TARGET_URL", Side::Target).await;
+    let sql = "create function f(integer) returns integer language sql immutable as 'select $1';
+        create table t (id integer primary key); create index t_f on t (f(id));
+        insert into t select generate_series(1, 100)";
+    site.execute(Side::Source, sql).await;
+    let slow = "create function f(integer) returns integer language plpgsql immutable as
+        'begin perform pg_sleep(0.1); return $1; end'";
+    site.execute(Side::Target, slow).await;
+    site.write_pipeline(&format!(
+        "steps:\n  t:\n    strategy: backfill\n    from: {{connection: source, table: t}}\n    to: \
+         {{connection: target, table: t}}\n    partition: {{by: integer, column: id, width: 50}}\n    \
+         write: {{mode: append}}\n{STALL}",
+    ));
+    let mut run = site.start("").await;
+    let building = "from pg_stat_activity where state = 'active' and query like 'create index%'";
+    until("the index to be built", SILENT_LIMIT, async || {
+        let building = site.numbers(Side::Target, ["count(*)"], building).await;
+        Ok((building == [1]).then_some(()))
+    })
+    .await
+    .unwrap();
+    // WHEN the line falls silent with its ends open, and lets new connections through
+    line.silence();
+    // THEN it is waited for as long as the server is seen at work, and then given up
+    let quick = slow.replace("create", "create or replace");
+    site.execute(Side::Target, &quick.replace("0.1", "0")).await;
+    let told = "target is unreachable since";
+    until(told, SILENT_LIMIT, async || {
+        Ok(run.stderr()?.contains(told).then_some(()))
+    })
+    .await
+    .unwrap();
+    // AND once the server has noticed, too, the next attempt builds it
+    let noticed = "select pg_terminate_backend(pid) from pg_stat_activity where state = 'idle in \
+                   transaction' and query like 'create index%'";
+    site.execute(Side::Target, noticed).await;
+    assert!(run.wait(SILENT_LIMIT).await.unwrap().success());
+    let built = "from pg_index where indrelid = 't'::regclass and indisvalid";
+    assert_eq!(site.numbers(Side::Target, ["count(*)"], built).await, [2]);
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! Tables that are made like the source's: with all that they are made of.
 
-use highwater_integration_tests::{Finished, dump_definitions};
+use highwater_integration_tests::{Finished, dump_definitions, until};
 
 use crate::site::{Engine, LIMIT, Side, Site, assert_exit, assert_says};
 
@@ -199,8 +199,10 @@ async fn indexes_are_built_after_the_load_and_resumed_after_a_kill() {
         // WHEN the process dies before anything is built THEN all rows are there, and no index is
         ("attempt::before_build=1*return(abort)", 0, 0),
         // AND with some of them built those stay, and are not built again
-        ("build::before_part=3*off->1*return(abort)", 3, 3),
-        ("build::before_part=5*off->1*return(abort)", 5, 5),
+        ("build::before_part=4*off->1*return(abort)", 1, 8),
+        ("build::before_part=1*return(abort)", 1, 8),
+        // AND between an index and the key that is made of it
+        ("build::before_key=1*off->1*return(abort)", 8, 8),
         ("build::before_finish=1*return(abort)", 11, 11),
         ("attempt::after_build=1*return(abort)", 11, 11),
     ] {
@@ -224,6 +226,54 @@ async fn indexes_are_built_after_the_load_and_resumed_after_a_kill() {
     // WHEN it goes on THEN the table is whole
     assert_exit(&site.run().await, 0);
     assert_twins(&site).await;
+}
+
+#[tokio::test]
+async fn indexes_are_built_side_by_side_and_say_how_far_they_are() {
+    // GIVEN two indexes, each of which takes longer to build in the target than it may be silent
+    let site = Site::empty(Engine::Postgres).await;
+    let orders = "create function f(integer) returns integer language sql immutable as 'select $1';
+        create table t (id integer primary key, a integer, b integer);
+        create index t_a on t (f(a)); create index t_b on t (f(b));
+        insert into t select i, i, -i from generate_series(1, 100) i";
+    site.execute(Side::Source, orders).await;
+    let slow = "create function f(integer) returns integer language plpgsql immutable as \
+                'begin perform pg_sleep(0.25); return $1; end'";
+    site.execute(Side::Target, slow).await;
+    site.write_pipeline(
+        "steps:\n  t:\n    strategy: backfill\n    from: {connection: source, table: t}\n    to: \
+         {connection: target, table: t}\n    partition: {by: integer, column: id, width: 50}\n    \
+         write: {mode: append}\n    limits: {stall: 3s}\n    retries: {max_attempts: 1}\n",
+    );
+    // WHEN it is run
+    let mut run = site.start("").await;
+    // THEN both are built at once
+    let building = "from pg_stat_activity where state = 'active' and query like 'create index%'";
+    until("two indexes at once", LIMIT, async || {
+        let building = site.numbers(Side::Target, ["count(*)"], building).await;
+        Ok((building == [2]).then_some(()))
+    })
+    .await
+    .unwrap();
+    // AND it says so, and how far each of them is
+    until("both to be told", LIMIT, async || {
+        let said = site.status().await["steps"][0]["waits"].to_string();
+        let tells = |index: &str| said.contains(&format!("index {index} (building index"));
+        let is_told = said.contains("building public.t: ") && tells("t_a") && tells("t_b");
+        Ok(is_told.then_some(()))
+    })
+    .await
+    .unwrap();
+    // (the planner's statistics are quicker)
+    let quick = slow.replace("create", "create or replace");
+    site.execute(Side::Target, &quick.replace("0.25", "0"))
+        .await;
+    // AND it is waited for, and says so no more once they are there
+    assert!(run.wait(LIMIT).await.unwrap().success());
+    let waits = &site.status().await["steps"][0]["waits"];
+    assert_eq!(*waits, serde_json::json!([]));
+    let built = "from pg_index where indrelid = 't'::regclass and indisvalid";
+    assert_eq!(site.numbers(Side::Target, ["count(*)"], built).await, [3]);
 }
 
 #[tokio::test]

@@ -3,8 +3,11 @@
 use highwater_common::assignment::{AttemptError, Outcome};
 use highwater_runtime::failpoint;
 
-use super::{AttemptContext, malformed};
+use super::{AttemptContext, OrderContext, malformed};
 use crate::connector::BuildRequest;
+
+/// Sessions that build a table at most: each may take as much memory as the server lends to one.
+const SESSIONS_MAX: u32 = 4;
 
 /// Builds what the step's table lacks.
 pub(crate) async fn build(cx: &AttemptContext<'_>) -> Result<Outcome, AttemptError> {
@@ -14,13 +17,22 @@ pub(crate) async fn build(cx: &AttemptContext<'_>) -> Result<Outcome, AttemptErr
         table: context.tables()?.1.table.clone(),
         twin: twin.ok_or_else(|| malformed("nothing to build"))?,
         stream: load_order.stream.clone(),
+        sessions: sessions(context),
     };
     failpoint::hit_on("attempt::before_build", &context.worker).await?;
     let target = context.target()?;
     let builds = target
         .builds()
         .ok_or_else(|| malformed("a target that builds nothing later"))?;
-    builds.build(&request).await?;
+    cx.at_work(builds.build(&request, cx.progress.doing()))
+        .await?;
     failpoint::hit_on("attempt::after_build", &context.worker).await?;
     Ok(Outcome::Done)
+}
+
+/// As many as the target lets the step have.
+fn sessions(context: &OrderContext) -> u32 {
+    let target = context.order.target.as_ref();
+    let allowed = target.and_then(|(of, _)| of.max_connections());
+    allowed.map_or(SESSIONS_MAX, |most| most.clamp(1, SESSIONS_MAX))
 }

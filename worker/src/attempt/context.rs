@@ -20,7 +20,7 @@ use crate::connector::{
     Source, Target, open_source, open_target,
 };
 use crate::meter::Progress;
-use crate::patience::{Call, Sides, answered};
+use crate::patience::{Call, Sides, answered, answered_at_work};
 use crate::programs::AllowedPrograms;
 use crate::supervisor::Supervisor;
 
@@ -34,6 +34,17 @@ pub(crate) struct AttemptContext<'a> {
     pub(crate) progress: &'a Arc<Progress>,
     /// Cancelled when the worker drains: what can be given back in good order is.
     pub(crate) drain: &'a CancellationToken,
+}
+
+impl AttemptContext<'_> {
+    /// What the target comes to with what may take hours, unless it is not even seen at work.
+    pub(crate) async fn at_work<T>(
+        &self,
+        asked: impl Future<Output = Result<T, ConnectorError>>,
+    ) -> Result<T, AttemptError> {
+        let (target, doing) = (self.of.sides()?.target, self.progress.doing());
+        answered_at_work(Call::Build, target, self.of.stall(), doing, asked).await
+    }
 }
 
 /// An order with what all its attempts share in this worker.

@@ -150,15 +150,16 @@ async fn undo_once(
         stream: request.forget.stream.stream.clone(),
     };
     // It takes as long as a scan, so it comes after the exchange, which nothing of it takes back.
-    match shadows.validate(&left).await {
+    let validating = cx.at_work(shadows.validate(&left, cx.progress.doing()));
+    match validating.await {
         Ok(()) => {}
-        Err(error) if error.report.class == ErrorClass::Permanent => {
-            let why = error.report.message;
+        Err(error) if error.class == ErrorClass::Permanent => {
+            let why = error.message;
             undone
                 .warnings
                 .push(format!("foreign keys stay not valid: {why}"));
         }
-        Err(error) => return Err(error.into()),
+        Err(error) => return Err(error),
     }
     answer(&StepFacts {
         undone: Some(undone),

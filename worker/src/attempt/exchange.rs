@@ -43,10 +43,13 @@ pub(crate) async fn make_shadow(context: &OrderContext) -> Result<(), AttemptErr
     context
         .of_target(Call::Prepare, shadows.make(&request))
         .await?;
-    for orphan in orphans(shadows.find().await?, &request) {
+    let found = context.of_target(Call::Prepare, shadows.find()).await?;
+    for orphan in orphans(found, &request) {
         let (table, run) = (&orphan.table, &orphan.run);
         tracing::info!(%table, %run, "dropping what an ended run has loaded");
-        shadows.drop(&orphan).await?;
+        context
+            .of_target(Call::Prepare, shadows.drop(&orphan))
+            .await?;
     }
     Ok(())
 }
@@ -68,22 +71,27 @@ pub(crate) async fn build_shadow(cx: &AttemptContext<'_>) -> Result<Outcome, Att
     let request = shadow_request(cx.of)?;
     failpoint::hit_on("attempt::before_build", &cx.of.worker).await?;
     let target = cx.of.target()?;
-    shadows(target.as_ref())?.finish(&request).await?;
+    let shadows = shadows(target.as_ref())?;
+    cx.at_work(shadows.finish(&request, cx.progress.doing()))
+        .await?;
     failpoint::hit_on("attempt::after_build", &cx.of.worker).await?;
     Ok(Outcome::Done)
 }
 
 /// Checks what the exchange left to be checked, and drops what exchanges have kept for long enough.
 pub(crate) async fn settle_exchange(
-    context: &OrderContext,
+    cx: &AttemptContext<'_>,
     keep_old: Option<Duration>,
 ) -> Result<(), AttemptError> {
+    let context = cx.of;
     let request = shadow_request(context)?;
     let target = context.target()?;
     let shadows = shadows(target.as_ref())?;
-    shadows.validate(&request).await?;
-    for old in kept_enough(shadows.find().await?, &request, keep_old) {
-        shadows.drop(&old).await?;
+    cx.at_work(shadows.validate(&request, cx.progress.doing()))
+        .await?;
+    let found = context.of_target(Call::Prepare, shadows.find()).await?;
+    for old in kept_enough(found, &request, keep_old) {
+        context.of_target(Call::Prepare, shadows.drop(&old)).await?;
     }
     Ok(())
 }

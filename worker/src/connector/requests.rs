@@ -224,6 +224,8 @@ pub struct BuildRequest {
     pub twin: TableDefinition,
     /// The stream that has made it: a table that another one has made is left alone.
     pub stream: String,
+    /// How many sessions may build it at most, at least one.
+    pub sessions: u32,
 }
 
 /// Who takes a stream for himself.

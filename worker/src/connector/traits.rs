@@ -247,11 +247,11 @@ pub trait Builds: Send + Sync {
     /// Builds what is missing, sets its sequences past the largest value of their columns, and takes
     /// away the mark by which the table was known as unfinished: a table without that mark is left
     /// alone. What is there already is left, so it may be repeated, and two that build at once do
-    /// not meet.
+    /// not meet. `doing` hears how far it is.
     ///
     /// # Errors
     /// Permanent `constraint_violation` where the rows do not allow it.
-    async fn build(&self, request: &BuildRequest) -> Result<(), ConnectorError>;
+    async fn build(&self, request: &BuildRequest, doing: &Doing) -> Result<(), ConnectorError>;
 }
 
 /// What the open transactions of a database say of the rows that may still be committed.
@@ -299,16 +299,17 @@ pub trait Shadows: Send + Sync {
 
     /// Gives the shadow the indexes, keys, checks and statistics of the table that is read, and
     /// looks at its rows for the planner. What is there already is left, so it may be repeated.
+    /// `doing` hears how far it is.
     ///
     /// # Errors
     /// Permanent `target_replaced`, `shadow_unfit` when there is no shadow, and
     /// `constraint_violation`.
-    async fn finish(&self, request: &ShadowRequest) -> Result<(), ConnectorError>;
+    async fn finish(&self, request: &ShadowRequest, doing: &Doing) -> Result<(), ConnectorError>;
 
     /// Checks what an exchange left unchecked because it takes as long as a scan: foreign keys that
     /// were valid. The request names the table that left its place. May be repeated, also when that
-    /// is dropped.
-    async fn validate(&self, request: &ShadowRequest) -> Result<(), ConnectorError>;
+    /// is dropped. `doing` hears that it goes on.
+    async fn validate(&self, request: &ShadowRequest, doing: &Doing) -> Result<(), ConnectorError>;
 
     /// Takes a stream as [`Target::prepare`] does, and lets the table that its latest exchange has
     /// kept take its place back; the one that is read until then is kept. The stream's receipts are

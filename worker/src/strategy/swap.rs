@@ -54,7 +54,7 @@ impl Run for Swap {
                 Ok(closed)
             }
             Work::Close { phase } => {
-                settle_exchange(cx.of, self.keep_old).await?;
+                settle_exchange(cx, self.keep_old).await?;
                 finish_made(cx).await?;
                 ask_for_commits(cx.of, *phase).await
             }

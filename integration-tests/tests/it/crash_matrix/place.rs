@@ -170,12 +170,13 @@ pub(super) const IN_PLACE: [Place; 7] = [
     Place::single("attempt::before_close"),
 ];
 /// Places around and within the building of a table that the step has made.
-pub(super) const TWIN: [Place; 8] = [
+pub(super) const TWIN: [Place; 9] = [
     Place::single("attempt::prepare"),
     Place::single("attempt::after_prepare"),
     Place::single("attempt::before_count"),
     Place::single("attempt::before_build"),
     Place::late("build::before_part", 1),
+    Place::single("build::before_key"),
     Place::single("build::before_finish"),
     Place::single("attempt::after_build"),
     Place::single("attempt::before_close"),

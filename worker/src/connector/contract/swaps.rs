@@ -13,8 +13,9 @@ use super::bench::{Bench, Given, commit, failure, range};
 use super::{TableChange, TargetFixture};
 use crate::connector::faulty::{Fault, Faulty, TargetOp};
 use crate::connector::{
-    ClaimOutcome, CommitOutcome, ConnectorError, DataTx, ExchangeRequest, Exchanged, GuardOutcome,
-    GuardStep, ShadowFound, ShadowKind, ShadowRequest, Shadows, TargetProbe, WriteRequest,
+    ClaimOutcome, CommitOutcome, ConnectorError, DataTx, Doing, ExchangeRequest, Exchanged,
+    GuardOutcome, GuardStep, ShadowFound, ShadowKind, ShadowRequest, Shadows, TargetProbe,
+    WriteRequest,
 };
 
 /// The slice of the task that publishes: none of the rows'.
@@ -49,7 +50,10 @@ impl<F: SwapFixture> Swap<F> {
         let request = swap.shadow_request();
         swap.shadow = swap.shadows().make(&request).await.expect("it is made");
         swap.load_shadow(range(20, 30), Given::rows(20..30)).await;
-        swap.shadows().finish(&request).await.expect("finished");
+        swap.shadows()
+            .finish(&request, &Doing::default())
+            .await
+            .expect("finished");
         swap
     }
 
@@ -160,7 +164,7 @@ pub async fn a_run_goes_on_with_its_own_shadow<F: SwapFixture>() {
     let again = swap.shadows().make(&request).await.expect("it is found");
     assert_eq!(again, swap.shadow);
     swap.shadows()
-        .finish(&request)
+        .finish(&request, &Doing::default())
         .await
         .expect("nothing is left to do");
     let found = swap.found().await;
@@ -205,7 +209,10 @@ pub async fn an_unfinished_shadow_is_not_published<F: SwapFixture>() {
     );
     assert_eq!(swap.ids().await, ids(0..10));
     // AND neither is one of a table that was altered since, nor one that is gone
-    swap.shadows().finish(&request).await.expect("finished");
+    swap.shadows()
+        .finish(&request, &Doing::default())
+        .await
+        .expect("finished");
     swap.bench.change([TableChange::AddColumn]).await;
     assert_eq!(failure(swap.exchanged(2).await).code, "shadow_unfit");
     for found in swap.found().await {
@@ -213,7 +220,7 @@ pub async fn an_unfinished_shadow_is_not_published<F: SwapFixture>() {
     }
     assert_eq!(failure(swap.exchanged(3).await).code, "shadow_unfit");
     assert_eq!(
-        failure(swap.shadows().finish(&request).await).code,
+        failure(swap.shadows().finish(&request, &Doing::default()).await).code,
         "shadow_unfit"
     );
 }
@@ -239,7 +246,7 @@ pub async fn a_target_replaced_since_the_plan_is_not_swapped<F: SwapFixture>() {
         "target_replaced"
     );
     assert_eq!(
-        failure(swap.shadows().finish(&request).await).code,
+        failure(swap.shadows().finish(&request, &Doing::default()).await).code,
         "target_replaced"
     );
 }

@@ -105,6 +105,17 @@ impl Lack {
         Self::Targets,
         Self::Analysis,
     ];
+
+    /// What a person calls it.
+    pub(super) const fn label(self) -> &'static str {
+        match self {
+            Self::Invalid => "what was left invalid",
+            Self::Index => "an index",
+            Self::Check => "a check",
+            Self::Statistics | Self::Targets => "statistics",
+            Self::Analysis => "the planner's statistics",
+        }
+    }
 }
 
 /// The statements that give `by` what it lacks of one kind; `suffix` ends the names of what is made.

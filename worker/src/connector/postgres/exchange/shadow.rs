@@ -10,9 +10,11 @@ use highwater_common::token::FencingToken;
 use sqlx::{Connection, Executor, PgConnection};
 use uuid::Uuid;
 
+use super::super::at_work::{BuildSession, watched_builds};
 use super::super::catalog::{qualified, unknown_table};
 use super::super::errors::{classify, fault, is_missing_relation, is_state, permanent};
 use super::super::ledger::{lock_making, uuid};
+use super::super::other_sessions::own_mark;
 use super::super::session::{Endpoint, SessionRole};
 use super::super::target::PostgresTarget;
 use super::carried::BOTH;
@@ -22,8 +24,8 @@ use super::undo::undo;
 use super::{kept_name, oid_of, planned, read_clock, replaced};
 use crate::connector::sql_text::{Dialect, Sql, quoted_table, server_script};
 use crate::connector::{
-    CloseRequest, ConnectorError, ShadowFound, ShadowKind, ShadowRequest, Shadows, UndoOutcome,
-    UndoRequest,
+    CloseRequest, ConnectorError, Doing, ShadowFound, ShadowKind, ShadowRequest, Shadows,
+    UndoOutcome, UndoRequest,
 };
 
 /// PostgreSQL 14: how a column is compressed.
@@ -83,16 +85,33 @@ impl Shadows for PostgresTarget {
         Ok(weighed)
     }
 
-    async fn finish(&self, request: &ShadowRequest) -> Result<(), ConnectorError> {
+    async fn finish(&self, request: &ShadowRequest, doing: &Doing) -> Result<(), ConnectorError> {
         let mut finishing = Session::open(self.endpoint(), request).await?;
-        finishing.finish().await?;
+        let session = [finishing.as_builder().await?];
+        let what = format!("building {}", request.table);
+        let [builder] = &session;
+        let done = watched_builds(
+            self.endpoint(),
+            &session,
+            (doing, &what),
+            finishing.finish(builder),
+        );
+        done.await?;
         finishing.conn.close().await.ok();
         Ok(())
     }
 
-    async fn validate(&self, request: &ShadowRequest) -> Result<(), ConnectorError> {
+    async fn validate(&self, request: &ShadowRequest, doing: &Doing) -> Result<(), ConnectorError> {
         let mut validating = Session::open(self.endpoint(), request).await?;
-        validating.validate().await?;
+        let session = [validating.as_builder().await?];
+        let what = format!("checking the foreign keys of {}", request.table);
+        let done = watched_builds(
+            self.endpoint(),
+            &session,
+            (doing, &what),
+            validating.validate(),
+        );
+        done.await?;
         validating.conn.close().await.ok();
         Ok(())
     }
@@ -354,11 +373,23 @@ impl<'a> Session<'a> {
         marked.map(drop).map_err(failed)
     }
 
-    async fn finish(&mut self) -> Result<(), ConnectorError> {
+    async fn as_builder(&mut self) -> Result<BuildSession, ConnectorError> {
+        let failed = self.failed("read the session's own mark");
+        let mark = own_mark(&mut self.conn).await.map_err(failed)?;
+        Ok(BuildSession::new(mark))
+    }
+
+    async fn finish(&mut self, builder: &BuildSession) -> Result<(), ConnectorError> {
         let failed = self.failed("finish the shadow");
         let shadow = self.shadow();
         self.check_planned().await?;
         let by = self.shadow_oid(&shadow).await?;
+        // Between two statements it is idle for no time at all, so one that is idle has lost its
+        // client, and keeps the lock from others.
+        let limited = "select set_config(name, '60s', false) from pg_settings where name = \
+                       'idle_session_timeout'";
+        let limited = sqlx::query(limited).execute(&mut self.conn).await;
+        limited.map_err(&failed)?;
         let lock = sqlx::query("select pg_advisory_lock($1, $2::int8::oid::int4)");
         let lock = lock
             .bind(FINISH_LOCK)
@@ -370,6 +401,7 @@ impl<'a> Session<'a> {
         for lack in Lack::ALL {
             let lacking = read_lacking(&mut self.conn, lack, self.oid, by, &suffix).await;
             for statement in lacking.map_err(&failed)? {
+                builder.takes(lack.label().to_owned());
                 let one = ["begin".to_owned(), statement, "commit".to_owned()];
                 self.run("finish the shadow", &one).await?;
             }

@@ -7,7 +7,7 @@ use highwater_common::plan::check_dependants;
 
 use super::server::PASSWORD;
 use super::*;
-use crate::connector::{ExchangeRequest, Exchanged, ShadowKind, ShadowRequest, Shadows};
+use crate::connector::{Doing, ExchangeRequest, Exchanged, ShadowKind, ShadowRequest, Shadows};
 
 /// A table of `wh` that is swapped under the claims of `orders`.
 pub(super) struct Swapped {
@@ -61,7 +61,10 @@ impl Swapped {
         let schema = shadow.schema.clone().expect("a schema");
         let name = format!("{schema}.{}", shadow.name);
         self.world.wh(&fill.replace("$shadow", &name)).await;
-        self.shadows().finish(&request).await.expect("finished");
+        self.shadows()
+            .finish(&request, &Doing::default())
+            .await
+            .expect("finished");
         shadow
     }
 
@@ -122,8 +125,14 @@ impl Swapped {
             identity: left,
             ..self.shadow_request().await
         };
-        self.shadows().validate(&request).await.expect("validated");
-        self.shadows().validate(&request).await.expect("again");
+        self.shadows()
+            .validate(&request, &Doing::default())
+            .await
+            .expect("validated");
+        self.shadows()
+            .validate(&request, &Doing::default())
+            .await
+            .expect("again");
     }
 
     async fn indexes(&mut self, sql: &str) -> Vec<i64> {
@@ -490,13 +499,19 @@ async fn what_a_shadow_has_is_left_and_an_invalid_index_is_built_again() {
     assert_eq!(built.len(), 3, "one for each, also of two that are alike");
     // WHEN nothing is wrong THEN nothing is built
     let request = shop.shadow_request().await;
-    shop.shadows().finish(&request).await.expect("again");
+    shop.shadows()
+        .finish(&request, &Doing::default())
+        .await
+        .expect("again");
     assert_eq!(shop.indexes(&indexes).await, built);
     // WHEN some are invalid THEN those are, the key among them
     let (first, last) = (built[0], built[2]);
     let spoil = "update pg_index set indisvalid = false where indexrelid in";
     shop.world.wh(&format!("{spoil} ({first}, {last})")).await;
-    shop.shadows().finish(&request).await.expect("finished");
+    shop.shadows()
+        .finish(&request, &Doing::default())
+        .await
+        .expect("finished");
     let now = shop.indexes(&indexes).await;
     assert_eq!((now.len(), now[0]), (3, built[1]));
     assert!(!now.contains(&first) && !now.contains(&last));

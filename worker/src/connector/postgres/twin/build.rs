@@ -1,22 +1,31 @@
 //! Builds what a table lacks that was made like another server's, once its rows are there.
 
+use std::collections::VecDeque;
+use std::iter::once;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
 use async_trait::async_trait;
-use highwater_common::facts::TableDefinition;
+use futures_util::future::try_join_all;
+use highwater_common::facts::{DefinedPart, PartKind, TableDefinition};
 use highwater_common::spec::TableName;
 use sqlx::{Connection, Executor, PgConnection};
 
+use super::super::at_work::{BuildSession, watched_builds};
 use super::super::catalog::qualified;
 use super::super::errors::{classify, stumble};
-use super::super::other_sessions::set_lock_timeout;
+use super::super::other_sessions::own_mark;
 use super::super::session::{Endpoint, SessionRole};
 use super::super::target::PostgresTarget;
-use super::make::{make_part, run};
+use super::make::{has_index, make_index, make_part, run};
 use super::mark::{comment, is_unfinished};
 use crate::connector::sql_text::{Dialect, Sql, quoted_table};
-use crate::connector::{BuildRequest, Builds, ConnectorError};
+use crate::connector::{BuildRequest, Builds, ConnectorError, Doing};
 
-/// One session builds a table at a time.
-const BUILD_LOCK: i32 = 0x6275_696c;
+/// One session builds a part at a time, whoever else builds the table; for a transaction, so that
+/// nobody waits for one that has fallen silent.
+const BUILD_LOCK: &str =
+    "select pg_advisory_xact_lock(hashtextextended($2, coalesce(to_regclass($1), 0)::oid::int8))";
 
 /// A sequence is moved only on, so that one that was used meanwhile stays where it is.
 const PAST_THE_LARGEST: &str = "select setval($1::regclass, $2) from pg_sequence \
@@ -25,64 +34,188 @@ const PAST_THE_LARGEST: &str = "select setval($1::regclass, $2) from pg_sequence
 
 #[async_trait]
 impl Builds for PostgresTarget {
-    async fn build(&self, request: &BuildRequest) -> Result<(), ConnectorError> {
+    async fn build(&self, request: &BuildRequest, doing: &Doing) -> Result<(), ConnectorError> {
         let endpoint = self.endpoint();
         let mut conn = endpoint.open(SessionRole::Target).await?;
         let table = qualified(&mut conn, endpoint, &request.table).await?;
-        let built = build(&mut conn, endpoint, &table, request).await;
-        conn.close().await.ok();
-        built
-    }
-}
-
-async fn build(
-    conn: &mut PgConnection,
-    endpoint: &Endpoint,
-    table: &TableName,
-    request: &BuildRequest,
-) -> Result<(), ConnectorError> {
-    let failed = |error| classify(endpoint, &format!("build {table}"), error);
-    take_turn(conn, table).await.map_err(failed)?;
-    let lock_timeout = endpoint.session().lock_timeout;
-    let limited = set_lock_timeout(conn, lock_timeout).await;
-    limited.map_err(failed)?;
-    // Somebody may have written another comment over the mark, or an earlier plan of the step may
-    // have left to this one what it says was there before the rows: what is there is left.
-    let is_marked = is_unfinished(conn, table, &request.stream).await;
-    let is_marked = is_marked.map_err(failed)?;
-    for part in &request.twin.parts {
-        if !part.is_early {
-            stumble("build::before_part").await.map_err(failed)?;
-        }
-        let failed = |error| {
-            let what = format!("build the {} of {table}", part.label());
-            classify(endpoint, &what, error)
+        let building = Building {
+            endpoint,
+            table: &table,
+            request,
         };
-        conn.execute("begin").await.map_err(failed)?;
-        make_part(conn, table, part).await.map_err(failed)?;
-        conn.execute("commit").await.map_err(failed)?;
+        let failed = |error| building.failed("", error);
+        // Somebody may have written another comment over the mark, or an earlier plan of the step
+        // may have left to this one what it says was there before the rows: what is there is left.
+        let is_marked = is_unfinished(&mut conn, &table, &request.stream).await;
+        let is_marked = is_marked.map_err(failed)?;
+        building.indexes(&mut conn, doing).await?;
+        let session = own_mark(&mut conn).await.map_err(failed)?;
+        let (sessions, what) = ([BuildSession::new(session)], format!("building {table}"));
+        let rest = building.rest(&mut conn, &sessions[0], is_marked);
+        watched_builds(endpoint, &sessions, (doing, &what), rest).await?;
+        conn.close().await.ok();
+        Ok(())
     }
-    stumble("build::before_finish").await.map_err(failed)?;
-    finish(conn, table, &request.twin, is_marked)
-        .await
-        .map_err(failed)
 }
 
-/// Waits for whoever builds the table. A server that can looks for its client meanwhile, and builds
-/// nothing for one that is gone.
-async fn take_turn(conn: &mut PgConnection, table: &TableName) -> Result<(), sqlx::Error> {
+/// A table that is being built.
+#[derive(Clone, Copy)]
+struct Building<'a> {
+    endpoint: &'a Endpoint,
+    table: &'a TableName,
+    request: &'a BuildRequest,
+}
+
+impl Building<'_> {
+    fn failed(&self, what: &str, error: sqlx::Error) -> ConnectorError {
+        let table = self.table;
+        let what = match what.is_empty() {
+            true => format!("build {table}"),
+            false => format!("build the {what} of {table}"),
+        };
+        classify(self.endpoint, &what, error)
+    }
+
+    fn parts(&self) -> &[DefinedPart] {
+        &self.request.twin.parts
+    }
+
+    /// Builds all indexes that are missing, those of keys, too, side by side: none of them keeps
+    /// another one waiting.
+    async fn indexes(&self, conn: &mut PgConnection, doing: &Doing) -> Result<(), ConnectorError> {
+        let failed = |error| self.failed("", error);
+        let mut lacking = VecDeque::new();
+        for part in self.parts() {
+            if is_built_beside(part) && !has_index(conn, self.table, part).await.map_err(failed)? {
+                lacking.push_back(part);
+            }
+        }
+        let mut sessions = vec![BuildSession::new(own_mark(conn).await.map_err(failed)?)];
+        let mut others = Vec::new();
+        for _ in 1..lacking.len().min(self.request.sessions as usize) {
+            let mut other = self.endpoint.open(SessionRole::Target).await?;
+            sessions.push(BuildSession::new(
+                own_mark(&mut other).await.map_err(failed)?,
+            ));
+            others.push(other);
+        }
+        let lacking = Mutex::new(lacking);
+        let mut works = Vec::new();
+        for (conn, session) in once(conn).chain(&mut others).zip(&sessions) {
+            works.push(self.work(conn, session, &lacking));
+        }
+        let (what, all) = (format!("building {}", self.table), try_join_all(works));
+        watched_builds(self.endpoint, &sessions, (doing, &what), all).await?;
+        for other in others {
+            other.close().await.ok();
+        }
+        Ok(())
+    }
+
+    /// Builds one after another of what nobody else has taken.
+    async fn work(
+        &self,
+        conn: &mut PgConnection,
+        session: &BuildSession,
+        lacking: &Mutex<VecDeque<&DefinedPart>>,
+    ) -> Result<(), ConnectorError> {
+        let looks = look_for_client(conn).await;
+        looks.map_err(|error| self.failed("", error))?;
+        let next = || {
+            lacking
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .pop_front()
+        };
+        while let Some(part) = next() {
+            session.takes(part.label());
+            let built = async {
+                stumble("build::before_part").await?;
+                self.begin_part(conn, part).await?;
+                make_index(conn, self.table, part).await?;
+                conn.execute("commit").await.map(drop)
+            };
+            built
+                .await
+                .map_err(|error| self.failed(&part.label(), error))?;
+        }
+        session.takes(String::new());
+        Ok(())
+    }
+
+    /// Begins to build a part, once nobody else does; that may take as long as its building.
+    async fn begin_part(
+        &self,
+        conn: &mut PgConnection,
+        part: &DefinedPart,
+    ) -> Result<(), sqlx::Error> {
+        conn.execute("begin; set local lock_timeout = 0").await?;
+        sqlx::query(BUILD_LOCK)
+            .bind(quoted_table(self.table))
+            .bind(&part.name)
+            .execute(&mut *conn)
+            .await?;
+        let limited = Sql::new(Dialect::Postgres, "set local lock_timeout = ")
+            .integer(millis(self.endpoint.session().lock_timeout));
+        conn.execute(sqlx::raw_sql(limited.into_statement()))
+            .await
+            .map(drop)
+    }
+
+    /// What needs the table for itself, one after another, and what is done at the end.
+    async fn rest(
+        &self,
+        conn: &mut PgConnection,
+        session: &BuildSession,
+        is_marked: bool,
+    ) -> Result<(), ConnectorError> {
+        for part in self.parts() {
+            session.takes(part.label());
+            let built = async {
+                if !part.is_early {
+                    stumble("build::before_key").await?;
+                }
+                self.begin_part(conn, part).await?;
+                make_part(conn, self.table, part).await?;
+                conn.execute("commit").await.map(drop)
+            };
+            built
+                .await
+                .map_err(|error| self.failed(&part.label(), error))?;
+        }
+        session.takes(String::new());
+        let finished = async {
+            stumble("build::before_finish").await?;
+            finish(conn, self.table, &self.request.twin, is_marked).await
+        };
+        finished.await.map_err(|error| self.failed("", error))
+    }
+}
+
+/// Whether an index is all of it, or most: those that the table is to be told of in the same breath
+/// are not built beside others.
+fn is_built_beside(part: &DefinedPart) -> bool {
+    let is_index = match part.kind {
+        PartKind::PrimaryKey | PartKind::Unique | PartKind::Index | PartKind::UniqueIndex => true,
+        PartKind::Check | PartKind::Exclusion => false,
+    };
+    let is_key = matches!(part.kind, PartKind::PrimaryKey | PartKind::Unique);
+    is_index && (is_key || !part.is_replica_identity && !part.is_clustered)
+}
+
+/// A server that can looks for its client meanwhile, and builds nothing for one that is gone.
+async fn look_for_client(conn: &mut PgConnection) -> Result<(), sqlx::Error> {
     sqlx::query(
-        "select set_config(name, case name when 'lock_timeout' then '0' else '10s' end, false) \
-         from pg_settings where name in ('client_connection_check_interval', 'lock_timeout')",
+        "select set_config(name, '10s', false) from pg_settings \
+         where name = 'client_connection_check_interval'",
     )
-    .execute(&mut *conn)
-    .await?;
-    sqlx::query("select pg_advisory_lock($1, coalesce(to_regclass($2), 0)::oid::int4)")
-        .bind(BUILD_LOCK)
-        .bind(quoted_table(table))
-        .execute(conn)
-        .await
-        .map(drop)
+    .execute(conn)
+    .await
+    .map(drop)
+}
+
+fn millis(of: Duration) -> i64 {
+    i64::try_from(of.as_millis()).unwrap_or(i64::from(i32::MAX))
 }
 
 /// Sequences, the planner's statistics, and the table's own comment in the place of the mark.

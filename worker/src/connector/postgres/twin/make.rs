@@ -316,8 +316,36 @@ impl Making<'_> {
     }
 }
 
-/// Makes a part of a table, unless it is there.
+/// Makes a part of a table, or what is missing of it.
 pub(super) async fn make_part(
+    conn: &mut PgConnection,
+    table: &TableName,
+    part: &DefinedPart,
+) -> Result<(), sqlx::Error> {
+    let placed = part_name(conn, table, part).await?;
+    if placed.is_whole {
+        return Ok(());
+    }
+    if !placed.is_there {
+        run_all(conn, index_statement(table, part, &placed.name)).await?;
+    }
+    run_all(conn, part_statements(table, part, &placed.name)).await
+}
+
+/// Whether the index of a part is there.
+pub(super) async fn has_index(
+    conn: &mut PgConnection,
+    table: &TableName,
+    part: &DefinedPart,
+) -> Result<bool, sqlx::Error> {
+    part_name(conn, table, part)
+        .await
+        .map(|placed| placed.is_there)
+}
+
+/// Makes the index of a part, unless it is there; what the part says of it only where that is no
+/// key, which needs the table for itself.
+pub(super) async fn make_index(
     conn: &mut PgConnection,
     table: &TableName,
     part: &DefinedPart,
@@ -326,19 +354,38 @@ pub(super) async fn make_part(
     if placed.is_there {
         return Ok(());
     }
-    for sql in part_statements(table, part, &placed.name) {
+    run_all(conn, index_statement(table, part, &placed.name)).await?;
+    match part.kind {
+        PartKind::PrimaryKey | PartKind::Unique => Ok(()),
+        _ => run_all(conn, part_statements(table, part, &placed.name)).await,
+    }
+}
+
+async fn run_all(
+    conn: &mut PgConnection,
+    statements: impl IntoIterator<Item = Sql>,
+) -> Result<(), sqlx::Error> {
+    for sql in statements {
         run(conn, sql).await?;
     }
     Ok(())
 }
 
-/// A key is built as an index first, for only that takes the index's own settings.
-fn part_statements(table: &TableName, part: &DefinedPart, name: &str) -> Vec<Sql> {
-    let index = |unique: &'static str| {
-        let index = Sql::new(Dialect::Postgres, "create ").text(unique);
-        let index = index.text("index ").name(name).text(" on ").table(table);
-        index.definition(&part.definition)
+/// The index that a part is, or is made of: a key is built as an index first, for only that takes the
+/// index's own settings.
+fn index_statement(table: &TableName, part: &DefinedPart, name: &str) -> Option<Sql> {
+    let unique = match part.kind {
+        PartKind::PrimaryKey | PartKind::Unique | PartKind::UniqueIndex => "unique ",
+        PartKind::Index => "",
+        PartKind::Check | PartKind::Exclusion => return None,
     };
+    let index = Sql::new(Dialect::Postgres, "create ").text(unique);
+    let index = index.text("index ").name(name).text(" on ").table(table);
+    Some(index.definition(&part.definition))
+}
+
+/// What makes the part, its index being there.
+fn part_statements(table: &TableName, part: &DefinedPart, name: &str) -> Vec<Sql> {
     let add = || {
         let add = Sql::new(Dialect::Postgres, "alter table ").table(table);
         add.text(" add constraint ").name(name).text(" ")
@@ -349,10 +396,9 @@ fn part_statements(table: &TableName, part: &DefinedPart, name: &str) -> Vec<Sql
     };
     let mut made = match part.kind {
         PartKind::Check | PartKind::Exclusion => vec![add().definition(&part.definition)],
-        PartKind::PrimaryKey => vec![index("unique "), using("primary key")],
-        PartKind::Unique => vec![index("unique "), using("unique")],
-        PartKind::Index => vec![index("")],
-        PartKind::UniqueIndex => vec![index("unique ")],
+        PartKind::PrimaryKey => vec![using("primary key")],
+        PartKind::Unique => vec![using("unique")],
+        PartKind::Index | PartKind::UniqueIndex => Vec::new(),
     };
     let alter = |what: &'static str| {
         let alter = Sql::new(Dialect::Postgres, "alter table ").table(table);

@@ -12,7 +12,11 @@ const NAME_BYTES_MAX: usize = 63;
 /// Whether a part of a table is there, and under which name.
 pub(super) struct Placed {
     pub(super) name: String,
+    /// It is there, or the index that it is made of.
     pub(super) is_there: bool,
+    /// Nothing of it is missing: a key is more than its index. An index of the name that has other
+    /// columns is somebody else's, and is left as it is.
+    pub(super) is_whole: bool,
 }
 
 /// The names that a part may have, best first.
@@ -57,8 +61,15 @@ pub(super) async fn part_name(
     let names = names(table, &part.name);
     // A check and an index of one table may share a name.
     let is_check = part.kind == PartKind::Check;
-    let found = sqlx::query_as::<_, (String, bool)>(
-        "select u.name, case when $4 then k.oid is not null else c.oid is not null end as is_there \
+    let is_key = matches!(part.kind, PartKind::PrimaryKey | PartKind::Unique);
+    let found = sqlx::query_as::<_, (String, bool, bool)>(
+        "select u.name, case when $4 then k.oid is not null else c.oid is not null end as is_there, \
+           case when $4 then k.oid is not null \
+           when c.oid is null then false \
+           else not $5 or exists (select from pg_constraint q where q.conindid = c.oid \
+             and q.conrelid = t.oid) or not i.indisunique or (select not (array_agg(a.attname::text) \
+             <@ $6::text[] and array_agg(a.attname::text) @> $6::text[]) from pg_attribute a \
+             where a.attrelid = t.oid and a.attnum = any (i.indkey::int2[])) end as is_whole \
          from unnest($3::text[]) with ordinality u (name, place) \
          join pg_namespace n on n.nspname = $1 \
          join pg_class t on t.relnamespace = n.oid and t.relname = $2 \
@@ -72,11 +83,14 @@ pub(super) async fn part_name(
     .bind(&table.name)
     .bind(names.as_slice())
     .bind(is_check)
+    .bind(is_key)
+    .bind(part.reads.as_slice())
     .fetch_one(conn)
     .await?;
     Ok(Placed {
         name: found.0,
         is_there: found.1,
+        is_whole: found.2,
     })
 }
 
