@@ -297,9 +297,8 @@ pub trait Shadows: Send + Sync {
         loaded: &CloseRequest,
     ) -> Result<Weighed, ConnectorError>;
 
-    /// Gives the shadow the indexes, keys, checks and statistics of the table that is read, and
-    /// looks at its rows for the planner. What is there already is left, so it may be repeated.
-    /// `doing` hears how far it is.
+    /// Gives the shadow the indexes, keys, checks and statistics of the table that is read. What is
+    /// there already is left, so it may be repeated. `doing` hears how far it is.
     ///
     /// # Errors
     /// Permanent `target_replaced`, `shadow_unfit` when there is no shadow, and
