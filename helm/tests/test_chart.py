@@ -256,6 +256,8 @@ def test_policies_allow_only_listed_flows():
         ("coordinator", "*", 2379),
         ("store-check", "*", 2379),
         ("worker", "*", 5432),
+        ("coordinator", "*", 4317),
+        ("worker", "*", 4317),
         ("*", "coordinator", 7070),
         ("*", "coordinator", 7072),
         ("*", "worker", 7072),
@@ -275,6 +277,23 @@ def test_policies_allow_only_listed_flows():
         assert denied[0]["policyTypes"] == ["Ingress", "Egress"] and "ingress" not in denied[0]
         for o in found:
             assert all(matches(denied[0]["podSelector"], labels) for labels, _ in pods(o)), name_of(o)
+
+
+def test_telemetry_is_sent_by_every_daemon_or_by_none():
+    for shape, endpoint in (("external", "http://collector.monitoring:4317"), ("bundled", None)):
+        for name, deployment in of_kind("Deployment", objects(shape)).items():
+            container = deployment["spec"]["template"]["spec"]["containers"][0]
+            names = [variable["name"] for variable in container["env"]]
+            env = {variable["name"]: variable.get("value") for variable in container["env"]}
+            assert env.get("OTEL_EXPORTER_OTLP_ENDPOINT") == endpoint, name
+            assert ("--log-format=json" in container["args"]) == bool(endpoint), name
+            assert len(names) == len(set(names)), name
+            if endpoint:
+                # Kubernetes puts in what stands before
+                assert names.index("POD_NAME") < names.index("OTEL_RESOURCE_ATTRIBUTES"), name
+                assert env["OTEL_TRACES_SAMPLER_ARG"] == "0.1", name
+    with pytest.raises(Refused):
+        with_values("external", {"telemetry": {"endpoint": "collector:4317"}})
 
 
 @every_shape

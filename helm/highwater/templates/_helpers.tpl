@@ -167,6 +167,26 @@ livenessProbe:
   failureThreshold: 6
 {{- end -}}
 
+{{/* How log lines are written; nothing where it is as ever. */}}
+{{- define "highwater.logFormat" -}}
+{{- if eq (default "text" .Values.logFormat) "json" -}}
+- --log-format=json
+{{- end -}}
+{{- end -}}
+
+{{/* Where telemetry is sent, and who sends it; after POD_NAME. */}}
+{{- define "highwater.telemetryEnv" -}}
+{{- with (.Values.telemetry).endpoint -}}
+- name: OTEL_EXPORTER_OTLP_ENDPOINT
+  value: {{ . }}
+- name: OTEL_RESOURCE_ATTRIBUTES
+  value: service.instance.id=$(POD_NAME),k8s.pod.name=$(POD_NAME),k8s.namespace.name={{ $.Release.Namespace }},highwater.cluster={{ include "highwater.cluster" $ }}
+{{- with $.Values.telemetry.extraEnv }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+{{- end -}}
+
 {{- define "highwater.tlsVolume" -}}
 - name: tls
   secret:
